@@ -1,0 +1,159 @@
+// The arguments of extrapolate and extrapolate_backward: N planes of `area` coefficients (all K
+// orientations of one image together), F frames, one pair of factors for each frame (and plane).
+#pragma once
+
+#include "../checks.h"
+#include "../math/extrapolate.h"
+#include "step.h"
+
+namespace steerlens {
+
+template <typename T>
+struct FrameArgs {
+  int64_t frames, planes, area;
+  Rule rule;
+  int frame_parts;  // 1: frames hold Re(c_j); 2: both quadratures
+  const Cplx<T>* coefficients;
+  const T *phase_step, *amplitude_step;  // null where nothing moves
+  const T *phase_factors, *amplitude_factors;
+  int64_t factor_stride;  // factors are [F, factor_stride ? planes : 1]
+  T* frames_out;          // written by extrapolate
+  const T* grad_frames;   // read by extrapolate_backward
+  Cplx<T>* grad_coefficients;
+  T *grad_phase_step, *grad_amplitude_step;
+};
+
+template <typename T>
+SL_FN int64_t factor_index(const FrameArgs<T>& args, int64_t frame, int64_t plane) {
+  return args.factor_stride ? frame * args.planes + plane : frame;
+}
+
+// Calls body.template run<Extrapolation<...>>() for what moves; a switch outside every loop.
+template <typename T, typename Body>
+SL_HOST_FN void for_extrapolation(const FrameArgs<T>& args, const Body& body) {
+  const bool phase = args.phase_step != nullptr, amplitude = args.amplitude_step != nullptr;
+  if (!amplitude) {
+    if (phase)
+      body.template run<Extrapolation<true, false, Rule::kComplex>>();
+    else
+      body.template run<Extrapolation<false, false, Rule::kComplex>>();
+  } else if (args.rule == Rule::kComplex) {
+    if (phase)
+      body.template run<Extrapolation<true, true, Rule::kComplex>>();
+    else
+      body.template run<Extrapolation<false, true, Rule::kComplex>>();
+  } else {
+    if (phase)
+      body.template run<Extrapolation<true, true, Rule::kPolar>>();
+    else
+      body.template run<Extrapolation<false, true, Rule::kPolar>>();
+  }
+}
+
+struct FrameTensors {
+  Tensor coefficients, phase_factors, amplitude_factors;
+  std::optional<Tensor> phase_step, amplitude_step;
+  bool float64;
+};
+
+inline void check_step_tensor(const char* op, const char* name, std::optional<Tensor>& t,
+                              const Tensor& c, bool float64) {
+  if (!t.has_value()) return;
+  check_type(op, name, *t, real_type(float64));
+  check_same_device(op, name, *t, "coefficients", c);
+  check_shape(op, name, *t, shape_of(c));
+  t = packed(*t);
+}
+
+inline void check_factors(const char* op, const char* name, Tensor& t, const Tensor& c,
+                          bool float64) {
+  check_type(op, name, t, real_type(float64));
+  check_same_device(op, name, t, "coefficients", c);
+  check_rank(op, name, t, 2, "[F, 1] or [F, N]");
+  if (t.size(1) != 1 && t.size(1) != c.size(0))
+    fail(op, name, " must have shape [F, 1] or [F, N] with N = ", c.size(0), ", got ",
+         shape_text(shape_of(t)));
+  t = packed(t);
+}
+
+inline void check_frames(const char* op, FrameTensors& t) {
+  t.float64 = check_floating(op, "coefficients", t.coefficients, true);
+  check_rank(op, "coefficients", t.coefficients, 4, "[N, K, h, w]");
+  t.coefficients = packed(t.coefficients);
+  check_step_tensor(op, "phase_step", t.phase_step, t.coefficients, t.float64);
+  check_step_tensor(op, "amplitude_step", t.amplitude_step, t.coefficients, t.float64);
+  check_factors(op, "phase_factors", t.phase_factors, t.coefficients, t.float64);
+  check_factors(op, "amplitude_factors", t.amplitude_factors, t.coefficients, t.float64);
+  check_shape(op, "amplitude_factors", t.amplitude_factors, shape_of(t.phase_factors));
+}
+
+template <typename T>
+FrameArgs<T> frame_args(const FrameTensors& t, Rule rule) {
+  const Tensor& c = t.coefficients;
+  FrameArgs<T> args{};
+  args.frames = t.phase_factors.size(0);
+  args.planes = c.size(0);
+  args.area = args.planes > 0 ? c.numel() / args.planes : 0;
+  args.rule = rule;
+  args.coefficients = read<Cplx<T>>(c);
+  args.phase_step = t.phase_step.has_value() ? read<T>(*t.phase_step) : nullptr;
+  args.amplitude_step = t.amplitude_step.has_value() ? read<T>(*t.amplitude_step) : nullptr;
+  args.phase_factors = read<T>(t.phase_factors);
+  args.amplitude_factors = read<T>(t.amplitude_factors);
+  args.factor_stride = t.phase_factors.size(1) == 1 ? 0 : 1;
+  return args;
+}
+
+template <typename Run>
+Tensor extrapolate_with(FrameTensors t, int64_t rule, bool both_quadratures, const Run& run) {
+  const Rule r = check_rule("extrapolate", rule);
+  check_frames("extrapolate", t);
+  Shape shape = shape_of(t.coefficients);
+  shape.insert(shape.begin(), t.phase_factors.size(0));
+  Tensor out = new_tensor(t.coefficients, shape,
+                          both_quadratures ? complex_type(t.float64) : real_type(t.float64));
+  const auto launch = [&](auto zero) {
+    using T = decltype(zero);
+    FrameArgs<T> args = frame_args<T>(t, r);
+    args.frame_parts = both_quadratures ? 2 : 1;
+    args.frames_out = write<T>(out);
+    run(args, out);
+  };
+  if (out.numel() > 0) t.float64 ? launch(double{}) : launch(float{});
+  return out;
+}
+
+template <typename Run>
+std::tuple<Tensor, Tensor, Tensor> extrapolate_backward_with(Tensor grad, FrameTensors t,
+                                                             int64_t rule, const Run& run) {
+  const char* op = "extrapolate_backward";
+  const Rule r = check_rule(op, rule);
+  check_frames(op, t);
+  const bool both = is_complex(grad.scalar_type());
+  check_type(op, "grad", grad, both ? complex_type(t.float64) : real_type(t.float64));
+  check_same_device(op, "grad", grad, "coefficients", t.coefficients);
+  const Shape one = shape_of(t.coefficients);
+  Shape all = one;
+  all.insert(all.begin(), t.phase_factors.size(0));
+  check_shape(op, "grad", grad, all);
+  grad = packed(grad);
+  // A step that was not given has no gradient: an empty tensor stands for it.
+  const Shape none = {0};
+  Tensor grad_c = new_tensor(t.coefficients, one, t.coefficients.scalar_type());
+  Tensor grad_p = new_tensor(t.coefficients, t.phase_step ? one : none, real_type(t.float64));
+  Tensor grad_a = new_tensor(t.coefficients, t.amplitude_step ? one : none, real_type(t.float64));
+  const auto launch = [&](auto zero) {
+    using T = decltype(zero);
+    FrameArgs<T> args = frame_args<T>(t, r);
+    args.frame_parts = both ? 2 : 1;
+    args.grad_frames = read<T>(grad);
+    args.grad_coefficients = write<Cplx<T>>(grad_c);
+    args.grad_phase_step = write<T>(grad_p);
+    args.grad_amplitude_step = write<T>(grad_a);
+    run(args, grad_c);
+  };
+  if (grad_c.numel() > 0) t.float64 ? launch(double{}) : launch(float{});
+  return {grad_c, grad_p, grad_a};
+}
+
+}  // namespace steerlens

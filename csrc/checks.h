@@ -1,0 +1,118 @@
+// Argument checks and output allocation shared by the CPU and CUDA sides of every op. A message
+// names the argument, what was expected and what came; nothing is launched before all checks pass.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "math/common.h"
+#include "memory.h"
+
+namespace steerlens {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Shape = std::vector<int64_t>;
+
+inline std::string shape_text(const Shape& shape) {
+  std::ostringstream out;
+  out << "[";
+  for (size_t i = 0; i < shape.size(); ++i) out << (i ? ", " : "") << shape[i];
+  out << "]";
+  return out.str();
+}
+
+template <typename... Args>
+[[noreturn]] void fail(const char* op, const Args&... args) {
+  std::ostringstream out;
+  out << "steerlens_fast::" << op << ": ";
+  (out << ... << args);
+  throw std::runtime_error(out.str());
+}
+
+inline Shape shape_of(const Tensor& t) {
+  const auto sizes = t.sizes();
+  return Shape(sizes.begin(), sizes.end());
+}
+
+inline bool is_double(ScalarType type) {
+  return type == ScalarType::Double || type == ScalarType::ComplexDouble;
+}
+
+inline bool is_complex(ScalarType type) {
+  return type == ScalarType::ComplexFloat || type == ScalarType::ComplexDouble;
+}
+
+inline ScalarType real_type(bool float64) {
+  return float64 ? ScalarType::Double : ScalarType::Float;
+}
+
+inline ScalarType complex_type(bool float64) {
+  return float64 ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
+}
+
+inline void check_type(const char* op, const char* name, const Tensor& t, ScalarType expected) {
+  if (t.scalar_type() != expected)
+    fail(op, name, " must have dtype ", torch::headeronly::toString(expected), ", got ",
+         torch::headeronly::toString(t.scalar_type()));
+}
+
+// float32 or float64, real or complex as asked.
+inline bool check_floating(const char* op, const char* name, const Tensor& t, bool complex) {
+  const ScalarType type = t.scalar_type();
+  const bool float64 = is_double(type);
+  if (type != (complex ? complex_type(float64) : real_type(float64)))
+    fail(op, name, " must have dtype ", complex ? "complex64 or complex128" : "float32 or float64",
+         ", got ", torch::headeronly::toString(type));
+  return float64;
+}
+
+inline void check_rank(const char* op, const char* name, const Tensor& t, int64_t rank,
+                       const char* layout) {
+  if (t.dim() != rank)
+    fail(op, name, " must have shape ", layout, ", got ", shape_text(shape_of(t)));
+}
+
+inline void check_shape(const char* op, const char* name, const Tensor& t, const Shape& expected) {
+  if (shape_of(t) != expected)
+    fail(op, name, " must have shape ", shape_text(expected), ", got ", shape_text(shape_of(t)));
+}
+
+inline void check_same_device(const char* op, const char* name, const Tensor& t,
+                              const char* other_name, const Tensor& other) {
+  if (t.is_cuda() != other.is_cuda() || t.get_device_index() != other.get_device_index())
+    fail(op, name, " and ", other_name, " must be on the same device");
+}
+
+// A new, uninitialised tensor beside `like`. Large ones on the CPU ask for huge pages before they
+// are first touched (memory.h).
+inline Tensor new_tensor(const Tensor& like, const Shape& shape, ScalarType type) {
+  Tensor t = torch::stable::new_empty(like, shape, type);
+  if (!t.is_cuda())
+    advise_huge_pages(t.mutable_data_ptr(), static_cast<uint64_t>(t.numel()) * t.element_size());
+  return t;
+}
+
+inline Tensor packed(const Tensor& t) {
+  return t.is_contiguous() ? t : torch::stable::contiguous(t);
+}
+
+template <typename V>
+const V* read(const Tensor& t) {
+  return static_cast<const V*>(t.const_data_ptr());
+}
+
+template <typename V>
+V* write(Tensor& t) {
+  return static_cast<V*>(t.mutable_data_ptr());
+}
+
+}  // namespace steerlens

@@ -1,0 +1,21 @@
+// One body, compiled for every CPU level; the loader picks at start. Only what is inlined into a
+// cloned function is compiled for its level: loops go into it whole, never behind a lambda.
+#pragma once
+
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#define STEERLENS_CLONES \
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define STEERLENS_CPU_LEVELS "x86-64, x86-64-v3, x86-64-v4"
+#else
+#define STEERLENS_CLONES
+#define STEERLENS_CPU_LEVELS "native baseline"
+#endif
+
+// Defines `name(const Args<float>&, begin, end)` and its float64 twin from the template name_body.
+#define STEERLENS_CLONE_FOR_DTYPES(name, Args)                                             \
+  STEERLENS_CLONES static void name(const Args<float>& args, int64_t begin, int64_t end) { \
+    name##_body(args, begin, end);                                                         \
+  }                                                                                        \
+  STEERLENS_CLONES static void name(const Args<double>& args, int64_t begin, int64_t end) { \
+    name##_body(args, begin, end);                                                         \
+  }

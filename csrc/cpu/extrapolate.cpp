@@ -1,0 +1,156 @@
+// extrapolate and extrapolate_backward on the CPU: blocks of coefficients stay in the first-level
+// cache while all frames are written from them.
+#include "../args/extrapolate.h"
+
+#include "../math/extrapolate.h"
+#include "clones.h"
+#include "parallel.h"
+
+namespace steerlens {
+namespace {
+
+constexpr int64_t kBlock = 512;
+
+// What a block of coefficients holds, one array per member so that loops over it vectorise.
+template <typename T>
+struct Block {
+  T re[kBlock], im[kBlock], direction_re[kBlock], direction_im[kBlock];
+  T amplitude[kBlock], phase_step[kBlock], amplitude_step[kBlock];
+
+  SL_FN void store(int64_t i, const Coefficient<T>& p) {
+    re[i] = p.c.re;
+    im[i] = p.c.im;
+    direction_re[i] = p.direction.re;
+    direction_im[i] = p.direction.im;
+    amplitude[i] = p.amplitude;
+    phase_step[i] = p.phase_step;
+    amplitude_step[i] = p.amplitude_step;
+  }
+  SL_FN Coefficient<T> load(int64_t i) const {
+    return {{re[i], im[i]},   {direction_re[i], direction_im[i]},
+            amplitude[i], phase_step[i],
+            amplitude_step[i]};
+  }
+};
+
+template <typename E, typename T>
+SL_FN void read_block(const FrameArgs<T>& args, int64_t first, int64_t size, Block<T>& block) {
+  const Cplx<T>* __restrict__ c = args.coefficients + first;
+  for (int64_t i = 0; i < size; ++i) {
+    const T phase_step = args.phase_step ? args.phase_step[first + i] : T(0);
+    const T amplitude_step = args.amplitude_step ? args.amplitude_step[first + i] : T(0);
+    block.store(i, E::load(c[i], phase_step, amplitude_step));
+  }
+}
+
+template <typename T>
+struct WriteFrames {
+  const FrameArgs<T>& args;
+  int64_t begin, end;  // blocks
+
+  template <typename E>
+  SL_FN void run() const {
+    const int64_t blocks_per_plane = (args.area + kBlock - 1) / kBlock;
+    Block<T> block;
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t plane = b / blocks_per_plane, offset = (b % blocks_per_plane) * kBlock;
+      const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
+      read_block<E>(args, plane * args.area + offset, size, block);
+      for (int64_t f = 0; f < args.frames; ++f) write_frame<E>(block, f, plane, offset, size);
+    }
+  }
+
+  template <typename E>
+  SL_FN void write_frame(const Block<T>& block, int64_t f, int64_t plane, int64_t offset,
+                         int64_t size) const {
+    const int64_t at = factor_index(args, f, plane);
+    const T phase_factor = args.phase_factors[at], amplitude_factor = args.amplitude_factors[at];
+    const int64_t first = (f * args.planes + plane) * args.area + offset;
+    if (args.frame_parts == 1) {
+      T* __restrict__ out = args.frames_out + first;
+      for (int64_t i = 0; i < size; ++i)
+        out[i] = E::real(block.load(i), phase_factor, amplitude_factor);
+    } else {
+      Cplx<T>* __restrict__ out = reinterpret_cast<Cplx<T>*>(args.frames_out) + first;
+      for (int64_t i = 0; i < size; ++i)
+        out[i] = E::value(block.load(i), phase_factor, amplitude_factor);
+    }
+  }
+};
+
+template <typename T>
+SL_FN void write_frames_body(const FrameArgs<T>& args, int64_t begin, int64_t end) {
+  for_extrapolation(args, WriteFrames<T>{args, begin, end});
+}
+STEERLENS_CLONE_FOR_DTYPES(write_frames, FrameArgs)
+
+template <typename T>
+struct SumFrames {
+  const FrameArgs<T>& args;
+  int64_t begin, end;  // coefficients
+
+  template <typename E>
+  SL_FN void run() const {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t plane = i / args.area;
+      const T phase_step = args.phase_step ? args.phase_step[i] : T(0);
+      const T amplitude_step = args.amplitude_step ? args.amplitude_step[i] : T(0);
+      const Coefficient<T> p = E::load(args.coefficients[i], phase_step, amplitude_step);
+      typename E::template Grad<T> sum;
+      for (int64_t f = 0; f < args.frames; ++f) add<E>(sum, p, f, plane, i);
+      args.grad_coefficients[i] = E::finish(sum, p);
+      if (args.phase_step) args.grad_phase_step[i] = sum.phase_step;
+      if (args.amplitude_step) args.grad_amplitude_step[i] = sum.amplitude_step;
+    }
+  }
+
+  template <typename E, typename Sum>
+  SL_FN void add(Sum& sum, const Coefficient<T>& p, int64_t f, int64_t plane, int64_t i) const {
+    const int64_t at = factor_index(args, f, plane);
+    const int64_t j = f * args.planes * args.area + i;
+    const T* g = args.grad_frames + args.frame_parts * j;
+    const Cplx<T> grad = {g[0], args.frame_parts == 2 ? g[1] : T(0)};
+    E::add_frame(sum, p, grad, args.phase_factors[at], args.amplitude_factors[at]);
+  }
+};
+
+template <typename T>
+SL_FN void sum_frames_body(const FrameArgs<T>& args, int64_t begin, int64_t end) {
+  for_extrapolation(args, SumFrames<T>{args, begin, end});
+}
+STEERLENS_CLONE_FOR_DTYPES(sum_frames, FrameArgs)
+
+Tensor extrapolate(Tensor coefficients, std::optional<Tensor> phase_step,
+                   std::optional<Tensor> amplitude_step, Tensor phase_factors,
+                   Tensor amplitude_factors, int64_t rule, bool both_quadratures) {
+  const auto run = [](const auto& args, const Tensor&) {
+    const int64_t blocks = args.planes * ((args.area + kBlock - 1) / kBlock);
+    parallel_rows(blocks, kBlock * args.frames,
+                  [&](int64_t begin, int64_t end) { write_frames(args, begin, end); });
+  };
+  return extrapolate_with(
+      {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step, false}, rule,
+      both_quadratures, run);
+}
+
+std::tuple<Tensor, Tensor, Tensor> extrapolate_backward(
+    Tensor grad, Tensor coefficients, std::optional<Tensor> phase_step,
+    std::optional<Tensor> amplitude_step, Tensor phase_factors, Tensor amplitude_factors,
+    int64_t rule) {
+  const auto run = [](const auto& args, const Tensor&) {
+    parallel_rows(args.planes * args.area, args.frames,
+                  [&](int64_t begin, int64_t end) { sum_frames(args, begin, end); });
+  };
+  return extrapolate_backward_with(
+      grad, {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step, false},
+      rule, run);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
+  m.impl("extrapolate", TORCH_BOX(&extrapolate));
+  m.impl("extrapolate_backward", TORCH_BOX(&extrapolate_backward));
+}
+
+}  // namespace steerlens

@@ -1,0 +1,209 @@
+// split_bands and merge_bands on CUDA, each one launch over all groups: batch 1 is all launches.
+//
+// A thread serves one place of the plane (split: 16 bytes of it) in kPlanes planes, so that masks
+// are read and indices worked out once for all of them, and kPlanes independent accesses are in
+// flight. Places are counted through the whole plane, not row by row: rows are often of an odd
+// length (W/2+1 where 4 divides W), planes seldom are. One division per thread pays for that.
+#include "../math/bands.h"
+
+#include "../args/bands.h"
+#include "launch.h"
+
+namespace steerlens {
+namespace {
+
+constexpr int kPlanes = 4;
+
+// How the blocks along the grid's x are dealt out to the groups.
+struct Tiles {
+  int64_t first[kMaxGroups + 1];  // group i has the tiles [first[i], first[i+1])
+  bool wide[kMaxGroups];          // its masks and bands are accessed 16 bytes at a time
+};
+
+// Where a band reads the image's half spectrum.
+struct Place {
+  int64_t offset;  // in the spectrum's plane
+  bool conjugate;
+};
+
+template <typename T>
+__device__ Place place_of(const Bank<T>& bank, const BandGroup<T>& g, int64_t y, int64_t x) {
+  const int64_t stored = bank.W / 2 + 1, Y = image_row(y, g.h, bank.H);
+  if (x < direct_columns(g.w)) return {Y * stored + x, false};
+  return {opposite_row(Y, bank.H) * stored + g.w - x, true};
+}
+
+// What kCount consecutive places of a band, from `at` on, read in planes [n, n + kPlanes), turned.
+template <int kCount, typename T>
+__device__ __forceinline__ void read_places(const Bank<T>& bank, const BandGroup<T>& g, int64_t n,
+                                            int64_t at, Pack<Cplx<T>, kCount> (&value)[kPlanes]) {
+  const int64_t plane_size = bank.H * (bank.W / 2 + 1);
+  const Cplx<T> turn = quarter_turns<T>(g.turns);
+  int64_t y = at / g.columns, x = at - y * g.columns;
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) {
+    const Place place = place_of(bank, g, y, x);
+#pragma unroll
+    for (int p = 0; p < kPlanes; ++p) {
+      const int64_t plane = n + p < bank.planes ? n + p : n;  // beyond the last: read, not written
+      const Cplx<T> v = load_one(bank.spectrum + plane * plane_size + place.offset);
+      value[p].v[j] = turn * (place.conjugate ? conj(v) : v);
+    }
+    if (++x == g.columns) ++y, x = 0;
+  }
+}
+
+template <typename T, int kCount>
+__device__ __forceinline__ Pack<Cplx<T>, kCount> operator*(const Pack<T, kCount>& mask,
+                                                           const Pack<Cplx<T>, kCount>& value) {
+  Pack<Cplx<T>, kCount> out;
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) out.v[j] = mask.v[j] * value.v[j];
+  return out;
+}
+
+// kCount consecutive coefficients, from `at` on, of every orientation of planes [n, n + kPlanes).
+template <int kCount, typename T>
+__device__ __forceinline__ void split_at(const Bank<T>& bank, const BandGroup<T>& g, int64_t n,
+                                         int64_t at) {
+  const int64_t area = g.h * g.columns;
+  Pack<Cplx<T>, kCount> value[kPlanes];
+  read_places(bank, g, n, at, value);
+  const int64_t plane_size = g.K * area;
+  Cplx<T>* band = g.data + n * plane_size + at;
+#pragma unroll 2
+  for (int64_t k = 0; k < g.K; ++k) {
+    const auto mask = load<kCount>(g.mask + k * area + at);
+#pragma unroll
+    for (int p = 0; p < kPlanes; ++p)
+      if (n + p < bank.planes) store(band + p * plane_size + k * area, mask * value[p]);
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    split_kernel(const __grid_constant__ Bank<T> bank, const __grid_constant__ Tiles tiles) {
+  constexpr int kWide = 16 / sizeof(Cplx<T>);
+  for (int64_t tile = blockIdx.x; tile < tiles.first[bank.count]; tile += gridDim.x) {
+    int i = 0;
+    while (tile >= tiles.first[i + 1]) ++i;
+    const BandGroup<T>& g = bank.groups[i];
+    const int64_t thread = (tile - tiles.first[i]) * kThreads + threadIdx.x;
+    const int64_t at = tiles.wide[i] ? thread * kWide : thread;
+    if (at >= g.h * g.columns) continue;
+    for (int64_t n = int64_t{blockIdx.y} * kPlanes; n < bank.planes;
+         n += int64_t{gridDim.y} * kPlanes)
+      tiles.wide[i] ? split_at<kWide>(bank, g, n, at) : split_at<1>(bank, g, n, at);
+  }
+}
+
+template <typename T>
+Tiles tiles_of(const Bank<T>& bank) {
+  constexpr int kWide = 16 / sizeof(Cplx<T>);
+  Tiles tiles{};
+  for (int i = 0; i < bank.count; ++i) {
+    const BandGroup<T>& g = bank.groups[i];
+    const int64_t area = g.K > 0 ? g.h * g.columns : 0;
+    tiles.wide[i] = area % kWide == 0 && aligned({g.data}) && aligned({g.mask}, kWide * sizeof(T));
+    const int64_t per_tile = kThreads * (tiles.wide[i] ? kWide : 1);
+    tiles.first[i + 1] = tiles.first[i] + (area + per_tile - 1) / per_tile;
+  }
+  return tiles;
+}
+
+// total[p] += turn * sum_k mask * band at one place of a group, for output planes [n, n + kPlanes).
+template <bool kConjugate, typename T>
+__device__ __forceinline__ void add_sample(const BandGroup<T>& g, int64_t n, int64_t at,
+                                           Cplx<T> (&total)[kPlanes]) {
+  const int64_t area = g.h * g.columns;
+  const Cplx<T>* band[kPlanes];
+  int64_t plane = n < g.planes ? n : n % g.planes;
+#pragma unroll
+  for (int p = 0; p < kPlanes; ++p) {
+    band[p] = g.data + plane * g.K * area + at;
+    if (++plane == g.planes) plane = 0;  // so that planes beyond the last output can be read, too
+  }
+  Cplx<T> sum[kPlanes] = {};
+#pragma unroll 2
+  for (int64_t k = 0; k < g.K; ++k) {
+    const T mask = load_one(g.mask + k * area + at);
+#pragma unroll
+    for (int p = 0; p < kPlanes; ++p) sum[p] = sum[p] + mask * load_one(band[p] + k * area);
+  }
+  const Cplx<T> turn = quarter_turns<T>(g.turns);
+#pragma unroll
+  for (int p = 0; p < kPlanes; ++p) {
+    const Cplx<T> turned = turn * sum[p];
+    total[p] = total[p] + (kConjugate ? conj(turned) : turned);
+  }
+}
+
+// What group g holds of the frequency at row Y, column X of the image's half spectrum.
+template <typename T>
+__device__ __forceinline__ void add_group(const BandGroup<T>& g, int64_t n, int64_t Y, int64_t X,
+                                          int64_t H, Cplx<T> (&total)[kPlanes]) {
+  const int64_t split = direct_columns(g.w);
+  const int64_t direct = X < split ? band_row(Y, g.h, H) : -1;
+  if (direct >= 0) add_sample<false>(g, n, direct * g.columns + X, total);
+  const bool has_reflected = X > 0 && X <= g.columns - split;
+  const int64_t reflected = has_reflected ? band_row(opposite_row(Y, H), g.h, H) : -1;
+  if (reflected >= 0) add_sample<true>(g, n, reflected * g.columns + g.w - X, total);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__ Bank<T> bank) {
+  const int64_t stored = bank.W / 2 + 1, area = bank.H * stored;
+  const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  for (int64_t at = first; at < area; at += int64_t{gridDim.x} * kThreads) {
+    const int64_t Y = at / stored, X = at - Y * stored;
+    for (int64_t n = int64_t{blockIdx.y} * kPlanes; n < bank.planes;
+         n += int64_t{gridDim.y} * kPlanes) {
+      Cplx<T> total[kPlanes] = {};
+      for (int i = 0; i < bank.count; ++i) add_group(bank.groups[i], n, Y, X, bank.H, total);
+#pragma unroll
+      for (int p = 0; p < kPlanes; ++p)
+        if (n + p < bank.planes)
+          store(bank.spectrum + (n + p) * area + at, Pack<Cplx<T>, 1>{total[p]});
+    }
+  }
+}
+
+struct Split {
+  template <typename T>
+  void operator()(const Bank<T>& bank, const Tensor& on) const {
+    const Tiles tiles = tiles_of(bank);
+    if (tiles.first[bank.count] == 0) return;
+    const dim3 grid(grid_size(tiles.first[bank.count], 1, kMaxGridX),
+                    grid_size(bank.planes, kPlanes, kMaxGridY));
+    Launcher(on).run(split_kernel<T>, grid, kThreads, bank, tiles);
+  }
+};
+
+struct Merge {
+  template <typename T>
+  void operator()(const Bank<T>& bank, const Tensor& on) const {
+    const dim3 grid(grid_size(bank.H * (bank.W / 2 + 1), kThreads, kMaxGridX),
+                    grid_size(bank.planes, kPlanes, kMaxGridY));
+    Launcher(on).run(merge_kernel<T>, grid, kThreads, bank);
+  }
+};
+
+std::vector<Tensor> split_bands(Tensor spectrum, std::vector<Tensor> masks,
+                                std::vector<int64_t> turns, std::vector<int64_t> widths,
+                                int64_t width) {
+  return split_bands_with(spectrum, masks, turns, widths, width, Split{});
+}
+
+Tensor merge_bands(std::vector<Tensor> bands, std::vector<Tensor> masks, std::vector<int64_t> turns,
+                   std::vector<int64_t> widths, int64_t height, int64_t width) {
+  return merge_bands_with(bands, masks, turns, widths, height, width, Merge{});
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CUDA, m) {
+  m.impl("split_bands", TORCH_BOX(&split_bands));
+  m.impl("merge_bands", TORCH_BOX(&merge_bands));
+}
+
+}  // namespace steerlens

@@ -1,0 +1,170 @@
+// extrapolate and extrapolate_backward on CUDA: a thread reads its coefficients and their steps
+// once and goes through all frames.
+#include "../args/extrapolate.h"
+
+#include "../math/extrapolate.h"
+#include "launch.h"
+
+namespace steerlens {
+namespace {
+
+template <typename T, typename E>
+struct FrameOp {
+  FrameArgs<T> args;
+
+  __device__ int64_t plane(int64_t n) const { return n; }
+
+  // Steps that are not given are not read: E does not use them.
+  template <int kCount>
+  __device__ void read(int64_t i, Coefficient<T> (&p)[kCount]) const {
+    const auto c = load<kCount>(args.coefficients + i);
+    Pack<T, kCount> phase{}, amplitude{};
+    if (args.phase_step) phase = load<kCount>(args.phase_step + i);
+    if (args.amplitude_step) amplitude = load<kCount>(args.amplitude_step + i);
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) p[j] = E::load(c.v[j], phase.v[j], amplitude.v[j]);
+  }
+};
+
+template <typename T, typename E>
+struct WriteFrames : FrameOp<T, E> {
+  static constexpr int kWide = 16 / sizeof(T);
+
+  template <int kCount>
+  __device__ void at(int64_t n, int64_t i) const {
+    const FrameArgs<T>& args = this->args;
+    Coefficient<T> p[kCount];
+    this->template read<kCount>(i, p);
+#pragma unroll 1
+    for (int64_t f = 0; f < args.frames; ++f) {
+      const int64_t factor = factor_index(args, f, n);
+      const T phase_factor = load_one(args.phase_factors + factor);
+      const T amplitude_factor = load_one(args.amplitude_factors + factor);
+      const int64_t to = f * args.planes * args.area + i;
+      if (args.frame_parts == 1)
+        write_real(to, p, phase_factor, amplitude_factor);
+      else
+        write_both(to, p, phase_factor, amplitude_factor);
+    }
+  }
+
+  template <int kCount>
+  __device__ void write_real(int64_t to, const Coefficient<T> (&p)[kCount], T phase_factor,
+                             T amplitude_factor) const {
+    Pack<T, kCount> out;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) out.v[j] = E::real(p[j], phase_factor, amplitude_factor);
+    store(this->args.frames_out + to, out);
+  }
+
+  template <int kCount>
+  __device__ void write_both(int64_t to, const Coefficient<T> (&p)[kCount], T phase_factor,
+                             T amplitude_factor) const {
+    Pack<Cplx<T>, kCount> out;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) out.v[j] = E::value(p[j], phase_factor, amplitude_factor);
+    store(reinterpret_cast<Cplx<T>*>(this->args.frames_out) + to, out);
+  }
+};
+
+template <typename T, typename E>
+struct SumFrames : FrameOp<T, E> {
+  static constexpr int kWide = 8 / sizeof(T);  // half as many, for their sums fill the registers
+
+  template <int kCount>
+  __device__ void at(int64_t n, int64_t i) const {
+    const FrameArgs<T>& args = this->args;
+    Coefficient<T> p[kCount];
+    this->template read<kCount>(i, p);
+    typename E::template Grad<T> sum[kCount];
+#pragma unroll 2
+    for (int64_t f = 0; f < args.frames; ++f) {
+      const int64_t factor = factor_index(args, f, n);
+      const T phase_factor = load_one(args.phase_factors + factor);
+      const T amplitude_factor = load_one(args.amplitude_factors + factor);
+      const auto grad = frame_grad<kCount>(f * args.planes * args.area + i);
+#pragma unroll
+      for (int j = 0; j < kCount; ++j)
+        E::add_frame(sum[j], p[j], grad.v[j], phase_factor, amplitude_factor);
+    }
+    write_sums(i, p, sum);
+  }
+
+  template <int kCount>
+  __device__ Pack<Cplx<T>, kCount> frame_grad(int64_t at) const {
+    if (this->args.frame_parts == 2)
+      return load<kCount>(reinterpret_cast<const Cplx<T>*>(this->args.grad_frames) + at);
+    const auto real = load<kCount>(this->args.grad_frames + at);
+    Pack<Cplx<T>, kCount> pack;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) pack.v[j] = {real.v[j], T(0)};
+    return pack;
+  }
+
+  template <int kCount, typename Sum>
+  __device__ void write_sums(int64_t i, const Coefficient<T> (&p)[kCount],
+                             const Sum (&sum)[kCount]) const {
+    Pack<Cplx<T>, kCount> c;
+    Pack<T, kCount> phase, amplitude;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) {
+      c.v[j] = E::finish(sum[j], p[j]);
+      phase.v[j] = sum[j].phase_step;
+      amplitude.v[j] = sum[j].amplitude_step;
+    }
+    store(this->args.grad_coefficients + i, c);
+    if (this->args.phase_step) store(this->args.grad_phase_step + i, phase);
+    if (this->args.amplitude_step) store(this->args.grad_amplitude_step + i, amplitude);
+  }
+};
+
+// Launches Op = WriteFrames or SumFrames for what moves.
+template <typename T, template <typename, typename> class Op>
+struct Launch {
+  const FrameArgs<T>& args;
+  const Tensor& on;
+
+  template <typename E>
+  void run() const {
+    const bool wide = args.area % Op<T, E>::kWide == 0 &&  // else a frame begins between accesses
+                      aligned({args.coefficients, args.phase_step, args.amplitude_step,
+                               args.frames_out, args.grad_frames, args.grad_coefficients,
+                               args.grad_phase_step, args.grad_amplitude_step});
+    for_each_coefficient(Op<T, E>{{args}}, args.planes, args.area, wide, Launcher(on));
+  }
+};
+
+template <template <typename, typename> class Op>
+struct Run {
+  template <typename T>
+  void operator()(const FrameArgs<T>& args, const Tensor& on) const {
+    for_extrapolation(args, Launch<T, Op>{args, on});
+  }
+};
+
+Tensor extrapolate(Tensor coefficients, std::optional<Tensor> phase_step,
+                   std::optional<Tensor> amplitude_step, Tensor phase_factors,
+                   Tensor amplitude_factors, int64_t rule, bool both_quadratures) {
+  return extrapolate_with(
+      {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step, false}, rule,
+      both_quadratures, Run<WriteFrames>{});
+}
+
+std::tuple<Tensor, Tensor, Tensor> extrapolate_backward(Tensor grad, Tensor coefficients,
+                                                        std::optional<Tensor> phase_step,
+                                                        std::optional<Tensor> amplitude_step,
+                                                        Tensor phase_factors,
+                                                        Tensor amplitude_factors, int64_t rule) {
+  return extrapolate_backward_with(
+      grad, {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step, false},
+      rule, Run<SumFrames>{});
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CUDA, m) {
+  m.impl("extrapolate", TORCH_BOX(&extrapolate));
+  m.impl("extrapolate_backward", TORCH_BOX(&extrapolate_backward));
+}
+
+}  // namespace steerlens

@@ -1,0 +1,120 @@
+// polar_split, polar_join and their backwards on CUDA: one thread per 16 bytes of real values.
+#include "../math/polar.h"
+
+#include "../args/polar.h"
+#include "launch.h"
+
+namespace steerlens {
+namespace {
+
+struct Nothing {};
+
+// The arrays are flat: one plane of `count` coefficients.
+template <typename T>
+struct PolarOp {
+  static constexpr int kWide = 16 / sizeof(T);
+  PolarArgs<T> args;
+
+  __device__ Nothing plane(int64_t) const { return {}; }
+};
+
+template <typename T>
+struct Split : PolarOp<T> {
+  template <int kCount>
+  __device__ void at(Nothing, int64_t i) const {
+    const auto c = load<kCount>(this->args.coefficients + i);
+    Pack<T, kCount> amplitude, phase;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) {
+      amplitude.v[j] = amplitude_of(c.v[j]);
+      phase.v[j] = angle_of(c.v[j].im, c.v[j].re);
+    }
+    store(this->args.out_amplitude + i, amplitude);
+    store(this->args.out_phase + i, phase);
+  }
+};
+
+template <typename T>
+struct SplitBackward : PolarOp<T> {
+  template <int kCount>
+  __device__ void at(Nothing, int64_t i) const {
+    const auto c = load<kCount>(this->args.coefficients + i);
+    const auto amplitude = load<kCount>(this->args.amplitude + i);
+    const auto phase = load<kCount>(this->args.phase + i);
+    Pack<Cplx<T>, kCount> out;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j)
+      out.v[j] = polar_split_grad(c.v[j], amplitude.v[j], phase.v[j]);
+    store(this->args.out_coefficients + i, out);
+  }
+};
+
+template <typename T>
+struct Join : PolarOp<T> {
+  template <int kCount>
+  __device__ void at(Nothing, int64_t i) const {
+    const auto amplitude = load<kCount>(this->args.amplitude + i);
+    const auto phase = load<kCount>(this->args.phase + i);
+    Pack<Cplx<T>, kCount> out;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) out.v[j] = polar_join_value(amplitude.v[j], phase.v[j]);
+    store(this->args.out_coefficients + i, out);
+  }
+};
+
+template <typename T>
+struct JoinBackward : PolarOp<T> {
+  template <int kCount>
+  __device__ void at(Nothing, int64_t i) const {
+    const auto grad = load<kCount>(this->args.coefficients + i);
+    const auto amplitude = load<kCount>(this->args.amplitude + i);
+    const auto phase = load<kCount>(this->args.phase + i);
+    Pack<T, kCount> grad_amplitude, grad_phase;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) {
+      const PolarPair<T> g = polar_join_grad(grad.v[j], amplitude.v[j], phase.v[j]);
+      grad_amplitude.v[j] = g.amplitude;
+      grad_phase.v[j] = g.phase;
+    }
+    store(this->args.out_amplitude + i, grad_amplitude);
+    store(this->args.out_phase + i, grad_phase);
+  }
+};
+
+// A runner that launches `Op` over the arrays that the arguments hold; absent ones are null.
+template <template <typename> class Op>
+struct Run {
+  template <typename T>
+  void operator()(const PolarArgs<T>& args, const Tensor& on) const {
+    const bool wide = aligned({args.coefficients, args.amplitude, args.phase, args.out_coefficients,
+                               args.out_amplitude, args.out_phase});
+    for_each_coefficient(Op<T>{{args}}, 1, args.count, wide, Launcher(on));
+  }
+};
+
+std::tuple<Tensor, Tensor> polar_split(Tensor coefficients) {
+  return polar_split_with(coefficients, Run<Split>{});
+}
+
+Tensor polar_split_backward(Tensor coefficients, Tensor grad_amplitude, Tensor grad_phase) {
+  return polar_split_backward_with(coefficients, grad_amplitude, grad_phase, Run<SplitBackward>{});
+}
+
+Tensor polar_join(Tensor amplitude, Tensor phase) {
+  return polar_join_with(amplitude, phase, Run<Join>{});
+}
+
+std::tuple<Tensor, Tensor> polar_join_backward(Tensor grad, Tensor amplitude, Tensor phase) {
+  return polar_join_backward_with(grad, amplitude, phase, Run<JoinBackward>{});
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CUDA, m) {
+  m.impl("polar_split", TORCH_BOX(&polar_split));
+  m.impl("polar_split_backward", TORCH_BOX(&polar_split_backward));
+  m.impl("polar_join", TORCH_BOX(&polar_join));
+  m.impl("polar_join_backward", TORCH_BOX(&polar_join_backward));
+}
+
+}  // namespace steerlens

@@ -1,0 +1,184 @@
+// step and step_backward on CUDA: one launch finds each plane's largest amplitude in parts, several
+// blocks per plane; a second one puts the parts together and steps. A maximum does not depend on
+// the order in which it is taken: no atomics, the same bits every time.
+#include "../args/step.h"
+
+#include "../math/polar.h"
+#include "launch.h"
+
+namespace steerlens {
+namespace {
+
+// A part is worth a block from about this many coefficients on; a plane has at most kMaxParts.
+constexpr int64_t kPartSize = 4096, kMaxParts = 256;
+
+template <typename T>
+__device__ T largest_of_warp(T largest) {
+#pragma unroll
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2)
+    largest = larger_amplitude(__shfl_xor_sync(0xffffffffu, largest, lanes), largest);
+  return largest;
+}
+
+template <typename T>
+__device__ T largest_of_block(T largest) {
+  __shared__ T of_warps[kThreads / kWarp];
+  __syncthreads();  // the previous plane's have been read
+  largest = largest_of_warp(largest);
+  if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp] = largest;
+  __syncthreads();
+  const unsigned lane = threadIdx.x % kWarp;
+  return largest_of_warp(lane < kThreads / kWarp ? of_warps[lane] : T(0));
+}
+
+// parts[n, x] = the largest amplitude among the coefficients of plane n that the blocks at x visit.
+template <int kCount, typename T>
+__global__ void __launch_bounds__(kThreads)
+    largest_kernel(const Cplx<T>* coefficients, int64_t planes, int64_t area, T* parts) {
+  const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kCount;
+  const int64_t stride = int64_t{gridDim.x} * kThreads * kCount;
+  for (int64_t n = blockIdx.y; n < planes; n += gridDim.y) {
+    T largest = T(0);
+#pragma unroll 4
+    for (int64_t i = first; i < area; i += stride) {
+      const auto c = load<kCount>(coefficients + n * area + i);
+#pragma unroll
+      for (int j = 0; j < kCount; ++j) largest = larger_amplitude(amplitude_of(c.v[j]), largest);
+    }
+    largest = largest_of_block(largest);
+    if (threadIdx.x == 0) parts[n * gridDim.x + blockIdx.x] = largest;
+  }
+}
+
+template <typename T>
+struct PlaneOp {
+  static constexpr int kWide = 16 / sizeof(T);
+  StepArgs<T> args;
+  const T* parts;  // [planes, parts_per_plane]
+  int parts_per_plane;
+
+  // The plane's threshold. Every thread of a warp comes here.
+  __device__ T plane(int64_t n) const {
+    T largest = T(0);
+    for (int i = threadIdx.x % kWarp; i < parts_per_plane; i += kWarp)
+      largest = larger_amplitude(load_one(parts + n * parts_per_plane + i), largest);
+    return step_threshold(args.floor, largest_of_warp(largest));
+  }
+
+  template <int kCount>
+  __device__ Pack<Cplx<T>, kCount> gradient(int64_t i) const {
+    if (args.gradient_parts == 2)
+      return load<kCount>(reinterpret_cast<const Cplx<T>*>(args.gradient) + i);
+    const auto real = load<kCount>(args.gradient + i);
+    Pack<Cplx<T>, kCount> pack;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) pack.v[j] = {real.v[j], T(0)};
+    return pack;
+  }
+};
+
+template <typename T, Rule kRule>
+struct Step : PlaneOp<T> {
+  template <int kCount>
+  __device__ void at(T threshold, int64_t i) const {
+    const StepArgs<T>& args = this->args;
+    const auto c = load<kCount>(args.coefficients + i);
+    const auto g = this->template gradient<kCount>(i);
+    Pack<T, kCount> phase, amplitude;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) {
+      const PolarPair<T> s = step_above(c.v[j], g.v[j], args.eps, kRule, threshold);
+      phase.v[j] = s.phase;
+      amplitude.v[j] = s.amplitude;
+    }
+    store(args.phase_step + i, phase);
+    store(args.amplitude_step + i, amplitude);
+  }
+};
+
+template <typename T, Rule kRule>
+struct StepBackward : PlaneOp<T> {
+  template <int kCount>
+  __device__ void at(T threshold, int64_t i) const {
+    const StepArgs<T>& args = this->args;
+    const auto c = load<kCount>(args.coefficients + i);
+    const auto g = this->template gradient<kCount>(i);
+    const auto phase = load<kCount>(args.grad_phase_step + i);
+    const auto amplitude = load<kCount>(args.grad_amplitude_step + i);
+    Pack<Cplx<T>, kCount> grad_c, grad_g;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) {
+      const StepGrad<T> grad =
+          step_above_grad(c.v[j], g.v[j], args.eps, kRule, threshold, phase.v[j], amplitude.v[j]);
+      grad_c.v[j] = grad.c;
+      grad_g.v[j] = grad.gradient;
+    }
+    store(args.grad_coefficients + i, grad_c);
+    store_gradient(i, grad_g);
+  }
+
+  template <int kCount>
+  __device__ void store_gradient(int64_t i, const Pack<Cplx<T>, kCount>& grad) const {
+    if (this->args.gradient_parts == 2)
+      return store(reinterpret_cast<Cplx<T>*>(this->args.grad_gradient) + i, grad);
+    Pack<T, kCount> real;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) real.v[j] = grad.v[j].re;
+    store(this->args.grad_gradient + i, real);
+  }
+};
+
+template <typename T>
+Tensor largest_amplitudes(const StepArgs<T>& args, const Tensor& coefficients,
+                          const Launcher& launcher) {
+  const int64_t parts = std::min((args.area + kPartSize - 1) / kPartSize, kMaxParts);
+  Tensor out = new_tensor(coefficients, {args.planes, parts}, real_type(sizeof(T) == 8));
+  constexpr int kWide = 16 / sizeof(Cplx<T>);
+  const bool wide = aligned({args.coefficients}) && args.area % kWide == 0;
+  const dim3 grid(static_cast<unsigned>(parts), grid_size(args.planes, 1, kMaxGridY));
+  launcher.run(wide ? largest_kernel<kWide, T> : largest_kernel<1, T>, grid, kThreads,
+               args.coefficients, args.planes, args.area, write<T>(out));
+  return out;
+}
+
+// A runner for Op = Step or StepBackward; arrays that the arguments do not hold are null.
+template <template <typename, Rule> class Op>
+struct Run {
+  template <typename T>
+  void operator()(const StepArgs<T>& args, const Tensor& coefficients) const {
+    const Launcher launcher(coefficients);
+    const Tensor parts = largest_amplitudes(args, coefficients, launcher);
+    const PlaneOp<T> op{args, read<T>(parts), static_cast<int>(parts.size(1))};
+    const bool wide = aligned({args.coefficients, args.gradient, args.phase_step,
+                               args.amplitude_step, args.grad_phase_step, args.grad_amplitude_step,
+                               args.grad_coefficients, args.grad_gradient});
+    const auto launch = [&](const auto& rule_op) {
+      for_each_coefficient(rule_op, args.planes, args.area, wide, launcher);
+    };
+    if (args.rule == Rule::kComplex)
+      launch(Op<T, Rule::kComplex>{op});
+    else
+      launch(Op<T, Rule::kPolar>{op});
+  }
+};
+
+std::tuple<Tensor, Tensor> step(Tensor coefficients, Tensor gradient, double eps, int64_t rule,
+                                double floor) {
+  return step_with(coefficients, gradient, eps, rule, floor, Run<Step>{});
+}
+
+std::tuple<Tensor, Tensor> step_backward(Tensor grad_phase_step, Tensor grad_amplitude_step,
+                                         Tensor coefficients, Tensor gradient, double eps,
+                                         int64_t rule, double floor) {
+  return step_backward_with(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps, rule,
+                            floor, Run<StepBackward>{});
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CUDA, m) {
+  m.impl("step", TORCH_BOX(&step));
+  m.impl("step_backward", TORCH_BOX(&step_backward));
+}
+
+}  // namespace steerlens

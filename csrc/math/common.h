@@ -1,0 +1,52 @@
+// Words shared by every file of math/: host and device functions on scalars, no tensors.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define SL_FN __host__ __device__ __forceinline__
+#define SL_HOST_FN __forceinline__  // may call host code, kernel launches among it
+#elif defined(__GNUC__)
+// Forced, so that the CPU clones of cpu/clones.h compile these bodies for their own instruction set.
+#define SL_FN inline __attribute__((always_inline))
+#else
+#define SL_FN inline
+#endif
+
+#if !defined(__CUDACC__)
+#define SL_HOST_FN SL_FN
+#endif
+
+namespace steerlens {
+
+// A complex number as it lies in a tensor. Not std::complex, whose product checks for NaN.
+template <typename T>
+struct Cplx {
+  T re, im;
+};
+
+template <typename T>
+SL_FN Cplx<T> operator+(Cplx<T> a, Cplx<T> b) {
+  return {a.re + b.re, a.im + b.im};
+}
+template <typename T>
+SL_FN Cplx<T> operator*(T s, Cplx<T> a) {
+  return {s * a.re, s * a.im};
+}
+template <typename T>
+SL_FN Cplx<T> operator*(Cplx<T> a, Cplx<T> b) {
+  return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
+}
+template <typename T>
+SL_FN Cplx<T> conj(Cplx<T> a) {
+  return {a.re, -a.im};
+}
+
+// i^turns for turns in 0..3, as a number: multiplying by it is branch-free and exact.
+template <typename T>
+SL_FN Cplx<T> quarter_turns(int turns) {
+  return {T(turns == 0) - T(turns == 2), T(turns == 1) - T(turns == 3)};
+}
+
+}  // namespace steerlens

@@ -1,0 +1,103 @@
+// One coefficient of one frame (design: "The step and the frames"), and its derivative.
+#pragma once
+
+#include "common.h"
+#include "polar.h"
+#include "trig.h"
+
+namespace steerlens {
+
+// What is read once per coefficient and used by every frame.
+template <typename T>
+struct Coefficient {
+  Cplx<T> c;          // the coefficient
+  Cplx<T> direction;  // c / |c|
+  T amplitude;        // |c|
+  T phase_step;
+  T amplitude_step;
+};
+
+// What moves is known at compile time: phase, amplitude or both.
+template <bool kPhase, bool kAmplitude, Rule kRule>
+struct Extrapolation {
+  // Only the complex rule, where amplitudes add, needs |c| itself.
+  static constexpr bool kNeedsAmplitude = kAmplitude && kRule == Rule::kComplex;
+
+  template <typename T>
+  SL_FN static Coefficient<T> load(Cplx<T> c, T phase_step, T amplitude_step) {
+    Coefficient<T> p = {c, c, T(1), phase_step, amplitude_step};
+    if constexpr (kNeedsAmplitude) {
+      p.amplitude = amplitude_of(c);
+      p.direction = direction_of(c, p.amplitude);
+    }
+    return p;
+  }
+
+  template <typename T>
+  SL_FN static Cplx<T> rotation(const Coefficient<T>& p, T phase_factor) {
+    if constexpr (!kPhase) return {T(1), T(0)};
+    const SinCos<T> t = sincos_product(phase_factor, p.phase_step);
+    return {t.cos, t.sin};
+  }
+
+  // The frame's amplitude over |direction|: max(A + a dA, 0), or exp(a dlogA).
+  template <typename T>
+  SL_FN static T gain(const Coefficient<T>& p, T amplitude_factor) {
+    if constexpr (!kAmplitude) return T(1);
+    if constexpr (kRule == Rule::kPolar) return exp_of(amplitude_factor * p.amplitude_step);
+    const T moved = p.amplitude + amplitude_factor * p.amplitude_step;
+    return moved > T(0) ? moved : T(0) * moved;  // NaN stays NaN
+  }
+
+  template <typename T>
+  SL_FN static Cplx<T> value(const Coefficient<T>& p, T phase_factor, T amplitude_factor) {
+    const Cplx<T> base = kNeedsAmplitude ? p.direction : p.c;
+    return gain(p, amplitude_factor) * (base * rotation(p, phase_factor));
+  }
+
+  // Re(value), without the imaginary part's arithmetic.
+  template <typename T>
+  SL_FN static T real(const Coefficient<T>& p, T phase_factor, T amplitude_factor) {
+    const Cplx<T> base = kNeedsAmplitude ? p.direction : p.c;
+    const Cplx<T> turn = rotation(p, phase_factor);
+    return gain(p, amplitude_factor) * (base.re * turn.re - base.im * turn.im);
+  }
+
+  // Sums over frames of the gradient with respect to what a coefficient holds.
+  template <typename T>
+  struct Grad {
+    Cplx<T> c = {T(0), T(0)};  // through the product with c (no amplitude step, or the polar rule)
+    T amplitude = T(0);        // through |c|   (complex rule with an amplitude step)
+    T phase = T(0);            // through arg c (same)
+    T phase_step = T(0);
+    T amplitude_step = T(0);
+  };
+
+  template <typename T>
+  SL_FN static void add_frame(Grad<T>& sum, const Coefficient<T>& p, Cplx<T> grad, T phase_factor,
+                              T amplitude_factor) {
+    const Cplx<T> turn = rotation(p, phase_factor);
+    const T g = gain(p, amplitude_factor);
+    const Cplx<T> base = kNeedsAmplitude ? p.direction : p.c;
+    const Cplx<T> along = grad * conj(base * turn);  // (d/d gain, d/d phase over gain)
+    if constexpr (kPhase) sum.phase_step = sum.phase_step + phase_factor * (g * along.im);
+    if constexpr (kNeedsAmplitude) {
+      const T open = p.amplitude + amplitude_factor * p.amplitude_step > T(0) ? T(1) : T(0);
+      sum.amplitude = sum.amplitude + open * along.re;
+      sum.phase = sum.phase + g * along.im;
+      sum.amplitude_step = sum.amplitude_step + amplitude_factor * (open * along.re);
+    } else {
+      sum.c = sum.c + g * (grad * conj(turn));
+      if constexpr (kAmplitude)
+        sum.amplitude_step = sum.amplitude_step + amplitude_factor * (g * along.re);
+    }
+  }
+
+  template <typename T>
+  SL_FN static Cplx<T> finish(const Grad<T>& sum, const Coefficient<T>& p) {
+    if constexpr (kNeedsAmplitude) return polar_split_grad(p.c, sum.amplitude, sum.phase);
+    return sum.c;
+  }
+};
+
+}  // namespace steerlens

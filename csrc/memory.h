@@ -1,0 +1,53 @@
+// Page faults are the largest cost of a fresh CPU tensor: touching 38 MB takes 48 ms in 4 KiB pages
+// and 5 ms in 2 MiB pages (measured on a two-core virtual machine, glibc's allocator, which returns
+// such blocks to the kernel at every free).
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+namespace steerlens {
+
+constexpr uint64_t kHugePage = uint64_t{1} << 21;
+
+// Asks the kernel for transparent huge pages in [data, data + bytes). Advice only: ignored where
+// huge pages are off, and harmless for memory that is already touched.
+inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] uint64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  const uint64_t begin = reinterpret_cast<uint64_t>(data);
+  const uint64_t first = (begin + kHugePage - 1) & ~(kHugePage - 1);
+  const uint64_t last = (begin + bytes) & ~(kHugePage - 1);
+  if (bytes >= 2 * kHugePage && last > first)
+    (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
+
+// Copies into a large buffer that will not be read soon, past the caches: a plain store would first
+// read the line that it overwrites.
+inline void stream_copy(char* to, const char* from, uint64_t bytes) {
+#if defined(__SSE2__)
+  constexpr uint64_t kLine = 64, kVector = sizeof(__m128i);
+  const uint64_t head = (kLine - reinterpret_cast<uint64_t>(to) % kLine) % kLine;
+  if (bytes > head + kLine) {
+    std::memcpy(to, from, head);
+    uint64_t at = head;
+    for (; at + kLine <= bytes; at += kLine)
+      for (uint64_t i = at; i < at + kLine; i += kVector)
+        _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
+                         _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
+    _mm_sfence();
+    std::memcpy(to + at, from + at, bytes - at);
+    return;
+  }
+#endif
+  std::memcpy(to, from, bytes);
+}
+
+}  // namespace steerlens

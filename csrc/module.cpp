@@ -1,0 +1,54 @@
+// The Python module `_C`. Importing it registers the ops (static initialisers in schema.cpp, cpu/ and
+// cuda/); it says what was built and advises the kernel about large buffers.
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+
+#include "cpu/clones.h"
+#include "cpu/parallel.h"
+#include "memory.h"
+
+namespace py = pybind11;
+
+namespace {
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = STEERLENS_VERSION;
+  info["cuda"] = STEERLENS_WITH_CUDA != 0;
+  info["cuda_archs"] = STEERLENS_CUDA_ARCHS;
+  info["nvcc"] = STEERLENS_NVCC;
+  info["reason"] = STEERLENS_BUILD_REASON;
+  info["torch_built"] = STEERLENS_TORCH_BUILT;
+  info["torch_target"] = STEERLENS_TORCH_TARGET;
+  info["cpu_levels"] = STEERLENS_CPU_LEVELS;
+  info["compiler"] = __VERSION__;
+  return info;
+}
+
+// Addresses rather than tensors: the stable ABI has no pybind11 casters.
+char* address(uint64_t value) { return reinterpret_cast<char*>(value); }
+
+void stream_copy(uint64_t to, uint64_t from, uint64_t bytes) {
+  const py::gil_scoped_release release;
+  constexpr int64_t kPiece = 1 << 16;
+  const auto copy = [&](int64_t begin, int64_t end) {
+    const uint64_t first = begin * kPiece, last = std::min<uint64_t>(end * kPiece, bytes);
+    steerlens::stream_copy(address(to) + first, address(from) + first, last - first);
+  };
+  steerlens::parallel_rows((bytes + kPiece - 1) / kPiece, kPiece / 8, copy);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Compiled part of steerlens_fast: torch.ops.steerlens_fast.*";
+  m.def("build_info", &build_info, "What was built, as a dict.");
+  m.def(
+      "advise_huge_pages",
+      [](uint64_t data, uint64_t bytes) {
+        steerlens::advise_huge_pages(address(data), bytes);
+      },
+      "Ask the kernel for huge pages in a large, fresh CPU buffer (address, bytes).");
+  m.def("stream_copy", &stream_copy, "Copy past the caches (to, from, bytes): CPU addresses.");
+}

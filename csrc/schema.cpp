@@ -1,0 +1,38 @@
+// Every op's schema, in the order of the flow. Kernels register themselves in cpu/ and cuda/.
+//
+// Shapes: N planes (images times channels), K orientations, F frames; a half spectrum of an H x W
+// image is [N, H, W/2+1]. `masks[i]` is [K, h, w] (full layout) or [K, h, w/2+1] (half layout) for a
+// band of h x w samples with w = widths[i]; `turns[i]` multiplies by i^turns. See math/bands.h.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(steerlens_fast, m) {
+  m.def(
+      "split_bands(Tensor spectrum, Tensor[] masks, int[] turns, int[] widths, int width)"
+      " -> Tensor[]");
+  m.def("polar_split(Tensor coefficients) -> (Tensor amplitude, Tensor phase)");
+  m.def(
+      "polar_split_backward(Tensor coefficients, Tensor grad_amplitude, Tensor grad_phase)"
+      " -> Tensor");
+  m.def("polar_join(Tensor amplitude, Tensor phase) -> Tensor");
+  m.def(
+      "polar_join_backward(Tensor grad, Tensor amplitude, Tensor phase)"
+      " -> (Tensor grad_amplitude, Tensor grad_phase)");
+  m.def(
+      "step(Tensor coefficients, Tensor gradient, float eps, int rule, float floor)"
+      " -> (Tensor phase_step, Tensor amplitude_step)");
+  m.def(
+      "step_backward(Tensor grad_phase_step, Tensor grad_amplitude_step, Tensor coefficients,"
+      " Tensor gradient, float eps, int rule, float floor)"
+      " -> (Tensor grad_coefficients, Tensor grad_gradient)");
+  m.def(
+      "extrapolate(Tensor coefficients, Tensor? phase_step, Tensor? amplitude_step,"
+      " Tensor phase_factors, Tensor amplitude_factors, int rule, bool both_quadratures)"
+      " -> Tensor");
+  m.def(
+      "extrapolate_backward(Tensor grad, Tensor coefficients, Tensor? phase_step,"
+      " Tensor? amplitude_step, Tensor phase_factors, Tensor amplitude_factors, int rule)"
+      " -> (Tensor grad_coefficients, Tensor grad_phase_step, Tensor grad_amplitude_step)");
+  m.def(
+      "merge_bands(Tensor[] bands, Tensor[] masks, int[] turns, int[] widths, int height,"
+      " int width) -> Tensor");
+}

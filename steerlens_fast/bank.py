@@ -1,0 +1,350 @@
+"""Banks: linear maps between images and groups of bands, with their adjoints. The home of every pyramid FFT.
+
+A bank is a list of groups, one for each oriented scale or residual. ``split`` takes images to bands and ``merge`` is its
+exact adjoint (in the inner product Re<a, b>), so one class serves analysis, synthesis, the gradient in the coefficient
+domain and every derivative of these:
+
+=========== =============================== ===============================
+bank        split                           merge
+=========== =============================== ===============================
+"analysis"  coefficients of an image        derivative of the analysis
+"real"      gradient w.r.t. Re(c)           synthesis from the real parts
+"adjoint"   gradient w.r.t. c               synthesis from both quadratures
+=========== =============================== ===============================
+
+FFTs are never normalised: all constants are in the masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from . import filters, ops
+from .filters import Geometry
+from .memory import chunks, new_output, store
+
+KINDS = ("analysis", "real", "adjoint")
+HIGHPASS, LOWPASS = "highpass", "lowpass"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One group of a bank: a scale (int) or a residual, and which orientations (None: all)."""
+
+    name: int | str
+    orientations: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A linear map between images [..., H, W] and bands [..., K, h, w], one for each part. Hashable, holds no tensor."""
+
+    geometry: Geometry
+    kind: str
+    parts: tuple[Part, ...]
+
+    def split(self, image: Tensor) -> list[Tensor]:
+        """Images to bands: complex for oriented bands of "analysis" and "adjoint", else real."""
+        if torch.compiler.is_compiling():
+            return _split_all(self, image)
+        return list(_Split.apply(image, self))
+
+    def merge(self, bands: Sequence[Tensor]) -> Tensor:
+        """Bands to images: the adjoint of :meth:`split`."""
+        if torch.compiler.is_compiling():
+            return _merge_all(self, bands)
+        return _Merge.apply(self, *bands)
+
+    def subset(self, indices: Sequence[int]) -> Bank:
+        """The bank of some of the parts."""
+        return Bank(self.geometry, self.kind, tuple(self.parts[i] for i in indices))
+
+    # What the ops need, part by part.
+
+    def is_full(self, part: Part) -> bool:
+        """Complex bands have full spectra; real ones half spectra."""
+        return self.kind != "real" and isinstance(part.name, int)
+
+    def band_shape(self, part: Part) -> tuple[int, int, int]:
+        """(K, h, w) of a part."""
+        g = self.geometry
+        if part.name == HIGHPASS:
+            return 1, *g.shape
+        if part.name == LOWPASS:
+            return 1, *g.band_shape(g.height)
+        return len(part.orientations or range(g.orientations)), *g.band_shape(part.name)
+
+    @property
+    def widths(self) -> list[int]:
+        return [self.band_shape(p)[2] for p in self.parts]
+
+    @property
+    def split_turns(self) -> list[int]:
+        return [-self.geometry.order % 4 if isinstance(p.name, int) else 0 for p in self.parts]
+
+    @property
+    def merge_turns(self) -> list[int]:
+        return [-t % 4 for t in self.split_turns]
+
+    def masks(self, like: Tensor, merging: bool) -> list[Tensor]:
+        """The masks on ``like``'s device, in its precision."""
+        return list(_masks(self.geometry, self.kind, self._plain_parts, merging, str(like.device), like.dtype))
+
+    def kept_mask(self, like: Tensor) -> Tensor:
+        """What of an image's half spectrum these bands do not hold, over H W: [1, H, W//2+1]."""
+        return _kept(self.geometry, self._plain_parts, str(like.device), like.dtype)
+
+    @property
+    def _plain_parts(self) -> tuple:
+        return tuple((p.name, p.orientations) for p in self.parts)  # what torch.compile takes as a constant
+
+    def plane_bytes(self, dtype: torch.dtype) -> int:
+        """Memory that one image plane's bands take in a pass: spectra and bands."""
+        sizes = [k * h * w for k, h, w in map(self.band_shape, self.parts)]
+        return 2 * dtype.itemsize * sum(sizes)
+
+
+# --- Masks -----------------------------------------------------------------------------------------------------------
+
+
+def scaling(geometry: Geometry, scale: int) -> float:
+    """A coefficient over that of the plain pyramid; ``scale = height`` is the low-pass residual."""
+    if not geometry.tight_frame:
+        return filters.gain(geometry, scale)
+    (h, w), (H, W) = geometry.band_shape(scale), geometry.shape
+    analytic = 0.5 if scale < geometry.height else 1.0  # an analytic band has twice the energy of a real one
+    return (analytic * h * w / (H * W)) ** 0.5
+
+
+def _full_mask(bank: Bank, part: Part) -> Tensor:
+    """A part's mask in the full layout, [K, h, w] float64, with every constant of the transform."""
+    g, analysis = bank.geometry, bank.kind == "analysis"
+    _, h, w = bank.band_shape(part)
+    samples = h * w if analysis else g.shape[0] * g.shape[1]
+    if part.name == HIGHPASS:
+        return filters.highpass_filter(g)[None] / samples
+    scale = g.height if part.name == LOWPASS else part.name
+    factor = (scaling(g, scale) if analysis else 1 / scaling(g, scale)) / samples
+    if part.name == LOWPASS:
+        return filters.lowpass_filter(g)[None] * factor
+    mask = filters.band_filter(g, scale) * factor
+    if bank.kind != "real":
+        mask = mask * filters.band_side(g, scale) / (1 if analysis else 2)
+    return mask if part.orientations is None else mask[list(part.orientations)]
+
+
+def _halve_reflected(mask: Tensor, w: int, W: int) -> Tensor:
+    """Weights of a merge into a half spectrum, which irfft2 counts twice but for DC and Nyquist."""
+    weight = torch.full((w,), 0.5, dtype=mask.dtype)
+    weight[0] = 1.0
+    if w == W and W % 2 == 0:
+        weight[W // 2] = 1.0
+    return mask * weight
+
+
+@lru_cache(maxsize=512)
+def _part_mask(bank: Bank, part: Part, merging: bool, device: str, dtype: torch.dtype) -> Tensor:
+    with _disable_current_modes():  # a constant, also when first asked for under a tracer's fake tensors
+        mask, w = _full_mask(bank, part), bank.band_shape(part)[2]
+        if not bank.is_full(part):
+            mask = mask[..., : w // 2 + 1]
+        elif merging:
+            mask = _halve_reflected(mask, w, bank.geometry.shape[1])
+        real = dtype.to_real() if dtype.is_complex else dtype
+        return mask.to(device=device, dtype=real).contiguous()
+
+
+@torch.compiler.assume_constant_result
+def _masks(geometry: Geometry, kind: str, parts: tuple, merging: bool, device: str, dtype) -> tuple[Tensor, ...]:
+    # Plain arguments, for torch.compile. Cached part by part, so that subsets of scales share their masks.
+    def one(part):
+        alone = Bank(geometry, kind, (part,))
+        return _part_mask(alone, part, merging and alone.is_full(part), device, dtype)
+
+    return tuple(one(Part(*part)) for part in parts)
+
+
+@lru_cache(maxsize=64)
+def _kept_mask(geometry: Geometry, parts: tuple, device: str, dtype: torch.dtype) -> Tensor:
+    with _disable_current_modes():
+        H, W = geometry.shape
+        kept = torch.ones(H, W, dtype=torch.float64)
+        for scale, orientations in parts:
+            band = filters.band_filter(geometry, scale)
+            band = band if orientations is None else band[list(orientations)]
+            rows, columns = (filters.signed_frequencies(n) for n in band.shape[-2:])
+            kept[(rows % H)[:, None], (columns % W)[None, :]] -= band.square().sum(0)
+        kept = kept.clamp(min=0) / (H * W)
+        return kept[None, :, : W // 2 + 1].to(device=device, dtype=dtype).contiguous()
+
+
+@torch.compiler.assume_constant_result
+def _kept(geometry: Geometry, parts: tuple, device: str, dtype: torch.dtype) -> Tensor:
+    return _kept_mask(geometry, parts, device, dtype)
+
+
+# --- One pass over some planes: pure functions of tensors -------------------------------------------------------------
+
+
+def split_spectrum(bank: Bank, spectrum: Tensor) -> list[Tensor]:
+    """Half spectra [N, H, W//2+1] to bands [N, K, h, w]."""
+    masks = bank.masks(spectrum, merging=False)
+    spectra = ops.split_bands(spectrum, masks, bank.split_turns, bank.widths, bank.geometry.shape[1])
+    return [_to_band(bank, part, s) for part, s in zip(bank.parts, spectra)]
+
+
+def _to_band(bank: Bank, part: Part, spectrum: Tensor) -> Tensor:
+    if bank.is_full(part):
+        return torch.fft.ifft2(spectrum, norm="forward")
+    return torch.fft.irfft2(spectrum, s=bank.band_shape(part)[1:], norm="forward")
+
+
+def band_spectra(bank: Bank, bands: Sequence[Tensor]) -> list[Tensor]:
+    """Bands to the spectra that :func:`merge_spectra` sums; of a real bank only the real part is read."""
+    return [
+        torch.fft.fft2(_complex(band)) if bank.is_full(part) else torch.fft.rfft2(_real(band))
+        for part, band in zip(bank.parts, bands)
+    ]
+
+
+def _real(band: Tensor) -> Tensor:
+    """Re(c) as contiguous memory, which the FFT reads faster: the one frame [N, K, h, w] of bands that do not move."""
+    if not band.is_complex():
+        return band
+    one = torch.ones(1, 1, dtype=band.real.dtype, device=band.device)
+    return ops.extrapolate(band, None, None, one, one)[0]
+
+
+def _complex(band: Tensor) -> Tensor:
+    return band if band.is_complex() else torch.complex(band, torch.zeros_like(band))
+
+
+def merge_spectra(bank: Bank, spectra: Sequence[Tensor], kept: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Band spectra to images [N, H, W]. ``kept`` adds (half spectra [P, H, W//2+1], mask): what was not edited."""
+    H, W = bank.geometry.shape
+    masks, turns, widths = bank.masks(spectra[0], merging=True), bank.merge_turns, bank.widths
+    if kept is not None:
+        spectra, masks = [*spectra, kept[0][:, None]], [*masks, kept[1]]
+        turns, widths = [*turns, 0], [*widths, W]
+    return torch.fft.irfft2(ops.merge_bands(spectra, masks, turns, widths, H, W), s=(H, W), norm="forward")
+
+
+# --- Whole batches -----------------------------------------------------------------------------------------------------
+
+
+def _flat(t: Tensor, dims: int) -> Tensor:
+    """[..., *last] -> [N, *last]."""
+    return t.reshape(-1 if t.numel() else t.shape[:-dims].numel(), *t.shape[-dims:])
+
+
+def _split_all(bank: Bank, image: Tensor) -> list[Tensor]:
+    lead = image.shape[:-2]
+    bands = split_spectrum(bank, torch.fft.rfft2(_flat(image, 2)))
+    return [band.reshape(*lead, *band.shape[1:]) for band in bands]
+
+
+def _merge_all(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
+    lead = bands[0].shape[:-3]
+    image = merge_spectra(bank, band_spectra(bank, [_flat(b, 3) for b in bands]))
+    return image.reshape(*lead, *image.shape[1:])
+
+
+def _new_bands(bank: Bank, lead: Sequence[int], image: Tensor) -> list[Tensor]:
+    dtypes = [image.dtype.to_complex() if bank.is_full(part) else image.dtype for part in bank.parts]
+    return [new_output((*lead, *bank.band_shape(p)), t, image.device) for p, t in zip(bank.parts, dtypes)]
+
+
+def _split_chunked(bank: Bank, image: Tensor) -> tuple[Tensor, ...]:
+    planes = _flat(image, 2)
+    slices = chunks(len(planes), bank.plane_bytes(image.dtype), image.device)
+    if len(slices) == 1:
+        return tuple(_split_all(bank, image))
+    out = _new_bands(bank, (len(planes),), image)
+    for at in slices:
+        bands = split_spectrum(bank, torch.fft.rfft2(planes[at]))
+        for whole, band in zip(out, bands):
+            store(whole[at], band)
+    return tuple(band.view(*image.shape[:-2], *band.shape[1:]) for band in out)
+
+
+def _merge_chunked(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
+    planes = [_flat(band, 3) for band in bands]
+    dtype = bands[0].real.dtype
+    slices = chunks(len(planes[0]), bank.plane_bytes(dtype), bands[0].device)
+    if len(slices) == 1:
+        return _merge_all(bank, bands)
+    out = new_output((len(planes[0]), *bank.geometry.shape), dtype, bands[0].device)
+    for at in slices:
+        store(out[at], merge_spectra(bank, band_spectra(bank, [band[at] for band in planes])))
+    return out.view(*bands[0].shape[:-3], *bank.geometry.shape)
+
+
+class _Split(torch.autograd.Function):
+    """``Bank.split`` for autograd, jvp and vmap: linear, so its derivative is itself and its adjoint is merge."""
+
+    @staticmethod
+    def forward(image, bank):
+        return _split_chunked(bank, image)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.bank = inputs[1]
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        given = [i for i, g in enumerate(grads) if g is not None]
+        if not given:
+            return None, None
+        return _Merge.apply(ctx.bank.subset(given), *[grads[i] for i in given]), None
+
+    @staticmethod
+    def jvp(ctx, tangent, _):
+        return _Split.apply(tangent, ctx.bank)
+
+    @staticmethod
+    def vmap(info, in_dims, image, bank):
+        return _Split.apply(image.movedim(in_dims[0], 0), bank), (0,) * len(bank.parts)
+
+
+class _Merge(torch.autograd.Function):
+    """``Bank.merge``, likewise."""
+
+    @staticmethod
+    def forward(bank, *bands):
+        return _merge_chunked(bank, bands)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.bank = inputs[0]
+        ctx.complex = [band.is_complex() for band in inputs[1:]]
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, grad):
+        needed = [i for i, needs in enumerate(ctx.needs_input_grad[1:]) if needs]
+        grads: list[Tensor | None] = [None] * len(ctx.complex)
+        if grad is not None and needed:
+            for i, band in zip(needed, _Split.apply(grad, ctx.bank.subset(needed))):
+                grads[i] = _complex(band) if ctx.complex[i] else band.real if band.is_complex() else band
+        return None, *grads
+
+    @staticmethod
+    def jvp(ctx, _, *tangents):
+        given = [i for i, t in enumerate(tangents) if t is not None]
+        return _Merge.apply(ctx.bank.subset(given), *[tangents[i] for i in given])
+
+    @staticmethod
+    def vmap(info, in_dims, bank, *bands):
+        size = info.batch_size
+        lifted = [
+            band.expand(size, *band.shape) if dim is None else band.movedim(dim, 0)
+            for band, dim in zip(bands, in_dims[1:])
+        ]
+        return _Merge.apply(bank, *lifted), 0

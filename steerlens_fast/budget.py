@@ -1,0 +1,190 @@
+"""Budgets: the factor at which a motion's rendered, clipped image lies at a given distance from its source.
+
+The factors of one edit family cannot be compared with those of another; image distances can.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .families import Motion
+
+PROBES = 4  # factors rendered at once while bracketing: one analysis serves them all
+
+
+@torch.no_grad()
+def factor_at_l2(
+    motion: Motion,
+    max_l2: float | Tensor,
+    bounds: tuple[float, float] | None = (0, 1),
+    tolerance: float = 5e-4,
+    *,
+    start: float | Tensor | None = None,
+    doublings: int = 32,
+    iterations: int = 40,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find, for each sample, the factor whose frame lies at L2 distance ``max_l2`` from the source.
+
+    Parameters
+    ----------
+    motion : Motion
+        What ``family.prepare(image, gradient)`` returns, for an image [B, ..., H, W].
+    max_l2 : float or Tensor [B]
+        The distance wanted, above 0: over all channels and pixels of a sample, after the clip.
+    bounds : (float, float) or None
+        What frames are clipped to.
+    tolerance : float
+        How far from ``max_l2`` an attained distance may be.
+    start : float or Tensor [B], optional
+        First guess; by default the one that a plain pixel step would need.
+    doublings : int
+        How often the guess is doubled, or halved, in search of a bracket.
+    iterations : int
+        Most steps within the bracket.
+
+    Returns
+    -------
+    factor : Tensor [B]
+        The first crossing on the doubling grid; where the budget is out of reach, the smallest of the tried factors
+        whose distance is within ``tolerance`` of the largest seen.
+    l2 : Tensor [B]
+        Distance at that factor.
+    attained : Tensor [B], bool
+        Whether ``l2`` is within ``tolerance`` of ``max_l2``. Clipping bounds what pixels can do, and phases wrap, so
+        that not every distance can be reached.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came.
+
+    Notes
+    -----
+    A bracket by doubling, then regula falsi (Illinois) which bisects wherever the last two steps did not halve the
+    bracket. All samples advance together; the host waits once per render, to see whether all are done.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from steerlens_fast import PixelFamily
+    >>> motion = PixelFamily().prepare(torch.full((2, 1, 8, 8), 0.5), torch.ones(2, 1, 8, 8))
+    >>> factor, l2, attained = factor_at_l2(motion, torch.tensor([2.0, 5.0]))
+    >>> attained  # 64 pixels that may move by 0.5 reach a distance of 4
+    tensor([ True, False])
+    >>> f"{factor[0]:.3f} {l2[0]:.3f} {l2[1]:.3f}"
+    '0.250 2.000 4.000'
+    """
+    search = _Search(motion, max_l2, bounds, tolerance)
+    start = _default_start(motion, search.target) if start is None else _per_sample("start", start, motion.image)
+    search.bracket(start, doublings)
+    search.refine(iterations)
+    return search.result()
+
+
+class _Search:
+    """Per-sample state: a bracket low < high with l2(low) < target <= l2(high), and the best factor so far."""
+
+    def __init__(self, motion: Motion, max_l2, bounds, tolerance):
+        if not (isinstance(tolerance, (int, float)) and math.isfinite(tolerance) and tolerance > 0):
+            raise ValueError(f"tolerance must be above 0, got {tolerance!r}")
+        self.motion, self.bounds, self.tolerance = motion, bounds, float(tolerance)
+        self.target = _per_sample("max_l2", max_l2, motion.image)
+        zero = torch.zeros_like(self.target)
+        self.low, self.low_l2 = zero, zero
+        self.high, self.high_l2 = zero + math.inf, zero + math.inf
+        self.best, self.best_l2 = zero, self.l2_at(zero[None])[0]
+
+    def l2_at(self, factors: Tensor) -> Tensor:
+        """Distances [F, B] at factors [F, B]. What overflows counts as infinitely far."""
+        image = self.motion.image
+        frames = self.motion.render(factors, bounds=self.bounds)
+        l2 = torch.linalg.vector_norm((frames - image).flatten(2), dim=2)
+        return torch.where(l2.isfinite() & factors.isfinite(), l2, math.inf)
+
+    def remember(self, factors: Tensor, l2: Tensor) -> None:
+        """Keep the factors that come closest to the target; of equals, within the tolerance, the smallest."""
+        for factor, distance in zip(factors, l2):
+            miss, best_miss = (distance - self.target).abs(), (self.best_l2 - self.target).abs()
+            far = torch.minimum(miss, best_miss) > self.tolerance
+            level = far & (miss < best_miss + self.tolerance) & (factor < self.best)
+            better = (miss < torch.where(far, best_miss - self.tolerance, best_miss)) | level
+            self.best = torch.where(better, factor, self.best)
+            self.best_l2 = torch.where(better, distance, self.best_l2)
+
+    def done(self) -> Tensor:
+        return (self.best_l2 - self.target).abs() <= self.tolerance
+
+    def bracket(self, start: Tensor, doublings: int) -> None:
+        """Doubling from ``start``, or halving where it is beyond the target already."""
+        steps = torch.arange(PROBES, device=start.device, dtype=start.dtype)[:, None]
+        exponent = torch.full_like(start, -1.0)
+        found = torch.zeros_like(start, dtype=torch.bool)
+        for _ in range(0, max(doublings, 1), PROBES):
+            factors = start * torch.exp2(exponent + steps)
+            l2 = self.l2_at(factors)
+            self.remember(torch.where(found, self.best, factors), torch.where(found, self.best_l2, l2))
+            reached = l2 >= self.target  # [F, B]
+            first = torch.where(reached.any(0), reached.to(torch.int8).argmax(0), PROBES)
+            at = lambda t, i: t.gather(0, i.clamp(0, PROBES - 1)[None])[0]
+            below, above = ~found & (first > 0), ~found & (first < PROBES)
+            self.low = torch.where(below, at(factors, first - 1), self.low)
+            self.low_l2 = torch.where(below, at(l2, first - 1), self.low_l2)
+            self.high = torch.where(above, at(factors, first), self.high)
+            self.high_l2 = torch.where(above, at(l2, first), self.high_l2)
+            found = found | ((self.low > 0) & self.high.isfinite())
+            if bool((found | self.done()).all()):
+                return
+            exponent = exponent + torch.where(first == 0, -PROBES, PROBES)
+
+    def refine(self, iterations: int) -> None:
+        """Illinois regula falsi in the bracket, with bisection as its safeguard."""
+        low_gap, high_gap = self.low_l2 - self.target, self.high_l2 - self.target
+        width = torch.full_like(self.low, math.inf)
+        for i in range(iterations):
+            active = ~self.done() & self.high.isfinite()
+            if not bool(active.any()):
+                return
+            now = self.high - self.low
+            middle = self.low + now / 2
+            falsi = (self.low * high_gap - self.high * low_gap) / (high_gap - low_gap)
+            slow = torch.zeros_like(active)
+            if i % 2 == 0:
+                slow, width = now > width / 2, now
+            inside = falsi.isfinite() & (falsi > self.low) & (falsi < self.high) & ~slow
+            factor = torch.where(inside, falsi, middle)
+            factor = torch.where(active, factor, self.best)
+            l2 = self.l2_at(factor[None])[0]
+            self.remember(factor[None], l2[None])
+            gap = l2 - self.target
+            up, down = active & (gap < 0), active & (gap >= 0)
+            high_gap = torch.where(down, gap, torch.where(up, high_gap / 2, high_gap))
+            low_gap = torch.where(up, gap, torch.where(down, low_gap / 2, low_gap))
+            self.low, self.high = torch.where(up, factor, self.low), torch.where(down, factor, self.high)
+
+    def result(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.best, self.best_l2, self.done()
+
+
+def _default_start(motion: Motion, target: Tensor) -> Tensor:
+    gradient = getattr(motion, "gradient", None)
+    if gradient is None:
+        return torch.ones_like(target)
+    guess = target / torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return torch.where(guess.isfinite(), guess, 1.0)  # a gradient of zeros moves nothing at any factor
+
+
+def _per_sample(name: str, value: float | Tensor, image: Tensor) -> Tensor:
+    """[B] in the image's precision, above 0."""
+    if image.dim() < 3:
+        raise ValueError(f"motion.image must have a batch dimension, [B, ..., H, W], got {list(image.shape)}")
+    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+        raise TypeError(f"{name} must be a float or a tensor [B], got {value!r}")
+    table = torch.as_tensor(value, dtype=image.dtype)
+    if table.dim() > 1 or (table.dim() == 1 and len(table) != len(image)):
+        raise ValueError(f"{name} must be one number or {len(image)}, one per sample, got {list(table.shape)}")
+    if table.device.type == "cpu" and not bool((table.isfinite() & (table > 0)).all()):
+        raise ValueError(f"{name} must be finite and above 0, got {value!r}")
+    return table.to(image.device).expand(len(image)).clone()

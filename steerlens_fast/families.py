@@ -1,0 +1,276 @@
+"""Edit families: the coordinates in which a gradient becomes a motion.
+
+A family turns an image and one image-sized gradient into a :class:`Motion`, which renders frames for any factors::
+
+    motion = family.prepare(image, gradient)      # gradient: d(loss to decrease) / d(image), summed over samples
+    frames = motion.render([0.0, 1.0, 2.0])       # [F, ..., H, W]
+
+Any object with these two methods is a family.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from . import ops
+from .bank import Bank, Part, band_spectra, merge_spectra, split_spectrum
+from .memory import chunks, new_output, store
+from .pyramid import SteerablePyramid
+
+EDITS = ("phase", "amplitude", "joint")
+Factors = Sequence[float] | Tensor
+
+
+class Motion(Protocol):
+    """An image, and how it moves."""
+
+    def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds=None) -> Tensor:
+        """Frames [F, ..., H, W] at these multiples of the one-step motion, clipped to ``bounds`` after synthesis."""
+
+
+class Family(Protocol):
+    """How a gradient becomes a motion."""
+
+    def prepare(self, image: Tensor, gradient: Tensor) -> Motion:
+        """The motion of ``image`` [..., H, W] along ``-gradient``, a tensor of the same shape."""
+
+
+@dataclass(frozen=True)
+class PixelFamily:
+    """The plain gradient step in image space: frame j is ``image - factor_j * eps * gradient``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> motion = PixelFamily().prepare(torch.zeros(1, 8, 8), torch.ones(1, 8, 8))
+    >>> motion.render([0.0, 2.0])[:, 0, 0, 0]
+    tensor([ 0., -2.])
+    """
+
+    eps: float = 1.0
+
+    def prepare(self, image: Tensor, gradient: Tensor) -> PixelMotion:
+        """See :class:`Family`."""
+        _check_pair(image, gradient)
+        return PixelMotion(image, gradient, self.eps)
+
+
+@dataclass(frozen=True)
+class PixelMotion:
+    """The motion of :class:`PixelFamily`."""
+
+    image: Tensor
+    gradient: Tensor
+    eps: float
+
+    def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds=None) -> Tensor:
+        """See :class:`Motion`. There is no amplitude here; ``amplitude_factors`` must be None."""
+        if amplitude_factors is not None:
+            raise ValueError("amplitude_factors must be None for the pixel family, which has one coordinate")
+        b = factor_table("factors", factors, self.image).unflatten(1, (-1, *[1] * (self.image.dim() - 1)))
+        if b.shape[1] > 1:
+            b = b.reshape(len(b), *self.image.shape[:-2], 1, 1)
+        return _clip(self.image - self.eps * b * self.gradient, bounds)
+
+
+@dataclass(frozen=True)
+class CSPFamily:
+    """Motion in the complex steerable pyramid: phase, amplitude or both move, the residuals stay.
+
+    Parameters
+    ----------
+    pyramid : SteerablePyramid
+        Decides filters and synthesis.
+    edit : {"phase", "amplitude", "joint"}
+        Which coordinates move.
+    rule : {"complex", "polar"}
+        How coefficients and gradient become a step; see :func:`steerlens_fast.ops.step`.
+    eps : float
+        Length of the infinitesimal step.
+    floor : float
+        Coefficients below this fraction of their band's largest amplitude do not move.
+    scales, orientations : sequence of int, optional
+        Only these bands move.
+
+    Examples
+    --------
+    >>> import torch
+    >>> family = CSPFamily(SteerablePyramid((32, 32)), "joint")
+    >>> image, gradient = torch.rand(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
+    >>> frames = family.prepare(image, gradient).render([0.0, 0.5, 1.0], bounds=(0, 1))
+    >>> frames.shape
+    torch.Size([3, 2, 3, 32, 32])
+    >>> bool((frames[0] - image).abs().max() < 3e-6)
+    True
+    """
+
+    pyramid: SteerablePyramid
+    edit: str = "phase"
+    rule: str = "complex"
+    eps: float = 1.0
+    floor: float = 1e-6
+    scales: Sequence[int] | None = None
+    orientations: Sequence[int] | None = None
+
+    def __post_init__(self):
+        if self.edit not in EDITS:
+            raise ValueError(f"edit must be one of {EDITS}, got {self.edit!r}")
+        ops.rule_index(self.rule)
+        self.parts  # noqa: B018  (checks scales and orientations)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The bands that move."""
+        keep = self.pyramid._check_orientations(self.orientations)
+        return tuple(Part(s, keep) for s in self.pyramid._check_scales(self.scales))
+
+    def prepare(self, image: Tensor, gradient: Tensor) -> CSPMotion:
+        """See :class:`Family`. Nothing is computed yet: rendering works through the planes in cache-sized pieces."""
+        image, gradient = (
+            self.pyramid._check_image(name, t) for name, t in (("image", image), ("gradient", gradient))
+        )
+        _check_pair(image, gradient)
+        return CSPMotion(self, image, gradient)
+
+
+@dataclass(frozen=True)
+class CSPMotion:
+    """The motion of :class:`CSPFamily`."""
+
+    family: CSPFamily
+    image: Tensor
+    gradient: Tensor
+
+    def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds=None) -> Tensor:
+        """Frames [F, ..., H, W].
+
+        Parameters
+        ----------
+        factors : sequence of float, Tensor [F] or [F, *leading]
+            Multiples b_j of the phase step, for all planes or, with the image's leading dimensions (or the first few of
+            them), for each. Where only amplitudes move: multiples a_j of the amplitude step.
+        amplitude_factors : likewise, optional
+            a_j, by default the same as ``factors``.
+        bounds : (float, float), optional
+            Clip the frames, after synthesis.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For factors that are not finite or do not fit.
+        """
+        b = factor_table("factors", factors, self.image)
+        a = b if amplitude_factors is None else factor_table("amplitude_factors", amplitude_factors, self.image)
+        if len(a) != len(b):
+            raise ValueError(f"amplitude_factors must have {len(b)} frames like factors, got {len(a)}")
+        a, b = torch.broadcast_tensors(a, b)
+        lead = self.image.shape[:-2]
+        planes = lambda t: t.reshape(lead.numel(), *t.shape[-2:])
+        frames = self._render(planes(self.image), planes(self.gradient), b, a, bounds)
+        return frames.reshape(len(b), *lead, *frames.shape[-2:])
+
+    def _render(self, image: Tensor, gradient: Tensor, b: Tensor, a: Tensor, bounds) -> Tensor:
+        """Planes [N, H, W] -> frames [F, N, H, W], a few planes at a time."""
+        pieces = self._pieces(image, b)
+        factors_at = lambda t, at: t if t.shape[1] == 1 else t[:, at]
+        work = lambda at: render_planes(
+            self.family, image[at], gradient[at], factors_at(b, at), factors_at(a, at), bounds
+        )
+        inputs = (image, gradient, a, b)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in inputs) or torch.compiler.is_compiling():
+            return torch.cat([work(at) for at in pieces], 1) if len(pieces) > 1 else work(pieces[0])
+        out = new_output((len(b), *image.shape), image.dtype, image.device)
+        for at in pieces:
+            for frame, piece in zip(out[:, at], work(at)):
+                store(frame, piece)
+        return out
+
+    def _pieces(self, image: Tensor, b: Tensor) -> list[slice]:
+        if torch.compiler.is_compiling() or not len(image):
+            return [slice(0, len(image))]
+        bank = Bank(self.family.pyramid.geometry, "real", self.family.parts)
+        return chunks(len(image), bank.plane_bytes(image.dtype), image.device)
+
+
+# --- Rendering some planes -------------------------------------------------------------------------------------------
+
+
+def render_planes(
+    family: CSPFamily, image: Tensor, gradient: Tensor, b: Tensor, a: Tensor, bounds=None
+) -> Tensor:
+    """Analysis, step, extrapolation and synthesis of planes [n, H, W], once each: frames [F, n, H, W]."""
+    if not family.parts or not len(image) or not len(b):
+        return _clip(image.expand(len(b), *image.shape).clone(), bounds)
+    geometry, synthesis = family.pyramid.geometry, family.pyramid.synthesis
+    spectrum = torch.fft.rfft2(image)
+    coefficients = split_spectrum(Bank(geometry, "analysis", family.parts), spectrum)
+    bank = Bank(geometry, synthesis, family.parts)
+    gradients = split_spectrum(bank, torch.fft.rfft2(gradient))
+    steps = [_step(family, c, g) for c, g in zip(coefficients, gradients)]
+    kept = spectrum, bank.kept_mask(image)
+    frames = []
+    for f in _frame_blocks(len(b), bank.plane_bytes(image.dtype) * len(image), image.device):
+        bands = [_extrapolate(family, c, *s, b[f], a[f]) for c, s in zip(coefficients, steps)]
+        merged = merge_spectra(bank, band_spectra(bank, bands), kept)
+        frames.append(_clip(merged.unflatten(0, (-1, len(image))), bounds))
+    return frames[0] if len(frames) == 1 else torch.cat(frames)
+
+
+def _frame_blocks(frames: int, frame_bytes: int, device: torch.device) -> list[slice]:
+    if torch.compiler.is_compiling():
+        return [slice(0, frames)]
+    return chunks(frames, frame_bytes, device)
+
+
+def _step(family: CSPFamily, coefficients: Tensor, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    phase, amplitude = ops.step(coefficients, gradient, family.eps, family.rule, family.floor)
+    return (phase if family.edit != "amplitude" else None), (amplitude if family.edit != "phase" else None)
+
+
+def _extrapolate(family: CSPFamily, c: Tensor, phase, amplitude, b: Tensor, a: Tensor) -> Tensor:
+    both = family.pyramid.synthesis == "adjoint"
+    return ops.extrapolate(c, phase, amplitude, b, a, family.rule, both).flatten(0, 1)
+
+
+# --- Factors, checks ---------------------------------------------------------------------------------------------------
+
+
+def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
+    """Factors as [F, 1] or [F, N] with N the image's planes, on its device and in its precision.
+
+    Host values are checked to be finite; a tensor on another device is not read, since that would wait for the device.
+    """
+    table = torch.as_tensor(factors, dtype=image.dtype if not isinstance(factors, Tensor) else None)
+    if table.is_complex() or table.dim() == 0:
+        raise TypeError(f"{name} must be a sequence of floats or a real tensor [F, ...], got {factors!r}")
+    if table.device.type == "cpu" and not torch.compiler.is_compiling() and not table.detach().isfinite().all():
+        raise ValueError(f"{name} must be finite, got {table.tolist()}")
+    table, lead = table.to(image), image.shape[:-2]
+    if table.dim() == 1:
+        return table[:, None]
+    given = table.shape[1:]
+    if tuple(given) != tuple(lead[: len(given)]):
+        raise ValueError(f"{name} must have shape [F] or [F, *{list(lead)}], got {list(table.shape)}")
+    table = table.reshape(*table.shape, *[1] * (len(lead) - len(given))).expand(len(table), *lead)
+    return table.reshape(len(table), math.prod(lead))
+
+
+def _check_pair(image: Tensor, gradient: Tensor) -> None:
+    if image.shape != gradient.shape:
+        raise ValueError(f"gradient must have the image's shape {list(image.shape)}, got {list(gradient.shape)}")
+    if image.dtype != gradient.dtype:
+        raise TypeError(f"gradient must have the image's dtype {image.dtype}, got {gradient.dtype}")
+    if image.device != gradient.device:
+        raise ValueError(f"gradient must be on the image's device {image.device}, got {gradient.device}")
+
+
+def _clip(frames: Tensor, bounds) -> Tensor:
+    if bounds is None:
+        return frames
+    return frames.clamp(*bounds) if frames.requires_grad else frames.clamp_(*bounds)

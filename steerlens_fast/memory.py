@@ -1,0 +1,41 @@
+"""How work is cut into pieces, and how large CPU results are written: memory, not arithmetic, is the cost there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import _C
+
+# Bytes of bands that one pass through a bank works on. On the CPU: what the caches hold, and less than what the
+# allocator gives back to the kernel between passes (fresh pages cost more than the FFTs). Measured in bench/.
+CHUNK_BYTES = {"cpu": 12 << 20, "cuda": 256 << 20}
+
+
+def chunks(planes: int, plane_bytes: int, device: torch.device) -> list[slice]:
+    """Slices of the planes, each small enough for one pass."""
+    size = max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // max(plane_bytes, 1))
+    return [slice(i, min(i + size, planes)) for i in range(0, planes, size)]
+
+
+def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An uninitialised tensor; a large one on the CPU is backed by huge pages where the kernel allows it."""
+    t = torch.empty(shape, dtype=dtype, device=device)
+    if _is_plain_cpu(t):
+        _C.advise_huge_pages(t.data_ptr(), t.numel() * t.itemsize)
+    return t
+
+
+def store(whole: Tensor, piece: Tensor) -> None:
+    """``whole.copy_(piece)`` for a piece of a large result that is not read again soon."""
+    plain = _is_plain_cpu(whole) and _is_plain_cpu(piece) and whole.dtype == piece.dtype
+    if plain and whole.shape == piece.shape and whole.is_contiguous() and piece.is_contiguous():
+        _C.stream_copy(whole.data_ptr(), piece.data_ptr(), piece.numel() * piece.itemsize)
+    else:
+        whole.copy_(piece)
+
+
+def _is_plain_cpu(t: Tensor) -> bool:
+    return type(t) is Tensor and t.device.type == "cpu" and not t.is_conj() and not t.is_neg()

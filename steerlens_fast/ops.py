@@ -1,0 +1,422 @@
+"""The compiled ops, ``torch.ops.steerlens_fast.*``: typed wrappers, fakes (shapes) and autograd. Their only user.
+
+Linear ops are registered as each other's adjoints, so derivatives of any order are kernels too. The others have a fused
+first derivative; its own derivative is that of the formula in :mod:`reference`, in plain torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import _C, reference  # noqa: F401  (importing _C registers the ops)
+
+RULES = {"complex": 0, "polar": 1}
+_ops = torch.ops.steerlens_fast
+
+
+# --- Wrappers, in the order of the flow ------------------------------------------------------------------------------
+
+
+def split_bands(
+    spectrum: Tensor, masks: Sequence[Tensor], turns: Sequence[int], widths: Sequence[int], width: int
+) -> list[Tensor]:
+    """Masked, cropped band spectra of every scale and orientation, in one pass over a half spectrum.
+
+    Parameters
+    ----------
+    spectrum : Tensor [N, H, width // 2 + 1], complex64 or complex128
+        ``rfft2`` of N images of H x ``width`` pixels.
+    masks : sequence of real Tensors, each [K, h, w] (full layout) or [K, h, w // 2 + 1] (half layout)
+        One entry for each group of K bands of h x w samples; constants, in the precision of ``spectrum``.
+    turns : sequence of int
+        Each group is multiplied by ``i ** turns``, 0 to 3.
+    widths : sequence of int
+        Each group's w, in samples.
+    width : int
+        The image's width in pixels.
+
+    Returns
+    -------
+    list of Tensor
+        For each group [N, K, h, columns], complex: ready for ``ifft2`` (full) or ``irfft2`` (half).
+
+    Raises
+    ------
+    RuntimeError
+        Where a shape, dtype or device does not fit; the message names the argument. Raised before any kernel runs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> spectrum = torch.fft.rfft2(torch.rand(2, 8, 8))
+    >>> split_bands(spectrum, [torch.ones(3, 4, 4)], [0], [4], 8)[0].shape
+    torch.Size([2, 3, 4, 4])
+    """
+    return _ops.split_bands(spectrum, list(masks), list(turns), list(widths), width)
+
+
+def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """Amplitude and phase (radians, in [-pi, pi]) of complex coefficients of any shape; gradient 0 at amplitude 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> amplitude, phase = polar_split(torch.tensor([3j]))
+    >>> round(float(amplitude), 6), round(float(phase), 6)
+    (3.0, 1.570796)
+    """
+    return _ops.polar_split(coefficients)
+
+
+def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
+    """``amplitude * exp(i phase)``, the inverse of :func:`polar_split`; two real tensors of one shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> polar_join(torch.tensor([2.0]), torch.tensor([0.0]))
+    tensor([2.+0.j])
+    """
+    return _ops.polar_join(amplitude, phase)
+
+
+def step(
+    coefficients: Tensor, gradient: Tensor, eps: float = 1.0, rule: str = "complex", floor: float = 1e-6
+) -> tuple[Tensor, Tensor]:
+    """The motion of every coefficient along ``-gradient``, in polar coordinates.
+
+    Parameters
+    ----------
+    coefficients : Tensor [..., h, w], complex
+    gradient : Tensor [..., h, w], real or complex
+        dL/dRe(c) + i dL/dIm(c) of a loss to decrease; real where the imaginary parts do not enter the image.
+    eps : float
+        Length of the infinitesimal step.
+    rule : {"complex", "polar"}
+        "complex": c' = c - eps G; the phase step is arg(c' conj c), the amplitude step |c'| - |c|.
+        "polar": phase step -eps Im(G conj c), step of the log amplitude -eps Re(G conj c).
+    floor : float
+        A coefficient below ``floor`` times the largest amplitude of its band (one plane h x w) does not move.
+
+    Returns
+    -------
+    phase_step, amplitude_step : Tensor [..., h, w], real
+        Radians; the coefficients' units ("complex") or log units ("polar").
+
+    Raises
+    ------
+    ValueError
+        For an unknown rule.
+
+    Examples
+    --------
+    >>> import torch
+    >>> phase, amplitude = step(torch.ones(1, 1, 2, 2) + 0j, torch.full((1, 1, 2, 2), -0.5))
+    >>> phase.abs().max().item(), amplitude.max().item()
+    (0.0, 0.5)
+    """
+    return _ops.step(coefficients, gradient, eps, rule_index(rule), floor)
+
+
+def extrapolate(
+    coefficients: Tensor,
+    phase_step: Tensor | None,
+    amplitude_step: Tensor | None,
+    phase_factors: Tensor,
+    amplitude_factors: Tensor,
+    rule: str = "complex",
+    both_quadratures: bool = False,
+) -> Tensor:
+    """Every frame of a scale's bands in one pass: coefficients and step are read once.
+
+    Parameters
+    ----------
+    coefficients : Tensor [N, K, h, w], complex
+    phase_step, amplitude_step : Tensor [N, K, h, w], real, or None
+        As :func:`step` gives them; None where that coordinate does not move.
+    phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], real
+        b_j and a_j of frame j (and plane n).
+    rule : {"complex", "polar"}
+        "complex": max(A + a dA, 0) exp(i (phi + b dphi)). "polar": c exp(a dlogA + i b dphi).
+    both_quadratures : bool
+        Return the complex coefficients instead of their real parts.
+
+    Returns
+    -------
+    Tensor [F, N, K, h, w]
+        Real parts (all that the synthesis "real" reads), or complex coefficients.
+
+    Notes
+    -----
+    Differentiable in coefficients, steps and factors. The factors' gradients are computed in plain torch, with F
+    intermediate copies of a band.
+
+    Examples
+    --------
+    >>> import torch
+    >>> c, step_ = torch.ones(1, 1, 2, 2) + 0j, torch.full((1, 1, 2, 2), torch.pi)
+    >>> factors = torch.tensor([[0.0], [1.0]])
+    >>> extrapolate(c, step_, None, factors, 0 * factors)[:, 0, 0, 0, 0]
+    tensor([ 1., -1.])
+    """
+    index = rule_index(rule)
+    return _ops.extrapolate(
+        coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, index, both_quadratures
+    )
+
+
+def merge_bands(
+    bands: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    turns: Sequence[int],
+    widths: Sequence[int],
+    height: int,
+    width: int,
+) -> Tensor:
+    """Masked, padded and summed half spectrum of every scale and orientation: a gather, one write per frequency.
+
+    The adjoint of :func:`split_bands` with opposite ``turns``: reflected columns of the full layout enter conjugated.
+
+    Parameters
+    ----------
+    bands : sequence of Tensors [P, K, h, columns], complex
+        One for each mask. P may differ: N is the largest, and plane n reads plane n mod P, so that one residual can
+        serve all frames.
+    masks, turns, widths
+        As in :func:`split_bands`.
+    height, width : int
+        The image's size in pixels.
+
+    Returns
+    -------
+    Tensor [N, height, width // 2 + 1], complex
+        Ready for ``irfft2``.
+
+    Raises
+    ------
+    RuntimeError
+        As in :func:`split_bands`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> band = torch.fft.rfft2(torch.rand(2, 3, 4, 4))
+    >>> merge_bands([band], [torch.ones(3, 4, 3)], [0], [4], 8, 8).shape
+    torch.Size([2, 8, 5])
+    """
+    return _ops.merge_bands(list(bands), list(masks), list(turns), list(widths), height, width)
+
+
+def rule_index(rule: str) -> int:
+    """The kernels' number of a rule."""
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {sorted(RULES)}, got {rule!r}")
+    return RULES[rule]
+
+
+# --- Fakes: shapes and dtypes for meta tensors, torch.compile and torch.export ----------------------------------------
+
+
+def _real(t: Tensor) -> torch.dtype:
+    return t.dtype.to_real() if t.is_complex() else t.dtype
+
+
+@torch.library.register_fake("steerlens_fast::split_bands")
+def _(spectrum, masks, turns, widths, width):
+    return [spectrum.new_empty(spectrum.shape[0], *mask.shape) for mask in masks]
+
+
+@torch.library.register_fake("steerlens_fast::merge_bands")
+def _(bands, masks, turns, widths, height, width):
+    planes = bands[0].shape[0]
+    for band in bands[1:]:
+        planes = torch.sym_max(planes, band.shape[0])
+    return bands[0].new_empty(planes, height, width // 2 + 1)
+
+
+def _two_real(t: Tensor) -> tuple[Tensor, Tensor]:
+    return tuple(t.new_empty(t.shape, dtype=_real(t)) for _ in range(2))
+
+
+@torch.library.register_fake("steerlens_fast::polar_split")
+def _(coefficients):
+    return _two_real(coefficients)
+
+
+@torch.library.register_fake("steerlens_fast::polar_split_backward")
+def _(coefficients, grad_amplitude, grad_phase):
+    return coefficients.new_empty(coefficients.shape)
+
+
+@torch.library.register_fake("steerlens_fast::polar_join")
+def _(amplitude, phase):
+    return amplitude.new_empty(amplitude.shape, dtype=amplitude.dtype.to_complex())
+
+
+@torch.library.register_fake("steerlens_fast::polar_join_backward")
+def _(grad, amplitude, phase):
+    return _two_real(grad)
+
+
+@torch.library.register_fake("steerlens_fast::step")
+def _(coefficients, gradient, eps, rule, floor):
+    return _two_real(coefficients)
+
+
+@torch.library.register_fake("steerlens_fast::step_backward")
+def _(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps, rule, floor):
+    return coefficients.new_empty(coefficients.shape), gradient.new_empty(gradient.shape)
+
+
+@torch.library.register_fake("steerlens_fast::extrapolate")
+def _(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule, both_quadratures):
+    dtype = coefficients.dtype if both_quadratures else _real(coefficients)
+    return coefficients.new_empty(phase_factors.shape[0], *coefficients.shape, dtype=dtype)
+
+
+@torch.library.register_fake("steerlens_fast::extrapolate_backward")
+def _(grad, coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule):
+    def like(s):
+        return coefficients.new_empty(0 if s is None else coefficients.shape, dtype=_real(coefficients))
+
+    return coefficients.new_empty(coefficients.shape), like(phase_step), like(amplitude_step)
+
+
+# --- Autograd of the linear ops: each other's adjoints ---------------------------------------------------------------
+
+
+def _opposite(turns: Sequence[int]) -> list[int]:
+    return [-t % 4 for t in turns]
+
+
+def _constant_masks(ctx, index: int) -> None:
+    if any(ctx.needs_input_grad[index]):
+        raise RuntimeError("masks are constants: a mask that requires grad has no derivative here; detach it")
+
+
+def _setup_split_bands(ctx, inputs, output):
+    spectrum, masks, turns, widths, width = inputs
+    ctx.bank = masks, _opposite(turns), widths
+    ctx.shape = spectrum.shape[-2], width
+
+
+def _split_bands_backward(ctx, grads):
+    _constant_masks(ctx, 1)
+    masks, turns, widths = ctx.bank
+    grad = merge_bands([_dense(g) for g in grads], masks, turns, widths, *ctx.shape)
+    return grad, [None] * len(masks), None, None, None
+
+
+def _setup_merge_bands(ctx, inputs, output):
+    bands, masks, turns, widths, height, width = inputs
+    ctx.bank = masks, _opposite(turns), widths
+    ctx.planes, ctx.width = [band.shape[0] for band in bands], width
+
+
+def _merge_bands_backward(ctx, grad):
+    _constant_masks(ctx, 1)
+    masks, turns, widths = ctx.bank
+    grads = split_bands(_dense(grad), masks, turns, widths, ctx.width)
+    repeated = [
+        g if g.shape[0] == p or p == 0 else g.unflatten(0, (-1, p)).sum(0) for g, p in zip(grads, ctx.planes)
+    ]
+    return repeated, [None] * len(masks), None, None, None, None
+
+
+def _dense(grad: Tensor) -> Tensor:
+    """Expanded gradients (stride 0) claim to be contiguous where a size is 1; the kernels want real memory."""
+    return grad.contiguous() if 0 not in grad.stride() else grad.clone(memory_format=torch.contiguous_format)
+
+
+torch.library.register_autograd(
+    "steerlens_fast::split_bands", _split_bands_backward, setup_context=_setup_split_bands
+)
+torch.library.register_autograd(
+    "steerlens_fast::merge_bands", _merge_bands_backward, setup_context=_setup_merge_bands
+)
+
+
+# --- Autograd of the pointwise ops: a fused backward, whose own derivative is the reference's -----------------------
+
+
+def _save_tensors(ctx, inputs, output):
+    """Saves every tensor and keeps every other argument, to give them back in order as ``_saved(ctx)``."""
+    ctx.save_for_backward(*[x for x in inputs if isinstance(x, Tensor)])
+    ctx.layout = [None if isinstance(x, Tensor) else (x,) for x in inputs]
+
+
+def _saved(ctx) -> list:
+    tensors = iter(ctx.saved_tensors)
+    return [next(tensors) if slot is None else slot[0] for slot in ctx.layout]
+
+
+def _register_backward_of_backward(name: str) -> None:
+    """Double backward by differentiating ``reference.<name>``, in plain torch."""
+    formula = getattr(reference, name)
+
+    def backward(ctx, *grads):
+        inputs = _saved(ctx)
+        tensors = [i for i, x in enumerate(inputs) if isinstance(x, Tensor)]
+
+        def of_tensors(*values):
+            full = list(inputs)
+            for i, value in zip(tensors, values):
+                full[i] = value
+            return formula(*full)
+
+        _, pull_back = torch.func.vjp(of_tensors, *[inputs[i] for i in tensors])
+        out = [None] * len(inputs)
+        for i, grad in zip(tensors, pull_back(grads if len(grads) > 1 else grads[0])):
+            out[i] = grad
+        return tuple(out)
+
+    torch.library.register_autograd(f"steerlens_fast::{name}", backward, setup_context=_save_tensors)
+
+
+def _polar_split_backward(ctx, grad_amplitude, grad_phase):
+    (coefficients,) = _saved(ctx)
+    return _ops.polar_split_backward(coefficients, _dense(grad_amplitude), _dense(grad_phase))
+
+
+def _polar_join_backward(ctx, grad):
+    return _ops.polar_join_backward(_dense(grad), *_saved(ctx))
+
+
+def _step_backward(ctx, grad_phase_step, grad_amplitude_step):
+    grads = _ops.step_backward(_dense(grad_phase_step), _dense(grad_amplitude_step), *_saved(ctx))
+    return *grads, None, None, None
+
+
+def _extrapolate_backward(ctx, grad):
+    *inputs, rule, _ = _saved(ctx)
+    grad = _dense(grad)
+    grad_c, grad_phase, grad_amplitude = _ops.extrapolate_backward(grad, *inputs, rule)
+    factors = _factor_gradients(ctx, grad, inputs, rule)
+    phase = None if inputs[1] is None else grad_phase
+    amplitude = None if inputs[2] is None else grad_amplitude
+    return grad_c, phase, amplitude, *factors, None, None
+
+
+def _factor_gradients(ctx, grad, inputs, rule):
+    if not any(ctx.needs_input_grad[3:5]):
+        return None, None
+    coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors = inputs
+
+    def of_factors(b, a):
+        return reference.extrapolate(coefficients, phase_step, amplitude_step, b, a, rule, grad.is_complex())
+
+    _, pull_back = torch.func.vjp(of_factors, phase_factors, amplitude_factors)
+    return pull_back(grad)
+
+
+for _name, _backward in {
+    "polar_split": _polar_split_backward,
+    "polar_join": _polar_join_backward,
+    "step": _step_backward,
+    "extrapolate": _extrapolate_backward,
+}.items():
+    torch.library.register_autograd(f"steerlens_fast::{_name}", _backward, setup_context=_save_tensors)
+    _register_backward_of_backward(f"{_name}_backward")

@@ -1,0 +1,258 @@
+"""The mathematics in plain torch: what every kernel is tested against. Imports no op; meant to be read.
+
+Each function has the name, the arguments and the result of the op or method it mirrors. It spends memory and time
+freely: full complex FFTs, one band at a time. All of it is differentiable, any number of times.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import filters
+from .filters import Geometry
+
+RULES = ("complex", "polar")
+
+
+# --- The pyramid -----------------------------------------------------------------------------------------------------
+
+
+def crop(spectrum: Tensor, h: int, w: int) -> Tensor:
+    """The h x w block of lowest frequencies of a full spectrum [..., H, W], in fft order."""
+    H, W = spectrum.shape[-2:]
+    rows, columns = filters.signed_frequencies(h) % H, filters.signed_frequencies(w) % W
+    return spectrum[..., rows[:, None], columns[None, :]]
+
+
+def pad(block: Tensor, H: int, W: int) -> Tensor:
+    """The adjoint of :func:`crop`."""
+    h, w = block.shape[-2:]
+    rows, columns = filters.signed_frequencies(h) % H, filters.signed_frequencies(w) % W
+    full = block.new_zeros(*block.shape[:-2], H, W)
+    full[..., rows[:, None], columns[None, :]] = block
+    return full
+
+
+def _scaling(geometry: Geometry, scale: int) -> float:
+    """A coefficient over that of the plain pyramid ("backward" norm, downsampled)."""
+    h, w = geometry.band_shape(scale)
+    H, W = geometry.shape
+    if geometry.tight_frame:
+        analytic = 0.5 if scale < geometry.height else 1.0  # an analytic band has twice the energy of a real one
+        return (analytic * h * w / (H * W)) ** 0.5
+    return filters.gain(geometry, scale)
+
+
+def analyze(image: Tensor, geometry: Geometry) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Image [..., H, W] -> (highpass [..., H, W], bands [..., K, h_s, w_s] complex, lowpass [..., h_J, w_J])."""
+    X = torch.fft.fft2(image)
+    to = lambda mask: mask.to(image.device, image.dtype)
+    bands = []
+    for s in range(geometry.height):
+        mask = filters.band_filter(geometry, s) * filters.band_side(geometry, s) * _scaling(geometry, s)
+        bands.append(torch.fft.ifft2(crop(X, *mask.shape[-2:])[..., None, :, :] * (-1j) ** geometry.order * to(mask)))
+    highpass = torch.fft.ifft2(X * to(filters.highpass_filter(geometry))).real
+    low = filters.lowpass_filter(geometry) * _scaling(geometry, geometry.height)
+    return highpass, bands, torch.fft.ifft2(crop(X, *low.shape) * to(low)).real
+
+
+def synthesize(highpass: Tensor, bands: list[Tensor], lowpass: Tensor, geometry: Geometry, synthesis: str) -> Tensor:
+    """The inverse of :func:`analyze`. "real": only Re(c) enters; "adjoint": the analysis' adjoint, both quadratures."""
+    H, W = geometry.shape
+    to = lambda mask: mask.to(highpass.device, highpass.dtype)
+    X = torch.fft.fft2(highpass) * to(filters.highpass_filter(geometry))
+    low = filters.lowpass_filter(geometry) / _scaling(geometry, geometry.height)
+    X = X + pad(torch.fft.fft2(lowpass) * to(low), H, W)
+    for s, band in enumerate(bands):
+        mask = filters.band_filter(geometry, s) / _scaling(geometry, s)
+        if synthesis == "adjoint":
+            mask = mask * filters.band_side(geometry, s) / 2
+        spectrum = torch.fft.fft2(band.real if synthesis == "real" else band)
+        X = X + pad((spectrum * 1j**geometry.order * to(mask)).sum(-3), H, W)
+    return torch.fft.ifft2(X).real
+
+
+# --- The ops ---------------------------------------------------------------------------------------------------------
+
+
+def _read(half_spectrum: Tensor, rows: Tensor, columns: Tensor, W: int) -> Tensor:
+    """A half spectrum [N, H, W//2+1] at signed frequencies (rows, columns): Hermitian where columns are negative."""
+    H = half_spectrum.shape[-2]
+    direct = half_spectrum[:, (rows % H)[:, None], columns.clamp(min=0)[None, :]]
+    mirrored = half_spectrum[:, (-rows % H)[:, None], (-columns).clamp(min=0)[None, :]].conj()
+    return torch.where(columns >= 0, direct, mirrored)
+
+
+def split_bands(
+    spectrum: Tensor, masks: list[Tensor], turns: list[int], widths: list[int], width: int
+) -> list[Tensor]:
+    """Half spectrum [N, H, width//2+1] -> per group i^turns * mask * crop, [N, K, h, columns]."""
+    out = []
+    for mask, turn, w in zip(masks, turns, widths):
+        h, columns = mask.shape[-2:]
+        rows = filters.signed_frequencies(h).to(spectrum.device)
+        cols = filters.signed_frequencies(w).to(spectrum.device)[:columns]
+        out.append(_read(spectrum, rows, cols, width)[:, None] * mask * 1j**turn)
+    return out
+
+
+def merge_bands(
+    bands: list[Tensor], masks: list[Tensor], turns: list[int], widths: list[int], height: int, width: int
+) -> Tensor:
+    """The adjoint of :func:`split_bands` with opposite turns; plane n of a group with P planes reads n mod P."""
+    planes = max(band.shape[0] for band in bands)
+    out = bands[0].new_zeros(planes, height, width // 2 + 1)
+    for band, mask, turn, w in zip(bands, masks, turns, widths):
+        h, columns = mask.shape[-2:]
+        rows = filters.signed_frequencies(h).to(band.device)
+        cols = filters.signed_frequencies(w).to(band.device)[:columns]
+        values = (band * mask * 1j**turn).sum(1)
+        values = values.repeat(planes // max(band.shape[0], 1), 1, 1)
+        direct = cols >= 0
+        at = lambda r, c: (slice(None), (r % height)[:, None], c[None, :])
+        part = torch.zeros_like(out)
+        part[at(rows, cols[direct])] = values[..., direct]
+        mirrored = torch.zeros_like(out)
+        mirrored[at(-rows, -cols[~direct])] = values[..., ~direct].conj()
+        out = out + part + mirrored
+    return out
+
+
+def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """Complex -> (amplitude, phase in radians)."""
+    return coefficients.abs(), coefficients.angle()
+
+
+def polar_split_backward(coefficients: Tensor, grad_amplitude: Tensor, grad_phase: Tensor) -> Tensor:
+    """u (g_amplitude + i g_phase / |c|) with u = c / |c|, and 0 where c = 0."""
+    inverse = _inverse_or_zero(coefficients.abs())
+    return coefficients * inverse * torch.complex(grad_amplitude, grad_phase * inverse)
+
+
+def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
+    """amplitude * exp(i phase)."""
+    return torch.complex(amplitude * phase.cos(), amplitude * phase.sin())
+
+
+def polar_join_backward(grad: Tensor, amplitude: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
+    """(Re(g exp(-i phase)), amplitude Im(g exp(-i phase)))."""
+    along = grad * torch.complex(phase.cos(), -phase.sin())
+    return along.real, amplitude * along.imag
+
+
+def _inverse_or_zero(a: Tensor) -> Tensor:
+    zero = a == 0
+    return torch.where(zero, torch.zeros_like(a), 1 / torch.where(zero, torch.ones_like(a), a))
+
+
+def _moves(coefficients: Tensor, floor: float) -> Tensor:
+    """False below `floor` of the plane's largest amplitude, and at 0."""
+    a = coefficients.detach().abs()
+    largest = a.amax((-2, -1), keepdim=True) if a.numel() else a
+    return ~(a < floor * largest) & ~(a == 0)
+
+
+def step(coefficients: Tensor, gradient: Tensor, eps: float, rule: int, floor: float) -> tuple[Tensor, Tensor]:
+    """The polar step along -gradient: (phase, amplitude), or (phase, log amplitude) for the polar rule.
+
+    "complex" (0): c' = c - eps G; arg(c' conj c), |c'| - |c|.   "polar" (1): -eps Im(G conj c), -eps Re(G conj c).
+    """
+    moves = _moves(coefficients, floor)
+    c = torch.where(moves, coefficients, torch.ones_like(coefficients))
+    if rule == 0:
+        moved = c - eps * gradient
+        phase, amplitude = (moved * c.conj()).angle(), moved.abs() - c.abs()
+    else:
+        along = -eps * gradient * c.conj()
+        phase, amplitude = along.imag, along.real
+    zero = torch.zeros_like(phase)
+    return torch.where(moves, phase, zero), torch.where(moves, amplitude, zero)
+
+
+def step_backward(
+    grad_phase_step: Tensor,
+    grad_amplitude_step: Tensor,
+    coefficients: Tensor,
+    gradient: Tensor,
+    eps: float,
+    rule: int,
+    floor: float,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of :func:`step` with respect to coefficients and gradient (real if the gradient is)."""
+    moves = _moves(coefficients, floor)
+    zero = torch.zeros_like(grad_phase_step)
+    g_phase = torch.where(moves, grad_phase_step, zero)
+    g_amplitude = torch.where(moves, grad_amplitude_step, zero)
+    if rule == 0:
+        moved = coefficients - eps * gradient
+        through_moved = polar_split_backward(moved, g_amplitude, g_phase)
+        grad_c = through_moved + polar_split_backward(coefficients, -g_amplitude, -g_phase)
+        grad_g = -eps * through_moved
+    else:
+        g = -eps * torch.complex(g_amplitude, g_phase)
+        grad_c, grad_g = g.conj() * gradient, g * coefficients
+    return grad_c, grad_g if gradient.is_complex() else grad_g.real
+
+
+def extrapolate(
+    coefficients: Tensor,
+    phase_step: Tensor | None,
+    amplitude_step: Tensor | None,
+    phase_factors: Tensor,
+    amplitude_factors: Tensor,
+    rule: int,
+    both_quadratures: bool,
+) -> Tensor:
+    """Coefficients [N, K, h, w] and their step -> frames [F, N, K, h, w]: Re(c_j), or c_j with both quadratures.
+
+    "complex": max(A + a dA, 0) exp(i (phi + b dphi)).   "polar": c exp(a dlogA + i b dphi).   Factors are [F, 1|N].
+    """
+    a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]
+    frames = coefficients * torch.ones_like(b)
+    if phase_step is not None:
+        angle = b * phase_step
+        frames = frames * torch.complex(angle.cos(), angle.sin())
+    if amplitude_step is not None and rule == 1:
+        frames = frames * (a * amplitude_step).exp()
+    elif amplitude_step is not None:
+        amplitude = coefficients.abs()
+        at_origin = amplitude == 0
+        direction = torch.where(at_origin, torch.ones_like(frames), frames * _inverse_or_zero(amplitude))
+        if phase_step is not None:  # at the origin the phase is 0, then moves like any other
+            direction = torch.where(at_origin, torch.complex(angle.cos(), angle.sin()), direction)
+        frames = (amplitude + a * amplitude_step).clamp(min=0) * direction
+    return frames if both_quadratures else frames.real
+
+
+def extrapolate_backward(
+    grad: Tensor,
+    coefficients: Tensor,
+    phase_step: Tensor | None,
+    amplitude_step: Tensor | None,
+    phase_factors: Tensor,
+    amplitude_factors: Tensor,
+    rule: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of :func:`extrapolate` with respect to coefficients and both steps; empty for a step not given."""
+    a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]
+    turn = torch.ones_like(coefficients)
+    if phase_step is not None:
+        turn = torch.complex((b * phase_step).cos(), (b * phase_step).sin())
+    none = coefficients.real.new_empty(0)
+    if amplitude_step is not None and rule == 0:
+        amplitude = coefficients.abs()
+        inverse = _inverse_or_zero(amplitude)
+        direction = torch.where(amplitude == 0, torch.ones_like(coefficients), coefficients * inverse)
+        moved = amplitude + a * amplitude_step
+        along = grad * (direction * turn).conj()
+        open_ = (moved > 0).to(moved.dtype)
+        g_amplitude, g_phase = open_ * along.real, moved.clamp(min=0) * along.imag
+        grad_c = polar_split_backward(coefficients, g_amplitude.sum(0), g_phase.sum(0))
+        grad_phase = (b * g_phase).sum(0) if phase_step is not None else none
+        return grad_c, grad_phase, (a * g_amplitude).sum(0)
+    gain = torch.ones_like(b) if amplitude_step is None else (a * amplitude_step).exp()
+    along = gain * grad * (coefficients * turn).conj()
+    grad_c = (gain * grad * turn.conj()).sum(0)
+    grad_phase = (b * along.imag).sum(0) if phase_step is not None else none
+    return grad_c, grad_phase, (a * along.real).sum(0) if amplitude_step is not None else none

@@ -1,0 +1,275 @@
+"""Inputs that several files share: shapes, every op's arguments, and tensors that lie oddly in memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+RAW = torch.ops.steerlens_fast  # tests alone go past ops.py, to give the kernels what its wrappers would not
+
+# --- Sizes
+
+IMAGE_SHAPES = [
+    (8, 8),
+    (8, 13),
+    (9, 8),
+    (16, 16),
+    (17, 31),
+    (32, 48),
+    (37, 53),
+    (64, 64),
+    (97, 101),
+    (224, 224),
+]
+SMALL_IMAGES = [(8, 8), (9, 11), (16, 24), (23, 29)]
+
+# [N, K, h, w] of coefficients
+POINT_SHAPES = {
+    "odd": (3, 2, 5, 7),
+    "prime": (2, 3, 13, 17),
+    "1x1": (1, 1, 1, 1),
+    "1x6": (2, 1, 1, 6),
+    "8x8": (1, 4, 8, 8),
+    "K1": (2, 1, 9, 4),
+    "empty": (0, 4, 5, 7),
+    "no_area": (2, 1, 0, 5),
+    "threads": (4, 4, 64, 33),  # enough elements for several threads
+}
+
+# N planes of H x W, then one group (K, h, w, layout, planes of its own in merge_bands) after another.
+BANK_SHAPES = {
+    "even": (
+        2,
+        16,
+        12,
+        [(4, 16, 12, "full", 2), (4, 8, 6, "full", 2), (1, 16, 12, "half", 2), (1, 4, 3, "half", 2)],
+    ),
+    "odd": (
+        3,
+        15,
+        9,
+        [(2, 15, 9, "full", 3), (2, 8, 5, "full", 3), (2, 8, 5, "half", 3), (1, 4, 3, "half", 3)],
+    ),
+    "prime": (2, 13, 17, [(3, 13, 17, "full", 2), (3, 7, 9, "half", 2)]),
+    "odd_in_even": (2, 14, 10, [(2, 7, 5, "full", 2), (2, 7, 5, "half", 2)]),
+    "even_in_odd": (2, 13, 11, [(2, 6, 4, "full", 2), (2, 6, 4, "half", 2)]),
+    "1x1": (1, 1, 1, [(1, 1, 1, "full", 1)]),
+    "1x6": (2, 1, 6, [(2, 1, 6, "full", 2), (1, 1, 3, "full", 2), (1, 1, 1, "half", 2)]),
+    "6x1": (2, 6, 1, [(2, 6, 1, "full", 2), (1, 3, 1, "half", 2)]),
+    "2x2": (2, 2, 2, [(2, 2, 2, "full", 2), (2, 1, 1, "full", 2), (1, 2, 2, "half", 2)]),
+    "8x8": (1, 8, 8, [(4, 8, 8, "full", 1), (4, 4, 4, "half", 1)]),
+    "K1": (2, 9, 8, [(1, 9, 8, "full", 2)]),
+    "K0": (2, 8, 8, [(0, 8, 8, "full", 2), (1, 4, 4, "half", 2)]),
+    "empty": (0, 8, 6, [(4, 8, 6, "full", 0), (1, 4, 3, "half", 0)]),
+    "fewer_planes": (6, 8, 10, [(2, 8, 10, "full", 6), (2, 4, 5, "half", 3), (1, 8, 10, "half", 1)]),
+    "threads": (4, 64, 96, [(4, 64, 96, "full", 4), (4, 32, 48, "half", 2)]),
+}
+
+
+def image(*shape: int, dtype=torch.float64, device="cpu", seed: int = 0) -> Tensor:
+    """A random image in [0, 1]; the same numbers on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(*shape, generator=generator, dtype=torch.float64).to(device, dtype)
+
+
+def normal(*shape: int, dtype=torch.float64, device="cpu", seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=wide(dtype)).to(device, dtype)
+
+
+def coefficients(*shape: int, dtype=torch.float64, device="cpu", seed: int = 2) -> Tensor:
+    """Complex numbers with amplitudes from 0.5 to 2: away from every kink."""
+    amplitude, turn = image(*shape, seed=seed) * 1.5 + 0.5, image(*shape, seed=seed + 100)
+    return torch.polar(amplitude, 2 * torch.pi * turn).to(device, dtype.to_complex())
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.complex128 if dtype.is_complex else torch.float64
+
+
+def widened(value):
+    """Arguments in double precision, contiguous, on the CPU: for the reference."""
+    if isinstance(value, Tensor):
+        return value.detach().clone().resolve_conj().resolve_neg().contiguous().cpu().to(wide(value.dtype))
+    if isinstance(value, (list, tuple)):
+        return [widened(v) for v in value]
+    return value
+
+
+# --- Every op's arguments
+
+
+@dataclass(frozen=True)
+class OpCase:
+    """One op and its arguments, made by ``build(dtype, device)``."""
+
+    op: str
+    label: str
+    build: Callable[..., list]
+
+    def __str__(self):
+        return f"{self.op}-{self.label}"
+
+
+def masks_of(shape, dtype, device) -> list[Tensor]:
+    """Random masks, nonzero everywhere: at DC and at Nyquist too."""
+    _, _, _, groups = shape
+    sizes = [(k, h, w if layout == "full" else w // 2 + 1) for k, h, w, layout, _ in groups]
+    return [image(*size, dtype=dtype, device=device, seed=i) + 0.5 for i, size in enumerate(sizes)]
+
+
+def split_args(shape, dtype, device) -> list:
+    n, H, W, groups = shape
+    spectrum = normal(n, H, W // 2 + 1, dtype=dtype.to_complex(), device=device)
+    turns, widths = [(i + 1) % 4 for i in range(len(groups))], [g[2] for g in groups]
+    return [spectrum, masks_of(shape, dtype, device), turns, widths, W]
+
+
+def merge_args(shape, dtype, device) -> list:
+    _, H, W, groups = shape
+    masks = masks_of(shape, dtype, device)
+    bands = [
+        normal(g[4], *mask.shape, dtype=dtype.to_complex(), device=device, seed=i)
+        for i, (g, mask) in enumerate(zip(groups, masks))
+    ]
+    turns, widths = [(i + 3) % 4 for i in range(len(groups))], [g[2] for g in groups]
+    return [bands, masks, turns, widths, H, W]
+
+
+def polar_split_args(shape, dtype, device) -> list:
+    return [coefficients(*shape, dtype=dtype, device=device)]
+
+
+def polar_join_args(shape, dtype, device) -> list:
+    return [normal(*shape, dtype=dtype, device=device, seed=s) for s in (7, 8)]
+
+
+def polar_split_backward_args(shape, dtype, device) -> list:
+    return [*polar_split_args(shape, dtype, device), *polar_join_args(shape, dtype, device)]
+
+
+def polar_join_backward_args(shape, dtype, device) -> list:
+    grad = normal(*shape, dtype=dtype.to_complex(), device=device, seed=9)
+    return [grad, *polar_join_args(shape, dtype, device)]
+
+
+def step_args(shape, dtype, device, rule=0, real_gradient=True, floor=1e-6) -> list:
+    gradient = 0.2 * coefficients(*shape, dtype=dtype, device=device, seed=5)
+    c = coefficients(*shape, dtype=dtype, device=device)
+    return [c, gradient.real.clone() if real_gradient else gradient, 0.7, rule, floor]
+
+
+def step_backward_args(shape, dtype, device, **options) -> list:
+    grads = [normal(*shape, dtype=dtype, device=device, seed=s) for s in (11, 12)]
+    return [*grads, *step_args(shape, dtype, device, **options)]
+
+
+def extrapolate_args(
+    shape, dtype, device, rule=0, phase=True, amplitude=True, both=False, frames=3, per_plane=False
+) -> list:
+    steps = [0.2 * normal(*shape, dtype=dtype, device=device, seed=s).clamp(-2, 2) for s in (3, 4)]
+    size = (frames, shape[0] if per_plane else 1)
+    factors = [
+        image(*size, dtype=dtype, device=device, seed=s) * 1.1 for s in (5, 6)
+    ]  # amplitudes stay above 0
+    return [
+        coefficients(*shape, dtype=dtype, device=device),
+        steps[0] if phase else None,
+        steps[1] if amplitude else None,
+        *factors,
+        rule,
+        both,
+    ]
+
+
+def extrapolate_backward_args(shape, dtype, device, **options) -> list:
+    *inputs, rule, both = extrapolate_args(shape, dtype, device, **options)
+    frames = inputs[3].shape[0]
+    grad = normal(frames, *shape, dtype=dtype.to_complex() if both else dtype, device=device, seed=13)
+    return [grad, *inputs, rule]
+
+
+MAKERS = {  # in the order of the schema
+    "split_bands": split_args,
+    "polar_split": polar_split_args,
+    "polar_split_backward": polar_split_backward_args,
+    "polar_join": polar_join_args,
+    "polar_join_backward": polar_join_backward_args,
+    "step": step_args,
+    "step_backward": step_backward_args,
+    "extrapolate": extrapolate_args,
+    "extrapolate_backward": extrapolate_backward_args,
+    "merge_bands": merge_args,
+}
+OPS = tuple(MAKERS)
+
+
+def case(op: str, label: str, shape, **options) -> OpCase:
+    return OpCase(op, label, lambda dtype, device="cpu": MAKERS[op](shape, dtype, device, **options))
+
+
+def _op_cases():
+    for label, shape in BANK_SHAPES.items():
+        if label != "fewer_planes":
+            yield case("split_bands", label, shape)
+        yield case("merge_bands", label, shape)
+    for op in OPS:
+        if op not in ("split_bands", "merge_bands"):
+            yield from (case(op, label, shape) for label, shape in POINT_SHAPES.items())
+    yield from _option_cases(POINT_SHAPES["odd"])
+
+
+def _option_cases(shape):
+    for op in ("step", "step_backward"):
+        for rule, real, floor in product((0, 1), (True, False), (0.0, 0.4)):
+            label = f"rule{rule}_{'real' if real else 'complex'}_floor{floor}"
+            yield case(op, label, shape, rule=rule, real_gradient=real, floor=floor)
+    for op in ("extrapolate", "extrapolate_backward"):
+        for rule, phase, amplitude, both in product((0, 1), *[(True, False)] * 3):
+            moves = "_".join(["phase"] * phase + ["amplitude"] * amplitude) or "still"
+            label = f"rule{rule}_{moves}{'_both' if both else ''}"
+            yield case(op, label, shape, rule=rule, phase=phase, amplitude=amplitude, both=both)
+        for frames, per_plane, rule in product((0, 1, 17), (True, False), (0, 1)):
+            label = f"rule{rule}_F{frames}_{'N' if per_plane else '1'}"
+            yield case(op, label, shape, frames=frames, per_plane=per_plane, rule=rule)
+
+
+OP_CASES = list(_op_cases())
+
+
+# --- Tensors that lie oddly in memory
+
+
+def strided(t: Tensor) -> Tensor:
+    return torch.stack([t, torch.full_like(t, torch.nan)], -1)[..., 0]
+
+
+def transposed(t: Tensor) -> Tensor:
+    return t.mT.contiguous().mT if t.dim() > 1 else t
+
+
+def misaligned(t: Tensor) -> Tensor:
+    """Contiguous, but not at a 16-byte address."""
+    return torch.cat([t.new_zeros(1), t.flatten()])[1:].view(t.shape)
+
+
+def expanded(t: Tensor) -> Tensor:
+    """Stride 0 in the first and the last dimension."""
+    return t[:1, ..., :1].expand(t.shape) if t.dim() > 1 and t.numel() else t
+
+
+def lazy(t: Tensor) -> Tensor:
+    """A conjugate view of complex numbers, a negative view of real ones."""
+    return t.conj() if t.is_complex() else torch.complex(t.new_zeros(t.shape), -t).conj().imag
+
+
+ODD_LAYOUTS = {f.__name__: f for f in (strided, transposed, misaligned, expanded, lazy)}
+
+
+def on_tensors(function, args: list) -> list:
+    """``function`` of every tensor among the arguments, lists of tensors included."""
+    if isinstance(args, Tensor):
+        return function(args)
+    return [on_tensors(function, a) if isinstance(a, (Tensor, list)) else a for a in args]

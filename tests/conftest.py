@@ -1,0 +1,40 @@
+"""Fixtures of the whole suite."""
+
+import pytest
+import torch
+
+import steerlens_fast
+from steerlens_fast import memory
+
+HAS_CUDA = torch.cuda.is_available() and steerlens_fast.build_info()["cuda"]
+WHY_NOT = "no GPU" if not torch.cuda.is_available() else "steerlens_fast was built without CUDA kernels"
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request) -> torch.device:
+    """Every device that the ops have kernels for; cuda is skipped, visibly, where there is none."""
+    if request.param == "cuda" and not HAS_CUDA:
+        pytest.skip(f"cuda: {WHY_NOT}")
+    return torch.device(request.param)
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def dtype(request) -> torch.dtype:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random numbers in every test, whatever ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Makes the package work through a batch plane by plane, or in pieces of ``size`` bytes."""
+
+    def apply(size=1):
+        for kind in memory.CHUNK_BYTES:
+            monkeypatch.setitem(memory.CHUNK_BYTES, kind, size)
+
+    return apply

@@ -1,0 +1,167 @@
+"""Coefficients: a pytree with the helpers of a tensor, plenoptic's dictionary, and one packed tensor."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from cases import image
+from torch.utils import _pytree
+
+from steerlens_fast import Coefficients, SteerablePyramid
+
+
+@pytest.fixture
+def pyramid():
+    return SteerablePyramid((24, 17), height=2, order=1)
+
+
+@pytest.fixture
+def c(pyramid):
+    return pyramid(image(2, 3, 24, 17))
+
+
+@pytest.fixture
+def some(pyramid):
+    """Coefficients that lack parts."""
+    return pyramid.analyze(image(24, 17), scales=[1], residuals=False)
+
+
+def same(a: Coefficients, b: Coefficients) -> bool:
+    there = [(x is None) == (y is None) for x, y in zip((a.highpass, *a.bands), (b.highpass, *b.bands))]
+    return all(there) and len(a.bands) == len(b.bands) and all(map(torch.equal, a.tensors(), b.tensors()))
+
+
+def test_order_of_the_tensors(c, some):
+    assert [t.shape[-1] for t in c.tensors()] == [17, 17, 9, 5]
+    assert [tuple(t.shape) for t in some.tensors()] == [(2, 12, 9)]
+
+
+def test_pytree(c):
+    leaves, spec = _pytree.tree_flatten(c)
+    assert len(leaves) == 4 and all(a is b for a, b in zip(leaves, c.tensors()))
+    assert same(_pytree.tree_unflatten(leaves, spec), c)
+    doubled = _pytree.tree_map(lambda t: 2 * t, c)
+    assert isinstance(doubled, Coefficients) and torch.equal(doubled.bands[1], 2 * c.bands[1])
+    keys = [_pytree.keystr(path) for path, _ in _pytree.tree_flatten_with_path(c)[0]]
+    assert keys == [".highpass", ".bands[0]", ".bands[1]", ".lowpass"]
+    assert _pytree.treespec_loads(_pytree.treespec_dumps(spec)) == spec
+
+
+def test_pytree_keeps_missing_parts(some):
+    leaves, spec = _pytree.tree_flatten(some)
+    assert same(_pytree.tree_unflatten(leaves, spec), some)
+
+
+@pytest.mark.parametrize(
+    "args, kwargs",
+    [((torch.float32,), {}), (("cpu", torch.float32), {}), ((), {"dtype": torch.float32, "device": "cpu"})],
+)
+def test_to_changes_the_precision(c, args, kwargs):
+    single = c.to(*args, **kwargs)
+    assert single.highpass.dtype == single.lowpass.dtype == torch.float32
+    assert all(b.dtype == torch.complex64 for b in single.bands)
+    assert torch.equal(single.bands[0], c.bands[0].to(torch.complex64))
+
+
+def test_to_changes_the_device(c, device):
+    assert {t.device.type for t in c.to(device).tensors()} == {device.type}
+    assert {t.device.type for t in c.to("meta").tensors()} == {"meta"}
+    assert all(a is b for a, b in zip(c.to("cpu").tensors(), c.tensors())), "copied without need"
+
+
+def test_clone_has_its_own_memory(c):
+    copied = c.clone()
+    assert same(copied, c) and all(
+        a.data_ptr() != b.data_ptr() for a, b in zip(copied.tensors(), c.tensors())
+    )
+
+
+def test_detach_shares_the_memory(pyramid):
+    c = pyramid(image(24, 17).requires_grad_())
+    assert all(t.requires_grad for t in c.tensors())
+    detached = c.detach()
+    assert not any(t.requires_grad for t in detached.tensors())
+    assert all(a.data_ptr() == b.data_ptr() for a, b in zip(detached.tensors(), c.tensors()))
+
+
+def test_map_edits_bands_and_apply_edits_all(c, some):
+    mapped, applied = c.map(lambda b: 1j * b), c.apply(lambda t: 2 * t)
+    assert mapped.highpass is c.highpass and mapped.lowpass is c.lowpass
+    assert all(torch.equal(a, 1j * b) for a, b in zip(mapped.bands, c.bands))
+    assert all(torch.equal(a, 2 * b) for a, b in zip(applied.tensors(), c.tensors()))
+    assert some.map(lambda b: 2 * b).bands[0] is None
+
+
+def test_arithmetic(c):
+    assert same(c + c, 2 * c) and same(c * 2, 2 * c)
+    assert all(not t.any() for t in (c - c).tensors())
+    assert same(c * torch.tensor(2.0, dtype=torch.float64), 2 * c)
+
+
+def test_arithmetic_of_missing_parts(some):
+    """None plus None is None, as for every other helper."""
+    assert same(some + some, 2 * some)
+    assert not (some - some).bands[1].any()
+
+
+def test_it_cannot_be_changed(c):
+    with pytest.raises(AttributeError):
+        c.highpass = None
+
+
+def test_plenoptic_round_trip_copies_nothing(c, some):
+    named = c.to_plenoptic()
+    assert list(named) == ["residual_highpass", 0, 1, "residual_lowpass"]
+    back = Coefficients.from_plenoptic(named)
+    assert [t.data_ptr() for t in back.tensors()] == [t.data_ptr() for t in c.tensors()]
+    assert list(some.to_plenoptic()) == [1]
+    again = Coefficients.from_plenoptic(some.to_plenoptic())
+    assert again.bands[0] is None and again.bands[1] is some.bands[1] and again.highpass is None
+
+
+def test_repr_tells_shapes_type_and_device(c, some):
+    assert repr(c) == (
+        "Coefficients(highpass=[2, 3, 24, 17], bands=([2, 3, 2, 24, 17], [2, 3, 2, 12, 9]), "
+        "lowpass=[2, 3, 6, 5], float64, cpu)"
+    )
+    assert repr(some) == "Coefficients(highpass=None, bands=(None, [2, 12, 9]), lowpass=None, float64, cpu)"
+    assert (
+        repr(Coefficients(None, (None,), None)) == "Coefficients(highpass=None, bands=(None,), lowpass=None)"
+    )
+
+
+def test_pickle_and_deepcopy(c, some):
+    for one in (c, some):
+        assert same(pickle.loads(pickle.dumps(one)), one) and same(copy.deepcopy(one), one)
+
+
+# --- One tensor of all of them
+
+
+def test_pack_and_unpack(pyramid, c):
+    packed = pyramid.pack(c)
+    sizes = [t.shape[2:].numel() * (2 if t.is_complex() else 1) for t in c.tensors()]
+    assert packed.shape == (2, 3, sum(sizes)) and packed.dtype == torch.float64
+    assert same(pyramid.unpack(packed), c)
+    energy = sum(t.abs().square().sum() for t in c.tensors())
+    assert torch.allclose(packed.square().sum(), energy), "something is packed twice or not at all"
+
+
+def test_pack_of_conjugate_views(pyramid, c):
+    turned = c.map(torch.conj)
+    assert same(pyramid.unpack(pyramid.pack(turned)), turned.map(torch.resolve_conj))
+
+
+def test_packed_coefficients_are_differentiable(pyramid):
+    x = image(24, 17).requires_grad_()
+    round_trip = lambda t: pyramid.synthesize(pyramid.unpack(pyramid.pack(pyramid(t))))
+    (grad,) = torch.autograd.grad(round_trip(x).sum(), x)
+    assert torch.allclose(grad, torch.ones_like(x))
+
+
+def test_what_cannot_be_packed(pyramid, c, some):
+    with pytest.raises(ValueError, match="coefficients.*every scale.*None"):
+        pyramid.pack(some)
+    with pytest.raises(ValueError, match=r"packed.*\[\.\.\., \d+\], got \[2, 3, 7\]"):
+        pyramid.unpack(pyramid.pack(c)[..., :7])

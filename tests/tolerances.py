@@ -1,0 +1,77 @@
+"""The tolerances of the whole suite, each with its reason, and the comparison that uses them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest error allowed, relative to the largest expected value unless ``why`` says otherwise."""
+
+    float32: float
+    float64: float
+    why: str
+
+    def of(self, dtype: torch.dtype) -> float:
+        return self.float32 if dtype in (torch.float32, torch.complex64) else self.float64
+
+
+TOLERANCES = {
+    "op": Tolerance(1e-6, 1e-14, "a few roundings: sums over at most 8 orientations, one sincos of 3e-7 rad"),
+    "op_backward": Tolerance(
+        4e-6, 1e-13, "as op, with sums over frames and divisions by amplitudes of 0.5 and more"
+    ),
+    "angle": Tolerance(
+        3e-7, 1e-15, "absolute, in radians: what math/trig.h promises; half a rounding of pi is 1.2e-7"
+    ),
+    "exp": Tolerance(
+        3e-7, 1e-15, "relative to each value: the fit's 1e-8, three roundings, and that of the argument"
+    ),
+    "filter": Tolerance(
+        1e-7, 1e-13, "absolute: sums of K squares, and a gain that comes from logarithms of factorials"
+    ),
+    "reconstruction": Tolerance(3e-6, 1e-13, "absolute, on images in [0, 1]: the issue's target"),
+    "pyramid": Tolerance(3e-6, 1e-13, "two FFTs of up to 10^5 samples and a sum over all bands"),
+    "energy": Tolerance(3e-6, 1e-13, "relative: a sum of squares of all coefficients"),
+    "adjoint": Tolerance(
+        1e-5, 1e-13, "<Sx, y> against <x, S'y>, relative to |Sx||y|: two sums over all coefficients"
+    ),
+    "render": Tolerance(3e-5, 1e-12, "gradient and step amplify the analysis' error; measured in the image"),
+    "compiled": Tolerance(3e-6, 1e-13, "inductor may fuse and reorder the plain torch around the ops"),
+    "plenoptic": Tolerance(
+        1e-5, 1e-5, "the issue's target; plenoptic interpolates its filters in a table (6e-6)"
+    ),
+    "chunk_on_gpu": Tolerance(
+        1e-6, 1e-14, "cuFFT may choose another plan for another batch; on the CPU it is bitwise"
+    ),
+}
+
+
+def error_of(actual: Tensor, expected: Tensor) -> tuple[float, float]:
+    """(largest absolute error, largest expected magnitude) in float64; NaN and infinities must agree."""
+    assert actual.shape == expected.shape, f"shape {list(actual.shape)}, expected {list(expected.shape)}"
+    assert actual.is_complex() == expected.is_complex(), f"dtype {actual.dtype}, expected {expected.dtype}"
+    if not actual.numel():
+        return 0.0, 0.0
+    wide = torch.complex128 if actual.is_complex() else torch.float64
+    a, e = (t.detach().resolve_conj().resolve_neg().cpu().to(wide) for t in (actual, expected))
+    finite = e.isfinite()
+    assert torch.equal(a.isfinite(), finite), "finite in one, not in the other"
+    zero = e.new_zeros(())
+    a, e = torch.where(finite, a, zero), torch.where(finite, e, zero)
+    return (a - e).abs().max().item(), e.abs().max().item()
+
+
+def assert_close(actual: Tensor, expected: Tensor, name: str, absolute: bool = False, like=None) -> None:
+    """``actual`` (whose precision decides) within TOLERANCES[name] of ``expected``.
+
+    The scale is the largest of ``expected``, of ``like`` where given, or 1 if ``absolute``.
+    """
+    error, largest = error_of(actual, expected)
+    scale = 1.0 if absolute else max(largest, float(like) if like is not None else 0.0)
+    limit = TOLERANCES[name].of(actual.dtype) * scale
+    assert error <= limit, (
+        f"{name}: error {error:.3g} above {limit:.3g} (largest expected value {largest:.3g})"
+    )
