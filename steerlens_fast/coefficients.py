@@ -64,10 +64,10 @@ class Coefficients:
         return self.apply(torch.detach)
 
     def __add__(self, other: Coefficients) -> Coefficients:
-        return _pytree.tree_map(torch.add, self, other)
+        return _pairwise(torch.add, self, other)
 
     def __sub__(self, other: Coefficients) -> Coefficients:
-        return _pytree.tree_map(torch.sub, self, other)
+        return _pairwise(torch.sub, self, other)
 
     def __mul__(self, factor: float | Tensor) -> Coefficients:
         return self.apply(lambda t: t * factor)
@@ -92,6 +92,17 @@ class Coefficients:
         any_ = next(iter(self.tensors()), None)
         kind = "" if any_ is None else f", {str(any_.real.dtype).removeprefix('torch.')}, {any_.device}"
         return f"Coefficients(highpass={shape(self.highpass)}, bands=({bands}), lowpass={shape(self.lowpass)}{kind})"
+
+
+def _pairwise(function: Callable, a: Coefficients, b: Coefficients) -> Coefficients:
+    """``function`` of every pair of tensors; a part that both lack stays None."""
+    if not isinstance(b, Coefficients):
+        raise TypeError(f"other must be Coefficients, got {type(b).__name__}")
+    parts = [(a.highpass, b.highpass), *zip(a.bands, b.bands), (a.lowpass, b.lowpass)]
+    if len(a.bands) != len(b.bands) or any((x is None) != (y is None) for x, y in parts):
+        raise ValueError(f"other must have the same parts: {a} against {b}")
+    high, *bands, low = [None if x is None else function(x, y) for x, y in parts]
+    return Coefficients(high, tuple(bands), low)
 
 
 def _complex_dtype(t: Tensor, value):

@@ -117,17 +117,9 @@ def leaves_of(args: list, op: str) -> tuple[list, list]:
         leaves.append(t.detach().requires_grad_())
         return leaves[-1]
 
-    constant = {1} if "bands" in op else set()
-    made = [
-        a
-        if i in constant
-        or not isinstance(a, (torch.Tensor, list))
-        or isinstance(a, list)
-        and not (a and isinstance(a[0], torch.Tensor))
-        else on_tensors(leaf, a)
-        for i, a in enumerate(args)
-    ]
-    return made, leaves
+    if "bands" in op:
+        return [*on_tensors(leaf, args[:1]), *args[1:]], leaves
+    return on_tensors(leaf, args), leaves
 
 
 def gradients(function, op: str, args: list, cotangents=None):

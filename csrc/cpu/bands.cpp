@@ -28,10 +28,9 @@ SL_FN void read_row(const Bank<T>& bank, const BandGroup<T>& g, int64_t n, int64
   const Cplx<T>* direct = plane + Y * stored;
   const Cplx<T>* reflected = plane + opposite_row(Y, bank.H) * stored;
   const int64_t split = direct_columns(g.w);
-  for (int64_t x = 0; x < split; ++x) row[x] = direct[x];
-  for (int64_t x = split; x < g.columns; ++x) row[x] = conj(reflected[g.w - x]);
   const Cplx<T> turn = quarter_turns<T>(g.turns);
-  for (int64_t x = 0; x < g.columns; ++x) row[x] = turn * row[x];
+  for (int64_t x = 0; x < split; ++x) row[x] = turn * direct[x];
+  for (int64_t x = split; x < g.columns; ++x) row[x] = turn * conj(reflected[g.w - x]);
 }
 
 template <typename T>

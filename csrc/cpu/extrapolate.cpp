@@ -98,7 +98,9 @@ struct SumFrames {
       const Coefficient<T> p = E::load(args.coefficients[i], phase_step, amplitude_step);
       typename E::template Grad<T> sum;
       for (int64_t f = 0; f < args.frames; ++f) add<E>(sum, p, f, plane, i);
-      args.grad_coefficients[i] = E::finish(sum, p);
+      const Cplx<T> grad_c = E::finish(sum, p);
+      args.grad_coefficients[i].re = grad_c.re;
+      args.grad_coefficients[i].im = grad_c.im;
       if (args.phase_step) args.grad_phase_step[i] = sum.phase_step;
       if (args.amplitude_step) args.grad_amplitude_step[i] = sum.amplitude_step;
     }

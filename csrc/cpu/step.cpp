@@ -12,8 +12,15 @@ namespace {
 template <typename T>
 SL_FN T plane_threshold(const StepArgs<T>& args, int64_t plane) {
   const Cplx<T>* __restrict__ c = args.coefficients + plane * args.area;
+  constexpr int kLanes = 16;  // independent maxima: one chain of comparisons would not vectorise
+  T lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= args.area; i += kLanes)
+    for (int lane = 0; lane < kLanes; ++lane)
+      lanes[lane] = larger_amplitude(amplitude_of(c[i + lane]), lanes[lane]);
   T largest = T(0);
-  for (int64_t i = 0; i < args.area; ++i) largest = larger_amplitude(amplitude_of(c[i]), largest);
+  for (; i < args.area; ++i) largest = larger_amplitude(amplitude_of(c[i]), largest);
+  for (int lane = 0; lane < kLanes; ++lane) largest = larger_amplitude(lanes[lane], largest);
   return step_threshold(args.floor, largest);
 }
 
@@ -55,7 +62,8 @@ SL_FN void step_backward_planes_body(const StepArgs<T>& args, int64_t begin, int
       const StepGrad<T> g =
           step_above_grad(args.coefficients[i], gradient_at(args, i), args.eps, args.rule,
                           threshold, args.grad_phase_step[i], args.grad_amplitude_step[i]);
-      args.grad_coefficients[i] = g.c;
+      args.grad_coefficients[i].re = g.c.re;  // by parts: whole structs do not vectorise
+      args.grad_coefficients[i].im = g.c.im;
       args.grad_gradient[args.gradient_parts * i] = g.gradient.re;
       if (args.gradient_parts == 2) args.grad_gradient[2 * i + 1] = g.gradient.im;
     }

@@ -1,0 +1,175 @@
+"""What is measured: shapes and set-ups shared by every benchmark. A set-up returns functions without arguments.
+
+Peers: ``plenoptic`` (as a user gets it), ``reference`` (this package's plain-torch reference). ``floor`` is the FFTs
+alone, over buffers that exist already: rfft2 of the images and ifft2 of the bands, and the way back. The floor takes the
+better of two forms, whole batch at once or four planes at a time, which is faster where results leave the caches.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+
+import steerlens_fast as sf
+from steerlens_fast import filters
+
+SHAPES = [(8, 3, 224, 224), (8, 1, 256, 256), (64, 1, 28, 28), (1, 3, 1080, 1920)]
+MORPH_SHAPES = SHAPES[:3]  # plenoptic's morph of the last takes most of a minute and gigabytes
+ORDER, HEIGHT, FRAMES = 3, 4, 8
+
+
+def label(shape) -> str:
+    return "x".join(map(str, shape))
+
+
+def height_for(shape) -> int:
+    return min(HEIGHT, filters.max_height(shape[-2:]))
+
+
+def image_of(shape) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def gradient_of(shape) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def pyramid_of(shape) -> sf.SteerablePyramid:
+    return sf.SteerablePyramid(shape[-2:], height=height_for(shape), order=ORDER)
+
+
+def plenoptic_of(shape):
+    import plenoptic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return plenoptic.process.SteerablePyramidFreq(
+            shape[-2:], height=height_for(shape), order=ORDER, is_complex=True, tight_frame=False
+        )
+
+
+def analysis(shape) -> dict[str, Callable]:
+    """Image to all coefficients."""
+    image, ours, peer = image_of(shape), pyramid_of(shape), plenoptic_of(shape)
+    return {"ours": lambda: ours.analyze(image), "plenoptic": lambda: peer(image), "floor": analysis_floor(shape)}
+
+
+def synthesis(shape) -> dict[str, Callable]:
+    """All coefficients to image."""
+    image, ours, peer = image_of(shape), pyramid_of(shape), plenoptic_of(shape)
+    coefficients, peers = ours(image), peer(image)
+    return {
+        "ours": lambda: ours.synthesize(coefficients),
+        "plenoptic": lambda: peer.recon_pyr(peers),
+        "floor": synthesis_floor(shape),
+    }
+
+
+def synthesis_backward(shape) -> dict[str, Callable]:
+    """Gradient of an image with respect to all bands, from the image's gradient."""
+    image, gradient, ours, peer = image_of(shape), gradient_of(shape), pyramid_of(shape), plenoptic_of(shape)
+    coefficients, peers = ours(image).detach(), peer(image)
+    bands = [b.requires_grad_() for b in coefficients.bands]
+    out = ours.synthesize(coefficients)
+    peer_bands = [peers[s].detach().requires_grad_() for s in range(ours.height)]
+    peers.update(enumerate(peer_bands))
+    peer_out = peer.recon_pyr(peers)
+    return {
+        "ours": lambda: torch.autograd.grad(out, bands, gradient, retain_graph=True),
+        "plenoptic": lambda: torch.autograd.grad(peer_out, peer_bands, gradient, retain_graph=True),
+    }
+
+
+def morph(shape) -> dict[str, Callable]:
+    """Frames of a phase morph from an image and its gradient, the frozen step of "Through a Steerable Lens"."""
+    image, gradient, ours, peer = image_of(shape), gradient_of(shape), pyramid_of(shape), plenoptic_of(shape)
+    family, factors = sf.CSPFamily(ours), torch.arange(float(FRAMES))
+    forth, back = analysis_floor(shape), synthesis_floor(shape)
+
+    def floor():  # analysis of the image and of its gradient (real bands), synthesis of every frame
+        forth()
+        back()
+        for _ in range(FRAMES):
+            back()
+
+    return {
+        "ours": lambda: family.prepare(image, gradient).render(factors),
+        "plenoptic": lambda: plenoptic_morph(peer, image, gradient, factors),
+        "floor": floor,
+    }
+
+
+def plenoptic_morph(peer, image, gradient, factors) -> torch.Tensor:
+    """The same, as one writes it with plenoptic: autograd through recon_pyr, torch.polar, one synthesis per frame."""
+    coefficients = peer(image)
+    scales = [key for key in coefficients if isinstance(key, int)]
+    bands = [coefficients[s].detach().requires_grad_() for s in scales]
+    coefficients.update(zip(scales, bands))
+    gradients = torch.autograd.grad(peer.recon_pyr(coefficients), bands, gradient)
+    with torch.no_grad():
+        amplitudes = [c.abs() for c in bands]
+        phases = [c.angle() for c in bands]
+        steps = [((c - g) * c.conj()).angle() for c, g in zip(bands, gradients)]
+        frames = []
+        for factor in factors:
+            moved = [torch.polar(a, p + factor * s) for a, p, s in zip(amplitudes, phases, steps)]
+            coefficients.update(zip(scales, moved))
+            frames.append(peer.recon_pyr(coefficients))
+        return torch.stack(frames)
+
+
+# --- The floor -------------------------------------------------------------------------------------------------------
+
+
+def _in_pieces(function: Callable, planes: torch.Tensor, size: int) -> None:
+    for i in range(0, len(planes), size):
+        function(planes[i : i + size])
+
+
+def _better(run: Callable[[int], None], planes: int) -> Callable:
+    """The faster of whole batches and pieces of four planes."""
+
+    def seconds(size):
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            run(size)
+            times.append(time.perf_counter() - start)
+        return sorted(times)[2]
+
+    size = min((planes, 4), key=seconds)
+    return lambda: run(size)
+
+
+def _planes(shape) -> int:
+    return shape[0] * shape[1]
+
+
+def analysis_floor(shape) -> Callable:
+    n, geometry = _planes(shape), pyramid_of(shape).geometry
+    images = image_of(shape).view(n, *shape[-2:])
+    sizes = [geometry.band_shape(s) for s in range(geometry.height)]
+    spectra = [torch.randn(n, ORDER + 1, *size, dtype=torch.complex64) for size in sizes]
+
+    def run(size):
+        _in_pieces(torch.fft.rfft2, images, size)
+        for spectrum in spectra:
+            _in_pieces(lambda t: torch.fft.ifft2(t, norm="forward"), spectrum, size)
+
+    return _better(run, n)
+
+
+def synthesis_floor(shape) -> Callable:
+    n, geometry = _planes(shape), pyramid_of(shape).geometry
+    bands = [torch.randn(n, ORDER + 1, *geometry.band_shape(s)) for s in range(geometry.height)]
+    half = torch.fft.rfft2(image_of(shape).view(n, *shape[-2:]))
+
+    def run(size):
+        for band in bands:
+            _in_pieces(torch.fft.rfft2, band, size)
+        _in_pieces(lambda t: torch.fft.irfft2(t, s=shape[-2:], norm="forward"), half, size)
+
+    return _better(run, n)

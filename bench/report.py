@@ -1,0 +1,72 @@
+"""Turn pytest-benchmark's JSON into the README's table: ``python bench/report.py default.json tuned.json``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+
+
+def medians(path: Path) -> tuple[dict, dict, dict]:
+    """({(work, shape): {who: ms}}, {work: MiB}, where it ran) of one run."""
+    data = json.loads(path.read_text())
+    times, memory = {}, {}
+    for row in data["benchmarks"]:
+        info = row["extra_info"]
+        if info.get("who") == "memory":
+            memory[info["work"]] = info["beyond_output_mib"]
+        elif "who" in info:
+            times.setdefault((info["work"], info["shape"]), {})[info["who"]] = row["stats"]["median"] * 1e3
+    return times, memory, data["machine_info"]
+
+
+def ratio(row: dict, who: str, of: str) -> str:
+    return f"{row[who] / row[of]:.2f}x" if who in row and of in row else ""
+
+
+def table(default: dict, tuned: dict) -> list[str]:
+    """One row for each piece of work."""
+    lines = [
+        "| work, float32 | shape | ours, ms | plenoptic / ours, default | plenoptic / ours, tuned | ours / FFT floor, tuned |",
+        "|---|---|---|---|---|---|",
+    ]
+    for key, row in default.items():
+        other = tuned[key]
+        cells = [*key, f"{row['ours']:.2f} / {other['ours']:.2f}"]
+        cells += [ratio(row, "plenoptic", "ours"), ratio(other, "plenoptic", "ours"), ratio(other, "ours", "floor")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def summary(default: Path, tuned: Path) -> dict:
+    """What is committed: medians, memory and machine, without the raw rounds."""
+    (a, memory, machine), (b, _, _) = medians(default), medians(tuned)
+    flat = lambda t: {" ".join(k): {w: round(ms, 3) for w, ms in row.items()} for k, row in t.items()}
+    cpu = machine.get("cpu", {})
+    where = {
+        "cpu": cpu.get("brand_raw"),
+        "threads": machine.get("threads"),
+        "torch": machine.get("torch"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }
+    return {"machine": where, "milliseconds_default": flat(a), "milliseconds_tuned": flat(b), "mib_beyond_output": memory}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("default", type=Path)
+    parser.add_argument("tuned", type=Path)
+    parser.add_argument("--save", type=Path, help="write the medians here")
+    args = parser.parse_args()
+    print("\n".join(table(medians(args.default)[0], medians(args.tuned)[0])))
+    result = summary(args.default, args.tuned)
+    for work, mib in result["mib_beyond_output"].items():
+        print(f"peak memory beyond the output, {work}: {mib} MiB")
+    if args.save:
+        args.save.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

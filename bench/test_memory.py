@@ -1,0 +1,37 @@
+"""Peak memory beyond inputs and output, from the profiler's record of every allocation."""
+
+import json
+
+import cases
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+MIB = 2**20
+LIMITS = {"analysis": 16, "synthesis": 16, "8-frame phase morph": 48}
+SETUPS = {"analysis": cases.analysis, "synthesis": cases.synthesis, "8-frame phase morph": cases.morph}
+
+
+def peak_bytes(function, path) -> tuple[int, int]:
+    """(peak above what was allocated before, what is left in the result)."""
+    function()  # masks are built once
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        result = function()
+    del result
+    record.export_chrome_trace(str(path))
+    events = [e["args"] for e in json.loads(path.read_text())["traceEvents"] if e.get("name") == "[memory]"]
+    before = events[0]["Total Allocated"] - events[0]["Bytes"]
+    totals = [e["Total Allocated"] - before for e in events]
+    return max(totals), totals[-1]
+
+
+@pytest.mark.parametrize("work", SETUPS)
+def test_peak_memory(benchmark, work, tmp_path):
+    """Not timed: one run, its peak recorded, and held against the limit."""
+    shape = cases.SHAPES[0]
+    function = SETUPS[work](shape)["ours"]
+    with torch.no_grad():
+        peak, output = benchmark.pedantic(lambda: peak_bytes(function, tmp_path / "trace.json"), rounds=1)
+    beyond = (peak - output) / MIB
+    benchmark.extra_info.update(work=work, shape=cases.label(shape), who="memory", beyond_output_mib=round(beyond, 1))
+    assert output > 0 and beyond <= LIMITS[work], f"{work}: {beyond:.1f} MiB beyond the output"

@@ -1,0 +1,193 @@
+"""What torch expects of an op: opcheck, fakes, torch.compile and torch.export, with eager results."""
+
+import pytest
+import torch
+from cases import BANK_SHAPES, OP_CASES, OPS, POINT_SHAPES, RAW, case, image, normal, on_tensors
+from test_autograd import CASES
+from test_ops import as_list, leaves_of
+from tolerances import assert_close
+from torch._subclasses import FakeTensorMode
+from torch.utils import _pytree
+
+from steerlens_fast import CSPFamily, PixelFamily, SteerablePyramid
+
+ODD = [case(op, "odd", BANK_SHAPES["odd"] if "bands" in op else POINT_SHAPES["odd"]) for op in OPS]
+syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+# --- Ops
+
+
+@pytest.mark.parametrize("case_", CASES.values(), ids=CASES)
+def test_opcheck(case_, device):
+    """Schema, autograd registration, fakes and AOT dispatch with dynamic shapes."""
+    args, _ = leaves_of(case_.build(torch.float64, device), case_.op)
+    torch.library.opcheck(getattr(RAW, case_.op).default, args)
+
+
+def described(outputs):
+    return [(t.shape, t.dtype, t.stride()) for t in as_list(outputs)]
+
+
+@pytest.mark.parametrize("case_", OP_CASES, ids=str)
+def test_meta_and_fake_tensors(case_, dtype):
+    """Shape, dtype and strides without data, as the kernel gives them."""
+    function, args = getattr(RAW, case_.op), case_.build(dtype)
+    expected = described(function(*args))
+    assert described(function(*on_tensors(lambda t: t.to("meta"), args))) == expected
+    with FakeTensorMode() as mode:
+        assert described(function(*on_tensors(mode.from_tensor, args))) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case_", ODD, ids=str)
+def test_ops_compile(case_, device):
+    """In one graph, with gradients where there are any."""
+    args, leaves = leaves_of(case_.build(torch.float64, device), case_.op)
+    function = lambda *a: as_list(getattr(RAW, case_.op)(*a))
+
+    def run(f):
+        outs = f(*args)
+        grads = torch.autograd.grad(sum(o.abs().square().sum() for o in outs), leaves, allow_unused=True)
+        return [*outs, *[g for g in grads if g is not None]]
+
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    for a, e in zip(run(compiled), run(function), strict=True):
+        assert_close(a, e, "compiled", like=1e-2)
+
+
+# --- The module and the family
+
+
+def assert_same_trees(actual, expected, name="compiled"):
+    actual, spec = _pytree.tree_flatten(actual)
+    expected, other = _pytree.tree_flatten(expected)
+    assert spec == other
+    for a, e in zip(actual, expected):
+        assert_close(a, e, name, like=1e-2)
+
+
+def family(synthesis, edit="joint", **options):
+    return CSPFamily(SteerablePyramid((16, 19), synthesis=synthesis), edit, **options)
+
+
+@pytest.mark.slow
+@syntheses
+def test_module_compiles(synthesis, dtype, device):
+    pyramid = SteerablePyramid((17, 20), synthesis=synthesis)
+    x = image(2, 3, 17, 20, dtype=dtype, device=device)
+    analyze = torch.compile(pyramid, fullgraph=True)
+    synthesize = torch.compile(pyramid.synthesize, fullgraph=True)
+    assert_same_trees(analyze(x), pyramid(x))
+    assert_close(synthesize(pyramid(x)), x, "reconstruction", absolute=True)
+    some = torch.compile(lambda t: pyramid.analyze(t, scales=[1], residuals=False), fullgraph=True)
+    assert_same_trees(some(x).bands[1], pyramid(x).bands[1])
+
+
+@pytest.mark.slow
+@syntheses
+def test_compiled_gradients(synthesis, device):
+    pyramid = SteerablePyramid((16, 12), height=1, synthesis=synthesis)
+    loss = lambda t: pyramid.synthesize(pyramid(t).map(lambda b: b * b.abs())).square().sum()
+    x = image(2, 16, 12, device=device).requires_grad_()
+    (expected,) = torch.autograd.grad(loss(x), x)
+    (actual,) = torch.autograd.grad(torch.compile(loss, fullgraph=True)(x), x)
+    assert_close(actual, expected, "compiled")
+
+
+@pytest.mark.slow
+def test_a_dynamic_batch_compiles_once(device):
+    pyramid = SteerablePyramid((16, 12), height=1)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    run = torch.compile(
+        lambda t: pyramid.synthesize(pyramid(t)), fullgraph=True, dynamic=True, backend=counter
+    )
+    for n in (2, 3, 5, 8):
+        x = image(n, 16, 12, device=device)
+        assert_close(run(x), x, "reconstruction", absolute=True)
+    assert counter.frame_count == 1
+
+
+@pytest.mark.slow
+@syntheses
+@pytest.mark.parametrize("edit, rule", [("phase", "complex"), ("joint", "complex"), ("joint", "polar")])
+def test_render_compiles(edit, rule, synthesis, device):
+    csp = family(synthesis, edit, rule=rule)
+    x, g = image(2, 3, 16, 19, device=device), normal(2, 3, 16, 19, device=device)
+    factors = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64, device=device)
+    render = lambda x, g, f: csp.prepare(x, g).render(f, bounds=(0, 1))
+    assert_close(torch.compile(render, fullgraph=True)(x, g, factors), render(x, g, factors), "compiled")
+
+
+@pytest.mark.slow
+def test_pixel_render_compiles(device):
+    x, g = image(2, 3, 8, 8, device=device), normal(2, 3, 8, 8, device=device)
+    render = lambda x, g: PixelFamily(0.1).prepare(x, g).render([0.0, 1.0], bounds=(0, 1))
+    assert_close(torch.compile(render, fullgraph=True)(x, g), render(x, g), "compiled")
+
+
+class RoundTrip(torch.nn.Module):
+    def __init__(self, pyramid):
+        super().__init__()
+        self.pyramid = pyramid
+
+    def forward(self, x):
+        c = self.pyramid(x)
+        return c, self.pyramid.synthesize(c)
+
+
+class Render(torch.nn.Module):
+    def __init__(self, csp):
+        super().__init__()
+        self.csp = csp
+
+    def forward(self, x, gradient, factors):
+        return self.csp.prepare(x, gradient).render(factors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strict", [True, False])
+@syntheses
+def test_module_exports(synthesis, strict, device):
+    """With a dynamic batch; Coefficients pass as the pytree they are."""
+    module = RoundTrip(SteerablePyramid((17, 20), synthesis=synthesis))
+    x = image(2, 3, 17, 20, device=device)
+    shapes = {"x": {0: torch.export.Dim("batch", min=2)}}
+    program = torch.export.export(module, (x,), dynamic_shapes=shapes, strict=strict)
+    for n in (2, 5):
+        x = image(n, 3, 17, 20, device=device)
+        assert_same_trees(program.module()(x), module(x))
+
+
+@pytest.mark.slow
+def test_exported_programs_can_be_saved(tmp_path, device):
+    module, x = RoundTrip(SteerablePyramid((17, 20))), image(2, 17, 20, device=device)
+    torch.export.save(torch.export.export(module, (x,)), tmp_path / "pyramid.pt2")
+    loaded = torch.export.load(tmp_path / "pyramid.pt2")
+    assert_same_trees(loaded.module()(x), module(x))
+
+
+@pytest.mark.slow
+@syntheses
+def test_render_exports(synthesis, device):
+    module = Render(family(synthesis))
+    x, g = image(2, 16, 19, device=device), normal(2, 16, 19, device=device)
+    factors = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64, device=device)
+    program = torch.export.export(module, (x, g, factors))
+    assert_close(program.module()(x, g, factors), module(x, g, factors), "compiled")
+
+
+@pytest.mark.slow
+def test_masks_made_by_the_compiler_serve_eager_code(device):
+    """A geometry first met while compiling: its cached masks are real tensors."""
+    pyramid = SteerablePyramid((16, 16), width=1.125)
+    x = image(2, 16, 16, device=device)
+    torch.compile(lambda t: pyramid.synthesize(pyramid(t)), fullgraph=True, backend="aot_eager")(x)
+    assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)

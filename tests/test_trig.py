@@ -1,0 +1,127 @@
+"""float32 sincos, atan2 and exp of math/trig.h, through the ops, against float64 of the same numbers."""
+
+import math
+
+import pytest
+import torch
+from tolerances import TOLERANCES
+
+from steerlens_fast import ops
+
+ANGLE, EXP = TOLERANCES["angle"].float32, TOLERANCES["exp"].float32
+
+
+def around(values: torch.Tensor, steps: int = 3) -> torch.Tensor:
+    """Each float32 value and its nearest neighbours on both sides."""
+    values = values.to(torch.float32)
+    found, up, down = [values], values, values
+    for _ in range(steps):
+        up, down = (torch.nextafter(v, torch.full_like(v, s * math.inf)) for v, s in ((up, 1), (down, -1)))
+        found += [up, down]
+    return torch.cat(found)
+
+
+def angles(limit: float) -> torch.Tensor:
+    """A dense grid, the quadrants' and octants' borders with their neighbours, and numbers close to 0."""
+    borders = around(torch.arange(-1000, 1001, dtype=torch.float64) * (math.pi / 4))
+    tiny = torch.logspace(-38, 0, 400)
+    grid = torch.linspace(-limit, limit, 200_001)
+    everything = torch.cat([grid, borders, tiny, -tiny, torch.zeros(1)])
+    return everything[everything.abs() <= limit]
+
+
+def angle_error(values: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+    """Radians between unit numbers and the angles ``exact``, or how far they are from the circle."""
+    apart = values.cpu().to(torch.complex128) * torch.exp(-1j * exact)
+    return torch.maximum(apart.angle().abs(), (apart.abs() - 1).abs())
+
+
+@pytest.mark.parametrize("limit", [math.pi, 100.0, 1e4, 1e5])
+def test_sincos(limit, device):
+    x = angles(limit).to(device)
+    z = ops.polar_join(torch.ones_like(x), x)
+    assert angle_error(z, x.double().cpu()).max() <= ANGLE
+
+
+def test_sin_of_small_angles_is_exact_relatively(device):
+    x = torch.logspace(-30, -4, 1000, device=device)
+    z = ops.polar_join(torch.ones_like(x), x)
+    assert ((z.imag.double() / x.double().sin()) - 1).abs().max() <= EXP
+
+
+@pytest.mark.parametrize("factor", [1 / 3, 7.77, -123.4, 1000.0, -1000.0])
+def test_sincos_of_a_product(factor, device):
+    """The product's own rounding error is carried along."""
+    angle = angles(math.pi).to(device)
+    factors = torch.tensor([[factor]], device=device)
+    one = torch.ones_like(angle).reshape(1, 1, 1, -1) + 0j
+    z = ops.extrapolate(one, angle.reshape(1, 1, 1, -1), None, factors, factors, "complex", True).flatten()
+    assert angle_error(z, factors.double().cpu() * angle.double().cpu()).max() <= ANGLE
+
+
+@pytest.mark.parametrize("radius", [1e-30, 1e-10, 1.0, 1e10, 1e30])
+def test_atan2(radius, device):
+    """All around the circle, with the axes and diagonals and their neighbours."""
+    exact = torch.linspace(-math.pi, math.pi, 100_001, dtype=torch.float64)
+    circle = radius * torch.exp(1j * exact)
+    edge = around(torch.linspace(-1, 1, 201) * radius)
+    size = torch.full_like(edge, radius)
+    sides = [torch.complex(*pair) for pair in ((edge, size), (size, edge), (edge, -size), (-size, edge))]
+    z = torch.cat([circle.to(torch.complex64), *sides]).to(device)
+    _, phase = ops.polar_split(z)
+    assert phase.abs().max() <= math.pi + ANGLE
+    expected = z.cpu().to(torch.complex128).angle()
+    turn = torch.exp(1j * (phase.double().cpu() - expected)).angle()
+    assert turn.abs().max() <= ANGLE
+
+
+def test_atan2_on_the_axes(device):
+    z = torch.tensor([1, 1j, -1, -1j, 1 + 1j, -1 + 1j, -1 - 1j, 1 - 1j], device=device)
+    expected = torch.tensor([0, 0.5, 1, -0.5, 0.25, 0.75, -0.75, -0.25], dtype=torch.float64) * math.pi
+    assert (ops.polar_split(z)[1].double().cpu() - expected).abs().max() <= 1.3e-7  # the rounding of pi
+
+
+def test_amplitude(device):
+    """Relative to each value, over all of float32's magnitudes but its ends."""
+    size = torch.logspace(-37, 37, 2001, dtype=torch.float64)
+    z = torch.cat([size * torch.exp(torch.tensor(1j * a)) for a in (0.0, 0.3, math.pi / 4, 1.5, 3.0)])
+    z = z.to(torch.complex64).to(device)
+    amplitude, _ = ops.polar_split(z)
+    assert (amplitude.double().cpu() / z.cpu().to(torch.complex128).abs() - 1).abs().max() <= EXP
+
+
+def exp_of(x: torch.Tensor) -> torch.Tensor:
+    """exp as the polar rule's gain uses it: exact products, so that only exp itself is tested."""
+    one = torch.ones_like(x).reshape(1, 1, 1, -1)
+    factors = torch.ones(1, 1, device=x.device)
+    return ops.extrapolate(
+        one + 0j, None, x.reshape(one.shape), factors, factors, "polar", True
+    ).real.flatten()
+
+
+def test_exp(device):
+    halves = around(torch.arange(-126, 127, dtype=torch.float64) * (math.log(2) / 2))
+    x = torch.cat([torch.linspace(-86.9, 87.9, 100_001), halves, torch.logspace(-30, 0, 200)])
+    x = x[(x > -87) & (x < 88)].to(device)
+    assert (exp_of(x).double().cpu() / x.double().cpu().exp() - 1).abs().max() <= EXP
+
+
+def test_exp_at_the_ends_of_float32(device):
+    """Finite as long as float32 holds the value, then infinity; subnormal values may be 0."""
+    x = torch.tensor([88.5, 88.72, 89.0, 1e4, math.inf, -88.0, -103.0, -200.0, -math.inf], device=device)
+    actual, expected = exp_of(x).double().cpu(), x.cpu().exp().double()
+    assert torch.equal(actual.isinf(), expected.isinf())
+    finite = expected.isfinite()
+    assert ((actual - expected).abs()[finite] <= EXP * expected[finite] + 1.2e-38).all()
+
+
+def test_exp_of_nan_is_nan(device):
+    assert exp_of(torch.tensor([math.nan], device=device)).isnan().all()
+
+
+def test_float64_calls_libm(device):
+    x = torch.linspace(-50, 50, 10_001, dtype=torch.float64, device=device)
+    z = ops.polar_join(torch.ones_like(x), x)
+    assert (z - torch.exp(1j * x)).abs().max() <= TOLERANCES["angle"].float64
+    _, phase = ops.polar_split(z)
+    assert (torch.exp(1j * phase) - z).abs().max() <= TOLERANCES["angle"].float64
