@@ -51,7 +51,12 @@ def summary(default: Path, tuned: Path) -> dict:
         "python": platform.python_version(),
         "system": platform.platform(),
     }
-    return {"machine": where, "milliseconds_default": flat(a), "milliseconds_tuned": flat(b), "mib_beyond_output": memory}
+    return {
+        "machine": where,
+        "milliseconds_default": flat(a),
+        "milliseconds_tuned": flat(b),
+        "mib_beyond_output": memory,
+    }
 
 
 def main() -> None:

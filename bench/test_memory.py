@@ -1,5 +1,6 @@
 """Peak memory beyond inputs and output, from the profiler's record of every allocation."""
 
+import itertools
 import json
 
 import cases
@@ -13,16 +14,15 @@ SETUPS = {"analysis": cases.analysis, "synthesis": cases.synthesis, "8-frame pha
 
 
 def peak_bytes(function, path) -> tuple[int, int]:
-    """(peak above what was allocated before, what is left in the result)."""
+    """(peak above what was allocated before, bytes of the result)."""
     function()  # masks are built once
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         result = function()
-    del result
+        size = sum(t.untyped_storage().nbytes() for t in torch.utils._pytree.tree_leaves(result))
     record.export_chrome_trace(str(path))
-    events = [e["args"] for e in json.loads(path.read_text())["traceEvents"] if e.get("name") == "[memory]"]
-    before = events[0]["Total Allocated"] - events[0]["Bytes"]
-    totals = [e["Total Allocated"] - before for e in events]
-    return max(totals), totals[-1]
+    events = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("name") == "[memory]"]
+    totals = list(itertools.accumulate(e["args"]["Bytes"] for e in sorted(events, key=lambda e: e["ts"])))
+    return max(totals), size
 
 
 @pytest.mark.parametrize("work", SETUPS)

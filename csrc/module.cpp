@@ -46,9 +46,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("build_info", &build_info, "What was built, as a dict.");
   m.def(
       "advise_huge_pages",
-      [](uint64_t data, uint64_t bytes) {
-        steerlens::advise_huge_pages(address(data), bytes);
-      },
+      [](uint64_t data, uint64_t bytes) { steerlens::advise_huge_pages(address(data), bytes); },
       "Ask the kernel for huge pages in a large, fresh CPU buffer (address, bytes).");
   m.def("stream_copy", &stream_copy, "Copy past the caches (to, from, bytes): CPU addresses.");
 }

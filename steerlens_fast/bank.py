@@ -17,7 +17,7 @@ FFTs are never normalised: all constants are in the masks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -192,11 +192,13 @@ def _kept(geometry: Geometry, parts: tuple, device: str, dtype: torch.dtype) -> 
 # --- One pass over some planes: pure functions of tensors -------------------------------------------------------------
 
 
-def split_spectrum(bank: Bank, spectrum: Tensor) -> list[Tensor]:
-    """Half spectra [N, H, W//2+1] to bands [N, K, h, w]."""
+def split_spectrum(bank: Bank, spectrum: Tensor) -> Iterator[Tensor]:
+    """Half spectra [N, H, W//2+1] to bands [N, K, h, w], one after the other: each spectrum is freed when it is used."""
     masks = bank.masks(spectrum, merging=False)
-    spectra = ops.split_bands(spectrum, masks, bank.split_turns, bank.widths, bank.geometry.shape[1])
-    return [_to_band(bank, part, s) for part, s in zip(bank.parts, spectra)]
+    rest = ops.split_bands(spectrum, masks, bank.split_turns, bank.widths, bank.geometry.shape[1])
+    for part in bank.parts:
+        first, *rest = rest
+        yield _to_band(bank, part, first)
 
 
 def _to_band(bank: Bank, part: Part, spectrum: Tensor) -> Tensor:
@@ -205,12 +207,13 @@ def _to_band(bank: Bank, part: Part, spectrum: Tensor) -> Tensor:
     return torch.fft.irfft2(spectrum, s=bank.band_shape(part)[1:], norm="forward")
 
 
-def band_spectra(bank: Bank, bands: Sequence[Tensor]) -> list[Tensor]:
+def band_spectra(bank: Bank, bands: Iterable[Tensor]) -> list[Tensor]:
     """Bands to the spectra that :func:`merge_spectra` sums; of a real bank only the real part is read."""
-    return [
-        torch.fft.fft2(_complex(band)) if bank.is_full(part) else torch.fft.rfft2(_real(band))
-        for part, band in zip(bank.parts, bands)
-    ]
+    spectra = []
+    for part, band in zip(bank.parts, bands):
+        full = bank.is_full(part)
+        spectra.append(torch.fft.fft2(_complex(band)) if full else torch.fft.rfft2(_real(band)))
+    return spectra
 
 
 def _real(band: Tensor) -> Tensor:
@@ -267,8 +270,7 @@ def _split_chunked(bank: Bank, image: Tensor) -> tuple[Tensor, ...]:
         return tuple(_split_all(bank, image))
     out = _new_bands(bank, (len(planes),), image)
     for at in slices:
-        bands = split_spectrum(bank, torch.fft.rfft2(planes[at]))
-        for whole, band in zip(out, bands):
+        for whole, band in zip(out, split_spectrum(bank, torch.fft.rfft2(planes[at]))):
             store(whole[at], band)
     return tuple(band.view(*image.shape[:-2], *band.shape[1:]) for band in out)
 
@@ -281,7 +283,7 @@ def _merge_chunked(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
         return _merge_all(bank, bands)
     out = new_output((len(planes[0]), *bank.geometry.shape), dtype, bands[0].device)
     for at in slices:
-        store(out[at], merge_spectra(bank, band_spectra(bank, [band[at] for band in planes])))
+        store(out[at], merge_spectra(bank, band_spectra(bank, (band[at] for band in planes))))
     return out.view(*bands[0].shape[:-3], *bank.geometry.shape)
 
 

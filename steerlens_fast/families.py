@@ -11,7 +11,7 @@ Any object with these two methods is a family.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -132,9 +132,7 @@ class CSPFamily:
 
     def prepare(self, image: Tensor, gradient: Tensor) -> CSPMotion:
         """See :class:`Family`. Nothing is computed yet: rendering works through the planes in cache-sized pieces."""
-        image, gradient = (
-            self.pyramid._check_image(name, t) for name, t in (("image", image), ("gradient", gradient))
-        )
+        image, gradient = (self.pyramid._check_image(name, t) for name, t in (("image", image), ("gradient", gradient)))
         _check_pair(image, gradient)
         return CSPMotion(self, image, gradient)
 
@@ -176,56 +174,59 @@ class CSPMotion:
         return frames.reshape(len(b), *lead, *frames.shape[-2:])
 
     def _render(self, image: Tensor, gradient: Tensor, b: Tensor, a: Tensor, bounds) -> Tensor:
-        """Planes [N, H, W] -> frames [F, N, H, W], a few planes at a time."""
-        pieces = self._pieces(image, b)
-        factors_at = lambda t, at: t if t.shape[1] == 1 else t[:, at]
-        work = lambda at: render_planes(
-            self.family, image[at], gradient[at], factors_at(b, at), factors_at(a, at), bounds
-        )
+        """Planes [N, H, W] -> frames [F, N, H, W], in tiles of some planes and some frames."""
+        whole = torch.compiler.is_compiling() or not len(image) or not len(b) or not self.family.parts
+        planes = [slice(0, len(image))] if whole else self._pieces(image, len(b))
+        tiles = ((at, *tile) for at in planes for tile in self._tiles(image, gradient, b, a, at, whole))
         inputs = (image, gradient, a, b)
-        if torch.is_grad_enabled() and any(t.requires_grad for t in inputs) or torch.compiler.is_compiling():
-            return torch.cat([work(at) for at in pieces], 1) if len(pieces) > 1 else work(pieces[0])
+        if whole or torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
+            by_planes: dict[int, list[Tensor]] = {}
+            for at, _, frames in tiles:
+                by_planes.setdefault(at.start, []).append(_clip(frames, bounds))
+            return torch.cat([torch.cat(frames) for frames in by_planes.values()], 1)
         out = new_output((len(b), *image.shape), image.dtype, image.device)
-        for at in pieces:
-            for frame, piece in zip(out[:, at], work(at)):
+        for at, f, frames in tiles:
+            for frame, piece in zip(out[f, at], _clip(frames, bounds)):
                 store(frame, piece)
         return out
 
-    def _pieces(self, image: Tensor, b: Tensor) -> list[slice]:
-        if torch.compiler.is_compiling() or not len(image):
-            return [slice(0, len(image))]
-        bank = Bank(self.family.pyramid.geometry, "real", self.family.parts)
-        return chunks(len(image), bank.plane_bytes(image.dtype), image.device)
+    def _pieces(self, image: Tensor, frames: int) -> list[slice]:
+        return chunks(len(image), frames * self._frame_bytes(image), image.device)
+
+    def _frame_bytes(self, image: Tensor) -> int:
+        return Bank(self.family.pyramid.geometry, "real", self.family.parts).plane_bytes(image.dtype)
+
+    def _tiles(self, image, gradient, b, a, at: slice, whole: bool) -> Iterator[tuple[slice, Tensor]]:
+        """(frames' slice, frames [f, n, H, W]) of the planes ``at``."""
+        factors = lambda t: t if t.shape[1] == 1 else t[:, at]
+        image, gradient, b, a = image[at], gradient[at], factors(b), factors(a)
+        if not self.family.parts or not len(image) or not len(b):
+            yield slice(0, len(b)), image.expand(len(b), *image.shape).clone()
+            return
+        blocks = [slice(0, len(b))] if whole else chunks(len(b), len(image) * self._frame_bytes(image), image.device)
+        render = prepare_planes(self.family, image, gradient)
+        for f in blocks:
+            yield f, render(b[f], a[f])
 
 
 # --- Rendering some planes -------------------------------------------------------------------------------------------
 
 
-def render_planes(
-    family: CSPFamily, image: Tensor, gradient: Tensor, b: Tensor, a: Tensor, bounds=None
-) -> Tensor:
-    """Analysis, step, extrapolation and synthesis of planes [n, H, W], once each: frames [F, n, H, W]."""
-    if not family.parts or not len(image) or not len(b):
-        return _clip(image.expand(len(b), *image.shape).clone(), bounds)
-    geometry, synthesis = family.pyramid.geometry, family.pyramid.synthesis
+def prepare_planes(family: CSPFamily, image: Tensor, gradient: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Analysis and step of planes [n, H, W], once; gives the function that renders frames [F, n, H, W] of factors."""
+    geometry = family.pyramid.geometry
+    bank = Bank(geometry, family.pyramid.synthesis, family.parts)
     spectrum = torch.fft.rfft2(image)
     coefficients = split_spectrum(Bank(geometry, "analysis", family.parts), spectrum)
-    bank = Bank(geometry, synthesis, family.parts)
     gradients = split_spectrum(bank, torch.fft.rfft2(gradient))
-    steps = [_step(family, c, g) for c, g in zip(coefficients, gradients)]
+    moving = [(c, *_step(family, c, g)) for c, g in zip(coefficients, gradients)]
     kept = spectrum, bank.kept_mask(image)
-    frames = []
-    for f in _frame_blocks(len(b), bank.plane_bytes(image.dtype) * len(image), image.device):
-        bands = [_extrapolate(family, c, *s, b[f], a[f]) for c, s in zip(coefficients, steps)]
-        merged = merge_spectra(bank, band_spectra(bank, bands), kept)
-        frames.append(_clip(merged.unflatten(0, (-1, len(image))), bounds))
-    return frames[0] if len(frames) == 1 else torch.cat(frames)
 
+    def render(b: Tensor, a: Tensor) -> Tensor:
+        bands = (_extrapolate(family, *m, b, a) for m in moving)
+        return merge_spectra(bank, band_spectra(bank, bands), kept).unflatten(0, (-1, len(image)))
 
-def _frame_blocks(frames: int, frame_bytes: int, device: torch.device) -> list[slice]:
-    if torch.compiler.is_compiling():
-        return [slice(0, frames)]
-    return chunks(frames, frame_bytes, device)
+    return render
 
 
 def _step(family: CSPFamily, coefficients: Tensor, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -11,13 +11,15 @@ from . import _C
 
 # Bytes of bands that one pass through a bank works on. On the CPU: what the caches hold, and less than what the
 # allocator gives back to the kernel between passes (fresh pages cost more than the FFTs). Measured in bench/.
-CHUNK_BYTES = {"cpu": 12 << 20, "cuda": 256 << 20}
+CHUNK_BYTES = {"cpu": 10 << 20, "cuda": 256 << 20}
 
 
-def chunks(planes: int, plane_bytes: int, device: torch.device) -> list[slice]:
-    """Slices of the planes, each small enough for one pass."""
-    size = max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // max(plane_bytes, 1))
-    return [slice(i, min(i + size, planes)) for i in range(0, planes, size)]
+def chunks(count: int, item_bytes: int, device: torch.device) -> list[slice]:
+    """Slices of ``count`` items, each small enough for one pass, and as even as they can be."""
+    most = max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // max(item_bytes, 1))
+    pieces = -(-count // most)
+    edges = [count * i // pieces for i in range(pieces + 1)] if pieces else []
+    return [slice(a, b) for a, b in zip(edges, edges[1:])]
 
 
 def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

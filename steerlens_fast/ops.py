@@ -320,9 +320,7 @@ def _merge_bands_backward(ctx, grad):
     _constant_masks(ctx, 1)
     masks, turns, widths = ctx.bank
     grads = split_bands(_dense(grad), masks, turns, widths, ctx.width)
-    repeated = [
-        g if g.shape[0] == p or p == 0 else g.unflatten(0, (-1, p)).sum(0) for g, p in zip(grads, ctx.planes)
-    ]
+    repeated = [g if g.shape[0] == p or p == 0 else g.unflatten(0, (-1, p)).sum(0) for g, p in zip(grads, ctx.planes)]
     return repeated, [None] * len(masks), None, None, None, None
 
 
@@ -331,12 +329,8 @@ def _dense(grad: Tensor) -> Tensor:
     return grad.contiguous() if 0 not in grad.stride() else grad.clone(memory_format=torch.contiguous_format)
 
 
-torch.library.register_autograd(
-    "steerlens_fast::split_bands", _split_bands_backward, setup_context=_setup_split_bands
-)
-torch.library.register_autograd(
-    "steerlens_fast::merge_bands", _merge_bands_backward, setup_context=_setup_merge_bands
-)
+torch.library.register_autograd("steerlens_fast::split_bands", _split_bands_backward, setup_context=_setup_split_bands)
+torch.library.register_autograd("steerlens_fast::merge_bands", _merge_bands_backward, setup_context=_setup_merge_bands)
 
 
 # --- Autograd of the pointwise ops: a fused backward, whose own derivative is the reference's -----------------------

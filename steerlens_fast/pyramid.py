@@ -118,9 +118,7 @@ class SteerablePyramid(nn.Module):
         """The same as :meth:`analyze`."""
         return self.analyze(image)
 
-    def analyze(
-        self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True
-    ) -> Coefficients:
+    def analyze(self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True) -> Coefficients:
         """Decompose images into complex bands.
 
         Parameters
@@ -258,7 +256,7 @@ class SteerablePyramid(nn.Module):
         if len(parts) != self.height + 2:
             raise ValueError("coefficients must have every scale and both residuals to be packed, got some None")
         order = (HIGHPASS, *range(self.height), LOWPASS)
-        flat = lambda t: (torch.view_as_real(t.resolve_conj()).flatten(-4) if t.is_complex() else t.flatten(-3))
+        flat = lambda t: torch.view_as_real(t.resolve_conj()).flatten(-4) if t.is_complex() else t.flatten(-3)
         return torch.cat([flat(parts[name]) for name in order], -1)
 
     def unpack(self, packed: Tensor) -> Coefficients:

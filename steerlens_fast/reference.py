@@ -84,9 +84,7 @@ def _read(half_spectrum: Tensor, rows: Tensor, columns: Tensor, W: int) -> Tenso
     return torch.where(columns >= 0, direct, mirrored)
 
 
-def split_bands(
-    spectrum: Tensor, masks: list[Tensor], turns: list[int], widths: list[int], width: int
-) -> list[Tensor]:
+def split_bands(spectrum: Tensor, masks: list[Tensor], turns: list[int], widths: list[int], width: int) -> list[Tensor]:
     """Half spectrum [N, H, width//2+1] -> per group i^turns * mask * crop, [N, K, h, columns]."""
     out = []
     for mask, turn, w in zip(masks, turns, widths):

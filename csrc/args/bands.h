@@ -116,7 +116,8 @@ Tensor merge_bands_with(std::vector<Tensor> bands, std::vector<Tensor> masks,
                         std::vector<int64_t> turns, std::vector<int64_t> widths, int64_t height,
                         int64_t width, const Run& run) {
   const char* op = "merge_bands";
-  if (height < 1 || width < 1) fail(op, "height and width must be positive, got ", height, ", ", width);
+  if (height < 1 || width < 1)
+    fail(op, "height and width must be positive, got ", height, ", ", width);
   check_groups(op, masks, turns, widths, height, width);
   if (bands.size() != masks.size())
     fail(op, "bands must hold one tensor for each of ", masks.size(), " masks, got ", bands.size());

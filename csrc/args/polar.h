@@ -8,8 +8,8 @@ namespace steerlens {
 template <typename T>
 struct PolarArgs {
   int64_t count;
-  const Cplx<T>* coefficients;   // or the gradient of polar_join's output
-  const T *amplitude, *phase;    // or the gradients of polar_split's outputs
+  const Cplx<T>* coefficients;  // or the gradient of polar_join's output
+  const T *amplitude, *phase;   // or the gradients of polar_split's outputs
   Cplx<T>* out_coefficients;
   T *out_amplitude, *out_phase;
 };

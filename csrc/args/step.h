@@ -16,8 +16,8 @@ struct StepArgs {
   Rule rule;
   const Cplx<T>* coefficients;
   const T* gradient;
-  T *phase_step, *amplitude_step;                          // written by step
-  const T *grad_phase_step, *grad_amplitude_step;          // read by step_backward
+  T *phase_step, *amplitude_step;                  // written by step
+  const T *grad_phase_step, *grad_amplitude_step;  // read by step_backward
   Cplx<T>* grad_coefficients;
   T* grad_gradient;
 };
@@ -64,8 +64,8 @@ StepArgs<T> step_args(const Tensor& c, const Tensor& gradient, double eps, Rule 
 }
 
 template <typename Run>
-std::tuple<Tensor, Tensor> step_with(Tensor coefficients, Tensor gradient, double eps,
-                                     int64_t rule, double floor, const Run& run) {
+std::tuple<Tensor, Tensor> step_with(Tensor coefficients, Tensor gradient, double eps, int64_t rule,
+                                     double floor, const Run& run) {
   const Rule r = check_rule("step", rule);
   const bool float64 = check_step("step", coefficients, gradient);
   Tensor phase = new_tensor(coefficients, shape_of(coefficients), real_type(float64));

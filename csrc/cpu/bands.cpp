@@ -81,8 +81,7 @@ SL_FN void merge_row(const Bank<T>& bank, int64_t n, int64_t Y, Cplx<T>* __restr
     const int64_t reflected = band_row(opposite_row(Y, bank.H), g.h, bank.H);
     if (reflected < 0) continue;
     if (reflected != direct) sum_row(g, n, reflected, sum);
-    for (int64_t x = split; x < g.columns; ++x)
-      out[g.w - x] = out[g.w - x] + conj(turn * sum[x]);
+    for (int64_t x = split; x < g.columns; ++x) out[g.w - x] = out[g.w - x] + conj(turn * sum[x]);
   }
 }
 

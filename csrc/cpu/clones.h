@@ -12,10 +12,10 @@
 #endif
 
 // Defines `name(const Args<float>&, begin, end)` and its float64 twin from the template name_body.
-#define STEERLENS_CLONE_FOR_DTYPES(name, Args)                                             \
-  STEERLENS_CLONES static void name(const Args<float>& args, int64_t begin, int64_t end) { \
-    name##_body(args, begin, end);                                                         \
-  }                                                                                        \
+#define STEERLENS_CLONE_FOR_DTYPES(name, Args)                                              \
+  STEERLENS_CLONES static void name(const Args<float>& args, int64_t begin, int64_t end) {  \
+    name##_body(args, begin, end);                                                          \
+  }                                                                                         \
   STEERLENS_CLONES static void name(const Args<double>& args, int64_t begin, int64_t end) { \
-    name##_body(args, begin, end);                                                         \
+    name##_body(args, begin, end);                                                          \
   }

@@ -27,8 +27,10 @@ struct Block {
     amplitude_step[i] = p.amplitude_step;
   }
   SL_FN Coefficient<T> load(int64_t i) const {
-    return {{re[i], im[i]},   {direction_re[i], direction_im[i]},
-            amplitude[i], phase_step[i],
+    return {{re[i], im[i]},
+            {direction_re[i], direction_im[i]},
+            amplitude[i],
+            phase_step[i],
             amplitude_step[i]};
   }
 };
@@ -135,10 +137,11 @@ Tensor extrapolate(Tensor coefficients, std::optional<Tensor> phase_step,
       both_quadratures, run);
 }
 
-std::tuple<Tensor, Tensor, Tensor> extrapolate_backward(
-    Tensor grad, Tensor coefficients, std::optional<Tensor> phase_step,
-    std::optional<Tensor> amplitude_step, Tensor phase_factors, Tensor amplitude_factors,
-    int64_t rule) {
+std::tuple<Tensor, Tensor, Tensor> extrapolate_backward(Tensor grad, Tensor coefficients,
+                                                        std::optional<Tensor> phase_step,
+                                                        std::optional<Tensor> amplitude_step,
+                                                        Tensor phase_factors,
+                                                        Tensor amplitude_factors, int64_t rule) {
   const auto run = [](const auto& args, const Tensor&) {
     parallel_rows(args.planes * args.area, args.frames,
                   [&](int64_t begin, int64_t end) { sum_frames(args, begin, end); });

@@ -50,8 +50,8 @@ SL_FN void join_backward_body(const PolarArgs<T>& args, int64_t begin, int64_t e
 STEERLENS_CLONE_FOR_DTYPES(join_backward, PolarArgs)
 
 // A runner that calls `loop` on ranges of [0, count) in parallel.
-#define STEERLENS_RUN(loop)                                                             \
-  [](const auto& args, const Tensor&) {                                                 \
+#define STEERLENS_RUN(loop)                                                                    \
+  [](const auto& args, const Tensor&) {                                                        \
     parallel_rows(args.count, 1, [&](int64_t begin, int64_t end) { loop(args, begin, end); }); \
   }
 

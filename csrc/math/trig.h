@@ -23,12 +23,12 @@ SL_FN SinCos<float> sincos_product(float factor, float angle) {
   const float r = fmaf(k, 4.371138828673793e-08f, fmaf(k, -1.5707963705062866f, x)) + x_error;
   const float z = r * r;
   const float s = fmaf(
-      r * z, fmaf(z, fmaf(z, -0.0001951463200384751f, 0.008332155644893646f), -0.16666655242443085f),
-      r);
-  const float c = fmaf(
-      z * z,
-      fmaf(z, fmaf(z, 2.4437729734927416e-05f, -0.001388736185617745f), 0.04166664555668831f),
-      fmaf(z, -0.5f, 1.0f));
+      r * z,
+      fmaf(z, fmaf(z, -0.0001951463200384751f, 0.008332155644893646f), -0.16666655242443085f), r);
+  const float c =
+      fmaf(z * z,
+           fmaf(z, fmaf(z, 2.4437729734927416e-05f, -0.001388736185617745f), 0.04166664555668831f),
+           fmaf(z, -0.5f, 1.0f));
   const int quadrant = static_cast<int>(k);
   const float sin_abs = (quadrant & 1) ? c : s;
   const float cos_abs = (quadrant & 1) ? s : c;

@@ -1,0 +1,89 @@
+"""Agreement with plenoptic's SteerablePyramidFreq at even sizes, where it samples the true frequencies."""
+
+import pytest
+import torch
+from cases import image, normal
+from tolerances import TOLERANCES
+
+from steerlens_fast import Coefficients, SteerablePyramid
+
+try:
+    from plenoptic.process import SteerablePyramidFreq
+except ImportError as error:
+    WHY_NOT = f"plenoptic (a test extra) cannot be imported: {error}"
+    pytestmark = pytest.mark.skip(WHY_NOT)
+
+PLENOPTIC = TOLERANCES["plenoptic"].float64
+every = [
+    pytest.mark.parametrize("shape", [(64, 64), (96, 64), (224, 224)], ids=str),
+    pytest.mark.parametrize("order", [1, 2, 3]),
+    pytest.mark.parametrize("tight_frame", [False, True], ids=["plain", "tight"]),
+    pytest.mark.parametrize("downsample", [True, False], ids=["downsampled", "full_size"]),
+]
+
+
+def at_every_geometry(test):
+    for mark in every:
+        test = mark(test)
+    return test
+
+
+def both(shape, order, tight_frame, downsample, height="auto"):
+    options = {"height": height, "order": order, "tight_frame": tight_frame, "downsample": downsample}
+    return SteerablePyramid(shape, **options), SteerablePyramidFreq(shape, is_complex=True, **options)
+
+
+def assert_agree(ours, theirs):
+    """Within the tolerance of the largest number among them."""
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).abs().max() <= PLENOPTIC * theirs.abs().max()
+
+
+@at_every_geometry
+def test_coefficients_agree(shape, order, tight_frame, downsample):
+    mine, other = both(shape, order, tight_frame, downsample)
+    x = image(1, 2, *shape, dtype=torch.float32)
+    ours, theirs = mine(x).to_plenoptic(), other(x)
+    assert list(ours) == list(theirs)
+    largest = max(t.abs().max() for t in theirs.values())
+    for key in theirs:
+        assert ours[key].shape == theirs[key].shape, key
+        assert ours[key].dtype == theirs[key].dtype, key
+        assert (ours[key] - theirs[key]).abs().max() <= PLENOPTIC * largest, key
+
+
+@at_every_geometry
+def test_syntheses_of_edited_phases_agree(shape, order, tight_frame, downsample):
+    """Each from the other's coefficients, after every phase was turned by another angle."""
+    mine, other = both(shape, order, tight_frame, downsample)
+    x = image(1, 1, *shape, dtype=torch.float32)
+    turn = lambda t: t * torch.exp(1j * normal(*t.shape, dtype=torch.float32, seed=t.shape[-1]))
+    ours = mine(x).map(turn)
+    assert_agree(mine.synthesize(ours), other.recon_pyr(ours.to_plenoptic()))
+    theirs = Coefficients.from_plenoptic(other(x)).map(turn)
+    assert_agree(mine.synthesize(theirs), other.recon_pyr(theirs.to_plenoptic()))
+
+
+@pytest.mark.parametrize("scales, bands", [([0], [1]), ([1, 2], [0, 3]), ([2], [0, 1, 2, 3])], ids=str)
+def test_syntheses_of_some_bands_agree(scales, bands):
+    mine, other = both((64, 64), 3, False, True, height=3)
+    c = mine(image(1, 1, 64, 64, dtype=torch.float32))
+    theirs = other.recon_pyr(c.to_plenoptic(), levels=scales, bands=bands)
+    assert_agree(mine.synthesize(c, scales, bands, residuals=False), theirs)
+
+
+def test_gradients_agree():
+    """By autograd through either, of a weighted sum of an image whose phases were turned."""
+    mine, other = both((64, 64), 3, False, True, height=2)
+    x, weights = image(1, 1, 64, 64, dtype=torch.float32), normal(1, 1, 64, 64, dtype=torch.float32)
+    grads = []
+    for analyze, synthesize in (
+        (lambda t: mine(t).to_plenoptic(), lambda c: mine.synthesize(Coefficients.from_plenoptic(c))),
+        (other.forward, other.recon_pyr),
+    ):
+        leaf = x.clone().requires_grad_()
+        c = analyze(leaf)
+        for key in (0, 1):
+            c[key] = c[key] * torch.exp(1j * normal(*c[key].shape, dtype=torch.float32))
+        grads.append(torch.autograd.grad((synthesize(c) * weights).sum(), leaf)[0])
+    assert_agree(*grads)
