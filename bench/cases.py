@@ -1,8 +1,8 @@
 """What is measured: shapes and set-ups shared by every benchmark. A set-up returns functions without arguments.
 
-Peers: ``plenoptic`` (as a user gets it), ``reference`` (this package's plain-torch reference). ``floor`` is the FFTs
-alone, over buffers that exist already: rfft2 of the images and ifft2 of the bands, and the way back. The floor takes the
-better of two forms, whole batch at once or four planes at a time, which is faster where results leave the caches.
+The peer is plenoptic, as a user gets it. ``floor`` is the FFTs alone, over buffers that exist already: rfft2 of the
+images and ifft2 of the bands, and the way back. The floor takes the better of two forms, whole batch at once or four
+planes at a time, which is faster where results leave the caches.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def plenoptic_morph(peer, image, gradient, factors) -> torch.Tensor:
         return torch.stack(frames)
 
 
-# --- The floor -------------------------------------------------------------------------------------------------------
+# --- The floor ---
 
 
 def _in_pieces(function: Callable, planes: torch.Tensor, size: int) -> None:

@@ -28,7 +28,8 @@ def ratio(row: dict, who: str, of: str) -> str:
 def table(default: dict, tuned: dict) -> list[str]:
     """One row for each piece of work."""
     lines = [
-        "| work, float32 | shape | ours, ms | plenoptic / ours, default | plenoptic / ours, tuned | ours / FFT floor, tuned |",
+        "| work, float32 | shape | ours, ms: default / tuned | plenoptic / ours, default | plenoptic / ours, tuned "
+        "| ours / FFT floor, tuned |",
         "|---|---|---|---|---|---|",
     ]
     for key, row in default.items():

@@ -1,8 +1,8 @@
 """Banks: linear maps between images and groups of bands, with their adjoints. The home of every pyramid FFT.
 
-A bank is a list of groups, one for each oriented scale or residual. ``split`` takes images to bands and ``merge`` is its
-exact adjoint (in the inner product Re<a, b>), so one class serves analysis, synthesis, the gradient in the coefficient
-domain and every derivative of these:
+A bank is a list of groups, one for each oriented scale or residual. ``split`` takes images to bands and ``merge`` is
+its exact adjoint (in the inner product Re<a, b>), so one class serves analysis, synthesis, the gradient in the
+coefficient domain and every derivative of these:
 
 =========== =============================== ===============================
 bank        split                           merge
@@ -17,6 +17,7 @@ FFTs are never normalised: all constants are in the masks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Bank:
-    """A linear map between images [..., H, W] and bands [..., K, h, w], one for each part. Hashable, holds no tensor."""
+    """A linear map between images [..., H, W] and bands [..., K, h, w], one for each part. Hashable."""
 
     geometry: Geometry
     kind: str
@@ -105,12 +106,12 @@ class Bank:
         return tuple((p.name, p.orientations) for p in self.parts)  # what torch.compile takes as a constant
 
     def plane_bytes(self, dtype: torch.dtype) -> int:
-        """Memory that one image plane's bands take in a pass: spectra and bands."""
-        sizes = [k * h * w for k, h, w in map(self.band_shape, self.parts)]
-        return 2 * dtype.itemsize * sum(sizes)
+        """Memory that one image plane takes in a pass: every spectrum, and the largest band beside its own."""
+        sizes = [math.prod(self.band_shape(p)) * (2 if self.is_full(p) else 1) for p in self.parts]
+        return dtype.itemsize * (sum(sizes) + max(sizes, default=0))
 
 
-# --- Masks -----------------------------------------------------------------------------------------------------------
+# --- Masks ---
 
 
 def scaling(geometry: Geometry, scale: int) -> float:
@@ -189,11 +190,11 @@ def _kept(geometry: Geometry, parts: tuple, device: str, dtype: torch.dtype) -> 
     return _kept_mask(geometry, parts, device, dtype)
 
 
-# --- One pass over some planes: pure functions of tensors -------------------------------------------------------------
+# --- One pass over some planes: pure functions of tensors ---
 
 
 def split_spectrum(bank: Bank, spectrum: Tensor) -> Iterator[Tensor]:
-    """Half spectra [N, H, W//2+1] to bands [N, K, h, w], one after the other: each spectrum is freed when it is used."""
+    """Half spectra [N, H, W//2+1] to bands [N, K, h, w], one by one: a spectrum is freed once it is used."""
     masks = bank.masks(spectrum, merging=False)
     rest = ops.split_bands(spectrum, masks, bank.split_turns, bank.widths, bank.geometry.shape[1])
     for part in bank.parts:
@@ -238,7 +239,7 @@ def merge_spectra(bank: Bank, spectra: Sequence[Tensor], kept: tuple[Tensor, Ten
     return torch.fft.irfft2(ops.merge_bands(spectra, masks, turns, widths, H, W), s=(H, W), norm="forward")
 
 
-# --- Whole batches -----------------------------------------------------------------------------------------------------
+# --- Whole batches ---
 
 
 def _flat(t: Tensor, dims: int) -> Tensor:

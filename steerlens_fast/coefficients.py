@@ -26,12 +26,12 @@ class Coefficients:
     --------
     >>> import torch
     >>> from steerlens_fast import SteerablePyramid
-    >>> coefficients = SteerablePyramid((32, 32), height=2)(torch.rand(1, 3, 32, 32))
+    >>> coefficients = SteerablePyramid((32, 32), height=2)(torch.rand(5, 32, 32))
     >>> coefficients
-    Coefficients(highpass=[1, 3, 32, 32], bands=([1, 3, 4, 32, 32], [1, 3, 4, 16, 16]), lowpass=[1, 3, 8, 8], float32, cpu)
+    Coefficients(highpass=[5, 32, 32], bands=([5, 4, 32, 32], [5, 4, 16, 16]), lowpass=[5, 8, 8], float32, cpu)
     >>> halved = coefficients.map(lambda band: band / 2)
     >>> halved.bands[1].shape
-    torch.Size([1, 3, 4, 16, 16])
+    torch.Size([5, 4, 16, 16])
     """
 
     highpass: Tensor | None

@@ -209,7 +209,7 @@ class CSPMotion:
             yield f, render(b[f], a[f])
 
 
-# --- Rendering some planes -------------------------------------------------------------------------------------------
+# --- Rendering some planes ---
 
 
 def prepare_planes(family: CSPFamily, image: Tensor, gradient: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
@@ -239,7 +239,7 @@ def _extrapolate(family: CSPFamily, c: Tensor, phase, amplitude, b: Tensor, a: T
     return ops.extrapolate(c, phase, amplitude, b, a, family.rule, both).flatten(0, 1)
 
 
-# --- Factors, checks ---------------------------------------------------------------------------------------------------
+# --- Factors, checks ---
 
 
 def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:

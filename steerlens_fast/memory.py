@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -11,11 +12,23 @@ from . import _C
 
 # Bytes of bands that one pass through a bank works on. On the CPU: what the caches hold, and less than what the
 # allocator gives back to the kernel between passes (fresh pages cost more than the FFTs). Measured in bench/.
-CHUNK_BYTES = {"cpu": 10 << 20, "cuda": 256 << 20}
+CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
+
+
+@lru_cache(maxsize=1)
+def keep_freed_memory() -> None:
+    """Let glibc keep up to 62 MiB of freed memory: it does so after it has seen one block of 31 MiB freed.
+
+    Its thresholds grow with the largest block freed so far (mallopt(3), M_MMAP_THRESHOLD). Without this every pass would
+    give its temporaries back to the kernel and fault them in again. The block is never touched, so it costs nothing.
+    """
+    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def chunks(count: int, item_bytes: int, device: torch.device) -> list[slice]:
     """Slices of ``count`` items, each small enough for one pass, and as even as they can be."""
+    if device.type == "cpu":
+        keep_freed_memory()
     most = max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // max(item_bytes, 1))
     pieces = -(-count // most)
     edges = [count * i // pieces for i in range(pieces + 1)] if pieces else []

@@ -17,7 +17,7 @@ RULES = {"complex": 0, "polar": 1}
 _ops = torch.ops.steerlens_fast
 
 
-# --- Wrappers, in the order of the flow ------------------------------------------------------------------------------
+# --- Wrappers, in the order of the flow ---
 
 
 def split_bands(
@@ -217,7 +217,7 @@ def rule_index(rule: str) -> int:
     return RULES[rule]
 
 
-# --- Fakes: shapes and dtypes for meta tensors, torch.compile and torch.export ----------------------------------------
+# --- Fakes: shapes and dtypes for meta tensors, torch.compile and torch.export ---
 
 
 def _real(t: Tensor) -> torch.dtype:
@@ -285,7 +285,7 @@ def _(grad, coefficients, phase_step, amplitude_step, phase_factors, amplitude_f
     return coefficients.new_empty(coefficients.shape), like(phase_step), like(amplitude_step)
 
 
-# --- Autograd of the linear ops: each other's adjoints ---------------------------------------------------------------
+# --- Autograd of the linear ops: each other's adjoints ---
 
 
 def _opposite(turns: Sequence[int]) -> list[int]:
@@ -333,7 +333,7 @@ torch.library.register_autograd("steerlens_fast::split_bands", _split_bands_back
 torch.library.register_autograd("steerlens_fast::merge_bands", _merge_bands_backward, setup_context=_setup_merge_bands)
 
 
-# --- Autograd of the pointwise ops: a fused backward, whose own derivative is the reference's -----------------------
+# --- Autograd of the pointwise ops: a fused backward, whose own derivative is the reference's ---
 
 
 def _save_tensors(ctx, inputs, output):

@@ -33,8 +33,8 @@ class SteerablePyramid(nn.Module):
     width : float
         Transition of the radial filters in octaves, above 0. 1 is plenoptic's and the usual one.
     tight_frame : bool
-        Scale the coefficients so that their energy is the image's (Parseval), as plenoptic's ``tight_frame=True``. False
-        is the convention of matlabPyrTools: bands have the amplitude of the filtered, subsampled image.
+        Scale the coefficients so that their energy is the image's (Parseval), as plenoptic's ``tight_frame=True``.
+        False is the convention of matlabPyrTools: bands have the amplitude of the filtered, subsampled image.
     synthesis : {"real", "adjoint"}
         Which inverse :meth:`synthesize` is. Both invert the analysis; they differ for edited coefficients. "real" reads
         only Re(c), as plenoptic and matlabPyrTools do; "adjoint" reads both quadratures, through the analytic filters.

@@ -15,7 +15,7 @@ from .filters import Geometry
 RULES = ("complex", "polar")
 
 
-# --- The pyramid -----------------------------------------------------------------------------------------------------
+# --- The pyramid ---
 
 
 def crop(spectrum: Tensor, h: int, w: int) -> Tensor:
@@ -73,7 +73,7 @@ def synthesize(highpass: Tensor, bands: list[Tensor], lowpass: Tensor, geometry:
     return torch.fft.ifft2(X).real
 
 
-# --- The ops ---------------------------------------------------------------------------------------------------------
+# --- The ops ---
 
 
 def _read(half_spectrum: Tensor, rows: Tensor, columns: Tensor, W: int) -> Tensor:

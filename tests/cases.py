@@ -171,9 +171,7 @@ def extrapolate_args(
 ) -> list:
     steps = [0.2 * normal(*shape, dtype=dtype, device=device, seed=s).clamp(-2, 2) for s in (3, 4)]
     size = (frames, shape[0] if per_plane else 1)
-    factors = [
-        image(*size, dtype=dtype, device=device, seed=s) * 1.1 for s in (5, 6)
-    ]  # amplitudes stay above 0
+    factors = [image(*size, dtype=dtype, device=device, seed=s) * 1.1 for s in (5, 6)]  # amplitudes stay above 0
     return [
         coefficients(*shape, dtype=dtype, device=device),
         steps[0] if phase else None,

@@ -72,9 +72,7 @@ def test_to_changes_the_device(c, device):
 
 def test_clone_has_its_own_memory(c):
     copied = c.clone()
-    assert same(copied, c) and all(
-        a.data_ptr() != b.data_ptr() for a, b in zip(copied.tensors(), c.tensors())
-    )
+    assert same(copied, c) and all(a.data_ptr() != b.data_ptr() for a, b in zip(copied.tensors(), c.tensors()))
 
 
 def test_detach_shares_the_memory(pyramid):
@@ -126,9 +124,7 @@ def test_repr_tells_shapes_type_and_device(c, some):
         "lowpass=[2, 3, 6, 5], float64, cpu)"
     )
     assert repr(some) == "Coefficients(highpass=None, bands=(None, [2, 12, 9]), lowpass=None, float64, cpu)"
-    assert (
-        repr(Coefficients(None, (None,), None)) == "Coefficients(highpass=None, bands=(None,), lowpass=None)"
-    )
+    assert repr(Coefficients(None, (None,), None)) == "Coefficients(highpass=None, bands=(None,), lowpass=None)"
 
 
 def test_pickle_and_deepcopy(c, some):

@@ -21,7 +21,7 @@ def inputs(*shape, dtype=torch.float64, device="cpu"):
 
 
 def composed(family, x, gradient, factors, amplitude_factors=None, bounds=None):
-    """Frames [F, N, H, W] of planes [N, H, W] as the method is written down, with autograd for the gradient."""
+    """Frames [F, N, H, W] of planes [N, H, W] as the method is written down; autograd takes the gradient."""
     g, synthesis, rule = family.pyramid.geometry, family.pyramid.synthesis, RULES.index(family.rule)
     x, gradient = x.double().cpu(), gradient.double().cpu()
     b = torch.as_tensor(factors, dtype=torch.float64)
@@ -93,9 +93,7 @@ def test_factor_zero_is_the_source(synthesis, edit, rule, dtype, device):
 
 @edits
 @syntheses
-@pytest.mark.parametrize(
-    "scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([2, 0], [2])], ids=str
-)
+@pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([2, 0], [2])], ids=str)
 def test_only_the_chosen_bands_move(scales, orientations, edit, synthesis, device):
     pyramid = SteerablePyramid((32, 33), synthesis=synthesis)
     family = CSPFamily(pyramid, edit, scales=scales, orientations=orientations)
@@ -128,7 +126,7 @@ def test_the_floor(device):
 
 @pytest.mark.parametrize("synthesis, edit", [("adjoint", "phase"), ("real", "joint")])
 def test_a_grating_moves_to_its_shifted_copy(synthesis, edit):
-    """Down the gradient of the distance to a copy, a quarter of a period away: it shifts, and does not fade."""
+    """Down the gradient of the distance to a copy a quarter of a period away: it shifts and does not fade."""
     x = 2 * torch.pi * 8 * torch.arange(64, dtype=torch.float64) / 64
     source, target = (0.5 + 0.3 * torch.cos(x - turn).expand(64, 64) for turn in (0.0, torch.pi / 2))
     family = CSPFamily(SteerablePyramid((64, 64), synthesis=synthesis), edit, floor=1e-3)
@@ -285,9 +283,7 @@ def test_gradcheck(small_chunks, chunked, synthesis, edit, rule):
     """With respect to image, gradient and factors."""
     if chunked:
         small_chunks()
-    family = CSPFamily(
-        SteerablePyramid((8, 8), order=1, synthesis=synthesis), edit, rule, eps=0.05, floor=1e-3
-    )
+    family = CSPFamily(SteerablePyramid((8, 8), order=1, synthesis=synthesis), edit, rule, eps=0.05, floor=1e-3)
     x, gradient = inputs(2, 8, 8)
     values = x, gradient, torch.tensor([0.5, 1.5], dtype=torch.float64), normal(2, 2)
     render = lambda x, g, b, a: family.prepare(x, g).render(b, a)
@@ -335,9 +331,5 @@ def test_masks_made_in_inference_mode_serve_autograd():
 
 
 def test_meta_tensors():
-    frames = (
-        fresh_family(3)
-        .prepare(*(torch.empty(2, 3, 16, 16, device="meta") for _ in range(2)))
-        .render([0.0, 1.0])
-    )
+    frames = fresh_family(3).prepare(*(torch.empty(2, 3, 16, 16, device="meta") for _ in range(2))).render([0.0, 1.0])
     assert frames.shape == (2, 2, 3, 16, 16) and frames.device.type == "meta"

@@ -12,9 +12,7 @@ from steerlens_fast import SteerablePyramid, filters
 
 FILTER = TOLERANCES["filter"].float64
 GEOMETRIES = [
-    SteerablePyramid(
-        shape, order=order, orientations=order + more, width=width, downsample=downsample
-    ).geometry
+    SteerablePyramid(shape, order=order, orientations=order + more, width=width, downsample=downsample).geometry
     for shape, order, more, width, downsample in [
         ((8, 8), 3, 1, 1.0, True),
         ((16, 24), 0, 1, 1.0, True),
@@ -56,14 +54,10 @@ def angular(geometry, block, k):
 def test_filters_are_those_of_the_formulas(geometry):
     for s in range(geometry.height):
         block = geometry.band_shape(s)
-        bands = [
-            radial(geometry, block, s) * angular(geometry, block, k) for k in range(geometry.orientations)
-        ]
+        bands = [radial(geometry, block, s) * angular(geometry, block, k) for k in range(geometry.orientations)]
         np.testing.assert_allclose(filters.band_filter(geometry, s).numpy(), bands, atol=FILTER)
     high, low = geometry.shape, geometry.band_shape(geometry.height)
-    np.testing.assert_allclose(
-        filters.highpass_filter(geometry).numpy(), radial(geometry, high, -1), atol=FILTER
-    )
+    np.testing.assert_allclose(filters.highpass_filter(geometry).numpy(), radial(geometry, high, -1), atol=FILTER)
     expected = radial(geometry, low, geometry.height)
     np.testing.assert_allclose(filters.lowpass_filter(geometry).numpy(), expected, atol=FILTER)
 

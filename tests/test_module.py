@@ -181,9 +181,7 @@ def test_no_parameters_and_an_empty_state():
 
 @syntheses
 def test_copies_are_equal(synthesis):
-    pyramid = SteerablePyramid(
-        (17, 20), order=2, width=1.5, tight_frame=True, synthesis=synthesis, downsample=False
-    )
+    pyramid = SteerablePyramid((17, 20), order=2, width=1.5, tight_frame=True, synthesis=synthesis, downsample=False)
     x = image(17, 20)
     buffer = io.BytesIO()
     torch.save(pyramid, buffer)

@@ -74,9 +74,7 @@ def test_one_name_everywhere(op):
 
 def test_cuda_has_every_kernel(device):
     key = device.type.upper()
-    missing = [
-        op for op in OPS if not torch._C._dispatch_has_kernel_for_dispatch_key(f"steerlens_fast::{op}", key)
-    ]
+    missing = [op for op in OPS if not torch._C._dispatch_has_kernel_for_dispatch_key(f"steerlens_fast::{op}", key)]
     assert not missing
 
 
@@ -100,9 +98,7 @@ def test_any_memory_layout(case_: OpCase, layout, dtype, device):
 def test_inputs_are_not_written(case_: OpCase, device):
     args, kept = case_.build(torch.float32, device), case_.build(torch.float32, device)
     getattr(RAW, case_.op)(*args)
-    tensors = lambda values: [
-        t for v in values for t in (v if isinstance(v, list) else [v]) if hasattr(t, "shape")
-    ]
+    tensors = lambda values: [t for v in values for t in (v if isinstance(v, list) else [v]) if hasattr(t, "shape")]
     assert all(map(torch.equal, tensors(args), tensors(kept)))
 
 
@@ -148,9 +144,7 @@ def test_expanded_gradients(op, device):
     shape = BANK_SHAPES["8x8"] if "bands" in op else (1, 1, 1, 6)
     args = case(op, "", shape).build(torch.float64, device)
     made, leaves = leaves_of(args, op)
-    total = lambda outs: sum(
-        torch.view_as_real(o).sum() if o.is_complex() else o.sum() for o in as_list(outs)
-    )
+    total = lambda outs: sum(torch.view_as_real(o).sum() if o.is_complex() else o.sum() for o in as_list(outs))
     actual = torch.autograd.grad(total(getattr(RAW, op)(*made)), leaves, allow_unused=True)
     made, leaves = leaves_of([widened(a) for a in args], op)
     expected = torch.autograd.grad(total(getattr(reference, op)(*made)), leaves, allow_unused=True)
@@ -263,9 +257,7 @@ def test_large_phase_factors(factor, device):
     assert error <= 3e-7
 
 
-@pytest.mark.parametrize(
-    "bad", [complex("nan"), complex("inf"), complex(0, float("nan")), complex(1, float("inf"))]
-)
+@pytest.mark.parametrize("bad", [complex("nan"), complex("inf"), complex(0, float("nan")), complex(1, float("inf"))])
 def test_nan_and_inf_show(bad, dtype, device):
     """What is not finite stays so: in its own place, and in no other."""
     c = point(bad, 1 + 1j, dtype=dtype.to_complex(), device=device)

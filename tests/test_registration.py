@@ -106,9 +106,7 @@ def test_compiled_gradients(synthesis, device):
 def test_a_dynamic_batch_compiles_once(device):
     pyramid = SteerablePyramid((16, 12), height=1)
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
-    run = torch.compile(
-        lambda t: pyramid.synthesize(pyramid(t)), fullgraph=True, dynamic=True, backend=counter
-    )
+    run = torch.compile(lambda t: pyramid.synthesize(pyramid(t)), fullgraph=True, dynamic=True, backend=counter)
     for n in (2, 3, 5, 8):
         x = image(n, 16, 12, device=device)
         assert_close(run(x), x, "reconstruction", absolute=True)

@@ -53,9 +53,7 @@ def test_jvp_of_ops(op):
 def test_vmap_of_ops(op):
     (ours, values), (theirs, _) = op_and_leaves(RAW, op), op_and_leaves(reference, op)
     stacked = [torch.stack([v, 2 * v]) for v in values]
-    one_by_one = lambda: [
-        torch.stack(pair) for pair in zip(*(theirs(*[s[i] for s in stacked]) for i in range(2)))
-    ]
+    one_by_one = lambda: [torch.stack(pair) for pair in zip(*(theirs(*[s[i] for s in stacked]) for i in range(2)))]
     right_or_refused(lambda: torch.func.vmap(ours)(*stacked), one_by_one)
 
 

@@ -94,9 +94,7 @@ def exp_of(x: torch.Tensor) -> torch.Tensor:
     """exp as the polar rule's gain uses it: exact products, so that only exp itself is tested."""
     one = torch.ones_like(x).reshape(1, 1, 1, -1)
     factors = torch.ones(1, 1, device=x.device)
-    return ops.extrapolate(
-        one + 0j, None, x.reshape(one.shape), factors, factors, "polar", True
-    ).real.flatten()
+    return ops.extrapolate(one + 0j, None, x.reshape(one.shape), factors, factors, "polar", True).real.flatten()
 
 
 def test_exp(device):

@@ -20,32 +20,20 @@ class Tolerance:
 
 TOLERANCES = {
     "op": Tolerance(1e-6, 1e-14, "a few roundings: sums over at most 8 orientations, one sincos of 3e-7 rad"),
-    "op_backward": Tolerance(
-        4e-6, 1e-13, "as op, with sums over frames and divisions by amplitudes of 0.5 and more"
-    ),
-    "angle": Tolerance(
-        3e-7, 1e-15, "absolute, in radians: what math/trig.h promises; half a rounding of pi is 1.2e-7"
-    ),
-    "exp": Tolerance(
-        3e-7, 1e-15, "relative to each value: the fit's 1e-8, three roundings, and that of the argument"
-    ),
+    "op_backward": Tolerance(4e-6, 1e-13, "as op, with sums over frames and divisions by amplitudes of 0.5 and more"),
+    "angle": Tolerance(3e-7, 1e-15, "absolute, in radians: what math/trig.h promises; half a rounding of pi is 1.2e-7"),
+    "exp": Tolerance(3e-7, 1e-15, "relative to each value: the fit's 1e-8, three roundings, and that of the argument"),
     "filter": Tolerance(
         1e-7, 1e-13, "absolute: sums of K squares, and a gain that comes from logarithms of factorials"
     ),
     "reconstruction": Tolerance(3e-6, 1e-13, "absolute, on images in [0, 1]: the issue's target"),
     "pyramid": Tolerance(3e-6, 1e-13, "two FFTs of up to 10^5 samples and a sum over all bands"),
     "energy": Tolerance(3e-6, 1e-13, "relative: a sum of squares of all coefficients"),
-    "adjoint": Tolerance(
-        1e-5, 1e-13, "<Sx, y> against <x, S'y>, relative to |Sx||y|: two sums over all coefficients"
-    ),
+    "adjoint": Tolerance(1e-5, 1e-13, "<Sx, y> against <x, S'y>, relative to |Sx||y|: two sums over all coefficients"),
     "render": Tolerance(3e-5, 1e-12, "gradient and step amplify the analysis' error; measured in the image"),
     "compiled": Tolerance(3e-6, 1e-13, "inductor may fuse and reorder the plain torch around the ops"),
-    "plenoptic": Tolerance(
-        1e-5, 1e-5, "the issue's target; plenoptic interpolates its filters in a table (6e-6)"
-    ),
-    "chunk_on_gpu": Tolerance(
-        1e-6, 1e-14, "cuFFT may choose another plan for another batch; on the CPU it is bitwise"
-    ),
+    "plenoptic": Tolerance(1e-5, 1e-5, "the issue's target; plenoptic interpolates its filters in a table (6e-6)"),
+    "chunk_on_gpu": Tolerance(1e-6, 1e-14, "cuFFT may choose another plan for another batch; on the CPU it is bitwise"),
 }
 
 
@@ -72,6 +60,4 @@ def assert_close(actual: Tensor, expected: Tensor, name: str, absolute: bool = F
     error, largest = error_of(actual, expected)
     scale = 1.0 if absolute else max(largest, float(like) if like is not None else 0.0)
     limit = TOLERANCES[name].of(actual.dtype) * scale
-    assert error <= limit, (
-        f"{name}: error {error:.3g} above {limit:.3g} (largest expected value {largest:.3g})"
-    )
+    assert error <= limit, f"{name}: error {error:.3g} above {limit:.3g} (largest expected value {largest:.3g})"

@@ -1,5 +1,5 @@
-// split_bands and merge_bands on the CPU: rows in parallel, planes inside, so that a row of masks is
-// read once for all planes; each row is one run of contiguous, vectorised multiplications.
+// split_bands and merge_bands on the CPU: rows in parallel, each row one run of contiguous, vectorised
+// multiplications.
 #include "../math/bands.h"
 
 #include <vector>
@@ -33,21 +33,21 @@ SL_FN void read_row(const Bank<T>& bank, const BandGroup<T>& g, int64_t n, int64
   for (int64_t x = split; x < g.columns; ++x) row[x] = turn * conj(reflected[g.w - x]);
 }
 
+// Rows are counted plane by plane, so that a thread's bands are those that the FFT's thread reads.
 template <typename T>
 SL_FN void split_rows_body(const SplitRows<T>& args, int64_t begin, int64_t end) {
-  const Bank<T>& bank = args.bank;
   const BandGroup<T>& g = args.group;
   std::vector<Cplx<T>> buffer(g.columns);
   Cplx<T>* __restrict__ row = buffer.data();
-  for (int64_t y = begin; y < end; ++y)
-    for (int64_t n = 0; n < bank.planes; ++n) {
-      read_row(bank, g, n, y, row);
-      for (int64_t k = 0; k < g.K; ++k) {
-        const T* __restrict__ mask = g.mask + (k * g.h + y) * g.columns;
-        Cplx<T>* __restrict__ out = g.data + ((n * g.K + k) * g.h + y) * g.columns;
-        for (int64_t x = 0; x < g.columns; ++x) out[x] = mask[x] * row[x];
-      }
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t n = i / g.h, y = i % g.h;
+    read_row(args.bank, g, n, y, row);
+    for (int64_t k = 0; k < g.K; ++k) {
+      const T* __restrict__ mask = g.mask + (k * g.h + y) * g.columns;
+      Cplx<T>* __restrict__ out = g.data + ((n * g.K + k) * g.h + y) * g.columns;
+      for (int64_t x = 0; x < g.columns; ++x) out[x] = mask[x] * row[x];
     }
+  }
 }
 STEERLENS_CLONE_FOR_DTYPES(split_rows, SplitRows)
 
@@ -102,7 +102,7 @@ std::vector<Tensor> split_bands(Tensor spectrum, std::vector<Tensor> masks,
     for (int i = 0; i < bank.count; ++i) {
       const auto& g = bank.groups[i];
       const SplitRows rows{bank, g};
-      parallel_rows(g.h, bank.planes * g.K * g.columns,
+      parallel_rows(bank.planes * g.h, g.K * g.columns,
                     [&](int64_t begin, int64_t end) { split_rows(rows, begin, end); });
     }
   };

@@ -17,21 +17,32 @@ struct Block {
   T re[kBlock], im[kBlock], direction_re[kBlock], direction_im[kBlock];
   T amplitude[kBlock], phase_step[kBlock], amplitude_step[kBlock];
 
+  // Only what the frames of an Extrapolation E read.
+  template <typename E>
   SL_FN void store(int64_t i, const Coefficient<T>& p) {
-    re[i] = p.c.re;
-    im[i] = p.c.im;
-    direction_re[i] = p.direction.re;
-    direction_im[i] = p.direction.im;
-    amplitude[i] = p.amplitude;
-    phase_step[i] = p.phase_step;
-    amplitude_step[i] = p.amplitude_step;
+    if constexpr (E::kNeedsAmplitude) {
+      direction_re[i] = p.direction.re;
+      direction_im[i] = p.direction.im;
+      amplitude[i] = p.amplitude;
+    } else {
+      re[i] = p.c.re;
+      im[i] = p.c.im;
+    }
+    if constexpr (E::kMovesPhase) phase_step[i] = p.phase_step;
+    if constexpr (E::kMovesAmplitude) amplitude_step[i] = p.amplitude_step;
   }
+  template <typename E>
   SL_FN Coefficient<T> load(int64_t i) const {
-    return {{re[i], im[i]},
-            {direction_re[i], direction_im[i]},
-            amplitude[i],
-            phase_step[i],
-            amplitude_step[i]};
+    Coefficient<T> p = {};
+    if constexpr (E::kNeedsAmplitude) {
+      p.direction = {direction_re[i], direction_im[i]};
+      p.amplitude = amplitude[i];
+    } else {
+      p.c = {re[i], im[i]};
+    }
+    if constexpr (E::kMovesPhase) p.phase_step = phase_step[i];
+    if constexpr (E::kMovesAmplitude) p.amplitude_step = amplitude_step[i];
+    return p;
   }
 };
 
@@ -41,7 +52,7 @@ SL_FN void read_block(const FrameArgs<T>& args, int64_t first, int64_t size, Blo
   for (int64_t i = 0; i < size; ++i) {
     const T phase_step = args.phase_step ? args.phase_step[first + i] : T(0);
     const T amplitude_step = args.amplitude_step ? args.amplitude_step[first + i] : T(0);
-    block.store(i, E::load(c[i], phase_step, amplitude_step));
+    block.template store<E>(i, E::load(c[i], phase_step, amplitude_step));
   }
 }
 
@@ -71,11 +82,11 @@ struct WriteFrames {
     if (args.frame_parts == 1) {
       T* __restrict__ out = args.frames_out + first;
       for (int64_t i = 0; i < size; ++i)
-        out[i] = E::real(block.load(i), phase_factor, amplitude_factor);
+        out[i] = E::real(block.template load<E>(i), phase_factor, amplitude_factor);
     } else {
       Cplx<T>* __restrict__ out = reinterpret_cast<Cplx<T>*>(args.frames_out) + first;
       for (int64_t i = 0; i < size; ++i)
-        out[i] = E::value(block.load(i), phase_factor, amplitude_factor);
+        out[i] = E::value(block.template load<E>(i), phase_factor, amplitude_factor);
     }
   }
 };

@@ -20,6 +20,7 @@ struct Coefficient {
 // What moves is known at compile time: phase, amplitude or both.
 template <bool kPhase, bool kAmplitude, Rule kRule>
 struct Extrapolation {
+  static constexpr bool kMovesPhase = kPhase, kMovesAmplitude = kAmplitude;
   // Only the complex rule, where amplitudes add, needs |c| itself.
   static constexpr bool kNeedsAmplitude = kAmplitude && kRule == Rule::kComplex;
 

@@ -1,0 +1,434 @@
+"""Bad input: a ValueError or TypeError that names the argument, what was expected and what came; never a crash."""
+
+import random
+
+import pytest
+import torch
+from cases import BANK_SHAPES, OPS, POINT_SHAPES, RAW, case, image, normal
+
+from steerlens_fast import Coefficients, CSPFamily, PixelFamily, SteerablePyramid, ops
+
+NAN, INF = float("nan"), float("inf")
+SHAPE = (16, 20)
+
+
+def pyramid(**options) -> SteerablePyramid:
+    return SteerablePyramid(SHAPE, height=2, **options)
+
+
+def refused(kind, *words):
+    """pytest.raises whose message has every word, in this order."""
+    return pytest.raises(kind, match="(?s)" + ".*".join(words))
+
+
+# --- The constructor
+
+
+@pytest.mark.parametrize(
+    "kind, options, words",
+    [
+        (ValueError, {"image_shape": (7, 16)}, ["image_shape", r"\(8, 8\)", r"\(7, 16\)"]),
+        (ValueError, {"image_shape": (16, 0)}, ["image_shape", r"\(16, 0\)"]),
+        (ValueError, {"image_shape": (-16, 16)}, ["image_shape", "-16"]),
+        (TypeError, {"image_shape": 16}, ["image_shape", r"\(H, W\)", "16"]),
+        (TypeError, {"image_shape": (3, 16, 16)}, ["image_shape", r"\(H, W\)", r"\(3, 16, 16\)"]),
+        (TypeError, {"image_shape": (16.0, 16)}, ["image_shape", "int", "16.0"]),
+        (TypeError, {"image_shape": (True, 16)}, ["image_shape", "int", "True"]),
+        (TypeError, {"image_shape": "ab"}, ["image_shape", "ab"]),
+        (TypeError, {"image_shape": None}, ["image_shape", "None"]),
+        (ValueError, {"height": 0}, ["height", "1 to 2", r"\(16, 20\)", "0"]),
+        (ValueError, {"height": 3}, ["height", "1 to 2", "3"]),
+        (TypeError, {"height": 1.0}, ["height", "int", "1.0"]),
+        (TypeError, {"height": True}, ["height", "int", "True"]),
+        (TypeError, {"height": "all"}, ["height", "int", "all"]),
+        (TypeError, {"height": None}, ["height", "int", "None"]),
+        (ValueError, {"order": -1}, ["order", "0 to 15", "-1"]),
+        (ValueError, {"order": 16}, ["order", "0 to 15", "16"]),
+        (TypeError, {"order": 3.0}, ["order", "int", "3.0"]),
+        (TypeError, {"order": True}, ["order", "int", "True"]),
+        (ValueError, {"order": 3, "orientations": 3}, ["orientations", "at least 4", "3"]),
+        (TypeError, {"orientations": 4.5}, ["orientations", "int", "4.5"]),
+        (TypeError, {"orientations": True}, ["orientations", "int", "True"]),
+        (ValueError, {"width": 0}, ["width", "above 0", "0"]),
+        (ValueError, {"width": -1.0}, ["width", "above 0", "-1"]),
+        (ValueError, {"width": NAN}, ["width", "nan"]),
+        (ValueError, {"width": INF}, ["width", "inf"]),
+        (TypeError, {"width": "1"}, ["width", "float", "'1'"]),
+        (TypeError, {"width": True}, ["width", "float", "True"]),
+        (ValueError, {"synthesis": "both"}, ["synthesis", "real", "adjoint", "both"]),
+        (ValueError, {"synthesis": None}, ["synthesis", "real", "adjoint", "None"]),
+        (TypeError, {"tight_frame": "no"}, ["tight_frame", "bool", "no"]),
+        (TypeError, {"downsample": 2}, ["downsample", "bool", "2"]),
+    ],
+    ids=str,
+)
+def test_constructor(kind, options, words):
+    with refused(kind, *words):
+        SteerablePyramid(**{"image_shape": SHAPE, **options})
+
+
+# --- Images
+
+
+BAD_IMAGES = [
+    (ValueError, torch.rand(20), [r"\[\.\.\., 16, 20\]", r"\[20\]"]),
+    (ValueError, torch.tensor(1.0), [r"\[\.\.\., 16, 20\]", r"\[\]"]),
+    (ValueError, torch.rand(20, 16), [r"\[\.\.\., 16, 20\]", r"\[20, 16\]"]),
+    (ValueError, torch.rand(1, 3, 16, 21), [r"\[\.\.\., 16, 20\]", r"\[1, 3, 16, 21\]"]),
+    (ValueError, torch.rand(16, 20, 3), [r"\[\.\.\., 16, 20\]", r"\[16, 20, 3\]"]),
+    (TypeError, torch.zeros(16, 20, dtype=torch.uint8), ["floating-point", "uint8"]),
+    (TypeError, torch.zeros(16, 20, dtype=torch.int64), ["floating-point", "int64"]),
+    (TypeError, torch.zeros(16, 20, dtype=torch.bool), ["floating-point", "bool"]),
+    (TypeError, torch.zeros(16, 20, dtype=torch.complex64), ["floating-point", "complex64"]),
+    (TypeError, [[0.0] * 20] * 16, ["Tensor", "list"]),
+    (TypeError, torch.rand(16, 20).numpy(), ["Tensor", "ndarray"]),
+    (TypeError, None, ["Tensor", "None"]),
+]
+bad_images = pytest.mark.parametrize(
+    "kind, bad, words", BAD_IMAGES, ids=lambda v: f"{list(v.shape)}" if hasattr(v, "shape") else None
+)
+
+
+@bad_images
+def test_analyze(kind, bad, words):
+    for call in (pyramid().analyze, pyramid()):
+        with refused(kind, "image", *words):
+            call(bad)
+
+
+@bad_images
+def test_prepare(kind, bad, words):
+    good = torch.rand(16, 20)
+    with refused(kind, "image", *words):
+        CSPFamily(pyramid()).prepare(bad, good)
+    with refused(kind, "gradient", *words):
+        CSPFamily(pyramid()).prepare(good, bad)
+
+
+def test_pair_of_image_and_gradient():
+    good = torch.rand(2, 16, 20)
+    for family in (CSPFamily(pyramid()), PixelFamily()):
+        with refused(ValueError, "gradient", r"\[2, 16, 20\]", r"\[16, 20\]"):
+            family.prepare(good, good[0])
+        with refused(TypeError, "gradient", "float32", "float64"):
+            family.prepare(good, good.double())
+        with refused(ValueError, "gradient", "cpu", "meta"):
+            family.prepare(good, good.to("meta"))
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(2, 16, 20, dtype=t) for t in (torch.uint8, torch.int64, torch.complex64)])
+def test_pixel_images_must_be_real_floating_point(bad):
+    """An integer image would silently round its factors."""
+    with refused(TypeError, "image", "floating-point", str(bad.dtype).removeprefix("torch.")):
+        PixelFamily().prepare(bad, bad)
+
+
+@pytest.mark.parametrize("bad", [None, 3.0, [[0.0]]])
+def test_pixel_images_must_be_tensors(bad):
+    with refused(TypeError, "image", "Tensor"):
+        PixelFamily().prepare(bad, bad)
+
+
+def test_pixel_images_must_have_two_dimensions():
+    with refused(ValueError, "image", r"\[20\]"):
+        PixelFamily().prepare(torch.rand(20), torch.rand(20))
+
+
+# --- Subsets
+
+
+@pytest.mark.parametrize(
+    "kind, bad, words",
+    [
+        (ValueError, [2], ["0 to 1", "2"]),
+        (ValueError, [-1], ["0 to 1", "-1"]),
+        (ValueError, [0, 0], ["repeat", r"\[0, 0\]"]),
+        (TypeError, [0.0], ["int", "0.0"]),
+        (TypeError, [True], ["int", "True"]),
+        (TypeError, 1, ["sequence", "1"]),
+        (TypeError, "all", ["sequence", "all"]),
+        (TypeError, ["residual_lowpass"], ["int", "residual_lowpass"]),
+    ],
+    ids=str,
+)
+def test_scales(kind, bad, words):
+    p = pyramid()
+    for call in (
+        lambda: p.analyze(torch.rand(SHAPE), scales=bad),
+        lambda: p.synthesize(p(torch.rand(SHAPE)), scales=bad),
+        lambda: CSPFamily(p, scales=bad),
+    ):
+        with refused(kind, "scales", *words):
+            call()
+
+
+@pytest.mark.parametrize(
+    "kind, bad, words",
+    [
+        (ValueError, [4], ["0 to 3", "4"]),
+        (ValueError, [1, 1], ["repeat", r"\[1, 1\]"]),
+        (TypeError, 0, ["sequence", "0"]),
+        (TypeError, [None], ["int", "None"]),
+    ],
+    ids=str,
+)
+def test_orientations(kind, bad, words):
+    p = pyramid()
+    for call in (lambda: p.synthesize(p(torch.rand(SHAPE)), orientations=bad), lambda: CSPFamily(p, orientations=bad)):
+        with refused(kind, "orientations", *words):
+            call()
+
+
+# --- Coefficients
+
+
+def with_band(c, i, band):
+    return Coefficients(c.highpass, tuple(band if j == i else b for j, b in enumerate(c.bands)), c.lowpass)
+
+
+def good():
+    return pyramid()(image(2, *SHAPE, dtype=torch.float32))
+
+
+BAD_COEFFICIENTS = {
+    "dict": (TypeError, lambda: good().to_plenoptic(), ["Coefficients", "OrderedDict"]),
+    "other_size": (ValueError, lambda: SteerablePyramid((24, 20), height=2)(torch.rand(2, 24, 20)), [r"\[2, 16, 20\]"]),
+    "other_height": (ValueError, lambda: SteerablePyramid(SHAPE, 1)(torch.rand(2, *SHAPE)), ["2 scales", "1"]),
+    "other_K": (
+        ValueError,
+        lambda: SteerablePyramid(SHAPE, 2, order=2)(torch.rand(2, *SHAPE)),
+        [r"bands\[0\]", r"\[2, 4, 16, 20\]", r"\[2, 3, 16, 20\]"],
+    ),
+    "full_size": (
+        ValueError,
+        lambda: SteerablePyramid(SHAPE, 2, downsample=False)(torch.rand(2, *SHAPE)),
+        [r"\[2, 4, 5\]", r"\[2, 16, 20\]"],
+    ),
+    "other_batch": (
+        ValueError,
+        lambda: with_band(good(), 1, good().bands[1][:1]),
+        [r"bands\[1\]", r"\[2, 4, 8, 10\]", r"\[1, 4, 8, 10\]"],
+    ),
+    "rank": (ValueError, lambda: with_band(good(), 0, good().bands[0][0]), [r"bands\[0\]", r"\[4, 16, 20\]"]),
+    "precision": (TypeError, lambda: with_band(good(), 1, good().bands[1].cdouble()), [r"bands\[1\]", "complex128"]),
+    "half": (TypeError, lambda: good().apply(lambda t: t.real.half()), ["float32 or 64", "float16"]),
+    "integer": (TypeError, lambda: with_band(good(), 0, torch.zeros(2, 4, *SHAPE).int()), [r"bands\[0\]", "int32"]),
+    "device": (ValueError, lambda: with_band(good(), 0, good().bands[0].to("meta")), [r"bands\[0\]", "cpu", "meta"]),
+    "complex_highpass": (
+        TypeError,
+        lambda: Coefficients(good().highpass + 0j, good().bands, good().lowpass),
+        ["highpass", "real", "complex64"],
+    ),
+    "lowpass": (
+        ValueError,
+        lambda: Coefficients(good().highpass, good().bands, good().lowpass[..., 1:]),
+        ["lowpass", r"\[2, 4, 5\]", r"\[2, 4, 4\]"],
+    ),
+    "nothing": (ValueError, lambda: Coefficients(None, (None, None), None), ["at least one", "None"]),
+    "not_a_tensor": (TypeError, lambda: with_band(good(), 0, good().bands[0].numpy()), [r"bands\[0\]", "ndarray"]),
+    "number": (TypeError, lambda: Coefficients(1.0, good().bands, good().lowpass), ["highpass", "float"]),
+}
+
+
+@pytest.mark.parametrize("kind, make, words", BAD_COEFFICIENTS.values(), ids=BAD_COEFFICIENTS)
+def test_coefficients(kind, make, words):
+    p, bad = pyramid(), make()
+    for call in (p.synthesize, p.pack, lambda c: p.steer(c, 0.1)):
+        with refused(kind, "coefficients", *words):
+            call(bad)
+
+
+def test_the_adjoint_synthesis_wants_complex_bands():
+    with refused(TypeError, r"coefficients.bands\[0\]", "complex", "float32"):
+        pyramid(synthesis="adjoint").synthesize(good().map(torch.real))
+
+
+def test_unpack():
+    for bad in (torch.rand(3), torch.rand(2, 7)):
+        with refused(ValueError, "packed", r"\[\.\.\., \d+\]", str(bad.shape[-1])):
+            pyramid().unpack(bad)
+    for bad in (None, torch.tensor(1.0), torch.zeros(3, 10, dtype=torch.complex64)):
+        with pytest.raises((TypeError, ValueError), match="packed"):
+            pyramid().unpack(bad)
+
+
+# --- Families
+
+
+def motion(kind="csp", **options):
+    family = CSPFamily(pyramid(), "joint", **options) if kind == "csp" else PixelFamily()
+    return family.prepare(*(torch.rand(2, 3, *SHAPE) for _ in range(2)))
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"edit": "colour"}, ["edit", "phase", "amplitude", "joint", "colour"]),
+        ({"edit": None}, ["edit", "None"]),
+        ({"rule": "cartesian"}, ["rule", "complex", "polar", "cartesian"]),
+        ({"rule": 0}, ["rule", "0"]),
+        ({"eps": NAN}, ["eps", "finite", "nan"]),
+        ({"eps": INF}, ["eps", "finite", "inf"]),
+        ({"floor": NAN}, ["floor", "nan"]),
+        ({"floor": -1.0}, ["floor", "-1"]),
+    ],
+    ids=str,
+)
+def test_family_options(options, words):
+    with refused(ValueError, *words):
+        CSPFamily(pyramid(), **options)
+
+
+def test_the_pyramid_of_a_family():
+    with refused(TypeError, "pyramid", "SteerablePyramid", "str"):
+        CSPFamily("complex")
+
+
+@pytest.mark.parametrize("kind", ["csp", "pixel"])
+@pytest.mark.parametrize(
+    "error, bad, words",
+    [
+        (ValueError, [0.0, NAN], ["finite", "nan"]),
+        (ValueError, [INF], ["finite", "inf"]),
+        (ValueError, torch.tensor([-INF]), ["finite", "inf"]),
+        (ValueError, torch.tensor([1e300], dtype=torch.float64), ["finite"]),  # infinite in the image's precision
+        (ValueError, torch.full((2, 2), NAN), ["finite", "nan"]),
+        (ValueError, torch.zeros(2, 3), [r"\[F, \*\[2, 3\]\]", r"\[2, 3\]"]),
+        (ValueError, torch.zeros(2, 2, 4), [r"\[2, 2, 4\]"]),
+        (ValueError, torch.zeros(2, 2, 3, 16), [r"\[2, 2, 3, 16\]"]),
+        (TypeError, 1.0, ["1.0"]),
+        (TypeError, torch.tensor(1.0), ["tensor"]),
+        (TypeError, torch.tensor([1j]), ["real", "1"]),
+        (TypeError, "ab", ["ab"]),
+        (TypeError, [None], ["None"]),
+        (TypeError, None, ["None"]),
+        ((TypeError, ValueError), [[1.0, 2.0], [1.0]], ["1.0"]),
+    ],
+    ids=str,
+)
+def test_factors(error, bad, words, kind):
+    with refused(error, "factors", *words):
+        motion(kind).render(bad)
+
+
+def test_amplitude_factors():
+    for bad in ([NAN, 0.0], [INF, 0.0]):
+        with refused(ValueError, "amplitude_factors", "finite"):
+            motion().render([0.0, 1.0], bad)
+    with refused(ValueError, "amplitude_factors", "2 frames", "3"):
+        motion().render([0.0, 1.0], [0.0, 1.0, 2.0])
+    with refused(ValueError, "amplitude_factors", "None"):
+        motion("pixel").render([0.0], [1.0])
+
+
+@pytest.mark.parametrize("kind", ["csp", "pixel"])
+@pytest.mark.parametrize("bad", [(1, 0), (0, NAN), (0,), 3.0, ("a", "b"), (0, 1, 2)], ids=str)
+def test_bounds(bad, kind):
+    with pytest.raises((TypeError, ValueError), match="bounds"):
+        motion(kind).render([0.0], bounds=bad)
+
+
+# --- The ops themselves: a RuntimeError that names op and argument, or torch's own about types
+
+
+def other_type(t):
+    """A type that fits neither the argument nor its companions."""
+    return t.real if t.is_complex() else t.half()
+
+
+def worse(value, alone: bool):
+    """What an argument must not be; ``alone``: no other tensor says what its shape and precision are."""
+    if isinstance(value, torch.Tensor):
+        shapes = [] if alone else [value[..., :-1], value[0], value.to(torch.promote_types(value.dtype, torch.float64))]
+        return [*shapes, other_type(value), torch.zeros_like(value, dtype=torch.int32), value.to_sparse()]
+    if isinstance(value, list) and isinstance(value[0], torch.Tensor):
+        changes = [lambda t: t[0], lambda t: t[..., :-1], other_type, lambda t: t.double()]
+        return [value[:-1], [], [*value, value[0]], *[[f(t) for t in value] for f in changes]]
+    if isinstance(value, list):
+        return [value[:-1], [], [0, *value], *[[x for _ in value] for x in (-1, 17, 2**62, 0.5)]]
+    return [-1, 2**62, -(2**62)] if isinstance(value, int) and not isinstance(value, bool) else []
+
+
+def bad_args(op, device="cpu"):
+    """(name of the argument, arguments) of one op with one thing wrong at a time."""
+    build = lambda: case(op, "", BANK_SHAPES["odd"] if "bands" in op else POINT_SHAPES["odd"]).build(
+        torch.float32, device
+    )
+    names = [a.name for a in getattr(RAW, op).default._schema.arguments]
+    for i, name in enumerate(names):
+        for bad in worse(build()[i], len(names) == 1):
+            yield name, [bad if j == i else value for j, value in enumerate(build())]
+
+
+ALLOWED = (RuntimeError, TypeError, ValueError, NotImplementedError)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_raw_ops_name_op_and_argument(op, device):
+    ours = 0
+    for name, args in bad_args(op, device):
+        with pytest.raises(ALLOWED) as raised:
+            getattr(RAW, op)(*args)
+            raise AssertionError(f"bad {name} passed in silence")
+        _, ours_, told = str(raised.value).partition(f"steerlens_fast::{op}: ")
+        known = [a.name for a in getattr(RAW, op).default._schema.arguments]
+        assert not ours_ or any(n in told for n in known), f"bad {name}: {told}"  # else torch's own message
+        ours += bool(ours_)
+    assert ours >= 2, "the op's own checks were never met"
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if op != "polar_split"])
+def test_raw_ops_want_one_device(op, device):
+    if device.type == "cpu":
+        pytest.skip("needs two devices")
+    build = lambda where: case(op, "", BANK_SHAPES["odd"] if "bands" in op else POINT_SHAPES["odd"]).build(
+        torch.float32, where
+    )
+    for i, elsewhere in enumerate(build("cpu")):
+        if isinstance(elsewhere, torch.Tensor) or isinstance(elsewhere, list) and hasattr(elsewhere[0], "device"):
+            with pytest.raises(RuntimeError, match="device"):
+                getattr(RAW, op)(*[elsewhere if j == i else v for j, v in enumerate(build(device))])
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_fuzzed_raw_ops_never_crash(op):
+    """Random shapes, types and numbers: a result or a clean error."""
+    draw = random.Random(op)
+    types = [torch.float32, torch.float64, torch.complex64, torch.complex128, torch.int64, torch.bool, torch.half]
+    sizes = [0, 1, 1, 2, 3, 4, 5]
+    torch.manual_seed(0)
+
+    def tensor():
+        shape = [draw.choice(sizes) for _ in range(draw.choice([0, 1, 2, 3, 3, 4, 4, 5]))]
+        kind = draw.choice(types[:4] if draw.random() < 0.9 else types)
+        return torch.rand(shape).to(kind)
+
+    def value(kind):
+        if kind == "Tensor":
+            return tensor()
+        if kind == "Optional[Tensor]":
+            return draw.choice([None, tensor()])
+        if kind == "List[Tensor]":
+            return [tensor() for _ in range(draw.choice([0, 1, 2]))]
+        if kind == "List[int]":
+            return [draw.choice([-1, 0, 1, 2, 3, 4, 2**62]) for _ in range(draw.choice([0, 1, 2]))]
+        return {"int": draw.choice([-1, 0, 1, 2, 3, 5, 2**62]), "float": draw.choice([0.0, 1.0, NAN]), "bool": True}[
+            kind
+        ]
+
+    for _ in range(400):
+        args = [value(str(a.type)) for a in getattr(RAW, op).default._schema.arguments]
+        try:
+            getattr(RAW, op)(*args)
+        except ALLOWED as error:
+            assert str(error)
+
+
+def test_wrappers_refuse_an_unknown_rule():
+    c, factors = normal(1, 1, 2, 2, dtype=torch.complex64), torch.ones(1, 1)
+    for call in (
+        lambda: ops.step(c, c.real, rule="best"),
+        lambda: ops.extrapolate(c, c.real, None, factors, factors, "best"),
+    ):
+        with refused(ValueError, "rule", "complex", "polar", "best"):
+            call()

@@ -1,0 +1,212 @@
+"""What was built, what an import costs, how the rooms are kept apart, and that the sdist builds on its own."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import steerlens_fast
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "steerlens_fast").glob("*.py"))
+CHECKOUT = [n for n in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in") if (ROOT / n).exists()]
+
+
+def run(*command, cwd, **environment):
+    """A command's exit status and all that it printed. Wishes about CUDA come from ``environment`` alone."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("FORCE_")} | environment
+    done = subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return done.returncode, done.stdout
+
+
+# --- What was built
+
+
+def test_build_info():
+    info = steerlens_fast.build_info()
+    keys = {"version", "cuda", "cuda_archs", "nvcc", "torch_built", "torch_target", "cpu_levels", "compiler"}
+    assert set(info) >= keys
+    assert info["version"] == steerlens_fast.__version__
+    assert isinstance(info["cuda"], bool)
+    assert bool(info["cuda_archs"]) == bool(info["nvcc"]) == info["cuda"]
+    assert info["torch_target"] == "2.10"
+    assert info["cpu_levels"] and info["compiler"]
+
+
+def test_built_for_this_torch_or_an_older_one():
+    number = lambda text: tuple(map(int, re.match(r"(\d+)\.(\d+)", text).groups()))
+    info = steerlens_fast.build_info()
+    assert number(info["torch_target"]) <= number(info["torch_built"])
+    assert number(info["torch_target"]) <= number(torch.__version__)
+
+
+def test_cuda_kernels_are_registered_where_built():
+    has = torch._C._dispatch_has_kernel_for_dispatch_key("steerlens_fast::split_bands", "CUDA")
+    assert has == steerlens_fast.build_info()["cuda"]
+
+
+# --- Importing
+
+
+def test_import_is_light():
+    """No compiler, no extras, no process: torch and our own modules alone."""
+    script = """
+import subprocess, sys, torch
+torch_brought = set(sys.modules)
+def refuse(*args, **kwargs): raise AssertionError("an import started a process")
+subprocess.Popen.__init__ = refuse
+import steerlens_fast
+new = set(sys.modules) - torch_brought
+extras = {"sklearn", "scipy", "matplotlib", "PIL", "tqdm", "plenoptic", "pandas", "setuptools", "torchvision"}
+slow = {"torch._dynamo", "torch._inductor", "torch.utils.cpp_extension"}  # a second and more
+heavy = new & (extras | slow)
+assert not heavy, f"imported: {sorted(heavy)}"
+"""
+    code, output = run("-c", script, cwd=ROOT)
+    assert code == 0, output
+
+
+def test_import_does_not_touch_the_gpu():
+    script = "import torch, steerlens_fast; assert not torch.cuda.is_initialized()"
+    code, output = run("-c", script, cwd=ROOT)
+    assert code == 0, output
+
+
+def test_the_extension_names_its_torch_when_imported_first():
+    """``_C`` needs libtorch loaded: through the package it always is."""
+    code, output = run("-c", "import steerlens_fast._C as c; print(c.build_info()['version'])", cwd=ROOT)
+    assert code == 0 and steerlens_fast.__version__ in output
+
+
+# --- The rooms
+
+
+def test_only_ops_py_uses_the_compiled_ops():
+    users = [p.name for p in SOURCES if re.search(r"torch\.ops\.steerlens_fast\b(?!\.\*)", p.read_text())]
+    assert users == ["ops.py"]
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of the package that a file imports."""
+    text = path.read_text()
+    names = {n for line in re.findall(r"^\s*from \. import (.+?)(?:  #.*)?$", text, re.M) for n in line.split(", ")}
+    return names | set(re.findall(r"^\s*from \.(\w+) import", text, re.M))
+
+
+def test_the_reference_uses_no_op():
+    assert imports(ROOT / "steerlens_fast/reference.py") <= {"filters"}
+    assert "torch.ops" not in (ROOT / "steerlens_fast/reference.py").read_text()
+
+
+@pytest.mark.parametrize(
+    "module, may_import",
+    [
+        ("filters", set()),
+        ("ops", {"_C", "reference"}),
+        ("coefficients", set()),
+        ("pyramid", {"filters", "ops", "bank", "memory", "coefficients"}),
+    ],
+)
+def test_modules_import_only_what_lies_below(module, may_import):
+    assert imports(ROOT / f"steerlens_fast/{module}.py") <= may_import
+
+
+def test_host_and_device_never_include_each_other():
+    for path in [*ROOT.glob("csrc/cpu/*"), *ROOT.glob("csrc/math/*")]:
+        assert not re.search(r'#include ["<].*cuda', path.read_text()), path.name
+    for path in ROOT.glob("csrc/cuda/*"):
+        assert not re.search(r'#include ["<].*cpu/', path.read_text()), path.name
+    for path in ROOT.glob("csrc/math/*"):
+        assert not re.search(r'#include ["<](torch|ATen|c10)', path.read_text()), f"{path.name}: tensors in math/"
+
+
+def test_both_devices_have_the_same_files():
+    names = lambda folder, ending: {p.stem for p in (ROOT / "csrc" / folder).glob(f"*{ending}")}
+    assert names("cpu", ".cpp") == names("cuda", ".cu")
+
+
+# --- Building
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
+    """A copy of what git has, without what was built."""
+    if not (ROOT / "setup.py").exists():
+        pytest.skip("not a checkout: there is no setup.py beside tests/")
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in CHECKOUT:
+        shutil.copy(ROOT / name, copy)
+    for name in ("csrc", "steerlens_fast"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return copy
+
+
+@pytest.fixture(scope="session")
+def sdist(checkout):
+    code, output = run("setup.py", "-q", "sdist", cwd=checkout, FORCE_CPU="1")
+    assert code == 0, output
+    (archive,) = (checkout / "dist").glob("*.tar.gz")
+    return archive
+
+
+def test_wishes_that_exclude_each_other(checkout):
+    code, output = run("setup.py", "--version", cwd=checkout, FORCE_CPU="1", FORCE_CUDA="1")
+    assert code != 0 and "FORCE_CPU" in output and "FORCE_CUDA" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this torch has CUDA")
+def test_a_wish_for_cuda_that_this_torch_cannot_meet(checkout):
+    code, output = run("setup.py", "--version", cwd=checkout, FORCE_CUDA="1")
+    assert code != 0 and "FORCE_CUDA is set" in output
+    assert f"torch {torch.__version__}" in output and "without CUDA" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="this torch has no CUDA")
+def test_a_wish_for_cuda_without_a_toolkit(checkout, tmp_path):
+    code, output = run("setup.py", "--version", cwd=checkout, FORCE_CUDA="1", CUDA_HOME=str(tmp_path))
+    assert code != 0 and "nvcc" in output and str(tmp_path) in output
+    assert "Traceback" not in output
+
+
+def test_the_sdist_is_complete(sdist):
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    for folder in ("csrc", "steerlens_fast"):
+        files = {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*.*") if p.is_file()}
+        files = {f for f in files if not re.search(r"\.(so|pyc)$|__pycache__", f)}
+        assert files <= names, f"missing: {sorted(files - names)}"
+    assert {"pyproject.toml", "setup.py", "README.md", "LICENSE"} <= names
+    assert not [name for name in names if re.search(r"\.(so|pyc|o)$", name)]
+
+
+@pytest.mark.slow
+def test_the_sdist_builds_and_works(sdist, tmp_path):
+    """Unpacked far from the checkout, without CUDA: built, imported, and right."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    command = ["setup.py", "-q", "build_ext", "--inplace"]
+    code, output = run(*command, cwd=source, FORCE_CPU="1", MAX_JOBS="2")
+    assert code == 0, output
+    assert "building C++ only" in output and "FORCE_CPU" in output
+    script = f"""
+import torch, steerlens_fast
+assert steerlens_fast.__file__.startswith({str(source)!r}), steerlens_fast.__file__
+assert not steerlens_fast.build_info()["cuda"]
+pyramid = steerlens_fast.SteerablePyramid((17, 24))
+x = torch.rand(2, 17, 24)
+assert (pyramid.synthesize(pyramid(x)) - x).abs().max() < 3e-6
+print("works")
+"""
+    code, output = run("-c", script, cwd=source)
+    assert code == 0 and "works" in output, output

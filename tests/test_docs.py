@@ -1,0 +1,102 @@
+"""Every example runs: those of the docstrings, and the python blocks of the README."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import steerlens_fast
+
+README = Path(__file__).parent.parent / "README.md"
+MODULES = sorted(m.name for m in pkgutil.iter_modules(steerlens_fast.__path__) if m.name != "_C")
+WITH_EXAMPLES = {"ops", "pyramid", "coefficients", "families"}
+NEEDS_NO_EXAMPLE = {
+    "SteerablePyramid": {"forward", "unpack"},  # the same as analyze; shown with pack
+    "Coefficients": {"tensors", "apply", "to", "clone", "detach", "map", "to_plenoptic", "from_plenoptic"},
+    "CSPFamily": {"prepare"},  # shown by its class, as above and below
+    "PixelFamily": {"prepare"},
+}
+
+
+def public_functions(module):
+    return [
+        (name, value)
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    ]
+
+
+def public_methods(cls):
+    """Its own; not those that torch documents."""
+    own = [(n, getattr(cls, n)) for n in vars(cls) if not n.startswith("_")]
+    return [(n, f) for n, f in own if inspect.isfunction(f) and not (n != "forward" and hasattr(torch.nn.Module, n))]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings_run(name):
+    torch.manual_seed(0)
+    try:
+        module = importlib.import_module(f"steerlens_fast.{name}")
+    except ImportError as error:
+        pytest.skip(f"steerlens_fast.{name} needs an extra: {error}")
+    result = doctest.testmod(module)
+    assert result.failed == 0
+    assert result.attempted > 0 or name not in WITH_EXAMPLES
+
+
+def test_every_public_name_exists():
+    assert sorted(steerlens_fast.__all__) == list(steerlens_fast.__all__), "__all__ is not sorted"
+    for name in steerlens_fast.__all__:
+        assert getattr(steerlens_fast, name).__doc__, f"{name} has no docstring"
+
+
+@pytest.mark.parametrize("name", [n for n in steerlens_fast.__all__ if inspect.isclass(getattr(steerlens_fast, n))])
+def test_classes_and_methods_have_examples(name):
+    cls = getattr(steerlens_fast, name)
+    assert "Examples\n    --------" in cls.__doc__, f"{name} has no example"
+    for method, function in public_methods(cls):
+        assert function.__doc__, f"{name}.{method} has no docstring"
+        if method not in NEEDS_NO_EXAMPLE.get(name, ()):
+            assert "Examples\n" in function.__doc__, f"{name}.{method} has no example"
+
+
+@pytest.mark.parametrize(
+    "name, function", public_functions(steerlens_fast.ops), ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_op_wrappers_have_examples(name, function):
+    if name == "rule_index":
+        pytest.skip("a helper of the families, not an op")
+    assert "Examples\n" in function.__doc__
+
+
+def test_numpy_style_sections_name_real_parameters():
+    """A documented parameter that does not exist is a lie."""
+    documented = [getattr(steerlens_fast, n) for n in steerlens_fast.__all__]
+    documented = [d for d in documented if inspect.isclass(d)] + [f for _, f in public_functions(steerlens_fast.ops)]
+    documented += [f for d in documented if inspect.isclass(d) for _, f in public_methods(d)]
+    for thing in documented:
+        section = re.search(r"Parameters\n\s*-+\n(.*?)(?:\n\s*\n\s*\w+\n\s*-+\n|\Z)", inspect.getdoc(thing) or "", re.S)
+        if section:
+            told = [
+                n.strip() for line in re.findall(r"^(\w[\w, ]*?)(?: :.*)?$", section[1], re.M) for n in line.split(",")
+            ]
+            assert set(told) <= set(inspect.signature(thing).parameters), f"{thing.__qualname__}: {told}"
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_readme_s_python_runs(tmp_path, monkeypatch):
+    """All blocks, in order, in one namespace; what they write goes elsewhere. The README must have at least one."""
+    blocks = python_blocks()
+    assert blocks, "README.md has no ```python block"
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "readme"}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
