@@ -142,7 +142,7 @@ def _full_mask(bank: Bank, part: Part) -> Tensor:
 
 def _halve_reflected(mask: Tensor, w: int, W: int) -> Tensor:
     """Weights of a merge into a half spectrum, which irfft2 counts twice but for DC and Nyquist."""
-    weight = torch.full((w,), 0.5, dtype=mask.dtype)
+    weight = torch.full((w,), 0.5, dtype=mask.dtype, device="cpu")
     weight[0] = 1.0
     if w == W and W % 2 == 0:
         weight[W // 2] = 1.0
@@ -175,7 +175,7 @@ def _masks(geometry: Geometry, kind: str, parts: tuple, merging: bool, device: s
 def _kept_mask(geometry: Geometry, parts: tuple, device: str, dtype: torch.dtype) -> Tensor:
     with _disable_current_modes():
         H, W = geometry.shape
-        kept = torch.ones(H, W, dtype=torch.float64)
+        kept = torch.ones(H, W, dtype=torch.float64, device="cpu")
         for scale, orientations in parts:
             band = filters.band_filter(geometry, scale)
             band = band if orientations is None else band[list(orientations)]

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from .checks import check_int, check_number
 from .families import Motion
 
 PROBES = 4  # factors rendered at once while bracketing: one analysis serves them all
@@ -77,6 +78,8 @@ def factor_at_l2(
     >>> f"{factor[0]:.3f} {l2[0]:.3f} {l2[1]:.3f}"
     '0.250 2.000 4.000'
     """
+    check_int("doublings", doublings, 1, None)
+    check_int("iterations", iterations, 0, None)
     search = _Search(motion, max_l2, bounds, tolerance)
     start = _default_start(motion, search.target) if start is None else _per_sample("start", start, motion.image)
     search.bracket(start, doublings)
@@ -88,9 +91,8 @@ class _Search:
     """Per-sample state: a bracket low < high with l2(low) < target <= l2(high), and the best factor so far."""
 
     def __init__(self, motion: Motion, max_l2, bounds, tolerance):
-        if not (isinstance(tolerance, (int, float)) and math.isfinite(tolerance) and tolerance > 0):
-            raise ValueError(f"tolerance must be above 0, got {tolerance!r}")
-        self.motion, self.bounds, self.tolerance = motion, bounds, float(tolerance)
+        self.motion, self.bounds = motion, bounds
+        self.tolerance = check_number("tolerance", tolerance, above=0)
         self.target = _per_sample("max_l2", max_l2, motion.image)
         zero = torch.zeros_like(self.target)
         self.low, self.low_l2 = zero, zero
@@ -122,7 +124,7 @@ class _Search:
         steps = torch.arange(PROBES, device=start.device, dtype=start.dtype)[:, None]
         exponent = torch.full_like(start, -1.0)
         found = torch.zeros_like(start, dtype=torch.bool)
-        for _ in range(0, max(doublings, 1), PROBES):
+        for _ in range(0, doublings, PROBES):
             factors = start * torch.exp2(exponent + steps)
             l2 = self.l2_at(factors)
             self.remember(torch.where(found, self.best, factors), torch.where(found, self.best_l2, l2))

@@ -10,7 +10,6 @@ Any object with these two methods is a family.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,13 +17,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from . import ops
+from . import checks, ops
 from .bank import Bank, Part, band_spectra, merge_spectra, split_spectrum
+from .checks import Factors, factor_table
 from .memory import chunks, new_output, store
 from .pyramid import SteerablePyramid
 
 EDITS = ("phase", "amplitude", "joint")
-Factors = Sequence[float] | Tensor
 
 
 class Motion(Protocol):
@@ -55,9 +54,13 @@ class PixelFamily:
 
     eps: float = 1.0
 
+    def __post_init__(self):
+        checks.check_number("eps", self.eps)
+
     def prepare(self, image: Tensor, gradient: Tensor) -> PixelMotion:
         """See :class:`Family`."""
-        _check_pair(image, gradient)
+        image, gradient = checks.check_image("image", image), checks.check_image("gradient", gradient)
+        checks.check_same("gradient", gradient, "image", image)
         return PixelMotion(image, gradient, self.eps)
 
 
@@ -76,7 +79,7 @@ class PixelMotion:
         b = factor_table("factors", factors, self.image).unflatten(1, (-1, *[1] * (self.image.dim() - 1)))
         if b.shape[1] > 1:
             b = b.reshape(len(b), *self.image.shape[:-2], 1, 1)
-        return _clip(self.image - self.eps * b * self.gradient, bounds)
+        return _clip(self.image - self.eps * b * self.gradient, checks.check_bounds(bounds))
 
 
 @dataclass(frozen=True)
@@ -119,21 +122,26 @@ class CSPFamily:
     orientations: Sequence[int] | None = None
 
     def __post_init__(self):
-        if self.edit not in EDITS:
-            raise ValueError(f"edit must be one of {EDITS}, got {self.edit!r}")
-        ops.rule_index(self.rule)
+        if not isinstance(self.pyramid, SteerablePyramid):
+            raise TypeError(f"pyramid must be a SteerablePyramid, got {type(self.pyramid).__name__}")
+        checks.check_choice("edit", self.edit, EDITS)
+        checks.check_choice("rule", self.rule, tuple(ops.RULES))
+        checks.check_number("eps", self.eps)
+        checks.check_number("floor", self.floor, above=0.0, closed=True)
         self.parts  # noqa: B018  (checks scales and orientations)
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """The bands that move."""
         keep = self.pyramid._check_orientations(self.orientations)
-        return tuple(Part(s, keep) for s in self.pyramid._check_scales(self.scales))
+        scales = self.pyramid._check_scales(self.scales)
+        return () if keep == () else tuple(Part(s, keep) for s in scales)
 
     def prepare(self, image: Tensor, gradient: Tensor) -> CSPMotion:
         """See :class:`Family`. Nothing is computed yet: rendering works through the planes in cache-sized pieces."""
-        image, gradient = (self.pyramid._check_image(name, t) for name, t in (("image", image), ("gradient", gradient)))
-        _check_pair(image, gradient)
+        shape = self.pyramid.image_shape
+        image, gradient = checks.check_image("image", image, shape), checks.check_image("gradient", gradient, shape)
+        checks.check_same("gradient", gradient, "image", image)
         return CSPMotion(self, image, gradient)
 
 
@@ -163,6 +171,7 @@ class CSPMotion:
         TypeError, ValueError
             For factors that are not finite or do not fit.
         """
+        bounds = checks.check_bounds(bounds)
         b = factor_table("factors", factors, self.image)
         a = b if amplitude_factors is None else factor_table("amplitude_factors", amplitude_factors, self.image)
         if len(a) != len(b):
@@ -239,39 +248,7 @@ def _extrapolate(family: CSPFamily, c: Tensor, phase, amplitude, b: Tensor, a: T
     return ops.extrapolate(c, phase, amplitude, b, a, family.rule, both).flatten(0, 1)
 
 
-# --- Factors, checks ---
-
-
-def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
-    """Factors as [F, 1] or [F, N] with N the image's planes, on its device and in its precision.
-
-    Host values are checked to be finite; a tensor on another device is not read, since that would wait for the device.
-    """
-    table = torch.as_tensor(factors, dtype=image.dtype if not isinstance(factors, Tensor) else None)
-    if table.is_complex() or table.dim() == 0:
-        raise TypeError(f"{name} must be a sequence of floats or a real tensor [F, ...], got {factors!r}")
-    if table.device.type == "cpu" and not torch.compiler.is_compiling() and not table.detach().isfinite().all():
-        raise ValueError(f"{name} must be finite, got {table.tolist()}")
-    table, lead = table.to(image), image.shape[:-2]
-    if table.dim() == 1:
-        return table[:, None]
-    given = table.shape[1:]
-    if tuple(given) != tuple(lead[: len(given)]):
-        raise ValueError(f"{name} must have shape [F] or [F, *{list(lead)}], got {list(table.shape)}")
-    table = table.reshape(*table.shape, *[1] * (len(lead) - len(given))).expand(len(table), *lead)
-    return table.reshape(len(table), math.prod(lead))
-
-
-def _check_pair(image: Tensor, gradient: Tensor) -> None:
-    if image.shape != gradient.shape:
-        raise ValueError(f"gradient must have the image's shape {list(image.shape)}, got {list(gradient.shape)}")
-    if image.dtype != gradient.dtype:
-        raise TypeError(f"gradient must have the image's dtype {image.dtype}, got {gradient.dtype}")
-    if image.device != gradient.device:
-        raise ValueError(f"gradient must be on the image's device {image.device}, got {gradient.device}")
-
-
-def _clip(frames: Tensor, bounds) -> Tensor:
+def _clip(frames: Tensor, bounds: tuple[float, float] | None) -> Tensor:
     if bounds is None:
         return frames
     return frames.clamp(*bounds) if frames.requires_grad else frames.clamp_(*bounds)

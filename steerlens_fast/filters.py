@@ -52,7 +52,7 @@ def max_height(shape: tuple[int, int]) -> int:
 
 def signed_frequencies(n: int) -> Tensor:
     """Integer frequencies of an ``n``-point DFT in storage order; Nyquist (even n) is positive."""
-    k = torch.arange(n, dtype=torch.int64)
+    k = torch.arange(n, dtype=torch.int64, device="cpu")
     return torch.where(k <= n // 2, k, k - n)
 
 
@@ -92,7 +92,9 @@ def direction_cosines(angle: Tensor, orientations: int) -> tuple[Tensor, Tensor]
     The line cos = 0 matters at order 0 only. One half of it counts as positive, so that exactly one of every pair of
     opposite frequencies does: that keeps the real part, the energy and the adjoint exact there too.
     """
-    offset = angle - math.pi * torch.arange(orientations, dtype=torch.float64)[:, None, None] / orientations
+    offset = (
+        angle - math.pi * torch.arange(orientations, dtype=torch.float64, device="cpu")[:, None, None] / orientations
+    )
     cosine = torch.cos(offset)
     on_line = cosine.abs() < 1e-13  # rounding of a zero
     side = torch.where(on_line, 1.0 + torch.sign(torch.sin(offset)), 1.0 + torch.sign(cosine))

@@ -19,8 +19,8 @@ CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
 def keep_freed_memory() -> None:
     """Let glibc keep up to 62 MiB of freed memory: it does so after it has seen one block of 31 MiB freed.
 
-    Its thresholds grow with the largest block freed so far (mallopt(3), M_MMAP_THRESHOLD). Without this every pass would
-    give its temporaries back to the kernel and fault them in again. The block is never touched, so it costs nothing.
+    Its thresholds grow with the largest block freed so far (mallopt(3), M_MMAP_THRESHOLD). Without this every pass
+    would give its temporaries back to the kernel and fault them in again. The block is never touched: it costs nothing.
     """
     torch.empty(31 << 20, dtype=torch.uint8)
 

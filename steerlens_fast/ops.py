@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils import _pytree
 
-from . import _C, reference  # noqa: F401  (importing _C registers the ops)
+from . import _C, checks, reference  # noqa: F401  (importing _C registers the ops)
 
 RULES = {"complex": 0, "polar": 1}
 _ops = torch.ops.steerlens_fast
@@ -55,7 +57,7 @@ def split_bands(
     >>> split_bands(spectrum, [torch.ones(3, 4, 4)], [0], [4], 8)[0].shape
     torch.Size([2, 3, 4, 4])
     """
-    return _ops.split_bands(spectrum, list(masks), list(turns), list(widths), width)
+    return _call("split_bands", spectrum, list(masks), list(turns), list(widths), width)
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,7 +70,7 @@ def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
     >>> round(float(amplitude), 6), round(float(phase), 6)
     (3.0, 1.570796)
     """
-    return _ops.polar_split(coefficients)
+    return _call("polar_split", coefficients)
 
 
 def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
@@ -80,7 +82,7 @@ def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
     >>> polar_join(torch.tensor([2.0]), torch.tensor([0.0]))
     tensor([2.+0.j])
     """
-    return _ops.polar_join(amplitude, phase)
+    return _call("polar_join", amplitude, phase)
 
 
 def step(
@@ -118,7 +120,7 @@ def step(
     >>> phase.abs().max().item(), amplitude.max().item()
     (0.0, 0.5)
     """
-    return _ops.step(coefficients, gradient, eps, rule_index(rule), floor)
+    return _call("step", coefficients, gradient, eps, rule_index(rule), floor)
 
 
 def extrapolate(
@@ -163,8 +165,15 @@ def extrapolate(
     tensor([ 1., -1.])
     """
     index = rule_index(rule)
-    return _ops.extrapolate(
-        coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, index, both_quadratures
+    return _call(
+        "extrapolate",
+        coefficients,
+        phase_step,
+        amplitude_step,
+        phase_factors,
+        amplitude_factors,
+        index,
+        both_quadratures,
     )
 
 
@@ -207,14 +216,27 @@ def merge_bands(
     >>> merge_bands([band], [torch.ones(3, 4, 3)], [0], [4], 8, 8).shape
     torch.Size([2, 8, 5])
     """
-    return _ops.merge_bands(list(bands), list(masks), list(turns), list(widths), height, width)
+    return _call("merge_bands", list(bands), list(masks), list(turns), list(widths), height, width)
+
+
+def _call(name: str, *args):
+    """The op; inside forward-mode AD, which custom ops know nothing of (they would drop tangents), its reference."""
+    if not torch.compiler.is_compiling() and _in_forward_mode() and any(map(_has_tangent, _pytree.tree_leaves(args))):
+        return getattr(reference, name)(*args)
+    return getattr(_ops, name)(*args)
+
+
+def _in_forward_mode() -> bool:
+    return getattr(forward_ad, "_current_level", 0) >= 0  # only spares the look at every tensor
+
+
+def _has_tangent(value) -> bool:
+    return isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None
 
 
 def rule_index(rule: str) -> int:
     """The kernels' number of a rule."""
-    if rule not in RULES:
-        raise ValueError(f"rule must be one of {sorted(RULES)}, got {rule!r}")
-    return RULES[rule]
+    return RULES[checks.check_choice("rule", rule, tuple(RULES))]
 
 
 # --- Fakes: shapes and dtypes for meta tensors, torch.compile and torch.export ---

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .checks import check_choice
 from .coefficients import Coefficients
 from .extras import need
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 SHOWS = ("amplitude", "phase", "real", "imaginary")
 CLIPPED = 0.002  # share of a row's coefficients that lies beyond its colours: a few extremes would darken all others
-PANEL_INCHES = 1.55
+PANEL_INCHES = 1.9
 
 
 def plot_pyramid(
@@ -38,8 +39,8 @@ def plot_pyramid(
     index : int or sequence of int, optional
         Which image, in the leading dimensions; by default the first of each.
     figure : matplotlib Figure or SubFigure, optional
-        Where to draw; by default a new one of fitting size. It is not registered with pyplot: use ``figure.savefig``, or
-        let a notebook display it.
+        Where to draw; by default a new one of fitting size. It is not registered with pyplot: use ``figure.savefig``,
+        or let a notebook display it.
 
     Returns
     -------
@@ -55,11 +56,11 @@ def plot_pyramid(
 
     Notes
     -----
-    All panels span the same field of view, so that the samples of coarse scales are larger. Each row has one colour scale
-    for all its orientations, each residual its own; none shares its with another, since amplitudes grow from fine to coarse
-    scales in most images. Colours saturate for 0.2 % of a row's samples. Orientation k is the direction of its frequencies:
-    0 degrees answers to vertical edges. A scale is labelled with the frequency at which its filters peak (for transitions
-    of an octave, the default).
+    All panels span the same field of view, so that the samples of coarse scales are larger. Each row has one colour
+    scale for all its orientations, each residual its own; none shares its with another, since amplitudes grow from fine
+    to coarse scales in most images. Colours saturate for 0.2 % of a row's samples. Orientation k is the direction of
+    its frequencies: 0 degrees answers to vertical edges. A scale is labelled with the frequency at which its filters
+    peak (for transitions of an octave, the default). Bands with more samples than a panel has dots are averaged.
 
     Examples
     --------
@@ -77,23 +78,24 @@ def plot_pyramid(
     tall = min(max(some.shape[-2] / some.shape[-1], 0.4), 2.5)  # a panel's height over its width
     rows = max(height, 2)
     if figure is None:
-        inches = PANEL_INCHES * (orientations + 2.2), PANEL_INCHES * tall * rows * 1.09 + 0.7
-        figure = need("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=150)
+        inches = PANEL_INCHES * (orientations + 2.2), PANEL_INCHES * tall * rows * 1.04 + 0.5
+        figure = need("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=200)
     widths = [*[1.0] * orientations, 0.07, 0.16, 1.0, 0.07]
     grid = figure.add_gridspec(rows, len(widths), width_ratios=widths)
-    paint = _Painter(figure, tall)
+    paint, drawn_bands = _Painter(figure, tall), 0
     for s, band in enumerate(bands):
         panels = [figure.add_subplot(grid[s, k], label=f"band {s} {k}") for k in range(orientations)]
         drawn = paint.row(panels, band, show)
-        if drawn is not None:
+        if drawn is not None and (show != "phase" or drawn_bands == 0):  # one circle of hues serves all scales
             paint.colour_bar(drawn, figure.add_subplot(grid[s, orientations]), show)
+            drawn_bands += 1
         panels[0].set_ylabel(_scale_label(s, highpass), fontsize=8, linespacing=1.35)
         if s == 0:
             for k, axes in enumerate(panels):
                 axes.set_title(f"{_degrees(k, orientations)}°", fontsize=9, pad=3)
     for row, name, residual in ((0, "high-pass", highpass), (rows - 1, "low-pass", lowpass)):
         axes = figure.add_subplot(grid[row, -2], label=name.replace("-", ""))
-        axes.set_title(name, fontsize=9, pad=3)
+        axes.set_ylabel(name, fontsize=9)
         drawn = paint.residual(axes, residual, signed=row == 0)
         if drawn is not None:
             paint.colour_bar(drawn, figure.add_subplot(grid[row, -1]), "residual")
@@ -102,15 +104,16 @@ def plot_pyramid(
     return figure
 
 
-# --- What is shown ------------------------------------------------------------------------------------------------------
+# --- What is shown ---------------------------------------------------------------------------------------------------
 
 
-def _one_image(coefficients: Coefficients, show: str, index) -> tuple[list[Tensor | None], Tensor | None, Tensor | None]:
+def _one_image(
+    coefficients: Coefficients, show: str, index
+) -> tuple[list[Tensor | None], Tensor | None, Tensor | None]:
     """Bands [K, h, w] and residuals [h, w] of one image, checked, on the CPU."""
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients must be Coefficients, got {type(coefficients).__name__}")
-    if show not in SHOWS:
-        raise ValueError(f"show must be one of {SHOWS}, got {show!r}")
+    check_choice("show", show, SHOWS)
     if not coefficients.tensors():
         raise ValueError("coefficients must hold at least one part, got None for all")
     any_band = next((b for b in coefficients.bands if b is not None), None)
@@ -150,7 +153,7 @@ def _limit(values: Tensor) -> float:
     return float(finite.kthvalue(max(1, round(len(finite) * (1 - CLIPPED)))).values) or float(finite.max()) or 1.0
 
 
-# --- How it is drawn -----------------------------------------------------------------------------------------------------
+# --- How it is drawn -------------------------------------------------------------------------------------------------
 
 
 class _Painter:
@@ -204,7 +207,8 @@ class _Painter:
 
     def _image(self, axes, picture: Tensor, **how):
         # One field of view for all scales; pixels stay square, but for the rounding of odd sizes.
-        drawn = axes.imshow(picture.numpy(), extent=(0, 1, self.tall, 0), interpolation="nearest", **how)
+        smooth = "auto" if picture.shape[1] > 128 else "nearest"  # fine bands have more samples than a panel has dots
+        drawn = axes.imshow(picture.numpy(), extent=(0, 1, self.tall, 0), interpolation=smooth, **how)
         self._frame(axes)
         return drawn
 
@@ -218,7 +222,7 @@ class _Painter:
         axes.spines[:].set(linewidth=0.4, color="0.5")
 
 
-def _hue_circle(steps: int = 256, lightness: float = 72.0, chroma: float = 42.0) -> Tensor:
+def _hue_circle(steps: int = 256, lightness: float = 72.0, chroma: float = 40.0) -> Tensor:
     """A cyclic map [steps, 3] of even lightness (a circle in CIE Lab), so that brightness is free to tell amplitude."""
     t = torch.arange(steps, dtype=torch.float64) * (2 * torch.pi / steps)
     y = torch.full_like(t, (lightness + 16) / 116)

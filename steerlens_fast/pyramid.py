@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from . import filters
+from . import checks, filters
 from .bank import HIGHPASS, LOWPASS, Bank, Part
 from .coefficients import Coefficients
 from .filters import Geometry
@@ -75,17 +75,18 @@ class SteerablePyramid(nn.Module):
         downsample: bool = True,
     ):
         super().__init__()
-        shape = _check_shape(image_shape)
-        order = _check_int("order", order, 0, filters.MAX_ORDER)
+        shape = checks.check_image_shape(image_shape)
+        order = checks.check_int("order", order, 0, filters.MAX_ORDER)
         most = filters.max_height(shape)
-        height = most if height == "auto" else _check_int("height", height, 1, most, f"for image_shape {shape}")
-        orientations = order + 1 if orientations is None else _check_int("orientations", orientations, order + 1, None)
-        if synthesis not in SYNTHESES:
-            raise ValueError(f"synthesis must be one of {SYNTHESES}, got {synthesis!r}")
-        self.synthesis = synthesis
-        self.geometry = Geometry(
-            shape, height, order, orientations, _check_width(width), bool(tight_frame), bool(downsample)
+        height = most if height == "auto" else checks.check_int("height", height, 1, most, f"for image_shape {shape}")
+        orientations = (
+            order + 1 if orientations is None else checks.check_int("orientations", orientations, order + 1, None)
         )
+        width = checks.check_number("width", width, above=0.0, unit=" (octaves)")
+        tight_frame = checks.check_bool("tight_frame", tight_frame)
+        downsample = checks.check_bool("downsample", downsample)
+        self.synthesis = checks.check_choice("synthesis", synthesis, SYNTHESES)
+        self.geometry = Geometry(shape, height, order, orientations, width, tight_frame, downsample)
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -147,7 +148,7 @@ class SteerablePyramid(nn.Module):
         >>> SteerablePyramid((32, 32), height=2).analyze(torch.rand(32, 32), scales=[1], residuals=False)
         Coefficients(highpass=None, bands=(None, [4, 16, 16]), lowpass=None, float32, cpu)
         """
-        image = self._check_image("image", image)
+        image = checks.check_image("image", image, self.image_shape)
         parts = [Part(s) for s in self._check_scales(scales)]
         parts += [Part(HIGHPASS), Part(LOWPASS)] if residuals else []
         bands = Bank(self.geometry, "analysis", tuple(parts)).split(image) if parts else []
@@ -265,29 +266,22 @@ class SteerablePyramid(nn.Module):
         shapes += [(self.orientations, *self.geometry.band_shape(s), 2) for s in range(self.height)]
         shapes += [self.geometry.band_shape(self.height)]
         sizes = [math.prod(s) for s in shapes]
-        if packed.shape[-1] != sum(sizes):
+        if not isinstance(packed, Tensor) or not packed.is_floating_point():
+            raise TypeError(f"packed must be a real floating-point tensor, got {getattr(packed, 'dtype', packed)!r}")
+        if packed.dim() < 1 or packed.shape[-1] != sum(sizes):
             raise ValueError(f"packed must have shape [..., {sum(sizes)}], got {list(packed.shape)}")
         high, *bands, low = [t.unflatten(-1, s) for t, s in zip(packed.split(sizes, -1), shapes)]
         return Coefficients(high, tuple(torch.view_as_complex(b.contiguous()) for b in bands), low)
 
     # --- Checks: before any kernel runs, naming the argument, what was expected and what came ------------------------
 
-    def _check_image(self, name: str, image: Tensor) -> Tensor:
-        if not isinstance(image, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(image).__name__}")
-        if not image.is_floating_point():
-            raise TypeError(f"{name} must be a real floating-point tensor, got {image.dtype}")
-        if image.dim() < 2 or tuple(image.shape[-2:]) != self.image_shape:
-            raise ValueError(f"{name} must have shape [..., {_text(self.image_shape)}], got {list(image.shape)}")
-        return image.float() if image.dtype not in (torch.float32, torch.float64) else image
-
     def _check_scales(self, scales: Sequence[int] | None) -> list[int]:
-        return list(range(self.height)) if scales is None else _check_indices("scales", scales, self.height)
+        return list(range(self.height)) if scales is None else checks.check_indices("scales", scales, self.height)
 
     def _check_orientations(self, orientations: Sequence[int] | None) -> tuple[int, ...] | None:
         if orientations is None:
             return None
-        return tuple(_check_indices("orientations", orientations, self.orientations))
+        return tuple(checks.check_indices("orientations", orientations, self.orientations))
 
     def _check_coefficients(self, coefficients: Coefficients) -> dict[int | str, Tensor]:
         """The parts that are there, by name, each [..., K, h, w], of one device, precision and leading shape."""
@@ -299,12 +293,15 @@ class SteerablePyramid(nn.Module):
         parts = {name: t for name, t in named.items() if t is not None}
         if not parts:
             raise ValueError("coefficients must have at least one part, got only None")
+        for name, t in parts.items():
+            if not isinstance(t, Tensor):
+                raise TypeError(f"{_label(name)} must be a torch.Tensor, got {type(t).__name__}")
         first = next(iter(parts.values()))
         lead = first.shape[:-2] if HIGHPASS in parts or LOWPASS in parts else first.shape[:-3]
         return {name: self._check_part(name, t, lead, first) for name, t in parts.items()}
 
     def _check_part(self, name: int | str, t: Tensor, lead: torch.Size, first: Tensor) -> Tensor:
-        label = f"coefficients.bands[{name}]" if isinstance(name, int) else f"coefficients.{name}"
+        label = _label(name)
         if not t.is_complex() and not t.is_floating_point():
             raise TypeError(f"{label} must be complex or floating point, got {t.dtype}")
         if t.real.dtype not in (torch.float32, torch.float64) or t.real.dtype != first.real.dtype:
@@ -328,55 +325,16 @@ class SteerablePyramid(nn.Module):
 def steering_weights(order: int, orientations: int, angle: float | Tensor) -> Tensor:
     """w_k with cos^n(t - angle) = sum_k w_k cos^n(t - pi k / K) for every t; [K], float64."""
     samples = 4 * (order + 1)
-    t = torch.arange(samples, dtype=torch.float64) * (2 * math.pi / samples)
-    k = torch.arange(orientations, dtype=torch.float64) * (math.pi / orientations)
+    t = torch.arange(samples, dtype=torch.float64, device="cpu") * (2 * math.pi / samples)
+    k = torch.arange(orientations, dtype=torch.float64, device="cpu") * (math.pi / orientations)
     basis = torch.cos(t[:, None] - k).pow(order)
     wanted = torch.cos(t - torch.as_tensor(angle, dtype=torch.float64)).pow(order)
     return torch.linalg.pinv(basis) @ wanted
 
 
+def _label(name: int | str) -> str:
+    return f"coefficients.bands[{name}]" if isinstance(name, int) else f"coefficients.{name}"
+
+
 def _pick(band: Tensor, orientations: tuple[int, ...] | None) -> Tensor:
     return band if orientations is None else band[..., list(orientations), :, :]
-
-
-def _text(shape: Sequence[int]) -> str:
-    return ", ".join(map(str, shape))
-
-
-def _is_int(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_int(name: str, value, least: int, most: int | None, why: str = "") -> int:
-    if not _is_int(value):
-        raise TypeError(f"{name} must be an int, got {value!r}")
-    if value < least or (most is not None and value > most):
-        bounds = f"{least} to {most}" if most is not None else f"at least {least}"
-        raise ValueError(f"{name} must be {bounds}{' ' + why if why else ''}, got {value}")
-    return value
-
-
-def _check_indices(name: str, values: Sequence[int], size: int) -> list[int]:
-    if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, range)):
-        raise TypeError(f"{name} must be a sequence of ints, got {values!r}")
-    checked = [_check_int(name, v, 0, size - 1) for v in values]
-    if len(set(checked)) != len(checked):
-        raise ValueError(f"{name} must not repeat, got {list(values)}")
-    return checked
-
-
-def _check_shape(image_shape) -> tuple[int, int]:
-    sizes = tuple(image_shape) if isinstance(image_shape, (Sequence, torch.Size)) else ()
-    if len(sizes) != 2 or not all(map(_is_int, sizes)):
-        raise TypeError(f"image_shape must be two ints (H, W), got {image_shape!r}")
-    if min(sizes) < 8:
-        raise ValueError(f"image_shape must be at least (8, 8), the smallest that holds one scale, got {sizes}")
-    return sizes
-
-
-def _check_width(width) -> float:
-    if isinstance(width, bool) or not isinstance(width, (int, float)):
-        raise TypeError(f"width must be a float in octaves, got {width!r}")
-    if not (math.isfinite(width) and width > 0):
-        raise ValueError(f"width must be above 0 octaves, got {width}")
-    return float(width)

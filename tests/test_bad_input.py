@@ -342,7 +342,12 @@ def worse(value, alone: bool):
         shapes = [] if alone else [value[..., :-1], value[0], value.to(torch.promote_types(value.dtype, torch.float64))]
         return [*shapes, other_type(value), torch.zeros_like(value, dtype=torch.int32), value.to_sparse()]
     if isinstance(value, list) and isinstance(value[0], torch.Tensor):
-        changes = [lambda t: t[0], lambda t: t[..., :-1], other_type, lambda t: t.double()]
+        changes = [
+            lambda t: t[0],
+            lambda t: t[..., :-1],
+            other_type,
+            lambda t: t.to(torch.promote_types(t.dtype, torch.float64)),
+        ]
         return [value[:-1], [], [*value, value[0]], *[[f(t) for t in value] for f in changes]]
     if isinstance(value, list):
         return [value[:-1], [], [0, *value], *[[x for _ in value] for x in (-1, 17, 2**62, 0.5)]]

@@ -25,7 +25,11 @@ def fresh_compiler():
 # --- Ops
 
 
-@pytest.mark.parametrize("case_", CASES.values(), ids=CASES)
+# Of the polar rule only what the complex rule does not show already.
+CHECKED = {k: c for k, c in CASES.items() if "extrapolate" not in k or "rule0" in k or "rule1_joint_both" in k}
+
+
+@pytest.mark.parametrize("case_", CHECKED.values(), ids=CHECKED)
 def test_opcheck(case_, device):
     """Schema, autograd registration, fakes and AOT dispatch with dynamic shapes."""
     args, _ = leaves_of(case_.build(torch.float64, device), case_.op)

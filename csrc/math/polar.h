@@ -11,21 +11,21 @@ enum class Rule : int { kComplex = 0, kPolar = 1 };
 // sqrt(re^2 + im^2) without underflow or overflow: both are scaled by a power of two first.
 SL_FN float amplitude_of(Cplx<float> c) {
   const float re = fabsf(c.re), im = fabsf(c.im), big = re > im ? re : im;
-  const float down = big > 1e15f ? 1.08420217e-19f : 1.0f;   // 2^-63
-  const float scale = big < 1e-15f ? 9.22337204e18f : down;  // 2^63
-  const float up = big > 1e15f ? 9.22337204e18f : 1.0f;
-  const float back = big < 1e-15f ? 1.08420217e-19f : up;
+  const float down = big > 1e15f ? 8.27180613e-25f : 1.0f;   // 2^-80
+  const float scale = big < 1e-15f ? 1.26765060e30f : down;  // 2^100
+  const float up = big > 1e15f ? 1.20892582e24f : 1.0f;      // 2^80
+  const float back = big < 1e-15f ? 7.88860905e-31f : up;    // 2^-100
   const float x = re * scale, y = im * scale;
   return sqrtf(fmaf(x, x, y * y)) * back;
 }
 SL_FN double amplitude_of(Cplx<double> c) { return hypot(c.re, c.im); }
 
-// c / |c|, and 1 (phase 0) at the origin.
+// c / |c|, and 1 (phase 0) at the origin. Divisions, since 1 / |c| may be out of range.
 template <typename T>
 SL_FN Cplx<T> direction_of(Cplx<T> c, T amplitude) {
   const bool zero = amplitude == T(0);
-  const T inverse = T(1) / (zero ? T(1) : amplitude);
-  return {zero ? T(1) : c.re * inverse, c.im * inverse};
+  const T divisor = zero ? T(1) : amplitude;
+  return {zero ? T(1) : c.re / divisor, c.im / divisor};
 }
 
 // 1 / a, and 0 at 0: every derivative through the origin is defined as 0.
@@ -38,9 +38,9 @@ SL_FN T inverse_or_zero(T a) {
 // Gradient of (|c|, arg c), pulled back to c: u * (g_amplitude + i g_phase / |c|), 0 at the origin.
 template <typename T>
 SL_FN Cplx<T> polar_split_grad(Cplx<T> c, T grad_amplitude, T grad_phase) {
-  const T amplitude = amplitude_of(c), inverse = inverse_or_zero(amplitude);
-  const Cplx<T> u = {c.re * inverse, c.im * inverse};
-  return u * Cplx<T>{grad_amplitude, grad_phase * inverse};
+  const T amplitude = amplitude_of(c), divisor = amplitude == T(0) ? T(1) : amplitude;
+  const Cplx<T> u = {c.re / divisor, c.im / divisor};  // 0 at the origin
+  return u * Cplx<T>{grad_amplitude, grad_phase * inverse_or_zero(amplitude)};
 }
 
 template <typename T>

@@ -81,7 +81,7 @@ SL_FN float power_of_two(int k) {
 
 SL_FN float exp_of(float x) {
   // Clamped where float32 ends; the selects below put 0 and infinity there.
-  const float clamped = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+  const float clamped = x < -87.0f ? -87.0f : (x > 88.722839f ? 88.722839f : x);
   const float k = rintf(clamped * 1.44269502f);
   const float r = fmaf(k, 1.904654323148236e-09f, fmaf(k, -0.6931471824645996f, clamped));
   float p = 0.0013814467238262296f;
@@ -89,8 +89,10 @@ SL_FN float exp_of(float x) {
   p = fmaf(p, r, 0.04166839271783829f);
   p = fmaf(p, r, 0.1666651964187622f);
   p = fmaf(p, r, 0.4999999403953552f);
-  const float value = power_of_two(static_cast<int>(k)) * fmaf(r * r, p, 1.0f + r);
-  return x < -87.0f ? 0.0f : (x > 88.0f ? static_cast<float>(INFINITY) : value);
+  const int half = static_cast<int>(k) >> 1;  // 2^128 has no float: scale in two steps
+  const float scaled = power_of_two(half) * fmaf(r * r, p, 1.0f + r);
+  const float value = scaled * power_of_two(static_cast<int>(k) - half);
+  return x < -87.0f ? 0.0f : (x > 88.722839f ? static_cast<float>(INFINITY) : value);
 }
 
 SL_FN double exp_of(double x) { return exp(x); }

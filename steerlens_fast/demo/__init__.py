@@ -6,7 +6,6 @@ comparison, by a plain pixel step of the same length.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import ops
 from ..budget import factor_at_l2
+from ..checks import check_choice, check_int, check_number
 from ..extras import need
 from ..families import CSPFamily, Family, PixelFamily
 from ..pyramid import SteerablePyramid
@@ -26,7 +25,7 @@ from . import digits as digits_module
 from .digits import Digits
 
 PAIRS = ((3, 8), (7, 2), (5, 6), (2, 3), (1, 7), (4, 9))
-FAMILIES = ("phase", "joint", "pixel")
+RULES = ("polar", "complex")
 
 
 @dataclass(frozen=True)
@@ -219,8 +218,10 @@ def _flip_rates(morph, digits: Digits, right: Tensor, pairs, progress):
     for source, target in progress(list(dict.fromkeys(pairs))):
         images = digits.test_images[(digits.test_labels == source) & right]
         found = morph(images, torch.full((len(images),), target), frames=2)
-        share = lambda all_: sum(int(m.probabilities[-1].argmax()) == target for m in all_) / len(all_)
-        flipped[source, target] = {name: share(all_) for name, all_ in found.items()}
+        flipped[source, target] = {
+            name: sum(int(m.probabilities[-1].argmax()) == target for m in morphs) / len(morphs)
+            for name, morphs in found.items()
+        }
         tested[source, target] = len(images)
     return flipped, tested
 
@@ -233,13 +234,9 @@ def _check(pairs, max_l2, frames, rule, epochs, seed) -> list[tuple[int, int]]:
     if len(set(pairs)) != len(pairs):
         raise ValueError(f"pairs must not repeat, got {pairs}")
     for name, value, least in (("frames", frames, 2), ("epochs", epochs, 1), ("seed", seed, 0)):
-        if type(value) is not int:
-            raise TypeError(f"{name} must be an int, got {value!r}")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-    if not (isinstance(max_l2, (int, float)) and math.isfinite(max_l2) and max_l2 > 0):
-        raise ValueError(f"max_l2 must be finite and above 0, got {max_l2!r}")
-    ops.rule_index(rule)
+        check_int(name, value, least, None)
+    check_number("max_l2", max_l2, above=0)
+    check_choice("rule", rule, RULES)
     return pairs
 
 

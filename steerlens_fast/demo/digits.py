@@ -28,7 +28,7 @@ class Digits:
 
 
 def load(seed: int = 0) -> Digits:
-    """scikit-learn's 1797 handwritten digits (real ones, 8 x 8), with a margin, at 32 x 32; a quarter is for testing."""
+    """scikit-learn's 1797 handwritten digits (real ones, 8 x 8), with a margin, at 32 x 32; a quarter for testing."""
     datasets, selection = need("demo", "sklearn.datasets"), need("demo", "sklearn.model_selection")
     pixels, labels = datasets.load_digits(return_X_y=True)
     train, test = selection.train_test_split(range(len(labels)), test_size=0.25, random_state=seed, stratify=labels)
@@ -65,9 +65,7 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, radius: float,
     return images + shift
 
 
-def train(
-    digits: Digits, epochs: int = 15, radius: float = 1.5, seed: int = 0, progress: Progress = iter
-) -> nn.Module:
+def train(digits: Digits, epochs: int = 15, radius: float = 1.5, seed: int = 0, progress: Progress = iter) -> nn.Module:
     """Train :func:`classifier` on adversarial images; every random number comes from ``seed``.
 
     ``progress`` wraps the loop over epochs (tqdm, say).

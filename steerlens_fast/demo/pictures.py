@@ -61,7 +61,7 @@ def _save(figure, file) -> None:
     figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
 
 
-# --- Table -------------------------------------------------------------------------------------------------------------
+# --- Table -----------------------------------------------------------------------------------------------------------
 
 
 def table(examples, file) -> None:
@@ -79,7 +79,7 @@ def table(examples, file) -> None:
     text.detach()
 
 
-# --- Pictures ------------------------------------------------------------------------------------------------------------
+# --- Pictures --------------------------------------------------------------------------------------------------------
 
 
 def _panel(axes, image: Tensor, morph, frame: int, target: int, *, with_l2: bool = True) -> None:
@@ -107,7 +107,8 @@ def strip(example) -> Figure:
             _panel(axes, morph.frames[frame], morph, frame, example.target)
         row[0].set_ylabel(LABELS[name], fontsize=10, rotation=0, ha="right", va="center", labelpad=6)
     figure.suptitle(
-        f"{example.source} → {example.target}   along one frozen gradient (test digit {example.test_index})", fontsize=12
+        f"{example.source} → {example.target}   along one frozen gradient (test digit {example.test_index})",
+        fontsize=12,
     )
     note = f"below each frame: probability of {example.target}, bold where the classifier says {example.target}"
     figure.supxlabel(note, fontsize=8, color=NOT_YET)
@@ -162,6 +163,8 @@ def _animation_frame(example, frame: int):
         pixels = (m.frames[frame] * 255).round().byte().numpy()
         digit = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
         canvas.paste(digit, (i * (side + gap), 0))
-        text = f"{LABELS[name].replace(chr(10), ' ')}\nP({example.target}) = {m.probabilities[frame, example.target]:.2f}"
+        text = (
+            f"{LABELS[name].replace(chr(10), ' ')}\nP({example.target}) = {m.probabilities[frame, example.target]:.2f}"
+        )
         draw.multiline_text((i * (side + gap) + side / 2, side + 3), text, 0, font, anchor="ma", align="center")
     return canvas

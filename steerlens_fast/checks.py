@@ -1,0 +1,138 @@
+"""Argument checks of the public API: a TypeError or ValueError that names argument, expectation and value.
+
+All of them run on the host, before any kernel. The raw ops check their own arguments in ``csrc/checks.h``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Factors = Sequence[float] | Tensor
+
+
+def is_int(value) -> bool:
+    """An int, not a bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_int(name: str, value, least: int, most: int | None, why: str = "") -> int:
+    """An int in [least, most]."""
+    if not is_int(value):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if value < least or (most is not None and value > most):
+        bounds = f"{least} to {most}" if most is not None else f"at least {least}"
+        raise ValueError(f"{name} must be {bounds}{' ' + why if why else ''}, got {value}")
+    return value
+
+
+def check_bool(name: str, value) -> bool:
+    """True or False, nothing that merely counts as one."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {value!r}")
+    return value
+
+
+def check_number(name: str, value, above: float = -math.inf, unit: str = "", closed: bool = False) -> float:
+    """A finite float above a limit (or, ``closed``, at it)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a float{unit}, got {value!r}")
+    if not math.isfinite(value) or value < above or (value == above and not closed):
+        limit = "" if above == -math.inf else f" and {'at least' if closed else 'above'} {above:g}"
+        raise ValueError(f"{name} must be finite{limit}{unit}, got {value}")
+    return float(value)
+
+
+def check_choice(name: str, value, choices: Sequence[str]) -> str:
+    """One of the names."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {tuple(choices)}, got {value!r}")
+    return value
+
+
+def check_indices(name: str, values, size: int) -> list[int]:
+    """Distinct ints in [0, size)."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, range)):
+        raise TypeError(f"{name} must be a sequence of ints, got {values!r}")
+    checked = [check_int(name, v, 0, size - 1) for v in values]
+    if len(set(checked)) != len(checked):
+        raise ValueError(f"{name} must not repeat, got {list(values)}")
+    return checked
+
+
+def check_image_shape(image_shape) -> tuple[int, int]:
+    """Two ints, each at least 8."""
+    sizes = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
+    if len(sizes) != 2 or not all(map(is_int, sizes)):
+        raise TypeError(f"image_shape must be two ints (H, W), got {image_shape!r}")
+    if min(sizes) < 8:
+        raise ValueError(f"image_shape must be at least (8, 8), the smallest that holds one scale, got {sizes}")
+    return sizes
+
+
+def check_image(name: str, image, shape: tuple[int, int] | None = None) -> Tensor:
+    """A real floating-point tensor [..., H, W]; half precision becomes float32."""
+    if not isinstance(image, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(image).__name__}")
+    if not image.is_floating_point():
+        raise TypeError(f"{name} must be a real floating-point tensor, got {image.dtype}")
+    if image.dim() < 2 or (shape is not None and tuple(image.shape[-2:]) != shape):
+        size = "H, W" if shape is None else f"{shape[0]}, {shape[1]}"
+        raise ValueError(f"{name} must have shape [..., {size}], got {list(image.shape)}")
+    return image if image.dtype in (torch.float32, torch.float64) else image.float()
+
+
+def check_same(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """One shape, dtype and device."""
+    if tensor.shape != other.shape:
+        raise ValueError(f"{name} must have the {other_name}'s shape {list(other.shape)}, got {list(tensor.shape)}")
+    if tensor.dtype != other.dtype:
+        raise TypeError(f"{name} must have the {other_name}'s dtype {other.dtype}, got {tensor.dtype}")
+    if tensor.device != other.device:
+        raise ValueError(f"{name} must be on the {other_name}'s device {other.device}, got {tensor.device}")
+
+
+def check_bounds(bounds) -> tuple[float, float] | None:
+    """None, or two finite numbers in order."""
+    if bounds is None:
+        return None
+    if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
+        raise TypeError(f"bounds must be None or two floats (low, high), got {bounds!r}")
+    low, high = (check_number("bounds", b) for b in bounds)
+    if low >= high:
+        raise ValueError(f"bounds must be (low, high) with low < high, got {bounds!r}")
+    return low, high
+
+
+def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
+    """Factors as [F, 1] or [F, N] with N the image's planes, on its device and in its precision.
+
+    Host values are checked to be finite; a tensor on another device is not read, since that would wait for the device.
+    """
+    table = _as_tensor(name, factors, image)
+    if table.is_complex() or table.dim() == 0:
+        raise TypeError(f"{name} must be a sequence of floats or a real tensor [F, ...], got {factors!r}")
+    on_host, table = table.device.type == "cpu", table.to(image.dtype)
+    if on_host and not torch.compiler.is_compiling() and not table.detach().isfinite().all():
+        raise ValueError(f"{name} must be finite in {image.dtype}, got {factors!r}")
+    table, lead = table.to(image.device), image.shape[:-2]
+    if table.dim() == 1:
+        return table[:, None]
+    given = table.shape[1:]
+    if tuple(given) != tuple(lead[: len(given)]):
+        raise ValueError(f"{name} must have shape [F] or [F, *{list(lead)}], got {list(table.shape)}")
+    table = table.reshape(*table.shape, *[1] * (len(lead) - len(given))).expand(len(table), *lead)
+    return table.reshape(len(table), math.prod(lead))
+
+
+def _as_tensor(name: str, factors, image: Tensor) -> Tensor:
+    if isinstance(factors, Tensor):
+        return factors
+    try:
+        return torch.as_tensor(factors, dtype=torch.float64 if not image.is_complex() else None)
+    except (TypeError, ValueError, RuntimeError) as error:
+        message = f"{name} must be a sequence of floats or a real tensor [F, ...], got {factors!r}"
+        raise TypeError(message) from error
