@@ -27,7 +27,10 @@ EDITS = ("phase", "amplitude", "joint")
 
 
 class Motion(Protocol):
-    """An image, and how it moves."""
+    """An image, and how it moves. ``image`` and ``gradient`` are the tensors it was prepared from."""
+
+    image: Tensor
+    gradient: Tensor
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds=None) -> Tensor:
         """Frames [F, ..., H, W] at these multiples of the one-step motion, clipped to ``bounds`` after synthesis."""

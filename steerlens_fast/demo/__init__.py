@@ -133,18 +133,19 @@ def run_demo(
     pictures.check_writable(out)
     bar = partial(need("demo", "tqdm").tqdm, disable=not progress, dynamic_ncols=True)
     seconds: dict[str, float] = {}
-    with _timed(seconds, "training"):
-        digits = digits_module.load(seed)
-        model = digits_module.train(digits, epochs, seed=seed, progress=partial(bar, desc="training", unit="epoch"))
-    right = model(digits.test_images).argmax(1) == digits.test_labels
-    with _timed(seconds, "morphs"):
-        morph = partial(_morph, model, max_l2=max_l2, frames=frames, rule=rule)
-        examples = _examples(morph, digits, right, pairs, partial(bar, desc="morphs", unit="family"))
-    with _timed(seconds, "all test digits"):
-        rates = partial(bar, desc="all test digits", unit="pair")
-        flipped, tested = _flip_rates(morph, digits, right, pairs, rates)
-    with _timed(seconds, "pictures"):
-        files = pictures.write_all(out, examples, partial(bar, desc="pictures", unit="file"))
+    with digits_module.one_thread():
+        with _timed(seconds, "training"):
+            digits = digits_module.load(seed)
+            model = digits_module.train(digits, epochs, seed=seed, progress=partial(bar, desc="training", unit="epoch"))
+        right = model(digits.test_images).argmax(1) == digits.test_labels
+        with _timed(seconds, "morphs"):
+            morph = partial(_morph, model, max_l2=max_l2, frames=frames, rule=rule)
+            examples = _examples(morph, digits, right, pairs, partial(bar, desc="morphs", unit="family"))
+        with _timed(seconds, "all test digits"):
+            rates = partial(bar, desc="all test digits", unit="pair")
+            flipped, tested = _flip_rates(morph, digits, right, pairs, rates)
+        with _timed(seconds, "pictures"):
+            files = pictures.write_all(out, examples, partial(bar, desc="pictures", unit="file"))
     return DemoResult(examples, right.float().mean().item(), flipped, tested, files, seconds, model, digits)
 
 

@@ -72,7 +72,7 @@ def train(digits: Digits, epochs: int = 15, radius: float = 1.5, seed: int = 0, 
     """
     images, labels = digits.train_images, digits.train_labels
     batch, rate = 64, 4e-3
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)
         model = classifier()
         optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
@@ -90,8 +90,8 @@ def train(digits: Digits, epochs: int = 15, radius: float = 1.5, seed: int = 0, 
 
 
 @contextmanager
-def _one_thread():
-    """Layers this small gain nothing from threads, and lose much where others want the cores."""
+def one_thread():
+    """Tensors this small gain nothing from threads, and lose much where others want the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,0 +1,58 @@
+"""Pieces of work, and copies past the caches."""
+
+import pytest
+import torch
+
+from steerlens_fast import _C, memory
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 24, 25])
+@pytest.mark.parametrize("item_bytes", [1, 1 << 20, 3 << 20, 1 << 30])
+def test_chunks_are_even_and_cover_everything_once(count, item_bytes):
+    slices = memory.chunks(count, item_bytes, CPU)
+    assert [i for at in slices for i in range(count)[at]] == list(range(count))
+    sizes = [at.stop - at.start for at in slices]
+    assert not sizes or (max(sizes) - min(sizes) <= 1 and min(sizes) >= 1)
+    assert all(size == 1 or size * item_bytes <= memory.CHUNK_BYTES["cpu"] for size in sizes)
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 63, 64, 65, 127, 128, 1000, 65_535, 65_536, 65_537, 300_001])
+@pytest.mark.parametrize("offset", [0, 1, 13, 32])
+def test_stream_copy_writes_these_bytes_and_no_others(size, offset):
+    source = torch.randint(1, 255, (size + 64,), dtype=torch.uint8)
+    target = torch.zeros(size + 200, dtype=torch.uint8)
+    _C.stream_copy(target.data_ptr() + offset, source.data_ptr() + 7, size)
+    assert torch.equal(target[offset : offset + size], source[7 : 7 + size])
+    assert not target[:offset].any() and not target[offset + size :].any()
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda t: t,
+        lambda t: t.mT,
+        lambda t: t[:, ::2],
+        torch.conj,
+        lambda t: t.conj().imag,
+        lambda t: t.to(torch.complex128),
+    ],
+    ids=["plain", "transposed", "strided", "conj", "neg", "other dtype"],
+)
+def test_store_copies_any_piece(view):
+    piece = view(torch.randn(3, 40, 40, dtype=torch.complex64))
+    whole = torch.empty(piece.shape, dtype=torch.complex128 if piece.dtype == torch.complex128 else piece.dtype)
+    memory.store(whole, piece)
+    assert torch.equal(whole, piece)
+    narrow = torch.empty(5, *piece.shape, dtype=whole.dtype)[:, ..., :20][2]
+    memory.store(narrow, piece[..., :20])
+    assert torch.equal(narrow, piece[..., :20])
+
+
+def test_new_output_is_an_ordinary_tensor():
+    t = memory.new_output((3, 1 << 20), torch.float64, CPU)
+    assert t.is_contiguous() and t.shape == (3, 1 << 20) and t.dtype == torch.float64
+    t.zero_()
+    assert not t.any()
+    assert memory.new_output((2, 0), torch.float32, torch.device("meta")).device.type == "meta"
