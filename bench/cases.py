@@ -1,4 +1,4 @@
-"""What is measured: shapes and set-ups shared by every benchmark. A set-up returns functions without arguments.
+"""What is measured: shapes and set-ups shared by every benchmark. A set-up makes one function without arguments.
 
 The peer is plenoptic, as a user gets it. ``floor`` is the FFTs alone, over buffers that exist already: rfft2 of the
 images and ifft2 of the bands, and the way back. The floor takes the better of two forms, whole batch at once or four
@@ -51,42 +51,52 @@ def plenoptic_of(shape):
         )
 
 
-def analysis(shape) -> dict[str, Callable]:
+def analysis(shape, who) -> Callable:
     """Image to all coefficients."""
-    image, ours, peer = image_of(shape), pyramid_of(shape), plenoptic_of(shape)
-    return {"ours": lambda: ours.analyze(image), "plenoptic": lambda: peer(image), "floor": analysis_floor(shape)}
+    image = image_of(shape)
+    if who == "floor":
+        return analysis_floor(shape)
+    peer = pyramid_of(shape) if who == "ours" else plenoptic_of(shape)
+    return lambda: peer(image)
 
 
-def synthesis(shape) -> dict[str, Callable]:
+def synthesis(shape, who) -> Callable:
     """All coefficients to image."""
-    image, ours, peer = image_of(shape), pyramid_of(shape), plenoptic_of(shape)
-    coefficients, peers = ours(image), peer(image)
-    return {
-        "ours": lambda: ours.synthesize(coefficients),
-        "plenoptic": lambda: peer.recon_pyr(peers),
-        "floor": synthesis_floor(shape),
-    }
+    image = image_of(shape)
+    if who == "floor":
+        return synthesis_floor(shape)
+    peer = pyramid_of(shape) if who == "ours" else plenoptic_of(shape)
+    inverse, coefficients = peer.synthesize if who == "ours" else peer.recon_pyr, peer(image)
+    return lambda: inverse(coefficients)
 
 
-def synthesis_backward(shape) -> dict[str, Callable]:
+def synthesis_backward(shape, who) -> Callable:
     """Gradient of an image with respect to all bands, from the image's gradient."""
-    image, gradient, ours, peer = image_of(shape), gradient_of(shape), pyramid_of(shape), plenoptic_of(shape)
-    coefficients, peers = ours(image).detach(), peer(image)
-    bands = [b.requires_grad_() for b in coefficients.bands]
-    out = ours.synthesize(coefficients)
-    peer_bands = [peers[s].detach().requires_grad_() for s in range(ours.height)]
-    peers.update(enumerate(peer_bands))
-    peer_out = peer.recon_pyr(peers)
-    return {
-        "ours": lambda: torch.autograd.grad(out, bands, gradient, retain_graph=True),
-        "plenoptic": lambda: torch.autograd.grad(peer_out, peer_bands, gradient, retain_graph=True),
-    }
+    image, gradient = image_of(shape), gradient_of(shape)
+    if who == "ours":
+        ours = pyramid_of(shape)
+        coefficients = ours(image).detach()
+        bands = [b.requires_grad_() for b in coefficients.bands]
+        out = ours.synthesize(coefficients)
+    else:
+        peer = plenoptic_of(shape)
+        peers = peer(image)
+        scales = [key for key in peers if isinstance(key, int)]
+        bands = [peers[s].detach().requires_grad_() for s in scales]
+        peers.update(zip(scales, bands))
+        out = peer.recon_pyr(peers)
+    return lambda: torch.autograd.grad(out, bands, gradient, retain_graph=True)
 
 
-def morph(shape) -> dict[str, Callable]:
+def morph(shape, who) -> Callable:
     """Frames of a phase morph from an image and its gradient, the frozen step of "Through a Steerable Lens"."""
-    image, gradient, ours, peer = image_of(shape), gradient_of(shape), pyramid_of(shape), plenoptic_of(shape)
-    family, factors = sf.CSPFamily(ours), torch.arange(float(FRAMES))
+    image, gradient, factors = image_of(shape), gradient_of(shape), torch.arange(float(FRAMES))
+    if who == "ours":
+        family = sf.CSPFamily(pyramid_of(shape))
+        return lambda: family.prepare(image, gradient).render(factors)
+    if who == "plenoptic":
+        peer = plenoptic_of(shape)
+        return lambda: plenoptic_morph(peer, image, gradient, factors)
     forth, back = analysis_floor(shape), synthesis_floor(shape)
 
     def floor():  # analysis of the image and of its gradient (real bands), synthesis of every frame
@@ -95,11 +105,7 @@ def morph(shape) -> dict[str, Callable]:
         for _ in range(FRAMES):
             back()
 
-    return {
-        "ours": lambda: family.prepare(image, gradient).render(factors),
-        "plenoptic": lambda: plenoptic_morph(peer, image, gradient, factors),
-        "floor": floor,
-    }
+    return floor
 
 
 def plenoptic_morph(peer, image, gradient, factors) -> torch.Tensor:

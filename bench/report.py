@@ -1,4 +1,4 @@
-"""Turn pytest-benchmark's JSON into the README's table: ``python bench/report.py default.json tuned.json``."""
+"""Turn what ``bench/run`` measured into the README's table: ``python bench/report.py DIRECTORY``."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import platform
 from pathlib import Path
 
 
-def medians(path: Path) -> tuple[dict, dict, dict]:
-    """({(work, shape): {who: ms}}, {work: MiB}, where it ran) of one run."""
-    data = json.loads(path.read_text())
-    times, memory = {}, {}
-    for row in data["benchmarks"]:
-        info = row["extra_info"]
-        if info.get("who") == "memory":
-            memory[info["work"]] = info["beyond_output_mib"]
-        elif "who" in info:
-            times.setdefault((info["work"], info["shape"]), {})[info["who"]] = row["stats"]["median"] * 1e3
-    return times, memory, data["machine_info"]
+def medians(folder: Path, mode: str) -> tuple[dict, dict, dict]:
+    """({(work, shape): {who: ms}}, {work: MiB}, where it ran) of one allocator mode."""
+    times, memory, machine = {}, {}, {}
+    for path in sorted(folder.glob(f"{mode}-*.json")):
+        data = json.loads(path.read_text())
+        machine = data["machine_info"]
+        for row in data["benchmarks"]:
+            info = row["extra_info"]
+            if info["who"] == "memory":
+                memory[info["work"]] = info["beyond_output_mib"]
+            else:
+                key = info["work"], info["shape"]
+                times.setdefault(key, {})[info["who"]] = row["stats"]["median"] * 1e3
+    return times, memory, machine
 
 
 def ratio(row: dict, who: str, of: str) -> str:
@@ -40,9 +43,9 @@ def table(default: dict, tuned: dict) -> list[str]:
     return lines
 
 
-def summary(default: Path, tuned: Path) -> dict:
+def summary(folder: Path) -> dict:
     """What is committed: medians, memory and machine, without the raw rounds."""
-    (a, memory, machine), (b, _, _) = medians(default), medians(tuned)
+    (a, memory, machine), (b, _, _) = medians(folder, "default"), medians(folder, "tuned")
     flat = lambda t: {" ".join(k): {w: round(ms, 3) for w, ms in row.items()} for k, row in t.items()}
     cpu = machine.get("cpu", {})
     where = {
@@ -62,12 +65,11 @@ def summary(default: Path, tuned: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("default", type=Path)
-    parser.add_argument("tuned", type=Path)
+    parser.add_argument("folder", type=Path, help="where bench/run left default-*.json and tuned-*.json")
     parser.add_argument("--save", type=Path, help="write the medians here")
     args = parser.parse_args()
-    print("\n".join(table(medians(args.default)[0], medians(args.tuned)[0])))
-    result = summary(args.default, args.tuned)
+    print("\n".join(table(medians(args.folder, "default")[0], medians(args.folder, "tuned")[0])))
+    result = summary(args.folder)
     for work, mib in result["mib_beyond_output"].items():
         print(f"peak memory beyond the output, {work}: {mib} MiB")
     if args.save:

@@ -20,7 +20,7 @@ def test_transform(benchmark, work, shape, who):
     setup, _ = WORK[work]
     benchmark.group = f"{work} {cases.label(shape)}"
     benchmark.extra_info.update(work=work, shape=cases.label(shape), who=who)
-    function = setup(shape)[who]
+    function = setup(shape, who)
     rounds = 7 if shape[-1] > 1000 or "morph" in work else 25
     with torch.set_grad_enabled("morph" in work and who == "plenoptic" or work.startswith("backward")):
         benchmark.pedantic(function, rounds=rounds, warmup_rounds=2)

@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from . import filters, ops
 from .filters import Geometry
-from .memory import chunks, new_output, store
+from .memory import chunks, fits_one_pass, new_output, store
 
 KINDS = ("analysis", "real", "adjoint")
 HIGHPASS, LOWPASS = "highpass", "lowpass"
@@ -161,7 +161,6 @@ def _part_mask(bank: Bank, part: Part, merging: bool, device: str, dtype: torch.
         return mask.to(device=device, dtype=real).contiguous()
 
 
-@torch.compiler.assume_constant_result
 def _masks(geometry: Geometry, kind: str, parts: tuple, merging: bool, device: str, dtype) -> tuple[Tensor, ...]:
     # Plain arguments, for torch.compile. Cached part by part, so that subsets of scales share their masks.
     def one(part):
@@ -185,21 +184,31 @@ def _kept_mask(geometry: Geometry, parts: tuple, device: str, dtype: torch.dtype
         return kept[None, :, : W // 2 + 1].to(device=device, dtype=dtype).contiguous()
 
 
-@torch.compiler.assume_constant_result
 def _kept(geometry: Geometry, parts: tuple, device: str, dtype: torch.dtype) -> Tensor:
     return _kept_mask(geometry, parts, device, dtype)
+
+
+# What torch.compiler.assume_constant_result does; calling it would import all of torch._dynamo, a second of every start.
+_masks._dynamo_marked_constant = True
+_kept._dynamo_marked_constant = True
 
 
 # --- One pass over some planes: pure functions of tensors ---
 
 
 def split_spectrum(bank: Bank, spectrum: Tensor) -> Iterator[Tensor]:
-    """Half spectra [N, H, W//2+1] to bands [N, K, h, w], one by one: a spectrum is freed once it is used."""
+    """Half spectra [N, H, W//2+1] to bands [N, K, h, w], one by one."""
+    for part, spectra in split_spectra(bank, spectrum):
+        yield _to_band(bank, part, spectra)
+
+
+def split_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part, Tensor]]:
+    """Half spectra to those of each part, one by one: a part's are freed once they are used."""
     masks = bank.masks(spectrum, merging=False)
     rest = ops.split_bands(spectrum, masks, bank.split_turns, bank.widths, bank.geometry.shape[1])
     for part in bank.parts:
         first, *rest = rest
-        yield _to_band(bank, part, first)
+        yield part, first
 
 
 def _to_band(bank: Bank, part: Part, spectrum: Tensor) -> Tensor:
@@ -267,13 +276,20 @@ def _new_bands(bank: Bank, lead: Sequence[int], image: Tensor) -> list[Tensor]:
 def _split_chunked(bank: Bank, image: Tensor) -> tuple[Tensor, ...]:
     planes = _flat(image, 2)
     slices = chunks(len(planes), bank.plane_bytes(image.dtype), image.device)
-    if len(slices) == 1:
+    if len(slices) == 1 and fits_one_pass(len(planes) * bank.plane_bytes(image.dtype), image.device):
         return tuple(_split_all(bank, image))
     out = _new_bands(bank, (len(planes),), image)
     for at in slices:
-        for whole, band in zip(out, split_spectrum(bank, torch.fft.rfft2(planes[at]))):
-            store(whole[at], band)
+        for whole, (part, spectra) in zip(out, split_spectra(bank, torch.fft.rfft2(planes[at]))):
+            _store_bands(bank, part, spectra.flatten(0, 1), whole[at].flatten(0, 1))
     return tuple(band.view(*image.shape[:-2], *band.shape[1:]) for band in out)
+
+
+def _store_bands(bank: Bank, part: Part, spectra: Tensor, whole: Tensor) -> None:
+    """Spectra [n K, h, columns] to the bands of a result; those of a large image a few orientations at a time."""
+    _, h, w = bank.band_shape(part)
+    for at in chunks(len(spectra), h * w * whole.itemsize, whole.device):
+        store(whole[at], _to_band(bank, part, spectra[at]))
 
 
 def _merge_chunked(bank: Bank, bands: Sequence[Tensor]) -> Tensor:

@@ -25,6 +25,11 @@ def keep_freed_memory() -> None:
     torch.empty(31 << 20, dtype=torch.uint8)
 
 
+def fits_one_pass(size: int, device: torch.device) -> bool:
+    """Whether so many bytes are worth no further cutting."""
+    return size <= CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"])
+
+
 def chunks(count: int, item_bytes: int, device: torch.device) -> list[slice]:
     """Slices of ``count`` items, each small enough for one pass, and as even as they can be."""
     if device.type == "cpu":
