@@ -54,12 +54,16 @@ class Bank:
         """Images to bands: complex for oriented bands of "analysis" and "adjoint", else real."""
         if torch.compiler.is_compiling():
             return _split_all(self, image)
+        if _needs_no_derivative(image):
+            return list(_split_chunked(self, image))
         return list(_Split.apply(image, self))
 
     def merge(self, bands: Sequence[Tensor]) -> Tensor:
         """Bands to images: the adjoint of :meth:`split`."""
         if torch.compiler.is_compiling():
             return _merge_all(self, bands)
+        if _needs_no_derivative(*bands):
+            return _merge_chunked(self, bands)
         return _Merge.apply(self, *bands)
 
     def subset(self, indices: Sequence[int]) -> Bank:
@@ -162,7 +166,13 @@ def _part_mask(bank: Bank, part: Part, merging: bool, device: str, dtype: torch.
 
 
 def _masks(geometry: Geometry, kind: str, parts: tuple, merging: bool, device: str, dtype) -> tuple[Tensor, ...]:
-    # Plain arguments, for torch.compile. Cached part by part, so that subsets of scales share their masks.
+    # Plain arguments, for torch.compile.
+    return _bank_masks(geometry, kind, parts, merging, device, dtype)
+
+
+@lru_cache(maxsize=512)
+def _bank_masks(geometry: Geometry, kind: str, parts: tuple, merging: bool, device: str, dtype) -> tuple[Tensor, ...]:
+    # From a cache of single parts, so that subsets of scales share their masks.
     def one(part):
         alone = Bank(geometry, kind, (part,))
         return _part_mask(alone, part, merging and alone.is_full(part), device, dtype)
@@ -188,7 +198,7 @@ def _kept(geometry: Geometry, parts: tuple, device: str, dtype: torch.dtype) -> 
     return _kept_mask(geometry, parts, device, dtype)
 
 
-# What torch.compiler.assume_constant_result does; calling it would import all of torch._dynamo, a second of every start.
+# What torch.compiler.assume_constant_result does; calling it would import torch._dynamo, a second of every start.
 _masks._dynamo_marked_constant = True
 _kept._dynamo_marked_constant = True
 
@@ -302,6 +312,13 @@ def _merge_chunked(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
     for at in slices:
         store(out[at], merge_spectra(bank, band_spectra(bank, (band[at] for band in planes))))
     return out.view(*bands[0].shape[:-3], *bank.geometry.shape)
+
+
+def _needs_no_derivative(*tensors: Tensor) -> bool:
+    """Outside of autograd and torch.func: Function.apply would only cost its 50 us."""
+    if torch._C._are_functorch_transforms_active() or ops.has_tangent(tensors):
+        return False
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
 
 
 class _Split(torch.autograd.Function):

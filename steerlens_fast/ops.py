@@ -221,17 +221,17 @@ def merge_bands(
 
 def _call(name: str, *args):
     """The op; inside forward-mode AD, which custom ops know nothing of (they would drop tangents), its reference."""
-    if not torch.compiler.is_compiling() and _in_forward_mode() and any(map(_has_tangent, _pytree.tree_leaves(args))):
+    if not torch.compiler.is_compiling() and has_tangent(args):
         return getattr(reference, name)(*args)
     return getattr(_ops, name)(*args)
 
 
-def _in_forward_mode() -> bool:
-    return getattr(forward_ad, "_current_level", 0) >= 0  # only spares the look at every tensor
-
-
-def _has_tangent(value) -> bool:
-    return isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None
+def has_tangent(values) -> bool:
+    """Whether a tensor among ``values`` (any nesting) carries a forward-mode tangent."""
+    if getattr(forward_ad, "_current_level", 0) < 0:  # not in forward mode: spare the look at every tensor
+        return False
+    tensors = [t for t in _pytree.tree_leaves(values) if isinstance(t, Tensor)]
+    return any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
 def rule_index(rule: str) -> int:
