@@ -93,7 +93,7 @@ def decide():
         sys.exit(f"steerlens_fast: FORCE_CUDA is set, but {problem}.")
     if problem:
         return None, problem
-    return toolkit, f"torch {torch.__version__}, nvcc {toolkit[1]} in {toolkit[0]}"
+    return toolkit, f"torch {torch.__version__}, nvcc {toolkit[1]}"
 
 
 def cuda_archs(nvcc):

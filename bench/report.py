@@ -53,7 +53,7 @@ def summary(folder: Path) -> dict:
         "threads": machine.get("threads"),
         "torch": machine.get("torch"),
         "python": platform.python_version(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
     }
     return {
         "machine": where,

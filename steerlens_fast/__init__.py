@@ -17,8 +17,8 @@ __all__ = [
     "SteerablePyramid",
     "build_info",
     "factor_at_l2",
-    "plot_pyramid",
     "ops",
+    "plot_pyramid",
 ]
 
 

@@ -54,7 +54,7 @@ class Bank:
         """Images to bands: complex for oriented bands of "analysis" and "adjoint", else real."""
         if torch.compiler.is_compiling():
             return _split_all(self, image)
-        if _needs_no_derivative(image):
+        if needs_no_derivative(image):
             return list(_split_chunked(self, image))
         return list(_Split.apply(image, self))
 
@@ -62,7 +62,7 @@ class Bank:
         """Bands to images: the adjoint of :meth:`split`."""
         if torch.compiler.is_compiling():
             return _merge_all(self, bands)
-        if _needs_no_derivative(*bands):
+        if needs_no_derivative(*bands):
             return _merge_chunked(self, bands)
         return _Merge.apply(self, *bands)
 
@@ -155,7 +155,10 @@ def _halve_reflected(mask: Tensor, w: int, W: int) -> Tensor:
 
 @lru_cache(maxsize=512)
 def _part_mask(bank: Bank, part: Part, merging: bool, device: str, dtype: torch.dtype) -> Tensor:
-    with _disable_current_modes():  # a constant, also when first asked for under a tracer's fake tensors
+    with (
+        torch.inference_mode(False),
+        _disable_current_modes(),
+    ):  # a constant, also when first asked for under a tracer's fake tensors
         mask, w = _full_mask(bank, part), bank.band_shape(part)[2]
         if not bank.is_full(part):
             mask = mask[..., : w // 2 + 1]
@@ -182,7 +185,7 @@ def _bank_masks(geometry: Geometry, kind: str, parts: tuple, merging: bool, devi
 
 @lru_cache(maxsize=64)
 def _kept_mask(geometry: Geometry, parts: tuple, device: str, dtype: torch.dtype) -> Tensor:
-    with _disable_current_modes():
+    with torch.inference_mode(False), _disable_current_modes():
         H, W = geometry.shape
         kept = torch.ones(H, W, dtype=torch.float64, device="cpu")
         for scale, orientations in parts:
@@ -314,9 +317,9 @@ def _merge_chunked(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
     return out.view(*bands[0].shape[:-3], *bank.geometry.shape)
 
 
-def _needs_no_derivative(*tensors: Tensor) -> bool:
-    """Outside of autograd and torch.func: Function.apply would only cost its 50 us."""
-    if torch._C._are_functorch_transforms_active() or ops.has_tangent(tensors):
+def needs_no_derivative(*tensors: Tensor) -> bool:
+    """Outside of autograd, forward mode and torch.func: Function.apply would only cost its 50 us."""
+    if torch._C._are_functorch_transforms_active() or ops._has_tangent(tensors):
         return False
     return not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
 

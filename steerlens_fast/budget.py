@@ -64,6 +64,10 @@ def factor_at_l2(
 
     Notes
     -----
+    ``motion.render(factor)`` would read [B] as B frames. The frames of a morph to each sample's own factor are
+    ``motion.render(torch.linspace(0, 1, frames)[:, None] * factor)``. The search ends early where the distance no
+    longer grows: an attained phase morph may still have wrapped some phases.
+
     A bracket by doubling, then regula falsi (Illinois) which bisects wherever the last two steps did not halve the
     bracket. All samples advance together; the host waits once per render, to see whether all are done.
 
@@ -91,6 +95,9 @@ class _Search:
     """Per-sample state: a bracket low < high with l2(low) < target <= l2(high), and the best factor so far."""
 
     def __init__(self, motion: Motion, max_l2, bounds, tolerance):
+        if not isinstance(getattr(motion, "image", None), Tensor):
+            kind = type(motion).__name__
+            raise TypeError(f"motion must be what family.prepare(image, gradient) returns, got {kind}")
         self.motion, self.bounds = motion, bounds
         self.tolerance = check_number("tolerance", tolerance, above=0)
         self.target = _per_sample("max_l2", max_l2, motion.image)
@@ -124,6 +131,7 @@ class _Search:
         steps = torch.arange(PROBES, device=start.device, dtype=start.dtype)[:, None]
         exponent = torch.full_like(start, -1.0)
         found = torch.zeros_like(start, dtype=torch.bool)
+        largest, stalled = torch.zeros_like(start), torch.zeros_like(start)
         for _ in range(0, doublings, PROBES):
             factors = start * torch.exp2(exponent + steps)
             l2 = self.l2_at(factors)
@@ -137,7 +145,11 @@ class _Search:
             self.high = torch.where(above, at(factors, first), self.high)
             self.high_l2 = torch.where(above, at(l2, first), self.high_l2)
             found = found | ((self.low > 0) & self.high.isfinite())
-            if bool((found | self.done()).all()):
+            # Phases wrap: once the distance stays where it is, a larger factor is only another kind of noise.
+            level = (l2.amax(0) < 1.05 * largest) & (largest > 0.05 * self.target)
+            stalled = torch.where(level & (first == PROBES), stalled + 1, 0.0)
+            largest = torch.maximum(largest, l2.amax(0))
+            if bool((found | self.done() | (stalled >= 2)).all()):
                 return
             exponent = exponent + torch.where(first == 0, -PROBES, PROBES)
 
@@ -184,7 +196,7 @@ def _per_sample(name: str, value: float | Tensor, image: Tensor) -> Tensor:
         raise ValueError(f"motion.image must have a batch dimension, [B, ..., H, W], got {list(image.shape)}")
     if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
         raise TypeError(f"{name} must be a float or a tensor [B], got {value!r}")
-    table = torch.as_tensor(value, dtype=image.dtype)
+    table = torch.as_tensor(value, dtype=image.dtype, device=None if isinstance(value, Tensor) else "cpu")
     if table.dim() > 1 or (table.dim() == 1 and len(table) != len(image)):
         raise ValueError(f"{name} must be one number or {len(image)}, one per sample, got {list(table.shape)}")
     if table.device.type == "cpu" and not bool((table.isfinite() & (table > 0)).all()):

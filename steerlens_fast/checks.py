@@ -132,7 +132,7 @@ def _as_tensor(name: str, factors, image: Tensor) -> Tensor:
     if isinstance(factors, Tensor):
         return factors
     try:
-        return torch.as_tensor(factors, dtype=torch.float64 if not image.is_complex() else None)
+        return torch.as_tensor(factors, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         message = f"{name} must be a sequence of floats or a real tensor [F, ...], got {factors!r}"
         raise TypeError(message) from error

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import checks, ops
-from .bank import Bank, Part, band_spectra, merge_spectra, split_spectrum
+from .bank import Bank, Part, band_spectra, merge_spectra, needs_no_derivative, split_spectrum
 from .checks import Factors, factor_table
 from .memory import chunks, new_output, store
 from .pyramid import SteerablePyramid
@@ -67,7 +67,7 @@ class PixelFamily:
         return PixelMotion(image, gradient, self.eps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PixelMotion:
     """The motion of :class:`PixelFamily`."""
 
@@ -148,7 +148,7 @@ class CSPFamily:
         return CSPMotion(self, image, gradient)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CSPMotion:
     """The motion of :class:`CSPFamily`."""
 
@@ -191,7 +191,7 @@ class CSPMotion:
         planes = [slice(0, len(image))] if whole else self._pieces(image, len(b))
         tiles = ((at, *tile) for at in planes for tile in self._tiles(image, gradient, b, a, at, whole))
         inputs = (image, gradient, a, b)
-        if whole or torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
+        if whole or not needs_no_derivative(*inputs):
             by_planes: dict[int, list[Tensor]] = {}
             for at, _, frames in tiles:
                 by_planes.setdefault(at.start, []).append(_clip(frames, bounds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -21,8 +22,10 @@ def keep_freed_memory() -> None:
 
     Its thresholds grow with the largest block freed so far (mallopt(3), M_MMAP_THRESHOLD). Without this every pass
     would give its temporaries back to the kernel and fault them in again. The block is never touched: it costs nothing.
+    The thresholds are the whole process's; STEERLENS_KEEP_FREED_MEMORY=0 leaves them alone.
     """
-    torch.empty(31 << 20, dtype=torch.uint8)
+    if os.environ.get("STEERLENS_KEEP_FREED_MEMORY", "1") != "0":
+        torch.empty(31 << 20, dtype=torch.uint8, device="cpu")
 
 
 def fits_one_pass(size: int, device: torch.device) -> bool:
@@ -57,5 +60,11 @@ def store(whole: Tensor, piece: Tensor) -> None:
         whole.copy_(piece)
 
 
+def nobody_watches() -> bool:
+    """No tracer, dispatch mode or torch.func transform records what happens to tensors; addresses may be used."""
+    modes = torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active()
+    return not modes and not torch.jit.is_tracing()
+
+
 def _is_plain_cpu(t: Tensor) -> bool:
-    return type(t) is Tensor and t.device.type == "cpu" and not t.is_conj() and not t.is_neg()
+    return type(t) is Tensor and t.device.type == "cpu" and not t.is_conj() and not t.is_neg() and nobody_watches()

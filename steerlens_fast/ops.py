@@ -221,12 +221,12 @@ def merge_bands(
 
 def _call(name: str, *args):
     """The op; inside forward-mode AD, which custom ops know nothing of (they would drop tangents), its reference."""
-    if not torch.compiler.is_compiling() and has_tangent(args):
+    if not torch.compiler.is_compiling() and _has_tangent(args):
         return getattr(reference, name)(*args)
     return getattr(_ops, name)(*args)
 
 
-def has_tangent(values) -> bool:
+def _has_tangent(values) -> bool:
     """Whether a tensor among ``values`` (any nesting) carries a forward-mode tangent."""
     if getattr(forward_ad, "_current_level", 0) < 0:  # not in forward mode: spare the look at every tensor
         return False
@@ -242,16 +242,31 @@ def rule_index(rule: str) -> int:
 # --- Fakes: shapes and dtypes for meta tensors, torch.compile and torch.export ---
 
 
+def _fake(name: str):
+    """Register a shape function; it too refuses tensors of several devices, which torch sends here."""
+
+    def register(function):
+        def checked(*args):
+            devices = {str(t.device) for t in _pytree.tree_leaves(args) if isinstance(t, Tensor)}
+            if len(devices) > 1:
+                raise RuntimeError(f"steerlens_fast::{name}: tensors must be on one device, got {sorted(devices)}")
+            return function(*args)
+
+        return torch.library.register_fake(f"steerlens_fast::{name}", checked)
+
+    return register
+
+
 def _real(t: Tensor) -> torch.dtype:
     return t.dtype.to_real() if t.is_complex() else t.dtype
 
 
-@torch.library.register_fake("steerlens_fast::split_bands")
+@_fake("split_bands")
 def _(spectrum, masks, turns, widths, width):
     return [spectrum.new_empty(spectrum.shape[0], *mask.shape) for mask in masks]
 
 
-@torch.library.register_fake("steerlens_fast::merge_bands")
+@_fake("merge_bands")
 def _(bands, masks, turns, widths, height, width):
     planes = bands[0].shape[0]
     for band in bands[1:]:
@@ -263,43 +278,43 @@ def _two_real(t: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(t.new_empty(t.shape, dtype=_real(t)) for _ in range(2))
 
 
-@torch.library.register_fake("steerlens_fast::polar_split")
+@_fake("polar_split")
 def _(coefficients):
     return _two_real(coefficients)
 
 
-@torch.library.register_fake("steerlens_fast::polar_split_backward")
+@_fake("polar_split_backward")
 def _(coefficients, grad_amplitude, grad_phase):
     return coefficients.new_empty(coefficients.shape)
 
 
-@torch.library.register_fake("steerlens_fast::polar_join")
+@_fake("polar_join")
 def _(amplitude, phase):
     return amplitude.new_empty(amplitude.shape, dtype=amplitude.dtype.to_complex())
 
 
-@torch.library.register_fake("steerlens_fast::polar_join_backward")
+@_fake("polar_join_backward")
 def _(grad, amplitude, phase):
     return _two_real(grad)
 
 
-@torch.library.register_fake("steerlens_fast::step")
+@_fake("step")
 def _(coefficients, gradient, eps, rule, floor):
     return _two_real(coefficients)
 
 
-@torch.library.register_fake("steerlens_fast::step_backward")
+@_fake("step_backward")
 def _(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps, rule, floor):
     return coefficients.new_empty(coefficients.shape), gradient.new_empty(gradient.shape)
 
 
-@torch.library.register_fake("steerlens_fast::extrapolate")
+@_fake("extrapolate")
 def _(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule, both_quadratures):
     dtype = coefficients.dtype if both_quadratures else _real(coefficients)
     return coefficients.new_empty(phase_factors.shape[0], *coefficients.shape, dtype=dtype)
 
 
-@torch.library.register_fake("steerlens_fast::extrapolate_backward")
+@_fake("extrapolate_backward")
 def _(grad, coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule):
     def like(s):
         return coefficients.new_empty(0 if s is None else coefficients.shape, dtype=_real(coefficients))
@@ -321,26 +336,28 @@ def _constant_masks(ctx, index: int) -> None:
 
 def _setup_split_bands(ctx, inputs, output):
     spectrum, masks, turns, widths, width = inputs
-    ctx.bank = masks, _opposite(turns), widths
+    ctx.save_for_backward(*masks)
+    ctx.bank = _opposite(turns), widths
     ctx.shape = spectrum.shape[-2], width
 
 
 def _split_bands_backward(ctx, grads):
     _constant_masks(ctx, 1)
-    masks, turns, widths = ctx.bank
+    masks, (turns, widths) = list(ctx.saved_tensors), ctx.bank
     grad = merge_bands([_dense(g) for g in grads], masks, turns, widths, *ctx.shape)
     return grad, [None] * len(masks), None, None, None
 
 
 def _setup_merge_bands(ctx, inputs, output):
     bands, masks, turns, widths, height, width = inputs
-    ctx.bank = masks, _opposite(turns), widths
+    ctx.save_for_backward(*masks)
+    ctx.bank = _opposite(turns), widths
     ctx.planes, ctx.width = [band.shape[0] for band in bands], width
 
 
 def _merge_bands_backward(ctx, grad):
     _constant_masks(ctx, 1)
-    masks, turns, widths = ctx.bank
+    masks, (turns, widths) = list(ctx.saved_tensors), ctx.bank
     grads = split_bands(_dense(grad), masks, turns, widths, ctx.width)
     repeated = [g if g.shape[0] == p or p == 0 else g.unflatten(0, (-1, p)).sum(0) for g, p in zip(grads, ctx.planes)]
     return repeated, [None] * len(masks), None, None, None, None
@@ -394,22 +411,22 @@ def _register_backward_of_backward(name: str) -> None:
 
 def _polar_split_backward(ctx, grad_amplitude, grad_phase):
     (coefficients,) = _saved(ctx)
-    return _ops.polar_split_backward(coefficients, _dense(grad_amplitude), _dense(grad_phase))
+    return _call("polar_split_backward", coefficients, _dense(grad_amplitude), _dense(grad_phase))
 
 
 def _polar_join_backward(ctx, grad):
-    return _ops.polar_join_backward(_dense(grad), *_saved(ctx))
+    return _call("polar_join_backward", _dense(grad), *_saved(ctx))
 
 
 def _step_backward(ctx, grad_phase_step, grad_amplitude_step):
-    grads = _ops.step_backward(_dense(grad_phase_step), _dense(grad_amplitude_step), *_saved(ctx))
+    grads = _call("step_backward", _dense(grad_phase_step), _dense(grad_amplitude_step), *_saved(ctx))
     return *grads, None, None, None
 
 
 def _extrapolate_backward(ctx, grad):
     *inputs, rule, _ = _saved(ctx)
     grad = _dense(grad)
-    grad_c, grad_phase, grad_amplitude = _ops.extrapolate_backward(grad, *inputs, rule)
+    grad_c, grad_phase, grad_amplitude = _call("extrapolate_backward", grad, *inputs, rule)
     factors = _factor_gradients(ctx, grad, inputs, rule)
     phase = None if inputs[1] is None else grad_phase
     amplitude = None if inputs[2] is None else grad_amplitude

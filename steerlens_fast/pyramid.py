@@ -115,9 +115,9 @@ class SteerablePyramid(nn.Module):
             f"synthesis={self.synthesis!r}"
         )
 
-    def forward(self, image: Tensor) -> Coefficients:
+    def forward(self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True) -> Coefficients:
         """The same as :meth:`analyze`."""
-        return self.analyze(image)
+        return self.analyze(image, scales, residuals)
 
     def analyze(self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True) -> Coefficients:
         """Decompose images into complex bands.
@@ -328,7 +328,7 @@ def steering_weights(order: int, orientations: int, angle: float | Tensor) -> Te
     t = torch.arange(samples, dtype=torch.float64, device="cpu") * (2 * math.pi / samples)
     k = torch.arange(orientations, dtype=torch.float64, device="cpu") * (math.pi / orientations)
     basis = torch.cos(t[:, None] - k).pow(order)
-    wanted = torch.cos(t - torch.as_tensor(angle, dtype=torch.float64)).pow(order)
+    wanted = torch.cos(t - torch.as_tensor(angle, dtype=torch.float64, device="cpu")).pow(order)
     return torch.linalg.pinv(basis) @ wanted
 
 

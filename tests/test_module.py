@@ -9,6 +9,7 @@ import torch
 from cases import image, normal
 from test_pyramid import assert_same, edited
 from tolerances import TOLERANCES, assert_close
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from steerlens_fast import SteerablePyramid
 from steerlens_fast.bank import KINDS, Bank, Part
@@ -263,3 +264,14 @@ def test_forward_mode_equals_reverse_mode(device):
     x = image(8, 8, device=device)
     forward, reverse = torch.func.jacfwd(f)(x), torch.func.jacrev(f)(x)
     assert (forward - reverse).abs().max() <= TOLERANCES["pyramid"].float64 * forward.abs().max()
+
+
+@pytest.mark.parametrize("trace", [lambda f, x: make_fx(f)(x), lambda f, x: torch.jit.trace(f, x)], ids=["fx", "jit"])
+def test_traced_programs_keep_every_copy(trace, small_chunks):
+    """A tracer sees the pieces of a large result being written."""
+    pyramid = SteerablePyramid((24, 20))
+    f = lambda x: tuple(pyramid(x).tensors())
+    traced = trace(f, torch.rand(3, 24, 20))
+    other = torch.rand(3, 24, 20)
+    for a, b in zip(traced(other), f(other)):
+        assert torch.equal(a, b)

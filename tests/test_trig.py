@@ -113,6 +113,13 @@ def test_exp_at_the_ends_of_float32(device):
     assert ((actual - expected).abs()[finite] <= EXP * expected[finite] + 1.2e-38).all()
 
 
+def test_amplitudes_survive_any_phase(device):
+    """Far beyond where a float32 phase means anything, amplitude * exp(i phase) still has that amplitude."""
+    phase = torch.logspace(5, 38, 4001, device=device)
+    joined = ops.polar_join(torch.ones_like(phase), torch.cat([phase[::2], -phase[1::2]]))
+    assert (joined.abs() - 1).abs().max() < 2e-4
+
+
 def test_exp_of_nan_is_nan(device):
     assert exp_of(torch.tensor([math.nan], device=device)).isnan().all()
 

@@ -2,13 +2,13 @@
 // cloned function is compiled for its level: loops go into it whole, never behind a lambda.
 #pragma once
 
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && __GNUC__ >= 12
 #define STEERLENS_CLONES \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #define STEERLENS_CPU_LEVELS "x86-64, x86-64-v3, x86-64-v4"
 #else
 #define STEERLENS_CLONES
-#define STEERLENS_CPU_LEVELS "native baseline"
+#define STEERLENS_CPU_LEVELS "baseline"
 #endif
 
 // Defines `name(const Args<float>&, begin, end)` and its float64 twin from the template name_body.

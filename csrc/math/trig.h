@@ -4,6 +4,8 @@
 // sin, cos: |r| <= pi/4; atan: 0 <= q <= 1; exp: |r| <= ln(2)/2. Error of each fit below 1e-8.
 #pragma once
 
+#include <cstring>
+
 #include "common.h"
 
 namespace steerlens {
@@ -13,6 +15,14 @@ struct SinCos {
   T sin, cos;
 };
 
+// x within [low, high]; NaN stays NaN.
+SL_FN float clamped(float x, float low, float high) {
+  return x < low ? low : (x > high ? high : x);
+}
+
+// An integer-valued float as int; 0 where it has none (NaN, beyond 1e9).
+SL_FN int to_int(float k) { return static_cast<int>(fabsf(k) < 1e9f ? k : 0.0f); }
+
 // sin and cos of the product factor * angle, whose rounding error is carried along: a step that is
 // amplified a thousandfold keeps its phase to 3e-7 rad (|product| < 1e6 rad).
 SL_FN SinCos<float> sincos_product(float factor, float angle) {
@@ -20,7 +30,9 @@ SL_FN SinCos<float> sincos_product(float factor, float angle) {
   const float x_error = fmaf(factor, angle, -x);
   const float k = rintf(x * 0.636619772f);  // 2/pi
   // pi/2 = 1.5707964 - 4.3711388e-8: the first difference is exact.
-  const float r = fmaf(k, 4.371138828673793e-08f, fmaf(k, -1.5707963705062866f, x)) + x_error;
+  const float reduced = fmaf(k, 4.371138828673793e-08f, fmaf(k, -1.5707963705062866f, x)) + x_error;
+  // Far beyond 1e6 rad the phase is lost, but never the amplitude: the polynomials stay in their range.
+  const float r = clamped(reduced, -1.0f, 1.0f);
   const float z = r * r;
   const float s = fmaf(
       r * z,
@@ -29,7 +41,7 @@ SL_FN SinCos<float> sincos_product(float factor, float angle) {
       fmaf(z * z,
            fmaf(z, fmaf(z, 2.4437729734927416e-05f, -0.001388736185617745f), 0.04166664555668831f),
            fmaf(z, -0.5f, 1.0f));
-  const int quadrant = static_cast<int>(k);
+  const int quadrant = to_int(k);
   const float sin_abs = (quadrant & 1) ? c : s;
   const float cos_abs = (quadrant & 1) ? s : c;
   return {(quadrant & 2) ? -sin_abs : sin_abs, ((quadrant + 1) & 2) ? -cos_abs : cos_abs};
@@ -72,26 +84,25 @@ SL_FN double angle_of(double y, double x) { return x == 0 && y == 0 ? 0.0 : atan
 
 // 2^k for an integer k in [-126, 127], from the bits of the exponent.
 SL_FN float power_of_two(int k) {
-  union {
-    int bits;
-    float value;
-  } pun = {(k + 127) << 23};
-  return pun.value;
+  const int bits = (k + 127) << 23;
+  float value;
+  memcpy(&value, &bits, sizeof(value));
+  return value;
 }
 
 SL_FN float exp_of(float x) {
   // Clamped where float32 ends; the selects below put 0 and infinity there.
-  const float clamped = x < -87.0f ? -87.0f : (x > 88.722839f ? 88.722839f : x);
-  const float k = rintf(clamped * 1.44269502f);
-  const float r = fmaf(k, 1.904654323148236e-09f, fmaf(k, -0.6931471824645996f, clamped));
+  const float inside = clamped(x, -87.0f, 88.722839f);
+  const float k = rintf(inside * 1.44269502f);
+  const float r = fmaf(k, 1.904654323148236e-09f, fmaf(k, -0.6931471824645996f, inside));
   float p = 0.0013814467238262296f;
   p = fmaf(p, r, 0.008368780836462975f);
   p = fmaf(p, r, 0.04166839271783829f);
   p = fmaf(p, r, 0.1666651964187622f);
   p = fmaf(p, r, 0.4999999403953552f);
-  const int half = static_cast<int>(k) >> 1;  // 2^128 has no float: scale in two steps
+  const int half = to_int(k) >> 1;  // 2^128 has no float: scale in two steps
   const float scaled = power_of_two(half) * fmaf(r * r, p, 1.0f + r);
-  const float value = scaled * power_of_two(static_cast<int>(k) - half);
+  const float value = scaled * power_of_two(to_int(k) - half);
   return x < -87.0f ? 0.0f : (x > 88.722839f ? static_cast<float>(INFINITY) : value);
 }
 
