@@ -195,11 +195,10 @@ class SteerablePyramid(nn.Module):
         """
         bands = self._check_coefficients(coefficients)
         wanted, keep = self._check_scales(scales), self._check_orientations(orientations)
-        chosen = {Part(s, keep): _pick(bands[s], keep) for s in wanted if s in bands}
+        oriented = [] if keep == () else [s for s in wanted if s in bands]
+        chosen = {Part(s, keep): _pick(bands[s], keep) for s in oriented}
         if residuals:
             chosen |= {Part(r): bands[r] for r in (HIGHPASS, LOWPASS) if r in bands}
-        if not chosen or keep == ():
-            chosen = {p: b for p, b in chosen.items() if p.orientations != ()}
         if not chosen:
             some = next(iter(bands.values()))
             return some.real.new_zeros(*some.shape[:-3], *self.image_shape)
