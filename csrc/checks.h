@@ -105,6 +105,12 @@ inline Tensor packed(const Tensor& t) {
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
 }
 
+// Calls run(T{}) for the precision, unless there is nothing to do.
+template <typename Run>
+void launch_for(bool float64, int64_t count, const Run& run) {
+  if (count > 0) float64 ? run(double{}) : run(float{});
+}
+
 template <typename V>
 const V* read(const Tensor& t) {
   return static_cast<const V*>(t.const_data_ptr());

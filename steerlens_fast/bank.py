@@ -118,15 +118,6 @@ class Bank:
 # --- Masks ---
 
 
-def scaling(geometry: Geometry, scale: int) -> float:
-    """A coefficient over that of the plain pyramid; ``scale = height`` is the low-pass residual."""
-    if not geometry.tight_frame:
-        return filters.gain(geometry, scale)
-    (h, w), (H, W) = geometry.band_shape(scale), geometry.shape
-    analytic = 0.5 if scale < geometry.height else 1.0  # an analytic band has twice the energy of a real one
-    return (analytic * h * w / (H * W)) ** 0.5
-
-
 def _full_mask(bank: Bank, part: Part) -> Tensor:
     """A part's mask in the full layout, [K, h, w] float64, with every constant of the transform."""
     g, analysis = bank.geometry, bank.kind == "analysis"
@@ -135,7 +126,7 @@ def _full_mask(bank: Bank, part: Part) -> Tensor:
     if part.name == HIGHPASS:
         return filters.highpass_filter(g)[None] / samples
     scale = g.height if part.name == LOWPASS else part.name
-    factor = (scaling(g, scale) if analysis else 1 / scaling(g, scale)) / samples
+    factor = (filters.scaling(g, scale) if analysis else 1 / filters.scaling(g, scale)) / samples
     if part.name == LOWPASS:
         return filters.lowpass_filter(g)[None] * factor
     mask = filters.band_filter(g, scale) * factor
@@ -154,18 +145,17 @@ def _halve_reflected(mask: Tensor, w: int, W: int) -> Tensor:
 
 
 @lru_cache(maxsize=512)
-def _part_mask(bank: Bank, part: Part, merging: bool, device: str, dtype: torch.dtype) -> Tensor:
-    with (
-        torch.inference_mode(False),
-        _disable_current_modes(),
-    ):  # a constant, also when first asked for under a tracer's fake tensors
+def _part_mask(bank: Bank, merging: bool, device: str, dtype: torch.dtype) -> Tensor:
+    """The mask of a bank of one part."""
+    (part,) = bank.parts
+    # A constant, also when first asked for in inference mode or under a tracer's fake tensors.
+    with torch.inference_mode(False), _disable_current_modes():
         mask, w = _full_mask(bank, part), bank.band_shape(part)[2]
         if not bank.is_full(part):
             mask = mask[..., : w // 2 + 1]
         elif merging:
             mask = _halve_reflected(mask, w, bank.geometry.shape[1])
-        real = dtype.to_real() if dtype.is_complex else dtype
-        return mask.to(device=device, dtype=real).contiguous()
+        return mask.to(device=device, dtype=ops.real_dtype(dtype)).contiguous()
 
 
 def _masks(geometry: Geometry, kind: str, parts: tuple, merging: bool, device: str, dtype) -> tuple[Tensor, ...]:
@@ -178,7 +168,7 @@ def _bank_masks(geometry: Geometry, kind: str, parts: tuple, merging: bool, devi
     # From a cache of single parts, so that subsets of scales share their masks.
     def one(part):
         alone = Bank(geometry, kind, (part,))
-        return _part_mask(alone, part, merging and alone.is_full(part), device, dtype)
+        return _part_mask(alone, merging and alone.is_full(part), device, dtype)
 
     return tuple(one(Part(*part)) for part in parts)
 
@@ -288,8 +278,9 @@ def _new_bands(bank: Bank, lead: Sequence[int], image: Tensor) -> list[Tensor]:
 
 def _split_chunked(bank: Bank, image: Tensor) -> tuple[Tensor, ...]:
     planes = _flat(image, 2)
-    slices = chunks(len(planes), bank.plane_bytes(image.dtype), image.device)
-    if len(slices) == 1 and fits_one_pass(len(planes) * bank.plane_bytes(image.dtype), image.device):
+    plane_bytes = bank.plane_bytes(image.dtype)
+    slices = chunks(len(planes), plane_bytes, image.device)
+    if len(slices) == 1 and fits_one_pass(plane_bytes * len(planes), image.device):
         return tuple(_split_all(bank, image))
     out = _new_bands(bank, (len(planes),), image)
     for at in slices:

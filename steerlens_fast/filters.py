@@ -140,9 +140,13 @@ def lowpass_filter(geometry: Geometry) -> Tensor:
     return low_product(log_radius, geometry.height + 1, geometry.width)
 
 
-def gain(geometry: Geometry, scale: int) -> float:
-    """A band's samples over those of the plain pyramid (downsample, not tight): how plenoptic scales bands.
+def scaling(geometry: Geometry, scale: int) -> float:
+    """A coefficient over that of the plain pyramid (downsampled, not tight); ``scale = height`` is the low-pass.
 
-    At full size its bands double per scale unless the frame is tight; ``scale = height`` is the low-pass.
+    At full size, plenoptic's bands double per scale unless the frame is tight.
     """
-    return 1.0 if geometry.downsample or geometry.tight_frame else 2.0**scale
+    if not geometry.tight_frame:
+        return 1.0 if geometry.downsample else 2.0**scale
+    (h, w), (H, W) = geometry.band_shape(scale), geometry.shape
+    analytic = 0.5 if scale < geometry.height else 1.0  # an analytic band has twice the energy of a real one
+    return (analytic * h * w / (H * W)) ** 0.5

@@ -28,16 +28,20 @@ def keep_freed_memory() -> None:
         torch.empty(31 << 20, dtype=torch.uint8, device="cpu")
 
 
+def _pass_bytes(device: torch.device) -> int:
+    return CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"])
+
+
 def fits_one_pass(size: int, device: torch.device) -> bool:
     """Whether so many bytes are worth no further cutting."""
-    return size <= CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"])
+    return size <= _pass_bytes(device)
 
 
 def chunks(count: int, item_bytes: int, device: torch.device) -> list[slice]:
     """Slices of ``count`` items, each small enough for one pass, and as even as they can be."""
     if device.type == "cpu":
         keep_freed_memory()
-    most = max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // max(item_bytes, 1))
+    most = max(1, _pass_bytes(device) // max(item_bytes, 1))
     pieces = -(-count // most)
     edges = [count * i // pieces for i in range(pieces + 1)] if pieces else []
     return [slice(a, b) for a, b in zip(edges, edges[1:])]

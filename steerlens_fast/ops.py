@@ -234,6 +234,18 @@ def _has_tangent(values) -> bool:
     return any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
+def real_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The precision of a real or complex dtype. A table, since torch.compile does not know ``dtype.to_real``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> real_dtype(torch.complex64)
+    torch.float32
+    """
+    return {torch.complex64: torch.float32, torch.complex128: torch.float64}.get(dtype, dtype)
+
+
 def rule_index(rule: str) -> int:
     """The kernels' number of a rule."""
     return RULES[checks.check_choice("rule", rule, tuple(RULES))]
@@ -257,10 +269,6 @@ def _fake(name: str):
     return register
 
 
-def _real(t: Tensor) -> torch.dtype:
-    return t.dtype.to_real() if t.is_complex() else t.dtype
-
-
 @_fake("split_bands")
 def _(spectrum, masks, turns, widths, width):
     return [spectrum.new_empty(spectrum.shape[0], *mask.shape) for mask in masks]
@@ -275,7 +283,7 @@ def _(bands, masks, turns, widths, height, width):
 
 
 def _two_real(t: Tensor) -> tuple[Tensor, Tensor]:
-    return tuple(t.new_empty(t.shape, dtype=_real(t)) for _ in range(2))
+    return tuple(t.new_empty(t.shape, dtype=real_dtype(t.dtype)) for _ in range(2))
 
 
 @_fake("polar_split")
@@ -310,14 +318,14 @@ def _(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps, rule, f
 
 @_fake("extrapolate")
 def _(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule, both_quadratures):
-    dtype = coefficients.dtype if both_quadratures else _real(coefficients)
+    dtype = coefficients.dtype if both_quadratures else real_dtype(coefficients.dtype)
     return coefficients.new_empty(phase_factors.shape[0], *coefficients.shape, dtype=dtype)
 
 
 @_fake("extrapolate_backward")
 def _(grad, coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule):
     def like(s):
-        return coefficients.new_empty(0 if s is None else coefficients.shape, dtype=_real(coefficients))
+        return coefficients.new_empty(0 if s is None else coefficients.shape, dtype=real_dtype(coefficients.dtype))
 
     return coefficients.new_empty(coefficients.shape), like(phase_step), like(amplitude_step)
 

@@ -12,6 +12,7 @@ from . import checks, filters
 from .bank import HIGHPASS, LOWPASS, Bank, Part
 from .coefficients import Coefficients
 from .filters import Geometry
+from .ops import real_dtype
 
 SYNTHESES = ("real", "adjoint")
 
@@ -303,7 +304,7 @@ class SteerablePyramid(nn.Module):
         label = _label(name)
         if not t.is_complex() and not t.is_floating_point():
             raise TypeError(f"{label} must be complex or floating point, got {t.dtype}")
-        if _precision(t) not in (torch.float32, torch.float64) or _precision(t) != _precision(first):
+        if real_dtype(t.dtype) not in (torch.float32, torch.float64) or real_dtype(t.dtype) != real_dtype(first.dtype):
             raise TypeError(f"{label} must have the precision of the other parts, float32 or 64, got {t.dtype}")
         if t.device != first.device:
             raise ValueError(f"{label} must be on {first.device} like the other parts, got {t.device}")
@@ -329,13 +330,6 @@ def steering_weights(order: int, orientations: int, angle: float | Tensor) -> Te
     basis = torch.cos(t[:, None] - k).pow(order)
     wanted = torch.cos(t - torch.as_tensor(angle, dtype=torch.float64, device="cpu")).pow(order)
     return torch.linalg.pinv(basis) @ wanted
-
-
-_REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
-
-
-def _precision(t: Tensor) -> torch.dtype:
-    return _REAL.get(t.dtype, t.dtype)
 
 
 def _label(name: int | str) -> str:

@@ -12,9 +12,6 @@ from torch import Tensor
 from . import filters
 from .filters import Geometry
 
-RULES = ("complex", "polar")
-
-
 # --- The pyramid ---
 
 
@@ -34,26 +31,16 @@ def pad(block: Tensor, H: int, W: int) -> Tensor:
     return full
 
 
-def _scaling(geometry: Geometry, scale: int) -> float:
-    """A coefficient over that of the plain pyramid ("backward" norm, downsampled)."""
-    h, w = geometry.band_shape(scale)
-    H, W = geometry.shape
-    if geometry.tight_frame:
-        analytic = 0.5 if scale < geometry.height else 1.0  # an analytic band has twice the energy of a real one
-        return (analytic * h * w / (H * W)) ** 0.5
-    return filters.gain(geometry, scale)
-
-
 def analyze(image: Tensor, geometry: Geometry) -> tuple[Tensor, list[Tensor], Tensor]:
     """Image [..., H, W] -> (highpass [..., H, W], bands [..., K, h_s, w_s] complex, lowpass [..., h_J, w_J])."""
     X = torch.fft.fft2(image)
     to = lambda mask: mask.to(image.device, image.dtype)
     bands = []
     for s in range(geometry.height):
-        mask = filters.band_filter(geometry, s) * filters.band_side(geometry, s) * _scaling(geometry, s)
+        mask = filters.band_filter(geometry, s) * filters.band_side(geometry, s) * filters.scaling(geometry, s)
         bands.append(torch.fft.ifft2(crop(X, *mask.shape[-2:])[..., None, :, :] * (-1j) ** geometry.order * to(mask)))
     highpass = torch.fft.ifft2(X * to(filters.highpass_filter(geometry))).real
-    low = filters.lowpass_filter(geometry) * _scaling(geometry, geometry.height)
+    low = filters.lowpass_filter(geometry) * filters.scaling(geometry, geometry.height)
     return highpass, bands, torch.fft.ifft2(crop(X, *low.shape) * to(low)).real
 
 
@@ -62,10 +49,10 @@ def synthesize(highpass: Tensor, bands: list[Tensor], lowpass: Tensor, geometry:
     H, W = geometry.shape
     to = lambda mask: mask.to(highpass.device, highpass.dtype)
     X = torch.fft.fft2(highpass) * to(filters.highpass_filter(geometry))
-    low = filters.lowpass_filter(geometry) / _scaling(geometry, geometry.height)
+    low = filters.lowpass_filter(geometry) / filters.scaling(geometry, geometry.height)
     X = X + pad(torch.fft.fft2(lowpass) * to(low), H, W)
     for s, band in enumerate(bands):
-        mask = filters.band_filter(geometry, s) / _scaling(geometry, s)
+        mask = filters.band_filter(geometry, s) / filters.scaling(geometry, s)
         if synthesis == "adjoint":
             mask = mask * filters.band_side(geometry, s) / 2
         spectrum = torch.fft.fft2(band.real if synthesis == "real" else band)

@@ -106,7 +106,7 @@ std::vector<Tensor> split_bands_with(Tensor spectrum, std::vector<Tensor> masks,
     }
     run(bank, spectrum);
   };
-  if (N > 0) float64 ? launch(double{}) : launch(float{});
+  launch_for(float64, N, launch);
   return out;
 }
 
@@ -154,7 +154,7 @@ Tensor merge_bands_with(std::vector<Tensor> bands, std::vector<Tensor> masks,
     }
     run(bank, out);
   };
-  if (planes > 0) float64 ? launch(double{}) : launch(float{});
+  launch_for(float64, planes, launch);
   return out;
 }
 

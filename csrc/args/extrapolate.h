@@ -119,7 +119,7 @@ Tensor extrapolate_with(FrameTensors t, int64_t rule, bool both_quadratures, con
     args.frames_out = write<T>(out);
     run(args, out);
   };
-  if (out.numel() > 0) t.float64 ? launch(double{}) : launch(float{});
+  launch_for(t.float64, out.numel(), launch);
   return out;
 }
 
@@ -152,7 +152,7 @@ std::tuple<Tensor, Tensor, Tensor> extrapolate_backward_with(Tensor grad, FrameT
     args.grad_amplitude_step = write<T>(grad_a);
     run(args, grad_c);
   };
-  if (grad_c.numel() > 0) t.float64 ? launch(double{}) : launch(float{});
+  launch_for(t.float64, grad_c.numel(), launch);
   return {grad_c, grad_p, grad_a};
 }
 

@@ -27,11 +27,6 @@ inline bool check_pair(const char* op, const char* a_name, Tensor& a, const char
 }
 
 template <typename Run>
-void launch_for(bool float64, int64_t count, const Run& run) {
-  if (count > 0) float64 ? run(double{}) : run(float{});
-}
-
-template <typename Run>
 std::tuple<Tensor, Tensor> polar_split_with(Tensor coefficients, const Run& run) {
   const bool float64 = check_floating("polar_split", "coefficients", coefficients, true);
   const Tensor c = packed(coefficients);

@@ -77,7 +77,7 @@ std::tuple<Tensor, Tensor> step_with(Tensor coefficients, Tensor gradient, doubl
     args.amplitude_step = write<T>(amplitude);
     run(args, coefficients);
   };
-  if (coefficients.numel() > 0) float64 ? launch(double{}) : launch(float{});
+  launch_for(float64, coefficients.numel(), launch);
   return {phase, amplitude};
 }
 
@@ -106,7 +106,7 @@ std::tuple<Tensor, Tensor> step_backward_with(Tensor grad_phase_step, Tensor gra
     args.grad_gradient = write<T>(grad_g);
     run(args, coefficients);
   };
-  if (coefficients.numel() > 0) float64 ? launch(double{}) : launch(float{});
+  launch_for(float64, coefficients.numel(), launch);
   return {grad_c, grad_g};
 }
 
