@@ -7,9 +7,11 @@ planes at a time, which is faster where results leave the caches.
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -19,6 +21,8 @@ from steerlens_fast import filters
 SHAPES = [(8, 3, 224, 224), (8, 1, 256, 256), (64, 1, 28, 28), (1, 3, 1080, 1920)]
 MORPH_SHAPES = SHAPES[:3]  # plenoptic's morph of the last takes most of a minute and gigabytes
 ORDER, HEIGHT, FRAMES = 3, 4, 8
+DIGITS, DIGIT_FRAMES = (256, 1, 32, 32), 12
+PERSISTENT = [(1, 1, 64, 64), (64, 1, 64, 64)]
 
 
 def label(shape) -> str:
@@ -41,13 +45,13 @@ def pyramid_of(shape) -> sf.SteerablePyramid:
     return sf.SteerablePyramid(shape[-2:], height=height_for(shape), order=ORDER)
 
 
-def plenoptic_of(shape):
+def plenoptic_of(shape, height=None):
     import plenoptic
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return plenoptic.process.SteerablePyramidFreq(
-            shape[-2:], height=height_for(shape), order=ORDER, is_complex=True, tight_frame=False
+            shape[-2:], height=height or height_for(shape), order=ORDER, is_complex=True, tight_frame=False
         )
 
 
@@ -108,7 +112,17 @@ def morph(shape, who) -> Callable:
     return floor
 
 
-def plenoptic_morph(peer, image, gradient, factors) -> torch.Tensor:
+def joint_morph(shape, who) -> Callable:
+    """Frames of a morph of phase and amplitude, at full height, clipped to [0, 1]."""
+    image, gradient, factors = image_of(shape), gradient_of(shape), torch.arange(float(DIGIT_FRAMES))
+    if who == "ours":
+        family = sf.CSPFamily(sf.SteerablePyramid(shape[-2:], order=ORDER), "joint")
+        return lambda: family.prepare(image, gradient).render(factors, bounds=(0, 1))
+    peer = plenoptic_of(shape, "auto")
+    return lambda: plenoptic_morph(peer, image, gradient, factors, amplitude=True).clamp_(0, 1)
+
+
+def plenoptic_morph(peer, image, gradient, factors, amplitude=False) -> torch.Tensor:
     """The same, as one writes it with plenoptic: autograd through recon_pyr, torch.polar, one synthesis per frame."""
     coefficients = peer(image)
     scales = [key for key in coefficients if isinstance(key, int)]
@@ -119,12 +133,54 @@ def plenoptic_morph(peer, image, gradient, factors) -> torch.Tensor:
         amplitudes = [c.abs() for c in bands]
         phases = [c.angle() for c in bands]
         steps = [((c - g) * c.conj()).angle() for c, g in zip(bands, gradients)]
+        grown = [(c - g).abs() - a if amplitude else 0 for c, g, a in zip(bands, gradients, amplitudes)]
         frames = []
         for factor in factors:
-            moved = [torch.polar(a, p + factor * s) for a, p, s in zip(amplitudes, phases, steps)]
+            reached = [(a + factor * d).clamp(min=0) if amplitude else a for a, d in zip(amplitudes, grown)]
+            moved = [torch.polar(a, p + factor * s) for a, p, s in zip(reached, phases, steps)]
             coefficients.update(zip(scales, moved))
             frames.append(peer.recon_pyr(coefficients))
         return torch.stack(frames)
+
+
+# --- The lens ---
+
+
+def resnet() -> torch.nn.Module:
+    """timm's ResNet-50 with random weights."""
+    sys.path.append(str(Path(__file__).parent.parent / "tests"))
+    from peers import timm
+
+    torch.manual_seed(0)
+    return timm().create_model("resnet50").eval()
+
+
+def lens_morph(who, batch=8, frames=FRAMES) -> Callable:
+    """A frozen morph of a ResNet-50, its frames not scored; or the classifier's gradient alone."""
+    images, target, model = image_of((batch, 3, 224, 224)), torch.arange(batch), resnet()
+    if who == "ours":
+        lens, factors = sf.SteerableLens(model), torch.linspace(0, 250, frames)
+        return lambda: lens.morph(images, target, factors=factors, score="none")
+
+    def gradient():
+        x = images.clone().requires_grad_()
+        loss = torch.nn.functional.cross_entropy(model(x), target, reduction="sum")
+        return torch.autograd.grad(loss, x)
+
+    return gradient
+
+
+class Mean(torch.nn.Module):
+    """A classifier that costs next to nothing: three classes of the mean colour."""
+
+    def forward(self, x):
+        return x.mean((1, 2, 3))[:, None] * torch.tensor([1.0, -1.0, 2.0])
+
+
+def persistent_morph(shape, steps=11) -> Callable:
+    """So many refreshed steps of the persistent regime, with a model that costs next to nothing."""
+    images, lens = image_of(shape), sf.SteerableLens(Mean().eval(), regime="persistent")
+    return lambda: lens.morph(images, 1, factors=1e3, frames=steps + 1, score="none")
 
 
 # --- The floor ---

@@ -36,10 +36,25 @@ def table(default: dict, tuned: dict) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for key, row in default.items():
+        if "plenoptic" not in row:
+            continue
         other = tuned[key]
         cells = [*key, f"{row['ours']:.2f} / {other['ours']:.2f}"]
         cells += [ratio(row, "plenoptic", "ours"), ratio(other, "plenoptic", "ours"), ratio(other, "ours", "floor")]
         lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def lens_lines(default: dict) -> list[str]:
+    """What a morph costs beyond its model."""
+    lines = []
+    for (work, shape), row in default.items():
+        if "gradient" in row:
+            share = ratio(row, "ours", "gradient")
+            lines.append(f"{work}, {shape}: {share} the classifier's gradient ({row['gradient']:.0f} ms)")
+        elif work == "11 persistent steps":
+            step, batch = row["ours"] / 11, int(shape.split("x")[0])
+            lines.append(f"persistent regime, {shape}: {step:.2f} ms a step, {step / batch:.3f} ms per sample")
     return lines
 
 
@@ -69,6 +84,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="write the medians here")
     args = parser.parse_args()
     print("\n".join(table(medians(args.folder, "default")[0], medians(args.folder, "tuned")[0])))
+    print("\n".join(lens_lines(medians(args.folder, "default")[0])))
     result = summary(args.folder)
     for work, mib in result["mib_beyond_output"].items():
         print(f"peak memory beyond the output, {work}: {mib} MiB")

@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+import steerlens_fast as sf
+
 MIB = 2**20
 LIMITS = {"analysis": 16, "synthesis": 16, "8-frame phase morph": 48}
 SETUPS = {"analysis": cases.analysis, "synthesis": cases.synthesis, "8-frame phase morph": cases.morph}
+LENS_LIMIT = 64  # beyond frames and model, however many frames
 
 
 def peak_bytes(function, path) -> tuple[int, int]:
@@ -35,3 +38,16 @@ def test_peak_memory(benchmark, work, tmp_path):
     beyond = (peak - output) / MIB
     benchmark.extra_info.update(work=work, shape=cases.label(shape), who="memory", beyond_output_mib=round(beyond, 1))
     assert output > 0 and beyond <= LIMITS[work], f"{work}: {beyond:.1f} MiB beyond the output"
+
+
+@pytest.mark.parametrize("frames", [8, 24])
+@pytest.mark.parametrize("regime", ["frozen", "persistent", "live"])
+def test_peak_memory_of_the_lens(benchmark, regime, frames, tmp_path):
+    """The same for a whole morph, with a model that holds next to nothing."""
+    shape = cases.SHAPES[0]
+    images, lens = cases.image_of(shape), sf.SteerableLens(cases.Mean().eval(), regime=regime)
+    function = lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames
+    peak, output = benchmark.pedantic(lambda: peak_bytes(function, tmp_path / "trace.json"), rounds=1)
+    beyond, work = (peak - output) / MIB, f"{frames}-frame {regime} morph by the lens"
+    benchmark.extra_info.update(work=work, shape=cases.label(shape), who="memory", beyond_output_mib=round(beyond, 1))
+    assert output > 0 and beyond <= LENS_LIMIT, f"{work}: {beyond:.1f} MiB beyond the output"

@@ -50,4 +50,22 @@ inline void stream_copy(char* to, const char* from, uint64_t bytes) {
   std::memcpy(to, from, bytes);
 }
 
+// Real parts (`stride` 2: of complex values; 1: of real ones) clipped to [low, high], past the caches
+// where the piece is long. NaN stays NaN.
+template <typename T>
+void stream_real(T* to, const T* from, uint64_t count, int stride, T low, T high) {
+  constexpr uint64_t kPiece = 1024;
+  alignas(64) T piece[kPiece];
+  for (uint64_t at = 0; at < count; at += kPiece) {
+    const uint64_t size = count - at < kPiece ? count - at : kPiece;
+    const T* source = from + at * stride;
+    for (uint64_t i = 0; i < size; ++i) {
+      const T x = source[i * stride], above = x < low ? low : x;
+      piece[i] = above > high ? high : above;
+    }
+    stream_copy(reinterpret_cast<char*>(to + at), reinterpret_cast<const char*>(piece),
+                size * sizeof(T));
+  }
+}
+
 }  // namespace steerlens

@@ -39,6 +39,20 @@ void stream_copy(uint64_t to, uint64_t from, uint64_t bytes) {
   steerlens::parallel_rows((bytes + kPiece - 1) / kPiece, kPiece / 8, copy);
 }
 
+template <typename T>
+void stream_real(uint64_t to, uint64_t from, uint64_t count, int stride, double low, double high) {
+  const py::gil_scoped_release release;
+  constexpr int64_t kPiece = 1 << 14;
+  const auto copy = [&](int64_t begin, int64_t end) {
+    const uint64_t first = begin * kPiece, last = std::min<uint64_t>(end * kPiece, count);
+    const T* source = reinterpret_cast<const T*>(from);
+    T* target = reinterpret_cast<T*>(to);
+    steerlens::stream_real<T>(target + first, source + stride * first, last - first, stride,
+                              static_cast<T>(low), static_cast<T>(high));
+  };
+  steerlens::parallel_rows((count + kPiece - 1) / kPiece, kPiece, copy);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -48,5 +62,8 @@ PYBIND11_MODULE(_C, m) {
       "advise_huge_pages",
       [](uint64_t data, uint64_t bytes) { steerlens::advise_huge_pages(address(data), bytes); },
       "Ask the kernel for huge pages in a large, fresh CPU buffer (address, bytes).");
+  m.def("stream_real_float", &stream_real<float>,
+        "Clip real parts into a large buffer (to, from, count, stride, low, high).");
+  m.def("stream_real_double", &stream_real<double>, "The same in double precision.");
   m.def("stream_copy", &stream_copy, "Copy past the caches (to, from, bytes): CPU addresses.");
 }

@@ -6,8 +6,10 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(steerlens_fast, m) {
+  m.def("pair(Tensor planes, int run) -> Tensor");
   m.def(
-      "split_bands(Tensor spectrum, Tensor[] masks, int[] turns, int[] widths, int width)"
+      "split_bands(Tensor spectrum, Tensor[] masks, int[] turns, int[] widths, int width,"
+      " bool paired)"
       " -> Tensor[]");
   m.def("polar_split(Tensor coefficients) -> (Tensor amplitude, Tensor phase)");
   m.def(
@@ -26,13 +28,13 @@ STABLE_TORCH_LIBRARY(steerlens_fast, m) {
       " -> (Tensor grad_coefficients, Tensor grad_gradient)");
   m.def(
       "extrapolate(Tensor coefficients, Tensor? phase_step, Tensor? amplitude_step,"
-      " Tensor phase_factors, Tensor amplitude_factors, int rule, bool both_quadratures)"
-      " -> Tensor");
+      " Tensor phase_factors, Tensor amplitude_factors, int rule, int form) -> Tensor");
   m.def(
       "extrapolate_backward(Tensor grad, Tensor coefficients, Tensor? phase_step,"
       " Tensor? amplitude_step, Tensor phase_factors, Tensor amplitude_factors, int rule)"
       " -> (Tensor grad_coefficients, Tensor grad_phase_step, Tensor grad_amplitude_step)");
   m.def(
       "merge_bands(Tensor[] bands, Tensor[] masks, int[] turns, int[] widths, int height,"
-      " int width) -> Tensor");
+      " int width, bool whole, bool paired) -> Tensor");
+  m.def("unpair(Tensor pairs, int run) -> Tensor");
 }

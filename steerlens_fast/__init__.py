@@ -4,21 +4,30 @@ import torch  # noqa: F401  (loads libtorch before the extension that needs it)
 
 from . import ops
 from ._C import build_info
+from .adapters import quantus_explain
 from .budget import factor_at_l2
 from .coefficients import Coefficients
-from .families import CSPFamily, PixelFamily
+from .families import CSPFamily, FourierFamily, LumaFamily, PixelFamily
+from .lens import SteerableLens
+from .morphs import Morphs
 from .pyramid import SteerablePyramid
 
 __version__ = "0.1.0"
 __all__ = [
     "CSPFamily",
     "Coefficients",
+    "FourierFamily",
+    "LumaFamily",
+    "Morphs",
     "PixelFamily",
+    "SteerableLens",
     "SteerablePyramid",
     "build_info",
     "factor_at_l2",
     "ops",
+    "plot_morphs",
     "plot_pyramid",
+    "quantus_explain",
 ]
 
 
@@ -27,4 +36,8 @@ def __getattr__(name):
         from .plot import plot_pyramid
 
         return plot_pyramid
+    if name == "plot_morphs":
+        from .morphs.strips import plot_morphs
+
+        return plot_morphs
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,8 +10,9 @@ import math
 import torch
 from torch import Tensor
 
-from .checks import check_int, check_number
+from .checks import check_bounds, check_int, check_number
 from .families import Motion
+from .families.base import HoldingMotion
 
 PROBES = 4  # factors rendered at once while bracketing: one analysis serves them all
 
@@ -24,6 +25,8 @@ def factor_at_l2(
     tolerance: float = 5e-4,
     *,
     start: float | Tensor | None = None,
+    most: Tensor | None = None,
+    source: Tensor | None = None,
     doublings: int = 32,
     iterations: int = 40,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,6 +44,10 @@ def factor_at_l2(
         How far from ``max_l2`` an attained distance may be.
     start : float or Tensor [B], optional
         First guess; by default the one that a plain pixel step would need.
+    most : Tensor [B], optional
+        No factor is tried above it, as a ``phase_cap`` asks for; at least 0.
+    source : Tensor [B, ..., H, W], optional
+        What distances are measured from; by default the motion's image.
     doublings : int
         How often the guess is doubled, or halved, in search of a bracket.
     iterations : int
@@ -84,33 +91,37 @@ def factor_at_l2(
     """
     check_int("doublings", doublings, 1, None)
     check_int("iterations", iterations, 0, None)
-    search = _Search(motion, max_l2, bounds, tolerance)
-    start = _default_start(motion, search.target) if start is None else _per_sample("start", start, motion.image)
-    search.bracket(start, doublings)
-    search.refine(iterations)
-    return search.result()
+    check_bounds(bounds)
+    check_number("tolerance", tolerance, above=0)
+    image = _image_of(motion)
+    target = _per_sample("max_l2", max_l2, image)
+    start = _default_start(motion, target) if start is None else _per_sample("start", start, image)
+    source = image if source is None else source
+    found = []
+    for at, piece in motion.pieces() if isinstance(motion, HoldingMotion) else [(slice(None), motion)]:
+        search = _Search(piece, target[at], bounds, tolerance, None if most is None else most[at], source[at])
+        search.bracket(start[at], doublings)
+        search.refine(iterations)
+        found.append(search.result())
+    empty = target, target, target > 0
+    return tuple(map(torch.cat, zip(*found))) if found else empty
 
 
 class _Search:
     """Per-sample state: a bracket low < high with l2(low) < target <= l2(high), and the best factor so far."""
 
-    def __init__(self, motion: Motion, max_l2, bounds, tolerance):
-        if not isinstance(getattr(motion, "image", None), Tensor):
-            kind = type(motion).__name__
-            raise TypeError(f"motion must be what family.prepare(image, gradient) returns, got {kind}")
-        self.motion, self.bounds = motion, bounds
-        self.tolerance = check_number("tolerance", tolerance, above=0)
-        self.target = _per_sample("max_l2", max_l2, motion.image)
-        zero = torch.zeros_like(self.target)
+    def __init__(self, motion: Motion, target: Tensor, bounds, tolerance: float, most: Tensor | None, source: Tensor):
+        self.motion, self.bounds, self.source = motion, bounds, source
+        self.target, self.tolerance, self.most = target, tolerance, most
+        zero = torch.zeros_like(target)
         self.low, self.low_l2 = zero, zero
         self.high, self.high_l2 = zero + math.inf, zero + math.inf
         self.best, self.best_l2 = zero, self.l2_at(zero[None])[0]
 
     def l2_at(self, factors: Tensor) -> Tensor:
         """Distances [F, B] at factors [F, B]. What overflows counts as infinitely far."""
-        image = self.motion.image
-        frames = self.motion.render(factors, bounds=self.bounds)
-        l2 = torch.linalg.vector_norm((frames - image).flatten(2), dim=2)
+        frames = self.motion.render(self.capped(factors), bounds=self.bounds)
+        l2 = l2_from(frames, self.source)
         return torch.where(l2.isfinite() & factors.isfinite(), l2, math.inf)
 
     def remember(self, factors: Tensor, l2: Tensor) -> None:
@@ -122,6 +133,9 @@ class _Search:
             better = (miss < torch.where(far, best_miss - self.tolerance, best_miss)) | level
             self.best = torch.where(better, factor, self.best)
             self.best_l2 = torch.where(better, distance, self.best_l2)
+
+    def capped(self, factors: Tensor) -> Tensor:
+        return factors if self.most is None else torch.minimum(factors, self.most)
 
     def done(self) -> Tensor:
         return (self.best_l2 - self.target).abs() <= self.tolerance
@@ -179,7 +193,19 @@ class _Search:
             self.low, self.high = torch.where(up, factor, self.low), torch.where(down, factor, self.high)
 
     def result(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.best, self.best_l2, self.done()
+        return self.capped(self.best), self.best_l2, self.done()
+
+
+def l2_from(frames: Tensor, source: Tensor) -> Tensor:
+    """L2 distances [F, B] of frames [F, B, ...] from their sources [B, ...]; one frame in memory at a time."""
+    distances = [torch.linalg.vector_norm((frame - source).flatten(1), dim=1) for frame in frames]
+    return torch.stack(distances) if distances else source.new_zeros(0, len(source))
+
+
+def _image_of(motion: Motion) -> Tensor:
+    if not isinstance(getattr(motion, "image", None), Tensor):
+        raise TypeError(f"motion must be what family.prepare(image, gradient) returns, got {type(motion).__name__}")
+    return motion.image
 
 
 def _default_start(motion: Motion, target: Tensor) -> Tensor:

@@ -100,9 +100,9 @@ def _summary(result) -> list[str]:
     lines = [f"test accuracy {result.test_accuracy:.1%}", "", "probability of the target, frame by frame:"]
     for e in result.examples:
         for name, m in e.morphs.items():
-            numbers = " ".join(f"{p:5.2f}" for p in m.probabilities[:, e.target])
-            short = "" if m.attained else "  (the distance asked for is out of reach)"
-            lines.append(f"  {e.source} -> {e.target}  {name:6s}{numbers}   L2 {m.l2[-1]:.3f}{short}")
+            numbers = " ".join(f"{p:5.2f}" for p in m.target_probability[0])
+            short = "" if m.attained.all() else "  (the distance asked for is out of reach)"
+            lines.append(f"  {e.source} -> {e.target}  {name:6s}{numbers}   L2 {m.l2[0, -1]:.3f}{short}")
     lines += ["", "share of all rightly classified test digits whose last frame is taken for the target:"]
     for (source, target), share in result.flipped.items():
         shares = "  ".join(f"{name} {value:4.0%}" for name, value in share.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import _C
+from .ops import real_dtype
 
 # Bytes of bands that one pass through a bank works on. On the CPU: what the caches hold, and less than what the
 # allocator gives back to the kernel between passes (fresh pages cost more than the FFTs). Measured in bench/.
@@ -55,13 +57,24 @@ def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -
     return t
 
 
-def store(whole: Tensor, piece: Tensor) -> None:
-    """``whole.copy_(piece)`` for a piece of a large result that is not read again soon."""
-    plain = _is_plain_cpu(whole) and _is_plain_cpu(piece) and whole.dtype == piece.dtype
-    if plain and whole.shape == piece.shape and whole.is_contiguous() and piece.is_contiguous():
+def store(whole: Tensor, piece: Tensor, bounds: tuple[float, float] | None = None) -> None:
+    """``whole.copy_(piece)``, clipped, for a piece of a large result that is not read again soon.
+
+    Of a complex piece a real result takes the real part.
+    """
+    of_complex = piece.is_complex() and not whole.is_complex()
+    plain = _is_plain_cpu(whole) and _is_plain_cpu(piece) and whole.is_contiguous() and piece.is_contiguous()
+    same = whole.shape == piece.shape and whole.dtype == (real_dtype(piece.dtype) if of_complex else piece.dtype)
+    if not plain or not same:
+        whole.copy_(piece.real if of_complex else piece)
+        if bounds is not None:
+            whole.clamp_(*bounds)
+    elif bounds is None and not of_complex:
         _C.stream_copy(whole.data_ptr(), piece.data_ptr(), piece.numel() * piece.itemsize)
     else:
-        whole.copy_(piece)
+        stream = _C.stream_real_float if whole.dtype == torch.float32 else _C.stream_real_double
+        low, high = (-math.inf, math.inf) if bounds is None else bounds
+        stream(whole.data_ptr(), piece.data_ptr(), piece.numel(), 1 + of_complex, low, high)
 
 
 def nobody_watches() -> bool:

@@ -16,21 +16,65 @@ from torch.utils import _pytree
 from . import _C, checks, reference  # noqa: F401  (importing _C registers the ops)
 
 RULES = {"complex": 0, "polar": 1}
+FORMS = {"real": 0, "both": 1, "pairs": 2}
 _ops = torch.ops.steerlens_fast
 
 
 # --- Wrappers, in the order of the flow ---
 
 
-def split_bands(
-    spectrum: Tensor, masks: Sequence[Tensor], turns: Sequence[int], widths: Sequence[int], width: int
-) -> list[Tensor]:
-    """Masked, cropped band spectra of every scale and orientation, in one pass over a half spectrum.
+def pair(planes: Tensor, run: int) -> Tensor:
+    """Two real planes as one complex plane, x_2p + i x_(2p+1): one complex FFT serves both.
 
     Parameters
     ----------
-    spectrum : Tensor [N, H, width // 2 + 1], complex64 or complex128
-        ``rfft2`` of N images of H x ``width`` pixels.
+    planes : Tensor [R run, ...], real or complex
+        Of complex planes the real parts are taken.
+    run : int
+        Planes are paired within runs of so many; the last of an odd run gets zeros as its partner.
+
+    Returns
+    -------
+    Tensor [R ceil(run / 2), ...], complex
+
+    Examples
+    --------
+    >>> import torch
+    >>> pair(torch.tensor([[1.0], [2.0], [3.0]]), 3)
+    tensor([[1.+2.j],
+            [3.+0.j]])
+    """
+    return _call("pair", planes, run)
+
+
+def unpair(pairs: Tensor, run: int) -> Tensor:
+    """The inverse of :func:`pair`, and its adjoint: [R ceil(run / 2), ...] complex to [R run, ...] real.
+
+    Examples
+    --------
+    >>> import torch
+    >>> unpair(torch.tensor([[1 + 2j], [3 + 0j]]), 3)
+    tensor([[1.],
+            [2.],
+            [3.]])
+    """
+    return _call("unpair", pairs, run)
+
+
+def split_bands(
+    spectrum: Tensor,
+    masks: Sequence[Tensor],
+    turns: Sequence[int],
+    widths: Sequence[int],
+    width: int,
+    paired: bool = False,
+) -> list[Tensor]:
+    """Masked, cropped band spectra of every scale and orientation, in one pass over an image's spectrum.
+
+    Parameters
+    ----------
+    spectrum : Tensor [N, H, width // 2 + 1] or [N, H, width], complex64 or complex128
+        ``rfft2`` of N images of H x ``width`` pixels, or ``fft2``, which needs full layouts.
     masks : sequence of real Tensors, each [K, h, w] (full layout) or [K, h, w // 2 + 1] (half layout)
         One entry for each group of K bands of h x w samples; constants, in the precision of ``spectrum``.
     turns : sequence of int
@@ -39,11 +83,14 @@ def split_bands(
         Each group's w, in samples.
     width : int
         The image's width in pixels.
+    paired : bool
+        Bands are real: make them two by two. Orientations 2q and 2q + 1 are the real and imaginary parts of one inverse
+        FFT, since their filters enter as m + i m'. Needs a whole spectrum.
 
     Returns
     -------
     list of Tensor
-        For each group [N, K, h, columns], complex: ready for ``ifft2`` (full) or ``irfft2`` (half).
+        For each group [N, K, h, columns] (or [N, ceil(K / 2), h, w]), complex: for ``ifft2`` (full) or ``irfft2``.
 
     Raises
     ------
@@ -57,7 +104,7 @@ def split_bands(
     >>> split_bands(spectrum, [torch.ones(3, 4, 4)], [0], [4], 8)[0].shape
     torch.Size([2, 3, 4, 4])
     """
-    return _call("split_bands", spectrum, list(masks), list(turns), list(widths), width)
+    return _call("split_bands", spectrum, list(masks), list(turns), list(widths), width, paired)
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,7 +177,7 @@ def extrapolate(
     phase_factors: Tensor,
     amplitude_factors: Tensor,
     rule: str = "complex",
-    both_quadratures: bool = False,
+    form: str = "real",
 ) -> Tensor:
     """Every frame of a scale's bands in one pass: coefficients and step are read once.
 
@@ -143,13 +190,18 @@ def extrapolate(
         b_j and a_j of frame j (and plane n).
     rule : {"complex", "polar"}
         "complex": max(A + a dA, 0) exp(i (phi + b dphi)). "polar": c exp(a dlogA + i b dphi).
-    both_quadratures : bool
-        Return the complex coefficients instead of their real parts.
+    form : {"real", "both", "pairs"}
+        Real parts (all that the synthesis "real" reads); both quadratures; the real parts of two orientations as one
+        complex number, as :func:`pair` makes them.
 
     Returns
     -------
-    Tensor [F, N, K, h, w]
-        Real parts (all that the synthesis "real" reads), or complex coefficients.
+    Tensor [F, N, K, h, w], or [F, N, ceil(K / 2), h, w] for "pairs"
+
+    Raises
+    ------
+    ValueError
+        For an unknown rule or form.
 
     Notes
     -----
@@ -164,17 +216,9 @@ def extrapolate(
     >>> extrapolate(c, step_, None, factors, 0 * factors)[:, 0, 0, 0, 0]
     tensor([ 1., -1.])
     """
-    index = rule_index(rule)
-    return _call(
-        "extrapolate",
-        coefficients,
-        phase_step,
-        amplitude_step,
-        phase_factors,
-        amplitude_factors,
-        index,
-        both_quadratures,
-    )
+    factors = phase_factors, amplitude_factors
+    how = rule_index(rule), FORMS[checks.check_choice("form", form, tuple(FORMS))]
+    return _call("extrapolate", coefficients, phase_step, amplitude_step, *factors, *how)
 
 
 def merge_bands(
@@ -184,8 +228,10 @@ def merge_bands(
     widths: Sequence[int],
     height: int,
     width: int,
+    whole: bool = False,
+    paired: bool = False,
 ) -> Tensor:
-    """Masked, padded and summed half spectrum of every scale and orientation: a gather, one write per frequency.
+    """Masked, padded and summed spectrum of every scale and orientation: a gather, one write per frequency.
 
     The adjoint of :func:`split_bands` with opposite ``turns``: reflected columns of the full layout enter conjugated.
 
@@ -198,11 +244,16 @@ def merge_bands(
         As in :func:`split_bands`.
     height, width : int
         The image's size in pixels.
+    whole : bool
+        Give whole spectra; needs full layouts.
+    paired : bool
+        Bands are real and come two by two, as ``split_bands(..., paired=True)`` makes them. Of the inverse FFT, whose
+        spectrum must be ``whole``, the real part is the image.
 
     Returns
     -------
-    Tensor [N, height, width // 2 + 1], complex
-        Ready for ``irfft2``.
+    Tensor [N, height, width // 2 + 1] or, ``whole``, [N, height, width], complex
+        Ready for ``irfft2``, or ``ifft2``.
 
     Raises
     ------
@@ -216,7 +267,7 @@ def merge_bands(
     >>> merge_bands([band], [torch.ones(3, 4, 3)], [0], [4], 8, 8).shape
     torch.Size([2, 8, 5])
     """
-    return _call("merge_bands", list(bands), list(masks), list(turns), list(widths), height, width)
+    return _call("merge_bands", list(bands), list(masks), list(turns), list(widths), height, width, whole, paired)
 
 
 def _call(name: str, *args):
@@ -269,17 +320,31 @@ def _fake(name: str):
     return register
 
 
+@_fake("pair")
+def _(planes, run):
+    runs = planes.shape[0] // run if run else 0
+    dtype = real_dtype(planes.dtype).to_complex()
+    return planes.new_empty(runs * ((run + 1) // 2), *planes.shape[1:], dtype=dtype)
+
+
+@_fake("unpair")
+def _(pairs, run):
+    runs = pairs.shape[0] // ((run + 1) // 2) if run else 0
+    return pairs.new_empty(runs * run, *pairs.shape[1:], dtype=real_dtype(pairs.dtype))
+
+
 @_fake("split_bands")
-def _(spectrum, masks, turns, widths, width):
-    return [spectrum.new_empty(spectrum.shape[0], *mask.shape) for mask in masks]
+def _(spectrum, masks, turns, widths, width, paired):
+    stored = lambda K: (K + 1) // 2 if paired else K
+    return [spectrum.new_empty(spectrum.shape[0], stored(m.shape[0]), *m.shape[1:]) for m in masks]
 
 
 @_fake("merge_bands")
-def _(bands, masks, turns, widths, height, width):
+def _(bands, masks, turns, widths, height, width, whole, paired):
     planes = bands[0].shape[0]
     for band in bands[1:]:
         planes = torch.sym_max(planes, band.shape[0])
-    return bands[0].new_empty(planes, height, width // 2 + 1)
+    return bands[0].new_empty(planes, height, width if whole else width // 2 + 1)
 
 
 def _two_real(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -317,9 +382,11 @@ def _(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps, rule, f
 
 
 @_fake("extrapolate")
-def _(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule, both_quadratures):
-    dtype = coefficients.dtype if both_quadratures else real_dtype(coefficients.dtype)
-    return coefficients.new_empty(phase_factors.shape[0], *coefficients.shape, dtype=dtype)
+def _(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule, form):
+    N, K, h, w = coefficients.shape
+    K = (K + 1) // 2 if form == FORMS["pairs"] else K
+    dtype = coefficients.dtype if form else real_dtype(coefficients.dtype)
+    return coefficients.new_empty(phase_factors.shape[0], N, K, h, w, dtype=dtype)
 
 
 @_fake("extrapolate_backward")
@@ -342,33 +409,51 @@ def _constant_masks(ctx, index: int) -> None:
         raise RuntimeError("masks are constants: a mask that requires grad has no derivative here; detach it")
 
 
+def _setup_pair(ctx, inputs, output):
+    planes, ctx.run = inputs
+    ctx.complex = planes.is_complex()
+
+
+def _pair_backward(ctx, grad):
+    planes = unpair(_dense(grad), ctx.run)
+    return torch.complex(planes, torch.zeros_like(planes)) if ctx.complex else planes, None
+
+
+def _setup_unpair(ctx, inputs, output):
+    ctx.run = inputs[1]
+
+
+def _unpair_backward(ctx, grad):
+    return pair(_dense(grad), ctx.run), None
+
+
 def _setup_split_bands(ctx, inputs, output):
-    spectrum, masks, turns, widths, width = inputs
+    spectrum, masks, turns, widths, width, paired = inputs
     ctx.save_for_backward(*masks)
     ctx.bank = _opposite(turns), widths
-    ctx.shape = spectrum.shape[-2], width
+    ctx.shape = spectrum.shape[-2], width, spectrum.shape[-1] == width and width > 2, paired
 
 
 def _split_bands_backward(ctx, grads):
     _constant_masks(ctx, 1)
     masks, (turns, widths) = list(ctx.saved_tensors), ctx.bank
     grad = merge_bands([_dense(g) for g in grads], masks, turns, widths, *ctx.shape)
-    return grad, [None] * len(masks), None, None, None
+    return grad, [None] * len(masks), None, None, None, None
 
 
 def _setup_merge_bands(ctx, inputs, output):
-    bands, masks, turns, widths, height, width = inputs
+    bands, masks, turns, widths, _, width, _, paired = inputs
     ctx.save_for_backward(*masks)
     ctx.bank = _opposite(turns), widths
-    ctx.planes, ctx.width = [band.shape[0] for band in bands], width
+    ctx.planes, ctx.width, ctx.paired = [band.shape[0] for band in bands], width, paired
 
 
 def _merge_bands_backward(ctx, grad):
     _constant_masks(ctx, 1)
     masks, (turns, widths) = list(ctx.saved_tensors), ctx.bank
-    grads = split_bands(_dense(grad), masks, turns, widths, ctx.width)
+    grads = split_bands(_dense(grad), masks, turns, widths, ctx.width, ctx.paired)
     repeated = [g if g.shape[0] == p or p == 0 else g.unflatten(0, (-1, p)).sum(0) for g, p in zip(grads, ctx.planes)]
-    return repeated, [None] * len(masks), None, None, None, None
+    return repeated, [None] * len(masks), None, None, None, None, None, None
 
 
 def _dense(grad: Tensor) -> Tensor:
@@ -376,6 +461,8 @@ def _dense(grad: Tensor) -> Tensor:
     return grad.contiguous() if 0 not in grad.stride() else grad.clone(memory_format=torch.contiguous_format)
 
 
+torch.library.register_autograd("steerlens_fast::pair", _pair_backward, setup_context=_setup_pair)
+torch.library.register_autograd("steerlens_fast::unpair", _unpair_backward, setup_context=_setup_unpair)
 torch.library.register_autograd("steerlens_fast::split_bands", _split_bands_backward, setup_context=_setup_split_bands)
 torch.library.register_autograd("steerlens_fast::merge_bands", _merge_bands_backward, setup_context=_setup_merge_bands)
 
@@ -432,8 +519,11 @@ def _step_backward(ctx, grad_phase_step, grad_amplitude_step):
 
 
 def _extrapolate_backward(ctx, grad):
-    *inputs, rule, _ = _saved(ctx)
+    *inputs, rule, form = _saved(ctx)
     grad = _dense(grad)
+    if form == FORMS["pairs"]:
+        N, K = inputs[0].shape[:2]
+        grad = unpair(grad.flatten(0, 2), K).unflatten(0, (len(grad), N, K))
     grad_c, grad_phase, grad_amplitude = _call("extrapolate_backward", grad, *inputs, rule)
     factors = _factor_gradients(ctx, grad, inputs, rule)
     phase = None if inputs[1] is None else grad_phase
@@ -447,7 +537,7 @@ def _factor_gradients(ctx, grad, inputs, rule):
     coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors = inputs
 
     def of_factors(b, a):
-        return reference.extrapolate(coefficients, phase_step, amplitude_step, b, a, rule, grad.is_complex())
+        return reference.extrapolate(coefficients, phase_step, amplitude_step, b, a, rule, int(grad.is_complex()))
 
     _, pull_back = torch.func.vjp(of_factors, phase_factors, amplitude_factors)
     return pull_back(grad)

@@ -63,17 +63,52 @@ def synthesize(highpass: Tensor, bands: list[Tensor], lowpass: Tensor, geometry:
 # --- The ops ---
 
 
-def _read(half_spectrum: Tensor, rows: Tensor, columns: Tensor, W: int) -> Tensor:
-    """A half spectrum [N, H, W//2+1] at signed frequencies (rows, columns): Hermitian where columns are negative."""
-    H = half_spectrum.shape[-2]
+def pair(planes: Tensor, run: int) -> Tensor:
+    """Real planes [R run, ...] -> [R ceil(run/2), ...] complex: x_2p + i x_(2p+1). Of complex planes the real parts."""
+    planes = planes.real if planes.is_complex() else planes
+    runs = planes.reshape(planes.shape[0] // max(run, 1), run, *planes.shape[1:])
+    if run % 2:
+        runs = torch.cat([runs, torch.zeros_like(runs[:, :1])], 1)
+    return torch.complex(runs[:, 0::2], runs[:, 1::2]).flatten(0, 1)
+
+
+def unpair(pairs: Tensor, run: int) -> Tensor:
+    """The inverse of :func:`pair`, and its adjoint."""
+    count = (run + 1) // 2
+    runs = pairs.reshape(pairs.shape[0] // max(count, 1), count, *pairs.shape[1:])
+    return torch.stack([runs.real, runs.imag], 2).flatten(1, 2)[:, :run].flatten(0, 1)
+
+
+def _read(spectrum: Tensor, rows: Tensor, columns: Tensor, W: int) -> Tensor:
+    """A spectrum [N, H, W or W//2+1] at signed frequencies; a half one is Hermitian where columns are negative."""
+    H = spectrum.shape[-2]
+    if spectrum.shape[-1] == W and W > 2:
+        return spectrum[:, (rows % H)[:, None], (columns % W)[None, :]]
+    half_spectrum = spectrum
     direct = half_spectrum[:, (rows % H)[:, None], columns.clamp(min=0)[None, :]]
     mirrored = half_spectrum[:, (-rows % H)[:, None], (-columns).clamp(min=0)[None, :]].conj()
     return torch.where(columns >= 0, direct, mirrored)
 
 
-def split_bands(spectrum: Tensor, masks: list[Tensor], turns: list[int], widths: list[int], width: int) -> list[Tensor]:
-    """Half spectrum [N, H, width//2+1] -> per group i^turns * mask * crop, [N, K, h, columns]."""
+def _pair_filters(mask: Tensor) -> Tensor:
+    """Masks [K, h, w] -> [ceil(K/2), h, w] complex, m_2q + i m_(2q+1)."""
+    return pair(mask, mask.shape[0])
+
+
+def split_bands(
+    spectrum: Tensor,
+    masks: list[Tensor],
+    turns: list[int],
+    widths: list[int],
+    width: int,
+    paired: bool = False,
+) -> list[Tensor]:
+    """Spectrum [N, H, width//2+1] or [N, H, width] -> per group i^turns * mask * crop, [N, K, h, columns].
+
+    ``paired``: real bands two by two, [N, ceil(K/2), h, w], the filters' pairs as complex filters.
+    """
     out = []
+    masks = [_pair_filters(mask) for mask in masks] if paired else masks
     for mask, turn, w in zip(masks, turns, widths):
         h, columns = mask.shape[-2:]
         rows = filters.signed_frequencies(h).to(spectrum.device)
@@ -83,17 +118,31 @@ def split_bands(spectrum: Tensor, masks: list[Tensor], turns: list[int], widths:
 
 
 def merge_bands(
-    bands: list[Tensor], masks: list[Tensor], turns: list[int], widths: list[int], height: int, width: int
+    bands: list[Tensor],
+    masks: list[Tensor],
+    turns: list[int],
+    widths: list[int],
+    height: int,
+    width: int,
+    whole: bool = False,
+    paired: bool = False,
 ) -> Tensor:
     """The adjoint of :func:`split_bands` with opposite turns; plane n of a group with P planes reads n mod P."""
     planes = max(band.shape[0] for band in bands)
-    out = bands[0].new_zeros(planes, height, width // 2 + 1)
+    whole = whole and width > 2
+    masks = [_pair_filters(mask).conj() for mask in masks] if paired else masks
+    out = bands[0].new_zeros(planes, height, width if whole else width // 2 + 1)
     for band, mask, turn, w in zip(bands, masks, turns, widths):
         h, columns = mask.shape[-2:]
         rows = filters.signed_frequencies(h).to(band.device)
         cols = filters.signed_frequencies(w).to(band.device)[:columns]
         values = (band * mask * 1j**turn).sum(1)
         values = values.repeat(planes // max(band.shape[0], 1), 1, 1)
+        if whole:
+            part = torch.zeros_like(out)
+            part[:, (rows % height)[:, None], (cols % width)[None, :]] = values
+            out = out + part
+            continue
         direct = cols >= 0
         at = lambda r, c: (slice(None), (r % height)[:, None], c[None, :])
         part = torch.zeros_like(out)
@@ -187,9 +236,9 @@ def extrapolate(
     phase_factors: Tensor,
     amplitude_factors: Tensor,
     rule: int,
-    both_quadratures: bool,
+    form: int,
 ) -> Tensor:
-    """Coefficients [N, K, h, w] and their step -> frames [F, N, K, h, w]: Re(c_j), or c_j with both quadratures.
+    """Coefficients [N, K, h, w] and their step -> frames [F, N, K, h, w]: Re(c_j), c_j, or Re(c_j) in pairs.
 
     "complex": max(A + a dA, 0) exp(i (phi + b dphi)).   "polar": c exp(a dlogA + i b dphi).   Factors are [F, 1|N].
     """
@@ -207,7 +256,10 @@ def extrapolate(
         if phase_step is not None:  # at the origin the phase is 0, then moves like any other
             direction = torch.where(at_origin, torch.complex(angle.cos(), angle.sin()), direction)
         frames = (amplitude + a * amplitude_step).clamp(min=0) * direction
-    return frames if both_quadratures else frames.real
+    if form == 2:
+        F, N, K = frames.shape[:3]
+        return pair(frames.real.flatten(0, 2), K).unflatten(0, (F, N, (K + 1) // 2))
+    return frames if form == 1 else frames.real
 
 
 def extrapolate_backward(

@@ -68,6 +68,35 @@ BANK_SHAPES = {
 }
 
 
+# The same for whole spectra, and for bands in pairs: full layouts.
+WHOLE_SHAPES = {
+    "even": (2, 16, 12, [(4, 16, 12, "full", 2), (4, 8, 6, "full", 2), (1, 4, 3, "full", 2)]),
+    "odd": (3, 15, 9, [(2, 15, 9, "full", 3), (2, 8, 5, "full", 3), (1, 4, 3, "full", 3)]),
+    "mixed": (2, 13, 11, [(2, 6, 4, "full", 2), (2, 7, 6, "full", 2)]),
+    "narrow": (2, 5, 3, [(2, 5, 3, "full", 2), (1, 3, 2, "full", 2), (1, 1, 1, "full", 2)]),
+    "1x2": (2, 1, 2, [(2, 1, 2, "full", 2), (1, 1, 1, "full", 2)]),
+    "2x1": (2, 2, 1, [(2, 2, 1, "full", 2)]),
+    "K0": (2, 8, 8, [(0, 8, 8, "full", 2), (1, 4, 4, "full", 2)]),
+    "empty": (0, 8, 6, [(4, 8, 6, "full", 0)]),
+    "fewer_planes": (6, 8, 10, [(2, 8, 10, "full", 6), (2, 4, 5, "full", 3), (1, 8, 10, "full", 1)]),
+    "threads": (4, 64, 96, [(4, 64, 96, "full", 4), (4, 32, 48, "full", 2)]),
+}
+# Planes [R run, ...] and their run.
+PAIR_SHAPES = {
+    "even": ((4, 5, 7), 4),
+    "odd": ((3, 5, 7), 3),
+    "odd_runs": ((9, 2, 3), 3),
+    "runs": ((6, 4, 4), 2),
+    "single": ((1, 6, 6), 1),
+    "singles": ((4, 3), 1),
+    "flat": ((5,), 5),
+    "empty": ((0, 4, 4), 3),
+    "no_run": ((0, 4, 4), 0),
+    "no_area": ((2, 0, 4), 2),
+    "threads": ((4, 130, 131), 4),
+}
+
+
 def image(*shape: int, dtype=torch.float64, device="cpu", seed: int = 0) -> Tensor:
     """A random image in [0, 1]; the same numbers on every device."""
     generator = torch.Generator().manual_seed(seed)
@@ -120,22 +149,34 @@ def masks_of(shape, dtype, device) -> list[Tensor]:
     return [image(*size, dtype=dtype, device=device, seed=i) + 0.5 for i, size in enumerate(sizes)]
 
 
-def split_args(shape, dtype, device) -> list:
+def pair_args(shape, dtype, device, complex_planes=False) -> list:
+    sizes, run = shape
+    return [normal(*sizes, dtype=dtype.to_complex() if complex_planes else dtype, device=device), run]
+
+
+def unpair_args(shape, dtype, device) -> list:
+    (planes, *area), run = shape
+    pairs = planes // max(run, 1) * ((run + 1) // 2)
+    return [normal(pairs, *area, dtype=dtype.to_complex(), device=device), run]
+
+
+def split_args(shape, dtype, device, whole=False, paired=False) -> list:
     n, H, W, groups = shape
-    spectrum = normal(n, H, W // 2 + 1, dtype=dtype.to_complex(), device=device)
+    spectrum = normal(n, H, W if whole else W // 2 + 1, dtype=dtype.to_complex(), device=device)
     turns, widths = [(i + 1) % 4 for i in range(len(groups))], [g[2] for g in groups]
-    return [spectrum, masks_of(shape, dtype, device), turns, widths, W]
+    return [spectrum, masks_of(shape, dtype, device), turns, widths, W, paired]
 
 
-def merge_args(shape, dtype, device) -> list:
+def merge_args(shape, dtype, device, whole=False, paired=False) -> list:
     _, H, W, groups = shape
     masks = masks_of(shape, dtype, device)
+    stored = lambda K: (K + 1) // 2 if paired else K
     bands = [
-        normal(g[4], *mask.shape, dtype=dtype.to_complex(), device=device, seed=i)
+        normal(g[4], stored(mask.shape[0]), *mask.shape[1:], dtype=dtype.to_complex(), device=device, seed=i)
         for i, (g, mask) in enumerate(zip(groups, masks))
     ]
     turns, widths = [(i + 3) % 4 for i in range(len(groups))], [g[2] for g in groups]
-    return [bands, masks, turns, widths, H, W]
+    return [bands, masks, turns, widths, H, W, whole, paired]
 
 
 def polar_split_args(shape, dtype, device) -> list:
@@ -167,7 +208,7 @@ def step_backward_args(shape, dtype, device, **options) -> list:
 
 
 def extrapolate_args(
-    shape, dtype, device, rule=0, phase=True, amplitude=True, both=False, frames=3, per_plane=False
+    shape, dtype, device, rule=0, phase=True, amplitude=True, form=0, frames=3, per_plane=False
 ) -> list:
     steps = [0.2 * normal(*shape, dtype=dtype, device=device, seed=s).clamp(-2, 2) for s in (3, 4)]
     size = (frames, shape[0] if per_plane else 1)
@@ -178,18 +219,19 @@ def extrapolate_args(
         steps[1] if amplitude else None,
         *factors,
         rule,
-        both,
+        form,
     ]
 
 
 def extrapolate_backward_args(shape, dtype, device, **options) -> list:
-    *inputs, rule, both = extrapolate_args(shape, dtype, device, **options)
+    *inputs, rule, form = extrapolate_args(shape, dtype, device, **options)
     frames = inputs[3].shape[0]
-    grad = normal(frames, *shape, dtype=dtype.to_complex() if both else dtype, device=device, seed=13)
+    grad = normal(frames, *shape, dtype=dtype.to_complex() if form else dtype, device=device, seed=13)
     return [grad, *inputs, rule]
 
 
 MAKERS = {  # in the order of the schema
+    "pair": pair_args,
     "split_bands": split_args,
     "polar_split": polar_split_args,
     "polar_split_backward": polar_split_backward_args,
@@ -200,6 +242,7 @@ MAKERS = {  # in the order of the schema
     "extrapolate": extrapolate_args,
     "extrapolate_backward": extrapolate_backward_args,
     "merge_bands": merge_args,
+    "unpair": unpair_args,
 }
 OPS = tuple(MAKERS)
 
@@ -208,13 +251,28 @@ def case(op: str, label: str, shape, **options) -> OpCase:
     return OpCase(op, label, lambda dtype, device="cpu": MAKERS[op](shape, dtype, device, **options))
 
 
+def shapes_of(op: str) -> dict:
+    """The table of an op's shapes; each has "odd" and "threads"."""
+    return BANK_SHAPES if "bands" in op else PAIR_SHAPES if "pair" in op else POINT_SHAPES
+
+
 def _op_cases():
     for label, shape in BANK_SHAPES.items():
         if label != "fewer_planes":
             yield case("split_bands", label, shape)
         yield case("merge_bands", label, shape)
+    for label, shape in WHOLE_SHAPES.items():
+        for paired in (False, True):
+            name = f"{'pairs' if paired else 'whole'}_{label}"
+            if label != "fewer_planes":
+                yield case("split_bands", name, shape, whole=True, paired=paired)
+            yield case("merge_bands", name, shape, whole=True, paired=paired)
+    for label, shape in PAIR_SHAPES.items():
+        yield case("pair", label, shape)
+        yield case("pair", f"complex_{label}", shape, complex_planes=True)
+        yield case("unpair", label, shape)
     for op in OPS:
-        if op not in ("split_bands", "merge_bands"):
+        if "bands" not in op and "pair" not in op:
             yield from (case(op, label, shape) for label, shape in POINT_SHAPES.items())
     yield from _option_cases(POINT_SHAPES["odd"])
 
@@ -225,13 +283,16 @@ def _option_cases(shape):
             label = f"rule{rule}_{'real' if real else 'complex'}_floor{floor}"
             yield case(op, label, shape, rule=rule, real_gradient=real, floor=floor)
     for op in ("extrapolate", "extrapolate_backward"):
-        for rule, phase, amplitude, both in product((0, 1), *[(True, False)] * 3):
+        forms = {0: "", 1: "_both", 2: "_pairs"} if op == "extrapolate" else {0: "", 1: "_both"}
+        for rule, phase, amplitude, form in product((0, 1), (True, False), (True, False), forms):
             moves = "_".join(["phase"] * phase + ["amplitude"] * amplitude) or "still"
-            label = f"rule{rule}_{moves}{'_both' if both else ''}"
-            yield case(op, label, shape, rule=rule, phase=phase, amplitude=amplitude, both=both)
+            label = f"rule{rule}_{moves}{forms[form]}"
+            yield case(op, label, shape, rule=rule, phase=phase, amplitude=amplitude, form=form)
         for frames, per_plane, rule in product((0, 1, 17), (True, False), (0, 1)):
             label = f"rule{rule}_F{frames}_{'N' if per_plane else '1'}"
             yield case(op, label, shape, frames=frames, per_plane=per_plane, rule=rule)
+            if op == "extrapolate":
+                yield case(op, f"{label}_pairs", shape, frames=frames, per_plane=per_plane, rule=rule, form=2)
 
 
 OP_CASES = list(_op_cases())

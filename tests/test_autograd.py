@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from cases import BANK_SHAPES, OPS, RAW, case, image, normal, on_tensors, widened
+from cases import BANK_SHAPES, OPS, RAW, WHOLE_SHAPES, case, image, normal, on_tensors, widened
 from test_ops import as_list, in_plane, leaves_of
 from tolerances import TOLERANCES, assert_close
 
@@ -17,6 +17,13 @@ CASES = {
     "split_bands-1x1": case("split_bands", "", BANK_SHAPES["1x1"]),
     "merge_bands-odd": case("merge_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "half", 1)])),
     "merge_bands-1x6": case("merge_bands", "", BANK_SHAPES["1x6"]),
+    "split_bands-whole": case("split_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "full", 2)]), whole=True),
+    "merge_bands-whole": case("merge_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "full", 1)]), whole=True),
+    "split_bands-pairs": case("split_bands", "", (2, 5, 4, [(3, 5, 4, "full", 2)]), whole=True, paired=True),
+    "merge_bands-pairs": case("merge_bands", "", (2, 5, 4, [(3, 5, 4, "full", 1)]), whole=True, paired=True),
+    "pair": case("pair", "", ((3, 2), 3)),
+    "pair-complex": case("pair", "", ((4, 2), 2), complex_planes=True),
+    "unpair": case("unpair", "", ((6, 2), 3)),
     "polar_split": case("polar_split", "", SMALL),
     "polar_split_backward": case("polar_split_backward", "", SMALL),
     "polar_join": case("polar_join", "", SMALL),
@@ -32,7 +39,9 @@ for rule in (0, 1):
             for op in ("extrapolate", "extrapolate_backward"):
                 shown = {"phase": moves in ("phase", "joint"), "amplitude": moves in ("amplitude", "joint")}
                 label = f"{op}-rule{rule}_{moves}{'_both' if both else ''}"
-                CASES[label] = case(op, "", SMALL, rule=rule, both=both, frames=2, per_plane=both, **shown)
+                CASES[label] = case(op, "", SMALL, rule=rule, form=int(both), frames=2, per_plane=both, **shown)
+        label = f"extrapolate-rule{rule}_{moves}_pairs"
+        CASES[label] = case("extrapolate", "", (1, 3, 1, 2), rule=rule, form=2, frames=2, **shown)
 cases = pytest.mark.parametrize("case_", CASES.values(), ids=CASES)
 
 
@@ -94,7 +103,7 @@ def test_second_derivatives_at_the_origin_are_finite(rule, device):
     step = torch.full((1, 1, 1, 2), 0.3, dtype=torch.float64, device=device, requires_grad=True)
     factors = torch.ones(2, 1, dtype=torch.float64, device=device)
     outputs = [*ops.polar_split(c), *ops.step(c, step, rule=rule)]
-    outputs.append(torch.view_as_real(ops.extrapolate(c, step, step, factors, factors, rule, True)))
+    outputs.append(torch.view_as_real(ops.extrapolate(c, step, step, factors, factors, rule, "both")))
     loss = sum((o * o + o).sum() for o in outputs)
     firsts = torch.autograd.grad(loss, (c, step), create_graph=True)
     assert all(g.isfinite().all() for g in firsts)
@@ -133,13 +142,21 @@ def dot(a, b):
     return (a.conj() * b).real.double().sum()
 
 
-@pytest.mark.parametrize("label", SAME_PLANES)
-def test_merge_is_the_adjoint_of_split(label, dtype, device):
+ADJOINTS = [(BANK_SHAPES[label], False, False) for label in SAME_PLANES]
+ADJOINTS += [
+    (WHOLE_SHAPES[label], True, paired) for label in ("even", "odd", "mixed", "K0") for paired in (False, True)
+]
+
+
+@pytest.mark.parametrize("shape, whole, paired", ADJOINTS)
+def test_merge_is_the_adjoint_of_split(shape, whole, paired, dtype, device):
     """With opposite turns, and masks that are not 0 at Nyquist."""
-    spectrum, masks, turns, widths, width = case("split_bands", "", BANK_SHAPES[label]).build(dtype, device)
-    bands = case("merge_bands", "", BANK_SHAPES[label]).build(dtype, device)[0]
-    split = ops.split_bands(spectrum, masks, turns, widths, width)
-    merged = ops.merge_bands(bands, masks, [-t % 4 for t in turns], widths, spectrum.shape[1], width)
+    options = dict(whole=whole, paired=paired)
+    spectrum, masks, turns, widths, width, _ = case("split_bands", "", shape, **options).build(dtype, device)
+    bands = case("merge_bands", "", shape, **options).build(dtype, device)[0]
+    split = ops.split_bands(spectrum, masks, turns, widths, width, paired)
+    opposite = [-t % 4 for t in turns]
+    merged = ops.merge_bands(bands, masks, opposite, widths, spectrum.shape[1], width, whole, paired)
     there, back = sum(map(dot, split, bands)), dot(spectrum, merged)
     sizes = sum(map(dot, bands, bands)) * max(sum(map(dot, split, split)), dot(spectrum, spectrum))
     assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * sizes.sqrt()

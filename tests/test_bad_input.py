@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from cases import BANK_SHAPES, OPS, POINT_SHAPES, RAW, case, image, normal
+from cases import OPS, RAW, case, image, normal, shapes_of
 
 from steerlens_fast import Coefficients, CSPFamily, PixelFamily, SteerablePyramid, ops
 
@@ -356,12 +356,13 @@ def worse(value, alone: bool):
 
 def bad_args(op, device="cpu"):
     """(name of the argument, arguments) of one op with one thing wrong at a time."""
-    build = lambda: case(op, "", BANK_SHAPES["odd"] if "bands" in op else POINT_SHAPES["odd"]).build(
-        torch.float32, device
-    )
+    build = lambda: case(op, "", shapes_of(op)["odd"]).build(torch.float32, device)
     names = [a.name for a in getattr(RAW, op).default._schema.arguments]
     for i, name in enumerate(names):
-        for bad in worse(build()[i], len(names) == 1):
+        any_shape = len(names) == 1 or "pair" in op
+        for bad in worse(build()[i], any_shape):
+            if op == "pair" and isinstance(bad, torch.Tensor) and bad.is_complex():
+                continue  # of complex planes the real parts are taken
             yield name, [bad if j == i else value for j, value in enumerate(build())]
 
 
@@ -386,9 +387,7 @@ def test_raw_ops_name_op_and_argument(op, device):
 def test_raw_ops_want_one_device(op, device):
     if device.type == "cpu":
         pytest.skip("needs two devices")
-    build = lambda where: case(op, "", BANK_SHAPES["odd"] if "bands" in op else POINT_SHAPES["odd"]).build(
-        torch.float32, where
-    )
+    build = lambda where: case(op, "", shapes_of(op)["odd"]).build(torch.float32, where)
     for i, elsewhere in enumerate(build("cpu")):
         if isinstance(elsewhere, torch.Tensor) or isinstance(elsewhere, list) and hasattr(elsewhere[0], "device"):
             with pytest.raises(RuntimeError, match="device"):

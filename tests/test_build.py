@@ -95,10 +95,13 @@ def test_only_ops_py_uses_the_compiled_ops():
 
 
 def imports(path: Path) -> set[str]:
-    """The modules of the package that a file imports."""
+    """The modules of the package that a file, or a room of files, imports."""
+    if path.is_dir():
+        return set().union(*map(imports, path.glob("*.py")))
     text = path.read_text()
-    names = {n for line in re.findall(r"^\s*from \. import (.+?)(?:  #.*)?$", text, re.M) for n in line.split(", ")}
-    return names | set(re.findall(r"^\s*from \.(\w+) import", text, re.M))
+    dots = r"\." if path.parent.name == "steerlens_fast" else r"\.\."
+    names = re.findall(rf"^\s*from {dots} import (.+?)(?:  #.*)?$", text, re.M)
+    return {n for line in names for n in line.split(", ")} | set(re.findall(rf"^\s*from {dots}(\w+)", text, re.M))
 
 
 def test_the_reference_uses_no_op():
@@ -106,13 +109,21 @@ def test_the_reference_uses_no_op():
     assert "torch.ops" not in (ROOT / "steerlens_fast/reference.py").read_text()
 
 
-ROOMS = ["filters", "reference", "ops", "bank", "pyramid", "families", "budget", "demo", "cli"]  # from below upwards
+ROOMS = [  # from below upwards
+    *["filters", "reference", "ops", "bank", "pyramid", "families", "budget", "driver", "morphs", "lens"],
+    *["adapters", "demo", "cli"],
+]
 
 
-@pytest.mark.parametrize("module", [m for m in ROOMS if (ROOT / f"steerlens_fast/{m}.py").exists()])
-def test_no_room_imports_from_above(module):
-    above = ROOMS[ROOMS.index(module) + 1 :]
-    assert not imports(ROOT / f"steerlens_fast/{module}.py") & set(above)
+def room(name: str) -> Path:
+    folder = ROOT / "steerlens_fast" / name
+    return folder if folder.is_dir() else folder.with_suffix(".py")
+
+
+@pytest.mark.parametrize("name", [m for m in ROOMS if room(m).exists()])
+def test_no_room_imports_from_above(name):
+    above = ROOMS[ROOMS.index(name) + 1 :]
+    assert not imports(room(name)) & set(above)
 
 
 def test_host_and_device_never_include_each_other():

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from steerlens_fast import __version__, build_info
+from steerlens_fast import SteerableLens, __version__, build_info
 from steerlens_fast.cli import main
 from steerlens_fast.extras import MissingExtra
 
@@ -57,13 +57,6 @@ def test_training_leaves_the_callers_random_numbers_and_threads_alone():
     assert torch.equal(torch.random.get_rng_state(), before) and torch.get_num_threads() == threads
 
 
-def test_the_gradient_is_summed_over_samples():
-    model, images, targets = digits_module.classifier(), torch.rand(3, 1, 32, 32), torch.tensor([1, 2, 3])
-    together = demo.gradient_toward(model, images, targets)
-    alone = torch.cat([demo.gradient_toward(model, images[n : n + 1], targets[n : n + 1]) for n in range(3)])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-7)
-
-
 # --- A short run -----------------------------------------------------------------------------------------------------
 
 
@@ -95,12 +88,20 @@ def test_morphs(short):
         assert list(e.morphs) == FAMILIES
         assert torch.equal(e.image, short.digits.test_images[e.test_index, 0])
         for m in e.morphs.values():
-            assert m.frames.shape == (4, 32, 32) and 0 <= m.frames.min() and m.frames.max() <= 1
-            assert (m.frames[0] - e.image).abs().max() < 3e-6  # reconstruction in float32
-            assert m.attained and abs(m.l2[-1] - 3.0) <= 5e-4
-            torch.testing.assert_close(m.factors / m.factors[-1], torch.linspace(0, 1, 4))
-            torch.testing.assert_close(m.l2, (m.frames - e.image).flatten(1).norm(dim=1))
-            torch.testing.assert_close(m.probabilities, short.model(m.frames[:, None]).softmax(1), rtol=1e-4, atol=1e-6)
+            assert m.frames.shape == (1, 4, 1, 32, 32) and 0 <= m.frames.min() and m.frames.max() <= 1
+            assert (m.frames[0, 0, 0] - e.image).abs().max() < 3e-6  # reconstruction in float32
+            assert m.attained.all() and abs(m.l2[0, -1] - 3.0) <= 5e-4
+            torch.testing.assert_close(m.factors / m.factors[0, -1], torch.linspace(0, 1, 4)[None])
+            torch.testing.assert_close(m.l2, (m.frames - e.image).flatten(2).norm(dim=2))
+            torch.testing.assert_close(m.probabilities[0], short.model(m.frames[0]).softmax(1), rtol=1e-4, atol=1e-6)
+
+
+def test_morphs_are_the_lens_s_own(short):
+    """Of one digit alone: those of the demo do not depend on the digits beside it."""
+    e = short.examples[0]
+    lens = SteerableLens(short.model, family="csp-joint", rule="polar")
+    alone = lens.morph(e.image[None, None], e.target, max_l2=SHORT["max_l2"], frames=SHORT["frames"])
+    torch.testing.assert_close(alone.frames, e.morphs["joint"].frames, rtol=0, atol=2e-3)
 
 
 def test_table(short):
@@ -111,12 +112,12 @@ def test_table(short):
     for row in rows:
         e = by_name[int(row["source"]), int(row["target"])]
         m, j = e.morphs[row["family"]], int(row["frame"])
-        assert int(row["test_index"]) == e.test_index and int(row["predicted"]) == m.probabilities[j].argmax()
+        assert int(row["test_index"]) == e.test_index and int(row["predicted"]) == m.predictions[0, j]
         for column, value in (
-            ("factor", m.factors[j]),
-            ("l2", m.l2[j]),
-            ("target_probability", m.probabilities[j, e.target]),
-            ("source_probability", m.probabilities[j, e.source]),
+            ("factor", m.factors[0, j]),
+            ("l2", m.l2[0, j]),
+            ("target_probability", m.probabilities[0, j, e.target]),
+            ("source_probability", m.probabilities[0, j, e.source]),
         ):
             assert float(row[column]) == pytest.approx(value.item(), rel=1e-5)
 
@@ -137,7 +138,7 @@ def test_the_same_seed_gives_the_same_files(short, tmp_path):
 
 def test_complex_rule(tmp_path):
     result = run_demo(tmp_path, [(0, 6)], rule="complex", epochs=2, frames=2, max_l2=1.0)
-    assert all(abs(m.l2[-1] - 1) <= 5e-4 for m in result.examples[0].morphs.values())
+    assert all(abs(m.l2[0, -1] - 1) <= 5e-4 for m in result.examples[0].morphs.values())
 
 
 # --- The whole -------------------------------------------------------------------------------------------------------
@@ -150,14 +151,14 @@ def test_the_full_demo_turns_a_3_into_an_8(tmp_path):
     d = result.digits
     for e in result.examples:
         joint, pixel = e.morphs["joint"], e.morphs["pixel"]
-        assert joint.probabilities[0, e.target] < 0.1
-        assert joint.probabilities[-1, e.target] > 0.5 and pixel.probabilities[-1, e.target] > 0.5
-        assert joint.probabilities[-1].argmax() == e.target
+        assert joint.target_probability[0, 0] < 0.1
+        assert joint.target_probability[0, -1] > 0.5 and pixel.target_probability[0, -1] > 0.5
+        assert joint.reached[0, -1]
         # In place of the eye: nearer to the mean test digit of the target class than the source was.
         mean = d.test_images[d.test_labels == e.target].mean(0)[0]
-        assert (joint.frames[-1] - mean).norm() < (e.image - mean).norm()
+        assert (joint.frames[0, -1, 0] - mean).norm() < (e.image - mean).norm()
     assert result.flipped[3, 8]["joint"] > 0.5
-    phase = result.examples[0].morphs["phase"].probabilities[:, 8]
+    phase = result.examples[0].morphs["phase"].target_probability[0]
     assert phase.max() > 10 * phase[0]
 
 

@@ -13,13 +13,39 @@ import torch
 import steerlens_fast
 
 README = Path(__file__).parent.parent / "README.md"
-MODULES = sorted(m.name for m in pkgutil.iter_modules(steerlens_fast.__path__) if m.name != "_C")
-WITH_EXAMPLES = {"ops", "pyramid", "coefficients", "families"}
+PREFIX = "steerlens_fast."
+MODULES = sorted(m.name.removeprefix(PREFIX) for m in pkgutil.walk_packages(steerlens_fast.__path__, PREFIX))
+MODULES.remove("_C")
+WITH_EXAMPLES = {
+    "ops",
+    "pyramid",
+    "coefficients",
+    "families.csp",
+    "families.fourier",
+    "families.luma",
+    "families.pixel",
+}
+WITH_EXAMPLES |= {
+    "families",
+    "lens",
+    "driver",
+    "driver.objectives",
+    "morphs",
+    "morphs.files",
+    "morphs.strips",
+    "budget",
+}
 NEEDS_NO_EXAMPLE = {
     "SteerablePyramid": {"forward", "unpack"},  # the same as analyze; shown with pack
     "Coefficients": {"tensors", "apply", "to", "clone", "detach", "map", "to_plenoptic", "from_plenoptic"},
-    "CSPFamily": {"prepare"},  # shown by its class, as above and below
-    "PixelFamily": {"prepare"},
+    "CSPFamily": {  # prepare is shown by its class; the others serve PlaneMotion and PlaneAnchor
+        *{"prepare", "source", "moving", "advance", "anchored", "bank"},
+        *{"frame_bytes", "moving_bytes", "coordinate_shapes"},
+    },
+    "FourierFamily": {"prepare", "anchor", "weights"},  # as CSPFamily's
+    "LumaFamily": {"prepare"},
+    "Morphs": {"tensors", "to", "cpu", "detach"},
+    "PixelFamily": {"prepare", "anchor"},
 }
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from cases import BANK_SHAPES, OP_CASES, OPS, POINT_SHAPES, RAW, case, image, normal, on_tensors
+import torch._dynamo.testing
+from cases import OP_CASES, OPS, RAW, case, image, normal, on_tensors, shapes_of
 from test_autograd import CASES
 from test_ops import as_list, leaves_of
 from tolerances import assert_close
@@ -11,7 +12,7 @@ from torch.utils import _pytree
 
 from steerlens_fast import CSPFamily, PixelFamily, SteerablePyramid
 
-ODD = [case(op, "odd", BANK_SHAPES["odd"] if "bands" in op else POINT_SHAPES["odd"]) for op in OPS]
+ODD = [case(op, "odd", shapes_of(op)["odd"]) for op in OPS]
 syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 
 

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from cases import BANK_SHAPES, OPS, POINT_SHAPES, RAW, case, image, normal
+from cases import OPS, RAW, case, image, normal, shapes_of
 from test_ops import as_list
 
 from steerlens_fast import CSPFamily, SteerablePyramid
@@ -39,7 +39,7 @@ def same(a, b) -> bool:
 
 @pytest.mark.parametrize("op", OPS)
 def test_ops_do_not_depend_on_the_number_of_threads(op, dtype, threads):
-    args = case(op, "", (BANK_SHAPES if "bands" in op else POINT_SHAPES)["threads"]).build(dtype)
+    args = case(op, "", shapes_of(op)["threads"]).build(dtype)
     results = []
     for count in (1, 2, 3):
         threads(count)

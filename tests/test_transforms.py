@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import BANK_SHAPES, OPS, POINT_SHAPES, RAW, case, image, normal
+from cases import OPS, RAW, case, image, normal, shapes_of
 from test_ops import as_list, leaves_of
 from tolerances import assert_close
 
@@ -15,11 +15,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop:User
 
 def op_and_leaves(module, op):
     """The op as a function of its differentiable tensors, and these."""
-    args = case(op, "", BANK_SHAPES["odd"] if "bands" in op else POINT_SHAPES["odd"]).build(torch.float64)
+    args = case(op, "", shapes_of(op)["odd"]).build(torch.float64)
     if module is ops:
         args = [
             ("complex", "polar")[a] if i == {"step": 3, "extrapolate": 5}.get(op) else a for i, a in enumerate(args)
         ]
+        if op == "extrapolate":
+            args[6] = "real"
     args, leaves = leaves_of(args, op)
     values = [t.detach() for t in leaves]
 

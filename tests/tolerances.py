@@ -35,6 +35,8 @@ TOLERANCES = {
     "render": Tolerance(3e-5, 1e-12, "gradient and step amplify the analysis' error; measured in the image"),
     "compiled": Tolerance(3e-6, 1e-13, "inductor may fuse and reorder the plain torch around the ops"),
     "plenoptic": Tolerance(1e-5, 1e-5, "the issue's target; plenoptic interpolates its filters in a table (6e-6)"),
+    "driver": Tolerance(2e-5, 1e-12, "a network on another batch size: convolutions may choose another algorithm"),
+    "composition": Tolerance(1e-5, 1e-12, "a sample alone or among others: as driver, then along its gradient (5e-7)"),
     "chunk_on_gpu": Tolerance(1e-6, 1e-14, "cuFFT may choose another plan for another batch; on the CPU it is bitwise"),
 }
 

@@ -11,9 +11,10 @@ namespace steerlens {
 template <typename T>
 struct BandGroup {
   const T* mask;    // [K, h, columns]
-  Cplx<T>* data;    // [planes, K, h, columns]; only read by merge_bands
+  Cplx<T>* data;    // [planes, stored, h, columns]; only read by merge_bands
   int64_t planes;   // merge_bands: plane n reads data[n % planes]
   int64_t K, h, w;  // the band's samples
+  int64_t stored;   // bands of data: K, or ceil(K/2) where real ones are in pairs
   int64_t columns;  // w (full layout) or w/2+1 (half layout)
   int turns;        // multiply by i^turns
 };
@@ -26,12 +27,15 @@ struct Bank {
   BandGroup<T> groups[kMaxGroups];
   int count;
   int64_t planes, H, W;
-  Cplx<T>* spectrum;  // [planes, H, W/2+1]; only read by split_bands
+  bool whole;         // the spectrum is a whole one, [H, W]
+  bool paired;        // real bands are in pairs
+  int64_t columns;    // W (whole) or W/2+1
+  Cplx<T>* spectrum;  // [planes, H, columns]; only read by split_bands
 };
 
 inline void check_groups(const char* op, const std::vector<Tensor>& masks,
                          const std::vector<int64_t>& turns, const std::vector<int64_t>& widths,
-                         int64_t H, int64_t W) {
+                         int64_t H, int64_t W, bool full) {
   if (masks.empty() || masks.size() > kMaxGroups)
     fail(op, "masks must hold 1 to ", kMaxGroups, " tensors, got ", masks.size());
   if (turns.size() != masks.size() || widths.size() != masks.size())
@@ -44,11 +48,14 @@ inline void check_groups(const char* op, const std::vector<Tensor>& masks,
     if (w < 1 || w > W || h < 1 || h > H || (columns != w && columns != w / 2 + 1))
       fail(op, "masks[", i, "] must be [K, h, w] or [K, h, w/2+1] with h <= ", H,
            ", w = widths[i] <= ", W, ", got ", shape_text(shape_of(masks[i])), " with width ", w);
+    if (full && columns != w)
+      fail(op, "masks[", i, "] must be [K, h, w] for whole spectra and for pairs, got ",
+           shape_text(shape_of(masks[i])), " with width ", w);
   }
 }
 
 template <typename T>
-BandGroup<T> group_of(const Tensor& mask, int64_t turns, int64_t width) {
+BandGroup<T> group_of(const Tensor& mask, int64_t turns, int64_t width, bool paired) {
   BandGroup<T> g;
   g.mask = read<T>(mask);
   g.K = mask.size(0);
@@ -56,6 +63,7 @@ BandGroup<T> group_of(const Tensor& mask, int64_t turns, int64_t width) {
   g.columns = mask.size(2);
   g.w = width;
   g.turns = static_cast<int>(turns);
+  g.stored = stored_bands(g.K, paired);
   return g;
 }
 
@@ -75,21 +83,25 @@ inline std::vector<Tensor> contiguous_masks(const char* op, const std::vector<Te
 template <typename Run>
 std::vector<Tensor> split_bands_with(Tensor spectrum, std::vector<Tensor> masks,
                                      std::vector<int64_t> turns, std::vector<int64_t> widths,
-                                     int64_t width, const Run& run) {
+                                     int64_t width, bool paired, const Run& run) {
   const char* op = "split_bands";
   const bool float64 = check_floating(op, "spectrum", spectrum, true);
-  check_rank(op, "spectrum", spectrum, 3, "[N, H, W/2+1]");
-  const int64_t N = spectrum.size(0), H = spectrum.size(1);
-  if (width < 1 || spectrum.size(2) != width / 2 + 1)
-    fail(op, "spectrum must have width/2+1 columns for width ", width, ", got ",
+  check_rank(op, "spectrum", spectrum, 3, "[N, H, W/2+1] or [N, H, W]");
+  const int64_t N = spectrum.size(0), H = spectrum.size(1), columns = spectrum.size(2);
+  // The half spectra of images 1 or 2 pixels wide are their whole ones.
+  const bool whole = columns == width && width > 2;
+  if (width < 1 || (!whole && columns != width / 2 + 1))
+    fail(op, "spectrum must have width/2+1 or width columns for width ", width, ", got ",
          shape_text(shape_of(spectrum)));
-  check_groups(op, masks, turns, widths, H, width);
+  check_groups(op, masks, turns, widths, H, width, whole || paired);
+  if (paired && !whole && width > 2)
+    fail(op, "spectrum must have width = ", width, " columns for bands in pairs, got ", columns);
   spectrum = packed(spectrum);
   masks = contiguous_masks(op, masks, spectrum);
   std::vector<Tensor> out;
   for (const Tensor& m : masks)
-    out.push_back(
-        new_tensor(spectrum, {N, m.size(0), m.size(1), m.size(2)}, spectrum.scalar_type()));
+    out.push_back(new_tensor(spectrum, {N, stored_bands(m.size(0), paired), m.size(1), m.size(2)},
+                             spectrum.scalar_type()));
 
   const auto launch = [&](auto zero) {
     using T = decltype(zero);
@@ -98,9 +110,12 @@ std::vector<Tensor> split_bands_with(Tensor spectrum, std::vector<Tensor> masks,
     bank.planes = N;
     bank.H = H;
     bank.W = width;
+    bank.whole = whole;
+    bank.paired = paired;
+    bank.columns = columns;
     bank.spectrum = const_cast<Cplx<T>*>(read<Cplx<T>>(spectrum));
     for (int i = 0; i < bank.count; ++i) {
-      bank.groups[i] = group_of<T>(masks[i], turns[i], widths[i]);
+      bank.groups[i] = group_of<T>(masks[i], turns[i], widths[i], paired);
       bank.groups[i].planes = N;
       bank.groups[i].data = write<Cplx<T>>(out[i]);
     }
@@ -114,11 +129,14 @@ std::vector<Tensor> split_bands_with(Tensor spectrum, std::vector<Tensor> masks,
 template <typename Run>
 Tensor merge_bands_with(std::vector<Tensor> bands, std::vector<Tensor> masks,
                         std::vector<int64_t> turns, std::vector<int64_t> widths, int64_t height,
-                        int64_t width, const Run& run) {
+                        int64_t width, bool whole, bool paired, const Run& run) {
   const char* op = "merge_bands";
   if (height < 1 || width < 1)
     fail(op, "height and width must be positive, got ", height, ", ", width);
-  check_groups(op, masks, turns, widths, height, width);
+  whole = whole && width > 2;  // the same below
+  const int64_t columns = whole ? width : width / 2 + 1;
+  check_groups(op, masks, turns, widths, height, width, whole || paired);
+  if (paired && !whole && width > 2) fail(op, "whole must be true for bands in pairs, got false");
   if (bands.size() != masks.size())
     fail(op, "bands must hold one tensor for each of ", masks.size(), " masks, got ", bands.size());
   const bool float64 = check_floating(op, "bands[0]", bands[0], true);
@@ -127,7 +145,8 @@ Tensor merge_bands_with(std::vector<Tensor> bands, std::vector<Tensor> masks,
     check_type(op, "bands[i]", bands[i], complex_type(float64));
     check_same_device(op, "bands[i]", bands[i], "bands[0]", bands[0]);
     check_rank(op, "bands[i]", bands[i], 4, "[N, K, h, columns]");
-    const Shape expected = {bands[i].size(0), masks[i].size(0), masks[i].size(1), masks[i].size(2)};
+    const Shape expected = {bands[i].size(0), stored_bands(masks[i].size(0), paired),
+                            masks[i].size(1), masks[i].size(2)};
     check_shape(op, "bands[i]", bands[i], expected);
     planes = std::max(planes, expected[0]);
     fewest = std::min(fewest, expected[0]);
@@ -137,7 +156,7 @@ Tensor merge_bands_with(std::vector<Tensor> bands, std::vector<Tensor> masks,
     if (planes > 0 && (fewest == 0 || planes % band.size(0) != 0))
       fail(op, "bands' first sizes must divide the largest, ", planes, ", got ", band.size(0));
   masks = contiguous_masks(op, masks, bands[0]);
-  Tensor out = new_tensor(bands[0], {planes, height, width / 2 + 1}, bands[0].scalar_type());
+  Tensor out = new_tensor(bands[0], {planes, height, columns}, bands[0].scalar_type());
 
   const auto launch = [&](auto zero) {
     using T = decltype(zero);
@@ -146,9 +165,12 @@ Tensor merge_bands_with(std::vector<Tensor> bands, std::vector<Tensor> masks,
     bank.planes = planes;
     bank.H = height;
     bank.W = width;
+    bank.whole = whole;
+    bank.paired = paired;
+    bank.columns = columns;
     bank.spectrum = write<Cplx<T>>(out);
     for (int i = 0; i < bank.count; ++i) {
-      bank.groups[i] = group_of<T>(masks[i], turns[i], widths[i]);
+      bank.groups[i] = group_of<T>(masks[i], turns[i], widths[i], paired);
       bank.groups[i].planes = bands[i].size(0);
       bank.groups[i].data = const_cast<Cplx<T>*>(read<Cplx<T>>(bands[i]));
     }

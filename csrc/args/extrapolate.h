@@ -8,11 +8,16 @@
 
 namespace steerlens {
 
+// What frames hold: Re(c_j); c_j, both quadratures; or the real parts of two orientations as one
+// complex number, [F, N, ceil(K/2), h, w], whose FFT serves both.
+enum class Form : int { kReal = 0, kBoth = 1, kPairs = 2 };
+
 template <typename T>
 struct FrameArgs {
-  int64_t frames, planes, area;
+  int64_t frames, planes, area, orientations;
   Rule rule;
-  int frame_parts;  // 1: frames hold Re(c_j); 2: both quadratures
+  Form form;        // of frames_out
+  int frame_parts;  // 2 where grad_frames are complex, else 1
   const Cplx<T>* coefficients;
   const T *phase_step, *amplitude_step;  // null where nothing moves
   const T *phase_factors, *amplitude_factors;
@@ -26,6 +31,24 @@ struct FrameArgs {
 template <typename T>
 SL_FN int64_t factor_index(const FrameArgs<T>& args, int64_t frame, int64_t plane) {
   return args.factor_stride ? frame * args.planes + plane : frame;
+}
+
+// A pair of orientations, counted through all planes: where it begins and whether it is whole.
+struct Pair {
+  int64_t plane, first, band;  // first: of its coefficients; band: how many each orientation has
+  bool both;
+};
+
+template <typename T>
+SL_FN int64_t pairs_per_plane(const FrameArgs<T>& args) {
+  return (args.orientations + 1) / 2;
+}
+
+template <typename T>
+SL_FN Pair pair_at(const FrameArgs<T>& args, int64_t pair) {
+  const int64_t plane = pair / pairs_per_plane(args), k = pair % pairs_per_plane(args) * 2;
+  const int64_t band = args.area / args.orientations;
+  return {plane, plane * args.area + k * band, band, k + 1 < args.orientations};
 }
 
 // Calls body.template run<Extrapolation<...>>() for what moves; a switch outside every loop.
@@ -94,6 +117,7 @@ FrameArgs<T> frame_args(const FrameTensors& t, Rule rule) {
   args.frames = t.phase_factors.size(0);
   args.planes = c.size(0);
   args.area = args.planes > 0 ? c.numel() / args.planes : 0;
+  args.orientations = c.size(1);
   args.rule = rule;
   args.coefficients = read<Cplx<T>>(c);
   args.phase_step = t.phase_step.has_value() ? read<T>(*t.phase_step) : nullptr;
@@ -105,17 +129,20 @@ FrameArgs<T> frame_args(const FrameTensors& t, Rule rule) {
 }
 
 template <typename Run>
-Tensor extrapolate_with(FrameTensors t, int64_t rule, bool both_quadratures, const Run& run) {
+Tensor extrapolate_with(FrameTensors t, int64_t rule, int64_t form, const Run& run) {
   const Rule r = check_rule("extrapolate", rule);
   check_frames("extrapolate", t);
+  if (form < 0 || form > 2)
+    fail("extrapolate", "form must be 0 (real), 1 (both quadratures) or 2 (pairs), got ", form);
   Shape shape = shape_of(t.coefficients);
+  if (form == static_cast<int>(Form::kPairs)) shape[1] = (shape[1] + 1) / 2;
   shape.insert(shape.begin(), t.phase_factors.size(0));
-  Tensor out = new_tensor(t.coefficients, shape,
-                          both_quadratures ? complex_type(t.float64) : real_type(t.float64));
+  Tensor out =
+      new_tensor(t.coefficients, shape, form != 0 ? complex_type(t.float64) : real_type(t.float64));
   const auto launch = [&](auto zero) {
     using T = decltype(zero);
     FrameArgs<T> args = frame_args<T>(t, r);
-    args.frame_parts = both_quadratures ? 2 : 1;
+    args.form = static_cast<Form>(form);
     args.frames_out = write<T>(out);
     run(args, out);
   };

@@ -9,7 +9,7 @@
 namespace steerlens {
 namespace {
 
-constexpr int64_t kBlock = 512;
+constexpr int64_t kBlock = 512, kPairBlock = kBlock / 2;
 
 // What a block of coefficients holds, one array per member so that loops over it vectorise.
 template <typename T>
@@ -46,6 +46,13 @@ struct Block {
   }
 };
 
+// Coefficients that do not exist: the partner of the last of an odd number of orientations.
+template <typename E, typename T>
+SL_FN void zero_block(int64_t size, Block<T>& block) {
+  for (int64_t i = 0; i < size; ++i)
+    block.template store<E>(i, E::load(Cplx<T>{T(0), T(0)}, T(0), T(0)));
+}
+
 template <typename E, typename T>
 SL_FN void read_block(const FrameArgs<T>& args, int64_t first, int64_t size, Block<T>& block) {
   const Cplx<T>* __restrict__ c = args.coefficients + first;
@@ -79,7 +86,7 @@ struct WriteFrames {
     const int64_t at = factor_index(args, f, plane);
     const T phase_factor = args.phase_factors[at], amplitude_factor = args.amplitude_factors[at];
     const int64_t first = (f * args.planes + plane) * args.area + offset;
-    if (args.frame_parts == 1) {
+    if (args.form == Form::kReal) {
       T* __restrict__ out = args.frames_out + first;
       for (int64_t i = 0; i < size; ++i)
         out[i] = E::real(block.template load<E>(i), phase_factor, amplitude_factor);
@@ -90,6 +97,50 @@ struct WriteFrames {
     }
   }
 };
+
+// As WriteFrames; a block is that of two orientations.
+template <typename T>
+struct WritePairs {
+  const FrameArgs<T>& args;
+  int64_t begin, end;  // blocks
+
+  template <typename E>
+  SL_FN void run() const {
+    const int64_t band = args.area / args.orientations;
+    const int64_t blocks_per_pair = (band + kPairBlock - 1) / kPairBlock;
+    const int64_t pairs = args.planes * pairs_per_plane(args);
+    Block<T> first, second;
+    for (int64_t b = begin; b < end; ++b) {
+      const Pair pair = pair_at(args, b / blocks_per_pair);
+      const int64_t offset = b % blocks_per_pair * kPairBlock;
+      const int64_t size = band - offset < kPairBlock ? band - offset : kPairBlock;
+      read_block<E>(args, pair.first + offset, size, first);
+      if (pair.both)
+        read_block<E>(args, pair.first + band + offset, size, second);
+      else
+        zero_block<E>(size, second);
+      for (int64_t f = 0; f < args.frames; ++f)
+        write_frame<E>(first, second, factor_index(args, f, pair.plane), size,
+                       (f * pairs + b / blocks_per_pair) * band + offset);
+    }
+  }
+
+  template <typename E>
+  SL_FN void write_frame(const Block<T>& first, const Block<T>& second, int64_t factor,
+                         int64_t size, int64_t to) const {
+    const T phase = args.phase_factors[factor], amplitude = args.amplitude_factors[factor];
+    Cplx<T>* __restrict__ out = reinterpret_cast<Cplx<T>*>(args.frames_out) + to;
+    for (int64_t i = 0; i < size; ++i)
+      out[i] = {E::real(first.template load<E>(i), phase, amplitude),
+                E::real(second.template load<E>(i), phase, amplitude)};
+  }
+};
+
+template <typename T>
+SL_FN void write_pairs_body(const FrameArgs<T>& args, int64_t begin, int64_t end) {
+  for_extrapolation(args, WritePairs<T>{args, begin, end});
+}
+STEERLENS_CLONE_FOR_DTYPES(write_pairs, FrameArgs)
 
 template <typename T>
 SL_FN void write_frames_body(const FrameArgs<T>& args, int64_t begin, int64_t end) {
@@ -137,15 +188,21 @@ STEERLENS_CLONE_FOR_DTYPES(sum_frames, FrameArgs)
 
 Tensor extrapolate(Tensor coefficients, std::optional<Tensor> phase_step,
                    std::optional<Tensor> amplitude_step, Tensor phase_factors,
-                   Tensor amplitude_factors, int64_t rule, bool both_quadratures) {
+                   Tensor amplitude_factors, int64_t rule, int64_t form) {
   const auto run = [](const auto& args, const Tensor&) {
+    if (args.form == Form::kPairs) {
+      const int64_t per_pair = (args.area / args.orientations + kPairBlock - 1) / kPairBlock;
+      parallel_rows(args.planes * pairs_per_plane(args) * per_pair, kBlock * args.frames,
+                    [&](int64_t begin, int64_t end) { write_pairs(args, begin, end); });
+      return;
+    }
     const int64_t blocks = args.planes * ((args.area + kBlock - 1) / kBlock);
     parallel_rows(blocks, kBlock * args.frames,
                   [&](int64_t begin, int64_t end) { write_frames(args, begin, end); });
   };
   return extrapolate_with(
       {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step, false}, rule,
-      both_quadratures, run);
+      form, run);
 }
 
 std::tuple<Tensor, Tensor, Tensor> extrapolate_backward(Tensor grad, Tensor coefficients,

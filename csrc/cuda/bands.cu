@@ -20,7 +20,7 @@ struct Tiles {
   bool wide[kMaxGroups];          // its masks and bands are accessed 16 bytes at a time
 };
 
-// Where a band reads the image's half spectrum.
+// Where a band reads the image's spectrum.
 struct Place {
   int64_t offset;  // in the spectrum's plane
   bool conjugate;
@@ -28,16 +28,17 @@ struct Place {
 
 template <typename T>
 __device__ Place place_of(const Bank<T>& bank, const BandGroup<T>& g, int64_t y, int64_t x) {
-  const int64_t stored = bank.W / 2 + 1, Y = image_row(y, g.h, bank.H);
-  if (x < direct_columns(g.w)) return {Y * stored + x, false};
-  return {opposite_row(Y, bank.H) * stored + g.w - x, true};
+  const int64_t Y = image_row(y, g.h, bank.H);
+  if (bank.whole) return {Y * bank.columns + image_column(x, g.w, bank.W), false};
+  if (x < direct_columns(g.w)) return {Y * bank.columns + x, false};
+  return {opposite_row(Y, bank.H) * bank.columns + g.w - x, true};
 }
 
 // What kCount consecutive places of a band, from `at` on, read in planes [n, n + kPlanes), turned.
 template <int kCount, typename T>
 __device__ __forceinline__ void read_places(const Bank<T>& bank, const BandGroup<T>& g, int64_t n,
                                             int64_t at, Pack<Cplx<T>, kCount> (&value)[kPlanes]) {
-  const int64_t plane_size = bank.H * (bank.W / 2 + 1);
+  const int64_t plane_size = bank.H * bank.columns;
   const Cplx<T> turn = quarter_turns<T>(g.turns);
   int64_t y = at / g.columns, x = at - y * g.columns;
 #pragma unroll
@@ -69,8 +70,25 @@ __device__ __forceinline__ void split_at(const Bank<T>& bank, const BandGroup<T>
   const int64_t area = g.h * g.columns;
   Pack<Cplx<T>, kCount> value[kPlanes];
   read_places(bank, g, n, at, value);
-  const int64_t plane_size = g.K * area;
+  const int64_t plane_size = g.stored * area;
   Cplx<T>* band = g.data + n * plane_size + at;
+  if (bank.paired) {
+#pragma unroll 2
+    for (int64_t q = 0; q < g.stored; ++q) {
+      const auto first = load<kCount>(g.mask + 2 * q * area + at);
+      Pack<T, kCount> second{};
+      if (2 * q + 1 < g.K) second = load<kCount>(g.mask + (2 * q + 1) * area + at);
+#pragma unroll
+      for (int p = 0; p < kPlanes; ++p) {
+        Pack<Cplx<T>, kCount> out;
+#pragma unroll
+        for (int j = 0; j < kCount; ++j)
+          out.v[j] = pair_filter(first.v[j], second.v[j], value[p].v[j]);
+        if (n + p < bank.planes) store(band + p * plane_size + q * area, out);
+      }
+    }
+    return;
+  }
 #pragma unroll 2
   for (int64_t k = 0; k < g.K; ++k) {
     const auto mask = load<kCount>(g.mask + k * area + at);
@@ -138,11 +156,44 @@ __device__ __forceinline__ void add_sample(const BandGroup<T>& g, int64_t n, int
   }
 }
 
-// What group g holds of the frequency at row Y, column X of the image's half spectrum.
+// The same of bands in pairs.
 template <typename T>
-__device__ __forceinline__ void add_group(const BandGroup<T>& g, int64_t n, int64_t Y, int64_t X,
-                                          int64_t H, Cplx<T> (&total)[kPlanes]) {
-  const int64_t split = direct_columns(g.w);
+__device__ __forceinline__ void add_pair_sample(const BandGroup<T>& g, int64_t n, int64_t at,
+                                                Cplx<T> (&total)[kPlanes]) {
+  const int64_t area = g.h * g.columns;
+  const Cplx<T> turn = quarter_turns<T>(g.turns);
+  const Cplx<T>* band[kPlanes];
+  int64_t plane = n < g.planes ? n : n % g.planes;
+#pragma unroll
+  for (int p = 0; p < kPlanes; ++p) {
+    band[p] = g.data + plane * g.stored * area + at;
+    if (++plane == g.planes) plane = 0;
+  }
+#pragma unroll 2
+  for (int64_t q = 0; q < g.stored; ++q) {
+    const T first = load_one(g.mask + 2 * q * area + at);
+    const T second = 2 * q + 1 < g.K ? load_one(g.mask + (2 * q + 1) * area + at) : T(0);
+#pragma unroll
+    for (int p = 0; p < kPlanes; ++p)
+      total[p] =
+          total[p] + turn * conjugate_pair_filter(first, second, load_one(band[p] + q * area));
+  }
+}
+
+// What group g holds of the frequency at row Y, column X of the image's spectrum.
+template <typename T>
+__device__ __forceinline__ void add_group(const Bank<T>& bank, const BandGroup<T>& g, int64_t n,
+                                          int64_t Y, int64_t X, Cplx<T> (&total)[kPlanes]) {
+  const int64_t split = direct_columns(g.w), H = bank.H;
+  if (bank.whole || bank.paired) {
+    const int64_t x = band_column(X, g.w, bank.W), y = x < 0 ? -1 : band_row(Y, g.h, H);
+    if (y < 0) return;
+    if (bank.paired)
+      add_pair_sample(g, n, y * g.columns + x, total);
+    else
+      add_sample<false>(g, n, y * g.columns + x, total);
+    return;
+  }
   const int64_t direct = X < split ? band_row(Y, g.h, H) : -1;
   if (direct >= 0) add_sample<false>(g, n, direct * g.columns + X, total);
   const bool has_reflected = X > 0 && X <= g.columns - split;
@@ -152,14 +203,14 @@ __device__ __forceinline__ void add_group(const BandGroup<T>& g, int64_t n, int6
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__ Bank<T> bank) {
-  const int64_t stored = bank.W / 2 + 1, area = bank.H * stored;
+  const int64_t area = bank.H * bank.columns;
   const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   for (int64_t at = first; at < area; at += int64_t{gridDim.x} * kThreads) {
-    const int64_t Y = at / stored, X = at - Y * stored;
+    const int64_t Y = at / bank.columns, X = at - Y * bank.columns;
     for (int64_t n = int64_t{blockIdx.y} * kPlanes; n < bank.planes;
          n += int64_t{gridDim.y} * kPlanes) {
       Cplx<T> total[kPlanes] = {};
-      for (int i = 0; i < bank.count; ++i) add_group(bank.groups[i], n, Y, X, bank.H, total);
+      for (int i = 0; i < bank.count; ++i) add_group(bank, bank.groups[i], n, Y, X, total);
 #pragma unroll
       for (int p = 0; p < kPlanes; ++p)
         if (n + p < bank.planes)
@@ -182,7 +233,7 @@ struct Split {
 struct Merge {
   template <typename T>
   void operator()(const Bank<T>& bank, const Tensor& on) const {
-    const dim3 grid(grid_size(bank.H * (bank.W / 2 + 1), kThreads, kMaxGridX),
+    const dim3 grid(grid_size(bank.H * bank.columns, kThreads, kMaxGridX),
                     grid_size(bank.planes, kPlanes, kMaxGridY));
     Launcher(on).run(merge_kernel<T>, grid, kThreads, bank);
   }
@@ -190,13 +241,14 @@ struct Merge {
 
 std::vector<Tensor> split_bands(Tensor spectrum, std::vector<Tensor> masks,
                                 std::vector<int64_t> turns, std::vector<int64_t> widths,
-                                int64_t width) {
-  return split_bands_with(spectrum, masks, turns, widths, width, Split{});
+                                int64_t width, bool paired) {
+  return split_bands_with(spectrum, masks, turns, widths, width, paired, Split{});
 }
 
 Tensor merge_bands(std::vector<Tensor> bands, std::vector<Tensor> masks, std::vector<int64_t> turns,
-                   std::vector<int64_t> widths, int64_t height, int64_t width) {
-  return merge_bands_with(bands, masks, turns, widths, height, width, Merge{});
+                   std::vector<int64_t> widths, int64_t height, int64_t width, bool whole,
+                   bool paired) {
+  return merge_bands_with(bands, masks, turns, widths, height, width, whole, paired, Merge{});
 }
 
 }  // namespace

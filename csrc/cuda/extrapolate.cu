@@ -41,7 +41,7 @@ struct WriteFrames : FrameOp<T, E> {
       const T phase_factor = load_one(args.phase_factors + factor);
       const T amplitude_factor = load_one(args.amplitude_factors + factor);
       const int64_t to = f * args.planes * args.area + i;
-      if (args.frame_parts == 1)
+      if (args.form == Form::kReal)
         write_real(to, p, phase_factor, amplitude_factor);
       else
         write_both(to, p, phase_factor, amplitude_factor);
@@ -64,6 +64,36 @@ struct WriteFrames : FrameOp<T, E> {
 #pragma unroll
     for (int j = 0; j < kCount; ++j) out.v[j] = E::value(p[j], phase_factor, amplitude_factor);
     store(reinterpret_cast<Cplx<T>*>(this->args.frames_out) + to, out);
+  }
+};
+
+// As WriteFrames, for the real parts of two orientations as one complex number.
+template <typename T, typename E>
+struct WritePairs : FrameOp<T, E> {
+  static constexpr int kWide = 8 / sizeof(T);
+
+  __device__ int64_t plane(int64_t pair) const { return pair; }
+
+  template <int kCount>
+  __device__ void at(int64_t n, int64_t i) const {
+    const FrameArgs<T>& args = this->args;
+    const Pair pair = pair_at(args, n);
+    const int64_t pairs = args.planes * pairs_per_plane(args), offset = i - n * pair.band;
+    Coefficient<T> first[kCount], second[kCount];
+    this->template read<kCount>(pair.first + offset, first);
+    if (pair.both) this->template read<kCount>(pair.first + pair.band + offset, second);
+#pragma unroll 1
+    for (int64_t f = 0; f < args.frames; ++f) {
+      const int64_t factor = factor_index(args, f, pair.plane);
+      const T phase = load_one(args.phase_factors + factor);
+      const T amplitude = load_one(args.amplitude_factors + factor);
+      Pack<Cplx<T>, kCount> out;
+#pragma unroll
+      for (int j = 0; j < kCount; ++j)
+        out.v[j] = {E::real(first[j], phase, amplitude),
+                    pair.both ? E::real(second[j], phase, amplitude) : T(0)};
+      store(reinterpret_cast<Cplx<T>*>(args.frames_out) + f * pairs * pair.band + i, out);
+    }
   }
 };
 
@@ -118,7 +148,7 @@ struct SumFrames : FrameOp<T, E> {
   }
 };
 
-// Launches Op = WriteFrames or SumFrames for what moves.
+// Launches Op = WriteFrames, WritePairs or SumFrames for what moves.
 template <typename T, template <typename, typename> class Op>
 struct Launch {
   const FrameArgs<T>& args;
@@ -126,28 +156,40 @@ struct Launch {
 
   template <typename E>
   void run() const {
-    const bool wide = args.area % Op<T, E>::kWide == 0 &&  // else a frame begins between accesses
+    const bool paired = args.form == Form::kPairs;
+    const int64_t area = paired ? args.area / args.orientations : args.area;
+    const bool wide = area % Op<T, E>::kWide == 0 &&  // else a frame begins between accesses
                       aligned({args.coefficients, args.phase_step, args.amplitude_step,
                                args.frames_out, args.grad_frames, args.grad_coefficients,
                                args.grad_phase_step, args.grad_amplitude_step});
-    for_each_coefficient(Op<T, E>{{args}}, args.planes, args.area, wide, Launcher(on));
+    const int64_t planes = paired ? args.planes * pairs_per_plane(args) : args.planes;
+    for_each_coefficient(Op<T, E>{{args}}, planes, area, wide, Launcher(on));
   }
 };
 
-template <template <typename, typename> class Op>
-struct Run {
+struct Write {
   template <typename T>
   void operator()(const FrameArgs<T>& args, const Tensor& on) const {
-    for_extrapolation(args, Launch<T, Op>{args, on});
+    if (args.form == Form::kPairs)
+      for_extrapolation(args, Launch<T, WritePairs>{args, on});
+    else
+      for_extrapolation(args, Launch<T, WriteFrames>{args, on});
+  }
+};
+
+struct Sum {
+  template <typename T>
+  void operator()(const FrameArgs<T>& args, const Tensor& on) const {
+    for_extrapolation(args, Launch<T, SumFrames>{args, on});
   }
 };
 
 Tensor extrapolate(Tensor coefficients, std::optional<Tensor> phase_step,
                    std::optional<Tensor> amplitude_step, Tensor phase_factors,
-                   Tensor amplitude_factors, int64_t rule, bool both_quadratures) {
+                   Tensor amplitude_factors, int64_t rule, int64_t form) {
   return extrapolate_with(
       {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step, false}, rule,
-      both_quadratures, Run<WriteFrames>{});
+      form, Write{});
 }
 
 std::tuple<Tensor, Tensor, Tensor> extrapolate_backward(Tensor grad, Tensor coefficients,
@@ -157,7 +199,7 @@ std::tuple<Tensor, Tensor, Tensor> extrapolate_backward(Tensor grad, Tensor coef
                                                         Tensor amplitude_factors, int64_t rule) {
   return extrapolate_backward_with(
       grad, {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step, false},
-      rule, Run<SumFrames>{});
+      rule, Sum{});
 }
 
 }  // namespace

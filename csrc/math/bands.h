@@ -1,15 +1,42 @@
-// Index maps between a half spectrum [H, W/2+1] and the block of low frequencies that a band of
-// h x w samples keeps. Frequencies are signed integers k with -n/2 < k <= n/2.
+// Index maps between an image's spectrum and the block of low frequencies that a band of h x w
+// samples keeps. Frequencies are signed integers k with -n/2 < k <= n/2.
 //
-// A band's spectrum is stored in one of two layouts:
+// The image's spectrum is a half spectrum [H, W/2+1] of a real image, or the whole [H, W] of a
+// complex one. A band's spectrum is stored in one of two layouts (a complex image has full ones):
 //   full  w columns; column c > w/2 holds the negative frequency c - w, which a half spectrum
 //         stores as the conjugate at (-ky, -kx): a reflected (Hermitian) read;
 //   half  w/2+1 columns, all of them read directly.
+// Real bands may go in pairs, orientations 2q and 2q+1 as the parts of one complex band: a filter
+// (m + i m') makes one of a real image's spectrum, whose inverse FFT has the two bands as its parts;
+// the conjugate filter takes it back, and the real part of that sum's inverse FFT is the image.
 #pragma once
 
 #include "common.h"
 
 namespace steerlens {
+
+// How many bands are stored for K orientations.
+SL_FN int64_t stored_bands(int64_t K, bool paired) { return paired ? (K + 1) / 2 : K; }
+
+template <typename T>
+SL_FN Cplx<T> pair_filter(T first, T second, Cplx<T> value) {
+  return {first * value.re - second * value.im, first * value.im + second * value.re};
+}
+
+// The same with the conjugate filter.
+template <typename T>
+SL_FN Cplx<T> conjugate_pair_filter(T first, T second, Cplx<T> value) {
+  return pair_filter(first, -second, value);
+}
+
+// The conjugate filter itself, turned: i^kTurns (m - i m').
+template <int kTurns, typename T>
+SL_FN Cplx<T> turned_pair_filter(T first, T second) {
+  if constexpr (kTurns == 0) return {first, -second};
+  if constexpr (kTurns == 1) return {second, first};
+  if constexpr (kTurns == 2) return {-first, second};
+  return {-second, -first};
+}
 
 SL_FN int64_t signed_frequency(int64_t index, int64_t n) {
   return index <= n / 2 ? index : index - n;
@@ -34,7 +61,19 @@ SL_FN int64_t band_row(int64_t Y, int64_t h, int64_t H) {
 // The row of the opposite frequency.
 SL_FN int64_t opposite_row(int64_t Y, int64_t H) { return Y == 0 ? 0 : H - Y; }
 
-// How many leading columns of a band are read directly; in the full layout the rest is reflected.
+// How many leading columns of a band are read where they are; in the full layout the rest, the
+// negative frequencies, is reflected (half spectra) or at the end of the row (whole ones).
 SL_FN int64_t direct_columns(int64_t w) { return w / 2 + 1; }
+
+// The column of a whole spectrum [W columns] that column x of a full band [w columns] reads.
+SL_FN int64_t image_column(int64_t x, int64_t w, int64_t W) {
+  return x < direct_columns(w) ? x : W - w + x;
+}
+
+// The column of a full band that holds column X of a whole spectrum, or -1 where it was cropped.
+SL_FN int64_t band_column(int64_t X, int64_t w, int64_t W) {
+  if (X < direct_columns(w)) return X;
+  return X > W - w + w / 2 ? X - W + w : -1;
+}
 
 }  // namespace steerlens

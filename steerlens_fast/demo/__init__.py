@@ -13,30 +13,18 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..budget import factor_at_l2
 from ..checks import check_choice, check_int, check_number
 from ..extras import need
-from ..families import CSPFamily, Family, PixelFamily
-from ..pyramid import SteerablePyramid
+from ..lens import SteerableLens
+from ..morphs import Morphs
 from . import digits as digits_module
 from .digits import Digits
 
 PAIRS = ((3, 8), (7, 2), (5, 6), (2, 3), (1, 7), (4, 9))
 RULES = ("polar", "complex")
-
-
-@dataclass(frozen=True)
-class Morph:
-    """One digit in one family: F frames."""
-
-    frames: Tensor  # [F, 32, 32]
-    factors: Tensor  # [F]
-    l2: Tensor  # [F], distance from the source
-    probabilities: Tensor  # [F, 10]
-    attained: bool  # whether the last frame lies at the distance asked for
+FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # compared, by what the pictures call them
 
 
 @dataclass(frozen=True)
@@ -47,7 +35,7 @@ class Example:
     target: int
     test_index: int
     image: Tensor  # [32, 32]
-    morphs: dict[str, Morph]
+    morphs: dict[str, Morphs]  # of one sample each
 
     @property
     def name(self) -> str:
@@ -124,7 +112,7 @@ def run_demo(
     ...     sorted(path.name for path in result.files)
     ['3-to-8.gif', '3-to-8.png', 'overview.png', 'probabilities.csv']
     >>> result.examples[0].morphs["joint"].frames.shape
-    torch.Size([3, 32, 32])
+    torch.Size([1, 3, 1, 32, 32])
     """
     pairs = _check(pairs, max_l2, frames, rule, epochs, seed)
     from . import pictures  # needs matplotlib and Pillow: say so before any work
@@ -149,49 +137,21 @@ def run_demo(
     return DemoResult(examples, right.float().mean().item(), flipped, tested, files, seconds, model, digits)
 
 
-def families(rule: str) -> dict[str, Family]:
-    """The three families compared."""
-    pyramid = SteerablePyramid((digits_module.SIZE, digits_module.SIZE))
-    return {
-        "phase": CSPFamily(pyramid, "phase", rule),
-        "joint": CSPFamily(pyramid, "joint", rule),
-        "pixel": PixelFamily(),
-    }
-
-
-def gradient_toward(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """d(-log p(target)) / d(image), [N, 1, 32, 32]; summed over samples, so that none depends on its batch."""
-    images = images.detach().requires_grad_()
-    loss = F.cross_entropy(model(images), targets, reduction="sum")
-    return torch.autograd.grad(loss, images)[0]
-
-
 def _morph(
     model: nn.Module,
     images: Tensor,
-    targets: Tensor,
+    targets: Tensor | int,
     *,
     max_l2: float,
     frames: int,
     rule: str,
     progress: Callable[..., Iterable] = iter,
-) -> dict[str, list[Morph]]:
-    """Every family's morphs of images [N, 1, 32, 32] along one gradient."""
-    gradient = gradient_toward(model, images, targets)
-    found = {}
-    for name, family in progress(families(rule).items()):
-        motion = family.prepare(images, gradient)
-        factor, _, attained = factor_at_l2(motion, max_l2)
-        factors = torch.linspace(0, 1, frames)[:, None] * factor  # [F, N]
-        rendered = motion.render(factors, bounds=(0, 1))  # [F, N, 1, 32, 32]
-        l2 = torch.linalg.vector_norm((rendered - images).flatten(2), dim=2)
-        with torch.no_grad():
-            probabilities = model(rendered.flatten(0, 1)).softmax(1).unflatten(0, (frames, -1))
-        found[name] = [
-            Morph(rendered[:, n, 0], factors[:, n], l2[:, n], probabilities[:, n], bool(attained[n]))
-            for n in range(len(images))
-        ]
-    return found
+) -> dict[str, Morphs]:
+    """Every family's morphs of images [N, 1, 32, 32], each along one gradient."""
+    return {
+        name: SteerableLens(model, family=family, rule=rule).morph(images, targets, max_l2=max_l2, frames=frames)
+        for name, family in progress(FAMILIES.items())
+    }
 
 
 def _examples(morph, digits: Digits, right: Tensor, pairs, progress) -> list[Example]:
@@ -218,11 +178,8 @@ def _flip_rates(morph, digits: Digits, right: Tensor, pairs, progress):
     flipped, tested = {}, {}
     for source, target in progress(list(dict.fromkeys(pairs))):
         images = digits.test_images[(digits.test_labels == source) & right]
-        found = morph(images, torch.full((len(images),), target), frames=2)
-        flipped[source, target] = {
-            name: sum(int(m.probabilities[-1].argmax()) == target for m in morphs) / len(morphs)
-            for name, morphs in found.items()
-        }
+        found = morph(images, target, frames=2)
+        flipped[source, target] = {name: m.reached[:, -1].double().mean().item() for name, m in found.items()}
         tested[source, target] = len(images)
     return flipped, tested
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
 
 from ..extras import need
+from ..morphs import Morphs
+from ..morphs.files import atomic
+from ..morphs.strips import NOT_YET, draw_panel, tile, to_pixels, write_animation
 
 LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
-REACHED, NOT_YET = "#00695c", "#757575"  # text colours: the classifier says target, or does not
-ANIMATION_ZOOM, ANIMATION_FRAME_MS, ANIMATION_HOLD_MS = 5, 110, 900
 
 # Here, so that a missing package is found before the work begins.
 Figure = need("demo", "matplotlib.figure").Figure
-PIL = need("demo", "PIL.Image"), need("demo", "PIL.ImageDraw"), need("demo", "PIL.ImageFont")
+need("demo", "PIL.Image")
 
 
 def check_writable(out: Path) -> None:
@@ -28,19 +27,6 @@ def check_writable(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out):
         pass
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[io.BytesIO]:
-    """A buffer that becomes the file when the block ends well: written beside it, then renamed."""
-    buffer = io.BytesIO()
-    yield buffer
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_all(out: Path, examples, progress: Callable) -> list[Path]:
@@ -72,7 +58,7 @@ def table(examples, file) -> None:
     writer.writerow(head.split())
     for e in examples:
         for name, m in e.morphs.items():
-            for frame, (factor, l2, p) in enumerate(zip(m.factors, m.l2, m.probabilities)):
+            for frame, (factor, l2, p) in enumerate(zip(m.factors[0], m.l2[0], m.probabilities[0])):
                 numbers = (f"{x:.6g}" for x in (factor, l2, p[e.target], p[e.source]))
                 writer.writerow([e.source, e.target, e.test_index, name, frame, *numbers, int(p.argmax())])
     text.flush()
@@ -82,29 +68,20 @@ def table(examples, file) -> None:
 # --- Pictures --------------------------------------------------------------------------------------------------------
 
 
-def _panel(axes, image: Tensor, morph, frame: int, target: int, *, with_l2: bool = True) -> None:
-    _image(axes, image)
-    p = morph.probabilities[frame]
-    says = int(p.argmax())
-    text = f"{p[target]:.2f}" + (f"\nL2 {morph.l2[frame]:.2f}" if with_l2 else "")
-    style = {"color": REACHED, "weight": "bold"} if says == target else {"color": NOT_YET}
-    axes.set_xlabel(text, fontsize=8, labelpad=2, **style)
-
-
-def _image(axes, image: Tensor) -> None:
-    axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+def _panel(axes, m: Morphs, frame: int, *, with_l2: bool = True) -> None:
+    """One frame of one sample."""
+    text = f"{m.target_probability[0, frame]:.2f}" + (f"\nL2 {m.l2[0, frame]:.2f}" if with_l2 else "")
+    draw_panel(axes, to_pixels(m)[0, frame], text, bool(m.reached[0, frame]))
 
 
 def strip(example) -> Figure:
     """Rows: phase, phase and amplitude, pixel. Columns: frames, each with the target's probability and its distance."""
-    columns = len(next(iter(example.morphs.values())).frames)
+    columns = next(iter(example.morphs.values())).frames.shape[1]
     figure = Figure(figsize=(1.05 * columns + 1.0, 4.5), layout="constrained")
     grid = figure.subplots(len(example.morphs), columns, squeeze=False)
     for row, (name, morph) in zip(grid, example.morphs.items()):
         for frame, axes in enumerate(row):
-            _panel(axes, morph.frames[frame], morph, frame, example.target)
+            _panel(axes, morph, frame)
         row[0].set_ylabel(LABELS[name], fontsize=10, rotation=0, ha="right", va="center", labelpad=6)
     figure.suptitle(
         f"{example.source} → {example.target}   along one frozen gradient (test digit {example.test_index})",
@@ -117,21 +94,19 @@ def strip(example) -> Figure:
 
 def overview(examples) -> Figure:
     """One row for each example: the joint morph's frames, then the other families' last ones."""
-    columns = len(examples[0].morphs["joint"].frames)
+    columns = examples[0].morphs["joint"].frames.shape[1]
     figure = Figure(figsize=(0.92 * (columns + 2) + 1.1, 1.13 * len(examples) + 0.8), layout="constrained")
     widths = [1] * columns + [0.25, 1, 1]
     grid = figure.subplots(len(examples), columns + 3, squeeze=False, gridspec_kw={"width_ratios": widths})
     for row, e in zip(grid, examples):
         for frame in range(columns):
-            m = e.morphs["joint"]
-            _panel(row[frame], m.frames[frame], m, frame, e.target, with_l2=False)
+            _panel(row[frame], e.morphs["joint"], frame, with_l2=False)
         row[columns].set_axis_off()
         for axes, name in zip(row[columns + 1 :], ("phase", "pixel")):
-            m = e.morphs[name]
-            _panel(axes, m.frames[-1], m, -1, e.target, with_l2=False)
+            _panel(axes, e.morphs[name], -1, with_l2=False)
         label = f"{e.source} → {e.target}"
         row[0].set_ylabel(label, fontsize=13, rotation=0, ha="right", va="center", labelpad=8)
-    last = f"L2 {examples[0].morphs['joint'].l2[-1]:.1f}"
+    last = f"L2 {examples[0].morphs['joint'].l2[0, -1]:.1f}"
     grid[0, 0].set_title("test digit", fontsize=9)
     grid[0, columns // 2].set_title("phase + amplitude", fontsize=9)
     grid[0, columns - 1].set_title(last, fontsize=9)
@@ -144,27 +119,13 @@ def overview(examples) -> Figure:
 
 def animate(example, file) -> None:
     """A GIF that goes to the target and back, the families side by side, pixels enlarged."""
-    count = len(next(iter(example.morphs.values())).frames)
-    pictures = [_animation_frame(example, frame) for frame in range(count)]
-    there_and_back = [*range(count), *range(count - 2, 0, -1)]
-    hold = {0: ANIMATION_HOLD_MS, count - 1: ANIMATION_HOLD_MS}
-    first, *rest = [pictures[i] for i in there_and_back]
-    durations = [hold.get(i, ANIMATION_FRAME_MS) for i in there_and_back]
-    first.save(file, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0, optimize=False)
+    count = next(iter(example.morphs.values())).frames.shape[1]
+    write_animation([_animation_frame(example, frame) for frame in range(count)], file, "gif")
 
 
 def _animation_frame(example, frame: int):
-    Image, ImageDraw, ImageFont = PIL
-    side = ANIMATION_ZOOM * example.image.shape[-1]
-    gap, caption = 8, 40
-    canvas = Image.new("L", (len(example.morphs) * (side + gap) - gap, side + caption), 255)
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
-    for i, (name, m) in enumerate(example.morphs.items()):
-        pixels = (m.frames[frame] * 255).round().byte().numpy()
-        digit = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
-        canvas.paste(digit, (i * (side + gap), 0))
-        text = (
-            f"{LABELS[name].replace(chr(10), ' ')}\nP({example.target}) = {m.probabilities[frame, example.target]:.2f}"
-        )
-        draw.multiline_text((i * (side + gap) + side / 2, side + 3), text, 0, font, anchor="ma", align="center")
-    return canvas
+    morphs = example.morphs
+    said = lambda name, p: f"{LABELS[name].replace(chr(10), ' ')}\nP({example.target}) = {p:.2f}"
+    captions = [said(name, m.target_probability[0, frame]) for name, m in morphs.items()]
+    reached = [bool(m.reached[0, frame]) for m in morphs.values()]
+    return tile(np.stack([to_pixels(m)[0, frame] for m in morphs.values()]), captions, reached)

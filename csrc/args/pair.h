@@ -1,0 +1,98 @@
+// The arguments of pair and unpair: two real planes as the parts of one complex plane, whose FFT
+// serves both. Planes come in runs of `run`; the last of an odd run has no partner, which counts as
+// zeros.
+#pragma once
+
+#include "../checks.h"
+
+namespace steerlens {
+
+template <typename T>
+struct PairArgs {
+  int64_t run, runs, area;
+  bool complex_planes;   // pair: planes are complex, their real parts are taken
+  const void* planes;    // pair: [runs * run, area]
+  Cplx<T>* pairs_out;    // pair: [runs * ceil(run/2), area]
+  const Cplx<T>* pairs;  // unpair
+  T* planes_out;         // unpair
+};
+
+template <typename T>
+SL_FN int64_t pairs_per_run(const PairArgs<T>& args) {
+  return (args.run + 1) / 2;
+}
+
+// The first of the two planes of a pair; the second, where it exists, is the next.
+template <typename T>
+SL_FN int64_t first_plane(const PairArgs<T>& args, int64_t pair) {
+  return pair / pairs_per_run(args) * args.run + pair % pairs_per_run(args) * 2;
+}
+
+template <typename T>
+SL_FN bool has_second(const PairArgs<T>& args, int64_t pair) {
+  return pair % pairs_per_run(args) * 2 + 1 < args.run;
+}
+
+inline int64_t runs_of(const char* op, const char* name, const Tensor& t, int64_t per_run) {
+  if (t.dim() < 1) fail(op, name, " must have shape [N, ...], got a scalar");
+  if (per_run == 0 ? t.size(0) != 0 : t.size(0) % per_run != 0)
+    fail(op, name, " must come in runs of ", per_run, ", got ", shape_text(shape_of(t)));
+  return per_run == 0 ? 1 : t.size(0) / per_run;
+}
+
+inline void check_run(const char* op, int64_t run) {
+  if (run < 0) fail(op, "run must be at least 0, got ", run);
+}
+
+template <typename T>
+PairArgs<T> pair_args(int64_t run, int64_t runs, const Tensor& pairs) {
+  PairArgs<T> args{};
+  args.run = run;
+  args.runs = runs;
+  args.area = pairs.size(0) > 0 ? pairs.numel() / pairs.size(0) : 0;
+  return args;
+}
+
+template <typename Run>
+Tensor pair_with(Tensor planes, int64_t run, const Run& body) {
+  const char* op = "pair";
+  check_run(op, run);
+  const bool complex = is_complex(planes.scalar_type());
+  const bool float64 = check_floating(op, "planes", planes, complex);
+  const int64_t runs = runs_of(op, "planes", planes, run);
+  planes = packed(planes);
+  Shape shape = shape_of(planes);
+  shape[0] = runs * ((run + 1) / 2);
+  Tensor out = new_tensor(planes, shape, complex_type(float64));
+  launch_for(float64, out.numel(), [&](auto zero) {
+    using T = decltype(zero);
+    PairArgs<T> args = pair_args<T>(run, runs, out);
+    args.complex_planes = complex;
+    args.planes = planes.const_data_ptr();
+    args.pairs_out = write<Cplx<T>>(out);
+    body(args, out);
+  });
+  return out;
+}
+
+template <typename Run>
+Tensor unpair_with(Tensor pairs, int64_t run, const Run& body) {
+  const char* op = "unpair";
+  check_run(op, run);
+  const bool float64 = check_floating(op, "pairs", pairs, true);
+  const int64_t runs = runs_of(op, "pairs", pairs, (run + 1) / 2);
+  pairs = packed(pairs);
+  Shape shape = shape_of(pairs);
+  shape[0] = runs * run;
+  Tensor out = new_tensor(pairs, shape, real_type(float64));
+  launch_for(float64, out.numel(), [&](auto zero) {
+    using T = decltype(zero);
+    PairArgs<T> args = pair_args<T>(run, runs, pairs);
+    args.pairs = read<Cplx<T>>(pairs);
+    args.planes_out = write<T>(out);
+    body(args, out);
+  });
+  return out;
+}
+
+}  // namespace steerlens

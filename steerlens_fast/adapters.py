@@ -1,0 +1,78 @@
+"""For other libraries: Quantus' ``explain_func``. (captum takes :class:`SteerableLens` itself, or its ``perturb``.)"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from . import checks
+from .lens import SteerableLens
+from .lens.schedule import DEFAULT_RMS
+
+
+def quantus_explain(
+    model,
+    inputs,
+    targets,
+    *,
+    factor: float | None = None,
+    max_l2: float | None = None,
+    frames: int = 2,
+    signed: bool = False,
+    device: str | torch.device | None = None,
+    **options,
+) -> np.ndarray:
+    """Quantus' ``explain_func``: where, and how much, images change when they are morphed toward ``targets``.
+
+    Parameters
+    ----------
+    model : callable
+        The classifier.
+    inputs : array or Tensor [B, C, H, W]
+        What ``model`` takes; normalised or not.
+    targets : array or Tensor [B] of int
+        The classes to explain.
+    factor, max_l2 : float, optional
+        How far to morph; by default to an RMS change of 2/28 per pixel.
+    frames : int
+        How many steps, plus 1, the regimes that refresh their gradient take.
+    signed : bool
+        The change itself, [B, C, H, W]; else its magnitude summed over the channels, [B, 1, H, W].
+    device : optional
+        Where to compute, by default where the inputs are; Quantus passes it.
+    **options
+        Of :class:`SteerableLens`. ``bounds`` is None by default: inputs may be normalised, and metrics perturb them.
+
+    Returns
+    -------
+    numpy.ndarray, float32 or float64
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :class:`SteerableLens`.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from steerlens_fast import quantus_explain
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 5)).eval()
+    >>> images = np.random.default_rng(0).random((2, 3, 16, 16), dtype=np.float32)
+    >>> quantus_explain(model, images, np.array([1, 4]), family="csp-joint").shape
+    (2, 1, 16, 16)
+
+    With a metric of Quantus::
+
+        metric(model, x_batch, y_batch, explain_func=quantus_explain, explain_func_kwargs={"max_l2": 2.0})
+    """
+    checks.check_bool("signed", signed)
+    images = torch.as_tensor(inputs, device=device)
+    if factor is None and max_l2 is None:
+        max_l2 = DEFAULT_RMS * math.sqrt(math.prod(images.shape[1:]))
+    lens = SteerableLens(model, **{"bounds": None, **options})
+    morphed = lens.perturb(images, torch.as_tensor(targets), factor=factor, max_l2=max_l2, frames=frames)
+    change = morphed - images.detach()
+    change = change if signed else change.abs().sum(1, keepdim=True)
+    return change.cpu().numpy()

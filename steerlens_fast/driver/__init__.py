@@ -1,0 +1,190 @@
+"""The driver: the classifier whose outputs are optimised. The field calls it so; another one may judge the result.
+
+Its outputs and their gradient are taken as a guest would: nothing of the caller's is changed, on any path out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import DataParallel, Module
+from torch.nn.parallel import DistributedDataParallel
+
+from ..checks import check_int
+from .isolation import RandomStream, frames_within_the_package, in_training, is_exported, may_write, private_buffers
+from .scores import class_scores
+
+Losses = Callable[[Tensor, slice], Tensor]
+
+
+class Driver:
+    """A classifier, run and differentiated with respect to its images, and left as it was found.
+
+    Training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random numbers (of the CPU and of the CUDA
+    devices in use), grad mode and all inputs stay the caller's. A plain function may hide a module, whose flags and
+    buffers cannot be seen: those are not looked after.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, ExportedProgram or callable
+        Maps images (and ``args``) to class scores [N, classes, ...], or to something that holds them: an object with
+        ``logits``, a mapping with "logits", a tuple or list whose first entry they are.
+    preprocessing : callable, optional
+        Applied to each batch of images before the model: the place of normalisation.
+
+    Raises
+    ------
+    TypeError
+        Where model or preprocessing cannot be called.
+
+    Examples
+    --------
+    >>> _ = torch.manual_seed(0)
+    >>> driver = Driver(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval())
+    >>> images = torch.rand(5, 1, 8, 8)
+    >>> gradient, outputs = driver.gradient(images, lambda outputs, at: -outputs[:, 2], batch=2)
+    >>> gradient.shape, outputs.shape
+    (torch.Size([5, 1, 8, 8]), torch.Size([5, 3]))
+    """
+
+    def __init__(self, model: Callable | torch.export.ExportedProgram, preprocessing: Callable | None = None):
+        if isinstance(model, torch.export.ExportedProgram):
+            model = model.module()
+        elif isinstance(model, DistributedDataParallel):
+            model = model.module  # its own forward writes the buffers of rank 0 into all, and waits for all
+        if not callable(model) or isinstance(model, type):
+            raise TypeError(f"model must be a module, ExportedProgram or callable on images, got {_kind(model)}")
+        if preprocessing is not None and (not callable(preprocessing) or isinstance(preprocessing, type)):
+            raise TypeError(f"preprocessing must be None or a callable on batches, got {_kind(preprocessing)}")
+        self.model, self.preprocessing = model, preprocessing
+
+    def outputs(
+        self, images: Tensor, args=(), batch: int | None = None, *, stream: RandomStream | None = None
+    ) -> Tensor:
+        """Run the model without a graph.
+
+        Parameters
+        ----------
+        images : Tensor [N, ...], floating point
+        args
+            ``additional_forward_args`` as in captum: None, a value or a tuple, passed after the images. Tensors whose
+            first dimension is N are cut along with the images.
+        batch : int, optional
+            Most samples per call of the model; by default all.
+        stream : RandomStream, optional
+            Where random numbers come from; by default each call starts anew at the caller's.
+
+        Returns
+        -------
+        Tensor [N, classes, ...]
+        """
+        parts = _parts(images, batch)
+        with self._as_guest(images, stream), torch.no_grad():
+            return torch.cat([self._forward(_own(images, at), args, at, len(images)).clone() for at in parts])
+
+    def gradient(
+        self, images: Tensor, loss: Losses, args=(), batch: int | None = None, *, stream: RandomStream | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate the sum of all samples' losses with respect to the images, with one model call per batch.
+
+        Parameters
+        ----------
+        images, args, batch, stream
+            As :meth:`outputs` takes them.
+        loss : callable
+            ``loss(outputs, at) -> [n]``, given the outputs [n, classes, ...] of the samples ``images[at]``, with graph.
+
+        Returns
+        -------
+        gradient : Tensor, shape and dtype of images
+        outputs : Tensor [N, classes, ...]
+            Detached.
+        """
+        parts, outputs = _parts(images, batch), []
+        with self._as_guest(images, stream), torch.enable_grad():
+            gradient = torch.empty_like(images)
+            for at in parts:
+                gradient[at], scores = self._differentiate(images, loss, args, at)
+                outputs.append(scores)
+            return gradient, torch.cat(outputs)
+
+    def session(self, images: Tensor) -> RandomStream:
+        """Begin a stream of random numbers that successive calls continue.
+
+        With it a stochastic model sees another dropout mask at each refreshed gradient; without, the same one.
+        """
+        return RandomStream([images.device, *(p.device for m in self._modules() for p in m.parameters())])
+
+    def warn_if_training(self) -> None:
+        """Warn, in the name of whoever called this package, where the model has modules in training mode."""
+        modules = [] if is_exported(self.model) else [m for m in self._modules() if m is not self.preprocessing]
+        if any(map(in_training, modules)):
+            message = (
+                "model is in training mode: its dropout and batch statistics enter the gradient. Its flags are not"
+            )
+            text = f"{message} changed; model.eval() is what is usually meant"
+            warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
+
+    def _modules(self) -> list[Module]:
+        """Of model and preprocessing; a bound method's module counts."""
+        owners = [getattr(f, "__self__", f) for f in (self.model, self.preprocessing)]
+        return [m for m in owners if isinstance(m, Module)]
+
+    @contextmanager
+    def _as_guest(self, images: Tensor, stream: RandomStream | None) -> Iterator[None]:
+        stream = self.session(images) if stream is None else stream
+        with torch.inference_mode(False), stream, private_buffers(filter(may_write, self._modules())):
+            yield
+
+    def _differentiate(self, images: Tensor, loss: Losses, args, at: slice) -> tuple[Tensor, Tensor]:
+        """Of one batch; its graph is gone when this returns, before the next begins."""
+        leaf = _own(images, at).requires_grad_()
+        outputs = self._forward(leaf.clone(), args, at, len(images))  # not the leaf: a model may work in place
+        if not outputs.requires_grad:
+            raise ValueError("model must return outputs that depend on the images, got outputs without a graph")
+        total = loss(outputs, at).sum()
+        (gradient,) = torch.autograd.grad(total, leaf, allow_unused=True) if total.requires_grad else (None,)
+        if gradient is None:
+            raise ValueError("model and objective must depend on the images, got a loss that does not")
+        return gradient, outputs.detach().clone()  # a copy: a compiled model may reuse its outputs' memory
+
+    def _forward(self, images: Tensor, args, at: slice, count: int) -> Tensor:
+        given = images if self.preprocessing is None else self.preprocessing(images)
+        self._check_device(given)
+        return class_scores(self.model(given, *_cut(args, at, count)), len(images))
+
+    def _check_device(self, images) -> None:
+        if not isinstance(self.model, Module) or isinstance(self.model, DataParallel):  # which moves images itself
+            return
+        devices = {p.device for p in self.model.parameters()}
+        if isinstance(images, Tensor) and len(devices) == 1 and images.device not in devices:
+            raise ValueError(f"images must be on the model's device {devices.pop()}, got {images.device}")
+
+
+def _kind(value) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def _parts(images, batch: int | None) -> list[slice]:
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images must be a floating-point tensor [N, C, H, W], got {got}")
+    if images.dim() < 2 or not images.numel():
+        raise ValueError(f"images must have shape [N, C, H, W] and hold a sample, got {list(images.shape)}")
+    size = len(images) if batch is None else check_int("batch", batch, 1, None)
+    return [slice(i, min(i + size, len(images))) for i in range(0, len(images), size)]
+
+
+def _own(tensor: Tensor, at) -> Tensor:
+    """A private copy of some samples, outside of any graph and of inference mode, in their memory format."""
+    return tensor[at].detach().clone()
+
+
+def _cut(args, at: slice, count: int) -> Iterator:
+    for arg in args if isinstance(args, tuple) else () if args is None else (args,):
+        per_sample = isinstance(arg, Tensor) and arg.dim() > 0 and len(arg) == count
+        yield _own(arg, at if per_sample else ...) if isinstance(arg, Tensor) else arg

@@ -1,0 +1,99 @@
+"""Losses: what of a classifier's outputs is to decrease, on the way to the targets of :mod:`.targets`.
+
+They are per sample: a sum over samples leaves each its own gradient, where a mean would shrink it with the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..checks import check_choice
+from .targets import check_target, resolve_target, scores_at, slice_target
+
+__all__ = ["OBJECTIVES", "check_objective", "check_target", "loss", "resolve_target", "slice_target"]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def _pick(scores: Tensor, index: Tensor) -> Tensor:
+    return scores.gather(1, index[:, None])[:, 0]
+
+
+def _nll(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    return -_pick(scores.log_softmax(1), target)
+
+
+def _logit(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    return -_pick(scores, target)
+
+
+def _margin(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    return _pick(scores, source) - _pick(scores, target)
+
+
+# Of class scores [N, classes], target [N] and source [N], a loss [N] to decrease.
+OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "nll": _nll,
+    "logit": _logit,
+    "margin": _margin,
+    "log-probability": _nll,  # to raise the target's log-probability is to lower its nll: one loss, two names
+}
+CONTRASTS = ("nll", "margin", "log-probability")  # identically zero where there is one class only
+
+
+def check_objective(objective: str | Loss) -> str | Loss:
+    """One of OBJECTIVES, or a callable (outputs, target) -> loss [N]."""
+    if callable(objective):
+        return objective
+    if not isinstance(objective, str):
+        expected = f"one of {tuple(OBJECTIVES)} or a callable (outputs, target) -> loss [N]"
+        raise TypeError(f"objective must be {expected}, got {objective!r}")
+    return check_choice("objective", objective, tuple(OBJECTIVES))
+
+
+def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    """Compute each sample's loss, which is to decrease.
+
+    Parameters
+    ----------
+    objective : str or callable
+        "nll" is -log softmax(outputs)[target], over the class axis 1; "log-probability" is the same loss under its
+        other name: to decrease it is to maximise the target's log-probability. "logit" is -outputs[target], "margin" is
+        -(outputs[target] - outputs[source]). A callable ``(outputs, target) -> [N]`` is a loss to decrease, too.
+    outputs : Tensor [N, classes, ...]
+        Of the classifier.
+    target, source : Tensor [N] or [N, k], int64
+        What :func:`resolve_target` returns.
+
+    Returns
+    -------
+    Tensor [N]
+        In at least float32; of a callable, what it returns.
+
+    Examples
+    --------
+    >>> outputs = torch.tensor([[1.0, 4.0, 2.0]])
+    >>> loss("margin", outputs, *resolve_target("runner-up", outputs))
+    tensor([2.])
+    """
+    # A caller in inference mode has made such tensors, and autograd cannot save them.
+    target, source = (t.clone() if t.is_inference() else t for t in (target, source))
+    if callable(objective):
+        return _check_losses(objective(outputs, target), len(outputs))
+    if outputs.shape[1] < 2 and objective in CONTRASTS:
+        raise ValueError(f"objective {objective!r} needs at least two classes, got outputs {list(outputs.shape)}")
+    index = target if target.dim() == 1 else target[:, 0]
+    scores = scores_at(outputs, target)
+    scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    return OBJECTIVES[objective](scores, index, source)
+
+
+def _check_losses(losses, count: int) -> Tensor:
+    if not isinstance(losses, Tensor) or not losses.is_floating_point():
+        got = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__
+        raise TypeError(f"objective must return a floating-point tensor [{count}], one loss per sample, got {got}")
+    if tuple(losses.shape) != (count,):
+        raise ValueError(f"objective must return one loss per sample, shape [{count}], got {list(losses.shape)}")
+    return losses

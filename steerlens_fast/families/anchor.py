@@ -1,0 +1,85 @@
+"""Coordinates anchored at the source, for the persistent regime: c0 exp(eta + i delta), |delta| <= pi, |eta| <= 1."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .. import checks, ops
+from ..checks import Factors
+from ..memory import chunks, new_output, store
+from .base import Bounds, PlaneMotion, check_pair, factor_pair, of_planes, planes
+
+PHASE_LIMIT = math.pi  # radians
+LOG_AMPLITUDE_LIMIT = 1.0  # natural log units
+
+
+class PlaneAnchor:
+    """See :class:`Anchor`: keeps the coordinates of every plane, and of a small batch its analysis."""
+
+    def __init__(self, family, image: Tensor, motion: type[PlaneMotion]):
+        self.family, self.image, self.motion = family, image, motion
+        shapes = family.coordinate_shapes()
+        coordinates = family.moves_phase + family.moves_amplitude
+        count = image.shape[:-2].numel()
+        new = lambda shape: torch.zeros(count, *shape, dtype=image.dtype, device=image.device)
+        self.state = tuple(new(shape) for shape in shapes for _ in range(coordinates))
+        self.tiles = chunks(count, family.moving_bytes(image.dtype), image.device)
+        self.kept_source = None
+
+    def toward(self, gradient: Tensor) -> PlaneMotion:
+        """See :class:`Anchor`."""
+        image, gradient = check_pair(self.image, gradient)
+        return self.motion(self.family, image, gradient, self.state)
+
+    def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
+        """See :class:`Anchor`."""
+        _, gradient = check_pair(self.image, gradient)
+        b, a = factor_pair(factors, amplitude_factors, self.image)
+        for at in self.tiles:
+            state, factors = tuple(t[at] for t in self.state), (of_planes(b, at), of_planes(a, at))
+            self.family.advance(self._source(at), planes(gradient)[at], state, *factors)
+
+    def frame(self, bounds: Bounds = None) -> Tensor:
+        """See :class:`Anchor`."""
+        bounds = checks.check_bounds(bounds)
+        out = new_output(planes(self.image).shape, self.image.dtype, self.image.device)
+        for at in self.tiles:
+            store(out[at], self.family.anchored(self._source(at), tuple(t[at] for t in self.state)), bounds)
+        return out.reshape(self.image.shape)
+
+    def _source(self, at: slice):
+        if len(self.tiles) > 1:
+            return self.family.source(planes(self.image)[at])
+        if self.kept_source is None:
+            self.kept_source = self.family.source(planes(self.image))
+        return self.kept_source
+
+
+def moved_coordinates(
+    c: Tensor,
+    at: tuple[Tensor | None, Tensor | None],
+    step: tuple[Tensor | None, Tensor | None],
+    b: Tensor,
+    a: Tensor,
+    rule: str,
+) -> tuple[Tensor | None, Tensor | None]:
+    """(delta, eta) of source coefficients ``c`` [n, K, h, w] after one step with factors [1, 1] or [1, n]; limited."""
+    (delta, eta), (phase, amplitude) = at, step
+    plane = lambda t: t[0, :, None, None, None]
+    if phase is not None:
+        delta = torch.addcmul(delta, plane(b), phase).clamp_(-PHASE_LIMIT, PHASE_LIMIT)
+    if amplitude is not None:
+        eta = _moved_log_amplitude(c, eta, amplitude, plane(a), rule)
+    return delta, eta
+
+
+def _moved_log_amplitude(c: Tensor, eta: Tensor, step: Tensor, a: Tensor, rule: str) -> Tensor:
+    if rule == "polar":
+        return torch.addcmul(eta, a, step).clamp_(-LOG_AMPLITUDE_LIMIT, LOG_AMPLITUDE_LIMIT)
+    source, _ = ops.polar_split(c)
+    amplitude = torch.addcmul(source * eta.exp(), a, step).clamp_(min=0)
+    moved = (amplitude / source).log_().clamp_(-LOG_AMPLITUDE_LIMIT, LOG_AMPLITUDE_LIMIT)
+    return torch.where(step == 0, eta, moved)  # also where the source's amplitude is 0

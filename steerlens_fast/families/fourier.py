@@ -1,0 +1,175 @@
+"""The Fourier family: phases of the whole image's spectrum, the global counterpart of the pyramid's local ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import checks, ops
+from ..pyramid import SteerablePyramid
+from .anchor import PlaneAnchor, moved_coordinates
+from .bandpass import band_weights, check_restriction
+from .base import PlaneMotion, check_pair
+
+
+@dataclass(frozen=True)
+class FourierFamily:
+    """Motion of the phases of ``rfft2(image)``; DC and every frequency with a Nyquist component stay.
+
+    Parameters
+    ----------
+    rule : {"complex", "polar"}
+        How coefficients and gradient become a step; see :func:`steerlens_fast.ops.step`.
+    eps : float
+        Length of the infinitesimal step.
+    floor : float
+        Coefficients below this fraction of the spectrum's largest amplitude do not move.
+    pyramid : SteerablePyramid, optional
+        Whose bands ``scales`` and ``orientations`` are.
+    scales, orientations : sequence of int, optional
+        Only frequencies of these bands move, each as far as the bands' squared responses let its gradient through.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came.
+
+    Notes
+    -----
+    A frequency k and its mirror -k are one coordinate of a real image: d(loss)/dX_k = 2 rfft2(gradient)_k / (H W).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from steerlens_fast import FourierFamily
+    >>> image, gradient = torch.rand(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
+    >>> frames = FourierFamily().prepare(image, gradient).render([0.0, 1.0])
+    >>> frames.shape
+    torch.Size([2, 2, 3, 32, 32])
+    >>> bool((frames[1].mean((-2, -1)) - image.mean((-2, -1))).abs().max() < 1e-6)  # DC stays
+    True
+    """
+
+    rule: str = "complex"
+    eps: float = 1.0
+    floor: float = 1e-6
+    pyramid: SteerablePyramid | None = None
+    scales: Sequence[int] | None = None
+    orientations: Sequence[int] | None = None
+
+    moves_phase = True
+    moves_amplitude = False
+
+    def __post_init__(self):
+        checks.check_choice("rule", self.rule, tuple(ops.RULES))
+        checks.check_number("eps", self.eps)
+        checks.check_number("floor", self.floor, above=0.0, closed=True)
+        check_restriction(self.pyramid, self.scales, self.orientations)
+
+    def prepare(self, image: Tensor, gradient: Tensor) -> FourierMotion:
+        """See :class:`Family`."""
+        image, gradient = check_pair(image, gradient, self.pyramid.image_shape if self.pyramid else None)
+        return FourierMotion(_Sized(self, *image.shape[-2:]), image, gradient)
+
+    def anchor(self, image: Tensor) -> PlaneAnchor:
+        """See :class:`AnchoringFamily`: phase change in [-pi, pi]."""
+        image = checks.check_image("image", image, self.pyramid.image_shape if self.pyramid else None)
+        return PlaneAnchor(_Sized(self, *image.shape[-2:]), image, FourierMotion)
+
+    def weights(self, like: Tensor) -> Tensor:
+        """What multiplies each frequency's gradient, [H, W//2+1]: 0 at DC and Nyquist, else the bands' response."""
+        H, W = like.shape[-2:]
+        moving = torch.ones(H, W // 2 + 1, dtype=like.dtype, device=like.device)
+        if self.scales is not None or self.orientations is not None:
+            moving = band_weights(like, self.pyramid, self.scales, self.orientations).clone()
+        moving[0, 0] = 0
+        if H % 2 == 0:
+            moving[H // 2] = 0
+        if W % 2 == 0:
+            moving[:, W // 2] = 0
+        return moving * (2 / (H * W))
+
+
+class FourierMotion(PlaneMotion):
+    """The motion of :class:`FourierFamily`."""
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """A Fourier family of images of one size: see PlaneFamily."""
+
+    family: FourierFamily
+    height: int
+    width: int
+
+    moves_phase = True
+    moves_amplitude = False
+
+    def __repr__(self) -> str:
+        return repr(self.family)
+
+    def source(self, image: Tensor) -> Tensor:
+        """Spectra [n, 1, H, W//2+1]: one band."""
+        return torch.fft.rfft2(image)[:, None]
+
+    def moving(self, image: Tensor, gradient: Tensor, *state: Tensor) -> _FourierMoving:
+        """Spectrum and step of planes."""
+        return _FourierMoving(self, self.source(image), gradient, *state)
+
+    def advance(self, source: Tensor, gradient: Tensor, state: Sequence[Tensor], b: Tensor, a: Tensor) -> None:
+        """Moves the phases ``state``, in place."""
+        state[0].copy_(_FourierMoving(self, source, gradient, *state).moved(b))
+
+    def anchored(self, source: Tensor, state: Sequence[Tensor]) -> Tensor:
+        """Images [n, H, W] at the phases ``state``."""
+        one = torch.ones(1, 1, dtype=source.real.dtype, device=source.device)
+        return self.images(source, state[0], one)[0]
+
+    def images(self, source: Tensor, phase: Tensor, b: Tensor) -> Tensor:
+        """Frames [F, n, H, W] of spectra whose phases moved by b times ``phase``."""
+        moved = ops.extrapolate(source, phase, None, b, b, "complex", "both")[:, :, 0]
+        return torch.fft.irfft2(moved, s=(self.height, self.width))
+
+    def frame_bytes(self, dtype: torch.dtype) -> int:
+        """Spectrum and image of one frame."""
+        return 2 * dtype.itemsize * self.height * (self.width + 2)
+
+    def moving_bytes(self, dtype: torch.dtype) -> int:
+        """Spectrum and step."""
+        return self.frame_bytes(dtype)
+
+    def coordinate_shapes(self) -> list[torch.Size]:
+        """[1, H, W//2+1]."""
+        return [torch.Size((1, self.height, self.width // 2 + 1))]
+
+
+class _FourierMoving:
+    """See :class:`Moving`."""
+
+    def __init__(self, family: _Sized, source: Tensor, gradient: Tensor, state: Tensor | None = None):
+        self.family, self.source, self.state = family, source, state
+        at = source
+        if state is not None:
+            one = torch.ones(1, 1, dtype=gradient.dtype, device=gradient.device)
+            at = ops.extrapolate(source, state, None, one, one, "complex", "both")[0]
+        settings = family.family
+        gradients = torch.fft.rfft2(gradient)[:, None] * settings.weights(gradient)
+        self.phase, _ = ops.step(at, gradients, settings.eps, settings.rule, settings.floor)
+
+    def moved(self, b: Tensor) -> Tensor:
+        """Phases after one step with factors [1, 1] or [1, n]."""
+        return moved_coordinates(self.source, (self.state, None), (self.phase, None), b, b, self.family.family.rule)[0]
+
+    def frames(self, b: Tensor, a: Tensor) -> Tensor:
+        """See :class:`Moving`."""
+        if self.state is None:
+            return self.family.images(self.source, self.phase, b)
+        one = torch.ones(1, 1, dtype=b.dtype, device=b.device)
+        return torch.cat([self.family.images(self.source, self.moved(b[j : j + 1]), one) for j in range(len(b))])
+
+    def largest_phase(self) -> Tensor:
+        """See :class:`Moving`."""
+        return self.phase.abs().amax((-3, -2, -1))

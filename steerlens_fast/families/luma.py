@@ -1,0 +1,140 @@
+"""Colour: any family on the luma of RGB images, with chroma left as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import checks
+from ..bank import needs_no_derivative
+from ..checks import Factors
+from ..memory import chunks, new_output, store
+from .base import Anchor, Bounds, Family, HoldingMotion, Motion, check_pair, clip, factor_pair
+
+WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
+
+
+def luma(image: Tensor) -> Tensor:
+    """Y = 0.299 R + 0.587 G + 0.114 B of images [..., 3, H, W]: [..., 1, H, W].
+
+    Examples
+    --------
+    >>> import torch
+    >>> from steerlens_fast.families.luma import luma
+    >>> round(float(luma(torch.ones(3, 1, 1))), 6)
+    1.0
+    """
+    red, green, blue = image.unbind(-3)
+    return torch.add(torch.add(red * WEIGHTS[0], green, alpha=WEIGHTS[1]), blue, alpha=WEIGHTS[2]).unsqueeze(-3)
+
+
+@dataclass(frozen=True)
+class LumaFamily:
+    """Another family's motion of the luma of RGB images: Y's change is added to all three channels, so chroma stays.
+
+    Parameters
+    ----------
+    family : Family
+        What moves the luma. Its gradient is the sum over the channels, d(loss)/dY.
+
+    Notes
+    -----
+    Y of ITU-R BT.601. Where a channel is clipped to its bounds, its chroma changes after all.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from steerlens_fast import LumaFamily, PixelFamily
+    >>> image, gradient = torch.full((1, 3, 8, 8), 0.5), torch.randn(1, 3, 8, 8)
+    >>> frame = LumaFamily(PixelFamily()).prepare(image, gradient).render([0.1])[0]
+    >>> bool((frame[:, 0] - frame[:, 1]).abs().max() < 1e-6)  # still grey
+    True
+    """
+
+    family: Family
+
+    def __post_init__(self):
+        if not callable(getattr(self.family, "prepare", None)):
+            raise TypeError(f"family must have prepare(image, gradient), got {type(self.family).__name__}")
+
+    def prepare(self, image: Tensor, gradient: Tensor) -> LumaMotion:
+        """See :class:`Family`; images [..., 3, H, W]."""
+        image, gradient = check_pair(_check_rgb(image), gradient)
+        y = luma(image)
+        return LumaMotion(image, gradient, y, self.family.prepare(y, gradient.sum(-3, keepdim=True)))
+
+    @property
+    def anchor(self) -> Callable[[Tensor], LumaAnchor]:
+        """See :class:`AnchoringFamily`; there where the other family has it."""
+        anchor = self.family.anchor
+        return lambda image: LumaAnchor(anchor, _check_rgb(image))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LumaMotion:
+    """The motion of :class:`LumaFamily`."""
+
+    image: Tensor
+    gradient: Tensor
+    y: Tensor  # the image's luma
+    motion: Motion
+
+    def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
+        """See :class:`Motion`."""
+        bounds = checks.check_bounds(bounds)
+        image, y = self.image, self.y
+        table = lambda t: t[:, 0] if t.shape[1] == 1 else t.reshape(len(t), *y.shape[:-2])
+        b, a = map(table, factor_pair(factors, amplitude_factors, y))
+        render = lambda f: self.motion.render(b[f], None if amplitude_factors is None else a[f])
+        frame = lambda moved: image + (moved - y)
+        if torch.compiler.is_compiling() or not needs_no_derivative(image, self.gradient, b, a):
+            return clip(frame(render(slice(None))), bounds)
+        out = new_output((len(b), *image.shape), image.dtype, image.device)
+        for f in chunks(len(b), y.numel() * y.itemsize, y.device):
+            for whole, moved in zip(out[f], render(f)):
+                store(whole, frame(moved), bounds)
+        return out
+
+    def pieces(self) -> Iterator[tuple[slice, LumaMotion]]:
+        """See :class:`HoldingMotion`."""
+        if not isinstance(self.motion, HoldingMotion):
+            yield slice(0, len(self.image)), self
+            return
+        for at, motion in self.motion.pieces():
+            yield at, LumaMotion(self.image[at], self.gradient[at], self.y[at], motion)
+
+    @property
+    def largest_phase_step(self):
+        """See :class:`PhaseMotion`; there where the family's motion has it."""
+        return self.motion.largest_phase_step
+
+
+class LumaAnchor:
+    """See :class:`Anchor`."""
+
+    def __init__(self, anchor: Callable[[Tensor], Anchor], image: Tensor):
+        self.image, self.y = image, luma(image)
+        self.anchor = anchor(self.y)
+
+    def toward(self, gradient: Tensor) -> LumaMotion:
+        """See :class:`Anchor`."""
+        _, gradient = check_pair(self.image, gradient)
+        return LumaMotion(self.image, gradient, self.y, self.anchor.toward(gradient.sum(-3, keepdim=True)))
+
+    def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
+        """See :class:`Anchor`."""
+        self.anchor.advance(gradient.sum(-3, keepdim=True), factors, amplitude_factors)
+
+    def frame(self, bounds: Bounds = None) -> Tensor:
+        """See :class:`Anchor`."""
+        return clip(self.image + (self.anchor.frame() - self.y), checks.check_bounds(bounds))
+
+
+def _check_rgb(image: Tensor) -> Tensor:
+    image = checks.check_image("image", image)
+    if image.dim() < 3 or image.shape[-3] != 3:
+        raise ValueError(f"image must have shape [..., 3, H, W] (RGB) for its luma, got {list(image.shape)}")
+    return image

@@ -1,0 +1,109 @@
+"""The pixel family: a plain gradient step, what every other family is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import checks
+from ..bank import needs_no_derivative
+from ..checks import Factors, factor_table
+from ..memory import new_output, store
+from ..pyramid import SteerablePyramid
+from .bandpass import band_pass, check_restriction
+from .base import Bounds, check_pair, clip
+
+
+@dataclass(frozen=True)
+class PixelFamily:
+    """The plain gradient step in image space: frame j is ``image - factor_j * eps * gradient``.
+
+    Parameters
+    ----------
+    eps : float
+        Length of the infinitesimal step.
+    pyramid : SteerablePyramid, optional
+        Whose bands ``scales`` and ``orientations`` are.
+    scales, orientations : sequence of int, optional
+        Only what these bands hold of the gradient moves the image (a filter of squared band responses).
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came.
+
+    Examples
+    --------
+    >>> import torch
+    >>> motion = PixelFamily().prepare(torch.zeros(1, 8, 8), torch.ones(1, 8, 8))
+    >>> motion.render([0.0, 2.0])[:, 0, 0, 0]
+    tensor([ 0., -2.])
+    """
+
+    eps: float = 1.0
+    pyramid: SteerablePyramid | None = None
+    scales: Sequence[int] | None = None
+    orientations: Sequence[int] | None = None
+
+    def __post_init__(self):
+        checks.check_number("eps", self.eps)
+        check_restriction(self.pyramid, self.scales, self.orientations)
+
+    def prepare(self, image: Tensor, gradient: Tensor) -> PixelMotion:
+        """See :class:`Family`."""
+        image, gradient = check_pair(image, gradient, self.pyramid.image_shape if self.pyramid else None)
+        return PixelMotion(image, self._direction(gradient), self.eps)
+
+    def anchor(self, image: Tensor) -> PixelAnchor:
+        """See :class:`AnchoringFamily`: the coordinate is the change of each pixel, without a limit."""
+        return PixelAnchor(self, checks.check_image("image", image))
+
+    def _direction(self, gradient: Tensor) -> Tensor:
+        return band_pass(gradient, self.pyramid, self.scales, self.orientations)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PixelMotion:
+    """The motion of :class:`PixelFamily`."""
+
+    image: Tensor
+    gradient: Tensor
+    eps: float
+
+    def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
+        """See :class:`Motion`. There is no amplitude here; ``amplitude_factors`` must be None."""
+        if amplitude_factors is not None:
+            raise ValueError("amplitude_factors must be None for the pixel family, which has one coordinate")
+        bounds, b = checks.check_bounds(bounds), factor_table("factors", factors, self.image)
+        lead = self.image.shape[:-2] if b.shape[1] > 1 else (1,) * (self.image.dim() - 2)
+        frame = lambda f: torch.addcmul(self.image, f.reshape(*lead, 1, 1), self.gradient, value=-self.eps)
+        if torch.compiler.is_compiling() or not needs_no_derivative(self.image, self.gradient, b):
+            return clip(
+                torch.stack([frame(f) for f in b]) if len(b) else self.image.new_empty(0, *self.image.shape), bounds
+            )
+        out = new_output((len(b), *self.image.shape), self.image.dtype, self.image.device)
+        for whole, f in zip(out, b):
+            store(whole, frame(f), bounds)
+        return out
+
+
+class PixelAnchor:
+    """See :class:`Anchor`."""
+
+    def __init__(self, family: PixelFamily, image: Tensor):
+        self.family, self.reached = family, image.detach().clone()
+
+    def toward(self, gradient: Tensor) -> PixelMotion:
+        """See :class:`Anchor`."""
+        return self.family.prepare(self.reached, gradient)
+
+    def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
+        """See :class:`Anchor`."""
+        self.reached = self.toward(gradient).render(factors, amplitude_factors)[0]
+
+    def frame(self, bounds: Bounds = None) -> Tensor:
+        """See :class:`Anchor`."""
+        return clip(torch.clone(self.reached), checks.check_bounds(bounds))

@@ -1,0 +1,181 @@
+"""Where the gradient is taken: once, at the source, or anew at every frame.
+
+========== ===================== ===================================================
+regime     gradients, F frames   what moves
+========== ===================== ===================================================
+frozen     1                     the source, extrapolated by each frame's factor
+live       F - 1                 each frame, decomposed anew, by the factors' difference
+persistent F - 1                 coordinates anchored at the source, by that difference
+========== ===================== ===================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..budget import factor_at_l2
+from ..families import Anchor, Family, LumaFamily, Motion
+from ..families.base import Bounds, clip
+from .schedule import Schedule
+
+REGIMES = ("frozen", "persistent", "live")
+TOLERANCE = 5e-4  # how far from its budget a frame may lie
+
+
+@dataclass
+class Walk:
+    """One morph of a batch on its way: what the regimes read, and what they learn.
+
+    ``gradient(image, frame)`` asks the classifier for the gradient at ``image`` [B, C, H, W], with the gradients of
+    samples that cannot move set to zero; ``frame`` says which frame that image is, None if it is none.
+    """
+
+    family: Family
+    source: Tensor
+    gradient: Callable[[Tensor, int | None], Tensor]
+    schedule: Schedule
+    bounds: Bounds
+    phase_cap: float | None = None
+    factors: list[Tensor] = field(default_factory=list)  # [B] of each frame, cumulative
+    amplitude_factors: list[Tensor] = field(default_factory=list)
+    attained: list[Tensor] = field(default_factory=list)  # [B] of each budget
+
+    def note(self, b: Tensor, a: Tensor) -> None:
+        """Factors [F, B] of the next frames."""
+        self.factors += b.unbind(0)
+        self.amplitude_factors += a.unbind(0)
+
+    def still(self) -> Tensor:
+        """The source itself as a frame [1, B, C, H, W]: what a factor of 0 stands for."""
+        return clip(self.source.clone(), self.bounds)[None]
+
+
+def frozen(walk: Walk, block: int | None = None) -> Iterator[Tensor]:
+    """Frames [f, B, C, H, W], ``block`` at a time (all at once by default), from one gradient at the source."""
+    gradient = walk.gradient(walk.source, 0 if walk.schedule.starts_at_source else None)
+    motion = walk.family.prepare(walk.source, gradient)
+    b, a = _frozen_factors(walk, motion)
+    walk.note(b, b if a is None else a)
+    for f in range(0, len(b), block or max(len(b), 1)):
+        at = slice(f, f + (block or len(b)))
+        yield motion.render(b[at], None if a is None else a[at], bounds=walk.bounds)
+
+
+def _frozen_factors(walk: Walk, motion: Motion) -> tuple[Tensor, Tensor | None]:
+    schedule, most = walk.schedule, _largest_factor(walk, motion)
+    if schedule.budgets is None:
+        return _capped(schedule.factors, schedule.amplitude_factors, most)
+    reached = []
+    for budget in schedule.budgets:
+        factor, _, attained = _search(walk, motion, budget, most, None)
+        reached.append(factor)
+        walk.attained.append(attained)
+    return schedule.factors_to(torch.stack(reached)), None
+
+
+def live(walk: Walk) -> Iterator[Tensor]:
+    """Frames one by one; each is decomposed and stepped anew."""
+    return _step_by_step(walk, _Live(walk))
+
+
+def persistent(walk: Walk) -> Iterator[Tensor]:
+    """Frames one by one; the gradient is refreshed, the coordinates stay anchored at the source."""
+    return _step_by_step(walk, _Persistent(walk.family.anchor(walk.source), walk.bounds))
+
+
+class _Live:
+    """The frame reached is all there is."""
+
+    def __init__(self, walk: Walk):
+        self.family, self.bounds, self.image = walk.family, walk.bounds, walk.source
+
+    def toward(self, gradient: Tensor) -> Motion:
+        return self.family.prepare(self.image, gradient)
+
+    def move(self, motion: Motion, gradient: Tensor, b: Tensor, a: Tensor | None) -> Tensor:
+        self.image = motion.render(b[None], None if a is None else a[None], bounds=self.bounds)[0]
+        return self.image
+
+
+class _Persistent:
+    """Coordinates of the source's decomposition."""
+
+    def __init__(self, anchor: Anchor, bounds: Bounds):
+        self.anchor, self.bounds = anchor, bounds
+
+    def toward(self, gradient: Tensor) -> Motion:
+        return self.anchor.toward(gradient)
+
+    def move(self, motion: Motion, gradient: Tensor, b: Tensor, a: Tensor | None) -> Tensor:
+        self.anchor.advance(gradient, b[None], None if a is None else a[None])
+        return self.anchor.frame(self.bounds)
+
+
+def _step_by_step(walk: Walk, state: _Live | _Persistent) -> Iterator[Tensor]:
+    b = a = previous = torch.zeros_like(walk.source[:, 0, 0, 0])
+    image = walk.source
+    if walk.schedule.starts_at_source:
+        walk.note(b[None], a[None])
+        yield walk.still()
+    for frame, step in enumerate(_steps(walk.schedule), int(walk.schedule.starts_at_source)):
+        gradient = walk.gradient(image, frame - 1 if frame else None)
+        motion = state.toward(gradient)
+        db, da = _step_factors(walk, motion, *step, previous)
+        image, previous = state.move(motion, gradient, db, da), db
+        b, a = b + db, a + (db if da is None else da)
+        walk.note(b[None], a[None])
+        yield image[None]
+
+
+def _step_factors(walk: Walk, motion: Motion, b, a, budget, previous: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Factors [B] of one step: those given, or those that meet the budget."""
+    most = _largest_factor(walk, motion)
+    if budget is None:
+        b, a = _capped(b[None], None if a is None else a[None], most)
+        return b[0], None if a is None else a[0]
+    b, _, attained = _search(walk, motion, budget, most, previous if len(walk.attained) else None)
+    walk.attained.append(attained)
+    return b, None
+
+
+def _steps(schedule: Schedule) -> Iterator[tuple[Tensor | None, Tensor | None, Tensor | None]]:
+    """(factor, amplitude factor, budget) [B] of the step to each frame that is not the source."""
+    if schedule.budgets is not None:
+        yield from ((None, None, budget) for budget in schedule.ladder())
+        return
+    steps = lambda t: torch.diff(t, dim=0, prepend=torch.zeros_like(t[:1]))[int(schedule.starts_at_source) :]
+    b, a = schedule.factors, schedule.amplitude_factors
+    yield from zip(steps(b), [None] * len(b) if a is None else steps(a), [None] * len(b))
+
+
+def _search(walk: Walk, motion: Motion, budget: Tensor, most: Tensor | None, start: Tensor | None):
+    start = None if start is None else torch.where(start > 0, start, 1.0)
+    return factor_at_l2(motion, budget, walk.bounds, TOLERANCE, start=start, most=most, source=walk.source)
+
+
+def _largest_factor(walk: Walk, motion: Motion) -> Tensor | None:
+    """[B]: the factor at which a sample's largest phase step meets the cap."""
+    if walk.phase_cap is None:
+        return None
+    if not callable(getattr(motion, "largest_phase_step", None)):
+        raise ValueError("phase_cap must be None for a family whose motions have no largest_phase_step()")
+    return walk.phase_cap / motion.largest_phase_step()
+
+
+def _capped(b: Tensor, a: Tensor | None, most: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Factors [F, B], each sample's whole step scaled down so that none is above ``most``."""
+    if most is None or not len(b):
+        return b, a
+    scale = (most / b.abs().amax(0)).nan_to_num(nan=1.0, posinf=1.0).clamp(max=1)
+    return b * scale, None if a is None else a * scale
+
+
+def check_regime(regime: str, family: Family) -> None:
+    """The persistent regime needs coordinates that can be anchored."""
+    if regime == "persistent" and not callable(getattr(family, "anchor", None)):
+        without = getattr(family, "family", family) if isinstance(family, LumaFamily) else family
+        raise ValueError(f"regime 'persistent' needs a family with anchor(image), got {type(without).__name__}")

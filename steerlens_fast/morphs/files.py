@@ -1,0 +1,101 @@
+"""Files that appear whole or not at all, and tensors in them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from torch import Tensor
+
+from ..extras import need
+
+KEY = "steerlens_fast"  # under it, in the metadata of a file, stands what is told about the tensors
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A path beside ``path`` to write to: renamed to ``path`` when the block ends well, gone when it does not.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder, "a")) as temporary:
+    ...         _ = temporary.write_text("whole")
+    ...     [file.name for file in Path(folder).iterdir()]
+    ['a']
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{uuid4().hex}.tmp")  # of its own length: the file's name may be as long as names get
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """An open binary file that becomes ``path`` when the block ends well; see :func:`replacing`."""
+    with replacing(path) as temporary, open(temporary, "xb") as file:
+        yield file
+
+
+def write_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor | None], settings: dict) -> None:
+    """A safetensors file of the tensors that are there; ``kind``, version and settings as JSON in its metadata.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_tensors(f"{folder}/a.safetensors", "Pair", {"x": torch.ones(2), "y": None}, {"rule": "polar"})
+    ...     read_tensors(f"{folder}/a.safetensors", "Pair")
+    ({'x': tensor([1., 1.])}, {'rule': 'polar'})
+    """
+    from .. import __version__
+
+    safetensors = need("save", "safetensors.torch")
+    about = as_json({"kind": kind, "version": __version__, "settings": settings})
+    with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        safetensors.save_file(_apart(tensors), temporary, metadata={KEY: about})
+        temporary.chmod(mode)  # safetensors' own files can be read by nobody else, whatever the umask says
+
+
+def read_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor], dict]:
+    """What :func:`write_tensors` wrote: tensors on the CPU, and settings."""
+    safetensors = need("save", "safetensors")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            if about.get("kind") == kind:
+                return {name: file.get_tensor(name) for name in file.keys()}, about["settings"]
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"path must be a whole safetensors file, got {os.fspath(path)!r}: {error}") from error
+    raise ValueError(f"path must be a file that {kind}.save wrote, got {os.fspath(path)!r}")
+
+
+def as_json(settings: dict) -> str:
+    """Settings as JSON."""
+    try:
+        return json.dumps(settings)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"settings must be JSON-able, got {settings!r}: {error}") from error
+
+
+def _apart(tensors: dict[str, Tensor | None]) -> dict[str, Tensor]:
+    """Contiguous, and no two in one memory: the format keeps neither strides nor views."""
+    apart, seen = {}, set()
+    for name, t in tensors.items():
+        if t is not None:
+            t = t.detach().contiguous()
+            memory = t.untyped_storage().data_ptr()
+            apart[name] = t.clone() if memory in seen else t
+            seen.add(memory)
+    return apart

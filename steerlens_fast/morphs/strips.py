@@ -1,0 +1,346 @@
+"""Strips and animations of morphs, for papers, notebooks and pages. Needs the extra ``steerlens_fast[plot]``."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import torch
+
+from ..checks import check_bounds, check_int, is_int
+from ..extras import need
+from . import Morphs, method_words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+REACHED, NOT_YET, NOT_OK = "#00695c", "#757575", "#b00020"  # text: the model says target, or does not; no morph at all
+PANEL_INCHES, DPI = 1.25, 170
+FRAMES, SAMPLES = 8, 16  # shown by default
+LABEL_WIDTH = 18  # of a row, in letters
+SIDE, GAP, FONT_SIZE = 144, 8, 13  # of an animation, in pixels: least side of an image, between images, of captions
+FRAME_MS, HOLD_MS = 110, 900
+
+Frames = int | Sequence[int] | None
+Names = Sequence[str] | Mapping[int, str] | None
+
+
+def plot_morphs(
+    morphs: Morphs,
+    *,
+    frames: Frames = None,
+    samples: int | None = None,
+    class_names: Names = None,
+    figure: Figure | None = None,
+) -> Figure:
+    """Plot morphs as strips: a row for each sample, a column for each frame.
+
+    Parameters
+    ----------
+    morphs : Morphs
+        Of one channel (grey) or three (RGB).
+    frames : int or sequence of int, optional
+        How many frames, evenly spaced from the first to the last, or which. By default 8, or all where there are fewer.
+    samples : int, optional
+        How many of the first samples, by default 16. The figure says how many are left out.
+    class_names : sequence of str or mapping from int to str, optional
+        What to call the classes; by default their numbers.
+    figure : matplotlib Figure or SubFigure, optional
+        Where to draw; by default a new one of fitting size. It is not registered with pyplot: use ``figure.savefig``,
+        or let a notebook display it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Its axes carry labels: ``"sample i frame j"``.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        Naming the argument, what was expected and what came.
+    ImportError
+        Where matplotlib is not installed.
+
+    Notes
+    -----
+    At the left of a row stands source -> target, below each frame the target's probability, bold where the model takes
+    the frame for its target, nothing where the model was not asked. Above a column stands the factor or the L2 distance
+    that all rows share, the distance first where budgets were asked for; distances that differ stand below the frames.
+    ``settings["bounds"]`` are black and white; where they are None, each row's own least and largest value.
+
+    Examples
+    --------
+    >>> import torch
+    >>> frames, factors = torch.rand(2, 12, 3, 16, 16), torch.linspace(0, 4, 12).expand(2, 12)
+    >>> outputs, source, target = torch.randn(2, 12, 2), torch.tensor([0, 0]), torch.tensor([1, 1])
+    >>> rest = {"amplitude_factors": None, "budget": None, "attained": None, "status": source, "settings": {}}
+    >>> morphs = Morphs(frames, factors, target=target, source=source, outputs=outputs, l2=factors, **rest)
+    >>> figure = plot_morphs(morphs, frames=3, class_names=["cat", "dog"])
+    >>> [axes.get_title() for axes in figure.axes[:3]], figure.axes[0].get_ylabel()
+    (['factor 0', 'factor 2.18', 'factor 4'], 'cat → dog')
+    """
+    shown, at = _shown(morphs, frames, samples, default=FRAMES)
+    names, pictures = _row_labels(shown, class_names), to_pixels(shown)
+    headers, captions = _headers(shown, at)
+    note, reached = _note(morphs, shown, at), shown.reached.tolist()
+    if figure is None:
+        figure = _new_figure(pictures.shape, names, captions)
+    for b, row in enumerate(figure.subplots(*pictures.shape[:2], squeeze=False)):
+        for f, axes in enumerate(row):
+            draw_panel(axes, pictures[b, f], captions[b][f], reached[b][f])
+            axes.set_label(f"sample {b} frame {at[f]}")
+            if b == 0:
+                axes.set_title(headers[f], fontsize=9, pad=4)
+        style = {"fontsize": 10} if shown.ok[b] else {"fontsize": 8, "color": NOT_OK}
+        # parse_math: a "$" in a class name is a dollar
+        row[0].set_ylabel(names[b], rotation=0, ha="right", va="center", labelpad=6, parse_math=False, **style)
+    figure.suptitle(", ".join(method_words(shown.settings)), fontsize=11)
+    figure.supxlabel(textwrap.fill(note, 20 * pictures.shape[1] + 10), fontsize=8, color=NOT_YET)
+    return figure
+
+
+def save_figure(morphs: Morphs, file: BinaryIO, *, format: str, **how) -> None:
+    """:func:`plot_morphs`, written."""
+    plot_morphs(morphs, **how).savefig(file, format=format)
+
+
+def animate_morphs(
+    morphs: Morphs,
+    file: BinaryIO,
+    *,
+    format: str = "gif",
+    frames: Frames = None,
+    samples: int | None = None,
+    class_names: Names = None,
+) -> None:
+    """Write an animation, "gif" or "webp" (lossless), of all samples beside each other, to their targets and back.
+
+    Small images are enlarged. Parameters and captions are those of :func:`plot_morphs`; all frames by default.
+
+    Examples
+    --------
+    >>> import io, torch
+    >>> frames, factors = torch.rand(2, 12, 3, 16, 16), torch.linspace(0, 4, 12).expand(2, 12)
+    >>> outputs, source, target = torch.randn(2, 12, 2), torch.tensor([0, 0]), torch.tensor([1, 1])
+    >>> rest = {"amplitude_factors": None, "budget": None, "attained": None, "status": source, "settings": {}}
+    >>> morphs = Morphs(frames, factors, target=target, source=source, outputs=outputs, l2=factors, **rest)
+    >>> file = io.BytesIO()
+    >>> animate_morphs(morphs, file)
+    >>> file.getvalue()[:6]
+    b'GIF89a'
+    """
+    shown, at = _shown(morphs, frames, samples, default=None)
+    names, pictures = _names(shown, class_names), to_pixels(shown)
+    probability, reached = shown.target_probability, shown.reached
+    number = lambda p: f"{p:.2f}" if p == p else ""
+    tiled = []
+    for f in range(len(at)):
+        said = [f"{name}\n{number(float(p))}" for name, p in zip(names, probability[:, f])]
+        tiled.append(tile(pictures[:, f], said, reached[:, f].tolist()))
+    write_animation(tiled, file, format)
+
+
+# --- What is shown ---------------------------------------------------------------------------------------------------
+
+
+def _shown(morphs: Morphs, frames: Frames, samples: int | None, default: int | None) -> tuple[Morphs, list[int]]:
+    """The samples and frames that are drawn, on the CPU, and which frames these are."""
+    if not isinstance(morphs, Morphs):
+        raise TypeError(f"morphs must be Morphs, got {type(morphs).__name__}")
+    if not morphs.frames.numel():
+        raise ValueError(f"morphs must hold at least one frame of one sample, got {list(morphs.frames.shape)}")
+    if morphs.frames.shape[2] not in (1, 3):
+        raise ValueError(f"frames must have 1 channel (grey) or 3 (RGB) to be drawn, got {morphs.frames.shape[2]}")
+    chosen = morphs[: check_int("samples", SAMPLES if samples is None else samples, 1, None)]
+    at = _frame_numbers(frames, morphs.frames.shape[1], default)
+    by_frame = ("frames", "factors", "amplitude_factors", "outputs", "l2")
+    some = {name: t[:, at] for name, t in chosen.tensors().items() if name in by_frame}
+    return replace(chosen, **some).detach().cpu(), at
+
+
+def _frame_numbers(frames: Frames, count: int, default: int | None) -> list[int]:
+    if frames is None or is_int(frames):
+        n = min(check_int("frames", frames if frames is not None else default or count, 1, None), count)
+        return [round(i * (count - 1) / (n - 1)) for i in range(n)] if n > 1 else [count - 1]
+    if isinstance(frames, str) or not isinstance(frames, Sequence) or not all(map(is_int, frames)) or not frames:
+        raise TypeError(f"frames must be an int or a sequence of ints, got {frames!r}")
+    if not all(-count <= i < count for i in frames):
+        raise IndexError(f"frames must lie within the {count} frames, got {frames!r}")
+    return [i % count for i in frames]
+
+
+def to_pixels(morphs: Morphs) -> np.ndarray:
+    """Frames as uint8 [B, F, H, W] or [B, F, H, W, 3]: the bounds become 0 and 255."""
+    frames = morphs.frames.double()
+    bounds = check_bounds(morphs.settings.get("bounds", (0, 1)))
+    if bounds is None:
+        flat = frames.flatten(1)
+        finite = flat.isfinite()
+        low = flat.masked_fill(~finite, torch.inf).amin(1)[:, None, None, None, None]
+        high = flat.masked_fill(~finite, -torch.inf).amax(1)[:, None, None, None, None]
+    else:
+        low, high = bounds
+    unit = ((frames - low) / (high - low)).nan_to_num(0).clamp(0, 1)
+    pixels = (unit * 255).round().byte().movedim(2, -1)
+    return (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
+
+
+def _names(morphs: Morphs, class_names: Names) -> list[str]:
+    """ "source -> target" of each sample."""
+    names = []
+    for target, source in zip(morphs.target.reshape(len(morphs), -1).tolist(), morphs.source):
+        position = tuple(target[1:])
+        where = f" at {position}" if position else ""
+        before = int(source[position] if source.dim() else source)
+        names.append(f"{_class_name(before, class_names)} → {_class_name(target[0], class_names)}{where}")
+    return names
+
+
+def _row_labels(morphs: Morphs, class_names: Names) -> list[str]:
+    """The names, wrapped, and why there is no morph."""
+    wrap = lambda name: textwrap.wrap(name, LABEL_WIDTH, max_lines=4, placeholder=" …")
+    reasons = (textwrap.wrap(reason or "", LABEL_WIDTH) for reason in morphs.reasons)
+    return ["\n".join(wrap(name) + reason) for name, reason in zip(_names(morphs, class_names), reasons)]
+
+
+def _class_name(number: int, class_names: Names) -> str:
+    if class_names is None:
+        return str(number)
+    if isinstance(class_names, str) or not isinstance(class_names, (Sequence, Mapping)):
+        raise TypeError(f"class_names must be a sequence or a mapping of str, got {class_names!r}")
+    try:
+        return str(class_names[number])
+    except (IndexError, KeyError):
+        raise ValueError(f"class_names must have a name for class {number}, got {len(class_names)} names") from None
+
+
+def _headers(morphs: Morphs, at: list[int]) -> tuple[list[str], list[list[str]]]:
+    """What stands above each column, and below each frame."""
+    above, below = _shared(morphs)
+    probability = [[f"{p:.2f}" if p == p else "" for p in row] for row in morphs.target_probability.tolist()]
+    if below is None:
+        return above, probability
+    lines = lambda *words: "\n".join(filter(None, words))
+    return above or [f"frame {f}" for f in at], [list(map(lines, p, d)) for p, d in zip(probability, below)]
+
+
+def _shared(morphs: Morphs) -> tuple[list[str] | None, list[list[str]] | None]:
+    """Distances or factors of each column that all rows share, if any; and the distances, where they are not these."""
+    l2, factors, amplitudes = map(_Numbers, (morphs.l2, morphs.factors, morphs.amplitude_factors))
+    distances = [[f"L2 {x}" for x in row] for row in l2.text]
+    if l2.same and (morphs.budget is not None or not (factors.same and amplitudes.same)):
+        return distances[0], None
+    if not (factors.same and amplitudes.same):
+        return None, distances
+    if not amplitudes.text:
+        return [f"factor {x}" for x in factors.text[0]], distances
+    return [f"phase {b}\namplitude {a}" for b, a in zip(factors.text[0], amplitudes.text[0])], distances
+
+
+class _Numbers:
+    """A table [B, F]: its text, zeros where rounding has left a little, and whether all rows are the same."""
+
+    def __init__(self, table: torch.Tensor | None):
+        table = torch.zeros(0, 0) if table is None else table.double()
+        least = 1e-3 * table.abs().nan_to_num(0, 0, 0).amax() if table.numel() else 0.0
+        self.same = bool(((table - table[:1]).abs() <= 5e-3 * table[:1].abs() + least).all())
+        self.text = [["0" if abs(x) <= least else f"{x:.3g}" for x in row] for row in table.tolist()]
+
+
+def _note(morphs: Morphs, shown: Morphs, at: list[int]) -> str:
+    said = []
+    if not shown.outputs.isnan().all():
+        said.append("below each frame: the target's probability, bold where the model predicts the target")
+    if len(shown) < len(morphs):
+        said.append(f"the first {len(shown)} of {len(morphs)} samples")
+    if len(at) < morphs.frames.shape[1]:
+        said.append(f"{len(at)} of {morphs.frames.shape[1]} frames")
+    return "; ".join(said)
+
+
+# --- Figures ---------------------------------------------------------------------------------------------------------
+
+
+def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[str]]) -> Figure:
+    """Of a size that leaves no gaps between panels of ``shape`` [B, F, H, W, ...]."""
+    tall = min(max(shape[2] / shape[3], 0.4), 2.5)  # a panel's height over its width
+    widest = max(len(line) for name in names for line in name.split("\n"))
+    most = max(len(caption.split("\n")) for row in captions for caption in row)
+    inches = (
+        PANEL_INCHES * shape[1] + 0.085 * widest + 0.15,
+        (PANEL_INCHES * tall + 0.13 * most + 0.03) * shape[0] + 0.8,
+    )
+    return need("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=DPI)
+
+
+def draw_panel(axes, picture: np.ndarray, caption: str, reached: bool) -> None:
+    """A picture uint8 [H, W] or [H, W, 3] and what is said below it."""
+    smooth = "auto" if picture.shape[1] > 128 else "nearest"  # more pixels than a panel has dots
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation=smooth)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    style = {"color": REACHED, "weight": "bold"} if reached else {"color": NOT_YET}
+    axes.set_xlabel(caption, fontsize=8, labelpad=2, **style)
+
+
+# --- Animations ------------------------------------------------------------------------------------------------------
+
+
+def tile(pictures: np.ndarray, captions: Sequence[str], reached: Sequence[bool]) -> Image:
+    """Pictures uint8 [n, H, W] or [n, H, W, 3], enlarged, in rows, each with its caption of two lines."""
+    pil, drawing = need("plot", "PIL.Image"), need("plot", "PIL.ImageDraw")
+    n, h, w = pictures.shape[:3]
+    zoom = -(-SIDE // max(h, w))
+    columns = n if n <= 4 else int(np.ceil(np.sqrt(n)))
+    wide, high = max(w * zoom, SIDE) + GAP, h * zoom + 3 * FONT_SIZE + GAP
+    rows, colour = -(-n // columns), pictures.ndim == 4
+    canvas = pil.new("RGB" if colour else "L", (columns * wide + GAP, rows * high + GAP), "white")
+    draw = drawing.Draw(canvas)
+    for i, (picture, caption, says) in enumerate(zip(pictures, captions, reached)):
+        x, y = GAP + i % columns * wide, GAP + i // columns * high
+        picture = pil.fromarray(picture).resize((w * zoom, h * zoom), pil.Resampling.NEAREST)
+        canvas.paste(picture, (x + (wide - GAP - w * zoom) // 2, y))
+        middle, top, font = x + (wide - GAP) / 2, y + h * zoom + 3, _font(says)
+        for k, line in enumerate(caption.split("\n")):
+            line = _fitting(line, font, wide - 2)
+            draw.text((middle, top + k * (FONT_SIZE + 4)), line, REACHED if says else NOT_YET, font, anchor="ma")
+    return canvas
+
+
+def write_animation(pictures: Sequence[Image], file: BinaryIO, format: str) -> None:
+    """Pictures there and back, again and again, with a rest at both ends."""
+    last = len(pictures) - 1
+    if format == "gif":
+        pictures = [_with_palette(p) for p in pictures]
+    there_and_back = [*range(last + 1), *range(last - 1, 0, -1)]
+    first, *rest = [pictures[i] for i in there_and_back]
+    durations = [HOLD_MS if i in (0, last) else FRAME_MS for i in there_and_back]
+    how = {"optimize": False} if format == "gif" else {"lossless": True}
+    first.save(file, format=format.upper(), save_all=True, append_images=rest, duration=durations, loop=0, **how)
+
+
+def _with_palette(picture: Image) -> Image:
+    """256 colours of its own, dithered; 256 greys are there as they are."""
+    if picture.mode == "L":
+        return picture
+    colours = picture.quantize(256)
+    return picture.quantize(palette=colours, dither=need("plot", "PIL.Image").Dither.FLOYDSTEINBERG)
+
+
+def _font(bold: bool):
+    # Pillow's own font has no arrow; matplotlib's has most scripts.
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    folder = need("plot", "matplotlib").get_data_path()
+    return need("plot", "PIL.ImageFont").truetype(f"{folder}/fonts/ttf/{name}", FONT_SIZE)
+
+
+def _fitting(line: str, font, width: float) -> str:
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(line + "…") > width:
+        line = line[:-1]
+    return line + "…"

@@ -1,0 +1,129 @@
+"""Small classifiers with fixed weights, for the tests of the lens: all in float64 or float32, all in eval mode."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CLASSES = 5
+
+
+def linear(channels=3, size=16, classes=CLASSES, dtype=torch.float32) -> nn.Module:
+    """One layer: its logits' gradients do not depend on the image."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes)).to(dtype).eval()
+
+
+def smooth(channels=3, classes=CLASSES, dtype=torch.float32) -> nn.Module:
+    """Two convolutions, for images of any size; confident enough that its gradients are not all alike."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = nn.Sequential(
+            nn.Conv2d(channels, 8, 5, padding=2),
+            nn.GELU(),
+            nn.Conv2d(8, 16, 3, stride=2),
+            nn.GELU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(64, classes),
+        )
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(3)
+    return model.to(dtype).eval()
+
+
+class Restless(nn.Module):
+    """Everything that a run may disturb: batch statistics, a counting buffer, dropout, a frozen parameter."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            self.conv, self.norm, self.drop = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.3)
+            self.head = nn.Linear(4, CLASSES)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.head.bias.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.head(self.drop(self.norm(self.conv(x)).tanh()).mean((2, 3)))
+
+
+class Segmenter(nn.Module):
+    """Class scores at every pixel, [N, classes, H, W]."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            self.conv = nn.Conv2d(3, CLASSES, 5, padding=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 5 * self.conv(x)
+
+
+class Counted(nn.Module):
+    """Counts the calls of a model: those with a graph, each of which serves one gradient, and those without."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model, self.gradients, self.scores, self.sizes = model, 0, 0, []
+        self.eval()
+
+    def forward(self, x: Tensor, *args) -> Tensor:
+        self.gradients += torch.is_grad_enabled()
+        self.scores += not torch.is_grad_enabled()
+        self.sizes.append(len(x))
+        return self.model(x, *args)
+
+
+class Toward(nn.Module):
+    """Two classes: how near an image is to ``source``, and how near to ``target``, in squared distance."""
+
+    def __init__(self, source: Tensor, target: Tensor, sharpness: float = 1.0):
+        super().__init__()
+        self.register_buffer("centres", torch.stack([source, target]))
+        self.sharpness = sharpness
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -self.sharpness / 2 * (x[:, None] - self.centres).flatten(2).square().sum(2)
+
+
+class Spoilt(nn.Module):
+    """Gives samples whose first pixel is marked a gradient of NaN, infinity or zero."""
+
+    MARKS = {"nan": 0.25, "inf": 0.5, "zero": 0.75}
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor = torch.ones(len(x), device=x.device, dtype=x.dtype)
+        mark = x[:, 0, 0, 0].detach()
+        for name, value in (("nan", torch.nan), ("inf", torch.inf), ("zero", 0.0)):
+            factor = torch.where(mark == self.MARKS[name], value, factor)
+        return _Scaled.apply(self.model(x), factor)
+
+
+class _Scaled(torch.autograd.Function):
+    """The identity, whose gradient is multiplied."""
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(factor)
+        return scores.clone()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad * ctx.saved_tensors[0][:, None], None
+
+
+def gradient(model, x: Tensor, target: Tensor) -> Tensor:
+    """d(nll summed over samples)/dx, as autograd has it."""
+    with torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        return torch.autograd.grad(F.cross_entropy(model(leaf), target, reduction="sum"), leaf)[0]

@@ -1,0 +1,252 @@
+"""The lens among the libraries that its users bring: captum, Quantus, timm, torchvision, and torch's own compilers."""
+
+import copy
+
+import numpy as np
+import peers
+import pytest
+import torch
+from cases import image
+from classifiers import CLASSES, gradient, linear, smooth
+from test_bad_input import refused
+from tolerances import assert_close
+from torch import nn
+
+from steerlens_fast import PixelFamily, SteerableLens, quantus_explain
+
+REGIMES = ("frozen", "persistent", "live")
+
+
+def images(count=2, size=16, channels=3, dtype=torch.float32):
+    return image(count, channels, size, size, dtype=dtype)
+
+
+def calm(model):
+    """Random weights, but batch statistics that let the classes differ."""
+    with torch.no_grad():
+        model.train()(torch.randn(8, 3, 64, 64))
+    return model.eval().requires_grad_(False)
+
+
+# --- captum
+
+
+@pytest.fixture
+def minimum():
+    peers.captum()
+    from captum.robust import MinParamPerturbation
+
+    return MinParamPerturbation
+
+
+@pytest.mark.parametrize("mode", ["linear", "binary"])
+@pytest.mark.parametrize("way", ["lens", "perturb"])
+def test_captum_finds_the_least_factor_and_distance(minimum, mode, way):
+    """MinParamPerturbation takes the lens, or its method, as its attack; neither knows of the other."""
+    x, model = images(1), smooth()
+    lens = SteerableLens(model, family="pixel")
+    target = int(model(x).argsort(1)[0, -2])
+    for name, most, step in (("factor", 1.0, 0.01), ("max_l2", 2.0, 0.02)):
+        search = minimum(
+            forward_func=model,
+            attack=lens if way == "lens" else lens.perturb,
+            arg_name=name,
+            arg_min=0.0,
+            arg_max=most,
+            arg_step=step,
+            mode=mode,
+            apply_before_preproc=False,
+        )
+        changed, least = search.evaluate(x, target=int(model(x).argmax()), attack_kwargs={"target": target})
+        assert least is not None and 0 < least < most
+        assert model(changed).argmax() == target
+        assert torch.equal(changed, lens.perturb(x, target, **{name: least}))
+        before = lens.perturb(x, target, **{name: max(least - 2 * step, step / 10)})
+        assert model(before).argmax() != target
+
+
+def test_captum_attributes_the_same_gradient():
+    """A pixel step is captum's saliency, unsigned: one grammar of targets, one sum over samples."""
+    peers.captum()
+    from captum.attr import Saliency
+
+    x, model = images(3), smooth()
+    for target in (1, [0, 1, 2], torch.tensor([2, 0, 1])):
+        m = SteerableLens(model, family="pixel", objective="logit", bounds=None).morph(x, target, factors=[1.0])
+        assert_close((m.frames[:, 0] - x).abs(), Saliency(model).attribute(x, target), "render", like=1.0)
+
+
+# --- Quantus
+
+
+def digits_like(count=4, size=16):
+    """A batch as Quantus wants it, and a model of it."""
+    x = images(count, size, channels=1).numpy()
+    return smooth(channels=1), x, np.arange(count) % CLASSES
+
+
+@pytest.mark.parametrize("name", ["csp-phase", "csp-joint", "fourier", "pixel"])
+def test_quantus_explanations_are_the_change(name):
+    model, x, y = digits_like()
+    lens = SteerableLens(model, family=name, bounds=None)
+    change = lens.perturb(torch.from_numpy(x), torch.from_numpy(y), factor=2.0).numpy() - x
+    signed = quantus_explain(model, x, y, family=name, factor=2.0, signed=True)
+    assert signed.dtype == np.float32 and np.array_equal(signed, change)
+    assert np.array_equal(quantus_explain(model, x, y, family=name, factor=2.0), np.abs(change).sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_quantus_explanations_by_default(channels):
+    """An RMS change of 2/28 per pixel, of tensors, arrays and float64 alike, whatever their range."""
+    model, x = smooth(channels=channels), 4 * images(2, channels=channels) - 2
+    for given in (x, x.numpy(), x.numpy().astype(np.float64)):
+        model_of = model if given.dtype != np.float64 else copy.deepcopy(model).double()
+        signed = quantus_explain(model_of, given, np.array([1, 2]), signed=True)
+        assert signed.shape == x.shape and signed.dtype == np.asarray(given).dtype
+        assert np.abs(np.sqrt(np.square(signed).mean((1, 2, 3))) - 2 / 28).max() < 1e-3
+        assert quantus_explain(model_of, given, np.array([1, 2])).shape == (2, 1, 16, 16)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("metric", ["PixelFlipping", "Selectivity", "LocalLipschitzEstimate", "AvgSensitivity"])
+def test_quantus_metrics(metric):
+    quantus = peers.quantus()
+    model, x, y = digits_like()
+    options = {
+        "PixelFlipping": {"features_in_step": 32, "perturb_baseline": "black"},
+        "Selectivity": {"patch_size": 8, "perturb_baseline": "black"},
+        "LocalLipschitzEstimate": {"nr_samples": 2},
+        "AvgSensitivity": {"nr_samples": 2},
+    }
+    scores = getattr(quantus, metric)(disable_warnings=True, display_progressbar=False, **options[metric])(
+        model=model,
+        x_batch=x,
+        y_batch=y,
+        explain_func=quantus_explain,
+        explain_func_kwargs={"max_l2": 1.0, "family": "csp-joint"},
+        device="cpu",
+    )
+    assert len(scores) == len(x)
+    assert np.isfinite(np.concatenate([np.ravel(s) for s in scores])).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantus_knows_a_good_explanation_from_a_random_one():
+    """Of a linear model: hiding what the pixel family changes most lowers the score faster than hiding at random."""
+    quantus = peers.quantus()
+    model, x, y = linear(channels=1), images(6, channels=1).numpy(), np.arange(6) % CLASSES
+    flipping = quantus.PixelFlipping(
+        features_in_step=32,
+        perturb_baseline="black",
+        disable_warnings=True,
+        display_progressbar=False,
+    )
+    noise = lambda model, inputs, targets, **_: np.random.default_rng(0).random(inputs.shape)
+    ours = {"max_l2": 1.0, "family": "pixel", "objective": "logit", "signed": True}
+    explain = lambda model, inputs, targets, **_: quantus_explain(model, inputs, targets, **ours) * inputs
+    scores = lambda f: np.mean(flipping(model=model, x_batch=x, y_batch=y, explain_func=f, device="cpu"))
+    assert scores(explain) < scores(noise)
+
+
+def test_quantus_arguments():
+    model, x, y = digits_like()
+    with refused(ValueError, "images", "bounds"):
+        quantus_explain(model, x + 5, y, bounds=(0, 1))
+    with refused(TypeError, "signed", "bool"):
+        quantus_explain(model, x, y, signed=1)
+    with refused(ValueError, "family", "csp-phase", "phase"):
+        quantus_explain(model, x, y, family="phase")
+    with refused(ValueError, "target", "4", "2"):
+        quantus_explain(model, x, y[:2])
+
+
+# --- timm and torchvision
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_a_timm_model(regime):
+    """Channels last, batch statistics in eval mode, normalisation as preprocessing."""
+    timm = peers.timm()
+    model = calm(timm.create_model("resnet18", num_classes=10))
+    mean, std = (torch.tensor(model.pretrained_cfg[k])[:, None, None] for k in ("mean", "std"))
+    x = images(2, 64).to(memory_format=torch.channels_last)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    lens = SteerableLens(model.to(memory_format=torch.channels_last), preprocessing=lambda t: (t - mean) / std)
+    lens.regime = regime
+    m = lens.morph(x, max_l2=3.0, frames=4)
+    assert m.ok.all() and m.attained.all()
+    assert (m.target_probability[:, -1] > m.target_probability[:, 0]).all()
+    assert_close(m.outputs.flatten(0, 1), model((m.frames.flatten(0, 1) - mean) / std), "driver")
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()) and not model.training
+
+
+def test_a_timm_transformer():
+    timm = peers.timm()
+    model = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10).eval()
+    m = SteerableLens(model, family="csp-joint").morph(images(2, 64), "least", factors=10.0, frames=3)
+    assert m.ok.all() and m.l2[:, -1].min() > 0 and all(p.grad is None for p in model.parameters())
+
+
+def test_torchvision_models():
+    """A classifier, and a segmentation model, whose output is a mapping: the caller says where its scores are."""
+    models = peers.torchvision().models
+    x = images(2, 64)
+    classifier = calm(models.mobilenet_v3_small(num_classes=7))
+    m = SteerableLens(classifier, color="luma").morph(x, max_l2=2.0, frames=3)
+    assert m.ok.all() and m.attained.all() and m.outputs.shape == (2, 3, 7)
+    segmenter = models.segmentation.lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=3).eval()
+    scores = lambda t: segmenter(t)["out"]
+    m = SteerableLens(scores, objective="margin").morph(x, [(0, 5, 6), (2, 8, 9)], factors=5.0, frames=3)
+    assert m.outputs.shape == (2, 3, 3, 64, 64) and m.target.tolist() == [[0, 5, 6], [2, 8, 9]]
+
+
+# --- torch's own
+
+
+def exported(model, x):
+    batch = torch.export.Dim("batch", min=1, max=64)
+    return torch.export.export(model, (x,), dynamic_shapes=({0: batch},))
+
+
+PROGRAMS = {
+    "export": exported,
+    "exported module": lambda model, x: exported(model, x).module(),
+    "compile": lambda model, x: torch.compile(model, backend="eager"),
+    "script": lambda model, x: torch.jit.trace(model, x),
+    "functional": lambda model, x: lambda t: torch.func.functional_call(model, dict(model.named_parameters()), (t,)),
+    "DataParallel": lambda model, x: nn.DataParallel(model),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("regime", REGIMES)
+def test_programs_do_what_their_module_does(program, regime):
+    x, model = images(3), smooth()
+    lens, plain = (SteerableLens(f, regime=regime) for f in (PROGRAMS[program](model, x), model))
+    m, expected = (each.morph(x, [1, 2, 3], factors=6.0, frames=3) for each in (lens, plain))
+    assert_close(m.frames, expected.frames, "composition")
+    assert_close(m.outputs, expected.outputs, "driver", like=1.0)
+
+
+def test_a_bfloat16_model_of_bfloat16_images():
+    model = smooth().to(torch.bfloat16)
+    x = images(2).to(torch.bfloat16)
+    m = SteerableLens(model).morph(x, [1, 4], max_l2=1.0, frames=4)
+    assert m.frames.dtype == m.outputs.dtype == torch.bfloat16 and m.l2.dtype == torch.float32
+    assert m.ok.all() and m.attained.all() and m.probabilities.dtype == torch.float32
+    assert (m.frames[:, 0] - x).abs().max() == 0
+    slope = gradient(lambda t: model(t).float(), x, torch.tensor([1, 4])).float()
+    first = PixelFamily().prepare(x.float(), slope).render([0.1], bounds=(0, 1))[0]
+    pixel = SteerableLens(model, family="pixel").morph(x, [1, 4], factors=[0.1])
+    assert (pixel.frames[:, 0].float() - first).abs().max() <= 2**-8
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_around_the_call(dtype):
+    x, model = images(2), smooth()
+    expected = SteerableLens(model).morph(x, 1, factors=6.0, frames=3)
+    with torch.autocast("cpu", dtype=dtype):
+        m = SteerableLens(model).morph(x, 1, factors=6.0, frames=3)
+    assert m.frames.dtype == torch.float32 and m.ok.all()
+    assert (m.frames - expected.frames).abs().max() < 0.02

@@ -1,0 +1,767 @@
+"""The lens as its users meet it: what they give, what they get, what stays theirs, what is refused."""
+
+import gc
+import itertools
+import json
+import os
+import resource
+import warnings
+import weakref
+from types import SimpleNamespace
+
+import pytest
+import torch
+from cases import image
+from classifiers import CLASSES, Counted, Restless, Segmenter, gradient, linear, smooth
+from test_bad_input import INF, NAN, refused
+from tolerances import assert_close
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from steerlens_fast import Morphs, PixelFamily, SteerableLens, SteerablePyramid
+
+REGIMES = ("frozen", "persistent", "live")
+NAMES = ("pixel", "fourier", "csp-phase", "csp-amplitude", "csp-joint")
+TARGET = [1, 4]
+regimes = pytest.mark.parametrize("regime", REGIMES)
+names = pytest.mark.parametrize("name", NAMES)
+
+
+def images(count=2, size=16, channels=3, dtype=torch.float32, device="cpu"):
+    return image(count, channels, size, size, dtype=dtype, device=device)
+
+
+# --- What comes back
+
+
+@regimes
+@pytest.mark.parametrize("score", ["all", "last", "none"])
+def test_the_fields_of_morphs(regime, score, dtype, device):
+    x, model = images(3, dtype=dtype, device=device), smooth(dtype=dtype).to(device)
+    m = SteerableLens(model, regime=regime).morph(x, 1, max_l2=0.5, frames=4, score=score)
+    assert isinstance(m, Morphs) and len(m) == 3
+    shapes = {"frames": (3, 4, 3, 16, 16), "factors": (3, 4), "target": (3,), "source": (3,), "l2": (3, 4)}
+    shapes |= {"outputs": (3, 4, CLASSES), "budget": (3, 1), "attained": (3,), "status": (3,)}
+    assert {name: tuple(t.shape) for name, t in m.tensors().items()} == shapes
+    for name, t in m.tensors().items():
+        kind = {"target": torch.int64, "source": torch.int64, "status": torch.int64, "attained": torch.bool}
+        assert t.dtype == kind.get(name, dtype) and t.device.type == device.type and not t.requires_grad
+    assert torch.equal(m.source, model(x).argmax(1))
+    json.dumps(m.settings)
+
+
+@regimes
+@pytest.mark.parametrize("score", ["all", "last", "none"])
+def test_outputs_are_the_models_at_every_scored_frame(regime, score, device):
+    x, model = images(3, device=device), smooth().to(device)
+    m = SteerableLens(model, regime=regime).morph(x, 1, factors=8.0, frames=4, score=score)
+    expected = model(m.frames.flatten(0, 1)).detach().unflatten(0, (3, 4))
+    known = ~m.outputs.isnan().any(2)
+    assert known.any(0).equal(known.all(0)) and known[:, -1].all() == (score != "none")
+    assert_close(m.outputs[known], expected[known], "driver")
+    assert torch.equal(m.predictions[known], m.outputs[known].argmax(1))
+    assert (m.predictions[~known] == -1).all() and m.target_probability.isnan().equal(~known)
+
+
+@regimes
+def test_l2_is_that_of_the_clipped_frames(regime):
+    x = images()
+    m = SteerableLens(smooth(), regime=regime, bounds=(0, 1)).morph(x, TARGET, factors=40.0, frames=4)
+    assert m.frames.min() == 0 and m.frames.max() == 1
+    assert_close(m.l2, (m.frames - x[:, None]).flatten(2).norm(dim=2), "render")
+
+
+def test_the_step_lowers_the_loss_and_reaches_the_target(device):
+    x, model = images(4, device=device), smooth().to(device)
+    m = SteerableLens(model, family="csp-joint", rule="polar", regime="live").morph(x, max_l2=3.0, frames=8)
+    assert (m.target_probability.diff(dim=1) > 0).float().mean() > 0.9
+    assert (m.predictions[:, 0] == m.source).all() and m.reached[:, -1].all()
+
+
+def test_grey_and_luma_of_one_channel_are_plain():
+    x, model = images(channels=1), smooth(channels=1)
+    plain, *others = (
+        SteerableLens(model, color=c).morph(x, TARGET, factors=5.0, frames=3) for c in ("rgb", "luma", "grey")
+    )
+    for other in others:
+        assert torch.equal(other.frames, plain.frames)
+
+
+def test_grey_frames_are_grey():
+    x = images()
+    m = SteerableLens(smooth(), color="grey").morph(x, TARGET, factors=5.0, frames=3)
+    y = 0.299 * x[:, 0] + 0.587 * x[:, 1] + 0.114 * x[:, 2]
+    assert_close(m.frames[:, 0], y[:, None].expand_as(x), "reconstruction", absolute=True)
+    assert torch.equal(m.frames, m.frames[:, :, :1].expand_as(m.frames))
+    assert m.l2[:, 0].max() < 1e-4 < m.l2[:, -1].min()
+
+
+@names
+@regimes
+def test_luma_leaves_the_chroma_where_nothing_clips(name, regime):
+    x = 0.3 + 0.4 * images()
+    m = SteerableLens(smooth(), family=name, regime=regime, color="luma").morph(x, TARGET, max_l2=0.5, frames=3)
+    chroma = torch.tensor([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    of = lambda t: torch.einsum("kc,...chw->...khw", chroma, t)
+    assert m.frames.min() > 0 and m.frames.max() < 1 and m.attained.all()
+    assert_close(of(m.frames), of(x)[:, None].expand(-1, 3, -1, -1, -1), "reconstruction", absolute=True)
+
+
+def test_bounds_of_none_do_not_clip():
+    x = 3 * torch.randn(2, 3, 16, 16)
+    m = SteerableLens(smooth(), bounds=None).morph(x, TARGET, factors=5.0, frames=3)
+    assert_close(m.frames[:, 0], x, "reconstruction")
+    assert m.frames.min() < -3 and m.frames.max() > 3
+    with refused(ValueError, "factors or max_l2", "bounds is None"):
+        SteerableLens(smooth(), bounds=None).morph(x)
+
+
+def test_preprocessing_is_part_of_the_gradient():
+    x, model = images(), smooth()
+    normalise = lambda t: (t - 0.5) / 0.25
+    family = PixelFamily()
+    m = SteerableLens(model, family=family, preprocessing=normalise).morph(x, TARGET, factors=[1e-3])
+    slope = gradient(lambda t: model(normalise(t)), x, torch.tensor(TARGET))
+    assert_close(m.frames[:, 0], family.prepare(x, slope).render([1e-3], bounds=(0, 1))[0], "render")
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
+def test_half_images_come_back_as_half(half):
+    """The model sees its own dtype, the pyramid computes in float32."""
+    x, seen = images().to(half), set()
+
+    def model(t):
+        seen.add(t.dtype)
+        return smooth()(t.float())
+
+    m = SteerableLens(model).morph(x, TARGET, max_l2=0.5, frames=3)
+    assert m.frames.dtype == half and seen == {half}
+    assert m.l2.dtype == m.factors.dtype == torch.float32
+    assert (m.frames[:, 0] - x).abs().max() <= torch.finfo(half).eps and m.attained.all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (2, 3, 17, 31), (3, 4, 9, 8), (1, 2, 40, 24)], ids=str)
+def test_images_of_any_size_and_channels(shape):
+    x = image(*shape, dtype=torch.float32)
+    m = SteerableLens(smooth(channels=shape[1])).morph(x, 2, factors=2.0, frames=3)
+    assert m.frames.shape == (shape[0], 3, *shape[1:]) and m.ok.all()
+    assert_close(m.frames[:, 0], x, "reconstruction", absolute=True)
+
+
+def test_images_in_other_memory_formats():
+    x, lens = images(), SteerableLens(smooth())
+    expected = lens.morph(x, TARGET, factors=4.0, frames=3).frames
+    strided = torch.stack([x, x], -1)[..., 0]
+    for odd in (x.to(memory_format=torch.channels_last), strided, x.flip(-1).flip(-1), x.mT.contiguous().mT):
+        assert_close(lens.morph(odd, TARGET, factors=4.0, frames=3).frames, expected, "composition")
+
+
+def test_perturb_is_the_last_frame():
+    x, lens = images(), SteerableLens(smooth(), regime="live")
+    for options in ({"factor": 5.0}, {"max_l2": 0.5}, {}):
+        how = {"factors": options["factor"]} if "factor" in options else options
+        last = lens.morph(x, TARGET, frames=2, **how).frames[:, -1]
+        assert torch.equal(lens.perturb(x, TARGET, **options), last)
+        assert torch.equal(lens(x, TARGET, **options), last)
+    assert_close(lens.perturb(x, TARGET, max_l2=0), x, "reconstruction", absolute=True)
+    assert lens.perturb(x, TARGET, factor=1.0).is_contiguous()
+
+
+# --- What the model may be
+
+
+class Output:
+    def __init__(self, logits):
+        self.logits = logits
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: Output(s),
+        lambda s: {"logits": s, "features": None},
+        lambda s: (s, None),
+        lambda s: [s],
+        lambda s: SimpleNamespace(logits=(s,)),
+    ],
+    ids=["attribute", "mapping", "tuple", "list", "nested"],
+)
+def test_outputs_that_hold_the_logits(wrap):
+    x, model = images(), smooth()
+    m = SteerableLens(lambda t: wrap(model(t))).morph(x, TARGET, factors=4.0, frames=3)
+    expected = SteerableLens(model).morph(x, TARGET, factors=4.0, frames=3)
+    assert torch.equal(m.frames, expected.frames) and torch.equal(m.outputs, expected.outputs)
+
+
+@pytest.mark.parametrize("batch", [None, 1, 2])
+def test_additional_forward_args(batch):
+    """A tensor of one row per sample goes with the samples; anything else goes to every call."""
+    x, each = images(3), torch.tensor([[0.5], [2.0], [-1.0]])
+    seen, net = [], smooth()
+
+    def model(t, scale, flag, table):
+        assert flag == "flag" and table.shape == (2, 2) and len(scale) == len(t)
+        seen.append(scale.flatten().tolist())
+        return net(t) * scale
+
+    args = (each, "flag", torch.ones(2, 2))
+    lens = SteerableLens(model)
+    m = lens.morph(x, 1, factors=4.0, frames=2, additional_forward_args=args, internal_batch_size=batch)
+    assert list(itertools.chain(*seen)) == [0.5, 2.0, -1.0] * 2
+    for i in range(3):
+        alone = SteerableLens(lambda t, i=i: net(t) * each[i]).morph(x[i : i + 1], 1, factors=4.0, frames=2)
+        assert_close(m.frames[i : i + 1], alone.frames, "composition")
+        assert_close(m.outputs[i : i + 1], alone.outputs, "composition")
+
+
+def test_one_additional_argument_needs_no_tuple():
+    x, net = images(), smooth()
+    given = SteerableLens(lambda t, s: net(t) * s).morph(x, 1, factors=2.0, frames=2, additional_forward_args=3.0)
+    meant = SteerableLens(lambda t: net(t) * 3.0).morph(x, 1, factors=2.0, frames=2)
+    assert torch.equal(given.frames, meant.frames)
+
+
+# --- Targets and objectives
+
+
+def losses(outputs, target):
+    rows = torch.arange(len(target))
+    top = outputs.detach().argmax(1)
+    nll = -outputs.log_softmax(1)[rows, target]
+    logit = -outputs[rows, target]
+    return {"nll": nll, "log-probability": nll, "logit": logit, "margin": outputs[rows, top] + logit}
+
+
+@pytest.mark.parametrize("objective", ["nll", "log-probability", "logit", "margin"])
+def test_objectives(objective, device):
+    x, model = images(device=device), smooth().to(device)
+    m = SteerableLens(model, family="pixel", objective=objective).morph(x, TARGET, factors=[0.01])
+    leaf = x.clone().requires_grad_()
+    total = losses(model(leaf), torch.tensor(TARGET, device=device))[objective].sum()
+    assert_close(m.frames[:, 0], (x - 0.01 * torch.autograd.grad(total, leaf)[0]).clamp(0, 1), "render")
+
+
+def test_a_callable_objective():
+    x, model = images(), smooth()
+    entropy = lambda outputs, target: -(outputs.softmax(1) * outputs.log_softmax(1)).sum(1)
+    m = SteerableLens(model, family="pixel", objective=entropy).morph(x, TARGET, factors=[0.01])
+    leaf = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(entropy(model(leaf), None).sum(), leaf)
+    assert_close(m.frames[:, 0], (x - 0.01 * slope).clamp(0, 1), "render")
+    assert m.settings["objective"] == "<lambda>"
+
+
+@pytest.mark.parametrize(
+    "target, meant",
+    [
+        (3, [3, 3]),
+        ([3, 0], [3, 0]),
+        (torch.tensor(3), [3, 3]),
+        (torch.tensor([3, 0]), [3, 0]),
+        ((2,), [2, 2]),
+        ([(2,), (1,)], [2, 1]),
+        (None, "second"),
+        ("runner-up", "second"),
+        ("argmax", "first"),
+        ("least", "last"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("batch", [None, 1])
+def test_targets(target, meant, batch):
+    x, model = images(), smooth()
+    order = model(x).argsort(1, descending=True)
+    ranks = {"first": order[:, 0], "second": order[:, 1], "last": order[:, -1]}
+    meant = ranks[meant].tolist() if isinstance(meant, str) else meant
+    m = SteerableLens(model).morph(x, target, factors=3.0, frames=3, internal_batch_size=batch)
+    expected = SteerableLens(model).morph(x, torch.tensor(meant), factors=3.0, frames=3)
+    assert m.target.tolist() == meant and m.source.tolist() == order[:, 0].tolist()
+    assert_close(m.frames, expected.frames, "composition")
+
+
+def test_the_runner_up_stays_that_of_the_source():
+    """Though the ranks change on the way."""
+    x = images()
+    m = SteerableLens(smooth(), family="pixel", regime="live").morph(x, max_l2=3.0, frames=8)
+    assert m.reached[:, -1].all() and (m.target == m.outputs[:, 0].topk(2).indices[:, 1]).all()
+
+
+@regimes
+@pytest.mark.parametrize("objective", ["nll", "margin", "logit"])
+def test_a_segmenter_with_a_class_and_a_position(regime, objective):
+    x, model = images(), Segmenter().eval()
+    least = model(x)[[0, 1], :, [3, 8], [4, 9]].argmin(1).tolist()
+    target = [(least[0], 3, 4), (least[1], 8, 9)]
+    lens = SteerableLens(model, family="pixel", regime=regime, objective=objective)
+    m = lens.morph(x, target, factors=0.1, frames=3)
+    assert m.outputs.shape == (2, 3, CLASSES, 16, 16) and m.target.tolist() == [list(t) for t in target]
+    assert m.source.tolist() == model(x)[[0, 1], :, [3, 8], [4, 9]].argmax(1).tolist()
+    assert m.target_probability.shape == m.reached.shape == (2, 3) and (m.target_probability.diff(dim=1) > 0).all()
+    moved = (m.frames[:, -1] - x).abs().amax(1) > 1e-6
+    for where, (_, row, column) in zip(moved, target):
+        at = where.nonzero()
+        assert at.amin(0).tolist() == [row - 2, column - 2] and at.amax(0).tolist() == [row + 2, column + 2]
+    alone = lens.morph(x[:1], target[0], factors=0.1, frames=3)
+    assert_close(alone.frames, m.frames[:1], "composition")
+
+
+# --- Nothing of the caller's is changed
+
+
+def everything(model):
+    state = {f"state {k}": v.clone() for k, v in model.state_dict().items()}
+    state |= {f"grad {k}": None if p.grad is None else p.grad.clone() for k, p in model.named_parameters()}
+    flags = {f"training {k}": m.training for k, m in model.named_modules()}
+    flags |= {f"requires_grad {k}": p.requires_grad for k, p in model.named_parameters()}
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    flags |= {f"{hook} {k}": len(getattr(m, hook)) for k, m in model.named_modules() for hook in hooks}
+    flags |= {f"buffer {k}": id(b) for k, b in model.named_buffers()}
+    modes = (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+    )
+    return state | {"rng": torch.get_rng_state()}, flags | {"modes": modes}
+
+
+def assert_unchanged(model, before):
+    (tensors, flags), (tensors_now, flags_now) = before, everything(model)
+    assert flags_now == flags and tensors_now.keys() == tensors.keys()
+    for name, t in tensors.items():
+        assert (t is tensors_now[name] is None) or torch.equal(t, tensors_now[name]), name
+
+
+def disturbed(training):
+    """A model that a careless guest would leave otherwise: with gradients, hooks, mixed flags and frozen parameters."""
+    model = Restless().train(training)
+    model.drop.train(not training)
+    model(images(4)).sum().backward()
+    model.norm.register_forward_hook(lambda *_: None)
+    return model
+
+
+WAYS = {
+    "morph": lambda lens, x: lens.morph(x, TARGET, factors=3.0, frames=3),
+    "perturb": lambda lens, x: lens.perturb(x, TARGET, factor=3.0),
+    "iter_frames": lambda lens, x: list(lens.iter_frames(x, TARGET, factors=3.0, frames=3)),
+    "half an iteration": lambda lens, x: next(lens.iter_frames(x, TARGET, factors=3.0, frames=3)),
+}
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+@regimes
+@ways
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "training"])
+@pytest.mark.filterwarnings("ignore:model is in training mode")
+def test_nothing_of_the_callers_is_changed(regime, way, training):
+    model, x = disturbed(training), images()
+    x.requires_grad_()
+    kept, before = x.detach().clone(), everything(model)
+    WAYS[way](SteerableLens(model, regime=regime), x)
+    assert_unchanged(model, before)
+    assert torch.equal(x, kept) and x.grad is None and x.requires_grad
+
+
+@regimes
+@ways
+def test_buffers_written_in_eval_mode_are_not_changed_either(regime, way):
+    model = Restless().eval()
+    before = everything(model)
+    WAYS[way](SteerableLens(model, regime=regime), images())
+    assert_unchanged(model, before)
+
+
+@regimes
+@ways
+@pytest.mark.parametrize("call", [0, 1, 2])
+@pytest.mark.filterwarnings("ignore:model is in training mode")
+def test_nothing_is_changed_where_the_model_fails(regime, way, call):
+    model, x, calls = disturbed(False), images(), []
+
+    def failing(t):
+        calls.append(1)
+        scores = model(t)
+        if len(calls) > call:
+            raise RuntimeError("broken")
+        return scores
+
+    guest = nn.Sequential(model)
+    guest.forward = failing
+    before = everything(guest)
+    lens = SteerableLens(guest, regime=regime)
+    try:
+        WAYS[way](lens, x)
+    except RuntimeError as error:
+        assert str(error) == "broken"
+    assert_unchanged(guest, before)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad], ids=lambda m: m.__name__)
+@regimes
+def test_it_works_in_every_grad_mode(mode, regime):
+    lens, outside = SteerableLens(smooth(), regime=regime), images()
+    expected = lens.morph(outside, TARGET, factors=3.0, frames=3)
+    with mode():
+        x = images()
+        enabled = torch.is_grad_enabled()
+        for given in (x, outside):
+            m = lens.morph(given, TARGET, factors=3.0, frames=3)
+            assert torch.equal(m.frames, expected.frames) and torch.equal(m.outputs, expected.outputs)
+            assert torch.equal(torch.stack(list(lens.iter_frames(given, TARGET, factors=3.0, frames=3)), 1), m.frames)
+            assert torch.equal(lens.perturb(given, TARGET, factor=3.0), lens.perturb(outside, TARGET, factor=3.0))
+        assert torch.is_grad_enabled() == enabled
+    assert not m.frames.requires_grad
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16], ids=str)
+def test_the_default_dtype_is_not_ours(default):
+    x, lens = images(), SteerableLens(smooth())
+    expected = lens.morph(x, TARGET, max_l2=0.5, frames=3)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        m = lens.morph(x, TARGET, max_l2=0.5, frames=3)
+        assert torch.get_default_dtype() == default
+    finally:
+        torch.set_default_dtype(before)
+    assert m.frames.dtype == torch.float32 and torch.equal(m.frames, expected.frames)
+
+
+@ways
+def test_a_model_in_training_mode_is_warned_of_once_per_call(way):
+    """In the name of the caller's line."""
+    with pytest.warns(UserWarning, match="training mode") as record:
+        WAYS[way](SteerableLens(Restless().train()), images())
+    assert [w.filename for w in record] == [__file__]
+
+
+@ways
+def test_a_model_in_eval_mode_is_not_warned_of(way):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        WAYS[way](SteerableLens(smooth()), images())
+
+
+def test_the_callers_random_numbers_are_those_of_the_model():
+    """A stochastic model draws from where the caller's generator stands, and leaves it there."""
+    model, x = Restless().eval(), images()
+    model.drop.train()
+    lens = SteerableLens(model)
+    with pytest.warns(UserWarning, match="training"):
+        one, two = (lens.morph(x, TARGET, factors=3.0) for _ in range(2))
+        assert torch.equal(one.frames, two.frames)
+        torch.manual_seed(5)
+        assert not torch.equal(lens.morph(x, TARGET, factors=3.0).frames, one.frames)
+
+
+# --- Determinism, and samples that do not meet
+
+
+@names
+@regimes
+@pytest.mark.parametrize("color", ["rgb", "luma"])
+def test_two_runs_are_equal(name, regime, color, device):
+    x, lens = images(3, device=device), SteerableLens(smooth().to(device), family=name, regime=regime, color=color)
+    one, two = (lens.morph(x, 1, max_l2=0.5, frames=3) for _ in range(2))
+    for field, t in one.tensors().items():
+        assert torch.equal(t, two.tensors()[field]), field
+
+
+@names
+@regimes
+@pytest.mark.parametrize("how", [{"factors": 6.0}, {"factors": 2.0, "phase": 1}], ids=["factors", "capped"])
+def test_a_sample_alone_is_as_among_others(name, regime, how, device):
+    x, model = images(5, device=device), smooth().to(device)
+    cap = 0.5 if "phase" in how and name not in ("pixel", "csp-amplitude") else None
+    lens = SteerableLens(model, family=name, regime=regime, phase_cap=cap)
+    together = lens.morph(x, 1, factors=how["factors"], frames=4)
+    for i in (0, 3):
+        alone = lens.morph(x[i : i + 1], 1, factors=how["factors"], frames=4)
+        assert_close(alone.frames, together.frames[i : i + 1], "composition")
+        assert_close(alone.outputs, together.outputs[i : i + 1], "composition")
+
+
+def test_a_budget_of_a_sample_alone_is_as_among_others():
+    """The search of each ends where its own distance is met, 5e-4 wide."""
+    x, lens = images(5), SteerableLens(smooth())
+    together = lens.morph(x, 1, max_l2=0.5, frames=3)
+    for i in range(5):
+        alone = lens.morph(x[i : i + 1], 1, max_l2=0.5, frames=3)
+        assert (alone.frames - together.frames[i : i + 1]).flatten().norm() <= 2e-3
+
+
+@regimes
+def test_small_chunks_change_nothing(regime, small_chunks):
+    x = images(3)
+    lenses = [SteerableLens(smooth(), family=name, regime=regime, color=c) for name in NAMES for c in ("rgb", "luma")]
+    whole = [lens.morph(x, 1, factors=6.0, frames=4).frames for lens in lenses]
+    small_chunks()
+    for lens, frames in zip(lenses, whole):
+        assert torch.equal(lens.morph(x, 1, factors=6.0, frames=4).frames, frames)
+
+
+# --- Empty batches
+
+
+@regimes
+@pytest.mark.parametrize("how", [{"factors": [0.0, 1.0]}, {"max_l2": [1.0]}, {}], ids=str)
+@pytest.mark.parametrize(
+    "target", [None, 1, [], torch.zeros(0, dtype=torch.int64)], ids=["rank", "int", "list", "tensor"]
+)
+def test_an_empty_batch(regime, how, target):
+    model = Counted(smooth())
+    lens = SteerableLens(model, regime=regime)
+    m = lens.morph(images()[:0], target, frames=2, **how)
+    assert m.frames.shape == (0, 2, 3, 16, 16) and len(m) == 0 and m.ok.shape == (0,)
+    assert m.outputs.shape[:2] == m.l2.shape == m.factors.shape == (0, 2) and m.target.shape == m.source.shape == (0,)
+    assert [tuple(f.shape) for f in lens.iter_frames(images()[:0], target, frames=2, **how)] == [(0, 3, 16, 16)] * 2
+    assert lens.perturb(images()[:0], target).shape == (0, 3, 16, 16)
+    assert not model.sizes
+    repr(m)
+
+
+# --- Bad input
+
+
+@pytest.mark.parametrize(
+    "kind, options, words",
+    [
+        (ValueError, {"family": "steerable"}, ["family", *NAMES, "steerable"]),
+        (TypeError, {"family": 3}, ["family", "prepare", "3"]),
+        (TypeError, {"family": None}, ["family", "prepare", "None"]),
+        (ValueError, {"rule": "cartesian"}, ["rule", "complex", "polar", "cartesian"]),
+        (ValueError, {"regime": "fixed"}, ["regime", *REGIMES, "fixed"]),
+        (ValueError, {"objective": "entropy"}, ["objective", "nll", "logit", "margin", "log-probability", "entropy"]),
+        (TypeError, {"objective": 1}, ["objective", "callable", "1"]),
+        (ValueError, {"color": "hsv"}, ["color", "rgb", "luma", "grey", "hsv"]),
+        (ValueError, {"bounds": (1, 0)}, ["bounds", "low < high", r"\(1, 0\)"]),
+        (ValueError, {"bounds": (0, INF)}, ["bounds", "finite", "inf"]),
+        (TypeError, {"bounds": 1}, ["bounds", "low, high", "1"]),
+        (ValueError, {"phase_cap": 0.0}, ["phase_cap", "above 0", "0"]),
+        (ValueError, {"phase_cap": NAN}, ["phase_cap", "finite", "nan"]),
+        (TypeError, {"phase_cap": "1"}, ["phase_cap", "float", "'1'"]),
+        (ValueError, {"phase_cap": 1.0, "family": "pixel"}, ["phase_cap", "None", "pixel"]),
+        (ValueError, {"phase_cap": 1.0, "family": "csp-amplitude"}, ["phase_cap", "None", "csp-amplitude"]),
+        (TypeError, {"pyramid": 4}, ["pyramid", "SteerablePyramid", "int"]),
+        (ValueError, {"pyramid": {"order": -1}}, ["order", "-1"]),
+        (TypeError, {"pyramid": {"depth": 2}}, ["depth"]),
+        (TypeError, {"scales": 1}, ["scales", "sequence", "1"]),
+        (ValueError, {"scales": [-1]}, ["scales", "-1"]),
+        (ValueError, {"scales": [0, 0]}, ["scales", "repeat"]),
+        (TypeError, {"orientations": [0.5]}, ["orientations", "int", "0.5"]),
+        (ValueError, {"family": PixelFamily(), "scales": [0]}, ["scales", "None", "family"]),
+        (ValueError, {"family": PixelFamily(), "pyramid": {}}, ["pyramid", "None", "family"]),
+    ],
+    ids=str,
+)
+def test_bad_options(kind, options, words):
+    with refused(kind, *words):
+        SteerableLens(smooth(), **options)
+
+
+@pytest.mark.parametrize("model", [None, 3, "resnet50", nn.Linear, torch.zeros(3)], ids=lambda m: type(m).__name__)
+def test_bad_models(model):
+    with refused(TypeError, "model", "callable"):
+        SteerableLens(model)
+    with refused(TypeError, "preprocessing"):
+        SteerableLens(smooth(), preprocessing=3)
+
+
+X = images()
+
+
+def altered(value):
+    """X with one pixel changed."""
+    x = X.clone()
+    x[1, 2, 3, 4] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    "kind, arguments, words",
+    [
+        (ValueError, {"images": altered(1.0002)}, ["images", r"bounds \(0.0, 1.0\)", "preprocessing", "1.0002"]),
+        (ValueError, {"images": altered(-0.5)}, ["images", "bounds", "-0.5 to "]),
+        (ValueError, {"images": altered(255)}, ["images", "bounds", "to 255"]),
+        (ValueError, {"images": altered(NAN)}, ["images", "finite", "NaN"]),
+        (ValueError, {"images": altered(INF)}, ["images", "finite", "infinite"]),
+        (TypeError, {"images": (X * 255).to(torch.uint8)}, ["images", "floating-point", "uint8", "255"]),
+        (TypeError, {"images": X.to(torch.int64)}, ["images", "floating-point", "int64"]),
+        (TypeError, {"images": X.to(torch.complex64)}, ["images", "real", "complex64"]),
+        (TypeError, {"images": X.numpy()}, ["images", "torch.Tensor", "ndarray"]),
+        (ValueError, {"images": X[0]}, ["images", r"\[B, C, H, W\]", r"\[3, 16, 16\]", r"images\[None\]"]),
+        (ValueError, {"images": X[None]}, ["images", r"\[B, C, H, W\]", r"\[1, 2, 3, 16, 16\]"]),
+        (ValueError, {"images": X[..., :7]}, ["at least", r"\(8, 8\)", r"\(16, 7\)"]),
+        (ValueError, {"target": CLASSES}, ["target", "0 to 4", "5"]),
+        (ValueError, {"target": -1}, ["target", "0 to 4", "-1"]),
+        (ValueError, {"target": [1, 2, 3]}, ["target", "2", "3"]),
+        (ValueError, {"target": (1, 2)}, ["target", r"\[2, 5\]"]),
+        (TypeError, {"target": 1.5}, ["target", "1.5"]),
+        (ValueError, {"target": "worst"}, ["target", "runner-up", "argmax", "least", "worst"]),
+        (ValueError, {"factors": NAN}, ["factors", "finite", "nan"]),
+        (ValueError, {"factors": [0.0, INF]}, ["factors", "finite", "inf"]),
+        (ValueError, {"factors": 1e300}, ["factors", "finite", "float32", "e\\+300"]),
+        (ValueError, {"factors": []}, ["factors", r"\[F\]", r"\[0\]"]),
+        (ValueError, {"factors": torch.zeros(3, 4)}, ["factors", "B = 2", r"\[3, 4\]"]),
+        (ValueError, {"factors": torch.zeros(2, 0)}, ["factors", r"\[2, 0\]"]),
+        (ValueError, {"factors": torch.zeros(1, 2, 4)}, ["factors", r"\[1, 2, 4\]"]),
+        (TypeError, {"factors": "1"}, ["factors", "float", "'1'"]),
+        (TypeError, {"factors": True}, ["factors", "float", "True"]),
+        (TypeError, {"factors": [1j]}, ["factors", "float"]),
+        (ValueError, {"factors": [0.0, 1.0], "amplitude_factors": [1.0]}, ["amplitude_factors", "2 frames", "1"]),
+        (ValueError, {"factors": [0.0], "amplitude_factors": [NAN]}, ["amplitude_factors", "finite", "nan"]),
+        (ValueError, {"amplitude_factors": 1.0}, ["amplitude_factors", "factors", "None"]),
+        (ValueError, {"factors": 1.0, "max_l2": 1.0}, ["factors", "max_l2", "exclude"]),
+        (ValueError, {"max_l2": 0.0}, ["max_l2", "above 0", "0"]),
+        (ValueError, {"max_l2": -1.0}, ["max_l2", "above 0", "-1"]),
+        (ValueError, {"max_l2": NAN}, ["max_l2", "finite", "nan"]),
+        (ValueError, {"max_l2": [1.0, INF]}, ["max_l2", "finite", "inf"]),
+        (ValueError, {"max_l2": []}, ["max_l2", r"\[0\]"]),
+        (ValueError, {"max_l2": torch.ones(3)}, ["max_l2", "B = 2", r"\[3\]"]),
+        (ValueError, {"max_l2": torch.ones(2, 3)}, ["max_l2", "B = 2", r"\[2, 3\]"]),
+        (TypeError, {"max_l2": "far"}, ["max_l2", "float", "far"]),
+        (ValueError, {"frames": 1}, ["frames", "at least 2", "1"]),
+        (TypeError, {"frames": 2.0}, ["frames", "int", "2.0"]),
+        (ValueError, {"internal_batch_size": 0}, ["internal_batch_size", "at least 1", "0"]),
+        (TypeError, {"internal_batch_size": 1.5}, ["internal_batch_size", "int", "1.5"]),
+        (ValueError, {"score": "first"}, ["score", "all", "last", "none", "first"]),
+    ],
+    ids=lambda v: next(iter(v)) if isinstance(v, dict) else None,
+)
+@pytest.mark.filterwarnings("ignore:model is in training mode")
+def test_bad_arguments(kind, arguments, words):
+    """Refused by name, before the model runs (but for a target's range, which its outputs tell), nothing changed."""
+    model, calls = disturbed(False), []
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    before = everything(model)
+    with refused(kind, *words):
+        family = "csp-joint" if "amplitude_factors" in arguments else "csp-phase"
+        SteerableLens(model, family=family).morph(**{"images": X, "target": 1, **arguments})
+    assert_unchanged(model, before)
+    assert not calls or "0 to 4" in words or r"\[2, 5\]" in words
+
+
+@pytest.mark.parametrize("family", ["pixel", "fourier", "csp-phase", "csp-amplitude"])
+def test_amplitude_factors_need_two_coordinates(family):
+    with refused(ValueError, "amplitude_factors", "None", family):
+        SteerableLens(disturbed(False), family=family).morph(X, 1, factors=1.0, amplitude_factors=2.0)
+
+
+def test_rounding_outside_the_bounds_is_let_through():
+    x = X.clone()
+    x[0, 0, 0, 0], x[1, 2, 3, 4] = 1.00005, -0.00005
+    for regime in REGIMES:
+        m = SteerableLens(smooth(), regime=regime).morph(x, 1, factors=1.0, frames=3)
+        assert m.frames.min() >= 0 and m.frames.max() <= 1 and (m.l2[:, 0] < 2e-4).all()
+
+
+@pytest.mark.parametrize(
+    "model, words",
+    [
+        (lambda x: x.sum((1, 2, 3)), ["model", r"\[N, classes", r"\[2\]"]),
+        (lambda x: x.sum(), ["model", r"\[N, classes", r"\[\]"]),
+        (lambda x: x.flatten(1)[:1], ["model", "N = 2", r"\[1, 768\]"]),
+        (lambda x: x.flatten(1)[:, :0], ["model", r"\[2, 0\]"]),
+        (lambda x: torch.zeros(2, 5), ["model", "depend on the images"]),
+        (lambda x: x.detach().flatten(1), ["model", "depend on the images"]),
+    ],
+)
+def test_models_without_a_class_axis_or_a_graph(model, words):
+    with refused(ValueError, *words):
+        SteerableLens(model).morph(images(), 0, factors=1.0)
+
+
+@pytest.mark.parametrize("scores", [None, 3, torch.zeros(2, 5, dtype=torch.int64), {"scores": 1}], ids=str)
+def test_models_without_scores(scores):
+    with refused(TypeError, "model must return"):
+        SteerableLens(lambda x: scores).morph(images(), 0, factors=1.0)
+
+
+def test_a_pyramid_of_another_size():
+    lens = SteerableLens(smooth(), pyramid=SteerablePyramid((16, 20)))
+    with refused(ValueError, "images", r"\(16, 20\)", r"\(16, 16\)"):
+        lens.morph(images(), 1, factors=1.0)
+    with refused(ValueError, "images", r"\(16, 20\)", r"\(16, 16\)"):
+        lens.iter_frames(images(), 1, factors=1.0)
+
+
+@pytest.mark.parametrize("family", NAMES)
+@pytest.mark.parametrize("limit", [{"scales": [2]}, {"orientations": [4]}], ids=str)
+def test_bands_that_the_pyramid_lacks(family, limit):
+    with refused(ValueError, next(iter(limit)), "0 to"):
+        SteerableLens(smooth(), family=family, **limit).morph(images(), 1, factors=1.0)
+
+
+@pytest.mark.parametrize("color", ["luma", "grey"])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_channels_that_have_no_luma(color, channels):
+    with refused(ValueError, "images", "1 or 3 channels", color, str(channels)):
+        SteerableLens(smooth(channels=channels), color=color).morph(images(channels=channels), 1, factors=1.0)
+
+
+@pytest.mark.cuda
+def test_images_and_model_on_two_devices():
+    if not torch.cuda.is_available():
+        pytest.skip("cuda: no GPU")
+    with refused(ValueError, "images", "cuda", "cpu"):
+        SteerableLens(smooth().cuda()).morph(images(), 1, factors=1.0)
+
+
+# --- Memory
+
+
+def peak_beyond(function, path):
+    """Bytes allocated at the peak beyond the result, from the profiler's record."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        size = function().frames.untyped_storage().nbytes()
+    record.export_chrome_trace(str(path))
+    events = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("name") == "[memory]"]
+    totals = itertools.accumulate(e["args"]["Bytes"] for e in sorted(events, key=lambda e: e["ts"]))
+    return max(totals) - size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "regime, color, frames",
+    [
+        *itertools.product(REGIMES, ("rgb", "luma"), [2]),
+        *((regime, "luma", 24) for regime in REGIMES),
+        ("frozen", "rgb", 24),
+    ],
+)
+def test_peak_memory_beyond_the_frames(regime, color, frames, tmp_path):
+    """At most 64 MiB at 8x3x224x224, however many the frames."""
+    x = images(8, size=224)
+    lens = SteerableLens(lambda t: t.mean((2, 3)), regime=regime, color=color)
+    lens.morph(x[:1], 1, factors=3.0, frames=2)  # masks are built once
+    work = lambda: lens.morph(x, 1, factors=3.0, frames=frames, score="last")
+    assert peak_beyond(work, tmp_path / "trace.json") <= 64 * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="resident memory is read from /proc")
+def test_ten_thousand_iterations_in_flat_memory():
+    """In all regimes by turns. After the first thousand, 1 MiB more at most: a hundred bytes for each."""
+    x, model = images(1, size=8, channels=1), linear(1, 8, 3)
+    lenses = [SteerableLens(model, regime=regime, family=f) for regime in REGIMES for f in ("csp-joint", "fourier")]
+
+    def resident():
+        gc.collect()
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    for i in range(10_000):
+        if i == 1000:
+            before = resident()
+        lenses[i % len(lenses)].morph(x, 1, factors=1.0, frames=2, score="none")
+    assert resident() - before <= 2**20
+
+
+@regimes
+def test_nothing_of_a_morph_is_kept(regime):
+    lens, x = SteerableLens(smooth(), regime=regime), images()
+    frames = weakref.ref(lens.morph(x, 1, factors=1.0, frames=3).frames)
+    iterated = [weakref.ref(frame) for frame in lens.iter_frames(x, 1, factors=1.0, frames=3)]
+    gc.collect()
+    assert frames() is None and not any(f() is not None for f in iterated)
