@@ -289,6 +289,7 @@ def merge_spectra(bank: Bank, spectra: Sequence[Tensor], kept: tuple[Tensor, Ten
         spectra, masks = [*spectra, kept[0][:, None]], [*masks, kept[1]]
         turns, widths = [*turns, 0], [*widths, W]
     merged = ops.merge_bands(spectra, masks, turns, widths, H, W, bank.paired, bank.paired)
+    del spectra  # not needed beside what the FFT takes
     if bank.paired:
         return torch.fft.ifft2(merged, norm="forward")
     return torch.fft.irfft2(merged, s=(H, W), norm="forward")

@@ -46,13 +46,6 @@ struct Block {
   }
 };
 
-// Coefficients that do not exist: the partner of the last of an odd number of orientations.
-template <typename E, typename T>
-SL_FN void zero_block(int64_t size, Block<T>& block) {
-  for (int64_t i = 0; i < size; ++i)
-    block.template store<E>(i, E::load(Cplx<T>{T(0), T(0)}, T(0), T(0)));
-}
-
 template <typename E, typename T>
 SL_FN void read_block(const FrameArgs<T>& args, int64_t first, int64_t size, Block<T>& block) {
   const Cplx<T>* __restrict__ c = args.coefficients + first;
@@ -115,19 +108,29 @@ struct WritePairs {
       const int64_t offset = b % blocks_per_pair * kPairBlock;
       const int64_t size = band - offset < kPairBlock ? band - offset : kPairBlock;
       read_block<E>(args, pair.first + offset, size, first);
-      if (pair.both)
-        read_block<E>(args, pair.first + band + offset, size, second);
-      else
-        zero_block<E>(size, second);
-      for (int64_t f = 0; f < args.frames; ++f)
-        write_frame<E>(first, second, factor_index(args, f, pair.plane), size,
-                       (f * pairs + b / blocks_per_pair) * band + offset);
+      if (pair.both) read_block<E>(args, pair.first + band + offset, size, second);
+      for (int64_t f = 0; f < args.frames; ++f) {
+        const int64_t factor = factor_index(args, f, pair.plane);
+        const int64_t to = (f * pairs + b / blocks_per_pair) * band + offset;
+        if (pair.both)
+          write_both<E>(first, second, factor, size, to);
+        else
+          write_one<E>(first, factor, size, to);
+      }
     }
   }
 
   template <typename E>
-  SL_FN void write_frame(const Block<T>& first, const Block<T>& second, int64_t factor,
-                         int64_t size, int64_t to) const {
+  SL_FN void write_one(const Block<T>& first, int64_t factor, int64_t size, int64_t to) const {
+    const T phase = args.phase_factors[factor], amplitude = args.amplitude_factors[factor];
+    Cplx<T>* __restrict__ out = reinterpret_cast<Cplx<T>*>(args.frames_out) + to;
+    for (int64_t i = 0; i < size; ++i)
+      out[i] = {E::real(first.template load<E>(i), phase, amplitude), T(0)};
+  }
+
+  template <typename E>
+  SL_FN void write_both(const Block<T>& first, const Block<T>& second, int64_t factor, int64_t size,
+                        int64_t to) const {
     const T phase = args.phase_factors[factor], amplitude = args.amplitude_factors[factor];
     Cplx<T>* __restrict__ out = reinterpret_cast<Cplx<T>*>(args.frames_out) + to;
     for (int64_t i = 0; i < size; ++i)

@@ -79,7 +79,7 @@ struct WritePairs : FrameOp<T, E> {
     const FrameArgs<T>& args = this->args;
     const Pair pair = pair_at(args, n);
     const int64_t pairs = args.planes * pairs_per_plane(args), offset = i - n * pair.band;
-    Coefficient<T> first[kCount], second[kCount];
+    Coefficient<T> first[kCount], second[kCount]{};
     this->template read<kCount>(pair.first + offset, first);
     if (pair.both) this->template read<kCount>(pair.first + pair.band + offset, second);
 #pragma unroll 1

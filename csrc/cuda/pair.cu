@@ -67,7 +67,8 @@ struct Run {
   template <typename T>
   void operator()(const PairArgs<T>& args, const Tensor& on) const {
     const bool wide = args.area % Op<T>::kWide == 0 &&  // else a plane begins between accesses
-                      aligned({args.planes, args.pairs_out, args.pairs, args.planes_out});
+                      aligned({args.pairs_out, args.pairs}) &&
+                      aligned({args.planes, args.planes_out}, args.complex_planes ? 16 : 8);
     for_each_coefficient(Op<T>{{args}}, args.runs * pairs_per_run(args), args.area, wide,
                          Launcher(on));
   }

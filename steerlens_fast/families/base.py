@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import checks
 from ..bank import needs_no_derivative, real_images
 from ..checks import Factors, factor_table
-from ..memory import chunks, new_output, store
+from ..memory import chunks, new_output, nobody_watches, store
 
 Bounds = tuple[float, float] | None
 
@@ -208,21 +208,30 @@ class PlaneMotion:
         """Frames [F, N, H, W] of all planes."""
         image, gradient, *_ = self._planes()
         whole = torch.compiler.is_compiling() or not len(image) or not len(b)
-        tiles = self._tiles(b, a, [slice(0, len(image))] if whole else self._plane_tiles(len(b)), whole)
         if whole or not needs_no_derivative(image, gradient, b, a):
             by_planes: dict[int, list[Tensor]] = {}
-            for at, _, frames in tiles:
+            for at, _, frames in self._tiles(b, a, whole):
                 by_planes.setdefault(at.start, []).append(clip(frames, bounds))
             return torch.cat([torch.cat(frames) for frames in by_planes.values()], 1)
         out = new_output((len(b), *image.shape), image.dtype, image.device)
-        for at, f, frames in tiles:
-            for frame, piece in zip(out[f, at], frames):
-                store(frame, piece, bounds)
+        moving = self._moving_frames(b, a)
+        for j in set(range(len(b))) - set(moving):
+            store(out[j], image, bounds)
+        for at, f, frames in self._tiles(b[moving], a[moving]) if moving else ():
+            for j, piece in zip(moving[f], frames):
+                store(out[j, at], piece, bounds)
         return out
 
-    def _tiles(self, b, a, by_planes: Sequence[slice], whole: bool) -> Iterator[tuple[slice, slice, Tensor]]:
+    def _moving_frames(self, b: Tensor, a: Tensor) -> list[int]:
+        """Which frames are not the source, as those of factor 0 are; all where factors cannot be read at once."""
+        if b.device.type != "cpu" or self.state or not nobody_watches():
+            return list(range(len(b)))
+        return ((b != 0).any(1) | (a != 0).any(1)).nonzero()[:, 0].tolist()
+
+    def _tiles(self, b: Tensor, a: Tensor, whole: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
         """(planes, frames, their pixels [f, n, H, W])."""
         image = planes(self.image)
+        by_planes = [slice(0, len(image))] if whole else self._plane_tiles(len(b))
         size = self.family.frame_bytes(image.dtype)
         for at in by_planes:
             if not len(image) or not len(b):
