@@ -47,7 +47,7 @@ def quantus_explain(
 
     Returns
     -------
-    numpy.ndarray, float32 or float64
+    numpy.ndarray, float32, or float64 for a model of that precision
 
     Raises
     ------
@@ -68,11 +68,13 @@ def quantus_explain(
         metric(model, x_batch, y_batch, explain_func=quantus_explain, explain_func_kwargs={"max_l2": 2.0})
     """
     checks.check_bool("signed", signed)
-    images = torch.as_tensor(inputs, device=device)
+    parameter = next(model.parameters(), None) if isinstance(model, torch.nn.Module) else None
+    dtype = parameter.dtype if parameter is not None and parameter.is_floating_point() else None
+    images = torch.as_tensor(inputs, device=device, dtype=dtype)
     if factor is None and max_l2 is None:
         max_l2 = DEFAULT_RMS * math.sqrt(math.prod(images.shape[1:]))
     lens = SteerableLens(model, **{"bounds": None, **options})
     morphed = lens.perturb(images, torch.as_tensor(targets), factor=factor, max_l2=max_l2, frames=frames)
     change = morphed - images.detach()
     change = change if signed else change.abs().sum(1, keepdim=True)
-    return change.cpu().numpy()
+    return change.cpu().to(torch.float64 if change.dtype == torch.float64 else torch.float32).numpy()

@@ -114,9 +114,9 @@ class _Search:
         self.motion, self.bounds, self.source = motion, bounds, source
         self.target, self.tolerance, self.most = target, tolerance, most
         zero = torch.zeros_like(target)
-        self.low, self.low_l2 = zero, zero
-        self.high, self.high_l2 = zero + math.inf, zero + math.inf
         self.best, self.best_l2 = zero, self.l2_at(zero[None])[0]
+        self.low, self.low_l2 = zero, self.best_l2
+        self.high, self.high_l2 = zero + math.inf, zero + math.inf
 
     def l2_at(self, factors: Tensor) -> Tensor:
         """Distances [F, B] at factors [F, B]. What overflows counts as infinitely far."""

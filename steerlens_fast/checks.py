@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ def check_bool(name: str, value) -> bool:
 
 def check_number(name: str, value, above: float = -math.inf, unit: str = "", closed: bool = False) -> float:
     """A finite float above a limit (or, ``closed``, at it)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a float{unit}, got {value!r}")
     if not math.isfinite(value) or value < above or (value == above and not closed):
         limit = "" if above == -math.inf else f" and {'at least' if closed else 'above'} {above:g}"

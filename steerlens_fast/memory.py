@@ -65,11 +65,12 @@ def store(whole: Tensor, piece: Tensor, bounds: tuple[float, float] | None = Non
     of_complex = piece.is_complex() and not whole.is_complex()
     plain = _is_plain_cpu(whole) and _is_plain_cpu(piece) and whole.is_contiguous() and piece.is_contiguous()
     same = whole.shape == piece.shape and whole.dtype == (real_dtype(piece.dtype) if of_complex else piece.dtype)
-    if not plain or not same:
+    straight = bounds is None and not of_complex
+    if not plain or not same or not (straight or whole.dtype in (torch.float32, torch.float64)):
         whole.copy_(piece.real if of_complex else piece)
         if bounds is not None:
             whole.clamp_(*bounds)
-    elif bounds is None and not of_complex:
+    elif straight:
         _C.stream_copy(whole.data_ptr(), piece.data_ptr(), piece.numel() * piece.itemsize)
     else:
         stream = _C.stream_real_float if whole.dtype == torch.float32 else _C.stream_real_double

@@ -56,3 +56,21 @@ def test_new_output_is_an_ordinary_tensor():
     t.zero_()
     assert not t.any()
     assert memory.new_output((2, 0), torch.float32, torch.device("meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_clipped_piece_stays_within_its_place(dtype):
+    whole, piece = torch.full((3, 2000), 7.0, dtype=dtype), torch.linspace(-1, 2, 2000).to(dtype)
+    memory.store(whole[1], piece, (0.0, 1.0))
+    assert torch.equal(whole[1], piece.clamp(0, 1)) and whole[0].eq(7).all() and whole[2].eq(7).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("bounds", [None, (-0.5, 0.5)])
+def test_the_real_parts_of_a_complex_piece(dtype, bounds):
+    piece = torch.randn(5, 777, dtype=dtype)
+    piece[2, 3] = float("nan")
+    whole = torch.zeros(5, 777, dtype=piece.real.dtype)
+    memory.store(whole, piece, bounds)
+    expected = piece.real.clamp(*bounds) if bounds else piece.real
+    torch.testing.assert_close(whole, expected, rtol=0, atol=0, equal_nan=True)

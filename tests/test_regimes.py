@@ -333,7 +333,7 @@ def test_every_kind_of_budget(regime, name, color, device):
     one = lens.morph(x, 1, max_l2=0.6, frames=3)
     per_sample = lens.morph(x, 1, max_l2=each, frames=3)
     several = lens.morph(x, 1, max_l2=[0.3, 0.6])
-    table = lens.morph(x, 1, max_l2=torch.stack([each / 2, each]))
+    table = lens.morph(x, 1, max_l2=torch.stack([each / 2, each], 1))
     for morphs, last in ((one, 0.6), (per_sample, each), (several, 0.6), (table, each)):
         assert morphs.frames.shape[1] == 3 and morphs.attained.all() and morphs.ok.all()
         assert (morphs.l2[:, -1] - last).abs().max() <= 5e-4

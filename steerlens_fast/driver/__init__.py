@@ -15,7 +15,15 @@ from torch.nn import DataParallel, Module
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checks import check_int
-from .isolation import RandomStream, frames_within_the_package, in_training, is_exported, may_write, private_buffers
+from .isolation import (
+    ONE_GUEST,
+    RandomStream,
+    frames_within_the_package,
+    in_training,
+    is_exported,
+    may_write,
+    private_buffers,
+)
 from .scores import class_scores
 
 Losses = Callable[[Tensor, slice], Tensor]
@@ -137,7 +145,7 @@ class Driver:
     @contextmanager
     def _as_guest(self, images: Tensor, stream: RandomStream | None) -> Iterator[None]:
         stream = self.session(images) if stream is None else stream
-        with torch.inference_mode(False), stream, private_buffers(filter(may_write, self._modules())):
+        with ONE_GUEST, torch.inference_mode(False), stream, private_buffers(filter(may_write, self._modules())):
             yield
 
     def _differentiate(self, images: Tensor, loss: Losses, args, at: slice) -> tuple[Tensor, Tensor]:

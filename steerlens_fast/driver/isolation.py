@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from threading import RLock
 
 import torch
 from torch import Tensor
 from torch.nn import DataParallel, Module, Sequential
 
 WRAPPERS = {DataParallel, Sequential}  # born with the flag set, around a model in eval mode, and without use for it
+
+
+# One thread at a time is somebody's guest: random numbers and a module's buffers are the process's.
+ONE_GUEST = RLock()
 
 
 class RandomStream:
@@ -61,22 +66,24 @@ class RandomStream:
 def private_buffers(modules: Iterable[Module]) -> Iterator[None]:
     """Let modules work on copies of their buffers, then put the buffers back, with nothing written into them.
 
-    Copying the values back instead would invalidate a graph of the caller's that has saved a buffer.
+    Copying the values back instead would invalidate a graph of the caller's that has saved a buffer. Buffers that were
+    None, or that a forward registers, are as they were afterwards, too.
     """
-    held = [
-        (module, name, buffer)
-        for root in modules
-        for module in root.modules()
-        for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False)
-    ]
-    copies = {id(buffer): buffer.detach().clone() for _, _, buffer in held}  # by id: a shared buffer stays shared
+    held = [(m, dict(m._buffers.items())) for root in modules for m in root.modules()]
+    copies = {id(b): b.detach().clone() for _, buffers in held for b in buffers.values() if b is not None}
     try:
-        for module, name, buffer in held:
-            module._buffers[name] = copies[id(buffer)]  # as torch.func.functional_call does
+        for module, buffers in held:
+            for name, buffer in buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = copies[id(buffer)]  # by id: a shared buffer stays shared
         yield
     finally:
-        for module, name, buffer in held:
-            module._buffers[name] = buffer
+        for module, buffers in held:
+            for name in set(dict(module._buffers.items())) - set(buffers):
+                del module._buffers[name]
+                module._non_persistent_buffers_set.discard(name)
+            for name, buffer in buffers.items():
+                module._buffers[name] = buffer
 
 
 def in_training(module: Module) -> bool:
@@ -89,7 +96,8 @@ def may_write(module: Module) -> bool:
 
     Not those of a compiled module in eval mode, which CUDA graphs know by address and would record anew.
     """
-    return in_training(module) or not hasattr(module, "_orig_mod")
+    compiled = any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in module.modules())
+    return in_training(module) or not compiled
 
 
 def is_exported(model) -> bool:

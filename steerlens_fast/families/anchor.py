@@ -25,7 +25,8 @@ class PlaneAnchor:
         coordinates = family.moves_phase + family.moves_amplitude
         count = image.shape[:-2].numel()
         new = lambda shape: torch.zeros(count, *shape, dtype=image.dtype, device=image.device)
-        self.state = tuple(new(shape) for shape in shapes for _ in range(coordinates))
+        with torch.inference_mode(False):  # they are written to later, perhaps outside of it
+            self.state = tuple(new(shape) for shape in shapes for _ in range(coordinates))
         self.tiles = chunks(count, family.moving_bytes(image.dtype), image.device)
         self.kept_source = None
 

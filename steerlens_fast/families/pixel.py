@@ -78,7 +78,7 @@ class PixelMotion:
         if amplitude_factors is not None:
             raise ValueError("amplitude_factors must be None for the pixel family, which has one coordinate")
         bounds, b = checks.check_bounds(bounds), factor_table("factors", factors, self.image)
-        lead = self.image.shape[:-2] if b.shape[1] > 1 else (1,) * (self.image.dim() - 2)
+        lead = self.image.shape[:-2] if b.shape[1] != 1 else (1,) * (self.image.dim() - 2)
         frame = lambda f: torch.addcmul(self.image, f.reshape(*lead, 1, 1), self.gradient, value=-self.eps)
         if torch.compiler.is_compiling() or not needs_no_derivative(self.image, self.gradient, b):
             return clip(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from .. import checks, ops
 from ..driver import Driver
+from ..driver.isolation import frames_within_the_package
 from ..driver.objectives import check_objective
 from ..families import FAMILIES, Family, LumaFamily, family_named
 from ..morphs import Morphs
@@ -30,7 +32,7 @@ class SteerableLens:
         (preprocessed) images [N, C, H, W], gives outputs [N, classes, ...], or an object whose ``.logits``,
         ``["logits"]`` or first element that is. Its state is left as it is, training flags included.
     bounds : (float, float) or None
-        Range of the images; frames are clipped to it. None: no check and no clip.
+        Range of the images; frames are clipped to it. None: images must be finite, and nothing is clipped.
     preprocessing : callable, optional
         From images in ``bounds`` to what ``model`` takes, differentiable; where normalisation lives.
     family : {"csp-phase", "csp-amplitude", "csp-joint", "fourier", "pixel"} or Family
@@ -108,9 +110,10 @@ class SteerableLens:
     def settings(self) -> dict[str, object]:
         """What decides the frames, as plain data."""
         name = lambda value: value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+        named = isinstance(self.family, str)
         return {
-            "family": name(self.family),
-            "rule": self.rule,
+            "family": self.family if named else _told(self.family),
+            "rule": self.rule if named and self.family != "pixel" else None,
             "regime": self.regime,
             "objective": name(self.objective),
             "color": self.color,
@@ -148,13 +151,14 @@ class SteerableLens:
             Multiples of the one-step motion, cumulative; a float is the last of ``frames`` that grow linearly from 0.
         amplitude_factors : likewise, optional
             Those of the amplitude step, in families that move amplitudes too; by default the same as ``factors``.
-        max_l2 : float, Tensor [B], sequence of M floats or Tensor [M, B], optional
+        max_l2 : float, Tensor [B], sequence of M floats or Tensor [B, M], optional
             L2 distance from the source, over all channels and pixels of the clipped image, that the last of ``frames``
-            frames lies at, for all samples or each. Several at once give the source and one frame at each distance. In
-            the regimes that refresh their gradient, each frame is stepped to its share of the distance.
+            frames lies at: a float for all samples, a tensor or array for each. A list or tuple asks for several
+            distances, [B, M] for several of each: the source, and one frame at each. In the regimes that refresh their
+            gradient each frame is stepped to its share of the distance, and several distances must increase.
             With neither factors nor max_l2: an RMS change of 2/28 of the range of ``bounds``.
         frames : int
-            F, the source included.
+            F, the source included; not used where ``factors`` or several distances say how many.
         internal_batch_size : int, optional
             At most so many samples in one call of the model.
         additional_forward_args : optional
@@ -176,7 +180,8 @@ class SteerableLens:
 
         Notes
         -----
-        Losses are summed over samples, so that none depends on its batch. The regime "frozen" takes one gradient, the
+        Losses are summed over samples, so that none depends on its batch but by rounding, and by what the search for a
+        distance leaves open. Threads take turns: one at a time runs its model. Regime "frozen" takes one gradient, the
         others one for each frame after the source. A frame whose factor is 0 is the source reconstructed (error below
         3e-6 on images in [0, 1]). Distances are met within 5e-4.
 
@@ -191,10 +196,7 @@ class SteerableLens:
         """
         checks.check_choice("score", score, SCORES)
         schedule = self._schedule(factors, amplitude_factors, max_l2, frames)
-        call = Call(self, images, target, schedule, internal_batch_size, additional_forward_args)
-        rendered = call.render()
-        call.score(rendered, score)
-        return call.morphs(rendered)
+        return Call(self, images, target, schedule, internal_batch_size, additional_forward_args).morph(score)
 
     def iter_frames(
         self,
@@ -268,9 +270,13 @@ class SteerableLens:
         if factor is not None:
             checks.check_number("factor", factor)
         options = dict(internal_batch_size=internal_batch_size, additional_forward_args=additional_forward_args)
-        if isinstance(max_l2, (int, float)) and max_l2 == 0 and factor is None:
+        if not isinstance(max_l2, bool) and isinstance(max_l2, (int, float)) and max_l2 == 0 and factor is None:
             factor, max_l2 = 0.0, None  # where a search for the least distance starts
         morphs = self.morph(inputs, target, factors=factor, max_l2=max_l2, frames=frames, score="none", **options)
+        if not morphs.ok.all():
+            reasons = sorted({reason for reason in morphs.reasons if reason})
+            text = f"{int((~morphs.ok).sum())} of {len(morphs)} inputs were not followed to the end"
+            warnings.warn(f"{text}: {'; '.join(reasons)}", UserWarning, stacklevel=frames_within_the_package())
         return morphs.frames[:, -1].contiguous()
 
     __call__ = perturb  # as captum's Perturbation has it
@@ -291,15 +297,21 @@ class SteerableLens:
             raise TypeError(f"family must be {kinds}, got {self.family!r}")
         if not named:
             check_regime(self.regime, self.family)
-            given = {n: getattr(self, n) for n in ("pyramid", "scales", "orientations") if getattr(self, n) is not None}
+            given = [n for n in ("pyramid", "scales", "orientations") if getattr(self, n) is not None]
             if given:
-                raise ValueError(f"{next(iter(given))} must be None where family is an object, which has its own")
+                raise ValueError(f"{given[0]} must be None where family is an object, which has its own")
+            if self.rule != "complex":
+                raise ValueError(
+                    f"rule must be left alone where family is an object, which has its own, got {self.rule!r}"
+                )
         if named and self.phase_cap is not None and self.family in ("pixel", "csp-amplitude"):
             raise ValueError(
                 f"phase_cap must be None for family {self.family!r}, which moves no phase, got {self.phase_cap}"
             )
         if isinstance(self.pyramid, Mapping):
             self.pyramid = dict(self.pyramid)
+            if "image_shape" in self.pyramid:
+                raise ValueError("pyramid must not have image_shape, which the images decide; give a SteerablePyramid")
             SteerablePyramid(**{"image_shape": (1 << 14, 1 << 14), **self.pyramid})  # says what is wrong with an option
         elif self.pyramid is not None and not isinstance(self.pyramid, SteerablePyramid):
             kind = type(self.pyramid).__name__
@@ -321,3 +333,8 @@ class SteerableLens:
                 raise ValueError(f"images must be {self.pyramid.image_shape} pixels like the pyramid, got {shape}")
             return self.pyramid
         return SteerablePyramid(shape, **(self.pyramid or {}))
+
+
+def _told(family: Family) -> str:
+    """What settings say of a family object: all of it where it can tell, else its kind."""
+    return type(family).__name__ if type(family).__repr__ is object.__repr__ else repr(family)

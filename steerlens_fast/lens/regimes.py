@@ -13,30 +13,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from ..budget import factor_at_l2
 from ..families import Anchor, Family, LumaFamily, Motion
-from ..families.base import Bounds, clip
+from ..families.base import Bounds, HoldingMotion, clip
 from .schedule import Schedule
 
 REGIMES = ("frozen", "persistent", "live")
 TOLERANCE = 5e-4  # how far from its budget a frame may lie
 
 
+# Asks the classifier for the gradient at an image [B, C, H, W], zero for samples that cannot move; it is told which
+# frame that image is, None if it is none.
+Gradient = Callable[[Tensor, int | None], Tensor]
+
+
 @dataclass
 class Walk:
-    """One morph of a batch on its way: what the regimes read, and what they learn.
-
-    ``gradient(image, frame)`` asks the classifier for the gradient at ``image`` [B, C, H, W], with the gradients of
-    samples that cannot move set to zero; ``frame`` says which frame that image is, None if it is none.
-    """
+    """One morph of a batch on its way: what the regimes read, and what they learn."""
 
     family: Family
     source: Tensor
-    gradient: Callable[[Tensor, int | None], Tensor]
     schedule: Schedule
     bounds: Bounds
     phase_cap: float | None = None
@@ -49,15 +50,20 @@ class Walk:
         self.factors += b.unbind(0)
         self.amplitude_factors += a.unbind(0)
 
+    def all_amplitude_factors(self) -> Tensor | None:
+        """[B, F], or None where they are the factors."""
+        return None if self.schedule.amplitude_factors is None else torch.stack(self.amplitude_factors, 1)
+
     def still(self) -> Tensor:
         """The source itself as a frame [1, B, C, H, W]: what a factor of 0 stands for."""
         return clip(self.source.clone(), self.bounds)[None]
 
 
-def frozen(walk: Walk, block: int | None = None) -> Iterator[Tensor]:
+def frozen(walk: Walk, gradient: Gradient, block: int | None = None) -> Iterator[Tensor]:
     """Frames [f, B, C, H, W], ``block`` at a time (all at once by default), from one gradient at the source."""
-    gradient = walk.gradient(walk.source, 0 if walk.schedule.starts_at_source else None)
-    motion = walk.family.prepare(walk.source, gradient)
+    along = gradient(walk.source, 0 if walk.schedule.starts_at_source else None)
+    motion = walk.family.prepare(walk.source, along)
+    motion = motion if block is None else _held(motion)
     b, a = _frozen_factors(walk, motion)
     walk.note(b, b if a is None else a)
     for f in range(0, len(b), block or max(len(b), 1)):
@@ -77,14 +83,20 @@ def _frozen_factors(walk: Walk, motion: Motion) -> tuple[Tensor, Tensor | None]:
     return schedule.factors_to(torch.stack(reached)), None
 
 
-def live(walk: Walk) -> Iterator[Tensor]:
+def _held(motion: Motion) -> Motion:
+    """The motion with its analysis kept, where that of all samples is small."""
+    pieces = list(islice(motion.pieces(), 2)) if isinstance(motion, HoldingMotion) else []
+    return pieces[0][1] if len(pieces) == 1 else motion
+
+
+def live(walk: Walk, gradient: Gradient) -> Iterator[Tensor]:
     """Frames one by one; each is decomposed and stepped anew."""
-    return _step_by_step(walk, _Live(walk))
+    return _step_by_step(walk, gradient, _Live(walk))
 
 
-def persistent(walk: Walk) -> Iterator[Tensor]:
+def persistent(walk: Walk, gradient: Gradient) -> Iterator[Tensor]:
     """Frames one by one; the gradient is refreshed, the coordinates stay anchored at the source."""
-    return _step_by_step(walk, _Persistent(walk.family.anchor(walk.source), walk.bounds))
+    return _step_by_step(walk, gradient, _Persistent(walk.family.anchor(walk.source), walk.bounds))
 
 
 class _Live:
@@ -115,17 +127,19 @@ class _Persistent:
         return self.anchor.frame(self.bounds)
 
 
-def _step_by_step(walk: Walk, state: _Live | _Persistent) -> Iterator[Tensor]:
+def _step_by_step(walk: Walk, gradient: Gradient, state: _Live | _Persistent) -> Iterator[Tensor]:
+    if not walk.schedule.increasing:
+        raise ValueError("max_l2 must increase from one distance to the next where the gradient is refreshed")
     b = a = previous = torch.zeros_like(walk.source[:, 0, 0, 0])
     image = walk.source
     if walk.schedule.starts_at_source:
         walk.note(b[None], a[None])
         yield walk.still()
     for frame, step in enumerate(_steps(walk.schedule), int(walk.schedule.starts_at_source)):
-        gradient = walk.gradient(image, frame - 1 if frame else None)
-        motion = state.toward(gradient)
+        along = gradient(image, frame - 1 if frame else None)
+        motion = state.toward(along)
         db, da = _step_factors(walk, motion, *step, previous)
-        image, previous = state.move(motion, gradient, db, da), db
+        image, previous = state.move(motion, along, db, da), db
         b, a = b + db, a + (db if da is None else da)
         walk.note(b[None], a[None])
         yield image[None]

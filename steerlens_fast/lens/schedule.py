@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import Factors, check_int, check_number
+from ..checks import Factors, check_int
 
 DEFAULT_RMS = 2 / 28  # of the range of the bounds: the follow-up's larger budget, L2 = 2 on 28 x 28 pixels
 
@@ -24,6 +24,7 @@ class Schedule:
     budgets: Tensor | None = None
     several: bool = False  # one frame for each budget, instead of F frames up to the only one
     starts_at_source: bool = True  # the first frame has factor 0 for every sample
+    increasing: bool = True  # each budget is larger than the one before
 
     def ladder(self) -> Tensor:
         """[F - 1, B]: the distance of every frame after the source, for regimes that step from frame to frame."""
@@ -64,11 +65,9 @@ def make_schedule(
     a = None if amplitude_factors is None else _factor_frames("amplitude_factors", amplitude_factors, frames, images)
     if a is not None and len(a) != len(b):
         raise ValueError(f"amplitude_factors must have {len(b)} frames like factors, got {len(a)}")
-    return Schedule(len(b), b, a, starts_at_source=_starts_at_zero(b) and (a is None or _starts_at_zero(a)))
-
-
-def _starts_at_zero(factors: Tensor) -> bool:
-    return len(factors) > 0 and not bool(factors[0].any())
+    at_source = not any(bool(t[0].any()) for t in (b, a) if t is not None)
+    here = lambda t: None if t is None else t.to(images.device)
+    return Schedule(len(b), here(b), here(a), starts_at_source=at_source)
 
 
 def _default_l2(images: Tensor, bounds: tuple[float, float] | None) -> float:
@@ -80,37 +79,37 @@ def _default_l2(images: Tensor, bounds: tuple[float, float] | None) -> float:
 
 
 def _factor_frames(name: str, factors, frames: int, images: Tensor) -> Tensor:
-    """A largest factor, [F] or [B, F] -> [F, B], on the images' device, finite."""
-    if isinstance(factors, (int, float)) and not isinstance(factors, bool):
-        table = torch.linspace(0, 1, frames, dtype=torch.float64) * check_number(name, factors)
-    else:
-        table = _real_table(name, factors, "a float, a sequence of floats, or a real tensor [F] or [B, F]")
+    """A largest factor, [F] or [B, F] -> [F, B], finite; still where it was given, to be read without waiting."""
+    table = _real_table(name, factors, "a float, a sequence of floats, or a real tensor [F] or [B, F]")
+    if table.dim() == 0:
+        table = torch.linspace(0, 1, frames, dtype=torch.float64, device=table.device) * table
     count = len(images)
     if table.dim() not in (1, 2) or not table.shape[-1] or (table.dim() == 2 and len(table) != count):
         raise ValueError(
             f"{name} must be a float, [F], or [B, F] with B = {count} and F at least 1, got shape {list(table.shape)}"
         )
-    table = table.to(images.device, images.dtype)
+    table = table.to(images.dtype)
     if not bool(table.isfinite().all()):
         raise ValueError(f"{name} must be finite in {images.dtype}, got {factors!r}")
     return table.T.contiguous() if table.dim() == 2 else table[:, None].expand(-1, count)
 
 
 def _budget_schedule(images: Tensor, max_l2, frames: int) -> Schedule:
-    kinds = "a float, a tensor [B], a sequence of M floats, or a tensor [M, B]"
+    kinds = "a float, a tensor [B], a sequence of M floats, or a tensor [B, M]"
     several = not isinstance(max_l2, Tensor) and isinstance(max_l2, Sequence) and not isinstance(max_l2, str)
     table = _real_table("max_l2", max_l2, kinds)
     several = several or table.dim() == 2
     count = len(images)
-    fits = table.dim() == 0 or (several and table.dim() == 1) or table.shape[-1] == count
-    if table.dim() > 2 or not fits or (several and not len(table)):
+    fits = table.dim() == 0 or (several and table.dim() == 1) or len(table) == count
+    if table.dim() > 2 or not fits or (several and not table.shape[-1]):
         raise ValueError(f"max_l2 must be {kinds} with B = {count}, got shape {list(table.shape)}")
     if not bool((table.isfinite() & (table > 0)).all()):
         raise ValueError(f"max_l2 must be finite and above 0, got {max_l2!r}")
-    if several and table.dim() == 1:
-        table = table[:, None]
-    budgets = table.to(images.device, images.dtype).reshape(len(table) if several else 1, -1).expand(-1, count)
-    return Schedule(len(budgets) + 1 if several else frames, budgets=budgets, several=several)
+    if table.dim() < 2:
+        table = table[None] if several else table.reshape(-1, 1)
+    budgets = table.to(images.device, images.dtype).T.expand(-1, count)
+    increasing = not several or bool((table.diff(dim=1) > 0).all())
+    return Schedule(len(budgets) + 1 if several else frames, budgets=budgets, several=several, increasing=increasing)
 
 
 def _real_table(name: str, value, kinds: str) -> Tensor:
