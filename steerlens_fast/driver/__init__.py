@@ -131,10 +131,10 @@ class Driver:
         """Warn, in the name of whoever called this package, where the model has modules in training mode."""
         modules = [] if is_exported(self.model) else [m for m in self._modules() if m is not self.preprocessing]
         if any(map(in_training, modules)):
-            message = (
-                "model is in training mode: its dropout and batch statistics enter the gradient. Its flags are not"
+            text = (
+                "model is in training mode, or a part of it is: dropout and batch statistics, where it has any, enter "
             )
-            text = f"{message} changed; model.eval() is what is usually meant"
+            text += "the gradient. Its flags are not changed; model.eval() is what is usually meant"
             warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
 
     def _modules(self) -> list[Module]:

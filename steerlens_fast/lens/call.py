@@ -117,6 +117,8 @@ def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tens
     if images.dim() != 4:
         hint = ": for one image give images[None]" if images.dim() == 3 else ""
         raise ValueError(f"images must have shape [B, C, H, W], got {list(images.shape)}{hint}")
+    if images.shape[3] in (1, 3, 4) and min(images.shape[1:3]) >= 8:
+        raise ValueError(f"images must have their channels first, [B, C, H, W], got {list(images.shape)}")
     if color != "rgb" and images.shape[1] not in (1, 3):
         raise ValueError(f"images must have 1 or 3 channels for color {color!r}, got {images.shape[1]}")
     if images.numel():
@@ -127,7 +129,8 @@ def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tens
 def _check_range(images: Tensor, bounds: tuple[float, float] | None) -> None:
     low, high = torch.stack(torch.aminmax(images.detach())).tolist()
     if not (low > float("-inf") and high < float("inf")):  # NaN is neither
-        raise ValueError("images must be finite, got NaN or infinite values")
+        bad = (~images.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()
+        raise ValueError(f"images must be finite, got NaN or infinite values in samples {bad}")
     if bounds is None:
         return
     rounding = torch.finfo(images.dtype).eps * max(map(abs, bounds))
