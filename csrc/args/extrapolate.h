@@ -41,7 +41,7 @@ struct Pair {
 
 template <typename T>
 SL_FN int64_t pairs_per_plane(const FrameArgs<T>& args) {
-  return (args.orientations + 1) / 2;
+  return pairs_of(args.orientations);
 }
 
 template <typename T>
@@ -135,7 +135,7 @@ Tensor extrapolate_with(FrameTensors t, int64_t rule, int64_t form, const Run& r
   if (form < 0 || form > 2)
     fail("extrapolate", "form must be 0 (real), 1 (both quadratures) or 2 (pairs), got ", form);
   Shape shape = shape_of(t.coefficients);
-  if (form == static_cast<int>(Form::kPairs)) shape[1] = (shape[1] + 1) / 2;
+  if (form == static_cast<int>(Form::kPairs)) shape[1] = pairs_of(shape[1]);
   shape.insert(shape.begin(), t.phase_factors.size(0));
   Tensor out =
       new_tensor(t.coefficients, shape, form != 0 ? complex_type(t.float64) : real_type(t.float64));

@@ -19,7 +19,7 @@ struct PairArgs {
 
 template <typename T>
 SL_FN int64_t pairs_per_run(const PairArgs<T>& args) {
-  return (args.run + 1) / 2;
+  return pairs_of(args.run);
 }
 
 // The first of the two planes of a pair; the second, where it exists, is the next.
@@ -62,7 +62,7 @@ Tensor pair_with(Tensor planes, int64_t run, const Run& body) {
   const int64_t runs = runs_of(op, "planes", planes, run);
   planes = packed(planes);
   Shape shape = shape_of(planes);
-  shape[0] = runs * ((run + 1) / 2);
+  shape[0] = runs * pairs_of(run);
   Tensor out = new_tensor(planes, shape, complex_type(float64));
   launch_for(float64, out.numel(), [&](auto zero) {
     using T = decltype(zero);
@@ -80,7 +80,7 @@ Tensor unpair_with(Tensor pairs, int64_t run, const Run& body) {
   const char* op = "unpair";
   check_run(op, run);
   const bool float64 = check_floating(op, "pairs", pairs, true);
-  const int64_t runs = runs_of(op, "pairs", pairs, (run + 1) / 2);
+  const int64_t runs = runs_of(op, "pairs", pairs, pairs_of(run));
   pairs = packed(pairs);
   Shape shape = shape_of(pairs);
   shape[0] = runs * run;

@@ -16,7 +16,7 @@
 namespace steerlens {
 
 // How many bands are stored for K orientations.
-SL_FN int64_t stored_bands(int64_t K, bool paired) { return paired ? (K + 1) / 2 : K; }
+SL_FN int64_t stored_bands(int64_t K, bool paired) { return paired ? pairs_of(K) : K; }
 
 template <typename T>
 SL_FN Cplx<T> pair_filter(T first, T second, Cplx<T> value) {

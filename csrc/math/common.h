@@ -20,6 +20,9 @@
 
 namespace steerlens {
 
+// How many pairs n things make; the last of an odd number has no partner.
+SL_FN int64_t pairs_of(int64_t n) { return (n + 1) / 2; }
+
 // A complex number as it lies in a tensor. Not std::complex, whose product checks for NaN.
 template <typename T>
 struct Cplx {

@@ -59,6 +59,12 @@ class PlaneAnchor:
         return self.kept_source
 
 
+def reached(c: Tensor, delta: Tensor | None, eta: Tensor | None, form: str = "both") -> Tensor:
+    """c exp(eta + i delta) of source coefficients [n, K, h, w]: one frame [1, ...], in a form of ops.extrapolate."""
+    one = torch.ones(1, 1, dtype=c.real.dtype, device=c.device)
+    return ops.extrapolate(c, delta, eta, one, one, "polar", form)
+
+
 def moved_coordinates(
     c: Tensor,
     at: tuple[Tensor | None, Tensor | None],

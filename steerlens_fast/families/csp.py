@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import checks, ops
 from ..bank import Bank, Part, band_spectra, merge_spectra, pair_spectra, split_image, split_spectrum
 from ..pyramid import SteerablePyramid
-from .anchor import PlaneAnchor, moved_coordinates
+from .anchor import PlaneAnchor, moved_coordinates, reached
 from .bandpass import moving_parts
 from .base import PlaneMotion, check_pair
 
@@ -167,34 +167,35 @@ class CSPSource:
         return (phase if family.moves_phase else None), (amplitude if family.moves_amplitude else None)
 
     def images(self, bands: Iterable[Tensor], frames: int) -> Tensor:
-        """Frames [F, n, H, W] of what :meth:`extrapolate` gives of each scale; of complex ones the real part counts."""
+        """Frames [F, n, H, W] of each scale's coefficients in this form; of complex ones the real part counts."""
         if not self.family.parts:
             return self.image.expand(frames, *self.image.shape).clone()
         flat = (band.flatten(0, 1) for band in bands)
         spectra = pair_spectra(flat) if self.bank.paired else band_spectra(self.bank, flat)
         return merge_spectra(self.bank, spectra, self.kept).unflatten(0, (frames, len(self.image)))
 
-    def extrapolate(self, c: Tensor, phase, amplitude, b: Tensor, a: Tensor, rule: str) -> Tensor:
-        """The coefficients moved by these multiples, [F, n, K, h, w]: real parts in pairs, or both quadratures."""
-        return ops.extrapolate(c, phase, amplitude, b, a, rule, "pairs" if self.bank.paired else "both")
+    @property
+    def form(self) -> str:
+        """What the synthesis reads of coefficients [F, n, K, h, w]: real parts in pairs, or both quadratures."""
+        return "pairs" if self.bank.paired else "both"
 
 
 class CSPMoving:
     """See :class:`Moving`; anchored at coordinates (phase, log amplitude; scale by scale) where ``state`` has some."""
 
     def __init__(self, source: CSPSource, gradient: Tensor, state: Sequence[Tensor] = ()):
-        self.source, self.state = source, split_state(source.family, state)
+        self.source, self.state, self.anchored = source, split_state(source.family, state), bool(state)
         bands = zip(source.coefficients, source.gradients(gradient), self.state)
-        self.steps = [source.step(reached(c, *at), g) for c, g, at in bands]
+        self.steps = [source.step(reached(c, *at)[0] if self.anchored else c, g) for c, g, at in bands]
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
         """See :class:`Moving`."""
-        if any(t is not None for at in self.state for t in at):
+        if self.anchored:
             each = (self.moved(b[j : j + 1], a[j : j + 1]) for j in range(len(b)))
             return torch.cat([anchored_images(self.source, coordinates) for coordinates in each])
-        rule = self.source.family.rule
+        how = self.source.family.rule, self.source.form
         bands = zip(self.source.coefficients, self.steps)
-        return self.source.images((self.source.extrapolate(c, *s, b, a, rule) for c, s in bands), len(b))
+        return self.source.images((ops.extrapolate(c, *step, b, a, *how) for c, step in bands), len(b))
 
     def moved(self, b: Tensor, a: Tensor) -> list[tuple[Tensor | None, Tensor | None]]:
         """(delta, eta) of each scale after one step with factors [1, 1] or [1, n]."""
@@ -221,16 +222,6 @@ def split_state(family: CSPFamily, state: Sequence[Tensor]) -> list[tuple[Tensor
     ]
 
 
-def reached(c: Tensor, delta: Tensor | None, eta: Tensor | None) -> Tensor:
-    """c exp(eta + i delta), complex."""
-    if delta is None and eta is None:
-        return c
-    one = torch.ones(1, 1, dtype=c.real.dtype, device=c.device)
-    return ops.extrapolate(c, delta, eta, one, one, "polar", "both")[0]
-
-
 def anchored_images(source: CSPSource, coordinates: Iterable[tuple[Tensor | None, Tensor | None]]) -> Tensor:
     """The one frame [1, n, H, W] at these coordinates."""
-    one = torch.ones(1, 1, dtype=source.image.dtype, device=source.image.device)
-    bands = zip(source.coefficients, coordinates)
-    return source.images((source.extrapolate(c, *at, one, one, "polar") for c, at in bands), 1)
+    return source.images((reached(c, *at, source.form) for c, at in zip(source.coefficients, coordinates)), 1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import checks, ops
 from ..pyramid import SteerablePyramid
-from .anchor import PlaneAnchor, moved_coordinates
+from .anchor import PlaneAnchor, moved_coordinates, reached
 from .bandpass import band_weights, check_restriction
 from .base import PlaneMotion, check_pair
 
@@ -59,9 +59,6 @@ class FourierFamily:
     pyramid: SteerablePyramid | None = None
     scales: Sequence[int] | None = None
     orientations: Sequence[int] | None = None
-
-    moves_phase = True
-    moves_amplitude = False
 
     def __post_init__(self):
         checks.check_choice("rule", self.rule, tuple(ops.RULES))
@@ -125,13 +122,11 @@ class _Sized:
 
     def anchored(self, source: Tensor, state: Sequence[Tensor]) -> Tensor:
         """Images [n, H, W] at the phases ``state``."""
-        one = torch.ones(1, 1, dtype=source.real.dtype, device=source.device)
-        return self.images(source, state[0], one)[0]
+        return self.images(reached(source, state[0], None))[0]
 
-    def images(self, source: Tensor, phase: Tensor, b: Tensor) -> Tensor:
-        """Frames [F, n, H, W] of spectra whose phases moved by b times ``phase``."""
-        moved = ops.extrapolate(source, phase, None, b, b, "complex", "both")[:, :, 0]
-        return torch.fft.irfft2(moved, s=(self.height, self.width))
+    def images(self, spectra: Tensor) -> Tensor:
+        """Frames [F, n, H, W] of spectra [F, n, 1, H, W//2+1]."""
+        return torch.fft.irfft2(spectra[:, :, 0], s=(self.height, self.width))
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
         """Spectrum and image of one frame."""
@@ -151,10 +146,7 @@ class _FourierMoving:
 
     def __init__(self, family: _Sized, source: Tensor, gradient: Tensor, state: Tensor | None = None):
         self.family, self.source, self.state = family, source, state
-        at = source
-        if state is not None:
-            one = torch.ones(1, 1, dtype=gradient.dtype, device=gradient.device)
-            at = ops.extrapolate(source, state, None, one, one, "complex", "both")[0]
+        at = source if state is None else reached(source, state, None)[0]
         settings = family.family
         gradients = torch.fft.rfft2(gradient)[:, None] * settings.weights(gradient)
         self.phase, _ = ops.step(at, gradients, settings.eps, settings.rule, settings.floor)
@@ -166,9 +158,9 @@ class _FourierMoving:
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
         """See :class:`Moving`."""
         if self.state is None:
-            return self.family.images(self.source, self.phase, b)
-        one = torch.ones(1, 1, dtype=b.dtype, device=b.device)
-        return torch.cat([self.family.images(self.source, self.moved(b[j : j + 1]), one) for j in range(len(b))])
+            return self.family.images(ops.extrapolate(self.source, self.phase, None, b, b, "complex", "both"))
+        each = (reached(self.source, self.moved(b[j : j + 1]), None) for j in range(len(b)))
+        return torch.cat([self.family.images(spectra) for spectra in each])
 
     def largest_phase(self) -> Tensor:
         """See :class:`Moving`."""

@@ -55,14 +55,11 @@ class PixelFamily:
     def prepare(self, image: Tensor, gradient: Tensor) -> PixelMotion:
         """See :class:`Family`."""
         image, gradient = check_pair(image, gradient, self.pyramid.image_shape if self.pyramid else None)
-        return PixelMotion(image, self._direction(gradient), self.eps)
+        return PixelMotion(image, band_pass(gradient, self.pyramid, self.scales, self.orientations), self.eps)
 
     def anchor(self, image: Tensor) -> PixelAnchor:
         """See :class:`AnchoringFamily`: the coordinate is the change of each pixel, without a limit."""
         return PixelAnchor(self, checks.check_image("image", image))
-
-    def _direction(self, gradient: Tensor) -> Tensor:
-        return band_pass(gradient, self.pyramid, self.scales, self.orientations)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

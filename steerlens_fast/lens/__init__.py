@@ -100,7 +100,8 @@ class SteerableLens:
         bands = {"scales": scales, "orientations": orientations}
         checked = {n: None if t is None else tuple(checks.check_indices(n, t, 1 << 30)) for n, t in bands.items()}
         self.scales, self.orientations = checked["scales"], checked["orientations"]
-        self._check_family()
+        self._check_named_family() if isinstance(family, str) else self._check_family_object()
+        self._check_pyramid()
 
     def __repr__(self) -> str:
         told = ", ".join(f"{k}={v!r}" for k, v in self.settings.items() if v is not None)
@@ -288,31 +289,29 @@ class SteerableLens:
             raise ValueError(f"amplitude_factors must be None for family {self.family!r}, which has one coordinate")
         return dict(factors=factors, amplitude_factors=amplitude_factors, max_l2=max_l2, frames=frames)
 
-    def _check_family(self) -> None:
-        named = isinstance(self.family, str)
-        if named:
-            checks.check_choice("family", self.family, FAMILIES)
-        elif not callable(getattr(self.family, "prepare", None)):
+    def _check_named_family(self) -> None:
+        checks.check_choice("family", self.family, FAMILIES)
+        if self.phase_cap is not None and self.family in ("pixel", "csp-amplitude"):
+            moves = f"family {self.family!r}, which moves no phase"
+            raise ValueError(f"phase_cap must be None for {moves}, got {self.phase_cap}")
+
+    def _check_family_object(self) -> None:
+        if not callable(getattr(self.family, "prepare", None)):
             kinds = f"one of {FAMILIES} or an object with prepare(image, gradient)"
             raise TypeError(f"family must be {kinds}, got {self.family!r}")
-        if not named:
-            check_regime(self.regime, self.family)
-            given = [n for n in ("pyramid", "scales", "orientations") if getattr(self, n) is not None]
-            if given:
-                raise ValueError(f"{given[0]} must be None where family is an object, which has its own")
-            if self.rule != "complex":
-                raise ValueError(
-                    f"rule must be left alone where family is an object, which has its own, got {self.rule!r}"
-                )
-        if named and self.phase_cap is not None and self.family in ("pixel", "csp-amplitude"):
-            raise ValueError(
-                f"phase_cap must be None for family {self.family!r}, which moves no phase, got {self.phase_cap}"
-            )
+        check_regime(self.regime, self.family)
+        for name in ("pyramid", "scales", "orientations"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} must be None where family is an object, which has its own")
+        if self.rule != "complex":
+            raise ValueError(f"rule must be left alone where family is an object, which has its own, got {self.rule!r}")
+
+    def _check_pyramid(self) -> None:
         if isinstance(self.pyramid, Mapping):
             self.pyramid = dict(self.pyramid)
             if "image_shape" in self.pyramid:
                 raise ValueError("pyramid must not have image_shape, which the images decide; give a SteerablePyramid")
-            SteerablePyramid(**{"image_shape": (1 << 14, 1 << 14), **self.pyramid})  # says what is wrong with an option
+            SteerablePyramid((1 << 14, 1 << 14), **self.pyramid)  # says what is wrong with an option
         elif self.pyramid is not None and not isinstance(self.pyramid, SteerablePyramid):
             kind = type(self.pyramid).__name__
             raise TypeError(f"pyramid must be a SteerablePyramid or a mapping of its options, got {kind}")

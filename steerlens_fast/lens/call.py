@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..budget import l2_from
+from ..checks import check_image
 from ..families.luma import luma
 from ..memory import new_output, store
 from ..morphs import Morphs
@@ -29,8 +30,7 @@ class Call:
         self.lens = lens
         self.images = check_images(images, lens.bounds, lens.color)
         self.guide = Guide(lens, self.images, target, batch, args)
-        source = self.images.float() if self.images.dtype in (torch.float16, torch.bfloat16) else self.images
-        source = source.detach().contiguous()
+        source = check_image("images", self.images).detach().contiguous()
         if lens.color == "grey" and source.shape[1] == 3:
             source = luma(source).repeat(1, 3, 1, 1)
         self.schedule = make_schedule(source, lens.bounds, **schedule)
@@ -94,12 +94,13 @@ class Call:
 
         Those of samples that had no gradient to start with, and those that left the floating-point range.
         """
-        guide, still = self.guide, self.walk.still()[0]
+        guide = self.guide
         started = (guide.status == OK) | (guide.status >= BECAME_NOT_FINITE)
         l2 = l2_from(frames, self.walk.source)
         finite = l2.isfinite()
         if l2.device.type == "cpu" and bool(finite.all()) and bool(started.all()):
             return l2
+        still = self.walk.still()[0]
         for j, frame in enumerate(frames):
             frame.copy_(keep_where(finite[j] & started, frame, still))
             self.beyond_range[first + j] = finite[j]
