@@ -7,12 +7,11 @@ planes at a time, which is faster where results leave the caches.
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
+import networks
 import torch
 
 import steerlens_fast as sf
@@ -146,18 +145,9 @@ def plenoptic_morph(peer, image, gradient, factors, amplitude=False) -> torch.Te
 # --- The lens ---
 
 
-def resnet() -> torch.nn.Module:
-    """timm's ResNet-50 with random weights."""
-    sys.path.append(str(Path(__file__).parent.parent / "tests"))
-    from peers import timm
-
-    torch.manual_seed(0)
-    return timm().create_model("resnet50").eval()
-
-
 def lens_morph(who, batch=8, frames=FRAMES) -> Callable:
     """A frozen morph of a ResNet-50, its frames not scored; or the classifier's gradient alone."""
-    images, target, model = image_of((batch, 3, 224, 224)), torch.arange(batch), resnet()
+    images, target, model = image_of((batch, 3, 224, 224)), torch.arange(batch), networks.resnet50()
     if who == "ours":
         lens, factors = sf.SteerableLens(model), torch.linspace(0, 250, frames)
         return lambda: lens.morph(images, target, factors=factors, score="none")

@@ -7,6 +7,7 @@ from ._C import build_info
 from .adapters import quantus_explain
 from .budget import factor_at_l2
 from .coefficients import Coefficients
+from .dataset import morph_dataset
 from .families import CSPFamily, FourierFamily, LumaFamily, PixelFamily
 from .lens import SteerableLens
 from .morphs import Morphs
@@ -24,6 +25,7 @@ __all__ = [
     "SteerablePyramid",
     "build_info",
     "factor_at_l2",
+    "morph_dataset",
     "ops",
     "plot_morphs",
     "plot_pyramid",

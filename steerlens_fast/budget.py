@@ -14,7 +14,9 @@ from .checks import check_bounds, check_int, check_number
 from .families import Motion
 from .families.base import HoldingMotion
 
-PROBES = 4  # factors rendered at once while bracketing: one analysis serves them all
+REACH = math.log(2)  # how much further than in proportion to the factor a search may go without a bracket
+LEAST = 1e-6  # of the way to the target: less than that cannot be told from no motion at all
+PATIENCE, PATIENCE_AT_REST = 10, 3  # factors tried that bring an image no closer; that do not move it at all
 
 
 @torch.no_grad()
@@ -27,8 +29,7 @@ def factor_at_l2(
     start: float | Tensor | None = None,
     most: Tensor | None = None,
     source: Tensor | None = None,
-    doublings: int = 32,
-    iterations: int = 40,
+    iterations: int = 48,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Find, for each sample, the factor whose frame lies at L2 distance ``max_l2`` from the source.
 
@@ -48,16 +49,14 @@ def factor_at_l2(
         No factor is tried above it, as a ``phase_cap`` asks for; at least 0.
     source : Tensor [B, ..., H, W], optional
         What distances are measured from; by default the motion's image.
-    doublings : int
-        How often the guess is doubled, or halved, in search of a bracket.
     iterations : int
-        Most steps within the bracket.
+        Most factors tried for a sample, besides 0.
 
     Returns
     -------
     factor : Tensor [B]
-        The first crossing on the doubling grid; where the budget is out of reach, the smallest of the tried factors
-        whose distance is within ``tolerance`` of the largest seen.
+        A crossing: of the factors tried, all smaller ones fall short. Where the budget is out of reach, the smallest of
+        those whose distance is within ``tolerance`` of the largest seen.
     l2 : Tensor [B]
         Distance at that factor.
     attained : Tensor [B], bool
@@ -75,8 +74,15 @@ def factor_at_l2(
     ``motion.render(torch.linspace(0, 1, frames)[:, None] * factor)``. The search ends early where the distance no
     longer grows: an attained phase morph may still have wrapped some phases.
 
-    A bracket by doubling, then regula falsi (Illinois) which bisects wherever the last two steps did not halve the
-    bracket. All samples advance together; the host waits once per render, to see whether all are done.
+    Each render tries one factor per sample, predicted from the best three before it: near 0 distances are proportional
+    to the factor, and log(factor / distance) is smooth beyond. So 4 to 7 renders do where a distance grows smoothly;
+    where phases have wrapped it may take 20. In a bracket, a prediction that leaves it or follows a step that brought
+    little gives way to regula falsi, which takes off a tenth at least. Without one, no step up goes further than to
+    twice the factor that proportional growth would need. A smaller crossing is missed only where the distance rises
+    above ``max_l2`` and falls again between two of the factors tried.
+
+    All samples advance together, none depends on its neighbours; the host waits once per render, to see whether all are
+    done.
 
     Examples
     --------
@@ -89,7 +95,6 @@ def factor_at_l2(
     >>> f"{factor[0]:.3f} {l2[0]:.3f} {l2[1]:.3f}"
     '0.250 2.000 4.000'
     """
-    check_int("doublings", doublings, 1, None)
     check_int("iterations", iterations, 0, None)
     check_bounds(bounds)
     check_number("tolerance", tolerance, above=0)
@@ -100,100 +105,136 @@ def factor_at_l2(
     found = []
     for at, piece in motion.pieces() if isinstance(motion, HoldingMotion) else [(slice(None), motion)]:
         search = _Search(piece, target[at], bounds, tolerance, None if most is None else most[at], source[at])
-        search.bracket(start[at], doublings)
-        search.refine(iterations)
+        search.run(start[at], iterations)
         found.append(search.result())
     empty = target, target, target > 0
     return tuple(map(torch.cat, zip(*found))) if found else empty
 
 
 class _Search:
-    """Per-sample state: a bracket low < high with l2(low) < target <= l2(high), and the best factor so far."""
+    """Per-sample state, [B]: a bracket of log factors, the points that predictions are made from, the best factor.
+
+    Distances are counted as rises, 0 at the motion's start and 1 at the target, be it nearer or farther than the start.
+    """
 
     def __init__(self, motion: Motion, target: Tensor, bounds, tolerance: float, most: Tensor | None, source: Tensor):
         self.motion, self.bounds, self.source = motion, bounds, source
         self.target, self.tolerance, self.most = target, tolerance, most
-        zero = torch.zeros_like(target)
-        self.best, self.best_l2 = zero, self.l2_at(zero[None])[0]
-        self.low, self.low_l2 = zero, self.best_l2
-        self.high, self.high_l2 = zero + math.inf, zero + math.inf
+        self.best = torch.zeros_like(target)
+        self.best_l2 = self.still = self.l2_at(self.best)
+        unknown = torch.full_like(target, math.inf, dtype=torch.float64)
+        self.low, self.high = -unknown, unknown
+        self.end = torch.full_like(unknown, math.log(torch.finfo(target.dtype).max) - 1e-6)
+        if most is not None:
+            self.end = torch.minimum(self.end, most.double().log())
+        self.low_rise, self.high_rise = torch.zeros_like(unknown), unknown
+        self.points = unknown.repeat(3, 1), unknown.repeat(3, 1)  # log factors and rises, the closest to 1 first
+        self.largest = torch.zeros_like(unknown)  # |rise|
+        self.mark, self.idle = unknown, torch.zeros_like(unknown)  # the gap when last it shrank; probes since then
 
-    def l2_at(self, factors: Tensor) -> Tensor:
-        """Distances [F, B] at factors [F, B]. What overflows counts as infinitely far."""
-        frames = self.motion.render(self.capped(factors), bounds=self.bounds)
-        l2 = l2_from(frames, self.source)
-        return torch.where(l2.isfinite() & factors.isfinite(), l2, math.inf)
+    def run(self, start: Tensor, iterations: int) -> None:
+        x = start.double().log()
+        for _ in range(iterations):
+            active = self.active()
+            if not bool(active.any()):
+                return
+            x = self.probe(torch.minimum(x, self.end), active)
 
-    def remember(self, factors: Tensor, l2: Tensor) -> None:
+    def active(self) -> Tensor:
+        """Samples that are not there yet, and may still come closer.
+
+        Phases wrap: once the distance stays where it is, a larger factor is only another kind of noise.
+        """
+        room = (self.low < self.end) & (self.high - self.low > torch.finfo(self.target.dtype).eps / 2)
+        hope = self.bracketed() | (self.idle < torch.where(self.moving(), PATIENCE, PATIENCE_AT_REST))
+        return ~self.done() & self.still.isfinite() & room & hope
+
+    def bracketed(self) -> Tensor:
+        return self.low.isfinite() & self.high.isfinite()
+
+    def moving(self) -> Tensor:
+        """By more than rounding, which also changes frames."""
+        return self.largest > 0.05
+
+    def probe(self, x: Tensor, active: Tensor) -> Tensor:
+        """Render the active samples at log factors ``x``, learn from it, and say where to look next."""
+        factor = torch.where(active, self.capped(x.exp().to(self.best)), self.best)  # those done: nothing new
+        l2 = self.l2_at(factor)
+        self.remember(factor, l2)
+        rise = (l2 - self.still).double() / (self.target - self.still).double()
+        rise = torch.where(l2.isfinite(), rise, math.inf)
+        up, down = active & (rise < 1), active & (rise >= 1)
+        self.low, self.low_rise = torch.where(up, x, self.low), torch.where(up, rise, self.low_rise)
+        self.high, self.high_rise = torch.where(down, x, self.high), torch.where(down, rise, self.high_rise)
+        slow = _gap(rise) > _gap(self.points[1][0]) / 2
+        self.note(x, rise, active)
+        return self.next(slow)
+
+    def note(self, x: Tensor, rise: Tensor, active: Tensor) -> None:
+        """Keep what predictions and patience need; nobody asks for that of samples that are not active."""
+        self.largest = torch.maximum(self.largest, rise.abs())
+        closer = active & (_gap(rise) < self.mark - 0.05)
+        self.mark = torch.where(closer, _gap(rise), self.mark)
+        self.idle = torch.where(closer, 0.0, self.idle + 1)
+        xs, rises = (torch.cat([old, new[None]]) for old, new in zip(self.points, (x, rise)))
+        order = _gap(rises).argsort(0)[:3]
+        self.points = xs.gather(0, order), rises.gather(0, order)
+
+    def next(self, slow: Tensor) -> Tensor:
+        """Log factors where the target should be: within the bracket, or not too far beyond its only end."""
+        x = _predicted(*self.points)
+        room = self.largest.clamp(LEAST, 1 / LEAST).log().abs()
+        wandering = self.moving() & (self.idle > 0)  # growth has ended: look around, one doubling after the other
+        up = self.low + torch.where(wandering, 0.0, room) + REACH
+        down = self.high - room - REACH * torch.exp2(self.idle)  # boldly: the motion starts at a rise of 0
+        inside = (x > self.low) & (x < self.high) & ~slow
+        share = ((1 - self.low_rise) / (self.high_rise - self.low_rise)).clamp(0.1, 0.9)
+        middle = torch.where(inside, x, self.low + (self.high - self.low) * share)
+        up = torch.where(x > self.low, torch.minimum(x, up), up)
+        down = torch.where(inside, torch.maximum(x, down), down)
+        return torch.where(self.bracketed(), middle, torch.where(self.low.isfinite(), up, down))
+
+    def l2_at(self, factor: Tensor) -> Tensor:
+        """Distances [B] at factors [B]. What overflows counts as infinitely far."""
+        l2 = l2_from(self.motion.render(factor[None], bounds=self.bounds), self.source)[0]
+        return torch.where(l2.isfinite(), l2, math.inf)
+
+    def remember(self, factor: Tensor, l2: Tensor) -> None:
         """Keep the factors that come closest to the target; of equals, within the tolerance, the smallest."""
-        for factor, distance in zip(factors, l2):
-            miss, best_miss = (distance - self.target).abs(), (self.best_l2 - self.target).abs()
-            far = torch.minimum(miss, best_miss) > self.tolerance
-            level = far & (miss < best_miss + self.tolerance) & (factor < self.best)
-            better = (miss < torch.where(far, best_miss - self.tolerance, best_miss)) | level
-            self.best = torch.where(better, factor, self.best)
-            self.best_l2 = torch.where(better, distance, self.best_l2)
+        miss, best_miss = (l2 - self.target).abs(), (self.best_l2 - self.target).abs()
+        far = torch.minimum(miss, best_miss) > self.tolerance
+        level = far & (miss < best_miss + self.tolerance) & (factor < self.best)
+        better = (miss < torch.where(far, best_miss - self.tolerance, best_miss)) | level
+        self.best = torch.where(better, factor, self.best)
+        self.best_l2 = torch.where(better, l2, self.best_l2)
 
-    def capped(self, factors: Tensor) -> Tensor:
-        return factors if self.most is None else torch.minimum(factors, self.most)
+    def capped(self, factor: Tensor) -> Tensor:
+        return factor if self.most is None else torch.minimum(factor, self.most)
 
     def done(self) -> Tensor:
         return (self.best_l2 - self.target).abs() <= self.tolerance
 
-    def bracket(self, start: Tensor, doublings: int) -> None:
-        """Doubling from ``start``, or halving where it is beyond the target already."""
-        steps = torch.arange(PROBES, device=start.device, dtype=start.dtype)[:, None]
-        exponent = torch.full_like(start, -1.0)
-        found = torch.zeros_like(start, dtype=torch.bool)
-        largest, stalled = torch.zeros_like(start), torch.zeros_like(start)
-        for _ in range(0, doublings, PROBES):
-            factors = start * torch.exp2(exponent + steps)
-            l2 = self.l2_at(factors)
-            self.remember(torch.where(found, self.best, factors), torch.where(found, self.best_l2, l2))
-            reached = l2 >= self.target  # [F, B]
-            first = torch.where(reached.any(0), reached.to(torch.int8).argmax(0), PROBES)
-            at = lambda t, i: t.gather(0, i.clamp(0, PROBES - 1)[None])[0]
-            below, above = ~found & (first > 0), ~found & (first < PROBES)
-            self.low = torch.where(below, at(factors, first - 1), self.low)
-            self.low_l2 = torch.where(below, at(l2, first - 1), self.low_l2)
-            self.high = torch.where(above, at(factors, first), self.high)
-            self.high_l2 = torch.where(above, at(l2, first), self.high_l2)
-            found = found | ((self.low > 0) & self.high.isfinite())
-            # Phases wrap: once the distance stays where it is, a larger factor is only another kind of noise.
-            level = (l2.amax(0) < 1.05 * largest) & (largest > 0.05 * self.target)
-            stalled = torch.where(level & (first == PROBES), stalled + 1, 0.0)
-            largest = torch.maximum(largest, l2.amax(0))
-            if bool((found | self.done() | (stalled >= 2)).all()):
-                return
-            exponent = exponent + torch.where(first == 0, -PROBES, PROBES)
-
-    def refine(self, iterations: int) -> None:
-        """Illinois regula falsi in the bracket, with bisection as its safeguard."""
-        low_gap, high_gap = self.low_l2 - self.target, self.high_l2 - self.target
-        width = torch.full_like(self.low, math.inf)
-        for i in range(iterations):
-            active = ~self.done() & self.high.isfinite()
-            if not bool(active.any()):
-                return
-            now = self.high - self.low
-            middle = self.low + now / 2
-            falsi = (self.low * high_gap - self.high * low_gap) / (high_gap - low_gap)
-            slow = torch.zeros_like(active)
-            if i % 2 == 0:
-                slow, width = now > width / 2, now
-            inside = falsi.isfinite() & (falsi > self.low) & (falsi < self.high) & ~slow
-            factor = torch.where(inside, falsi, middle)
-            factor = torch.where(active, factor, self.best)
-            l2 = self.l2_at(factor[None])[0]
-            self.remember(factor[None], l2[None])
-            gap = l2 - self.target
-            up, down = active & (gap < 0), active & (gap >= 0)
-            high_gap = torch.where(down, gap, torch.where(up, high_gap / 2, high_gap))
-            low_gap = torch.where(up, gap, torch.where(down, low_gap / 2, low_gap))
-            self.low, self.high = torch.where(up, factor, self.low), torch.where(down, factor, self.high)
-
     def result(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.capped(self.best), self.best_l2, self.done()
+
+
+def _gap(rise: Tensor) -> Tensor:
+    """|log rise|: how far from the target; infinitely far where nothing rose."""
+    return rise.clamp(min=0).log().abs()
+
+
+def _predicted(x: Tensor, rise: Tensor) -> Tensor:
+    """Log factor [B] at which the rise is 1, from points [3, B]; what cannot be predicted is not finite.
+
+    The log of factor / rise is constant as far as the image moves in proportion to the factor, and smooth beyond: it is
+    interpolated in the rise by a parabola, a line or a constant, as many of the points as there are.
+    """
+    ratio = x - rise.clamp(min=0).log()
+    first = (ratio[1:] - ratio[:-1]) / (rise[1:] - rise[:-1])
+    second = (first[1] - first[0]) / (rise[2] - rise[0])
+    line = ratio[0] + first[0] * (1 - rise[0])
+    parabola = line + second * (1 - rise[0]) * (1 - rise[1])
+    return torch.where(parabola.isfinite(), parabola, torch.where(line.isfinite(), line, ratio[0]))
 
 
 def l2_from(frames: Tensor, source: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """The demo and the command line, on the real digits; short, and once in full."""
 
 import csv
+import json
+import shlex
 import subprocess
 import sys
 
@@ -215,8 +217,23 @@ def test_demo_command(tmp_path, capsys):
     assert "3 -> 8  joint" in out and "test accuracy" in out and "training" in out and "total" in out
     assert all(str(tmp_path / name) in out for name in ("3-to-8.png", "overview.png", "probabilities.csv"))
     assert "epoch" in err  # the progress bar
+    check_job(tmp_path, out)
+    capsys.readouterr()
     assert main([*command, "--quiet", "--pairs", "3:8"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def check_job(folder, out):
+    """The data-set job that ends the demo: every test digit, its gallery, and the command line that repeats it."""
+    summary = json.loads((folder / "job/summary.json").read_text())
+    assert summary["complete"] and summary["items"] == 450 and not summary["failed"]
+    assert str(folder / "job/gallery/index.html") in out and (folder / "job/gallery/index.html").exists()
+    (typed,) = (line for line in out.splitlines() if "steerlens-fast morph" in line)
+    assert main([*shlex.split(typed)[1:], "--limit", "40", "--workers", "0", "--gallery", "0"]) == 0
+    records = lambda name: (folder / name / "shards/00000.jsonl").read_text().splitlines()
+    first, again = (json.loads(records(name)[0]) for name in ("job", "job-again"))
+    assert len(records("job-again")) == 40 and first["key"] == again["key"] and first["target"] == again["target"]
+    assert first["probability"] == pytest.approx(again["probability"], abs=1e-4)
 
 
 def test_unwritable_directory(tmp_path, capsys):

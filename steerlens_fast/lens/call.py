@@ -59,6 +59,7 @@ class Call:
             attained=attained,
             status=guide.status,
             settings=self.lens.settings,
+            gradient_norm=guide.gradient_norm,
         )
 
     def iterate(self) -> Iterator[Tensor]:

@@ -28,6 +28,7 @@ class Guide:
         self.status = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         self.outputs: dict[int, Tensor] = {}  # of frames, [B, classes, ...]
         self.classes: tuple[int, ...] = (0,)
+        self.gradient_norm = images.new_zeros(len(images))  # at the source
         self.driver.warn_if_training()
         self.stream = self.driver.session(images)
 
@@ -61,6 +62,7 @@ class Guide:
         status = torch.where(largest.isfinite(), OK, NOT_FINITE if first else BECAME_NOT_FINITE)
         if first:
             status = torch.where(largest == 0, ZERO, status)
+            self.gradient_norm = gradient.flatten(1).norm(dim=1)
         self.status = torch.where(self.status == OK, status, self.status)
         # One that failed stays where it is, also where a later gradient is good.
         return keep_where(self.status == OK, gradient, torch.zeros_like(gradient[:1]))

@@ -55,6 +55,8 @@ class Morphs:
         0, or what went wrong, an index into ``steerlens_fast.morphs.REASONS``.
     settings : dict
         How the morphs were made: family, rule, regime, objective, bounds and the like; can be written as JSON.
+    gradient_norm : Tensor [B] or None
+        L2 norm of the objective's gradient with respect to the source image.
 
     Examples
     --------
@@ -83,6 +85,7 @@ class Morphs:
     attained: Tensor | None
     status: Tensor
     settings: dict[str, object]
+    gradient_norm: Tensor | None = None
 
     def __post_init__(self):
         if not isinstance(self.frames, Tensor) or self.frames.dim() != 5:

@@ -1,55 +1,14 @@
-"""The command ``steerlens-fast``. Subcommands import what they need when they run."""
+"""``steerlens-fast demo``."""
 
 from __future__ import annotations
 
 import argparse
-import math
-import sys
-from collections.abc import Sequence
+from pathlib import Path
+
+from .kinds import int_from, positive
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns the exit status: 0, 1 for what went wrong, 130 when interrupted.
-
-    Errors of usage end in ``SystemExit(2)``, as argparse has it.
-
-    Examples
-    --------
-    >>> main(["info"])  # doctest: +ELLIPSIS
-    version ...
-    0
-    """
-    arguments = _parser().parse_args(argv)
-    from .extras import MissingExtra
-
-    try:
-        return arguments.run(arguments)
-    except KeyboardInterrupt:
-        print("steerlens-fast: interrupted", file=sys.stderr)
-        return 130
-    except (MissingExtra, OSError, ValueError) as error:
-        print(f"steerlens-fast {arguments.command}: {error}", file=sys.stderr)
-        return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    from . import __version__
-
-    parser = argparse.ArgumentParser(
-        prog="steerlens-fast",
-        description="What a classifier believes separates two classes, as motion in the complex steerable pyramid.",
-    )
-    parser.add_argument("--version", action="version", version=f"steerlens_fast {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_demo(commands)
-    _add_info(commands)
-    return parser
-
-
-# --- demo ------------------------------------------------------------------------------------------------------------
-
-
-def _add_demo(commands) -> None:
+def add_demo(commands) -> None:
     parser = commands.add_parser(
         "demo",
         help="train a small digit classifier and morph test digits (under a minute on two cores)",
@@ -61,18 +20,20 @@ def _add_demo(commands) -> None:
     add = parser.add_argument
     add("--out", default="steerlens-demo", metavar="DIR", help="where to write; files of the same name are replaced")
     add("--pairs", type=_pairs, default="3:8,7:2,5:6,2:3,1:7,4:9", metavar="S:T,...", help="source and target digits")
-    add("--max-l2", type=_positive, default=4.0, metavar="L2", help="distance of the last frame from its source")
-    add("--frames", type=_int_from(2), default=8, metavar="N", help="frames of a morph, the source included")
+    add("--max-l2", type=positive, default=4.0, metavar="L2", help="distance of the last frame from its source")
+    add("--frames", type=int_from(2), default=8, metavar="N", help="frames of a morph, the source included")
     add("--rule", choices=("polar", "complex"), default="polar", help="how coefficients and gradient become a step")
-    add("--epochs", type=_int_from(1), default=15, metavar="N", help="epochs of training")
-    add("--seed", type=_int_from(0), default=0, metavar="N", help="of the split and of the training")
+    add("--epochs", type=int_from(1), default=15, metavar="N", help="epochs of training")
+    add("--seed", type=int_from(0), default=0, metavar="N", help="of the split and of the training")
     add("--quiet", action="store_true", help="no progress bars")
     parser.set_defaults(run=_demo)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from .demo import run_demo
+    from ..demo import run_demo
+    from ..demo.job import as_typed, morph_all
 
+    bars = "none" if arguments.quiet else "auto"
     try:
         result = run_demo(
             arguments.out,
@@ -90,6 +51,9 @@ def _demo(arguments: argparse.Namespace) -> int:
     print(f"\nwrote {len(result.files)} files to {arguments.out}/")
     for path in result.files:
         print(f"  {path}")
+    job = morph_all(Path(arguments.out), result, max_l2=arguments.max_l2, frames=arguments.frames, progress=bars)
+    print(f"all {len(result.digits.test_images)} test digits morphed: {arguments.out}/job/gallery/index.html")
+    print(f"the same again:\n  {as_typed(job)}")
     times = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
     print(f"{times}; total {sum(result.seconds.values()):.1f} s")
     return 0
@@ -110,25 +74,6 @@ def _summary(result) -> list[str]:
     return lines
 
 
-# --- info ------------------------------------------------------------------------------------------------------------
-
-
-def _add_info(commands) -> None:
-    about = "tell what was built: CPU levels, CUDA architectures, torch, compiler"
-    commands.add_parser("info", help=about, description=about).set_defaults(run=_info)
-
-
-def _info(_: argparse.Namespace) -> int:
-    from . import build_info
-
-    for name, value in build_info().items():
-        print(f"{name:14s}{value if value != '' else '-'}")
-    return 0
-
-
-# --- Types of arguments ----------------------------------------------------------------------------------------------
-
-
 def _pairs(text: str) -> list[tuple[int, int]]:
     pairs = []
     for item in text.split(","):
@@ -141,30 +86,3 @@ def _pairs(text: str) -> list[tuple[int, int]]:
     if len(set(pairs)) != len(pairs):
         raise argparse.ArgumentTypeError(f"a pair is repeated in {text!r}")
     return pairs
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return value
-
-
-def _int_from(least: int):
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
-        return value
-
-    return parse
-
-
-if __name__ == "__main__":
-    sys.exit(main())

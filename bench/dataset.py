@@ -1,0 +1,222 @@
+"""The data-set job, whole: ``python bench/dataset.py [--out RESULT.json]``; about twenty minutes on two cores.
+
+Photographs through a ResNet-18, beside the classifier's gradients alone over the same images in memory, in turns; small
+digits through a tiny network, as PNG files and as an array; how soon the first shard is there; what going on with a
+finished job costs; and the driver's memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import networks
+import numpy as np
+import torch
+from digits import machine
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_images
+
+from steerlens_fast.dataset import morph_dataset
+from steerlens_fast.dataset.decoding import decode
+from steerlens_fast.dataset.fitting import fit
+
+ROUNDS = 3
+FRAMES = 8
+PHOTOS, PHOTO_SIZE = 256, (375, 500)
+DIGITS = 20_000
+MODEL = "networks:tiny"
+BATCH, WORKERS = 32, len(os.sched_getaffinity(0))
+UNSCORED = {"score": "none"}
+PHOTO_JOBS = {
+    "csp-phase, factors": {"factors": 1000.0, **UNSCORED},
+    "csp-phase, factors, luma": {"factors": 1000.0, "color": "luma", **UNSCORED},
+    "csp-phase, max_l2": {"max_l2": 10.0, **UNSCORED},
+    "pixel, max_l2": {"family": "pixel", "max_l2": 10.0, **UNSCORED},
+    "csp-phase, factors, all frames scored": {"factors": 1000.0},
+}
+
+
+# --- Data ------------------------------------------------------------------------------------------------------------
+
+
+def write_photos(folder: Path, count: int) -> None:
+    """JPEGs of 500 x 375: seeded crops of scikit-learn's two photographs."""
+    random, (h, w) = np.random.default_rng(0), PHOTO_SIZE
+    folder.mkdir(parents=True)
+    for n in range(count):
+        photo = Image.fromarray(load_sample_images().images[n % 2]).resize((960, 640), Image.Resampling.BICUBIC)
+        top, left = random.integers(0, 640 - h), random.integers(0, 960 - w)
+        photo.crop((left, top, left + w, top + h)).save(folder / f"{n:04d}.jpg", quality=90)
+
+
+def write_digits(folder: Path, count: int) -> None:
+    """scikit-learn's digits at 32 x 32, shifted and with noise: PNG files, and the same in ``digits.npy``."""
+    random, digits = np.random.default_rng(0), load_digits().images
+    pixels = np.empty((count, 32, 32), np.uint8)
+    (folder / "png").mkdir(parents=True)
+    for n in range(count):
+        big = np.kron(digits[n % len(digits)] * 15, np.ones((4, 4)))
+        shifted = np.roll(big, random.integers(-2, 3, 2), (0, 1))
+        pixels[n] = np.clip(shifted + random.normal(0, 4, (32, 32)), 0, 255)
+        Image.fromarray(pixels[n]).save(folder / "png" / f"{n:05d}.png")
+    np.save(folder / "digits.npy", pixels)
+
+
+# --- Photographs -----------------------------------------------------------------------------------------------------
+
+
+def photographs(folder: Path) -> list[dict]:
+    """Images per second: gradients alone in this process, and jobs on as many workers as there are cores, in turns."""
+    write_photos(folder / "photos", PHOTOS)
+    model, images = networks.resnet18().requires_grad_(False), in_memory(folder / "photos")
+    rates: dict[str, list[float]] = {name: [] for name in ("gradients alone", *PHOTO_JOBS)}
+    spent = {}
+    for number in range(ROUNDS):
+        rates["gradients alone"].append(PHOTOS / seconds(lambda: gradients(model, images)))
+        for n, (name, options) in enumerate(PHOTO_JOBS.items()):
+            out = folder / f"photos-{number}-{n}"
+            told = photo_job(folder / "photos", out, options)
+            rates[name].append(told["last_run"]["images_per_second"])
+            spent[name] = told["seconds"]
+    alone = statistics.median(rates["gradients alone"])
+    rows = []
+    for name, found in rates.items():
+        rate = statistics.median(found)
+        row = {"work": f"{PHOTOS} JPEGs, ResNet-18, {FRAMES} frames", "what": name, "images_per_second": rate}
+        rows.append(row | {"of_gradients_alone": rate / alone, "seconds": spent.get(name)})
+    return rows
+
+
+def photo_job(photos: Path, out: Path, options: dict) -> dict:
+    """One job; its summary."""
+    how = dict(size=224, crop_pct=0.95, frames=FRAMES, target=3, batch_size=BATCH, shard_size=BATCH)
+    return morph_dataset(str(photos), "networks:resnet18", out, workers=WORKERS, gallery=0, **how, **options).summary
+
+
+def in_memory(folder: Path) -> torch.Tensor:
+    """All photographs [N, 3, 224, 224], uint8, as the job sees them."""
+    paths = sorted(folder.iterdir())
+    return torch.from_numpy(np.stack([fit(decode(p.read_bytes()), (224, 224), crop_pct=0.95) for p in paths]))
+
+
+def gradients(model: torch.nn.Module, images: torch.Tensor) -> None:
+    """What any such job must compute: one gradient of each image."""
+    for some in images.split(BATCH):
+        x = some.float().div_(255).requires_grad_()
+        loss = -model(x).log_softmax(1)[:, 3].sum()
+        torch.autograd.grad(loss, x)
+
+
+def seconds(run) -> float:
+    """Of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+# --- Digits, as commands ---------------------------------------------------------------------------------------------
+
+
+def digits(folder: Path) -> list[dict]:
+    """Whole processes, from the command to its end."""
+    write_digits(folder, DIGITS)
+    imported = statistics.median(command([sys.executable, "-c", "import torch"])["seconds"] for _ in range(ROUNDS))
+    rows = []
+    for data in ("png", "digits.npy"):
+        for how in (["--factors", "10"], ["--max-l2", "2.3"]):
+            found = [job(folder, data, [*how, "--score", "none"], number) for number in range(ROUNDS)]
+            rows.append({
+                "work": f"{DIGITS} digits, {FRAMES} frames, {data}, {how[0]}",
+                "images_per_second": DIGITS / median(found, "seconds"),
+                "seconds": median(found, "seconds"),
+                "import_torch": imported,
+                "first_shard": median(found, "first_shard"),
+                "spent": found[0]["spent"],
+                "resume_seconds": median(found, "resume_seconds"),
+            })  # fmt: skip
+    return rows
+
+
+def job(folder: Path, data: str, how: list[str], number: int) -> dict:
+    """One job as a user starts it, then ``--resume`` of what is finished."""
+    out = folder / f"{data}-{'-'.join(how)}-{number}"
+    base = [sys.executable, "-m", "steerlens_fast.cli", "morph", "--out", str(out), "--progress", "none"]
+    given = ["--data", str(folder / data), "--model", MODEL, "--channels", "1", "--frames", str(FRAMES)]
+    given += ["--gallery", "0", "--workers", str(WORKERS)]
+    start = time.time()
+    told = command([*base, *given, *how])
+    first = min(p.stat().st_mtime for p in (out / "shards").glob("*.done.json")) - start
+    again = command([*base, "--resume"])
+    spent = json.loads((out / "summary.json").read_text())["seconds"]
+    return {"seconds": told["seconds"], "first_shard": first, "resume_seconds": again["seconds"], "spent": spent}
+
+
+def command(line: list[str]) -> dict:
+    """Seconds of a process and all that it started."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    start = time.perf_counter()
+    subprocess.run(line, check=True, env=environment, cwd=Path(__file__).parent)
+    return {"seconds": time.perf_counter() - start}
+
+
+def median(found: list[dict], name: str) -> float:
+    return statistics.median(row[name] for row in found)
+
+
+# --- Memory of the driver --------------------------------------------------------------------------------------------
+
+
+def memory(folder: Path) -> list[dict]:
+    """Peak resident memory of the driver, its worker being another process, for more and more items."""
+    rows = []
+    for count in (1_000, 10_000, 100_000):
+        data, out = folder / f"{count}.npy", folder / f"memory-{count}"
+        np.save(data, np.random.default_rng(0).integers(0, 256, (count, 8, 8), np.uint8))
+        line = [sys.executable, __file__, "--drive", str(data), str(out)]
+        told = subprocess.run(line, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
+        rows.append({"work": "driver's peak memory", "items": count, "mib": float(told.stdout.split()[-1])})
+    return rows
+
+
+def drive(data: str, out: str) -> None:
+    """One job in a process of its own, which tells its own peak memory."""
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    options = dict(channels=1, frames=2, factors=1.0, score="none", family="pixel", gallery=0)
+    morph_dataset(data, "networks:smallest", out, **options)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+# --- Report ----------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    out = Path(__file__).parent / "results" / f"{date.today()}-dataset.json"
+    parser.add_argument("--out", type=Path, default=out, help="where the result goes (bench/results/DATE-dataset.json)")
+    parser.add_argument("--only", choices=("photographs", "digits", "memory"), help="one part of it")
+    parser.add_argument("--drive", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.drive:
+        return drive(*args.drive)
+    parts = {"photographs": photographs, "digits": digits, "memory": memory}
+    result = {"machine": machine(), "rounds": ROUNDS}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, measure in parts.items():
+            if args.only in (None, name):
+                result[name] = measure(Path(folder))
+                print(json.dumps(result[name], indent=1))
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

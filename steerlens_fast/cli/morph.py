@@ -1,0 +1,122 @@
+"""``steerlens-fast morph``: the data-set job. An option that is not given is a default, or, on resume, what it was."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .kinds import each, int_from, ints, numbers, options, positive, size
+
+RUN = ("engine", "workers", "decoders", "resume", "overwrite", "retry_failed", "max_failures", "progress", "gallery")
+NOT_ASKED = (*RUN, "command", "run", "out", "dry_run")
+EXITS = """exit status: 0 all done; 1 fatal; 2 usage, or another configuration than before; 3 done, but some items
+failed (see failed.jsonl); 4 more failures than --max-failures; 5 no space left; 130 Ctrl-C (the first finishes the
+shards that have begun, the second stops at once); 143 SIGTERM. After any of them --resume goes on where the job was."""
+
+
+def add_morph(commands) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "morph",
+        help="morph a whole data set: shards of frames, records, a gallery",
+        description="Morphs every image of a data set toward another class of a classifier, and writes shards of "
+        "frames, records of what the classifier says of them, and a gallery. A killed job loses the shards that it was "
+        "at: the same command with --resume goes on.",
+        epilog=EXITS,
+        argument_default=argparse.SUPPRESS,
+    )
+    for add in (_add_inputs, _add_method, _add_outputs, _add_running):
+        add(parser)
+    parser.set_defaults(run=_morph)
+
+
+def _add_inputs(parser) -> None:
+    add = parser.add_argument_group("data and model").add_argument
+    add("--data", metavar="DATA", help="a folder of images (of classes or flat), .csv or .jsonl (path,target[,key]), "
+        ".tar, or a folder or pattern of tars (webdataset), .npy, .safetensors, hf:NAME, pkg.mod:callable")  # fmt: skip
+    add("--labels", metavar="FILE", help="of a .npy: another with the classes")
+    add("--model", metavar="MODEL", help="timm:NAME, torchvision:NAME, pkg.mod:callable, an exported .pt2, TorchScript")
+    add("--weights", metavar="FILE", help='.pt or .safetensors; "random" for none (default: those of the hub)')
+    add("--trust-checkpoint", action="store_true", help="unpickle whatever the file holds: runs its code")
+    add("--target", metavar="T", help="label, runner-up (default), argmax, least, a class, a .csv (key or path, "
+        "target) or map:3=8,7=2")  # fmt: skip
+    add("--size", type=size, metavar="H[xW]", help="of the model's images (default: the model's, or the first image's)")
+    add("--mean", type=each, metavar="M,M,M", help="normalisation of the model's images in [0, 1]")
+    add("--std", type=each, metavar="S,S,S")
+    add("--channels", type=int, choices=(1, 3), help="grey or RGB (default: RGB)")
+    add("--interpolation", choices=("nearest", "bilinear", "bicubic", "lanczos", "box"))
+    add("--crop-pct", type=positive, metavar="P", help="share of the shorter side that the centre crop keeps")
+    add("--max-pixels", type=int_from(1), metavar="N", help="images with more are refused")
+    add("--decoder", choices=("pillow", "torchcodec"))
+    add("--limit", type=int_from(1), metavar="N", help="only the first N items")
+
+
+def _add_method(parser) -> None:
+    add = parser.add_argument_group("method (see SteerableLens)").add_argument
+    add("--family", metavar="F", help="csp-phase (default), csp-amplitude, csp-joint, fourier, pixel")
+    add("--rule", choices=("complex", "polar"))
+    add("--regime", choices=("frozen", "persistent", "live"))
+    add("--objective", choices=("nll", "logit", "margin", "log-probability"))
+    add("--color", choices=("rgb", "luma", "grey"))
+    add("--pyramid", type=options, metavar="K=V,...", help="e.g. order=3,height=4,synthesis=adjoint")
+    add("--scales", type=ints, metavar="S,...", help="only these move")
+    add("--orientations", type=ints, metavar="K,...", help="only these move")
+    add("--phase-cap", type=positive, metavar="RADIANS")
+    add("--frames", type=int_from(2), metavar="N", help="of each morph, the source included (12)")
+    add("--max-l2", type=numbers, metavar="L2[,...]", help="distance of the last frame; several: a frame at each")
+    add("--factors", type=numbers, metavar="B[,...]", help="factor of the last frame, or of every frame")
+    add("--amplitude-factors", type=numbers, metavar="A[,...]")
+    add("--score", choices=("all", "last", "none"), help="the frames that the model is run on (all)")
+
+
+def _add_outputs(parser) -> None:
+    add = parser.add_argument_group("outputs").add_argument
+    add("--out", required=True, type=Path, metavar="DIR", help="the job's folder")
+    add("--format", choices=("safetensors", "wds", "folder"), help="of frames (safetensors)")
+    add("--gallery", type=int_from(0), metavar="N", help="examples that the gallery shows (48)")
+    add("--batch-size", type=int_from(1), metavar="N", help="images in one call of the model")
+    add("--shard-size", type=int_from(1), metavar="N", help="images in a shard")
+
+
+def _add_running(parser) -> None:
+    add = parser.add_argument_group("running").add_argument
+    add("--resume", action="store_true", help="go on with what --out holds; options that are given again must agree")
+    add("--retry-failed", action="store_true", help="go on, and make shards with failed items again")
+    add("--overwrite", action="store_true", help="drop what a job has written to --out")
+    add("--dry-run", action="store_true", help="tell what would be done, with one timed batch; write nothing")
+    add("--max-failures", metavar="N|P%", help="stop when more items have failed (10%%, but at least 10)")
+    add("--engine", choices=("local", "env", "ray"), help="worker processes here (default); one of the ranks that "
+        "torchrun or a SLURM array has started; Ray")  # fmt: skip
+    add("--workers", type=int_from(0), metavar="N", help="processes (default: one for each GPU, else one); 0: this one")
+    add("--decoders", type=int_from(1), metavar="N", help="threads that decode, in each worker")
+    add("--threads", type=int_from(1), metavar="N", help="of torch, in each worker")
+    add("--device", choices=("cpu", "cuda"))
+    add("--dtype", choices=("float32", "bfloat16", "float16"), help="of the model (float32)")
+    add("--channels-last", action="store_true", help="the model's memory format: often faster convolutions")
+    add("--seed", type=int_from(0), metavar="N", help="of random weights")
+    add("--progress", choices=("auto", "bar", "lines", "json", "none"))
+
+
+def _morph(arguments: argparse.Namespace) -> int:
+    from ..dataset.engines import RunOptions
+    from ..dataset.job import run_job
+    from ..dataset.planning import with_absolute_paths
+
+    given = vars(arguments)
+    asked = with_absolute_paths({name: value for name, value in given.items() if name not in NOT_ASKED})
+    run = RunOptions(**{name: given[name] for name in RUN if name in given})
+    if "dry_run" in given:
+        from ..dataset.rehearsal import rehearse
+
+        print("\n".join(rehearse(arguments.out, asked, run)))
+        return 0
+    outcome = run_job(arguments.out, asked, run)
+    print(_said(arguments.out, outcome.summary), file=sys.stderr)
+    return outcome.code
+
+
+def _said(out: Path, summary: dict) -> str:
+    whole = "all" if summary["complete"] else f"{summary['done']} of {summary['items']}"
+    failed = "".join(f", {n} {reason}" for reason, n in summary["reasons"].items())
+    return f"{out}: {whole} images done{failed}"

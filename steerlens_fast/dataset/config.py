@@ -1,0 +1,215 @@
+"""What a job is asked to do: everything that decides its outputs, as plain data that can be written and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..checks import check_bool, check_choice, check_int, check_number
+from ..lens import SCORES, SteerableLens
+from .outcome import USAGE, JobError
+
+FORMATS = ("safetensors", "wds", "folder")
+DECODERS = ("pillow", "torchcodec")
+DTYPES = ("float32", "bfloat16", "float16")
+LENS = ("family", "rule", "regime", "objective", "color", "pyramid", "scales", "orientations", "phase_cap")
+MORPH = ("factors", "amplitude_factors", "max_l2", "frames", "score")
+MODEL = ("weights", "trust_checkpoint", "size", "mean", "std", "channels", "interpolation", "crop_pct")
+MODEL += ("dtype", "channels_last", "seed")
+NOT_COMPARED = ("trust_checkpoint",)
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """What decides a job's outputs.
+
+    Parameters
+    ----------
+    data, labels : str
+        See :func:`steerlens_fast.dataset.sources.open_source`.
+    model, weights, trust_checkpoint, size, mean, std, channels, interpolation, crop_pct, dtype, channels_last, seed
+        See :func:`steerlens_fast.dataset.models.load_model`.
+    device : {"cpu", "cuda"} or None
+        None: a GPU where there is one.
+    target : str or int
+        See :func:`steerlens_fast.dataset.targets.parse_target`.
+    family, rule, regime, objective, color, pyramid, scales, orientations, phase_cap
+        See :class:`steerlens_fast.SteerableLens`.
+    factors, amplitude_factors, max_l2, frames, score
+        See :meth:`steerlens_fast.SteerableLens.morph`; floats, or lists of them.
+    decoder, max_pixels
+        See :func:`steerlens_fast.dataset.decoding.decode`.
+    format : {"safetensors", "wds", "folder"}
+        How shards are stored.
+    batch_size, shard_size : int, optional
+        Images in one call of the model, images in a shard; by default as the image's size suggests.
+    threads : int, optional
+        Of torch, in each worker: another number may round otherwise. By default the machine's cores over the workers.
+    limit : int, optional
+        Only the first so many items.
+
+    Raises
+    ------
+    JobError
+        Naming the field, what was expected and what came.
+
+    Examples
+    --------
+    >>> config = JobConfig("images/", "timm:resnet18", max_l2=5.0)
+    >>> config.count_of_frames, config.lens_options["family"]
+    (12, 'csp-phase')
+    >>> JobConfig.from_dict(config.as_dict()) == config
+    True
+    """
+
+    data: str
+    model: str
+    labels: str | None = None
+    weights: str | None = None
+    trust_checkpoint: bool = False
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    channels: int | None = None
+    interpolation: str | None = None
+    crop_pct: float | None = None
+    dtype: str = "float32"
+    channels_last: bool = False
+    seed: int = 0
+    device: str | None = None
+    target: str | int | Mapping = "runner-up"
+    family: str = "csp-phase"
+    rule: str = "complex"
+    regime: str = "frozen"
+    objective: str = "nll"
+    color: str = "rgb"
+    pyramid: Mapping | None = None
+    scales: Sequence[int] | None = None
+    orientations: Sequence[int] | None = None
+    phase_cap: float | None = None
+    factors: float | Sequence[float] | None = None
+    amplitude_factors: float | Sequence[float] | None = None
+    max_l2: float | Sequence[float] | None = None
+    frames: int = 12
+    score: str = "all"
+    decoder: str = "pillow"
+    max_pixels: int = 178_956_970  # where Pillow speaks of a decompression bomb
+    format: str = "safetensors"
+    batch_size: int | None = None
+    shard_size: int | None = None
+    threads: int | None = None
+    limit: int | None = None
+
+    def __post_init__(self):
+        if isinstance(self.size, int) and not isinstance(self.size, bool):
+            object.__setattr__(self, "size", (self.size, self.size))
+        try:
+            self._check()
+        except (TypeError, ValueError) as error:
+            raise JobError(str(error), USAGE) from error
+
+    def _check(self) -> None:
+        self._check_plain()
+        choices = {"score": SCORES, "decoder": DECODERS, "format": FORMATS, "dtype": DTYPES}
+        for name, among in choices.items():
+            check_choice(name, getattr(self, name), among)
+        for name in ("batch_size", "shard_size", "threads", "limit"):
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name), 1, None)
+        for name in ("trust_checkpoint", "channels_last"):
+            check_bool(name, getattr(self, name))
+        check_int("max_pixels", self.max_pixels, 1, None)
+        check_int("frames", self.frames, 2, None)
+        if self.device is not None:
+            check_choice("device", self.device, ("cpu", "cuda"))
+        self._check_how_far()
+        SteerableLens(len, **self.lens_options)  # says what is wrong with an option, before a model is loaded
+
+    def _check_plain(self) -> None:
+        """Only what config.json can tell: a job must be able to go on in another process."""
+        for name in ("data", "model"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a str, got {getattr(self, name)!r}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"{field.name} must be plain data, got {value!r}: {error}") from error
+
+    def _check_how_far(self) -> None:
+        if self.factors is not None and self.max_l2 is not None:
+            raise ValueError("factors and max_l2 exclude each other, got both")
+        for name in ("factors", "amplitude_factors", "max_l2"):
+            value = getattr(self, name)
+            for number in value if isinstance(value, (list, tuple)) else [] if value is None else [value]:
+                check_number(name, number, *([0.0] if name == "max_l2" else []))
+
+    @property
+    def lens_options(self) -> dict:
+        """What :class:`SteerableLens` is made with."""
+        return {name: getattr(self, name) for name in LENS}
+
+    @property
+    def morph_options(self) -> dict:
+        """What :meth:`SteerableLens.morph` is called with."""
+        return {name: getattr(self, name) for name in MORPH}
+
+    @property
+    def model_options(self) -> dict:
+        """What the model is loaded with."""
+        return {name: getattr(self, name) for name in MODEL}
+
+    @property
+    def count_of_frames(self) -> int:
+        """Frames of each morph, the source included."""
+        if isinstance(self.factors, (list, tuple)):
+            return len(self.factors)
+        return len(self.max_l2) + 1 if isinstance(self.max_l2, (list, tuple)) else self.frames
+
+    def as_dict(self) -> dict:
+        """JSON-able."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, told: Mapping) -> JobConfig:
+        """What :meth:`as_dict` gave, or some of it; JobError where a field is unknown, or one that must be is missing.
+
+        Examples
+        --------
+        >>> JobConfig.from_dict({"data": "images/"})
+        Traceback (most recent call last):
+        steerlens_fast.dataset.outcome.JobError: model must be given
+        """
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(told) - known.keys())
+        if unknown:
+            raise JobError(f"{unknown[0]} is no field of a job's configuration", USAGE)
+        for name, field in known.items():
+            if name not in told and field.default is dataclasses.MISSING:
+                raise JobError(f"{name} must be given", USAGE)
+        pairs = {n: tuple(v) for n, v in told.items() if n in ("size", "mean", "std") and isinstance(v, list)}
+        return cls(**{**told, **pairs})
+
+
+def refuse_drift(before: Mapping, now: Mapping, what: str) -> None:
+    """JobError that names the first field in which two configurations, plans or versions differ.
+
+    Examples
+    --------
+    >>> refuse_drift({"frames": 8}, {"frames": 12}, "the configuration")
+    Traceback (most recent call last):
+    steerlens_fast.dataset.outcome.JobError: frames was 8 and is 12 now: the configuration of a job cannot change; use --overwrite or another --out
+    """  # noqa: E501
+    before, now = (json.loads(json.dumps(told)) for told in (before, now))  # a tuple that was saved is a list
+    for name in sorted(before.keys() | now.keys()):
+        if name not in NOT_COMPARED and before.get(name) != now.get(name):
+            change = f"{name} was {_shown(before.get(name))} and is {_shown(now.get(name))} now"
+            raise JobError(f"{change}: {what} of a job cannot change; use --overwrite or another --out", USAGE)
+
+
+def _shown(value) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else text[:197] + "..."

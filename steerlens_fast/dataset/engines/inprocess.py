@@ -1,0 +1,51 @@
+"""No engine at all: the worker runs in this process. For objects that have no name, for debugging, and as a rank."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..config import JobConfig
+from ..plan import Plan
+from ..worker import END, Worker
+from . import Stop, Tell, noted
+
+
+class InProcess:
+    """See :class:`~steerlens_fast.dataset.engines.Engine`."""
+
+    def __init__(self, config: JobConfig, device: str, decoders: int, log: Path, source=None, model=None):
+        self._log = log
+        with noted(log):
+            self.worker = Worker(config, device, decoders, source, model)
+
+    def describe(self) -> dict:
+        return self.worker.loaded.description
+
+    def run(self, out: Path, plan: Plan, shards: Sequence[int], tell: Tell, stop: Stop) -> None:
+        before = torch.get_num_threads()
+        try:
+            with noted(self._log):
+                self.worker.open(out, plan)
+                self.worker.run(_UntilStopped(shards, stop), tell)
+        finally:
+            torch.set_num_threads(before)
+
+    def close(self) -> None:
+        self.worker.close()
+
+
+class _UntilStopped(queue.Queue):
+    """The shards, until a stop is requested."""
+
+    def __init__(self, shards: Sequence[int], stop: Stop):
+        super().__init__()
+        self._stop = stop
+        for shard in (*shards, END):
+            self.put(shard)
+
+    def get(self, block: bool = True, timeout: float | None = None):
+        return END if self._stop.requested else super().get(block, timeout)

@@ -1,0 +1,88 @@
+"""A worker process: reads orders from stdin and tells of its work on stdout, one JSON line each; the rest is its log.
+
+Run by :mod:`.local` as ``python -m steerlens_fast.dataset.engines.process``. It ends when its stdin does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import TextIO
+
+from ..config import JobConfig
+from ..outcome import JobError, as_job_error
+from ..plan import Plan
+from ..worker import END, Worker
+
+
+def main() -> int:
+    """Serve one driver."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; the driver decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    told = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a model prints goes into the log
+    lock = threading.Lock()
+
+    def tell(event: dict) -> None:
+        with lock:
+            told.write(json.dumps(event) + "\n")
+
+    try:
+        _serve(sys.stdin, tell)
+        return 0
+    except BaseException as error:  # noqa: BLE001  (all that can be done about it is to tell)
+        reported = as_job_error(error)
+        note(error)
+        tell({"event": "fatal", "message": str(reported), "code": reported.code})
+        return 1
+
+
+def note(error: BaseException) -> None:
+    """What nobody foresaw, with where it comes from, on stderr."""
+    if not isinstance(error, JobError):
+        with contextlib.suppress(OSError):  # the log may be on a disk that is full
+            traceback.print_exception(error)
+
+
+def _serve(orders: TextIO, tell) -> None:
+    order = json.loads(orders.readline())
+    worker = Worker(JobConfig.from_dict(order["config"]), order["device"], order["decoders"])
+    tell({"event": "ready", "model": worker.loaded.description})
+    line = orders.readline()
+    if not line:
+        return
+    out = Path(json.loads(line)["open"])
+    worker.open(out, Plan.read(out))
+    shards: queue.Queue[int | None] = queue.Queue()
+    threading.Thread(target=_listen, args=(orders, shards), daemon=True).start()
+    try:
+        worker.run(shards, tell)
+    finally:
+        worker.close()
+
+
+def _listen(orders: TextIO, shards: queue.Queue) -> None:
+    """Pass on shard numbers; a stop takes back those that have not begun; a driver that is gone ends the process."""
+    for line in orders:
+        order = json.loads(line)
+        if "shard" in order:
+            shards.put(order["shard"])
+            continue
+        if order.get("stop"):
+            with shards.mutex:
+                shards.queue.clear()
+        shards.put(END)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # decoding threads may be in the middle of an image that nobody wants any more

@@ -1,0 +1,200 @@
+"""Finished shards in another form: stored otherwise, or as one animation, strip or array file for each item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from torch import Tensor
+
+from ..checks import check_bool, check_choice, check_int
+from ..extras import need
+from ..morphs.files import atomic
+from ..morphs.strips import GAP, tile, write_animation
+from .formats import MODULES, format_named
+from .formats.common import ahead
+from .formats.names import file_name
+from .outcome import OK, USAGE, JobError
+from .plan import Plan
+from .report import done_shards
+from .shard import read_records, stem, write_records
+from .stored import class_name, read_config, read_frames
+
+SUFFIXES = {"gif": ".gif", "webp": ".webp", "strip": ".png", "npz": ".npz"}
+FORMATS = (*MODULES, *SUFFIXES)
+
+
+def export(
+    out: Path,
+    to: Path,
+    format: str,
+    *,
+    keys: Sequence[str] | None = None,
+    limit: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Write the morphs of a job's finished shards to another folder, in another form; one shard is held at a time.
+
+    Parameters
+    ----------
+    out : Path
+        The job's output folder. Shards that are not done are left out, as are items that are not ok.
+    to : Path
+        Another folder; made where it is missing.
+    format : {"safetensors", "wds", "folder", "gif", "webp", "strip", "npz"}
+        The first three are a job's own formats: ``to/00000.tar`` or the like, with ``to/00000.jsonl`` beside it. The
+        others are one file for each item, ``to/KEY.gif`` (:func:`~steerlens_fast.dataset.formats.names.file_name`):
+        an animation there and back (GIF, or lossless WebP), a strip of all frames (PNG), or arrays.
+    keys : sequence of str, optional
+        Only items with these keys, or with keys that match them as patterns of the shell; ``*`` matches "/" too.
+    limit : int, optional
+        Only the first so many items.
+    overwrite : bool
+        Whether to write again what is there. By default it is kept as it is, so that an export that was stopped goes on
+        where it ended; with other ``keys`` or another ``limit``, shards in ``to`` are not what was asked for then.
+    progress : callable, optional
+        Told the number of items so far, after each shard.
+
+    Returns
+    -------
+    int
+        How many items ``to`` has of those chosen.
+
+    Raises
+    ------
+    JobError
+        Where ``out`` is no job's folder, ``to`` is its own, nothing matches ``keys``, frames are not of 1 or 3 channels
+        and shall be pictures, or a shard is damaged.
+    ImportError
+        Naming the extra that is not installed.
+
+    Notes
+    -----
+    An ``npz`` holds ``frames`` uint8 [F, C, H, W]; ``factors``, ``l2`` and ``probability`` [F], NaN where not scored;
+    ``label``, ``source`` and ``target``, -1 where not known; and ``record``, all that is known, as JSON.
+    """
+    check_bool("overwrite", overwrite)
+    if isinstance(keys, str):
+        raise TypeError(f"keys must be a sequence of str, got {keys!r}")
+    left = None if limit is None else check_int("limit", limit, 1, None)
+    job = _Job.read(Path(out), Path(to), check_choice("format", format, FORMATS), overwrite)
+    count = 0
+    for shard in sorted(done_shards(job.out, job.plan).shards):
+        records = read_records(job.out / "shards" / f"{stem(shard)}.jsonl")
+        chosen = [r for r in records if r["status"] == OK and _matches(r["key"], keys)]
+        chosen = chosen[: None if left is None else left - count]
+        if chosen:
+            (_write_shard if format in MODULES else _write_items)(job, shard, chosen)
+            count += len(chosen)
+            if progress is not None:
+                progress(count)
+        if count == left:
+            break
+    if keys is not None and not count:
+        raise JobError(f"keys must match an item that is ok, got {list(keys)}", USAGE)
+    return count
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is exported, where to, as what."""
+
+    out: Path
+    to: Path
+    format: str
+    overwrite: bool
+    plan: Plan
+    config: dict
+
+    @classmethod
+    def read(cls, out: Path, to: Path, format: str, overwrite: bool) -> _Job:
+        plan, config = Plan.read(out), read_config(out)
+        if format not in ("safetensors", "npz") and plan.channels not in (1, 3):
+            raise JobError(
+                f"format must be safetensors or npz for frames of {plan.channels} channels, got {format}", USAGE
+            )
+        if to.resolve() in (out.resolve(), (out / "shards").resolve()):
+            raise JobError(f"to must be another folder than the job's own, got {to}", USAGE)
+        to.mkdir(parents=True, exist_ok=True)
+        return cls(out, to, format, overwrite, plan, config)
+
+    def frames(self, shard: int, records: list[dict]) -> Tensor:
+        return read_frames(self.out, self.config["format"], shard, records)
+
+
+def _matches(key: str, patterns: Sequence[str] | None) -> bool:
+    return patterns is None or any(key == p or fnmatchcase(key, p) for p in patterns)
+
+
+# --- Shards ----------------------------------------------------------------------------------------------------------
+
+
+def _write_shard(job: _Job, shard: int, records: list[dict]) -> None:
+    listed = job.to / f"{stem(shard)}.jsonl"  # written last: where it is, the shard is
+    if listed.exists() and not job.overwrite:
+        return
+    frames = job.frames(shard, records)
+    records = [{**record, "row": row} for row, record in enumerate(records)]
+    format_named(job.format).write(job.to, stem(shard), frames, records, {"config": job.config, "shard": shard})
+    write_records(listed, records)
+
+
+# --- Items -----------------------------------------------------------------------------------------------------------
+
+
+def _write_items(job: _Job, shard: int, records: list[dict]) -> None:
+    """A file for each, those that are there left out before anything is read."""
+    paths = {r["key"]: job.to / file_name(r["key"], SUFFIXES[job.format]) for r in records}
+    missing = [r for r in records if job.overwrite or not paths[r["key"]].exists()]
+    if job.format != "npz":
+        need("plot", "matplotlib")  # has the captions' font; imported here, not in several threads at once
+    for record in missing:
+        paths[record["key"]].parent.mkdir(parents=True, exist_ok=True)
+
+    def write(record: dict, frames: Tensor) -> None:
+        with atomic(paths[record["key"]]) as file:
+            _write_item(job, record, frames, file)
+
+    if missing:
+        for _ in ahead(lambda pair: write(*pair), zip(missing, job.frames(shard, missing))):
+            pass
+
+
+def _write_item(job: _Job, record: dict, frames: Tensor, file: BinaryIO) -> None:
+    if job.format == "npz":
+        return np.savez(file, **_arrays(record, frames))
+    pictures = _captioned(record, frames, job.plan.classes)
+    if job.format == "strip":
+        return _side_by_side(pictures).save(file, "png")
+    write_animation(pictures, file, job.format)
+
+
+def _arrays(record: dict, frames: Tensor) -> dict[str, np.ndarray]:
+    told = {name: np.array(record[name], np.float64) for name in ("factors", "l2", "probability")}  # None becomes NaN
+    classes = {name: np.array(-1 if record[name] is None else record[name]) for name in ("label", "source", "target")}
+    return {"frames": frames.numpy(), **told, **classes, "record": np.array(json.dumps(record))}
+
+
+def _captioned(record: dict, frames: Tensor, classes: list[str] | None) -> list:
+    """A Pillow image of each frame, enlarged where it is small, with classes and probability below."""
+    way = f"{class_name(record['source'], classes)} → {class_name(record['target'], classes)}"
+    pixels = frames.movedim(1, -1)
+    pixels = (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
+    said = ["" if p is None else f"{p:.2f}" for p in record["probability"]]
+    reached = [p == record["target"] for p in record["predictions"]]
+    return [tile(pixels[f : f + 1], [f"{way}\n{said[f]}"], [reached[f]]) for f in range(len(pixels))]
+
+
+def _side_by_side(pictures: list):
+    """One row; each picture brings its margin at the left, and its own at the right lies under the next one's."""
+    step = pictures[0].width - GAP
+    strip = need("plot", "PIL.Image").new(pictures[0].mode, (step * len(pictures) + GAP, pictures[0].height), "white")
+    for i, picture in enumerate(pictures):
+        strip.paste(picture, (i * step, 0))
+    return strip

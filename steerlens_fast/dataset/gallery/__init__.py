@@ -1,0 +1,183 @@
+"""A page to look at some of a job's morphs: static, self-contained, one strip of frames for each example."""
+
+from __future__ import annotations
+
+import html
+import json
+import random
+import re
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...checks import check_int
+from ...extras import need
+from ..formats.common import ahead, replacing_folder, to_picture
+from ..formats.wds import encode_lossless
+from ..outcome import OK, REASONS, USAGE, JobError
+from ..plan import Plan
+from ..report import Done, done_shards
+from ..shard import read_records, stem
+from ..stored import class_name, read_config, read_frames
+
+SIDE = 16_383  # at most, of a WebP
+
+
+def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None) -> Path:
+    """Write ``gallery/index.html`` and its images of some of the morphs that are done; what was there is replaced.
+
+    Parameters
+    ----------
+    out : Path
+        The job's output folder.
+    sample : int
+        How many morphs; all where there are no more.
+    seed : int, optional
+        Which: drawn at random, the same for the same seed. By default evenly spaced over the data set.
+
+    Returns
+    -------
+    Path
+        The page. It works from the disk and asks for nothing but the images beside it; the same morphs give the same
+        bytes.
+
+    Raises
+    ------
+    JobError
+        Where ``out`` is no job's folder, frames are not of 1 or 3 channels, or a shard is damaged.
+    ImportError
+        Naming the extra that is not installed.
+    """
+    out, sample = Path(out), check_int("sample", sample, 1, None)
+    plan, config = Plan.read(out), read_config(out)
+    if plan.channels not in (1, 3):
+        raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be shown, got {plan.channels}", USAGE)
+    need("cli", "PIL.Image")
+    done = done_shards(out, plan)
+    columns = max(1, min(plan.frames, SIDE // plan.size[1]))
+    with replacing_folder(out / "gallery") as folder:
+        (folder / "images").mkdir()
+        examples = []
+        for shard, records in _sampled(out, plan, done, sample, seed):
+            frames = read_frames(out, config["format"], shard, records)
+            strips = ahead(lambda row: encode_lossless(to_picture(strip(row, columns))), frames)
+            for record, encoded in zip(records, strips):
+                examples.append(_example(record, plan))
+                (folder / examples[-1]["image"]).write_bytes(encoded)
+        about = {"facts": _facts(config, plan, done), **_counts(out, plan, done)}
+        shape = {"height": plan.size[0], "width": plan.size[1], "frames": plan.frames, "columns": columns}
+        (folder / "index.html").write_text(page({**about, **shape, "examples": examples}), encoding="utf-8")
+    return out / "gallery" / "index.html"
+
+
+# --- Which -----------------------------------------------------------------------------------------------------------
+
+
+def _sampled(out: Path, plan: Plan, done: Done, sample: int, seed: int | None) -> Iterator[tuple[int, list[dict]]]:
+    """The shards that have examples, with the records of these; no other shard is opened."""
+    count, first = done.items - done.failed, 0
+    wanted = set(places(count, sample, seed))
+    for shard in sorted(done.shards):
+        ok, records = plan.count(shard), None
+        if shard in done.failing:
+            records = _ok_records(out, shard)
+            ok = len(records)
+        here = sorted(wanted & set(range(first, first + ok)))
+        if here:
+            records = records or _ok_records(out, shard)
+            yield shard, [records[place - first] for place in here]
+        first += ok
+
+
+def _ok_records(out: Path, shard: int) -> list[dict]:
+    return [r for r in read_records(out / "shards" / f"{stem(shard)}.jsonl") if r["status"] == OK]
+
+
+def places(count: int, sample: int, seed: int | None) -> list[int]:
+    """``sample`` of ``count`` places: evenly spaced from the first to the last, or drawn.
+
+    Examples
+    --------
+    >>> places(10, 4, None), places(2, 4, None), places(10, 1, None), len(places(10, 4, seed=1))
+    ([0, 3, 6, 9], [0, 1], [0], 4)
+    """
+    if count <= sample:
+        return list(range(count))
+    if seed is not None:
+        return sorted(random.Random(seed).sample(range(count), sample))
+    return [i * (count - 1) // max(sample - 1, 1) for i in range(sample)]
+
+
+# --- What is told ----------------------------------------------------------------------------------------------------
+
+
+def strip(frames: Tensor, columns: int) -> Tensor:
+    """Frames [F, C, H, W] beside each other, in rows of ``columns``: [C, rows * H, columns * W].
+
+    Examples
+    --------
+    >>> strip(torch.arange(3).reshape(3, 1, 1, 1), 2)
+    tensor([[[0, 1],
+             [2, 0]]])
+    """
+    rows = -(-len(frames) // columns)
+    empty = frames.new_zeros(rows * columns - len(frames), *frames.shape[1:])
+    c, h, w = frames.shape[1:]
+    grid = torch.cat([frames, empty]).reshape(rows, columns, c, h, w)
+    return grid.permute(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
+
+
+def _example(record: dict, plan: Plan) -> dict:
+    named = lambda number: None if number is None else class_name(number, plan.classes)
+    factors = record["factors"]
+    return {
+        "key": record["key"],
+        "image": f"images/{record['index']:08d}.webp",
+        "source": named(record["source"]),
+        "target": named(record["target"]),
+        "label": None if record["label"] is None else class_name(record["label"], plan.labels),
+        "predictions": [named(p) for p in record["predictions"]],
+        "start": min(range(len(factors)), key=lambda f: abs(factors[f] or 0)),  # the frame that is the source image
+        **{name: record[name] for name in ("probability", "factors", "l2", "attained", "gradient_norm")},
+    }
+
+
+def _facts(config: dict, plan: Plan, done: Done) -> list[list[str]]:
+    told = {name: str(config.get(name)) for name in ("model", "data", "family", "rule", "regime", "objective")}
+    size = f"{plan.frames} of {plan.size[0]} × {plan.size[1]}, {'grey' if plan.channels == 1 else 'RGB'}"
+    shards = f"{len(done.shards)} of {plan.shards} done"
+    return [[n.capitalize(), v] for n, v in {**told, "frames": size, "shards": shards}.items()]
+
+
+def _counts(out: Path, plan: Plan, done: Done) -> dict:
+    reasons = Counter()
+    for shard in done.failing:
+        reasons.update(r["status"] for r in read_records(out / "shards" / f"{stem(shard)}.jsonl") if r["status"] != OK)
+    quarantined = [[reason, REASONS.get(reason, ""), n] for reason, n in sorted(reasons.items())]
+    return {"items": plan.items, "ok": done.items - done.failed, "quarantined": quarantined}
+
+
+# --- The page --------------------------------------------------------------------------------------------------------
+
+
+def page(data: dict) -> str:
+    """The page that shows ``data``: no text in it can become markup, and it may load its own images only."""
+    template = files(__name__).joinpath("page.html").read_text(encoding="utf-8")
+    style, script = (_hash(re.search(f"<{tag}>(.*?)</{tag}>", template, re.S)[1]) for tag in ("style", "script"))
+    policy = f"default-src 'none'; img-src 'self' file:; style-src {style}; script-src {script}; "
+    policy += "base-uri 'none'; form-action 'none'"
+    title = "Morphs of {Data}, {Model}".format(**dict(data["facts"]))
+    # "<" ends a script element, or begins a comment in it, wherever it stands
+    text = json.dumps(data, sort_keys=True, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {"policy": policy, "title": html.escape(title.encode(errors="replace").decode()), "data": text}
+    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], template)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"

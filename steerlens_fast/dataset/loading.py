@@ -1,0 +1,138 @@
+"""Decodes ahead: threads turn the items of coming batches into pixels while the model works on this one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .decoding import decode
+from .fitting import fit
+from .items import Item
+from .outcome import BadItem
+from .sources import Source
+
+AHEAD = 3  # batches: one with the model, one that waits, one that is decoded
+PLACEHOLDER = 128  # of a bad image: its neighbours' batch keeps its composition
+PER_TASK = 16  # items: small images cost less than a task does
+
+
+@dataclass
+class Loaded:
+    """What became of one item: its image's hash and size, or why it has none."""
+
+    sha256: str | None = None
+    size: tuple[int, int] | None = None
+    label: int | None = None
+    failure: BadItem | None = None
+
+
+@dataclass
+class Batch:
+    """Items on their way to the model; ``pixels`` uint8 [B, C, H, W], the placeholder where an item failed."""
+
+    shard: int
+    last: bool  # of its shard
+    items: list[Item]
+    pixels: Tensor
+    loaded: list[Loaded]
+    tasks: list[Future] = field(default_factory=list)
+
+
+class Loader:
+    """Batches of shards, in order, decoded in threads.
+
+    Parameters
+    ----------
+    source : Source
+    size : (int, int)
+        H, W of the pixels.
+    channels : {1, 3}
+    batch_size : int
+    threads : int
+    how : dict
+        Options of :func:`decode`.
+    fitted : dict
+        Options of :func:`fit`.
+    pinned : bool
+        Page-locked pixels, which a GPU copies while it computes.
+    """
+
+    def __init__(self, source: Source, *, size, channels, batch_size, threads, how, fitted, pinned=False):
+        self._source, self._size, self._batch_size, self._pinned = source, tuple(size), batch_size, pinned
+        self._channels, self._how, self._fitted = channels, how, fitted
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    def batches(self, next_shard: Callable[[bool], tuple[int, list[Item]] | None]) -> Iterator[Batch]:
+        """Every batch of the shards that ``next_shard(wait)`` gives, until it gives None although asked to wait.
+
+        It is asked without waiting while there is work in hand, so that the next shard's first batch is decoded while
+        this shard's last one is with the model.
+        """
+        waiting: deque[Batch] = deque()
+        coming: Iterator[Batch] = iter(())
+        while True:
+            while len(waiting) < AHEAD:
+                batch = next(coming, None)
+                if batch is None:
+                    shard = next_shard(not waiting)
+                    if shard is None:
+                        break
+                    coming = self._start(*shard)
+                else:
+                    waiting.append(batch)
+            if not waiting:
+                return
+            batch = waiting.popleft()
+            for task in batch.tasks:
+                task.result()
+            yield batch
+
+    def close(self) -> None:
+        """Drop what is not begun."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, shard: int, items: list[Item]) -> Iterator[Batch]:
+        for first in range(0, len(items), self._batch_size):
+            some = items[first : first + self._batch_size]
+            shape = (len(some), self._channels, *self._size)
+            pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+            batch = Batch(shard, first + len(some) == len(items), some, pixels, [Loaded() for _ in some])
+            rows = pixels.numpy()
+            for at in range(0, len(some), PER_TASK):
+                which = range(at, min(at + PER_TASK, len(some)))
+                batch.tasks.append(self._pool.submit(self._load_rows, batch, rows, which))
+            yield batch
+
+    def _load_rows(self, batch: Batch, rows: np.ndarray, which: range) -> None:
+        for n in which:
+            try:
+                rows[n] = self._load(batch.items[n], batch.loaded[n])
+            except BadItem as error:
+                batch.loaded[n].failure = error
+                rows[n] = PLACEHOLDER
+
+    def _load(self, item: Item, told: Loaded) -> np.ndarray:
+        data, told.label = self._source.read_labelled(item)
+        told.sha256 = digest(data)
+        image = decode(data, mode="L" if self._channels == 1 else "RGB", **self._how)
+        told.sha256 = told.sha256 or sha256(image.tobytes()).hexdigest()
+        told.size = (image.height, image.width)
+        return fit(image, self._size, **self._fitted)
+
+
+def digest(data) -> str | None:
+    """SHA-256 of encoded bytes or of an array's values; None for the rest, which may be no image at all."""
+    if isinstance(data, Tensor):
+        data = data.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()  # numpy has no bfloat16
+    if isinstance(data, np.ndarray) and not data.dtype.hasobject:
+        data = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+    elif not isinstance(data, (bytes, bytearray)):
+        return None
+    return sha256(data).hexdigest()

@@ -1,0 +1,83 @@
+"""How a job, and how one item of it, may end."""
+
+from __future__ import annotations
+
+import errno
+
+from ..extras import MissingExtra
+
+DONE, FATAL, USAGE, QUARANTINED, TOO_MANY_FAILURES, NO_SPACE = range(6)  # exit codes
+INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM
+
+OK = "ok"
+REASONS = {
+    "unreadable": "the file or entry cannot be read",
+    "empty": "there are no bytes",
+    "not-an-image": "no image format that is known here",
+    "truncated": "the image ends before it is whole",
+    "corrupt": "the image's data are damaged",
+    "too-large": "more pixels than allowed",
+    "unsupported": "a kind of image with no agreed conversion to 8 bits",
+    "bad-array": "an array of another shape, type or range than an image has",
+    "no-label": "the data do not say which class it is",
+    "gradient-not-finite": "the gradient at the source is not finite",
+    "gradient-zero": "the gradient at the source is zero",
+    "gradient-became-not-finite": "the gradient became infinite or NaN after the source",
+    "overflow": "frames left the floating-point range: smaller factors are needed",
+}
+# Morphs.status -> reason; the items that have frames all the same: copies of the source, from where they failed on
+MORPH_REASONS = (OK, "gradient-not-finite", "gradient-zero", "gradient-became-not-finite", "overflow")
+
+
+class BadItem(Exception):
+    """One item that cannot be used; the job goes on without it.
+
+    Parameters
+    ----------
+    reason : str
+        A key of ``REASONS``.
+    message : str
+        What was seen, for people.
+
+    Examples
+    --------
+    >>> error = BadItem("empty", "0 bytes")
+    >>> error.reason, str(error)
+    ('empty', '0 bytes')
+    """
+
+    def __init__(self, reason: str, message: str):
+        if reason not in REASONS:
+            raise ValueError(f"reason must be one of {tuple(REASONS)}, got {reason!r}")
+        super().__init__(message)
+        self.reason = reason
+
+
+class JobError(Exception):
+    """A job that cannot go on; ``code`` is what the command exits with.
+
+    Examples
+    --------
+    >>> JobError("--size must be given", USAGE).code
+    2
+    """
+
+    def __init__(self, message: str, code: int = FATAL):
+        super().__init__(message)
+        self.code = code
+
+
+def as_job_error(error: BaseException) -> JobError:
+    """The same error, with an exit code: a full disk has its own, what nobody foresaw is fatal.
+
+    Examples
+    --------
+    >>> as_job_error(OSError(errno.ENOSPC, "No space left on device")).code
+    5
+    """
+    if isinstance(error, JobError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return JobError(f"no space left: {error}", NO_SPACE)
+    text = str(error) or repr(error)
+    return JobError(text if isinstance(error, (OSError, MissingExtra)) else f"{type(error).__name__}: {text}")

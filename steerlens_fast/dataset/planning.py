@@ -1,0 +1,152 @@
+"""From a configuration to a plan, and from a plan on disk back to a job that can go on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+from .config import JobConfig, refuse_drift
+from .decoding import decode
+from .durable import digest_of, read_json, write_json
+from .items import Item, digest_of_items, write_listing
+from .outcome import USAGE, BadItem, JobError
+from .plan import Plan, batch_and_shard_size, threads_of, versions
+from .sources import Source, open_source
+from .targets import parse_target
+
+FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
+FOLDERS = ("shards", "gallery", "logs")
+BY_NAME = ("class", "map", "csv")  # targets that may name classes
+PATHS = ("data", "labels", "weights", "model", "target")  # fields that may name a file, relative to where the job began
+WORDS = {"weights": ("random",)}  # which no file of that name makes a path
+TABLES = (".csv", ".json")  # the only files that a target may name
+LEFTOVER = f".{'[0-9a-f]' * 32}.tmp"  # how replacing() and its kin call what is not whole yet
+
+
+class Inputs:
+    """What goes into a job: its configuration, its data, and where each item is to go.
+
+    Parameters
+    ----------
+    config : JobConfig
+    device : {"cpu", "cuda"}
+    dataset : Dataset, optional
+        In place of what the configuration names.
+    """
+
+    def __init__(self, config: JobConfig, device: str, dataset=None):
+        self.config, self.device = config, device
+        self.rule = parse_target(config.target)
+        self.source: Source = open_source(config.data if dataset is None else dataset, labels=config.labels)
+
+    def items(self) -> Iterator[Item]:
+        """Those of the data that the target does not leave out, up to the limit."""
+        if self.source.class_names is None and self.rule.kind in BY_NAME:
+            for _ in self.source.listing():  # some know their classes' names at the end only
+                pass
+        return islice(self.rule.resolve(self.source.listing(), self.source.class_names), self.config.limit)
+
+
+def make_plan(out: Path, inputs: Inputs, model: dict, workers: int) -> Plan:
+    """List the data, cut it, and write configuration, listing and plan, in this order, into ``out``."""
+    config = inputs.config
+    size = model["size"] or _size_of_first(inputs)
+    batch_size, shard_size = batch_and_shard_size(config, (config.count_of_frames, model["channels"], *size))
+    write_json(out / "config.json", config.as_dict())
+    listing = write_listing(out / "items.jsonl", inputs.items(), shard_size)
+    if not listing.items:
+        raise JobError(f"data must hold at least one item, got none in {config.data}", USAGE)
+    plan = Plan(
+        items=listing.items,
+        shard_size=shard_size,
+        batch_size=batch_size,
+        offsets=listing.offsets,
+        listing_sha256=listing.sha256,
+        size=list(size),
+        channels=model["channels"],
+        frames=config.count_of_frames,
+        threads=threads_of(config, workers),
+        dropped=inputs.rule.dropped,
+        classes=model["class_names"] or inputs.source.class_names,
+        labels=inputs.source.class_names,
+        model=model,
+        source=inputs.source.about,
+        versions=versions(inputs.device),
+    )
+    for marker in (out / "shards").glob("*.done.json"):
+        marker.unlink()  # of a job that somebody has half removed: they say nothing of this one's shards
+    plan.write(out)
+    return plan
+
+
+def check_plan(out: Path, inputs: Inputs) -> Plan:
+    """The plan in ``out``, if data and software are still what it was made with."""
+    plan = Plan.read(out)
+    refuse_drift(plan.versions, versions(inputs.device), "the software")
+    if digest_of_items(inputs.items()) != plan.listing_sha256:
+        raise JobError(f"data must be what it was, got other items than the {plan.items} that were planned", USAGE)
+    _mend_listing(out, inputs, plan)
+    return plan
+
+
+def _mend_listing(out: Path, inputs: Inputs, plan: Plan) -> None:
+    """Workers read the file, not the data: it is written again where it is gone or damaged."""
+    path = out / "items.jsonl"
+    if not path.exists() or digest_of(path) != plan.listing_sha256:
+        write_listing(path, inputs.items(), plan.shard_size)
+
+
+def has_plan(out: Path) -> bool:
+    """Whether a job was planned here; before that there is nothing to go on with."""
+    return (out / "plan.json").exists()
+
+
+def resumed_config(out: Path, asked: Mapping) -> JobConfig:
+    """The configuration in ``out``; what is asked for again must agree with it."""
+    saved = JobConfig.from_dict(read_json(out / "config.json"))
+    now = JobConfig.from_dict({**saved.as_dict(), **asked})
+    refuse_drift(saved.as_dict(), now.as_dict(), "the configuration")
+    return now
+
+
+def with_absolute_paths(asked: Mapping) -> dict:
+    """The same fields; those that name a file or folder that exists do so from the root."""
+    return {name: _absolute(name, value) if name in PATHS else value for name, value in asked.items()}
+
+
+def _absolute(name: str, value):
+    if not isinstance(value, (str, os.PathLike)):
+        return value
+    value = os.fspath(value)
+    is_word = value in WORDS.get(name, ()) or (name == "target" and not value.lower().endswith(TABLES))
+    return value if is_word or not os.path.exists(value) else os.path.abspath(value)
+
+
+def clear(out: Path) -> None:
+    """Remove what a job has written here, and nothing else."""
+    Plan.read(out)  # a folder that is no job's is not ours to clear
+    for name in FOLDERS:  # first: no marker may outlive its plan
+        if (out / name).exists():
+            shutil.rmtree(out / name)
+    for name in FILES:
+        (out / name).unlink(missing_ok=True)
+
+
+def clear_leftovers(out: Path) -> None:
+    """Remove what killed workers and drivers were writing."""
+    for leftover in (*out.glob(LEFTOVER), *(out / "shards").glob(LEFTOVER)):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def _size_of_first(inputs: Inputs) -> tuple[int, int]:
+    """[H, W] of the first image that can be decoded, where neither the model nor the configuration says."""
+    for item in islice(inputs.items(), 100):
+        try:
+            image = decode(inputs.source.read(item), max_pixels=inputs.config.max_pixels)
+        except BadItem:
+            continue
+        return image.height, image.width
+    raise JobError("size must be given: none of the first 100 images can be decoded, and the model does not say", USAGE)

@@ -1,0 +1,119 @@
+"""What a running job tells of itself on stderr: a bar on a terminal, else a line now and then, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TextIO
+
+from ..checks import check_choice
+from ..extras import MissingExtra, need
+
+KINDS = ("auto", "bar", "lines", "json", "none")
+EVERY = 10.0  # seconds between lines
+RECENT = 60.0  # seconds that an estimate of the rate looks back
+
+
+class Progress:
+    """Counts items as they are done.
+
+    Parameters
+    ----------
+    total, done, failed : int
+        Items of the job; those that earlier runs have done, and of these those that failed.
+    kind : {"auto", "bar", "lines", "json", "none"}
+        "auto" is a bar on a terminal with tqdm (extra ``cli``), else a line every 10 seconds.
+
+    Examples
+    --------
+    >>> progress = Progress(10, kind="json", stream=sys.stdout)
+    >>> progress.update(4, failed=1)
+    >>> progress.done, progress.failed
+    (4, 1)
+    """
+
+    def __init__(self, total: int, done: int = 0, failed: int = 0, kind: str = "auto", stream: TextIO | None = None):
+        check_choice("progress", kind, KINDS)
+        self.total, self.done, self.failed = total, done, failed
+        self._stream = sys.stderr if stream is None else stream
+        self._kind = _resolved(kind, self._stream)
+        self._start = self._told = time.monotonic()
+        self._already = done
+        self._recent = [(self._start, done)]
+        self._bar = None
+        if self._kind == "bar":
+            make = need("cli", "tqdm").tqdm
+            self._bar = make(total=total, initial=done, unit="img", file=self._stream, dynamic_ncols=True)
+
+    def update(self, items: int, failed: int = 0) -> None:
+        """So many more items are done, of which some failed."""
+        self.done, self.failed = self.done + items, self.failed + failed
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{self.failed} failed" if self.failed else "", refresh=False)
+            self._bar.update(items)
+        self.tick()
+
+    def tick(self) -> None:
+        """Time has passed; tell if it is time to."""
+        now = time.monotonic()
+        if self._kind in ("lines", "json") and now - self._told >= EVERY:
+            self._tell(now)
+
+    def close(self) -> None:
+        """Tell the last of it."""
+        if self._bar is not None:
+            self._bar.close()
+        elif self._kind != "none":
+            self._recent = [(self._start, self._already)]  # the rate of the whole run
+            self._tell(time.monotonic())
+
+    def told(self) -> dict:
+        """What this run has done, by the clock on the wall."""
+        images, seconds = self.done - self._already, time.monotonic() - self._start
+        return {"images": images, "seconds": round(seconds, 3), "images_per_second": round(images / seconds, 2)}
+
+    def _tell(self, now: float) -> None:
+        then, done = self._recent[0]
+        rate = (self.done - done) / max(now - then, 1e-9)
+        eta = round((self.total - self.done) / rate) if rate > 0 else None
+        known = {"done": self.done, "total": self.total, "failed": self.failed, "seconds": round(now - self._start, 1)}
+        known |= {"images_per_second": round(rate, 2), "eta_seconds": eta}
+        print(json.dumps(known) if self._kind == "json" else _line(known), file=self._stream, flush=True)
+        self._told = now
+        # Of the points in time that lie further back than a minute, the last one stays
+        late = [n for n, (when, _) in enumerate(self._recent) if now - when > RECENT]
+        self._recent = [*self._recent[late[-1] if late else 0 :], (now, self.done)]
+
+
+def _resolved(kind: str, stream: TextIO) -> str:
+    if kind != "auto":
+        return kind
+    if not stream.isatty():
+        return "lines"
+    try:
+        need("cli", "tqdm")
+    except MissingExtra:
+        return "lines"
+    return "bar"
+
+
+def _line(known: dict) -> str:
+    share = f"{known['done']}/{known['total']} images"
+    eta = None if known["done"] == known["total"] else known["eta_seconds"]
+    left = "" if eta is None else f", {duration(eta)} left"
+    failed = f", {known['failed']} failed" if known["failed"] else ""
+    return f"{share}, {known['images_per_second']:g}/s{left}{failed}"
+
+
+def duration(seconds: float) -> str:
+    """For people.
+
+    Examples
+    --------
+    >>> duration(75), duration(7400)
+    ('1:15', '2:03:20')
+    """
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"

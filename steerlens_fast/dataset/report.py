@@ -1,0 +1,170 @@
+"""What an output folder holds: which shards are done, whether they are whole, and the files that sum them up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..checks import is_int
+from .durable import digest_of, in_use, publishing, read_json, write_json
+from .items import compact_json, read_listing
+from .outcome import OK
+from .plan import Plan
+from .shard import marker, read_records, stem
+
+BRIEF = ("key", "index", "shard", "row", "status")
+
+
+@dataclass
+class Done:
+    """The shards of a job that are done, as their markers say."""
+
+    shards: set[int] = field(default_factory=set)
+    items: int = 0
+    failed: int = 0
+    failing: list[int] = field(default_factory=list)  # shards with failed items
+    seconds: Counter = field(default_factory=Counter)
+    bytes: int = 0
+
+
+def done_shards(out: Path, plan: Plan) -> Done:
+    """Read all markers; one that is damaged, or whose files are not there in their length, does not count."""
+    done = Done()
+    for shard in range(plan.shards):
+        told = read_marker(out, shard)
+        if told is None or not _plausible(out, plan, shard, told):
+            continue
+        done.shards.add(shard)
+        done.items += told["items"]
+        done.failed += told["failed"]
+        done.seconds.update(told["seconds"])
+        done.bytes += sum(file["bytes"] for file in told["files"].values())
+        if told["failed"]:
+            done.failing.append(shard)
+    return done
+
+
+def read_marker(out: Path, shard: int) -> dict | None:
+    """What a shard's marker says; None where there is none that is whole."""
+    try:
+        told = read_json(marker(out, shard))
+        counts = [told["items"], told["failed"], *(file["bytes"] for file in told["files"].values())]
+        digests = [file["sha256"] for file in told["files"].values()]
+        Counter() + Counter(told["seconds"])  # numbers by name
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    sound = all(map(is_int, counts)) and all(isinstance(digest, str) for digest in digests)
+    return told if sound and f"{stem(shard)}.jsonl" in told["files"] else None
+
+
+def _plausible(out: Path, plan: Plan, shard: int, told: dict) -> bool:
+    sizes = {name: file["bytes"] for name, file in told["files"].items()}
+    return told["items"] == plan.count(shard) and all(_size(out / "shards" / name) == n for name, n in sizes.items())
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def records(out: Path, shards) -> Iterator[dict]:
+    """The records of some shards, in order, with the shard's number."""
+    for shard in sorted(shards):
+        for record in read_records(out / "shards" / f"{stem(shard)}.jsonl"):
+            yield {**record, "shard": shard}
+
+
+def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
+    """Write ``manifest.jsonl``, ``failed.jsonl`` and ``summary.json`` of what is done; returns the summary.
+
+    Its ``seconds`` are those of all workers by what they were spent on, ``last_run`` tells of the clock on the wall.
+    """
+    done, reasons = done_shards(out, plan), Counter()
+    with publishing(out / "manifest.jsonl") as manifest, publishing(out / "failed.jsonl") as failed:
+        for record in records(out, done.shards):
+            reasons[record["status"]] += 1
+            manifest.write(_json_line({name: record[name] for name in BRIEF}))
+            if record["status"] != OK:
+                failed.write(_json_line({n: record[n] for n in (*BRIEF, "path", "message")}))
+    summary = {
+        "complete": len(done.shards) == plan.shards,
+        "items": plan.items,
+        "done": done.items,
+        "failed": done.failed,
+        "reasons": {reason: n for reason, n in sorted(reasons.items()) if reason != OK},
+        "dropped": plan.dropped,
+        "shards": plan.shards,
+        "shards_done": len(done.shards),
+        "bytes": done.bytes,
+        "seconds": {what: round(value, 3) for what, value in sorted(done.seconds.items())},
+        "last_run": last_run,
+    }
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def summed_up(out: Path) -> dict | None:
+    """What :func:`sum_up` wrote of a complete job, if all of it is there."""
+    try:
+        summary = read_json(out / "summary.json")
+    except (OSError, ValueError):
+        return None
+    whole = summary.get("complete") and all((out / name).exists() for name in ("manifest.jsonl", "failed.jsonl"))
+    return summary if whole else None
+
+
+def _json_line(record: dict) -> bytes:
+    return compact_json(record).encode(errors="surrogateescape") + b"\n"
+
+
+def verify(out: Path, plan: Plan) -> dict[int, str]:
+    """Compare every file with its hash, and every key with the listing; what is wrong, by shard.
+
+    Shards that are not done are wrong, too: "not done".
+    """
+    wrong, listing = {}, out / "items.jsonl"
+    if not listing.exists() or digest_of(listing) != plan.listing_sha256:
+        wrong[-1] = "items.jsonl is not the one that was planned; --resume writes it again"
+    for shard in range(plan.shards):
+        problem = _problem(out, plan, shard, listed=-1 not in wrong)
+        if problem:
+            wrong[shard] = problem
+    return wrong
+
+
+def _problem(out: Path, plan: Plan, shard: int, listed: bool) -> str | None:
+    if not marker(out, shard).exists():
+        return "not done"
+    told = read_marker(out, shard)
+    if told is None:
+        return "the marker is damaged"
+    for name, file in told["files"].items():
+        path = out / "shards" / name
+        if _size(path) is None:
+            return f"{name} is missing"
+        if digest_of(path) != file["sha256"]:
+            return f"{name} is damaged: its SHA-256 is not the marker's"
+    if not listed:
+        return None
+    keys = [record["key"] for record in read_records(out / "shards" / f"{stem(shard)}.jsonl")]
+    planned = read_listing(out / "items.jsonl", plan.offsets[shard], plan.count(shard))
+    return None if keys == [item.key for item in planned] else "its keys are not those of the plan"
+
+
+def status_of(out: Path, plan: Plan) -> dict:
+    """How far the job in ``out`` is, and whether one is at work on it."""
+    done = done_shards(out, plan)
+    return {
+        "running": in_use(out / ".lock"),
+        "items": plan.items,
+        "done": done.items,
+        "failed": done.failed,
+        "shards": plan.shards,
+        "shards_done": len(done.shards),
+        "bytes": done.bytes,
+        "seconds": {what: round(value, 3) for what, value in sorted(done.seconds.items())},
+    }

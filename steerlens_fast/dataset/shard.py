@@ -1,0 +1,174 @@
+"""One shard: batches on their way through the lens, their frames and records, and what is published of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from math import isfinite
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..memory import new_output
+from ..morphs import Morphs
+from .durable import publishing, write_json
+from .formats import format_named
+from .items import Item, compact_json
+from .loading import Batch, Loaded
+from .outcome import MORPH_REASONS, OK, REASONS, JobError
+from .plan import Plan
+
+AT_ONCE = 1 << 20  # values that are converted at once: they stay in the cache
+ALWAYS = ("key", "index", "path", "status", "row")  # in every record
+DIGITS = 7  # of the numbers in records: what float32 has
+
+
+def stem(shard: int) -> str:
+    """What the files of a shard begin with."""
+    return f"{shard:05d}"
+
+
+def marker(out: Path, shard: int) -> Path:
+    """The file that says that a shard is done; it is written last."""
+    return out / "shards" / f"{stem(shard)}.done.json"
+
+
+class Clock:
+    """Seconds by what they were spent on."""
+
+    def __init__(self):
+        self.seconds: Counter[str] = Counter()
+
+    @contextmanager
+    def spent_on(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.perf_counter() - start
+
+
+class Shard:
+    """Frames and records of a shard, batch by batch, until it is whole and can be published."""
+
+    def __init__(self, number: int, plan: Plan, *, pinned: bool = False):
+        self.number, self.plan, self.clock = number, plan, Clock()
+        shape = (plan.count(number), *plan.frame_shape)
+        plain = lambda: new_output(shape, torch.uint8, torch.device("cpu"))
+        self.frames = torch.empty(shape, dtype=torch.uint8, pin_memory=True) if pinned else plain()
+        self.rows, self.records = 0, []
+
+    def add(self, batch: Batch, morphs: Morphs) -> int:
+        """Take in a batch; returns how many of its items failed."""
+        with self.clock.spent_on("convert"):
+            good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
+            frames = morphs.frames if len(good) == len(batch.items) else morphs.frames[good]
+            to_bytes(frames, self.frames[self.rows : self.rows + len(good)])
+        with self.clock.spent_on("records"):
+            records = records_of(batch, morphs, self.rows)
+        self.rows += len(good)
+        self.records += records
+        return sum(record["status"] != OK for record in records)
+
+    def publish(self, out: Path, kind: str, about: dict) -> dict:
+        """Write frames, then records, then the marker that says so; returns what the marker holds."""
+        folder = out / "shards"
+        with self.clock.spent_on("write"):
+            files = format_named(kind).write(folder, stem(self.number), self.frames[: self.rows], self.records, about)
+            files |= write_records(folder / f"{stem(self.number)}.jsonl", self.records)
+        failed = sum(record["status"] != OK for record in self.records)
+        seconds = {what: round(value, 6) for what, value in self.clock.seconds.items()}
+        told = {"shard": self.number, "files": files, "items": len(self.records), "failed": failed, "seconds": seconds}
+        write_json(marker(out, self.number), told)
+        return told
+
+
+def to_bytes(frames: Tensor, out: Tensor) -> None:
+    """Frames [n, ...] in [0, 1] as uint8, rounded, into ``out``, without waiting where that is possible."""
+    rows = max(1, AT_ONCE // max(1, frames[:1].numel()))
+    for some, place in zip(frames.split(rows), out.split(rows)):
+        place.copy_(some.mul(255).round_().to(torch.uint8), non_blocking=True)
+
+
+def write_records(path: Path, records: list[dict]) -> dict[str, dict]:
+    """Records as JSON lines; returns what a marker says of the file."""
+    lines = (compact_json(r) + "\n" for r in records)
+    data = "".join(lines).encode(errors="surrogateescape")
+    with publishing(path) as file:
+        file.write(data)
+    return {path.name: {"sha256": sha256(data).hexdigest(), "bytes": len(data)}}
+
+
+def read_records(path: Path) -> list[dict]:
+    """What :func:`write_records` wrote; JobError where it is damaged."""
+    try:
+        found = [json.loads(line) for line in path.read_bytes().decode(errors="surrogateescape").split("\n") if line]
+        sound = all(set(ALWAYS) <= record.keys() for record in found)
+    except (ValueError, AttributeError):
+        sound = False
+    if not sound:
+        raise JobError(f"{path} is damaged: verify the job with --discard, then resume it")
+    return found
+
+
+def records_of(batch: Batch, morphs: Morphs, first_row: int) -> list[dict]:
+    """One record for each item; frames of the good ones lie in rows from ``first_row`` on."""
+    columns = _columns(morphs)
+    records, row = [], first_row
+    for n, (item, loaded) in enumerate(zip(batch.items, batch.loaded)):
+        told = _of_item(item, loaded)
+        if loaded.failure is not None:
+            told |= dict.fromkeys(columns)
+            told |= {"status": loaded.failure.reason, "message": str(loaded.failure), "row": None}
+        else:
+            told |= {name: column[n] for name, column in columns.items()}
+            told |= _status(int(morphs.status[n])) | {"row": row}
+            row += 1
+        records.append(told)
+    return records
+
+
+def _of_item(item: Item, loaded: Loaded) -> dict:
+    size = None if loaded.size is None else list(loaded.size)
+    label = item.label if loaded.label is None else loaded.label
+    own = {"key": item.key, "index": item.index, "path": item.path, "sha256": loaded.sha256}
+    return {**own, "size": size, "label": label}
+
+
+def _status(status: int) -> dict:
+    reason = MORPH_REASONS[status]
+    return {"status": OK} if reason == OK else {"status": reason, "message": REASONS[reason]}
+
+
+def _columns(morphs: Morphs) -> dict[str, list]:
+    """What is known of each sample, by name."""
+    morphs = replace(morphs, frames=morphs.frames[..., :0]).cpu()  # the frames themselves are elsewhere already
+    predictions = morphs.predictions.tolist()
+    return {
+        "target": morphs.target.tolist(),
+        "source": morphs.source.tolist(),
+        "predictions": [[None if p == -1 else p for p in row] for row in predictions],
+        "probability": _rounded(morphs.target_probability),
+        "factors": _rounded(morphs.factors),
+        **({} if morphs.amplitude_factors is None else {"amplitude_factors": _rounded(morphs.amplitude_factors)}),
+        "l2": _rounded(morphs.l2),
+        "attained": [None] * len(morphs) if morphs.attained is None else morphs.attained.tolist(),
+        "gradient_norm": _rounded(morphs.gradient_norm),
+    }
+
+
+def _rounded(table: Tensor) -> list:
+    """Numbers as a person writes them; JSON has no NaN and no infinity."""
+    return _round(table.double().tolist())
+
+
+def _round(value):
+    if isinstance(value, list):
+        return [_round(v) for v in value]
+    return float(f"{value:.{DIGITS}g}") if isfinite(value) else None

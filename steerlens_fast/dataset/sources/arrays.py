@@ -1,0 +1,129 @@
+"""Images that are rows of one array: .npy, read through a memory map, and .safetensors, read row by row."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...extras import need
+from ..items import Item
+from ..outcome import BadItem
+from .base import Source, numbered, show, usage
+
+FLOATS = ("F16", "BF16", "F32", "F64")  # safetensors' names
+
+
+class ArraySource(Source):
+    """Rows of an array [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3; uint8, or floats in [0, 1].
+
+    Where the last axis has 1 or 3 it is the channels, else the second one is; ``about["layout"]`` says how the array
+    was read. Labels, if any, are N ints.
+    """
+
+    def __init__(self, path: str, about: dict, shape, row, labels: np.ndarray | None):
+        self.path, self._row, self._labels = path, row, labels
+        self.layout = _layout(tuple(shape), show(path))
+        shape = list(map(int, shape))
+        super().__init__({**about, "path": path, "shape": shape, "layout": self.layout, "items": shape[0]})
+
+    def listing(self) -> Iterator[Item]:
+        count, name = self.about["items"], os.path.basename(self.path)
+        for n in range(count):
+            label = None if self._labels is None else int(self._labels[n])
+            yield Item(n, numbered(n, count), f"{name}[{n}]", label, [n])
+
+    def read(self, item: Item) -> np.ndarray:
+        """uint8, or float32 in [0, 1]: [H, W] or [H, W, C]."""
+        row = self._row(item.place[0])
+        if self.layout == "NCHW":
+            row = row.transpose(1, 2, 0)
+        if row.dtype == np.uint8:
+            return np.array(row)
+        row = np.array(row, np.float32)
+        if not (row.min() >= 0 and row.max() <= 1):  # NaN compares with nothing
+            raise BadItem(
+                "bad-array", f"{show(item.path)}: floats must be in [0, 1], got {row.min():g} to {row.max():g}"
+            )
+        return row
+
+
+def npy_source(path: str, labels: str | None) -> ArraySource:
+    """A .npy of images; ``labels`` is another one, of ints."""
+    images = _load(path, "data")
+    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
+        raise usage(f"data must be uint8 or floats in [0, 1], got {images.dtype} in {show(path)}")
+    given = None if labels is None else _check_labels(_load(labels, "labels"), images.shape[:1], labels)
+    about = {"kind": "npy", "labels": _absolute(labels)}
+    return ArraySource(_absolute(path), about, images.shape, images.__getitem__, given)
+
+
+def safetensors_source(path: str, labels: str | None) -> ArraySource:
+    """A .safetensors with "images", or one tensor of 3 or 4 axes, and "labels", or ``labels`` as for a .npy."""
+    safetensors = need("save", "safetensors")
+    try:
+        file = safetensors.safe_open(path, framework="pt")  # numpy has no bfloat16
+    except (OSError, safetensors.SafetensorError) as error:
+        raise usage(f"data must be a whole safetensors file, got {show(path)}: {error}") from error
+    name = _images_name(file, path)
+    rows = file.get_slice(name)
+    if rows.get_dtype() not in ("U8", *FLOATS):
+        raise usage(f"data must be uint8 or floats in [0, 1], got {rows.get_dtype()} in {show(path)}, tensor {name!r}")
+    shape = rows.get_shape()
+    if labels is None and "labels" in file.keys():
+        given = _check_labels(file.get_tensor("labels").numpy(), shape[:1], path)
+    else:
+        given = None if labels is None else _check_labels(_load(labels, "labels"), shape[:1], labels)
+
+    def row(n: int) -> np.ndarray:
+        tensor = rows[n : n + 1][0]
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+    about = {"kind": "safetensors", "tensor": name, "labels": _absolute(labels)}
+    return ArraySource(_absolute(path), about, shape, row, given)
+
+
+def _images_name(file, path: str) -> str:
+    shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
+    candidates = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
+    if "images" in candidates:
+        return "images"
+    if len(candidates) != 1:
+        raise usage(f'data must have a tensor "images", or one of 3 or 4 axes, got {shapes} in {show(path)}')
+    return candidates[0]
+
+
+def _layout(shape: tuple[int, ...], name: str) -> str:
+    if 0 in shape or len(shape) not in (3, 4):
+        layout = None
+    elif len(shape) == 3:
+        layout = "NHW"
+    else:
+        layout = "NHWC" if shape[3] in (1, 3) else "NCHW" if shape[1] in (1, 3) else None
+    if layout is None:
+        wanted = "[N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3"
+        raise usage(f"data must be {wanted}, got {list(shape)} ({math.prod(shape)} values) in {name}")
+    return layout
+
+
+def _load(path: str, what: str) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise usage(f"{what} must be a whole .npy file, got {show(path)}: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise usage(f"{what} must be a .npy file, got an archive of several: {show(path)}")
+    return array
+
+
+def _check_labels(labels: np.ndarray, count: tuple[int, ...], path: str) -> np.ndarray:
+    if labels.shape != tuple(count) or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
+        got = f"{labels.dtype} {list(labels.shape)}"
+        raise usage(f"labels must be {count[0]} ints from 0 on, one for each image, got {got} in {show(path)}")
+    return labels
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else os.path.abspath(path)

@@ -1,0 +1,144 @@
+"""What every source of images can do, and what several of them need."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+
+from ..items import Item
+from ..outcome import USAGE, BadItem, JobError
+
+SUFFIXES = ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "gif", "webp", "ppm", "pgm")  # of image files, in any case
+ENDINGS = tuple(f".{s}" for s in SUFFIXES)
+MAX_FILE = 1 << 30  # bytes; a larger file is no image that could be decoded here
+
+
+class Source:
+    """Images, listed and read.
+
+    Attributes
+    ----------
+    about : dict
+        What it is, for people and for the plan; JSON-able, known from the start.
+    class_names : list of str or None
+        Names of the labels, known when the listing is at its end; None where there are none.
+    """
+
+    def __init__(self, about: dict, class_names: list[str] | None = None):
+        self.about, self.class_names = about, class_names
+
+    def listing(self) -> Iterator[Item]:
+        """Every item in a fixed order, the same on every machine, as a stream.
+
+        Raises
+        ------
+        JobError
+            Where nothing is there to be listed, or what says so is damaged.
+        """
+        raise NotImplementedError
+
+    def read(self, item: Item):
+        """The item's image: encoded bytes, or an array, tensor or PIL image for :func:`decode`.
+
+        Any thread may call it, also of a process that never listed.
+
+        Raises
+        ------
+        BadItem
+            Where it cannot be read.
+        """
+        return read_file(item.path)
+
+    def read_labelled(self, item: Item) -> tuple[object, int | None]:
+        """What :meth:`read` gives, and the item's label, which a map-style data set may tell only now."""
+        return self.read(item), item.label
+
+
+def usage(message: str) -> JobError:
+    """An error of whoever started the job."""
+    return JobError(message, USAGE)
+
+
+def read_file(path: str) -> bytes:
+    """All bytes of a file; BadItem where there are none to be had."""
+    try:
+        # unbuffered: one read of the known size; not blocking: a pipe without a writer would be waited for for ever
+        with open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise BadItem("unreadable", f"{show(path)} is not a file")
+            if about.st_size > MAX_FILE:
+                raise BadItem("too-large", f"{about.st_size} bytes, at most {MAX_FILE} are read")
+            data = file.readall()
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        raise BadItem("unreadable", f"{show(path)}: {getattr(error, 'strerror', None) or error}") from error
+    if not data:
+        raise BadItem("empty", f"{show(path)} has 0 bytes")
+    return data
+
+
+def show(name: str | os.PathLike) -> str:
+    """A file's name as text that can be printed anywhere: bytes that are not UTF-8 as escapes."""
+    return os.fspath(name).encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def safe_key(name: str) -> str:
+    """A relative name: outputs are written under it, so no root and no step upwards stay in.
+
+    Examples
+    --------
+    >>> safe_key("/data/../cats/./1.png")
+    'data/cats/1.png'
+    """
+    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+
+
+def check_key(key, where: str) -> str:
+    """A key that someone chose: text that names something below a folder, in UTF-8 or a file system's bytes."""
+    if isinstance(key, str) and key and safe_key(key) == key and is_name(key):
+        return key
+    raise usage(f"{where}: key must be a relative name without empty, '.' or '..' parts, got {key!r}")
+
+
+def is_name(text: str) -> bool:
+    """Whether a file could be called so: no NUL, and UTF-8 or, in Python's escapes, any bytes."""
+    try:
+        return b"\0" not in text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # half of a pair, which JSON can tell
+        return False
+
+
+def numbered(index: int, count: int) -> str:
+    """The key of an item that has no name.
+
+    Examples
+    --------
+    >>> numbered(17, 50_000)
+    '00017'
+    """
+    return f"{index:0{len(str(count))}}"
+
+
+def check_label(label, where: str) -> int:
+    """A class: an int from 0 on."""
+    if isinstance(label, bool) or not isinstance(label, int) or label < 0:
+        raise usage(f"{where}: label must be an int from 0 on, got {label!r}")
+    return label
+
+
+def parse_json(text: str | bytes, where: str) -> dict:
+    """One JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise usage(f"{where}: must be a JSON object: {error}") from error
+    if not isinstance(value, dict):
+        raise usage(f"{where}: must be a JSON object, got {type(value).__name__}")
+    return value
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is taken for an image: by its suffix, and not hidden."""
+    return name.lower().endswith(ENDINGS) and not name.startswith(".")

@@ -1,0 +1,107 @@
+"""Data sets of the Hugging Face ``datasets`` library, by name or path. Needs the extra ``steerlens_fast[hf]``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from ...extras import need
+from ..items import Item
+from ..outcome import BadItem
+from .base import Source, check_label, numbered, read_file, show, usage
+
+SPLITS = ("test", "train")  # tried in this order where there are several and none is asked for
+
+
+class HubSource(Source):
+    """``NAME`` or ``NAME#split``; NAME is the hub's, a folder of images, or one that ``save_to_disk`` wrote.
+
+    Without ``#split``: the only one, else "test", else "train". Images are the first column of type Image, labels the
+    first of type ClassLabel, else a column "label" of ints or names.
+    """
+
+    def __init__(self, spec: str):
+        name, _, split = spec.partition("#")
+        data, split = _load(name, split)
+        datasets = need("hf", "datasets")
+        self.name = f"hf:{name}#{split}"
+        self._image = _first(data, datasets.Image)
+        if self._image is None:
+            raise usage(f"data must have a column of type Image, got {dict(data.features)} in {self.name}")
+        self._label = _first(data, datasets.ClassLabel) or ("label" if "label" in data.features else None)
+        self._data = data.cast_column(self._image, datasets.Image(decode=False)).with_format(None)
+        columns = {"image": self._image, "label": self._label}
+        about = {"kind": "hf", "name": os.path.abspath(name) if os.path.exists(name) else name, "split": split}
+        super().__init__({**about, **columns, "items": len(data)}, self._names(data, datasets))
+
+    def listing(self) -> Iterator[Item]:
+        count = len(self._data)
+        numbers = {name: n for n, name in enumerate(self.class_names or ())}
+        for n, label in enumerate(self._labels(count)):
+            if isinstance(label, str):
+                label = numbers[label]
+            if label is not None and label != -1:  # -1: a split without labels
+                label = check_label(label, f"{self.name}[{n}]")
+            yield Item(n, numbered(n, count), f"{self.name}[{n}]", None if label == -1 else label, [n])
+        if not count:
+            raise usage(f"data must have rows, got none in {self.name}")
+
+    def read(self, item: Item) -> bytes:
+        try:
+            image = self._data[item.place[0]][self._image]
+        except OSError as error:
+            raise BadItem("unreadable", f"{item.path}: {error}") from error
+        if image is None or (image["bytes"] is None and image["path"] is None):
+            raise BadItem("unreadable", f"{item.path}: there is no image")
+        if image["bytes"] is None:
+            return read_file(image["path"])
+        if not image["bytes"]:
+            raise BadItem("empty", f"{item.path} has 0 bytes")
+        return image["bytes"]
+
+    def _labels(self, count: int) -> Iterator:
+        if self._label is None:
+            yield from [None] * count
+            return
+        for rows in self._data.select_columns([self._label]).iter(1000):
+            yield from rows[self._label]
+
+    def _names(self, data, datasets) -> list[str] | None:
+        feature = data.features.get(self._label)
+        if isinstance(feature, datasets.ClassLabel):
+            return list(feature.names)
+        texts = [v for v in data.unique(self._label) if isinstance(v, str)] if self._label else []
+        return sorted(texts) or None
+
+
+def _load(name: str, split: str):
+    datasets = need("hf", "datasets")
+    try:
+        if os.path.exists(os.path.join(name, "dataset_info.json")) and os.path.exists(os.path.join(name, "state.json")):
+            return _only(datasets.load_from_disk(name), split)
+        if os.path.exists(os.path.join(name, "dataset_dict.json")):
+            data = datasets.load_from_disk(name)
+            split = _split(list(data), split, name)
+            return data[split], split
+        split = _split(datasets.get_dataset_split_names(name), split, name)
+        return datasets.load_dataset(name, split=split), split
+    except (OSError, ValueError, RuntimeError) as error:
+        raise usage(f"data must be a data set that datasets can load, got {show(name)}: {error}") from error
+
+
+def _only(data, split: str):
+    """A data set saved by itself, which remembers the split's name or has none."""
+    name = str(data.split or "train")
+    _split([name], split, "it")
+    return data, name
+
+
+def _split(names: list[str], asked: str, where: str) -> str:
+    chosen = asked or (names[0] if len(names) == 1 else next((s for s in SPLITS if s in names), None))
+    if chosen not in names:
+        raise usage(f"data must name a split, as hf:NAME#split, one of {names} in {show(where)}, got {asked!r}")
+    return chosen
+
+
+def _first(data, kind: type) -> str | None:
+    return next((name for name, feature in data.features.items() if isinstance(feature, kind)), None)

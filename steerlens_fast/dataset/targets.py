@@ -1,0 +1,277 @@
+"""Which class each item is to be morphed toward: by rank, by label, by a table, or one for all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import operator
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..driver.targets import RANKS
+from .durable import digest_of
+from .items import Item
+from .outcome import USAGE, JobError
+
+LABEL, MAP = "label", "map:"
+GRAMMAR = f"one of {(LABEL, *RANKS)}, a class, 'map:FROM=TO,FROM=TO', or a file .csv or .json"
+NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
+SHOWN = 4  # names in a message
+Class = int | str  # a number, or a name that the data know
+
+
+@dataclass
+class TargetRule:
+    """What :func:`parse_target` gives.
+
+    Attributes
+    ----------
+    kind : {"rank", "label", "class", "map", "csv"}
+    about : dict
+        JSON-able, for the configuration: what was asked, with the SHA-256 of a csv file.
+    rank : str or None
+        "runner-up", "argmax" or "least", which the model decides.
+    column : {"key", "path"} or None
+        By which attribute of an item a csv finds its target.
+    dropped : int
+        Items that a map or csv says nothing about, so far.
+    """
+
+    kind: str
+    about: dict
+    rank: str | None = None
+    column: str | None = None
+    dropped: int = 0
+    table: Mapping[Class, Class] = field(default_factory=dict, repr=False)  # of a class, its only value is the target
+
+    def resolve(self, items: Iterable[Item], class_names: Sequence[str] | None = None) -> Iterator[Item]:
+        """The items, with their targets where these are decided beforehand; without those that the table leaves out.
+
+        Parameters
+        ----------
+        items : iterable of Item
+            Taken one by one.
+        class_names : sequence of str, optional
+            Of the data's classes, in the order of their numbers.
+
+        Returns
+        -------
+        iterator of Item
+            An item without a label stays, without target, where the label would decide.
+
+        Raises
+        ------
+        JobError
+            At once, where a class is no number and no name of the data. At the end of the items, where none has a
+            target, or where a csv names some that are not there.
+
+        Examples
+        --------
+        >>> rule = parse_target("map:cat=dog")
+        >>> items = [Item(0, "a", "a.png", label=0), Item(1, "b", "b.png", label=1)]
+        >>> [(item.key, item.target) for item in rule.resolve(items, ["cat", "dog"])], rule.dropped
+        ([('a', 1)], 1)
+        """
+        self.dropped = 0
+        if self.kind == "rank":
+            return iter(items)
+        known = _Names(class_names)
+        if self.kind == "label":
+            return (replace(item, target=item.label) for item in items)
+        if self.kind == "class":
+            target = known.number(self.table[0])
+            return (replace(item, target=target) for item in items)
+        return self._by_table(items, self._numbered(known))
+
+    def target_of(self, label: int | None, class_names: Sequence[str] | None = None) -> int | None:
+        """The target of an item whose label is known only now, or None; for kinds "label" and "map".
+
+        Examples
+        --------
+        >>> parse_target({3: 8}).target_of(3), parse_target("label").target_of(3)
+        (8, 3)
+        """
+        if self.kind == "map":
+            return self._numbered(_Names(class_names)).get(label)
+        return label if self.kind == "label" else None
+
+    def _numbered(self, known: _Names) -> dict[Class, int]:
+        source = known.number if self.kind == "map" else lambda key: key
+        numbered: dict[Class, int] = {}
+        for key, value in self.table.items():
+            if numbered.setdefault(source(key), known.number(value)) != known.number(value):
+                raise JobError(f"target must map a class once, got {key!r} twice, by number and by name", USAGE)
+        return numbered
+
+    def _key(self, item: Item, table: dict[Class, int]) -> Class | None:
+        """What the table calls an item."""
+        if self.column != "path":
+            return item.label if self.kind == "map" else item.key
+        relative = os.path.relpath(item.path, os.path.dirname(os.path.abspath(self.about["path"])))
+        return next((name for name in (item.path, relative) if name in table), item.key)
+
+    def _by_table(self, items: Iterable[Item], table: dict[Class, int]) -> Iterator[Item]:
+        found, unseen = False, set(table) if self.kind == "csv" else set()
+        for item in items:
+            key = self._key(item, table)
+            unseen.discard(key)
+            if key is not None and key not in table:
+                self.dropped += 1
+                continue
+            found |= key is not None
+            yield replace(item, target=table.get(key))
+        if self.dropped and not found:
+            mentions = f"{_shown(list(table))} and the data have none of them"
+            raise JobError(f"target must leave at least one item, got a {self.kind} that mentions {mentions}", USAGE)
+        if unseen:
+            where = f"{self.about['path']} has {len(unseen)} that are not there: {_shown(sorted(unseen))}"
+            raise JobError(f"target must name items of the data by {self.column}, but {where}", USAGE)
+
+
+def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
+    """Read a target as a configuration or a command line has it.
+
+    Parameters
+    ----------
+    value : str, int, mapping or os.PathLike
+        * ``"runner-up"``, ``"argmax"``, ``"least"``: a rank among the model's scores at the source.
+        * ``"label"``: the data's own class.
+        * An int, also as text, or a name of one of the data's classes: this for all; digits are a number.
+        * ``"map:3=8,cat=dog"``, a mapping, or a .json file with one: from label to target. Other items are dropped.
+        * A .csv file with the columns ``target``, and ``key`` or ``path``, of an item: the path as the data have it, or
+          relative to the csv's folder, or a key. Other items are dropped.
+
+    Raises
+    ------
+    JobError
+        Naming target, what was expected and what came; with code ``USAGE``.
+
+    Examples
+    --------
+    >>> parse_target("7").about, parse_target("map:3=8,7=2").about
+    ({'kind': 'class', 'class': 7}, {'kind': 'map', 'map': {'3': 8, '7': 2}})
+    """
+    if isinstance(value, Mapping):
+        return _mapped(value)
+    if not isinstance(value, (str, os.PathLike)):
+        return _one_class(_class(value))
+    text = os.fspath(value)
+    if text in RANKS:
+        return TargetRule("rank", {"kind": "rank", "rank": text}, rank=text)
+    if text == LABEL:
+        return TargetRule("label", {"kind": "label"})
+    if text.startswith(MAP):
+        return _mapped(_pairs(text))
+    if text.lower().endswith(".csv"):
+        return _csv(text)
+    return _mapped(_json(text)) if text.lower().endswith(".json") else _one_class(_class(text))
+
+
+def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] | str:
+    """What :meth:`steerlens_fast.SteerableLens.morph` is given for a batch; who has no target gets class 0.
+
+    Examples
+    --------
+    >>> batch_target(parse_target("label"), [3, None, 5])
+    [3, 0, 5]
+    >>> batch_target(parse_target("least"), [None, None, None])
+    'least'
+    """
+    return rule.rank if rule.rank is not None else [0 if target is None else target for target in targets]
+
+
+class _Names:
+    """The numbers of the data's classes by name."""
+
+    def __init__(self, names: Sequence[str] | None):
+        self._names = None if names is None else list(names)
+        self._numbers = {name: number for number, name in enumerate(self._names or [])}
+
+    def number(self, value: Class) -> int:
+        if isinstance(value, int):
+            return value
+        if value not in self._numbers:
+            known = "has no names" if self._names is None else f"knows {_shown(self._names)}"
+            raise JobError(f"target must be {GRAMMAR}, got {value!r}, and the data {known}", USAGE)
+        if self._names.count(value) > 1:
+            raise JobError(f"target must name one class, got {value!r}, which several have: give the number", USAGE)
+        return self._numbers[value]
+
+
+def _class(value) -> Class:
+    """A number from 0 on, or a name."""
+    text = value.strip() if isinstance(value, str) else None
+    try:
+        number = int(text) if text and NUMBER.fullmatch(text) else None if text else operator.index(value)
+    except TypeError:
+        number = -1
+    if isinstance(value, bool) or (number is not None and not 0 <= number < 2**63):
+        raise JobError(f"target must be {GRAMMAR}, classes numbered from 0, got {value!r}", USAGE)
+    return text if number is None else number
+
+
+def _one_class(value: Class) -> TargetRule:
+    return TargetRule("class", {"kind": "class", "class": value}, table={0: value})
+
+
+def _mapped(pairs: Mapping) -> TargetRule:
+    table = {_class(source): _class(target) for source, target in pairs.items()}
+    if not table:
+        raise JobError("target must map at least one class, got none", USAGE)
+    return TargetRule("map", {"kind": "map", "map": {str(k): v for k, v in table.items()}}, table=table)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for pair in text.removeprefix(MAP).split(","):
+        source, equals, target = (part.strip() for part in pair.partition("="))
+        if not (source and equals and target) or "=" in target:
+            raise JobError(f"target must be 'map:FROM=TO,FROM=TO', got {pair!r} in {text!r}", USAGE)
+        if pairs.setdefault(source, target) != target:
+            raise JobError(f"target must map a class once, got {source!r} twice in {text!r}", USAGE)
+    return pairs
+
+
+def _json(path: str) -> dict:
+    try:
+        pairs = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise JobError(f"target {path} cannot be read as JSON: {error}", USAGE) from error
+    if not isinstance(pairs, dict):
+        raise JobError(f"target {path} must hold an object from class to class, got {type(pairs).__name__}", USAGE)
+    return pairs
+
+
+def _csv(path: str) -> TargetRule:
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            column, table = _csv_table(path, csv.DictReader(file))
+        about = {"kind": "csv", "path": path, "sha256": digest_of(Path(path))}
+    except (OSError, csv.Error) as error:
+        raise JobError(f"target {path} cannot be read: {error}", USAGE) from error
+    return TargetRule("csv", about, column=column, table=table)
+
+
+def _csv_table(path: str, rows: csv.DictReader) -> tuple[str, dict[str, Class]]:
+    columns = rows.fieldnames or []
+    column = next((name for name in ("key", "path") if name in columns), None)
+    if column is None or "target" not in columns:
+        raise JobError(f"target {path} must have the columns 'target', and 'key' or 'path', got {columns}", USAGE)
+    table: dict[str, Class] = {}
+    for row in rows:
+        if not row[column] or not (row["target"] or "").strip():
+            raise JobError(f"target {path}, line {rows.line_num}: must have {column} and target, got {row}", USAGE)
+        target = _class(row["target"])
+        if table.setdefault(row[column], target) != target:
+            raise JobError(f"target {path}, line {rows.line_num}: {row[column]!r} has another target above", USAGE)
+    if not table:
+        raise JobError(f"target {path} must have at least one line besides the header, got none", USAGE)
+    return column, table
+
+
+def _shown(names: Sequence) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(repr(name) for name in names[:SHOWN]) + more

@@ -1,0 +1,48 @@
+"""The data-set job on the demo's test digits: images and labels in one file, a checkpoint in another."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from ..dataset import morph_dataset
+from ..morphs.files import write_tensors
+
+MODEL = "steerlens_fast.demo.digits:classifier"
+
+
+def morph_all(out: Path, result, *, max_l2: float = 4.0, frames: int = 8, progress: str = "auto") -> list[str]:
+    """Morph every test digit toward the class that the classifier likes second best.
+
+    Writes ``digits.safetensors``, ``classifier.safetensors`` and the job's folder ``job`` with its gallery.
+
+    Parameters
+    ----------
+    out : path
+        The demo's folder.
+    result : DemoResult
+        Of :func:`~steerlens_fast.demo.run_demo`.
+    max_l2 : float
+        Distance of the last frame.
+    frames : int
+    progress : {"auto", "bar", "lines", "json", "none"}
+
+    Returns
+    -------
+    list of str
+        The same job as a command line.
+    """
+    data, weights = out / "digits.safetensors", out / "classifier.safetensors"
+    pixels = (result.digits.test_images * 255).round().byte()
+    write_tensors(data, "Digits", {"images": pixels, "labels": result.digits.test_labels}, {})
+    write_tensors(weights, "Classifier", result.model.state_dict(), {})
+    asked = {"weights": str(weights), "channels": 1, "family": "csp-joint", "rule": "polar"}
+    asked |= {"max_l2": max_l2, "frames": frames}
+    morph_dataset(str(data), MODEL, out / "job", workers=0, overwrite=True, progress=progress, **asked)
+    options = [part for name, value in asked.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    return ["steerlens-fast", "morph", "--data", str(data), "--model", MODEL, *options, "--out", str(out / "job-again")]
+
+
+def as_typed(command: list[str]) -> str:
+    """A command line, for a shell."""
+    return shlex.join(command)

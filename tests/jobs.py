@@ -1,0 +1,107 @@
+"""A finished output folder of the documented layout, made without a model: what the gallery and exports read."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from steerlens_fast.dataset.config import JobConfig
+from steerlens_fast.dataset.durable import write_json
+from steerlens_fast.dataset.formats import format_named
+from steerlens_fast.dataset.items import Item, write_listing
+from steerlens_fast.dataset.outcome import OK, REASONS
+from steerlens_fast.dataset.plan import Plan
+from steerlens_fast.dataset.shard import write_records
+
+CLASSES = ["zero", "one", "two", "three"]  # the model's
+LABELS = ["nil", "uno", "due", "tre"]  # the data's
+NASTY = [
+    "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">/</script>",
+    "../../outside",
+    "/absolute",
+    "a",
+    "a/frame_00.png",
+    "a/frame_00%2Epng",
+    "a.00",
+    "a.gif/b",
+    "a.json/b",
+    "__meta__/x",
+    "n" * 400,
+    "n" * 399 + "m",
+    "/".join(["deep"] * 300),
+    "/".join(["deep"] * 299 + ["deeq"]),
+    "zwölf 猫 %",
+    "not\udc80text",
+    "line\nbreak",
+    "",
+    "x//y",
+    ".hidden",
+    ".00000.tmp",
+]
+
+
+def morphs_of(n: int, frames: int = 6, channels: int = 3, size=(20, 17)) -> torch.Tensor:
+    """Random frames uint8 [n, F, C, H, W]."""
+    return torch.randint(0, 256, (n, frames, channels, *size), dtype=torch.uint8)
+
+
+def record(index: int, key: str, frames: int, row: int | None, status: str = OK, scored: bool = True) -> dict:
+    """What a shard tells of an item: a target that becomes more likely from frame to frame."""
+    source, target = index % 4, (index + 1) % 4
+    told = {"key": key, "index": index, "path": f"images/{index}.png", "sha256": f"{index:064x}", "size": [20, 17]}
+    told |= {"label": source, "status": status, "row": row}
+    if row is None:
+        names = ("target", "source", "predictions", "probability", "factors", "l2", "attained", "gradient_norm")
+        return told | dict.fromkeys(names) | {"message": REASONS[status]}
+    share = [f / (frames - 1) for f in range(frames)]
+    rising = [round(1 / (1 + math.exp(6 - (9 + index % 3) * s)), 7) for s in share]
+    return told | {
+        "target": target,
+        "source": source,
+        "predictions": [(target if p > 0.5 else source) if scored else None for p in rising],
+        "probability": rising if scored else [None] * frames,
+        "factors": [round(4 * s, 7) for s in share],
+        "l2": [round(2.5 * s, 7) for s in share],
+        "attained": True,
+        "gradient_norm": 0.0123456,
+    }
+
+
+def make_job(
+    out: Path,
+    frames: torch.Tensor,
+    keys: list[str],
+    *,
+    format: str = "safetensors",
+    shard_size: int = 4,
+    failed: tuple[int, ...] = (),
+    unscored: tuple[int, ...] = (),
+    classes: list[str] | None = CLASSES,
+    **config,
+) -> list[dict]:
+    """Write a job's folder; items at ``failed`` were truncated files and have no frames. Returns all records."""
+    (out / "shards").mkdir(parents=True)
+    count, f, channels, *size = frames.shape
+    asked = JobConfig("images/", "timm:resnet18", format=format, frames=f, **config)
+    write_json(out / "config.json", asked.as_dict())
+    items = (Item(i, key, f"images/{i}.png") for i, key in enumerate(keys))
+    listing = write_listing(out / "items.jsonl", items, shard_size)
+    known = dict(threads=1, dropped=0, classes=classes, labels=LABELS, model={}, source={}, versions={})
+    Plan(count, shard_size, shard_size, listing.offsets, listing.sha256, size, channels, f, **known).write(out)
+    records = []
+    for shard in range(len(listing.offsets)):
+        places = range(shard * shard_size, min((shard + 1) * shard_size, count))
+        good = [i for i in places if i not in failed]
+        rows = {i: row for row, i in enumerate(good)}
+        own = [_record(i, keys[i], f, rows.get(i), unscored) for i in places]
+        folder, stem = out / "shards", f"{shard:05d}"
+        files = format_named(format).write(folder, stem, frames[good], own, {"shard": shard})
+        files |= write_records(folder / f"{stem}.jsonl", own)
+        told = {"shard": shard, "files": files, "items": len(own), "failed": len(own) - len(good), "seconds": {}}
+        write_json(folder / f"{stem}.done.json", told)
+        records += own
+    return records
+
+
+def _record(index: int, key: str, frames: int, row: int | None, unscored: tuple[int, ...]) -> dict:
+    return record(index, key, frames, row, OK if row is not None else "truncated", index not in unscored)

@@ -1,0 +1,247 @@
+"""Jobs that are killed, interrupted, or find the disk full: nothing is lost, nothing twice, nobody left behind."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+for extra in ("PIL", "safetensors"):
+    pytest.importorskip(extra)
+
+from job_models import (  # noqa: E402
+    HERE,
+    PATIENCE,
+    alive,
+    arguments,
+    children,
+    digests,
+    ended,
+    kill,
+    lines,
+    make_folder,
+    markers,
+    run_here,
+    start,
+    temporaries,
+    wait_for,
+)
+
+from steerlens_fast.cli import main  # noqa: E402
+
+COUNT = 90  # images: 23 shards
+SLOW = 0.02  # seconds in every forward pass: of the gradient and three frames of each batch of 2, 0.16 s a shard
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("data") / "images", COUNT)
+
+
+@pytest.fixture(scope="module")
+def expected(data, tmp_path_factory) -> dict[str, str]:
+    """Digests of a job that nothing has disturbed."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert run_here(out, data=data) == 0
+    return digests(out)
+
+
+def begin(out: Path, data: Path | None, *more, **options) -> subprocess.Popen:
+    """A slow job; on what ``out`` holds where there are no data."""
+    asked = arguments(out, *more, data=data, **options) if data else arguments(out, "--resume", *more, **options)
+    return start(asked, JOB_SLEEP=SLOW)
+
+
+def after(out: Path, process: subprocess.Popen, shards: int, delay: float) -> bool:
+    """Wait until so many more shards are done, and a moment; whether the job is still at work."""
+    wanted = len(markers(out)) + shards
+    wait_for(lambda: len(markers(out)) >= wanted or process.poll() is not None, f"{wanted} shards in {out}")
+    time.sleep(delay)
+    return process.poll() is None
+
+
+def none_left(pids: list[int]) -> None:
+    wait_for(lambda: not any(map(alive, pids)), f"the end of processes {pids}")
+
+
+def check_whole(out: Path, expected: dict[str, str]) -> None:
+    assert digests(out) == expected
+    keys = [record["key"] for record in lines(out / "manifest.jsonl")]
+    assert len(keys) == len(set(keys)) == COUNT
+    assert not temporaries(out) and main(["verify", str(out)]) == 0
+
+
+# --- SIGKILL: nine times here, and once an actor of Ray's, in test_engines.py ---------------------------------------
+
+
+def test_killed_workers_are_replaced(data, expected, tmp_path):
+    """One before it has a model, three at work; the job ends well by itself."""
+    chance = random.Random(1)
+    job = begin(tmp_path, data, workers=2)
+    wait_for(lambda: len(children(job)) == 2, "two workers")
+    kill(chance.choice(children(job)))
+    for _ in range(3):
+        assert after(tmp_path, job, 1 + chance.randrange(3), chance.uniform(0, 0.2)), ended(job)
+        kill(chance.choice(children(job)))
+    code, told = ended(job)
+    assert code == 0, told
+    notes = "".join(path.read_text() for path in (tmp_path / "logs").iterdir())
+    assert notes.count("the worker ended with status -9") == 4
+    check_whole(tmp_path, expected)
+
+
+def test_a_killed_driver_loses_nothing(data, expected, tmp_path):
+    """Once before anything is planned, twice at work; its workers do not outlive it."""
+    chance = random.Random(2)
+    job = begin(tmp_path, data, workers=2)
+    wait_for(lambda: children(job), "a worker")
+    for n in range(3):
+        if n:
+            assert after(tmp_path, job, 1 + chance.randrange(3), chance.uniform(0, 0.2))
+        workers = children(job)
+        kill(job.pid)
+        ended(job)
+        none_left(workers)
+        done = {path.name: path.stat().st_mtime_ns for path in markers(tmp_path)}
+        job = begin(tmp_path, data, "--resume", workers=1 + n % 2)
+    code, told = ended(job)
+    assert code == 0, told
+    assert done.items() <= {path.name: path.stat().st_mtime_ns for path in markers(tmp_path)}.items()
+    check_whole(tmp_path, expected)
+
+
+def test_a_killed_process_without_workers_loses_nothing(data, expected, tmp_path):
+    """As one process, and as a rank."""
+    chance = random.Random(3)
+    job = begin(tmp_path, data, workers=0)
+    for shards in (3, 5):
+        assert after(tmp_path, job, shards, chance.uniform(0, 0.2))
+        kill(job.pid)
+        ended(job)
+        job = start(arguments(tmp_path, engine="env"), JOB_SLEEP=SLOW, RANK=0, WORLD_SIZE=1)
+    code, told = ended(job)
+    assert code == 0, told
+    check_whole(tmp_path, expected)
+
+
+# --- Signals that may be heard ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_finishes_what_has_begun(workers, data, expected, tmp_path):
+    job = begin(tmp_path, data, workers=workers)
+    assert after(tmp_path, job, 2, 0.05)
+    processes, done = children(job), len(markers(tmp_path))
+    job.send_signal(signal.SIGINT)
+    code, told = ended(job)
+    assert code == 130 and "Ctrl-C again stops at once" in told and f"of {COUNT} images done" in told
+    none_left(processes)
+    assert done < len(markers(tmp_path)) < 23 and not temporaries(tmp_path)
+    told = [path for path in (tmp_path / "shards").iterdir() if not path.name.endswith(".done.json")]
+    assert len(told) == 2 * len(markers(tmp_path))  # what has begun is done and marked
+    assert len(lines(tmp_path / "manifest.jsonl")) == 4 * len(markers(tmp_path))
+    assert run_here(tmp_path, "--resume") == 0
+    check_whole(tmp_path, expected)
+
+
+@pytest.mark.parametrize("signals, code", [([signal.SIGINT, signal.SIGINT], 130), ([signal.SIGTERM], 143)])
+def test_signals_that_end_a_job_at_once(signals, code, data, expected, tmp_path):
+    """Each shard takes a minute: it is not waited for."""
+    job = start(arguments(tmp_path, data=data, workers=2), JOB_SLEEP=8)
+    begun = time.monotonic()
+    wait_for(lambda: (tmp_path / "plan.json").exists() and len(children(job)) == 2, "a plan")
+    time.sleep(1.0)
+    processes = children(job)
+    for number in signals:
+        job.send_signal(number)
+        time.sleep(0.5)
+    found, told = ended(job)
+    assert found == code and ("interrupted" in told or "terminated" in told), told
+    none_left(processes)
+    assert time.monotonic() - begun < PATIENCE / 2 and not markers(tmp_path) and not temporaries(tmp_path)
+    assert run_here(tmp_path, "--resume") == 0
+    check_whole(tmp_path, expected)
+
+
+# --- Two at once -----------------------------------------------------------------------------------------------------
+
+
+def test_a_second_job_on_the_same_output_is_refused(data, expected, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    job = begin(tmp_path, data, workers=1)
+    assert after(tmp_path, job, 1, 0)
+    for more in (["--resume"], ["--overwrite"], ["--engine", "env"], []):
+        assert run_here(tmp_path, *more, data=data) == 2
+        assert f"is in use by another job (process {job.pid} on " in capsys.readouterr().err
+    assert main(["verify", str(tmp_path), "--discard"]) == 2
+    capsys.readouterr()
+    assert main(["status", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["running"] is True
+    job.terminate()
+    assert ended(job)[0] == 143
+    assert main(["status", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["running"] is False
+    assert run_here(tmp_path, "--resume") == 0
+    check_whole(tmp_path, expected)
+
+
+# --- A full disk -----------------------------------------------------------------------------------------------------
+
+
+FULL_DISK = """
+import json, subprocess, sys
+from pathlib import Path
+from job_models import arguments, digests, main, markers, temporaries
+folder, told = Path(sys.argv[1]), {}
+for kind, workers, limit in (("safetensors", 1, 180), ("wds", 0, 60), ("folder", 0, 16)):
+    out = folder / kind
+    out.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", out], check=True)
+    options = dict(data=folder / "images", format=kind, frames=24, limit=limit, score="none", progress="none")
+    code = main(arguments(out, workers=workers, **options))
+    names = [path.name for path in (out / "shards").iterdir()]
+    told[kind] = [code, [path.name for path in markers(out)], temporaries(out), names]
+    subprocess.run(["mount", "-o", "remount,size=64m", out], check=True)
+    told[kind].append(main(arguments(out, "--resume", "--workers", 0, "--progress", "none")))
+    main(arguments(out / "undisturbed", workers=0, **options))
+    whole = digests(out / "undisturbed")
+    told[kind].append(whole == {name: digest for name, digest in digests(out).items() if name in whole})
+(folder / "told.json").write_text(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def full_disk(tmp_path_factory):
+    """What became of a job of each format, larger than the 1 MiB of its output; in a mount namespace of its own."""
+    folder = tmp_path_factory.mktemp("disk")
+    own = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+    trial = [*own, "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if not shutil.which("unshare") or subprocess.run(trial, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    make_folder(folder / "images", 180)
+    command = [*own, sys.executable, "-c", FULL_DISK, str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert run.returncode == 0, run.stderr
+    return json.loads((folder / "told.json").read_text()), run.stderr
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "wds", "folder"])
+def test_a_full_disk_ends_a_job_and_room_lets_it_go_on(kind, full_disk):
+    told, errors = full_disk
+    code, marked, left_over, names, resumed, same = told[kind]
+    assert code == 5 and errors.count("no space left") == 3, errors
+    assert marked and not left_over
+    done = {name.partition(".")[0] for name in marked}
+    suffixes = {name.partition(".")[2] for name in names if name.partition(".")[0] not in done}
+    assert suffixes <= {"safetensors", "tar", ""}  # frames that were whole when their records found no room
+    assert resumed == 0 and same

@@ -1,0 +1,296 @@
+"""Images of every kind, good and bad, as files, with the pixels or the reason that each must give.
+
+Expected pixels come from the arrays that the files were made of, by numpy; PNG files are written here, byte by byte.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+MAX_PIXELS = 250_000  # the zoo's limit: one of its images is just beyond
+JPEG = 8  # levels that a JPEG of quality 95 may be off by
+GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types of PNG
+TURN = {  # EXIF orientation: from the pixels as they are stored to those that are meant
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+}
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a file of the zoo must give: ``pixels`` uint8 [H, W, 3] within ``tolerance`` levels, or a ``reason``."""
+
+    path: str  # below the zoo's folder
+    reason: str | None = None
+    pixels: np.ndarray | None = None
+    tolerance: int = 0
+
+
+def make_zoo(folder: str | os.PathLike) -> list[Expectation]:
+    """Fill a folder; the images that its listing must have, in its order.
+
+    It also holds what a listing must leave out: a text, a hidden image, a directory called like an image, and links
+    that lead back to the folder. Images lie in it and in one sub-folder, so that it has no classes.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    expected = []
+    for name, (data, told, *tolerance) in {**good(), **bad(), **named()}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+        how = {"reason": told} if isinstance(told, str) else {"pixels": as_rgb(told)}
+        expected.append(Expectation(name, **how, tolerance=tolerance[0] if tolerance else 0))
+    expected += [Expectation(name, "unreadable") for name in _unreadable(folder)]
+    _left_out(folder)
+    return sorted(expected, key=lambda e: e.path.split("/"))
+
+
+def picture(height: int = 24, width: int = 32) -> np.ndarray:
+    """A smooth image without symmetry, uint8 [H, W, 3]: JPEG keeps it closely."""
+    y, x = np.mgrid[0:height, 0:width]
+    parts = (x * 200 / width + 20, y * 200 / height + 30, (x + 2 * y) * 200 / (width + 2 * height))
+    return np.rint(np.stack(parts, -1)).astype(np.uint8)
+
+
+def as_rgb(pixels: np.ndarray) -> np.ndarray:
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
+
+
+def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = (alpha / 255.0)[..., None]
+    return np.rint(colour * share + 255 * (1 - share)).astype(np.uint8)
+
+
+def png(
+    values: np.ndarray, colour: int, bits: int = 8, before: bytes = b"", size: tuple[int, int] | None = None
+) -> bytes:
+    """A PNG file of values [H, W(, C)], with more chunks ``before`` the pixels, or another ``size`` in its header."""
+    height, width = size or values.shape[:2]
+    rows = values.reshape(values.shape[0], -1)
+    if bits < 8:
+        unpacked = (rows[..., None].astype(np.uint8) >> np.arange(bits)[::-1]) & 1
+        rows = np.packbits(unpacked.reshape(len(rows), -1), axis=1)
+    raw = b"".join(b"\0" + row.astype(f">u{max(bits // 8, 1)}").tobytes() for row in rows)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def saved(pixels: np.ndarray | Image.Image, kind: str, **options) -> bytes:
+    """A file as Pillow writes it."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def jpeg(pixels: np.ndarray | Image.Image, **options) -> bytes:
+    return saved(pixels, "JPEG", **{"quality": 95, "subsampling": 0} | options)
+
+
+def exif(orientation: int) -> bytes:
+    """EXIF with one entry."""
+    return b"Exif\0\0" + b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
+
+
+def good() -> dict[str, tuple]:
+    """Files and the pixels that they must give (and how closely)."""
+    rgb = picture()
+    grey, alpha = rgb[:, :, 2], np.tile(np.linspace(0, 255, 32).astype(np.uint8), (24, 1))
+    deep = (rgb.astype(np.uint16) * 257) ^ np.arange(32, dtype=np.uint16)[None, :, None] * 5
+    scaled = np.rint(deep[:, :, 0] * 255.0 / 65535).astype(np.uint8)
+    cmyk = np.concatenate([rgb, grey[:, :, None] // 3], -1)
+    inked = np.rint((255.0 - cmyk[..., :3]) * (255.0 - cmyk[..., 3:]) / 255).astype(np.uint8)
+    orientations = {f"exif-{k}.jpg": (jpeg(rgb, exif=exif(k)), turn(rgb), JPEG) for k, turn in TURN.items()}
+    return {
+        "rgb.png": (png(rgb, RGB), rgb),
+        "rgb.jpg": (jpeg(rgb), rgb, JPEG),
+        "progressive.JPEG": (jpeg(rgb, progressive=True), rgb, JPEG),
+        "subsampled.jpg": (jpeg(rgb, subsampling=2), rgb, JPEG),
+        "a-png-called.jpg": (png(rgb, RGB), rgb),
+        "rgb.bmp": (saved(rgb, "BMP"), rgb),
+        "rgb.tif": (saved(rgb, "TIFF"), rgb),
+        "packed.tiff": (saved(rgb, "TIFF", compression="tiff_lzw"), rgb),
+        "rgb.webp": (saved(rgb, "WEBP", lossless=True), rgb),
+        "rgb.ppm": (b"P6 32 24 255\n" + rgb.tobytes(), rgb),
+        "grey.png": (png(grey, GREY), grey),
+        "grey.jpg": (jpeg(grey), grey, JPEG),
+        "grey.bmp": (saved(grey, "BMP"), grey),
+        "grey.pgm": (b"P5 32 24 255\n" + grey.tobytes(), grey),
+        "1x1.png": (png(rgb[:1, :1], RGB), rgb[:1, :1]),
+        "1x1.jpg": (jpeg(rgb[:1, :1]), rgb[:1, :1], JPEG),
+        "1-bit.png": (png(grey // 128, GREY, 1), grey // 128 * 255),
+        "4-bit.png": (png(grey // 16, GREY, 4), grey // 16 * 17),
+        "16-bit-grey.png": (png(deep[:, :, 0], GREY, 16), scaled),
+        "16-bit-grey.tif": (saved(deep[:, :, 0], "TIFF"), scaled),
+        "16-bit-grey.pgm": (b"P5 32 24 65535\n" + deep[:, :, 0].astype(">u2").tobytes(), scaled),
+        "16-bit-rgb.png": (png(deep, RGB, 16), (deep >> 8).astype(np.uint8)),
+        "32-bit-small.tif": (saved(deep[:, :, 0].astype(np.int32), "TIFF"), scaled),
+        "rgba.png": (png(np.dstack([rgb, alpha]), RGBA), over_white(rgb, alpha)),
+        "rgba.webp": (saved(np.dstack([rgb, alpha]), "WEBP", lossless=True, exact=True), over_white(rgb, alpha)),
+        "rgba.tif": (saved(np.dstack([rgb, alpha]), "TIFF"), over_white(rgb, alpha)),
+        "grey-alpha.png": (png(np.dstack([grey, alpha]), GREY_ALPHA), over_white(as_rgb(grey), alpha)),
+        "cmyk.jpg": (jpeg(Image.frombytes("CMYK", (32, 24), cmyk.tobytes())), inked, 2 * JPEG),
+        "cmyk.tif": (saved(Image.frombytes("CMYK", (32, 24), cmyk.tobytes()), "TIFF"), inked),
+        "damaged-exif.jpg": (jpeg(rgb, exif=exif(6)[:14] + b"\xff" * 9), rgb, JPEG),
+        "exif-0.jpg": (jpeg(rgb, exif=exif(0)), rgb, JPEG),
+        "exif-6.png": (png(rgb, RGB, before=chunk(b"eXIf", exif(6)[6:])), TURN[6](rgb)),
+        "exif-7.tif": (saved(rgb, "TIFF", tiffinfo={0x0112: 7}), TURN[7](rgb)),
+        "exif-8.webp": (saved(rgb, "WEBP", lossless=True, exif=exif(8)), TURN[8](rgb)),
+        "exif-5-16-bit.png": (png(deep[:, :, 0], GREY, 16, chunk(b"eXIf", exif(5)[6:])), scaled.T),
+        **orientations,
+        **_palettes(),
+        **_transparent_colours(rgb, grey, deep[:, :, 0], scaled),
+        **_animations(rgb),
+    }
+
+
+def _palettes() -> dict[str, tuple]:
+    colours = picture(16, 16).reshape(256, 3)
+    index = np.arange(24 * 32).reshape(24, 32) % 251
+    alphas = (np.arange(256) * 7 % 256).astype(np.uint8)
+    palette, opacity = chunk(b"PLTE", colours.tobytes()), chunk(b"tRNS", alphas.tobytes())
+    gif = Image.fromarray(index.astype(np.uint8), "L")
+    gif.putpalette(colours.tobytes())  # makes it mode "P"
+    holes = np.where((index == 3)[:, :, None], 255, colours[index]).astype(np.uint8)
+    return {
+        "palette.png": (png(index, PALETTE, before=palette), colours[index]),
+        "palette-1-bit.png": (png(index % 2, PALETTE, 1, chunk(b"PLTE", colours[:2].tobytes())), colours[index % 2]),
+        "palette-alpha.png": (png(index, PALETTE, before=palette + opacity), over_white(colours[index], alphas[index])),
+        "palette.gif": (saved(gif, "GIF"), colours[index]),
+        "palette-hole.gif": (saved(gif, "GIF", transparency=3), holes),
+        "palette.bmp": (saved(gif, "BMP"), colours[index]),
+    }
+
+
+def _transparent_colours(rgb: np.ndarray, grey: np.ndarray, deep: np.ndarray, scaled: np.ndarray) -> dict[str, tuple]:
+    """One colour of an image without alpha that means nothing is there."""
+    colour, tone, deep_tone = rgb[5, 7], int(grey[5, 7]), int(deep[5, 7])
+    there = (rgb != colour).any(-1, keepdims=True)
+    return {
+        "hole.png": (png(rgb, RGB, 8, chunk(b"tRNS", struct.pack(">3H", *colour))), np.where(there, rgb, 255)),
+        "grey-hole.png": (
+            png(grey, GREY, 8, chunk(b"tRNS", struct.pack(">H", tone))),
+            np.where(grey == tone, 255, grey).astype(np.uint8),
+        ),
+        "16-bit-hole.png": (
+            png(deep, GREY, 16, chunk(b"tRNS", struct.pack(">H", deep_tone))),
+            np.where(deep == deep_tone, 255, scaled).astype(np.uint8),
+        ),
+    }
+
+
+def _animations(rgb: np.ndarray) -> dict[str, tuple]:
+    later = [Image.fromarray(255 - rgb), Image.fromarray(rgb[::-1])]
+    blocks = np.repeat(np.repeat(np.array([[0, 1], [2, 1]], np.uint8), 9, 0), 9, 1)
+    colours = np.array([[250, 10, 20], [30, 240, 50], [60, 70, 230]], np.uint8)
+    frames = [Image.fromarray(frame, "L") for frame in (blocks, blocks[::-1])]
+    for frame in frames:
+        frame.putpalette(colours.tobytes())
+    return {
+        "animated.gif": (saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), colours[blocks]),
+        "animated.webp": (saved(rgb, "WEBP", save_all=True, append_images=later, lossless=True), rgb),
+        "animated.png": (saved(rgb, "PNG", save_all=True, append_images=later), rgb),
+        "pages.tif": (saved(rgb, "TIFF", save_all=True, append_images=later), rgb),
+    }
+
+
+def bad() -> dict[str, tuple[bytes, str]]:
+    """Files and the reason that each must give."""
+    rgb = picture()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    whole, as_jpeg, as_webp = png(noise, RGB), jpeg(noise), saved(noise, "WEBP", lossless=True)
+    pixels, tables = whole.index(b"IDAT") + 20, as_jpeg.index(b"\xff\xc4")
+    last = len(whole) - 12
+    shallow = np.zeros((501, 500), np.uint8)
+    flat = np.zeros((1, 1), np.uint8)
+    return {
+        "truncated.png": (whole[: len(whole) // 2], "truncated"),
+        "truncated-in-header.png": (whole[:20], "truncated"),
+        "truncated-end.png": (whole[:last], "truncated"),
+        "truncated.jpg": (as_jpeg[: len(as_jpeg) // 2], "truncated"),
+        "truncated-in-header.jpg": (as_jpeg[:100], "truncated"),
+        "truncated-progressive.jpg": (jpeg(noise, progressive=True)[: len(as_jpeg) // 2], "truncated"),
+        "truncated.gif": (saved(Image.fromarray(noise).convert("P"), "GIF")[:2000], "truncated"),
+        "truncated.webp": (as_webp[:3000], "truncated"),
+        "truncated.bmp": (saved(noise, "BMP")[:3000], "truncated"),
+        "truncated.ppm": (b"P6 64 64 255\n" + noise.tobytes()[:3000], "truncated"),
+        "truncated.tif": (saved(noise, "TIFF")[:3000], "truncated"),
+        "bad-crc.png": (flipped(whole, pixels), "corrupt"),
+        "bad-crc-itself.png": (flipped(whole, last - 2), "corrupt"),
+        "bad-crc-of-text.png": (flipped(png(rgb, RGB, before=chunk(b"tEXt", b"a\0b")), 45), "corrupt"),
+        "bad-deflate.png": (b"".join((whole[:33], chunk(b"IDAT", b"x\x9cgarbage"), chunk(b"IEND", b""))), "corrupt"),
+        "bad-tables.jpg": (as_jpeg[: tables + 5] + b"\xff" * 16 + as_jpeg[tables + 21 :], "corrupt"),
+        "bad.webp": (as_webp[:30] + bytes(len(as_webp) - 30), "corrupt"),
+        "empty.jpg": (b"", "empty"),
+        "text.jpg": (b"Not an image, whatever it is called.\n", "not-an-image"),
+        "text-like-bmp.bmp": (b"BMX is a sport, and these are words.\n", "not-an-image"),
+        "text-like-ppm.ppm": (b"P3 is a name.\n", "not-an-image"),
+        "postscript.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not-an-image"),
+        "bomb.png": (png(flat, GREY, 1, size=(60_000, 60_000)), "too-large"),
+        "bomb-beyond-c.png": (png(flat, GREY, 1, size=(2**31 - 1, 2**31 - 1)), "too-large"),
+        "just-too-large.png": (png(shallow, GREY), "too-large"),
+        "32-bit.tif": (saved(np.full((9, 9), 70_000, np.int32), "TIFF"), "unsupported"),
+        "negative.tif": (saved(np.full((9, 9), -1, np.int32), "TIFF"), "unsupported"),
+        "float.tif": (saved(np.ones((9, 9), np.float32), "TIFF"), "unsupported"),
+        "lab.tif": (saved(Image.new("LAB", (9, 9)), "TIFF"), "unsupported"),
+    }
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def named() -> dict[str, tuple]:
+    """Good images under names that are hard to carry about."""
+    data, pixels = png(picture(9, 8), RGB), picture(9, 8)
+    names = (
+        "Ærø-日本-🙂.png",
+        "e\u0301-and-\u00e9.png",
+        os.fsdecode(b"latin-caf\xe9.png"),  # not UTF-8
+        "new\nline, \"quotes\" and 'more' %s {0} \\ $HOME.png",
+        " - leading blank.png",
+        "n" * 251 + ".png",  # as long as a name can be
+        "ü" * 125 + "x.png",
+        "below/" + "a.b.c.png",
+    )
+    return {name: (data, pixels) for name in names}
+
+
+def _unreadable(folder: Path) -> list[str]:
+    (folder / "dangling.jpg").symlink_to("nowhere.jpg")
+    (folder / "self.jpg").symlink_to("self.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    names = ["dangling.jpg", "self.jpg", "pipe.jpg"]
+    if os.geteuid() != 0:  # root reads it all the same
+        (folder / "locked.png").write_bytes(png(picture(), RGB))
+        (folder / "locked.png").chmod(0)
+        names.append("locked.png")
+    return names
+
+
+def _left_out(folder: Path) -> None:
+    (folder / "notes.txt").write_text("not an image")
+    (folder / ".hidden.png").write_bytes(png(picture(), RGB))
+    (folder / "directory.jpg").mkdir()
+    (folder / "loop").symlink_to(".")
+    (folder / "below" / "back").symlink_to("..")
+    (folder / "loop-1").symlink_to("loop-2")
+    (folder / "loop-2").symlink_to("loop-1")
