@@ -41,7 +41,6 @@ PHOTO_JOBS = {
     "csp-phase, factors": {"factors": 1000.0, **UNSCORED},
     "csp-phase, factors, luma": {"factors": 1000.0, "color": "luma", **UNSCORED},
     "csp-phase, max_l2": {"max_l2": 10.0, **UNSCORED},
-    "pixel, max_l2": {"family": "pixel", "max_l2": 10.0, **UNSCORED},
     "csp-phase, factors, all frames scored": {"factors": 1000.0},
 }
 
