@@ -71,7 +71,8 @@ class Progress:
     def told(self) -> dict:
         """What this run has done, by the clock on the wall."""
         images, seconds = self.done - self._already, time.monotonic() - self._start
-        return {"images": images, "seconds": round(seconds, 3), "images_per_second": round(images / seconds, 2)}
+        rate = images / max(seconds, 1e-9)
+        return {"images": images, "seconds": round(seconds, 3), "images_per_second": round(rate, 2)}
 
     def _tell(self, now: float) -> None:
         then, done = self._recent[0]
