@@ -83,6 +83,8 @@ def photographs(folder: Path) -> list[dict]:
     for number in range(ROUNDS):
         rates["gradients alone"].append(PHOTOS / seconds(lambda: gradients(model, images)))
         for n, (name, options) in enumerate(PHOTO_JOBS.items()):
+            if number and "score" not in options:
+                continue  # it takes minutes, and is told for its share of the time
             out = folder / f"photos-{number}-{n}"
             told = photo_job(folder / "photos", out, options)
             rates[name].append(told["last_run"]["images_per_second"])

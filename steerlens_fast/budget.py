@@ -13,6 +13,7 @@ from torch import Tensor
 from .checks import check_bounds, check_int, check_number
 from .families import Motion
 from .families.base import HoldingMotion
+from .memory import scratch_chunks
 
 REACH = math.log(2)  # how much further than in proportion to the factor a search may go without a bracket
 LEAST = 1e-6  # of the way to the target: less than that cannot be told from no motion at all
@@ -238,9 +239,13 @@ def _predicted(x: Tensor, rise: Tensor) -> Tensor:
 
 
 def l2_from(frames: Tensor, source: Tensor) -> Tensor:
-    """L2 distances [F, B] of frames [F, B, ...] from their sources [B, ...]; one frame in memory at a time."""
-    distances = [torch.linalg.vector_norm((frame - source).flatten(1), dim=1) for frame in frames]
-    return torch.stack(distances) if distances else source.new_zeros(0, len(source))
+    """L2 distances [F, B] of frames [F, B, ...] from their sources [B, ...]."""
+    parts = scratch_chunks(source)
+    norm = lambda t: torch.linalg.vector_norm(t.flatten(1), dim=1)
+    distances = [norm(frame[at] - source[at]) for frame in frames for at in parts]
+    return (
+        torch.cat(distances).view(len(frames), len(source)) if distances else source.new_zeros(len(frames), len(source))
+    )
 
 
 def _image_of(motion: Motion) -> Tensor:

@@ -17,6 +17,9 @@ from .ops import real_dtype
 # allocator gives back to the kernel between passes (fresh pages cost more than the FFTs). Measured in bench/.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
 
+# Bytes of a temporary that is written and read once: so many stay in the caches and in memory that the process has.
+SCRATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
+
 
 @lru_cache(maxsize=1)
 def keep_freed_memory() -> None:
@@ -43,7 +46,17 @@ def chunks(count: int, item_bytes: int, device: torch.device) -> list[slice]:
     """Slices of ``count`` items, each small enough for one pass, and as even as they can be."""
     if device.type == "cpu":
         keep_freed_memory()
-    most = max(1, _pass_bytes(device) // max(item_bytes, 1))
+    return _even_slices(count, max(1, _pass_bytes(device) // max(item_bytes, 1)))
+
+
+def scratch_chunks(tensor: Tensor) -> list[slice]:
+    """Slices of a tensor's first dimension, for temporaries like it that are used up at once."""
+    item_bytes = tensor[:1].numel() * tensor.itemsize
+    size = SCRATCH_BYTES.get(tensor.device.type, SCRATCH_BYTES["cuda"])
+    return _even_slices(len(tensor), max(1, size // max(item_bytes, 1)))
+
+
+def _even_slices(count: int, most: int) -> list[slice]:
     pieces = -(-count // most)
     edges = [count * i // pieces for i in range(pieces + 1)] if pieces else []
     return [slice(a, b) for a, b in zip(edges, edges[1:])]

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -85,7 +86,7 @@ def locked(path: Path, *, shared: bool = False, wait: bool = False) -> Iterator[
     how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     with open(path, "a+b") as file:
         try:
-            fcntl.flock(file, how)
+            _flock(file, how)
         except BlockingIOError:
             file.seek(0)
             holder = file.read(200).decode(errors="replace").strip()
@@ -96,10 +97,20 @@ def locked(path: Path, *, shared: bool = False, wait: bool = False) -> Iterator[
         yield
 
 
+def _flock(file: BinaryIO, how: int) -> None:
+    """Try for a moment: :func:`in_use` holds the lock, too, while it looks."""
+    for _ in range(9):
+        try:
+            return fcntl.flock(file, how)
+        except BlockingIOError:
+            time.sleep(0.1)
+    fcntl.flock(file, how)
+
+
 def in_use(path: Path) -> bool:
     """Whether somebody holds the lock file ``path``."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "r+b") as file:  # for writing, too: NFS asks for that
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

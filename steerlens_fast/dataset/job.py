@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .config import JobConfig, refuse_drift
-from .durable import locked
-from .engines import Engine, RunOptions, Stop, count_of_workers, make_engine
+from .durable import locked, sync_folder
+from .engines import Engine, RunOptions, Stop, make_engine
 from .engines.env import rank_of
 from .outcome import DONE, INTERRUPTED, QUARANTINED, TERMINATED, TOO_MANY_FAILURES, USAGE, JobError, as_job_error
 from .plan import Plan
@@ -51,14 +51,20 @@ def run_job(out: Path, asked: Mapping, options: RunOptions | None = None, *, dat
     JobError
         With an exit code.
     """
-    options = options or RunOptions()
+    options, out = options or RunOptions(), out.absolute()
     most_failures(options.max_failures, 1)  # before anything is loaded
     try:
         out.mkdir(parents=True, exist_ok=True)
         with _signals() as stop, _locked(out, options):
             return _run(out, asked, options, stop, {"dataset": dataset, "model": model})
+    except Terminated:
+        raise JobError("terminated", TERMINATED) from None
     except (OSError, ImportError) as error:
         raise as_job_error(error) from error
+
+
+class Terminated(BaseException):
+    """SIGTERM came; no Exception, so that nobody's handling of errors takes it for one on the way."""
 
 
 @contextmanager
@@ -87,7 +93,7 @@ def _run(out: Path, asked: Mapping, options: RunOptions, stop: Stop, objects: di
     if pending != []:
         engine = make_engine(inputs, options, out, objects)
         try:
-            plan = plan or make_plan(out, inputs, engine.describe(), count_of_workers(options, inputs.device))
+            plan = plan or _new_plan(out, inputs, engine)
             made = _make(out, plan, range(plan.shards) if pending is None else pending, engine, options, stop)
         finally:
             engine.close()
@@ -105,14 +111,22 @@ def _run_rank(out: Path, asked: Mapping, options: RunOptions, stop: Stop, object
         with locked(out / ".planning", wait=True):
             if not has_plan(out):
                 make_plan(out, inputs, engine.describe(), _ranks_here())
-        resumed_config(out, asked)  # whoever planned may have been asked for something else
-        plan = check_plan(out, inputs)
-        pending = _pending(out, plan, options, rank.shards(range(plan.shards)))
+            resumed_config(out, asked)  # whoever planned may have been asked for something else
+            plan = check_plan(out, inputs)
+            pending = _pending(out, plan, options, rank.shards(range(plan.shards)))
         made = _make(out, plan, pending, engine, options, stop) if pending else {}
     finally:
         engine.close()
     with locked(out / ".planning", wait=True):
         return _finish(out, plan, options, stop, made)
+
+
+def _new_plan(out: Path, inputs: Inputs, engine: Engine) -> Plan:
+    """A plan, in place of one that is there: only now that data and model are known to be what a job needs."""
+    model = engine.describe()
+    if has_plan(out):
+        clear(out)
+    return make_plan(out, inputs, model, engine.workers)
 
 
 def _ranks_here() -> int:
@@ -125,7 +139,7 @@ def _goes_on(out: Path, options: RunOptions) -> bool:
     if not has_plan(out):
         return False
     if options.overwrite:
-        clear(out)
+        Plan.read(out)  # says so now if it is no job's; what it holds stays until the new one is known to start
         return False
     if not (options.resume or options.retry_failed):
         raise JobError(f"out must be a new folder, got {out}, a job's: use --resume or --overwrite", USAGE)
@@ -145,6 +159,7 @@ def _make(out: Path, plan: Plan, pending: Sequence[int], engine: Engine, options
     """Make the shards; returns how many images that were, and how long it took."""
     refuse_drift(plan.model, engine.describe(), "the model")
     (out / "shards").mkdir(exist_ok=True)
+    sync_folder(out)
     (out / "summary.json").unlink(missing_ok=True)  # until it is true again: a finished job's is believed
     listener = Listener(plan, done_shards(out, plan), options, stop)
     try:
@@ -165,7 +180,8 @@ def _finish(out: Path, plan: Plan, options: RunOptions, stop: Stop, made: dict |
     code = QUARANTINED if summary["failed"] else DONE
     if not summary["complete"]:
         return Outcome(INTERRUPTED if stop.requested else code, summary)
-    clear_leftovers(out)
+    if options.engine != "env":  # other ranks may be at work again
+        clear_leftovers(out)
     if options.gallery and (new or not (out / "gallery").exists()):
         from .gallery import write_gallery
 
@@ -246,7 +262,7 @@ def _signals() -> Iterator[Stop]:
         os.write(2, b"finishing the shards that have begun; Ctrl-C again stops at once\n")
 
     def terminate(*_):
-        raise JobError("terminated", TERMINATED)
+        raise Terminated
 
     handlers = {signal.SIGINT: interrupt, signal.SIGTERM: terminate}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -254,4 +270,4 @@ def _signals() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python

@@ -20,7 +20,7 @@ from .sources import Source
 
 AHEAD = 3  # batches: one with the model, one that waits, one that is decoded
 PLACEHOLDER = 128  # of a bad image: its neighbours' batch keeps its composition
-PER_TASK = 16  # items: small images cost less than a task does
+PER_TASK = 16  # items, at most: small images cost less than a task does
 
 
 @dataclass
@@ -43,6 +43,10 @@ class Batch:
     pixels: Tensor
     loaded: list[Loaded]
     tasks: list[Future] = field(default_factory=list)
+
+    def part(self, at: slice) -> Batch:
+        """Some of it."""
+        return Batch(self.shard, self.last, self.items[at], self.pixels[at], self.loaded[at])
 
 
 class Loader:
@@ -67,6 +71,7 @@ class Loader:
     def __init__(self, source: Source, *, size, channels, batch_size, threads, how, fitted, pinned=False):
         self._source, self._size, self._batch_size, self._pinned = source, tuple(size), batch_size, pinned
         self._channels, self._how, self._fitted = channels, how, fitted
+        self._per_task = max(1, min(PER_TASK, batch_size // threads))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def batches(self, next_shard: Callable[[bool], tuple[int, list[Item]] | None]) -> Iterator[Batch]:
@@ -105,8 +110,8 @@ class Loader:
             pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
             batch = Batch(shard, first + len(some) == len(items), some, pixels, [Loaded() for _ in some])
             rows = pixels.numpy()
-            for at in range(0, len(some), PER_TASK):
-                which = range(at, min(at + PER_TASK, len(some)))
+            for at in range(0, len(some), self._per_task):
+                which = range(at, min(at + self._per_task, len(some)))
                 batch.tasks.append(self._pool.submit(self._load_rows, batch, rows, which))
             yield batch
 

@@ -114,8 +114,10 @@ def versions(device: str) -> dict[str, str]:
     """Of everything that may change a byte."""
     device_name = torch.cuda.get_device_name() if device == "cuda" else _cpu_level()
     known = {"steerlens_fast": __version__, "torch": torch.__version__}
-    others = {name: _version(name) for name in ("numpy", "pillow", "torchcodec")}
-    return {**known, **others, "device": device_name, "machine": platform.machine()}
+    others = {name: _version(name) for name in ("numpy", "pillow", "torchcodec", "timm", "torchvision")}
+    system = {"python": platform.python_version(), "device": device_name, "machine": platform.machine()}
+    cuda = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if device == "cuda" else {}
+    return {**known, **others, **system, **cuda}
 
 
 def _version(package: str) -> str:

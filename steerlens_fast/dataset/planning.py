@@ -18,7 +18,7 @@ from .sources import Source, open_source
 from .targets import parse_target
 
 FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
-FOLDERS = ("shards", "gallery", "logs")
+FOLDERS = ("shards", "gallery")
 BY_NAME = ("class", "map", "csv")  # targets that may name classes
 PATHS = ("data", "labels", "weights", "model", "target")  # fields that may name a file, relative to where the job began
 WORDS = {"weights": ("random",)}  # which no file of that name makes a path
@@ -86,6 +86,7 @@ def check_plan(out: Path, inputs: Inputs) -> Plan:
     """The plan in ``out``, if data and software are still what it was made with."""
     plan = Plan.read(out)
     refuse_drift(plan.versions, versions(inputs.device), "the software")
+    refuse_drift(plan.source, inputs.source.about, "the data")
     if digest_of_items(inputs.items()) != plan.listing_sha256:
         raise JobError(f"data must be what it was, got other items than the {plan.items} that were planned", USAGE)
     _mend_listing(out, inputs, plan)
@@ -107,7 +108,7 @@ def has_plan(out: Path) -> bool:
 def resumed_config(out: Path, asked: Mapping) -> JobConfig:
     """The configuration in ``out``; what is asked for again must agree with it."""
     saved = JobConfig.from_dict(read_json(out / "config.json"))
-    now = JobConfig.from_dict({**saved.as_dict(), **asked})
+    now = JobConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **asked})  # trust is not inherited
     refuse_drift(saved.as_dict(), now.as_dict(), "the configuration")
     return now
 
@@ -126,7 +127,7 @@ def _absolute(name: str, value):
 
 
 def clear(out: Path) -> None:
-    """Remove what a job has written here, and nothing else."""
+    """Remove what a job has written here, and nothing else; its logs stay."""
     Plan.read(out)  # a folder that is no job's is not ours to clear
     for name in FOLDERS:  # first: no marker may outlive its plan
         if (out / name).exists():

@@ -51,7 +51,7 @@ def _time(plan: Plan, seconds: float, workers: int) -> list[str]:
     n = min(plan.batch_size, plan.items)
     whole = seconds / n * plan.items / max(workers, 1)
     about = f"about {duration(whole)} for all on {workers} worker(s)"
-    return [f"a batch of {n} takes {seconds:.3f} s after loading: {about}"]
+    return [f"a batch of {n} takes {seconds:.3f} s, from reading to frames: {about}"]
 
 
 def _space(out: Path, plan: Plan) -> list[str]:

@@ -62,7 +62,7 @@ class Shard:
         shape = (plan.count(number), *plan.frame_shape)
         plain = lambda: new_output(shape, torch.uint8, torch.device("cpu"))
         self.frames = torch.empty(shape, dtype=torch.uint8, pin_memory=True) if pinned else plain()
-        self.rows, self.records = 0, []
+        self.rows, self.records, self.parts = 0, [], 1
 
     def add(self, batch: Batch, morphs: Morphs) -> int:
         """Take in a batch; returns how many of its items failed."""
@@ -70,6 +70,8 @@ class Shard:
             good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
             frames = morphs.frames if len(good) == len(batch.items) else morphs.frames[good]
             to_bytes(frames, self.frames[self.rows : self.rows + len(good)])
+            if frames.is_cuda:  # the thread that publishes reads what has been copied
+                torch.cuda.current_stream(frames.device).synchronize()
         with self.clock.spent_on("records"):
             records = records_of(batch, morphs, self.rows)
         self.rows += len(good)
@@ -79,12 +81,14 @@ class Shard:
     def publish(self, out: Path, kind: str, about: dict) -> dict:
         """Write frames, then records, then the marker that says so; returns what the marker holds."""
         folder = out / "shards"
+        marker(out, self.number).unlink(missing_ok=True)  # of one who died right after it: not true for a moment
         with self.clock.spent_on("write"):
             files = format_named(kind).write(folder, stem(self.number), self.frames[: self.rows], self.records, about)
             files |= write_records(folder / f"{stem(self.number)}.jsonl", self.records)
         failed = sum(record["status"] != OK for record in self.records)
         seconds = {what: round(value, 6) for what, value in self.clock.seconds.items()}
         told = {"shard": self.number, "files": files, "items": len(self.records), "failed": failed, "seconds": seconds}
+        told |= {} if self.parts == 1 else {"parts_of_a_batch": self.parts}  # other sums, perhaps other last digits
         write_json(marker(out, self.number), told)
         return told
 
@@ -119,7 +123,7 @@ def read_records(path: Path) -> list[dict]:
 
 def records_of(batch: Batch, morphs: Morphs, first_row: int) -> list[dict]:
     """One record for each item; frames of the good ones lie in rows from ``first_row`` on."""
-    columns = _columns(morphs)
+    columns, statuses = _columns(morphs), morphs.status.tolist()
     records, row = [], first_row
     for n, (item, loaded) in enumerate(zip(batch.items, batch.loaded)):
         told = _of_item(item, loaded)
@@ -128,7 +132,7 @@ def records_of(batch: Batch, morphs: Morphs, first_row: int) -> list[dict]:
             told |= {"status": loaded.failure.reason, "message": str(loaded.failure), "row": None}
         else:
             told |= {name: column[n] for name, column in columns.items()}
-            told |= _status(int(morphs.status[n])) | {"row": row}
+            told |= _status(statuses[n]) | {"row": row}
             row += 1
         records.append(told)
     return records

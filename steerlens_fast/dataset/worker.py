@@ -5,8 +5,9 @@ from __future__ import annotations
 import queue
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,16 +15,17 @@ from torch import Tensor
 
 from ..lens import SteerableLens
 from ..morphs import Morphs
-from .config import JobConfig
+from .config import JobConfig, refuse_drift
 from .loading import Batch, Loader
 from .models import LoadedModel, load_model
 from .outcome import USAGE, BadItem, JobError
-from .plan import Plan
+from .plan import Plan, versions
 from .shard import Clock, Shard
 from .sources import Source, open_source
 from .targets import batch_target, parse_target
 
 Tell = Callable[[dict], None]
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")  # also cuFFT's and cuBLAS'
 END = None  # in a queue of shards: no more will come
 
 
@@ -43,6 +45,8 @@ class Worker:
 
     def __init__(self, config: JobConfig, device: str, decoders: int, source=None, model=None):
         self.config, self.device, self.decoders = config, torch.device(device), decoders
+        if self.device.index is not None:
+            torch.cuda.set_device(self.device)  # somebody's kernels may not look where their tensors are
         given = config.model if model is None else model
         self.loaded: LoadedModel = load_model(given, device=device, **config.model_options)
         self.source: Source = open_source(config.data, labels=config.labels) if source is None else source
@@ -52,7 +56,10 @@ class Worker:
         self.parts = 1  # into which a batch is cut for the model; grows where the device's memory is short
 
     def open(self, out: Path, plan: Plan) -> None:
-        """Begin to work on a planned job."""
+        """Begin to work on a planned job; JobError where model, data or software are not what was planned with."""
+        refuse_drift(plan.model, self.loaded.description, "the model")
+        refuse_drift(plan.source, self.source.about, "the data")
+        refuse_drift(plan.versions, versions(self.device.type), "the software")
         self.out, self.plan = out, plan
         torch.set_num_threads(plan.threads)
         self.pinned = self.device.type == "cuda"
@@ -67,7 +74,7 @@ class Worker:
         While a shard is published, the next one is computed, and its first images are decoded.
         """
         take = _Taker(shards, lambda n: (n, self.plan.read_items(self.out, n)))
-        with ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
+        with _repeatable(), ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
             publishing: Future | None = None
             shard, batches = None, self.loader.batches(take)
             while (batch := self._next(batches)) is not None:
@@ -84,9 +91,9 @@ class Worker:
                 publishing.result()
 
     def first_batch(self, shard: int = 0) -> float:
-        """Compute one batch and drop it; returns its seconds. For an estimate."""
-        batch = next(self.loader.batches(_Taker(_filled(shard), lambda n: (n, self.plan.read_items(self.out, n)))))
+        """Load and compute one batch, and drop it; returns its seconds. For an estimate."""
         start = time.perf_counter()
+        batch = next(self.loader.batches(_Taker(_filled(shard), lambda n: (n, self.plan.read_items(self.out, n)))))
         self._work(Shard(shard, self.plan), batch)
         return time.perf_counter() - start
 
@@ -101,23 +108,17 @@ class Worker:
             return next(batches, None)
 
     def _work(self, shard: Shard, batch: Batch) -> int:
-        start, driver = time.perf_counter(), self.lens.driver.clock
-        before = dict(driver.seconds)
-        morphs = self._morph(batch)
-        spent = {what: driver.seconds[what] - before.get(what, 0.0) for what in ("gradient", "score")}
-        shard.clock.seconds.update(spent | {"morph": time.perf_counter() - start - sum(spent.values())})
+        """Take a batch through the lens, in parts where memory is short; how many of its items failed."""
         shard.clock.seconds.update(self._waiting.seconds if hasattr(self, "_waiting") else {})
-        return shard.add(batch, morphs)
-
-    def _morph(self, batch: Batch) -> Morphs:
-        images = batch.pixels.to(self.device, non_blocking=True).float().div_(255)
-        target = self._target(batch)
-        while True:
+        targets = self._targets(batch)
+        failed = at = 0
+        while at < len(batch.items):
+            size = -(-len(batch.items) // self.parts)
+            part = slice(at, at + size)
             try:
-                size = -(-len(images) // self.parts)
-                at = [slice(i, i + size) for i in range(0, len(images), size)]
-                parts = [self._morph_part(images[a], target[a] if isinstance(target, list) else target) for a in at]
-                return parts[0] if len(parts) == 1 else Morphs.cat(parts)
+                failed += self._work_part(shard, batch.part(part), targets[part])
+                at += size
+                continue
             except RuntimeError as error:  # torch.OutOfMemoryError is one
                 if not _out_of_memory(error):
                     raise
@@ -126,24 +127,37 @@ class Worker:
             self.parts *= 2  # outside of the handler, which holds the memory of the frames that failed
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+        shard.parts = max(shard.parts, self.parts)
+        return failed
 
-    def _morph_part(self, images: Tensor, target) -> Morphs:
+    def _work_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> int:
+        start, driver = time.perf_counter(), self.lens.driver.clock
+        before = dict(driver.seconds)
+        images = batch.pixels.to(self.device, non_blocking=True).float().div_(255)
+        morphs = self._morph(images, batch, targets)
+        spent = {what: driver.seconds[what] - before.get(what, 0.0) for what in ("gradient", "score")}
+        shard.clock.seconds.update(spent | {"morph": time.perf_counter() - start - sum(spent.values())})
+        return shard.add(batch, morphs)
+
+    def _morph(self, images: Tensor, batch: Batch, targets: list[int | None]) -> Morphs:
         try:
-            return self.lens.morph(images, target, **self.config.morph_options)
+            return self.lens.morph(images, batch_target(self.rule, targets), **self.config.morph_options)
         except (TypeError, ValueError) as error:
             if not _is_ours(error):
                 raise
-            raise JobError(str(error), USAGE) from error
+            told = [(target, item.path) for target, item in zip(targets, batch.items) if target is not None]
+            largest = f" (largest of this batch: {max(told)[0]}, of {max(told)[1]})" if told else ""
+            raise JobError(f"{error}{largest}", USAGE) from error
 
-    def _target(self, batch: Batch) -> list[int] | str:
-        """What the lens is given; an item without the label that decides fails."""
+    def _targets(self, batch: Batch) -> list[int | None]:
+        """Of each item, where the model does not decide; an item without the label that does fails."""
         targets = []
         for item, loaded in zip(batch.items, batch.loaded):
             told = item.target if item.target is not None else self.rule.target_of(loaded.label, self.plan.labels)
             if told is None and self.rule.rank is None and loaded.failure is None:
                 loaded.failure = BadItem("no-label", f"{item.path} has no label, or none that the target maps")
             targets.append(told)
-        return batch_target(self.rule, targets)
+        return targets
 
     def _publish(self, shard: Shard, tell: Tell) -> None:
         about = {"lens": self.lens.settings, "model": self.loaded.sha256, "shard": shard.number}
@@ -193,6 +207,23 @@ class _Timed:
         return getattr(self._driver, name)
 
 
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """cuDNN's algorithms: the same ones each time, and in the precision that torch begins with."""
+    wanted = {"benchmark": False, "deterministic": True, "allow_tf32": True}
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before, tf32 = {name: getattr(cudnn, name) for name in wanted}, matmul.allow_tf32
+    try:
+        for name, value in wanted.items():
+            setattr(cudnn, name, value)
+        matmul.allow_tf32 = False
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(cudnn, name, value)
+        matmul.allow_tf32 = tf32
+
+
 def _is_ours(error: Exception) -> bool:
     """Whether this package raised it, about its arguments; else the model did."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -200,7 +231,7 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def device_of(config: JobConfig) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import checks
 from ..bank import needs_no_derivative
 from ..checks import Factors
-from ..memory import chunks, new_output, store
+from ..memory import chunks, new_output, scratch_chunks, store
 from .base import Anchor, Bounds, Family, HoldingMotion, Motion, check_pair, clip, factor_pair
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
@@ -95,8 +95,15 @@ class LumaMotion:
         out = new_output((len(b), *image.shape), image.dtype, image.device)
         for f in chunks(len(b), y.numel() * y.itemsize, y.device):
             for whole, moved in zip(out[f], render(f)):
-                store(whole, frame(moved), bounds)
+                self._add(whole, moved, bounds)
         return out
+
+    def _add(self, whole: Tensor, moved: Tensor, bounds: Bounds) -> None:
+        """Write one frame: the image, and the change of its luma in all channels."""
+        samples = lambda t: t.reshape(-1, *t.shape[-3:])
+        whole, image, moved, y = map(samples, (whole, self.image, moved, self.y))
+        for at in scratch_chunks(image):
+            store(whole[at], image[at] + (moved[at] - y[at]), bounds)
 
     def pieces(self) -> Iterator[tuple[slice, LumaMotion]]:
         """See :class:`HoldingMotion`."""

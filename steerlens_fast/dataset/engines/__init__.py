@@ -84,6 +84,8 @@ class Stop:
 class Engine(Protocol):
     """What the job asks of an engine."""
 
+    workers: int  # that share this machine
+
     def describe(self) -> dict:
         """Wait until a worker has loaded the model; what it tells of it."""
 
@@ -114,6 +116,8 @@ def make_engine(inputs: Inputs, options: RunOptions, out: Path, objects: dict) -
     config, workers = inputs.config, count_of_workers(options, inputs.device)
     decoders = options.decoders or max(1, min(8, len(os.sched_getaffinity(0)) // max(workers, 1)))
     named = all(thing is None for thing in objects.values())
+    if not named and (options.engine != "local" or (options.workers or 0) > 1):
+        raise JobError("objects for data or model need engine 'local' without workers: name them instead", USAGE)
     if options.engine == "env" or not named or workers == 0:
         from .inprocess import InProcess
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ class InProcess:
     """See :class:`~steerlens_fast.dataset.engines.Engine`."""
 
     def __init__(self, config: JobConfig, device: str, decoders: int, log: Path, source=None, model=None):
-        self._log = log
+        self._log, self.workers = log, 1
         with noted(log):
             self.worker = Worker(config, device, decoders, source, model)
 
@@ -30,12 +31,23 @@ class InProcess:
         try:
             with noted(self._log):
                 self.worker.open(out, plan)
-                self.worker.run(_UntilStopped(shards, stop), tell)
+                self.worker.run(_UntilStopped(shards, stop), _one_at_a_time(tell))
         finally:
             torch.set_num_threads(before)
 
     def close(self) -> None:
         self.worker.close()
+
+
+def _one_at_a_time(tell: Tell) -> Tell:
+    """Batches are told of by this thread, shards by the one that publishes."""
+    lock = threading.Lock()
+
+    def locked(event: dict) -> None:
+        with lock:
+            tell(event)
+
+    return locked
 
 
 class _UntilStopped(queue.Queue):

@@ -19,6 +19,13 @@ from . import Stop, Tell
 
 IN_HAND = 2  # shards given to a worker: the next one's first images are decoded before this one is done
 ATTEMPTS = 3  # deaths over one shard, or before a model is loaded, after which it is not the machine's fault
+# The working directory, where anything may lie, comes last, not first as with -m
+PROCESS = """import sys
+if sys.path[0] == "":
+    sys.path.append(sys.path.pop(0))
+from steerlens_fast.dataset.engines.process import run
+run()
+"""
 TICK = 0.25  # seconds between looks at what was asked for meanwhile
 
 
@@ -38,6 +45,7 @@ class Local:
     """
 
     def __init__(self, config: JobConfig, workers: int, devices: Sequence[str], decoders: int, logs: Path):
+        self.workers = workers
         self._selector = selectors.DefaultSelector()
         self._orders = {"config": config.as_dict(), "decoders": decoders}
         self._out: Path | None = None
@@ -173,7 +181,7 @@ class _Process:
         self.model: dict | None = None
         self.opened = self.ended = False
         self._line = b""
-        command = [sys.executable, "-m", "steerlens_fast.dataset.engines.process"]
+        command = [sys.executable, "-c", PROCESS]
         # a script's folder is the driver's to import from, too
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(place) for place in sys.path)}
         environment |= {"OMP_NUM_THREADS": self.threads} if self.threads else {}

@@ -1,6 +1,6 @@
 """A worker process: reads orders from stdin and tells of its work on stdout, one JSON line each; the rest is its log.
 
-Run by :mod:`.local` as ``python -m steerlens_fast.dataset.engines.process``. It ends when its stdin does.
+Started by :mod:`.local`. It ends when its stdin does.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def _listen(orders: TextIO, shards: queue.Queue) -> None:
     os._exit(1)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The process, from its first to its last moment."""
     code = main()
     sys.stdout.flush()
     os._exit(code)  # decoding threads may be in the middle of an image that nobody wants any more

@@ -45,7 +45,8 @@ class Ray:
         resources = {"num_cpus": 1, "num_gpus": 1 if device == "cuda" else 0}
         retries = {"max_restarts": ATTEMPTS, "max_task_retries": ATTEMPTS}
         actor = self._ray.remote(**resources, **retries)(_Actor)
-        self._actors = [actor.remote(config.as_dict(), device, decoders, n) for n in range(max(workers, 1))]
+        self.workers = max(workers, 1)
+        self._actors = [actor.remote(config.as_dict(), device, decoders, n) for n in range(self.workers)]
 
     def describe(self) -> dict:
         return self._get(self._actors[0].describe.remote())
@@ -122,4 +123,5 @@ def _cluster(workers: int) -> dict:
     quiet = {"log_to_driver": False, "configure_logging": False}
     if os.environ.get("RAY_ADDRESS"):
         return quiet
-    return {**quiet, "num_cpus": max(workers, 1), "include_dashboard": False}
+    # "local": not the cluster that somebody else has started on this machine
+    return {**quiet, "address": "local", "num_cpus": max(workers, 1), "include_dashboard": False}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Iterator
 
 from ..items import Item
@@ -28,6 +29,7 @@ class PythonSource(Source):
         self.name = spec or kind.__name__
         about = {"kind": "python", "spec": spec, "class": f"{kind.__module__}.{kind.__qualname__}", "items": len(data)}
         super().__init__(about, _class_names(data))
+        self._one_at_a_time = threading.Lock()  # as in a worker of torch's DataLoader: files have one position
 
     def listing(self) -> Iterator[Item]:
         count = len(self.data)
@@ -47,12 +49,13 @@ class PythonSource(Source):
 
     def read_labelled(self, item: Item) -> tuple[object, int | None]:
         image, target, _ = self._get(item.place[0])
-        return image, _label(target, item.path) if item.label is None else item.label
+        return image, _label(target) if item.label is None else item.label
 
     def _get(self, n: int) -> tuple:
         """Image, target and key of an item, None where it has none."""
         try:
-            item = self.data[n]
+            with self._one_at_a_time:
+                item = self.data[n]
         except (BadItem, MemoryError):
             raise
         except Exception as error:  # whatever the data set's own code raises
@@ -76,7 +79,7 @@ class PythonSource(Source):
         path = f"{self.name}[{n}]"
         try:
             _, target, told = self._get(n)
-            return _label(target, path) if label is None else label, check_key(told, path) if told else key
+            return _label(target) if label is None else label, check_key(told, path) if told else key
         except BadItem:
             return label, key
 
@@ -98,16 +101,14 @@ def imported(spec: str):
         raise failed("data", spec, "called without arguments, to give the data set, it") from error
 
 
-def _label(target, path: str) -> int | None:
+def _label(target) -> int | None:
     if target is None:
         return None
     try:
         label = operator.index(target.item() if hasattr(target, "item") else target)
     except (TypeError, ValueError, RuntimeError):
-        label = -1
-    if label < 0:
-        raise BadItem("no-label", f"{path}: target must be an int from 0 on, got {target!r}"[:300])
-    return label
+        return None  # a word, several: only who asks for a label misses it
+    return label if label >= 0 else None
 
 
 def _labels(data, count: int) -> list[int | None] | None:
@@ -118,9 +119,12 @@ def _labels(data, count: int) -> list[int | None] | None:
         found = _of_length(data, name, count)
         if found is not None:
             try:
-                return [_label(t[1] if name == "samples" else t, name) for t in found]
-            except (BadItem, TypeError, IndexError, KeyError):  # something else of that name
+                told = [t[1] if name == "samples" else t for t in found]
+            except (TypeError, IndexError, KeyError):  # something else of that name
                 continue
+            labels = list(map(_label, told))
+            if not any(label is None and t is not None for label, t in zip(labels, told)):
+                return labels
     return None
 
 
