@@ -179,6 +179,7 @@ def test_a_second_job_on_the_same_output_is_refused(data, expected, tmp_path, ca
     monkeypatch.setenv("WORLD_SIZE", "1")
     job = begin(tmp_path, data, workers=1)
     assert after(tmp_path, job, 1, 0)
+    job.send_signal(signal.SIGSTOP)  # a fast machine would be done before the others have asked
     for more in (["--resume"], ["--overwrite"], ["--engine", "env"], []):
         assert run_here(tmp_path, *more, data=data) == 2
         assert f"is in use by another job (process {job.pid} on " in capsys.readouterr().err
@@ -187,6 +188,7 @@ def test_a_second_job_on_the_same_output_is_refused(data, expected, tmp_path, ca
     assert main(["status", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out)["running"] is True
     job.terminate()
+    job.send_signal(signal.SIGCONT)
     assert ended(job)[0] == 143
     assert main(["status", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out)["running"] is False
