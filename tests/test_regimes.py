@@ -85,8 +85,9 @@ def test_frames_are_the_composed_ones(name, rule, regime, color, device):
     expected = composed(family_of(name, rule, color), regime, model, source, target, FACTORS)
     assert morphs.ok.all() and morphs.target.tolist() == TARGET
     assert_close(morphs.frames, expected.transpose(0, 1), "render")
-    # Distances as small as these inherit the rounding of pixels near 1, in source and frames.
-    assert_close(morphs.l2, (expected - source).flatten(2).norm(dim=2).T, "render", like=1.0)
+    # Grey sources are made here and there in another order: small distances inherit the rounding of pixels near 1.
+    like = 1.0 if color == "grey" else None
+    assert_close(morphs.l2, (expected - source).flatten(2).norm(dim=2).T, "render", like=like)
     assert torch.equal(morphs.factors.cpu(), torch.tensor([FACTORS, FACTORS]))
 
 
