@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ from job_models import (  # noqa: E402
 
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.dataset.engines import local  # noqa: E402
+from steerlens_fast.dataset.engines import ray as ray_engine  # noqa: E402
 from steerlens_fast.dataset.engines.env import Rank, rank_of  # noqa: E402
 from steerlens_fast.dataset.outcome import JobError  # noqa: E402
 
@@ -326,6 +328,22 @@ def test_ray_goes_on_and_stops(half, expected):
     assert code == 143 and "terminated" in told, told
     wait_for(lambda: not any(map(alive, actors)), "the end of Ray's actors")
     assert run_here(half, "--resume") == 3 and digests(half) == expected
+
+
+def test_signals_wait_for_rays_calls():
+    """A handler that raises does so after the block, not within it."""
+
+    def terminate(*_):
+        raise KeyboardInterrupt
+
+    before, reached = signal.signal(signal.SIGTERM, terminate), False
+    try:
+        with pytest.raises(KeyboardInterrupt), ray_engine._signals_wait():
+            signal.raise_signal(signal.SIGTERM)
+            reached = True
+        assert reached and signal.getsignal(signal.SIGTERM) is terminate
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @needs_ray

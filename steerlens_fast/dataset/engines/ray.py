@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...extras import need
@@ -49,21 +50,28 @@ class Ray:
         self._actors = [actor.remote(config.as_dict(), device, decoders, n) for n in range(self.workers)]
 
     def describe(self) -> dict:
-        return self._get(self._actors[0].describe.remote())
+        task, ended = self._actors[0].describe.remote(), ()
+        while not ended:
+            with _signals_wait():
+                ended = self._ended([task])
+        with _signals_wait():
+            return self._get(task)
 
     def run(self, out: Path, plan: Plan, shards: Sequence[int], tell: Tell, stop: Stop) -> None:
         pending, running = deque(shards), {}
         load = dict.fromkeys(range(len(self._actors)), 0)
         while running or (pending and not stop.requested):
-            while pending and not stop.requested and min(load.values()) < IN_HAND:
-                n = min(load, key=load.get)
-                running[self._actors[n].run_shard.remote(str(out), pending.popleft())] = n
-                load[n] += 1
-            ready, _ = self._ray.wait(list(running), timeout=TICK) if running else ((), ())
-            for task in ready:
-                load[running.pop(task)] -= 1
-                for event in self._get(task):
-                    tell(event)
+            with _signals_wait():
+                while pending and not stop.requested and min(load.values()) < IN_HAND:
+                    n = min(load, key=load.get)
+                    running[self._actors[n].run_shard.remote(str(out), pending.popleft())] = n
+                    load[n] += 1
+                events = []
+                for task in self._ended(list(running)):
+                    load[running.pop(task)] -= 1
+                    events += self._get(task)
+            for event in events:
+                tell(event)
             tell({"event": "tick"})
 
     def close(self) -> None:
@@ -77,6 +85,10 @@ class Ray:
         self._ray.init(**_cluster(workers))
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, ours)  # Ray has put its own there, which exits with 15
+
+    def _ended(self, tasks: list) -> list:
+        """Those that have ended, or end within a tick."""
+        return self._ray.wait(tasks, timeout=TICK)[0] if tasks else []
 
     def _get(self, task):
         errors = self._ray.exceptions
@@ -116,6 +128,26 @@ class _Actor:
         """The worker; not made in ``__init__``, of whose errors Ray tells as of an actor that died."""
         self._worker = self._worker or Worker(*self._made_of)
         return self._worker
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Signals that come in the block are raised after it.
+
+    What a signal's handler raises inside a compiled call of Ray's may leave it as another error, or get lost.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _cluster(workers: int) -> dict:
