@@ -6,6 +6,7 @@
 
 #include "cpu/clones.h"
 #include "cpu/parallel.h"
+#include "cpu/planes.h"
 #include "memory.h"
 
 namespace py = pybind11;
@@ -65,5 +66,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("stream_real_float", &stream_real<float>,
         "Clip real parts into a large buffer (to, from, count, stride, low, high).");
   m.def("stream_real_double", &stream_real<double>, "The same in double precision.");
+  m.def("planes_supported", &steerlens::planes_supported,
+        "Whether this CPU and build have split_planes and merge_planes.");
   m.def("stream_copy", &stream_copy, "Copy past the caches (to, from, bytes): CPU addresses.");
 }

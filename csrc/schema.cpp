@@ -37,4 +37,10 @@ STABLE_TORCH_LIBRARY(steerlens_fast, m) {
       "merge_bands(Tensor[] bands, Tensor[] masks, int[] turns, int[] widths, int height,"
       " int width, bool whole, bool paired) -> Tensor");
   m.def("unpair(Tensor pairs, int run) -> Tensor");
+  m.def(
+      "split_planes(Tensor planes, Tensor[] filters, int[] heights, int[] turns, int[] forms)"
+      " -> Tensor[]");
+  m.def(
+      "merge_planes(Tensor[] bands, Tensor[] filters, int[] heights, int[] turns, int[] forms,"
+      " Tensor? rest, int height, int width, float low, float high) -> Tensor");
 }

@@ -17,6 +17,9 @@ FFTs are never normalised: all constants are in the masks.
 The bands of a "real" bank go in pairs, two orientations of a plane as one complex band. A complex FFT of a pair costs
 less than two real ones (by a factor of 1.1 to 2.4 forth and 2 to 10 back, as torch has them on the CPU), whole spectra
 need no special case for DC and Nyquist, and no plane ever meets another. The other banks read half spectra.
+
+Where :func:`panels.serve` says so (float32 on a CPU with 512-bit vectors), a plane takes one pass through ``split_planes``
+or ``merge_planes``, FFTs included; else, and under tracers, its spectra go through torch.fft and the ops for bands.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from . import filters, ops
+from . import filters, ops, panels
 from .filters import Geometry
 from .memory import chunks, fits_one_pass, new_output, store
 
@@ -118,6 +121,30 @@ class Bank:
         """The masks on ``like``'s device, in its precision."""
         return list(_masks(self.geometry, self.kind, self._plain_parts, merging, str(like.device), like.dtype))
 
+    @property
+    def heights(self) -> list[int]:
+        return [self.band_shape(p)[1] for p in self.parts]
+
+    @property
+    def forms(self) -> list[str]:
+        """What bands hold, in the words of :func:`ops.split_planes`."""
+        return ["both" if self.is_complex(p) else "real" for p in self.parts]
+
+    def split_planes(self, planes: Tensor, kept: bool = False) -> list[Tensor]:
+        """Planes [N, H, W] that :func:`panels.serve` to bands; last, if asked for, what these bands do not hold."""
+        filters_, heights = _panel_filters(self.geometry, self.kind, self._plain_parts, kept), self.heights
+        turns, forms = self.split_turns, self.forms
+        if kept:
+            heights, turns, forms = [*heights, self.geometry.shape[0]], [*turns, 0], [*forms, "real"]
+        return ops.split_planes(planes, filters_, heights, turns, forms)
+
+    def merge_planes(self, bands: Sequence[Tensor], form: str | None = None, rest: Tensor | None = None) -> Tensor:
+        """Bands [N, K, h, w], of this form where one is given, to planes [N, H, W], and a ``rest`` beside them."""
+        filters_ = _panel_filters(self.geometry, self.kind, self._plain_parts, False)
+        forms = self.forms if form is None else [form] * len(self.parts)
+        how = filters_, self.heights, self.merge_turns, forms
+        return ops.merge_planes(bands, *how, *self.geometry.shape, rest)
+
     def kept_mask(self, like: Tensor) -> Tensor:
         """What of an image's spectrum these bands do not hold, over H W: [1, H, W] for pairs, else [1, H, W//2+1]."""
         return _kept(self.geometry, self._plain_parts, self.paired, str(like.device), ops.real_dtype(like.dtype))
@@ -188,6 +215,17 @@ def _bank_masks(geometry: Geometry, kind: str, parts: tuple, merging: bool, devi
         return _part_mask(alone, merging and alone.is_complex(part), device, dtype)
 
     return tuple(one(Part(*part)) for part in parts)
+
+
+@lru_cache(maxsize=512)
+def _panel_filters(geometry: Geometry, kind: str, parts: tuple, kept: bool) -> list[Tensor]:
+    """The filters of the ops that transform whole planes, float32."""
+    with torch.inference_mode(False), _disable_current_modes():
+        bank = Bank(geometry, kind, tuple(Part(*part) for part in parts))
+        masks = [_full_mask(bank, part) for part in bank.parts]
+        if kept:
+            masks.append(_kept_mask(geometry, parts, True, "cpu", torch.float64))
+        return [panels.in_panels(mask.float(), geometry.shape[0]) for mask in masks]
 
 
 @lru_cache(maxsize=64)
@@ -326,7 +364,9 @@ def _new_bands(bank: Bank, lead: Sequence[int], image: Tensor) -> list[Tensor]:
 
 
 def _split_chunked(bank: Bank, image: Tensor) -> tuple[Tensor, ...]:
-    planes = _flat(image, 2)
+    planes, lead = _flat(image, 2), image.shape[:-2]
+    if panels.serve(bank.geometry, planes):
+        return tuple(band.view(*lead, *band.shape[1:]) for band in bank.split_planes(planes))
     plane_bytes = bank.plane_bytes(image.dtype)
     slices = chunks(len(planes), plane_bytes, image.device)
     if len(slices) == 1 and fits_one_pass(plane_bytes * len(planes), image.device):
@@ -335,7 +375,7 @@ def _split_chunked(bank: Bank, image: Tensor) -> tuple[Tensor, ...]:
     for at in slices:
         for whole, (part, spectra) in zip(out, split_spectra(bank, bank.transform(planes[at]))):
             _store_bands(bank, part, spectra, whole[at])
-    return tuple(band.view(*image.shape[:-2], *band.shape[1:]) for band in out)
+    return tuple(band.view(*lead, *band.shape[1:]) for band in out)
 
 
 def _store_bands(bank: Bank, part: Part, spectra: Tensor, whole: Tensor) -> None:
@@ -351,14 +391,17 @@ def _store_bands(bank: Bank, part: Part, spectra: Tensor, whole: Tensor) -> None
 
 def _merge_chunked(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
     planes = [_flat(band, 3) for band in bands]
-    dtype = bands[0].real.dtype
+    dtype, lead = bands[0].real.dtype, bands[0].shape[:-3]
+    if all(panels.serve(bank.geometry, band) for band in planes):
+        given = [_complex(band) if bank.is_complex(part) else band for part, band in zip(bank.parts, planes)]
+        return bank.merge_planes(given).view(*lead, *bank.geometry.shape)
     slices = chunks(len(planes[0]), bank.plane_bytes(dtype), bands[0].device)
     if len(slices) == 1:
         return _merge_all(bank, bands)
     out = new_output((len(planes[0]), *bank.geometry.shape), dtype, bands[0].device)
     for at in slices:
         store(out[at], merge_spectra(bank, band_spectra(bank, (band[at] for band in planes))))
-    return out.view(*bands[0].shape[:-3], *bank.geometry.shape)
+    return out.view(*lead, *bank.geometry.shape)
 
 
 def needs_no_derivative(*tensors: Tensor) -> bool:

@@ -65,7 +65,7 @@ def _even_slices(count: int, most: int) -> list[slice]:
 def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """An uninitialised tensor; a large one on the CPU is backed by huge pages where the kernel allows it."""
     t = torch.empty(shape, dtype=dtype, device=device)
-    if _is_plain_cpu(t):
+    if is_plain_cpu(t):
         _C.advise_huge_pages(t.data_ptr(), t.numel() * t.itemsize)
     return t
 
@@ -76,7 +76,7 @@ def store(whole: Tensor, piece: Tensor, bounds: tuple[float, float] | None = Non
     Of a complex piece a real result takes the real part.
     """
     of_complex = piece.is_complex() and not whole.is_complex()
-    plain = _is_plain_cpu(whole) and _is_plain_cpu(piece) and whole.is_contiguous() and piece.is_contiguous()
+    plain = is_plain_cpu(whole) and is_plain_cpu(piece) and whole.is_contiguous() and piece.is_contiguous()
     same = whole.shape == piece.shape and whole.dtype == (real_dtype(piece.dtype) if of_complex else piece.dtype)
     straight = bounds is None and not of_complex
     if not plain or not same or not (straight or whole.dtype in (torch.float32, torch.float64)):
@@ -97,5 +97,6 @@ def nobody_watches() -> bool:
     return not modes and not torch.jit.is_tracing()
 
 
-def _is_plain_cpu(t: Tensor) -> bool:
+def is_plain_cpu(t: Tensor) -> bool:
+    """Whether a tensor's memory on the CPU is what it says, and nobody records what is done to it."""
     return type(t) is Tensor and t.device.type == "cpu" and not t.is_conj() and not t.is_neg() and nobody_watches()

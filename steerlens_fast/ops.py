@@ -6,6 +6,7 @@ first derivative; its own derivative is that of the formula in :mod:`reference`,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -270,6 +271,105 @@ def merge_bands(
     return _call("merge_bands", list(bands), list(masks), list(turns), list(widths), height, width, whole, paired)
 
 
+def split_planes(
+    planes: Tensor, filters: Sequence[Tensor], heights: Sequence[int], turns: Sequence[int], forms: Sequence[str]
+) -> list[Tensor]:
+    """Real planes to bands in one pass: :func:`split_bands` and the FFTs around it, within a core's caches.
+
+    For the CPU alone, and float32; :func:`steerlens_fast.panels.serve` tells where it can be had.
+
+    Parameters
+    ----------
+    planes : Tensor [N, H, W], float32
+    filters : sequence of float32 Tensors, each [K, panels, w, 16]
+        One entry for each group of K bands of h x w samples, as :func:`steerlens_fast.panels.in_panels` makes them of
+        masks [K, h, w].
+    heights : sequence of int
+        Each group's h, in samples.
+    turns : sequence of int
+        Each group is multiplied by ``i ** turns``, 0 to 3.
+    forms : sequence of {"real", "both"}
+        Real parts of bands that are real but for rounding (two come from one FFT), or complex bands.
+
+    Returns
+    -------
+    list of Tensor [N, K, h, w]
+        Real or complex; no FFT is normalised.
+
+    Raises
+    ------
+    RuntimeError
+        Where a shape, dtype or device does not fit; the message names the argument. Raised before any kernel runs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from steerlens_fast.filters import Geometry
+    >>> from steerlens_fast.panels import in_panels, serve
+    >>> planes, mask = torch.rand(2, 32, 32), torch.ones(3, 16, 16)
+    >>> if serve(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    ...     (bands,) = split_planes(planes, [in_panels(mask, 32)], [16], [0], ["both"])
+    ...     assert bands.shape == (2, 3, 16, 16)
+    """
+    return _call("split_planes", planes, list(filters), list(heights), list(turns), _form_indices(forms))
+
+
+def merge_planes(
+    bands: Sequence[Tensor],
+    filters: Sequence[Tensor],
+    heights: Sequence[int],
+    turns: Sequence[int],
+    forms: Sequence[str],
+    height: int,
+    width: int,
+    rest: Tensor | None = None,
+    bounds: tuple[float, float] | None = None,
+) -> Tensor:
+    """Bands to real planes in one pass: :func:`merge_bands` and the FFTs around it, within a core's caches.
+
+    The adjoint of :func:`split_planes` with opposite ``turns``, and like it the CPU's alone.
+
+    Parameters
+    ----------
+    bands : sequence of Tensors [N, K, h, w] (or, "pairs", [N, ceil(K / 2), h, w]), float32 or complex64
+    filters, heights, turns
+        As in :func:`split_planes`.
+    forms : sequence of {"real", "both", "pairs"}
+        What is read: real parts (of real or complex bands); both quadratures; real parts as :func:`pair` has them.
+    height, width : int
+        The planes' size in pixels.
+    rest : Tensor [n, height, width], optional
+        Added, plane j mod n to plane j.
+    bounds : (float, float), optional
+        Clip the result, which then has no derivative.
+
+    Returns
+    -------
+    Tensor [N, height, width], float32
+
+    Raises
+    ------
+    RuntimeError
+        As in :func:`split_planes`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from steerlens_fast.filters import Geometry
+    >>> from steerlens_fast.panels import in_panels, serve
+    >>> band, mask = torch.rand(2, 3, 16, 16), torch.ones(3, 16, 16)
+    >>> if serve(Geometry((32, 32), 1, 3, 4, 1.0, False, True), band):
+    ...     planes = merge_planes([band], [in_panels(mask, 32)], [16], [0], ["real"], 32, 32)
+    ...     assert planes.shape == (2, 32, 32)
+    """
+    how = list(filters), list(heights), list(turns), _form_indices(forms)
+    return _call("merge_planes", list(bands), *how, rest, height, width, *(bounds or (-math.inf, math.inf)))
+
+
+def _form_indices(forms: Sequence[str]) -> list[int]:
+    return [FORMS[checks.check_choice("forms", form, tuple(FORMS))] for form in forms]
+
+
 def _call(name: str, *args):
     """The op; inside forward-mode AD, which custom ops know nothing of (they would drop tangents), its reference."""
     if not torch.compiler.is_compiling() and _has_tangent(args):
@@ -345,6 +445,18 @@ def _(bands, masks, turns, widths, height, width, whole, paired):
     for band in bands[1:]:
         planes = torch.sym_max(planes, band.shape[0])
     return bands[0].new_empty(planes, height, width if whole else width // 2 + 1)
+
+
+@_fake("split_planes")
+def _(planes, filters, heights, turns, forms):
+    dtypes = [planes.dtype.to_complex() if form else planes.dtype for form in forms]
+    shapes = [(planes.shape[0], f.shape[0], h, f.shape[2]) for f, h in zip(filters, heights)]
+    return [planes.new_empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes)]
+
+
+@_fake("merge_planes")
+def _(bands, filters, heights, turns, forms, rest, height, width, low, high):
+    return bands[0].new_empty(bands[0].shape[0], height, width, dtype=real_dtype(bands[0].dtype))
 
 
 def _two_real(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -456,6 +568,45 @@ def _merge_bands_backward(ctx, grad):
     return repeated, [None] * len(masks), None, None, None, None, None, None
 
 
+def _setup_split_planes(ctx, inputs, output):
+    planes, filters, heights, turns, forms = inputs
+    ctx.save_for_backward(*filters)
+    ctx.how, ctx.shape = (heights, _opposite(turns), forms), planes.shape[-2:]
+
+
+def _split_planes_backward(ctx, grads):
+    _constant_masks(ctx, 1)
+    filters, everything = list(ctx.saved_tensors), (None, *ctx.shape, -math.inf, math.inf)
+    grad = _call("merge_planes", [_dense(g) for g in grads], filters, *ctx.how, *everything)
+    return grad, [None] * len(filters), None, None, None
+
+
+def _setup_merge_planes(ctx, inputs, output):
+    bands, filters, heights, turns, forms, rest, _, _, low, high = inputs
+    ctx.save_for_backward(*filters)
+    ctx.how, ctx.forms, ctx.complex = (heights, _opposite(turns)), forms, [band.is_complex() for band in bands]
+    ctx.rest, ctx.clips = None if rest is None else rest.shape[0], not math.isinf(low) or not math.isinf(high)
+
+
+def _merge_planes_backward(ctx, grad):
+    _constant_masks(ctx, 1)
+    if ctx.clips:
+        raise RuntimeError("merge_planes has no derivative where it clips: leave out bounds, and clamp its result")
+    filters, grad = list(ctx.saved_tensors), _dense(grad)
+    grads = _call("split_planes", grad, filters, *ctx.how, [form % FORMS["pairs"] for form in ctx.forms])
+    bands = [_as_stored(*band) for band in zip(grads, ctx.forms, ctx.complex)]
+    rest = None if ctx.rest is None else grad.unflatten(0, (-1, ctx.rest)).sum(0)
+    return bands, [None] * len(filters), None, None, None, rest, None, None, None, None
+
+
+def _as_stored(grad: Tensor, form: int, complex_: bool) -> Tensor:
+    """A real part's gradient as that of what holds the real part."""
+    if form == FORMS["pairs"]:
+        N, K = grad.shape[:2]
+        return pair(grad.flatten(0, 1), K).unflatten(0, (N, (K + 1) // 2))
+    return torch.complex(grad, torch.zeros_like(grad)) if complex_ and form == FORMS["real"] else grad
+
+
 def _dense(grad: Tensor) -> Tensor:
     """Expanded gradients (stride 0) claim to be contiguous where a size is 1; the kernels want real memory."""
     return grad.contiguous() if 0 not in grad.stride() else grad.clone(memory_format=torch.contiguous_format)
@@ -465,6 +616,12 @@ torch.library.register_autograd("steerlens_fast::pair", _pair_backward, setup_co
 torch.library.register_autograd("steerlens_fast::unpair", _unpair_backward, setup_context=_setup_unpair)
 torch.library.register_autograd("steerlens_fast::split_bands", _split_bands_backward, setup_context=_setup_split_bands)
 torch.library.register_autograd("steerlens_fast::merge_bands", _merge_bands_backward, setup_context=_setup_merge_bands)
+torch.library.register_autograd(
+    "steerlens_fast::split_planes", _split_planes_backward, setup_context=_setup_split_planes
+)
+torch.library.register_autograd(
+    "steerlens_fast::merge_planes", _merge_planes_backward, setup_context=_setup_merge_planes
+)
 
 
 # --- Autograd of the pointwise ops: a fused backward, whose own derivative is the reference's ---

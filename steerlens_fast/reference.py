@@ -153,6 +153,70 @@ def merge_bands(
     return out
 
 
+def _from_panels(panels: Tensor, h: int, H: int) -> Tensor:
+    """Filters [K, panels, w, 16] -> masks [K, h, w]: image row Y is lane Y mod 16 of its panel."""
+    image_rows = (filters.signed_frequencies(h) % H).tolist()
+    kept = sorted({Y // 16 for Y in image_rows})
+    return torch.stack([panels[:, kept.index(Y // 16), :, Y % 16] for Y in image_rows], 1)
+
+
+def _fft2(t: Tensor) -> Tensor:
+    return torch.fft.fft2(t) if t.numel() else t + 0j
+
+
+def _ifft2(t: Tensor) -> Tensor:
+    return torch.fft.ifft2(t, norm="forward") if t.numel() else t
+
+
+def _unpaired(pairs: Tensor, K: int) -> Tensor:
+    """[N, ceil(K/2), h, w] complex -> [N, K, h, w] real."""
+    return unpair(pairs.flatten(0, 1), K).unflatten(0, (len(pairs), K)) if K else pairs.real
+
+
+def split_planes(
+    planes: Tensor, filters: list[Tensor], heights: list[int], turns: list[int], forms: list[int]
+) -> list[Tensor]:
+    """Real planes [N, H, W] -> per group ifft2(i^turns * mask * crop(fft2)), not normalised, [N, K, h, w].
+
+    Form 1: complex bands. Form 0: real ones, the parts of what the filters' pairs give.
+    """
+    H, X, out = planes.shape[-2], _fft2(planes), []
+    for panels, h, turn, form in zip(filters, heights, turns, forms):
+        mask = _from_panels(panels, h, H)
+        mask = mask if form == 1 else _pair_filters(mask)
+        band = _ifft2(crop(X, h, mask.shape[-1])[:, None] * mask * 1j**turn)
+        out.append(band if form == 1 else _unpaired(band, len(panels)))
+    return out
+
+
+def merge_planes(
+    bands: list[Tensor],
+    filters: list[Tensor],
+    heights: list[int],
+    turns: list[int],
+    forms: list[int],
+    rest: Tensor | None,
+    height: int,
+    width: int,
+    low: float,
+    high: float,
+) -> Tensor:
+    """The adjoint of :func:`split_planes` with opposite turns: real planes [N, height, width].
+
+    Form 0 reads real parts; form 2 pairs, as :func:`pair` makes them. Plane n of ``rest`` is added to planes n mod N.
+    """
+    X = torch.zeros(len(bands[0]), height, width, dtype=filters[0].dtype.to_complex())
+    for band, panels, h, turn, form in zip(bands, filters, heights, turns, forms):
+        mask = _from_panels(panels, h, height)
+        mask = mask if form == 1 else _pair_filters(mask).conj()
+        band = _unpaired(band, len(panels)) if form == 2 else band  # a last one has no partner
+        band = band if form == 1 else pair(band.flatten(0, 1), len(panels)).unflatten(0, (len(band), len(mask)))
+        X = X + pad((_fft2(band) * mask * 1j**turn).sum(1), height, width)
+    out = _ifft2(X).real
+    out = out if rest is None else out + rest.repeat(len(out) // max(len(rest), 1), 1, 1)
+    return out.clamp(low, high)
+
+
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
     """Complex -> (amplitude, phase in radians)."""
     return coefficients.abs(), coefficients.angle()

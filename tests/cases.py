@@ -245,6 +245,7 @@ MAKERS = {  # in the order of the schema
     "unpair": unpair_args,
 }
 OPS = tuple(MAKERS)
+PLANE_OPS = ("split_planes", "merge_planes")  # the CPU's alone, float32: tested in test_planes.py
 
 
 def case(op: str, label: str, shape, **options) -> OpCase:

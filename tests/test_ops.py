@@ -7,6 +7,7 @@ from cases import (
     ODD_LAYOUTS,
     OP_CASES,
     OPS,
+    PLANE_OPS,
     POINT_SHAPES,
     RAW,
     OpCase,
@@ -17,7 +18,7 @@ from cases import (
 )
 from tolerances import assert_close, error_of
 
-from steerlens_fast import ops, reference
+from steerlens_fast import _C, ops, reference
 
 DIFFERENTIABLE = [c for c in OP_CASES if not c.op.endswith("_backward")]
 LAYOUT_CASES = [case(op, "odd", shapes_of(op)["odd"]) for op in OPS]
@@ -59,13 +60,14 @@ def test_the_cases_name_every_op():
         for n in torch._C._dispatch_get_all_op_names()
         if n.startswith("steerlens_fast::")
     }
-    assert names == set(OPS)
+    assert names == {*OPS, *PLANE_OPS}
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", OPS + PLANE_OPS)
 def test_one_name_everywhere(op):
     name = f"steerlens_fast::{op}"
-    assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), "no CPU kernel"
+    if op in OPS or _C.planes_supported():
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), "no CPU kernel"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Autograd"), "no autograd"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta"), "no fake"
     assert callable(getattr(reference, op)), "no reference"

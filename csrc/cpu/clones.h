@@ -11,6 +11,16 @@
 #define STEERLENS_CPU_LEVELS "baseline"
 #endif
 
+// Code between these is compiled for x86-64-v4 alone, and called only where the CPU has it. Other headers
+// are included outside, so that nothing of them that the linker may pick for all is compiled for it.
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && __GNUC__ >= 12
+#define STEERLENS_HAS_LANES 1
+#define STEERLENS_LANES_BEGIN _Pragma("GCC push_options") _Pragma("GCC target(\"arch=x86-64-v4\")")
+#define STEERLENS_LANES_END _Pragma("GCC pop_options")
+#else
+#define STEERLENS_HAS_LANES 0
+#endif
+
 // Defines `name(const Args<float>&, begin, end)` and its float64 twin from the template name_body.
 #define STEERLENS_CLONE_FOR_DTYPES(name, Args)                                              \
   STEERLENS_CLONES static void name(const Args<float>& args, int64_t begin, int64_t end) {  \

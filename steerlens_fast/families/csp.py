@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import checks, ops
 from ..bank import Bank, Part, band_spectra, merge_spectra, pair_spectra, split_image, split_spectrum
+from ..panels import serve
 from ..pyramid import SteerablePyramid
 from .anchor import PlaneAnchor, moved_coordinates, reached
 from .bandpass import moving_parts
@@ -151,14 +152,23 @@ class CSPSource:
 
     def __init__(self, family: CSPFamily, image: Tensor):
         self.family, self.bank, self.image = family, family.bank(), image
-        spectrum = self.bank.transform(image)
         analysis = Bank(family.pyramid.geometry, "analysis", family.parts)
-        self.coefficients = list(split_spectrum(analysis, spectrum)) if family.parts else []
-        self.kept = spectrum, self.bank.kept_mask(image)
+        self.by_planes = serve(analysis.geometry, image)
+        if not family.parts:
+            self.coefficients, self.kept = [], None
+        elif self.by_planes:
+            *self.coefficients, kept = analysis.split_planes(image, kept=True)
+            self.kept = kept[:, 0]
+        else:
+            spectrum = self.bank.transform(image)
+            self.coefficients = list(split_spectrum(analysis, spectrum))
+            self.kept = spectrum, self.bank.kept_mask(image)
 
     def gradients(self, gradient: Tensor) -> Iterable[Tensor]:
         """d/dc of a loss whose gradient in the image is ``gradient``, scale by scale."""
-        return split_image(self.bank, gradient) if self.family.parts else ()
+        if not self.family.parts:
+            return ()
+        return self.bank.split_planes(gradient) if self.by_planes else split_image(self.bank, gradient)
 
     def step(self, c: Tensor, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Phase and amplitude step, None where that coordinate does not move."""
@@ -171,8 +181,12 @@ class CSPSource:
         if not self.family.parts:
             return self.image.expand(frames, *self.image.shape).clone()
         flat = (band.flatten(0, 1) for band in bands)
-        spectra = pair_spectra(flat) if self.bank.paired else band_spectra(self.bank, flat)
-        return merge_spectra(self.bank, spectra, self.kept).unflatten(0, (frames, len(self.image)))
+        if self.by_planes:
+            images = self.bank.merge_planes(list(flat), self.form, self.kept)
+        else:
+            spectra = pair_spectra(flat) if self.bank.paired else band_spectra(self.bank, flat)
+            images = merge_spectra(self.bank, spectra, self.kept)
+        return images.unflatten(0, (frames, len(self.image)))
 
     @property
     def form(self) -> str:

@@ -1,0 +1,179 @@
+// split_planes: what split_bands does, and its FFTs, plane by plane, so that no spectrum leaves a core's
+// caches. It and merge_planes are the CPU's alone, float32 and x86-64-v4 (on devices the FFT is a
+// library's, between kernels); `planes_supported` tells where they can be had.
+#include "../args/planes.h"
+
+#include "clones.h"
+#include "planes.h"
+
+#if STEERLENS_HAS_LANES
+#include "steps.h"
+
+STEERLENS_LANES_BEGIN
+namespace steerlens {
+namespace {
+
+struct Split {
+  const PlaneBank& bank;
+  const Ffts& ffts;
+  const float* planes;
+  bool streamed;
+  std::vector<RowPanel> image_panels;
+
+  template <typename Steps>
+  void plane(int64_t n, CplxLanes* spectrum, CplxLanes* lines, const Steps& steps) const {
+    transform(planes + n * bank.H * bank.W, spectrum, lines, steps);
+    for (const PlanePart& part : bank.parts)
+      for (int64_t i = 0; i < part.transforms(); ++i) band(part, n, i, spectrum, lines, steps);
+  }
+
+  // spectrum[panel * W + x], the lanes being rows.
+  template <typename Steps>
+  void transform(const float* plane, CplxLanes* spectrum, CplxLanes* between,
+                 const Steps& steps) const {
+    const int64_t H = bank.H, W = bank.W, blocks = panels_of(W);
+    const Fft &columns = ffts.of.at(H), &rows = ffts.of.at(W);
+    steps(pairs_of(blocks), [&](int64_t q, Lines& lines) {
+      const int64_t x = 2 * q * kLanes;
+      const auto read = [&](int64_t y) SL_LAMBDA {
+        const float* from = plane + y * W + x;
+        return CplxLanes{load_lanes(from, W - x), load_lanes(from + kLanes, W - x - kLanes)};
+      };
+      CplxLanes* first = between + 2 * q * H;
+      real_columns_forth(columns, lines, read, first, 2 * q + 1 < blocks ? first + H : nullptr);
+    });
+    steps(panels_of(H), [&](int64_t p, Lines& lines) {
+      CplxLanes* out = spectrum + p * W;
+      const auto write = [out](int64_t x, CplxLanes value) SL_LAMBDA { out[x] = value; };
+      rows_forth(rows, lines, between, H, image_panels[p], write);
+    });
+  }
+
+  template <typename Steps>
+  void band(const PlanePart& part, int64_t n, int64_t i, const CplxLanes* spectrum,
+            CplxLanes* between, const Steps& steps) const {
+    const Fft &columns = ffts.of.at(part.h), &rows = ffts.of.at(part.w);
+    steps(static_cast<int64_t>(part.panels.size()), [&](int64_t p, Lines& lines) {
+      filter_rows(part, rows, i, p, spectrum + part.panels[p].index * bank.W, lines,
+                  between + p * padded(part.w));
+    });
+    if (part.form == Form::kBoth) {
+      steps(panels_of(part.w), [&](int64_t block, Lines& lines) {
+        write_complex(part, columns, n, i, block, between, lines);
+      });
+    } else if (2 * i + 1 < part.K) {
+      steps(panels_of(part.w), [&](int64_t block, Lines& lines) {
+        write_pair(part, columns, n, i, block, between, lines);
+      });
+    } else {
+      steps(pairs_of(panels_of(part.w)),
+            [&](int64_t q, Lines& lines) { write_single(part, columns, n, i, q, between, lines); });
+    }
+  }
+
+  void filter_rows(const PlanePart& part, const Fft& fft, int64_t i, int64_t p,
+                   const CplxLanes* spectrum, Lines& lines, CplxLanes* out) const {
+    const int64_t panels = part.panels.size(), k = part.paired() ? 2 * i : i;
+    const float* filter = part.filter + (k * panels + p) * part.w * kLanes;
+    const float* second =
+        part.paired() && k + 1 < part.K ? filter + panels * part.w * kLanes : nullptr;
+    if (is_zero(filter, part.w) && (!second || is_zero(second, part.w))) {
+      for (int64_t x = 0; x < part.w; ++x) out[x] = CplxLanes{};
+      return;
+    }
+    const Cplx<float> turn = quarter_turns<float>(part.turns);
+    const auto read = [&](int64_t x) SL_LAMBDA {
+      CplxLanes f = {load_lanes(filter + x * kLanes), {}};
+      if (second) f.im = load_lanes(second + x * kLanes);
+      return f * turn * spectrum[image_column(x, part.w, bank.W)];
+    };
+    rows_back(fft, lines, read, out);
+  }
+
+  static bool is_zero(const float* filter, int64_t w) {
+    Lanes any = {};
+    for (int64_t x = 0; x < w; ++x) {
+      const Lanes f = load_lanes(filter + x * kLanes);
+      any = any + f * f;
+    }
+    for (int lane = 0; lane < kLanes; ++lane)
+      if (any[lane] != 0) return false;
+    return true;
+  }
+
+  void write_complex(const PlanePart& part, const Fft& fft, int64_t n, int64_t k, int64_t block,
+                     const CplxLanes* between, Lines& lines) const {
+    const int64_t x = block * kLanes, count = std::min(part.w - x, kLanes);
+    float* out = part.data + 2 * ((n * part.K + k) * part.h * part.w + x);
+    const auto write = [&](int64_t y, CplxLanes value) SL_LAMBDA {
+      float* at = out + 2 * y * part.w;
+      put_lanes(at, zip_low(value.re, value.im), 2 * count, streamed);
+      put_lanes(at + kLanes, zip_high(value.re, value.im), 2 * count - kLanes, streamed);
+    };
+    columns_back(fft, lines, between, part.w, part.panels, block, write);
+  }
+
+  // Two orientations, the parts of one inverse transform.
+  void write_pair(const PlanePart& part, const Fft& fft, int64_t n, int64_t i, int64_t block,
+                  const CplxLanes* between, Lines& lines) const {
+    const int64_t x = block * kLanes, area = part.h * part.w;
+    float* out = part.data + (n * part.K + 2 * i) * area + x;
+    const auto write = [&](int64_t y, CplxLanes value) SL_LAMBDA {
+      put_lanes(out + y * part.w, value.re, part.w - x, streamed);
+      put_lanes(out + area + y * part.w, value.im, part.w - x, streamed);
+    };
+    columns_back(fft, lines, between, part.w, part.panels, block, write);
+  }
+
+  // One without a partner.
+  void write_single(const PlanePart& part, const Fft& fft, int64_t n, int64_t i, int64_t q,
+                    const CplxLanes* between, Lines& lines) const {
+    const int64_t x = 2 * q * kLanes;
+    float* out = part.data + (n * part.K + 2 * i) * part.h * part.w + x;
+    const auto write = [&](int64_t y, CplxLanes value) SL_LAMBDA {
+      put_lanes(out + y * part.w, value.re, part.w - x, streamed);
+      put_lanes(out + kLanes + y * part.w, value.im, part.w - x - kLanes, streamed);
+    };
+    real_columns_back(fft, lines, between, part.w, part.panels, q, write);
+  }
+};
+
+std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
+                                 std::vector<int64_t> heights, std::vector<int64_t> turns,
+                                 std::vector<int64_t> forms) {
+  const auto run = [](const PlaneBank& bank, const float* planes, int64_t bytes) {
+    const Ffts ffts(bank);
+    const Split split{bank, ffts, planes, bytes > kStreamedBytes, row_panels(bank.H, bank.H)};
+    const auto work = [&](int64_t n, CplxLanes* spectrum, CplxLanes* between, const auto& steps) {
+      split.plane(n, spectrum, between, steps);
+    };
+    for_planes(bank, ffts.length(), work);
+  };
+  return split_planes_with(planes, filters, heights, turns, forms, run);
+}
+
+}  // namespace
+}  // namespace steerlens
+STEERLENS_LANES_END
+
+namespace steerlens {
+
+bool planes_supported() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
+  if (planes_supported()) m.impl("split_planes", TORCH_BOX(&split_planes));
+}
+
+}  // namespace steerlens
+
+#else
+
+namespace steerlens {
+bool planes_supported() { return false; }
+}  // namespace steerlens
+
+#endif

@@ -1,0 +1,99 @@
+// How the transforms of many planes are cut into tasks, and how results leave.
+#pragma once
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <map>
+
+#include "parallel.h"
+#include "plane.h"
+
+STEERLENS_LANES_BEGIN
+namespace steerlens {
+namespace {
+
+// Results of more bytes leave the caches before anybody reads them: they are written past the caches.
+constexpr int64_t kStreamedBytes = int64_t{16} << 20;
+
+SL_FN void put_lanes(float* to, Lanes value, int64_t count, bool streamed) {
+  if (streamed && count >= kLanes && reinterpret_cast<uint64_t>(to) % 64 == 0)
+    _mm512_stream_ps(to, reinterpret_cast<__m512>(value));
+  else
+    store_lanes(to, value, count);
+}
+
+// Every length's FFT.
+struct Ffts {
+  std::map<int64_t, Fft> of;
+  int64_t longest = 1;
+
+  explicit Ffts(const PlaneBank& bank) {
+    add(bank.H);
+    add(bank.W);
+    for (const PlanePart& part : bank.parts) {
+      add(part.h);
+      add(part.w);
+    }
+  }
+  void add(int64_t size) {
+    if (!of.count(size)) of.emplace(size, make_fft(size));
+    longest = std::max(longest, size);
+  }
+  int64_t length() const { return 2 * padded(longest); }  // of a thread's lines
+};
+
+// A thread's lines, kept from step to step, and for the next call.
+inline Lines& lines_of_this_thread(int64_t length) {
+  thread_local Lines lines(0);
+  if (lines.length < length) lines = Lines(length);
+  return lines;
+}
+
+// How the steps of a plane are run: by one thread, where there are planes enough for all threads ...
+struct Serial {
+  Lines& lines;
+
+  template <typename Step>
+  void operator()(int64_t count, const Step& step) const {
+    for (int64_t i = 0; i < count; ++i) step(i, lines);
+  }
+};
+
+// ... or by all of them, step by step.
+struct Parallel {
+  int64_t length;
+
+  template <typename Step>
+  void operator()(int64_t count, const Step& step) const {
+    parallel_rows(count, length * kLanes, [&](int64_t begin, int64_t end) {
+      Lines& lines = lines_of_this_thread(length);
+      for (int64_t i = begin; i < end; ++i) step(i, lines);
+      _mm_sfence();  // after writes past the caches
+    });
+  }
+};
+
+// Calls work(n, spectrum, between, steps) for each plane, with memory for two planes of lines. The
+// arithmetic is the same either way.
+template <typename Work>
+void for_planes(const PlaneBank& bank, int64_t length, const Work& work) {
+  const int64_t size = padded(bank.H) * padded(bank.W) / kLanes, planes = bank.planes;
+  const int64_t threads = torch::stable::get_num_threads();
+  if (planes % threads != 0 && planes < 4 * threads) {  // else a thread would wait for long
+    const std::unique_ptr<CplxLanes[]> memory(new CplxLanes[2 * size]);
+    for (int64_t n = 0; n < planes; ++n)
+      work(n, memory.get(), memory.get() + size, Parallel{length});
+    return;
+  }
+  parallel_rows(planes, bank.H * bank.W, [&](int64_t begin, int64_t end) {
+    const std::unique_ptr<CplxLanes[]> memory(new CplxLanes[2 * size]);
+    const Serial steps{lines_of_this_thread(length)};
+    for (int64_t n = begin; n < end; ++n) work(n, memory.get(), memory.get() + size, steps);
+    _mm_sfence();
+  });
+}
+
+}  // namespace
+}  // namespace steerlens
+STEERLENS_LANES_END

@@ -1,0 +1,53 @@
+"""Filters as ``split_planes`` and ``merge_planes`` read them: sixteen rows of the image's spectrum side by side."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from . import _C, filters
+from .filters import Geometry
+from .memory import is_plain_cpu
+
+LANES = 16
+LARGEST_PRIME = 61  # of a side: other primes are radices of the kernels' FFT
+LARGEST_PLANE = 1 << 20  # samples: the spectra of a larger one leave a core's caches, which is what the ops are for
+
+
+@lru_cache(maxsize=512)
+def panel_rows(h: int, H: int) -> Tensor:
+    """For each panel of 16 image rows that a band of h rows has any of: the band's row, or -1; int64 [panels, 16]."""
+    rows = torch.full((-(-H // LANES) * LANES,), -1, dtype=torch.int64, device="cpu")
+    rows[filters.signed_frequencies(h) % H] = torch.arange(h, device="cpu")
+    rows = rows.view(-1, LANES)
+    return rows[(rows >= 0).any(1)]
+
+
+def in_panels(mask: Tensor, H: int) -> Tensor:
+    """A mask [K, h, w] as [K, panels, w, 16], zeros where the band has no row."""
+    rows = panel_rows(mask.shape[-2], H)
+    panels = mask[:, rows.clamp(min=0)] * (rows >= 0)[None, :, :, None]
+    return panels.transpose(-1, -2).contiguous()
+
+
+def serve(geometry: Geometry, planes: Tensor) -> bool:
+    """Whether the ops can transform these planes: plain float32 on a CPU that has them, of a size that they take."""
+    if torch.compiler.is_compiling():
+        return False
+    plain = planes.dtype in (torch.float32, torch.complex64) and planes.numel() > 0 and is_plain_cpu(planes)
+    return plain and _C.planes_supported() and _sizes_fit(geometry)
+
+
+@lru_cache(maxsize=512)
+def _sizes_fit(geometry: Geometry) -> bool:
+    sides = {n for scale in range(geometry.height + 1) for n in geometry.band_shape(scale)}
+    return geometry.shape[0] * geometry.shape[1] <= LARGEST_PLANE and all(map(_fits, sides | set(geometry.shape)))
+
+
+def _fits(side: int) -> bool:
+    for prime in range(2, LARGEST_PRIME + 1):
+        while side % prime == 0:
+            side //= prime
+    return side == 1
