@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def main() -> None:
     (args.out / "compile.log").write_text("\n".join(logs.values()))
     kernels = report(logs, work)
     about = {
+        "date": datetime.now(timezone.utc).date().isoformat(),
         "nvcc": version_of(f"{home}/bin/nvcc"),
         "torch_headers": setup.torch.__version__,
         "archs": archs.split(";"),

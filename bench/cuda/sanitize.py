@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -32,7 +33,11 @@ def main() -> int:
     if tool is None:
         return write(args.out, not_measured("compute-sanitizer not found"))
     running = {name: start(tool, name, args.out) for name in TOOLS}
-    return write(args.out, {name: verdict(process, args, name) for name, process in running.items()})
+    try:
+        return write(args.out, {name: verdict(process, args, name) for name, process in running.items()})
+    finally:
+        for process in running.values():
+            end(process)
 
 
 def write(out: Path, result: dict) -> int:
@@ -50,7 +55,9 @@ def start(tool: str, name: str, out: Path) -> subprocess.Popen:
     command = [tool, f"--tool={name}", "--print-limit=50", sys.executable, __file__, f"--out={out}", "--work"]
     log = (out / f"sanitize-{name}.log").open("w")
     each_its_own = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # allocation: so that its bounds are known
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | each_its_own)
+    return subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | each_its_own, start_new_session=True
+    )
 
 
 def verdict(process: subprocess.Popen, args, name: str) -> dict:
@@ -58,8 +65,7 @@ def verdict(process: subprocess.Popen, args, name: str) -> dict:
     try:
         process.wait(max(1.0, args.deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        end(process)
     text = (args.out / f"sanitize-{name}.log").read_text(errors="replace")
     ours, others = errors_in(text)
     ended = "all work done" in text
@@ -68,13 +74,21 @@ def verdict(process: subprocess.Popen, args, name: str) -> dict:
     )
 
 
+def end(process: subprocess.Popen) -> None:
+    """The sanitizer and the process that it watches."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def errors_in(text: str) -> tuple[int, int]:
     """How many reports name one of our kernels, and how many another; the summaries at the end do not count."""
     ours = others = 0
     for report in re.split(r"(?m)^========= (?=\S)", text):
         if not re.match(r"(Invalid|Uninitialized|Error:|Warning:|Race|Potential|Program hit|Misaligned)", report):
             continue
-        if OURS.search(report):
+        where = "".join(line for line in report.splitlines(True)[:6] if "Host Frame" not in line)
+        if OURS.search(where):
             ours += 1
         else:
             others += 1

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from common import ROOT, TESTS, phase_arguments, write_result
 
-CORES_PER_PART = 4
+CORES_PER_PART = 3
 MOST_PARTS = 6  # each holds a context of the device
 QUICK = ["test_filters.py", "test_transforms.py"]  # what a dry run runs
 
