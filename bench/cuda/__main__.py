@@ -28,6 +28,7 @@ from common import ROOT, write_result
 from table import lines
 
 PHASES = {"build": 130, "compile": 50, "tests": 145, "sanitize": 75, "bench": 115}  # seconds: in all under nine minutes
+LAST_LINES = 12  # of the log of a phase that has failed
 GRACE = 8  # seconds between asking a phase to end and ending it
 HERE = Path(__file__).parent
 FILES = {"compile": "compiled.py", "tests": "suite.py", "sanitize": "sanitize.py", "bench": "measure.py"}
@@ -75,16 +76,19 @@ def run_phase(phase: str, out: Path, device: str, limit: float) -> dict:
     print(f"{phase}: at most {limit:.0f} s (log: {log})", flush=True)
     (out / f"{phase}.json").unlink(missing_ok=True)
     command = [sys.executable, *command_of(phase, device, out, limit)]
-    building = phase == "build" and device == "cuda"
-    with log.open("w") as file:
-        code = run(
-            command, file, limit, build_environment() if building else environment(), links(out) if building else ROOT
-        )
+    with log.open("w") as file, tempfile.TemporaryDirectory() as folder:
+        building = phase == "build" and device == "cuda"
+        where, env = (links(Path(folder)), build_environment()) if building else (ROOT, environment())
+        code = run(command, file, limit, env, where)
     status = {0: "ok", None: "out of time"}.get(code, f"failed ({code})")
     told = {"status": status, "seconds": round(time.monotonic() - start, 1)}
     if (out / f"{phase}.json").exists():
         told |= json.loads((out / f"{phase}.json").read_text())
     print(f"{phase}: {told['status']} after {told['seconds']:.0f} s", flush=True)
+    if told["status"] != "ok":
+        print(
+            "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-LAST_LINES:]), flush=True
+        )
     return told
 
 
@@ -115,13 +119,10 @@ def run(command: list[str], log, limit: float, environment: dict[str, str], fold
     return None
 
 
-def links(out: Path) -> Path:
+def links(folder: Path) -> Path:
     """The sources without pyproject.toml, which an older setuptools than the package asks for cannot read."""
-    folder = out / "source"
-    folder.mkdir(exist_ok=True)
     for name in ("setup.py", "csrc", "steerlens_fast"):
-        if not (folder / name).exists():
-            (folder / name).symlink_to(ROOT / name)
+        (folder / name).symlink_to(ROOT / name)
     return folder
 
 
