@@ -22,13 +22,14 @@ import sys
 import tempfile
 import time
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 from common import ROOT, write_result
 from table import lines
 
 PHASES = {"build": 130, "compile": 50, "tests": 145, "sanitize": 75, "bench": 115}  # seconds: in all under nine minutes
-LAST_LINES = 12  # of the log of a phase that has failed
+LAST_LINES, WIDTH = 12, 200  # of the log of a phase that has failed
 GRACE = 8  # seconds between asking a phase to end and ending it
 HERE = Path(__file__).parent
 FILES = {"compile": "compiled.py", "tests": "suite.py", "sanitize": "sanitize.py", "bench": "measure.py"}
@@ -78,7 +79,7 @@ def run_phase(phase: str, out: Path, device: str, limit: float) -> dict:
     command = [sys.executable, *command_of(phase, device, out, limit)]
     with log.open("w") as file, tempfile.TemporaryDirectory() as folder:
         building = phase == "build" and device == "cuda"
-        where, env = (links(Path(folder)), build_environment()) if building else (ROOT, environment())
+        where, env = (sources(Path(folder)), build_environment()) if building else (ROOT, environment())
         code = run(command, file, limit, env, where)
     status = {0: "ok", None: "out of time"}.get(code, f"failed ({code})")
     told = {"status": status, "seconds": round(time.monotonic() - start, 1)}
@@ -87,7 +88,8 @@ def run_phase(phase: str, out: Path, device: str, limit: float) -> dict:
     print(f"{phase}: {told['status']} after {told['seconds']:.0f} s", flush=True)
     if told["status"] != "ok":
         print(
-            "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-LAST_LINES:]), flush=True
+            "\n".join(f"    {line[:WIDTH]}" for line in log.read_text(errors="replace").splitlines()[-LAST_LINES:]),
+            flush=True,
         )
     return told
 
@@ -119,8 +121,10 @@ def run(command: list[str], log, limit: float, environment: dict[str, str], fold
     return None
 
 
-def links(folder: Path) -> Path:
-    """The sources without pyproject.toml, which an older setuptools than the package asks for cannot read."""
+def sources(folder: Path) -> Path:
+    """Where to build: here, or where setuptools is too old to read pyproject.toml, in a folder of links without it."""
+    if int(version("setuptools").split(".")[0]) >= 77:
+        return ROOT
     for name in ("setup.py", "csrc", "steerlens_fast"):
         (folder / name).symlink_to(ROOT / name)
     return folder
