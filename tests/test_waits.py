@@ -108,6 +108,17 @@ def test_a_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mod
     assert not morphs.status._held.any()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("regime", ["live", "persistent"])
+def test_refreshed_gradients_do_not_wait(regime, family, gpu_mode):
+    (x, _), how = inputs(), {"factors": 0.5, "frames": 3}
+    expected = SteerableLens(Linear(), family=family, regime=regime).morph(x, 3, **how)
+    with gpu_mode as mode:
+        morphs = SteerableLens(Linear(OnGpu), family=family, regime=regime).morph(OnGpu(x), 3, **how)
+    assert not mode.waits
+    assert_close(morphs.frames._held, expected.frames, "render")
+
+
 def test_a_budget_waits_once_per_render(gpu_mode):
     (x, g), family = inputs(), CSPFamily(SteerablePyramid(SIZE), rule="polar")
     expected = factor_at_l2(family.prepare(x, g), 2.0)
