@@ -18,7 +18,6 @@ from steerlens_fast.dataset.line import END, Line, Taker
 from steerlens_fast.dataset.shard import to_bytes
 from steerlens_fast.dataset.transfers import Transfers
 
-safetensors = pytest.importorskip("safetensors.torch")
 CPU = torch.device("cpu")
 SIZE = (24, 20)
 JOB = {"target": 2, "factors": 2.0, "frames": 3, "batch_size": 2, "shard_size": 5, "gallery": 0}
@@ -53,6 +52,7 @@ def pixels(count=12):
 
 def made(out, device="cpu", **options):
     """What a job left: every shard's frames and records."""
+    safetensors = pytest.importorskip("safetensors.torch")
     outcome = morph_dataset(pixels(), Linear(lambda t: t.to(device)), out, device=device, **(JOB | options))
     assert outcome.code == 0 and outcome.summary["items"] == 12
     frames = [safetensors.load_file(p)["frames"] for p in sorted((out / "shards").glob("*.safetensors"))]
