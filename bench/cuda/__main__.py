@@ -30,6 +30,7 @@ from table import lines
 
 PHASES = {"build": 130, "compile": 50, "tests": 145, "sanitize": 75, "bench": 115}  # seconds: in all under nine minutes
 LAST_LINES, WIDTH = 12, 200  # of the log of a phase that has failed
+MARGIN = 12  # seconds that a phase has to sum up in
 GRACE = 8  # seconds between asking a phase to end and ending it
 HERE = Path(__file__).parent
 FILES = {"compile": "compiled.py", "tests": "suite.py", "sanitize": "sanitize.py", "bench": "measure.py"}
@@ -99,7 +100,7 @@ def command_of(phase: str, device: str, out: Path, limit: float) -> list[str]:
     if phase == "build":
         shown = ["-c", "import steerlens_fast; print(steerlens_fast.build_info())"]
         return ["setup.py", "build_ext", "--inplace"] if device == "cuda" else shown
-    return [str(HERE / FILES[phase]), f"--out={out}", f"--device={device}", f"--seconds={limit - 5:.0f}"]
+    return [str(HERE / FILES[phase]), f"--out={out}", f"--device={device}", f"--seconds={limit - MARGIN:.0f}"]
 
 
 def run(command: list[str], log, limit: float, environment: dict[str, str], folder: Path) -> int | None:

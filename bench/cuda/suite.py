@@ -28,11 +28,13 @@ def main() -> int:
         return one_part(*args.rest, dry=args.device == "cpu")
     parts = 1 if args.device == "cpu" else max(1, min(MOST_PARTS, (os.cpu_count() or 1) // CORES_PER_PART))
     processes = [start(args, part, parts) for part in range(parts)]
-    for process in processes:
-        finish(process, args.deadline)
-    result = summary([args.out / f"tests-{part}.jsonl" for part in range(parts)], args.device)
-    write_result(args.out, "tests", result)
-    return int(bool(result["failed"] or result["not_collected"] or not result["passed"]))
+    try:
+        wait_until(args.deadline, processes)
+    finally:
+        end(processes)
+        result = summary([args.out / f"tests-{part}.jsonl" for part in range(parts)], args.device)
+        write_result(args.out, "tests", result)
+    return int(bool(result["failed"] or result["not_collected"] or result["not_run"] or not result["passed"]))
 
 
 def start(args, part: int, parts: int) -> subprocess.Popen:
@@ -46,16 +48,19 @@ def start(args, part: int, parts: int) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen, deadline: float) -> None:
-    """Wait until the deadline; then interrupt, so that pytest sums up, and at last end it."""
-    for number, wait in ((None, max(0.1, deadline - time.monotonic())), (signal.SIGINT, 5), (signal.SIGKILL, None)):
-        if number is not None:
-            process.send_signal(number)
-        try:
-            process.wait(wait)
-            return
-        except subprocess.TimeoutExpired:
-            continue
+def wait_until(deadline: float, processes: list[subprocess.Popen]) -> None:
+    """Until all have ended, or there is no more time."""
+    while time.monotonic() < deadline and any(process.poll() is None for process in processes):
+        time.sleep(0.2)
+
+
+def end(processes: list[subprocess.Popen]) -> None:
+    """Interrupt those that still run, so that pytest sums up, and at last end them."""
+    for number, seconds in ((signal.SIGINT, 4), (signal.SIGKILL, 2)):
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+        wait_until(time.monotonic() + seconds, processes)
 
 
 def one_part(part: str, told: str, dry: bool) -> int:
