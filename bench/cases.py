@@ -32,57 +32,57 @@ def height_for(shape) -> int:
     return min(HEIGHT, filters.max_height(shape[-2:]))
 
 
-def image_of(shape) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+def image_of(shape, device="cpu") -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
 
 
-def gradient_of(shape) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+def gradient_of(shape, device="cpu") -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(device)
 
 
 def pyramid_of(shape) -> sf.SteerablePyramid:
     return sf.SteerablePyramid(shape[-2:], height=height_for(shape), order=ORDER)
 
 
-def plenoptic_of(shape, height=None):
+def plenoptic_of(shape, height=None, device="cpu"):
     import plenoptic
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return plenoptic.process.SteerablePyramidFreq(
             shape[-2:], height=height or height_for(shape), order=ORDER, is_complex=True, tight_frame=False
-        )
+        ).to(device)
 
 
-def analysis(shape, who) -> Callable:
+def analysis(shape, who, device="cpu") -> Callable:
     """Image to all coefficients."""
-    image = image_of(shape)
+    image = image_of(shape, device)
     if who == "floor":
-        return analysis_floor(shape)
-    peer = pyramid_of(shape) if who == "ours" else plenoptic_of(shape)
+        return analysis_floor(shape, device)
+    peer = pyramid_of(shape) if who == "ours" else plenoptic_of(shape, device=device)
     return lambda: peer(image)
 
 
-def synthesis(shape, who) -> Callable:
+def synthesis(shape, who, device="cpu") -> Callable:
     """All coefficients to image."""
-    image = image_of(shape)
+    image = image_of(shape, device)
     if who == "floor":
-        return synthesis_floor(shape)
-    peer = pyramid_of(shape) if who == "ours" else plenoptic_of(shape)
+        return synthesis_floor(shape, device)
+    peer = pyramid_of(shape) if who == "ours" else plenoptic_of(shape, device=device)
     inverse, coefficients = peer.synthesize if who == "ours" else peer.recon_pyr, peer(image)
     return lambda: inverse(coefficients)
 
 
-def synthesis_backward(shape, who) -> Callable:
+def synthesis_backward(shape, who, device="cpu") -> Callable:
     """Gradient of an image with respect to all bands, from the image's gradient."""
-    image, gradient = image_of(shape), gradient_of(shape)
+    image, gradient = image_of(shape, device), gradient_of(shape, device)
     if who == "ours":
         ours = pyramid_of(shape)
         coefficients = ours(image).detach()
         bands = [b.requires_grad_() for b in coefficients.bands]
         out = ours.synthesize(coefficients)
     else:
-        peer = plenoptic_of(shape)
+        peer = plenoptic_of(shape, device=device)
         peers = peer(image)
         scales = [key for key in peers if isinstance(key, int)]
         bands = [peers[s].detach().requires_grad_() for s in scales]
@@ -91,16 +91,17 @@ def synthesis_backward(shape, who) -> Callable:
     return lambda: torch.autograd.grad(out, bands, gradient, retain_graph=True)
 
 
-def morph(shape, who) -> Callable:
+def morph(shape, who, device="cpu") -> Callable:
     """Frames of a phase morph from an image and its gradient, the frozen step of "Through a Steerable Lens"."""
-    image, gradient, factors = image_of(shape), gradient_of(shape), torch.arange(float(FRAMES))
+    image, gradient = image_of(shape, device), gradient_of(shape, device)
+    factors = torch.arange(float(FRAMES), device=device)
     if who == "ours":
         family = sf.CSPFamily(pyramid_of(shape))
         return lambda: family.prepare(image, gradient).render(factors)
     if who == "plenoptic":
-        peer = plenoptic_of(shape)
+        peer = plenoptic_of(shape, device=device)
         return lambda: plenoptic_morph(peer, image, gradient, factors)
-    forth, back = analysis_floor(shape), synthesis_floor(shape)
+    forth, back = analysis_floor(shape, device), synthesis_floor(shape, device)
 
     def floor():  # analysis of the image and of its gradient (real bands), synthesis of every frame
         forth()
@@ -111,13 +112,14 @@ def morph(shape, who) -> Callable:
     return floor
 
 
-def joint_morph(shape, who) -> Callable:
+def joint_morph(shape, who, device="cpu") -> Callable:
     """Frames of a morph of phase and amplitude, at full height, clipped to [0, 1]."""
-    image, gradient, factors = image_of(shape), gradient_of(shape), torch.arange(float(DIGIT_FRAMES))
+    image, gradient = image_of(shape, device), gradient_of(shape, device)
+    factors = torch.arange(float(DIGIT_FRAMES), device=device)
     if who == "ours":
         family = sf.CSPFamily(sf.SteerablePyramid(shape[-2:], order=ORDER), "joint")
         return lambda: family.prepare(image, gradient).render(factors, bounds=(0, 1))
-    peer = plenoptic_of(shape, "auto")
+    peer = plenoptic_of(shape, "auto", device)
     return lambda: plenoptic_morph(peer, image, gradient, factors, amplitude=True).clamp_(0, 1)
 
 
@@ -145,9 +147,10 @@ def plenoptic_morph(peer, image, gradient, factors, amplitude=False) -> torch.Te
 # --- The lens ---
 
 
-def lens_morph(who, batch=8, frames=FRAMES) -> Callable:
+def lens_morph(who, batch=8, frames=FRAMES, device="cpu") -> Callable:
     """A frozen morph of a ResNet-50, its frames not scored; or the classifier's gradient alone."""
-    images, target, model = image_of((batch, 3, 224, 224)), torch.arange(batch), networks.resnet50()
+    images, target = image_of((batch, 3, 224, 224), device), torch.arange(batch, device=device)
+    model = networks.resnet50().to(device)
     if who == "ours":
         lens, factors = sf.SteerableLens(model), torch.linspace(0, 250, frames)
         return lambda: lens.morph(images, target, factors=factors, score="none")
@@ -164,12 +167,12 @@ class Mean(torch.nn.Module):
     """A classifier that costs next to nothing: three classes of the mean colour."""
 
     def forward(self, x):
-        return x.mean((1, 2, 3))[:, None] * torch.tensor([1.0, -1.0, 2.0])
+        return x.mean((1, 2, 3))[:, None] * torch.tensor([1.0, -1.0, 2.0], device=x.device)
 
 
-def persistent_morph(shape, steps=11) -> Callable:
+def persistent_morph(shape, steps=11, device="cpu") -> Callable:
     """So many refreshed steps of the persistent regime, with a model that costs next to nothing."""
-    images, lens = image_of(shape), sf.SteerableLens(Mean().eval(), regime="persistent")
+    images, lens = image_of(shape, device), sf.SteerableLens(Mean().eval(), regime="persistent")
     return lambda: lens.morph(images, 1, factors=1e3, frames=steps + 1, score="none")
 
 
@@ -181,7 +184,7 @@ def _in_pieces(function: Callable, planes: torch.Tensor, size: int) -> None:
         function(planes[i : i + size])
 
 
-def _better(run: Callable[[int], None], planes: int) -> Callable:
+def _better(run: Callable[[int], None], planes: int, device="cpu") -> Callable:
     """The faster of whole batches and pieces of four planes."""
 
     def seconds(size):
@@ -189,6 +192,8 @@ def _better(run: Callable[[int], None], planes: int) -> Callable:
         for _ in range(5):
             start = time.perf_counter()
             run(size)
+            if torch.device(device).type == "cuda":
+                torch.cuda.synchronize(device)
             times.append(time.perf_counter() - start)
         return sorted(times)[2]
 
@@ -200,28 +205,29 @@ def _planes(shape) -> int:
     return shape[0] * shape[1]
 
 
-def analysis_floor(shape) -> Callable:
+def analysis_floor(shape, device="cpu") -> Callable:
     n, geometry = _planes(shape), pyramid_of(shape).geometry
-    images = image_of(shape).view(n, *shape[-2:])
+    images = image_of(shape, device).view(n, *shape[-2:])
     sizes = [geometry.band_shape(s) for s in range(geometry.height)]
-    spectra = [torch.randn(n, ORDER + 1, *size, dtype=torch.complex64) for size in sizes]
+    spectra = [torch.randn(n, ORDER + 1, *size, dtype=torch.complex64, device=device) for size in sizes]
 
     def run(size):
         _in_pieces(torch.fft.rfft2, images, size)
         for spectrum in spectra:
             _in_pieces(lambda t: torch.fft.ifft2(t, norm="forward"), spectrum, size)
 
-    return _better(run, n)
+    return _better(run, n, device)
 
 
-def synthesis_floor(shape) -> Callable:
+def synthesis_floor(shape, device="cpu") -> Callable:
     n, geometry = _planes(shape), pyramid_of(shape).geometry
-    bands = [torch.randn(n, ORDER + 1, *geometry.band_shape(s)) for s in range(geometry.height)]
-    half = torch.fft.rfft2(image_of(shape).view(n, *shape[-2:]))
+    sizes = [geometry.band_shape(s) for s in range(geometry.height)]
+    bands = [torch.randn(n, ORDER + 1, *size, device=device) for size in sizes]
+    half = torch.fft.rfft2(image_of(shape, device).view(n, *shape[-2:]))
 
     def run(size):
         for band in bands:
             _in_pieces(torch.fft.rfft2, band, size)
         _in_pieces(lambda t: torch.fft.irfft2(t, s=shape[-2:], norm="forward"), half, size)
 
-    return _better(run, n)
+    return _better(run, n, device)

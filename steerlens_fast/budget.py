@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from .checks import check_bounds, check_int, check_number
+from .checks import check_bounds, check_int, check_number, sent
 from .families import Motion
 from .families.base import HoldingMotion
 from .memory import scratch_chunks
@@ -273,4 +273,4 @@ def _per_sample(name: str, value: float | Tensor, image: Tensor) -> Tensor:
         raise ValueError(f"{name} must be one number or {len(image)}, one per sample, got {list(table.shape)}")
     if table.device.type == "cpu" and not bool((table.isfinite() & (table > 0)).all()):
         raise ValueError(f"{name} must be finite and above 0, got {value!r}")
-    return table.to(image.device).expand(len(image)).clone()
+    return sent(name, table, image.device).expand(len(image)).clone()

@@ -119,7 +119,7 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     on_host, table = table.device.type == "cpu", table.to(image.dtype)
     if on_host and not torch.compiler.is_compiling() and not table.detach().isfinite().all():
         raise ValueError(f"{name} must be finite in {image.dtype}, got {factors!r}")
-    table, lead = table.to(image.device), image.shape[:-2]
+    table, lead = sent(name, table, image.device), image.shape[:-2]
     if table.dim() == 1:
         return table[:, None]
     given = table.shape[1:]
@@ -127,6 +127,18 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
         raise ValueError(f"{name} must have shape [F] or [F, *{list(lead)}], got {list(table.shape)}")
     table = table.reshape(*table.shape, *[1] * (len(lead) - len(given))).expand(len(table), *lead)
     return table.reshape(len(table), math.prod(lead))
+
+
+def sent(name: str, table: Tensor, device: torch.device) -> Tensor:
+    """A small tensor on ``device``; from the host without waiting until it is there.
+
+    Not while a CUDA graph is captured: each replay would read the host's memory again, whoever has it then.
+    """
+    if table.device.type != "cpu" or device.type != "cuda":
+        return table.to(device)
+    if not torch.compiler.is_compiling() and torch.cuda.is_current_stream_capturing():
+        raise ValueError(f"{name} must be on {device} while a CUDA graph is captured there, got {table.device}")
+    return table.to(device, non_blocking=True)
 
 
 def _as_tensor(name: str, factors, image: Tensor) -> Tensor:

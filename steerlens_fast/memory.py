@@ -15,7 +15,9 @@ from .ops import real_dtype
 
 # Bytes of bands that one pass through a bank works on. On the CPU: what the caches hold, and less than what the
 # allocator gives back to the kernel between passes (fresh pages cost more than the FFTs). Measured in bench/.
-CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
+# On a GPU: so few that a frozen morph of 16x3x224x224 allocates 140 MiB beyond frames and model (counted on the CPU),
+# which leaves the FFTs' workspace room within 256 MiB; not measured there yet (bench/cuda.sh does).
+CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
 
 # Bytes of a temporary that is written and read once: so many stay in the caches and in memory that the process has.
 SCRATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
@@ -79,6 +81,9 @@ def store(whole: Tensor, piece: Tensor, bounds: tuple[float, float] | None = Non
     plain = is_plain_cpu(whole) and is_plain_cpu(piece) and whole.is_contiguous() and piece.is_contiguous()
     same = whole.shape == piece.shape and whole.dtype == (real_dtype(piece.dtype) if of_complex else piece.dtype)
     straight = bounds is None and not of_complex
+    if whole.is_cuda and same and bounds is not None:  # in one pass
+        torch.clamp(piece.real if of_complex else piece, *bounds, out=whole)
+        return
     if not plain or not same or not (straight or whole.dtype in (torch.float32, torch.float64)):
         whole.copy_(piece.real if of_complex else piece)
         if bounds is not None:

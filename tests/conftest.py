@@ -18,6 +18,14 @@ def device(request) -> torch.device:
     return torch.device(request.param)
 
 
+@pytest.fixture
+def gpu() -> torch.device:
+    """The first GPU, for tests of what no CPU has; mark them ``cuda``."""
+    if not HAS_CUDA:
+        pytest.skip(f"cuda: {WHY_NOT}")
+    return torch.device("cuda", 0)
+
+
 @pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
 def dtype(request) -> torch.dtype:
     return request.param

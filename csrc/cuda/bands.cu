@@ -99,7 +99,7 @@ __device__ __forceinline__ void split_at(const Bank<T>& bank, const BandGroup<T>
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kLeastBlocks)
     split_kernel(const __grid_constant__ Bank<T> bank, const __grid_constant__ Tiles tiles) {
   constexpr int kWide = 16 / sizeof(Cplx<T>);
   for (int64_t tile = blockIdx.x; tile < tiles.first[bank.count]; tile += gridDim.x) {
@@ -202,7 +202,8 @@ __device__ __forceinline__ void add_group(const Bank<T>& bank, const BandGroup<T
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__ Bank<T> bank) {
+__global__ void __launch_bounds__(kThreads, kLeastBlocks)
+    merge_kernel(const __grid_constant__ Bank<T> bank) {
   const int64_t area = bank.H * bank.columns;
   const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   for (int64_t at = first; at < area; at += int64_t{gridDim.x} * kThreads) {

@@ -21,6 +21,9 @@ namespace steerlens {
 
 constexpr int kWarp = 32;
 constexpr int kThreads = 256;
+// Blocks that a multiprocessor must hold at once. Said to the compiler, so that it takes up to 128
+// registers a thread; left to itself it aims at more blocks than memory-bound kernels need, and spills.
+constexpr int kLeastBlocks = 2;
 // What grids may measure; loops take up what is left.
 constexpr int64_t kMaxGridX = 2147483647, kMaxGridY = 65535;
 
@@ -106,7 +109,7 @@ class Launcher {
 // of_plane is op.plane(n), what the coefficients of plane n have in common. Planes lie along the
 // grid's y.
 template <int kCount, typename Op>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kLeastBlocks)
     for_each_kernel(const __grid_constant__ Op op, int64_t planes, int64_t area) {
   const int64_t first = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kCount;
   const int64_t stride = int64_t{gridDim.x} * blockDim.x * kCount;

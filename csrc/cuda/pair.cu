@@ -1,4 +1,4 @@
-// pair and unpair on CUDA: one thread per 16 bytes of complex values.
+// pair and unpair on CUDA: one thread per 16 bytes of each real plane.
 #include "../args/pair.h"
 
 #include "launch.h"
@@ -13,7 +13,7 @@ struct OfPair {
 
 template <typename T>
 struct PairOp {
-  static constexpr int kWide = 8 / sizeof(T);
+  static constexpr int kWide = 16 / sizeof(T);
   PairArgs<T> args;
 
   __device__ OfPair plane(int64_t pair) const {
@@ -67,8 +67,7 @@ struct Run {
   template <typename T>
   void operator()(const PairArgs<T>& args, const Tensor& on) const {
     const bool wide = args.area % Op<T>::kWide == 0 &&  // else a plane begins between accesses
-                      aligned({args.pairs_out, args.pairs}) &&
-                      aligned({args.planes, args.planes_out}, args.complex_planes ? 16 : 8);
+                      aligned({args.pairs_out, args.pairs, args.planes, args.planes_out});
     for_each_coefficient(Op<T>{{args}}, args.runs * pairs_per_run(args), args.area, wide,
                          Launcher(on));
   }

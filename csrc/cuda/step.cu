@@ -33,7 +33,7 @@ __device__ T largest_of_block(T largest) {
 
 // parts[n, x] = the largest amplitude among the coefficients of plane n that the blocks at x visit.
 template <int kCount, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kLeastBlocks)
     largest_kernel(const Cplx<T>* coefficients, int64_t planes, int64_t area, T* parts) {
   const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kCount;
   const int64_t stride = int64_t{gridDim.x} * kThreads * kCount;

@@ -24,9 +24,17 @@ REASONS = {
     "gradient-zero": "the gradient at the source is zero",
     "gradient-became-not-finite": "the gradient became infinite or NaN after the source",
     "overflow": "frames left the floating-point range: smaller factors are needed",
+    "image-not-in-bounds": "the image is not finite, or not in bounds",
 }
 # Morphs.status -> reason; the items that have frames all the same: copies of the source, from where they failed on
-MORPH_REASONS = (OK, "gradient-not-finite", "gradient-zero", "gradient-became-not-finite", "overflow")
+MORPH_REASONS = (
+    OK,
+    "gradient-not-finite",
+    "gradient-zero",
+    "gradient-became-not-finite",
+    "overflow",
+    "image-not-in-bounds",
+)
 
 
 class BadItem(Exception):

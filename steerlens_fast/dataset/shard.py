@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -23,8 +23,9 @@ from .items import Item, compact_json
 from .loading import Batch, Loaded
 from .outcome import MORPH_REASONS, OK, REASONS, JobError
 from .plan import Plan
+from .transfers import Transfers
 
-AT_ONCE = 1 << 20  # values that are converted at once: they stay in the cache
+AT_ONCE = {"cpu": 1 << 20, "cuda": 16 << 20}  # values that are converted at once: they stay in the cache; little memory
 ALWAYS = ("key", "index", "path", "status", "row")  # in every record
 DIGITS = 7  # of the numbers in records: what float32 has
 
@@ -57,24 +58,29 @@ class Clock:
 class Shard:
     """Frames and records of a shard, batch by batch, until it is whole and can be published."""
 
-    def __init__(self, number: int, plan: Plan, *, pinned: bool = False):
-        self.number, self.plan, self.clock = number, plan, Clock()
+    def __init__(self, number: int, plan: Plan, transfers: Transfers):
+        self.number, self.plan, self.clock, self._transfers = number, plan, Clock(), transfers
         shape = (plan.count(number), *plan.frame_shape)
         plain = lambda: new_output(shape, torch.uint8, torch.device("cpu"))
-        self.frames = torch.empty(shape, dtype=torch.uint8, pin_memory=True) if pinned else plain()
+        self.frames = torch.empty(shape, dtype=torch.uint8, pin_memory=True) if transfers.pinned else plain()
         self.rows, self.records, self.parts = 0, [], 1
 
-    def add(self, batch: Batch, morphs: Morphs) -> int:
-        """Take in a batch; returns how many of its items failed."""
+    def add(self, batch: Batch, morphs: Morphs) -> Callable[[], int]:
+        """Take in a batch, without waiting for a GPU; what is returned does, once, and says how many items failed."""
         with self.clock.spent_on("convert"):
             good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
-            frames = morphs.frames if len(good) == len(batch.items) else morphs.frames[good]
-            to_bytes(frames, self.frames[self.rows : self.rows + len(good)])
-            if frames.is_cuda:  # the thread that publishes reads what has been copied
-                torch.cuda.current_stream(frames.device).synchronize()
+            frames = morphs.frames if len(good) == len(batch.items) else _chosen(morphs.frames, good)
+            frames_there = to_bytes(frames, self.frames[self.rows : self.rows + len(good)], self._transfers)
+            numbers, numbers_there = self._transfers.numbers_to_host(morphs)
+        first, self.rows = self.rows, self.rows + len(good)
+        return partial(self._finish, batch, numbers, first, (frames_there, numbers_there))
+
+    def _finish(self, batch: Batch, numbers: Morphs, first: int, arrivals: tuple[Callable[[], None], ...]) -> int:
+        with self.clock.spent_on("convert"):
+            for wait in arrivals:
+                wait()
         with self.clock.spent_on("records"):
-            records = records_of(batch, morphs, self.rows)
-        self.rows += len(good)
+            records = records_of(batch, numbers, first)
         self.records += records
         return sum(record["status"] != OK for record in records)
 
@@ -93,11 +99,16 @@ class Shard:
         return told
 
 
-def to_bytes(frames: Tensor, out: Tensor) -> None:
-    """Frames [n, ...] in [0, 1] as uint8, rounded, into ``out``, without waiting where that is possible."""
-    rows = max(1, AT_ONCE // max(1, frames[:1].numel()))
-    for some, place in zip(frames.split(rows), out.split(rows)):
-        place.copy_(some.mul(255).round_().to(torch.uint8), non_blocking=True)
+def to_bytes(frames: Tensor, out: Tensor, transfers: Transfers) -> Callable[[], None]:
+    """Frames [n, ...] in [0, 1] as uint8, rounded, into ``out``; what is returned waits until they are there."""
+    rows = max(1, AT_ONCE[frames.device.type] // max(1, frames[:1].numel()))
+    pieces = zip(frames.split(rows), out.split(rows))
+    return transfers.to_host((some.mul(255).round_().to(torch.uint8), place) for some, place in pieces)
+
+
+def _chosen(frames: Tensor, rows: list[int]) -> Tensor:
+    """Some of the samples; a GPU is sent which, and nobody waits until it knows."""
+    return frames.index_select(0, torch.tensor(rows, dtype=torch.int64).to(frames.device, non_blocking=True))
 
 
 def write_records(path: Path, records: list[dict]) -> dict[str, dict]:
@@ -122,7 +133,7 @@ def read_records(path: Path) -> list[dict]:
 
 
 def records_of(batch: Batch, morphs: Morphs, first_row: int) -> list[dict]:
-    """One record for each item; frames of the good ones lie in rows from ``first_row`` on."""
+    """One record for each item, of morphs on the CPU; frames of the good ones lie in rows from ``first_row`` on."""
     columns, statuses = _columns(morphs), morphs.status.tolist()
     records, row = [], first_row
     for n, (item, loaded) in enumerate(zip(batch.items, batch.loaded)):
@@ -152,7 +163,6 @@ def _status(status: int) -> dict:
 
 def _columns(morphs: Morphs) -> dict[str, list]:
     """What is known of each sample, by name."""
-    morphs = replace(morphs, frames=morphs.frames[..., :0]).cpu()  # the frames themselves are elsewhere already
     predictions = morphs.predictions.tolist()
     return {
         "target": morphs.target.tolist(),

@@ -6,7 +6,7 @@ import queue
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..lens import SteerableLens
 from ..morphs import Morphs
 from .config import JobConfig, refuse_drift
+from .line import Line, Taker, Tell, filled
 from .loading import Batch, Loader
 from .models import LoadedModel, load_model
 from .outcome import USAGE, BadItem, JobError
@@ -23,10 +24,9 @@ from .plan import Plan, versions
 from .shard import Clock, Shard
 from .sources import Source, open_source
 from .targets import batch_target, parse_target
+from .transfers import Transfers
 
-Tell = Callable[[dict], None]
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")  # also cuFFT's and cuBLAS'
-END = None  # in a queue of shards: no more will come
 
 
 class Worker:
@@ -62,39 +62,39 @@ class Worker:
         refuse_drift(plan.versions, versions(self.device.type), "the software")
         self.out, self.plan = out, plan
         torch.set_num_threads(plan.threads)
-        self.pinned = self.device.type == "cuda"
+        self.transfers = Transfers(self.device)
         how = {"max_pixels": self.config.max_pixels, "decoder": self.config.decoder}
         fitted = {"crop_pct": self.loaded.crop_pct, "interpolation": self.loaded.interpolation}
         shapes = {"size": plan.size, "channels": plan.channels, "batch_size": plan.batch_size}
-        self.loader = Loader(self.source, **shapes, threads=self.decoders, how=how, fitted=fitted, pinned=self.pinned)
+        self.loader = Loader(
+            self.source, **shapes, threads=self.decoders, how=how, fitted=fitted, pinned=self.transfers.pinned
+        )
 
     def run(self, shards: queue.Queue[int | None], tell: Tell) -> None:
         """Make the shards that the queue gives, until it gives ``END``; ``tell`` hears of every batch and shard.
 
-        While a shard is published, the next one is computed, and its first images are decoded.
+        While a shard is published, the next one is computed, and its first images are decoded. While a GPU computes a
+        batch, the host writes the records of the one before.
         """
-        take = _Taker(shards, lambda n: (n, self.plan.read_items(self.out, n)))
         with _repeatable(), ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
-            publishing: Future | None = None
+            line = Line(publisher, self._publish, tell, ahead=self.transfers.ahead)
+            take = Taker(shards, lambda n: (n, self.plan.read_items(self.out, n)), line.clear)
             shard, batches = None, self.loader.batches(take)
             while (batch := self._next(batches)) is not None:
                 if shard is None:
-                    shard = Shard(batch.shard, self.plan, pinned=self.pinned)
+                    shard = Shard(batch.shard, self.plan, self.transfers)
                     tell({"event": "begun", "shard": batch.shard})
-                failed = self._work(shard, batch)
-                tell({"event": "batch", "shard": batch.shard, "items": len(batch.items), "failed": failed})
-                if batch.last:
-                    if publishing is not None:
-                        publishing.result()  # at most one waits: two shards are in memory
-                    publishing, shard = publisher.submit(self._publish, shard, tell), None
-            if publishing is not None:
-                publishing.result()
+                line.add(shard, batch, self._work(shard, batch))
+                shard = None if batch.last else shard
+            line.clear()
+            line.wait()
 
     def first_batch(self, shard: int = 0) -> float:
         """Load and compute one batch, and drop it; returns its seconds. For an estimate."""
         start = time.perf_counter()
-        batch = next(self.loader.batches(_Taker(_filled(shard), lambda n: (n, self.plan.read_items(self.out, n)))))
-        self._work(Shard(shard, self.plan), batch)
+        batch = next(self.loader.batches(Taker(filled(shard), lambda n: (n, self.plan.read_items(self.out, n)))))
+        for finish in self._work(Shard(shard, self.plan, self.transfers), batch):
+            finish()
         return time.perf_counter() - start
 
     def close(self) -> None:
@@ -107,16 +107,16 @@ class Worker:
         with self._waiting.spent_on("wait"):
             return next(batches, None)
 
-    def _work(self, shard: Shard, batch: Batch) -> int:
-        """Take a batch through the lens, in parts where memory is short; how many of its items failed."""
+    def _work(self, shard: Shard, batch: Batch) -> list[Callable[[], int]]:
+        """Take a batch through the lens, in parts where memory is short; see :meth:`Shard.add` for what comes back."""
         shard.clock.seconds.update(self._waiting.seconds if hasattr(self, "_waiting") else {})
         targets = self._targets(batch)
-        failed = at = 0
+        parts, at = [], 0
         while at < len(batch.items):
             size = -(-len(batch.items) // self.parts)
             part = slice(at, at + size)
             try:
-                failed += self._work_part(shard, batch.part(part), targets[part])
+                parts.append(self._work_part(shard, batch.part(part), targets[part]))
                 at += size
                 continue
             except RuntimeError as error:  # torch.OutOfMemoryError is one
@@ -128,12 +128,12 @@ class Worker:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         shard.parts = max(shard.parts, self.parts)
-        return failed
+        return parts
 
-    def _work_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> int:
+    def _work_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
         start, driver = time.perf_counter(), self.lens.driver.clock
         before = dict(driver.seconds)
-        images = batch.pixels.to(self.device, non_blocking=True).float().div_(255)
+        images = self.transfers.to_device(batch.pixels).float().div_(255)
         morphs = self._morph(images, batch, targets)
         spent = {what: driver.seconds[what] - before.get(what, 0.0) for what in ("gradient", "score")}
         shard.clock.seconds.update(spent | {"morph": time.perf_counter() - start - sum(spent.values())})
@@ -163,30 +163,6 @@ class Worker:
         about = {"lens": self.lens.settings, "model": self.loaded.sha256, "shard": shard.number}
         told = shard.publish(self.out, self.config.format, about)
         tell({"event": "shard", "shard": shard.number, "items": told["items"], "failed": told["failed"]})
-
-
-class _Taker:
-    """Takes shards from a queue; once it has met the end it stays there."""
-
-    def __init__(self, shards: queue.Queue, read: Callable):
-        self._shards, self._read, self._ended = shards, read, False
-
-    def __call__(self, wait: bool):
-        if self._ended:
-            return None
-        try:
-            number = self._shards.get(block=wait)
-        except queue.Empty:
-            return None
-        self._ended = number is END
-        return None if self._ended else self._read(number)
-
-
-def _filled(*shards: int) -> queue.Queue:
-    ready: queue.Queue = queue.Queue()
-    for shard in (*shards, END):
-        ready.put(shard)
-    return ready
 
 
 class _Timed:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_choice
+from ..checks import check_choice, sent
 
 RANKS = ("runner-up", "argmax", "least")
 GRAMMAR = f"an int, a tuple of ints, one of either per sample, None or one of {RANKS}"
@@ -89,7 +89,7 @@ def resolve_target(target: Target, outputs: Tensor) -> tuple[Tensor, Tensor]:
     if isinstance(target, str):
         return _ranked(target, outputs)
     _check_range(target, outputs)
-    target = target.to(outputs.device)
+    target = sent("target", target, outputs.device)
     target = target[:, 0] if outputs.dim() == 2 else target
     return target, scores_at(outputs, target).argmax(1)
 

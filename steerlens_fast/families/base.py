@@ -214,6 +214,10 @@ class PlaneMotion:
                 by_planes.setdefault(at.start, []).append(clip(frames, bounds))
             return torch.cat([torch.cat(frames) for frames in by_planes.values()], 1)
         out = new_output((len(b), *image.shape), image.dtype, image.device)
+        if out.is_cuda:  # to read the factors would wait for the device: all frames move, several in one store
+            for at, f, frames in self._tiles(b, a):
+                store(out[f, at], frames, bounds)
+            return out
         moving = self._moving_frames(b, a)
         for j in set(range(len(b))) - set(moving):
             store(out[j], image, bounds)

@@ -82,7 +82,7 @@ class FourierFamily:
         moving = torch.ones(H, W // 2 + 1, dtype=like.dtype, device=like.device)
         if self.scales is not None or self.orientations is not None:
             moving = band_weights(like, self.pyramid, self.scales, self.orientations).clone()
-        moving[0, 0] = 0
+        moving[:1, :1] = 0  # not [0, 0], which would be copied from the host, and waited for
         if H % 2 == 0:
             moving[H // 2] = 0
         if W % 2 == 0:

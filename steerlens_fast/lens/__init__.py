@@ -186,6 +186,9 @@ class SteerableLens:
         others one for each frame after the source. A frame whose factor is 0 is the source reconstructed (error below
         3e-6 on images in [0, 1]). Distances are met within 5e-4.
 
+        On a GPU, frozen frames of given factors come without a wait for the device, if factors and target are on the
+        host. Images there are not read: one that is not finite, or not in ``bounds``, is not ``ok``.
+
         Examples
         --------
         >>> import torch

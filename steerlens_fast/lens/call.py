@@ -13,7 +13,7 @@ from ..checks import check_image
 from ..families.luma import luma
 from ..memory import new_output, store
 from ..morphs import Morphs
-from .guide import BECAME_NOT_FINITE, OK, OVERFLOWED, Guide, keep_where
+from .guide import BECAME_NOT_FINITE, OK, OVERFLOWED, REFUSED, Guide
 from .regimes import Walk, frozen, live, persistent
 from .schedule import make_schedule
 
@@ -30,6 +30,8 @@ class Call:
         self.lens = lens
         self.images = check_images(images, lens.bounds, lens.color)
         self.guide = Guide(lens, self.images, target, batch, args)
+        if self.images.is_cuda and self.images.numel():
+            self.guide.refuse(~in_range(self.images, lens.bounds))
         source = check_image("images", self.images).detach().contiguous()
         if lens.color == "grey" and source.shape[1] == 3:
             source = luma(source).repeat(1, 3, 1, 1)
@@ -96,14 +98,14 @@ class Call:
         Those of samples that had no gradient to start with, and those that left the floating-point range.
         """
         guide = self.guide
-        started = (guide.status == OK) | (guide.status >= BECAME_NOT_FINITE)
+        started = (guide.status == OK) | ((guide.status >= BECAME_NOT_FINITE) & (guide.status != REFUSED))
         l2 = l2_from(frames, self.walk.source)
         finite = l2.isfinite()
         if l2.device.type == "cpu" and bool(finite.all()) and bool(started.all()):
             return l2
-        still = self.walk.still()[0]
+        still = self.walk.still()[0].to(frames.dtype)
         for j, frame in enumerate(frames):
-            frame.copy_(keep_where(finite[j] & started, frame, still))
+            torch.where((finite[j] & started).view(-1, 1, 1, 1), frame, still, out=frame)
             self.beyond_range[first + j] = finite[j]
         guide.status = torch.where((guide.status == OK) & ~finite.all(0), OVERFLOWED, guide.status)
         return torch.where(finite & started, l2, 0.0)
@@ -123,7 +125,7 @@ def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tens
         raise ValueError(f"images must have their channels first, [B, C, H, W], got {list(images.shape)}")
     if color != "rgb" and images.shape[1] not in (1, 3):
         raise ValueError(f"images must have 1 or 3 channels for color {color!r}, got {images.shape[1]}")
-    if images.numel():
+    if images.numel() and not images.is_cuda:  # there it would wait for the device: see in_range
         _check_range(images, bounds)
     return images
 
@@ -135,8 +137,20 @@ def _check_range(images: Tensor, bounds: tuple[float, float] | None) -> None:
         raise ValueError(f"images must be finite, got NaN or infinite values in samples {bad}")
     if bounds is None:
         return
-    rounding = torch.finfo(images.dtype).eps * max(map(abs, bounds))
-    tolerance = max(BOUNDS_TOLERANCE, rounding)
+    tolerance = _bounds_tolerance(images, bounds)
     if low < bounds[0] - tolerance or high > bounds[1] + tolerance:
         expected = f"in bounds {bounds} (normalisation belongs in preprocessing)"
         raise ValueError(f"images must be {expected}, got values from {low:g} to {high:g}")
+
+
+def in_range(images: Tensor, bounds: tuple[float, float] | None) -> Tensor:
+    """[B] bool: which images are finite and within their bounds; not read, so that nobody waits for a device."""
+    low, high = torch.aminmax(images.detach().flatten(1), dim=1)
+    if bounds is None:
+        return low.isfinite() & high.isfinite()
+    tolerance = _bounds_tolerance(images, bounds)
+    return (low >= bounds[0] - tolerance) & (high <= bounds[1] + tolerance)  # NaN is neither
+
+
+def _bounds_tolerance(images: Tensor, bounds: tuple[float, float]) -> float:
+    return max(BOUNDS_TOLERANCE, torch.finfo(images.dtype).eps * max(map(abs, bounds)))

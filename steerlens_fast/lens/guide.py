@@ -15,7 +15,7 @@ from ..driver.targets import check_target, resolve_target, slice_target
 if TYPE_CHECKING:
     from . import SteerableLens
 
-OK, NOT_FINITE, ZERO, BECAME_NOT_FINITE, OVERFLOWED = range(5)  # Morphs.status, places in morphs.REASONS
+OK, NOT_FINITE, ZERO, BECAME_NOT_FINITE, OVERFLOWED, REFUSED = range(6)  # Morphs.status, places in morphs.REASONS
 
 
 class Guide:
@@ -31,6 +31,10 @@ class Guide:
         self.gradient_norm = images.new_zeros(len(images))  # at the source
         self.driver.warn_if_training()
         self.stream = self.driver.session(images)
+
+    def refuse(self, bad: Tensor) -> None:
+        """Samples [B] whose images are none: they do not move."""
+        self.status = torch.where(bad, REFUSED, self.status)
 
     def gradient(self, image: Tensor, frame: int | None) -> Tensor:
         """d(loss)/d(image) [B, C, H, W], 0 where a sample has none to follow; ``image`` is frame ``frame``, if any."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import Factors, check_int
+from ..checks import Factors, check_int, sent
 
 DEFAULT_RMS = 2 / 28  # of the range of the bounds: the follow-up's larger budget, L2 = 2 on 28 x 28 pixels
 
@@ -66,8 +66,9 @@ def make_schedule(
     if a is not None and len(a) != len(b):
         raise ValueError(f"amplitude_factors must have {len(b)} frames like factors, got {len(a)}")
     at_source = not any(bool(t[0].any()) for t in (b, a) if t is not None)
-    here = lambda t: None if t is None else t.to(images.device)
-    return Schedule(len(b), here(b), here(a), starts_at_source=at_source)
+    here = lambda name, t: None if t is None else sent(name, t, images.device)
+    b, a = here("factors", b), here("amplitude_factors", a)
+    return Schedule(len(b), b, a, starts_at_source=at_source)
 
 
 def _default_l2(images: Tensor, bounds: tuple[float, float] | None) -> float:
@@ -107,7 +108,7 @@ def _budget_schedule(images: Tensor, max_l2, frames: int) -> Schedule:
         raise ValueError(f"max_l2 must be finite and above 0, got {max_l2!r}")
     if table.dim() < 2:
         table = table[None] if several else table.reshape(-1, 1)
-    budgets = table.to(images.device, images.dtype).T.expand(-1, count)
+    budgets = sent("max_l2", table.to(images.dtype), images.device).T.expand(-1, count)
     increasing = not several or bool((table.diff(dim=1) > 0).all())
     return Schedule(len(budgets) + 1 if several else frames, budgets=budgets, several=several, increasing=increasing)
 

@@ -21,6 +21,7 @@ REASONS = (
     "the gradient at the source is zero",
     "the gradient became infinite or NaN after the source",
     "frames left the floating-point range: smaller factors are needed",
+    "the image is not finite, or not in bounds",
 )
 INDEX = "an int, a slice, or a list or tensor [n] of ints or bools"
 FIGURES, ANIMATIONS, TENSORS = (".png", ".pdf", ".svg"), (".gif", ".webp"), (".safetensors",)

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from ..config import JobConfig
+from ..line import END
 from ..plan import Plan
-from ..worker import END, Worker
+from ..worker import Worker
 from . import Stop, Tell, noted
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TextIO
 
 from ..config import JobConfig
+from ..line import END
 from ..outcome import JobError, as_job_error
 from ..plan import Plan
-from ..worker import END, Worker
+from ..worker import Worker
 
 
 def main() -> int:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from ...extras import need
 from ..config import JobConfig
+from ..line import END
 from ..outcome import JobError, as_job_error
 from ..plan import Plan
-from ..worker import END, Worker
+from ..worker import Worker
 from . import Stop, Tell, noted
 
 IN_HAND = 2  # tasks of an actor: one runs, one waits in its queue

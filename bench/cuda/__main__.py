@@ -1,0 +1,182 @@
+"""The CUDA kernels, seen on a device, phase by phase.
+
+    build     setup.py build_ext --inplace, for this device
+    compile   every kernel for sm_80, sm_90 and sm_100: warnings, registers, spills, 16-byte accesses (needs no GPU)
+    tests     the whole suite, tests on the device first
+    sanitize  compute-sanitizer's memcheck, racecheck and initcheck over every op
+    bench     kernels against copy bandwidth, transforms and morphs against plenoptic and the FFT floor, memory
+
+Each phase is a process with a limit of its own; what one leaves of its time, those after it may use. One that fails
+stops none of the others. "--device cpu" is a dry run of small shapes: nothing is built or sanitised, no figure is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+from common import ROOT, write_result
+from table import lines
+
+PHASES = {"build": 130, "compile": 50, "tests": 145, "sanitize": 75, "bench": 115}  # seconds: in all under nine minutes
+LAST_LINES, WIDTH = 12, 200  # of the log of a phase that has failed
+MARGIN = 12  # seconds that a phase has to sum up in
+GRACE = 8  # seconds between asking a phase to end and ending it
+HERE = Path(__file__).parent
+FILES = {"compile": "compiled.py", "tests": "suite.py", "sanitize": "sanitize.py", "bench": "measure.py"}
+
+
+def main() -> int:
+    args = arguments()
+    out = args.out or Path(os.environ.get("OUT") or tempfile.mkdtemp(prefix="steerlens-cuda-"))
+    out.mkdir(parents=True, exist_ok=True)
+    phases = [p for p in PHASES if p in args.only and p not in args.skip]
+    end = time.monotonic() + sum(PHASES[p] for p in phases)
+    results = {}
+    for n, phase in enumerate(phases):
+        left = end - time.monotonic() - sum(PHASES[p] for p in phases[n + 1 :])
+        results[phase] = run_phase(phase, out, args.device, left)
+    result = {"about": about(args.device), **results}
+    write_result(out, "cuda", result)
+    text = "\n".join(lines(result))
+    (out / "table.txt").write_text(text + "\n")
+    print(f"\n{text}\n\nresults and logs: {out}")
+    return int(any(r["status"] != "ok" for r in results.values()))
+
+
+def arguments() -> argparse.Namespace:
+    def listed(text: str) -> list[str]:
+        unknown = set(text.split(",")) - set(PHASES)
+        if unknown:
+            raise argparse.ArgumentTypeError(f"phases are {', '.join(PHASES)}, got {', '.join(sorted(unknown))}")
+        return text.split(",")
+
+    how = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="bench/cuda.sh", description=__doc__, formatter_class=how)
+    parser.add_argument(
+        "--only", type=listed, default=list(PHASES), metavar="PHASES", help="these, with commas between"
+    )
+    parser.add_argument("--skip", type=listed, default=[], metavar="PHASES", help="all but these")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: a dry run")
+    parser.add_argument("--out", type=Path, help="folder of results and logs ($OUT, else a temporary one)")
+    return parser.parse_args()
+
+
+def run_phase(phase: str, out: Path, device: str, limit: float) -> dict:
+    """What a phase wrote, and how it ended: "ok", "failed" or "out of time"."""
+    start, log = time.monotonic(), out / f"{phase}.log"
+    print(f"{phase}: at most {limit:.0f} s (log: {log})", flush=True)
+    (out / f"{phase}.json").unlink(missing_ok=True)
+    command = [sys.executable, *command_of(phase, device, out, limit)]
+    with log.open("w") as file, tempfile.TemporaryDirectory() as folder:
+        building = phase == "build" and device == "cuda"
+        where, env = (sources(Path(folder)), build_environment()) if building else (ROOT, environment())
+        code = run(command, file, limit, env, where)
+    status = {0: "ok", None: "out of time"}.get(code, f"failed ({code})")
+    told = {"status": status, "seconds": round(time.monotonic() - start, 1)}
+    if (out / f"{phase}.json").exists():
+        told |= json.loads((out / f"{phase}.json").read_text())
+    print(f"{phase}: {told['status']} after {told['seconds']:.0f} s", flush=True)
+    if told["status"] != "ok":
+        print(
+            "\n".join(f"    {line[:WIDTH]}" for line in log.read_text(errors="replace").splitlines()[-LAST_LINES:]),
+            flush=True,
+        )
+    return told
+
+
+def command_of(phase: str, device: str, out: Path, limit: float) -> list[str]:
+    """A phase's own arguments of Python."""
+    if phase == "build":
+        shown = ["-c", "import steerlens_fast; print(steerlens_fast.build_info())"]
+        return ["setup.py", "build_ext", "--inplace"] if device == "cuda" else shown
+    return [str(HERE / FILES[phase]), f"--out={out}", f"--device={device}", f"--seconds={limit - MARGIN:.0f}"]
+
+
+def run(command: list[str], log, limit: float, environment: dict[str, str], folder: Path) -> int | None:
+    """A command's exit code; None where it had to be ended, with all that it had started."""
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+    )
+    for number, wait in ((None, limit), (signal.SIGINT, GRACE), (signal.SIGKILL, GRACE)):
+        if number is not None:
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                pass  # it has just ended
+        try:
+            code = process.wait(wait)
+            return code if number is None else None
+        except subprocess.TimeoutExpired:
+            continue
+    return None
+
+
+def sources(folder: Path) -> Path:
+    """Where to build: here, or where setuptools is too old to read pyproject.toml, in a folder of links without it."""
+    if int(version("setuptools").split(".")[0]) >= 77:
+        return ROOT
+    for name in ("setup.py", "csrc", "steerlens_fast"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """The package of this checkout, wherever a phase's processes run; and ninja, which lies beside its Python."""
+    first = {"PYTHONPATH": str(ROOT), "PATH": str(Path(sys.executable).parent)}
+    return os.environ | {k: os.pathsep.join(filter(None, (v, os.environ.get(k)))) for k, v in first.items()}
+
+
+def build_environment() -> dict[str, str]:
+    """CUDA or nothing, for this device alone unless the caller said which."""
+    found = environment() | {"FORCE_CUDA": "1"}
+    import torch
+
+    if "TORCH_CUDA_ARCH_LIST" not in found and torch.cuda.is_available():
+        found["TORCH_CUDA_ARCH_LIST"] = "{}.{}".format(*torch.cuda.get_device_capability())
+    return found
+
+
+def about(device: str) -> dict:
+    """Machine and versions."""
+    import torch
+
+    told = {"date": datetime.now(timezone.utc).date().isoformat(), "python": platform.python_version()}
+    told |= {"torch": torch.__version__, "torch_cuda": torch.version.cuda, "cores": os.cpu_count()}
+    told["commit"] = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") or None
+    if device == "cpu" or not torch.cuda.is_available():
+        return told | {"device": "cpu (dry run)" if device == "cpu" else "no GPU"}
+    p = torch.cuda.get_device_properties(0)
+    told |= {"device": p.name, "capability": f"{p.major}.{p.minor}", "multiprocessors": p.multi_processor_count}
+    told |= {
+        "memory_mib": p.total_memory >> 20,
+        "l2_mib": p.L2_cache_size >> 20,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+    told["driver"] = (
+        output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").split("\n")[0] or None
+    )
+    return told
+
+
+def output_of(*command: str) -> str:
+    try:
+        return subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False
+        ).stdout.strip()
+    except FileNotFoundError:
+        return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Times: CUDA events around calls whose inputs the last-level cache cannot still hold; medians after a warm-up."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+WARMUP, ROUNDS = 3, 15
+LEAST_MS = 2.0  # of work between two events: their resolution is half a microsecond
+MOST_CALLS = 50
+MIB = 2**20
+
+
+def median_ms(call: Callable[[], object], device: torch.device, rounds: int = ROUNDS) -> float:
+    """Milliseconds of a call, the median of ``rounds``. Small ones are repeated between two events."""
+    for _ in range(WARMUP):
+        call()
+    once = _between(call, device, 1)
+    calls = max(1, min(MOST_CALLS, math.ceil(LEAST_MS / max(once, 1e-3))))
+    return statistics.median(_between(call, device, calls) for _ in range(rounds)) / calls
+
+
+def _between(call: Callable[[], object], device: torch.device, calls: int) -> float:
+    """Milliseconds of so many calls, one after the other."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        return (time.perf_counter() - start) * 1e3
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(device)
+    begin.record()
+    for _ in range(calls):
+        call()
+    end.record()
+    torch.cuda.synchronize(device)
+    return begin.elapsed_time(end)
+
+
+def rotated(function: Callable, sets: list[list]) -> Callable[[], object]:
+    """``function`` of one set of arguments after the other."""
+    turn = iter(range(1 << 62))
+    return lambda: function(*sets[next(turn) % len(sets)])
+
+
+def sets_beyond_cache(size: int, device: torch.device) -> int:
+    """How many sets of ``size`` bytes it takes until none is in the cache when it is used again."""
+    cache = torch.cuda.get_device_properties(device).L2_cache_size if device.type == "cuda" else 0
+    return 1 if size > 4 * cache else min(64, math.ceil(4 * cache / max(size, 1)) + 1)
+
+
+def copy_bandwidth(size: int, device: torch.device) -> float:
+    """GB/s that a copy of ``size`` bytes moves: every byte once read, once written."""
+    source = torch.empty(size // 4, dtype=torch.float32, device=device).normal_()
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / median_ms(lambda: target.copy_(source), device) / 1e6
+
+
+def peak_beyond(function: Callable[[], torch.Tensor], device: torch.device) -> float:
+    """MiB at the peak of a call beyond what was allocated before it and beyond its result."""
+    function()  # filters and plans are made once
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    result = function()
+    torch.cuda.synchronize(device)
+    return (torch.cuda.max_memory_allocated(device) - before - result.untyped_storage().nbytes()) / MIB
+
+
+def captured(function: Callable[[], object]) -> Callable[[], None]:
+    """Replays ``function``, recorded once in a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARMUP):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = function()
+    return lambda: (graph.replay(), kept)[0]

@@ -1,0 +1,187 @@
+"""What the compiler made of every CUDA kernel: registers, stack, spills, and the widths of its memory accesses.
+
+Needs nvcc and no GPU. Registers and spills are ptxas' own report; the accesses are read from the machine code where
+nvdisasm is found (in the toolkit, on PATH or in triton, which torch brings), and are "not measured" where it is not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from importlib.util import find_spec
+from pathlib import Path
+
+from common import ROOT, not_measured, phase_arguments, write_result
+
+sys.path.insert(0, str(ROOT))
+import setup  # noqa: E402  (the flags are its)
+
+ARCHS = "8.0;9.0;10.0"
+ENTRY = re.compile(r"Compiling entry function '(\S+)' for '(sm_\w+)'")
+SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+USED = re.compile(r"Used (\d+) registers")
+ACCESS = re.compile(r"\b(LDG|STG)\.E(?:\.\w+)*")
+GATHERS = ("split_kernel", "merge_kernel")  # index maps; all others are pointwise
+READERS = ("largest_kernel",)  # write one value for each block
+
+
+def main() -> None:
+    args = phase_arguments(__doc__)
+    toolkit = setup.find_toolkit()
+    if toolkit is None:
+        write_result(args.out, "compile", not_measured("nvcc not found"))
+        return
+    home, release = toolkit
+    archs = ARCHS if release >= "12.8" else "8.0;9.0"
+    work = args.out / "compile"
+    logs = compile_all(f"{home}/bin/nvcc", archs, work)
+    (args.out / "compile.log").write_text("\n".join(logs.values()))
+    kernels = report(logs, work)
+    about = {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "nvcc": version_of(f"{home}/bin/nvcc"),
+        "torch_headers": setup.torch.__version__,
+        "archs": archs.split(";"),
+    }
+    tool = disassembler()
+    about["nvdisasm"] = version_of(tool) if tool else None
+    about["warnings"] = sum(len(re.findall(r"\bwarning\b", log, re.IGNORECASE)) for log in logs.values())
+    shutil.rmtree(work)
+    write_result(args.out, "compile", {"about": about, **verdict(kernels), "kernels": kernels})
+
+
+def compile_all(nvcc: str, archs: str, work: Path) -> dict[str, str]:
+    """Every .cu file as setup.py compiles it, warnings being errors; {file's stem: all that nvcc printed}."""
+    macros = [f"-D{name}={value}" for name, value in setup.MACROS + setup.CUDA_MACROS]
+    os.environ["STEERLENS_PTXAS"] = "1"
+    flags = [*setup.nvcc_flags(archs, device="cpu"), "-Werror=all-warnings", "-Xcompiler=-Werror,-fPIC"]
+
+    def one(source: Path) -> tuple[str, str]:
+        kept = work / source.stem
+        kept.mkdir(parents=True, exist_ok=True)
+        place = ["--keep", f"--keep-dir={kept}", f"-I{ROOT}/csrc", "-c", str(source), "-o", str(kept / "out.o")]
+        done = subprocess.run(
+            [nvcc, *macros, *flags, *place], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        if done.returncode:
+            sys.exit(f"{source.name} does not compile:\n{done.stdout}")
+        return source.stem, done.stdout
+
+    with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
+        return dict(pool.map(one, sorted((ROOT / "csrc/cuda").glob("*.cu"))))
+
+
+def report(logs: dict[str, str], work: Path) -> list[dict]:
+    """One row for each kernel: its file and, for each architecture, what was found."""
+    rows: dict[str, dict] = {}
+    for stem, log in logs.items():
+        accesses = {arch: found for cubin in (work / stem).glob("*.cubin") for arch, found in accesses_in(cubin)}
+        for mangled, arch, told in resources(log):
+            row = rows.setdefault(mangled, {"file": f"{stem}.cu", "kernel": mangled})
+            row[arch] = told | accesses.get(arch, {}).get(mangled, {})
+    names = demangled(list(rows))
+    for mangled, row in rows.items():
+        row["kernel"] = short_name(names[mangled])
+    return sorted(rows.values(), key=lambda row: (row["file"], row["kernel"]))
+
+
+def resources(log: str) -> list[tuple[str, str, dict]]:
+    """(mangled name, architecture, registers and spills) from what ptxas -v prints."""
+    found = []
+    for part in re.split(r"(?=ptxas info\s+: Compiling entry function)", log)[1:]:
+        name, arch = ENTRY.search(part).groups()
+        stack, stores, loads = map(int, SPILLS.search(part).groups())
+        registers = int(USED.search(part)[1])
+        told = {"registers": registers, "stack": stack, "spill_stores": stores, "spill_loads": loads}
+        found.append((name, arch, told))
+    return found
+
+
+def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
+    """[(architecture, {mangled name: bits per access -> how many instructions})]; [] without a disassembler."""
+    tool = disassembler()
+    if not tool:
+        return []
+    text = subprocess.run([tool, "-c", str(cubin)], stdout=subprocess.PIPE, text=True, check=True).stdout
+    arch = re.search(r"\.target\s+(sm_\w+)", text)[1]
+    found = {}
+    for part in re.split(r"(?=\.section\s+\.text\.)", text)[1:]:
+        name = re.match(r"\.section\s+\.text\.([\w$]+)", part)[1]
+        widths = {"LDG": Counter(), "STG": Counter()}
+        for access in ACCESS.finditer(part):
+            width = next((w for w in access[0].split(".") if w in ("64", "128", "256", "U8", "U16")), "32")
+            widths[access[1]][width] += 1
+        found[name] = {"loads": dict(sorted(widths["LDG"].items())), "stores": dict(sorted(widths["STG"].items()))}
+    return [(arch, found)]
+
+
+def verdict(kernels: list[dict]) -> dict:
+    """What a reader looks for first: kernels that spill, and wide pointwise ones without a 16-byte access."""
+    archs = lambda row: {arch: told for arch, told in row.items() if arch.startswith("sm_")}
+    each = [(row["kernel"], arch, told) for row in kernels for arch, told in archs(row).items()]
+    spilling = sorted({f"{name} {arch}" for name, arch, told in each if told["spill_stores"] or told["spill_loads"]})
+    wide = [(n, arch, told) for n, arch, told in each if is_wide(n) and not n.startswith(GATHERS) and "loads" in told]
+    narrow = sorted({f"{n} {arch}" for n, arch, told in wide if "128" not in told["loads"]})
+    narrow += sorted(
+        {f"{n} {arch}" for n, arch, told in wide if not n.startswith(READERS) and "128" not in told["stores"]}
+    )
+    most = {
+        arch: max(told["registers"] for _, a, told in each if a == arch) for arch in sorted({a for _, a, _ in each})
+    }
+    known = any("loads" in told for _, _, told in each)
+    return {
+        "count": len(kernels),
+        "most_registers": most,
+        "spilling": spilling,
+        "wide_kernels": len({n for n, _, _ in wide}),
+        "wide_kernels_without_16_byte_accesses": sorted(set(narrow)) if known else "not measured: no nvdisasm",
+    }
+
+
+def is_wide(kernel: str) -> bool:
+    """Whether it is the variant of several coefficients a thread: for_each_kernel<4, ...>."""
+    count = re.match(r"\w+<(\d+),", kernel)
+    return bool(count) and int(count[1]) > 1
+
+
+def demangled(names: list[str]) -> dict[str, str]:
+    tool = shutil.which("c++filt")
+    if not tool or not names:
+        return {name: name for name in names}
+    text = subprocess.run([tool], input="\n".join(names), stdout=subprocess.PIPE, text=True, check=True).stdout
+    return dict(zip(names, text.splitlines()))
+
+
+def short_name(name: str) -> str:
+    """void steerlens::(anonymous namespace)::f<4, steerlens::X<float> >(args) -> f<4, X<float>>"""
+    name = re.sub(r"steerlens::|\(anonymous namespace\)::|^void ", "", name)
+    name = re.sub(r"\((Rule)\)(\d)", r"\1 \2", name).replace("> >", ">>").replace("> >", ">>")
+    depth = 0
+    for i, letter in enumerate(name):
+        depth += (letter == "<") - (letter == ">")
+        if letter == "(" and not depth:
+            return name[:i]
+    return name
+
+
+def disassembler() -> str | None:
+    """nvdisasm: the toolkit's, PATH's, or triton's."""
+    toolkit, triton = setup.find_toolkit(), find_spec("triton")
+    places = [f"{toolkit[0]}/bin"] if toolkit else []
+    places += [f"{Path(triton.origin).parent}/backends/nvidia/bin"] if triton and triton.origin else []
+    return shutil.which("nvdisasm", path=os.pathsep.join([*places, os.environ.get("PATH", "")]))
+
+
+def version_of(tool: str) -> str:
+    text = subprocess.run([tool, "--version"], stdout=subprocess.PIPE, text=True, check=False).stdout
+    return (re.search(r"V(\d[\w.]+)", text) or re.search(r"release (\d[\w.]+)", text) or ["", text.strip()])[1]
+
+
+if __name__ == "__main__":
+    main()

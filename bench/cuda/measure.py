@@ -1,0 +1,48 @@
+"""The benchmarks: one row after the other, each written as soon as it is known; what there is no time for is told."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+
+import kernels
+import torch
+import transforms
+from common import not_measured, phase_arguments, write_result
+
+LEAST_SECONDS = 6.0  # no row is begun with less than that left
+
+
+def main() -> int:
+    args = phase_arguments(__doc__)
+    device = torch.device(args.device, 0) if args.device == "cuda" else torch.device("cpu")
+    result: dict = {"kernels": [], "transforms": [], "errors": []}
+    torch.manual_seed(0)
+    # Transforms first: should time run out, single kernels are what can be measured again alone.
+    for name, rows in (("transforms", transforms.rows(device)), ("kernels", kernels.rows(device))):
+        for row in rows:
+            result[name].append(one(row, device, args.deadline, result["errors"]))
+            write_result(args.out, "bench", result)
+    return int(bool(result["errors"]))
+
+
+@torch.no_grad()
+def one(row, device: torch.device, deadline: float, errors: list) -> dict:
+    """A row, or why there is none."""
+    if device.type == "cuda" and time.monotonic() > deadline - LEAST_SECONDS:
+        return not_measured("out of time")
+    try:
+        told = row()
+    except Exception as error:  # one contender that fails, say for memory, stops no other
+        traceback.print_exc()
+        errors.append(f"{type(error).__name__}: {error}"[:300])
+        told = not_measured(errors[-1])
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    print(told, flush=True)
+    return told
+
+
+if __name__ == "__main__":
+    sys.exit(main())

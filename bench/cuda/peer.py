@@ -1,0 +1,106 @@
+"""The pyramid as plenoptic computes it, in plain torch: what stands for it where it is not installed.
+
+The same operations in the same order as plenoptic 2.1's ``SteerablePyramidFreq(is_complex=True)``: complex FFTs of the
+whole spectrum, shifted to the centre, masked scale by scale, shifted back. Even sizes, as there. Its filters are exact
+here, plenoptic's are interpolated in a table (6e-6).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, fft
+from torch.nn import Module
+
+AXES = (-2, -1)
+
+
+class EagerPyramid(Module):
+    """Analysis by calling it, synthesis by ``recon_pyr``, as plenoptic's."""
+
+    def __init__(self, image_shape: tuple[int, int], height: int, order: int):
+        super().__init__()
+        self.height, self.order = height, order
+        self.forth, self.back = (-1j) ** order, 1j**order
+        radius, angle = _grid(*image_shape)
+        self._keep("low", _low(radius, 0))
+        self._keep("high", _high(radius, 0))
+        self.inner = []
+        for scale in range(height):
+            self._keep(f"high_{scale}", _high(radius, scale + 1))
+            self._keep(f"angles_{scale}", _angles(angle, order, one_sided=True))
+            self._keep(f"angles_back_{scale}", _angles(angle, order, one_sided=False))
+            at = tuple(map(_inner, radius.shape))
+            radius, angle = radius[at], angle[at]
+            self.inner.append(at)
+            self._keep(f"low_{scale}", _low(radius, scale + 1))
+
+    def _keep(self, name: str, mask: Tensor) -> None:
+        self.register_buffer(name, mask.float())
+
+    def forward(self, image: Tensor) -> OrderedDict:
+        spectrum = fft.fftshift(fft.fft2(image), dim=AXES)
+        high = fft.ifft2(fft.ifftshift(spectrum * self.high, dim=AXES)).real
+        found = OrderedDict(residual_highpass=high)
+        rest = spectrum[:, :, None] * self.low
+        for scale in range(self.height):
+            mask = getattr(self, f"angles_{scale}") * getattr(self, f"high_{scale}")
+            band = self.forth * rest * mask
+            found[scale] = fft.ifft2(fft.ifftshift(band, dim=AXES))
+            rest = rest[(..., *self.inner[scale])] * getattr(self, f"low_{scale}")
+        found["residual_lowpass"] = fft.ifft2(fft.ifftshift(rest, dim=AXES)).real.squeeze(2)
+        return found
+
+    def recon_pyr(self, coefficients: OrderedDict) -> Tensor:
+        spectrum = self._from_scale(coefficients, 0) * self.low
+        high = fft.fftshift(fft.fft2(coefficients["residual_highpass"]), dim=AXES)
+        return fft.ifft2(fft.ifftshift(spectrum + high * self.high, dim=AXES)).real
+
+    def _from_scale(self, coefficients: OrderedDict, scale: int) -> Tensor:
+        if scale == self.height:
+            return fft.fftshift(fft.fft2(coefficients["residual_lowpass"]), dim=AXES)
+        mask = getattr(self, f"angles_back_{scale}") * getattr(self, f"high_{scale}")
+        band = fft.fftshift(fft.fft2(coefficients[scale]), dim=AXES)
+        oriented = (self.back * band * mask).sum(2)
+        rest = torch.zeros_like(coefficients[scale][:, :, 0], dtype=torch.complex64)
+        inner = self._from_scale(coefficients, scale + 1) * getattr(self, f"low_{scale}")
+        rest[(..., *self.inner[scale])] = inner
+        return rest + oriented
+
+
+def _grid(*shape: int) -> tuple[Tensor, Tensor]:
+    """Octaves below Nyquist and angle of every frequency, zero in the middle; float64."""
+    if any(n % 2 for n in shape):
+        raise ValueError(f"image_shape must be even, got {shape}")
+    y, x = (torch.arange(-n // 2, n // 2, dtype=torch.float64) * (2 / n) for n in shape)
+    radius = torch.hypot(y[:, None], x[None])
+    return radius.clamp(min=1e-12).log2(), torch.atan2(y[:, None], x[None].expand_as(radius))
+
+
+def _inner(n: int) -> slice:
+    """The central half of a shifted spectrum."""
+    half = (n + 1) // 2
+    return slice(n // 2 - half // 2, n // 2 - half // 2 + half)
+
+
+def _transition(octaves: Tensor, scale: int) -> Tensor:
+    return (octaves + scale + 1).clamp(0, 1) * (math.pi / 2)
+
+
+def _high(octaves: Tensor, scale: int) -> Tensor:
+    return _transition(octaves, scale).sin()
+
+
+def _low(octaves: Tensor, scale: int) -> Tensor:
+    return _transition(octaves, scale).cos()
+
+
+def _angles(angle: Tensor, order: int, one_sided: bool) -> Tensor:
+    """[K, h, w]: sqrt(C) cos^n, and of an analytic filter twice its positive side."""
+    K = order + 1
+    scale = 2 ** (2 * order) * math.factorial(order) ** 2 / (K * math.factorial(2 * order))
+    cosine = (angle[None] - torch.arange(K, dtype=torch.float64)[:, None, None] * (math.pi / K)).cos()
+    sided = 2 * (cosine > 1e-12) if one_sided else 1
+    return math.sqrt(scale) * cosine.pow(order) * sided

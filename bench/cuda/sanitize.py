@@ -1,0 +1,121 @@
+"""compute-sanitizer over every op and a small morph: memcheck, racecheck and initcheck, side by side.
+
+Only what happens in our own kernels counts; torch's and cuFFT's are looked at as well, since initcheck must see who
+writes what, and are told apart by the kernel's name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from common import ROOT, TESTS, not_measured, phase_arguments, write_result
+
+TOOLS = ("memcheck", "racecheck", "initcheck")
+LABELS = ("odd", "even", "threads")  # of tests/cases.py: narrow and wide accesses, several blocks
+OURS = re.compile(r"steerlens|for_each_kernel|split_kernel|merge_kernel|largest_kernel")
+
+
+def main() -> int:
+    args = phase_arguments(__doc__)
+    if args.rest == ["--work"]:
+        return work(args.device)
+    if args.device == "cpu":
+        work("cpu")
+        return write(args.out, not_measured("dry run: the work was done on the CPU, without a sanitizer"))
+    tool = find_sanitizer()
+    if tool is None:
+        return write(args.out, not_measured("compute-sanitizer not found"))
+    running = {name: start(tool, name, args.out) for name in TOOLS}
+    try:
+        return write(args.out, {name: verdict(process, args, name) for name, process in running.items()})
+    finally:
+        for process in running.values():
+            end(process)
+
+
+def write(out: Path, result: dict) -> int:
+    write_result(out, "sanitize", result)
+    return int(any(isinstance(r, dict) and r.get("ours") for r in result.values()))
+
+
+def find_sanitizer() -> str | None:
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
+    places = [f"{home}/bin", f"{home}/compute-sanitizer", os.environ.get("PATH", "")]
+    return shutil.which("compute-sanitizer", path=os.pathsep.join(places))
+
+
+def start(tool: str, name: str, out: Path) -> subprocess.Popen:
+    command = [tool, f"--tool={name}", "--print-limit=50", sys.executable, __file__, f"--out={out}", "--work"]
+    log = (out / f"sanitize-{name}.log").open("w")
+    each_its_own = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # allocation: so that its bounds are known
+    return subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | each_its_own, start_new_session=True
+    )
+
+
+def verdict(process: subprocess.Popen, args, name: str) -> dict:
+    """Errors in our kernels and in others'; whether the work was done to its end."""
+    try:
+        process.wait(max(1.0, args.deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        end(process)
+    text = (args.out / f"sanitize-{name}.log").read_text(errors="replace")
+    ours, others = errors_in(text)
+    ended = "all work done" in text
+    return {"ours": ours, "others": others, "ended": ended, "exit": process.returncode} | (
+        {} if ended else not_measured("it did not get to the end")
+    )
+
+
+def end(process: subprocess.Popen) -> None:
+    """The sanitizer and the process that it watches."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def errors_in(text: str) -> tuple[int, int]:
+    """How many reports name one of our kernels, and how many another; the summaries at the end do not count."""
+    ours = others = 0
+    for report in re.split(r"(?m)^========= (?=\S)", text):
+        if not re.match(r"(Invalid|Uninitialized|Error:|Warning:|Race|Potential|Program hit|Misaligned)", report):
+            continue
+        where = "".join(line for line in report.splitlines(True)[:6] if "Host Frame" not in line)
+        if OURS.search(where):
+            ours += 1
+        else:
+            others += 1
+    return ours, others
+
+
+def work(device: str) -> int:
+    """Every op in both precisions, a pyramid there and back, and a morph."""
+    sys.path.insert(0, str(TESTS))
+    import torch
+    from cases import OPS, RAW, case, shapes_of
+
+    import steerlens_fast as sf
+
+    for op in OPS:
+        for label in [name for name in LABELS if name in shapes_of(op)]:
+            for dtype in (torch.float32, torch.float64):
+                getattr(RAW, op)(*case(op, label, shapes_of(op)[label]).build(dtype, device))
+    image, gradient = (torch.rand(2, 33, 36).to(device) for _ in range(2))
+    pyramid = sf.SteerablePyramid((33, 36))
+    pyramid.synthesize(pyramid(image))
+    frames = sf.CSPFamily(pyramid, "joint").prepare(image, gradient).render([0.0, 1.0, 2.0], bounds=(0, 1))
+    assert bool(frames.isfinite().all())
+    print("all work done", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main())

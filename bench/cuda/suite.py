@@ -1,0 +1,127 @@
+"""The test suite in several processes, tests on the device first, slow ones last; each test is noted when it ends.
+
+What cannot be imported (an extra that is not installed) is told, and stops no other file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from common import ROOT, TESTS, phase_arguments, write_result
+
+CORES_PER_PART = 3
+MOST_PARTS = 6  # each holds a context of the device
+QUICK = ["test_filters.py", "test_transforms.py"]  # what a dry run runs
+
+
+def main() -> int:
+    args = phase_arguments(__doc__)
+    if args.rest:
+        return one_part(*args.rest, dry=args.device == "cpu")
+    parts = 1 if args.device == "cpu" else max(1, min(MOST_PARTS, (os.cpu_count() or 1) // CORES_PER_PART))
+    processes = [start(args, part, parts) for part in range(parts)]
+    try:
+        wait_until(args.deadline, processes)
+    finally:
+        end(processes)
+        result = summary([args.out / f"tests-{part}.jsonl" for part in range(parts)], args.device)
+        write_result(args.out, "tests", result)
+    return int(bool(result["failed"] or result["not_collected"] or result["not_run"] or not result["passed"]))
+
+
+def start(args, part: int, parts: int) -> subprocess.Popen:
+    log = (args.out / f"tests-{part}.log").open("w")
+    told = args.out / f"tests-{part}.jsonl"
+    told.unlink(missing_ok=True)
+    command = [sys.executable, __file__, f"--out={args.out}", f"--device={args.device}", f"{part}/{parts}", str(told)]
+    threads = str(max(1, (os.cpu_count() or 1) // parts))
+    return subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": threads}
+    )
+
+
+def wait_until(deadline: float, processes: list[subprocess.Popen]) -> None:
+    """Until all have ended, or there is no more time."""
+    while time.monotonic() < deadline and any(process.poll() is None for process in processes):
+        time.sleep(0.2)
+
+
+def end(processes: list[subprocess.Popen]) -> None:
+    """Interrupt those that still run, so that pytest sums up, and at last end them."""
+    for number, seconds in ((signal.SIGINT, 4), (signal.SIGKILL, 2)):
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+        wait_until(time.monotonic() + seconds, processes)
+
+
+def one_part(part: str, told: str, dry: bool) -> int:
+    """pytest in this process, over the tests that are this part's."""
+    number, parts = map(int, part.split("/"))
+    where = [str(TESTS / name) for name in QUICK] if dry else [str(TESTS)]
+    options = ["-q", "-p", "no:cacheprovider", "--continue-on-collection-errors", f"--rootdir={ROOT}"]
+    options += ["-o", "minversion=7"]  # what an older one lacks, the suite does not need
+    return int(pytest.main([*options, *where], plugins=[Part(number, parts, Path(told))]))
+
+
+class Part:
+    """Which tests run here, and a line for each that has."""
+
+    def __init__(self, number: int, parts: int, told: Path):
+        self.number, self.parts, self.told = number, parts, told
+
+    def note(self, **line) -> None:
+        with self.told.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items) -> None:
+        on_device = lambda item: item.get_closest_marker("cuda") is not None
+        slow = lambda item: item.get_closest_marker("slow") is not None
+        items.sort(key=lambda item: (not on_device(item), slow(item)))  # stable: a file's stay together
+        items[:] = items[self.number :: self.parts]
+        self.on_device = {item.nodeid for item in items if on_device(item)}
+        self.note(collected=len(items), on_device=len(self.on_device))
+
+    def pytest_collectreport(self, report) -> None:
+        if report.failed:
+            self.note(not_collected=report.nodeid, why=str(report.longrepr).strip().splitlines()[-1])
+
+    def pytest_runtest_logreport(self, report) -> None:
+        if report.when == "call" or report.outcome != "passed":  # of set-up and tear-down only what went wrong
+            why = "" if report.passed else str(report.longrepr).strip().splitlines()[-1][:300]
+            outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
+            self.note(test=report.nodeid, outcome=outcome, cuda=report.nodeid in self.on_device, why=why)
+
+
+def summary(files: list[Path], device: str) -> dict:
+    """Counts, and each failure by name."""
+    notes = [json.loads(line) for path in files if path.exists() for line in path.read_text().splitlines()]
+    tests = [note for note in notes if "test" in note]
+    count = lambda on_device: dict(Counter(t["outcome"] for t in tests if t["cuda"] in on_device))
+    collected = sum(note.get("collected", 0) for note in notes)
+    failures = [f"{t['test']}: {t['why']}" for t in tests if t["outcome"] == "failed"]
+    absent = {note["not_collected"]: note["why"] for note in notes if "not_collected" in note}
+    outcomes = count((True, False))
+    return {
+        "collected": collected,
+        "passed": outcomes.get("passed", 0),
+        "failed": outcomes.get("failed", 0),
+        "skipped": outcomes.get("skipped", 0) + outcomes.get("xfailed", 0),
+        "not_run": collected - len({t["test"] for t in tests}),
+        "on_device": count((True,)) if device == "cuda" else "not measured: dry run",
+        "not_collected": absent,
+        "failures": failures[:200],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

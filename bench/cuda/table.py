@@ -1,0 +1,93 @@
+"""The short table that the script ends with: phases, then targets and what was measured."""
+
+from __future__ import annotations
+
+COPY, SPEED = 0.70, {"analysis": (6, 1.5), "synthesis": (10, 1.5), "8-frame phase morph": (15, 1.5)}
+BATCH_1, LENS, BEYOND_MIB = 10, 1.10, 256
+
+
+def lines(result: dict) -> list[str]:
+    """Of everything that the phases have left."""
+    about = result["about"]
+    where = ", ".join(f"{k} {about[k]}" for k in ("device", "torch", "torch_cuda", "driver") if about.get(k))
+    out = [f"{where}, {about['date']}", "", "| phase | ended | seconds | found |", "|---|---|---|---|"]
+    out += [f"| {p} | {r['status']} | {r['seconds']:.0f} | {found(p, r)} |" for p, r in result.items() if p != "about"]
+    dry = about["device"].startswith("cpu")
+    if "bench" in result and not dry:
+        out += ["", "| work | measured | target |", "|---|---|---|", *bench_lines(result["bench"])]
+    return out
+
+
+def found(phase: str, r: dict) -> str:
+    """A phase in a few words."""
+    if "not_measured" in r:
+        return f"not measured: {r['not_measured']}"
+    if phase == "compile" and "kernels" in r:
+        narrow = r["wide_kernels_without_16_byte_accesses"]
+        told = f"{len(narrow)} without 16-byte accesses" if isinstance(narrow, list) else f"16-byte accesses {narrow}"
+        return f"{r['count']} kernels, {r['about']['warnings']} warnings, {len(r['spilling'])} spill, {told}"
+    if phase == "tests" and "passed" in r:
+        on_device = r["on_device"]
+        device = on_device if isinstance(on_device, str) else f"{on_device.get('passed', 0)} of them on the GPU"
+        absent = f", {len(r['not_collected'])} files not collected" if r["not_collected"] else ""
+        counts = ", ".join(f"{r[name]} {name.replace('_', ' ')}" for name in ("failed", "skipped", "not_run"))
+        return f"{r['passed']} passed ({device}), {counts}{absent}"
+    if phase == "sanitize":
+        told = {name: v for name, v in r.items() if isinstance(v, dict)}
+        return "; ".join(
+            f"{n} {v['ours']} errors" + ("" if v["ended"] else ", not to its end") for n, v in told.items()
+        )
+    if phase == "bench" and "kernels" in r:
+        rows = [*r["kernels"], *r["transforms"]]
+        missing = sum("not_measured" in row for row in rows)
+        return f"{len(rows) - missing} rows, {missing} not measured"
+    return ""
+
+
+def bench_lines(bench: dict) -> list[str]:
+    """Measured against the targets, a row each; what was not measured says so."""
+    rows = [row for row in bench.get("transforms", []) if "not_measured" not in row]
+    at = {(row["work"], row["shape"], row["who"]): row for row in rows}
+    shapes = list(dict.fromkeys(row["shape"] for row in rows if row["who"] in ("ours", "peer", "floor")))
+    out = []
+    for shape in shapes:
+        for work, (times, floor) in SPEED.items():
+            out += transform_lines(at, work, shape, times, floor)
+    out += [lens_line(row) for row in rows if row["who"] == "lens"]
+    for row in rows:
+        if row["who"] in ("memory", "chunks"):
+            target = f"<= {BEYOND_MIB} MiB" if row["who"] == "memory" else ""
+            what = f"{row['work']}, chunks of {row['chunk_mib']} MiB"
+            time = f"{row['ms']:.2f} ms, " if "ms" in row else ""
+            out.append(f"| {what} | {time}{row['mib_beyond_frames_and_model']:.0f} MiB beyond | {target} |")
+    return out + kernel_lines(bench.get("kernels", []))
+
+
+def transform_lines(at: dict, work: str, shape: str, times: float, floor: float) -> list[str]:
+    one = shape.startswith("1x")
+    ours = at.get((work, shape, "ours, graph" if one else "ours")) or at.get((work, shape, "ours"))
+    if ours is None:
+        return [f"| {work} {shape} | not measured | |"]
+    ratio = lambda who: at[work, shape, who]["ms"] / ours["ms"] if (work, shape, who) in at else None
+    told, target = [f"{ours['ms']:.3f} ms ({ours['who']})"], []
+    if ratio("peer"):
+        told.append(f"{ratio('peer'):.1f}x {at[work, shape, 'peer']['is']}")
+        target.append(f">= {BATCH_1 if one else times}x")
+    if ratio("floor"):
+        told.append(f"{1 / ratio('floor'):.2f}x the FFT floor")
+        target.append(f"<= {floor}x")
+    return [f"| {work} {shape} | {', '.join(told)} | {', '.join(target)} |"]
+
+
+def lens_line(row: dict) -> str:
+    measured = f"{row['ms']:.2f} ms, {row['ratio']:.3f}x its gradient"
+    return f"| {row['work']} ({row['is']}) {row['shape']} | {measured} | <= {LENS}x |"
+
+
+def kernel_lines(rows: list[dict]) -> list[str]:
+    """Each op's share of the bandwidth of a copy."""
+    known = [row for row in rows if "of_copy" in row]
+    name = lambda row: f"copy of {row['moved_mib'] / 2:.0f} MiB" if row["kernel"] == "copy" else row["kernel"]
+    told = lambda row: f"{row['gb_per_s']:.0f} GB/s, {100 * row['of_copy']:.0f} % of a copy"
+    target = lambda row: "" if row["kernel"] == "copy" else f">= {100 * COPY:.0f} %"
+    return [f"| {name(row)} | {told(row)} | {target(row)} |" for row in known]

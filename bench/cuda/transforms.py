@@ -1,0 +1,134 @@
+"""Analysis, synthesis and the morph against plenoptic and the FFT floor; batch 1 as a CUDA graph; the lens; memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+
+import torch
+from clock import captured, median_ms, peak_beyond
+from common import BENCH
+
+sys.path.append(str(BENCH))
+import cases  # noqa: E402
+from classifier import Mean, resnet50  # noqa: E402
+from peer import EagerPyramid  # noqa: E402
+
+import steerlens_fast as sf  # noqa: E402
+from steerlens_fast import memory  # noqa: E402
+
+LARGE, ONE = (64, 3, 224, 224), (1, 3, 224, 224)
+SMALL = (2, 3, 32, 32)
+CHUNKS_MIB = (32, 64, 128, 256, 512)
+FRAME_COUNTS = (8, 24, 48)
+Row = Callable[[], dict]
+
+
+def rows(device: torch.device) -> Iterator[Row]:
+    """One function for each row of the table; what needs a GPU only where there is one."""
+    on_gpu = device.type == "cuda"
+    shape = LARGE if on_gpu else SMALL
+    for work in ("analysis", "synthesis", "8-frame phase morph"):
+        for who in ("ours", "peer", "floor"):
+            yield lambda work=work, who=who: timed(work, shape, who, device)
+    one = ONE if on_gpu else (1, 3, 32, 32)
+    for work in ("analysis", "synthesis", "8-frame phase morph"):
+        for who in ("ours", "ours, graph", "peer") if on_gpu else ("ours", "peer"):
+            yield lambda work=work, who=who: timed(work, one, who, device)
+    yield lambda: lens_row(shape, device)
+    if on_gpu:
+        for mib in CHUNKS_MIB:
+            yield lambda mib=mib: chunk_row(mib, shape, device)
+        for frames in FRAME_COUNTS:
+            yield lambda frames=frames: memory_row(frames, shape, device)
+
+
+def timed(work: str, shape, who: str, device: torch.device) -> dict:
+    """One row of one contender."""
+    name = peer_name() if who == "peer" else who
+    with torch.set_grad_enabled("morph" in work and who == "peer"):
+        function = setup(work, shape, who.partition(",")[0], device)
+        function = captured(function) if who.endswith("graph") else function
+        ms = median_ms(function, device, rounds=7 if "morph" in work else 15)
+    return {"work": work, "shape": cases.label(shape), "who": who, "is": name, "ms": round(ms, 4)}
+
+
+def setup(work: str, shape, who: str, device: torch.device) -> Callable:
+    if who != "peer":
+        return {"analysis": cases.analysis, "synthesis": cases.synthesis}.get(work, cases.morph)(
+            shape, who, device=device
+        )
+    image, gradient, peer = cases.image_of(shape, device), cases.gradient_of(shape, device), peer_of(shape, device)
+    if work == "analysis":
+        return lambda: peer(image)
+    if work == "synthesis":
+        coefficients = peer(image)
+        return lambda: peer.recon_pyr(coefficients)
+    factors = torch.arange(float(cases.FRAMES), device=device)
+    return lambda: cases.plenoptic_morph(peer, image, gradient, factors)
+
+
+def peer_of(shape, device: torch.device):
+    """plenoptic where it is installed, else the same algorithm in plain torch."""
+    if peer_name().startswith("plenoptic"):
+        return cases.plenoptic_of(shape, device=device)
+    return EagerPyramid(shape[-2:], cases.height_for(shape), cases.ORDER).to(device)
+
+
+def peer_name() -> str:
+    try:
+        import plenoptic
+    except ImportError:
+        return "plenoptic's algorithm in plain torch"
+    return f"plenoptic {plenoptic.__version__}"
+
+
+# --- The lens: a whole morph, as a user would run it ---
+
+
+def lens_row(shape, device: torch.device) -> dict:
+    """A frozen morph of ResNet-50, channels last, its frames not scored, and the classifier's gradient alone."""
+    model, name = resnet50() if device.type == "cuda" else (Mean().eval(), "a mean (dry run)")
+    model = model.to(device, memory_format=torch.channels_last)
+    images = cases.image_of(shape, device).contiguous(memory_format=torch.channels_last)
+    targets = torch.arange(len(images)) % 3
+    on_device = targets.to(device)
+    lens, factors = sf.SteerableLens(model), torch.linspace(0, 250, cases.FRAMES)
+
+    @torch.enable_grad()
+    def gradient():
+        x = images.clone().requires_grad_()
+        loss = torch.nn.functional.cross_entropy(model(x), on_device, reduction="sum")
+        return torch.autograd.grad(loss, x)
+
+    alone = median_ms(gradient, device, rounds=7)
+    morph = median_ms(lambda: lens.morph(images, targets, factors=factors, score="none"), device, rounds=7)
+    told = {"work": f"frozen {cases.FRAMES}-frame morph, ResNet-50, channels-last", "shape": cases.label(shape)}
+    told |= {"who": "lens", "is": name, "ms": round(morph, 3), "gradient_ms": round(alone, 3)}
+    return told | {"ratio": round(morph / alone, 3), "tf32_convolutions": torch.backends.cudnn.allow_tf32}
+
+
+def morph_of(frames: int, shape, device: torch.device) -> Callable[[], torch.Tensor]:
+    """Frames by the lens with a model that holds next to nothing."""
+    images, lens = cases.image_of(shape, device), sf.SteerableLens(Mean().eval().to(device))
+    return lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames
+
+
+def memory_row(frames: int, shape, device: torch.device) -> dict:
+    """What it takes beyond frames and model."""
+    beyond = peak_beyond(morph_of(frames, shape, device), device)
+    told = {"work": f"frozen {frames}-frame morph by the lens", "shape": cases.label(shape), "who": "memory"}
+    return told | {"mib_beyond_frames_and_model": round(beyond, 1), "chunk_mib": memory.CHUNK_BYTES["cuda"] >> 20}
+
+
+def chunk_row(mib: int, shape, device: torch.device) -> dict:
+    """Time and memory where a pass works on so many MiB: what to choose ``memory.CHUNK_BYTES`` by."""
+    before = memory.CHUNK_BYTES["cuda"]
+    memory.CHUNK_BYTES["cuda"] = mib << 20
+    try:
+        morph = morph_of(cases.FRAMES, shape, device)
+        ms, beyond = median_ms(morph, device, rounds=5), peak_beyond(morph, device)
+    finally:
+        memory.CHUNK_BYTES["cuda"] = before
+    told = {"work": f"frozen {cases.FRAMES}-frame morph by the lens", "shape": cases.label(shape), "who": "chunks"}
+    return told | {"chunk_mib": mib, "ms": round(ms, 3), "mib_beyond_frames_and_model": round(beyond, 1)}

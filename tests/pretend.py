@@ -1,0 +1,96 @@
+"""Tensors that say they are on a GPU and lie on the CPU: where the host would wait for a device shows without one.
+
+Reads of a value, copies to the host and blocking copies from it are noted, as ``torch.cuda.set_sync_debug_mode`` does
+on a device.
+"""
+
+from __future__ import annotations
+
+import traceback
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter, tree_map
+
+from steerlens_fast.bank import Bank
+
+aten = torch.ops.aten
+READS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default, aten.masked_select.default}
+GPU = torch.device("cuda", 0)
+
+
+class OnGpu(Tensor):
+    """Says that it is on a GPU; ``_held`` has its values."""
+
+    @staticmethod
+    def __new__(cls, real: Tensor):
+        how = {"strides": real.stride(), "storage_offset": real.storage_offset(), "dtype": real.dtype}
+        return Tensor._make_wrapper_subclass(cls, real.shape, device="meta", **how)
+
+    def __init__(self, real: Tensor):
+        self._held = real
+
+    device, is_cuda = GPU, True  # to Python; C++ takes it for a meta tensor, whose device is always there
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        return run(function, args, kwargs or {})
+
+
+class PretendGpu(TorchDispatchMode):
+    """Tensors that are made on "cuda" are :class:`OnGpu`; ``waits`` says where the host would have waited."""
+
+    def __init__(self):
+        super().__init__()
+        self.waits: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if waits(function, args, kwargs or {}):
+            frames = [f for f in traceback.extract_stack() if "/torch/" not in f.filename and f.filename != __file__]
+            self.waits.append(f"{function} at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}")
+        return run(function, args, kwargs or {})
+
+
+def run(function, args, kwargs):
+    """The op on the CPU; its results are on the "GPU" where an argument is, or where it is told to put them."""
+    there = [t for t in tree_iter((args, kwargs)) if isinstance(t, OnGpu)]
+    device = kwargs.get("device")
+    to = None if device is None else torch.device(device).type
+    known = {id(t._held): t for t in there}
+    real = lambda t: t._held if isinstance(t, OnGpu) else "cpu" if isinstance(t, torch.device) else t
+    out = function(*tree_map(real, args), **tree_map(real, kwargs))
+    if not there and to != "cuda" or to == "cpu":
+        return out
+    plain = lambda t: isinstance(t, Tensor) and not isinstance(t, OnGpu)
+    return tree_map(lambda t: known[id(t)] if id(t) in known else OnGpu(t) if plain(t) else t, out)
+
+
+def waits(function, args, kwargs) -> bool:
+    """Whether the host would wait for the device."""
+    on_gpu = lambda t: isinstance(t, OnGpu)
+    if function is aten._to_copy.default:
+        to = kwargs.get("device")
+        here, there = on_gpu(args[0]), on_gpu(args[0]) if to is None else torch.device(to).type in ("cuda", "meta")
+        return here != there and not (there and kwargs.get("non_blocking"))
+    if function is aten.copy_.default:
+        here, there = on_gpu(args[1]), on_gpu(args[0])
+        return here != there and not (there and (kwargs.get("non_blocking") or True in args[2:]))
+    if function in (aten.index.Tensor, aten.index_put_.default) and on_gpu(args[0]):
+        return any(isinstance(i, Tensor) and (i.dtype == torch.bool or not on_gpu(i)) for i in args[1])
+    return function in READS and any(map(on_gpu, args))
+
+
+def pretend(monkeypatch) -> None:
+    """What else must not ask for a device in this process: torch's start of CUDA, random states, the filters' cache."""
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(1, dtype=torch.uint8))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
+    masks, kept = Bank.masks, Bank.kept_mask
+    on_cpu = lambda t: torch.empty(0, dtype=t.dtype)
+    there = lambda t: isinstance(t, OnGpu)
+    all_masks = lambda b, t, m: [OnGpu(mask) for mask in masks(b, on_cpu(t), m)] if there(t) else masks(b, t, m)
+    monkeypatch.setattr(Bank, "masks", lambda b, t, merging: all_masks(b, t, merging))
+    monkeypatch.setattr(Bank, "kept_mask", lambda b, t: OnGpu(kept(b, on_cpu(t))) if there(t) else kept(b, t))

@@ -1,0 +1,162 @@
+"""What never waits for the device: analysis, synthesis, frozen morphs; what waits once per render. Needs no GPU."""
+
+import pytest
+import torch
+from cases import image, normal
+from pretend import OnGpu, PretendGpu, pretend
+from tolerances import assert_close
+
+from steerlens_fast import CSPFamily, SteerableLens, SteerablePyramid, factor_at_l2
+from steerlens_fast.families import FAMILIES
+from steerlens_fast.morphs import REASONS
+
+SIZE = (24, 20)
+
+
+@pytest.fixture
+def gpu_mode(monkeypatch):
+    pretend(monkeypatch)
+    return PretendGpu()
+
+
+def inputs(count=2):
+    x, g = (f(count, 3, *SIZE, dtype=torch.float32) for f in (image, normal))
+    return x, g
+
+
+class Linear(torch.nn.Module):
+    """A classifier whose weights may be where it is told."""
+
+    def __init__(self, to=lambda t: t):
+        super().__init__()
+        self.weights = to(normal(3 * SIZE[0] * SIZE[1], 5, dtype=torch.float32, seed=3) / 10)
+
+        self.eval()
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weights
+
+
+def test_what_does_not_wait_is_not_noted():
+    x, mode = torch.arange(6.0).view(2, 3), PretendGpu()
+    with mode:
+        t = OnGpu(x)
+        assert t.device.type == "cuda" and torch.equal(((2 * t)[1:] + 1)._held, 2 * x[1:] + 1)
+        t[:1, :1] = 7
+        t.to(torch.float64).clamp_(0, 1)
+    assert not mode.waits
+
+
+WAITS = {
+    "item": lambda t: t.sum().item(),
+    "bool": lambda t: bool(t.any()),
+    "mask": lambda t: t[t > 0],
+    "indices": lambda t: t[[0, 1]],
+    "nonzero": lambda t: t.nonzero(),
+    "up": lambda t: t.copy_(torch.zeros(2, 3)),
+    "down": lambda t: torch.zeros(2, 3).copy_(t),
+    "one value": lambda t: t[0].__setitem__(0, 1.0),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_every_kind_of_wait_is_noted(wait):
+    with PretendGpu() as mode:
+        t = OnGpu(torch.arange(6.0).view(2, 3))
+        try:
+            wait(t)
+        except (RuntimeError, NotImplementedError):
+            pass  # some go no further with a tensor that is not there
+        assert mode.waits
+
+
+@pytest.mark.parametrize("synthesis", ["real", "adjoint"])
+def test_the_pyramid_does_not_wait(synthesis, gpu_mode):
+    pyramid, (x, _) = SteerablePyramid(SIZE, synthesis=synthesis), inputs()
+    with gpu_mode as mode:
+        back = pyramid.synthesize(pyramid(OnGpu(x)))
+    assert not mode.waits
+    assert_close(back._held, x, "reconstruction", absolute=True)
+
+
+@pytest.mark.parametrize("edit", ["phase", "joint"])
+@pytest.mark.parametrize("synthesis", ["real", "adjoint"])
+def test_a_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
+    """Its factors may come from the host."""
+    (x, g), family = inputs(), CSPFamily(SteerablePyramid(SIZE, synthesis=synthesis), edit, "polar")
+    expected = family.prepare(x, g).render([0.5, 1.0, 2.0], bounds=(0, 1))
+    with gpu_mode as mode:
+        frames = family.prepare(OnGpu(x), OnGpu(g)).render([0.5, 1.0, 2.0], bounds=(0, 1))
+    assert not mode.waits
+    assert_close(frames._held, expected, "render")
+
+
+@pytest.mark.parametrize("color", ["rgb", "luma"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("target", [3, None, [1, 2]], ids=str)
+def test_a_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode):
+    (x, _), how = inputs(), {"factors": 3.0, "frames": 4}
+    rule = "complex" if family == "pixel" else "polar"
+    expected = SteerableLens(Linear(), family=family, rule=rule, color=color).morph(x, target, **how)
+    with gpu_mode as mode:
+        lens = SteerableLens(Linear(OnGpu), family=family, rule=rule, color=color)
+        morphs = lens.morph(OnGpu(x), target, **how)
+    assert not mode.waits
+    assert morphs.frames.device.type == "cuda"
+    assert_close(morphs.frames._held, expected.frames, "render")
+    assert torch.equal(morphs.target._held, expected.target)
+    assert not morphs.status._held.any()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("regime", ["live", "persistent"])
+def test_refreshed_gradients_do_not_wait(regime, family, gpu_mode):
+    (x, _), how = inputs(), {"factors": 0.5, "frames": 3}
+    expected = SteerableLens(Linear(), family=family, regime=regime).morph(x, 3, **how)
+    with gpu_mode as mode:
+        morphs = SteerableLens(Linear(OnGpu), family=family, regime=regime).morph(OnGpu(x), 3, **how)
+    assert not mode.waits
+    assert_close(morphs.frames._held, expected.frames, "render")
+
+
+def test_a_budget_waits_once_per_render(gpu_mode):
+    (x, g), family = inputs(), CSPFamily(SteerablePyramid(SIZE), rule="polar")
+    expected = factor_at_l2(family.prepare(x, g), 2.0)
+    renders = []
+    with gpu_mode as mode:
+        motion = family.prepare(OnGpu(x), OnGpu(g))
+        ((at, piece),) = motion.pieces()
+        render = piece.render
+        object.__setattr__(piece, "render", lambda *a, **k: renders.append(1) or render(*a, **k))
+        object.__setattr__(motion, "pieces", lambda: [(at, piece)])
+        factor, l2, attained = factor_at_l2(motion, 2.0)
+    assert attained._held.all() and torch.equal(attained._held, expected[2])
+    assert 2 <= len(renders) and len(mode.waits) <= len(renders)
+    assert_close(factor._held, expected[0], "render")
+
+
+def test_what_is_no_image_is_told_without_a_wait(gpu_mode):
+    """On the CPU it is refused; to read it on a GPU would wait. Its neighbours do not notice."""
+    x, _ = inputs(4)
+    bad = x.clone()
+    bad[1, 0, 3, 3], bad[2, 1, 0, 0] = float("nan"), 1.5
+    with gpu_mode as mode:
+        lens = SteerableLens(Linear(OnGpu), rule="polar")
+        good, some = (lens.morph(OnGpu(t), 3, factors=2.0, frames=3) for t in (x, bad))
+    assert not mode.waits
+    status = some.status._held.tolist()
+    assert [REASONS[s] for s in status] == ["", REASONS[5], REASONS[5], ""] and "bounds" in REASONS[5]
+    for n in (0, 3):
+        assert torch.equal(some.frames._held[n], good.frames._held[n])
+    assert torch.equal(some.frames._held[2, 2], bad[2].clamp(0, 1)) and not some.l2._held[1:3].any()
+
+
+def test_factors_on_the_host_are_refused_in_a_graph(gpu_mode, monkeypatch):
+    """Each replay would read the host's memory again."""
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    (x, g), family = inputs(), CSPFamily(SteerablePyramid(SIZE))
+    with gpu_mode:
+        motion = family.prepare(OnGpu(x), OnGpu(g))
+        with pytest.raises(ValueError, match="factors must be on cuda:0 while a CUDA graph is captured"):
+            motion.render([0.0, 1.0])
+        assert motion.render(OnGpu(torch.tensor([0.0, 1.0]))).shape == (2, *x.shape)
