@@ -156,7 +156,8 @@ def joint_morph(shape, who, device="cpu") -> Run:
 
 def _frozen(shape, who, edit, height, order, frames, bounds, device) -> Run:
     image, gradient = image_of(shape, device), gradient_of(shape, device)
-    factors, geometry = torch.arange(float(frames), device=device), (height, order, device)
+    factors = torch.arange(1.0, frames + 1.0, device=device)  # none is 0: such a frame is a copy of the source
+    geometry = height, order, device
     if who == "floor":
         from floors import morph_floor
 
