@@ -2,8 +2,8 @@
 
 ``python bench/report.py RESULT.json`` prints a result's tables and, of a growth result, draws its pictures anew;
 ``--readme`` writes the tables into README.md, each between ``<!-- table: NAME, FILE -->`` and ``<!-- end -->``, where
-FILE is set to the result's. ``--collect`` takes what pytest-benchmark wrote instead (bench/run does), and ``--out``
-keeps it as a result.
+FILE is set to the result's; without a result, every table anew from the file that it names. ``--collect`` takes what
+pytest-benchmark wrote instead (bench/run does), and ``--out`` keeps it as a result.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import results
 from tables import TABLES, kind_of
 
 ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 MARKED = re.compile(r"<!-- table: (?P<name>[\w-]+), (?P<file>\S+) -->\n(?P<body>.*?)<!-- end -->", re.DOTALL)
 
 
@@ -71,11 +72,16 @@ def refreshed(readme: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", type=Path, nargs="+", metavar="RESULT.json")
+    parser.add_argument("files", type=Path, nargs="*", metavar="RESULT.json")
     parser.add_argument("--collect", action="store_true", help="the files are pytest-benchmark's")
     parser.add_argument("--out", type=Path, help="with --collect: where the result goes")
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     args = parser.parse_args()
+    if not args.files and (args.collect or not args.readme):
+        parser.error("give at least one RESULT.json")
+    kept = [args.out] if args.collect else args.files
+    if args.readme and not all(path and path.resolve().is_relative_to(ROOT) for path in kept):
+        parser.error("--readme names files of this repository: keep the result under bench/results")
     found = [results.collect(args.files)] if args.collect else [results.read(path) for path in args.files]
     for result in found:
         for name, lines in tables_of(result).items():
@@ -88,9 +94,10 @@ def main() -> None:
 
             draw(result, results.pictures(path))
     if args.readme:
-        readme = ROOT / "README.md"
-        for path in [args.out] if args.collect else args.files:
-            readme.write_text(rewritten(readme.read_text(), str(path.resolve().relative_to(ROOT))))
+        text = README.read_text()
+        for path in kept:
+            text = rewritten(text, str(path.resolve().relative_to(ROOT)))
+        README.write_text(text if args.files else refreshed(text))
 
 
 if __name__ == "__main__":

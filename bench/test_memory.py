@@ -31,4 +31,4 @@ def test_peak_memory_of_the_lens(benchmark, regime, frames):
     """The same for a whole morph, with a model that holds next to nothing."""
     images, lens = cases.image_of(SHAPE), cases.cheap_lens(regime)
     run = cases.Run(lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames, grad=True)
-    check(benchmark, f"memory of a {frames}-frame {regime} morph by the lens", run, LENS_LIMIT)
+    check(benchmark, f"memory of the {frames}-frame {regime} morph by the lens", run, LENS_LIMIT)
