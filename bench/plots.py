@@ -59,7 +59,7 @@ def draw_panel(panel, result: dict, axis: str, work: str, rows: list[dict]) -> N
     panel.grid(True, which="major", color="#dddddd", linewidth=0.7)
     panel.spines[["top", "right"]].set_visible(False)
     low, high = panel.get_ylim()
-    panel.set_ylim(low, high * (high / low) ** 0.2)  # room for the legend
+    panel.set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
     panel.legend(frameon=False, fontsize=8, loc="upper right" if axis == "threads" else "upper left")
 
 

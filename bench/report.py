@@ -17,6 +17,7 @@ from tables import TABLES, kind_of
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+NONE = "none"  # in place of a file, where nothing has been measured
 MARKED = re.compile(r"<!-- table: (?P<name>[\w-]+), (?P<file>\S+) -->\n(?P<body>.*?)<!-- end -->", re.DOTALL)
 
 
@@ -28,6 +29,8 @@ def tables_of(result: dict) -> dict[str, list[str]]:
 
 def block(name: str, file: str, lines: list[str]) -> str:
     """A table between its markers."""
+    if file == NONE:
+        return f"<!-- table: {name}, {NONE} -->\nNot measured yet.\n<!-- end -->"
     return f"<!-- table: {name}, {file} -->\n" + "\n".join([where(file), "", *lines, "", "<!-- end -->"])
 
 
@@ -63,10 +66,9 @@ def rewritten(readme: str, file: str) -> str:
 def refreshed(readme: str) -> str:
     """The README with every marked table made anew from the file that it names."""
     for file in dict.fromkeys(match["file"] for match in MARKED.finditer(readme)):
-        made = tables_of(results.read(ROOT / file))
-        readme = MARKED.sub(
-            lambda m, f=file, t=made: block(m["name"], f, t[m["name"]]) if m["file"] == f else m[0], readme
-        )
+        made = {} if file == NONE else tables_of(results.read(ROOT / file))
+        anew = lambda m, file=file, made=made: block(m["name"], file, made.get(m["name"], []))
+        readme = MARKED.sub(lambda m, file=file, anew=anew: anew(m) if m["file"] == file else m[0], readme)
     return readme
 
 

@@ -159,10 +159,15 @@ def growth(result: dict) -> list[str]:
     lines = heading("cost against", "work", "fitted over", "ours", "plain torch", "plenoptic", "FFT floor")
     for axis, work in dict.fromkeys((e["axis"], e["work"]) for e in result["exponents"]):
         fits = {e["who"]: e for e in result["exponents"] if (e["axis"], e["work"]) == (axis, work)}
-        cells = [
-            f"{fits[who]['exponent']:.2f}" if who in fits else "" for who in ("ours", "plain", "plenoptic", "floor")
-        ]
-        lines.append(line([axis, work, f"{fits['ours']['from']} to {fits['ours']['to']}", *cells]))
+        over = {who: f"{e['from']} to {e['to']}" for who, e in fits.items()}
+        shown = lambda who, fits=fits, over=over: (
+            f"{fits[who]['exponent']:.2f}"
+            + (
+                "" if over[who] == over["ours"] else f" ({over[who]})"  # given up where it took too long
+            )
+        )
+        cells = [shown(who) if who in fits else "" for who in ("ours", "plain", "plenoptic", "floor")]
+        lines.append(line([axis, work, over["ours"], *cells]))
     return lines
 
 
