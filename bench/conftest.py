@@ -1,10 +1,101 @@
-"""Benchmarks run with ``pytest bench``; ``bench/run`` does it in both allocator modes and writes the table."""
+"""Benchmarks run with ``pytest bench [--device cuda]``; ``bench/run`` does it in both allocator modes and reports."""
 
+import measure
+import pytest
+import rivals
 import torch
+from floors import copy, synchronize
+from machine import machine
+from measure import THREADS, allocator
 
-torch.set_num_threads(2)
+
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="where everything is measured")
+
+
+def pytest_configure(config):
+    torch.set_num_threads(THREADS)
+    config.addinivalue_line("markers", "cpu_only: means nothing on another device")
+    if config.getoption("--device") == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError("--device cuda: torch finds no GPU")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--device") != "cpu":
+        skip = pytest.mark.skip(reason="of the CPU only")
+        for item in items:
+            if "cpu_only" in item.keywords:
+                item.add_marker(skip)
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
-    machine_info["torch"] = torch.__version__
-    machine_info["threads"] = torch.get_num_threads()
+    machine_info["measured_on"] = machine("numpy", "plenoptic")
+    machine_info["allocator"] = allocator(config.getoption("--device"))
+
+
+@pytest.fixture
+def device(request) -> str:
+    return request.config.getoption("--device")
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads, for the time of a test."""
+    yield torch.set_num_threads
+    torch.set_num_threads(THREADS)
+
+
+@pytest.fixture
+def measured(benchmark, device):
+    """``measured(work, shape, whom)``: ours and these rivals in turns, a row of the results."""
+
+    def run(work, shape, whom=(), **options):
+        ours = rivals.Here(rivals.build(work, shape, "ours", device=device, **options), device)
+        moved = measure.nbytes(ours.run.inputs) + measure.nbytes(ours.run())
+        others = {who: rivals.rival(work, shape, who, device, **options) for who in whom}
+        copied = copy(moved, device)
+        others["copy"] = rivals.Here(copied, device)
+        try:
+            times = in_turns(benchmark, ours, others, device)
+            row = {"work": work, "shape": "x".join(map(str, shape)), "threads": torch.get_num_threads()}
+            row |= {"device": device, "allocator": allocator(device), "bytes": moved, **measure.told(times)}
+            row["copy_forms"] = copied.milliseconds
+            if "seconds" in row:
+                row["bytes_per_second"] = moved / row["seconds"]["ours"]
+                row["share_of_copy"] = row["over_ours"]["copy"]
+            if "floor" in others:
+                floor = others["floor"].run.function
+                row["floor_form"], row["floor_forms"] = floor.name, floor.milliseconds
+            if allocator(device) != "tuned" and torch.get_num_threads() == THREADS:  # it depends on neither
+                peers = {who: rival for who, rival in others.items() if who not in ("floor", "copy")}
+                row["peak_beyond_output"] = {who: r.peak()[0] for who, r in {"ours": ours, **peers}.items()}
+        finally:
+            for rival in others.values():
+                rival.close()
+        benchmark.group = f"{work} {row['shape']}"
+        benchmark.extra_info.update(row)
+
+    return run
+
+
+def in_turns(benchmark, ours, others: dict, device: str) -> dict[str, list[float]]:
+    """Seconds of each, round by round. Ours are timed by pytest-benchmark, the others before each of its rounds."""
+    times = {who: [] for who in others}
+    least = [min(rival.seconds(), rival.seconds()) for rival in (ours, *others.values())]
+    brief = least[0] < measure.SLOW
+
+    def before():
+        for who, rival in others.items():
+            times[who].append(rival.seconds())
+        if brief:
+            ours.run()
+        synchronize(device)
+
+    def ours_to_the_end():
+        ours.run()
+        synchronize(device)
+
+    benchmark.pedantic(ours_to_the_end, setup=before, rounds=measure.rounds_for(2 * sum(least)))
+    if benchmark.stats is not None:  # None with --benchmark-disable
+        times["ours"] = list(benchmark.stats.stats.data)
+    return times

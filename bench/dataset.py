@@ -22,7 +22,7 @@ from pathlib import Path
 import networks
 import numpy as np
 import torch
-from digits import machine
+from machine import machine
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
@@ -58,16 +58,23 @@ def write_photos(folder: Path, count: int) -> None:
         photo.crop((left, top, left + w, top + h)).save(folder / f"{n:04d}.jpg", quality=90)
 
 
-def write_digits(folder: Path, count: int) -> None:
-    """scikit-learn's digits at 32 x 32, shifted and with noise: PNG files, and the same in ``digits.npy``."""
+def digit_pixels(count: int) -> np.ndarray:
+    """scikit-learn's digits at 32 x 32, shifted and with noise: uint8 [count, 32, 32]."""
     random, digits = np.random.default_rng(0), load_digits().images
     pixels = np.empty((count, 32, 32), np.uint8)
-    (folder / "png").mkdir(parents=True)
     for n in range(count):
         big = np.kron(digits[n % len(digits)] * 15, np.ones((4, 4)))
         shifted = np.roll(big, random.integers(-2, 3, 2), (0, 1))
         pixels[n] = np.clip(shifted + random.normal(0, 4, (32, 32)), 0, 255)
-        Image.fromarray(pixels[n]).save(folder / "png" / f"{n:05d}.png")
+    return pixels
+
+
+def write_digits(folder: Path, count: int) -> None:
+    """Digits as PNG files, and the same in ``digits.npy``."""
+    pixels = digit_pixels(count)
+    (folder / "png").mkdir(parents=True)
+    for n, digit in enumerate(pixels):
+        Image.fromarray(digit).save(folder / "png" / f"{n:05d}.png")
     np.save(folder / "digits.npy", pixels)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,9 +17,9 @@ from datetime import date
 from itertools import product
 from pathlib import Path
 
-import sklearn
 import torch
 import torch.nn.functional as F
+from machine import machine
 from torch import Tensor, nn
 
 import steerlens_fast as sf
@@ -183,21 +182,6 @@ def as_json(result: dict) -> str:
     return json.dumps(result | {"rows": []}, indent=1).replace('"rows": []', f'"rows": [\n{rows}\n ]') + "\n"
 
 
-def machine() -> dict:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else None,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "scikit-learn": sklearn.__version__,
-        "steerlens_fast": sf.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
 def run(seed: int = 0, sources: int = SOURCES) -> dict:
     """The whole experiment."""
     d = digits.load(seed)
@@ -208,7 +192,7 @@ def run(seed: int = 0, sources: int = SOURCES) -> dict:
     rows = [row for case in cases(models) for row in measure(case, models, images, labels)]
     accuracy = {name: round(r.double().mean().item(), 4) for name, r in zip(models, right)}
     return {
-        "machine": machine(),
+        "machine": machine("scikit-learn"),
         "seed": seed,
         "sources": len(chosen),
         "frames": FRAMES,

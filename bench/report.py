@@ -1,95 +1,105 @@
-"""Turn what ``bench/run`` measured into the README's table: ``python bench/report.py DIRECTORY``."""
+"""Results to the README's tables and to pictures.
+
+``python bench/report.py RESULT.json`` prints a result's tables and, of a growth result, draws its pictures anew;
+``--readme`` writes the tables into README.md, each between ``<!-- table: NAME, FILE -->`` and ``<!-- end -->``, where
+FILE is set to the result's; without a result, every table anew from the file that it names. ``--collect`` takes what
+pytest-benchmark wrote instead (bench/run does), and ``--out`` keeps it as a result.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
+import re
 from pathlib import Path
 
+import results
+from tables import TABLES, kind_of
 
-def medians(folder: Path, mode: str) -> tuple[dict, dict, dict]:
-    """({(work, shape): {who: ms}}, {work: MiB}, where it ran) of one allocator mode."""
-    times, memory, machine = {}, {}, {}
-    for path in sorted(folder.glob(f"{mode}-*.json")):
-        data = json.loads(path.read_text())
-        machine = data["machine_info"]
-        for row in data["benchmarks"]:
-            info = row["extra_info"]
-            if info["who"] == "memory":
-                memory[info["work"]] = info["beyond_output_mib"]
-            else:
-                key = info["work"], info["shape"]
-                times.setdefault(key, {})[info["who"]] = row["stats"]["median"] * 1e3
-    return times, memory, machine
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+NONE = "none"  # in place of a file, where nothing has been measured
+MARKED = re.compile(r"<!-- table: (?P<name>[\w-]+), (?P<file>\S+) -->\n(?P<body>.*?)<!-- end -->", re.DOTALL)
 
 
-def ratio(row: dict, who: str, of: str) -> str:
-    return f"{row[who] / row[of]:.2f}x" if who in row and of in row else ""
+def tables_of(result: dict) -> dict[str, list[str]]:
+    """{name: lines}; tables that would have no rows are left out."""
+    made = {name: make(result) for name, make in TABLES.get(kind_of(result), {}).items()}
+    return {name: lines for name, lines in made.items() if len(lines) > 2}
 
 
-def table(default: dict, tuned: dict) -> list[str]:
-    """One row for each piece of work."""
-    lines = [
-        "| work, float32 | shape | ours, ms: default / tuned | plenoptic / ours, default | plenoptic / ours, tuned "
-        "| ours / FFT floor, tuned |",
-        "|---|---|---|---|---|---|",
-    ]
-    for key, row in default.items():
-        if "plenoptic" not in row:
-            continue
-        other = tuned[key]
-        cells = [*key, f"{row['ours']:.2f} / {other['ours']:.2f}"]
-        cells += [ratio(row, "plenoptic", "ours"), ratio(other, "plenoptic", "ours"), ratio(other, "ours", "floor")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+def block(name: str, file: str, lines: list[str]) -> str:
+    """A table between its markers."""
+    if file == NONE:
+        return f"<!-- table: {name}, {NONE} -->\nNot measured yet.\n<!-- end -->"
+    return f"<!-- table: {name}, {file} -->\n" + "\n".join([where(file), "", *lines, "", "<!-- end -->"])
 
 
-def lens_lines(default: dict) -> list[str]:
-    """What a morph costs beyond its model."""
-    lines = []
-    for (work, shape), row in default.items():
-        if "gradient" in row:
-            share = ratio(row, "ours", "gradient")
-            lines.append(f"{work}, {shape}: {share} the classifier's gradient ({row['gradient']:.0f} ms)")
-        elif work == "11 persistent steps":
-            step, batch = row["ours"] / 11, int(shape.split("x")[0])
-            lines.append(f"persistent regime, {shape}: {step:.2f} ms a step, {step / batch:.3f} ms per sample")
-    return lines
+def where(file: str) -> str:
+    """The sentence above a table: machine, versions, date, and the file."""
+    result = results.read(ROOT / file)
+    m = result["machine"]
+    cpu = m["cpu"] + (f", {m['cores']} cores" if "cores" in m else "")
+    told = [m.get("gpu") or cpu, f"{m['threads']} threads", f"torch {m['torch']}"]
+    told += [f"plenoptic {m['plenoptic']}"] if "plenoptic" in m else []
+    day = m.get("date") or Path(file).name[:10]
+    plots = f", [plots]({results.pictures(Path(file))})" if kind_of(result) == "growth" else ""
+    return f"({', '.join(told)}; {day}; [the figures]({file}){plots}.)"
 
 
-def summary(folder: Path) -> dict:
-    """What is committed: medians, memory and machine, without the raw rounds."""
-    (a, memory, machine), (b, _, _) = medians(folder, "default"), medians(folder, "tuned")
-    flat = lambda t: {" ".join(k): {w: round(ms, 3) for w, ms in row.items()} for k, row in t.items()}
-    cpu = machine.get("cpu", {})
-    where = {
-        "cpu": cpu.get("brand_raw"),
-        "threads": machine.get("threads"),
-        "torch": machine.get("torch"),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-    return {
-        "machine": where,
-        "milliseconds_default": flat(a),
-        "milliseconds_tuned": flat(b),
-        "mib_beyond_output": memory,
-    }
+def rewritten(readme: str, file: str) -> str:
+    """The README with the tables of this result file, named from the repository's root."""
+    made = tables_of(results.read(ROOT / file))
+    known = set()
+
+    def replace(match: re.Match) -> str:
+        if match["name"] not in made:
+            return match[0]
+        known.add(match["name"])
+        return block(match["name"], file, made[match["name"]])
+
+    text = MARKED.sub(replace, readme)
+    if not known:
+        raise SystemExit(f"README.md has no place for {', '.join(made) or 'a table'}: <!-- table: NAME, FILE -->")
+    return text
+
+
+def refreshed(readme: str) -> str:
+    """The README with every marked table made anew from the file that it names."""
+    for file in dict.fromkeys(match["file"] for match in MARKED.finditer(readme)):
+        made = {} if file == NONE else tables_of(results.read(ROOT / file))
+        anew = lambda m, file=file, made=made: block(m["name"], file, made.get(m["name"], []))
+        readme = MARKED.sub(lambda m, file=file, anew=anew: anew(m) if m["file"] == file else m[0], readme)
+    return readme
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where bench/run left default-*.json and tuned-*.json")
-    parser.add_argument("--save", type=Path, help="write the medians here")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="*", metavar="RESULT.json")
+    parser.add_argument("--collect", action="store_true", help="the files are pytest-benchmark's")
+    parser.add_argument("--out", type=Path, help="with --collect: where the result goes")
+    parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     args = parser.parse_args()
-    print("\n".join(table(medians(args.folder, "default")[0], medians(args.folder, "tuned")[0])))
-    print("\n".join(lens_lines(medians(args.folder, "default")[0])))
-    result = summary(args.folder)
-    for work, mib in result["mib_beyond_output"].items():
-        print(f"peak memory beyond the output, {work}: {mib} MiB")
-    if args.save:
-        args.save.write_text(json.dumps(result, indent=1) + "\n")
+    if not args.files and (args.collect or not args.readme):
+        parser.error("give at least one RESULT.json")
+    kept = [args.out] if args.collect else args.files
+    if args.readme and not all(path and path.resolve().is_relative_to(ROOT) for path in kept):
+        parser.error("--readme names files of this repository: keep the result under bench/results")
+    found = [results.collect(args.files)] if args.collect else [results.read(path) for path in args.files]
+    for result in found:
+        for name, lines in tables_of(result).items():
+            print(f"\n{name}\n", *lines, sep="\n")
+    if args.collect and args.out:
+        results.write(args.out, found[0])
+    for path, result in zip(args.files, found):
+        if kind_of(result) == "growth":
+            from plots import draw
+
+            draw(result, results.pictures(path))
+    if args.readme:
+        text = README.read_text()
+        for path in kept:
+            text = rewritten(text, str(path.resolve().relative_to(ROOT)))
+        README.write_text(text if args.files else refreshed(text))
 
 
 if __name__ == "__main__":

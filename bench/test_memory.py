@@ -1,53 +1,34 @@
-"""Peak memory beyond inputs and output, from the profiler's record of every allocation."""
-
-import itertools
-import json
+"""Peak memory beyond the result, held against limits; not timed. That of the peers is measured beside their times."""
 
 import cases
+import measure
 import pytest
-import torch
-from torch.profiler import ProfilerActivity, profile
 
-import steerlens_fast as sf
+LIMITS = {"analysis": 16, "synthesis": 16, f"{cases.FRAMES}-frame phase morph": 48}  # MiB
+LENS_LIMIT = 64  # MiB beyond frames and model, however many frames
+SHAPE = cases.SHAPES[0]
 
-MIB = 2**20
-LIMITS = {"analysis": 16, "synthesis": 16, "8-frame phase morph": 48}
-SETUPS = {"analysis": cases.analysis, "synthesis": cases.synthesis, "8-frame phase morph": cases.morph}
-LENS_LIMIT = 64  # beyond frames and model, however many frames
+pytestmark = pytest.mark.cpu_only  # on a GPU passes are as large as its memory allows
 
 
-def peak_bytes(function, path) -> tuple[int, int]:
-    """(peak above what was allocated before, bytes of the result)."""
-    function()  # masks are built once
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        result = function()
-        size = sum(t.untyped_storage().nbytes() for t in torch.utils._pytree.tree_leaves(result))
-    record.export_chrome_trace(str(path))
-    events = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("name") == "[memory]"]
-    totals = list(itertools.accumulate(e["args"]["Bytes"] for e in sorted(events, key=lambda e: e["ts"])))
-    return max(totals), size
+def check(benchmark, work, run, limit):
+    """One run, its peak recorded."""
+    run()  # masks are built once
+    beyond, output = benchmark.pedantic(measure.beyond_output, (run,))
+    row = {"work": work, "shape": cases.label(SHAPE), "device": "cpu", "allocator": measure.allocator("cpu")}
+    benchmark.extra_info.update(row, limit=limit * measure.MIB, peak_beyond_output={"ours": beyond})
+    assert output > 0 and beyond <= limit * measure.MIB, f"{work}: {beyond / measure.MIB:.1f} MiB beyond the output"
 
 
-@pytest.mark.parametrize("work", SETUPS)
-def test_peak_memory(benchmark, work, tmp_path):
-    """Not timed: one run, its peak recorded, and held against the limit."""
-    shape = cases.SHAPES[0]
-    function = SETUPS[work](shape, "ours")
-    with torch.no_grad():
-        peak, output = benchmark.pedantic(lambda: peak_bytes(function, tmp_path / "trace.json"), rounds=1)
-    beyond = (peak - output) / MIB
-    benchmark.extra_info.update(work=work, shape=cases.label(shape), who="memory", beyond_output_mib=round(beyond, 1))
-    assert output > 0 and beyond <= LIMITS[work], f"{work}: {beyond:.1f} MiB beyond the output"
+@pytest.mark.parametrize("work", LIMITS)
+def test_peak_memory(benchmark, work):
+    check(benchmark, f"memory of {work}", cases.SETUPS[work](SHAPE, "ours"), LIMITS[work])
 
 
 @pytest.mark.parametrize("frames", [8, 24])
 @pytest.mark.parametrize("regime", ["frozen", "persistent", "live"])
-def test_peak_memory_of_the_lens(benchmark, regime, frames, tmp_path):
+def test_peak_memory_of_the_lens(benchmark, regime, frames):
     """The same for a whole morph, with a model that holds next to nothing."""
-    shape = cases.SHAPES[0]
-    images, lens = cases.image_of(shape), sf.SteerableLens(cases.Mean().eval(), regime=regime)
-    function = lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames
-    peak, output = benchmark.pedantic(lambda: peak_bytes(function, tmp_path / "trace.json"), rounds=1)
-    beyond, work = (peak - output) / MIB, f"{frames}-frame {regime} morph by the lens"
-    benchmark.extra_info.update(work=work, shape=cases.label(shape), who="memory", beyond_output_mib=round(beyond, 1))
-    assert output > 0 and beyond <= LENS_LIMIT, f"{work}: {beyond:.1f} MiB beyond the output"
+    images, lens = cases.image_of(SHAPE), cases.cheap_lens(regime)
+    run = cases.Run(lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames, grad=True)
+    check(benchmark, f"memory of the {frames}-frame {regime} morph by the lens", run, LENS_LIMIT)

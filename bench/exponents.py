@@ -1,0 +1,30 @@
+"""Exponents of growth: p of ``seconds ~ value^p``."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+
+def exponents(rows: list[dict]) -> list[dict]:
+    """Of each axis, work and who."""
+    kinds = dict.fromkeys((row["axis"], row["work"]) for row in rows)
+    found = []
+    for axis, work in kinds:
+        ours = [row for row in rows if (row["axis"], row["work"]) == (axis, work)]
+        for who in dict.fromkeys(who for row in ours for who in row["seconds"]):
+            curve = [(row["value"], row["seconds"][who]) for row in ours if who in row["seconds"]]
+            fitted = fit(curve)
+            if fitted:
+                found.append({"axis": axis, "work": work, "who": who, **fitted})
+    return found
+
+
+def fit(curve: list[tuple[int, float]]) -> dict | None:
+    """Least squares in logarithms over the upper half of the range, where constants matter least."""
+    if len(curve) < 2:
+        return None
+    upper = curve[len(curve) // 2 :] if len(curve) > 3 else curve
+    x, y = ([math.log(v) for v in values] for values in zip(*upper))
+    slope, _ = statistics.linear_regression(x, y)
+    return {"exponent": slope, "from": upper[0][0], "to": upper[-1][0]}

@@ -1,0 +1,117 @@
+"""How cost grows with batch, size, frames, scales, orientations and threads: ``python bench/growth.py``.
+
+Ours, plain torch, plenoptic (while it takes less than a few seconds) and the FFT floor, in turns, at each point;
+glibc's allocator as it comes, since that is what a user has. The result goes to bench/results/DATE-DEVICE-growth.json;
+beside it lies a folder with a picture of each axis (plots.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import cases
+import measure
+import plots
+import results
+import rivals
+import torch
+from exponents import exponents
+from machine import machine
+
+LIMIT = 2.0  # seconds: a rival that took longer is not asked again for more
+WHO = ("ours", "plain", "plenoptic", "floor")
+PYRAMID = ("analysis", "synthesis")
+MORPH = f"{cases.FRAMES}-frame phase morph"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One piece of work at one value of what is varied."""
+
+    value: int
+    work: str
+    shape: tuple[int, ...]
+    threads: int | None = None
+    options: dict = field(default_factory=dict)
+
+
+def axes(cores: int) -> dict[str, list[Point]]:
+    """Points from small to large, work by work."""
+    powers = lambda last: [2**i for i in range(int(math.log2(last)) + 1)]
+    colour = (1, 3, 224, 224)
+    sizes = [28, 56, 112, 224, 448, 896, 1792, 2048]
+    heights, orientations = range(1, 8), (1, 2, 3, 4, 6, 8, 12, 16)
+    each = lambda works, values, make: [make(work, value) for work in works for value in values]
+    return {
+        "batch": each((*PYRAMID, MORPH), powers(256), lambda w, b: Point(b, w, (b, 1, 128, 128))),
+        "size": each((*PYRAMID, MORPH), sizes, lambda w, n: Point(n, w, (1, 1, n, n))),
+        "frames": each((MORPH,), powers(64), lambda w, f: Point(f, w, colour, options={"frames": f})),
+        "scales": each(PYRAMID, heights, lambda w, s: Point(s, w, (1, 3, 512, 512), options={"height": s})),
+        "orientations": each(PYRAMID, orientations[1:], lambda w, k: Point(k, w, colour, options={"order": k - 1})),
+        "threads": each((*PYRAMID, MORPH), powers(cores), lambda w, t: Point(t, w, (8, 3, 224, 224), threads=t)),
+    }
+
+
+def measured(axis: str, points: list[Point], device: str) -> Iterator[dict]:
+    """A row for each point."""
+    slow: dict[str, set[str]] = {}
+    for point in points:
+        torch.set_num_threads(point.threads or len(os.sched_getaffinity(0)))
+        skipped = slow.setdefault(point.work, set())
+        seconds = at_point(point, [who for who in WHO if who not in skipped], device)
+        if axis != "threads":
+            skipped.update(who for who, taken in seconds.items() if taken > LIMIT and who != "ours")
+        row = {"axis": axis, "value": point.value, "work": work_of(axis, point), "shape": cases.label(point.shape)}
+        yield row | {"threads": torch.get_num_threads(), "seconds": seconds}
+
+
+def work_of(axis: str, point: Point) -> str:
+    return "phase morph" if axis == "frames" else point.work
+
+
+def at_point(point: Point, whom: list[str], device: str) -> dict[str, float]:
+    """Median seconds of each."""
+    ours = rivals.Here(rivals.build(point.work, point.shape, "ours", device=device, **point.options), device)
+    runs = {"ours": ours}
+    try:
+        for who in whom[1:]:
+            runs[who] = rivals.rival(point.work, point.shape, who, device, **point.options)
+        times = measure.compare({who: run.seconds for who, run in runs.items()})
+    finally:
+        for run in runs.values():
+            run.close()
+    return {who: statistics.median(found) for who, found in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--out", type=Path, help="where the result goes (bench/results/DATE-DEVICE-growth.json)")
+    names = list(axes(1))
+    parser.add_argument("--only", action="append", choices=names, help="of the axes; may be given again (all)")
+    args = parser.parse_args()
+    out = args.out or Path(__file__).parent / "results" / f"{date.today()}-{args.device}-growth.json"
+    cores = len(os.sched_getaffinity(0))
+    chosen = {name: points for name, points in axes(cores).items() if name in (args.only or names)}
+    if args.device != "cpu":
+        chosen.pop("threads", None)
+    torch.set_num_threads(cores)
+    result = {"kind": "growth", "device": args.device, "machine": machine("numpy", "plenoptic"), "rows": []}
+    for axis, points in chosen.items():
+        for row in measured(axis, points, args.device):
+            result["rows"].append(row)
+            taken = ", ".join(f"{who} {1e3 * s:.2f}" for who, s in row["seconds"].items())
+            print(f"{axis} {row['value']}, {row['work']}: {taken} ms", flush=True)
+        results.write(out, result | {"exponents": exponents(result["rows"])})  # what is measured is kept
+    plots.draw(results.read(out), results.pictures(out))
+
+
+if __name__ == "__main__":
+    main()

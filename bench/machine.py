@@ -1,0 +1,52 @@
+"""Where a result was measured: machine, versions, date."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from datetime import date
+from pathlib import Path
+
+import torch
+
+import steerlens_fast as sf
+
+
+def machine(*distributions: str) -> dict:
+    """The processor, its caches and cores, and the versions of what was run; of ``distributions``, too."""
+    found = {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "caches": _caches(),
+        "threads": torch.get_num_threads(),
+        "huge_pages": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "date": str(date.today()),
+        "torch": torch.__version__,
+        "steerlens_fast": sf.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if torch.cuda.is_available():
+        found["gpu"], found["cuda"] = torch.cuda.get_device_name(), torch.version.cuda
+    return found | {name: importlib.metadata.version(name) for name in distributions}
+
+
+def _cpu() -> str | None:
+    lines = (_read("/proc/cpuinfo") or "").splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else None
+
+
+def _caches() -> dict[str, str]:
+    """Such as {"L1 Data": "32K", "L2 Unified": "1024K"}; of the first core."""
+    folders = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
+    told = [[_read(folder / name) for name in ("level", "type", "size")] for folder in folders]
+    return {f"L{level} {kind}": size for level, kind, size in told}
+
+
+def _read(path) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,119 @@
+"""How things are measured: one clock, turns, medians of ratios, and peak memory from a record of every allocation."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from floors import clocked
+from torch.profiler import ProfilerActivity, profile
+from torch.utils import _pytree
+
+THREADS = 2
+BUDGET = 1.5  # seconds for all rounds of one comparison, about
+ROUNDS = 5, 25  # at least, at most
+SLOW = 0.03  # seconds; what takes longer leaves the caches anyway, and needs no call to warm them
+MIB = 2**20
+TUNED = "MALLOC_MMAP_MAX_"  # bench/run sets it, and two others
+
+
+def allocator(device: str) -> str:
+    """How memory is had: glibc's "default" or "tuned"; elsewhere by the device's own."""
+    if device != "cpu":
+        return device
+    return "tuned" if TUNED in os.environ else "default"
+
+
+def turn(run: Callable, device="cpu") -> float:
+    """Seconds of a call; of a short one that of the second, since a rival has just had the caches."""
+    first = clocked(run, device)
+    return first if first > SLOW else clocked(run, device)
+
+
+def rounds_for(seconds: float) -> int:
+    """How many rounds, where one takes so long."""
+    least, most = ROUNDS
+    return max(least, min(most, int(BUDGET / max(seconds, 1e-6))))
+
+
+def compare(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Seconds of each, in turns: what disturbs the machine disturbs all of them."""
+    least = [min(seconds(), seconds()) for seconds in runs.values()]
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds_for(2 * sum(least))):
+        for name, seconds in runs.items():
+            times[name].append(seconds())
+    return times
+
+
+def ratio(above: list[float], below: list[float]) -> float:
+    """The median over rounds of the ratio within a round."""
+    return statistics.median(a / b for a, b in zip(above, below))
+
+
+def spread(values: list[float]) -> float:
+    """Half the interquartile range over the median: how far a median can be trusted."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return (high - low) / (2 * middle)
+
+
+def told(times: dict[str, list[float]]) -> dict:
+    """Medians, and ratios within rounds: of each rival to ours."""
+    if "ours" not in times:
+        return {}
+    return {
+        "seconds": {who: statistics.median(found) for who, found in times.items()},
+        "least": {who: min(found) for who, found in times.items()},
+        "spread": {who: spread(found) for who, found in times.items()},
+        "over_ours": {who: ratio(found, times["ours"]) for who, found in times.items() if who != "ours"},
+        "rounds": len(times["ours"]),
+    }
+
+
+# --- Bytes ---
+
+
+def tensors_in(value) -> list[torch.Tensor]:
+    return [t for t in _pytree.tree_leaves(value) if isinstance(t, torch.Tensor)]
+
+
+def nbytes(value) -> int:
+    """Of all tensors in a structure."""
+    return sum(t.numel() * t.itemsize for t in tensors_in(value))
+
+
+def beyond_output(function: Callable, device="cpu") -> tuple[int, int]:
+    """(peak bytes beyond those of the result, the result's bytes), above what was allocated before."""
+    peak, size = (_peak_cuda if torch.device(device).type == "cuda" else _peak_cpu)(function)
+    return peak - size, size
+
+
+def _storage(result) -> int:
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors_in(result)}.values())
+
+
+def _peak_cpu(function: Callable) -> tuple[int, int]:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        result = function()
+        size = _storage(result)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        record.export_chrome_trace(str(path))
+        events = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("name") == "[memory]"]
+    totals = list(itertools.accumulate(e["args"]["Bytes"] for e in sorted(events, key=lambda e: e["ts"])))
+    return max(totals, default=0), size
+
+
+def _peak_cuda(function: Callable) -> tuple[int, int]:
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    size = _storage(function())
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before, size

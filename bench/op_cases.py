@@ -1,0 +1,189 @@
+"""Every op of ``steerlens_fast.ops`` and its backward, on the tensors of 8x3x224x224: float32, larger than the caches.
+
+Pointwise ops work on scale 0 of such a batch, the filters on all of its scales. Bytes moved are those of the
+arguments and of the result, each once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import cases
+import plain_ops as plain
+import torch
+from cases import Run
+from torch import Tensor
+
+from steerlens_fast import filters, ops
+
+RAW = torch.ops.steerlens_fast  # the backwards, which have no wrapper
+BATCH = (8, 3, 224, 224)
+POINTS = (24, 4, 224, 224)  # [N, K, h, w]
+COMPLEX, POLAR = 0, 1  # the rules' numbers
+
+
+def _normal(seed: int, *shape, dtype=torch.float32, device="cpu") -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype).to(device)
+
+
+def _run(who: str, ours: Callable, peer: Callable, *inputs, pieces=True) -> Run:
+    """Eager torch goes through planes in pieces; compiled code, which has no temporaries, over all at once."""
+    if who == "ours":
+        return Run(partial(ours, *inputs), inputs)
+    if who == "compiled":
+        return Run(partial(torch.compile(peer, dynamic=False), *inputs), inputs)
+    return Run(partial(plain.in_pieces, peer, *inputs) if pieces else partial(peer, *inputs), inputs)
+
+
+# --- Pairs ---
+
+
+def pair(shape, who, device="cpu") -> Run:
+    planes, run = _normal(0, shape[0] * shape[1], *shape[2:], device=device), shape[1]
+    return _run(who, lambda p: ops.pair(p, run), lambda p: plain.pair(p, run), planes, pieces=False)
+
+
+def unpair(shape, who, device="cpu") -> Run:
+    pairs, run = _normal(0, shape[0] * shape[1] // 2, *shape[2:], dtype=torch.complex64, device=device), shape[1]
+    return _run(who, lambda p: ops.unpair(p, run), lambda p: plain.unpair(p, run), pairs, pieces=False)
+
+
+# --- Polar coordinates ---
+
+
+def polar_split(shape, who, device="cpu") -> Run:
+    return _run(who, ops.polar_split, plain.polar_split, _normal(0, *shape, dtype=torch.complex64, device=device))
+
+
+def polar_join(shape, who, device="cpu") -> Run:
+    return _run(who, ops.polar_join, plain.polar_join, *(_normal(s, *shape, device=device) for s in (0, 1)))
+
+
+def polar_split_backward(shape, who, device="cpu") -> Run:
+    c, *grads = _normal(0, *shape, dtype=torch.complex64, device=device), *_reals(shape, device)
+    return _run(who, RAW.polar_split_backward, plain.polar_split_backward, c, *grads)
+
+
+def polar_join_backward(shape, who, device="cpu") -> Run:
+    grad, *inputs = _normal(0, *shape, dtype=torch.complex64, device=device), *_reals(shape, device)
+    return _run(who, RAW.polar_join_backward, plain.polar_join_backward, grad, *inputs)
+
+
+def _reals(shape, device) -> tuple[Tensor, Tensor]:
+    return _normal(1, *shape, device=device), _normal(2, *shape, device=device)
+
+
+# --- The step ---
+
+
+def step(shape, who, rule=COMPLEX, device="cpu") -> Run:
+    c, gradient = _normal(0, *shape, dtype=torch.complex64, device=device), 0.2 * _normal(1, *shape, device=device)
+    ours = lambda c, g: ops.step(c, g, rule=tuple(ops.RULES)[rule])
+    return _run(who, ours, lambda c, g: plain.step(c, g, rule), c, gradient)
+
+
+def step_backward(shape, who, device="cpu") -> Run:
+    c, gradient = _normal(0, *shape, dtype=torch.complex64, device=device), 0.2 * _normal(3, *shape, device=device)
+    tail = 1.0, COMPLEX, plain.FLOOR
+    ours, peer = (lambda *t, f=f: f(*t, *tail) for f in (RAW.step_backward, plain.step_backward))
+    return _run(who, ours, peer, *_reals(shape, device), c, gradient)
+
+
+# --- Extrapolation ---
+
+
+def extrapolate(shape, who, joint=False, form="pairs", device="cpu") -> Run:
+    c, b, given = _frozen(shape, joint, device)
+    a = b if joint else torch.zeros_like(b)
+    amplitude = given[1] if joint else None
+    inputs = c, *given, b, a
+    if who == "ours":
+        return Run(lambda: ops.extrapolate(c, given[0], amplitude, b, a, form=form), inputs)
+    peer = {"pairs": plain.extrapolate_pairs, "real": plain.extrapolate}[form]
+    if who == "compiled":
+        return Run(partial(torch.compile(peer, dynamic=False), c, given[0], amplitude, b, a), inputs)
+    return Run(lambda: plain.over_frames(peer, c, given[0], amplitude, b, a), inputs)
+
+
+def extrapolate_backward(shape, who, device="cpu") -> Run:
+    c, b, (phase,) = _frozen(shape, False, device)
+    grad, a = _normal(5, cases.FRAMES, *shape, device=device), torch.zeros_like(b)
+    function = {"ours": RAW.extrapolate_backward, "plain": plain.extrapolate_backward}.get(who)
+    function = function or torch.compile(plain.extrapolate_backward, dynamic=False)
+    return Run(lambda: function(grad, c, phase, None, b, a, COMPLEX), (grad, c, phase, b, a))
+
+
+def _frozen(shape, joint: bool, device) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Coefficients, factors, and the steps that move."""
+    c = _normal(0, *shape, dtype=torch.complex64, device=device)
+    steps = [0.2 * _normal(s, *shape, device=device) for s in (3, 4)[: 1 + joint]]
+    return c, torch.arange(float(cases.FRAMES), device=device)[:, None], steps
+
+
+# --- Filters ---
+
+
+def split_bands(shape, who, paired=False, device="cpu") -> Run:
+    """Of the half spectrum for complex bands, of the whole one for real bands in pairs."""
+    masks, widths, turns = _filters(shape, paired, device)
+    planes = cases.planes_of(cases.image_of(shape, device))
+    if who == "ours":
+        spectrum = torch.fft.fft2(planes) if paired else torch.fft.rfft2(planes)
+        function = lambda: ops.split_bands(spectrum, masks, turns, widths, shape[-1], paired)
+        return Run(function, (spectrum, *masks))
+    spectrum, wide = torch.fft.rfft2(planes), [m[..., None] for m in masks]
+    return _whole(who, plain.split_bands, spectrum, wide, turns, widths)
+
+
+def merge_bands(shape, who, paired=False, device="cpu") -> Run:
+    """Of half layouts into the half spectrum, or of real bands in pairs into the whole one."""
+    masks, widths, turns = _filters(shape, True, device)
+    n, (H, W), turns = shape[0] * shape[1], shape[-2:], [-t % 4 for t in turns]
+    spectra = lambda like, K: [_normal(i, n, K, *m.shape[1:], dtype=torch.complex64, device=device)
+                               for i, m in enumerate(like)]  # fmt: skip
+    if who == "ours" and paired:
+        bands = spectra(masks, len(masks[0]) // 2)
+        return Run(lambda: ops.merge_bands(bands, masks, turns, widths, H, W, True, True), (*bands, *masks))
+    halves = [m[..., : w // 2 + 1].contiguous() for m, w in zip(masks, widths)]
+    bands = spectra(halves, len(masks[0]))
+    if who == "ours":
+        return Run(lambda: ops.merge_bands(bands, halves, turns, widths, H, W), (*bands, *halves))
+    return _whole(who, plain.merge_bands, bands, [m[..., None] for m in halves], turns, H, W)
+
+
+def _whole(who: str, peer: Callable, *args) -> Run:
+    return Run(partial(torch.compile(peer, dynamic=False) if who == "compiled" else peer, *args))
+
+
+def _filters(shape, real: bool, device) -> tuple[list[Tensor], list[int], list[int]]:
+    """(masks [K, h, w], widths, turns) of every scale; two-sided ones for real bands."""
+    g = cases.pyramid_of(shape).geometry
+    bands = [filters.band_filter(g, s) * (1 if real else filters.band_side(g, s)) for s in range(g.height)]
+    masks = [b.to(device, torch.float32).contiguous() for b in bands]
+    return masks, [m.shape[-1] for m in masks], [-g.order % 4] * len(masks)
+
+
+SETUPS = {
+    "pair": pair,
+    "unpair": unpair,
+    "split_bands": split_bands,
+    "split_bands, pairs": partial(split_bands, paired=True),
+    "merge_bands": merge_bands,
+    "merge_bands, pairs": partial(merge_bands, paired=True),
+    "polar_split": polar_split,
+    "polar_join": polar_join,
+    "polar_split_backward": polar_split_backward,
+    "polar_join_backward": polar_join_backward,
+    "step, complex": step,
+    "step, polar": partial(step, rule=POLAR),
+    "step_backward": step_backward,
+    "extrapolate, phase": partial(extrapolate, form="real"),
+    "extrapolate, phase, pairs": extrapolate,
+    "extrapolate, joint, pairs": partial(extrapolate, joint=True),
+    "extrapolate_backward": extrapolate_backward,
+}
+
+
+def shape_for(work: str) -> tuple[int, ...]:
+    return BATCH if "bands" in work else POINTS

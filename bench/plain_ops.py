@@ -1,0 +1,95 @@
+"""Each op in plain torch, as fast as it gets without kernels; whole tensors, or piece by piece over planes.
+
+What the reference writes as one writes it fast is taken from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from plain_peer import FLOOR, add_half, split_columns, times
+from torch import Tensor
+
+from steerlens_fast import reference
+
+PIECE_BYTES = 2 << 20  # temporaries of eager torch that stay in the caches
+
+
+def in_pieces(function: Callable, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """``function`` of a few planes of each tensor at a time; results are written where they belong."""
+    count, first = len(tensors[0]), tensors[0]
+    size = max(1, PIECE_BYTES * count // first.nbytes)
+    out = None
+    for at in range(0, count, size):
+        parts = function(*(t[at : at + size] for t in tensors))
+        parts = parts if isinstance(parts, tuple) else (parts,)
+        out = out or tuple(p.new_empty(count, *p.shape[1:]) for p in parts)
+        for whole, part in zip(out, parts):
+            whole[at : at + size] = part
+    return out
+
+
+def step(c: Tensor, gradient: Tensor, rule: int) -> tuple[Tensor, Tensor]:
+    amplitude = c.abs()
+    still = amplitude <= FLOOR * amplitude.amax((-2, -1), keepdim=True)
+    if rule == 1:
+        along = gradient * c.conj()
+        return along.imag.neg().masked_fill_(still, 0), along.real.neg().masked_fill_(still, 0)
+    moved = c - gradient
+    phase = (moved * c.conj()).angle()
+    return phase.masked_fill_(still, 0), moved.abs().sub_(amplitude).masked_fill_(still, 0)
+
+
+def extrapolate(c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b: Tensor, a: Tensor) -> Tensor:
+    """Real parts of all frames [F, N, K, h, w], rule "complex"."""
+    amplitude, phase = c.abs(), c.angle()
+    out = phase.new_empty(len(b), *c.shape)
+    for frame, turn, growth in zip(out, b[:, 0], a[:, 0]):
+        torch.addcmul(phase, phase_step, turn, out=frame).cos_()
+        frame.mul_(amplitude if amplitude_step is None else torch.addcmul(amplitude, amplitude_step, growth).relu_())
+    return out
+
+
+def extrapolate_pairs(*args) -> Tensor:
+    """The same, two orientations as one complex number."""
+    real = extrapolate(*args)
+    return torch.complex(real[:, :, 0::2], real[:, :, 1::2])
+
+
+def over_frames(function: Callable, c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b, a) -> Tensor:
+    """``function`` of a few planes at a time; frames come first in its result."""
+    given = [t for t in (c, phase_step, amplitude_step) if t is not None]
+    run = lambda *some: function(*some, *(None,) * (3 - len(some)), b, a).movedim(0, 1)
+    return in_pieces(run, *given)[0].movedim(1, 0)
+
+
+def split_bands(spectrum: Tensor, masks: list[Tensor], turns: list[int], widths: list[int]) -> list[Tensor]:
+    """Of a half spectrum, in full layouts."""
+    H, out = spectrum.shape[-2], []
+    for mask, turn, w in zip(masks, turns, widths):
+        h, (direct, mirrored) = mask.shape[-3], split_columns(w)
+        k = torch.arange(h, device=spectrum.device)
+        k = torch.where(k <= h // 2, k, k - h)
+        left = spectrum.index_select(1, k % H)[..., :direct]
+        right = spectrum.index_select(1, -k % H)[..., 1 : mirrored + 1].flip(-1).conj()
+        out.append(times((torch.cat([left, right], -1) * 1j**turn)[:, None], mask))
+    return out
+
+
+def merge_bands(bands: list[Tensor], masks: list[Tensor], turns: list[int], height: int, width: int) -> Tensor:
+    """Of half layouts, into a half spectrum."""
+    out = bands[0].new_zeros(len(bands[0]), height, width // 2 + 1)
+    for band, mask, turn in zip(bands, masks, turns):
+        block = times(band, mask).sum(1).mul_(1j**turn)
+        add_half(out, block, (band.shape[-2], width))
+    return out
+
+
+polar_split = reference.polar_split
+polar_join = torch.polar
+polar_split_backward = reference.polar_split_backward
+polar_join_backward = reference.polar_join_backward
+step_backward = reference.step_backward
+extrapolate_backward = reference.extrapolate_backward
+pair, unpair = reference.pair, reference.unpair

@@ -1,0 +1,208 @@
+"""The peer in plain torch: the same algorithm as well as one writes it without kernels, and ``torch.compile`` of it.
+
+Real FFTs and half spectra wherever bands or images are real, masks with every constant in them, no autograd, no
+residual image where none is asked for, and a batch worked through in pieces whose tensors stay in the caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from steerlens_fast import filters
+from steerlens_fast.filters import Geometry
+
+CHUNK_BYTES = {
+    "cpu": 4 << 20,
+    "cuda": 256 << 20,
+}  # of one scale's complex bands; on the CPU 4 to 16 MiB are about as fast
+FLOOR = 1e-6  # of a band's largest amplitude: coefficients below it do not move
+
+
+class PlainPyramid:
+    """Analysis, synthesis and morphs of images [N, H, W] in float32; ``compiled`` makes one graph of each piece."""
+
+    def __init__(self, geometry: Geometry, device: str = "cpu", compiled: bool = False):
+        self.geometry, self.device = geometry, torch.device(device)
+        self.scales = range(geometry.height)
+        self._place_masks()
+        _, w = geometry.shape
+        bands = 8 * geometry.orientations * geometry.shape[0] * w
+        self.planes_per_piece = max(1, CHUNK_BYTES[self.device.type] // bands)
+        make = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
+        self._analyze, self._synthesize, self._gradients = map(
+            make, (self._analyze_piece, self._synthesize_piece, self._gradients_of_piece)
+        )
+        self._start, self._frame = make(self._start_piece), make(self._frame_of_piece)
+
+    def _place_masks(self) -> None:
+        """Masks with a last dimension of 1, which multiply a complex number as two real ones."""
+        g = self.geometry
+        (H, W), n = g.shape, g.shape[0] * g.shape[1]
+        place = lambda m: m.to(self.device, torch.float32)[..., None].contiguous()
+        half = lambda m, w: m[..., : w // 2 + 1]
+        bands, sides = ([f(g, s) for s in self.scales] for f in (filters.band_filter, filters.band_side))
+        sizes = [band.shape[-2:].numel() for band in bands]
+        low, high = filters.lowpass_filter(g), filters.highpass_filter(g)
+        self.analytic = [place(b * side / size) for b, side, size in zip(bands, sides, sizes)]
+        self.real = [place(half(b, b.shape[-1]) / n) for b in bands]  # of synthesis and gradient
+        self.high, self.low = place(half(high, W) / n), place(half(low, low.shape[-1]) / low.numel())
+        self.low_back = place(half(low, low.shape[-1]) / n)
+        kept = 1 - pad_half(sum_of_squares(bands), H, W)
+        self.kept = place(kept.clamp(min=0) / n)
+        self.columns = [split_columns(b.shape[-1]) for b in bands]
+        rows = [filters.signed_frequencies(b.shape[-2]).to(self.device) for b in bands]
+        self.rows, self.opposite = [r % H for r in rows], [-r % H for r in rows]
+
+    # --- Whole batches ---
+
+    def analyze(self, images: Tensor) -> list[Tensor]:
+        """Images to highpass [N, H, W], complex bands [N, K, h, w] from fine to coarse, lowpass."""
+        return self._in_pieces(self._analyze, images)
+
+    def synthesize(self, coefficients: list[Tensor]) -> Tensor:
+        """The way back; of the bands only the real parts enter."""
+        return self._in_pieces(lambda *c: [self._synthesize(*c)], *coefficients)[0]
+
+    def gradients(self, gradient: Tensor) -> list[Tensor]:
+        """A loss' gradient in the bands' real parts, from that in the images: the derivative of the synthesis."""
+        return self._in_pieces(self._gradients, gradient)
+
+    def morph(self, image: Tensor, gradient: Tensor, factors: list[float], joint=False, bounds=None) -> Tensor:
+        """Frames [F, N, H, W] of the frozen step, rule "complex"."""
+        frames = image.new_empty(len(factors), *image.shape)
+        for at in range(0, len(image), self.planes_per_piece):
+            piece = slice(at, at + self.planes_per_piece)
+            kept, state = self._start(image[piece], gradient[piece], joint)
+            for j, factor in enumerate(torch.as_tensor(factors, device=image.device)):
+                frames[j, piece] = self._frame(kept, state, factor)
+        return frames if bounds is None else frames.clamp_(*bounds)
+
+    def _in_pieces(self, function: Callable, *tensors: Tensor) -> list[Tensor]:
+        size, out = self.planes_per_piece, None
+        if len(tensors[0]) <= size:
+            return list(function(*tensors))
+        for at in range(0, len(tensors[0]), size):
+            parts = function(*(t[at : at + size] for t in tensors))
+            if out is None:
+                out = [p.new_empty(len(tensors[0]), *p.shape[1:]) for p in parts]
+            for whole, part in zip(out, parts):
+                whole[at : at + size] = part
+        return out
+
+    # --- Pieces: pure functions of tensors ---
+
+    def _analyze_piece(self, images: Tensor) -> list[Tensor]:
+        spectrum = torch.fft.rfft2(images)
+        bands = [self._band(spectrum, s) for s in self.scales]
+        low = times(crop_half(spectrum, *self.geometry.band_shape(self.geometry.height)), self.low)
+        return [inverse(times(spectrum, self.high), self.geometry.shape), *bands, inverse(low, self._low_shape)]
+
+    @property
+    def _low_shape(self) -> tuple[int, int]:
+        return self.geometry.band_shape(self.geometry.height)
+
+    def _band(self, spectrum: Tensor, s: int) -> Tensor:
+        """Coefficients [N, K, h, w] of a scale from a half spectrum, which is Hermitian where columns are negative."""
+        direct, mirrored = self.columns[s]
+        left = spectrum.index_select(1, self.rows[s])[..., :direct]
+        right = spectrum.index_select(1, self.opposite[s])[..., 1 : mirrored + 1].flip(-1).conj()
+        block = torch.cat([left, right], -1) * (-1j) ** self.geometry.order
+        return torch.fft.ifft2(times(block[:, None], self.analytic[s]), norm="forward")
+
+    def _gradients_of_piece(self, gradient: Tensor) -> list[Tensor]:
+        spectrum, turn = torch.fft.rfft2(gradient), (-1j) ** self.geometry.order
+        shapes = [self.geometry.band_shape(s) for s in self.scales]
+        blocks = (crop_half(spectrum, *shape)[:, None] * turn for shape in shapes)
+        return [inverse(times(b, mask), shape) for b, mask, shape in zip(blocks, self.real, shapes)]
+
+    def _synthesize_piece(self, high: Tensor, *rest: Tensor) -> Tensor:
+        *bands, low = rest
+        spectrum = times(torch.fft.rfft2(high), self.high)
+        add_half(spectrum, times(torch.fft.rfft2(low), self.low_back), self._low_shape)
+        return self._merged(spectrum, [band.real for band in bands])
+
+    def _merged(self, spectrum: Tensor, bands: list[Tensor]) -> Tensor:
+        """Adds real bands [N, K, h, w] to a half spectrum, in place; its images."""
+        turn = 1j**self.geometry.order
+        for band, mask in zip(bands, self.real):
+            summed = torch.view_as_complex(torch.view_as_real(torch.fft.rfft2(band)).mul_(mask).sum(1))
+            add_half(spectrum, summed.mul_(turn), band.shape[-2:])
+        return inverse(spectrum, self.geometry.shape)
+
+    def _start_piece(self, image: Tensor, gradient: Tensor, joint: bool) -> tuple[Tensor, list]:
+        """What every frame reads: the spectrum that is not edited; amplitude, phase and their steps, by scale."""
+        spectrum = torch.fft.rfft2(image)
+        state = [
+            polar_step(self._band(spectrum, s), g, joint)
+            for s, g in zip(self.scales, self._gradients_of_piece(gradient))
+        ]
+        return times(spectrum, self.kept), state
+
+    def _frame_of_piece(self, kept: Tensor, state: list, factor: Tensor) -> Tensor:
+        bands = []
+        for amplitude, phase, phase_step, amplitude_step in state:
+            if amplitude_step is not None:
+                amplitude = torch.addcmul(amplitude, amplitude_step, factor).clamp_(min=0)
+            bands.append(torch.addcmul(phase, phase_step, factor).cos_().mul_(amplitude))
+        return self._merged(kept.clone(), bands)
+
+
+def polar_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:
+    """(amplitude, phase, phase step, amplitude step or None) of the step c - G."""
+    amplitude, phase, moved = c.abs(), c.angle(), c - gradient
+    still = amplitude <= FLOOR * amplitude.amax((-2, -1), keepdim=True)
+    phase_step = (moved * c.conj()).angle().masked_fill_(still, 0)
+    return amplitude, phase, phase_step, (moved.abs() - amplitude).masked_fill_(still, 0) if joint else None
+
+
+# --- Spectra ---
+
+
+def times(spectrum: Tensor, mask: Tensor) -> Tensor:
+    """A complex tensor times a real mask [..., 1], as real numbers: torch would make the mask complex first."""
+    return torch.view_as_complex(torch.view_as_real(spectrum.resolve_conj()) * mask)
+
+
+def inverse(spectrum: Tensor, shape: tuple[int, int]) -> Tensor:
+    return torch.fft.irfft2(spectrum, s=shape, norm="forward")
+
+
+def split_columns(w: int) -> tuple[int, int]:
+    """How many columns of a full spectrum are in the half one, and how many mirror it."""
+    return w // 2 + 1, w - w // 2 - 1
+
+
+def split_rows(h: int) -> tuple[int, int]:
+    """How many rows lie at either end."""
+    return h // 2 + 1, h - h // 2 - 1
+
+
+def crop_half(spectrum: Tensor, h: int, w: int) -> Tensor:
+    """The block of lowest frequencies of a half spectrum [N, H, W//2+1], as that of h x w samples."""
+    if h == spectrum.shape[-2]:
+        return spectrum[..., : w // 2 + 1]
+    top, bottom = split_rows(h)
+    return torch.cat([spectrum[..., :top, : w // 2 + 1], spectrum[..., -bottom:, : w // 2 + 1]], -2)
+
+
+def add_half(spectrum: Tensor, block: Tensor, shape: tuple[int, int]) -> None:
+    """The adjoint of :func:`crop_half`, in place."""
+    (top, bottom), columns = split_rows(shape[0]), block.shape[-1]
+    spectrum[..., :top, :columns] += block[..., :top, :]
+    spectrum[..., -bottom:, :columns] += block[..., top:, :]
+
+
+def sum_of_squares(bands: list[Tensor]) -> list[Tensor]:
+    return [band.square().sum(0) for band in bands]
+
+
+def pad_half(blocks: list[Tensor], H: int, W: int) -> Tensor:
+    """Full blocks [h, w] added up in a half layout [H, W//2+1]."""
+    out = blocks[0].new_zeros(H, W // 2 + 1)
+    for block in blocks:
+        w = block.shape[-1]
+        add_half(out, block[:, : w // 2 + 1], block.shape)
+    return out

@@ -1,0 +1,54 @@
+"""plenoptic, as its users write with it: autograd through ``recon_pyr``, ``torch.polar``, one synthesis per frame."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import plenoptic
+import torch
+from torch import Tensor
+
+
+def pyramid(shape, height, order, device="cpu"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return plenoptic.process.SteerablePyramidFreq(
+            shape[-2:], height=height, order=order, is_complex=True, tight_frame=False
+        ).to(device)
+
+
+def _with_grad(coefficients) -> tuple[list, list[Tensor]]:
+    """Makes the oriented bands leaves of autograd, in place: (their keys, the bands)."""
+    scales = [key for key in coefficients if isinstance(key, int)]
+    bands = [coefficients[s].detach().requires_grad_() for s in scales]
+    coefficients.update(zip(scales, bands))
+    return scales, bands
+
+
+def backward(peer, image: Tensor, gradient: Tensor) -> Callable:
+    """The gradient of an image with respect to all bands."""
+    coefficients = peer(image)
+    _, bands = _with_grad(coefficients)
+    out = peer.recon_pyr(coefficients)
+    return lambda: torch.autograd.grad(out, bands, gradient, retain_graph=True)
+
+
+def morph(peer, image: Tensor, gradient: Tensor, factors: Tensor, joint=False, bounds=None) -> Tensor:
+    """Frames [F, B, C, H, W]."""
+    coefficients = peer(image)
+    scales, bands = _with_grad(coefficients)
+    gradients = torch.autograd.grad(peer.recon_pyr(coefficients), bands, gradient)
+    with torch.no_grad():
+        amplitudes = [c.abs() for c in bands]
+        phases = [c.angle() for c in bands]
+        steps = [((c - g) * c.conj()).angle() for c, g in zip(bands, gradients)]
+        grown = [(c - g).abs() - a if joint else 0 for c, g, a in zip(bands, gradients, amplitudes)]
+        frames = []
+        for factor in factors:
+            reached = [(a + factor * d).clamp(min=0) if joint else a for a, d in zip(amplitudes, grown)]
+            moved = [torch.polar(a, p + factor * s) for a, p, s in zip(reached, phases, steps)]
+            coefficients.update(zip(scales, moved))
+            frames.append(peer.recon_pyr(coefficients))
+        stacked = torch.stack(frames)
+        return stacked if bounds is None else stacked.clamp_(*bounds)

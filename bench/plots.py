@@ -1,0 +1,73 @@
+"""Pictures of a growth result: one PNG for each axis, a panel for each work, both axes logarithmic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+# Colours that stay apart for colour-blind readers and in print (Okabe & Ito); shapes tell them apart without colour.
+STYLE = {
+    "ours": dict(label="steerlens_fast", color="#0072B2", marker="o", linewidth=2.2, zorder=4),
+    "plain": dict(label="plain torch", color="#E69F00", marker="s", linewidth=1.6, zorder=3),
+    "plenoptic": dict(label="plenoptic", color="#CC79A7", marker="^", linewidth=1.6, zorder=2),
+    "floor": dict(label="FFTs alone", color="#595959", marker="", linewidth=1.4, linestyle=(0, (4, 2)), zorder=1),
+}
+AXES = {
+    "batch": "images of {1}x{2}x{3}",
+    "size": "pixels a side, one grey image",
+    "frames": "frames of {0}x{1}x{2}x{3}",
+    "scales": "scales of {0}x{1}x{2}x{3}",
+    "orientations": "orientations of {0}x{1}x{2}x{3}",
+    "threads": "threads, {0}x{1}x{2}x{3}",
+}
+PANEL = 4.3, 3.6  # inches
+
+
+def draw(result: dict, folder: Path) -> list[Path]:
+    """Every axis' picture; the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    axes = dict.fromkeys(row["axis"] for row in result["rows"])
+    return [draw_axis(result, axis, folder / f"{axis}.png") for axis in axes]
+
+
+def draw_axis(result: dict, axis: str, path: Path) -> Path:
+    rows = [row for row in result["rows"] if row["axis"] == axis]
+    works = list(dict.fromkeys(row["work"] for row in rows))
+    figure = Figure(figsize=(PANEL[0] * len(works), PANEL[1]), layout="constrained")
+    panels = figure.subplots(1, len(works), squeeze=False)[0]
+    for panel, work in zip(panels, works):
+        draw_panel(panel, result, axis, work, [row for row in rows if row["work"] == work])
+    panels[0].set_ylabel("milliseconds")
+    with matplotlib.rc_context({"svg.hashsalt": ""}):
+        figure.savefig(path, dpi=130, metadata={"Software": None})  # the same bytes for the same numbers
+    return path
+
+
+def draw_panel(panel, result: dict, axis: str, work: str, rows: list[dict]) -> None:
+    fitted = {e["who"]: e["exponent"] for e in result["exponents"] if (e["axis"], e["work"]) == (axis, work)}
+    for who, style in STYLE.items():
+        curve = [(row["value"], 1e3 * row["seconds"][who]) for row in rows if who in row["seconds"]]
+        if curve:
+            power = rf"  $n^{{{fitted[who]:.2f}}}$" if who in fitted else ""
+            panel.plot(*zip(*curve), **style | {"label": style["label"] + power}, markersize=4.5)
+    panel.set(xscale="log", yscale="log", title=work)
+    panel.set_xlabel(AXES[axis].format(*rows[0]["shape"].split("x")))
+    label_ticks(panel, sorted({row["value"] for row in rows}))
+    panel.grid(True, which="major", color="#dddddd", linewidth=0.7)
+    panel.spines[["top", "right"]].set_visible(False)
+    low, high = panel.get_ylim()
+    panel.set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
+    panel.legend(frameon=False, fontsize=8, loc="upper right" if axis == "threads" else "upper left")
+
+
+def label_ticks(panel, values: list[int]) -> None:
+    """Plain numbers: at the points below (every other one up to the last where they crowd), at 1, 2, 5 beside."""
+    shown = [v for i, v in enumerate(values) if len(values) < 8 or (len(values) - i) % 2]
+    panel.set_xticks(shown, [str(v) for v in shown])
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())

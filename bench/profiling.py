@@ -1,0 +1,110 @@
+"""What bench/profile.py does: one case under torch's profiler, its time by kind of work."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+from pathlib import Path
+
+import cases
+import measure
+import rivals
+import torch
+from op_cases import shape_for
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from steerlens_fast import _C
+
+KINDS = {  # the first that matches an op's name
+    "FFTs": r"aten::_?fft",
+    "kernels": r"steerlens_fast::",
+    "copies": r"aten::(copy_|_?to\b|_to_copy|clone|contiguous|cat|stack|flip|index_select|roll|_conj_physical)|^store$",
+    "memory": r"aten::(empty|resize|new_|set_|zero|fill_)|^\[memory\]",
+    "other arithmetic": r"aten::(mul|add|sub|div|sum|abs|angle|complex|polar|cos|sin|exp|sqrt|where|masked|clamp|amax"
+    r"|square|neg|index|conv|mm|addmm|bmm|relu|mean|max|lt|le|gt|ge|eq|bitwise|logical|linear|_log_softmax|nll)",
+}
+REST = "views, autograd, other ops"
+OUTSIDE = "outside of ops: Python, dispatch, waiting"
+STORES = ("stream_copy", "stream_real_float", "stream_real_double")  # of module _C: no ops, so they need a name
+
+
+def name_the_stores() -> None:
+    """Makes the profiler see the writes past the caches (memory.py's ``store``)."""
+    for name in STORES:
+        plain = getattr(_C, name)
+
+        def named(*args, plain=plain):
+            with record_function("store"):
+                return plain(*args)
+
+        setattr(_C, name, named)
+
+
+def kind_of(name: str) -> str:
+    return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), REST)
+
+
+def recorded(run, rounds: int, device: str) -> profile:
+    """So many calls, after two that are not recorded."""
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device != "cpu")
+    for _ in range(2):
+        measure.clocked(run, device)
+    with profile(activities=activities) as record:
+        for _ in range(rounds):
+            with record_function("call"):
+                measure.clocked(run, device)
+    return record
+
+
+def shares(record: profile, rounds: int, device: str) -> dict[str, float]:
+    """Milliseconds of a call for each kind: self times on the CPU or, where there is one, on the device."""
+    averages = record.key_averages()
+    on_cpu = device == "cpu"
+    of = lambda event: event.self_cpu_time_total if on_cpu else event.self_device_time_total
+    found = dict.fromkeys([*KINDS, REST], 0.0)
+    for event in averages:
+        if event.key != "call" and event.device_type == DeviceType.CPU:  # a kernel's time counts for its op
+            found[kind_of(event.key)] += of(event) / 1e3 / rounds
+    if on_cpu:
+        found[OUTSIDE] = sum(event.self_cpu_time_total for event in averages if event.key == "call") / 1e3 / rounds
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench/profile.py", description="Where the time of a case goes.")
+    parser.add_argument("work", nargs="?", default="analysis", help="as --list names it (analysis)")
+    parser.add_argument("shape", nargs="?", type=cases.shape_of, help="8x3x224x224, or what the op has")
+    parser.add_argument("--who", default="ours", choices=("ours", "plain", "compiled", "plenoptic", "floor"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rows", type=int, default=20, help="of torch's table")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--trace", type=Path, help="write a trace for chrome://tracing or ui.perfetto.dev")
+    parser.add_argument("--list", action="store_true", help="name the works and leave")
+    args = parser.parse_args()
+    if args.list:
+        return print(*rivals.SETUPS, sep="\n")
+    if args.work not in rivals.SETUPS:
+        parser.error(f"work must be one of {', '.join(rivals.SETUPS)}, got {args.work!r}")
+    torch.set_num_threads(args.threads)
+    shape = args.shape or (shape_for(args.work) if args.work not in cases.SETUPS else cases.SHAPES[0])
+    run = rivals.build(args.work, shape, args.who, device=args.device)
+    name_the_stores()
+    record = recorded(run, args.rounds, args.device)
+    alone = statistics.median(measure.clocked(run, args.device) for _ in range(args.rounds)) * 1e3
+    show(args, shape, shares(record, args.rounds, args.device), alone)
+    sort = "self_cpu_time_total" if args.device == "cpu" else "self_device_time_total"
+    print(record.key_averages().table(sort_by=sort, row_limit=args.rows, max_name_column_width=48))
+    if args.trace:
+        record.export_chrome_trace(str(args.trace))
+
+
+def show(args, shape, found: dict[str, float], alone: float) -> None:
+    whole = sum(found.values())
+    print(f"{args.work}, {cases.label(shape)}, {args.who}, {args.device}, {args.threads} threads:")
+    print(f"  {alone:.2f} ms a call; {whole:.2f} ms under the profiler, of which")
+    for kind, milliseconds in found.items():
+        if milliseconds:
+            print(f"  {milliseconds:8.2f} ms  {100 * milliseconds / whole:5.1f} %  {kind}")

@@ -1,0 +1,47 @@
+"""Result files: bench/results/DATE-NAME.json, one line for each row; what was measured, where, when."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from steerlens_fast.dataset.durable import publishing
+
+ROWS = ("rows", "exponents")
+DIGITS = 4  # significant ones: no time here is known better
+
+
+def write(path: Path, result: dict) -> None:
+    """The whole file or none."""
+    lists = {name: result[name] for name in ROWS if name in result}
+    text = json.dumps(rounded(result) | {name: [] for name in lists}, indent=1)
+    for name, rows in lists.items():
+        lines = ",\n".join("  " + json.dumps(rounded(row)) for row in rows)
+        text = text.replace(f'"{name}": []', f'"{name}": [\n{lines}\n ]')
+    with publishing(path) as file:
+        file.write((text + "\n").encode())
+
+
+def rounded(value):
+    """Numbers of a structure to so many digits; integers as they are."""
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [rounded(v) for v in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def read(path: Path) -> dict:
+    return json.loads(Path(path).read_text())
+
+
+def collect(paths: list[Path]) -> dict:
+    """What pytest-benchmark wrote, without its raw rounds: the rows that conftest.py made."""
+    found = [json.loads(path.read_text()) for path in paths]
+    rows = [row["extra_info"] for one in found for row in one["benchmarks"] if row["extra_info"]]
+    return {"kind": "speed", "machine": found[0]["machine_info"]["measured_on"], "rows": rows}
+
+
+def pictures(path: Path) -> Path:
+    """The folder beside a result that has its pictures."""
+    return path.with_suffix("")

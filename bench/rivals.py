@@ -1,0 +1,102 @@
+"""Rivals: functions that are timed in turns with ours, in this process or, as their users have them, in another.
+
+This package lets its process keep freed memory (memory.py), which makes other libraries faster, too. Peers on the CPU
+therefore get a process each, forked from one that has imported torch and plenoptic and has done nothing else.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import traceback
+from contextlib import suppress
+from functools import partial
+
+import cases
+import measure
+import op_cases
+import torch
+
+SETUPS = {**cases.SETUPS, **op_cases.SETUPS}
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["torch", "torch._inductor.compile_fx", "plenoptic", "plenoptic.process"])
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers beside what is timed
+
+
+class Here:
+    """A rival in this process."""
+
+    def __init__(self, run, device="cpu"):
+        self.run, self.seconds = run, partial(measure.turn, run, device)
+        self.device = device
+
+    def peak(self) -> tuple[int, int]:
+        """(peak bytes beyond the result, the result's bytes)."""
+        return measure.beyond_output(self.run, self.device)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+class Elsewhere:
+    """A rival in a process of its own; a failure there is raised here."""
+
+    def __init__(self, work, shape, who, threads=None, **options):
+        self.pipe, theirs = CONTEXT.Pipe()
+        arguments = theirs, work, shape, who, threads or torch.get_num_threads(), options
+        self.process = CONTEXT.Process(target=_serve, args=arguments, daemon=True)  # ends with this one
+        self.process.start()
+        theirs.close()
+        self._answer()
+
+    def seconds(self) -> float:
+        return self._ask("seconds")
+
+    def peak(self) -> tuple[int, int]:
+        return self._ask("peak")
+
+    def close(self) -> None:
+        self.pipe.close()
+        self.process.join()
+
+    def _ask(self, question: str):
+        with suppress(BrokenPipeError):  # told by the answer that does not come
+            self.pipe.send(question)
+        return self._answer()
+
+    def _answer(self):
+        try:
+            failed, answer = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            raise RuntimeError(f"the rival's process died, exit status {self.process.exitcode}") from None
+        if failed:
+            raise RuntimeError(f"the rival's process failed:\n{answer}")
+        return answer
+
+
+def _serve(pipe, work, shape, who, threads, options) -> None:
+    """Sets up, then answers until the other side closes."""
+    try:
+        torch.set_num_threads(threads)
+        rival = Here(build(work, shape, who, **options), options.get("device", "cpu"))
+        rival.seconds()  # masks are built, graphs compiled
+        pipe.send((False, None))
+        while True:
+            pipe.send((False, getattr(rival, pipe.recv())()))
+    except EOFError:
+        return
+    except BaseException:
+        pipe.send((True, traceback.format_exc()))
+
+
+def build(work: str, shape, who: str, **options) -> cases.Run:
+    """A set-up by name."""
+    return SETUPS[work](shape, who, **options)
+
+
+def rival(work, shape, who, device="cpu", **options) -> Here | Elsewhere:
+    """A peer, where it runs as its users have it; floors and what ours does itself need no process of their own."""
+    if who in ("floor", "gradient") or torch.device(device).type != "cpu":
+        return Here(build(work, shape, who, device=device, **options), device)
+    return Elsewhere(work, shape, who, device=device, **options)

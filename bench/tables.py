@@ -1,0 +1,193 @@
+"""The README's tables: each a function of a result, which gives its lines. ``TABLES`` tells which result has which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+MIB = 2**20
+MODES = "default", "tuned"
+OPS = "pair", "unpair", "split_", "merge_", "polar_", "step", "extrapolate"
+
+
+# --- Cells ---
+
+
+def ms(seconds: float) -> str:
+    """Three digits."""
+    value = 1e3 * seconds
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    return f"{value:.{digits}f}"
+
+
+def both(values: list[float | None], show: Callable[[float], str]) -> str:
+    """``default / tuned``; nothing where neither was measured."""
+    cells = ["-" if value is None else show(value) for value in values]
+    return " / ".join(cells) if set(cells) != {"-"} else ""
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.2f}x"
+
+
+def inverse(ratio: float) -> str:
+    return times(1 / ratio)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def line(cells) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def heading(*names: str) -> list[str]:
+    return [line(names), "|" + "---|" * len(names)]
+
+
+# --- Rows of a speed result ---
+
+
+def by_mode(result: dict, threads: int | None = None) -> dict[tuple[str, str], dict[str, dict]]:
+    """{(work, shape): {allocator: row}} of all timed rows, with so many threads."""
+    threads = threads or result["machine"]["threads"]
+    found: dict = {}
+    for row in result["rows"]:
+        if "seconds" in row and row["threads"] == threads:
+            found.setdefault((row["work"], row["shape"]), {})[row["allocator"]] = row
+    return found
+
+
+def of(modes: dict, *keys) -> list:
+    """A value of each allocator's row, None where it has none. A GPU has one mode."""
+    found = []
+    for mode in MODES if "default" in modes or "tuned" in modes else modes:
+        value = modes.get(mode)
+        for key in keys:
+            value = None if value is None else value.get(key)
+        found.append(value)
+    return found
+
+
+def peaks(modes: dict) -> str:
+    """MiB beyond the output of ours, plenoptic, plain torch."""
+    found = next((row["peak_beyond_output"] for row in modes.values() if "peak_beyond_output" in row), None)
+    told = lambda who: f"{found[who] / MIB:.1f}" if who in found else "-"
+    return " / ".join(map(told, ("ours", "plenoptic", "plain"))) if found else ""
+
+
+def rate(modes: dict) -> str:
+    """Effective GB/s and the share of a copy's, of the last mode."""
+    row = list(modes.values())[-1]
+    return f"{row['bytes_per_second'] / 1e9:.1f} ({percent(row['share_of_copy'])})" if "share_of_copy" in row else ""
+
+
+def transforms(result: dict) -> list[str]:
+    """Pyramid and morphs from a given gradient."""
+    lines = heading(
+        "work, float32", "shape", "ours, ms", "plenoptic / ours", "plain torch / ours", "compiled / ours",
+        "ours / FFT floor", "MiB moved", "GB/s (of a copy's)", "MiB beyond output: ours / plenoptic / plain",
+    )  # fmt: skip
+    for (work, shape), modes in by_mode(result).items():
+        row = list(modes.values())[-1]
+        if "plenoptic" not in row["seconds"]:
+            continue
+        cells = [work, shape, both(of(modes, "seconds", "ours"), ms)]
+        cells += [both(of(modes, "over_ours", who), times) for who in ("plenoptic", "plain", "compiled")]
+        cells += [both(of(modes, "over_ours", "floor"), inverse)]
+        lines.append(line([*cells, f"{row['bytes'] / MIB:.0f}" if "bytes" in row else "", rate(modes), peaks(modes)]))
+    return lines
+
+
+def ops(result: dict) -> list[str]:
+    """Kernels, with one thread and with two."""
+    alone, together = by_mode(result, 1), by_mode(result)
+    lines = heading(
+        "op", "MiB moved", "ours, ms, 1 thread", "of copy bandwidth, 1 thread", "ours, ms, 2 threads",
+        "of copy bandwidth, 2 threads", "GB/s, 1 / 2 threads", "plain torch / ours", "compiled / ours",
+    )  # fmt: skip
+    for (work, shape), modes in together.items():
+        if not work.startswith(OPS):
+            continue
+        runs = [alone.get((work, shape), {}), modes]  # a GPU has the second only
+        last = [list(run.values())[-1] for run in runs if run]
+        cells = []
+        for run in runs:
+            cells += [both(of(run, "seconds", "ours"), ms), both(of(run, "share_of_copy"), percent)]
+        speed = " / ".join(f"{row['bytes_per_second'] / 1e9:.1f}" for row in last)
+        peers = [both(of(modes, "over_ours", who), times) for who in ("plain", "compiled")]
+        lines.append(line([f"`{work}`", f"{last[0]['bytes'] / MIB:.0f}", *cells, speed, *peers]))
+    return lines
+
+
+def lens(result: dict) -> list[str]:
+    """What a morph costs beyond its classifier, and what the job costs beyond its morphs."""
+    lines = heading("", "default / tuned")
+    for (work, shape), modes in by_mode(result).items():
+        seconds, batch = of(modes, "seconds", "ours"), int(shape.split("x")[0])
+        over = lambda count, found=seconds: [None if s is None else s / count for s in found]
+        if "persistent" in work:
+            each, sample = both(over(int(work.split()[0])), ms), both(over(int(work.split()[0]) * batch), ms)
+            what = f"persistent regime, a refreshed step at {shape}, a model that costs next to nothing included"
+            lines.append(line([what, f"{each} ms; per sample {sample} ms"]))
+        elif "ResNet" in work:
+            shares = both(of(modes, "over_ours", "gradient"), inverse)
+            alone = both(of(modes, "seconds", "gradient"), ms)
+            lines.append(line([f"{work}, {shape}, not scored", f"{shares} the gradient alone ({alone} ms)"]))
+        elif "job" in work:
+            rates = both(over(batch), lambda s: f"{1 / s:,.0f}")
+            shares = both(of(modes, "over_ours", "lens"), inverse)
+            lines.append(line([f"{work}, {shape}, one worker", f"{rates} images/s; {shares} the lens alone"]))
+    return lines
+
+
+def memory(result: dict) -> list[str]:
+    """What test_memory.py holds against limits."""
+    lines = heading("peak memory beyond the output, 8x3x224x224", "MiB", "limit")
+    for row in result["rows"]:
+        if "limit" in row and row["allocator"] == "default":
+            cells = row["work"].removeprefix("memory of "), row["peak_beyond_output"]["ours"] / MIB, row["limit"] / MIB
+            lines.append(line([cells[0], f"{cells[1]:.1f}", f"{cells[2]:.0f}"]))
+    return lines
+
+
+# --- Other results ---
+
+
+def growth(result: dict) -> list[str]:
+    """Exponents."""
+    lines = heading("cost against", "work", "fitted over", "ours", "plain torch", "plenoptic", "FFT floor")
+    for axis, work in dict.fromkeys((e["axis"], e["work"]) for e in result["exponents"]):
+        fits = {e["who"]: e for e in result["exponents"] if (e["axis"], e["work"]) == (axis, work)}
+        over = {who: f"{e['from']} to {e['to']}" for who, e in fits.items()}
+        shown = lambda who, fits=fits, over=over: (
+            f"{fits[who]['exponent']:.2f}"
+            + (
+                "" if over[who] == over["ours"] else f" ({over[who]})"  # given up where it took too long
+            )
+        )
+        cells = [shown(who) if who in fits else "" for who in ("ours", "plain", "plenoptic", "floor")]
+        lines.append(line([axis, work, over["ours"], *cells]))
+    return lines
+
+
+def dataset(result: dict) -> list[str]:
+    """The long data-set job on digits."""
+    lines = heading("data", "how far", "images/s", "first shard", "resume of the finished job")
+    for row in result["digits"]:
+        *_, data, how = row["work"].split(", ")
+        seconds = [f"{row[name]:.1f} s" for name in ("first_shard", "resume_seconds")]
+        lines.append(line([data, f"`{how}`", f"{row['images_per_second']:,.0f}", *seconds]))
+    return lines
+
+
+TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
+    "speed": {"transforms": transforms, "ops": ops, "lens": lens, "memory": memory},
+    "growth": {"growth": growth},
+    "digits": {"dataset": dataset},
+}
+
+
+def kind_of(result: dict) -> str:
+    """Which tables a result has; "" where none."""
+    return result.get("kind") or ("digits" if "digits" in result else "")

@@ -1,0 +1,25 @@
+"""Morphs from a given gradient beside the peers; what the lens costs beyond its classifier's gradient."""
+
+import cases
+import pytest
+
+PHASE, JOINT, RESNET, PERSISTENT = (work for work in cases.SETUPS if "morph" in work or "persistent" in work)
+
+
+@pytest.mark.parametrize("shape", cases.MORPH_SHAPES, ids=cases.label)
+def test_phase_morph(measured, shape):
+    compiled = ["compiled"] * (shape == cases.MORPH_SHAPES[0])
+    measured(PHASE, shape, ["plenoptic", "plain", "floor", *compiled])
+
+
+def test_joint_morph(measured):
+    measured(JOINT, cases.DIGITS, ["plenoptic", "plain", "floor"])
+
+
+def test_frozen_morph_of_a_resnet(measured):
+    measured(RESNET, cases.RESNET, ["gradient"])
+
+
+@pytest.mark.parametrize("shape", cases.PERSISTENT, ids=cases.label)
+def test_persistent_steps(measured, shape):
+    measured(PERSISTENT, shape)

@@ -1,0 +1,72 @@
+"""The peers compute what ours computes: otherwise their times mean nothing. Nothing is timed here."""
+
+import inspect
+
+import cases
+import measure
+import op_cases
+import pytest
+import rivals
+import torch
+
+SHAPE, ODD = (2, 1, 64, 48), (1, 2, 37, 53)
+POINTS = (2, 4, 24, 32)
+CLOSE = dict(rtol=2e-5, atol=2e-5)  # float32 FFTs of numbers around 1, summed in another order
+MORPHS = dict(rtol=1e-3, atol=1e-3)  # phases times factors up to 11 grow the same rounding
+PAIRED_FILTERS = "split_bands, pairs", "merge_bands, pairs"  # of whole spectra, which the plain filters do not know
+PLENOPTIC = dict(rtol=2e-4, atol=2e-4)  # its masks are read from tables
+
+
+def check(work, shape, who, device, tolerance, **options):
+    """Every tensor of the result; of complex ones the real part, where the peer gives no other."""
+    results = (rivals.build(work, shape, w, device=device, **options)() for w in ("ours", who))
+    ours, theirs = (measure.tensors_in(result) for result in results)
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs):
+        a = a if b.is_complex() else a.real
+        torch.testing.assert_close(a.reshape(b.shape), b, **tolerance)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, ODD], ids=cases.label)
+@pytest.mark.parametrize("work", ["analysis", "synthesis", "backward of synthesis"])
+def test_plain_pyramid(work, shape, device):
+    check(work, shape, "plain", device, CLOSE)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, ODD], ids=cases.label)
+@pytest.mark.parametrize("work", [w for w in cases.SETUPS if "phase" in w or "joint" in w])
+def test_plain_morph(work, shape, device):
+    check(work, shape, "plain", device, MORPHS)
+
+
+@pytest.mark.parametrize("work", ["synthesis", "backward of synthesis"])
+def test_plenoptic(work, device):
+    check(work, SHAPE, "plenoptic", device, PLENOPTIC)
+
+
+@pytest.mark.parametrize("work", [w for w in op_cases.SETUPS if w not in PAIRED_FILTERS])
+def test_plain_op(work, device):
+    shape = SHAPE if "bands" in work else POINTS
+    check(work, shape, "plain", device, MORPHS)
+
+
+def test_every_set_up_takes_the_device_last():
+    for setup in rivals.SETUPS.values():
+        *_, last = inspect.signature(setup).parameters.values()
+        assert last.name == "device" and last.default == "cpu"
+
+
+def test_bytes_are_arguments_and_result(device):
+    run = rivals.build("polar_split", POINTS, "ours", device=device)
+    samples = 2 * 4 * 24 * 32
+    assert measure.nbytes(run.inputs) == 8 * samples and measure.nbytes(run()) == 2 * 4 * samples
+
+
+@pytest.mark.cpu_only
+def test_a_rival_that_fails_or_dies_says_so():
+    with pytest.raises(RuntimeError, match="the rival's process failed:\n.*Traceback"):
+        rivals.Elsewhere("analysis", (1, 1, 4, 4), "plain")
+    alive = rivals.Elsewhere("analysis", SHAPE, "plain")
+    alive.process.kill()
+    with pytest.raises(RuntimeError, match="the rival's process died, exit status -9"):
+        alive.seconds()

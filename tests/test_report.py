@@ -1,0 +1,160 @@
+"""Benchmarks: the README's tables are those of the committed figures, and what makes them is right."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BENCH = ROOT / "bench"
+sys.path.append(str(BENCH))  # after tests/: both have a cases.py
+
+import exponents  # noqa: E402
+import report  # noqa: E402
+import results  # noqa: E402
+import tables  # noqa: E402
+
+README = (ROOT / "README.md").read_text()
+
+
+def speed_row(work, allocator, ours, threads=2, **others) -> dict:
+    """A row as bench/conftest.py makes it, of 8 MB moved."""
+    seconds = {"ours": ours, "copy": ours / 2, **others}
+    ratios = {who: s / ours for who, s in seconds.items() if who != "ours"}
+    row = {"work": work, "shape": "8x3x4x4", "threads": threads, "allocator": allocator, "bytes": 8_000_000}
+    row |= {"bytes_per_second": row["bytes"] / ours, "share_of_copy": 0.5, "peak_beyond_output": {"ours": 2**20}}
+    return row | {"seconds": seconds, "over_ours": ratios}
+
+
+def speed(*rows) -> dict:
+    return {"kind": "speed", "machine": {"threads": 2}, "rows": list(rows)}
+
+
+def growth(power: float) -> dict:
+    one = {"axis": "batch", "work": "analysis", "shape": "1x1x8x8"}
+    rows = [one | {"value": 2**i, "seconds": {"ours": 1e-3 * 2 ** (power * i)}} for i in range(6)]
+    return {"kind": "growth", "machine": {}, "rows": rows, "exponents": exponents.exponents(rows)}
+
+
+def test_the_readme_s_tables_are_those_of_their_files():
+    marked = [(m["name"], m["file"]) for m in report.MARKED.finditer(README)]
+    assert {name for name, _ in marked} >= {"transforms", "ops", "lens", "memory", "growth", "dataset"}
+    assert report.refreshed(README) == README, "run `python bench/report.py --readme` with the results"
+
+
+def test_a_changed_figure_is_noticed():
+    """The test above can fail: any one digit of any table."""
+    measured = [m for m in report.MARKED.finditer(README) if m["file"] != report.NONE]
+    assert measured
+    for match in measured:
+        row = match["body"].splitlines()[4]
+        digit = next(c for c in reversed(row) if c.isdigit())
+        changed = row[::-1].replace(digit, str((int(digit) + 1) % 10), 1)[::-1]
+        assert report.refreshed(README.replace(row, changed, 1)) == README != README.replace(row, changed, 1)
+
+
+def test_every_results_file_in_the_readme_exists_and_can_be_read():
+    files = {m["file"] for m in report.MARKED.finditer(README)} - {report.NONE}
+    for file in files:
+        assert file.startswith("bench/results/")
+        machine = results.read(ROOT / file)["machine"]
+        assert machine["cpu"] and machine["torch"] and machine["python"] and machine["threads"]
+
+
+def test_a_result_without_a_place_in_the_readme_is_refused():
+    file = next(m["file"] for m in report.MARKED.finditer(README) if m["file"] != report.NONE)
+    with pytest.raises(SystemExit, match="no place for"):
+        report.rewritten("no tables here", file)
+
+
+def test_what_was_not_measured_says_so_until_it_is():
+    file = next(m["file"] for m in report.MARKED.finditer(README) if m["name"] == "dataset")
+    empty = "<!-- table: dataset, none -->\nNot measured yet.\n<!-- end -->"
+    assert report.refreshed(empty.replace("Not measured yet.\n", "")) == empty
+    filled = report.rewritten(empty, file)
+    assert filled.count("|") > 20 and report.refreshed(filled) == filled
+
+
+def test_transforms_tell_both_allocators_ratios_and_shares():
+    rows = [
+        speed_row("analysis", "default", 0.010, plenoptic=0.040, plain=0.020, floor=0.005),
+        speed_row("analysis", "tuned", 0.008, plenoptic=0.020, floor=0.004),
+    ]
+    *_, row = tables.transforms(speed(*rows))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:3] == ["analysis", "8x3x4x4", "10.0 / 8.00"]
+    assert cells[3:7] == ["4.00x / 2.50x", "2.00x / -", "", "2.00x / 2.00x"]
+    assert cells[7:] == ["8", "1.0 (50 %)", "1.0 / - / -"]
+
+
+def test_ops_tell_one_thread_and_two():
+    rows = [
+        speed_row("step", mode, 0.004 / threads, threads, plain=0.01)
+        for mode in ("default", "tuned")
+        for threads in (1, 2)
+    ]
+    *_, row = tables.ops(speed(*rows))
+    assert [c.strip() for c in row.strip("|").split("|")][1:7] == [
+        "8", "4.00 / 4.00", "50 % / 50 %", "2.00 / 2.00", "50 % / 50 %", "2.0 / 4.0",
+    ]  # fmt: skip
+
+
+def test_a_gpu_has_one_mode():
+    row = speed_row("analysis", "cuda", 0.001, plenoptic=0.004, floor=0.0005)
+    assert "| 1.00 |" in tables.transforms(speed(row))[-1]
+
+
+def test_exponents_are_fitted_where_constants_matter_least():
+    (found,) = growth(0.75)["exponents"]
+    assert found["exponent"] == pytest.approx(0.75) and (found["from"], found["to"]) == (8, 32)
+    with_a_constant = [(2**i, 1.0 + 2.0**i) for i in range(12)]
+    assert exponents.fit(with_a_constant)["exponent"] == pytest.approx(1, abs=0.01)
+    assert exponents.fit([(1, 1.0)]) is None
+
+
+def test_results_are_kept_row_by_row(tmp_path):
+    raw = {
+        "machine_info": {"measured_on": {"cpu": "x"}},
+        "benchmarks": [{"extra_info": {"work": "a", "seconds": {"ours": 0.123456}}}, {"extra_info": {}}],
+    }
+    (tmp_path / "raw.json").write_text(json.dumps(raw))
+    results.write(tmp_path / "kept.json", results.collect([tmp_path / "raw.json"]))
+    kept = results.read(tmp_path / "kept.json")
+    assert kept == {"kind": "speed", "machine": {"cpu": "x"}, "rows": [{"work": "a", "seconds": {"ours": 0.1235}}]}
+    assert len([line for line in (tmp_path / "kept.json").read_text().splitlines() if '"work"' in line]) == 1
+
+
+def test_pictures_of_growth(tmp_path):
+    pytest.importorskip("matplotlib")
+    import plots
+
+    (first,) = plots.draw(growth(1.0), tmp_path)
+    assert first.name == "batch.png" and first.read_bytes()[:4] == b"\x89PNG"
+    before = first.read_bytes()
+    plots.draw(growth(1.0), tmp_path)
+    assert first.read_bytes() == before  # the same numbers, the same bytes
+
+
+def test_the_standard_library_keeps_its_profile():
+    """bench/profile.py must not stand in for the module of that name, which cProfile imports."""
+    code = "import profile, cProfile; assert 'bench' not in profile.__file__; cProfile.run('1')"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=BENCH, capture_output=True)
+
+
+@pytest.mark.parametrize("line", [["--only", "nothing"], ["--only"], ["--fast", "1"]], ids=" ".join)
+def test_run_refuses_what_it_does_not_know(line):
+    done = subprocess.run(["sh", str(BENCH / "run"), *line], capture_output=True, text=True)
+    assert done.returncode == 2 and "bench/run [--only SUITE]" in done.stderr
+
+
+@pytest.mark.slow
+def test_benchmarks_run():
+    """Those of the smallest shape, once, untimed: every rival in its process, and the peers' agreement with ours."""
+    pytest.importorskip("plenoptic")
+    line = [sys.executable, "-m", "pytest", "bench", "-q", "--benchmark-disable", "-p", "no:cacheprovider"]
+    chosen = "64x1x28x28 or 64x1x64x64 or joint or peers"
+    done = subprocess.run([*line, "-k", chosen], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "failed" not in done.stdout and "passed" in done.stdout
