@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
-import plenoptic
 import torch
 from torch import Tensor
 
 
 def pyramid(shape, height, order, device="cpu"):
+    import plenoptic
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return plenoptic.process.SteerablePyramidFreq(

@@ -11,6 +11,7 @@ from common import BENCH
 
 sys.path.append(str(BENCH))
 import cases  # noqa: E402
+import plenoptic_peer  # noqa: E402
 from classifier import Mean, resnet50  # noqa: E402
 from peer import EagerPyramid  # noqa: E402
 
@@ -64,8 +65,8 @@ def setup(work: str, shape, who: str, device: torch.device) -> Callable:
     if work == "synthesis":
         coefficients = peer(image)
         return lambda: peer.recon_pyr(coefficients)
-    factors = torch.arange(float(cases.FRAMES), device=device)
-    return lambda: cases.plenoptic_morph(peer, image, gradient, factors)
+    factors = torch.arange(1.0, cases.FRAMES + 1.0, device=device)
+    return lambda: plenoptic_peer.morph(peer, image, gradient, factors)
 
 
 def peer_of(shape, device: torch.device):
