@@ -19,7 +19,7 @@ if not SCRIPT.exists():
 
 def script(*arguments, **environment):
     """Exit status and output."""
-    env = os.environ | {"PYTHON": sys.executable} | environment
+    env = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"} | environment
     done = subprocess.run(
         ["sh", str(SCRIPT), *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -177,6 +177,17 @@ def test_every_kernel_compiles_without_spills(tmp_path):
     assert code == 0 and told["count"] > 50 and not told["spilling"] and not told["about"]["warnings"], output
     if told["about"]["nvdisasm"]:
         assert told["wide_kernels_without_16_byte_accesses"] == []
+
+
+def test_the_readme_tells_what_the_report_says():
+    told = json.loads(sorted((ROOT / "bench/results").glob("*-cuda-compile.json"))[-1].read_text())
+    assert not told["spilling"] and not told["wide_kernels_without_16_byte_accesses"] and not told["about"]["warnings"]
+    assert told["count"] == len(told["kernels"])
+    most = told["most_registers"]
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert f"nvcc {told['about']['nvcc']} compiles all {told['count']} kernels" in text
+    assert f"(at most {most['sm_80']}, {most['sm_90']} and {most['sm_100']} are used)" in text
+    assert f"all {told['wide_kernels']} wide variants" in text
 
 
 SANITIZER = """
