@@ -42,5 +42,5 @@ STABLE_TORCH_LIBRARY(steerlens_fast, m) {
       " -> Tensor[]");
   m.def(
       "merge_planes(Tensor[] bands, Tensor[] filters, int[] heights, int[] turns, int[] forms,"
-      " Tensor? rest, int height, int width, float low, float high) -> Tensor");
+      " Tensor? rest, int height, int width) -> Tensor");
 }

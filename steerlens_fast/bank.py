@@ -132,18 +132,20 @@ class Bank:
 
     def split_planes(self, planes: Tensor, kept: bool = False) -> list[Tensor]:
         """Planes [N, H, W] that :func:`panels.serve` to bands; last, if asked for, what these bands do not hold."""
-        filters_, heights = _panel_filters(self.geometry, self.kind, self._plain_parts, kept), self.heights
-        turns, forms = self.split_turns, self.forms
+        how = self._panel_filters(), self.heights, self.split_turns, self.forms
         if kept:
-            heights, turns, forms = [*heights, self.geometry.shape[0]], [*turns, 0], [*forms, "real"]
-        return ops.split_planes(planes, filters_, heights, turns, forms)
+            rest = _kept_filter(self.geometry, self._plain_parts), self.geometry.shape[0], 0, "real"
+            how = [[*many, one] for many, one in zip(how, rest)]
+        return ops.split_planes(planes, *how)
 
     def merge_planes(self, bands: Sequence[Tensor], form: str | None = None, rest: Tensor | None = None) -> Tensor:
         """Bands [N, K, h, w], of this form where one is given, to planes [N, H, W], and a ``rest`` beside them."""
-        filters_ = _panel_filters(self.geometry, self.kind, self._plain_parts, False)
         forms = self.forms if form is None else [form] * len(self.parts)
-        how = filters_, self.heights, self.merge_turns, forms
+        how = self._panel_filters(), self.heights, self.merge_turns, forms
         return ops.merge_planes(bands, *how, *self.geometry.shape, rest)
+
+    def _panel_filters(self) -> list[Tensor]:
+        return [_panel_filter(self.subset([i])) for i in range(len(self.parts))]
 
     def kept_mask(self, like: Tensor) -> Tensor:
         """What of an image's spectrum these bands do not hold, over H W: [1, H, W] for pairs, else [1, H, W//2+1]."""
@@ -218,14 +220,17 @@ def _bank_masks(geometry: Geometry, kind: str, parts: tuple, merging: bool, devi
 
 
 @lru_cache(maxsize=512)
-def _panel_filters(geometry: Geometry, kind: str, parts: tuple, kept: bool) -> list[Tensor]:
-    """The filters of the ops that transform whole planes, float32."""
+def _panel_filter(bank: Bank) -> Tensor:
+    """The filter of a bank of one part, for the ops that take whole planes; float32."""
     with torch.inference_mode(False), _disable_current_modes():
-        bank = Bank(geometry, kind, tuple(Part(*part) for part in parts))
-        masks = [_full_mask(bank, part) for part in bank.parts]
-        if kept:
-            masks.append(_kept_mask(geometry, parts, True, "cpu", torch.float64))
-        return [panels.in_panels(mask.float(), geometry.shape[0]) for mask in masks]
+        return panels.in_panels(_full_mask(bank, *bank.parts).float(), bank.geometry.shape[0])
+
+
+@lru_cache(maxsize=64)
+def _kept_filter(geometry: Geometry, parts: tuple) -> Tensor:
+    """The same of what some parts do not hold."""
+    with torch.inference_mode(False), _disable_current_modes():
+        return panels.in_panels(_kept_mask(geometry, parts, True, "cpu", torch.float64).float(), geometry.shape[0])
 
 
 @lru_cache(maxsize=64)
@@ -392,7 +397,7 @@ def _store_bands(bank: Bank, part: Part, spectra: Tensor, whole: Tensor) -> None
 def _merge_chunked(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
     planes = [_flat(band, 3) for band in bands]
     dtype, lead = bands[0].real.dtype, bands[0].shape[:-3]
-    if all(panels.serve(bank.geometry, band) for band in planes):
+    if all(panels.serve(bank.geometry, band) and _may_be(bank, part, band) for part, band in zip(bank.parts, planes)):
         given = [_complex(band) if bank.is_complex(part) else band for part, band in zip(bank.parts, planes)]
         return bank.merge_planes(given).view(*lead, *bank.geometry.shape)
     slices = chunks(len(planes[0]), bank.plane_bytes(dtype), bands[0].device)
@@ -402,6 +407,11 @@ def _merge_chunked(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
     for at in slices:
         store(out[at], merge_spectra(bank, band_spectra(bank, (band[at] for band in planes))))
     return out.view(*lead, *bank.geometry.shape)
+
+
+def _may_be(bank: Bank, part: Part, band: Tensor) -> bool:
+    """Whether this may be the part's band: complex ones, where real are meant, only of real banks."""
+    return bank.paired or bank.is_complex(part) or not band.is_complex()
 
 
 def needs_no_derivative(*tensors: Tensor) -> bool:

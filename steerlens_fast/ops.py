@@ -6,7 +6,6 @@ first derivative; its own derivative is that of the formula in :mod:`reference`,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -311,7 +310,8 @@ def split_planes(
     ...     (bands,) = split_planes(planes, [in_panels(mask, 32)], [16], [0], ["both"])
     ...     assert bands.shape == (2, 3, 16, 16)
     """
-    return _call("split_planes", planes, list(filters), list(heights), list(turns), _form_indices(forms))
+    how = list(filters), list(heights), list(turns), _form_indices(forms, ("real", "both"))
+    return _call("split_planes", planes, *how)
 
 
 def merge_planes(
@@ -323,7 +323,6 @@ def merge_planes(
     height: int,
     width: int,
     rest: Tensor | None = None,
-    bounds: tuple[float, float] | None = None,
 ) -> Tensor:
     """Bands to real planes in one pass: :func:`merge_bands` and the FFTs around it, within a core's caches.
 
@@ -340,8 +339,6 @@ def merge_planes(
         The planes' size in pixels.
     rest : Tensor [n, height, width], optional
         Added, plane j mod n to plane j.
-    bounds : (float, float), optional
-        Clip the result, which then has no derivative.
 
     Returns
     -------
@@ -362,12 +359,12 @@ def merge_planes(
     ...     planes = merge_planes([band], [in_panels(mask, 32)], [16], [0], ["real"], 32, 32)
     ...     assert planes.shape == (2, 32, 32)
     """
-    how = list(filters), list(heights), list(turns), _form_indices(forms)
-    return _call("merge_planes", list(bands), *how, rest, height, width, *(bounds or (-math.inf, math.inf)))
+    how = list(filters), list(heights), list(turns), _form_indices(forms, tuple(FORMS))
+    return _call("merge_planes", list(bands), *how, rest, height, width)
 
 
-def _form_indices(forms: Sequence[str]) -> list[int]:
-    return [FORMS[checks.check_choice("forms", form, tuple(FORMS))] for form in forms]
+def _form_indices(forms: Sequence[str], known: tuple[str, ...]) -> list[int]:
+    return [FORMS[checks.check_choice("forms", form, known)] for form in forms]
 
 
 def _call(name: str, *args):
@@ -449,14 +446,21 @@ def _(bands, masks, turns, widths, height, width, whole, paired):
 
 @_fake("split_planes")
 def _(planes, filters, heights, turns, forms):
+    _float32("planes", planes)
     dtypes = [planes.dtype.to_complex() if form else planes.dtype for form in forms]
     shapes = [(planes.shape[0], f.shape[0], h, f.shape[2]) for f, h in zip(filters, heights)]
     return [planes.new_empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes)]
 
 
 @_fake("merge_planes")
-def _(bands, filters, heights, turns, forms, rest, height, width, low, high):
+def _(bands, filters, heights, turns, forms, rest, height, width):
+    _float32("bands", bands[0])
     return bands[0].new_empty(bands[0].shape[0], height, width, dtype=real_dtype(bands[0].dtype))
+
+
+def _float32(name: str, t: Tensor) -> None:
+    if real_dtype(t.dtype) != torch.float32:
+        raise RuntimeError(f"{name} must have dtype float32 or complex64, got {t.dtype}")
 
 
 def _two_real(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -576,27 +580,25 @@ def _setup_split_planes(ctx, inputs, output):
 
 def _split_planes_backward(ctx, grads):
     _constant_masks(ctx, 1)
-    filters, everything = list(ctx.saved_tensors), (None, *ctx.shape, -math.inf, math.inf)
-    grad = _call("merge_planes", [_dense(g) for g in grads], filters, *ctx.how, *everything)
+    filters = list(ctx.saved_tensors)
+    grad = _call("merge_planes", [_dense(g) for g in grads], filters, *ctx.how, None, *ctx.shape)
     return grad, [None] * len(filters), None, None, None
 
 
 def _setup_merge_planes(ctx, inputs, output):
-    bands, filters, heights, turns, forms, rest, _, _, low, high = inputs
+    bands, filters, heights, turns, forms, rest, _, _ = inputs
     ctx.save_for_backward(*filters)
     ctx.how, ctx.forms, ctx.complex = (heights, _opposite(turns)), forms, [band.is_complex() for band in bands]
-    ctx.rest, ctx.clips = None if rest is None else rest.shape[0], not math.isinf(low) or not math.isinf(high)
+    ctx.rest = None if rest is None else rest.shape[0]
 
 
 def _merge_planes_backward(ctx, grad):
     _constant_masks(ctx, 1)
-    if ctx.clips:
-        raise RuntimeError("merge_planes has no derivative where it clips: leave out bounds, and clamp its result")
     filters, grad = list(ctx.saved_tensors), _dense(grad)
     grads = _call("split_planes", grad, filters, *ctx.how, [form % FORMS["pairs"] for form in ctx.forms])
     bands = [_as_stored(*band) for band in zip(grads, ctx.forms, ctx.complex)]
     rest = None if ctx.rest is None else grad.unflatten(0, (-1, ctx.rest)).sum(0)
-    return bands, [None] * len(filters), None, None, None, rest, None, None, None, None
+    return bands, [None] * len(filters), None, None, None, rest, None, None
 
 
 def _as_stored(grad: Tensor, form: int, complex_: bool) -> Tensor:

@@ -11,22 +11,20 @@ from . import _C, filters
 from .filters import Geometry
 from .memory import is_plain_cpu
 
-LANES = 16
-LARGEST_PRIME = 61  # of a side: other primes are radices of the kernels' FFT
 LARGEST_PLANE = 1 << 20  # samples: the spectra of a larger one leave a core's caches, which is what the ops are for
 
 
 @lru_cache(maxsize=512)
 def panel_rows(h: int, H: int) -> Tensor:
     """For each panel of 16 image rows that a band of h rows has any of: the band's row, or -1; int64 [panels, 16]."""
-    rows = torch.full((-(-H // LANES) * LANES,), -1, dtype=torch.int64, device="cpu")
+    rows = torch.full((-(-H // _C.LANES) * _C.LANES,), -1, dtype=torch.int64, device="cpu")
     rows[filters.signed_frequencies(h) % H] = torch.arange(h, device="cpu")
-    rows = rows.view(-1, LANES)
+    rows = rows.view(-1, _C.LANES)
     return rows[(rows >= 0).any(1)]
 
 
 def in_panels(mask: Tensor, H: int) -> Tensor:
-    """A mask [K, h, w] as [K, panels, w, 16], zeros where the band has no row."""
+    """A mask [K, h, w] as [K, panels, w, 16]; zeros where the band has no row, which the ops read, too."""
     rows = panel_rows(mask.shape[-2], H)
     panels = mask[:, rows.clamp(min=0)] * (rows >= 0)[None, :, :, None]
     return panels.transpose(-1, -2).contiguous()
@@ -47,7 +45,9 @@ def _sizes_fit(geometry: Geometry) -> bool:
 
 
 def _fits(side: int) -> bool:
-    for prime in range(2, LARGEST_PRIME + 1):
+    if side > _C.LARGEST_SIDE:
+        return False
+    for prime in range(2, _C.LARGEST_PRIME + 1):
         while side % prime == 0:
             side //= prime
     return side == 1

@@ -198,8 +198,6 @@ def merge_planes(
     rest: Tensor | None,
     height: int,
     width: int,
-    low: float,
-    high: float,
 ) -> Tensor:
     """The adjoint of :func:`split_planes` with opposite turns: real planes [N, height, width].
 
@@ -213,8 +211,7 @@ def merge_planes(
         band = band if form == 1 else pair(band.flatten(0, 1), len(panels)).unflatten(0, (len(band), len(mask)))
         X = X + pad((_fft2(band) * mask * 1j**turn).sum(1), height, width)
     out = _ifft2(X).real
-    out = out if rest is None else out + rest.repeat(len(out) // max(len(rest), 1), 1, 1)
-    return out.clamp(low, high)
+    return out if rest is None else out + rest.repeat(len(out) // max(len(rest), 1), 1, 1)
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <array>
-#include <limits>
 
 #include "../checks.h"
 #include "../math/bands.h"
@@ -14,7 +13,7 @@ namespace steerlens {
 constexpr int64_t kLanes = 16;  // image rows, or columns, that are computed side by side
 
 constexpr int64_t kLargestPrime = 61;  // of a side: such primes are radices of cpu/fft.h
-constexpr int64_t kLargestSide = int64_t{1} << 20;
+constexpr int64_t kLargestSide = int64_t{1} << 14;
 
 inline void check_side(const char* op, const char* name, int64_t n) {
   if (n < 1 || n > kLargestSide) fail(op, name, " must be 1 to ", kLargestSide, ", got ", n);
@@ -50,12 +49,13 @@ inline std::vector<RowPanel> row_panels(int64_t h, int64_t H) {
 // How bands lie in memory: Form::kReal, their real parts alone (merge_planes reads them from complex
 // bands, too); kBoth, complex ones; kPairs, the real parts of two orientations as one complex number.
 struct PlanePart {
-  const float* filter;  // [K, panels, w, 16]
-  float* data;          // bands [N, K, h, w]; only read by merge_planes
+  const float* filter;  // [K, panels, w, 16]; zeros where the band has no row
+  float* bands_out;     // split_planes: [N, K, h, w]
+  const float* bands;   // merge_planes: [N, stored, h, w]
   int64_t K, h, w;
   int turns;  // multiply by i^turns
   Form form;
-  int stride;  // floats per sample of data
+  int stride;  // floats per sample of the bands
   std::vector<RowPanel> panels;
 
   bool paired() const { return form != Form::kBoth; }
@@ -64,7 +64,7 @@ struct PlanePart {
 };
 
 struct PlaneBank {
-  int64_t planes, H, W;
+  int64_t count, H, W;  // planes
   std::vector<PlanePart> parts;
 };
 
@@ -79,7 +79,7 @@ inline void check_cpu(const char* op, const char* name, const Tensor& t) {
   if (t.is_cuda()) fail(op, name, " must be on the CPU");
 }
 
-// Parts without data; filters are made contiguous in place.
+// Parts without bands; filters are made contiguous in place.
 inline std::vector<PlanePart> plane_parts(const char* op, std::vector<Tensor>& filters,
                                           const std::vector<int64_t>& heights,
                                           const std::vector<int64_t>& turns,
@@ -136,8 +136,8 @@ std::vector<Tensor> split_planes_with(Tensor planes, std::vector<Tensor> filters
   int64_t bytes = 0;
   for (PlanePart& part : bank.parts) {
     const ScalarType type = part.form == Form::kReal ? ScalarType::Float : ScalarType::ComplexFloat;
-    out.push_back(new_tensor(planes, {bank.planes, part.K, part.h, part.w}, type));
-    part.data = write<float>(out.back());
+    out.push_back(new_tensor(planes, {bank.count, part.K, part.h, part.w}, type));
+    part.bands_out = write<float>(out.back());
     bytes += out.back().numel() * out.back().element_size();
   }
   if (bytes > 0) run(bank, read<float>(planes), bytes);
@@ -148,7 +148,7 @@ template <typename Run>
 Tensor merge_planes_with(std::vector<Tensor> bands, std::vector<Tensor> filters,
                          const std::vector<int64_t>& heights, const std::vector<int64_t>& turns,
                          const std::vector<int64_t>& forms, std::optional<Tensor> rest,
-                         int64_t height, int64_t width, double low, double high, const Run& run) {
+                         int64_t height, int64_t width, const Run& run) {
   const char* op = "merge_planes";
   if (bands.empty() || bands.size() != filters.size())
     fail(op, "bands must hold one tensor for each of ", filters.size(), " filters, got ",
@@ -163,10 +163,10 @@ Tensor merge_planes_with(std::vector<Tensor> bands, std::vector<Tensor> filters,
     check_type(op, "bands[i]", bands[i],
                complex || part.form != Form::kReal ? ScalarType::ComplexFloat : ScalarType::Float);
     check_rank(op, "bands[i]", bands[i], 4, "[N, K, h, w]");
-    check_shape(op, "bands[i]", bands[i], {bank.planes, part.stored(), part.h, part.w});
+    check_shape(op, "bands[i]", bands[i], {bank.count, part.stored(), part.h, part.w});
     bands[i] = packed(bands[i]);
     part.stride = complex ? 2 : 1;
-    part.data = const_cast<float*>(read<float>(bands[i]));
+    part.bands = read<float>(bands[i]);
   }
   if (rest.has_value()) {
     check_cpu(op, "rest", *rest);
@@ -174,14 +174,14 @@ Tensor merge_planes_with(std::vector<Tensor> bands, std::vector<Tensor> filters,
     check_rank(op, "rest", *rest, 3, "[n, H, W]");
     const int64_t n = rest->size(0);
     check_shape(op, "rest", *rest, {n, height, width});
-    if (bank.planes > 0 && (n == 0 || bank.planes % n != 0))
-      fail(op, "rest's first size must divide that of the bands, ", bank.planes, ", got ", n);
+    if (bank.count > 0 && (n == 0 || bank.count % n != 0))
+      fail(op, "rest's first size must divide that of the bands, ", bank.count, ", got ", n);
     rest = packed(*rest);
   }
-  Tensor out = new_tensor(bands[0], {bank.planes, height, width}, ScalarType::Float);
-  if (bank.planes > 0)
+  Tensor out = new_tensor(bands[0], {bank.count, height, width}, ScalarType::Float);
+  if (bank.count > 0)
     run(bank, rest.has_value() ? read<float>(*rest) : nullptr, rest.has_value() ? rest->size(0) : 1,
-        static_cast<float>(low), static_cast<float>(high), write<float>(out));
+        write<float>(out));
   return out;
 }
 

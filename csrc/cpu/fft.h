@@ -211,14 +211,14 @@ inline void run_inner_pass(const Pass& pass, const CplxLanes* from, CplxLanes* t
       [to](int64_t i, CplxLanes value) SL_LAMBDA { to[i] = value; });
 }
 
-// Memory of one thread. `line` is the caller's; the others are a transform's.
+// Memory of one thread: a transform's, and a line that is the caller's, long enough for two padded ones.
 struct Lines {
-  explicit Lines(int64_t length)
-      : length(length),
-        line(new CplxLanes[length]),
-        a(new CplxLanes[length]),
-        b(new CplxLanes[length]) {}
-  int64_t length;
+  explicit Lines(int64_t longest)
+      : longest(longest),
+        line(new CplxLanes[2 * (longest + kLanes)]),
+        a(new CplxLanes[longest]),
+        b(new CplxLanes[longest]) {}
+  int64_t longest;
   std::unique_ptr<CplxLanes[]> line, a, b;
 };
 

@@ -16,7 +16,6 @@ struct Merge {
   const Ffts& ffts;
   const float* rest;
   int64_t rest_planes;
-  float low, high;
   float* out;
   bool streamed;
   std::vector<RowPanel> image_panels;
@@ -41,13 +40,13 @@ struct Merge {
                const Steps& steps) const {
     const bool alone = part.paired() && 2 * i + 1 == part.K;
     const int64_t band = part.form == Form::kReal ? n * part.K + 2 * i : n * part.stored() + i;
-    const float* from = part.data + part.stride * band * part.h * part.w;
+    const float* from = part.bands + part.stride * band * part.h * part.w;
     const int64_t blocks = panels_of(part.w);
     steps(alone ? pairs_of(blocks) : blocks, [&](int64_t block, Lines& lines) {
       if (alone) return columns_alone(part, from, block, lines, between);
       CplxLanes* to = between + block * part.h;
-      part.form == Form::kReal ? columns_of_two(part, from, block, lines, to)
-                               : columns_of_one(part, from, block, lines, to);
+      if (part.form == Form::kReal) return columns_of_two(part, from, block, lines, to);
+      columns_of_one(part, from, block, lines, to);
     });
   }
 
@@ -129,8 +128,6 @@ struct Merge {
     if (x >= bank.W) return;
     const int64_t at = y * bank.W + x, area = bank.H * bank.W, count = bank.W - x;
     if (rest) value += load_lanes(rest + n % rest_planes * area + at, count);
-    value = value < low ? Lanes{} + low : value;  // NaN stays NaN
-    value = value > high ? Lanes{} + high : value;
     put_lanes(out + n * area + at, value, count, streamed);
   }
 };
@@ -138,27 +135,18 @@ struct Merge {
 Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
                     std::vector<int64_t> heights, std::vector<int64_t> turns,
                     std::vector<int64_t> forms, std::optional<Tensor> rest, int64_t height,
-                    int64_t width, double low, double high) {
-  const auto run = [](const PlaneBank& bank, const float* rest, int64_t rest_planes, float low,
-                      float high, float* out) {
+                    int64_t width) {
+  const auto run = [](const PlaneBank& bank, const float* rest, int64_t rest_planes, float* out) {
     const Ffts ffts(bank);
-    const int64_t bytes = bank.planes * bank.H * bank.W * static_cast<int64_t>(sizeof(float));
-    const Merge merge{bank,
-                      ffts,
-                      rest,
-                      rest_planes,
-                      low,
-                      high,
-                      out,
-                      bytes > kStreamedBytes,
-                      row_panels(bank.H, bank.H)};
+    const int64_t bytes = bank.count * bank.H * bank.W * static_cast<int64_t>(sizeof(float));
+    const Merge merge{
+        bank, ffts, rest, rest_planes, out, bytes > kStreamedBytes, row_panels(bank.H, bank.H)};
     const auto work = [&](int64_t n, CplxLanes* spectrum, CplxLanes* between, const auto& steps) {
       merge.plane(n, spectrum, between, steps);
     };
-    for_planes(bank, ffts.length(), work);
+    for_planes(bank, ffts, work);
   };
-  return merge_planes_with(bands, filters, heights, turns, forms, rest, height, width, low, high,
-                           run);
+  return merge_planes_with(bands, filters, heights, turns, forms, rest, height, width, run);
 }
 
 }  // namespace

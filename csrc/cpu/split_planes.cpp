@@ -21,10 +21,10 @@ struct Split {
   std::vector<RowPanel> image_panels;
 
   template <typename Steps>
-  void plane(int64_t n, CplxLanes* spectrum, CplxLanes* lines, const Steps& steps) const {
-    transform(planes + n * bank.H * bank.W, spectrum, lines, steps);
+  void plane(int64_t n, CplxLanes* spectrum, CplxLanes* between, const Steps& steps) const {
+    transform(planes + n * bank.H * bank.W, spectrum, between, steps);
     for (const PlanePart& part : bank.parts)
-      for (int64_t i = 0; i < part.transforms(); ++i) band(part, n, i, spectrum, lines, steps);
+      for (int64_t i = 0; i < part.transforms(); ++i) band(part, n, i, spectrum, between, steps);
   }
 
   // spectrum[panel * W + x], the lanes being rows.
@@ -90,21 +90,20 @@ struct Split {
     rows_back(fft, lines, read, out);
   }
 
+  // Such rows give zeros, whatever the plane holds there.
   static bool is_zero(const float* filter, int64_t w) {
-    Lanes any = {};
     for (int64_t x = 0; x < w; ++x) {
-      const Lanes f = load_lanes(filter + x * kLanes);
-      any = any + f * f;
+      bool any = false;
+      for (int64_t lane = 0; lane < kLanes; ++lane) any |= filter[x * kLanes + lane] != 0;
+      if (any) return false;
     }
-    for (int lane = 0; lane < kLanes; ++lane)
-      if (any[lane] != 0) return false;
     return true;
   }
 
   void write_complex(const PlanePart& part, const Fft& fft, int64_t n, int64_t k, int64_t block,
                      const CplxLanes* between, Lines& lines) const {
     const int64_t x = block * kLanes, count = std::min(part.w - x, kLanes);
-    float* out = part.data + 2 * ((n * part.K + k) * part.h * part.w + x);
+    float* out = part.bands_out + 2 * ((n * part.K + k) * part.h * part.w + x);
     const auto write = [&](int64_t y, CplxLanes value) SL_LAMBDA {
       float* at = out + 2 * y * part.w;
       put_lanes(at, zip_low(value.re, value.im), 2 * count, streamed);
@@ -117,7 +116,7 @@ struct Split {
   void write_pair(const PlanePart& part, const Fft& fft, int64_t n, int64_t i, int64_t block,
                   const CplxLanes* between, Lines& lines) const {
     const int64_t x = block * kLanes, area = part.h * part.w;
-    float* out = part.data + (n * part.K + 2 * i) * area + x;
+    float* out = part.bands_out + (n * part.K + 2 * i) * area + x;
     const auto write = [&](int64_t y, CplxLanes value) SL_LAMBDA {
       put_lanes(out + y * part.w, value.re, part.w - x, streamed);
       put_lanes(out + area + y * part.w, value.im, part.w - x, streamed);
@@ -129,7 +128,7 @@ struct Split {
   void write_single(const PlanePart& part, const Fft& fft, int64_t n, int64_t i, int64_t q,
                     const CplxLanes* between, Lines& lines) const {
     const int64_t x = 2 * q * kLanes;
-    float* out = part.data + (n * part.K + 2 * i) * part.h * part.w + x;
+    float* out = part.bands_out + (n * part.K + 2 * i) * part.h * part.w + x;
     const auto write = [&](int64_t y, CplxLanes value) SL_LAMBDA {
       put_lanes(out + y * part.w, value.re, part.w - x, streamed);
       put_lanes(out + kLanes + y * part.w, value.im, part.w - x - kLanes, streamed);
@@ -147,7 +146,7 @@ std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
     const auto work = [&](int64_t n, CplxLanes* spectrum, CplxLanes* between, const auto& steps) {
       split.plane(n, spectrum, between, steps);
     };
-    for_planes(bank, ffts.length(), work);
+    for_planes(bank, ffts, work);
   };
   return split_planes_with(planes, filters, heights, turns, forms, run);
 }
@@ -158,11 +157,7 @@ STEERLENS_LANES_END
 
 namespace steerlens {
 
-bool planes_supported() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl");
-}
+bool planes_supported() { return __builtin_cpu_supports("x86-64-v4"); }
 
 STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
   if (planes_supported()) m.impl("split_planes", TORCH_BOX(&split_planes));

@@ -40,13 +40,19 @@ struct Ffts {
     if (!of.count(size)) of.emplace(size, make_fft(size));
     longest = std::max(longest, size);
   }
-  int64_t length() const { return 2 * padded(longest); }  // of a thread's lines
+
+  // Work for one plane, in samples of transforms.
+  int64_t work(const PlaneBank& bank) const {
+    int64_t samples = bank.H * bank.W;
+    for (const PlanePart& part : bank.parts) samples += part.transforms() * part.h * part.w;
+    return samples;
+  }
 };
 
 // A thread's lines, kept from step to step, and for the next call.
-inline Lines& lines_of_this_thread(int64_t length) {
+inline Lines& lines_of_this_thread(int64_t longest) {
   thread_local Lines lines(0);
-  if (lines.length < length) lines = Lines(length);
+  if (lines.longest < longest) lines = Lines(longest);
   return lines;
 }
 
@@ -62,12 +68,12 @@ struct Serial {
 
 // ... or by all of them, step by step.
 struct Parallel {
-  int64_t length;
+  int64_t longest;
 
   template <typename Step>
   void operator()(int64_t count, const Step& step) const {
-    parallel_rows(count, length * kLanes, [&](int64_t begin, int64_t end) {
-      Lines& lines = lines_of_this_thread(length);
+    parallel_rows(count, longest * kLanes, [&](int64_t begin, int64_t end) {
+      Lines& lines = lines_of_this_thread(longest);
       for (int64_t i = begin; i < end; ++i) step(i, lines);
       _mm_sfence();  // after writes past the caches
     });
@@ -77,18 +83,18 @@ struct Parallel {
 // Calls work(n, spectrum, between, steps) for each plane, with memory for two planes of lines. The
 // arithmetic is the same either way.
 template <typename Work>
-void for_planes(const PlaneBank& bank, int64_t length, const Work& work) {
-  const int64_t size = padded(bank.H) * padded(bank.W) / kLanes, planes = bank.planes;
+void for_planes(const PlaneBank& bank, const Ffts& ffts, const Work& work) {
+  const int64_t size = padded(bank.H) * padded(bank.W) / kLanes, planes = bank.count;
   const int64_t threads = torch::stable::get_num_threads();
   if (planes % threads != 0 && planes < 4 * threads) {  // else a thread would wait for long
     const std::unique_ptr<CplxLanes[]> memory(new CplxLanes[2 * size]);
     for (int64_t n = 0; n < planes; ++n)
-      work(n, memory.get(), memory.get() + size, Parallel{length});
+      work(n, memory.get(), memory.get() + size, Parallel{ffts.longest});
     return;
   }
-  parallel_rows(planes, bank.H * bank.W, [&](int64_t begin, int64_t end) {
+  parallel_rows(planes, ffts.work(bank), [&](int64_t begin, int64_t end) {
     const std::unique_ptr<CplxLanes[]> memory(new CplxLanes[2 * size]);
-    const Serial steps{lines_of_this_thread(length)};
+    const Serial steps{lines_of_this_thread(ffts.longest)};
     for (int64_t n = begin; n < end; ++n) work(n, memory.get(), memory.get() + size, steps);
     _mm_sfence();
   });

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import checks, ops
+from .. import checks, ops, panels
 from ..bank import Bank, Part, band_spectra, merge_spectra, pair_spectra, split_image, split_spectrum
-from ..panels import serve
 from ..pyramid import SteerablePyramid
 from .anchor import PlaneAnchor, moved_coordinates, reached
 from .bandpass import moving_parts
@@ -153,7 +152,7 @@ class CSPSource:
     def __init__(self, family: CSPFamily, image: Tensor):
         self.family, self.bank, self.image = family, family.bank(), image
         analysis = Bank(family.pyramid.geometry, "analysis", family.parts)
-        self.by_planes = serve(analysis.geometry, image)
+        self.by_planes = panels.serve(analysis.geometry, image)
         if not family.parts:
             self.coefficients, self.kept = [], None
         elif self.by_planes:
