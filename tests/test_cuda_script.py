@@ -46,7 +46,7 @@ def module(monkeypatch):
 
 def test_the_dry_run(tmp_path):
     """Every row of the benchmarks is computed, on small shapes; no figure is printed."""
-    code, output = script("--device", "cpu", "--only", "build,sanitize,bench", OUT=str(tmp_path))
+    code, output = script("--device", "cpu", "--only", "build,sanitize,bench", "--patience", "20", OUT=str(tmp_path))
     assert code == 0, output
     assert str(tmp_path) in output and "dry run" in output
     assert "GB/s" not in output and "ms" not in output.split("|---|")[-1]
@@ -172,7 +172,7 @@ def test_every_kernel_compiles_without_spills(tmp_path):
     """For sm_80, sm_90 and sm_100, warnings being errors."""
     if not (shutil.which("nvcc") or Path("/usr/local/cuda/bin/nvcc").exists()):
         pytest.skip("no nvcc")
-    code, output = script("--only", "compile", "--out", str(tmp_path))
+    code, output = script("--only", "compile", "--patience", "20", "--out", str(tmp_path))
     told = json.loads((tmp_path / "compile.json").read_text())
     assert code == 0 and told["count"] > 50 and not told["spilling"] and not told["about"]["warnings"], output
     if told["about"]["nvdisasm"]:

@@ -268,10 +268,11 @@ def test_forward_mode_equals_reverse_mode(device):
 
 @pytest.mark.parametrize("trace", [lambda f, x: make_fx(f)(x), lambda f, x: torch.jit.trace(f, x)], ids=["fx", "jit"])
 def test_traced_programs_keep_every_copy(trace, small_chunks):
-    """A tracer sees the pieces of a large result being written."""
+    """A tracer sees the pieces of a large result being written. (In float64: both then take the same ops.)"""
+    small_chunks()
     pyramid = SteerablePyramid((24, 20))
     f = lambda x: tuple(pyramid(x).tensors())
-    traced = trace(f, torch.rand(3, 24, 20))
-    other = torch.rand(3, 24, 20)
+    traced = trace(f, image(3, 24, 20))
+    other = image(3, 24, 20, seed=1)
     for a, b in zip(traced(other), f(other)):
         assert torch.equal(a, b)

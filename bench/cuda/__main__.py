@@ -41,10 +41,11 @@ def main() -> int:
     out = args.out or Path(os.environ.get("OUT") or tempfile.mkdtemp(prefix="steerlens-cuda-"))
     out.mkdir(parents=True, exist_ok=True)
     phases = [p for p in PHASES if p in args.only and p not in args.skip]
-    end = time.monotonic() + sum(PHASES[p] for p in phases)
+    limits = {p: PHASES[p] * args.patience for p in phases}
+    end = time.monotonic() + sum(limits.values())
     results = {}
     for n, phase in enumerate(phases):
-        left = end - time.monotonic() - sum(PHASES[p] for p in phases[n + 1 :])
+        left = end - time.monotonic() - sum(limits[p] for p in phases[n + 1 :])
         results[phase] = run_phase(phase, out, args.device, left)
     result = {"about": about(args.device), **results}
     write_result(out, "cuda", result)
@@ -68,6 +69,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--skip", type=listed, default=[], metavar="PHASES", help="all but these")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: a dry run")
+    parser.add_argument("--patience", type=float, default=1, metavar="X", help="so many times the phases' limits (1)")
     parser.add_argument("--out", type=Path, help="folder of results and logs ($OUT, else a temporary one)")
     return parser.parse_args()
 
