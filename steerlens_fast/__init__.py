@@ -9,8 +9,6 @@ from .budget import factor_at_l2
 from .coefficients import Coefficients
 from .dataset import morph_dataset
 from .evaluate import (
-    SmoothReconstruction,
-    SyntheticImages,
     alignment,
     band_probes,
     bootstrap,
@@ -37,10 +35,8 @@ __all__ = [
     "LumaFamily",
     "Morphs",
     "PixelFamily",
-    "SmoothReconstruction",
     "SteerableLens",
     "SteerablePyramid",
-    "SyntheticImages",
     "alignment",
     "band_probes",
     "bootstrap",

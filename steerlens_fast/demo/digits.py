@@ -38,7 +38,7 @@ def load(seed: int = 0) -> Digits:
     return Digits(images[train], labels[train], images[test], labels[test])
 
 
-def classifier() -> nn.Module:
+def classifier(classes: int = 10) -> nn.Module:
     """Two convolutions and two linear layers; smooth, since its gradient is what is looked at."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 8, stride=4, padding=2),
@@ -48,8 +48,13 @@ def classifier() -> nn.Module:
         nn.Flatten(),
         nn.Linear(64 * 4 * 4, 128),
         nn.GELU(),
-        nn.Linear(128, 10),
+        nn.Linear(128, classes),
     )
+
+
+def count_of_classes(labels: Tensor) -> int:
+    """Of labels from 0 on."""
+    return int(labels.max()) + 1
 
 
 def adversarial(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: int = 2) -> Tensor:
@@ -74,7 +79,7 @@ def train(digits: Digits, epochs: int = 15, radius: float = 1.5, seed: int = 0, 
     batch, rate = 64, 4e-3
     with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)
-        model = classifier()
+        model = classifier(count_of_classes(labels))
         optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
         batches = -(-len(images) // batch)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * batches)
