@@ -115,7 +115,7 @@ def test_truth_is_compared_with(tmp_path):
     assert control["alignment"]["value"] > 0.95 and control["warp"]["value"] > 0.9
     groups = found.summary["groups"]["0.5"]
     assert set(groups) == {"position", "orientation", "width", "curvature", "frequency", "gap", "size"}
-    assert groups["position"]["true motion"]["recovered"]["value"] == pytest.approx(1)
+    assert groups["position"]["true motion"]["recovered"]["value"] == pytest.approx(1, abs=0.03)
     assert all(r["group"] in groups for r in records(tmp_path))
     assert found.summary["bands"] is None
 

@@ -126,10 +126,8 @@ def test_any_size(shape):
 # --- The batch, the seed
 
 
-def test_batch_and_seed(monkeypatch):
+def test_batch_and_seed(small_chunks):
     """One at a time, in pieces, all at once: the same, within rounding; the same again: bit for bit."""
-    from steerlens_fast.evaluate import smooth
-
     images = pictures(7, 32)
     edit = (warped(images, displacements(7, 3.0)) + 0.05 * torch.rand_like(images)).clamp(0, 1)
     whole, again = smooth_reconstruction(images, edit), smooth_reconstruction(images, edit)
@@ -137,8 +135,10 @@ def test_batch_and_seed(monkeypatch):
         assert torch.equal(getattr(whole, name), getattr(again, name))
     alone = torch.cat([smooth_reconstruction(images[n : n + 1], edit[n : n + 1]).gain for n in range(7)])
     assert_close(alone, whole.gain, "fit", absolute=True)
-    monkeypatch.setitem(smooth.PIECE, "cpu", 6)
-    assert_close(smooth_reconstruction(images, edit).gain, whole.gain, "fit", absolute=True)
+    small_chunks(1 << 20)
+    for workers in (1, 3):
+        pieces = smooth_reconstruction(images, edit, workers=workers)
+        assert_close(pieces.gain, whole.gain, "fit", absolute=True)
 
 
 def test_the_inputs_precision_and_grad_do_not_matter():

@@ -43,15 +43,15 @@ CONSISTENCY = (
 )
 ALIGNMENT = (
     "Against the true motion, by kind (medians, 95 %), at the largest budget. Above: cosine between the edit and the "
-    "true derivative image. Below: the displacement that phases tell, as a share of that of the true motion at the "
-    "same distance."
+    "true derivative image. Below: the displacement that phases tell, as a share of how far the true motion to the "
+    "same distance goes."
 )
 BANDS = (
     "Single-band probes ({family}, L2 {l2:g}): the margin's change along the gradient minus its mean over {directions} "
     "Gaussian directions in the same band; median over sources, and in brackets the share above 0."
 )
 STRIPS = (
-    "Some sources, evenly spaced, and their edits at the largest budget. Below each: the driver's probability of the "
+    "Some sources, evenly spaced or one of each kind, and their edits at the largest budget. Below each: the driver's probability of the "
     "target, and how many judges see it."
 )
 
@@ -156,7 +156,10 @@ def alignments(summary: dict) -> Figure:
     groups = next(iter(summary["groups"].values()))
     families = list(next(iter(groups.values())))
     figure = new_figure(9.2, 5.0)
-    panels = {"alignment": "cosine with the true derivative", "recovered": "displacement by phase / true one"}
+    panels = {
+        "alignment": "cosine with the true derivative",
+        "recovered": "displacement told by phase / true displacement",
+    }
     for axes, (name, title) in zip(figure.subplots(2, 1, sharex=True), panels.items()):
         for n, family in enumerate(families):
             at = np.arange(len(groups)) + (n - (len(families) - 1) / 2) * 0.11

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ..checks import check_int
 from ..demo.digits import one_thread
+from ..memory import chunks
 from .arguments import check_pair, energy
 from .fitting import fit
 from .grids import spread
 
-PIECE = {"cpu": 48, "cuda": 4096}  # problems that are solved together: what the caches hold, what fills a GPU
+ARRAYS = 16  # of an image's size, that a step of its fit works on
 COARSE = 3  # control points of a side, of every other random start
 REACH = 1 / 32  # of the image's height: how far random starts move
 
@@ -100,8 +101,8 @@ def smooth_reconstruction(
     check_int("restarts", restarts, 1, None)
     workers = torch.get_num_threads() if workers is None else check_int("workers", workers, 1, None)
     starts = _starts(grid, restarts, seed, source)
-    size = max(1, PIECE.get(source.device.type, PIECE["cuda"]) // restarts)
-    pieces = list(zip(source.split(size), edit.split(size)))
+    size = 8 * ARRAYS * restarts * source.shape[1:].numel()
+    pieces = [(source[at], edit[at]) for at in chunks(len(source), size, source.device)]
     solve = lambda piece: _solve(*(t.double() for t in piece), starts)
     found = list(map(solve, pieces)) if source.device.type != "cpu" else _beside(solve, pieces, workers)
     return SmoothReconstruction(*map(torch.cat, zip(*found))) if found else _nothing(source, grid)

@@ -14,7 +14,7 @@ from .config import EvaluationConfig
 from .measures import common_attainment
 from .sources import WHY
 from .statistics import bootstrap, paired_difference
-from .tasks import CONTROLS, PROBES, Work
+from .tasks import CONTROLS, PROBES, TRUE, Work
 
 # What is summed up of every family, and how.
 MEASURES = {
@@ -160,15 +160,18 @@ def _shape(rows: list[list]) -> tuple[int, int]:
 
 
 def _groups(table: _Table) -> dict:
-    """By budget and kind: alignment and displacement of every family and control, over all sources of the kind."""
+    """By budget and kind: alignment, and the share of the true change of the factor that phases tell of.
+
+    Of every family and control, over the sources of the kind that it brought to the budget.
+    """
     told: dict = {}
     for budget in table.budgets:
-        for group, members in table.groups.items():
+        for group, members in sorted(table.groups.items()):
             mine = torch.zeros(table.count, dtype=torch.bool)
             mine[list(members)] = True
             for family in (*table.families, *table.controls):
                 reached = mine & (table.measure(family, budget, "attained") == 1)
-                true = table.measure("true motion", budget, "displacement")
+                true = table.measure(TRUE, budget, "factor_moved")
                 columns = {"alignment": table.measure(family, budget, "alignment")}
                 columns["recovered"] = table.measure(family, budget, "displacement") / true
                 told.setdefault(f"{budget:.4g}", {}).setdefault(group, {})[family] = {

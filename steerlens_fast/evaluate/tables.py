@@ -35,9 +35,9 @@ def number(value: float | None) -> str:
     if value == 0:
         return "0"
     if abs(value) < 1e-3:
-        return f"{value:.1e}".replace("e-0", "e-")
+        return f"{value:.1e}".replace("e-0", "e-").replace("-", "−", value < 0)
     text = f"{value:.4f}" if abs(value) < 1e-2 else f"{value:.3f}"
-    return text.replace("0.", ".", 1) if abs(value) < 1 else text
+    return text.replace("0.", ".", 1).replace("-", "−") if abs(value) < 1 else text
 
 
 def facts(summary: dict) -> str:
@@ -82,8 +82,36 @@ def budget(summary: dict, told: dict) -> str:
     return (
         f'<section><h2>{title}</h2><p class="note">Medians and counts {note}; below, 95 % intervals.</p>'
         f'<div class="scroll"><table><thead><tr><th>family</th><th>attained</th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{paired(told['paired'])}</section>"
     )
+
+
+def paired(told: dict) -> str:
+    """Differences between families over the same sources; those whose interval leaves out 0 are bold."""
+    measures = [name for name in told if told[name]]
+    names = list(told[measures[0]]) if measures else []
+    if not names:
+        return ""
+    head = "".join(f"<th>{e(COLUMNS[name])}</th>" for name in measures)
+    rows = []
+    for name in names:
+        cells = "".join(f"<td>{difference(told[measure].get(name))}</td>" for measure in measures)
+        rows.append(f"<tr><th>{e(name.replace(' - ', ' − '))}</th>{cells}</tr>")
+    return (
+        "<details><summary>Paired differences: medians (of the judges: means) over the same sources, bold where the "
+        f'interval leaves out 0</summary><div class="scroll"><table><thead><tr><th>families</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></details>"
+    )
+
+
+def difference(found: dict | None) -> str:
+    """A signed value and its interval."""
+    if not found or found["value"] is None:
+        return "–"
+    apart = found["low"] > 0 or found["high"] < 0
+    text = number(found["value"])
+    value = f"<strong>{text}</strong>" if apart else text
+    return f"{value}<small>{number(found['low'])} to {number(found['high'])}</small>"
 
 
 def cell(found: dict | None, counted: bool) -> str:

@@ -79,8 +79,7 @@ class Work:
         self.pyramid = SteerablePyramid(tuple(size), **(config.pyramid or {}))
         whole = DEFAULT_RMS * float(np.sqrt(chosen.images[0].numel()))
         self.budgets = sorted(config.max_l2 or (whole, whole / 2), reverse=True)  # the largest comes first everywhere
-        count = min(config.samples, len(chosen))
-        self.shown = {i * (len(chosen) - 1) // max(count - 1, 1) for i in range(count)}
+        self.shown = self._shown()
 
     def tasks(self) -> Iterator[Task]:
         """In the order of the results."""
@@ -88,6 +87,14 @@ class Work:
         for what in (*self.config.families, *extra):
             for first in range(0, len(self.chosen), self.config.batch_size):
                 yield Task(what, first, min(first + self.config.batch_size, len(self.chosen)))
+
+    def _shown(self) -> set[int]:
+        """Sources that the report shows: evenly spaced, or the first of each group."""
+        count, most = len(self.chosen), min(self.config.samples, len(self.chosen))
+        if self.truth is None:
+            return {i * (count - 1) // max(most - 1, 1) for i in range(most)}
+        first = {self.truth.group(item.index): n for n, item in reversed(list(enumerate(self.chosen.items)))}
+        return set(sorted(first.values())[:most])
 
     def run(self, task: Task) -> Done:
         """Compute one."""
@@ -135,9 +142,11 @@ class Work:
 
     def _true(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
         """The true motion, at the same distance."""
-        frame = self.truth.moved(self._numbers(task), budget)[0].to(images).clamp(0, 1)
+        moved, by = self.truth.moved(self._numbers(task), budget)
+        frame = moved.to(images).clamp(0, 1)
         l2 = (frame - images).flatten(1).norm(dim=1)
-        return self._control(task, frame, l2, (l2 - budget).abs() < 0.01 * budget)  # sources have 8 bits
+        columns, _ = self._control(task, frame, l2, (l2 - budget).abs() < 0.01 * budget)  # sources have 8 bits
+        return columns | {"factor_moved": by}, frame
 
     def _control(self, task: Task, frame: Tensor, l2: Tensor, attained: Tensor) -> tuple[dict, Tensor]:
         target = self._targets(task, frame)
