@@ -51,8 +51,8 @@ BANDS = (
     "Gaussian directions in the same band; median over sources, and in brackets the share above 0."
 )
 STRIPS = (
-    "Some sources, evenly spaced or one of each kind, and their edits at the largest budget. Below each: the driver's probability of the "
-    "target, and how many judges see it."
+    "Some sources, evenly spaced or one of each kind, and their edits at the largest budget. Below each: the driver's "
+    "probability of the target, and how many judges see it."
 )
 
 

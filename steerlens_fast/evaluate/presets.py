@@ -8,10 +8,11 @@ _MODULES = {"digits": digits, "shapes": shapes}
 
 
 def preset(name: str) -> dict:
-    """Fields of an :class:`EvaluationConfig`, decided before anything was measured with them.
+    """Fields of an :class:`EvaluationConfig`.
 
     The driver is trained plainly, as the follow-up's were; the robust network is among the judges. Targets do not
-    depend on any network: the next digit, the other class of the same kind.
+    depend on any network: the next digit, the other class of the same kind. What medians and judges say of each of the
+    three digit networks as driver was known when this was decided (``bench/digits.py``); no other measure was.
 
     Examples
     --------

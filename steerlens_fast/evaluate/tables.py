@@ -74,7 +74,9 @@ def budget(summary: dict, told: dict) -> str:
     for family, measures in each.items():
         n = attained["by_family"].get(family)
         reached = "control" if n is None else f"{n}/{attained['of']}"
-        cells = "".join(f"<td>{cell(measures.get(name), name in COUNTED)}</td>" for name in columns)
+        cells = "".join(
+            f"<td>{cell(measures.get(name), name in COUNTED)}{singly(name, measures)}</td>" for name in columns
+        )
         kind = ' class="control"' if n is None else ""
         rows.append(f"<tr{kind}><th>{e(family)}</th><td>{reached}</td>{cells}</tr>")
     title = f"L2 = {told['l2']:.4g}"
@@ -121,6 +123,13 @@ def cell(found: dict | None, counted: bool) -> str:
     low, high = number(found["low"]), number(found["high"])
     value = f"{round(found['value'] * found['cases'])}/{found['cases']}" if counted else number(found["value"])
     return f"{value}<small>{low} to {high}</small>"
+
+
+def singly(name: str, measures: dict) -> str:
+    """What each judge says by itself, below what all say."""
+    told = measures.get("judges", {}) if name == "jointly" else {}
+    counts = (f"{judge} {round(found['value'] * found['cases'])}" for judge, found in told.items() if found["cases"])
+    return "".join(f"<small>{e(text)}</small>" for text in counts)
 
 
 def published(summary: dict) -> str:
