@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -99,3 +100,14 @@ def nobody_watches() -> bool:
 
 def _is_plain_cpu(t: Tensor) -> bool:
     return type(t) is Tensor and t.device.type == "cpu" and not t.is_conj() and not t.is_neg() and nobody_watches()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Tensors this small gain nothing from threads, and lose much where others want the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -149,8 +149,7 @@ def editor(family: str, **how):
 
 
 @pytest.mark.parametrize("regime", ["persistent", "frozen", "live"])
-@pytest.mark.parametrize("rule", ["polar", "complex"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family, rule", [*((family, "polar") for family in FAMILIES), ("csp-joint", "complex")])
 def test_the_unclipped_image_and_the_coefficients_are_the_frame_s(family, rule, regime):
     """What is remembered beside a morph is its last frame: clipped it is that frame, and rebuilt it is that image."""
     edit = editor(family, rule=rule, regime=regime)

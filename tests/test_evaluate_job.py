@@ -444,8 +444,21 @@ def test_the_command_refuses(tmp_path, capsys):
 def test_presets_run(name, tmp_path, monkeypatch):
     """With networks that are hardly trained."""
     pytest.importorskip("sklearn")
-    monkeypatch.setattr("steerlens_fast.evaluate.networks.EPOCHS", 3)
-    quick = ["--sources", "8", "--families", "pixel,csp-phase", "--frames", "3", "--restarts", "1", "--draws", "50"]
+    monkeypatch.setattr("steerlens_fast.evaluate.networks.EPOCHS", 2)
+    quick = [
+        "--sources",
+        "8",
+        "--max-l2",
+        "2",
+        "--families",
+        "pixel,csp-phase",
+        "--frames",
+        "3",
+        "--restarts",
+        "1",
+        "--draws",
+        "50",
+    ]
     code = main(["evaluate", "--preset", name, "--out", str(tmp_path), "--progress", "none", *quick])
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert code == 0, summary["problems"]

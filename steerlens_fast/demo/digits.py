@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..extras import need
+from ..memory import one_thread
 
 SIZE = 32  # pixels of a side
 MARGIN = 2  # of the 8 x 8 original, on each side: as in MNIST, and the pyramid's boundary is circular
@@ -92,14 +92,3 @@ def train(digits: Digits, epochs: int = 15, radius: float = 1.5, seed: int = 0, 
                 optimizer.step()
                 schedule.step()
     return model.requires_grad_(False).eval()
-
-
-@contextmanager
-def one_thread():
-    """Tensors this small gain nothing from threads, and lose much where others want the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

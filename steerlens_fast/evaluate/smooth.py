@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_int
-from ..demo.digits import one_thread
-from ..memory import chunks
+from ..memory import chunks, one_thread
 from .arguments import check_pair, energy
 from .fitting import fit
 from .grids import spread
