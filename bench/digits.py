@@ -3,7 +3,8 @@
 After the follow-up's experiment on MNIST: three classifiers that differ in shape and training, each in turn the driver
 whose gradient is followed, the other two the judges. Reported: how far the driver is convinced of its target, and how
 often both judges see it too. Classifiers, targets and distances were fixed before the first run (the robust CNN is the
-demo's); that the polar rule is run toward both targets was decided after it.
+demo's); that the polar rule is run toward both targets was decided after it. More measures of one driver, with
+intervals and a report: ``steerlens-fast evaluate --preset digits``.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from itertools import product
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from machine import machine
 from torch import Tensor, nn
 
 import steerlens_fast as sf
 from steerlens_fast.demo import digits
+from steerlens_fast.evaluate import networks
 from steerlens_fast.families import FAMILIES
+from steerlens_fast.memory import one_thread
 
 SOURCES = 300  # at most
 FRAMES = 12
@@ -32,7 +34,6 @@ BUDGETS = tuple(l2 / 28 * digits.SIZE for l2 in (2, 1))  # the follow-up's 2 and
 TARGETS = ("runner-up", "next digit")
 REGIMES = ("persistent", "frozen")
 RULES = ("complex", "polar")
-EPOCHS = 15
 PUBLISHED = ("pixel", "csp-joint", "csp-phase", "fourier")  # the follow-up's order, for median and for both judges
 
 
@@ -41,38 +42,8 @@ PUBLISHED = ("pixel", "csp-joint", "csp-phase", "fourier")  # the follow-up's or
 
 def classifiers(d: digits.Digits, seed: int) -> dict[str, nn.Module]:
     """Three that differ; trained on the training digits only."""
-    return {
-        "robust CNN": digits.train(d, EPOCHS, seed=seed),
-        "plain CNN": fit(plain_cnn, d, seed + 1),
-        "MLP": fit(mlp, d, seed + 2),
-    }
-
-
-def plain_cnn() -> nn.Module:
-    """Three 3 x 3 convolutions with pooling and one linear layer."""
-    block = lambda before, after: [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*block(1, 16), *block(16, 32), *block(32, 64), nn.Flatten(), nn.Linear(64 * 4 * 4, 10))
-
-
-def mlp() -> nn.Module:
-    """Two hidden layers."""
-    wide = lambda before: [nn.Linear(before, 256), nn.ReLU()]
-    return nn.Sequential(nn.Flatten(), *wide(digits.SIZE**2), *wide(256), nn.Linear(256, 10))
-
-
-def fit(make, d: digits.Digits, seed: int) -> nn.Module:
-    """Plain training, without adversarial steps; every random number comes from ``seed``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = make()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        for _ in range(EPOCHS):
-            for rows in torch.randperm(len(d.train_images)).split(64):
-                loss = F.cross_entropy(model(d.train_images[rows]), d.train_labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-    return model.requires_grad_(False).eval()
+    makers = {"robust CNN": networks.robust_cnn, "plain CNN": networks.plain_cnn, "MLP": networks.mlp}
+    return {name: make(d, seed) for name, make in makers.items()}
 
 
 # --- Morphs ----------------------------------------------------------------------------------------------------------
@@ -196,7 +167,7 @@ def run(seed: int = 0, sources: int = SOURCES) -> dict:
         "seed": seed,
         "sources": len(chosen),
         "frames": FRAMES,
-        "epochs": EPOCHS,
+        "epochs": networks.EPOCHS,
         "test_accuracy": accuracy,
         "rows": [row | {"sources": len(chosen)} for row in rows],
     }
@@ -210,7 +181,7 @@ def main() -> None:
     parser.add_argument("--sources", type=int, default=SOURCES, help="test digits, at most")
     args = parser.parse_args()
     start = time.perf_counter()
-    with digits.one_thread():  # so that the result does not depend on how many there are
+    with one_thread():  # so that the result does not depend on how many there are
         result = run(args.seed, args.sources)
     args.out.write_text(as_json(result))
     print("\n".join(report(result)))

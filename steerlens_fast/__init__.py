@@ -2,12 +2,26 @@
 
 import torch  # noqa: F401  (loads libtorch before the extension that needs it)
 
-from . import ops
+from . import evaluate, ops
 from ._C import build_info
 from .adapters import quantus_explain
 from .budget import factor_at_l2
 from .coefficients import Coefficients
 from .dataset import morph_dataset
+from .evaluate import (
+    alignment,
+    band_probes,
+    bootstrap,
+    clipping,
+    coefficient_consistency,
+    common_attainment,
+    driver_confidence,
+    paired_difference,
+    phase_displacement,
+    smooth_reconstruction,
+    synthetic_images,
+    transfer,
+)
 from .families import CSPFamily, FourierFamily, LumaFamily, PixelFamily
 from .lens import SteerableLens
 from .morphs import Morphs
@@ -23,13 +37,26 @@ __all__ = [
     "PixelFamily",
     "SteerableLens",
     "SteerablePyramid",
+    "alignment",
+    "band_probes",
+    "bootstrap",
     "build_info",
+    "clipping",
+    "coefficient_consistency",
+    "common_attainment",
+    "driver_confidence",
+    "evaluate",
     "factor_at_l2",
     "morph_dataset",
     "ops",
+    "paired_difference",
+    "phase_displacement",
     "plot_morphs",
     "plot_pyramid",
     "quantus_explain",
+    "smooth_reconstruction",
+    "synthetic_images",
+    "transfer",
 ]
 
 

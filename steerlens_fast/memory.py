@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -105,3 +106,14 @@ def nobody_watches() -> bool:
 def is_plain_cpu(t: Tensor) -> bool:
     """Whether a tensor's memory on the CPU is what it says, and nobody records what is done to it."""
     return type(t) is Tensor and t.device.type == "cpu" and not t.is_conj() and not t.is_neg() and nobody_watches()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Tensors this small gain nothing from threads, and lose much where others want the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -112,7 +112,7 @@ def test_the_reference_uses_no_op():
 
 ROOMS = [  # from below upwards
     *["filters", "reference", "ops", "bank", "pyramid", "families", "budget", "driver", "morphs", "lens"],
-    *["dataset", "adapters", "demo", "cli"],
+    *["dataset", "adapters", "demo", "evaluate", "cli"],
 ]
 
 

@@ -35,6 +35,17 @@ WITH_EXAMPLES |= {
     "morphs.strips",
     "budget",
 }
+WITH_EXAMPLES |= {
+    "evaluate",
+    "evaluate.alignment",
+    "evaluate.config",
+    "evaluate.consistency",
+    "evaluate.measures",
+    "evaluate.probes",
+    "evaluate.smooth",
+    "evaluate.statistics",
+    "evaluate.synthetic",
+}
 NEEDS_NO_EXAMPLE = {
     "SteerablePyramid": {"forward", "unpack"},  # the same as analyze; shown with pack
     "Coefficients": {"tensors", "apply", "to", "clone", "detach", "map", "to_plenoptic", "from_plenoptic"},

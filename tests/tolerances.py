@@ -37,6 +37,11 @@ TOLERANCES = {
     "plenoptic": Tolerance(1e-5, 1e-5, "the issue's target; plenoptic interpolates its filters in a table (6e-6)"),
     "driver": Tolerance(2e-5, 1e-12, "a network on another batch size: convolutions may choose another algorithm"),
     "composition": Tolerance(1e-5, 1e-12, "a sample alone or among others: as driver, then along its gradient (5e-7)"),
+    "fit": Tolerance(1e-5, 1e-9, "least squares in float64: 60 damped steps, each a sum over all pixels; 1e-15 seen"),
+    "evaluation": Tolerance(
+        1e-5, 1e-5, "a record's numbers on another batch size, relative to 1 + their size: as composition; 3e-7 seen"
+    ),
+    "probe": Tolerance(2e-3, 2e-3, "relative: the small distance itself is met within 0.1 %"),
     "chunked_real_fft": Tolerance(
         2e-6, 1e-13, "MKL's real FFTs of a plane alone or among others may differ by ulps, then a step; 3e-7 seen"
     ),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from .demo import add_demo
+from .evaluate import add_evaluate
 from .jobs import add_jobs
 from .morph import add_morph
 
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_morph(commands)
     add_jobs(commands)
+    add_evaluate(commands)
     add_demo(commands)
     _add_info(commands)
     return parser

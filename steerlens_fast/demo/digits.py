@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..extras import need
+from ..memory import one_thread
 
 SIZE = 32  # pixels of a side
 MARGIN = 2  # of the 8 x 8 original, on each side: as in MNIST, and the pyramid's boundary is circular
@@ -38,7 +38,7 @@ def load(seed: int = 0) -> Digits:
     return Digits(images[train], labels[train], images[test], labels[test])
 
 
-def classifier() -> nn.Module:
+def classifier(classes: int = 10) -> nn.Module:
     """Two convolutions and two linear layers; smooth, since its gradient is what is looked at."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 8, stride=4, padding=2),
@@ -48,8 +48,13 @@ def classifier() -> nn.Module:
         nn.Flatten(),
         nn.Linear(64 * 4 * 4, 128),
         nn.GELU(),
-        nn.Linear(128, 10),
+        nn.Linear(128, classes),
     )
+
+
+def count_of_classes(labels: Tensor) -> int:
+    """Of labels from 0 on."""
+    return int(labels.max()) + 1
 
 
 def adversarial(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: int = 2) -> Tensor:
@@ -74,7 +79,7 @@ def train(digits: Digits, epochs: int = 15, radius: float = 1.5, seed: int = 0, 
     batch, rate = 64, 4e-3
     with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)
-        model = classifier()
+        model = classifier(count_of_classes(labels))
         optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
         batches = -(-len(images) // batch)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * batches)
@@ -87,14 +92,3 @@ def train(digits: Digits, epochs: int = 15, radius: float = 1.5, seed: int = 0, 
                 optimizer.step()
                 schedule.step()
     return model.requires_grad_(False).eval()
-
-
-@contextmanager
-def one_thread():
-    """Tensors this small gain nothing from threads, and lose much where others want the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,0 +1,135 @@
+"""``steerlens-fast evaluate``: what morphs show, measured. An option that is not given is the preset's or a default."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .kinds import each, int_from, options, positive, size
+
+RUN = ("resume", "overwrite", "progress", "preset", "no_figures")
+NOT_ASKED = (*RUN, "command", "run", "out")
+EXITS = """exit status: 0 all done; 1 fatal; 2 usage, or another configuration than before; 3 done, with problems that
+summary.json and the report name; 5 no space left; 130 Ctrl-C; 143 SIGTERM. After any of them --resume goes on where it
+was, to the same results."""
+
+
+def add_evaluate(commands) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure what morphs show: confidence, transfer, smooth reconstruction, band probes; a report",
+        description="Edits some images with every family to the same L2 distances, and measures what the driver, the "
+        "judges and smooth warps say of them: results.jsonl, summary.json, figures, index.html. With --preset, an "
+        "experiment that ships with the package.",
+        epilog=EXITS,
+        argument_default=argparse.SUPPRESS,
+    )
+    for add in (_add_inputs, _add_method, _add_measures, _add_running):
+        add(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _add_inputs(parser) -> None:
+    add = parser.add_argument_group("data and classifiers (as in morph)").add_argument
+    add("--preset", choices=("digits", "shapes"), help="shipped data and networks; other options override its own")
+    add("--data", metavar="DATA", help="a folder of images, a table, tars, arrays, hf:NAME, pkg.mod:callable")
+    add("--labels", metavar="FILE", help="of a .npy: another with the classes")
+    add("--driver", metavar="MODEL", help="the classifier whose gradient is followed: timm:NAME, pkg.mod:callable ...")
+    add("--judge", metavar="MODEL", action="append", dest="judges", help="one that is never differentiated; repeatable")
+    add("--weights", metavar="FILE", help="the driver's")
+    add("--judge-weights", metavar="FILE", action="append", help="a judge's; as many as there are judges")
+    add("--trust-checkpoint", action="store_true", help="unpickle whatever the file holds: runs its code")
+    add("--size", type=size, metavar="H[xW]", help="of the images (default: the driver's, or the first image's)")
+    add("--mean", type=each, metavar="M,M,M", help="normalisation, of all classifiers")
+    add("--std", type=each, metavar="S,S,S")
+    add("--channels", type=int, choices=(1, 3), help="grey or RGB (default: RGB)")
+    add("--interpolation", choices=("nearest", "bilinear", "bicubic", "lanczos", "box"))
+    add("--crop-pct", type=positive, metavar="P")
+    add("--target", metavar="T", help="runner-up (default), argmax, least, label, a class, a .csv, or map:3=8,7=2")
+    add("--select", choices=("auto", "right", "agree", "all"), help="sources: images that driver and judges take for "
+        "their label (auto, where there are labels), or for one another's; or all")  # fmt: skip
+    add("--sources", type=int_from(1), metavar="N", help="at most so many (300)")
+    add("--limit", type=int_from(1), metavar="N", help="look at the first N images only")
+
+
+def _add_method(parser) -> None:
+    add = parser.add_argument_group("edits (see SteerableLens)").add_argument
+    add("--families", type=_names, metavar="F,...", help="pixel,fourier,csp-phase,csp-amplitude,csp-joint (default)")
+    add("--max-l2", type=_distances, metavar="L2[,...]", help="budgets (default: an RMS of 2/28 and half of it)")
+    add("--rule", choices=("complex", "polar"), help="(polar)")
+    add("--regime", choices=("frozen", "persistent", "live"), help="(persistent)")
+    add("--objective", choices=("nll", "logit", "margin", "log-probability"))
+    add("--color", choices=("rgb", "luma", "grey"))
+    add("--pyramid", type=options, metavar="K=V,...", help="e.g. order=3,height=4,synthesis=adjoint")
+    add("--phase-cap", type=positive, metavar="RADIANS")
+    add("--frames", type=int_from(2), metavar="N", help="steps to a budget, plus 1 (12)")
+
+
+def _add_measures(parser) -> None:
+    add = parser.add_argument_group("measures").add_argument
+    add("--grid", type=int_from(2), metavar="N", help="control points of a warp, each side (8)")
+    add("--restarts", type=int_from(1), metavar="N", help="of a warp's fit (3)")
+    add("--probe-family", metavar="F", help="of single-band probes (csp-phase)")
+    add("--probe-l2", type=positive, metavar="L2", help="of single-band probes (0.025)")
+    add("--probe-directions", type=int_from(0), metavar="N", help="Gaussian directions of a probe (8); 0: no probes")
+    add("--draws", type=int_from(1), metavar="N", help="of the bootstrap (2000)")
+    add("--samples", type=int_from(0), metavar="N", help="sources that the report shows (8)")
+    add("--seed", type=int_from(0), metavar="N")
+
+
+def _add_running(parser) -> None:
+    add = parser.add_argument_group("running").add_argument
+    add("--out", required=True, type=Path, metavar="DIR", help="the evaluation's folder")
+    add("--resume", action="store_true", help="go on with what --out holds; options that are given again must agree")
+    add("--overwrite", action="store_true", help="drop what an evaluation has written to --out")
+    add("--no-figures", action="store_true", help="results and summary only")
+    add("--batch-size", type=int_from(1), metavar="N", help="sources computed, and kept, together (50)")
+    add("--threads", type=int_from(1), metavar="N", help="of torch")
+    add("--device", choices=("cpu", "cuda"))
+    add("--dtype", choices=("float32", "bfloat16", "float16"), help="of the classifiers (float32)")
+    add("--channels-last", action="store_true", help="the classifiers' memory format")
+    add("--progress", choices=("auto", "bar", "lines", "json", "none"))
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from ..dataset.planning import with_absolute_paths
+    from ..evaluate.presets import preset
+    from ..evaluate.run import run_evaluation
+
+    given = vars(arguments)
+    asked = with_absolute_paths({name: value for name, value in given.items() if name not in NOT_ASKED})
+    asked = {**(preset(given["preset"]) if "preset" in given else {}), **asked}
+    run = {name: given[name] for name in ("resume", "overwrite", "progress") if name in given}
+    found = run_evaluation(arguments.out, asked, figures="no_figures" not in given, **run)
+    print("\n".join(_said(found)))
+    return found.code
+
+
+def _said(found) -> list[str]:
+    """The table of the largest budget, and what is wrong."""
+    from ..evaluate.tables import number
+
+    budget = found.summary["budgets"][0]
+    told = budget["attainment"]
+    lines = [f"L2 = {budget['l2']:.4g}: {told['common']} of {told['of']} sources in common"]
+    lines.append(f"{'':15s}{'attained':>9s}{'G':>9s}{'judges':>9s}{'E warp':>9s}{'E gain':>9s}")
+    for family, measures in {**budget["families"], **budget["controls"]}.items():
+        value = lambda name, measures=measures: number(measures.get(name, {}).get("value"))
+        cells = [str(told["by_family"].get(family, "")), *map(value, ("target_probability", "jointly", "warp", "gain"))]
+        lines.append(f"{family:15s}" + "".join(f"{cell:>9s}" for cell in cells))
+    for problem in found.summary["problems"]:
+        print(f"steerlens-fast evaluate: {problem}", file=sys.stderr)
+    page = found.out / "index.html"
+    return [*lines, f"wrote {page if page.exists() else found.out / 'summary.json'}"]
+
+
+def _names(text: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in text.split(",")]
+
+
+def _distances(text: str) -> list[float]:
+    """Distances with commas between them."""
+    return [positive(part) for part in text.split(",")]

@@ -1,0 +1,211 @@
+"""What an evaluation is asked to do: everything that decides its results, as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..checks import check_bool, check_choice, check_int, check_number
+from ..dataset.config import MODEL
+from ..dataset.outcome import USAGE, JobError
+from ..families import FAMILIES
+from ..lens import SteerableLens
+from .probes import DIRECTIONS, PROBE_L2
+from .statistics import DRAWS
+
+SELECTIONS = ("auto", "right", "agree", "all")
+LENS = ("rule", "regime", "objective", "color", "pyramid", "phase_cap")
+LISTS = ("judges", "judge_weights", "families", "max_l2", "size", "mean", "std")
+COUNTS = {"frames": 2, "sources": 1, "grid": 2, "restarts": 1, "draws": 1, "samples": 0, "batch_size": 1}
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What decides an evaluation's results.
+
+    Parameters
+    ----------
+    data, labels : str
+        See :func:`steerlens_fast.dataset.sources.open_source`.
+    driver : str
+        The classifier whose gradient is followed, as :func:`steerlens_fast.dataset.models.load_model` takes it.
+    judges : sequence of str
+        Classifiers over the same classes that are never differentiated.
+    weights, judge_weights, trust_checkpoint, size, mean, std, channels, interpolation, crop_pct, dtype, channels_last
+        See :func:`steerlens_fast.dataset.models.load_model`; ``judge_weights`` has one for each judge, or none. What is
+        given holds for all models; what a hub tells of a model holds for that one.
+    device : {"cpu", "cuda"} or None
+    target : str or int
+        See :func:`steerlens_fast.dataset.targets.parse_target`.
+    select : {"auto", "right", "agree", "all"}
+        Which images are sources: those that driver and judges take for their label; for the same class; or all.
+        "auto" is "right" where there are labels, else "agree".
+    sources, limit : int
+        At most so many sources, of the first so many images.
+    families : sequence of str
+    max_l2 : sequence of float, optional
+        Budgets. By default an RMS change of 2/28 of the range, and half of it: the follow-up's on MNIST.
+    frames : int
+        Steps to each budget, plus 1.
+    rule, regime, objective, color, pyramid, phase_cap
+        See :class:`steerlens_fast.SteerableLens`.
+    grid, restarts : int
+        See :func:`steerlens_fast.smooth_reconstruction`.
+    probe_family, probe_l2, probe_directions
+        See :func:`steerlens_fast.band_probes`; 0 directions leave the probes out.
+    draws : int
+        See :func:`steerlens_fast.bootstrap`.
+    samples : int
+        Sources that the report shows.
+    seed : int
+        Of all random numbers.
+    batch_size : int
+        Sources that are computed, and written down, together.
+    threads : int, optional
+        Of torch; by default as many as it has.
+
+    Raises
+    ------
+    JobError
+        Naming the field, what was expected and what came.
+
+    Examples
+    --------
+    >>> config = EvaluationConfig("images/", "timm:resnet50", ("timm:resnet18",), max_l2=(5.0, 10.0))
+    >>> EvaluationConfig.from_dict(config.as_dict()) == config
+    True
+    """
+
+    data: str
+    driver: str
+    judges: Sequence[str] = ()
+    labels: str | None = None
+    weights: str | None = None
+    judge_weights: Sequence[str] = ()
+    trust_checkpoint: bool = False
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    channels: int | None = None
+    interpolation: str | None = None
+    crop_pct: float | None = None
+    dtype: str = "float32"
+    channels_last: bool = False
+    device: str | None = None
+    target: str | int | Mapping = "runner-up"
+    select: str = "auto"
+    sources: int = 300
+    limit: int | None = None
+    families: Sequence[str] = FAMILIES
+    max_l2: Sequence[float] | None = None
+    frames: int = 12
+    rule: str = "polar"
+    regime: str = "persistent"
+    objective: str = "nll"
+    color: str = "rgb"
+    pyramid: Mapping | None = None
+    phase_cap: float | None = None
+    grid: int = 8
+    restarts: int = 3
+    probe_family: str = "csp-phase"
+    probe_l2: float = PROBE_L2
+    probe_directions: int = DIRECTIONS
+    draws: int = DRAWS
+    samples: int = 8
+    seed: int = 0
+    batch_size: int = 50
+    threads: int | None = None
+
+    def __post_init__(self):
+        for name in LISTS:
+            value = getattr(self, name)
+            single = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+            if name == "size" and single:
+                value = (value, value)
+            elif single:
+                value = (value,)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, (list, tuple)) else value)
+        try:
+            self._check()
+        except (TypeError, ValueError) as error:
+            raise JobError(str(error), USAGE) from error
+
+    def _check(self) -> None:
+        for name in ("data", "driver"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a str, got {getattr(self, name)!r}")
+        for field in dataclasses.fields(self):
+            try:
+                json.dumps(getattr(self, field.name), allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"{field.name} must be plain data, got {getattr(self, field.name)!r}") from error
+        check_choice("select", self.select, SELECTIONS)
+        for name, least in COUNTS.items():
+            check_int(name, getattr(self, name), least, None)
+        for name in ("limit", "threads"):
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name), 1, None)
+        for name in ("trust_checkpoint", "channels_last"):
+            check_bool(name, getattr(self, name))
+        check_int("seed", self.seed, 0, 2**31)
+        if self.device is not None:
+            check_choice("device", self.device, ("cpu", "cuda"))
+        self._check_probes()
+        self._check_compared()
+
+    def _check_probes(self) -> None:
+        check_choice("probe_family", self.probe_family, FAMILIES)
+        check_number("probe_l2", self.probe_l2, 0.0)
+        check_int("probe_directions", self.probe_directions, 0, None)
+
+    def _check_compared(self) -> None:
+        """Judges, families and budgets: at least one of the latter two, none twice."""
+        if not self.families or not isinstance(self.families, tuple):
+            raise ValueError(f"families must name at least one of {FAMILIES}, got {self.families!r}")
+        for name in ("judges", "judge_weights"):
+            if not all(isinstance(value, str) for value in getattr(self, name)):
+                raise TypeError(f"{name} must be strs, got {getattr(self, name)!r}")
+        if self.judge_weights and len(self.judge_weights) != len(self.judges):
+            raise ValueError(
+                f"judge_weights must be one for each of {len(self.judges)} judges, got {self.judge_weights}"
+            )
+        for name in ("families", "max_l2"):
+            values = getattr(self, name) or ()
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} must not repeat, got {list(values)}")
+        for budget in self.max_l2 or ():
+            check_number("max_l2", budget, 0.0)
+        if self.max_l2 == ():
+            raise ValueError("max_l2 must have at least one distance, got none")
+        for family in self.families:  # says what is wrong with an option, before a model is loaded
+            SteerableLens(len, **self.lens_options(family))
+
+    def lens_options(self, family: str) -> dict:
+        """What :class:`SteerableLens` is made with for a family."""
+        options = {name: getattr(self, name) for name in LENS}
+        if family in ("pixel", "csp-amplitude"):
+            options["phase_cap"] = None  # they move no phase
+        return {"family": family, **options}
+
+    @property
+    def model_options(self) -> dict:
+        """What every model is loaded with, besides its weights."""
+        return {name: getattr(self, name) for name in MODEL if name not in ("weights",)}
+
+    def as_dict(self) -> dict:
+        """JSON-able."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, told: Mapping) -> EvaluationConfig:
+        """What :meth:`as_dict` gave, or some of it; JobError where a field is unknown, or a needed one is missing."""
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(told) - known.keys())
+        if unknown:
+            raise JobError(f"{unknown[0]} is no field of an evaluation's configuration", USAGE)
+        for name, field in known.items():
+            if name not in told and field.default is dataclasses.MISSING:
+                raise JobError(f"{name} must be given", USAGE)
+        return cls(**told)

@@ -1,0 +1,114 @@
+"""One family's edits of a batch, with what a lens alone does not tell: the image before the clip, the coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..coefficients import Coefficients
+from ..driver import Driver
+from ..families import CSPFamily, LumaFamily, family_named
+from ..families.anchor import reached
+from ..families.base import planes
+from ..families.csp import split_state
+from ..lens import SteerableLens
+from ..morphs import Morphs
+from ..pyramid import SteerablePyramid
+from .config import EvaluationConfig
+
+
+@dataclass(frozen=True)
+class Edits:
+    """Edits of N sources at one budget.
+
+    Attributes
+    ----------
+    morphs : Morphs
+    frame : Tensor [N, C, H, W]
+        The last frame, clipped.
+    unclipped : Tensor [N, C, H, W]
+        The same before the clip.
+    source, coefficients : Tensor [N, c, H, W] and Coefficients, or None
+        What was decomposed (the image, or its luma), and what its coefficients have become; None where the family has
+        none.
+    """
+
+    morphs: Morphs
+    frame: Tensor
+    unclipped: Tensor
+    source: Tensor | None
+    coefficients: Coefficients | None
+
+
+class Remembering:
+    """A family that keeps what was last asked of it: the motion of one step, or the anchor of all."""
+
+    def __init__(self, family):
+        self.family, self.motion, self.anchored = family, None, None
+
+    def __repr__(self) -> str:
+        return repr(self.family)
+
+    def prepare(self, image: Tensor, gradient: Tensor):
+        """See :class:`Family`."""
+        self.motion = self.family.prepare(image, gradient)
+        return self.motion
+
+    def anchor(self, image: Tensor):
+        """See :class:`AnchoringFamily`."""
+        self.anchored = self.family.anchor(image)
+        return self.anchored
+
+    def image(self, factor: Tensor) -> Tensor:
+        """Where the anchor stands, or the last motion at a factor [N]: before the clip."""
+        return self.anchored.frame() if self.anchored is not None else self.motion.render(factor[None])[0]
+
+
+class Editor:
+    """Makes one family's edits along a driver's gradient."""
+
+    def __init__(self, config: EvaluationConfig, family: str, driver: Driver, pyramid: SteerablePyramid, channels: int):
+        self.config = config
+        options = config.lens_options(family)
+        rule, color = options.pop("rule"), options.pop("color")
+        self.inner = Remembering(family_named(family, pyramid, rule))
+        luma = color == "luma" and channels == 3
+        self.outer = Remembering(LumaFamily(self.inner)) if luma else self.inner
+        color = "grey" if color == "grey" else "rgb"
+        options |= {"family": self.outer, "pyramid": None, "color": color}
+        self.lens = SteerableLens(driver.model, preprocessing=driver.preprocessing, **options)
+
+    def __call__(self, images: Tensor, target, max_l2: float) -> Edits:
+        """Edits of images [N, C, H, W] at one distance."""
+        self.inner.motion = self.inner.anchored = self.outer.motion = self.outer.anchored = None
+        morphs = self.lens.morph(images, target, max_l2=max_l2, frames=self.config.frames, score="last")
+        factor = morphs.factors[:, -1]
+        if self.config.regime == "live":  # the last motion is that of the last step
+            factor = factor - morphs.factors[:, -2]
+        source, coefficients = _coefficients(self.inner, factor)
+        return Edits(morphs, morphs.frames[:, -1].contiguous(), self.outer.image(factor), source, coefficients)
+
+
+def _coefficients(memory: Remembering, factor: Tensor) -> tuple[Tensor | None, Coefficients | None]:
+    """The decomposed images and their edited coefficients, [N, c, ...]; None where the family is not the pyramid's."""
+    family = memory.family
+    if not isinstance(family, CSPFamily):
+        return None, None
+    state = () if memory.anchored is None else memory.anchored.state
+    image = (memory.motion if memory.anchored is None else memory.anchored).image
+    if state:
+        steps = split_state(family, state)
+        edit = lambda c, step: reached(c, *step)[0]
+    else:
+        moving = family.moving(planes(image), planes(memory.motion.gradient))
+        b = factor.to(image.dtype).repeat_interleave(image.shape[1])[None]
+        steps = moving.steps
+        edit = lambda c, step: ops.extrapolate(c, *step, b, b, family.rule, "both")[0]
+    with torch.no_grad():
+        plain = family.pyramid(image)
+        flat = [band.flatten(0, 1) for band in plain.bands]  # [planes, K, h, w], as families have them
+        bands = [edit(c, step).unflatten(0, image.shape[:2]) for c, step in zip(flat, steps)]
+    return image, replace(plain, bands=tuple(bands))

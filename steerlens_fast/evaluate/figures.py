@@ -1,0 +1,182 @@
+"""The report's figures. Needs the extra ``steerlens_fast[plot]``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .pictures import COLOURS, QUIET, bands, new_figure, strip_figure, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LEAST = 1e-6  # of the axis of probabilities
+
+
+def all_figures(summary: dict, strips: dict | None) -> Iterator[tuple[str, str, Figure]]:
+    """(name, caption, figure) of everything that the summary has."""
+    yield "measures", MEASURES, measures(summary)
+    yield "coverage", COVERAGE, coverage(summary)
+    if any("leakage" in told for told in summary["budgets"][0]["families"].values()):
+        yield "consistency", CONSISTENCY, consistency(summary)
+    if summary.get("groups"):
+        yield "alignment", ALIGNMENT, alignments(summary)
+    if summary.get("bands"):
+        yield "bands", BANDS.format(**summary["bands"]), bands(summary["bands"])
+    if strips and strips["rows"]:
+        yield "strips", STRIPS, strip_figure(strips)
+
+
+MEASURES = (
+    "The three measures with 95 % bootstrap intervals over sources, at each budget, over the sources that every family "
+    "brought to it. Left: the driver's probability of its target (median). Middle: share of sources on which all "
+    "judges see the target. Right: energy of the edit that a smooth warp of the source explains (median), hollow "
+    "without gain, filled with it. Grey names are controls."
+)
+COVERAGE = "How many of the sources each family brought to the budget, and for how many all of them did."
+CONSISTENCY = (
+    "Whether edited coefficients are those of an image (medians, 95 %). Imaginary leakage: 0 where real and imaginary "
+    "parts tell of the same image, ½ where of unrelated ones. Departure: share of the edit of the coefficients that "
+    "does not come back when the edited image is analysed. Clipping: share of the edit's energy that the clip takes."
+)
+ALIGNMENT = (
+    "Against the true motion, by kind (medians, 95 %), at the largest budget. Above: cosine between the edit and the "
+    "true derivative image. Below: the displacement that phases tell, as a share of how far the true motion to the "
+    "same distance goes."
+)
+BANDS = (
+    "Single-band probes ({family}, L2 {l2:g}): the margin's change along the gradient minus its mean over {directions} "
+    "Gaussian directions in the same band; median over sources, and in brackets the share above 0."
+)
+STRIPS = (
+    "Some sources, evenly spaced or one of each kind, and their edits at the largest budget. Below each: the driver's "
+    "probability of the target, and how many judges see it."
+)
+
+
+# --- Intervals -------------------------------------------------------------------------------------------------------
+
+
+def _intervals(axes, each: dict, name: str, *, hollow: bool = False, shift: float = 0.0, least: float | None = None):
+    """A point and its interval for each family, from above downwards."""
+    for y, (family, told) in enumerate(each.items()):
+        found = told.get(name)
+        if not found or found["value"] is None:
+            continue
+        value, low, high = (found[k] if least is None else max(found[k], least) for k in ("value", "low", "high"))
+        colour = COLOURS.get(family, "#333333")
+        axes.plot([low, high], [y + shift] * 2, color=colour, linewidth=1.6, solid_capstyle="butt", alpha=0.75)
+        fill = "white" if hollow else colour
+        axes.plot(value, y + shift, "o", markersize=5.5, markeredgecolor=colour, markerfacecolor=fill, clip_on=False)
+
+
+def _rows(axes, each: dict, controls: dict, labelled: bool) -> None:
+    axes.set_ylim(len(each) - 0.4, -0.6)
+    axes.set_yticks(range(len(each)), list(each) if labelled else [""] * len(each))
+    for label in axes.get_yticklabels():
+        if label.get_text() in controls:
+            label.set_color(QUIET)
+    axes.grid(axis="x", color="0.92", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def measures(summary: dict) -> Figure:
+    """The three measures per family, a row of panels for each budget."""
+    budgets = summary["budgets"]
+    rows = len(budgets[0]["families"]) + len(budgets[0]["controls"])
+    figure = new_figure(9.2, len(budgets) * (0.27 * rows + 0.75))
+    grid = figure.subplots(len(budgets), 3, squeeze=False)
+    for row, budget in zip(grid, budgets):
+        each = {**budget["families"], **budget["controls"]}
+        about = f"L2 = {budget['l2']:.3g}: {budget['attainment']['common']} of {budget['attainment']['of']} sources"
+        for n, axes in enumerate(row):
+            _rows(axes, each, budget["controls"], labelled=n == 0)
+        _intervals(row[0], each, "target_probability", least=LEAST)
+        row[0].set(xscale="log", xlim=(LEAST * 0.7, 1.4))
+        _intervals(row[1], each, "jointly")
+        row[1].set_xlim(left=0)
+        _intervals(row[2], each, "warp", hollow=True, shift=-0.14)
+        _intervals(row[2], each, "gain", shift=0.14)
+        row[2].set_xlim(0, 1)
+        style(row[0], f"{about}\ndriver's target probability")
+        style(row[1], "all judges see the target")
+        style(row[2], "E: ○ warp, ● warp + gain")
+        if not summary["judges"]:
+            row[1].text(0.5, 0.5, "no judges", transform=row[1].transAxes, ha="center", color=QUIET, fontsize=9)
+    return figure
+
+
+def coverage(summary: dict) -> Figure:
+    """Attainment per family and in common, with the counts."""
+    budgets = summary["budgets"]
+    names = [*budgets[0]["attainment"]["by_family"], "in common"]
+    figure = new_figure(9.2, 0.27 * len(names) + 0.75)
+    for axes, budget in zip(figure.subplots(1, len(budgets), squeeze=False)[0], budgets):
+        told = budget["attainment"]
+        counts = [*told["by_family"].values(), told["common"]]
+        colours = [*(COLOURS.get(name, "#333333") for name in told["by_family"]), "#1c1e20"]
+        axes.barh(range(len(names)), counts, color=colours, height=0.6)
+        for y, n in enumerate(counts):
+            axes.text(n + 0.01 * told["of"], y, f"{n}/{told['of']}", va="center", fontsize=8)
+        axes.set(xlim=(0, told["of"] * 1.16), ylim=(len(names) - 0.4, -0.6))
+        axes.set_yticks(range(len(names)), names if budget is budgets[0] else [""] * len(names))
+        style(axes, f"sources that attained L2 = {budget['l2']:.3g}")
+    return figure
+
+
+def consistency(summary: dict) -> Figure:
+    """What the authors recommend to report and have not published."""
+    budget = summary["budgets"][0]
+    panels = {
+        "leakage": "imaginary leakage",
+        "departure": "departure (○), after the clip (●)",
+        "clipped_energy": "energy that the clip takes",
+    }
+    each = budget["families"]
+    figure = new_figure(9.2, 0.27 * len(each) + 0.85)
+    for n, (axes, (name, title)) in enumerate(zip(figure.subplots(1, 3), panels.items())):
+        _rows(axes, each, {}, labelled=n == 0)
+        if name == "departure":
+            _intervals(axes, each, name, hollow=True, shift=-0.12)
+            _intervals(axes, each, "departure_clipped", shift=0.12)
+        else:
+            _intervals(axes, each, name)
+        axes.set_xlim(0, 1)
+        for y, told in enumerate(each.values()):
+            if name not in told:
+                axes.text(0.02, y, "has no bands", va="center", fontsize=7.5, color=QUIET, style="italic")
+        style(axes, f"L2 = {budget['l2']:.3g}\n{title}" if n == 0 else title)
+    return figure
+
+
+def alignments(summary: dict) -> Figure:
+    """Cosine and displacement by kind."""
+    groups = next(iter(summary["groups"].values()))
+    families = list(next(iter(groups.values())))
+    figure = new_figure(9.2, 5.0)
+    panels = {
+        "alignment": "cosine with the true derivative",
+        "recovered": "displacement told by phase / true displacement",
+    }
+    for axes, (name, title) in zip(figure.subplots(2, 1, sharex=True), panels.items()):
+        for n, family in enumerate(families):
+            at = np.arange(len(groups)) + (n - (len(families) - 1) / 2) * 0.11
+            told = [groups[kind][family][name] for kind in groups]
+            points = [(x, t) for x, t in zip(at, told) if t["value"] is not None]
+            colour = COLOURS.get(family, "#333333")
+            for x, t in points:
+                axes.plot([x, x], [t["low"], t["high"]], color=colour, linewidth=1.4, alpha=0.75)
+            axes.plot(
+                [x for x, _ in points], [t["value"] for _, t in points], "o", markersize=4.5, color=colour, label=family
+            )
+        axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+        axes.set_xticks(range(len(groups)), list(groups))
+        style(axes, title)
+        axes.grid(axis="y", color="0.93", linewidth=0.8)
+        axes.set_axisbelow(True)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(families), fontsize=8, frameon=False
+    )
+    return figure

@@ -1,0 +1,66 @@
+"""Fields on a coarse grid of control points, and images that are sampled where such fields point."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+@lru_cache(maxsize=32)
+def interpolation(size: int, points: int) -> Tensor:
+    """[size, points], float64: linear interpolation between control points, the outer ones on the first and last pixel.
+
+    Examples
+    --------
+    >>> interpolation(5, 3)[1]
+    tensor([0.5000, 0.5000, 0.0000], dtype=torch.float64)
+    """
+    at = torch.linspace(0, points - 1, size, dtype=torch.float64)
+    return (1 - (at[:, None] - torch.arange(points)).abs()).clamp(min=0)
+
+
+def spread(grid: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Fields [..., H, W] of control points [..., g, g]."""
+    down, across = (interpolation(size, n).to(grid) for size, n in zip(shape, grid.shape[-2:]))
+    return down @ grid @ across.mT
+
+
+def sample(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
+    """Images read at ``x + displacement(x)``, bilinearly; outside of the image its border is read.
+
+    Parameters
+    ----------
+    image : Tensor [N, C, H, W]
+    displacement : Tensor [N, 2, H, W]
+        Down and right, in pixels.
+
+    Returns
+    -------
+    values : Tensor [N, C, H, W]
+    slopes : Tensor [N, 2, C, H, W]
+        Derivatives of the values in the displacement; 0 where the border is read.
+    """
+    H, W = image.shape[-2:]
+    (top, down, inside_y), (left, right, inside_x) = (
+        _between(torch.arange(size, device=image.device).to(image), d, axis, size)
+        for d, axis, size in zip(displacement.unbind(1), ((-1, 1), (1, -1)), (H, W))
+    )
+    flat, index = image.flatten(2), (top * W + left).flatten(1)[:, None].expand(-1, image.shape[1], -1)
+    step_y, step_x = (W if H > 1 else 0), (1 if W > 1 else 0)
+    read = lambda offset: flat.gather(2, index + offset).view_as(image)
+    a, b, c, d = read(0), read(step_x), read(step_y), read(step_y + step_x)
+    down, right = down[:, None], right[:, None]
+    upper, lower = a + right * (b - a), c + right * (d - c)
+    slopes = torch.stack([lower - upper, (b - a) + down * ((d - c) - (b - a))], 1)
+    return upper + down * (lower - upper), slopes * torch.stack([inside_y, inside_x], 1)[:, :, None]
+
+
+def _between(pixels: Tensor, displacement: Tensor, axis: tuple[int, int], size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixel before each position, how far beyond it that is, and whether the position is in the image."""
+    at = pixels.view(axis) + displacement
+    inside = (at >= 0) & (at <= size - 1)
+    at = at.clamp(0, size - 1)
+    first = at.long().clamp(max=max(size - 2, 0))
+    return first, at - first, inside

@@ -1,0 +1,72 @@
+"""What an evaluation is made with: models and data are loaded, classes compared, sources chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..dataset.plan import versions
+from ..dataset.sources import open_source
+from ..dataset.targets import parse_target
+from ..dataset.worker import device_of
+from .classifiers import as_driver, load_driver, load_judges, matching, predictions
+from .config import EvaluationConfig
+from .sources import CONSTANT, WHY, Chosen, choose
+from .tasks import Work
+from .truth import truth_of
+
+
+@dataclass
+class Prepared:
+    """Work that is ready to be done, and what it is done with."""
+
+    config: EvaluationConfig
+    work: Work
+    about: dict  # models, data, software and sources, which must not change
+    problems: list[str]
+
+
+def prepare(config: EvaluationConfig, data, driver, judges) -> Prepared:
+    """Load models and data, and choose the sources."""
+    device = device_of(config)
+    rule = parse_target(config.target)
+    source = open_source(config.data if data is None else data, labels=config.labels)
+    main = load_driver(config, device, driver)
+    others = load_judges(config, device, judges)
+    adapted = {name: as_driver(model, main.channels) for name, model in {"": main, **others}.items()}
+    good, problems, checked = {}, [], False
+
+    def predict(images: Tensor) -> Tensor:
+        """First choices of driver and judges; their classes are compared on the first images that there are."""
+        nonlocal good, checked
+        images = images.to(device)
+        if not checked:
+            names = {name: model.class_names for name, model in {"": main, **others}.items()}
+            given = {name: adapted[name] for name in others}
+            good, messages = matching(adapted[""], given, images, names)
+            problems.extend(messages)
+            checked = True
+        return predictions({"": adapted[""], **good}, images).cpu()
+
+    chosen = choose(config, source, rule, main, predict)
+    problems += _doubts(chosen, bool(good), bool(others))
+    work = Work(config, chosen, adapted[""], good, truth_of(source), device)
+    models = {"driver": main.description, **{name: model.description for name, model in others.items()}}
+    told = {"models": models, "data": source.about, "sources": chosen.sha256, "budgets": work.budgets}
+    return Prepared(config, work, {**told, "versions": versions(device), "threads": torch.get_num_threads()}, problems)
+
+
+def _doubts(chosen: Chosen, judged: bool, wanted: bool) -> list[str]:
+    """What a reader must know of the sources."""
+    problems = []
+    if wanted and not judged:
+        problems.append("no judge has the driver's classes: transfer is not measured")
+    if chosen.left_out[CONSTANT]:
+        problems.append(f"{chosen.left_out['constant']} images are constant, and left out: {WHY[CONSTANT]}")
+    classes = set(chosen.predicted.tolist())
+    if len(classes) == 1:
+        name = chosen.classes[min(classes)] if chosen.classes else min(classes)
+        problems.append(f"all sources are of one class ({name}): nothing is said of others")
+    return problems

@@ -1,0 +1,177 @@
+"""A whole evaluation: lock, prepare, go on or begin, do the tasks that are not done, sum up, draw."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..dataset.config import refuse_drift
+from ..dataset.durable import locked, publishing, read_json, sync_folder, write_json
+from ..dataset.outcome import DONE, QUARANTINED, USAGE, JobError, as_job_error
+from ..dataset.planning import LEFTOVER
+from ..dataset.progress import Progress
+from ..extras import need
+from .config import EvaluationConfig
+from .parts import frames_of, part_of, publish
+from .prepare import Prepared, prepare
+from .published import beside
+from .report import write_report
+from .summary import summarise
+from .tasks import Work
+
+FILES = ("config.json", "plan.json", "results.jsonl", "summary.json", "index.html")
+FOLDERS = ("parts", "figures")
+DIGITS = "steerlens_fast.evaluate.digits:test_set"  # data that may stand beside the published ones
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How an evaluation ended.
+
+    Attributes
+    ----------
+    code : int
+        0 all well, 3 done with problems that ``summary["problems"]`` names.
+    summary : dict
+        As ``summary.json``.
+    out : Path
+        The folder; ``index.html`` in it is the report.
+    """
+
+    code: int
+    summary: dict
+    out: Path
+
+
+def run_evaluation(
+    out: Path,
+    asked: Mapping,
+    *,
+    data=None,
+    driver: Callable | None = None,
+    judges: Mapping[str, Callable] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: str = "auto",
+    figures: bool = True,
+) -> Evaluation:
+    """Run an evaluation to its end; see :func:`steerlens_fast.evaluate.evaluate`.
+
+    Raises
+    ------
+    JobError
+        With an exit code.
+    """
+    out = Path(out).absolute()
+    if figures:
+        need("plot", "matplotlib")  # before any work
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out / ".lock"):
+            config = _config(out, asked, resume, overwrite)
+            with _threads(config.threads):
+                prepared = prepare(config, data, driver, judges)
+                _begin(out, prepared, overwrite)
+                _do(out, prepared.work, progress)
+                return _finish(out, prepared, figures)
+    except (OSError, ImportError) as error:
+        raise as_job_error(error) from error
+
+
+# --- Beginning -------------------------------------------------------------------------------------------------------
+
+
+def _config(out: Path, asked: Mapping, resume: bool, overwrite: bool) -> EvaluationConfig:
+    """What is asked for; where an evaluation goes on, it must be what was asked for before."""
+    if not (out / "plan.json").exists() or overwrite:
+        return EvaluationConfig.from_dict(asked)
+    if not resume:
+        raise JobError(f"out must be a new folder, got {out}, an evaluation's: use --resume or --overwrite", USAGE)
+    saved = EvaluationConfig.from_dict(read_json(out / "config.json"))
+    now = EvaluationConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **asked})
+    refuse_drift(saved.as_dict(), now.as_dict(), "the configuration")
+    return now
+
+
+def _begin(out: Path, prepared: Prepared, overwrite: bool) -> None:
+    """Write down what is to be done, or see that it is what was begun."""
+    if overwrite:
+        _clear(out)
+    for leftover in (*out.glob(LEFTOVER), *(out / "parts").glob(LEFTOVER)):
+        leftover.unlink()
+    (out / "parts").mkdir(exist_ok=True)
+    if (out / "plan.json").exists():
+        before = read_json(out / "plan.json")
+        for name, what in (("versions", "the software"), ("models", "the models"), ("data", "the data")):
+            refuse_drift(before[name], prepared.about[name], what)
+        refuse_drift(before, prepared.about, "what goes into")
+        return
+    for part in (out / "parts").iterdir():
+        part.unlink()  # of an evaluation that somebody has half removed
+    write_json(out / "config.json", prepared.config.as_dict())
+    write_json(out / "plan.json", prepared.about)
+    sync_folder(out)
+
+
+def _clear(out: Path) -> None:
+    """Remove what an evaluation has written here, and nothing else."""
+    if any((out / name).exists() for name in FILES) and not (out / "plan.json").exists():
+        raise JobError(f"overwrite must be asked for an evaluation's folder, got {out}: it has no plan.json", USAGE)
+    for name in FOLDERS:
+        if (out / name).exists():
+            shutil.rmtree(out / name)
+    for name in FILES:
+        (out / name).unlink(missing_ok=True)
+
+
+# --- Tasks -----------------------------------------------------------------------------------------------------------
+
+
+def _do(out: Path, work: Work, progress: str) -> None:
+    """Every task that is not done yet; each is on the disk, whole, before the next begins."""
+    tasks = list(work.tasks())
+    missing = [task for task in tasks if not part_of(out, task).exists()]
+    size = lambda some: sum(task.last - task.first for task in some)
+    bar = Progress(size(tasks), size(tasks) - size(missing), kind=progress)
+    try:
+        for task in missing:
+            (out / "summary.json").unlink(missing_ok=True)  # until it is true again
+            publish(out, task, work.run(task))
+            bar.update(task.last - task.first)
+    finally:
+        bar.close()
+
+
+# --- The end ---------------------------------------------------------------------------------------------------------
+
+
+def _finish(out: Path, prepared: Prepared, figures: bool) -> Evaluation:
+    """Results, summary, figures and page, from what the parts hold."""
+    tasks = list(prepared.work.tasks())
+    with publishing(out / "results.jsonl") as file:
+        for task in tasks:
+            file.write(part_of(out, task).read_bytes())
+    summary = summarise(out / "results.jsonl", prepared.config, prepared.work, prepared.problems)
+    summary["about"] = prepared.about
+    if prepared.config.data == DIGITS:
+        summary["published"] = beside(summary["budgets"][0]["families"])
+    write_json(out / "summary.json", summary)
+    if figures:
+        write_report(out, summary, prepared.work, frames_of(out, tasks))
+    return Evaluation(QUARANTINED if summary["problems"] else DONE, summary, out)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many threads of torch, where a number is asked for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
