@@ -276,6 +276,20 @@ def test_constant_images_are_left_out(tmp_path):
     assert "3" not in {r["key"] for r in records(tmp_path)}
 
 
+def test_a_folder_with_a_bad_file(tmp_path):
+    """Read as the data-set job reads it: classes by sub-folder, what is no image left out and told."""
+    from PIL import Image
+
+    for name, image in zip(("cat/1", "cat/2", "dog/1", "dog/2"), pictures(4)):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0].numpy()).save(tmp_path / "data" / f"{name}.png")
+    (tmp_path / "data" / "dog" / "bad.png").write_bytes(b"no image")
+    found = run(tmp_path / "out", str(tmp_path / "data"), net(0, classes=2), {}, target="argmax", max_l2=0.5)
+    assert found.summary["sources"]["chosen"] == 4
+    assert found.summary["sources"]["left_out"]["not-an-image"]["images"] == 1
+    assert {r["key"].partition(".")[0] for r in records(tmp_path / "out")} == {"cat/1", "cat/2", "dog/1", "dog/2"}
+
+
 def test_one_class_is_told(tmp_path):
     found = run(tmp_path, driver=_biased(net(0)), judges={})
     assert any("all sources are of one class" in problem for problem in found.summary["problems"])

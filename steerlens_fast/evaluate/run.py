@@ -109,7 +109,7 @@ def _begin(out: Path, prepared: Prepared, overwrite: bool) -> None:
         before = read_json(out / "plan.json")
         for name, what in (("versions", "the software"), ("models", "the models"), ("data", "the data")):
             refuse_drift(before[name], prepared.about[name], what)
-        refuse_drift(before, prepared.about, "what goes into")
+        refuse_drift(before, prepared.about, "the plan")
         return
     for part in (out / "parts").iterdir():
         part.unlink()  # of an evaluation that somebody has half removed

@@ -15,14 +15,14 @@ from ..dataset.decoding import decode
 from ..dataset.fitting import fit
 from ..dataset.items import Item
 from ..dataset.models import LoadedModel
-from ..dataset.outcome import USAGE, BadItem, JobError
+from ..dataset.outcome import REASONS, USAGE, BadItem, JobError
 from ..dataset.sources import Source
 from ..dataset.targets import TargetRule, batch_target
 from .config import EvaluationConfig
 
 BATCH = 64
 CONSTANT, ALREADY, WRONG, DISAGREE = "constant", "already-target", "wrong", "disagree"
-WHY = {
+WHY = REASONS | {
     CONSTANT: "every pixel has the same value: nothing can move",
     ALREADY: "the class that it is to be morphed toward is its own",
     WRONG: "driver or judges do not take it for its label",
@@ -115,7 +115,7 @@ def choose(
         if len(kept.items) >= config.sources:
             break
     if not kept.items:
-        reasons = ", ".join(f"{n} {reason} ({WHY.get(reason, 'cannot be used')})" for reason, n in left_out.items())
+        reasons = ", ".join(f"{n} {reason} ({WHY[reason]})" for reason, n in left_out.items())
         hint = "; select='agree' or 'all' asks for less" if left_out[WRONG] or left_out[DISAGREE] else ""
         raise JobError(f"data must hold at least one source, got {seen} images: {reasons or 'none'}{hint}", USAGE)
     images = torch.stack(kept.images)

@@ -46,7 +46,7 @@ def summarise(results: Path, config: EvaluationConfig, work: Work, problems: lis
     chosen, problems = work.chosen, list(problems)
     table = _Table(records, len(chosen), config)
     budgets = [_budget(table, budget, problems) for budget in table.budgets]
-    left_out = {reason: {"images": n, "why": WHY.get(reason)} for reason, n in sorted(chosen.left_out.items())}
+    left_out = {reason: {"images": n, "why": WHY[reason]} for reason, n in sorted(chosen.left_out.items())}
     summary = {
         "config": config.as_dict(),
         "judges": list(work.judges),
