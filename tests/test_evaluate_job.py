@@ -22,8 +22,11 @@ from steerlens_fast import SteerableLens, driver_confidence, smooth_reconstructi
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.dataset.outcome import JobError  # noqa: E402
 from steerlens_fast.evaluate import evaluate  # noqa: E402
+from steerlens_fast.evaluate.classifiers import short_names  # noqa: E402
 from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
+from steerlens_fast.evaluate.run import run_evaluation  # noqa: E402
 from steerlens_fast.evaluate.shapes import Shapes  # noqa: E402
+from steerlens_fast.evaluate.summary import read_results  # noqa: E402
 
 HERE = Path(__file__).parent
 FAST = {"families": ["pixel", "csp-phase"], "frames": 3, "restarts": 1, "draws": 50, "probe_directions": 1}
@@ -230,7 +233,7 @@ def test_a_folder_is_not_taken_twice(tmp_path):
 
 def test_overwrite_drops_what_is_its_own_only(tmp_path):
     (tmp_path / "summary.json").write_text("mine")
-    with pytest.raises(JobError, match="overwrite must be asked for an evaluation's folder"):
+    with pytest.raises(JobError, match="or an evaluation.s"):
         run(tmp_path, overwrite=True)
     assert (tmp_path / "summary.json").read_text() == "mine"
 
@@ -478,3 +481,35 @@ def test_presets_run(name, tmp_path, monkeypatch):
     assert code == 0, summary["problems"]
     assert summary["sources"]["chosen"] == 8 and summary["judges"] == ["robust_cnn", "mlp"]
     assert ("published" in summary) == (name == "digits") and ("groups" in summary) == (name == "shapes")
+
+
+# --- What is somebody else's is left alone
+
+
+@pytest.mark.parametrize("name", ["summary.json", "results.jsonl", "parts/mine.txt", "figures/a.png"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_with_other_files_is_refused(name, overwrite, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(JobError, match="out must be a new folder, or an evaluation's"):
+        run_evaluation(tmp_path, {"data": "nowhere", "driver": "none:none"}, overwrite=overwrite)
+    assert (tmp_path / name).read_text() == "{}"
+
+
+def test_another_jobs_plan_is_refused(tmp_path):
+    (tmp_path / "plan.json").write_text('{"items": 3}')
+    with pytest.raises(JobError, match="another job's plan"):
+        run_evaluation(tmp_path, {"data": "nowhere", "driver": "none:none"}, overwrite=True)
+    assert (tmp_path / "plan.json").exists()
+
+
+def test_results_may_hold_any_name(tmp_path):
+    names = ["a\u2028b", "c\u0085d", "e\udce9f"]
+    lines = [json.dumps({"path": name}, ensure_ascii=False).encode(errors="surrogateescape") for name in names]
+    (tmp_path / "results.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    assert [record["path"] for record in read_results(tmp_path / "results.jsonl")] == names
+
+
+def test_short_names_are_each_their_own():
+    names = short_names(["w/model-2.pt2", "w/model.pt2", "v/model.pt2", "driver"])
+    assert len(set(names)) == 4 and "driver" not in names

@@ -117,6 +117,7 @@ def evaluate(
     asked: dict = {"data": os.fspath(data) if isinstance(data, (str, os.PathLike)) else _told(data), **options}
     asked["driver"] = driver if isinstance(driver, str) else _told(driver)
     named = not isinstance(judges, Mapping)
+    judges = [judges] if isinstance(judges, str) else judges
     asked["judges"] = list(judges)
     objects = {
         "data": None if isinstance(data, (str, os.PathLike)) else data,

@@ -46,8 +46,8 @@ def short_names(specs) -> list[str]:
     names: list[str] = []
     for spec in specs:
         name = spec.rpartition(":")[2].rpartition("/")[2].removesuffix(".pt2").removesuffix(".pt") or spec
-        count = sum(known == name or known.startswith(f"{name}-") for known in names)
-        names.append(f"{name}-{count + 1}" if count else name)
+        free = (name if n == 1 else f"{name}-{n}" for n in range(1, len(names) + 4))
+        names.append(next(one for one in free if one not in (*names, "driver", "")))
     return names
 
 
@@ -93,16 +93,26 @@ def matching(driver: Driver, judges: Mapping[str, Driver], images: Tensor, names
         raise JobError(f"driver must tell at least two classes apart, got {classes}", USAGE)
     good, problems = {}, []
     for name, judge in judges.items():
-        count = _count_of_classes(f"judge {name!r}", judge, images)
+        try:
+            count = _count_of_classes(f"judge {name!r}", judge, images)
+        except Exception as error:  # a judge's own code: the others have their say
+            problems.append(f"judge {name!r} fails: {error}; it is left out")
+            continue
         if count != classes:
             problems.append(f"judge {name!r} has {count} classes and the driver {classes}: it is left out")
-        elif names.get("") and names.get(name) and names[""] != names[name]:
-            first = next(n for n, (a, b) in enumerate(zip(names[""], names[name])) if a != b)
+        elif (first := _first_difference(names.get(""), names.get(name))) is not None:
             told = f"class {first} is {names[name][first]!r} to it and {names[''][first]!r} to the driver"
             problems.append(f"judge {name!r} has other classes than the driver: {told}; it is left out")
         else:
             good[name] = judge
     return good, problems
+
+
+def _first_difference(ours: list[str] | None, theirs: list[str] | None) -> int | None:
+    """The first class that two lists name differently, by its first synonym; None where none is known to."""
+    plain = lambda name: str(name).partition(",")[0].strip().casefold()
+    pairs = enumerate(zip(ours or (), theirs or ()))
+    return next((n for n, (a, b) in pairs if plain(a) != plain(b)), None)
 
 
 def _count_of_classes(who: str, classifier: Driver, images: Tensor) -> int:
@@ -113,5 +123,6 @@ def _count_of_classes(who: str, classifier: Driver, images: Tensor) -> int:
 
 
 def predictions(classifiers: Mapping[str, Driver], images: Tensor) -> Tensor:
-    """First choices [classifiers, N]."""
-    return torch.stack([c.outputs(images).argmax(1).to(images.device) for c in classifiers.values()])
+    """First choices [classifiers, N]; -1 where scores are NaN."""
+    outputs = (c.outputs(images).to(images.device) for c in classifiers.values())
+    return torch.stack([o.argmax(1).masked_fill(o.isnan().any(1), -1) for o in outputs])

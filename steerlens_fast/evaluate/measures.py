@@ -105,7 +105,7 @@ def transfer(
         driver = judge if isinstance(judge, Driver) else Driver(judge)
         outputs = _check_outputs(f"judge {name!r}", driver.outputs(images, batch=batch_size))
         check_classes("target", target, len(images), outputs.shape[1])
-        agrees[name] = outputs.argmax(1) == target.to(outputs.device)
+        agrees[name] = (outputs.argmax(1) == target.to(outputs.device)) & ~outputs.isnan().any(1)
         probability[name] = driver_confidence(outputs, target)
     return Transfer(agrees, probability, torch.stack(list(agrees.values())).all(0))
 

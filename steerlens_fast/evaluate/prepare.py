@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..dataset.outcome import USAGE, JobError
 from ..dataset.plan import versions
 from ..dataset.sources import open_source
+from ..dataset.stored import class_name
 from ..dataset.targets import parse_target
 from ..dataset.worker import device_of
 from .classifiers import as_driver, load_driver, load_judges, matching, predictions
@@ -35,6 +37,8 @@ def prepare(config: EvaluationConfig, data, driver, judges) -> Prepared:
     source = open_source(config.data if data is None else data, labels=config.labels)
     main = load_driver(config, device, driver)
     others = load_judges(config, device, judges)
+    if reserved := {"", "driver"} & set(others):
+        raise JobError(f"judges must not be named {reserved.pop()!r}, which is the driver", USAGE)
     adapted = {name: as_driver(model, main.channels) for name, model in {"": main, **others}.items()}
     good, problems, checked = {}, [], False
 
@@ -67,6 +71,6 @@ def _doubts(chosen: Chosen, judged: bool, wanted: bool) -> list[str]:
         problems.append(f"{chosen.left_out['constant']} images are constant, and left out: {WHY[CONSTANT]}")
     classes = set(chosen.predicted.tolist())
     if len(classes) == 1:
-        name = chosen.classes[min(classes)] if chosen.classes else min(classes)
+        name = class_name(min(classes), chosen.classes)
         problems.append(f"all sources are of one class ({name}): nothing is said of others")
     return problems

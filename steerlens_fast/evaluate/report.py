@@ -17,6 +17,7 @@ from ..dataset.stored import class_name
 from ..extras import need
 from . import tables
 from .figures import all_figures
+from .summary import read_results
 from .tasks import Work
 
 SETTINGS = {"svg.hashsalt": "steerlens_fast", "svg.fonttype": "none", "font.family": "sans-serif"}
@@ -58,8 +59,7 @@ def _strips(out: Path, work: Work, frames: dict) -> dict:
     """What the figure of samples shows, with what driver and judges said."""
     largest = float(f"{max(work.budgets):.7g}")
     said = {}
-    for line in (out / "results.jsonl").read_bytes().splitlines():
-        record = json.loads(line)
+    for record in read_results(out / "results.jsonl"):
         if record.get("budget") == largest and record["source"] in work.shown:
             said[record["family"], record["source"]] = record
     rows = []

@@ -88,7 +88,12 @@ def run_evaluation(
 
 def _config(out: Path, asked: Mapping, resume: bool, overwrite: bool) -> EvaluationConfig:
     """What is asked for; where an evaluation goes on, it must be what was asked for before."""
-    if not (out / "plan.json").exists() or overwrite:
+    if not (out / "plan.json").exists():
+        _refuse_strangers(out)
+        return EvaluationConfig.from_dict(asked)
+    if "budgets" not in read_json(out / "plan.json"):
+        raise JobError(f"out must be a new folder, or an evaluation's, got {out}, which has another job's plan", USAGE)
+    if overwrite:
         return EvaluationConfig.from_dict(asked)
     if not resume:
         raise JobError(f"out must be a new folder, got {out}, an evaluation's: use --resume or --overwrite", USAGE)
@@ -111,21 +116,28 @@ def _begin(out: Path, prepared: Prepared, overwrite: bool) -> None:
             refuse_drift(before[name], prepared.about[name], what)
         refuse_drift(before, prepared.about, "the plan")
         return
-    for part in (out / "parts").iterdir():
-        part.unlink()  # of an evaluation that somebody has half removed
     write_json(out / "config.json", prepared.config.as_dict())
     write_json(out / "plan.json", prepared.about)
     sync_folder(out)
 
 
+def _refuse_strangers(out: Path) -> None:
+    """Where no evaluation has begun there must be nothing that one would write, or take for its own."""
+    there = [name for name in (*FILES, *FOLDERS) if (out / name).exists()]
+    if "parts" in there and not any((out / "parts").iterdir()):
+        there.remove("parts")
+    if there == ["config.json"] and "judges" in read_json(out / "config.json"):
+        return  # killed before its plan was written
+    if there:
+        raise JobError(f"out must be a new folder, or an evaluation's, got {out}, which has {', '.join(there)}", USAGE)
+
+
 def _clear(out: Path) -> None:
-    """Remove what an evaluation has written here, and nothing else."""
-    if any((out / name).exists() for name in FILES) and not (out / "plan.json").exists():
-        raise JobError(f"overwrite must be asked for an evaluation's folder, got {out}: it has no plan.json", USAGE)
+    """Remove what an evaluation has written here, and nothing else; the plan, which says that it is one's, last."""
     for name in FOLDERS:
         if (out / name).exists():
             shutil.rmtree(out / name)
-    for name in FILES:
+    for name in sorted(FILES, key=lambda name: name == "plan.json"):
         (out / name).unlink(missing_ok=True)
 
 

@@ -35,6 +35,12 @@ MEASURES = {
 PAIRED = ("target_probability", "jointly", "warp", "gain", "alignment")
 
 
+def read_results(path: Path) -> list[dict]:
+    """The records of ``results.jsonl``; names of files may hold any byte, and any line separator but this one."""
+    lines = path.read_bytes().split(b"\n")
+    return [json.loads(line.decode(errors="surrogateescape")) for line in lines if line]
+
+
 def summarise(results: Path, config: EvaluationConfig, work: Work, problems: list[str]) -> dict:
     """What ``results.jsonl`` says, JSON-able.
 
@@ -42,7 +48,7 @@ def summarise(results: Path, config: EvaluationConfig, work: Work, problems: lis
     of cases that have a value and the number that could have. A budget that no source attained in every family has
     values of None, and is among the problems.
     """
-    records = [json.loads(line) for line in results.read_bytes().decode(errors="surrogateescape").splitlines()]
+    records = read_results(results)
     chosen, problems = work.chosen, list(problems)
     table = _Table(records, len(chosen), config)
     budgets = [_budget(table, budget, problems) for budget in table.budgets]
@@ -101,7 +107,11 @@ def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
     never = [family for family, n in common.by_family.items() if not n]
     problems += [f"L2 = {budget:.4g} was not attained by {family} for any source" for family in never]
     within = lambda values: torch.where(common.common, values, torch.nan)
-    each = {family: _family(table, family, budget, within) for family in (*table.families, *table.controls)}
+    each = {family: _family(table, family, budget, within) for family in table.families}
+    for control in table.controls:  # of those sources, where it got there itself
+        there = table.measure(control, budget, "attained") == 1
+        of_control = lambda values, there=there: within(torch.where(there, values, torch.nan))
+        each[control] = _family(table, control, budget, of_control)
     told = {"common": common.count, "of": common.of, "by_family": common.by_family}
     return {
         "l2": budget,

@@ -185,7 +185,7 @@ class PlaneMotion:
         lead = self.image.shape[:-2]
         if not lead.numel():
             return self.image.new_zeros(lead[:1])
-        largest = torch.cat([self._moving(at).largest_phase() for at in self._plane_tiles(1)])
+        largest = torch.cat([self._moving(at).largest_phase() for at in self._plane_tiles()])
         return largest.reshape(lead[0] if lead else 1, -1).amax(1)
 
     def _planes(self) -> tuple[Tensor, ...]:
@@ -196,12 +196,13 @@ class PlaneMotion:
             return self.held
         return self.family.moving(*(t[at] for t in self._planes()))
 
-    def _plane_tiles(self, frames: int) -> list[slice]:
+    def _plane_tiles(self) -> list[slice]:
+        """As many planes as fit with one frame of each: one for every thread, if need be. Frames come in blocks."""
         count = self.image.shape[:-2].numel()
         if self.held is not None:
             return [slice(0, count)]
         dtype = self.image.dtype
-        size = frames * self.family.frame_bytes(dtype) + self.family.moving_bytes(dtype)
+        size = self.family.frame_bytes(dtype) + self.family.moving_bytes(dtype)
         return chunks(count, size, self.image.device)
 
     def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
@@ -235,7 +236,7 @@ class PlaneMotion:
     def _tiles(self, b: Tensor, a: Tensor, whole: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
         """(planes, frames, their pixels [f, n, H, W])."""
         image = planes(self.image)
-        by_planes = [slice(0, len(image))] if whole else self._plane_tiles(len(b))
+        by_planes = [slice(0, len(image))] if whole else self._plane_tiles()
         size = self.family.frame_bytes(image.dtype)
         for at in by_planes:
             if not len(image) or not len(b):
