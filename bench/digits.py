@@ -26,7 +26,7 @@ import steerlens_fast as sf
 from steerlens_fast.demo import digits
 from steerlens_fast.evaluate import networks
 from steerlens_fast.families import FAMILIES
-from steerlens_fast.memory import one_thread
+from steerlens_fast.memory import threads
 
 SOURCES = 300  # at most
 FRAMES = 12
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--sources", type=int, default=SOURCES, help="test digits, at most")
     args = parser.parse_args()
     start = time.perf_counter()
-    with one_thread():  # so that the result does not depend on how many there are
+    with threads(1):  # so that the result does not depend on how many there are
         result = run(args.seed, args.sources)
     args.out.write_text(as_json(result))
     print("\n".join(report(result)))

@@ -69,8 +69,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("stream_real_double", &stream_real<double>, "The same in double precision.");
   m.def("planes_supported", &steerlens::planes_supported,
         "Whether this CPU and build have split_planes and merge_planes.");
+  m.def("plane_side_fits", &steerlens::side_fits,
+        "Whether they take planes, or bands, with a side of so many samples.");
   m.attr("LANES") = steerlens::kLanes;
-  m.attr("LARGEST_PRIME") = steerlens::kLargestPrime;
-  m.attr("LARGEST_SIDE") = steerlens::kLargestSide;
   m.def("stream_copy", &stream_copy, "Copy past the caches (to, from, bytes): CPU addresses.");
 }

@@ -109,10 +109,13 @@ def is_plain_cpu(t: Tensor) -> bool:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Tensors this small gain nothing from threads, and lose much where others want the cores."""
+def threads(count: int | None) -> Iterator[None]:
+    """So many threads of torch in the block, or as many as there are; and as before after it.
+
+    One is best for small tensors, which gain nothing from more, and lose much where others want the cores.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count or before)
     try:
         yield
     finally:

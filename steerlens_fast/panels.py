@@ -40,14 +40,6 @@ def serve(geometry: Geometry, planes: Tensor) -> bool:
 
 @lru_cache(maxsize=512)
 def _sizes_fit(geometry: Geometry) -> bool:
-    sides = {n for scale in range(geometry.height + 1) for n in geometry.band_shape(scale)}
-    return geometry.shape[0] * geometry.shape[1] <= LARGEST_PLANE and all(map(_fits, sides | set(geometry.shape)))
-
-
-def _fits(side: int) -> bool:
-    if side > _C.LARGEST_SIDE:
-        return False
-    for prime in range(2, _C.LARGEST_PRIME + 1):
-        while side % prime == 0:
-            side //= prime
-    return side == 1
+    H, W = geometry.shape
+    sides = {H, W, *(n for scale in range(geometry.height + 1) for n in geometry.band_shape(scale))}
+    return H * W <= LARGEST_PLANE and all(map(_C.plane_side_fits, sides))

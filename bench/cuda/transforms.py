@@ -12,7 +12,7 @@ from common import BENCH
 sys.path.append(str(BENCH))
 import cases  # noqa: E402
 import plenoptic_peer  # noqa: E402
-from classifier import Mean, resnet50  # noqa: E402
+from classifier import resnet50  # noqa: E402
 from peer import EagerPyramid  # noqa: E402
 
 import steerlens_fast as sf  # noqa: E402
@@ -89,7 +89,7 @@ def peer_name() -> str:
 
 def lens_row(shape, device: torch.device) -> dict:
     """A frozen morph of ResNet-50, channels last, its frames not scored, and the classifier's gradient alone."""
-    model, name = resnet50() if device.type == "cuda" else (Mean().eval(), "a mean (dry run)")
+    model, name = resnet50() if device.type == "cuda" else (cases.Mean().eval(), "a mean (dry run)")
     model = model.to(device, memory_format=torch.channels_last)
     images = cases.image_of(shape, device).contiguous(memory_format=torch.channels_last)
     targets = torch.arange(len(images)) % 3
@@ -111,7 +111,7 @@ def lens_row(shape, device: torch.device) -> dict:
 
 def morph_of(frames: int, shape, device: torch.device) -> Callable[[], torch.Tensor]:
     """Frames by the lens with a model that holds next to nothing."""
-    images, lens = cases.image_of(shape, device), sf.SteerableLens(Mean().eval().to(device))
+    images, lens = cases.image_of(shape, device), cases.cheap_lens(device=device)
     return lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames
 
 

@@ -15,12 +15,20 @@ constexpr int64_t kLanes = 16;  // image rows, or columns, that are computed sid
 constexpr int64_t kLargestPrime = 61;  // of a side: such primes are radices of cpu/fft.h
 constexpr int64_t kLargestSide = int64_t{1} << 14;
 
-inline void check_side(const char* op, const char* name, int64_t n) {
-  if (n < 1 || n > kLargestSide) fail(op, name, " must be 1 to ", kLargestSide, ", got ", n);
-  int64_t rest = n;
+inline bool side_in_range(int64_t n) { return n >= 1 && n <= kLargestSide; }
+
+// Whether the FFT has this length.
+inline bool side_fits(int64_t n) {
+  if (!side_in_range(n)) return false;
   for (int64_t prime = 2; prime <= kLargestPrime; ++prime)
-    while (rest % prime == 0) rest /= prime;
-  if (rest != 1) fail(op, name, " must have no prime factor above ", kLargestPrime, ", got ", n);
+    while (n % prime == 0) n /= prime;
+  return n == 1;
+}
+
+inline void check_side(const char* op, const char* name, int64_t n) {
+  if (!side_in_range(n)) fail(op, name, " must be 1 to ", kLargestSide, ", got ", n);
+  if (!side_fits(n))
+    fail(op, name, " must have no prime factor above ", kLargestPrime, ", got ", n);
 }
 
 constexpr int64_t panels_of(int64_t n) { return (n + kLanes - 1) / kLanes; }
@@ -59,6 +67,8 @@ struct PlanePart {
   std::vector<RowPanel> panels;
 
   bool paired() const { return form != Form::kBoth; }
+  // Whether the i-th transform is that of a real band without a partner.
+  bool alone(int64_t i) const { return paired() && 2 * i + 1 == K; }
   int64_t transforms() const { return paired() ? pairs_of(K) : K; }  // complex FFTs of a plane
   int64_t stored() const { return form == Form::kPairs ? pairs_of(K) : K; }
 };

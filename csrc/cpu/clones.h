@@ -6,18 +6,14 @@
 #define STEERLENS_CLONES \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #define STEERLENS_CPU_LEVELS "x86-64, x86-64-v3, x86-64-v4"
-#else
-#define STEERLENS_CLONES
-#define STEERLENS_CPU_LEVELS "baseline"
-#endif
-
 // Code between these is compiled for x86-64-v4 alone, and called only where the CPU has it. Other headers
 // are included outside, so that nothing of them that the linker may pick for all is compiled for it.
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && __GNUC__ >= 12
 #define STEERLENS_HAS_LANES 1
 #define STEERLENS_LANES_BEGIN _Pragma("GCC push_options") _Pragma("GCC target(\"arch=x86-64-v4\")")
 #define STEERLENS_LANES_END _Pragma("GCC pop_options")
 #else
+#define STEERLENS_CLONES
+#define STEERLENS_CPU_LEVELS "baseline"
 #define STEERLENS_HAS_LANES 0
 #endif
 

@@ -38,7 +38,7 @@ struct Merge {
   template <typename Steps>
   void columns(const PlanePart& part, int64_t n, int64_t i, CplxLanes* between,
                const Steps& steps) const {
-    const bool alone = part.paired() && 2 * i + 1 == part.K;
+    const bool alone = part.alone(i);
     const int64_t band = part.form == Form::kReal ? n * part.K + 2 * i : n * part.stored() + i;
     const float* from = part.bands + part.stride * band * part.h * part.w;
     const int64_t blocks = panels_of(part.w);
@@ -74,15 +74,10 @@ struct Merge {
   // Of one's that has no partner: two blocks of columns.
   void columns_alone(const PlanePart& part, const float* from, int64_t q, Lines& lines,
                      CplxLanes* between) const {
-    const int64_t x = 2 * q * kLanes;
-    const auto read = [&](int64_t y) SL_LAMBDA {
-      const float* at = from + part.stride * (y * part.w + x);
-      return CplxLanes{load_real(part, at, part.w - x),
-                       load_real(part, at + part.stride * kLanes, part.w - x - kLanes)};
+    const auto load = [&](int64_t y, int64_t x) SL_LAMBDA {
+      return load_real(part, from + part.stride * (y * part.w + x), part.w - x);
     };
-    CplxLanes* first = between + 2 * q * part.h;
-    CplxLanes* second = 2 * q + 1 < panels_of(part.w) ? first + part.h : nullptr;
-    real_columns_forth(ffts.of.at(part.h), lines, read, first, second);
+    real_columns_forth(ffts.of.at(part.h), lines, load, part.w, q, between);
   }
 
   SL_FN static Lanes load_real(const PlanePart& part, const float* from, int64_t count) {
@@ -92,16 +87,10 @@ struct Merge {
   // The rows' transforms, with the conjugate filter, added to the image's spectrum.
   void add_rows(const PlanePart& part, int64_t i, int64_t p, const CplxLanes* between, Lines& lines,
                 CplxLanes* spectrum) const {
-    const int64_t panels = part.panels.size(), k = part.paired() ? 2 * i : i;
-    const float* filter = part.filter + (k * panels + p) * part.w * kLanes;
-    const float* second =
-        part.paired() && k + 1 < part.K ? filter + panels * part.w * kLanes : nullptr;
-    const Cplx<float> turn = quarter_turns<float>(part.turns);
+    const FilterRows filter(part, i, p);
     const auto write = [&](int64_t x, CplxLanes value) SL_LAMBDA {
-      CplxLanes f = {load_lanes(filter + x * kLanes), {}};
-      if (second) f.im = -load_lanes(second + x * kLanes);
       CplxLanes& to = spectrum[image_column(x, part.w, bank.W)];
-      to = to + f * turn * value;
+      to = to + filter.at(x, -1) * value;
     };
     rows_forth(ffts.of.at(part.w), lines, between, part.h, part.panels[p], write);
   }

@@ -53,12 +53,16 @@ SL_FN void columns_forth(const Fft& fft, Lines& lines, const Read& read, CplxLan
   run_fft(fft, lines, read, [out](int64_t y, CplxLanes value) SL_LAMBDA { out[y] = value; });
 }
 
-// The same of real values, two panels in one transform: read(y) is {panel 2q, panel 2q + 1}. From
-// Z = A + i B, and A and B Hermitian, 2 A(y) = Z(y) + conj Z(-y) and 2 i B(y) = Z(y) - conj Z(-y).
-template <typename Read>
-SL_FN void real_columns_forth(const Fft& fft, Lines& lines, const Read& read, CplxLanes* first,
-                              CplxLanes* second) {
-  CplxLanes* line = lines.line.get();
+// The same of real values, blocks 2q and 2q + 1 of w columns in one transform: load(y, x) are those from x
+// on, zeros beyond w. From Z = A + i B, and A and B Hermitian, 2 A(y) = Z(y) + conj Z(-y) and
+// 2 i B(y) = Z(y) - conj Z(-y).
+template <typename Load>
+SL_FN void real_columns_forth(const Fft& fft, Lines& lines, const Load& load, int64_t w, int64_t q,
+                              CplxLanes* out) {
+  const int64_t x = 2 * q * kLanes;
+  const auto read = [&](int64_t y) SL_LAMBDA { return CplxLanes{load(y, x), load(y, x + kLanes)}; };
+  CplxLanes *first = out + 2 * q * fft.size, *line = lines.line.get();
+  CplxLanes* second = 2 * q + 1 < panels_of(w) ? first + fft.size : nullptr;
   columns_forth(fft, lines, read, line);
   for (int64_t y = 0; y < fft.size; ++y) {
     const CplxLanes z = line[y], mirrored = line[y == 0 ? 0 : fft.size - y];
@@ -66,6 +70,38 @@ SL_FN void real_columns_forth(const Fft& fft, Lines& lines, const Read& read, Cp
     if (second) second[y] = {0.5f * (z.im + mirrored.im), 0.5f * (mirrored.re - z.re)};
   }
 }
+
+// One panel of rows of a part's i-th filter: of a pair's filters, m + i m'.
+struct FilterRows {
+  const float *first, *second;
+  int64_t w;
+  Cplx<float> turn;
+
+  SL_FN FilterRows(const PlanePart& part, int64_t i, int64_t panel)
+      : w(part.w), turn(quarter_turns<float>(part.turns)) {
+    const int64_t panels = part.panels.size(), size = part.w * kLanes;
+    first = part.filter + ((part.paired() ? 2 * i : i) * panels + panel) * size;
+    second = part.paired() && !part.alone(i) ? first + panels * size : nullptr;
+  }
+
+  // i^turns (m + i sign m').
+  SL_FN CplxLanes at(int64_t x, float sign) const {
+    CplxLanes f = {load_lanes(first + x * kLanes), {}};
+    if (second) f.im = sign * load_lanes(second + x * kLanes);
+    return f * turn;
+  }
+  SL_FN bool zero() const { return zero(first) && (!second || zero(second)); }
+
+ private:
+  SL_FN bool zero(const float* filter) const {
+    for (int64_t x = 0; x < w; ++x) {
+      bool any = false;
+      for (int64_t lane = 0; lane < kLanes; ++lane) any |= filter[x * kLanes + lane] != 0;
+      if (any) return false;
+    }
+    return true;
+  }
+};
 
 // Rows forth: write(x, value) for sixteen rows of lines.
 template <typename Write>

@@ -31,16 +31,12 @@ struct Split {
   template <typename Steps>
   void transform(const float* plane, CplxLanes* spectrum, CplxLanes* between,
                  const Steps& steps) const {
-    const int64_t H = bank.H, W = bank.W, blocks = panels_of(W);
+    const int64_t H = bank.H, W = bank.W;
     const Fft &columns = ffts.of.at(H), &rows = ffts.of.at(W);
-    steps(pairs_of(blocks), [&](int64_t q, Lines& lines) {
-      const int64_t x = 2 * q * kLanes;
-      const auto read = [&](int64_t y) SL_LAMBDA {
-        const float* from = plane + y * W + x;
-        return CplxLanes{load_lanes(from, W - x), load_lanes(from + kLanes, W - x - kLanes)};
-      };
-      CplxLanes* first = between + 2 * q * H;
-      real_columns_forth(columns, lines, read, first, 2 * q + 1 < blocks ? first + H : nullptr);
+    steps(pairs_of(panels_of(W)), [&](int64_t q, Lines& lines) {
+      const auto load = [&](int64_t y, int64_t x)
+                            SL_LAMBDA { return load_lanes(plane + y * W + x, W - x); };
+      real_columns_forth(columns, lines, load, W, q, between);
     });
     steps(panels_of(H), [&](int64_t p, Lines& lines) {
       CplxLanes* out = spectrum + p * W;
@@ -61,7 +57,7 @@ struct Split {
       steps(panels_of(part.w), [&](int64_t block, Lines& lines) {
         write_complex(part, columns, n, i, block, between, lines);
       });
-    } else if (2 * i + 1 < part.K) {
+    } else if (!part.alone(i)) {
       steps(panels_of(part.w), [&](int64_t block, Lines& lines) {
         write_pair(part, columns, n, i, block, between, lines);
       });
@@ -73,31 +69,15 @@ struct Split {
 
   void filter_rows(const PlanePart& part, const Fft& fft, int64_t i, int64_t p,
                    const CplxLanes* spectrum, Lines& lines, CplxLanes* out) const {
-    const int64_t panels = part.panels.size(), k = part.paired() ? 2 * i : i;
-    const float* filter = part.filter + (k * panels + p) * part.w * kLanes;
-    const float* second =
-        part.paired() && k + 1 < part.K ? filter + panels * part.w * kLanes : nullptr;
-    if (is_zero(filter, part.w) && (!second || is_zero(second, part.w))) {
+    const FilterRows filter(part, i, p);
+    if (filter.zero()) {  // zeros, whatever the plane holds there
       for (int64_t x = 0; x < part.w; ++x) out[x] = CplxLanes{};
       return;
     }
-    const Cplx<float> turn = quarter_turns<float>(part.turns);
     const auto read = [&](int64_t x) SL_LAMBDA {
-      CplxLanes f = {load_lanes(filter + x * kLanes), {}};
-      if (second) f.im = load_lanes(second + x * kLanes);
-      return f * turn * spectrum[image_column(x, part.w, bank.W)];
+      return filter.at(x, 1) * spectrum[image_column(x, part.w, bank.W)];
     };
     rows_back(fft, lines, read, out);
-  }
-
-  // Such rows give zeros, whatever the plane holds there.
-  static bool is_zero(const float* filter, int64_t w) {
-    for (int64_t x = 0; x < w; ++x) {
-      bool any = false;
-      for (int64_t lane = 0; lane < kLanes; ++lane) any |= filter[x * kLanes + lane] != 0;
-      if (any) return false;
-    }
-    return true;
   }
 
   void write_complex(const PlanePart& part, const Fft& fft, int64_t n, int64_t k, int64_t block,

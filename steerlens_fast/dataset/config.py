@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from ..checks import check_bool, check_choice, check_int, check_number
 from ..lens import SCORES, SteerableLens
 from .outcome import USAGE, JobError
+from .plain import PlainConfig
 
 FORMATS = ("safetensors", "wds", "folder")
 DECODERS = ("pillow", "torchcodec")
@@ -22,7 +22,7 @@ NOT_COMPARED = ("trust_checkpoint",)
 
 
 @dataclass(frozen=True)
-class JobConfig:
+class JobConfig(PlainConfig):
     """What decides a job's outputs.
 
     Parameters
@@ -63,6 +63,8 @@ class JobConfig:
     >>> JobConfig.from_dict(config.as_dict()) == config
     True
     """
+
+    WHOSE, NAMES = "a job's", ("data", "model")
 
     data: str
     model: str
@@ -127,18 +129,6 @@ class JobConfig:
         self._check_how_far()
         SteerableLens(len, **self.lens_options)  # says what is wrong with an option, before a model is loaded
 
-    def _check_plain(self) -> None:
-        """Only what config.json can tell: a job must be able to go on in another process."""
-        for name in ("data", "model"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} must be a str, got {getattr(self, name)!r}")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            try:
-                json.dumps(value, allow_nan=False)
-            except (TypeError, ValueError) as error:
-                raise TypeError(f"{field.name} must be plain data, got {value!r}: {error}") from error
-
     def _check_how_far(self) -> None:
         if self.factors is not None and self.max_l2 is not None:
             raise ValueError("factors and max_l2 exclude each other, got both")
@@ -169,29 +159,11 @@ class JobConfig:
             return len(self.factors)
         return len(self.max_l2) + 1 if isinstance(self.max_l2, (list, tuple)) else self.frames
 
-    def as_dict(self) -> dict:
-        """JSON-able."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
     @classmethod
     def from_dict(cls, told: Mapping) -> JobConfig:
-        """What :meth:`as_dict` gave, or some of it; JobError where a field is unknown, or one that must be is missing.
-
-        Examples
-        --------
-        >>> JobConfig.from_dict({"data": "images/"})
-        Traceback (most recent call last):
-        steerlens_fast.dataset.outcome.JobError: model must be given
-        """
-        known = {field.name: field for field in dataclasses.fields(cls)}
-        unknown = sorted(set(told) - known.keys())
-        if unknown:
-            raise JobError(f"{unknown[0]} is no field of a job's configuration", USAGE)
-        for name, field in known.items():
-            if name not in told and field.default is dataclasses.MISSING:
-                raise JobError(f"{name} must be given", USAGE)
+        """See :meth:`PlainConfig.from_dict`; JSON's lists are tuples again."""
         pairs = {n: tuple(v) for n, v in told.items() if n in ("size", "mean", "std") and isinstance(v, list)}
-        return cls(**{**told, **pairs})
+        return super().from_dict({**told, **pairs})
 
 
 def refuse_drift(before: Mapping, now: Mapping, what: str) -> None:

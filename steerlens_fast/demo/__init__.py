@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..checks import check_choice, check_int, check_number
 from ..extras import need
 from ..lens import SteerableLens
-from ..memory import one_thread
+from ..memory import threads
 from ..morphs import Morphs
 from . import digits as digits_module
 from .digits import Digits
@@ -122,7 +122,7 @@ def run_demo(
     pictures.check_writable(out)
     bar = partial(need("demo", "tqdm").tqdm, disable=not progress, dynamic_ncols=True)
     seconds: dict[str, float] = {}
-    with one_thread():
+    with threads(1):
         with _timed(seconds, "training"):
             digits = digits_module.load(seed)
             model = digits_module.train(digits, epochs, seed=seed, progress=partial(bar, desc="training", unit="epoch"))

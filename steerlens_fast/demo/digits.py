@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..extras import need
-from ..memory import one_thread
+from ..memory import threads
 
 SIZE = 32  # pixels of a side
 MARGIN = 2  # of the 8 x 8 original, on each side: as in MNIST, and the pyramid's boundary is circular
@@ -77,7 +77,7 @@ def train(digits: Digits, epochs: int = 15, radius: float = 1.5, seed: int = 0, 
     """
     images, labels = digits.train_images, digits.train_labels
     batch, rate = 64, 4e-3
-    with torch.random.fork_rng(devices=[]), one_thread():
+    with torch.random.fork_rng(devices=[]), threads(1):
         torch.manual_seed(seed)
         model = classifier(count_of_classes(labels))
         optimizer = torch.optim.AdamW(model.parameters(), lr=rate)

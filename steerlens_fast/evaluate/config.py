@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..checks import check_bool, check_choice, check_int, check_number
 from ..dataset.config import MODEL
 from ..dataset.outcome import USAGE, JobError
+from ..dataset.plain import PlainConfig
 from ..families import FAMILIES
 from ..lens import SteerableLens
 from .probes import DIRECTIONS, PROBE_L2
@@ -22,7 +21,7 @@ COUNTS = {"frames": 2, "sources": 1, "grid": 2, "restarts": 1, "draws": 1, "samp
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(PlainConfig):
     """What decides an evaluation's results.
 
     Parameters
@@ -77,6 +76,8 @@ class EvaluationConfig:
     >>> EvaluationConfig.from_dict(config.as_dict()) == config
     True
     """
+
+    WHOSE, NAMES = "an evaluation's", ("data", "driver")
 
     data: str
     driver: str
@@ -133,14 +134,7 @@ class EvaluationConfig:
             raise JobError(str(error), USAGE) from error
 
     def _check(self) -> None:
-        for name in ("data", "driver"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} must be a str, got {getattr(self, name)!r}")
-        for field in dataclasses.fields(self):
-            try:
-                json.dumps(getattr(self, field.name), allow_nan=False)
-            except (TypeError, ValueError) as error:
-                raise TypeError(f"{field.name} must be plain data, got {getattr(self, field.name)!r}") from error
+        self._check_plain()
         check_choice("select", self.select, SELECTIONS)
         for name, least in COUNTS.items():
             check_int(name, getattr(self, name), least, None)
@@ -193,19 +187,3 @@ class EvaluationConfig:
     def model_options(self) -> dict:
         """What every model is loaded with, besides its weights."""
         return {name: getattr(self, name) for name in MODEL if name not in ("weights",)}
-
-    def as_dict(self) -> dict:
-        """JSON-able."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
-    @classmethod
-    def from_dict(cls, told: Mapping) -> EvaluationConfig:
-        """What :meth:`as_dict` gave, or some of it; JobError where a field is unknown, or a needed one is missing."""
-        known = {field.name: field for field in dataclasses.fields(cls)}
-        unknown = sorted(set(told) - known.keys())
-        if unknown:
-            raise JobError(f"{unknown[0]} is no field of an evaluation's configuration", USAGE)
-        for name, field in known.items():
-            if name not in told and field.default is dataclasses.MISSING:
-                raise JobError(f"{name} must be given", USAGE)
-        return cls(**told)

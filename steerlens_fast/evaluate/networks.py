@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..demo import digits
-from ..memory import one_thread
+from ..memory import threads
 
 EPOCHS = 15
 
@@ -42,7 +42,7 @@ def mlp(data: digits.Digits, seed: int = 0) -> nn.Module:
 def _fit(make, data: digits.Digits, seed: int) -> nn.Module:
     """Train without adversarial steps; every random number comes from ``seed``."""
     images, labels = data.train_images, data.train_labels
-    with torch.random.fork_rng(devices=[]), one_thread():
+    with torch.random.fork_rng(devices=[]), threads(1):
         torch.manual_seed(seed)
         model = make(digits.count_of_classes(labels))
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from ..dataset.config import refuse_drift
 from ..dataset.durable import locked, publishing, read_json, sync_folder, write_json
@@ -16,6 +13,7 @@ from ..dataset.outcome import DONE, QUARANTINED, USAGE, JobError, as_job_error
 from ..dataset.planning import LEFTOVER
 from ..dataset.progress import Progress
 from ..extras import need
+from ..memory import threads
 from .config import EvaluationConfig
 from .parts import frames_of, part_of, publish
 from .prepare import Prepared, prepare
@@ -74,7 +72,7 @@ def run_evaluation(
         out.mkdir(parents=True, exist_ok=True)
         with locked(out / ".lock"):
             config = _config(out, asked, resume, overwrite)
-            with _threads(config.threads):
+            with threads(config.threads):
                 prepared = prepare(config, data, driver, judges)
                 _begin(out, prepared, overwrite)
                 _do(out, prepared.work, progress)
@@ -176,14 +174,3 @@ def _finish(out: Path, prepared: Prepared, figures: bool) -> Evaluation:
     if figures:
         write_report(out, summary, prepared.work, frames_of(out, tasks))
     return Evaluation(QUARANTINED if summary["problems"] else DONE, summary, out)
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """So many threads of torch, where a number is asked for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_int
-from ..memory import chunks, one_thread
+from ..memory import chunks, threads
 from .arguments import check_pair, energy
 from .fitting import fit
 from .grids import spread
@@ -109,7 +109,7 @@ def smooth_reconstruction(
 
 def _beside(solve: Callable, pieces: list, workers: int) -> list:
     """Pieces beside each other: operations of this size lose by being split, whole pieces gain."""
-    with one_thread():
+    with threads(1):
         if workers == 1 or len(pieces) < 2:
             return list(map(solve, pieces))
         with ThreadPoolExecutor(workers, thread_name_prefix="fit") as pool:

@@ -7,8 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
+from ...memory import threads
 from ..config import JobConfig
 from ..line import END
 from ..plan import Plan
@@ -28,13 +27,9 @@ class InProcess:
         return self.worker.loaded.description
 
     def run(self, out: Path, plan: Plan, shards: Sequence[int], tell: Tell, stop: Stop) -> None:
-        before = torch.get_num_threads()
-        try:
-            with noted(self._log):
-                self.worker.open(out, plan)
-                self.worker.run(_UntilStopped(shards, stop), _one_at_a_time(tell))
-        finally:
-            torch.set_num_threads(before)
+        with threads(plan.threads), noted(self._log):
+            self.worker.open(out, plan)
+            self.worker.run(_UntilStopped(shards, stop), _one_at_a_time(tell))
 
     def close(self) -> None:
         self.worker.close()

@@ -1,0 +1,61 @@
+"""Configurations as plain data, which can be written down, read in another process, and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import ClassVar
+
+from .outcome import USAGE, JobError
+
+
+class PlainConfig:
+    """What the dataclasses of configurations share.
+
+    Attributes
+    ----------
+    WHOSE : str
+        What messages call the owner of a configuration.
+    NAMES : tuple of str
+        Fields that name what is worked on: strings.
+    """
+
+    WHOSE: ClassVar[str]
+    NAMES: ClassVar[tuple[str, ...]]
+
+    def _check_plain(self) -> None:
+        """Only what JSON can tell: work must be able to go on in another process."""
+        for name in self.NAMES:
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a str, got {getattr(self, name)!r}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"{field.name} must be plain data, got {value!r}: {error}") from error
+
+    def as_dict(self) -> dict:
+        """JSON-able."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, told: Mapping):
+        """What :meth:`as_dict` gave, or some of it; JobError where a field is unknown, or one that must be is missing.
+
+        Examples
+        --------
+        >>> from steerlens_fast.dataset.config import JobConfig
+        >>> JobConfig.from_dict({"data": "images/"})
+        Traceback (most recent call last):
+        steerlens_fast.dataset.outcome.JobError: model must be given
+        """
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(told) - known.keys())
+        if unknown:
+            raise JobError(f"{unknown[0]} is no field of {cls.WHOSE} configuration", USAGE)
+        for name, field in known.items():
+            if name not in told and field.default is dataclasses.MISSING:
+                raise JobError(f"{name} must be given", USAGE)
+        return cls(**told)
