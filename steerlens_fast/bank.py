@@ -36,6 +36,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from . import filters, ops, panels
 from .filters import Geometry
 from .memory import chunks, fits_one_pass, new_output, store
+from .ops.calls import has_tangent
 
 KINDS = ("analysis", "real", "adjoint")
 HIGHPASS, LOWPASS = "highpass", "lowpass"
@@ -132,20 +133,22 @@ class Bank:
 
     def split_planes(self, planes: Tensor, kept: bool = False) -> list[Tensor]:
         """Planes [N, H, W] that :func:`panels.serve` to bands; last, if asked for, what these bands do not hold."""
-        how = self._panel_filters(), self.heights, self.split_turns, self.forms
+        how = self.panel_filters(kept), self.heights, self.split_turns, self.forms
         if kept:
-            rest = _kept_filter(self.geometry, self._plain_parts), self.geometry.shape[0], 0, "real"
-            how = [[*many, one] for many, one in zip(how, rest)]
+            rest = self.geometry.shape[0], 0, "real"
+            how = [how[0], *([*many, one] for many, one in zip(how[1:], rest))]
         return ops.split_planes(planes, *how)
 
     def merge_planes(self, bands: Sequence[Tensor], form: str | None = None, rest: Tensor | None = None) -> Tensor:
         """Bands [N, K, h, w], of this form where one is given, to planes [N, H, W], and a ``rest`` beside them."""
         forms = self.forms if form is None else [form] * len(self.parts)
-        how = self._panel_filters(), self.heights, self.merge_turns, forms
+        how = self.panel_filters(), self.heights, self.merge_turns, forms
         return ops.merge_planes(bands, *how, *self.geometry.shape, rest)
 
-    def _panel_filters(self) -> list[Tensor]:
-        return [_panel_filter(self.subset([i])) for i in range(len(self.parts))]
+    def panel_filters(self, kept: bool = False) -> list[Tensor]:
+        """Each part's filter as the ops that take planes read it; last, if asked for, of what these do not hold."""
+        filters = [_panel_filter(self.subset([i])) for i in range(len(self.parts))]
+        return [*filters, _kept_filter(self.geometry, self._plain_parts)] if kept else filters
 
     def kept_mask(self, like: Tensor) -> Tensor:
         """What of an image's spectrum these bands do not hold, over H W: [1, H, W] for pairs, else [1, H, W//2+1]."""
@@ -416,7 +419,7 @@ def _may_be(bank: Bank, part: Part, band: Tensor) -> bool:
 
 def needs_no_derivative(*tensors: Tensor) -> bool:
     """Outside of autograd, forward mode and torch.func: Function.apply would only cost its 50 us."""
-    if torch._C._are_functorch_transforms_active() or ops._has_tangent(tensors):
+    if torch._C._are_functorch_transforms_active() or has_tangent(tensors):
         return False
     return not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
 

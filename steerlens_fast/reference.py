@@ -6,6 +6,8 @@ freely: full complex FFTs, one band at a time. All of it is differentiable, any 
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import Tensor
 
@@ -354,3 +356,41 @@ def extrapolate_backward(
     grad_c = (gain * grad * turn.conj()).sum(0)
     grad_phase = (b * along.imag).sum(0) if phase_step is not None else none
     return grad_c, grad_phase, (a * along.real).sum(0) if amplitude_step is not None else none
+
+
+def morph_planes(
+    images: Tensor,
+    gradients: Tensor,
+    phase_factors: Tensor,
+    amplitude_factors: Tensor,
+    analysis: list[Tensor],
+    synthesis: list[Tensor],
+    heights: list[int],
+    turns: int,
+    edit: int,
+    rule: int,
+    both: bool,
+    eps: float,
+    floor: float,
+    low: float,
+    high: float,
+    parts=None,
+) -> Tensor:
+    """Planes and their gradients [N, H, W] -> clipped frames [F, N, H, W]; a frame of factors 0 is the plane.
+
+    ``parts`` has the ops that this is made of, by default those of this page.
+    """
+    parts, (N, H, W), groups = parts or sys.modules[__name__], images.shape, len(synthesis)
+    turned, form = [turns] * groups, int(both)
+    *bands, kept = parts.split_planes(images, analysis, [*heights, H], [*turned, 0], [1] * groups + [0])
+    slopes = parts.split_planes(gradients, synthesis, heights, turned, [form] * groups)
+    steps = [parts.step(c, g, eps, rule, floor) for c, g in zip(bands, slopes)]
+    moving = [(phase if edit != 1 else None, amplitude if edit != 0 else None) for phase, amplitude in steps]
+    factors = phase_factors, amplitude_factors
+    frames = [parts.extrapolate(c, *s, *factors, rule, form).flatten(0, 1) for c, s in zip(bands, moving)]
+    opposite = [-turns % 4] * groups
+    out = parts.merge_planes(frames, synthesis, heights, opposite, [form] * groups, kept[:, 0], H, W)
+    out = out.unflatten(0, (len(phase_factors), N))
+    still = ((phase_factors == 0) | (edit == 1)) & ((amplitude_factors == 0) | (edit == 0))
+    exact = out + (images - out).detach()  # the value of the plane, the derivative of its reconstruction
+    return torch.where(still[..., None, None], exact, out).clamp(low, high)

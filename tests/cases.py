@@ -7,7 +7,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-RAW = torch.ops.steerlens_fast  # tests alone go past ops.py, to give the kernels what its wrappers would not
+RAW = torch.ops.steerlens_fast  # tests alone go past ops/, to give the kernels what its wrappers would not
 
 # --- Sizes
 
@@ -245,7 +245,7 @@ MAKERS = {  # in the order of the schema
     "unpair": unpair_args,
 }
 OPS = tuple(MAKERS)
-PLANE_OPS = ("split_planes", "merge_planes")  # the CPU's alone, float32: tested in test_planes.py
+PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")  # the CPU's alone, float32: tests of their own
 
 
 def case(op: str, label: str, shape, **options) -> OpCase:

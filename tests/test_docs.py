@@ -17,7 +17,7 @@ PREFIX = "steerlens_fast."
 MODULES = sorted(m.name.removeprefix(PREFIX) for m in pkgutil.walk_packages(steerlens_fast.__path__, PREFIX))
 MODULES.remove("_C")
 WITH_EXAMPLES = {
-    "ops",
+    *(f"ops.{name}" for name in "bands extrapolate morph pair planes polar step words".split()),
     "pyramid",
     "coefficients",
     "families.csp",
@@ -50,7 +50,7 @@ NEEDS_NO_EXAMPLE = {
     "SteerablePyramid": {"forward", "unpack"},  # the same as analyze; shown with pack
     "Coefficients": {"tensors", "apply", "to", "clone", "detach", "map", "to_plenoptic", "from_plenoptic"},
     "CSPFamily": {  # prepare is shown by its class; the others serve PlaneMotion and PlaneAnchor
-        *{"prepare", "source", "moving", "advance", "anchored", "bank"},
+        *{"prepare", "source", "moving", "advance", "anchored", "bank", "morph_planes"},
         *{"frame_bytes", "moving_bytes", "coordinate_shapes"},
     },
     "FourierFamily": {"prepare", "anchor", "weights"},  # as CSPFamily's
@@ -64,7 +64,7 @@ def public_functions(module):
     return [
         (name, value)
         for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+        if inspect.isfunction(value) and value.__module__.startswith(module.__name__) and not name.startswith("_")
     ]
 
 

@@ -52,15 +52,14 @@ SL_FN Pair pair_at(const FrameArgs<T>& args, int64_t pair) {
 }
 
 // Calls body.template run<Extrapolation<...>>() for what moves; a switch outside every loop.
-template <typename T, typename Body>
-SL_HOST_FN void for_extrapolation(const FrameArgs<T>& args, const Body& body) {
-  const bool phase = args.phase_step != nullptr, amplitude = args.amplitude_step != nullptr;
+template <typename Body>
+SL_HOST_FN void for_edit(bool phase, bool amplitude, Rule rule, const Body& body) {
   if (!amplitude) {
     if (phase)
       body.template run<Extrapolation<true, false, Rule::kComplex>>();
     else
       body.template run<Extrapolation<false, false, Rule::kComplex>>();
-  } else if (args.rule == Rule::kComplex) {
+  } else if (rule == Rule::kComplex) {
     if (phase)
       body.template run<Extrapolation<true, true, Rule::kComplex>>();
     else
@@ -71,6 +70,11 @@ SL_HOST_FN void for_extrapolation(const FrameArgs<T>& args, const Body& body) {
     else
       body.template run<Extrapolation<false, true, Rule::kPolar>>();
   }
+}
+
+template <typename T, typename Body>
+SL_HOST_FN void for_extrapolation(const FrameArgs<T>& args, const Body& body) {
+  for_edit(args.phase_step != nullptr, args.amplitude_step != nullptr, args.rule, body);
 }
 
 struct FrameTensors {

@@ -53,14 +53,12 @@ SL_FN void columns_forth(const Fft& fft, Lines& lines, const Read& read, CplxLan
   run_fft(fft, lines, read, [out](int64_t y, CplxLanes value) SL_LAMBDA { out[y] = value; });
 }
 
-// The same of real values, blocks 2q and 2q + 1 of w columns in one transform: load(y, x) are those from x
-// on, zeros beyond w. From Z = A + i B, and A and B Hermitian, 2 A(y) = Z(y) + conj Z(-y) and
-// 2 i B(y) = Z(y) - conj Z(-y).
-template <typename Load>
-SL_FN void real_columns_forth(const Fft& fft, Lines& lines, const Load& load, int64_t w, int64_t q,
+// The same of real values, of blocks 2q and 2q + 1 of w columns in one transform: read(y) has the one as its
+// real and the other as its imaginary part. From Z = A + i B, and A and B Hermitian,
+// 2 A(y) = Z(y) + conj Z(-y) and 2 i B(y) = Z(y) - conj Z(-y).
+template <typename Read>
+SL_FN void real_columns_forth(const Fft& fft, Lines& lines, const Read& read, int64_t w, int64_t q,
                               CplxLanes* out) {
-  const int64_t x = 2 * q * kLanes;
-  const auto read = [&](int64_t y) SL_LAMBDA { return CplxLanes{load(y, x), load(y, x + kLanes)}; };
   CplxLanes *first = out + 2 * q * fft.size, *line = lines.line.get();
   CplxLanes* second = 2 * q + 1 < panels_of(w) ? first + fft.size : nullptr;
   columns_forth(fft, lines, read, line);

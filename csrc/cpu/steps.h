@@ -80,22 +80,44 @@ struct Parallel {
   }
 };
 
-// Calls work(n, spectrum, between, steps) for each plane, with memory for two planes of lines. The
-// arithmetic is the same either way.
+// Memory for the work on one plane: two planes of lines, and what else is asked for.
+struct Scratch {
+  CplxLanes *spectrum, *between;
+  Lanes* more;
+};
+
+class ScratchMemory {
+ public:
+  ScratchMemory(const PlaneBank& bank, int64_t more)
+      : size(padded(bank.H) * padded(bank.W) / kLanes),
+        lines(new CplxLanes[2 * size]),
+        others(new Lanes[more]) {}
+  Scratch get() const { return {lines.get(), lines.get() + size, others.get()}; }
+
+ private:
+  int64_t size;
+  std::unique_ptr<CplxLanes[]> lines;
+  std::unique_ptr<Lanes[]> others;
+};
+
+// More than this (in lanes; 32 MiB) is for all threads together, not for each.
+constexpr int64_t kLanesOfThread = int64_t{32} << 14;
+
+// Calls work(n, scratch, steps) for each plane, with so many lanes of memory `more`. The arithmetic is the
+// same however threads share the work.
 template <typename Work>
-void for_planes(const PlaneBank& bank, const Ffts& ffts, const Work& work) {
-  const int64_t size = padded(bank.H) * padded(bank.W) / kLanes, planes = bank.count;
-  const int64_t threads = torch::stable::get_num_threads();
-  if (planes % threads != 0 && planes < 4 * threads) {  // else a thread would wait for long
-    const std::unique_ptr<CplxLanes[]> memory(new CplxLanes[2 * size]);
-    for (int64_t n = 0; n < planes; ++n)
-      work(n, memory.get(), memory.get() + size, Parallel{ffts.longest});
+void for_planes(const PlaneBank& bank, const Ffts& ffts, const Work& work, int64_t more = 0) {
+  const int64_t planes = bank.count, threads = torch::stable::get_num_threads();
+  const bool waiting = planes % threads != 0 && planes < 4 * threads;  // a thread would, for long
+  if (threads > 1 && (waiting || more > kLanesOfThread)) {
+    const ScratchMemory memory(bank, more);
+    for (int64_t n = 0; n < planes; ++n) work(n, memory.get(), Parallel{ffts.longest});
     return;
   }
   parallel_rows(planes, ffts.work(bank), [&](int64_t begin, int64_t end) {
-    const std::unique_ptr<CplxLanes[]> memory(new CplxLanes[2 * size]);
+    const ScratchMemory memory(bank, more);
     const Serial steps{lines_of_this_thread(ffts.longest)};
-    for (int64_t n = begin; n < end; ++n) work(n, memory.get(), memory.get() + size, steps);
+    for (int64_t n = begin; n < end; ++n) work(n, memory.get(), steps);
     _mm_sfence();
   });
 }

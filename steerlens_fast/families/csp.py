@@ -9,13 +9,22 @@ import torch
 from torch import Tensor
 
 from .. import checks, ops, panels
-from ..bank import Bank, Part, band_spectra, merge_spectra, pair_spectra, split_image, split_spectrum
+from ..bank import (
+    Bank,
+    Part,
+    band_spectra,
+    merge_spectra,
+    needs_no_derivative,
+    pair_spectra,
+    split_image,
+    split_spectrum,
+)
 from ..pyramid import SteerablePyramid
 from .anchor import PlaneAnchor, moved_coordinates, reached
 from .bandpass import moving_parts
-from .base import PlaneMotion, check_pair
+from .base import Bounds, PlaneMotion, check_pair, planes
 
-EDITS = ("phase", "amplitude", "joint")
+EDITS = tuple(ops.EDITS)
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,13 @@ class CSPFamily:
         """Images [n, H, W] at the coordinates ``state``."""
         return anchored_images(source, split_state(self, state))[0]
 
+    def morph_planes(self, image: Tensor, gradient: Tensor, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
+        """Frames [F, n, H, W] of planes that :func:`panels.serve`, in one pass."""
+        bank, analysis = self.bank(), Bank(self.pyramid.geometry, "analysis", self.parts)
+        filters = analysis.panel_filters(kept=True), bank.panel_filters(), bank.heights, bank.split_turns[0]
+        how = self.edit, self.rule, not bank.paired, self.eps, self.floor, bounds
+        return ops.morph_planes(image, gradient, b, a, *filters, *how)
+
     def bank(self) -> Bank:
         """The synthesis of the bands that move; its split is the gradient's analysis."""
         return Bank(self.pyramid.geometry, self.pyramid.synthesis, self.parts)
@@ -144,6 +160,14 @@ class CSPFamily:
 
 class CSPMotion(PlaneMotion):
     """The motion of :class:`CSPFamily`."""
+
+    def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
+        """Frames [F, N, H, W] of all planes; where one op can do all of it, by that."""
+        fresh = self.held is None and not self.state
+        if fresh and self.family.parts and panels.serve(self.family.bank().geometry, planes(self.image)):
+            if needs_no_derivative(self.image, self.gradient, b, a):
+                return self.family.morph_planes(*self._planes(), b, a, bounds)
+        return super()._render(b, a, bounds)
 
 
 class CSPSource:

@@ -1,0 +1,312 @@
+// morph_planes: split_planes of an image and of its gradient, step, extrapolate, merge_planes and the clip,
+// plane by plane. Between them nothing lies in memory but what moves of a thread's plane, which a core's
+// caches hold: sixteen columns side by side, block by block, as the transforms give and take it.
+#include "../args/morph.h"
+
+#include "../math/extrapolate.h"
+#include "clones.h"
+#include "planes.h"
+
+#if STEERLENS_HAS_LANES
+#include "analysis.h"
+#include "synthesis.h"
+
+STEERLENS_LANES_BEGIN
+namespace steerlens {
+namespace {
+
+// How sixteen coefficients of an Extrapolation E lie side by side: a field is one number of each. First what
+// E multiplies by a rotation (the coefficient, or its direction), then the phase step, the amplitude and its
+// step where E reads them.
+template <typename E>
+struct Layout {
+  static constexpr int kPhase = 2, kAmplitude = kPhase + E::kMovesPhase;
+  static constexpr int kAmplitudeStep = kAmplitude + E::kNeedsAmplitude;
+  static constexpr int kFields = kAmplitudeStep + E::kMovesAmplitude;
+
+  SL_FN static Coefficient<float> load(const float* f) {
+    Coefficient<float> p = {};
+    const Cplx<float> base = {f[0], f[kLanes]};
+    (E::kNeedsAmplitude ? p.direction : p.c) = base;
+    if constexpr (E::kNeedsAmplitude) p.amplitude = f[kAmplitude * kLanes];
+    if constexpr (E::kMovesPhase) p.phase_step = f[kPhase * kLanes];
+    if constexpr (E::kMovesAmplitude) p.amplitude_step = f[kAmplitudeStep * kLanes];
+    return p;
+  }
+  SL_FN static void store(float* f, const Coefficient<float>& p) {
+    const Cplx<float> base = E::kNeedsAmplitude ? p.direction : p.c;
+    f[0] = base.re;
+    f[kLanes] = base.im;
+    if constexpr (E::kNeedsAmplitude) f[kAmplitude * kLanes] = p.amplitude;
+    if constexpr (E::kMovesPhase) f[kPhase * kLanes] = p.phase_step;
+    if constexpr (E::kMovesAmplitude) f[kAmplitudeStep * kLanes] = p.amplitude_step;
+  }
+};
+
+// Some lines of coefficients, or of their gradient: so many fields each.
+struct Run {
+  float* at;
+  int64_t count;
+  int fields;
+  SL_FN float* line(int64_t i) const { return at + i * fields * kLanes; }
+};
+
+struct Factors {
+  float phase, amplitude;
+};
+
+// What is compiled for each E. `hold` turns coefficients into what frames read, given their gradient;
+// `real` writes one part of each number of `line`, `both` all of it.
+struct Motion {
+  int fields;
+  void (*hold)(const MorphArgs&, const Run& c, const Run& gradient, float threshold);
+  void (*real)(const Run& c, Factors, Lanes* line);
+  void (*both)(const Run& c, Factors, CplxLanes* line);
+};
+
+template <typename E, int kParts, Rule kRule>
+SL_FN void hold_run(const MorphArgs& args, const Run& c, const Run& gradient, float threshold) {
+  for (int64_t i = 0; i < c.count; ++i) {
+    float* f = c.line(i);
+    const float* g = gradient.line(i);
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const Cplx<float> coefficient = {f[lane], f[kLanes + lane]};
+      const Cplx<float> slope = {g[lane], kParts == 2 ? g[(kParts - 1) * kLanes + lane] : 0.0f};
+      const PolarPair<float> s = step_above(coefficient, slope, args.eps, kRule, threshold);
+      Layout<E>::store(f + lane, E::load(coefficient, s.phase, s.amplitude));
+    }
+  }
+}
+
+template <typename E>
+void hold(const MorphArgs& args, const Run& c, const Run& gradient, float threshold) {
+  const bool polar = args.rule == Rule::kPolar;
+  if (gradient.fields == 2)
+    polar ? hold_run<E, 2, Rule::kPolar>(args, c, gradient, threshold)
+          : hold_run<E, 2, Rule::kComplex>(args, c, gradient, threshold);
+  else
+    polar ? hold_run<E, 1, Rule::kPolar>(args, c, gradient, threshold)
+          : hold_run<E, 1, Rule::kComplex>(args, c, gradient, threshold);
+}
+
+template <typename E>
+void real_frame(const Run& c, Factors factors, Lanes* line) {
+  for (int64_t i = 0; i < c.count; ++i) {
+    const float* f = c.line(i);
+    alignas(64) float value[kLanes];
+    for (int64_t lane = 0; lane < kLanes; ++lane)
+      value[lane] = E::real(Layout<E>::load(f + lane), factors.phase, factors.amplitude);
+    line[2 * i] = load_lanes(value);
+  }
+}
+
+template <typename E>
+void both_frame(const Run& c, Factors factors, CplxLanes* line) {
+  for (int64_t i = 0; i < c.count; ++i) {
+    const float* f = c.line(i);
+    alignas(64) float re[kLanes], im[kLanes];
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const Cplx<float> value =
+          E::value(Layout<E>::load(f + lane), factors.phase, factors.amplitude);
+      re[lane] = value.re;
+      im[lane] = value.im;
+    }
+    line[i] = {load_lanes(re), load_lanes(im)};
+  }
+}
+
+struct MakeMotion {
+  Motion& motion;
+  template <typename E>
+  void run() const {
+    motion = {Layout<E>::kFields, hold<E>, real_frame<E>, both_frame<E>};
+  }
+};
+
+// A part's coefficients, or its gradient, in memory: [K, blocks, h] lines; a sink of analysis.h.
+struct PartLanes {
+  Lanes* at;
+  int64_t blocks, h;
+  int fields;
+
+  SL_FN Run run(int64_t k, int64_t block, int64_t count) const {
+    Lanes* first = at + (k * blocks + block) * h * fields;
+    return {reinterpret_cast<float*>(first), count, fields};
+  }
+  Run column(int64_t k, int64_t block) const { return run(k, block, h); }
+  Run band(int64_t k) const { return run(k, 0, blocks * h); }
+
+  SL_FN void complex(int64_t k, int64_t block, int64_t y, CplxLanes value) const {
+    Lanes* to = at + ((k * blocks + block) * h + y) * fields;
+    to[0] = value.re;
+    to[1] = value.im;
+  }
+  SL_FN void real(int64_t k, int64_t block, int64_t y, Lanes value) const {
+    at[((k * blocks + block) * h + y) * fields] = value;
+  }
+};
+
+inline int64_t lines_of(const PlanePart& part) { return part.K * panels_of(part.w) * part.h; }
+inline int gradient_fields(const PlanePart& part) { return part.form == Form::kBoth ? 2 : 1; }
+
+struct LineRows {
+  const CplxLanes* line;
+  SL_FN CplxLanes operator()(int64_t y) const { return line[y]; }
+};
+
+// A part at one frame: a source of synthesis.h, which computes sixteen columns when it is asked for them.
+struct PartFrame {
+  const Motion& motion;
+  const PartLanes& part;
+  Factors factors;
+
+  LineRows complex(int64_t i, int64_t block, Lines& lines) const {
+    motion.both(part.column(i, block), factors, lines.line.get());
+    return {lines.line.get()};
+  }
+  LineRows two(int64_t i, int64_t block, Lines& lines) const {
+    write(2 * i, block, 0, lines);
+    write(2 * i + 1, block, 1, lines);
+    return {lines.line.get()};
+  }
+  LineRows single(int64_t i, int64_t q, Lines& lines) const {
+    write(2 * i, 2 * q, 0, lines);
+    if (2 * q + 1 < part.blocks)
+      write(2 * i, 2 * q + 1, 1, lines);
+    else
+      for (int64_t y = 0; y < part.h; ++y) lines.line[y].im = Lanes{};
+    return {lines.line.get()};
+  }
+
+ private:
+  void write(int64_t k, int64_t block, int which, Lines& lines) const {
+    CplxLanes* line = lines.line.get();
+    motion.real(part.column(k, block), factors, which ? &line->im : &line->re);
+  }
+};
+
+struct Morph {
+  const MorphArgs& args;
+  const Motion& motion;
+  const Analysis& analysis;
+  const Synthesis& synthesis;
+  bool streamed;
+
+  using Parts = std::vector<PartLanes>;
+
+  template <typename Steps>
+  void plane(int64_t n, const Scratch& scratch, const Steps& steps) const {
+    const int64_t at = n * args.analysis.H * args.analysis.W;
+    Lanes* memory = scratch.more;
+    Parts parts;
+    analysis.transform(args.images + at, scratch.spectrum, scratch.between, steps);
+    for (const PlanePart& part : args.analysis.parts) {
+      const int fields = part.form == Form::kBoth ? motion.fields : 1;
+      parts.push_back({memory, panels_of(part.w), part.h, fields});
+      memory += fields * lines_of(part);
+      analysis.bands(part, scratch.spectrum, scratch.between, steps, parts.back());
+    }
+    analysis.transform(args.gradients + at, scratch.spectrum, scratch.between, steps);
+    for (size_t i = 0; i < args.gradient.size(); ++i) {
+      const PlanePart& part = args.gradient[i];
+      const PartLanes gradient = {memory, panels_of(part.w), part.h, gradient_fields(part)};
+      analysis.bands(part, scratch.spectrum, scratch.between, steps, gradient);
+      steps(part.K, [&](int64_t k, Lines&) { move(parts[i].band(k), gradient.band(k)); });
+    }
+    for (int64_t f = 0; f < args.frames; ++f) frame(f, n, parts, scratch, steps);
+  }
+
+  // One orientation's step: its largest amplitude, then each coefficient's.
+  void move(const Run& c, const Run& gradient) const {
+    alignas(64) float largest[kLanes] = {};
+    for (int64_t i = 0; i < c.count; ++i)
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        const float* f = c.line(i) + lane;
+        largest[lane] = larger_amplitude(amplitude_of(Cplx<float>{f[0], f[kLanes]}), largest[lane]);
+      }
+    for (int64_t lane = 1; lane < kLanes; ++lane)
+      largest[0] = larger_amplitude(largest[lane], largest[0]);
+    motion.hold(args, c, gradient, step_threshold(args.floor, largest[0]));
+  }
+
+  template <typename Steps>
+  void frame(int64_t f, int64_t n, const Parts& parts, const Scratch& scratch,
+             const Steps& steps) const {
+    const int64_t H = args.synthesis.H, W = args.synthesis.W, at = args.factor_index(f, n);
+    float* out = args.out + (f * args.synthesis.count + n) * H * W;
+    if (!args.moves(f, n)) return source(args.images + n * H * W, out, steps);
+    const Factors factors = {args.phase_factors[at], args.amplitude_factors[at]};
+    synthesis.clear(scratch.spectrum);
+    for (size_t i = 0; i < args.synthesis.parts.size(); ++i)
+      synthesis.add(args.synthesis.parts[i], scratch.spectrum, scratch.between, steps,
+                    PartFrame{motion, parts[i], factors});
+    const PartLanes& rest = parts.back();
+    const auto put = [&](int64_t block, int64_t y, Lanes value) SL_LAMBDA {
+      const Lanes still = rest.at[block * rest.h + y];
+      write(out + y * W + block * kLanes, value + still, W - block * kLanes);
+    };
+    synthesis.image(scratch.spectrum, scratch.between, steps, put);
+  }
+
+  template <typename Steps>
+  void source(const float* image, float* out, const Steps& steps) const {
+    const int64_t area = args.synthesis.H * args.synthesis.W;
+    steps(panels_of(area), [&](int64_t i, Lines&) {
+      const int64_t at = i * kLanes;
+      write(out + at, load_lanes(image + at, area - at), area - at);
+    });
+  }
+
+  // Clipped; NaN stays NaN.
+  SL_FN void write(float* to, Lanes value, int64_t count) const {
+    const Lanes above = value < args.low ? args.low : value;
+    put_lanes(to, above > args.high ? args.high : above, count, streamed);
+  }
+};
+
+// Lanes of memory for one plane: every part's coefficients, one part's gradient, the rest of the image.
+int64_t lanes_of_plane(const MorphArgs& args, const Motion& motion) {
+  int64_t coefficients = 0, gradient = 0;
+  for (const PlanePart& part : args.gradient) {
+    coefficients += motion.fields * lines_of(part);
+    gradient = std::max(gradient, gradient_fields(part) * lines_of(part));
+  }
+  return coefficients + gradient + lines_of(args.analysis.parts.back());
+}
+
+void run_morph(const MorphArgs& args) {
+  Motion motion;
+  for_edit(args.moves_phase(), args.moves_amplitude(), args.rule, MakeMotion{motion});
+  const PlaneBank& bank = args.analysis;
+  const Ffts ffts(bank);
+  const Analysis analysis(bank, ffts);
+  const Synthesis synthesis(args.synthesis, ffts);
+  const int64_t bytes = args.frames * bank.count * bank.H * bank.W * int64_t{sizeof(float)};
+  const Morph morph{args, motion, analysis, synthesis, bytes > kStreamedBytes};
+  const auto work = [&](int64_t n, const Scratch& scratch, const auto& steps) {
+    morph.plane(n, scratch, steps);
+  };
+  for_planes(bank, ffts, work, lanes_of_plane(args, motion));
+}
+
+Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tensor amplitude_factors,
+                    std::vector<Tensor> analysis, std::vector<Tensor> synthesis,
+                    std::vector<int64_t> heights, int64_t turns, int64_t edit, int64_t rule,
+                    bool both, double eps, double floor, double low, double high) {
+  return morph_planes_with(
+      {images, gradients, phase_factors, amplitude_factors, analysis, synthesis}, heights, turns,
+      edit, rule, both, eps, floor, low, high, run_morph);
+}
+
+}  // namespace
+}  // namespace steerlens
+STEERLENS_LANES_END
+
+namespace steerlens {
+
+STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
+  if (planes_supported()) m.impl("morph_planes", TORCH_BOX(&morph_planes));
+}
+
+}  // namespace steerlens
+#endif

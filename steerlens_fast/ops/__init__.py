@@ -1,0 +1,34 @@
+"""The compiled ops, ``torch.ops.steerlens_fast.*``: typed wrappers, fakes (shapes) and autograd. Their only user.
+
+Each op has one name: its schema, its kernels' files in ``csrc``, its wrapper here, its formula in :mod:`reference`.
+Linear ops are registered as each other's adjoints, so derivatives of any order are kernels too. The others have a fused
+first derivative; its own derivative is that of the formula in :mod:`reference`, in plain torch.
+"""
+
+from .bands import merge_bands, split_bands
+from .extrapolate import extrapolate
+from .morph import morph_planes
+from .pair import pair, unpair
+from .planes import merge_planes, split_planes
+from .polar import polar_join, polar_split
+from .step import step
+from .words import EDITS, FORMS, RULES, real_dtype, rule_index
+
+__all__ = [
+    "EDITS",
+    "FORMS",
+    "RULES",
+    "extrapolate",
+    "merge_bands",
+    "merge_planes",
+    "morph_planes",
+    "pair",
+    "polar_join",
+    "polar_split",
+    "real_dtype",
+    "rule_index",
+    "split_bands",
+    "split_planes",
+    "step",
+    "unpair",
+]

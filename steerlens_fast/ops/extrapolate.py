@@ -1,0 +1,107 @@
+"""``extrapolate``: coefficients and step to frames."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import checks, reference
+from .calls import call, dense, fake, register_backward_of_backward, save_tensors, saved
+from .pair import unpair
+from .words import FORMS, real_dtype, rule_index
+
+
+def extrapolate(
+    coefficients: Tensor,
+    phase_step: Tensor | None,
+    amplitude_step: Tensor | None,
+    phase_factors: Tensor,
+    amplitude_factors: Tensor,
+    rule: str = "complex",
+    form: str = "real",
+) -> Tensor:
+    """Every frame of a scale's bands in one pass: coefficients and step are read once.
+
+    Parameters
+    ----------
+    coefficients : Tensor [N, K, h, w], complex
+    phase_step, amplitude_step : Tensor [N, K, h, w], real, or None
+        As :func:`step` gives them; None where that coordinate does not move.
+    phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], real
+        b_j and a_j of frame j (and plane n).
+    rule : {"complex", "polar"}
+        "complex": max(A + a dA, 0) exp(i (phi + b dphi)). "polar": c exp(a dlogA + i b dphi).
+    form : {"real", "both", "pairs"}
+        Real parts (all that the synthesis "real" reads); both quadratures; the real parts of two orientations as one
+        complex number, as :func:`pair` makes them.
+
+    Returns
+    -------
+    Tensor [F, N, K, h, w], or [F, N, ceil(K / 2), h, w] for "pairs"
+
+    Raises
+    ------
+    ValueError
+        For an unknown rule or form.
+
+    Notes
+    -----
+    Differentiable in coefficients, steps and factors. The factors' gradients are computed in plain torch, with F
+    intermediate copies of a band.
+
+    Examples
+    --------
+    >>> import torch
+    >>> c, step_ = torch.ones(1, 1, 2, 2) + 0j, torch.full((1, 1, 2, 2), torch.pi)
+    >>> factors = torch.tensor([[0.0], [1.0]])
+    >>> extrapolate(c, step_, None, factors, 0 * factors)[:, 0, 0, 0, 0]
+    tensor([ 1., -1.])
+    """
+    factors = phase_factors, amplitude_factors
+    how = rule_index(rule), FORMS[checks.check_choice("form", form, tuple(FORMS))]
+    return call("extrapolate", coefficients, phase_step, amplitude_step, *factors, *how)
+
+
+@fake("extrapolate")
+def _(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule, form):
+    N, K, h, w = coefficients.shape
+    K = (K + 1) // 2 if form == FORMS["pairs"] else K
+    dtype = coefficients.dtype if form else real_dtype(coefficients.dtype)
+    return coefficients.new_empty(phase_factors.shape[0], N, K, h, w, dtype=dtype)
+
+
+@fake("extrapolate_backward")
+def _(grad, coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule):
+    def like(s):
+        return coefficients.new_empty(0 if s is None else coefficients.shape, dtype=real_dtype(coefficients.dtype))
+
+    return coefficients.new_empty(coefficients.shape), like(phase_step), like(amplitude_step)
+
+
+def _extrapolate_backward(ctx, grad):
+    *inputs, rule, form = saved(ctx)
+    grad = dense(grad)
+    if form == FORMS["pairs"]:
+        N, K = inputs[0].shape[:2]
+        grad = unpair(grad.flatten(0, 2), K).unflatten(0, (len(grad), N, K))
+    grad_c, grad_phase, grad_amplitude = call("extrapolate_backward", grad, *inputs, rule)
+    factors = _factor_gradients(ctx, grad, inputs, rule)
+    phase = None if inputs[1] is None else grad_phase
+    amplitude = None if inputs[2] is None else grad_amplitude
+    return grad_c, phase, amplitude, *factors, None, None
+
+
+def _factor_gradients(ctx, grad, inputs, rule):
+    if not any(ctx.needs_input_grad[3:5]):
+        return None, None
+    coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors = inputs
+
+    def of_factors(b, a):
+        return reference.extrapolate(coefficients, phase_step, amplitude_step, b, a, rule, int(grad.is_complex()))
+
+    _, pull_back = torch.func.vjp(of_factors, phase_factors, amplitude_factors)
+    return pull_back(grad)
+
+
+torch.library.register_autograd("steerlens_fast::extrapolate", _extrapolate_backward, setup_context=save_tensors)
+register_backward_of_backward("extrapolate_backward")

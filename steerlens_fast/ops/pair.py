@@ -1,0 +1,82 @@
+"""``pair`` and ``unpair``: two real planes as one complex plane, and back; each other's adjoints."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .calls import call, dense, fake
+from .words import real_dtype
+
+
+def pair(planes: Tensor, run: int) -> Tensor:
+    """Two real planes as one complex plane, x_2p + i x_(2p+1): one complex FFT serves both.
+
+    Parameters
+    ----------
+    planes : Tensor [R run, ...], real or complex
+        Of complex planes the real parts are taken.
+    run : int
+        Planes are paired within runs of so many; the last of an odd run gets zeros as its partner.
+
+    Returns
+    -------
+    Tensor [R ceil(run / 2), ...], complex
+
+    Examples
+    --------
+    >>> import torch
+    >>> pair(torch.tensor([[1.0], [2.0], [3.0]]), 3)
+    tensor([[1.+2.j],
+            [3.+0.j]])
+    """
+    return call("pair", planes, run)
+
+
+def unpair(pairs: Tensor, run: int) -> Tensor:
+    """The inverse of :func:`pair`, and its adjoint: [R ceil(run / 2), ...] complex to [R run, ...] real.
+
+    Examples
+    --------
+    >>> import torch
+    >>> unpair(torch.tensor([[1 + 2j], [3 + 0j]]), 3)
+    tensor([[1.],
+            [2.],
+            [3.]])
+    """
+    return call("unpair", pairs, run)
+
+
+@fake("pair")
+def _(planes, run):
+    runs = planes.shape[0] // run if run else 0
+    dtype = real_dtype(planes.dtype).to_complex()
+    return planes.new_empty(runs * ((run + 1) // 2), *planes.shape[1:], dtype=dtype)
+
+
+@fake("unpair")
+def _(pairs, run):
+    runs = pairs.shape[0] // ((run + 1) // 2) if run else 0
+    return pairs.new_empty(runs * run, *pairs.shape[1:], dtype=real_dtype(pairs.dtype))
+
+
+def _setup_pair(ctx, inputs, output):
+    planes, ctx.run = inputs
+    ctx.complex = planes.is_complex()
+
+
+def _pair_backward(ctx, grad):
+    planes = unpair(dense(grad), ctx.run)
+    return torch.complex(planes, torch.zeros_like(planes)) if ctx.complex else planes, None
+
+
+def _setup_unpair(ctx, inputs, output):
+    ctx.run = inputs[1]
+
+
+def _unpair_backward(ctx, grad):
+    return pair(dense(grad), ctx.run), None
+
+
+torch.library.register_autograd("steerlens_fast::pair", _pair_backward, setup_context=_setup_pair)
+torch.library.register_autograd("steerlens_fast::unpair", _unpair_backward, setup_context=_setup_unpair)

@@ -1,0 +1,68 @@
+"""``polar_split`` and ``polar_join``: coefficients and their amplitude and phase."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .calls import call, dense, fake, register_backward_of_backward, save_tensors, saved, two_real
+
+
+def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """Amplitude and phase (radians, in [-pi, pi]) of complex coefficients of any shape; gradient 0 at amplitude 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> amplitude, phase = polar_split(torch.tensor([3j]))
+    >>> round(float(amplitude), 6), round(float(phase), 6)
+    (3.0, 1.570796)
+    """
+    return call("polar_split", coefficients)
+
+
+def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
+    """``amplitude * exp(i phase)``, the inverse of :func:`polar_split`; two real tensors of one shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> polar_join(torch.tensor([2.0]), torch.tensor([0.0]))
+    tensor([2.+0.j])
+    """
+    return call("polar_join", amplitude, phase)
+
+
+@fake("polar_split")
+def _(coefficients):
+    return two_real(coefficients)
+
+
+@fake("polar_split_backward")
+def _(coefficients, grad_amplitude, grad_phase):
+    return coefficients.new_empty(coefficients.shape)
+
+
+@fake("polar_join")
+def _(amplitude, phase):
+    return amplitude.new_empty(amplitude.shape, dtype=amplitude.dtype.to_complex())
+
+
+@fake("polar_join_backward")
+def _(grad, amplitude, phase):
+    return two_real(grad)
+
+
+def _polar_split_backward(ctx, grad_amplitude, grad_phase):
+    (coefficients,) = saved(ctx)
+    return call("polar_split_backward", coefficients, dense(grad_amplitude), dense(grad_phase))
+
+
+def _polar_join_backward(ctx, grad):
+    return call("polar_join_backward", dense(grad), *saved(ctx))
+
+
+torch.library.register_autograd("steerlens_fast::polar_split", _polar_split_backward, setup_context=save_tensors)
+register_backward_of_backward("polar_split_backward")
+torch.library.register_autograd("steerlens_fast::polar_join", _polar_join_backward, setup_context=save_tensors)
+register_backward_of_backward("polar_join_backward")

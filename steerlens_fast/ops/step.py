@@ -1,0 +1,66 @@
+"""``step``: how coefficients move along a gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .calls import call, dense, fake, register_backward_of_backward, save_tensors, saved, two_real
+from .words import rule_index
+
+
+def step(
+    coefficients: Tensor, gradient: Tensor, eps: float = 1.0, rule: str = "complex", floor: float = 1e-6
+) -> tuple[Tensor, Tensor]:
+    """The motion of every coefficient along ``-gradient``, in polar coordinates.
+
+    Parameters
+    ----------
+    coefficients : Tensor [..., h, w], complex
+    gradient : Tensor [..., h, w], real or complex
+        dL/dRe(c) + i dL/dIm(c) of a loss to decrease; real where the imaginary parts do not enter the image.
+    eps : float
+        Length of the infinitesimal step.
+    rule : {"complex", "polar"}
+        "complex": c' = c - eps G; the phase step is arg(c' conj c), the amplitude step |c'| - |c|.
+        "polar": phase step -eps Im(G conj c), step of the log amplitude -eps Re(G conj c).
+    floor : float
+        A coefficient below ``floor`` times the largest amplitude of its band (one plane h x w) does not move.
+
+    Returns
+    -------
+    phase_step, amplitude_step : Tensor [..., h, w], real
+        Radians; the coefficients' units ("complex") or log units ("polar").
+
+    Raises
+    ------
+    ValueError
+        For an unknown rule.
+
+    Examples
+    --------
+    >>> import torch
+    >>> phase, amplitude = step(torch.ones(1, 1, 2, 2) + 0j, torch.full((1, 1, 2, 2), -0.5))
+    >>> phase.abs().max().item(), amplitude.max().item()
+    (0.0, 0.5)
+    """
+    return call("step", coefficients, gradient, eps, rule_index(rule), floor)
+
+
+@fake("step")
+def _(coefficients, gradient, eps, rule, floor):
+    return two_real(coefficients)
+
+
+@fake("step_backward")
+def _(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps, rule, floor):
+    return coefficients.new_empty(coefficients.shape), gradient.new_empty(gradient.shape)
+
+
+def _step_backward(ctx, grad_phase_step, grad_amplitude_step):
+    grads = call("step_backward", dense(grad_phase_step), dense(grad_amplitude_step), *saved(ctx))
+    return *grads, None, None, None
+
+
+torch.library.register_autograd("steerlens_fast::step", _step_backward, setup_context=save_tensors)
+register_backward_of_backward("step_backward")
