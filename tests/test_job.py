@@ -43,7 +43,7 @@ from zoo import MAX_PIXELS, make_zoo  # noqa: E402
 
 from steerlens_fast import SteerableLens  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.dataset import morph_dataset  # noqa: E402
+from steerlens_fast.dataset import morph_dataset, worker  # noqa: E402
 from steerlens_fast.dataset.config import JobConfig  # noqa: E402
 from steerlens_fast.dataset.durable import write_json  # noqa: E402
 from steerlens_fast.dataset.fitting import fit  # noqa: E402
@@ -638,6 +638,19 @@ def test_out_of_memory_cuts_batches(data, tmp_path, monkeypatch):
     assert whole.keys() == cut.keys()
     for key in whole:  # of sums over other batches: a rounding apart
         assert (whole[key].int() - cut[key].int()).abs().max() <= 1
+
+
+def test_a_cpu_model_gets_as_many_images_as_its_caches_hold(data, tmp_path, monkeypatch):
+    photo = torch.empty(32, 3, 224, 224)
+    assert (worker.samples_per_call(photo, 1), worker.samples_per_call(photo, 4)) == (8, 34)
+    assert worker.samples_per_call(photo.to("meta"), 1) is None
+    assert run_here(tmp_path / "whole", data=data, batch_size=4) == 0
+    monkeypatch.setattr(worker, "CALL_BYTES", 1)
+    assert run_here(tmp_path / "single", data=data, batch_size=4) == 0
+    whole, single = frames(tmp_path / "whole"), frames(tmp_path / "single")
+    assert whole.keys() == single.keys()
+    for key in whole:
+        assert (whole[key].int() - single[key].int()).abs().max() <= 1
 
 
 def test_out_of_memory_with_one_image_is_fatal(data, tmp_path, monkeypatch, capsys):

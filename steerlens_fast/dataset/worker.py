@@ -26,6 +26,7 @@ from .sources import Source, open_source
 from .targets import batch_target, parse_target
 from .transfers import Transfers
 
+CALL_BYTES = 5 << 20  # of images per thread in one call of the model on a CPU: larger ones leave its caches (bench/)
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")  # also cuFFT's and cuBLAS'
 
 
@@ -141,7 +142,10 @@ class Worker:
 
     def _morph(self, images: Tensor, batch: Batch, targets: list[int | None]) -> Morphs:
         try:
-            return self.lens.morph(images, batch_target(self.rule, targets), **self.config.morph_options)
+            some = samples_per_call(images, self.plan.threads)
+            return self.lens.morph(
+                images, batch_target(self.rule, targets), internal_batch_size=some, **self.config.morph_options
+            )
         except (TypeError, ValueError) as error:
             if not _is_ours(error):
                 raise
@@ -208,6 +212,13 @@ def _is_ours(error: Exception) -> bool:
 
 def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+def samples_per_call(images: Tensor, threads: int) -> int | None:
+    """So many that what the model computes from them stays in a CPU's caches; elsewhere all."""
+    if images.device.type != "cpu":
+        return None
+    return max(1, CALL_BYTES * threads // (images[0].numel() * images.itemsize))
 
 
 def device_of(config: JobConfig) -> str:

@@ -31,6 +31,9 @@ def luma(image: Tensor) -> Tensor:
     return torch.add(torch.add(red * WEIGHTS[0], green, alpha=WEIGHTS[1]), blue, alpha=WEIGHTS[2]).unsqueeze(-3)
 
 
+FEWER_BLOCKS = 4  # of frames than elsewhere: for each the other family may analyse anew
+
+
 @dataclass(frozen=True)
 class LumaFamily:
     """Another family's motion of the luma of RGB images: Y's change is added to all three channels, so chroma stays.
@@ -93,7 +96,7 @@ class LumaMotion:
         if torch.compiler.is_compiling() or not needs_no_derivative(image, self.gradient, b, a):
             return clip(frame(render(slice(None))), bounds)
         out = new_output((len(b), *image.shape), image.dtype, image.device)
-        for f in chunks(len(b), y.numel() * y.itemsize, y.device):
+        for f in chunks(len(b), y.numel() * y.itemsize // FEWER_BLOCKS, y.device):
             for whole, moved in zip(out[f], render(f)):
                 self._add(whole, moved, bounds)
         return out
