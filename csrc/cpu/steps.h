@@ -92,6 +92,9 @@ class ScratchMemory {
       : size(padded(bank.H) * padded(bank.W) / kLanes),
         lines(new CplxLanes[2 * size]),
         others(new Lanes[more]) {}
+  static int64_t lanes(const PlaneBank& bank, int64_t more) {
+    return 4 * padded(bank.H) * padded(bank.W) / kLanes + more;
+  }
   Scratch get() const { return {lines.get(), lines.get() + size, others.get()}; }
 
  private:
@@ -109,7 +112,8 @@ template <typename Work>
 void for_planes(const PlaneBank& bank, const Ffts& ffts, const Work& work, int64_t more = 0) {
   const int64_t planes = bank.count, threads = torch::stable::get_num_threads();
   const bool waiting = planes % threads != 0 && planes < 4 * threads;  // a thread would, for long
-  if (threads > 1 && (waiting || more > kLanesOfThread)) {
+  const bool large = ScratchMemory::lanes(bank, more) > kLanesOfThread;
+  if (threads > 1 && (waiting || large)) {
     const ScratchMemory memory(bank, more);
     for (int64_t n = 0; n < planes; ++n) work(n, memory.get(), Parallel{ffts.longest});
     return;
