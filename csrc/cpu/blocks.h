@@ -1,0 +1,64 @@
+// How loops read and write complex numbers, and how blocks of results leave: into the tensor, or past
+// the caches where it is larger than these.
+#pragma once
+
+#include "../math/common.h"
+#include "../memory.h"
+
+namespace steerlens {
+
+// By parts: copies of whole structs do not vectorise.
+template <typename T>
+SL_FN Cplx<T> parts(const Cplx<T>& z) {
+  return {z.re, z.im};
+}
+SL_FN float parts(float x) { return x; }
+SL_FN double parts(double x) { return x; }
+
+template <typename T>
+SL_FN void store(Cplx<T> value, Cplx<T>& to) {
+  to.re = value.re;
+  to.im = value.im;
+}
+template <typename T>
+SL_FN void store(Cplx<T> value, T& to) {  // a real number
+  to = value.re;
+}
+
+// A tensor of more bytes has left the caches before anybody reads it.
+constexpr int64_t kCachedBytes = int64_t{16} << 20;
+
+template <typename V>
+SL_FN bool leaves_caches(int64_t count) {
+  return count * static_cast<int64_t>(sizeof(V)) > kCachedBytes;
+}
+
+// Whoever puts past the caches ends the stream: memory.h.
+template <typename V>
+SL_FN void put(V* to, const V* from, int64_t count, bool streamed) {
+  if (streamed)
+    stream(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(from), count * sizeof(V));
+  else
+    memcpy(to, from, count * sizeof(V));
+}
+
+// Where a loop writes a block: in place, or beside it and then past the caches.
+template <typename V, int64_t kSize>
+struct Outlet {
+  alignas(64) V block[kSize];  // uninitialised
+  const bool streamed;
+
+  // `count`: of the whole tensor.
+  SL_FN explicit Outlet(int64_t count) : streamed(leaves_caches<V>(count)) {}
+  Outlet(const Outlet&) = delete;
+  SL_FN ~Outlet() {
+    if (streamed) end_stream();
+  }
+
+  SL_FN V* open(V* to) { return streamed ? block : to; }
+  SL_FN void close(V* to, int64_t count) const {
+    if (streamed) put(to, block, count, true);
+  }
+};
+
+}  // namespace steerlens
