@@ -4,6 +4,30 @@
 
 #include "../math/common.h"
 #include "../memory.h"
+#include "clones.h"
+
+#if STEERLENS_HAS_LANES
+#include <immintrin.h>
+
+STEERLENS_LANES_BEGIN
+namespace steerlens {
+namespace {
+
+// As stream, a line at a time.
+void stream_lines(char* to, const char* from, uint64_t bytes) {
+  constexpr uint64_t kLine = 64;
+  uint64_t at = (kLine - reinterpret_cast<uint64_t>(to) % kLine) % kLine;
+  at = at < bytes ? at : bytes;
+  std::memcpy(to, from, at);
+  for (; at + kLine <= bytes; at += kLine)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + at), _mm512_loadu_si512(from + at));
+  std::memcpy(to + at, from + at, bytes - at);
+}
+
+}  // namespace
+}  // namespace steerlens
+STEERLENS_LANES_END
+#endif
 
 namespace steerlens {
 
@@ -33,11 +57,21 @@ SL_FN bool leaves_caches(int64_t count) {
   return count * static_cast<int64_t>(sizeof(V)) > kCachedBytes;
 }
 
+template <typename V>
+SL_FN void put_past(V* to, const V* from, int64_t count) {
+  char* const target = reinterpret_cast<char*>(to);
+  const char* const source = reinterpret_cast<const char*>(from);
+#if STEERLENS_HAS_LANES
+  if (__builtin_cpu_supports("x86-64-v4")) return stream_lines(target, source, count * sizeof(V));
+#endif
+  stream(target, source, count * sizeof(V));
+}
+
 // Whoever puts past the caches ends the stream: memory.h.
 template <typename V>
 SL_FN void put(V* to, const V* from, int64_t count, bool streamed) {
   if (streamed)
-    stream(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(from), count * sizeof(V));
+    put_past(to, from, count);
   else
     memcpy(to, from, count * sizeof(V));
 }
@@ -57,7 +91,7 @@ struct Outlet {
 
   SL_FN V* open(V* to) { return streamed ? block : to; }
   SL_FN void close(V* to, int64_t count) const {
-    if (streamed) put(to, block, count, true);
+    if (streamed) put_past(to, block, count);
   }
 };
 

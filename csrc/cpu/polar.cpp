@@ -9,7 +9,7 @@
 namespace steerlens {
 namespace {
 
-constexpr int64_t kBlock = 1024;
+constexpr int64_t kBlock = 256;
 
 template <typename T>
 SL_FN int64_t block_size(const PolarArgs<T>& args, int64_t first) {
@@ -83,9 +83,9 @@ SL_FN void join_backward_body(const PolarArgs<T>& args, int64_t begin, int64_t e
 STEERLENS_CLONE_FOR_DTYPES(join_backward, PolarArgs)
 
 // A runner that calls `loop` on ranges of blocks in parallel.
-#define STEERLENS_RUN(loop)                                                \
-  [](const auto& args, const Tensor&) {                                    \
-    parallel_rows((args.count + kBlock - 1) / kBlock, kBlock,              \
+#define STEERLENS_RUN(loop)                                                     \
+  [](const auto& args, const Tensor&) {                                         \
+    parallel_rows((args.count + kBlock - 1) / kBlock, kBlock,                   \
                   [&](int64_t begin, int64_t end) { loop(args, begin, end); }); \
   }
 

@@ -9,7 +9,7 @@
 namespace steerlens {
 namespace {
 
-constexpr int64_t kBlock = 1024;
+constexpr int64_t kBlock = 256;
 
 // The largest value(c) of a plane.
 template <typename T, typename Value>
@@ -42,8 +42,8 @@ SL_FN T plane_threshold(const StepArgs<T>& args, int64_t plane) {
   // One root is enough, unless squares are out of range.
   const T square = largest_of(c, args.area, Square<T>{});
   const bool in_range = square > T(1e-20) && square < T(1e30);
-  return step_threshold(args.floor, in_range ? std::sqrt(square)
-                                             : largest_of(c, args.area, Amplitude<T>{}));
+  return step_threshold(args.floor,
+                        in_range ? std::sqrt(square) : largest_of(c, args.area, Amplitude<T>{}));
 }
 
 // One plane, in blocks; `Gradient` is real or complex as G is.
@@ -69,6 +69,7 @@ SL_FN void step_plane(const StepArgs<T>& args, int64_t plane) {
   }
 }
 
+// `eps` is a local: as a member it might be what the loop writes, and the loop would not vectorise.
 template <Rule kRule, typename Gradient, typename T>
 SL_FN void step_backward_plane(const StepArgs<T>& args, int64_t plane) {
   const T threshold = plane_threshold(args, plane), eps = args.eps;
@@ -86,8 +87,8 @@ SL_FN void step_backward_plane(const StepArgs<T>& args, int64_t plane) {
     Cplx<T>* __restrict__ grad_c = grads_c.open(args.grad_coefficients + first);
     Gradient* __restrict__ grad_g = grads_g.open(to_g);
     for (int64_t i = 0; i < size; ++i) {
-      const StepGrad<T> g = step_above_grad(parts(c[i]), parts(gradient[i]), eps, kRule,
-                                            threshold, phase[i], amplitude[i]);
+      const StepGrad<T> g = step_above_grad(parts(c[i]), parts(gradient[i]), eps, kRule, threshold,
+                                            phase[i], amplitude[i]);
       store(g.c, grad_c[i]);
       store(g.gradient, grad_g[i]);
     }
@@ -96,30 +97,28 @@ SL_FN void step_backward_plane(const StepArgs<T>& args, int64_t plane) {
   }
 }
 
-#define STEERLENS_FOR_PLANES(body)                                          \
-  for (int64_t plane = begin; plane < end; ++plane) {                       \
-    if (args.gradient_parts == 1)                                           \
-      args.rule == Rule::kComplex ? body<Rule::kComplex, T>(args, plane)    \
-                                  : body<Rule::kPolar, T>(args, plane);     \
-    else                                                                    \
+// Rule and gradient are chosen outside every loop.
+#define STEERLENS_FOR_PLANES(body)                                             \
+  for (int64_t plane = begin; plane < end; ++plane) {                          \
+    if (args.gradient_parts == 1)                                              \
+      args.rule == Rule::kComplex ? body<Rule::kComplex, T>(args, plane)       \
+                                  : body<Rule::kPolar, T>(args, plane);        \
+    else                                                                       \
       args.rule == Rule::kComplex ? body<Rule::kComplex, Cplx<T>>(args, plane) \
-                                  : body<Rule::kPolar, Cplx<T>>(args, plane); \
+                                  : body<Rule::kPolar, Cplx<T>>(args, plane);  \
   }
 
 template <typename T>
-SL_FN void step_planes_body(const StepArgs<T>& args, int64_t begin, int64_t end) {
-  STEERLENS_FOR_PLANES(step_plane)
-}
-STEERLENS_CLONE_FOR_DTYPES(step_planes, StepArgs)
+SL_FN void step_planes_body(const StepArgs<T>& args, int64_t begin, int64_t end){
+    STEERLENS_FOR_PLANES(step_plane)} STEERLENS_CLONE_FOR_DTYPES(step_planes, StepArgs)
 
-template <typename T>
-SL_FN void step_backward_planes_body(const StepArgs<T>& args, int64_t begin, int64_t end) {
-  STEERLENS_FOR_PLANES(step_backward_plane)
-}
-STEERLENS_CLONE_FOR_DTYPES(step_backward_planes, StepArgs)
+    template <typename T>
+    SL_FN void step_backward_planes_body(const StepArgs<T>& args, int64_t begin, int64_t end){
+        STEERLENS_FOR_PLANES(step_backward_plane)} STEERLENS_CLONE_FOR_DTYPES(step_backward_planes,
+                                                                              StepArgs)
 
-std::tuple<Tensor, Tensor> step(Tensor coefficients, Tensor gradient, double eps, int64_t rule,
-                                double floor) {
+        std::tuple<Tensor, Tensor> step(Tensor coefficients, Tensor gradient, double eps,
+                                        int64_t rule, double floor) {
   const auto run = [](const auto& args, const Tensor&) {
     parallel_rows(args.planes, args.area,
                   [&](int64_t begin, int64_t end) { step_planes(args, begin, end); });

@@ -104,7 +104,7 @@ SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplit
   amplitude = std::sqrt(s.square) * s.back;
   if (rule == Rule::kPolar) {
     const Cplx<T> w = (-eps) * (gradient * conj(c));
-    const T finite = amplitude - amplitude;  // 0; NaN where c is not finite in a part that is not read
+    const T finite = amplitude - amplitude;  // 0, or NaN: also where the other part of c is
     return {w.re + finite, w.im + finite};
   }
   // c' conj(c) has that angle, and so has an eighth of it, scaled, whose parts are in range. |c|^2
