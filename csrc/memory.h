@@ -17,6 +17,9 @@ namespace steerlens {
 
 constexpr uint64_t kHugePage = uint64_t{1} << 21;
 
+// A result of more bytes has left the caches before anybody reads it: it is written past them.
+constexpr int64_t kStreamedBytes = int64_t{16} << 20;
+
 // Asks the kernel for transparent huge pages in [data, data + bytes). Advice only: ignored where
 // huge pages are off, and harmless for memory that is already touched.
 inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] uint64_t bytes) {
@@ -30,8 +33,8 @@ inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] uint
 }
 
 // Copies into a large buffer that will not be read soon, past the caches: a plain store would first
-// read the line that it overwrites.
-inline void stream_copy(char* to, const char* from, uint64_t bytes) {
+// read the line that it overwrites. What follows must wait: end_stream.
+inline void stream(char* to, const char* from, uint64_t bytes) {
 #if defined(__SSE2__)
   constexpr uint64_t kLine = 64, kVector = sizeof(__m128i);
   const uint64_t head = (kLine - reinterpret_cast<uint64_t>(to) % kLine) % kLine;
@@ -42,12 +45,23 @@ inline void stream_copy(char* to, const char* from, uint64_t bytes) {
       for (uint64_t i = at; i < at + kLine; i += kVector)
         _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
                          _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
-    _mm_sfence();
     std::memcpy(to + at, from + at, bytes - at);
     return;
   }
 #endif
   std::memcpy(to, from, bytes);
+}
+
+// What this thread has streamed is seen by whoever sees what it writes next.
+inline void end_stream() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+inline void stream_copy(char* to, const char* from, uint64_t bytes) {
+  stream(to, from, bytes);
+  end_stream();
 }
 
 // Real parts (`stride` 2: of complex values; 1: of real ones) clipped to [low, high], past the caches
@@ -63,9 +77,10 @@ void stream_real(T* to, const T* from, uint64_t count, int stride, T low, T high
       const T x = source[i * stride], above = x < low ? low : x;
       piece[i] = above > high ? high : above;
     }
-    stream_copy(reinterpret_cast<char*>(to + at), reinterpret_cast<const char*>(piece),
-                size * sizeof(T));
+    stream(reinterpret_cast<char*>(to + at), reinterpret_cast<const char*>(piece),
+           size * sizeof(T));
   }
+  end_stream();
 }
 
 }  // namespace steerlens

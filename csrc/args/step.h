@@ -22,12 +22,6 @@ struct StepArgs {
   T* grad_gradient;
 };
 
-template <typename T>
-SL_FN Cplx<T> gradient_at(const StepArgs<T>& args, int64_t i) {
-  if (args.gradient_parts == 1) return {args.gradient[i], T(0)};
-  return {args.gradient[2 * i], args.gradient[2 * i + 1]};
-}
-
 inline Rule check_rule(const char* op, int64_t rule) {
   if (rule != 0 && rule != 1) fail(op, "rule must be 0 (complex) or 1 (polar), got ", rule);
   return static_cast<Rule>(rule);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../args/bands.h"
+#include "blocks.h"
 #include "clones.h"
 #include "parallel.h"
 
@@ -36,17 +37,27 @@ SL_FN void read_row(const Bank<T>& bank, const BandGroup<T>& g, int64_t n, int64
     for (int64_t x = split; x < g.columns; ++x) row[x] = turn * conj(reflected[g.w - x]);
 }
 
+constexpr int64_t kColumns = 512;
+
 template <typename T>
-SL_FN void split_pairs_of_row(const BandGroup<T>& g, int64_t n, int64_t y,
-                              const Cplx<T>* __restrict__ row) {
-  for (int64_t q = 0; q < g.stored; ++q) {
-    const T* __restrict__ mask = g.mask + (2 * q * g.h + y) * g.columns;
-    const T* __restrict__ second = mask + g.h * g.columns;
-    Cplx<T>* __restrict__ out = g.data + ((n * g.stored + q) * g.h + y) * g.columns;
-    if (2 * q + 1 < g.K)
-      for (int64_t x = 0; x < g.columns; ++x) out[x] = pair_filter(mask[x], second[x], row[x]);
-    else
-      for (int64_t x = 0; x < g.columns; ++x) out[x] = mask[x] * row[x];
+using RowOutlet = Outlet<Cplx<T>, kColumns>;
+
+// out = mask * row; or with the filter mask + i second, where there is one.
+template <typename T>
+SL_FN void filter_row(const T* mask, const T* second, const Cplx<T>* row, int64_t columns,
+                      Cplx<T>* to, RowOutlet<T>& outlet) {
+  for (int64_t first = 0; first < columns; first += kColumns) {
+    const int64_t size = columns - first < kColumns ? columns - first : kColumns;
+    const T* __restrict__ m = mask + first;
+    const Cplx<T>* __restrict__ from = row + first;
+    Cplx<T>* __restrict__ out = outlet.open(to + first);
+    if (second) {
+      const T* __restrict__ m2 = second + first;
+      for (int64_t x = 0; x < size; ++x) store(pair_filter(m[x], m2[x], parts(from[x])), out[x]);
+    } else {
+      for (int64_t x = 0; x < size; ++x) store(m[x] * parts(from[x]), out[x]);
+    }
+    outlet.close(to + first, size);
   }
 }
 
@@ -54,35 +65,27 @@ SL_FN void split_pairs_of_row(const BandGroup<T>& g, int64_t n, int64_t y,
 template <typename T>
 SL_FN void split_rows_body(const SplitRows<T>& args, int64_t begin, int64_t end) {
   const BandGroup<T>& g = args.group;
+  const int64_t per_band = args.bank.paired ? 2 : 1, area = g.h * g.columns;
+  RowOutlet<T> outlet(args.bank.planes * g.stored * area);
   std::vector<Cplx<T>> buffer(g.columns);
-  Cplx<T>* __restrict__ row = buffer.data();
+  Cplx<T>* row = buffer.data();
   for (int64_t i = begin; i < end; ++i) {
     const int64_t n = i / g.h, y = i % g.h;
     read_row(args.bank, g, n, y, row);
-    if (args.bank.paired) {
-      split_pairs_of_row(g, n, y, row);
-      continue;
-    }
-    for (int64_t k = 0; k < g.K; ++k) {
-      const T* __restrict__ mask = g.mask + (k * g.h + y) * g.columns;
-      Cplx<T>* __restrict__ out = g.data + ((n * g.K + k) * g.h + y) * g.columns;
-      for (int64_t x = 0; x < g.columns; ++x) out[x] = mask[x] * row[x];
+    for (int64_t q = 0; q < g.stored; ++q) {
+      const int64_t k = per_band * q;
+      const T* mask = g.mask + k * area + y * g.columns;
+      const T* second = args.bank.paired && k + 1 < g.K ? mask + area : nullptr;
+      filter_row(mask, second, row, g.columns, g.data + (n * g.stored + q) * area + y * g.columns,
+                 outlet);
     }
   }
 }
 STEERLENS_CLONE_FOR_DTYPES(split_rows, SplitRows)
 
-// sum[x] = sum_k mask * band over one row of a group.
 template <typename T>
-SL_FN void sum_row(const BandGroup<T>& g, int64_t n, int64_t y, Cplx<T>* __restrict__ sum) {
-  for (int64_t k = 0; k < g.K; ++k) {
-    const T* __restrict__ mask = g.mask + (k * g.h + y) * g.columns;
-    const Cplx<T>* __restrict__ band = g.data + (((n % g.planes) * g.K + k) * g.h + y) * g.columns;
-    if (k == 0)
-      for (int64_t x = 0; x < g.columns; ++x) sum[x] = mask[x] * band[x];
-    else
-      for (int64_t x = 0; x < g.columns; ++x) sum[x] = sum[x] + mask[x] * band[x];
-  }
+SL_FN void clear_row(Cplx<T>* __restrict__ out, int64_t columns) {
+  for (int64_t X = 0; X < columns; ++X) out[X] = {T(0), T(0)};
 }
 
 // out[x] (+)= turn * sum_k mask * band, four orientations at a time: columns [x, x + size) of row y.
@@ -168,8 +171,7 @@ SL_FN void merge_whole_row(const Bank<T>& bank, int64_t n, int64_t Y, Cplx<T>* _
     const int64_t y = g.K > 0 ? band_row(Y, g.h, bank.H) : -1;
     if (y < 0) continue;
     const int64_t split = g.w == bank.W ? g.w : direct_columns(g.w);
-    if (first && split < bank.W)
-      for (int64_t X = 0; X < bank.W; ++X) out[X] = {T(0), T(0)};
+    if (first && split < bank.W) clear_row(out, bank.W);
     first = first && split == bank.W;
     Cplx<T>* rest = out + bank.W - g.w + split;
     if (bank.paired) {
@@ -181,37 +183,43 @@ SL_FN void merge_whole_row(const Bank<T>& bank, int64_t n, int64_t Y, Cplx<T>* _
     }
     first = false;
   }
-  if (first)
-    for (int64_t X = 0; X < bank.W; ++X) out[X] = {T(0), T(0)};
+  if (first) clear_row(out, bank.W);
 }
 
+// A row of a half spectrum: the direct columns, and the reflected ones of the opposite row.
 template <typename T>
 SL_FN void merge_row(const Bank<T>& bank, int64_t n, int64_t Y, Cplx<T>* __restrict__ sum,
                      Cplx<T>* __restrict__ out) {
-  for (int64_t X = 0; X < bank.columns; ++X) out[X] = {T(0), T(0)};
+  bool first = true;
   for (int i = 0; i < bank.count; ++i) {
     const BandGroup<T>& g = bank.groups[i];
-    const Cplx<T> turn = quarter_turns<T>(g.turns);
+    if (g.K == 0) continue;
     const int64_t split = direct_columns(g.w);
-    const int64_t direct = g.K > 0 ? band_row(Y, g.h, bank.H) : -1;
-    if (direct >= 0) {
-      sum_row(g, n, direct, sum);
-      for (int64_t x = 0; x < split; ++x) out[x] = out[x] + turn * sum[x];
+    if (first && split < bank.columns) {
+      clear_row(out, bank.columns);
+      first = false;
     }
-    if (g.columns <= split || g.K == 0) continue;
+    const int64_t direct = band_row(Y, g.h, bank.H);
+    if (direct >= 0) {
+      add_columns(g, n, direct, 0, split, first, out);
+      first = false;
+    }
     const int64_t reflected = band_row(opposite_row(Y, bank.H), g.h, bank.H);
-    if (reflected < 0) continue;
-    if (reflected != direct) sum_row(g, n, reflected, sum);
-    for (int64_t x = split; x < g.columns; ++x) out[g.w - x] = out[g.w - x] + conj(turn * sum[x]);
+    if (g.columns <= split || reflected < 0) continue;
+    if (first) clear_row(out, bank.columns);
+    first = false;
+    const int64_t rest = g.columns - split;
+    add_columns(g, n, reflected, split, rest, true, sum);
+    for (int64_t x = 0; x < rest; ++x) out[rest - x] = out[rest - x] + conj(sum[x]);
   }
+  if (first) clear_row(out, bank.columns);
 }
 
 template <typename T>
 SL_FN void merge_rows_body(const Bank<T>& bank, int64_t begin, int64_t end) {
   std::vector<Cplx<T>> buffer(bank.W);
-  for (int64_t Y = begin; Y < end; ++Y)
-    for (int64_t n = 0; n < bank.planes; ++n)
-      merge_row(bank, n, Y, buffer.data(), bank.spectrum + (n * bank.H + Y) * bank.columns);
+  for (int64_t i = begin; i < end; ++i)
+    merge_row(bank, i / bank.H, i % bank.H, buffer.data(), bank.spectrum + i * bank.columns);
 }
 STEERLENS_CLONE_FOR_DTYPES(merge_rows, Bank)
 
@@ -248,7 +256,7 @@ Tensor merge_bands(std::vector<Tensor> bands, std::vector<Tensor> masks, std::ve
                     [&](int64_t begin, int64_t end) { merge_whole_rows(bank, begin, end); });
       return;
     }
-    parallel_rows(bank.H, bank.planes * depth * bank.columns,
+    parallel_rows(bank.planes * bank.H, depth * bank.columns,
                   [&](int64_t begin, int64_t end) { merge_rows(bank, begin, end); });
   };
   return merge_bands_with(bands, masks, turns, widths, height, width, whole, paired, run);

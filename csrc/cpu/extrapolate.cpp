@@ -3,6 +3,7 @@
 #include "../args/extrapolate.h"
 
 #include "../math/extrapolate.h"
+#include "blocks.h"
 #include "clones.h"
 #include "parallel.h"
 
@@ -151,35 +152,94 @@ SL_FN void write_frames_body(const FrameArgs<T>& args, int64_t begin, int64_t en
 }
 STEERLENS_CLONE_FOR_DTYPES(write_frames, FrameArgs)
 
+// Sums over frames of a block's gradients, one array per member.
+template <typename T>
+struct Sums {
+  alignas(64) T re[kBlock], im[kBlock], amplitude[kBlock], phase[kBlock];
+  alignas(64) T phase_step[kBlock], amplitude_step[kBlock];
+
+  template <typename E, typename Grad>
+  SL_FN void store(int64_t i, const Grad& sum) {
+    if constexpr (E::kNeedsAmplitude) {
+      amplitude[i] = sum.amplitude;
+      phase[i] = sum.phase;
+    } else {
+      re[i] = sum.c.re;
+      im[i] = sum.c.im;
+    }
+    if constexpr (E::kMovesPhase) phase_step[i] = sum.phase_step;
+    if constexpr (E::kMovesAmplitude) amplitude_step[i] = sum.amplitude_step;
+  }
+  template <typename E>
+  SL_FN typename E::template Grad<T> load(int64_t i) const {
+    typename E::template Grad<T> sum;
+    if constexpr (E::kNeedsAmplitude) {
+      sum.amplitude = amplitude[i];
+      sum.phase = phase[i];
+    } else {
+      sum.c = {re[i], im[i]};
+    }
+    if constexpr (E::kMovesPhase) sum.phase_step = phase_step[i];
+    if constexpr (E::kMovesAmplitude) sum.amplitude_step = amplitude_step[i];
+    return sum;
+  }
+};
+
 template <typename T>
 struct SumFrames {
   const FrameArgs<T>& args;
-  int64_t begin, end;  // coefficients
+  int64_t begin, end;  // blocks
 
   template <typename E>
   SL_FN void run() const {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t plane = i / args.area;
-      const T phase_step = args.phase_step ? args.phase_step[i] : T(0);
-      const T amplitude_step = args.amplitude_step ? args.amplitude_step[i] : T(0);
-      const Coefficient<T> p = E::load(args.coefficients[i], phase_step, amplitude_step);
-      typename E::template Grad<T> sum;
-      for (int64_t f = 0; f < args.frames; ++f) add<E>(sum, p, f, plane, i);
-      const Cplx<T> grad_c = E::finish(sum, p);
-      args.grad_coefficients[i].re = grad_c.re;
-      args.grad_coefficients[i].im = grad_c.im;
-      if (args.phase_step) args.grad_phase_step[i] = sum.phase_step;
-      if (args.amplitude_step) args.grad_amplitude_step[i] = sum.amplitude_step;
+    const int64_t blocks_per_plane = (args.area + kBlock - 1) / kBlock;
+    const int64_t count = args.planes * args.area;
+    Block<T> block;
+    Sums<T> sums;
+    Outlet<Cplx<T>, kBlock> grad_c(count);
+    const bool streamed = leaves_caches<T>(count);
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t plane = b / blocks_per_plane, offset = (b % blocks_per_plane) * kBlock;
+      const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
+      const int64_t first = plane * args.area + offset;
+      read_block<E>(args, first, size, block);
+      for (int64_t i = 0; i < size; ++i) sums.template store<E>(i, typename E::template Grad<T>{});
+      for (int64_t f = 0; f < args.frames; ++f)
+        args.frame_parts == 2 ? add_frame<E, Cplx<T>>(block, sums, f, plane, first, size)
+                              : add_frame<E, T>(block, sums, f, plane, first, size);
+      finish<E>(sums, first, size, grad_c.open(args.grad_coefficients + first));
+      grad_c.close(args.grad_coefficients + first, size);
+      if constexpr (E::kMovesPhase)
+        put(args.grad_phase_step + first, sums.phase_step, size, streamed);
+      if constexpr (E::kMovesAmplitude)
+        put(args.grad_amplitude_step + first, sums.amplitude_step, size, streamed);
+    }
+    if (streamed) end_stream();
+  }
+
+  template <typename E, typename FrameGrad>
+  SL_FN void add_frame(const Block<T>& block, Sums<T>& sums, int64_t f, int64_t plane,
+                       int64_t first, int64_t size) const {
+    const int64_t at = factor_index(args, f, plane);
+    const T phase_factor = args.phase_factors[at], amplitude_factor = args.amplitude_factors[at];
+    const FrameGrad* __restrict__ grad =
+        reinterpret_cast<const FrameGrad*>(args.grad_frames) + f * args.planes * args.area + first;
+    for (int64_t i = 0; i < size; ++i) {
+      auto sum = sums.template load<E>(i);
+      E::add_frame(sum, block.template load<E>(i), parts(grad[i]), phase_factor, amplitude_factor);
+      sums.template store<E>(i, sum);
     }
   }
 
-  template <typename E, typename Sum>
-  SL_FN void add(Sum& sum, const Coefficient<T>& p, int64_t f, int64_t plane, int64_t i) const {
-    const int64_t at = factor_index(args, f, plane);
-    const int64_t j = f * args.planes * args.area + i;
-    const T* g = args.grad_frames + args.frame_parts * j;
-    const Cplx<T> grad = {g[0], args.frame_parts == 2 ? g[1] : T(0)};
-    E::add_frame(sum, p, grad, args.phase_factors[at], args.amplitude_factors[at]);
+  template <typename E>
+  SL_FN void finish(const Sums<T>& sums, int64_t first, int64_t size,
+                    Cplx<T>* __restrict__ out) const {
+    const Cplx<T>* __restrict__ c = args.coefficients + first;
+    for (int64_t i = 0; i < size; ++i) {
+      Coefficient<T> p = {};
+      p.c = parts(c[i]);
+      store(E::finish(sums.template load<E>(i), p), out[i]);
+    }
   }
 };
 
@@ -214,7 +274,8 @@ std::tuple<Tensor, Tensor, Tensor> extrapolate_backward(Tensor grad, Tensor coef
                                                         Tensor phase_factors,
                                                         Tensor amplitude_factors, int64_t rule) {
   const auto run = [](const auto& args, const Tensor&) {
-    parallel_rows(args.planes * args.area, args.frames,
+    const int64_t blocks = args.planes * ((args.area + kBlock - 1) / kBlock);
+    parallel_rows(blocks, kBlock * args.frames,
                   [&](int64_t begin, int64_t end) { sum_frames(args, begin, end); });
   };
   return extrapolate_backward_with(

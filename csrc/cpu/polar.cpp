@@ -2,57 +2,91 @@
 #include "../math/polar.h"
 
 #include "../args/polar.h"
+#include "blocks.h"
 #include "clones.h"
 #include "parallel.h"
 
 namespace steerlens {
 namespace {
 
+constexpr int64_t kBlock = 256;
+
+template <typename T>
+SL_FN int64_t block_size(const PolarArgs<T>& args, int64_t first) {
+  return args.count - first < kBlock ? args.count - first : kBlock;
+}
+
 template <typename T>
 SL_FN void split_body(const PolarArgs<T>& args, int64_t begin, int64_t end) {
-  const Cplx<T>* __restrict__ c = args.coefficients;
-  T* __restrict__ amplitude = args.out_amplitude;
-  T* __restrict__ phase = args.out_phase;
-  for (int64_t i = begin; i < end; ++i) {
-    amplitude[i] = amplitude_of(c[i]);
-    phase[i] = angle_of(c[i].im, c[i].re);
+  Outlet<T, kBlock> amplitudes(args.count), phases(args.count);
+  for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
+    const int64_t size = block_size(args, first);
+    const Cplx<T>* __restrict__ c = args.coefficients + first;
+    T* __restrict__ amplitude = amplitudes.open(args.out_amplitude + first);
+    T* __restrict__ phase = phases.open(args.out_phase + first);
+    for (int64_t i = 0; i < size; ++i) {
+      amplitude[i] = amplitude_of(parts(c[i]));
+      phase[i] = angle_of(c[i].im, c[i].re);
+    }
+    amplitudes.close(args.out_amplitude + first, size);
+    phases.close(args.out_phase + first, size);
   }
 }
 STEERLENS_CLONE_FOR_DTYPES(split, PolarArgs)
 
 template <typename T>
 SL_FN void split_backward_body(const PolarArgs<T>& args, int64_t begin, int64_t end) {
-  const Cplx<T>* __restrict__ c = args.coefficients;
-  Cplx<T>* __restrict__ out = args.out_coefficients;
-  for (int64_t i = begin; i < end; ++i)
-    out[i] = polar_split_grad(c[i], args.amplitude[i], args.phase[i]);
+  Outlet<Cplx<T>, kBlock> outlet(args.count);
+  for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
+    const int64_t size = block_size(args, first);
+    const Cplx<T>* __restrict__ c = args.coefficients + first;
+    const T *amplitude = args.amplitude + first, *phase = args.phase + first;
+    Cplx<T>* __restrict__ out = outlet.open(args.out_coefficients + first);
+    for (int64_t i = 0; i < size; ++i)
+      store(polar_split_grad(parts(c[i]), amplitude[i], phase[i]), out[i]);
+    outlet.close(args.out_coefficients + first, size);
+  }
 }
 STEERLENS_CLONE_FOR_DTYPES(split_backward, PolarArgs)
 
 template <typename T>
 SL_FN void join_body(const PolarArgs<T>& args, int64_t begin, int64_t end) {
-  Cplx<T>* __restrict__ out = args.out_coefficients;
-  for (int64_t i = begin; i < end; ++i) out[i] = polar_join_value(args.amplitude[i], args.phase[i]);
+  Outlet<Cplx<T>, kBlock> outlet(args.count);
+  for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
+    const int64_t size = block_size(args, first);
+    const T *amplitude = args.amplitude + first, *phase = args.phase + first;
+    Cplx<T>* __restrict__ out = outlet.open(args.out_coefficients + first);
+    for (int64_t i = 0; i < size; ++i) store(polar_join_value(amplitude[i], phase[i]), out[i]);
+    outlet.close(args.out_coefficients + first, size);
+  }
 }
 STEERLENS_CLONE_FOR_DTYPES(join, PolarArgs)
 
 template <typename T>
 SL_FN void join_backward_body(const PolarArgs<T>& args, int64_t begin, int64_t end) {
-  const Cplx<T>* __restrict__ grad = args.coefficients;
-  T* __restrict__ grad_amplitude = args.out_amplitude;
-  T* __restrict__ grad_phase = args.out_phase;
-  for (int64_t i = begin; i < end; ++i) {
-    const PolarPair<T> g = polar_join_grad(grad[i], args.amplitude[i], args.phase[i]);
-    grad_amplitude[i] = g.amplitude;
-    grad_phase[i] = g.phase;
+  Outlet<T, kBlock> amplitudes(args.count), phases(args.count);
+  for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
+    const int64_t size = block_size(args, first);
+    const Cplx<T>* __restrict__ grad = args.coefficients + first;
+    const T *amplitude = args.amplitude + first, *phase = args.phase + first;
+    T* __restrict__ grad_amplitude = amplitudes.open(args.out_amplitude + first);
+    T* __restrict__ grad_phase = phases.open(args.out_phase + first);
+    for (int64_t i = 0; i < size; ++i) {
+      const PolarPair<T> g = polar_join_grad(parts(grad[i]), amplitude[i], phase[i]);
+      grad_amplitude[i] = g.amplitude;
+      grad_phase[i] = g.phase;
+    }
+    amplitudes.close(args.out_amplitude + first, size);
+    phases.close(args.out_phase + first, size);
   }
 }
 STEERLENS_CLONE_FOR_DTYPES(join_backward, PolarArgs)
 
-// A runner that calls `loop` on ranges of [0, count) in parallel.
-#define STEERLENS_RUN(loop)                                                                    \
-  [](const auto& args, const Tensor&) {                                                        \
-    parallel_rows(args.count, 1, [&](int64_t begin, int64_t end) { loop(args, begin, end); }); \
+// A runner that calls `loop` on ranges of blocks in parallel.
+#define STEERLENS_RUN(loop)                                                     \
+  [](const auto& args, const Tensor&) {                                         \
+    parallel_rows((args.count + kBlock - 1) / kBlock, kBlock,                   \
+                  [&](int64_t begin, int64_t end) { loop(args, begin, end); }); \
   }
 
 std::tuple<Tensor, Tensor> polar_split(Tensor coefficients) {

@@ -13,9 +13,6 @@ STEERLENS_LANES_BEGIN
 namespace steerlens {
 namespace {
 
-// Results of more bytes leave the caches before anybody reads them: they are written past the caches.
-constexpr int64_t kStreamedBytes = int64_t{16} << 20;
-
 SL_FN void put_lanes(float* to, Lanes value, int64_t count, bool streamed) {
   if (streamed && count >= kLanes && reinterpret_cast<uint64_t>(to) % 64 == 0)
     _mm512_stream_ps(to, reinterpret_cast<__m512>(value));

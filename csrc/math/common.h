@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #if defined(__CUDACC__)
 #define SL_FN __host__ __device__ __forceinline__
@@ -23,6 +24,25 @@ namespace steerlens {
 // How many pairs n things make; the last of an odd number has no partner.
 SL_FN int64_t pairs_of(int64_t n) { return (n + 1) / 2; }
 
+// The bits of a floating-point number, and back.
+SL_FN int32_t bits_of(float value) {
+  int32_t bits;
+  memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+SL_FN int64_t bits_of(double value) {
+  int64_t bits;
+  memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+template <typename T, typename Bits>
+SL_FN T from_bits(Bits bits) {
+  static_assert(sizeof(T) == sizeof(Bits), "as many bits as the number has");
+  T value;
+  memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
 // A complex number as it lies in a tensor. Not std::complex, whose product checks for NaN.
 template <typename T>
 struct Cplx {
@@ -32,6 +52,14 @@ struct Cplx {
 template <typename T>
 SL_FN Cplx<T> operator+(Cplx<T> a, Cplx<T> b) {
   return {a.re + b.re, a.im + b.im};
+}
+template <typename T>
+SL_FN Cplx<T> operator-(Cplx<T> a, Cplx<T> b) {
+  return {a.re - b.re, a.im - b.im};
+}
+template <typename T>
+SL_FN Cplx<T> operator-(Cplx<T> a, T b) {
+  return {a.re - b, a.im};
 }
 template <typename T>
 SL_FN Cplx<T> operator*(T s, Cplx<T> a) {

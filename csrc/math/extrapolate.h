@@ -11,7 +11,7 @@ namespace steerlens {
 template <typename T>
 struct Coefficient {
   Cplx<T> c;          // the coefficient
-  Cplx<T> direction;  // c / |c|
+  Cplx<T> direction;  // c / |c|, 1 (phase 0) at the origin
   T amplitude;        // |c|
   T phase_step;
   T amplitude_step;
@@ -28,8 +28,9 @@ struct Extrapolation {
   SL_FN static Coefficient<T> load(Cplx<T> c, T phase_step, T amplitude_step) {
     Coefficient<T> p = {c, c, T(1), phase_step, amplitude_step};
     if constexpr (kNeedsAmplitude) {
-      p.amplitude = amplitude_of(c);
-      p.direction = direction_of(c, p.amplitude);
+      const Polar<T> polar = polar_of(c);
+      p.amplitude = polar.amplitude;
+      p.direction = {p.amplitude == T(0) ? T(1) : polar.direction.re, polar.direction.im};
     }
     return p;
   }
@@ -74,13 +75,14 @@ struct Extrapolation {
     T amplitude_step = T(0);
   };
 
-  template <typename T>
-  SL_FN static void add_frame(Grad<T>& sum, const Coefficient<T>& p, Cplx<T> grad, T phase_factor,
-                              T amplitude_factor) {
-    const Cplx<T> turn = rotation(p, phase_factor);
+  // `frame_grad` is complex, or real where the frames are.
+  template <typename T, typename FrameGrad>
+  SL_FN static void add_frame(Grad<T>& sum, const Coefficient<T>& p, FrameGrad frame_grad,
+                              T phase_factor, T amplitude_factor) {
+    const Cplx<T> grad = frame_grad * conj(rotation(p, phase_factor));  // turned back
     const T g = gain(p, amplitude_factor);
     const Cplx<T> base = kNeedsAmplitude ? p.direction : p.c;
-    const Cplx<T> along = grad * conj(base * turn);  // (d/d gain, d/d phase over gain)
+    const Cplx<T> along = grad * conj(base);  // (d/d gain, d/d phase over gain)
     if constexpr (kPhase) sum.phase_step = sum.phase_step + phase_factor * (g * along.im);
     if constexpr (kNeedsAmplitude) {
       const T open = p.amplitude + amplitude_factor * p.amplitude_step > T(0) ? T(1) : T(0);
@@ -88,7 +90,7 @@ struct Extrapolation {
       sum.phase = sum.phase + g * along.im;
       sum.amplitude_step = sum.amplitude_step + amplitude_factor * (open * along.re);
     } else {
-      sum.c = sum.c + g * (grad * conj(turn));
+      sum.c = sum.c + g * grad;
       if constexpr (kAmplitude)
         sum.amplitude_step = sum.amplitude_step + amplitude_factor * (g * along.re);
     }

@@ -8,39 +8,72 @@ namespace steerlens {
 
 enum class Rule : int { kComplex = 0, kPolar = 1 };
 
-// sqrt(re^2 + im^2) without underflow or overflow: both are scaled by a power of two first.
-SL_FN float amplitude_of(Cplx<float> c) {
-  const float re = fabsf(c.re), im = fabsf(c.im), big = re > im ? re : im;
-  const float down = big > 1e15f ? 8.27180613e-25f : 1.0f;   // 2^-80
-  const float scale = big < 1e-15f ? 1.26765060e30f : down;  // 2^100
-  const float up = big > 1e15f ? 1.20892582e24f : 1.0f;      // 2^80
-  const float back = big < 1e-15f ? 7.88860905e-31f : up;    // 2^-100
-  const float x = re * scale, y = im * scale;
-  return sqrtf(fmaf(x, x, y * y)) * back;
-}
-SL_FN double amplitude_of(Cplx<double> c) { return hypot(c.re, c.im); }
-
-// c / |c|, and 1 (phase 0) at the origin. Divisions, since 1 / |c| may be out of range.
+// The bits of T's exponents: kStep is the smallest normal one, and up to kLargest a power of two has a
+// reciprocal that is normal.
 template <typename T>
-SL_FN Cplx<T> direction_of(Cplx<T> c, T amplitude) {
-  const bool zero = amplitude == T(0);
-  const T divisor = zero ? T(1) : amplitude;
-  return {zero ? T(1) : c.re / divisor, c.im / divisor};
+struct Exponents;
+template <>
+struct Exponents<float> {
+  static constexpr int32_t kStep = int32_t{1} << 23, kMask = 255 * kStep, kLargest = 253 * kStep;
+};
+template <>
+struct Exponents<double> {
+  static constexpr int64_t kStep = int64_t{1} << 52, kMask = 2047 * kStep, kLargest = 2045 * kStep;
+};
+
+// c = back * scaled, where back is the power of two below the larger part: squares of the scaled parts
+// neither underflow nor overflow. Integer arithmetic, since it costs less than comparing floats.
+template <typename T>
+struct Scaled {
+  Cplx<T> c;
+  T square;       // |scaled|^2
+  T scale, back;  // scale * back = 1
+};
+
+template <typename T>
+SL_FN Scaled<T> scaled(Cplx<T> c) {
+  using E = Exponents<T>;
+  const auto re = bits_of(c.re) & E::kMask, im = bits_of(c.im) & E::kMask;
+  const auto larger = re > im ? re : im;
+  const auto above = larger > E::kStep ? larger : E::kStep;
+  const auto exponent = above < E::kLargest ? above : E::kLargest;
+  const T back = from_bits<T>(exponent);
+  const T scale = from_bits<T>(E::kLargest + E::kStep - exponent);
+  const Cplx<T> s = {c.re * scale, c.im * scale};
+  return {s, std::fma(s.re, s.re, s.im * s.im), scale, back};
 }
 
-// 1 / a, and 0 at 0: every derivative through the origin is defined as 0.
+// std::sqrt(re^2 + im^2).
 template <typename T>
-SL_FN T inverse_or_zero(T a) {
-  const bool zero = a == T(0);
-  return zero ? T(0) : T(1) / (zero ? T(1) : a);
+SL_FN T amplitude_of(Cplx<T> c) {
+  const Scaled<T> s = scaled(c);
+  return std::sqrt(s.square) * s.back;
+}
+
+template <typename T>
+struct Polar {
+  T amplitude, inverse;  // |c| and 1 / |c|
+  Cplx<T> direction;     // c / |c|
+};
+
+// The inverse and the direction of 0 are 0: every derivative through the origin is defined as 0.
+template <typename T>
+SL_FN Polar<T> polar_of(Cplx<T> c) {
+  const Scaled<T> s = scaled(c);
+  const T root = std::sqrt(s.square);
+  const T inverse = root == T(0) ? T(0) : T(1) / root;
+  return {root * s.back, inverse * s.scale, inverse * s.c};
 }
 
 // Gradient of (|c|, arg c), pulled back to c: u * (g_amplitude + i g_phase / |c|), 0 at the origin.
 template <typename T>
+SL_FN Cplx<T> polar_split_grad(Polar<T> c, T grad_amplitude, T grad_phase) {
+  return c.direction * Cplx<T>{grad_amplitude, grad_phase * c.inverse};
+}
+
+template <typename T>
 SL_FN Cplx<T> polar_split_grad(Cplx<T> c, T grad_amplitude, T grad_phase) {
-  const T amplitude = amplitude_of(c), divisor = amplitude == T(0) ? T(1) : amplitude;
-  const Cplx<T> u = {c.re / divisor, c.im / divisor};  // 0 at the origin
-  return u * Cplx<T>{grad_amplitude, grad_phase * inverse_or_zero(amplitude)};
+  return polar_split_grad(polar_of(c), grad_amplitude, grad_phase);
 }
 
 template <typename T>
@@ -64,14 +97,22 @@ SL_FN PolarPair<T> polar_join_grad(Cplx<T> grad, T amplitude, T phase) {
 
 // One coefficient's step along -gradient. kComplex: c' = c - eps G, phase = arg(c' conj c),
 // amplitude = |c'| - |c|. kPolar: phase = -eps Im(G conj c), amplitude (its logarithm's) =
-// -eps Re(G conj c).
-template <typename T>
-SL_FN PolarPair<T> step_value(Cplx<T> c, Cplx<T> gradient, T eps, Rule rule) {
-  const T a = amplitude_of(c);
-  const Cplx<T> w = (-eps) * (gradient * conj(direction_of(c, a)));  // the step, along c
-  if (rule == Rule::kPolar) return {a * w.re, a * w.im};
-  const Cplx<T> moved = {a + w.re, w.im};  // c' conj(c) / |c|
-  return {amplitude_of(moved) - a, angle_of(moved.im, moved.re)};
+// -eps Re(G conj c). `amplitude` becomes |c|. G, here and below, is complex or real.
+template <typename T, typename G>
+SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplitude) {
+  const Scaled<T> s = scaled(c);
+  amplitude = std::sqrt(s.square) * s.back;
+  if (rule == Rule::kPolar) {
+    const Cplx<T> w = (-eps) * (gradient * conj(c));
+    const T finite = amplitude - amplitude;  // 0, or NaN: also where the other part of c is
+    return {w.re + finite, w.im + finite};
+  }
+  // c' conj(c) has that angle, and so has an eighth of it, scaled, whose parts are in range. |c|^2
+  // enters as such: a small phase is not what is left of a difference.
+  const Cplx<T> along = ((T(-0.125) * eps) * gradient) * conj(s.c);
+  const Cplx<T> turned = {std::fma(T(0.125) * s.square, s.back, along.re), along.im};
+  const Cplx<T> moved = c - eps * gradient;
+  return {amplitude_of(moved) - amplitude, angle_of(turned.im, turned.re)};
 }
 
 // The larger of a plane's amplitudes; NaN is passed over.
@@ -87,16 +128,16 @@ SL_FN T step_threshold(T floor, T largest) {
 }
 
 template <typename T>
-SL_FN bool moves(Cplx<T> c, T threshold) {
-  const T a = amplitude_of(c);
-  return !(a < threshold) && !(a == T(0));  // NaN moves, so that it shows
+SL_FN bool moves(T amplitude, T threshold) {
+  return !(amplitude < threshold) && !(amplitude == T(0));  // NaN moves, so that it shows
 }
 
 // step_value where a coefficient moves, else 0.
-template <typename T>
-SL_FN PolarPair<T> step_above(Cplx<T> c, Cplx<T> gradient, T eps, Rule rule, T threshold) {
-  const PolarPair<T> s = step_value(c, gradient, eps, rule);
-  const bool moving = moves(c, threshold);
+template <typename T, typename G>
+SL_FN PolarPair<T> step_above(Cplx<T> c, G gradient, T eps, Rule rule, T threshold) {
+  T amplitude;
+  const PolarPair<T> s = step_value(c, gradient, eps, rule, amplitude);
+  const bool moving = moves(amplitude, threshold);
   return {moving ? s.amplitude : T(0), moving ? s.phase : T(0)};
 }
 
@@ -105,26 +146,21 @@ struct StepGrad {
   Cplx<T> c, gradient;
 };
 
-// Gradient of step_value, pulled back to c and G.
-template <typename T>
-SL_FN StepGrad<T> step_grad(Cplx<T> c, Cplx<T> gradient, T eps, Rule rule, T grad_phase,
-                            T grad_amplitude) {
-  if (rule == Rule::kPolar) {
-    const Cplx<T> g = {-eps * grad_amplitude, -eps * grad_phase};
-    return {conj(g) * gradient, g * c};
-  }
-  const Cplx<T> moved = {c.re - eps * gradient.re, c.im - eps * gradient.im};
-  const Cplx<T> through_moved = polar_split_grad(moved, grad_amplitude, grad_phase);
-  const Cplx<T> through_c = polar_split_grad(c, -grad_amplitude, -grad_phase);
-  return {through_moved + through_c, (-eps) * through_moved};
-}
-
-// Gradient of step_above; the threshold is a constant to it.
-template <typename T>
-SL_FN StepGrad<T> step_above_grad(Cplx<T> c, Cplx<T> gradient, T eps, Rule rule, T threshold,
+// Gradient of step_above, pulled back to c and G; the threshold is a constant to it.
+template <typename T, typename G>
+SL_FN StepGrad<T> step_above_grad(Cplx<T> c, G gradient, T eps, Rule rule, T threshold,
                                   T grad_phase, T grad_amplitude) {
-  const T open = moves(c, threshold) ? T(1) : T(0);
-  return step_grad(c, gradient, eps, rule, open * grad_phase, open * grad_amplitude);
+  const Polar<T> at = polar_of(c);
+  const T open = moves(at.amplitude, threshold) ? T(1) : T(0);
+  const T phase = open * grad_phase, amplitude = open * grad_amplitude;
+  if (rule == Rule::kPolar) {
+    const Cplx<T> g = {-eps * amplitude, -eps * phase};
+    return {gradient * conj(g), g * c};
+  }
+  const Cplx<T> moved = c - eps * gradient;
+  const Cplx<T> through_moved = polar_split_grad(moved, amplitude, phase);
+  const Cplx<T> through_c = polar_split_grad(at, -amplitude, -phase);
+  return {through_moved + through_c, (-eps) * through_moved};
 }
 
 }  // namespace steerlens

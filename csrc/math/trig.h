@@ -4,8 +4,6 @@
 // sin, cos: |r| <= pi/4; atan: 0 <= q <= 1; exp: |r| <= ln(2)/2. Error of each fit below 1e-8.
 #pragma once
 
-#include <cstring>
-
 #include "common.h"
 
 namespace steerlens {
@@ -23,16 +21,29 @@ SL_FN float clamped(float x, float low, float high) {
 // An integer-valued float as int; 0 where it has none (NaN, beyond 1e9).
 SL_FN int to_int(float k) { return static_cast<int>(fabsf(k) < 1e9f ? k : 0.0f); }
 
-// sin and cos of the product factor * angle, whose rounding error is carried along: a step that is
-// amplified a thousandfold keeps its phase to 3e-7 rad (|product| < 1e6 rad).
-SL_FN SinCos<float> sincos_product(float factor, float angle) {
-  const float x = factor * angle;
-  const float x_error = fmaf(factor, angle, -x);
-  const float k = rintf(x * 0.636619772f);  // 2/pi
+// -x where that bit of `bits` is set, else x.
+SL_FN float signed_by_bit_1(float x, int32_t bits) {
+  const uint32_t sign = (static_cast<uint32_t>(bits) << 30) & 0x80000000u;
+  return from_bits<float>(static_cast<uint32_t>(bits_of(x)) ^ sign);
+}
+
+// x = number * pi/2 + rest. Far beyond 1e6 rad the rest means nothing.
+struct QuarterTurns {
+  int32_t number;  // its last bits
+  float rest;
+};
+
+SL_FN QuarterTurns in_quarter_turns(float x) {
+  // 2/pi x, rounded by the addition of 1.5 * 2^23, which leaves the integer in the last bits.
+  const float shifted = fmaf(x, 0.636619772f, 12582912.0f), k = shifted - 12582912.0f;
   // pi/2 = 1.5707964 - 4.3711388e-8: the first difference is exact.
-  const float reduced = fmaf(k, 4.371138828673793e-08f, fmaf(k, -1.5707963705062866f, x)) + x_error;
-  // Far beyond 1e6 rad the phase is lost, but never the amplitude: the polynomials stay in their range.
-  const float r = clamped(reduced, -1.0f, 1.0f);
+  return {bits_of(shifted), fmaf(k, 4.371138828673793e-08f, fmaf(k, -1.5707963705062866f, x))};
+}
+
+SL_FN SinCos<float> sincos_of_turns(QuarterTurns turns) {
+  // The phase of a large number is lost, but never the amplitude: the polynomials stay in their range.
+  const bool inside = fabsf(turns.rest) < 1.0f;
+  const float r = inside ? turns.rest : turns.rest - turns.rest;  // 0, or NaN
   const float z = r * r;
   const float s = fmaf(
       r * z,
@@ -41,10 +52,18 @@ SL_FN SinCos<float> sincos_product(float factor, float angle) {
       fmaf(z * z,
            fmaf(z, fmaf(z, 2.4437729734927416e-05f, -0.001388736185617745f), 0.04166664555668831f),
            fmaf(z, -0.5f, 1.0f));
-  const int quadrant = to_int(k);
-  const float sin_abs = (quadrant & 1) ? c : s;
-  const float cos_abs = (quadrant & 1) ? s : c;
-  return {(quadrant & 2) ? -sin_abs : sin_abs, ((quadrant + 1) & 2) ? -cos_abs : cos_abs};
+  const bool odd = turns.number & 1;
+  return {signed_by_bit_1(odd ? c : s, turns.number),
+          signed_by_bit_1(odd ? s : c, turns.number + 1)};
+}
+
+// sin and cos of the product factor * angle, whose rounding error is carried along: a step that is
+// amplified a thousandfold keeps its phase to 3e-7 rad (|product| < 1e6 rad).
+SL_FN SinCos<float> sincos_product(float factor, float angle) {
+  const float x = factor * angle;
+  QuarterTurns turns = in_quarter_turns(x);
+  turns.rest = turns.rest + fmaf(factor, angle, -x);
+  return sincos_of_turns(turns);
 }
 
 SL_FN SinCos<double> sincos_product(double factor, double angle) {
@@ -52,10 +71,8 @@ SL_FN SinCos<double> sincos_product(double factor, double angle) {
   return {sin(x), cos(x)};
 }
 
-template <typename T>
-SL_FN SinCos<T> sincos_of(T angle) {
-  return sincos_product(T(1), angle);
-}
+SL_FN SinCos<float> sincos_of(float angle) { return sincos_of_turns(in_quarter_turns(angle)); }
+SL_FN SinCos<double> sincos_of(double angle) { return sincos_product(1.0, angle); }
 
 // The angle of x + iy in [-pi, pi]; 0 at the origin, whatever the zeros' signs.
 SL_FN float angle_of(float y, float x) {
@@ -76,19 +93,13 @@ SL_FN float angle_of(float y, float x) {
   float angle = fmaf(q * z, p, q);
   angle = steep ? 1.57079637f - angle : angle;
   angle = x < 0.0f ? 3.14159274f - angle : angle;
-  angle = y < 0.0f ? -angle : angle;
-  return x != x || y != y ? x + y : angle;  // NaN in, NaN out
+  return y < 0.0f ? -angle : angle;  // NaN in, NaN out
 }
 
 SL_FN double angle_of(double y, double x) { return x == 0 && y == 0 ? 0.0 : atan2(y, x); }
 
 // 2^k for an integer k in [-126, 127], from the bits of the exponent.
-SL_FN float power_of_two(int k) {
-  const int bits = (k + 127) << 23;
-  float value;
-  memcpy(&value, &bits, sizeof(value));
-  return value;
-}
+SL_FN float power_of_two(int k) { return from_bits<float>((k + 127) << 23); }
 
 SL_FN float exp_of(float x) {
   // Clamped where float32 ends; the selects below put 0 and infinity there.
