@@ -392,5 +392,5 @@ def morph_planes(
     out = parts.merge_planes(frames, synthesis, heights, opposite, [form] * groups, kept[:, 0], H, W)
     out = out.unflatten(0, (len(phase_factors), N))
     still = ((phase_factors == 0) | (edit == 1)) & ((amplitude_factors == 0) | (edit == 0))
-    exact = out + (images - out).detach()  # the value of the plane, the derivative of its reconstruction
-    return torch.where(still[..., None, None], exact, out).clamp(low, high)
+    value = torch.where(still[..., None, None], images, out).detach()
+    return (value + (out - out.detach())).clamp(low, high)  # a still frame has the derivative of its reconstruction

@@ -123,6 +123,22 @@ def test_a_family_gives_the_same_part_by_part(family):
     assert torch.equal(frames[:, 1], x[1].expand(3, *shape[1:])), "a sample that does not move is what it was"
 
 
+def test_a_cpu_without_it_goes_part_by_part_through_ffts(monkeypatch):
+    family = CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05)
+    x, g = image(2, 28, 28, dtype=torch.float32), 0.02 * normal(2, 28, 28, dtype=torch.float32)
+    frames = family.prepare(x, g).render([0.5, 1.0])
+    monkeypatch.setattr(panels._C, "planes_supported", lambda: False)
+    monkeypatch.setattr(ops, "morph_planes", None)
+    assert_close(family.prepare(x, g).render([0.5, 1.0]), frames, "render")
+
+
+def test_in_inference_mode():
+    args = CASES["even"].args()
+    with torch.inference_mode():
+        frames = RAW.morph_planes(*args)
+    assert torch.equal(frames, RAW.morph_planes(*args))
+
+
 # --- Derivatives: those of the parts
 
 
@@ -158,6 +174,55 @@ def test_backward_of_the_backward():
     actual, expected = second(RAW.morph_planes, args), second(reference.morph_planes, widened(args))
     for a, e in zip(actual, expected, strict=True):
         assert_close(a, e, "op_backward")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_backward_of_inputs_that_depend_on_each_other(again):
+    """One tensor for both factors, a gradient that comes from the image; each hook runs once."""
+    x, _, b, _, *how = replace(CASES["odd-joint-complex-both"], low=-9.0, high=9.0).args()
+
+    def gradients_of(function, x, b, how):
+        x, b, calls = x.detach().requires_grad_(), b.detach().requires_grad_(), []
+        inner = x * 1.0
+        inner.register_hook(lambda grad: calls.append(1))
+        frames = function(inner, inner.sin(), b, b, *how)
+        grads = torch.autograd.grad(frames.square().sum(), (x, b), create_graph=again)
+        if again:
+            grads += torch.autograd.grad(grads[0].square().sum(), (x, b))
+        assert calls == [1] * (1 + again)
+        return grads
+
+    actual = gradients_of(RAW.morph_planes, x, b, how)
+    for a, e in zip(actual, gradients_of(reference.morph_planes, *widened([x, b, how])), strict=True):
+        assert_close(a, e, "op_backward")
+
+
+@pytest.mark.parametrize("planes, frames", [(0, 3), (2, 0)])
+def test_backward_of_nothing(planes, frames):
+    args = CASES["odd"].args()
+    args[:2] = [t[:planes] for t in args[:2]]
+    args[2:4] = [t[:frames] for t in args[2:4]]
+    grads = gradients(RAW.morph_planes, args, torch.empty(frames, planes, 35, 27))
+    assert all(g is None or not g.any() for g in grads)
+
+
+def test_compiled_with_its_backward():
+    args = replace(CASES["odd"], low=-9.0, high=9.0).args()
+    x, b = (args[i].requires_grad_() for i in (0, 2))
+    run = lambda x, b: RAW.morph_planes(x, 0.3 * x, b, b, *args[4:]).square().sum()
+    compiled = torch.autograd.grad(torch.compile(run, backend="aot_eager", fullgraph=True)(x, b), (x, b))
+    for a, e in zip(compiled, torch.autograd.grad(run(x, b), (x, b)), strict=True):
+        assert_close(a, e, "op_backward")
+
+
+def test_forward_mode_is_the_references():
+    args = CASES["odd"].args()
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(args[0], torch.ones_like(args[0]))
+        how = ["joint", "complex", False, 1.0, 0.3, (-0.5, 0.75)]
+        frames, tangent = torch.autograd.forward_ad.unpack_dual(ops.morph_planes(dual, *args[1:8], *how))
+    assert_close(frames, RAW.morph_planes(*args), "render")
+    assert tangent.isfinite().all() and tangent.any()
 
 
 def test_filters_are_constants():

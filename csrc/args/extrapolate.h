@@ -92,13 +92,14 @@ inline void check_step_tensor(const char* op, const char* name, std::optional<Te
   t = packed(*t);
 }
 
-inline void check_factors(const char* op, const char* name, Tensor& t, const Tensor& c,
-                          bool float64) {
+// Of `of`'s N planes.
+inline void check_factors(const char* op, const char* name, Tensor& t, const char* of_name,
+                          const Tensor& of, bool float64) {
   check_type(op, name, t, real_type(float64));
-  check_same_device(op, name, t, "coefficients", c);
+  check_same_device(op, name, t, of_name, of);
   check_rank(op, name, t, 2, "[F, 1] or [F, N]");
-  if (t.size(1) != 1 && t.size(1) != c.size(0))
-    fail(op, name, " must have shape [F, 1] or [F, N] with N = ", c.size(0), ", got ",
+  if (t.size(1) != 1 && t.size(1) != of.size(0))
+    fail(op, name, " must have shape [F, 1] or [F, N] with N = ", of.size(0), ", got ",
          shape_text(shape_of(t)));
   t = packed(t);
 }
@@ -109,8 +110,9 @@ inline void check_frames(const char* op, FrameTensors& t) {
   t.coefficients = packed(t.coefficients);
   check_step_tensor(op, "phase_step", t.phase_step, t.coefficients, t.float64);
   check_step_tensor(op, "amplitude_step", t.amplitude_step, t.coefficients, t.float64);
-  check_factors(op, "phase_factors", t.phase_factors, t.coefficients, t.float64);
-  check_factors(op, "amplitude_factors", t.amplitude_factors, t.coefficients, t.float64);
+  check_factors(op, "phase_factors", t.phase_factors, "coefficients", t.coefficients, t.float64);
+  check_factors(op, "amplitude_factors", t.amplitude_factors, "coefficients", t.coefficients,
+                t.float64);
   check_shape(op, "amplitude_factors", t.amplitude_factors, shape_of(t.phase_factors));
 }
 

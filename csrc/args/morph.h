@@ -2,8 +2,6 @@
 // synthesis (whose adjoint analyses the gradient), and what step and extrapolate take.
 #pragma once
 
-#include <limits>
-
 #include "planes.h"
 #include "step.h"
 
@@ -14,7 +12,7 @@ enum class Edit : int { kPhase = 0, kAmplitude = 1, kJoint = 2 };
 struct MorphArgs {
   PlaneBank analysis;   // the bands that move, complex; last, what they do not hold, real
   PlaneBank synthesis;  // the same bands: Form::kReal or kBoth
-  std::vector<PlanePart> gradient;  // its adjoint's
+  std::vector<PlanePart> gradient;  // the same bands of the synthesis' adjoint
   Edit edit;
   Rule rule;
   float eps, floor, low, high;
@@ -50,23 +48,16 @@ inline void check_morph_planes(const char* op, MorphTensors& t) {
   check_type(op, "gradients", t.gradients, ScalarType::Float);
   check_same_device(op, "gradients", t.gradients, "images", t.images);
   check_shape(op, "gradients", t.gradients, shape_of(t.images));
-  for (Tensor* factors : {&t.phase_factors, &t.amplitude_factors}) {
-    const char* name = factors == &t.phase_factors ? "phase_factors" : "amplitude_factors";
-    check_type(op, name, *factors, ScalarType::Float);
-    check_same_device(op, name, *factors, "images", t.images);
-    check_rank(op, name, *factors, 2, "[F, 1] or [F, N]");
-    const int64_t columns = factors->size(1), N = t.images.size(0);
-    if (columns != 1 && columns != N)
-      fail(op, name, " must have shape [F, 1] or [F, N] with N = ", N, ", got ",
-           shape_text(shape_of(*factors)));
-    *factors = packed(*factors);
-  }
+  check_factors(op, "phase_factors", t.phase_factors, "images", t.images, false);
+  check_factors(op, "amplitude_factors", t.amplitude_factors, "images", t.images, false);
   check_shape(op, "amplitude_factors", t.amplitude_factors, shape_of(t.phase_factors));
   if (t.synthesis.empty() || t.analysis.size() != t.synthesis.size() + 1)
     fail(op, "analysis must have one filter more than synthesis, which must not be empty, got ",
          t.analysis.size(), " and ", t.synthesis.size());
   for (size_t i = 0; i < t.synthesis.size(); ++i)
     check_shape(op, "analysis[i]", t.analysis[i], shape_of(t.synthesis[i]));
+  check_side(op, "images' height", t.images.size(1));
+  check_side(op, "images' width", t.images.size(2));
   check_shape(op, "analysis' last", t.analysis.back(),
               {1, panels_of(t.images.size(1)), t.images.size(2), kLanes});
   t.images = packed(t.images);

@@ -67,7 +67,7 @@ Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
     const int64_t area = bank.H * bank.W;
     const bool streamed = bank.count * area * int64_t{sizeof(float)} > kStreamedBytes;
     const auto work = [&](int64_t n, const Scratch& scratch, const auto& steps) {
-      synthesis.clear(scratch.spectrum);
+      synthesis.clear(scratch.spectrum, steps);
       for (const PlanePart& part : bank.parts)
         synthesis.add(part, scratch.spectrum, scratch.between, steps, BandTensor{part, n});
       const auto put = [&](int64_t block, int64_t y, Lanes value) SL_LAMBDA {

@@ -1,6 +1,6 @@
 // morph_planes: split_planes of an image and of its gradient, step, extrapolate, merge_planes and the clip,
-// plane by plane. Between them nothing lies in memory but what moves of a thread's plane, which a core's
-// caches hold: sixteen columns side by side, block by block, as the transforms give and take it.
+// plane by plane. Between them nothing lies in memory but what moves of a thread's plane (some MiB at
+// 224 x 224; of a large one that all threads share): sixteen columns side by side, block by block, as the transforms give and take it.
 #include "../args/morph.h"
 
 #include "clones.h"
@@ -128,7 +128,7 @@ struct Morph {
     float* out = args.out + (f * args.synthesis.count + n) * H * W;
     if (!args.moves(f, n)) return source(args.images + n * H * W, out, steps);
     const Factors factors = {args.phase_factors[at], args.amplitude_factors[at]};
-    synthesis.clear(scratch.spectrum);
+    synthesis.clear(scratch.spectrum, steps);
     for (size_t i = 0; i < args.synthesis.parts.size(); ++i)
       synthesis.add(args.synthesis.parts[i], scratch.spectrum, scratch.between, steps,
                     PartFrame{motion, parts[i], factors});

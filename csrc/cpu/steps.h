@@ -103,19 +103,26 @@ class ScratchMemory {
 // More than this (in lanes; 32 MiB) is for all threads together, not for each.
 constexpr int64_t kLanesOfThread = int64_t{32} << 14;
 
+// Whether threads share each plane: where else one would wait for long, if a plane's steps feed them all,
+// and where each would need too much memory of its own.
+inline bool share_planes(const PlaneBank& bank, int64_t more) {
+  const int64_t planes = bank.count, threads = torch::stable::get_num_threads();
+  const bool waiting = planes % threads != 0 && planes < 4 * threads;
+  const bool fed = panels_of(std::min(bank.H, bank.W)) >= 2 * threads;
+  const bool large = ScratchMemory::lanes(bank, more) > kLanesOfThread;
+  return threads > 1 && ((waiting && fed) || large);
+}
+
 // Calls work(n, scratch, steps) for each plane, with so many lanes of memory `more`. The arithmetic is the
 // same however threads share the work.
 template <typename Work>
 void for_planes(const PlaneBank& bank, const Ffts& ffts, const Work& work, int64_t more = 0) {
-  const int64_t planes = bank.count, threads = torch::stable::get_num_threads();
-  const bool waiting = planes % threads != 0 && planes < 4 * threads;  // a thread would, for long
-  const bool large = ScratchMemory::lanes(bank, more) > kLanesOfThread;
-  if (threads > 1 && (waiting || large)) {
+  if (share_planes(bank, more)) {
     const ScratchMemory memory(bank, more);
-    for (int64_t n = 0; n < planes; ++n) work(n, memory.get(), Parallel{ffts.longest});
+    for (int64_t n = 0; n < bank.count; ++n) work(n, memory.get(), Parallel{ffts.longest});
     return;
   }
-  parallel_rows(planes, ffts.work(bank), [&](int64_t begin, int64_t end) {
+  parallel_rows(bank.count, ffts.work(bank), [&](int64_t begin, int64_t end) {
     const ScratchMemory memory(bank, more);
     const Serial steps{lines_of_this_thread(ffts.longest)};
     for (int64_t n = begin; n < end; ++n) work(n, memory.get(), steps);

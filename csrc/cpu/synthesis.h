@@ -19,9 +19,11 @@ struct Synthesis {
   Synthesis(const PlaneBank& bank, const Ffts& ffts)
       : bank(bank), ffts(ffts), image_panels(row_panels(bank.H, bank.H)) {}
 
-  void clear(CplxLanes* spectrum) const {
-    const int64_t size = panels_of(bank.H) * bank.W;
-    for (int64_t i = 0; i < size; ++i) spectrum[i] = CplxLanes{};
+  template <typename Steps>
+  void clear(CplxLanes* spectrum, const Steps& steps) const {
+    steps(panels_of(bank.H), [&](int64_t p, Lines&) {
+      for (int64_t x = 0; x < bank.W; ++x) spectrum[p * bank.W + x] = CplxLanes{};
+    });
   }
 
   template <typename Steps, typename Source>

@@ -163,8 +163,8 @@ class CSPMotion(PlaneMotion):
 
     def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
         """Frames [F, N, H, W] of all planes; where one op can do all of it, by that."""
-        fresh = self.held is None and not self.state
-        if fresh and self.family.parts and panels.serve(self.family.bank().geometry, planes(self.image)):
+        geometry, moves = self.family.pyramid.geometry, self.held is None and not self.state and self.family.parts
+        if moves and all(panels.serve(geometry, planes(t)) for t in (self.image, self.gradient)):
             if needs_no_derivative(self.image, self.gradient, b, a):
                 return self.family.morph_planes(*self._planes(), b, a, bounds)
         return super()._render(b, a, bounds)

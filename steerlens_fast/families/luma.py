@@ -15,6 +15,7 @@ from ..memory import chunks, new_output, scratch_chunks, store
 from .base import Anchor, Bounds, Family, HoldingMotion, Motion, check_pair, clip, factor_pair
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
+BLOCK_PASSES = {"cpu": 4}  # passes' worth of frames in a block, else 1: CPU families analyse anew for each block
 
 
 def luma(image: Tensor) -> Tensor:
@@ -29,9 +30,6 @@ def luma(image: Tensor) -> Tensor:
     """
     red, green, blue = image.unbind(-3)
     return torch.add(torch.add(red * WEIGHTS[0], green, alpha=WEIGHTS[1]), blue, alpha=WEIGHTS[2]).unsqueeze(-3)
-
-
-FEWER_BLOCKS = 4  # of frames than elsewhere: for each the other family may analyse anew
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,8 @@ class LumaMotion:
         if torch.compiler.is_compiling() or not needs_no_derivative(image, self.gradient, b, a):
             return clip(frame(render(slice(None))), bounds)
         out = new_output((len(b), *image.shape), image.dtype, image.device)
-        for f in chunks(len(b), y.numel() * y.itemsize // FEWER_BLOCKS, y.device):
+        passes = BLOCK_PASSES.get(y.device.type, 1)
+        for f in chunks(len(b), y.numel() * y.itemsize // passes, y.device):
             for whole, moved in zip(out[f], render(f)):
                 self._add(whole, moved, bounds)
         return out

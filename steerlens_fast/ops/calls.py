@@ -75,14 +75,15 @@ def constant_masks(ctx, index: int) -> None:
 
 
 def save_tensors(ctx, inputs, output):
-    """Saves every tensor and keeps every other argument, to give them back in order as ``saved(ctx)``."""
-    ctx.save_for_backward(*[x for x in inputs if isinstance(x, Tensor)])
-    ctx.layout = [None if isinstance(x, Tensor) else (x,) for x in inputs]
+    """Saves every tensor, and keeps every other argument, to give them back in order as ``saved(ctx)``."""
+    leaves, ctx.tree = _pytree.tree_flatten(list(inputs))
+    ctx.save_for_backward(*[x for x in leaves if isinstance(x, Tensor)])
+    ctx.layout = [None if isinstance(x, Tensor) else (x,) for x in leaves]
 
 
 def saved(ctx) -> list:
     tensors = iter(ctx.saved_tensors)
-    return [next(tensors) if slot is None else slot[0] for slot in ctx.layout]
+    return _pytree.tree_unflatten([next(tensors) if slot is None else slot[0] for slot in ctx.layout], ctx.tree)
 
 
 def register_backward_of_backward(name: str) -> None:

@@ -32,8 +32,8 @@ def morph_planes(
 ) -> Tensor:
     """Frames of planes that move along ``-gradients``: analysis, :func:`step`, :func:`extrapolate`, synthesis and clip.
 
-    Per plane and in one pass, so that nothing between image and frames leaves a core's caches. Like
-    :func:`split_planes`, of which it is made, it is the CPU's alone.
+    Plane by plane, in one pass: between image and frames there is nothing but the coefficients of one plane for each
+    thread (of all threads together, where these are more than 32 MiB). Like :func:`split_planes` the CPU's alone.
 
     Parameters
     ----------
@@ -115,6 +115,8 @@ def _morph_planes_backward(ctx, grad):
     wanted = [i for i, needed in enumerate(ctx.needs_input_grad[:4]) if needed]
     again = torch.is_grad_enabled()
     with torch.enable_grad():
+        for i in wanted:
+            inputs[i] = inputs[i].view_as(inputs[i])  # an edge of its own: one input may be, or come from, another
         frames = reference.morph_planes(*inputs, parts=_PARTS)
     of_wanted = torch.autograd.grad(
         frames, [inputs[i] for i in wanted], dense(grad), create_graph=again, allow_unused=True

@@ -144,7 +144,7 @@ def _merge_planes_backward(ctx, grad):
     filters, grad = list(ctx.saved_tensors), dense(grad)
     grads = call("split_planes", grad, filters, *ctx.how, [form % FORMS["pairs"] for form in ctx.forms])
     bands = [_as_stored(*band) for band in zip(grads, ctx.forms, ctx.complex)]
-    rest = None if ctx.rest is None else grad.unflatten(0, (-1, ctx.rest)).sum(0)
+    rest = None if ctx.rest is None else grad.unflatten(0, (len(grad) // max(ctx.rest, 1), ctx.rest)).sum(0)
     return bands, [None] * len(filters), None, None, None, rest, None, None
 
 
