@@ -109,7 +109,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _said(found) -> list[str]:
     """The table of the largest budget, and what is wrong."""
-    from ..evaluate.tables import number
+    from ..evaluate.cells import number
 
     budget = found.summary["budgets"][0]
     told = budget["attainment"]

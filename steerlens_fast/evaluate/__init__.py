@@ -108,7 +108,7 @@ def evaluate(
     ...     sorted(path.name for path in found.out.iterdir() if path.is_file() and path.name[0] != ".")
     ['config.json', 'plan.json', 'results.jsonl', 'summary.json']
     >>> found.summary["budgets"][0]["attainment"]
-    {'common': 6, 'of': 6, 'by_family': {'pixel': 6, 'csp-phase': 6}}
+    {'common': 6, 'of': 6, 'by_family': {'pixel': 6, 'csp-phase': 6}, 'by_control': {'noise': 6}}
     """
     from ..dataset import _told
     from ..dataset.planning import with_absolute_paths

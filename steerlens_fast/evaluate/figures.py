@@ -44,11 +44,13 @@ CONSISTENCY = (
 ALIGNMENT = (
     "Against the true motion, by kind (medians, 95 %), at the largest budget. Above: cosine between the edit and the "
     "true derivative image. Below: the displacement that phases tell, as a share of how far the true motion to the "
-    "same distance goes."
+    "same distance goes. Each over the sources of the kind that the family brought there; how many these are, the "
+    "tables of the budget tell."
 )
 BANDS = (
     "Single-band probes ({family}, L2 {l2:g}): the margin's change along the gradient minus its mean over {directions} "
-    "Gaussian directions in the same band; median over sources, and in brackets the share above 0."
+    "Gaussian directions in the same band; median over sources, and the share above 0 of the sources that could be "
+    "moved so far in that band."
 )
 STRIPS = (
     "Some sources, evenly spaced or one of each kind, and their edits at the largest budget. Below each: the driver's "

@@ -38,7 +38,7 @@ def style(axes, title: str = "") -> None:
 def bands(told: dict) -> Figure:
     """Advantage by scale and orientation."""
     table = np.array([[np.nan if c["value"] is None else c["value"] for c in row] for row in told["advantage"]])
-    share = [[c["value"] for c in row] for row in told["positive"]]
+    share = told["positive"]
     rows, columns = table.shape
     figure = new_figure(1.35 * columns + 1.6, 0.62 * rows + 0.95)
     axes = figure.subplots()
@@ -47,7 +47,7 @@ def bands(told: dict) -> Figure:
     for s in range(rows):
         for k in range(columns):
             missing = np.isnan(table[s, k])
-            text = "none" if missing else f"{table[s, k]:.2g}\n({share[s][k]:.0%})"
+            text = "none" if missing else f"{table[s, k]:.2g}\n{share[s][k]['value']:.0%} of {share[s][k]['cases']}"
             dark = not missing and abs(table[s, k]) > 0.6 * limit
             axes.text(k, s, text, ha="center", va="center", fontsize=8, color="white" if dark else "#1c1e20")
     axes.set_yticks(range(rows), [f"scale {s}" for s in range(rows)])
