@@ -207,7 +207,7 @@ def test_overwrite_drops_what_is_its_own_only(tmp_path):
 def test_judges_with_other_classes_are_left_out(tmp_path):
     found = run(tmp_path, judges={"good": net(1), "wide": net(2, classes=5)})
     assert found.code == 3
-    assert found.summary["problems"] == ["judge 'wide' has 5 classes and the driver 3: it is left out"]
+    assert found.summary["problems"] == ["judge 'wide' has 5 classes and the driver 3; it is left out"]
     assert found.summary["judges"] == ["good"]
     assert found.summary["budgets"][0]["families"]["pixel"]["jointly"]["cases"] == 10
 
@@ -251,7 +251,7 @@ def test_a_folder_with_a_bad_file(tmp_path):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0].numpy()).save(tmp_path / "data" / f"{name}.png")
     (tmp_path / "data" / "dog" / "bad.png").write_bytes(b"no image")
-    found = run(tmp_path / "out", str(tmp_path / "data"), net(0, classes=2), {}, target="argmax", max_l2=0.5)
+    found = run(tmp_path / "out", str(tmp_path / "data"), net(0, classes=2), {}, max_l2=0.5)
     assert found.summary["sources"]["chosen"] == 4
     assert found.summary["sources"]["left_out"]["not-an-image"]["images"] == 1
     assert {r["key"].partition(".")[0] for r in records(tmp_path / "out")} == {"cat/1", "cat/2", "dog/1", "dog/2"}

@@ -71,41 +71,56 @@ class _Adapted:
         return images if self.model.preprocessing is None else self.model.preprocessing(images)
 
 
-def matching(driver: Driver, judges: Mapping[str, Driver], images: Tensor, names: Mapping[str, list[str] | None]):
-    """Judges whose classes are the driver's, and what is wrong with the others.
+class Panel:
+    """Driver and judges on the evaluation's images. Their classes are compared on the first images that there are.
 
-    Parameters
+    Attributes
     ----------
-    driver, judges
-    images : Tensor [N, C, H, W]
-        Some images, on which all are run once.
-    names : mapping
-        Class names by classifier, None where they are not known; the driver's under "".
-
-    Returns
-    -------
-    dict of str to Driver
-    list of str
+    driver : Driver
+    judges : dict of str to Driver
+        Once images have been seen: those whose classes are the driver's.
+    problems : list of str
         A message for each judge that is left out.
+    classes : int or None
+        How many the driver has, once images have been seen.
     """
-    classes = _count_of_classes("driver", driver, images)
-    if classes < 2:
-        raise JobError(f"driver must tell at least two classes apart, got {classes}", USAGE)
-    good, problems = {}, []
-    for name, judge in judges.items():
+
+    def __init__(self, driver: LoadedModel, judges: Mapping[str, LoadedModel], device: str):
+        self.device, self.names = device, {"": driver.class_names} | {n: j.class_names for n, j in judges.items()}
+        self.driver = as_driver(driver, driver.channels)
+        self.judges = {name: as_driver(judge, driver.channels) for name, judge in judges.items()}
+        self.problems: list[str] = []
+        self.classes: int | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """First choices [1 + judges, N] of the driver and of each judge; -1 where scores are NaN."""
+        images = images.to(self.device)
+        if self.classes is None:
+            self._compare(images)
+        outputs = (c.outputs(images).to(images.device) for c in (self.driver, *self.judges.values()))
+        return torch.stack([o.argmax(1).masked_fill(o.isnan().any(1), -1) for o in outputs]).cpu()
+
+    def _compare(self, images: Tensor) -> None:
+        """Leave out the judges whose classes are not the driver's."""
+        self.classes = _count_of_classes("driver", self.driver, images)
+        if self.classes < 2:
+            raise JobError(f"driver must tell at least two classes apart, got {self.classes}", USAGE)
+        wrong = {name: self._what_is_wrong(name, judge, images) for name, judge in self.judges.items()}
+        self.problems = [f"judge {name!r} {told}; it is left out" for name, told in wrong.items() if told]
+        self.judges = {name: judge for name, judge in self.judges.items() if not wrong[name]}
+
+    def _what_is_wrong(self, name: str, judge: Driver, images: Tensor) -> str | None:
         try:
             count = _count_of_classes(f"judge {name!r}", judge, images)
         except Exception as error:  # a judge's own code: the others have their say
-            problems.append(f"judge {name!r} fails: {error}; it is left out")
-            continue
-        if count != classes:
-            problems.append(f"judge {name!r} has {count} classes and the driver {classes}: it is left out")
-        elif (first := _first_difference(names.get(""), names.get(name))) is not None:
-            told = f"class {first} is {names[name][first]!r} to it and {names[''][first]!r} to the driver"
-            problems.append(f"judge {name!r} has other classes than the driver: {told}; it is left out")
-        else:
-            good[name] = judge
-    return good, problems
+            return f"fails: {error}"
+        if count != self.classes:
+            return f"has {count} classes and the driver {self.classes}"
+        first = _first_difference(self.names[""], self.names[name])
+        if first is None:
+            return None
+        theirs, ours = self.names[name][first], self.names[""][first]
+        return f"has other classes than the driver: class {first} is {theirs!r} to it and {ours!r} to the driver"
 
 
 def _first_difference(ours: list[str] | None, theirs: list[str] | None) -> int | None:
@@ -120,9 +135,3 @@ def _count_of_classes(who: str, classifier: Driver, images: Tensor) -> int:
     if outputs.dim() != 2:
         raise JobError(f"{who} must give class scores [N, classes], got {list(outputs.shape)}", USAGE)
     return outputs.shape[1]
-
-
-def predictions(classifiers: Mapping[str, Driver], images: Tensor) -> Tensor:
-    """First choices [classifiers, N]; -1 where scores are NaN."""
-    outputs = (c.outputs(images).to(images.device) for c in classifiers.values())
-    return torch.stack([o.argmax(1).masked_fill(o.isnan().any(1), -1) for o in outputs])

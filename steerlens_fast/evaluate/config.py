@@ -37,7 +37,7 @@ class EvaluationConfig(PlainConfig):
         given holds for all models; what a hub tells of a model holds for that one.
     device : {"cpu", "cuda"} or None
     target : str or int
-        See :func:`steerlens_fast.dataset.targets.parse_target`.
+        See :func:`steerlens_fast.dataset.targets.parse_target`; not "argmax", which is the source's own class.
     select : {"auto", "right", "agree", "all"}
         Which images are sources: those that driver and judges take for their label; for the same class; or all.
         "auto" is "right" where there are labels, else "agree".
@@ -136,6 +136,8 @@ class EvaluationConfig(PlainConfig):
     def _check(self) -> None:
         self._check_plain()
         check_choice("select", self.select, SELECTIONS)
+        if self.target == "argmax":
+            raise ValueError("target must be another class than the source's, got 'argmax', the driver's own choice")
         for name, least in COUNTS.items():
             check_int(name, getattr(self, name), least, None)
         for name in ("limit", "threads"):

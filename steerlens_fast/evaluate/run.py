@@ -104,8 +104,8 @@ def _begin(out: Path, prepared: Prepared, overwrite: bool) -> None:
     """Write down what is to be done, or see that it is what was begun."""
     if overwrite:
         _clear(out)
-    for leftover in (*out.glob(LEFTOVER), *(out / "parts").glob(LEFTOVER)):
-        leftover.unlink()
+    for leftover in (path for folder in ("", *FOLDERS) for path in (out / folder).glob(LEFTOVER)):
+        leftover.unlink()  # of a run that was killed
     (out / "parts").mkdir(exist_ok=True)
     if (out / "plan.json").exists():
         before = read_json(out / "plan.json")
