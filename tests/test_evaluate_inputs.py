@@ -2,6 +2,7 @@
 
 import shutil
 
+import evaluate_models
 import pytest
 import torch
 from evaluations import FAST, dataset, net, pictures, records, run
@@ -129,6 +130,23 @@ def test_judges_that_are_objects_must_have_names(judges, tmp_path, no_work):
         run(tmp_path, judges=judges)
 
 
+def test_a_driver_of_other_images_says_what_it_was_given(tmp_path, no_work):
+    """The commonest slip: a network of grey images, and no ``channels=1``."""
+    with pytest.raises(JobError, match=r"driver fails on images \[10, 3, 16, 16\].*\n.*channels and size") as error:
+        run(tmp_path, channels=None)
+    assert error.value.code == 2 and not (tmp_path / "plan.json").exists()
+
+
+@pytest.mark.parametrize(
+    "driver, judge", [("none:none", "evaluate_models:judge"), ("evaluate_models:driver", "none:none")]
+)
+def test_which_classifier_cannot_be_loaded_is_told(driver, judge, tmp_path):
+    who = "driver" if driver == "none:none" else "judge 'none'"
+    with pytest.raises(JobError, match=f"{who}: model 'none:none' must name a module") as error:
+        run(tmp_path, driver=driver, judges=[judge])
+    assert error.value.code == 2
+
+
 # --- Paths
 
 
@@ -189,6 +207,22 @@ def test_what_objects_are_called_names_no_file(tmp_path, monkeypatch):
     (tmp_path / "a").touch()
     found = run(tmp_path / "out", judges={"a": net(1)}, **QUICK)
     assert found.summary["judges"] == ["a"] == found.summary["config"]["judges"]
+
+
+def test_judges_with_weights_of_their_own_stand_beside_others(tmp_path):
+    """ "-" is for the exported program, which has its weights; the other judge gets those of the file."""
+    written_to(tmp_path)
+    other = evaluate_models.judge()
+    with torch.no_grad():
+        other.layers[-1].bias += 100 * torch.eye(3)[2]
+    torch.save(other.state_dict(), tmp_path / "other.pt")
+    judges = ["evaluate_models:judge", "evaluate_models:judge", "evaluate_models:wide"]
+    how = {"select": "all", "judge_weights": ["-", str(tmp_path / "other.pt"), "-"]}
+    told = run(tmp_path / "out", evaluate_models.data(), "evaluate_models:driver", judges, **how, **QUICK).summary
+    assert told["judges"] == ["judge", "judge-2"]
+    pooled = told["budgets"][0]["families"]["pixel"]["judges"]
+    target = [r["target"] for r in records(tmp_path / "out") if r["family"] == "pixel"]
+    assert pooled["judge-2"]["value"] == target.count(2) / 8 != pooled["judge"]["value"]
 
 
 def test_models_may_be_paths(tmp_path):

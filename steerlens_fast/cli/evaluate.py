@@ -39,7 +39,7 @@ def _add_inputs(parser) -> None:
     add("--driver", metavar="MODEL", help="the classifier whose gradient is followed: timm:NAME, pkg.mod:callable ...")
     add("--judge", metavar="MODEL", action="append", dest="judges", help="one that is never differentiated; repeatable")
     add("--weights", metavar="FILE", help="the driver's")
-    add("--judge-weights", metavar="FILE", action="append", help="a judge's; as many as there are judges")
+    add("--judge-weights", metavar="FILE", action="append", help="a judge's, or -: one for each, in order")
     add("--trust-checkpoint", action="store_true", help="unpickle whatever the file holds: runs its code")
     add("--size", type=size, metavar="H[xW]", help="of the images (default: the driver's, or the first image's)")
     add("--mean", type=each, metavar="M,M,M", help="normalisation, of all classifiers")

@@ -24,7 +24,7 @@ FOLDERS = ("shards", "gallery")
 BY_NAME = ("class", "map", "csv")  # targets that may name classes
 # Fields that may name a file, or some, relative to where the job or the evaluation began.
 PATHS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights")
-WORDS = {"weights": ("random",), "judge_weights": ("random",)}  # which no file of that name makes a path
+WORDS = {"weights": ("random",), "judge_weights": ("random", "-")}  # which no file of that name makes a path
 TABLES = (".csv", ".json")  # the only files that a target may name
 LEFTOVER = f".{'[0-9a-f]' * 32}.tmp"  # how replacing() and its kin call what is not whole yet
 

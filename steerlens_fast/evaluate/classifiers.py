@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -12,27 +13,38 @@ from ..dataset.models import LoadedModel, load_model
 from ..dataset.outcome import USAGE, JobError
 from ..driver import Driver
 from ..families.luma import luma
-from .config import EvaluationConfig
+from .config import NO_WEIGHTS, EvaluationConfig
 
 
 def load_driver(config: EvaluationConfig, device: str, given: Callable | None = None) -> LoadedModel:
     """The classifier whose gradient is followed: the one that the configuration names, or an object."""
     spec = config.driver if given is None else given
-    return load_model(spec, device=device, weights=config.weights, **config.model_options)
+    with _called("driver"):
+        return load_model(spec, device=device, weights=config.weights, **config.model_options)
 
 
 def load_judges(
     config: EvaluationConfig, device: str, given: Mapping[str, Callable] | None = None
 ) -> dict[str, LoadedModel]:
     """The others, by name."""
-    if given is not None:
-        return {name: load_model(judge, device=device, **config.model_options) for name, judge in given.items()}
-    weights = config.judge_weights or (None,) * len(config.judges)
-    names = short_names(config.judges)
-    return {
-        name: load_model(judge, device=device, weights=w, **config.model_options)
-        for name, judge, w in zip(names, config.judges, weights)
-    }
+    specs = config.judges if given is None else given.values()
+    files = (None,) * len(specs) if given is not None else config.judge_weights or (None,) * len(specs)
+    names = short_names(config.judges) if given is None else list(given)
+    judges = {}
+    for name, spec, file in zip(names, specs, files):
+        weights = None if file == NO_WEIGHTS else file
+        with _called(f"judge {name!r}"):
+            judges[name] = load_model(spec, device=device, weights=weights, **config.model_options)
+    return judges
+
+
+@contextmanager
+def _called(who: str) -> Iterator[None]:
+    """What cannot be loaded says which of the classifiers it is."""
+    try:
+        yield
+    except JobError as error:
+        raise JobError(f"{who}: {error}", error.code) from error
 
 
 def short_names(specs) -> list[str]:
@@ -102,7 +114,13 @@ class Panel:
 
     def _compare(self, images: Tensor) -> None:
         """Leave out the judges whose classes are not the driver's."""
-        self.classes = _count_of_classes("driver", self.driver, images)
+        try:
+            self.classes = _count_of_classes("driver", self.driver, images)
+        except JobError:
+            raise
+        except Exception as error:  # the driver's own code; most often it takes images of another kind
+            got = f"driver fails on images {list(images.shape)}: {error}"
+            raise JobError(f"{got}\nchannels and size say which images it is given", USAGE) from error
         if self.classes < 2:
             raise JobError(f"driver must tell at least two classes apart, got {self.classes}", USAGE)
         wrong = {name: self._what_is_wrong(name, judge, images) for name, judge in self.judges.items()}
