@@ -1,6 +1,7 @@
 """What an evaluation is given: which images count, targets that must be there, paths from elsewhere, known motions."""
 
 import shutil
+import sys
 
 import evaluate_models
 import pytest
@@ -285,6 +286,15 @@ def test_a_cropped_truth_is_none():
     known, why = known_of(Source, 0, image, cropped=True)
     assert known is None and "cropped" in why
     assert known_of(object(), 0, image, cropped=False) == (None, None)
+
+
+def test_a_preset_says_which_extra_it_needs(tmp_path, monkeypatch, capsys):
+    """In one line, before anything is made."""
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert main(["evaluate", "--preset", "digits", "--out", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert 'sklearn is not installed: pip install "steerlens_fast[demo]"' in err and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_presets_are_grey():

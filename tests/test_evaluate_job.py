@@ -406,7 +406,12 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     asked += ["--no-figures", "--progress", "none", "--probe-directions", "0", "--out", str(tmp_path)]
     assert main(asked) == 3
     out, err = capsys.readouterr()
-    assert "8 of 8 sources in common" in out and "fourier" in out and str(tmp_path / "summary.json") in out
+    assert (
+        "8 of 8 sources in common" in out
+        and out.count("noise") == 1
+        and "fourier" in out
+        and str(tmp_path / "summary.json") in out
+    )
     assert "judge 'wide' has 4 classes and the driver 3" in err
     assert main(asked) == 2 and "use --resume or --overwrite" in capsys.readouterr().err
     assert main([*asked, "--resume"]) == 3

@@ -30,7 +30,8 @@ MEASURES = {"target_probability": "G", "jointly": "all judges", "warp": "E warp"
 def facts(summary: dict) -> str:
     """What was compared, over what."""
     config, sources = summary["config"], summary["sources"]
-    left = ", ".join(f"{told['images']} {reason}" for reason, told in sources["left_out"].items()) or "none"
+    why = lambda reason, told: f"{told['images']} {reason} ({told['why']})"
+    left = ", ".join(why(*item) for item in sources["left_out"].items()) or "none"
     told = {
         "Driver": config["driver"],
         "Judges": ", ".join(config["judges"]) or "none",
