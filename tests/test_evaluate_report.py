@@ -1,5 +1,8 @@
 """The report of an evaluation: what is paired, over how many, beside what; and the README's numbers, which are its."""
 
+import importlib.util
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from steerlens_fast.evaluate.shapes import Shapes  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-sys.path.append(str(ROOT / "bench"))
+sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
 
 
 # --- Differences and denominators
@@ -165,3 +168,76 @@ def test_other_data_have_no_such_section(found):
 def test_judges_that_were_left_out_are_a_reason():
     config, summary = shipped()
     assert "1 judges have the driver's classes" in published(config, summary | {"judges": ["a"]})["left_out"][0]
+
+
+# --- The README
+
+
+def evaluation_section() -> str:
+    return README.split("\n## Evaluation\n")[1].split("\n## ")[0]
+
+
+def days() -> set[str]:
+    return set(re.findall(r"bench/results/(\d{4}-\d\d-\d\d)-evaluate-", README))
+
+
+def measured() -> list[str]:
+    """What bench/evaluate.py says of the committed results, as the README must."""
+    place = importlib.util.spec_from_file_location("bench_evaluate", ROOT / "bench" / "evaluate.py")
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    (day,) = days()
+    return module.readme(ROOT / "bench" / "results", day)
+
+
+def summary_of(name: str) -> dict:
+    (day,) = days()
+    return json.loads((ROOT / "bench" / "results" / f"{day}-evaluate-{name}" / "summary.json").read_text())
+
+
+def flat(text: str) -> str:
+    """Line breaks are the editor's."""
+    return " ".join(text.split())
+
+
+def test_the_readme_s_numbers_are_those_of_the_committed_results():
+    """Every row and every phrase with a figure; ``python bench/evaluate.py --readme DATE`` prints what it must say."""
+    for said in measured():
+        assert flat(said) in flat(evaluation_section()), said
+
+
+def test_no_row_of_the_readme_s_tables_is_nobody_s():
+    """Nor would one be noticed only if it were missing: with any one digit changed, no result says it."""
+    said = "\n".join(measured()).splitlines()
+    rows = [line for line in evaluation_section().splitlines() if re.match(r"\| .*\d", line)]
+    assert len(rows) >= 13
+    for row in rows:
+        assert row in said, row
+        for at in (m.start() for m in re.finditer(r"\d", row)):
+            assert f"{row[:at]}{(int(row[at]) + 1) % 10}{row[at + 1 :]}" not in said
+
+
+def test_what_the_readme_says_in_words_of_the_shapes_is_so():
+    """Which family is nearest to the true motion, kind by kind; and whom driver and judges believe."""
+    summary = summary_of("shapes")
+    kinds = next(iter(summary["groups"].values()))
+    cosine = lambda kind, family: kinds[kind][family]["alignment"]["value"]
+    families = list(summary["budgets"][0]["families"])
+    nearest = {kind: max(families, key=lambda family, kind=kind: cosine(kind, family)) for kind in kinds}
+    for kind in ("curvature", "orientation", "position", "frequency"):
+        assert min(cosine(kind, "csp-phase"), cosine(kind, "csp-joint")) > cosine(kind, "pixel"), kind
+    assert [nearest[kind] for kind in ("width", "size", "gap", "position")] == ["pixel"] * 3 + ["fourier"]
+    assert all(cosine(kind, "true motion") > cosine(kind, nearest[kind]) for kind in kinds)
+    told = summary["budgets"][0]
+    value = lambda family, name: {**told["families"], **told["controls"]}[family][name]["value"]
+    assert min(value(f, "target_probability") for f in ("pixel", "csp-joint")) > value(
+        "true motion", "target_probability"
+    )
+    assert all(value(f, "jointly") < value("true motion", "jointly") for f in families if f.startswith("csp"))
+
+
+def test_the_readme_s_order_of_smoothness_is_so():
+    summary = summary_of("digits")
+    ours = summary["published"]["measures"]["warp"]["ours"]
+    assert sorted(ours, key=ours.get, reverse=True) == ["fourier", "csp-phase", "csp-joint", "pixel"]
+    assert "csp-joint > csp-phase" in summary["published"]["measures"]["jointly"]["differs"]

@@ -16,9 +16,9 @@ COLUMNS = {
     "leakage": "leakage",
     "departure": "departure",
     "alignment": "alignment",
-    "recovered": "displaced, of true",
 }
 COUNTED = ("driver", "jointly")  # as counts of sources
+ALL = "all kinds"
 GROUPED = {
     "alignment": "Cosine between the edit and the true derivative image",
     "recovered": "Displacement that phases tell, as a share of how far the true motion to the same distance goes",
@@ -98,17 +98,21 @@ def paired(title: str, told: dict) -> str:
 
 
 def groups(summary: dict, told: dict) -> str:
-    """By kind: alignment, and the share of the true displacement, of every family and control."""
+    """By kind: alignment, displacement and its share of the true one, of every family and control."""
     kinds = (summary.get("groups") or {}).get(f"{told['l2']:.4g}")
     if not kinds:
         return ""
-    families, text = [*told["families"], *told["controls"]], ""
+    each, text = {**told["families"], **told["controls"]}, ""
     for name, title in GROUPED.items():
-        rows = {family: [median(of[family][name]) for of in kinds.values()] for family in families}
-        text += f'<p class="note">{title}</p>{table(["family", *kinds], rows, told["controls"])}'
+        pooled = [ALL] if name in told["families"][next(iter(told["families"]))] else []  # what has units has none
+        rows = {}
+        for family, measures in each.items():
+            found = [measures.get(name)] * len(pooled) + [of[family][name] for of in kinds.values()]
+            rows[family] = map(median, found)
+        text += f'<p class="note">{title}</p>{table(["family", *pooled, *kinds], rows, told["controls"])}'
     return (
         "<details><summary>Against the true motion, kind by kind: medians with intervals, over the sources of the kind "
-        f"that the family brought there</summary>{text}</details>"
+        f"that the family brought there; all kinds, over the common sources</summary>{text}</details>"
     )
 
 
