@@ -13,7 +13,7 @@ from evaluations import dataset, net, records, run
 for extra in ("PIL", "matplotlib"):
     pytest.importorskip(extra)
 
-from steerlens_fast.evaluate import bootstrap, tables  # noqa: E402
+from steerlens_fast.evaluate import bootstrap, figures, pictures, tables  # noqa: E402
 from steerlens_fast.evaluate.cells import count, difference, median  # noqa: E402
 from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
 from steerlens_fast.evaluate.presets import preset  # noqa: E402
@@ -84,6 +84,24 @@ def test_a_cell_tells_what_it_is_over():
     assert median({**told, "value": None, "cases": 0}) == "–<small>0 of 10</small>" and median(None) == "–"
     assert count(told) == "2/8<small>−.500 to .750</small>"
     assert "<strong>" not in difference(told) and difference({**told, "low": 0.1}).startswith("<strong>.250</strong>")
+
+
+def test_figures_draw_what_the_summary_says(found):
+    """Probabilities however small where they are, and bands with counts, of which 9 of 10 are not all."""
+    summary = json.loads(json.dumps(found.summary))
+    tiny, none = summary["budgets"][0]["controls"]["noise"]["target_probability"], 1e-15
+    tiny.update(value=3e-8, low=2e-9, high=4e-7)
+    axes = figures.measures(summary).axes[0]
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert points[-1].get_xdata()[0] == 3e-8 and axes.get_xlim()[0] < 2e-9
+    tiny.update(value=none, low=none, high=1e-9)
+    axes = figures.measures(summary).axes[0]
+    (arrow,) = [line for line in axes.lines if line.get_marker() == "<"]
+    assert arrow.get_xdata()[0] == figures.LEAST >= axes.get_xlim()[0]
+    summary["bands"]["positive"][1][2].update(value=0.9, cases=10)
+    summary["bands"]["advantage"][0][0].update(value=None, cases=0)
+    texts = [text.get_text() for text in pictures.bands(summary["bands"]).axes[0].texts]
+    assert texts[0] == "none" and texts[4 + 2].endswith("9/10") and len(texts) == 8
 
 
 # --- Known motions

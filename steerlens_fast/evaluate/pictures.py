@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..extras import need
+from .cells import number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ def bands(told: dict) -> Figure:
     for s in range(rows):
         for k in range(columns):
             missing = np.isnan(table[s, k])
-            text = "none" if missing else f"{table[s, k]:.2g}\n{share[s][k]['value']:.0%} of {share[s][k]['cases']}"
+            text = "none" if missing else f"{number(float(table[s, k]))}\n{_counted(share[s][k])}"
             dark = not missing and abs(table[s, k]) > 0.6 * limit
             axes.text(k, s, text, ha="center", va="center", fontsize=8, color="white" if dark else "#1c1e20")
     axes.set_yticks(range(rows), [f"scale {s}" for s in range(rows)])
@@ -59,6 +60,11 @@ def bands(told: dict) -> Figure:
     bar.set_label("margin advantage (logits)", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     return figure
+
+
+def _counted(share: dict) -> str:
+    """A share as a count: 299 of 300 are not all."""
+    return f"{round(share['value'] * share['cases'])}/{share['cases']}"
 
 
 def strip_figure(strips: dict) -> Figure:
