@@ -1,6 +1,7 @@
 """The shipped evaluations, with their reports and what they take: ``python bench/evaluate.py [--out FOLDER]``.
 
-Writes ``DATE-evaluate-digits`` and ``-shapes`` (report, summary, all records) and ``DATE-evaluate-times.json``.
+Writes ``DATE-evaluate-digits`` and ``-shapes`` (report, summary, all records) and ``DATE-evaluate-times.json``, and
+prints what the README says of them (``--readme DATE`` prints it alone); a test holds the two together.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ import torch.nn.functional as F
 from machine import machine
 
 import steerlens_fast as sf
+from steerlens_fast.evaluate.cells import number
 from steerlens_fast.evaluate.grids import sample, spread
 from steerlens_fast.evaluate.presets import PRESETS
+from steerlens_fast.evaluate.published import FOLLOW_UP, SOURCES
 
 FITS, SIZE = 300, 64
 KEPT = ("index.html", "summary.json", "figures")
@@ -68,10 +71,98 @@ def _keep(out: Path, folder: Path) -> None:
     (folder / "results.jsonl.gz").write_bytes(gzip.compress(records, mtime=0))
 
 
+# --- What the README says: tables and phrases, whatever the line breaks ----------------------------------------------
+
+NAMES = {"noise": "white noise, a control", "true motion": "the true motion, a control"}
+COLUMNS = ("target_probability", "jointly", "warp", "gain")
+
+
+def readme(results: Path, day: str) -> list[str]:
+    """Everything that the README says of a day's results."""
+    read = lambda name: json.loads((results / f"{day}-evaluate-{name}").read_text())
+    return [
+        *times_said(read("times.json")),
+        *digits_said(read("digits/summary.json")),
+        *shapes_said(read("shapes/summary.json")),
+    ]
+
+
+def times_said(told: dict) -> list[str]:
+    """How long they took."""
+    took = lambda name: "{}:{:02d}".format(*divmod(round(told[name]["seconds"]), 60))
+    fits = round(told["fits"]["seconds, 2 workers"])
+    loads = [told[when][0] for when in ("load_before", "load_after")]
+    load = f"(load {min(loads):.0f} to {max(loads):.0f})"
+    said = f"{load} digits took {took('digits')} from end to end and shapes {took('shapes')}"
+    return [said, f"{told['fits']['fits']} fits of 64 x 64, warp and gain, three starts, {fits} s"]
+
+
+def digits_said(summary: dict) -> list[str]:
+    """The table beside the published values, and what is said of it."""
+    told, both = summary["budgets"][0], summary["published"]["measures"]
+    all_of = told["attainment"]["of"]
+    lines = []
+    for family, measures in {**told["families"], **told["controls"]}.items():
+        cells = []
+        for name in COLUMNS:
+            value, theirs = measures[name]["value"], FOLLOW_UP.get(family, {}).get(name)
+            shown = number if name != "jointly" else lambda v: str(round(v * SOURCES))
+            cells.append(shown(value) + ("" if theirs is None else f" / {shown(theirs)}"))
+        lines.append(f"| {NAMES.get(family, family)} | {' | '.join(cells)} |")
+    pairs = lambda name: len(both[name]["agrees"])
+    ends = lambda name: [f(m[name]["value"] for m in told["families"].values() if name in m) for f in (min, max)]
+    share = lambda name: "{:.0f} to {:.0f} %".format(*(100 * value for value in ends(name)))
+    return [
+        f"{all_of} test digits toward the next digit",
+        f"L2 = {told['l2']:.2f}; all {told['attainment']['common']} attained by all families",
+        f"| family | median G | both judges, of {SOURCES} | E warp | E warp + gain |",
+        "\n".join(lines),
+        f"The order of G is the published one in {pairs('target_probability')} of 6 pairs of families",
+        f"that of the judges in {pairs('jointly')}",
+        f"Smooth reconstruction agrees in {pairs('warp')} only" if pairs("warp") == pairs("gain") else "(E differs)",
+        f"{share('folded')} of the pixels lie in folds",
+        f"{share('departure')} do not come back",
+        "leakage {} to {}".format(*(hundredths(value) for value in ends("leakage"))),
+        f"E of white noise is {hundredths(told['controls']['noise']['warp']['value'])}",
+    ]
+
+
+def shapes_said(summary: dict) -> list[str]:
+    """Cosines by kind, what driver and judges say; and over how many."""
+    told, groups = summary["budgets"][0], next(iter(summary["groups"].values()))
+    attained, lines = told["attainment"], []
+    for family, measures in {**told["families"], **told["controls"]}.items():
+        if family == "noise":
+            continue
+        cells = [hundredths(kind[family]["alignment"]["value"]) for kind in groups.values()]
+        judged = measures["jointly"]
+        cells += [number(measures["target_probability"]["value"]), str(round(judged["value"] * judged["cases"]))]
+        lines.append(f"| {NAMES.get(family, family)} | {' | '.join(cells)} |")
+    cases = lambda family: [kind[family]["alignment"]["cases"] for kind in groups.values()]
+    spread_of = lambda some: f"{min(sum(map(cases, some), []))} to {max(sum(map(cases, some), []))}"
+    others = [family for family in told["families"] if family != "csp-amplitude"]
+    return [
+        f"{attained['of']} sources",
+        f"At L2 = {told['l2']:.2f} only {attained['common']} sources are common",
+        f"{spread_of(others)} of a kind; amplitudes {spread_of(['csp-amplitude'])}",
+        f"| family | {' | '.join(groups)} | median G | both judges, of {attained['common']} |",
+        "\n".join(lines),
+    ]
+
+
+def hundredths(value: float) -> str:
+    """Two digits after the point."""
+    return f"{value:.2f}".replace("0.", ".", 1).replace("-", "−")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="where results go")
+    parser.add_argument("--readme", metavar="DATE", help="measure nothing: print what the README says of that day's")
     args = parser.parse_args()
+    if args.readme:
+        print("\n".join(readme(args.out, args.readme)))
+        return
     told = {"machine": machine() | {"cores": os.cpu_count()}, "load_before": [round(n, 2) for n in os.getloadavg()]}
     told["fits"] = fits()
     for name in PRESETS:
@@ -79,6 +170,7 @@ def main() -> None:
     told["load_after"] = [round(n, 2) for n in os.getloadavg()]
     (args.out / f"{date.today()}-evaluate-times.json").write_text(json.dumps(told, indent=1) + "\n")
     print(json.dumps(told, indent=1))
+    print("\n".join(readme(args.out, str(date.today()))))
 
 
 if __name__ == "__main__":

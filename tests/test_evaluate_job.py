@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from classifiers import Toward
+from evaluations import FAST, dataset, net, pictures, records, run
 from tolerances import TOLERANCES
-from torch.utils.data import StackDataset
 
 for extra in ("PIL", "matplotlib"):
     pytest.importorskip(extra)
@@ -21,7 +21,6 @@ for extra in ("PIL", "matplotlib"):
 from steerlens_fast import SteerableLens, driver_confidence, smooth_reconstruction  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.dataset.outcome import JobError  # noqa: E402
-from steerlens_fast.evaluate import evaluate  # noqa: E402
 from steerlens_fast.evaluate.classifiers import short_names  # noqa: E402
 from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
 from steerlens_fast.evaluate.run import run_evaluation  # noqa: E402
@@ -29,43 +28,6 @@ from steerlens_fast.evaluate.shapes import Shapes  # noqa: E402
 from steerlens_fast.evaluate.summary import read_results  # noqa: E402
 
 HERE = Path(__file__).parent
-FAST = {"families": ["pixel", "csp-phase"], "frames": 3, "restarts": 1, "draws": 50, "probe_directions": 1}
-FAST |= {"channels": 1, "batch_size": 10, "grid": 4, "samples": 2, "figures": False, "threads": 1}
-
-
-def pictures(count: int = 10, size: int = 16) -> torch.Tensor:
-    """uint8 [N, H, W, 1], smooth."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        coarse = torch.rand(count, 1, 5, 5)
-    images = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic").clamp(0, 1)
-    return (images * 255).round().byte().permute(0, 2, 3, 1).contiguous()
-
-
-def net(seed: int, classes: int = 3, size: int = 16) -> torch.nn.Module:
-    """One hidden layer; on the pictures below no class is likelier than the others."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        layers = torch.nn.Flatten(), torch.nn.Linear(size * size, 16), torch.nn.GELU(), torch.nn.Linear(16, classes)
-        model = torch.nn.Sequential(*layers).eval()
-    with torch.no_grad():
-        layers[-1].bias -= model(pictures(size=size).float() / 255).mean(0)
-    return model
-
-
-def dataset(images=None, labels=None) -> StackDataset:
-    images = pictures() if images is None else images
-    return StackDataset(images, [n % 3 for n in range(len(images))] if labels is None else labels)
-
-
-def run(out, data=None, driver=None, judges=None, **how):
-    judges = {"a": net(1), "b": net(2)} if judges is None else judges
-    options = {**FAST, "select": "all", "max_l2": [1.0, 0.5], **how}
-    return evaluate(data or dataset(), driver or net(0), judges, out=out, **options)
-
-
-def records(out) -> list[dict]:
-    return [json.loads(line) for line in (Path(out) / "results.jsonl").read_text().splitlines()]
 
 
 # --- What is written
@@ -101,7 +63,8 @@ def test_denominators_are_everywhere(tmp_path):
     summary = run(tmp_path).summary
     assert summary["sources"] == {"chosen": 10, "looked_at": 10, "left_out": {}}
     for budget in summary["budgets"]:
-        assert budget["attainment"] == {"common": 10, "of": 10, "by_family": {"pixel": 10, "csp-phase": 10}}
+        attained = {"common": 10, "of": 10, "by_family": {"pixel": 10, "csp-phase": 10}, "by_control": {"noise": 10}}
+        assert budget["attainment"] == attained
         for told in budget["families"].values():
             counts = [(told[m]["cases"], told[m]["of"]) for m in ("target_probability", "jointly", "warp", "gain")]
             assert counts == [(10, 10)] * 4
@@ -244,7 +207,7 @@ def test_overwrite_drops_what_is_its_own_only(tmp_path):
 def test_judges_with_other_classes_are_left_out(tmp_path):
     found = run(tmp_path, judges={"good": net(1), "wide": net(2, classes=5)})
     assert found.code == 3
-    assert found.summary["problems"] == ["judge 'wide' has 5 classes and the driver 3: it is left out"]
+    assert found.summary["problems"] == ["judge 'wide' has 5 classes and the driver 3; it is left out"]
     assert found.summary["judges"] == ["good"]
     assert found.summary["budgets"][0]["families"]["pixel"]["jointly"]["cases"] == 10
 
@@ -261,7 +224,8 @@ def test_no_judge_at_all(tmp_path):
 def test_a_budget_that_nobody_attains_is_told_and_not_averaged(tmp_path):
     found = run(tmp_path, max_l2=[100.0, 0.5])
     far, near = found.summary["budgets"]
-    assert found.code == 3 and far["attainment"] == {"common": 0, "of": 10, "by_family": {"pixel": 0, "csp-phase": 0}}
+    assert found.code == 3 and far["attainment"]["common"] == 0
+    assert far["attainment"]["by_family"] == {"pixel": 0, "csp-phase": 0} and far["attainment"]["of"] == 10
     assert all(told["value"] is None for told in (far["families"][f]["warp"] for f in FAST["families"]))
     assert [far["families"]["pixel"]["target_probability"][k] for k in ("value", "cases", "of")] == [None, 0, 10]
     assert any("L2 = 100 was attained by every family for none" in problem for problem in found.summary["problems"])
@@ -287,7 +251,7 @@ def test_a_folder_with_a_bad_file(tmp_path):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0].numpy()).save(tmp_path / "data" / f"{name}.png")
     (tmp_path / "data" / "dog" / "bad.png").write_bytes(b"no image")
-    found = run(tmp_path / "out", str(tmp_path / "data"), net(0, classes=2), {}, target="argmax", max_l2=0.5)
+    found = run(tmp_path / "out", str(tmp_path / "data"), net(0, classes=2), {}, max_l2=0.5)
     assert found.summary["sources"]["chosen"] == 4
     assert found.summary["sources"]["left_out"]["not-an-image"]["images"] == 1
     assert {r["key"].partition(".")[0] for r in records(tmp_path / "out")} == {"cat/1", "cat/2", "dog/1", "dog/2"}
@@ -442,7 +406,12 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     asked += ["--no-figures", "--progress", "none", "--probe-directions", "0", "--out", str(tmp_path)]
     assert main(asked) == 3
     out, err = capsys.readouterr()
-    assert "8 of 8 sources in common" in out and "fourier" in out and str(tmp_path / "summary.json") in out
+    assert (
+        "8 of 8 sources in common" in out
+        and out.count("noise") == 1
+        and "fourier" in out
+        and str(tmp_path / "summary.json") in out
+    )
     assert "judge 'wide' has 4 classes and the driver 3" in err
     assert main(asked) == 2 and "use --resume or --overwrite" in capsys.readouterr().err
     assert main([*asked, "--resume"]) == 3
@@ -481,6 +450,10 @@ def test_presets_run(name, tmp_path, monkeypatch):
     assert code == 0, summary["problems"]
     assert summary["sources"]["chosen"] == 8 and summary["judges"] == ["robust_cnn", "mlp"]
     assert ("published" in summary) == (name == "digits") and ("groups" in summary) == (name == "shapes")
+    if name == "digits":  # not as it ships
+        why = " ".join(summary["published"]["left_out"])
+        assert "frames is 3" in why and "families lack fourier, csp-joint" in why and "max_l2 has no 2.286" in why
+        assert "8 images are sources, not 300" in why and "Left out" in (tmp_path / "index.html").read_text()
 
 
 # --- What is somebody else's is left alone

@@ -39,7 +39,7 @@ def _add_inputs(parser) -> None:
     add("--driver", metavar="MODEL", help="the classifier whose gradient is followed: timm:NAME, pkg.mod:callable ...")
     add("--judge", metavar="MODEL", action="append", dest="judges", help="one that is never differentiated; repeatable")
     add("--weights", metavar="FILE", help="the driver's")
-    add("--judge-weights", metavar="FILE", action="append", help="a judge's; as many as there are judges")
+    add("--judge-weights", metavar="FILE", action="append", help="a judge's, or -: one for each, in order")
     add("--trust-checkpoint", action="store_true", help="unpickle whatever the file holds: runs its code")
     add("--size", type=size, metavar="H[xW]", help="of the images (default: the driver's, or the first image's)")
     add("--mean", type=each, metavar="M,M,M", help="normalisation, of all classifiers")
@@ -47,7 +47,7 @@ def _add_inputs(parser) -> None:
     add("--channels", type=int, choices=(1, 3), help="grey or RGB (default: RGB)")
     add("--interpolation", choices=("nearest", "bilinear", "bicubic", "lanczos", "box"))
     add("--crop-pct", type=positive, metavar="P")
-    add("--target", metavar="T", help="runner-up (default), argmax, least, label, a class, a .csv, or map:3=8,7=2")
+    add("--target", metavar="T", help="runner-up (default), least, label, a class, a .csv, or map:3=8,7=2")
     add("--select", choices=("auto", "right", "agree", "all"), help="sources: images that driver and judges take for "
         "their label (auto, where there are labels), or for one another's; or all")  # fmt: skip
     add("--sources", type=int_from(1), metavar="N", help="at most so many (300)")
@@ -95,10 +95,12 @@ def _add_running(parser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from ..dataset.planning import with_absolute_paths
-    from ..evaluate.presets import preset
+    from ..evaluate.presets import check_preset, preset
     from ..evaluate.run import run_evaluation
 
     given = vars(arguments)
+    if "preset" in given:
+        check_preset(given["preset"])
     asked = with_absolute_paths({name: value for name, value in given.items() if name not in NOT_ASKED})
     asked = {**(preset(given["preset"]) if "preset" in given else {}), **asked}
     run = {name: given[name] for name in ("resume", "overwrite", "progress") if name in given}
@@ -108,21 +110,26 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _said(found) -> list[str]:
-    """The table of the largest budget, and what is wrong."""
-    from ..evaluate.tables import number
-
-    budget = found.summary["budgets"][0]
-    told = budget["attainment"]
-    lines = [f"L2 = {budget['l2']:.4g}: {told['common']} of {told['of']} sources in common"]
-    lines.append(f"{'':15s}{'attained':>9s}{'G':>9s}{'judges':>9s}{'E warp':>9s}{'E gain':>9s}")
-    for family, measures in {**budget["families"], **budget["controls"]}.items():
-        value = lambda name, measures=measures: number(measures.get(name, {}).get("value"))
-        cells = [str(told["by_family"].get(family, "")), *map(value, ("target_probability", "jointly", "warp", "gain"))]
-        lines.append(f"{family:15s}" + "".join(f"{cell:>9s}" for cell in cells))
+    """A table for each budget; and what is wrong, on stderr."""
+    lines = [line for budget in found.summary["budgets"] for line in _budget(budget)]
     for problem in found.summary["problems"]:
         print(f"steerlens-fast evaluate: {problem}", file=sys.stderr)
     page = found.out / "index.html"
     return [*lines, f"wrote {page if page.exists() else found.out / 'summary.json'}"]
+
+
+def _budget(budget: dict) -> list[str]:
+    from ..evaluate.cells import number
+
+    told = budget["attainment"]
+    attained = {**told["by_family"], **told["by_control"]}
+    lines = [f"L2 = {budget['l2']:.4g}: {told['common']} of {told['of']} sources in common; medians, share of judges"]
+    lines.append(f"{'':15s}{'attained':>9s}{'G':>9s}{'judges':>9s}{'E warp':>9s}{'E gain':>9s}")
+    for family, measures in {**budget["families"], **budget["controls"]}.items():
+        value = lambda name, measures=measures: number(measures.get(name, {}).get("value"))
+        cells = [str(attained[family]), *map(value, ("target_probability", "jointly", "warp", "gain"))]
+        lines.append(f"{family:15s}" + "".join(f"{cell:>9s}" for cell in cells))
+    return lines
 
 
 def _names(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,13 +16,15 @@ from .items import Item, digest_of_items, write_listing
 from .outcome import USAGE, BadItem, JobError
 from .plan import Plan, batch_and_shard_size, threads_of, versions
 from .sources import Source, open_source
+from .sources.tars import expand
 from .targets import parse_target
 
 FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
 FOLDERS = ("shards", "gallery")
 BY_NAME = ("class", "map", "csv")  # targets that may name classes
-PATHS = ("data", "labels", "weights", "model", "target")  # fields that may name a file, relative to where the job began
-WORDS = {"weights": ("random",)}  # which no file of that name makes a path
+# Fields that may name a file, or some, relative to where the job or the evaluation began.
+PATHS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights")
+WORDS = {"weights": ("random",), "judge_weights": ("random", "-")}  # which no file of that name makes a path
 TABLES = (".csv", ".json")  # the only files that a target may name
 LEFTOVER = f".{'[0-9a-f]' * 32}.tmp"  # how replacing() and its kin call what is not whole yet
 
@@ -114,16 +117,24 @@ def resumed_config(out: Path, asked: Mapping) -> JobConfig:
 
 
 def with_absolute_paths(asked: Mapping) -> dict:
-    """The same fields; those that name a file or folder that exists do so from the root."""
+    """The same fields; those that name a file, a folder or tars that are there do so from the root."""
     return {name: _absolute(name, value) if name in PATHS else value for name, value in asked.items()}
 
 
 def _absolute(name: str, value):
+    if isinstance(value, (list, tuple)):
+        return [_absolute(name, one) for one in value]
     if not isinstance(value, (str, os.PathLike)):
         return value
     value = os.fspath(value)
     is_word = value in WORDS.get(name, ()) or (name == "target" and not value.lower().endswith(TABLES))
-    return value if is_word or not os.path.exists(value) else os.path.abspath(value)
+    there = os.path.exists(value) or (name == "data" and value.lower().endswith(".tar") and _names_tars(value))
+    return os.path.abspath(value) if there and not is_word else value
+
+
+def _names_tars(pattern: str) -> bool:
+    """Whether a pattern of tars, which is no file's name itself, means some."""
+    return any(os.path.exists(name) or glob.glob(name) for name in expand(pattern))
 
 
 def clear(out: Path) -> None:

@@ -53,7 +53,7 @@ __all__ = [
 
 def evaluate(
     data,
-    driver: str | Callable,
+    driver: str | os.PathLike | Callable,
     judges: Mapping[str, Callable] | list[str] | tuple[str, ...] = (),
     *,
     out: str | os.PathLike,
@@ -69,8 +69,8 @@ def evaluate(
     ----------
     data : str, path or Dataset
         As :func:`steerlens_fast.morph_dataset` takes them. A data set that knows the true motion from class to class
-        (see :class:`steerlens_fast.evaluate.truth.Truth`) has its edits compared with it.
-    driver : str or callable
+        (see :class:`steerlens_fast.evaluate.truth.Truth`) has its edits compared with it, in its own size.
+    driver : str, path or callable
         The classifier whose gradient is followed: what names one, or a classifier on images [N, C, H, W] in [0, 1].
     judges : mapping from str to callable, or list of str
         Classifiers over the same classes, never differentiated: objects by name, or what names them.
@@ -108,21 +108,34 @@ def evaluate(
     ...     sorted(path.name for path in found.out.iterdir() if path.is_file() and path.name[0] != ".")
     ['config.json', 'plan.json', 'results.jsonl', 'summary.json']
     >>> found.summary["budgets"][0]["attainment"]
-    {'common': 6, 'of': 6, 'by_family': {'pixel': 6, 'csp-phase': 6}}
+    {'common': 6, 'of': 6, 'by_family': {'pixel': 6, 'csp-phase': 6}, 'by_control': {'noise': 6}}
     """
     from ..dataset import _told
     from ..dataset.planning import with_absolute_paths
     from .run import run_evaluation
 
-    asked: dict = {"data": os.fspath(data) if isinstance(data, (str, os.PathLike)) else _told(data), **options}
-    asked["driver"] = driver if isinstance(driver, str) else _told(driver)
-    named = not isinstance(judges, Mapping)
-    judges = [judges] if isinstance(judges, str) else judges
-    asked["judges"] = list(judges)
+    judges = _judges(judges)
     objects = {
         "data": None if isinstance(data, (str, os.PathLike)) else data,
-        "driver": None if isinstance(driver, str) else driver,
-        "judges": None if named else judges,
+        "driver": None if isinstance(driver, (str, os.PathLike)) else driver,
+        "judges": judges if isinstance(judges, Mapping) else None,
     }
+    told = {name: list(it) if name == "judges" else _told(it) for name, it in objects.items() if it is not None}
+    named = {"data": data, "driver": driver, "judges": judges, **options}
+    asked = with_absolute_paths({name: it for name, it in named.items() if name not in told}) | told
     run = {"resume": resume, "overwrite": overwrite, "progress": progress, "figures": figures}
-    return run_evaluation(Path(out), with_absolute_paths(asked), **objects, **run)
+    return run_evaluation(Path(out), asked, **objects, **run)
+
+
+def _judges(given) -> Mapping[str, Callable] | list[str | os.PathLike]:
+    """Objects by name, or what names them."""
+    from ..dataset.outcome import USAGE, JobError
+
+    if isinstance(given, (str, os.PathLike)):
+        return [given]
+    if isinstance(given, Mapping):
+        return given
+    if not isinstance(given, (list, tuple)) or not all(isinstance(one, (str, os.PathLike)) for one in given):
+        got = [type(one).__name__ for one in given] if isinstance(given, (list, tuple)) else type(given).__name__
+        raise JobError(f"judges must be a dict {{name: classifier}}, or strs that name classifiers, got {got}", USAGE)
+    return list(given)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -12,27 +13,38 @@ from ..dataset.models import LoadedModel, load_model
 from ..dataset.outcome import USAGE, JobError
 from ..driver import Driver
 from ..families.luma import luma
-from .config import EvaluationConfig
+from .config import NO_WEIGHTS, EvaluationConfig
 
 
 def load_driver(config: EvaluationConfig, device: str, given: Callable | None = None) -> LoadedModel:
     """The classifier whose gradient is followed: the one that the configuration names, or an object."""
     spec = config.driver if given is None else given
-    return load_model(spec, device=device, weights=config.weights, **config.model_options)
+    with _called("driver"):
+        return load_model(spec, device=device, weights=config.weights, **config.model_options)
 
 
 def load_judges(
     config: EvaluationConfig, device: str, given: Mapping[str, Callable] | None = None
 ) -> dict[str, LoadedModel]:
     """The others, by name."""
-    if given is not None:
-        return {name: load_model(judge, device=device, **config.model_options) for name, judge in given.items()}
-    weights = config.judge_weights or (None,) * len(config.judges)
-    names = short_names(config.judges)
-    return {
-        name: load_model(judge, device=device, weights=w, **config.model_options)
-        for name, judge, w in zip(names, config.judges, weights)
-    }
+    specs = config.judges if given is None else given.values()
+    files = (None,) * len(specs) if given is not None else config.judge_weights or (None,) * len(specs)
+    names = short_names(config.judges) if given is None else list(given)
+    judges = {}
+    for name, spec, file in zip(names, specs, files):
+        weights = None if file == NO_WEIGHTS else file
+        with _called(f"judge {name!r}"):
+            judges[name] = load_model(spec, device=device, weights=weights, **config.model_options)
+    return judges
+
+
+@contextmanager
+def _called(who: str) -> Iterator[None]:
+    """What cannot be loaded says which of the classifiers it is."""
+    try:
+        yield
+    except JobError as error:
+        raise JobError(f"{who}: {error}", error.code) from error
 
 
 def short_names(specs) -> list[str]:
@@ -71,41 +83,62 @@ class _Adapted:
         return images if self.model.preprocessing is None else self.model.preprocessing(images)
 
 
-def matching(driver: Driver, judges: Mapping[str, Driver], images: Tensor, names: Mapping[str, list[str] | None]):
-    """Judges whose classes are the driver's, and what is wrong with the others.
+class Panel:
+    """Driver and judges on the evaluation's images. Their classes are compared on the first images that there are.
 
-    Parameters
+    Attributes
     ----------
-    driver, judges
-    images : Tensor [N, C, H, W]
-        Some images, on which all are run once.
-    names : mapping
-        Class names by classifier, None where they are not known; the driver's under "".
-
-    Returns
-    -------
-    dict of str to Driver
-    list of str
+    driver : Driver
+    judges : dict of str to Driver
+        Once images have been seen: those whose classes are the driver's.
+    problems : list of str
         A message for each judge that is left out.
+    classes : int or None
+        How many the driver has, once images have been seen.
     """
-    classes = _count_of_classes("driver", driver, images)
-    if classes < 2:
-        raise JobError(f"driver must tell at least two classes apart, got {classes}", USAGE)
-    good, problems = {}, []
-    for name, judge in judges.items():
+
+    def __init__(self, driver: LoadedModel, judges: Mapping[str, LoadedModel], device: str):
+        self.device, self.names = device, {"": driver.class_names} | {n: j.class_names for n, j in judges.items()}
+        self.driver = as_driver(driver, driver.channels)
+        self.judges = {name: as_driver(judge, driver.channels) for name, judge in judges.items()}
+        self.problems: list[str] = []
+        self.classes: int | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """First choices [1 + judges, N] of the driver and of each judge; -1 where scores are NaN."""
+        images = images.to(self.device)
+        if self.classes is None:
+            self._compare(images)
+        outputs = (c.outputs(images).to(images.device) for c in (self.driver, *self.judges.values()))
+        return torch.stack([o.argmax(1).masked_fill(o.isnan().any(1), -1) for o in outputs]).cpu()
+
+    def _compare(self, images: Tensor) -> None:
+        """Leave out the judges whose classes are not the driver's."""
+        try:
+            self.classes = _count_of_classes("driver", self.driver, images)
+        except JobError:
+            raise
+        except Exception as error:  # the driver's own code; most often it takes images of another kind
+            got = f"driver fails on images {list(images.shape)}: {error}"
+            raise JobError(f"{got}\nchannels and size say which images it is given", USAGE) from error
+        if self.classes < 2:
+            raise JobError(f"driver must tell at least two classes apart, got {self.classes}", USAGE)
+        wrong = {name: self._what_is_wrong(name, judge, images) for name, judge in self.judges.items()}
+        self.problems = [f"judge {name!r} {told}; it is left out" for name, told in wrong.items() if told]
+        self.judges = {name: judge for name, judge in self.judges.items() if not wrong[name]}
+
+    def _what_is_wrong(self, name: str, judge: Driver, images: Tensor) -> str | None:
         try:
             count = _count_of_classes(f"judge {name!r}", judge, images)
         except Exception as error:  # a judge's own code: the others have their say
-            problems.append(f"judge {name!r} fails: {error}; it is left out")
-            continue
-        if count != classes:
-            problems.append(f"judge {name!r} has {count} classes and the driver {classes}: it is left out")
-        elif (first := _first_difference(names.get(""), names.get(name))) is not None:
-            told = f"class {first} is {names[name][first]!r} to it and {names[''][first]!r} to the driver"
-            problems.append(f"judge {name!r} has other classes than the driver: {told}; it is left out")
-        else:
-            good[name] = judge
-    return good, problems
+            return f"fails: {error}"
+        if count != self.classes:
+            return f"has {count} classes and the driver {self.classes}"
+        first = _first_difference(self.names[""], self.names[name])
+        if first is None:
+            return None
+        theirs, ours = self.names[name][first], self.names[""][first]
+        return f"has other classes than the driver: class {first} is {theirs!r} to it and {ours!r} to the driver"
 
 
 def _first_difference(ours: list[str] | None, theirs: list[str] | None) -> int | None:
@@ -120,9 +153,3 @@ def _count_of_classes(who: str, classifier: Driver, images: Tensor) -> int:
     if outputs.dim() != 2:
         raise JobError(f"{who} must give class scores [N, classes], got {list(outputs.shape)}", USAGE)
     return outputs.shape[1]
-
-
-def predictions(classifiers: Mapping[str, Driver], images: Tensor) -> Tensor:
-    """First choices [classifiers, N]; -1 where scores are NaN."""
-    outputs = (c.outputs(images).to(images.device) for c in classifiers.values())
-    return torch.stack([o.argmax(1).masked_fill(o.isnan().any(1), -1) for o in outputs])

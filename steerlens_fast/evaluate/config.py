@@ -17,6 +17,7 @@ from .statistics import DRAWS
 SELECTIONS = ("auto", "right", "agree", "all")
 LENS = ("rule", "regime", "objective", "color", "pyramid", "phase_cap")
 LISTS = ("judges", "judge_weights", "families", "max_l2", "size", "mean", "std")
+NO_WEIGHTS = "-"  # of a judge that has its own
 COUNTS = {"frames": 2, "sources": 1, "grid": 2, "restarts": 1, "draws": 1, "samples": 0, "batch_size": 1}
 
 
@@ -33,11 +34,11 @@ class EvaluationConfig(PlainConfig):
     judges : sequence of str
         Classifiers over the same classes that are never differentiated.
     weights, judge_weights, trust_checkpoint, size, mean, std, channels, interpolation, crop_pct, dtype, channels_last
-        See :func:`steerlens_fast.dataset.models.load_model`; ``judge_weights`` has one for each judge, or none. What is
-        given holds for all models; what a hub tells of a model holds for that one.
+        See :func:`steerlens_fast.dataset.models.load_model`; ``judge_weights`` has one for each judge ("-" for one that
+        has its own), or none. What is given holds for all models; what a hub tells of a model holds for that one.
     device : {"cpu", "cuda"} or None
     target : str or int
-        See :func:`steerlens_fast.dataset.targets.parse_target`.
+        See :func:`steerlens_fast.dataset.targets.parse_target`; not "argmax", which is the source's own class.
     select : {"auto", "right", "agree", "all"}
         Which images are sources: those that driver and judges take for their label; for the same class; or all.
         "auto" is "right" where there are labels, else "agree".
@@ -136,6 +137,8 @@ class EvaluationConfig(PlainConfig):
     def _check(self) -> None:
         self._check_plain()
         check_choice("select", self.select, SELECTIONS)
+        if self.target == "argmax":
+            raise ValueError("target must be another class than the source's, got 'argmax', the driver's own choice")
         for name, least in COUNTS.items():
             check_int(name, getattr(self, name), least, None)
         for name in ("limit", "threads"):

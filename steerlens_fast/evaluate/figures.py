@@ -12,7 +12,7 @@ from .pictures import COLOURS, QUIET, bands, new_figure, strip_figure, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LEAST = 1e-6  # of the axis of probabilities
+LEAST = 1e-12  # of the axis of probabilities; what is below is drawn there, as an arrow
 
 
 def all_figures(summary: dict, strips: dict | None) -> Iterator[tuple[str, str, Figure]]:
@@ -44,11 +44,13 @@ CONSISTENCY = (
 ALIGNMENT = (
     "Against the true motion, by kind (medians, 95 %), at the largest budget. Above: cosine between the edit and the "
     "true derivative image. Below: the displacement that phases tell, as a share of how far the true motion to the "
-    "same distance goes."
+    "same distance goes. Each over the sources of the kind that the family brought there; how many these are, the "
+    "tables of the budget tell."
 )
 BANDS = (
     "Single-band probes ({family}, L2 {l2:g}): the margin's change along the gradient minus its mean over {directions} "
-    "Gaussian directions in the same band; median over sources, and in brackets the share above 0."
+    "Gaussian directions in the same band; median over sources, and for how many it is above 0, of those that could "
+    "be moved so far in that band."
 )
 STRIPS = (
     "Some sources, evenly spaced or one of each kind, and their edits at the largest budget. Below each: the driver's "
@@ -68,8 +70,15 @@ def _intervals(axes, each: dict, name: str, *, hollow: bool = False, shift: floa
         value, low, high = (found[k] if least is None else max(found[k], least) for k in ("value", "low", "high"))
         colour = COLOURS.get(family, "#333333")
         axes.plot([low, high], [y + shift] * 2, color=colour, linewidth=1.6, solid_capstyle="butt", alpha=0.75)
-        fill = "white" if hollow else colour
-        axes.plot(value, y + shift, "o", markersize=5.5, markeredgecolor=colour, markerfacecolor=fill, clip_on=False)
+        fill, mark = "white" if hollow else colour, "o" if value == found["value"] else "<"
+        axes.plot(value, y + shift, mark, markersize=5.5, markeredgecolor=colour, markerfacecolor=fill, clip_on=False)
+
+
+def _decade(budgets: list[dict]) -> float:
+    """The power of ten at or below every probability that is drawn."""
+    each = (told for budget in budgets for told in (*budget["families"].values(), *budget["controls"].values()))
+    lows = [told["target_probability"]["low"] for told in each if told["target_probability"]["value"] is not None]
+    return max(LEAST, 10.0 ** np.floor(np.log10(max(min(lows, default=1e-3), LEAST))))
 
 
 def _rows(axes, each: dict, controls: dict, labelled: bool) -> None:
@@ -87,14 +96,14 @@ def measures(summary: dict) -> Figure:
     budgets = summary["budgets"]
     rows = len(budgets[0]["families"]) + len(budgets[0]["controls"])
     figure = new_figure(9.2, len(budgets) * (0.27 * rows + 0.75))
-    grid = figure.subplots(len(budgets), 3, squeeze=False)
+    grid, least = figure.subplots(len(budgets), 3, squeeze=False), _decade(budgets)
     for row, budget in zip(grid, budgets):
         each = {**budget["families"], **budget["controls"]}
         about = f"L2 = {budget['l2']:.3g}: {budget['attainment']['common']} of {budget['attainment']['of']} sources"
         for n, axes in enumerate(row):
             _rows(axes, each, budget["controls"], labelled=n == 0)
-        _intervals(row[0], each, "target_probability", least=LEAST)
-        row[0].set(xscale="log", xlim=(LEAST * 0.7, 1.4))
+        _intervals(row[0], each, "target_probability", least=least)
+        row[0].set(xscale="log", xlim=(least * 0.7, 1.4))
         _intervals(row[1], each, "jointly")
         row[1].set_xlim(left=0)
         _intervals(row[2], each, "warp", hollow=True, shift=-0.14)

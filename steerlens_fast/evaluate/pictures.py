@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..extras import need
+from .cells import number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +39,7 @@ def style(axes, title: str = "") -> None:
 def bands(told: dict) -> Figure:
     """Advantage by scale and orientation."""
     table = np.array([[np.nan if c["value"] is None else c["value"] for c in row] for row in told["advantage"]])
-    share = [[c["value"] for c in row] for row in told["positive"]]
+    share = told["positive"]
     rows, columns = table.shape
     figure = new_figure(1.35 * columns + 1.6, 0.62 * rows + 0.95)
     axes = figure.subplots()
@@ -47,7 +48,7 @@ def bands(told: dict) -> Figure:
     for s in range(rows):
         for k in range(columns):
             missing = np.isnan(table[s, k])
-            text = "none" if missing else f"{table[s, k]:.2g}\n({share[s][k]:.0%})"
+            text = "none" if missing else f"{number(float(table[s, k]))}\n{_counted(share[s][k])}"
             dark = not missing and abs(table[s, k]) > 0.6 * limit
             axes.text(k, s, text, ha="center", va="center", fontsize=8, color="white" if dark else "#1c1e20")
     axes.set_yticks(range(rows), [f"scale {s}" for s in range(rows)])
@@ -59,6 +60,11 @@ def bands(told: dict) -> Figure:
     bar.set_label("margin advantage (logits)", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     return figure
+
+
+def _counted(share: dict) -> str:
+    """A share as a count: 299 of 300 are not all."""
+    return f"{round(share['value'] * share['cases'])}/{share['cases']}"
 
 
 def strip_figure(strips: dict) -> Figure:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from ..dataset.outcome import USAGE, JobError
 from ..dataset.plan import versions
@@ -13,11 +12,11 @@ from ..dataset.sources import open_source
 from ..dataset.stored import class_name
 from ..dataset.targets import parse_target
 from ..dataset.worker import device_of
-from .classifiers import as_driver, load_driver, load_judges, matching, predictions
+from .classifiers import Panel, load_driver, load_judges
 from .config import EvaluationConfig
 from .sources import CONSTANT, WHY, Chosen, choose
 from .tasks import Work
-from .truth import truth_of
+from .truth import known_of
 
 
 @dataclass
@@ -39,24 +38,12 @@ def prepare(config: EvaluationConfig, data, driver, judges) -> Prepared:
     others = load_judges(config, device, judges)
     if reserved := {"", "driver"} & set(others):
         raise JobError(f"judges must not be named {reserved.pop()!r}, which is the driver", USAGE)
-    adapted = {name: as_driver(model, main.channels) for name, model in {"": main, **others}.items()}
-    good, problems, checked = {}, [], False
-
-    def predict(images: Tensor) -> Tensor:
-        """First choices of driver and judges; their classes are compared on the first images that there are."""
-        nonlocal good, checked
-        images = images.to(device)
-        if not checked:
-            names = {name: model.class_names for name, model in {"": main, **others}.items()}
-            given = {name: adapted[name] for name in others}
-            good, messages = matching(adapted[""], given, images, names)
-            problems.extend(messages)
-            checked = True
-        return predictions({"": adapted[""], **good}, images).cpu()
-
-    chosen = choose(config, source, rule, main, predict)
-    problems += _doubts(chosen, bool(good), bool(others))
-    work = Work(config, chosen, adapted[""], good, truth_of(source), device)
+    panel = Panel(main, others, device)
+    chosen = choose(config, source, rule, main, panel)
+    problems = panel.problems + _doubts(chosen, bool(panel.judges), bool(others))
+    truth, doubt = known_of(source, chosen.items[0].index, chosen.images[0], main.crop_pct < 1)
+    problems += [doubt] if doubt else []
+    work = Work(config, chosen, panel.driver, panel.judges, truth, device)
     models = {"driver": main.description, **{name: model.description for name, model in others.items()}}
     told = {"models": models, "data": source.about, "sources": chosen.sha256, "budgets": work.budgets}
     return Prepared(config, work, {**told, "versions": versions(device), "threads": torch.get_num_threads()}, problems)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from ..extras import need
 from . import digits, shapes
 
 _MODULES = {"digits": digits, "shapes": shapes}
+
+
+def check_preset(name: str) -> None:
+    """MissingExtra where a preset's data need a package that is not installed."""
+    if name == "digits":
+        need("demo", "sklearn.datasets")
 
 
 def preset(name: str) -> dict:

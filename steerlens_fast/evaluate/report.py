@@ -16,6 +16,7 @@ from ..dataset.durable import publishing
 from ..dataset.stored import class_name
 from ..extras import need
 from . import tables
+from .cells import number
 from .figures import all_figures
 from .summary import read_results
 from .tasks import Work
@@ -77,7 +78,7 @@ def _said(record: dict) -> tuple[str, bool]:
     if record["target_probability"] is None:
         return "no edit", False
     judges = record.get("judges") or {}
-    text = tables.number(record["target_probability"])
+    text = number(record["target_probability"])
     if judges:
         text += f"  {sum(map(bool, judges.values()))}/{len(judges)}"
     if not record["attained"]:
@@ -97,6 +98,7 @@ def page(summary: dict, figures: list[tuple[str, str]]) -> str:
         "facts": tables.facts(summary),
         "problems": tables.problems(summary),
         "budgets": "\n".join(tables.budget(summary, budget) for budget in summary["budgets"]),
+        "bands": tables.bands(summary),
         "published": tables.published(summary),
         "figures": "\n".join(tables.figure(name, caption) for name, caption in figures),
         "about": html.escape(json.dumps(summary["about"]["versions"], indent=1)),

@@ -17,14 +17,13 @@ from ..memory import threads
 from .config import EvaluationConfig
 from .parts import frames_of, part_of, publish
 from .prepare import Prepared, prepare
-from .published import beside
+from .published import published
 from .report import write_report
 from .summary import summarise
 from .tasks import Work
 
 FILES = ("config.json", "plan.json", "results.jsonl", "summary.json", "index.html")
 FOLDERS = ("parts", "figures")
-DIGITS = "steerlens_fast.evaluate.digits:test_set"  # data that may stand beside the published ones
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ def _begin(out: Path, prepared: Prepared, overwrite: bool) -> None:
     """Write down what is to be done, or see that it is what was begun."""
     if overwrite:
         _clear(out)
-    for leftover in (*out.glob(LEFTOVER), *(out / "parts").glob(LEFTOVER)):
-        leftover.unlink()
+    for leftover in (path for folder in ("", *FOLDERS) for path in (out / folder).glob(LEFTOVER)):
+        leftover.unlink()  # of a run that was killed
     (out / "parts").mkdir(exist_ok=True)
     if (out / "plan.json").exists():
         before = read_json(out / "plan.json")
@@ -168,8 +167,8 @@ def _finish(out: Path, prepared: Prepared, figures: bool) -> Evaluation:
             file.write(part_of(out, task).read_bytes())
     summary = summarise(out / "results.jsonl", prepared.config, prepared.work, prepared.problems)
     summary["about"] = prepared.about
-    if prepared.config.data == DIGITS:
-        summary["published"] = beside(summary["budgets"][0]["families"])
+    if (found := published(prepared.config, summary)) is not None:
+        summary["published"] = found
     write_json(out / "summary.json", summary)
     if figures:
         write_report(out, summary, prepared.work, frames_of(out, tasks))

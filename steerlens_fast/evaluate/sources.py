@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 
@@ -18,15 +18,19 @@ from ..dataset.models import LoadedModel
 from ..dataset.outcome import REASONS, USAGE, BadItem, JobError
 from ..dataset.sources import Source
 from ..dataset.targets import TargetRule, batch_target
+from .classifiers import Panel
 from .config import EvaluationConfig
 
 BATCH = 64
 CONSTANT, ALREADY, WRONG, DISAGREE = "constant", "already-target", "wrong", "disagree"
+NO_TARGET, NO_CLASS = "no-target", "no-such-class"
 WHY = REASONS | {
     CONSTANT: "every pixel has the same value: nothing can move",
     ALREADY: "the class that it is to be morphed toward is its own",
     WRONG: "driver or judges do not take it for its label",
     DISAGREE: "driver and judges do not take it for the same class",
+    NO_TARGET: "the target says nothing about it",
+    NO_CLASS: "the driver does not have the class that it is to be morphed toward",
 }
 
 
@@ -48,7 +52,7 @@ class Chosen:
     left_out : Counter
         How many images were not chosen, by reason.
     seen : int
-        How many were looked at.
+        How many were looked at, until there were enough: those chosen and those left out.
     classes : list of str or None
         Names.
     """
@@ -72,16 +76,20 @@ class Chosen:
 
 
 @dataclass
-class _Kept:
-    images: list[Tensor] = field(default_factory=list)
-    items: list[Item] = field(default_factory=list)
-    labels: list[int | None] = field(default_factory=list)
-    predicted: list[int] = field(default_factory=list)
+class _Looked:
+    """One image of the data, in their order: what it is, or why it cannot be read."""
+
+    item: Item
+    dropped: int  # images before it of which the target says nothing
+    pixels: Tensor | None = None  # uint8 [C, H, W]
+    label: int | None = None
+    bad: str | None = None
+    image: Tensor | None = None  # float32 [C, H, W] in [0, 1]
+    said: Tensor | None = None  # first choices of driver and judges
+    target: int | None = None
 
 
-def choose(
-    config: EvaluationConfig, source: Source, rule: TargetRule, driver: LoadedModel, predict: Callable[[Tensor], Tensor]
-) -> Chosen:
+def choose(config: EvaluationConfig, source: Source, rule: TargetRule, driver: LoadedModel, panel: Panel) -> Chosen:
     """Take the first images that fit, in the data's order.
 
     Parameters
@@ -89,73 +97,100 @@ def choose(
     config, source, rule
     driver : LoadedModel
         Says what images are to look like.
-    predict : callable
-        First choices [classifiers, N] of driver and judges for images [N, C, H, W].
+    panel : Panel
+        Driver and judges.
 
     Raises
     ------
     JobError
         Where no image fits; it says how many did not, and why.
     """
-    kept, left_out, seen = _Kept(), Counter(), 0
-    target_of = lambda item, label: _target(rule, item, label, source)
-    for items, images, labels in _batches(config, source, rule, driver, left_out):
-        said = predict(images)
-        for n, item in enumerate(items):
-            seen += 1
-            target = target_of(item, labels[n])
-            reason = _reason(config, said[:, n], images[n], labels[n], target, rule.rank)
-            if reason is not None:
-                left_out[reason] += 1
-            elif len(kept.items) < config.sources:
-                kept.images.append(images[n])
-                kept.items.append(item)
-                kept.labels.append(labels[n])
-                kept.predicted.append(int(said[0, n]))
-        if len(kept.items) >= config.sources:
+    kept, left_out, seen = [], Counter(), 0
+    for one in _looked_at(config, source, rule, driver, panel):
+        seen += 1
+        reason = one.bad or _reason(config, one, rule.rank, panel.classes)
+        if reason is not None:
+            left_out[reason] += 1
+            continue
+        kept.append(one)
+        if len(kept) == config.sources:  # those of its batch that come after it do not count
+            dropped = one.dropped
             break
-    if not kept.items:
+    else:
+        dropped = rule.dropped
+    left_out += Counter({NO_TARGET: dropped})
+    if not kept:
         reasons = ", ".join(f"{n} {reason} ({WHY[reason]})" for reason, n in left_out.items())
         hint = "; select='agree' or 'all' asks for less" if left_out[WRONG] or left_out[DISAGREE] else ""
-        raise JobError(f"data must hold at least one source, got {seen} images: {reasons or 'none'}{hint}", USAGE)
-    images = torch.stack(kept.images)
-    target = batch_target(rule, list(map(target_of, kept.items, kept.labels)))
-    told = [sha256(images.numpy().tobytes()).hexdigest(), [i.key for i in kept.items], kept.labels, target]
+        got = f"{seen + dropped} images: {reasons or 'none'}"
+        raise JobError(f"data must hold at least one source, got {got}{hint}", USAGE)
+    images, items, labels = torch.stack([one.image for one in kept]), [k.item for k in kept], [k.label for k in kept]
+    target = batch_target(rule, [one.target for one in kept])
+    told = [sha256(images.numpy().tobytes()).hexdigest(), [item.key for item in items], labels, target]
     whole = sha256(repr(told).encode(errors="surrogateescape")).hexdigest()
-    predicted = torch.tensor(kept.predicted)
-    return Chosen(images, kept.items, kept.labels, predicted, target, whole, left_out, seen, source.class_names)
+    predicted = torch.tensor([int(one.said[0]) for one in kept])
+    names = source.class_names
+    return Chosen(images, items, labels, predicted, target, whole, left_out, seen + dropped, names)
 
 
-def _batches(config, source: Source, rule: TargetRule, driver: LoadedModel, left_out: Counter) -> Iterator[tuple]:
-    """(items, images [n, C, H, W], labels), those that can be read, in the size of the first or of the model."""
+def _looked_at(config, source: Source, rule: TargetRule, driver: LoadedModel, panel: Panel) -> Iterator[_Looked]:
+    """Every image, one by one; they are read, and shown to the classifiers, by batches."""
     if source.class_names is None and rule.kind in ("class", "map", "csv"):
         for _ in source.listing():  # some know their classes' names at the end only
             pass
     listed = islice(rule.resolve(source.listing(), source.class_names), config.limit)
-    size = driver.size
+    listed = (_Looked(item, rule.dropped) for item in listed)
+    size, first = driver.size, True
     while some := list(islice(listed, BATCH)):
-        loaded = []
-        for item in some:
-            try:
-                pixels, label = _load(source, item, driver, size)
-            except BadItem as error:
-                left_out[error.reason] += 1
-                continue
-            size = size or tuple(pixels.shape[-2:])
-            loaded.append((item, pixels, label))
-        if loaded:
-            items, pixels, labels = zip(*loaded)
-            yield items, torch.stack(pixels).float().div_(255), labels
+        for one in some:
+            size = _load(source, one, driver, size)
+        good = [one for one in some if one.bad is None]
+        if good:
+            images = torch.stack([one.pixels for one in good]).float().div_(255)
+            said = panel(images)
+            if first:
+                check_targets(rule, source.class_names, panel.classes)
+                first = False
+            for n, one in enumerate(good):
+                one.image, one.said, one.target = images[n], said[:, n], _target(rule, one, source)
+        yield from some
 
 
-def _load(source: Source, item: Item, driver: LoadedModel, size) -> tuple[Tensor, int | None]:
-    data, label = source.read_labelled(item)
-    image = decode(data, mode="L" if driver.channels == 1 else "RGB")
-    return torch.from_numpy(fit(image, size, crop_pct=driver.crop_pct, interpolation=driver.interpolation)), label
+def _load(source: Source, one: _Looked, driver: LoadedModel, size) -> tuple[int, int] | None:
+    """Read an image, in a size, or in its own where that is None; returns the size of all others."""
+    try:
+        data, one.label = source.read_labelled(one.item)
+        image = decode(data, mode="L" if driver.channels == 1 else "RGB")
+    except BadItem as error:
+        one.bad = error.reason
+        return size
+    fitted = fit(image, size, crop_pct=driver.crop_pct, interpolation=driver.interpolation)
+    one.pixels = torch.from_numpy(fitted)
+    return size or tuple(one.pixels.shape[-2:])
 
 
-def _reason(config, said: Tensor, image: Tensor, label: int | None, target: int | None, rank: str | None) -> str | None:
-    """Why an image is no source; None where it is one. ``said`` are the first choices of driver and judges."""
+def check_targets(rule: TargetRule, class_names: list[str] | None, classes: int) -> None:
+    """Refuse a class, map or table with a target that the driver does not have, whichever image it is for.
+
+    Examples
+    --------
+    >>> from steerlens_fast.dataset.targets import parse_target
+    >>> check_targets(parse_target("map:0=1,1=3"), None, classes=3)
+    Traceback (most recent call last):
+    steerlens_fast.dataset.outcome.JobError: target must be one of the driver's 3 classes, 0 to 2, got 3
+    """
+    for value in rule.table.values():
+        number = value if isinstance(value, int) else (class_names or []).index(value)
+        if number >= classes:
+            got = value if value == number else f"{value!r}, class {number} of the data"
+            raise JobError(
+                f"target must be one of the driver's {classes} classes, 0 to {classes - 1}, got {got}", USAGE
+            )
+
+
+def _reason(config: EvaluationConfig, one: _Looked, rank: str | None, classes: int) -> str | None:
+    """Why an image is no source; None where it is one."""
+    image, label, target, said = one.image, one.label, one.target, one.said
     if bool((image == image[:, :1, :1]).all()):
         return CONSTANT
     want = config.select
@@ -165,10 +200,14 @@ def _reason(config, said: Tensor, image: Tensor, label: int | None, target: int 
         return WRONG
     if want == "agree" and not bool((said == said[0]).all()):
         return DISAGREE
-    if rank is None and target is None:
-        return "no-label"
-    return ALREADY if target is not None and target == int(said[0]) else None
+    if rank is not None:
+        return None
+    if target is None:
+        return "no-label" if label is None else NO_TARGET
+    if target >= classes:
+        return NO_CLASS
+    return ALREADY if target == int(said[0]) else None
 
 
-def _target(rule: TargetRule, item: Item, label: int | None, source: Source) -> int | None:
-    return item.target if item.target is not None else rule.target_of(label, source.class_names)
+def _target(rule: TargetRule, one: _Looked, source: Source) -> int | None:
+    return one.item.target if one.item.target is not None else rule.target_of(one.label, source.class_names)

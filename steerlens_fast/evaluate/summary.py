@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import torch
@@ -30,9 +30,11 @@ MEASURES = {
     "departure": "median",
     "departure_clipped": "median",
     "alignment": "median",
-    "displacement": "median",
+    "recovered": "median",
 }
+RECOVERED = "recovered"  # of the true displacement to the same distance, the share that phases tell: it has no unit
 PAIRED = ("target_probability", "jointly", "warp", "gain", "alignment")
+GROUPED = ("alignment", "displacement", RECOVERED)  # kind by kind: factors of different kinds have different units
 
 
 def read_results(path: Path) -> list[dict]:
@@ -89,42 +91,54 @@ class _Table:
         return found
 
     def measure(self, family: str, budget: float, name: str) -> Tensor:
-        return self.column(family, budget, lambda row: row.get(name))
+        if name != RECOVERED:
+            return self.column(family, budget, lambda row: row.get(name))
+        true = torch.where(self.attained(TRUE, budget), self.measure(TRUE, budget, "factor_moved"), torch.nan)
+        return self.measure(family, budget, "displacement") / true
+
+    def attained(self, family: str, budget: float) -> Tensor:
+        """[sources], bool."""
+        return self.measure(family, budget, "attained") == 1
 
     def has(self, family: str, budget: float, name: str) -> bool:
+        name = "displacement" if name == RECOVERED else name
         return any(row.get(name) is not None for row in self.rows[family, budget])
 
+    @property
+    def how(self) -> dict:
+        """The same draws for everything."""
+        return {"draws": self.config.draws, "seed": self.config.seed}
+
     def bootstrap(self, values: Tensor, statistic: str) -> dict:
-        how = {"draws": self.config.draws, "seed": self.config.seed}
-        return bootstrap(values, statistic, **how).as_dict()
+        return bootstrap(values, statistic, **self.how).as_dict()
 
 
 def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
-    attained = {family: table.measure(family, budget, "attained") == 1 for family in table.families}
-    common = common_attainment(attained)
+    common = common_attainment({family: table.attained(family, budget) for family in table.families})
     if not common.count:
         problems.append(f"L2 = {budget:.4g} was attained by every family for none of the sources: {common}")
     never = [family for family, n in common.by_family.items() if not n]
     problems += [f"L2 = {budget:.4g} was not attained by {family} for any source" for family in never]
-    within = lambda values: torch.where(common.common, values, torch.nan)
-    each = {family: _family(table, family, budget, within) for family in table.families}
-    for control in table.controls:  # of those sources, where it got there itself
-        there = table.measure(control, budget, "attained") == 1
-        of_control = lambda values, there=there: within(torch.where(there, values, torch.nan))
-        each[control] = _family(table, control, budget, of_control)
+    # Controls: of the common sources those that they brought there themselves.
+    there = {control: common.common & table.attained(control, budget) for control in table.controls}
+    within = {**dict.fromkeys(table.families, common.common), **there}
+    each = {family: _family(table, family, budget, within[family]) for family in within}
     told = {"common": common.count, "of": common.of, "by_family": common.by_family}
+    told["by_control"] = {control: int(table.attained(control, budget).sum()) for control in table.controls}
+    among, against = list(combinations(table.families, 2)), list(product(table.families, table.controls))
     return {
         "l2": budget,
         "attainment": told,
         "families": {family: each[family] for family in table.families},
         "controls": {family: each[family] for family in table.controls},
-        "paired": {name: _paired(table, budget, name, within) for name in PAIRED},
+        "paired": {name: _paired(table, budget, name, within, among) for name in PAIRED},
+        "paired_with_controls": {name: _paired(table, budget, name, within, against) for name in PAIRED},
     }
 
 
-def _family(table: _Table, family: str, budget: float, within) -> dict:
-    """Every measure that the family has; of judges one by one, too."""
-    told = {}
+def _family(table: _Table, family: str, budget: float, which: Tensor) -> dict:
+    """Every measure that the family has, over some sources; of judges one by one, too."""
+    told, within = {}, lambda values: torch.where(which, values, torch.nan)
     for name, statistic in MEASURES.items():
         if table.has(family, budget, name):
             told[name] = table.bootstrap(within(table.measure(family, budget, name)), statistic)
@@ -135,14 +149,13 @@ def _family(table: _Table, family: str, budget: float, within) -> dict:
     return told
 
 
-def _paired(table: _Table, budget: float, name: str, within) -> dict:
-    """The first family minus the second, over the same sources."""
+def _paired(table: _Table, budget: float, name: str, within: dict[str, Tensor], pairs: list[tuple]) -> dict:
+    """The first minus the second, source by source, over those that both have."""
     told = {}
-    for first, second in combinations(table.families, 2):
-        if table.has(first, budget, name) and table.has(second, budget, name):
-            columns = (within(table.measure(family, budget, name)) for family in (first, second))
-            how = {"draws": table.config.draws, "seed": table.config.seed}
-            told[f"{first} - {second}"] = paired_difference(*columns, MEASURES[name], **how).as_dict()
+    for pair in pairs:
+        if all(table.has(family, budget, name) for family in pair):
+            columns = (torch.where(within[f], table.measure(f, budget, name), torch.nan) for f in pair)
+            told[" - ".join(pair)] = paired_difference(*columns, MEASURES[name], **table.how).as_dict()
     return told
 
 
@@ -170,7 +183,7 @@ def _shape(rows: list[list]) -> tuple[int, int]:
 
 
 def _groups(table: _Table) -> dict:
-    """By budget and kind: alignment, and the share of the true change of the factor that phases tell of.
+    """By budget and kind: alignment, displacement in units of the kind's factor, and as a share of the true one.
 
     Of every family and control, over the sources of the kind that it brought to the budget.
     """
@@ -180,10 +193,8 @@ def _groups(table: _Table) -> dict:
             mine = torch.zeros(table.count, dtype=torch.bool)
             mine[list(members)] = True
             for family in (*table.families, *table.controls):
-                reached = mine & (table.measure(family, budget, "attained") == 1)
-                true = table.measure(TRUE, budget, "factor_moved")
-                columns = {"alignment": table.measure(family, budget, "alignment")}
-                columns["recovered"] = table.measure(family, budget, "displacement") / true
+                reached = mine & table.attained(family, budget)
+                columns = {name: table.measure(family, budget, name) for name in GROUPED}
                 told.setdefault(f"{budget:.4g}", {}).setdefault(group, {})[family] = {
                     name: table.bootstrap(torch.where(reached, values, torch.nan)[mine], "median")
                     for name, values in columns.items()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-
+from .cells import count, difference, e, median, number, table
 from .published import SOURCE
 
 COLUMNS = {
@@ -19,31 +18,20 @@ COLUMNS = {
     "alignment": "alignment",
 }
 COUNTED = ("driver", "jointly")  # as counts of sources
+ALL = "all kinds"
+GROUPED = {
+    "alignment": "Cosine between the edit and the true derivative image",
+    "recovered": "Displacement that phases tell, as a share of how far the true motion to the same distance goes",
+    "displacement": "Displacement that phases tell, in units of the kind's own factor",
+}
 MEASURES = {"target_probability": "G", "jointly": "all judges", "warp": "E warp", "gain": "E warp + gain"}
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, as tables have them.
-
-    Examples
-    --------
-    >>> number(0.9621), number(1.63e-05), number(0.0), number(None)
-    ('.962', '1.6e-5', '0', '–')
-    """
-    if value is None:
-        return "–"
-    if value == 0:
-        return "0"
-    if abs(value) < 1e-3:
-        return f"{value:.1e}".replace("e-0", "e-").replace("-", "−", value < 0)
-    text = f"{value:.4f}" if abs(value) < 1e-2 else f"{value:.3f}"
-    return text.replace("0.", ".", 1).replace("-", "−") if abs(value) < 1 else text
 
 
 def facts(summary: dict) -> str:
     """What was compared, over what."""
     config, sources = summary["config"], summary["sources"]
-    left = ", ".join(f"{told['images']} {reason}" for reason, told in sources["left_out"].items()) or "none"
+    why = lambda reason, told: f"{told['images']} {reason} ({told['why']})"
+    left = ", ".join(why(*item) for item in sources["left_out"].items()) or "none"
     told = {
         "Driver": config["driver"],
         "Judges": ", ".join(config["judges"]) or "none",
@@ -65,96 +53,119 @@ def problems(summary: dict) -> str:
 
 
 def budget(summary: dict, told: dict) -> str:
-    """One budget's table: families, then controls."""
-    attained = told["attainment"]
-    each = {**told["families"], **told["controls"]}
+    """One budget's tables: families, then controls; their differences; kind by kind, where the data have kinds."""
+    attained, controls = told["attainment"], told["controls"]
+    each = {**told["families"], **controls}
     columns = [name for name in COLUMNS if any(name in measures for measures in each.values())]
-    head = "".join(f"<th>{e(COLUMNS[name])}</th>" for name in columns)
-    rows = []
+    reached = {**attained["by_family"], **attained["by_control"]}
+    rows = {}
     for family, measures in each.items():
-        n = attained["by_family"].get(family)
-        reached = "control" if n is None else f"{n}/{attained['of']}"
-        cells = "".join(
-            f"<td>{cell(measures.get(name), name in COUNTED)}{singly(name, measures)}</td>" for name in columns
-        )
-        kind = ' class="control"' if n is None else ""
-        rows.append(f"<tr{kind}><th>{e(family)}</th><td>{reached}</td>{cells}</tr>")
-    title = f"L2 = {told['l2']:.4g}"
-    note = f"over the {attained['common']} of {attained['of']} sources that every family brought there"
+        cells = (cell(name, measures, attained["common"]) for name in columns)
+        rows[family] = [f"{reached[family]}/{attained['of']}", *cells]
+    head = ["family", "attained", *(COLUMNS[name] for name in columns)]
+    note = (
+        f"Medians and counts over the {attained['common']} of {attained['of']} sources that every family brought there "
+        "(of controls, grey, over those of them that the control brought there); below, 95 % intervals"
+    )
     return (
-        f'<section><h2>{title}</h2><p class="note">Medians and counts {note}; below, 95 % intervals.</p>'
-        f'<div class="scroll"><table><thead><tr><th>family</th><th>attained</th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{paired(told['paired'])}</section>"
+        f'<section><h2>L2 = {told["l2"]:.4g}</h2><p class="note">{note}.</p>{table(head, rows, controls)}'
+        f"{paired('Paired differences between families', told['paired'])}"
+        f"{paired('Paired differences of families from controls', told['paired_with_controls'])}"
+        f"{groups(summary, told)}</section>"
     )
 
 
-def paired(told: dict) -> str:
-    """Differences between families over the same sources; those whose interval leaves out 0 are bold."""
+def cell(name: str, measures: dict, common: int) -> str:
+    """One measure of one family; each judge by itself below what all say."""
+    found = measures.get(name)
+    if name not in COUNTED:
+        return median(found, common)
+    return count(found) + (singly(measures) if name == "jointly" else "")
+
+
+def paired(title: str, told: dict) -> str:
+    """Differences over the same sources; those whose interval leaves out 0 are bold."""
     measures = [name for name in told if told[name]]
-    names = list(told[measures[0]]) if measures else []
-    if not names:
+    if not measures:
         return ""
-    head = "".join(f"<th>{e(COLUMNS[name])}</th>" for name in measures)
-    rows = []
-    for name in names:
-        cells = "".join(f"<td>{difference(told[measure].get(name))}</td>" for measure in measures)
-        rows.append(f"<tr><th>{e(name.replace(' - ', ' − '))}</th>{cells}</tr>")
+    names = list(dict.fromkeys(name for measure in measures for name in told[measure]))
+    rows = {name.replace(" - ", " − "): [difference(told[m].get(name)) for m in measures] for name in names}
+    head = ["families", *(COLUMNS[name] for name in measures)]
     return (
-        "<details><summary>Paired differences: medians (of the judges: means) over the same sources, bold where the "
-        f'interval leaves out 0</summary><div class="scroll"><table><thead><tr><th>families</th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div></details>"
+        f"<details><summary>{title}: medians (of the judges: means) over the same sources, with intervals and how many "
+        f"sources there are, bold where the interval leaves out 0</summary>{table(head, rows)}</details>"
     )
 
 
-def difference(found: dict | None) -> str:
-    """A signed value and its interval."""
-    if not found or found["value"] is None:
-        return "–"
-    apart = found["low"] > 0 or found["high"] < 0
-    text = number(found["value"])
-    value = f"<strong>{text}</strong>" if apart else text
-    return f"{value}<small>{number(found['low'])} to {number(found['high'])}</small>"
+def groups(summary: dict, told: dict) -> str:
+    """By kind: alignment, displacement and its share of the true one, of every family and control."""
+    kinds = (summary.get("groups") or {}).get(f"{told['l2']:.4g}")
+    if not kinds:
+        return ""
+    each, text = {**told["families"], **told["controls"]}, ""
+    for name, title in GROUPED.items():
+        pooled = [ALL] if name in told["families"][next(iter(told["families"]))] else []  # what has units has none
+        rows = {}
+        for family, measures in each.items():
+            found = [measures.get(name)] * len(pooled) + [of[family][name] for of in kinds.values()]
+            rows[family] = map(median, found)
+        text += f'<p class="note">{title}</p>{table(["family", *pooled, *kinds], rows, told["controls"])}'
+    return (
+        "<details><summary>Against the true motion, kind by kind: medians with intervals, over the sources of the kind "
+        f"that the family brought there; all kinds, over the common sources</summary>{text}</details>"
+    )
 
 
-def cell(found: dict | None, counted: bool) -> str:
-    """A value, its interval, and its denominator where it is a count."""
-    if not found or found["value"] is None:
-        return "–"
-    low, high = number(found["low"]), number(found["high"])
-    value = f"{round(found['value'] * found['cases'])}/{found['cases']}" if counted else number(found["value"])
-    return f"{value}<small>{low} to {high}</small>"
+def bands(summary: dict) -> str:
+    """Probes of every band: the advantage, the share above 0, and of how many sources."""
+    told = summary.get("bands")
+    if not told:
+        return ""
+    scales, orientations = (range(len(rows)) for rows in (told["advantage"], told["advantage"][0]))
+    cell = lambda s, k: f"{median(told['advantage'][s][k])}<small>above 0: {count(told['positive'][s][k])}</small>"
+    rows = {f"scale {s}": [cell(s, k) for k in orientations] for s in scales}
+    head = ["", *(f"{180 * k / len(orientations):.3g}°" for k in orientations)]
+    note = (
+        f"{e(told['family'])} at L2 = {told['l2']:g}, {told['directions']} Gaussian directions: median margin "
+        "advantage in logits, with its interval and the sources that could be moved so far in that band; below, for "
+        "how many it is above 0"
+    )
+    return f'<section><h2>Single-band probes</h2><p class="note">{note}.</p>{table(head, rows)}</section>'
 
 
-def singly(name: str, measures: dict) -> str:
-    """What each judge says by itself, below what all say."""
-    told = measures.get("judges", {}) if name == "jointly" else {}
+def singly(measures: dict) -> str:
+    """What each judge says by itself."""
+    told = measures.get("judges", {})
     counts = (f"{judge} {round(found['value'] * found['cases'])}" for judge, found in told.items() if found["cases"])
     return "".join(f"<small>{e(text)}</small>" for text in counts)
 
 
 def published(summary: dict) -> str:
-    """Ours beside the follow-up's, where the data are the shipped digits."""
+    """Ours beside the follow-up's, where data and options are those of the shipped experiment."""
     told = summary.get("published")
     if not told:
         return ""
-    head = "".join(f"<th>{name}, ours</th><th>published</th>" for name in MEASURES.values())
-    families = list(told["warp"]["published"])
-    rows = []
-    for family in families:
-        pairs = ((told[m]["ours"].get(family), told[m]["published"][family]) for m in MEASURES)
-        cells = "".join(f"<td>{number(a)}</td><td class='theirs'>{number(b)}</td>" for a, b in pairs)
-        rows.append(f"<tr><th>{e(family)}</th>{cells}</tr>")
+    if why := told.get("left_out"):
+        note = f"Left out, since this is not the preset as it ships: {e('; '.join(why))}."
+        return f'<section><h2>Beside the follow-up</h2><p class="note">{note}</p></section>'
+    measures, rows = told["measures"], {}
+    for family in measures["warp"]["published"]:
+        pairs = ((measures[m]["ours"].get(family), measures[m]["published"][family]) for m in MEASURES)
+        rows[family] = [f"{number(ours)} <span class='theirs'>/ {number(theirs)}</span>" for ours, theirs in pairs]
     lines = []
     for m, name in MEASURES.items():
-        agrees, differs = told[m]["agrees"], told[m]["differs"]
+        agrees, differs = measures[m]["agrees"], measures[m]["differs"]
         said = f"{name}: {len(agrees)} of {len(agrees) + len(differs)} pairs of families in the published order"
         lines.append(f"<li>{said}. Not so: {e(', '.join(differs) or 'none')}.</li>")
+    note = (
+        f"Ours / published. {e(SOURCE)}. This is no reproduction: 8 × 8 digits upsampled to 32 × 32 in place of MNIST, "
+        "networks and targets of our own, distances matched by RMS. Levels are not comparable; the order of families "
+        "may be"
+    )
+    head = ["family", *(f"{name}, ours / published" for name in MEASURES.values())]
     return (
-        f'<section><h2>Beside the follow-up</h2><p class="note">{e(SOURCE)}. This is no reproduction: 8 × 8 digits '
-        "upsampled to 32 × 32 in place of MNIST, networks and targets of our own, distances matched by RMS. Levels are "
-        "not comparable; the order of families may be.</p>"
-        f'<div class="scroll"><table><thead><tr><th>family</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
-        f"</table></div><ul>{''.join(lines)}</ul></section>"
+        f'<section><h2>Beside the follow-up</h2><p class="note">{note}. Ours at L2 = {told["l2"]:.4g}, over '
+        f"{told['cases']} of {told['of']} sources.</p>{table(head, rows)}<ul>{''.join(lines)}</ul></section>"
     )
 
 
@@ -163,8 +174,3 @@ def figure(name: str, caption: str) -> str:
     links = f'<a href="figures/{name}.svg">SVG</a>, <a href="figures/{name}.png">PNG</a>'
     image = f'<img src="figures/{name}.svg" alt="{e(name)}">'
     return f'<figure id="{name}">{image}<figcaption>{e(caption)} {links}</figcaption></figure>'
-
-
-def e(text: str) -> str:
-    """Escaped."""
-    return html.escape(text.encode(errors="replace").decode())

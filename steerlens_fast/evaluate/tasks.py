@@ -26,7 +26,7 @@ from .measures import driver_confidence, transfer
 from .probes import band_probes
 from .smooth import smooth_reconstruction
 from .sources import Chosen
-from .truth import Truth
+from .truth import Known
 
 NOISE, TRUE, PROBES = "noise", "true motion", "probes"  # tasks beside the families
 CONTROLS = (NOISE, TRUE)
@@ -68,11 +68,11 @@ class Work:
     chosen : Chosen
     driver : Driver
     judges : dict of str to Driver
-    truth : Truth or None
+    truth : Known or None
     device : str
     """
 
-    def __init__(self, config: EvaluationConfig, chosen: Chosen, driver: Driver, judges, truth: Truth | None, device):
+    def __init__(self, config: EvaluationConfig, chosen: Chosen, driver: Driver, judges, truth: Known | None, device):
         self.config, self.chosen, self.driver, self.judges, self.truth = config, chosen, driver, judges, truth
         self.device = torch.device(device)
         self.channels, *size = chosen.images.shape[1:]
