@@ -16,7 +16,18 @@ from .engines import Engine, RunOptions, Stop, make_engine
 from .engines.env import rank_of
 from .outcome import DONE, INTERRUPTED, QUARANTINED, TERMINATED, TOO_MANY_FAILURES, USAGE, JobError, as_job_error
 from .plan import Plan
-from .planning import Inputs, check_plan, clear, clear_leftovers, has_plan, make_plan, resumed_config
+from .planning import (
+    Inputs,
+    check_plan,
+    clear,
+    clear_leftovers,
+    has_plan,
+    make_plan,
+    nothing_made,
+    refuse_foreign,
+    resumed_config,
+    with_targets_of_data,
+)
 from .progress import Progress
 from .report import Done, done_shards, sum_up, summed_up
 from .shard import marker
@@ -54,6 +65,7 @@ def run_job(out: Path, asked: Mapping, options: RunOptions | None = None, *, dat
     options, out = options or RunOptions(), out.absolute()
     most_failures(options.max_failures, 1)  # before anything is loaded
     try:
+        refuse_foreign(out, asked.get("data"))
         out.mkdir(parents=True, exist_ok=True)
         with _signals() as stop, _locked(out, options):
             return _run(out, asked, options, stop, {"dataset": dataset, "model": model})
@@ -85,7 +97,7 @@ def _run(out: Path, asked: Mapping, options: RunOptions, stop: Stop, objects: di
     if options.engine == "env":
         return _run_rank(out, asked, options, stop, objects)
     going_on = _goes_on(out, options)
-    config = resumed_config(out, asked) if going_on else JobConfig.from_dict(asked)
+    config = resumed_config(out, asked) if going_on else JobConfig.from_dict(with_targets_of_data(asked))
     inputs = Inputs(config, device_of(config), objects["dataset"])
     plan = check_plan(out, inputs) if going_on else None
     clear_leftovers(out)
@@ -104,7 +116,7 @@ def _run(out: Path, asked: Mapping, options: RunOptions, stop: Stop, objects: di
 def _run_rank(out: Path, asked: Mapping, options: RunOptions, stop: Stop, objects: dict) -> Outcome:
     """Whichever rank comes first makes the plan; whichever is the last to be done sums up."""
     rank = rank_of()
-    config = resumed_config(out, asked) if has_plan(out) else JobConfig.from_dict(asked)
+    config = resumed_config(out, asked) if has_plan(out) else JobConfig.from_dict(with_targets_of_data(asked))
     inputs = Inputs(config, device_of(config), objects["dataset"])
     engine = make_engine(inputs, options, out, objects)  # not under the lock: ranks load their models side by side
     try:
@@ -142,6 +154,8 @@ def _goes_on(out: Path, options: RunOptions) -> bool:
         Plan.read(out)  # says so now if it is no job's; what it holds stays until the new one is known to start
         return False
     if not (options.resume or options.retry_failed):
+        if nothing_made(out):  # of a job that failed at once: another may take its place
+            return False
         raise JobError(f"out must be a new folder, got {out}, a job's: use --resume or --overwrite", USAGE)
     return True
 

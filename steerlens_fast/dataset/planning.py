@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from .items import Item, digest_of_items, write_listing
 from .outcome import USAGE, BadItem, JobError
 from .plan import Plan, batch_and_shard_size, threads_of, versions
 from .sources import Source, open_source
+from .sources.table import has_targets
 from .sources.tars import expand
-from .targets import parse_target
+from .targets import LABEL, parse_target
 
 FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
 FOLDERS = ("shards", "gallery")
@@ -25,6 +27,7 @@ BY_NAME = ("class", "map", "csv")  # targets that may name classes
 # Fields that may name a file, or some, relative to where the job or the evaluation began.
 PATHS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights")
 WORDS = {"weights": ("random",), "judge_weights": ("random", "-")}  # which no file of that name makes a path
+BESIDE = ("logs", ".lock", ".lock-*", ".planning")  # what else lies in a job's folder; the lock is its sign
 TABLES = (".csv", ".json")  # the only files that a target may name
 LEFTOVER = f".{'[0-9a-f]' * 32}.tmp"  # how replacing() and its kin call what is not whole yet
 
@@ -108,12 +111,35 @@ def has_plan(out: Path) -> bool:
     return (out / "plan.json").exists()
 
 
+def refuse_foreign(out: Path, data) -> None:
+    """Nobody else's folder is written into: neither one with other files, nor the data's."""
+    if isinstance(data, (str, os.PathLike)) and os.path.isdir(data):
+        if out.resolve().is_relative_to(Path(data).resolve()):
+            raise JobError(f"out must not lie in data, got {out} and {data}", USAGE)
+    names = [] if not out.exists() else os.listdir(out)
+    ours = (*FILES, *FOLDERS, *BESIDE, LEFTOVER)
+    others = [name for name in names if not any(fnmatch(name, pattern) for pattern in ours)]
+    if names and not has_plan(out) and (".lock" not in names or others):
+        raise JobError(f"out must be a new folder or a job's, got {out}, which has other files: {names[0]}", USAGE)
+
+
+def nothing_made(out: Path) -> bool:
+    """Whether a job that was planned here has no shard yet: nothing is lost with it."""
+    return not any((out / "shards").glob("*.done.json"))
+
+
 def resumed_config(out: Path, asked: Mapping) -> JobConfig:
     """The configuration in ``out``; what is asked for again must agree with it."""
     saved = JobConfig.from_dict(read_json(out / "config.json"))
     now = JobConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **asked})  # trust is not inherited
     refuse_drift(saved.as_dict(), now.as_dict(), "the configuration")
     return now
+
+
+def with_targets_of_data(asked: Mapping) -> dict:
+    """The same fields; where nobody says to what, images go to the targets that a table's column ``target`` has."""
+    told = asked.get("target") is None and isinstance(asked.get("data"), (str, os.PathLike))
+    return {**asked, "target": LABEL} if told and has_targets(os.fspath(asked["data"])) else dict(asked)
 
 
 def with_absolute_paths(asked: Mapping) -> dict:

@@ -13,14 +13,15 @@ from .config import JobConfig
 from .engines import RunOptions, count_of_workers
 from .outcome import NO_SPACE, JobError
 from .plan import Plan
-from .planning import Inputs, make_plan
+from .planning import Inputs, make_plan, refuse_foreign, with_targets_of_data
 from .progress import duration
 from .worker import Worker, device_of
 
 
 def rehearse(out: Path, asked: Mapping, options: RunOptions) -> list[str]:
     """Lines for people: the configuration, counts and bytes, a batch's time, and how long all of it will take."""
-    config = JobConfig.from_dict(asked)
+    refuse_foreign(out, asked.get("data"))
+    config = JobConfig.from_dict(with_targets_of_data(asked))
     inputs = Inputs(config, device_of(config))
     workers = count_of_workers(options, inputs.device)
     worker = Worker(config, inputs.device, options.decoders or 1)

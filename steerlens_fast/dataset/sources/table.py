@@ -13,6 +13,16 @@ LABELS = ("target", "label")  # either name
 Row = tuple[str, str, object, object]  # where it stands ("data.csv, line 3"), path, label, key
 
 
+def has_targets(path: str) -> bool:
+    """Whether this is a table whose labels are called targets: what they are there for."""
+    if not path.lower().endswith((".csv", ".jsonl")) or not os.path.isfile(path):
+        return False
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        if path.lower().endswith(".csv"):
+            return "target" in [column.strip() for column in next(csv.reader(file), ())]
+        return "target" in parse_json(file.readline() or "{}", path)
+
+
 class TableSource(Source):
     """Image files that a .csv or .jsonl names.
 
