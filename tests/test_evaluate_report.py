@@ -128,12 +128,15 @@ def test_displacements_are_told_kind_by_kind(tmp_path):
 
 
 def test_a_true_motion_that_falls_short_is_no_measure(tmp_path):
-    """At a distance that it does not reach, nothing is a share of it."""
-    how = {"target": 0, "sources": 14, "families": ["pixel"], "max_l2": 12.0, "probe_directions": 0}
+    """Of a distance that it does not reach, what a family has moved is no share."""
+    how = {"target": 0, "sources": 14, "families": ["pixel"], "max_l2": 5.0, "probe_directions": 0}
     summary = run(tmp_path, Shapes(2, seed=3), net(0, classes=14, size=32), {}, **how).summary
-    reached = summary["budgets"][0]["attainment"]["by_control"]["true motion"]
-    recovered = [told["true motion"]["recovered"] for told in summary["groups"]["12"].values()]
-    assert reached < 14 and sum(told["cases"] for told in recovered) <= reached
+    told = summary["budgets"][0]
+    reached = told["attainment"]["by_control"]["true motion"]
+    assert 0 < reached < told["attainment"]["by_family"]["pixel"] == 14
+    assert told["families"]["pixel"]["recovered"]["cases"] == reached
+    assert sum(kind["pixel"]["recovered"]["cases"] for kind in summary["groups"]["5"].values()) == reached
+    assert sum(kind["pixel"]["displacement"]["cases"] for kind in summary["groups"]["5"].values()) == 14
 
 
 # --- Beside the follow-up
