@@ -44,7 +44,7 @@ def _add_inputs(parser) -> None:
     add("--size", type=size, metavar="H[xW]", help="of the model's images (default: the model's, or the first image's)")
     add("--mean", type=each, metavar="M,M,M", help="normalisation of the model's images in [0, 1]")
     add("--std", type=each, metavar="S,S,S")
-    add("--channels", type=int, choices=(1, 3), help="grey or RGB (default: RGB)")
+    add("--channels", type=int, choices=(1, 3), help="grey or RGB (default: the model's, the array's, or RGB)")
     add("--interpolation", choices=("nearest", "bilinear", "bicubic", "lanczos", "box"))
     add("--crop-pct", type=positive, metavar="P", help="share of the shorter side that the centre crop keeps")
     add("--max-pixels", type=int_from(1), metavar="N", help="images with more are refused")

@@ -78,7 +78,11 @@ def from_torchvision(name: str, weights: str | None, trust: bool, asked: dict) -
     )
     if state is not None:
         put_weights(model, state, weights)
-    return Built(model, _told_by_torchvision(default), default.meta.get("categories") if weights is None else None)
+    return Built(
+        model,
+        {"channels": 3} | _told_by_torchvision(default),
+        default.meta.get("categories") if weights is None else None,
+    )
 
 
 def _told_by_torchvision(weights) -> dict:
