@@ -1,6 +1,10 @@
 """What a job says at its end, and when it refuses: what was wrong, in the user's words, and what to do about it."""
 
 import json
+import re
+import shlex
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ import torch
 for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
 
-from job_models import Classifier, classifier, frames, make_folder, markers, pictures, run_here  # noqa: E402
+from job_models import Classifier, arguments, classifier, frames, make_folder, markers, pictures, run_here  # noqa: E402
 from test_job import refused  # noqa: E402
 
 from steerlens_fast.cli import main  # noqa: E402
@@ -89,3 +93,68 @@ def test_means_of_three_channels_ask_for_three(tmp_path, capsys):
     np.save(tmp_path / "grey.npy", pictures(4, (24, 32)))
     options = {"model": "job_models:for_zoo", "mean": [0.5] * 3, "std": [0.5] * 3, "frames": 3, "gallery": 0}
     assert morph_dataset(str(tmp_path / "grey.npy"), out=tmp_path / "out", workers=0, **options).code == 0
+
+
+# --- The last line ---------------------------------------------------------------------------------------------------
+
+
+def test_the_last_line_tells_of_failed_items(data, tmp_path, capsys):
+    images = Path(shutil.copytree(data, tmp_path / "images"))
+    for name, content in (("c0/000.png", b""), ("c1/005.png", b""), ("c2/010.png", b"text")):
+        (images / name).write_bytes(content)
+    said = "9 of 12 images done, 3 failed (failed.jsonl): 2 empty, 1 not-an-image"
+    for more, options in ([], {"data": images}), (["--resume"], {}):
+        assert run_here(tmp_path / "out", *more, **options) == 3
+        assert capsys.readouterr().err.strip() == f"{tmp_path / 'out'}: {said}"
+
+
+def test_the_last_line_tells_of_items_without_a_target(data, tmp_path, capsys):
+    assert run_here(tmp_path, data=data, target="map:c0=c2") == 0
+    assert capsys.readouterr().err.strip().endswith("all 4 images done; 8 left out: no target")
+
+
+@pytest.mark.parametrize(
+    "how_far, attained, said",
+    [("2", 12, ""), ("1000", 0, "; 0 of 12 reached the distance"), ("2,1000", 0, "; 0 of 12 reached the distance")],
+)
+def test_the_last_line_tells_of_distances_out_of_reach(how_far, attained, said, data, tmp_path, capsys):
+    assert run_here(tmp_path, data=data, max_l2=how_far) == 0
+    assert capsys.readouterr().err.strip().endswith(f"all 12 images done{said}")
+    assert json.loads((tmp_path / "summary.json").read_text())["attained"] == attained
+
+
+def test_where_no_distance_was_asked_for_none_is_attained(data, tmp_path):
+    options = {"channels": 1, "factors": 2.0, "frames": 3, "gallery": 0, "workers": 0}
+    assert morph_dataset(str(data), "job_models:classifier", tmp_path, **options).summary["attained"] is None
+
+
+def test_a_rank_that_is_done_first_says_who_has_the_rest(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, said in ((0, "8 of 12 images done; the rest is with the other ranks"), (1, "all 12 images done")):
+        monkeypatch.setenv("RANK", str(rank))
+        argv = arguments(tmp_path, "--engine", "env", "--progress", "none", data=data)
+        assert main(argv) == 0 and capsys.readouterr().err.strip().endswith(said)
+
+
+# --- Verify ----------------------------------------------------------------------------------------------------------
+
+
+def test_verify_says_what_to_do(data, tmp_path, capsys):
+    """Word for word: its advice, typed, mends the job."""
+    out = tmp_path / "out of place"
+    assert run_here(out, data=data) == 0 and main(["verify", str(out)]) == 0
+    assert "steerlens-fast" not in capsys.readouterr().out
+    file = out / "shards" / "00001.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert main(["verify", str(out)]) == 1
+    discard, resume = advice(capsys)
+    assert main(discard) == 1 and advice(capsys) == [resume]
+    assert main(["verify", str(out)]) == 1 and advice(capsys) == [resume]
+    assert main(resume) == 0 and main(["verify", str(out)]) == 0 and file.read_bytes() == whole
+
+
+def advice(capsys) -> list[list[str]]:
+    """The command lines that the last line of what was printed has in quotation marks."""
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    return [shlex.split(command) for command in re.findall('"steerlens-fast ([^"]*)"', last)]
