@@ -17,7 +17,7 @@ from job_models import Classifier, arguments, classifier, frames, make_folder, m
 from test_job import refused  # noqa: E402
 
 from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.dataset import morph_dataset  # noqa: E402
+from steerlens_fast.dataset import JobError, morph_dataset  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +158,30 @@ def advice(capsys) -> list[list[str]]:
     """The command lines that the last line of what was printed has in quotation marks."""
     last = capsys.readouterr().out.strip().splitlines()[-1]
     return [shlex.split(command) for command in re.findall('"steerlens-fast ([^"]*)"', last)]
+
+
+# --- Names that are not known ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"pyramid": "hight=3"}, ["pyramid must have options of SteerablePyramid", "'height'", "did you mean height?"]),
+        ({"pyramid": "image_shape=3"}, ["pyramid must not have image_shape"]),
+        ({"labels": "t.csv"}, ["labels must be a .npy file of integers, got t.csv"]),
+    ],
+)
+def test_wrong_options_are_named_with_what_is_right(options, said, data, tmp_path, capsys):
+    refused(capsys, run_here(tmp_path / "out", data=data, **options), *said, says=2)
+
+
+def test_python_s_keywords_are_named_as_python_has_them(data, tmp_path):
+    options = {"channels": 1, "frames": 3, "gallery": 0, "workers": 0, "limit": 2}
+    job = lambda **more: morph_dataset(str(data), "job_models:classifier", tmp_path, **options, **more)
+    with pytest.raises(JobError, match=r"factor is no field of a job's configuration; did you mean factors\?"):
+        job(factor=2.0)
+    assert job().code == 0
+    with pytest.raises(JobError, match=r"in Python resume=True or overwrite=True"):
+        job()
+    with pytest.raises(JobError, match=r"factors was null and is 2\.0 now: .* \(in Python overwrite=True\)"):
+        job(resume=True, factors=2.0)

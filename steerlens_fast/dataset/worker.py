@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..lens import SteerableLens
 from ..morphs import Morphs
-from .config import JobConfig, refuse_drift
+from .config import JobConfig, refuse_drift, refuse_other_model
 from .line import Line, Taker, Tell, filled
 from .loading import Batch, Loader, channels_of
 from .models import LoadedModel, load_model
@@ -59,7 +59,7 @@ class Worker:
 
     def open(self, out: Path, plan: Plan) -> None:
         """Begin to work on a planned job; JobError where model, data or software are not what was planned with."""
-        refuse_drift(plan.model, self.loaded.description, "the model")
+        refuse_other_model(plan.model, self.loaded.description)
         refuse_drift(plan.source, self.source.about, "the data")
         refuse_drift(plan.versions, versions(self.device.type), "the software")
         self.out, self.plan = out, plan
