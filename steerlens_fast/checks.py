@@ -6,7 +6,9 @@ All of them run on the host, before any kernel. The raw ops check their own argu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from inspect import signature
 from numbers import Real
 
 import torch
@@ -52,6 +54,27 @@ def check_choice(name: str, value, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {tuple(choices)}, got {value!r}")
     return value
+
+
+def check_options(name: str, options: Mapping, taker, beside: str) -> None:
+    """Every one is a parameter of ``taker``, other than ``beside``."""
+    known = [parameter for parameter in signature(taker).parameters if parameter != beside]
+    for option in options:
+        if option not in known:
+            hint = did_you_mean(option, known)
+            raise TypeError(f"{name} must have options of {taker.__name__} {tuple(known)}, got {option!r}{hint}")
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """What ends a message about a name that is not known: those that are like it, if any.
+
+    Examples
+    --------
+    >>> did_you_mean("hight", ["height", "width"]), did_you_mean("q", ["height", "width"])
+    ('; did you mean height?', '')
+    """
+    close = get_close_matches(str(word), known, 3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def check_indices(name: str, values, size: int) -> list[int]:

@@ -20,6 +20,7 @@ from PIL import Image  # noqa: E402
 
 from steerlens_fast import demo  # noqa: E402
 from steerlens_fast.demo import digits as digits_module  # noqa: E402
+from steerlens_fast.demo import job as demo_job  # noqa: E402
 from steerlens_fast.demo import run_demo  # noqa: E402
 
 SHORT = {"pairs": [(3, 8), (0, 6), (3, 9)], "frames": 4, "epochs": 2, "max_l2": 3.0}
@@ -234,6 +235,20 @@ def check_job(folder, out):
     first, again = (json.loads(records(name)[0]) for name in ("job", "job-again"))
     assert len(records("job-again")) == 40 and first["key"] == again["key"] and first["target"] == again["target"]
     assert first["probability"] == pytest.approx(again["probability"], abs=1e-4)
+
+
+def test_the_command_line_is_one_that_a_shell_finds(tmp_path, monkeypatch):
+    """By its name where it is on PATH, else by its path, in short where that is below the working directory."""
+    program = tmp_path / "venv" / "bin" / "steerlens-fast"
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert demo_job.program() == str(program)
+    monkeypatch.chdir(tmp_path)
+    assert demo_job.program() == "venv/bin/steerlens-fast"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert demo_job.program() == "steerlens-fast"
 
 
 def test_unwritable_directory(tmp_path, capsys):

@@ -346,7 +346,7 @@ def test_another_model_is_refused(data, tmp_path, capsys):
     before = digests(out)
     torch.save(Classifier().state_dict(), weights)
     markers(out)[3].unlink()
-    refused(capsys, run_here(out, "--resume"), "sha256 was", "the model of a job cannot change", says=2)
+    refused(capsys, run_here(out, "--resume"), f"SHA-256 of {weights} was", "the model of a job cannot change", says=2)
     torch.save(classifier().state_dict(), weights)
     assert run_here(out, "--resume") == 0 and digests(out) == before
 

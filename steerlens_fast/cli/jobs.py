@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -55,7 +56,19 @@ def _verify(arguments: argparse.Namespace) -> int:
             if arguments.discard and shard >= 0:
                 marker(arguments.out, shard).unlink(missing_ok=True)
     print(f"{plan.shards - sum(s >= 0 for s in wrong)} of {plan.shards} shards are whole")
+    if wrong:
+        print(_mending(arguments.out, wrong, arguments.discard))
     return 1 if wrong else 0
+
+
+def _mending(out: Path, wrong: dict[int, str], discarded: bool) -> str:
+    """What to do about what was found."""
+    from ..dataset.report import NOT_DONE
+
+    told, out = [], shlex.quote(str(out))
+    if not discarded and any(shard >= 0 and problem != NOT_DONE for shard, problem in wrong.items()):
+        told = [f'"steerlens-fast verify {out} --discard" drops what is damaged']
+    return "; then ".join([*told, f'"steerlens-fast morph --out {out} --resume" makes what is missing'])
 
 
 def _gallery(arguments: argparse.Namespace) -> int:

@@ -44,7 +44,7 @@ def _add_inputs(parser) -> None:
     add("--size", type=size, metavar="H[xW]", help="of the model's images (default: the model's, or the first image's)")
     add("--mean", type=each, metavar="M,M,M", help="normalisation of the model's images in [0, 1]")
     add("--std", type=each, metavar="S,S,S")
-    add("--channels", type=int, choices=(1, 3), help="grey or RGB (default: RGB)")
+    add("--channels", type=int, choices=(1, 3), help="grey or RGB (default: the model's, the array's, or RGB)")
     add("--interpolation", choices=("nearest", "bilinear", "bicubic", "lanczos", "box"))
     add("--crop-pct", type=positive, metavar="P", help="share of the shorter side that the centre crop keeps")
     add("--max-pixels", type=int_from(1), metavar="N", help="images with more are refused")
@@ -102,6 +102,7 @@ def _morph(arguments: argparse.Namespace) -> int:
     from ..dataset.engines import RunOptions
     from ..dataset.job import run_job
     from ..dataset.planning import with_absolute_paths
+    from ..dataset.report import said_of
 
     given = vars(arguments)
     asked = with_absolute_paths({name: value for name, value in given.items() if name not in NOT_ASKED})
@@ -112,11 +113,7 @@ def _morph(arguments: argparse.Namespace) -> int:
         print("\n".join(rehearse(arguments.out, asked, run)))
         return 0
     outcome = run_job(arguments.out, asked, run)
-    print(_said(arguments.out, outcome.summary), file=sys.stderr)
+    others = run.engine == "env" and not outcome.summary["complete"]
+    rest = "; the rest is with the other ranks" if others else ""
+    print(f"{arguments.out}: {said_of(outcome.summary)}{rest}", file=sys.stderr)
     return outcome.code
-
-
-def _said(out: Path, summary: dict) -> str:
-    whole = "all" if summary["complete"] else f"{summary['done']} of {summary['items']}"
-    failed = "".join(f", {n} {reason}" for reason, n in summary["reasons"].items())
-    return f"{out}: {whole} images done{failed}"

@@ -124,6 +124,8 @@ class JobConfig(PlainConfig):
             check_bool(name, getattr(self, name))
         check_int("max_pixels", self.max_pixels, 1, None)
         check_int("frames", self.frames, 2, None)
+        if self.labels is not None and not str(self.labels).lower().endswith(".npy"):
+            raise ValueError(f"labels must be a .npy file of integers, got {self.labels}")
         if self.device is not None:
             check_choice("device", self.device, ("cpu", "cuda"))
         self._check_how_far()
@@ -166,20 +168,27 @@ class JobConfig(PlainConfig):
         return super().from_dict({**told, **pairs})
 
 
-def refuse_drift(before: Mapping, now: Mapping, what: str) -> None:
-    """JobError that names the first field in which two configurations, plans or versions differ.
+def refuse_drift(before: Mapping, now: Mapping, what: str, **called: str) -> None:
+    """JobError that names the first field, by what it is ``called``, in which two configurations or plans differ.
 
     Examples
     --------
     >>> refuse_drift({"frames": 8}, {"frames": 12}, "the configuration")
     Traceback (most recent call last):
-    steerlens_fast.dataset.outcome.JobError: frames was 8 and is 12 now: the configuration of a job cannot change; use --overwrite or another --out
+    steerlens_fast.dataset.outcome.JobError: frames was 8 and is 12 now: the configuration of a job cannot change; use --overwrite (in Python overwrite=True) or another --out
     """  # noqa: E501
     before, now = (json.loads(json.dumps(told)) for told in (before, now))  # a tuple that was saved is a list
     for name in sorted(before.keys() | now.keys()):
         if name not in NOT_COMPARED and before.get(name) != now.get(name):
-            change = f"{name} was {_shown(before.get(name))} and is {_shown(now.get(name))} now"
-            raise JobError(f"{change}: {what} of a job cannot change; use --overwrite or another --out", USAGE)
+            change = f"{called.get(name, name)} was {_shown(before.get(name))} and is {_shown(now.get(name))} now"
+            instead = "use --overwrite (in Python overwrite=True) or another --out"
+            raise JobError(f"{change}: {what} of a job cannot change; {instead}", USAGE)
+
+
+def refuse_other_model(before: Mapping, now: Mapping) -> None:
+    """As :func:`refuse_drift`, of the descriptions of models; names the file whose weights are others now."""
+    file = before["spec"] if before["weights"] in (None, "random") else before["weights"]
+    refuse_drift(before, now, "the model", sha256=f"the SHA-256 of {file}")
 
 
 def _shown(value) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import JobConfig, refuse_drift
+from .config import JobConfig, refuse_other_model
 from .durable import locked, sync_folder
 from .engines import Engine, RunOptions, Stop, make_engine
 from .engines.env import rank_of
@@ -156,7 +156,8 @@ def _goes_on(out: Path, options: RunOptions) -> bool:
     if not (options.resume or options.retry_failed):
         if nothing_made(out):  # of a job that failed at once: another may take its place
             return False
-        raise JobError(f"out must be a new folder, got {out}, a job's: use --resume or --overwrite", USAGE)
+        how = "use --resume or --overwrite (in Python resume=True or overwrite=True)"
+        raise JobError(f"out must be a new folder, got {out}, a job's: {how}", USAGE)
     return True
 
 
@@ -171,7 +172,7 @@ def _pending(out: Path, plan: Plan, options: RunOptions, mine: Iterable[int]) ->
 
 def _make(out: Path, plan: Plan, pending: Sequence[int], engine: Engine, options: RunOptions, stop: Stop) -> dict:
     """Make the shards; returns how many images that were, and how long it took."""
-    refuse_drift(plan.model, engine.describe(), "the model")
+    refuse_other_model(plan.model, engine.describe())
     (out / "shards").mkdir(exist_ok=True)
     sync_folder(out)
     (out / "summary.json").unlink(missing_ok=True)  # until it is true again: a finished job's is believed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -21,6 +21,18 @@ from .sources import Source
 AHEAD = 3  # batches: one with the model, one that waits, one that is decoded
 PLACEHOLDER = 128  # of a bad image: its neighbours' batch keeps its composition
 PER_TASK = 16  # items, at most: small images cost less than a task does
+
+
+def channels_of(source: Mapping) -> int | None:
+    """Channels of the images in an array, told by what is known of its source; of other data None: images may differ.
+
+    Examples
+    --------
+    >>> channels_of({"layout": "NHW", "shape": [60000, 28, 28]}), channels_of({"layout": "NCHW", "shape": [9, 3, 8, 8]})
+    (1, 3)
+    """
+    axis = {"NHWC": 3, "NCHW": 1}.get(source.get("layout"))
+    return source["shape"][axis] if axis else 1 if source.get("layout") == "NHW" else None
 
 
 @dataclass

@@ -75,6 +75,15 @@ class JobError(Exception):
         self.code = code
 
 
+class ModelError(JobError):
+    """A model that raised: its traceback, which nobody but its owner understands, belongs in the log."""
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Whether its message says all; else a log should have its traceback."""
+    return isinstance(error, JobError) and not isinstance(error, ModelError)
+
+
 def as_job_error(error: BaseException) -> JobError:
     """The same error, with an exit code: a full disk has its own, what nobody foresaw is fatal.
 

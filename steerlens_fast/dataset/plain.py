@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import ClassVar
 
+from ..checks import did_you_mean
 from .outcome import USAGE, JobError
 
 
@@ -54,7 +55,8 @@ class PlainConfig:
         known = {field.name: field for field in dataclasses.fields(cls)}
         unknown = sorted(set(told) - known.keys())
         if unknown:
-            raise JobError(f"{unknown[0]} is no field of {cls.WHOSE} configuration", USAGE)
+            hint = did_you_mean(unknown[0], list(known))
+            raise JobError(f"{unknown[0]} is no field of {cls.WHOSE} configuration{hint}", USAGE)
         for name, field in known.items():
             if name not in told and field.default is dataclasses.MISSING:
                 raise JobError(f"{name} must be given", USAGE)

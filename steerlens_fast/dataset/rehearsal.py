@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .config import JobConfig
 from .engines import RunOptions, count_of_workers
-from .outcome import NO_SPACE, JobError
+from .outcome import NO_SPACE, JobError, as_job_error
 from .plan import Plan
 from .planning import Inputs, make_plan, refuse_foreign, with_targets_of_data
 from .progress import duration
@@ -31,6 +31,8 @@ def rehearse(out: Path, asked: Mapping, options: RunOptions) -> list[str]:
             worker.open(Path(folder), plan)
             worker.first_batch()  # the first one also warms up
             seconds = worker.first_batch()
+    except Exception as error:
+        raise as_job_error(error) from error
     finally:
         worker.close()
     return [*_configuration(config, plan), "", *_counts(plan), *_time(plan, seconds, workers), *_space(out, plan)]

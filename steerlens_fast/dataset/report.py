@@ -14,6 +14,7 @@ from .outcome import OK
 from .plan import Plan
 from .shard import marker, read_records, stem
 
+NOT_DONE = "not done"
 BRIEF = ("key", "index", "shard", "row", "status")
 
 
@@ -81,14 +82,17 @@ def records(out: Path, shards) -> Iterator[dict]:
 def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
     """Write ``manifest.jsonl``, ``failed.jsonl`` and ``summary.json`` of what is done; returns the summary.
 
-    Its ``seconds`` are those of all workers by what they were spent on, ``last_run`` tells of the clock on the wall.
+    ``attained`` counts the morphs that reach every distance asked for, None where none was; ``seconds`` are those of
+    all workers by what they were spent on, ``last_run`` tells of the clock on the wall.
     """
-    done, reasons = done_shards(out, plan), Counter()
+    done, reasons, attained = done_shards(out, plan), Counter(), Counter()
     with publishing(out / "manifest.jsonl") as manifest, publishing(out / "failed.jsonl") as failed:
         for record in records(out, done.shards):
             reasons[record["status"]] += 1
             manifest.write(_json_line({name: record[name] for name in BRIEF}))
-            if record["status"] != OK:
+            if record["status"] == OK:
+                attained[_attained(record)] += 1
+            else:
                 failed.write(_json_line({n: record[n] for n in (*BRIEF, "path", "message")}))
     summary = {
         "complete": len(done.shards) == plan.shards,
@@ -96,6 +100,7 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
         "done": done.items,
         "failed": done.failed,
         "reasons": {reason: n for reason, n in sorted(reasons.items()) if reason != OK},
+        "attained": attained[True] if attained[True] + attained[False] else None,
         "dropped": plan.dropped,
         "shards": plan.shards,
         "shards_done": len(done.shards),
@@ -105,6 +110,32 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
     }
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _attained(record: dict) -> bool | None:
+    """Whether a morph reaches its distance, or all of them; None where none was asked for."""
+    told = record["attained"]
+    return all(told) if isinstance(told, list) else told
+
+
+def said_of(summary: dict) -> str:
+    """A summary in one line, for people.
+
+    Examples
+    --------
+    >>> said_of({"items": 9, "done": 9, "failed": 2, "reasons": {"empty": 2}, "attained": 6, "dropped": 3})
+    '7 of 9 images done, 2 failed (failed.jsonl): 2 empty; 6 of 7 reached the distance; 3 left out: no target'
+    """
+    ok, failed = summary["done"] - summary["failed"], summary["failed"]
+    said = [f"all {ok} images done" if ok == summary["items"] else f"{ok} of {summary['items']} images done"]
+    if failed:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in summary["reasons"].items())
+        said[0] += f", {failed} failed (failed.jsonl): {reasons}"
+    if summary.get("attained") not in (None, ok):
+        said.append(f"{summary['attained']} of {ok} reached the distance")
+    if summary["dropped"]:
+        said.append(f"{summary['dropped']} left out: no target")
+    return "; ".join(said)
 
 
 def summed_up(out: Path) -> dict | None:
@@ -138,7 +169,7 @@ def verify(out: Path, plan: Plan) -> dict[int, str]:
 
 def _problem(out: Path, plan: Plan, shard: int, listed: bool) -> str | None:
     if not marker(out, shard).exists():
-        return "not done"
+        return NOT_DONE
     told = read_marker(out, shard)
     if told is None:
         return "the marker is damaged"

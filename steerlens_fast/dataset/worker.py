@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,19 +14,19 @@ from torch import Tensor
 
 from ..lens import SteerableLens
 from ..morphs import Morphs
-from .config import JobConfig, refuse_drift
+from .config import JobConfig, refuse_drift, refuse_other_model
 from .line import Line, Taker, Tell, filled
-from .loading import Batch, Loader
+from .loading import Batch, Loader, channels_of
 from .models import LoadedModel, load_model
 from .outcome import USAGE, BadItem, JobError
 from .plan import Plan, versions
+from .refusals import is_out_of_memory, told_of
 from .shard import Clock, Shard
 from .sources import Source, open_source
 from .targets import batch_target, parse_target
 from .transfers import Transfers
 
 CALL_BYTES = 5 << 20  # of images per thread in one call of the model on a CPU: larger ones leave its caches (bench/)
-OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")  # also cuFFT's and cuBLAS'
 
 
 class Worker:
@@ -49,16 +48,18 @@ class Worker:
         if self.device.index is not None:
             torch.cuda.set_device(self.device)  # somebody's kernels may not look where their tensors are
         given = config.model if model is None else model
-        self.loaded: LoadedModel = load_model(given, device=device, **config.model_options)
         self.source: Source = open_source(config.data, labels=config.labels) if source is None else source
+        options = {**config.model_options, "data_channels": channels_of(self.source.about)}
+        self.loaded: LoadedModel = load_model(given, device=device, **options)
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
         self.lens.driver = _Timed(self.lens.driver)
         self.rule = parse_target(config.target)
+        self._has_morphed = False
         self.parts = 1  # into which a batch is cut for the model; grows where the device's memory is short
 
     def open(self, out: Path, plan: Plan) -> None:
         """Begin to work on a planned job; JobError where model, data or software are not what was planned with."""
-        refuse_drift(plan.model, self.loaded.description, "the model")
+        refuse_other_model(plan.model, self.loaded.description)
         refuse_drift(plan.source, self.source.about, "the data")
         refuse_drift(plan.versions, versions(self.device.type), "the software")
         self.out, self.plan = out, plan
@@ -121,7 +122,7 @@ class Worker:
                 at += size
                 continue
             except RuntimeError as error:  # torch.OutOfMemoryError is one
-                if not _out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if size == 1:
                     raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
@@ -141,17 +142,16 @@ class Worker:
         return shard.add(batch, morphs)
 
     def _morph(self, images: Tensor, batch: Batch, targets: list[int | None]) -> Morphs:
+        target, some = batch_target(self.rule, targets), samples_per_call(images, self.plan.threads)
         try:
-            some = samples_per_call(images, self.plan.threads)
-            return self.lens.morph(
-                images, batch_target(self.rule, targets), internal_batch_size=some, **self.config.morph_options
-            )
-        except (TypeError, ValueError) as error:
-            if not _is_ours(error):
+            morphs = self.lens.morph(images, target, internal_batch_size=some, **self.config.morph_options)
+        except Exception as error:
+            told = told_of(error, images.shape[1:], batch, targets, first=not self._has_morphed)
+            if told is None:
                 raise
-            told = [(target, item.path) for target, item in zip(targets, batch.items) if target is not None]
-            largest = f" (largest of this batch: {max(told)[0]}, of {max(told)[1]})" if told else ""
-            raise JobError(f"{error}{largest}", USAGE) from error
+            raise told from error
+        self._has_morphed = True
+        return morphs
 
     def _targets(self, batch: Batch) -> list[int | None]:
         """Of each item, where the model does not decide; an item without the label that does fails."""
@@ -202,16 +202,6 @@ def _repeatable() -> Iterator[None]:
         for name, value in before.items():
             setattr(cudnn, name, value)
         matmul.allow_tf32 = tf32
-
-
-def _is_ours(error: Exception) -> bool:
-    """Whether this package raised it, about its arguments; else the model did."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").startswith(__package__.rpartition(".")[0] + ".")
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def samples_per_call(images: Tensor, threads: int) -> int | None:

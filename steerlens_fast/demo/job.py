@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from ..dataset import morph_dataset
 from ..morphs.files import write_tensors
 
+PROGRAM = "steerlens-fast"
 MODEL = "steerlens_fast.demo.digits:classifier"
 
 
@@ -40,7 +43,15 @@ def morph_all(out: Path, result, *, max_l2: float = 4.0, frames: int = 8, progre
     asked |= {"max_l2": max_l2, "frames": frames}
     morph_dataset(str(data), MODEL, out / "job", workers=0, overwrite=True, progress=progress, **asked)
     options = [part for name, value in asked.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    return ["steerlens-fast", "morph", "--data", str(data), "--model", MODEL, *options, "--out", str(out / "job-again")]
+    return [program(), "morph", "--data", str(data), "--model", MODEL, *options, "--out", str(out / "job-again")]
+
+
+def program() -> str:
+    """The command as a shell finds it: by its name, or, where its environment is not active, by its path."""
+    beside = Path(sys.executable).parent / PROGRAM
+    if shutil.which(PROGRAM) or not beside.exists():
+        return PROGRAM
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
 
 
 def as_typed(command: list[str]) -> str:

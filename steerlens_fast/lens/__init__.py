@@ -314,6 +314,7 @@ class SteerableLens:
             self.pyramid = dict(self.pyramid)
             if "image_shape" in self.pyramid:
                 raise ValueError("pyramid must not have image_shape, which the images decide; give a SteerablePyramid")
+            checks.check_options("pyramid", self.pyramid, SteerablePyramid, beside="image_shape")
             SteerablePyramid((1 << 14, 1 << 14), **self.pyramid)  # says what is wrong with an option
         elif self.pyramid is not None and not isinstance(self.pyramid, SteerablePyramid):
             kind = type(self.pyramid).__name__

@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 
 from ...checks import check_bool, check_choice, check_int
-from ..outcome import USAGE, JobError, as_job_error
+from ..outcome import USAGE, JobError, as_job_error, is_foreseen
 from ..plan import Plan
 from ..planning import Inputs
 from ..progress import KINDS
@@ -101,13 +101,15 @@ def noted(log: Path) -> Iterator[None]:
     """What nobody foresaw leaves as a JobError, and its traceback in the log."""
     try:
         yield
-    except JobError:
-        raise
     except Exception as error:
+        if is_foreseen(error):
+            raise
         with contextlib.suppress(OSError):  # the log may be on a disk that is full
             log.parent.mkdir(parents=True, exist_ok=True)
             with open(log, "a") as file:
                 traceback.print_exception(error, file=file)
+        if isinstance(error, JobError):
+            raise
         raise as_job_error(error) from error
 
 

@@ -18,7 +18,7 @@ from typing import TextIO
 
 from ..config import JobConfig
 from ..line import END
-from ..outcome import JobError, as_job_error
+from ..outcome import as_job_error, is_foreseen
 from ..plan import Plan
 from ..worker import Worker
 
@@ -47,7 +47,7 @@ def main() -> int:
 
 def note(error: BaseException) -> None:
     """What nobody foresaw, with where it comes from, on stderr."""
-    if not isinstance(error, JobError):
+    if not is_foreseen(error):
         with contextlib.suppress(OSError):  # the log may be on a disk that is full
             traceback.print_exception(error)
 

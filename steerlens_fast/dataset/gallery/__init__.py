@@ -26,6 +26,12 @@ from ..report import Done, done_shards
 from ..shard import read_records, stem
 from ..stored import class_name, read_config, read_frames
 
+SETTINGS = {name: name.capitalize() for name in ("model", "data", "target", "family", "rule", "regime", "objective")}
+DISTANCES = {
+    "max_l2": "Max L2",
+    "factors": "Factors",
+    "amplitude_factors": "Amplitude factors",
+}  # if asked for
 SIDE = 16_383  # at most, of a WebP
 
 
@@ -149,10 +155,18 @@ def _example(record: dict, plan: Plan) -> dict:
 
 
 def _facts(config: dict, plan: Plan, done: Done) -> list[list[str]]:
-    told = {name: str(config.get(name)) for name in ("model", "data", "family", "rule", "regime", "objective")}
+    told = [[title, _told(config.get(name))] for name, title in SETTINGS.items()]
+    told += [[title, _told(config[name])] for name, title in DISTANCES.items() if config.get(name) is not None]
     size = f"{plan.frames} of {plan.size[0]} × {plan.size[1]}, {'grey' if plan.channels == 1 else 'RGB'}"
     shards = f"{len(done.shards)} of {plan.shards} done"
-    return [[n.capitalize(), v] for n, v in {**told, "frames": size, "shards": shards}.items()]
+    return [*told, ["Frames", size], ["Shards", shards]]
+
+
+def _told(value) -> str:
+    """A setting for people: numbers with commas between them, maps as the command line has them."""
+    if isinstance(value, dict):
+        return "map:" + ",".join(f"{a}={b}" for a, b in value.items())
+    return ", ".join(map(_told, value)) if isinstance(value, list) else str(value)
 
 
 def _counts(out: Path, plan: Plan, done: Done) -> dict:

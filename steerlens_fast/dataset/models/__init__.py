@@ -73,6 +73,7 @@ def load_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     channels: int | None = None,
+    data_channels: int | None = None,
     interpolation: str | None = None,
     crop_pct: float | None = None,
     device: str | torch.device = "cpu",
@@ -103,7 +104,9 @@ def load_model(
     mean, std : sequence of float, optional
         One for each channel, of images in [0, 1]; without both, images are not normalised.
     channels : {1, 3}, optional
-        By default 3.
+        By default what a hub tells, else ``data_channels``, else 3.
+    data_channels : {1, 3}, optional
+        Of the data; left aside where ``mean`` is for other images.
     interpolation, crop_pct : optional
         See :func:`steerlens_fast.dataset.fitting.fit`; by default "bicubic" and 1.
     device : str
@@ -136,11 +139,12 @@ def load_model(
     """
     asked = dict(size=size, mean=mean, std=std, channels=channels, interpolation=interpolation, crop_pct=crop_pct)
     asked, weights = check_asked(asked), _path_or_none(weights)
+    default = {**DEFAULTS, "channels": _default_channels(data_channels, asked.get("mean"))}
     _check_plain(trust_checkpoint=trust_checkpoint, channels_last=channels_last, seed=seed)
     place = dict(device=_device(device), dtype=_dtype(dtype), channels_last=channels_last)
     with _seeded(seed):
         built = _build(spec, weights, trust_checkpoint, asked, place["device"])
-    name, told = told_name(spec), {**DEFAULTS, **built.told, **asked}
+    name, told = told_name(spec), {**default, **built.told, **asked}
     preprocessing = preprocessing_for(name, told, **place)
     sha256 = built.sha256 or digest_of_model(built.model)
     model = placed(built, **place)
@@ -177,6 +181,10 @@ def _given(model, weights: str | None) -> Built:
     if not callable(model) or isinstance(model, type):
         raise JobError(f"model must be {FORMS}, got {model!r}", USAGE)
     return Built(model, ours=False)
+
+
+def _default_channels(of_data: int | None, mean: Sequence[float] | None) -> int:
+    return of_data if of_data is not None and len(mean or [0] * of_data) == of_data else DEFAULTS["channels"]
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from difflib import get_close_matches
 from types import ModuleType
 
 from torch import Tensor
 
+from ...checks import did_you_mean
 from ...driver.isolation import frames_within_the_package
 from ...extras import MissingExtra, need
 from ..outcome import USAGE, JobError
@@ -78,7 +78,11 @@ def from_torchvision(name: str, weights: str | None, trust: bool, asked: dict) -
     )
     if state is not None:
         put_weights(model, state, weights)
-    return Built(model, _told_by_torchvision(default), default.meta.get("categories") if weights is None else None)
+    return Built(
+        model,
+        {"channels": 3} | _told_by_torchvision(default),
+        default.meta.get("categories") if weights is None else None,
+    )
 
 
 def _told_by_torchvision(weights) -> dict:
@@ -105,8 +109,7 @@ def _hub(extra: str, module: str) -> ModuleType:
 
 
 def _unknown(spec: str, name: str, known: list[str]) -> JobError:
-    close = get_close_matches(name.partition(".")[0], known, 3)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    hint = did_you_mean(name.partition(".")[0], known)
     return JobError(f"model must be one that {spec.partition(':')[0]} knows, got {spec!r}{hint}", USAGE)
 
 

@@ -118,7 +118,8 @@ def _jsonl_rows(file, name: str) -> Iterator[Row]:
 def _label_name(columns, where: str) -> str | None:
     """Checks that there is a path, and says what the label is called."""
     if "path" not in columns:
-        raise usage(f"{where}: must have a path (and target or label, and key, where known), got {list(columns)}")
+        kind = "the first line must be a header with path" if isinstance(columns, list) else "must have a path"
+        raise usage(f"{where}: {kind} (and target or label, and key, where known), got {list(columns)}")
     names = [n for n in LABELS if n in columns]
     if len(names) == 2:
         raise usage(f"{where}: must have target or label, got both")

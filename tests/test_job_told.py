@@ -1,0 +1,187 @@
+"""What a job says at its end, and when it refuses: what was wrong, in the user's words, and what to do about it."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+for extra in ("PIL", "safetensors"):
+    pytest.importorskip(extra)
+
+from job_models import Classifier, arguments, classifier, frames, make_folder, markers, pictures, run_here  # noqa: E402
+from test_job import refused  # noqa: E402
+
+from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast.dataset import JobError, morph_dataset  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("data") / "images", 12)
+
+
+# --- Images that are not the model's ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_model_that_refuses_the_images_says_which(dry, data, tmp_path, capsys):
+    """The first line of its error, and the options that decide; the traceback is for the log."""
+    code = run_here(tmp_path / "out", *dry, data=data, channels=3)
+    told = refused(capsys, code, "the model refused images of 3 x 16 x 16: RuntimeError: mat1 and mat2", says=1)
+    assert told.strip().endswith("; --channels and --size decide them") and "Traceback" not in told
+    if not dry:
+        assert "Traceback" in (tmp_path / "out" / "logs" / "worker-0.log").read_text()
+
+
+def test_a_dry_run_has_no_traceback(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Classifier, "forward", lambda self, images: self.nothing)
+    code = run_here(tmp_path / "out", "--dry-run", data=data)
+    assert "Traceback" not in refused(capsys, code, "AttributeError", "'nothing'", says=1)
+
+
+def test_a_model_that_has_taken_images_is_not_told_of_their_shape(data, tmp_path, capsys, monkeypatch):
+    calm = Classifier.forward
+
+    def tires(self, images):
+        self.calls = getattr(self, "calls", 0) + 1
+        if self.calls > 6:
+            raise RuntimeError("I am tired")
+        return calm(self, images)
+
+    monkeypatch.setattr(Classifier, "forward", tires)
+    told = refused(capsys, run_here(tmp_path / "out", data=data), "RuntimeError: I am tired", says=1)
+    assert "--channels" not in told
+
+
+def test_a_program_for_one_batch_size_says_so(data, tmp_path, capsys):
+    """It is met at its own batches, and refuses the last one."""
+    torch.export.save(torch.export.export(classifier().layers.eval(), (torch.rand(4, 1, 16, 16),)), tmp_path / "m.pt2")
+    options = {"data": data, "model": tmp_path / "m.pt2", "batch_size": 4, "shard_size": 8}
+    assert run_here(tmp_path / "even", **options) == 0
+    code = run_here(tmp_path / "odd", **options, limit=6)
+    refused(capsys, code, "[0] == 4", "exported for batches of one size", "a dynamic batch dimension", says=1)
+
+
+# --- Grey arrays -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["NHW", "NCHW", "NHWC"])
+def test_grey_arrays_are_grey_unless_asked_otherwise(layout, tmp_path, capsys):
+    """[N, H, W], [N, 1, H, W], [N, H, W, 1]: one channel, in the plan too, and on resume."""
+    grey = pictures(6)
+    np.save(tmp_path / "grey.npy", {"NHW": grey, "NCHW": grey[:, None], "NHWC": grey[..., None]}[layout])
+    asked = ["--data", str(tmp_path / "grey.npy"), "--model", "job_models:classifier", "--max-l2", "2"]
+    argv = ["morph", *asked, "--frames", "4", "--workers", "0", "--gallery", "0", "--shard-size", "4"]
+    out = tmp_path / "out"
+    assert main([*argv, "--out", str(out)]) == 0
+    plan = json.loads((out / "plan.json").read_text())
+    assert plan["channels"] == plan["model"]["channels"] == 1
+    assert all(np.array_equal(found[0, 0], pixels) for found, pixels in zip(frames(out).values(), grey, strict=True))
+    markers(out)[1].unlink()
+    assert main(["morph", "--out", str(out), "--resume", "--workers", "0", "--gallery", "0"]) == 0
+    capsys.readouterr()
+    code = main([*argv, "--out", str(tmp_path / "rgb"), "--channels", "3"])
+    refused(capsys, code, "images of 3 x 16 x 16", says=1)
+
+
+def test_means_of_three_channels_ask_for_three(tmp_path, capsys):
+    np.save(tmp_path / "grey.npy", pictures(4, (24, 32)))
+    options = {"model": "job_models:for_zoo", "mean": [0.5] * 3, "std": [0.5] * 3, "frames": 3, "gallery": 0}
+    assert morph_dataset(str(tmp_path / "grey.npy"), out=tmp_path / "out", workers=0, **options).code == 0
+
+
+# --- The last line ---------------------------------------------------------------------------------------------------
+
+
+def test_the_last_line_tells_of_failed_items(data, tmp_path, capsys):
+    images = Path(shutil.copytree(data, tmp_path / "images"))
+    for name, content in (("c0/000.png", b""), ("c1/005.png", b""), ("c2/010.png", b"text")):
+        (images / name).write_bytes(content)
+    said = "9 of 12 images done, 3 failed (failed.jsonl): 2 empty, 1 not-an-image"
+    for more, options in ([], {"data": images}), (["--resume"], {}):
+        assert run_here(tmp_path / "out", *more, **options) == 3
+        assert capsys.readouterr().err.strip() == f"{tmp_path / 'out'}: {said}"
+
+
+def test_the_last_line_tells_of_items_without_a_target(data, tmp_path, capsys):
+    assert run_here(tmp_path, data=data, target="map:c0=c2") == 0
+    assert capsys.readouterr().err.strip().endswith("all 4 images done; 8 left out: no target")
+
+
+@pytest.mark.parametrize(
+    "how_far, attained, said",
+    [("2", 12, ""), ("1000", 0, "; 0 of 12 reached the distance"), ("2,1000", 0, "; 0 of 12 reached the distance")],
+)
+def test_the_last_line_tells_of_distances_out_of_reach(how_far, attained, said, data, tmp_path, capsys):
+    assert run_here(tmp_path, data=data, max_l2=how_far) == 0
+    assert capsys.readouterr().err.strip().endswith(f"all 12 images done{said}")
+    assert json.loads((tmp_path / "summary.json").read_text())["attained"] == attained
+
+
+def test_where_no_distance_was_asked_for_none_is_attained(data, tmp_path):
+    options = {"channels": 1, "factors": 2.0, "frames": 3, "gallery": 0, "workers": 0}
+    assert morph_dataset(str(data), "job_models:classifier", tmp_path, **options).summary["attained"] is None
+
+
+def test_a_rank_that_is_done_first_says_who_has_the_rest(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, said in ((0, "8 of 12 images done; the rest is with the other ranks"), (1, "all 12 images done")):
+        monkeypatch.setenv("RANK", str(rank))
+        argv = arguments(tmp_path, "--engine", "env", "--progress", "none", data=data)
+        assert main(argv) == 0 and capsys.readouterr().err.strip().endswith(said)
+
+
+# --- Verify ----------------------------------------------------------------------------------------------------------
+
+
+def test_verify_says_what_to_do(data, tmp_path, capsys):
+    """Word for word: its advice, typed, mends the job."""
+    out = tmp_path / "out of place"
+    assert run_here(out, data=data) == 0 and main(["verify", str(out)]) == 0
+    assert "steerlens-fast" not in capsys.readouterr().out
+    file = out / "shards" / "00001.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert main(["verify", str(out)]) == 1
+    discard, resume = advice(capsys)
+    assert main(discard) == 1 and advice(capsys) == [resume]
+    assert main(["verify", str(out)]) == 1 and advice(capsys) == [resume]
+    assert main(resume) == 0 and main(["verify", str(out)]) == 0 and file.read_bytes() == whole
+
+
+def advice(capsys) -> list[list[str]]:
+    """The command lines that the last line of what was printed has in quotation marks."""
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    return [shlex.split(command) for command in re.findall('"steerlens-fast ([^"]*)"', last)]
+
+
+# --- Names that are not known ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"pyramid": "hight=3"}, ["pyramid must have options of SteerablePyramid", "'height'", "did you mean height?"]),
+        ({"pyramid": "image_shape=3"}, ["pyramid must not have image_shape"]),
+        ({"labels": "t.csv"}, ["labels must be a .npy file of integers, got t.csv"]),
+    ],
+)
+def test_wrong_options_are_named_with_what_is_right(options, said, data, tmp_path, capsys):
+    refused(capsys, run_here(tmp_path / "out", data=data, **options), *said, says=2)
+
+
+def test_python_s_keywords_are_named_as_python_has_them(data, tmp_path):
+    options = {"channels": 1, "frames": 3, "gallery": 0, "workers": 0, "limit": 2}
+    job = lambda **more: morph_dataset(str(data), "job_models:classifier", tmp_path, **options, **more)
+    with pytest.raises(JobError, match=r"factor is no field of a job's configuration; did you mean factors\?"):
+        job(factor=2.0)
+    assert job().code == 0
+    with pytest.raises(JobError, match=r"in Python resume=True or overwrite=True"):
+        job()
+    with pytest.raises(JobError, match=r"factors was null and is 2\.0 now: .* \(in Python overwrite=True\)"):
+        job(resume=True, factors=2.0)
