@@ -61,7 +61,7 @@ Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
                     std::vector<int64_t> heights, std::vector<int64_t> turns,
                     std::vector<int64_t> forms, std::optional<Tensor> rest, int64_t height,
                     int64_t width) {
-  const auto run = [](const PlaneBank& bank, const float* rest, int64_t rest_planes, float* out) {
+  const auto run = [&](const PlaneBank& bank, const float* rest, int64_t rest_planes, float* out) {
     const Ffts ffts(bank);
     const Synthesis synthesis(bank, ffts);
     const int64_t area = bank.H * bank.W;
@@ -77,7 +77,7 @@ Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
       };
       synthesis.image(scratch.spectrum, scratch.between, steps, put);
     };
-    for_planes(bank, ffts, work);
+    for_planes(bands[0], bank, ffts, work);
   };
   return merge_planes_with(bands, filters, heights, turns, forms, rest, height, width, run);
 }

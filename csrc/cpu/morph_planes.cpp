@@ -166,7 +166,7 @@ int64_t lanes_of_plane(const MorphArgs& args, const Motion& motion) {
   return coefficients + gradient + lines_of(args.analysis.parts.back());
 }
 
-void run_morph(const MorphArgs& args) {
+void run_morph(const Tensor& images, const MorphArgs& args) {
   Motion motion;
   for_edit(args.moves_phase(), args.moves_amplitude(), args.rule, MakeMotion{motion});
   const PlaneBank& bank = args.analysis;
@@ -178,16 +178,17 @@ void run_morph(const MorphArgs& args) {
   const auto work = [&](int64_t n, const Scratch& scratch, const auto& steps) {
     morph.plane(n, scratch, steps);
   };
-  for_planes(bank, ffts, work, lanes_of_plane(args, motion));
+  for_planes(images, bank, ffts, work, lanes_of_plane(args, motion));
 }
 
 Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tensor amplitude_factors,
                     std::vector<Tensor> analysis, std::vector<Tensor> synthesis,
                     std::vector<int64_t> heights, int64_t turns, int64_t edit, int64_t rule,
                     bool both, double eps, double floor, double low, double high) {
+  const auto run = [&](const MorphArgs& args) { run_morph(images, args); };
   return morph_planes_with(
       {images, gradients, phase_factors, amplitude_factors, analysis, synthesis}, heights, turns,
-      edit, rule, both, eps, floor, low, high, run_morph);
+      edit, rule, both, eps, floor, low, high, run);
 }
 
 }  // namespace

@@ -36,18 +36,18 @@ struct BandTensor {
 std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
                                  std::vector<int64_t> heights, std::vector<int64_t> turns,
                                  std::vector<int64_t> forms) {
-  const auto run = [](const PlaneBank& bank, const float* planes, int64_t bytes) {
+  const auto run = [&](const PlaneBank& bank, const float* first, int64_t bytes) {
     const Ffts ffts(bank);
     const Analysis analysis(bank, ffts);
     const bool streamed = bytes > kStreamedBytes;
     const auto work = [&](int64_t n, const Scratch& scratch, const auto& steps) {
-      const float* plane = planes + n * bank.H * bank.W;
+      const float* plane = first + n * bank.H * bank.W;
       analysis.transform(plane, scratch.spectrum, scratch.between, steps);
       for (const PlanePart& part : bank.parts)
         analysis.bands(part, scratch.spectrum, scratch.between, steps,
                        BandTensor{part, n, streamed});
     };
-    for_planes(bank, ffts, work);
+    for_planes(planes, bank, ffts, work);
   };
   return split_planes_with(planes, filters, heights, turns, forms, run);
 }

@@ -4,7 +4,9 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
+#include <stdexcept>
 
 #include "parallel.h"
 #include "plane.h"
@@ -83,21 +85,30 @@ struct Scratch {
   Lanes* more;
 };
 
+// So much of it for each of some threads, by torch's allocator, whose record tells what an op takes.
 class ScratchMemory {
  public:
-  ScratchMemory(const PlaneBank& bank, int64_t more)
-      : size(padded(bank.H) * padded(bank.W) / kLanes),
-        lines(new CplxLanes[2 * size]),
-        others(new Lanes[more]) {}
-  static int64_t lanes(const PlaneBank& bank, int64_t more) {
-    return 4 * padded(bank.H) * padded(bank.W) / kLanes + more;
+  ScratchMemory(const Tensor& like, const PlaneBank& bank, int64_t more, int64_t threads)
+      : bank(bank),
+        more(more),
+        memory(torch::stable::new_empty(like, {threads, lanes(bank, more) * kLanes},
+                                        ScalarType::Float)) {}
+
+  static int64_t lanes(const PlaneBank& bank, int64_t more) { return 4 * lines(bank) + more; }
+
+  Scratch of(int64_t thread) {
+    CplxLanes* first =
+        reinterpret_cast<CplxLanes*>(write<Lanes>(memory) + thread * lanes(bank, more));
+    CplxLanes* second = first + lines(bank);
+    return {first, second, reinterpret_cast<Lanes*>(second + lines(bank))};
   }
-  Scratch get() const { return {lines.get(), lines.get() + size, others.get()}; }
 
  private:
-  int64_t size;
-  std::unique_ptr<CplxLanes[]> lines;
-  std::unique_ptr<Lanes[]> others;
+  static int64_t lines(const PlaneBank& bank) { return padded(bank.H) * padded(bank.W) / kLanes; }
+
+  const PlaneBank& bank;
+  int64_t more;
+  Tensor memory;
 };
 
 // More than this (in lanes; 32 MiB) is for all threads together, not for each.
@@ -116,16 +127,21 @@ inline bool share_planes(const PlaneBank& bank, int64_t more) {
 // Calls work(n, scratch, steps) for each plane, with so many lanes of memory `more`. The arithmetic is the
 // same however threads share the work.
 template <typename Work>
-void for_planes(const PlaneBank& bank, const Ffts& ffts, const Work& work, int64_t more = 0) {
+void for_planes(const Tensor& like, const PlaneBank& bank, const Ffts& ffts, const Work& work,
+                int64_t more = 0) {
   if (share_planes(bank, more)) {
-    const ScratchMemory memory(bank, more);
-    for (int64_t n = 0; n < bank.count; ++n) work(n, memory.get(), Parallel{ffts.longest});
+    ScratchMemory memory(like, bank, more, 1);
+    for (int64_t n = 0; n < bank.count; ++n) work(n, memory.of(0), Parallel{ffts.longest});
     return;
   }
+  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), bank.count);
+  ScratchMemory memory(like, bank, more, threads);
+  std::atomic<int64_t> next{0};  // torch makes no more ranges than there are threads
   parallel_rows(bank.count, ffts.work(bank), [&](int64_t begin, int64_t end) {
-    const ScratchMemory memory(bank, more);
+    const int64_t thread = next.fetch_add(1);
+    if (thread >= threads) throw std::logic_error("more ranges of planes than threads");
     const Serial steps{lines_of_this_thread(ffts.longest)};
-    for (int64_t n = begin; n < end; ++n) work(n, memory.get(), steps);
+    for (int64_t n = begin; n < end; ++n) work(n, memory.of(thread), steps);
     _mm_sfence();
   });
 }
