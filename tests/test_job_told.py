@@ -13,11 +13,22 @@ import torch
 for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
 
-from job_models import Classifier, arguments, classifier, frames, make_folder, markers, pictures, run_here  # noqa: E402
+from job_models import (  # noqa: E402
+    Classifier,
+    arguments,
+    classifier,
+    frames,
+    make_folder,
+    markers,
+    pictures,
+    records,
+    run_here,
+)
 from test_job import refused  # noqa: E402
 
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.dataset import JobError, morph_dataset  # noqa: E402
+from steerlens_fast.dataset.report import said_of  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +196,15 @@ def test_python_s_keywords_are_named_as_python_has_them(data, tmp_path):
         job()
     with pytest.raises(JobError, match=r"factors was null and is 2\.0 now: .* \(in Python overwrite=True\)"):
         job(resume=True, factors=2.0)
+
+
+def test_labels_that_the_model_hardly_ever_gives_are_doubted(data, tmp_path):
+    assert run_here(tmp_path, data=data) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    told = records(tmp_path)
+    assert summary["labelled"] == len(told) and summary["as_labelled"] == sum(r["label"] == r["source"] for r in told)
+    known = {"items": 40, "done": 40, "failed": 0, "reasons": {}, "attained": None, "dropped": 0}
+    doubted = said_of({**known, "labelled": 40, "as_labelled": 9})
+    assert doubted == "all 40 images done; the model agrees with 9 of 40 labels: are they of its classes, in its order?"
+    assert said_of({**known, "labelled": 40, "as_labelled": 10}) == "all 40 images done"
+    assert said_of({**known, "labelled": 19, "as_labelled": 0}) == "all 40 images done"

@@ -15,6 +15,7 @@ from .plan import Plan
 from .shard import marker, read_records, stem
 
 NOT_DONE = "not done"
+ENOUGH, DOUBTED = 20, 4  # labels to judge by; where fewer than a fourth are what the model says, they are doubted
 BRIEF = ("key", "index", "shard", "row", "status")
 
 
@@ -82,16 +83,18 @@ def records(out: Path, shards) -> Iterator[dict]:
 def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
     """Write ``manifest.jsonl``, ``failed.jsonl`` and ``summary.json`` of what is done; returns the summary.
 
-    ``attained`` counts the morphs that reach every distance asked for, None where none was; ``seconds`` are those of
+    ``attained`` counts the morphs that reach every distance asked for, None where none was; ``as_labelled`` those
+    of the ``labelled`` whose label is what the model says (both need the same classes); ``seconds`` are those of
     all workers by what they were spent on, ``last_run`` tells of the clock on the wall.
     """
-    done, reasons, attained = done_shards(out, plan), Counter(), Counter()
+    done, reasons, attained, labelled = done_shards(out, plan), Counter(), Counter(), Counter()
     with publishing(out / "manifest.jsonl") as manifest, publishing(out / "failed.jsonl") as failed:
         for record in records(out, done.shards):
             reasons[record["status"]] += 1
             manifest.write(_json_line({name: record[name] for name in BRIEF}))
             if record["status"] == OK:
                 attained[_attained(record)] += 1
+                labelled[None if record["label"] is None else record["label"] == record["source"]] += 1
             else:
                 failed.write(_json_line({n: record[n] for n in (*BRIEF, "path", "message")}))
     summary = {
@@ -101,6 +104,8 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
         "failed": done.failed,
         "reasons": {reason: n for reason, n in sorted(reasons.items()) if reason != OK},
         "attained": attained[True] if attained[True] + attained[False] else None,
+        "labelled": labelled[True] + labelled[False],
+        "as_labelled": labelled[True],
         "dropped": plan.dropped,
         "shards": plan.shards,
         "shards_done": len(done.shards),
@@ -119,7 +124,7 @@ def _attained(record: dict) -> bool | None:
 
 
 def said_of(summary: dict) -> str:
-    """A summary in one line, for people.
+    """A summary in one line, for people; it doubts labels that the model hardly ever agrees with.
 
     Examples
     --------
@@ -135,6 +140,9 @@ def said_of(summary: dict) -> str:
         said.append(f"{summary['attained']} of {ok} reached the distance")
     if summary["dropped"]:
         said.append(f"{summary['dropped']} left out: no target")
+    labelled, as_labelled = summary.get("labelled", 0), summary.get("as_labelled", 0)
+    if labelled >= ENOUGH and DOUBTED * as_labelled < labelled:
+        said.append(f"the model agrees with {as_labelled} of {labelled} labels: are they of its classes, in its order?")
     return "; ".join(said)
 
 
