@@ -181,13 +181,22 @@ def dataset(result: dict) -> list[str]:
     return lines
 
 
+def photographs(result: dict) -> list[str]:
+    """The data-set job on photographs, beside the classifier's gradients."""
+    lines = heading("what", "images/s", "of the gradients' rate")
+    for row in result["photographs"]:
+        lines.append(line([row["what"], f"{row['images_per_second']:.1f}", f"{row['of_gradients_alone']:.2f}"]))
+    return lines
+
+
 TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
     "speed": {"transforms": transforms, "ops": ops, "lens": lens, "memory": memory},
     "growth": {"growth": growth},
     "digits": {"dataset": dataset},
+    "photographs": {"photographs": photographs},
 }
 
 
 def kind_of(result: dict) -> str:
     """Which tables a result has; "" where none."""
-    return result.get("kind") or ("digits" if "digits" in result else "")
+    return result.get("kind") or next((kind for kind in ("digits", "photographs") if kind in result), "")

@@ -40,7 +40,7 @@ def growth(power: float) -> dict:
 
 def test_the_readme_s_tables_are_those_of_their_files():
     marked = [(m["name"], m["file"]) for m in report.MARKED.finditer(README)]
-    assert {name for name, _ in marked} >= {"transforms", "ops", "lens", "memory", "growth", "dataset"}
+    assert {name for name, _ in marked} >= {"transforms", "ops", "lens", "memory", "growth", "dataset", "photographs"}
     assert report.refreshed(README) == README, "run `python bench/report.py --readme` with the results"
 
 
@@ -99,6 +99,12 @@ def test_ops_tell_one_thread_and_two():
     assert [c.strip() for c in row.strip("|").split("|")][1:7] == [
         "8", "4.00 / 4.00", "50 % / 50 %", "2.00 / 2.00", "50 % / 50 %", "2.0 / 4.0",
     ]  # fmt: skip
+
+
+def test_photographs_tell_rates_and_shares_of_the_gradients():
+    row = {"what": "csp-phase, factors", "images_per_second": 16.04, "of_gradients_alone": 0.857}
+    assert tables.kind_of({"photographs": [row]}) == "photographs"
+    assert tables.photographs({"photographs": [row]})[-1] == "| csp-phase, factors | 16.0 | 0.86 |"
 
 
 def test_a_gpu_has_one_mode():
