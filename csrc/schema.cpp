@@ -44,7 +44,7 @@ STABLE_TORCH_LIBRARY(steerlens_fast, m) {
       "merge_planes(Tensor[] bands, Tensor[] filters, int[] heights, int[] turns, int[] forms,"
       " Tensor? rest, int height, int width) -> Tensor");
   m.def(
-      "morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tensor amplitude_factors,"
-      " Tensor[] analysis, Tensor[] synthesis, int[] heights, int turns, int edit, int rule,"
-      " bool both, float eps, float floor, float low, float high) -> Tensor");
+      "morph_planes(Tensor images, Tensor gradients, Tensor phase_factors,"
+      " Tensor amplitude_factors, Tensor[] analysis, Tensor[] synthesis, int[] heights, int turns,"
+      " int edit, int rule, bool both, float eps, float floor, float low, float high) -> Tensor");
 }

@@ -122,7 +122,7 @@ def _of_a_classifier(images):
     return torch.autograd.grad(F.cross_entropy(classifiers.smooth()(x), torch.arange(len(x)) % 5), x)[0]
 
 
-@pytest.mark.parametrize("share, median, most", [(0.25, 6, 8), (1.0, 7, 12)])
+@pytest.mark.parametrize("share, median, most", [(0.25, 6, 8), (1.0, 7, 14)])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @pytest.mark.parametrize("edit", ["phase", "amplitude", "joint", "fourier", "pixel"])
 def test_few_renders(edit, rule, share, median, most):

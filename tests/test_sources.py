@@ -256,8 +256,8 @@ def test_a_table_names_files_that_are_not_utf8(tmp_path):
 @pytest.mark.parametrize(
     "name, text, says",
     [
-        ("t.csv", "", "line 1: must have a path .* got \\[\\]"),
-        ("t.csv", "file,label\na.png,1\n", "line 1: must have a path .* got \\['file', 'label'\\]"),
+        ("t.csv", "", "line 1: the first line must be a header with path .* got \\[\\]"),
+        ("t.csv", "file,label\na.png,1\n", "line 1: the first line must be a header .* got \\['file', 'label'\\]"),
         ("t.csv", "path,label\n", "must be a table with rows, got none"),
         ("t.csv", "path,label,target\na,1,1\n", "line 1: must have target or label, got both"),
         ("t.csv", "path,label\na,1\nb,2,3\n", "t.csv, line 3: must have 2 fields, as the header, got 3"),

@@ -94,7 +94,7 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
             manifest.write(_json_line({name: record[name] for name in BRIEF}))
             if record["status"] == OK:
                 attained[_attained(record)] += 1
-                labelled[None if record["label"] is None else record["label"] == record["source"]] += 1
+                labelled[_as_labelled(record)] += 1
             else:
                 failed.write(_json_line({n: record[n] for n in (*BRIEF, "path", "message")}))
     summary = {
@@ -119,8 +119,14 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
 
 def _attained(record: dict) -> bool | None:
     """Whether a morph reaches its distance, or all of them; None where none was asked for."""
-    told = record["attained"]
+    told = record.get("attained")
     return all(told) if isinstance(told, list) else told
+
+
+def _as_labelled(record: dict) -> bool | None:
+    """Whether the model says what the label does; None where there is none."""
+    label = record.get("label")
+    return None if label is None else label == record.get("source")
 
 
 def said_of(summary: dict) -> str:
