@@ -38,7 +38,8 @@ def where(file: str) -> str:
     """The sentence above a table: machine, versions, date, and the file."""
     result = results.read(ROOT / file)
     m = result["machine"]
-    cpu = m["cpu"] + (f", {m['cores']} cores" if "cores" in m else "")
+    cpu = m["cpu"] + (f" ({m['vectors']})" if "vectors" in m else "")
+    cpu += f", {m['cores']} cores" if "cores" in m else ""
     told = [m.get("gpu") or cpu, f"{m['threads']} threads", f"torch {m['torch']}"]
     told += [f"plenoptic {m['plenoptic']}"] if "plenoptic" in m else []
     day = m.get("date") or Path(file).name[:10]

@@ -3,17 +3,20 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <string>
 
 #include "args/planes.h"
 #include "cpu/clones.h"
 #include "cpu/parallel.h"
-#include "cpu/planes.h"
+#include "cpu/planes/choice.h"
 #include "memory.h"
 
 namespace py = pybind11;
 
 namespace {
 
+// But for plane_lanes, which is what this CPU runs.
 py::dict build_info() {
   py::dict info;
   info["version"] = STEERLENS_VERSION;
@@ -24,6 +27,7 @@ py::dict build_info() {
   info["torch_built"] = STEERLENS_TORCH_BUILT;
   info["torch_target"] = STEERLENS_TORCH_TARGET;
   info["cpu_levels"] = STEERLENS_CPU_LEVELS;
+  info["plane_lanes"] = steerlens::plane_lanes();
   info["compiler"] = __VERSION__;
   return info;
 }
@@ -67,10 +71,13 @@ PYBIND11_MODULE(_C, m) {
   m.def("stream_real_float", &stream_real<float>,
         "Clip real parts into a large buffer (to, from, count, stride, low, high).");
   m.def("stream_real_double", &stream_real<double>, "The same in double precision.");
-  m.def("planes_supported", &steerlens::planes_supported,
-        "Whether this CPU and build have split_planes and merge_planes.");
   m.def("plane_side_fits", &steerlens::side_fits,
         "Whether they take planes, or bands, with a side of so many samples.");
-  m.attr("LANES") = steerlens::kLanes;
+  if (!steerlens::plane_lanes_valid())
+    throw py::import_error(
+        std::string("STEERLENS_LANES must be 0, 8 or 16 in the environment, got ") +
+        std::getenv("STEERLENS_LANES"));
+  m.attr("PLANE_LANES") =
+      steerlens::plane_lanes();  // rows side by side in the ops for whole planes; 0: none
   m.def("stream_copy", &stream_copy, "Copy past the caches (to, from, bytes): CPU addresses.");
 }

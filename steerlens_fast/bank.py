@@ -18,7 +18,7 @@ The bands of a "real" bank go in pairs, two orientations of a plane as one compl
 less than two real ones (by a factor of 1.1 to 2.4 forth and 2 to 10 back, as torch has them on the CPU), whole spectra
 need no special case for DC and Nyquist, and no plane ever meets another. The other banks read half spectra.
 
-Where :func:`panels.serve` says so (float32 on a CPU with 512-bit vectors), a plane takes one pass through
+Where :func:`panels.serve` says so (float32 on a CPU with AVX2 or AVX-512), a plane takes one pass through
 ``split_planes`` or ``merge_planes``, FFTs included; else, and under tracers, torch.fft and the ops for bands do it.
 """
 

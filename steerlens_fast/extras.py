@@ -1,9 +1,13 @@
-"""Optional packages: imported when first needed, with a message that names the extra that brings them."""
+"""Optional packages: imported when first needed, with a message that tells how to install what is missing."""
 
 from __future__ import annotations
 
 import importlib
+import re
+from importlib.metadata import PackageNotFoundError, requires
 from types import ModuleType
+
+PACKAGE = "steerlens_fast"
 
 
 class MissingExtra(ImportError):
@@ -11,20 +15,47 @@ class MissingExtra(ImportError):
 
 
 def need(extra: str, module: str) -> ModuleType:
-    """Import ``module``, or raise :class:`MissingExtra` naming ``extra``.
+    """Import ``module``, or raise :class:`MissingExtra` naming ``extra`` and what it would have pip install.
 
     Examples
     --------
     >>> need("demo", "json").loads("[1]")
     [1]
-    >>> need("demo", "no_such_package")
+    >>> need("timm", "no_such_package")
     Traceback (most recent call last):
-    steerlens_fast.extras.MissingExtra: no_such_package is not installed: pip install "steerlens_fast[demo]"
+    steerlens_fast.extras.MissingExtra: no_such_package is not installed: pip install timm  # steerlens_fast[timm]
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).partition(".")[0]
-        raise MissingExtra(
-            f'{missing} is not installed: pip install "steerlens_fast[{extra}]"', name=missing
-        ) from error
+        told = f"{missing} is not installed: pip install {' '.join(packages(extra))}  # {PACKAGE}[{extra}]"
+        raise MissingExtra(told, name=missing) from error
+
+
+def packages(extra: str) -> list[str]:
+    """What an extra brings, as pip is asked for it; from the metadata of the installed package.
+
+    Examples
+    --------
+    >>> packages("plot")
+    ['matplotlib', '"pillow>=10.1"']
+    """
+    try:
+        lines = requires(PACKAGE) or []
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        lines = []
+    found: dict[str, None] = {}  # in order, each once
+    for line in lines:
+        wanted, _, marker = (part.strip() for part in line.partition(";"))
+        if not re.search(rf"""extra == ["']{extra}["']""", marker):
+            continue
+        inner = re.match(rf"{PACKAGE.replace('_', '[-_]')}\[(.*)\]", wanted)
+        names = [name for part in inner[1].split(",") for name in packages(part)] if inner else [_quoted(wanted)]
+        found.update(dict.fromkeys(names))
+    return list(found) or [f"'{PACKAGE}[{extra}]'"]
+
+
+def _quoted(requirement: str) -> str:
+    """For a shell, to which > and [ mean something."""
+    return requirement if re.fullmatch(r"[\w.-]+", requirement) else f'"{requirement}"'

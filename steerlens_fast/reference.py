@@ -156,10 +156,11 @@ def merge_bands(
 
 
 def _from_panels(panels: Tensor, h: int, H: int) -> Tensor:
-    """Filters [K, panels, w, 16] -> masks [K, h, w]: image row Y is lane Y mod 16 of its panel."""
+    """Filters [K, panels, w, lanes] -> masks [K, h, w]: image row Y is lane Y mod lanes of its panel."""
+    lanes = panels.shape[-1]
     image_rows = (filters.signed_frequencies(h) % H).tolist()
-    kept = sorted({Y // 16 for Y in image_rows})
-    return torch.stack([panels[:, kept.index(Y // 16), :, Y % 16] for Y in image_rows], 1)
+    kept = sorted({Y // lanes for Y in image_rows})
+    return torch.stack([panels[:, kept.index(Y // lanes), :, Y % lanes] for Y in image_rows], 1)
 
 
 def _fft2(t: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def run(*command, cwd, **environment):
 def test_build_info():
     info = steerlens_fast.build_info()
     keys = {"version", "cuda", "cuda_archs", "nvcc", "torch_built", "torch_target", "cpu_levels", "compiler"}
-    assert set(info) >= keys
+    assert set(info) >= keys | {"plane_lanes"}
     assert info["version"] == steerlens_fast.__version__
     assert isinstance(info["cuda"], bool)
     assert bool(info["cuda_archs"]) == bool(info["nvcc"]) == info["cuda"]
@@ -128,7 +128,7 @@ def test_no_room_imports_from_above(name):
 
 
 def test_host_and_device_never_include_each_other():
-    for path in [*ROOT.glob("csrc/cpu/*"), *ROOT.glob("csrc/math/*")]:
+    for path in [*ROOT.glob("csrc/cpu/**/*.*"), *ROOT.glob("csrc/math/*")]:
         assert not re.search(r'#include ["<].*cuda', path.read_text()), path.name
     for path in ROOT.glob("csrc/cuda/*"):
         assert not re.search(r'#include ["<].*cpu/', path.read_text()), path.name
@@ -139,7 +139,8 @@ def test_host_and_device_never_include_each_other():
 def test_both_devices_have_the_same_files():
     """But for the ops that are the CPU's alone."""
     names = lambda folder, ending: {p.stem for p in (ROOT / "csrc" / folder).glob(f"*{ending}")}
-    assert names("cpu", ".cpp") == names("cuda", ".cu") | set(PLANE_OPS)
+    assert names("cpu", ".cpp") == names("cuda", ".cu")
+    assert names("cpu/planes", "_planes.h") == set(PLANE_OPS)
 
 
 # --- Building

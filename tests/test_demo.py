@@ -202,10 +202,10 @@ def test_a_failed_write_leaves_no_file_behind(tmp_path):
 
 def test_missing_extra(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    with pytest.raises(MissingExtra, match=r'tqdm is not installed: pip install "steerlens_fast\[demo\]"'):
+    with pytest.raises(MissingExtra, match=r"tqdm is not installed: pip install .*tqdm.*  # steerlens_fast\[demo\]"):
         run_demo(tmp_path, **SHORT)
     assert main(["demo", "--out", str(tmp_path)]) == 1
-    assert 'pip install "steerlens_fast[demo]"' in capsys.readouterr().err
+    assert "# steerlens_fast[demo]" in capsys.readouterr().err
 
 
 # --- The command -----------------------------------------------------------------------------------------------------

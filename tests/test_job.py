@@ -328,6 +328,11 @@ def test_another_configuration_is_refused(option, value, was, copy, job, capsys)
     assert digests(copy) == digests(job)
 
 
+def test_every_change_is_named_at_once(copy, capsys):
+    told = 'family was "csp-phase" and is "pixel" now, frames was 4 and is 5 now: the configuration of a job'
+    refused(capsys, run_here(copy, "--resume", frames=5, family="pixel"), told, says=2)
+
+
 def test_other_data_are_refused(data, copy, tmp_path, capsys):
     more = Path(shutil.copytree(data, tmp_path / "images"))
     refused(capsys, run_here(copy, "--resume", data=more), "data was", says=2)

@@ -186,6 +186,17 @@ def test_wrong_options_are_named_with_what_is_right(options, said, data, tmp_pat
     refused(capsys, run_here(tmp_path / "out", data=data, **options), *said, says=2)
 
 
+@pytest.mark.parametrize("target", ["label", "map:0=1"])
+def test_targets_by_label_need_one(target, data, tmp_path, capsys):
+    """Said before anything is computed; a data set that tells labels late is believed until it is read."""
+    flat = data / "c0"
+    refused(capsys, run_here(tmp_path, data=flat, target=target), "target", "none of the data", "has a label", says=2)
+    assert not (tmp_path / "plan.json").exists()
+    (tmp_path / "table.csv").write_text(f"path,target\n{next(flat.iterdir())},1\n{next((data / 'c1').iterdir())},\n")
+    assert run_here(tmp_path / "out", data=tmp_path / "table.csv", target="label") == 3
+    assert [r["status"] for r in records(tmp_path / "out")] == ["ok", "no-label"]
+
+
 def test_python_s_keywords_are_named_as_python_has_them(data, tmp_path):
     options = {"channels": 1, "frames": 3, "gallery": 0, "workers": 0, "limit": 2}
     job = lambda **more: morph_dataset(str(data), "job_models:classifier", tmp_path, **options, **more)

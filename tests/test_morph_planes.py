@@ -11,7 +11,7 @@ from tolerances import assert_close
 from steerlens_fast import _C, CSPFamily, SteerablePyramid, memory, ops, panels, reference
 from steerlens_fast.families.base import PlaneMotion, factor_pair
 
-pytestmark = pytest.mark.skipif(not _C.planes_supported(), reason="this CPU is not x86-64-v4, or the compiler not GCC")
+pytestmark = pytest.mark.skipif(not _C.PLANE_LANES, reason="this CPU is not x86-64-v3, or the compiler not GCC")
 PHASE, AMPLITUDE, JOINT = 0, 1, 2
 COMPLEX, POLAR = 0, 1
 
@@ -127,7 +127,7 @@ def test_a_cpu_without_it_goes_part_by_part_through_ffts(monkeypatch):
     family = CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05)
     x, g = image(2, 28, 28, dtype=torch.float32), 0.02 * normal(2, 28, 28, dtype=torch.float32)
     frames = family.prepare(x, g).render([0.5, 1.0])
-    monkeypatch.setattr(panels._C, "planes_supported", lambda: False)
+    monkeypatch.setattr(panels._C, "PLANE_LANES", 0)
     monkeypatch.setattr(ops, "morph_planes", None)
     assert_close(family.prepare(x, g).render([0.5, 1.0]), frames, "render")
 

@@ -705,7 +705,7 @@ def test_bad_morphs(tmp_path, morphs):
 def test_says_which_extra_is_missing(tmp_path, morphs, monkeypatch, suffix, module, extra):
     for name in [n for n in sys.modules if n.partition(".")[0] == module]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingExtra, match=rf'{module} is not installed: pip install "steerlens_fast\[{extra}\]"'):
+    with pytest.raises(MissingExtra, match=rf"{module} is not installed: pip install .*  # steerlens_fast\[{extra}\]"):
         morphs.save(tmp_path / f"a.{suffix}")
     assert names(tmp_path) == []
     if suffix == "safetensors":

@@ -13,7 +13,7 @@ from steerlens_fast import _C, CSPFamily, SteerablePyramid, bank, ops, panels, r
 from steerlens_fast.bank import Bank, Part
 from steerlens_fast.filters import Geometry, max_height
 
-pytestmark = pytest.mark.skipif(not _C.planes_supported(), reason="this CPU is not x86-64-v4, or the compiler not GCC")
+pytestmark = pytest.mark.skipif(not _C.PLANE_LANES, reason="this CPU is not x86-64-v3, or the compiler not GCC")
 REAL, BOTH, PAIRS = 0, 1, 2
 PAST_THE_CACHES = 16 << 20  # bytes of a result from which on it is written past them
 

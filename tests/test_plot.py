@@ -165,5 +165,5 @@ def test_bad_coefficients(coefficients):
 
 def test_says_which_extra_is_missing(coefficients, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingExtra, match=r'matplotlib.*pip install "steerlens_fast\[plot\]"'):
+    with pytest.raises(MissingExtra, match=r"matplotlib is not installed: pip install matplotlib .*pillow"):
         plot_pyramid(coefficients)

@@ -41,7 +41,7 @@ struct MorphTensors {
   std::vector<Tensor> analysis, synthesis;
 };
 
-inline void check_morph_planes(const char* op, MorphTensors& t) {
+inline void check_morph_planes(const char* op, int64_t lanes, MorphTensors& t) {
   check_cpu(op, "images", t.images);
   check_type(op, "images", t.images, ScalarType::Float);
   check_rank(op, "images", t.images, 3, "[N, H, W]");
@@ -59,17 +59,17 @@ inline void check_morph_planes(const char* op, MorphTensors& t) {
   check_side(op, "images' height", t.images.size(1));
   check_side(op, "images' width", t.images.size(2));
   check_shape(op, "analysis' last", t.analysis.back(),
-              {1, panels_of(t.images.size(1)), t.images.size(2), kLanes});
+              {1, panels_of(t.images.size(1), lanes), t.images.size(2), lanes});
   t.images = packed(t.images);
   t.gradients = packed(t.gradients);
 }
 
 template <typename Run>
-Tensor morph_planes_with(MorphTensors t, const std::vector<int64_t>& heights, int64_t turns,
-                         int64_t edit, int64_t rule, bool both, double eps, double floor,
-                         double low, double high, const Run& run) {
+Tensor morph_planes_with(int64_t lanes, MorphTensors t, const std::vector<int64_t>& heights,
+                         int64_t turns, int64_t edit, int64_t rule, bool both, double eps,
+                         double floor, double low, double high, const Run& run) {
   const char* op = "morph_planes";
-  check_morph_planes(op, t);
+  check_morph_planes(op, lanes, t);
   if (edit < 0 || edit > 2)
     fail(op, "edit must be 0 (phase), 1 (amplitude) or 2 (joint), got ", edit);
   if (turns < 0 || turns > 3) fail(op, "turns must be 0 to 3, got ", turns);
@@ -80,12 +80,14 @@ Tensor morph_planes_with(MorphTensors t, const std::vector<int64_t>& heights, in
   args.analysis = {N, H, W, {}};
   args.synthesis = {N, H, W, {}};
   std::vector<int64_t> all_heights = heights, all_turns(parts, turns), forms(parts, 1);
-  args.gradient = plane_parts(op, t.synthesis, heights, all_turns, both_forms, H, W, false);
-  args.synthesis.parts = plane_parts(op, t.synthesis, heights, opposite, both_forms, H, W, false);
+  args.gradient = plane_parts(op, lanes, t.synthesis, heights, all_turns, both_forms, H, W, false);
+  args.synthesis.parts =
+      plane_parts(op, lanes, t.synthesis, heights, opposite, both_forms, H, W, false);
   all_heights.push_back(H);
   all_turns.push_back(0);
   forms.push_back(0);
-  args.analysis.parts = plane_parts(op, t.analysis, all_heights, all_turns, forms, H, W, false);
+  args.analysis.parts =
+      plane_parts(op, lanes, t.analysis, all_heights, all_turns, forms, H, W, false);
   args.edit = static_cast<Edit>(edit);
   args.rule = check_rule(op, rule);
   args.eps = static_cast<float>(eps);

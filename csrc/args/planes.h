@@ -1,5 +1,5 @@
 // The arguments of split_planes and merge_planes: one part is a group of bands of the same size, as in
-// bands.h, its filters laid out for 16 image rows at a time.
+// bands.h, its filters laid out for as many image rows at a time as a kernel has lanes.
 #pragma once
 
 #include <array>
@@ -10,9 +10,9 @@
 
 namespace steerlens {
 
-constexpr int64_t kLanes = 16;  // image rows, or columns, that are computed side by side
+constexpr int64_t kMostLanes = 16;  // image rows, or columns, that are computed side by side
 
-constexpr int64_t kLargestPrime = 61;  // of a side: such primes are radices of cpu/fft.h
+constexpr int64_t kLargestPrime = 61;  // of a side: such primes are radices of cpu/planes/fft.h
 constexpr int64_t kLargestSide = int64_t{1} << 14;
 
 inline bool side_in_range(int64_t n) { return n >= 1 && n <= kLargestSide; }
@@ -31,21 +31,21 @@ inline void check_side(const char* op, const char* name, int64_t n) {
     fail(op, name, " must have no prime factor above ", kLargestPrime, ", got ", n);
 }
 
-constexpr int64_t panels_of(int64_t n) { return (n + kLanes - 1) / kLanes; }
+constexpr int64_t panels_of(int64_t n, int64_t lanes) { return (n + lanes - 1) / lanes; }
 
-// 16 image rows of which a band has at least one; -1 where it has not.
+// So many image rows, a lane each, of which a band has at least one; -1 where it has not.
 struct RowPanel {
   int64_t index;
-  std::array<int64_t, kLanes> rows;
+  std::array<int64_t, kMostLanes> rows;
 };
 
-inline std::vector<RowPanel> row_panels(int64_t h, int64_t H) {
+inline std::vector<RowPanel> row_panels(int64_t h, int64_t H, int64_t lanes) {
   std::vector<RowPanel> out;
-  for (int64_t index = 0; index < panels_of(H); ++index) {
+  for (int64_t index = 0; index < panels_of(H, lanes); ++index) {
     RowPanel panel{index, {}};
     bool any = false;
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      const int64_t Y = index * kLanes + lane;
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      const int64_t Y = index * lanes + lane;
       panel.rows[lane] = Y < H ? band_row(Y, h, H) : -1;
       any = any || panel.rows[lane] >= 0;
     }
@@ -57,7 +57,7 @@ inline std::vector<RowPanel> row_panels(int64_t h, int64_t H) {
 // How bands lie in memory: Form::kReal, their real parts alone (merge_planes reads them from complex
 // bands, too); kBoth, complex ones; kPairs, the real parts of two orientations as one complex number.
 struct PlanePart {
-  const float* filter;  // [K, panels, w, 16]; zeros where the band has no row
+  const float* filter;  // [K, panels, w, lanes]; zeros where the band has no row
   float* bands_out;     // split_planes: [N, K, h, w]
   const float* bands;   // merge_planes: [N, stored, h, w]
   int64_t K, h, w;
@@ -90,7 +90,8 @@ inline void check_cpu(const char* op, const char* name, const Tensor& t) {
 }
 
 // Parts without bands; filters are made contiguous in place.
-inline std::vector<PlanePart> plane_parts(const char* op, std::vector<Tensor>& filters,
+inline std::vector<PlanePart> plane_parts(const char* op, int64_t lanes,
+                                          std::vector<Tensor>& filters,
                                           const std::vector<int64_t>& heights,
                                           const std::vector<int64_t>& turns,
                                           const std::vector<int64_t>& forms, int64_t H, int64_t W,
@@ -105,18 +106,18 @@ inline std::vector<PlanePart> plane_parts(const char* op, std::vector<Tensor>& f
   for (size_t i = 0; i < count; ++i) {
     check_type(op, "filters[i]", filters[i], ScalarType::Float);
     check_cpu(op, "filters[i]", filters[i]);
-    check_rank(op, "filters[i]", filters[i], 4, "[K, panels, w, 16]");
+    check_rank(op, "filters[i]", filters[i], 4, "[K, panels, w, lanes]");
     if (heights[i] < 1 || heights[i] > H || turns[i] < 0 || turns[i] > 3)
       fail(op, "heights must be 1 to ", H, " and turns 0 to 3, got ", heights[i], " and ",
            turns[i]);
     PlanePart part{};
-    part.panels = row_panels(heights[i], H);
+    part.panels = row_panels(heights[i], H, lanes);
     part.K = filters[i].size(0);
     part.h = heights[i];
     part.w = filters[i].size(2);
-    if (part.w < 1 || part.w > W || filters[i].size(3) != kLanes ||
+    if (part.w < 1 || part.w > W || filters[i].size(3) != lanes ||
         filters[i].size(1) != static_cast<int64_t>(part.panels.size()))
-      fail(op, "filters[", i, "] must be [K, ", part.panels.size(), ", w, ", kLanes,
+      fail(op, "filters[", i, "] must be [K, ", part.panels.size(), ", w, ", lanes,
            "] with w <= ", W, ", got ", shape_text(shape_of(filters[i])));
     check_side(op, "heights", part.h);
     check_side(op, "filters' width", part.w);
@@ -131,7 +132,7 @@ inline std::vector<PlanePart> plane_parts(const char* op, std::vector<Tensor>& f
 }
 
 template <typename Run>
-std::vector<Tensor> split_planes_with(Tensor planes, std::vector<Tensor> filters,
+std::vector<Tensor> split_planes_with(int64_t lanes, Tensor planes, std::vector<Tensor> filters,
                                       const std::vector<int64_t>& heights,
                                       const std::vector<int64_t>& turns,
                                       const std::vector<int64_t>& forms, const Run& run) {
@@ -141,7 +142,7 @@ std::vector<Tensor> split_planes_with(Tensor planes, std::vector<Tensor> filters
   check_rank(op, "planes", planes, 3, "[N, H, W]");
   planes = packed(planes);
   PlaneBank bank{planes.size(0), planes.size(1), planes.size(2), {}};
-  bank.parts = plane_parts(op, filters, heights, turns, forms, bank.H, bank.W, false);
+  bank.parts = plane_parts(op, lanes, filters, heights, turns, forms, bank.H, bank.W, false);
   std::vector<Tensor> out;
   int64_t bytes = 0;
   for (PlanePart& part : bank.parts) {
@@ -155,7 +156,7 @@ std::vector<Tensor> split_planes_with(Tensor planes, std::vector<Tensor> filters
 }
 
 template <typename Run>
-Tensor merge_planes_with(std::vector<Tensor> bands, std::vector<Tensor> filters,
+Tensor merge_planes_with(int64_t lanes, std::vector<Tensor> bands, std::vector<Tensor> filters,
                          const std::vector<int64_t>& heights, const std::vector<int64_t>& turns,
                          const std::vector<int64_t>& forms, std::optional<Tensor> rest,
                          int64_t height, int64_t width, const Run& run) {
@@ -165,7 +166,7 @@ Tensor merge_planes_with(std::vector<Tensor> bands, std::vector<Tensor> filters,
          bands.size());
   check_rank(op, "bands[0]", bands[0], 4, "[N, K, h, w]");
   PlaneBank bank{bands[0].size(0), height, width, {}};
-  bank.parts = plane_parts(op, filters, heights, turns, forms, height, width, true);
+  bank.parts = plane_parts(op, lanes, filters, heights, turns, forms, height, width, true);
   for (size_t i = 0; i < bands.size(); ++i) {
     PlanePart& part = bank.parts[i];
     const bool complex = is_complex(bands[i].scalar_type());

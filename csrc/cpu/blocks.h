@@ -6,10 +6,10 @@
 #include "../memory.h"
 #include "clones.h"
 
-#if STEERLENS_HAS_LANES
+#if STEERLENS_HAS_LEVELS
 #include <immintrin.h>
 
-STEERLENS_LANES_BEGIN
+STEERLENS_V4_BEGIN
 namespace steerlens {
 namespace {
 
@@ -26,7 +26,7 @@ void stream_lines(char* to, const char* from, uint64_t bytes) {
 
 }  // namespace
 }  // namespace steerlens
-STEERLENS_LANES_END
+STEERLENS_LEVEL_END
 #endif
 
 namespace steerlens {
@@ -58,7 +58,7 @@ template <typename V>
 SL_FN void put_past(V* to, const V* from, int64_t count) {
   char* const target = reinterpret_cast<char*>(to);
   const char* const source = reinterpret_cast<const char*>(from);
-#if STEERLENS_HAS_LANES
+#if STEERLENS_HAS_LEVELS
   if (__builtin_cpu_supports("x86-64-v4")) return stream_lines(target, source, count * sizeof(V));
 #endif
   stream(target, source, count * sizeof(V));

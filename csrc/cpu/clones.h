@@ -6,15 +6,16 @@
 #define STEERLENS_CLONES \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #define STEERLENS_CPU_LEVELS "x86-64, x86-64-v3, x86-64-v4"
-// Code between these is compiled for x86-64-v4 alone, and called only where the CPU has it. Other headers
-// are included outside, so that nothing of them that the linker may pick for all is compiled for it.
-#define STEERLENS_HAS_LANES 1
-#define STEERLENS_LANES_BEGIN _Pragma("GCC push_options") _Pragma("GCC target(\"arch=x86-64-v4\")")
-#define STEERLENS_LANES_END _Pragma("GCC pop_options")
+// Code between these is compiled for one level alone, and called only where the CPU has it. Other headers are
+// included outside, so that nothing of them that the linker may pick for all is compiled for it.
+#define STEERLENS_HAS_LEVELS 1
+#define STEERLENS_V3_BEGIN _Pragma("GCC push_options") _Pragma("GCC target(\"arch=x86-64-v3\")")
+#define STEERLENS_V4_BEGIN _Pragma("GCC push_options") _Pragma("GCC target(\"arch=x86-64-v4\")")
+#define STEERLENS_LEVEL_END _Pragma("GCC pop_options")
 #else
 #define STEERLENS_CLONES
 #define STEERLENS_CPU_LEVELS "baseline"
-#define STEERLENS_HAS_LANES 0
+#define STEERLENS_HAS_LEVELS 0
 #endif
 
 // Defines `name(const Args<float>&, begin, end)` and its float64 twin from the template name_body.

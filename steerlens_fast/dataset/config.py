@@ -169,7 +169,7 @@ class JobConfig(PlainConfig):
 
 
 def refuse_drift(before: Mapping, now: Mapping, what: str, **called: str) -> None:
-    """JobError that names the first field, by what it is ``called``, in which two configurations or plans differ.
+    """JobError that names every field, by what it is ``called``, in which two configurations or plans differ.
 
     Examples
     --------
@@ -178,11 +178,15 @@ def refuse_drift(before: Mapping, now: Mapping, what: str, **called: str) -> Non
     steerlens_fast.dataset.outcome.JobError: frames was 8 and is 12 now: the configuration of a job cannot change; use --overwrite (in Python overwrite=True) or another --out
     """  # noqa: E501
     before, now = (json.loads(json.dumps(told)) for told in (before, now))  # a tuple that was saved is a list
-    for name in sorted(before.keys() | now.keys()):
-        if name not in NOT_COMPARED and before.get(name) != now.get(name):
-            change = f"{called.get(name, name)} was {_shown(before.get(name))} and is {_shown(now.get(name))} now"
-            instead = "use --overwrite (in Python overwrite=True) or another --out"
-            raise JobError(f"{change}: {what} of a job cannot change; {instead}", USAGE)
+    names = sorted((before.keys() | now.keys()).difference(NOT_COMPARED))
+    changes = [
+        f"{called.get(name, name)} was {_shown(before.get(name))} and is {_shown(now.get(name))} now"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+    if changes:
+        instead = "use --overwrite (in Python overwrite=True) or another --out"
+        raise JobError(f"{', '.join(changes)}: {what} of a job cannot change; {instead}", USAGE)
 
 
 def refuse_other_model(before: Mapping, now: Mapping) -> None:

@@ -24,6 +24,7 @@ from .targets import LABEL, parse_target
 FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
 FOLDERS = ("shards", "gallery")
 BY_NAME = ("class", "map", "csv")  # targets that may name classes
+BY_LABEL = ("label", "map")
 # Fields that may name a file, or some, relative to where the job or the evaluation began.
 PATHS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights")
 WORDS = {"weights": ("random",), "judge_weights": ("random", "-")}  # which no file of that name makes a path
@@ -53,7 +54,21 @@ class Inputs:
         if self.source.class_names is None and self.rule.kind in BY_NAME:
             for _ in self.source.listing():  # some know their classes' names at the end only
                 pass
-        return islice(self.rule.resolve(self.source.listing(), self.source.class_names), self.config.limit)
+        items = islice(self.rule.resolve(self.source.listing(), self.source.class_names), self.config.limit)
+        return self._labelled(items) if self.rule.kind in BY_LABEL and not self.source.labels_late else items
+
+    def _labelled(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The same; at their end JobError where none has the label that the target goes by."""
+        missing, item = True, None
+        for item in items:
+            missing = missing and item.label is None
+            yield item
+        if item is not None and missing:
+            raise JobError(
+                f"target must be one that needs no labels, got {self.config.target!r}, and none of the data in "
+                f"{self.config.data} has a label: class folders, a column target or label, or labels bring them",
+                USAGE,
+            )
 
 
 def make_plan(out: Path, inputs: Inputs, model: dict, workers: int) -> Plan:

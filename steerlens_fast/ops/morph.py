@@ -41,9 +41,9 @@ def morph_planes(
         Planes, and dL/dplane of a loss to decrease.
     phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], float32
         b_j and a_j of frame j (and plane n).
-    analysis : sequence of Tensors [K, panels, w, 16], float32
+    analysis : sequence of Tensors [K, panels, w, lanes], float32
         Filters of the bands that move, as :func:`split_planes` takes them; last that of what these do not hold,
-        [1, panels, W, 16].
+        [1, panels, W, lanes].
     synthesis : sequence of Tensors, shaped as those of ``analysis`` but the last
         Filters of the way back, whose adjoint analyses the gradient.
     heights : sequence of int

@@ -22,7 +22,7 @@ def split_planes(
     Parameters
     ----------
     planes : Tensor [N, H, W], float32
-    filters : sequence of float32 Tensors, each [K, panels, w, 16]
+    filters : sequence of float32 Tensors, each [K, panels, w, lanes]
         One entry for each group of K bands of h x w samples, as :func:`steerlens_fast.panels.in_panels` makes them of
         masks [K, h, w].
     heights : sequence of int

@@ -24,7 +24,11 @@ class Source:
         What it is, for people and for the plan; JSON-able, known from the start.
     class_names : list of str or None
         Names of the labels, known when the listing is at its end; None where there are none.
+    labels_late : bool
+        Whether a label may be known only when its item is read.
     """
+
+    labels_late = False
 
     def __init__(self, about: dict, class_names: list[str] | None = None):
         self.about, self.class_names = about, class_names
@@ -52,7 +56,7 @@ class Source:
         return read_file(item.path)
 
     def read_labelled(self, item: Item) -> tuple[object, int | None]:
-        """What :meth:`read` gives, and the item's label, which a map-style data set may tell only now."""
+        """What :meth:`read` gives, and the item's label, told only now where ``labels_late``."""
         return self.read(item), item.label
 
 

@@ -21,6 +21,8 @@ class PythonSource(Source):
     items are triples and there are no ``keys``, listing must read every item once. Class names are its ``classes``.
     """
 
+    labels_late = True
+
     def __init__(self, data, spec: str | None = None):
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
             wanted = "a path, or a data set with __len__ and __getitem__"

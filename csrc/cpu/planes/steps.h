@@ -8,18 +8,41 @@
 #include <map>
 #include <stdexcept>
 
-#include "parallel.h"
+#include "../parallel.h"
 #include "plane.h"
 
 STEERLENS_LANES_BEGIN
 namespace steerlens {
 namespace {
 
+constexpr uint64_t kCacheLine = 64;
+
+SL_FN void stream_lanes(float* to, Lanes value) {
+#if STEERLENS_LANES == 16
+  _mm512_stream_ps(to, reinterpret_cast<__m512>(value));
+#else
+  _mm256_stream_ps(to, reinterpret_cast<__m256>(value));
+#endif
+}
+SL_FN bool line_begins(const float* at) { return reinterpret_cast<uint64_t>(at) % kCacheLine == 0; }
+
+// A cache line leaves past the caches as a whole or not at all: the rest of it would have to be read first.
 SL_FN void put_lanes(float* to, Lanes value, int64_t count, bool streamed) {
-  if (streamed && count >= kLanes && reinterpret_cast<uint64_t>(to) % 64 == 0)
-    _mm512_stream_ps(to, reinterpret_cast<__m512>(value));
+  if (sizeof(Lanes) == kCacheLine && streamed && count >= kLanes && line_begins(to))
+    stream_lanes(to, value);
   else
     store_lanes(to, value, count);
+}
+
+// The same of twice as many floats.
+SL_FN void put_two(float* to, Lanes first, Lanes second, int64_t count, bool streamed) {
+  if (sizeof(Lanes) < kCacheLine && streamed && count >= 2 * kLanes && line_begins(to)) {
+    stream_lanes(to, first);
+    stream_lanes(to + kLanes, second);
+    return;
+  }
+  put_lanes(to, first, count, streamed);
+  put_lanes(to + kLanes, second, count - kLanes, streamed);
 }
 
 // Every length's FFT.
@@ -112,7 +135,7 @@ class ScratchMemory {
 };
 
 // More than this (in lanes; 32 MiB) is for all threads together, not for each.
-constexpr int64_t kLanesOfThread = int64_t{32} << 14;
+constexpr int64_t kLanesOfThread = (int64_t{32} << 20) / sizeof(Lanes);
 
 // Whether threads share each plane: where else one would wait for long, if a plane's steps feed them all,
 // and where each would need too much memory of its own.

@@ -1,17 +1,14 @@
-// merge_planes: what merge_bands does, and its FFTs, plane by plane; see split_planes.
-#include "../args/planes.h"
+// merge_planes: what merge_bands does, and its FFTs, plane by plane; see split_planes.h.
+#pragma once
 
-#include "clones.h"
-#include "planes.h"
-
-#if STEERLENS_HAS_LANES
+#include "../../args/planes.h"
 #include "synthesis.h"
 
 STEERLENS_LANES_BEGIN
 namespace steerlens {
 namespace {
 
-// Rows of sixteen columns of bands in memory; zeros beyond the last column.
+// Rows of a block of bands in memory; zeros beyond the last column.
 struct ComplexRows {
   const float* from;
   int64_t w, count;
@@ -31,7 +28,7 @@ struct TwoRows {
 };
 
 // The bands of plane n of a part: a source of synthesis.h.
-struct BandTensor {
+struct BandSource {
   const PlanePart& part;
   int64_t n;
 
@@ -69,28 +66,19 @@ Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
     const auto work = [&](int64_t n, const Scratch& scratch, const auto& steps) {
       synthesis.clear(scratch.spectrum, steps);
       for (const PlanePart& part : bank.parts)
-        synthesis.add(part, scratch.spectrum, scratch.between, steps, BandTensor{part, n});
-      const auto put = [&](int64_t block, int64_t y, Lanes value) SL_LAMBDA {
+        synthesis.add(part, scratch.spectrum, scratch.between, steps, BandSource{part, n});
+      const auto put = [&](int64_t block, int64_t y, CplxLanes value) SL_LAMBDA {
         const int64_t at = y * bank.W + block * kLanes, count = bank.W - block * kLanes;
-        if (rest) value += load_lanes(rest + n % rest_planes * area + at, count);
-        put_lanes(out + n * area + at, value, count, streamed);
+        if (rest) value = value + load_two(rest + n % rest_planes * area + at, count);
+        put_two(out + n * area + at, value.re, value.im, count, streamed);
       };
       synthesis.image(scratch.spectrum, scratch.between, steps, put);
     };
     for_planes(bands[0], bank, ffts, work);
   };
-  return merge_planes_with(bands, filters, heights, turns, forms, rest, height, width, run);
+  return merge_planes_with(kLanes, bands, filters, heights, turns, forms, rest, height, width, run);
 }
 
 }  // namespace
 }  // namespace steerlens
 STEERLENS_LANES_END
-
-namespace steerlens {
-
-STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
-  if (planes_supported()) m.impl("merge_planes", TORCH_BOX(&merge_planes));
-}
-
-}  // namespace steerlens
-#endif

@@ -1,12 +1,9 @@
 // split_planes: what split_bands does, and its FFTs, plane by plane, so that no spectrum leaves a core's
-// caches. It, merge_planes and morph_planes are the CPU's alone, float32 and x86-64-v4 (on devices the FFT
-// is a library's, between kernels); `planes_supported` tells where they can be had.
-#include "../args/planes.h"
+// caches. It, merge_planes and morph_planes are the CPU's alone, float32 (on devices the FFT is a library's,
+// between kernels); choice.h tells where they can be had.
+#pragma once
 
-#include "clones.h"
-#include "planes.h"
-
-#if STEERLENS_HAS_LANES
+#include "../../args/planes.h"
 #include "analysis.h"
 
 STEERLENS_LANES_BEGIN
@@ -14,7 +11,7 @@ namespace steerlens {
 namespace {
 
 // The bands of plane n of a part as they lie in its tensor; see analysis.h.
-struct BandTensor {
+struct BandSink {
   const PlanePart& part;
   int64_t n;
   bool streamed;
@@ -25,11 +22,14 @@ struct BandTensor {
   SL_FN void complex(int64_t k, int64_t block, int64_t y, CplxLanes value) const {
     const int64_t count = std::min(part.w - block * kLanes, kLanes);
     float* at = part.bands_out + 2 * sample(k, block, y);
-    put_lanes(at, zip_low(value.re, value.im), 2 * count, streamed);
-    put_lanes(at + kLanes, zip_high(value.re, value.im), 2 * count - kLanes, streamed);
+    put_two(at, zip_low(value.re, value.im), zip_high(value.re, value.im), 2 * count, streamed);
   }
   SL_FN void real(int64_t k, int64_t block, int64_t y, Lanes value) const {
     put_lanes(part.bands_out + sample(k, block, y), value, part.w - block * kLanes, streamed);
+  }
+  SL_FN void two(int64_t k, int64_t block, int64_t y, CplxLanes value) const {
+    float* at = part.bands_out + sample(k, block, y);
+    put_two(at, value.re, value.im, part.w - block * kLanes, streamed);
   }
 };
 
@@ -44,32 +44,13 @@ std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
       const float* plane = first + n * bank.H * bank.W;
       analysis.transform(plane, scratch.spectrum, scratch.between, steps);
       for (const PlanePart& part : bank.parts)
-        analysis.bands(part, scratch.spectrum, scratch.between, steps,
-                       BandTensor{part, n, streamed});
+        analysis.bands(part, scratch.spectrum, scratch.between, steps, BandSink{part, n, streamed});
     };
     for_planes(planes, bank, ffts, work);
   };
-  return split_planes_with(planes, filters, heights, turns, forms, run);
+  return split_planes_with(kLanes, planes, filters, heights, turns, forms, run);
 }
 
 }  // namespace
 }  // namespace steerlens
 STEERLENS_LANES_END
-
-namespace steerlens {
-
-bool planes_supported() { return __builtin_cpu_supports("x86-64-v4"); }
-
-STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
-  if (planes_supported()) m.impl("split_planes", TORCH_BOX(&split_planes));
-}
-
-}  // namespace steerlens
-
-#else
-
-namespace steerlens {
-bool planes_supported() { return false; }
-}  // namespace steerlens
-
-#endif

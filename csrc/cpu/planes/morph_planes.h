@@ -1,12 +1,10 @@
 // morph_planes: split_planes of an image and of its gradient, step, extrapolate, merge_planes and the clip,
 // plane by plane. Between them nothing lies in memory but what moves of a thread's plane (some MiB at
-// 224 x 224; of a large one that all threads share): sixteen columns side by side, block by block, as the transforms give and take it.
-#include "../args/morph.h"
+// 224 x 224; of a large one that all threads share): columns side by side, block by block, as the transforms
+// give and take it.
+#pragma once
 
-#include "clones.h"
-#include "planes.h"
-
-#if STEERLENS_HAS_LANES
+#include "../../args/morph.h"
 #include "analysis.h"
 #include "motion.h"
 #include "synthesis.h"
@@ -36,6 +34,15 @@ struct PartLanes {
   SL_FN void real(int64_t k, int64_t block, int64_t y, Lanes value) const {
     at[((k * blocks + block) * h + y) * fields] = value;
   }
+  SL_FN void two(int64_t k, int64_t block, int64_t y, CplxLanes value) const {
+    real(k, block, y, value.re);
+    if (block + 1 < blocks) real(k, block + 1, y, value.im);
+  }
+  // What two() wrote of the first orientation.
+  SL_FN CplxLanes two_of(int64_t block, int64_t y) const {
+    return {at[(block * h + y) * fields],
+            block + 1 < blocks ? at[((block + 1) * h + y) * fields] : Lanes{}};
+  }
 };
 
 inline int64_t lines_of(const PlanePart& part) { return part.K * panels_of(part.w) * part.h; }
@@ -46,7 +53,7 @@ struct LineRows {
   SL_FN CplxLanes operator()(int64_t y) const { return line[y]; }
 };
 
-// A part at one frame: a source of synthesis.h, which computes sixteen columns when it is asked for them.
+// A part at one frame: a source of synthesis.h, which computes a block of columns when it is asked for it.
 struct PartFrame {
   const Motion& motion;
   const PartLanes& part;
@@ -133,9 +140,8 @@ struct Morph {
       synthesis.add(args.synthesis.parts[i], scratch.spectrum, scratch.between, steps,
                     PartFrame{motion, parts[i], factors});
     const PartLanes& rest = parts.back();
-    const auto put = [&](int64_t block, int64_t y, Lanes value) SL_LAMBDA {
-      const Lanes still = rest.at[block * rest.h + y];
-      write(out + y * W + block * kLanes, value + still, W - block * kLanes);
+    const auto put = [&](int64_t block, int64_t y, CplxLanes value) SL_LAMBDA {
+      write(out + y * W + block * kLanes, value + rest.two_of(block, y), W - block * kLanes);
     };
     synthesis.image(scratch.spectrum, scratch.between, steps, put);
   }
@@ -143,16 +149,19 @@ struct Morph {
   template <typename Steps>
   void source(const float* image, float* out, const Steps& steps) const {
     const int64_t area = args.synthesis.H * args.synthesis.W;
-    steps(panels_of(area), [&](int64_t i, Lines&) {
-      const int64_t at = i * kLanes;
-      write(out + at, load_lanes(image + at, area - at), area - at);
+    steps(pairs_of(panels_of(area)), [&](int64_t i, Lines&) {
+      const int64_t at = 2 * i * kLanes;
+      write(out + at, load_two(image + at, area - at), area - at);
     });
   }
 
   // Clipped; NaN stays NaN.
-  SL_FN void write(float* to, Lanes value, int64_t count) const {
+  SL_FN Lanes clipped(Lanes value) const {
     const Lanes above = value < args.low ? args.low : value;
-    put_lanes(to, above > args.high ? args.high : above, count, streamed);
+    return above > args.high ? args.high : above;
+  }
+  SL_FN void write(float* to, CplxLanes value, int64_t count) const {
+    put_two(to, clipped(value.re), clipped(value.im), count, streamed);
   }
 };
 
@@ -187,19 +196,10 @@ Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tenso
                     bool both, double eps, double floor, double low, double high) {
   const auto run = [&](const MorphArgs& args) { run_morph(images, args); };
   return morph_planes_with(
-      {images, gradients, phase_factors, amplitude_factors, analysis, synthesis}, heights, turns,
-      edit, rule, both, eps, floor, low, high, run);
+      kLanes, {images, gradients, phase_factors, amplitude_factors, analysis, synthesis}, heights,
+      turns, edit, rule, both, eps, floor, low, high, run);
 }
 
 }  // namespace
 }  // namespace steerlens
 STEERLENS_LANES_END
-
-namespace steerlens {
-
-STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
-  if (planes_supported()) m.impl("morph_planes", TORCH_BOX(&morph_planes));
-}
-
-}  // namespace steerlens
-#endif

@@ -1,5 +1,5 @@
 // The synthesis of one plane: bands, which a source gives by columns, are added to a spectrum; and from that
-// the plane, which put(block, y, Lanes) takes. What a source gives reads row y of sixteen columns:
+// the plane, two blocks of a row at a time: put(block, y, CplxLanes). What a source gives reads row y of a block:
 //   complex(i, block, lines)   of complex band i, or pair i
 //   two(i, block, lines)       of orientations 2 i and 2 i + 1, as real and imaginary part
 //   single(i, q, lines)        of orientation 2 i, blocks 2 q and 2 q + 1, likewise
@@ -17,7 +17,7 @@ struct Synthesis {
   std::vector<RowPanel> image_panels;
 
   Synthesis(const PlaneBank& bank, const Ffts& ffts)
-      : bank(bank), ffts(ffts), image_panels(row_panels(bank.H, bank.H)) {}
+      : bank(bank), ffts(ffts), image_panels(row_panels(bank.H, bank.H, kLanes)) {}
 
   template <typename Steps>
   void clear(CplxLanes* spectrum, const Steps& steps) const {
@@ -48,11 +48,7 @@ struct Synthesis {
           rows, lines, [from](int64_t x) SL_LAMBDA { return from[x]; }, between + p * padded(W));
     });
     steps(pairs_of(panels_of(W)), [&](int64_t q, Lines& lines) {
-      const bool both = 2 * q + 1 < panels_of(W);
-      const auto write = [&](int64_t y, CplxLanes value) SL_LAMBDA {
-        put(2 * q, y, value.re);
-        if (both) put(2 * q + 1, y, value.im);
-      };
+      const auto write = [&](int64_t y, CplxLanes value) SL_LAMBDA { put(2 * q, y, value); };
       real_columns_back(columns, lines, between, W, image_panels, q, write);
     });
   }

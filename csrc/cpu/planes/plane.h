@@ -1,9 +1,9 @@
-// Two-dimensional transforms of one plane in panels: columns sixteen side by side, then rows sixteen side
+// Two-dimensional transforms of one plane in panels: columns side by side, one in each lane, then rows side
 // by side, and back. Between the two a plane lies as lines: `lines[panel * h + y]` after the columns
 // forth, `lines[i * padded(w) + x]` after the rows back.
 #pragma once
 
-#include "../args/planes.h"
+#include "../../args/planes.h"
 #include "fft.h"
 
 STEERLENS_LANES_BEGIN
@@ -29,7 +29,7 @@ SL_FN void gather_rows(const CplxLanes* from, int64_t h, int64_t w, const RowPan
   }
 }
 
-// The way back: sixteen columns, from x0, of lines [panels, padded(w)] as line[y] for y in [0, h).
+// The way back: a block of columns, from x0, of lines [panels, padded(w)] as line[y] for y in [0, h).
 SL_FN void gather_columns(const CplxLanes* from, int64_t w, const std::vector<RowPanel>& panels,
                           int64_t x0, CplxLanes* line) {
   for (size_t p = 0; p < panels.size(); ++p) {
@@ -101,7 +101,7 @@ struct FilterRows {
   }
 };
 
-// Rows forth: write(x, value) for sixteen rows of lines.
+// Rows forth: write(x, value) for a panel of rows.
 template <typename Write>
 SL_FN void rows_forth(const Fft& fft, Lines& lines, const CplxLanes* from, int64_t h,
                       const RowPanel& panel, const Write& write) {
@@ -118,7 +118,7 @@ SL_FN void rows_back(const Fft& fft, Lines& lines, const Read& read, CplxLanes* 
       [out](int64_t x, CplxLanes value) SL_LAMBDA { out[x] = swapped(value); });
 }
 
-// Columns back: write(y, value) for the sixteen columns of a block.
+// Columns back: write(y, value) for the columns of a block.
 template <typename Write>
 SL_FN void columns_back(const Fft& fft, Lines& lines, const CplxLanes* from, int64_t w,
                         const std::vector<RowPanel>& panels, int64_t block, const Write& write) {

@@ -1,15 +1,15 @@
-// The motion of sixteen coefficients side by side: step, and extrapolate, for lines of them in memory.
+// The motion of coefficients side by side: step, and extrapolate, for lines of them in memory.
 #pragma once
 
-#include "../args/morph.h"
-#include "../math/extrapolate.h"
+#include "../../args/morph.h"
+#include "../../math/extrapolate.h"
 #include "lanes.h"
 
 STEERLENS_LANES_BEGIN
 namespace steerlens {
 namespace {
 
-// How sixteen coefficients of an Extrapolation E lie side by side: a field is one number of each. First what
+// How coefficients of an Extrapolation E lie side by side: a field is one number of each. First what
 // E multiplies by a rotation (the coefficient, or its direction), then the phase step, the amplitude and its
 // step where E reads them.
 template <typename E>

@@ -1,6 +1,7 @@
 // The analysis of one plane: its spectrum, and from that its bands, which a sink takes by columns:
-//   complex(k, block, y, CplxLanes)   sixteen samples of row y of orientation k, from column 16 block on
+//   complex(k, block, y, CplxLanes)   samples of row y of orientation k, from column kLanes block on
 //   real(k, block, y, Lanes)
+//   two(k, block, y, CplxLanes)       real samples of that block, and of the next one
 #pragma once
 
 #include "steps.h"
@@ -15,7 +16,7 @@ struct Analysis {
   std::vector<RowPanel> image_panels;
 
   Analysis(const PlaneBank& bank, const Ffts& ffts)
-      : bank(bank), ffts(ffts), image_panels(row_panels(bank.H, bank.H)) {}
+      : bank(bank), ffts(ffts), image_panels(row_panels(bank.H, bank.H, kLanes)) {}
 
   // spectrum[panel * W + x], the lanes being rows.
   template <typename Steps>
@@ -28,7 +29,7 @@ struct Analysis {
       const int64_t count = W - 2 * q * kLanes;
       const auto read = [&](int64_t y) SL_LAMBDA {
         const float* from = columns_of + y * W;
-        return CplxLanes{load_lanes(from, count), load_lanes(from + kLanes, count - kLanes)};
+        return load_two(from, count);
       };
       real_columns_forth(columns, lines, read, W, q, between);
     });
@@ -93,11 +94,8 @@ struct Analysis {
   template <typename Sink>
   void single_band(const PlanePart& part, int64_t i, int64_t q, const CplxLanes* between,
                    Lines& lines, const Sink& sink) const {
-    const bool both = 2 * q + 1 < panels_of(part.w);
-    const auto write = [&](int64_t y, CplxLanes value) SL_LAMBDA {
-      sink.real(2 * i, 2 * q, y, value.re);
-      if (both) sink.real(2 * i, 2 * q + 1, y, value.im);
-    };
+    const auto write = [&](int64_t y, CplxLanes value)
+                           SL_LAMBDA { sink.two(2 * i, 2 * q, y, value); };
     real_columns_back(ffts.of.at(part.h), lines, between, part.w, part.panels, q, write);
   }
 };

@@ -1,4 +1,4 @@
-// Sixteen complex FFTs side by side, one in each lane: Stockham's algorithm, in passes of radix 2, 3, 4,
+// Complex FFTs side by side, one in each lane: Stockham's algorithm, in passes of radix 2, 3, 4,
 // 5, 7, 8 or another small prime, whose first pass reads and whose last pass writes through the caller's
 // functions. This is what lets filters, crops and transposes happen within a transform instead of between
 // transforms; for anything else torch.fft is the better choice.
@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "../args/planes.h"
+#include "../../args/planes.h"
 #include "lanes.h"
 
 #define SL_LAMBDA __attribute__((always_inline))
