@@ -2,7 +2,8 @@
 
 ``python bench/report.py RESULT.json`` prints a result's tables and, of a growth result, draws its pictures anew;
 ``--readme`` writes the tables into README.md, each between ``<!-- table: NAME, FILE -->`` and ``<!-- end -->``, where
-FILE is set to the result's; without a result, every table anew from the file that it names. ``--collect`` takes what
+FILE is set to the result's; without a result, every table anew from the file that it names. Where README.md has places
+for a machine's vectors (``transforms-AVX2``), its results go there and nowhere else. ``--collect`` takes what
 pytest-benchmark wrote instead (bench/run does), and ``--out`` keeps it as a result.
 """
 
@@ -47,9 +48,17 @@ def where(file: str) -> str:
     return f"({', '.join(told)}; {day}; [the figures]({file}){plots}.)"
 
 
+def suffix_of(result: dict) -> str:
+    """What the names of places for results of such a machine alone end with."""
+    return f"-{result['machine'].get('vectors')}"
+
+
 def rewritten(readme: str, file: str) -> str:
     """The README with the tables of this result file, named from the repository's root."""
-    made = tables_of(results.read(ROOT / file))
+    result = results.read(ROOT / file)
+    made, suffix = tables_of(result), suffix_of(result)
+    places = {match["name"] for match in MARKED.finditer(readme)}
+    made = {name + suffix: lines for name, lines in made.items() if name + suffix in places} or made
     known = set()
 
     def replace(match: re.Match) -> str:
@@ -67,8 +76,10 @@ def rewritten(readme: str, file: str) -> str:
 def refreshed(readme: str) -> str:
     """The README with every marked table made anew from the file that it names."""
     for file in dict.fromkeys(match["file"] for match in MARKED.finditer(readme)):
-        made = {} if file == NONE else tables_of(results.read(ROOT / file))
-        anew = lambda m, file=file, made=made: block(m["name"], file, made.get(m["name"], []))
+        result = {"machine": {}} if file == NONE else results.read(ROOT / file)
+        made, suffix = {} if file == NONE else tables_of(result), suffix_of(result)
+        lines = lambda name, made=made, suffix=suffix: made.get(name.removesuffix(suffix), [])
+        anew = lambda m, file=file, lines=lines: block(m["name"], file, lines(m["name"]))
         readme = MARKED.sub(lambda m, file=file, anew=anew: anew(m) if m["file"] == file else m[0], readme)
     return readme
 

@@ -69,6 +69,19 @@ def test_a_result_without_a_place_in_the_readme_is_refused():
         report.rewritten("no tables here", file)
 
 
+def test_results_of_a_machine_s_vectors_go_to_their_own_place(tmp_path, monkeypatch):
+    file = tmp_path / "a.json"
+    machine = {"cpu": "x", "vectors": "AVX2", "threads": 2, "torch": "2", "date": "2026-01-01"}
+    results.write(file, speed(speed_row("analysis", "default", 0.01, plenoptic=0.04)) | {"machine": machine})
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    two = "<!-- table: transforms, none -->\n<!-- end -->\n<!-- table: transforms-AVX2, none -->\n<!-- end -->"
+    filled = report.rewritten(two, "a.json")
+    assert "<!-- table: transforms, none -->" in filled and "<!-- table: transforms-AVX2, a.json -->" in filled
+    assert "(x (AVX2), 2 threads" in filled and report.refreshed(filled).count("10.0") == 1
+    one = report.rewritten(two.replace("-AVX2", ""), "a.json")
+    assert one.count("a.json -->") == 2, "no place of their own: as any other's"
+
+
 def test_what_was_not_measured_says_so_until_it_is():
     file = next(m["file"] for m in report.MARKED.finditer(README) if m["name"] == "dataset")
     empty = "<!-- table: dataset, none -->\nNot measured yet.\n<!-- end -->"
