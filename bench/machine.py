@@ -17,7 +17,8 @@ def machine(*distributions: str) -> dict:
     """The processor, its caches and cores, and the versions of what was run; of ``distributions``, too."""
     found = {
         "cpu": _cpu(),
-        "vectors": torch.backends.cpu.get_cpu_capability(),  # decides which kernels run, ours and torch's
+        "vectors": torch.backends.cpu.get_cpu_capability(),  # torch's kernels
+        "plane_lanes": sf.build_info()["plane_lanes"],  # ours
         "cores": len(os.sched_getaffinity(0)),
         "caches": _caches(),
         "threads": torch.get_num_threads(),
