@@ -95,8 +95,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--out", type=Path, help="where the result goes (bench/results/DATE-DEVICE-growth.json)")
     names = list(axes(1))
-    parser.add_argument("--only", action="append", choices=names, help="of the axes; may be given again (all)")
+    parser.add_argument(
+        "--only", action="append", choices=names, help="of the axes; may be given again (all); with --out"
+    )
     args = parser.parse_args()
+    measure.check_device(parser, args.device)
+    if args.only and not args.out:
+        parser.error("--only needs --out: the result of all axes would be replaced by that of some")
     out = args.out or Path(__file__).parent / "results" / f"{date.today()}-{args.device}-growth.json"
     cores = len(os.sched_getaffinity(0))
     chosen = {name: points for name, points in axes(cores).items() if name in (args.only or names)}

@@ -76,6 +76,12 @@ def told(times: dict[str, list[float]]) -> dict:
     }
 
 
+def check_device(parser, device: str) -> None:
+    """Wrong usage where there is no GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a GPU, and torch sees none")
+
+
 # --- Bytes ---
 
 

@@ -16,6 +16,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from steerlens_fast import _C
+from steerlens_fast.cli.kinds import int_from
 
 KINDS = {  # the first that matches an op's name
     "FFTs": r"aten::_?fft",
@@ -72,14 +73,21 @@ def shares(record: profile, rounds: int, device: str) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
+def shape_of(text: str) -> tuple[int, ...]:
+    """Of an argument."""
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){3}", text):
+        raise argparse.ArgumentTypeError(f"must be like 8x3x224x224 (batch, channels, height, width), got {text!r}")
+    return cases.shape_of(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/profile.py", description="Where the time of a case goes.")
     parser.add_argument("work", nargs="?", default="analysis", help="as --list names it (analysis)")
-    parser.add_argument("shape", nargs="?", type=cases.shape_of, help="8x3x224x224, or what the op has")
-    parser.add_argument("--who", default="ours", choices=("ours", "plain", "compiled", "plenoptic", "floor"))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--rows", type=int, default=20, help="of torch's table")
+    parser.add_argument("shape", nargs="?", type=shape_of, help="8x3x224x224, or what the op has")
+    parser.add_argument("--who", default="ours", choices=("ours", *rivals.PLAIN, "plenoptic", "floor", "gradient"))
+    parser.add_argument("--threads", type=int_from(1), default=2)
+    parser.add_argument("--rounds", type=int_from(1), default=10)
+    parser.add_argument("--rows", type=int_from(1), default=20, help="of torch's table")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--trace", type=Path, help="write a trace for chrome://tracing or ui.perfetto.dev")
     parser.add_argument("--list", action="store_true", help="name the works and leave")
@@ -88,6 +96,9 @@ def main() -> None:
         return print(*rivals.SETUPS, sep="\n")
     if args.work not in rivals.SETUPS:
         parser.error(f"work must be one of {', '.join(rivals.SETUPS)}, got {args.work!r}")
+    if args.who not in rivals.known_to(args.work):
+        parser.error(f"--who must be one of {', '.join(rivals.known_to(args.work))} for {args.work}, got {args.who}")
+    measure.check_device(parser, args.device)
     torch.set_num_threads(args.threads)
     shape = args.shape or (shape_for(args.work) if args.work not in cases.SETUPS else cases.SHAPES[0])
     run = rivals.build(args.work, shape, args.who, device=args.device)

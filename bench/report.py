@@ -65,6 +65,9 @@ def rewritten(readme: str, file: str) -> str:
         if match["name"] not in made:
             return match[0]
         known.add(match["name"])
+        if match["body"].count("\n|") > len(made[match["name"]]):
+            told = f"{file} has fewer rows than README.md's table {match['name']}: was all of it measured?"
+            raise SystemExit(f"{told} Set that table's file to {NONE!r} to have it rewritten all the same")
         return block(match["name"], file, made[match["name"]])
 
     text = MARKED.sub(replace, readme)
@@ -93,11 +96,17 @@ def main() -> None:
     args = parser.parse_args()
     if not args.files and (args.collect or not args.readme):
         parser.error("give at least one RESULT.json")
+    if missing := [str(path) for path in args.files if not path.is_file()]:
+        parser.error(f"no such file: {', '.join(missing)}")
+    if args.out and not args.collect:
+        parser.error("--out is for --collect")
     kept = [args.out] if args.collect else args.files
     if args.readme and not all(path and path.resolve().is_relative_to(ROOT) for path in kept):
         parser.error("--readme names files of this repository: keep the result under bench/results")
     found = [results.collect(args.files)] if args.collect else [results.read(path) for path in args.files]
-    for result in found:
+    for path, result in zip(args.files, found):
+        if not tables_of(result):
+            print(f"{path}: a result without a table of its own ({', '.join(result)})")
         for name, lines in tables_of(result).items():
             print(f"\n{name}\n", *lines, sep="\n")
     if args.collect and args.out:

@@ -18,6 +18,7 @@ import op_cases
 import torch
 
 SETUPS = {**cases.SETUPS, **op_cases.SETUPS}
+PLAIN = "plain", "compiled"
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "torch._inductor.compile_fx", "plenoptic", "plenoptic.process"])
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers beside what is timed
@@ -90,8 +91,19 @@ def _serve(pipe, work, shape, who, threads, options) -> None:
         pipe.send((True, traceback.format_exc()))
 
 
+def known_to(work: str) -> tuple[str, ...]:
+    """Who can do a work."""
+    if work in op_cases.SETUPS:
+        return "ours", *PLAIN
+    if SETUPS[work] is cases.persistent_morph:
+        return ("ours",)
+    return ("ours", "gradient") if SETUPS[work] is cases.lens_morph else ("ours", "plenoptic", *PLAIN, "floor")
+
+
 def build(work: str, shape, who: str, **options) -> cases.Run:
     """A set-up by name."""
+    if who not in known_to(work):
+        raise ValueError(f"who must be one of {', '.join(known_to(work))} for {work}, got {who!r}")
     return SETUPS[work](shape, who, **options)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 MIB = 2**20
 MODES = "default", "tuned"
+DOUBTFUL = 0.25  # half the interquartile range over the median
 OPS = "pair", "unpair", "split_", "merge_", "polar_", "step", "extrapolate"
 
 
@@ -69,6 +70,13 @@ def of(modes: dict, *keys) -> list:
     return found
 
 
+def own(modes: dict) -> str:
+    """Milliseconds of ours, with a ~ where rounds differ too much for their median to say much."""
+    doubted = ["~" if (spread or 0) > DOUBTFUL else "" for spread in of(modes, "spread", "ours")]
+    taken = of(modes, "seconds", "ours")
+    return both([None if s is None else mark + ms(s) for mark, s in zip(doubted, taken)], str)
+
+
 def peaks(modes: dict) -> str:
     """MiB beyond the output of ours, plenoptic, plain torch."""
     found = next((row["peak_beyond_output"] for row in modes.values() if "peak_beyond_output" in row), None)
@@ -92,7 +100,7 @@ def transforms(result: dict) -> list[str]:
         row = list(modes.values())[-1]
         if "plenoptic" not in row["seconds"]:
             continue
-        cells = [work, shape, both(of(modes, "seconds", "ours"), ms)]
+        cells = [work, shape, own(modes)]
         cells += [both(of(modes, "over_ours", who), times) for who in ("plenoptic", "plain", "compiled")]
         cells += [both(of(modes, "over_ours", "floor"), inverse)]
         lines.append(line([*cells, f"{row['bytes'] / MIB:.0f}" if "bytes" in row else "", rate(modes), peaks(modes)]))
@@ -113,7 +121,7 @@ def ops(result: dict) -> list[str]:
         last = [list(run.values())[-1] for run in runs if run]
         cells = []
         for run in runs:
-            cells += [both(of(run, "seconds", "ours"), ms), both(of(run, "share_of_copy"), percent)]
+            cells += [own(run), both(of(run, "share_of_copy"), percent)]
         speed = " / ".join(f"{row['bytes_per_second'] / 1e9:.1f}" for row in last)
         peers = [both(of(modes, "over_ours", who), times) for who in ("plain", "compiled")]
         lines.append(line([f"`{work}`", f"{last[0]['bytes'] / MIB:.0f}", *cells, speed, *peers]))

@@ -3,7 +3,6 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <string>
 
 #include "args/planes.h"
@@ -73,10 +72,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("stream_real_double", &stream_real<double>, "The same in double precision.");
   m.def("plane_side_fits", &steerlens::side_fits,
         "Whether they take planes, or bands, with a side of so many samples.");
-  if (!steerlens::plane_lanes_valid())
-    throw py::import_error(
-        std::string("STEERLENS_LANES must be 0, 8 or 16 in the environment, got ") +
-        std::getenv("STEERLENS_LANES"));
+  if (!steerlens::refused_lanes().empty())
+    throw py::import_error("STEERLENS_LANES must be 0, 8 or 16 in the environment, got '" +
+                           steerlens::refused_lanes() + "'");
   m.attr("PLANE_LANES") =
       steerlens::plane_lanes();  // rows side by side in the ops for whole planes; 0: none
   m.def("stream_copy", &stream_copy, "Copy past the caches (to, from, bytes): CPU addresses.");

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .checks import check_bounds, check_int, check_number, sent
 from .families import Motion
-from .families.base import HoldingMotion
+from .families.base import HoldingMotion, rendered
 from .memory import scratch_chunks
 
 REACH = math.log(2)  # how much further than in proportion to the factor a search may go without a bracket
@@ -197,7 +197,7 @@ class _Search:
 
     def l2_at(self, factor: Tensor) -> Tensor:
         """Distances [B] at factors [B]. What overflows counts as infinitely far."""
-        l2 = l2_from(self.motion.render(factor[None], bounds=self.bounds), self.source)[0]
+        l2 = l2_from(rendered(self.motion, factor[None], None, self.bounds), self.source)[0]
         return torch.where(l2.isfinite(), l2, math.inf)
 
     def remember(self, factor: Tensor, l2: Tensor) -> None:

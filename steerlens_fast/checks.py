@@ -77,11 +77,11 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
-def check_indices(name: str, values, size: int) -> list[int]:
-    """Distinct ints in [0, size)."""
+def check_indices(name: str, values, size: int | None) -> list[int]:
+    """Distinct ints in [0, size); from 0 on where the size is not known yet."""
     if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, range)):
         raise TypeError(f"{name} must be a sequence of ints, got {values!r}")
-    checked = [check_int(name, v, 0, size - 1) for v in values]
+    checked = [check_int(f"each of {name}", v, 0, None if size is None else size - 1) for v in values]
     if len(set(checked)) != len(checked):
         raise ValueError(f"{name} must not repeat, got {list(values)}")
     return checked

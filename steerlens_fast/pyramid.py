@@ -79,6 +79,8 @@ class SteerablePyramid(nn.Module):
         shape = checks.check_image_shape(image_shape)
         order = checks.check_int("order", order, 0, filters.MAX_ORDER)
         most = filters.max_height(shape)
+        if isinstance(height, str) and height != "auto":
+            raise TypeError(f'height must be "auto" or an int, got {height!r}')
         height = most if height == "auto" else checks.check_int("height", height, 1, most, f"for image_shape {shape}")
         orientations = (
             order + 1 if orientations is None else checks.check_int("orientations", orientations, order + 1, None)

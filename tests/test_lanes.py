@@ -9,7 +9,7 @@ import torch
 from cases import image, normal
 from tolerances import assert_close
 
-from steerlens_fast import _C, CSPFamily, SteerablePyramid
+from steerlens_fast import _C, CSPFamily, SteerablePyramid, ops, panels
 
 SHAPES = [(45, 61), (64, 96)]  # [H, W]
 FEWER = [n for n in (0, 8) if n < _C.PLANE_LANES]
@@ -64,6 +64,27 @@ def test_the_ops_of_eight_lanes():
 
 
 def test_a_wish_that_cannot_be_is_refused():
-    done = run("-c", "import steerlens_fast", STEERLENS_LANES="12")
-    assert done.returncode == 1
-    assert "ImportError: STEERLENS_LANES must be 0, 8 or 16 in the environment, got 12" in done.stderr
+    """Also when it is asked for again, since ops have been registered by then."""
+    again = "import os, torch\ntry: import steerlens_fast\nexcept ImportError: os.environ['STEERLENS_LANES'] = '0'\n"
+    for script in ("import steerlens_fast", again + "import steerlens_fast"):
+        done = run("-c", script, STEERLENS_LANES="12")
+        assert done.returncode == 1
+        assert "ImportError: STEERLENS_LANES must be 0, 8 or 16 in the environment, got '12'" in done.stderr
+
+
+def test_an_empty_wish_is_none():
+    done = run("-c", "import steerlens_fast; print(steerlens_fast._C.PLANE_LANES)", STEERLENS_LANES="")
+    assert done.returncode == 0 and int(done.stdout) >= _C.PLANE_LANES, done.stderr
+
+
+def test_the_ops_say_where_they_can_be_had(monkeypatch):
+    monkeypatch.setattr(_C, "PLANE_LANES", 0)
+    planes, filters, factors = torch.rand(1, 8, 8), [panels.in_panels(torch.ones(1, 8, 8), 8)], torch.ones(2, 1)
+    calls = {
+        "split_planes": lambda: ops.split_planes(planes, filters, [8], [0], ["real"]),
+        "merge_planes": lambda: ops.merge_planes([planes[:, None]], filters, [8], [0], ["real"], 8, 8),
+        "morph_planes": lambda: ops.morph_planes(planes, planes, factors, factors, filters * 2, filters, [8]),
+    }
+    for name, call in calls.items():
+        with pytest.raises(RuntimeError, match=rf"{name} needs a CPU with AVX2 or AVX-512.*STEERLENS_LANES"):
+            call()

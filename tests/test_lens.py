@@ -555,9 +555,12 @@ def test_an_empty_batch(regime, how, target, color, family):
         (ValueError, {"pyramid": {"order": -1}}, ["order", "-1"]),
         (TypeError, {"pyramid": {"depth": 2}}, ["depth"]),
         (TypeError, {"scales": 1}, ["scales", "sequence", "1"]),
-        (ValueError, {"scales": [-1]}, ["scales", "-1"]),
         (ValueError, {"scales": [0, 0]}, ["scales", "repeat"]),
-        (TypeError, {"orientations": [0.5]}, ["orientations", "int", "0.5"]),
+        (TypeError, {"orientations": [0.5]}, ["each of orientations", "an int", "0.5"]),
+        (ValueError, {"scales": [-1]}, ["each of scales", "at least 0", "-1"]),
+        (ValueError, {"scales": []}, ["scales", "at least one", "None"]),
+        (TypeError, {"family": PixelFamily}, ["family", "an object", "the class PixelFamily"]),
+        (TypeError, {"pyramid": {"height": "max"}}, ["height", "auto", "int", "'max'"]),
         (ValueError, {"family": PixelFamily(), "scales": [0]}, ["scales", "None", "family"]),
         (ValueError, {"family": PixelFamily(), "pyramid": {}}, ["pyramid", "None", "family"]),
     ],
@@ -600,7 +603,7 @@ def altered(value):
         (TypeError, {"images": X.numpy()}, ["images", "torch.Tensor", "ndarray"]),
         (ValueError, {"images": X[0]}, ["images", r"\[B, C, H, W\]", r"\[3, 16, 16\]", r"images\[None\]"]),
         (ValueError, {"images": X[None]}, ["images", r"\[B, C, H, W\]", r"\[1, 2, 3, 16, 16\]"]),
-        (ValueError, {"images": X[..., :7]}, ["at least", r"\(8, 8\)", r"\(16, 7\)"]),
+        (ValueError, {"images": X[..., :7]}, ["images", "at least", r"\(8, 8\)", r"\(16, 7\)"]),
         (ValueError, {"target": CLASSES}, ["target", "0 to 4", "5"]),
         (ValueError, {"target": -1}, ["target", "0 to 4", "-1"]),
         (ValueError, {"target": [1, 2, 3]}, ["target", "2", "3"]),
@@ -655,6 +658,41 @@ def test_bad_arguments(kind, arguments, words):
 def test_amplitude_factors_need_two_coordinates(family):
     with refused(ValueError, "amplitude_factors", "None", family):
         SteerableLens(disturbed(False), family=family).morph(X, 1, factors=1.0, amplitude_factors=2.0)
+
+
+@pytest.mark.parametrize("regime", ["frozen", "live"])
+@pytest.mark.parametrize("how", [{"factors": 1.0}, {"max_l2": 1.0}], ids=str)
+@pytest.mark.parametrize("wrong", [lambda x, f: x, lambda x, f: None, lambda x, f: x.expand(len(f) + 1, *x.shape)])
+def test_a_family_of_the_users_that_renders_no_frames(wrong, how, regime):
+    class Family:
+        def prepare(self, image, gradient):
+            render = lambda factors, amplitude_factors=None, bounds=None: wrong(image, factors)
+            return SimpleNamespace(image=image, gradient=gradient, render=render)
+
+    with refused(ValueError, "render must return", r"\[F, B, ...\]", r"2, 3, 16, 16\]", "got"):
+        SteerableLens(smooth(), family=Family(), regime=regime).morph(images(), 1, frames=3, **how)
+
+
+def test_preprocessing_that_returns_nothing():
+    with refused(TypeError, "preprocessing", "None"):
+        SteerableLens(smooth(), preprocessing=lambda x: None).morph(images(), 1, factors=1.0)
+
+
+def test_perturb_takes_a_factor_or_a_distance():
+    with refused(ValueError, "factor and max_l2 exclude each other", "1.0", "2.0"):
+        SteerableLens(smooth()).perturb(images(), 1, factor=1.0, max_l2=2.0)
+
+
+def test_a_model_that_gives_probabilities_is_warned_of():
+    """Nothing is refused: what looks like probabilities may be logits after all."""
+    for model in (nn.Sequential(smooth(), nn.Softmax(1)), nn.Sequential(smooth(), nn.Softmax(1)).double()):
+        x = images().to(next(model.parameters()).dtype)
+        with pytest.warns(UserWarning, match="must return logits, .* look like probabilities") as record:
+            SteerableLens(model.eval()).morph(x, 1, factors=1.0, frames=3)
+        assert [w.filename for w in record] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SteerableLens(nn.Sequential(smooth(), nn.LogSoftmax(1)).eval()).morph(images(), 1, factors=1.0, frames=3)
 
 
 def test_rounding_outside_the_bounds_is_let_through():

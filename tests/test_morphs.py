@@ -353,6 +353,12 @@ def test_safetensors_can_be_read_without_this_package(tmp_path, morphs):
     assert about == {"kind": "Morphs", "version": steerlens_fast.__version__, "settings": SETTINGS}
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.gif", "a.safetensors"])
+def test_a_folder_that_is_not_there_is_named(tmp_path, morphs, name):
+    with pytest.raises(FileNotFoundError, match=r"the folder to write into must exist: '.*/none'"):
+        morphs.save(tmp_path / "none" / name)
+
+
 def test_what_cannot_be_loaded(tmp_path, morphs):
     with pytest.raises(FileNotFoundError):
         Morphs.load(tmp_path / "none.safetensors")

@@ -162,7 +162,42 @@ def test_the_standard_library_keeps_its_profile():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=BENCH, capture_output=True)
 
 
-@pytest.mark.parametrize("line", [["--only", "nothing"], ["--only"], ["--fast", "1"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        (["profile.py", "analysis", "8x3"], "must be like 8x3x224x224 (batch, channels, height, width), got '8x3'"),
+        (["profile.py", "analysis", "--rounds", "0"], "rounds"),
+        (["profile.py", "11 persistent steps", "1x1x32x32", "--who", "plenoptic"], "--who must be one of ours for"),
+        (["profile.py", "split_bands", "--who", "floor"], "--who must be one of ours, plain, compiled for split_bands"),
+        (["growth.py", "--only", "batch"], "--only needs --out"),
+        (["report.py", "nosuch.json"], "no such file: nosuch.json"),
+        (["report.py", "--out", "a.json", __file__], "--out is for --collect"),
+    ],
+    ids=lambda v: " ".join(v[:3]) if isinstance(v, list) else None,
+)
+def test_wrong_arguments_are_refused_in_a_line(line, said, tmp_path):
+    pytest.importorskip("plenoptic")
+    done = subprocess.run([sys.executable, BENCH / line[0], *line[1:]], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_partial_result_takes_no_rows_from_the_readme():
+    file = next(m["file"] for m in report.MARKED.finditer(README) if m["name"] == "transforms")
+    more = README.replace("| analysis | 8x3x224x224", "| analysis | 9x9x9x9 | 1 |\n| analysis | 8x3x224x224", 1)
+    with pytest.raises(SystemExit, match="has fewer rows than README.md's table transforms"):
+        report.rewritten(more, file)
+    assert report.rewritten(README, file) == README
+
+
+def test_medians_of_rounds_that_differ_are_marked():
+    sure, unsure = (speed_row("analysis", "tuned", 0.010, plenoptic=0.04) | {"spread": {"ours": s}} for s in (0.2, 0.3))
+    assert tables.own({"default": sure, "tuned": unsure}) == "10.0 / ~10.0"
+    assert tables.own({"tuned": sure}) == "- / 10.0"
+
+
+@pytest.mark.parametrize(
+    "line", [["--only", "nothing"], ["--only"], ["--fast", "1"], ["--device", "tpu"]], ids=" ".join
+)
 def test_run_refuses_what_it_does_not_know(line):
     done = subprocess.run(["sh", str(BENCH / "run"), *line], capture_output=True, text=True)
     assert done.returncode == 2 and "bench/run [--only SUITE]" in done.stderr

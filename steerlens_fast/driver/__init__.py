@@ -137,6 +137,20 @@ class Driver:
             text += "the gradient. Its flags are not changed; model.eval() is what is usually meant"
             warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
 
+    def warn_of_probabilities(self, outputs: Tensor) -> None:
+        """Warn where outputs [N, classes] are no logits but, by their values, what a softmax made of them.
+
+        Of the CPU's alone: a GPU would have to be waited for.
+        """
+        if outputs.device.type != "cpu" or outputs.dim() != 2 or outputs.shape[1] < 2:
+            return
+        if bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
+            text = (
+                "model must return logits, and what it returned look like probabilities (at least 0, with a sum of 1): "
+                "a softmax is taken of them once more. End the model before its softmax, or take the logarithm of it"
+            )
+            warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
+
     def _modules(self) -> list[Module]:
         """Of model and preprocessing; a bound method's module counts."""
         owners = [getattr(f, "__self__", f) for f in (self.model, self.preprocessing)]
@@ -162,6 +176,8 @@ class Driver:
 
     def _forward(self, images: Tensor, args, at: slice, count: int) -> Tensor:
         given = images if self.preprocessing is None else self.preprocessing(images)
+        if given is None:
+            raise TypeError("preprocessing must return what the model takes, got None")
         self._check_device(given)
         return class_scores(self.model(given, *_cut(args, at, count)), len(images))
 

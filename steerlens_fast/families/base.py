@@ -69,6 +69,16 @@ class Anchor(Protocol):
         """The image reached [..., H, W], clipped to ``bounds`` after synthesis."""
 
 
+def rendered(motion: Motion, b: Tensor, a: Tensor | None, bounds: Bounds) -> Tensor:
+    """Frames [F, B, ...] of a motion, ours or a user's, at factors [F] or [F, B]; ValueError where they are none."""
+    frames = motion.render(b, a, bounds=bounds)
+    wanted = (len(b), *motion.image.shape)
+    if not isinstance(frames, Tensor) or frames.shape != wanted:
+        got = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
+        raise ValueError(f"render must return frames [F, B, ...], here {list(wanted)}, got {got} of {motion!r:.200}")
+    return frames
+
+
 # --- Factors and clipping ---
 
 

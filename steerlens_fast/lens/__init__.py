@@ -29,8 +29,9 @@ class SteerableLens:
     ----------
     model : callable
         The classifier: an ``nn.Module``, any callable, an exported program, compiled, scripted or data-parallel. Takes
-        (preprocessed) images [N, C, H, W], gives outputs [N, classes, ...], or an object whose ``.logits``,
-        ``["logits"]`` or first element that is. Its state is left as it is, training flags included.
+        (preprocessed) images [N, C, H, W], gives logits [N, classes, ...], or an object whose ``.logits``,
+        ``["logits"]`` or first element that is. Logits, not probabilities: a softmax is taken of them (a model on the
+        CPU that gives probabilities is warned of). Its state is left as it is, training flags included.
     bounds : (float, float) or None
         Range of the images; frames are clipped to it. None: images must be finite, and nothing is clipped.
     preprocessing : callable, optional
@@ -46,7 +47,8 @@ class SteerableLens:
         What of the outputs is to improve; a callable ``(outputs, target) -> [N]`` is a loss to decrease. Summed, never
         averaged, over samples.
     color : {"rgb", "luma", "grey"}
-        Edit each channel; or the luma of RGB images, its change added to all channels; or images made grey first.
+        Edit each channel; or the luma of RGB images, its change added to all channels; or images made grey first. The
+        same for images of one channel.
     pyramid : SteerablePyramid or mapping, optional
         The pyramid, or options of :class:`SteerablePyramid` for images of any size, e.g. ``{"synthesis": "adjoint"}``.
     scales, orientations : sequence of int, optional
@@ -98,7 +100,10 @@ class SteerableLens:
         self.phase_cap = None if phase_cap is None else checks.check_number("phase_cap", phase_cap, 0.0, " (radians)")
         self.family, self.pyramid = family, pyramid
         bands = {"scales": scales, "orientations": orientations}
-        checked = {n: None if t is None else tuple(checks.check_indices(n, t, 1 << 30)) for n, t in bands.items()}
+        checked = {n: None if t is None else tuple(checks.check_indices(n, t, None)) for n, t in bands.items()}
+        for name, given in checked.items():
+            if given == ():
+                raise ValueError(f"{name} must name at least one, got none: nothing would move (None means all)")
         self.scales, self.orientations = checked["scales"], checked["orientations"]
         self._check_named_family() if isinstance(family, str) else self._check_family_object()
         self._check_pyramid()
@@ -150,13 +155,15 @@ class SteerableLens:
             dimensions; or "runner-up" (the default: the second class at the source), "least", "argmax".
         factors : float, sequence [F], Tensor [F] or [B, F], optional
             Multiples of the one-step motion, cumulative; a float is the last of ``frames`` that grow linearly from 0.
+            Negative ones go the other way, along the gradient of the loss: away from the target.
         amplitude_factors : likewise, optional
             Those of the amplitude step, in families that move amplitudes too; by default the same as ``factors``.
         max_l2 : float, Tensor [B], sequence of M floats or Tensor [B, M], optional
-            L2 distance from the source, over all channels and pixels of the clipped image, that the last of ``frames``
-            frames lies at: a float for all samples, a tensor or array for each. A list or tuple asks for several
-            distances, [B, M] for several of each: the source, and one frame at each. In the regimes that refresh their
-            gradient each frame is stepped to its share of the distance, and several distances must increase.
+            L2 distance from the source, above 0, over all channels and pixels of the clipped image, that the last of
+            ``frames`` frames lies at: a float for all samples, a tensor or array for each. A list or tuple asks for
+            several distances, [B, M] for several of each: the source, and one frame at each. In the regimes that
+            refresh their gradient each frame is stepped to its share of the distance, and several distances must
+            increase.
             With neither factors nor max_l2: an RMS change of 2/28 of the range of ``bounds``.
         frames : int
             F, the source included; not used where ``factors`` or several distances say how many.
@@ -273,6 +280,8 @@ class SteerableLens:
         """
         if factor is not None:
             checks.check_number("factor", factor)
+            if max_l2 is not None:
+                raise ValueError(f"factor and max_l2 exclude each other, got {factor} and {max_l2}")
         options = dict(internal_batch_size=internal_batch_size, additional_forward_args=additional_forward_args)
         if not isinstance(max_l2, bool) and isinstance(max_l2, (int, float)) and max_l2 == 0 and factor is None:
             factor, max_l2 = 0.0, None  # where a search for the least distance starts
@@ -299,6 +308,8 @@ class SteerableLens:
             raise ValueError(f"phase_cap must be None for {moves}, got {self.phase_cap}")
 
     def _check_family_object(self) -> None:
+        if isinstance(self.family, type):
+            raise TypeError(f"family must be an object, got the class {self.family.__name__}: give an instance of it")
         if not callable(getattr(self.family, "prepare", None)):
             kinds = f"one of {FAMILIES} or an object with prepare(image, gradient)"
             raise TypeError(f"family must be {kinds}, got {self.family!r}")
@@ -335,6 +346,8 @@ class SteerableLens:
             if self.pyramid.image_shape != shape:
                 raise ValueError(f"images must be {self.pyramid.image_shape} pixels like the pyramid, got {shape}")
             return self.pyramid
+        if min(shape) < 8:
+            raise ValueError(f"images must be at least (8, 8) pixels, the smallest that hold a scale, got {shape}")
         return SteerablePyramid(shape, **(self.pyramid or {}))
 
 

@@ -49,6 +49,7 @@ class Guide:
         if first:
             self.target, self.source_class = (torch.cat(parts).to(image.device) for parts in zip(*found))
             self.classes = tuple(outputs.shape[1:])
+            self.driver.warn_of_probabilities(outputs)
         if frame is not None:
             self.outputs[frame] = outputs.to(image.device)
         return self._only_good(gradient.to(image.dtype), first)

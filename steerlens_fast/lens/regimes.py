@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..budget import factor_at_l2
 from ..families import Anchor, Family, LumaFamily, Motion
-from ..families.base import Bounds, HoldingMotion, clip
+from ..families.base import Bounds, HoldingMotion, clip, rendered
 from .schedule import Schedule
 
 REGIMES = ("frozen", "persistent", "live")
@@ -68,7 +68,7 @@ def frozen(walk: Walk, gradient: Gradient, block: int | None = None) -> Iterator
     walk.note(b, b if a is None else a)
     for f in range(0, len(b), block or max(len(b), 1)):
         at = slice(f, f + (block or len(b)))
-        yield motion.render(b[at], None if a is None else a[at], bounds=walk.bounds)
+        yield rendered(motion, b[at], None if a is None else a[at], walk.bounds)
 
 
 def _frozen_factors(walk: Walk, motion: Motion) -> tuple[Tensor, Tensor | None]:
@@ -109,7 +109,7 @@ class _Live:
         return self.family.prepare(self.image, gradient)
 
     def move(self, motion: Motion, gradient: Tensor, b: Tensor, a: Tensor | None) -> Tensor:
-        self.image = motion.render(b[None], None if a is None else a[None], bounds=self.bounds)[0]
+        self.image = rendered(motion, b[None], None if a is None else a[None], self.bounds)[0]
         return self.image
 
 

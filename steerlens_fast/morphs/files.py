@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     ['a']
     """
     path = Path(path)
+    if not path.parent.is_dir():  # named by what was asked for, not by the temporary file's name
+        raise FileNotFoundError(errno.ENOENT, "the folder to write into must exist", str(path.parent))
     temporary = path.with_name(f".{uuid4().hex}.tmp")  # of its own length: the file's name may be as long as names get
     try:
         yield temporary

@@ -22,6 +22,20 @@ def call(name: str, *args):
     return getattr(_ops, name)(*args)
 
 
+def call_planes(name: str, *args):
+    """:func:`call` of an op that takes whole planes, which not every CPU has."""
+    if not _C.PLANE_LANES and not has_tangent(args) and _first_tensor(args).device.type == "cpu":
+        raise RuntimeError(
+            f"{name} needs a CPU with AVX2 or AVX-512, a build by GCC 12 or newer and an environment whose "
+            "STEERLENS_LANES is not 0; build_info()['plane_lanes'] is 0 here"
+        )
+    return call(name, *args)
+
+
+def _first_tensor(values) -> Tensor:
+    return next(t for t in _pytree.tree_leaves(values) if isinstance(t, Tensor))
+
+
 def has_tangent(values) -> bool:
     """Whether a tensor among ``values`` (any nesting) carries a forward-mode tangent."""
     if getattr(forward_ad, "_current_level", 0) < 0:  # not in forward mode: spare the look at every tensor

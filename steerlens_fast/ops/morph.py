@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import checks, reference
-from .calls import call, constant_masks, dense, fake, float32_only, save_tensors, saved
+from .calls import call, call_planes, constant_masks, dense, fake, float32_only, save_tensors, saved
 from .words import EDITS, rule_index
 
 
@@ -91,7 +91,7 @@ def morph_planes(
     how = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), both, eps, floor
     bank = list(analysis), list(synthesis), list(heights), turns
     low, high = (-math.inf, math.inf) if bounds is None else bounds
-    return call("morph_planes", images, gradients, phase_factors, amplitude_factors, *bank, *how, low, high)
+    return call_planes("morph_planes", images, gradients, phase_factors, amplitude_factors, *bank, *how, low, high)
 
 
 @fake("morph_planes")

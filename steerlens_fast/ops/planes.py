@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .calls import call, constant_masks, dense, fake, float32_only, opposite
+from .calls import call, call_planes, constant_masks, dense, fake, float32_only, opposite
 from .pair import pair
 from .words import FORMS, form_indices, real_dtype
 
@@ -53,7 +53,7 @@ def split_planes(
     ...     assert bands.shape == (2, 3, 16, 16)
     """
     how = list(filters), list(heights), list(turns), form_indices(forms, ("real", "both"))
-    return call("split_planes", planes, *how)
+    return call_planes("split_planes", planes, *how)
 
 
 def merge_planes(
@@ -102,7 +102,7 @@ def merge_planes(
     ...     assert planes.shape == (2, 32, 32)
     """
     how = list(filters), list(heights), list(turns), form_indices(forms, tuple(FORMS))
-    return call("merge_planes", list(bands), *how, rest, height, width)
+    return call_planes("merge_planes", list(bands), *how, rest, height, width)
 
 
 @fake("split_planes")

@@ -2,14 +2,16 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <string>
 
 #include "../clones.h"
 
 namespace steerlens {
 namespace {
 
-const char* asked() { return std::getenv("STEERLENS_LANES"); }
+struct Choice {
+  int64_t lanes = 0;
+  std::string refused = {};
+};
 
 int64_t lanes_of_cpu() {
 #if STEERLENS_HAS_LEVELS
@@ -19,19 +21,24 @@ int64_t lanes_of_cpu() {
   return 0;
 }
 
+Choice chosen() {
+  const char* const given = std::getenv("STEERLENS_LANES");
+  const std::string asked = given ? given : "";
+  if (asked.empty()) return {lanes_of_cpu()};
+  if (asked != "0" && asked != "8" && asked != "16") return {0, asked};
+  return {std::min<int64_t>(std::stoi(asked), lanes_of_cpu())};
+}
+
+// One answer for a process: ops are registered, and filters laid out, for it.
+const Choice& choice() {
+  static const Choice made = chosen();
+  return made;
+}
+
 }  // namespace
 
-bool plane_lanes_valid() {
-  const std::string text = asked() ? asked() : "16";
-  return text == "0" || text == "8" || text == "16";
-}
+int64_t plane_lanes() { return choice().lanes; }
 
-// One answer for a process: filters are laid out for it.
-int64_t plane_lanes() {
-  static const int64_t lanes = asked() && plane_lanes_valid()
-                                   ? std::min<int64_t>(std::atoi(asked()), lanes_of_cpu())
-                                   : lanes_of_cpu();
-  return lanes;
-}
+const std::string& refused_lanes() { return choice().refused; }
 
 }  // namespace steerlens
