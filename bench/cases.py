@@ -41,11 +41,6 @@ def label(shape) -> str:
     return "x".join(map(str, shape))
 
 
-def shape_of(text: str) -> tuple[int, ...]:
-    """The inverse of :func:`label`."""
-    return tuple(map(int, text.split("x")))
-
-
 def height_for(shape) -> int:
     return min(HEIGHT, filters.max_height(shape[-2:]))
 

@@ -74,17 +74,17 @@ def shares(record: profile, rounds: int, device: str) -> dict[str, float]:
 
 
 def shape_of(text: str) -> tuple[int, ...]:
-    """Of an argument."""
+    """The inverse of :func:`cases.label`."""
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){3}", text):
         raise argparse.ArgumentTypeError(f"must be like 8x3x224x224 (batch, channels, height, width), got {text!r}")
-    return cases.shape_of(text)
+    return tuple(map(int, text.split("x")))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/profile.py", description="Where the time of a case goes.")
     parser.add_argument("work", nargs="?", default="analysis", help="as --list names it (analysis)")
     parser.add_argument("shape", nargs="?", type=shape_of, help="8x3x224x224, or what the op has")
-    parser.add_argument("--who", default="ours", choices=("ours", *rivals.PLAIN, "plenoptic", "floor", "gradient"))
+    parser.add_argument("--who", default="ours", help="ours, or a rival that knows the work (ours)")
     parser.add_argument("--threads", type=int_from(1), default=2)
     parser.add_argument("--rounds", type=int_from(1), default=10)
     parser.add_argument("--rows", type=int_from(1), default=20, help="of torch's table")

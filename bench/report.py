@@ -48,17 +48,16 @@ def where(file: str) -> str:
     return f"({', '.join(told)}; {day}; [the figures]({file}){plots}.)"
 
 
-def suffix_of(result: dict) -> str:
-    """What the names of places for results of such a machine alone end with."""
-    return f"-{result['machine'].get('vectors')}"
+def of_vectors(result: dict) -> dict[str, list[str]]:
+    """:func:`tables_of` as places for results of such a machine alone are called."""
+    return {f"{name}-{result['machine'].get('vectors')}": lines for name, lines in tables_of(result).items()}
 
 
 def rewritten(readme: str, file: str) -> str:
     """The README with the tables of this result file, named from the repository's root."""
     result = results.read(ROOT / file)
-    made, suffix = tables_of(result), suffix_of(result)
     places = {match["name"] for match in MARKED.finditer(readme)}
-    made = {name + suffix: lines for name, lines in made.items() if name + suffix in places} or made
+    made = {name: lines for name, lines in of_vectors(result).items() if name in places} or tables_of(result)
     known = set()
 
     def replace(match: re.Match) -> str:
@@ -78,13 +77,11 @@ def rewritten(readme: str, file: str) -> str:
 
 def refreshed(readme: str) -> str:
     """The README with every marked table made anew from the file that it names."""
-    for file in dict.fromkeys(match["file"] for match in MARKED.finditer(readme)):
-        result = {"machine": {}} if file == NONE else results.read(ROOT / file)
-        made, suffix = {} if file == NONE else tables_of(result), suffix_of(result)
-        lines = lambda name, made=made, suffix=suffix: made.get(name.removesuffix(suffix), [])
-        anew = lambda m, file=file, lines=lines: block(m["name"], file, lines(m["name"]))
-        readme = MARKED.sub(lambda m, file=file, anew=anew: anew(m) if m["file"] == file else m[0], readme)
-    return readme
+    files = {match["file"] for match in MARKED.finditer(readme)} - {NONE}
+    found = {file: results.read(ROOT / file) for file in files}
+    made = {file: tables_of(result) | of_vectors(result) for file, result in found.items()} | {NONE: {}}
+    anew = lambda m: block(m["name"], m["file"], made[m["file"]].get(m["name"], []))
+    return MARKED.sub(anew, readme)
 
 
 def main() -> None:
@@ -105,9 +102,10 @@ def main() -> None:
         parser.error("--readme names files of this repository: keep the result under bench/results")
     found = [results.collect(args.files)] if args.collect else [results.read(path) for path in args.files]
     for path, result in zip(args.files, found):
-        if not tables_of(result):
+        made = tables_of(result)
+        if not made:
             print(f"{path}: a result without a table of its own ({', '.join(result)})")
-        for name, lines in tables_of(result).items():
+        for name, lines in made.items():
             print(f"\n{name}\n", *lines, sep="\n")
     if args.collect and args.out:
         results.write(args.out, found[0])

@@ -18,7 +18,6 @@ import op_cases
 import torch
 
 SETUPS = {**cases.SETUPS, **op_cases.SETUPS}
-PLAIN = "plain", "compiled"
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "torch._inductor.compile_fx", "plenoptic", "plenoptic.process"])
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers beside what is timed
@@ -94,10 +93,12 @@ def _serve(pipe, work, shape, who, threads, options) -> None:
 def known_to(work: str) -> tuple[str, ...]:
     """Who can do a work."""
     if work in op_cases.SETUPS:
-        return "ours", *PLAIN
+        return "ours", "plain", "compiled"
     if SETUPS[work] is cases.persistent_morph:
         return ("ours",)
-    return ("ours", "gradient") if SETUPS[work] is cases.lens_morph else ("ours", "plenoptic", *PLAIN, "floor")
+    if SETUPS[work] is cases.lens_morph:
+        return "ours", "gradient"
+    return "ours", "plain", "compiled", "plenoptic", "floor"
 
 
 def build(work: str, shape, who: str, **options) -> cases.Run:

@@ -15,7 +15,7 @@
 
 namespace steerlens {
 
-constexpr uint64_t kHugePage = uint64_t{1} << 21;
+constexpr uint64_t kHugePage = uint64_t{1} << 21, kCacheLine = 64;
 
 // A result of more bytes has left the caches before anybody reads it: it is written past them.
 constexpr int64_t kStreamedBytes = int64_t{16} << 20;
@@ -36,13 +36,13 @@ inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] uint
 // read the line that it overwrites. What follows must wait: end_stream.
 inline void stream(char* to, const char* from, uint64_t bytes) {
 #if defined(__SSE2__)
-  constexpr uint64_t kLine = 64, kVector = sizeof(__m128i);
-  const uint64_t head = (kLine - reinterpret_cast<uint64_t>(to) % kLine) % kLine;
-  if (bytes > head + kLine) {
+  constexpr uint64_t kVector = sizeof(__m128i);
+  const uint64_t head = (kCacheLine - reinterpret_cast<uint64_t>(to) % kCacheLine) % kCacheLine;
+  if (bytes > head + kCacheLine) {
     std::memcpy(to, from, head);
     uint64_t at = head;
-    for (; at + kLine <= bytes; at += kLine)
-      for (uint64_t i = at; i < at + kLine; i += kVector)
+    for (; at + kCacheLine <= bytes; at += kCacheLine)
+      for (uint64_t i = at; i < at + kCacheLine; i += kVector)
         _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
                          _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
     std::memcpy(to + at, from + at, bytes - at);

@@ -87,13 +87,13 @@ def check_indices(name: str, values, size: int | None) -> list[int]:
     return checked
 
 
-def check_image_shape(image_shape) -> tuple[int, int]:
+def check_image_shape(image_shape, name: str = "image_shape") -> tuple[int, int]:
     """Two ints, each at least 8."""
     sizes = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
     if len(sizes) != 2 or not all(map(is_int, sizes)):
-        raise TypeError(f"image_shape must be two ints (H, W), got {image_shape!r}")
+        raise TypeError(f"{name} must be two ints (H, W), got {image_shape!r}")
     if min(sizes) < 8:
-        raise ValueError(f"image_shape must be at least (8, 8), the smallest that holds one scale, got {sizes}")
+        raise ValueError(f"{name} must be at least (8, 8), the smallest that holds one scale, got {sizes}")
     return sizes
 
 

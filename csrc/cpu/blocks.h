@@ -15,11 +15,10 @@ namespace {
 
 // As stream, a line at a time.
 void stream_lines(char* to, const char* from, uint64_t bytes) {
-  constexpr uint64_t kLine = 64;
-  uint64_t at = (kLine - reinterpret_cast<uint64_t>(to) % kLine) % kLine;
+  uint64_t at = (kCacheLine - reinterpret_cast<uint64_t>(to) % kCacheLine) % kCacheLine;
   at = at < bytes ? at : bytes;
   std::memcpy(to, from, at);
-  for (; at + kLine <= bytes; at += kLine)
+  for (; at + kCacheLine <= bytes; at += kCacheLine)
     _mm512_stream_si512(reinterpret_cast<__m512i*>(to + at), _mm512_loadu_si512(from + at));
   std::memcpy(to + at, from + at, bytes - at);
 }

@@ -346,9 +346,7 @@ class SteerableLens:
             if self.pyramid.image_shape != shape:
                 raise ValueError(f"images must be {self.pyramid.image_shape} pixels like the pyramid, got {shape}")
             return self.pyramid
-        if min(shape) < 8:
-            raise ValueError(f"images must be at least (8, 8) pixels, the smallest that hold a scale, got {shape}")
-        return SteerablePyramid(shape, **(self.pyramid or {}))
+        return SteerablePyramid(checks.check_image_shape(shape, "images"), **(self.pyramid or {}))
 
 
 def _told(family: Family) -> str:

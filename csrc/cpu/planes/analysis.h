@@ -10,13 +10,8 @@ STEERLENS_LANES_BEGIN
 namespace steerlens {
 namespace {
 
-struct Analysis {
-  const PlaneBank& bank;
-  const Ffts& ffts;
-  std::vector<RowPanel> image_panels;
-
-  Analysis(const PlaneBank& bank, const Ffts& ffts)
-      : bank(bank), ffts(ffts), image_panels(row_panels(bank.H, bank.H, kLanes)) {}
+struct Analysis : Transforms {
+  using Transforms::Transforms;
 
   // spectrum[panel * W + x], the lanes being rows.
   template <typename Steps>

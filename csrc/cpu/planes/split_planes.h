@@ -20,9 +20,9 @@ struct BandSink {
     return ((n * part.K + k) * part.h + y) * part.w + block * kLanes;
   }
   SL_FN void complex(int64_t k, int64_t block, int64_t y, CplxLanes value) const {
-    const int64_t count = std::min(part.w - block * kLanes, kLanes);
+    const int64_t count = 2 * (part.w - block * kLanes);
     float* at = part.bands_out + 2 * sample(k, block, y);
-    put_two(at, zip_low(value.re, value.im), zip_high(value.re, value.im), 2 * count, streamed);
+    put_two(at, zip_low(value.re, value.im), zip_high(value.re, value.im), count, streamed);
   }
   SL_FN void real(int64_t k, int64_t block, int64_t y, Lanes value) const {
     put_lanes(part.bands_out + sample(k, block, y), value, part.w - block * kLanes, streamed);

@@ -15,8 +15,6 @@ STEERLENS_LANES_BEGIN
 namespace steerlens {
 namespace {
 
-constexpr uint64_t kCacheLine = 64;
-
 SL_FN void stream_lanes(float* to, Lanes value) {
 #if STEERLENS_LANES == 16
   _mm512_stream_ps(to, reinterpret_cast<__m512>(value));
@@ -70,6 +68,16 @@ struct Ffts {
     for (const PlanePart& part : bank.parts) samples += part.transforms() * part.h * part.w;
     return samples;
   }
+};
+
+// What the analysis and the synthesis of planes are made from.
+struct Transforms {
+  const PlaneBank& bank;
+  const Ffts& ffts;
+  std::vector<RowPanel> image_panels;
+
+  Transforms(const PlaneBank& bank, const Ffts& ffts)
+      : bank(bank), ffts(ffts), image_panels(row_panels(bank.H, bank.H, kLanes)) {}
 };
 
 // A thread's lines, kept from step to step, and for the next call.

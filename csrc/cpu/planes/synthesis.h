@@ -11,13 +11,8 @@ STEERLENS_LANES_BEGIN
 namespace steerlens {
 namespace {
 
-struct Synthesis {
-  const PlaneBank& bank;
-  const Ffts& ffts;
-  std::vector<RowPanel> image_panels;
-
-  Synthesis(const PlaneBank& bank, const Ffts& ffts)
-      : bank(bank), ffts(ffts), image_panels(row_panels(bank.H, bank.H, kLanes)) {}
+struct Synthesis : Transforms {
+  using Transforms::Transforms;
 
   template <typename Steps>
   void clear(CplxLanes* spectrum, const Steps& steps) const {
