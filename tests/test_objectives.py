@@ -225,6 +225,70 @@ def test_a_bad_sample_leaves_its_neighbours_alone(objective):
         assert torch.equal(outputs.grad[others], clean.grad[others])
 
 
+INF = float("inf")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "row, value, gradient",
+    [
+        ([0.0, 0.0, 0.0], 1.0986122886681098, [-2 / 3, 1 / 3, 1 / 3]),
+        (
+            [28.0, 0.0, 0.0],
+            1.3828800213880406e-12,
+            [-1.3828800213880406e-12, 6.914400106940203e-13, 6.914400106940203e-13],
+        ),
+        ([-28.0, 0.0, 0.0], 28.69314718055995, [-1.0, 0.5, 0.5]),
+        (
+            [40.0, 20.0, -20.0],
+            2.061153620314381e-09,
+            [-2.06115361819020e-09, 2.06115361819020e-09, 8.75651074464e-27],
+        ),
+        ([1000.0, 999.0, 0.0], 0.31326168751822286, [-0.2689414213699951, 0.2689414213699951, 0.0]),
+        ([60000.0, -60000.0, -60000.0], 0.0, [0.0, 0.0, 0.0]),
+        ([-60000.0, 60000.0, 60000.0], 120000.69314718056, [-1.0, 0.5, 0.5]),
+        ([0.0, -INF, 0.0], 0.6931471805599453, [-0.5, 0.0, 0.5]),
+        ([5.0, -INF, -INF], 0.0, [0.0, 0.0, 0.0]),
+        ([-INF, 0.0, 0.0], INF, [-1.0, 0.5, 0.5]),
+    ],
+    ids=str,
+)
+def test_nll_is_accurate_at_every_probability(dtype, row, value, gradient):
+    leaf = torch.tensor([row, [0.0, 1.0, 2.0]], dtype=dtype, requires_grad=True)
+    losses = loss("nll", leaf, torch.tensor([0, 0]), torch.tensor([1, 1]))
+    (found,) = torch.autograd.grad(losses.sum(), leaf)
+    options = {"rtol": 2e-6 if dtype == torch.float32 else 1e-11, "atol": 0.0}
+    torch.testing.assert_close(losses[0], torch.tensor(value, dtype=dtype), **options)
+    torch.testing.assert_close(found[0], torch.tensor(gradient, dtype=dtype), **options)
+
+
+@pytest.mark.parametrize("gap, probability", [(27.63, 1 - 1e-12), (60.0, 1.0), (85.0, 1.0)])
+def test_a_saturated_nll_keeps_the_direction_of_its_gradient(gap, probability):
+    """In float32 as in float64, although the target's probability is 1 to rounding: -log softmax had no digit left."""
+    logits, weights = scores(3, 7), scores(7, 12)
+    logits[:, 2] = logits[:, [0, 1, 3, 4, 5, 6]].logsumexp(1) + gap
+    assert (logits.double().softmax(1)[:, 2] >= probability - 1e-13).all()
+    directions = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = logits.to(dtype).requires_grad_()
+        losses = loss("nll", leaf, torch.full((3,), 2), torch.zeros(3, dtype=torch.int64))
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        image = gradient.double() @ weights.double()
+        directions.append(image / image.norm(dim=1, keepdim=True))
+    assert (directions[0] - directions[1]).norm(dim=1).max() < 1e-5
+
+
+def test_a_saturated_gradient_does_not_depend_on_the_batch():
+    logits = scores(33, 10)
+    logits[:, 4] += 30
+    target, source = torch.full((33,), 4), torch.zeros(33, dtype=torch.int64)
+    gradient = lambda at: torch.func.grad(lambda o: loss("nll", o, target[at], source[at]).sum())(logits[at])
+    whole = gradient(slice(None))
+    assert (whole != 0).all()
+    for at in (slice(0, 1), slice(7, 8), slice(3, 20), slice(32, 33)):
+        assert torch.equal(gradient(at), whole[at])
+
+
 def test_margin_toward_the_source_has_no_gradient():
     outputs = scores(*FLAT).requires_grad_()
     target, source = resolve_target("argmax", outputs)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from ..checks import check_choice
 from .targets import check_target, resolve_target, scores_at, slice_target
@@ -22,7 +23,18 @@ def _pick(scores: Tensor, index: Tensor) -> Tensor:
 
 
 def _nll(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
-    return -_pick(scores.log_softmax(1), target)
+    """-log softmax as softplus(logsumexp(others) - target).
+
+    The gradient of log_softmax subtracts the target's probability from 1 and has no digit left once that rounds to 1.
+    Here it is a product, with its relative accuracy down to underflow. Differences to the largest of the others are
+    exact where scores are large and near each other. Scores of -inf are raised to the lowest finite number, since
+    logsumexp's derivative is NaN where there is nothing else.
+    """
+    lowest = torch.finfo(scores.dtype).min
+    others = scores.clamp(min=lowest).scatter(1, target[:, None], lowest)
+    largest = others.detach().amax(1)
+    gap = (_pick(scores, target) - largest) - (others - largest[:, None]).logsumexp(1)
+    return 0 - logsigmoid(gap)  # 0 - x: a loss of 0 is not -0
 
 
 def _logit(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
@@ -60,8 +72,10 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor)
     ----------
     objective : str or callable
         "nll" is -log softmax(outputs)[target], over the class axis 1; "log-probability" is the same loss under its
-        other name: to decrease it is to maximise the target's log-probability. "logit" is -outputs[target], "margin" is
-        -(outputs[target] - outputs[source]). A callable ``(outputs, target) -> [N]`` is a loss to decrease, too.
+        other name: to decrease it is to maximise the target's log-probability. Its gradient vanishes as the target's
+        probability goes to 1, but keeps its relative accuracy, and so its direction, until it underflows. "logit" is
+        -outputs[target], "margin" is -(outputs[target] - outputs[source]). A callable ``(outputs, target) -> [N]`` is
+        a loss to decrease, too.
     outputs : Tensor [N, classes, ...]
         Of the classifier.
     target, source : Tensor [N] or [N, k], int64
