@@ -32,9 +32,11 @@ Losses = Callable[[Tensor, slice], Tensor]
 class Driver:
     """A classifier, run and differentiated with respect to its images, and left as it was found.
 
-    Training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random numbers (of the CPU and of the CUDA
-    devices in use), grad mode and all inputs stay the caller's. A plain function may hide a module, whose flags and
-    buffers cannot be seen: those are not looked after.
+    Training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random numbers, grad mode and all inputs stay the
+    caller's. Random numbers are torch's (of the CPU and of the CUDA devices in use), Python's, numpy's, and those of
+    generators that modules have as attributes. A plain function may hide a module, whose flags, buffers and generators
+    cannot be seen: those are not looked after. A process that is forked while another thread is in a call finds all of
+    this as it was before the call.
 
     Parameters
     ----------
@@ -125,7 +127,8 @@ class Driver:
 
         With it a stochastic model sees another dropout mask at each refreshed gradient; without, the same one.
         """
-        return RandomStream([images.device, *(p.device for m in self._modules() for p in m.parameters())])
+        modules = self._modules()
+        return RandomStream([images.device, *(p.device for m in modules for p in m.parameters())], modules)
 
     def warn_if_training(self) -> None:
         """Warn, in the name of whoever called this package, where the model has modules in training mode."""

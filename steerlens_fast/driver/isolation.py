@@ -2,32 +2,116 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from threading import RLock
+from hashlib import sha256
+from threading import RLock, get_ident
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import DataParallel, Module, Sequential
 
 WRAPPERS = {DataParallel, Sequential}  # born with the flag set, around a model in eval mode, and without use for it
+Accessors = tuple[Callable[[], object], Callable[[object], object]]  # that read and write the state of a generator
+
+
+class OneAtATime:
+    """A re-entrant lock for threads; a process that is forked while another thread holds it finds it free.
+
+    The other thread does not exist in the child and would never release it. What that thread would have put back is
+    put back in the child: the functions that :meth:`undone_by` was given.
+    """
+
+    def __init__(self):
+        self._lock, self._owner, self._depth, self._undo = RLock(), None, 0, []
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def __enter__(self) -> OneAtATime:
+        self._lock.acquire()
+        self._owner, self._depth = get_ident(), self._depth + 1
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._owner = None
+        self._lock.release()
+
+    @contextmanager
+    def undone_by(self, undo: Callable[[], None]) -> Iterator[None]:
+        """Call ``undo`` at the end of the block; or in a child that is forked by another thread within it."""
+        self._undo.append(undo)
+        try:
+            yield
+        finally:
+            self._undo.remove(undo)
+            undo()
+
+    def _after_fork(self) -> None:
+        if self._owner == get_ident():
+            return  # the thread that forked holds the lock, goes on in the child, and will release it
+        undo, self._undo = self._undo, []
+        self._lock, self._owner, self._depth = RLock(), None, 0
+        for function in reversed(undo):
+            function()
 
 
 # One thread at a time is somebody's guest: random numbers and a module's buffers are the process's.
-ONE_GUEST = RLock()
+ONE_GUEST = OneAtATime()
+
+
+class _GlobalNumpy:
+    """The state of the generator behind numpy's global functions.
+
+    To read or write a Mersenne Twister's takes numpy 0.1 ms, so the last state is kept while the generator's own words
+    show that nothing was drawn: not where a normal number waits (``has_gauss``), which is drawn without them.
+    """
+
+    def __init__(self):
+        self._words, self._state = None, {"has_gauss": 1}
+
+    def read(self) -> dict:
+        """The same object as last time where nothing was drawn since."""
+        words = self._read_words()
+        if words is None or words != self._words or self._state["has_gauss"]:
+            self._words, self._state = words, np.random.get_state(legacy=False)
+        return self._state
+
+    def write(self, state: dict) -> None:
+        if self.read() is not state:
+            np.random.set_state(state)
+            self._words, self._state = self._read_words(), state
+
+    @staticmethod
+    def _read_words() -> bytes | None:
+        generator = np.random.get_bit_generator() if hasattr(np.random, "get_bit_generator") else None
+        if not isinstance(generator, np.random.MT19937):
+            return None
+        return ctypes.string_at(generator.ctypes.state_address, 625 * 4)  # the key and the position
+
+
+NUMPY = _GlobalNumpy()
 
 
 class RandomStream:
-    """A private stream of torch's random numbers: entered for a call, left between calls, and continued by the next.
+    """A private stream of random numbers: entered for a call, left between calls, and continued by the next.
 
     It starts where the caller's generators stand when it is made; outside of its ``with`` blocks they are the caller's
-    own, as if it had never been.
+    own, as if it had never been. They are torch's, Python's (``random``) and numpy's (``numpy.random``), and those
+    that modules have as attributes.
 
     Parameters
     ----------
     devices : iterable of torch.device
         The CUDA devices among them are covered, besides the CPU.
+    modules : iterable of torch.nn.Module
+        Their attributes that are a ``torch.Generator``, ``random.Random``, ``numpy.random.Generator`` or
+        ``numpy.random.RandomState`` are covered.
 
     Examples
     --------
@@ -40,26 +124,91 @@ class RandomStream:
     (False, True)
     """
 
-    def __init__(self, devices: Iterable[torch.device] = ()):
-        self._devices = list(dict.fromkeys(d for d in devices if d.type == "cuda"))
-        self._own = self._callers = self._read()
+    def __init__(self, devices: Iterable[torch.device] = (), modules: Iterable[Module] = ()):
+        self._generators = [*_global_generators(devices), *_generators_in(modules)]
+        with ONE_GUEST:  # else another thread's stream may be in the generators' place
+            self._own = self._callers = self._read()
 
     def __enter__(self) -> RandomStream:
         self._callers = self._read()
+        self._undo = ONE_GUEST.undone_by(self._leave)
+        self._undo.__enter__()
         self._write(self._own)
         return self
 
     def __exit__(self, *_) -> None:
+        self._undo.__exit__(None, None, None)
+
+    def _leave(self) -> None:
+        """Give the caller's numbers back, and keep the place in the stream."""
         self._own = self._read()
         self._write(self._callers)
 
-    def _read(self) -> list[Tensor]:
-        return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]
+    def _read(self) -> list:
+        return [read() for read, _ in self._generators]
 
-    def _write(self, states: list[Tensor]) -> None:
-        torch.set_rng_state(states[0])
-        for state, device in zip(states[1:], self._devices):
-            torch.cuda.set_rng_state(state, device)
+    def _write(self, states: list) -> None:
+        for (_, write), state in zip(self._generators, states):
+            write(state)
+
+
+def _global_generators(devices: Iterable[torch.device]) -> Iterator[Accessors]:
+    yield torch.get_rng_state, torch.set_rng_state
+    for device in dict.fromkeys(d for d in devices if d.type == "cuda"):
+        yield (
+            lambda device=device: torch.cuda.get_rng_state(device),
+            lambda state, device=device: torch.cuda.set_rng_state(state, device),
+        )
+    yield random.getstate, random.setstate
+    yield NUMPY.read, NUMPY.write
+
+
+def _generators_in(modules: Iterable[Module]) -> Iterator[Accessors]:
+    """Of the generators that are attributes of modules, each once."""
+    owned = (value for root in modules for module in root.modules() for value in tuple(vars(module).values()))
+    kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
+    for generator in {id(value): value for value in owned if isinstance(value, kinds)}.values():
+        if isinstance(generator, torch.Generator):
+            yield generator.get_state, generator.set_state
+        elif isinstance(generator, random.Random):
+            yield generator.getstate, generator.setstate
+        elif isinstance(generator, np.random.RandomState):
+            yield lambda g=generator: g.get_state(legacy=False), generator.set_state
+        else:
+            bits = generator.bit_generator
+            yield lambda bits=bits: bits.state, lambda state, bits=bits: setattr(bits, "state", state)
+
+
+@contextmanager
+def seeded(*seed, devices: Iterable[torch.device] = ()) -> Iterator[None]:
+    """Let torch's, Python's and numpy's random numbers begin at ``seed`` in the block; afterwards they are as before.
+
+    Parameters
+    ----------
+    *seed : int or str
+        Hashed together: neighbouring seeds have nothing in common.
+    devices : iterable of torch.device
+        The CUDA devices among them are covered, besides the CPU.
+
+    Examples
+    --------
+    >>> with seeded(0, 7):
+    ...     one = torch.rand(3), random.random(), np.random.rand()
+    >>> with seeded(0, 7):
+    ...     torch.equal(torch.rand(3), one[0]), (random.random(), np.random.rand()) == one[1:]
+    (True, True)
+    """
+    number = int.from_bytes(sha256(repr(seed).encode()).digest()[:8], "big") >> 1
+    devices = list(devices)
+    with ONE_GUEST, RandomStream(devices):
+        torch.default_generator.manual_seed(number)
+        for device in devices:
+            if device.type == "cuda":
+                index = torch.cuda.current_device() if device.index is None else device.index
+                torch.cuda.default_generators[index].manual_seed(number)
+        random.seed(number)
+        np.random.seed(number % 2**32)
+        yield
 
 
 @contextmanager
@@ -71,19 +220,21 @@ def private_buffers(modules: Iterable[Module]) -> Iterator[None]:
     """
     held = [(m, dict(m._buffers.items())) for root in modules for m in root.modules()]
     copies = {id(b): b.detach().clone() for _, buffers in held for b in buffers.values() if b is not None}
-    try:
+    with ONE_GUEST.undone_by(lambda: _put_back(held)):
         for module, buffers in held:
             for name, buffer in buffers.items():
                 if buffer is not None:
                     module._buffers[name] = copies[id(buffer)]  # by id: a shared buffer stays shared
         yield
-    finally:
-        for module, buffers in held:
-            for name in set(dict(module._buffers.items())) - set(buffers):
-                del module._buffers[name]
-                module._non_persistent_buffers_set.discard(name)
-            for name, buffer in buffers.items():
-                module._buffers[name] = buffer
+
+
+def _put_back(held: list[tuple[Module, dict[str, Tensor | None]]]) -> None:
+    for module, buffers in held:
+        for name in set(dict(module._buffers.items())) - set(buffers):
+            del module._buffers[name]
+            module._non_persistent_buffers_set.discard(name)
+        for name, buffer in buffers.items():
+            module._buffers[name] = buffer
 
 
 def in_training(module: Module) -> bool:
