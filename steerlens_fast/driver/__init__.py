@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import DataParallel, Module
 from torch.nn.parallel import DistributedDataParallel
 
-from ..checks import check_int
+from ..checks import check_choice, check_int
+from .dtypes import cast_for, explained, module_of
 from .isolation import (
     ONE_GUEST,
     RandomStream,
@@ -24,9 +25,10 @@ from .isolation import (
     may_write,
     private_buffers,
 )
-from .scores import class_scores
+from .scores import TASKS, class_scores
 
 Losses = Callable[[Tensor, slice], Tensor]
+ENOUGH = 8  # logits, of which all lie between 0 and 1 by accident rarely
 
 
 class Driver:
@@ -44,12 +46,15 @@ class Driver:
         Maps images (and ``args``) to class scores [N, classes, ...], or to something that holds them: an object with
         ``logits``, a mapping with "logits", a tuple or list whose first entry they are.
     preprocessing : callable, optional
-        Applied to each batch of images before the model: the place of normalisation.
+        Applied to each batch of images before the model: the place of normalisation. What it returns (the images, where
+        there is none) is cast to the floating-point dtype of the model, if that is a module with one such dtype.
+    task : {"multiclass", "binary", "multilabel"}
+        What the outputs are; see :func:`~steerlens_fast.driver.scores.class_scores`, whose scores take their place.
 
     Raises
     ------
-    TypeError
-        Where model or preprocessing cannot be called.
+    TypeError, ValueError
+        Where model or preprocessing cannot be called, or task is no such name.
 
     Examples
     --------
@@ -61,7 +66,12 @@ class Driver:
     (torch.Size([5, 1, 8, 8]), torch.Size([5, 3]))
     """
 
-    def __init__(self, model: Callable | torch.export.ExportedProgram, preprocessing: Callable | None = None):
+    def __init__(
+        self,
+        model: Callable | torch.export.ExportedProgram,
+        preprocessing: Callable | None = None,
+        task: str = "multiclass",
+    ):
         if isinstance(model, torch.export.ExportedProgram):
             model = model.module()
         elif isinstance(model, DistributedDataParallel):
@@ -71,6 +81,7 @@ class Driver:
         if preprocessing is not None and (not callable(preprocessing) or isinstance(preprocessing, type)):
             raise TypeError(f"preprocessing must be None or a callable on batches, got {_kind(preprocessing)}")
         self.model, self.preprocessing = model, preprocessing
+        self.task = check_choice("task", task, TASKS)
 
     def outputs(
         self, images: Tensor, args=(), batch: int | None = None, *, stream: RandomStream | None = None
@@ -91,6 +102,7 @@ class Driver:
         Returns
         -------
         Tensor [N, classes, ...]
+            Class scores; see ``task``.
         """
         parts = _parts(images, batch)
         with self._as_guest(images, stream), torch.no_grad():
@@ -141,23 +153,31 @@ class Driver:
             warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
 
     def warn_of_probabilities(self, outputs: Tensor) -> None:
-        """Warn where outputs [N, classes] are no logits but, by their values, what a softmax made of them.
+        """Warn where scores [N, classes] come, by their values, not from logits but from a softmax or sigmoid.
 
         Of the CPU's alone: a GPU would have to be waited for.
         """
-        if outputs.device.type != "cpu" or outputs.dim() != 2 or outputs.shape[1] < 2:
+        if outputs.device.type != "cpu" or outputs.dim() < 2 or outputs.shape[1] < 2:
             return
-        if bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
-            text = (
-                "model must return logits, and what it returned look like probabilities (at least 0, with a sum of 1): "
-                "a softmax is taken of them once more. End the model before its softmax, or take the logarithm of it"
-            )
-            warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
+        if self.task == "multiclass":
+            flat = outputs.dim() == 2
+            if flat and bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
+                self._warn_of_probabilities("at least 0, with a sum of 1", "softmax", "take the logarithm of it")
+            return
+        logits = 2 * outputs[:, 1].detach()
+        if logits.numel() >= ENOUGH and bool(((logits >= 0) & (logits <= 1)).all()):
+            self._warn_of_probabilities("none below 0 or above 1", "sigmoid", "take torch.logit of it")
+
+    def _warn_of_probabilities(self, looks: str, function: str, instead: str) -> None:
+        text = (
+            f"model must return logits, and what it returned look like probabilities ({looks}): "
+            f"a {function} is taken of them once more. End the model before its {function}, or {instead}"
+        )
+        warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
 
     def _modules(self) -> list[Module]:
         """Of model and preprocessing; a bound method's module counts."""
-        owners = [getattr(f, "__self__", f) for f in (self.model, self.preprocessing)]
-        return [m for m in owners if isinstance(m, Module)]
+        return [m for m in map(module_of, (self.model, self.preprocessing)) if m is not None]
 
     @contextmanager
     def _as_guest(self, images: Tensor, stream: RandomStream | None) -> Iterator[None]:
@@ -182,7 +202,10 @@ class Driver:
         if given is None:
             raise TypeError("preprocessing must return what the model takes, got None")
         self._check_device(given)
-        return class_scores(self.model(given, *_cut(args, at, count)), len(images))
+        given = cast_for(self.model, given)
+        with explained(self.model, given):
+            outputs = self.model(given, *_cut(args, at, count))
+        return class_scores(outputs, len(images), self.task)
 
     def _check_device(self, images) -> None:
         if not isinstance(self.model, Module) or isinstance(self.model, DataParallel):  # which moves images itself

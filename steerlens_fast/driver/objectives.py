@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ..checks import check_choice
+from .scores import ONE_LOGIT
 from .targets import check_target, resolve_target, scores_at, slice_target
 
 __all__ = ["OBJECTIVES", "check_objective", "check_target", "loss", "resolve_target", "slice_target"]
@@ -65,7 +66,7 @@ def check_objective(objective: str | Loss) -> str | Loss:
     return check_choice("objective", objective, tuple(OBJECTIVES))
 
 
-def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor) -> Tensor:
+def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor, task: str = "multiclass") -> Tensor:
     """Compute each sample's loss, which is to decrease.
 
     Parameters
@@ -80,6 +81,9 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor)
         Of the classifier.
     target, source : Tensor [N] or [N, k], int64
         What :func:`resolve_target` returns.
+    task : {"multiclass", "binary", "multilabel"}
+        Of the two scores -z/2 and z/2 that stand for a logit z, "logit" is -z toward 1 and z toward 0; so is "margin",
+        and "nll" is softplus of it, as for all classes.
 
     Returns
     -------
@@ -97,11 +101,13 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor)
     if callable(objective):
         return _check_losses(objective(outputs, target), len(outputs))
     if outputs.shape[1] < 2 and objective in CONTRASTS:
-        raise ValueError(f"objective {objective!r} needs at least two classes, got outputs {list(outputs.shape)}")
+        got = f"outputs {list(outputs.shape)} ({ONE_LOGIT}; objective 'logit' takes a single score)"
+        raise ValueError(f"objective {objective!r} needs at least two classes, got {got}")
     index = target if target.dim() == 1 else target[:, 0]
     scores = scores_at(outputs, target)
     scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
-    return OBJECTIVES[objective](scores, index, source)
+    losses = OBJECTIVES[objective](scores, index, source)
+    return 2 * losses if objective == "logit" and task != "multiclass" else losses
 
 
 def _check_losses(losses, count: int) -> Tensor:

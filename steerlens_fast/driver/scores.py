@@ -1,33 +1,115 @@
-"""Class scores, wherever in its return value a classifier puts them."""
+"""Class scores, wherever in its return value a classifier puts them, and what a classifier of labels says by them."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
+TASKS = ("multiclass", "binary", "multilabel")
+LEVELS = 8  # of containers around the scores; an object that answers every attribute has no end
+ONE_LOGIT = "for one logit per image set task='binary' (on the command line --task binary)"
 
-def class_scores(outputs, count: int) -> Tensor:
-    """Find the tensor [N, classes, ...] in what a model returned for ``count`` images, and check it.
+
+def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
+    """Find the tensor in what a model returned for ``count`` images, check it, and make it class scores.
+
+    Parameters
+    ----------
+    outputs
+        A tensor, an object with ``logits``, a mapping with "logits", or a tuple or list whose first entry is one of
+        these.
+    count : int
+        N, the number of images.
+    task : {"multiclass", "binary", "multilabel"}
+        "multiclass": the tensor is [N, classes, ...], floating point. "binary": [N] or [N, 1, ...], the logit of class
+        1. "multilabel": [N, L, ...], each label's own logit.
+
+    Returns
+    -------
+    Tensor
+        Scores whose softmax over axis 1 are the probabilities: the model's own [N, classes, ...]; [N, 2, ...], which
+        are -z/2 and z/2 for a logit z, so that class 1 has the probability sigmoid(z); or [N, 2, L, ...], the same for
+        each label, absent and present.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming what was expected and what came.
 
     Examples
     --------
-    >>> import torch
     >>> class_scores({"logits": (torch.zeros(2, 10), "more")}, 2).shape
     torch.Size([2, 10])
+    >>> class_scores(torch.tensor([3.0, -1.0]), 2, "binary")
+    tensor([[-1.5000,  1.5000],
+            [ 0.5000, -0.5000]])
+    >>> class_scores(torch.zeros(2, 5), 2, "multilabel").shape
+    torch.Size([2, 2, 5])
     """
-    while not isinstance(outputs, Tensor):
-        if hasattr(outputs, "logits"):
-            outputs = outputs.logits
-        elif isinstance(outputs, Mapping) and "logits" in outputs:
-            outputs = outputs["logits"]
-        elif isinstance(outputs, (tuple, list)) and outputs:
-            outputs = outputs[0]
-        else:
-            keys = f" with keys {list(outputs)}" if isinstance(outputs, Mapping) else ""
-            raise TypeError(f"model must return scores [N, classes, ...] or logits, got {type(outputs).__name__}{keys}")
-    if not outputs.is_floating_point():
-        raise TypeError(f"model must return floating-point scores [N, classes, ...], got {outputs.dtype}")
-    if outputs.dim() < 2 or not outputs.shape[1] or len(outputs) != count:
-        raise ValueError(f"model must return [N, classes, ...] with N = {count}, got {list(outputs.shape)}")
-    return outputs
+    scores = _tensor_in(outputs)
+    if not scores.is_floating_point():
+        raise TypeError(f"model must return floating-point scores [N, classes, ...], got {scores.dtype}")
+    if task == "binary":
+        scores = _binary(scores, count)
+    elif scores.dim() < 2 or not scores.shape[1] or len(scores) != count:
+        labels = "labels" if task == "multilabel" else "classes"
+        hint = f" ({ONE_LOGIT})" if scores.shape == (count,) else ""
+        raise ValueError(f"model must return [N, {labels}, ...] with N = {count}, got {list(scores.shape)}{hint}")
+    if task == "multiclass":
+        return scores
+    half = scores / 2  # exact
+    return torch.cat([-half, half], 1) if task == "binary" else torch.stack([-half, half], 1)
+
+
+def _tensor_in(outputs) -> Tensor:
+    found = outputs
+    for _ in range(LEVELS):
+        if isinstance(found, Tensor):
+            return found
+        inner = _opened(found)
+        if inner is None or inner is found:
+            break
+        found = inner
+    raise TypeError(f"model must return scores [N, classes, ...] or logits, got {_described(outputs, found)}")
+
+
+def _opened(outputs):
+    """What is in a container, None where nothing is known to be."""
+    if isinstance(outputs, Mapping):
+        return outputs["logits"] if "logits" in outputs else getattr(outputs, "logits", None)
+    if getattr(outputs, "logits", None) is not None:
+        return outputs.logits
+    return outputs[0] if isinstance(outputs, (tuple, list)) and outputs else None
+
+
+def _described(outputs, found) -> str:
+    """What came, and, where it is in something else, where scores were looked for in vain."""
+    if isinstance(found, Mapping):
+        inner = f"{type(found).__name__} with keys {list(found)}"
+    elif isinstance(found, (tuple, list)):
+        inner = (
+            f"{type(found).__name__} that begins with {type(found[0]).__name__}"
+            if found
+            else f"an empty {type(found).__name__}"
+        )
+    elif dataclasses.is_dataclass(found):
+        values = {field.name: type(getattr(found, field.name)).__name__ for field in dataclasses.fields(found)}
+        inner = f"{type(found).__name__} with fields {values}"
+    else:
+        inner = type(found).__name__
+    return inner if found is outputs else f"{type(outputs).__name__} that holds {inner}"
+
+
+def _binary(scores: Tensor, count: int) -> Tensor:
+    """[N, 1, ...], of [N] or [N, 1, ...]; of one image also what ``squeeze()`` leaves, []."""
+    shape = list(scores.shape)
+    scores = scores.reshape(1) if scores.dim() == 0 and count == 1 else scores
+    scores = scores[:, None] if scores.dim() == 1 else scores
+    if scores.dim() < 2 or scores.shape[1] != 1 or len(scores) != count:
+        hint = " (two logits are task='multiclass')" if scores.dim() > 1 and scores.shape[1] == 2 else ""
+        expected = f"[N] or [N, 1, ...] with N = {count} for task 'binary'"
+        raise ValueError(f"model must return {expected}, got {shape}{hint}")
+    return scores

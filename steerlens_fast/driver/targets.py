@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice, sent
+from .scores import ONE_LOGIT
 
 RANKS = ("runner-up", "argmax", "least")
 GRAMMAR = f"an int, a tuple of ints, one of either per sample, None or one of {RANKS}"
 Target = int | tuple[int, ...] | Sequence[int] | Sequence[tuple[int, ...]] | Tensor | np.ndarray | str | None
 
 
-def check_target(target: Target, count: int) -> str | Tensor:
+def check_target(target: Target, count: int, task: str = "multiclass") -> str | Tensor:
     """Check a target's type and length, before any model runs.
 
     Parameters
@@ -28,11 +29,16 @@ def check_target(target: Target, count: int) -> str | Tensor:
         class at the source; "argmax": the highest; "least": the lowest.
     count : int
         Number of samples N.
+    task : {"multiclass", "binary", "multilabel"}
+        What the outputs are. "binary": the classes are 0 and 1. "multilabel": an int l is the label l, to be made
+        present; ``~l`` is the same label, to be made absent; in full they are the tuples (1, l) and (0, l). "argmax"
+        and "least" are the labels with the highest and the lowest score, "runner-up" is the highest of those that are
+        absent at the source (of all present ones the lowest), each to be made present.
 
     Returns
     -------
     str or Tensor [N, k], int64
-        One of RANKS, or indices on the CPU. Both can be resolved, sliced and checked again.
+        One of RANKS, or indices on the CPU, those of labels in full. Both can be resolved, sliced and checked again.
 
     Examples
     --------
@@ -41,9 +47,17 @@ def check_target(target: Target, count: int) -> str | Tensor:
             [7]])
     >>> check_target(None, 2)
     'runner-up'
+    >>> check_target([3, ~7], 2, "multilabel")
+    tensor([[1, 3],
+            [0, 7]])
     """
     if target is None or isinstance(target, str):
         return check_choice("target", "runner-up" if target is None else target, RANKS)
+    table = _table(target, count)
+    return table if task != "multilabel" or table.shape[1] > 1 else _of_labels(table[:, 0])
+
+
+def _table(target: Target, count: int) -> Tensor:
     if isinstance(target, (Tensor, np.ndarray)):
         return _tensor_target(target, count)
     rows = _rows(target, count) if isinstance(target, list) else [_indices(target)]
@@ -51,19 +65,26 @@ def check_target(target: Target, count: int) -> str | Tensor:
     return table[:count].expand(count, -1)
 
 
+def _of_labels(labels: Tensor) -> Tensor:
+    """[N, 2]: (1, l) of labels l, (0, l) of ~l."""
+    present = labels >= 0
+    return torch.stack([present.long(), torch.where(present, labels, ~labels)], 1)
+
+
 def slice_target(target: str | Tensor, at: slice) -> str | Tensor:
     """Take the samples ``at`` of what check_target or resolve_target returned; a rank is every sample's."""
     return target if isinstance(target, str) else target[at]
 
 
-def resolve_target(target: Target, outputs: Tensor) -> tuple[Tensor, Tensor]:
+def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") -> tuple[Tensor, Tensor]:
     """Turn a target into indices, once the outputs at the source are known.
 
     Parameters
     ----------
     target : as check_target takes or returns it
     outputs : Tensor [N, classes, ...]
-        Of the classifier, for the source images.
+        Of the classifier, for the source images; see :func:`~steerlens_fast.driver.scores.class_scores`.
+    task : {"multiclass", "binary", "multilabel"}
 
     Returns
     -------
@@ -85,9 +106,9 @@ def resolve_target(target: Target, outputs: Tensor) -> tuple[Tensor, Tensor]:
     >>> resolve_target(0, outputs)
     (tensor([0, 0]), tensor([1, 0]))
     """
-    outputs, target = outputs.detach(), check_target(target, len(outputs))
+    outputs, target = outputs.detach(), check_target(target, len(outputs), task)
     if isinstance(target, str):
-        return _ranked(target, outputs)
+        return _ranked_label(target, outputs) if task == "multilabel" else _ranked(target, outputs)
     _check_range(target, outputs)
     target = sent("target", target, outputs.device)
     target = target[:, 0] if outputs.dim() == 2 else target
@@ -106,12 +127,26 @@ def _ranked(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
     least = 2 if rank == "runner-up" else 1
     if outputs.dim() != 2 or outputs.shape[1] < least:
         needs = f"outputs [N, classes] with at least {least} class{'es' if least > 1 else ''}"
-        raise ValueError(f"target {rank!r} needs {needs}, got outputs {list(outputs.shape)}")
+        hint = f" ({ONE_LOGIT})" if outputs.dim() == 2 else ""
+        raise ValueError(f"target {rank!r} needs {needs}, got outputs {list(outputs.shape)}{hint}")
     source = outputs.argmax(1)
     if rank == "runner-up":
         first, second = outputs.topk(2, 1).indices.unbind(1)
         return torch.where(first == source, second, first), source  # at ties topk and argmax may name different classes
     return (source if rank == "argmax" else outputs.argmin(1)), source
+
+
+def _ranked_label(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Of outputs [N, 2, L]."""
+    if outputs.dim() != 3:
+        raise ValueError(f"target {rank!r} needs outputs [N, labels], got outputs {list(outputs.shape)}")
+    present, scores = outputs.argmax(1).bool(), outputs[:, 1]
+    labels = scores.argmin(1) if rank == "least" else scores.argmax(1)
+    if rank == "runner-up":
+        absent = scores.masked_fill(present, -torch.inf).argmax(1)
+        labels = torch.where(present.all(1), scores.argmin(1), absent)
+    target = torch.stack([torch.ones_like(labels), labels], 1)
+    return target, scores_at(outputs, target).argmax(1)
 
 
 def _check_range(target: Tensor, outputs: Tensor) -> None:

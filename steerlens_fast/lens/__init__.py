@@ -35,7 +35,15 @@ class SteerableLens:
     bounds : (float, float) or None
         Range of the images; frames are clipped to it. None: images must be finite, and nothing is clipped.
     preprocessing : callable, optional
-        From images in ``bounds`` to what ``model`` takes, differentiable; where normalisation lives.
+        From images in ``bounds`` to what ``model`` takes, differentiable; where normalisation lives. What comes of it
+        is cast to the floating-point dtype of the model's parameters, if they have one in common; the gradient comes
+        back in the images'.
+    task : {"multiclass", "binary", "multilabel"}
+        What the outputs are. "multiclass": one score per class, [N, classes, ...]. "binary": one logit z per image,
+        [N] or [N, 1], where class 1 has the probability sigmoid(z) and class 0 the rest. "multilabel": a logit for
+        each of L labels, [N, L], independent of the others; a target l is a label to be made present, ``~l`` one to be
+        made absent. Of the latter two ``Morphs.outputs`` and an objective of your own have the scores -z/2 and z/2 in
+        place of z, [B, F, 2] and [B, F, 2, L], whose softmax over the 2 are these probabilities.
     family : {"csp-phase", "csp-amplitude", "csp-joint", "fourier", "pixel"} or Family
         The coordinates in which the gradient is a motion; see :mod:`steerlens_fast.families`.
     rule : {"complex", "polar"}
@@ -81,6 +89,7 @@ class SteerableLens:
         *,
         bounds: tuple[float, float] | None = (0, 1),
         preprocessing: Callable | None = None,
+        task: str = "multiclass",
         family: str | Family = "csp-phase",
         rule: str = "complex",
         regime: str = "frozen",
@@ -91,7 +100,7 @@ class SteerableLens:
         orientations: Sequence[int] | None = None,
         phase_cap: float | None = None,
     ):
-        self.driver = Driver(model, preprocessing)
+        self.driver = Driver(model, preprocessing, task)
         self.bounds = checks.check_bounds(bounds)
         self.rule = checks.check_choice("rule", rule, tuple(ops.RULES))
         self.regime = checks.check_choice("regime", regime, REGIMES)
@@ -121,6 +130,7 @@ class SteerableLens:
             "family": self.family if named else _told(self.family),
             "rule": self.rule if named and self.family != "pixel" else None,
             "regime": self.regime,
+            "task": self.driver.task,
             "objective": name(self.objective),
             "color": self.color,
             "bounds": None if self.bounds is None else list(self.bounds),

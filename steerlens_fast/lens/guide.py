@@ -24,7 +24,7 @@ class Guide:
     def __init__(self, lens: SteerableLens, images: Tensor, target, batch: int | None, args):
         self.driver, self.objective, self.images, self.args = lens.driver, lens.objective, images, args
         self.batch = None if batch is None else checks.check_int("internal_batch_size", batch, 1, None)
-        self.target, self.source_class = check_target(target, len(images)), None
+        self.target, self.source_class = check_target(target, len(images), lens.driver.task), None
         self.status = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         self.outputs: dict[int, Tensor] = {}  # of frames, [B, classes, ...]
         self.classes: tuple[int, ...] = (0,)
@@ -56,11 +56,11 @@ class Guide:
 
     def _loss(self, found: list, outputs: Tensor, at: slice) -> Tensor:
         if self.source_class is None:
-            found.append(resolve_target(slice_target(self.target, at), outputs))
+            found.append(resolve_target(slice_target(self.target, at), outputs, self.driver.task))
             target, source = found[-1]
         else:
             target, source = (t[at].to(outputs.device) for t in (self.target, self.source_class))
-        return loss(self.objective, outputs, target, source)
+        return loss(self.objective, outputs, target, source, self.driver.task)
 
     def _only_good(self, gradient: Tensor, first: bool) -> Tensor:
         largest = gradient.abs().flatten(1).amax(1)  # NaN where there is one

@@ -114,7 +114,10 @@ class Morphs:
 
     @property
     def probabilities(self) -> Tensor:
-        """[B, F, classes, ...]: softmax of the outputs, in float32 or better; NaN where the model was not asked."""
+        """[B, F, classes, ...]: softmax of the outputs, in float32 or better; NaN where the model was not asked.
+
+        For a model of one logit [B, F, 2]; of labels [B, F, 2, L], with the labels' own probabilities at ``[:, :, 1]``.
+        """
         return self.outputs.softmax(2, dtype=torch.promote_types(self.outputs.dtype, torch.float32))
 
     @property

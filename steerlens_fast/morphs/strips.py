@@ -191,8 +191,12 @@ def to_pixels(morphs: Morphs) -> np.ndarray:
 
 def _names(morphs: Morphs, class_names: Names) -> list[str]:
     """ "source -> target" of each sample."""
-    names = []
+    names, labels = [], morphs.settings.get("task") == "multilabel"
     for target, source in zip(morphs.target.reshape(len(morphs), -1).tolist(), morphs.source):
+        if labels and len(target) == 2:
+            label = _class_name(target[1], class_names)
+            names.append(" → ".join(label if state else f"not {label}" for state in (int(source), target[0])))
+            continue
         position = tuple(target[1:])
         where = f" at {position}" if position else ""
         before = int(source[position] if source.dim() else source)
