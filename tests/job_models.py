@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -68,6 +69,35 @@ class Classifier(torch.nn.Module):
 def classifier() -> Classifier:
     torch.manual_seed(0)
     return Classifier()
+
+
+class Noisy(Classifier):
+    """Draws torch's random numbers."""
+
+    def forward(self, images):
+        return super().forward(images + 0.05 * torch.randn_like(images))
+
+
+class NoisyEverywhere(Classifier):
+    """Draws Python's and numpy's random numbers, and those of a generator of its own; also for its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.own = np.random.default_rng(0)
+        with torch.no_grad():
+            self.layers[1].bias += random.random() + np.random.rand()
+
+    def forward(self, images):
+        noise = self.own.normal(size=images.shape) * random.random() + np.random.randn(*images.shape)
+        return super().forward(images + 0.05 * torch.from_numpy(noise).to(images))
+
+
+def noisy() -> Noisy:
+    return Noisy()
+
+
+def noisy_everywhere() -> NoisyEverywhere:
+    return NoisyEverywhere()
 
 
 def for_zoo() -> Classifier:

@@ -3,13 +3,16 @@
 import importlib.util
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
@@ -65,6 +68,23 @@ def expected(data, tmp_path_factory) -> dict[str, str]:
     out = tmp_path_factory.mktemp("inprocess")
     assert run_here(out, data=data) == 3
     return digests(out)
+
+
+@pytest.mark.parametrize("model", ["noisy", "noisy_everywhere"])
+def test_a_stochastic_model_gives_the_same_bytes(model, tmp_path):
+    """At the next run, in one worker or in two, and when some of its shards are made again."""
+    folder = make_folder(tmp_path / "images", 12)
+    options = ("--model", f"job_models:{model}", "--regime", "live")
+    found = []
+    for workers in (0, 1, 2):
+        random.random(), np.random.rand(), torch.rand(1)
+        assert run_here(tmp_path / str(workers), *options, data=folder, workers=workers) == 0
+        found.append(digests(tmp_path / str(workers)))
+    markers(tmp_path / "0")[1].unlink()
+    assert run_here(tmp_path / "0", "--resume") == 0
+    assert found[0] == found[1] == found[2] == digests(tmp_path / "0")
+    assert run_here(tmp_path / "other", *options, "--seed", 1, data=folder, workers=0) == 0
+    assert digests(tmp_path / "other") != found[0]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from steerlens_fast.driver import Driver
-from steerlens_fast.driver.isolation import ONE_GUEST, OneAtATime, RandomStream, seeded
+from steerlens_fast.driver.isolation import ONE_GUEST, OneAtATime, RandomStream
 
 
 class Drawing(nn.Module):
@@ -76,17 +76,28 @@ def test_a_normal_number_that_waits_in_numpys_generator(drawn):
     assert inside == np.random.randn(3).tolist()
 
 
-def test_seeded_blocks_repeat_and_leave_no_trace():
+def test_seeded_streams_repeat_and_leave_no_trace():
     draw = lambda: (torch.rand(2).tolist(), random.random(), np.random.rand())
     before = torch.get_rng_state(), random.getstate(), repr(np.random.get_state())
     found = []
     for seed in [(0, 3), (0, 3), (0, 4), (1, 3), (0, 3, "x")]:
-        with seeded(*seed):
+        with RandomStream(seed=seed):
             found.append(draw())
     assert found[0] == found[1]
     assert len({str(f) for f in found}) == 4
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), repr(np.random.get_state())) == before[1:]
+
+
+def test_a_seeded_driver_draws_the_same_whatever_ran_before():
+    model = Drawing().eval()
+    images, driver = torch.rand(4, 1, 8, 8), Driver(model)
+    driver.seed = (0, 1)
+    first = driver.outputs(images)
+    torch.rand(5), random.random(), np.random.rand()
+    assert torch.equal(driver.outputs(images), first)
+    driver.seed = (0, 2)
+    assert not torch.equal(driver.outputs(images), first)
 
 
 def test_the_lock_is_reentrant_and_undoes_in_order():

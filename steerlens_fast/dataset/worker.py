@@ -142,6 +142,8 @@ class Worker:
         return shard.add(batch, morphs)
 
     def _morph(self, images: Tensor, batch: Batch, targets: list[int | None]) -> Morphs:
+        # The same numbers for the same images, whichever worker has them and whatever it did before.
+        self.lens.driver.seed = (self.config.seed, batch.items[0].index)
         target, some = batch_target(self.rule, targets), samples_per_call(images, self.plan.threads)
         try:
             morphs = self.lens.morph(images, target, internal_batch_size=some, **self.config.morph_options)
@@ -174,6 +176,15 @@ class _Timed:
 
     def __init__(self, driver):
         self._driver, self.clock = driver, Clock()
+
+    @property
+    def seed(self) -> tuple | None:
+        """The driver's."""
+        return self._driver.seed
+
+    @seed.setter
+    def seed(self, seed: tuple | None) -> None:
+        self._driver.seed = seed
 
     def gradient(self, *args, **kwargs):
         with self.clock.spent_on("gradient"):

@@ -51,6 +51,11 @@ class Driver:
     task : {"multiclass", "binary", "multilabel"}
         What the outputs are; see :func:`~steerlens_fast.driver.scores.class_scores`, whose scores take their place.
 
+    Attributes
+    ----------
+    seed : tuple of int and str, or None
+        Where random numbers of a call or session begin; None, as at first: at the caller's.
+
     Raises
     ------
     TypeError, ValueError
@@ -82,6 +87,7 @@ class Driver:
             raise TypeError(f"preprocessing must be None or a callable on batches, got {_kind(preprocessing)}")
         self.model, self.preprocessing = model, preprocessing
         self.task = check_choice("task", task, TASKS)
+        self.seed: tuple | None = None
 
     def outputs(
         self, images: Tensor, args=(), batch: int | None = None, *, stream: RandomStream | None = None
@@ -137,10 +143,11 @@ class Driver:
     def session(self, images: Tensor) -> RandomStream:
         """Begin a stream of random numbers that successive calls continue.
 
-        With it a stochastic model sees another dropout mask at each refreshed gradient; without, the same one.
+        It begins where the caller's generators stand, or at :attr:`seed`. With it a stochastic model sees another
+        dropout mask at each refreshed gradient; without, the same one.
         """
         modules = self._modules()
-        return RandomStream([images.device, *(p.device for m in modules for p in m.parameters())], modules)
+        return RandomStream([images.device, *(p.device for m in modules for p in m.parameters())], modules, self.seed)
 
     def warn_if_training(self) -> None:
         """Warn, in the name of whoever called this package, where the model has modules in training mode."""

@@ -112,6 +112,9 @@ class RandomStream:
     modules : iterable of torch.nn.Module
         Their attributes that are a ``torch.Generator``, ``random.Random``, ``numpy.random.Generator`` or
         ``numpy.random.RandomState`` are covered.
+    seed : tuple of int and str, optional
+        Where torch's, Python's and numpy's numbers begin, in place of the caller's: the same for the same seed,
+        whatever ran before. Its parts are hashed together, so that neighbouring seeds have nothing in common.
 
     Examples
     --------
@@ -122,12 +125,22 @@ class RandomStream:
     ...     second = torch.rand(3)
     >>> torch.equal(first, second), torch.equal(torch.get_rng_state(), untouched)
     (False, True)
+    >>> with RandomStream(seed=(0, 7)):
+    ...     first = random.random()
+    >>> with RandomStream(seed=(0, 7)):
+    ...     random.random() == first
+    True
     """
 
-    def __init__(self, devices: Iterable[torch.device] = (), modules: Iterable[Module] = ()):
+    def __init__(self, devices: Iterable[torch.device] = (), modules: Iterable[Module] = (), seed: tuple | None = None):
+        devices = list(devices)
         self._generators = [*_global_generators(devices), *_generators_in(modules)]
         with ONE_GUEST:  # else another thread's stream may be in the generators' place
             self._own = self._callers = self._read()
+            if seed is not None:
+                _seed_generators(devices, seed)
+                self._own = self._read()
+                self._write(self._callers)
 
     def __enter__(self) -> RandomStream:
         self._callers = self._read()
@@ -179,36 +192,16 @@ def _generators_in(modules: Iterable[Module]) -> Iterator[Accessors]:
             yield lambda bits=bits: bits.state, lambda state, bits=bits: setattr(bits, "state", state)
 
 
-@contextmanager
-def seeded(*seed, devices: Iterable[torch.device] = ()) -> Iterator[None]:
-    """Let torch's, Python's and numpy's random numbers begin at ``seed`` in the block; afterwards they are as before.
-
-    Parameters
-    ----------
-    *seed : int or str
-        Hashed together: neighbouring seeds have nothing in common.
-    devices : iterable of torch.device
-        The CUDA devices among them are covered, besides the CPU.
-
-    Examples
-    --------
-    >>> with seeded(0, 7):
-    ...     one = torch.rand(3), random.random(), np.random.rand()
-    >>> with seeded(0, 7):
-    ...     torch.equal(torch.rand(3), one[0]), (random.random(), np.random.rand()) == one[1:]
-    (True, True)
-    """
+def _seed_generators(devices: Iterable[torch.device], seed: tuple) -> None:
+    """Those of torch, Python and numpy; ``torch.manual_seed`` would touch GPUs that are not in use, too."""
     number = int.from_bytes(sha256(repr(seed).encode()).digest()[:8], "big") >> 1
-    devices = list(devices)
-    with ONE_GUEST, RandomStream(devices):
-        torch.default_generator.manual_seed(number)
-        for device in devices:
-            if device.type == "cuda":
-                index = torch.cuda.current_device() if device.index is None else device.index
-                torch.cuda.default_generators[index].manual_seed(number)
-        random.seed(number)
-        np.random.seed(number % 2**32)
-        yield
+    torch.default_generator.manual_seed(number)
+    for device in devices:
+        if device.type == "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            torch.cuda.default_generators[index].manual_seed(number)
+    random.seed(number)
+    np.random.seed(number % 2**32)
 
 
 @contextmanager

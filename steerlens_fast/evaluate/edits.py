@@ -79,7 +79,8 @@ class Editor:
         self.outer = Remembering(LumaFamily(self.inner)) if luma else self.inner
         color = "grey" if color == "grey" else "rgb"
         options |= {"family": self.outer, "pyramid": None, "color": color}
-        self.lens = SteerableLens(driver.model, preprocessing=driver.preprocessing, **options)
+        self.lens = SteerableLens(driver.model, **options)
+        self.lens.driver = driver  # with its preprocessing, its task and its seed
 
     def __call__(self, images: Tensor, target, max_l2: float) -> Edits:
         """Edits of images [N, C, H, W] at one distance."""

@@ -39,6 +39,8 @@ def prepare(config: EvaluationConfig, data, driver, judges) -> Prepared:
     if reserved := {"", "driver"} & set(others):
         raise JobError(f"judges must not be named {reserved.pop()!r}, which is the driver", USAGE)
     panel = Panel(main, others, device)
+    for classifier in (panel.driver, *panel.judges.values()):
+        classifier.seed = (config.seed, "sources")
     chosen = choose(config, source, rule, main, panel)
     problems = panel.problems + _doubts(chosen, bool(panel.judges), bool(others))
     truth, doubt = known_of(source, chosen.items[0].index, chosen.images[0], main.crop_pct < 1)

@@ -99,6 +99,8 @@ class Work:
     def run(self, task: Task) -> Done:
         """Compute one."""
         images = self.chosen.images[task.at].to(self.device)
+        for classifier in (self.driver, *self.judges.values()):
+            classifier.seed = (self.config.seed, task.what, task.first)  # whatever was done before
         if task.what == PROBES:
             return self._probe(task, images)
         done = Done()

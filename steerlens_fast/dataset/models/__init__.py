@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...checks import check_bool, check_int
+from ...driver.isolation import ONE_GUEST, RandomStream
 from ..config import DTYPES
 from ..outcome import USAGE, JobError
 from .built import Built, count_of_parameters, digest_of_model, placed, told_name
@@ -114,7 +117,8 @@ def load_model(
         In which the model computes. Its gradients come back in the dtype of the images.
     channels_last : bool
     seed : int
-        Of torch's random numbers on the CPU while a model is made, without ``weights`` or before they are loaded.
+        Of torch's, Python's and numpy's random numbers while a model is made, without ``weights`` or before they
+        are loaded.
 
     Returns
     -------
@@ -189,9 +193,12 @@ def _default_channels(of_data: int | None, mean: Sequence[float] | None) -> int:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Torch's random numbers on the CPU, private and seeded; ``torch.manual_seed`` would touch the GPUs', too."""
-    with torch.random.fork_rng(devices=[]):
+    """Random numbers, private and seeded: torch's on the CPU (``torch.manual_seed`` would touch the GPUs', too),
+    Python's and numpy's."""
+    with ONE_GUEST, RandomStream():
         torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
         yield
 
 
