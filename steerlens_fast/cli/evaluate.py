@@ -48,6 +48,7 @@ def _add_inputs(parser) -> None:
     add("--interpolation", choices=("nearest", "bilinear", "bicubic", "lanczos", "box"))
     add("--crop-pct", type=positive, metavar="P")
     add("--target", metavar="T", help="runner-up (default), least, label, a class, a .csv, or map:3=8,7=2")
+    add("--task", choices=("multiclass", "binary"), help="what the outputs are; binary: one logit per image")
     add("--select", choices=("auto", "right", "agree", "all"), help="sources: images that driver and judges take for "
         "their label (auto, where there are labels), or for one another's; or all")  # fmt: skip
     add("--sources", type=int_from(1), metavar="N", help="at most so many (300)")

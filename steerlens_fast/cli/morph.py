@@ -39,10 +39,14 @@ def _add_inputs(parser) -> None:
     add("--model", metavar="MODEL", help="timm:NAME, torchvision:NAME, pkg.mod:callable, an exported .pt2, TorchScript")
     add("--weights", metavar="FILE", help='.pt or .safetensors; "random" for none (default: those of the hub)')
     add("--trust-checkpoint", action="store_true", help="unpickle whatever the file holds: runs its code")
-    add("--target", metavar="T", help="label, runner-up (default), argmax, least, a class, a .csv (key or path, "
-        "target) or map:3=8,7=2")  # fmt: skip
+    add("--task", choices=("multiclass", "binary", "multilabel"), help="what the outputs are: a score per class "
+        "(default), one logit per image, or an independent logit per label")  # fmt: skip
+    add("--target", metavar="T", help="label, runner-up (default), argmax, least, a class by number or by the model's "
+        "or the data's name, a .csv (key or path, target) or map:3=8,goldfish=tench; not:T of a label that is to go "
+        "(--task multilabel)")  # fmt: skip
     add("--size", type=size, metavar="H[xW]", help="of the model's images (default: the model's, or the first image's)")
-    add("--mean", type=each, metavar="M,M,M", help="normalisation of the model's images in [0, 1]")
+    add("--mean", type=each, metavar="M,M,M", help="normalisation of the model's images in [0, 1] (default: "
+        "the hub's, or the model's attributes)")  # fmt: skip
     add("--std", type=each, metavar="S,S,S")
     add("--channels", type=int, choices=(1, 3), help="grey or RGB (default: the model's, the array's, or RGB)")
     add("--interpolation", choices=("nearest", "bilinear", "bicubic", "lanczos", "box"))
@@ -94,7 +98,7 @@ def _add_running(parser) -> None:
     add("--device", choices=("cpu", "cuda"))
     add("--dtype", choices=("float32", "bfloat16", "float16"), help="of the model (float32)")
     add("--channels-last", action="store_true", help="the model's memory format: often faster convolutions")
-    add("--seed", type=int_from(0), metavar="N", help="of random weights")
+    add("--seed", type=int_from(0), metavar="N", help="of random weights, and of what a stochastic model draws")
     add("--progress", choices=("auto", "bar", "lines", "json", "none"))
 
 

@@ -14,7 +14,7 @@ from .plain import PlainConfig
 FORMATS = ("safetensors", "wds", "folder")
 DECODERS = ("pillow", "torchcodec")
 DTYPES = ("float32", "bfloat16", "float16")
-LENS = ("family", "rule", "regime", "objective", "color", "pyramid", "scales", "orientations", "phase_cap")
+LENS = ("task", "family", "rule", "regime", "objective", "color", "pyramid", "scales", "orientations", "phase_cap")
 MORPH = ("factors", "amplitude_factors", "max_l2", "frames", "score")
 MODEL = ("weights", "trust_checkpoint", "size", "mean", "std", "channels", "interpolation", "crop_pct")
 MODEL += ("dtype", "channels_last", "seed")
@@ -35,7 +35,7 @@ class JobConfig(PlainConfig):
         None: a GPU where there is one.
     target : str or int
         See :func:`steerlens_fast.dataset.targets.parse_target`.
-    family, rule, regime, objective, color, pyramid, scales, orientations, phase_cap
+    task, family, rule, regime, objective, color, pyramid, scales, orientations, phase_cap
         See :class:`steerlens_fast.SteerableLens`.
     factors, amplitude_factors, max_l2, frames, score
         See :meth:`steerlens_fast.SteerableLens.morph`; floats, or lists of them.
@@ -82,6 +82,7 @@ class JobConfig(PlainConfig):
     seed: int = 0
     device: str | None = None
     target: str | int | Mapping = "runner-up"
+    task: str = "multiclass"
     family: str = "csp-phase"
     rule: str = "complex"
     regime: str = "frozen"

@@ -42,11 +42,16 @@ class Inputs:
     device : {"cpu", "cuda"}
     dataset : Dataset, optional
         In place of what the configuration names.
+
+    Attributes
+    ----------
+    model_names : list of str or None
+        Of the model's classes, once they are known: targets may be named by them.
     """
 
     def __init__(self, config: JobConfig, device: str, dataset=None):
         self.config, self.device = config, device
-        self.rule = parse_target(config.target)
+        self.rule, self.model_names = parse_target(config.target), None
         self.source: Source = open_source(config.data if dataset is None else dataset, labels=config.labels)
 
     def items(self) -> Iterator[Item]:
@@ -54,7 +59,8 @@ class Inputs:
         if self.source.class_names is None and self.rule.kind in BY_NAME:
             for _ in self.source.listing():  # some know their classes' names at the end only
                 pass
-        items = islice(self.rule.resolve(self.source.listing(), self.source.class_names), self.config.limit)
+        resolved = self.rule.resolve(self.source.listing(), self.source.class_names, self.model_names)
+        items = islice(resolved, self.config.limit)
         return self._labelled(items) if self.rule.kind in BY_LABEL and not self.source.labels_late else items
 
     def _labelled(self, items: Iterator[Item]) -> Iterator[Item]:
@@ -73,7 +79,7 @@ class Inputs:
 
 def make_plan(out: Path, inputs: Inputs, model: dict, workers: int) -> Plan:
     """List the data, cut it, and write configuration, listing and plan, in this order, into ``out``."""
-    config = inputs.config
+    config, inputs.model_names = inputs.config, model["class_names"]
     size = model["size"] or _size_of_first(inputs)
     batch_size, shard_size = batch_and_shard_size(config, (config.count_of_frames, model["channels"], *size))
     write_json(out / "config.json", config.as_dict())
@@ -108,6 +114,7 @@ def check_plan(out: Path, inputs: Inputs) -> Plan:
     plan = Plan.read(out)
     refuse_drift(plan.versions, versions(inputs.device), "the software")
     refuse_drift(plan.source, inputs.source.about, "the data")
+    inputs.model_names = plan.model.get("class_names")
     if digest_of_items(inputs.items()) != plan.listing_sha256:
         raise JobError(f"data must be what it was, got other items than the {plan.items} that were planned", USAGE)
     _mend_listing(out, inputs, plan)

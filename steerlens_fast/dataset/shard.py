@@ -27,6 +27,7 @@ from .transfers import Transfers
 
 AT_ONCE = {"cpu": 1 << 20, "cuda": 16 << 20}  # values that are converted at once: they stay in the cache; little memory
 ALWAYS = ("key", "index", "path", "status", "row")  # in every record
+UNKNOWN = -(2**63)  # no class
 DIGITS = 7  # of the numbers in records: what float32 has
 
 
@@ -163,11 +164,11 @@ def _status(status: int) -> dict:
 
 def _columns(morphs: Morphs) -> dict[str, list]:
     """What is known of each sample, by name."""
-    predictions = morphs.predictions.tolist()
+    target, source, predictions = _classes(morphs)
     return {
-        "target": morphs.target.tolist(),
-        "source": morphs.source.tolist(),
-        "predictions": [[None if p == -1 else p for p in row] for row in predictions],
+        "target": target.tolist(),
+        "source": source.tolist(),
+        "predictions": [[None if p == UNKNOWN else p for p in row] for row in predictions.tolist()],
         "probability": _rounded(morphs.target_probability),
         "factors": _rounded(morphs.factors),
         **({} if morphs.amplitude_factors is None else {"amplitude_factors": _rounded(morphs.amplitude_factors)}),
@@ -175,6 +176,22 @@ def _columns(morphs: Morphs) -> dict[str, list]:
         "attained": [None] * len(morphs) if morphs.attained is None else morphs.attained.tolist(),
         "gradient_norm": _rounded(morphs.gradient_norm),
     }
+
+
+def _classes(morphs: Morphs) -> tuple[Tensor, Tensor, Tensor]:
+    """Target, class at the source, and what is predicted of each frame, UNKNOWN where the model was not run.
+
+    Of several labels the target's alone: l where the label is present, or to be, and ~l where it is absent.
+    """
+    predictions = morphs.predictions
+    predictions = predictions.masked_fill(predictions == -1, UNKNOWN)
+    if morphs.settings.get("task") != "multilabel":
+        return morphs.target, morphs.source, predictions
+    state, label = morphs.target.unbind(1)
+    of_label = predictions.gather(2, label[:, None, None].expand(-1, predictions.shape[1], 1))[..., 0]
+    signed = lambda state, label: torch.where(state == 1, label, ~label)
+    known = torch.where(of_label == UNKNOWN, UNKNOWN, signed(of_label, label[:, None]))
+    return signed(state, label), signed(morphs.source, label), known
 
 
 def _rounded(table: Tensor) -> list:

@@ -7,7 +7,7 @@ import json
 import operator
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from .items import Item
 from .outcome import USAGE, JobError
 
 LABEL, MAP = "label", "map:"
+ABSENT = "not:"  # before a label that is to go, of models of several labels
 GRAMMAR = f"one of {(LABEL, *RANKS)}, a class, 'map:FROM=TO,FROM=TO', or a file .csv or .json"
 NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
 SHOWN = 4  # names in a message
@@ -47,7 +48,12 @@ class TargetRule:
     dropped: int = 0
     table: Mapping[Class, Class] = field(default_factory=dict, repr=False)  # of a class, its only value is the target
 
-    def resolve(self, items: Iterable[Item], class_names: Sequence[str] | None = None) -> Iterator[Item]:
+    def resolve(
+        self,
+        items: Iterable[Item],
+        class_names: Sequence[str] | None = None,
+        model_names: Sequence[str] | None = None,
+    ) -> Iterator[Item]:
         """The items, with their targets where these are decided beforehand; without those that the table leaves out.
 
         Parameters
@@ -56,6 +62,9 @@ class TargetRule:
             Taken one by one.
         class_names : sequence of str, optional
             Of the data's classes, in the order of their numbers.
+        model_names : sequence of str, optional
+            Of the model's classes. A name that is to be morphed toward is the model's, or else the data's; one that an
+            image has is the data's, or the model's where the data have none.
 
         Returns
         -------
@@ -78,7 +87,7 @@ class TargetRule:
         self.dropped = 0
         if self.kind == "rank":
             return iter(items)
-        known = _Names(class_names)
+        known = _Names(class_names, model_names)
         if self.kind == "label":
             return (replace(item, target=item.label) for item in items)
         if self.kind == "class":
@@ -86,7 +95,12 @@ class TargetRule:
             return (replace(item, target=target) for item in items)
         return self._by_table(items, self._numbered(known))
 
-    def target_of(self, label: int | None, class_names: Sequence[str] | None = None) -> int | None:
+    def target_of(
+        self,
+        label: int | None,
+        class_names: Sequence[str] | None = None,
+        model_names: Sequence[str] | None = None,
+    ) -> int | None:
         """The target of an item whose label is known only now, or None; for kinds "label" and "map".
 
         Examples
@@ -95,11 +109,11 @@ class TargetRule:
         (8, 3)
         """
         if self.kind == "map":
-            return self._numbered(_Names(class_names)).get(label)
+            return self._numbered(_Names(class_names, model_names)).get(label)
         return label if self.kind == "label" else None
 
     def _numbered(self, known: _Names) -> dict[Class, int]:
-        source = known.number if self.kind == "map" else lambda key: key
+        source = known.label if self.kind == "map" else lambda key: key
         numbered: dict[Class, int] = {}
         for key, value in self.table.items():
             if numbered.setdefault(source(key), known.number(value)) != known.number(value):
@@ -139,7 +153,9 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
     value : str, int, mapping or os.PathLike
         * ``"runner-up"``, ``"argmax"``, ``"least"``: a rank among the model's scores at the source.
         * ``"label"``: the data's own class.
-        * An int, also as text, or a name of one of the data's classes: this for all; digits are a number.
+        * An int, also as text, or a name of one of the model's or the data's classes: this for all; digits are a
+          number. Of the synonyms "goldfish, Carassius auratus" each is a name. For a model of several labels
+          (``task="multilabel"``) ``"not:cat"`` or ``"not:3"`` is a label that is to go; also in maps and tables.
         * ``"map:3=8,cat=dog"``, a mapping, or a .json file with one: from label to target. Other items are dropped.
         * A .csv file with the columns ``target``, and ``key`` or ``path``, of an item: the path as the data have it, or
           relative to the csv's folder, or a key. Other items are dropped.
@@ -183,22 +199,58 @@ def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] |
     return rule.rank if rule.rank is not None else [0 if target is None else target for target in targets]
 
 
-class _Names:
-    """The numbers of the data's classes by name."""
+def target_number(value: Class, class_names: Sequence[str] | None, model_names: Sequence[str] | None = None) -> int:
+    """The number of a class to be morphed toward, by number or name; ``~n`` of a label that is to go.
 
-    def __init__(self, names: Sequence[str] | None):
-        self._names = None if names is None else list(names)
-        self._numbers = {name: number for number, name in enumerate(self._names or [])}
+    Examples
+    --------
+    >>> target_number("dog", ["dog", "cat"], ["ant", "cat, tabby", "dog"]), target_number("tabby", None, ["cat, tabby"])
+    (2, 0)
+    """
+    return _Names(class_names, model_names).number(value)
+
+
+class _Names:
+    """The numbers of classes by name: of the model's, of the data's."""
+
+    def __init__(self, of_data: Sequence[str] | None, of_model: Sequence[str] | None = None):
+        self._of_data, self._of_model = (None if names is None else list(names) for names in (of_data, of_model))
 
     def number(self, value: Class) -> int:
+        """Of a class to be morphed toward: the model's of that name, else the data's."""
+        return self._find(value, (_whole, self._of_model), (_whole, self._of_data), (_synonyms, self._of_model))
+
+    def label(self, value: Class) -> int:
+        """Of a class that images have: the data's of that name; the model's where the data have no names."""
+        if self._of_data is not None:
+            return self._find(value, (_whole, self._of_data))
+        return self._find(value, (_whole, self._of_model), (_synonyms, self._of_model))
+
+    def _find(self, value: Class, *among: tuple[Callable, list[str] | None]) -> int:
         if isinstance(value, int):
             return value
-        if value not in self._numbers:
-            known = "has no names" if self._names is None else f"knows {_shown(self._names)}"
-            raise JobError(f"target must be {GRAMMAR}, got {value!r}, and the data {known}", USAGE)
-        if self._names.count(value) > 1:
-            raise JobError(f"target must name one class, got {value!r}, which several have: give the number", USAGE)
-        return self._numbers[value]
+        for split, names in among:
+            numbers = [number for number, name in enumerate(split(names)) if value in name]
+            if len(numbers) > 1:
+                text = f"target must name one class, got {value!r}, which several have"
+                raise JobError(f"{text}: give the number", USAGE)
+            if numbers:
+                return numbers[0]
+        if value.startswith(ABSENT):
+            return ~self._find(_class(value.removeprefix(ABSENT)), *among)
+        known = [("model", self._of_model)] if self._of_model is not None else []
+        known += [("data", self._of_data)] if self._of_data is not None or not known else []
+        said = " and the ".join(f"{who} {'has no names' if n is None else f'knows {_shown(n)}'}" for who, n in known)
+        raise JobError(f"target must be {GRAMMAR}, got {value!r}, and the {said}", USAGE)
+
+
+def _whole(names: list[str] | None) -> list[tuple[str, ...]]:
+    return [(name,) for name in names or []]
+
+
+def _synonyms(names: list[str] | None) -> list[tuple[str, ...]]:
+    """What stands between the commas of each name, as ImageNet has it."""
+    return [tuple(part.strip() for part in name.split(",")) for name in names or []]
 
 
 def _class(value) -> Class:

@@ -159,7 +159,11 @@ class Worker:
         """Of each item, where the model does not decide; an item without the label that does fails."""
         targets = []
         for item, loaded in zip(batch.items, batch.loaded):
-            told = item.target if item.target is not None else self.rule.target_of(loaded.label, self.plan.labels)
+            told = item.target
+            if told is None:
+                told = self.rule.target_of(loaded.label, self.plan.labels, self.loaded.class_names)
+            if told is not None and told < 0 and self.config.task != "multilabel":
+                raise JobError(f"target 'not:...' needs task 'multilabel', got task {self.config.task!r}", USAGE)
             if told is None and self.rule.rank is None and loaded.failure is None:
                 loaded.failure = BadItem("no-label", f"{item.path} has no label, or none that the target maps")
             targets.append(told)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..dataset.models import LoadedModel, load_model
 from ..dataset.outcome import USAGE, JobError
 from ..driver import Driver
+from ..driver.scores import ONE_LOGIT
 from ..families.luma import luma
 from .config import NO_WEIGHTS, EvaluationConfig
 
@@ -63,9 +64,9 @@ def short_names(specs) -> list[str]:
     return names
 
 
-def as_driver(model: LoadedModel, channels: int) -> Driver:
+def as_driver(model: LoadedModel, channels: int, task: str = "multiclass") -> Driver:
     """A classifier on images [N, channels, H, W] in [0, 1] of any size: resized and recoloured to what it takes."""
-    return Driver(model.model, _Adapted(model, channels))
+    return Driver(model.model, _Adapted(model, channels), task)
 
 
 class _Adapted:
@@ -97,10 +98,10 @@ class Panel:
         How many the driver has, once images have been seen.
     """
 
-    def __init__(self, driver: LoadedModel, judges: Mapping[str, LoadedModel], device: str):
+    def __init__(self, driver: LoadedModel, judges: Mapping[str, LoadedModel], device: str, task: str = "multiclass"):
         self.device, self.names = device, {"": driver.class_names} | {n: j.class_names for n, j in judges.items()}
-        self.driver = as_driver(driver, driver.channels)
-        self.judges = {name: as_driver(judge, driver.channels) for name, judge in judges.items()}
+        self.driver = as_driver(driver, driver.channels, task)
+        self.judges = {name: as_driver(judge, driver.channels, task) for name, judge in judges.items()}
         self.problems: list[str] = []
         self.classes: int | None = None
 
@@ -122,7 +123,7 @@ class Panel:
             got = f"driver fails on images {list(images.shape)}: {error}"
             raise JobError(f"{got}\nchannels and size say which images it is given", USAGE) from error
         if self.classes < 2:
-            raise JobError(f"driver must tell at least two classes apart, got {self.classes}", USAGE)
+            raise JobError(f"driver must tell at least two classes apart, got {self.classes} ({ONE_LOGIT})", USAGE)
         wrong = {name: self._what_is_wrong(name, judge, images) for name, judge in self.judges.items()}
         self.problems = [f"judge {name!r} {told}; it is left out" for name, told in wrong.items() if told]
         self.judges = {name: judge for name, judge in self.judges.items() if not wrong[name]}

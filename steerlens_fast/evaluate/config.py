@@ -15,7 +15,8 @@ from .probes import DIRECTIONS, PROBE_L2
 from .statistics import DRAWS
 
 SELECTIONS = ("auto", "right", "agree", "all")
-LENS = ("rule", "regime", "objective", "color", "pyramid", "phase_cap")
+TASKS = ("multiclass", "binary")  # labels are no classes to choose between
+LENS = ("task", "rule", "regime", "objective", "color", "pyramid", "phase_cap")
 LISTS = ("judges", "judge_weights", "families", "max_l2", "size", "mean", "std")
 NO_WEIGHTS = "-"  # of a judge that has its own
 COUNTS = {"frames": 2, "sources": 1, "grid": 2, "restarts": 1, "draws": 1, "samples": 0, "batch_size": 1}
@@ -49,6 +50,8 @@ class EvaluationConfig(PlainConfig):
         Budgets. By default an RMS change of 2/28 of the range, and half of it: the follow-up's on MNIST.
     frames : int
         Steps to each budget, plus 1.
+    task : {"multiclass", "binary"}
+        What the outputs of driver and judges are.
     rule, regime, objective, color, pyramid, phase_cap
         See :class:`steerlens_fast.SteerableLens`.
     grid, restarts : int
@@ -97,6 +100,7 @@ class EvaluationConfig(PlainConfig):
     channels_last: bool = False
     device: str | None = None
     target: str | int | Mapping = "runner-up"
+    task: str = "multiclass"
     select: str = "auto"
     sources: int = 300
     limit: int | None = None
@@ -137,6 +141,7 @@ class EvaluationConfig(PlainConfig):
     def _check(self) -> None:
         self._check_plain()
         check_choice("select", self.select, SELECTIONS)
+        check_choice("task", self.task, TASKS)
         if self.target == "argmax":
             raise ValueError("target must be another class than the source's, got 'argmax', the driver's own choice")
         for name, least in COUNTS.items():

@@ -38,7 +38,7 @@ def prepare(config: EvaluationConfig, data, driver, judges) -> Prepared:
     others = load_judges(config, device, judges)
     if reserved := {"", "driver"} & set(others):
         raise JobError(f"judges must not be named {reserved.pop()!r}, which is the driver", USAGE)
-    panel = Panel(main, others, device)
+    panel = Panel(main, others, device, config.task)
     for classifier in (panel.driver, *panel.judges.values()):
         classifier.seed = (config.seed, "sources")
     chosen = choose(config, source, rule, main, panel)

@@ -110,7 +110,8 @@ def band_probes(
     classifier = driver if isinstance(driver, Driver) else Driver(driver)
     target, source = target.to(images.device), source.to(images.device)
     gradient, outputs = classifier.gradient(
-        images, lambda out, at: loss(objective, out, target[at].to(out.device), source[at].to(out.device))
+        images,
+        lambda out, at: loss(objective, out, target[at].to(out.device), source[at].to(out.device), classifier.task),
     )
     ways = _ways(images, gradient, directions, seed, numbers)
     probe = _Probe(classifier, images, ways, _margin(outputs, target, source), (target, source), max_l2, bounds)

@@ -17,7 +17,7 @@ from ..dataset.items import Item
 from ..dataset.models import LoadedModel
 from ..dataset.outcome import REASONS, USAGE, BadItem, JobError
 from ..dataset.sources import Source
-from ..dataset.targets import TargetRule, batch_target
+from ..dataset.targets import TargetRule, batch_target, target_number
 from .classifiers import Panel
 from .config import EvaluationConfig
 
@@ -129,7 +129,7 @@ def choose(config: EvaluationConfig, source: Source, rule: TargetRule, driver: L
     told = [sha256(images.numpy().tobytes()).hexdigest(), [item.key for item in items], labels, target]
     whole = sha256(repr(told).encode(errors="surrogateescape")).hexdigest()
     predicted = torch.tensor([int(one.said[0]) for one in kept])
-    names = source.class_names
+    names = driver.class_names or source.class_names
     return Chosen(images, items, labels, predicted, target, whole, left_out, seen + dropped, names)
 
 
@@ -138,7 +138,8 @@ def _looked_at(config, source: Source, rule: TargetRule, driver: LoadedModel, pa
     if source.class_names is None and rule.kind in ("class", "map", "csv"):
         for _ in source.listing():  # some know their classes' names at the end only
             pass
-    listed = islice(rule.resolve(source.listing(), source.class_names), config.limit)
+    names = source.class_names, driver.class_names
+    listed = islice(rule.resolve(source.listing(), *names), config.limit)
     listed = (_Looked(item, rule.dropped) for item in listed)
     size, first = driver.size, True
     while some := list(islice(listed, BATCH)):
@@ -149,10 +150,10 @@ def _looked_at(config, source: Source, rule: TargetRule, driver: LoadedModel, pa
             images = torch.stack([one.pixels for one in good]).float().div_(255)
             said = panel(images)
             if first:
-                check_targets(rule, source.class_names, panel.classes)
+                check_targets(rule, *names, classes=panel.classes)
                 first = False
             for n, one in enumerate(good):
-                one.image, one.said, one.target = images[n], said[:, n], _target(rule, one, source)
+                one.image, one.said, one.target = images[n], said[:, n], _target(rule, one, names)
         yield from some
 
 
@@ -169,7 +170,7 @@ def _load(source: Source, one: _Looked, driver: LoadedModel, size) -> tuple[int,
     return size or tuple(one.pixels.shape[-2:])
 
 
-def check_targets(rule: TargetRule, class_names: list[str] | None, classes: int) -> None:
+def check_targets(rule: TargetRule, class_names: list[str] | None, model_names=None, *, classes: int) -> None:
     """Refuse a class, map or table with a target that the driver does not have, whichever image it is for.
 
     Examples
@@ -180,8 +181,8 @@ def check_targets(rule: TargetRule, class_names: list[str] | None, classes: int)
     steerlens_fast.dataset.outcome.JobError: target must be one of the driver's 3 classes, 0 to 2, got 3
     """
     for value in rule.table.values():
-        number = value if isinstance(value, int) else (class_names or []).index(value)
-        if number >= classes:
+        number = target_number(value, class_names, model_names)
+        if not 0 <= number < classes:
             got = value if value == number else f"{value!r}, class {number} of the data"
             raise JobError(
                 f"target must be one of the driver's {classes} classes, 0 to {classes - 1}, got {got}", USAGE
@@ -209,5 +210,5 @@ def _reason(config: EvaluationConfig, one: _Looked, rank: str | None, classes: i
     return ALREADY if target == int(said[0]) else None
 
 
-def _target(rule: TargetRule, one: _Looked, source: Source) -> int | None:
-    return one.item.target if one.item.target is not None else rule.target_of(one.label, source.class_names)
+def _target(rule: TargetRule, one: _Looked, names: tuple) -> int | None:
+    return one.item.target if one.item.target is not None else rule.target_of(one.label, *names)

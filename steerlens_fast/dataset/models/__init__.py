@@ -17,6 +17,7 @@ from ...checks import check_bool, check_int
 from ...driver.isolation import ONE_GUEST, RandomStream
 from ..config import DTYPES
 from ..outcome import USAGE, JobError
+from .attributes import told_by_attributes
 from .built import Built, count_of_parameters, digest_of_model, placed, told_name
 from .files import SUFFIXES, from_file
 from .hubs import from_timm, from_torchvision
@@ -43,13 +44,13 @@ class LoadedModel:
         From float32 images [B, channels, H, W] in [0, 1] to what ``model`` takes: normalised, in its dtype and memory
         format. None where there is nothing to do.
     size : (int, int) or None
-        H, W; None where neither the caller nor a hub says.
+        H, W; None where neither the caller nor a hub nor the model says.
     channels : {1, 3}
     interpolation : str
     crop_pct : float
         How images are resized and cropped, see :func:`steerlens_fast.dataset.fitting.fit`.
     class_names : list of str or None
-        Where a hub tells what the pretrained model's classes are.
+        Where a hub tells what the pretrained model's classes are, or the model has an attribute ``class_names``.
     sha256 : str
         Of the weights; see :func:`load_model`.
     description : dict
@@ -90,12 +91,15 @@ def load_model(
     ----------
     spec : str, os.PathLike, torch.nn.Module, ExportedProgram or callable
         * ``"timm:NAME"``, ``"torchvision:NAME"``: pretrained, or with ``weights``.
-        * ``"pkg.mod:callable"`` (or ``"arch:pkg.mod:callable"``): called without arguments, gives the model. A module
-          instance that stands there is copied. Found as ``python -m`` finds it: the working directory comes first.
+        * ``"pkg.mod:callable"`` (or ``"arch:pkg.mod:callable"``): called without arguments, gives the model, whose
+          attributes ``class_names``, ``mean``, ``std``, ``size`` and ``channels``, or ``pretrained_cfg`` as timm has
+          it, say what its classes and images are, if they are there; see
+          :func:`steerlens_fast.dataset.models.attributes.told_by_attributes`. A module instance that stands there is
+          copied. Found as ``python -m`` finds it: the working directory comes first.
         * A file: an exported program (``.pt2``), TorchScript, or, only where it is trusted, a pickled module; its
           content decides. An exported program is code: what is pickled in it is checked as weights are, no more.
-        * An object: used as it is, training flags included. Where it must move to another device, dtype or memory
-          format, a copy does.
+        * An object: used as it is, training flags included; its attributes say the same. Where it must move to
+          another device, dtype or memory format, a copy does.
     weights : str or os.PathLike, optional
         A checkpoint (.pt, .pth, .safetensors) for a hub's model or what a callable gives; ``"random"``: a hub's model
         untrained. "state_dict", "model", "model_state_dict" in it are opened, the prefixes "module.", "_orig_mod." and
@@ -103,11 +107,11 @@ def load_model(
     trust_checkpoint : bool
         Load pickled objects, which may run any code. Otherwise tensors alone, with ``weights_only``.
     size : int or (int, int), optional
-        H, W of the images, 8 or more. This and the next five override what a hub tells.
+        H, W of the images, 8 or more. This and the next five override what a hub or an attribute tells.
     mean, std : sequence of float, optional
-        One for each channel, of images in [0, 1]; without both, images are not normalised.
+        One for each channel, of images in [0, 1]; where nothing tells them, images are not normalised.
     channels : {1, 3}, optional
-        By default what a hub tells, else ``data_channels``, else 3.
+        By default what a hub or an attribute tells, else ``data_channels``, else 3.
     data_channels : {1, 3}, optional
         Of the data; left aside where ``mean`` is for other images.
     interpolation, crop_pct : optional
@@ -148,7 +152,10 @@ def load_model(
     place = dict(device=_device(device), dtype=_dtype(dtype), channels_last=channels_last)
     with _seeded(seed):
         built = _build(spec, weights, trust_checkpoint, asked, place["device"])
-    name, told = told_name(spec), {**default, **built.told, **asked}
+    name = told_name(spec)
+    if not name.startswith(tuple(f"{hub}:" for hub in HUBS)):
+        built.told, built.class_names = told_by_attributes(built.model, name, asked, default["channels"])
+    told = {**default, **built.told, **asked}
     preprocessing = preprocessing_for(name, told, **place)
     sha256 = built.sha256 or digest_of_model(built.model)
     model = placed(built, **place)
