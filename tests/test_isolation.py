@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,26 @@ def test_a_fork_while_a_thread_is_in_the_lens_leaves_the_child_free():
     """It neither waits for a thread that it does not have, nor starts with that thread's numbers and buffers."""
     found = run(FORK)
     assert found.returncode == 0, found.stderr
+
+
+def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child():
+    lock, held, leave = OneAtATime(), threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            held.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    child = os.fork()
+    if not child:
+        os._exit(0 if lock._lock.acquire(timeout=30) else 7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not lock._lock.acquire(blocking=False)
+    leave.set()
+    thread.join()
 
 
 def test_a_fork_by_the_thread_in_the_lens_itself_goes_on_in_both():

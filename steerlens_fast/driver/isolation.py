@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from threading import RLock, get_ident
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from torch.nn import DataParallel, Module, Sequential
 
 WRAPPERS = {DataParallel, Sequential}  # born with the flag set, around a model in eval mode, and without use for it
 Accessors = tuple[Callable[[], object], Callable[[object], object]]  # that read and write the state of a generator
+
+
+LOCKS: WeakSet[OneAtATime] = WeakSet()
 
 
 class OneAtATime:
@@ -29,7 +33,7 @@ class OneAtATime:
 
     def __init__(self):
         self._lock, self._owner, self._depth, self._undo = RLock(), None, 0, []
-        os.register_at_fork(after_in_child=self._after_fork)
+        LOCKS.add(self)
 
     def __enter__(self) -> OneAtATime:
         self._lock.acquire()
@@ -52,7 +56,8 @@ class OneAtATime:
             self._undo.remove(undo)
             undo()
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
+        """In the child: free the lock, unless its own thread holds it, and undo what no thread will."""
         if self._owner == get_ident():
             return  # the thread that forked holds the lock, goes on in the child, and will release it
         undo, self._undo = self._undo, []
@@ -60,6 +65,13 @@ class OneAtATime:
         for function in reversed(undo):
             function()
 
+
+def _after_fork() -> None:
+    for lock in list(LOCKS):
+        lock.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 # One thread at a time is somebody's guest: random numbers and a module's buffers are the process's.
 ONE_GUEST = OneAtATime()

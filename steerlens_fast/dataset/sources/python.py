@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-import threading
 from collections.abc import Iterator
 
+from ...driver.isolation import OneAtATime
 from ..items import Item
 from ..named import failed, find
 from ..outcome import BadItem
@@ -31,7 +31,7 @@ class PythonSource(Source):
         self.name = spec or kind.__name__
         about = {"kind": "python", "spec": spec, "class": f"{kind.__module__}.{kind.__qualname__}", "items": len(data)}
         super().__init__(about, _class_names(data))
-        self._one_at_a_time = threading.Lock()  # as in a worker of torch's DataLoader: files have one position
+        self._one_at_a_time = OneAtATime()  # as in a worker of torch's DataLoader: files have one position
 
     def listing(self) -> Iterator[Item]:
         count = len(self.data)
