@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -57,6 +58,38 @@ def test_records_are_what_was_measured(tmp_path):
         assert told["target_probability"]["value"] == pytest.approx(float(confidence.double().quantile(0.5)), abs=1e-5)
         assert told["jointly"]["value"] == sum(r["jointly"] for r in own) / 10
     assert {r["family"] for r in written} == {*FAST["families"], "noise", "probes"}
+
+
+def test_binary_classifiers_are_measured_by_their_sigmoid(tmp_path):
+    driver, judge = net(0, classes=1), net(1, classes=1)
+    found = run(tmp_path, driver=driver, judges={"a": judge}, task="binary", families=["pixel"], frames=3)
+    assert found.summary["problems"] == []
+    images = pictures().permute(0, 3, 1, 2).float() / 255
+    lens = SteerableLens(driver, task="binary", family="pixel", regime="persistent")
+    m = lens.morph(images, max_l2=1.0, frames=3)
+    toward = lambda net: torch.where(m.target == 1, 1.0, -1.0) * net(m.frames[:, -1].contiguous()).detach()[:, 0]
+    own = [r for r in records(tmp_path) if r["family"] == "pixel" and r["budget"] == 1.0]
+    assert [r["target"] for r in own] == m.target.tolist() == (driver(images)[:, 0] <= 0).long().tolist()
+    confidence = torch.tensor([r["target_probability"] for r in own])
+    torch.testing.assert_close(confidence, toward(driver).sigmoid(), atol=1e-5, rtol=0)
+    assert [r["judges"]["a"] for r in own] == (toward(judge) > 0).tolist()
+
+
+def test_a_stochastic_classifier_is_measured_the_same_whatever_ran_before(tmp_path):
+    class Noisy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net(0)
+
+        def forward(self, x):
+            return self.net(x + 0.05 * torch.randn_like(x) + 0.05 * random.random())
+
+    found = []
+    for name in ("a", "b"):
+        torch.rand(1), random.random()
+        run(tmp_path / name, driver=Noisy().eval(), families=["pixel"], max_l2=[1.0])
+        found.append(records(tmp_path / name))
+    assert found[0] == found[1]
 
 
 def test_denominators_are_everywhere(tmp_path):
@@ -324,6 +357,7 @@ def test_a_gradient_of_nothing_harms_no_other(tmp_path):
         ({"select": "some"}, "select must be one of"),
         ({"probe_family": "haar"}, "probe_family must be one of"),
         ({"rule": "linear"}, "rule must be one of"),
+        ({"task": "multilabel"}, "task must be one of"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"judge_weights": ["a", "b", "c"]}, "judge_weights must be one for each of 2 judges"),
         ({"colour": "rgb"}, "colour is no field"),
