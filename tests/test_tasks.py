@@ -1,5 +1,6 @@
 """Binary and multi-label classifiers, and models whose dtype is not the images'."""
 
+import copy
 import dataclasses
 from collections import namedtuple
 from unittest.mock import MagicMock, Mock
@@ -240,6 +241,26 @@ def test_images_are_cast_to_the_models_dtype(given, computed, preprocessing):
     expected = model((leaf if preprocessing is None else preprocessing(leaf)).to(computed))
     assert torch.equal(outputs, expected) and outputs.dtype == computed
     assert torch.equal(gradient, torch.autograd.grad(loss_of(expected).sum(), leaf)[0]) and gradient.dtype == given
+
+
+@pytest.mark.parametrize("computed", [torch.float16, torch.bfloat16], ids=str)
+def test_a_saturated_gradient_survives_half_precision(computed):
+    """Of images in float32: at the model's outputs it is 1e-13, and float16 holds nothing below 6e-8."""
+    model = network(3)
+    with torch.no_grad():
+        model[3].bias[1] += 29
+    losses = lambda o, at=None: loss("nll", o, torch.ones(len(o), dtype=torch.int64), torch.zeros(len(o)).long())
+    x = images()
+    found = Driver(network_like(model, computed)).gradient(x, losses)[0].double().flatten(1)
+    expected = Driver(network_like(model, torch.float64)).gradient(x, losses)[0].double().flatten(1)
+    assert (expected.norm(dim=1) < 1e-10).all() and (expected.norm(dim=1) > 1e-16).all()
+    sizes = found.norm(dim=1), expected.norm(dim=1)
+    assert ((found * expected).sum(1) > 0.99 * sizes[0] * sizes[1]).all()  # one direction
+    assert ((sizes[0] / sizes[1]).log().abs() < 0.5).all()  # scores of 29 have a grain of 1/64, or 1/8
+
+
+def network_like(model, dtype):
+    return copy.deepcopy(model).to(dtype)
 
 
 def test_morphs_of_a_float64_model_have_the_images_dtype():

@@ -87,6 +87,7 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
     of the ``labelled`` whose label is what the model says (both need the same classes); ``seconds`` are those of
     all workers by what they were spent on, ``last_run`` tells of the clock on the wall.
     """
+    of_labels = read_json(out / "config.json").get("task") == "multilabel"  # an image may have others than its label
     done, reasons, attained, labelled = done_shards(out, plan), Counter(), Counter(), Counter()
     with publishing(out / "manifest.jsonl") as manifest, publishing(out / "failed.jsonl") as failed:
         for record in records(out, done.shards):
@@ -94,7 +95,7 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
             manifest.write(_json_line({name: record[name] for name in BRIEF}))
             if record["status"] == OK:
                 attained[_attained(record)] += 1
-                labelled[_as_labelled(record)] += 1
+                labelled[None if of_labels else _as_labelled(record)] += 1
             else:
                 failed.write(_json_line({n: record[n] for n in (*BRIEF, "path", "message")}))
     summary = {

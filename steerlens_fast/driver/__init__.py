@@ -198,8 +198,8 @@ class Driver:
         outputs = self._forward(leaf.clone(), args, at, len(images))  # not the leaf: a model may work in place
         if not outputs.requires_grad:
             raise ValueError("model must return outputs that depend on the images, got outputs without a graph")
-        total = loss(outputs, at).sum()
-        (gradient,) = torch.autograd.grad(total, leaf, allow_unused=True) if total.requires_grad else (None,)
+        half = outputs.dtype == torch.float16
+        gradient = _through_half(leaf, outputs, loss, at) if half else _gradient(loss(outputs, at).sum(), leaf)
         if gradient is None:
             raise ValueError("model and objective must depend on the images, got a loss that does not")
         return gradient, outputs.detach().clone()  # a copy: a compiled model may reuse its outputs' memory
@@ -220,6 +220,27 @@ class Driver:
         devices = {p.device for p in self.model.parameters()}
         if isinstance(images, Tensor) and len(devices) == 1 and images.device not in devices:
             raise ValueError(f"images must be on the model's device {devices.pop()}, got {images.device}")
+
+
+def _gradient(total: Tensor, leaf: Tensor) -> Tensor | None:
+    return torch.autograd.grad(total, leaf, allow_unused=True)[0] if total.requires_grad else None
+
+
+def _through_half(leaf: Tensor, outputs: Tensor, loss: Losses, at: slice) -> Tensor | None:
+    """The gradient by way of float16 outputs, which would hold no loss' gradient below 6e-8.
+
+    Each sample's is brought to about 1 by a power of 2 on its way through the model, and back after it.
+    """
+    scores = outputs.detach().float().requires_grad_()
+    along = _gradient(loss(scores, at).sum(), scores)
+    if along is None:
+        return None
+    largest = along.abs().flatten(1).amax(1)
+    usable = largest.isfinite() & (largest > 0)
+    power = torch.where(usable, torch.exp2(largest.log2().floor()), 1.0)
+    along = along / power.view(-1, *[1] * (along.dim() - 1))
+    (gradient,) = torch.autograd.grad(outputs, leaf, along.to(outputs.dtype), allow_unused=True)
+    return None if gradient is None else gradient * power.to(leaf.device).view(-1, *[1] * (leaf.dim() - 1))
 
 
 def _kind(value) -> str:
