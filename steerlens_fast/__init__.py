@@ -1,9 +1,10 @@
 """steerlens_fast: what a classifier believes separates two classes, as motion in the complex steerable pyramid."""
 
-import torch  # noqa: F401  (loads libtorch before the extension that needs it)
+from .extension import build_info
 
+# isort: split
+# Above, the compiled extension is loaded: all other modules need it, and the errors say what is wrong where it cannot be.
 from . import evaluate, ops
-from ._C import build_info
 from .adapters import quantus_explain
 from .budget import factor_at_l2
 from .coefficients import Coefficients

@@ -1,0 +1,240 @@
+"""The compiled extension ``_C``: loaded once, with errors that name the cause and what to do about it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import sysconfig
+import warnings
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+
+PACKAGE = "steerlens_fast"
+FOLDER = Path(__file__).parent
+OLDEST_TORCH = (2, 10)  # setup.py's TORCH_TARGET: the stable ABI that the extension is built for
+BUILD = "python setup.py build_ext --inplace"
+EDITABLE = "pip install --no-build-isolation --no-deps -e ."
+AGAIN = "pip install --no-build-isolation --no-deps --force-reinstall ."
+
+
+def load_extension() -> None:
+    """Import torch, ``_C`` and the ops that it registers.
+
+    Raises
+    ------
+    ImportError
+        Where torch is missing or too old, or the extension is missing, cannot be loaded, or belongs to another version
+        of the package. The message names the files concerned and the commands that help.
+    """
+    _import_torch()
+    # Looked for in this folder alone: the hook of an editable installation would give this Python code the extension of
+    # another checkout.
+    if PathFinder.find_spec(f"{PACKAGE}._C", [str(FOLDER)]) is None:
+        raise ImportError(_missing_message(), name=f"{PACKAGE}._C", path=str(FOLDER))
+    try:
+        module = importlib.import_module(f"{PACKAGE}._C")
+    except ImportError as error:
+        if error.path is None:  # raised by the extension itself, about an environment variable
+            raise
+        raise ImportError(_unloadable_message(error), name=error.name, path=error.path) from error
+    _check_version(module)
+    try:
+        importlib.import_module(f"{PACKAGE}.ops")
+    except (AttributeError, ImportError, RuntimeError) as error:
+        raise outdated_error(error) from error
+
+
+def build_info() -> dict:
+    """How the extension was built, and whether the torch of this process fits.
+
+    Returns
+    -------
+    dict
+        ``version``, ``cuda`` (whether there are CUDA kernels), ``cuda_archs``, ``nvcc``, ``reason`` (of the choice),
+        ``torch_built`` and ``torch_target`` (the torch of the build, and the oldest that the extension runs with),
+        ``cpu_levels``, ``plane_lanes``, ``compiler``; ``torch``, the version in this process; ``torch_mismatch``, what
+        the difference between the two means, or "".
+
+    Examples
+    --------
+    >>> info = build_info()
+    >>> info["torch_target"], info["torch_mismatch"]
+    ('2.10', '')
+    """
+    import torch
+
+    from . import _C
+
+    info = _C.build_info()
+    return info | {"torch": str(torch.__version__), "torch_mismatch": torch_mismatch(info, torch.version.cuda)}
+
+
+def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
+    """What is lost between a build and the CUDA release of the torch in use (None: a CPU build); "" where nothing is.
+
+    Examples
+    --------
+    >>> torch_mismatch({"cuda": True, "nvcc": "12.8", "torch_built": "2.12.0+cu128"}, "13.0")[:61]
+    'built with CUDA 12.8 for torch 2.12.0+cu128, and this torch h'
+    >>> torch_mismatch({"cuda": True, "nvcc": "12.8", "torch_built": "2.12.0+cu128"}, "12.6")
+    ''
+    """
+    built = f"for torch {info['torch_built']}"
+    if not info["cuda"] and torch_cuda is not None:
+        return f"built {built} without CUDA kernels, and this torch has CUDA {torch_cuda}: GPU tensors need a new build"
+    if info["cuda"] and torch_cuda is None:
+        return f"built with CUDA {info['nvcc']} {built}, and this torch has no CUDA: GPU tensors need another torch"
+    if info["cuda"] and info["nvcc"].split(".")[0] != torch_cuda.split(".")[0]:
+        return f"built with CUDA {info['nvcc']} {built}, and this torch has CUDA {torch_cuda}: a new build is needed"
+    return ""
+
+
+def outdated_error(error: Exception) -> Exception:
+    """An ImportError where an error tells of an op, or a function of ``_C``, that the extension lacks; else itself.
+
+    Examples
+    --------
+    >>> outdated_error(RuntimeError("operator steerlens_fast::new_op does not exist"))  # doctest: +ELLIPSIS
+    ImportError("steerlens_fast's compiled extension ... is older than its Python code (operator ...
+    >>> outdated_error(ValueError("something else"))
+    ValueError('something else')
+    """
+    if not re.search(rf"{PACKAGE}::\w+|'_OpNamespace'|module '{PACKAGE}\._C' has no attribute|'_C' \(", str(error)):
+        return error
+    path = getattr(sys.modules.get(f"{PACKAGE}._C"), "__file__", FOLDER / "_C")
+    text = f"{PACKAGE}'s compiled extension {path} is older than its Python code ({error}): {_rebuild()}"
+    return ImportError(text, name=f"{PACKAGE}._C", path=str(path))
+
+
+# --- torch ---
+
+
+def _import_torch() -> None:
+    needed = f"{PACKAGE} needs torch {'.'.join(map(str, OLDEST_TORCH))} or newer"
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        text = f"{needed}, and there is none in {sys.executable}: install it (https://pytorch.org/get-started)"
+        raise ModuleNotFoundError(f"{text}, then build {PACKAGE} with --no-build-isolation", name="torch") from error
+    version = str(getattr(torch, "__version__", "unknown"))
+    number = re.match(r"(\d+)\.(\d+)", version)
+    if number is None or tuple(map(int, number.groups())) < OLDEST_TORCH:
+        raise ImportError(f"{needed}, got torch {version} from {getattr(torch, '__file__', None)}", name="torch")
+
+
+def _check_version(module: ModuleType) -> None:
+    """The extension and the Python code must be of one version; a torch of another CUDA release gets a warning."""
+    version = re.search(r'^__version__ = "(.+)"', (FOLDER / "__init__.py").read_text(), re.MULTILINE)[1]
+    info = module.build_info()
+    if info["version"] != version:
+        text = f"{PACKAGE} is version {version} in {FOLDER}, and its compiled extension {module.__file__} was built"
+        raise ImportError(f"{text} from version {info['version']}: {_rebuild()}", name=module.__name__)
+    import torch
+
+    mismatch = torch_mismatch(info, torch.version.cuda)
+    if info["cuda"] and mismatch:
+        warnings.warn(f"{PACKAGE} was {mismatch}", RuntimeWarning, stacklevel=2)
+
+
+# --- A missing extension, and one that cannot be loaded ---
+
+
+def _missing_message() -> str:
+    """Why there is no ``_C`` where the package was imported from, and what to do."""
+    if not FOLDER.is_dir():
+        return f"{PACKAGE} cannot be imported from the archive {FOLDER.parent}: it has a compiled extension; install it"
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    others = sorted(path.name for path in FOLDER.glob("_C*.so"))
+    lines = [f"{PACKAGE} was imported from {FOLDER}, which has no compiled extension _C{suffix}."]
+    if others:
+        version = ".".join(map(str, sys.version_info[:2]))
+        lines.append(f"It was built for another Python ({', '.join(others)}); this is Python {version}.")
+    installed, remedies = _installed_elsewhere(), []
+    if installed is not None:
+        lines.append(f"A built {PACKAGE} is installed in {installed}, but {_how_found()}.")
+        remedies.append(_how_to_avoid())
+    if (FOLDER.parent / "setup.py").exists():
+        remedies.append(f"build the extension in {FOLDER.parent}: {BUILD}")
+        remedies.append(f"install the checkout in editable mode: {EDITABLE}  (or sh .ci/setup)")
+    elif installed is None:
+        remedies.append(f"install the package again, from its source tree: {AGAIN}")
+    return "\n".join([*lines, "Do one of these:" if len(remedies) > 1 else "Do this:", *(f"  - {r}" for r in remedies)])
+
+
+def _unloadable_message(error: ImportError) -> str:
+    """What the dynamic loader said, what it means, and what to do."""
+    import torch
+
+    text = f"{PACKAGE}'s compiled extension {error.path} cannot be loaded: {error}\n{_loader_hint(str(error))}"
+    return f"{text} (torch {torch.__version__} from {Path(torch.__file__).parent}): {_rebuild()}"
+
+
+def _loader_hint(text: str) -> str:
+    """What a message of the dynamic loader means.
+
+    Examples
+    --------
+    >>> _loader_hint("libtorch_cuda.so: cannot open shared object file: No such file or directory")
+    'It has CUDA kernels, and the torch that is installed has no CUDA'
+    """
+    if re.search(r"lib(torch_cuda|c10_cuda|cudart)\S*: cannot open", text):
+        import torch
+
+        has = f"is for CUDA {torch.version.cuda}" if torch.version.cuda else "has no CUDA"
+        return f"It has CUDA kernels, and the torch that is installed {has}"
+    if "undefined symbol" in text:
+        return "It was built for another torch, or another version of the package's sources, than is installed"
+    if re.search(r"GLIBC(XX)?_", text):
+        return "It was built on a system with a newer C or C++ library"
+    if re.search(r"ELF|file too short|wrong architecture", text):
+        return "The file is damaged, or was built for another machine"
+    return "It does not fit what is installed"
+
+
+def _rebuild() -> str:
+    """The command that builds the extension anew."""
+    if (FOLDER.parent / "setup.py").exists():
+        return f"build it again in {FOLDER.parent}: {BUILD}"
+    return f"build it again from the package's source tree: {AGAIN}"
+
+
+def _installed_elsewhere() -> Path | None:
+    """The folder of another ``steerlens_fast`` on sys.path that has an extension for this Python."""
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    found = [PathFinder.find_spec(PACKAGE, [entry or os.getcwd()]) for entry in sys.path]
+    found += [f.find_spec(PACKAGE, None) for f in sys.meta_path if f is not PathFinder and hasattr(f, "find_spec")]
+    for spec in found:
+        folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
+        if folder is not None and folder.resolve() != FOLDER.resolve() and (folder / f"_C{suffix}").exists():
+            return folder
+    return None
+
+
+def _how_found() -> str:
+    parent = FOLDER.parent.resolve()
+    if parent in _python_path():
+        return f"PYTHONPATH names {FOLDER.parent}, which comes before it"
+    if parent == Path.cwd().resolve():
+        return f"Python looks in the working directory, {parent}, first"
+    return f"{FOLDER.parent} comes before it on sys.path"
+
+
+def _how_to_avoid() -> str:
+    parent = FOLDER.parent.resolve()
+    if parent in _python_path():
+        return f"take {FOLDER.parent} out of PYTHONPATH"
+    if parent == Path.cwd().resolve():
+        return "start Python in another folder, or with -P (Python 3.11 and newer)"
+    return f"take {FOLDER.parent} off sys.path, or start Python in another folder"
+
+
+def _python_path() -> list[Path]:
+    return [Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+
+
+load_extension()  # before any other module of the package, and once
