@@ -14,6 +14,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -166,6 +169,26 @@ def extension(toolkit, reason):
     )
 
 
+@contextmanager
+def progress(folder, total, every=15.0):
+    """Prints a line every few seconds: the elapsed time, and how many object files were written below a folder."""
+    start, done = time.time(), threading.Event()
+
+    def report():
+        while not done.wait(every):
+            minutes, seconds = divmod(round(time.time() - start), 60)
+            count = sum(path.stat().st_mtime >= start - 1 for path in Path(folder).rglob("*.o"))
+            print(f"steerlens_fast: {minutes}:{seconds:02d}, {count} of {total} files compiled", flush=True)
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 class Build(cpp_extension.BuildExtension):
     """torch's build (ninja, in parallel, nvcc), which first says what is built and why."""
 
@@ -175,7 +198,8 @@ class Build(cpp_extension.BuildExtension):
         print(f"steerlens_fast: {self.decision}", flush=True)
         # In the checkout also for `pip install -e`, which would throw it away: ninja compiles what changed.
         self.build_temp = f"build/temp.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
-        super().build_extensions()
+        with progress(self.build_temp, sum(len(extension.sources) for extension in self.extensions)):
+            super().build_extensions()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from .extension import build_info
 
 # isort: split
-# Above, the compiled extension is loaded: all other modules need it, and the errors say what is wrong where it cannot be.
+# The import above loads the compiled extension, or raises an error that says why it cannot be loaded.
 from . import evaluate, ops
 from .adapters import quantus_explain
 from .budget import factor_at_l2

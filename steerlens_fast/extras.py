@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, requires, version
 from types import ModuleType
 
 PACKAGE = "steerlens_fast"
+NEED_TORCH = ("timm", "torchvision", "decode", "test", "bench", "dev")  # extras that bring what is built for one torch
 
 
 class MissingExtra(ImportError):
@@ -21,16 +22,28 @@ def need(extra: str, module: str) -> ModuleType:
     --------
     >>> need("demo", "json").loads("[1]")
     [1]
-    >>> need("timm", "no_such_package")
+    >>> need("hf", "no_such_package")
     Traceback (most recent call last):
-    steerlens_fast.extras.MissingExtra: no_such_package is not installed: pip install timm  # steerlens_fast[timm]
+    steerlens_fast.extras.MissingExtra: no_such_package is not installed: pip install datasets  # steerlens_fast[hf]
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).partition(".")[0]
-        told = f"{missing} is not installed: pip install {' '.join(packages(extra))}  # {PACKAGE}[{extra}]"
+        wanted = " ".join([*packages(extra), *([torch_pin()] if extra in NEED_TORCH else [])])
+        told = f"{missing} is not installed: pip install {wanted}  # {PACKAGE}[{extra}]"
         raise MissingExtra(told, name=missing) from error
+
+
+def torch_pin() -> str:
+    """The installed torch as a requirement: beside others it keeps pip from replacing it.
+
+    Examples
+    --------
+    >>> torch_pin()  # doctest: +ELLIPSIS
+    'torch==...'
+    """
+    return f"torch=={version('torch')}"
 
 
 def packages(extra: str) -> list[str]:

@@ -1,6 +1,9 @@
-"""Imports that cannot work say why and what to do; extras are installed without replacing torch; builds show progress."""
+"""Imports that cannot work say why, extras are installed without replacing torch, builds show their progress."""
 
+import importlib.metadata
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +15,7 @@ import torch
 
 import steerlens_fast
 from steerlens_fast import extension
+from steerlens_fast.extras import NEED_TORCH, MissingExtra, need, torch_pin
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(steerlens_fast.__file__).parent
@@ -180,3 +184,140 @@ def test_torch_mismatch_says_what_is_lost(info, cuda, expected):
 def test_build_info_names_the_torch_in_use():
     info = steerlens_fast.build_info()
     assert info["torch"] == torch.__version__ and isinstance(info["torch_mismatch"], str)
+
+
+# --- Extras
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """A virtual environment in which pip sees this torch, and nothing else."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    metadata = importlib.metadata.distribution("torch")._path
+    shutil.copytree(metadata, site / metadata.name)
+    return folder / "bin/python"
+
+
+def package_without_code(folder: Path) -> Path:
+    """A wheel with the metadata of this package alone: its extras can be resolved without a build."""
+    requirements = importlib.metadata.requires("steerlens_fast")
+    extras = importlib.metadata.metadata("steerlens_fast").get_all("Provides-Extra")
+    lines = ["Metadata-Version: 2.1", "Name: steerlens_fast", "Version: 0"]
+    lines += [f"Provides-Extra: {e}" for e in extras] + [f"Requires-Dist: {r}" for r in requirements]
+    info = folder / "wheel/steerlens_fast-0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("\n".join(lines) + "\n")
+    (info / "WHEEL").write_text("Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    (info / "RECORD").write_text("")
+    archive = shutil.make_archive(str(folder / "package"), "zip", folder / "wheel")
+    return Path(archive).rename(folder / "steerlens_fast-0-py3-none-any.whl")
+
+
+def documented_arguments() -> list[str]:
+    """The README's command, as bash reads it where this torch is installed."""
+    (line,) = re.findall(r"^pip install (--no-build-isolation .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    script = f'pip() {{ {sys.executable} -m pip "$@"; }}; printf "%s\\n" {line}'
+    done = subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+@checkout_only
+def test_documented_command_names_the_installed_torch():
+    assert documented_arguments() == ["--no-build-isolation", ".[cli,plot]", torch_pin()]
+
+
+@checkout_only
+@pytest.mark.slow
+def test_documented_command_with_every_extra_of_jobs_does_not_replace_torch(environment, tmp_path):
+    """timm needs torchvision, whose newest release needs another torch."""
+    pytest.importorskip("pip")
+    wheel = package_without_code(tmp_path)
+    wanted = [a.replace(".[cli,plot]", f"{wheel}[cli,plot,save,timm,torchvision]") for a in documented_arguments()]
+    report, pip = tmp_path / "report.json", [sys.executable, "-m", "pip", "--python", str(environment)]
+    command = [*pip, "install", "--dry-run", "--report", str(report), *wanted]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode and re.search(
+        r"No matching distribution|Could not fetch|Connection|Read timed out", done.stdout
+    ):
+        pytest.skip(f"no package index within reach: {done.stdout.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stdout
+    plan = {found["metadata"]["name"].lower() for found in json.loads(report.read_text())["install"]}
+    assert {"timm", "torchvision", "matplotlib"} <= plan and "torch" not in plan
+    assert not [name for name in plan if name.startswith(("nvidia", "triton", "cuda"))]
+
+
+@pytest.mark.parametrize("extra", ["timm", "torchvision", "decode"])
+def test_missing_extra_that_needs_torch_names_the_installed_one(extra):
+    assert extra in NEED_TORCH
+    with pytest.raises(MissingExtra, match=rf"pip install .* {re.escape(torch_pin())}  # steerlens_fast\[{extra}\]"):
+        need(extra, "no_such_package")
+
+
+def test_missing_extra_without_torch_names_none():
+    with pytest.raises(MissingExtra) as error:
+        need("plot", "no_such_package")
+    assert "torch" not in str(error.value)
+
+
+@checkout_only
+def test_no_documented_command_can_replace_torch():
+    """Every line that has pip install this package's extras names the torch, or leaves dependencies out."""
+    files = [ROOT / "README.md", ROOT / ".pre-commit-config.yaml", *ROOT.glob(".github/*.md"), *ROOT.glob(".ci/*")]
+    lines = [line for f in files for line in f.read_text().splitlines() if re.search(r'pip install .*"?\.\[', line)]
+    assert lines
+    for line in lines:
+        assert "grep ^torch==" in line or "-c build/constraints.txt" in line, line
+
+
+# --- Progress of a build
+
+
+def with_progress(tmp_path, script, every=0.2):
+    log = tmp_path / "log"
+    command = [sys.executable, ROOT / ".ci/with-progress", "--every", str(every), log, "sh", "-c", script]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.returncode, done.stdout.splitlines(), log.read_text()
+
+
+@checkout_only
+def test_command_with_progress_is_not_silent_and_keeps_its_log(tmp_path):
+    compiled = "[3/45] c++ -O3 -c /x/csrc/cpu/step.cpp -o y.o"
+    script = f"echo '{compiled}'; sleep 1; echo ' steerlens_fast: building C++'; echo end >&2"
+    status, lines, log = with_progress(tmp_path, script)
+    assert status == 0
+    assert ".ci/setup: 0:00  [3/45] cpu/step.cpp" in lines
+    assert lines[-1] == ".ci/setup: building C++"
+    assert log.splitlines() == [
+        "[3/45] c++ -O3 -c /x/csrc/cpu/step.cpp -o y.o", " steerlens_fast: building C++", "end"
+    ]  # fmt: skip
+
+
+@checkout_only
+def test_command_with_progress_keeps_its_exit_status(tmp_path):
+    assert with_progress(tmp_path, "exit 7") == (7, [], "")
+    assert with_progress(tmp_path, "kill -TERM $$")[0] == 143
+
+
+@checkout_only
+def test_build_reports_compiled_files(tmp_path):
+    (tmp_path / "old.o").write_bytes(b"")
+    os.utime(tmp_path / "old.o", (0, 0))
+    script = f"""
+import pathlib, setup, time
+with setup.progress({str(tmp_path)!r}, total=45, every=0.05):
+    pathlib.Path({str(tmp_path)!r}, "new.o").touch()
+    time.sleep(0.4)
+"""
+    status, output = python("-c", script, cwd=ROOT)
+    lines = output.splitlines()
+    assert status == 0 and "steerlens_fast: 0:00, 1 of 45 files compiled" in lines
+    assert len(lines) == len([line for line in lines if line.startswith("steerlens_fast: 0:0")]) >= 2
+
+
+@checkout_only
+def test_setup_rejects_an_unknown_extra():
+    done = subprocess.run(["sh", ".ci/setup", "plots"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(".ci/setup: 'plots' is none of the extras: cli plot save demo timm")
