@@ -7,7 +7,7 @@ import torch
 from tolerances import assert_close
 
 from steerlens_fast import smooth_reconstruction
-from steerlens_fast.evaluate.fitting import _normal, _State, fit, solve_chain
+from steerlens_fast.evaluate.fitting import _normal, _State, _Trial, fit, solve_chain
 from steerlens_fast.evaluate.grids import interpolation, sample, spread
 
 
@@ -179,7 +179,7 @@ def test_normal_equations_are_those_of_the_jacobian(kinds):
         return (values if kinds == 2 else fields[:, 2:] * values) - edit
 
     jacobian = torch.func.jacfwd(lambda g: left(g)[0].flatten())(grids)[:, 0].transpose(1, 2).flatten(1)
-    state = _State(source, edit, grids)
+    state = _State(_Trial(source, edit, grids))
     rows, neighbours, pull = _normal(state.products, state.pull, grids.shape)
     whole = torch.block_diag(*rows[0])
     size = rows.shape[-1]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from .grids import interpolation, sample, spread
+from .grids import Reading, interpolation, spread
 
 ITERATIONS = 60
 PATIENCE = 6  # steps in a row that bring next to nothing
@@ -36,40 +35,61 @@ def fit(source: Tensor, edit: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """
     grids, error = start.clone(), torch.empty_like(start[:, 0, 0, 0])
     energy = (source - edit).square().flatten(1).sum(1).clamp(min=torch.finfo(edit.dtype).tiny)
-    active, state = torch.arange(len(start), device=start.device), _State(source, edit, start)
+    active, state = torch.arange(len(start), device=start.device), _State(_Trial(source, edit, grids.clone()))
     error[:] = state.error
     damping, idle = torch.full_like(error, DAMPING), torch.zeros_like(error)
     for _ in range(ITERATIONS):
-        trial = _State(source[active], edit[active], state.grids + state.step(damping[active]))
+        trial = _Trial(source, edit, state.grids + state.step(damping[active]))
         better = trial.error < state.error
         gained = torch.where(better, state.error - trial.error, 0.0)
-        state = state.replaced(better, trial)
-        grids[active], error[active] = state.grids, state.error
         scaled = damping[active] * torch.where(better, 0.25, 4.0)
         damping[active] = scaled.clamp(LEAST, MOST)
         idle[active] = torch.where(gained < LITTLE * energy[active], idle[active] + 1, 0.0)
+        grids[active[better]], error[active[better]] = trial.grids[better], trial.error[better]
         going = idle[active] < PATIENCE
         if not bool(going.any()):
             break
-        if not bool(going.all()):  # what has settled costs nothing more
-            active, state = active[going], state.only(going)
+        state.replace(better & going, trial)  # derivatives, which cost most, only where another step is taken from
+        if not bool(going.all()):  # problems that have settled cost nothing more
+            active, state, source, edit = active[going], state.only(going), source[going], edit[going]
     return grids, error
+
+
+class _Trial:
+    """Grids, and the error that is left with them."""
+
+    def __init__(self, source: Tensor, edit: Tensor, grids: Tensor):
+        self.grids = grids
+        fields = spread(grids, tuple(source.shape[-2:]))
+        self.reading = Reading(source, fields[:, :2])
+        self.gain = fields[:, 2:3] if grids.shape[1] == 3 else None
+        values = self.reading.values
+        self.left = values - edit if self.gain is None else self.gain * values - edit
+        self.error = self.left.square().flatten(1).sum(1)
+
+    def derivatives(self, at=slice(None)) -> tuple[Tensor, Tensor]:
+        """Products [N, pairs of P, H, W] of the residual's derivatives, and their products [N, P, H, W] with it."""
+        slopes, left = self.reading.slopes(at), self.left[at]
+        if self.gain is not None:
+            slopes = [*(self.gain[at] * slope for slope in slopes), self.reading.values[at]]
+        pairs = [_over_channels(a, b) for i, a in enumerate(slopes) for b in slopes[i:]]
+        return torch.stack(pairs, 1), torch.stack([_over_channels(slope, left) for slope in slopes], 1)
+
+
+def _over_channels(a: Tensor, b: Tensor) -> Tensor:
+    """[N, H, W]: sum of the products over the channels of [N, C, H, W]. Several times faster than einsum's."""
+    total = a[:, 0] * b[:, 0]
+    for channel in range(1, a.shape[1]):
+        total.addcmul_(a[:, channel], b[:, channel])
+    return total
 
 
 class _State:
     """Where problems are: their grids, what is left there, and the derivatives that the next step needs."""
 
-    def __init__(self, source: Tensor, edit: Tensor, grids: Tensor):
-        self.grids = grids
-        fields = spread(grids, tuple(source.shape[-2:]))
-        values, slopes = sample(source, fields[:, :2])
-        gain = fields[:, 2:3] if grids.shape[1] == 3 else None
-        left = values - edit if gain is None else gain * values - edit
-        self.error = left.square().flatten(1).sum(1)
-        slopes = slopes if gain is None else torch.cat([gain[:, None] * slopes, values[:, None]], 1)
-        pairs = torch.triu_indices(grids.shape[1], grids.shape[1])
-        self.products = torch.einsum("npchw,npchw->nphw", slopes[:, pairs[0]], slopes[:, pairs[1]])
-        self.pull = torch.einsum("npchw,nchw->nphw", slopes, left)
+    def __init__(self, trial: _Trial):
+        self.grids, self.error = trial.grids, trial.error
+        self.products, self.pull = trial.derivatives()
 
     def step(self, damping: Tensor) -> Tensor:
         """What the damped normal equations say, [N, P, g, g]."""
@@ -82,18 +102,22 @@ class _State:
         step = torch.where(step.isfinite().flatten(1).all(1)[:, None, None], step, 0.0)
         return step.unflatten(2, (self.grids.shape[1], -1)).transpose(1, 2)
 
-    def replaced(self, where: Tensor, other: _State) -> _State:
-        """The other's problems where they are better."""
-        return self._each(lambda mine, its: torch.where(where.view(-1, *[1] * (mine.dim() - 1)), its, mine), other)
+    def replace(self, where: Tensor, trial: _Trial) -> None:
+        """Take a trial's problems where they are better."""
+        at = where.nonzero()[:, 0]
+        if not len(at):
+            return
+        if len(at) == len(where):
+            self.__init__(trial)
+            return
+        self.grids[at], self.error[at] = trial.grids[at], trial.error[at]
+        self.products[at], self.pull[at] = trial.derivatives(at)
 
     def only(self, which: Tensor) -> _State:
         """Some problems."""
-        return self._each(lambda mine, _: mine[which], self)
-
-    def _each(self, function: Callable, other: _State) -> _State:
         made = object.__new__(_State)
         for name in ("grids", "error", "products", "pull"):
-            setattr(made, name, function(getattr(self, name), getattr(other, name)))
+            setattr(made, name, getattr(self, name)[which])
         return made
 
 

@@ -42,6 +42,34 @@ def sample(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
     slopes : Tensor [N, 2, C, H, W]
         Derivatives of the values in the displacement; 0 where the border is read.
     """
+    reading = Reading(image, displacement)
+    return reading.values, torch.stack(reading.slopes(), 1)
+
+
+class Reading:
+    """Images read at displaced positions, as :func:`sample` does; the derivatives are computed on request.
+
+    Attributes
+    ----------
+    values : Tensor [N, C, H, W]
+    """
+
+    def __init__(self, image: Tensor, displacement: Tensor):
+        a, self._across, c, self._across_below, self._beyond, self._inside = _cells(image, displacement)
+        down, right = self._beyond
+        upper = torch.addcmul(a, right, self._across)
+        self._slope_down = torch.addcmul(c, right, self._across_below) - upper
+        self.values = torch.addcmul(upper, down, self._slope_down)
+
+    def slopes(self, at=slice(None)) -> tuple[Tensor, Tensor]:
+        """Derivatives [n, C, H, W] of the values of some images in their displacement down and right."""
+        across, inside_y, inside_x = self._across[at], *(inside[at] for inside in self._inside)
+        slope_right = torch.addcmul(across, self._beyond[0][at], self._across_below[at] - across)
+        return self._slope_down[at] * inside_y, slope_right * inside_x
+
+
+def _cells(image: Tensor, displacement: Tensor) -> tuple:
+    """(upper left, difference to the right, the same a row below; positions in the cell; whether inside the image)."""
     H, W = image.shape[-2:]
     (top, down, inside_y), (left, right, inside_x) = (
         _between(torch.arange(size, device=image.device).to(image), d, axis, size)
@@ -51,10 +79,8 @@ def sample(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
     step_y, step_x = (W if H > 1 else 0), (1 if W > 1 else 0)
     read = lambda offset: flat.gather(2, index + offset).view_as(image)
     a, b, c, d = read(0), read(step_x), read(step_y), read(step_y + step_x)
-    down, right = down[:, None], right[:, None]
-    upper, lower = a + right * (b - a), c + right * (d - c)
-    slopes = torch.stack([lower - upper, (b - a) + down * ((d - c) - (b - a))], 1)
-    return upper + down * (lower - upper), slopes * torch.stack([inside_y, inside_x], 1)[:, :, None]
+    of_channels = lambda first, second: (first[:, None], second[:, None])
+    return a, b - a, c, d - c, of_channels(down, right), of_channels(inside_y, inside_x)
 
 
 def _between(pixels: Tensor, displacement: Tensor, axis: tuple[int, int], size: int) -> tuple[Tensor, Tensor, Tensor]:
