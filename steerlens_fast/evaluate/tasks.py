@@ -19,6 +19,7 @@ from ..morphs import REASONS
 from ..pyramid import SteerablePyramid
 from .alignment import alignment, phase_displacement
 from .arguments import noise
+from .classifiers import images_per_call
 from .config import EvaluationConfig
 from .consistency import clipping, coefficient_consistency
 from .edits import Editor, Edits
@@ -97,23 +98,36 @@ class Work:
         return set(sorted(first.values())[:most])
 
     def run(self, task: Task) -> Done:
-        """Compute one."""
-        images = self.chosen.images[task.at].to(self.device)
+        """Compute one, a few sources at a time."""
         for classifier in (self.driver, *self.judges.values()):
             classifier.seed = (self.config.seed, task.what, task.first)  # whatever was done before
         if task.what == PROBES:
-            return self._probe(task, images)
+            each = [self._probe(part) for part in self._parts(task, 1 + self.config.probe_directions)]
+            return Done([record for records in each for record in records])
         done = Done()
         for budget in self.budgets:
-            make = {NOISE: self._noise, TRUE: self._true}.get(task.what, self._edit)
-            columns, frame = make(task, images, budget)
-            columns |= self._measured(task, images, frame, columns["target"])
-            done.records += self._records(task, budget, columns)
-            if budget == max(self.budgets):
-                shown = sorted(self.shown & set(range(task.first, task.last)))
-                pixels = (frame.clamp(0, 1) * 255).round().byte().cpu().numpy()
-                done.frames = {str(n): pixels[n - task.first] for n in shown}
+            for part in self._parts(task):
+                records, frames = self._edited(part, budget)
+                done.records += records
+                done.frames |= frames if budget == max(self.budgets) else {}
         return done
+
+    def _parts(self, task: Task, images_of_each: int = 1) -> list[Task]:
+        """The task in pieces of few enough sources, each of which becomes so many images."""
+        source = self.chosen.images[:1]
+        count = max(1, images_per_call(source.shape[1:].numel() * source.itemsize, self.device) // images_of_each)
+        edges = [*range(task.first, task.last, count), task.last]
+        return [Task(task.what, first, last) for first, last in zip(edges, edges[1:])]
+
+    def _edited(self, task: Task, budget: float) -> tuple[list[dict], dict[str, np.ndarray]]:
+        """Records of some sources at a budget, and the frames of those that the report shows."""
+        images = self.chosen.images[task.at].to(self.device)
+        make = {NOISE: self._noise, TRUE: self._true}.get(task.what, self._edit)
+        columns, frame = make(task, images, budget)
+        columns |= self._measured(task, images, frame, columns["target"])
+        pixels = (frame.clamp(0, 1) * 255).round().byte().cpu().numpy()
+        shown = sorted(self.shown & set(range(task.first, task.last)))
+        return self._records(task, budget, columns), {str(n): pixels[n - task.first] for n in shown}
 
     # --- Images at a budget, with what is known of them ---
 
@@ -178,8 +192,9 @@ class Work:
             columns["displacement"] = phase_displacement(images, frame, derivative, pyramid=self.pyramid)
         return columns
 
-    def _probe(self, task: Task, images: Tensor) -> Done:
+    def _probe(self, task: Task) -> list[dict]:
         config, source = self.config, self.chosen.predicted[task.at]
+        images = self.chosen.images[task.at].to(self.device)
         found = band_probes(
             self.driver,
             images,
@@ -195,7 +210,7 @@ class Work:
             numbers=torch.arange(task.first, task.last),
         )
         columns = {"advantage": found.advantage, "along": found.along, "chance": found.chance}
-        return Done([self._head(task, n) | _row(columns, n - task.first) for n in range(task.first, task.last)])
+        return [self._head(task, n) | _row(columns, n - task.first) for n in range(task.first, task.last)]
 
     # --- Records ---
 
