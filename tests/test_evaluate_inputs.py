@@ -12,6 +12,7 @@ from torch.utils.data import StackDataset
 
 pytest.importorskip("PIL")
 
+from steerlens_fast import SteerableLens  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.dataset.outcome import JobError  # noqa: E402
 from steerlens_fast.dataset.planning import with_absolute_paths  # noqa: E402
@@ -225,6 +226,66 @@ def test_judges_with_weights_of_their_own_stand_beside_others(tmp_path):
     pooled = told["budgets"][0]["families"]["pixel"]["judges"]
     target = [r["target"] for r in records(tmp_path / "out") if r["family"] == "pixel"]
     assert pooled["judge-2"]["value"] == target.count(2) / 8 != pooled["judge"]["value"]
+
+
+def test_judges_have_sizes_means_and_deviations_of_their_own(tmp_path):
+    """Judge b is shown images of 24 x 24, normalised; judge a those of the driver."""
+    judges = {"a": net(1), "b": net(2, size=24)}
+    own = {"judge_size": ["-", 24], "judge_mean": [None, [0.5]], "judge_std": [None, [0.25]]}
+    found = run(tmp_path, judges=judges, **own, **QUICK)
+    assert found.summary["problems"] == []
+    assert found.summary["config"]["judge_size"] == [None, [24, 24]]
+    images = pictures().permute(0, 3, 1, 2).float() / 255
+    morphs = SteerableLens(net(0), family="pixel", rule="polar", regime="persistent").morph(
+        images, max_l2=0.5, frames=3
+    )
+    frames, target = morphs.frames[:, -1], morphs.target
+    larger = torch.nn.functional.interpolate(frames, size=24, mode="bicubic", antialias=True).clamp(0, 1)
+    shown = {"a": frames, "b": (larger - 0.5) / 0.25}
+    written = [r for r in records(tmp_path) if r["family"] == "pixel"]
+    for name, judge in judges.items():
+        expected = judge(shown[name]).detach().softmax(1).gather(1, target[:, None])[:, 0].tolist()
+        assert [r["judges_probability"][name] for r in written] == pytest.approx(expected, abs=1e-5)
+    run(tmp_path, judges=judges, resume=True, **own, **QUICK)  # what was written down is what is asked for again
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"judge_size": [24]}, "judge_size must be one for each of 2 judges"),
+        ({"judge_mean": [[0.5], None, None]}, "judge_mean must be one for each of 2 judges"),
+        ({"judge_std": 0.5}, "judge_std must be a sequence with one for each judge, got 0.5"),
+        ({"judge_size": [None, 4]}, "judge 'b': size must be"),
+        ({"judge_mean": [None, [0.5]]}, "judge 'b': mean and std must be given together"),
+    ],
+)
+def test_invalid_options_of_judges_raise(wrong, message, tmp_path, no_work):
+    with pytest.raises(JobError, match=re.escape(message)):
+        run(tmp_path, **wrong, **QUICK)
+
+
+def test_command_line_takes_options_of_judges(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        "steerlens_fast.evaluate.run.run_evaluation", lambda out, given, **_: asked.update(given) or 1 / 0
+    )
+    options = [
+        "--data",
+        "d",
+        "--driver",
+        "m:d",
+        "--judge",
+        "m:a",
+        "--judge",
+        "m:b",
+        "--judge-size",
+        "24",
+        "--judge-size",
+        "-",
+    ]
+    with pytest.raises(ZeroDivisionError):
+        main(["evaluate", *options, "--judge-mean", "-", "--judge-mean", ".5,.4,.3", "--out", str(tmp_path)])
+    assert asked["judge_size"] == [[24, 24], None] and asked["judge_mean"] == [None, [0.5, 0.4, 0.3]]
 
 
 def test_models_may_be_paths(tmp_path):

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from classifiers import Toward
@@ -22,6 +23,7 @@ for extra in ("PIL", "matplotlib"):
 from steerlens_fast import SteerableLens, driver_confidence, smooth_reconstruction  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.dataset.outcome import JobError  # noqa: E402
+from steerlens_fast.evaluate import classifiers  # noqa: E402
 from steerlens_fast.evaluate.classifiers import short_names  # noqa: E402
 from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
 from steerlens_fast.evaluate.run import run_evaluation  # noqa: E402
@@ -145,6 +147,33 @@ def test_the_same_again_bit_for_bit_and_whatever_the_batch(tmp_path):
         assert one.keys() == two.keys()
         for name, value in one.items():
             assert _close(value, two[name]), (name, value, two[name])
+
+
+def test_the_same_where_a_few_images_are_worked_on_at_a_time(tmp_path, monkeypatch):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(whole)
+    monkeypatch.setitem(classifiers.CALL_BYTES, "cpu", 3 * 4 * 16 * 16)
+    assert classifiers.images_per_call(4 * 16 * 16, torch.device("cpu")) == 3
+    run(parts)
+    for one, two in zip(records(whole), records(parts), strict=True):
+        assert one.keys() == two.keys() and all(_close(value, two[name]) for name, value in one.items())
+    for file in whole.glob("parts/*.npz"):
+        assert sorted(np.load(file).files) == sorted(np.load(parts / "parts" / file.name).files)
+
+
+def test_progress_counts_records(tmp_path, capsys):
+    """Of two families and noise at two budgets, and of probes: 10 sources x (3 x 2 + 1)."""
+    run(tmp_path, progress="json")
+    last = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert last["done"] == last["total"] == 70 == len(records(tmp_path))
+    assert last["records_per_second"] > 0 and last["eta_seconds"] == 0
+
+
+def test_progress_counts_what_an_earlier_run_has_done(tmp_path, capsys):
+    run(tmp_path, batch_size=5)
+    (tmp_path / "parts/noise-000005.jsonl").unlink()
+    run(tmp_path, batch_size=5, resume=True, progress="lines")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("70/70 records, ")
 
 
 def _close(one, two) -> bool:

@@ -42,8 +42,12 @@ def _add_inputs(parser) -> None:
     add("--judge-weights", metavar="FILE", action="append", help="a judge's, or -: one for each, in order")
     add("--trust-checkpoint", action="store_true", help="unpickle whatever the file holds: runs its code")
     add("--size", type=size, metavar="H[xW]", help="of the images (default: the driver's, or the first image's)")
-    add("--mean", type=each, metavar="M,M,M", help="normalisation, of all classifiers")
+    add("--mean", type=each, metavar="M,M,M", help="normalisation, of all classifiers but those of --judge-mean")
     add("--std", type=each, metavar="S,S,S")
+    judge = dict(action="append", help="a judge's own, or -: one for each, in order")
+    add("--judge-size", type=_or_none(size), metavar="H[xW]", **judge)
+    add("--judge-mean", type=_or_none(each), metavar="M,M,M", **judge)
+    add("--judge-std", type=_or_none(each), metavar="S,S,S", **judge)
     add("--channels", type=int, choices=(1, 3), help="grey or RGB (default: RGB)")
     add("--interpolation", choices=("nearest", "bilinear", "bicubic", "lanczos", "box"))
     add("--crop-pct", type=positive, metavar="P")
@@ -91,7 +95,8 @@ def _add_running(parser) -> None:
     add("--device", choices=("cpu", "cuda"))
     add("--dtype", choices=("float32", "bfloat16", "float16"), help="of the classifiers (float32)")
     add("--channels-last", action="store_true", help="the classifiers' memory format")
-    add("--progress", choices=("auto", "bar", "lines", "json", "none"))
+    add("--progress", choices=("auto", "bar", "lines", "json", "none"), help="counts the lines of results.jsonl: one "
+        "for each source, budget, and family or control, and one for each source's probes")  # fmt: skip
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -131,6 +136,15 @@ def _budget(budget: dict) -> list[str]:
         cells = [str(attained[family]), *map(value, ("target_probability", "jointly", "warp", "gain"))]
         lines.append(f"{family:15s}" + "".join(f"{cell:>9s}" for cell in cells))
     return lines
+
+
+def _or_none(parse):
+    """A type of arguments that takes "-", too, for none."""
+
+    def parse_or_none(text: str):
+        return None if text == "-" else parse(text)
+
+    return parse_or_none
 
 
 def _names(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from ..checks import check_choice
@@ -24,6 +25,10 @@ class Progress:
         Items of the job; those that earlier runs have done, and of these those that failed.
     kind : {"auto", "bar", "lines", "json", "none"}
         "auto" is a bar on a terminal with tqdm (extra ``cli``), else a line every 10 seconds.
+    unit : str
+        What the items are.
+    remaining : callable, optional
+        Gives the seconds left, or None; by default the rate of the last minute decides.
 
     Examples
     --------
@@ -33,8 +38,19 @@ class Progress:
     (4, 1)
     """
 
-    def __init__(self, total: int, done: int = 0, failed: int = 0, kind: str = "auto", stream: TextIO | None = None):
+    def __init__(
+        self,
+        total: int,
+        done: int = 0,
+        failed: int = 0,
+        kind: str = "auto",
+        stream: TextIO | None = None,
+        *,
+        unit: str = "images",
+        remaining: Callable[[], float | None] | None = None,
+    ):
         check_choice("progress", kind, KINDS)
+        self.unit, self._remaining = unit, remaining
         self.total, self.done, self.failed = total, done, failed
         self._stream = sys.stderr if stream is None else stream
         self._kind = _resolved(kind, self._stream)
@@ -44,15 +60,26 @@ class Progress:
         self._bar = None
         if self._kind == "bar":
             make = need("cli", "tqdm").tqdm
-            self._bar = make(total=total, initial=done, unit="img", file=self._stream, dynamic_ncols=True)
+            self._bar = make(total=total, initial=done, file=self._stream, dynamic_ncols=True, **self._bar_options())
 
     def update(self, items: int, failed: int = 0) -> None:
         """So many more items are done, of which some failed."""
         self.done, self.failed = self.done + items, self.failed + failed
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{self.failed} failed" if self.failed else "", refresh=False)
+            self._bar.set_postfix_str(self._postfix(), refresh=False)
             self._bar.update(items)
         self.tick()
+
+    def _bar_options(self) -> dict:
+        options = {"unit": "img" if self.unit == "images" else f" {self.unit}"}
+        if self._remaining is not None:  # in place of tqdm's own estimate
+            options["bar_format"] = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
+        return options
+
+    def _postfix(self) -> str:
+        left = None if self._remaining is None else self._remaining()
+        said = [f"{self.failed} failed"] if self.failed else []
+        return ", ".join(said + ([f"{duration(left)} left"] if left is not None else []))
 
     def tick(self) -> None:
         """Time has passed; tell if it is time to."""
@@ -77,10 +104,11 @@ class Progress:
     def _tell(self, now: float) -> None:
         then, done = self._recent[0]
         rate = (self.done - done) / max(now - then, 1e-9)
-        eta = round((self.total - self.done) / rate) if rate > 0 else None
+        eta = self._remaining() if self._remaining else (self.total - self.done) / rate if rate > 0 else None
+        eta = None if eta is None else round(eta)
         known = {"done": self.done, "total": self.total, "failed": self.failed, "seconds": round(now - self._start, 1)}
-        known |= {"images_per_second": round(rate, 2), "eta_seconds": eta}
-        print(json.dumps(known) if self._kind == "json" else _line(known), file=self._stream, flush=True)
+        known |= {f"{self.unit}_per_second": round(rate, 2), "eta_seconds": eta}
+        print(json.dumps(known) if self._kind == "json" else _line(known, self.unit), file=self._stream, flush=True)
         self._told = now
         # Of the points in time that lie further back than a minute, the last one stays
         late = [n for n, (when, _) in enumerate(self._recent) if now - when > RECENT]
@@ -99,12 +127,12 @@ def _resolved(kind: str, stream: TextIO) -> str:
     return "bar"
 
 
-def _line(known: dict) -> str:
-    share = f"{known['done']}/{known['total']} images"
+def _line(known: dict, unit: str) -> str:
+    share = f"{known['done']}/{known['total']} {unit}"
     eta = None if known["done"] == known["total"] else known["eta_seconds"]
     left = "" if eta is None else f", {duration(eta)} left"
     failed = f", {known['failed']} failed" if known["failed"] else ""
-    return f"{share}, {known['images_per_second']:g}/s{left}{failed}"
+    return f"{share}, {known[f'{unit}_per_second']:g}/s{left}{failed}"
 
 
 def duration(seconds: float) -> str:

@@ -48,10 +48,10 @@ def load_judges(
     files = (None,) * len(specs) if given is not None else config.judge_weights or (None,) * len(specs)
     names = short_names(config.judges) if given is None else list(given)
     judges = {}
-    for name, spec, file in zip(names, specs, files):
+    for number, (name, spec, file) in enumerate(zip(names, specs, files)):
         weights = None if file == NO_WEIGHTS else file
         with _called(f"judge {name!r}"):
-            judges[name] = load_model(spec, device=device, weights=weights, **config.model_options)
+            judges[name] = load_model(spec, device=device, weights=weights, **config.judge_options(number))
     return judges
 
 

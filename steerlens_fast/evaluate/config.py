@@ -19,6 +19,7 @@ TASKS = ("multiclass", "binary")  # labels are no classes to choose between
 LENS = ("task", "rule", "regime", "objective", "color", "pyramid", "phase_cap")
 LISTS = ("judges", "judge_weights", "families", "max_l2", "size", "mean", "std")
 NO_WEIGHTS = "-"  # of a judge that has its own
+OF_JUDGES = ("judge_weights", "judge_size", "judge_mean", "judge_std")  # one for each judge
 COUNTS = {"frames": 2, "sources": 1, "grid": 2, "restarts": 1, "draws": 1, "samples": 0, "batch_size": 1}
 
 
@@ -37,6 +38,9 @@ class EvaluationConfig(PlainConfig):
     weights, judge_weights, trust_checkpoint, size, mean, std, channels, interpolation, crop_pct, dtype, channels_last
         See :func:`steerlens_fast.dataset.models.load_model`; ``judge_weights`` has one for each judge ("-" for one that
         has its own), or none. What is given holds for all models; what a hub tells of a model holds for that one.
+    judge_size, judge_mean, judge_std : sequence
+        One for each judge, or none: its own in place of ``size``, ``mean`` and ``std``; None or "-" for a judge to
+        which those apply. Images of the driver's size are resized for a judge with another one.
     device : {"cpu", "cuda"} or None
     target : str or int
         See :func:`steerlens_fast.dataset.targets.parse_target`; not "argmax", which is the source's own class.
@@ -89,6 +93,9 @@ class EvaluationConfig(PlainConfig):
     labels: str | None = None
     weights: str | None = None
     judge_weights: Sequence[str] = ()
+    judge_size: Sequence[tuple[int, int] | None] = ()
+    judge_mean: Sequence[tuple[float, ...] | None] = ()
+    judge_std: Sequence[tuple[float, ...] | None] = ()
     trust_checkpoint: bool = False
     size: tuple[int, int] | None = None
     mean: tuple[float, ...] | None = None
@@ -133,6 +140,11 @@ class EvaluationConfig(PlainConfig):
             elif single:
                 value = (value,)
             object.__setattr__(self, name, tuple(value) if isinstance(value, (list, tuple)) else value)
+        for name in OF_JUDGES[1:]:
+            object.__setattr__(self, name, _of_each(getattr(self, name)))
+        if isinstance(self.judge_size, tuple):
+            sizes = ((one, one) if isinstance(one, int) else one for one in self.judge_size)
+            object.__setattr__(self, "judge_size", tuple(sizes))
         try:
             self._check()
         except (TypeError, ValueError) as error:
@@ -169,10 +181,12 @@ class EvaluationConfig(PlainConfig):
         for name in ("judges", "judge_weights"):
             if not all(isinstance(value, str) for value in getattr(self, name)):
                 raise TypeError(f"{name} must be strs, got {getattr(self, name)!r}")
-        if self.judge_weights and len(self.judge_weights) != len(self.judges):
-            raise ValueError(
-                f"judge_weights must be one for each of {len(self.judges)} judges, got {self.judge_weights}"
-            )
+        for name in OF_JUDGES:
+            given = getattr(self, name)
+            if not isinstance(given, tuple):
+                raise TypeError(f"{name} must be a sequence with one for each judge, got {given!r}")
+            if given and len(given) != len(self.judges):
+                raise ValueError(f"{name} must be one for each of {len(self.judges)} judges, got {given}")
         for name in ("families", "max_l2"):
             values = getattr(self, name) or ()
             if len(set(values)) != len(values):
@@ -191,7 +205,24 @@ class EvaluationConfig(PlainConfig):
             options["phase_cap"] = None  # they move no phase
         return {"family": family, **options}
 
+    def judge_options(self, number: int) -> dict:
+        """What a judge is loaded with, besides its weights."""
+        options = self.model_options
+        for name in ("size", "mean", "std"):
+            of_judges = getattr(self, f"judge_{name}")
+            if of_judges and of_judges[number] is not None:
+                options[name] = of_judges[number]
+        return options
+
     @property
     def model_options(self) -> dict:
         """What every model is loaded with, besides its weights."""
         return {name: getattr(self, name) for name in MODEL if name not in ("weights",)}
+
+
+def _of_each(value):
+    """A value for each judge as tuples, as they are read from JSON too; None for "-"."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    plain = lambda one: None if one == NO_WEIGHTS else tuple(one) if isinstance(one, list) else one
+    return tuple(map(plain, value))

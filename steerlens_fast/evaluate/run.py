@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..dataset.progress import Progress
 from ..extras import need
 from ..memory import threads
 from .config import EvaluationConfig
+from .estimates import RemainingTime
 from .parts import frames_of, part_of, publish
 from .prepare import Prepared, prepare
 from .published import published
@@ -145,13 +147,24 @@ def _do(out: Path, work: Work, progress: str) -> None:
     """Every task that is not done yet; each is on the disk, whole, before the next begins."""
     tasks = list(work.tasks())
     missing = [task for task in tasks if not part_of(out, task).exists()]
-    size = lambda some: sum(task.last - task.first for task in some)
-    bar = Progress(size(tasks), size(tasks) - size(missing), kind=progress)
+    # All kinds of tasks for the first sources, then for the next ones: what each kind costs is known early.
+    missing.sort(key=lambda task: task.first)
+    left = Counter()
+    for task in missing:
+        left[task.what] += work.records_of(task)
+    remaining = RemainingTime(left, {what: work.cost_of(what) for what in left})
+    total = sum(map(work.records_of, tasks))
+    bar = Progress(total, total - left.total(), kind=progress, unit="records", remaining=remaining)
+
+    def report(what: str, records: int) -> None:
+        remaining.add(what, records)
+        bar.update(records)
+
+    work.report = report
     try:
         for task in missing:
             (out / "summary.json").unlink(missing_ok=True)  # until it is true again
             publish(out, task, work.run(task))
-            bar.update(task.last - task.first)
     finally:
         bar.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +31,7 @@ from .truth import Known
 
 NOISE, TRUE, PROBES = "noise", "true motion", "probes"  # tasks beside the families
 CONTROLS = (NOISE, TRUE)
+FIT_COST = 12.0  # of a smooth reconstruction: EfficientNet-Lite0's forward pass at 224 x 224 is 1
 DIGITS = 7  # of a number in a record
 
 
@@ -81,6 +82,7 @@ class Work:
         whole = DEFAULT_RMS * float(np.sqrt(chosen.images[0].numel()))
         self.budgets = sorted(config.max_l2 or (whole, whole / 2), reverse=True)  # the largest comes first everywhere
         self.shown = self._shown()
+        self.report: Callable[[str, int], None] = lambda what, records: None  # called as a task's records are computed
 
     def tasks(self) -> Iterator[Task]:
         """In the order of the results."""
@@ -101,16 +103,30 @@ class Work:
         """Compute one, a few sources at a time."""
         for classifier in (self.driver, *self.judges.values()):
             classifier.seed = (self.config.seed, task.what, task.first)  # whatever was done before
-        if task.what == PROBES:
-            each = [self._probe(part) for part in self._parts(task, 1 + self.config.probe_directions)]
-            return Done([record for records in each for record in records])
         done = Done()
+        if task.what == PROBES:
+            for part in self._parts(task, 1 + self.config.probe_directions):
+                done.records += self._probe(part)
+                self.report(task.what, part.last - part.first)
+            return done
         for budget in self.budgets:
             for part in self._parts(task):
                 records, frames = self._edited(part, budget)
                 done.records += records
                 done.frames |= frames if budget == max(self.budgets) else {}
+                self.report(task.what, len(records))
         return done
+
+    def records_of(self, task: Task) -> int:
+        """How many records a task has in the results."""
+        return (task.last - task.first) * (1 if task.what == PROBES else len(self.budgets))
+
+    def cost_of(self, what: str) -> float:
+        """What a record is expected to cost, in evaluations of a classifier; a gradient is two."""
+        if what == PROBES:
+            return 2.0 + self.pyramid.height * self.pyramid.orientations * (1 + self.config.probe_directions)
+        gradients = 0 if what in CONTROLS else 1 if self.config.regime == "frozen" else (self.config.frames or 12) - 1
+        return 2.0 * gradients + 1 + len(self.judges) + FIT_COST
 
     def _parts(self, task: Task, images_of_each: int = 1) -> list[Task]:
         """The task in pieces of few enough sources, each of which becomes so many images."""

@@ -1,0 +1,51 @@
+"""How long an evaluation will take: kinds of tasks differ in cost by a factor of ten and more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+
+class RemainingTime:
+    """Estimates the seconds left from what records of each kind took.
+
+    Parameters
+    ----------
+    left : mapping from str to int
+        Records to be computed, by kind.
+    cost : mapping from str to float
+        Expected cost of a record of each kind, in any unit: what kinds that have not run yet are estimated by.
+
+    Examples
+    --------
+    >>> remaining = RemainingTime({"noise": 10, "probes": 10}, {"noise": 1.0, "probes": 20.0})
+    >>> remaining() is None
+    True
+    >>> remaining.add("noise", 5, seconds=10.0)
+    >>> remaining()  # 5 at 2 s, and 10 at 20 times as much
+    410.0
+    """
+
+    def __init__(self, left: Mapping[str, int], cost: Mapping[str, float]):
+        self.left, self.cost = dict(left), dict(cost)
+        self.count, self.seconds = dict.fromkeys(left, 0), dict.fromkeys(left, 0.0)
+        self._last = time.monotonic()
+
+    def add(self, kind: str, records: int, seconds: float | None = None) -> None:
+        """Count computed records, by default for the time since the last ones."""
+        now = time.monotonic()
+        self.seconds[kind] += now - self._last if seconds is None else seconds
+        self.count[kind] += records
+        self.left[kind] -= records
+        self._last = now
+
+    def __call__(self) -> float | None:
+        """Seconds left; None before the first record."""
+        expected = sum(self.cost[kind] * count for kind, count in self.count.items())
+        if not expected:
+            return None
+        scale = sum(self.seconds.values()) / expected
+        of_each = {
+            kind: self.seconds[kind] / count if count else self.cost[kind] * scale for kind, count in self.count.items()
+        }
+        return sum(of_each[kind] * left for kind, left in self.left.items())
