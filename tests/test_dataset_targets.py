@@ -61,7 +61,9 @@ def test_label_is_each_item_s_own_and_items_without_one_stay():
     assert rule.dropped == 0 and rule.rank is None and rule.about == {"kind": "label"}
 
 
-@pytest.mark.parametrize("value", [2, "2", " 2 ", np.int64(2), torch.tensor(2), "eel"], ids=repr)
+@pytest.mark.parametrize(
+    "value", [2, "2", " 2 ", 2.0, "2.0", "+2", "2e0", np.int64(2), np.float32(2), torch.tensor(2), "eel"], ids=repr
+)
 def test_one_class_is_everybody_s(value):
     found, rule = targets(value)
     assert found == {item.key: 2 for item in items()}
@@ -80,7 +82,9 @@ MAPS = [
     "map: 1 = 3 , 3=0",
     "map:dog=fox,fox=cat",
     "map:dog=3,3=cat",
+    "map:1.0=3.0,3=0",
     {1: 3, "3": 0},
+    {1.0: np.float64(3), "3.0": np.int32(0)},
     {"dog": "fox", 3: 0},
 ]
 
@@ -116,6 +120,8 @@ CSV = {
     "key before path": "path,key,target\n?,a/1,3\n?,a/2,cat\n?,a/4,1\n",
     "quoted, CRLF": '"key","target"\r\n"a/1","3"\r\n"a/2","cat"\r\n"a/4","1"\r\n',
     "twice the same": "key,target\na/1,3\na/2,cat\na/4,1\na/1,3\n",
+    "floats": "key,target\na/1,3.0\na/2,cat\na/4,1.\n",
+    "other case, blanks": "Key, TARGET\na/1,3\na/2, cat\na/4,1\n",
 }
 
 
@@ -181,7 +187,11 @@ BAD = {
     "nothing": ("  ", "'  '"),
     "None": (None, "None"),
     "bool": (True, "True"),
-    "float": (1.0, "1.0"),
+    "fraction": (1.5, "1.5"),
+    "fraction as text": ("1.5", "1.5"),
+    "not a number": (float("nan"), "nan"),
+    "not a number as text": ("NaN", "NaN"),
+    "fraction in a map": ("map:1.5=3", "1.5"),
     "callable": (len, "len"),
     "list": ([1, 2], "[1, 2]"),
     "negative": (-1, "-1", "from 0"),
@@ -234,6 +244,8 @@ BAD_CSV = {
     "no target": ("key,label\na/1,3\n", "'label'"),
     "missing value": ("key,target\na/1,\n", "line 2"),
     "short line": ("key,target\na/0,1\na/1\n", "line 3"),
+    "fraction": ("key,target\na/0,1\na/1,1.5\n", "line 3", "'target'", "'a/1'", "1.5"),
+    "two targets": ("key,target,Target\na/1,1,2\n", "line 1", "'target', 'Target'"),
     "negative": ("key,target\na/1,-3\n", "-3"),
     "twice": ("key,target\na/1,3\na/2,1\na/1,4\n", "line 4", "'a/1'"),
     "unknown class": ("key,target\na/1,owl\n", "'owl'"),

@@ -836,7 +836,9 @@ def test_another_thread_may_run_a_job(tmp_path):
 
 def test_keys_that_are_not_unique_are_refused(tmp_path):
     data = [(pixels, 0, "same") for pixels in pictures(3)]
-    with pytest.raises(JobError, match=r"keys must be unique in the data set, got the same at items \[0, 1, 2\]"):
+    with pytest.raises(
+        JobError, match=r"keys must be unique in the data set, got 'same' twice: list\[0\] and list\[1\]"
+    ):
         morph_dataset(data, classifier().eval(), tmp_path, **options())
 
 

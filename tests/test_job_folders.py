@@ -58,7 +58,7 @@ def test_a_job_that_failed_at_once_makes_room_for_another(data, tmp_path, capsys
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-@pytest.mark.parametrize("column, target", [("target", "label"), ("label", "runner-up")])
+@pytest.mark.parametrize("column, target", [("target", "column"), ("label", "runner-up")])
 def test_a_tables_targets_are_targets(data, tmp_path, suffix, column, target):
     table, images = tmp_path / f"data{suffix}", sorted(data.rglob("*.png"))[:4]
     rows = [(str(path), n % 3) for n, path in enumerate(images)]

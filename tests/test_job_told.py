@@ -192,7 +192,7 @@ def test_targets_by_label_need_one(target, data, tmp_path, capsys):
     flat = data / "c0"
     refused(capsys, run_here(tmp_path, data=flat, target=target), "target", "none of the data", "has a label", says=2)
     assert not (tmp_path / "plan.json").exists()
-    (tmp_path / "table.csv").write_text(f"path,target\n{next(flat.iterdir())},1\n{next((data / 'c1').iterdir())},\n")
+    (tmp_path / "table.csv").write_text(f"path,label\n{next(flat.iterdir())},1\n{next((data / 'c1').iterdir())},\n")
     assert run_here(tmp_path / "out", data=tmp_path / "table.csv", target="label") == 3
     assert [r["status"] for r in records(tmp_path / "out")] == ["ok", "no-label"]
 
@@ -219,3 +219,34 @@ def test_labels_that_the_model_hardly_ever_gives_are_doubted(data, tmp_path):
     assert doubted == "all 40 images done; the model agrees with 9 of 40 labels: are they of its classes, in its order?"
     assert said_of({**known, "labelled": 40, "as_labelled": 10}) == "all 40 images done"
     assert said_of({**known, "labelled": 19, "as_labelled": 0}) == "all 40 images done"
+
+
+def test_a_tables_targets_are_where_its_images_go(data, tmp_path, capsys):
+    """By default and by "column"; labels are the truth beside them; without targets "column" is an error."""
+    table, paths = tmp_path / "table.csv", sorted((data / "c0").iterdir())[:3]
+    table.write_text("path,label,target\n" + "".join(f"{path},{n},{2 - n}\n" for n, path in enumerate(paths)))
+    for n, options in enumerate(({}, {"target": "column"})):
+        assert run_here(tmp_path / f"out{n}", data=table, **options) == 0
+        assert [(r["label"], r["target"]) for r in records(tmp_path / f"out{n}")] == [(0, 2), (1, 1), (2, 0)]
+    assert run_here(tmp_path / "label", data=table, target="label") == 0
+    assert [r["target"] for r in records(tmp_path / "label")] == [0, 1, 2]
+    table.write_text(f"path\n{paths[0]}\n")
+    code = run_here(tmp_path / "none", data=table, target="column")
+    refused(capsys, code, "target must be 'column' only with a data table that has a column target", says=2)
+
+
+def test_what_the_data_hold_besides_is_told(data, tmp_path, capsys):
+    """In the plan, the summary, the last line and the dry run."""
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "__MACOSX" / "c0").mkdir(parents=True)
+    (tmp_path / "data" / "c0" / "notes.txt").touch()
+    assert run_here(tmp_path / "dry", "--dry-run", data=tmp_path / "data") == 0
+    assert "not used: 1 no image file, e.g. c0/notes.txt" in capsys.readouterr().out
+    assert run_here(tmp_path / "out", data=tmp_path / "data") == 0
+    assert "other entries of the data: 1 in a system folder, 1 no image file" in capsys.readouterr().err
+    plan, summary = (json.loads((tmp_path / "out" / name).read_text()) for name in ("plan.json", "summary.json"))
+    assert summary["left_out"] == {"in a system folder": 1, "no image file": 1}
+    assert plan["left_out"]["no image file"] == {"count": 1, "examples": ["c0/notes.txt"]}
+    assert [r["key"] for r in records(tmp_path / "out")] == [
+        str(p.relative_to(data)) for p in sorted(data.rglob("*.png"))
+    ]

@@ -78,19 +78,59 @@ def test_a_flat_folder(tmp_path):
 
 
 def test_class_folders(tmp_path):
-    """Sub-folders are classes, numbered by name, also an empty one; what lies deeper belongs to the one above."""
+    """Sub-folders are classes, numbered by name; what lies deeper belongs to the one above."""
     put(tmp_path, ["dog/1.png", "cat/2.png", "cat/z/3.png", "cat/a/b/4.png", "Ant/5.png", ".git/6.png", "cat/.x/7.png"])
-    (tmp_path / "bee").mkdir()
     (tmp_path / "readme.txt").touch()
     source = open_source(str(tmp_path))
     assert listed(tmp_path) == [
         ("Ant/5.png", 0),
-        ("cat/2.png", 2),
-        ("cat/a/b/4.png", 2),
-        ("cat/z/3.png", 2),
-        ("dog/1.png", 3),
+        ("cat/2.png", 1),
+        ("cat/a/b/4.png", 1),
+        ("cat/z/3.png", 1),
+        ("dog/1.png", 2),
     ]
-    assert source.class_names == source.about["classes"] == ["Ant", "bee", "cat", "dog"]
+    assert source.class_names == source.about["classes"] == ["Ant", "cat", "dog"]
+
+
+SYSTEM = ["__MACOSX", ".ipynb_checkpoints", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information"]
+
+
+@pytest.mark.parametrize("system", SYSTEM)
+def test_system_folders_do_not_take_part_in_numbering(tmp_path, system):
+    """At the top and deeper; they are counted as left out."""
+    put(tmp_path, [f"{name}/1.png" for name in ("ant", "bee", "cat")])
+    put(tmp_path, [f"{system}/ant/._1.png", f"{system}/2.png", f"cat/{system}/3.png"])
+    source = open_source(tmp_path)
+    items = list(source.listing())
+    assert [(item.key, item.label) for item in items] == [("ant/1.png", 0), ("bee/1.png", 1), ("cat/1.png", 2)]
+    assert source.class_names == ["ant", "bee", "cat"]
+    assert [told["count"] for told in source.left_out.as_dict().values()] == [2]
+
+
+@pytest.mark.parametrize("content", [[], ["notes.txt"], ["deeper/notes.txt"], [".hidden.png"], ["__MACOSX/1.png"]])
+def test_a_class_folder_without_images_raises(tmp_path, content):
+    """As torchvision's ImageFolder does, also where only the first items are asked for."""
+    put(tmp_path, [f"{name}/1.png" for name in ("ant", "cat")])
+    (tmp_path / "bee").mkdir()
+    put(tmp_path / "bee", content)
+    refused("must have an image .* in each class folder, got none in bee of .*numbered", tmp_path)
+    with pytest.raises(JobError, match="got none in bee"):
+        next(open_source(tmp_path).listing())
+
+
+def test_entries_of_a_folder_that_are_no_items_are_counted(tmp_path):
+    """By reason, with names; entries of listing and of what is left out make all there is."""
+    put(tmp_path, ["cat/1.png", "cat/2.heic", "cat/.DS_Store", "dog/3.JPE", "dog/4.jfif", "Thumbs.db", "labels.zip"])
+    (tmp_path / "cat" / "up").symlink_to("..")
+    source = open_source(tmp_path)
+    assert [item.key for item in source.listing()] == ["cat/1.png", "dog/3.JPE", "dog/4.jfif"]
+    assert source.left_out.as_dict() == {
+        "hidden": {"count": 1, "examples": ["cat/.DS_Store"]},
+        "link to a folder that it lies in": {"count": 1, "examples": ["cat/up"]},
+        "no image file": {"count": 3, "examples": ["Thumbs.db", "labels.zip", "cat/2.heic"]},
+    }
+    list(source.listing())
+    assert source.left_out.as_dict()["hidden"]["count"] == 1  # of the last listing
 
 
 def test_images_beside_folders_are_no_classes(tmp_path):
@@ -202,7 +242,7 @@ def test_folders_that_are_none(tmp_path):
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["target", "label"])
+@pytest.mark.parametrize("name", ["label", " Label "])
 def test_csv(tmp_path, name):
     """Columns in any order, more than are used; paths relative to the table, or absolute; a label may be missing."""
     put(tmp_path, ["pictures/a.png", "b.png"])
@@ -215,6 +255,55 @@ def test_csv(tmp_path, name):
     source = open_source(table)
     assert [source.read(item) for item in source.listing()] == [b"pictures/a.png", b"b.png", b"b.png"]
     assert source.about == {"kind": "table", "path": str(table)} and source.class_names is None
+    assert source.left_out.as_dict() == {"empty line": {"count": 1, "examples": ["line 3"]}}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_label_is_the_truth_and_target_the_goal(tmp_path, name):
+    """Either alone, or both, which share their classes' names."""
+
+    def table(*rows):
+        lines = [json.dumps(row) for row in rows]
+        if name == "t.csv":
+            lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+        (tmp_path / name).write_text("\n".join(lines))
+        source = open_source(tmp_path / name)
+        return [(item.label, item.target) for item in source.listing()], source.class_names
+
+    assert table({"path": "a", "label": 3}, {"path": "b", "label": 10}) == ([(3, None), (10, None)], None)
+    assert table({"path": "a", "target": 3}) == ([(None, 3)], None)
+    both = {"path": "a", "label": "cat", "target": "dog"}, {"path": "b", "label": "eel", "target": "cat"}
+    assert table(*both) == ([(0, 1), (2, 0)], ["cat", "dog", "eel"])
+
+
+@pytest.mark.parametrize(
+    "name, text, says",
+    [
+        ("t.csv", "path,target,target\na,1,2\n", "line 1: columns must differ, got 'target', 'target'"),
+        ("t.csv", "path,label, Label\na,1,2\n", "line 1: columns must differ, got 'label', ' Label'"),
+        ("t.csv", "path,note,note\na,1,2\n", "columns must differ, got 'note', 'note'"),
+        ("t.jsonl", '{"path": "a", "label": 1, "label": 2}', "line 1: names must differ, got 'label', 'label'"),
+        ("t.jsonl", '{"path": "a", "label": 1}\n{"path": "b", "PATH": "c"}', "line 2: names must differ"),
+        ("t.csv", "path;label\na;1\n", "must have commas between its columns, got 'path;label'"),
+        ("t.csv", "path\tlabel\na\t1\n", "must have commas between its columns"),
+    ],
+)
+def test_columns_of_one_name_and_other_separators_raise(tmp_path, name, text, says):
+    (tmp_path / name).write_text(text)
+    refused(says, tmp_path / name)
+
+
+def test_text_as_other_programs_write_it(tmp_path):
+    """A byte order mark, CRLF, CR, quotes, blanks, empty lines and unnamed columns are read; UTF-16 is refused."""
+    for end in ("\n", "\r\n", "\r"):
+        text = end.join(["\ufeffpath,label,,", '"a,b.png", 3 ,,', "", '"c ""d"".png","4.0",,', ""])
+        (tmp_path / "t.csv").write_bytes(text.encode())
+        assert listed(tmp_path / "t.csv") == [("a,b.png", 3), ('c "d".png', 4)]
+        (tmp_path / "t.jsonl").write_bytes(end.join(['\ufeff{"path": "a", "label": "3"}', "", ""]).encode())
+        assert listed(tmp_path / "t.jsonl") == [("a", 3)]
+    for name in ("t.csv", "t.jsonl"):
+        (tmp_path / name).write_bytes("path,label\na,1\n".encode("utf-16"))
+        refused("must be UTF-8 text, got UTF-16: save it as UTF-8", tmp_path / name)
 
 
 def test_csv_keys_and_names(tmp_path):
@@ -232,9 +321,9 @@ def test_jsonl(tmp_path):
     put(tmp_path, ["a.png"])
     table = tmp_path / "table.jsonl"
     rows = [
-        {"path": "a.png", "target": 7, "more": [1]},
+        {"path": "a.png", "label": 7, "more": [1]},
         {"path": "é.png", "key": "k"},
-        {"path": "b.png", "target": None},
+        {"path": "b.png", "label": None},
     ]
     table.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
     assert listed(table) == [("a.png", 7), ("k", None), ("b.png", None)]
@@ -259,13 +348,12 @@ def test_a_table_names_files_that_are_not_utf8(tmp_path):
         ("t.csv", "", "line 1: the first line must be a header with path .* got \\[\\]"),
         ("t.csv", "file,label\na.png,1\n", "line 1: the first line must be a header .* got \\['file', 'label'\\]"),
         ("t.csv", "path,label\n", "must be a table with rows, got none"),
-        ("t.csv", "path,label,target\na,1,1\n", "line 1: must have target or label, got both"),
         ("t.csv", "path,label\na,1\nb,2,3\n", "t.csv, line 3: must have 2 fields, as the header, got 3"),
         ("t.csv", "path,label\na,1\nb\n", "line 3: must have 2 fields, as the header, got 1"),
         (
             "t.csv",
             "path,label\na,1\nb,two\n",
-            "line 3: labels must be all ints or all names, got 'two'; '1' at .*line 2",
+            "line 3: labels must be all ints or all names, got 'two'; 1 at .*line 2",
         ),
         ("t.csv", "path,label\na,-1\n", "line 2: label must be an int from 0 on, got -1"),
         ("t.csv", "path,label\n,1\n", "line 2: path must be a file's name, got ''"),
@@ -358,11 +446,20 @@ def test_samples_of_a_tar(tmp_path, format):
     path = tar(tmp_path / "t.tar", members, format)
     source = open_source(path)
     items = list(source.listing())
-    wanted = {"t/a/1": (b"one", None), "t/b.c/2": (b"two", 6), "t/3": (b"three", None), "t/4": (b"four", None)}
+    wanted = {"t/a/1": (b"one", 4), "t/b.c/2": (b"two", 6), "t/3": (b"three", None), "t/4": (b"four", None)}
     wanted |= {"t/5": (None, None), f"t/{'x' * 90}": (b"long", None)}
     if format != tarfile.USTAR_FORMAT:
         wanted |= {f"t/{'é' * 150}/日": (b"longer", None), os.fsdecode(b"t/caf\xe9"): (b"bytes", None)}
     assert {item.key for item in items} == set(wanted)
+    assert source.left_out.as_dict() == {
+        "hidden": {"count": 1, "examples": ["t.tar!__MACOSX/._3.jpg"]},
+        "no image file": {"count": 1, "examples": ["t.tar!only-text.txt"]},
+        "no suffix": {"count": 1, "examples": ["t.tar!noext"]},
+        "another image of one sample (names end at the first dot)": {
+            "count": 1,
+            "examples": ["t.tar!./a/1.seg.png"],
+        },
+    }
     for item in items:
         data, label = wanted[item.key]
         assert item.label == label
@@ -435,13 +532,75 @@ def test_tars_that_are_wrong(tmp_path):
     refused("that exist, got .*/no.tar", tmp_path / "no.tar")
     refused("that exist", tmp_path / "no*.tar")
     refused(
-        "a.tar!1.cls: must be an int from 0 on, got b'cat'",
-        tar(tmp_path / "a.tar", [("1.png", b"x"), ("1.cls", b"cat")]),
+        "a.tar!1.cls: label must be an int from 0 on, got 1.5",
+        tar(tmp_path / "a.tar", [("1.png", b"x"), ("1.cls", b"1.5")]),
     )
-    bad = [("1.png", b"x"), ("1.json", b'{"label": "cat"}')]
-    refused("1.json: label must be an int from 0 on, got 'cat'", tar(tmp_path / "b.tar", bad))
+    bad = [("1.png", b"x"), ("1.json", b'{"label": "cat"}'), ("2.png", b"x"), ("2.cls", b"3")]
+    refused("2.cls: labels must be all ints or all names, got '3'; 'cat' at", tar(tmp_path / "b.tar", bad))
     refused("1.json: must be a JSON object", tar(tmp_path / "c.tar", [("1.png", b"x"), ("1.json", b"{")]))
-    refused("with images .*, got none in .*d.tar", tar(tmp_path / "d.tar", [("1.txt", b"x")]))
+    refused("got none in .*d.tar: it has 1 no image file .d.tar!1.txt.$", tar(tmp_path / "d.tar", [("1.txt", b"x")]))
+    refused("got none in .*e.tar, which is empty$", tar(tmp_path / "e.tar", []))
+    two = [tar(tmp_path / f"f{n}.tar", []) for n in range(2)]
+    refused("got none in .*f0.tar and 1 more, which is empty$", tmp_path / "f{0,1}.tar")
+    two[0].write_bytes(tar(tmp_path / "g.tar", [("1.png", b"x")]).read_bytes() * 2)
+    refused("must be one archive in each .tar file, got .*f0.tar with another one", two[0])
+
+
+def test_members_of_other_kinds(tmp_path):
+    """Hard links are what they link to, before or after it; all else that is no file is counted."""
+    with tarfile.open(tmp_path / "t.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+
+        def add(name, kind=tarfile.REGTYPE, link="", data=b""):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.size = kind, link, len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+        add("./d/", tarfile.DIRTYPE)
+        add("0.png", tarfile.LNKTYPE, "./1.png")  # before what it links to
+        add("1.png", data=b"old")
+        add("1.png", data=b"one")
+        add("2.PNG", tarfile.LNKTYPE, "1.png")
+        add("2.CLS", data=b"7")
+        add("3.png", tarfile.LNKTYPE, "2.PNG")  # a link to a link
+        add("4.png", tarfile.LNKTYPE, "gone.png")
+        add("5.png", tarfile.LNKTYPE, "6.png")
+        add("6.png", tarfile.LNKTYPE, "5.png")
+        add("7.png", tarfile.SYMTYPE, "1.png")
+        add("8.png", tarfile.FIFOTYPE)
+        add("9.png", tarfile.CHRTYPE)
+        add("a.png", b"V")
+        add("__MACOSX/b.png", data=b"x")
+        add("c.jpg", data=b"c")
+        add("c.png", data=b"second")
+        add("d.cls", data=b"1")
+    source = open_source(tmp_path / "t.tar")
+    items = list(source.listing())
+    assert [(i.key, source.read(i), i.label) for i in items] == [
+        ("t/0", b"one", None),
+        ("t/1", b"one", None),
+        ("t/2", b"one", 7),
+        ("t/3", b"one", None),
+        ("t/c", b"c", None),
+    ]
+    assert {reason: told["count"] for reason, told in source.left_out.as_dict().items()} == {
+        "directory": 1,
+        "an earlier member of the same name": 1,
+        "a hard link to what is not in the tar": 3,
+        "symbolic link": 1,
+        "device or pipe": 2,
+        "member of type b'V'": 1,
+        "in a system folder": 1,
+        "another image of one sample (names end at the first dot)": 1,
+        "no image of its name": 1,
+    }
+
+
+def test_what_lies_beside_tars_is_counted(tmp_path):
+    shard(tmp_path / "a.tar", range(2))
+    put(tmp_path, ["README.md", ".hidden.tar"])
+    source = open_source(tmp_path)
+    list(source.listing())
+    assert source.left_out.as_dict() == {"no .tar file": {"count": 2, "examples": [".hidden.tar", "README.md"]}}
 
 
 def test_a_folder_with_tars_and_images_is_one_of_images(tmp_path):
@@ -586,7 +745,7 @@ def test_array_files_that_are_wrong(tmp_path):
         (tmp_path / "y.npy").write_bytes(data)
         refused("data must be a whole .npy file, got .*y.npy", tmp_path / "y.npy")
     refused("labels must be a whole .npy file, got .*no.npy", tmp_path / "x.npy", labels=tmp_path / "no.npy")
-    for labels in (np.zeros(11, int), np.zeros((12, 1), int), np.zeros(12), np.full(12, -1)):
+    for labels in (np.zeros(11, int), np.zeros((12, 1), int), np.zeros(12, bool), np.zeros(12, complex)):
         np.save(tmp_path / "l.npy", labels)
         refused(
             "labels must be 12 ints from 0 on, one for each image, got", tmp_path / "x.npy", labels=tmp_path / "l.npy"

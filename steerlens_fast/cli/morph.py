@@ -33,17 +33,19 @@ def add_morph(commands) -> None:
 
 def _add_inputs(parser) -> None:
     add = parser.add_argument_group("data and model").add_argument
-    add("--data", metavar="DATA", help="a folder of images (of classes or flat), .csv or .jsonl (path,target[,key]), "
-        ".tar, or a folder or pattern of tars (webdataset), .npy, .safetensors, hf:NAME, pkg.mod:callable")  # fmt: skip
+    add("--data", metavar="DATA", help="a folder of images (of classes or flat), .csv or .jsonl (columns path; label, "
+        "the image's class; target, the class to morph it toward; key), .tar, or a folder or pattern of tars (webdataset), "
+        ".npy, .safetensors, hf:NAME, pkg.mod:callable")  # fmt: skip
     add("--labels", metavar="FILE", help="of a .npy: another with the classes")
     add("--model", metavar="MODEL", help="timm:NAME, torchvision:NAME, pkg.mod:callable, an exported .pt2, TorchScript")
     add("--weights", metavar="FILE", help='.pt or .safetensors; "random" for none (default: those of the hub)')
     add("--trust-checkpoint", action="store_true", help="unpickle whatever the file holds: runs its code")
     add("--task", choices=("multiclass", "binary", "multilabel"), help="what the outputs are: a score per class "
         "(default), one logit per image, or an independent logit per label")  # fmt: skip
-    add("--target", metavar="T", help="label, runner-up (default), argmax, least, a class by number or by the model's "
-        "or the data's name, a .csv (key or path, target) or map:3=8,goldfish=tench; not:T of a label that is to go "
-        "(--task multilabel)")  # fmt: skip
+    add("--target", metavar="T", help="label (the data's own class), column (a data table's target: the default where "
+        "there is one), runner-up (default), argmax, least, a class by number or by the model's or the data's name, "
+        "map:3=8,goldfish=tench, or a .csv with key or path, and target, the class to morph toward; not:T of a label "
+        "that is to go (--task multilabel)")  # fmt: skip
     add("--size", type=size, metavar="H[xW]", help="of the model's images (default: the model's, or the first image's)")
     add("--mean", type=each, metavar="M,M,M", help="normalisation of the model's images in [0, 1] (default: "
         "the hub's, or the model's attributes)")  # fmt: skip

@@ -43,7 +43,8 @@ def morph_dataset(
     Parameters
     ----------
     data : str, path or Dataset
-        A folder of images, a .csv or .jsonl of ``path,target[,key]``, webdataset tars, a .npy or .safetensors array,
+        A folder of images, a .csv or .jsonl with ``path``, and where known ``label`` (the image's class, the truth),
+        ``target`` (the class to morph it toward, the goal) and ``key``; webdataset tars, a .npy or .safetensors array,
         ``hf:NAME``, ``pkg.mod:callable``; or a map-style dataset of ``(image, target[, key])``.
     model : str or callable
         ``timm:NAME``, ``torchvision:NAME``, ``pkg.mod:callable``, an exported or scripted file; or a classifier on

@@ -44,7 +44,7 @@ from torch import Tensor
 
 from ..checks import check_choice
 from ..extras import need
-from .outcome import USAGE, BadItem, JobError
+from .outcome import USAGE, BadItem, JobError, told_of_error
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -191,7 +191,7 @@ def _told(error: Exception, data: bytes, opened: bool) -> BadItem:
     if kind is None and not opened:
         return BadItem("not-an-image", f"no image format that is known here begins with {bytes(data[:12])!r}")
     early = "truncated" in str(error).lower() or isinstance(error, EOFError) or _ends_early(kind, data)
-    return BadItem("truncated" if early else "corrupt", f"{type(error).__name__}: {error}")
+    return BadItem("truncated" if early else "corrupt", told_of_error(error))
 
 
 def _kind(data: bytes) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -32,7 +32,7 @@ class Item:
     place : list or None
         What its source needs to find it again; JSON-able.
     target : int or None
-        The class to morph toward, where it is known before the model has spoken.
+        The class to morph toward, where it is known before the model is run.
     """
 
     index: int
@@ -52,8 +52,10 @@ class Listing:
     sha256: str
 
 
-def write_listing(path: Path, items: Iterable[Item], shard_size: int) -> Listing:
-    """Write every item as a line of ``path``; JobError where two have the same key."""
+def write_listing(
+    path: Path, items: Iterable[Item], shard_size: int, where: Callable[[Item], str] = lambda item: item.path
+) -> Listing:
+    """Write every item as a line of ``path``; JobError, saying ``where`` both are, where two have the same key."""
     digest, offsets, at, keys = sha256(), [], 0, array("Q")
     with publishing(path) as file:
         for n, item in enumerate(items):
@@ -64,7 +66,8 @@ def write_listing(path: Path, items: Iterable[Item], shard_size: int) -> Listing
             digest.update(line)
             at += len(line)
             keys.append(_hash(item.key))
-        _check_unique(keys)
+        file.flush()
+        _check_unique(keys, Path(file.name), where)
     return Listing(offsets, len(keys), digest.hexdigest())
 
 
@@ -99,9 +102,11 @@ def _hash(key: str) -> int:
     return int.from_bytes(blake2b(key.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
 
 
-def _check_unique(hashes: array) -> None:
+def _check_unique(hashes: array, listing: Path, where: Callable[[Item], str]) -> None:
     values, counts = np.unique(np.frombuffer(hashes, np.uint64), return_counts=True) if hashes else ((), ())
     if len(values) != len(hashes):
         twice = set(values[counts > 1].tolist())
-        first = [n for n, h in enumerate(hashes) if h in twice][:4]
-        raise JobError(f"keys must be unique in the data set, got the same at items {first}", USAGE)
+        same = next(h for h in hashes if h in twice)
+        items = [item for item, h in zip(read_listing(listing), hashes) if h == same][:2]
+        both = " and ".join(where(item) for item in items)
+        raise JobError(f"keys must be unique in the data set, got {items[0].key!r} twice: {both}", USAGE)

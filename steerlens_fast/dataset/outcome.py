@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import re
+import tempfile
 
 from ..extras import MissingExtra
 
@@ -37,6 +39,13 @@ MORPH_REASONS = (
 )
 
 
+VOLATILE = (
+    (re.compile(r"(,? at)? 0x[0-9a-fA-F]{6,16}\b"), ""),
+    (re.compile(r"\b(pid|PID|process|Process|thread|Thread)([ =:-]+)[0-9]+\b"), r"\1\2..."),
+    (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?"), "<time>"),
+)
+
+
 class BadItem(Exception):
     """One item that cannot be used; the job goes on without it.
 
@@ -45,7 +54,7 @@ class BadItem(Exception):
     reason : str
         A key of ``REASONS``.
     message : str
-        What was seen, for people.
+        What was seen, for people; :func:`stable_text` of it is kept, since records that are hashed hold it.
 
     Examples
     --------
@@ -57,8 +66,37 @@ class BadItem(Exception):
     def __init__(self, reason: str, message: str):
         if reason not in REASONS:
             raise ValueError(f"reason must be one of {tuple(REASONS)}, got {reason!r}")
-        super().__init__(message)
+        super().__init__(stable_text(message))
         self.reason = reason
+
+    def __reduce__(self):  # with both arguments: it travels between processes
+        return BadItem, (self.reason, str(self))
+
+
+def stable_text(text: str) -> str:
+    """A message without what differs from run to run: addresses of objects, temporary files, processes, times.
+
+    Examples
+    --------
+    >>> stable_text("cannot identify image file <_io.BytesIO object at 0x7f05d1a2>")
+    'cannot identify image file <_io.BytesIO object>'
+    >>> stable_text("process 4711 failed at 2026-11-28 19:30:53.123")
+    'process ... failed at <time>'
+    """
+    for pattern, instead in VOLATILE:
+        text = pattern.sub(instead, text)
+    return _temporary().sub("<temporary file>", text)
+
+
+def told_of_error(error: Exception) -> str:
+    """The type and the message of an exception that other code raised, for a record."""
+    text = stable_text(str(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _temporary() -> re.Pattern:
+    """Names that the module tempfile chooses."""
+    return re.compile(re.escape(tempfile.gettempdir()) + r"/tmp[a-z0-9_]{8}\b")
 
 
 class JobError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
@@ -46,6 +46,8 @@ class Plan:
         Names of the model's classes (the data's, where it has none), and of the data's labels.
     model, source, versions : dict
         What is known of the model, the data, and the software.
+    left_out : dict
+        What the data hold that is neither an item nor part of one: by reason, the count and some names.
     """
 
     items: int
@@ -63,6 +65,7 @@ class Plan:
     model: dict
     source: dict
     versions: dict
+    left_out: dict = field(default_factory=dict)
 
     @property
     def shards(self) -> int:

@@ -17,18 +17,20 @@ from .items import Item, digest_of_items, write_listing
 from .outcome import USAGE, BadItem, JobError
 from .plan import Plan, batch_and_shard_size, threads_of, versions
 from .sources import Source, open_source
+from .sources.base import show
 from .sources.table import has_targets
 from .sources.tars import expand
-from .targets import LABEL, parse_target
+from .targets import COLUMN, parse_target
 
 FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
 FOLDERS = ("shards", "gallery")
-BY_NAME = ("class", "map", "csv")  # targets that may name classes
+BY_NAME = ("class", "map", "csv", "column")  # targets that may name classes
 BY_LABEL = ("label", "map")
 # Fields that may name a file, or some, relative to where the job or the evaluation began.
 PATHS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights")
 WORDS = {"weights": ("random",), "judge_weights": ("random", "-")}  # which no file of that name makes a path
 BESIDE = ("logs", ".lock", ".lock-*", ".planning")  # what else lies in a job's folder; the lock is its sign
+TRIED = 100  # images that are decoded in search of a size
 TABLES = (".csv", ".json")  # the only files that a target may name
 LEFTOVER = f".{'[0-9a-f]' * 32}.tmp"  # how replacing() and its kin call what is not whole yet
 
@@ -61,7 +63,19 @@ class Inputs:
                 pass
         resolved = self.rule.resolve(self.source.listing(), self.source.class_names, self.model_names)
         items = islice(resolved, self.config.limit)
+        if self.rule.kind == COLUMN:
+            return self._with_targets(items)
         return self._labelled(items) if self.rule.kind in BY_LABEL and not self.source.labels_late else items
+
+    def _with_targets(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The same; at their end JobError where the data have no targets of their own."""
+        missing, item = True, None
+        for item in items:
+            missing = missing and item.target is None
+            yield item
+        if item is not None and missing:
+            wanted = "'column' only with a data table that has a column target"
+            raise JobError(f"target must be {wanted}, and none of the data in {self.config.data} has a target", USAGE)
 
     def _labelled(self, items: Iterator[Item]) -> Iterator[Item]:
         """The same; at their end JobError where none has the label that the target goes by."""
@@ -72,7 +86,7 @@ class Inputs:
         if item is not None and missing:
             raise JobError(
                 f"target must be one that needs no labels, got {self.config.target!r}, and none of the data in "
-                f"{self.config.data} has a label: class folders, a column target or label, or labels bring them",
+                f"{self.config.data} has a label: class folders, a column label, or labels bring them",
                 USAGE,
             )
 
@@ -83,7 +97,7 @@ def make_plan(out: Path, inputs: Inputs, model: dict, workers: int) -> Plan:
     size = model["size"] or _size_of_first(inputs)
     batch_size, shard_size = batch_and_shard_size(config, (config.count_of_frames, model["channels"], *size))
     write_json(out / "config.json", config.as_dict())
-    listing = write_listing(out / "items.jsonl", inputs.items(), shard_size)
+    listing = write_listing(out / "items.jsonl", inputs.items(), shard_size, inputs.source.where)
     if not listing.items:
         raise JobError(f"data must hold at least one item, got none in {config.data}", USAGE)
     plan = Plan(
@@ -102,6 +116,7 @@ def make_plan(out: Path, inputs: Inputs, model: dict, workers: int) -> Plan:
         model=model,
         source=inputs.source.about,
         versions=versions(inputs.device),
+        left_out=inputs.source.left_out.as_dict(),
     )
     for marker in (out / "shards").glob("*.done.json"):
         marker.unlink()  # of a job that somebody has half removed: they say nothing of this one's shards
@@ -125,7 +140,7 @@ def _mend_listing(out: Path, inputs: Inputs, plan: Plan) -> None:
     """Workers read the file, not the data: it is written again where it is gone or damaged."""
     path = out / "items.jsonl"
     if not path.exists() or digest_of(path) != plan.listing_sha256:
-        write_listing(path, inputs.items(), plan.shard_size)
+        write_listing(path, inputs.items(), plan.shard_size, inputs.source.where)
 
 
 def has_plan(out: Path) -> bool:
@@ -161,7 +176,7 @@ def resumed_config(out: Path, asked: Mapping) -> JobConfig:
 def with_targets_of_data(asked: Mapping) -> dict:
     """The same fields; where nobody says to what, images go to the targets that a table's column ``target`` has."""
     told = asked.get("target") is None and isinstance(asked.get("data"), (str, os.PathLike))
-    return {**asked, "target": LABEL} if told and has_targets(os.fspath(asked["data"])) else dict(asked)
+    return {**asked, "target": COLUMN} if told and has_targets(os.fspath(asked["data"])) else dict(asked)
 
 
 def with_absolute_paths(asked: Mapping) -> dict:
@@ -203,10 +218,16 @@ def clear_leftovers(out: Path) -> None:
 
 def _size_of_first(inputs: Inputs) -> tuple[int, int]:
     """[H, W] of the first image that can be decoded, where neither the model nor the configuration says."""
-    for item in islice(inputs.items(), 100):
+    first, count = None, 0
+    for item in islice(inputs.items(), TRIED):
         try:
             image = decode(inputs.source.read(item), max_pixels=inputs.config.max_pixels)
-        except BadItem:
+        except BadItem as error:
+            first, count = first or f"{show(item.path)} is {error.reason}: {error}", count + 1
             continue
         return image.height, image.width
-    raise JobError("size must be given: none of the first 100 images can be decoded, and the model does not say", USAGE)
+    if first is None:
+        raise JobError(f"data must hold at least one item, got none in {inputs.config.data}", USAGE)
+    many = "the only image cannot" if count == 1 else f"none of the first {count} images can"
+    text = f"size must be given, or images that can be decoded: {many} be decoded, and the model does not say"
+    raise JobError(f"{text}; {'' if count == 1 else 'the first, '}{first}", USAGE)

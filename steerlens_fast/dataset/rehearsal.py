@@ -47,7 +47,10 @@ def _configuration(config: JobConfig, plan: Plan) -> list[str]:
 def _counts(plan: Plan) -> list[str]:
     dropped = f" ({plan.dropped} without a target left out)" if plan.dropped else ""
     shape = " x ".join(map(str, plan.frame_shape))
-    return [f"{plan.items} images{dropped} in {plan.shards} shards of {plan.shard_size}; each morph is {shape} bytes"]
+    told = [f"{plan.items} images{dropped} in {plan.shards} shards of {plan.shard_size}; each morph is {shape} bytes"]
+    for reason, entries in plan.left_out.items():
+        told.append(f"not used: {entries['count']} {reason}, e.g. {', '.join(entries['examples'])}")
+    return told
 
 
 def _time(plan: Plan, seconds: float, workers: int) -> list[str]:

@@ -108,6 +108,7 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
         "labelled": labelled[True] + labelled[False],
         "as_labelled": labelled[True],
         "dropped": plan.dropped,
+        "left_out": {reason: told["count"] for reason, told in plan.left_out.items()},
         "shards": plan.shards,
         "shards_done": len(done.shards),
         "bytes": done.bytes,
@@ -147,6 +148,9 @@ def said_of(summary: dict) -> str:
         said.append(f"{summary['attained']} of {ok} reached the distance")
     if summary["dropped"]:
         said.append(f"{summary['dropped']} left out: no target")
+    if summary.get("left_out"):
+        others = ", ".join(f"{n} {reason}" for reason, n in summary["left_out"].items())
+        said.append(f"other entries of the data: {others}")
     labelled, as_labelled = summary.get("labelled", 0), summary.get("as_labelled", 0)
     if labelled >= ENOUGH and DOUBTED * as_labelled < labelled:
         said.append(f"the model agrees with {as_labelled} of {labelled} labels: are they of its classes, in its order?")

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import operator
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 from ..driver.targets import RANKS
 from .durable import digest_of
 from .items import Item
+from .labels import Class, class_of
 from .outcome import USAGE, JobError
+from .tables import csv_rows, open_table
 
-LABEL, MAP = "label", "map:"
+LABEL, COLUMN, MAP = "label", "column", "map:"
 ABSENT = "not:"  # before a label that is to go, of models of several labels
-GRAMMAR = f"one of {(LABEL, *RANKS)}, a class, 'map:FROM=TO,FROM=TO', or a file .csv or .json"
-NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
+GRAMMAR = f"one of {(LABEL, COLUMN, *RANKS)}, a class, 'map:FROM=TO,FROM=TO', or a file .csv or .json"
 SHOWN = 4  # names in a message
-Class = int | str  # a number, or a name that the data know
 
 
 @dataclass
@@ -30,7 +28,7 @@ class TargetRule:
 
     Attributes
     ----------
-    kind : {"rank", "label", "class", "map", "csv"}
+    kind : {"rank", "label", "column", "class", "map", "csv"}
     about : dict
         JSON-able, for the configuration: what was asked, with the SHA-256 of a csv file.
     rank : str or None
@@ -86,10 +84,12 @@ class TargetRule:
         """
         self.dropped = 0
         if self.kind == "rank":
-            return iter(items)
+            return (item if item.target is None else replace(item, target=None) for item in items)
         known = _Names(class_names, model_names)
         if self.kind == "label":
             return (replace(item, target=item.label) for item in items)
+        if self.kind == "column":
+            return (_by_name(item, class_names, known) for item in items)
         if self.kind == "class":
             target = known.number(self.table[0])
             return (replace(item, target=target) for item in items)
@@ -152,13 +152,15 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
     ----------
     value : str, int, mapping or os.PathLike
         * ``"runner-up"``, ``"argmax"``, ``"least"``: a rank among the model's scores at the source.
-        * ``"label"``: the data's own class.
-        * An int, also as text, or a name of one of the model's or the data's classes: this for all; digits are a
-          number. Of the synonyms "goldfish, Carassius auratus" each is a name. For a model of several labels
-          (``task="multilabel"``) ``"not:cat"`` or ``"not:3"`` is a label that is to go; also in maps and tables.
+        * ``"label"``: the data's own class, the truth.
+        * ``"column"``: what the column ``target`` of a data table has for each image; the default where there is one.
+        * A whole number of any type (7, 7.0, "7"; see :func:`~steerlens_fast.dataset.labels.class_of`), or a name of
+          one of the model's or the data's classes: this for all; digits are a number. Of the synonyms "goldfish,
+          Carassius auratus" each is a name. For a model of several labels (``task="multilabel"``) ``"not:cat"`` or
+          ``"not:3"`` is a label that is to go; also in maps and tables.
         * ``"map:3=8,cat=dog"``, a mapping, or a .json file with one: from label to target. Other items are dropped.
-        * A .csv file with the columns ``target``, and ``key`` or ``path``, of an item: the path as the data have it, or
-          relative to the csv's folder, or a key. Other items are dropped.
+        * A .csv file with the columns ``target``, the class to morph toward, and ``key`` or ``path``, of an item: the
+          path as the data have it, or relative to the csv's folder, or a key. Other items are dropped.
 
     Raises
     ------
@@ -174,11 +176,13 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
         return _mapped(value)
     if not isinstance(value, (str, os.PathLike)):
         return _one_class(_class(value))
-    text = os.fspath(value)
+    text = os.path.expanduser(os.fspath(value))
     if text in RANKS:
         return TargetRule("rank", {"kind": "rank", "rank": text}, rank=text)
     if text == LABEL:
         return TargetRule("label", {"kind": "label"})
+    if text == COLUMN:
+        return TargetRule("column", {"kind": "column"})
     if text.startswith(MAP):
         return _mapped(_pairs(text))
     if text.lower().endswith(".csv"):
@@ -244,6 +248,13 @@ class _Names:
         raise JobError(f"target must be {GRAMMAR}, got {value!r}, and the {said}", USAGE)
 
 
+def _by_name(item: Item, class_names: Sequence[str] | None, known: _Names) -> Item:
+    """An item of a table whose target is one of the data's names: the model's class of that name, if it has one."""
+    if item.target is None or class_names is None:
+        return item
+    return replace(item, target=known.number(class_names[item.target]))
+
+
 def _whole(names: list[str] | None) -> list[tuple[str, ...]]:
     return [(name,) for name in names or []]
 
@@ -255,14 +266,13 @@ def _synonyms(names: list[str] | None) -> list[tuple[str, ...]]:
 
 def _class(value) -> Class:
     """A number from 0 on, or a name."""
-    text = value.strip() if isinstance(value, str) else None
     try:
-        number = int(text) if text and NUMBER.fullmatch(text) else None if text else operator.index(value)
-    except TypeError:
-        number = -1
-    if isinstance(value, bool) or (number is not None and not 0 <= number < 2**63):
+        found = class_of(value, "target", "target")
+    except JobError:
+        found = None
+    if found is None:
         raise JobError(f"target must be {GRAMMAR}, classes numbered from 0, got {value!r}", USAGE)
-    return text if number is None else number
+    return found
 
 
 def _one_class(value: Class) -> TargetRule:
@@ -299,29 +309,31 @@ def _json(path: str) -> dict:
 
 def _csv(path: str) -> TargetRule:
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            column, table = _csv_table(path, csv.DictReader(file))
+        with open_table(path, f"target {path}") as file:
+            column, table = _csv_table(path, file)
         about = {"kind": "csv", "path": path, "sha256": digest_of(Path(path))}
-    except (OSError, csv.Error) as error:
+    except OSError as error:
         raise JobError(f"target {path} cannot be read: {error}", USAGE) from error
     return TargetRule("csv", about, column=column, table=table)
 
 
-def _csv_table(path: str, rows: csv.DictReader) -> tuple[str, dict[str, Class]]:
-    columns = rows.fieldnames or []
-    column = next((name for name in ("key", "path") if name in columns), None)
-    if column is None or "target" not in columns:
-        raise JobError(f"target {path} must have the columns 'target', and 'key' or 'path', got {columns}", USAGE)
-    table: dict[str, Class] = {}
-    for row in rows:
-        if not row[column] or not (row["target"] or "").strip():
-            raise JobError(f"target {path}, line {rows.line_num}: must have {column} and target, got {row}", USAGE)
-        target = _class(row["target"])
+def _csv_table(path: str, file: TextIO) -> tuple[str, dict[str, Class]]:
+    column, table = None, {}
+    for where, row in csv_rows(file, f"target {path}", _check_columns):
+        column = next(name for name in ("key", "path") if name in row)
+        if not row[column] or not row["target"].strip():
+            raise JobError(f"{where}: must have {column} and target, got {row}", USAGE)
+        target = class_of(row["target"], f"{where}, column 'target', {column} {row[column]!r}", "target")
         if table.setdefault(row[column], target) != target:
-            raise JobError(f"target {path}, line {rows.line_num}: {row[column]!r} has another target above", USAGE)
+            raise JobError(f"{where}: {row[column]!r} has another target above", USAGE)
     if not table:
         raise JobError(f"target {path} must have at least one line besides the header, got none", USAGE)
     return column, table
+
+
+def _check_columns(columns: list[str], where: str) -> None:
+    if "target" not in columns or not {"key", "path"} & set(columns):
+        raise JobError(f"{where}: must have the columns 'target', and 'key' or 'path', got {columns}", USAGE)
 
 
 def _shown(names: Sequence) -> str:

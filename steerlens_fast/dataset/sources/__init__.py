@@ -23,10 +23,11 @@ def open_source(data, *, labels: str | os.PathLike | None = None) -> Source:
     ----------
     data : str, path, or map-style data set
         A folder of images (one sub-folder for each class, or none) or of .tar files; a .csv or .jsonl with ``path``,
-        ``target`` or ``label``, and ``key``; webdataset .tar files, as a name or a pattern; a .npy or .safetensors
-        array; ``"hf:NAME"`` or ``"hf:NAME#split"``; ``"pkg.mod:callable"``; or an object of (image, target[, key]).
+        ``label`` (the truth), ``target`` (the class to morph toward) and ``key``; webdataset .tar files, as a name or a
+        pattern; a .npy or .safetensors array; ``"hf:NAME"`` or ``"hf:NAME#split"``; ``"pkg.mod:callable"``; or an
+        object of (image, target[, key]).
     labels : str or path, optional
-        A .npy of N ints, for an array of N images.
+        A .npy of N class numbers or names, for an array of N images.
 
     Returns
     -------

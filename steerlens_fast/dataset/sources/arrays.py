@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ...extras import need
 from ..items import Item
+from ..labels import class_number, class_of, names_of
 from ..outcome import BadItem
-from .base import Source, numbered, show, usage
+from .base import LeftOut, Source, numbered, show, usage
 
 FLOATS = ("F16", "BF16", "F32", "F64")  # safetensors' names
 
@@ -20,19 +21,24 @@ class ArraySource(Source):
     """Rows of an array [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3; uint8, or floats in [0, 1].
 
     Where the last axis has 1 or 3 it is the channels, else the second one is; ``about["layout"]`` says how the array
-    was read. Labels, if any, are N ints.
+    was read. Labels, if any, are N class numbers, of any type, or N class names. Tensors of a .safetensors beside the
+    images and their labels are left out, and counted.
     """
 
-    def __init__(self, path: str, about: dict, shape, row, labels: np.ndarray | None):
-        self.path, self._row, self._labels = path, row, labels
+    def __init__(self, path: str, about: dict, shape, row, labels: Labels | None, others: Sequence[str] = ()):
+        self.path, self._row, self._labels, self._others = path, row, labels, others
         self.layout = _layout(tuple(shape), show(path))
         shape = list(map(int, shape))
-        super().__init__({**about, "path": path, "shape": shape, "layout": self.layout, "items": shape[0]})
+        names = None if labels is None else labels.names
+        super().__init__({**about, "path": path, "shape": shape, "layout": self.layout, "items": shape[0]}, names)
 
     def listing(self) -> Iterator[Item]:
+        self.left_out = LeftOut()
+        for tensor in self._others:
+            self.left_out.add("another tensor", tensor)
         count, name = self.about["items"], os.path.basename(self.path)
         for n in range(count):
-            label = None if self._labels is None else int(self._labels[n])
+            label = None if self._labels is None else self._labels.number(n)
             yield Item(n, numbered(n, count), f"{name}[{n}]", label, [n])
 
     def read(self, item: Item) -> np.ndarray:
@@ -55,7 +61,7 @@ def npy_source(path: str, labels: str | None) -> ArraySource:
     images = _load(path, "data")
     if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
         raise usage(f"data must be uint8 or floats in [0, 1], got {images.dtype} in {show(path)}")
-    given = None if labels is None else _check_labels(_load(labels, "labels"), images.shape[:1], labels)
+    given = None if labels is None else Labels(_load(labels, "labels"), images.shape[:1], labels)
     about = {"kind": "npy", "labels": _absolute(labels)}
     return ArraySource(_absolute(path), about, images.shape, images.__getitem__, given)
 
@@ -73,16 +79,50 @@ def safetensors_source(path: str, labels: str | None) -> ArraySource:
         raise usage(f"data must be uint8 or floats in [0, 1], got {rows.get_dtype()} in {show(path)}, tensor {name!r}")
     shape = rows.get_shape()
     if labels is None and "labels" in file.keys():
-        given = _check_labels(file.get_tensor("labels").numpy(), shape[:1], path)
+        own = file.get_tensor("labels")
+        given = Labels((own.double() if own.is_floating_point() else own).numpy(), shape[:1], f"{path}, labels")
     else:
-        given = None if labels is None else _check_labels(_load(labels, "labels"), shape[:1], labels)
+        given = None if labels is None else Labels(_load(labels, "labels"), shape[:1], labels)
 
     def row(n: int) -> np.ndarray:
         tensor = rows[n : n + 1][0]
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
     about = {"kind": "safetensors", "tensor": name, "labels": _absolute(labels)}
-    return ArraySource(_absolute(path), about, shape, row, given)
+    others = sorted(n for n in file.keys() if n != name and not (n == "labels" and labels is None))
+    return ArraySource(_absolute(path), about, shape, row, given, others)
+
+
+class Labels:
+    """The labels of an array's rows.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        One for each row: numbers or text.
+    count : tuple of int
+        (N,), of the images.
+    path : str
+        Where they stand, for messages.
+    """
+
+    def __init__(self, values: np.ndarray, count: Sequence[int], path: str):
+        if values.shape != tuple(count) or values.dtype.kind not in "iufU":
+            got = f"{values.dtype} {list(values.shape)}"
+            raise usage(f"labels must be {count[0]} ints from 0 on, one for each image, got {got} in {show(path)}")
+        self._values, self._path = values, show(path)
+        if values.dtype.kind in "iuf" and len(values):  # each by the same rule; the first that breaks it is named
+            whole = values if values.dtype.kind in "iu" else np.floor(values)
+            wrong = np.flatnonzero(~((values == whole) & (values >= 0)))
+            if len(wrong):
+                class_of(values[wrong[0]].item(), f"{self._path}[{wrong[0]}]")
+        told = ((f"{self._path}[{n}]", str(value)) for n, value in enumerate(values))
+        self.names = names_of(told) if values.dtype.kind == "U" else None
+        self._numbers = {name: n for n, name in enumerate(self.names or ())}
+
+    def number(self, n: int) -> int | None:
+        """The class of a row."""
+        return class_number(self._values[n].item(), f"{self._path}[{n}]", self._numbers)
 
 
 def _images_name(file, path: str) -> str:
@@ -116,13 +156,6 @@ def _load(path: str, what: str) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         raise usage(f"{what} must be a .npy file, got an archive of several: {show(path)}")
     return array
-
-
-def _check_labels(labels: np.ndarray, count: tuple[int, ...], path: str) -> np.ndarray:
-    if labels.shape != tuple(count) or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
-        got = f"{labels.dtype} {list(labels.shape)}"
-        raise usage(f"labels must be {count[0]} ints from 0 on, one for each image, got {got} in {show(path)}")
-    return labels
 
 
 def _absolute(path: str | None) -> str | None:

@@ -10,9 +10,48 @@ from collections.abc import Iterator
 from ..items import Item
 from ..outcome import USAGE, BadItem, JobError
 
-SUFFIXES = ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "gif", "webp", "ppm", "pgm")  # of image files, in any case
+# Of image files, in any case
+SUFFIXES = ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "gif", "webp", "ppm", "pgm", "pnm", "pbm", "jpe", "jfif")
 ENDINGS = tuple(f".{s}" for s in SUFFIXES)
 MAX_FILE = 1 << 30  # bytes; a larger file is no image that could be decoded here
+EXAMPLES = 3  # of what is left out, by reason
+
+# Folders that operating systems and other programs put beside data; those that begin with "." are hidden anyway
+SYSTEM_FOLDERS = ("__MACOSX", "__pycache__", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")
+SYSTEM_FOLDERS += ("lost+found",)
+HIDDEN, SYSTEM, NO_IMAGE = "hidden", "in a system folder", "no image file"  # reasons why an entry is left out
+
+
+class LeftOut:
+    """What a source holds that is neither an item nor part of one: counted by reason, with a few names.
+
+    Examples
+    --------
+    >>> left_out = LeftOut()
+    >>> left_out.add("hidden", ".DS_Store")
+    >>> left_out.as_dict()
+    {'hidden': {'count': 1, 'examples': ['.DS_Store']}}
+    """
+
+    def __init__(self):
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, list[str]] = {}
+
+    def add(self, reason: str, name: str) -> None:
+        """Count an entry."""
+        self._counts[reason] = self._counts.get(reason, 0) + 1
+        examples = self._examples.setdefault(reason, [])
+        if len(examples) < EXAMPLES:
+            examples.append(show(name))
+
+    def as_dict(self) -> dict[str, dict]:
+        """JSON-able, sorted by reason."""
+        return {r: {"count": n, "examples": self._examples[r]} for r, n in sorted(self._counts.items())}
+
+    def as_text(self) -> str:
+        """For messages: ``"2 hidden (.a, .b), 1 no image file (notes.txt)"``; empty where nothing is left out."""
+        told = self.as_dict().items()
+        return ", ".join(f"{of['count']} {reason} ({', '.join(of['examples'])})" for reason, of in told)
 
 
 class Source:
@@ -26,12 +65,18 @@ class Source:
         Names of the labels, known when the listing is at its end; None where there are none.
     labels_late : bool
         Whether a label may be known only when its item is read.
+    left_out : LeftOut
+        What the last listing, as far as it went, found to be neither an item nor part of one.
     """
 
     labels_late = False
 
     def __init__(self, about: dict, class_names: list[str] | None = None):
-        self.about, self.class_names = about, class_names
+        self.about, self.class_names, self.left_out = about, class_names, LeftOut()
+
+    def where(self, item: Item) -> str:
+        """Where the item is told of, for messages."""
+        return show(item.path)
 
     def listing(self) -> Iterator[Item]:
         """Every item in a fixed order, the same on every machine, as a stream.
@@ -125,13 +170,6 @@ def numbered(index: int, count: int) -> str:
     return f"{index:0{len(str(count))}}"
 
 
-def check_label(label, where: str) -> int:
-    """A class: an int from 0 on."""
-    if isinstance(label, bool) or not isinstance(label, int) or label < 0:
-        raise usage(f"{where}: label must be an int from 0 on, got {label!r}")
-    return label
-
-
 def parse_json(text: str | bytes, where: str) -> dict:
     """One JSON object."""
     try:
@@ -141,6 +179,17 @@ def parse_json(text: str | bytes, where: str) -> dict:
     if not isinstance(value, dict):
         raise usage(f"{where}: must be a JSON object, got {type(value).__name__}")
     return value
+
+
+def in_system_folder(name: str) -> bool:
+    """Whether one of the folders of a relative name is a system's.
+
+    Examples
+    --------
+    >>> in_system_folder("data/__MACOSX/a.png"), in_system_folder("data/a.png")
+    (True, False)
+    """
+    return any(part in SYSTEM_FOLDERS for part in name.split("/")[:-1])
 
 
 def is_image_name(name: str) -> bool:

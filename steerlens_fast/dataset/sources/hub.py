@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from ...extras import need
 from ..items import Item
-from ..outcome import BadItem
-from .base import Source, check_label, numbered, read_file, show, usage
+from ..labels import class_number, names_of
+from ..outcome import BadItem, stable_text
+from .base import LeftOut, Source, numbered, read_file, show, usage
 
 SPLITS = ("test", "train")  # tried in this order where there are several and none is asked for
 
@@ -17,32 +18,37 @@ class HubSource(Source):
     """``NAME`` or ``NAME#split``; NAME is the hub's, a folder of images, or one that ``save_to_disk`` wrote.
 
     Without ``#split``: the only one, else "test", else "train". Images are the first column of type Image, labels the
-    first of type ClassLabel, else a column "label" of ints or names.
+    first of type ClassLabel (where -1 is none), else a column "label" of class numbers or names. Other splits and
+    other columns of images are left out, and counted.
     """
 
     def __init__(self, spec: str):
-        name, _, split = spec.partition("#")
-        data, split = _load(name, split)
+        name, _, split = os.path.expanduser(spec).partition("#")
+        data, split, self._other_splits = _load(name, split)
         datasets = need("hf", "datasets")
         self.name = f"hf:{name}#{split}"
         self._image = _first(data, datasets.Image)
         if self._image is None:
             raise usage(f"data must have a column of type Image, got {dict(data.features)} in {self.name}")
         self._label = _first(data, datasets.ClassLabel) or ("label" if "label" in data.features else None)
+        kinds = {column: type(feature) for column, feature in data.features.items()}
+        self._other_images = [c for c, kind in kinds.items() if kind is datasets.Image and c != self._image]
+        self._is_class_label = kinds.get(self._label) is datasets.ClassLabel
         self._data = data.cast_column(self._image, datasets.Image(decode=False)).with_format(None)
         columns = {"image": self._image, "label": self._label}
         about = {"kind": "hf", "name": os.path.abspath(name) if os.path.exists(name) else name, "split": split}
         super().__init__({**about, **columns, "items": len(data)}, self._names(data, datasets))
 
     def listing(self) -> Iterator[Item]:
-        count = len(self._data)
+        count, self.left_out = len(self._data), LeftOut()
+        for reason, others in (("another split", self._other_splits), ("another column of images", self._other_images)):
+            for other in others:
+                self.left_out.add(reason, other)
         numbers = {name: n for n, name in enumerate(self.class_names or ())}
         for n, label in enumerate(self._labels(count)):
-            if isinstance(label, str):
-                label = numbers[label]
-            if label is not None and label != -1:  # -1: a split without labels
-                label = check_label(label, f"{self.name}[{n}]")
-            yield Item(n, numbered(n, count), f"{self.name}[{n}]", None if label == -1 else label, [n])
+            where = f"{self.name}[{n}], column {self._label!r}"
+            number = None if self._is_class_label and label == -1 else class_number(label, where, numbers)
+            yield Item(n, numbered(n, count), f"{self.name}[{n}]", number, [n])
         if not count:
             raise usage(f"data must have rows, got none in {self.name}")
 
@@ -50,7 +56,7 @@ class HubSource(Source):
         try:
             image = self._data[item.place[0]][self._image]
         except OSError as error:
-            raise BadItem("unreadable", f"{item.path}: {error}") from error
+            raise BadItem("unreadable", f"{item.path}: {stable_text(str(error))}") from error
         if image is None or (image["bytes"] is None and image["path"] is None):
             raise BadItem("unreadable", f"{item.path}: there is no image")
         if image["bytes"] is None:
@@ -70,21 +76,23 @@ class HubSource(Source):
         feature = data.features.get(self._label)
         if isinstance(feature, datasets.ClassLabel):
             return list(feature.names)
-        texts = [v for v in data.unique(self._label) if isinstance(v, str)] if self._label else []
-        return sorted(texts) or None
+        if not self._label:
+            return None
+        return names_of((f"{self.name}, column {self._label!r}", value) for value in data.unique(self._label))
 
 
 def _load(name: str, split: str):
     datasets = need("hf", "datasets")
     try:
         if os.path.exists(os.path.join(name, "dataset_info.json")) and os.path.exists(os.path.join(name, "state.json")):
-            return _only(datasets.load_from_disk(name), split)
+            return (*_only(datasets.load_from_disk(name), split), [])
         if os.path.exists(os.path.join(name, "dataset_dict.json")):
             data = datasets.load_from_disk(name)
             split = _split(list(data), split, name)
-            return data[split], split
-        split = _split(datasets.get_dataset_split_names(name), split, name)
-        return datasets.load_dataset(name, split=split), split
+            return data[split], split, [other for other in data if other != split]
+        names = datasets.get_dataset_split_names(name)
+        split = _split(names, split, name)
+        return datasets.load_dataset(name, split=split), split, [other for other in names if other != split]
     except (OSError, ValueError, RuntimeError) as error:
         raise usage(f"data must be a data set that datasets can load, got {show(name)}: {error}") from error
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
+from numbers import Number
 
 from ...driver.isolation import OneAtATime
 from ..items import Item
+from ..labels import class_number, class_of, names_of
 from ..named import failed, find
-from ..outcome import BadItem
+from ..outcome import BadItem, JobError, told_of_error
 from .base import Source, check_key, numbered, usage
 
 
@@ -17,8 +18,12 @@ class PythonSource(Source):
 
     An image is a PIL image, a uint8 tensor or array [H, W, C] or [C, H, W], a float tensor in [0, 1], or encoded bytes.
     Nothing is decoded to list it where the data set tells its labels in ``targets``, ``labels`` or ``samples``, as
-    torchvision's do; else a label is known when its item is read. Keys are numbers, or the data set's ``keys``. Where
-    items are triples and there are no ``keys``, listing must read every item once. Class names are its ``classes``.
+    torchvision's do; else a label is known when its item is read. A label is a class number of any type, or a class
+    name: one of ``classes``, or, where all that are told are names, the names sorted are the classes; -1 is none, as in
+    torchvision's data sets. Numbers that are no class are an error where they are told beforehand. Targets that are no
+    class (boxes, several labels, fractions) count as no label where they come with the item: only targets that go by
+    labels miss it. Keys are numbers, or the data set's ``keys``. Where items are triples and there are no ``keys``,
+    listing must read every item once. Class names are its ``classes``.
     """
 
     labels_late = True
@@ -35,7 +40,7 @@ class PythonSource(Source):
 
     def listing(self) -> Iterator[Item]:
         count = len(self.data)
-        labels, keys = _labels(self.data, count), _of_length(self.data, "keys", count)
+        labels, keys = self._labels(count), _of_length(self.data, "keys", count)
         slow = keys is None and self._has_keys(count)
         for n in range(count):
             path, key, label = f"{self.name}[{n}]", numbered(n, count), None if labels is None else labels[n]
@@ -51,7 +56,7 @@ class PythonSource(Source):
 
     def read_labelled(self, item: Item) -> tuple[object, int | None]:
         image, target, _ = self._get(item.place[0])
-        return image, _label(target) if item.label is None else item.label
+        return image, self._label(target) if item.label is None else item.label
 
     def _get(self, n: int) -> tuple:
         """Image, target and key of an item, None where it has none."""
@@ -61,7 +66,7 @@ class PythonSource(Source):
         except (BadItem, MemoryError):
             raise
         except Exception as error:  # whatever the data set's own code raises
-            raise BadItem("unreadable", f"{self.name}[{n}]: {type(error).__name__}: {error}") from error
+            raise BadItem("unreadable", f"{self.name}[{n}]: {told_of_error(error)}") from error
         if not isinstance(item, (tuple, list)):
             return item, None, None
         if not 1 <= len(item) <= 3:
@@ -81,9 +86,40 @@ class PythonSource(Source):
         path = f"{self.name}[{n}]"
         try:
             _, target, told = self._get(n)
-            return _label(target) if label is None else label, check_key(told, path) if told else key
+            return self._label(target) if label is None else label, check_key(told, path) if told else key
         except BadItem:
             return label, key
+
+    def _label(self, target) -> int | None:
+        """The class that comes with an item; None where it is none, which only who asks for a label misses."""
+        try:
+            found = _class(target, self.name)
+        except JobError:
+            return None
+        return self._numbers().get(found) if isinstance(found, str) else found
+
+    def _numbers(self) -> dict[str, int]:
+        return {name: n for n, name in enumerate(self.class_names or ())}
+
+    def _labels(self, count: int) -> list[int | None] | None:
+        """The labels that the data set tells without being read; those that a transform changes it does not tell."""
+        if getattr(self.data, "target_transform", None) is not None:
+            return None
+        named = None
+        for name in ("targets", "labels", "samples"):
+            told = _told(self.data, name, count)
+            if told is None:
+                continue
+            where = [f"{self.name}.{name}[{n}]" for n in range(count)]
+            classes = [_class(value, at) for value, at in zip(told, where)]
+            if not any(isinstance(found, str) for found in classes):
+                return classes
+            named = named or list(zip(where, classes))
+        if named is None:
+            return None
+        self.class_names = self.class_names or names_of(named)
+        numbers = self._numbers()
+        return [class_number(found, at, numbers) for at, found in named]
 
 
 def imported(spec: str):
@@ -103,31 +139,27 @@ def imported(spec: str):
         raise failed("data", spec, "called without arguments, to give the data set, it") from error
 
 
-def _label(target) -> int | None:
-    if target is None:
+def _told(data, name: str, count: int) -> list | None:
+    """What an attribute tells of each item, if it is one number or word for each: not several, not something else."""
+    found = _of_length(data, name, count)
+    if found is None:
         return None
     try:
-        label = operator.index(target.item() if hasattr(target, "item") else target)
-    except (TypeError, ValueError, RuntimeError):
-        return None  # a word, several: only who asks for a label misses it
-    return label if label >= 0 else None
-
-
-def _labels(data, count: int) -> list[int | None] | None:
-    """The labels that it tells without being read; those that a transform changes it does not tell."""
-    if getattr(data, "target_transform", None) is not None:
+        told = [t[1] if name == "samples" else t for t in found]
+    except (TypeError, IndexError, KeyError):
         return None
-    for name in ("targets", "labels", "samples"):
-        found = _of_length(data, name, count)
-        if found is not None:
-            try:
-                told = [t[1] if name == "samples" else t for t in found]
-            except (TypeError, IndexError, KeyError):  # something else of that name
-                continue
-            labels = list(map(_label, told))
-            if not any(label is None and t is not None for label, t in zip(labels, told)):
-                return labels
-    return None
+    return told if all(t is None or isinstance(t, (str, Number)) or _is_scalar(t) for t in told) else None
+
+
+def _class(value, where: str) -> int | str | None:
+    """See :func:`class_of`; -1 is none, as in torchvision's data sets."""
+    none = (isinstance(value, Number) or _is_scalar(value)) and value == -1
+    return None if none else class_of(value, where)
+
+
+def _is_scalar(value) -> bool:
+    """Of numpy or torch."""
+    return hasattr(value, "item") and getattr(value, "shape", None) == ()
 
 
 def _of_length(data, name: str, count: int):

@@ -1,129 +1,86 @@
-"""Tables of images: csv with a header, or a JSON object a line; ``path``, ``target`` or ``label``, ``key``."""
+"""Tables of images: csv with a header, or a JSON object a line; ``path``, ``label``, ``target``, ``key``."""
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
+from functools import partial
 
 from ..items import Item
-from .base import Source, check_key, check_label, is_name, parse_json, safe_key, show, usage
+from ..labels import class_number, class_of, names_of
+from ..tables import csv_header, csv_rows, json_object, json_rows, open_table
+from .base import LeftOut, Source, check_key, is_name, safe_key, show, usage
 
-LABELS = ("target", "label")  # either name
-Row = tuple[str, str, object, object]  # where it stands ("data.csv, line 3"), path, label, key
+CLASSES = ("label", "target")  # columns of classes: the image's own, and the one to morph toward
 
 
 def has_targets(path: str) -> bool:
-    """Whether this is a table whose labels are called targets: what they are there for."""
+    """Whether this is a table with a column ``target``: where each image is to go."""
     if not path.lower().endswith((".csv", ".jsonl")) or not os.path.isfile(path):
         return False
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with open_table(path, show(path)) as file:
         if path.lower().endswith(".csv"):
-            return "target" in [column.strip() for column in next(csv.reader(file), ())]
-        return "target" in parse_json(file.readline() or "{}", path)
+            return "target" in csv_header(file, show(path))
+        lines = ((n, line) for n, line in enumerate(file, 1) if line.strip())
+        n, line = next(lines, (1, "{}"))
+        return "target" in json_object(line, f"{show(path)}, line {n}")
 
 
 class TableSource(Source):
     """Image files that a .csv or .jsonl names.
 
-    Paths are relative to the table's folder, or absolute. A label is an int, or a class's name: then the names,
-    sorted, are the classes. An empty label is none. The key is by default the path as written, without what leads
-    upwards.
+    ``path`` is relative to the table's folder, or absolute. ``label`` is the image's own class, the truth; ``target``
+    the class to morph it toward, the goal. Both are class numbers (3, 3.0, "3"), or all are class names: then the
+    names, sorted, are the classes. Where one is empty there is none. ``key`` is by default the path as written,
+    without what leads upwards. Columns may come in any order, in any case, with others beside them; no two may have
+    the same name. Text is UTF-8, with or without a byte order mark; lines end in LF or CRLF; empty ones are left out,
+    and counted.
     """
 
     def __init__(self, path: str):
         self.path = os.path.abspath(path)
         super().__init__({"kind": "table", "path": self.path})
-        self._rows = _jsonl_rows if self.path.lower().endswith(".jsonl") else _csv_rows
+        self._rows, self._check = csv_rows, partial(_check_columns, "the first line must be a header with path")
+        if self.path.lower().endswith(".jsonl"):
+            self._rows, self._check = json_rows, partial(_check_columns, "must have a path")
 
     def listing(self) -> Iterator[Item]:
         folder, index = os.path.dirname(self.path), 0
-        self.class_names = self._names()
+        self.class_names = names_of(self._classes())
         numbers = {name: n for n, name in enumerate(self.class_names or ())}
-        for where, path, label, key in self._read():
+        self.left_out = LeftOut()
+        for where, row in self._read():
+            path, key = _path(row["path"], where), row.get("key")
             key = (safe_key(path) or path) if key in (None, "") else check_key(key, where)
-            yield Item(index, key, os.path.join(folder, path), _number(label, numbers, where))
+            label, target = (class_number(row.get(c), where, numbers, c) for c in CLASSES)
+            line = int(where.rpartition(" ")[2])
+            yield Item(index, key, os.path.join(folder, path), label, [line], target)
             index += 1
         if not index:
             raise usage(f"data must be a table with rows, got none in {show(self.path)}")
 
-    def _names(self) -> list[str] | None:
-        """A pass over the table: its classes, where they are named; either all are, or none is."""
-        names, first = set(), None
-        for where, _, label, _ in self._read():
-            if label is None or label == "":
-                continue
-            named = isinstance(label, str) and not _is_int(label)
-            first = first or (where, label, named)
-            if named != first[2]:
-                raise usage(f"{where}: labels must be all ints or all names, got {label!r}; {first[1]!r} at {first[0]}")
-            if named:
-                names.add(label)
-        return sorted(names) or None
+    def where(self, item: Item) -> str:
+        """The table's line."""
+        return f"{show(self.path)}, line {item.place[0]} ({show(item.path)})"
 
-    def _read(self) -> Iterator[Row]:
+    def _classes(self) -> Iterator[tuple[str, object]]:
+        for where, row in self._read():
+            for column in CLASSES:
+                yield where, class_of(row.get(column), where, column)
+
+    def _read(self) -> Iterator[tuple[str, dict]]:
         try:
-            # files' names need not be UTF-8; "sig": spreadsheets put a mark before the first letter
-            with open(self.path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-                yield from self._rows(file, show(self.path))
+            name = show(self.path)
+            with open_table(self.path, name) as file:
+                skipped = lambda line: self.left_out.add("empty line", f"line {line}")
+                yield from self._rows(file, name, self._check, skipped)
         except OSError as error:
             raise usage(f"data must be a table that can be read, got {show(self.path)}: {error.strerror}") from error
 
 
-def _number(label, numbers: dict[str, int], where: str) -> int | None:
-    if label is None or label == "":
-        return None
-    if isinstance(label, str):
-        label = numbers[label] if label in numbers else int(label)
-    return check_label(label, where)
-
-
-def _is_int(text: str) -> bool:
-    try:
-        int(text)
-        return True
-    except ValueError:
-        return False
-
-
-def _csv_rows(file, name: str) -> Iterator[Row]:
-    reader = csv.reader(file, strict=True)
-    try:
-        columns = [c.strip() for c in next(reader, ())]
-        label = _label_name(columns, f"{name}, line 1")
-        places = [columns.index(c) if c in columns else None for c in ("path", label, "key")]
-        for row in reader:
-            if not row:
-                continue
-            where = f"{name}, line {reader.line_num}"
-            if len(row) != len(columns):
-                raise usage(f"{where}: must have {len(columns)} fields, as the header, got {len(row)}")
-            path, label, key = (None if p is None else row[p] for p in places)
-            yield where, _path(path, where), label, key
-    except csv.Error as error:
-        raise usage(f"{name}, line {reader.line_num}: must be csv: {error}") from error
-
-
-def _jsonl_rows(file, name: str) -> Iterator[Row]:
-    for n, line in enumerate(file, 1):
-        if line.strip():
-            where = f"{name}, line {n}"
-            row = parse_json(line, where)
-            label = row.get(_label_name(row, where))
-            if label is not None and not isinstance(label, str):
-                check_label(label, where)
-            yield where, _path(row["path"], where), label, row.get("key")
-
-
-def _label_name(columns, where: str) -> str | None:
-    """Checks that there is a path, and says what the label is called."""
+def _check_columns(wanted: str, columns: list[str], where: str) -> None:
     if "path" not in columns:
-        kind = "the first line must be a header with path" if isinstance(columns, list) else "must have a path"
-        raise usage(f"{where}: {kind} (and target or label, and key, where known), got {list(columns)}")
-    names = [n for n in LABELS if n in columns]
-    if len(names) == 2:
-        raise usage(f"{where}: must have target or label, got both")
-    return names[0] if names else None
+        raise usage(f"{where}: {wanted} (and label, target and key, where known), got {columns}")
 
 
 def _path(path, where: str) -> str:
