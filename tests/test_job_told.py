@@ -78,6 +78,50 @@ def test_a_program_for_one_batch_size_says_so(data, tmp_path, capsys):
     refused(capsys, code, "[0] == 4", "exported for batches of one size", "a dynamic batch dimension", says=1)
 
 
+class Fixed(torch.nn.Module):
+    """Keeps the batch size that it is traced with."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.linear, self.row = how, torch.nn.Linear(256, 10), torch.nn.Parameter(torch.zeros(1, 256))
+
+    def forward(self, x):
+        n = int(x.shape[0])
+        flat = x.flatten(1) + self.row.expand(n, 256) if self.how == "sum" else x.reshape(n, self.how)
+        return self.linear(flat)
+
+
+@pytest.mark.parametrize("how", [256, -1, "sum"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_trace_for_one_batch_size_says_so(how, data, tmp_path, capsys):
+    """And not that the images' channels or size are wrong; but so where they are."""
+    torch.jit.trace(Fixed(how).eval(), torch.rand(4, 1, 16, 16)).save(tmp_path / "m.pt")
+    options = {"data": data, "model": tmp_path / "m.pt", "size": 16, "shard_size": 8}
+    for batch_size, limit in ((8, 8), (4, 6)):
+        code = run_here(tmp_path / f"{batch_size}", **options, batch_size=batch_size, limit=limit)
+        told = refused(capsys, code, "batches of 4 only", "trace or export it with a dynamic batch dimension", says=1)
+        assert "--channels" not in told and "RuntimeError: " in told
+    code = run_here(tmp_path / "size", **{**options, "size": 20}, batch_size=4)
+    refused(capsys, code, "--channels and --size decide them", says=1)
+
+
+@pytest.mark.parametrize("count, said", [(1, "the only image cannot"), (3, "none of the first 3 images can")])
+def test_a_size_that_no_image_tells_comes_with_the_first_reason(count, said, tmp_path, capsys):
+    for n in range(count):
+        path = tmp_path / "images" / f"{n}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"" if n == 0 else b"text")
+    code = run_here(tmp_path / "out", data=tmp_path / "images", model="job_models:for_zoo")
+    refused(capsys, code, "size must be given", said, "0.png is empty: ", "0.png has 0 bytes", says=2)
+
+
+def test_keys_that_are_not_unique_are_named_with_their_lines(data, tmp_path, capsys):
+    paths = sorted(data.rglob("*.png"))[:2]
+    (tmp_path / "t.csv").write_text(f"path,key\n{paths[0]},a\n\n{paths[1]},b\n{paths[1]},a\n")
+    code = run_here(tmp_path / "out", data=tmp_path / "t.csv")
+    refused(capsys, code, "'a' twice: ", f"t.csv, line 2 ({paths[0]}) and ", f"t.csv, line 5 ({paths[1]})", says=2)
+
+
 # --- Grey arrays -----------------------------------------------------------------------------------------------------
 
 

@@ -34,8 +34,8 @@ def add_morph(commands) -> None:
 def _add_inputs(parser) -> None:
     add = parser.add_argument_group("data and model").add_argument
     add("--data", metavar="DATA", help="a folder of images (of classes or flat), .csv or .jsonl (columns path; label, "
-        "the image's class; target, the class to morph it toward; key), .tar, or a folder or pattern of tars (webdataset), "
-        ".npy, .safetensors, hf:NAME, pkg.mod:callable")  # fmt: skip
+        "the image's class; target, the class to morph it toward; key), .tar, or a folder or pattern of tars "
+        "(webdataset), .npy, .safetensors, hf:NAME, pkg.mod:callable")  # fmt: skip
     add("--labels", metavar="FILE", help="of a .npy: another with the classes")
     add("--model", metavar="MODEL", help="timm:NAME, torchvision:NAME, pkg.mod:callable, an exported .pt2, TorchScript")
     add("--weights", metavar="FILE", help='.pt or .safetensors; "random" for none (default: those of the hub)')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Sequence
+from math import prod
 
 import torch
 
@@ -14,6 +15,15 @@ from .outcome import USAGE, JobError, ModelError
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")  # also cuFFT's and cuBLAS'
 OF_SHAPES = (RuntimeError, ValueError, AssertionError, IndexError)  # what models raise at images they are not made for
 ONE_BATCH_SIZE = re.compile(r"\.size\(\)\[0\] == |\.shape\[0\] to be equal")  # the guards of an exported program
+# What a trace raises that keeps its batch size: at a reshape, at the product after one, at a sum, at a concatenation
+TRACED = {
+    "reshape": re.compile(r"shape '\[(\d+), ([\d, ]+)\]' is invalid for input of size (\d+)"),
+    "product": re.compile(r"mat1 and mat2 shapes cannot be multiplied \((\d+)x(\d+) and (\d+)x\d+\)"),
+    "pair": re.compile(r"tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at non-singleton dimension 0"),
+    "cat": re.compile(r"Expected size (\d+) but got size (\d+)"),
+}
+TORCHSCRIPT = "TorchScript interpreter"
+DYNAMIC = "trace or export it with a dynamic batch dimension"
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -22,16 +32,22 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def told_of(
-    error: Exception, image_shape: Sequence[int], batch: Batch, targets: Sequence[int | None], first: bool
+    error: Exception,
+    image_shape: Sequence[int],
+    batch: Batch,
+    targets: Sequence[int | None],
+    first: bool,
+    batch_sizes: Sequence[int] = (),
 ) -> JobError | None:
     """What to raise in place of an exception; None where nothing better is known of it.
 
-    ``first`` says that the model has not taken any images yet: then it is taken to refuse their shape.
+    ``first`` says that the model has not taken any images yet: then it is taken to refuse their shape. ``batch_sizes``
+    are how many it may have been given.
     """
     if _is_ours(error):
         return _about_arguments(error, batch, targets) if isinstance(error, (TypeError, ValueError)) else None
     if isinstance(error, OF_SHAPES) and not is_out_of_memory(error):
-        return _about_images(error, image_shape, first)
+        return _about_images(error, image_shape, first, {len(batch.items), *batch_sizes})
     return None
 
 
@@ -41,15 +57,53 @@ def _about_arguments(error: Exception, batch: Batch, targets: Sequence[int | Non
     return JobError(f"{error}{largest}", USAGE)
 
 
-def _about_images(error: Exception, image_shape: Sequence[int], first: bool) -> ModelError | None:
+def _about_images(error: Exception, image_shape: Sequence[int], first: bool, sizes: set[int]) -> ModelError | None:
+    text, traced = str(error).strip(), TORCHSCRIPT in str(error)
+    size = fixed_batch(text, sizes)
     hint = "--channels and --size decide them" if first else None
-    if ONE_BATCH_SIZE.search(str(error)):
+    if ONE_BATCH_SIZE.search(text):
         hint = "it was exported for batches of one size: export it with a dynamic batch dimension"
+    elif size is not None:
+        hint = f"it takes batches of {size} only, as it was traced or exported: {DYNAMIC}"
+    elif traced:
+        hint = f"{hint}; if it was traced for batches of one size: {DYNAMIC}" if first else f"if traced: {DYNAMIC}"
     if hint is None:
         return None
-    line = str(error).strip().partition("\n")[0]
+    line = text.rpartition("\n")[2] if traced else f"{type(error).__name__}: {text.partition(chr(10))[0]}"
     shape = " x ".join(map(str, image_shape))
-    return ModelError(f"the model refused images of {shape}: {type(error).__name__}: {line}; {hint}")
+    return ModelError(f"the model refused images of {shape}: {line}; {hint}")
+
+
+def fixed_batch(text: str, sizes: set[int]) -> int | None:
+    """The batch size that a program keeps from its trace, told by the shapes in its error; None where it is none.
+
+    Parameters
+    ----------
+    text : str
+        The error's.
+    sizes : set of int
+        How many images it may have been given.
+
+    Examples
+    --------
+    >>> fixed_batch("RuntimeError: shape '[4, 256]' is invalid for input of size 2048", {8})
+    4
+    >>> fixed_batch("RuntimeError: mat1 and mat2 shapes cannot be multiplied (8x768 and 256x10)", {8})
+    """
+    for kind, pattern in TRACED.items():
+        found = pattern.search(text)
+        if found is None:
+            continue
+        if kind == "reshape":
+            kept, image, values = int(found[1]), prod(map(int, found[2].split(","))), int(found[3])
+        elif kind == "product":
+            kept, values, image = int(found[1]), int(found[1]) * int(found[2]), int(found[3])
+        else:
+            kept, given = sorted(map(int, found.groups()), key=lambda n: n in sizes)
+            image, values = 1, given
+        if kept not in sizes and any(n * image == values for n in sizes):
+            return kept
+    return None
 
 
 def _is_ours(error: Exception) -> bool:

@@ -148,7 +148,8 @@ class Worker:
         try:
             morphs = self.lens.morph(images, target, internal_batch_size=some, **self.config.morph_options)
         except Exception as error:
-            told = told_of(error, images.shape[1:], batch, targets, first=not self._has_morphed)
+            sizes = [n for n in (some, len(images) % some) if n] if some else []
+            told = told_of(error, images.shape[1:], batch, targets, not self._has_morphed, sizes)
             if told is None:
                 raise
             raise told from error
