@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .kinds import int_from, positive
+from .kinds import folder, int_from, positive
 
 
 def add_demo(commands) -> None:
@@ -18,7 +18,13 @@ def add_demo(commands) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--out", default="steerlens-demo", metavar="DIR", help="where to write; files of the same name are replaced")
+    add(
+        "--out",
+        type=folder,
+        default="steerlens-demo",
+        metavar="DIR",
+        help="where to write; files of the same name are replaced",
+    )
     add("--pairs", type=_pairs, default="3:8,7:2,5:6,2:3,1:7,4:9", metavar="S:T,...", help="source and target digits")
     add("--max-l2", type=positive, default=4.0, metavar="L2", help="distance of the last frame from its source")
     add("--frames", type=int_from(2), default=8, metavar="N", help="frames of a morph, the source included")

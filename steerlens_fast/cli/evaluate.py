@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from .kinds import each, int_from, options, positive, size
+from .kinds import each, folder, int_from, options, positive, size
 
 RUN = ("resume", "overwrite", "progress", "preset", "no_figures")
 NOT_ASKED = (*RUN, "command", "run", "out")
@@ -86,7 +85,7 @@ def _add_measures(parser) -> None:
 
 def _add_running(parser) -> None:
     add = parser.add_argument_group("running").add_argument
-    add("--out", required=True, type=Path, metavar="DIR", help="the evaluation's folder")
+    add("--out", required=True, type=folder, metavar="DIR", help="the evaluation's folder")
     add("--resume", action="store_true", help="go on with what --out holds; options that are given again must agree")
     add("--overwrite", action="store_true", help="drop what an evaluation has written to --out")
     add("--no-figures", action="store_true", help="results and summary only")

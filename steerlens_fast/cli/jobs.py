@@ -8,7 +8,7 @@ import shlex
 from contextlib import nullcontext
 from pathlib import Path
 
-from .kinds import int_from
+from .kinds import folder, int_from
 
 EXPORTS = ("folder", "wds", "safetensors", "npz", "gif", "webp", "strip")
 
@@ -21,7 +21,7 @@ def add_jobs(commands) -> None:
     gallery = _add(commands, "gallery", "write a job's gallery anew", _gallery)
     gallery.add_argument("--sample", type=int_from(1), default=48, metavar="N", help="examples (48)")
     export = _add(commands, "export", "write a job's morphs in another form", _export)
-    export.add_argument("--to", required=True, type=Path, metavar="DIR", help="where to")
+    export.add_argument("--to", required=True, type=folder, metavar="DIR", help="where to")
     export.add_argument("--format", required=True, choices=EXPORTS)
     export.add_argument("--keys", nargs="+", metavar="PATTERN", help="only these items: keys, or patterns like 'cat/*'")
     export.add_argument("--limit", type=int_from(1), metavar="N", help="only the first N of them")
@@ -29,7 +29,7 @@ def add_jobs(commands) -> None:
 
 def _add(commands, name: str, about: str, run) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=about, description=about)
-    parser.add_argument("out", type=Path, metavar="DIR", help="a job's folder")
+    parser.add_argument("out", type=folder, metavar="DIR", help="a job's folder")
     parser.set_defaults(run=run)
     return parser
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 
 def positive(text: str) -> float:
@@ -14,6 +15,16 @@ def positive(text: str) -> float:
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value
+
+
+def folder(text: str) -> Path:
+    """A folder; a leading ``~`` is the home directory, also in ``--out=~/x``."""
+    from ..morphs.files import output_folder
+
+    try:
+        return output_folder(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def int_from(least: int):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from .kinds import each, int_from, ints, numbers, options, positive, size
+from .kinds import each, folder, int_from, ints, numbers, options, positive, size
 
 RUN = ("engine", "workers", "decoders", "resume", "overwrite", "retry_failed", "max_failures", "progress", "gallery")
 NOT_ASKED = (*RUN, "command", "run", "out", "dry_run")
@@ -78,7 +77,7 @@ def _add_method(parser) -> None:
 
 def _add_outputs(parser) -> None:
     add = parser.add_argument_group("outputs").add_argument
-    add("--out", required=True, type=Path, metavar="DIR", help="the job's folder")
+    add("--out", required=True, type=folder, metavar="DIR", help="the job's folder")
     add("--format", choices=("safetensors", "wds", "folder"), help="of frames (safetensors)")
     add("--gallery", type=int_from(0), metavar="N", help="examples that the gallery shows (48)")
     add("--batch-size", type=int_from(1), metavar="N", help="images in one call of the model")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .outcome import JobError
@@ -71,6 +70,7 @@ def morph_dataset(
     Examples
     --------
     >>> import tempfile, torch
+    >>> from pathlib import Path
     >>> images = torch.randint(0, 256, (6, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     >>> dataset = torch.utils.data.StackDataset(images, [0, 1, 2, 0, 1, 2])
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 3)).eval()
@@ -81,6 +81,7 @@ def morph_dataset(
     >>> outcome.code, outcome.summary["done"]
     (0, 6)
     """
+    from ..morphs.files import output_folder
     from .engines import RunOptions
     from .job import run_job
     from .planning import with_absolute_paths
@@ -95,7 +96,7 @@ def morph_dataset(
         engine, workers, decoders, resume, overwrite, retry_failed, max_failures, progress=progress, gallery=gallery
     )
     dataset, classifier = None if data_is_named else data, None if model_is_named else model
-    return run_job(Path(out), with_absolute_paths(asked), run, dataset=dataset, model=classifier)
+    return run_job(output_folder(out), with_absolute_paths(asked), run, dataset=dataset, model=classifier)
 
 
 def _told(thing) -> str:

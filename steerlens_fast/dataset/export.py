@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..checks import check_bool, check_choice, check_int
 from ..extras import need
-from ..morphs.files import atomic
+from ..morphs.files import atomic, output_folder
 from ..morphs.strips import GAP, tile, write_animation
 from .formats import MODULES, format_named
 from .formats.common import ahead
@@ -83,7 +83,7 @@ def export(
     if isinstance(keys, str):
         raise TypeError(f"keys must be a sequence of str, got {keys!r}")
     left = None if limit is None else check_int("limit", limit, 1, None)
-    job = _Job.read(Path(out), Path(to), check_choice("format", format, FORMATS), overwrite)
+    job = _Job.read(output_folder(out), output_folder(to), check_choice("format", format, FORMATS), overwrite)
     count = 0
     for shard in sorted(done_shards(job.out, job.plan).shards):
         records = read_records(job.out / "shards" / f"{stem(shard)}.jsonl")

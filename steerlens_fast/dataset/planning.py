@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
+from ..morphs.files import expand_home
 from .config import JobConfig, refuse_drift
 from .decoding import decode
 from .durable import digest_of, read_json, write_json
@@ -180,7 +181,7 @@ def with_targets_of_data(asked: Mapping) -> dict:
 
 
 def with_absolute_paths(asked: Mapping) -> dict:
-    """The same fields; those that name a file, a folder or tars that are there do so from the root."""
+    """The same fields; those that name a file, a folder or tars that are there do so from the root, ``~`` expanded."""
     return {name: _absolute(name, value) if name in PATHS else value for name, value in asked.items()}
 
 
@@ -191,6 +192,8 @@ def _absolute(name: str, value):
         return value
     value = os.fspath(value)
     is_word = value in WORDS.get(name, ()) or (name == "target" and not value.lower().endswith(TABLES))
+    if not is_word:
+        value = f"hf:{expand_home(value[3:])}" if value.startswith("hf:~") else expand_home(value)
     there = os.path.exists(value) or (name == "data" and value.lower().endswith(".tar") and _names_tars(value))
     return os.path.abspath(value) if there and not is_word else value
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..driver.targets import RANKS
+from ..morphs.files import expand_home
 from .durable import digest_of
 from .items import Item
 from .labels import Class, class_of
@@ -176,7 +177,7 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
         return _mapped(value)
     if not isinstance(value, (str, os.PathLike)):
         return _one_class(_class(value))
-    text = os.path.expanduser(os.fspath(value))
+    text = expand_home(value)
     if text in RANKS:
         return TargetRule("rank", {"kind": "rank", "rank": text}, rank=text)
     if text == LABEL:

@@ -20,6 +20,7 @@ from ..extras import need
 from ..lens import SteerableLens
 from ..memory import threads
 from ..morphs import Morphs
+from ..morphs.files import output_folder
 from . import digits as digits_module
 from .digits import Digits
 
@@ -118,7 +119,7 @@ def run_demo(
     pairs = _check(pairs, max_l2, frames, rule, epochs, seed)
     from . import pictures  # needs matplotlib and Pillow: say so before any work
 
-    out = Path(out)
+    out = output_folder(out)
     pictures.check_writable(out)
     bar = partial(need("demo", "tqdm").tqdm, disable=not progress, dynamic_ncols=True)
     seconds: dict[str, float] = {}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .alignment import alignment, phase_displacement
@@ -112,6 +111,7 @@ def evaluate(
     """
     from ..dataset import _told
     from ..dataset.planning import with_absolute_paths
+    from ..morphs.files import output_folder
     from .run import run_evaluation
 
     judges = _judges(judges)
@@ -124,7 +124,7 @@ def evaluate(
     named = {"data": data, "driver": driver, "judges": judges, **options}
     asked = with_absolute_paths({name: it for name, it in named.items() if name not in told}) | told
     run = {"resume": resume, "overwrite": overwrite, "progress": progress, "figures": figures}
-    return run_evaluation(Path(out), asked, **objects, **run)
+    return run_evaluation(output_folder(out), asked, **objects, **run)
 
 
 def _judges(given) -> Mapping[str, Callable] | list[str | os.PathLike]:

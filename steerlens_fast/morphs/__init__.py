@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .files import as_json, atomic, read_tensors, write_tensors
+from .files import as_json, atomic, expand_home, read_tensors, write_tensors
 
 REASONS = (
     "",
@@ -249,6 +249,7 @@ class Morphs:
         ...     torch.equal(Morphs.load(f"{folder}/all.safetensors").frames, m.frames)
         True
         """
+        path = expand_home(path)
         suffix, options = _suffix(path), {"frames": frames, "samples": samples, "class_names": class_names}
         if suffix in TENSORS:
             given = [name for name, value in options.items() if value is not None]
@@ -274,6 +275,7 @@ class Morphs:
         ImportError
             Where safetensors is not installed (extra ``steerlens_fast[save]``).
         """
+        path = expand_home(path)
         if _suffix(path) not in TENSORS:
             raise ValueError(f"path must end in .safetensors, got {os.fspath(path)!r}")
         tensors, settings = read_tensors(path, "Morphs")

@@ -18,6 +18,33 @@ from ..extras import need
 KEY = "steerlens_fast"  # under it, in the metadata of a file, stands what is told about the tensors
 
 
+def expand_home(path: str | os.PathLike) -> str:
+    """A path with the home directory in place of a leading ``~``, which a shell leaves alone in ``--out=~/x``.
+
+    Examples
+    --------
+    >>> expand_home("~/morphs") == os.path.expanduser("~") + "/morphs", expand_home("a~b")
+    (True, 'a~b')
+    """
+    return os.path.expanduser(os.fspath(path))
+
+
+def output_folder(path: str | os.PathLike) -> Path:
+    """A folder to be made; ValueError where it begins with the home of a user that there is not.
+
+    Examples
+    --------
+    >>> output_folder("~no-such-user/morphs")
+    Traceback (most recent call last):
+    ValueError: out must be below a home directory that is known, got ~no-such-user/morphs; write ./~ for such a name
+    """
+    expanded = Path(expand_home(path))
+    if str(expanded).startswith("~") and not os.path.lexists(expanded.parts[0]):
+        text = f"out must be below a home directory that is known, got {expanded}; write ./~ for such a name"
+        raise ValueError(text)
+    return expanded
+
+
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A path beside ``path`` to write to: renamed to ``path`` when the block ends well, gone when it does not.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...checks import check_int
 from ...extras import need
+from ...morphs.files import output_folder
 from ..formats.common import ahead, replacing_folder, to_picture
 from ..formats.wds import encode_lossless
 from ..outcome import OK, REASONS, USAGE, JobError
@@ -60,7 +61,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None) -> Pa
     ImportError
         Naming the extra that is not installed.
     """
-    out, sample = Path(out), check_int("sample", sample, 1, None)
+    out, sample = output_folder(out), check_int("sample", sample, 1, None)
     plan, config = Plan.read(out), read_config(out)
     if plan.channels not in (1, 3):
         raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be shown, got {plan.channels}", USAGE)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...checks import check_bool, check_int
 from ...driver.isolation import ONE_GUEST, RandomStream
+from ...morphs.files import expand_home
 from ..config import DTYPES
 from ..outcome import USAGE, JobError
 from .attributes import told_by_attributes
@@ -211,7 +212,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 def _path_or_none(weights) -> str | None:
     try:
-        return None if weights is None else os.fspath(weights)
+        return None if weights is None else expand_home(weights)
     except TypeError as error:
         raise JobError(f"weights must be a path, 'random' or None, got {weights!r}", USAGE) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from ...morphs.files import expand_home
 from .base import SUFFIXES, Source, show, usage
 
 __all__ = ["SUFFIXES", "Source", "open_source"]
@@ -49,12 +50,12 @@ def open_source(data, *, labels: str | os.PathLike | None = None) -> Source:
     steerlens_fast.dataset.outcome.JobError: data must be there, got no/such.csv: no such file or folder
     """
     named = isinstance(data, (str, os.PathLike))
-    spec = os.fspath(data) if named else ""
+    spec = expand_home(data) if named else ""
     if labels is not None and not spec.lower().endswith((".npy", ".safetensors")):
         given = repr(spec) if named else type(data).__name__
         raise usage(f"labels is for .npy and .safetensors arrays, got {str(labels)!r} with data {given}")
     if named:
-        return _named(spec, None if labels is None else os.fspath(labels))
+        return _named(spec, None if labels is None else expand_home(labels))
     from .python import PythonSource
 
     return PythonSource(data)

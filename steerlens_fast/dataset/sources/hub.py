@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from ...extras import need
+from ...morphs.files import expand_home
 from ..items import Item
 from ..labels import class_number, names_of
 from ..outcome import BadItem, stable_text
@@ -23,7 +24,7 @@ class HubSource(Source):
     """
 
     def __init__(self, spec: str):
-        name, _, split = os.path.expanduser(spec).partition("#")
+        name, _, split = expand_home(spec).partition("#")
         data, split, self._other_splits = _load(name, split)
         datasets = need("hf", "datasets")
         self.name = f"hf:{name}#{split}"
