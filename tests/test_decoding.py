@@ -207,7 +207,7 @@ def test_halves():
         (np.full((4, 4), np.nan), "got nan"),
         (np.zeros((4, 4), np.int64), "int64"),
         (np.zeros((4, 4), bool), "bool"),
-        (torch.zeros(4, 4, dtype=torch.uint16), "uint16"),
+        (torch.zeros(4, 4, dtype=torch.uint32), "uint8, uint16 or floats, got uint32"),
         (np.zeros((4, 4, 4), np.uint8), "1 or 3 channels"),
         (np.zeros((2, 4, 4, 3), np.uint8), "\\[2, 4, 4, 3\\]"),
         (np.zeros((0, 4), np.uint8), "\\[0, 4\\]"),

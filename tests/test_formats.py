@@ -265,8 +265,8 @@ def test_a_row_that_is_not_there(tmp_path):
 @ALL
 def test_frames_that_cannot_be_stored(kind, tmp_path):
     write, records = format_named(kind).write, records_of(["a"])
-    with pytest.raises(TypeError, match="frames must be a uint8 tensor on the CPU, got torch.float32 on cpu"):
-        write(tmp_path, "00000", morphs_of(1).float(), records, ABOUT)
+    with pytest.raises(TypeError, match="frames must be a uint8.* tensor on the CPU, got torch.float64 on cpu"):
+        write(tmp_path, "00000", morphs_of(1).double(), records, ABOUT)
     with pytest.raises(ValueError, match=r"frames must be \[n, F, C, H, W\], got \[6, 3, 20, 17\]"):
         write(tmp_path, "00000", morphs_of(1)[0], records, ABOUT)
     if kind != "safetensors":

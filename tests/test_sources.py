@@ -725,7 +725,10 @@ def test_a_large_array_is_not_loaded(tmp_path):
         (np.zeros((3, 4, 8, 8), np.uint8), r"with C 1 or 3, got \[3, 4, 8, 8\]"),
         (np.zeros((8, 8), np.uint8), r"got \[8, 8\]"),
         (np.zeros((0, 8, 8), np.uint8), r"got \[0, 8, 8\]"),
-        (np.zeros((3, 8, 8), np.int64), "uint8 or floats in .0, 1., got int64"),
+        (
+            np.zeros((3, 8, 8), np.int64),
+            "uint8, uint16 or floats in .0, 1., or other ints with a range .--range., got int64",
+        ),
         (np.zeros((3, 8, 8), bool), "got bool"),
         (np.zeros((3, 8, 8), object), "must be a whole .npy file"),
     ],

@@ -89,6 +89,25 @@ def size(text: str) -> list[int]:
     return [int(parts[0]), int(parts[-1])]
 
 
+def value_range(text: str) -> str | list[float]:
+    """``auto``, ``image``, or two numbers.
+
+    Examples
+    --------
+    >>> value_range("0,4095"), value_range("auto")
+    ([0.0, 4095.0], 'auto')
+    """
+    if text in ("auto", "image"):
+        return text
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise argparse.ArgumentTypeError(f"expected LOW,HIGH with LOW < HIGH, auto or image, got {text!r}")
+    return [low, high]
+
+
 def options(text: str) -> dict:
     """``order=3,synthesis=adjoint``: values are ints, floats, true, false, or words.
 

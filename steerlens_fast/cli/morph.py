@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .kinds import each, folder, int_from, ints, numbers, options, positive, size
+from .kinds import each, folder, int_from, ints, numbers, options, positive, size, value_range
 
 RUN = ("engine", "workers", "decoders", "resume", "overwrite", "retry_failed", "max_failures", "progress", "gallery")
 NOT_ASKED = (*RUN, "command", "run", "out", "dry_run")
@@ -53,6 +53,10 @@ def _add_inputs(parser) -> None:
     add("--interpolation", choices=("nearest", "bilinear", "bicubic", "lanczos", "box"))
     add("--crop-pct", type=positive, metavar="P", help="share of the shorter side that the centre crop keeps")
     add("--max-pixels", type=int_from(1), metavar="N", help="images with more are refused")
+    add("--range", type=value_range, metavar="LOW,HIGH", help="of images of more than 8 bits: the values, in the "
+        "file's own units, that become black and white; 0,4095 for 12-bit data; auto: the lowest and highest of all "
+        "images, each of which is read once before; image: those of each image (default: the full range of the file's "
+        "type, 0,65535)")  # fmt: skip
     add("--decoder", choices=("pillow", "torchcodec"))
     add("--limit", type=int_from(1), metavar="N", help="only the first N items")
 
@@ -79,6 +83,8 @@ def _add_outputs(parser) -> None:
     add = parser.add_argument_group("outputs").add_argument
     add("--out", required=True, type=folder, metavar="DIR", help="the job's folder")
     add("--format", choices=("safetensors", "wds", "folder"), help="of frames (safetensors)")
+    add("--frame-dtype", choices=("uint8", "uint16", "float32"), help="of stored frames (uint8); the others keep the "
+        "depth of grey images of more than 8 bits; float32 and colour in uint16 with --format safetensors")  # fmt: skip
     add("--gallery", type=int_from(0), metavar="N", help="examples that the gallery shows (48)")
     add("--batch-size", type=int_from(1), metavar="N", help="images in one call of the model")
     add("--shard-size", type=int_from(1), metavar="N", help="images in a shard")

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from ..checks import check_bool, check_choice, check_int, check_number
 from ..lens import SCORES, SteerableLens
+from .decoding import check_range
 from .outcome import USAGE, JobError
 from .plain import PlainConfig
 
 FORMATS = ("safetensors", "wds", "folder")
 DECODERS = ("pillow", "torchcodec")
 DTYPES = ("float32", "bfloat16", "float16")
+FRAME_DTYPES = {"safetensors": ("uint8", "uint16", "float32"), "folder": ("uint8", "uint16"), "wds": ("uint8",)}
 LENS = ("task", "family", "rule", "regime", "objective", "color", "pyramid", "scales", "orientations", "phase_cap")
 MORPH = ("factors", "amplitude_factors", "max_l2", "frames", "score")
 MODEL = ("weights", "trust_checkpoint", "size", "mean", "std", "channels", "interpolation", "crop_pct")
@@ -41,8 +43,16 @@ class JobConfig(PlainConfig):
         See :meth:`steerlens_fast.SteerableLens.morph`; floats, or lists of them.
     decoder, max_pixels
         See :func:`steerlens_fast.dataset.decoding.decode`.
+    range : (float, float), "auto", "image" or None
+        Of images of more than 8 bits: which values, in the file's own units, become black and white. None: the full
+        range of the file's type, 0 to 65535; (0, 4095) for 12-bit data. "auto": the lowest and the highest value in
+        the data set, for which every image is read once before the job. "image": those of each image, which then are
+        not comparable with each other.
     format : {"safetensors", "wds", "folder"}
         How shards are stored.
+    frame_dtype : {"uint8", "uint16", "float32"}
+        Of stored frames: 0 to 255, 0 to 65535 or [0, 1]. Grey images of more than 8 bits keep their depth for the
+        model unless it is "uint8". "safetensors" stores all, "folder" uint8, and uint16 of grey frames, "wds" uint8.
     batch_size, shard_size : int, optional
         Images in one call of the model, images in a shard; by default as the image's size suggests.
     threads : int, optional
@@ -99,13 +109,16 @@ class JobConfig(PlainConfig):
     score: str = "all"
     decoder: str = "pillow"
     max_pixels: int = 178_956_970  # where Pillow speaks of a decompression bomb
+    range: str | Sequence[float] | None = None
     format: str = "safetensors"
+    frame_dtype: str = "uint8"
     batch_size: int | None = None
     shard_size: int | None = None
     threads: int | None = None
     limit: int | None = None
 
     def __post_init__(self):
+        self._make_plain()
         if isinstance(self.size, int) and not isinstance(self.size, bool):
             object.__setattr__(self, "size", (self.size, self.size))
         try:
@@ -123,6 +136,12 @@ class JobConfig(PlainConfig):
                 check_int(name, getattr(self, name), 1, None)
         for name in ("trust_checkpoint", "channels_last"):
             check_bool(name, getattr(self, name))
+        if self.range != "auto":
+            check_range(self.range)
+        check_choice("frame_dtype", self.frame_dtype, FRAME_DTYPES["safetensors"])
+        if self.frame_dtype not in FRAME_DTYPES[self.format]:
+            stored = " or ".join(FRAME_DTYPES[self.format])
+            raise ValueError(f"frame_dtype must be {stored} with format {self.format!r}, got {self.frame_dtype!r}")
         check_int("max_pixels", self.max_pixels, 1, None)
         check_int("frames", self.frames, 2, None)
         if self.labels is not None and not str(self.labels).lower().endswith(".npy"):
@@ -165,7 +184,7 @@ class JobConfig(PlainConfig):
     @classmethod
     def from_dict(cls, told: Mapping) -> JobConfig:
         """See :meth:`PlainConfig.from_dict`; JSON's lists are tuples again."""
-        pairs = {n: tuple(v) for n, v in told.items() if n in ("size", "mean", "std") and isinstance(v, list)}
+        pairs = {n: tuple(v) for n, v in told.items() if n in ("size", "mean", "std", "range") and isinstance(v, list)}
         return super().from_dict({**told, **pairs})
 
 

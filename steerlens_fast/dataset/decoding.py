@@ -1,4 +1,4 @@
-"""Encoded bytes, arrays and tensors to 8-bit images, by one table of rules, whoever decodes.
+"""Encoded bytes, arrays and tensors to images, of 8 bits unless more are asked for, by one table of rules.
 
 ==============================  ====================================================================================
 What comes                      What becomes of it
@@ -10,22 +10,27 @@ EXIF orientation 1 to 8         applied (also from XMP); damaged EXIF counts as 
 animation, several pages        the first frame
 grey, 1 bit, 2 bits, 4 bits     scaled to 0 ... 255; repeated three times for RGB
 RGB to grey                     luma of ITU-R 601: 0.299 R + 0.587 G + 0.114 B
-16-bit grey ("I;16", or "I"     scaled: v * 255 / 65535, rounded
-with values up to 65535)
-16-bit RGB, RGBA, grey + alpha  the high byte of each value, as Pillow reads PNG and TIFF
-32-bit ints beyond, floats,     "unsupported"
-LAB
+16-bit grey ("I;16", or "I"     scaled from the full range of the file's type, 0 to 65535, or from ``range``, and
+with values up to 65535)        rounded to 8 bits unless ``deep``. A PGM is scaled from its own largest value
+16-bit RGB, RGBA, grey + alpha  the high byte of each value, as Pillow reads PNG and TIFF; "unsupported" with a range
+32-bit ints beyond, floats      "unsupported", or with a ``range`` scaled from that
+LAB                             "unsupported"
 palette                         its colours
 alpha, transparent colours      composited over white, what viewers show
 CMYK                            Pillow's formula: (255 - C)(255 - K) / 255; Adobe's inverted JPEG turned round before
-array or tensor                 uint8, or floats in [0, 1] times 255, rounded; [H, W], [H, W, C] or [C, H, W] with C 1
-                                or 3; where both fit an array's channels are last and a tensor's first. Anything
-                                else: "bad-array"
+array or tensor                 uint8, uint16 (from 0 to 65535), or floats in [0, 1]; with a ``range`` other ints and
+                                floats, too, all but uint8 scaled from that; [H, W], [H, W, C] or [C, H, W] with C 1 or
+                                3; where both fit an array's channels are last and a tensor's first. Grey ones keep
+                                their depth where ``deep``. Anything else: "bad-array"
 no bytes                        "empty"
 no known format                 "not-an-image"
 ends early                      "truncated"; also a PNG without its end, whose pixels might be whole
 damaged                         "corrupt"; also a PNG with a wrong CRC anywhere, which some decoders do not look at
 ==============================  ====================================================================================
+
+A ``range`` (low, high) is in the file's own units: low becomes black, high white, what is beyond is clipped;
+``"image"`` is the lowest and the highest value of each image. It is for values of more than 8 bits: images of 8 bits
+are scaled from 0 to 255 always.
 
 torchcodec decodes the JPEG and PNG files for which it gives the same pixels: 8-bit RGB and grey, whole, upright and
 opaque. All others, and those that it fails on, go to Pillow. So orientation is never applied twice.
@@ -34,6 +39,8 @@ opaque. All others, and those that it fails on, go to Pillow. So orientation is 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -42,7 +49,7 @@ from zlib import crc32
 import numpy as np
 from torch import Tensor
 
-from ..checks import check_choice
+from ..checks import check_bool, check_choice, check_number
 from ..extras import need
 from .outcome import USAGE, BadItem, JobError, told_of_error
 
@@ -62,13 +69,40 @@ FIRST_BYTES = {
 }
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+FLOATS, FULL = "F", 65535  # Pillow's mode of floats; the largest value of 16 bits
+VALUES = ("steerlens_fast", "values")  # in Image.info; no text of a file is called so
+NARROW = 4  # an image that uses at most a fourth of its type's range has 64 grey levels or fewer after scaling
 UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation -> Image.Transpose that undoes it
 ORIENTED = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # in Image.info, where it may be told
 ORIENTED_PNG = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # also after the pixels
 
 
-def decode(data, *, max_pixels: int = MAX_PIXELS, mode: str = "RGB", decoder: str = "pillow") -> Image:
-    """An 8-bit image from whatever a source gave, by the rules of this module. Any number of threads may call it.
+@dataclass(frozen=True)
+class Values:
+    """What is to become of values of more than 8 bits.
+
+    Attributes
+    ----------
+    range : (float, float), "image" or None
+        What becomes black and white; None: the full range of the file's type.
+    deep : bool
+        Whether grey stays in floats.
+    """
+
+    range: tuple[float, float] | str | None = None
+    deep: bool = False
+
+
+def decode(
+    data,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    mode: str = "RGB",
+    decoder: str = "pillow",
+    range: Sequence[float] | str | None = None,
+    deep: bool = False,
+) -> Image:
+    """An image from whatever a source gave, by the rules of this module. Any number of threads may call it.
 
     Parameters
     ----------
@@ -80,11 +114,16 @@ def decode(data, *, max_pixels: int = MAX_PIXELS, mode: str = "RGB", decoder: st
         Of the result: ``"RGB"`` or ``"L"`` (grey).
     decoder : str
         ``"pillow"`` or ``"torchcodec"``: the same pixels from either.
+    range : (float, float), "image" or None
+        Of values of more than 8 bits: what becomes black and white; see this module.
+    deep : bool
+        Whether grey of more than 8 bits keeps its depth.
 
     Returns
     -------
     PIL.Image.Image
-        Of ``mode``, 8 bits, decoded.
+        Of ``mode``, 8 bits, decoded; or, of grey that is to keep its depth, mode "F" with values in [0, 1].
+        See also :func:`values_of`.
 
     Raises
     ------
@@ -102,20 +141,74 @@ def decode(data, *, max_pixels: int = MAX_PIXELS, mode: str = "RGB", decoder: st
     steerlens_fast.dataset.outcome.BadItem: no image format that is known here begins with b'Dear reader'
     """
     check_choice("mode", mode, MODES)
+    values = Values(check_range(range), check_bool("deep", deep))
     faster = torchcodec() if check_choice("decoder", decoder, DECODERS) == "torchcodec" else None
     if isinstance(data, (bytes, bytearray)):
-        return _from_bytes(data, max_pixels, mode, faster)
+        return _from_bytes(data, max_pixels, mode, faster, values)
     if isinstance(data, (np.ndarray, Tensor)):
-        return _converted(_from_array(data, max_pixels), mode)
+        return _converted(_from_array(data, max_pixels, values), mode, values)
     if not isinstance(data, _pillow().Image):
         raise BadItem("bad-array", f"an image is bytes, an array, a tensor or a PIL image, got {type(data).__name__}")
     _check_size(data.size, max_pixels)
     try:
-        return _upright(data, mode)
+        return _upright(data, mode, values)
     except (BadItem, MemoryError):
         raise
     except Exception as error:  # it may be decoded only now
         raise _told(error, b"", opened=True) from error
+
+
+def values_of(image: Image) -> dict | None:
+    """The lowest and the highest value of an image of more than 8 bits, and the largest of its type, in its own units.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        From :func:`decode`.
+
+    Returns
+    -------
+    dict or None
+        ``low``, ``high`` and ``full``, which is None for 32-bit ints and floats; None for an image of 8 bits.
+
+    Examples
+    --------
+    >>> values_of(decode(np.array([[0, 4095]], np.uint16)))
+    {'low': 0, 'high': 4095, 'full': 65535}
+    """
+    told = image.info.get(VALUES)
+    return None if told is None else dict(zip(("low", "high", "full"), told))
+
+
+def is_narrow(values: dict | None) -> bool:
+    """Whether an image uses a small part of its type's range, so that scaling from all of it leaves few grey levels.
+
+    Examples
+    --------
+    >>> is_narrow({"low": 0, "high": 4095, "full": 65535}), is_narrow({"low": 0, "high": 60000, "full": 65535})
+    (True, False)
+    """
+    full = None if values is None else values["full"]
+    return full is not None and (values["high"] - values["low"]) * NARROW <= full
+
+
+def check_range(range):
+    """A ``range`` as :func:`decode` takes it.
+
+    Examples
+    --------
+    >>> check_range([0, 4095]), check_range("image"), check_range(None)
+    ((0.0, 4095.0), 'image', None)
+    """
+    if range is None or range == "image":
+        return range
+    pair = list(range) if isinstance(range, (list, tuple, np.ndarray)) else []
+    if len(pair) != 2:
+        raise TypeError(f"range must be two numbers (low, high), 'image' or None, got {range!r}")
+    low, high = (check_number("range", value.item() if hasattr(value, "item") else value) for value in pair)
+    if low >= high:
+        raise ValueError(f"range must be (low, high) with low < high, got {range!r}")
+    return low, high
 
 
 @cache
@@ -143,7 +236,7 @@ def _pillow():
     return need("cli", "PIL.Image")
 
 
-def _from_bytes(data: bytes, max_pixels: int, mode: str, faster) -> Image:
+def _from_bytes(data: bytes, max_pixels: int, mode: str, faster, values: Values) -> Image:
     if not data:
         raise BadItem("empty", "0 bytes")
     image = None
@@ -152,8 +245,9 @@ def _from_bytes(data: bytes, max_pixels: int, mode: str, faster) -> Image:
         _check_size(image.size, max_pixels)
         if image.format == "PNG":
             _check_png(data)
+        _check_depth(image, data, values)
         pixels = _decoded_by(faster, data, image) if faster else None
-        return _upright(image, mode) if pixels is None else _converted(pixels, mode)
+        return _upright(image, mode, values) if pixels is None else _converted(pixels, mode, values)
     except (BadItem, MemoryError):
         raise
     except Exception as error:
@@ -166,6 +260,17 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise BadItem("too-large", f"{width} x {height} pixels, at most {max_pixels} are allowed")
+
+
+def _check_depth(image: Image, data: bytes, values: Values) -> None:
+    """Of 16-bit colours Pillow gives the high bytes alone, to which no range of 16 bits applies."""
+    if values.range is None or image.mode in (*SIXTEEN_BITS, FLOATS):
+        return
+    bits = data[24] if image.format == "PNG" else 8
+    if image.format == "TIFF":
+        bits = max(image.tag_v2.get(258, (8,)))
+    if bits > 8:
+        raise BadItem("unsupported", f"{bits}-bit {image.mode} is read by its high bytes, to which no range applies")
 
 
 def _check_png(data: bytes) -> None:
@@ -241,16 +346,25 @@ def _orientation(image: Image) -> int:
     return told if told in (1, *UPRIGHT) else 0
 
 
-def _upright(image: Image, mode: str) -> Image:
+def _upright(image: Image, mode: str, values: Values) -> Image:
+    largest = _largest_of_pgm(image)
     image.load()  # of a TIFF, Pillow turns it upright here, and forgets the orientation
     turn = UPRIGHT.get(_orientation(image))
-    converted = _converted(image, mode)
+    converted = _converted(image, mode, values, largest)
     return converted if turn is None else converted.transpose(turn)
 
 
-def _converted(image: Image, mode: str) -> Image:
-    if image.mode in SIXTEEN_BITS:
-        image = _scaled(image)
+def _largest_of_pgm(image: Image) -> int:
+    """The largest value that a PGM says it has, which Pillow makes 65535; of other images 65535."""
+    tile = image.tile[0] if image.format == "PPM" and image.mode == "I" and getattr(image, "tile", None) else None
+    return tile[3][1] if tile and isinstance(tile[3], tuple) and len(tile[3]) > 1 else FULL
+
+
+def _converted(image: Image, mode: str, values: Values, largest: int = FULL) -> Image:
+    if image.mode in SIXTEEN_BITS or (image.mode == FLOATS and (values.range is not None or VALUES in image.info)):
+        image = _scaled(image, values, largest)
+        if image.mode == FLOATS:
+            return image
     elif image.mode not in EIGHT_BITS:
         raise BadItem("unsupported", f"Pillow's mode {image.mode!r} has no agreed conversion to 8 bits")
     elif image.has_transparency_data:
@@ -266,19 +380,52 @@ def _over_white(image: Image) -> Image:
     return over
 
 
-def _scaled(image: Image) -> Image:
-    values = np.asarray(image)
-    if image.mode == "I" and (values.min() < 0 or values.max() > 65535):
-        raise BadItem("unsupported", f"32-bit grey from {values.min()} to {values.max()}, beyond 16 bits")
-    eight = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257, odd: there are no ties
+def _scaled(image: Image, values: Values, largest: int) -> Image:
+    """Grey of more than 8 bits, to 8 bits or to floats in [0, 1]."""
+    if VALUES in image.info:  # of an array, scaled already
+        return image
+    pixels = np.asarray(image)
+    beyond = image.mode == FLOATS or (image.mode == "I" and (pixels.min() < 0 or pixels.max() > FULL))
+    if beyond and values.range is None:
+        raise BadItem("unsupported", f"32-bit grey from {pixels.min()} to {pixels.max()}, beyond 16 bits: give a range")
+    own = pixels if largest == FULL else np.rint(pixels.astype(np.float64) * largest / FULL).astype(np.int64)
+    shares = _shares(own, values.range, largest)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
-        eight[values == transparent] = 255
-    return _pillow().fromarray(eight)
+        shares[pixels == transparent] = 1.0
+    return _with_depth(shares, values.deep, _told_values(own, None if beyond else largest))
 
 
-def _from_array(data: np.ndarray | Tensor, max_pixels: int) -> Image:
-    array, tensor = _as_array(data), isinstance(data, Tensor)
+def _told_values(pixels: np.ndarray, full: int | None) -> tuple:
+    return pixels.min().item(), pixels.max().item(), full
+
+
+def _shares(pixels: np.ndarray, range, full: float) -> np.ndarray:
+    """Where the values lie from black, 0, to white, 1."""
+    if range == "image":
+        low, high = float(pixels.min()), float(pixels.max())
+        high = high if high > low else low + 1  # an image of one value is black
+    else:
+        low, high = range or (0.0, float(full))
+    if not np.isfinite([low, high]).all() or not np.isfinite(pixels).all():
+        raise BadItem("bad-array", "values must be finite")
+    shares = pixels.astype(np.float64)
+    shares -= low
+    shares /= high - low
+    return shares.clip(0.0, 1.0, out=shares)
+
+
+def _with_depth(shares: np.ndarray, deep: bool, told: tuple) -> Image:
+    if deep and shares.ndim == 2:
+        image = _pillow().fromarray(shares.astype(np.float32))
+    else:
+        image = _pillow().fromarray(np.rint(shares * 255).astype(np.uint8))
+    image.info[VALUES] = told
+    return image
+
+
+def _from_array(data: np.ndarray | Tensor, max_pixels: int, values: Values) -> Image:
+    array, tensor = _as_array(data, values), isinstance(data, Tensor)
     if array.ndim == 3:
         last, first = array.shape[-1] in (1, 3), array.shape[0] in (1, 3)
         if first and (tensor or not last):
@@ -288,20 +435,28 @@ def _from_array(data: np.ndarray | Tensor, max_pixels: int) -> Image:
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise BadItem("bad-array", f"an image is [H, W], [H, W, C] or [C, H, W], got shape {list(array.shape)}")
     _check_size(array.shape[1::-1], max_pixels)
-    if array.dtype != np.uint8:
-        array = np.rint(array.astype(np.float32) * 255).astype(np.uint8)
-    array = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    return _pillow().fromarray(np.ascontiguousarray(array))
+    array = np.ascontiguousarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+    if array.dtype == np.uint8:
+        return _pillow().fromarray(array)
+    floats = array.dtype.kind == "f"
+    if floats and values.range is None and not (values.deep and array.ndim == 2):
+        return _pillow().fromarray(np.rint(array.astype(np.float32) * 255).astype(np.uint8))
+    full = 1.0 if floats else FULL
+    return _with_depth(_shares(array, values.range, full), values.deep, _told_values(array, None if floats else FULL))
 
 
-def _as_array(data: np.ndarray | Tensor) -> np.ndarray:
-    """On the host, uint8 or floats in [0, 1]."""
+def _as_array(data: np.ndarray | Tensor, values: Values) -> np.ndarray:
+    """On the host, uint8, uint16 or floats in [0, 1]; with a range other real numbers, too."""
     if isinstance(data, Tensor):
         data = data.detach().cpu()
         data = (data.float() if data.is_floating_point() else data).numpy()
+    if data.dtype == np.uint8 or data.dtype.newbyteorder("=") == np.uint16:
+        return data
+    if values.range is not None and data.dtype.kind in "iuf":
+        return data
     if np.issubdtype(data.dtype, np.floating):
         if data.size and not (data.min() >= 0 and data.max() <= 1):  # NaN compares with nothing
             raise BadItem("bad-array", f"floats must be in [0, 1], got {data.min():g} to {data.max():g}")
-    elif data.dtype != np.uint8:
-        raise BadItem("bad-array", f"an image is of uint8 or floats, got {data.dtype}")
+    else:
+        raise BadItem("bad-array", f"an image is of uint8, uint16 or floats, got {data.dtype}")
     return data

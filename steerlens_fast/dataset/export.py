@@ -17,7 +17,7 @@ from ..extras import need
 from ..morphs.files import atomic, output_folder
 from ..morphs.strips import GAP, tile, write_animation
 from .formats import MODULES, format_named
-from .formats.common import ahead
+from .formats.common import ahead, as_8_bit
 from .formats.names import file_name
 from .outcome import OK, USAGE, JobError
 from .plan import Plan
@@ -76,7 +76,9 @@ def export(
 
     Notes
     -----
-    An ``npz`` holds ``frames`` uint8 [F, C, H, W]; ``factors``, ``l2`` and ``probability`` [F], NaN where not scored;
+    "safetensors" and "npz" keep the frames' type; pictures have 8 bits.
+
+    An ``npz`` holds ``frames`` [F, C, H, W]; ``factors``, ``l2`` and ``probability`` [F], NaN where not scored;
     ``label``, ``source`` and ``target``, -1 where not known; and ``record``, all that is known, as JSON.
     """
     check_bool("overwrite", overwrite)
@@ -140,6 +142,7 @@ def _write_shard(job: _Job, shard: int, records: list[dict]) -> None:
     if listed.exists() and not job.overwrite:
         return
     frames = job.frames(shard, records)
+    frames = frames if job.format == "safetensors" else as_8_bit(frames)
     records = [{**record, "row": row} for row, record in enumerate(records)]
     format_named(job.format).write(job.to, stem(shard), frames, records, {"config": job.config, "shard": shard})
     write_records(listed, records)
@@ -162,7 +165,9 @@ def _write_items(job: _Job, shard: int, records: list[dict]) -> None:
             _write_item(job, record, frames, file)
 
     if missing:
-        for _ in ahead(lambda pair: write(*pair), zip(missing, job.frames(shard, missing))):
+        frames = job.frames(shard, missing)
+        frames = frames if job.format == "npz" else as_8_bit(frames)
+        for _ in ahead(lambda pair: write(*pair), zip(missing, frames)):
             pass
 
 

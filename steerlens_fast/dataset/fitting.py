@@ -29,7 +29,7 @@ def fit(
     Parameters
     ----------
     image : PIL.Image.Image
-        Mode ``"RGB"`` or ``"L"``.
+        Mode ``"RGB"``, ``"L"``, or ``"F"`` with values in [0, 1].
     size : tuple of int or None
         (H, W) of the result; None leaves the image as it is.
     crop_pct : float
@@ -40,7 +40,7 @@ def fit(
     Returns
     -------
     numpy.ndarray
-        uint8 [C, H, W], contiguous, C = 3 or 1.
+        uint8 [C, H, W], contiguous, C = 3 or 1; float32 in [0, 1] of mode ``"F"``.
 
     Examples
     --------
@@ -53,8 +53,10 @@ def fit(
         raise ValueError(f"crop_pct must be above 0, at most 1, got {crop_pct}")
     if size is not None:
         image = _fitted(image, size, crop_pct, getattr(need("cli", "PIL.Image").Resampling, interpolation.upper()))
-    pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, -1)
-    return pixels.transpose(2, 0, 1).copy()
+    deep = image.mode == "F"
+    pixels = np.frombuffer(image.tobytes(), np.float32 if deep else np.uint8).reshape(image.height, image.width, -1)
+    pixels = pixels.transpose(2, 0, 1)
+    return pixels.clip(0, 1) if deep else pixels.copy()  # interpolation may leave the range
 
 
 def _fitted(image: Image, size: tuple[int, int], crop_pct: float, resample: int) -> Image:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .decoding import decode
+from .decoding import decode, values_of
 from .fitting import fit
 from .items import Item
 from .outcome import BadItem
@@ -43,11 +43,12 @@ class Loaded:
     size: tuple[int, int] | None = None
     label: int | None = None
     failure: BadItem | None = None
+    values: dict | None = None  # see values_of
 
 
 @dataclass
 class Batch:
-    """Items on their way to the model; ``pixels`` uint8 [B, C, H, W], the placeholder where an item failed."""
+    """Items on their way to the model; ``pixels`` [B, C, H, W] uint8, or float32 in [0, 1]; else a placeholder."""
 
     shard: int
     last: bool  # of its shard
@@ -73,7 +74,7 @@ class Loader:
     batch_size : int
     threads : int
     how : dict
-        Options of :func:`decode`.
+        Options of :func:`decode`; where ``deep``, pixels are float32.
     fitted : dict
         Options of :func:`fit`.
     pinned : bool
@@ -83,6 +84,7 @@ class Loader:
     def __init__(self, source: Source, *, size, channels, batch_size, threads, how, fitted, pinned=False):
         self._source, self._size, self._batch_size, self._pinned = source, tuple(size), batch_size, pinned
         self._channels, self._how, self._fitted = channels, how, fitted
+        self._dtype = torch.float32 if how.get("deep") else torch.uint8
         self._per_task = max(1, min(PER_TASK, batch_size // threads))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
@@ -119,7 +121,7 @@ class Loader:
         for first in range(0, len(items), self._batch_size):
             some = items[first : first + self._batch_size]
             shape = (len(some), self._channels, *self._size)
-            pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+            pixels = torch.empty(shape, dtype=self._dtype, pin_memory=self._pinned)
             batch = Batch(shard, first + len(some) == len(items), some, pixels, [Loaded() for _ in some])
             rows = pixels.numpy()
             for at in range(0, len(some), self._per_task):
@@ -133,15 +135,16 @@ class Loader:
                 rows[n] = self._load(batch.items[n], batch.loaded[n])
             except BadItem as error:
                 batch.loaded[n].failure = error
-                rows[n] = PLACEHOLDER
+                rows[n] = PLACEHOLDER if rows.dtype == np.uint8 else PLACEHOLDER / 255
 
     def _load(self, item: Item, told: Loaded) -> np.ndarray:
         data, told.label = self._source.read_labelled(item)
         told.sha256 = digest(data)
         image = decode(data, mode="L" if self._channels == 1 else "RGB", **self._how)
         told.sha256 = told.sha256 or sha256(image.tobytes()).hexdigest()
-        told.size = (image.height, image.width)
-        return fit(image, self._size, **self._fitted)
+        told.size, told.values = (image.height, image.width), values_of(image)
+        pixels = fit(image, self._size, **self._fitted)
+        return pixels / np.float32(255) if self._dtype.is_floating_point and pixels.dtype == np.uint8 else pixels
 
 
 def digest(data) -> str | None:

@@ -37,7 +37,7 @@ class Plan:
         Of ``items.jsonl``.
     size : [H, W]
     channels, frames : int
-        Every stored morph is uint8 [frames, channels, H, W].
+        Every stored morph is [frames, channels, H, W].
     threads : int
         Of torch, in each worker.
     dropped : int
@@ -48,6 +48,12 @@ class Plan:
         What is known of the model, the data, and the software.
     left_out : dict
         What the data hold that is neither an item nor part of one: by reason, the count and some names.
+    range : [low, high], "image" or None
+        Of images of more than 8 bits; see :class:`JobConfig`.
+    frame_dtype : {"uint8", "uint16", "float32"}
+        Of the stored frames.
+    warnings : list of str
+        What whoever started the job should know of the data.
     """
 
     items: int
@@ -66,6 +72,9 @@ class Plan:
     source: dict
     versions: dict
     left_out: dict = field(default_factory=dict)
+    range: list[float] | str | None = None
+    frame_dtype: str = "uint8"
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def shards(self) -> int:
@@ -76,6 +85,11 @@ class Plan:
     def frame_shape(self) -> tuple[int, int, int, int]:
         """(F, C, H, W) of a morph."""
         return (self.frames, self.channels, *self.size)
+
+    @property
+    def bytes_of_morph(self) -> int:
+        """Of its frames, as they are stored in memory."""
+        return prod(self.frame_shape) * getattr(torch, self.frame_dtype).itemsize
 
     def count(self, shard: int) -> int:
         """Items of a shard."""
@@ -104,7 +118,8 @@ def batch_and_shard_size(config: JobConfig, frame_shape: tuple[int, ...]) -> tup
     """Those asked for, else what the sizes suggest: powers of 2."""
     values = prod(frame_shape[1:])
     batch = config.batch_size or min(256, _power_of_two(BATCH_VALUES // values))
-    shard = config.shard_size or max(batch, min(2048, _power_of_two(SHARD_BYTES // prod(frame_shape))))
+    stored = prod(frame_shape) * getattr(torch, config.frame_dtype).itemsize
+    shard = config.shard_size or max(batch, min(2048, _power_of_two(SHARD_BYTES // stored)))
     return min(batch, shard), shard
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from ..morphs.files import expand_home
 from .config import JobConfig, refuse_drift
-from .decoding import decode
+from .depth import check_depth, data_warnings, logger, read_image, value_range_of
 from .durable import digest_of, read_json, write_json
 from .items import Item, digest_of_items, write_listing
 from .outcome import USAGE, BadItem, JobError
 from .plan import Plan, batch_and_shard_size, threads_of, versions
-from .sources import Source, open_source
+from .sources import Source, open_source_of
 from .sources.base import show
 from .sources.table import has_targets
 from .sources.tars import expand
@@ -55,7 +55,7 @@ class Inputs:
     def __init__(self, config: JobConfig, device: str, dataset=None):
         self.config, self.device = config, device
         self.rule, self.model_names = parse_target(config.target), None
-        self.source: Source = open_source(config.data if dataset is None else dataset, labels=config.labels)
+        self.source: Source = open_source_of(config, dataset)
 
     def items(self) -> Iterator[Item]:
         """Those of the data that the target does not leave out, up to the limit."""
@@ -95,7 +95,9 @@ class Inputs:
 def make_plan(out: Path, inputs: Inputs, model: dict, workers: int) -> Plan:
     """List the data, cut it, and write configuration, listing and plan, in this order, into ``out``."""
     config, inputs.model_names = inputs.config, model["class_names"]
+    check_depth(config, model["channels"])
     size = model["size"] or _size_of_first(inputs)
+    value_range = value_range_of(inputs) if config.range == "auto" else config.range
     batch_size, shard_size = batch_and_shard_size(config, (config.count_of_frames, model["channels"], *size))
     write_json(out / "config.json", config.as_dict())
     listing = write_listing(out / "items.jsonl", inputs.items(), shard_size, inputs.source.where)
@@ -118,7 +120,12 @@ def make_plan(out: Path, inputs: Inputs, model: dict, workers: int) -> Plan:
         source=inputs.source.about,
         versions=versions(inputs.device),
         left_out=inputs.source.left_out.as_dict(),
+        range=list(value_range) if isinstance(value_range, tuple) else value_range,
+        frame_dtype=config.frame_dtype,
+        warnings=data_warnings(inputs),
     )
+    for warning in plan.warnings:
+        logger.warning(warning)
     for marker in (out / "shards").glob("*.done.json"):
         marker.unlink()  # of a job that somebody has half removed: they say nothing of this one's shards
     plan.write(out)
@@ -224,7 +231,7 @@ def _size_of_first(inputs: Inputs) -> tuple[int, int]:
     first, count = None, 0
     for item in islice(inputs.items(), TRIED):
         try:
-            image = decode(inputs.source.read(item), max_pixels=inputs.config.max_pixels)
+            image = read_image(inputs, item)
         except BadItem as error:
             first, count = first or f"{show(item.path)} is {error.reason}: {error}", count + 1
             continue

@@ -6,7 +6,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 
 from .config import JobConfig
@@ -40,6 +39,7 @@ def rehearse(out: Path, asked: Mapping, options: RunOptions) -> list[str]:
 
 def _configuration(config: JobConfig, plan: Plan) -> list[str]:
     told = {**config.as_dict(), "size": plan.size, "channels": plan.channels, "threads": plan.threads}
+    told |= {"range": plan.range}
     told |= {"batch_size": plan.batch_size, "shard_size": plan.shard_size}
     return [f"{name:18s}{json.dumps(value)}" for name, value in told.items() if value is not None]
 
@@ -47,10 +47,11 @@ def _configuration(config: JobConfig, plan: Plan) -> list[str]:
 def _counts(plan: Plan) -> list[str]:
     dropped = f" ({plan.dropped} without a target left out)" if plan.dropped else ""
     shape = " x ".join(map(str, plan.frame_shape))
-    told = [f"{plan.items} images{dropped} in {plan.shards} shards of {plan.shard_size}; each morph is {shape} bytes"]
+    shards = f"{plan.items} images{dropped} in {plan.shards} shards of {plan.shard_size}"
+    told = [f"{shards}; each morph is {shape} of {plan.frame_dtype}"]
     for reason, entries in plan.left_out.items():
         told.append(f"not used: {entries['count']} {reason}, e.g. {', '.join(entries['examples'])}")
-    return told
+    return told + [f"warning: {warning}" for warning in plan.warnings]
 
 
 def _time(plan: Plan, seconds: float, workers: int) -> list[str]:
@@ -61,7 +62,7 @@ def _time(plan: Plan, seconds: float, workers: int) -> list[str]:
 
 
 def _space(out: Path, plan: Plan) -> list[str]:
-    needed = plan.items * prod(plan.frame_shape)
+    needed = plan.items * plan.bytes_of_morph
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if needed > free:

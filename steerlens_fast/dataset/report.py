@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..checks import is_int
+from .decoding import is_narrow
+from .depth import narrow_warning
 from .durable import digest_of, in_use, publishing, read_json, write_json
 from .items import compact_json, read_listing
 from .outcome import OK
@@ -89,9 +91,11 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
     """
     of_labels = read_json(out / "config.json").get("task") == "multilabel"  # an image may have others than its label
     done, reasons, attained, labelled = done_shards(out, plan), Counter(), Counter(), Counter()
+    narrow = 0
     with publishing(out / "manifest.jsonl") as manifest, publishing(out / "failed.jsonl") as failed:
         for record in records(out, done.shards):
             reasons[record["status"]] += 1
+            narrow += plan.range is None and is_narrow(record.get("values"))
             manifest.write(_json_line({name: record[name] for name in BRIEF}))
             if record["status"] == OK:
                 attained[_attained(record)] += 1
@@ -109,6 +113,7 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
         "as_labelled": labelled[True],
         "dropped": plan.dropped,
         "left_out": {reason: told["count"] for reason, told in plan.left_out.items()},
+        "narrow_range": narrow,
         "shards": plan.shards,
         "shards_done": len(done.shards),
         "bytes": done.bytes,
@@ -148,6 +153,8 @@ def said_of(summary: dict) -> str:
         said.append(f"{summary['attained']} of {ok} reached the distance")
     if summary["dropped"]:
         said.append(f"{summary['dropped']} left out: no target")
+    if summary.get("narrow_range"):
+        said.append(narrow_warning(summary["narrow_range"], summary["done"]))
     if summary.get("left_out"):
         others = ", ".join(f"{n} {reason}" for reason, n in summary["left_out"].items())
         said.append(f"other entries of the data: {others}")

@@ -62,8 +62,9 @@ class Shard:
     def __init__(self, number: int, plan: Plan, transfers: Transfers):
         self.number, self.plan, self.clock, self._transfers = number, plan, Clock(), transfers
         shape = (plan.count(number), *plan.frame_shape)
-        plain = lambda: new_output(shape, torch.uint8, torch.device("cpu"))
-        self.frames = torch.empty(shape, dtype=torch.uint8, pin_memory=True) if transfers.pinned else plain()
+        dtype = getattr(torch, plan.frame_dtype)
+        plain = lambda: new_output(shape, dtype, torch.device("cpu"))
+        self.frames = torch.empty(shape, dtype=dtype, pin_memory=True) if transfers.pinned else plain()
         self.rows, self.records, self.parts = 0, [], 1
 
     def add(self, batch: Batch, morphs: Morphs) -> Callable[[], int]:
@@ -104,7 +105,15 @@ def to_bytes(frames: Tensor, out: Tensor, transfers: Transfers) -> Callable[[], 
     """Frames [n, ...] in [0, 1] as uint8, rounded, into ``out``; what is returned waits until they are there."""
     rows = max(1, AT_ONCE[frames.device.type] // max(1, frames[:1].numel()))
     pieces = zip(frames.split(rows), out.split(rows))
-    return transfers.to_host((some.mul(255).round_().to(torch.uint8), place) for some, place in pieces)
+    return transfers.to_host((_stored(some, out.dtype), place) for some, place in pieces)
+
+
+def _stored(frames: Tensor, dtype: torch.dtype) -> Tensor:
+    """Frames in [0, 1] as they are stored: over the whole range of an integer type."""
+    if dtype.is_floating_point:
+        return frames.to(dtype)
+    scaled = frames.mul(torch.iinfo(dtype).max).round_()
+    return scaled.to(dtype) if dtype == torch.uint8 else scaled.to(torch.int32).to(dtype)  # not all devices know uint16
 
 
 def _chosen(frames: Tensor, rows: list[int]) -> Tensor:
@@ -154,7 +163,8 @@ def _of_item(item: Item, loaded: Loaded) -> dict:
     size = None if loaded.size is None else list(loaded.size)
     label = item.label if loaded.label is None else loaded.label
     own = {"key": item.key, "index": item.index, "path": item.path, "sha256": loaded.sha256}
-    return {**own, "size": size, "label": label}
+    deep = {} if loaded.values is None else {"values": loaded.values}  # of images of more than 8 bits
+    return {**own, "size": size, **deep, "label": label}
 
 
 def _status(status: int) -> dict:

@@ -24,7 +24,7 @@ def read_config(out: Path) -> dict:
 
 
 def read_frames(out: Path, kind: str, shard: int, records: list[dict]) -> Tensor:
-    """Frames uint8 [n, F, C, H, W] of some records of a shard, stored as ``kind``; JobError where it is damaged."""
+    """Frames [n, F, C, H, W] of some records of a shard, stored as ``kind``; JobError where it is damaged."""
     try:
         return format_named(kind).read(out / "shards", stem(shard), records)
     except (OSError, ValueError) as error:

@@ -22,7 +22,7 @@ from .outcome import USAGE, BadItem, JobError
 from .plan import Plan, versions
 from .refusals import is_out_of_memory, told_of
 from .shard import Clock, Shard
-from .sources import Source, open_source
+from .sources import Source, open_source_of
 from .targets import batch_target, parse_target
 from .transfers import Transfers
 
@@ -48,7 +48,7 @@ class Worker:
         if self.device.index is not None:
             torch.cuda.set_device(self.device)  # somebody's kernels may not look where their tensors are
         given = config.model if model is None else model
-        self.source: Source = open_source(config.data, labels=config.labels) if source is None else source
+        self.source: Source = open_source_of(config) if source is None else source
         options = {**config.model_options, "data_channels": channels_of(self.source.about)}
         self.loaded: LoadedModel = load_model(given, device=device, **options)
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
@@ -65,7 +65,8 @@ class Worker:
         self.out, self.plan = out, plan
         torch.set_num_threads(plan.threads)
         self.transfers = Transfers(self.device)
-        how = {"max_pixels": self.config.max_pixels, "decoder": self.config.decoder}
+        how = {"max_pixels": self.config.max_pixels, "decoder": self.config.decoder, "range": plan.range}
+        how["deep"] = plan.frame_dtype != "uint8"
         fitted = {"crop_pct": self.loaded.crop_pct, "interpolation": self.loaded.interpolation}
         shapes = {"size": plan.size, "channels": plan.channels, "batch_size": plan.batch_size}
         self.loader = Loader(
@@ -135,7 +136,8 @@ class Worker:
     def _work_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
         start, driver = time.perf_counter(), self.lens.driver.clock
         before = dict(driver.seconds)
-        images = self.transfers.to_device(batch.pixels).float().div_(255)
+        images = self.transfers.to_device(batch.pixels)
+        images = images if images.is_floating_point() else images.float().div_(255)
         morphs = self._morph(images, batch, targets)
         spent = {what: driver.seconds[what] - before.get(what, 0.0) for what in ("gradient", "score")}
         shard.clock.seconds.update(spent | {"morph": time.perf_counter() - start - sum(spent.values())})

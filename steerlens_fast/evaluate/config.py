@@ -132,6 +132,7 @@ class EvaluationConfig(PlainConfig):
     threads: int | None = None
 
     def __post_init__(self):
+        self._make_plain()
         for name in LISTS:
             value = getattr(self, name)
             single = isinstance(value, (str, int, float)) and not isinstance(value, bool)

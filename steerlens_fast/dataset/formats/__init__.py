@@ -36,8 +36,9 @@ class Format(Protocol):
             Where to; it exists.
         stem : str
             What the shard's files begin with, ``"00000"``.
-        frames : Tensor [n, F, C, H, W], uint8, on the CPU
-            One row for each record that has one. C is 1 or 3 where they become pictures.
+        frames : Tensor [n, F, C, H, W] on the CPU
+            One row for each record that has one: uint8; "safetensors" also uint16 and float32, "folder" uint16 where C
+            is 1. C is 1 or 3 where they become pictures.
         records : list of dict
             Of all items of the shard, in order, each with ``"key"`` and ``"row"``.
         about : dict
@@ -57,7 +58,7 @@ class Format(Protocol):
         """
 
     def read(self, folder: Path, stem: str, records: list[dict]) -> Tensor:
-        """Frames uint8 [n, F, C, H, W] of those records that have a row, in their order, bit for bit what was written.
+        """Frames [n, F, C, H, W] of those records that have a row, in their order, bit for bit what was written.
 
         Parameters
         ----------

@@ -51,15 +51,31 @@ def with_row(records: list[dict]) -> list[dict]:
     return [record for record in records if record["row"] is not None]
 
 
-def check_frames(frames: Tensor, channels: tuple[int, ...] | None = None) -> Tensor:
-    """uint8 [n, F, C, H, W] on the CPU, of ``channels`` that can be stored."""
-    if not isinstance(frames, Tensor) or frames.dtype != torch.uint8 or frames.device.type != "cpu":
-        raise TypeError(f"frames must be a uint8 tensor on the CPU, got {_kind(frames)}")
+def check_frames(
+    frames: Tensor, channels: tuple[int, ...] | None = None, dtypes: tuple[torch.dtype, ...] = (torch.uint8,)
+) -> Tensor:
+    """Frames [n, F, C, H, W] on the CPU, of ``channels`` and ``dtypes`` that can be stored."""
+    if not isinstance(frames, Tensor) or frames.dtype not in dtypes or frames.device.type != "cpu":
+        names = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"frames must be a {names} tensor on the CPU, got {_kind(frames)}")
     if frames.dim() != 5:
         raise ValueError(f"frames must be [n, F, C, H, W], got {list(frames.shape)}")
     if channels is not None and frames.shape[2] not in channels:
         raise ValueError(f"frames must have 1 channel (grey) or 3 (RGB) to be pictures, got {frames.shape[2]}")
     return frames.detach()
+
+
+def as_8_bit(frames: Tensor) -> Tensor:
+    """Stored frames of any type as uint8, for pictures.
+
+    Examples
+    --------
+    >>> as_8_bit(torch.tensor([0.0, 0.5, 1.0])), as_8_bit(torch.tensor([0, 257, 65535], dtype=torch.uint16))
+    (tensor([  0, 128, 255], dtype=torch.uint8), tensor([  0,   1, 255], dtype=torch.uint8))
+    """
+    if frames.dtype == torch.uint16:
+        return ((frames.to(torch.int32) + 128) // 257).to(torch.uint8)
+    return frames.mul(255).round_().to(torch.uint8) if frames.is_floating_point() else frames
 
 
 def digits(count: int) -> int:
@@ -68,7 +84,7 @@ def digits(count: int) -> int:
 
 
 def to_picture(frame: Tensor) -> Image:
-    """A frame uint8 [C, H, W], of 1 or 3 channels, as a Pillow image, grey or RGB."""
+    """A frame uint8 [C, H, W], of 1 or 3 channels, as a Pillow image, grey or RGB; or uint16 [1, H, W], 16-bit grey."""
     pixels = frame[0] if len(frame) == 1 else frame.movedim(0, -1)
     return need("cli", "PIL.Image").fromarray(pixels.contiguous().numpy())
 

@@ -22,12 +22,15 @@ from .names import FRAME, directory_name
 name = "folder"
 suffix = ""
 
+DTYPES = (torch.uint8, torch.uint16)  # the second of grey frames, as PNG of 16 bits
 LEVEL = 1  # of zlib: of photographs, level 6 makes 8 % fewer bytes in twice the time
 
 
 def write(folder: Path, stem: str, frames: Tensor, records: list[dict], about: dict) -> dict[str, dict]:
     """See :class:`~steerlens_fast.dataset.formats.Format`. ``about`` is not written."""
-    path, frames, files = folder / (stem + suffix), check_frames(frames, (1, 3)), {}
+    path, frames, files = folder / (stem + suffix), check_frames(frames, (1, 3), DTYPES), {}
+    if frames.dtype != torch.uint8 and frames.shape[2] != 1:
+        raise ValueError(f"frames must be uint8 to be pictures in colour, got {frames.dtype}")
     need("cli", "PIL.Image")
     with replacing_folder(path) as temporary:
         for told in ahead(lambda r: _write_morph(temporary, r["key"], frames[r["row"]]), with_row(records)):

@@ -1,4 +1,4 @@
-"""A shard as one safetensors file: the tensor "frames", uint8 [n, F, C, H, W], and in its metadata what it is."""
+"""A shard as one safetensors file: the tensor "frames" [n, F, C, H, W], and in its metadata what it is."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .common import check_frames, with_row
 
 name = "safetensors"
 suffix = ".safetensors"
+DTYPES = {torch.uint8: "U8", torch.uint16: "U16", torch.float32: "F32"}
 
 
 def write(folder: Path, stem: str, frames: Tensor, records: list[dict], about: dict) -> dict[str, dict]:
@@ -24,8 +25,8 @@ def write(folder: Path, stem: str, frames: Tensor, records: list[dict], about: d
 
     The package safetensors would copy all frames twice before it wrote them; the format is a header and the bytes.
     """
-    path, frames = folder / (stem + suffix), check_frames(frames).contiguous()
-    header, data = _header(frames, about), memoryview(frames.reshape(-1).numpy())
+    path, frames = folder / (stem + suffix), check_frames(frames, dtypes=tuple(DTYPES)).contiguous()
+    header, data = _header(frames, about), memoryview(frames.reshape(-1).numpy()).cast("B")
     digest = sha256(header)
     with ThreadPoolExecutor(1) as pool:
         hashing = pool.submit(digest.update, data)  # while the file is written, and while the disk takes it
@@ -49,14 +50,15 @@ def read(folder: Path, stem: str, records: list[dict]) -> Tensor:
             if rows == list(range(shape[0])):
                 return file.get_tensor("frames")
             some = [frames[row : row + 1] for row in rows]
-            return torch.cat(some) if some else torch.empty(0, *shape[1:], dtype=torch.uint8)
+            return torch.cat(some) if some else frames[:0]
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} must be a whole safetensors file with frames: {error}") from error
 
 
 def _header(frames: Tensor, about: dict) -> bytes:
     """Length and JSON, padded to 8 bytes: https://github.com/huggingface/safetensors#format."""
-    told = {"dtype": "U8", "shape": list(frames.shape), "data_offsets": [0, frames.numel()]}
+    size = frames.numel() * frames.itemsize
+    told = {"dtype": DTYPES[frames.dtype], "shape": list(frames.shape), "data_offsets": [0, size]}
     metadata = {KEY: json.dumps(about, sort_keys=True)}
     text = json.dumps({"__metadata__": metadata, "frames": told}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

@@ -19,7 +19,7 @@ from torch import Tensor
 from ...checks import check_int
 from ...extras import need
 from ...morphs.files import output_folder
-from ..formats.common import ahead, replacing_folder, to_picture
+from ..formats.common import ahead, as_8_bit, replacing_folder, to_picture
 from ..formats.wds import encode_lossless
 from ..outcome import OK, REASONS, USAGE, JobError
 from ..plan import Plan
@@ -72,7 +72,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None) -> Pa
         (folder / "images").mkdir()
         examples = []
         for shard, records in _sampled(out, plan, done, sample, seed):
-            frames = read_frames(out, config["format"], shard, records)
+            frames = as_8_bit(read_frames(out, config["format"], shard, records))
             strips = ahead(lambda row: encode_lossless(to_picture(strip(row, columns))), frames)
             for record, encoded in zip(records, strips):
                 examples.append(_example(record, plan))

@@ -17,7 +17,13 @@ KINDS = (
 )
 
 
-def open_source(data, *, labels: str | os.PathLike | None = None) -> Source:
+def open_source_of(config, data=None) -> Source:
+    """The images that a job's configuration names, or ``data`` in their place."""
+    given = config.data if data is None else data
+    return open_source(given, labels=config.labels, any_values=config.range is not None)
+
+
+def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bool = False) -> Source:
     """The images that ``data`` means.
 
     Parameters
@@ -29,6 +35,8 @@ def open_source(data, *, labels: str | os.PathLike | None = None) -> Source:
         object of (image, target[, key]).
     labels : str or path, optional
         A .npy of N class numbers or names, for an array of N images.
+    any_values : bool
+        Whether arrays may have ints of any size and floats beyond [0, 1], since a range will say what they mean.
 
     Returns
     -------
@@ -55,13 +63,13 @@ def open_source(data, *, labels: str | os.PathLike | None = None) -> Source:
         given = repr(spec) if named else type(data).__name__
         raise usage(f"labels is for .npy and .safetensors arrays, got {str(labels)!r} with data {given}")
     if named:
-        return _named(spec, None if labels is None else expand_home(labels))
+        return _named(spec, None if labels is None else expand_home(labels), any_values)
     from .python import PythonSource
 
     return PythonSource(data)
 
 
-def _named(spec: str, labels: str | None) -> Source:
+def _named(spec: str, labels: str | None, any_values: bool) -> Source:
     if os.path.isdir(spec):
         return _folder(spec)
     if spec.startswith("hf:"):
@@ -87,11 +95,11 @@ def _named(spec: str, labels: str | None) -> Source:
     if lower.endswith(".npy"):
         from .arrays import npy_source
 
-        return npy_source(spec, labels)
+        return npy_source(spec, labels, any_values)
     if lower.endswith(".safetensors"):
         from .arrays import safetensors_source
 
-        return safetensors_source(spec, labels)
+        return safetensors_source(spec, labels, any_values)
     raise usage(f"data must be {KINDS}; got {show(spec)}")
 
 

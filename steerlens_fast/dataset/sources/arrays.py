@@ -14,19 +14,24 @@ from ..labels import class_number, class_of, names_of
 from ..outcome import BadItem
 from .base import LeftOut, Source, numbered, show, usage
 
-FLOATS = ("F16", "BF16", "F32", "F64")  # safetensors' names
+PLAIN = ("U8", "U16", "F16", "BF16", "F32", "F64")  # safetensors' names
+OTHER = ("I8", "I16", "I32", "I64")  # for which a range must be given
+WANTED = "uint8, uint16 or floats in [0, 1], or other ints with a range (--range)"
 
 
 class ArraySource(Source):
-    """Rows of an array [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3; uint8, or floats in [0, 1].
+    """Rows of an array [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3; uint8, uint16, or floats in [0, 1].
 
     Where the last axis has 1 or 3 it is the channels, else the second one is; ``about["layout"]`` says how the array
     was read. Labels, if any, are N class numbers, of any type, or N class names. Tensors of a .safetensors beside the
     images and their labels are left out, and counted.
     """
 
-    def __init__(self, path: str, about: dict, shape, row, labels: Labels | None, others: Sequence[str] = ()):
-        self.path, self._row, self._labels, self._others = path, row, labels, others
+    def __init__(
+        self, path, about: dict, shape, row, labels: Labels | None, others: Sequence[str] = (), any_values=False
+    ):
+        self._any_values, self._others = any_values, others
+        self.path, self._row, self._labels = path, row, labels
         self.layout = _layout(tuple(shape), show(path))
         shape = list(map(int, shape))
         names = None if labels is None else labels.names
@@ -42,31 +47,32 @@ class ArraySource(Source):
             yield Item(n, numbered(n, count), f"{name}[{n}]", label, [n])
 
     def read(self, item: Item) -> np.ndarray:
-        """uint8, or float32 in [0, 1]: [H, W] or [H, W, C]."""
+        """uint8, uint16, or float32 in [0, 1], or any values where a range is given: [H, W] or [H, W, C]."""
         row = self._row(item.place[0])
         if self.layout == "NCHW":
             row = row.transpose(1, 2, 0)
-        if row.dtype == np.uint8:
+        if row.dtype.kind in "iu":
             return np.array(row)
         row = np.array(row, np.float32)
-        if not (row.min() >= 0 and row.max() <= 1):  # NaN compares with nothing
+        if not self._any_values and not (row.min() >= 0 and row.max() <= 1):  # NaN compares with nothing
             raise BadItem(
                 "bad-array", f"{show(item.path)}: floats must be in [0, 1], got {row.min():g} to {row.max():g}"
             )
         return row
 
 
-def npy_source(path: str, labels: str | None) -> ArraySource:
+def npy_source(path: str, labels: str | None, any_values: bool = False) -> ArraySource:
     """A .npy of images; ``labels`` is another one, of ints."""
     images = _load(path, "data")
-    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-        raise usage(f"data must be uint8 or floats in [0, 1], got {images.dtype} in {show(path)}")
+    plain = images.dtype == np.uint8 or images.dtype.newbyteorder("=") == np.uint16 or images.dtype.kind == "f"
+    if not plain and not (any_values and images.dtype.kind in "iu"):
+        raise usage(f"data must be {WANTED}, got {images.dtype} in {show(path)}")
     given = None if labels is None else Labels(_load(labels, "labels"), images.shape[:1], labels)
     about = {"kind": "npy", "labels": _absolute(labels)}
-    return ArraySource(_absolute(path), about, images.shape, images.__getitem__, given)
+    return ArraySource(_absolute(path), about, images.shape, images.__getitem__, given, any_values=any_values)
 
 
-def safetensors_source(path: str, labels: str | None) -> ArraySource:
+def safetensors_source(path: str, labels: str | None, any_values: bool = False) -> ArraySource:
     """A .safetensors with "images", or one tensor of 3 or 4 axes, and "labels", or ``labels`` as for a .npy."""
     safetensors = need("save", "safetensors")
     try:
@@ -75,8 +81,9 @@ def safetensors_source(path: str, labels: str | None) -> ArraySource:
         raise usage(f"data must be a whole safetensors file, got {show(path)}: {error}") from error
     name = _images_name(file, path)
     rows = file.get_slice(name)
-    if rows.get_dtype() not in ("U8", *FLOATS):
-        raise usage(f"data must be uint8 or floats in [0, 1], got {rows.get_dtype()} in {show(path)}, tensor {name!r}")
+    kind = rows.get_dtype()
+    if kind not in PLAIN and not (any_values and kind in OTHER):
+        raise usage(f"data must be {WANTED}, got {kind} in {show(path)}, tensor {name!r}")
     shape = rows.get_shape()
     if labels is None and "labels" in file.keys():
         own = file.get_tensor("labels")
@@ -90,7 +97,7 @@ def safetensors_source(path: str, labels: str | None) -> ArraySource:
 
     about = {"kind": "safetensors", "tensor": name, "labels": _absolute(labels)}
     others = sorted(n for n in file.keys() if n != name and not (n == "labels" and labels is None))
-    return ArraySource(_absolute(path), about, shape, row, given, others)
+    return ArraySource(_absolute(path), about, shape, row, given, others, any_values)
 
 
 class Labels:
