@@ -294,3 +294,29 @@ def test_what_the_data_hold_besides_is_told(data, tmp_path, capsys):
     assert [r["key"] for r in records(tmp_path / "out")] == [
         str(p.relative_to(data)) for p in sorted(data.rglob("*.png"))
     ]
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.uint8, lambda n: torch.tensor(n)], ids=["int64", "uint8", "tensor"])
+def test_numbers_of_other_libraries_are_numbers(integer, data, tmp_path):
+    """Wherever a job takes an int or a float: the same configuration as with Python's."""
+    own = {
+        "channels": 1,
+        "frames": 3,
+        "size": 16,
+        "limit": 5,
+        "shard_size": 4,
+        "batch_size": 2,
+        "threads": 1,
+        "target": 1,
+    }
+    others = {"max_pixels": 10_000, "scales": [0, 1], "seed": 0, "mean": [0.0], "std": [1.0], "max_l2": 1.5}
+    run = {"workers": 0, "gallery": 0, "max_failures": 3}
+    given = {name: integer(n) for name, n in own.items()} | {"scales": np.array([0, 1]), "max_l2": np.float32(1.5)}
+    given |= {"mean": np.zeros(1), "std": np.ones(1, np.float32), "max_pixels": np.int64(10_000), "seed": integer(0)}
+    given |= {name: integer(n) for name, n in run.items()}
+    for n, options in enumerate(({**own, **others, **run}, given)):
+        assert morph_dataset(str(data), "job_models:classifier", tmp_path / str(n), **options).code == 0
+    configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in "01"]
+    assert configs[0] == configs[1] and configs[1]["size"] == [16, 16]
+    with pytest.raises(JobError, match=r"frames must be an int, got 3\.0"):
+        morph_dataset(str(data), "job_models:classifier", tmp_path / "float", frames=np.float64(3))

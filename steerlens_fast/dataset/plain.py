@@ -14,21 +14,21 @@ from ..checks import did_you_mean
 from .outcome import USAGE, JobError
 
 
-def plain(value):
+def plain_data(value):
     """Numbers and arrays of other libraries as Python's own, also within lists, tuples and mappings.
 
     Examples
     --------
     >>> import numpy as np
-    >>> plain({"size": np.int64(224), "max_l2": [np.float32(0.5), 1], "scales": np.arange(2)})
+    >>> plain_data({"size": np.int64(224), "max_l2": [np.float32(0.5), 1], "scales": np.arange(2)})
     {'size': 224, 'max_l2': [0.5, 1], 'scales': [0, 1]}
     """
     if isinstance(value, (str, int, float)) or value is None:
         return float(value) if type(value) not in (float, str, int, bool) and isinstance(value, float) else value
     if isinstance(value, Mapping):
-        return {plain(key): plain(one) for key, one in value.items()}
+        return {plain_data(key): plain_data(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+        return type(value)(map(plain_data, value)) if type(value) in (list, tuple) else value
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     try:
@@ -54,7 +54,7 @@ class PlainConfig:
     def _make_plain(self) -> None:
         """Numbers of numpy and torch, and arrays of them, become Python's."""
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
+            object.__setattr__(self, field.name, plain_data(getattr(self, field.name)))
 
     def _check_plain(self) -> None:
         """Only what JSON can tell: work must be able to go on in another process."""

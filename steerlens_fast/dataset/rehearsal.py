@@ -48,7 +48,8 @@ def _counts(plan: Plan) -> list[str]:
     dropped = f" ({plan.dropped} without a target left out)" if plan.dropped else ""
     shape = " x ".join(map(str, plan.frame_shape))
     shards = f"{plan.items} images{dropped} in {plan.shards} shards of {plan.shard_size}"
-    told = [f"{shards}; each morph is {shape} of {plan.frame_dtype}"]
+    kind = "bytes" if plan.frame_dtype == "uint8" else plan.frame_dtype
+    told = [f"{shards}; each morph is {shape} {kind}"]
     for reason, entries in plan.left_out.items():
         told.append(f"not used: {entries['count']} {reason}, e.g. {', '.join(entries['examples'])}")
     return told + [f"warning: {warning}" for warning in plan.warnings]

@@ -18,6 +18,7 @@ import torch
 
 from ...checks import check_bool, check_choice, check_int
 from ..outcome import USAGE, JobError, as_job_error, is_foreseen
+from ..plain import plain_data
 from ..plan import Plan
 from ..planning import Inputs
 from ..progress import KINDS
@@ -60,6 +61,8 @@ class RunOptions:
     gallery: int = 48
 
     def __post_init__(self):
+        for name in ("workers", "decoders", "max_failures", "gallery"):
+            object.__setattr__(self, name, plain_data(getattr(self, name)))
         try:
             check_choice("engine", self.engine, ENGINES)
             check_choice("progress", self.progress, KINDS)

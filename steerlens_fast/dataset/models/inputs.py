@@ -10,6 +10,7 @@ from torch import Tensor
 from ...checks import check_choice, check_int, check_number
 from ..fitting import INTERPOLATIONS
 from ..outcome import USAGE, JobError
+from ..plain import plain_data
 
 LEAST = 8  # pixels: the smallest image that holds one scale of a pyramid
 
@@ -52,7 +53,7 @@ def preprocessing_for(
 def check_asked(asked: dict) -> dict:
     """Those that are not None, checked."""
     try:
-        return {name: CHECKS[name](name, value) for name, value in asked.items() if value is not None}
+        return {name: CHECKS[name](name, plain_data(value)) for name, value in asked.items() if value is not None}
     except (TypeError, ValueError) as error:
         raise JobError(str(error), USAGE) from error
 
