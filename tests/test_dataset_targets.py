@@ -13,6 +13,7 @@ from steerlens_fast import SteerableLens
 from steerlens_fast.dataset.durable import digest_of
 from steerlens_fast.dataset.items import Item
 from steerlens_fast.dataset.outcome import USAGE, JobError
+from steerlens_fast.dataset.sources import open_source
 from steerlens_fast.dataset.targets import batch_target, parse_target
 
 NAMES = ["cat", "dog", "eel", "fox"]
@@ -275,3 +276,17 @@ def test_the_unknown_keys_of_a_csv_do_not_matter_to_who_stops_before_the_end(tmp
     assert [next(stream).key for _ in range(2)] == ["a/1", "a/2"]
     with pytest.raises(JobError, match="'b/9'"):
         list(stream)
+
+
+def test_a_columns_names_are_the_models_classes_where_it_has_them(tmp_path):
+    """Synonyms, too; else the data's, sorted. Numbers are the model's."""
+    table = written(tmp_path / "t.csv", "path,label,target\na.png,cat,tench\nb.png,ant,cat\nc.png,cat,\n")
+    source = open_source(table)
+    list(source.listing())
+    goes = lambda **names: [
+        i.target for i in parse_target("column").resolve(source.listing(), source.class_names, **names)
+    ]
+    assert source.class_names == ["ant", "cat", "tench"]
+    assert goes() == [2, 1, None] and goes(model_names=["tench, Tinca", "ant", "bee", "cat"]) == [0, 3, None]
+    source = open_source(written(tmp_path / "n.csv", "path,target\na.png,7.0\nb.png,0\n"))
+    assert goes(model_names=["tench", "ant"]) == [7, 0]

@@ -225,6 +225,13 @@ class _Names:
         """Of a class to be morphed toward: the model's of that name, else the data's."""
         return self._find(value, (_whole, self._of_model), (_whole, self._of_data), (_synonyms, self._of_model))
 
+    def model_number(self, name: str, default: int) -> int:
+        """The model's of that name, or synonym, else ``default``."""
+        names = _whole(self._of_model), _synonyms(self._of_model)
+        if not any(name in one for split in names for one in split):
+            return default
+        return self._find(name, (_whole, self._of_model), (_synonyms, self._of_model))
+
     def label(self, value: Class) -> int:
         """Of a class that images have: the data's of that name; the model's where the data have no names."""
         if self._of_data is not None:
@@ -253,7 +260,7 @@ def _by_name(item: Item, class_names: Sequence[str] | None, known: _Names) -> It
     """An item of a table whose target is one of the data's names: the model's class of that name, if it has one."""
     if item.target is None or class_names is None:
         return item
-    return replace(item, target=known.number(class_names[item.target]))
+    return replace(item, target=known.model_number(class_names[item.target], item.target))
 
 
 def _whole(names: list[str] | None) -> list[tuple[str, ...]]:
