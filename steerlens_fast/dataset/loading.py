@@ -15,7 +15,7 @@ from torch import Tensor
 from .decoding import decode
 from .fitting import fit
 from .items import Item
-from .outcome import BadItem
+from .outcome import BadItem, JobError
 from .sources import Source
 
 AHEAD = 3  # batches: one with the model, one that waits, one that is decoded
@@ -55,10 +55,11 @@ class Batch:
     pixels: Tensor
     loaded: list[Loaded]
     tasks: list[Future] = field(default_factory=list)
+    first: bool = False  # of its shard
 
     def part(self, at: slice) -> Batch:
         """Some of it."""
-        return Batch(self.shard, self.last, self.items[at], self.pixels[at], self.loaded[at])
+        return Batch(self.shard, self.last, self.items[at], self.pixels[at], self.loaded[at], first=self.first)
 
 
 class Loader:
@@ -121,6 +122,7 @@ class Loader:
             shape = (len(some), self._channels, *self._size)
             pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
             batch = Batch(shard, first + len(some) == len(items), some, pixels, [Loaded() for _ in some])
+            batch.first = first == 0
             rows = pixels.numpy()
             for at in range(0, len(some), self._per_task):
                 which = range(at, min(at + self._per_task, len(some)))
@@ -134,6 +136,9 @@ class Loader:
             except BadItem as error:
                 batch.loaded[n].failure = error
                 rows[n] = PLACEHOLDER
+            except MemoryError as error:  # not the image's fault; nor would the next one's decoding end better
+                less = "fewer decoders (--decoders) or a smaller max_pixels (--max-pixels) need less"
+                raise JobError(f"out of memory while {batch.items[n].path} was decoded: {less}") from error
 
     def _load(self, item: Item, told: Loaded) -> np.ndarray:
         data, told.label = self._source.read_labelled(item)

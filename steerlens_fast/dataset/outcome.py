@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import errno
+import re
 
 from ..extras import MissingExtra
 
 DONE, FATAL, USAGE, QUARANTINED, TOO_MANY_FAILURES, NO_SPACE = range(6)  # exit codes
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM
+
+# What an error of a file system means for a job, where its own words leave that open
+MEANINGS = {
+    errno.EROFS: "the file system is mounted without write access",
+    errno.EACCES: "this user may not write or read there",
+    errno.EPERM: "this user may not do that, or the file system cannot",
+    errno.EIO: "the disk, or the connection to it, fails",
+    errno.ESTALE: "the network file system was taken away, or mounted anew",
+    errno.EFBIG: "the file system or a limit (ulimit -f) takes no file of this size: use a smaller shard size",
+    errno.EMFILE: "this process may open no more files: raise ulimit -n, or use fewer decoders",
+    errno.ENFILE: "this machine has too many open files",
+}
+
+NO_THREAD = "can't start new thread"  # of a RuntimeError of Python's
 
 OK = "ok"
 REASONS = {
@@ -20,6 +35,7 @@ REASONS = {
     "unsupported": "a kind of image with no agreed conversion to 8 bits",
     "bad-array": "an array of another shape, type or range than an image has",
     "no-label": "the data do not say which class it is",
+    "model-error": "the model raises an error at this image",
     "gradient-not-finite": "the gradient at the source is not finite",
     "gradient-zero": "the gradient at the source is zero",
     "gradient-became-not-finite": "the gradient became infinite or NaN after the source",
@@ -57,8 +73,19 @@ class BadItem(Exception):
     def __init__(self, reason: str, message: str):
         if reason not in REASONS:
             raise ValueError(f"reason must be one of {tuple(REASONS)}, got {reason!r}")
-        super().__init__(message)
+        super().__init__(without_addresses(message))
         self.reason = reason
+
+
+def without_addresses(text: str) -> str:
+    """The same text in every run: what is written down of an item is hashed.
+
+    Examples
+    --------
+    >>> without_addresses("cannot identify <_io.BytesIO object at 0x7f03e8a1d4e0>")
+    'cannot identify <_io.BytesIO object>'
+    """
+    return re.sub(r"(?: at)? 0x[0-9a-fA-F]{6,}\b", "", text)
 
 
 class JobError(Exception):
@@ -97,4 +124,8 @@ def as_job_error(error: BaseException) -> JobError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return JobError(f"no space left: {error}", NO_SPACE)
     text = str(error) or repr(error)
+    if NO_THREAD in text:
+        text += ": raise the limit on processes (ulimit -u), or use fewer workers, decoders and threads"
+    if isinstance(error, OSError) and error.errno in MEANINGS:
+        text += f" ({MEANINGS[error.errno]})"
     return JobError(text if isinstance(error, (OSError, MissingExtra)) else f"{type(error).__name__}: {text}")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from math import prod
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -16,11 +20,11 @@ from ..lens import SteerableLens
 from ..morphs import Morphs
 from .config import JobConfig, refuse_drift, refuse_other_model
 from .line import Line, Taker, Tell, filled
-from .loading import Batch, Loader, channels_of
+from .loading import PLACEHOLDER, Batch, Loader, channels_of
 from .models import LoadedModel, load_model
 from .outcome import USAGE, BadItem, JobError
 from .plan import Plan, versions
-from .refusals import is_out_of_memory, told_of
+from .refusals import is_out_of_memory, may_be_an_images, of_all_images, of_an_image, told_of
 from .shard import Clock, Shard
 from .sources import Source, open_source
 from .targets import batch_target, parse_target
@@ -55,7 +59,7 @@ class Worker:
         self.lens.driver = _Timed(self.lens.driver)
         self.rule = parse_target(config.target)
         self._has_morphed = False
-        self.parts = 1  # into which a batch is cut for the model; grows where the device's memory is short
+        self.parts = 1  # into which a batch is cut for the model; grows in a shard where the device's memory is short
 
     def open(self, out: Path, plan: Plan) -> None:
         """Begin to work on a planned job; JobError where model, data or software are not what was planned with."""
@@ -85,6 +89,7 @@ class Worker:
             while (batch := self._next(batches)) is not None:
                 if shard is None:
                     shard = Shard(batch.shard, self.plan, self.transfers)
+                    self.parts = 1  # a shard is made in the same way whichever was made before it
                     tell({"event": "begun", "shard": batch.shard})
                 line.add(shard, batch, self._work(shard, batch))
                 shard = None if batch.last else shard
@@ -118,42 +123,116 @@ class Worker:
             size = -(-len(batch.items) // self.parts)
             part = slice(at, at + size)
             try:
-                parts.append(self._work_part(shard, batch.part(part), targets[part]))
+                parts += self._work_part(shard, batch.part(part), targets[part])
                 at += size
                 continue
-            except RuntimeError as error:  # torch.OutOfMemoryError is one
+            except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 if size == 1:
-                    raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
+                    self._raise_out_of_memory(error)
             self.parts *= 2  # outside of the handler, which holds the memory of the frames that failed
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         shard.parts = max(shard.parts, self.parts)
         return parts
 
-    def _work_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
+    def _work_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> list[Callable[[], int]]:
+        """Take some of a batch through the lens. Images at which the model raises an error are left out.
+
+        Which ones is decided by the images and the model alone, so that another run decides the same. Their neighbours'
+        batch keeps its composition where the model takes it at all.
+        """
+        first_error = None
+        for change in (None, self._without_culprits, self._with_good_images_only):
+            if change is not None:
+                change(batch, targets, first_error)
+            try:
+                return [self._compute(shard, batch, targets)]
+            except Exception as error:
+                if not may_be_an_images(error):
+                    self._raise_told(error, batch, targets)
+                traceback.clear_frames(error.__traceback__)  # they hold memory
+                first_error = first_error or error
+        alone = [(batch.part(slice(n, n + 1)), targets[n : n + 1]) for n in range(len(batch.items))]
+        shard.parts = max(shard.parts, len(alone))
+        try:
+            return [self._compute(shard, *one) for one in alone]
+        except Exception as error:
+            if is_out_of_memory(error):
+                self._raise_out_of_memory(error)  # here: the shard has some of these images already
+            self._raise_told(error, batch, targets)
+
+    def _compute(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
         start, driver = time.perf_counter(), self.lens.driver.clock
         before = dict(driver.seconds)
-        images = self.transfers.to_device(batch.pixels).float().div_(255)
-        morphs = self._morph(images, batch, targets)
+        morphs = self._morph(batch, targets)
         spent = {what: driver.seconds[what] - before.get(what, 0.0) for what in ("gradient", "score")}
         shard.clock.seconds.update(spent | {"morph": time.perf_counter() - start - sum(spent.values())})
         return shard.add(batch, morphs)
 
-    def _morph(self, images: Tensor, batch: Batch, targets: list[int | None]) -> Morphs:
+    def _morph(self, batch: Batch, targets: list[int | None]) -> Morphs:
         # The same numbers for the same images, whichever worker has them and whatever it did before.
         self.lens.driver.seed = (self.config.seed, batch.items[0].index)
+        images = self.transfers.to_device(batch.pixels).float().div_(255)
         target, some = batch_target(self.rule, targets), samples_per_call(images, self.plan.threads)
-        try:
-            morphs = self.lens.morph(images, target, internal_batch_size=some, **self.config.morph_options)
-        except Exception as error:
-            told = told_of(error, images.shape[1:], batch, targets, first=not self._has_morphed)
-            if told is None:
-                raise
-            raise told from error
+        morphs = self.lens.morph(images, target, internal_batch_size=some, **self.config.morph_options)
         self._has_morphed = True
         return morphs
+
+    # --- Images at which the model raises an error
+
+    def _without_culprits(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
+        """Mark the images at which the model raises an error also where they are alone."""
+        good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
+        errors = {n: found for n in good if (found := self._error_of(batch, targets, n))}
+        if errors and len(errors) == len(good) and self._is_the_models(batch, targets):
+            self._raise_told(error, batch, targets)
+        for n, found in errors.items():
+            batch.loaded[n].failure = of_an_image(found)
+            batch.pixels[n] = PLACEHOLDER
+
+    def _with_good_images_only(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
+        """Put a good image in the place of those that are left out: the model may not take the placeholder."""
+        good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
+        stand_in = batch.pixels[good[0]].clone() if good else control_image(batch.pixels.shape[1:])
+        for n in set(range(len(batch.loaded))).difference(good):
+            batch.pixels[n] = stand_in
+
+    def _error_of(self, batch: Batch, targets: list[int | None], n: int) -> Exception | None:
+        """What the model raises at one image of a batch; what no image is to blame for is raised."""
+        try:
+            self._morph(batch.part(slice(n, n + 1)), targets[n : n + 1])
+        except Exception as error:
+            if not may_be_an_images(error):
+                raise
+            traceback.clear_frames(error.__traceback__)
+            return error
+        return None
+
+    def _is_the_models(self, batch: Batch, targets: list[int | None]) -> bool:
+        """Whether the model, which raises an error at each image of a batch, does so at others as well.
+
+        Where all of the job's first ones fail, nothing speaks for the model; else an image that is no file's decides.
+        """
+        good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
+        if batch.shard == 0 and batch.first and len(good) > 1:
+            return True
+        control = replace(batch, pixels=control_image(batch.pixels.shape[1:])[None].expand_as(batch.pixels))
+        return self._error_of(control, targets, good[0]) is not None
+
+    def _raise_told(self, error: Exception, batch: Batch, targets: list[int | None]) -> NoReturn:
+        """Raise what is known of an error that ends the job."""
+        if may_be_an_images(error):
+            first = not self._has_morphed
+            raise told_of(error, batch, targets, first) or of_all_images(error, batch) from error
+        told = None if is_out_of_memory(error) else told_of(error, batch, targets, first=not self._has_morphed)
+        if told is None:
+            raise error
+        raise told from error
+
+    def _raise_out_of_memory(self, error: Exception) -> NoReturn:
+        raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
 
     def _targets(self, batch: Batch) -> list[int | None]:
         """Of each item, where the model does not decide; an item without the label that does fails."""
@@ -217,6 +296,18 @@ def _repeatable() -> Iterator[None]:
         for name, value in before.items():
             setattr(cudnn, name, value)
         matmul.allow_tf32 = tf32
+
+
+def control_image(shape: Sequence[int]) -> Tensor:
+    """An image uint8 [C, H, W] of no file: dark and bright pixels, no two neighbours alike.
+
+    Examples
+    --------
+    >>> control_image((1, 2, 3))
+    tensor([[[  0, 101, 202],
+             [ 47, 148, 249]]], dtype=torch.uint8)
+    """
+    return (torch.arange(prod(shape), dtype=torch.int64) * 101 % 256).to(torch.uint8).reshape(tuple(shape))
 
 
 def samples_per_call(images: Tensor, threads: int) -> int | None:
