@@ -36,12 +36,12 @@ def write_line(text: str, stream: TextIO | None) -> bool:
     return True
 
 
-def say(text: str) -> bool:
+def write_stdout(text: str) -> bool:
     """:func:`write_line` to stdout."""
     return write_line(text, sys.stdout)
 
 
-def complain(text: str) -> bool:
+def write_stderr(text: str) -> bool:
     """:func:`write_line` to stderr."""
     return write_line(text, sys.stderr)
 
@@ -75,7 +75,7 @@ def open_closed_descriptors() -> None:
                 os.close(opened)
 
 
-def settle_streams() -> None:
+def flush_streams() -> None:
     """Flush stdout and stderr; one that cannot be flushed is turned to the null device.
 
     Otherwise the interpreter tries again when it ends, and exits with status 120.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ..console import complain, open_closed_descriptors, say, settle_streams
+from ..console import flush_streams, open_closed_descriptors, write_stderr, write_stdout
 from .demo import add_demo
 from .evaluate import add_evaluate
 from .jobs import add_jobs
@@ -28,14 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(_parser().parse_args(argv))
     finally:
-        settle_streams()
+        flush_streams()
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from ..dataset.outcome import INTERRUPTED, JobError, as_job_error
     from ..extras import MissingExtra
 
-    said = lambda text: complain(f"steerlens-fast {arguments.command}: {text}")
+    said = lambda text: write_stderr(f"steerlens-fast {arguments.command}: {text}")
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt:
@@ -76,4 +76,4 @@ def _info(_: argparse.Namespace) -> int:
     from .. import build_info
 
     lines = [f"{name:14s}{value if value != '' else '-'}" for name, value in build_info().items()]
-    return 0 if say("\n".join(lines)) else 1
+    return 0 if write_stdout("\n".join(lines)) else 1

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from ..console import say
+from ..console import write_stdout
 from .kinds import int_from
 
 EXPORTS = ("folder", "wds", "safetensors", "npz", "gif", "webp", "strip")
@@ -62,7 +62,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from ..dataset.plan import Plan
     from ..dataset.report import status_of
 
-    return 0 if say(json.dumps(status_of(arguments.out, Plan.read(arguments.out)), indent=1)) else 1
+    return 0 if write_stdout(json.dumps(status_of(arguments.out, Plan.read(arguments.out)), indent=1)) else 1
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -75,12 +75,12 @@ def _verify(arguments: argparse.Namespace) -> int:
     with locked(arguments.out / ".lock") if arguments.discard else nullcontext():
         wrong = verify(arguments.out, plan)
         for shard, problem in wrong.items():
-            say(f"shard {shard}: {problem}" if shard >= 0 else problem)
+            write_stdout(f"shard {shard}: {problem}" if shard >= 0 else problem)
             if arguments.discard and shard >= 0:
                 marker(arguments.out, shard).unlink(missing_ok=True)
-    say(f"{plan.shards - sum(s >= 0 for s in wrong)} of {plan.shards} shards are whole")
+    write_stdout(f"{plan.shards - sum(s >= 0 for s in wrong)} of {plan.shards} shards are whole")
     if wrong:
-        say(_mending(arguments.out, wrong, arguments.discard))
+        write_stdout(_mending(arguments.out, wrong, arguments.discard))
     return 1 if wrong else 0
 
 
@@ -98,7 +98,7 @@ def _gallery(arguments: argparse.Namespace) -> int:
     from ..dataset.gallery import write_gallery
 
     with _hint_at_to(arguments.to):
-        say(str(write_gallery(arguments.out, sample=arguments.sample, to=arguments.to)))
+        write_stdout(str(write_gallery(arguments.out, sample=arguments.sample, to=arguments.to)))
     return 0
 
 
@@ -112,7 +112,7 @@ def _export(arguments: argparse.Namespace) -> int:
     to = arguments.to or _beside(arguments.out, arguments.format)
     with _hint_at_to(arguments.to):
         count = export(arguments.out, to, arguments.format, keys=arguments.keys, limit=arguments.limit)
-    say(f"{count} morphs in {to}")
+    write_stdout(f"{count} morphs in {to}")
     return 0
 
 

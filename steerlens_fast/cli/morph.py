@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..console import complain, say
+from ..console import write_stderr, write_stdout
 from .kinds import each, int_from, ints, numbers, options, positive, size
 
 RUN = ("engine", "workers", "decoders", "resume", "overwrite", "retry_failed", "max_failures", "progress", "gallery")
@@ -114,9 +114,9 @@ def _morph(arguments: argparse.Namespace) -> int:
     if "dry_run" in given:
         from ..dataset.rehearsal import rehearse
 
-        return 0 if say("\n".join(rehearse(arguments.out, asked, run))) else 1
+        return 0 if write_stdout("\n".join(rehearse(arguments.out, asked, run))) else 1
     outcome = run_job(arguments.out, asked, run)
     others = run.engine == "env" and not outcome.summary["complete"]
     rest = "; the rest is with the other ranks" if others else ""
-    complain(f"{arguments.out}: {said_of(outcome.summary)}{rest}")
+    write_stderr(f"{arguments.out}: {said_of(outcome.summary)}{rest}")
     return outcome.code

@@ -30,7 +30,7 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
-def may_be_an_images(error: Exception) -> bool:
+def may_be_caused_by_image(error: Exception) -> bool:
     """Whether an error of a batch may come from one of its images.
 
     Not from memory, threads or files that are not to be had, from targets, or from a program made for one batch size.
@@ -44,7 +44,7 @@ def may_be_an_images(error: Exception) -> bool:
     return _raised_in(error) != f"{PACKAGE}.driver.targets"
 
 
-def of_an_image(error: Exception) -> BadItem:
+def image_failure(error: Exception) -> BadItem:
     """Why an image is left out at which the model raised an error: the same words in every run."""
     text = first_line(error)
     with suppress(OSError):  # there may be no folder for temporary files
@@ -58,7 +58,7 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
-def of_all_images(error: Exception, batch: Batch) -> ModelError:
+def model_failure(error: Exception, batch: Batch) -> ModelError:
     """Where the model raises an error whatever the image: it names shard and images."""
     keys = [item.path for item, loaded in zip(batch.items, batch.loaded) if loaded.failure is None]
     more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
@@ -91,7 +91,7 @@ def _about_images(error: Exception, batch: Batch, first: bool) -> ModelError | N
     if hint is None:
         return None
     shape = " x ".join(map(str, batch.pixels.shape[1:]))
-    return ModelError(f"the model refused images of {shape}: {of_all_images(error, batch)}; {hint}")
+    return ModelError(f"the model refused images of {shape}: {model_failure(error, batch)}; {hint}")
 
 
 def _is_ours(error: Exception) -> bool:

@@ -24,7 +24,7 @@ from .loading import PLACEHOLDER, Batch, Loader, channels_of
 from .models import LoadedModel, load_model
 from .outcome import USAGE, BadItem, JobError
 from .plan import Plan, versions
-from .refusals import is_out_of_memory, may_be_an_images, of_all_images, of_an_image, told_of
+from .refusals import image_failure, is_out_of_memory, may_be_caused_by_image, model_failure, told_of
 from .shard import Clock, Shard
 from .sources import Source, open_source
 from .targets import batch_target, parse_target
@@ -144,14 +144,14 @@ class Worker:
         batch keeps its composition where the model takes it at all.
         """
         first_error = None
-        for change in (None, self._without_culprits, self._with_good_images_only):
+        for change in (None, self._leave_out_failing_images, self._replace_placeholders):
             if change is not None:
                 change(batch, targets, first_error)
             try:
                 return [self._compute(shard, batch, targets)]
             except Exception as error:
-                if not may_be_an_images(error):
-                    self._raise_told(error, batch, targets)
+                if not may_be_caused_by_image(error):
+                    self._raise_described(error, batch, targets)
                 traceback.clear_frames(error.__traceback__)  # they hold memory
                 first_error = first_error or error
         alone = [(batch.part(slice(n, n + 1)), targets[n : n + 1]) for n in range(len(batch.items))]
@@ -161,7 +161,7 @@ class Worker:
         except Exception as error:
             if is_out_of_memory(error):
                 self._raise_out_of_memory(error)  # here: the shard has some of these images already
-            self._raise_told(error, batch, targets)
+            self._raise_described(error, batch, targets)
 
     def _compute(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
         start, driver = time.perf_counter(), self.lens.driver.clock
@@ -182,35 +182,35 @@ class Worker:
 
     # --- Images at which the model raises an error
 
-    def _without_culprits(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
+    def _leave_out_failing_images(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
         """Mark the images at which the model raises an error also where they are alone."""
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
-        errors = {n: found for n in good if (found := self._error_of(batch, targets, n))}
-        if errors and len(errors) == len(good) and self._is_the_models(batch, targets):
-            self._raise_told(error, batch, targets)
+        errors = {n: found for n in good if (found := self._error_at(batch, targets, n))}
+        if errors and len(errors) == len(good) and self._fails_at_any_image(batch, targets):
+            self._raise_described(error, batch, targets)
         for n, found in errors.items():
-            batch.loaded[n].failure = of_an_image(found)
+            batch.loaded[n].failure = image_failure(found)
             batch.pixels[n] = PLACEHOLDER
 
-    def _with_good_images_only(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
+    def _replace_placeholders(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
         """Put a good image in the place of those that are left out: the model may not take the placeholder."""
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         stand_in = batch.pixels[good[0]].clone() if good else control_image(batch.pixels.shape[1:])
         for n in set(range(len(batch.loaded))).difference(good):
             batch.pixels[n] = stand_in
 
-    def _error_of(self, batch: Batch, targets: list[int | None], n: int) -> Exception | None:
+    def _error_at(self, batch: Batch, targets: list[int | None], n: int) -> Exception | None:
         """What the model raises at one image of a batch; what no image is to blame for is raised."""
         try:
             self._morph(batch.part(slice(n, n + 1)), targets[n : n + 1])
         except Exception as error:
-            if not may_be_an_images(error):
+            if not may_be_caused_by_image(error):
                 raise
             traceback.clear_frames(error.__traceback__)
             return error
         return None
 
-    def _is_the_models(self, batch: Batch, targets: list[int | None]) -> bool:
+    def _fails_at_any_image(self, batch: Batch, targets: list[int | None]) -> bool:
         """Whether the model, which raises an error at each image of a batch, does so at others as well.
 
         Where all of the job's first ones fail, nothing speaks for the model; else an image that is no file's decides.
@@ -219,13 +219,13 @@ class Worker:
         if batch.shard == 0 and batch.first and len(good) > 1:
             return True
         control = replace(batch, pixels=control_image(batch.pixels.shape[1:])[None].expand_as(batch.pixels))
-        return self._error_of(control, targets, good[0]) is not None
+        return self._error_at(control, targets, good[0]) is not None
 
-    def _raise_told(self, error: Exception, batch: Batch, targets: list[int | None]) -> NoReturn:
+    def _raise_described(self, error: Exception, batch: Batch, targets: list[int | None]) -> NoReturn:
         """Raise what is known of an error that ends the job."""
-        if may_be_an_images(error):
+        if may_be_caused_by_image(error):
             first = not self._has_morphed
-            raise told_of(error, batch, targets, first) or of_all_images(error, batch) from error
+            raise told_of(error, batch, targets, first) or model_failure(error, batch) from error
         told = None if is_out_of_memory(error) else told_of(error, batch, targets, first=not self._has_morphed)
         if told is None:
             raise error

@@ -44,20 +44,20 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         _replace(temporary, path)
     except OSError as error:
-        raise naming(error, path, temporary) from error
+        raise with_path(error, path, temporary) from error
     finally:
         with suppress(OSError):  # the error that is on its way says more
             temporary.unlink(missing_ok=True)
 
 
-def naming(error: OSError, path: Path, temporary: Path | None = None) -> OSError:
+def with_path(error: OSError, path: Path, temporary: Path | None = None) -> OSError:
     """The same error naming ``path``, where it names what is temporary, or nothing although a storage device raised it.
 
     Examples
     --------
-    >>> naming(OSError(errno.ENOSPC, "full"), Path("a")).filename
+    >>> with_path(OSError(errno.ENOSPC, "full"), Path("a")).filename
     'a'
-    >>> naming(OSError(errno.EINVAL, "no such name", ".0.tmp/x:y"), Path("a"), Path(".0.tmp")).filename
+    >>> with_path(OSError(errno.EINVAL, "no such name", ".0.tmp/x:y"), Path("a"), Path(".0.tmp")).filename
     'a/x:y'
     """
     named = None if error.filename is None else os.fspath(error.filename)

@@ -30,7 +30,7 @@ def main() -> int:
     told = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a model prints goes into the log
     sys.stdout.reconfigure(errors="backslashreplace")  # as stderr's
-    sys.stdout, sys.stderr = _Unfailing(sys.stdout), _Unfailing(sys.stderr)
+    sys.stdout, sys.stderr = _LossyStream(sys.stdout), _LossyStream(sys.stderr)
     lock = threading.Lock()
 
     def tell(event: dict) -> None:
@@ -47,7 +47,7 @@ def main() -> int:
         return 1
 
 
-class _Unfailing:
+class _LossyStream:
     """A stream to the log, which may be on a disk that is full: what cannot be written is dropped, and ends no job."""
 
     def __init__(self, stream: TextIO):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ...extras import need
-from ...morphs.files import naming
+from ...morphs.files import with_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -130,7 +130,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 os.rename(old, path)
             raise
     except OSError as error:
-        raise naming(error, path, temporary) from error
+        raise with_path(error, path, temporary) from error
     finally:
         for left in (temporary, old):
             with suppress(OSError):  # the error that is on its way says more
