@@ -25,8 +25,10 @@ from job_models import (  # noqa: E402
     MODEL,
     Classifier,
     Triples,
+    arguments,
     classifier,
     digests,
+    ended,
     frames,
     lines,
     make_folder,
@@ -35,6 +37,7 @@ from job_models import (  # noqa: E402
     pictures,
     records,
     run_here,
+    start,
     temporaries,
 )
 from PIL import Image  # noqa: E402
@@ -549,6 +552,21 @@ def test_zoo_failures_are_listed(zoo):
     assert sum(reasons.values()) == len(bad) and reasons["truncated"] == list(bad.values()).count("truncated")
 
 
+def test_another_process_writes_the_same_records_of_bad_images(zoo, tmp_path):
+    """With other addresses, hashes of strings, process id and temporary folder."""
+    _, out, _, _ = zoo
+    options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "batch_size": 8, "shard_size": 32}
+    options |= {"max_pixels": MAX_PIXELS, "max_failures": 100, "workers": 1, "progress": "none"}
+    asked = arguments(tmp_path / "out", data=out.parent / "images", **options)
+    code, told = ended(start(asked, PYTHONHASHSEED=7, TMPDIR=tmp_path))
+    assert code == 3, told
+    assert digests(tmp_path / "out") == digests(out)
+    for name in ("plan.json", "config.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (out / name).read_bytes()
+    told = (tmp_path / "out" / "failed.jsonl").read_text()
+    assert " at 0x" not in told and str(tmp_path) not in told
+
+
 def test_bad_images_do_not_change_their_neighbours(zoo):
     """Grey images in their places give the others the same bytes."""
     expected, out, other, codes = zoo
@@ -665,7 +683,8 @@ def test_out_of_memory_with_one_image_is_fatal(data, tmp_path, monkeypatch, caps
 def test_a_model_that_raises_is_fatal_and_told(data, tmp_path, monkeypatch, capsys):
     """Also with a ValueError, which is no wrong usage here."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
-    make_white(images / "c1" / "white.png")
+    for name in ("000.png", "001.png"):  # all of the first batch
+        make_white(images / "c0" / name)
     monkeypatch.setenv("JOB_WHITE", "raise")
     refused(capsys, run_here(tmp_path / "out", data=images), "ValueError: this model does not like white", says=1)
     log = (tmp_path / "out" / "logs" / "worker-0.log").read_text()

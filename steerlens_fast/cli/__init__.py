@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
+from ..console import flush_streams, open_closed_descriptors, write_stderr, write_stdout
 from .demo import add_demo
 from .evaluate import add_evaluate
 from .jobs import add_jobs
@@ -24,20 +24,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     version ...
     0
     """
-    arguments = _parser().parse_args(argv)
-    from ..dataset.outcome import INTERRUPTED, JobError
+    open_closed_descriptors()
+    try:
+        return _run(_parser().parse_args(argv))
+    finally:
+        flush_streams()
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from ..dataset.outcome import INTERRUPTED, JobError, as_job_error
     from ..extras import MissingExtra
 
-    said = lambda text: print(f"steerlens-fast {arguments.command}: {text}", file=sys.stderr)
+    said = lambda text: write_stderr(f"steerlens-fast {arguments.command}: {text}")
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt:
         said("interrupted")
         return INTERRUPTED
-    except JobError as error:
+    except (JobError, OSError) as error:
+        error = as_job_error(error)
         said(error)
         return error.code
-    except (MissingExtra, OSError, ValueError) as error:
+    except (MissingExtra, ValueError) as error:
         said(error)
         return 1
 
@@ -67,6 +75,5 @@ def _add_info(commands) -> None:
 def _info(_: argparse.Namespace) -> int:
     from .. import build_info
 
-    for name, value in build_info().items():
-        print(f"{name:14s}{value if value != '' else '-'}")
-    return 0
+    lines = [f"{name:14s}{value if value != '' else '-'}" for name, value in build_info().items()]
+    return 0 if write_stdout("\n".join(lines)) else 1

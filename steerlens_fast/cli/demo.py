@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..console import write_stdout
 from .kinds import folder, int_from, positive
 
 
@@ -53,15 +54,15 @@ def _demo(arguments: argparse.Namespace) -> int:
         )
     except OSError as error:
         raise OSError(f"cannot write to {arguments.out}: {error.strerror or error}") from error
-    print("\n".join(_summary(result)))
-    print(f"\nwrote {len(result.files)} files to {arguments.out}/")
+    write_stdout("\n".join(_summary(result)))
+    write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/")
     for path in result.files:
-        print(f"  {path}")
+        write_stdout(f"  {path}")
     job = morph_all(Path(arguments.out), result, max_l2=arguments.max_l2, frames=arguments.frames, progress=bars)
-    print(f"all {len(result.digits.test_images)} test digits morphed: {arguments.out}/job/gallery/index.html")
-    print(f"the same again:\n  {as_typed(job)}")
+    write_stdout(f"all {len(result.digits.test_images)} test digits morphed: {arguments.out}/job/gallery/index.html")
+    write_stdout(f"the same again:\n  {as_typed(job)}")
     times = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
-    print(f"{times}; total {sum(result.seconds.values()):.1f} s")
+    write_stdout(f"{times}; total {sum(result.seconds.values()):.1f} s")
     return 0
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from ..console import write_stderr, write_stdout
 from .kinds import each, folder, int_from, options, positive, size
 
 RUN = ("resume", "overwrite", "progress", "preset", "no_figures")
@@ -110,7 +110,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     asked = {**(preset(given["preset"]) if "preset" in given else {}), **asked}
     run = {name: given[name] for name in ("resume", "overwrite", "progress") if name in given}
     found = run_evaluation(arguments.out, asked, figures="no_figures" not in given, **run)
-    print("\n".join(_said(found)))
+    write_stdout("\n".join(_said(found)))
     return found.code
 
 
@@ -118,7 +118,7 @@ def _said(found) -> list[str]:
     """A table for each budget; and what is wrong, on stderr."""
     lines = [line for budget in found.summary["budgets"] for line in _budget(budget)]
     for problem in found.summary["problems"]:
-        print(f"steerlens-fast evaluate: {problem}", file=sys.stderr)
+        write_stderr(f"steerlens-fast evaluate: {problem}")
     page = found.out / "index.html"
     return [*lines, f"wrote {page if page.exists() else found.out / 'summary.json'}"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from ..console import write_stderr, write_stdout
 from .kinds import each, folder, int_from, ints, numbers, options, positive, size, value_range
 
 RUN = ("engine", "workers", "decoders", "resume", "overwrite", "retry_failed", "max_failures", "progress", "gallery")
@@ -121,10 +121,9 @@ def _morph(arguments: argparse.Namespace) -> int:
     if "dry_run" in given:
         from ..dataset.rehearsal import rehearse
 
-        print("\n".join(rehearse(arguments.out, asked, run)))
-        return 0
+        return 0 if write_stdout("\n".join(rehearse(arguments.out, asked, run))) else 1
     outcome = run_job(arguments.out, asked, run)
     others = run.engine == "env" and not outcome.summary["complete"]
     rest = "; the rest is with the other ranks" if others else ""
-    print(f"{arguments.out}: {said_of(outcome.summary)}{rest}", file=sys.stderr)
+    write_stderr(f"{arguments.out}: {said_of(outcome.summary)}{rest}")
     return outcome.code

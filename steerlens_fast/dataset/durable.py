@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
+from ..console import warn
 from ..morphs.files import replacing
 from .outcome import USAGE, JobError
+
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # what file systems say that have no fsync
+NO_LOCKS = (*UNSUPPORTED, errno.ENOLCK)  # and those that have no flock, or whose lock server cannot be reached
+
+_warned: set[int | None] = set()
 
 
 @contextmanager
@@ -40,16 +47,43 @@ def publishing(path: Path) -> Iterator[BinaryIO]:
 def sync(file: BinaryIO) -> None:
     """Everything written so far is on the disk when this returns."""
     file.flush()
-    os.fsync(file.fileno())
+    _sync(file.fileno(), file.name)
 
 
 def sync_folder(folder: Path) -> None:
-    """The names in the folder, renamed ones too, are on the disk when this returns."""
-    handle = os.open(folder, os.O_RDONLY)
+    """The names in the folder, renamed ones too, are on the disk when this returns.
+
+    Some file systems have no such call, or let nobody open a folder. Then a warning says so, and the job goes on: only
+    a power cut could tell the difference, and what it takes is made again.
+    """
     try:
-        os.fsync(handle)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in (*UNSUPPORTED, errno.EACCES, errno.EPERM, errno.EISDIR):
+            raise
+        _warn_of_sync(error, folder)
+        return
+    try:
+        _sync(handle, folder)
     finally:
         os.close(handle)
+
+
+def _sync(handle: int, path) -> None:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        _warn_of_sync(error, path)
+
+
+def _warn_of_sync(error: OSError, path) -> None:
+    """Once in a process, not for each file."""
+    if error.errno not in _warned:
+        _warned.add(error.errno)
+        what = f"{path} cannot be synchronised with its disk ({error.strerror})"
+        warn(f"{what}: what is written there may be lost in a power cut; verify finds that, and resume makes it again")
 
 
 def write_json(path: Path, value) -> None:
@@ -73,27 +107,32 @@ def digest_of(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
+def locked(path: Path, *, shared: bool = False, wait: bool = False, needed: bool = False) -> Iterator[None]:
     """Hold the lock file ``path``, alone or with others; refuse where another process holds it, or wait for it.
 
-    The kernel lets go of it when its holder dies, however that dies.
+    The kernel lets go of it when its holder dies, however that dies. On a file system without locks there is a warning
+    that a second job would not be noticed, or, where the lock is ``needed``, an error.
 
     Raises
     ------
     JobError
-        Naming who holds it.
+        Naming who holds it, or the file that cannot be locked.
+    OSError
+        Naming the file, where it cannot be opened.
     """
     how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-    with open(path, "a+b") as file:
+    with open(path, "a+b", buffering=0) as file:
         try:
             _flock(file, how)
         except BlockingIOError:
             file.seek(0)
             holder = file.read(200).decode(errors="replace").strip()
             raise JobError(f"{path.parent} is in use by another job ({holder})", USAGE) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-        file.flush()
+        except OSError as error:
+            _without_lock(path, error, needed)
+        with suppress(OSError):  # a full disk: what is written is for the message above only
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
 
 
@@ -107,13 +146,29 @@ def _flock(file: BinaryIO, how: int) -> None:
     fcntl.flock(file, how)
 
 
-def in_use(path: Path) -> bool:
-    """Whether somebody holds the lock file ``path``."""
+def _without_lock(path: Path, error: OSError, needed: bool) -> None:
+    """Warn that there is no lock, or raise where there must be one."""
+    if error.errno not in NO_LOCKS:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    what = f"{path} cannot be locked, the file system has no locks ({error.strerror})"
+    if needed:
+        text = "processes that share a folder need them (on Lustre mount with flock, on NFS without nolock)"
+        raise JobError(f"{what}: {text}; use another folder, or a single process") from error
+    warn(f"{what}: a second job on {path.parent} would not be noticed, and must not be started")
+
+
+def in_use(path: Path) -> bool | None:
+    """Whether another process holds the lock file ``path`` alone; None where that cannot be known.
+
+    Nothing is written: a shared lock is tried for, through a file that is open for reading.
+    """
     try:
-        with open(path, "r+b") as file:  # for writing, too: NFS asks for that
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:
         return True
+    except OSError:
+        return None
     return False

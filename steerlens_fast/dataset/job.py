@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def _run_rank(out: Path, asked: Mapping, options: RunOptions, stop: Stop, object
     inputs = Inputs(config, device_of(config), objects["dataset"])
     engine = make_engine(inputs, options, out, objects)  # not under the lock: ranks load their models side by side
     try:
-        with locked(out / ".planning", wait=True):
+        with locked(out / ".planning", wait=True, needed=rank.world > 1):
             if not has_plan(out):
                 make_plan(out, inputs, engine.describe(), _ranks_here())
             resumed_config(out, asked)  # whoever planned may have been asked for something else
@@ -129,7 +130,7 @@ def _run_rank(out: Path, asked: Mapping, options: RunOptions, stop: Stop, object
         made = _make(out, plan, pending, engine, options, stop) if pending else {}
     finally:
         engine.close()
-    with locked(out / ".planning", wait=True):
+    with locked(out / ".planning", wait=True, needed=rank.world > 1):
         return _finish(out, plan, options, stop, made)
 
 
@@ -273,8 +274,9 @@ def _signals() -> Iterator[Stop]:
         if stop.requested:
             raise KeyboardInterrupt
         stop.requested = True
-        # not print, which may be what was interrupted
-        os.write(2, b"finishing the shards that have begun; Ctrl-C again stops at once\n")
+        with suppress(OSError):  # not print, which may be what was interrupted
+            if sys.stderr is not None:  # else descriptor 2 may be any file
+                os.write(2, b"finishing the shards that have begun; Ctrl-C again stops at once\n")
 
     def terminate(*_):
         raise Terminated

@@ -15,12 +15,22 @@ from torch import Tensor
 from .decoding import decode, values_of
 from .fitting import fit
 from .items import Item
-from .outcome import BadItem
+from .outcome import BadItem, JobError
 from .sources import Source
 
 AHEAD = 3  # batches: one with the model, one that waits, one that is decoded
 PLACEHOLDER = 128  # of a bad image: its neighbours' batch keeps its composition
 PER_TASK = 16  # items, at most: small images cost less than a task does
+
+
+def as_pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """An image of 8 bits as pixels of a batch: as it is, or in [0, 1] where these are floats."""
+    return image / 255 if dtype.is_floating_point else image
+
+
+def placeholder_for(dtype: torch.dtype) -> float:
+    """The value of the pixels of an image that is left out."""
+    return PLACEHOLDER / 255 if dtype.is_floating_point else PLACEHOLDER
 
 
 def channels_of(source: Mapping) -> int | None:
@@ -56,10 +66,11 @@ class Batch:
     pixels: Tensor
     loaded: list[Loaded]
     tasks: list[Future] = field(default_factory=list)
+    first: bool = False  # of its shard
 
     def part(self, at: slice) -> Batch:
         """Some of it."""
-        return Batch(self.shard, self.last, self.items[at], self.pixels[at], self.loaded[at])
+        return Batch(self.shard, self.last, self.items[at], self.pixels[at], self.loaded[at], first=self.first)
 
 
 class Loader:
@@ -123,6 +134,7 @@ class Loader:
             shape = (len(some), self._channels, *self._size)
             pixels = torch.empty(shape, dtype=self._dtype, pin_memory=self._pinned)
             batch = Batch(shard, first + len(some) == len(items), some, pixels, [Loaded() for _ in some])
+            batch.first = first == 0
             rows = pixels.numpy()
             for at in range(0, len(some), self._per_task):
                 which = range(at, min(at + self._per_task, len(some)))
@@ -135,7 +147,10 @@ class Loader:
                 rows[n] = self._load(batch.items[n], batch.loaded[n])
             except BadItem as error:
                 batch.loaded[n].failure = error
-                rows[n] = PLACEHOLDER if rows.dtype == np.uint8 else PLACEHOLDER / 255
+                rows[n] = placeholder_for(batch.pixels.dtype)
+            except MemoryError as error:  # not the image's fault; nor would the next one's decoding end better
+                less = "fewer decoders (--decoders) or a smaller max_pixels (--max-pixels) need less"
+                raise JobError(f"out of memory while {batch.items[n].path} was decoded: {less}") from error
 
     def _load(self, item: Item, told: Loaded) -> np.ndarray:
         data, told.label = self._source.read_labelled(item)

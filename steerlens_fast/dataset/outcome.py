@@ -11,6 +11,20 @@ from ..extras import MissingExtra
 DONE, FATAL, USAGE, QUARANTINED, TOO_MANY_FAILURES, NO_SPACE = range(6)  # exit codes
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM
 
+# What an error of a file system means for a job, where its own words leave that open
+MEANINGS = {
+    errno.EROFS: "the file system is mounted without write access",
+    errno.EACCES: "this user may not write or read there",
+    errno.EPERM: "this user may not do that, or the file system cannot",
+    errno.EIO: "the disk, or the connection to it, fails",
+    errno.ESTALE: "the network file system was taken away, or mounted anew",
+    errno.EFBIG: "the file system or a limit (ulimit -f) takes no file of this size: use a smaller shard size",
+    errno.EMFILE: "this process may open no more files: raise ulimit -n, or use fewer decoders",
+    errno.ENFILE: "this machine has too many open files",
+}
+
+NO_THREAD = "can't start new thread"  # of a RuntimeError of Python's
+
 OK = "ok"
 REASONS = {
     "unreadable": "the file or entry cannot be read",
@@ -22,6 +36,7 @@ REASONS = {
     "unsupported": "a kind of image with no agreed conversion to 8 bits",
     "bad-array": "an array of another shape, type or range than an image has",
     "no-label": "the data do not say which class it is",
+    "model-error": "the model raises an error at this image",
     "gradient-not-finite": "the gradient at the source is not finite",
     "gradient-zero": "the gradient at the source is zero",
     "gradient-became-not-finite": "the gradient became infinite or NaN after the source",
@@ -85,18 +100,17 @@ def stable_text(text: str) -> str:
     """
     for pattern, instead in VOLATILE:
         text = pattern.sub(instead, text)
-    return _temporary().sub("<temporary file>", text)
+    try:
+        folder = tempfile.gettempdir()
+    except OSError:  # there may be no folder for temporary files
+        return text
+    return re.sub(re.escape(folder) + r"/tmp[a-z0-9_]{8}\b", "<temporary file>", text)
 
 
 def told_of_error(error: Exception) -> str:
     """The type and the message of an exception that other code raised, for a record."""
     text = stable_text(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _temporary() -> re.Pattern:
-    """Names that the module tempfile chooses."""
-    return re.compile(re.escape(tempfile.gettempdir()) + r"/tmp[a-z0-9_]{8}\b")
 
 
 class JobError(Exception):
@@ -135,4 +149,8 @@ def as_job_error(error: BaseException) -> JobError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return JobError(f"no space left: {error}", NO_SPACE)
     text = str(error) or repr(error)
+    if NO_THREAD in text:
+        text += ": raise the limit on processes (ulimit -u), or use fewer workers, decoders and threads"
+    if isinstance(error, OSError) and error.errno in MEANINGS:
+        text += f" ({MEANINGS[error.errno]})"
     return JobError(text if isinstance(error, (OSError, MissingExtra)) else f"{type(error).__name__}: {text}")

@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
@@ -221,9 +222,10 @@ def clear(out: Path) -> None:
 
 
 def clear_leftovers(out: Path) -> None:
-    """Remove what killed workers and drivers were writing."""
+    """Remove what killed workers and drivers were writing; what cannot be removed does no harm."""
     for leftover in (*out.glob(LEFTOVER), *(out / "shards").glob(LEFTOVER)):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        with suppress(OSError):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def _size_of_first(inputs: Inputs) -> tuple[int, int]:

@@ -1,7 +1,11 @@
-"""What a running job tells of itself on stderr: a bar on a terminal, else a line now and then, or JSON lines."""
+"""What a running job tells of itself on stderr: a bar on a terminal, else a line now and then, or JSON lines.
+
+Progress that cannot be written is dropped: it never ends a job.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -9,10 +13,12 @@ from collections.abc import Callable
 from typing import TextIO
 
 from ..checks import check_choice
+from ..console import write_line
 from ..extras import MissingExtra, need
 
 KINDS = ("auto", "bar", "lines", "json", "none")
 EVERY = 10.0  # seconds between lines
+UNWRITABLE = (OSError, ValueError)  # what a stream raises; ValueError where it is closed, or cannot encode the text
 RECENT = 60.0  # seconds that an estimate of the rate looks back
 
 
@@ -57,17 +63,21 @@ class Progress:
         self._start = self._told = time.monotonic()
         self._already = done
         self._recent = [(self._start, done)]
+        self._last: tuple[int, int] | None = None  # done and failed, of the last line
         self._bar = None
-        if self._kind == "bar":
+        if self._kind == "bar" and self._stream is not None:
             make = need("cli", "tqdm").tqdm
-            self._bar = make(total=total, initial=done, file=self._stream, dynamic_ncols=True, **self._bar_options())
+            with contextlib.suppress(*UNWRITABLE):
+                options = self._bar_options()
+                self._bar = make(total=total, initial=done, file=self._stream, dynamic_ncols=True, **options)
 
     def update(self, items: int, failed: int = 0) -> None:
         """So many more items are done, of which some failed."""
         self.done, self.failed = self.done + items, self.failed + failed
         if self._bar is not None:
-            self._bar.set_postfix_str(self._postfix(), refresh=False)
-            self._bar.update(items)
+            with contextlib.suppress(*UNWRITABLE):
+                self._bar.set_postfix_str(self._postfix(), refresh=False)
+                self._bar.update(items)
         self.tick()
 
     def _bar_options(self) -> dict:
@@ -84,16 +94,17 @@ class Progress:
     def tick(self) -> None:
         """Time has passed; tell if it is time to."""
         now = time.monotonic()
-        if self._kind in ("lines", "json") and now - self._told >= EVERY:
+        told = self.done == self.total and self._last == (self.done, self.failed)
+        if self._kind in ("lines", "json") and now - self._told >= EVERY and not told:
             self._tell(now)
 
     def close(self) -> None:
-        """Tell the last of it."""
+        """Tell the last of it, unless the last line has told just that."""
         if self._bar is not None:
-            self._bar.close()
-        elif self._kind != "none":
-            self._recent = [(self._start, self._already)]  # the rate of the whole run
-            self._tell(time.monotonic())
+            with contextlib.suppress(*UNWRITABLE):
+                self._bar.close()
+        elif self._kind in ("lines", "json") and self._last != (self.done, self.failed):
+            self._tell(time.monotonic(), whole_run=True)
 
     def told(self) -> dict:
         """What this run has done, by the clock on the wall."""
@@ -101,24 +112,28 @@ class Progress:
         rate = images / max(seconds, 1e-9)
         return {"images": images, "seconds": round(seconds, 3), "images_per_second": round(rate, 2)}
 
-    def _tell(self, now: float) -> None:
-        then, done = self._recent[0]
+    def _tell(self, now: float, whole_run: bool = False) -> None:
+        whole_run = whole_run or self.done == self.total  # the last line is of the whole run
+        then, done = (self._start, self._already) if whole_run else self._recent[0]
         rate = (self.done - done) / max(now - then, 1e-9)
         eta = self._remaining() if self._remaining else (self.total - self.done) / rate if rate > 0 else None
         eta = None if eta is None else round(eta)
         known = {"done": self.done, "total": self.total, "failed": self.failed, "seconds": round(now - self._start, 1)}
         known |= {f"{self.unit}_per_second": round(rate, 2), "eta_seconds": eta}
-        print(json.dumps(known) if self._kind == "json" else _line(known, self.unit), file=self._stream, flush=True)
-        self._told = now
+        write_line(json.dumps(known) if self._kind == "json" else _line(known, self.unit), self._stream)
+        self._told, self._last = now, (self.done, self.failed)
         # Of the points in time that lie further back than a minute, the last one stays
         late = [n for n, (when, _) in enumerate(self._recent) if now - when > RECENT]
         self._recent = [*self._recent[late[-1] if late else 0 :], (now, self.done)]
 
 
-def _resolved(kind: str, stream: TextIO) -> str:
+def _resolved(kind: str, stream: TextIO | None) -> str:
     if kind != "auto":
         return kind
-    if not stream.isatty():
+    try:
+        if stream is None or not stream.isatty():
+            return "lines"
+    except UNWRITABLE:
         return "lines"
     try:
         need("cli", "tqdm")

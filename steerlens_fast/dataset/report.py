@@ -213,10 +213,10 @@ def _problem(out: Path, plan: Plan, shard: int, listed: bool) -> str | None:
 
 
 def status_of(out: Path, plan: Plan) -> dict:
-    """How far the job in ``out`` is, and whether one is at work on it."""
+    """How far the job in ``out`` is, and whether one is at work on it (None: it cannot be known); only reads."""
     done = done_shards(out, plan)
     return {
-        "running": in_use(out / ".lock"),
+        "running": _running(out),
         "items": plan.items,
         "done": done.items,
         "failed": done.failed,
@@ -225,3 +225,9 @@ def status_of(out: Path, plan: Plan) -> dict:
         "bytes": done.bytes,
         "seconds": {what: round(value, 3) for what, value in sorted(done.seconds.items())},
     }
+
+
+def _running(out: Path) -> bool | None:
+    """Ranks share the job's own lock, and each has another."""
+    held = [in_use(lock) for lock in (out / ".lock", *out.glob(".lock-rank-*"))]
+    return any(held) or (None if None in held else False)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from math import prod
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -16,11 +20,11 @@ from ..lens import SteerableLens
 from ..morphs import Morphs
 from .config import JobConfig, refuse_drift, refuse_other_model
 from .line import Line, Taker, Tell, filled
-from .loading import Batch, Loader, channels_of
+from .loading import Batch, Loader, as_pixels, channels_of, placeholder_for
 from .models import LoadedModel, load_model
 from .outcome import USAGE, BadItem, JobError
 from .plan import Plan, versions
-from .refusals import is_out_of_memory, told_of
+from .refusals import image_failure, is_out_of_memory, may_be_caused_by_image, model_failure, told_of
 from .shard import Clock, Shard
 from .sources import Source, open_source_of
 from .targets import batch_target, parse_target
@@ -55,7 +59,7 @@ class Worker:
         self.lens.driver = _Timed(self.lens.driver)
         self.rule = parse_target(config.target)
         self._has_morphed = False
-        self.parts = 1  # into which a batch is cut for the model; grows where the device's memory is short
+        self.parts = 1  # into which a batch is cut for the model; grows in a shard where the device's memory is short
 
     def open(self, out: Path, plan: Plan) -> None:
         """Begin to work on a planned job; JobError where model, data or software are not what was planned with."""
@@ -86,6 +90,7 @@ class Worker:
             while (batch := self._next(batches)) is not None:
                 if shard is None:
                     shard = Shard(batch.shard, self.plan, self.transfers)
+                    self.parts = 1  # a shard is made in the same way whichever was made before it
                     tell({"event": "begun", "shard": batch.shard})
                 line.add(shard, batch, self._work(shard, batch))
                 shard = None if batch.last else shard
@@ -119,44 +124,119 @@ class Worker:
             size = -(-len(batch.items) // self.parts)
             part = slice(at, at + size)
             try:
-                parts.append(self._work_part(shard, batch.part(part), targets[part]))
+                parts += self._work_part(shard, batch.part(part), targets[part])
                 at += size
                 continue
-            except RuntimeError as error:  # torch.OutOfMemoryError is one
+            except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 if size == 1:
-                    raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
+                    self._raise_out_of_memory(error)
             self.parts *= 2  # outside of the handler, which holds the memory of the frames that failed
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         shard.parts = max(shard.parts, self.parts)
         return parts
 
-    def _work_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
+    def _work_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> list[Callable[[], int]]:
+        """Take some of a batch through the lens. Images at which the model raises an error are left out.
+
+        Which ones is decided by the images and the model alone, so that another run decides the same. Their neighbours'
+        batch keeps its composition where the model takes it at all.
+        """
+        first_error = None
+        for change in (None, self._leave_out_failing_images, self._replace_placeholders):
+            if change is not None:
+                change(batch, targets, first_error)
+            try:
+                return [self._compute(shard, batch, targets)]
+            except Exception as error:
+                if not may_be_caused_by_image(error):
+                    self._raise_described(error, batch, targets)
+                traceback.clear_frames(error.__traceback__)  # they hold memory
+                first_error = first_error or error
+        alone = [(batch.part(slice(n, n + 1)), targets[n : n + 1]) for n in range(len(batch.items))]
+        shard.parts = max(shard.parts, len(alone))
+        try:
+            return [self._compute(shard, *one) for one in alone]
+        except Exception as error:
+            if is_out_of_memory(error):
+                self._raise_out_of_memory(error)  # here: the shard has some of these images already
+            self._raise_described(error, batch, targets)
+
+    def _compute(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
         start, driver = time.perf_counter(), self.lens.driver.clock
         before = dict(driver.seconds)
-        images = self.transfers.to_device(batch.pixels)
-        images = images if images.is_floating_point() else images.float().div_(255)
-        morphs = self._morph(images, batch, targets)
+        morphs = self._morph(batch, targets)
         spent = {what: driver.seconds[what] - before.get(what, 0.0) for what in ("gradient", "score")}
         shard.clock.seconds.update(spent | {"morph": time.perf_counter() - start - sum(spent.values())})
         return shard.add(batch, morphs)
 
-    def _morph(self, images: Tensor, batch: Batch, targets: list[int | None]) -> Morphs:
+    def _morph(self, batch: Batch, targets: list[int | None]) -> Morphs:
         # The same numbers for the same images, whichever worker has them and whatever it did before.
         self.lens.driver.seed = (self.config.seed, batch.items[0].index)
+        images = self.transfers.to_device(batch.pixels)
+        images = images if images.is_floating_point() else images.float().div_(255)
         target, some = batch_target(self.rule, targets), samples_per_call(images, self.plan.threads)
-        try:
-            morphs = self.lens.morph(images, target, internal_batch_size=some, **self.config.morph_options)
-        except Exception as error:
-            sizes = [n for n in (some, len(images) % some) if n] if some else []
-            told = told_of(error, images.shape[1:], batch, targets, not self._has_morphed, sizes)
-            if told is None:
-                raise
-            raise told from error
+        morphs = self.lens.morph(images, target, internal_batch_size=some, **self.config.morph_options)
         self._has_morphed = True
         return morphs
+
+    # --- Images at which the model raises an error
+
+    def _leave_out_failing_images(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
+        """Mark the images at which the model raises an error also where they are alone."""
+        good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
+        errors = {n: found for n in good if (found := self._error_at(batch, targets, n))}
+        if errors and len(errors) == len(good) and self._fails_at_any_image(batch, targets):
+            self._raise_described(error, batch, targets)
+        for n, found in errors.items():
+            batch.loaded[n].failure = image_failure(found)
+            batch.pixels[n] = placeholder_for(batch.pixels.dtype)
+
+    def _replace_placeholders(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
+        """Put a good image in the place of those that are left out: the model may not take the placeholder."""
+        good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
+        control = as_pixels(control_image(batch.pixels.shape[1:]), batch.pixels.dtype)
+        stand_in = batch.pixels[good[0]].clone() if good else control
+        for n in set(range(len(batch.loaded))).difference(good):
+            batch.pixels[n] = stand_in
+
+    def _error_at(self, batch: Batch, targets: list[int | None], n: int) -> Exception | None:
+        """What the model raises at one image of a batch; what no image is to blame for is raised."""
+        try:
+            self._morph(batch.part(slice(n, n + 1)), targets[n : n + 1])
+        except Exception as error:
+            if not may_be_caused_by_image(error):
+                raise
+            traceback.clear_frames(error.__traceback__)
+            return error
+        return None
+
+    def _fails_at_any_image(self, batch: Batch, targets: list[int | None]) -> bool:
+        """Whether the model, which raises an error at each image of a batch, does so at others as well.
+
+        Where all of the job's first ones fail, nothing speaks for the model; else an image that is no file's decides.
+        """
+        good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
+        if batch.shard == 0 and batch.first and len(good) > 1:
+            return True
+        control = replace(batch, pixels=control_image(batch.pixels.shape[1:])[None].expand_as(batch.pixels))
+        return self._error_at(control, targets, good[0]) is not None
+
+    def _raise_described(self, error: Exception, batch: Batch, targets: list[int | None]) -> NoReturn:
+        """Raise what is known of an error that ends the job."""
+        some = None if self.device.type != "cpu" else samples_per_call(batch.pixels[:1].float(), self.plan.threads)
+        sizes = [1, *(n for n in (some, len(batch.items) % some) if n)] if some else [1]
+        known = None if is_out_of_memory(error) else told_of(error, batch, targets, not self._has_morphed, sizes)
+        if may_be_caused_by_image(error):
+            raise known or model_failure(error, batch) from error
+        if known is None:
+            raise error
+        raise known from error
+
+    def _raise_out_of_memory(self, error: Exception) -> NoReturn:
+        raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
 
     def _targets(self, batch: Batch) -> list[int | None]:
         """Of each item, where the model does not decide; an item without the label that does fails."""
@@ -220,6 +300,18 @@ def _repeatable() -> Iterator[None]:
         for name, value in before.items():
             setattr(cudnn, name, value)
         matmul.allow_tf32 = tf32
+
+
+def control_image(shape: Sequence[int]) -> Tensor:
+    """An image uint8 [C, H, W] of no file: dark and bright pixels, no two neighbours alike.
+
+    Examples
+    --------
+    >>> control_image((1, 2, 3))
+    tensor([[[  0, 101, 202],
+             [ 47, 148, 249]]], dtype=torch.uint8)
+    """
+    return (torch.arange(prod(shape), dtype=torch.int64) * 101 % 256).to(torch.uint8).reshape(tuple(shape))
 
 
 def samples_per_call(images: Tensor, threads: int) -> int | None:

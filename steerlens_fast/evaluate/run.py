@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ..dataset.durable import locked, publishing, read_json, sync_folder, write_
 from ..dataset.outcome import DONE, QUARANTINED, USAGE, JobError, as_job_error
 from ..dataset.planning import LEFTOVER
 from ..dataset.progress import Progress
+from ..dataset.refusals import first_line, is_out_of_memory
 from ..extras import need
 from ..memory import threads
 from .config import EvaluationConfig
@@ -22,7 +24,7 @@ from .prepare import Prepared, prepare
 from .published import published
 from .report import write_report
 from .summary import summarise
-from .tasks import Work
+from .tasks import Done, Task, Work
 
 FILES = ("config.json", "plan.json", "results.jsonl", "summary.json", "index.html")
 FOLDERS = ("parts", "figures")
@@ -107,7 +109,8 @@ def _begin(out: Path, prepared: Prepared, overwrite: bool) -> None:
     if overwrite:
         _clear(out)
     for leftover in (path for folder in ("", *FOLDERS) for path in (out / folder).glob(LEFTOVER)):
-        leftover.unlink()  # of a run that was killed
+        with suppress(OSError):  # of a run that was killed; it does no harm
+            leftover.unlink()
     (out / "parts").mkdir(exist_ok=True)
     if (out / "plan.json").exists():
         before = read_json(out / "plan.json")
@@ -164,9 +167,21 @@ def _do(out: Path, work: Work, progress: str) -> None:
     try:
         for task in missing:
             (out / "summary.json").unlink(missing_ok=True)  # until it is true again
-            publish(out, task, work.run(task))
+            publish(out, task, _run(work, task))
     finally:
         bar.close()
+
+
+def _run(work: Work, task: Task) -> Done:
+    """Compute a task; an error of a classifier names the task and its sources."""
+    try:
+        return work.run(task)
+    except (JobError, OSError):
+        raise
+    except Exception as error:
+        less = "; a smaller batch_size (--batch-size) needs less" if is_out_of_memory(error) else ""
+        where = f"{task.what}, sources {task.first} to {task.last - 1}"
+        raise JobError(f"{first_line(error)}; raised in the evaluation of {where}{less}") from error
 
 
 # --- The end ---------------------------------------------------------------------------------------------------------

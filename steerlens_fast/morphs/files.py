@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -14,6 +14,11 @@ from uuid import uuid4
 from torch import Tensor
 
 from ..extras import need
+
+# Of a storage device, not of whatever else a block does: where they name no file, it is the one that is written
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
+# What file systems answer that cannot rename over an existing file; sshfs says EPERM
+NO_REPLACE = (errno.EEXIST, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 KEY = "steerlens_fast"  # under it, in the metadata of a file, stands what is told about the tensors
 
@@ -64,9 +69,51 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     temporary = path.with_name(f".{uuid4().hex}.tmp")  # of its own length: the file's name may be as long as names get
     try:
         yield temporary
-        os.replace(temporary, path)
+        _replace(temporary, path)
+    except OSError as error:
+        raise with_path(error, path, temporary) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the error that is on its way says more
+            temporary.unlink(missing_ok=True)
+
+
+def with_path(error: OSError, path: Path, temporary: Path | None = None) -> OSError:
+    """The same error naming ``path``, where it names what is temporary, or nothing although a storage device raised it.
+
+    Examples
+    --------
+    >>> with_path(OSError(errno.ENOSPC, "full"), Path("a")).filename
+    'a'
+    >>> with_path(OSError(errno.EINVAL, "no such name", ".0.tmp/x:y"), Path("a"), Path(".0.tmp")).filename
+    'a/x:y'
+    """
+    named = None if error.filename is None else os.fspath(error.filename)
+    if named is None and error.errno in STORAGE:
+        return OSError(error.errno, error.strerror, str(path))
+    if temporary is not None and isinstance(named, str) and Path(named).is_relative_to(temporary):
+        return OSError(error.errno, error.strerror, str(path / Path(named).relative_to(temporary)))
+    return error
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """``os.replace``; where the file system cannot, with a moment in which the old file has another name."""
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_REPLACE or not path.is_file():
+            raise
+        old = path.with_name(f".{uuid4().hex}.tmp")
+        try:
+            os.rename(path, old)
+        except OSError:
+            raise error from None
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            os.rename(old, path)
+            raise
+        with suppress(OSError):
+            old.unlink()
 
 
 @contextmanager

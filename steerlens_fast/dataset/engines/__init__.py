@@ -109,7 +109,7 @@ def noted(log: Path) -> Iterator[None]:
             raise
         with contextlib.suppress(OSError):  # the log may be on a disk that is full
             log.parent.mkdir(parents=True, exist_ok=True)
-            with open(log, "a") as file:
+            with open(log, "a", encoding="utf-8", errors="backslashreplace") as file:
                 traceback.print_exception(error, file=file)
         if isinstance(error, JobError):
             raise

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
+from ...console import warn
 from ..config import JobConfig
 from ..outcome import JobError
 from ..plan import Plan
@@ -38,6 +42,7 @@ run()
 # libgomp of torch's wheels, a job beside a busy core was 3 times as fast, and one alone as fast as it was within 2 %.
 SHORT_SPIN = {"GOMP_SPINCOUNT": "4000"}
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # whoever sets one of these has decided
+FORK_AGAIN = 1.0  # seconds
 TICK = 0.25  # seconds between looks at what was asked for meanwhile
 
 
@@ -65,10 +70,12 @@ class Local:
         self._lost: list[int] = []
         self._deaths: Counter[int | None] = Counter()  # over a shard alone; None: before there was one
         self._suspects: set[int] = set()  # shards of a worker that died with several: from now on each is made alone
-        logs.mkdir(parents=True, exist_ok=True)
-        self._workers = [_Process(n, devices[n % len(devices)], logs / f"worker-{n}.log") for n in range(workers)]
-        for worker in self._workers:
-            self._start(worker)
+        with contextlib.suppress(OSError):  # see _Process.open_log
+            logs.mkdir(parents=True, exist_ok=True)
+        wanted = [_Process(n, devices[n % len(devices)], logs / f"worker-{n}.log") for n in range(workers)]
+        self._workers: list[_Process] = []
+        for worker in wanted:
+            self._start(worker, last=worker is wanted[-1])
 
     def describe(self) -> dict:
         while not any(worker.model for worker in self._workers):
@@ -163,7 +170,8 @@ class Local:
         else:
             self._blame(worker, status, shards)
         self._pending.extendleft(reversed(shards))
-        self._start(worker)
+        self._workers.remove(worker)
+        self._start(worker, last=True)
 
     def _blame(self, worker: _Process, status: int, shards: list[int]) -> None:
         """Count a death; a shard over which there were too many is given up."""
@@ -175,8 +183,18 @@ class Local:
             raise JobError(f"workers die before their first shard (status {status}); see {worker.log}")
         self._lost.append(shards.pop())
 
-    def _start(self, worker: _Process) -> None:
-        worker.start()
+    def _start(self, worker: _Process, last: bool) -> None:
+        """Start a worker, or go on without it; JobError where it is the ``last`` and there is no other."""
+        try:
+            worker.start()
+        except OSError as error:
+            what = f"worker process {worker.number} cannot be started ({error.strerror or error})"
+            if last and not self._workers:
+                limits = "raise the limits on processes and memory (ulimit -u), or use --workers 0, this process alone"
+                raise JobError(f"{what}, and there is no other: {limits}") from error
+            warn(f"{what}: the job goes on with fewer")
+            return
+        self._workers.append(worker)
         worker.order({**self._orders, "device": worker.device})
         self._selector.register(worker.popen.stdout, selectors.EVENT_READ, worker)
 
@@ -199,10 +217,19 @@ class _Process:
         environment |= {} if any(name in environment for name in WAITING) else SHORT_SPIN
         environment |= {"OMP_NUM_THREADS": self.threads} if self.threads else {}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with open(self.log, "ab") as log:
+        with self.open_log() as log:
             # a session of its own: the terminal's Ctrl-C is the driver's to hear
-            self.popen = subprocess.Popen(command, **pipes, stderr=log, env=environment, start_new_session=True)
+            how = {**pipes, "stderr": log, "env": environment, "start_new_session": True}
+            self.popen = _popen(command, **how)
         os.set_blocking(self.popen.stdout.fileno(), False)
+
+    def open_log(self) -> BinaryIO:
+        """Its log; the null device where that cannot be opened, which is no reason not to work."""
+        try:
+            return open(self.log, "ab")
+        except OSError as error:
+            warn(f"{self.log} cannot be written ({error.strerror}): what this worker prints is dropped")
+            return open(os.devnull, "ab")
 
     def order(self, order: dict) -> None:
         try:
@@ -250,5 +277,15 @@ class _Process:
 
     def note(self, text: str) -> None:
         """A line in its log."""
-        with open(self.log, "a") as log:
+        with contextlib.suppress(OSError), open(self.log, "a") as log:
             print(text, file=log)
+
+
+def _popen(command: list[str], **how) -> subprocess.Popen:
+    """A process; tried again for a moment where the machine has none to give now."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return subprocess.Popen(command, **how)
+        except BlockingIOError:  # EAGAIN, of fork
+            time.sleep(FORK_AGAIN)
+    return subprocess.Popen(command, **how)

@@ -29,6 +29,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     told = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a model prints goes into the log
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr's
+    sys.stdout, sys.stderr = _LossyStream(sys.stdout), _LossyStream(sys.stderr)
     lock = threading.Lock()
 
     def tell(event: dict) -> None:
@@ -45,11 +47,29 @@ def main() -> int:
         return 1
 
 
+class _LossyStream:
+    """A stream to the log, which may be on a disk that is full: what cannot be written is dropped, and ends no job."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+
 def note(error: BaseException) -> None:
     """What nobody foresaw, with where it comes from, on stderr."""
     if not is_foreseen(error):
-        with contextlib.suppress(OSError):  # the log may be on a disk that is full
-            traceback.print_exception(error)
+        traceback.print_exception(error)
 
 
 def _serve(orders: TextIO, tell) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...extras import need
+from ...morphs.files import with_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -132,18 +134,33 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     ['a', 'a/new']
     """
     temporary, old = (path.with_name(f".{uuid4().hex}.tmp") for _ in range(2))
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         yield temporary
         if os.path.lexists(path):
-            os.rename(path, old)
-        os.rename(temporary, path)
+            _rename_or_remove(path, old)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if os.path.lexists(old):
+                os.rename(old, path)
+            raise
+    except OSError as error:
+        raise with_path(error, path, temporary) from error
     finally:
         for left in (temporary, old):
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left)
-            else:
-                left.unlink(missing_ok=True)
+            with suppress(OSError):  # the error that is on its way says more
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
+
+
+def _rename_or_remove(path: Path, old: Path) -> None:
+    """Rename a folder that another replaces; one of a lower layer, as containers have them, can only be removed."""
+    try:
+        os.rename(path, old)
+    except OSError as error:
+        if error.errno != errno.EXDEV or path.is_symlink():
+            raise
+        shutil.rmtree(path)
 
 
 def _kind(value) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import random
 import re
 from base64 import b64encode
@@ -36,7 +37,7 @@ DISTANCES = {
 SIDE = 16_383  # at most, of a WebP
 
 
-def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None) -> Path:
+def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: Path | None = None) -> Path:
     """Write ``gallery/index.html`` and its images of some of the morphs that are done; what was there is replaced.
 
     Parameters
@@ -47,6 +48,10 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None) -> Pa
         How many morphs; all where there are no more.
     seed : int, optional
         Which: drawn at random, the same for the same seed. By default evenly spaced over the data set.
+
+    to : Path, optional
+        The folder to write, in place of ``gallery`` in ``out``: a new one, or one that holds a gallery. Nothing is
+        written to ``out`` then.
 
     Returns
     -------
@@ -62,13 +67,14 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None) -> Pa
         Naming the extra that is not installed.
     """
     out, sample = output_folder(out), check_int("sample", sample, 1, None)
+    to = out / "gallery" if to is None else _own_folder(output_folder(to))
     plan, config = Plan.read(out), read_config(out)
     if plan.channels not in (1, 3):
         raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be shown, got {plan.channels}", USAGE)
     need("cli", "PIL.Image")
     done = done_shards(out, plan)
     columns = max(1, min(plan.frames, SIDE // plan.size[1]))
-    with replacing_folder(out / "gallery") as folder:
+    with replacing_folder(to) as folder:
         (folder / "images").mkdir()
         examples = []
         for shard, records in _sampled(out, plan, done, sample, seed):
@@ -80,7 +86,15 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None) -> Pa
         about = {"facts": _facts(config, plan, done), **_counts(out, plan, done)}
         shape = {"height": plan.size[0], "width": plan.size[1], "frames": plan.frames, "columns": columns}
         (folder / "index.html").write_text(page({**about, **shape, "examples": examples}), encoding="utf-8")
-    return out / "gallery" / "index.html"
+    return to / "index.html"
+
+
+def _own_folder(to: Path) -> Path:
+    """``to``, if nothing but a gallery is lost with what is there."""
+    if os.path.lexists(to) and not (to.is_dir() and set(os.listdir(to)) <= {"index.html", "images"}):
+        raise JobError(f"to must be a new folder, or a gallery's, got {to}", USAGE)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    return to
 
 
 # --- Which -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,91 @@
+"""Text for people on stdout and stderr. That it cannot be written is no reason to end what it is about."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from typing import TextIO
+
+
+def write_line(text: str, stream: TextIO | None) -> bool:
+    """Write a line, and return whether that was possible; raises nothing.
+
+    A stream may be None or closed, its disk full, its reader gone. Characters that it cannot encode are escaped.
+
+    Examples
+    --------
+    >>> import io
+    >>> stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    >>> write_line("3 → 8", stream), stream.buffer.getvalue()
+    (True, b'3 \\\\u2192 8\\n')
+    >>> write_line("nobody reads this", None)
+    False
+    """
+    if stream is None:
+        return False
+    try:
+        try:
+            print(text, file=stream, flush=True)
+        except UnicodeEncodeError:
+            encoding = getattr(stream, "encoding", None) or "ascii"
+            print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except (OSError, ValueError):  # ValueError: the stream is closed
+        return False
+    return True
+
+
+def write_stdout(text: str) -> bool:
+    """:func:`write_line` to stdout."""
+    return write_line(text, sys.stdout)
+
+
+def write_stderr(text: str) -> bool:
+    """:func:`write_line` to stderr."""
+    return write_line(text, sys.stderr)
+
+
+def warn(text: str) -> None:
+    """Issue a UserWarning; a stream that cannot be written is not an error here either.
+
+    Examples
+    --------
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warn("the folder cannot be synchronised")
+    >>> caught[0].category
+    <class 'UserWarning'>
+    """
+    with contextlib.suppress(OSError, ValueError):
+        warnings.warn(text, UserWarning, stacklevel=2)
+
+
+def open_closed_descriptors() -> None:
+    """Open descriptors 0 to 2 on the null device where they are closed.
+
+    The next file that is opened would get the number, and whatever writes to stderr would write into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+
+
+def flush_streams() -> None:
+    """Flush stdout and stderr; one that cannot be flushed is turned to the null device.
+
+    Otherwise the interpreter tries again when it ends, and exits with status 120.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)
