@@ -31,6 +31,7 @@ def add_demo(commands) -> None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     from ..demo import run_demo
+    from ..dataset.report import said_of, summed_up
     from ..demo.job import as_typed, morph_all
 
     bars = "none" if arguments.quiet else "auto"
@@ -53,6 +54,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         print(f"  {path}")
     job = morph_all(Path(arguments.out), result, max_l2=arguments.max_l2, frames=arguments.frames, progress=bars)
     print(f"all {len(result.digits.test_images)} test digits morphed: {arguments.out}/job/gallery/index.html")
+    print(f"  {said_of(summed_up(Path(arguments.out, 'job')))}")
     print(f"the same again:\n  {as_typed(job)}")
     times = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
     print(f"{times}; total {sum(result.seconds.values()):.1f} s")

@@ -23,6 +23,7 @@ from .items import Item, compact_json
 from .loading import Batch, Loaded
 from .outcome import MORPH_REASONS, OK, REASONS, JobError
 from .plan import Plan
+from .success import judge
 from .transfers import Transfers
 
 AT_ONCE = {"cpu": 1 << 20, "cuda": 16 << 20}  # values that are converted at once: they stay in the cache; little memory
@@ -146,7 +147,7 @@ def records_of(batch: Batch, morphs: Morphs, first_row: int) -> list[dict]:
             told |= {name: column[n] for name, column in columns.items()}
             told |= _status(statuses[n]) | {"row": row}
             row += 1
-        records.append(told)
+        records.append(told | judge(told))
     return records
 
 
@@ -169,6 +170,7 @@ def _columns(morphs: Morphs) -> dict[str, list]:
         "target": target.tolist(),
         "source": source.tolist(),
         "predictions": [[None if p == UNKNOWN else p for p in row] for row in predictions.tolist()],
+        "prediction_probability": _rounded(_of_predictions(morphs)),
         "probability": _rounded(morphs.target_probability),
         "factors": _rounded(morphs.factors),
         **({} if morphs.amplitude_factors is None else {"amplitude_factors": _rounded(morphs.amplitude_factors)}),
@@ -192,6 +194,14 @@ def _classes(morphs: Morphs) -> tuple[Tensor, Tensor, Tensor]:
     signed = lambda state, label: torch.where(state == 1, label, ~label)
     known = torch.where(of_label == UNKNOWN, UNKNOWN, signed(of_label, label[:, None]))
     return signed(state, label), signed(morphs.source, label), known
+
+
+def _of_predictions(morphs: Morphs) -> Tensor:
+    """[B, F]: the probability of what is predicted of each frame; of several labels, that of the target's state."""
+    best = morphs.probabilities.amax(2)
+    if morphs.settings.get("task") != "multilabel":
+        return best
+    return best.gather(2, morphs.target[:, 1, None, None].expand(-1, best.shape[1], 1))[..., 0]
 
 
 def _rounded(table: Tensor) -> list:
