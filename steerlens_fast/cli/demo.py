@@ -30,8 +30,8 @@ def add_demo(commands) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from ..demo import run_demo
     from ..dataset.report import said_of, summed_up
+    from ..demo import run_demo
     from ..demo.job import as_typed, morph_all
 
     bars = "none" if arguments.quiet else "auto"

@@ -25,6 +25,7 @@ def add_jobs(commands) -> None:
     export.add_argument("--format", required=True, choices=EXPORTS)
     export.add_argument("--keys", nargs="+", metavar="PATTERN", help="only these items: keys, or patterns like 'cat/*'")
     export.add_argument("--limit", type=int_from(1), metavar="N", help="only the first N of them")
+    export.add_argument("--differences", action="store_true", help="strips: a row of differences from the source, too")
 
 
 def _add(commands, name: str, about: str, run) -> argparse.ArgumentParser:
@@ -81,6 +82,7 @@ def _gallery(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from ..dataset.export import export
 
-    count = export(arguments.out, arguments.to, arguments.format, keys=arguments.keys, limit=arguments.limit)
+    options = {name: getattr(arguments, name) for name in ("keys", "limit", "differences")}
+    count = export(arguments.out, arguments.to, arguments.format, **options)
     print(f"{count} morphs in {arguments.to}")
     return 0

@@ -77,6 +77,18 @@ def is_scored(record: dict) -> bool:
     return record["predictions"][-1] is not None and record["probability"][-1] is not None
 
 
+def start_frame(record: dict) -> int:
+    """The frame that is the source image, or nearest to it: the first whose factors are the smallest.
+
+    Examples
+    --------
+    >>> start_frame({"factors": [-1.0, 0.0, 1.0]}), start_frame({"factors": [2.0, 1.0]})
+    (1, 1)
+    """
+    sizes = _sizes(record)
+    return sizes.index(min(sizes))
+
+
 def source_frame(record: dict) -> int | None:
     """The frame that is the source, whose factors are 0; None where there is none.
 
@@ -85,8 +97,14 @@ def source_frame(record: dict) -> int | None:
     >>> source_frame({"factors": [-1.0, 0.0, 1.0]}), source_frame({"factors": [1.0, 2.0]})
     (1, None)
     """
-    amplitudes = record.get("amplitude_factors") or record["factors"]
-    return next((f for f, pair in enumerate(zip(record["factors"], amplitudes)) if pair == (0, 0)), None)
+    start = start_frame(record)
+    return start if _sizes(record)[start] == 0 else None
+
+
+def _sizes(record: dict) -> list[float]:
+    """Of each frame: the sum of its factors' absolute values."""
+    amplitudes = record.get("amplitude_factors") or [0.0] * len(record["factors"])
+    return [abs(b or 0) + abs(a or 0) for b, a in zip(record["factors"], amplitudes)]
 
 
 def source_probability(record: dict) -> float | None:
