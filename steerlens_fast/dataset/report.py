@@ -160,9 +160,28 @@ def said_of(summary: dict) -> str:
     if summary["dropped"]:
         said.append(f"{summary['dropped']} left out: no target")
     labelled, as_labelled = summary.get("labelled", 0), summary.get("as_labelled", 0)
-    if labelled >= ENOUGH and DOUBTED * as_labelled < labelled:
+    if labels_doubted(labelled, as_labelled):
         said.append(f"the model agrees with {as_labelled} of {labelled} labels: are they of its classes, in its order?")
     return "; ".join(said)
+
+
+def labels_doubted(labelled: int, as_labelled: int) -> bool:
+    """Whether so few labels are what the model predicts that they may be numbers of other classes."""
+    return labelled >= ENOUGH and DOUBTED * as_labelled < labelled
+
+
+def success_of(out: Path, plan: Plan, done: Done) -> dict:
+    """The "success" of ``summary.json``, where that is of the shards that are done; else from their records."""
+    try:
+        summary = read_json(out / "summary.json")
+        if (summary["done"], summary["failed"]) == (done.items, done.failed):
+            return summary["success"]
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # none yet, or one of an older version
+    tally = Tally()
+    for record in records(out, done.shards):
+        tally.add(record)
+    return tally.as_dict(lambda number: class_name(number, plan.classes))
 
 
 def summed_up(out: Path) -> dict | None:

@@ -170,6 +170,7 @@ class _Group:
             "fell_below_earlier": count("fell_below_earlier"),
             "already_predicted": counts["already_predicted"],
             "not_scored": counts["not_scored"],
+            "labelled": counts["label_differs", True] + counts["label_differs", False],
             "label_differs": count("label_differs"),
         }
 
@@ -207,9 +208,10 @@ class Tally:
 
         ``judged`` morphs are those whose last frame was scored and whose source was not predicted as the target
         already; ``reached``, ``fell_below_source``, ``fell_below_earlier`` and the medians ``target_probability`` are
-        over them, None where there is none. ``already_predicted``, ``not_scored`` and ``label_differs`` count the
-        others among all ``morphs``. ``pairs`` has the same of each class pair, with ``name`` of both classes, the most
-        frequent first, at most 100; ``pairs_left_out`` says how many more there are.
+        over them, None where there is none. ``already_predicted`` and ``not_scored`` count the others; ``labelled``
+        morphs have a label, ``label_differs`` of them another one than the prediction at the source. ``pairs`` has the
+        same of each class pair, with ``name`` of both classes, the most frequent first, at most 100;
+        ``pairs_left_out`` says how many more there are.
         """
         total = _Group()
         for group in self._pairs.values():

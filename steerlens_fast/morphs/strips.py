@@ -274,7 +274,9 @@ def strip_note(scored: bool, samples: int, all_samples: int, frames: int, all_fr
     """What stands below a figure."""
     note = []
     if scored:
-        note.append("below each frame: the target's probability, bold where the target is predicted; else what is")
+        note.append(
+            "below each frame: the target's probability, bold where it is predicted; otherwise the predicted class"
+        )
     if samples < all_samples:
         note.append(f"the first {samples} of {all_samples} samples")
     if frames < all_frames:
@@ -431,7 +433,7 @@ def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[st
     most = max(len(caption.split("\n")) for row in captions for caption in row)
     inches = (
         PANEL_INCHES * shape[1] + 0.085 * widest + 0.15,
-        (PANEL_INCHES * tall + 0.13 * most + 0.03) * shape[0] + 0.8,
+        (PANEL_INCHES * tall + 0.03) * shape[0] + 0.13 * most * len(captions) + 0.8,  # maps have no captions
     )
     return need("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=DPI)
 
