@@ -270,7 +270,7 @@ def test_edit_maps_are_the_signed_scaled_differences(channels, tmp_path):
     same = [247] * 3 if channels == 1 else [128] * 3
     assert (maps[0] == same).all() and maps[1][1, 1].tolist() == same
     first = {1: [230, 191, 196], 3: [160, 128, 128]}  # a fourth of the way to red
-    last = {1: ([33, 102, 172], [212, 133, 140]), 3: ([1, 128, 128], [193, 128, 128])}  # blue; half way to red
+    last = {1: ([33, 102, 172], [212, 133, 143]), 3: ([1, 128, 128], [193, 128, 128])}  # blue; half way to red
     assert maps[1][0, 0].tolist() == first[channels]
     assert (maps[2][0, 0].tolist(), maps[2][0, 1].tolist()) == last[channels]
 
@@ -393,6 +393,7 @@ def test_everything_has_a_name(shown):
 def test_it_fits_the_window(shown, width):
     """A phone's and a desk's: nothing is cut off at the side."""
     shown._post("/window/rect", {"width": width, "height": 900})
+    shown.run("document.querySelector('.pairs').open = true; document.getElementById('maps').click()")
     assert shown.run("return document.documentElement.scrollWidth <= innerWidth")
     columns = shown.run("return getComputedStyle(document.getElementById('cards')).gridTemplateColumns")
     assert len(columns.split()) == (1 if width < 1000 else 3)
