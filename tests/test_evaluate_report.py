@@ -35,9 +35,9 @@ sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
 @pytest.mark.parametrize(
     "changes, text, bold",
     [
-        ({}, "0.900  1/2", True),
-        ({"driver": False}, "0.900  1/2", False),
-        ({"attained": False}, "0.900  1/2\nL2 1.5 only", False),
+        ({}, ".900  1/2", True),
+        ({"driver": False}, ".900  1/2", False),
+        ({"attained": False}, ".900  1/2\nL2 1.5 only", False),
         ({"target_probability": None}, "not finite", False),
         ({"target_probability": None, "reason": "the gradient at the source is zero"}, "no edit", False),
     ],
