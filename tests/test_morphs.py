@@ -532,6 +532,22 @@ def test_a_target_that_is_predicted_already_is_not_bold():
         assert looks(drawn[f"sample 1 frame {f}"]) == ("0.79", "bold")
 
 
+def test_strips_of_labels_and_of_positions_with_one_class_each():
+    """Of independent labels the target's state; the class at the source is that of the target's position."""
+    outputs = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1).expand(2, 3, 2, 5)  # every label is present, with 0.73
+    target, source = torch.tensor([[0, 3], [1, 2]]), torch.tensor([1, 1])
+    m = make(2, 3, outputs=outputs, target=target, source=source, settings=SETTINGS | {"task": "multilabel"})
+    drawn = panels(strips.plot_morphs(m, class_names=["a", "b", "c", "d", "e"]))
+    assert looks(drawn["sample 0 frame 2"]) == ("0.27\nd: 0.73", "normal")
+    label = lambda b: drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ")
+    assert (label(0), label(1)) == ("d → not d", "c → c predicted as the target already")
+    assert looks(drawn["sample 1 frame 2"]) == ("0.73", "normal")
+    dense = dataclasses.replace(m, settings=dict(SETTINGS))
+    drawn = panels(strips.plot_morphs(dense))
+    assert (label(0), label(1)) == ("1 → 0 at (3,)", "1 → 1 at (2,) predicted as the target already")
+    assert looks(drawn["sample 0 frame 2"]) == ("0.27\n1: 0.73", "normal")
+
+
 def test_failed_samples_and_distances_that_are_not_attained_are_marked():
     outputs = torch.tensor([[0.0, 2.0, 0.0]]).log_softmax(1).expand(3, 3, 3)
     m = make(3, 3, outputs=outputs, target=torch.ones(3, dtype=torch.int64), source=torch.zeros(3, dtype=torch.int64))

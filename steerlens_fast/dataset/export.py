@@ -152,6 +152,8 @@ class _Job:
 
     def name(self, number: int) -> str:
         """A class's name; its number where none has a name, as in ``Morphs.save``."""
+        if number < 0:  # a label that is absent
+            return f"not {self.name(~number)}"
         return str(number) if self.plan.classes is None else class_name(number, self.plan.classes)
 
 

@@ -137,6 +137,7 @@ def read_records(path: Path) -> list[dict]:
 def records_of(batch: Batch, morphs: Morphs, first_row: int) -> list[dict]:
     """One record for each item, of morphs on the CPU; frames of the good ones lie in rows from ``first_row`` on."""
     columns, statuses = _columns(morphs), morphs.status.tolist()
+    independent = morphs.settings.get("task") == "multilabel"
     records, row = [], first_row
     for n, (item, loaded) in enumerate(zip(batch.items, batch.loaded)):
         told = _of_item(item, loaded)
@@ -147,6 +148,8 @@ def records_of(batch: Batch, morphs: Morphs, first_row: int) -> list[dict]:
             told |= {name: column[n] for name, column in columns.items()}
             told |= _status(statuses[n]) | {"row": row}
             row += 1
+        if independent and told["label"] not in (told["target"], ~(told["target"] or 0)):
+            told["label_differs"] = None  # nothing is known of the label itself
         records.append(told | judge(told))
     return records
 

@@ -33,7 +33,8 @@ def judge(record: dict) -> dict[str, bool | None]:
         ``already_predicted``
             The source is predicted as the target: there is nothing to reach.
         ``label_differs``
-            The label is not the class that is predicted at the source. None without a label.
+            The label is not the class that is predicted at the source. None without a label, and where labels are
+            independent of each other and another one is the target.
         ``reached``
             The last frame is predicted as the target. None where ``already_predicted``.
         ``fell_below_source``, ``fell_below_earlier``
@@ -50,6 +51,7 @@ def judge(record: dict) -> dict[str, bool | None]:
     known = record["status"] not in SOURCE_UNKNOWN and source is not None
     already = source == target if known else None
     differs = source != label if known and label is not None else None
+    differs = record.get("label_differs", differs)  # a shard knows whether they can be compared
     at_source = {"already_predicted": already, "label_differs": differs}
     return at_source | _judge_last_frame(record, already if record["status"] == OK else None)
 

@@ -286,17 +286,31 @@ def strip_note(scored: bool, samples: int, all_samples: int, frames: int, all_fr
 
 def _already_predicted(morphs: Morphs) -> torch.Tensor:
     """[B] bool: whether the source is predicted as the target."""
-    target = morphs.target.reshape(len(morphs), -1)
-    return morphs.source[(morphs._rows, *target[:, 1:].unbind(1))] == target[:, 0]
+    target, source = morphs.target.reshape(len(morphs), -1), morphs.source
+    if source.dim() > 1:  # of all positions
+        source = source[(morphs._rows, *target[:, 1:].unbind(1))]
+    return source == target[:, 0]
 
 
 def _predictions(morphs: Morphs, class_names: Names) -> list[list[str]]:
     """The predicted class at the target's position, and its probability; "" where it is the target or not scored."""
     at = (morphs._rows, *morphs._index[1:])
     classes, best = (t.movedim(1, -1)[at].tolist() for t in (morphs.predictions, morphs.probabilities.amax(2)))
-    targets = morphs._index[0].tolist()
-    text = lambda c, p, target: "" if c in (-1, target) else predicted_text(_class_name(c, class_names), p)
-    return [[text(c, p, target) for c, p in zip(*row)] for *row, target in zip(classes, best, targets)]
+
+    def line(predicted: list[int], probability: list[float], target: list[int]) -> list[str]:
+        name = lambda c: _state_name(c, target, morphs, class_names)
+        text = lambda c, p: "" if c in (-1, target[0]) else predicted_text(name(c), p)
+        return list(map(text, predicted, probability))
+
+    return list(map(line, classes, best, morphs.target.reshape(len(morphs), -1).tolist()))
+
+
+def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Names) -> str:
+    """A class's name; where labels are independent of each other, the target's label, or that it is absent."""
+    if morphs.settings.get("task") != "multilabel" or len(target) != 2:
+        return _class_name(number, class_names)
+    label = _class_name(target[1], class_names)
+    return label if number else f"not {label}"
 
 
 def _maps(morphs: Morphs, at: list[int]) -> list[tuple[np.ndarray, float]]:
@@ -362,14 +376,11 @@ def _names(morphs: Morphs, class_names: Names) -> list[str]:
     """ "source -> target" of each sample."""
     names, labels = [], morphs.settings.get("task") == "multilabel"
     for target, source in zip(morphs.target.reshape(len(morphs), -1).tolist(), morphs.source):
-        if labels and len(target) == 2:
-            label = _class_name(target[1], class_names)
-            names.append(" → ".join(label if state else f"not {label}" for state in (int(source), target[0])))
-            continue
-        position = tuple(target[1:])
+        position = () if labels and len(target) == 2 else tuple(target[1:])
         where = f" at {position}" if position else ""
-        before = int(source[position] if source.dim() else source)
-        names.append(f"{_class_name(before, class_names)} → {_class_name(target[0], class_names)}{where}")
+        before = int(source[tuple(target[1:])] if source.dim() else source)
+        both = (_state_name(number, target, morphs, class_names) for number in (before, target[0]))
+        names.append(f"{' → '.join(both)}{where}")
     return names
 
 
