@@ -1,6 +1,7 @@
 """A finished output folder of the documented layout, made without a model: what the gallery and exports read."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from steerlens_fast.dataset.items import Item, write_listing
 from steerlens_fast.dataset.outcome import OK, REASONS
 from steerlens_fast.dataset.plan import Plan
 from steerlens_fast.dataset.shard import write_records
+from steerlens_fast.dataset.success import judge
 
 CLASSES = ["zero", "one", "two", "three"]  # the model's
 LABELS = ["nil", "uno", "due", "tre"]  # the data's
@@ -52,7 +54,8 @@ def record(index: int, key: str, frames: int, row: int | None, status: str = OK,
     told |= {"label": source, "status": status, "row": row}
     if row is None:
         names = ("target", "source", "predictions", "probability", "factors", "l2", "attained", "gradient_norm")
-        return told | dict.fromkeys(names) | {"message": REASONS[status]}
+        told |= dict.fromkeys((*names, "prediction_probability")) | {"message": REASONS[status]}
+        return told
     share = [f / (frames - 1) for f in range(frames)]
     rising = [round(1 / (1 + math.exp(6 - (9 + index % 3) * s)), 7) for s in share]
     return told | {
@@ -60,6 +63,7 @@ def record(index: int, key: str, frames: int, row: int | None, status: str = OK,
         "source": source,
         "predictions": [(target if p > 0.5 else source) if scored else None for p in rising],
         "probability": rising if scored else [None] * frames,
+        "prediction_probability": [max(p, round(1 - p, 7)) if scored else None for p in rising],
         "factors": [round(4 * s, 7) for s in share],
         "l2": [round(2.5 * s, 7) for s in share],
         "attained": True,
@@ -77,9 +81,13 @@ def make_job(
     failed: tuple[int, ...] = (),
     unscored: tuple[int, ...] = (),
     classes: list[str] | None = CLASSES,
+    change: Callable[[dict], dict] = dict,
     **config,
 ) -> list[dict]:
-    """Write a job's folder; items at ``failed`` were truncated files and have no frames. Returns all records."""
+    """Write a job's folder; items at ``failed`` were truncated files and have no frames. Returns all records.
+
+    ``change`` takes each record, and returns what is written in its place, with the answers of ``judge`` added.
+    """
     (out / "shards").mkdir(parents=True)
     count, f, channels, *size = frames.shape
     asked = JobConfig("images/", "timm:resnet18", format=format, frames=f, **config)
@@ -93,11 +101,13 @@ def make_job(
         places = range(shard * shard_size, min((shard + 1) * shard_size, count))
         good = [i for i in places if i not in failed]
         rows = {i: row for row, i in enumerate(good)}
-        own = [_record(i, keys[i], f, rows.get(i), unscored) for i in places]
+        own = [change(_record(i, keys[i], f, rows.get(i), unscored)) for i in places]
+        own = [told | judge(told) for told in own]
         folder, stem = out / "shards", f"{shard:05d}"
         files = format_named(format).write(folder, stem, frames[good], own, {"shard": shard})
         files |= write_records(folder / f"{stem}.jsonl", own)
-        told = {"shard": shard, "files": files, "items": len(own), "failed": len(own) - len(good), "seconds": {}}
+        told = {"shard": shard, "files": files, "items": len(own), "failed": sum(r["status"] != OK for r in own)}
+        told["seconds"] = {}
         write_json(folder / f"{stem}.done.json", told)
         records += own
     return records

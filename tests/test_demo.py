@@ -229,6 +229,8 @@ def check_job(folder, out):
     summary = json.loads((folder / "job/summary.json").read_text())
     assert summary["complete"] and summary["items"] == 450 and not summary["failed"]
     assert str(folder / "job/gallery/index.html") in out and (folder / "job/gallery/index.html").exists()
+    success = json.loads((folder / "job/summary.json").read_text())["success"]
+    assert f"target reached by {success['reached']} of 450 (median target probability " in out
     (typed,) = (line for line in out.splitlines() if "steerlens-fast morph" in line)
     assert main([*shlex.split(typed)[1:], "--limit", "40", "--workers", "0", "--gallery", "0"]) == 0
     records = lambda name: (folder / name / "shards/00000.jsonl").read_text().splitlines()

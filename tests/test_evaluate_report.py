@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import math
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,11 +20,41 @@ from steerlens_fast.evaluate.cells import count, difference, median  # noqa: E40
 from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
 from steerlens_fast.evaluate.presets import preset  # noqa: E402
 from steerlens_fast.evaluate.published import FOLLOW_UP, L2, published  # noqa: E402
+from steerlens_fast.evaluate.report import _said  # noqa: E402
 from steerlens_fast.evaluate.shapes import Shapes  # noqa: E402
+from steerlens_fast.evaluate.tasks import Work  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
+
+
+# --- What is no success
+
+
+@pytest.mark.parametrize(
+    "changes, text, bold",
+    [
+        ({}, ".900  1/2", True),
+        ({"driver": False}, ".900  1/2", False),
+        ({"attained": False}, ".900  1/2\nL2 1.5 only", False),
+        ({"target_probability": None}, "not finite", False),
+        ({"target_probability": None, "reason": "the gradient at the source is zero"}, "no edit", False),
+    ],
+    ids=str,
+)
+def test_only_an_edit_at_its_distance_that_the_driver_takes_for_its_target_is_bold(changes, text, bold):
+    record = {"target_probability": 0.9, "driver": True, "attained": True, "l2": 1.5, "reason": None}
+    assert _said(record | {"judges": {"a": True, "b": False}} | changes) == (text, bold)
+
+
+def test_outputs_that_are_nan_are_no_target():
+    """argmax takes NaN for the largest, and would say class 1."""
+    outputs = torch.tensor([[0.0, 1.0], [0.0, math.nan]])
+    targets = torch.tensor([1, 1])
+    work = SimpleNamespace(driver=SimpleNamespace(outputs=lambda frame: outputs), _targets=lambda task, frame: targets)
+    columns, _ = Work._control(work, None, torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.ones(2, dtype=torch.bool))
+    assert columns["driver"].tolist() == [True, False]
 
 
 # --- Differences and denominators

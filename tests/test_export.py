@@ -1,6 +1,7 @@
 """Exports of a finished job: the same frames in every form, a shard at a time, going on where they were stopped."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 import torch
 from jobs import NASTY, make_job, morphs_of
 
-from steerlens_fast.dataset.export import export
+from steerlens_fast import Morphs
+from steerlens_fast.dataset.export import _Job, _strip_data, export
 from steerlens_fast.dataset.formats import MODULES, format_named
 from steerlens_fast.dataset.formats.names import file_name
 from steerlens_fast.dataset.outcome import USAGE, JobError
 from steerlens_fast.dataset.shard import read_records
+from steerlens_fast.morphs.strips import draw_strips
 
 pil = pytest.importorskip("PIL.Image")
 pytest.importorskip("safetensors")
@@ -85,16 +88,76 @@ def test_animations(kind, channels, tmp_path):
         assert np.array_equal(picture, frames[1, 3].movedim(0, -1).expand(h, w, 3).numpy())
 
 
-def test_strips(tmp_path):
-    """All frames in one row, each with its pixels."""
-    frames = morphs_of(1, frames=5, size=(144, 144))
+def test_a_strip_has_the_pixels_of_its_frames(tmp_path):
+    """All frames in one row; in red, green and blue, so that each is found by its colour."""
+    frames = torch.zeros(1, 3, 3, 20, 17, dtype=torch.uint8)
+    frames[0, range(3), range(3)] = 255
     make_job(tmp_path / "out", frames, ["a"], unscored=(0,))
     export(tmp_path / "out", tmp_path / "to", "strip")
-    pixels = np.asarray(pil.open(tmp_path / "to" / "a.png"))
-    assert pixels.shape[1] == 5 * (144 + 8) + 8
-    for f in range(5):
-        x = 8 + f * (144 + 8)
-        assert np.array_equal(pixels[8 : 8 + 144, x : x + 144], frames[0, f].movedim(0, -1).numpy())
+    pixels = np.asarray(pil.open(tmp_path / "to" / "a.png").convert("RGB"))
+    columns = [np.flatnonzero((pixels == colour).all(-1).any(0)) for colour in np.eye(3, dtype=np.uint8) * 255]
+    assert all(len(column) > 100 for column in columns)
+    assert columns[0].max() < columns[1].min() and columns[1].max() < columns[2].min()
+
+
+def as_morphs(frames: torch.Tensor, record: dict, settings: dict, classes: int = 4) -> Morphs:
+    """One sample with a record's numbers."""
+    outputs = torch.full((1, len(frames), classes), -30.0, dtype=torch.float64)
+    target = record["target"]
+    for f, (predicted, p) in enumerate(zip(record["predictions"], record["probability"])):
+        outputs[0, f, target] = math.log(p)
+        outputs[0, f, predicted if predicted != target else (target + 1) % classes] = math.log(1 - p)
+    table = lambda name: torch.tensor([record[name]], dtype=torch.float64)
+    number = lambda name: torch.tensor([record[name]])
+    zero, attained = torch.zeros(1, dtype=torch.int64), torch.tensor([record["attained"]])
+    numbers = {"factors": table("factors"), "l2": table("l2"), "target": number("target"), "source": number("source")}
+    rest = {"amplitude_factors": None, "budget": table("l2")[:, -1:], "attained": attained, "status": zero}
+    return Morphs(frames=frames[None].double() / 255, outputs=outputs, settings=settings, **numbers, **rest)
+
+
+@pytest.mark.parametrize("changes", [{}, {"attained": False}, {"source": 1, "label": 0}], ids=str)
+@pytest.mark.parametrize("channels, classes", [(1, None), (3, ["zero", "one", "two", "three"])])
+@pytest.mark.parametrize("differences", [False, True])
+def test_a_strip_is_that_of_morphs_save(channels, classes, differences, changes, tmp_path):
+    """Byte for byte: distances, method, predicted classes, what is no success."""
+    frames = morphs_of(1, frames=5, channels=channels)
+    how = {"family": "csp-joint", "rule": "polar", "regime": "persistent"}
+    change = lambda record: record | changes
+    (record,) = make_job(tmp_path / "out", frames, ["a"], classes=classes, change=change, max_l2=2.5, **how)
+    export(tmp_path / "out", tmp_path / "to", "strip", differences=differences)
+    options = {"frames": 5, "class_names": classes, "differences": differences}
+    as_morphs(frames[0], record, how | {"bounds": [0, 1]}).save(tmp_path / "strip.png", **options)
+    assert (tmp_path / "to" / "a.png").read_bytes() == (tmp_path / "strip.png").read_bytes()
+
+
+def test_the_words_of_a_strip(tmp_path):
+    make_job(tmp_path / "out", morphs_of(2, frames=3), ["a", "b"], max_l2=2.5, rule="polar", regime="live")
+    job = _Job.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
+    records = read_records(tmp_path / "out" / "shards" / "00000.jsonl")
+    figure = draw_strips(_strip_data(job, records[0], morphs_of(1, 3)[0]))
+    assert figure.get_suptitle() == "csp-phase, polar, live"
+    assert [axes.get_title() for axes in figure.axes] == ["L2 0", "L2 1.25", "L2 2.5"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["0.00\nzero: 1.00", "0.18\nzero: 0.82", "0.95"]
+    assert figure.axes[0].get_ylabel() == "zero → one"
+    already = _strip_data(job, records[0] | {"source": 1}, morphs_of(1, 3)[0])
+    assert already.remarks == ["predicted as the target already"] and not already.reached.any()
+    pixel = _strip_data(_Job(*[None] * 5, job.plan, job.config | {"family": "pixel"}), records[0], morphs_of(1, 3)[0])
+    assert pixel.title == "pixel, live"
+
+
+def test_strips_of_jobs_with_factors(tmp_path):
+    make_job(tmp_path / "out", morphs_of(1, frames=3), ["a"], factors=4.0)
+    job = _Job.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
+    (record,) = read_records(tmp_path / "out" / "shards" / "00000.jsonl")
+    older = {name: value for name, value in record.items() if name != "prediction_probability"}
+    figure = draw_strips(_strip_data(job, older, morphs_of(1, 3)[0]))
+    assert [axes.get_title() for axes in figure.axes] == ["factor 0", "factor 2", "factor 4"]
+    assert [axes.get_xlabel() for axes in figure.axes][1:] == ["0.18\nzero\nL2 1.25", "0.95\nL2 2.5"]
+
+
+def test_differences_are_for_strips(job, tmp_path):
+    with pytest.raises(ValueError, match="differences must be False for format 'gif': only a strip has a row of them"):
+        export(job[0], tmp_path / "to", "gif", differences=True)
 
 
 def test_keys_that_no_file_could_have(tmp_path):

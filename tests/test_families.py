@@ -705,3 +705,19 @@ def test_the_second_anchored_step_starts_where_the_first_arrived(name, color, de
     assert_close(here, anchor.frame(), "render")
     anchor.advance(gradients[1], [0.7])
     assert_close(ahead, anchor.frame(), "render")
+
+
+@pytest.mark.parametrize("kind", ["pixel", "csp", "fourier"])
+@rules
+def test_a_factor_multiplies_the_step_of_eps_1(kind, rule):
+    """Which is a step of eps = factor where the step is linear in eps: not under rule "complex"."""
+    x, gradient = inputs(1, 16, 16)
+    pyramid = SteerablePyramid((16, 16))
+    make = {
+        "pixel": lambda eps: PixelFamily(eps=eps),
+        "csp": lambda eps: CSPFamily(pyramid, "joint", rule=rule, eps=eps),
+        "fourier": lambda eps: FourierFamily(rule=rule, eps=eps),
+    }[kind]
+    by_eps, by_factor = make(3.0).prepare(x, gradient).render([1.0]), make(1.0).prepare(x, gradient).render([3.0])
+    same = (by_eps - by_factor).abs().max() < 1e-9
+    assert same == (kind == "pixel" or rule == "polar")

@@ -896,6 +896,7 @@ def _finished(out: Path, count: int) -> None:
             for i in plan.read_items(out, shard)
         ]
         pad = {"sha256": "0" * 64, "predictions": [0] * 12, "probability": [0.1234567] * 12, "l2": [1.234567] * 12}
+        pad |= {"source": 0, "target": 1, "label": 0, "factors": [float(f) for f in range(12)]}
         stored = out / "shards" / f"{shard:05d}.safetensors"
         stored.touch()
         os.truncate(stored, 64_000)

@@ -193,6 +193,9 @@ def test_a_job_of_a_model_of_labels(target, sign, table, tmp_path):
         assert record["target"] == (3 if toward == 1 else ~3)
         assert (record["source"], record["predictions"]) == (said[0], said)
         assert abs(record["probability"][0] - (toward * logits[0]).sigmoid().item()) < 1e-5
+        assert record["prediction_probability"] == pytest.approx(logits.abs().sigmoid().tolist(), abs=1e-3)
+        assert record["already_predicted"] == (said[0] == record["target"])
+        assert record["label_differs"] is None  # the labels are 0 and 1: nothing is known of 3
         assert record["probability"] == sorted(record["probability"])
     assert {e["target"] for e in shown(tmp_path)} == (
         {"cat", "not cat"} if sign == 0 else {("cat", "not cat")[sign < 0]}

@@ -399,8 +399,10 @@ def test_strip_shows_frames_and_probabilities(morphs):
             axes = drawn[f"sample {b} frame {f}"]
             expected = (morphs.frames[b, f] * 255).round().byte().permute(1, 2, 0)
             assert torch.equal(shown(axes), expected)
-            label = axes.xaxis.label
-            assert label.get_text() == f"{morphs.target_probability[b, f]:.2f}"
+            label, lines = axes.xaxis.label, [f"{morphs.target_probability[b, f]:.2f}"]
+            if not morphs.reached[b, f]:  # what the model says instead
+                lines.append(f"{morphs.predictions[b, f]}: {morphs.probabilities[b, f].max():.2f}")
+            assert label.get_text() == "\n".join(lines)
             assert (label.get_weight() == "bold") == bool(morphs.reached[b, f])
     assert [drawn[f"sample 0 frame {f}"].get_title() for f in range(5)] == ["L2 0", "L2 3", "L2 6", "L2 9", "L2 12"]
 
@@ -510,6 +512,115 @@ def test_every_kind_of_figure(tmp_path, suffix, start, shape):
     assert names(tmp_path) == [f"a.{suffix}"]
 
 
+# --- What is no success ----------------------------------------------------------------------------------------------
+
+
+def looks(axes) -> tuple[str, str]:
+    """Text below a panel, and its weight."""
+    return axes.get_xlabel(), axes.xaxis.label.get_weight()
+
+
+def test_a_target_that_is_predicted_already_is_not_bold():
+    outputs = torch.tensor([[2.0, 0.0, 0.0]]).log_softmax(1).expand(2, 3, 3)
+    m = make(2, 3, outputs=outputs, target=torch.tensor([0, 0]), source=torch.tensor([0, 1]))
+    drawn = panels(strips.plot_morphs(m))
+    assert drawn["sample 0 frame 0"].get_ylabel().replace("\n", " ") == "0 → 0 predicted as the target already"
+    assert drawn["sample 0 frame 0"].yaxis.label.get_color() == strips.NOT_OK
+    assert drawn["sample 1 frame 0"].get_ylabel() == "1 → 0"
+    for f in range(3):
+        assert looks(drawn[f"sample 0 frame {f}"]) == ("0.79", "normal")
+        assert looks(drawn[f"sample 1 frame {f}"]) == ("0.79", "bold")
+
+
+def test_strips_of_labels_and_of_positions_with_one_class_each():
+    """Of independent labels the target's state; the class at the source is that of the target's position."""
+    outputs = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1).expand(2, 3, 2, 5)  # every label is present, with 0.73
+    target, source = torch.tensor([[0, 3], [1, 2]]), torch.tensor([1, 1])
+    m = make(2, 3, outputs=outputs, target=target, source=source, settings=SETTINGS | {"task": "multilabel"})
+    drawn = panels(strips.plot_morphs(m, class_names=["a", "b", "c", "d", "e"]))
+    assert looks(drawn["sample 0 frame 2"]) == ("0.27\nd: 0.73", "normal")
+    label = lambda b: drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ")
+    assert (label(0), label(1)) == ("d → not d", "c → c predicted as the target already")
+    assert looks(drawn["sample 1 frame 2"]) == ("0.73", "normal")
+    dense = dataclasses.replace(m, settings=dict(SETTINGS))
+    drawn = panels(strips.plot_morphs(dense))
+    assert (label(0), label(1)) == ("1 → 0 at (3,)", "1 → 1 at (2,) predicted as the target already")
+    assert looks(drawn["sample 0 frame 2"]) == ("0.27\n1: 0.73", "normal")
+
+
+def test_failed_samples_and_distances_that_are_not_attained_are_marked():
+    outputs = torch.tensor([[0.0, 2.0, 0.0]]).log_softmax(1).expand(3, 3, 3)
+    m = make(3, 3, outputs=outputs, target=torch.ones(3, dtype=torch.int64), source=torch.zeros(3, dtype=torch.int64))
+    m = dataclasses.replace(m, status=torch.tensor([3, 0, 0]), attained=torch.tensor([True, False, True]))
+    drawn = panels(strips.plot_morphs(m))
+    label = lambda b: drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ")
+    assert [label(b) for b in range(3)] == [f"0 → 1 {REASONS[3]}", "0 → 1 distance not attained", "0 → 1"]
+    weights = [looks(drawn[f"sample {b} frame 2"])[1] for b in range(3)]
+    assert weights == ["normal", "bold", "bold"]
+    several = dataclasses.replace(m, attained=torch.tensor([[True, True], [True, False], [True, True]]))
+    label = lambda b: strips.plot_morphs(several).axes[3 * b].get_ylabel().replace("\n", " ")
+    assert label(1) == "0 → 1 distance not attained" and label(2) == "0 → 1"
+
+
+def test_probabilities_that_are_nan_are_neither_shown_nor_bold():
+    outputs = torch.tensor([[0.0, 1.0], [NAN, 1.0], [0.0, float("inf")]]).expand(1, 3, 2)
+    m = make(1, 3, classes=2, outputs=outputs, target=torch.tensor([1]), source=torch.tensor([0]))
+    assert [looks(axes) for axes in strips.plot_morphs(m).axes] == [("0.73", "bold"), ("", "normal"), ("", "normal")]
+
+
+def test_a_class_name_below_a_frame_is_short_and_no_formula(morphs):
+    m = dataclasses.replace(morphs[0], outputs=torch.tensor([[0.0, 2.0, 0.0]]).expand(1, 5, 3))
+    figure = strips.plot_morphs(m, class_names=["a", "$x$ of a very long name", "c"])
+    assert figure.axes[0].get_xlabel().split("\n")[1] == "$x$ of a very…: 0.79"
+    assert not figure.axes[0].xaxis.label.get_parse_math()
+
+
+# --- Differences -----------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_differences_follow_their_samples():
+    """Blue is darker, red is brighter, white is the same; the largest difference is at the left."""
+    frames = torch.full((2, 3, 1, 8, 8), 0.5)
+    frames[0, 1, 0, 0, 0], frames[0, 2, 0, 0, 0], frames[0, 2, 0, 0, 1] = 0.25, 0.0, 1.0
+    m = make(2, 3, 1, frames=frames)
+    drawn = panels(strips.plot_morphs(m, differences=True))
+    names = ("frame", "difference")
+    assert list(drawn) == [f"sample {b} {name} {f}" for b in range(2) for name in names for f in range(3)]
+    maps = [shown(drawn[f"sample 0 difference {f}"]) for f in range(3)]
+    white, blue, red = [247, 247, 247], [33, 102, 172], [178, 24, 43]
+    assert maps[0].unique(dim=0).shape[0] == 1 and maps[0][0, 0].tolist() == white
+    assert maps[1][0, 0].tolist() == [140, 174, 210] and maps[1][1, 1].tolist() == white  # half way to blue
+    assert maps[2][0, 0].tolist() == blue and maps[2][0, 1].tolist() == red
+    assert drawn["sample 0 difference 0"].get_ylabel() == "difference\n±0.5"
+    assert drawn["sample 1 difference 0"].get_ylabel() == "difference\n±0"
+    assert (shown(drawn["sample 1 difference 2"]) == 247).all()
+
+
+def test_differences_of_colour_are_around_grey():
+    m = colours([1.0, 0.0, 0.0], f=3)
+    maps = [shown(axes) for axes in strips.plot_morphs(m, differences=True).axes[3:]]
+    assert [picture[0, 0].tolist() for picture in maps] == [[128, 128, 128], [128, 128, 192], [128, 128, 255]]
+
+
+def test_differences_are_from_the_frame_with_factor_0_and_in_units_of_the_images():
+    frames = torch.tensor([-60.0, 0.0, 20.0]).view(1, 3, 1, 1, 1).expand(1, 3, 1, 8, 8)
+    m = make(1, 3, 1, frames=frames, factors=torch.tensor([[-1.0, 0.0, 1.0]]), settings={"bounds": [-100, 100]})
+    drawn = panels(strips.plot_morphs(m, differences=True, frames=[0, 2]))
+    assert drawn["sample 0 difference 0"].get_ylabel() == "difference\n±60"
+    assert shown(drawn["sample 0 difference 0"])[0, 0].tolist() == [33, 102, 172]
+    assert shown(drawn["sample 0 difference 2"])[0, 0].tolist() == [224, 173, 179]  # a third of the way to red
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "safetensors"])
+def test_differences_are_rows_of_figures_only(morphs, tmp_path, suffix):
+    with pytest.raises(ValueError, match=f"differences must be False for .{suffix}: only .png, .pdf, .svg"):
+        morphs.save(tmp_path / f"a.{suffix}", differences=True)
+    with pytest.raises(TypeError, match="differences must be a bool, got 1"):
+        morphs.save(tmp_path / "a.png", differences=1)
+    morphs.save(tmp_path / "a.png", differences=True)
+    assert names(tmp_path) == ["a.png"]
+
+
 # --- Animations ------------------------------------------------------------------------------------------------------
 
 
@@ -581,13 +692,14 @@ def test_many_samples_are_tiled(tmp_path):
 def test_captions_are_drawn(tmp_path):
     """Bold and dark where the target is reached."""
     outputs = torch.tensor([[[9.0, 0.0], [0.0, 9.0]]])
-    m = make(1, 2, 1, (16, 16), outputs=outputs, target=torch.tensor([1]), classes=2)
-    m.save(tmp_path / "a.webp")
-    darkness = [
-        sum(255 - v for v in p.crop((0, 154, p.width, p.height)).convert("L").tobytes())
-        for p, _ in animation(tmp_path / "a.webp")
-    ]
-    assert darkness[1] > 1.2 * darkness[0] > 0
+    m = make(1, 2, 3, (16, 16), outputs=outputs, target=torch.tensor([1]), source=torch.tensor([0]), classes=2)
+    for name, morphs in {"reached": m, "already": dataclasses.replace(m, source=torch.tensor([1]))}.items():
+        morphs.save(tmp_path / f"{name}.webp")
+        green = [
+            sum(1 for r, g, b in p.crop((0, 154, p.width, p.height)).get_flattened_data() if g > 2 * r and g > b)
+            for p, _ in animation(tmp_path / f"{name}.webp")
+        ]
+        assert green[0] == 0 and (green[1] > 20) == (name == "reached"), green
 
 
 def test_the_same_morphs_give_the_same_files(tmp_path, morphs):

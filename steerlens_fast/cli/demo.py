@@ -37,6 +37,7 @@ def add_demo(commands) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    from ..dataset.report import said_of, summed_up
     from ..demo import run_demo
     from ..demo.job import as_typed, morph_all
 
@@ -60,6 +61,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         write_stdout(f"  {path}")
     job = morph_all(Path(arguments.out), result, max_l2=arguments.max_l2, frames=arguments.frames, progress=bars)
     write_stdout(f"all {len(result.digits.test_images)} test digits morphed: {arguments.out}/job/gallery/index.html")
+    write_stdout(f"  {said_of(summed_up(Path(arguments.out, 'job')))}")
     write_stdout(f"the same again:\n  {as_typed(job)}")
     times = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
     write_stdout(f"{times}; total {sum(result.seconds.values()):.1f} s")

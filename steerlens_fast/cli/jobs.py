@@ -32,6 +32,7 @@ def add_jobs(commands) -> None:
     export.add_argument("--to", type=folder, metavar="DIR", help="where to (default: DIR-FORMAT, beside DIR)")
     export.add_argument("--keys", nargs="+", metavar="PATTERN", help="only these items: keys, or patterns like 'cat/*'")
     export.add_argument("--limit", type=int_from(1), metavar="N", help="only the first N of them")
+    export.add_argument("--differences", action="store_true", help="strips: a row of differences from the source, too")
 
 
 def _add(commands, name: str, about: str, run) -> argparse.ArgumentParser:
@@ -110,8 +111,9 @@ def _export(arguments: argparse.Namespace) -> int:
         command = f"steerlens-fast export {shlex.quote(str(arguments.out))} --format gif"
         raise JobError(f'--format must be one of {", ".join(EXPORTS)}, as in "{command}"', USAGE)
     to = arguments.to or _beside(arguments.out, arguments.format)
+    options = {name: getattr(arguments, name) for name in ("keys", "limit", "differences")}
     with _hint_at_to(arguments.to):
-        count = export(arguments.out, to, arguments.format, keys=arguments.keys, limit=arguments.limit)
+        count = export(arguments.out, to, arguments.format, **options)
     write_stdout(f"{count} morphs in {to}")
     return 0
 

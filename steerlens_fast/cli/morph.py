@@ -64,7 +64,7 @@ def _add_inputs(parser) -> None:
 def _add_method(parser) -> None:
     add = parser.add_argument_group("method (see SteerableLens)").add_argument
     add("--family", metavar="F", help="csp-phase (default), csp-amplitude, csp-joint, fourier, pixel")
-    add("--rule", choices=("complex", "polar"))
+    add("--rule", choices=("complex", "polar"), help="how coefficients and gradient become a step (complex)")
     add("--regime", choices=("frozen", "persistent", "live"))
     add("--objective", choices=("nll", "logit", "margin", "log-probability"))
     add("--color", choices=("rgb", "luma", "grey"))
@@ -74,7 +74,8 @@ def _add_method(parser) -> None:
     add("--phase-cap", type=positive, metavar="RADIANS")
     add("--frames", type=int_from(2), metavar="N", help="of each morph, the source included (12)")
     add("--max-l2", type=numbers, metavar="L2[,...]", help="distance of the last frame; several: a frame at each")
-    add("--factors", type=numbers, metavar="B[,...]", help="factor of the last frame, or of every frame")
+    add("--factors", type=numbers, metavar="B[,...]", help="factor of the last frame, or of every frame: a "
+        "multiple of the step with eps = 1 along the gradient (there is no option eps)")  # fmt: skip
     add("--amplitude-factors", type=numbers, metavar="A[,...]")
     add("--score", choices=("all", "last", "none"), help="the frames that the model is run on (all)")
 

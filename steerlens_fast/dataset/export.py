@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..checks import check_bool, check_choice, check_int
 from ..extras import need
+from ..lens import SteerableLens
+from ..morphs import method_words
+from ..morphs.differences import difference_maps
 from ..morphs.files import atomic, output_folder
-from ..morphs.strips import GAP, tile, write_animation
+from ..morphs.strips import StripData, draw_strips, predicted_text, remark, strip_note, tiled_frames, write_animation
+from .config import JobConfig
 from .formats import MODULES, format_named
 from .formats.common import ahead, as_8_bit
 from .formats.names import file_name
@@ -24,9 +32,11 @@ from .plan import Plan
 from .report import done_shards
 from .shard import read_records, stem, write_records
 from .stored import class_name, read_config, read_frames
+from .success import judge, start_frame
 
 SUFFIXES = {"gif": ".gif", "webp": ".webp", "strip": ".png", "npz": ".npz"}
 FORMATS = (*MODULES, *SUFFIXES)
+DRAWING = Lock()  # matplotlib draws in one thread at a time
 
 
 def export(
@@ -36,6 +46,7 @@ def export(
     *,
     keys: Sequence[str] | None = None,
     limit: int | None = None,
+    differences: bool = False,
     overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> int:
@@ -50,11 +61,14 @@ def export(
     format : {"safetensors", "wds", "folder", "gif", "webp", "strip", "npz"}
         The first three are a job's own formats: ``to/00000.tar`` or the like, with ``to/00000.jsonl`` beside it. The
         others are one file for each item, ``to/KEY.gif`` (:func:`~steerlens_fast.dataset.formats.names.file_name`):
-        an animation there and back (GIF, or lossless WebP), a strip of all frames (PNG), or arrays.
+        an animation there and back (GIF, or lossless WebP), a strip of all frames (PNG, as
+        :meth:`steerlens_fast.Morphs.save` draws it), or arrays.
     keys : sequence of str, optional
         Only items with these keys, or with keys that match them as patterns of the shell; ``*`` matches "/" too.
     limit : int, optional
         Only the first so many items.
+    differences : bool
+        Whether a strip has a second row: each frame's signed difference from the source.
     overwrite : bool
         Whether to write again what is there. By default it is kept as it is, so that an export that was stopped goes on
         where it ended; with other ``keys`` or another ``limit``, shards in ``to`` are not what was asked for then.
@@ -82,10 +96,13 @@ def export(
     ``label``, ``source`` and ``target``, -1 where not known; and ``record``, all that is known, as JSON.
     """
     check_bool("overwrite", overwrite)
+    if check_bool("differences", differences) and format != "strip":
+        raise ValueError(f"differences must be False for format {format!r}: only a strip has a row of them")
     if isinstance(keys, str):
         raise TypeError(f"keys must be a sequence of str, got {keys!r}")
     left = None if limit is None else check_int("limit", limit, 1, None)
-    job = _Job.read(output_folder(out), output_folder(to), check_choice("format", format, FORMATS), overwrite)
+    folders = output_folder(out), output_folder(to)
+    job = _Job.read(*folders, check_choice("format", format, FORMATS), overwrite, differences)
     count = 0
     for shard in sorted(done_shards(job.out, job.plan).shards):
         records = read_records(job.out / "shards" / f"{stem(shard)}.jsonl")
@@ -111,11 +128,12 @@ class _Job:
     to: Path
     format: str
     overwrite: bool
+    differences: bool
     plan: Plan
     config: dict
 
     @classmethod
-    def read(cls, out: Path, to: Path, format: str, overwrite: bool) -> _Job:
+    def read(cls, out: Path, to: Path, format: str, overwrite: bool, differences: bool) -> _Job:
         plan, config = Plan.read(out), read_config(out)
         if format not in ("safetensors", "npz") and plan.channels not in (1, 3):
             raise JobError(
@@ -124,10 +142,22 @@ class _Job:
         if to.resolve() in (out.resolve(), (out / "shards").resolve()):
             raise JobError(f"to must be another folder than the job's own, got {to}", USAGE)
         to.mkdir(parents=True, exist_ok=True)
-        return cls(out, to, format, overwrite, plan, config)
+        return cls(out, to, format, overwrite, differences, plan, config)
 
     def frames(self, shard: int, records: list[dict]) -> Tensor:
         return read_frames(self.out, self.config["format"], shard, records)
+
+    @cached_property
+    def method(self) -> str:
+        """Family, rule and regime, as ``Morphs.settings`` has them."""
+        lens = SteerableLens(len, **JobConfig.from_dict(self.config).lens_options)
+        return ", ".join(method_words(lens.settings))
+
+    def name(self, number: int) -> str:
+        """A class's name; its number where none has a name, as in ``Morphs.save``."""
+        if number < 0:  # a label that is absent
+            return f"not {self.name(~number)}"
+        return str(number) if self.plan.classes is None else class_name(number, self.plan.classes)
 
 
 def _matches(key: str, patterns: Sequence[str] | None) -> bool:
@@ -174,10 +204,11 @@ def _write_items(job: _Job, shard: int, records: list[dict]) -> None:
 def _write_item(job: _Job, record: dict, frames: Tensor, file: BinaryIO) -> None:
     if job.format == "npz":
         return np.savez(file, **_arrays(record, frames))
-    pictures = _captioned(record, frames, job.plan.classes)
-    if job.format == "strip":
-        return _side_by_side(pictures).save(file, "png")
-    write_animation(pictures, file, job.format)
+    data = _strip_data(job, record, frames)
+    if job.format != "strip":
+        return write_animation(tiled_frames(data), file, job.format)
+    with DRAWING:
+        draw_strips(data).savefig(file, format="png")
 
 
 def _arrays(record: dict, frames: Tensor) -> dict[str, np.ndarray]:
@@ -186,20 +217,37 @@ def _arrays(record: dict, frames: Tensor) -> dict[str, np.ndarray]:
     return {"frames": frames.numpy(), **told, **classes, "record": np.array(json.dumps(record))}
 
 
-def _captioned(record: dict, frames: Tensor, classes: list[str] | None) -> list:
-    """A Pillow image of each frame, enlarged where it is small, with classes and probability below."""
-    way = f"{class_name(record['source'], classes)} → {class_name(record['target'], classes)}"
+def _strip_data(job: _Job, record: dict, frames: Tensor) -> StripData:
+    """What a strip or an animation shows of one item: as of ``Morphs``, but from its record and stored frames."""
     pixels = frames.movedim(1, -1)
-    pixels = (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
-    said = ["" if p is None else f"{p:.2f}" for p in record["probability"]]
-    reached = [p == record["target"] for p in record["predictions"]]
-    return [tile(pixels[f : f + 1], [f"{way}\n{said[f]}"], [reached[f]]) for f in range(len(pixels))]
+    pictures = (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
+    target, already, attained = record["target"], judge(record)["already_predicted"], record["attained"]
+    probability = np.array([record["probability"]], np.float64)  # None becomes NaN
+    reached = np.array([[p == target and not already for p in record["predictions"]]])
+    table = lambda name: torch.tensor([record[name]], dtype=torch.float64) if name in record else None
+    count, start = len(frames), start_frame(record)
+    maps, scale = difference_maps(pictures, start) if job.differences else (None, 0.0)
+    return StripData(
+        pictures=pictures[None],
+        frames=list(range(count)),
+        names=[f"{job.name(record['source'])} → {job.name(target)}"],
+        remarks=[remark(None, already, attained is None or bool(np.all(attained)))],
+        probability=probability,
+        prediction=[_predictions(job, record)],
+        reached=reached & np.isfinite(probability),
+        l2=table("l2"),
+        factors=table("factors"),
+        amplitude_factors=table("amplitude_factors"),
+        by_distance=job.config.get("factors") is None,
+        title=job.method,
+        note=strip_note(any(p is not None for p in record["predictions"]), 1, 1, count, count),
+        maps=None if maps is None else [(maps, scale)],
+    )
 
 
-def _side_by_side(pictures: list):
-    """One row; each picture brings its margin at the left, and its own at the right lies under the next one's."""
-    step = pictures[0].width - GAP
-    strip = need("plot", "PIL.Image").new(pictures[0].mode, (step * len(pictures) + GAP, pictures[0].height), "white")
-    for i, picture in enumerate(pictures):
-        strip.paste(picture, (i * step, 0))
-    return strip
+def _predictions(job: _Job, record: dict) -> list[str]:
+    """The predicted class of each frame and its probability; "" where it is the target or not scored."""
+    count, target = len(record["predictions"]), record["target"]
+    probabilities = record.get("prediction_probability") or [None] * count  # older jobs have none
+    text = lambda c, p: "" if c in (None, target) else predicted_text(job.name(c), math.nan if p is None else p)
+    return list(map(text, record["predictions"], probabilities))

@@ -15,6 +15,9 @@ from .items import compact_json, read_listing
 from .outcome import OK
 from .plan import Plan
 from .shard import marker, read_records, stem
+from .stored import class_name, read_config
+from .success import Tally, success_parts
+from .targets import LABEL
 
 NOT_DONE = "not done"
 ENOUGH, DOUBTED = 20, 4  # labels to judge by; where fewer than a fourth are what the model says, they are doubted
@@ -86,16 +89,19 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
     """Write ``manifest.jsonl``, ``failed.jsonl`` and ``summary.json`` of what is done; returns the summary.
 
     ``attained`` counts the morphs that reach every distance asked for, None where none was; ``as_labelled`` those
-    of the ``labelled`` whose label is what the model says (both need the same classes); ``seconds`` are those of
-    all workers by what they were spent on, ``last_run`` tells of the clock on the wall.
+    of the ``labelled`` whose label is what the model says (both need the same classes); ``success`` is that of
+    :class:`~steerlens_fast.dataset.success.Tally`, ``target_is_label`` says whether each item's label was its target;
+    ``seconds`` are those of all workers by what they were spent on, ``last_run`` tells of the clock on the wall.
     """
-    of_labels = read_json(out / "config.json").get("task") == "multilabel"  # an image may have others than its label
-    done, reasons, attained, labelled = done_shards(out, plan), Counter(), Counter(), Counter()
+    config = read_config(out)
+    of_labels = config.get("task") == "multilabel"  # an image may have others than its label
+    done, reasons, attained, labelled, tally = done_shards(out, plan), Counter(), Counter(), Counter(), Tally()
     narrow = 0
     with publishing(out / "manifest.jsonl") as manifest, publishing(out / "failed.jsonl") as failed:
         for record in records(out, done.shards):
             reasons[record["status"]] += 1
             narrow += plan.range is None and is_narrow(record.get("values"))
+            tally.add(record)
             manifest.write(_json_line({name: record[name] for name in BRIEF}))
             if record["status"] == OK:
                 attained[_attained(record)] += 1
@@ -111,6 +117,8 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
         "attained": attained[True] if attained[True] + attained[False] else None,
         "labelled": labelled[True] + labelled[False],
         "as_labelled": labelled[True],
+        "target_is_label": config["target"] == LABEL,
+        "success": tally.as_dict(lambda number: class_name(number, plan.classes)),
         "dropped": plan.dropped,
         "left_out": {reason: told["count"] for reason, told in plan.left_out.items()},
         "narrow_range": narrow,
@@ -139,6 +147,8 @@ def _as_labelled(record: dict) -> bool | None:
 def said_of(summary: dict) -> str:
     """A summary in one line, for people; it doubts labels that the model hardly ever agrees with.
 
+    How many morphs reached their target is in it where the summary has it ("success").
+
     Examples
     --------
     >>> said_of({"items": 9, "done": 9, "failed": 2, "reasons": {"empty": 2}, "attained": 6, "dropped": 3})
@@ -151,6 +161,8 @@ def said_of(summary: dict) -> str:
         said[0] += f", {failed} failed (failed.jsonl): {reasons}"
     if summary.get("attained") not in (None, ok):
         said.append(f"{summary['attained']} of {ok} reached the distance")
+    if "success" in summary:
+        said += success_parts(summary["success"], by_label=summary.get("target_is_label", False))
     if summary["dropped"]:
         said.append(f"{summary['dropped']} left out: no target")
     if summary.get("narrow_range"):
@@ -159,9 +171,28 @@ def said_of(summary: dict) -> str:
         others = ", ".join(f"{n} {reason}" for reason, n in summary["left_out"].items())
         said.append(f"other entries of the data: {others}")
     labelled, as_labelled = summary.get("labelled", 0), summary.get("as_labelled", 0)
-    if labelled >= ENOUGH and DOUBTED * as_labelled < labelled:
+    if labels_doubted(labelled, as_labelled):
         said.append(f"the model agrees with {as_labelled} of {labelled} labels: are they of its classes, in its order?")
     return "; ".join(said)
+
+
+def labels_doubted(labelled: int, as_labelled: int) -> bool:
+    """Whether so few labels are what the model predicts that they may be numbers of other classes."""
+    return labelled >= ENOUGH and DOUBTED * as_labelled < labelled
+
+
+def success_of(out: Path, plan: Plan, done: Done) -> dict:
+    """The "success" of ``summary.json``, where that is of the shards that are done; else from their records."""
+    try:
+        summary = read_json(out / "summary.json")
+        if (summary["done"], summary["failed"]) == (done.items, done.failed):
+            return summary["success"]
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # none yet, or one of an older version
+    tally = Tally()
+    for record in records(out, done.shards):
+        tally.add(record)
+    return tally.as_dict(lambda number: class_name(number, plan.classes))
 
 
 def summed_up(out: Path) -> dict | None:

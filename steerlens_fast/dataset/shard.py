@@ -23,6 +23,7 @@ from .items import Item, compact_json
 from .loading import Batch, Loaded
 from .outcome import MORPH_REASONS, OK, REASONS, JobError
 from .plan import Plan
+from .success import judge
 from .transfers import Transfers
 
 AT_ONCE = {"cpu": 1 << 20, "cuda": 16 << 20}  # values that are converted at once: they stay in the cache; little memory
@@ -145,6 +146,7 @@ def read_records(path: Path) -> list[dict]:
 def records_of(batch: Batch, morphs: Morphs, first_row: int) -> list[dict]:
     """One record for each item, of morphs on the CPU; frames of the good ones lie in rows from ``first_row`` on."""
     columns, statuses = _columns(morphs), morphs.status.tolist()
+    independent = morphs.settings.get("task") == "multilabel"
     records, row = [], first_row
     for n, (item, loaded) in enumerate(zip(batch.items, batch.loaded)):
         told = _of_item(item, loaded)
@@ -155,7 +157,9 @@ def records_of(batch: Batch, morphs: Morphs, first_row: int) -> list[dict]:
             told |= {name: column[n] for name, column in columns.items()}
             told |= _status(statuses[n]) | {"row": row}
             row += 1
-        records.append(told)
+        if independent and told["label"] not in (told["target"], ~(told["target"] or 0)):
+            told["label_differs"] = None  # nothing is known of the label itself
+        records.append(told | judge(told))
     return records
 
 
@@ -179,6 +183,7 @@ def _columns(morphs: Morphs) -> dict[str, list]:
         "target": target.tolist(),
         "source": source.tolist(),
         "predictions": [[None if p == UNKNOWN else p for p in row] for row in predictions.tolist()],
+        "prediction_probability": _rounded(_of_predictions(morphs)),
         "probability": _rounded(morphs.target_probability),
         "factors": _rounded(morphs.factors),
         **({} if morphs.amplitude_factors is None else {"amplitude_factors": _rounded(morphs.amplitude_factors)}),
@@ -202,6 +207,14 @@ def _classes(morphs: Morphs) -> tuple[Tensor, Tensor, Tensor]:
     signed = lambda state, label: torch.where(state == 1, label, ~label)
     known = torch.where(of_label == UNKNOWN, UNKNOWN, signed(of_label, label[:, None]))
     return signed(state, label), signed(morphs.source, label), known
+
+
+def _of_predictions(morphs: Morphs) -> Tensor:
+    """[B, F]: the probability of what is predicted of each frame; of several labels, that of the target's state."""
+    best = morphs.probabilities.amax(2)
+    if morphs.settings.get("task") != "multilabel":
+        return best
+    return best.gather(2, morphs.target[:, 1, None, None].expand(-1, best.shape[1], 1))[..., 0]
 
 
 def _rounded(table: Tensor) -> list:

@@ -112,7 +112,13 @@ def overview(examples) -> Figure:
     grid[0, columns - 1].set_title(last, fontsize=9)
     grid[0, columns + 1].set_title("phase only", fontsize=9)
     grid[0, columns + 2].set_title("pixels", fontsize=9)
-    note = f"below: probability of the target class; all last frames at the same distance, {last}"
+    attained = all(bool(m.attained.all()) for e in examples for m in e.morphs.values())
+    at = (
+        f"all last frames at the same distance, {last}"
+        if attained
+        else "some distances are out of reach: see the strips"
+    )
+    note = f"below: probability of the target class; {at}"
     figure.supxlabel(note, fontsize=8, color=NOT_YET)
     return figure
 

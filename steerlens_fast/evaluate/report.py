@@ -76,14 +76,14 @@ def _strips(out: Path, work: Work, frames: dict) -> dict:
 
 def _said(record: dict) -> tuple[str, bool]:
     if record["target_probability"] is None:
-        return "no edit", False
+        return "no edit" if record["reason"] else "not finite", False
     judges = record.get("judges") or {}
     text = number(record["target_probability"])
     if judges:
         text += f"  {sum(map(bool, judges.values()))}/{len(judges)}"
     if not record["attained"]:
         text += f"\nL2 {record['l2']:.3g} only"
-    return text, bool(record["driver"])
+    return text, bool(record["driver"] and record["attained"])
 
 
 def page(summary: dict, figures: list[tuple[str, str]]) -> str:

@@ -184,8 +184,8 @@ class Work:
         target = self._targets(task, frame)
         outputs = self.driver.outputs(frame)
         columns = {"target": target, "l2": l2, "attained": attained, "status": torch.zeros_like(target)}
-        said = {"target_probability": driver_confidence(outputs, target), "driver": outputs.argmax(1) == target}
-        return columns | said, frame
+        says_target = (outputs.argmax(1) == target) & ~outputs.isnan().any(1)  # argmax takes NaN for the largest
+        return columns | {"target_probability": driver_confidence(outputs, target), "driver": says_target}, frame
 
     def _targets(self, task: Task, like: Tensor) -> Tensor:
         """Classes [n], also where the driver decides them."""

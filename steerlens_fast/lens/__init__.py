@@ -47,7 +47,10 @@ class SteerableLens:
     family : {"csp-phase", "csp-amplitude", "csp-joint", "fourier", "pixel"} or Family
         The coordinates in which the gradient is a motion; see :mod:`steerlens_fast.families`.
     rule : {"complex", "polar"}
-        How coefficients and gradient become a step; see :func:`steerlens_fast.ops.step`.
+        How coefficients and gradient become a step; see :func:`steerlens_fast.ops.step`. The step is that of
+        ``eps = 1`` (a family that is an object has its own ``eps``), and ``factors`` multiply it. Under "polar", and in
+        family "pixel", factor b gives what one step with ``eps = b`` gives. Under "complex" it does not: there it gives
+        b times the motion of the step with ``eps = 1``, whose phases are at most pi.
     regime : {"frozen", "persistent", "live"}
         One gradient at the source for all frames; a new one for each frame, in coordinates anchored at the source
         (phases by at most pi, log amplitudes by at most 1); a new one for each frame, which is decomposed anew.
@@ -164,7 +167,7 @@ class SteerableLens:
             As in captum: an int for all samples, a list or tensor of one per sample, tuples for outputs with more
             dimensions; or "runner-up" (the default: the second class at the source), "least", "argmax".
         factors : float, sequence [F], Tensor [F] or [B, F], optional
-            Multiples of the one-step motion, cumulative; a float is the last of ``frames`` that grow linearly from 0.
+            Multiples of the step with eps = 1, cumulative; a float is the last of ``frames`` that grow linearly from 0.
             Negative ones go the other way, along the gradient of the loss: away from the target.
         amplitude_factors : likewise, optional
             Those of the amplitude step, in families that move amplitudes too; by default the same as ``factors``.
@@ -269,7 +272,7 @@ class SteerableLens:
         target : as in :meth:`morph`
             Give it to ``captum.robust.MinParamPerturbation`` in ``attack_kwargs``.
         factor, max_l2 : float, optional
-            How far: a multiple of the one-step motion, or a distance. 0 is nowhere. By default as in :meth:`morph`.
+            How far: a multiple of the step with eps = 1, or a distance. 0 is nowhere. By default as in :meth:`morph`.
         frames : int
             How many steps, plus 1, the regimes that refresh their gradient take.
         internal_batch_size, additional_forward_args

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import check_bool
 from .files import as_json, atomic, expand_home, read_tensors, write_tensors
 
 REASONS = (
@@ -215,6 +216,7 @@ class Morphs:
         frames: int | Sequence[int] | None = None,
         samples: int | None = None,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
+        differences: bool = False,
     ) -> None:
         """Write a figure, an animation, or all tensors, as the path's suffix says; whole or not at all.
 
@@ -229,6 +231,8 @@ class Morphs:
             Of pictures: how many of the first samples, by default 16.
         class_names : sequence of str or mapping from int to str, optional
             Of pictures: what to call the classes; by default their numbers.
+        differences : bool
+            Of figures: whether to add, for each sample, a row of each frame's signed difference from the source.
 
         Raises
         ------
@@ -251,6 +255,8 @@ class Morphs:
         """
         path = expand_home(path)
         suffix, options = _suffix(path), {"frames": frames, "samples": samples, "class_names": class_names}
+        if check_bool("differences", differences) and suffix not in FIGURES:
+            raise ValueError(f"differences must be False for {suffix}: only {', '.join(FIGURES)} have rows of them")
         if suffix in TENSORS:
             given = [name for name, value in options.items() if value is not None]
             if given:
@@ -260,6 +266,7 @@ class Morphs:
             return write_tensors(path, "Morphs", self.tensors(), self.settings)
         from .strips import animate_morphs, save_figure
 
+        options |= {"differences": differences} if suffix in FIGURES else {}
         with atomic(path) as file:
             write = save_figure if suffix in FIGURES else animate_morphs
             write(self, file, format=suffix[1:], **options)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
 
-from ..checks import check_bounds, check_int, is_int
+from ..checks import check_bool, check_bounds, check_int, is_int
 from ..extras import need
 from . import Morphs, method_words
+from .differences import difference_maps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +23,8 @@ REACHED, NOT_YET, NOT_OK = "#00695c", "#757575", "#b00020"  # text: the model sa
 PANEL_INCHES, DPI = 1.25, 170
 FRAMES, SAMPLES = 8, 16  # shown by default
 LABEL_WIDTH = 18  # of a row, in letters
+NAME_WIDTH = 14  # of a predicted class below a frame
+ALREADY, NOT_ATTAINED = "predicted as the target already", "distance not attained"
 SIDE, GAP, FONT_SIZE = 144, 8, 13  # of an animation, in pixels: least side of an image, between images, of captions
 FRAME_MS, HOLD_MS = 110, 900
 
@@ -35,6 +38,7 @@ def plot_morphs(
     frames: Frames = None,
     samples: int | None = None,
     class_names: Names = None,
+    differences: bool = False,
     figure: Figure | None = None,
 ) -> Figure:
     """Plot morphs as strips: a row for each sample, a column for each frame.
@@ -49,6 +53,10 @@ def plot_morphs(
         How many of the first samples, by default 16. The figure says how many are left out.
     class_names : sequence of str or mapping from int to str, optional
         What to call the classes; by default their numbers.
+    differences : bool
+        Whether to add a second row for each sample: each frame's signed difference from the source frame, the one whose
+        factor is 0 or nearest to it. Grey images: blue is darker, red is brighter. RGB: each channel around mid-grey.
+        The largest difference, which has the strongest colour, stands at the left, in units of the images.
     figure : matplotlib Figure or SubFigure, optional
         Where to draw; by default a new one of fitting size. It is not registered with pyplot: use ``figure.savefig``,
         or let a notebook display it.
@@ -56,7 +64,7 @@ def plot_morphs(
     Returns
     -------
     matplotlib.figure.Figure
-        Its axes carry labels: ``"sample i frame j"``.
+        Its axes carry labels: ``"sample i frame j"``, and ``"sample i difference j"``.
 
     Raises
     ------
@@ -68,7 +76,9 @@ def plot_morphs(
     Notes
     -----
     At the left of a row stands source -> target, below each frame the target's probability, bold where the model takes
-    the frame for its target, nothing where the model was not asked. Above a column stands the factor or the L2 distance
+    the frame for its target; where it predicts another class, that class and its probability; nothing where the model
+    was not asked. Nothing is bold in a sample that is not ``ok`` or whose source is predicted as the target already:
+    its row says so, as it does where a distance is not attained. Above a column stands the factor or the L2 distance
     that all rows share, the distance first where budgets were asked for; distances that differ stand below the frames.
     ``settings["bounds"]`` are black and white; where they are None, each row's own least and largest value.
 
@@ -83,23 +93,33 @@ def plot_morphs(
     >>> [axes.get_title() for axes in figure.axes[:3]], figure.axes[0].get_ylabel()
     (['factor 0', 'factor 2.18', 'factor 4'], 'cat → dog')
     """
-    shown, at = _shown(morphs, frames, samples, default=FRAMES)
-    names, pictures = _row_labels(shown, class_names), to_pixels(shown)
-    headers, captions = _headers(shown, at)
-    note, reached = _note(morphs, shown, at), shown.reached.tolist()
+    check_bool("differences", differences)
+    return draw_strips(strip_data(morphs, frames, samples, class_names, FRAMES, differences), figure)
+
+
+def draw_strips(data: StripData, figure: Figure | None = None) -> Figure:
+    """The figure of :func:`plot_morphs`, whatever its numbers and pictures come from."""
+    names, (headers, captions) = _row_labels(data), _headers(data)
+    rows = [(b, is_map) for b in range(len(data.names)) for is_map in ((False, True) if data.maps else (False,))]
     if figure is None:
-        figure = _new_figure(pictures.shape, names, captions)
-    for b, row in enumerate(figure.subplots(*pictures.shape[:2], squeeze=False)):
-        for f, axes in enumerate(row):
-            draw_panel(axes, pictures[b, f], captions[b][f], reached[b][f])
-            axes.set_label(f"sample {b} frame {at[f]}")
+        figure = _new_figure((len(rows), *data.pictures.shape[1:]), names, captions)
+    for (b, is_map), axes_of_row in zip(rows, figure.subplots(len(rows), len(data.frames), squeeze=False)):
+        maps, scale = data.maps[b] if is_map else (None, 0.0)
+        for f, axes in enumerate(axes_of_row):
+            axes.set_label(f"sample {b} {'difference' if is_map else 'frame'} {data.frames[f]}")
+            if is_map:
+                draw_panel(axes, maps[f], "", False)
+                continue
+            draw_panel(axes, data.pictures[b, f], captions[b][f], bool(data.reached[b, f]))
             if b == 0:
                 axes.set_title(headers[f], fontsize=9, pad=4)
-        style = {"fontsize": 10} if shown.ok[b] else {"fontsize": 8, "color": NOT_OK}
+        text = f"difference\n±{scale:.2g}" if is_map else names[b]
+        style = {"fontsize": 10} if not data.remarks[b] else {"fontsize": 8, "color": NOT_OK}
+        style = {"fontsize": 8, "color": NOT_YET} if is_map else style
         # parse_math: a "$" in a class name is a dollar
-        row[0].set_ylabel(names[b], rotation=0, ha="right", va="center", labelpad=6, parse_math=False, **style)
-    figure.suptitle(", ".join(method_words(shown.settings)), fontsize=11)
-    figure.supxlabel(textwrap.fill(note, 20 * pictures.shape[1] + 10), fontsize=8, color=NOT_YET)
+        axes_of_row[0].set_ylabel(text, rotation=0, ha="right", va="center", labelpad=6, parse_math=False, **style)
+    figure.suptitle(data.title, fontsize=11)
+    figure.supxlabel(textwrap.fill(data.note, 20 * len(data.frames) + 10), fontsize=8, color=NOT_YET)
     return figure
 
 
@@ -133,18 +153,181 @@ def animate_morphs(
     >>> file.getvalue()[:6]
     b'GIF89a'
     """
-    shown, at = _shown(morphs, frames, samples, default=None)
-    names, pictures = _names(shown, class_names), to_pixels(shown)
-    probability, reached = shown.target_probability, shown.reached
-    number = lambda p: f"{p:.2f}" if p == p else ""
+    write_animation(tiled_frames(strip_data(morphs, frames, samples, class_names, None)), file, format)
+
+
+def tiled_frames(data: StripData) -> list[Image]:
+    """A picture for each frame: all samples beside each other, with classes and probability below."""
     tiled = []
-    for f in range(len(at)):
-        said = [f"{name}\n{number(float(p))}" for name, p in zip(names, probability[:, f])]
-        tiled.append(tile(pictures[:, f], said, reached[:, f].tolist()))
-    write_animation(tiled, file, format)
+    for f in range(len(data.frames)):
+        captions = []
+        for b, name in enumerate(data.names):
+            line = [_number(data.probability[b, f]), data.remarks[b] or data.prediction[b][f]]
+            captions.append(f"{name}\n{'; '.join(filter(None, line))}")
+        tiled.append(tile(data.pictures[:, f], captions, data.reached[:, f].tolist()))
+    return tiled
 
 
 # --- What is shown ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StripData:
+    """B rows of F frames: what strips and animations show, of :class:`Morphs` or of a job's record.
+
+    Attributes
+    ----------
+    pictures : array [B, F, H, W] or [B, F, H, W, 3], uint8
+    frames : list of int
+        The frames' numbers.
+    names, remarks : list of str
+        Of each row: "source -> target"; why it is no success, or "".
+    probability : array [B, F]
+        Of the target; NaN where not scored.
+    prediction : list of lists of str
+        The predicted class and its probability, "" where it is the target or not scored.
+    reached : array [B, F], bool
+    l2, factors, amplitude_factors : Tensor [B, F]
+        The last may be None.
+    by_distance : bool
+        Whether distances were asked for.
+    title, note : str
+    maps : list of (array [F, H, W, 3], float) or None
+        Of each row: pictures of its frames' differences from the source, and their scale.
+    """
+
+    pictures: np.ndarray
+    frames: list[int]
+    names: list[str]
+    remarks: list[str]
+    probability: np.ndarray
+    prediction: list[list[str]]
+    reached: np.ndarray
+    l2: torch.Tensor
+    factors: torch.Tensor
+    amplitude_factors: torch.Tensor | None
+    by_distance: bool
+    title: str
+    note: str
+    maps: list[tuple[np.ndarray, float]] | None = None
+
+
+def strip_data(
+    morphs: Morphs,
+    frames: Frames,
+    samples: int | None,
+    class_names: Names,
+    default: int | None,
+    differences: bool = False,
+) -> StripData:
+    """What is shown of some samples and frames of morphs; ``default`` frames where ``frames`` is None."""
+    shown, at = _shown(morphs, frames, samples, default)
+    already, probability, remarks = _already_predicted(shown), shown.target_probability.double(), []
+    for b, reason in enumerate(shown.reasons):
+        attained = shown.attained is None or bool(shown.attained[b].all())
+        remarks.append(remark(reason, bool(already[b]), attained))
+    counts = (len(shown), len(morphs), len(at), morphs.frames.shape[1])
+    return StripData(
+        pictures=to_pixels(shown),
+        frames=at,
+        names=_names(shown, class_names),
+        remarks=remarks,
+        probability=probability.numpy(),
+        prediction=_predictions(shown, class_names),
+        reached=(shown.reached & probability.isfinite() & (shown.ok & ~already)[:, None]).numpy(),
+        l2=shown.l2,
+        factors=shown.factors,
+        amplitude_factors=shown.amplitude_factors,
+        by_distance=morphs.budget is not None,
+        title=", ".join(method_words(shown.settings)),
+        note=strip_note(not shown.outputs.isnan().all(), *counts),
+        maps=_maps(morphs[: len(shown)].detach().cpu(), at) if differences else None,
+    )
+
+
+def remark(reason: str | None, already: bool, attained: bool) -> str:
+    """Why a row is no success, or "": what failed, a source predicted as the target already, a distance not attained.
+
+    Examples
+    --------
+    >>> remark(None, already=True, attained=False), remark("the gradient is zero", already=True, attained=True)
+    ('predicted as the target already; distance not attained', 'the gradient is zero')
+    """
+    if reason:
+        return reason
+    return "; ".join(filter(None, [ALREADY if already else "", "" if attained else NOT_ATTAINED]))
+
+
+def predicted_text(name: str, probability: float) -> str:
+    """A predicted class below a frame.
+
+    Examples
+    --------
+    >>> predicted_text("tiger cat", 0.617), predicted_text("loggerhead sea turtle", 0.617)
+    ('tiger cat: 0.62', 'loggerhead se…: 0.62')
+    """
+    short = name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
+    return f"{short}: {_number(probability)}".removesuffix(": ")
+
+
+def strip_note(scored: bool, samples: int, all_samples: int, frames: int, all_frames: int) -> str:
+    """What stands below a figure."""
+    note = []
+    if scored:
+        note.append(
+            "below each frame: the target's probability, bold where it is predicted; otherwise the predicted class"
+        )
+    if samples < all_samples:
+        note.append(f"the first {samples} of {all_samples} samples")
+    if frames < all_frames:
+        note.append(f"{frames} of {all_frames} frames")
+    return "; ".join(note)
+
+
+def _already_predicted(morphs: Morphs) -> torch.Tensor:
+    """[B] bool: whether the source is predicted as the target."""
+    target, source = morphs.target.reshape(len(morphs), -1), morphs.source
+    if source.dim() > 1:  # of all positions
+        source = source[(morphs._rows, *target[:, 1:].unbind(1))]
+    return source == target[:, 0]
+
+
+def _predictions(morphs: Morphs, class_names: Names) -> list[list[str]]:
+    """The predicted class at the target's position, and its probability; "" where it is the target or not scored."""
+    at = (morphs._rows, *morphs._index[1:])
+    classes, best = (t.movedim(1, -1)[at].tolist() for t in (morphs.predictions, morphs.probabilities.amax(2)))
+
+    def line(predicted: list[int], probability: list[float], target: list[int]) -> list[str]:
+        name = lambda c: _state_name(c, target, morphs, class_names)
+        text = lambda c, p: "" if c in (-1, target[0]) else predicted_text(name(c), p)
+        return list(map(text, predicted, probability))
+
+    return list(map(line, classes, best, morphs.target.reshape(len(morphs), -1).tolist()))
+
+
+def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Names) -> str:
+    """A class's name; where labels are independent of each other, the target's label, or that it is absent."""
+    if morphs.settings.get("task") != "multilabel" or len(target) != 2:
+        return _class_name(number, class_names)
+    label = _class_name(target[1], class_names)
+    return label if number else f"not {label}"
+
+
+def _maps(morphs: Morphs, at: list[int]) -> list[tuple[np.ndarray, float]]:
+    """Of each sample: the differences of its frames ``at`` from the frame that is the source, or nearest to it."""
+    size = morphs.factors.abs()
+    size = size if morphs.amplitude_factors is None else size + morphs.amplitude_factors.abs()
+    maps = []
+    for frames, source in zip(morphs.frames, size.argmin(1).tolist()):
+        pictures = frames[[source, *at]].double().movedim(1, -1).numpy()
+        pictures = pictures[..., 0] if pictures.shape[-1] == 1 else pictures
+        drawn, scale = difference_maps(pictures, source=0)
+        maps.append((drawn[1:], scale))
+    return maps
+
+
+def _number(probability: float) -> str:
+    return f"{probability:.2f}" if probability == probability else ""
 
 
 def _shown(morphs: Morphs, frames: Frames, samples: int | None, default: int | None) -> tuple[Morphs, list[int]]:
@@ -193,22 +376,19 @@ def _names(morphs: Morphs, class_names: Names) -> list[str]:
     """ "source -> target" of each sample."""
     names, labels = [], morphs.settings.get("task") == "multilabel"
     for target, source in zip(morphs.target.reshape(len(morphs), -1).tolist(), morphs.source):
-        if labels and len(target) == 2:
-            label = _class_name(target[1], class_names)
-            names.append(" → ".join(label if state else f"not {label}" for state in (int(source), target[0])))
-            continue
-        position = tuple(target[1:])
+        position = () if labels and len(target) == 2 else tuple(target[1:])
         where = f" at {position}" if position else ""
-        before = int(source[position] if source.dim() else source)
-        names.append(f"{_class_name(before, class_names)} → {_class_name(target[0], class_names)}{where}")
+        before = int(source[tuple(target[1:])] if source.dim() else source)
+        both = (_state_name(number, target, morphs, class_names) for number in (before, target[0]))
+        names.append(f"{' → '.join(both)}{where}")
     return names
 
 
-def _row_labels(morphs: Morphs, class_names: Names) -> list[str]:
-    """The names, wrapped, and why there is no morph."""
+def _row_labels(data: StripData) -> list[str]:
+    """The names, wrapped, and the remarks."""
     wrap = lambda name: textwrap.wrap(name, LABEL_WIDTH, max_lines=4, placeholder=" …")
-    reasons = (textwrap.wrap(reason or "", LABEL_WIDTH) for reason in morphs.reasons)
-    return ["\n".join(wrap(name) + reason) for name, reason in zip(_names(morphs, class_names), reasons)]
+    remarks = (textwrap.wrap(text, LABEL_WIDTH) for text in data.remarks)
+    return ["\n".join(wrap(name) + text) for name, text in zip(data.names, remarks)]
 
 
 def _class_name(number: int, class_names: Names) -> str:
@@ -222,21 +402,20 @@ def _class_name(number: int, class_names: Names) -> str:
         raise ValueError(f"class_names must have a name for class {number}, got {len(class_names)} names") from None
 
 
-def _headers(morphs: Morphs, at: list[int]) -> tuple[list[str], list[list[str]]]:
+def _headers(data: StripData) -> tuple[list[str], list[list[str]]]:
     """What stands above each column, and below each frame."""
-    above, below = _shared(morphs)
-    probability = [[f"{p:.2f}" if p == p else "" for p in row] for row in morphs.target_probability.tolist()]
-    if below is None:
-        return above, probability
-    lines = lambda *words: "\n".join(filter(None, words))
-    return above or [f"frame {f}" for f in at], [list(map(lines, p, d)) for p, d in zip(probability, below)]
+    above, below = _shared(data)
+    below = below or [[""] * len(data.frames)] * len(data.names)
+    lines = lambda p, prediction, distance: "\n".join(filter(None, (_number(p), prediction, distance)))
+    captions = [list(map(lines, *row)) for row in zip(data.probability, data.prediction, below)]
+    return above or [f"frame {f}" for f in data.frames], captions
 
 
-def _shared(morphs: Morphs) -> tuple[list[str] | None, list[list[str]] | None]:
+def _shared(data: StripData) -> tuple[list[str] | None, list[list[str]] | None]:
     """Distances or factors of each column that all rows share, if any; and the distances, where they are not these."""
-    l2, factors, amplitudes = map(_Numbers, (morphs.l2, morphs.factors, morphs.amplitude_factors))
+    l2, factors, amplitudes = map(_Numbers, (data.l2, data.factors, data.amplitude_factors))
     distances = [[f"L2 {x}" for x in row] for row in l2.text]
-    if l2.same and (morphs.budget is not None or not (factors.same and amplitudes.same)):
+    if l2.same and (data.by_distance or not (factors.same and amplitudes.same)):
         return distances[0], None
     if not (factors.same and amplitudes.same):
         return None, distances
@@ -255,17 +434,6 @@ class _Numbers:
         self.text = [["0" if abs(x) <= least else f"{x:.3g}" for x in row] for row in table.tolist()]
 
 
-def _note(morphs: Morphs, shown: Morphs, at: list[int]) -> str:
-    said = []
-    if not shown.outputs.isnan().all():
-        said.append("below each frame: the target's probability, bold where the model predicts the target")
-    if len(shown) < len(morphs):
-        said.append(f"the first {len(shown)} of {len(morphs)} samples")
-    if len(at) < morphs.frames.shape[1]:
-        said.append(f"{len(at)} of {morphs.frames.shape[1]} frames")
-    return "; ".join(said)
-
-
 # --- Figures ---------------------------------------------------------------------------------------------------------
 
 
@@ -276,7 +444,7 @@ def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[st
     most = max(len(caption.split("\n")) for row in captions for caption in row)
     inches = (
         PANEL_INCHES * shape[1] + 0.085 * widest + 0.15,
-        (PANEL_INCHES * tall + 0.13 * most + 0.03) * shape[0] + 0.8,
+        (PANEL_INCHES * tall + 0.03) * shape[0] + 0.13 * most * len(captions) + 0.8,  # maps have no captions
     )
     return need("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=DPI)
 
@@ -288,7 +456,7 @@ def draw_panel(axes, picture: np.ndarray, caption: str, reached: bool) -> None:
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     style = {"color": REACHED, "weight": "bold"} if reached else {"color": NOT_YET}
-    axes.set_xlabel(caption, fontsize=8, labelpad=2, **style)
+    axes.set_xlabel(caption, fontsize=8, labelpad=2, parse_math=False, **style)
 
 
 # --- Animations ------------------------------------------------------------------------------------------------------

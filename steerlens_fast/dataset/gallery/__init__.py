@@ -19,14 +19,17 @@ from torch import Tensor
 
 from ...checks import check_int
 from ...extras import need
+from ...morphs.differences import difference_maps
 from ...morphs.files import output_folder
 from ..formats.common import ahead, as_8_bit, replacing_folder, to_picture
 from ..formats.wds import encode_lossless
 from ..outcome import OK, REASONS, USAGE, JobError
 from ..plan import Plan
-from ..report import Done, done_shards
+from ..report import Done, done_shards, labels_doubted, success_of
 from ..shard import read_records, stem
 from ..stored import class_name, read_config, read_frames
+from ..success import NOT_REACHED, REACHED, judge, outcome_of, start_frame
+from ..targets import LABEL
 
 SETTINGS = {name: name.capitalize() for name in ("model", "data", "target", "family", "rule", "regime", "objective")}
 DISTANCES = {
@@ -45,7 +48,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     out : Path
         The job's output folder.
     sample : int
-        How many morphs; all where there are no more.
+        How many morphs, and at most as many failed items; all where there are no more.
     seed : int, optional
         Which: drawn at random, the same for the same seed. By default evenly spaced over the data set.
 
@@ -57,7 +60,8 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     -------
     Path
         The page. It works from the disk and asks for nothing but the images beside it; the same morphs give the same
-        bytes.
+        bytes. Its head sums up the success of all morphs that are done; examples can be filtered by how they ended,
+        sorted, and shown with their signed differences from the source.
 
     Raises
     ------
@@ -76,25 +80,47 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     columns = max(1, min(plan.frames, SIDE // plan.size[1]))
     with replacing_folder(to) as folder:
         (folder / "images").mkdir()
+        (folder / "maps").mkdir()
         examples = []
         for shard, records in _sampled(out, plan, done, sample, seed):
-            frames = as_8_bit(read_frames(out, config["format"], shard, records))
-            strips = ahead(lambda row: encode_lossless(to_picture(strip(row, columns))), frames)
-            for record, encoded in zip(records, strips):
-                examples.append(_example(record, plan))
-                (folder / examples[-1]["image"]).write_bytes(encoded)
-        about = {"facts": _facts(config, plan, done), **_counts(out, plan, done)}
+            examples += _write_examples(folder, out, config, plan, shard, records, columns)
+        success = success_of(out, plan, done)
+        about = {"facts": _facts(config, plan, done), **_counts(out, plan, done), "success": success}
+        agree = success["labelled"] - (success["label_differs"] or 0)
+        about["compare_labels"] = config["target"] == LABEL or not labels_doubted(success["labelled"], agree)
         shape = {"height": plan.size[0], "width": plan.size[1], "frames": plan.frames, "columns": columns}
+        shape["channels"] = plan.channels
         (folder / "index.html").write_text(page({**about, **shape, "examples": examples}), encoding="utf-8")
     return to / "index.html"
 
 
 def _own_folder(to: Path) -> Path:
     """``to``, if nothing but a gallery is lost with what is there."""
-    if os.path.lexists(to) and not (to.is_dir() and set(os.listdir(to)) <= {"index.html", "images"}):
+    if os.path.lexists(to) and not (to.is_dir() and set(os.listdir(to)) <= {"index.html", "images", "maps"}):
         raise JobError(f"to must be a new folder, or a gallery's, got {to}", USAGE)
     to.parent.mkdir(parents=True, exist_ok=True)
     return to
+
+
+def _write_examples(
+    folder: Path, out: Path, config: dict, plan: Plan, shard: int, records: list[dict], columns: int
+) -> list[dict]:
+    """Write the frames and edit maps of some items of a shard; returns what the page shows of them."""
+    with_frames = [record for record in records if record["row"] is not None]
+    frames = as_8_bit(read_frames(out, config["format"], shard, with_frames)) if with_frames else []
+    files: dict[int, dict] = {}
+
+    def encode(pair: tuple[dict, Tensor]) -> tuple[int, bytes, bytes, float]:
+        record, row = pair
+        maps, scale = edit_maps(row, start_frame(record))
+        return record["index"], *(encode_lossless(to_picture(strip(t, columns))) for t in (row, maps)), scale
+
+    for index, pictures, maps, scale in ahead(encode, zip(with_frames, frames)):
+        image, map_image = (f"{kind}/{index:08d}.webp" for kind in ("images", "maps"))
+        (folder / image).write_bytes(pictures)
+        (folder / map_image).write_bytes(maps)
+        files[index] = {"image": image, "map": map_image, "scale": scale}
+    return [_example(record, plan) | files.get(record["index"], {"image": None}) for record in records]
 
 
 # --- Which -----------------------------------------------------------------------------------------------------------
@@ -102,22 +128,23 @@ def _own_folder(to: Path) -> Path:
 
 def _sampled(out: Path, plan: Plan, done: Done, sample: int, seed: int | None) -> Iterator[tuple[int, list[dict]]]:
     """The shards that have examples, with the records of these; no other shard is opened."""
-    count, first = done.items - done.failed, 0
-    wanted = set(places(count, sample, seed))
+    wanted = [set(places(count, sample, seed)) for count in (done.items - done.failed, done.failed)]
+    first = [0, 0]  # of the shard: the place of its first morph among all morphs, of its first failure among all
     for shard in sorted(done.shards):
-        ok, records = plan.count(shard), None
-        if shard in done.failing:
-            records = _ok_records(out, shard)
-            ok = len(records)
-        here = sorted(wanted & set(range(first, first + ok)))
-        if here:
-            records = records or _ok_records(out, shard)
-            yield shard, [records[place - first] for place in here]
-        first += ok
+        kinds = _by_kind(out, shard) if shard in done.failing else None
+        counts = [plan.count(shard), 0] if kinds is None else [len(kind) for kind in kinds]
+        here = [sorted(w & set(range(f, f + n))) for w, f, n in zip(wanted, first, counts)]
+        if any(here):
+            kinds = kinds or _by_kind(out, shard)
+            chosen = [kind[place - f] for kind, some, f in zip(kinds, here, first) for place in some]
+            yield shard, sorted(chosen, key=lambda record: record["index"])
+        first = [f + n for f, n in zip(first, counts)]
 
 
-def _ok_records(out: Path, shard: int) -> list[dict]:
-    return [r for r in read_records(out / "shards" / f"{stem(shard)}.jsonl") if r["status"] == OK]
+def _by_kind(out: Path, shard: int) -> tuple[list[dict], list[dict]]:
+    """A shard's records: those that are ok, and the others."""
+    records = read_records(out / "shards" / f"{stem(shard)}.jsonl")
+    return [r for r in records if r["status"] == OK], [r for r in records if r["status"] != OK]
 
 
 def places(count: int, sample: int, seed: int | None) -> list[int]:
@@ -154,17 +181,38 @@ def strip(frames: Tensor, columns: int) -> Tensor:
     return grid.permute(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
 
 
+def edit_maps(frames: Tensor, start: int) -> tuple[Tensor, float]:
+    """Pictures uint8 [F, 3, H, W] of the differences of frames [F, C, H, W] from frame ``start``, and their scale."""
+    pixels = frames[:, 0] if frames.shape[1] == 1 else frames.movedim(1, -1)
+    maps, scale = difference_maps(pixels.contiguous().numpy(), start)
+    return torch.from_numpy(maps).movedim(-1, 1), scale
+
+
 def _example(record: dict, plan: Plan) -> dict:
     named = lambda number: None if number is None else class_name(number, plan.classes)
-    factors = record["factors"]
-    return {
+    outcome, verdict = outcome_of(record), judge(record)
+    judged = outcome in (REACHED, NOT_REACHED)
+    example = {
         "key": record["key"],
-        "image": f"images/{record['index']:08d}.webp",
-        "source": named(record["source"]),
+        "index": record["index"],
+        "source": named(record["source"] if verdict["already_predicted"] is not None else None),
         "target": named(record["target"]),
         "label": None if record["label"] is None else class_name(record["label"], plan.labels),
+        "status": record["status"],
+        "outcome": outcome if record["status"] == OK else "failed",
+        "already_predicted": verdict["already_predicted"],
+        "label_differs": verdict["label_differs"],
+        **{name: judged and verdict[name] for name in ("fell_below_source", "fell_below_earlier")},
+    }
+    if record["status"] != OK:
+        example["message"] = record.get("message") or REASONS.get(record["status"], "")
+    if record["row"] is None:
+        return example
+    count = len(record["factors"])
+    return example | {
         "predictions": [named(p) for p in record["predictions"]],
-        "start": min(range(len(factors)), key=lambda f: abs(factors[f] or 0)),  # the frame that is the source image
+        "prediction_probability": record.get("prediction_probability") or [None] * count,  # older jobs have none
+        "start": start_frame(record),
         **{name: record[name] for name in ("probability", "factors", "l2", "attained", "gradient_norm")},
     }
 

@@ -1,0 +1,45 @@
+"""Edit maps: the signed difference of each frame from the source, as pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+BLUE, WHITE, RED = (33, 102, 172), (247, 247, 247), (178, 24, 43)  # the ends and the middle of ColorBrewer's RdBu
+
+
+def difference_maps(pictures: np.ndarray, source: int) -> tuple[np.ndarray, float]:
+    """Draw the difference of each frame from the source's frame, scaled by the largest of all.
+
+    Parameters
+    ----------
+    pictures : array [F, H, W] or [F, H, W, 3], unsigned integers or floats in [0, 1]
+        Frames. Integers span the range of their dtype.
+    source : int
+        The frame that is the source.
+
+    Returns
+    -------
+    maps : array [F, H, W, 3], uint8
+        Grey frames: blue where a frame is darker than the source, white where it is the same, red where it is brighter.
+        RGB frames: each channel's difference around 128, so that grey is the same.
+    scale : float
+        The largest absolute difference, of a range of 1; it has the strongest colour. 0 where all frames are the same.
+
+    Examples
+    --------
+    >>> frames = np.array([[[100, 100]], [[100, 151]]], np.uint8)
+    >>> maps, scale = difference_maps(frames, source=0)
+    >>> scale, maps[1].tolist()
+    (0.2, [[[247, 247, 247], [178, 24, 43]]])
+    """
+    frames = pictures.astype(np.float32)
+    if pictures.dtype.kind in "ui":
+        frames /= np.iinfo(pictures.dtype).max
+    difference = np.nan_to_num(frames - frames[source], nan=0.0, posinf=0.0, neginf=0.0)
+    scale = float(np.abs(difference).max(initial=0.0))
+    relative = difference / (scale or 1.0)
+    if pictures.ndim == 4:
+        return np.round(128 + 127 * relative).astype(np.uint8), float(f"{scale:.7g}")
+    middle, share = np.array(WHITE, np.float32), np.abs(relative)[..., None]
+    end = np.where(relative[..., None] < 0, np.array(BLUE, np.float32), np.array(RED, np.float32))
+    return np.round(middle + share * (end - middle)).astype(np.uint8), float(f"{scale:.7g}")
