@@ -21,7 +21,7 @@ from steerlens_fast.evaluate.published import FOLLOW_UP, L2, published  # noqa: 
 from steerlens_fast.evaluate.shapes import Shapes  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "steerlens_fast/evaluate/README.md").read_text()
 sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
 
 
@@ -195,7 +195,7 @@ def test_judges_that_were_left_out_are_a_reason():
 
 
 def evaluation_section() -> str:
-    return README.split("\n## Evaluation\n")[1].split("\n## ")[0]
+    return README.split("\n## Families at matched distances\n")[0]
 
 
 def days() -> set[str]:
