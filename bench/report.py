@@ -1,15 +1,16 @@
-"""Results to the README's tables and to pictures.
+"""Writes results as tables of the READMEs and as plots.
 
-``python bench/report.py RESULT.json`` prints a result's tables and, of a growth result, draws its pictures anew;
-``--readme`` writes the tables into README.md, each between ``<!-- table: NAME, FILE -->`` and ``<!-- end -->``, where
-FILE is set to the result's; without a result, every table anew from the file that it names. Where README.md has places
-for a machine's vectors (``transforms-AVX2``), its results go there and nowhere else. ``--collect`` takes what
-pytest-benchmark wrote instead (bench/run does), and ``--out`` keeps it as a result.
+``python bench/report.py RESULT.json`` prints a result's tables and redraws the plots of a growth result. ``--readme``
+writes the tables into README.md and bench/README.md, each between ``<!-- table: NAME, FILE -->`` and ``<!-- end -->``,
+and sets FILE to the result's; without a result it rewrites every table from the file that it names. Results of a
+machine whose SIMD width has tables of its own (``transforms-AVX2``) go into those only. ``--collect`` reads the output
+of pytest-benchmark instead (bench/run does), and ``--out`` saves it as a result.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import results
 from tables import TABLES, kind_of
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+READMES = ROOT / "README.md", ROOT / "bench/README.md"
 NONE = "none"  # in place of a file, where nothing has been measured
 MARKED = re.compile(r"<!-- table: (?P<name>[\w-]+), (?P<file>\S+) -->\n(?P<body>.*?)<!-- end -->", re.DOTALL)
 
@@ -28,15 +29,15 @@ def tables_of(result: dict) -> dict[str, list[str]]:
     return {name: lines for name, lines in made.items() if len(lines) > 2}
 
 
-def block(name: str, file: str, lines: list[str]) -> str:
-    """A table between its markers."""
+def block(name: str, file: str, lines: list[str], folder: str = ".") -> str:
+    """A table between its markers, for a README in this folder of the repository."""
     if file == NONE:
         return f"<!-- table: {name}, {NONE} -->\nNot measured yet.\n<!-- end -->"
-    return f"<!-- table: {name}, {file} -->\n" + "\n".join([where(file), "", *lines, "", "<!-- end -->"])
+    return f"<!-- table: {name}, {file} -->\n" + "\n".join([where(file, folder), "", *lines, "", "<!-- end -->"])
 
 
-def where(file: str) -> str:
-    """The sentence above a table: machine, versions, date, and the file."""
+def where(file: str, folder: str = ".") -> str:
+    """The sentence above a table: machine, versions, date, and links to the file, relative to the README's folder."""
     result = results.read(ROOT / file)
     m = result["machine"]
     cpu = m["cpu"] + (f" ({m['vectors']})" if "vectors" in m else "")
@@ -44,8 +45,9 @@ def where(file: str) -> str:
     told = [m.get("gpu") or cpu, f"{m['threads']} threads", f"torch {m['torch']}"]
     told += [f"plenoptic {m['plenoptic']}"] if "plenoptic" in m else []
     day = m.get("date") or Path(file).name[:10]
-    plots = f", [plots]({results.pictures(Path(file))})" if kind_of(result) == "growth" else ""
-    return f"({', '.join(told)}; {day}; [the figures]({file}){plots}.)"
+    link = lambda path: os.path.relpath(path, folder)
+    plots = f", [plots]({link(results.pictures(Path(file)))})" if kind_of(result) == "growth" else ""
+    return f"({', '.join(told)}; {day}; [the figures]({link(file)}){plots}.)"
 
 
 def of_vectors(result: dict) -> dict[str, list[str]]:
@@ -53,8 +55,8 @@ def of_vectors(result: dict) -> dict[str, list[str]]:
     return {f"{name}-{result['machine'].get('vectors')}": lines for name, lines in tables_of(result).items()}
 
 
-def rewritten(readme: str, file: str) -> str:
-    """The README with the tables of this result file, named from the repository's root."""
+def rewritten(readme: str, file: str, folder: str = ".") -> str:
+    """A README's text with the tables of this result file, which is named from the repository's root."""
     result = results.read(ROOT / file)
     places = {match["name"] for match in MARKED.finditer(readme)}
     made = {name: lines for name, lines in of_vectors(result).items() if name in places} or tables_of(result)
@@ -65,22 +67,36 @@ def rewritten(readme: str, file: str) -> str:
             return match[0]
         known.add(match["name"])
         if match["body"].count("\n|") > len(made[match["name"]]):
-            told = f"{file} has fewer rows than README.md's table {match['name']}: was all of it measured?"
+            told = f"{file} has fewer rows than the README's table {match['name']}: was all of it measured?"
             raise SystemExit(f"{told} Set that table's file to {NONE!r} to have it rewritten all the same")
-        return block(match["name"], file, made[match["name"]])
+        return block(match["name"], file, made[match["name"]], folder)
 
-    text = MARKED.sub(replace, readme)
-    if not known:
-        raise SystemExit(f"README.md has no place for {', '.join(made) or 'a table'}: <!-- table: NAME, FILE -->")
-    return text
+    return MARKED.sub(replace, readme)
 
 
-def refreshed(readme: str) -> str:
-    """The README with every marked table made anew from the file that it names."""
+def write_tables(files: list[str]) -> None:
+    """Writes the tables of these results into every README that has a place for them."""
+    texts = {path: path.read_text() for path in READMES}
+    for file in files:
+        names = set(tables_of(results.read(ROOT / file))) | set(of_vectors(results.read(ROOT / file)))
+        if not names & {match["name"] for text in texts.values() for match in MARKED.finditer(text)}:
+            raise SystemExit(f"no README has a place for {', '.join(names) or 'a table'}: <!-- table: NAME, FILE -->")
+        texts = {path: rewritten(text, file, folder_of(path)) for path, text in texts.items()}
+    for path, text in texts.items():
+        path.write_text(text if files else refreshed(text, folder_of(path)))
+
+
+def folder_of(readme: Path) -> str:
+    """A README's folder, relative to the repository's root."""
+    return str(readme.parent.relative_to(ROOT))
+
+
+def refreshed(readme: str, folder: str = ".") -> str:
+    """A README's text with every marked table rewritten from the file that it names."""
     files = {match["file"] for match in MARKED.finditer(readme)} - {NONE}
     found = {file: results.read(ROOT / file) for file in files}
     made = {file: tables_of(result) | of_vectors(result) for file, result in found.items()} | {NONE: {}}
-    anew = lambda m: block(m["name"], m["file"], made[m["file"]].get(m["name"], []))
+    anew = lambda m: block(m["name"], m["file"], made[m["file"]].get(m["name"], []), folder)
     return MARKED.sub(anew, readme)
 
 
@@ -89,7 +105,7 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="*", metavar="RESULT.json")
     parser.add_argument("--collect", action="store_true", help="the files are pytest-benchmark's")
     parser.add_argument("--out", type=Path, help="with --collect: where the result goes")
-    parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
+    parser.add_argument("--readme", action="store_true", help="write the tables into README.md and bench/README.md")
     args = parser.parse_args()
     if not args.files and (args.collect or not args.readme):
         parser.error("give at least one RESULT.json")
@@ -115,10 +131,7 @@ def main() -> None:
 
             draw(result, results.pictures(path))
     if args.readme:
-        text = README.read_text()
-        for path in kept:
-            text = rewritten(text, str(path.resolve().relative_to(ROOT)))
-        README.write_text(text if args.files else refreshed(text))
+        write_tables([str(path.resolve().relative_to(ROOT)) for path in kept])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The README's tables: each a function of a result, which gives its lines. ``TABLES`` tells which result has which."""
+"""The tables of the READMEs: each a function from a result to its lines; ``TABLES`` lists those of each kind."""
 
 from __future__ import annotations
 
@@ -197,8 +197,30 @@ def photographs(result: dict) -> list[str]:
     return lines
 
 
+def headline(result: dict) -> list[str]:
+    """The five figures of README.md, from the rows of a speed result."""
+    lines = heading("work, float32, default / tuned allocator", "time", "compared with", "ratio")
+    found = by_mode(result)
+    for work, shape, peer, name in HEADLINE:
+        modes = next((modes for (w, s), modes in found.items() if w.startswith(work) and s == shape), None)
+        if modes is None:
+            continue
+        show = inverse if peer == "gradient" else times
+        ratio = both(of(modes, "over_ours", peer), show)
+        lines.append(line([f"{work}, {shape}", f"{both(of(modes, 'seconds', 'ours'), ms)} ms", name, ratio]))
+    return lines
+
+
+HEADLINE = (
+    ("8-frame phase morph", "8x3x224x224", "plenoptic", "plenoptic 2, times as fast"),
+    ("12-frame joint morph", "256x1x32x32", "plenoptic", "plenoptic 2, times as fast"),
+    ("analysis", "8x3x224x224", "plenoptic", "plenoptic 2, times as fast"),
+    ("synthesis", "8x3x224x224", "plenoptic", "plenoptic 2, times as fast"),
+    ("frozen 8-frame morph, ResNet-50", "8x3x224x224", "gradient", "the model's gradient alone, times as long"),
+)
+
 TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
-    "speed": {"transforms": transforms, "ops": ops, "lens": lens, "memory": memory},
+    "speed": {"headline": headline, "transforms": transforms, "ops": ops, "lens": lens, "memory": memory},
     "growth": {"growth": growth},
     "digits": {"dataset": dataset},
     "photographs": {"photographs": photographs},

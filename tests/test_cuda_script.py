@@ -184,7 +184,7 @@ def test_the_readme_tells_what_the_report_says():
     assert not told["spilling"] and not told["wide_kernels_without_16_byte_accesses"] and not told["about"]["warnings"]
     assert told["count"] == len(told["kernels"])
     most = told["most_registers"]
-    text = " ".join((ROOT / "README.md").read_text().split())
+    text = " ".join((ROOT / "bench/README.md").read_text().split())
     assert f"nvcc {told['about']['nvcc']} compiles all {told['count']} kernels" in text
     assert f"(at most {most['sm_80']}, {most['sm_90']} and {most['sm_100']} are used)" in text
     assert f"all {told['wide_kernels']} wide variants" in text

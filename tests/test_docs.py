@@ -1,4 +1,4 @@
-"""Every example runs: those of the docstrings, and the python blocks of the README."""
+"""Every example runs: those of the docstrings, and the Python blocks of the READMEs. Every link points to something."""
 
 import doctest
 import importlib
@@ -12,7 +12,9 @@ import torch
 
 import steerlens_fast
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+READMES = sorted({ROOT / "README.md", *(ROOT / ".github").glob("*.md"), *(ROOT / "bench").glob("*.md")})
+READMES += sorted(p for folder in ("steerlens_fast", "csrc", "tests") for p in (ROOT / folder).rglob("*.md"))
 PREFIX = "steerlens_fast."
 MODULES = sorted(m.name.removeprefix(PREFIX) for m in pkgutil.walk_packages(steerlens_fast.__path__, PREFIX))
 MODULES.remove("_C")
@@ -125,15 +127,44 @@ def test_numpy_style_sections_name_real_parameters():
             assert set(told) <= set(inspect.signature(thing).parameters), f"{thing.__qualname__}: {told}"
 
 
-def python_blocks() -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+def python_blocks(readme: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", readme.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def test_the_readme_s_python_runs(tmp_path, monkeypatch):
-    """All blocks, in order, in one namespace; what they write goes elsewhere. The README must have at least one."""
-    blocks = python_blocks()
-    assert blocks, "README.md has no ```python block"
+name_of = lambda path: str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("readme", [path for path in READMES if python_blocks(path)], ids=name_of)
+def test_python_blocks_of_a_readme_run(readme, tmp_path, monkeypatch):
+    """All blocks, in order, in one namespace; what they write goes elsewhere."""
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "readme"}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
+    for block in python_blocks(readme):
+        exec(compile(block, str(readme), "exec"), namespace)
+
+
+def test_the_main_readmes_have_python_blocks():
+    with_blocks = {name_of(path) for path in READMES if python_blocks(path)}
+    rooms = {f"steerlens_fast/{room}/README.md" for room in ("pyramid", "families", "lens", "job", "evaluate")}
+    assert {"README.md", *rooms} <= with_blocks
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_bytes()) <= 9 * 1024
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a Markdown file's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("readme", READMES, ids=name_of)
+def test_links_point_to_files_and_headings(readme):
+    for target in re.findall(r"\]\(([^()\s]+)\)", readme.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (readme.parent / path).resolve() if path else readme
+        assert file.exists(), f"{target} does not exist"
+        assert not anchor or anchor in anchors(file), f"{target}: no such heading"

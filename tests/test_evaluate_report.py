@@ -25,7 +25,7 @@ from steerlens_fast.evaluate.shapes import Shapes  # noqa: E402
 from steerlens_fast.evaluate.tasks import Work  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "steerlens_fast/evaluate/README.md").read_text()
 sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
 
 
@@ -227,7 +227,7 @@ def test_judges_that_were_left_out_are_a_reason():
 
 
 def evaluation_section() -> str:
-    return README.split("\n## Evaluation\n")[1].split("\n## ")[0]
+    return README.split("\n## Families at matched distances\n")[0]
 
 
 def days() -> set[str]:

@@ -17,6 +17,7 @@ import results  # noqa: E402
 import tables  # noqa: E402
 
 README = (ROOT / "README.md").read_text()
+BENCH_README = (BENCH / "README.md").read_text()
 
 
 def speed_row(work, allocator, ours, threads=2, **others) -> dict:
@@ -38,35 +39,42 @@ def growth(power: float) -> dict:
     return {"kind": "growth", "machine": {}, "rows": rows, "exponents": exponents.exponents(rows)}
 
 
-def test_the_readme_s_tables_are_those_of_their_files():
-    marked = [(m["name"], m["file"]) for m in report.MARKED.finditer(README)]
-    assert {name for name, _ in marked} >= {"transforms", "ops", "lens", "memory", "growth", "dataset", "photographs"}
-    assert report.refreshed(README) == README, "run `python bench/report.py --readme` with the results"
+@pytest.mark.parametrize("path", report.READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tables_of_the_readmes_are_those_of_their_files(path):
+    text = path.read_text()
+    marked = {match["name"] for match in report.MARKED.finditer(text)}
+    expected = {"transforms", "ops", "lens", "memory", "growth", "dataset", "photographs"}
+    assert marked >= (expected if path.parent == BENCH else {"headline"})
+    assert report.refreshed(text, report.folder_of(path)) == text, "run `python bench/report.py --readme`"
 
 
-def test_a_changed_figure_is_noticed():
+@pytest.mark.parametrize("path", report.READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_changed_figure_is_noticed(path):
     """The test above can fail: any one digit of any table."""
-    measured = [m for m in report.MARKED.finditer(README) if m["file"] != report.NONE]
+    text, folder = path.read_text(), report.folder_of(path)
+    measured = [match for match in report.MARKED.finditer(text) if match["file"] != report.NONE]
     assert measured
     for match in measured:
         row = match["body"].splitlines()[4]
         digit = next(c for c in reversed(row) if c.isdigit())
         changed = row[::-1].replace(digit, str((int(digit) + 1) % 10), 1)[::-1]
-        assert report.refreshed(README.replace(row, changed, 1)) == README != README.replace(row, changed, 1)
+        assert report.refreshed(text.replace(row, changed, 1), folder) == text != text.replace(row, changed, 1)
 
 
-def test_every_results_file_in_the_readme_exists_and_can_be_read():
-    files = {m["file"] for m in report.MARKED.finditer(README)} - {report.NONE}
-    for file in files:
+def test_every_results_file_in_the_readmes_exists_and_can_be_read():
+    files = {match["file"] for text in (README, BENCH_README) for match in report.MARKED.finditer(text)}
+    for file in files - {report.NONE}:
         assert file.startswith("bench/results/")
         machine = results.read(ROOT / file)["machine"]
         assert machine["cpu"] and machine["torch"] and machine["python"] and machine["threads"]
 
 
-def test_a_result_without_a_place_in_the_readme_is_refused():
-    file = next(m["file"] for m in report.MARKED.finditer(README) if m["file"] != report.NONE)
-    with pytest.raises(SystemExit, match="no place for"):
-        report.rewritten("no tables here", file)
+def test_a_result_without_a_place_in_a_readme_raises(tmp_path, monkeypatch):
+    file = next(match["file"] for match in report.MARKED.finditer(BENCH_README) if match["name"] == "memory")
+    (tmp_path / "README.md").write_text("no tables here")
+    monkeypatch.setattr(report, "READMES", (tmp_path / "README.md",))
+    with pytest.raises(SystemExit, match="no README has a place for"):
+        report.write_tables([file])
 
 
 def test_results_of_a_machine_s_vectors_go_to_their_own_place(tmp_path, monkeypatch):
@@ -83,7 +91,7 @@ def test_results_of_a_machine_s_vectors_go_to_their_own_place(tmp_path, monkeypa
 
 
 def test_what_was_not_measured_says_so_until_it_is():
-    file = next(m["file"] for m in report.MARKED.finditer(README) if m["name"] == "dataset")
+    file = next(m["file"] for m in report.MARKED.finditer(BENCH_README) if m["name"] == "dataset")
     empty = "<!-- table: dataset, none -->\nNot measured yet.\n<!-- end -->"
     assert report.refreshed(empty.replace("Not measured yet.\n", "")) == empty
     filled = report.rewritten(empty, file)
@@ -182,11 +190,11 @@ def test_wrong_arguments_are_refused_in_a_line(line, said, tmp_path):
 
 
 def test_a_partial_result_takes_no_rows_from_the_readme():
-    file = next(m["file"] for m in report.MARKED.finditer(README) if m["name"] == "transforms")
-    more = README.replace("| analysis | 8x3x224x224", "| analysis | 9x9x9x9 | 1 |\n| analysis | 8x3x224x224", 1)
-    with pytest.raises(SystemExit, match="has fewer rows than README.md's table transforms"):
+    file = next(m["file"] for m in report.MARKED.finditer(BENCH_README) if m["name"] == "transforms")
+    more = BENCH_README.replace("| analysis | 8x3x224x224", "| analysis | 9x9x9x9 | 1 |\n| analysis | 8x3x224x224", 1)
+    with pytest.raises(SystemExit, match="has fewer rows than the README's table transforms"):
         report.rewritten(more, file)
-    assert report.rewritten(README, file) == README
+    assert report.rewritten(BENCH_README, file, "bench") == BENCH_README
 
 
 def test_medians_of_rounds_that_differ_are_marked():

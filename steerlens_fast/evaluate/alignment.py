@@ -69,9 +69,9 @@ def phase_displacement(
     Notes
     -----
     With c the coefficients of the source, c' those of the edit and D those of the derivative image, a motion by delta
-    turns the phases by delta Im(D conj(c)) / |c|^2 (to first order). delta is the least-squares fit of arg(c' conj(c))
-    with weights |c|^2. Phases are known up to turns: the coarsest scale comes first, and each finer one tells what is
-    left after the motion found so far (Fleet & Jepson 1990).
+    turns the phases by ``delta Im(D conj(c)) / |c|^2`` (to first order). delta is the least-squares fit of
+    ``arg(c' conj(c))`` with weights ``|c|^2``. Phases are known modulo 2 pi: the coarsest scale comes first, and
+    each finer one gives what is left after the motion found so far (Fleet & Jepson 1990).
 
     Examples
     --------

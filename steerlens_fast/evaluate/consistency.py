@@ -115,10 +115,10 @@ def coefficient_consistency(
     Real and imaginary parts are two pyramids in quadrature, each of which rebuilds the image by itself: x_re, what the
     "real" synthesis gives, and x_im = 2 x_adjoint - x_re. Of an image's own coefficients both are that image; of edited
     ones the real synthesis drops what x_im says. With r and i their changes of the source, the leakage is
-    ||r - i||^2 / (2 ||r||^2 + 2 ||i||^2): 0 where they agree, 1/2 where they have nothing in common, 1 where they are
-    opposite. The definition is ours: the authors recommend to report imaginary leakage, and have published none.
+    ``||r - i||^2 / (2 ||r||^2 + 2 ||i||^2)``: 0 where they agree, 1/2 where they have nothing in common, 1 where
+    they are opposite. The definition is ours: the authors recommend reporting imaginary leakage, without a formula.
 
-    Energies are sums over bands of |c|^2 H W / (h w), so that each scale counts as much as it does in the image.
+    Energies are sums over bands of ``|c|^2 H W / (h w)``, so that each scale counts as much as it does in the image.
 
     Examples
     --------

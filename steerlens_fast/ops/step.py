@@ -22,7 +22,7 @@ def step(
     eps : float
         Length of the infinitesimal step.
     rule : {"complex", "polar"}
-        "complex": c' = c - eps G; the phase step is arg(c' conj c), the amplitude step |c'| - |c|.
+        "complex": ``c' = c - eps G``; the phase step is ``arg(c' conj c)``, the amplitude step ``|c'| - |c|``.
         "polar": phase step -eps Im(G conj c), step of the log amplitude -eps Re(G conj c).
     floor : float
         A coefficient below ``floor`` times the largest amplitude of its band (one plane h x w) does not move.

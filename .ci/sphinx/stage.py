@@ -1,0 +1,113 @@
+"""Collects the sources of the documentation: python .ci/sphinx/stage.py FOLDER.
+
+Guides are the repository's READMEs, copied with their pictures; links between them point to the copies, and links to
+other files of the repository become plain file names. API pages list what the package exports, group by group.
+"""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import steerlens_fast as sf
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDES = (  # page, file, in the order of the table of contents
+    ("readme", "README.md"),
+    ("package", "steerlens_fast/README.md"),
+    ("pyramid", "steerlens_fast/pyramid/README.md"),
+    ("families", "steerlens_fast/families/README.md"),
+    ("lens", "steerlens_fast/lens/README.md"),
+    ("job", "steerlens_fast/job/README.md"),
+    ("evaluate", "steerlens_fast/evaluate/README.md"),
+    ("bench", "bench/README.md"),
+    ("csrc", "csrc/README.md"),
+    ("contributing", ".github/CONTRIBUTING.md"),
+    ("changelog", ".github/CHANGELOG.md"),
+)
+API = {
+    "The lens": ["SteerableLens", "Morphs", "factor_at_l2", "plot_morphs", "quantus_explain"],
+    "The pyramid": ["SteerablePyramid", "Coefficients", "plot_pyramid"],
+    "Edit families": ["CSPFamily", "FourierFamily", "PixelFamily", "LumaFamily"],
+    "Data sets": ["morph_dataset"],
+    "Evaluation": [
+        "evaluate.evaluate",
+        "transfer",
+        "driver_confidence",
+        "common_attainment",
+        "smooth_reconstruction",
+        "coefficient_consistency",
+        "clipping",
+        "band_probes",
+        "alignment",
+        "phase_displacement",
+        "synthetic_images",
+        "bootstrap",
+        "paired_difference",
+    ],
+    "The compiled ops": [f"ops.{name}" for name in sf.ops.__all__ if callable(getattr(sf.ops, name))],
+    "The build": ["build_info"],
+}
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+
+
+def missing_from_api() -> list[str]:
+    """Exported names that no API page lists."""
+    listed = {name.partition(".")[0] for names in API.values() for name in names}
+    return sorted(name for name in sf.__all__ if name not in listed and not name.startswith("__"))
+
+
+def stage_guide(page: str, source: Path, out: Path) -> None:
+    """Copies a README, its pictures and what its links need."""
+    pages = {str(ROOT / file): name for name, file in GUIDES}
+
+    def relink(match: re.Match) -> str:
+        image, text, target = match.groups()
+        path, _, anchor = target.partition("#")
+        if "://" in target or not path:
+            return match[0]
+        file = (source.parent / path).resolve()
+        if image:
+            shutil.copy(file, out / file.name)
+            return f"![{text}]({file.name})"
+        if str(file) in pages:
+            return f"[{text}]({pages[str(file)]}.md{'#' + anchor if anchor else ''})"
+        return f"{text} (`{file.relative_to(ROOT)}`)"
+
+    (out / f"{page}.md").write_text(LINK.sub(relink, source.read_text()))
+
+
+def stage_api(title: str, names: list[str], out: Path) -> str:
+    """Writes one API page; its name."""
+    page = "api-" + re.sub(r"\W+", "-", title.lower())
+    lines = [title, "=" * len(title), ""]
+    for name in names:
+        value = sf
+        for word in name.split("."):
+            value = getattr(value, word)
+        lines += [f".. auto{'class' if isinstance(value, type) else 'function'}:: steerlens_fast.{name}"]
+        lines += ["   :members:", ""] if isinstance(value, type) else [""]
+    (out / f"{page}.rst").write_text("\n".join(lines))
+    return page
+
+
+def table_of_contents(caption: str, pages: list[str]) -> str:
+    """A toctree directive."""
+    return "\n".join(["```{toctree}", f":caption: {caption}", ":maxdepth: 1", "", *pages, "```"])
+
+
+def main() -> None:
+    out = Path(sys.argv[1])
+    out.mkdir(parents=True)
+    if missing_from_api():
+        sys.exit(f"stage.py: API must list every exported name, missing: {', '.join(missing_from_api())}")
+    guides = [(page, ROOT / file) for page, file in GUIDES if (ROOT / file).exists()]
+    for page, source in guides:
+        stage_guide(page, source, out)
+    pages = [stage_api(title, names, out) for title, names in API.items()]
+    index = ["# steerlens_fast", table_of_contents("Guides", [page for page, _ in guides])]
+    (out / "index.md").write_text("\n\n".join([*index, table_of_contents("API reference", pages)]))
+
+
+if __name__ == "__main__":
+    main()
