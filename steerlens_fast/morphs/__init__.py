@@ -24,6 +24,7 @@ REASONS = (
     "frames left the floating-point range: smaller factors are needed",
     "the image is not finite, or not in bounds",
 )
+FALL = 0.01  # of the highest target probability: a smaller loss at the last frame is not called one
 INDEX = "an int, a slice, or a list or tensor [n] of ints or bools"
 FIGURES, ANIMATIONS, TENSORS = (".png", ".pdf", ".svg"), (".gif", ".webp"), (".safetensors",)
 
@@ -136,6 +137,31 @@ class Morphs:
         """[B, F] bool: whether the model takes the frame for its target."""
         index = self._index
         return self.predictions.movedim(1, -1)[(self._rows, *index[1:])] == index[0][:, None]
+
+    @property
+    def already_predicted(self) -> Tensor:
+        """[B] bool: whether the target is the class that the model predicts at the source already."""
+        index = self._index
+        return self.source[(self._rows, *index[1:])] == index[0]
+
+    @property
+    def best_frame(self) -> Tensor:
+        """[B] int64: the first frame of the highest target probability among the scored ones; -1 if none is scored."""
+        p = self.target_probability
+        return p.nan_to_num(nan=-1.0).argmax(1).masked_fill(p.isnan().all(1), -1)
+
+    @property
+    def fell(self) -> Tensor:
+        """[B] bool: whether the last scored frame's target probability is lower than an earlier frame's, by over 1 %.
+
+        The source counts as a frame; 1 % of the higher probability is what rounding in a model may do. Only frames that
+        the model was run on can be compared: with ``score="none"`` no morph is known to have fallen.
+        """
+        p = self.target_probability
+        scored = ~p.isnan()
+        frame = torch.arange(p.shape[1], device=p.device)
+        last = torch.where(scored, frame, -1).argmax(1, keepdim=True)
+        return p.gather(1, last)[:, 0] < (1 - FALL) * p.nan_to_num(nan=-1.0).amax(1)
 
     @property
     def _rows(self) -> Tensor:
