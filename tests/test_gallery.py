@@ -76,7 +76,10 @@ def test_examples_are_the_job_s(kind, channels, tmp_path):
     "asked, told",
     [
         ({"max_l2": 3.0}, {"Max L2": "3.0"}),
-        ({"max_l2": [0.5, 1.0], "target": {"3": 8, "cat": "dog"}}, {"Target": "map:3=8,cat=dog", "Max L2": "0.5, 1.0"}),
+        (
+            {"distances": [0.5, 1.0], "target": {"3": 8, "cat": "dog"}},
+            {"Target": "map:3=8,cat=dog", "Distances": "0.5, 1.0"},
+        ),
         ({"factors": 2.0, "amplitude_factors": 1.0}, {"Factors": "2.0", "Amplitude factors": "1.0"}),
         ({}, {}),
     ],
