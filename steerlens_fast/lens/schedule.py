@@ -195,7 +195,7 @@ def _factor_frames(name: str, given, table: Tensor, frames: int, images: Tensor)
 
 def _default_l2(bounds: tuple[float, float] | None) -> float:
     if bounds is None:
-        given = "factors, max_l2 or distances must be given"
+        given = "factors or max_l2 (or distances) must be given"
         raise ValueError(f"{given} where bounds is None: the default distance is relative to them")
     return DEFAULT_L2 * (bounds[1] - bounds[0])
 
