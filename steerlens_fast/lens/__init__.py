@@ -53,8 +53,9 @@ class SteerableLens:
         family "pixel", factor b gives what one step with ``eps = b`` gives. Under "complex" it does not: there it gives
         b times the motion of the step with ``eps = 1``, whose phases are at most pi.
     regime : {"frozen", "persistent", "live"}
-        One gradient at the source for all frames; a new one for each frame, in coordinates anchored at the source
-        (phases by at most pi, log amplitudes by at most 1); a new one for each frame, which is decomposed anew.
+        One gradient at the source for all frames; a new one for each step, in coordinates anchored at the source
+        (phases by at most pi, log amplitudes by at most 1); a new one for each step, whose image is decomposed anew.
+        How many steps is the argument ``steps`` of :meth:`morph`.
     objective : {"nll", "logit", "margin", "log-probability"} or callable
         What of the outputs is to improve; a callable ``(outputs, target) -> [N]`` is a loss to decrease. Summed, never
         averaged, over samples.
@@ -67,7 +68,7 @@ class SteerableLens:
         Only these bands move.
     phase_cap : float, optional
         Radians. Each sample's step is scaled down so that none of its phases moves further along one gradient: over all
-        frames in the frozen regime, from one frame to the next in the others.
+        frames in the frozen regime, at each step in the others.
 
     Raises
     ------

@@ -1,12 +1,12 @@
-"""Where the gradient is taken: once, at the source, or anew at every frame.
+"""Where the gradient is taken: once, at the source, or anew at every step.
 
-========== ===================== ===================================================
-regime     gradients, F frames   what moves
-========== ===================== ===================================================
-frozen     1                     the source, extrapolated by each frame's factor
-live       F - 1                 each frame, decomposed anew, by the factors' difference
-persistent F - 1                 coordinates anchored at the source, by that difference
-========== ===================== ===================================================
+========== ========= ==================================================================
+regime     gradients what moves
+========== ========= ==================================================================
+frozen     1         the source, extrapolated by each frame's factor
+live       steps     the image that the last step reached, decomposed anew
+persistent steps     coordinates anchored at the source
+========== ========= ==================================================================
 """
 
 from __future__ import annotations
