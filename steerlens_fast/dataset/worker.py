@@ -312,7 +312,8 @@ def control_image(shape: Sequence[int]) -> Tensor:
     tensor([[[  0, 101, 202],
              [ 47, 148, 249]]], dtype=torch.uint8)
     """
-    return (torch.arange(prod(shape), dtype=torch.int64, device="cpu") * 101 % 256).to(torch.uint8).reshape(tuple(shape))
+    values = torch.arange(prod(shape), dtype=torch.int64, device="cpu") * 101 % 256
+    return values.to(torch.uint8).reshape(tuple(shape))
 
 
 def image_dtype(dtype: str) -> torch.dtype:
