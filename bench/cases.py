@@ -208,7 +208,7 @@ def cheap_lens(regime="frozen", device="cpu") -> sf.SteerableLens:
 def persistent_morph(shape, who="ours", steps=PERSISTENT_STEPS, device="cpu") -> Run:
     """So many refreshed steps of the persistent regime, with a model that costs next to nothing."""
     images, lens = image_of(shape, device), cheap_lens("persistent", device)
-    function = lambda: lens.morph(images, 1, factors=1e3, frames=steps + 1, score="none").frames
+    function = lambda: lens.morph(images, 1, factors=1e3, frames=steps + 1, steps=steps, score="none").frames
     return Run(function, (images,), grad=True)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
 from . import checks
 from .lens import SteerableLens
-from .lens.schedule import DEFAULT_RMS
+from .lens.schedule import DEFAULT_L2
 
 
 def quantus_explain(
@@ -19,7 +17,7 @@ def quantus_explain(
     *,
     factor: float | None = None,
     max_l2: float | None = None,
-    frames: int = 2,
+    steps: int | None = None,
     signed: bool = False,
     device: str | torch.device | None = None,
     **options,
@@ -35,9 +33,10 @@ def quantus_explain(
     targets : array or Tensor [B] of int
         The classes to explain.
     factor, max_l2 : float, optional
-        How far to morph; by default to an RMS change of 2/28 per pixel.
-    frames : int
-        How many steps, plus 1, the regimes that refresh their gradient take.
+        How far to morph (a distance for each image: a sequence [B]); by default to an L2
+        distance of 2, or 2 times the range of ``bounds`` where these are given.
+    steps : int, optional
+        Gradients that the regimes that refresh theirs take, as in :meth:`SteerableLens.morph`.
     signed : bool
         The change itself, [B, C, H, W]; else its magnitude summed over the channels, [B, 1, H, W].
     device : optional
@@ -70,11 +69,13 @@ def quantus_explain(
     checks.check_bool("signed", signed)
     parameter = next(model.parameters(), None) if isinstance(model, torch.nn.Module) else None
     dtype = parameter.dtype if parameter is not None and parameter.is_floating_point() else None
-    images = torch.as_tensor(inputs, device=device, dtype=dtype)
+    here = inputs.device if isinstance(inputs, torch.Tensor) else "cpu"
+    images = torch.as_tensor(inputs, device=here if device is None else device, dtype=dtype)
     if factor is None and max_l2 is None:
-        max_l2 = DEFAULT_RMS * math.sqrt(math.prod(images.shape[1:]))
+        low, high = checks.check_bounds(options.get("bounds")) or (0, 1)
+        max_l2 = DEFAULT_L2 * (high - low)
     lens = SteerableLens(model, **{"bounds": None, **options})
-    morphed = lens.perturb(images, torch.as_tensor(targets), factor=factor, max_l2=max_l2, frames=frames)
+    morphed = lens.perturb(images, torch.as_tensor(targets, device="cpu"), factor=factor, max_l2=max_l2, steps=steps)
     change = morphed - images.detach()
     change = change if signed else change.abs().sum(1, keepdim=True)
     return change.cpu().to(torch.float64 if change.dtype == torch.float64 else torch.float32).numpy()

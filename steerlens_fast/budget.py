@@ -6,26 +6,31 @@ The factors of one edit family cannot be compared with those of another; image d
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import check_bounds, check_int, check_number, sent
+from .checks import check_bounds, check_int, sent
 from .families import Motion
 from .families.base import HoldingMotion, rendered
 from .memory import scratch_chunks
 
 REACH = math.log(2)  # how much further than in proportion to the factor a search may go without a bracket
 LEAST = 1e-6  # of the way to the target: less than that cannot be told from no motion at all
+TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # of an attained distance: the follow-up's, and its largest share of the budget
+PHASE_LIMIT = 1e6  # radians in one step: float32 sines keep their accuracy up to there
 PATIENCE, PATIENCE_AT_REST = 10, 3  # factors tried that bring an image no closer; that do not move it at all
 
 
 @torch.no_grad()
 def factor_at_l2(
     motion: Motion,
-    max_l2: float | Tensor,
+    max_l2: float | Sequence[float] | Tensor,
     bounds: tuple[float, float] | None = (0, 1),
-    tolerance: float = 5e-4,
+    tolerance: float | Tensor | None = None,
     *,
     start: float | Tensor | None = None,
     most: Tensor | None = None,
@@ -38,16 +43,18 @@ def factor_at_l2(
     ----------
     motion : Motion
         What ``family.prepare(image, gradient)`` returns, for an image [B, ..., H, W].
-    max_l2 : float or Tensor [B]
-        The distance wanted, above 0: over all channels and pixels of a sample, after the clip.
+    max_l2 : float, or sequence or Tensor [B]
+        The distance wanted, for all samples or for each, above 0: over all channels and pixels of a sample, after the
+        clip.
     bounds : (float, float) or None
         What frames are clipped to.
-    tolerance : float
-        How far from ``max_l2`` an attained distance may be.
+    tolerance : float or Tensor [B], optional
+        How far from ``max_l2`` an attained distance may be; by default 5e-4, but at most a thousandth of ``max_l2``.
     start : float or Tensor [B], optional
         First guess; by default the one that a plain pixel step would need.
     most : Tensor [B], optional
-        No factor is tried above it, as a ``phase_cap`` asks for; at least 0.
+        No factor is tried above it, as a ``phase_cap`` asks for; at least 0. Nor is one at which a phase step of the
+        motion would exceed 1e6 rad: beyond that float32 phases mean nothing.
     source : Tensor [B, ..., H, W], optional
         What distances are measured from; by default the motion's image.
     iterations : int
@@ -98,14 +105,14 @@ def factor_at_l2(
     """
     check_int("iterations", iterations, 0, None)
     check_bounds(bounds)
-    check_number("tolerance", tolerance, above=0)
     image = _image_of(motion)
     target = _per_sample("max_l2", max_l2, image)
+    tolerance = tolerance_at(target) if tolerance is None else _per_sample("tolerance", tolerance, image)
     start = _default_start(motion, target) if start is None else _per_sample("start", start, image)
     source = image if source is None else source
     found = []
     for at, piece in motion.pieces() if isinstance(motion, HoldingMotion) else [(slice(None), motion)]:
-        search = _Search(piece, target[at], bounds, tolerance, None if most is None else most[at], source[at])
+        search = _Search(piece, target[at], bounds, tolerance[at], _limit(piece, most, at), source[at])
         search.run(start[at], iterations)
         found.append(search.result())
     empty = target, target, target > 0
@@ -118,7 +125,7 @@ class _Search:
     Distances are counted as rises, 0 at the motion's start and 1 at the target, be it nearer or farther than the start.
     """
 
-    def __init__(self, motion: Motion, target: Tensor, bounds, tolerance: float, most: Tensor | None, source: Tensor):
+    def __init__(self, motion: Motion, target: Tensor, bounds, tolerance: Tensor, most: Tensor | None, source: Tensor):
         self.motion, self.bounds, self.source = motion, bounds, source
         self.target, self.tolerance, self.most = target, tolerance, most
         self.best = torch.zeros_like(target)
@@ -254,6 +261,20 @@ def _image_of(motion: Motion) -> Tensor:
     return motion.image
 
 
+def tolerance_at(budget: Tensor) -> Tensor:
+    """How far from a budget an attained distance may be, where nobody says otherwise."""
+    return (TOLERANCE_SHARE * budget).clamp(max=TOLERANCE)
+
+
+def _limit(motion: Motion, most: Tensor | None, at: slice) -> Tensor | None:
+    """[B]: the largest factor to be tried, None where there is no limit."""
+    most = None if most is None else most[at]
+    if not callable(getattr(motion, "largest_phase_step", None)):
+        return most
+    limit = (PHASE_LIMIT / motion.largest_phase_step()).nan_to_num(nan=math.inf, posinf=math.inf)
+    return limit if most is None else torch.minimum(most, limit)
+
+
 def _default_start(motion: Motion, target: Tensor) -> Tensor:
     gradient = getattr(motion, "gradient", None)
     if gradient is None:
@@ -266,9 +287,10 @@ def _per_sample(name: str, value: float | Tensor, image: Tensor) -> Tensor:
     """[B] in the image's precision, above 0."""
     if image.dim() < 3:
         raise ValueError(f"motion.image must have a batch dimension, [B, ..., H, W], got {list(image.shape)}")
-    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
-        raise TypeError(f"{name} must be a float or a tensor [B], got {value!r}")
-    table = torch.as_tensor(value, dtype=image.dtype, device=None if isinstance(value, Tensor) else "cpu")
+    if isinstance(value, (bool, str)) or not isinstance(value, (Real, Sequence, np.ndarray, Tensor)):
+        raise TypeError(f"{name} must be a float, or a sequence or tensor [B], got {value!r}")
+    tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64, device="cpu")
+    table = tensor.to(image.dtype)
     if table.dim() > 1 or (table.dim() == 1 and len(table) != len(image)):
         raise ValueError(f"{name} must be one number or {len(image)}, one per sample, got {list(table.shape)}")
     if table.device.type == "cpu" and not bool((table.isfinite() & (table > 0)).all()):

@@ -224,11 +224,11 @@ class _Painter:
 
 def _hue_circle(steps: int = 256, lightness: float = 72.0, chroma: float = 40.0) -> Tensor:
     """A cyclic map [steps, 3] of even lightness (a circle in CIE Lab), so that brightness is free to tell amplitude."""
-    t = torch.arange(steps, dtype=torch.float64) * (2 * torch.pi / steps)
+    t = torch.arange(steps, dtype=torch.float64, device="cpu") * (2 * torch.pi / steps)
     y = torch.full_like(t, (lightness + 16) / 116)
     lab = torch.stack([y + chroma * t.cos() / 500, y, y - chroma * t.sin() / 200], -1)
-    white = torch.tensor([0.9505, 1.0, 1.089], dtype=torch.float64)
+    white = torch.tensor([0.9505, 1.0, 1.089], dtype=torch.float64, device="cpu")
     xyz = torch.where(lab > 6 / 29, lab**3, (lab - 4 / 29) * 108 / 841) * white
     to_rgb = [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]
-    linear = (xyz @ torch.tensor(to_rgb, dtype=torch.float64).T).clamp(0, 1)
+    linear = (xyz @ torch.tensor(to_rgb, dtype=torch.float64, device="cpu").T).clamp(0, 1)
     return torch.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)

@@ -206,7 +206,7 @@ def merge_planes(
 
     Form 0 reads real parts; form 2 pairs, as :func:`pair` makes them. Plane n of ``rest`` is added to planes n mod N.
     """
-    X = torch.zeros(len(bands[0]), height, width, dtype=filters[0].dtype.to_complex())
+    X = torch.zeros(len(bands[0]), height, width, dtype=filters[0].dtype.to_complex(), device=bands[0].device)
     for band, panels, h, turn, form in zip(bands, filters, heights, turns, forms):
         mask = _from_panels(panels, h, height)
         mask = mask if form == 1 else _pair_filters(mask).conj()

@@ -122,6 +122,11 @@ class _Scaled(torch.autograd.Function):
         return grad * ctx.saved_tensors[0][:, None], None
 
 
+def steps(regime: str, count: int) -> dict:
+    """``steps=count`` for the regimes that take it."""
+    return {} if regime == "frozen" else {"steps": count}
+
+
 def gradient(model, x: Tensor, target: Tensor) -> Tensor:
     """d(nll summed over samples)/dx, as autograd has it."""
     with torch.enable_grad():

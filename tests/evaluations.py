@@ -41,7 +41,8 @@ def dataset(images=None, labels=None) -> StackDataset:
 
 def run(out, data=None, driver=None, judges=None, **how):
     judges = {"a": net(1), "b": net(2)} if judges is None else judges
-    options = {**FAST, "select": "all", "max_l2": [1.0, 0.5], **how}
+    budgets = {} if "max_l2" in how else {"distances": [1.0, 0.5]}
+    options = {**FAST, "select": "all", **budgets, **how}
     return evaluate(data or dataset(), driver or net(0), judges, out=out, **options)
 
 

@@ -284,7 +284,7 @@ def test_no_judge_at_all(tmp_path):
 
 
 def test_a_budget_that_nobody_attains_is_told_and_not_averaged(tmp_path):
-    found = run(tmp_path, max_l2=[100.0, 0.5])
+    found = run(tmp_path, distances=[100.0, 0.5])
     far, near = found.summary["budgets"]
     assert found.code == 3 and far["attainment"]["common"] == 0
     assert far["attainment"]["by_family"] == {"pixel": 0, "csp-phase": 0} and far["attainment"]["of"] == 10
@@ -379,9 +379,9 @@ def test_a_gradient_of_nothing_harms_no_other(tmp_path):
         ({"families": []}, "families must name at least one"),
         ({"families": ["pixel", "pixel"]}, "families must not repeat"),
         ({"families": ["wavelet"]}, "family must be one of"),
-        ({"max_l2": [1.0, -1.0]}, "max_l2 must be finite and above 0"),
-        ({"max_l2": []}, "max_l2 must have at least one distance"),
-        ({"max_l2": [1.0, 1.0]}, "max_l2 must not repeat"),
+        ({"distances": [1.0, -1.0]}, "distances must be finite and above 0"),
+        ({"distances": []}, "distances must have at least one distance"),
+        ({"distances": [1.0, 1.0]}, "distances must not repeat"),
         ({"frames": 1}, "frames must be at least 2"),
         ({"select": "some"}, "select must be one of"),
         ({"probe_family": "haar"}, "probe_family must be one of"),
@@ -401,7 +401,7 @@ def test_bad_options(change, message, tmp_path):
 
 def test_configurations_are_plain_data():
     config = EvaluationConfig("images/", "timm:resnet18", "timm:resnet34", max_l2=2)
-    assert config.judges == ("timm:resnet34",) and config.max_l2 == (2,)
+    assert config.judges == ("timm:resnet34",) and config.budgets == (2,)
     assert EvaluationConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
     with pytest.raises(JobError, match="driver must be given"):
         EvaluationConfig.from_dict({"data": "x"})
@@ -429,7 +429,7 @@ def test_the_report(tmp_path):
     images = pictures(6)
     data = dataset(images)
     data.classes = ["<b>nil</b>", "one & two", "$x$"]
-    found = run(tmp_path, data, figures=True, judges={"<i>judge</i>": net(1)}, sources=6, max_l2=[1.0, 50.0])
+    found = run(tmp_path, data, figures=True, judges={"<i>judge</i>": net(1)}, sources=6, distances=[1.0, 50.0])
     page = (tmp_path / "index.html").read_text()
     assert "<i>" not in page.split("<main>")[1] and "<b>" not in page and "http" not in page.split("<main>")[1]
     assert "L2 = 50 was attained by every family for none" in page
@@ -480,11 +480,39 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert main([*asked, "--resume"]) == 3
 
 
+def test_an_evaluation_in_float64_is_that_of_float32_but_for_rounding(tmp_path):
+    how = dict(max_l2=0.5, families=["csp-joint"], steps=2, probe_directions=0, sources=4)
+    found = {dtype: run(tmp_path / dtype, dtype=dtype, **how) for dtype in ("float32", "float64")}
+    rows = {dtype: records(tmp_path / dtype) for dtype in found}
+    assert json.loads((tmp_path / "float64" / "summary.json").read_text())["config"]["dtype"] == "float64"
+    pairs = [(one["l2"], other["l2"]) for one, other in zip(*rows.values()) if one["family"] == "csp-joint"]
+    assert len(pairs) == 4 and all(abs(one - other) < 1e-5 for one, other in pairs)
+    assert rows["float32"] != rows["float64"]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"max_l2": [1.0, 2.0]}, "max_l2 must be a float .several budgets are distances"),
+        ({"max_l2": 1.0, "distances": [1.0]}, "max_l2 and distances exclude each other"),
+        ({"steps": 1, "frames": 3}, "steps must be at least frames - 1 = 2, got 1"),
+        ({"steps": 4, "regime": "frozen"}, "steps must be None for regime 'frozen'"),
+    ],
+)
+def test_budgets_and_steps_that_do_not_agree_raise(changes, message):
+    with pytest.raises(JobError, match=message):
+        EvaluationConfig("images/", "timm:resnet18", **changes)
+
+
+def test_by_default_there_are_two_budgets():
+    assert EvaluationConfig("images/", "timm:resnet18").budgets == (2.0, 1.0)
+
+
 def test_the_command_refuses(tmp_path, capsys):
     assert main(["evaluate", "--out", str(tmp_path), "--data", "x"]) == 2
     assert "driver must be given" in capsys.readouterr().err
     with pytest.raises(SystemExit) as error:
-        main(["evaluate", "--out", str(tmp_path), "--max-l2", "2,zero"])
+        main(["evaluate", "--out", str(tmp_path), "--distances", "2", "zero"])
     assert error.value.code == 2 and "expected a number above 0" in capsys.readouterr().err
 
 
@@ -515,7 +543,7 @@ def test_presets_run(name, tmp_path, monkeypatch):
     assert ("published" in summary) == (name == "digits") and ("groups" in summary) == (name == "shapes")
     if name == "digits":  # not as it ships
         why = " ".join(summary["published"]["left_out"])
-        assert "frames is 3" in why and "families lack fourier, csp-joint" in why and "max_l2 has no 2.286" in why
+        assert "frames is 3" in why and "families lack fourier, csp-joint" in why and "distances lack 2.286" in why
         assert "8 images are sources, not 300" in why and "Left out" in (tmp_path / "index.html").read_text()
 
 

@@ -63,7 +63,7 @@ def test_outputs_that_are_nan_are_no_target():
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """Ten sources; phases alone bring only some of them to the larger budget."""
-    return run(tmp_path_factory.mktemp("report"), dataset(), figures=True, max_l2=[6.0, 0.5])
+    return run(tmp_path_factory.mktemp("report"), dataset(), figures=True, distances=[6.0, 0.5])
 
 
 def test_families_are_paired_with_controls(found):
@@ -178,7 +178,7 @@ def shipped(**changes) -> tuple[EvaluationConfig, dict]:
     """The digits preset with changes, and the summary that it would have."""
     config = EvaluationConfig(**{**preset("digits"), **changes})
     value = {name: {"value": 0.5} for name in ("target_probability", "jointly", "warp", "gain")}
-    budgets = config.max_l2 or (L2, L2 / 2)
+    budgets = config.budgets
     attained = {"common": 300, "of": 300}
     families = dict.fromkeys(config.families, value)
     told = [{"l2": float(f"{b:.7g}"), "attainment": attained, "families": families} for b in budgets]
@@ -186,7 +186,7 @@ def shipped(**changes) -> tuple[EvaluationConfig, dict]:
 
 
 def test_the_shipped_options_stand_beside_the_published_values():
-    for changes in ({}, {"seed": 3, "draws": 10, "probe_directions": 0}, {"max_l2": [1.0, L2]}):
+    for changes in ({}, {"seed": 3, "draws": 10, "probe_directions": 0}, {"distances": [1.0, L2]}):
         told = published(*shipped(**changes))
         assert (told["cases"], told["of"], told["l2"]) == (300, 300, pytest.approx(L2))
         assert set(told["measures"]["warp"]["ours"]) == set(FOLLOW_UP)
@@ -198,7 +198,7 @@ def test_the_shipped_options_stand_beside_the_published_values():
     [
         ({"rule": "complex"}, "rule is complex, not polar"),
         ({"regime": "frozen"}, "regime is frozen, not persistent"),
-        ({"max_l2": [1.0]}, "max_l2 has no 2.286"),
+        ({"distances": [1.0]}, "distances lack 2.286"),
         ({"families": ["pixel", "csp-phase"]}, "families lack fourier, csp-joint"),
         ({"target": "runner-up"}, "target is runner-up, not map:"),
         ({"driver": "my.nets:net"}, "driver is my.nets:net, not steerlens_fast"),

@@ -76,7 +76,10 @@ def test_examples_are_the_job_s(kind, channels, tmp_path):
     "asked, told",
     [
         ({"max_l2": 3.0}, {"Max L2": "3.0"}),
-        ({"max_l2": [0.5, 1.0], "target": {"3": 8, "cat": "dog"}}, {"Target": "map:3=8,cat=dog", "Max L2": "0.5, 1.0"}),
+        (
+            {"distances": [0.5, 1.0, 2.0, 3.0, 4.0], "target": {"3": 8, "cat": "dog"}},
+            {"Target": "map:3=8,cat=dog", "Distances": "0.5, 1.0, 2.0, 3.0, 4.0"},
+        ),
         ({"factors": 2.0, "amplitude_factors": 1.0}, {"Factors": "2.0", "Amplitude factors": "1.0"}),
         ({}, {}),
     ],
@@ -85,7 +88,7 @@ def test_it_says_toward_what_and_how_far(asked, told, tmp_path):
     """What was not asked for is not there."""
     make_job(tmp_path, morphs_of(1), ["a"], **asked)
     facts = dict(data_of(write_gallery(tmp_path))["facts"])
-    names = ("Target", "Max L2", "Factors", "Amplitude factors")
+    names = ("Target", "Max L2", "Distances", "Factors", "Amplitude factors")
     assert {name: facts[name] for name in names if name in facts} == {"Target": "runner-up", **told}
 
 

@@ -210,7 +210,7 @@ def test_score_says_which_frames_are_scored(score, known, data, tmp_path):
 
 
 def test_several_distances_are_a_frame_each(data, tmp_path):
-    assert run_here(tmp_path, data=data, max_l2="0.5,1,1.5,2", limit=4) == 0
+    assert run_here(tmp_path, data=data, distances=[0.5, 1, 1.5, 2], limit=4) == 0
     for record in records(tmp_path):
         assert record["l2"] == pytest.approx([0, 0.5, 1, 1.5, 2], abs=2e-3) and record["attained"] == [True] * 4
         assert len(frames(tmp_path)[record["key"]]) == 5
@@ -323,6 +323,7 @@ def test_resume_where_no_job_is_begins_one(data, job, tmp_path):
         ("threads", 2, "1"),
         ("limit", 7, "null"),
         ("pyramid", "order=2", "null"),
+        ("dtype", "float64", "float32"),
     ],
 )
 def test_another_configuration_is_refused(option, value, was, copy, job, capsys):
@@ -738,6 +739,73 @@ def options(**more) -> dict:
         "gallery": 0,
         **more,
     }
+
+
+class Seen(torch.nn.Module):
+    """A linear classifier that notes the dtypes that it is called with."""
+
+    dtypes = set()
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.layer = torch.nn.Linear(256, 3)
+
+    def forward(self, x):
+        self.dtypes.add((x.dtype, self.layer.weight.dtype))
+        return self.layer(x.flatten(1))
+
+
+@pytest.mark.parametrize("mean", [None, [0.4]])
+def test_a_job_in_float64_computes_in_it(mean, tmp_path):
+    pixels = torch.randint(0, 256, (4, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    how = dict(options(frames=4, family="csp-joint", regime="persistent", rule="polar", steps=3), mean=mean)
+    how["std"] = None if mean is None else [0.3]
+    Seen.dtypes.clear()
+    data = torch.utils.data.StackDataset(pixels, [0] * 4)
+    assert morph_dataset(data, Seen().eval(), tmp_path, dtype="float64", **how).code == 0
+    assert Seen.dtypes == {(torch.float64, torch.float64)}
+    normal = None if mean is None else lambda t: (t - 0.4) / 0.3
+    lens = SteerableLens(
+        Seen().double().eval(), preprocessing=normal, family="csp-joint", regime="persistent", rule="polar"
+    )
+    expected = lens.morph(pixels.permute(0, 3, 1, 2).double() / 255, max_l2=1.5, frames=4, steps=3)
+    stored = [frames(tmp_path)[record["key"]] for record in records(tmp_path)]
+    assert expected.frames.dtype == torch.float64
+    for one, other in zip(stored, expected.frames):
+        assert torch.equal(torch.as_tensor(one), (other * 255).round().byte())
+
+
+@pytest.mark.parametrize(
+    "more, frames_, steps",
+    [({"regime": "live"}, 4, None), ({"regime": "live", "steps": 5}, 4, 5), ({"distances": [0.5, 1.0]}, 3, None)],
+    ids=str,
+)
+def test_steps_and_distances_from_the_command_line(more, frames_, steps, data, tmp_path):
+    assert run_here(tmp_path, data=data, limit=2, **more) == 0
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["steps"] == steps and all(len(record["l2"]) == frames_ for record in records(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"steps": 5}, ["steps", "frozen"]),
+        ({"steps": 1, "regime": "live"}, ["steps", "at least", "2"]),
+        ({"max_l2": [1.0, 2.0]}, ["max_l2", "distances"]),
+        ({"max_l2": None, "distances": [1.0, 2.0, 3.0]}, ["frames", "4 frames", "distances"]),
+        ({"max_l2": None, "distances": [2.0, 1.0], "regime": "live"}, ["distances", "increase"]),
+        ({"distances": [1.0, 2.0]}, ["max_l2", "distances", "exclude"]),
+        ({"max_l2": None, "factors": [0.0, 1.0]}, ["frames", "2 frames", "factors"]),
+        ({"dtype": "float65"}, ["dtype", "float64"]),
+    ],
+    ids=str,
+)
+def test_distances_and_steps_that_do_not_agree_raise(changes, words, tmp_path):
+    with pytest.raises(JobError) as error:
+        morph_dataset("nowhere", MODEL, tmp_path, **{**options(), **changes})
+    assert error.value.code == 2 and all(word in str(error.value) for word in words)
 
 
 def test_objects_of_pythons(tmp_path):

@@ -171,10 +171,11 @@ def test_the_last_line_tells_of_items_without_a_target(data, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "how_far, attained, said",
-    [("2", 12, ""), ("1000", 0, "; 0 of 12 reached the distance"), ("2,1000", 0, "; 0 of 12 reached the distance")],
+    [("2", 12, ""), ("1000", 0, "; 0 of 12 reached the distance"), ([2, 1000], 0, "; 0 of 12 reached the distance")],
 )
 def test_the_last_line_tells_of_distances_out_of_reach(how_far, attained, said, data, tmp_path, capsys):
-    assert run_here(tmp_path, data=data, max_l2=how_far) == 0
+    how_far = {"distances" if isinstance(how_far, list) else "max_l2": how_far}
+    assert run_here(tmp_path, data=data, **how_far) == 0
     assert f"all 12 images done{said}; target reached by " in capsys.readouterr().err
     assert json.loads((tmp_path / "summary.json").read_text())["attained"] == attained
 

@@ -115,6 +115,39 @@ def test_targets_in_outputs_with_more_dimensions():
     assert torch.equal(m[1].target_probability, m.target_probability[1:])
 
 
+def _outputs_of(*target_probabilities):
+    """Outputs [B, F, 2] of which the softmax at class 1 is this; None where the model was not run."""
+    p = torch.tensor([[NAN if v is None else v for v in row] for row in target_probabilities])
+    return torch.stack([(1 - p).log(), p.log()], -1)
+
+
+def test_fell_and_best_frame_compare_the_scored_frames():
+    outputs = _outputs_of([0.1, 0.5, 0.9], [0.2, 0.6, 0.4], [0.3, 0.2, 0.1], [0.1, 0.9, 0.899], [0.5, None, 0.3])
+    zero, one = torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64)
+    m = make(5, 3, classes=2, outputs=outputs, source=zero, target=one)
+    assert m.fell.tolist() == [False, True, True, False, True]
+    assert m.best_frame.tolist() == [2, 1, 0, 1, 0]
+
+
+def test_nothing_is_known_to_fall_where_no_frame_is_scored():
+    outputs = _outputs_of([None, None], [0.4, None])
+    zero, one = torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64)
+    m = make(2, 2, classes=2, outputs=outputs, source=zero, target=one)
+    assert m.fell.tolist() == [False, False] and m.best_frame.tolist() == [-1, 0]
+
+
+def test_already_predicted_is_where_target_and_source_agree():
+    assert make(3, target=torch.tensor([0, 1, 2]), source=torch.tensor([0, 2, 2])).already_predicted.tolist() == [
+        True,
+        False,
+        True,
+    ]
+    outputs, target = torch.randn(2, 5, 3, 4, 6), torch.tensor([[1, 3, 5], [2, 0, 1]])
+    source = torch.zeros(2, 4, 6, dtype=torch.int64)
+    source[0, 3, 5] = 1
+    assert make(2, outputs=outputs, target=target, source=source).already_predicted.tolist() == [True, False]
+
+
 def test_it_cannot_be_changed(morphs):
     with pytest.raises(dataclasses.FrozenInstanceError):
         morphs.frames = None

@@ -61,14 +61,16 @@ def _add_inputs(parser) -> None:
 def _add_method(parser) -> None:
     add = parser.add_argument_group("edits (see SteerableLens)").add_argument
     add("--families", type=_names, metavar="F,...", help="pixel,fourier,csp-phase,csp-amplitude,csp-joint (default)")
-    add("--max-l2", type=_distances, metavar="L2[,...]", help="budgets (default: an RMS of 2/28 and half of it)")
+    add("--max-l2", type=positive, metavar="L2", help="the budget: distance of an edit from its source")
+    add("--distances", type=positive, nargs="+", metavar="L2", help="several budgets (default: 2 1)")
     add("--rule", choices=("complex", "polar"), help="(polar)")
     add("--regime", choices=("frozen", "persistent", "live"), help="(persistent)")
     add("--objective", choices=("nll", "logit", "margin", "log-probability"))
     add("--color", choices=("rgb", "luma", "grey"))
     add("--pyramid", type=options, metavar="K=V,...", help="e.g. order=3,height=4,synthesis=adjoint")
     add("--phase-cap", type=positive, metavar="RADIANS")
-    add("--frames", type=int_from(2), metavar="N", help="steps to a budget, plus 1 (12)")
+    add("--frames", type=int_from(2), metavar="N", help="of an edit, the source included (12)")
+    add("--steps", type=int_from(1), metavar="N", help="gradients to a budget, where they are refreshed (11)")
 
 
 def _add_measures(parser) -> None:
@@ -92,7 +94,8 @@ def _add_running(parser) -> None:
     add("--batch-size", type=int_from(1), metavar="N", help="sources computed, and kept, together (50)")
     add("--threads", type=int_from(1), metavar="N", help="of torch")
     add("--device", choices=("cpu", "cuda"))
-    add("--dtype", choices=("float32", "bfloat16", "float16"), help="of the classifiers (float32)")
+    add("--dtype", choices=("float32", "float64", "bfloat16", "float16"), help="of the classifiers (float32); with "
+        "float64 edits are computed in it, too")  # fmt: skip
     add("--channels-last", action="store_true", help="the classifiers' memory format")
     add("--progress", choices=("auto", "bar", "lines", "json", "none"), help="counts the lines of results.jsonl: one "
         "for each source, budget, and family or control, and one for each source's probes")  # fmt: skip
@@ -107,7 +110,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if "preset" in given:
         check_preset(given["preset"])
     asked = with_absolute_paths({name: value for name, value in given.items() if name not in NOT_ASKED})
-    asked = {**(preset(given["preset"]) if "preset" in given else {}), **asked}
+    shipped = preset(given["preset"]) if "preset" in given else {}
+    if "max_l2" in asked:
+        shipped.pop("distances", None)
+    asked = {**shipped, **asked}
     run = {name: given[name] for name in ("resume", "overwrite", "progress") if name in given}
     found = run_evaluation(arguments.out, asked, figures="no_figures" not in given, **run)
     write_stdout("\n".join(_said(found)))
@@ -149,8 +155,3 @@ def _or_none(parse):
 def _names(text: str) -> list[str]:
     """Names with commas between them."""
     return [name.strip() for name in text.split(",")]
-
-
-def _distances(text: str) -> list[float]:
-    """Distances with commas between them."""
-    return [positive(part) for part in text.split(",")]

@@ -73,7 +73,10 @@ def _add_method(parser) -> None:
     add("--orientations", type=ints, metavar="K,...", help="only these move")
     add("--phase-cap", type=positive, metavar="RADIANS")
     add("--frames", type=int_from(2), metavar="N", help="of each morph, the source included (12)")
-    add("--max-l2", type=numbers, metavar="L2[,...]", help="distance of the last frame; several: a frame at each")
+    add("--steps", type=int_from(1), metavar="N", help="gradients to the last frame in the regimes persistent and live "
+        "(11); each frame after the source takes at least one")  # fmt: skip
+    add("--max-l2", type=positive, metavar="L2", help="distance of the last frame from the source (2)")
+    add("--distances", type=positive, nargs="+", metavar="L2", help="several distances, a frame at each: 1 2 4")
     add("--factors", type=numbers, metavar="B[,...]", help="factor of the last frame, or of every frame: a "
         "multiple of the step with eps = 1 along the gradient (there is no option eps)")  # fmt: skip
     add("--amplitude-factors", type=numbers, metavar="A[,...]")
@@ -104,7 +107,8 @@ def _add_running(parser) -> None:
     add("--decoders", type=int_from(1), metavar="N", help="threads that decode, in each worker")
     add("--threads", type=int_from(1), metavar="N", help="of torch, in each worker")
     add("--device", choices=("cpu", "cuda"))
-    add("--dtype", choices=("float32", "bfloat16", "float16"), help="of the model (float32)")
+    add("--dtype", choices=("float32", "float64", "bfloat16", "float16"), help="of the model (float32); with float64 "
+        "images and frames are computed in it, too")  # fmt: skip
     add("--channels-last", action="store_true", help="the model's memory format: often faster convolutions")
     add("--seed", type=int_from(0), metavar="N", help="of random weights, and of what a stochastic model draws")
     add("--progress", choices=("auto", "bar", "lines", "json", "none"))

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 from ..checks import check_bool, check_choice, check_int, check_number
 from ..lens import SCORES, SteerableLens
+from ..lens.schedule import check_exclusive, check_steps, count_frames, steps_per_frame
 from .decoding import check_range
 from .outcome import USAGE, JobError
 from .plain import PlainConfig
 
 FORMATS = ("safetensors", "wds", "folder")
 DECODERS = ("pillow", "torchcodec")
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "float64", "bfloat16", "float16")
 FRAME_DTYPES = {"safetensors": ("uint8", "uint16", "float32"), "folder": ("uint8", "uint16"), "wds": ("uint8",)}
 LENS = ("task", "family", "rule", "regime", "objective", "color", "pyramid", "scales", "orientations", "phase_cap")
-MORPH = ("factors", "amplitude_factors", "max_l2", "frames", "score")
+MORPH = ("factors", "amplitude_factors", "max_l2", "distances", "frames", "steps", "score")
 MODEL = ("weights", "trust_checkpoint", "size", "mean", "std", "channels", "interpolation", "crop_pct")
 MODEL += ("dtype", "channels_last", "seed")
 NOT_COMPARED = ("trust_checkpoint",)
@@ -39,8 +40,9 @@ class JobConfig(PlainConfig):
         See :func:`steerlens_fast.dataset.targets.parse_target`.
     task, family, rule, regime, objective, color, pyramid, scales, orientations, phase_cap
         See :class:`steerlens_fast.SteerableLens`.
-    factors, amplitude_factors, max_l2, frames, score
-        See :meth:`steerlens_fast.SteerableLens.morph`; floats, or lists of them.
+    factors, amplitude_factors, max_l2, distances, frames, steps, score
+        See :meth:`steerlens_fast.SteerableLens.morph`: ``max_l2`` is one float, ``distances`` a list of them, factors
+        are either.
     decoder, max_pixels
         See :func:`steerlens_fast.dataset.decoding.decode`.
     range : (float, float), "auto", "image" or None
@@ -104,8 +106,10 @@ class JobConfig(PlainConfig):
     phase_cap: float | None = None
     factors: float | Sequence[float] | None = None
     amplitude_factors: float | Sequence[float] | None = None
-    max_l2: float | Sequence[float] | None = None
-    frames: int = 12
+    max_l2: float | None = None
+    distances: Sequence[float] | None = None
+    frames: int | None = None
+    steps: int | None = None
     score: str = "all"
     decoder: str = "pillow"
     max_pixels: int = 178_956_970  # where Pillow speaks of a decompression bomb
@@ -143,7 +147,6 @@ class JobConfig(PlainConfig):
             stored = " or ".join(FRAME_DTYPES[self.format])
             raise ValueError(f"frame_dtype must be {stored} with format {self.format!r}, got {self.frame_dtype!r}")
         check_int("max_pixels", self.max_pixels, 1, None)
-        check_int("frames", self.frames, 2, None)
         if self.labels is not None and not str(self.labels).lower().endswith(".npy"):
             raise ValueError(f"labels must be a .npy file of integers, got {self.labels}")
         if self.device is not None:
@@ -152,12 +155,21 @@ class JobConfig(PlainConfig):
         SteerableLens(len, **self.lens_options)  # says what is wrong with an option, before a model is loaded
 
     def _check_how_far(self) -> None:
-        if self.factors is not None and self.max_l2 is not None:
-            raise ValueError("factors and max_l2 exclude each other, got both")
-        for name in ("factors", "amplitude_factors", "max_l2"):
+        check_exclusive(factors=self.factors, max_l2=self.max_l2, distances=self.distances)
+        for name in ("factors", "amplitude_factors"):
             value = getattr(self, name)
             for number in value if isinstance(value, (list, tuple)) else [] if value is None else [value]:
-                check_number(name, number, *([0.0] if name == "max_l2" else []))
+                check_number(name, number)
+        if self.max_l2 is not None:
+            check_number("max_l2", self.max_l2, 0.0, " (several distances of each image are distances)")
+        if self.distances is not None and (not isinstance(self.distances, (list, tuple)) or not self.distances):
+            raise TypeError(f"distances must be a list of floats, got {self.distances!r}")
+        for number in self.distances or ():
+            check_number("distances", number, 0.0)
+        check_steps(self.frames, self.steps, self.regime)
+        steps_per_frame(self.steps, self.count_of_frames - 1)  # these two say what does not agree
+        if self.regime != "frozen" and sorted(set(self.distances or ())) != list(self.distances or ()):
+            raise ValueError(f"distances must increase where the gradient is refreshed, got {self.distances}")
 
     @property
     def lens_options(self) -> dict:
@@ -177,9 +189,10 @@ class JobConfig(PlainConfig):
     @property
     def count_of_frames(self) -> int:
         """Frames of each morph, the source included."""
-        if isinstance(self.factors, (list, tuple)):
-            return len(self.factors)
-        return len(self.max_l2) + 1 if isinstance(self.max_l2, (list, tuple)) else self.frames
+        length = lambda table: len(table) if isinstance(table, (list, tuple)) else None
+        factors = {"factors": length(self.factors), "amplitude_factors": length(self.amplitude_factors)}
+        distances = None if self.distances is None else len(self.distances) + 1
+        return count_frames(self.frames, self.steps, **factors, distances=distances)
 
     @classmethod
     def from_dict(cls, told: Mapping) -> JobConfig:

@@ -224,7 +224,7 @@ def _strip_data(job: _Job, record: dict, frames: Tensor) -> StripData:
     target, already, attained = record["target"], judge(record)["already_predicted"], record["attained"]
     probability = np.array([record["probability"]], np.float64)  # None becomes NaN
     reached = np.array([[p == target and not already for p in record["predictions"]]])
-    table = lambda name: torch.tensor([record[name]], dtype=torch.float64) if name in record else None
+    table = lambda name: torch.tensor([record[name]], dtype=torch.float64, device="cpu") if name in record else None
     count, start = len(frames), start_frame(record)
     maps, scale = difference_maps(pictures, start) if job.differences else (None, 0.0)
     return StripData(

@@ -132,7 +132,7 @@ class Loader:
         for first in range(0, len(items), self._batch_size):
             some = items[first : first + self._batch_size]
             shape = (len(some), self._channels, *self._size)
-            pixels = torch.empty(shape, dtype=self._dtype, pin_memory=self._pinned)
+            pixels = torch.empty(shape, dtype=self._dtype, pin_memory=self._pinned, device="cpu")
             batch = Batch(shard, first + len(some) == len(items), some, pixels, [Loaded() for _ in some])
             batch.first = first == 0
             rows = pixels.numpy()

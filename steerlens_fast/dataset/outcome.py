@@ -42,6 +42,7 @@ REASONS = {
     "gradient-became-not-finite": "the gradient became infinite or NaN after the source",
     "overflow": "frames left the floating-point range: smaller factors are needed",
     "image-not-in-bounds": "the image is not finite, or not in bounds",
+    "gradient-became-zero": "the gradient became zero after the source",
 }
 # Morphs.status -> reason; the items that have frames all the same: copies of the source, from where they failed on
 MORPH_REASONS = (
@@ -51,6 +52,7 @@ MORPH_REASONS = (
     "gradient-became-not-finite",
     "overflow",
     "image-not-in-bounds",
+    "gradient-became-zero",
 )
 
 

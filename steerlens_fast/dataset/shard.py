@@ -65,7 +65,7 @@ class Shard:
         shape = (plan.count(number), *plan.frame_shape)
         dtype = getattr(torch, plan.frame_dtype)
         plain = lambda: new_output(shape, dtype, torch.device("cpu"))
-        self.frames = torch.empty(shape, dtype=dtype, pin_memory=True) if transfers.pinned else plain()
+        self.frames = torch.empty(shape, dtype=dtype, pin_memory=True, device="cpu") if transfers.pinned else plain()
         self.rows, self.records, self.parts = 0, [], 1
 
     def add(self, batch: Batch, morphs: Morphs) -> Callable[[], int]:
@@ -119,7 +119,9 @@ def _stored(frames: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _chosen(frames: Tensor, rows: list[int]) -> Tensor:
     """Some of the samples; a GPU is sent which, and nobody waits until it knows."""
-    return frames.index_select(0, torch.tensor(rows, dtype=torch.int64).to(frames.device, non_blocking=True))
+    return frames.index_select(
+        0, torch.tensor(rows, dtype=torch.int64, device="cpu").to(frames.device, non_blocking=True)
+    )
 
 
 def write_records(path: Path, records: list[dict]) -> dict[str, dict]:

@@ -75,7 +75,9 @@ class Transfers:
         numbers = replace(morphs, frames=morphs.frames[..., :0])
         if not self.pinned:
             return numbers.cpu(), _nothing
-        here = {n: torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for n, t in numbers.tensors().items()}
+        here = {
+            n: torch.empty(t.shape, dtype=t.dtype, pin_memory=True, device="cpu") for n, t in numbers.tensors().items()
+        }
         return replace(numbers, **here), self.to_host((t, here[n]) for n, t in numbers.tensors().items())
 
 

@@ -57,6 +57,7 @@ class Worker:
         self.loaded: LoadedModel = load_model(given, device=device, **options)
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
         self.lens.driver = _Timed(self.lens.driver)
+        self.lens.warns = False  # what it would say of a batch stands in the records of all
         self.rule = parse_target(config.target)
         self._has_morphed = False
         self.parts = 1  # into which a batch is cut for the model; grows in a shard where the device's memory is short
@@ -175,8 +176,8 @@ class Worker:
     def _morph(self, batch: Batch, targets: list[int | None]) -> Morphs:
         # The same numbers for the same images, whichever worker has them and whatever it did before.
         self.lens.driver.seed = (self.config.seed, batch.items[0].index)
-        images = self.transfers.to_device(batch.pixels)
-        images = images if images.is_floating_point() else images.float().div_(255)
+        pixels, dtype = self.transfers.to_device(batch.pixels), image_dtype(self.config.dtype)
+        images = pixels.to(dtype) if pixels.is_floating_point() else pixels.to(dtype).div_(255)
         target, some = batch_target(self.rule, targets), samples_per_call(images, self.plan.threads)
         morphs = self.lens.morph(images, target, internal_batch_size=some, **self.config.morph_options)
         self._has_morphed = True
@@ -311,7 +312,13 @@ def control_image(shape: Sequence[int]) -> Tensor:
     tensor([[[  0, 101, 202],
              [ 47, 148, 249]]], dtype=torch.uint8)
     """
-    return (torch.arange(prod(shape), dtype=torch.int64) * 101 % 256).to(torch.uint8).reshape(tuple(shape))
+    values = torch.arange(prod(shape), dtype=torch.int64, device="cpu") * 101 % 256
+    return values.to(torch.uint8).reshape(tuple(shape))
+
+
+def image_dtype(dtype: str) -> torch.dtype:
+    """In which images and frames are computed: that of the model, but at least float32."""
+    return torch.promote_types(getattr(torch, dtype), torch.float32)
 
 
 def samples_per_call(images: Tensor, threads: int) -> int | None:

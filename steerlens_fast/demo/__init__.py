@@ -168,7 +168,7 @@ def _examples(morph, digits: Digits, right: Tensor, pairs, progress) -> list[Exa
                 f"{len(candidates)} (more epochs may help)"
             )
         indices.append(int(candidates[nth]))
-    morphs = morph(digits.test_images[indices], torch.tensor([t for _, t in pairs]), progress=progress)
+    morphs = morph(digits.test_images[indices], torch.tensor([t for _, t in pairs], device="cpu"), progress=progress)
     return [
         Example(s, t, i, digits.test_images[i, 0], {name: found[n] for name, found in morphs.items()})
         for n, ((s, t), i) in enumerate(zip(pairs, indices))

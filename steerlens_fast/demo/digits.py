@@ -32,9 +32,9 @@ def load(seed: int = 0) -> Digits:
     datasets, selection = need("demo", "sklearn.datasets"), need("demo", "sklearn.model_selection")
     pixels, labels = datasets.load_digits(return_X_y=True)
     train, test = selection.train_test_split(range(len(labels)), test_size=0.25, random_state=seed, stratify=labels)
-    small = F.pad(torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16, [MARGIN] * 4)
+    small = F.pad(torch.tensor(pixels, dtype=torch.float32, device="cpu").reshape(-1, 1, 8, 8) / 16, [MARGIN] * 4)
     images = F.interpolate(small, size=(SIZE, SIZE), mode="bicubic", align_corners=False).clamp(0, 1)
-    labels = torch.as_tensor(labels, dtype=torch.int64)
+    labels = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
     return Digits(images[train], labels[train], images[test], labels[test])
 
 
@@ -84,7 +84,7 @@ def train(digits: Digits, epochs: int = 15, radius: float = 1.5, seed: int = 0, 
         batches = -(-len(images) // batch)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * batches)
         for _ in progress(range(epochs)):
-            for rows in torch.randperm(len(images)).split(batch):
+            for rows in torch.randperm(len(images), device="cpu").split(batch):
                 hard = adversarial(model, images[rows], labels[rows], radius)
                 loss = F.cross_entropy(model(hard), labels[rows])
                 optimizer.zero_grad()

@@ -61,5 +61,5 @@ def seeded(seed: int, number: int) -> torch.Generator:
 
 def noise(shape, seed: int, numbers) -> Tensor:
     """Gaussian noise [N, *shape], float32, on the CPU: of each source the same whatever else is in the batch."""
-    drawn = [torch.randn(tuple(shape), generator=seeded(seed, int(n))) for n in numbers]
-    return torch.stack(drawn) if drawn else torch.zeros(0, *shape)
+    drawn = [torch.randn(tuple(shape), generator=seeded(seed, int(n)), device="cpu") for n in numbers]
+    return torch.stack(drawn) if drawn else torch.zeros(0, *shape, device="cpu")

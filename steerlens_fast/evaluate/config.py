@@ -11,16 +11,17 @@ from ..dataset.outcome import USAGE, JobError
 from ..dataset.plain import PlainConfig
 from ..families import FAMILIES
 from ..lens import SteerableLens
+from ..lens.schedule import DEFAULT_L2, check_exclusive, check_steps
 from .probes import DIRECTIONS, PROBE_L2
 from .statistics import DRAWS
 
 SELECTIONS = ("auto", "right", "agree", "all")
 TASKS = ("multiclass", "binary")  # labels are no classes to choose between
 LENS = ("task", "rule", "regime", "objective", "color", "pyramid", "phase_cap")
-LISTS = ("judges", "judge_weights", "families", "max_l2", "size", "mean", "std")
+LISTS = ("judges", "judge_weights", "families", "distances", "size", "mean", "std")
 NO_WEIGHTS = "-"  # of a judge that has its own
 OF_JUDGES = ("judge_weights", "judge_size", "judge_mean", "judge_std")  # one for each judge
-COUNTS = {"frames": 2, "sources": 1, "grid": 2, "restarts": 1, "draws": 1, "samples": 0, "batch_size": 1}
+COUNTS = {"sources": 1, "grid": 2, "restarts": 1, "draws": 1, "samples": 0, "batch_size": 1}
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,14 @@ class EvaluationConfig(PlainConfig):
     sources, limit : int
         At most so many sources, of the first so many images.
     families : sequence of str
-    max_l2 : sequence of float, optional
-        Budgets. By default an RMS change of 2/28 of the range, and half of it: the follow-up's on MNIST.
-    frames : int
-        Steps to each budget, plus 1.
+    max_l2 : float, optional
+        The budget: an L2 distance from the source.
+    distances : sequence of float, optional
+        Several budgets. With neither, 2 and 1.
+    frames : int, optional
+        Frames to each budget, the source included; the last one is measured.
+    steps : int, optional
+        Gradients to each budget, in regimes that refresh them; see :meth:`steerlens_fast.SteerableLens.morph`.
     task : {"multiclass", "binary"}
         What the outputs of driver and judges are.
     rule, regime, objective, color, pyramid, phase_cap
@@ -80,7 +85,7 @@ class EvaluationConfig(PlainConfig):
 
     Examples
     --------
-    >>> config = EvaluationConfig("images/", "timm:resnet50", ("timm:resnet18",), max_l2=(5.0, 10.0))
+    >>> config = EvaluationConfig("images/", "timm:resnet50", ("timm:resnet18",), distances=(5.0, 10.0))
     >>> EvaluationConfig.from_dict(config.as_dict()) == config
     True
     """
@@ -112,8 +117,10 @@ class EvaluationConfig(PlainConfig):
     sources: int = 300
     limit: int | None = None
     families: Sequence[str] = FAMILIES
-    max_l2: Sequence[float] | None = None
-    frames: int = 12
+    max_l2: float | None = None
+    distances: Sequence[float] | None = None
+    frames: int | None = None
+    steps: int | None = None
     rule: str = "polar"
     regime: str = "persistent"
     objective: str = "nll"
@@ -188,16 +195,25 @@ class EvaluationConfig(PlainConfig):
                 raise TypeError(f"{name} must be a sequence with one for each judge, got {given!r}")
             if given and len(given) != len(self.judges):
                 raise ValueError(f"{name} must be one for each of {len(self.judges)} judges, got {given}")
-        for name in ("families", "max_l2"):
+        for name in ("families", "distances"):
             values = getattr(self, name) or ()
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} must not repeat, got {list(values)}")
-        for budget in self.max_l2 or ():
-            check_number("max_l2", budget, 0.0)
-        if self.max_l2 == ():
-            raise ValueError("max_l2 must have at least one distance, got none")
+        check_exclusive(max_l2=self.max_l2, distances=self.distances)
+        if self.distances == ():
+            raise ValueError("distances must have at least one distance, got none")
+        for budget in self.distances or ():
+            check_number("distances", budget, 0.0)
+        if self.max_l2 is not None:
+            check_number("max_l2", self.max_l2, 0.0, " (several budgets are distances)")
+        check_steps(self.frames, self.steps, self.regime)
         for family in self.families:  # says what is wrong with an option, before a model is loaded
             SteerableLens(len, **self.lens_options(family))
+
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        """L2 distances from the source, as they were given."""
+        return self.distances or ((DEFAULT_L2, DEFAULT_L2 / 2) if self.max_l2 is None else (self.max_l2,))
 
     def lens_options(self, family: str) -> dict:
         """What :class:`SteerableLens` is made with for a family."""

@@ -81,11 +81,13 @@ class Editor:
         options |= {"family": self.outer, "pyramid": None, "color": color}
         self.lens = SteerableLens(driver.model, **options)
         self.lens.driver = driver  # with its preprocessing, its task and its seed
+        self.lens.warns = False  # what it would say is measured and reported
 
     def __call__(self, images: Tensor, target, max_l2: float) -> Edits:
         """Edits of images [N, C, H, W] at one distance."""
         self.inner.motion = self.inner.anchored = self.outer.motion = self.outer.anchored = None
-        morphs = self.lens.morph(images, target, max_l2=max_l2, frames=self.config.frames, score="last")
+        how_far = dict(max_l2=max_l2, frames=self.config.frames, steps=self.config.steps)
+        morphs = self.lens.morph(images, target, **how_far, score="last")
         factor = morphs.factors[:, -1]
         if self.config.regime == "live":  # the last motion is that of the last step
             factor = factor - morphs.factors[:, -2]

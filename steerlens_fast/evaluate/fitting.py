@@ -139,9 +139,9 @@ def _normal(products: Tensor, pull: Tensor, shape: torch.Size) -> tuple[Tensor, 
     down, across = (interpolation(size, n).to(pull) for size, n in zip(pull.shape[-2:], (g, k)))
     (pairs_down, _), (pairs_across, meet) = _pairs(len(down), g), _pairs(len(across), k)
     met = pairs_down.to(pull).mT @ products @ pairs_across.to(pull)  # [N, pairs of P, pairs down, pairs across]
-    kinds = torch.zeros(P, P, dtype=torch.long)
-    first, second = torch.triu_indices(P, P)
-    kinds[first, second] = kinds[second, first] = torch.arange(len(first))
+    kinds = torch.zeros(P, P, dtype=torch.long, device="cpu")
+    first, second = torch.triu_indices(P, P, device="cpu")
+    kinds[first, second] = kinds[second, first] = torch.arange(len(first), device="cpu")
     blocks = met[:, kinds[:, None, :, None].to(met.device), :, meet[None, :, None, :].to(met.device)]
     blocks = blocks.permute(4, 5, 0, 1, 2, 3).flatten(4, 5).flatten(2, 3)  # [N, pairs down, P g, P g]
     return blocks[:, :g], blocks[:, g : 2 * g - 1], (down.mT @ pull @ across).transpose(1, 2).flatten(2)
@@ -188,8 +188,8 @@ def _pairs(size: int, points: int) -> tuple[Tensor, Tensor]:
     """
     weights = interpolation(size, points)
     near = [(i, i) for i in range(points)] + [(i, i + 1) for i in range(points - 1)]
-    index = torch.full((points, points), len(near))
+    index = torch.full((points, points), len(near), device="cpu")
     for n, (i, j) in enumerate(near):
         index[i, j] = index[j, i] = n
     products = [weights[:, i] * weights[:, j] for i, j in near]
-    return torch.stack([*products, torch.zeros(size, dtype=torch.float64)], 1), index
+    return torch.stack([*products, torch.zeros(size, dtype=torch.float64, device="cpu")], 1), index

@@ -17,8 +17,8 @@ def interpolation(size: int, points: int) -> Tensor:
     >>> interpolation(5, 3)[1]
     tensor([0.5000, 0.5000, 0.0000], dtype=torch.float64)
     """
-    at = torch.linspace(0, points - 1, size, dtype=torch.float64)
-    return (1 - (at[:, None] - torch.arange(points)).abs()).clamp(min=0)
+    at = torch.linspace(0, points - 1, size, dtype=torch.float64, device="cpu")
+    return (1 - (at[:, None] - torch.arange(points, device="cpu")).abs()).clamp(min=0)
 
 
 def spread(grid: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -47,7 +47,7 @@ def _fit(make, data: digits.Digits, seed: int) -> nn.Module:
         model = make(digits.count_of_classes(labels))
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         for _ in range(EPOCHS):
-            for rows in torch.randperm(len(images)).split(64):
+            for rows in torch.randperm(len(images), device="cpu").split(64):
                 loss = F.cross_entropy(model(images[rows]), labels[rows])
                 optimizer.zero_grad()
                 loss.backward()

@@ -73,7 +73,7 @@ def data() -> Digits:
     """Images to train on, and those of :func:`test_set`."""
     parts = []
     for shapes in (Shapes(TRAINING, seed=0), test_set()):
-        parts += [shapes.pixels.float() / 255, torch.tensor(shapes.labels)]
+        parts += [shapes.pixels.float() / 255, torch.tensor(shapes.labels, device="cpu")]
     return Digits(*parts)
 
 

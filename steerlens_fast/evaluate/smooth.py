@@ -141,11 +141,11 @@ def _folded(displacement: Tensor, shape: tuple[int, int]) -> Tensor:
 def _starts(grid: int, restarts: int, seed: int, image: Tensor) -> Tensor:
     """[R, 2, g, g]; the first is no motion. Drawn on the CPU: the same on every device."""
     random = torch.Generator().manual_seed(seed)
-    reach, starts = REACH * image.shape[-2], [torch.zeros(2, grid, grid, dtype=torch.float64)]
+    reach, starts = REACH * image.shape[-2], [torch.zeros(2, grid, grid, dtype=torch.float64, device="cpu")]
     for n in range(1, restarts):
         coarse = n % 2 == 1
         points = COARSE if coarse else grid
-        drawn = torch.randn(2, points, points, generator=random, dtype=torch.float64)
+        drawn = torch.randn(2, points, points, generator=random, dtype=torch.float64, device="cpu")
         starts.append(reach * (spread(drawn, (grid, grid)) if coarse else drawn / 2))
     return torch.stack(starts).to(image.device)
 

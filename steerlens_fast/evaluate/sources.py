@@ -18,6 +18,7 @@ from ..dataset.models import LoadedModel
 from ..dataset.outcome import REASONS, USAGE, BadItem, JobError
 from ..dataset.sources import Source
 from ..dataset.targets import TargetRule, batch_target, target_number
+from ..dataset.worker import image_dtype
 from .classifiers import Panel
 from .config import EvaluationConfig
 
@@ -128,7 +129,7 @@ def choose(config: EvaluationConfig, source: Source, rule: TargetRule, driver: L
     target = batch_target(rule, [one.target for one in kept])
     told = [sha256(images.numpy().tobytes()).hexdigest(), [item.key for item in items], labels, target]
     whole = sha256(repr(told).encode(errors="surrogateescape")).hexdigest()
-    predicted = torch.tensor([int(one.said[0]) for one in kept])
+    predicted = torch.tensor([int(one.said[0]) for one in kept], device="cpu")
     names = driver.class_names or source.class_names
     return Chosen(images, items, labels, predicted, target, whole, left_out, seen + dropped, names)
 
@@ -147,7 +148,7 @@ def _looked_at(config, source: Source, rule: TargetRule, driver: LoadedModel, pa
             size = _load(source, one, driver, size)
         good = [one for one in some if one.bad is None]
         if good:
-            images = torch.stack([one.pixels for one in good]).float().div_(255)
+            images = torch.stack([one.pixels for one in good]).to(image_dtype(config.dtype)).div_(255)
             said = panel(images)
             if first:
                 check_targets(rule, *names, classes=panel.classes)

@@ -97,9 +97,9 @@ def bootstrap(
     at = {"median": _medians, "mean": _means}[statistic]
     resampled = at(values[good], counts)
     resampled = resampled[resampled.isfinite()]
-    tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
+    tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64, device="cpu")
     low, high = resampled.quantile(tails).tolist() if len(resampled) else (None, None)
-    value = float(at(values[good], torch.ones(1, cases, dtype=torch.int64))[0])
+    value = float(at(values[good], torch.ones(1, cases, dtype=torch.int64, device="cpu"))[0])
     return Interval(value, low, high, cases, total)
 
 
@@ -138,8 +138,8 @@ def drawn(sources: int, draws: int, seed: int) -> Tensor:
     True
     """
     random = torch.Generator().manual_seed(seed)
-    picked = torch.randint(sources, (draws, sources), generator=random)
-    return torch.zeros(draws, sources, dtype=torch.int64).scatter_add_(1, picked, torch.ones_like(picked))
+    picked = torch.randint(sources, (draws, sources), generator=random, device="cpu")
+    return torch.zeros(draws, sources, dtype=torch.int64, device="cpu").scatter_add_(1, picked, torch.ones_like(picked))
 
 
 def _means(values: Tensor, counts: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def _check(values, sources, statistic, draws, confidence) -> tuple[Tensor, Tenso
     if check_number("confidence", confidence, 0.0) >= 1:
         raise ValueError(f"confidence must be below 1, got {confidence}")
     if sources is None:
-        sources = torch.arange(len(values))
+        sources = torch.arange(len(values), device="cpu")
     elif not isinstance(sources, Tensor) or sources.shape != values.shape or sources.is_floating_point():
         raise TypeError(f"sources must be an integer tensor {list(values.shape)} like values, got {_shape(sources)}")
     if len(sources) and int(sources.min()) < 0:

@@ -83,7 +83,7 @@ class _Table:
 
     def column(self, family: str, budget: float, value: Callable[[dict], float | bool | None]) -> Tensor:
         """[sources], float64."""
-        found = torch.full((self.count,), torch.nan, dtype=torch.float64)
+        found = torch.full((self.count,), torch.nan, dtype=torch.float64, device="cpu")
         for row in self.rows[family, budget]:
             told = value(row)
             if told is not None:
@@ -162,10 +162,10 @@ def _paired(table: _Table, budget: float, name: str, within: dict[str, Tensor], 
 def _bands(records: list[dict], table: _Table) -> dict:
     """Advantages by scale and orientation."""
     probes = [record for record in records if record["family"] == PROBES]
-    advantage = torch.full((table.count, *_shape(probes[0]["advantage"])), torch.nan, dtype=torch.float64)
+    advantage = torch.full((table.count, *_shape(probes[0]["advantage"])), torch.nan, dtype=torch.float64, device="cpu")
     for record in probes:
         values = [[torch.nan if v is None else v for v in row] for row in record["advantage"]]
-        advantage[record["source"]] = torch.tensor(values, dtype=torch.float64)
+        advantage[record["source"]] = torch.tensor(values, dtype=torch.float64, device="cpu")
     cell = lambda s, k, f, how: table.bootstrap(f(advantage[:, s, k]), how)
     places = [[(s, k) for k in range(advantage.shape[2])] for s in range(advantage.shape[1])]
     positive = lambda v: torch.where(v.isnan(), v, (v > 0).double())
@@ -190,7 +190,7 @@ def _groups(table: _Table) -> dict:
     told: dict = {}
     for budget in table.budgets:
         for group, members in sorted(table.groups.items()):
-            mine = torch.zeros(table.count, dtype=torch.bool)
+            mine = torch.zeros(table.count, dtype=torch.bool, device="cpu")
             mine[list(members)] = True
             for family in (*table.families, *table.controls):
                 reached = mine & table.attained(family, budget)

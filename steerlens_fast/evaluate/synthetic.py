@@ -68,7 +68,7 @@ class SyntheticImages:
         by : Tensor [N], float64
             Change of the factor, at least 0.
         """
-        source, l2 = self.images(), torch.as_tensor(l2, dtype=torch.float64).expand(len(self.factor))
+        source, l2 = self.images(), torch.as_tensor(l2, dtype=torch.float64, device="cpu").expand(len(self.factor))
         low, high = torch.zeros_like(self.factor), torch.full_like(self.factor, 2.0)
         for _ in range(SEARCH):
             middle = (low + high) / 2
@@ -123,8 +123,10 @@ def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) ->
     check_int("size", size, 8, None)
     check_int("seed", seed, 0, None)
     random = torch.Generator().manual_seed(seed * 101 + tuple(KINDS).index(kind))
-    uniform = lambda low, high: low + (high - low) * torch.rand(count, generator=random, dtype=torch.float64)
-    sign = torch.where(torch.arange(count) % 2 == 0, -1.0, 1.0).double()
+    uniform = lambda low, high: (
+        low + (high - low) * torch.rand(count, generator=random, dtype=torch.float64, device="cpu")
+    )
+    sign = torch.where(torch.arange(count, device="cpu") % 2 == 0, -1.0, 1.0).double()
     nuisance = {
         "x": uniform(-0.12, 0.12),
         "y": uniform(-0.12, 0.12),
@@ -197,7 +199,7 @@ KINDS: dict[str, Callable[[Tensor, Tensor, Tensor, Nuisance], Tensor]] = {
 
 
 def _render(kind: str, size: int, factor: Tensor, nuisance: Nuisance) -> Tensor:
-    at = (torch.arange(size, dtype=torch.float64) + 0.5) * (2 / size) - 1
+    at = (torch.arange(size, dtype=torch.float64, device="cpu") + 0.5) * (2 / size) - 1
     n = {name: t[:, None, None] for name, t in nuisance.items()}
     x, y = at[None, None, :] - n["x"], at[None, :, None] - n["y"]
     brightness = KINDS[kind](factor[:, None, None], x.expand(-1, size, -1), y.expand(-1, -1, size), n)

@@ -14,7 +14,6 @@ from ..budget import factor_at_l2
 from ..driver import Driver
 from ..driver.targets import resolve_target
 from ..families import PixelFamily
-from ..lens.schedule import DEFAULT_RMS
 from ..morphs import REASONS
 from ..pyramid import SteerablePyramid
 from .alignment import alignment, phase_displacement
@@ -79,8 +78,7 @@ class Work:
         self.device = torch.device(device)
         self.channels, *size = chosen.images.shape[1:]
         self.pyramid = SteerablePyramid(tuple(size), **(config.pyramid or {}))
-        whole = DEFAULT_RMS * float(np.sqrt(chosen.images[0].numel()))
-        self.budgets = sorted(config.max_l2 or (whole, whole / 2), reverse=True)  # the largest comes first everywhere
+        self.budgets = sorted(config.budgets, reverse=True)  # the largest comes first everywhere
         self.shown = self._shown()
         self.report: Callable[[str, int], None] = lambda what, records: None  # called as a task's records are computed
 
@@ -223,7 +221,7 @@ class Work:
             max_l2=config.probe_l2,
             directions=config.probe_directions,
             seed=config.seed,
-            numbers=torch.arange(task.first, task.last),
+            numbers=torch.arange(task.first, task.last, device="cpu"),
         )
         columns = {"advantage": found.advantage, "along": found.along, "chance": found.chance}
         return [self._head(task, n) | _row(columns, n - task.first) for n in range(task.first, task.last)]

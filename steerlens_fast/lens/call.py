@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..budget import l2_from
 from ..checks import check_image
+from ..driver.isolation import frames_within_the_package
 from ..families.luma import luma
 from ..memory import new_output, store
 from ..morphs import Morphs
@@ -35,7 +37,9 @@ class Call:
         source = check_image("images", self.images).detach().contiguous()
         if lens.color == "grey" and source.shape[1] == 3:
             source = luma(source).repeat(1, 3, 1, 1)
-        self.schedule = make_schedule(source, lens.bounds, **schedule)
+        self.schedule = make_schedule(source, lens.bounds, regime=lens.regime, **schedule)
+        can_read = not self.images.is_cuda or self.schedule.budgets is not None  # else it would wait for the device
+        self.guide.warns &= lens.warns and can_read and self.schedule.toward
         self.beyond_range: dict[int, Tensor] = {}  # frame -> which samples [B] are not
         self.walk = Walk(lens._family_for(source), source, self.schedule, lens.bounds, lens.phase_cap)
 
@@ -49,7 +53,7 @@ class Call:
         attained = torch.stack(walk.attained, 1) if budgets is not None else None
         if attained is not None and not self.schedule.several:
             attained = attained[:, -1]
-        return Morphs(
+        morphs = Morphs(
             frames=frames.transpose(0, 1).to(self.images.dtype),
             factors=torch.stack(walk.factors, 1),
             amplitude_factors=walk.all_amplitude_factors(),
@@ -62,7 +66,22 @@ class Call:
             status=guide.status,
             settings=self.lens.settings,
             gradient_norm=guide.gradient_norm,
+            stopped=None if self.lens.regime == "frozen" else guide.stopped,
         )
+        self._warn_of_falls(morphs)
+        return morphs
+
+    def _warn_of_falls(self, morphs: Morphs) -> None:
+        """Warn where a morph went too far for its target."""
+        if not self.guide.warns or not morphs.l2.numel():
+            return
+        farthest = morphs.l2[:, -1] >= morphs.l2.amax(1) * (1 - 1e-3)  # else it has not gone too far
+        if count := int((morphs.fell & farthest).sum()):
+            text = (
+                f"the last frame of {count} of {len(morphs)} morphs is less probable to be its target than an earlier "
+                "frame (see Morphs.fell and best_frame): a smaller distance may serve better"
+            )
+            warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
 
     def iterate(self) -> Iterator[Tensor]:
         """Frames one by one [B, C, H, W], as the caller gets them: his own, in the images' dtype."""

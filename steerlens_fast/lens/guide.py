@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,15 @@ import torch
 from torch import Tensor
 
 from .. import checks
+from ..driver.isolation import frames_within_the_package
 from ..driver.objectives import loss
 from ..driver.targets import check_target, resolve_target, slice_target
 
 if TYPE_CHECKING:
     from . import SteerableLens
 
-OK, NOT_FINITE, ZERO, BECAME_NOT_FINITE, OVERFLOWED, REFUSED = range(6)  # Morphs.status, places in morphs.REASONS
+# Morphs.status, places in morphs.REASONS
+OK, NOT_FINITE, ZERO, BECAME_NOT_FINITE, OVERFLOWED, REFUSED, BECAME_ZERO = range(7)
 
 
 class Guide:
@@ -25,10 +28,12 @@ class Guide:
         self.driver, self.objective, self.images, self.args = lens.driver, lens.objective, images, args
         self.batch = None if batch is None else checks.check_int("internal_batch_size", batch, 1, None)
         self.target, self.source_class = check_target(target, len(images), lens.driver.task), None
+        self.warns = not (isinstance(target, str) and target == "argmax")  # which asks for the class itself
         self.status = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         self.outputs: dict[int, Tensor] = {}  # of frames, [B, classes, ...]
         self.classes: tuple[int, ...] = (0,)
         self.gradient_norm = images.new_zeros(len(images))  # at the source
+        self.steps, self.stopped = 0, torch.zeros_like(self.status)  # gradients taken; the one that was the last [B]
         self.driver.warn_if_training()
         self.stream = self.driver.session(images)
 
@@ -50,9 +55,20 @@ class Guide:
             self.target, self.source_class = (torch.cat(parts).to(image.device) for parts in zip(*found))
             self.classes = tuple(outputs.shape[1:])
             self.driver.warn_of_probabilities(outputs)
+            self._warn_of_targets_predicted()
         if frame is not None:
             self.outputs[frame] = outputs.to(image.device)
         return self._only_good(gradient.to(image.dtype), first)
+
+    def _warn_of_targets_predicted(self) -> None:
+        """Warn where a target is no other class than that of the source."""
+        index = self.target if self.target.dim() == 1 else self.target[:, 0]
+        if self.warns and (count := int((index == self.source_class).sum())):
+            text = (
+                f"target is the class that the model predicts already for {count} of {len(index)} images "
+                "(see Morphs.already_predicted): what they become are no morphs to another class"
+            )
+            warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
 
     def _loss(self, found: list, outputs: Tensor, at: slice) -> Tensor:
         if self.source_class is None:
@@ -65,9 +81,11 @@ class Guide:
     def _only_good(self, gradient: Tensor, first: bool) -> Tensor:
         largest = gradient.abs().flatten(1).amax(1)  # NaN where there is one
         status = torch.where(largest.isfinite(), OK, NOT_FINITE if first else BECAME_NOT_FINITE)
+        status = torch.where(largest == 0, ZERO if first else BECAME_ZERO, status)
         if first:
-            status = torch.where(largest == 0, ZERO, status)
             self.gradient_norm = gradient.flatten(1).norm(dim=1)
+        self.steps += 1
+        self.stopped = torch.where((self.status == OK) & (status != OK), self.steps, self.stopped)
         self.status = torch.where(self.status == OK, status, self.status)
         # One that failed stays where it is, also where a later gradient is good.
         return keep_where(self.status == OK, gradient, torch.zeros_like(gradient[:1]))

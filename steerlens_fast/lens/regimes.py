@@ -1,12 +1,12 @@
-"""Where the gradient is taken: once, at the source, or anew at every frame.
+"""Where the gradient is taken: once, at the source, or anew at every step.
 
-========== ===================== ===================================================
-regime     gradients, F frames   what moves
-========== ===================== ===================================================
-frozen     1                     the source, extrapolated by each frame's factor
-live       F - 1                 each frame, decomposed anew, by the factors' difference
-persistent F - 1                 coordinates anchored at the source, by that difference
-========== ===================== ===================================================
+========== ========= ==================================================================
+regime     gradients what moves
+========== ========= ==================================================================
+frozen     1         the source, extrapolated by each frame's factor
+live       steps     the image that the last step reached, decomposed anew
+persistent steps     coordinates anchored at the source
+========== ========= ==================================================================
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ..budget import factor_at_l2
+from ..budget import factor_at_l2, l2_from, tolerance_at
 from ..families import Anchor, Family, LumaFamily, Motion
 from ..families.base import Bounds, HoldingMotion, clip, rendered
-from .schedule import Schedule
+from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
-TOLERANCE = 5e-4  # how far from its budget a frame may lie
+STEP_REACH = 2.0  # how much farther than a step at a right angle to the way so far a refreshed step may go
 
 
 # Asks the classifier for the gradient at an image [B, C, H, W], zero for samples that cannot move; it is told which
@@ -77,7 +77,7 @@ def _frozen_factors(walk: Walk, motion: Motion) -> tuple[Tensor, Tensor | None]:
         return _capped(schedule.factors, schedule.amplitude_factors, most)
     reached = []
     for budget in schedule.budgets:
-        factor, _, attained = _search(walk, motion, budget, most, None)
+        factor, _, attained = factor_at_l2(motion, budget, walk.bounds, most=most, source=walk.source)
         reached.append(factor)
         walk.attained.append(attained)
     return schedule.factors_to(torch.stack(reached)), None
@@ -128,47 +128,60 @@ class _Persistent:
 
 
 def _step_by_step(walk: Walk, gradient: Gradient, state: _Live | _Persistent) -> Iterator[Tensor]:
-    if not walk.schedule.increasing:
-        raise ValueError("max_l2 must increase from one distance to the next where the gradient is refreshed")
-    b = a = previous = torch.zeros_like(walk.source[:, 0, 0, 0])
-    image = walk.source
-    if walk.schedule.starts_at_source:
+    b = a = torch.zeros_like(walk.source[:, 0, 0, 0])
+    image, frame, previous = walk.source, int(walk.schedule.starts_at_source), None
+    shown = frame - 1 if frame else None  # which frame the image is
+    if frame:
         walk.note(b[None], a[None])
         yield walk.still()
-    for frame, step in enumerate(_steps(walk.schedule), int(walk.schedule.starts_at_source)):
-        along = gradient(image, frame - 1 if frame else None)
+    for step in walk.schedule.steps():
+        along = gradient(image, shown)
         motion = state.toward(along)
-        db, da = _step_factors(walk, motion, *step, previous)
-        image, previous = state.move(motion, along, db, da), db
+        db, da = _step_factors(walk, motion, step, image, previous)
+        db = torch.where(along.flatten(1).any(1), db, 0.0)  # rounding alone would decide on a factor
+        image, previous, shown = state.move(motion, along, db, da), db, None
         b, a = b + db, a + (db if da is None else da)
-        walk.note(b[None], a[None])
-        yield image[None]
+        if step.ends_frame:
+            if step.budget is not None:
+                walk.attained.append(_met(walk, image, step.budget))
+            walk.note(b[None], a[None])
+            yield image[None]
+            frame, shown = frame + 1, frame
 
 
-def _step_factors(walk: Walk, motion: Motion, b, a, budget, previous: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Factors [B] of one step: those given, or those that meet the budget."""
+def _step_factors(walk: Walk, motion: Motion, step: Step, image: Tensor, previous) -> tuple[Tensor, Tensor | None]:
+    """Factors [B] of one step: those given, or those that meet its distance, as far as a step may go."""
     most = _largest_factor(walk, motion)
-    if budget is None:
-        b, a = _capped(b[None], None if a is None else a[None], most)
+    if step.budget is None:
+        a = None if step.amplitude_factor is None else step.amplitude_factor[None]
+        b, a = _capped(step.factor[None], a, most)
         return b[0], None if a is None else a[0]
-    b, _, attained = _search(walk, motion, budget, most, previous if len(walk.attained) else None)
-    walk.attained.append(attained)
-    return b, None
+    start = None if previous is None else torch.where(previous > 0, previous, 1.0)
+    accuracy = _step_tolerance(step.budget)
+    b, _, _ = factor_at_l2(motion, step.budget, walk.bounds, accuracy, start=start, most=most, source=walk.source)
+    here = l2_from(image[None], walk.source)[0]
+    longest = STEP_REACH * (step.budget.square() - here.square()).clamp(min=0).sqrt()
+    return _held_back(walk, motion, b, image, longest.maximum(accuracy), accuracy), None
 
 
-def _steps(schedule: Schedule) -> Iterator[tuple[Tensor | None, Tensor | None, Tensor | None]]:
-    """(factor, amplitude factor, budget) [B] of the step to each frame that is not the source."""
-    if schedule.budgets is not None:
-        yield from ((None, None, budget) for budget in schedule.ladder())
-        return
-    steps = lambda t: torch.diff(t, dim=0, prepend=torch.zeros_like(t[:1]))[int(schedule.starts_at_source) :]
-    b, a = schedule.factors, schedule.amplitude_factors
-    yield from zip(steps(b), [None] * len(b) if a is None else steps(a), [None] * len(b))
+def _held_back(walk: Walk, motion: Motion, b: Tensor, image: Tensor, longest: Tensor, accuracy: Tensor) -> Tensor:
+    """Factors [B], smaller where the frame would lie farther than ``longest`` [B] from the image it starts from."""
+    far = l2_from(rendered(motion, b[None], None, walk.bounds), image)[0] > longest
+    if not bool(far.any()):
+        return b
+    most, start = torch.where(far, b, 0.0), torch.where(far, b / 2, 1.0)
+    near, _, _ = factor_at_l2(motion, longest, walk.bounds, accuracy, start=start, most=most, source=image)
+    return torch.where(far, near, b)
 
 
-def _search(walk: Walk, motion: Motion, budget: Tensor, most: Tensor | None, start: Tensor | None):
-    start = None if start is None else torch.where(start > 0, start, 1.0)
-    return factor_at_l2(motion, budget, walk.bounds, TOLERANCE, start=start, most=most, source=walk.source)
+def _met(walk: Walk, image: Tensor, budget: Tensor) -> Tensor:
+    """[B] bool: whether the image lies at the distance."""
+    return (l2_from(image[None], walk.source)[0] - budget).abs() <= tolerance_at(budget)
+
+
+def _step_tolerance(budget: Tensor) -> Tensor:
+    """[B]: a hundredth of what is reported, but no less than rounding: a step's inaccuracy grows in those after it."""
+    return (tolerance_at(budget) / 100).maximum(8 * torch.finfo(budget.dtype).eps * budget)
 
 
 def _largest_factor(walk: Walk, motion: Motion) -> Tensor | None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..checks import Factors, check_int, sent
 
-DEFAULT_RMS = 2 / 28  # of the range of the bounds: the follow-up's larger budget, L2 = 2 on 28 x 28 pixels
+DEFAULT_L2 = 2.0  # times the range of the bounds, at every size: see the notes of SteerableLens.morph
+FRAMES, STEPS = 12, 11  # by default
+
+
+@dataclass(frozen=True)
+class Step:
+    """One gradient step of a regime that refreshes its gradient."""
+
+    factor: Tensor | None = None  # [B]
+    amplitude_factor: Tensor | None = None  # [B]
+    budget: Tensor | None = None  # [B], distance from the source
+    ends_frame: bool = True
 
 
 @dataclass(frozen=True)
@@ -24,16 +35,30 @@ class Schedule:
     budgets: Tensor | None = None
     several: bool = False  # one frame for each budget, instead of F frames up to the only one
     starts_at_source: bool = True  # the first frame has factor 0 for every sample
-    increasing: bool = True  # each budget is larger than the one before
+    toward: bool = True  # some frame lies in the target's direction, not only away from it
+    steps_per_frame: int = 1  # gradients from one frame to the next, in regimes that refresh them
 
-    def ladder(self) -> Tensor:
-        """[F - 1, B]: the distance of every frame after the source, for regimes that step from frame to frame."""
-        if self.several:
-            return self.budgets
-        return (
-            torch.linspace(0, 1, self.frames, dtype=self.budgets.dtype, device=self.budgets.device)[1:, None]
-            * self.budgets
-        )
+    def steps(self) -> list[Step]:
+        """Every gradient step, in order, for regimes that refresh their gradient."""
+        return self._budget_steps() if self.budgets is not None else self._factor_steps()
+
+    def _budget_steps(self) -> list[Step]:
+        ladder = self.budgets if self.several else self._shares(self.budgets)[1:] * self.budgets
+        steps, low = [], torch.zeros_like(ladder[0])
+        for high in ladder:
+            for part in range(1, self.steps_per_frame + 1):
+                last = part == self.steps_per_frame
+                budget = high if last else torch.lerp(low, high, part / self.steps_per_frame)
+                steps.append(Step(budget=budget, ends_frame=last))
+            low = high
+        return steps
+
+    def _factor_steps(self) -> list[Step]:
+        count = self.steps_per_frame
+        parts = lambda t: torch.diff(t, dim=0, prepend=torch.zeros_like(t[:1]))[int(self.starts_at_source) :] / count
+        b = parts(self.factors)
+        a = [None] * len(b) if self.amplitude_factors is None else parts(self.amplitude_factors)
+        return [Step(*pair, ends_frame=part == count) for pair in zip(b, a) for part in range(1, count + 1)]
 
     def factors_to(self, reached: Tensor) -> Tensor:
         """[F, B]: from 0 to the factors [M, B] that reach the budgets, linearly to an only one."""
@@ -48,76 +73,172 @@ class Schedule:
 def make_schedule(
     images: Tensor,
     bounds: tuple[float, float] | None,
-    factors: float | Factors | None,
-    amplitude_factors: float | Factors | None,
-    max_l2: float | Sequence[float] | Tensor | None,
-    frames: int,
+    *,
+    factors: float | Factors | None = None,
+    amplitude_factors: float | Factors | None = None,
+    max_l2: float | Sequence[float] | Tensor | None = None,
+    distances: Sequence[float] | Tensor | None = None,
+    frames: int | None = None,
+    steps: int | None = None,
+    regime: str = "frozen",
 ) -> Schedule:
     """Check what :meth:`SteerableLens.morph` was asked for; images [B, C, H, W]."""
-    check_int("frames", frames, 2, None)
-    if factors is not None and max_l2 is not None:
-        raise ValueError("factors and max_l2 exclude each other: give factors, or the distance that they shall reach")
-    if factors is None:
-        if amplitude_factors is not None:
-            raise ValueError("amplitude_factors must come with factors, got factors=None")
-        return _budget_schedule(images, _default_l2(images, bounds) if max_l2 is None else max_l2, frames)
-    b = _factor_frames("factors", factors, frames, images)
-    a = None if amplitude_factors is None else _factor_frames("amplitude_factors", amplitude_factors, frames, images)
-    if a is not None and len(a) != len(b):
-        raise ValueError(f"amplitude_factors must have {len(b)} frames like factors, got {len(a)}")
-    at_source = not any(bool(t[0].any()) for t in (b, a) if t is not None)
+    refreshed = regime != "frozen"
+    check_steps(frames, steps, regime)
+    given = {"factors": factors, "max_l2": max_l2, "distances": distances}
+    check_exclusive(**given)
+    if factors is not None:
+        schedule = _factor_schedule(images, factors, amplitude_factors, frames, steps)
+    elif amplitude_factors is not None:
+        raise ValueError("amplitude_factors must come with factors, got factors=None")
+    elif distances is not None:
+        schedule = _distances_schedule(images, distances, frames, refreshed)
+    else:
+        schedule = _budget_schedule(images, _default_l2(bounds) if max_l2 is None else max_l2, frames, steps)
+    intervals = schedule.frames - schedule.starts_at_source
+    return replace(schedule, steps_per_frame=steps_per_frame(steps, intervals)) if refreshed else schedule
+
+
+# --- How many frames and steps ---
+
+
+def check_steps(frames: int | None, steps: int | None, regime: str) -> None:
+    """Numbers of frames and of gradient steps that a regime can have."""
+    if frames is not None:
+        check_int("frames", frames, 2, None)
+    if steps is not None:
+        check_int("steps", steps, 1, None)
+        if regime == "frozen":
+            raise ValueError(f"steps must be None for regime 'frozen', which takes one gradient, got {steps}")
+        if frames is not None and steps < frames - 1:
+            raise ValueError(f"steps must be at least frames - 1 = {frames - 1}, got {steps}")
+
+
+def check_exclusive(**given) -> None:
+    """At most one of the ways to say how far."""
+    both = [name for name, value in given.items() if value is not None]
+    if len(both) > 1:
+        raise ValueError(f"{both[0]} and {both[1]} exclude each other: give one of {', '.join(given)}")
+
+
+def count_frames(frames: int | None, steps: int | None = None, **tables: int | None) -> int:
+    """F, the source included; ``tables`` name the arguments that decide it, with the frames that each one gives.
+
+    Examples
+    --------
+    >>> count_frames(None), count_frames(None, 4), count_frames(None, factors=3)
+    (12, 5, 3)
+    >>> count_frames(12, distances=3)
+    Traceback (most recent call last):
+    ValueError: frames must be None or the 3 frames that distances gives, got 12
+    """
+    known = {name: count for name, count in tables.items() if count is not None}
+    for name, count in known.items():
+        if frames is not None and frames != count:
+            raise ValueError(f"frames must be None or the {count} frames that {name} gives, got {frames}")
+        return count
+    return min(FRAMES, (steps or STEPS) + 1) if frames is None else frames
+
+
+def steps_per_frame(steps: int | None, intervals: int) -> int:
+    """Gradient steps from one frame to the next: ``steps`` over the intervals, rounded up.
+
+    Examples
+    --------
+    >>> steps_per_frame(11, 11), steps_per_frame(11, 4), steps_per_frame(None, 2)
+    (1, 3, 6)
+    """
+    if steps is not None and steps < intervals:
+        raise ValueError(f"steps must be at least {intervals}, the number of frames after the source, got {steps}")
+    return max(1, -(-(STEPS if steps is None else steps) // max(intervals, 1)))
+
+
+# --- Tables of factors and distances ---
+
+
+def _factor_schedule(images: Tensor, factors, amplitude_factors, frames: int | None, steps: int | None) -> Schedule:
+    kinds = "a float, a sequence of floats, or a real tensor [F] or [B, F]"
+    named = {"factors": factors, "amplitude_factors": amplitude_factors}
+    tables = {name: _real_table(name, value, kinds) for name, value in named.items() if value is not None}
+    sizes = {name: t.shape[-1] if t.dim() else None for name, t in tables.items()}
+    if all(sizes.get(name) for name in named) and sizes["factors"] != sizes["amplitude_factors"]:
+        counts = f"{sizes['factors']} frames like factors, got {sizes['amplitude_factors']}"
+        raise ValueError(f"amplitude_factors must have {counts}")
+    for name, table in tables.items():
+        _check_factor_shape(name, table, len(images))
+    count = count_frames(frames, steps, **sizes)
+    tables = {name: _factor_frames(name, named[name], table, count, images) for name, table in tables.items()}
+    b, a = tables["factors"], tables.get("amplitude_factors")
+    at_source = not any(bool(t[0].any()) for t in tables.values())
+    toward = any(bool((t > 0).any()) for t in tables.values())
     here = lambda name, t: None if t is None else sent(name, t, images.device)
     b, a = here("factors", b), here("amplitude_factors", a)
-    return Schedule(len(b), b, a, starts_at_source=at_source)
+    return Schedule(len(b), b, a, starts_at_source=at_source, toward=toward)
 
 
-def _default_l2(images: Tensor, bounds: tuple[float, float] | None) -> float:
-    if bounds is None:
-        raise ValueError(
-            "factors or max_l2 must be given where bounds is None: the default distance is relative to them"
-        )
-    return DEFAULT_RMS * (bounds[1] - bounds[0]) * math.sqrt(math.prod(images.shape[1:]))
-
-
-def _factor_frames(name: str, factors, frames: int, images: Tensor) -> Tensor:
-    """A largest factor, [F] or [B, F] -> [F, B], finite; still where it was given, to be read without waiting."""
-    table = _real_table(name, factors, "a float, a sequence of floats, or a real tensor [F] or [B, F]")
-    if table.dim() == 0:
-        table = torch.linspace(0, 1, frames, dtype=torch.float64, device=table.device) * table
-    count = len(images)
-    if table.dim() not in (1, 2) or not table.shape[-1] or (table.dim() == 2 and len(table) != count):
+def _check_factor_shape(name: str, table: Tensor, count: int) -> None:
+    if table.dim() > 2 or (table.dim() and not table.shape[-1]) or (table.dim() == 2 and len(table) != count):
         raise ValueError(
             f"{name} must be a float, [F], or [B, F] with B = {count} and F at least 1, got shape {list(table.shape)}"
         )
+
+
+def _factor_frames(name: str, given, table: Tensor, frames: int, images: Tensor) -> Tensor:
+    """A largest factor, [F] or [B, F] -> [F, B], finite; still where it was given, to be read without waiting."""
+    if table.dim() == 0:
+        table = torch.linspace(0, 1, frames, dtype=torch.float64, device=table.device) * table
     table = table.to(images.dtype)
     if not bool(table.isfinite().all()):
-        raise ValueError(f"{name} must be finite in {images.dtype}, got {factors!r}")
-    return table.T.contiguous() if table.dim() == 2 else table[:, None].expand(-1, count)
+        raise ValueError(f"{name} must be finite in {images.dtype}, got {given!r}")
+    return table.T.contiguous() if table.dim() == 2 else table[:, None].expand(-1, len(images))
 
 
-def _budget_schedule(images: Tensor, max_l2, frames: int) -> Schedule:
-    kinds = "a float, a tensor [B], a sequence of M floats, or a tensor [B, M]"
-    several = not isinstance(max_l2, Tensor) and isinstance(max_l2, Sequence) and not isinstance(max_l2, str)
+def _default_l2(bounds: tuple[float, float] | None) -> float:
+    if bounds is None:
+        given = "factors or max_l2 (or distances) must be given"
+        raise ValueError(f"{given} where bounds is None: the default distance is relative to them")
+    return DEFAULT_L2 * (bounds[1] - bounds[0])
+
+
+def _budget_schedule(images: Tensor, max_l2, frames: int | None, steps: int | None) -> Schedule:
+    """One distance for all samples, or one for each."""
+    kinds, count = "a float, or a sequence or tensor [B], one for each sample", len(images)
     table = _real_table("max_l2", max_l2, kinds)
-    several = several or table.dim() == 2
-    count = len(images)
-    fits = table.dim() == 0 or (several and table.dim() == 1) or len(table) == count
-    if table.dim() > 2 or not fits or (several and not table.shape[-1]):
-        raise ValueError(f"max_l2 must be {kinds} with B = {count}, got shape {list(table.shape)}")
+    if table.dim() > 1 or (table.dim() and len(table) != count):
+        many = "several distances of every sample are distances="
+        raise ValueError(f"max_l2 must be {kinds} with B = {count} ({many}), got shape {list(table.shape)}")
+    table = _distances_in("max_l2", max_l2, table, images)
+    return Schedule(count_frames(frames, steps), budgets=table.reshape(1, -1).expand(1, count))
+
+
+def _distances_schedule(images: Tensor, distances, frames: int | None, refreshed: bool) -> Schedule:
+    """A frame at each of M distances."""
+    kinds, count = "a sequence of M floats, or a tensor [B, M]", len(images)
+    table = _real_table("distances", distances, kinds)
+    if table.dim() not in (1, 2) or not table.shape[-1] or (table.dim() == 2 and len(table) != count):
+        one = "one distance, for all or for each sample, is max_l2="
+        raise ValueError(f"distances must be {kinds} with B = {count} ({one}), got shape {list(table.shape)}")
+    if refreshed and not bool((table.diff(dim=-1) > 0).all()):
+        raise ValueError(f"distances must increase where the gradient is refreshed, got {distances!r}")
+    table = _distances_in("distances", distances, table, images)
+    budgets = table.reshape(-1, table.shape[-1]).T.expand(-1, count)
+    return Schedule(count_frames(frames, distances=len(budgets) + 1), budgets=budgets, several=True)
+
+
+def _distances_in(name: str, given, table: Tensor, images: Tensor) -> Tensor:
+    """Finite and above 0, in the images' dtype and on their device."""
+    table = table.to(images.dtype)
     if not bool((table.isfinite() & (table > 0)).all()):
-        raise ValueError(f"max_l2 must be finite and above 0, got {max_l2!r}")
-    if table.dim() < 2:
-        table = table[None] if several else table.reshape(-1, 1)
-    budgets = sent("max_l2", table.to(images.dtype), images.device).T.expand(-1, count)
-    increasing = not several or bool((table.diff(dim=1) > 0).all())
-    return Schedule(len(budgets) + 1 if several else frames, budgets=budgets, several=several, increasing=increasing)
+        raise ValueError(f"{name} must be finite and above 0 in {images.dtype}, got {given!r}")
+    return sent(name, table, images.device)
 
 
 def _real_table(name: str, value, kinds: str) -> Tensor:
     if isinstance(value, (bool, str, complex)) or value is None:
         raise TypeError(f"{name} must be {kinds}, got {value!r}")
     try:
-        table = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+        dtype = None if isinstance(value, np.ndarray) else torch.float64
+        table = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=dtype, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must be {kinds}, got {value!r}") from error
     if table.is_complex() or table.dtype == torch.bool:

@@ -23,7 +23,9 @@ REASONS = (
     "the gradient became infinite or NaN after the source",
     "frames left the floating-point range: smaller factors are needed",
     "the image is not finite, or not in bounds",
+    "the gradient became zero after the source",
 )
+FALL = 0.01  # of the highest target probability: a smaller loss at the last frame is not called one
 INDEX = "an int, a slice, or a list or tensor [n] of ints or bools"
 FIGURES, ANIMATIONS, TENSORS = (".png", ".pdf", ".svg"), (".gif", ".webp"), (".safetensors",)
 
@@ -59,6 +61,9 @@ class Morphs:
         How the morphs were made: family, rule, regime, objective, bounds and the like; can be written as JSON.
     gradient_norm : Tensor [B] or None
         L2 norm of the objective's gradient with respect to the source image.
+    stopped : Tensor [B], int64, or None
+        Where the gradient is refreshed: the gradient step, counted from 1, at which a morph came to its end since its
+        gradient was zero, infinite or NaN; 0 where there was none. Its frames from there on repeat the last one.
 
     Examples
     --------
@@ -88,6 +93,7 @@ class Morphs:
     status: Tensor
     settings: dict[str, object]
     gradient_norm: Tensor | None = None
+    stopped: Tensor | None = None
 
     def __post_init__(self):
         if not isinstance(self.frames, Tensor) or self.frames.dim() != 5:
@@ -111,7 +117,9 @@ class Morphs:
     @property
     def reasons(self) -> list[str | None]:
         """For each sample what went wrong, None where nothing did."""
-        return [REASONS[s] or None for s in self.status.tolist()]
+        steps = [0] * len(self) if self.stopped is None else self.stopped.tolist()
+        reasons = (REASONS[s] + (f", at step {n}" if n > 1 else "") for s, n in zip(self.status.tolist(), steps))
+        return [reason or None for reason in reasons]
 
     @property
     def probabilities(self) -> Tensor:
@@ -136,6 +144,32 @@ class Morphs:
         """[B, F] bool: whether the model takes the frame for its target."""
         index = self._index
         return self.predictions.movedim(1, -1)[(self._rows, *index[1:])] == index[0][:, None]
+
+    @property
+    def already_predicted(self) -> Tensor:
+        """[B] bool: whether the target is the class that the model predicts at the source already."""
+        index = self._index
+        there = self.source if self.source.dim() == 1 else self.source[(self._rows, *index[1:])]
+        return there == index[0]
+
+    @property
+    def best_frame(self) -> Tensor:
+        """[B] int64: the first frame of the highest target probability among the scored ones; -1 if none is scored."""
+        p = self.target_probability
+        return p.nan_to_num(nan=-1.0).argmax(1).masked_fill(p.isnan().all(1), -1)
+
+    @property
+    def fell(self) -> Tensor:
+        """[B] bool: whether the last scored frame's target probability is lower than an earlier frame's, by over 1 %.
+
+        The source counts as a frame; 1 % of the higher probability is what rounding in a model may do. Only frames that
+        the model was run on can be compared: with ``score="none"`` no morph is known to have fallen.
+        """
+        p = self.target_probability
+        scored = ~p.isnan()
+        frame = torch.arange(p.shape[1], device=p.device)
+        last = torch.where(scored, frame, -1).argmax(1, keepdim=True)
+        return p.gather(1, last)[:, 0] < (1 - FALL) * p.nan_to_num(nan=-1.0).amax(1)
 
     @property
     def _rows(self) -> Tensor:
@@ -330,7 +364,8 @@ def _chosen(index, count: int, device) -> slice | Tensor:
 
 def _many(index, count: int) -> Tensor:
     """A list or tensor of ints or bools, checked on the host: a GPU would only tell of it later, and then for good."""
-    chosen = torch.as_tensor(index).cpu() if len(index) else torch.zeros(0, dtype=torch.int64)
+    index_on_host = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
+    chosen = index_on_host if len(index) else torch.zeros(0, dtype=torch.int64, device="cpu")
     if chosen.dim() != 1 or chosen.is_floating_point() or chosen.is_complex():
         raise TypeError(f"index must be {INDEX}, got {index!r}")
     if chosen.dtype == torch.bool:

@@ -428,7 +428,7 @@ class _Numbers:
     """A table [B, F]: its text, zeros where rounding has left a little, and whether all rows are the same."""
 
     def __init__(self, table: torch.Tensor | None):
-        table = torch.zeros(0, 0) if table is None else table.double()
+        table = torch.zeros(0, 0, device="cpu") if table is None else table.double()
         least = 1e-3 * table.abs().nan_to_num(0, 0, 0).amax() if table.numel() else 0.0
         self.same = bool(((table - table[:1]).abs() <= 5e-3 * table[:1].abs() + least).all())
         self.text = [["0" if abs(x) <= least else f"{x:.3g}" for x in row] for row in table.tolist()]

@@ -44,7 +44,7 @@ def write(folder: Path, stem: str, frames: Tensor, records: list[dict], about: d
 def read(folder: Path, stem: str, records: list[dict]) -> Tensor:
     """See :class:`~steerlens_fast.dataset.formats.Format`."""
     morphs = list(ahead(lambda r: _read_morph(folder / (stem + suffix) / directory_name(r["key"])), with_row(records)))
-    return torch.stack(morphs) if morphs else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8)
+    return torch.stack(morphs) if morphs else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8, device="cpu")
 
 
 def _write_morph(folder: Path, key: str, frames: Tensor) -> dict[str, dict]:

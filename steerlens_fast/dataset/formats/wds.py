@@ -48,7 +48,7 @@ def read(folder: Path, stem: str, records: list[dict]) -> Tensor:
     """See :class:`~steerlens_fast.dataset.formats.Format`."""
     path, kept = folder / (stem + suffix), with_row(records)
     if not kept:
-        return torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8)
+        return torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8, device="cpu")
     try:
         with tarfile.open(path, mode="r:") as tar:
             told = json.loads(tar.pax_headers["comment"])

@@ -34,6 +34,7 @@ from ..targets import LABEL
 SETTINGS = {name: name.capitalize() for name in ("model", "data", "target", "family", "rule", "regime", "objective")}
 DISTANCES = {
     "max_l2": "Max L2",
+    "distances": "Distances",
     "factors": "Factors",
     "amplitude_factors": "Amplitude factors",
 }  # if asked for

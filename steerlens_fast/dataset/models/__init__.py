@@ -118,7 +118,7 @@ def load_model(
     interpolation, crop_pct : optional
         See :func:`steerlens_fast.dataset.fitting.fit`; by default "bicubic" and 1.
     device : str
-    dtype : {"float32", "bfloat16", "float16"}
+    dtype : {"float32", "float64", "bfloat16", "float16"}
         In which the model computes. Its gradients come back in the dtype of the images.
     channels_last : bool
     seed : int

@@ -25,7 +25,8 @@ class Preprocessing:
     """
 
     def __init__(self, mean=None, std=None, device="cpu", dtype=torch.float32, channels_last=False):
-        plane = lambda values: None if values is None else torch.tensor(values, device=device)[:, None, None]
+        wide = torch.promote_types(dtype, torch.float32)
+        plane = lambda v: None if v is None else torch.tensor(v, dtype=wide, device=device)[:, None, None]
         self.mean, self.std, self.dtype = plane(mean), plane(std), dtype
         self.format = torch.channels_last if channels_last else torch.preserve_format
 

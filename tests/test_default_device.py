@@ -1,0 +1,95 @@
+"""Whatever torch's default device is, tensors are made where the caller's are."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from classifiers import smooth, steps
+
+import steerlens_fast
+from steerlens_fast import Morphs, SteerableLens, SteerablePyramid, factor_at_l2, quantus_explain
+from steerlens_fast.families import FAMILIES, family_named
+
+FACTORIES = {"tensor", "as_tensor", "asarray", "scalar_tensor", "zeros", "ones", "full", "empty", "eye", "arange"}
+FACTORIES |= {"linspace", "logspace", "rand", "randn", "randint", "randperm", "fftfreq", "rfftfreq", "tril_indices"}
+FACTORIES |= {"triu_indices", "empty_strided", "complex_window", "hann_window", "hamming_window", "kaiser_window"}
+
+
+@pytest.fixture
+def default_meta():
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_device(None)
+
+
+def _without_device(path: Path) -> list[int]:
+    """Lines with a call of torch.FACTORY that says no device."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    return [
+        call.lineno
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr in FACTORIES
+        and ast.unparse(call.func).startswith("torch.")
+        and not any(keyword.arg in ("device", None) for keyword in call.keywords)
+    ]
+
+
+def test_every_factory_call_names_its_device():
+    root = Path(steerlens_fast.__file__).parent
+    found = {str(p.relative_to(root)): lines for p in root.rglob("*.py") if (lines := _without_device(p))}
+    assert found == {}
+
+
+def test_a_factory_call_without_device_is_found(tmp_path):
+    (tmp_path / "a.py").write_text("import torch\ntorch.zeros(3)\ntorch.zeros(3, device='cpu')\nx.zeros(3)\n")
+    assert _without_device(tmp_path / "a.py") == [2]
+
+
+X = torch.rand(2, 3, 32, 32, device="cpu", generator=torch.Generator().manual_seed(0))
+MODEL = smooth()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("regime", ["frozen", "persistent", "live"])
+@pytest.mark.parametrize(
+    "how",
+    [{"max_l2": 0.5, "frames": 3}, {"max_l2": [0.3, 0.5]}, {"distances": [0.2, 0.5]}, {"factors": [0.0, 1.0]}, {}],
+    ids=str,
+)
+def test_the_lens_morphs_as_without_a_default_device(family, regime, how):
+    lens, how = SteerableLens(MODEL, family=family, regime=regime, color="luma"), {**how, **steps(regime, 2)}
+    expected = lens.morph(X, [1, 4], **how)
+    torch.set_default_device("meta")
+    try:
+        morphs = lens.morph(X, [1, 4], **how)
+        frames = torch.stack(list(lens.iter_frames(X, [1, 4], **how)), 1)
+        chosen = [morphs[0], morphs[[1]], morphs[::-1]]
+    finally:
+        torch.set_default_device(None)
+    for name, t in expected.tensors().items():
+        assert morphs.tensors()[name].device.type == "cpu" and torch.equal(morphs.tensors()[name], t), name
+    assert torch.equal(frames, expected.frames) and torch.equal(chosen[2].frames, expected.frames.flip(0))
+    assert expected.fell.equal(morphs.fell) and isinstance(chosen[0], Morphs)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_and_budgets(default_meta, name):
+    pyramid = SteerablePyramid((32, 32))
+    motion = family_named(name, pyramid, "polar", [1], None).prepare(X, X.flip(0))
+    frames = motion.render([0.0, 1.0], bounds=(0, 1))
+    factor, l2, attained = factor_at_l2(motion, [0.1, 0.2])
+    assert {t.device.type for t in (frames, factor, l2, attained)} == {"cpu"} and bool(attained.all())
+
+
+def test_the_pyramid(default_meta):
+    pyramid = SteerablePyramid((32, 32))
+    assert (pyramid.synthesize(pyramid(X)) - X).abs().max() < 1e-5
+    assert pyramid(X.to("meta")).bands[0].device.type == "meta"
+
+
+def test_quantus(default_meta):
+    images = X.numpy()
+    assert np.abs(quantus_explain(MODEL, images, np.array([1, 4]), max_l2=[0.2, 0.4])).max() > 0
