@@ -6,6 +6,7 @@ The factors of one edit family cannot be compared with those of another; image d
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -266,7 +267,7 @@ def _per_sample(name: str, value: float | Tensor, image: Tensor) -> Tensor:
     """[B] in the image's precision, above 0."""
     if image.dim() < 3:
         raise ValueError(f"motion.image must have a batch dimension, [B, ..., H, W], got {list(image.shape)}")
-    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+    if isinstance(value, bool) or not isinstance(value, (Real, Tensor)):
         raise TypeError(f"{name} must be a float or a tensor [B], got {value!r}")
     table = torch.as_tensor(value, dtype=image.dtype, device=None if isinstance(value, Tensor) else "cpu")
     if table.dim() > 1 or (table.dim() == 1 and len(table) != len(image)):
