@@ -7,9 +7,11 @@ one. Where a question to torch cannot be asked, the answer is the safe one, whic
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
@@ -130,6 +132,30 @@ def _compiler_knows(mark: str) -> bool:
     compiler = find_spec("torch._dynamo")
     decorators = Path(compiler.origin).with_name("decorators.py") if compiler and compiler.origin else None
     return bool(decorators and decorators.is_file() and mark in decorators.read_text())
+
+
+def eager(reason: str) -> Callable:
+    """A decorator: ``torch.compile`` breaks its graph at this function, and traces nothing of it.
+
+    What ``torch.compiler.disable`` does, which is called only where torch._dynamo is there already: importing that
+    takes a second. Where the compiler looks for another mark than this, it traces the few lines that call it.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        untraced: list[Callable] = []
+
+        @wraps(function)
+        def run(*args, **kwargs):
+            if "torch._dynamo" not in sys.modules:
+                return function(*args, **kwargs)
+            if not untraced:
+                untraced.append(torch.compiler.disable(function, reason=reason))
+            return untraced[0](*args, **kwargs)
+
+        run._torchdynamo_disable, run._torchdynamo_disable_msg = True, reason
+        return run
+
+    return decorate
 
 
 def with_static_sizes(t: torch.Tensor) -> torch.Tensor:

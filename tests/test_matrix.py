@@ -229,7 +229,6 @@ def test_a_render_compiles_with_inductor_and_dynamic_sizes():
         assert_close(run(*inputs), PARTS["render_csp_joint"](*inputs), "compiled")
 
 
-@pytest.mark.slow
 def test_a_lens_within_a_compiled_function_breaks_the_graph():
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)).double().eval()
     lens, images = SteerableLens(model), image(2, 1, 16, 12)

@@ -113,6 +113,27 @@ def test_constants_of_the_compiler(knows, monkeypatch):
     assert calls and all(type(n) is int for n in calls)
 
 
+@pytest.mark.parametrize("marked", [True, False])
+def test_eager_functions_break_the_graph_and_are_not_traced(marked):
+    seen = []
+
+    @internals.eager("it reads the clock")
+    def function(t, *, factor):
+        seen.append(torch.compiler.is_compiling())
+        return t * factor
+
+    assert function(torch.ones(2), factor=3).tolist() == [3, 3]
+    if not marked:
+        del function._torchdynamo_disable
+    torch.compiler.reset()
+    caller = lambda t: function(t + 1, factor=3) + 1
+    assert torch.compile(caller, backend="eager")(torch.ones(2)).tolist() == [7, 7]
+    assert seen == [False, False]
+    torch.compiler.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="it reads the clock"):
+        torch.compile(caller, backend="eager", fullgraph=True)(torch.ones(2))
+
+
 def test_sizes_of_constants_are_marked_as_static():
     assert internals._compiler_knows("_dynamo_static_indices")
     assert internals.with_static_sizes(torch.ones(2, 3))._dynamo_static_indices == {0, 1}
