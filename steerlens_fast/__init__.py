@@ -24,6 +24,7 @@ from .evaluate import (
     transfer,
 )
 from .families import CSPFamily, FourierFamily, LumaFamily, PixelFamily
+from .filter_cache import clear_filter_cache, filter_cache_bytes, set_filter_cache_limit
 from .lens import SteerableLens
 from .morphs import Morphs
 from .pyramid import SteerablePyramid
@@ -42,12 +43,14 @@ __all__ = [
     "band_probes",
     "bootstrap",
     "build_info",
+    "clear_filter_cache",
     "clipping",
     "coefficient_consistency",
     "common_attainment",
     "driver_confidence",
     "evaluate",
     "factor_at_l2",
+    "filter_cache_bytes",
     "morph_dataset",
     "ops",
     "paired_difference",
@@ -55,6 +58,7 @@ __all__ = [
     "plot_morphs",
     "plot_pyramid",
     "quantus_explain",
+    "set_filter_cache_limit",
     "smooth_reconstruction",
     "synthetic_images",
     "transfer",

@@ -27,16 +27,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from . import filters, ops, panels
+from .filter_cache import CACHE
 from .filters import Geometry
 from .memory import chunks, fits_one_pass, new_output, store
-from .ops.calls import has_tangent
+from .ops.calls import are_batched, has_tangent
+from .torch_internals import constant_when_traced, has_transforms, over_batched_gradients, with_static_sizes
 
 KINDS = ("analysis", "real", "adjoint")
 HIGHPASS, LOWPASS = "highpass", "lowpass"
@@ -64,7 +64,7 @@ class Bank:
             return _split_all(self, image)
         if needs_no_derivative(image):
             return list(_split_chunked(self, image))
-        return list(_Split.apply(image, self))
+        return list(_split(image, self))
 
     def merge(self, bands: Sequence[Tensor]) -> Tensor:
         """Bands to images: the adjoint of :meth:`split`."""
@@ -72,7 +72,7 @@ class Bank:
             return _merge_all(self, bands)
         if needs_no_derivative(*bands):
             return _merge_chunked(self, bands)
-        return _Merge.apply(self, *bands)
+        return _merged(self, bands)
 
     def subset(self, indices: Sequence[int]) -> Bank:
         """The bank of some of the parts."""
@@ -120,7 +120,10 @@ class Bank:
 
     def masks(self, like: Tensor, merging: bool) -> list[Tensor]:
         """The masks on ``like``'s device, in its precision."""
-        return list(_masks(self.geometry, self.kind, self._plain_parts, merging, str(like.device), like.dtype))
+        how = self.kind, self._plain_parts, merging, str(like.device), like.dtype
+        if torch.compiler.is_compiling():
+            return list(_constant_masks(self.geometry.constants, *how))
+        return list(_masks(self.geometry, *how))
 
     @property
     def heights(self) -> list[int]:
@@ -147,12 +150,21 @@ class Bank:
 
     def panel_filters(self, kept: bool = False) -> list[Tensor]:
         """Each part's filter as the ops that take planes read it; last, if asked for, of what these do not hold."""
-        filters = [_panel_filter(self.subset([i])) for i in range(len(self.parts))]
-        return [*filters, _kept_filter(self.geometry, self._plain_parts)] if kept else filters
+        return list(_panel_filters(self.geometry, self.kind, self._plain_parts, kept))
 
     def kept_mask(self, like: Tensor) -> Tensor:
         """What of an image's spectrum these bands do not hold, over H W: [1, H, W] for pairs, else [1, H, W//2+1]."""
-        return _kept(self.geometry, self._plain_parts, self.paired, str(like.device), ops.real_dtype(like.dtype))
+        how = self._plain_parts, self.paired, str(like.device), ops.real_dtype(like.dtype)
+        if torch.compiler.is_compiling():
+            return _constant_kept_mask(self.geometry.constants, *how)[0]
+        return _kept_mask(self.geometry, *how)
+
+    def held_weights(self, like: Tensor) -> Tensor:
+        """What of an image's half spectrum these bands hold: [H, W//2+1] in [0, 1]."""
+        how = self._plain_parts, str(like.device), ops.real_dtype(like.dtype)
+        if torch.compiler.is_compiling():
+            return _constant_held_weights(self.geometry.constants, *how)[0]
+        return _held_weights(self.geometry, *how)
 
     @property
     def _plain_parts(self) -> tuple:
@@ -193,71 +205,92 @@ def _halve_reflected(mask: Tensor, w: int, W: int) -> Tensor:
     return mask * weight
 
 
-@lru_cache(maxsize=512)
-def _part_mask(bank: Bank, merging: bool, device: str, dtype: torch.dtype) -> Tensor:
-    """The mask of a bank of one part."""
-    (part,) = bank.parts
-    # A constant, also when first asked for in inference mode or under a tracer's fake tensors.
-    with torch.inference_mode(False), _disable_current_modes():
-        mask, w = _full_mask(bank, part), bank.band_shape(part)[2]
-        if not bank.is_full(part):
-            mask = mask[..., : w // 2 + 1]
-        elif merging and not bank.paired:
-            mask = _halve_reflected(mask, w, bank.geometry.shape[1])
-        return mask.to(device=device, dtype=ops.real_dtype(dtype)).contiguous()
+def _cached(geometry: Geometry, key: tuple, make, device: str = "cpu"):
+    """What ``make`` returns, from the cache. Parts have entries of their own, which subsets of scales share."""
+    found = CACHE.get(geometry, key, make)
+    if device.startswith("cuda") and torch.cuda.is_current_stream_capturing():
+        CACHE.keep_for_graph(geometry)
+    return found
 
 
 def _masks(geometry: Geometry, kind: str, parts: tuple, merging: bool, device: str, dtype) -> tuple[Tensor, ...]:
-    # Plain arguments, for torch.compile.
-    return _bank_masks(geometry, kind, parts, merging, device, dtype)
+    def one(part: tuple) -> Tensor:
+        alone = Bank(geometry, kind, (Part(*part),))
+        by_half = merging and alone.is_complex(*alone.parts)
+        key = "mask", kind, part, by_half, device, ops.real_dtype(dtype)
+        return _cached(geometry, key, lambda: _make_mask(alone, by_half, device, dtype))
+
+    key = "masks", kind, parts, merging, device, dtype
+    return _cached(geometry, key, lambda: tuple(map(one, parts)), device)
 
 
-@lru_cache(maxsize=512)
-def _bank_masks(geometry: Geometry, kind: str, parts: tuple, merging: bool, device: str, dtype) -> tuple[Tensor, ...]:
-    # From a cache of single parts, so that subsets of scales share their masks.
-    def one(part):
-        alone = Bank(geometry, kind, (part,))
-        return _part_mask(alone, merging and alone.is_complex(part), device, dtype)
-
-    return tuple(one(Part(*part)) for part in parts)
-
-
-@lru_cache(maxsize=512)
-def _panel_filter(bank: Bank) -> Tensor:
-    """The filter of a bank of one part, for the ops that take whole planes; float32."""
-    with torch.inference_mode(False), _disable_current_modes():
-        return panels.in_panels(_full_mask(bank, *bank.parts).float(), bank.geometry.shape[0])
+def _make_mask(bank: Bank, merging: bool, device: str, dtype: torch.dtype) -> Tensor:
+    """The mask of a bank of one part."""
+    (part,) = bank.parts
+    mask, w = _full_mask(bank, part), bank.band_shape(part)[2]
+    if not bank.is_full(part):
+        mask = mask[..., : w // 2 + 1]
+    elif merging and not bank.paired:
+        mask = _halve_reflected(mask, w, bank.geometry.shape[1])
+    return mask.to(device=device, dtype=ops.real_dtype(dtype)).contiguous()
 
 
-@lru_cache(maxsize=64)
-def _kept_filter(geometry: Geometry, parts: tuple) -> Tensor:
-    """The same of what some parts do not hold."""
-    with torch.inference_mode(False), _disable_current_modes():
-        return panels.in_panels(_kept_mask(geometry, parts, True, "cpu", torch.float64).float(), geometry.shape[0])
+def _panel_filters(geometry: Geometry, kind: str, parts: tuple, kept: bool) -> tuple[Tensor, ...]:
+    """Filters for the ops that take whole planes, float32; last, if asked for, that of what the parts do not hold."""
+    H = geometry.shape[0]
+
+    def one(part: tuple) -> Tensor:
+        make = lambda: panels.in_panels(_full_mask(Bank(geometry, kind, ()), Part(*part)).float(), H)
+        return _cached(geometry, ("panels of one", kind, part), make)
+
+    def rest() -> Tensor:
+        make = lambda: panels.in_panels(_make_kept_mask(geometry, parts, True).float(), H)
+        return _cached(geometry, ("panels of rest", parts), make)
+
+    make = lambda: (*map(one, parts), *([rest()] if kept else []))
+    return _cached(geometry, ("panels", kind, parts, kept), make)
 
 
-@lru_cache(maxsize=64)
 def _kept_mask(geometry: Geometry, parts: tuple, whole: bool, device: str, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False), _disable_current_modes():
-        H, W = geometry.shape
-        kept = torch.ones(H, W, dtype=torch.float64, device="cpu")
-        for scale, orientations in parts:
-            band = filters.band_filter(geometry, scale)
-            band = band if orientations is None else band[list(orientations)]
-            rows, columns = (filters.signed_frequencies(n) for n in band.shape[-2:])
-            kept[(rows % H)[:, None], (columns % W)[None, :]] -= band.square().sum(0)
-        kept = kept.clamp(min=0) / (H * W)
-        columns = W if whole else W // 2 + 1
-        return kept[None, :, :columns].to(device=device, dtype=dtype).contiguous()
+    make = lambda: _make_kept_mask(geometry, parts, whole).to(device=device, dtype=dtype).contiguous()
+    return _cached(geometry, ("rest", parts, whole, device, dtype), make, device)
 
 
-def _kept(geometry: Geometry, parts: tuple, whole: bool, device: str, dtype: torch.dtype) -> Tensor:
-    return _kept_mask(geometry, parts, whole, device, dtype)
+def _held_weights(geometry: Geometry, parts: tuple, device: str, dtype: torch.dtype) -> Tensor:
+    samples = geometry.shape[0] * geometry.shape[1]
+    make = lambda: (1 - _kept_mask(geometry, parts, False, device, dtype) * samples)[0].clone()
+    return _cached(geometry, ("held", parts, device, dtype), make, device)
 
 
-# What torch.compiler.assume_constant_result does; calling it would import torch._dynamo, a second of every start.
-_masks._dynamo_marked_constant = True
-_kept._dynamo_marked_constant = True
+def _make_kept_mask(geometry: Geometry, parts: tuple, whole: bool) -> Tensor:
+    """What parts do not hold, float64: [1, H, W], or [1, H, W//2+1]."""
+    H, W = geometry.shape
+    kept = torch.ones(H, W, dtype=torch.float64, device="cpu")
+    for scale, orientations in parts:
+        band = filters.band_filter(geometry, scale)
+        band = band if orientations is None else band[list(orientations)]
+        rows, columns = (filters.signed_frequencies(n) for n in band.shape[-2:])
+        kept[(rows % H)[:, None], (columns % W)[None, :]] -= band.square().sum(0)
+    kept = kept.clamp(min=0) / (H * W)
+    return kept[None, :, : W if whole else W // 2 + 1]
+
+
+# What torch.compile takes as constants: functions of plain values, since a geometry may be made while it traces.
+
+
+@constant_when_traced
+def _constant_masks(geometry: tuple, *how) -> tuple[Tensor, ...]:
+    return tuple(map(with_static_sizes, _masks(filters.geometry_of(*geometry), *how)))
+
+
+@constant_when_traced
+def _constant_held_weights(geometry: tuple, *how) -> tuple[Tensor]:
+    return (with_static_sizes(_held_weights(filters.geometry_of(*geometry), *how)),)
+
+
+@constant_when_traced
+def _constant_kept_mask(geometry: tuple, *how) -> tuple[Tensor]:
+    return (with_static_sizes(_kept_mask(filters.geometry_of(*geometry), *how)),)
 
 
 # --- One pass over some planes: pure functions of tensors ---
@@ -419,9 +452,21 @@ def _may_be(bank: Bank, part: Part, band: Tensor) -> bool:
 
 def needs_no_derivative(*tensors: Tensor) -> bool:
     """Outside of autograd, forward mode and torch.func: Function.apply would only cost its 50 us."""
-    if torch._C._are_functorch_transforms_active() or has_tangent(tensors):
+    if has_transforms() or has_tangent(tensors) or are_batched(tensors):
         return False
     return not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+
+
+def _split(image: Tensor, bank: Bank) -> tuple[Tensor, ...]:
+    if are_batched((image,)):
+        return over_batched_gradients(lambda t: _Split.apply(t, bank), (image,))
+    return _Split.apply(image, bank)
+
+
+def _merged(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
+    if are_batched(bands):
+        return over_batched_gradients(lambda *given: _Merge.apply(bank, *given), bands)
+    return _Merge.apply(bank, *bands)
 
 
 class _Split(torch.autograd.Function):
@@ -441,7 +486,7 @@ class _Split(torch.autograd.Function):
         given = [i for i, g in enumerate(grads) if g is not None]
         if not given:
             return None, None
-        return _Merge.apply(ctx.bank.subset(given), *[grads[i] for i in given]), None
+        return _merged(ctx.bank.subset(given), [grads[i] for i in given]), None
 
     @staticmethod
     def jvp(ctx, tangent, _):
@@ -470,7 +515,7 @@ class _Merge(torch.autograd.Function):
         needed = [i for i, needs in enumerate(ctx.needs_input_grad[1:]) if needs]
         grads: list[Tensor | None] = [None] * len(ctx.complex)
         if grad is not None and needed:
-            for i, band in zip(needed, _Split.apply(grad, ctx.bank.subset(needed))):
+            for i, band in zip(needed, _split(grad, ctx.bank.subset(needed))):
                 grads[i] = _complex(band) if ctx.complex[i] else band.real if band.is_complex() else band
         return None, *grads
 

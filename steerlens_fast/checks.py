@@ -10,16 +10,27 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from inspect import signature
 from numbers import Real
+from operator import index
 
 import torch
 from torch import Tensor
+
+from .torch_internals import has_transforms
 
 Factors = Sequence[float] | Tensor
 
 
 def is_int(value) -> bool:
-    """An int, not a bool."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    """An int of Python, numpy or torch (whatever ``operator.index`` takes), not a bool."""
+    if isinstance(value, int):
+        return not isinstance(value, bool)
+    if str(getattr(value, "dtype", "")).endswith("bool"):
+        return False
+    try:
+        index(value)
+    except TypeError:
+        return False
+    return True
 
 
 def check_int(name: str, value, least: int, most: int | None, why: str = "") -> int:
@@ -29,7 +40,7 @@ def check_int(name: str, value, least: int, most: int | None, why: str = "") -> 
     if value < least or (most is not None and value > most):
         bounds = f"{least} to {most}" if most is not None else f"at least {least}"
         raise ValueError(f"{name} must be {bounds}{' ' + why if why else ''}, got {value}")
-    return value
+    return index(value)
 
 
 def check_bool(name: str, value) -> bool:
@@ -79,6 +90,7 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 
 def check_indices(name: str, values, size: int | None) -> list[int]:
     """Distinct ints in [0, size); from 0 on where the size is not known yet."""
+    values = as_list(values)
     if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, range)):
         raise TypeError(f"{name} must be a sequence of ints, got {values!r}")
     checked = [check_int(f"each of {name}", v, 0, None if size is None else size - 1) for v in values]
@@ -87,18 +99,34 @@ def check_indices(name: str, values, size: int | None) -> list[int]:
     return checked
 
 
+def as_list(values):
+    """An array of numpy or a tensor as a list of Python's numbers; anything else as it is."""
+    return values.tolist() if hasattr(values, "tolist") else values
+
+
 def check_image_shape(image_shape, name: str = "image_shape") -> tuple[int, int]:
     """Two ints, each at least 8."""
+    image_shape = as_list(image_shape)
     sizes = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
     if len(sizes) != 2 or not all(map(is_int, sizes)):
         raise TypeError(f"{name} must be two ints (H, W), got {image_shape!r}")
     if min(sizes) < 8:
         raise ValueError(f"{name} must be at least (8, 8), the smallest that holds one scale, got {sizes}")
-    return sizes
+    return index(sizes[0]), index(sizes[1])
+
+
+def check_exportable() -> None:
+    """No torch.func transform within ``torch.export``, whose own functions fail there (``torch.where``'s gradient)."""
+    if has_transforms() and torch.compiler.is_exporting():
+        raise NotImplementedError(
+            "torch.export of a function with torch.func transforms (grad, jvp, vmap ...) in it is not supported here; "
+            "export the function without them and transform what is exported, or use torch.compile"
+        )
 
 
 def check_image(name: str, image, shape: tuple[int, int] | None = None) -> Tensor:
     """A real floating-point tensor [..., H, W]; half precision becomes float32."""
+    check_exportable()
     if not isinstance(image, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(image).__name__}")
     if not image.is_floating_point():
@@ -123,6 +151,7 @@ def check_bounds(bounds) -> tuple[float, float] | None:
     """None, or two finite numbers in order."""
     if bounds is None:
         return None
+    bounds = as_list(bounds)
     if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
         raise TypeError(f"bounds must be None or two floats (low, high), got {bounds!r}")
     low, high = (check_number("bounds", b) for b in bounds)
@@ -140,7 +169,8 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     if table.is_complex() or table.dim() == 0:
         raise TypeError(f"{name} must be a sequence of floats or a real tensor [F, ...], got {factors!r}")
     on_host, table = table.device.type == "cpu", table.to(image.dtype)
-    if on_host and not torch.compiler.is_compiling() and not table.detach().isfinite().all():
+    readable = on_host and not torch.compiler.is_compiling() and not has_transforms()
+    if readable and not table.detach().isfinite().all():
         raise ValueError(f"{name} must be finite in {image.dtype}, got {factors!r}")
     table, lead = sent(name, table, image.device), image.shape[:-2]
     if table.dim() == 1:
@@ -148,8 +178,8 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     given = table.shape[1:]
     if tuple(given) != tuple(lead[: len(given)]):
         raise ValueError(f"{name} must have shape [F] or [F, *{list(lead)}], got {list(table.shape)}")
-    table = table.reshape(*table.shape, *[1] * (len(lead) - len(given))).expand(len(table), *lead)
-    return table.reshape(len(table), math.prod(lead))
+    table = table.reshape(*table.shape, *[1] * (len(lead) - len(given))).expand(table.shape[0], *lead)
+    return table.reshape(table.shape[0], math.prod(lead))
 
 
 def sent(name: str, table: Tensor, device: torch.device) -> Tensor:

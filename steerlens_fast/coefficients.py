@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree
+
+from .checks import is_int
+from .torch_internals import register_container
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,7 @@ class Coefficients:
     @staticmethod
     def from_plenoptic(coefficients: dict) -> Coefficients:
         """The inverse of :meth:`to_plenoptic`; no copy."""
-        scales = [key for key in coefficients if isinstance(key, int)]
+        scales = [key for key in coefficients if is_int(key)]
         bands = tuple(coefficients.get(s) for s in range(max(scales, default=-1) + 1))
         return Coefficients(coefficients.get("residual_highpass"), bands, coefficients.get("residual_lowpass"))
 
@@ -127,15 +129,4 @@ def _unflatten(children, _) -> Coefficients:
     return Coefficients(highpass, tuple(bands), lowpass)
 
 
-def _flatten_with_keys(c: Coefficients):
-    names = ("highpass", "bands", "lowpass")
-    return [(_pytree.GetAttrKey(n), getattr(c, n)) for n in names], None
-
-
-_pytree.register_pytree_node(
-    Coefficients,
-    _flatten,
-    _unflatten,
-    flatten_with_keys_fn=_flatten_with_keys,
-    serialized_type_name="steerlens_fast.Coefficients",
-)
+register_container(Coefficients, ("highpass", "bands", "lowpass"), _flatten, _unflatten)

@@ -13,18 +13,20 @@ Portilla & Simoncelli 2000). They are sampled at the *true* frequencies, so this
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from operator import index
 
 import torch
 from torch import Tensor
+
+from .filter_cache import CACHE
 
 MAX_ORDER = 15
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Everything that decides a pyramid's filters. Hashable: it is the key of every mask cache.
+    """Everything that decides a pyramid's filters. Hashable: filters are cached by it.
 
     ``shape`` is (H, W) in pixels, ``height`` the number of scales J, ``width`` the radial transition in octaves.
     """
@@ -36,6 +38,20 @@ class Geometry:
     width: float
     tight_frame: bool
     downsample: bool
+    width_text: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "width_text", repr(self.width))
+
+    @property
+    def constants(self) -> tuple:
+        """What :func:`geometry_of` makes this geometry from; constants to ``torch.compile``.
+
+        ``torch.compile(dynamic=True)`` reads ints and floats as symbols. ``index`` makes an int of one, but nothing a
+        float: hence the text.
+        """
+        sizes = [index(n) for n in (*self.shape, self.height, self.order, self.orientations)]
+        return *sizes, self.width_text, self.tight_frame, self.downsample
 
     def band_shape(self, scale: int) -> tuple[int, int]:
         """Samples (h, w) of a band at ``scale``; ``scale = height`` is the low-pass residual."""
@@ -43,6 +59,11 @@ class Geometry:
         for _ in range(scale if self.downsample else 0):
             h, w = -(-h // 2), -(-w // 2)
         return h, w
+
+
+def geometry_of(H: int, W: int, height: int, order: int, orientations: int, width: str, *options: bool) -> Geometry:
+    """The inverse of :attr:`Geometry.constants`."""
+    return Geometry((H, W), height, order, orientations, float(width), *options)
 
 
 def max_height(shape: tuple[int, int]) -> int:
@@ -107,8 +128,11 @@ def angular_gain(order: int, orientations: int) -> float:
     return math.sqrt(math.exp(log_c) / orientations)
 
 
-@lru_cache(maxsize=64)
 def _band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
+    return CACHE.get(geometry, ("band", scale), lambda: _make_band_filter(geometry, scale), original=True)
+
+
+def _make_band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
     log_radius, angle = polar_grid(geometry, geometry.band_shape(scale))
     width = geometry.width
     radial = low_product(log_radius, scale + 1, width) * high(log_radius, scale + 1, width)
@@ -127,15 +151,18 @@ def band_side(geometry: Geometry, scale: int) -> Tensor:
     return _band_filter(geometry, scale)[1]
 
 
-@lru_cache(maxsize=64)
 def highpass_filter(geometry: Geometry) -> Tensor:
     """``R_hi`` at full size, [H, W]."""
-    return high(polar_grid(geometry, geometry.shape)[0], 0, geometry.width)
+    make = lambda: high(polar_grid(geometry, geometry.shape)[0], 0, geometry.width)
+    return CACHE.get(geometry, "highpass", make, original=True)
 
 
-@lru_cache(maxsize=64)
 def lowpass_filter(geometry: Geometry) -> Tensor:
     """``R_lo`` on the low-pass residual's block, [h_J, w_J]."""
+    return CACHE.get(geometry, "lowpass", lambda: _make_lowpass_filter(geometry), original=True)
+
+
+def _make_lowpass_filter(geometry: Geometry) -> Tensor:
     log_radius, _ = polar_grid(geometry, geometry.band_shape(geometry.height))
     return low_product(log_radius, geometry.height + 1, geometry.width)
 

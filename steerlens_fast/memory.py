@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import _C
 from .ops import real_dtype
+from .torch_internals import has_batched_gradients, has_dispatch_modes, has_transforms
 
 # Bytes of bands that one pass through a bank works on. On the CPU: what the caches hold, and less than what the
 # allocator gives back to the kernel between passes (fresh pages cost more than the FFTs). Measured in bench/.
@@ -99,7 +100,7 @@ def store(whole: Tensor, piece: Tensor, bounds: tuple[float, float] | None = Non
 
 def nobody_watches() -> bool:
     """No tracer, dispatch mode or torch.func transform records what happens to tensors; addresses may be used."""
-    modes = torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active()
+    modes = has_dispatch_modes() or has_transforms() or has_batched_gradients()
     return not modes and not torch.jit.is_tracing()
 
 

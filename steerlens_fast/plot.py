@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .checks import check_choice
+from .checks import check_choice, is_int
 from .coefficients import Coefficients
 from .extras import need
 
@@ -122,11 +122,11 @@ def _one_image(
         raise ValueError(f"coefficients must hold at least one image, got leading dimensions {list(lead)}")
     if any_band is not None and not any_band.is_complex() and show in ("phase", "imaginary"):
         raise TypeError(f"coefficients must be complex for show={show!r}, got {any_band.dtype}")
-    given = () if index is None else (index,) if isinstance(index, int) else tuple(index)
+    given = () if index is None else (index,) if is_int(index) else tuple(index)
     if len(given) > len(lead):
         raise IndexError(f"index must have at most {len(lead)} numbers, got {index!r}")
     for i, n in zip(given, lead):
-        if not (isinstance(i, int) and -n <= i < n):
+        if not (is_int(i) and -n <= i < n):
             raise IndexError(f"index must lie within the leading dimensions {list(lead)}, got {index!r}")
     at = given + (0,) * (len(lead) - len(given))
     pick = lambda t: None if t is None else t[at].detach().cpu().resolve_conj()

@@ -287,6 +287,7 @@ class SteerablePyramid(nn.Module):
 
     def _check_coefficients(self, coefficients: Coefficients) -> dict[int | str, Tensor]:
         """The parts that are there, by name, each [..., K, h, w], of one device, precision and leading shape."""
+        checks.check_exportable()
         if not isinstance(coefficients, Coefficients):
             raise TypeError(f"coefficients must be Coefficients, got {type(coefficients).__name__}")
         if len(coefficients.bands) != self.height:

@@ -145,12 +145,12 @@ def merge_bands(
             part[:, (rows % height)[:, None], (cols % width)[None, :]] = values
             out = out + part
             continue
-        direct = cols >= 0
+        direct = min(w // 2 + 1, columns)  # so many columns come first that are not negative
         at = lambda r, c: (slice(None), (r % height)[:, None], c[None, :])
         part = torch.zeros_like(out)
-        part[at(rows, cols[direct])] = values[..., direct]
+        part[at(rows, cols[:direct])] = values[..., :direct]
         mirrored = torch.zeros_like(out)
-        mirrored[at(-rows, -cols[~direct])] = values[..., ~direct].conj()
+        mirrored[at(-rows, -cols[direct:])] = values[..., direct:].conj()
         out = out + part + mirrored
     return out
 
@@ -218,14 +218,18 @@ def merge_planes(
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Complex -> (amplitude, phase in radians)."""
-    return coefficients.abs(), coefficients.angle()
+    """Complex -> (amplitude, phase in radians): that of atan2, but 0 at the origin, whatever the zeros' signs."""
+    amplitude, phase = coefficients.abs(), coefficients.angle()
+    return amplitude, torch.where(amplitude == 0, torch.zeros_like(phase), phase)
 
 
 def polar_split_backward(coefficients: Tensor, grad_amplitude: Tensor, grad_phase: Tensor) -> Tensor:
-    """u (g_amplitude + i g_phase / |c|) with u = c / |c|, and 0 where c = 0."""
-    inverse = _inverse_or_zero(coefficients.abs())
-    return coefficients * inverse * torch.complex(grad_amplitude, grad_phase * inverse)
+    """u (g_amplitude + i g_phase / |c|) with u = c / |c|, and 0 where c = 0. The quotient ends at the largest float."""
+    amplitude = coefficients.abs()
+    turn = _divided_or_zero(grad_phase, amplitude)
+    largest = torch.finfo(turn.dtype).max
+    turn = torch.where(grad_phase.isinf(), grad_phase - grad_phase, turn.clamp(-largest, largest))
+    return _direction_or_zero(coefficients, amplitude) * torch.complex(grad_amplitude, turn)
 
 
 def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
@@ -239,9 +243,27 @@ def polar_join_backward(grad: Tensor, amplitude: Tensor, phase: Tensor) -> tuple
     return along.real, amplitude * along.imag
 
 
-def _inverse_or_zero(a: Tensor) -> Tensor:
+def _divided_or_zero(x: Tensor, a: Tensor) -> Tensor:
+    """x / a, and 0 where a = 0. Not x times 1 / a, which overflows where a is subnormal."""
     zero = a == 0
-    return torch.where(zero, torch.zeros_like(a), 1 / torch.where(zero, torch.ones_like(a), a))
+    return torch.where(zero, torch.zeros_like(x), x / torch.where(zero, torch.ones_like(a), a))
+
+
+def _direction_or_zero(c: Tensor, amplitude: Tensor) -> Tensor:
+    return torch.complex(_divided_or_zero(c.real, amplitude), _divided_or_zero(c.imag, amplitude))
+
+
+def _product_angle(factor: Tensor, angle: Tensor) -> Tensor:
+    """factor * angle, and 0 where that overflows though both are finite: such a phase has no meaning."""
+    product = factor * angle
+    return torch.where(product.isinf(), angle * (factor - factor), product)
+
+
+def _grown(c: Tensor, log_gain: Tensor) -> Tensor:
+    """c exp(log_gain), which overflows or vanishes only where the product does, not where exp(log_gain) alone does."""
+    limit = 87.0 if log_gain.dtype == torch.float32 else 700.0
+    inside = log_gain.clamp(-limit, limit)
+    return c * inside.exp() * (log_gain.clamp(-2 * limit, 2 * limit) - inside).exp()
 
 
 def _moves(coefficients: Tensor, floor: float) -> Tensor:
@@ -260,7 +282,9 @@ def step(coefficients: Tensor, gradient: Tensor, eps: float, rule: int, floor: f
     c = torch.where(moves, coefficients, torch.ones_like(coefficients))
     if rule == 0:
         moved = c - eps * gradient
-        phase, amplitude = (moved * c.conj()).angle(), moved.abs() - c.abs()
+        turned = moved * c.conj()
+        turned = torch.complex(turned.real, turned.imag + 0.0)  # half a turn is +pi, whatever the sign of its zero
+        phase, amplitude = turned.angle(), moved.abs() - c.abs()
     else:
         along = -eps * gradient * c.conj()
         phase, amplitude = along.imag, along.real
@@ -279,6 +303,8 @@ def step_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of :func:`step` with respect to coefficients and gradient (real if the gradient is)."""
     moves = _moves(coefficients, floor)
+    coefficients = torch.where(moves, coefficients, torch.ones_like(coefficients))
+    gradient = torch.where(moves, gradient, torch.zeros_like(gradient))
     zero = torch.zeros_like(grad_phase_step)
     g_phase = torch.where(moves, grad_phase_step, zero)
     g_amplitude = torch.where(moves, grad_amplitude_step, zero)
@@ -309,14 +335,14 @@ def extrapolate(
     a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]
     frames = coefficients * torch.ones_like(b)
     if phase_step is not None:
-        angle = b * phase_step
+        angle = _product_angle(b, phase_step)
         frames = frames * torch.complex(angle.cos(), angle.sin())
     if amplitude_step is not None and rule == 1:
-        frames = frames * (a * amplitude_step).exp()
+        frames = _grown(frames, a * amplitude_step)
     elif amplitude_step is not None:
         amplitude = coefficients.abs()
         at_origin = amplitude == 0
-        direction = torch.where(at_origin, torch.ones_like(frames), frames * _inverse_or_zero(amplitude))
+        direction = torch.where(at_origin, torch.ones_like(frames), _direction_or_zero(frames, amplitude))
         if phase_step is not None:  # at the origin the phase is 0, then moves like any other
             direction = torch.where(at_origin, torch.complex(angle.cos(), angle.sin()), direction)
         frames = (amplitude + a * amplitude_step).clamp(min=0) * direction
@@ -339,12 +365,13 @@ def extrapolate_backward(
     a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]
     turn = torch.ones_like(coefficients)
     if phase_step is not None:
-        turn = torch.complex((b * phase_step).cos(), (b * phase_step).sin())
+        angle = _product_angle(b, phase_step)
+        turn = torch.complex(angle.cos(), angle.sin())
     none = coefficients.real.new_empty(0)
     if amplitude_step is not None and rule == 0:
         amplitude = coefficients.abs()
-        inverse = _inverse_or_zero(amplitude)
-        direction = torch.where(amplitude == 0, torch.ones_like(coefficients), coefficients * inverse)
+        at_origin = amplitude == 0
+        direction = torch.where(at_origin, torch.ones_like(coefficients), _direction_or_zero(coefficients, amplitude))
         moved = amplitude + a * amplitude_step
         along = grad * (direction * turn).conj()
         open_ = (moved > 0).to(moved.dtype)
@@ -352,9 +379,9 @@ def extrapolate_backward(
         grad_c = polar_split_backward(coefficients, g_amplitude.sum(0), g_phase.sum(0))
         grad_phase = (b * g_phase).sum(0) if phase_step is not None else none
         return grad_c, grad_phase, (a * g_amplitude).sum(0)
-    gain = torch.ones_like(b) if amplitude_step is None else (a * amplitude_step).exp()
-    along = gain * grad * (coefficients * turn).conj()
-    grad_c = (gain * grad * turn.conj()).sum(0)
+    log_gain = torch.zeros_like(b) if amplitude_step is None else a * amplitude_step
+    along = _grown(grad * (coefficients * turn).conj(), log_gain)
+    grad_c = _grown(grad * turn.conj(), log_gain).sum(0)
     grad_phase = (b * along.imag).sum(0) if phase_step is not None else none
     return grad_c, grad_phase, (a * along.real).sum(0) if amplitude_step is not None else none
 

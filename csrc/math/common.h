@@ -74,6 +74,17 @@ SL_FN Cplx<T> conj(Cplx<T> a) {
   return {a.re, -a.im};
 }
 
+// x within [low, high]; NaN stays NaN.
+template <typename T>
+SL_FN T clamped(T x, T low, T high) {
+  return x < low ? low : (x > high ? high : x);
+}
+
+template <typename T>
+SL_FN Cplx<T> selected(bool first, Cplx<T> a, Cplx<T> b) {
+  return {first ? a.re : b.re, first ? a.im : b.im};
+}
+
 // i^turns for turns in 0..3, as a number: multiplying by it is branch-free and exact.
 template <typename T>
 SL_FN Cplx<T> quarter_turns(int turns) {

@@ -44,11 +44,13 @@ struct Extrapolation {
 
   // The frame's amplitude over |direction|: max(A + a dA, 0), or exp(a dlogA).
   template <typename T>
-  SL_FN static T gain(const Coefficient<T>& p, T amplitude_factor) {
-    if constexpr (!kAmplitude) return T(1);
+  SL_FN static Gain<T> gain(const Coefficient<T>& p, T amplitude_factor) {
+    if constexpr (!kAmplitude) return {T(1), T(1)};
     if constexpr (kRule == Rule::kPolar) return exp_of(amplitude_factor * p.amplitude_step);
     const T moved = p.amplitude + amplitude_factor * p.amplitude_step;
-    return moved > T(0) ? moved : T(0) * moved;  // NaN stays NaN
+    // NaN where an operand is NaN or infinite, but not where their product overflows below 0.
+    const T zero = p.amplitude_step * (amplitude_factor - amplitude_factor);
+    return {moved < T(0) ? zero : moved, T(1)};
   }
 
   template <typename T>
@@ -80,15 +82,15 @@ struct Extrapolation {
   SL_FN static void add_frame(Grad<T>& sum, const Coefficient<T>& p, FrameGrad frame_grad,
                               T phase_factor, T amplitude_factor) {
     const Cplx<T> grad = frame_grad * conj(rotation(p, phase_factor));  // turned back
-    const T g = gain(p, amplitude_factor);
+    const Gain<T> g = gain(p, amplitude_factor);
     const Cplx<T> base = kNeedsAmplitude ? p.direction : p.c;
     const Cplx<T> along = grad * conj(base);  // (d/d gain, d/d phase over gain)
     if constexpr (kPhase) sum.phase_step = sum.phase_step + phase_factor * (g * along.im);
     if constexpr (kNeedsAmplitude) {
-      const T open = p.amplitude + amplitude_factor * p.amplitude_step > T(0) ? T(1) : T(0);
-      sum.amplitude = sum.amplitude + open * along.re;
+      const T open = p.amplitude + amplitude_factor * p.amplitude_step > T(0) ? along.re : T(0);
+      sum.amplitude = sum.amplitude + open;
       sum.phase = sum.phase + g * along.im;
-      sum.amplitude_step = sum.amplitude_step + amplitude_factor * (open * along.re);
+      sum.amplitude_step = sum.amplitude_step + amplitude_factor * open;
     } else {
       sum.c = sum.c + g * grad;
       if constexpr (kAmplitude)

@@ -14,10 +14,12 @@ template <typename T>
 struct Exponents;
 template <>
 struct Exponents<float> {
+  static constexpr float kMax = 3.402823466e+38f;  // the largest finite number
   static constexpr int32_t kStep = int32_t{1} << 23, kMask = 255 * kStep, kLargest = 253 * kStep;
 };
 template <>
 struct Exponents<double> {
+  static constexpr double kMax = 1.7976931348623157e+308;
   static constexpr int64_t kStep = int64_t{1} << 52, kMask = 2047 * kStep, kLargest = 2045 * kStep;
 };
 
@@ -52,8 +54,9 @@ SL_FN T amplitude_of(Cplx<T> c) {
 
 template <typename T>
 struct Polar {
-  T amplitude, inverse;  // |c| and 1 / |c|
-  Cplx<T> direction;     // c / |c|
+  T amplitude;
+  T inverse, scale;   // their product is 1 / |c|, which of a subnormal |c| may be no number
+  Cplx<T> direction;  // c / |c|
 };
 
 // The inverse and the direction of 0 are 0: every derivative through the origin is defined as 0.
@@ -62,13 +65,16 @@ SL_FN Polar<T> polar_of(Cplx<T> c) {
   const Scaled<T> s = scaled(c);
   const T root = std::sqrt(s.square);
   const T inverse = root == T(0) ? T(0) : T(1) / root;
-  return {root * s.back, inverse * s.scale, inverse * s.c};
+  return {root * s.back, inverse, s.scale, inverse * s.c};
 }
 
-// Gradient of (|c|, arg c), pulled back to c: u * (g_amplitude + i g_phase / |c|), 0 at the origin.
+// Gradient of (|c|, arg c), pulled back to c: u * (g_amplitude + i g_phase / |c|), 0 at the origin. The quotient ends
+// at the largest number, since infinity would turn into NaN beside a 0 or another infinity.
 template <typename T>
 SL_FN Cplx<T> polar_split_grad(Polar<T> c, T grad_amplitude, T grad_phase) {
-  return c.direction * Cplx<T>{grad_amplitude, grad_phase * c.inverse};
+  constexpr T kMax = Exponents<T>::kMax;
+  const T turn = clamped((grad_phase * c.inverse) * c.scale, -kMax, kMax);
+  return c.direction * Cplx<T>{grad_amplitude, turn + (grad_phase - grad_phase)};
 }
 
 template <typename T>
@@ -104,13 +110,14 @@ SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplit
   amplitude = std::sqrt(s.square) * s.back;
   if (rule == Rule::kPolar) {
     const Cplx<T> w = (-eps) * (gradient * conj(c));
-    const T finite = amplitude - amplitude;  // 0, or NaN: also where the other part of c is
+    const T finite = s.square - s.square;  // 0, or NaN: also where the other part of c is
     return {w.re + finite, w.im + finite};
   }
   // c' conj(c) has that angle, and so has an eighth of it, scaled, whose parts are in range. |c|^2
   // enters as such: a small phase is not what is left of a difference.
   const Cplx<T> along = ((T(-0.125) * eps) * gradient) * conj(s.c);
-  const Cplx<T> turned = {std::fma(T(0.125) * s.square, s.back, along.re), along.im};
+  // Half a turn is +pi, whatever the sign of its zero.
+  const Cplx<T> turned = {std::fma(T(0.125) * s.square, s.back, along.re), along.im + T(0)};
   const Cplx<T> moved = c - eps * gradient;
   return {amplitude_of(moved) - amplitude, angle_of(turned.im, turned.re)};
 }
@@ -146,21 +153,24 @@ struct StepGrad {
   Cplx<T> c, gradient;
 };
 
-// Gradient of step_above, pulled back to c and G; the threshold is a constant to it.
+// Gradient of step_above, pulled back to c and G; the threshold is a constant to it. Selected, not multiplied by 0:
+// where a coefficient does not move, nothing of it enters.
 template <typename T, typename G>
 SL_FN StepGrad<T> step_above_grad(Cplx<T> c, G gradient, T eps, Rule rule, T threshold,
                                   T grad_phase, T grad_amplitude) {
   const Polar<T> at = polar_of(c);
-  const T open = moves(at.amplitude, threshold) ? T(1) : T(0);
-  const T phase = open * grad_phase, amplitude = open * grad_amplitude;
+  const bool moving = moves(at.amplitude, threshold);
+  const Cplx<T> zero = {T(0), T(0)};
   if (rule == Rule::kPolar) {
-    const Cplx<T> g = {-eps * amplitude, -eps * phase};
-    return {gradient * conj(g), g * c};
+    const Cplx<T> g = {-eps * grad_amplitude, -eps * grad_phase};
+    const Cplx<T> along_c = gradient * conj(g), along_gradient = g * c;
+    return {selected(moving, along_c, zero), selected(moving, along_gradient, zero)};
   }
   const Cplx<T> moved = c - eps * gradient;
-  const Cplx<T> through_moved = polar_split_grad(moved, amplitude, phase);
-  const Cplx<T> through_c = polar_split_grad(at, -amplitude, -phase);
-  return {through_moved + through_c, (-eps) * through_moved};
+  const Cplx<T> through_moved = polar_split_grad(moved, grad_amplitude, grad_phase);
+  const Cplx<T> through_c = polar_split_grad(at, -grad_amplitude, -grad_phase);
+  return {selected(moving, through_moved + through_c, zero),
+          selected(moving, (-eps) * through_moved, zero)};
 }
 
 }  // namespace steerlens

@@ -13,13 +13,14 @@ struct SinCos {
   T sin, cos;
 };
 
-// x within [low, high]; NaN stays NaN.
-SL_FN float clamped(float x, float low, float high) {
-  return x < low ? low : (x > high ? high : x);
-}
-
 // An integer-valued float as int; 0 where it has none (NaN, beyond 1e9).
 SL_FN int to_int(float k) { return static_cast<int>(fabsf(k) < 1e9f ? k : 0.0f); }
+
+// The magnitude of `x`, which is not negative, with the sign of `y`.
+SL_FN float with_sign_of(float y, float x) {
+  return from_bits<float>(static_cast<uint32_t>(bits_of(x)) |
+                          (static_cast<uint32_t>(bits_of(y)) & 0x80000000u));
+}
 
 // -x where that bit of `bits` is set, else x.
 SL_FN float signed_by_bit_1(float x, int32_t bits) {
@@ -40,10 +41,11 @@ SL_FN QuarterTurns in_quarter_turns(float x) {
   return {bits_of(shifted), fmaf(k, 4.371138828673793e-08f, fmaf(k, -1.5707963705062866f, x))};
 }
 
-SL_FN SinCos<float> sincos_of_turns(QuarterTurns turns) {
+// `lost`, 0 or NaN, is the rest where the number is too large to have one.
+SL_FN SinCos<float> sincos_of_turns(QuarterTurns turns, float lost) {
   // The phase of a large number is lost, but never the amplitude: the polynomials stay in their range.
   const bool inside = fabsf(turns.rest) < 1.0f;
-  const float r = inside ? turns.rest : turns.rest - turns.rest;  // 0, or NaN
+  const float r = inside ? turns.rest : lost;
   const float z = r * r;
   const float s = fmaf(
       r * z,
@@ -63,18 +65,22 @@ SL_FN SinCos<float> sincos_product(float factor, float angle) {
   const float x = factor * angle;
   QuarterTurns turns = in_quarter_turns(x);
   turns.rest = turns.rest + fmaf(factor, angle, -x);
-  return sincos_of_turns(turns);
+  // NaN where an operand is NaN or infinite, but not where only their product overflows.
+  return sincos_of_turns(turns, angle * (factor - factor));
 }
 
 SL_FN SinCos<double> sincos_product(double factor, double angle) {
-  const double x = factor * angle;
+  const double product = factor * angle;
+  const double x = fabs(product) < HUGE_VAL ? product : angle * (factor - factor);
   return {sin(x), cos(x)};
 }
 
-SL_FN SinCos<float> sincos_of(float angle) { return sincos_of_turns(in_quarter_turns(angle)); }
+SL_FN SinCos<float> sincos_of(float angle) {
+  return sincos_of_turns(in_quarter_turns(angle), angle - angle);
+}
 SL_FN SinCos<double> sincos_of(double angle) { return sincos_product(1.0, angle); }
 
-// The angle of x + iy in [-pi, pi]; 0 at the origin, whatever the zeros' signs.
+// atan2(y, x), the angle of x + iy in [-pi, pi], but 0 at the origin, whatever the zeros' signs.
 SL_FN float angle_of(float y, float x) {
   const float ax = fabsf(x), ay = fabsf(y);
   const bool steep = ay > ax;
@@ -93,7 +99,7 @@ SL_FN float angle_of(float y, float x) {
   float angle = fmaf(q * z, p, q);
   angle = steep ? 1.57079637f - angle : angle;
   angle = x < 0.0f ? 3.14159274f - angle : angle;
-  return y < 0.0f ? -angle : angle;  // NaN in, NaN out
+  return with_sign_of(y, angle);  // NaN in, NaN out
 }
 
 SL_FN double angle_of(double y, double x) { return x == 0 && y == 0 ? 0.0 : atan2(y, x); }
@@ -101,9 +107,24 @@ SL_FN double angle_of(double y, double x) { return x == 0 && y == 0 ? 0.0 : atan
 // 2^k for an integer k in [-126, 127], from the bits of the exponent.
 SL_FN float power_of_two(int k) { return from_bits<float>((k + 127) << 23); }
 
-SL_FN float exp_of(float x) {
-  // Clamped where float32 ends; the selects below put 0 and infinity there.
-  const float inside = clamped(x, -87.0f, 88.722839f);
+// exp(x) as a product of two factors, so that c * exp(x) overflows or vanishes only where it must, though exp(x)
+// alone has no number: (value * first) * second.
+template <typename T>
+struct Gain {
+  T first, second;
+};
+template <typename T>
+SL_FN T operator*(Gain<T> g, T x) {
+  return g.second * (g.first * x);
+}
+template <typename T>
+SL_FN Cplx<T> operator*(Gain<T> g, Cplx<T> c) {
+  return {g * c.re, g * c.im};
+}
+
+SL_FN Gain<float> exp_of(float x) {
+  // Beyond these limits even the smallest normal number overflows, and the largest vanishes.
+  const float inside = clamped(x, -174.0f, 176.0f);
   const float k = rintf(inside * 1.44269502f);
   const float r = fmaf(k, 1.904654323148236e-09f, fmaf(k, -0.6931471824645996f, inside));
   float p = 0.0013814467238262296f;
@@ -111,12 +132,13 @@ SL_FN float exp_of(float x) {
   p = fmaf(p, r, 0.04166839271783829f);
   p = fmaf(p, r, 0.1666651964187622f);
   p = fmaf(p, r, 0.4999999403953552f);
-  const int half = to_int(k) >> 1;  // 2^128 has no float: scale in two steps
-  const float scaled = power_of_two(half) * fmaf(r * r, p, 1.0f + r);
-  const float value = scaled * power_of_two(to_int(k) - half);
-  return x < -87.0f ? 0.0f : (x > 88.722839f ? static_cast<float>(INFINITY) : value);
+  const int half = to_int(k) >> 1;
+  return {power_of_two(half) * fmaf(r * r, p, 1.0f + r), power_of_two(to_int(k) - half)};
 }
 
-SL_FN double exp_of(double x) { return exp(x); }
+SL_FN Gain<double> exp_of(double x) {
+  const double inside = clamped(x, -700.0, 700.0);
+  return {exp(inside), x == inside ? 1.0 : exp(clamped(x, -1400.0, 1400.0) - inside)};
+}
 
 }  // namespace steerlens

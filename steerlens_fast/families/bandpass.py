@@ -34,9 +34,7 @@ def band_weights(
     like: Tensor, pyramid: SteerablePyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None
 ) -> Tensor:
     """Sum of the squared filters of the chosen bands, in [0, 1]: [H, W//2+1] on ``like``'s device, in its precision."""
-    bank = Bank(pyramid.geometry, "adjoint", moving_parts(pyramid, scales, orientations))
-    H, W = pyramid.image_shape
-    return 1 - bank.kept_mask(like)[0] * (H * W)
+    return Bank(pyramid.geometry, "adjoint", moving_parts(pyramid, scales, orientations)).held_weights(like)
 
 
 def band_pass(

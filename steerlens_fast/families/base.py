@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -86,7 +87,7 @@ def factor_pair(factors: Factors, amplitude_factors: Factors | None, image: Tens
     """Phase and amplitude factors of the planes of ``image``, both [F, 1] or both [F, N]."""
     b = factor_table("factors", factors, image)
     a = b if amplitude_factors is None else factor_table("amplitude_factors", amplitude_factors, image)
-    if len(a) != len(b):
+    if a.shape[0] != b.shape[0]:
         raise ValueError(f"amplitude_factors must have {len(b)} frames like factors, got {len(a)}")
     return torch.broadcast_tensors(b, a)
 
@@ -107,7 +108,7 @@ def of_planes(factors: Tensor, at: slice) -> Tensor:
 
 def planes(t: Tensor) -> Tensor:
     """[..., H, W] -> [N, H, W], also where N is 0."""
-    return t.reshape(t.shape[:-2].numel(), *t.shape[-2:])
+    return t.reshape(math.prod(t.shape[:-2]), *t.shape[-2:])
 
 
 def check_pair(image: Tensor, gradient: Tensor, shape: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
@@ -177,7 +178,7 @@ class PlaneMotion:
         bounds = checks.check_bounds(bounds)
         b, a = factor_pair(factors, amplitude_factors, self.image)
         frames = self._render(b, a, bounds)
-        return frames.reshape(len(b), *self.image.shape)
+        return frames.reshape(b.shape[0], *self.image.shape)
 
     def pieces(self) -> Iterator[tuple[slice, PlaneMotion]]:
         """See :class:`HoldingMotion`."""
@@ -218,7 +219,7 @@ class PlaneMotion:
     def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
         """Frames [F, N, H, W] of all planes."""
         image, gradient, *_ = self._planes()
-        whole = torch.compiler.is_compiling() or not len(image) or not len(b)
+        whole = torch.compiler.is_compiling() or not image.shape[0] or not b.shape[0]
         if whole or not needs_no_derivative(image, gradient, b, a):
             by_planes: dict[int, list[Tensor]] = {}
             for at, _, frames in self._tiles(b, a, whole):
@@ -246,13 +247,14 @@ class PlaneMotion:
     def _tiles(self, b: Tensor, a: Tensor, whole: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
         """(planes, frames, their pixels [f, n, H, W])."""
         image = planes(self.image)
-        by_planes = [slice(0, len(image))] if whole else self._plane_tiles()
+        count, frames = image.shape[0], b.shape[0]
+        by_planes = [slice(0, count)] if whole else self._plane_tiles()
         size = self.family.frame_bytes(image.dtype)
         for at in by_planes:
-            if not len(image) or not len(b):
-                yield at, slice(0, len(b)), image.expand(len(b), *image.shape).clone()
+            if not count or not frames:
+                yield at, slice(0, frames), image.expand(frames, *image.shape).clone()
                 return
             moving = self._moving(at)
-            blocks = [slice(0, len(b))] if whole else chunks(len(b), (at.stop - at.start) * size, image.device)
+            blocks = [slice(0, frames)] if whole else chunks(frames, (at.stop - at.start) * size, image.device)
             for f in blocks:
                 yield at, f, moving.frames(of_planes(b[f], at), of_planes(a[f], at))

@@ -77,8 +77,8 @@ class CSPFamily:
             raise TypeError(f"pyramid must be a SteerablePyramid, got {type(self.pyramid).__name__}")
         checks.check_choice("edit", self.edit, EDITS)
         checks.check_choice("rule", self.rule, tuple(ops.RULES))
-        checks.check_number("eps", self.eps)
-        checks.check_number("floor", self.floor, above=0.0, closed=True)
+        object.__setattr__(self, "eps", checks.check_number("eps", self.eps))
+        object.__setattr__(self, "floor", checks.check_number("floor", self.floor, above=0.0, closed=True))
         self.parts  # noqa: B018  (checks scales and orientations)
 
     @property
@@ -209,7 +209,7 @@ class CSPSource:
         else:
             spectra = pair_spectra(flat) if self.bank.paired else band_spectra(self.bank, flat)
             images = merge_spectra(self.bank, spectra, self.kept)
-        return images.unflatten(0, (frames, len(self.image)))
+        return images.unflatten(0, (frames, self.image.shape[0]))
 
     @property
     def form(self) -> str:
@@ -232,7 +232,7 @@ class CSPMoving:
             return torch.cat([anchored_images(self.source, coordinates) for coordinates in each])
         how = self.source.family.rule, self.source.form
         bands = zip(self.source.coefficients, self.steps)
-        return self.source.images((ops.extrapolate(c, *step, b, a, *how) for c, step in bands), len(b))
+        return self.source.images((ops.extrapolate(c, *step, b, a, *how) for c, step in bands), b.shape[0])
 
     def moved(self, b: Tensor, a: Tensor) -> list[tuple[Tensor | None, Tensor | None]]:
         """(delta, eta) of each scale after one step with factors [1, 1] or [1, n]."""

@@ -62,8 +62,8 @@ class FourierFamily:
 
     def __post_init__(self):
         checks.check_choice("rule", self.rule, tuple(ops.RULES))
-        checks.check_number("eps", self.eps)
-        checks.check_number("floor", self.floor, above=0.0, closed=True)
+        object.__setattr__(self, "eps", checks.check_number("eps", self.eps))
+        object.__setattr__(self, "floor", checks.check_number("floor", self.floor, above=0.0, closed=True))
         check_restriction(self.pyramid, self.scales, self.orientations)
 
     def prepare(self, image: Tensor, gradient: Tensor) -> FourierMotion:

@@ -87,7 +87,7 @@ class LumaMotion:
         """See :class:`Motion`."""
         bounds = checks.check_bounds(bounds)
         image, y = self.image, self.y
-        table = lambda t: t[:, 0] if t.shape[1] == 1 else t.reshape(len(t), *y.shape[:-2])
+        table = lambda t: t[:, 0] if t.shape[1] == 1 else t.reshape(t.shape[0], *y.shape[:-2])
         b, a = map(table, factor_pair(factors, amplitude_factors, y))
         render = lambda f: self.motion.render(b[f], None if amplitude_factors is None else a[f])
         frame = lambda moved: image + (moved - y)

@@ -49,7 +49,7 @@ class PixelFamily:
     orientations: Sequence[int] | None = None
 
     def __post_init__(self):
-        checks.check_number("eps", self.eps)
+        object.__setattr__(self, "eps", checks.check_number("eps", self.eps))
         check_restriction(self.pyramid, self.scales, self.orientations)
 
     def prepare(self, image: Tensor, gradient: Tensor) -> PixelMotion:
@@ -78,9 +78,8 @@ class PixelMotion:
         lead = self.image.shape[:-2] if b.shape[1] != 1 else (1,) * (self.image.dim() - 2)
         frame = lambda f: torch.addcmul(self.image, f.reshape(*lead, 1, 1), self.gradient, value=-self.eps)
         if torch.compiler.is_compiling() or not needs_no_derivative(self.image, self.gradient, b):
-            return clip(
-                torch.stack([frame(f) for f in b]) if len(b) else self.image.new_empty(0, *self.image.shape), bounds
-            )
+            of_frames = b.reshape(b.shape[0], *lead, 1, 1)
+            return clip(torch.addcmul(self.image, of_frames, self.gradient, value=-self.eps), bounds)
         out = new_output((len(b), *self.image.shape), self.image.dtype, self.image.device)
         for whole, f in zip(out, b):
             store(whole, frame(f), bounds)

@@ -16,11 +16,14 @@ from ..driver.objectives import check_objective
 from ..families import FAMILIES, Family, LumaFamily, family_named
 from ..morphs import Morphs
 from ..pyramid import SteerablePyramid
+from ..torch_internals import eager
 from .call import Call
 from .regimes import REGIMES, check_regime
 
 COLORS = ("rgb", "luma", "grey")
 SCORES = ("all", "last", "none")
+
+UNTRACED = "a lens reads gradients and distances on the host; compile the model instead"
 
 
 class SteerableLens:
@@ -147,6 +150,7 @@ class SteerableLens:
         }
 
     @torch.no_grad()
+    @eager(UNTRACED)
     def morph(
         self,
         images: Tensor,
@@ -276,6 +280,7 @@ class SteerableLens:
         schedule = self._schedule(**schedule, frames=frames, steps=steps)
         return Call(self, images, target, schedule, internal_batch_size, additional_forward_args).morph(score)
 
+    @eager(UNTRACED)
     def iter_frames(
         self,
         images: Tensor,

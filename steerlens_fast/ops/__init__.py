@@ -2,8 +2,8 @@
 
 Each op has one name: its schema, its kernels' files in ``csrc``, its wrapper here, its formula in :mod:`reference`.
 Linear ops are registered as each other's adjoints, so derivatives of any order are kernels too. The others have a fused
-first derivative; its own derivative is that of the formula in :mod:`reference`, in plain torch. ``torch.func.grad`` and
-``vmap`` do not take them, as other custom ops.
+first derivative; its own derivative is that of the formula in :mod:`reference`, in plain torch. Under ``torch.func``
+and in forward mode, which custom ops have no rules for, the wrappers compute the formula itself.
 """
 
 from .bands import merge_bands, split_bands

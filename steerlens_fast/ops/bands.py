@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .calls import call, constant_masks, dense, fake, opposite
+from .calls import call, constant_masks, dense, fake, opposite, register_derivative
 
 
 def split_bands(
@@ -148,5 +148,5 @@ def _merge_bands_backward(ctx, grad):
     return repeated, [None] * len(masks), None, None, None, None, None, None
 
 
-torch.library.register_autograd("steerlens_fast::split_bands", _split_bands_backward, setup_context=_setup_split_bands)
-torch.library.register_autograd("steerlens_fast::merge_bands", _merge_bands_backward, setup_context=_setup_merge_bands)
+register_derivative("split_bands", _split_bands_backward, _setup_split_bands)
+register_derivative("merge_bands", _merge_bands_backward, _setup_merge_bands)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import checks, reference
-from .calls import call, dense, fake, register_backward_of_backward, save_tensors, saved
+from .calls import call, dense, fake, register_backward_of_backward, register_derivative, save_tensors, saved
 from .pair import unpair
 from .words import FORMS, real_dtype, rule_index
 
@@ -83,7 +83,7 @@ def _extrapolate_backward(ctx, grad):
     grad = dense(grad)
     if form == FORMS["pairs"]:
         N, K = inputs[0].shape[:2]
-        grad = unpair(grad.flatten(0, 2), K).unflatten(0, (len(grad), N, K))
+        grad = unpair(grad.flatten(0, 2), K).unflatten(0, (grad.shape[0], N, K))
     grad_c, grad_phase, grad_amplitude = call("extrapolate_backward", grad, *inputs, rule)
     factors = _factor_gradients(ctx, grad, inputs, rule)
     phase = None if inputs[1] is None else grad_phase
@@ -103,5 +103,5 @@ def _factor_gradients(ctx, grad, inputs, rule):
     return pull_back(grad)
 
 
-torch.library.register_autograd("steerlens_fast::extrapolate", _extrapolate_backward, setup_context=save_tensors)
+register_derivative("extrapolate", _extrapolate_backward, save_tensors)
 register_backward_of_backward("extrapolate_backward")

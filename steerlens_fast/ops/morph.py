@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from .. import checks, reference
-from .calls import call, call_planes, constant_masks, dense, fake, float32_only, save_tensors, saved
+from .calls import (
+    call,
+    call_planes,
+    constant_masks,
+    dense,
+    fake,
+    float32_only,
+    register_derivative,
+    save_tensors,
+    saved,
+)
 from .words import EDITS, rule_index
 
 
@@ -126,4 +136,4 @@ def _morph_planes_backward(ctx, grad):
     return *(grads.get(i) for i in range(4)), *filters, *[None] * (len(inputs) - 6)
 
 
-torch.library.register_autograd("steerlens_fast::morph_planes", _morph_planes_backward, setup_context=save_tensors)
+register_derivative("morph_planes", _morph_planes_backward, save_tensors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .calls import call, dense, fake
+from .calls import call, dense, fake, register_derivative
 from .words import real_dtype
 
 
@@ -78,5 +78,5 @@ def _unpair_backward(ctx, grad):
     return pair(dense(grad), ctx.run), None
 
 
-torch.library.register_autograd("steerlens_fast::pair", _pair_backward, setup_context=_setup_pair)
-torch.library.register_autograd("steerlens_fast::unpair", _unpair_backward, setup_context=_setup_unpair)
+register_derivative("pair", _pair_backward, _setup_pair)
+register_derivative("unpair", _unpair_backward, _setup_unpair)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .calls import call, call_planes, constant_masks, dense, fake, float32_only, opposite
+from .calls import call, call_planes, constant_masks, dense, fake, float32_only, opposite, register_derivative
 from .pair import pair
 from .words import FORMS, form_indices, real_dtype
 
@@ -144,7 +144,7 @@ def _merge_planes_backward(ctx, grad):
     filters, grad = list(ctx.saved_tensors), dense(grad)
     grads = call("split_planes", grad, filters, *ctx.how, [form % FORMS["pairs"] for form in ctx.forms])
     bands = [_as_stored(*band) for band in zip(grads, ctx.forms, ctx.complex)]
-    rest = None if ctx.rest is None else grad.unflatten(0, (len(grad) // max(ctx.rest, 1), ctx.rest)).sum(0)
+    rest = None if ctx.rest is None else grad.unflatten(0, (grad.shape[0] // max(ctx.rest, 1), ctx.rest)).sum(0)
     return bands, [None] * len(filters), None, None, None, rest, None, None
 
 
@@ -160,4 +160,4 @@ for _name, _backward, _setup in (
     ("split_planes", _split_planes_backward, _setup_split_planes),
     ("merge_planes", _merge_planes_backward, _setup_merge_planes),
 ):
-    torch.library.register_autograd(f"steerlens_fast::{_name}", _backward, setup_context=_setup)
+    register_derivative(_name, _backward, _setup)

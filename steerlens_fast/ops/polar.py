@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from .calls import call, dense, fake, register_backward_of_backward, save_tensors, saved, two_real
+from .calls import call, dense, fake, register_backward_of_backward, register_derivative, save_tensors, saved, two_real
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +61,7 @@ def _polar_join_backward(ctx, grad):
     return call("polar_join_backward", dense(grad), *saved(ctx))
 
 
-torch.library.register_autograd("steerlens_fast::polar_split", _polar_split_backward, setup_context=save_tensors)
+register_derivative("polar_split", _polar_split_backward, save_tensors)
 register_backward_of_backward("polar_split_backward")
-torch.library.register_autograd("steerlens_fast::polar_join", _polar_join_backward, setup_context=save_tensors)
+register_derivative("polar_join", _polar_join_backward, save_tensors)
 register_backward_of_backward("polar_join_backward")

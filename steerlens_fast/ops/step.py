@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from .calls import call, dense, fake, register_backward_of_backward, save_tensors, saved, two_real
+from .calls import call, dense, fake, register_backward_of_backward, register_derivative, save_tensors, saved, two_real
 from .words import rule_index
 
 
@@ -62,5 +61,5 @@ def _step_backward(ctx, grad_phase_step, grad_amplitude_step):
     return *grads, None, None, None
 
 
-torch.library.register_autograd("steerlens_fast::step", _step_backward, setup_context=save_tensors)
+register_derivative("step", _step_backward, save_tensors)
 register_backward_of_backward("step_backward")

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ...torch_internals import read_pt2
 from ..durable import digest_of
 from ..outcome import USAGE, JobError
 from .built import Built
@@ -71,12 +72,10 @@ def _exported(path: str, trust: bool, device: torch.device) -> nn.Module:
 
 def _refuse_pickles(path: str) -> None:
     """torch.export.load unpickles without restraint; so nothing may be there that ``weights_only`` would not load."""
-    from torch.export.pt2_archive._package import PT2ArchiveReader
-
     try:
         if "version" in zip_names(path):
             raise ValueError("it is in the format of torch before 2.8, which is pickled")
-        with PT2ArchiveReader(path) as archive:
+        with read_pt2(path) as archive:
             for name in archive.get_file_names():
                 _check_entry(name, archive.read_bytes)
     except Exception as error:

@@ -1,0 +1,246 @@
+"""Every way to run (eager, compiled, exported; static and dynamic sizes) with every derivative, of every part.
+
+A cell equals eager float64, or is refused by an error that says why: REFUSED names those, and README's limits do.
+"""
+
+import pytest
+import torch
+from cases import image, normal
+from tolerances import assert_close
+
+from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerableLens, SteerablePyramid
+
+SIZE = 16, 12
+PYRAMID = SteerablePyramid(SIZE, height=1)
+ADJOINT = SteerablePyramid(SIZE, height=1, synthesis="adjoint")
+FACTORS = torch.tensor([0.5, -1.0], dtype=torch.float64)
+FAMILIES = {
+    "pixel": PixelFamily(0.2),
+    "pixel_bands": PixelFamily(0.2, PYRAMID, [0], [0, 1]),
+    "fourier": FourierFamily("polar", 0.2),
+    "fourier_bands": FourierFamily("complex", 0.2, pyramid=PYRAMID, orientations=[0, 1]),
+    "csp_phase": CSPFamily(PYRAMID, eps=0.2),
+    "csp_joint": CSPFamily(PYRAMID, "joint", eps=0.2),
+    "csp_amplitude": CSPFamily(ADJOINT, "amplitude", eps=0.2),
+    "csp_adjoint_polar": CSPFamily(ADJOINT, "joint", "polar", 0.2, scales=[0]),
+    "luma": LumaFamily(CSPFamily(PYRAMID, "joint", "polar", 0.2)),
+}
+CHANNELS = {"luma": 3}
+
+
+def forward(t, _, __):
+    c = PYRAMID(t)
+    return torch.cat([c.highpass.flatten(-2), c.bands[0].abs().flatten(-3), c.lowpass.flatten(-2)], -1)
+
+
+def synthesize(t, _, __):
+    return PYRAMID.synthesize(PYRAMID(t).map(lambda band: band * (0.5 + 0.2j)))
+
+
+def synthesize_adjoint(t, _, __):
+    return ADJOINT.synthesize(ADJOINT(t).map(lambda band: band * (0.5 + 0.2j)))
+
+
+def render_of(family):
+    return lambda t, g, factors: family.prepare(t, g).render(factors)
+
+
+PARTS = {"forward": forward, "synthesize": synthesize, "synthesize_adjoint": synthesize_adjoint} | {
+    f"render_{name}": render_of(family) for name, family in FAMILIES.items()
+}
+
+
+def channels_of(part: str) -> int:
+    return CHANNELS.get(part.removeprefix("render_"), 1)
+
+
+def inputs_of(part: str, batch: int, frames: int):
+    shape = batch, channels_of(part), *SIZE
+    factors = torch.linspace(0.3, -1.0, frames, dtype=torch.float64)
+    return image(*shape), 0.1 * normal(*shape), factors
+
+
+def direction(t):
+    return torch.linspace(-1, 1, t.numel(), dtype=t.dtype).reshape(t.shape)
+
+
+def loss_of(part):
+    return lambda t, g, f: (part(t, g, f).square() * 0.5).sum()
+
+
+# Cells: what is computed of a part, with transforms inside of the function that is compiled or exported.
+INSIDE = {
+    "plain": lambda part: part,
+    "grad": lambda part: torch.func.grad(loss_of(part), argnums=(0, 1)),
+    "jvp": lambda part: lambda t, g, f: torch.func.jvp(lambda x: part(x, g, f), (t,), (direction(t),))[1],
+    "vmap": lambda part: torch.func.vmap(part, in_dims=(0, 0, None)),
+    "double": lambda part: torch.func.grad(
+        lambda t, g, f: torch.func.grad(loss_of(part))(t, g, f).square().sum(), argnums=(0, 1)
+    ),
+}
+
+
+def leaves(t, g, f):
+    return t.detach().requires_grad_(), g.detach().requires_grad_(), f
+
+
+def of_leaves(outputs, inputs, lead=(), **how):
+    """Their gradients, zeros where they do not enter; ``lead`` is the batch of batched ones."""
+    grads = torch.autograd.grad(outputs, inputs, allow_unused=True, **how)
+    return [x.new_zeros(*lead, *x.shape) if d is None else d for d, x in zip(grads, inputs)]
+
+
+def backward(part, t, g, f):
+    t, g, f = leaves(t, g, f)
+    return of_leaves(loss_of(part)(t, g, f), (t, g))
+
+
+def batched_backward(part, t, g, f):
+    """As ``torch.autograd.functional.jacobian(vectorize=True)``, of three directions."""
+    t, g, f = leaves(t, g, f)
+    out = part(t, g, f)
+    return of_leaves(out, (t, g), (3,), grad_outputs=cotangents_of(out), is_grads_batched=True)
+
+
+def cotangents_of(out):
+    return torch.stack([direction(out), torch.ones_like(out), direction(out).square()])
+
+
+def double_backward(part, t, g, f):
+    t, g, f = leaves(t, g, f)
+    (first,) = torch.autograd.grad(loss_of(part)(t, g, f), t, create_graph=True)
+    return of_leaves(first.square().sum(), (t, g))
+
+
+# What is asked of a part, compiled or exported, from outside: autograd through it.
+OUTSIDE = {"backward": backward, "batched_backward": batched_backward, "double_backward": double_backward}
+CELLS = [*INSIDE, *OUTSIDE]
+
+
+class Module(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, t, g, f):
+        return self.function(t, g, f)
+
+
+def compiled(function, dynamic, inputs):
+    return torch.compile(function, backend="eager", fullgraph=True, dynamic=dynamic)
+
+
+def exported(function, dynamic, inputs):
+    batch, frames = torch.export.Dim("batch", min=2), torch.export.Dim("frames", min=2)
+    shapes = ({0: batch}, {0: batch}, {0: frames}) if dynamic else None
+    return torch.export.export(Module(function), inputs, dynamic_shapes=shapes).module()
+
+
+WAYS = {
+    "eager": lambda function, inputs: function,
+    "compile_static": lambda function, inputs: compiled(function, False, inputs),
+    "compile_dynamic": lambda function, inputs: compiled(function, True, inputs),
+    "export_static": lambda function, inputs: exported(function, False, inputs),
+    "export_dynamic": lambda function, inputs: exported(function, True, inputs),
+}
+
+REFUSED = {
+    (way, cell): "torch.export of a function with torch.func transforms"
+    for way in ("export_static", "export_dynamic")
+    for cell in INSIDE
+    if cell != "plain"
+}
+# Compiling and exporting take seconds: every part plainly and backward, the other cells for parts of each kind.
+EVERY_PART = "plain", "backward"
+SOME_PARTS = "forward", "synthesize_adjoint", "render_pixel_bands", "render_csp_joint"
+
+
+def cells():
+    for way in WAYS:
+        for cell in CELLS:
+            for name in PARTS:
+                if way == "eager" or (way, cell) in REFUSED:
+                    yield pytest.param(way, cell, name)
+                elif cell in EVERY_PART or name in SOME_PARTS:
+                    quick = name in ("forward", "render_pixel_bands") and cell != "double"
+                    yield pytest.param(way, cell, name, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def as_list(out):
+    return [out] if isinstance(out, torch.Tensor) else list(out)
+
+
+@pytest.mark.parametrize("way, cell, name", list(cells()))
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_cell(way, cell, name):
+    part, inputs = PARTS[name], inputs_of(name, 2, 2)
+    function = INSIDE[cell](part) if cell in INSIDE else part
+    if (way, cell) in REFUSED:
+        with pytest.raises(NotImplementedError, match=REFUSED[way, cell]):
+            WAYS[way](function, inputs)
+        return
+    run = WAYS[way](function, inputs)
+    others = inputs_of(name, 3, 4) if way.endswith("dynamic") else inputs  # of sizes that were not there yet
+    actual = run(*others) if cell in INSIDE else OUTSIDE[cell](run, *others)
+    expected = expected_of(cell, part, others)
+    for a, e in zip(as_list(actual), as_list(expected), strict=True):
+        assert_close(a, e, "compiled", like=1e-3)
+    assert as_list(expected)[0].abs().max() > 1e-4
+
+
+def expected_of(cell, part, inputs):
+    """By autograd in eager mode, without a transform; one by one where vmap or batched gradients take all at once."""
+    t, g, f = inputs
+    if cell in ("plain", "vmap"):
+        return part(t, g, f) if cell == "plain" else torch.stack([part(*one, f) for one in zip(t, g)])
+    if cell == "batched_backward":
+        t, g, f = leaves(*inputs)
+        out = part(t, g, f)
+        each = [of_leaves(out, (t, g), grad_outputs=c, retain_graph=True) for c in cotangents_of(out)]
+        return [torch.stack(grads) for grads in zip(*each)]
+    if cell == "jvp":
+        return torch.autograd.functional.jvp(lambda x: part(x, g, f), t, direction(t))[1]
+    return backward(part, *inputs) if cell in ("grad", "backward") else double_backward(part, *inputs)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_pyramid_and_family_are_made_where_they_are_compiled(dynamic):
+    inputs = inputs_of("render_csp_phase", 2, 3)
+
+    def function(t, g, f):
+        return CSPFamily(SteerablePyramid((16, 12), height=1), eps=0.2).prepare(t, g).render(f)
+
+    run = torch.compile(function, backend="eager", fullgraph=True, dynamic=dynamic)
+    assert_close(run(*inputs), function(*inputs), "compiled")
+
+
+@pytest.mark.slow
+def test_a_render_compiles_with_inductor_and_dynamic_sizes():
+    run = torch.compile(PARTS["render_csp_joint"], fullgraph=True, dynamic=True)
+    for batch, frames in ((2, 2), (3, 4)):
+        inputs = inputs_of("render_csp_joint", batch, frames)
+        assert_close(run(*inputs), PARTS["render_csp_joint"](*inputs), "compiled")
+
+
+def test_a_lens_within_a_compiled_function_breaks_the_graph():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)).double().eval()
+    lens, images = SteerableLens(model), image(2, 1, 16, 12)
+    morph = lambda t: lens.morph(t, 1, max_l2=1.0, frames=3).frames * 2
+    assert_close(torch.compile(morph, backend="eager")(images), morph(images), "render")
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_jacobians(vectorize):
+    t = image(1, *SIZE)
+    low = lambda x: PYRAMID(x).lowpass
+    jacobian = torch.autograd.functional.jacobian(low, t, vectorize=vectorize)
+    assert_close(jacobian.flatten(3).sum(-1), torch.autograd.functional.jacobian(low, t).flatten(3).sum(-1), "compiled")
+    x = direction(t)
+    assert_close((jacobian * x).sum((-3, -2, -1)), low(x), "compiled")  # linear

@@ -1,0 +1,84 @@
+"""numpy's integers and floats are taken wherever Python's are; bools and integral floats are no integers."""
+
+import numpy as np
+import pytest
+import torch
+from cases import image, normal
+
+from steerlens_fast import (
+    Coefficients,
+    CSPFamily,
+    FourierFamily,
+    PixelFamily,
+    SteerablePyramid,
+    checks,
+    factor_at_l2,
+    ops,
+    set_filter_cache_limit,
+)
+
+INTS = [np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint64, int]
+NO_INTS = [True, np.True_, torch.tensor(True), 1.0, np.float64(1), "1", None, torch.tensor(1.0), np.array([1, 2])]
+
+
+@pytest.mark.parametrize("kind", INTS)
+def test_pyramid_takes_integers_of_any_kind(kind):
+    pyramid = SteerablePyramid((kind(32), kind(24)), kind(2), kind(2), kind(5), np.float32(1))
+    assert pyramid.geometry == SteerablePyramid((32, 24), 2, 2, 5, 1.0).geometry
+    assert all(type(n) is int for n in (*pyramid.image_shape, pyramid.height, pyramid.order, pyramid.orientations))
+    assert repr(pyramid) == repr(SteerablePyramid((32, 24), 2, 2, 5, 1.0))
+    coefficients = pyramid(image(2, 32, 24), scales=[kind(1)])
+    assert coefficients.bands[0] is None and coefficients.bands[1].shape == (2, 5, 16, 12)
+    assert pyramid.synthesize(coefficients, scales=[kind(1)], orientations=(kind(0), kind(3))).shape == (2, 32, 24)
+
+
+def test_arrays_are_sequences_of_integers():
+    pyramid, x = SteerablePyramid(np.array([32, 24])), image(2, 32, 24)
+    expected = pyramid.synthesize(pyramid(x, scales=[0, 1]), orientations=[1, 2])
+    assert torch.equal(pyramid.synthesize(pyramid(x, scales=np.arange(2)), orientations=np.array([1, 2])), expected)
+    with pytest.raises(TypeError, match="each of scales must be an int"):
+        pyramid(x, scales=np.array([0.0, 1.0]))
+
+
+@pytest.mark.parametrize("bad", NO_INTS, ids=repr)
+def test_what_is_no_integer_raises(bad):
+    with pytest.raises(TypeError, match="order must be an int"):
+        SteerablePyramid((32, 24), order=bad)
+
+
+@pytest.mark.parametrize("family", ["csp", "fourier", "pixel"])
+def test_families_take_numbers_of_numpy(family):
+    pyramid, x, g = SteerablePyramid((32, 24)), image(2, 32, 24), normal(2, 32, 24)
+    half, small = np.float32(0.5), np.float32(2.0**-20)
+
+    def made(number, floor, scales, orientations):
+        bands = dict(scales=scales, orientations=orientations)
+        if family == "csp":
+            return CSPFamily(pyramid, eps=number, floor=floor, **bands)
+        if family == "fourier":
+            return FourierFamily(eps=number, floor=floor, pyramid=pyramid, **bands)
+        return PixelFamily(number, pyramid, **bands)
+
+    expected = made(0.5, 2.0**-20, [0, 1], [2]).prepare(x, g).render([0.5, 1.0], bounds=(0, 1))
+    ours = made(half, small, np.array([0, 1]), (np.int64(2),)).prepare(x, g)
+    assert torch.equal(ours.render(np.array([0.5, 1.0], dtype=np.float32), bounds=np.array([0, 1])), expected)
+    assert torch.equal(factor_at_l2(ours, np.float32(0.5))[0], factor_at_l2(ours, 0.5)[0])
+
+
+def test_ops_take_integers_of_numpy():
+    two = np.int64(2)
+    assert ops.pair(torch.ones(4, 3), two).shape == (2, 3)
+    assert ops.split_bands(torch.ones(2, 8, 5) + 0j, [torch.ones(3, 4, 4)], [two], [np.int32(4)], np.int64(8))[0].shape
+    assert ops.step(torch.ones(1, 1, 2, 2) + 0j, torch.ones(1, 1, 2, 2), np.float32(1), floor=np.float32(0))[0].shape
+
+
+def test_plenoptic_keys_of_numpy_are_scales():
+    band = torch.ones(4, 8, 8) + 0j
+    assert Coefficients.from_plenoptic({np.int64(0): band, "residual_lowpass": band[0].real}).bands == (band,)
+
+
+def test_checks_return_integers_of_python():
+    assert type(checks.check_int("n", np.int16(3), 0, 5)) is int
+    assert [type(n) for n in checks.check_indices("n", np.array([1, 2], dtype=np.uint8), 5)] == [int, int]
+    before = set_filter_cache_limit(np.int64(1 << 28))
+    assert type(set_filter_cache_limit(before)) is int

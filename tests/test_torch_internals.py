@@ -1,0 +1,216 @@
+"""The private functions of torch: each as torch has it, and what is done where torch lacks it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from cases import image
+from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad
+
+import steerlens_fast
+from steerlens_fast import Coefficients, SteerablePyramid, clear_filter_cache
+from steerlens_fast import torch_internals as internals
+
+PACKAGE = Path(steerlens_fast.__file__).parent
+missing = pytest.fixture(lambda monkeypatch: lambda *names: [monkeypatch.setattr(internals, n, None) for n in names])
+
+
+def test_dispatch_modes_are_seen(missing):
+    assert not internals.has_dispatch_modes()
+    with FakeTensorMode():
+        assert internals.has_dispatch_modes()
+    missing("_count_modes")
+    assert internals.has_dispatch_modes()  # the safe answer
+
+
+def test_transforms_are_seen(missing):
+    seen = []
+    torch.func.vmap(lambda t: seen.append(internals.has_transforms()) or t)(torch.zeros(2))
+    assert seen == [True] and not internals.has_transforms()
+    missing("_transforms_active")
+    assert internals.has_transforms()
+
+
+def test_batched_gradients_are_seen(missing):
+    x, seen = torch.ones(2, requires_grad=True), []
+    y = 2 * x
+    y.register_hook(lambda g: seen.append((internals.has_batched_gradients(), internals.is_batched_gradient(g))))
+    torch.autograd.grad(3 * y, x, torch.eye(2), is_grads_batched=True)
+    assert seen == [(True, True)] and not internals.has_batched_gradients()
+    missing("_vmap_key", "_is_batched")
+    assert not internals.has_batched_gradients() and not internals.is_batched_gradient(x)
+
+
+def batched_sum(function):
+    """d/dx of (x * c) for two directions, through ``function`` of the gradient."""
+
+    class Through(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, grad):
+            return function(grad)
+
+    x = torch.ones(2, requires_grad=True)
+    (grad,) = torch.autograd.grad(Through.apply(x), x, torch.eye(2), is_grads_batched=True)
+    return grad.tolist()
+
+
+def test_functions_of_batched_gradients_see_one_at_a_time(missing):
+    shapes = []
+
+    def doubled(grad):
+        return internals.over_batched_gradients(lambda g: shapes.append(g.shape) or 2 * g.flip(0), (grad,))
+
+    assert batched_sum(doubled) == [[0, 2], [2, 0]]
+    missing("_remove_batch")
+    assert batched_sum(lambda g: internals.over_batched_gradients(lambda t: 2 * t, (g,))) == [[2, 0], [0, 2]]
+    assert shapes == [(2,)]
+
+
+def test_forward_mode_is_seen(monkeypatch):
+    assert not internals.in_forward_mode()
+    with forward_ad.dual_level():
+        assert internals.in_forward_mode()
+    monkeypatch.delattr(forward_ad, "_current_level")
+    assert internals.in_forward_mode()
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_tensors_made_outside_of_modes_are_real(has, missing):
+    if not has:
+        missing("_disable_modes")
+    made = lambda: internals.outside_modes(torch.ones, 2)
+    with FakeTensorMode():
+        assert type(made()) is torch.Tensor
+    with torch.inference_mode():
+        assert not made().is_inference()
+    kept = []
+    torch.func.grad(lambda t: kept.append(made()) or t.sum())(torch.zeros(2))
+    assert kept[0].tolist() == [1, 1]  # outlives the transform
+    with pytest.raises(ZeroDivisionError):
+        internals.outside_modes(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_constants_of_the_compiler(knows, monkeypatch):
+    assert internals._compiler_knows("_dynamo_marked_constant") and not internals._compiler_knows("no such mark")
+    monkeypatch.setattr(internals, "_compiler_knows", lambda mark: knows)
+    calls = []
+
+    @internals.constant_when_traced
+    def constant(n):
+        calls.append(n)
+        return (internals.with_static_sizes(torch.ones(n)),)
+
+    torch.compiler.reset()
+    run = torch.compile(lambda t: t + constant(3)[0], backend="eager", fullgraph=True, dynamic=True)
+    assert run(torch.zeros(3)).tolist() == run(torch.zeros(2, 3))[0].tolist() == [1, 1, 1]
+    assert calls and all(type(n) is int for n in calls)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_eager_functions_break_the_graph_and_are_not_traced(marked):
+    seen = []
+
+    @internals.eager("it reads the clock")
+    def function(t, *, factor):
+        seen.append(torch.compiler.is_compiling())
+        return t * factor
+
+    assert function(torch.ones(2), factor=3).tolist() == [3, 3]
+    if not marked:
+        del function._torchdynamo_disable
+    torch.compiler.reset()
+    caller = lambda t: function(t + 1, factor=3) + 1
+    assert torch.compile(caller, backend="eager")(torch.ones(2)).tolist() == [7, 7]
+    assert seen == [False, False]
+    torch.compiler.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="it reads the clock"):
+        torch.compile(caller, backend="eager", fullgraph=True)(torch.ones(2))
+
+
+def test_sizes_of_constants_are_marked_as_static():
+    assert internals._compiler_knows("_dynamo_static_indices")
+    assert internals.with_static_sizes(torch.ones(2, 3))._dynamo_static_indices == {0, 1}
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_exported_archives_are_read(has, monkeypatch, tmp_path):
+    torch.export.save(torch.export.export(torch.nn.Linear(2, 3), (torch.ones(1, 2),)), tmp_path / "net.pt2")
+    with internals.read_pt2(str(tmp_path / "net.pt2")) as archive:
+        expected = {name: archive.read_bytes(name) for name in archive.get_file_names()}
+    if not has:
+        monkeypatch.setattr(internals, "_private", lambda module, name: None)
+    with internals.read_pt2(str(tmp_path / "net.pt2")) as archive:
+        assert {name: archive.read_bytes(name) for name in archive.get_file_names()} == expected
+    assert any(name.startswith("models/") for name in expected)
+
+
+def test_containers_are_registered_where_torch_has_a_registry(monkeypatch):
+    assert torch.utils._pytree.tree_leaves(Coefficients(torch.ones(1), (), None))[0].shape == (1,)
+    monkeypatch.setattr(internals, "_pytree", None)
+    assert not internals.register_container(Coefficients, (), None, None)
+
+
+def test_a_torch_without_any_of_them_gives_the_same_numbers(missing):
+    pyramid, x = SteerablePyramid((16, 12), width=1.375), image(2, 16, 12)
+    expected = pyramid(x)
+    clear_filter_cache()
+    names = "count_modes transforms_active vmap_key is_batched enter_level remove_batch disable_modes pytree"
+    missing(*(f"_{name}" for name in names.split()))
+    for band, e in zip(pyramid(x).tensors(), expected.tensors()):
+        assert (band - e).abs().max() < 1e-14
+    leaf = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(pyramid.synthesize(pyramid(leaf)).square().sum(), leaf)
+    assert (grad - 2 * x).abs().max() < 1e-12
+
+
+def private_uses(source: str) -> list[str]:
+    """Private names of torch in a module: imported, or reached through attributes of torch or of what came from it."""
+    tree, roots, found = ast.parse(source), set(), []
+    private = lambda name: name.startswith("_") and not name.startswith("__")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "torch":
+                    roots.add(alias.asname or "torch")
+                    found += [alias.name] if any(map(private, alias.name.split("."))) else []
+        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "torch":
+            names = [*node.module.split("."), *(alias.name for alias in node.names)]
+            found += [node.module] if any(map(private, names)) else []
+            roots |= {alias.asname or alias.name for alias in node.names}
+    for node in ast.walk(tree):
+        name, value = _attribute(node)
+        while isinstance(value, ast.Attribute):
+            value = value.value
+        if name and private(name) and isinstance(value, ast.Name) and value.id in roots:
+            found.append(f"{value.id}...{name}")
+    return found
+
+
+def _attribute(node):
+    """(name, object) of an attribute, written with a dot or by getattr and its like."""
+    if isinstance(node, ast.Attribute):
+        return node.attr, node.value
+    calls = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr")
+    if calls and isinstance(node.args[1], ast.Constant):
+        return node.args[1].value, node.args[0]
+    return None, None
+
+
+def test_private_names_are_found():
+    text = "import torch\nfrom torch.autograd import forward_ad as f\ntorch._C.x\ngetattr(f, '_level')\nf.unpack_dual\n"
+    assert sorted(private_uses(text)) == ["f..._level", "torch..._C"]
+    assert private_uses("from torch.utils import _pytree") == ["torch.utils"]
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_other_file_uses_private_functions(path):
+    if path.name != "torch_internals.py":
+        assert private_uses(path.read_text()) == []
+        assert "_dynamo" not in path.read_text()
