@@ -43,7 +43,7 @@ CUDA_ARCHS = ("8.0", "9.0", "10.0")  # those of them that nvcc knows; PTX of the
 
 
 def version():
-    text = Path("steerlens_fast/__init__.py").read_text()
+    text = Path("steerlens_fast/version.py").read_text()
     return re.search(r'^__version__ = "(.+)"', text, re.MULTILINE)[1]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import steerlens_fast as sf
-from steerlens_fast import filters
+from steerlens_fast.pyramid import filters
 
 SHAPES = [(8, 3, 224, 224), (8, 1, 256, 256), (64, 1, 28, 28), (1, 3, 1080, 1920)]
 MORPH_SHAPES = SHAPES[:3]  # plenoptic's morph of the last takes most of a minute and gigabytes

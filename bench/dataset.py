@@ -27,9 +27,9 @@ from machine import machine
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
-from steerlens_fast.dataset import morph_dataset
-from steerlens_fast.dataset.decoding import decode
-from steerlens_fast.dataset.fitting import fit
+from steerlens_fast.data.decoding import decode
+from steerlens_fast.data.resize import fit
+from steerlens_fast.job import morph_dataset
 
 ROUNDS = 3
 FRAMES = 8

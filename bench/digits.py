@@ -23,8 +23,8 @@ from machine import machine
 from torch import Tensor, nn
 
 import steerlens_fast as sf
-from steerlens_fast.demo import digits
-from steerlens_fast.evaluate import networks
+from steerlens_fast.evaluate.presets import digits_data as digits
+from steerlens_fast.evaluate.presets import networks
 from steerlens_fast.families import FAMILIES
 from steerlens_fast.memory import threads
 

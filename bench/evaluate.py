@@ -24,10 +24,10 @@ import torch.nn.functional as F
 from machine import machine
 
 import steerlens_fast as sf
-from steerlens_fast.evaluate.cells import number
-from steerlens_fast.evaluate.grids import sample, spread
-from steerlens_fast.evaluate.presets import PRESETS
-from steerlens_fast.evaluate.published import FOLLOW_UP, SOURCES
+from steerlens_fast.evaluate.measures.grids import sample, spread
+from steerlens_fast.evaluate.presets.presets import PRESETS
+from steerlens_fast.evaluate.presets.published import FOLLOW_UP, SOURCES
+from steerlens_fast.evaluate.report.html import number
 
 FITS, SIZE = 300, 64
 KEPT = ("index.html", "summary.json", "figures")

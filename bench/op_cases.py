@@ -15,7 +15,8 @@ import torch
 from cases import Run
 from torch import Tensor
 
-from steerlens_fast import filters, ops
+from steerlens_fast import ops
+from steerlens_fast.pyramid import filters
 
 RAW = torch.ops.steerlens_fast  # the backwards, which have no wrapper
 BATCH = (8, 3, 224, 224)

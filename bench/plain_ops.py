@@ -11,7 +11,7 @@ import torch
 from plain_peer import FLOOR, add_half, split_columns, times
 from torch import Tensor
 
-from steerlens_fast import reference
+from steerlens_fast.ops import reference
 
 PIECE_BYTES = 2 << 20  # temporaries of eager torch that stay in the caches
 

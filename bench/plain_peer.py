@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from steerlens_fast import filters
-from steerlens_fast.filters import Geometry
+from steerlens_fast.pyramid import filters
+from steerlens_fast.pyramid.filters import Geometry
 
 CHUNK_BYTES = {
     "cpu": 4 << 20,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from steerlens_fast.dataset.durable import publishing
+from steerlens_fast.io.atomic_io import publishing
 
 ROWS = ("rows", "exponents")
 DIGITS = 4  # significant ones: no time here is known better

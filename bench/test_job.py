@@ -11,7 +11,7 @@ import torch
 from dataset import digit_pixels
 
 import steerlens_fast as sf
-from steerlens_fast.dataset import morph_dataset
+from steerlens_fast.job import morph_dataset
 
 COUNT, ROUNDS, TARGET = 2000, 3, 3
 HOW = {"factors": 10.0, "frames": cases.FRAMES, "score": "none"}

@@ -5,10 +5,6 @@ from .extension import build_info
 # isort: split
 # The import above loads the compiled extension, or raises an error that says why it cannot be loaded.
 from . import evaluate, ops
-from .adapters import quantus_explain
-from .budget import factor_at_l2
-from .coefficients import Coefficients
-from .dataset import morph_dataset
 from .evaluate import (
     alignment,
     band_probes,
@@ -24,12 +20,15 @@ from .evaluate import (
     transfer,
 )
 from .families import CSPFamily, FourierFamily, LumaFamily, PixelFamily
-from .filter_cache import clear_filter_cache, filter_cache_bytes, set_filter_cache_limit
+from .job import morph_dataset
 from .lens import SteerableLens
+from .lens.adapters import quantus_explain
+from .lens.l2_search import factor_at_l2
 from .morphs import Morphs
-from .pyramid import SteerablePyramid
+from .pyramid import Coefficients, SteerablePyramid
+from .pyramid.filter_cache import clear_filter_cache, filter_cache_bytes, set_filter_cache_limit
+from .version import __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "CSPFamily",
     "Coefficients",
@@ -39,6 +38,7 @@ __all__ = [
     "PixelFamily",
     "SteerableLens",
     "SteerablePyramid",
+    "__version__",
     "alignment",
     "band_probes",
     "bootstrap",
@@ -67,7 +67,7 @@ __all__ = [
 
 def __getattr__(name):
     if name == "plot_pyramid":  # matplotlib is an extra: only looked for when it is wanted
-        from .plot import plot_pyramid
+        from .pyramid.plot import plot_pyramid
 
         return plot_pyramid
     if name == "plot_morphs":

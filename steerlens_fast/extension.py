@@ -12,6 +12,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
+from .version import __version__
+
 PACKAGE = "steerlens_fast"
 FOLDER = Path(__file__).parent
 OLDEST_TORCH = (2, 10)  # setup.py's TORCH_TARGET: the stable ABI that the extension is built for
@@ -129,10 +131,9 @@ def _import_torch() -> None:
 
 def _check_version(module: ModuleType) -> None:
     """The extension and the Python code must be of one version; a torch of another CUDA release gets a warning."""
-    version = re.search(r'^__version__ = "(.+)"', (FOLDER / "__init__.py").read_text(), re.MULTILINE)[1]
     info = module.build_info()
-    if info["version"] != version:
-        text = f"{PACKAGE} is version {version} in {FOLDER}, and its compiled extension {module.__file__} was built"
+    if info["version"] != __version__:
+        text = f"{PACKAGE} is version {__version__} in {FOLDER}, and its compiled extension {module.__file__} was built"
         raise ImportError(f"{text} from version {info['version']}: {_rebuild()}", name=module.__name__)
     import torch
 

@@ -275,7 +275,7 @@ def records(out: Path) -> list[dict]:
 
 def frames(out: Path) -> dict[str, torch.Tensor]:
     """Frames uint8 [F, C, H, W] by key, read by the job's own format."""
-    from steerlens_fast.dataset.formats import format_named
+    from steerlens_fast.job.formats import format_named
 
     kind = json.loads((out / "config.json").read_text())["format"]
     found = {}

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from steerlens_fast.dataset.config import JobConfig
-from steerlens_fast.dataset.durable import write_json
-from steerlens_fast.dataset.formats import format_named
-from steerlens_fast.dataset.items import Item, write_listing
-from steerlens_fast.dataset.outcome import OK, REASONS
-from steerlens_fast.dataset.plan import Plan
-from steerlens_fast.dataset.shard import write_records
-from steerlens_fast.dataset.success import judge
+from steerlens_fast.data.items import Item, write_listing
+from steerlens_fast.errors import OK, REASONS
+from steerlens_fast.io.atomic_io import write_json
+from steerlens_fast.job.config import JobConfig
+from steerlens_fast.job.formats import format_named
+from steerlens_fast.job.plan import Plan
+from steerlens_fast.job.shard import write_records
+from steerlens_fast.job.success import judge
 
 CLASSES = ["zero", "one", "two", "three"]  # the model's
 LABELS = ["nil", "uno", "due", "tre"]  # the data's

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from steerlens_fast import SteerablePyramid, ops
-from steerlens_fast.bank import Bank, Part
+from steerlens_fast.pyramid.transforms import Bank, Part
 
 LARGE = {"planes": 96, "orientations": 4, "size": (224, 224), "frames": 8}
 SMALL = {"planes": 2, "orientations": 4, "size": (28, 28), "frames": 2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ..console import flush_streams, open_closed_descriptors, write_stderr, write_stdout
+from ..io.console import flush_streams, open_closed_descriptors, write_stderr, write_stdout
 from .demo import add_demo
 from .evaluate import add_evaluate
 from .jobs import add_jobs
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..dataset.outcome import INTERRUPTED, JobError, as_job_error
+    from ..errors import INTERRUPTED, JobError, as_job_error
     from ..extras import MissingExtra
 
     said = lambda text: write_stderr(f"steerlens-fast {arguments.command}: {text}")
@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from .. import __version__
+    from ..version import __version__
 
     parser = argparse.ArgumentParser(
         prog="steerlens-fast",

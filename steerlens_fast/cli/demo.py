@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..console import write_stdout
+from ..io.console import write_stdout
 from .kinds import folder, int_from, positive
 
 
@@ -37,9 +37,9 @@ def add_demo(commands) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from ..dataset.report import said_of, summed_up
     from ..demo import run_demo
     from ..demo.job import as_typed, morph_all
+    from ..job.report import said_of, summed_up
 
     bars = "none" if arguments.quiet else "auto"
     try:

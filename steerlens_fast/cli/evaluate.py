@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..console import write_stderr, write_stdout
+from ..io.console import write_stderr, write_stdout
 from .kinds import each, folder, int_from, options, positive, size
 
 RUN = ("resume", "overwrite", "progress", "preset", "no_figures")
@@ -102,9 +102,9 @@ def _add_running(parser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from ..dataset.planning import with_absolute_paths
     from ..evaluate.presets import check_preset, preset
     from ..evaluate.run import run_evaluation
+    from ..job.planning import with_absolute_paths
 
     given = vars(arguments)
     if "preset" in given:
@@ -130,7 +130,7 @@ def _said(found) -> list[str]:
 
 
 def _budget(budget: dict) -> list[str]:
-    from ..evaluate.cells import number
+    from ..evaluate.report.html import number
 
     told = budget["attainment"]
     attained = {**told["by_family"], **told["by_control"]}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from ..console import write_stdout
+from ..io.console import write_stdout
 from .kinds import folder, int_from
 
 EXPORTS = ("folder", "wds", "safetensors", "npz", "gif", "webp", "strip")
@@ -45,7 +45,7 @@ def _add(commands, name: str, about: str, run) -> argparse.ArgumentParser:
 
 def _with_folder(arguments: argparse.Namespace) -> argparse.Namespace:
     """The arguments with the job's folder as ``out``, whichever way it was given."""
-    from ..dataset.outcome import USAGE, JobError
+    from ..errors import USAGE, JobError
 
     given = [folder for folder in (arguments.folder, arguments.out) if folder is not None]
     command = f"steerlens-fast {arguments.command}"
@@ -60,17 +60,17 @@ def _with_folder(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from ..dataset.plan import Plan
-    from ..dataset.report import status_of
+    from ..job.plan import Plan
+    from ..job.report import status_of
 
     return 0 if write_stdout(json.dumps(status_of(arguments.out, Plan.read(arguments.out)), indent=1)) else 1
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from ..dataset.durable import locked
-    from ..dataset.plan import Plan
-    from ..dataset.report import verify
-    from ..dataset.shard import marker
+    from ..io.atomic_io import locked
+    from ..job.plan import Plan
+    from ..job.report import verify
+    from ..job.shard import marker
 
     plan = Plan.read(arguments.out)
     with locked(arguments.out / ".lock") if arguments.discard else nullcontext():
@@ -87,7 +87,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _mending(out: Path, wrong: dict[int, str], discarded: bool) -> str:
     """What to do about what was found."""
-    from ..dataset.report import NOT_DONE
+    from ..job.report import NOT_DONE
 
     told, out = [], shlex.quote(str(out))
     if not discarded and any(shard >= 0 and problem != NOT_DONE for shard, problem in wrong.items()):
@@ -96,7 +96,7 @@ def _mending(out: Path, wrong: dict[int, str], discarded: bool) -> str:
 
 
 def _gallery(arguments: argparse.Namespace) -> int:
-    from ..dataset.gallery import write_gallery
+    from ..job.gallery import write_gallery
 
     with _hint_at_to(arguments.to):
         write_stdout(str(write_gallery(arguments.out, sample=arguments.sample, to=arguments.to)))
@@ -104,8 +104,8 @@ def _gallery(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from ..dataset.export import export
-    from ..dataset.outcome import USAGE, JobError
+    from ..errors import USAGE, JobError
+    from ..job.export import export
 
     if arguments.format is None:
         command = f"steerlens-fast export {shlex.quote(str(arguments.out))} --format gif"
@@ -121,7 +121,7 @@ def _export(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _hint_at_to(to: Path | None) -> Iterator[None]:
     """Where the folder that is written to by default cannot be written, name the option for another one."""
-    from ..dataset.outcome import JobError
+    from ..errors import JobError
 
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..console import write_stderr, write_stdout
+from ..io.console import write_stderr, write_stdout
 from .kinds import each, folder, int_from, ints, numbers, options, positive, size, value_range
 
 RUN = ("engine", "workers", "decoders", "resume", "overwrite", "retry_failed", "max_failures", "progress", "gallery")
@@ -115,16 +115,16 @@ def _add_running(parser) -> None:
 
 
 def _morph(arguments: argparse.Namespace) -> int:
-    from ..dataset.engines import RunOptions
-    from ..dataset.job import run_job
-    from ..dataset.planning import with_absolute_paths
-    from ..dataset.report import said_of
+    from ..job.engines.engine import RunOptions
+    from ..job.planning import with_absolute_paths
+    from ..job.report import said_of
+    from ..job.run import run_job
 
     given = vars(arguments)
     asked = with_absolute_paths({name: value for name, value in given.items() if name not in NOT_ASKED})
     run = RunOptions(**{name: given[name] for name in RUN if name in given})
     if "dry_run" in given:
-        from ..dataset.rehearsal import rehearse
+        from ..job.dry_run import rehearse
 
         return 0 if write_stdout("\n".join(rehearse(arguments.out, asked, run))) else 1
     outcome = run_job(arguments.out, asked, run)

@@ -7,11 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from ..dataset import morph_dataset
-from ..morphs.files import write_tensors
+from ..io.tensor_files import write_tensors
+from ..job import morph_dataset
 
 PROGRAM = "steerlens-fast"
-MODEL = "steerlens_fast.demo.digits:classifier"
+MODEL = "steerlens_fast.evaluate.presets.digits_data:classifier"
 
 
 def morph_all(out: Path, result, *, max_l2: float = 4.0, frames: int = 8, progress: str = "auto") -> list[str]:

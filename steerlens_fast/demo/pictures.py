@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..extras import need
+from ..io.tensor_files import atomic
 from ..morphs import Morphs
-from ..morphs.files import atomic
 from ..morphs.strips import NOT_YET, draw_panel, tile, to_pixels, write_animation
 
 LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}

@@ -14,13 +14,13 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from .alignment import alignment, phase_displacement
-from .consistency import Clipping, Consistency, clipping, coefficient_consistency
-from .measures import CommonAttainment, Transfer, common_attainment, driver_confidence, transfer
-from .probes import BandProbes, band_probes
-from .smooth import SmoothReconstruction, smooth_reconstruction
-from .statistics import Interval, bootstrap, paired_difference
-from .synthetic import SyntheticImages, synthetic_images
+from .measures.alignment import alignment, phase_displacement
+from .measures.consistency import Clipping, Consistency, clipping, coefficient_consistency
+from .measures.probes import BandProbes, band_probes
+from .measures.smooth import SmoothReconstruction, smooth_reconstruction
+from .measures.statistics import Interval, bootstrap, paired_difference
+from .measures.transfer import CommonAttainment, Transfer, common_attainment, driver_confidence, transfer
+from .presets.synthetic import SyntheticImages, synthetic_images
 
 if TYPE_CHECKING:
     from .run import Evaluation
@@ -68,7 +68,7 @@ def evaluate(
     ----------
     data : str, path or Dataset
         As :func:`steerlens_fast.morph_dataset` takes them. A data set that knows the true motion from class to class
-        (see :class:`steerlens_fast.evaluate.truth.Truth`) has its edits compared with it, in its own size.
+        (see :class:`steerlens_fast.evaluate.ground_truth.Truth`) has its edits compared with it, in its own size.
     driver : str, path or callable
         The classifier whose gradient is followed: what names one, or a classifier on images [N, C, H, W] in [0, 1].
     judges : mapping from str to callable, or list of str
@@ -109,9 +109,9 @@ def evaluate(
     >>> found.summary["budgets"][0]["attainment"]
     {'common': 6, 'of': 6, 'by_family': {'pixel': 6, 'csp-phase': 6}, 'by_control': {'noise': 6}}
     """
-    from ..dataset import _told
-    from ..dataset.planning import with_absolute_paths
-    from ..morphs.files import output_folder
+    from ..io.tensor_files import output_folder
+    from ..job.api import _told
+    from ..job.planning import with_absolute_paths
     from .run import run_evaluation
 
     judges = _judges(judges)
@@ -129,7 +129,7 @@ def evaluate(
 
 def _judges(given) -> Mapping[str, Callable] | list[str | os.PathLike]:
     """Objects by name, or what names them."""
-    from ..dataset.outcome import USAGE, JobError
+    from ..errors import USAGE, JobError
 
     if isinstance(given, (str, os.PathLike)):
         return [given]

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..dataset.models import LoadedModel, load_model
-from ..dataset.outcome import USAGE, JobError
-from ..driver import Driver
-from ..driver.scores import ONE_LOGIT
+from ..classifier import Driver
+from ..classifier.outputs import ONE_LOGIT
+from ..errors import USAGE, JobError
 from ..families.luma import luma
+from ..models import LoadedModel, load_model
 from .config import NO_WEIGHTS, EvaluationConfig
 
 # Bytes of images that are worked on, and shown to a classifier, together. On the CPU: so few that the activations of a

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..checks import check_bool, check_choice, check_int, check_number
-from ..dataset.config import MODEL
-from ..dataset.outcome import USAGE, JobError
-from ..dataset.plain import PlainConfig
+from ..errors import USAGE, JobError
 from ..families import FAMILIES
+from ..io.base_config import PlainConfig
+from ..job.config import MODEL
 from ..lens import SteerableLens
 from ..lens.schedule import DEFAULT_L2, check_exclusive, check_steps
-from .probes import DIRECTIONS, PROBE_L2
-from .statistics import DRAWS
+from .measures.probes import DIRECTIONS, PROBE_L2
+from .measures.statistics import DRAWS
 
 SELECTIONS = ("auto", "right", "agree", "all")
 TASKS = ("multiclass", "binary")  # labels are no classes to choose between
@@ -31,20 +31,20 @@ class EvaluationConfig(PlainConfig):
     Parameters
     ----------
     data, labels : str
-        See :func:`steerlens_fast.dataset.sources.open_source`.
+        See :func:`steerlens_fast.data.sources.open_source`.
     driver : str
-        The classifier whose gradient is followed, as :func:`steerlens_fast.dataset.models.load_model` takes it.
+        The classifier whose gradient is followed, as :func:`steerlens_fast.models.load_model` takes it.
     judges : sequence of str
         Classifiers over the same classes that are never differentiated.
     weights, judge_weights, trust_checkpoint, size, mean, std, channels, interpolation, crop_pct, dtype, channels_last
-        See :func:`steerlens_fast.dataset.models.load_model`; ``judge_weights`` has one for each judge ("-" for one that
+        See :func:`steerlens_fast.models.load_model`; ``judge_weights`` has one for each judge ("-" for one that
         has its own), or none. What is given holds for all models; what a hub tells of a model holds for that one.
     judge_size, judge_mean, judge_std : sequence
         One for each judge, or none: its own in place of ``size``, ``mean`` and ``std``; None or "-" for a judge to
         which those apply. Images of the driver's size are resized for a judge with another one.
     device : {"cpu", "cuda"} or None
     target : str or int
-        See :func:`steerlens_fast.dataset.targets.parse_target`; not "argmax", which is the source's own class.
+        See :func:`steerlens_fast.data.targets.parse_target`; not "argmax", which is the source's own class.
     select : {"auto", "right", "agree", "all"}
         Which images are sources: those that driver and judges take for their label; for the same class; or all.
         "auto" is "right" where there are labels, else "agree".

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..coefficients import Coefficients
-from ..driver import Driver
+from ..classifier import Driver
 from ..families import CSPFamily, LumaFamily, family_named
 from ..families.anchor import reached
-from ..families.base import planes
 from ..families.csp import split_state
+from ..families.protocols import planes
 from ..lens import SteerableLens
 from ..morphs import Morphs
-from ..pyramid import SteerablePyramid
+from ..pyramid import Coefficients, SteerablePyramid
 from .config import EvaluationConfig
 
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import torch
 
-from ..dataset.outcome import USAGE, JobError
-from ..dataset.plan import versions
-from ..dataset.sources import open_source
-from ..dataset.stored import class_name
-from ..dataset.targets import parse_target
-from ..dataset.worker import device_of
+from ..data.sources import open_source
+from ..data.targets import parse_target
+from ..errors import USAGE, JobError
+from ..job.plan import versions
+from ..job.reader import class_name
+from ..job.worker import device_of
 from .classifiers import Panel, load_driver, load_judges
 from .config import EvaluationConfig
+from .ground_truth import known_of
 from .sources import CONSTANT, WHY, Chosen, choose
 from .tasks import Work
-from .truth import known_of
 
 
 @dataclass

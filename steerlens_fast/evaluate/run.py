@@ -9,21 +9,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..dataset.config import refuse_drift
-from ..dataset.durable import locked, publishing, read_json, sync_folder, write_json
-from ..dataset.outcome import DONE, QUARANTINED, USAGE, JobError, as_job_error
-from ..dataset.planning import LEFTOVER
-from ..dataset.progress import Progress
-from ..dataset.refusals import first_line, is_out_of_memory
+from ..errors import DONE, QUARANTINED, USAGE, JobError, as_job_error
 from ..extras import need
+from ..io.atomic_io import locked, publishing, read_json, sync_folder, write_json
+from ..io.progress import Progress
+from ..job.config import refuse_drift
+from ..job.model_errors import first_line, is_out_of_memory
+from ..job.planning import LEFTOVER
 from ..memory import threads
 from .config import EvaluationConfig
 from .estimates import RemainingTime
-from .parts import frames_of, part_of, publish
 from .prepare import Prepared, prepare
-from .published import published
+from .presets.published import published
 from .report import write_report
 from .summary import summarise
+from .task_store import frames_of, part_of, publish
 from .tasks import Done, Task, Work
 
 FILES = ("config.json", "plan.json", "results.jsonl", "summary.json", "index.html")

@@ -11,14 +11,14 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ..dataset.decoding import decode
-from ..dataset.fitting import fit
-from ..dataset.items import Item
-from ..dataset.models import LoadedModel
-from ..dataset.outcome import REASONS, USAGE, BadItem, JobError
-from ..dataset.sources import Source
-from ..dataset.targets import TargetRule, batch_target, target_number
-from ..dataset.worker import image_dtype
+from ..data.decoding import decode
+from ..data.items import Item
+from ..data.resize import fit
+from ..data.sources import Source
+from ..data.targets import TargetRule, batch_target, target_number
+from ..errors import REASONS, USAGE, BadItem, JobError
+from ..job.worker import image_dtype
+from ..models import LoadedModel
 from .classifiers import Panel
 from .config import EvaluationConfig
 
@@ -176,10 +176,10 @@ def check_targets(rule: TargetRule, class_names: list[str] | None, model_names=N
 
     Examples
     --------
-    >>> from steerlens_fast.dataset.targets import parse_target
+    >>> from steerlens_fast.data.targets import parse_target
     >>> check_targets(parse_target("map:0=1,1=3"), None, classes=3)
     Traceback (most recent call last):
-    steerlens_fast.dataset.outcome.JobError: target must be one of the driver's 3 classes, 0 to 2, got 3
+    steerlens_fast.errors.JobError: target must be one of the driver's 3 classes, 0 to 2, got 3
     """
     for value in rule.table.values():
         number = target_number(value, class_names, model_names)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .config import EvaluationConfig
-from .measures import common_attainment
+from .measures.statistics import bootstrap, paired_difference
+from .measures.transfer import common_attainment
 from .sources import WHY
-from .statistics import bootstrap, paired_difference
 from .tasks import CONTROLS, PROBES, TRUE, Work
 
 # What is summed up of every family, and how.

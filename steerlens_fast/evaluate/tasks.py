@@ -10,23 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..budget import factor_at_l2
-from ..driver import Driver
-from ..driver.targets import resolve_target
+from ..classifier import Driver
+from ..classifier.targets import resolve_target
 from ..families import PixelFamily
+from ..lens.l2_search import factor_at_l2
 from ..morphs import REASONS
 from ..pyramid import SteerablePyramid
-from .alignment import alignment, phase_displacement
-from .arguments import noise
 from .classifiers import images_per_call
 from .config import EvaluationConfig
-from .consistency import clipping, coefficient_consistency
 from .edits import Editor, Edits
-from .measures import driver_confidence, transfer
-from .probes import band_probes
-from .smooth import smooth_reconstruction
+from .ground_truth import Known
+from .measures.alignment import alignment, phase_displacement
+from .measures.arguments import noise
+from .measures.consistency import clipping, coefficient_consistency
+from .measures.probes import band_probes
+from .measures.smooth import smooth_reconstruction
+from .measures.transfer import driver_confidence, transfer
 from .sources import Chosen
-from .truth import Known
 
 NOISE, TRUE, PROBES = "noise", "true motion", "probes"  # tasks beside the families
 CONTROLS = (NOISE, TRUE)

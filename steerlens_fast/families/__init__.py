@@ -1,24 +1,11 @@
-"""Edit families: the coordinates in which a gradient becomes a motion.
+"""Edit families: the coordinates in which a gradient becomes a motion."""
 
-A family turns an image and one image-sized gradient into a :class:`Motion`, which renders frames for any factors::
-
-    motion = family.prepare(image, gradient)      # gradient: d(loss to decrease) / d(image), summed over samples
-    frames = motion.render([0.0, 1.0, 2.0])       # [F, ..., H, W]
-
-Any object with these two methods is a family. What else a family may offer, and for what, is in :mod:`.base`.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Sequence
-
-from ..checks import check_choice
-from ..pyramid import SteerablePyramid
-from .base import Anchor, Family, Motion
 from .csp import EDITS, CSPFamily, CSPMotion
 from .fourier import FourierFamily
 from .luma import LumaFamily
 from .pixel import PixelFamily
+from .protocols import Anchor, Family, Motion
+from .registry import FAMILIES, family_named
 
 __all__ = [
     "EDITS",
@@ -33,30 +20,3 @@ __all__ = [
     "PixelFamily",
     "family_named",
 ]
-
-FAMILIES = ("pixel", "fourier", *(f"csp-{edit}" for edit in EDITS))
-
-
-def family_named(
-    name: str,
-    pyramid: SteerablePyramid,
-    rule: str = "complex",
-    scales: Sequence[int] | None = None,
-    orientations: Sequence[int] | None = None,
-) -> Family:
-    """The family of a name: "pixel", "fourier", "csp-phase", "csp-amplitude" or "csp-joint".
-
-    Examples
-    --------
-    >>> from steerlens_fast import SteerablePyramid
-    >>> from steerlens_fast.families import family_named
-    >>> family_named("csp-joint", SteerablePyramid((32, 32)), "polar").edit
-    'joint'
-    """
-    check_choice("family", name, FAMILIES)
-    bands = dict(pyramid=pyramid, scales=scales, orientations=orientations)
-    if name == "pixel":
-        return PixelFamily(**bands)
-    if name == "fourier":
-        return FourierFamily(rule, **bands)
-    return CSPFamily(edit=name.removeprefix("csp-"), rule=rule, **bands)

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import checks, ops
 from ..checks import Factors
 from ..memory import chunks, new_output, store
-from .base import Bounds, PlaneMotion, check_pair, factor_pair, of_planes, planes
+from .protocols import Bounds, PlaneMotion, check_pair, factor_pair, of_planes, planes
 
 PHASE_LIMIT = math.pi  # radians
 LOG_AMPLITUDE_LIMIT = 1.0  # natural log units

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..bank import Bank, Part
 from ..pyramid import SteerablePyramid
+from ..pyramid.transforms import Bank, Part
 
 
 def check_restriction(pyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None) -> None:

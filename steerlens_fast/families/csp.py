@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import checks, ops, panels
-from ..bank import (
+from .. import checks, ops
+from ..pyramid import SteerablePyramid
+from ..pyramid import backend as panels
+from ..pyramid.transforms import (
     Bank,
     Part,
     band_spectra,
@@ -19,10 +21,9 @@ from ..bank import (
     split_image,
     split_spectrum,
 )
-from ..pyramid import SteerablePyramid
 from .anchor import PlaneAnchor, moved_coordinates, reached
 from .bandpass import moving_parts
-from .base import Bounds, PlaneMotion, check_pair, planes
+from .protocols import Bounds, PlaneMotion, check_pair, planes
 
 EDITS = tuple(ops.EDITS)
 

@@ -12,7 +12,7 @@ from .. import checks, ops
 from ..pyramid import SteerablePyramid
 from .anchor import PlaneAnchor, moved_coordinates, reached
 from .bandpass import band_weights, check_restriction
-from .base import PlaneMotion, check_pair
+from .protocols import PlaneMotion, check_pair
 
 
 @dataclass(frozen=True)

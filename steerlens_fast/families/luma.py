@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..bank import needs_no_derivative
 from ..checks import Factors
 from ..memory import chunks, new_output, scratch_chunks, store
-from .base import Anchor, Bounds, Family, HoldingMotion, Motion, check_pair, clip, factor_pair
+from ..pyramid.transforms import needs_no_derivative
+from .protocols import Anchor, Bounds, Family, HoldingMotion, Motion, check_pair, clip, factor_pair
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
 BLOCK_PASSES = {"cpu": 4}  # passes' worth of frames in a block, else 1: CPU families analyse anew for each block

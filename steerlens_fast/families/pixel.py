@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..bank import needs_no_derivative
 from ..checks import Factors, factor_table
 from ..memory import new_output, store
 from ..pyramid import SteerablePyramid
+from ..pyramid.transforms import needs_no_derivative
 from .bandpass import band_pass, check_restriction
-from .base import Bounds, check_pair, clip
+from .protocols import Bounds, check_pair, clip
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ..budget import factor_at_l2, l2_from, tolerance_at
 from ..families import Anchor, Family, LumaFamily, Motion
-from ..families.base import Bounds, HoldingMotion, clip, rendered
+from ..families.protocols import Bounds, HoldingMotion, clip, rendered
+from .l2_search import factor_at_l2, l2_from, tolerance_at
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")

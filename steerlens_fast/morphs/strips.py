@@ -12,7 +12,7 @@ import torch
 
 from ..checks import check_bool, check_bounds, check_int, is_int
 from ..extras import need
-from . import Morphs, method_words
+from .container import Morphs, method_words
 from .differences import difference_maps
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ and in forward mode, which custom ops have no rules for, the wrappers compute th
 """
 
 from .bands import merge_bands, split_bands
+from .enums import EDITS, FORMS, RULES, real_dtype, rule_index
 from .extrapolate import extrapolate
 from .morph import morph_planes
 from .pair import pair, unpair
 from .planes import merge_planes, split_planes
 from .polar import polar_join, polar_split
 from .step import step
-from .words import EDITS, FORMS, RULES, real_dtype, rule_index
 
 __all__ = [
     "EDITS",

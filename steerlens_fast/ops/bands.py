@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .calls import call, constant_masks, dense, fake, opposite, register_derivative
+from .registration import call, constant_masks, dense, fake, opposite, register_derivative
 
 
 def split_bands(

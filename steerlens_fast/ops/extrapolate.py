@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import checks, reference
-from .calls import call, dense, fake, register_backward_of_backward, register_derivative, save_tensors, saved
+from .. import checks
+from . import reference
+from .enums import FORMS, real_dtype, rule_index
 from .pair import unpair
-from .words import FORMS, real_dtype, rule_index
+from .registration import call, dense, fake, register_backward_of_backward, register_derivative, save_tensors, saved
 
 
 def extrapolate(

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from .. import checks, reference
-from .calls import (
+from .. import checks
+from . import reference
+from .enums import EDITS, rule_index
+from .registration import (
     call,
     call_planes,
     constant_masks,
@@ -21,7 +23,6 @@ from .calls import (
     save_tensors,
     saved,
 )
-from .words import EDITS, rule_index
 
 
 def morph_planes(
@@ -89,8 +90,8 @@ def morph_planes(
     Examples
     --------
     >>> import torch
-    >>> from steerlens_fast.filters import Geometry
-    >>> from steerlens_fast.panels import in_panels, serve
+    >>> from steerlens_fast.pyramid.filters import Geometry
+    >>> from steerlens_fast.pyramid.backend import in_panels, serve
     >>> planes, mask = torch.rand(2, 32, 32), torch.ones(3, 16, 16)
     >>> filters, rest = [in_panels(mask, 32)], in_panels(torch.ones(1, 32, 32) / 1024, 32)
     >>> factors = torch.tensor([[0.0], [1.0]])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .calls import call, dense, fake, register_derivative
-from .words import real_dtype
+from .enums import real_dtype
+from .registration import call, dense, fake, register_derivative
 
 
 def pair(planes: Tensor, run: int) -> Tensor:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .calls import call, call_planes, constant_masks, dense, fake, float32_only, opposite, register_derivative
+from .enums import FORMS, form_indices, real_dtype
 from .pair import pair
-from .words import FORMS, form_indices, real_dtype
+from .registration import call, call_planes, constant_masks, dense, fake, float32_only, opposite, register_derivative
 
 
 def split_planes(
@@ -17,14 +17,14 @@ def split_planes(
 ) -> list[Tensor]:
     """Real planes to bands in one pass: :func:`split_bands` and the FFTs around it, within a core's caches.
 
-    For the CPU alone, and float32; :func:`steerlens_fast.panels.serve` tells where it can be had.
+    For the CPU alone, and float32; :func:`steerlens_fast.pyramid.backend.serve` tells where it can be had.
 
     Parameters
     ----------
     planes : Tensor [N, H, W], float32
     filters : sequence of float32 Tensors, each [K, panels, w, lanes]
-        One entry for each group of K bands of h x w samples, as :func:`steerlens_fast.panels.in_panels` makes them of
-        masks [K, h, w].
+        One entry for each group of K bands of h x w samples, as :func:`steerlens_fast.pyramid.backend.in_panels` makes
+        them of masks [K, h, w].
     heights : sequence of int
         Each group's h, in samples.
     turns : sequence of int
@@ -45,8 +45,8 @@ def split_planes(
     Examples
     --------
     >>> import torch
-    >>> from steerlens_fast.filters import Geometry
-    >>> from steerlens_fast.panels import in_panels, serve
+    >>> from steerlens_fast.pyramid.filters import Geometry
+    >>> from steerlens_fast.pyramid.backend import in_panels, serve
     >>> planes, mask = torch.rand(2, 32, 32), torch.ones(3, 16, 16)
     >>> if serve(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
     ...     (bands,) = split_planes(planes, [in_panels(mask, 32)], [16], [0], ["both"])
@@ -94,8 +94,8 @@ def merge_planes(
     Examples
     --------
     >>> import torch
-    >>> from steerlens_fast.filters import Geometry
-    >>> from steerlens_fast.panels import in_panels, serve
+    >>> from steerlens_fast.pyramid.filters import Geometry
+    >>> from steerlens_fast.pyramid.backend import in_panels, serve
     >>> band, mask = torch.rand(2, 3, 16, 16), torch.ones(3, 16, 16)
     >>> if serve(Geometry((32, 32), 1, 3, 4, 1.0, False, True), band):
     ...     planes = merge_planes([band], [in_panels(mask, 32)], [16], [0], ["real"], 32, 32)

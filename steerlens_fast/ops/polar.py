@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .calls import call, dense, fake, register_backward_of_backward, register_derivative, save_tensors, saved, two_real
+from .registration import (
+    call,
+    dense,
+    fake,
+    register_backward_of_backward,
+    register_derivative,
+    save_tensors,
+    saved,
+    two_real,
+)
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:

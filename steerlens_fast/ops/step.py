@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .calls import call, dense, fake, register_backward_of_backward, register_derivative, save_tensors, saved, two_real
-from .words import rule_index
+from .enums import rule_index
+from .registration import (
+    call,
+    dense,
+    fake,
+    register_backward_of_backward,
+    register_derivative,
+    save_tensors,
+    saved,
+    two_real,
+)
 
 
 def step(

@@ -1,0 +1,5 @@
+"""The classifier: its outputs, targets, objectives and gradients."""
+
+from .classifier import Driver
+
+__all__ = ["Driver"]

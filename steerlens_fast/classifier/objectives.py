@@ -1,0 +1,119 @@
+"""Losses: what of a classifier's outputs is to decrease, on the way to the targets of :mod:`.targets`.
+
+They are per sample: a sum over samples leaves each its own gradient, where a mean would shrink it with the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from ..checks import check_choice
+from .outputs import ONE_LOGIT
+from .targets import check_target, resolve_target, scores_at, slice_target
+
+__all__ = ["OBJECTIVES", "check_objective", "check_target", "loss", "resolve_target", "slice_target"]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def _pick(scores: Tensor, index: Tensor) -> Tensor:
+    return scores.gather(1, index[:, None])[:, 0]
+
+
+def _nll(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    """-log softmax as softplus(logsumexp(others) - target).
+
+    The gradient of log_softmax subtracts the target's probability from 1 and has no digit left once that rounds to 1.
+    Here it is a product, with its relative accuracy down to underflow. Differences to the largest of the others are
+    exact where scores are large and near each other. Scores of -inf are raised to the lowest finite number, since
+    logsumexp's derivative is NaN where there is nothing else.
+    """
+    lowest = torch.finfo(scores.dtype).min
+    others = scores.clamp(min=lowest).scatter(1, target[:, None], lowest)
+    largest = others.detach().amax(1)
+    gap = (_pick(scores, target) - largest) - (others - largest[:, None]).logsumexp(1)
+    return 0 - logsigmoid(gap)  # 0 - x: a loss of 0 is not -0
+
+
+def _logit(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    return -_pick(scores, target)
+
+
+def _margin(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    return _pick(scores, source) - _pick(scores, target)
+
+
+# Of class scores [N, classes], target [N] and source [N], a loss [N] to decrease.
+OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "nll": _nll,
+    "logit": _logit,
+    "margin": _margin,
+    "log-probability": _nll,  # to raise the target's log-probability is to lower its nll: one loss, two names
+}
+CONTRASTS = ("nll", "margin", "log-probability")  # identically zero where there is one class only
+
+
+def check_objective(objective: str | Loss) -> str | Loss:
+    """One of OBJECTIVES, or a callable (outputs, target) -> loss [N]."""
+    if callable(objective):
+        return objective
+    if not isinstance(objective, str):
+        expected = f"one of {tuple(OBJECTIVES)} or a callable (outputs, target) -> loss [N]"
+        raise TypeError(f"objective must be {expected}, got {objective!r}")
+    return check_choice("objective", objective, tuple(OBJECTIVES))
+
+
+def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor, task: str = "multiclass") -> Tensor:
+    """Compute each sample's loss, which is to decrease.
+
+    Parameters
+    ----------
+    objective : str or callable
+        "nll" is -log softmax(outputs)[target], over the class axis 1; "log-probability" is the same loss under its
+        other name: to decrease it is to maximise the target's log-probability. Its gradient vanishes as the target's
+        probability goes to 1, but keeps its relative accuracy, and so its direction, until it underflows. "logit" is
+        -outputs[target], "margin" is -(outputs[target] - outputs[source]). A callable ``(outputs, target) -> [N]`` is
+        a loss to decrease, too.
+    outputs : Tensor [N, classes, ...]
+        Of the classifier.
+    target, source : Tensor [N] or [N, k], int64
+        What :func:`resolve_target` returns.
+    task : {"multiclass", "binary", "multilabel"}
+        Of the two scores -z/2 and z/2 that stand for a logit z, "logit" is -z toward 1 and z toward 0; so is "margin",
+        and "nll" is softplus of it, as for all classes.
+
+    Returns
+    -------
+    Tensor [N]
+        In at least float32; of a callable, what it returns.
+
+    Examples
+    --------
+    >>> outputs = torch.tensor([[1.0, 4.0, 2.0]])
+    >>> loss("margin", outputs, *resolve_target("runner-up", outputs))
+    tensor([2.])
+    """
+    # A caller in inference mode has made such tensors, and autograd cannot save them.
+    target, source = (t.clone() if t.is_inference() else t for t in (target, source))
+    if callable(objective):
+        return _check_losses(objective(outputs, target), len(outputs))
+    if outputs.shape[1] < 2 and objective in CONTRASTS:
+        got = f"outputs {list(outputs.shape)} ({ONE_LOGIT}; objective 'logit' takes a single score)"
+        raise ValueError(f"objective {objective!r} needs at least two classes, got {got}")
+    index = target if target.dim() == 1 else target[:, 0]
+    scores = scores_at(outputs, target)
+    scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    losses = OBJECTIVES[objective](scores, index, source)
+    return 2 * losses if objective == "logit" and task != "multiclass" else losses
+
+
+def _check_losses(losses, count: int) -> Tensor:
+    if not isinstance(losses, Tensor) or not losses.is_floating_point():
+        got = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__
+        raise TypeError(f"objective must return a floating-point tensor [{count}], one loss per sample, got {got}")
+    if tuple(losses.shape) != (count,):
+        raise ValueError(f"objective must return one loss per sample, shape [{count}], got {list(losses.shape)}")
+    return losses

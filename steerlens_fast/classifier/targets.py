@@ -1,0 +1,207 @@
+"""Targets: which output of a classifier is followed. Written as in captum, or named by rank at the source."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checks import check_choice, sent
+from .outputs import ONE_LOGIT
+
+RANKS = ("runner-up", "argmax", "least")
+GRAMMAR = f"an int, a tuple of ints, one of either per sample, None or one of {RANKS}"
+Target = int | tuple[int, ...] | Sequence[int] | Sequence[tuple[int, ...]] | Tensor | np.ndarray | str | None
+
+
+def check_target(target: Target, count: int, task: str = "multiclass") -> str | Tensor:
+    """Check a target's type and length, before any model runs.
+
+    Parameters
+    ----------
+    target : int, tuple, list, Tensor, numpy.ndarray, str or None
+        An int (or a tensor of one element): the class, for all samples. A tuple of ints: one index per dimension of the
+        outputs after the batch, for all samples. A list of ints, an integer tensor or array [N]: each sample's class.
+        A list of tuples, or an integer tensor [N, k]: each sample's indices. "runner-up" or None: the second highest
+        class at the source; "argmax": the highest; "least": the lowest.
+    count : int
+        Number of samples N.
+    task : {"multiclass", "binary", "multilabel"}
+        What the outputs are. "binary": the classes are 0 and 1. "multilabel": an int l is the label l, to be made
+        present; ``~l`` is the same label, to be made absent; in full they are the tuples (1, l) and (0, l). "argmax"
+        and "least" are the labels with the highest and the lowest score, "runner-up" is the highest of those that are
+        absent at the source (of all present ones the lowest), each to be made present.
+
+    Returns
+    -------
+    str or Tensor [N, k], int64
+        One of RANKS, or indices on the CPU, those of labels in full. Both can be resolved, sliced and checked again.
+
+    Examples
+    --------
+    >>> check_target([3, 7], 2)
+    tensor([[3],
+            [7]])
+    >>> check_target(None, 2)
+    'runner-up'
+    >>> check_target([3, ~7], 2, "multilabel")
+    tensor([[1, 3],
+            [0, 7]])
+    """
+    if target is None or isinstance(target, str):
+        return check_choice("target", "runner-up" if target is None else target, RANKS)
+    table = _table(target, count)
+    return table if task != "multilabel" or table.shape[1] > 1 else _of_labels(table[:, 0])
+
+
+def _table(target: Target, count: int) -> Tensor:
+    if isinstance(target, (Tensor, np.ndarray)):
+        return _tensor_target(target, count)
+    rows = _rows(target, count) if isinstance(target, list) else [_indices(target)]
+    table = torch.tensor(rows or [[0]], dtype=torch.int64, device="cpu")
+    return table[:count].expand(count, -1)
+
+
+def _of_labels(labels: Tensor) -> Tensor:
+    """[N, 2]: (1, l) of labels l, (0, l) of ~l."""
+    present = labels >= 0
+    return torch.stack([present.long(), torch.where(present, labels, ~labels)], 1)
+
+
+def slice_target(target: str | Tensor, at: slice) -> str | Tensor:
+    """Take the samples ``at`` of what check_target or resolve_target returned; a rank is every sample's."""
+    return target if isinstance(target, str) else target[at]
+
+
+def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") -> tuple[Tensor, Tensor]:
+    """Turn a target into indices, once the outputs at the source are known.
+
+    Parameters
+    ----------
+    target : as check_target takes or returns it
+    outputs : Tensor [N, classes, ...]
+        Of the classifier, for the source images; see :func:`~steerlens_fast.classifier.outputs.class_scores`.
+    task : {"multiclass", "binary", "multilabel"}
+
+    Returns
+    -------
+    target : Tensor, int64
+        [N] for outputs [N, classes], otherwise [N, k] with k = outputs.dim() - 1: class first, then position.
+    source : Tensor [N], int64
+        The highest class at the source; where outputs have more dimensions, at the target's position.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the target, what was expected and what came.
+
+    Examples
+    --------
+    >>> outputs = torch.tensor([[1.0, 4.0, 2.0], [5.0, 0.0, 3.0]])
+    >>> resolve_target("runner-up", outputs)
+    (tensor([2, 2]), tensor([1, 0]))
+    >>> resolve_target(0, outputs)
+    (tensor([0, 0]), tensor([1, 0]))
+    """
+    outputs, target = outputs.detach(), check_target(target, len(outputs), task)
+    if isinstance(target, str):
+        return _ranked_label(target, outputs) if task == "multilabel" else _ranked(target, outputs)
+    _check_range(target, outputs)
+    target = sent("target", target, outputs.device)
+    target = target[:, 0] if outputs.dim() == 2 else target
+    return target, scores_at(outputs, target).argmax(1)
+
+
+def scores_at(outputs: Tensor, target: Tensor) -> Tensor:
+    """Take the class scores [N, classes] at each sample's position, the indices after its class."""
+    if outputs.dim() == 2:
+        return outputs
+    each = torch.arange(len(outputs), device=outputs.device)
+    return outputs.movedim(1, -1)[(each, *target[:, 1:].unbind(1))]
+
+
+def _ranked(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    least = 2 if rank == "runner-up" else 1
+    if outputs.dim() != 2 or outputs.shape[1] < least:
+        needs = f"outputs [N, classes] with at least {least} class{'es' if least > 1 else ''}"
+        hint = f" ({ONE_LOGIT})" if outputs.dim() == 2 else ""
+        raise ValueError(f"target {rank!r} needs {needs}, got outputs {list(outputs.shape)}{hint}")
+    source = outputs.argmax(1)
+    if rank == "runner-up":
+        first, second = outputs.topk(2, 1).indices.unbind(1)
+        return torch.where(first == source, second, first), source  # at ties topk and argmax may name different classes
+    return (source if rank == "argmax" else outputs.argmin(1)), source
+
+
+def _ranked_label(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Of outputs [N, 2, L]."""
+    if outputs.dim() != 3:
+        raise ValueError(f"target {rank!r} needs outputs [N, labels], got outputs {list(outputs.shape)}")
+    present, scores = outputs.argmax(1).bool(), outputs[:, 1]
+    labels = scores.argmin(1) if rank == "least" else scores.argmax(1)
+    if rank == "runner-up":
+        absent = scores.masked_fill(present, -torch.inf).argmax(1)
+        labels = torch.where(present.all(1), scores.argmin(1), absent)
+    target = torch.stack([torch.ones_like(labels), labels], 1)
+    return target, scores_at(outputs, target).argmax(1)
+
+
+def _check_range(target: Tensor, outputs: Tensor) -> None:
+    sizes, given = list(outputs.shape[1:]), target.shape[1]
+    if given != len(sizes):
+        hint = "for one class per sample give a list" if len(sizes) == 1 else "give a tuple: class, then position"
+        expected = f"{len(sizes)} indices per sample for outputs {list(outputs.shape)}"
+        raise ValueError(f"target must have {expected}, got {given} ({hint})")
+    for axis, size in enumerate(sizes):
+        bad = target[:, axis][(target[:, axis] < 0) | (target[:, axis] >= size)]
+        if len(bad):
+            where = f"in dimension {axis + 1} of outputs {list(outputs.shape)}"
+            raise ValueError(f"target must be 0 to {size - 1} {where}, got {bad[0]}")
+
+
+def _index(value) -> int:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    try:
+        index = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        index = None
+    if index is None:
+        raise TypeError(f"target must be {GRAMMAR}, got {value!r}")
+    if abs(index) >= 2**63:
+        raise ValueError(f"target must be in the range of the outputs' classes, got {index}")
+    return index
+
+
+def _indices(value) -> tuple[int, ...]:
+    if isinstance(value, tuple) and not value:
+        raise ValueError("target must have at least one index, got ()")
+    return tuple(map(_index, value)) if isinstance(value, tuple) else (_index(value),)
+
+
+def _rows(target: list, count: int) -> list[tuple[int, ...]]:
+    if len(target) != count:
+        raise ValueError(f"target must have one entry per sample, {count}, got {len(target)}")
+    if len({isinstance(entry, tuple) for entry in target}) > 1:
+        raise TypeError(f"target must be a list of ints or a list of tuples, got both: {target!r}")
+    rows = [_indices(entry) for entry in target]
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"target must have equally many indices for every sample, got {target!r}")
+    return rows
+
+
+def _tensor_target(target: Tensor | np.ndarray, count: int) -> Tensor:
+    array = isinstance(target, np.ndarray)
+    kind = target.dtype.name if array else str(target.dtype).removeprefix("torch.")
+    if not kind.startswith(("int", "uint")):
+        raise TypeError(f"target must be an integer tensor [N], got dtype {kind}")
+    target = torch.from_numpy(target.astype(np.int64)) if array else target
+    target = target.detach().to("cpu", torch.int64)
+    if target.numel() == 1:
+        return target.reshape(1, 1).expand(count, 1)
+    if target.dim() not in (1, 2) or len(target) != count or 0 in target.shape[1:]:
+        raise ValueError(f"target must have shape [{count}] or [{count}, k], got {list(target.shape)}")
+    return target[:, None] if target.dim() == 1 else target

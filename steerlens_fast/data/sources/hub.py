@@ -1,0 +1,116 @@
+"""Data sets of the Hugging Face ``datasets`` library, by name or path. Needs the extra ``steerlens_fast[hf]``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from ...errors import BadItem, stable_text
+from ...extras import need
+from ...io.tensor_files import expand_home
+from ..items import Item
+from ..labels import class_number, names_of
+from .base import LeftOut, Source, numbered, read_file, show, usage
+
+SPLITS = ("test", "train")  # tried in this order where there are several and none is asked for
+
+
+class HubSource(Source):
+    """``NAME`` or ``NAME#split``; NAME is the hub's, a folder of images, or one that ``save_to_disk`` wrote.
+
+    Without ``#split``: the only one, else "test", else "train". Images are the first column of type Image, labels the
+    first of type ClassLabel (where -1 is none), else a column "label" of class numbers or names. Other splits and
+    other columns of images are left out, and counted.
+    """
+
+    def __init__(self, spec: str):
+        name, _, split = expand_home(spec).partition("#")
+        data, split, self._other_splits = _load(name, split)
+        datasets = need("hf", "datasets")
+        self.name = f"hf:{name}#{split}"
+        self._image = _first(data, datasets.Image)
+        if self._image is None:
+            raise usage(f"data must have a column of type Image, got {dict(data.features)} in {self.name}")
+        self._label = _first(data, datasets.ClassLabel) or ("label" if "label" in data.features else None)
+        kinds = {column: type(feature) for column, feature in data.features.items()}
+        self._other_images = [c for c, kind in kinds.items() if kind is datasets.Image and c != self._image]
+        self._is_class_label = kinds.get(self._label) is datasets.ClassLabel
+        self._data = data.cast_column(self._image, datasets.Image(decode=False)).with_format(None)
+        columns = {"image": self._image, "label": self._label}
+        about = {"kind": "hf", "name": os.path.abspath(name) if os.path.exists(name) else name, "split": split}
+        super().__init__({**about, **columns, "items": len(data)}, self._names(data, datasets))
+
+    def listing(self) -> Iterator[Item]:
+        count, self.left_out = len(self._data), LeftOut()
+        for reason, others in (("another split", self._other_splits), ("another column of images", self._other_images)):
+            for other in others:
+                self.left_out.add(reason, other)
+        numbers = {name: n for n, name in enumerate(self.class_names or ())}
+        for n, label in enumerate(self._labels(count)):
+            where = f"{self.name}[{n}], column {self._label!r}"
+            number = None if self._is_class_label and label == -1 else class_number(label, where, numbers)
+            yield Item(n, numbered(n, count), f"{self.name}[{n}]", number, [n])
+        if not count:
+            raise usage(f"data must have rows, got none in {self.name}")
+
+    def read(self, item: Item) -> bytes:
+        try:
+            image = self._data[item.place[0]][self._image]
+        except OSError as error:
+            raise BadItem("unreadable", f"{item.path}: {stable_text(str(error))}") from error
+        if image is None or (image["bytes"] is None and image["path"] is None):
+            raise BadItem("unreadable", f"{item.path}: there is no image")
+        if image["bytes"] is None:
+            return read_file(image["path"])
+        if not image["bytes"]:
+            raise BadItem("empty", f"{item.path} has 0 bytes")
+        return image["bytes"]
+
+    def _labels(self, count: int) -> Iterator:
+        if self._label is None:
+            yield from [None] * count
+            return
+        for rows in self._data.select_columns([self._label]).iter(1000):
+            yield from rows[self._label]
+
+    def _names(self, data, datasets) -> list[str] | None:
+        feature = data.features.get(self._label)
+        if isinstance(feature, datasets.ClassLabel):
+            return list(feature.names)
+        if not self._label:
+            return None
+        return names_of((f"{self.name}, column {self._label!r}", value) for value in data.unique(self._label))
+
+
+def _load(name: str, split: str):
+    datasets = need("hf", "datasets")
+    try:
+        if os.path.exists(os.path.join(name, "dataset_info.json")) and os.path.exists(os.path.join(name, "state.json")):
+            return (*_only(datasets.load_from_disk(name), split), [])
+        if os.path.exists(os.path.join(name, "dataset_dict.json")):
+            data = datasets.load_from_disk(name)
+            split = _split(list(data), split, name)
+            return data[split], split, [other for other in data if other != split]
+        names = datasets.get_dataset_split_names(name)
+        split = _split(names, split, name)
+        return datasets.load_dataset(name, split=split), split, [other for other in names if other != split]
+    except (OSError, ValueError, RuntimeError) as error:
+        raise usage(f"data must be a data set that datasets can load, got {show(name)}: {error}") from error
+
+
+def _only(data, split: str):
+    """A data set saved by itself, which remembers the split's name or has none."""
+    name = str(data.split or "train")
+    _split([name], split, "it")
+    return data, name
+
+
+def _split(names: list[str], asked: str, where: str) -> str:
+    chosen = asked or (names[0] if len(names) == 1 else next((s for s in SPLITS if s in names), None))
+    if chosen not in names:
+        raise usage(f"data must name a split, as hf:NAME#split, one of {names} in {show(where)}, got {asked!r}")
+    return chosen
+
+
+def _first(data, kind: type) -> str | None:
+    return next((name for name, feature in data.features.items() if isinstance(feature, kind)), None)

@@ -1,0 +1,114 @@
+"""Where images come from: folders, tables, webdataset tars, arrays, Hugging Face data sets, Python objects."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ...io.tensor_files import expand_home
+from .base import SUFFIXES, Source, show, usage
+
+__all__ = ["SUFFIXES", "Source", "open_source"]
+
+CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*")
+KINDS = (
+    "a folder of images or .tar files, a .csv or .jsonl table, .tar files (also train-{000..003}.tar, *.tar), "
+    "a .npy or .safetensors array, hf:NAME[#split], or pkg.mod:callable"
+)
+
+
+def open_source_of(config, data=None) -> Source:
+    """The images that a job's configuration names, or ``data`` in their place."""
+    given = config.data if data is None else data
+    return open_source(given, labels=config.labels, any_values=config.range is not None)
+
+
+def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bool = False) -> Source:
+    """The images that ``data`` means.
+
+    Parameters
+    ----------
+    data : str, path, or map-style data set
+        A folder of images (one sub-folder for each class, or none) or of .tar files; a .csv or .jsonl with ``path``,
+        ``label`` (the truth), ``target`` (the class to morph toward) and ``key``; webdataset .tar files, as a name or a
+        pattern; a .npy or .safetensors array; ``"hf:NAME"`` or ``"hf:NAME#split"``; ``"pkg.mod:callable"``; or an
+        object of (image, target[, key]).
+    labels : str or path, optional
+        A .npy of N class numbers or names, for an array of N images.
+    any_values : bool
+        Whether arrays may have ints of any size and floats beyond [0, 1], since a range will say what they mean.
+
+    Returns
+    -------
+    Source
+        See :class:`~steerlens_fast.data.sources.Source`.
+
+    Raises
+    ------
+    JobError
+        With the code for wrong usage, where ``data`` is not there, or is none of these.
+
+    Examples
+    --------
+    >>> source = open_source([(None, 3), (None, 1)])
+    >>> [(item.key, item.label) for item in source.listing()]
+    [('0', None), ('1', None)]
+    >>> open_source("no/such.csv")
+    Traceback (most recent call last):
+    steerlens_fast.errors.JobError: data must be there, got no/such.csv: no such file or folder
+    """
+    named = isinstance(data, (str, os.PathLike))
+    spec = expand_home(data) if named else ""
+    if labels is not None and not spec.lower().endswith((".npy", ".safetensors")):
+        given = repr(spec) if named else type(data).__name__
+        raise usage(f"labels is for .npy and .safetensors arrays, got {str(labels)!r} with data {given}")
+    if named:
+        return _named(spec, None if labels is None else expand_home(labels), any_values)
+    from .python import PythonSource
+
+    return PythonSource(data)
+
+
+def _named(spec: str, labels: str | None, any_values: bool) -> Source:
+    if os.path.isdir(spec):
+        return _folder(spec)
+    if spec.startswith("hf:"):
+        from .hub import HubSource
+
+        return HubSource(spec.removeprefix("hf:"))
+    if CALLABLE.fullmatch(spec) and not os.path.exists(spec):
+        from .python import PythonSource, imported
+
+        return PythonSource(imported(spec), spec)
+    lower = spec.lower()
+    if lower.endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
+        from .tars import TarSource
+
+        return TarSource(spec)
+    if not os.path.exists(spec):
+        what = "no such file or folder" if os.path.splitext(spec)[1] or "/" in spec else f"it must be {KINDS}"
+        raise usage(f"data must be there, got {show(spec)}: {what}")
+    if lower.endswith((".csv", ".jsonl")):
+        from .table import TableSource
+
+        return TableSource(spec)
+    if lower.endswith(".npy"):
+        from .arrays import npy_source
+
+        return npy_source(spec, labels, any_values)
+    if lower.endswith(".safetensors"):
+        from .arrays import safetensors_source
+
+        return safetensors_source(spec, labels, any_values)
+    raise usage(f"data must be {KINDS}; got {show(spec)}")
+
+
+def _folder(path: str) -> Source:
+    """A folder is of tars where it has .tar files, and neither images nor sub-folders."""
+    from .folder import FolderSource, is_of_tars
+
+    if is_of_tars(path):
+        from .tars import TarSource
+
+        return TarSource(path)
+    return FolderSource(path)

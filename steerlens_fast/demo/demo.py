@@ -1,0 +1,213 @@
+"""The demo: a small classifier of real handwritten digits, and what it believes separates one digit from another.
+
+Test digits are morphed toward another class along one frozen gradient: by phase alone, by phase and amplitude, and, for
+comparison, by a plain pixel step of the same length.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_choice, check_int, check_number
+from ..evaluate.presets import digits_data as digits_module
+from ..evaluate.presets.digits_data import Digits
+from ..extras import need
+from ..io.tensor_files import output_folder
+from ..lens import SteerableLens
+from ..memory import threads
+from ..morphs import Morphs
+
+PAIRS = ((3, 8), (7, 2), (5, 6), (2, 3), (1, 7), (4, 9))
+RULES = ("polar", "complex")
+FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # compared, by what the pictures call them
+
+
+@dataclass(frozen=True)
+class Example:
+    """One digit, morphed toward another class by every family."""
+
+    source: int
+    target: int
+    test_index: int
+    image: Tensor  # [32, 32]
+    morphs: dict[str, Morphs]  # of one sample each
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}-to-{self.target}"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What :func:`run_demo` found and wrote."""
+
+    examples: list[Example]
+    test_accuracy: float
+    flipped: dict[tuple[int, int], dict[str, float]]  # pair -> family -> share of all its test digits that flip
+    tested: dict[tuple[int, int], int]  # pair -> how many digits that is
+    files: list[Path]
+    seconds: dict[str, float] = field(compare=False)
+    model: nn.Module = field(compare=False, repr=False)
+    digits: Digits = field(compare=False, repr=False)
+
+
+def run_demo(
+    out: str | Path,
+    pairs: Sequence[tuple[int, int]] = PAIRS,
+    *,
+    max_l2: float = 4.0,
+    frames: int = 8,
+    rule: str = "polar",
+    epochs: int = 15,
+    seed: int = 0,
+    progress: bool = False,
+) -> DemoResult:
+    """Train a digit classifier, morph test digits, and write pictures and a table.
+
+    The digit shown for a class is the first of the test set that the classifier gets right (the second, where the class
+    is the source of a second pair, and so on). Nothing is chosen by how its morph looks.
+
+    Parameters
+    ----------
+    out : path
+        Directory to write to; made if it is not there. Files of the same name are replaced.
+    pairs : sequence of (int, int)
+        Source and target digits.
+    max_l2 : float
+        Distance of the last frame from its source, after the clip to [0, 1]; the same for every family.
+    frames : int
+        From the source (factor 0) to the budget, linearly.
+    rule : {"polar", "complex"}
+        How coefficients and gradient become a step; see :func:`steerlens_fast.ops.step`.
+    epochs : int
+        Of training.
+    seed : int
+        Of the train/test split and of the training. On one machine the same seed gives the same result.
+    progress : bool
+        Show progress bars on stderr.
+
+    Returns
+    -------
+    DemoResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that makes no sense, or a pair whose source class has too few rightly classified test digits.
+    OSError
+        Where ``out`` cannot be written, found before the work begins.
+    ImportError
+        Naming the extra, ``steerlens_fast[demo]``, that is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     result = run_demo(out, [(3, 8)], frames=3, epochs=2)
+    ...     sorted(path.name for path in result.files)
+    ['3-to-8.gif', '3-to-8.png', 'overview.png', 'probabilities.csv']
+    >>> result.examples[0].morphs["joint"].frames.shape
+    torch.Size([1, 3, 1, 32, 32])
+    """
+    pairs = _check(pairs, max_l2, frames, rule, epochs, seed)
+    from . import pictures  # needs matplotlib and Pillow: say so before any work
+
+    out = output_folder(out)
+    pictures.check_writable(out)
+    bar = partial(need("demo", "tqdm").tqdm, disable=not progress, dynamic_ncols=True)
+    seconds: dict[str, float] = {}
+    with threads(1):
+        with _timed(seconds, "training"):
+            digits = digits_module.load(seed)
+            model = digits_module.train(digits, epochs, seed=seed, progress=partial(bar, desc="training", unit="epoch"))
+        right = model(digits.test_images).argmax(1) == digits.test_labels
+        with _timed(seconds, "morphs"):
+            morph = partial(_morph, model, max_l2=max_l2, frames=frames, rule=rule)
+            examples = _examples(morph, digits, right, pairs, partial(bar, desc="morphs", unit="family"))
+        with _timed(seconds, "all test digits"):
+            rates = partial(bar, desc="all test digits", unit="pair")
+            flipped, tested = _flip_rates(morph, digits, right, pairs, rates)
+        with _timed(seconds, "pictures"):
+            files = pictures.write_all(out, examples, partial(bar, desc="pictures", unit="file"))
+    return DemoResult(examples, right.float().mean().item(), flipped, tested, files, seconds, model, digits)
+
+
+def _morph(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor | int,
+    *,
+    max_l2: float,
+    frames: int,
+    rule: str,
+    progress: Callable[..., Iterable] = iter,
+) -> dict[str, Morphs]:
+    """Every family's morphs of images [N, 1, 32, 32], each along one gradient."""
+    return {
+        name: SteerableLens(model, family=family, rule=rule).morph(images, targets, max_l2=max_l2, frames=frames)
+        for name, family in progress(FAMILIES.items())
+    }
+
+
+def _examples(morph, digits: Digits, right: Tensor, pairs, progress) -> list[Example]:
+    used: dict[int, int] = {}
+    indices = []
+    for source, _ in pairs:
+        candidates = ((digits.test_labels == source) & right).nonzero()[:, 0]
+        nth = used[source] = used.get(source, -1) + 1
+        if nth >= len(candidates):
+            raise ValueError(
+                f"pairs must not ask for more test digits than are classified rightly: of class {source} there are "
+                f"{len(candidates)} (more epochs may help)"
+            )
+        indices.append(int(candidates[nth]))
+    morphs = morph(digits.test_images[indices], torch.tensor([t for _, t in pairs], device="cpu"), progress=progress)
+    return [
+        Example(s, t, i, digits.test_images[i, 0], {name: found[n] for name, found in morphs.items()})
+        for n, ((s, t), i) in enumerate(zip(pairs, indices))
+    ]
+
+
+def _flip_rates(morph, digits: Digits, right: Tensor, pairs, progress):
+    """How often the last frame is taken for the target, over every rightly classified test digit of the source."""
+    flipped, tested = {}, {}
+    for source, target in progress(list(dict.fromkeys(pairs))):
+        images = digits.test_images[(digits.test_labels == source) & right]
+        found = morph(images, target, frames=2)
+        flipped[source, target] = {name: m.reached[:, -1].double().mean().item() for name, m in found.items()}
+        tested[source, target] = len(images)
+    return flipped, tested
+
+
+def _check(pairs, max_l2, frames, rule, epochs, seed) -> list[tuple[int, int]]:
+    pairs = [tuple(pair) for pair in pairs]
+    ok = lambda pair: len(pair) == 2 and all(type(d) is int and 0 <= d <= 9 for d in pair) and pair[0] != pair[1]
+    if not pairs or not all(map(ok, pairs)):
+        raise ValueError(f"pairs must be (source, target) pairs of two different digits, got {pairs}")
+    if len(set(pairs)) != len(pairs):
+        raise ValueError(f"pairs must not repeat, got {pairs}")
+    for name, value, least in (("frames", frames, 2), ("epochs", epochs, 1), ("seed", seed, 0)):
+        check_int(name, value, least, None)
+    check_number("max_l2", max_l2, above=0)
+    check_choice("rule", rule, RULES)
+    return pairs
+
+
+class _timed:
+    """Adds the seconds of a with block to a dictionary."""
+
+    def __init__(self, seconds: dict[str, float], name: str):
+        self.seconds, self.name = seconds, name
+
+    def __enter__(self):
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_):
+        self.seconds[self.name] = time.perf_counter() - self.start

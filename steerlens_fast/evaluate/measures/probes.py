@@ -1,0 +1,159 @@
+"""Single-band probes: what one scale and orientation of the gradient's motion does, against chance in the same band."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...checks import check_choice, check_int, check_number
+from ...classifier import Driver
+from ...classifier.objectives import check_objective, loss
+from ...families import FAMILIES, family_named
+from ...lens.l2_search import factor_at_l2
+from ...pyramid import SteerablePyramid
+from .arguments import check_batch, check_classes, noise
+
+PROBE_L2, DIRECTIONS = 0.025, 8
+TOLERANCE = 1e-3  # of the distance: at so small a one, an absolute tolerance would be a large part of it
+
+
+@dataclass(frozen=True)
+class BandProbes:
+    """What :func:`band_probes` finds of N images, J scales and K orientations.
+
+    Attributes
+    ----------
+    advantage : Tensor [N, J, K]
+        ``along - chance``; NaN where a step to the distance was not found.
+    along : Tensor [N, J, K]
+        Change of the margin (target's logit minus source's) along the gradient.
+    chance : Tensor [N, J, K]
+        Its mean change along Gaussian directions.
+    attained : Tensor [N, J, K], bool
+        Whether all these steps reached the distance.
+    """
+
+    advantage: Tensor
+    along: Tensor
+    chance: Tensor
+    attained: Tensor
+
+
+@torch.no_grad()
+def band_probes(
+    driver: Callable,
+    images: Tensor,
+    target: Tensor,
+    source: Tensor,
+    *,
+    family: str = "csp-phase",
+    rule: str = "polar",
+    objective: str | Callable = "nll",
+    pyramid: SteerablePyramid | None = None,
+    max_l2: float = PROBE_L2,
+    directions: int = DIRECTIONS,
+    bounds: tuple[float, float] | None = (0, 1),
+    seed: int = 0,
+    numbers: Tensor | None = None,
+) -> BandProbes:
+    """Move one band at a time by one small L2 distance, along the gradient and along chance.
+
+    Parameters
+    ----------
+    driver : callable
+        The classifier, as :class:`~steerlens_fast.SteerableLens` takes it.
+    images : Tensor [N, C, H, W]
+        In ``bounds``.
+    target, source : Tensor [N], int64
+        Classes between which the margin is.
+    family, rule, objective
+        As in :class:`~steerlens_fast.SteerableLens`; the regime is frozen.
+    pyramid : SteerablePyramid, optional
+        Whose bands are probed; by default that of the image's size.
+    max_l2 : float
+        Distance of every edit, after the clip, met within 0.1 %.
+    directions : int
+        Gaussian directions for each image: white noise in the gradient's place, seen through the same band by the same
+        family, at the same distance.
+    bounds : (float, float) or None
+    seed : int
+    numbers : Tensor [N], int64, optional
+        What makes each image's noise its own; by default its place in the batch.
+
+    Returns
+    -------
+    BandProbes
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 3)).eval()
+    >>> found = band_probes(model, torch.rand(2, 1, 16, 16), torch.tensor([1, 2]), torch.tensor([0, 0]), directions=2)
+    >>> found.advantage.shape  # a pyramid of 16 x 16 pixels has two scales
+    torch.Size([2, 2, 4])
+    """
+    images = check_batch("images", images)
+    target, source = (check_classes(n, t, len(images)) for n, t in (("target", target), ("source", source)))
+    check_choice("family", family, FAMILIES)
+    check_number("max_l2", max_l2, 0.0)
+    check_int("directions", directions, 1, None)
+    check_objective(objective)
+    pyramid = SteerablePyramid(tuple(images.shape[-2:])) if pyramid is None else pyramid
+    classifier = driver if isinstance(driver, Driver) else Driver(driver)
+    target, source = target.to(images.device), source.to(images.device)
+    gradient, outputs = classifier.gradient(
+        images,
+        lambda out, at: loss(objective, out, target[at].to(out.device), source[at].to(out.device), classifier.task),
+    )
+    ways = _ways(images, gradient, directions, seed, numbers)
+    probe = _Probe(classifier, images, ways, _margin(outputs, target, source), (target, source), max_l2, bounds)
+    bands = [(s, k) for s in range(pyramid.height) for k in range(pyramid.orientations)]
+    changes, attained = zip(*(probe(family_named(family, pyramid, rule, [s], [k])) for s, k in bands))
+    shape = lambda t: torch.stack(t, -1).unflatten(-1, (pyramid.height, pyramid.orientations))
+    change, attained = shape(changes), shape(attained).all(0)  # [1 + D, N, J, K]
+    along, chance = change[0], change[1:].mean(0)
+    return BandProbes(torch.where(attained, along - chance, torch.nan), along, chance, attained)
+
+
+def _ways(images: Tensor, gradient: Tensor, directions: int, seed: int, numbers) -> Tensor:
+    """[1 + D, N, C, H, W]: the gradient, then noise."""
+    numbers = range(len(images)) if numbers is None else check_classes("numbers", numbers, len(images)).tolist()
+    drawn = noise((directions, *images.shape[1:]), seed, numbers).transpose(0, 1).to(gradient)
+    return torch.cat([gradient[None], drawn])
+
+
+@dataclass
+class _Probe:
+    """Moves one band, all directions at once."""
+
+    classifier: Driver
+    images: Tensor
+    ways: Tensor
+    before: Tensor  # [N]: the margin at the source
+    classes: tuple[Tensor, Tensor]
+    max_l2: float
+    bounds: tuple[float, float] | None
+
+    def __call__(self, family) -> tuple[Tensor, Tensor]:
+        """(change of the margin, whether the distance was reached), [1 + D, N]."""
+        count = len(self.ways)
+        repeated = self.images.repeat(count, 1, 1, 1)
+        motion = family.prepare(repeated, self.ways.flatten(0, 1).to(repeated.dtype))
+        factor, _, attained = factor_at_l2(motion, self.max_l2, self.bounds, TOLERANCE * self.max_l2)
+        moved = motion.render(factor[None], bounds=self.bounds)[0]
+        after = _margin(self.classifier.outputs(moved), *(t.repeat(count) for t in self.classes))
+        return after.view(count, -1) - self.before, attained.view(count, -1)
+
+
+def _margin(outputs: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    """The target's logit minus the source's, in float64: their change is small."""
+    at = lambda index: outputs.double().gather(1, index[:, None].to(outputs.device))[:, 0]
+    return at(target) - at(source)

@@ -1,0 +1,176 @@
+"""What driver and judges say of edited images, and in which cases families can be compared at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...checks import check_int
+from ...classifier import Driver
+from .arguments import check_batch, check_classes
+
+
+def driver_confidence(outputs: Tensor, target: Tensor) -> Tensor:
+    """G: the probability that the classifier gives its target.
+
+    Parameters
+    ----------
+    outputs : Tensor [N, classes]
+        Logits, of the classifier whose gradient was followed.
+    target : Tensor [N], int64
+
+    Returns
+    -------
+    Tensor [N]
+        Softmax at the target, in float32 or better.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came.
+
+    Examples
+    --------
+    >>> driver_confidence(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
+    tensor([0.5000])
+    """
+    outputs = _check_outputs("outputs", outputs)
+    target = check_classes("target", target, len(outputs), outputs.shape[1]).to(outputs.device)
+    wide = outputs.softmax(1, dtype=torch.promote_types(outputs.dtype, torch.float32))
+    return wide.gather(1, target[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What :func:`transfer` finds.
+
+    Attributes
+    ----------
+    agrees : dict of str to Tensor [N], bool
+        By judge: whether the target is its first choice.
+    probability : dict of str to Tensor [N]
+        By judge: what it gives the target.
+    jointly : Tensor [N], bool
+        Whether all judges agree.
+    """
+
+    agrees: dict[str, Tensor]
+    probability: dict[str, Tensor]
+    jointly: Tensor
+
+
+def transfer(
+    judges: Mapping[str, Callable], images: Tensor, target: Tensor, *, batch_size: int | None = None
+) -> Transfer:
+    """Ask classifiers that were never differentiated whether they see the target, too.
+
+    Parameters
+    ----------
+    judges : mapping from str to callable
+        At least one; each takes images [N, C, H, W] and gives class scores [N, classes] as
+        :class:`~steerlens_fast.SteerableLens` takes them, over the driver's classes. They are left as they were found.
+    images : Tensor [N, C, H, W]
+    target : Tensor [N], int64
+    batch_size : int, optional
+        At most so many images in one call.
+
+    Returns
+    -------
+    Transfer
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the judge or the argument, what was expected and what came.
+
+    Examples
+    --------
+    >>> bright = lambda images: torch.stack([-images.mean((1, 2, 3)), images.mean((1, 2, 3))], 1)
+    >>> found = transfer({"bright": bright, "dark": lambda images: -bright(images)}, torch.ones(3, 1, 8, 8),
+    ...                  torch.tensor([1, 1, 0]))
+    >>> found.agrees["bright"].tolist(), found.jointly.tolist()
+    ([True, True, False], [False, False, False])
+    """
+    if not isinstance(judges, Mapping) or not judges:
+        raise TypeError(f"judges must be a mapping from names to at least one classifier, got {judges!r}")
+    images = check_batch("images", images)
+    target = check_classes("target", target, len(images))
+    if batch_size is not None:
+        check_int("batch_size", batch_size, 1, None)
+    agrees, probability = {}, {}
+    for name, judge in judges.items():
+        driver = judge if isinstance(judge, Driver) else Driver(judge)
+        outputs = _check_outputs(f"judge {name!r}", driver.outputs(images, batch=batch_size))
+        check_classes("target", target, len(images), outputs.shape[1])
+        agrees[name] = (outputs.argmax(1) == target.to(outputs.device)) & ~outputs.isnan().any(1)
+        probability[name] = driver_confidence(outputs, target)
+    return Transfer(agrees, probability, torch.stack(list(agrees.values())).all(0))
+
+
+@dataclass(frozen=True)
+class CommonAttainment:
+    """What :func:`common_attainment` finds of N cases.
+
+    Attributes
+    ----------
+    common : Tensor [N], bool
+        Which cases every family attained.
+    count, of : int
+        How many these are, of how many.
+    by_family : dict of str to int
+        How many each family attained.
+    """
+
+    common: Tensor
+    count: int
+    of: int
+    by_family: dict[str, int]
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{name} {n}/{self.of}" for name, n in self.by_family.items())
+        return f"{self.count}/{self.of} in common ({each})"
+
+
+def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
+    """The cases in which every compared family reached the L2 budget: those that a comparison may be made over.
+
+    Parameters
+    ----------
+    attained : mapping from str to Tensor [N], bool
+        By family.
+
+    Returns
+    -------
+    CommonAttainment
+        Printed, it tells every denominator.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where there is no family, or their tensors are not of one length and bool.
+
+    Examples
+    --------
+    >>> print(common_attainment({"pixel": torch.tensor([True, True]), "fourier": torch.tensor([True, False])}))
+    1/2 in common (pixel 2/2, fourier 1/2)
+    """
+    if not isinstance(attained, Mapping) or not attained:
+        raise TypeError(f"attained must be a mapping from families to tensors, got {attained!r}")
+    for name, t in attained.items():
+        if not isinstance(t, Tensor) or t.dtype != torch.bool or t.dim() != 1:
+            got = f"{t.dtype} {list(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
+            raise TypeError(f"attained must hold bool tensors [N], got {got} for {name!r}")
+    if len({len(t) for t in attained.values()}) > 1:
+        raise ValueError(f"attained must have one length, got { {name: len(t) for name, t in attained.items()} }")
+    common = torch.stack([t.cpu() for t in attained.values()]).all(0)
+    return CommonAttainment(common, int(common.sum()), len(common), {n: int(t.sum()) for n, t in attained.items()})
+
+
+def _check_outputs(name: str, outputs) -> Tensor:
+    if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or outputs.dim() != 2:
+        got = f"{outputs.dtype} {list(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ValueError(f"{name} must give class scores [N, classes], floating point, got {got}")
+    return outputs

@@ -1,0 +1,94 @@
+"""Handwritten digits and a small classifier of them, trained with mild L2 adversarial steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...extras import need
+from ...memory import threads
+
+SIZE = 32  # pixels of a side
+MARGIN = 2  # of the 8 x 8 original, on each side: as in MNIST, and the pyramid's boundary is circular
+Progress = Callable[..., Iterable]
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images [N, 1, 32, 32] in [0, 1] and their labels [N]."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+
+def load(seed: int = 0) -> Digits:
+    """scikit-learn's 1797 handwritten digits (real ones, 8 x 8), with a margin, at 32 x 32; a quarter for testing."""
+    datasets, selection = need("demo", "sklearn.datasets"), need("demo", "sklearn.model_selection")
+    pixels, labels = datasets.load_digits(return_X_y=True)
+    train, test = selection.train_test_split(range(len(labels)), test_size=0.25, random_state=seed, stratify=labels)
+    small = F.pad(torch.tensor(pixels, dtype=torch.float32, device="cpu").reshape(-1, 1, 8, 8) / 16, [MARGIN] * 4)
+    images = F.interpolate(small, size=(SIZE, SIZE), mode="bicubic", align_corners=False).clamp(0, 1)
+    labels = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
+    return Digits(images[train], labels[train], images[test], labels[test])
+
+
+def classifier(classes: int = 10) -> nn.Module:
+    """Two convolutions and two linear layers; smooth, since its gradient is what is looked at."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 8, stride=4, padding=2),
+        nn.GELU(),
+        nn.Conv2d(32, 64, 5, stride=2, padding=2),
+        nn.GELU(),
+        nn.Flatten(),
+        nn.Linear(64 * 4 * 4, 128),
+        nn.GELU(),
+        nn.Linear(128, classes),
+    )
+
+
+def count_of_classes(labels: Tensor) -> int:
+    """Of labels from 0 on."""
+    return int(labels.max()) + 1
+
+
+def adversarial(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: int = 2) -> Tensor:
+    """Images within ``radius`` (L2) of the given ones that the model likes less: projected gradient ascent."""
+    length = lambda t: t.flatten(1).norm(dim=1)[:, None, None, None]
+    shift = torch.zeros_like(images)
+    for _ in range(steps):
+        shift.requires_grad_()
+        loss = F.cross_entropy(model(images + shift), labels, reduction="sum")
+        (ascent,) = torch.autograd.grad(loss, shift)
+        shift = shift.detach() + 1.5 * radius / steps * ascent / length(ascent).clamp_min(1e-12)
+        shift = shift * (radius / length(shift).clamp_min(radius))
+    return images + shift
+
+
+def train(digits: Digits, epochs: int = 15, radius: float = 1.5, seed: int = 0, progress: Progress = iter) -> nn.Module:
+    """Train :func:`classifier` on adversarial images; every random number comes from ``seed``.
+
+    ``progress`` wraps the loop over epochs (tqdm, say).
+    """
+    images, labels = digits.train_images, digits.train_labels
+    batch, rate = 64, 4e-3
+    with torch.random.fork_rng(devices=[]), threads(1):
+        torch.manual_seed(seed)
+        model = classifier(count_of_classes(labels))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+        batches = -(-len(images) // batch)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * batches)
+        for _ in progress(range(epochs)):
+            for rows in torch.randperm(len(images), device="cpu").split(batch):
+                hard = adversarial(model, images[rows], labels[rows], radius)
+                loss = F.cross_entropy(model(hard), labels[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    return model.requires_grad_(False).eval()

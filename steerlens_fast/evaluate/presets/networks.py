@@ -1,0 +1,61 @@
+"""Small networks for the shipped experiments: three that differ in shape and training."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...memory import threads
+from . import digits_data as digits
+
+EPOCHS = 15
+
+
+def robust_cnn(data: digits.Digits, seed: int = 0) -> nn.Module:
+    """The demo's: large first filters, smooth, trained with mild L2 adversarial steps."""
+    return digits.train(data, EPOCHS, seed=seed)
+
+
+def plain_cnn(data: digits.Digits, seed: int = 0) -> nn.Module:
+    """Three 3 x 3 convolutions with pooling and one linear layer; trained plainly."""
+    block = lambda before, after: [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    side = data.train_images.shape[-1] // 8
+    return _fit(
+        lambda classes: nn.Sequential(
+            *block(1, 16), *block(16, 32), *block(32, 64), nn.Flatten(), nn.Linear(64 * side * side, classes)
+        ),
+        data,
+        seed + 1,
+    )
+
+
+def mlp(data: digits.Digits, seed: int = 0) -> nn.Module:
+    """Two hidden layers; trained plainly."""
+    wide = lambda before: [nn.Linear(before, 256), nn.ReLU()]
+    pixels = data.train_images[0].numel()
+    return _fit(
+        lambda classes: nn.Sequential(nn.Flatten(), *wide(pixels), *wide(256), nn.Linear(256, classes)), data, seed + 2
+    )
+
+
+def _fit(make, data: digits.Digits, seed: int) -> nn.Module:
+    """Train without adversarial steps; every random number comes from ``seed``."""
+    images, labels = data.train_images, data.train_labels
+    with torch.random.fork_rng(devices=[]), threads(1):
+        torch.manual_seed(seed)
+        model = make(digits.count_of_classes(labels))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        for _ in range(EPOCHS):
+            for rows in torch.randperm(len(images), device="cpu").split(64):
+                loss = F.cross_entropy(model(images[rows]), labels[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    return model.requires_grad_(False).eval()
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Share of images that a model takes for their label."""
+    with torch.no_grad():
+        return (model(images).argmax(1) == labels).double().mean().item()

@@ -1,0 +1,92 @@
+"""The preset "shapes": every kind of synthetic image at 32 x 32, two classes of each, and what truly separates them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from . import networks
+from .digits_data import Digits
+from .synthetic import KINDS, SyntheticImages, synthetic_images
+
+SIZE = 32
+TRAINING, TESTING = 200, 40  # images of each kind
+OTHER = "map:" + ",".join(f"{2 * k + low}={2 * k + 1 - low}" for k in range(len(KINDS)) for low in (0, 1))
+
+
+class Shapes:
+    """A map-style data set of (image, label) with a known true motion: see :mod:`steerlens_fast.evaluate.ground_truth`.
+
+    Class ``2 k`` is kind k with a factor below 0, class ``2 k + 1`` with one above; neighbours in the data set are of
+    different kinds, so that the first N hold some of each.
+
+    Parameters
+    ----------
+    count : int
+        Images of each kind.
+    seed : int
+    """
+
+    classes = [f"{kind} {side}" for kind in KINDS for side in ("-", "+")]
+
+    def __init__(self, count: int, seed: int):
+        self.kinds: list[SyntheticImages] = [synthetic_images(k, count, size=SIZE, seed=seed) for k in KINDS]
+        pixels = torch.stack([kind.images() for kind in self.kinds], 1)  # [count, kinds, 1, H, W]
+        labels = torch.stack([2 * k + kind.labels for k, kind in enumerate(self.kinds)], 1)
+        self.pixels, self.labels = (pixels.flatten(0, 1) * 255).round().byte(), labels.flatten().tolist()
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, n: int) -> tuple[Tensor, int]:
+        return self.pixels[n], self.labels[n]
+
+    def derivative(self, numbers: Sequence[int]) -> Tensor:
+        """[n, 1, H, W]: d(image)/d(factor), toward the other class."""
+        found = [self._one(n) for n in numbers]
+        return torch.cat([one.toward.view(-1, 1, 1, 1) * one.derivative() for one in found])
+
+    def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
+        """The true motion: images [n, 1, H, W] at a distance, and by how much the factor has changed [n]."""
+        images, by = zip(*(self._one(n).moved(l2) for n in numbers))
+        return torch.cat(images), torch.cat(by)
+
+    def group(self, n: int) -> str:
+        """The kind."""
+        return tuple(KINDS)[n % len(KINDS)]
+
+    def _one(self, n: int) -> SyntheticImages:
+        place, kind = divmod(n, len(KINDS))
+        return self.kinds[kind][place : place + 1]
+
+
+def test_set() -> Shapes:
+    """Those that no classifier has seen."""
+    return Shapes(TESTING, seed=1)
+
+
+@lru_cache(maxsize=1)
+def data() -> Digits:
+    """Images to train on, and those of :func:`test_set`."""
+    parts = []
+    for shapes in (Shapes(TRAINING, seed=0), test_set()):
+        parts += [shapes.pixels.float() / 255, torch.tensor(shapes.labels, device="cpu")]
+    return Digits(*parts)
+
+
+def robust_cnn() -> nn.Module:
+    """Trained here; see :mod:`.networks`."""
+    return networks.robust_cnn(data())
+
+
+def plain_cnn() -> nn.Module:
+    """See :mod:`.networks`."""
+    return networks.plain_cnn(data())
+
+
+def mlp() -> nn.Module:
+    """See :mod:`.networks`."""
+    return networks.mlp(data())

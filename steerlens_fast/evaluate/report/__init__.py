@@ -1,0 +1,5 @@
+"""The report of an evaluation."""
+
+from .report import write_report
+
+__all__ = ["write_report"]

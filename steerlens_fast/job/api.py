@@ -1,0 +1,104 @@
+"""The data-set job: every image of a data set morphed toward another class, in shards that nothing can lose.
+
+::
+
+    data    sources -> items (the listing) -> plan: shards of batches
+    shard   loading (decoding, fitting) -> lens -> frames and records -> formats -> marker
+    job     lock, plan or go on, engine -> workers -> shards; report, gallery
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..errors import JobError
+
+if TYPE_CHECKING:
+    from .run import Outcome
+
+__all__ = ["JobError", "morph_dataset"]
+
+
+def morph_dataset(
+    data,
+    model: str | Callable,
+    out: str | os.PathLike,
+    *,
+    engine: str = "local",
+    workers: int | None = None,
+    decoders: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    max_failures: int | str = "10%",
+    progress: str = "none",
+    gallery: int = 48,
+    **options,
+) -> Outcome:
+    """Morph a whole data set toward other classes; what the command ``steerlens-fast morph`` does.
+
+    Parameters
+    ----------
+    data : str, path or Dataset
+        A folder of images, a .csv or .jsonl with ``path``, and where known ``label`` (the image's class, the truth),
+        ``target`` (the class to morph it toward, the goal) and ``key``; webdataset tars, a .npy or .safetensors array,
+        ``hf:NAME``, ``pkg.mod:callable``; or a map-style dataset of ``(image, target[, key])``.
+    model : str or callable
+        ``timm:NAME``, ``torchvision:NAME``, ``pkg.mod:callable``, an exported or scripted file; or a classifier on
+        images [N, C, H, W] in [0, 1].
+    out : path
+        The job's folder: shards, records, manifest, summary, gallery.
+    engine, workers, decoders, resume, overwrite, retry_failed, max_failures, progress, gallery
+        See :class:`steerlens_fast.job.engines.engine.RunOptions`. With a dataset or a classifier that is an object, all
+        runs in this process.
+    **options
+        Fields of :class:`steerlens_fast.job.config.JobConfig`: ``target``, ``max_l2``, ``frames``, ``score``,
+        ``family``, ``size``, ``format``, ``limit`` and the like.
+
+    Returns
+    -------
+    Outcome
+        ``code``, as the command exits: 0 all done, 3 some items failed, 130 interrupted; and ``summary``.
+
+    Raises
+    ------
+    JobError
+        Naming what is wrong, with the ``code`` that the command exits with: 1, 2, 4 or 5.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from pathlib import Path
+    >>> images = torch.randint(0, 256, (6, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    >>> dataset = torch.utils.data.StackDataset(images, [0, 1, 2, 0, 1, 2])
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 3)).eval()
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     outcome = morph_dataset(dataset, model, out, channels=1, frames=4, gallery=0)
+    ...     sorted(path.name for path in Path(out, "shards").iterdir())
+    ['00000.done.json', '00000.jsonl', '00000.safetensors']
+    >>> outcome.code, outcome.summary["done"]
+    (0, 6)
+    """
+    from ..io.tensor_files import output_folder
+    from .engines.engine import RunOptions
+    from .planning import with_absolute_paths
+    from .run import run_job
+
+    data_is_named, model_is_named = isinstance(data, (str, os.PathLike)), isinstance(model, str)
+    asked = {
+        "data": os.fspath(data) if data_is_named else _told(data),
+        "model": model if model_is_named else _told(model),
+        **options,
+    }
+    run = RunOptions(
+        engine, workers, decoders, resume, overwrite, retry_failed, max_failures, progress=progress, gallery=gallery
+    )
+    dataset, classifier = None if data_is_named else data, None if model_is_named else model
+    return run_job(output_folder(out), with_absolute_paths(asked), run, dataset=dataset, model=classifier)
+
+
+def _told(thing) -> str:
+    kind = type(thing)
+    return f"{kind.__module__}.{kind.__qualname__}"

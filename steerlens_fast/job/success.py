@@ -1,0 +1,263 @@
+"""Whether morphs reached their targets: one record's answer, and counts over a job, per class pair."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from ..errors import OK
+
+REACHED, NOT_REACHED, ALREADY, UNSCORED = "reached", "not-reached", "already-predicted", "not-scored"
+SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # the source's outputs may be NaN: no prediction
+ROUNDING = 1e-4  # a fall smaller than this share of a probability may be rounding of the model
+PAIRS = 100  # listed in summary.json
+
+
+def judge(record: dict) -> dict[str, bool | None]:
+    """Compare a record's target with the predictions at the source and at the last frame.
+
+    Parameters
+    ----------
+    record : dict
+        Of an item, as in ``shards/*.jsonl``.
+
+    Returns
+    -------
+    dict
+        None where the answer is not known (the frame was not scored, or the item failed) or has no meaning.
+
+        ``already_predicted``
+            The source is predicted as the target: there is nothing to reach.
+        ``label_differs``
+            The label is not the class that is predicted at the source. None without a label, and where labels are
+            independent of each other and another one is the target.
+        ``reached``
+            The last frame is predicted as the target. None where ``already_predicted``.
+        ``fell_below_source``, ``fell_below_earlier``
+            The target's probability at the last frame is below that at the source, or below that at any earlier scored
+            frame, by more than 1e-4 of it.
+
+    Examples
+    --------
+    >>> record = {"status": "ok", "source": 0, "target": 1, "label": 0, "predictions": [0, 1, 0]}
+    >>> judge(record | {"probability": [0.1, 0.8, 0.4], "factors": [0.0, 1.0, 2.0]})
+    {'already_predicted': False, 'label_differs': False, 'reached': False, 'fell_below_source': False, 'fell_below_earlier': True}
+    """  # noqa: E501  (a dictionary is one line)
+    source, target, label = (record.get(name) for name in ("source", "target", "label"))
+    known = record["status"] not in SOURCE_UNKNOWN and source is not None
+    already = source == target if known else None
+    differs = source != label if known and label is not None else None
+    differs = record.get("label_differs", differs)  # a shard knows whether they can be compared
+    at_source = {"already_predicted": already, "label_differs": differs}
+    return at_source | _judge_last_frame(record, already if record["status"] == OK else None)
+
+
+def _judge_last_frame(record: dict, already: bool | None) -> dict[str, bool | None]:
+    """The answers that need the last frame; ``already`` is None for failed items."""
+    if already is None or not is_scored(record):
+        return dict.fromkeys(("reached", "fell_below_source", "fell_below_earlier"))
+    *earlier, last = record["probability"]
+    before = source_probability(record)
+    scored = [p for p in earlier if p is not None]
+    return {
+        "reached": None if already else record["predictions"][-1] == record["target"],
+        "fell_below_source": None if before is None else _fell(last, before),
+        "fell_below_earlier": _fell(last, max(scored)) if scored else None,
+    }
+
+
+def _fell(last: float, before: float) -> bool:
+    return last < before * (1 - ROUNDING)
+
+
+def is_scored(record: dict) -> bool:
+    """Whether the model's answer at the last frame is known and finite."""
+    return record["predictions"][-1] is not None and record["probability"][-1] is not None
+
+
+def start_frame(record: dict) -> int:
+    """The frame that is the source image, or nearest to it: the first whose factors are the smallest.
+
+    Examples
+    --------
+    >>> start_frame({"factors": [-1.0, 0.0, 1.0]}), start_frame({"factors": [2.0, 1.0]})
+    (1, 1)
+    """
+    sizes = _sizes(record)
+    return sizes.index(min(sizes))
+
+
+def source_frame(record: dict) -> int | None:
+    """The frame that is the source, whose factors are 0; None where there is none.
+
+    Examples
+    --------
+    >>> source_frame({"factors": [-1.0, 0.0, 1.0]}), source_frame({"factors": [1.0, 2.0]})
+    (1, None)
+    """
+    start = start_frame(record)
+    return start if _sizes(record)[start] == 0 else None
+
+
+def _sizes(record: dict) -> list[float]:
+    """Of each frame: the sum of its factors' absolute values."""
+    amplitudes = record.get("amplitude_factors") or [0.0] * len(record["factors"])
+    return [abs(b or 0) + abs(a or 0) for b, a in zip(record["factors"], amplitudes)]
+
+
+def source_probability(record: dict) -> float | None:
+    """The target's probability at the source; None where that was not scored or is no frame."""
+    frame = source_frame(record)
+    return None if frame is None else record["probability"][frame]
+
+
+def outcome_of(record: dict) -> str:
+    """One word for a record: a failed item's status, or whether the target was reached.
+
+    Examples
+    --------
+    >>> record = {"status": "ok", "source": 0, "target": 1, "predictions": [0, 1], "probability": [0.1, 0.8]}
+    >>> outcome_of(record | {"factors": [0.0, 1.0]}), outcome_of(record | {"factors": [0.0, 1.0], "source": 1})
+    ('reached', 'already-predicted')
+    >>> outcome_of({"status": "truncated"})
+    'truncated'
+    """
+    if record["status"] != OK:
+        return record["status"]
+    verdict = judge(record)
+    if verdict["already_predicted"]:
+        return ALREADY
+    return {True: REACHED, False: NOT_REACHED, None: UNSCORED}[verdict["reached"]]
+
+
+class _Group:
+    """Counts and target probabilities of some morphs; those already predicted as their target are counted apart."""
+
+    def __init__(self):
+        self.counts = Counter()
+        self.before, self.after = array("f"), array("f")  # 8 bytes per morph: jobs may have millions
+
+    def add(self, record: dict, verdict: dict) -> None:
+        self.counts["morphs"] += 1
+        self.counts["label_differs", verdict["label_differs"]] += 1
+        if verdict["already_predicted"]:
+            self.counts["already_predicted"] += 1
+        elif not is_scored(record):
+            self.counts["not_scored"] += 1
+        else:
+            for name in ("reached", "fell_below_source", "fell_below_earlier"):
+                self.counts[name, verdict[name]] += 1
+            before = source_probability(record)
+            self.before.append(math.nan if before is None else before)
+            self.after.append(record["probability"][-1])
+
+    def merge(self, other: _Group) -> None:
+        self.counts.update(other.counts)
+        self.before.extend(other.before)
+        self.after.extend(other.after)
+
+    def as_dict(self) -> dict:
+        counts = self.counts
+        count = lambda name: counts[name, True] if counts[name, True] + counts[name, False] else None
+        return {
+            "morphs": counts["morphs"],
+            "judged": len(self.after),
+            "reached": count("reached"),
+            "target_probability": {"source": _median(self.before), "last": _median(self.after)},
+            "fell_below_source": count("fell_below_source"),
+            "fell_below_earlier": count("fell_below_earlier"),
+            "already_predicted": counts["already_predicted"],
+            "not_scored": counts["not_scored"],
+            "labelled": counts["label_differs", True] + counts["label_differs", False],
+            "label_differs": count("label_differs"),
+        }
+
+
+def _median(values: array) -> float | None:
+    numbers = np.frombuffer(values, np.float32) if values else np.zeros(0, np.float32)
+    numbers = numbers[~np.isnan(numbers)]
+    return float(f"{np.median(numbers):.7g}") if len(numbers) else None
+
+
+class Tally:
+    """Sums up the morphs of a job that are ok, over all of them and per class pair (predicted source, target).
+
+    Examples
+    --------
+    >>> tally = Tally()
+    >>> record = {"status": "ok", "source": 0, "target": 1, "predictions": [0, 1], "probability": [0.1, 0.8]}
+    >>> tally.add(record | {"factors": [0.0, 1.0]})
+    >>> tally.as_dict()["reached"], tally.as_dict()["target_probability"]
+    (1, {'source': 0.1, 'last': 0.8})
+    >>> tally.as_dict(["cat", "dog"].__getitem__)["pairs"][0]["names"]
+    ['cat', 'dog']
+    """
+
+    def __init__(self):
+        self._pairs: dict[tuple[int, int], _Group] = {}
+
+    def add(self, record: dict) -> None:
+        """Count a record; items that failed are left out."""
+        if record["status"] == OK:
+            self._pairs.setdefault((record["source"], record["target"]), _Group()).add(record, judge(record))
+
+    def as_dict(self, name: Callable[[int], str] = str) -> dict:
+        """What ``summary.json`` has under "success".
+
+        ``judged`` morphs are those whose last frame was scored and whose source was not predicted as the target
+        already; ``reached``, ``fell_below_source``, ``fell_below_earlier`` and the medians ``target_probability`` are
+        over them, None where there is none. ``already_predicted`` and ``not_scored`` count the others; ``labelled``
+        morphs have a label, ``label_differs`` of them another one than the prediction at the source. ``pairs`` has the
+        same of each class pair, with ``name`` of both classes, the most frequent first, at most 100;
+        ``pairs_left_out`` says how many more there are.
+        """
+        total = _Group()
+        for group in self._pairs.values():
+            total.merge(group)
+        ordered = sorted(self._pairs.items(), key=lambda item: (-item[1].counts["morphs"], item[0]))
+        named = lambda pair: {"source": pair[0], "target": pair[1], "names": [name(number) for number in pair]}
+        pairs = [named(pair) | group.as_dict() for pair, group in ordered[:PAIRS]]
+        return total.as_dict() | {"pairs": pairs, "pairs_left_out": len(ordered) - len(pairs)}
+
+
+def success_parts(success: dict, by_label: bool = False) -> list[str]:
+    """The success of a job in words, for its last line.
+
+    Parameters
+    ----------
+    success : dict
+        Of :meth:`Tally.as_dict`.
+    by_label : bool
+        Whether the labels are the targets; then labels that differ from the prediction are counted, too.
+
+    Examples
+    --------
+    >>> success = {"judged": 6, "reached": 4, "target_probability": {"source": 0.0213, "last": 0.7131}}
+    >>> success |= {"fell_below_source": 1, "fell_below_earlier": 2}
+    >>> success |= {"already_predicted": 3, "not_scored": 0, "label_differs": 6}
+    >>> for part in success_parts(success, by_label=True):
+    ...     print(part)
+    target reached by 4 of 6 (median target probability 0.0213 -> 0.713)
+    target probability fell below the source's in 1, below an earlier frame's in 2
+    3 predicted as their target already, not counted as reached
+    6 labels differ from the prediction
+    """
+    parts = []
+    if success["judged"]:
+        before, after = ("unknown" if p is None else f"{p:.3g}" for p in success["target_probability"].values())
+        medians = f"median target probability {before} -> {after}"
+        parts.append(f"target reached by {success['reached']} of {success['judged']} ({medians})")
+        falls = {"the source's": success["fell_below_source"], "an earlier frame's": success["fell_below_earlier"]}
+        fell = [f"below {frame} in {count}" for frame, count in falls.items() if count]
+        parts += [f"target probability fell {', '.join(fell)}"] if fell else []
+    if success["not_scored"]:
+        parts.append(f"last frame of {success['not_scored']} not scored: not known whether they reached their target")
+    if success["already_predicted"]:
+        parts.append(f"{success['already_predicted']} predicted as their target already, not counted as reached")
+    if by_label and success["label_differs"]:
+        parts.append(f"{success['label_differs']} labels differ from the prediction")
+    return parts

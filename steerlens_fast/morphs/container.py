@@ -1,0 +1,411 @@
+"""Morphs: what a lens returns, with what is asked of it most."""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checks import check_bool
+from ..io.tensor_files import as_json, atomic, expand_home, read_tensors, write_tensors
+
+REASONS = (
+    "",
+    "the gradient at the source is not finite",
+    "the gradient at the source is zero",
+    "the gradient became infinite or NaN after the source",
+    "frames left the floating-point range: smaller factors are needed",
+    "the image is not finite, or not in bounds",
+    "the gradient became zero after the source",
+)
+FALL = 0.01  # of the highest target probability: a smaller loss at the last frame is not called one
+INDEX = "an int, a slice, or a list or tensor [n] of ints or bools"
+FIGURES, ANIMATIONS, TENSORS = (".png", ".pdf", ".svg"), (".gif", ".webp"), (".safetensors",)
+
+
+@dataclass(frozen=True, eq=False)
+class Morphs:
+    """B images, each morphed toward a target class in F frames.
+
+    Indexing, slicing and iterating select samples: what comes is a ``Morphs`` again, of one sample for an int.
+
+    Attributes
+    ----------
+    frames : Tensor [B, F, C, H, W], floating point
+        Clipped to the bounds. Not contiguous: frames lie before samples in memory.
+    factors : Tensor [B, F]
+        Phase factors (or those of the family's only coordinate), cumulative from the source.
+    amplitude_factors : Tensor [B, F] or None
+        None where they are ``factors`` too.
+    target : Tensor [B], or [B, k] for outputs with k - 1 dimensions after the classes; int64
+    source : Tensor [B], or [B, ...] like the outputs' dimensions after the classes; int64
+        The class that the model predicts at the source.
+    outputs : Tensor [B, F, classes, ...]
+        What the model says of each frame; NaN where it was not asked.
+    l2 : Tensor [B, F]
+        Distance of each frame from the source.
+    budget : Tensor [B, M] or None
+        L2 distances that were asked for.
+    attained : Tensor [B] or [B, M], bool, or None
+        Whether a frame lies there.
+    status : Tensor [B], int64
+        0, or what went wrong, an index into ``steerlens_fast.morphs.REASONS``.
+    settings : dict
+        How the morphs were made: family, rule, regime, objective, bounds and the like; can be written as JSON.
+    gradient_norm : Tensor [B] or None
+        L2 norm of the objective's gradient with respect to the source image.
+    stopped : Tensor [B], int64, or None
+        Where the gradient is refreshed: the gradient step, counted from 1, at which a morph came to its end since its
+        gradient was zero, infinite or NaN; 0 where there was none. Its frames from there on repeat the last one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> frames = torch.rand(2, 3, 1, 8, 8)
+    >>> outputs = torch.tensor([[4.0, 0.0], [1.0, 1.0], [0.0, 4.0]]).log_softmax(-1).expand(2, 3, 2)
+    >>> zero, one = torch.tensor([0, 0]), torch.tensor([1, 1])
+    >>> factors = torch.tensor([0.0, 1.0, 2.0]).expand(2, 3)
+    >>> morphs = Morphs(frames, factors, None, one, zero, outputs, 3 * factors, None, None, zero, {"family": "pixel"})
+    >>> morphs
+    Morphs(2 x 3 frames of 1 x 8 x 8, float32, cpu, pixel; target probability 0.018 -> 0.982 (median); l2 6 (median, last frame))
+    >>> len(morphs), morphs[1].frames.shape, morphs.reasons
+    (2, torch.Size([1, 3, 1, 8, 8]), [None, None])
+    >>> morphs.predictions[0], morphs.target_probability[0]
+    (tensor([0, 0, 1]), tensor([0.0180, 0.5000, 0.9820]))
+    """  # noqa: E501  (a representation is one line)
+
+    frames: Tensor
+    factors: Tensor
+    amplitude_factors: Tensor | None
+    target: Tensor
+    source: Tensor
+    outputs: Tensor
+    l2: Tensor
+    budget: Tensor | None
+    attained: Tensor | None
+    status: Tensor
+    settings: dict[str, object]
+    gradient_norm: Tensor | None = None
+    stopped: Tensor | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.frames, Tensor) or self.frames.dim() != 5:
+            raise ValueError(f"frames must be a tensor [B, F, C, H, W], got {_shape(self.frames)}")
+        size = tuple(self.frames.shape[:2])
+        for name, t in self.tensors().items():
+            known = size[: 2 if name in ("factors", "amplitude_factors", "outputs", "l2") else 1]
+            if not isinstance(t, Tensor) or tuple(t.shape[: len(known)]) != known:
+                raise ValueError(f"{name} must be a tensor {list(known)} or [{known[0]}, ...], got {_shape(t)}")
+        if self.outputs.dim() < 3 or self.target[:1].numel() not in (0, self.outputs.dim() - 2):
+            wants = f"[B, {self.outputs.dim() - 2}] for outputs {_shape(self.outputs)}"
+            raise ValueError(f"target must be [B] for outputs [B, F, classes], or {wants}, got {_shape(self.target)}")
+
+    # --- What is asked of it
+
+    @property
+    def ok(self) -> Tensor:
+        """[B] bool: whether nothing went wrong."""
+        return self.status == 0
+
+    @property
+    def reasons(self) -> list[str | None]:
+        """For each sample what went wrong, None where nothing did."""
+        steps = [0] * len(self) if self.stopped is None else self.stopped.tolist()
+        reasons = (REASONS[s] + (f", at step {n}" if n > 1 else "") for s, n in zip(self.status.tolist(), steps))
+        return [reason or None for reason in reasons]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """[B, F, classes, ...]: softmax of the outputs, in float32 or better; NaN where the model was not asked.
+
+        For a model of one logit [B, F, 2]; of labels [B, F, 2, L], with the labels' own probabilities at ``[:, :, 1]``.
+        """
+        return self.outputs.softmax(2, dtype=torch.promote_types(self.outputs.dtype, torch.float32))
+
+    @property
+    def target_probability(self) -> Tensor:
+        """[B, F]: softmax at the target."""
+        return self.probabilities.movedim(1, -1)[(self._rows, *self._index)]
+
+    @property
+    def predictions(self) -> Tensor:
+        """[B, F, ...] int64: the most probable class, -1 where the model was not asked."""
+        return self.outputs.argmax(2).masked_fill(self.outputs.isnan().any(2), -1)
+
+    @property
+    def reached(self) -> Tensor:
+        """[B, F] bool: whether the model takes the frame for its target."""
+        index = self._index
+        return self.predictions.movedim(1, -1)[(self._rows, *index[1:])] == index[0][:, None]
+
+    @property
+    def already_predicted(self) -> Tensor:
+        """[B] bool: whether the target is the class that the model predicts at the source already."""
+        index = self._index
+        there = self.source if self.source.dim() == 1 else self.source[(self._rows, *index[1:])]
+        return there == index[0]
+
+    @property
+    def best_frame(self) -> Tensor:
+        """[B] int64: the first frame of the highest target probability among the scored ones; -1 if none is scored."""
+        p = self.target_probability
+        return p.nan_to_num(nan=-1.0).argmax(1).masked_fill(p.isnan().all(1), -1)
+
+    @property
+    def fell(self) -> Tensor:
+        """[B] bool: whether the last scored frame's target probability is lower than an earlier frame's, by over 1 %.
+
+        The source counts as a frame; 1 % of the higher probability is what rounding in a model may do. Only frames that
+        the model was run on can be compared: with ``score="none"`` no morph is known to have fallen.
+        """
+        p = self.target_probability
+        scored = ~p.isnan()
+        frame = torch.arange(p.shape[1], device=p.device)
+        last = torch.where(scored, frame, -1).argmax(1, keepdim=True)
+        return p.gather(1, last)[:, 0] < (1 - FALL) * p.nan_to_num(nan=-1.0).amax(1)
+
+    @property
+    def _rows(self) -> Tensor:
+        return torch.arange(len(self), device=self.frames.device)
+
+    @property
+    def _index(self) -> tuple[Tensor, ...]:
+        """The target's class [B], then its position [B] in each further dimension of the outputs."""
+        return self.target.reshape(len(self), self.outputs.dim() - 2).unbind(1)
+
+    # --- Samples
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __iter__(self) -> Iterator[Morphs]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index) -> Morphs:
+        """The samples at an int, a slice, a list, or a tensor of ints or bools."""
+        chosen = _chosen(index, len(self), self.frames.device)
+        return self._map(lambda t: t[chosen])
+
+    @classmethod
+    def cat(cls, morphs: Sequence[Morphs]) -> Morphs:
+        """All samples in one, in order. Settings, shapes, dtypes and devices must agree.
+
+        Examples
+        --------
+        >>> import torch
+        >>> zero, table = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3)
+        >>> frames, outputs = torch.rand(1, 3, 1, 8, 8), torch.rand(1, 3, 5)
+        >>> one = Morphs(frames, table, None, zero, zero, outputs, table, None, None, zero, {"family": "pixel"})
+        >>> len(Morphs.cat([one, one]))
+        2
+        """
+        morphs = list(morphs)
+        if not morphs or not all(isinstance(m, Morphs) for m in morphs):
+            got = ", ".join(type(m).__name__ for m in morphs) or "none"
+            raise TypeError(f"morphs must be one or more Morphs, got {got}")
+        for m in morphs[1:]:
+            _check_alike(morphs[0], m)
+        together = {name: torch.cat([getattr(m, name) for m in morphs]) for name in morphs[0].tensors()}
+        return replace(morphs[0], **together)
+
+    # --- Tensors
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that is there, by name."""
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "settings"}
+        return {name: t for name, t in named.items() if t is not None}
+
+    def to(self, *args, **kwargs) -> Morphs:
+        """``Tensor.to`` of every tensor; a dtype is for those of floating point only."""
+        dtypes = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)]
+        if not all(d.is_floating_point for d in dtypes):
+            raise TypeError(f"dtype must be a floating-point dtype, got {dtypes[0]}")
+        own = lambda t, a: a if t.is_floating_point() else _in_dtype(a, t.dtype)
+        return self._map(lambda t: t.to(*(own(t, a) for a in args), **{k: own(t, v) for k, v in kwargs.items()}))
+
+    def cpu(self) -> Morphs:
+        """Every tensor on the CPU."""
+        return self.to("cpu")
+
+    def detach(self) -> Morphs:
+        """The same memory, outside autograd."""
+        return self._map(torch.detach)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Morphs:
+        return replace(self, **{name: function(t) for name, t in self.tensors().items()})
+
+    # --- Files
+
+    def save(
+        self,
+        path: str | os.PathLike,
+        *,
+        frames: int | Sequence[int] | None = None,
+        samples: int | None = None,
+        class_names: Sequence[str] | Mapping[int, str] | None = None,
+        differences: bool = False,
+    ) -> None:
+        """Write a figure, an animation, or all tensors, as the path's suffix says; whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            ``.png``, ``.pdf``, ``.svg``: a strip, see :func:`steerlens_fast.plot_morphs`. ``.gif``, ``.webp``: an
+            animation there and back, of all samples beside each other. ``.safetensors``: what :meth:`load` reads.
+        frames : int or sequence of int, optional
+            Of pictures: how many frames, evenly spaced, or which. By default 8 in a figure, all in an animation.
+        samples : int, optional
+            Of pictures: how many of the first samples, by default 16.
+        class_names : sequence of str or mapping from int to str, optional
+            Of pictures: what to call the classes; by default their numbers.
+        differences : bool
+            Of figures: whether to add, for each sample, a row of each frame's signed difference from the source.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            Naming the argument, what was expected and what came.
+        ImportError
+            Naming the extra, ``steerlens_fast[plot]`` or ``steerlens_fast[save]``, that is not installed.
+
+        Examples
+        --------
+        >>> import tempfile, torch
+        >>> zero, table = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3)
+        >>> frames, outputs = torch.rand(1, 3, 1, 8, 8), torch.rand(1, 3, 5)
+        >>> m = Morphs(frames, table, None, zero, zero, outputs, table, None, None, zero, {"family": "pixel"})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     m.save(f"{folder}/strip.png", class_names=["cat", "dog", "newt", "owl", "fox"])
+        ...     m.save(f"{folder}/all.safetensors")
+        ...     torch.equal(Morphs.load(f"{folder}/all.safetensors").frames, m.frames)
+        True
+        """
+        path = expand_home(path)
+        suffix, options = _suffix(path), {"frames": frames, "samples": samples, "class_names": class_names}
+        if check_bool("differences", differences) and suffix not in FIGURES:
+            raise ValueError(f"differences must be False for {suffix}: only {', '.join(FIGURES)} have rows of them")
+        if suffix in TENSORS:
+            given = [name for name, value in options.items() if value is not None]
+            if given:
+                raise ValueError(
+                    f"{given[0]} must be None for {suffix}, which has every sample, got {options[given[0]]!r}"
+                )
+            return write_tensors(path, "Morphs", self.tensors(), self.settings)
+        from .strips import animate_morphs, save_figure
+
+        options |= {"differences": differences} if suffix in FIGURES else {}
+        with atomic(path) as file:
+            write = save_figure if suffix in FIGURES else animate_morphs
+            write(self, file, format=suffix[1:], **options)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Morphs:
+        """Read what :meth:`save` wrote as ``.safetensors``, bit for bit, onto the CPU.
+
+        Raises
+        ------
+        ValueError
+            Where the file is none of these.
+        ImportError
+            Where safetensors is not installed (extra ``steerlens_fast[save]``).
+        """
+        path = expand_home(path)
+        if _suffix(path) not in TENSORS:
+            raise ValueError(f"path must end in .safetensors, got {os.fspath(path)!r}")
+        tensors, settings = read_tensors(path, "Morphs")
+        return cls(**{f.name: tensors.get(f.name) for f in fields(cls)} | {"settings": settings})
+
+    def __repr__(self) -> str:
+        b, f, *sizes = self.frames.shape
+        kind = [str(self.frames.dtype).removeprefix("torch."), str(self.frames.device), *method_words(self.settings)]
+        shape = f"{b} x {f} frames of {' x '.join(map(str, sizes))}"
+        told = [] if self.frames.is_meta or not b * f else _statistics(self)
+        return f"Morphs({'; '.join([', '.join([shape, *kind]), *told])})"
+
+
+def method_words(settings: dict) -> list[str]:
+    """What of the settings names the method."""
+    return [str(settings[key]) for key in ("family", "rule", "regime") if settings.get(key) is not None]
+
+
+def _statistics(m: Morphs) -> list[str]:
+    median = lambda t: float(t.detach().double().nanquantile(0.5))
+    first, last, l2 = median(m.target_probability[:, 0]), median(m.target_probability[:, -1]), median(m.l2[:, -1])
+    told = [f"target probability {first:.3f} -> {last:.3f} (median)"] if first == first and last == last else []
+    told += [f"l2 {l2:.4g} (median, last frame)"]
+    if m.attained is not None:
+        told.append(f"{int(m.attained.sum())}/{m.attained.numel()} attained")
+    return told + ([] if m.ok.all() else [f"{int((~m.ok).sum())} not ok"])
+
+
+def _chosen(index, count: int, device) -> slice | Tensor:
+    """What selects the samples in every tensor; an int becomes a slice of one."""
+    if isinstance(index, slice) and (index.step is None or index.step > 0):
+        return index
+    if isinstance(index, slice):  # which torch refuses
+        return torch.tensor(range(count)[index], dtype=torch.int64, device=device)
+    if isinstance(index, (list, np.ndarray)) or (isinstance(index, Tensor) and index.dim()):
+        return _many(index, count).to(device)
+    try:
+        i = operator.index(index)
+    except TypeError:
+        raise TypeError(f"index must be {INDEX}, got {index!r}") from None
+    if not -count <= i < count:
+        raise IndexError(f"index must lie within the {count} samples, got {i}")
+    return slice(i % count, i % count + 1)
+
+
+def _many(index, count: int) -> Tensor:
+    """A list or tensor of ints or bools, checked on the host: a GPU would only tell of it later, and then for good."""
+    index_on_host = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
+    chosen = index_on_host if len(index) else torch.zeros(0, dtype=torch.int64, device="cpu")
+    if chosen.dim() != 1 or chosen.is_floating_point() or chosen.is_complex():
+        raise TypeError(f"index must be {INDEX}, got {index!r}")
+    if chosen.dtype == torch.bool:
+        if len(chosen) != count:
+            raise IndexError(f"index must have one bool for each of {count} samples, got {len(chosen)}")
+        return chosen
+    chosen = chosen.long()
+    if len(chosen) and not (-count <= chosen.min() and chosen.max() < count):
+        raise IndexError(f"index must lie within the {count} samples, got {index!r}")
+    return chosen
+
+
+def _check_alike(first: Morphs, other: Morphs) -> None:
+    one, two = (json.loads(as_json(m.settings)) for m in (first, other))  # a tuple that was saved is a list
+    for key in sorted(one.keys() | two.keys()):
+        if one.get(key) != two.get(key):
+            raise ValueError(f"morphs must have the same settings, got {key} {one.get(key)!r} and {two.get(key)!r}")
+    alike = lambda t: None if t is None else (tuple(t.shape[1:]), t.dtype, str(t.device))
+    for f in fields(first):
+        if f.name != "settings":
+            a, b = (alike(getattr(m, f.name)) for m in (first, other))
+            if a != b:
+                raise ValueError(f"morphs must agree in {f.name} (shape of a sample, dtype, device), got {a} and {b}")
+
+
+def _in_dtype(argument, dtype: torch.dtype):
+    """An argument of ``Tensor.to``, made to ask for ``dtype``."""
+    if isinstance(argument, torch.dtype):
+        return dtype
+    return argument.new_empty(0, dtype=dtype) if isinstance(argument, Tensor) else argument
+
+
+def _shape(value) -> str:
+    return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _suffix(path) -> str:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a str or os.PathLike, got {type(path).__name__}")
+    suffix, known = Path(path).suffix.lower(), (*FIGURES, *ANIMATIONS, *TENSORS)
+    if suffix not in known:
+        raise ValueError(f"path must end in one of {', '.join(known)}, got {os.fspath(path)!r}")
+    return suffix

@@ -1,0 +1,389 @@
+"""The mathematics in plain torch: what every kernel is tested against. Imports no op; meant to be read.
+
+Each function has the name, the arguments and the result of the op or method it mirrors. It spends memory and time
+freely: full complex FFTs, one band at a time. All of it is differentiable, any number of times.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor
+
+from .frequencies import signed_frequencies
+
+
+def crop(spectrum: Tensor, h: int, w: int) -> Tensor:
+    """The h x w block of lowest frequencies of a full spectrum [..., H, W], in fft order."""
+    H, W = spectrum.shape[-2:]
+    rows, columns = signed_frequencies(h) % H, signed_frequencies(w) % W
+    return spectrum[..., rows[:, None], columns[None, :]]
+
+
+def pad(block: Tensor, H: int, W: int) -> Tensor:
+    """The adjoint of :func:`crop`."""
+    h, w = block.shape[-2:]
+    rows, columns = signed_frequencies(h) % H, signed_frequencies(w) % W
+    full = block.new_zeros(*block.shape[:-2], H, W)
+    full[..., rows[:, None], columns[None, :]] = block
+    return full
+
+
+def pair(planes: Tensor, run: int) -> Tensor:
+    """Real planes [R run, ...] -> [R ceil(run/2), ...] complex: x_2p + i x_(2p+1). Of complex planes the real parts."""
+    planes = planes.real if planes.is_complex() else planes
+    runs = planes.reshape(planes.shape[0] // max(run, 1), run, *planes.shape[1:])
+    if run % 2:
+        runs = torch.cat([runs, torch.zeros_like(runs[:, :1])], 1)
+    return torch.complex(runs[:, 0::2], runs[:, 1::2]).flatten(0, 1)
+
+
+def unpair(pairs: Tensor, run: int) -> Tensor:
+    """The inverse of :func:`pair`, and its adjoint."""
+    count = (run + 1) // 2
+    runs = pairs.reshape(pairs.shape[0] // max(count, 1), count, *pairs.shape[1:])
+    return torch.stack([runs.real, runs.imag], 2).flatten(1, 2)[:, :run].flatten(0, 1)
+
+
+def _read(spectrum: Tensor, rows: Tensor, columns: Tensor, W: int) -> Tensor:
+    """A spectrum [N, H, W or W//2+1] at signed frequencies; a half one is Hermitian where columns are negative."""
+    H = spectrum.shape[-2]
+    if spectrum.shape[-1] == W and W > 2:
+        return spectrum[:, (rows % H)[:, None], (columns % W)[None, :]]
+    half_spectrum = spectrum
+    direct = half_spectrum[:, (rows % H)[:, None], columns.clamp(min=0)[None, :]]
+    mirrored = half_spectrum[:, (-rows % H)[:, None], (-columns).clamp(min=0)[None, :]].conj()
+    return torch.where(columns >= 0, direct, mirrored)
+
+
+def _pair_filters(mask: Tensor) -> Tensor:
+    """Masks [K, h, w] -> [ceil(K/2), h, w] complex, m_2q + i m_(2q+1)."""
+    return pair(mask, mask.shape[0])
+
+
+def split_bands(
+    spectrum: Tensor,
+    masks: list[Tensor],
+    turns: list[int],
+    widths: list[int],
+    width: int,
+    paired: bool = False,
+) -> list[Tensor]:
+    """Spectrum [N, H, width//2+1] or [N, H, width] -> per group i^turns * mask * crop, [N, K, h, columns].
+
+    ``paired``: real bands two by two, [N, ceil(K/2), h, w], the filters' pairs as complex filters.
+    """
+    out = []
+    masks = [_pair_filters(mask) for mask in masks] if paired else masks
+    for mask, turn, w in zip(masks, turns, widths):
+        h, columns = mask.shape[-2:]
+        rows = signed_frequencies(h).to(spectrum.device)
+        cols = signed_frequencies(w).to(spectrum.device)[:columns]
+        out.append(_read(spectrum, rows, cols, width)[:, None] * mask * 1j**turn)
+    return out
+
+
+def merge_bands(
+    bands: list[Tensor],
+    masks: list[Tensor],
+    turns: list[int],
+    widths: list[int],
+    height: int,
+    width: int,
+    whole: bool = False,
+    paired: bool = False,
+) -> Tensor:
+    """The adjoint of :func:`split_bands` with opposite turns; plane n of a group with P planes reads n mod P."""
+    planes = max(band.shape[0] for band in bands)
+    whole = whole and width > 2
+    masks = [_pair_filters(mask).conj() for mask in masks] if paired else masks
+    out = bands[0].new_zeros(planes, height, width if whole else width // 2 + 1)
+    for band, mask, turn, w in zip(bands, masks, turns, widths):
+        h, columns = mask.shape[-2:]
+        rows = signed_frequencies(h).to(band.device)
+        cols = signed_frequencies(w).to(band.device)[:columns]
+        values = (band * mask * 1j**turn).sum(1)
+        values = values.repeat(planes // max(band.shape[0], 1), 1, 1)
+        if whole:
+            part = torch.zeros_like(out)
+            part[:, (rows % height)[:, None], (cols % width)[None, :]] = values
+            out = out + part
+            continue
+        direct = min(w // 2 + 1, columns)  # so many columns come first that are not negative
+        at = lambda r, c: (slice(None), (r % height)[:, None], c[None, :])
+        part = torch.zeros_like(out)
+        part[at(rows, cols[:direct])] = values[..., :direct]
+        mirrored = torch.zeros_like(out)
+        mirrored[at(-rows, -cols[direct:])] = values[..., direct:].conj()
+        out = out + part + mirrored
+    return out
+
+
+def _from_panels(panels: Tensor, h: int, H: int) -> Tensor:
+    """Filters [K, panels, w, lanes] -> masks [K, h, w]: image row Y is lane Y mod lanes of its panel."""
+    lanes = panels.shape[-1]
+    image_rows = (signed_frequencies(h) % H).tolist()
+    kept = sorted({Y // lanes for Y in image_rows})
+    return torch.stack([panels[:, kept.index(Y // lanes), :, Y % lanes] for Y in image_rows], 1)
+
+
+def _fft2(t: Tensor) -> Tensor:
+    return torch.fft.fft2(t) if t.numel() else t + 0j
+
+
+def _ifft2(t: Tensor) -> Tensor:
+    return torch.fft.ifft2(t, norm="forward") if t.numel() else t
+
+
+def _unpaired(pairs: Tensor, K: int) -> Tensor:
+    """[N, ceil(K/2), h, w] complex -> [N, K, h, w] real."""
+    return unpair(pairs.flatten(0, 1), K).unflatten(0, (len(pairs), K)) if K else pairs.real
+
+
+def split_planes(
+    planes: Tensor, filters: list[Tensor], heights: list[int], turns: list[int], forms: list[int]
+) -> list[Tensor]:
+    """Real planes [N, H, W] -> per group ifft2(i^turns * mask * crop(fft2)), not normalised, [N, K, h, w].
+
+    Form 1: complex bands. Form 0: real ones, the parts of what the filters' pairs give.
+    """
+    H, X, out = planes.shape[-2], _fft2(planes), []
+    for panels, h, turn, form in zip(filters, heights, turns, forms):
+        mask = _from_panels(panels, h, H)
+        mask = mask if form == 1 else _pair_filters(mask)
+        band = _ifft2(crop(X, h, mask.shape[-1])[:, None] * mask * 1j**turn)
+        out.append(band if form == 1 else _unpaired(band, len(panels)))
+    return out
+
+
+def merge_planes(
+    bands: list[Tensor],
+    filters: list[Tensor],
+    heights: list[int],
+    turns: list[int],
+    forms: list[int],
+    rest: Tensor | None,
+    height: int,
+    width: int,
+) -> Tensor:
+    """The adjoint of :func:`split_planes` with opposite turns: real planes [N, height, width].
+
+    Form 0 reads real parts; form 2 pairs, as :func:`pair` makes them. Plane n of ``rest`` is added to planes n mod N.
+    """
+    X = torch.zeros(len(bands[0]), height, width, dtype=filters[0].dtype.to_complex(), device=bands[0].device)
+    for band, panels, h, turn, form in zip(bands, filters, heights, turns, forms):
+        mask = _from_panels(panels, h, height)
+        mask = mask if form == 1 else _pair_filters(mask).conj()
+        band = _unpaired(band, len(panels)) if form == 2 else band  # a last one has no partner
+        band = band if form == 1 else pair(band.flatten(0, 1), len(panels)).unflatten(0, (len(band), len(mask)))
+        X = X + pad((_fft2(band) * mask * 1j**turn).sum(1), height, width)
+    out = _ifft2(X).real
+    return out if rest is None else out + rest.repeat(len(out) // max(len(rest), 1), 1, 1)
+
+
+def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """Complex -> (amplitude, phase in radians): that of atan2, but 0 at the origin, whatever the zeros' signs."""
+    amplitude, phase = coefficients.abs(), coefficients.angle()
+    return amplitude, torch.where(amplitude == 0, torch.zeros_like(phase), phase)
+
+
+def polar_split_backward(coefficients: Tensor, grad_amplitude: Tensor, grad_phase: Tensor) -> Tensor:
+    """u (g_amplitude + i g_phase / |c|) with u = c / |c|, and 0 where c = 0. The quotient ends at the largest float."""
+    amplitude = coefficients.abs()
+    turn = _divided_or_zero(grad_phase, amplitude)
+    largest = torch.finfo(turn.dtype).max
+    turn = torch.where(grad_phase.isinf(), grad_phase - grad_phase, turn.clamp(-largest, largest))
+    return _direction_or_zero(coefficients, amplitude) * torch.complex(grad_amplitude, turn)
+
+
+def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
+    """amplitude * exp(i phase)."""
+    return torch.complex(amplitude * phase.cos(), amplitude * phase.sin())
+
+
+def polar_join_backward(grad: Tensor, amplitude: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
+    """(Re(g exp(-i phase)), amplitude Im(g exp(-i phase)))."""
+    along = grad * torch.complex(phase.cos(), -phase.sin())
+    return along.real, amplitude * along.imag
+
+
+def _divided_or_zero(x: Tensor, a: Tensor) -> Tensor:
+    """x / a, and 0 where a = 0. Not x times 1 / a, which overflows where a is subnormal."""
+    zero = a == 0
+    return torch.where(zero, torch.zeros_like(x), x / torch.where(zero, torch.ones_like(a), a))
+
+
+def _direction_or_zero(c: Tensor, amplitude: Tensor) -> Tensor:
+    return torch.complex(_divided_or_zero(c.real, amplitude), _divided_or_zero(c.imag, amplitude))
+
+
+def _product_angle(factor: Tensor, angle: Tensor) -> Tensor:
+    """factor * angle, and 0 where that overflows though both are finite: such a phase has no meaning."""
+    product = factor * angle
+    return torch.where(product.isinf(), angle * (factor - factor), product)
+
+
+def _grown(c: Tensor, log_gain: Tensor) -> Tensor:
+    """c exp(log_gain), which overflows or vanishes only where the product does, not where exp(log_gain) alone does."""
+    limit = 87.0 if log_gain.dtype == torch.float32 else 700.0
+    inside = log_gain.clamp(-limit, limit)
+    return c * inside.exp() * (log_gain.clamp(-2 * limit, 2 * limit) - inside).exp()
+
+
+def _moves(coefficients: Tensor, floor: float) -> Tensor:
+    """False below `floor` of the plane's largest amplitude, and at 0."""
+    a = coefficients.detach().abs()
+    largest = a.amax((-2, -1), keepdim=True) if a.numel() else a
+    return ~(a < floor * largest) & ~(a == 0)
+
+
+def step(coefficients: Tensor, gradient: Tensor, eps: float, rule: int, floor: float) -> tuple[Tensor, Tensor]:
+    """The polar step along -gradient: (phase, amplitude), or (phase, log amplitude) for the polar rule.
+
+    "complex" (0): c' = c - eps G; arg(c' conj c), |c'| - |c|.   "polar" (1): -eps Im(G conj c), -eps Re(G conj c).
+    """
+    moves = _moves(coefficients, floor)
+    c = torch.where(moves, coefficients, torch.ones_like(coefficients))
+    if rule == 0:
+        moved = c - eps * gradient
+        turned = moved * c.conj()
+        turned = torch.complex(turned.real, turned.imag + 0.0)  # half a turn is +pi, whatever the sign of its zero
+        phase, amplitude = turned.angle(), moved.abs() - c.abs()
+    else:
+        along = -eps * gradient * c.conj()
+        phase, amplitude = along.imag, along.real
+    zero = torch.zeros_like(phase)
+    return torch.where(moves, phase, zero), torch.where(moves, amplitude, zero)
+
+
+def step_backward(
+    grad_phase_step: Tensor,
+    grad_amplitude_step: Tensor,
+    coefficients: Tensor,
+    gradient: Tensor,
+    eps: float,
+    rule: int,
+    floor: float,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of :func:`step` with respect to coefficients and gradient (real if the gradient is)."""
+    moves = _moves(coefficients, floor)
+    coefficients = torch.where(moves, coefficients, torch.ones_like(coefficients))
+    gradient = torch.where(moves, gradient, torch.zeros_like(gradient))
+    zero = torch.zeros_like(grad_phase_step)
+    g_phase = torch.where(moves, grad_phase_step, zero)
+    g_amplitude = torch.where(moves, grad_amplitude_step, zero)
+    if rule == 0:
+        moved = coefficients - eps * gradient
+        through_moved = polar_split_backward(moved, g_amplitude, g_phase)
+        grad_c = through_moved + polar_split_backward(coefficients, -g_amplitude, -g_phase)
+        grad_g = -eps * through_moved
+    else:
+        g = -eps * torch.complex(g_amplitude, g_phase)
+        grad_c, grad_g = g.conj() * gradient, g * coefficients
+    return grad_c, grad_g if gradient.is_complex() else grad_g.real
+
+
+def extrapolate(
+    coefficients: Tensor,
+    phase_step: Tensor | None,
+    amplitude_step: Tensor | None,
+    phase_factors: Tensor,
+    amplitude_factors: Tensor,
+    rule: int,
+    form: int,
+) -> Tensor:
+    """Coefficients [N, K, h, w] and their step -> frames [F, N, K, h, w]: Re(c_j), c_j, or Re(c_j) in pairs.
+
+    "complex": max(A + a dA, 0) exp(i (phi + b dphi)).   "polar": c exp(a dlogA + i b dphi).   Factors are [F, 1|N].
+    """
+    a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]
+    frames = coefficients * torch.ones_like(b)
+    if phase_step is not None:
+        angle = _product_angle(b, phase_step)
+        frames = frames * torch.complex(angle.cos(), angle.sin())
+    if amplitude_step is not None and rule == 1:
+        frames = _grown(frames, a * amplitude_step)
+    elif amplitude_step is not None:
+        amplitude = coefficients.abs()
+        at_origin = amplitude == 0
+        direction = torch.where(at_origin, torch.ones_like(frames), _direction_or_zero(frames, amplitude))
+        if phase_step is not None:  # at the origin the phase is 0, then moves like any other
+            direction = torch.where(at_origin, torch.complex(angle.cos(), angle.sin()), direction)
+        frames = (amplitude + a * amplitude_step).clamp(min=0) * direction
+    if form == 2:
+        F, N, K = frames.shape[:3]
+        return pair(frames.real.flatten(0, 2), K).unflatten(0, (F, N, (K + 1) // 2))
+    return frames if form == 1 else frames.real
+
+
+def extrapolate_backward(
+    grad: Tensor,
+    coefficients: Tensor,
+    phase_step: Tensor | None,
+    amplitude_step: Tensor | None,
+    phase_factors: Tensor,
+    amplitude_factors: Tensor,
+    rule: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of :func:`extrapolate` with respect to coefficients and both steps; empty for a step not given."""
+    a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]
+    turn = torch.ones_like(coefficients)
+    if phase_step is not None:
+        angle = _product_angle(b, phase_step)
+        turn = torch.complex(angle.cos(), angle.sin())
+    none = coefficients.real.new_empty(0)
+    if amplitude_step is not None and rule == 0:
+        amplitude = coefficients.abs()
+        at_origin = amplitude == 0
+        direction = torch.where(at_origin, torch.ones_like(coefficients), _direction_or_zero(coefficients, amplitude))
+        moved = amplitude + a * amplitude_step
+        along = grad * (direction * turn).conj()
+        open_ = (moved > 0).to(moved.dtype)
+        g_amplitude, g_phase = open_ * along.real, moved.clamp(min=0) * along.imag
+        grad_c = polar_split_backward(coefficients, g_amplitude.sum(0), g_phase.sum(0))
+        grad_phase = (b * g_phase).sum(0) if phase_step is not None else none
+        return grad_c, grad_phase, (a * g_amplitude).sum(0)
+    log_gain = torch.zeros_like(b) if amplitude_step is None else a * amplitude_step
+    along = _grown(grad * (coefficients * turn).conj(), log_gain)
+    grad_c = _grown(grad * turn.conj(), log_gain).sum(0)
+    grad_phase = (b * along.imag).sum(0) if phase_step is not None else none
+    return grad_c, grad_phase, (a * along.real).sum(0) if amplitude_step is not None else none
+
+
+def morph_planes(
+    images: Tensor,
+    gradients: Tensor,
+    phase_factors: Tensor,
+    amplitude_factors: Tensor,
+    analysis: list[Tensor],
+    synthesis: list[Tensor],
+    heights: list[int],
+    turns: int,
+    edit: int,
+    rule: int,
+    both: bool,
+    eps: float,
+    floor: float,
+    low: float,
+    high: float,
+    parts=None,
+) -> Tensor:
+    """Planes and their gradients [N, H, W] -> clipped frames [F, N, H, W]; a frame of factors 0 is the plane.
+
+    ``parts`` has the ops that this is made of, by default those of this page.
+    """
+    parts, (N, H, W), groups = parts or sys.modules[__name__], images.shape, len(synthesis)
+    turned, form = [turns] * groups, int(both)
+    *bands, kept = parts.split_planes(images, analysis, [*heights, H], [*turned, 0], [1] * groups + [0])
+    slopes = parts.split_planes(gradients, synthesis, heights, turned, [form] * groups)
+    steps = [parts.step(c, g, eps, rule, floor) for c, g in zip(bands, slopes)]
+    moving = [(phase if edit != 1 else None, amplitude if edit != 0 else None) for phase, amplitude in steps]
+    factors = phase_factors, amplitude_factors
+    frames = [parts.extrapolate(c, *s, *factors, rule, form).flatten(0, 1) for c, s in zip(bands, moving)]
+    opposite = [-turns % 4] * groups
+    out = parts.merge_planes(frames, synthesis, heights, opposite, [form] * groups, kept[:, 0], H, W)
+    out = out.unflatten(0, (len(phase_factors), N))
+    still = ((phase_factors == 0) | (edit == 1)) & ((amplitude_factors == 0) | (edit == 0))
+    value = torch.where(still[..., None, None], images, out).detach()
+    return (value + (out - out.detach())).clamp(low, high)  # a still frame has the derivative of its reconstruction

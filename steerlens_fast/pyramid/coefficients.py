@@ -1,0 +1,132 @@
+"""The coefficients of a pyramid: a small, immutable, pytree-registered container."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..checks import is_int
+from ..torch_internals import register_container
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """What :meth:`SteerablePyramid.analyze` returns. A part that was not asked for is None.
+
+    Attributes
+    ----------
+    highpass : Tensor [..., H, W], real, or None
+    bands : tuple of (Tensor [..., K, h_s, w_s], complex, or None)
+        Scale 0 is the finest.
+    lowpass : Tensor [..., h_J, w_J], real, or None
+
+    Examples
+    --------
+    >>> import torch
+    >>> from steerlens_fast import SteerablePyramid
+    >>> coefficients = SteerablePyramid((32, 32), height=2)(torch.rand(5, 32, 32))
+    >>> coefficients
+    Coefficients(highpass=[5, 32, 32], bands=([5, 4, 32, 32], [5, 4, 16, 16]), lowpass=[5, 8, 8], float32, cpu)
+    >>> halved = coefficients.map(lambda band: band / 2)
+    >>> halved.bands[1].shape
+    torch.Size([5, 4, 16, 16])
+    """
+
+    highpass: Tensor | None
+    bands: tuple[Tensor | None, ...]
+    lowpass: Tensor | None
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that is there: high-pass, bands from fine to coarse, low-pass."""
+        return [t for t in (self.highpass, *self.bands, self.lowpass) if t is not None]
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
+        """``function`` of every tensor, residuals included."""
+        on = lambda t: None if t is None else function(t)
+        return Coefficients(on(self.highpass), tuple(map(on, self.bands)), on(self.lowpass))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
+        """``function`` of every oriented band; the residuals stay."""
+        return replace(self, bands=tuple(None if b is None else function(b) for b in self.bands))
+
+    def to(self, *args, **kwargs) -> Coefficients:
+        """``Tensor.to`` of every tensor. A real dtype converts complex bands to the complex dtype of its precision."""
+        return self.apply(lambda t: t.to(*_complex_args(t, args), **_complex_kwargs(t, kwargs)))
+
+    def clone(self) -> Coefficients:
+        """A copy with memory of its own."""
+        return self.apply(torch.clone)
+
+    def detach(self) -> Coefficients:
+        """The same memory, outside autograd."""
+        return self.apply(torch.detach)
+
+    def __add__(self, other: Coefficients) -> Coefficients:
+        return _pairwise(torch.add, self, other)
+
+    def __sub__(self, other: Coefficients) -> Coefficients:
+        return _pairwise(torch.sub, self, other)
+
+    def __mul__(self, factor: float | Tensor) -> Coefficients:
+        return self.apply(lambda t: t * factor)
+
+    __rmul__ = __mul__
+
+    def to_plenoptic(self) -> OrderedDict:
+        """plenoptic's ordered dictionary ("residual_highpass", 0, 1, ..., "residual_lowpass"); no copy."""
+        named = [("residual_highpass", self.highpass), *enumerate(self.bands), ("residual_lowpass", self.lowpass)]
+        return OrderedDict((key, t) for key, t in named if t is not None)
+
+    @staticmethod
+    def from_plenoptic(coefficients: dict) -> Coefficients:
+        """The inverse of :meth:`to_plenoptic`; no copy."""
+        scales = [key for key in coefficients if is_int(key)]
+        bands = tuple(coefficients.get(s) for s in range(max(scales, default=-1) + 1))
+        return Coefficients(coefficients.get("residual_highpass"), bands, coefficients.get("residual_lowpass"))
+
+    def __repr__(self) -> str:
+        shape = lambda t: "None" if t is None else str(list(t.shape))
+        bands = ", ".join(map(shape, self.bands)) + ("," if len(self.bands) == 1 else "")
+        any_ = next(iter(self.tensors()), None)
+        kind = "" if any_ is None else f", {str(any_.real.dtype).removeprefix('torch.')}, {any_.device}"
+        return f"Coefficients(highpass={shape(self.highpass)}, bands=({bands}), lowpass={shape(self.lowpass)}{kind})"
+
+
+def _pairwise(function: Callable, a: Coefficients, b: Coefficients) -> Coefficients:
+    """``function`` of every pair of tensors; a part that both lack stays None."""
+    if not isinstance(b, Coefficients):
+        raise TypeError(f"other must be Coefficients, got {type(b).__name__}")
+    parts = [(a.highpass, b.highpass), *zip(a.bands, b.bands), (a.lowpass, b.lowpass)]
+    if len(a.bands) != len(b.bands) or any((x is None) != (y is None) for x, y in parts):
+        raise ValueError(f"other must have the same parts: {a} against {b}")
+    high, *bands, low = [None if x is None else function(x, y) for x, y in parts]
+    return Coefficients(high, tuple(bands), low)
+
+
+def _complex_dtype(t: Tensor, value):
+    convert = isinstance(value, torch.dtype) and t.is_complex() and not value.is_complex
+    return value.to_complex() if convert else value
+
+
+def _complex_args(t: Tensor, args: tuple) -> list:
+    return [_complex_dtype(t, a) for a in args]
+
+
+def _complex_kwargs(t: Tensor, kwargs: dict) -> dict:
+    return {k: _complex_dtype(t, v) for k, v in kwargs.items()}
+
+
+def _flatten(c: Coefficients):
+    return [c.highpass, c.bands, c.lowpass], None
+
+
+def _unflatten(children, _) -> Coefficients:
+    highpass, bands, lowpass = children
+    return Coefficients(highpass, tuple(bands), lowpass)
+
+
+register_container(Coefficients, ("highpass", "bands", "lowpass"), _flatten, _unflatten)

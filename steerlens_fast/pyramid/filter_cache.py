@@ -1,0 +1,188 @@
+"""The pyramids' filters: built once for each geometry, shared by all pyramids, and bounded in bytes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor
+
+from ..checks import check_int
+from ..torch_internals import outside_modes
+
+DEFAULT_LIMIT = 256 << 20  # bytes: some 30 geometries of 224 x 224, 5 of 1024 x 1024
+
+
+class _Group:
+    """What is kept of one geometry."""
+
+    def __init__(self):
+        self.filters: dict[Hashable, object] = {}  # as the ops read them: a tensor, or a tuple of tensors
+        self.originals: dict[Hashable, object] = {}  # in float64, which those are made from
+        self.captured = False  # by a CUDA graph, which reads them again at each replay
+
+    def bytes(self) -> int:
+        values = [*self.filters.values(), *self.originals.values()]
+        tensors = [t for value in values for t in (value if isinstance(value, tuple) else (value,))]
+        storages = {(t.device, t.untyped_storage().data_ptr()): t.untyped_storage().nbytes() for t in tensors}
+        return sum(storages.values())
+
+
+class FilterCache:
+    """Filters by geometry; the geometries used longest ago go first."""
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self._groups: OrderedDict[Hashable, _Group] = OrderedDict()  # the one used last is last
+        self._latest: _Group | None = None
+        self._new_lock()
+        os.register_at_fork(after_in_child=self._new_lock)
+
+    def _new_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def get(self, geometry: Hashable, key: Hashable, make: Callable[[], object], original: bool = False):
+        """What ``make`` returned for this geometry and key, now or before: a tensor or a tuple of tensors."""
+        group = self._groups.get(geometry)
+        if group is not None:
+            found = (group.originals if original else group.filters).get(key)
+            if found is not None:
+                if group is not self._latest:
+                    self._use(geometry, group)
+                return found
+        value = outside_modes(make)  # a constant, also when first asked for under a tracer or in inference mode
+        with self._lock:
+            group = self._groups.setdefault(geometry, _Group())
+            value = (group.originals if original else group.filters).setdefault(key, value)
+        self._use(geometry, group)
+        self._shrink()
+        return value
+
+    def keep_for_graph(self, geometry: Hashable) -> None:
+        """Never evict this geometry: a CUDA graph is being captured that reads its filters."""
+        group = self._groups.get(geometry)
+        if group is not None:
+            group.captured = True
+
+    def clear(self) -> None:
+        with self._lock:
+            _wait_for(self._groups.values())
+            self._groups.clear()
+            self._latest = None
+
+    def set_limit(self, limit: int) -> None:
+        self.limit = limit
+        self._shrink()
+
+    def bytes(self) -> int:
+        with self._lock:
+            return sum(group.bytes() for group in self._groups.values())
+
+    def _use(self, geometry: Hashable, group: _Group) -> None:
+        with self._lock:
+            if self._groups.get(geometry) is group:
+                self._groups.move_to_end(geometry)
+                self._latest = group
+
+    def _shrink(self) -> None:
+        """Drop originals of other geometries; beyond the limit geometries, then the originals of the latest one."""
+        with self._lock:
+            for group in self._groups.values():
+                if group is not self._latest:
+                    group.originals.clear()
+            sizes = {geometry: group.bytes() for geometry, group in self._groups.items()}
+            total, dropped = sum(sizes.values()), []
+            for geometry, group in list(self._groups.items()):
+                if total > self.limit and group is not self._latest and not group.captured:
+                    dropped.append(self._groups.pop(geometry))
+                    total -= sizes[geometry]
+            if total > self.limit and self._latest is not None:
+                self._latest.originals.clear()
+            _wait_for(dropped)
+
+
+def _wait_for(groups) -> None:
+    """Until no stream of a GPU reads the filters that are about to go: their memory may be given to another stream."""
+    filters = [f for group in groups for value in group.filters.values() for f in _as_tuple(value)]
+    for device in {f.device for f in filters if f.is_cuda}:
+        if not torch.cuda.is_current_stream_capturing():
+            torch.cuda.synchronize(device)
+
+
+def _as_tuple(value) -> tuple[Tensor, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+CACHE = FilterCache(DEFAULT_LIMIT)
+
+
+def set_filter_cache_limit(limit: int) -> int:
+    """Bound the memory of the filters that are kept between calls, over all devices; returns the bound before.
+
+    Filters are built when a pyramid of a geometry (image size, height, order ...) is first used, and kept for the next
+    call and for every other pyramid of that geometry. Beyond the bound those of the geometries used longest ago are
+    freed. The geometry used last keeps its own, whatever the bound, and so does one that a CUDA graph was captured
+    with.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes, at least 0; 256 MiB (268435456) unless set. A geometry of 224 x 224 pixels takes 2 to 8 MiB, one of
+        1024 x 1024 takes 30 to 100 MiB, depending on what it is used for.
+
+    Returns
+    -------
+    int
+        The bound before, in bytes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``limit`` is no int, or negative.
+
+    Examples
+    --------
+    >>> import steerlens_fast as sf
+    >>> sf.set_filter_cache_limit(1 << 30)  # 1 GiB, for data of many image sizes
+    268435456
+    >>> sf.set_filter_cache_limit(256 << 20)
+    1073741824
+    """
+    before = CACHE.limit
+    CACHE.set_limit(check_int("limit", limit, 0, None))
+    return before
+
+
+def filter_cache_bytes() -> int:
+    """Bytes of the filters that are kept between calls, over all devices.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import steerlens_fast as sf
+    >>> sf.clear_filter_cache()
+    >>> coefficients = sf.SteerablePyramid((64, 64))(torch.rand(64, 64))
+    >>> 0 < sf.filter_cache_bytes() < 4 << 20
+    True
+    """
+    return CACHE.bytes()
+
+
+def clear_filter_cache() -> None:
+    """Free every filter that is kept between calls; pyramids build theirs anew when they are next used.
+
+    What others hold stays: compiled functions and exported programs have filters of their own, autograd graphs those
+    that their backward reads. CUDA graphs do not hold what they read: capture them anew. On a GPU the memory returns to
+    torch's allocator (``torch.cuda.empty_cache`` gives it back to the device).
+
+    Examples
+    --------
+    >>> import steerlens_fast as sf
+    >>> sf.clear_filter_cache()
+    >>> sf.filter_cache_bytes()
+    0
+    """
+    CACHE.clear()

@@ -1,0 +1,344 @@
+"""``SteerablePyramid``: the complex steerable pyramid as a differentiable module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .. import checks
+from ..ops import real_dtype
+from . import filters
+from .coefficients import Coefficients
+from .filters import Geometry
+from .transforms import HIGHPASS, LOWPASS, Bank, Part
+
+SYNTHESES = ("real", "adjoint")
+
+
+class SteerablePyramid(nn.Module):
+    """Complex steerable pyramid of images of one size: exact at every size, differentiable, batched.
+
+    Parameters
+    ----------
+    image_shape : (int, int)
+        (H, W) in pixels; at least 8, the smallest that holds one scale.
+    height : int or "auto"
+        Number of scales J, one octave each; at most, and for "auto", ``floor(log2(min(H, W))) - 2``.
+    order : int
+        Order n of the angular filter cos^n, 0 to 15. The kernels are n-th directional derivatives.
+    orientations : int, optional
+        K, at least ``order + 1`` (the default). Orientation k points along ``pi k / K`` radians: 0 is a frequency along
+        +x (a vertical edge), ``pi / 2`` one along +y (downwards).
+    width : float
+        Transition of the radial filters in octaves, above 0. 1 is plenoptic's and the usual one.
+    tight_frame : bool
+        Scale the coefficients so that their energy is the image's (Parseval), as plenoptic's ``tight_frame=True``.
+        False is the convention of matlabPyrTools: bands have the amplitude of the filtered, subsampled image.
+    synthesis : {"real", "adjoint"}
+        Which inverse :meth:`synthesize` is. Both invert the analysis; they differ for edited coefficients. "real" reads
+        only Re(c), as plenoptic and matlabPyrTools do; "adjoint" reads both quadratures, through the analytic filters.
+    downsample : bool
+        False keeps every band at H x W (as plenoptic, amplitudes then double per scale unless ``tight_frame``).
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came.
+
+    Notes
+    -----
+    Filters are those of Simoncelli & Freeman (1995) and Portilla & Simoncelli (2000), sampled at the true DFT
+    frequencies; the boundary is circular. They are built once per geometry in float64 and shared by all pyramids,
+    so that the module has no parameters and an empty ``state_dict``; it follows its input's device and dtype.
+
+    Examples
+    --------
+    >>> import torch
+    >>> pyramid = SteerablePyramid((64, 48), height=3)
+    >>> image = torch.rand(2, 3, 64, 48)
+    >>> coefficients = pyramid(image)
+    >>> bool((pyramid.synthesize(coefficients) - image).abs().max() < 3e-6)
+    True
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        height: int | str = "auto",
+        order: int = 3,
+        orientations: int | None = None,
+        width: float = 1.0,
+        tight_frame: bool = False,
+        synthesis: str = "real",
+        *,
+        downsample: bool = True,
+    ):
+        super().__init__()
+        shape = checks.check_image_shape(image_shape)
+        order = checks.check_int("order", order, 0, filters.MAX_ORDER)
+        most = filters.max_height(shape)
+        if isinstance(height, str) and height != "auto":
+            raise TypeError(f'height must be "auto" or an int, got {height!r}')
+        height = most if height == "auto" else checks.check_int("height", height, 1, most, f"for image_shape {shape}")
+        orientations = (
+            order + 1 if orientations is None else checks.check_int("orientations", orientations, order + 1, None)
+        )
+        width = checks.check_number("width", width, above=0.0, unit=" (octaves)")
+        tight_frame = checks.check_bool("tight_frame", tight_frame)
+        downsample = checks.check_bool("downsample", downsample)
+        self.synthesis = checks.check_choice("synthesis", synthesis, SYNTHESES)
+        self.geometry = Geometry(shape, height, order, orientations, width, tight_frame, downsample)
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.geometry.shape
+
+    @property
+    def height(self) -> int:
+        """Number of scales J."""
+        return self.geometry.height
+
+    @property
+    def order(self) -> int:
+        """Order n of the angular filter."""
+        return self.geometry.order
+
+    @property
+    def orientations(self) -> int:
+        """Number of orientations K."""
+        return self.geometry.orientations
+
+    def extra_repr(self) -> str:
+        g = self.geometry
+        options = f"width={g.width}, tight_frame={g.tight_frame}, downsample={g.downsample}"
+        return f"{g.shape}, height={g.height}, order={g.order}, orientations={g.orientations}, {options}, " + (
+            f"synthesis={self.synthesis!r}"
+        )
+
+    def forward(self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True) -> Coefficients:
+        """The same as :meth:`analyze`."""
+        return self.analyze(image, scales, residuals)
+
+    def analyze(self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True) -> Coefficients:
+        """Decompose images into complex bands.
+
+        Parameters
+        ----------
+        image : Tensor [..., H, W], float32 or float64
+            Any leading dimensions. float16 and bfloat16 are computed, and returned, in float32.
+        scales : sequence of int, optional
+            Only these scales (0 is the finest); the others are None in the result. Nothing is computed for them.
+        residuals : bool
+            Whether to compute the high-pass and low-pass residuals.
+
+        Returns
+        -------
+        Coefficients
+            ``bands[s]`` is [..., K, h_s, w_s] complex with h_s = ceil(H / 2^s). Its amplitude is the local contrast
+            along orientation k, its phase moves by ``-omega d`` radians when the image moves by d.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an image of another size or type, or a scale out of range.
+
+        Examples
+        --------
+        >>> import torch
+        >>> SteerablePyramid((32, 32), height=2).analyze(torch.rand(32, 32), scales=[1], residuals=False)
+        Coefficients(highpass=None, bands=(None, [4, 16, 16]), lowpass=None, float32, cpu)
+        """
+        image = checks.check_image("image", image, self.image_shape)
+        parts = [Part(s) for s in self._check_scales(scales)]
+        parts += [Part(HIGHPASS), Part(LOWPASS)] if residuals else []
+        bands = Bank(self.geometry, "analysis", tuple(parts)).split(image) if parts else []
+        found = {part.name: band for part, band in zip(parts, bands)}
+        squeeze = lambda t: None if t is None else t.squeeze(-3)
+        oriented = tuple(found.get(s) for s in range(self.height))
+        return Coefficients(squeeze(found.get(HIGHPASS)), oriented, squeeze(found.get(LOWPASS)))
+
+    def synthesize(
+        self,
+        coefficients: Coefficients,
+        scales: Sequence[int] | None = None,
+        orientations: Sequence[int] | None = None,
+        residuals: bool = True,
+    ) -> Tensor:
+        """Rebuild images from coefficients.
+
+        Parameters
+        ----------
+        coefficients : Coefficients
+            As :meth:`analyze` gives them; parts that are None contribute nothing. With ``synthesis="real"`` the bands
+            may be real tensors too.
+        scales, orientations : sequence of int, optional
+            Only these contribute.
+        residuals : bool
+            Whether the residuals contribute.
+
+        Returns
+        -------
+        Tensor [..., H, W], real
+
+        Raises
+        ------
+        TypeError, ValueError
+            For coefficients of another geometry, dtype or device.
+
+        Examples
+        --------
+        >>> import torch
+        >>> pyramid = SteerablePyramid((32, 32), height=2)
+        >>> coefficients = pyramid(torch.rand(1, 32, 32))
+        >>> pyramid.synthesize(coefficients, scales=[0], orientations=[0, 2], residuals=False).shape
+        torch.Size([1, 32, 32])
+        """
+        bands = self._check_coefficients(coefficients)
+        wanted, keep = self._check_scales(scales), self._check_orientations(orientations)
+        oriented = [] if keep == () else [s for s in wanted if s in bands]
+        chosen = {Part(s, keep): _pick(bands[s], keep) for s in oriented}
+        if residuals:
+            chosen |= {Part(r): bands[r] for r in (HIGHPASS, LOWPASS) if r in bands}
+        if not chosen:
+            some = next(iter(bands.values()))
+            return some.real.new_zeros(*some.shape[:-3], *self.image_shape)
+        return Bank(self.geometry, self.synthesis, tuple(chosen)).merge(list(chosen.values()))
+
+    def steer(self, coefficients: Coefficients, angle: float | Tensor) -> tuple[Tensor | None, ...]:
+        """The real bands at any orientation, exactly: cos^n is steerable with n + 1 or more basis orientations.
+
+        Only real parts can be steered: the analytic filters of the imaginary parts have no finite angular basis.
+
+        Parameters
+        ----------
+        coefficients : Coefficients
+        angle : float or 0-D Tensor
+            Orientation in radians; ``pi k / K`` gives back Re of band k, and ``angle + pi`` (-1)^n times it.
+
+        Returns
+        -------
+        tuple of Tensor [..., h_s, w_s], real
+            One for each scale.
+
+        Notes
+        -----
+        Freeman & Adelson (1991). With K > n + 1 the basis is redundant; the weights of least norm are used.
+
+        Examples
+        --------
+        >>> import torch
+        >>> pyramid = SteerablePyramid((32, 32), height=2)
+        >>> coefficients = pyramid(torch.rand(32, 32))
+        >>> steered = pyramid.steer(coefficients, torch.pi / 4)
+        >>> bool((steered[0] - coefficients.bands[0][1].real).abs().max() < 1e-5)
+        True
+        """
+        self._check_coefficients(coefficients)
+        weights = steering_weights(self.order, self.orientations, angle)
+        steer = lambda band: (band.real * weights.to(band.real)[:, None, None]).sum(-3)
+        return tuple(None if band is None else steer(band) for band in coefficients.bands)
+
+    def pack(self, coefficients: Coefficients) -> Tensor:
+        """All coefficients as one real tensor [..., M]: high-pass, bands (re, im interleaved), low-pass.
+
+        Examples
+        --------
+        >>> import torch
+        >>> pyramid = SteerablePyramid((32, 32), height=2)
+        >>> coefficients = pyramid(torch.rand(5, 32, 32))
+        >>> packed = pyramid.pack(coefficients)
+        >>> packed.shape
+        torch.Size([5, 11328])
+        >>> bool((pyramid.unpack(packed).bands[1] == coefficients.bands[1]).all())
+        True
+        """
+        parts = self._check_coefficients(coefficients)
+        if len(parts) != self.height + 2:
+            raise ValueError("coefficients must have every scale and both residuals to be packed, got some None")
+        order = (HIGHPASS, *range(self.height), LOWPASS)
+        flat = lambda t: torch.view_as_real(t.resolve_conj()).flatten(-4) if t.is_complex() else t.flatten(-3)
+        return torch.cat([flat(parts[name]) for name in order], -1)
+
+    def unpack(self, packed: Tensor) -> Coefficients:
+        """The inverse of :meth:`pack`; a wrong length is a ValueError."""
+        shapes = [self.image_shape]
+        shapes += [(self.orientations, *self.geometry.band_shape(s), 2) for s in range(self.height)]
+        shapes += [self.geometry.band_shape(self.height)]
+        sizes = [math.prod(s) for s in shapes]
+        if not isinstance(packed, Tensor) or not packed.is_floating_point():
+            raise TypeError(f"packed must be a real floating-point tensor, got {getattr(packed, 'dtype', packed)!r}")
+        if packed.dim() < 1 or packed.shape[-1] != sum(sizes):
+            raise ValueError(f"packed must have shape [..., {sum(sizes)}], got {list(packed.shape)}")
+        high, *bands, low = [t.unflatten(-1, s) for t, s in zip(packed.split(sizes, -1), shapes)]
+        return Coefficients(high, tuple(torch.view_as_complex(b.contiguous()) for b in bands), low)
+
+    # --- Checks: before any kernel runs, naming the argument, what was expected and what came ------------------------
+
+    def _check_scales(self, scales: Sequence[int] | None) -> list[int]:
+        return list(range(self.height)) if scales is None else checks.check_indices("scales", scales, self.height)
+
+    def _check_orientations(self, orientations: Sequence[int] | None) -> tuple[int, ...] | None:
+        if orientations is None:
+            return None
+        return tuple(checks.check_indices("orientations", orientations, self.orientations))
+
+    def _check_coefficients(self, coefficients: Coefficients) -> dict[int | str, Tensor]:
+        """The parts that are there, by name, each [..., K, h, w], of one device, precision and leading shape."""
+        checks.check_exportable()
+        if not isinstance(coefficients, Coefficients):
+            raise TypeError(f"coefficients must be Coefficients, got {type(coefficients).__name__}")
+        if len(coefficients.bands) != self.height:
+            raise ValueError(f"coefficients must have {self.height} scales, got {len(coefficients.bands)}")
+        named = {HIGHPASS: coefficients.highpass, LOWPASS: coefficients.lowpass, **dict(enumerate(coefficients.bands))}
+        parts = {name: t for name, t in named.items() if t is not None}
+        if not parts:
+            raise ValueError("coefficients must have at least one part, got only None")
+        for name, t in parts.items():
+            if not isinstance(t, Tensor):
+                raise TypeError(f"{_label(name)} must be a torch.Tensor, got {type(t).__name__}")
+        first = next(iter(parts.values()))
+        lead = first.shape[:-2] if HIGHPASS in parts or LOWPASS in parts else first.shape[:-3]
+        return {name: self._check_part(name, t, lead, first) for name, t in parts.items()}
+
+    def _check_part(self, name: int | str, t: Tensor, lead: torch.Size, first: Tensor) -> Tensor:
+        label = _label(name)
+        if not t.is_complex() and not t.is_floating_point():
+            raise TypeError(f"{label} must be complex or floating point, got {t.dtype}")
+        if real_dtype(t.dtype) not in (torch.float32, torch.float64) or real_dtype(t.dtype) != real_dtype(first.dtype):
+            raise TypeError(f"{label} must have the precision of the other parts, float32 or 64, got {t.dtype}")
+        if t.device != first.device:
+            raise ValueError(f"{label} must be on {first.device} like the other parts, got {t.device}")
+        if isinstance(name, int):
+            expected = (*lead, self.orientations, *self.geometry.band_shape(name))
+            if self.synthesis == "adjoint" and not t.is_complex():
+                raise TypeError(f'{label} must be complex for synthesis="adjoint", got {t.dtype}')
+        else:
+            size = self.image_shape if name == HIGHPASS else self.geometry.band_shape(self.height)
+            expected = (*lead, *size)
+            if t.is_complex():
+                raise TypeError(f"{label} must be real, got {t.dtype}")
+        if tuple(t.shape) != expected:
+            raise ValueError(f"{label} must have shape {list(expected)}, got {list(t.shape)}")
+        return t if isinstance(name, int) else t.unsqueeze(-3)
+
+
+def steering_weights(order: int, orientations: int, angle: float | Tensor) -> Tensor:
+    """w_k with cos^n(t - angle) = sum_k w_k cos^n(t - pi k / K) for every t; [K], float64."""
+    samples = 4 * (order + 1)
+    t = torch.arange(samples, dtype=torch.float64, device="cpu") * (2 * math.pi / samples)
+    k = torch.arange(orientations, dtype=torch.float64, device="cpu") * (math.pi / orientations)
+    basis = torch.cos(t[:, None] - k).pow(order)
+    wanted = torch.cos(t - torch.as_tensor(angle, dtype=torch.float64, device="cpu")).pow(order)
+    return torch.linalg.pinv(basis) @ wanted
+
+
+def _label(name: int | str) -> str:
+    return f"coefficients.bands[{name}]" if isinstance(name, int) else f"coefficients.{name}"
+
+
+def _pick(band: Tensor, orientations: tuple[int, ...] | None) -> Tensor:
+    return band if orientations is None else band[..., list(orientations), :, :]

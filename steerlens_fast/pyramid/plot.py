@@ -1,0 +1,234 @@
+"""A plot of a pyramid, for papers and notebooks. Needs the extra ``steerlens_fast[plot]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..checks import check_choice, is_int
+from ..extras import need
+from .coefficients import Coefficients
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWS = ("amplitude", "phase", "real", "imaginary")
+CLIPPED = 0.002  # share of a row's coefficients that lies beyond its colours: a few extremes would darken all others
+PANEL_INCHES = 1.9
+
+
+def plot_pyramid(
+    coefficients: Coefficients,
+    *,
+    show: str = "amplitude",
+    index: int | Sequence[int] | None = None,
+    figure: Figure | None = None,
+) -> Figure:
+    """Plot the pyramid of one image: a row for each scale, a column for each orientation, the residuals at the right.
+
+    Parameters
+    ----------
+    coefficients : Coefficients
+        As :meth:`SteerablePyramid.analyze` gives them. Parts that are None are marked "absent".
+    show : {"amplitude", "phase", "real", "imaginary"}
+        What of the bands to show. "phase" is shown as hue, and amplitude as its brightness, since the phase of next to
+        nothing means nothing.
+    index : int or sequence of int, optional
+        Which image, in the leading dimensions; by default the first of each.
+    figure : matplotlib Figure or SubFigure, optional
+        Where to draw; by default a new one of fitting size. It is not registered with pyplot: use ``figure.savefig``,
+        or let a notebook display it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Its axes carry labels: ``"band s k"``, ``"highpass"``, ``"lowpass"``.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        Naming the argument, what was expected and what came.
+    ImportError
+        Where matplotlib is not installed.
+
+    Notes
+    -----
+    All panels span the same field of view, so that the samples of coarse scales are larger. Each row has one colour
+    scale for all its orientations, each residual its own; none shares its with another, since amplitudes grow from fine
+    to coarse scales in most images. Colours saturate for 0.2 % of a row's samples. Orientation k is the direction of
+    its frequencies: 0 degrees answers to vertical edges. A scale is labelled with the frequency at which its filters
+    peak (for transitions of an octave, the default). Bands with more samples than a panel has dots are averaged.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from steerlens_fast import SteerablePyramid
+    >>> coefficients = SteerablePyramid((64, 64), height=3)(torch.rand(2, 1, 64, 64))
+    >>> figure = plot_pyramid(coefficients, show="phase", index=(1, 0))
+    >>> [axes.get_label() for axes in figure.axes if axes.get_label().startswith("band 2")]
+    ['band 2 0', 'band 2 1', 'band 2 2', 'band 2 3']
+    """
+    bands, highpass, lowpass = _one_image(coefficients, show, index)
+    need("plot", "matplotlib")
+    height, orientations = len(bands), max((len(b) for b in bands if b is not None), default=1)
+    some = next(t for t in (highpass, *bands, lowpass) if t is not None)
+    tall = min(max(some.shape[-2] / some.shape[-1], 0.4), 2.5)  # a panel's height over its width
+    rows = max(height, 2)
+    if figure is None:
+        inches = PANEL_INCHES * (orientations + 2.2), PANEL_INCHES * tall * rows * 1.04 + 0.5
+        figure = need("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=200)
+    widths = [*[1.0] * orientations, 0.07, 0.16, 1.0, 0.07]
+    grid = figure.add_gridspec(rows, len(widths), width_ratios=widths)
+    paint, drawn_bands = _Painter(figure, tall), 0
+    for s, band in enumerate(bands):
+        panels = [figure.add_subplot(grid[s, k], label=f"band {s} {k}") for k in range(orientations)]
+        drawn = paint.row(panels, band, show)
+        if drawn is not None and (show != "phase" or drawn_bands == 0):  # one circle of hues serves all scales
+            paint.colour_bar(drawn, figure.add_subplot(grid[s, orientations]), show)
+            drawn_bands += 1
+        panels[0].set_ylabel(_scale_label(s, highpass), fontsize=8, linespacing=1.35)
+        if s == 0:
+            for k, axes in enumerate(panels):
+                axes.set_title(f"{_degrees(k, orientations)}°", fontsize=9, pad=3)
+    for row, name, residual in ((0, "high-pass", highpass), (rows - 1, "low-pass", lowpass)):
+        axes = figure.add_subplot(grid[row, -2], label=name.replace("-", ""))
+        axes.set_ylabel(name, fontsize=9)
+        drawn = paint.residual(axes, residual, signed=row == 0)
+        if drawn is not None:
+            paint.colour_bar(drawn, figure.add_subplot(grid[row, -1]), "residual")
+    titles = {"real": "Real part", "imaginary": "Imaginary part", "phase": "Phase (hue) and amplitude (brightness)"}
+    figure.suptitle(titles.get(show, "Amplitude"), fontsize=10)
+    return figure
+
+
+# --- What is shown ---------------------------------------------------------------------------------------------------
+
+
+def _one_image(
+    coefficients: Coefficients, show: str, index
+) -> tuple[list[Tensor | None], Tensor | None, Tensor | None]:
+    """Bands [K, h, w] and residuals [h, w] of one image, checked, on the CPU."""
+    if not isinstance(coefficients, Coefficients):
+        raise TypeError(f"coefficients must be Coefficients, got {type(coefficients).__name__}")
+    check_choice("show", show, SHOWS)
+    if not coefficients.tensors():
+        raise ValueError("coefficients must hold at least one part, got None for all")
+    any_band = next((b for b in coefficients.bands if b is not None), None)
+    lead = any_band.shape[:-3] if any_band is not None else coefficients.tensors()[0].shape[:-2]
+    if 0 in lead:
+        raise ValueError(f"coefficients must hold at least one image, got leading dimensions {list(lead)}")
+    if any_band is not None and not any_band.is_complex() and show in ("phase", "imaginary"):
+        raise TypeError(f"coefficients must be complex for show={show!r}, got {any_band.dtype}")
+    given = () if index is None else (index,) if is_int(index) else tuple(index)
+    if len(given) > len(lead):
+        raise IndexError(f"index must have at most {len(lead)} numbers, got {index!r}")
+    for i, n in zip(given, lead):
+        if not (is_int(i) and -n <= i < n):
+            raise IndexError(f"index must lie within the leading dimensions {list(lead)}, got {index!r}")
+    at = given + (0,) * (len(lead) - len(given))
+    pick = lambda t: None if t is None else t[at].detach().cpu().resolve_conj()
+    return [pick(b) for b in coefficients.bands], pick(coefficients.highpass), pick(coefficients.lowpass)
+
+
+def _degrees(k: int, orientations: int) -> str:
+    return f"{180 * k / orientations:.1f}".removesuffix(".0")
+
+
+def _scale_label(s: int, highpass: Tensor | None) -> str:
+    text = f"scale {s}\n1/{4 << s} cycles/pixel"
+    if highpass is None:
+        return text
+    return f"{text}\n({highpass.shape[-2] / (4 << s):.3g} per height)"
+
+
+def _limit(values: Tensor) -> float:
+    """What all but the share CLIPPED lies below; 1 where everything is 0."""
+    flat = values.abs().flatten().double()
+    finite = flat[flat.isfinite()]
+    if not len(finite):
+        return 1.0
+    return float(finite.kthvalue(max(1, round(len(finite) * (1 - CLIPPED)))).values) or float(finite.max()) or 1.0
+
+
+# --- How it is drawn -------------------------------------------------------------------------------------------------
+
+
+class _Painter:
+    def __init__(self, figure, tall: float):
+        colors = need("plot", "matplotlib.colors")
+        self.figure, self.tall = figure, tall
+        self.mappable = need("plot", "matplotlib.cm").ScalarMappable
+        self.normalize = colors.Normalize
+        self.hues = colors.ListedColormap(_hue_circle().numpy(), name="phase")
+
+    def row(self, panels, band: Tensor | None, show: str):
+        """Draws a band's orientations; returns what its colour bar needs."""
+        if band is None:
+            for axes in panels:
+                self._absent(axes)
+            return None
+        if show == "phase":
+            brightness = (band.abs() / _limit(band)).clamp(0, 1).sqrt()
+            colours = _hue_circle()[((band.angle() / (2 * torch.pi) + 0.5) * 256).long().clamp(0, 255)]
+            for axes, picture in zip(panels, colours * brightness[..., None]):
+                self._image(axes, picture)
+            return self.mappable(self.normalize(-torch.pi, torch.pi), self.hues)
+        if show == "amplitude":
+            values, colours, low = band.abs(), "magma", 0.0
+        else:
+            values, colours, low = (band.real if show == "real" else band.imag), "RdBu_r", -1.0
+        limit = _limit(values)
+        for axes, picture in zip(panels, values):
+            drawn = self._image(axes, picture, cmap=colours, vmin=low * limit, vmax=limit)
+        return drawn
+
+    def residual(self, axes, values: Tensor | None, signed: bool):
+        if values is None:
+            return self._absent(axes)
+        if signed:
+            limit = _limit(values)
+            return self._image(axes, values, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        return self._image(axes, values, cmap="gray")
+
+    def colour_bar(self, drawn, axes, show: str) -> None:
+        beyond = {"amplitude": "max", "real": "both", "imaginary": "both"}.get(show, "neither")
+        bar = self.figure.colorbar(drawn, cax=axes, extend=beyond, extendfrac=0.04)
+        if show == "phase":
+            bar.set_ticks([-torch.pi, 0, torch.pi], labels=["−π", "0", "π"])
+        else:
+            bar.locator = need("plot", "matplotlib.ticker").MaxNLocator(4)
+            bar.update_ticks()
+        bar.ax.tick_params(labelsize=6.5, length=2, pad=1.5)
+        bar.outline.set_linewidth(0.4)
+        axes.set_label("colour bar")
+
+    def _image(self, axes, picture: Tensor, **how):
+        # One field of view for all scales; pixels stay square, but for the rounding of odd sizes.
+        smooth = "auto" if picture.shape[1] > 128 else "nearest"  # fine bands have more samples than a panel has dots
+        drawn = axes.imshow(picture.numpy(), extent=(0, 1, self.tall, 0), interpolation=smooth, **how)
+        self._frame(axes)
+        return drawn
+
+    def _absent(self, axes) -> None:
+        axes.set(xlim=(0, 1), ylim=(self.tall, 0), aspect="equal", facecolor="0.96")
+        axes.text(0.5, self.tall / 2, "absent", ha="center", va="center", fontsize=8, color="0.55", style="italic")
+        self._frame(axes)
+
+    def _frame(self, axes) -> None:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(linewidth=0.4, color="0.5")
+
+
+def _hue_circle(steps: int = 256, lightness: float = 72.0, chroma: float = 40.0) -> Tensor:
+    """A cyclic map [steps, 3] of even lightness (a circle in CIE Lab), so that brightness is free to tell amplitude."""
+    t = torch.arange(steps, dtype=torch.float64, device="cpu") * (2 * torch.pi / steps)
+    y = torch.full_like(t, (lightness + 16) / 116)
+    lab = torch.stack([y + chroma * t.cos() / 500, y, y - chroma * t.sin() / 200], -1)
+    white = torch.tensor([0.9505, 1.0, 1.089], dtype=torch.float64, device="cpu")
+    xyz = torch.where(lab > 6 / 29, lab**3, (lab - 4 / 29) * 108 / 841) * white
+    to_rgb = [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]
+    linear = (xyz @ torch.tensor(to_rgb, dtype=torch.float64, device="cpu").T).clamp(0, 1)
+    return torch.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)

@@ -1,0 +1,717 @@
+"""The driver: what it computes, of real models, and what it leaves alone."""
+
+import copy
+import dataclasses
+import inspect
+import random
+import warnings
+import weakref
+from unittest.mock import Mock
+
+import peers
+import pytest
+import torch
+from test_bad_input import refused
+from tolerances import assert_close
+from torch import nn
+
+from steerlens_fast.classifier import Driver
+from steerlens_fast.classifier.objectives import loss, resolve_target
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # old models are still in use
+CLASSES = 5
+SHAPE = (3, 8, 8)
+
+
+def images(count=4, dtype=torch.float32, shape=SHAPE):
+    return torch.rand(count, *shape, dtype=dtype)
+
+
+def network(*extra):
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *extra, nn.Flatten(), nn.Linear(144, CLASSES)
+    )
+
+
+def toward_two(outputs, at=None):
+    return -outputs[:, 2].float()
+
+
+def nll(outputs, at=None):
+    return loss("nll", outputs, *resolve_target(2, outputs))
+
+
+def plain(model, x, losses=toward_two):
+    """Gradient and outputs, as anyone would write them."""
+    x = x.clone().requires_grad_()
+    outputs = model(x)
+    return torch.autograd.grad(losses(outputs).sum(), x)[0], outputs.detach()
+
+
+def counting(model):
+    calls = []
+
+    def call(x, *args):
+        calls.append(len(x))
+        return model(x, *args)
+
+    return call, calls
+
+
+def assert_same(driver, expected, x, losses=toward_two, **options):
+    gradient, outputs = driver.gradient(x, losses, **options)
+    assert gradient.shape == x.shape
+    assert gradient.dtype == x.dtype
+    assert not (gradient.requires_grad or outputs.requires_grad)
+    assert not (gradient.is_inference() or outputs.is_inference())
+    assert_close(gradient, expected[0], "driver")
+    assert_close(outputs, expected[1], "driver")
+    assert_close(driver.outputs(x, **options), expected[1], "driver")
+
+
+# --- Models of every make
+
+
+def timm_model():
+    return peers.timm().create_model("resnet10t", num_classes=CLASSES), (3, 32, 32)
+
+
+def timm_transformer():
+    return peers.timm().create_model("test_vit", num_classes=CLASSES, img_size=32), (3, 32, 32)
+
+
+def torchvision_model():
+    return peers.torchvision().models.mobilenet_v3_small(num_classes=CLASSES), (3, 32, 32)
+
+
+@pytest.mark.parametrize("make", [timm_model, timm_transformer, torchvision_model, lambda: (network(), SHAPE)])
+@pytest.mark.parametrize("batch", [None, 1, 3, 100])
+def test_real_models(make, batch):
+    model, shape = make()
+    model.eval()
+    x = images(4, shape=shape)
+    for losses in (toward_two, nll):
+        assert_same(Driver(model), plain(model, x, losses), x, losses, batch=batch)
+
+
+def exported(model):
+    free = {0: torch.export.Dim("n", min=1, max=64)}
+    return torch.export.export(model, (images(),), dynamic_shapes=(free,))
+
+
+MAKES = {
+    "function": lambda model: lambda x: model(x),
+    "bound method": lambda model: model.forward,
+    "within Sequential": lambda model: nn.Sequential(nn.Identity().eval(), model),
+    "scripted": torch.jit.script,
+    "traced": lambda model: torch.jit.trace(model, images()),
+    "frozen": lambda model: torch.jit.freeze(torch.jit.script(model)),
+    "compiled": lambda model: torch.compile(model, backend="eager"),
+    "compiled function": lambda model: torch.compile(lambda x: model(x), backend="eager"),
+    "DataParallel": nn.DataParallel,
+    "ExportedProgram": exported,
+    "exported module": lambda model: exported(model).module(),
+}
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_every_make_of_model(make):
+    model, x = network(nn.Dropout(0.5)).eval(), images()
+    driver, expected = Driver(MAKES[make](model)), plain(model, x)
+    for batch in (None, 2, 3):
+        assert_same(driver, expected, x, batch=batch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        driver.warn_if_training()
+
+
+@pytest.mark.slow
+def test_inductor():
+    model, x = network().eval(), images()
+    assert_same(Driver(torch.compile(model)), plain(model, x), x)
+
+
+def test_a_distributed_model_waits_for_no_other_rank(monkeypatch):
+    """DDP's forward broadcasts the buffers, on every rank or none; the ranks' images need not be equally many.
+
+    The process group is torch's fake one: gloo's threads may wait for the GIL forever as they are destroyed.
+    """
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    torch.distributed.init_process_group("fake", store=fake.FakeStore(), rank=0, world_size=2)
+    try:
+        model, x = network().eval(), images()
+        ddp = nn.parallel.DistributedDataParallel(model)
+        broadcast = Mock(wraps=torch.distributed._broadcast_coalesced)
+        monkeypatch.setattr(torch.distributed, "_broadcast_coalesced", broadcast)
+        assert_same(Driver(ddp), plain(model, x), x, batch=2)
+        broadcast.assert_not_called()
+        ddp(x)
+        broadcast.assert_called()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@dataclasses.dataclass
+class Output:
+    logits: object
+    hidden: object = None
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda o: Output(o),
+        lambda o: {"logits": o, "loss": None},
+        lambda o: (o, o.detach()),
+        lambda o: [o],
+        lambda o: ({"logits": (Output(o), 3)},),
+    ],
+    ids=["object", "mapping", "tuple", "list", "nested"],
+)
+def test_outputs_are_unwrapped(wrap):
+    model, x = network().eval(), images()
+    assert_same(Driver(lambda x: wrap(model(x))), plain(model, x), x, batch=3)
+
+
+def test_dense_outputs():
+    model, x = nn.Conv2d(3, CLASSES, 3), images()
+    losses = lambda o, at=None: loss("nll", o, *resolve_target((2, 1, 3), o))
+    assert_same(Driver(model), plain(model, x, losses), x, losses, batch=3)
+
+
+def test_preprocessing_is_differentiated():
+    model, x = network().eval(), images()
+    normalise = lambda x: (x - 0.4) / 0.2
+    assert_same(Driver(model, normalise), plain(lambda x: model(normalise(x)), x), x)
+    assert_same(Driver(model, nn.Sequential(nn.AvgPool2d(1))), plain(model, x), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_other_precisions(dtype):
+    model, x = network().eval().to(dtype), images(dtype=dtype)
+    gradient, outputs = Driver(model).gradient(x, nll, batch=2)
+    assert gradient.dtype == outputs.dtype == dtype
+    wide = plain(copy.deepcopy(model).double(), x.double(), nll)[0]
+    grain = torch.finfo(dtype).eps
+    assert (gradient.double() - wide).abs().max() < 64 * grain * wide.abs().max()
+
+
+# --- Batches
+
+
+@pytest.mark.parametrize("batch, calls", [(None, [7]), (7, [7]), (99, [7]), (3, [3, 3, 1]), (1, [1] * 7)])
+def test_one_model_call_per_batch(batch, calls):
+    model, seen = counting(network().eval())
+    driver, x = Driver(model), images(7)
+    driver.gradient(x, toward_two, batch=batch)
+    assert seen == calls
+    driver.outputs(x, batch=batch)
+    assert seen == calls * 2
+
+
+def test_losses_know_their_samples():
+    target, seen = torch.tensor([0, 1, 2, 3, 4, 0, 1]), []
+
+    def losses(outputs, at):
+        seen.append((at.start, at.stop))
+        return loss("logit", outputs, *resolve_target(target[at], outputs))
+
+    model, x = network().eval(), images(7)
+    gradient, _ = Driver(model).gradient(x, losses, batch=3)
+    assert seen == [(0, 3), (3, 6), (6, 7)]
+    each = lambda o: -o.gather(1, target[:, None])[:, 0]
+    assert_close(gradient, plain(model, x, each)[0], "driver")
+
+
+def test_losses_are_summed_not_averaged():
+    model, x = network().eval(), images(6)
+    gradient, _ = Driver(model).gradient(x, nll)
+    for i in range(6):
+        assert_close(gradient[i : i + 1], Driver(model).gradient(x[i : i + 1], nll)[0], "driver")
+
+
+def test_a_bad_sample_leaves_its_neighbours_alone():
+    model, x = network().eval(), images()
+    clean, _ = Driver(model).gradient(x, nll)
+    x[1] = float("nan")
+    gradient, outputs = Driver(model).gradient(x, nll)
+    assert gradient[1].isnan().all()
+    assert outputs[1].isnan().all()
+    assert_close(gradient[[0, 2, 3]], clean[[0, 2, 3]], "driver")
+
+
+def test_a_batch_is_freed_before_the_next():
+    graphs, alive = [], []
+
+    def model(x):
+        alive.append(sum(g() is not None for g in graphs))
+        outputs = x.flatten(1) ** 2
+        graphs.append(weakref.ref(outputs))
+        return outputs
+
+    Driver(model).gradient(images(4), toward_two, batch=1)
+    assert alive == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("per_sample", [torch.rand(7), torch.rand(7, 1)], ids=["N", "N x 1"])
+def test_additional_arguments(per_sample):
+    seen = []
+
+    def model(x, *args):
+        seen.append(args)
+        scale = args[0].reshape(-1, 1) * args[1]
+        return x.flatten(1) * scale
+
+    x, shared, word = images(7), torch.rand(()), "a word"
+    other = torch.rand(3)
+    args = (per_sample, shared, word, other, None)
+    whole = Driver(model).gradient(x, toward_two, args)
+    parts = Driver(model).gradient(x, toward_two, args, batch=3)
+    assert_close(parts[0], whole[0], "driver")
+    assert [len(a[0]) for a in seen] == [7, 3, 3, 1]
+    assert all(a[1].shape == () and a[2] is word and a[3].shape == (3,) and a[4] is None for a in seen)
+
+
+def test_a_single_or_no_additional_argument():
+    model = Mock(side_effect=lambda x, *args: x.flatten(1))
+    driver, x = Driver(model), images()
+    for args, expected in ((None, []), ((), []), ("one", ["one"]), ([1, 2], [[1, 2]])):
+        driver.outputs(x, args)
+        assert list(model.call_args.args[1:]) == expected
+
+
+# --- What is left alone
+
+
+class InPlace(nn.Module):
+    def forward(self, x, scale=None):
+        x.sub_(0.5).mul_(3)
+        if scale is not None:
+            scale.mul_(2)
+        return x.flatten(1).contiguous()
+
+
+def test_models_that_work_in_place():
+    x, scale = images(), torch.ones(4)
+    kept = x.clone()
+    gradient, _ = Driver(InPlace()).gradient(x, toward_two, scale, batch=3)
+    Driver(InPlace(), lambda x: x.mul_(2)).outputs(x, scale)
+    assert torch.equal(x, kept)
+    assert (scale == 1).all()
+    assert (gradient.flatten(1).sum(1) == -3).all()
+
+
+def state_of(model):
+    tensors = {
+        k: (id(v), v._version, v.detach().clone()) for k, v in [*model.named_parameters(), *model.named_buffers()]
+    }
+    grads = {k: (id(p.grad), p.grad if p.grad is None else p.grad.clone()) for k, p in model.named_parameters()}
+    flags = {k: m.training for k, m in model.named_modules()}
+    hooks = {k: [list(v) for n, v in vars(m).items() if n.endswith("_hooks")] for k, m in model.named_modules()}
+    needs = {k: p.requires_grad for k, p in model.named_parameters()}
+    return tensors, grads, flags, hooks, needs
+
+
+def assert_untouched(before, after):
+    for k, (identity, version, value) in before[0].items():
+        assert after[0][k][:2] == (identity, version), k
+        assert torch.equal(after[0][k][2], value), k
+    for k, (identity, value) in before[1].items():
+        assert after[1][k][0] == identity, k
+        assert value is None or torch.equal(after[1][k][1], value), k
+    assert before[2:] == after[2:]
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("requires_grad", [False, True], ids=["fixed", "trainable"])
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_the_callers_state(training, requires_grad, mode):
+    model = network(nn.Dropout(0.5)).train(training)
+    model(images()).sum().backward()
+    model[0].weight.grad = None
+    model.requires_grad_(requires_grad)
+    x = images().requires_grad_()
+    before, modes = state_of(model), []
+    generator, python = torch.get_rng_state(), random.getstate()
+    with mode():
+        modes.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()))
+        gradient, outputs = Driver(model).gradient(x, toward_two, batch=3)
+        Driver(model).outputs(x, batch=3)
+        modes.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()))
+    assert modes[0] == modes[1]
+    assert_untouched(before, state_of(model))
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert random.getstate() == python
+    assert x.grad is None
+    assert x.requires_grad
+    assert not (gradient.requires_grad or gradient.is_inference() or outputs.is_inference())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_callers_without_gradients(mode):
+    """Images and arguments made in inference mode are of no use to autograd; copies are."""
+    model = network().eval()
+    with mode():
+        x, scale = images(), torch.rand(4, 1)
+        gradient, _ = Driver(lambda x, s: model(x) * s * x.mean((1, 2, 3))[:, None]).gradient(x, toward_two, scale)
+    x, scale = x.clone(), scale.clone()
+    expected, _ = plain(lambda x: model(x) * scale * x.mean((1, 2, 3))[:, None], x)
+    assert_close(gradient, expected, "driver")
+
+
+def test_state_survives_every_failure():
+    model, x = network(nn.Dropout(0.5)).train(), images()
+    before, generator = state_of(model), torch.get_rng_state()
+
+    def fails(*_):
+        torch.rand(3)
+        raise KeyError("mine")
+
+    handle = model[-1].register_forward_hook(fails)
+    with pytest.raises(KeyError):
+        Driver(model).outputs(x)
+    handle.remove()
+    with pytest.raises(KeyError):
+        Driver(model).gradient(x, fails)
+    assert_untouched(before, state_of(model))
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert torch.is_grad_enabled()
+
+
+def scripted(model):
+    return torch.jit.script(model)
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, scripted, lambda m: torch.compile(m, backend="eager"), nn.Sequential]
+)
+def test_batch_statistics_are_used_and_kept(wrap):
+    """In training mode a model sees its batch, but running means and counts stay as they were."""
+    model, x = network().train(), images()
+    expected = plain(copy.deepcopy(model), x)
+    before = state_of(model)
+    made = wrap(model)
+    buffers = {k: b.clone() for k, b in made.named_buffers()}
+    driver = Driver(made)
+    for _ in range(2):
+        assert_same(driver, expected, x)
+    assert_untouched(before, state_of(model))
+    assert all(torch.equal(b, buffers[k]) for k, b in made.named_buffers())
+    with pytest.warns(UserWarning, match="training mode.*not changed"):
+        driver.warn_if_training()
+    assert model.training
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(self.calls.data_ptr())
+        self.calls.add_(1)
+        return x.flatten(1) * self.calls
+
+
+def test_buffers_written_in_eval_mode_are_kept():
+    model = Counter().eval()
+    before = state_of(model)
+    outputs = Driver(model).outputs(images(), batch=2)
+    Driver(model).gradient(images(), toward_two)
+    assert_untouched(before, state_of(model))
+    assert model.calls.data_ptr() not in model.seen
+    assert outputs.shape == (4, 192)
+
+
+def test_a_compiled_models_buffers_stay_where_cuda_graphs_know_them():
+    model = network().eval()
+    ours, seen = model[1].running_mean.data_ptr(), []
+    model[1].register_forward_pre_hook(lambda m, _: seen.append(m.running_mean.data_ptr()))
+    driver = Driver(torch.compile(model, backend="eager"))
+    driver.outputs(images())
+    assert seen == [ours]
+    model.train()
+    driver.outputs(images())
+    assert seen[1] != ours
+
+
+def test_a_program_exported_in_training_mode_keeps_its_buffers():
+    model = network().train()
+    program = torch.export.export(model, (images(),))
+    made = program.module()
+    before = {k: b.clone() for k, b in made.named_buffers()}
+    Driver(made).gradient(images(), toward_two)
+    assert all(torch.equal(b, before[k]) for k, b in made.named_buffers())
+
+
+def test_a_pending_graph_of_the_callers_stays_valid():
+    """BatchNorm's graph holds its running mean: had it been written to, even with its own values, this would fail."""
+    model, x = network().train(), images()
+    pending = model(x)
+    Driver(model).gradient(x, toward_two)
+    pending.sum().backward()
+    assert model[0].weight.grad is not None
+
+
+def test_replaced_and_shared_buffers_come_back():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("replaced", torch.zeros(()))
+            self.register_buffer("shared", torch.zeros(()))
+            self.register_buffer("again", self.shared)
+            self.register_buffer("absent", None)
+
+        def forward(self, x):
+            self.replaced = self.replaced + 1
+            self.shared.add_(1)
+            assert self.again == 1
+            return x.flatten(1)
+
+    model = Counts()
+    held = dict(model.named_buffers(remove_duplicate=False))
+    Driver(model).gradient(images(), toward_two)
+    after = dict(model.named_buffers(remove_duplicate=False))
+    assert list(after) == list(held)
+    assert all(after[k] is held[k] and (held[k] == 0).all() for k in held)
+
+
+def test_the_callers_hooks_fire():
+    model, x = network().eval(), images()
+    forward, backward = Mock(return_value=None), Mock(return_value=None)
+    handles = [model[0].register_forward_hook(forward), model[-1].register_full_backward_hook(backward)]
+    before = state_of(model)
+    gradient, _ = Driver(model).gradient(x, toward_two, batch=2)
+    assert forward.call_count == backward.call_count == 2
+    assert_untouched(before, state_of(model))
+    for handle in handles:
+        handle.remove()
+    assert_close(gradient, plain(model, x)[0], "driver")
+
+
+def test_hooks_on_parameters_do_not_fire():
+    """No gradient of a parameter is ever asked for."""
+    model, hook = network().eval(), Mock(return_value=None)
+    for p in model.parameters():
+        p.register_hook(hook)
+        p.register_post_accumulate_grad_hook(hook)
+    Driver(model).gradient(images(), toward_two)
+    hook.assert_not_called()
+
+
+def test_under_the_callers_autocast():
+    model, x = network().eval(), images()
+    exact, _ = plain(model, x, nll)
+    with torch.autocast("cpu", torch.bfloat16):
+        gradient, outputs = Driver(model).gradient(x, nll)
+        Driver(model).outputs(x)
+        model(x).float().sum().backward()  # casts of weights cached without a graph would leave these out
+    assert outputs.dtype == torch.bfloat16
+    assert gradient.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(gradient.flatten(), exact.flatten(), 0) > 0.99
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_the_callers_defaults():
+    model, x = network().eval(), images()
+    expected = plain(model, x)
+    with torch.device("meta"):
+        assert_same(Driver(model), expected, x, batch=3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert_same(Driver(model), expected, x, batch=3)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_memory_formats():
+    model, seen = network().eval(), []
+
+    def forward(x):
+        seen.append(x.is_contiguous(memory_format=torch.channels_last))
+        return model(x)
+
+    x = images().to(memory_format=torch.channels_last)
+    gradient, _ = Driver(forward).gradient(x, toward_two, batch=2)
+    Driver(forward).outputs(x)
+    assert all(seen)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+    assert_close(gradient, plain(model, x)[0], "driver")
+    expanded = images(1).expand(4, *SHAPE)
+    assert_close(Driver(model).gradient(expanded, toward_two)[0], plain(model, expanded)[0], "driver")
+
+
+def test_results_are_the_callers_own():
+    """A model may hand out its own memory and use it again, as a compiled one may."""
+    cache = torch.zeros(2, 192)
+
+    def model(x):
+        return cache.detach_().copy_(x.flatten(1))
+
+    x = images()
+    assert torch.equal(Driver(model).outputs(x, batch=2), x.flatten(1))
+    assert torch.equal(Driver(model).gradient(x, toward_two, batch=2)[1], x.flatten(1))
+
+
+# --- Random numbers
+
+
+def noisy(x):
+    return x.flatten(1) * torch.rand(len(x), 192, device=x.device)
+
+
+def test_a_session_continues_one_stream_and_no_session_starts_anew():
+    driver, x = Driver(noisy), images()
+    untouched = torch.get_rng_state()
+    once, again = driver.outputs(x), driver.outputs(x)
+    assert torch.equal(once, again)
+    stream = driver.session(x)
+    first = driver.outputs(x, stream=stream)
+    second = driver.gradient(x, toward_two, stream=stream)[1]
+    assert torch.equal(first, once)
+    assert not torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), untouched)
+    assert torch.equal(first, noisy(x)), "a session starts at the caller's state"
+    assert torch.equal(second, noisy(x)), "and goes on as the caller's would"
+
+
+def test_sessions_are_not_moved_by_what_the_caller_draws_between():
+    driver, x = Driver(noisy), images()
+    runs = []
+    for draws in (0, 5):
+        torch.manual_seed(3)
+        stream, run = driver.session(x), []
+        for _ in range(3):
+            run.append(driver.gradient(x, toward_two, batch=2, stream=stream)[0])
+            torch.rand(draws)
+        runs.append(torch.stack(run))
+    assert torch.equal(*runs)
+    assert not torch.equal(runs[0][0], runs[0][1])
+
+
+def test_the_caller_draws_as_if_nothing_had_run():
+    driver, x = Driver(noisy), images()
+    torch.manual_seed(1)
+    expected = torch.rand(6)
+    torch.manual_seed(1)
+    stream, drawn = driver.session(x), []
+    for _ in range(3):
+        driver.gradient(x, toward_two, stream=stream)
+        drawn.append(torch.rand(2))
+    assert torch.equal(torch.cat(drawn), expected)
+
+
+def test_random_numbers_on_every_device(device):
+    driver, x = Driver(noisy), images().to(device)
+    stream = driver.session(x)
+    first, second = driver.outputs(x, stream=stream), driver.outputs(x, stream=stream)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, noisy(x))
+    assert torch.equal(second, noisy(x))
+
+
+def test_models_on_every_device(device):
+    model, x = network().eval().to(device), images().to(device)
+    assert_same(Driver(model), plain(model, x), x, batch=3)
+
+
+# --- Warnings
+
+
+def test_training_mode_is_told_in_the_name_of_the_first_line_outside_of_the_package():
+    model, here = network(), inspect.currentframe()
+    with pytest.warns(UserWarning, match="model.eval()") as caught:
+        line = here.f_lineno + 1
+        Driver(model).warn_if_training()
+    assert (caught[0].filename, caught[0].lineno) == (__file__, line)
+    model.eval()[1].train()
+    with pytest.warns(UserWarning, match="training mode"):
+        Driver(model).warn_if_training()
+    with pytest.warns(UserWarning, match="training mode"):
+        Driver(model.forward).warn_if_training()
+
+
+def test_no_false_alarm():
+    """The flag of a transform, which nobody thinks of setting, says nothing about the model."""
+    model = network().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for made in (model, lambda x: x, model.forward):
+            Driver(made, preprocessing=nn.Identity()).warn_if_training()
+
+
+# --- What is refused
+
+
+@pytest.mark.parametrize("bad, word", [(None, "NoneType"), ("resnet", "str"), (3, "int"), (nn.Linear, "class Linear")])
+def test_models_that_cannot_be_called(bad, word):
+    with refused(TypeError, "model", "callable", word):
+        Driver(bad)
+    if bad is not None:
+        with refused(TypeError, "preprocessing", "callable", word):
+            Driver(network(), bad)
+
+
+@pytest.mark.parametrize(
+    "kind, model, words",
+    [
+        (TypeError, lambda x: None, [r"\[N, classes", "NoneType"]),
+        (TypeError, lambda x: "cat", ["logits", "str"]),
+        (TypeError, lambda x: (), ["logits", "tuple"]),
+        (TypeError, lambda x: {"out": x}, ["logits", "dict", "out"]),
+        (TypeError, lambda x: Output(None), ["NoneType"]),
+        (TypeError, lambda x: x.flatten(1).argmax(1), ["floating-point", "int64"]),
+        (ValueError, lambda x: x.mean((1, 2, 3)), [r"\[N, classes", r"\[4\]"]),
+        (ValueError, lambda x: x.mean(), [r"\[N, classes", r"\[\]"]),
+        (ValueError, lambda x: x.flatten(1)[:2], ["N = 4", r"\[2, 192\]"]),
+        (ValueError, lambda x: x.flatten(1)[:, :0], ["N = 4", r"\[4, 0\]"]),
+    ],
+)
+def test_models_that_return_no_scores(kind, model, words):
+    for call in (lambda d, x: d.outputs(x), lambda d, x: d.gradient(x, toward_two)):
+        with refused(kind, "model", *words):
+            call(Driver(model), images())
+
+
+def test_models_that_ignore_their_images():
+    model = network().eval()
+    for blind in (lambda x: x.detach().flatten(1), torch.no_grad()(model), lambda x: model(torch.zeros_like(x))):
+        with refused(ValueError, "model", "depend on the images"):
+            Driver(blind).gradient(images(), toward_two)
+    with refused(ValueError, "depend on the images"):
+        Driver(model).gradient(images(), lambda outputs, at: torch.zeros(len(outputs)))
+
+
+@pytest.mark.parametrize(
+    "kind, bad, words",
+    [
+        (TypeError, None, ["NoneType"]),
+        (TypeError, torch.zeros(2, *SHAPE, dtype=torch.uint8), ["floating-point", "uint8"]),
+        (ValueError, torch.zeros(0, *SHAPE), [r"\[0, 3, 8, 8\]"]),
+        (ValueError, torch.zeros(3), [r"\[3\]"]),
+    ],
+)
+def test_images_that_are_none(kind, bad, words):
+    model = Mock()
+    for call in (lambda d: d.outputs(bad), lambda d: d.gradient(bad, toward_two)):
+        with refused(kind, "images", *words):
+            call(Driver(model))
+    model.assert_not_called()
+
+
+@pytest.mark.parametrize("kind, bad", [(ValueError, 0), (ValueError, -1), (TypeError, 2.0), (TypeError, True)])
+def test_bad_batches(kind, bad):
+    with refused(kind, "batch", str(bad)):
+        Driver(network()).outputs(images(), batch=bad)
+
+
+def test_images_on_another_device():
+    model = nn.Conv2d(3, CLASSES, 3, device="meta")
+    model.register_forward_pre_hook(Mock(side_effect=AssertionError("the model ran")))
+    for call in (lambda d: d.outputs(images()), lambda d: d.gradient(images(), toward_two)):
+        with refused(ValueError, "images", "meta", "cpu"):
+            call(Driver(model))
+    moved = Driver(nn.Conv2d(3, CLASSES, 3, device="meta"), lambda x: x.to("meta"))
+    assert moved.outputs(images()).device.type == "meta", "preprocessing may move them"

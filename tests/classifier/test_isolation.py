@@ -1,0 +1,198 @@
+"""What a model may draw, count and hold: nothing of the caller's moves, in this process or in one forked from it."""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from steerlens_fast.classifier import Driver
+from steerlens_fast.classifier.isolation import ONE_GUEST, OneAtATime, RandomStream
+
+
+class Drawing(nn.Module):
+    """Linear, with noise from every generator that a model can reach."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 3)
+        self.torch, self.python = torch.Generator().manual_seed(1), random.Random(1)
+        self.numpy, self.legacy = np.random.default_rng(1), np.random.RandomState(1)
+
+    def forward(self, x):
+        own = self.python.random() + self.numpy.random() + self.legacy.rand()
+        noise = torch.rand(()) + torch.rand((), generator=self.torch) + random.random() + np.random.rand() + own
+        return self.head(x.flatten(1) * noise)
+
+
+def states(model):
+    """Of every generator that :class:`Drawing` reaches."""
+    own = (model.torch.get_state(), model.python.getstate(), model.numpy.bit_generator.state)
+    return (*own, model.legacy.get_state(), torch.get_rng_state(), random.getstate(), np.random.get_state())
+
+
+def test_no_generator_of_the_callers_moves():
+    model = Drawing().eval()
+    images, driver = torch.rand(4, 1, 8, 8), Driver(model)
+    before, stream = repr(states(model)), driver.session(images)
+    first = driver.outputs(images)
+    gradient, outputs = driver.gradient(images, lambda o, at: o[:, 0])
+    continued = [driver.outputs(images, stream=stream) for _ in range(2)]
+    assert repr(states(model)) == before
+    assert torch.equal(first, outputs) and torch.equal(first, continued[0])
+    assert not torch.equal(*continued)
+    with pytest.raises(ZeroDivisionError):
+        driver.gradient(images, lambda o, at: 1 / 0)
+    assert repr(states(model)) == before
+
+
+def test_another_numpy_generator_behind_the_global_functions():
+    before = np.random.get_bit_generator()
+    try:
+        np.random.set_bit_generator(np.random.PCG64(3))
+        with RandomStream():
+            inside = np.random.rand()
+        assert np.random.rand() == inside
+    finally:
+        np.random.set_bit_generator(before)
+
+
+@pytest.mark.parametrize("drawn", [0, 1, 2], ids=lambda n: f"{n} normal numbers before")
+def test_a_normal_number_that_waits_in_numpys_generator(drawn):
+    """They are made in pairs: the second of a pair is drawn without moving the generator."""
+    np.random.seed(5)
+    np.random.randn(drawn)
+    before = repr(np.random.get_state())
+    stream, inside = RandomStream(), []
+    for _ in range(3):
+        with stream:
+            inside.append(np.random.randn())
+        assert repr(np.random.get_state()) == before
+    assert inside == np.random.randn(3).tolist()
+
+
+def test_seeded_streams_repeat_and_leave_no_trace():
+    draw = lambda: (torch.rand(2).tolist(), random.random(), np.random.rand())
+    before = torch.get_rng_state(), random.getstate(), repr(np.random.get_state())
+    found = []
+    for seed in [(0, 3), (0, 3), (0, 4), (1, 3), (0, 3, "x")]:
+        with RandomStream(seed=seed):
+            found.append(draw())
+    assert found[0] == found[1]
+    assert len({str(f) for f in found}) == 4
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), repr(np.random.get_state())) == before[1:]
+
+
+def test_a_seeded_driver_draws_the_same_whatever_ran_before():
+    model = Drawing().eval()
+    images, driver = torch.rand(4, 1, 8, 8), Driver(model)
+    driver.seed = (0, 1)
+    first = driver.outputs(images)
+    torch.rand(5), random.random(), np.random.rand()
+    assert torch.equal(driver.outputs(images), first)
+    driver.seed = (0, 2)
+    assert not torch.equal(driver.outputs(images), first)
+
+
+def test_the_lock_is_reentrant_and_undoes_in_order():
+    lock, done = OneAtATime(), []
+    with lock, lock.undone_by(lambda: done.append(1)), lock, lock.undone_by(lambda: done.append(2)):
+        assert done == []
+    assert done == [2, 1]
+
+
+FORK = """
+import os, signal, sys, threading
+import torch
+from torch import nn
+import steerlens_fast as sf
+from steerlens_fast.driver import Driver
+
+torch.set_num_threads(1)
+inside, leave = threading.Event(), threading.Event()
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        torch.rand(3)
+        if threading.current_thread() is not threading.main_thread():
+            inside.set()
+            assert leave.wait(60)
+        return self.head(x.flatten(1))
+
+model, images = Slow().eval(), torch.rand(2, 1, 8, 8)
+before = torch.get_rng_state()
+lens = sf.SteerableLens(model, family="pixel")
+expected = lens.morph(images, 1, factors=1.0).frames
+thread = threading.Thread(target=lambda: lens.morph(images, 1, factors=1.0))
+thread.start()
+assert inside.wait(60)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    same = torch.equal(torch.get_rng_state(), before) and model.calls.item() == 0
+    same &= torch.equal(lens.morph(images, 1, factors=1.0).frames, expected)
+    os._exit(0 if same and model.calls.item() == 0 else 7)
+status = os.waitpid(child, 0)[1]
+assert not torch.equal(torch.get_rng_state(), before), "the parent's thread is still within"
+leave.set()
+thread.join()
+assert torch.equal(torch.get_rng_state(), before) and model.calls.item() == 0
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def run(script):
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-c", script], env=environment, timeout=150, capture_output=True, text=True)
+
+
+def test_a_fork_while_a_thread_is_in_the_lens_leaves_the_child_free():
+    """It neither waits for a thread that it does not have, nor starts with that thread's numbers and buffers."""
+    found = run(FORK)
+    assert found.returncode == 0, found.stderr
+
+
+def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child():
+    lock, held, leave = OneAtATime(), threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            held.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    child = os.fork()
+    if not child:
+        os._exit(0 if lock._lock.acquire(timeout=30) else 7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not lock._lock.acquire(blocking=False)
+    leave.set()
+    thread.join()
+
+
+def test_a_fork_by_the_thread_in_the_lens_itself_goes_on_in_both():
+    """A model may fork, as a loader does: its own call ends in the child as it does in the parent."""
+    before = torch.get_rng_state()
+    with ONE_GUEST, RandomStream():
+        torch.rand(1)
+        child = os.fork()
+        if not child:
+            os._exit(0 if ONE_GUEST._depth == 1 and not torch.equal(torch.get_rng_state(), before) else 7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,390 @@
+"""Decoding and fitting: every kind of image gives the pixels, or the reason, that the rules promise."""
+
+import io
+import os
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import peers
+import pytest
+import torch
+
+from steerlens_fast.data import decoding
+from steerlens_fast.data.decoding import decode
+from steerlens_fast.data.resize import INTERPOLATIONS, fit
+from steerlens_fast.data.sources import open_source
+from steerlens_fast.errors import REASONS, BadItem, JobError
+from steerlens_fast.extras import MissingExtra
+
+Image = pytest.importorskip("PIL.Image")
+zoo = pytest.importorskip("zoo")
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # it tells of damaged tags
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory):
+    """The zoo's folder, and what it must give."""
+    folder = tmp_path_factory.mktemp("zoo")
+    return folder, {e.path: e for e in zoo.make_zoo(folder)}
+
+
+def outcome(read, **options):
+    """Reason, and pixels."""
+    try:
+        return None, np.asarray(decode(read(), **options))
+    except BadItem as error:
+        assert str(error)
+        return error.reason, None
+
+
+def agrees(expected, got) -> bool:
+    reason, pixels = got
+    if reason is not None or expected.reason is not None:
+        return reason == expected.reason
+    return pixels.shape == expected.pixels.shape and off_by(pixels, expected.pixels) <= expected.tolerance
+
+
+def off_by(a, b) -> int:
+    return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+@pytest.mark.parametrize("name", [*zoo.good(), *zoo.bad()], ids=ascii)
+def test_the_zoo(animals, name):
+    """Each file gives its pixels, or its reason."""
+    folder, expected = animals
+    got = outcome((folder / name).read_bytes, max_pixels=zoo.MAX_PIXELS)
+    assert agrees(expected[name], got), got
+
+
+def test_the_zoo_s_listing(animals):
+    """All images are listed, in order, under names that survive; each reads as its file does, or says why not."""
+    folder, expected = animals
+    source = open_source(folder)
+    items = list(source.listing())
+    assert [item.key for item in items] == list(expected)
+    wrong = [
+        item.key
+        for item in items
+        if not agrees(expected[item.key], outcome(lambda i=item: source.read(i), max_pixels=zoo.MAX_PIXELS))
+    ]
+    assert wrong == []
+    assert {"unreadable", "empty", "not-an-image", "truncated", "corrupt", "too-large", "unsupported"} == {
+        e.reason for e in expected.values() if e.reason
+    }
+
+
+def test_threads_agree(animals):
+    """Many threads at once give what one gives, and no setting of Pillow's is touched."""
+    folder, expected = animals
+    from PIL import ImageFile
+
+    settings = lambda: (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
+    before = settings()
+    files = [(folder / name).read_bytes() for name in [*zoo.good(), *zoo.bad()]] * 5
+    alone = [outcome(lambda d=data: d, max_pixels=zoo.MAX_PIXELS) for data in files]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda data: outcome(lambda: data, max_pixels=zoo.MAX_PIXELS), files))
+    assert [reason for reason, _ in alone] == [reason for reason, _ in together]
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(alone, together) if a is not None)
+    assert settings() == before
+
+
+def test_a_bomb_costs_no_memory():
+    """What is too large is refused by its header: the process stays small."""
+    code = """if True:
+        import resource, zlib, struct
+        from steerlens_fast.dataset.decoding import decode
+        from steerlens_fast.dataset.outcome import BadItem
+        decode(b"P5 1 1 255\\n0")
+        def chunk(kind, body):
+            return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        def bomb(side):
+            header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+            pixels = zlib.compress(bytes(3 * side * side // 8))
+            return b"\\x89PNG\\r\\n\\x1a\\n" + header + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+        small = bomb(8000)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for limit in (10_000_000, 8000 * 8000 - 1):
+            try:
+                decode(small, max_pixels=limit)
+            except BadItem as error:
+                print(error.reason)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["too-large", "too-large", "True"]
+
+
+def test_the_limit_is_the_last_allowed():
+    """max_pixels themselves may be had, one more may not; also of arrays and images."""
+    for image in (zoo.png(zoo.picture(), zoo.RGB), zoo.picture(), Image.fromarray(zoo.picture())):
+        assert decode(image, max_pixels=32 * 24).size == (32, 24)
+        with pytest.raises(BadItem, match="at most 767") as error:
+            decode(image, max_pixels=32 * 24 - 1)
+        assert error.value.reason == "too-large"
+
+
+def test_pillow_s_own_limits_are_reasons_too():
+    """Its error, and its warning where a user made that an error, mean too large, whatever max_pixels allows."""
+    beyond = zoo.png(np.zeros((1, 1), np.uint8), zoo.GREY, 1, size=(20_000, 20_000))
+    warned = zoo.png(np.zeros((1, 1), np.uint8), zoo.GREY, 1, size=(10_000, 10_000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        assert [outcome(lambda d=d: d, max_pixels=10**12)[0] for d in (beyond, warned)] == ["too-large"] * 2
+
+
+def test_damage_anywhere_gives_a_reason():
+    """Whatever byte is lost or changed: pixels, or a reason, never another exception; PNG shows every change."""
+    rng = np.random.default_rng(0)
+    for name, (data, *_) in zoo.good().items():
+        for _ in range(25):
+            at = int(rng.integers(len(data)))
+            cut, changed = data[:at], data[:at] + bytes([data[at] ^ int(rng.integers(1, 256))]) + data[at + 1 :]
+            assert outcome(lambda d=cut: d)[0] in (None, *REASONS), name
+            reason = outcome(lambda d=changed: d)[0]
+            assert reason in ((None, *REASONS) if not name.endswith(".png") else REASONS), (name, at)
+
+
+def test_grey():
+    """Mode L: grey stays as it is, colours become their luma of ITU-R 601."""
+    rgb = zoo.picture()
+    luma = np.rint(rgb @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    image = decode(zoo.png(rgb, zoo.RGB), mode="L")
+    assert image.mode == "L" and off_by(np.asarray(image), luma) <= 1
+    assert np.array_equal(np.asarray(decode(zoo.png(luma, zoo.GREY), mode="L")), luma)
+    alpha = np.full((24, 32), 51, np.uint8)
+    faint = np.asarray(decode(zoo.png(np.dstack([luma, alpha]), zoo.GREY_ALPHA), mode="L"))
+    assert off_by(faint, np.rint(luma * 0.2 + 255 * 0.8).astype(np.uint8)) == 0
+
+
+RGB = zoo.picture()
+CHW = np.ascontiguousarray(RGB.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [RGB, CHW, RGB / 255, (CHW / 255).astype(np.float32), torch.tensor(CHW), torch.tensor(RGB)]
+    + [torch.tensor(CHW) / 255, (torch.tensor(CHW) / 255).double().requires_grad_(), Image.fromarray(RGB)],
+    ids=lambda d: f"{type(d).__name__} {getattr(d, 'dtype', '')} {list(getattr(d, 'shape', ()))}",
+)
+def test_pixels_that_are_no_file(data):
+    """Arrays and tensors of either layout, uint8 or in [0, 1], and PIL images give their pixels."""
+    assert np.array_equal(np.asarray(decode(data)), RGB)
+
+
+@pytest.mark.parametrize("shape", [(24, 32), (24, 32, 1), (1, 24, 32)])
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
+def test_grey_pixels(shape, make):
+    """One channel, or none."""
+    grey = RGB[:, :, 0]
+    assert np.array_equal(np.asarray(decode(make(grey.reshape(shape)), mode="L")), grey)
+    assert np.array_equal(np.asarray(decode(make(grey.reshape(shape)))), zoo.as_rgb(grey))
+
+
+def test_three_by_three():
+    """Where both ends could be channels, an array has them last, a tensor first."""
+    values = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
+    assert np.array_equal(np.asarray(decode(values)), values)
+    assert np.array_equal(np.asarray(decode(torch.tensor(values))), values.transpose(1, 2, 0))
+
+
+def test_halves():
+    """bfloat16 and float16 lose no level that they can tell."""
+    levels = torch.tensor([0.0, 0.25, 0.5, 1.0]).reshape(1, 2, 2)
+    for dtype in (torch.bfloat16, torch.float16):
+        assert np.asarray(decode(levels.to(dtype), mode="L")).ravel().tolist() == [0, 64, 128, 255]
+
+
+@pytest.mark.parametrize(
+    "data, says",
+    [
+        (np.full((4, 4), 1.5), "in \\[0, 1\\], got 1.5 to 1.5"),
+        (np.full((4, 4), -0.1), "in \\[0, 1\\]"),
+        (np.full((4, 4), np.nan), "got nan"),
+        (np.zeros((4, 4), np.int64), "int64"),
+        (np.zeros((4, 4), bool), "bool"),
+        (torch.zeros(4, 4, dtype=torch.uint32), "uint8, uint16 or floats, got uint32"),
+        (np.zeros((4, 4, 4), np.uint8), "1 or 3 channels"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "\\[2, 4, 4, 3\\]"),
+        (np.zeros((0, 4), np.uint8), "\\[0, 4\\]"),
+        (np.zeros(4, np.uint8), "\\[4\\]"),
+        ("a name", "got str"),
+        (None, "got NoneType"),
+    ],
+    ids=repr,
+)
+def test_arrays_that_are_no_images(data, says):
+    """Another shape, type or range is a bad array, and the message says which."""
+    with pytest.raises(BadItem, match=says) as error:
+        decode(data)
+    assert error.value.reason == "bad-array"
+
+
+def test_images_of_a_data_set_are_treated_as_files(animals):
+    """A PIL image that is opened, not decoded: EXIF is applied, and a truncated one says so."""
+    folder, expected = animals
+    for name in ("exif-6.jpg", "truncated.png", "16-bit-grey.png", "palette-alpha.png", "float.tif"):
+        assert agrees(expected[name], outcome(lambda n=name: Image.open(folder / n))), name
+
+
+@pytest.mark.parametrize(
+    "options, says", [({"mode": "CMYK"}, "mode must be one of"), ({"decoder": "opencv"}, "decoder must be one of")]
+)
+def test_options(options, says):
+    """Unknown modes and decoders are named."""
+    with pytest.raises(ValueError, match=says):
+        decode(b"", **options)
+
+
+def with_pillow(data, *, mode):
+    """What torchcodec does where it is asked: 8 bits, EXIF applied, [C, H, W]."""
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert({"RGB": "RGB", "GRAY": "L"}[mode])
+    return torch.tensor(np.atleast_3d(np.asarray(image))).permute(2, 0, 1)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Puts a function in torchcodec's place; the files that it was asked for."""
+    files = []
+
+    def apply(function):
+        monkeypatch.setattr(
+            decoding, "torchcodec", lambda: lambda d, *, mode: files.append(d) or function(d, mode=mode)
+        )
+        return files
+
+    return apply
+
+
+def test_torchcodec_gets_the_plain_files_only(animals, asked):
+    """It decodes 8-bit RGB and grey that need no turning; the whole zoo's outcomes stay the same."""
+    folder, expected = animals
+    files = asked(with_pillow)
+    plain = set()
+    for name in [*zoo.good(), *zoo.bad()]:
+        files.clear()
+        got = outcome((folder / name).read_bytes, max_pixels=zoo.MAX_PIXELS, decoder="torchcodec")
+        assert agrees(expected[name], got), name
+        if files:
+            plain.add(name)
+    upright = {"rgb.png", "rgb.jpg", "progressive.JPEG", "subsampled.jpg", "a-png-called.jpg", "1x1.png", "1x1.jpg"}
+    upright |= {"grey.png", "grey.jpg", "exif-1.jpg"}
+    assert upright <= plain <= upright | {"animated.png", "damaged-exif.jpg", "bad-tables.jpg", "bad-deflate.png"}
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda d, mode: 1 / 0, lambda d, mode: torch.zeros(2, 3, 24, 32), lambda d, mode: torch.zeros(3, 32, 24)]
+)
+def test_what_torchcodec_fails_on_pillow_decodes(asked, answer):
+    """An exception, several frames, or another size."""
+    files = asked(answer)
+    assert np.array_equal(np.asarray(decode(zoo.png(RGB, zoo.RGB), decoder="torchcodec")), RGB)
+    assert len(files) == 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_torchcodec_gives_the_same_pixels(animals, mode):
+    """The real one, where it can be loaded beside this torch."""
+    try:
+        decoding.torchcodec()
+    except (MissingExtra, JobError) as error:
+        pytest.skip(f"torchcodec (extra decode): {error}")
+    folder, _ = animals
+    for name in zoo.good():
+        read = (folder / name).read_bytes
+        assert np.array_equal(outcome(read, mode=mode)[1], outcome(read, mode=mode, decoder="torchcodec")[1]), name
+
+
+def test_torchcodec_that_cannot_be_used_is_an_error(monkeypatch):
+    """Not installed, or built for another torch: it is said once, before any item is blamed."""
+    decoding.torchcodec.cache_clear()
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    with pytest.raises(MissingExtra, match=r"steerlens_fast\[decode\]"):
+        decode(b"", decoder="torchcodec")
+
+    def fails(extra, module):
+        raise OSError("Could not load this library")
+
+    monkeypatch.setattr(decoding, "need", fails)
+    with pytest.raises(JobError, match="decoder torchcodec .* Could not load this library") as error:
+        decode(b"", decoder="torchcodec")
+    assert error.value.code == 2
+
+
+def test_importing_loads_no_pillow():
+    """Pillow is imported when something is decoded."""
+    code = "import sys, steerlens_fast.data.decoding, steerlens_fast.data.resize; print('PIL' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
+    assert done.stdout.strip() == "False"
+
+
+SIZES = [(375, 500), (500, 375), (64, 64), (33, 97), (1, 1), (10, 37), (300, 301), (7, 90)]
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("size, crop_pct", [(224, 0.875), (32, 1.0), (64, 0.95), (57, 0.9)])
+def test_squares_are_as_torchvision_s(interpolation, size, crop_pct):
+    """Resize and CenterCrop on PIL images, bit for bit, for images of any proportion."""
+    transforms = pytest.importorskip(f"{peers.torchvision().__name__}.transforms")
+    resize = transforms.Resize(int(size / crop_pct), transforms.InterpolationMode(interpolation))
+    crop = transforms.CenterCrop(size)
+    for n, (height, width) in enumerate(SIZES):
+        for image in random_images(height, width, n):
+            wanted = np.asarray(crop(resize(image)))
+            got = fit(image, (size, size), crop_pct=crop_pct, interpolation=interpolation)
+            assert np.array_equal(got, np.atleast_3d(wanted).transpose(2, 0, 1)), (height, width)
+
+
+@pytest.mark.parametrize("size, crop_pct", [((224, 224), 0.875), ((32, 48), 0.9), ((96, 64), 1.0), ((240, 240), 0.95)])
+def test_all_sizes_are_as_timm_s(size, crop_pct):
+    """The transforms of timm for evaluation, bit for bit, also for sizes that are not square."""
+    peers.timm()
+    from timm.data import create_transform
+
+    how = create_transform((3, *size), is_training=False, crop_pct=crop_pct, interpolation="bicubic", normalize=False)
+    for n, (height, width) in enumerate(SIZES):
+        image = random_images(height, width, n)[0]
+        wanted = torch.as_tensor(np.asarray(how(image)))
+        assert torch.equal(torch.tensor(fit(image, size, crop_pct=crop_pct)), wanted), (height, width)
+
+
+def random_images(height, width, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return [Image.fromarray(pixels), Image.fromarray(pixels[:, :, 0])]
+
+
+@pytest.mark.parametrize("size", [None, (24, 32)])
+def test_what_fits_is_left_alone(size):
+    """Without a size, or in it already: the pixels themselves, as an array of its own."""
+    got = fit(Image.fromarray(RGB), size)
+    assert np.array_equal(got, CHW) and got.dtype == np.uint8
+    assert got.flags.c_contiguous and got.flags.writeable and got.flags.owndata
+
+
+def test_a_very_narrow_image_stays_small():
+    """Only the middle of it is resized, which differs from resizing all by a level at most."""
+    image = random_images(2, 2 * 20, 0)[0]
+    whole = image.resize((20 * 40, 40), Image.Resampling.BICUBIC).crop((380, 0, 420, 40))
+    assert off_by(fit(image, (40, 40)), np.asarray(whole).transpose(2, 0, 1)) <= 1
+    assert fit(Image.new("RGB", (5_000_000, 1)), (224, 224)).shape == (3, 224, 224)  # 50 million rows otherwise
+
+
+@pytest.mark.parametrize(
+    "options, error, says",
+    [
+        ({"crop_pct": 0.0}, ValueError, "crop_pct must be finite and above 0"),
+        ({"crop_pct": 1.1}, ValueError, "crop_pct must be above 0, at most 1, got 1.1"),
+        ({"crop_pct": "all"}, TypeError, "crop_pct must be a float"),
+        ({"interpolation": "cubic"}, ValueError, "interpolation must be one of"),
+    ],
+)
+def test_options_of_fit(options, error, says):
+    """Each is named, with what it may be."""
+    with pytest.raises(error, match=says):
+        fit(Image.fromarray(RGB), (8, 8), **options)

@@ -1,0 +1,227 @@
+"""Images of more than 8 bits: which values become black and white, what is warned of, how deep frames are stored."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+for extra in ("PIL", "safetensors"):
+    pytest.importorskip(extra)
+
+import zoo  # noqa: E402
+from job_models import frames, records, run_here  # noqa: E402
+from PIL import Image  # noqa: E402
+from test_job import refused  # noqa: E402
+
+from steerlens_fast.data.decoding import decode, is_narrow, values_of  # noqa: E402
+from steerlens_fast.data.resize import fit  # noqa: E402
+from steerlens_fast.errors import BadItem  # noqa: E402
+from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
+from steerlens_fast.job.export import export  # noqa: E402
+from steerlens_fast.job.gallery import write_gallery  # noqa: E402
+from steerlens_fast.job.reader import read_frames  # noqa: E402
+
+TWELVE = np.arange(256, dtype=np.uint16).reshape(16, 16) * 16 + 15  # 15 to 4095, 256 different values
+PNG, TIFF = zoo.png(TWELVE, zoo.GREY, 16), zoo.saved(TWELVE, "TIFF")
+PGM = b"P5 16 16 4095\n" + TWELVE.astype(">u2").tobytes()
+
+
+def levels(data, **options):
+    return np.asarray(decode(data, mode="L", **options))
+
+
+def expected(values, low, high):
+    return np.rint(np.clip((values.astype(float) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("data", [PNG, TIFF, TWELVE, torch.from_numpy(TWELVE)], ids=["png", "tiff", "array", "tensor"])
+def test_a_range_uses_all_grey_levels_of_12_bit_data(data):
+    """By default values are scaled from all 16 bits, which leaves 17 levels."""
+    assert len(np.unique(levels(data))) == 17
+    assert np.array_equal(levels(data), expected(TWELVE, 0, 65535))
+    assert np.array_equal(levels(data, range=(0, 4095)), expected(TWELVE, 0, 4095))
+    assert np.array_equal(levels(data, range=(1000, 2000)), expected(TWELVE, 1000, 2000))
+    assert np.array_equal(levels(data, range="image"), expected(TWELVE, 15, 4095))
+    assert len(np.unique(levels(data, range="image"))) == 256
+    assert np.asarray(decode(data, range=(0, 4095))).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("data", [PNG, TIFF, TWELVE], ids=["png", "tiff", "array"])
+def test_deep_images_keep_their_depth(data):
+    """As floats in [0, 1], also through a resize."""
+    image = decode(data, range=(0, 4095), deep=True)
+    assert image.mode == "F" and np.allclose(np.asarray(image), TWELVE / 4095, atol=1e-7)
+    assert np.allclose(fit(image, None)[0], TWELVE / 4095, atol=1e-7)
+    resized = fit(image, (8, 8))
+    assert resized.dtype == np.float32 and resized.min() >= 0 and resized.max() <= 1
+
+
+def test_values_are_told_in_the_files_own_units():
+    for data in (PNG, TIFF, TWELVE):
+        assert values_of(decode(data)) == {"low": 15, "high": 4095, "full": 65535} and is_narrow(
+            values_of(decode(data))
+        )
+    assert values_of(decode(PGM)) == {"low": 15, "high": 4095, "full": 4095} and not is_narrow(values_of(decode(PGM)))
+    assert np.array_equal(levels(PGM), expected(TWELVE, 0, 4095))
+    assert np.array_equal(levels(PGM, range=(1000, 2000)), expected(TWELVE, 1000, 2000))
+    eight = TWELVE.astype(np.uint8)
+    assert values_of(decode(zoo.png(eight, zoo.GREY))) is None and not is_narrow(None)
+    assert np.array_equal(levels(zoo.png(eight, zoo.GREY), range=(0, 4095)), eight)  # 8 bits have their own range
+
+
+def test_a_range_admits_values_that_have_no_other_meaning():
+    """32-bit ints and floats of files, ints and floats of arrays."""
+    signed, floats = TWELVE.astype(np.int32) - 2000, TWELVE.astype(np.float32) / 7 - 100
+    cases = [
+        (zoo.saved(signed, "TIFF"), signed),
+        (zoo.saved(floats, "TIFF"), floats),
+        (signed.astype(np.int16), signed),
+    ]
+    for data, values in [*cases, (floats, floats), (torch.from_numpy(floats), floats)]:
+        with pytest.raises(BadItem):
+            decode(data)
+        assert np.array_equal(levels(data, range=(-50, 300)), expected(values, -50, 300))
+        assert np.array_equal(levels(data, range="image"), expected(values, values.min(), values.max()))
+    assert levels(np.full((4, 4), 7, np.uint16), range="image").max() == 0  # an image of one value
+    with pytest.raises(BadItem, match="must be finite"):
+        decode(np.array([[0.0, np.nan]]), range=(0, 1))
+
+
+def test_16_bit_colours_have_no_range():
+    """Pillow gives their high bytes."""
+    colours = np.repeat(TWELVE[:, :, None], 3, 2)
+    with pytest.raises(BadItem, match="16-bit RGB is read by its high bytes, to which no range applies") as error:
+        decode(zoo.png(colours, zoo.RGB, 16), range=(0, 4095))
+    assert error.value.reason == "unsupported"
+    assert np.array_equal(np.asarray(decode(colours, range=(0, 4095))), expected(colours, 0, 4095))  # of an array
+
+
+@pytest.mark.parametrize(
+    "value", [(1, 0), (0, 0), (0, float("nan")), (0,), 3, "auto", "all", ("0", "1"), (False, True)]
+)
+def test_wrong_ranges_raise(value):
+    with pytest.raises((TypeError, ValueError), match="^range must be "):
+        decode(PNG, range=value)
+
+
+# --- Jobs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Six images of 12 bits, all but the first of which use 0 to 4095."""
+    folder = tmp_path_factory.mktemp("deep")
+    rng = np.random.default_rng(0)
+    for n in range(6):
+        values = rng.integers(0, 4096, (16, 16), np.uint16) // (2 if n == 0 else 1)
+        values.flat[:2] = 0, 2047 if n == 0 else 4095
+        (folder / f"{n}.png").write_bytes(zoo.png(values, zoo.GREY, 16))
+    return folder
+
+
+def sources(data):
+    return [np.asarray(Image.open(path)).astype(float) for path in sorted(data.iterdir())]
+
+
+def first_frames(out):
+    return [found[0, 0] for _, found in sorted(frames(out).items())]
+
+
+def test_narrow_images_are_warned_of(data, tmp_path, capsys, caplog):
+    """In the log, the plan, the dry run, the summary and the last line, naming the option; with it, none of it."""
+    said = "6 of 6 images use a fourth of the range of their 16 bits or less"
+    assert run_here(tmp_path / "dry", "--dry-run", data=data) == 0
+    assert f"warning: {said}, 0 to 4095 of 65535" in capsys.readouterr().out and said in caplog.text
+    assert run_here(tmp_path / "out", data=data) == 0
+    assert said in capsys.readouterr().err and "--range" in caplog.text
+    plan, summary = (json.loads((tmp_path / "out" / name).read_text()) for name in ("plan.json", "summary.json"))
+    assert len(plan["warnings"]) == 1 and said in plan["warnings"][0] and summary["narrow_range"] == 6
+    assert records(tmp_path / "out")[1]["values"] == {"low": 0, "high": 4095, "full": 65535}
+    caplog.clear()
+    assert run_here(tmp_path / "ranged", data=data, range="0,4095") == 0
+    plan, summary = (json.loads((tmp_path / "ranged" / name).read_text()) for name in ("plan.json", "summary.json"))
+    assert plan["warnings"] == [] and summary["narrow_range"] == 0 and not caplog.text
+    assert plan["range"] == [0.0, 4095.0]
+
+
+@pytest.mark.parametrize("value", ["0,4095", "auto", "image"])
+def test_a_jobs_range_decides_its_images(value, data, tmp_path):
+    """Stored sources are the images in that range; a resumed job has it, too."""
+    assert run_here(tmp_path, data=data, range=value) == 0
+    highs = [v.max() if value == "image" else 4095 for v in sources(data)]
+    wanted = [expected(v, 0, high) for v, high in zip(sources(data), highs)]
+    assert all(np.array_equal(a, b) for a, b in zip(first_frames(tmp_path), wanted, strict=True))
+    (tmp_path / "shards" / "00001.done.json").unlink()
+    assert run_here(tmp_path, "--resume") == 0
+    assert all(np.array_equal(a, b) for a, b in zip(first_frames(tmp_path), wanted, strict=True))
+
+
+@pytest.mark.parametrize("kind, dtype", [("safetensors", "uint16"), ("safetensors", "float32"), ("folder", "uint16")])
+def test_frames_keep_as_many_bits_as_asked(kind, dtype, data, tmp_path):
+    """The first frame is the source, to the last bit of the stored type."""
+    assert run_here(tmp_path / "out", data=data, range="0,4095", format=kind, frame_dtype=dtype) == 0
+    told = records(tmp_path / "out")
+    stored = torch.cat([read_frames(tmp_path / "out", kind, s, told[4 * s : 4 * s + 4]) for s in range(2)])
+    assert stored.dtype == getattr(torch, dtype)
+    wanted = np.stack(sources(data)) / 4095
+    if dtype == "float32":
+        assert np.allclose(stored[:, 0, 0].numpy(), wanted, atol=1e-6)
+    else:
+        assert np.abs(stored[:, 0, 0].numpy().astype(int) - np.rint(wanted * 65535)).max() <= 1
+    assert len(np.unique(stored[0, 0, 0].numpy())) > 150  # of 256 pixels
+    for format in ("npz", "safetensors", "folder", "wds"):  # numbers keep their type, pictures have 8 bits
+        assert export(tmp_path / "out", tmp_path / format, format) == 6
+        if format == "npz":
+            assert np.load(sorted((tmp_path / format).rglob("*.npz"))[0])["frames"].dtype == np.dtype(dtype)
+        if format == "folder":
+            assert Image.open(sorted((tmp_path / format).rglob("frame_*.png"))[0]).mode == "L"
+    assert write_gallery(tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"format": "wds", "frame_dtype": "uint16"}, "frame_dtype must be uint8 with format 'wds', got 'uint16'"),
+        ({"format": "folder", "frame_dtype": "float32"}, "frame_dtype must be uint8 or uint16 with format 'folder'"),
+        ({"frame_dtype": "float16"}, "frame_dtype must be one of"),
+        ({"range": (4095, 0)}, "range must be"),
+        ({"range": "12 bits"}, "range must be"),
+    ],
+)
+def test_what_cannot_be_stored_raises(options, said, data, tmp_path):
+    with pytest.raises(JobError, match=said):
+        morph_dataset(str(data), "job_models:classifier", tmp_path, workers=0, **options)
+
+
+def test_colour_in_16_bit_folders_raises(data, tmp_path, capsys):
+    options = {
+        "model": "job_models:for_zoo",
+        "channels": 3,
+        "size": "24x32",
+        "format": "folder",
+        "frame_dtype": "uint16",
+    }
+    refused(capsys, run_here(tmp_path, data=data, **options), "frame_dtype must be uint8 with format 'folder'", says=2)
+    assert run_here(tmp_path / "rgb", data=data, **{**options, "format": "safetensors"}, range="0,4095") == 0
+
+
+@pytest.mark.parametrize("kind", ["npy", "safetensors"])
+def test_arrays_of_more_than_8_bits(kind, tmp_path):
+    """uint16 as files have it; other ints with a range."""
+    values = np.stack([TWELVE, TWELVE[::-1]])
+    job = {"workers": 0, "gallery": 0, "frames": 3, "max_l2": 1.0, "channels": 1}
+    for dtype, options in ((np.uint16, {"range": np.array([0, 4095])}), (np.int16, {"range": [0, 4095]})):
+        path = tmp_path / f"{np.dtype(dtype)}.{kind}"
+        if kind == "npy":
+            np.save(path, values.astype(dtype))
+        else:
+            from safetensors.torch import save_file
+
+            save_file({"images": torch.from_numpy(values.astype(dtype))}, path)
+        out = tmp_path / f"out-{np.dtype(dtype)}"
+        assert morph_dataset(path, "job_models:classifier", out, **job, **options).code == 0
+        wanted = [expected(v, 0, 4095) for v in values]
+        assert all(np.array_equal(a, b) for a, b in zip(first_frames(out), wanted, strict=True))
+    with pytest.raises(JobError, match="or other ints with a range .--range., got (int16|I16)"):
+        morph_dataset(path, "job_models:classifier", tmp_path / "no", **job)

@@ -1,0 +1,157 @@
+"""Labels: what a class number is, the same from every source, every column, and the command line."""
+
+import io
+import json
+import tarfile
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from steerlens_fast.data.labels import class_of, names_of
+from steerlens_fast.data.sources import open_source
+from steerlens_fast.data.targets import parse_target
+from steerlens_fast.errors import JobError
+
+WHOLE = [10, 10.0, "10", "10.0", " 10 ", "+10", "1e1", "010", np.int8(10), np.uint64(10), np.float16(10)]
+WHOLE += [
+    np.float64(10),
+    np.array(10),
+    torch.tensor(10),
+    torch.tensor(10.0),
+    Decimal("10"),
+    Fraction(10),
+    np.str_("10"),
+]
+WRONG = [1.5, "1.5", -1, "-1", "-0.5", float("nan"), "nan", "NaN", float("inf"), "-inf", "1e400", "1e-3", 2**63, True]
+WRONG += [np.bool_(True), np.float32(0.5), 1j, [1], b"1", {}, np.arange(2)]
+
+
+@pytest.mark.parametrize("value", WHOLE, ids=repr)
+def test_whole_numbers_of_any_type_are_ints(value):
+    found = class_of(value, "here")
+    assert found == 10 and type(found) is int
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+def test_anything_else_raises_with_place_and_value(value):
+    with pytest.raises(JobError, match="^t.csv, line 7: goal must be an int from 0 on, got "):
+        class_of(value, "t.csv, line 7", "goal")
+
+
+@pytest.mark.parametrize("value", ["n01440764", "cat", "1_000", "1,000", "0x10", "3 dogs", "v1.5", "-"])
+def test_other_text_is_a_name(value):
+    assert class_of(f" {value} ", "here") == value
+    assert names_of([("here", value)]) == [value]
+
+
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_nothing_is_no_label(value):
+    assert class_of(value, "here") is None
+
+
+class Told(list):
+    """A data set that tells its targets."""
+
+    def __init__(self, values):
+        super().__init__([np.zeros((8, 8), np.uint8)] * len(values))
+        self.targets = values
+
+
+def csv(folder, values):
+    (folder / "t.csv").write_text("path,label\n" + "".join(f"{n}.png,{v}\n" for n, v in enumerate(values)))
+    return folder / "t.csv", {}
+
+
+def jsonl(folder, values):
+    rows = [json.dumps({"path": f"{n}.png", "label": v}) for n, v in enumerate(values)]
+    (folder / "t.jsonl").write_text("\n".join(rows))
+    return folder / "t.jsonl", {}
+
+
+def npy(folder, values):
+    np.save(folder / "x.npy", np.zeros((len(values), 8, 8), np.uint8))
+    np.save(folder / "l.npy", np.array(values))
+    return folder / "x.npy", {"labels": folder / "l.npy"}
+
+
+def safetensors(folder, values):
+    save = pytest.importorskip("safetensors.torch").save_file
+    images = torch.zeros(len(values), 8, 8, dtype=torch.uint8)
+    if isinstance(values[0], str):
+        np.save(folder / "l.npy", np.array(values))
+        save({"images": images}, folder / "x.safetensors")
+        return folder / "x.safetensors", {"labels": folder / "l.npy"}
+    save({"images": images, "labels": torch.tensor(values)}, folder / "x.safetensors")
+    return folder / "x.safetensors", {}
+
+
+def hub(folder, values):
+    datasets, images = pytest.importorskip("datasets"), [{"bytes": b"x", "path": None}] * len(values)
+    kind = {str: "string", float: "float64", int: "int64"}[type(values[0])]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value(kind)})
+    data = datasets.Dataset.from_dict({"image": images, "label": values}, features)
+    data.save_to_disk(folder / "hub")
+    return f"hf:{folder / 'hub'}", {}
+
+
+def python(folder, values):
+    return Told(values), {}
+
+
+def _tar(folder, values, suffix, encode):
+    with tarfile.open(folder / "t.tar", "w") as archive:
+        for n, value in enumerate(values):
+            for name, data in ((f"{n}.png", b"x"), (f"{n}.{suffix}", encode(value))):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    return folder / "t.tar", {}
+
+
+def tar_cls(folder, values):
+    return _tar(folder, values, "cls", lambda value: str(value).encode())
+
+
+def tar_json(folder, values):
+    return _tar(folder, values, "json", lambda value: json.dumps({"label": value}).encode())
+
+
+SOURCES = [csv, jsonl, npy, safetensors, hub, python, tar_cls, tar_json]
+
+
+def labels(make, folder, values):
+    data, options = make(folder, values)
+    source = open_source(data, **options)
+    return [item.label for item in source.listing()], source.class_names
+
+
+@pytest.mark.parametrize("make", SOURCES)
+def test_every_source_gives_the_same_labels(make, tmp_path):
+    """Numbers are never sorted as words: 10 after 2."""
+    wanted = [0, 1, 2, 10]
+    for n, values in enumerate([wanted, [0.0, 1.0, 2.0, 10.0], ["0", "1", "2", "10"], ["0.0", "1.0", "2.0", "10.0"]]):
+        (tmp_path / str(n)).mkdir()
+        assert labels(make, tmp_path / str(n), values) == (wanted, None)
+    (tmp_path / "names").mkdir()
+    assert labels(make, tmp_path / "names", ["cat", "n02", "ant", "cat"]) == ([1, 2, 0, 1], ["ant", "cat", "n02"])
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0, 1.5], ["1", "1.5"], [1.0, float("nan")], ["cat", "1.5"], ["1", "cat"], [1, -2]]
+)
+@pytest.mark.parametrize("make", SOURCES)
+def test_every_source_refuses_the_same_labels(make, values, tmp_path):
+    """By name: the value, and the file or the data set that it is in."""
+    with pytest.raises(
+        JobError, match="(label must be an int from 0 on|labels must be all ints or all names), got"
+    ) as e:
+        labels(make, tmp_path, values)
+    assert str(values[1]) in str(e.value) and ("t." in str(e.value) or "2" in str(e.value) or "1]" in str(e.value))
+
+
+@pytest.mark.parametrize("value", ["2.0", 2.0, "map:1=2.0", "map:1.0=2", {"1.0": "2.0"}, {1.0: 2.0}], ids=repr)
+def test_the_command_line_has_the_same_numbers(value):
+    assert list(parse_target(value).table.values()) == [2]

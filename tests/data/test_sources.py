@@ -1,0 +1,998 @@
+"""Sources: what is listed, in which order, under which names and labels, and how each of them is read and fails."""
+
+import io
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from steerlens_fast.data.items import Item, read_listing, write_listing
+from steerlens_fast.data.sources import open_source
+from steerlens_fast.data.sources.tars import expand
+from steerlens_fast.errors import USAGE, BadItem, JobError
+
+
+def put(folder, names, data=None):
+    """Files with their own names in them, or ``data``."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.fsencode(name) if data is None else data)
+    return folder
+
+
+def listed(data, **options):
+    """Key and label of each item; indices must count them."""
+    items = list(open_source(data, **options).listing())
+    assert [item.index for item in items] == list(range(len(items)))
+    return [(item.key, item.label) for item in items]
+
+
+def refused(says, data, **options):
+    """Opening or listing must fail as wrong usage, with a message."""
+    with pytest.raises(JobError, match=says) as error:
+        list(open_source(data, **options).listing())
+    assert error.value.code == USAGE
+
+
+def reason(source, item):
+    with pytest.raises(BadItem) as error:
+        source.read(item)
+    return error.value.reason
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_flat_folder(tmp_path):
+    """Images of every suffix, in any case, in the order of code points; nothing else, nothing hidden; no labels."""
+    names = [
+        "B.png",
+        "a.JPG",
+        "a.jpeg",
+        "b.bmp",
+        "c.TIF",
+        "d.tiff",
+        "e.gif",
+        "f.WebP",
+        "g.ppm",
+        "h.pgm",
+        "é.png",
+        "日.png",
+    ]
+    put(tmp_path, [*names, ".a.png", "a.txt", "png", "a.png.part", "a.csv"])
+    source = open_source(tmp_path)
+    assert listed(tmp_path) == [(name, None) for name in sorted(names)]
+    assert source.class_names is None and source.about == {"kind": "folder", "path": str(tmp_path), "classes": None}
+    assert [source.read(item) for item in source.listing()] == [name.encode() for name in sorted(names)]
+
+
+def test_class_folders(tmp_path):
+    """Sub-folders are classes, numbered by name; what lies deeper belongs to the one above."""
+    put(tmp_path, ["dog/1.png", "cat/2.png", "cat/z/3.png", "cat/a/b/4.png", "Ant/5.png", ".git/6.png", "cat/.x/7.png"])
+    (tmp_path / "readme.txt").touch()
+    source = open_source(str(tmp_path))
+    assert listed(tmp_path) == [
+        ("Ant/5.png", 0),
+        ("cat/2.png", 1),
+        ("cat/a/b/4.png", 1),
+        ("cat/z/3.png", 1),
+        ("dog/1.png", 2),
+    ]
+    assert source.class_names == source.about["classes"] == ["Ant", "cat", "dog"]
+
+
+SYSTEM = ["__MACOSX", ".ipynb_checkpoints", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information"]
+
+
+@pytest.mark.parametrize("system", SYSTEM)
+def test_system_folders_do_not_take_part_in_numbering(tmp_path, system):
+    """At the top and deeper; they are counted as left out."""
+    put(tmp_path, [f"{name}/1.png" for name in ("ant", "bee", "cat")])
+    put(tmp_path, [f"{system}/ant/._1.png", f"{system}/2.png", f"cat/{system}/3.png"])
+    source = open_source(tmp_path)
+    items = list(source.listing())
+    assert [(item.key, item.label) for item in items] == [("ant/1.png", 0), ("bee/1.png", 1), ("cat/1.png", 2)]
+    assert source.class_names == ["ant", "bee", "cat"]
+    assert [told["count"] for told in source.left_out.as_dict().values()] == [2]
+
+
+@pytest.mark.parametrize("content", [[], ["notes.txt"], ["deeper/notes.txt"], [".hidden.png"], ["__MACOSX/1.png"]])
+def test_a_class_folder_without_images_raises(tmp_path, content):
+    """As torchvision's ImageFolder does, also where only the first items are asked for."""
+    put(tmp_path, [f"{name}/1.png" for name in ("ant", "cat")])
+    (tmp_path / "bee").mkdir()
+    put(tmp_path / "bee", content)
+    refused("must have an image .* in each class folder, got none in bee of .*numbered", tmp_path)
+    with pytest.raises(JobError, match="got none in bee"):
+        next(open_source(tmp_path).listing())
+
+
+def test_entries_of_a_folder_that_are_no_items_are_counted(tmp_path):
+    """By reason, with names; entries of listing and of what is left out make all there is."""
+    put(tmp_path, ["cat/1.png", "cat/2.heic", "cat/.DS_Store", "dog/3.JPE", "dog/4.jfif", "Thumbs.db", "labels.zip"])
+    (tmp_path / "cat" / "up").symlink_to("..")
+    source = open_source(tmp_path)
+    assert [item.key for item in source.listing()] == ["cat/1.png", "dog/3.JPE", "dog/4.jfif"]
+    assert source.left_out.as_dict() == {
+        "hidden": {"count": 1, "examples": ["cat/.DS_Store"]},
+        "link to a folder that it lies in": {"count": 1, "examples": ["cat/up"]},
+        "no image file": {"count": 3, "examples": ["Thumbs.db", "labels.zip", "cat/2.heic"]},
+    }
+    list(source.listing())
+    assert source.left_out.as_dict()["hidden"]["count"] == 1  # of the last listing
+
+
+def test_images_beside_folders_are_no_classes(tmp_path):
+    """Then all are listed, none with a label."""
+    put(tmp_path, ["b/1.png", "a.png", "c.png"])
+    assert listed(tmp_path) == [("a.png", None), ("b/1.png", None), ("c.png", None)]
+
+
+def test_links(tmp_path):
+    """Links to files and folders are followed, but never into a folder that they lie in."""
+    put(tmp_path, ["data/a/1.png", "data/b/2.png", "else/3.png"])
+    data = tmp_path / "data"
+    (data / "loop").symlink_to(".")
+    (data / "a" / "up").symlink_to("../..")
+    (data / "c").symlink_to(tmp_path / "else")
+    (data / "b" / "4.png").symlink_to(tmp_path / "else" / "3.png")
+    (data / "b" / "other").symlink_to("../a")
+    (data / "ring-1").symlink_to("ring-2")
+    (data / "ring-2").symlink_to("ring-1")
+    (data / "gone").symlink_to("nowhere")
+    inside = [f"a/up/{name}" for name in ("else/3.png",)]
+    keys = ["a/1.png", *inside, "b/2.png", "b/4.png", "b/other/1.png", "b/other/up/else/3.png", "c/3.png"]
+    assert [key for key, _ in listed(data)] == keys
+    assert open_source(data).class_names == ["a", "b", "c"]
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    """Listed all the same, and each has a reason."""
+    put(tmp_path, ["ok.png"])
+    put(tmp_path, ["empty.png"], b"")
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    (tmp_path / "self.png").symlink_to("self.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    source = open_source(tmp_path)
+    reasons = {item.key: None if item.key == "ok.png" else reason(source, item) for item in source.listing()}
+    unreadable = dict.fromkeys(("dangling.png", "pipe.png", "self.png"), "unreadable")
+    assert reasons == {"ok.png": None, "empty.png": "empty", **unreadable}
+    gone = Item(0, "x.png", str(tmp_path / "x.png"))
+    assert reason(source, gone) == "unreadable"
+    assert reason(source, Item(0, "d", str(tmp_path))) == "unreadable"
+    assert reason(source, Item(0, "n", "a\0b.png")) == "unreadable"
+
+
+def test_a_huge_file_is_not_read(tmp_path):
+    """2 GiB of nothing called an image would fill the memory."""
+    with open(tmp_path / "huge.png", "wb") as file:
+        file.truncate(1 << 31)
+    source = open_source(tmp_path)
+    assert reason(source, next(source.listing())) == "too-large"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read(tmp_path):
+    """A file is one bad item; a folder could hide any number and stops the job."""
+    put(tmp_path, ["a.png", "b.png", "c/d.png"])
+    (tmp_path / "a.png").chmod(0)
+    source = open_source(tmp_path)
+    assert reason(source, next(source.listing())) == "unreadable"
+    (tmp_path / "c").chmod(0)
+    refused("Permission denied", tmp_path)
+
+
+def test_names_survive_the_listing_on_disk(tmp_path):
+    """Non-UTF-8, very long, and with whatever a name may have in it: read from the listing, they open the file."""
+    raw = [
+        b"caf\xe9.png",
+        b"n" * 251 + b".png",
+        b'a\nb"c\\.png',
+        "日本🙂.png".encode(),
+        b"\xff\xfe.png",
+        b" .png",
+        b"%s{0}.png",
+    ]
+    folder = tmp_path / os.fsdecode(b"f\xfclder")
+    put(folder, [os.fsdecode(name) for name in raw])
+    source = open_source(folder)
+    items = list(source.listing())
+    write_listing(tmp_path / "items.jsonl", source.listing(), 2)
+    again = list(read_listing(tmp_path / "items.jsonl"))
+    assert again == items and len(items) == len(raw)
+    assert sorted(open_source(folder).read(item) for item in again) == sorted(raw)
+
+
+@pytest.mark.slow
+def test_the_order_is_the_same_in_every_locale(tmp_path):
+    """Names are compared by their code points."""
+    names = ["Z.png", "a.png", "ä.png", "z.png", "B/1.png", "_.png", "10.png", "9.png"]
+    put(tmp_path, random.Random(0).sample(names, len(names)))
+    code = "import sys; from steerlens_fast.data.sources.open import open_source as o; "
+    code += "print(ascii([i.key for i in o(sys.argv[1]).listing()]))"
+    for locale in ("C", "C.UTF-8", "de_DE.UTF-8"):
+        env = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True, env=env
+        )
+        assert done.stdout.strip() == ascii(sorted(names))
+
+
+def test_folders_that_are_none(tmp_path):
+    """Missing, empty, or of something else: the message names what was expected and what came."""
+    refused("data must be there, got .*nowhere/at all: no such file", tmp_path / "nowhere/at all")
+    refused("data must be a folder with images .*jpg, jpeg, png.*, got none in", tmp_path)
+    put(tmp_path, ["a/notes.txt", "b/notes.txt"])
+    refused("got none in", tmp_path)
+    refused("data must be a folder of images .*; got .*notes.txt", tmp_path / "a" / "notes.txt")
+    refused("it must be a folder of images or .tar files, a .csv", "imagenet")
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["label", " Label "])
+def test_csv(tmp_path, name):
+    """Columns in any order, more than are used; paths relative to the table, or absolute; a label may be missing."""
+    put(tmp_path, ["pictures/a.png", "b.png"])
+    absolute = str(tmp_path / "b.png")
+    table = tmp_path / "table.csv"
+    rows = f'note,{name},path\nx,3,pictures/a.png\n\n"y, z",,{absolute}\nx,0,../{tmp_path.name}/b.png\n'
+    table.write_text("\ufeff" + rows, encoding="utf-8")
+    keys = [("pictures/a.png", 3), (absolute.lstrip("/"), None), (f"{tmp_path.name}/b.png", 0)]
+    assert listed(table) == keys
+    source = open_source(table)
+    assert [source.read(item) for item in source.listing()] == [b"pictures/a.png", b"b.png", b"b.png"]
+    assert source.about == {"kind": "table", "path": str(table)} and source.class_names is None
+    assert source.left_out.as_dict() == {"empty line": {"count": 1, "examples": ["line 3"]}}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_label_is_the_truth_and_target_the_goal(tmp_path, name):
+    """Either alone, or both, which share their classes' names."""
+
+    def table(*rows):
+        lines = [json.dumps(row) for row in rows]
+        if name == "t.csv":
+            lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+        (tmp_path / name).write_text("\n".join(lines))
+        source = open_source(tmp_path / name)
+        return [(item.label, item.target) for item in source.listing()], source.class_names
+
+    assert table({"path": "a", "label": 3}, {"path": "b", "label": 10}) == ([(3, None), (10, None)], None)
+    assert table({"path": "a", "target": 3}) == ([(None, 3)], None)
+    both = {"path": "a", "label": "cat", "target": "dog"}, {"path": "b", "label": "eel", "target": "cat"}
+    assert table(*both) == ([(0, 1), (2, 0)], ["cat", "dog", "eel"])
+
+
+@pytest.mark.parametrize(
+    "name, text, says",
+    [
+        ("t.csv", "path,target,target\na,1,2\n", "line 1: columns must differ, got 'target', 'target'"),
+        ("t.csv", "path,label, Label\na,1,2\n", "line 1: columns must differ, got 'label', ' Label'"),
+        ("t.csv", "path,note,note\na,1,2\n", "columns must differ, got 'note', 'note'"),
+        ("t.jsonl", '{"path": "a", "label": 1, "label": 2}', "line 1: names must differ, got 'label', 'label'"),
+        ("t.jsonl", '{"path": "a", "label": 1}\n{"path": "b", "PATH": "c"}', "line 2: names must differ"),
+        ("t.csv", "path;label\na;1\n", "must have commas between its columns, got 'path;label'"),
+        ("t.csv", "path\tlabel\na\t1\n", "must have commas between its columns"),
+    ],
+)
+def test_columns_of_one_name_and_other_separators_raise(tmp_path, name, text, says):
+    (tmp_path / name).write_text(text)
+    refused(says, tmp_path / name)
+
+
+def test_text_as_other_programs_write_it(tmp_path):
+    """A byte order mark, CRLF, CR, quotes, blanks, empty lines and unnamed columns are read; UTF-16 is refused."""
+    for end in ("\n", "\r\n", "\r"):
+        text = end.join(["\ufeffpath,label,,", '"a,b.png", 3 ,,', "", '"c ""d"".png","4.0",,', ""])
+        (tmp_path / "t.csv").write_bytes(text.encode())
+        assert listed(tmp_path / "t.csv") == [("a,b.png", 3), ('c "d".png', 4)]
+        (tmp_path / "t.jsonl").write_bytes(end.join(['\ufeff{"path": "a", "label": "3"}', "", ""]).encode())
+        assert listed(tmp_path / "t.jsonl") == [("a", 3)]
+    for name in ("t.csv", "t.jsonl"):
+        (tmp_path / name).write_bytes("path,label\na,1\n".encode("utf-16"))
+        refused("must be UTF-8 text, got UTF-16: save it as UTF-8", tmp_path / name)
+
+
+def test_csv_keys_and_names(tmp_path):
+    """Keys as given; labels that are words become classes, sorted, known when the listing is at its end."""
+    table = tmp_path / "table.CSV"
+    table.write_text("path,label,key\na.png,dog,one\nb.png,cat,two/2\nc.png,,\nd.png,dog,four\n")
+    assert listed(table) == [("one", 1), ("two/2", 0), ("c.png", None), ("four", 1)]
+    source = open_source(table)
+    list(source.listing())
+    assert source.class_names == ["cat", "dog"]
+
+
+def test_jsonl(tmp_path):
+    """One object a line, with the same names; ints and words as labels."""
+    put(tmp_path, ["a.png"])
+    table = tmp_path / "table.jsonl"
+    rows = [
+        {"path": "a.png", "label": 7, "more": [1]},
+        {"path": "é.png", "key": "k"},
+        {"path": "b.png", "label": None},
+    ]
+    table.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
+    assert listed(table) == [("a.png", 7), ("k", None), ("b.png", None)]
+    source = open_source(table)
+    items = list(source.listing())
+    assert source.read(items[0]) == b"a.png" and reason(source, items[1]) == "unreadable"
+    table.write_text('{"path": "a", "label": "x"}\n{"path": "b", "label": "w"}\n')
+    assert listed(table) == [("a", 1), ("b", 0)]
+
+
+def test_a_table_names_files_that_are_not_utf8(tmp_path):
+    """In csv as the bytes they are."""
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+    (tmp_path / "t.csv").write_bytes(b"path\ncaf\xe9.png\n")
+    source = open_source(tmp_path / "t.csv")
+    assert source.read(next(source.listing())) == b"x"
+
+
+@pytest.mark.parametrize(
+    "name, text, says",
+    [
+        ("t.csv", "", "line 1: the first line must be a header with path .* got \\[\\]"),
+        ("t.csv", "file,label\na.png,1\n", "line 1: the first line must be a header .* got \\['file', 'label'\\]"),
+        ("t.csv", "path,label\n", "must be a table with rows, got none"),
+        ("t.csv", "path,label\na,1\nb,2,3\n", "t.csv, line 3: must have 2 fields, as the header, got 3"),
+        ("t.csv", "path,label\na,1\nb\n", "line 3: must have 2 fields, as the header, got 1"),
+        (
+            "t.csv",
+            "path,label\na,1\nb,two\n",
+            "line 3: labels must be all ints or all names, got 'two'; 1 at .*line 2",
+        ),
+        ("t.csv", "path,label\na,-1\n", "line 2: label must be an int from 0 on, got -1"),
+        ("t.csv", "path,label\n,1\n", "line 2: path must be a file's name, got ''"),
+        ("t.csv", 'path,label\n"a,1\n', "line 2: must be csv"),
+        ("t.csv", "path,key\na.png,../a\n", "line 2: key must be a relative name .* got '../a'"),
+        ("t.csv", "path,key\na.png,/etc/passwd\n", "line 2: key must be a relative name"),
+        ("t.jsonl", "\n\n", "must be a table with rows"),
+        ("t.jsonl", '{"path": "a"}\n{"path": \n', "t.jsonl, line 2: must be a JSON object"),
+        ("t.jsonl", '["a"]\n', "line 1: must be a JSON object, got list"),
+        ("t.jsonl", '{"file": "a"}\n', "line 1: must have a path"),
+        ("t.jsonl", '{"path": 3}\n', "line 1: path must be a file's name, got 3"),
+        ("t.jsonl", '{"path": "\\ud800.png"}\n', "line 1: path must be a file's name"),
+        ("t.jsonl", '{"path": "a\\u0000b"}\n', "line 1: path must be a file's name"),
+        ("t.jsonl", '{"path": "a", "label": 1.5}\n', "line 1: label must be an int from 0 on, got 1.5"),
+        ("t.jsonl", '{"path": "a", "label": true}\n', "label must be an int"),
+        ("t.jsonl", '{"path": "a", "key": 7}\n', "line 1: key must be a relative name .* got 7"),
+        (
+            "t.jsonl",
+            '{"path":"a","label":1}\n{"path":"b","label":"x"}\n',
+            "line 2: labels must be all ints or all names",
+        ),
+    ],
+)
+def test_tables_that_are_wrong(tmp_path, name, text, says):
+    """The message names the file and the line."""
+    (tmp_path / name).write_text(text)
+    refused(says, tmp_path / name)
+
+
+def test_a_table_that_is_not_there():
+    refused("data must be there, got no.csv: no such file", "no.csv")
+
+
+# --- tars ------------------------------------------------------------------------------------------------------------
+
+
+def tar(path, members, format=tarfile.PAX_FORMAT):
+    with tarfile.open(path, "w", format=format, encoding="utf-8", errors="surrogateescape") as archive:
+        for name, data in members:
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            archive.addfile(about, io.BytesIO(data))
+    return path
+
+
+def shard(path, numbers, **options):
+    members = [(f"{n:04}.{s}", d) for n in numbers for s, d in (("jpg", b"image %d" % n), ("cls", b"%d" % (n % 3)))]
+    return tar(path, members, **options)
+
+
+def test_tars(tmp_path):
+    """A folder, a pattern of braces, a glob, or one file: the same samples, with labels, read where they lie."""
+    for n in range(4):
+        shard(tmp_path / f"train-{n:03}.tar", range(5 * n, 5 * n + 5))
+    wanted = [(f"train-{n // 5:03}/{n:04}", n % 3) for n in range(20)]
+    for data in (tmp_path, tmp_path / "train-{000..003}.tar", f"{tmp_path}/*.tar", f"{tmp_path}/train-00[0-3].tar"):
+        assert listed(data) == wanted, data
+    assert listed(tmp_path / "train-002.tar") == wanted[10:15]
+    assert listed(tmp_path / "train-{001,003}.tar") == wanted[5:10] + wanted[15:]
+    source = open_source(tmp_path)
+    assert source.about == {"kind": "webdataset", "tars": [str(tmp_path / f"train-{n:03}.tar") for n in range(4)]}
+    items = list(source.listing())
+    assert items[7].path == f"{tmp_path}/train-001.tar!0007.jpg"
+    other, mixed = open_source(tmp_path), random.Random(0).sample(items, 20)  # one that never listed
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(other.read, mixed)) == [b"image %d" % item.index for item in mixed]
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_samples_of_a_tar(tmp_path, format):
+    """Members are grouped up to the first dot after the folder, wherever they stand; the image by its suffix."""
+    members = [
+        ("./a/1.seg.png", b"mask"),
+        ("./a/1.JPG", b"one"),
+        ("b.c/2.png", b"two"),
+        ("a/1.json", b'{"label": 4, "cls": 5}'),
+        ("b.c/2.txt", b"a caption"),
+        ("3.jpg", b"three"),
+        ("only-text.txt", b""),
+        ("b.c/2.cls", b" 6\n"),
+        ("4.input.webp", b"four"),
+        ("4.json", b'{"other": 1}'),
+        ("5.png", b""),
+        ("x" * 90 + ".png", b"long"),
+        ("noext", b""),
+        ("__MACOSX/._3.jpg", b"hidden"),
+    ]
+    if format != tarfile.USTAR_FORMAT:
+        members += [("é" * 150 + "/日.png", b"longer"), (os.fsdecode(b"caf\xe9.png"), b"bytes")]
+    path = tar(tmp_path / "t.tar", members, format)
+    source = open_source(path)
+    items = list(source.listing())
+    wanted = {"t/a/1": (b"one", 4), "t/b.c/2": (b"two", 6), "t/3": (b"three", None), "t/4": (b"four", None)}
+    wanted |= {"t/5": (None, None), f"t/{'x' * 90}": (b"long", None)}
+    if format != tarfile.USTAR_FORMAT:
+        wanted |= {f"t/{'é' * 150}/日": (b"longer", None), os.fsdecode(b"t/caf\xe9"): (b"bytes", None)}
+    assert {item.key for item in items} == set(wanted)
+    assert source.left_out.as_dict() == {
+        "hidden": {"count": 1, "examples": ["t.tar!__MACOSX/._3.jpg"]},
+        "no image file": {"count": 1, "examples": ["t.tar!only-text.txt"]},
+        "no suffix": {"count": 1, "examples": ["t.tar!noext"]},
+        "another image of one sample (names end at the first dot)": {
+            "count": 1,
+            "examples": ["t.tar!./a/1.seg.png"],
+        },
+    }
+    for item in items:
+        data, label = wanted[item.key]
+        assert item.label == label
+        assert reason(source, item) == "empty" if data is None else source.read(item) == data
+    write_listing(tmp_path / "items.jsonl", items, 4)
+    assert list(read_listing(tmp_path / "items.jsonl")) == items
+
+
+def test_labels_in_json(tmp_path):
+    """Under label, target or cls; .cls before it."""
+    members = [("a.png", b"1"), ("a.json", b'{"target": 2}'), ("b.png", b"1"), ("b.json", b'{"cls": 3}')]
+    members += [("c.png", b"1"), ("c.cls", b"1"), ("c.json", b'{"label": 9}')]
+    assert listed(tar(tmp_path / "t.tar", members)) == [("t/a", 2), ("t/b", 3), ("t/c", 1)]
+
+
+def test_tars_of_one_name_in_two_folders(tmp_path):
+    """Their keys begin with the folders, too."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        tar(tmp_path / folder / "t.tar", [("1.png", b"x")])
+    assert [key for key, _ in listed(tmp_path / "{a,b}/t.tar")] == ["a/t/1", "b/t/1"]
+
+
+@pytest.mark.parametrize("lost", [1, 1024, 5000, 9216, 9728, 10752, 15000])
+def test_truncated_tars(tmp_path, lost):
+    """Whether cut in a header, in a member, or between two of them: the job stops, naming the tar."""
+    whole = shard(tmp_path / "a.tar", range(20)).read_bytes()
+    end = 40 * 1024  # of the last member; then zeros
+    (tmp_path / "a.tar").write_bytes(whole[: end - lost])
+    refused(r"whole .tar files, got .*a\.tar", tmp_path / "a.tar")
+
+
+def test_damaged_tars(tmp_path):
+    """A header in the middle that is no header; a file that is no tar; one that shrank after it was listed."""
+    path = shard(tmp_path / "a.tar", range(20))
+    whole = path.read_bytes()
+    source = open_source(path)
+    items = list(source.listing())
+    path.write_bytes(whole[: items[7].place[1] + 3])
+    assert reason(source, items[7]) == "truncated" and reason(source, items[19]) == "truncated"
+    path.write_bytes(whole[:10240] + b"\xff" * 512 + whole[10752:])
+    refused("a.tar, truncated or damaged at byte 10240", path)
+    path.write_bytes(b"no tar at all" * 100)
+    refused("whole .tar files, got .*a.tar", path)
+    path.write_bytes(b"")
+    refused("whole .tar files, got .*a.tar: empty file", path)
+    path.unlink()
+    assert reason(open_source_of(tmp_path), items[0]) == "unreadable"
+
+
+def open_source_of(folder):
+    """A source whose tar goes away before it is read."""
+    source = open_source(shard(folder / "a.tar", range(2)))
+    (folder / "a.tar").unlink()
+    return source
+
+
+@pytest.mark.parametrize("packing, suffix", [("gz", ".tar.gz"), ("bz2", ".tar"), ("xz", ".tar.xz"), ("gz", ".tgz")])
+def test_packed_tars(tmp_path, packing, suffix):
+    """Told by name or by their first bytes: they must be unpacked."""
+    with tarfile.open(tmp_path / f"a{suffix}", f"w:{packing}") as archive:
+        archive.addfile(tarfile.TarInfo("a.png"), io.BytesIO())
+    refused("unpack", tmp_path / f"a{suffix}")
+
+
+def test_tars_that_are_wrong(tmp_path):
+    """Missing ones are named; labels that are no ints, too."""
+    shard(tmp_path / "t-00.tar", range(2))
+    refused("that exist, got .*t-01.tar", tmp_path / "t-{00..01}.tar")
+    refused("that exist, got .*/no.tar", tmp_path / "no.tar")
+    refused("that exist", tmp_path / "no*.tar")
+    refused(
+        "a.tar!1.cls: label must be an int from 0 on, got 1.5",
+        tar(tmp_path / "a.tar", [("1.png", b"x"), ("1.cls", b"1.5")]),
+    )
+    bad = [("1.png", b"x"), ("1.json", b'{"label": "cat"}'), ("2.png", b"x"), ("2.cls", b"3")]
+    refused("2.cls: labels must be all ints or all names, got '3'; 'cat' at", tar(tmp_path / "b.tar", bad))
+    refused("1.json: must be a JSON object", tar(tmp_path / "c.tar", [("1.png", b"x"), ("1.json", b"{")]))
+    refused("got none in .*d.tar: it has 1 no image file .d.tar!1.txt.$", tar(tmp_path / "d.tar", [("1.txt", b"x")]))
+    refused("got none in .*e.tar, which is empty$", tar(tmp_path / "e.tar", []))
+    two = [tar(tmp_path / f"f{n}.tar", []) for n in range(2)]
+    refused("got none in .*f0.tar and 1 more, which is empty$", tmp_path / "f{0,1}.tar")
+    two[0].write_bytes(tar(tmp_path / "g.tar", [("1.png", b"x")]).read_bytes() * 2)
+    refused("must be one archive in each .tar file, got .*f0.tar with another one", two[0])
+
+
+def test_members_of_other_kinds(tmp_path):
+    """Hard links are what they link to, before or after it; all else that is no file is counted."""
+    with tarfile.open(tmp_path / "t.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+
+        def add(name, kind=tarfile.REGTYPE, link="", data=b""):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.size = kind, link, len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+        add("./d/", tarfile.DIRTYPE)
+        add("0.png", tarfile.LNKTYPE, "./1.png")  # before what it links to
+        add("1.png", data=b"old")
+        add("1.png", data=b"one")
+        add("2.PNG", tarfile.LNKTYPE, "1.png")
+        add("2.CLS", data=b"7")
+        add("3.png", tarfile.LNKTYPE, "2.PNG")  # a link to a link
+        add("4.png", tarfile.LNKTYPE, "gone.png")
+        add("5.png", tarfile.LNKTYPE, "6.png")
+        add("6.png", tarfile.LNKTYPE, "5.png")
+        add("7.png", tarfile.SYMTYPE, "1.png")
+        add("8.png", tarfile.FIFOTYPE)
+        add("9.png", tarfile.CHRTYPE)
+        add("a.png", b"V")
+        add("__MACOSX/b.png", data=b"x")
+        add("c.jpg", data=b"c")
+        add("c.png", data=b"second")
+        add("d.cls", data=b"1")
+    source = open_source(tmp_path / "t.tar")
+    items = list(source.listing())
+    assert [(i.key, source.read(i), i.label) for i in items] == [
+        ("t/0", b"one", None),
+        ("t/1", b"one", None),
+        ("t/2", b"one", 7),
+        ("t/3", b"one", None),
+        ("t/c", b"c", None),
+    ]
+    assert {reason: told["count"] for reason, told in source.left_out.as_dict().items()} == {
+        "directory": 1,
+        "an earlier member of the same name": 1,
+        "a hard link to what is not in the tar": 3,
+        "symbolic link": 1,
+        "device or pipe": 2,
+        "member of type b'V'": 1,
+        "in a system folder": 1,
+        "another image of one sample (names end at the first dot)": 1,
+        "no image of its name": 1,
+    }
+
+
+def test_what_lies_beside_tars_is_counted(tmp_path):
+    shard(tmp_path / "a.tar", range(2))
+    put(tmp_path, ["README.md", ".hidden.tar"])
+    source = open_source(tmp_path)
+    list(source.listing())
+    assert source.left_out.as_dict() == {"no .tar file": {"count": 2, "examples": [".hidden.tar", "README.md"]}}
+
+
+def test_a_folder_with_tars_and_images_is_one_of_images(tmp_path):
+    """Only a folder that has neither images nor folders is taken for its tars."""
+    shard(tmp_path / "a.tar", range(2))
+    put(tmp_path, ["cat/1.png"])
+    assert listed(tmp_path) == [("cat/1.png", 0)]
+
+
+def test_keys_of_a_tar_lead_nowhere(tmp_path):
+    """Outputs are written under keys: no root and no step upwards is left in them."""
+    path = tar(tmp_path / "t.tar", [("../../etc/1.png", b"x"), ("/root/2.png", b"y")])
+    assert [key for key, _ in listed(path)] == ["t/etc/1", "t/root/2"]
+
+
+@pytest.mark.parametrize(
+    "pattern, names",
+    [
+        ("a.tar", ["a.tar"]),
+        ("a-{8..10}.tar", ["a-8.tar", "a-9.tar", "a-10.tar"]),
+        ("a-{08..10}.tar", ["a-08.tar", "a-09.tar", "a-10.tar"]),
+        ("{a,b}-{0..1}", ["a-0", "a-1", "b-0", "b-1"]),
+        ("{a}", ["{a}"]),
+        ("a-{10..8}", []),
+    ],
+)
+def test_braces(pattern, names):
+    """As a shell expands them."""
+    assert expand(pattern) == names
+
+
+# --- arrays ----------------------------------------------------------------------------------------------------------
+
+RNG = np.random.default_rng(0)
+BYTES = RNG.integers(0, 256, (12, 5, 7, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "array, layout",
+    [
+        (BYTES, "NHWC"),
+        (BYTES[..., :1], "NHWC"),
+        (BYTES[..., 0], "NHW"),
+        (BYTES.transpose(0, 3, 1, 2), "NCHW"),
+        (BYTES[..., :1].transpose(0, 3, 1, 2), "NCHW"),
+        ((BYTES / 255).astype(np.float32), "NHWC"),
+        (BYTES / 255, "NHWC"),
+        ((BYTES / 255).astype(">f4"), "NHWC"),
+        ((BYTES[..., 0] / 255).astype(np.float16), "NHW"),
+        (np.asfortranarray(BYTES), "NHWC"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else f"{v.dtype} {v.shape}",
+)
+@pytest.mark.parametrize("kind", ["npy", "safetensors"])
+def test_arrays(tmp_path, array, layout, kind):
+    """Each row is an image, channels last: uint8 as it is, floats as float32; keys are numbers."""
+    path = tmp_path / f"images.{kind}"
+    if kind == "npy":
+        np.save(path, array)
+    else:
+        safetensors = pytest.importorskip("safetensors.torch")
+        native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        safetensors.save_file({"x": torch.tensor(native), "y": torch.zeros(3)}, path)
+    source = open_source(path)
+    items = list(source.listing())
+    assert source.about["layout"] == layout and source.about["shape"] == list(array.shape)
+    assert [item.key for item in items] == [f"{n:02}" for n in range(12)]
+    assert items[7].path == f"images.{kind}[7]" and items[7].label is None
+    dtype = np.uint8 if array.dtype == np.uint8 else np.float32
+    for item in items:
+        wanted = array[item.index].transpose(1, 2, 0) if layout == "NCHW" else array[item.index]
+        got = open_source(path).read(item)
+        assert got.dtype == dtype and np.array_equal(got, wanted.astype(dtype))
+
+
+def test_labels_of_arrays(tmp_path):
+    """From another .npy; in a .safetensors from its "labels", unless others are given."""
+    np.save(tmp_path / "x.npy", BYTES)
+    np.save(tmp_path / "y.npy", np.arange(12) % 5)
+    np.save(tmp_path / "z.npy", np.arange(12, dtype=np.uint8) % 4)
+    assert listed(tmp_path / "x.npy", labels=tmp_path / "y.npy") == [(f"{n:02}", n % 5) for n in range(12)]
+    safetensors = pytest.importorskip("safetensors.torch")
+    both = {"images": torch.tensor(BYTES), "labels": torch.arange(12) % 3, "z": torch.zeros(2, 2, 2, 2)}
+    safetensors.save_file(both, tmp_path / "x.safetensors")
+    assert listed(tmp_path / "x.safetensors") == [(f"{n:02}", n % 3) for n in range(12)]
+    given = listed(tmp_path / "x.safetensors", labels=str(tmp_path / "z.npy"))
+    assert given == [(f"{n:02}", n % 4) for n in range(12)]
+
+
+def test_bfloat16(tmp_path):
+    """A type that numpy lacks."""
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file({"images": torch.full((2, 4, 4), 0.5, dtype=torch.bfloat16)}, tmp_path / "x.safetensors")
+    source = open_source(tmp_path / "x.safetensors")
+    assert np.array_equal(source.read(next(source.listing())), np.full((4, 4), 0.5, np.float32))
+
+
+def test_rows_out_of_range(tmp_path):
+    """One bad row is one bad item."""
+    array = np.full((4, 5, 6), 0.5)
+    array[1, 2, 2], array[2, 0, 0] = 1.5, np.nan
+    np.save(tmp_path / "x.npy", array)
+    source = open_source(tmp_path / "x.npy")
+    items = list(source.listing())
+    assert [reason(source, item) for item in items[1:3]] == ["bad-array"] * 2
+    assert source.read(items[0]).shape == source.read(items[3]).shape == (5, 6)
+
+
+def test_a_large_array_is_not_loaded(tmp_path):
+    """Rows come from a map of the file: 4 GiB of zeros on a sparse file cost nothing."""
+    array = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (1 << 22, 32, 32))
+    del array
+    source = open_source(tmp_path / "x.npy")
+    item = Item(0, "k", "x", place=[(1 << 22) - 1])
+    assert not source.read(item).any() and source.about["items"] == 1 << 22
+
+
+@pytest.mark.parametrize(
+    "array, says",
+    [
+        (np.zeros((3, 4, 5, 4), np.uint8), r"with C 1 or 3, got \[3, 4, 5, 4\]"),
+        (np.zeros((3, 4, 8, 8), np.uint8), r"with C 1 or 3, got \[3, 4, 8, 8\]"),
+        (np.zeros((8, 8), np.uint8), r"got \[8, 8\]"),
+        (np.zeros((0, 8, 8), np.uint8), r"got \[0, 8, 8\]"),
+        (
+            np.zeros((3, 8, 8), np.int64),
+            "uint8, uint16 or floats in .0, 1., or other ints with a range .--range., got int64",
+        ),
+        (np.zeros((3, 8, 8), bool), "got bool"),
+        (np.zeros((3, 8, 8), object), "must be a whole .npy file"),
+    ],
+)
+def test_arrays_that_are_wrong(tmp_path, array, says):
+    """The message has the shape or type that came, and the file."""
+    np.save(tmp_path / "x.npy", array)
+    refused(says, tmp_path / "x.npy")
+    refused("x.npy", tmp_path / "x.npy")
+
+
+def test_array_files_that_are_wrong(tmp_path):
+    """Truncated, empty, or something else; labels that do not fit; tensors of which none is meant."""
+    np.save(tmp_path / "x.npy", BYTES)
+    whole = (tmp_path / "x.npy").read_bytes()
+    for data in (whole[:-1], whole[:50], b"", b"text"):
+        (tmp_path / "y.npy").write_bytes(data)
+        refused("data must be a whole .npy file, got .*y.npy", tmp_path / "y.npy")
+    refused("labels must be a whole .npy file, got .*no.npy", tmp_path / "x.npy", labels=tmp_path / "no.npy")
+    for labels in (np.zeros(11, int), np.zeros((12, 1), int), np.zeros(12, bool), np.zeros(12, complex)):
+        np.save(tmp_path / "l.npy", labels)
+        refused(
+            "labels must be 12 ints from 0 on, one for each image, got", tmp_path / "x.npy", labels=tmp_path / "l.npy"
+        )
+    refused("labels is for .npy and .safetensors", tmp_path, labels="l.npy")
+    refused("labels is for .npy and .safetensors", [1, 2], labels="l.npy")
+    safetensors = pytest.importorskip("safetensors.torch")
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"text")
+    refused("data must be a whole safetensors file, got .*x.safetensors", path)
+    safetensors.save_file({"a": torch.zeros(2, 4, 4), "b": torch.zeros(2, 4, 4)}, path)
+    refused('data must have a tensor "images", or one of 3 or 4 axes, got', path)
+    safetensors.save_file({"images": torch.zeros(2, 4, 4, dtype=torch.int32)}, path)
+    refused("got I32 in", path)
+
+
+# --- Python's data sets ----------------------------------------------------------------------------------------------
+
+
+class Numbers:
+    """A map-style data set: image n has only n in it, and counts how often it is read."""
+
+    def __init__(self, n=12, key=None, **attributes):
+        self.n, self.key, self.reads = n, key, 0
+        vars(self).update(attributes)
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, n):
+        self.reads += 1
+        if n == 5:
+            raise RuntimeError("the fifth is broken")
+        image = torch.full((1, 4, 4), n, dtype=torch.uint8)
+        return (image, torch.tensor(n % 3)) if self.key is None else (image, n % 3, self.key(n))
+
+
+def build():
+    """Named by a test as test_sources:build."""
+    return Numbers(targets=list(range(12)))
+
+
+def test_map_style_data_sets():
+    """Labels come with the items; one that fails is one bad item."""
+    data = Numbers(classes=["a", "b", ("c", "sea")])
+    source = open_source(data)
+    items = list(source.listing())
+    assert [(i.key, i.label, i.path) for i in items] == [(f"{n:02}", None, f"Numbers[{n}]") for n in range(12)]
+    assert source.class_names == ["a", "b", "c, sea"]
+    image, label = source.read_labelled(items[7])
+    assert int(image[0, 0, 0]) == 7 and label == 1 and torch.equal(source.read(items[7]), image)
+    assert reason(source, items[5]) == "unreadable"
+    with pytest.raises(BadItem, match="Numbers.5.: RuntimeError: the fifth is broken"):
+        source.read_labelled(items[5])
+    assert source.about["kind"] == "python" and source.about["items"] == 12 and json.dumps(source.about)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"targets": list(range(12))},
+        {"targets": torch.arange(12)},
+        {"labels": np.arange(12)},
+        {"samples": [(f"{n}.png", n) for n in range(12)]},
+        {"targets": ["a"] * 12, "labels": list(range(12))},
+        {"targets": list(range(3)), "labels": range(12)},
+    ],
+    ids=repr,
+)
+def test_labels_that_a_data_set_tells(told):
+    """Known from the listing on, for which one item is looked at, for a key; not those of another length."""
+    data = Numbers(**told)
+    assert [label for _, label in listed(data)] == list(range(12))
+    assert data.reads <= 1
+    source = open_source(data)
+    assert source.read_labelled(list(source.listing())[7])[1] == 7
+
+
+@pytest.mark.parametrize("told", [{"targets": [[0, 1]] * 12}, {"targets": list(range(12)), "target_transform": str}])
+def test_labels_that_it_does_not_tell(told):
+    """Several labels each, or labels that are transformed later: the item's own count."""
+    source = open_source(Numbers(**told))
+    items = list(source.listing())
+    assert {item.label for item in items} == {None} and source.read_labelled(items[7])[1] == 1
+
+
+def test_keys_of_a_data_set():
+    """From its triples, for which each is read once; or from its keys, without."""
+    data = Numbers(key=lambda n: f"image/{n}")
+    wanted = [(f"image/{n}", n % 3) for n in range(12)]
+    wanted[5] = ("05", None)  # that one cannot be read
+    assert listed(data) == wanted
+    data = Numbers(keys=[f"k{n}" for n in range(12)], targets=list(range(12)))
+    assert listed(data) == [(f"k{n}", n) for n in range(12)] and data.reads == 0
+    refused("key must be a relative name", Numbers(keys=["../a"] * 12))
+    refused("key must be a relative name", Numbers(key=lambda n: f"/{n}"))
+
+
+def test_data_sets_of_images_alone_and_of_wrong_targets():
+    """No target is no label, nor is one that is no int: a job that asks for no labels does not miss it."""
+    image = np.zeros((4, 4), np.uint8)
+    source = open_source(
+        [image, (image,), (image, None), (image, "cat"), (image, -1), (image, 2.5), (image, 1, 2, 3), ()]
+    )
+    items = list(source.listing())
+    assert [source.read_labelled(item)[1] for item in items[:6]] == [None] * 6
+    for item in items[6:]:
+        with pytest.raises(BadItem) as error:
+            source.read_labelled(item)
+        assert error.value.reason == "unreadable"
+    assert source.read(items[3]) is image  # the image is good, whatever its target
+
+
+def test_a_callable():
+    """Imported and called; the messages say what was wrong with it."""
+    source = open_source("test_sources:build")
+    assert [item.label for item in source.listing()] == list(range(12))
+    assert source.about["spec"] == "test_sources:build" and source.name == "test_sources:build"
+    refused("data 'no_such:thing' must name a module that can be imported, got 'no_such': No module", "no_such:thing")
+    refused("has no attribute 'nothing'", "test_sources:nothing")
+    refused("which is int", "test_sources:USAGE")
+    refused("a data set with __len__ and __getitem__, got object from builtins:object", "builtins:object")
+    refused("got int", 3)
+    refused("must have items, got none", [])
+
+
+def test_a_data_set_is_read_by_one_thread_at_a_time():
+    """As in a worker of torch's DataLoader: a file's position is its own."""
+    busy, met = threading.Lock(), []
+
+    class Fragile(list):
+        def __getitem__(self, n):
+            met.append(not busy.acquire(blocking=False))
+            time.sleep(1e-3)
+            busy.release() if not met[-1] else None
+            return np.full((4, 4), n, np.uint8), n
+
+    source = open_source(Fragile(range(40)))
+    items = list(source.listing())
+    with ThreadPoolExecutor(8) as pool:
+        images = list(pool.map(source.read, items))
+    assert not any(met) and [int(image[0, 0]) for image in images] == list(range(40))
+
+
+def test_torchvision_s_fake_data():
+    """A data set of theirs, and a Subset of it, as they are."""
+    import peers
+
+    datasets = pytest.importorskip(f"{peers.torchvision().__name__}.datasets")
+    from steerlens_fast.data.decoding import decode
+
+    data = datasets.FakeData(9, (3, 20, 30), 4)
+    for whole, offset in ((data, 0), (torch.utils.data.Subset(data, range(4, 9)), 4)):
+        source = open_source(whole)
+        for item in source.listing():
+            image, label = source.read_labelled(item)
+            wanted, target = data[item.index + offset]
+            assert label == int(target) and np.array_equal(np.asarray(decode(image)), np.asarray(wanted))
+
+
+# --- Hugging Face ----------------------------------------------------------------------------------------------------
+
+
+def hugging_face():
+    try:
+        import datasets
+    except ImportError as error:
+        pytest.skip(f"datasets (extra hf) cannot be imported: {error}")
+    datasets.disable_progress_bars()
+    return datasets
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """A folder of images in two splits, as datasets reads it."""
+    monkeypatch.setattr(hugging_face().config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    zoo = pytest.importorskip("zoo")
+    whole = zoo.png(zoo.picture(), zoo.RGB)
+    put(
+        tmp_path / "hf",
+        [f"{split}/{name}/{n}.png" for split in ("train", "test") for name in ("cat", "dog") for n in "12"],
+        whole,
+    )
+    (tmp_path / "hf/test/cat/2.png").write_bytes(whole[:50])
+    return tmp_path / "hf", whole
+
+
+def test_a_folder_by_datasets(pictures):
+    """Bytes as they are, not decoded; labels and their names; the split that is asked for, or test."""
+    folder, whole = pictures
+    source = open_source(f"hf:{folder}")
+    items = list(source.listing())
+    assert source.about["split"] == "test" and source.class_names == ["cat", "dog"]
+    assert [(item.key, item.label) for item in items] == [("0", 0), ("1", 0), ("2", 1), ("3", 1)]
+    assert [source.read(item) for item in items] == [whole, whole[:50], whole, whole]
+    assert len(listed(f"hf:{folder}#train")) == 4
+    refused(r"data must name a split, .* one of \[.*'train'.*\] in .*, got 'x'", f"hf:{folder}#x")
+    refused("data set that datasets can load, got .*nowhere", f"hf:{folder}/nowhere")
+
+
+def test_data_sets_saved_by_datasets(tmp_path):
+    """save_to_disk of one split and of several; labels that are words; rows without image."""
+    datasets = hugging_face()
+    rows = {"label": ["b", "a", None], "picture": [{"bytes": b"x", "path": None}, None, {"bytes": b"", "path": None}]}
+    features = datasets.Features({"label": datasets.Value("string"), "picture": datasets.Image(decode=False)})
+    one = datasets.Dataset.from_dict(rows, features=features)
+    one.save_to_disk(tmp_path / "one")
+    source = open_source(f"hf:{tmp_path}/one")
+    items = list(source.listing())
+    assert [item.label for item in items] == [1, 0, None] and source.class_names == ["a", "b"]
+    assert source.read(items[0]) == b"x"
+    assert [reason(source, item) for item in items[1:]] == ["unreadable", "empty"]
+    datasets.DatasetDict({"train": one, "val": one}).save_to_disk(tmp_path / "two")
+    assert open_source(f"hf:{tmp_path}/two").about["split"] == "train"
+    assert len(listed(f"hf:{tmp_path}/two#val")) == 3
+    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "three")
+    refused("a column of type Image, got", f"hf:{tmp_path}/three")
+
+
+def test_without_datasets(monkeypatch):
+    """The extra is named."""
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ImportError, match=r"steerlens_fast\[hf\]"):
+        open_source("hf:mnist")
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+def test_workers_read_what_they_never_listed(tmp_path):
+    """An item's own fields are enough, also in another process; the listing's labels come with it."""
+    put(tmp_path / "f", ["a/1.png", "b/2.png"])
+    (tmp_path / "t.csv").write_text("path,label\nf/a/1.png,x\n")
+    shard(tmp_path / "t.tar", range(3))
+    np.save(tmp_path / "x.npy", BYTES)
+    for name in ("f", "t.csv", "t.tar", "x.npy"):
+        source = open_source(tmp_path / name)
+        for item in source.listing():
+            data, label = open_source(tmp_path / name).read_labelled(pickle.loads(pickle.dumps(item)))
+            assert label == item.label and np.array_equal(data, source.read(item))
+
+
+def test_importing_loads_no_optional_package():
+    """Only the source that is opened brings its library."""
+    code = "import sys, steerlens_fast.data.sources.open; print({'PIL', 'datasets', 'safetensors'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,292 @@
+"""Targets: which class each item goes to, where labels or tables decide it; and what the lens is given."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from classifiers import linear
+
+from steerlens_fast import SteerableLens
+from steerlens_fast.data.items import Item
+from steerlens_fast.data.sources import open_source
+from steerlens_fast.data.targets import batch_target, parse_target
+from steerlens_fast.errors import USAGE, JobError
+from steerlens_fast.io.atomic_io import digest_of
+
+NAMES = ["cat", "dog", "eel", "fox"]
+
+
+def items(count=8, root="/data"):
+    """Labels 0, 1, 2, 3, None, 1, ..."""
+    labels = [None if n % 5 == 4 else n % 4 for n in range(count)]
+    return [Item(n, f"a/{n}", f"{root}/a/{n}.png", label) for n, label in enumerate(labels)]
+
+
+def targets(value, some=None, names=NAMES):
+    rule = parse_target(value)
+    return {item.key: item.target for item in rule.resolve(iter(items() if some is None else some), names)}, rule
+
+
+def refused(value, *said, names=NAMES, some=None):
+    """The error of parsing or resolving; it names target and what came."""
+    with pytest.raises(JobError) as caught:
+        targets(value, some, names)
+    assert caught.value.code == USAGE
+    assert "target" in str(caught.value)
+    for text in said:
+        assert text in str(caught.value)
+
+
+def written(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+# --- What is decided beforehand ---
+
+
+@pytest.mark.parametrize("rank", ["runner-up", "argmax", "least"])
+def test_a_rank_leaves_the_items_alone(rank):
+    rule = parse_target(rank)
+    assert list(rule.resolve(items())) == items()
+    assert rule.rank == rank and rule.about == {"kind": "rank", "rank": rank}
+    assert batch_target(rule, [None, None]) == rank
+
+
+def test_label_is_each_item_s_own_and_items_without_one_stay():
+    rule = parse_target("label")
+    assert list(rule.resolve(items())) == [replace(item, target=item.label) for item in items()]
+    assert rule.dropped == 0 and rule.rank is None and rule.about == {"kind": "label"}
+
+
+@pytest.mark.parametrize(
+    "value", [2, "2", " 2 ", 2.0, "2.0", "+2", "2e0", np.int64(2), np.float32(2), torch.tensor(2), "eel"], ids=repr
+)
+def test_one_class_is_everybody_s(value):
+    found, rule = targets(value)
+    assert found == {item.key: 2 for item in items()}
+    assert json.loads(json.dumps(rule.about)) == {"kind": "class", "class": "eel" if value == "eel" else 2}
+
+
+def test_digits_are_a_number_even_where_a_class_is_called_so():
+    found, _ = targets("1", names=["5", "1", "0"])
+    assert set(found.values()) == {1}
+    found, _ = targets("0", names=["5", "1", "0"])
+    assert set(found.values()) == {0}
+
+
+MAPS = [
+    "map:1=3,3=0",
+    "map: 1 = 3 , 3=0",
+    "map:dog=fox,fox=cat",
+    "map:dog=3,3=cat",
+    "map:1.0=3.0,3=0",
+    {1: 3, "3": 0},
+    {1.0: np.float64(3), "3.0": np.int32(0)},
+    {"dog": "fox", 3: 0},
+]
+
+
+@pytest.mark.parametrize("value", MAPS, ids=repr)
+def test_a_map_goes_from_label_to_target_and_drops_the_others(value):
+    found, rule = targets(value)
+    goes = {1: 3, 3: 0, None: None}  # without a label nothing can be said: kept, and quarantined later
+    assert found == {item.key: goes[item.label] for item in items() if item.label in goes}
+    assert rule.dropped == sum(item.label in (0, 2) for item in items()) > 0
+    assert rule.about["kind"] == "map" and len(json.loads(json.dumps(rule.about))["map"]) == 2
+
+
+def test_a_map_in_a_json_file_is_that_map(tmp_path):
+    file = written(tmp_path / "m.json", json.dumps({"1": 3, "fox": "cat"}))
+    for value in (file, Path(file)):
+        found, rule = targets(value)
+        assert (found, rule.about) == (targets({1: 3, "fox": "cat"})[0], parse_target({1: 3, "fox": "cat"}).about)
+
+
+def test_a_configuration_s_rule_is_the_same_after_json(tmp_path):
+    """``about`` says all that decides: a rule made of it again is equal."""
+    for value in ({1: 3, "fox": "cat"}, "map:1=3"):
+        rule = parse_target(value)
+        assert parse_target(json.loads(json.dumps(rule.about))["map"]) == rule
+
+
+CSV = {
+    "key": "key,target\na/1,3\na/2,cat\na/4,1\n",
+    "byte order mark, other columns, another order": "\ufefftarget,note,key\n3,x,a/1\ncat,,a/2\n1,y,a/4\n",
+    "path": "path,target\n/data/a/1.png,3\n/data/a/2.png,cat\n/data/a/4.png,1\n",
+    "path that is a key": "path,target\na/1,3\na/2,cat\na/4,1\n",
+    "key before path": "path,key,target\n?,a/1,3\n?,a/2,cat\n?,a/4,1\n",
+    "quoted, CRLF": '"key","target"\r\n"a/1","3"\r\n"a/2","cat"\r\n"a/4","1"\r\n',
+    "twice the same": "key,target\na/1,3\na/2,cat\na/4,1\na/1,3\n",
+    "floats": "key,target\na/1,3.0\na/2,cat\na/4,1.\n",
+    "other case, blanks": "Key, TARGET\na/1,3\na/2, cat\na/4,1\n",
+}
+
+
+@pytest.mark.parametrize("text", CSV.values(), ids=CSV.keys())
+def test_a_csv_says_it_by_key_or_path_and_drops_the_others(tmp_path, text):
+    file = tmp_path / "t.csv"
+    file.write_bytes(text.encode())
+    found, rule = targets(str(file))
+    assert found == {"a/1": 3, "a/2": 0, "a/4": 1}
+    assert rule.dropped == len(items()) - 3
+    assert rule.about == {"kind": "csv", "path": str(file), "sha256": digest_of(file)}
+
+
+def test_a_csv_s_relative_paths_begin_at_its_folder(tmp_path, monkeypatch):
+    file = written(tmp_path / "t.csv", "path,target\nimages/a/1.png,2\n../a/2.png,3\n")
+    some = [*items(2, tmp_path / "images"), replace(items()[2], path=str(tmp_path.parent / "a" / "2.png"))]
+    assert targets(file, some)[0] == {"a/1": 2, "a/2": 3}
+    monkeypatch.chdir(tmp_path)
+    assert targets("t.csv", some)[0] == {"a/1": 2, "a/2": 3}
+
+
+def test_items_are_taken_one_by_one(tmp_path):
+    """Whatever the rule: after three items are out, no more than were needed have been taken in."""
+    file = written(tmp_path / "t.csv", "key,target\n" + "".join(f"a/{n},1\n" for n in range(100)))
+    for value in ("least", "label", 3, {0: 1, 1: 1, 2: 1, 3: 1}, file):
+        taken = []
+        stream = parse_target(value).resolve(taken.append(item) or item for item in items(100))
+        assert len([next(stream) for _ in range(3)]) == 3 == len(taken)
+
+
+def test_counting_begins_anew_with_each_resolve():
+    rule, others = parse_target({0: 1}), sum(item.label not in (0, None) for item in items())
+    for _ in range(2):
+        list(rule.resolve(items()))
+        assert rule.dropped == others > 0
+
+
+def test_a_label_that_is_known_late_gets_its_target_then():
+    assert [parse_target("label").target_of(n) for n in (4, None)] == [4, None]
+    assert [parse_target("map:cat=fox,1=2").target_of(n, NAMES) for n in (0, 1, 2, None)] == [3, 2, None, None]
+    assert parse_target("argmax").target_of(3) is None
+
+
+# --- What the lens is given ---
+
+
+def test_placeholders_get_class_0_and_do_not_change_their_neighbours():
+    """What goes to the lens is as captum has it: a list of one class per sample, or a rank."""
+    images, lens = torch.rand(3, 3, 16, 16), SteerableLens(linear())
+    given = batch_target(parse_target("label"), [4, None, 2])
+    assert given == [4, 0, 2]
+    assert lens.morph(images, given, factors=1.0, score="none").target.tolist() == [4, 0, 2]
+    rank = batch_target(parse_target("least"), [None, 1, None])
+    least = linear()(images).argmin(1)
+    assert torch.equal(lens.morph(images, rank, factors=1.0, score="none").target, least)
+
+
+# --- What is refused ---
+
+BAD = {
+    "unknown name": ("owl", "'owl'", "'cat', 'dog', 'eel', 'fox'", "runner-up"),
+    "almost a rank": ("runner_up", "'runner_up'"),
+    "nothing": ("  ", "'  '"),
+    "None": (None, "None"),
+    "bool": (True, "True"),
+    "fraction": (1.5, "1.5"),
+    "fraction as text": ("1.5", "1.5"),
+    "not a number": (float("nan"), "nan"),
+    "not a number as text": ("NaN", "NaN"),
+    "fraction in a map": ("map:1.5=3", "1.5"),
+    "callable": (len, "len"),
+    "list": ([1, 2], "[1, 2]"),
+    "negative": (-1, "-1", "from 0"),
+    "negative text": ("-1", "-1"),
+    "too large": (2**63, str(2**63)),
+    "empty map": ("map:", "''"),
+    "half a pair": ("map:3=8,7", "'7'", "map:3=8,7"),
+    "two equals": ("map:3=8=9", "'3=8=9'"),
+    "no target": ("map:3=", "'3='"),
+    "a class twice": ("map:3=8,3=9", "'3' twice"),
+    "a class twice by name": ("map:1=0,dog=2", "twice"),
+    "unknown in a map": ("map:cat=owl", "'owl'"),
+    "unknown source": ("map:owl=cat", "'owl'"),
+    "empty mapping": ({}, "none"),
+    "bad value": ({1: None}, "None"),
+    "map that drops all": ("map:9=1", "mentions 9"),
+    "no csv": ("/nowhere/t.csv", "/nowhere/t.csv"),
+    "no json": ("/nowhere/t.json", "/nowhere/t.json"),
+}
+
+
+@pytest.mark.parametrize("value, said", [(v, said) for v, *said in BAD.values()], ids=BAD.keys())
+def test_bad_targets_are_named(value, said):
+    refused(value, *said)
+
+
+def test_a_name_where_the_data_have_none():
+    refused("cat", "'cat'", "has no names", names=None)
+
+
+def test_a_name_that_two_classes_have():
+    refused("crane", "'crane'", "number", names=["crane", "owl", "crane"])
+    assert set(targets("owl", names=["crane", "owl", "crane"])[0].values()) == {1}
+
+
+def test_names_are_checked_before_the_first_item_is_taken():
+    def never():
+        raise AssertionError("an item was taken")
+        yield
+
+    for value in ("owl", "map:owl=cat"):
+        with pytest.raises(JobError):
+            parse_target(value).resolve(never(), NAMES)
+
+
+BAD_CSV = {
+    "no header": ("a/1,3\n", "['a/1', '3']"),
+    "empty": ("", "[]"),
+    "header alone": ("key,target\n", "none"),
+    "no target": ("key,label\na/1,3\n", "'label'"),
+    "missing value": ("key,target\na/1,\n", "line 2"),
+    "short line": ("key,target\na/0,1\na/1\n", "line 3"),
+    "fraction": ("key,target\na/0,1\na/1,1.5\n", "line 3", "'target'", "'a/1'", "1.5"),
+    "two targets": ("key,target,Target\na/1,1,2\n", "line 1", "'target', 'Target'"),
+    "negative": ("key,target\na/1,-3\n", "-3"),
+    "twice": ("key,target\na/1,3\na/2,1\na/1,4\n", "line 4", "'a/1'"),
+    "unknown class": ("key,target\na/1,owl\n", "'owl'"),
+    "none of them": ("key,target\nb/1,3\n", "'b/1'"),
+    "unknown keys": (
+        "key,target\na/1,3\n" + "".join(f"b/{n},3\n" for n in range(6)),
+        "6 that are not there",
+        "'b/0', 'b/1', 'b/2', 'b/3' and 2 more",
+    ),
+}
+
+
+@pytest.mark.parametrize("text, said", [(t, said) for t, *said in BAD_CSV.values()], ids=BAD_CSV.keys())
+def test_bad_csv_files_are_named(tmp_path, text, said):
+    refused(written(tmp_path / "t.csv", text), *said)
+
+
+@pytest.mark.parametrize("text, said", [("{", "JSON"), ("[1]", "list"), ("{}", "none"), ('{"1": true}', "True")])
+def test_bad_json_files_are_named(tmp_path, text, said):
+    refused(written(tmp_path / "t.json", text), said)
+
+
+def test_the_unknown_keys_of_a_csv_do_not_matter_to_who_stops_before_the_end(tmp_path):
+    """A limit cuts what is resolved: what it leaves out is not missed."""
+    file = written(tmp_path / "t.csv", "key,target\na/1,3\na/2,3\nb/9,3\n")
+    stream = parse_target(file).resolve(items())
+    assert [next(stream).key for _ in range(2)] == ["a/1", "a/2"]
+    with pytest.raises(JobError, match="'b/9'"):
+        list(stream)
+
+
+def test_a_columns_names_are_the_models_classes_where_it_has_them(tmp_path):
+    """Synonyms, too; else the data's, sorted. Numbers are the model's."""
+    table = written(tmp_path / "t.csv", "path,label,target\na.png,cat,tench\nb.png,ant,cat\nc.png,cat,\n")
+    source = open_source(table)
+    list(source.listing())
+    goes = lambda **names: [
+        i.target for i in parse_target("column").resolve(source.listing(), source.class_names, **names)
+    ]
+    assert source.class_names == ["ant", "cat", "tench"]
+    assert goes() == [2, 1, None] and goes(model_names=["tench, Tinca", "ant", "bee", "cat"]) == [0, 3, None]
+    source = open_source(written(tmp_path / "n.csv", "path,target\na.png,7.0\nb.png,0\n"))
+    assert goes(model_names=["tench", "ant"]) == [7, 0]

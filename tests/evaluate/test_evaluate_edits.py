@@ -1,0 +1,231 @@
+"""Probes, consistency, clipping, and the true motion: each against what is known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from classifiers import CLASSES, Toward, linear, smooth
+from tolerances import assert_close
+
+from steerlens_fast import (
+    SteerablePyramid,
+    alignment,
+    band_probes,
+    clipping,
+    coefficient_consistency,
+    phase_displacement,
+    synthetic_images,
+)
+from steerlens_fast.classifier import Driver
+from steerlens_fast.evaluate.classifiers import as_driver, load_driver
+from steerlens_fast.evaluate.config import EvaluationConfig
+from steerlens_fast.evaluate.edits import Editor
+from steerlens_fast.evaluate.presets.synthetic import KINDS
+from steerlens_fast.families import FAMILIES
+
+# --- Synthetic images, and how near to the true motion
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_derivative_is_that_of_the_images(kind):
+    made = synthetic_images(kind, 6, seed=2)
+    step = 1e-5
+    change = (made.images(made.factor + step) - made.images(made.factor - step)) / (2 * step)
+    assert (change - made.derivative()).abs().max() < 1e-6
+    assert made.images().min() >= 0 and made.images().max() <= 1
+    assert made.labels.tolist() == [0, 1] * 3 and (made.factor.abs() >= 0.25).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_oracle_s_morph_is_aligned(kind):
+    """Along the derivative the cosine is 1 and phases tell how far; against it, -1 and as far back."""
+    made = synthetic_images(kind, 8, seed=1)
+    source, toward = made.images(), made.toward.view(-1, 1, 1, 1) * made.derivative()
+    for by in (1e-3, -1e-3):
+        edit = source + by * toward
+        cosine, moved = alignment(source, edit, toward), phase_displacement(source, edit, toward)
+        assert (cosine * (1 if by > 0 else -1) - 1).abs().max() < 1e-9
+        assert (moved / by - 1).abs().max() < 0.01
+
+
+def test_what_is_across_the_derivative_is_not_aligned():
+    made = synthetic_images("position", 4)
+    source, derivative = made.images(), made.derivative()
+    other, dot = torch.randn_like(source), lambda a, b: (a * b).sum((1, 2, 3), keepdim=True)
+    other = other - derivative * dot(other, derivative) / dot(derivative, derivative)
+    assert alignment(source, source, derivative).isnan().all()
+    assert alignment(source, source + other, derivative).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("shift", [0.5, 3.0, 6.0])
+def test_displacements_beyond_a_turn_are_recovered(shift):
+    """A blob moved by more than half a wave of the fine scales: the coarse ones know."""
+    x, y = torch.arange(64.0, dtype=torch.float64), torch.arange(64.0, dtype=torch.float64)[:, None]
+    blob = lambda cx: torch.exp(-((x - cx) ** 2 + (y - 32) ** 2) / (2 * 3.0**2))[None, None]
+    slope = (blob(28 + 1e-5) - blob(28 - 1e-5)) / 2e-5
+    found = phase_displacement(blob(28.0), blob(28.0 + shift), slope)
+    assert abs(found.item() / shift - 1) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["position", "size"])
+def test_the_true_motion_lies_at_its_distance(kind):
+    made = synthetic_images(kind, 6)
+    moved, by = made.moved(1.5)
+    assert ((moved - made.images()).flatten(1).norm(dim=1) - 1.5).abs().max() < 1e-6
+    assert (by > 0).all() and torch.equal(moved, made.images(made.factor + made.toward * by))
+    assert (alignment(made.images(), moved, made.toward.view(-1, 1, 1, 1) * made.derivative()) > 0.8).all()
+
+
+def test_synthetic_images_are_seeded():
+    one, same, other = (synthetic_images("gap", 4, seed=seed).images() for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("colour", 4), "kind must be one of"),
+        (("gap", -1), "count must be at least 0"),
+        (("gap", 1.5), "count must be"),
+    ],
+)
+def test_bad_synthetic_images(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        synthetic_images(*arguments)
+
+
+def test_bad_alignment():
+    with pytest.raises(ValueError, match="derivative must have the source's shape"):
+        alignment(torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 9))
+
+
+# --- Clipping and consistency
+
+
+def test_clipping_counts_values_and_energy():
+    source = torch.zeros(2, 1, 2, 2)
+    edit = torch.tensor([[[[2.0, 0.5], [0.0, 0.0]]], [[[0.5, 0.5], [0.0, 0.0]]]])
+    found = clipping(source, edit)
+    assert found.pixels.tolist() == [0.25, 0.0] and found.energy[0] == pytest.approx(1 / 4.25) and found.energy[1] == 0
+    assert clipping(source, source).energy.isnan().all() and clipping(source, edit, None).energy.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("synthesis", ["real", "adjoint"])
+@pytest.mark.parametrize("options", [{}, {"tight_frame": True}, {"orientations": 6, "height": 2}, {"order": 0}])
+def test_an_image_s_own_coefficients_are_consistent(synthesis, options):
+    pyramid = SteerablePyramid((24, 31), synthesis=synthesis, **options)
+    source, other = torch.rand(2, 3, 2, 24, 31, dtype=torch.float64)
+    found = coefficient_consistency(pyramid, source, pyramid(other))
+    assert max(found.leakage.max(), found.departure.max(), found.departure_clipped.max()) < 1e-12
+
+
+def test_leakage_is_one_where_real_and_imaginary_parts_say_the_opposite():
+    """Re(c + d) and Im(c - d): the two quadratures change by the same image, with opposite signs."""
+    pyramid = SteerablePyramid((32, 32))
+    source, change = torch.rand(2, 3, 1, 32, 32, dtype=torch.float64)
+    c, d = pyramid(source), pyramid(change) * 0.1
+    joined = lambda part: replace(c, bands=tuple(torch.complex(*part(a, b)) for a, b in zip(c.bands, d.bands)))
+    opposite = joined(lambda a, b: ((a + b).real, (a - b).imag))
+    found = coefficient_consistency(pyramid, source, opposite, None)
+    assert_close(found.leakage, torch.ones_like(found.leakage), "fit")
+    real_alone = joined(lambda a, b: ((a + b).real, a.imag))
+    halved = coefficient_consistency(pyramid, source, real_alone, None).leakage
+    assert_close(halved, torch.full_like(halved, 0.5), "fit")
+
+
+def test_nothing_edited_has_no_share():
+    pyramid, source = SteerablePyramid((16, 16)), torch.rand(2, 1, 16, 16)
+    assert coefficient_consistency(pyramid, source, pyramid(source)).departure.isnan().all()
+
+
+# --- What the edits are
+
+
+def editor(family: str, **how):
+    config = EvaluationConfig("data", "driver", frames=4, **how)
+    model = smooth(channels=3)
+    driver = as_driver(load_driver(EvaluationConfig("data", "driver", size=(24, 24)), "cpu", model), 3)
+    return Editor(config, family, driver, SteerablePyramid((24, 24)), 3)
+
+
+@pytest.mark.parametrize("regime", ["persistent", "frozen", "live"])
+@pytest.mark.parametrize("family, rule", [*((family, "polar") for family in FAMILIES), ("csp-joint", "complex")])
+def test_the_unclipped_image_and_the_coefficients_are_the_frame_s(family, rule, regime):
+    """What is remembered beside a morph is its last frame: clipped it is that frame, and rebuilt it is that image."""
+    edit = editor(family, rule=rule, regime=regime)
+    images = torch.rand(3, 3, 24, 24)
+    found = edit(images, [0, 1, 2], 1.0)
+    assert found.morphs.attained.all()
+    assert_close(found.unclipped.clamp(0, 1), found.frame, "render", absolute=True)
+    if family.startswith("csp"):
+        assert_close(edit.inner.family.pyramid.synthesize(found.coefficients), found.unclipped, "render", absolute=True)
+    else:
+        assert found.coefficients is None
+
+
+def test_the_luma_s_coefficients():
+    edit = editor("csp-joint", color="luma")
+    found = edit(torch.rand(2, 3, 24, 24), [0, 1], 1.0)
+    assert_close(found.unclipped.clamp(0, 1), found.frame, "render", absolute=True)
+    assert found.source.shape == (2, 1, 24, 24) and found.coefficients.bands[0].shape[:2] == (2, 1)
+
+
+# --- Probes
+
+
+def test_a_linear_driver_s_probes_are_known():
+    """Pixel steps: the margin rises by L2 times the norm of its gradient in the band; chance brings nothing."""
+    model = linear(1, 16, dtype=torch.float64)
+    images, target, source = torch.full((6, 1, 16, 16), 0.5).double(), torch.tensor([1] * 6), torch.tensor([0] * 6)
+    found = band_probes(model, images, target, source, family="pixel", objective="margin", directions=64)
+    weight = (model[1].weight[1] - model[1].weight[0]).detach().view(1, 1, 16, 16)
+    pyramid = SteerablePyramid((16, 16))
+    for s in range(2):
+        for k in range(4):
+            bands = pyramid(weight)
+            within = pyramid.synthesize(bands, [s], [k], residuals=False)
+            along = 0.025 * (within * weight).sum() / within.norm()
+            assert_close(found.along[:, s, k], along.detach().expand(6), "probe")
+    assert found.attained.all() and torch.equal(found.advantage, found.along - found.chance)
+    assert (found.chance.mean(0).abs() < 0.25 * found.along.mean(0)).all()
+
+
+def test_probes_do_not_depend_on_the_batch():
+    model, images = smooth(channels=1), torch.rand(4, 1, 16, 16)
+    target, source = torch.tensor([1, 2, 3, 4]), torch.tensor([0, 0, 0, 0])
+    whole = band_probes(model, images, target, source, directions=3, numbers=torch.tensor([5, 6, 7, 8]))
+    part = band_probes(model, images[2:3], target[2:3], source[2:3], directions=3, numbers=torch.tensor([7]))
+    assert_close(part.advantage, whole.advantage[2:3], "probe", like=whole.along.abs().max())
+    again = band_probes(model, images, target, source, directions=3, numbers=torch.tensor([5, 6, 7, 8]))
+    assert torch.equal(again.advantage, whole.advantage)
+
+
+def test_a_band_that_cannot_move_has_no_advantage():
+    """A constant image has no phases: no step reaches the distance, and that is told."""
+    found = band_probes(smooth(channels=1), torch.full((1, 1, 16, 16), 0.5), torch.tensor([1]), torch.tensor([0]))
+    assert not found.attained.any() and found.advantage.isnan().all()
+
+
+def test_probes_take_what_the_lens_takes():
+    driver = Driver(Toward(torch.rand(1, 16, 16), torch.rand(1, 16, 16)))
+    pyramid = SteerablePyramid((16, 16), height=1, orientations=6)
+    images, target = torch.rand(2, 1, 16, 16), torch.tensor([1, 1])
+    found = band_probes(driver, images, target, 0 * target, family="csp-joint", pyramid=pyramid, directions=2)
+    assert found.advantage.shape == (2, 1, 6)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"family": "wavelet"}, "family must be one of"),
+        ({"max_l2": 0.0}, "max_l2 must be finite and above 0"),
+        ({"directions": 0}, "directions must be at least 1"),
+        ({"target": torch.tensor([0])}, r"target must have shape \[2\]"),
+        ({"source": torch.tensor([0.0, 1.0])}, "source must be an integer tensor"),
+        ({"objective": "loss"}, "objective must be one of"),
+    ],
+)
+def test_bad_probes(change, message):
+    given = {"target": torch.tensor([1, CLASSES - 1]), "source": torch.tensor([0, 0]), **change}
+    with pytest.raises((TypeError, ValueError), match=message):
+        band_probes(linear(1, 16), torch.rand(2, 1, 16, 16), **given)

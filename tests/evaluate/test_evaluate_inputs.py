@@ -1,0 +1,365 @@
+"""What an evaluation is given: which images count, targets that must be there, paths from elsewhere, known motions."""
+
+import re
+import shutil
+import sys
+
+import evaluate_models
+import pytest
+import torch
+from evaluations import FAST, dataset, net, pictures, records, run
+from torch.utils.data import StackDataset
+
+pytest.importorskip("PIL")
+
+from steerlens_fast import SteerableLens  # noqa: E402
+from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast.errors import JobError  # noqa: E402
+from steerlens_fast.evaluate import evaluate  # noqa: E402
+from steerlens_fast.evaluate.ground_truth import Known, known_of  # noqa: E402
+from steerlens_fast.evaluate.presets import presets  # noqa: E402
+from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
+from steerlens_fast.evaluate.tasks import Work  # noqa: E402
+from steerlens_fast.job.planning import with_absolute_paths  # noqa: E402
+
+QUICK = {"families": ["pixel"], "max_l2": 0.5, "probe_directions": 0}
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Whatever is refused is refused before the first task."""
+
+    def refused(self, task):
+        raise AssertionError(f"{task.name} has begun")
+
+    monkeypatch.setattr(Work, "run", refused)
+
+
+# --- Which images were looked at
+
+
+def predicted(images=None) -> list[int]:
+    images = pictures() if images is None else images
+    return net(0)(images.permute(0, 3, 1, 2).float() / 255).argmax(1).tolist()
+
+
+def counted(sources: dict) -> int:
+    return sources["chosen"] + sum(told["images"] for told in sources["left_out"].values())
+
+
+@pytest.mark.parametrize("wanted", [1, 3, 5, 9])
+def test_images_after_the_last_source_do_not_count(wanted, tmp_path):
+    """Every other one is wrong, the last ones constant: of what was read along with the last source nothing counts."""
+    images = pictures(20)
+    labels = [label if n % 2 else (label + 1) % 3 for n, label in enumerate(predicted(images))]
+    images[18:] = 7
+    found = run(tmp_path, dataset(images, labels), judges={}, select="right", sources=wanted, **QUICK)
+    sources = found.summary["sources"]
+    assert sources["looked_at"] == 2 * wanted == counted(sources)
+    assert {reason: told["images"] for reason, told in sources["left_out"].items()} == {"wrong": wanted}
+    assert not any("constant" in problem for problem in found.summary["problems"]), "nobody asked for those"
+
+
+def test_every_image_counts_where_there_are_not_enough(tmp_path):
+    """Unreadable ones, and those that the target says nothing about, were looked at, too."""
+    images, labels = list(pictures(12)), predicted(pictures(12))
+    images[4] = b"no image"
+    target = {label: (label + 1) % 3 for label in (0, 1)}
+    data = StackDataset(images, labels)
+    data.labels = labels  # known without reading
+    sources = run(tmp_path, data, judges={}, target=target, **QUICK).summary["sources"]
+    left = {reason: told["images"] for reason, told in sources["left_out"].items()}
+    unread = labels[4] in target
+    assert left == {"no-target": labels.count(2)} | ({"not-an-image": 1} if unread else {})
+    assert sources["looked_at"] == counted(sources) == 12
+
+
+def test_what_the_target_leaves_out_counts_up_to_the_last_source(tmp_path):
+    labels = predicted()
+    data = dataset(labels=labels)
+    data.labels = labels
+    first = labels[-1]  # what comes before the first image of this class is dropped
+    sources = run(tmp_path, data, judges={}, target={first: (first + 1) % 3}, sources=1, **QUICK).summary["sources"]
+    assert sources["looked_at"] == counted(sources) == labels.index(first) + 1
+
+
+def test_labels_that_are_known_late_are_left_out_by_the_same_name(tmp_path):
+    labels = predicted()
+    found = run(tmp_path, dataset(labels=labels), judges={}, target={labels[0]: (labels[0] + 1) % 3}, **QUICK)
+    sources = found.summary["sources"]
+    assert sources["left_out"]["no-target"]["images"] == len(labels) - labels.count(labels[0])
+    assert sources["looked_at"] == counted(sources) == 10
+
+
+# --- Targets
+
+
+def test_the_source_s_own_class_is_no_target(tmp_path, no_work, capsys):
+    with pytest.raises(JobError, match="target must be another class than the source's, got 'argmax'"):
+        run(tmp_path, target="argmax")
+    assert not list(tmp_path.glob("*.json*"))
+    asked = ["evaluate", "--data", "nowhere", "--driver", "no:model", "--target", "argmax", "--out", str(tmp_path)]
+    assert main(asked) == 2 and "another class than the source's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", [3, "map:0=1,1=7", "gnu", {2: 0, 7: 5}])
+def test_a_class_that_the_driver_has_not_is_refused_before_any_work(target, tmp_path, no_work):
+    data = dataset()
+    data.labels, data.classes = [n % 3 for n in range(10)], ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"]
+    with pytest.raises(JobError, match="target must be one of the driver's 3 classes, 0 to 2, got") as error:
+        run(tmp_path, data, target=target)
+    assert error.value.code == 2 and not (tmp_path / "plan.json").exists()
+    assert ("'gnu', class 6 of the data" in str(error.value)) == (target == "gnu")
+
+
+def test_a_table_s_class_that_the_driver_has_not_is_refused(tmp_path, no_work):
+    """Also where the image that it is for would never be looked at."""
+    (tmp_path / "t.csv").write_text("key,target\n" + "".join(f"{n:02d},{1 if n < 9 else 99}\n" for n in range(10)))
+    with pytest.raises(JobError, match="0 to 2, got 99"):
+        run(tmp_path / "out", target=str(tmp_path / "t.csv"), sources=1)
+
+
+def test_labels_that_the_driver_has_not_are_left_out(tmp_path):
+    """Morphed toward its own label, an image of a class that the driver does not know cannot be."""
+    labels = [(label + 1) % 3 for label in predicted()]
+    labels[2] = 5
+    found = run(tmp_path, dataset(labels=labels), judges={}, target="label", **QUICK)
+    assert found.summary["sources"]["left_out"]["no-such-class"]["images"] == 1
+    assert found.summary["sources"]["chosen"] == 9 and found.code == 0
+
+
+@pytest.mark.parametrize("judges", [[net(1)], (net(1), "timm:x"), net(1), 5])
+def test_judges_that_are_objects_must_have_names(judges, tmp_path, no_work):
+    with pytest.raises(JobError, match=r"judges must be a dict \{name: classifier\}, or strs"):
+        run(tmp_path, judges=judges)
+
+
+def test_a_driver_of_other_images_says_what_it_was_given(tmp_path, no_work):
+    """The commonest slip: a network of grey images, and no ``channels=1``."""
+    with pytest.raises(JobError, match=r"driver fails on images \[10, 3, 16, 16\].*\n.*channels and size") as error:
+        run(tmp_path, channels=None)
+    assert error.value.code == 2 and not (tmp_path / "plan.json").exists()
+
+
+@pytest.mark.parametrize(
+    "driver, judge", [("none:none", "evaluate_models:judge"), ("evaluate_models:driver", "none:none")]
+)
+def test_which_classifier_cannot_be_loaded_is_told(driver, judge, tmp_path):
+    who = "driver" if driver == "none:none" else "judge 'none'"
+    with pytest.raises(JobError, match=f"{who}: model 'none:none' must name a module") as error:
+        run(tmp_path, driver=driver, judges=[judge])
+    assert error.value.code == 2
+
+
+# --- Paths
+
+
+def written_to(folder):
+    """A folder of images and two exported networks in it."""
+    from PIL import Image
+
+    for name, image in zip(("cat/1", "cat/2", "dog/1", "dog/2"), pictures(4)):
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0].numpy()).save(folder / "images" / f"{name}.png")
+    for n, name in enumerate(("driver", "judge")):
+        example = (torch.rand(2, 1, 16, 16),)
+        program = torch.export.export(net(n, classes=2), example, dynamic_shapes=({0: torch.export.Dim.AUTO},))
+        torch.export.save(program, folder / f"{name}.pt2")
+
+
+def test_an_evaluation_goes_on_from_any_working_directory(tmp_path, monkeypatch, capsys):
+    """Data, driver and judge were named relative to where it began; the folder is all that is named again."""
+    begun, elsewhere = tmp_path / "begun", tmp_path / "elsewhere"
+    written_to(begun)
+    elsewhere.mkdir()
+    monkeypatch.chdir(begun)
+    asked = ["--data", "images", "--driver", "driver.pt2", "--judge", "judge.pt2", "--channels", "1", "--size", "16"]
+    asked += ["--families", "pixel", "--max-l2", "0.5", "--frames", "3", "--select", "all", "--restarts", "1"]
+    run = ["--draws", "20", "--threads", "1", "--no-figures", "--progress", "none", "--probe-directions", "0"]
+    out = ["--out", str(begun / "out")]
+    assert main(["evaluate", *asked, *run, *out]) == 0
+    first = (begun / "out" / "results.jsonl").read_bytes()
+    shutil.rmtree(begun / "out" / "parts")
+    monkeypatch.chdir(elsewhere)
+    assert main(["evaluate", "--resume", "--no-figures", "--progress", "none", *out]) == 0, capsys.readouterr().err
+    assert (begun / "out" / "results.jsonl").read_bytes() == first
+    assert main(["evaluate", "--resume", "--driver", "driver.pt2", *out]) == 2
+    assert "driver was " in capsys.readouterr().err
+    monkeypatch.chdir(begun)
+    assert main(["evaluate", "--resume", *asked, *run, *out]) == 0, capsys.readouterr().err
+
+
+def test_paths_are_from_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.pt2", "a.tar", "t-00.tar", "t-01.tar", "random", "runner-up"):
+        (tmp_path / name).touch()
+    here = lambda name: str(tmp_path / name)
+    asked = {"driver": "net.pt2", "judges": ["net.pt2", "timm:resnet18"], "judge_weights": ["random", "net.pt2"]}
+    told = {"driver": here("net.pt2"), "judges": [here("net.pt2"), "timm:resnet18"]}
+    told |= {"judge_weights": ["random", here("net.pt2")]}
+    assert with_absolute_paths(asked) == told
+    for name in ("a.tar", "t-{00..01}.tar", "t-*.tar", "t-0?.TAR"):
+        there = name.islower()
+        assert with_absolute_paths({"data": name}) == {"data": here(name) if there else name}
+    for asked in ({"data": "none-*.tar"}, {"data": "hf:a.tar"}, {"target": "runner-up"}, {"weights": "random"}):
+        assert with_absolute_paths(asked) == asked
+
+
+def test_what_objects_are_called_names_no_file(tmp_path, monkeypatch):
+    """A judge called "a" stays "a" beside a file of that name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").touch()
+    found = run(tmp_path / "out", judges={"a": net(1)}, **QUICK)
+    assert found.summary["judges"] == ["a"] == found.summary["config"]["judges"]
+
+
+def test_judges_with_weights_of_their_own_stand_beside_others(tmp_path):
+    """ "-" is for the exported program, which has its weights; the other judge gets those of the file."""
+    written_to(tmp_path)
+    other = evaluate_models.judge()
+    with torch.no_grad():
+        other.layers[-1].bias += 100 * torch.eye(3)[2]
+    torch.save(other.state_dict(), tmp_path / "other.pt")
+    judges = ["evaluate_models:judge", "evaluate_models:judge", "evaluate_models:wide"]
+    how = {"select": "all", "judge_weights": ["-", str(tmp_path / "other.pt"), "-"]}
+    told = run(tmp_path / "out", evaluate_models.data(), "evaluate_models:driver", judges, **how, **QUICK).summary
+    assert told["judges"] == ["judge", "judge-2"]
+    pooled = told["budgets"][0]["families"]["pixel"]["judges"]
+    target = [r["target"] for r in records(tmp_path / "out") if r["family"] == "pixel"]
+    assert pooled["judge-2"]["value"] == target.count(2) / 8 != pooled["judge"]["value"]
+
+
+def test_judges_have_sizes_means_and_deviations_of_their_own(tmp_path):
+    """Judge b is shown images of 24 x 24, normalised; judge a those of the driver."""
+    judges = {"a": net(1), "b": net(2, size=24)}
+    own = {"judge_size": ["-", 24], "judge_mean": [None, [0.5]], "judge_std": [None, [0.25]]}
+    found = run(tmp_path, judges=judges, **own, **QUICK)
+    assert found.summary["problems"] == []
+    assert found.summary["config"]["judge_size"] == [None, [24, 24]]
+    images = pictures().permute(0, 3, 1, 2).float() / 255
+    morphs = SteerableLens(net(0), family="pixel", rule="polar", regime="persistent").morph(
+        images, max_l2=0.5, frames=3
+    )
+    frames, target = morphs.frames[:, -1], morphs.target
+    larger = torch.nn.functional.interpolate(frames, size=24, mode="bicubic", antialias=True).clamp(0, 1)
+    shown = {"a": frames, "b": (larger - 0.5) / 0.25}
+    written = [r for r in records(tmp_path) if r["family"] == "pixel"]
+    for name, judge in judges.items():
+        expected = judge(shown[name]).detach().softmax(1).gather(1, target[:, None])[:, 0].tolist()
+        assert [r["judges_probability"][name] for r in written] == pytest.approx(expected, abs=1e-5)
+    run(tmp_path, judges=judges, resume=True, **own, **QUICK)  # what was written down is what is asked for again
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"judge_size": [24]}, "judge_size must be one for each of 2 judges"),
+        ({"judge_mean": [[0.5], None, None]}, "judge_mean must be one for each of 2 judges"),
+        ({"judge_std": 0.5}, "judge_std must be a sequence with one for each judge, got 0.5"),
+        ({"judge_size": [None, 4]}, "judge 'b': size must be"),
+        ({"judge_mean": [None, [0.5]]}, "judge 'b': mean and std must be given together"),
+    ],
+)
+def test_invalid_options_of_judges_raise(wrong, message, tmp_path, no_work):
+    with pytest.raises(JobError, match=re.escape(message)):
+        run(tmp_path, **wrong, **QUICK)
+
+
+def test_command_line_takes_options_of_judges(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        "steerlens_fast.evaluate.run.run_evaluation", lambda out, given, **_: asked.update(given) or 1 / 0
+    )
+    options = [
+        "--data",
+        "d",
+        "--driver",
+        "m:d",
+        "--judge",
+        "m:a",
+        "--judge",
+        "m:b",
+        "--judge-size",
+        "24",
+        "--judge-size",
+        "-",
+    ]
+    with pytest.raises(ZeroDivisionError):
+        main(["evaluate", *options, "--judge-mean", "-", "--judge-mean", ".5,.4,.3", "--out", str(tmp_path)])
+    assert asked["judge_size"] == [[24, 24], None] and asked["judge_mean"] == [None, [0.5, 0.4, 0.3]]
+
+
+def test_models_may_be_paths(tmp_path):
+    written_to(tmp_path)
+    how = {**FAST, **QUICK, "select": "all", "size": 16}
+    found = evaluate(tmp_path / "images", tmp_path / "driver.pt2", tmp_path / "judge.pt2", out=tmp_path / "out", **how)
+    assert found.code == 0 and found.summary["judges"] == ["judge"]
+
+
+# --- What a killed run leaves behind
+
+
+def test_leftovers_of_a_kill_are_gone(tmp_path):
+    run(tmp_path, **QUICK)
+    (tmp_path / "figures").mkdir(exist_ok=True)
+    leftovers = [tmp_path / folder / f".{'0' * 32}.tmp" for folder in ("", "parts", "figures")]
+    for path in leftovers:
+        path.touch()
+    run(tmp_path, resume=True, **QUICK)
+    assert not any(path.exists() for path in leftovers)
+
+
+# --- Known motions
+
+
+def test_a_grey_truth_is_compared_with_rgb_images(tmp_path):
+    """A driver that takes RGB sees grey images as RGB; what is known of them is the same, at the same distance."""
+    shapes, grey = Shapes(2, seed=3), net(0, classes=14, size=32)
+    takes_rgb = lambda images: grey(images.mean(1, keepdim=True))
+    how = {**QUICK, "target": 0, "sources": 14, "families": ["pixel", "csp-phase"]}
+    one = run(tmp_path / "grey", shapes, grey, {}, **how | {"max_l2": 0.5})
+    other = run(tmp_path / "rgb", shapes, takes_rgb, {}, **how | {"channels": None, "max_l2": 0.5 * 3**0.5})
+    assert one.code == other.code == 0
+    for first, second in zip(records(tmp_path / "grey"), records(tmp_path / "rgb"), strict=True):
+        if first["family"] != "noise":
+            for name in ("alignment", "displacement", "factor_moved"):
+                one, other = first.get(name), second.get(name)
+                assert other == (one if one is None else pytest.approx(one, rel=1e-2, abs=1e-3)), (
+                    first["family"],
+                    name,
+                )
+
+
+def test_a_truth_of_another_size_is_told_and_the_rest_goes_on(tmp_path):
+    shapes = Shapes(2, seed=3)
+    found = run(tmp_path, shapes, net(0, classes=14, size=16), {}, target=0, size=16, sources=7, **QUICK)
+    assert found.code == 3 and "groups" not in found.summary
+    told = "the data know the true motion of images 1x32x32, but are shown as 1x16x16"
+    assert told in " ".join(found.summary["problems"])
+    assert found.summary["budgets"][0]["families"]["pixel"]["warp"]["cases"] == 7
+
+
+def test_a_cropped_truth_is_none():
+    class Source:
+        data = Shapes(1, seed=0)
+
+    image = Source.data.pixels[0] / 255
+    known, why = known_of(Source, 0, image, cropped=False)
+    assert isinstance(known, Known) and why is None
+    known, why = known_of(Source, 0, image, cropped=True)
+    assert known is None and "cropped" in why
+    assert known_of(object(), 0, image, cropped=False) == (None, None)
+
+
+def test_a_preset_says_which_extra_it_needs(tmp_path, monkeypatch, capsys):
+    """In one line, before anything is made."""
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert main(["evaluate", "--preset", "digits", "--out", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert re.search(r"sklearn is not installed: pip install .*scikit-learn  # steerlens_fast\[demo\]", err)
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_presets_are_grey():
+    assert all(presets.preset(name)["channels"] == 1 for name in presets.PRESETS)

@@ -1,0 +1,170 @@
+"""Confidence, transfer, common attainment and the bootstrap, against answers that are known."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from classifiers import CLASSES, Restless, linear, smooth
+
+from steerlens_fast import bootstrap, common_attainment, driver_confidence, paired_difference, transfer
+from steerlens_fast.evaluate.measures.statistics import _medians, drawn
+
+# --- Confidence and transfer
+
+
+def test_confidence_is_the_softmax():
+    outputs = torch.randn(6, 5, dtype=torch.float16)
+    target = torch.tensor([0, 1, 2, 3, 4, 0])
+    expected = outputs.float().softmax(1)[torch.arange(6), target]
+    assert torch.equal(driver_confidence(outputs, target), expected)
+
+
+def test_judges_singly_and_jointly():
+    images = torch.rand(9, 3, 16, 16)
+    judges = {"linear": linear(), "smooth": smooth()}
+    target = judges["smooth"](images).argmax(1)
+    found = transfer(judges, images, target, batch_size=4)
+    assert found.agrees["smooth"].all()
+    for name, judge in judges.items():
+        outputs = judge(images).detach()
+        assert torch.equal(found.agrees[name], outputs.argmax(1) == target)
+        assert torch.allclose(found.probability[name], driver_confidence(outputs, target), atol=1e-6)
+    assert torch.equal(found.jointly, found.agrees["linear"] & found.agrees["smooth"])
+
+
+def test_judges_are_left_as_they_were():
+    judge = Restless().eval()
+    before = {name: t.clone() for name, t in judge.state_dict().items()}
+    transfer({"restless": judge}, torch.rand(2, 3, 16, 16), torch.tensor([0, 1]))
+    assert all(torch.equal(t, before[name]) for name, t in judge.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "judges, target, message",
+    [
+        ({}, torch.zeros(2, dtype=torch.int64), "judges must be a mapping"),
+        ([linear()], torch.zeros(2, dtype=torch.int64), "judges must be a mapping"),
+        ({"a": linear()}, torch.zeros(3, dtype=torch.int64), r"target must have shape \[2\]"),
+        ({"a": linear()}, torch.zeros(2), "target must be an integer tensor"),
+        ({"a": linear()}, torch.tensor([0, CLASSES]), f"target must be 0 to {CLASSES - 1}"),
+        ({"flat": lambda x: x.mean((1, 2, 3))}, torch.zeros(2, dtype=torch.int64), r"model must return \[N, classes"),
+    ],
+)
+def test_bad_judges(judges, target, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        transfer(judges, torch.rand(2, 3, 16, 16), target)
+
+
+def test_common_attainment_tells_every_denominator():
+    t, f = True, False
+    found = common_attainment({"a": torch.tensor([t, t, f, t]), "b": torch.tensor([t, f, f, t])})
+    assert found.common.tolist() == [t, f, f, t]
+    assert (found.count, found.of, found.by_family) == (2, 4, {"a": 3, "b": 2})
+    assert str(found) == "2/4 in common (a 3/4, b 2/4)"
+    assert common_attainment({"a": torch.zeros(3, dtype=torch.bool)}).count == 0
+
+
+@pytest.mark.parametrize("attained", [{}, {"a": torch.ones(2)}, {"a": [True]}])
+def test_bad_attainment(attained):
+    with pytest.raises(TypeError, match="attained must"):
+        common_attainment(attained)
+    with pytest.raises(ValueError, match="one length"):
+        common_attainment({"a": torch.ones(2, dtype=torch.bool), "b": torch.ones(3, dtype=torch.bool)})
+
+
+# --- The bootstrap
+
+
+def test_against_every_resample_there_is():
+    """Four sources have 256 resamples: the percentiles of all of them are the answer."""
+    values = torch.tensor([0.0, 1.0, 3.0, 7.0], dtype=torch.float64)
+    every = torch.stack([values[list(index)].mean() for index in itertools.product(range(4), repeat=4)])
+    low, high = every.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    found = bootstrap(values, "mean", draws=200_000)
+    assert found.value == 2.75
+    assert abs(found.low - low) <= 0.25 and abs(found.high - high) <= 0.25  # neighbouring values lie 0.25 apart
+
+
+def test_against_the_normal_interval():
+    """Of a mean of many values the interval is that of the central limit theorem."""
+    values = torch.randn(4000, dtype=torch.float64) * 3 + 5
+    found = bootstrap(values, "mean")
+    half = 1.96 * values.std().item() / math.sqrt(4000)
+    assert abs((found.high - found.low) / (2 * half) - 1) < 0.06
+    assert abs((found.high + found.low) / 2 - values.mean().item()) < 0.1 * half
+
+
+def test_a_proportion():
+    found = bootstrap(torch.arange(300) < 30, "mean")
+    half = 1.96 * math.sqrt(0.1 * 0.9 / 300)
+    assert found.value == pytest.approx(0.1)
+    assert abs(found.low - (0.1 - half)) < 0.008 and abs(found.high - (0.1 + half)) < 0.008
+
+
+def test_what_never_varies_has_no_width():
+    found = bootstrap(torch.full((50,), 2.5))
+    assert (found.value, found.low, found.high) == (2.5, 2.5, 2.5)
+
+
+def test_medians_are_those_of_the_resamples():
+    values = torch.randn(11, dtype=torch.float64)
+    counts = drawn(11, 200, 0)
+    resamples = [values.repeat_interleave(row) for row in counts]
+    expected = torch.stack([r.quantile(0.5) for r in resamples])
+    assert torch.allclose(_medians(values, counts), expected)
+    even = torch.tensor([4.0, 1.0, 2.0, 3.0])
+    assert bootstrap(even).value == 2.5
+
+
+def test_cases_of_one_source_are_not_independent():
+    """Every case four times: the interval is that of the sources, not half as wide."""
+    values = torch.randn(100, dtype=torch.float64)
+    once = bootstrap(values, "mean", seed=3)
+    again = bootstrap(values.repeat(4), "mean", sources=torch.arange(100).repeat(4), seed=3)
+    apart = bootstrap(values.repeat(4), "mean", seed=3)
+    assert (again.low, again.high) == pytest.approx((once.low, once.high))
+    assert (apart.high - apart.low) < 0.6 * (once.high - once.low)
+
+
+def test_missing_values_stay_out_and_are_counted():
+    values = torch.tensor([1.0, math.nan, 3.0, math.nan])
+    found = bootstrap(values)
+    assert (found.value, found.cases, found.of) == (2.0, 2, 4)
+    assert 1 <= found.low <= found.high <= 3
+    none = bootstrap(torch.full((3,), math.nan))
+    assert (none.value, none.low, none.high, none.cases, none.of) == (None, None, None, 0, 3)
+
+
+def test_draws_are_the_same_for_all_and_for_one_seed():
+    """What two families have in common varies in common: their difference is known better than either."""
+    assert torch.equal(drawn(20, 100, 5), drawn(20, 100, 5)) and not torch.equal(drawn(20, 100, 5), drawn(20, 100, 6))
+    base = torch.randn(200, dtype=torch.float64) * 10
+    found = paired_difference(base + 1, base, "mean")
+    assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
+    assert bootstrap(base, seed=1) == bootstrap(base, seed=1)
+
+
+def test_pairs_lack_what_either_lacks():
+    found = paired_difference(torch.tensor([5.0, math.nan, 2.0]), torch.tensor([1.0, 1.0, math.nan]))
+    assert (found.value, found.cases, found.of) == (4.0, 1, 3)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"values": [1.0]}, "values must be a real tensor"),
+        ({"values": torch.ones(2, 2)}, "values must be a real tensor"),
+        ({"statistic": "mode"}, "statistic must be one of"),
+        ({"draws": 0}, "draws must be at least 1"),
+        ({"confidence": 1.0}, "confidence must be below 1"),
+        ({"sources": torch.tensor([0])}, "sources must be an integer tensor"),
+        ({"sources": torch.tensor([-1, 0])}, "sources must be numbered from 0"),
+    ],
+)
+def test_bad_statistics(given, message):
+    given = {"values": torch.ones(2), **given}
+    with pytest.raises((TypeError, ValueError), match=message):
+        bootstrap(given.pop("values"), **given)
+    with pytest.raises(ValueError, match="second must have the shape of first"):
+        paired_difference(torch.ones(2), torch.ones(3))

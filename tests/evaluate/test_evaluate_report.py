@@ -1,0 +1,297 @@
+"""The report of an evaluation: what is paired, over how many, beside what; and the README's numbers, which are its."""
+
+import importlib.util
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from evaluations import dataset, net, records, run
+
+for extra in ("PIL", "matplotlib"):
+    pytest.importorskip(extra)
+
+from steerlens_fast.evaluate import bootstrap  # noqa: E402
+from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
+from steerlens_fast.evaluate.presets import preset  # noqa: E402
+from steerlens_fast.evaluate.presets.published import FOLLOW_UP, L2, published  # noqa: E402
+from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
+from steerlens_fast.evaluate.report import figures, pictures, tables  # noqa: E402
+from steerlens_fast.evaluate.report.html import count, difference, median  # noqa: E402
+from steerlens_fast.evaluate.report.report import _said  # noqa: E402
+from steerlens_fast.evaluate.tasks import Work  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "steerlens_fast/evaluate/README.md").read_text()
+sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
+
+
+# --- What is no success
+
+
+@pytest.mark.parametrize(
+    "changes, text, bold",
+    [
+        ({}, ".900  1/2", True),
+        ({"driver": False}, ".900  1/2", False),
+        ({"attained": False}, ".900  1/2\nL2 1.5 only", False),
+        ({"target_probability": None}, "not finite", False),
+        ({"target_probability": None, "reason": "the gradient at the source is zero"}, "no edit", False),
+    ],
+    ids=str,
+)
+def test_only_an_edit_at_its_distance_that_the_driver_takes_for_its_target_is_bold(changes, text, bold):
+    record = {"target_probability": 0.9, "driver": True, "attained": True, "l2": 1.5, "reason": None}
+    assert _said(record | {"judges": {"a": True, "b": False}} | changes) == (text, bold)
+
+
+def test_outputs_that_are_nan_are_no_target():
+    """argmax takes NaN for the largest, and would say class 1."""
+    outputs = torch.tensor([[0.0, 1.0], [0.0, math.nan]])
+    targets = torch.tensor([1, 1])
+    work = SimpleNamespace(driver=SimpleNamespace(outputs=lambda frame: outputs), _targets=lambda task, frame: targets)
+    columns, _ = Work._control(work, None, torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.ones(2, dtype=torch.bool))
+    assert columns["driver"].tolist() == [True, False]
+
+
+# --- Differences and denominators
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Ten sources; phases alone bring only some of them to the larger budget."""
+    return run(tmp_path_factory.mktemp("report"), dataset(), figures=True, distances=[6.0, 0.5])
+
+
+def test_families_are_paired_with_controls(found):
+    """By hand: source by source, over those that all families and the control brought there."""
+    for budget in found.summary["budgets"]:
+        at = [r for r in records(found.out) if r.get("budget") == pytest.approx(budget["l2"])]
+        by = {f: {r["source"]: r for r in at if r["family"] == f} for f in ("pixel", "csp-phase", "noise")}
+        there = {f: {n for n, r in by[f].items() if r["attained"]} for f in by}
+        both = sorted(there["pixel"] & there["csp-phase"] & there["noise"])
+        assert budget["attainment"]["by_control"] == {"noise": len(there["noise"])}
+        for name, statistic in (("target_probability", "median"), ("jointly", "mean"), ("warp", "median")):
+            told = budget["paired_with_controls"][name]
+            assert set(told) == {"pixel - noise", "csp-phase - noise"}
+            values = torch.full((10,), torch.nan, dtype=torch.float64)
+            for n in both:
+                values[n] = float(by["pixel"][n][name]) - float(by["noise"][n][name])
+            expected = bootstrap(values, statistic, draws=50)
+            assert told["pixel - noise"] == pytest.approx(expected.as_dict(), abs=1e-6)
+            assert told["pixel - noise"]["cases"] == len(both) and told["pixel - noise"]["of"] == 10
+    commons = [budget["attainment"]["common"] for budget in found.summary["budgets"]]
+    assert commons[0] < commons[1] == len(both) == 10, "the larger budget must not be everybody's"
+
+
+def test_the_page_shows_them_with_intervals_and_denominators(found):
+    page = (found.out / "index.html").read_text()
+    for budget, section in zip(found.summary["budgets"], page.split("<h2>L2 = ")[1:], strict=True):
+        assert "Paired differences of families from controls" in section
+        for name in ("paired", "paired_with_controls"):
+            for pair, told in budget[name]["warp"].items():
+                row = section.split(f"<th>{pair.replace(' - ', ' − ')}</th>")[1].split("</tr>")[0]
+                assert difference(told) in row and f"{told['cases']} of {told['of']}" in row
+
+
+def test_the_page_shows_the_denominators_of_every_band(found):
+    page = (found.out / "index.html").read_text()
+    section = page.split("<h2>Single-band probes</h2>")[1].split("</section>")[0]
+    bands = found.summary["bands"]
+    for s, row in enumerate(bands["advantage"]):
+        cells = section.split(f"<th>scale {s}</th>")[1].split("</tr>")[0].split("<td>")[1:]
+        for k, cell in enumerate(cells):
+            share = bands["positive"][s][k]
+            assert f"{row[k]['cases']} of {row[k]['of']}" in cell and row[k]["of"] == 10
+            assert f"above 0: {round(share['value'] * share['cases'])}/{share['cases']}" in cell
+
+
+def test_a_cell_tells_what_it_is_over():
+    told = {"value": 0.25, "low": -0.5, "high": 0.75, "cases": 8, "of": 10}
+    assert median(told) == median(told, 9) == ".250<small>−.500 to .750</small><small>8 of 10</small>"
+    assert median(told, 8) == ".250<small>−.500 to .750</small>"
+    assert median({**told, "value": None, "cases": 0}) == "–<small>0 of 10</small>" and median(None) == "–"
+    assert count(told) == "2/8<small>−.500 to .750</small>"
+    assert "<strong>" not in difference(told) and difference({**told, "low": 0.1}).startswith("<strong>.250</strong>")
+
+
+def test_figures_draw_what_the_summary_says(found):
+    """Probabilities however small where they are, and bands with counts, of which 9 of 10 are not all."""
+    summary = json.loads(json.dumps(found.summary))
+    tiny, none = summary["budgets"][0]["controls"]["noise"]["target_probability"], 1e-15
+    tiny.update(value=3e-8, low=2e-9, high=4e-7)
+    axes = figures.measures(summary).axes[0]
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert points[-1].get_xdata()[0] == 3e-8 and axes.get_xlim()[0] < 2e-9
+    tiny.update(value=none, low=none, high=1e-9)
+    axes = figures.measures(summary).axes[0]
+    (arrow,) = [line for line in axes.lines if line.get_marker() == "<"]
+    assert arrow.get_xdata()[0] == figures.LEAST >= axes.get_xlim()[0]
+    summary["bands"]["positive"][1][2].update(value=0.9, cases=10)
+    summary["bands"]["advantage"][0][0].update(value=None, cases=0)
+    texts = [text.get_text() for text in pictures.bands(summary["bands"]).axes[0].texts]
+    assert texts[0] == "none" and texts[4 + 2].endswith("9/10") and len(texts) == 8
+
+
+# --- Known motions
+
+
+def test_displacements_are_told_kind_by_kind(tmp_path):
+    """Their units differ from kind to kind: what is pooled is the share of the true one."""
+    how = {"target": 0, "sources": 28, "families": ["pixel"], "max_l2": 0.5, "probe_directions": 0}
+    summary = run(tmp_path, Shapes(4, seed=3), net(0, classes=14, size=32), {}, figures=True, **how).summary
+    pooled = summary["budgets"][0]["families"]["pixel"]
+    assert "displacement" not in pooled and "displacement" not in summary["budgets"][0]["controls"]["true motion"]
+    rows = {(r["family"], r["source"]): r for r in records(tmp_path)}
+    each = {
+        n: rows["pixel", n]["displacement"] / rows["true motion", n]["factor_moved"] for f, n in rows if f == "pixel"
+    }
+    assert pooled["recovered"]["value"] == pytest.approx(torch.tensor(list(each.values())).double().quantile(0.5))
+    groups = summary["groups"]["0.5"]
+    for kind, told in groups.items():
+        own = [rows["pixel", n]["displacement"] for n in each if rows["pixel", n]["group"] == kind]
+        assert told["pixel"]["displacement"]["value"] == pytest.approx(torch.tensor(own).double().quantile(0.5))
+        assert told["pixel"]["displacement"]["cases"] == told["pixel"]["displacement"]["of"] == len(own)
+    page = (tmp_path / "index.html").read_text()
+    assert "kind by kind" in page and page.count(f"{len(own)} of {len(own)}") >= 3 * len(groups)
+
+
+def test_a_true_motion_that_falls_short_is_no_measure(tmp_path):
+    """Of a distance that it does not reach, what a family has moved is no share."""
+    how = {"target": 0, "sources": 14, "families": ["pixel"], "max_l2": 5.0, "probe_directions": 0}
+    summary = run(tmp_path, Shapes(2, seed=3), net(0, classes=14, size=32), {}, **how).summary
+    told = summary["budgets"][0]
+    reached = told["attainment"]["by_control"]["true motion"]
+    assert 0 < reached < told["attainment"]["by_family"]["pixel"] == 14
+    assert told["families"]["pixel"]["recovered"]["cases"] == reached
+    assert sum(kind["pixel"]["recovered"]["cases"] for kind in summary["groups"]["5"].values()) == reached
+    assert sum(kind["pixel"]["displacement"]["cases"] for kind in summary["groups"]["5"].values()) == 14
+
+
+# --- Beside the follow-up
+
+
+def shipped(**changes) -> tuple[EvaluationConfig, dict]:
+    """The digits preset with changes, and the summary that it would have."""
+    config = EvaluationConfig(**{**preset("digits"), **changes})
+    value = {name: {"value": 0.5} for name in ("target_probability", "jointly", "warp", "gain")}
+    budgets = config.budgets
+    attained = {"common": 300, "of": 300}
+    families = dict.fromkeys(config.families, value)
+    told = [{"l2": float(f"{b:.7g}"), "attainment": attained, "families": families} for b in budgets]
+    return config, {"budgets": told, "judges": ["a", "b"], "sources": {"chosen": min(config.sources, 300)}}
+
+
+def test_the_shipped_options_stand_beside_the_published_values():
+    for changes in ({}, {"seed": 3, "draws": 10, "probe_directions": 0}, {"distances": [1.0, L2]}):
+        told = published(*shipped(**changes))
+        assert (told["cases"], told["of"], told["l2"]) == (300, 300, pytest.approx(L2))
+        assert set(told["measures"]["warp"]["ours"]) == set(FOLLOW_UP)
+        assert "Ours / published" in tables.published({"published": told})
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"rule": "complex"}, "rule is complex, not polar"),
+        ({"regime": "frozen"}, "regime is frozen, not persistent"),
+        ({"distances": [1.0]}, "distances lack 2.286"),
+        ({"families": ["pixel", "csp-phase"]}, "families lack fourier, csp-joint"),
+        ({"target": "runner-up"}, "target is runner-up, not map:"),
+        ({"driver": "my.nets:net"}, "driver is my.nets:net, not steerlens_fast"),
+        ({"grid": 4}, "grid is 4, not 8"),
+        ({"sources": 40}, "40 images are sources, not 300"),
+    ],
+)
+def test_other_options_are_left_out_with_the_reason(changes, why):
+    told = published(*shipped(**changes))
+    assert list(told) == ["left_out"] and len(told["left_out"]) == 1 and why in told["left_out"][0]
+    page = tables.published({"published": told})
+    assert "Left out" in page and why in page and "<table" not in page
+
+
+def test_other_data_have_no_such_section(found):
+    assert published(*shipped(data="digits/")) is None and "published" not in found.summary
+    assert "Beside the follow-up" not in (found.out / "index.html").read_text()
+
+
+def test_judges_that_were_left_out_are_a_reason():
+    config, summary = shipped()
+    assert "1 judges have the driver's classes" in published(config, summary | {"judges": ["a"]})["left_out"][0]
+
+
+# --- The README
+
+
+def evaluation_section() -> str:
+    return README.split("\n## Families at matched distances\n")[0]
+
+
+def days() -> set[str]:
+    return set(re.findall(r"bench/results/(\d{4}-\d\d-\d\d)-evaluate-", README))
+
+
+def measured() -> list[str]:
+    """What bench/evaluate.py says of the committed results, as the README must."""
+    place = importlib.util.spec_from_file_location("bench_evaluate", ROOT / "bench" / "evaluate.py")
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    (day,) = days()
+    return module.readme(ROOT / "bench" / "results", day)
+
+
+def summary_of(name: str) -> dict:
+    (day,) = days()
+    return json.loads((ROOT / "bench" / "results" / f"{day}-evaluate-{name}" / "summary.json").read_text())
+
+
+def flat(text: str) -> str:
+    """Line breaks are the editor's."""
+    return " ".join(text.split())
+
+
+def test_the_readme_s_numbers_are_those_of_the_committed_results():
+    """Every row and every phrase with a figure; ``python bench/evaluate.py --readme DATE`` prints what it must say."""
+    for said in measured():
+        assert flat(said) in flat(evaluation_section()), said
+
+
+def test_no_row_of_the_readme_s_tables_is_nobody_s():
+    """Nor would one be noticed only if it were missing: with any one digit changed, no result says it."""
+    said = "\n".join(measured()).splitlines()
+    rows = [line for line in evaluation_section().splitlines() if re.match(r"\| .*\d", line)]
+    assert len(rows) >= 13
+    for row in rows:
+        assert row in said, row
+        for at in (m.start() for m in re.finditer(r"\d", row)):
+            assert f"{row[:at]}{(int(row[at]) + 1) % 10}{row[at + 1 :]}" not in said
+
+
+def test_what_the_readme_says_in_words_of_the_shapes_is_so():
+    """Which family is nearest to the true motion, kind by kind; and whom driver and judges believe."""
+    summary = summary_of("shapes")
+    kinds = next(iter(summary["groups"].values()))
+    cosine = lambda kind, family: kinds[kind][family]["alignment"]["value"]
+    families = list(summary["budgets"][0]["families"])
+    nearest = {kind: max(families, key=lambda family, kind=kind: cosine(kind, family)) for kind in kinds}
+    for kind in ("curvature", "orientation", "position", "frequency"):
+        assert min(cosine(kind, "csp-phase"), cosine(kind, "csp-joint")) > cosine(kind, "pixel"), kind
+    assert [nearest[kind] for kind in ("width", "size", "gap", "position")] == ["pixel"] * 3 + ["fourier"]
+    assert all(cosine(kind, "true motion") > cosine(kind, nearest[kind]) for kind in kinds)
+    told = summary["budgets"][0]
+    value = lambda family, name: {**told["families"], **told["controls"]}[family][name]["value"]
+    assert min(value(f, "target_probability") for f in ("pixel", "csp-joint")) > value(
+        "true motion", "target_probability"
+    )
+    assert all(value(f, "jointly") < value("true motion", "jointly") for f in families if f.startswith("csp"))
+
+
+def test_the_readme_s_order_of_smoothness_is_so():
+    summary = summary_of("digits")
+    ours = summary["published"]["measures"]["warp"]["ours"]
+    assert sorted(ours, key=ours.get, reverse=True) == ["fourier", "csp-phase", "csp-joint", "pixel"]
+    assert "csp-joint > csp-phase" in summary["published"]["measures"]["jointly"]["differs"]

@@ -1,0 +1,238 @@
+"""Smooth reconstruction: known warps are found, noise is not, the gain never loses, nothing depends on the batch."""
+
+import math
+
+import pytest
+import torch
+from tolerances import assert_close
+
+from steerlens_fast import smooth_reconstruction
+from steerlens_fast.evaluate.measures.grids import interpolation, sample, spread
+from steerlens_fast.evaluate.measures.least_squares import _normal, _State, _Trial, fit, solve_chain
+
+
+def pictures(count: int, size: int = 64, channels: int = 1) -> torch.Tensor:
+    """Smooth and full of structure: low-pass noise in [0, 1]."""
+    coarse = torch.rand(count, channels, size // 4, size // 4, dtype=torch.float64)
+    return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic").clamp(0, 1)
+
+
+def displacements(count: int, reach: float) -> torch.Tensor:
+    """Smooth ones, of control points [N, 2, 8, 8], in pixels."""
+    coarse = torch.rand(count, 2, 4, 4, dtype=torch.float64) * 2 - 1
+    return reach * spread(coarse, (8, 8))
+
+
+def warped(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    return sample(images, spread(grid, tuple(images.shape[-2:])))[0]
+
+
+# --- What is known of the answer
+
+
+def test_a_known_warp_is_explained():
+    images = pictures(24)
+    found = smooth_reconstruction(images, warped(images, displacements(24, 3.0)))
+    assert (found.warp > 0.95).all(), found.warp.min()
+    assert found.warp.median() > 0.9999
+
+
+def test_the_displacement_is_the_known_one():
+    """Where the image has structure, as it has everywhere here."""
+    images, grid = pictures(8), displacements(8, 1.5)
+    found = smooth_reconstruction(images, warped(images, grid))
+    assert (found.displacement - grid)[:, :, 1:-1, 1:-1].abs().median() < 0.01
+    assert (found.folded == 0).all()
+
+
+def test_white_noise_is_not_explained():
+    images = pictures(12)
+    edit = images + 0.05 * torch.randn_like(images)
+    found = smooth_reconstruction(images, edit)
+    assert found.warp.max() < 0.06, "128 numbers explain about 3 % of 4,096"
+    assert found.gain.max() < 0.09
+
+
+def test_a_known_gain_is_explained_by_the_gain_alone():
+    images = pictures(6)
+    gain = 1 + 0.3 * spread(torch.randn(6, 1, 8, 8, dtype=torch.float64), (64, 64))
+    found = smooth_reconstruction(images, gain * images)
+    assert (found.gain > 0.999).all()
+    assert (found.warp < 0.6).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gain_never_loses_and_both_are_shares(channels):
+    images = pictures(5, 24, channels)
+    for edit in (pictures(5, 24, channels), images + 0.1 * torch.randn_like(images), images.flip(-1), 1 - images):
+        found = smooth_reconstruction(images, edit)
+        assert (found.gain >= found.warp).all() and (found.warp >= 0).all() and (found.gain <= 1).all()
+
+
+def test_channels_share_one_warp():
+    """Three channels that move together are explained; three that move apart are not."""
+    images, grid = pictures(6, 48, 3), displacements(6, 2.0)
+    together = warped(images, grid)
+    apart = torch.cat([warped(images[:, c : c + 1], displacements(6, 4.0)) for c in range(3)], 1)
+    assert smooth_reconstruction(images, together).warp.min() > 0.95
+    assert smooth_reconstruction(images, apart).warp.max() < 0.9
+
+
+def test_more_restarts_are_never_worse():
+    images = pictures(6, 32)
+    edit = warped(images, displacements(6, 6.0))
+    one, three = (smooth_reconstruction(images, edit, restarts=n).warp for n in (1, 3))
+    assert (three >= one).all()
+
+
+def test_e_is_the_share_that_its_warp_explains():
+    """The displacement that is returned gives the E that is returned."""
+    images = pictures(5, 32)
+    edit = (warped(images, displacements(5, 3.0)) + 0.05 * torch.randn_like(images)).clamp(0, 1)
+    found = smooth_reconstruction(images, edit)
+    left = (warped(images, found.displacement) - edit).square().flatten(1).sum(1)
+    assert_close(found.warp, 1 - left / (edit - images).square().flatten(1).sum(1), "fit")
+
+
+# --- Edges
+
+
+def test_no_edit_has_no_share():
+    images = pictures(3, 16)
+    edit = images.clone()
+    edit[1] = edit[1].flip(-1)
+    found = smooth_reconstruction(images, edit)
+    assert found.warp.isnan().tolist() == found.gain.isnan().tolist() == [True, False, True]
+
+
+def test_a_constant_source_explains_nothing_by_warps():
+    images = torch.full((2, 1, 16, 16), 0.5)
+    found = smooth_reconstruction(images, images + 0.2 * torch.rand(2, 1, 16, 16))
+    assert found.warp.tolist() == [0, 0] and (found.gain > 0.5).all()
+
+
+def test_no_images_at_all():
+    found = smooth_reconstruction(torch.zeros(0, 1, 16, 16), torch.zeros(0, 1, 16, 16))
+    assert len(found) == 0 and found.displacement.shape == (0, 2, 8, 8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (2, 1, 17, 40), (1, 3, 31, 9)])
+def test_any_size(shape):
+    images = torch.rand(shape)
+    found = smooth_reconstruction(images, torch.rand(shape))
+    assert found.warp.isfinite().all() and found.displacement.shape == (shape[0], 2, 8, 8)
+
+
+# --- The batch, the seed
+
+
+def test_batch_and_seed(small_chunks):
+    """One at a time, in pieces, all at once: the same, within rounding; the same again: bit for bit."""
+    images = pictures(7, 32)
+    edit = (warped(images, displacements(7, 3.0)) + 0.05 * torch.rand_like(images)).clamp(0, 1)
+    whole, again = smooth_reconstruction(images, edit), smooth_reconstruction(images, edit)
+    for name in ("warp", "gain", "folded", "displacement"):
+        assert torch.equal(getattr(whole, name), getattr(again, name))
+    alone = torch.cat([smooth_reconstruction(images[n : n + 1], edit[n : n + 1]).gain for n in range(7)])
+    assert_close(alone, whole.gain, "fit", absolute=True)
+    small_chunks(1 << 20)
+    for workers in (1, 3):
+        pieces = smooth_reconstruction(images, edit, workers=workers)
+        assert_close(pieces.gain, whole.gain, "fit", absolute=True)
+
+
+def test_the_inputs_precision_and_grad_do_not_matter():
+    images, grid = pictures(2, 24), displacements(2, 2.0)
+    edit = warped(images, grid)
+    a, b = smooth_reconstruction(images, edit), smooth_reconstruction(images.float().requires_grad_(), edit.float())
+    assert (a.warp - b.warp).abs().max() < 1e-4 and not b.warp.requires_grad
+
+
+# --- The fit's parts
+
+
+def test_slopes_are_derivatives():
+    image = torch.rand(2, 3, 9, 11, dtype=torch.float64)
+    field = (torch.rand(2, 2, 9, 11, dtype=torch.float64) * 3 - 1.5).requires_grad_()
+    values, slopes = sample(image, field.detach())
+    weights = torch.randn_like(values)
+    (expected,) = torch.autograd.grad((sample(image, field)[0] * weights).sum(), field)
+    assert_close((slopes * weights[:, None]).sum(2), expected, "fit")
+
+
+def test_sampling_reads_the_border_outside():
+    image = torch.rand(1, 1, 6, 6, dtype=torch.float64)
+    far = torch.full((1, 2, 6, 6), 100.0, dtype=torch.float64)
+    values, slopes = sample(image, far)
+    assert (values == image[..., -1:, -1:]).all() and (slopes == 0).all()
+    assert torch.equal(sample(image, torch.zeros_like(far))[0], image)
+
+
+@pytest.mark.parametrize("kinds", [2, 3])
+def test_normal_equations_are_those_of_the_jacobian(kinds):
+    source, edit = torch.rand(2, 2, 2, 16, 20, dtype=torch.float64)
+    grids = torch.cat([torch.randn(2, 2, 8, 8).double() * 0.3, torch.rand(2, 1, 8, 8).double() + 0.5], 1)[:, :kinds]
+
+    def left(grids):
+        fields = spread(grids, (16, 20))
+        values = sample(source, fields[:, :2])[0]
+        return (values if kinds == 2 else fields[:, 2:] * values) - edit
+
+    jacobian = torch.func.jacfwd(lambda g: left(g)[0].flatten())(grids)[:, 0].transpose(1, 2).flatten(1)
+    state = _State(_Trial(source, edit, grids))
+    rows, neighbours, pull = _normal(state.products, state.pull, grids.shape)
+    whole = torch.block_diag(*rows[0])
+    size = rows.shape[-1]
+    for i, block in enumerate(neighbours[0]):
+        here, there = slice(i * size, (i + 1) * size), slice((i + 1) * size, (i + 2) * size)
+        whole[here, there] = whole[there, here] = block
+    assert_close(whole, jacobian.T @ jacobian, "fit")
+    assert_close(pull[0].flatten(), jacobian.T @ left(grids)[0].flatten(), "fit")
+
+
+def test_chains_of_blocks_are_solved():
+    blocks = torch.randn(3, 5, 4, 4, dtype=torch.float64)
+    rows = blocks @ blocks.mT + 8 * torch.eye(4)
+    neighbours = torch.randn(3, 4, 4, 4, dtype=torch.float64)
+    neighbours = neighbours + neighbours.mT
+    x = torch.randn(3, 5, 4, dtype=torch.float64)
+    right = (rows @ x[..., None])[..., 0]
+    right[:, :-1] += (neighbours @ x[:, 1:, :, None])[..., 0]
+    right[:, 1:] += (neighbours @ x[:, :-1, :, None])[..., 0]
+    assert_close(solve_chain(rows, neighbours, right), x, "fit")
+    rows[1, 2] = -torch.eye(4)
+    assert solve_chain(rows, neighbours, right).isnan().flatten(1).any(1).tolist() == [False, True, False]
+
+
+def test_a_fit_is_never_above_its_start():
+    source, edit = pictures(4, 16), pictures(4, 16)
+    start = torch.randn(4, 2, 8, 8, dtype=torch.float64) * 2
+    before = (warped(source, start) - edit).square().flatten(1).sum(1)
+    assert (fit(source, edit, start)[1] <= before).all()
+
+
+def test_control_points_lie_on_the_border():
+    weights = interpolation(33, 8)
+    assert weights[0, 0] == weights[-1, -1] == 1 and torch.allclose(weights.sum(1), torch.ones(33).double())
+
+
+# --- Bad input
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"edit": torch.rand(2, 1, 16, 17)}, "edit must have the source's shape"),
+        ({"edit": torch.rand(2, 1, 16, 16).double()}, "edit must have the source's dtype"),
+        ({"source": torch.rand(16, 16)}, r"source must have shape \[N, C, H, W\]"),
+        ({"source": torch.full((2, 1, 16, 16), math.nan)}, r"source must be finite, got NaN .* in samples \[0, 1\]"),
+        ({"edit": "x"}, "edit must be a torch.Tensor, got str"),
+        ({"edit": torch.zeros(2, 1, 16, 16, dtype=torch.uint8)}, "edit must be a real floating-point tensor"),
+        ({"grid": 1}, "grid must be at least 2, got 1"),
+        ({"restarts": 0}, "restarts must be at least 1, got 0"),
+    ],
+)
+def test_bad_input(change, message):
+    given = {"source": torch.rand(2, 1, 16, 16), "edit": torch.rand(2, 1, 16, 16), **change}
+    with pytest.raises((TypeError, ValueError), match=message):
+        smooth_reconstruction(given.pop("source"), given.pop("edit"), **given)

@@ -1,0 +1,394 @@
+"""Engines: the same bytes from each, from any number of workers, and from one after the other on the same job."""
+
+import importlib.util
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+for extra in ("PIL", "safetensors"):
+    pytest.importorskip(extra)
+
+from job_models import (  # noqa: E402
+    HERE,
+    PATIENCE,
+    alive,
+    arguments,
+    digests,
+    ended,
+    kill,
+    make_folder,
+    make_white,
+    markers,
+    records,
+    run_here,
+    start,
+    temporaries,
+    wait_for,
+)
+
+from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast.errors import JobError  # noqa: E402
+from steerlens_fast.job.engines import local  # noqa: E402
+from steerlens_fast.job.engines import ray as ray_engine  # noqa: E402
+from steerlens_fast.job.engines.env import Rank, rank_of  # noqa: E402
+
+COUNT = 50  # images: 13 shards
+NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_ARRAY_TASK_ID")
+NAMES += ("SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT")
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="could not import 'ray'")
+
+
+@pytest.fixture(autouse=True)
+def no_rank(monkeypatch):
+    """Whatever has started the tests."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """One of the images is bad: what is recorded of it must be the same, too."""
+    folder = make_folder(tmp_path_factory.mktemp("data") / "images", COUNT)
+    (folder / "c1" / "020.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(data, tmp_path_factory) -> dict[str, str]:
+    """Digests of a job in this process."""
+    out = tmp_path_factory.mktemp("inprocess")
+    assert run_here(out, data=data) == 3
+    return digests(out)
+
+
+@pytest.mark.parametrize("model", ["noisy", "noisy_everywhere"])
+def test_a_stochastic_model_gives_the_same_bytes(model, tmp_path):
+    """At the next run, in one worker or in two, and when some of its shards are made again."""
+    folder = make_folder(tmp_path / "images", 12)
+    options = ("--model", f"job_models:{model}", "--regime", "live")
+    found = []
+    for workers in (0, 1, 2):
+        random.random(), np.random.rand(), torch.rand(1)
+        assert run_here(tmp_path / str(workers), *options, data=folder, workers=workers) == 0
+        found.append(digests(tmp_path / str(workers)))
+    markers(tmp_path / "0")[1].unlink()
+    assert run_here(tmp_path / "0", "--resume") == 0
+    assert found[0] == found[1] == found[2] == digests(tmp_path / "0")
+    assert run_here(tmp_path / "other", *options, "--seed", 1, data=folder, workers=0) == 0
+    assert digests(tmp_path / "other") != found[0]
+
+
+@pytest.fixture
+def half(data, tmp_path) -> Path:
+    """A job of which every third shard is to be made."""
+    out = tmp_path / "half"
+    assert run_here(out, data=data) == 3
+    for marker in markers(out)[::3]:
+        marker.unlink()
+        for path in marker.parent.glob(f"{marker.name.partition('.')[0]}.*"):
+            path.unlink()
+    return out
+
+
+# --- Worker processes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_local_workers_make_the_same_bytes(workers, data, expected, tmp_path):
+    """Also with a model that writes what looks like a worker's own words to stdout."""
+    asked = arguments(tmp_path, data=data, workers=workers, progress=("json", "lines")[workers - 1])
+    code, told = ended(start(asked, JOB_PRINT=1))
+    assert code == 3, told
+    assert digests(tmp_path) == expected and not temporaries(tmp_path)
+    logs = [(tmp_path / "logs" / f"worker-{n}.log").read_text() for n in range(workers)]
+    for text in ("a model that talks", '{"event": "shard", "shard": 999}', "and a child of it"):
+        assert any(text in log for log in logs)
+    progress, summary = told.splitlines()
+    assert f"{COUNT - 1} of {COUNT} images done, 1 failed (failed.jsonl): 1 not-an-image" in summary
+    if workers == 2:
+        assert progress.startswith(f"{COUNT}/{COUNT} images") and progress.endswith(", 1 failed")
+    else:
+        last = json.loads(progress)
+        assert (last["done"], last["total"], last["failed"], last["eta_seconds"]) == (COUNT, COUNT, 1, 0)
+
+
+@pytest.mark.slow
+def test_a_model_that_raises_ends_the_job_with_its_words(data, tmp_path, monkeypatch, capsys):
+    images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
+    for path in sorted(images.rglob("*.png"))[:2]:  # all of the first batch
+        make_white(path)
+    monkeypatch.setenv("JOB_WHITE", "raise")
+    assert run_here(out, data=images, workers=1) == 1
+    told = capsys.readouterr().err
+    assert "ValueError: this model does not like white" in told and "Traceback" not in told
+    log = (out / "logs" / "worker-0.log").read_text()
+    assert "Traceback" in log and "in _misbehave" in log and not temporaries(out)
+
+
+@pytest.mark.slow
+def test_a_shard_that_kills_its_workers_is_given_up_alone(data, tmp_path, monkeypatch, capsys):
+    """All others are made; when the image is mended, so is that shard."""
+    images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
+    make_white(images / "c1" / "025.png")
+    monkeypatch.setattr(local, "ATTEMPTS", 2)
+    monkeypatch.setenv("JOB_WHITE", "exit")
+    assert run_here(out, data=images, workers=1) == 1
+    assert "shards [6] could not be made: their workers died 2 times each" in capsys.readouterr().err
+    assert [path.name[:5] for path in markers(out)] == [f"{n:05d}" for n in range(13) if n != 6]
+    assert (out / "logs" / "worker-0.log").read_text().count("the worker ended with status 13 over shards [6]\n") == 2
+    monkeypatch.delenv("JOB_WHITE")
+    assert run_here(out, "--resume") == 3
+    assert run_here(tmp_path / "undisturbed", data=images) == 3
+    assert digests(out) == digests(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_loaded(data, tmp_path, monkeypatch, capsys):
+    """Told as it is in this process; one whose process dies is not tried for ever."""
+    assert run_here(tmp_path / "one", data=data, model="job_models:nothing", workers=1) == 2
+    assert "'nothing'" in capsys.readouterr().err
+    (tmp_path / "deadly.py").write_text("import os\nos._exit(7)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(local, "ATTEMPTS", 2)
+    assert run_here(tmp_path / "two", data=data, model="deadly:model", workers=1) == 1
+    assert "workers die before their first shard (status 7)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_workers_import_what_the_script_can(data, tmp_path):
+    """A model beside a script that is run from somewhere else; in a thread, with the default engine."""
+    (tmp_path / "beside.py").write_text("from job_models import classifier\n")
+    (tmp_path / "elsewhere").mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import sys, threading
+sys.path.append({str(HERE)!r})
+from steerlens_fast.dataset import morph_dataset
+def run():
+    outcome = morph_dataset({str(data)!r}, "beside:classifier", "out", channels=1, frames=4, max_l2=2, shard_size=4,
+                            batch_size=2, threads=1, gallery=0, workers=1)
+    print(outcome.code, outcome.summary["failed"])
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+""")
+    command = [sys.executable, str(script)]
+    run = subprocess.run(command, cwd=tmp_path / "elsewhere", capture_output=True, text=True, timeout=PATIENCE)
+    assert run.stdout.split() == ["3", "1"] and not run.stderr, run.stderr
+    assert len(records(tmp_path / "elsewhere" / "out")) == COUNT
+
+
+# --- Ranks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_ranks_make_the_same_bytes(world, data, expected, tmp_path, monkeypatch):
+    """One after the other: each finds the plan of the first; the last one sums up, and knows that all is done."""
+    monkeypatch.setenv("WORLD_SIZE", str(world))
+    for number in reversed(range(world)):
+        monkeypatch.setenv("RANK", str(number))
+        assert run_here(tmp_path, engine="env", data=data) in (0, 3)
+    assert digests(tmp_path) == expected and main(["verify", str(tmp_path)]) == 0
+    assert run_here(tmp_path, engine="env", data=data) == 3  # one that is started again finds nothing to do
+
+
+@pytest.mark.slow
+def test_ranks_at_the_same_time_make_the_same_bytes(data, expected, tmp_path):
+    """As an array of SLURM that counts from 1, of which one is killed and started again."""
+    numbers = {"SLURM_ARRAY_TASK_MIN": 1, "SLURM_ARRAY_TASK_COUNT": 3}
+    begin = lambda n: start(
+        arguments(tmp_path, engine="env", data=data), SLURM_ARRAY_TASK_ID=n, **numbers, JOB_SLEEP=0.01
+    )
+    ranks = [begin(n) for n in (1, 2, 3)]
+    wait_for(lambda: markers(tmp_path), "a shard")
+    kill(ranks[1].pid)
+    codes = [ended(rank)[0] for rank in ranks]
+    assert codes[1] == -9 and {codes[0], codes[2]} <= {0, 3}
+    code, told = ended(begin(2))
+    assert code == 3, told
+    assert digests(tmp_path) == expected and not temporaries(tmp_path)
+
+
+def test_a_rank_is_there_once(data, expected, tmp_path, monkeypatch, capsys):
+    """The same rank twice is refused, and a job of another kind beside ranks."""
+    from steerlens_fast.io.atomic_io import locked
+
+    assert run_here(tmp_path, data=data) == 3
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with locked(tmp_path / ".lock", shared=True), locked(tmp_path / ".lock-rank-1-of-2"):
+        assert run_here(tmp_path, engine="env") == 2
+        assert run_here(tmp_path, "--resume") == 2
+        assert capsys.readouterr().err.count(f"is in use by another job (process {os.getpid()} on ") == 2
+        monkeypatch.setenv("RANK", "0")
+        assert run_here(tmp_path, engine="env") == 3
+
+
+def test_a_rank_with_another_configuration_is_refused(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run_here(tmp_path, engine="env", data=data) in (0, 3)
+    monkeypatch.setenv("RANK", "1")
+    assert run_here(tmp_path, engine="env", data=data, frames=5) == 2
+    assert "frames was 4 and is 5 now" in capsys.readouterr().err
+    assert run_here(tmp_path, "--overwrite", engine="env", data=data) == 2
+    assert "overwrite must not come with engine 'env'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "environment, rank",
+    [
+        ({"RANK": "2", "WORLD_SIZE": "8", "LOCAL_RANK": "2", "SLURM_PROCID": "0"}, Rank(2, 8, 2)),
+        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1"}, Rank(3, 4, 1)),
+        ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "8"}, Rank(7, 8, 0)),
+        (
+            {"SLURM_ARRAY_TASK_ID": "10", "SLURM_ARRAY_TASK_MIN": "2", "SLURM_ARRAY_TASK_STEP": "4"}
+            | {"SLURM_ARRAY_TASK_COUNT": "3", "SLURM_PROCID": "1", "SLURM_NTASKS": "2"},
+            Rank(5, 6, 0),
+        ),
+    ],
+)
+def test_rank_of_an_environment(environment, rank):
+    assert rank_of(environment) == rank
+
+
+@pytest.mark.parametrize(
+    "environment, text",
+    [
+        ({}, "got none of them"),
+        ({"RANK": "0"}, "WORLD_SIZE must be a whole number"),
+        ({"RANK": "one", "WORLD_SIZE": "2"}, "RANK must be a whole number in the environment, got 'one'"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "must be 0 to 1 in a world of 2, got 2"),
+        ({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "8"}, "must be 0 to 7"),
+    ],
+)
+def test_environments_without_a_rank(environment, text):
+    with pytest.raises(JobError, match=text) as raised:
+        rank_of(environment)
+    assert raised.value.code == 2
+
+
+@pytest.mark.parametrize("world", [1, 2, 5, 20])
+def test_ranks_share_all_shards(world):
+    shares = [Rank(number, world).shards(range(13)) for number in range(world)]
+    assert sorted(sum(shares, [])) == list(range(13)) and max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+# --- One after the other ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_another_engine_goes_on(half, expected, monkeypatch):
+    """From this process to a rank to worker processes."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run_here(half, engine="env") in (0, 3)
+    before = len(markers(half))
+    assert before < 13
+    assert run_here(half, "--resume", workers=2) == 3 and digests(half) == expected
+
+
+# --- Ray -------------------------------------------------------------------------------------------------------------
+
+
+def ray_actors(job: subprocess.Popen) -> list[int]:
+    """Process ids of the actors of a job's own cluster."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if b"ray::_Actor" in (folder / "cmdline").read_bytes() and _under(folder, job.pid):
+                found.append(int(folder.name))
+        except OSError:  # it is no process, or has just ended
+            continue
+    return sorted(found)
+
+
+def _under(folder: Path, ancestor: int) -> bool:
+    """Whether a process descends from another."""
+    while folder.name.isdigit() and folder.name != "1":
+        parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        if parent == ancestor:
+            return True
+        folder = folder.parent / str(parent)
+    return False
+
+
+@needs_ray
+@pytest.mark.slow
+def test_ray_makes_the_same_bytes(data, expected, tmp_path):
+    """Two actors, really started, one of which is killed at work."""
+    job = start(arguments(tmp_path, engine="ray", workers=2, data=data), JOB_SLEEP=0.03)
+    wait_for(lambda: len(markers(tmp_path)) >= 2 or job.poll() is not None, "shards of Ray's")
+    actors = ray_actors(job)
+    assert len(actors) == 2, (actors, job.poll() is None or ended(job))
+    kill(actors[0])
+    code, told = ended(job)
+    assert code == 3, told
+    assert digests(tmp_path) == expected and not temporaries(tmp_path)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_ray_goes_on_and_stops(half, expected):
+    """On a job that another engine has begun; terminated, as other engines are; and another engine goes on."""
+    job, before = start(arguments(half, "--resume", engine="ray", workers=2), JOB_SLEEP=0.1), len(markers(half))
+    wait_for(lambda: len(markers(half)) > before or job.poll() is not None, "a shard of Ray's")
+    actors = ray_actors(job)
+    job.terminate()
+    code, told = ended(job)
+    assert code == 143 and "terminated" in told, told
+    wait_for(lambda: not any(map(alive, actors)), "the end of Ray's actors")
+    assert run_here(half, "--resume") == 3 and digests(half) == expected
+
+
+def test_signals_wait_for_rays_calls():
+    """A handler that raises does so after the block, not within it."""
+
+    def terminate(*_):
+        raise KeyboardInterrupt
+
+    before, reached = signal.signal(signal.SIGTERM, terminate), False
+    try:
+        with pytest.raises(KeyboardInterrupt), ray_engine._signals_wait():
+            signal.raise_signal(signal.SIGTERM)
+            reached = True
+        assert reached and signal.getsignal(signal.SIGTERM) is terminate
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_errors_of_rays_actors_are_the_jobs(data, tmp_path):
+    """Wrong usage keeps its code; a model that raises is told, its traceback logged."""
+    images = Path(shutil.copytree(data, tmp_path / "images"))
+    make_white(images / "c0" / "000.png")
+    script = f"""
+import json, os, sys
+import ray
+from job_models import arguments, main
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+asked = dict(engine="ray", workers=1)
+codes = [main(arguments({str(tmp_path / "one")!r}, data={str(images)!r}, model="job_models:nothing", **asked)),
+         main(arguments({str(tmp_path / "two")!r}, data={str(images)!r}, **asked))]
+print(json.dumps(codes + [ray.is_initialized()]))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "JOB_WHITE": "raise"}
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    told = [
+        line for line in run.stdout.splitlines() if line.startswith("[2")
+    ]  # Ray itself tells of what ends there, too
+    assert json.loads(told[0]) == [2, 1, True], run.stderr  # the caller's own Ray goes on
+    assert "'nothing'" in run.stderr and "ValueError: this model does not like white" in run.stderr
+    assert "in _misbehave" in (tmp_path / "two" / "logs" / "worker-0.log").read_text()

@@ -1,0 +1,256 @@
+"""Exports of a finished job: the same frames in every form, a shard at a time, going on where they were stopped."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jobs import NASTY, make_job, morphs_of
+
+from steerlens_fast import Morphs
+from steerlens_fast.errors import USAGE, JobError
+from steerlens_fast.job.export import _Job, _strip_data, export
+from steerlens_fast.job.formats import MODULES, format_named
+from steerlens_fast.job.formats.names import file_name
+from steerlens_fast.job.shard import read_records
+from steerlens_fast.morphs.strips import draw_strips
+
+pil = pytest.importorskip("PIL.Image")
+pytest.importorskip("safetensors")
+pytest.importorskip("matplotlib")
+
+KEYS = [f"cat/{i}.png" for i in range(5)] + [f"dog/{i}.png" for i in range(5)]
+BAD = (1, 8)
+OK_PLACES = [i for i in range(10) if i not in BAD]
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Ten items in three shards, two of them bad."""
+    frames = morphs_of(10)
+    make_job(tmp_path / "out", frames, KEYS, failed=BAD)
+    return tmp_path / "out", frames
+
+
+def stored(to: Path, kind: str):
+    """Keys and frames of all shards in a folder."""
+    keys, pixels = [], []
+    for listing in sorted(to.glob("*.jsonl")):
+        records = read_records(listing)
+        keys += [r["key"] for r in records]
+        pixels.append(format_named(kind).read(to, listing.stem, records))
+    return keys, torch.cat(pixels)
+
+
+@pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.parametrize("source", MODULES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_from_each_format_to_each(source, kind, channels, tmp_path):
+    """Bit for bit, without the items that are not ok."""
+    frames = morphs_of(10, channels=channels)
+    make_job(tmp_path / "out", frames, KEYS, failed=BAD, format=source)
+    assert export(tmp_path / "out", tmp_path / "to", kind) == 8
+    keys, pixels = stored(tmp_path / "to", kind)
+    assert keys == [KEYS[i] for i in OK_PLACES]
+    assert torch.equal(pixels, frames[OK_PLACES])
+
+
+def test_arrays_of_each_item(job, tmp_path):
+    """``npz``: frames and what is known of them, without pickles."""
+    out, frames = job
+    assert export(out, tmp_path / "to", "npz") == 8
+    for i in OK_PLACES:
+        with np.load(tmp_path / "to" / f"{KEYS[i]}.npz", allow_pickle=False) as arrays:
+            assert np.array_equal(arrays["frames"], frames[i].numpy())
+            record = json.loads(str(arrays["record"]))
+            assert record["key"] == KEYS[i]
+            assert np.array_equal(arrays["probability"], record["probability"])
+            assert int(arrays["target"]) == (i + 1) % 4
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_animations(kind, channels, tmp_path):
+    """There and back; in a lossless one the pixels are the frames', enlarged."""
+    frames = morphs_of(2, channels=channels)
+    make_job(tmp_path / "out", frames, ["a", "b"])
+    assert export(tmp_path / "out", tmp_path / "to", kind) == 2
+    with pil.open(tmp_path / "to" / f"b.{kind}") as animation:
+        assert animation.n_frames == 2 * 6 - 2
+        animation.seek(3)
+        pixels = np.asarray(animation.convert("RGB"))
+    if kind == "webp":
+        zoom, (h, w) = 8, (20, 17)  # of at least 144 pixels
+        left = (pixels.shape[1] - zoom * w) // 2
+        picture = pixels[8 : 8 + zoom * h : zoom, left : left + zoom * w : zoom]
+        assert np.array_equal(picture, frames[1, 3].movedim(0, -1).expand(h, w, 3).numpy())
+
+
+def test_a_strip_has_the_pixels_of_its_frames(tmp_path):
+    """All frames in one row; in red, green and blue, so that each is found by its colour."""
+    frames = torch.zeros(1, 3, 3, 20, 17, dtype=torch.uint8)
+    frames[0, range(3), range(3)] = 255
+    make_job(tmp_path / "out", frames, ["a"], unscored=(0,))
+    export(tmp_path / "out", tmp_path / "to", "strip")
+    pixels = np.asarray(pil.open(tmp_path / "to" / "a.png").convert("RGB"))
+    columns = [np.flatnonzero((pixels == colour).all(-1).any(0)) for colour in np.eye(3, dtype=np.uint8) * 255]
+    assert all(len(column) > 100 for column in columns)
+    assert columns[0].max() < columns[1].min() and columns[1].max() < columns[2].min()
+
+
+def as_morphs(frames: torch.Tensor, record: dict, settings: dict, classes: int = 4) -> Morphs:
+    """One sample with a record's numbers."""
+    outputs = torch.full((1, len(frames), classes), -30.0, dtype=torch.float64)
+    target = record["target"]
+    for f, (predicted, p) in enumerate(zip(record["predictions"], record["probability"])):
+        outputs[0, f, target] = math.log(p)
+        outputs[0, f, predicted if predicted != target else (target + 1) % classes] = math.log(1 - p)
+    table = lambda name: torch.tensor([record[name]], dtype=torch.float64)
+    number = lambda name: torch.tensor([record[name]])
+    zero, attained = torch.zeros(1, dtype=torch.int64), torch.tensor([record["attained"]])
+    numbers = {"factors": table("factors"), "l2": table("l2"), "target": number("target"), "source": number("source")}
+    rest = {"amplitude_factors": None, "budget": table("l2")[:, -1:], "attained": attained, "status": zero}
+    return Morphs(frames=frames[None].double() / 255, outputs=outputs, settings=settings, **numbers, **rest)
+
+
+@pytest.mark.parametrize("changes", [{}, {"attained": False}, {"source": 1, "label": 0}], ids=str)
+@pytest.mark.parametrize("channels, classes", [(1, None), (3, ["zero", "one", "two", "three"])])
+@pytest.mark.parametrize("differences", [False, True])
+def test_a_strip_is_that_of_morphs_save(channels, classes, differences, changes, tmp_path):
+    """Byte for byte: distances, method, predicted classes, what is no success."""
+    frames = morphs_of(1, frames=5, channels=channels)
+    how = {"family": "csp-joint", "rule": "polar", "regime": "persistent"}
+    change = lambda record: record | changes
+    (record,) = make_job(tmp_path / "out", frames, ["a"], classes=classes, change=change, max_l2=2.5, **how)
+    export(tmp_path / "out", tmp_path / "to", "strip", differences=differences)
+    options = {"frames": 5, "class_names": classes, "differences": differences}
+    as_morphs(frames[0], record, how | {"bounds": [0, 1]}).save(tmp_path / "strip.png", **options)
+    assert (tmp_path / "to" / "a.png").read_bytes() == (tmp_path / "strip.png").read_bytes()
+
+
+def test_the_words_of_a_strip(tmp_path):
+    make_job(tmp_path / "out", morphs_of(2, frames=3), ["a", "b"], max_l2=2.5, rule="polar", regime="live")
+    job = _Job.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
+    records = read_records(tmp_path / "out" / "shards" / "00000.jsonl")
+    figure = draw_strips(_strip_data(job, records[0], morphs_of(1, 3)[0]))
+    assert figure.get_suptitle() == "csp-phase, polar, live"
+    assert [axes.get_title() for axes in figure.axes] == ["L2 0", "L2 1.25", "L2 2.5"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["0.00\nzero: 1.00", "0.18\nzero: 0.82", "0.95"]
+    assert figure.axes[0].get_ylabel() == "zero → one"
+    already = _strip_data(job, records[0] | {"source": 1}, morphs_of(1, 3)[0])
+    assert already.remarks == ["predicted as the target already"] and not already.reached.any()
+    pixel = _strip_data(_Job(*[None] * 5, job.plan, job.config | {"family": "pixel"}), records[0], morphs_of(1, 3)[0])
+    assert pixel.title == "pixel, live"
+
+
+def test_strips_of_jobs_with_factors(tmp_path):
+    make_job(tmp_path / "out", morphs_of(1, frames=3), ["a"], factors=4.0)
+    job = _Job.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
+    (record,) = read_records(tmp_path / "out" / "shards" / "00000.jsonl")
+    older = {name: value for name, value in record.items() if name != "prediction_probability"}
+    figure = draw_strips(_strip_data(job, older, morphs_of(1, 3)[0]))
+    assert [axes.get_title() for axes in figure.axes] == ["factor 0", "factor 2", "factor 4"]
+    assert [axes.get_xlabel() for axes in figure.axes][1:] == ["0.18\nzero\nL2 1.25", "0.95\nL2 2.5"]
+
+
+def test_differences_are_for_strips(job, tmp_path):
+    with pytest.raises(ValueError, match="differences must be False for format 'gif': only a strip has a row of them"):
+        export(job[0], tmp_path / "to", "gif", differences=True)
+
+
+def test_keys_that_no_file_could_have(tmp_path):
+    """Every item has its file, inside the folder, whatever its key."""
+    make_job(tmp_path / "out", morphs_of(len(NASTY), 2), NASTY)
+    assert export(tmp_path / "out", tmp_path / "to", "npz") == len(NASTY)
+    files = {str(p.relative_to(tmp_path / "to")) for p in (tmp_path / "to").rglob("*") if p.is_file()}
+    assert files == {file_name(key, ".npz") for key in NASTY}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "to"]
+
+
+def test_some_items(job, tmp_path):
+    """By key, by pattern, and no more than so many."""
+    out, _ = job
+    assert export(out, tmp_path / "a", "npz", keys=["cat/0.png", "dog/*"]) == 5
+    files = sorted(p.name for p in (tmp_path / "a").rglob("*.npz"))
+    assert files == ["0.png.npz", "0.png.npz", "1.png.npz", "2.png.npz", "4.png.npz"]
+    assert export(out, tmp_path / "b", "safetensors", limit=5) == 5
+    assert stored(tmp_path / "b", "safetensors")[0] == [KEYS[i] for i in OK_PLACES[:5]]
+    with pytest.raises(JobError, match=r"keys must match an item that is ok, got \['cat/1.png'\]"):
+        export(out, tmp_path / "c", "npz", keys=["cat/1.png"])
+
+
+def test_a_key_is_not_taken_for_a_pattern(tmp_path):
+    make_job(tmp_path / "out", morphs_of(2), ["a[1]", "a1"])
+    assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a[1]"]) == 2  # itself, and what the pattern matches
+    assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a1"]) == 1
+
+
+@pytest.mark.parametrize("kind, name", [("npz", "dog/1.png.npz"), ("wds", "00001.tar")])
+def test_what_is_there_stays(kind, name, job, tmp_path):
+    """Unless it shall be written again."""
+    out, _ = job
+    export(out, tmp_path / "to", kind)
+    file = tmp_path / "to" / name
+    whole = file.read_bytes()
+    file.write_bytes(b"mine")
+    assert export(out, tmp_path / "to", kind) == 8
+    assert file.read_bytes() == b"mine"
+    assert export(out, tmp_path / "to", kind, overwrite=True) == 8
+    assert file.read_bytes() == whole
+
+
+def test_an_export_that_was_stopped_goes_on(job, tmp_path):
+    """Whole files after the first shard, and the same in the end as in one go."""
+    out, _ = job
+
+    def stop(count):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(out, tmp_path / "to", "wds", progress=stop)
+    assert sorted(p.name for p in (tmp_path / "to").iterdir()) == ["00000.jsonl", "00000.tar"]
+    told = []
+    assert export(out, tmp_path / "to", "wds", progress=told.append) == 8
+    assert told == [3, 7, 8]
+    export(out, tmp_path / "again", "wds")
+    files = [{p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("to", "again")]
+    assert files[0] == files[1]
+
+
+def test_only_what_is_done(job, tmp_path):
+    """A shard without its marker is not there yet."""
+    out, _ = job
+    (out / "shards" / "00001.done.json").unlink()
+    assert export(out, tmp_path / "to", "npz") == 4
+
+
+def test_what_cannot_be_exported(job, tmp_path):
+    out, _ = job
+    with pytest.raises(ValueError, match="format must be one of .*'gif'.*, got 'mp4'"):
+        export(out, tmp_path / "to", "mp4")
+    with pytest.raises(TypeError, match="keys must be a sequence of str, got 'a'"):
+        export(out, tmp_path / "to", "npz", keys="a")
+    with pytest.raises(JobError, match="to must be another folder than the job's own") as raised:
+        export(out, out / "shards", "wds")
+    assert raised.value.code == USAGE
+    with pytest.raises(JobError, match="out must be a job's folder"):
+        export(tmp_path / "nothing", tmp_path / "to", "npz")
+    assert not (tmp_path / "to").exists()
+
+
+def test_pictures_need_grey_or_colour(tmp_path):
+    make_job(tmp_path / "out", morphs_of(2, channels=4), ["a", "b"])
+    with pytest.raises(JobError, match="format must be safetensors or npz for frames of 4 channels, got gif"):
+        export(tmp_path / "out", tmp_path / "to", "gif")
+    assert export(tmp_path / "out", tmp_path / "to", "npz") == 2
+
+
+def test_a_damaged_shard_is_named(job, tmp_path):
+    """Of the right length, which a marker can tell, but not what was written."""
+    out, _ = job
+    file = out / "shards" / "00000.safetensors"
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(JobError, match="shard 0 cannot be read"):
+        export(out, tmp_path / "to", "npz")

@@ -1,0 +1,310 @@
+"""The formats of a shard: what is read is what was written, whatever the keys; the bytes are always the same."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from random import Random
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import torch
+from jobs import NASTY, morphs_of, record
+
+from steerlens_fast.job.formats import MODULES, format_named
+from steerlens_fast.job.formats.names import directory_name, file_name, member_name
+
+pil = pytest.importorskip("PIL.Image")
+safetensors = pytest.importorskip("safetensors")
+
+ALL = pytest.mark.parametrize("kind", MODULES)
+PICTURES = pytest.mark.parametrize("kind", ["wds", "folder"])
+ABOUT = {"family": "csp-phase", "shard": 0, "text": "zwölf"}
+
+
+def records_of(keys, frames=6, without=()):
+    """One record for each key; those at ``without`` have no row."""
+    rows = iter(range(len(keys)))
+    return [
+        record(i, key, frames, None, "truncated") if i in without else record(i, key, frames, next(rows))
+        for i, key in enumerate(keys)
+    ]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# --- What is read is what was written
+
+
+@ALL
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(20, 17), (1, 1), (8, 33)], ids=str)
+@pytest.mark.parametrize("frames", [2, 101])
+def test_frames_come_back_bit_for_bit(kind, channels, size, frames, tmp_path):
+    """Grey and colour, odd sizes, numbers of one and of three digits; items without frames lie between the others."""
+    pixels, keys = morphs_of(3, frames, channels, size), ["a/1.png", "bad.png", "a/2.png", "b"]
+    records = records_of(keys, frames, without=(1,))
+    stored = format_named(kind)
+    stored.write(tmp_path, "00007", pixels, records, ABOUT)
+    back = stored.read(tmp_path, "00007", records)
+    assert back.dtype == torch.uint8 and torch.equal(back, pixels)
+
+
+@ALL
+def test_some_records_alone(kind, tmp_path):
+    """Their frames, in their order, and none for those without."""
+    pixels, records = morphs_of(4), records_of(list("abcde"), without=(2,))
+    stored = format_named(kind)
+    stored.write(tmp_path, "00000", pixels, records, ABOUT)
+    some = [records[4], records[2], records[0]]
+    assert torch.equal(stored.read(tmp_path, "00000", some), pixels[[3, 0]])
+    assert len(stored.read(tmp_path, "00000", [records[2]])) == 0
+
+
+@ALL
+def test_keys_of_any_kind(kind, tmp_path):
+    """Absolute, upward, too long, like one another's files, of bytes that are no text: no two meet, none escapes."""
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    pixels, records = morphs_of(len(NASTY), frames=2), records_of(NASTY, 2)
+    stored = format_named(kind)
+    told = stored.write(folder, "00000", pixels, records, ABOUT)
+    assert torch.equal(stored.read(folder, "00000", records), pixels)
+    assert [p.name for p in tmp_path.iterdir()] == ["inside"]
+    assert told.keys() == files_of(folder).keys()
+    json.dumps(told).encode()
+
+
+@ALL
+def test_a_shard_without_any_frames(kind, tmp_path):
+    records, stored = records_of(["a", "b"], without=(0, 1)), format_named(kind)
+    told = stored.write(tmp_path, "00000", morphs_of(0), records, ABOUT)
+    assert stored.read(tmp_path, "00000", records).numel() == 0
+    assert told.keys() == files_of(tmp_path).keys()
+    if kind == "wds":
+        with tarfile.open(tmp_path / "00000.tar") as tar:
+            assert tar.getnames() == []
+
+
+def test_frames_that_lie_otherwise_in_memory(tmp_path):
+    pixels, records = morphs_of(3).transpose(3, 4), records_of(["a", "b", "c"])
+    for kind in MODULES:
+        format_named(kind).write(tmp_path, "00000", pixels, records, ABOUT)
+        assert torch.equal(format_named(kind).read(tmp_path, "00000", records), pixels)
+
+
+# --- Bytes
+
+
+@ALL
+def test_the_same_bytes_again_and_their_digests(kind, tmp_path):
+    """Whenever and wherever they are written; and what the marker will say of them is true."""
+    pixels, records, written = morphs_of(5), records_of([f"k/{i}" for i in range(5)]), []
+    for name, mask, about in (("one", 0o022, ABOUT), ("two", 0o077, dict(reversed(ABOUT.items())))):
+        (tmp_path / name).mkdir()
+        before = os.umask(mask)
+        told = format_named(kind).write(tmp_path / name, "00000", pixels.clone(), records, about)
+        os.umask(before)
+        files = files_of(tmp_path / name)
+        assert told == {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in files.items()}
+        written.append(files)
+    assert written[0] == written[1]
+
+
+def test_safetensors_reads_it(tmp_path):
+    """With the package itself: one tensor, and what is told about it."""
+    pixels = morphs_of(3)
+    format_named("safetensors").write(tmp_path, "00000", pixels, records_of(["a", "b", "c"]), ABOUT)
+    with safetensors.safe_open(tmp_path / "00000.safetensors", framework="np") as file:
+        assert list(file.keys()) == ["frames"]
+        assert json.loads(file.metadata()["steerlens_fast"]) == ABOUT
+        assert np.array_equal(file.get_tensor("frames"), pixels.numpy())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_tar_is_what_webdataset_reads(channels, tmp_path):
+    """Samples by the base name up to its first dot, in a row; no folder that readers skip; safe to unpack."""
+    pixels, records = morphs_of(len(NASTY), 3, channels), records_of(NASTY, 3)
+    format_named("wds").write(tmp_path, "00000", pixels, records, ABOUT)
+    samples, order = {}, []
+    with tarfile.open(tmp_path / "00000.tar", mode="r|*") as tar:
+        for member in tar:
+            base, ending = re.fullmatch(r"((?:.*/|)[^.]+)[.]([^/]*)", member.name).groups()
+            assert not re.match("__[^/]*__($|/)", member.name)
+            assert member.isreg() and (member.mtime, member.uid, member.gid, member.mode) == (0, 0, 0, 0o644)
+            assert member.uname == member.gname == ""
+            order += [base] if base not in order[-1:] else []
+            samples.setdefault(base, {})[ending] = tar.extractfile(member).read()
+    assert len(order) == len(set(order)) == len(NASTY)
+    for sample, frames, known in zip(samples.values(), pixels, records):
+        assert list(sample) == ["00.webp", "01.webp", "02.webp", "json"]
+        assert json.loads(sample["json"]) == known
+        for f, frame in enumerate(frames):
+            picture = np.asarray(pil.open(io.BytesIO(sample[f"{f:02d}.webp"])))
+            assert np.array_equal(picture, frame.movedim(0, -1).expand(*frame.shape[1:], 3).numpy())
+    with tarfile.open(tmp_path / "00000.tar") as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    assert len(files_of(tmp_path / "unpacked")) == 4 * len(NASTY)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_folder_is_of_plain_pictures(channels, tmp_path):
+    """PNG, one for each frame, grey where the frames are."""
+    pixels = morphs_of(2, 3, channels)
+    format_named("folder").write(tmp_path, "00000", pixels, records_of(["x/a.jpg", "b"], 3), ABOUT)
+    assert sorted(files_of(tmp_path)) == [f"00000/{k}/frame_0{f}.png" for k in ("b", "x/a.jpg") for f in range(3)]
+    picture = pil.open(tmp_path / "00000/x/a.jpg/frame_02.png")
+    assert picture.mode == {1: "L", 3: "RGB"}[channels]
+    assert np.array_equal(np.asarray(picture).reshape(20, 17, channels), pixels[0, 2].movedim(0, -1).numpy())
+
+
+# --- Names
+
+
+NAMES = {  # what a key is called, and the file that then has the name
+    "folder": (directory_name, "{}/frame_00.png"),
+    "wds": (member_name, "{}.json"),
+    "gif": (lambda key: file_name(key, ""), "{}.gif"),
+}
+
+
+@pytest.mark.parametrize("name_of, file", NAMES.values(), ids=NAMES)
+def test_names_are_safe_and_differ(name_of, file):
+    """Thousands of keys of unlucky letters: as many names, fit for file systems; no file is in the way of a folder."""
+    draw = Random(0)
+    letters = [
+        "a",
+        "b",
+        ".",
+        "/",
+        "%",
+        "%2E",
+        "..",
+        "__",
+        "\udcff",
+        "\n",
+        "猫",
+        "x" * 300,
+        "frame_00.png",
+        ".gif",
+        "\x00",
+    ]
+    keys = {"".join(draw.choices(letters, k=draw.randrange(7))) for _ in range(5000)} | {".json", "a.json/b", "a.json"}
+    names = {key: name_of(key) for key in keys}
+    assert len(set(names.values())) == len(keys)
+    for key, name in names.items():
+        for part in file.format(name).split("/"):
+            assert part and not part.startswith(".") and part.isprintable() and len(part.encode()) <= 255
+        if "x" * 300 not in key and all(key.split("/")):
+            assert unquote(name, errors="surrogatepass") == key
+    files = {file.format(name) for name in names.values()}
+    folders = {str(folder) for each in files for folder in Path(each).parents}
+    assert not files & folders
+
+
+def test_a_key_of_a_thousand_parts():
+    """Longer than paths may be: one part, another for another key."""
+    one, two = ("/".join(["part"] * 1000 + [end]) for end in "ab")
+    assert directory_name(one) != directory_name(two)
+    assert len(directory_name(one).encode()) <= 255
+
+
+# --- What was there before, and what goes wrong
+
+
+@ALL
+def test_a_shard_is_replaced_whole(kind, tmp_path):
+    """Nothing of the old one is left, and no temporary."""
+    stored, pixels = format_named(kind), morphs_of(2)
+    stored.write(tmp_path, "00000", morphs_of(3), records_of(["old", "a", "b"]), ABOUT)
+    told = stored.write(tmp_path, "00000", pixels, records_of(["a", "c"]), ABOUT)
+    assert torch.equal(stored.read(tmp_path, "00000", records_of(["a", "c"])), pixels)
+    assert files_of(tmp_path).keys() == told.keys()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@ALL
+def test_damage_is_noticed(kind, tmp_path):
+    """A file that ends early: an error that names it."""
+    stored, records = format_named(kind), records_of(["a", "b"])
+    (name, *_) = stored.write(tmp_path, "00000", morphs_of(2), records, ABOUT)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(ValueError, match=re.escape(str(Path(tmp_path, name).parent if kind == "folder" else name))):
+        stored.read(tmp_path, "00000", records)
+
+
+@ALL
+def test_what_is_missing(kind, tmp_path):
+    with pytest.raises(OSError, match="00000"):
+        format_named(kind).read(tmp_path, "00000", records_of(["a"]))
+
+
+@PICTURES
+def test_frames_of_another_item_are_missing(kind, tmp_path):
+    format_named(kind).write(tmp_path, "00000", morphs_of(1), records_of(["a"]), ABOUT)
+    with pytest.raises((OSError, ValueError), match="other"):
+        format_named(kind).read(tmp_path, "00000", records_of(["other"]))
+
+
+def test_a_row_that_is_not_there(tmp_path):
+    format_named("safetensors").write(tmp_path, "00000", morphs_of(1), records_of(["a"]), ABOUT)
+    with pytest.raises(ValueError, match=r"00000.safetensors must have a row 1, got 1 rows"):
+        format_named("safetensors").read(tmp_path, "00000", records_of(["a", "b"]))
+
+
+@ALL
+def test_frames_that_cannot_be_stored(kind, tmp_path):
+    write, records = format_named(kind).write, records_of(["a"])
+    with pytest.raises(TypeError, match="frames must be a uint8.* tensor on the CPU, got torch.float64 on cpu"):
+        write(tmp_path, "00000", morphs_of(1).double(), records, ABOUT)
+    with pytest.raises(ValueError, match=r"frames must be \[n, F, C, H, W\], got \[6, 3, 20, 17\]"):
+        write(tmp_path, "00000", morphs_of(1)[0], records, ABOUT)
+    if kind != "safetensors":
+        with pytest.raises(ValueError, match="1 channel .* or 3 .*, got 2"):
+            write(tmp_path, "00000", morphs_of(1, channels=2), records, ABOUT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_format_that_does_not_exist():
+    with pytest.raises(ValueError, match="format must be one of .*'wds'.*, got 'tar'"):
+        format_named("tar")
+
+
+FULL = """
+import os, sys, torch
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from jobs import morphs_of, record
+from steerlens_fast.dataset.formats import MODULES, format_named
+folder, pixels = Path({folder!r}), morphs_of(40, 6, 3, (64, 64))
+records = [record(i, f"k/{{i}}", 6, i) for i in range(40)]
+for kind in MODULES:
+    try:
+        format_named(kind).write(folder, "00000", pixels, records, {{}})
+    except OSError as error:
+        print(kind, error.errno, os.listdir(folder))
+"""
+
+
+def test_a_full_disk(tmp_path):
+    """1 MiB for 3: the system's own error, and nothing is left of the shard."""
+    script = FULL.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
+    mount = 'mount -t tmpfs -o size=1m none "$1" || exit 77; exec "$2" -c "$3"'
+    command = ["unshare", "-rm", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, script]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    except FileNotFoundError:
+        pytest.skip("a small tmpfs: there is no unshare")
+    if done.returncode == 77 or done.stderr.startswith("unshare:"):
+        pytest.skip(f"a small tmpfs cannot be mounted here: {done.stderr.strip()}")
+    assert done.stdout.splitlines() == [f"{kind} {errno.ENOSPC} []" for kind in MODULES], done.stderr

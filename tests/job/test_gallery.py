@@ -1,0 +1,560 @@
+"""The gallery of a job: which examples, which bytes; and in a browser, that it moves, and asks for nothing else."""
+
+import hashlib
+import html
+import io
+import json
+import re
+from base64 import b64encode
+
+import browser
+import numpy as np
+import pytest
+import torch
+from jobs import CLASSES, LABELS, NASTY, make_job, morphs_of
+
+from steerlens_fast.errors import REASONS, JobError
+from steerlens_fast.job import reader as stored
+from steerlens_fast.job.gallery import gallery, write_gallery
+from steerlens_fast.job.gallery.gallery import places
+
+pil = pytest.importorskip("PIL.Image")
+pytest.importorskip("safetensors")
+
+HAS_BROWSER = bool(browser.CHROMIUM and browser.DRIVER)
+
+
+def data_of(page) -> dict:
+    """What the page was told, read as a browser reads it: a script element ends at the first "</script"."""
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script', page.read_text(), re.S | re.I)
+    return json.loads(text)
+
+
+def morphed(data: dict) -> list[dict]:
+    return [example for example in data["examples"] if example["outcome"] != "failed"]
+
+
+def files_of(folder) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def frames_in(strip: np.ndarray, data: dict) -> list[np.ndarray]:
+    h, w, columns = data["height"], data["width"], data["columns"]
+    at = [divmod(f, columns) for f in range(data["frames"])]
+    return [strip[y * h : (y + 1) * h, x * w : (x + 1) * w] for y, x in at]
+
+
+# --- What is in it
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "wds", "folder"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_examples_are_the_job_s(kind, channels, tmp_path):
+    """Every number that is shown, and every frame bit for bit."""
+    frames, keys = morphs_of(6, 5, channels), [f"k/{i}" for i in range(6)]
+    records = make_job(tmp_path, frames, keys, format=kind, failed=(2,), unscored=(3,))
+    page = write_gallery(tmp_path)
+    data = data_of(page)
+    assert page == tmp_path / "gallery" / "index.html"
+    assert (data["items"], data["ok"]) == (6, 5)
+    assert data["quarantined"] == [["truncated", REASONS["truncated"], 1]]
+    assert dict(data["facts"])["Model"] == "timm:resnet18" and dict(data["facts"])["Family"] == "csp-phase"
+    assert [example["key"] for example in data["examples"]] == keys
+    assert data["examples"][2]["image"] is None and data["examples"][2]["message"] == REASONS["truncated"]
+    for example, place in zip(morphed(data), [0, 1, 3, 4, 5], strict=True):
+        record = records[place]
+        assert example["predictions"] == [None if p is None else CLASSES[p] for p in record["predictions"]]
+        for name in ("key", "probability", "prediction_probability", "l2", "factors", "attained", "gradient_norm"):
+            assert example[name] == record[name]
+        assert example["source"] == CLASSES[place % 4] and example["target"] == CLASSES[(place + 1) % 4]
+        assert example["label"] == LABELS[place % 4]
+        strip = np.asarray(pil.open(page.parent / example["image"]))
+        for shown, frame in zip(frames_in(strip, data), frames[place], strict=True):
+            assert np.array_equal(shown, frame.movedim(0, -1).expand(20, 17, 3).numpy())
+
+
+@pytest.mark.parametrize(
+    "asked, told",
+    [
+        ({"max_l2": 3.0}, {"Max L2": "3.0"}),
+        (
+            {"distances": [0.5, 1.0, 2.0, 3.0, 4.0], "target": {"3": 8, "cat": "dog"}},
+            {"Target": "map:3=8,cat=dog", "Distances": "0.5, 1.0, 2.0, 3.0, 4.0"},
+        ),
+        ({"factors": 2.0, "amplitude_factors": 1.0}, {"Factors": "2.0", "Amplitude factors": "1.0"}),
+        ({}, {}),
+    ],
+)
+def test_it_says_toward_what_and_how_far(asked, told, tmp_path):
+    """What was not asked for is not there."""
+    make_job(tmp_path, morphs_of(1), ["a"], **asked)
+    facts = dict(data_of(write_gallery(tmp_path))["facts"])
+    names = ("Target", "Max L2", "Distances", "Factors", "Amplitude factors")
+    assert {name: facts[name] for name in names if name in facts} == {"Target": "runner-up", **told}
+
+
+def test_many_wide_frames_lie_in_rows(tmp_path):
+    """WebP ends at 16,383 pixels."""
+    frames = morphs_of(1, 9, 1, (8, 3000))
+    make_job(tmp_path, frames, ["wide"])
+    page = write_gallery(tmp_path)
+    data = data_of(page)
+    assert data["columns"] == 5
+    strip = np.asarray(pil.open(page.parent / data["examples"][0]["image"]))
+    assert strip.shape == (16, 15000, 3)
+    assert all(np.array_equal(a[..., 0], b[0].numpy()) for a, b in zip(frames_in(strip, data), frames[0], strict=True))
+
+
+@pytest.mark.parametrize("sample, shown", [(1, [0]), (2, [0, 9]), (4, [0, 3, 5, 9]), (8, None), (100, None)])
+def test_the_sample_is_spread_evenly(sample, shown, tmp_path):
+    """Over the items that are ok: here 0, 2, 3, 4, 5, 6, 7 and 9."""
+    make_job(tmp_path, morphs_of(10, 2), [str(i) for i in range(10)], failed=(1, 8))
+    data = data_of(write_gallery(tmp_path, sample=sample))
+    keys = [example["key"] for example in morphed(data)]
+    assert keys == list(map(str, shown or [0, 2, 3, 4, 5, 6, 7, 9]))
+    failed = [example["key"] for example in data["examples"] if example["outcome"] == "failed"]
+    assert failed == (["1"] if sample == 1 else ["1", "8"])
+
+
+def test_a_drawn_sample_is_that_of_its_seed():
+    assert places(1000, 20, 7) == places(1000, 20, 7) != places(1000, 20, 8)
+    assert len(set(places(1000, 20, 7))) == 20
+
+
+def test_one_shard_at_a_time_and_only_those_with_examples(tmp_path, monkeypatch):
+    """Of 10 shards with 4 morphs, 3 are opened for 3 examples, and one morph read from each."""
+    make_job(tmp_path, morphs_of(40, 2), [str(i) for i in range(40)])
+    asked, read = [], stored.read_frames
+
+    def watch(out, kind, shard, records):
+        asked.append((shard, [r["key"] for r in records]))
+        return read(out, kind, shard, records)
+
+    monkeypatch.setattr(gallery, "read_frames", watch)
+    write_gallery(tmp_path, sample=3)
+    assert asked == [(0, ["0"]), (4, ["19"]), (9, ["39"])]
+
+
+def test_the_same_bytes_in_place_of_an_old_gallery(tmp_path):
+    """Whatever was there before; nothing else is left beside it."""
+    make_job(tmp_path, morphs_of(6, 3), [str(i) for i in range(6)])
+    write_gallery(tmp_path)
+    first, names = files_of(tmp_path / "gallery"), {p.name for p in tmp_path.iterdir()}
+    (tmp_path / "gallery" / "images" / "old.webp").write_bytes(b"")
+    write_gallery(tmp_path)
+    assert files_of(tmp_path / "gallery") == first
+    assert {p.name for p in tmp_path.iterdir()} == names
+
+
+def test_a_gallery_that_fails_leaves_the_old_one(tmp_path):
+    make_job(tmp_path, morphs_of(6, 3), [str(i) for i in range(6)])
+    write_gallery(tmp_path)
+    before = files_of(tmp_path / "gallery")
+    file = tmp_path / "shards" / "00001.safetensors"
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(JobError, match="shard 1 cannot be read"):
+        write_gallery(tmp_path)
+    assert files_of(tmp_path / "gallery") == before
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_what_cannot_be_shown(tmp_path):
+    with pytest.raises(JobError, match="out must be a job's folder"):
+        write_gallery(tmp_path)
+    make_job(tmp_path / "out", morphs_of(1, channels=2), ["a"])
+    with pytest.raises(JobError, match="1 channel .* or 3 .*, got 2"):
+        write_gallery(tmp_path / "out")
+    with pytest.raises(ValueError, match="sample must be at least 1, got 0"):
+        write_gallery(tmp_path / "out", sample=0)
+
+
+def test_no_text_becomes_markup(tmp_path):
+    """Keys, classes and settings stand in the page as data only; the policy allows the page's own code alone."""
+    evil = "</script><script>document.title = 'owned'</script><!--<script>"
+    make_job(tmp_path, morphs_of(len(NASTY), 2), NASTY, classes=[evil] * 4)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"images/"', json.dumps(evil)))
+    page = write_gallery(tmp_path)
+    text, data = page.read_text(), data_of(page)
+    assert [example["key"] for example in data["examples"]] == NASTY
+    assert data["examples"][0]["source"] == dict(data["facts"])["Data"] == evil
+    assert "owned'</script" not in text and evil not in text
+    assert text.lower().count("<script") == 2 and text.lower().count("</script") == 2
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="(.*?)"', text)[1])
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    for tag in ("style", "script"):
+        (code,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.S)
+        assert f"{tag}-src 'sha256-{b64encode(hashlib.sha256(code.encode()).digest()).decode()}'" in policy
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
+
+
+# --- Success
+
+RISING, FALLING, PEAK = (
+    [0.1, 0.2, 0.3, 0.5, 0.7, 0.9],
+    [0.3, 0.25, 0.2, 0.15, 0.1, 0.05],
+    [0.1, 0.9, 0.9, 0.8, 0.6, 0.4],
+)
+
+
+def ended(index: int, record: dict) -> dict:
+    """0 reached, 1 not and fell below the source, 2 fell below an earlier frame, 3 already predicted, 4 label differs
+    and reached, 5 not scored, 6 failed with frames, 7 truncated."""
+    if index == 7:
+        return record
+    probability = {1: FALLING, 2: PEAK, 3: [0.9] * 6}.get(index, RISING)
+    source, target = 0, 0 if index == 3 else 1
+    told = {"source": source, "target": target, "label": 2 if index == 4 else 0, "probability": probability}
+    told["predictions"] = [target if p >= 0.5 else source for p in probability]
+    told["prediction_probability"] = [max(p, round(1 - p, 2)) for p in probability]
+    if index == 5:
+        told |= {"predictions": [0, *[None] * 5], "probability": [0.1, *[None] * 5]}
+    return record | told | ({"status": "gradient-zero", "message": "zero"} if index == 6 else {})
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A job of one example of each kind, toward the label."""
+    change = lambda record: ended(record["index"], record)
+    make_job(tmp_path, morphs_of(8), [f"k/{i}" for i in range(8)], failed=(7,), target="label", change=change)
+    return tmp_path
+
+
+def test_the_head_and_the_badges_are_those_of_the_records(mixed):
+    data = data_of(write_gallery(mixed))
+    kinds = ["reached", "not-reached", "not-reached", "already-predicted", "reached", "not-scored", "failed", "failed"]
+    assert [example["outcome"] for example in data["examples"]] == kinds
+    assert [example["fell_below_source"] for example in data["examples"]] == [i == 1 for i in range(8)]
+    assert [example["fell_below_earlier"] for example in data["examples"]] == [i in (1, 2) for i in range(8)]
+    assert [example["label_differs"] for example in data["examples"][:7]] == [i == 4 for i in range(7)]
+    assert data["compare_labels"]
+    success = data["success"]
+    pairs = success.pop("pairs")
+    assert success == {
+        "morphs": 6,
+        "judged": 4,
+        "reached": 2,
+        "target_probability": {"source": 0.1, "last": 0.65},
+        "fell_below_source": 1,
+        "fell_below_earlier": 2,
+        "already_predicted": 1,
+        "not_scored": 1,
+        "labelled": 6,
+        "label_differs": 1,
+        "pairs_left_out": 0,
+    }
+    assert [(pair["names"], pair["morphs"], pair["reached"]) for pair in pairs] == [
+        (["zero", "one"], 5, 2),
+        (["zero", "zero"], 1, None),
+    ]
+
+
+def test_labels_of_other_classes_get_no_badges(tmp_path):
+    """Where next to none agrees, unless the labels are the targets."""
+    change = lambda record: record | {"label": 3, "source": 0}
+    for target in ("runner-up", "label"):
+        make_job(tmp_path / target, morphs_of(24, 2), [str(i) for i in range(24)], target=target, change=change)
+        assert data_of(write_gallery(tmp_path / target))["compare_labels"] == (target == "label")
+
+
+def test_the_head_counts_all_morphs_not_only_those_shown(mixed):
+    assert data_of(write_gallery(mixed, sample=1))["success"]["morphs"] == 6
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_edit_maps_are_the_signed_scaled_differences(channels, tmp_path):
+    frames = torch.full((1, 3, channels, 20, 17), 100, dtype=torch.uint8)
+    frames[0, 1, 0, 0, 0], frames[0, 2, 0, 0, 0], frames[0, 2, 0, 0, 1] = 125, 0, 151
+    make_job(tmp_path, frames, ["a"])
+    page = write_gallery(tmp_path)
+    data = data_of(page)
+    (example,) = data["examples"]
+    assert example["scale"] == pytest.approx(100 / 255)
+    maps = frames_in(np.asarray(pil.open(page.parent / example["map"])), data)
+    same = [247] * 3 if channels == 1 else [128] * 3
+    assert (maps[0] == same).all() and maps[1][1, 1].tolist() == same
+    first = {1: [230, 191, 196], 3: [160, 128, 128]}  # a fourth of the way to red
+    last = {1: ([33, 102, 172], [212, 133, 143]), 3: ([1, 128, 128], [193, 128, 128])}  # blue; half way to red
+    assert maps[1][0, 0].tolist() == first[channels]
+    assert (maps[2][0, 0].tolist(), maps[2][0, 1].tolist()) == last[channels]
+
+
+# --- In a browser
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory):
+    if not HAS_BROWSER:
+        pytest.skip("gallery in a browser: there is no chromium, or no chromedriver")
+    with browser.Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shown(window, tmp_path):
+    """A gallery of eight plain-coloured morphs, open, its first images drawn; the console must stay empty."""
+    colours = torch.arange(8, dtype=torch.uint8)[:, None] * 20 + torch.arange(6, dtype=torch.uint8) * 10
+    frames = colours[:, :, None, None, None].expand(8, 6, 3, 20, 17)
+    keys = [NASTY[0], *(f"k/{i}" for i in range(1, 8))]
+    make_job(tmp_path, frames, keys, unscored=(1,))
+    window.log("browser"), window.requests()
+    window._post("/window/rect", {"width": 1200, "height": 1600})
+    window.open(write_gallery(tmp_path).as_uri())
+    window.wait("cards[0].image?.complete && cards[1].image?.complete")
+    yield window
+    assert [entry for entry in window.log("browser") if entry["level"] != "DEBUG"] == []
+
+
+def colour_of(window, canvas: str) -> int:
+    """Of the middle of what an element looks like."""
+    picture = np.asarray(pil.open(io.BytesIO(window.picture(canvas))).convert("RGB"))
+    middle = picture[picture.shape[0] // 2, picture.shape[1] // 2]
+    assert len(set(middle.tolist())) == 1
+    return int(middle[0])
+
+
+def marker_of(window, card=1) -> str:
+    """Where the curve's marker is, when it has arrived there."""
+    script = f"cards[{card - 1}].root.getAnimations({{subtree: true}}).length === 0"
+    window.wait(script)
+    return window.run(f"return getComputedStyle(cards[{card - 1}].find('.marker')).transform")
+
+
+def test_it_opens_with_the_last_frame_beside_the_source(shown):
+    assert colour_of(shown, ".card .source") == 0
+    assert colour_of(shown, ".card .frame") == 50
+    assert shown.run("return document.querySelectorAll('.card').length") == 8
+    lead = shown.run("return document.getElementById('lead').innerText")
+    assert lead == "8 items, 8 morphed, 8 shown"
+
+
+def test_a_slider_moves_frame_curve_and_numbers(shown):
+    """By the keyboard, as every slider: of one example alone."""
+    before, other = marker_of(shown), marker_of(shown, 3)
+    shown.type(".card .slider", browser.KEYS["home"])
+    assert colour_of(shown, ".card .frame") == 0
+    assert shown.run("return cards[0].find('output').textContent") == "target: 0.002"
+    first = marker_of(shown)
+    shown.type(".card .slider", browser.KEYS["right"] * 2)
+    assert colour_of(shown, ".card .frame") == 20
+    assert len({before, first, marker_of(shown)}) == 3
+    assert marker_of(shown, 3) == other
+    assert shown.run("return cards[0].l2.textContent") == "1"
+    assert "frame 3 of 6" in shown.run("return cards[0].slider.getAttribute('aria-valuetext')")
+    outline = "const s = getComputedStyle(cards[0].slider); return [s.outlineStyle, parseFloat(s.outlineWidth)]"
+    assert shown.run(outline) == ["solid", 2]
+
+
+def test_all_of_them_move_together(shown):
+    """By the slider of all, by a key anywhere, by playing."""
+    frames = "return cards.map((card) => card.frame)"
+    shown.type("#all", browser.KEYS["home"])
+    assert shown.run(frames) == [0] * 8
+    shown.type("body", "..,.")
+    assert shown.run(frames) == [2] * 8
+    shown.click("#play")
+    shown.wait("cards.every((card) => card.frame === 5)")
+    shown.wait("cards.every((card) => card.frame === 4)")
+    shown.type("body", "p")
+    stopped = shown.run(frames)
+    assert shown.run("return [document.getElementById('play').textContent, timer]") == ["Play", None]
+    assert len(set(stopped)) == 1
+
+
+def test_what_was_not_scored_says_so(shown):
+    assert shown.run("return cards[1].root.innerText").count("target") == 0
+    assert shown.run("return getComputedStyle(cards[1].find('.unscored')).display") != "none"
+    assert shown.run("return getComputedStyle(cards[1].find('.marker')).display") == "none"
+    assert shown.run("return getComputedStyle(cards[0].find('.unscored')).display") == "none"
+
+
+def test_markup_in_a_key_is_text(shown):
+    assert shown.run("return document.title") == "Morphs of images/, timm:resnet18"
+    assert shown.run("return cards[0].find('.key').textContent") == NASTY[0]
+    assert shown.run("return document.querySelectorAll('.card img, .card script').length") == 0
+
+
+def test_it_asks_for_its_own_images_only(shown, tmp_path):
+    """After everything has been scrolled into view."""
+    shown.run("cards.at(-1).root.scrollIntoView()")
+    shown.wait("cards.at(-1).image?.complete && cards.at(-1).image.naturalWidth > 0")
+    asked = [address for address in shown.requests() if not address.startswith(("data:", "about:", "chrome"))]
+    root = (tmp_path / "gallery").as_uri()
+    assert f"{root}/index.html" in asked and f"{root}/images/00000007.webp" in asked
+    assert [address for address in asked if not address.startswith(root)] == []
+
+
+def test_everything_has_a_name(shown):
+    """Pictures, curves and sliders say to a screen reader what they are; no two elements have one id."""
+    script = "return [...document.querySelectorAll('[role=img], input, button')].map(e => e.ariaLabel || e.textContent)"
+    names = shown.run(script)
+    assert len(names) == 8 * 5 + 3 and all(names)
+    ids = shown.run("return [...document.querySelectorAll('[id]')].map((e) => e.id)")
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_it_fits_the_window(shown, width):
+    """A phone's and a desk's: nothing is cut off at the side."""
+    shown._post("/window/rect", {"width": width, "height": 900})
+    shown.run("document.querySelector('.pairs').open = true; document.getElementById('maps').click()")
+    assert shown.run("return document.documentElement.scrollWidth <= innerWidth")
+    columns = shown.run("return getComputedStyle(document.getElementById('cards')).gridTemplateColumns")
+    assert len(columns.split()) == (1 if width < 1000 else 3)
+
+
+@pytest.fixture
+def sorted_out(window, mixed):
+    """The gallery of one example of each kind, open; the console must stay empty."""
+    window.log("browser")
+    window.open(write_gallery(mixed).as_uri())
+    window.wait("cards[0].image?.complete")
+    yield window
+    assert [entry for entry in window.log("browser") if entry["level"] != "DEBUG"] == []
+
+
+VISIBLE = "[...document.querySelectorAll('.card')].filter((c) => c.offsetParent).map((c) => Number(c.dataset.number))"
+
+
+def choose(window, select: str, value: str) -> None:
+    """As a keyboard does: letters find the option, and the page hears of it."""
+    text = window.run(f"return document.querySelector('#{select} option[value={value}]').text")
+    window.type(f"#{select}", text)
+
+
+@pytest.mark.parametrize(
+    "value, count, shown",
+    [
+        ("all", 8, [0, 1, 2, 3, 4, 5, 6, 7]),
+        ("reached", 2, [0, 4]),
+        ("not-reached", 2, [1, 2]),
+        ("fell-source", 1, [1]),
+        ("fell-earlier", 2, [1, 2]),
+        ("already-predicted", 1, [3]),
+        ("label-differs", 1, [4]),
+        ("not-scored", 1, [5]),
+        ("failed", 2, [6, 7]),
+    ],
+)
+def test_filters(sorted_out, value, count, shown):
+    choose(sorted_out, "filter", value)
+    assert sorted_out.run("return document.getElementById('filter').value") == value
+    assert sorted_out.run(f"return {VISIBLE}") == shown
+    assert sorted_out.run("return document.getElementById('filter').selectedOptions[0].text").endswith(f"({count})")
+    assert sorted_out.run("return document.getElementById('count').textContent") == f"{count} of 8 examples"
+
+
+@pytest.mark.parametrize(
+    "value, order",
+    [
+        ("data", [0, 1, 2, 3, 4, 5, 6, 7]),
+        ("gain", [0, 4, 6, 2, 3, 1, 5, 7]),
+        ("loss", [1, 3, 2, 0, 4, 6, 5, 7]),
+        ("fall", [2, 1, 0, 3, 4, 6, 5, 7]),
+        ("highest", [0, 3, 4, 6, 2, 1, 5, 7]),
+        ("lowest", [1, 2, 0, 3, 4, 6, 5, 7]),
+        ("distance", [0, 1, 2, 3, 4, 5, 6, 7]),
+    ],
+)
+def test_orders(sorted_out, value, order):
+    """Ties in the data's order, items without the number last."""
+    choose(sorted_out, "sort", value)
+    assert sorted_out.run(f"return {VISIBLE}") == order
+
+
+def test_a_letter_in_a_choice_is_no_command(sorted_out):
+    sorted_out.type("#filter", "d")
+    assert not sorted_out.run("return document.getElementById('maps').checked")
+
+
+def test_only_what_was_reached_is_green(sorted_out):
+    badges = sorted_out.run("return cards.map((c) => [...c.root.querySelectorAll('.badge')].map((b) => b.innerText))")
+    assert badges == [
+        ["target reached"],
+        ["target not reached", "fell below the source"],
+        ["target not reached", "fell below an earlier frame"],
+        ["already predicted: nothing to reach"],
+        ["target reached", "label differs: due"],
+        ["not scored"],
+        ["failed: gradient-zero"],
+        ["failed: truncated"],
+    ]
+    green = "return cards.map((c) => c.root.querySelectorAll('.good, .reached').length)"
+    assert sorted_out.run(green) == [2, 0, 0, 0, 2, 0, 0, 0]
+    says = "return cards.slice(0, 4).map((c) => c.find('.says').textContent)"
+    assert sorted_out.run(says) == [
+        f"predicted: {text}" for text in ("one 0.900", "zero 0.950", "zero 0.600", "zero 0.900")
+    ]
+
+
+def test_the_head_says_how_many_reached_their_target(sorted_out):
+    entries = (
+        "return [...document.querySelectorAll('#success dl > div')].map((e) => e.innerText.replace(/\\n+/g, ': '))"
+    )
+    assert sorted_out.run(entries) == [
+        "Target reached: 2 of 4 (50 %)",
+        "Median target probability: 0.1 → 0.65",
+        "Fell below the source: 1",
+        "Fell below an earlier frame: 2",
+        "Already predicted: 1 not counted as reached",
+        "Not scored: 1",
+        "Label differs from the prediction: 1 of 6",
+    ]
+    cells = "return [...document.querySelectorAll('#success tr')].map((r) => [...r.children].map((c) => c.textContent))"
+    assert sorted_out.run(cells)[1:] == [
+        ["zero → one", "5", "2 of 4", "0.1 → 0.65", "1 / 2", "0"],
+        ["zero → zero", "1", "–", "– → –", "– / –", "1"],
+    ]
+
+
+def test_the_head_of_a_job_that_was_not_scored(window, tmp_path):
+    make_job(tmp_path, morphs_of(2, 3), ["a", "b"], unscored=(0, 1), score="none")
+    window.open(write_gallery(tmp_path).as_uri())
+    head = window.run("return document.getElementById('success').innerText")
+    assert "Success of all 2 morphs is not known: their last frames were not scored." in head
+    assert "Target reached" not in head
+    assert window.run("return document.querySelectorAll('.good, .reached').length") == 0
+
+
+def test_differences_are_shown_when_asked_for(shown):
+    """By the box and by its key; loaded only then; the slider moves them, too."""
+    assert not [address for address in shown.requests() if "/maps/" in address]
+    assert shown.run("return cards[0].find('.difference').offsetParent") is None
+    shown.type("body", "d")
+    shown.wait("cards[0].mapImage?.complete")
+    assert shown.run("return document.getElementById('maps').checked")
+    assert "/maps/00000000.webp" in "".join(shown.requests())
+    assert colour_of(shown, ".card .map") == 255  # the last of 50 levels of difference: the strongest
+    caption = shown.run("return cards[0].find('.difference figcaption').textContent")
+    assert caption == "difference of each channel, ±0.196"
+    shown.type(".card .slider", browser.KEYS["home"])
+    assert colour_of(shown, ".card .map") == 128
+    shown.click("#maps")
+    assert shown.run("return cards[0].find('.difference').offsetParent") is None
+
+
+def test_hundreds_of_examples(window, tmp_path):
+    """Only images near the window are loaded; all can be filtered and sorted."""
+    make_job(tmp_path, morphs_of(400, 2, 1, (8, 8)), [str(i) for i in range(400)], shard_size=200)
+    window.open(write_gallery(tmp_path, sample=400).as_uri())
+    window.wait("cards[0].image?.complete")
+    assert window.run("return cards.length") == 400
+    assert window.run("return cards.filter((c) => c.image).length") < 60
+    window.run("document.getElementById('sort').value = 'lowest'; arrange()")
+    assert window.run(f"return {VISIBLE}.length") == 400
+    window.run("window.scrollTo(0, document.body.scrollHeight)")
+    last = window.run(f"return {VISIBLE}.at(-1)")
+    window.wait(f"cards[{last}].image?.complete")
+
+
+def test_a_page_without_examples(window, tmp_path):
+    """It says so, and why."""
+    make_job(tmp_path, morphs_of(3, 2), ["a", "b", "c"], failed=(0, 1, 2))
+    window.open(write_gallery(tmp_path).as_uri())
+    text = window.run("return document.body.innerText")
+    assert "nothing to show" in text and REASONS["truncated"] in text and "Play" not in text
+    assert "Target reached" not in text
+    assert (
+        window.run("return [...document.querySelectorAll('.card h2')].map((e) => e.innerText)") == ["not morphed"] * 3
+    )
+    assert window.log("browser") == []

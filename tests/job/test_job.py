@@ -1,0 +1,993 @@
+"""Whole jobs in this process: what they write, what they refuse, how they go on, and what becomes of bad input."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+for extra in ("PIL", "safetensors"):
+    pytest.importorskip(extra)
+
+from job_models import (  # noqa: E402
+    HERE,
+    MODEL,
+    Classifier,
+    Triples,
+    arguments,
+    classifier,
+    digests,
+    ended,
+    frames,
+    lines,
+    make_folder,
+    make_white,
+    markers,
+    pictures,
+    records,
+    run_here,
+    start,
+    temporaries,
+)
+from PIL import Image  # noqa: E402
+from safetensors.torch import save_file as safetensors_file  # noqa: E402
+from zoo import MAX_PIXELS, make_zoo  # noqa: E402
+
+from steerlens_fast import SteerableLens  # noqa: E402
+from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast.data.resize import fit  # noqa: E402
+from steerlens_fast.errors import JobError  # noqa: E402
+from steerlens_fast.io.atomic_io import write_json  # noqa: E402
+from steerlens_fast.job import morph_dataset, worker  # noqa: E402
+from steerlens_fast.job.config import JobConfig  # noqa: E402
+from steerlens_fast.job.planning import Inputs, make_plan  # noqa: E402
+from steerlens_fast.job.shard import write_records  # noqa: E402
+from steerlens_fast.models import load_model  # noqa: E402
+
+COUNT = 30  # images: 8 shards of 4, the last of 2
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("data") / "images", COUNT)
+
+
+@pytest.fixture(scope="module")
+def job(data, tmp_path_factory) -> Path:
+    """A finished job that nothing has disturbed; not to be changed."""
+    out = tmp_path_factory.mktemp("job") / "out"
+    assert run_here(out, data=data) == 0
+    return out
+
+
+@pytest.fixture
+def copy(job, tmp_path) -> Path:
+    return Path(shutil.copytree(job, tmp_path / "copy"))
+
+
+def refused(capsys, code: int, *names: str, says: int) -> str:
+    """Check an exit status, and that the message has all of these."""
+    told = capsys.readouterr().err
+    assert code == says, told
+    assert all(name in told for name in names), told
+    return told
+
+
+# --- What a job writes -----------------------------------------------------------------------------------------------
+
+
+def test_everything_is_there_once(data, job):
+    stems = [f"{n:05d}" for n in range(8)]
+    kinds = (".done.json", ".jsonl", ".safetensors")
+    assert sorted(p.name for p in (job / "shards").iterdir()) == sorted(s + k for s in stems for k in kinds)
+    expected = [str(path.relative_to(data)) for path in sorted(data.rglob("*.png"))]
+    for file in ("manifest.jsonl", *(f"shards/{s}.jsonl" for s in stems)):
+        told = lines(job / file)
+        assert [r["index"] for r in told] == list(range(told[0]["index"], told[0]["index"] + len(told)))
+    assert [r["key"] for r in lines(job / "manifest.jsonl")] == [r["key"] for r in records(job)] == expected
+    assert lines(job / "failed.jsonl") == [] and not temporaries(job)
+    summary = json.loads((job / "summary.json").read_text())
+    assert (summary["complete"], summary["items"], summary["done"], summary["failed"]) == (True, COUNT, COUNT, 0)
+
+
+def test_records_and_frames_are_those_of_the_lens(data, job):
+    """Against the library, image by image, in the batches of the plan."""
+    found, told = frames(job), records(job)
+    files = sorted(data.rglob("*.png"))
+    pixels = np.stack([np.asarray(Image.open(path)) for path in files])[:, None]
+    lens = SteerableLens(classifier().eval())
+    for first in range(0, COUNT, 2):
+        morphs = lens.morph(torch.from_numpy(pixels[first : first + 2]).float() / 255, max_l2=2.0, frames=4)
+        for n, record in enumerate(told[first : first + 2]):
+            path = files[first + n]
+            assert torch.equal(found[record["key"]], (morphs.frames[n] * 255).round().byte())
+            assert np.array_equal(found[record["key"]][0], pixels[first + n])
+            assert record["sha256"] == sha256(path.read_bytes()).hexdigest() and record["path"] == str(path)
+            assert record["label"] == int(path.parent.name[1:]) and record["size"] == [16, 16]
+            assert (record["source"], record["target"]) == (int(morphs.source[n]), int(morphs.target[n]))
+            assert record["predictions"] == morphs.predictions[n].tolist() and record["attained"] is True
+            for name in ("factors", "l2"):
+                assert record[name] == pytest.approx(getattr(morphs, name)[n].tolist(), rel=1e-6)
+            assert record["probability"] == pytest.approx(morphs.target_probability[n].tolist(), rel=1e-6)
+            assert record["gradient_norm"] == pytest.approx(float(morphs.gradient_norm[n]), rel=1e-6)
+            assert record["l2"][-1] == pytest.approx(2.0, abs=1e-3)
+
+
+def test_plan_and_config_tell_how_it_was_made(data, job):
+    plan, config = (json.loads((job / name).read_text()) for name in ("plan.json", "config.json"))
+    assert (plan["items"], plan["shard_size"], plan["batch_size"], len(plan["offsets"])) == (COUNT, 4, 2, 8)
+    assert (
+        plan["size"] == [16, 16]
+        and plan["frames"] == 4
+        and plan["threads"] == 1
+        and plan["labels"] == ["c0", "c1", "c2"]
+    )
+    assert plan["versions"]["torch"] == torch.__version__ and len(plan["model"]["sha256"]) == 64
+    assert plan["listing_sha256"] == sha256((job / "items.jsonl").read_bytes()).hexdigest()
+    listing = (job / "items.jsonl").read_bytes()
+    assert [json.loads(listing[at:].split(b"\n")[0])[0] for at in plan["offsets"]] == list(range(0, COUNT, 4))
+    assert config["data"] == str(data) and config["model"] == MODEL and config["max_l2"] == 2
+
+
+def test_markers_hold_the_hashes_of_what_they_stand_for(job):
+    for marker in markers(job):
+        told = json.loads(marker.read_text())
+        assert len(told["files"]) == 2
+        for name, file in told["files"].items():
+            data = (job / "shards" / name).read_bytes()
+            assert file == {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
+
+
+@pytest.mark.parametrize("kind", ["wds", "folder"])
+def test_formats_hold_equal_frames(kind, data, job, tmp_path):
+    assert run_here(tmp_path, data=data, format=kind) == 0
+    found, expected = frames(tmp_path), frames(job)
+    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+    assert records(tmp_path) == records(job)
+
+
+def _as_csv(data: Path, place: Path) -> dict:
+    rows = [f"{path},{path.parent.name[1:]}" for path in sorted(data.rglob("*.png"))]
+    (place / "all.csv").write_text("\n".join(["path,label", *rows]))
+    return {"data": place / "all.csv"}
+
+
+def _as_tar(data: Path, place: Path) -> dict:
+    with tarfile.open(place / "all.tar", "w") as tar:
+        for n, path in enumerate(sorted(data.rglob("*.png"))):
+            tar.add(path, f"{n:03d}.png")
+            label = tarfile.TarInfo(f"{n:03d}.cls")
+            label.size = 1
+            tar.addfile(label, BytesIO(path.parent.name[1:].encode()))
+    return {"data": place / "all.tar"}
+
+
+def _as_npy(data: Path, place: Path) -> dict:
+    np.save(place / "images.npy", pictures(COUNT))
+    np.save(place / "labels.npy", np.arange(COUNT) * 3 // COUNT)
+    return {"data": place / "images.npy", "labels": place / "labels.npy"}
+
+
+def _as_safetensors(data: Path, place: Path) -> dict:
+    tensors = {"images": torch.from_numpy(pictures(COUNT)), "labels": torch.arange(COUNT) * 3 // COUNT}
+    safetensors_file(tensors, place / "all.safetensors")
+    return {"data": place / "all.safetensors"}
+
+
+@pytest.mark.parametrize("as_what", [_as_csv, _as_tar, _as_npy, _as_safetensors])
+def test_all_kinds_of_data_give_the_same_morphs(as_what, data, job, tmp_path):
+    assert run_here(tmp_path / "out", **as_what(data, tmp_path)) == 0
+    told, expected = records(tmp_path / "out"), records(job)
+    assert [r["label"] for r in told] == [r["label"] for r in expected]
+    found, wanted = frames(tmp_path / "out"), frames(job)
+    assert len(found) == COUNT
+    assert all(torch.equal(found[r["key"]], wanted[e["key"]]) for r, e in zip(told, expected))
+
+
+# --- Options ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("score, known", [("all", 4), ("last", 2), ("none", 1)])
+def test_score_says_which_frames_are_scored(score, known, data, tmp_path):
+    """The source's own scores come with its gradient."""
+    assert run_here(tmp_path, data=data, score=score, limit=4) == 0
+    for record in records(tmp_path):
+        assert len(record["probability"]) == len(record["predictions"]) == 4
+        for name in ("probability", "predictions"):
+            scored = [value is not None for value in record[name]]
+            assert scored == ([True] + [score == "all"] * 2 + [score != "none"]) and sum(scored) == known
+
+
+def test_several_distances_are_a_frame_each(data, tmp_path):
+    assert run_here(tmp_path, data=data, distances=[0.5, 1, 1.5, 2], limit=4) == 0
+    for record in records(tmp_path):
+        assert record["l2"] == pytest.approx([0, 0.5, 1, 1.5, 2], abs=2e-3) and record["attained"] == [True] * 4
+        assert len(frames(tmp_path)[record["key"]]) == 5
+
+
+def test_factors_are_a_frame_each(data, tmp_path):
+    argv = ["morph", "--data", data, "--model", MODEL, "--channels", 1, "--out", tmp_path, "--factors", "0,1,4,2"]
+    assert main([*map(str, argv), "--limit", "4", "--workers", "0", "--gallery", "0", "--progress", "none"]) == 0
+    for record in records(tmp_path):
+        assert record["factors"] == [0, 1, 4, 2] and record["attained"] is None
+        assert record["l2"][2] > record["l2"][3] > record["l2"][1] > 0
+
+
+def test_targets(data, tmp_path):
+    """Each kind against what the classifier's own scores say."""
+    images = torch.from_numpy(pictures(COUNT)[:6, None]).float() / 255
+    order = classifier()(images).argsort(1, descending=True)
+    (tmp_path / "some.csv").write_text("key,target\nc0/001.png,2\nc0/003.png,0\n")
+    labels = [0] * 6
+    expected = {
+        "label": labels,
+        "2": [2] * 6,
+        "runner-up": order[:, 1].tolist(),
+        "least": order[:, 2].tolist(),
+        "argmax": order[:, 0].tolist(),
+        "c1": [1] * 6,
+        "map:c0=c2": [2] * 6,
+        str(tmp_path / "some.csv"): [2, 0],
+    }
+    for n, (target, wanted) in enumerate(expected.items()):
+        assert run_here(tmp_path / str(n), data=data, target=target, limit=6) in (0, 3)  # argmax: may have no gradient
+        assert [r["target"] for r in records(tmp_path / str(n))] == wanted, target
+    assert [r["key"] for r in records(tmp_path / "7")] == ["c0/001.png", "c0/003.png"]
+
+
+def test_words_are_no_files(data, tmp_path, monkeypatch):
+    """A folder called as a target is does not change what the target means."""
+    for name in ("label", "2", "runner-up"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run_here(Path("out"), data=data, target="label", limit=2) == 0
+    assert [r["target"] for r in records(Path("out"))] == [0, 0]
+
+
+def test_limit(data, job, tmp_path):
+    assert run_here(tmp_path, data=data, limit=6) == 0
+    assert records(tmp_path) == records(job)[:6] and len(markers(tmp_path)) == 2
+
+
+def test_dry_run_tells_and_writes_nothing(data, tmp_path, capsys):
+    out = tmp_path / "new"
+    assert run_here(out, "--dry-run", data=data) == 0
+    told = capsys.readouterr().out
+    assert not out.exists() and not list(tmp_path.iterdir())
+    assert "30 images in 8 shards of 4; each morph is 4 x 1 x 16 x 16 bytes" in told
+    assert "a batch of 2 takes" in told and "for all on 0 worker(s)" in told
+    assert f"{30 * 4 * 256 / 2**20:.1f} MiB of frames" in told and "max_l2            2.0" in told
+
+
+def test_status_export_gallery_of_a_real_job(copy, capsys, tmp_path):
+    assert main(["status", str(copy)]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["running"], status["done"], status["shards_done"], status["failed"]) == (False, COUNT, 8, 0)
+    to = tmp_path / "exported"
+    assert main(["export", str(copy), "--to", str(to), "--format", "npz", "--keys", "c1/*", "--limit", "3"]) == 0
+    found, expected = sorted(to.rglob("*.npz")), frames(copy)
+    assert len(found) == 3
+    for path in found:
+        loaded = np.load(path)
+        assert np.array_equal(loaded["frames"], expected[json.loads(str(loaded["record"]))["key"]])
+    assert main(["gallery", str(copy), "--sample", "5"]) == 0
+    assert len(list((copy / "gallery" / "images").iterdir())) == 5
+    assert "c0/000.png" in (copy / "gallery" / "index.html").read_text()
+    assert main(["verify", str(copy)]) == 0
+
+
+def test_a_job_writes_its_gallery(data, tmp_path):
+    assert run_here(tmp_path, data=data, limit=4, gallery=3) == 0
+    assert len(list((tmp_path / "gallery" / "images").iterdir())) == 3
+
+
+# --- Going on --------------------------------------------------------------------------------------------------------
+
+
+def test_resume_of_a_finished_job_changes_nothing(job, data, copy):
+    """With no options, or with the same ones as before."""
+    before = {path: path.stat().st_mtime_ns for path in (copy / "shards").iterdir()}
+    assert run_here(copy, "--resume") == 0
+    assert run_here(copy, "--resume", data=data) == 0
+    assert {path: path.stat().st_mtime_ns for path in (copy / "shards").iterdir()} == before
+    assert digests(copy) == digests(job)
+
+
+def test_resume_where_no_job_is_begins_one(data, job, tmp_path):
+    assert run_here(tmp_path, "--resume", data=data) == 0
+    assert digests(tmp_path) == digests(job)
+
+
+@pytest.mark.parametrize(
+    "option, value, was",
+    [
+        ("frames", 5, "4"),
+        ("max_l2", 3, "2.0"),
+        ("target", "least", "runner-up"),
+        ("family", "pixel", "csp-phase"),
+        ("batch_size", 4, "2"),
+        ("shard_size", 8, "4"),
+        ("format", "folder", "safetensors"),
+        ("score", "none", "all"),
+        ("threads", 2, "1"),
+        ("limit", 7, "null"),
+        ("pyramid", "order=2", "null"),
+        ("dtype", "float64", "float32"),
+    ],
+)
+def test_another_configuration_is_refused(option, value, was, copy, job, capsys):
+    assert str(value) != was
+    refused(capsys, run_here(copy, "--resume", **{option: value}), f"{option} was", was, "cannot change", says=2)
+    assert digests(copy) == digests(job)
+
+
+def test_every_change_is_named_at_once(copy, capsys):
+    told = 'family was "csp-phase" and is "pixel" now, frames was 4 and is 5 now: the configuration of a job'
+    refused(capsys, run_here(copy, "--resume", frames=5, family="pixel"), told, says=2)
+
+
+def test_other_data_are_refused(data, copy, tmp_path, capsys):
+    more = Path(shutil.copytree(data, tmp_path / "images"))
+    refused(capsys, run_here(copy, "--resume", data=more), "data was", says=2)
+    assert run_here(tmp_path / "out", data=more) == 0
+    shutil.copy(data / "c0" / "000.png", more / "c0" / "new.png")
+    refused(capsys, run_here(tmp_path / "out", "--resume"), "data must be what it was", says=2)
+    (more / "c0" / "new.png").unlink()
+    assert run_here(tmp_path / "out", "--resume") == 0
+
+
+def test_another_model_is_refused(data, tmp_path, capsys):
+    """Weights that are no longer what they were, where something is left to be made."""
+    weights, out = tmp_path / "weights.pt", tmp_path / "out"
+    torch.save(classifier().state_dict(), weights)
+    assert run_here(out, data=data, weights=weights) == 0
+    before = digests(out)
+    torch.save(Classifier().state_dict(), weights)
+    markers(out)[3].unlink()
+    refused(capsys, run_here(out, "--resume"), f"SHA-256 of {weights} was", "the model of a job cannot change", says=2)
+    torch.save(classifier().state_dict(), weights)
+    assert run_here(out, "--resume") == 0 and digests(out) == before
+
+
+def test_model_options_survive_a_resume(data, tmp_path):
+    """Means and sizes that were tuples before they were saved."""
+    options = {"mean": "0.5", "std": "0.25", "size": 16}
+    assert run_here(tmp_path, data=data, **options) == 0
+    before = digests(tmp_path)
+    markers(tmp_path)[0].unlink()
+    assert run_here(tmp_path, "--resume", **options) == 0
+    markers(tmp_path)[0].unlink()
+    assert run_here(tmp_path, "--resume") == 0 and digests(tmp_path) == before
+
+
+def test_a_job_is_not_begun_over_another_unless_asked_to(data, copy, job, capsys):
+    refused(capsys, run_here(copy, data=data), "use --resume or --overwrite", says=2)
+    assert digests(copy) == digests(job)
+    assert run_here(copy, "--overwrite", data=data, limit=2) == 0
+    assert len(records(copy)) == 2 and len(markers(copy)) == 1
+
+
+def test_overwrite_clears_no_folder_of_somebody_else(data, tmp_path, capsys):
+    keep = [tmp_path / name for name in ("shards/mine.txt", "gallery/mine.png", "notes.txt", "summary.json")]
+    for path in keep:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    (tmp_path / "plan.json").write_text('{"buy": ["milk"]}')
+    refused(capsys, run_here(tmp_path, "--overwrite", data=data, limit=2), "plan.json is damaged", says=1)
+    assert all(path.read_text() == "mine" for path in keep)
+
+
+def test_markers_without_a_plan_are_not_believed(data, job, copy, monkeypatch):
+    """A folder that somebody has half cleared: nothing of the old job gets into the new one."""
+    assert run_here(copy, "--overwrite", data=data, target="least") == 0
+    (copy / "plan.json").unlink()
+    monkeypatch.setenv("JOB_OOM", "0")  # the new job gets as far as its plan
+    assert run_here(copy, data=data) == 1
+    monkeypatch.delenv("JOB_OOM")
+    assert run_here(copy, "--resume") == 0
+    assert digests(copy) == digests(job)
+
+
+# --- Damage ----------------------------------------------------------------------------------------------------------
+
+
+def flip(path: Path, byte: int = 100) -> None:
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 1
+    path.write_bytes(data)
+
+
+def untouched(out: Path, shard: int) -> dict[str, int]:
+    """When the other shards' files were written."""
+    return {p.name: p.stat().st_mtime_ns for p in (out / "shards").iterdir() if not p.name.startswith(f"{shard:05d}")}
+
+
+@pytest.mark.parametrize("name, byte", [("00003.safetensors", 2000), ("00003.jsonl", 0), ("00003.jsonl", -2)])
+def test_a_flipped_byte_is_found_and_made_again(name, byte, copy, job, capsys):
+    flip(copy / "shards" / name, byte)
+    (copy / "summary.json").unlink()
+    others = untouched(copy, 3)
+    code = run_here(copy, "--resume")  # which looks at lengths, and reads records
+    told = capsys.readouterr().err
+    assert code == 0 if byte == 2000 else (code == 1 and "00003.jsonl is damaged: verify" in told), told
+    assert main(["verify", str(copy)]) == 1
+    told = capsys.readouterr().out
+    assert f"shard 3: {name} is damaged" in told and told.count("shard ") == 1 and "7 of 8 shards are whole" in told
+    assert main(["verify", str(copy), "--discard"]) == 1 and run_here(copy, "--resume") == 0
+    assert main(["verify", str(copy)]) == 0
+    assert untouched(copy, 3) == others and digests(copy) == digests(job)
+
+
+@pytest.mark.parametrize("kind, name", [("wds", "00001.tar"), ("folder", "00001/c0/004.png/frame_01.png")])
+def test_a_flipped_byte_in_other_formats(kind, name, data, tmp_path, capsys):
+    assert run_here(tmp_path, data=data, format=kind, limit=12) == 0
+    before = digests(tmp_path)
+    flip(tmp_path / "shards" / name)
+    assert main(["verify", str(tmp_path), "--discard"]) == 1
+    assert f"shard 1: {name} is damaged" in capsys.readouterr().out
+    assert run_here(tmp_path, "--resume") == 0 and digests(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b'{"shard": 2, "files": {"000', b"null", b"[]", b"\xff\0", b'{"files": [], "items": 4}', b'{"files": {}}'],
+)
+def test_a_damaged_marker_counts_as_none(garbage, copy, job, capsys):
+    others = untouched(copy, 2)
+    markers(copy)[2].write_bytes(garbage)
+    assert main(["verify", str(copy)]) == 1
+    assert "shard 2: the marker is damaged" in capsys.readouterr().out
+    assert main(["status", str(copy)]) == 0 and json.loads(capsys.readouterr().out)["shards_done"] == 7
+    assert run_here(copy, "--resume") == 0
+    assert untouched(copy, 2) == others and digests(copy) == digests(job)
+
+
+@pytest.mark.parametrize("name", ["00005.safetensors", "00005.jsonl", "00005.done.json"])
+def test_a_missing_file_is_made_again(name, copy, job, capsys):
+    others = untouched(copy, 5)
+    (copy / "shards" / name).unlink()
+    assert main(["verify", str(copy)]) == 1
+    told = capsys.readouterr().out
+    assert "shard 5: " + ("not done" if name.endswith("done.json") else f"{name} is missing") in told
+    assert run_here(copy, "--resume") == 0
+    assert untouched(copy, 5) == others and digests(copy) == digests(job)
+
+
+def test_a_summary_is_never_older_than_the_shards(data, tmp_path, monkeypatch):
+    """A retry that is killed after its last shard, before it has summed up."""
+    images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
+    (images / "c0" / "002.png").write_bytes(b"")
+    assert run_here(out, data=images) == 3
+    shutil.copy(data / "c0" / "002.png", images / "c0" / "002.png")
+    with monkeypatch.context() as patched:
+        patched.setattr("steerlens_fast.job.run.sum_up", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        assert run_here(out, "--retry-failed") == 143
+    assert run_here(out, "--resume") == 0
+    assert lines(out / "failed.jsonl") == [] and json.loads((out / "summary.json").read_text())["failed"] == 0
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, flip, lambda path: path.write_bytes(path.read_bytes()[:-20])])
+def test_a_damaged_listing_is_written_again(damage, copy, job, capsys):
+    damage(copy / "items.jsonl")
+    markers(copy)[7].unlink()
+    assert main(["verify", str(copy)]) == 1
+    assert "items.jsonl is not the one that was planned" in capsys.readouterr().out
+    assert run_here(copy, "--resume") == 0 and main(["verify", str(copy)]) == 0
+    assert digests(copy) == digests(job)
+
+
+def test_sums_are_written_again(copy, job):
+    for name in ("manifest.jsonl", "failed.jsonl"):
+        (copy / name).unlink()
+    assert run_here(copy, "--resume") == 0 and digests(copy) == digests(job)
+
+
+def test_leftovers_of_killed_processes_are_removed(copy, job):
+    """Files and folders, of shards, sums and gallery; nothing that is called otherwise."""
+    name = f".{'0123456789abcdef' * 2}.tmp"
+    for leftover in (copy / name, copy / "shards" / name):
+        leftover.mkdir()
+        (leftover / "frame").write_bytes(b"x")
+        (leftover.parent / name.replace("0", "1")).write_bytes(b"x")
+    (copy / ".mine.tmp").write_text("mine")
+    assert run_here(copy, "--resume") == 0
+    assert temporaries(copy) == [".mine.tmp"] and digests(copy) == digests(job)
+
+
+# --- Bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    """The zoo, its job's folder, and that of the same job on a zoo whose bad images are grey."""
+    folder = tmp_path_factory.mktemp("zoo")
+    expected = make_zoo(folder / "images")
+    with_grey = Path(shutil.copytree(folder / "images", folder / "grey", symlinks=True, ignore=_no_pipes))
+    for e in expected:
+        if e.reason is not None:
+            (with_grey / e.path).unlink(missing_ok=True)
+            Image.new("RGB", (32, 24), (128, 128, 128)).save(with_grey / e.path, "PNG")
+    options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "batch_size": 8, "shard_size": 32}
+    options |= {"max_pixels": MAX_PIXELS, "max_failures": 100}
+    codes = [run_here(folder / f"of-{which}", data=folder / which, **options) for which in ("images", "grey")]
+    return expected, folder / "of-images", folder / "of-grey", codes
+
+
+def _no_pipes(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith("pipe")]
+
+
+def test_zoo_gives_pixels_or_reasons(zoo):
+    expected, out, _, codes = zoo
+    assert codes[0] == 3
+    told, found = records(out), frames(out)
+    assert [r["key"] for r in told] == [e.path for e in expected]
+    for e, record in zip(expected, told):
+        if e.reason is not None:
+            assert (record["status"], record["row"]) == (e.reason, None) and record["message"], e.path
+            continue
+        assert record["status"] == "ok", (e.path, record)
+        assert record["size"] == list(e.pixels.shape[:2]), e.path
+        source = found[e.path][0].numpy().astype(int)
+        assert record["factors"][0] == 0
+        assert np.abs(source - fit(Image.fromarray(e.pixels), (24, 32))).max() <= e.tolerance, e.path
+
+
+def test_zoo_failures_are_listed(zoo):
+    expected, out, _, _ = zoo
+    bad = {e.path: e.reason for e in expected if e.reason is not None}
+    assert {r["key"]: r["status"] for r in lines(out / "failed.jsonl")} == bad
+    assert len(lines(out / "manifest.jsonl")) == len(expected)
+    reasons = json.loads((out / "summary.json").read_text())["reasons"]
+    assert sum(reasons.values()) == len(bad) and reasons["truncated"] == list(bad.values()).count("truncated")
+
+
+def test_another_process_writes_the_same_records_of_bad_images(zoo, tmp_path):
+    """With other addresses, hashes of strings, process id and temporary folder."""
+    _, out, _, _ = zoo
+    options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "batch_size": 8, "shard_size": 32}
+    options |= {"max_pixels": MAX_PIXELS, "max_failures": 100, "workers": 1, "progress": "none"}
+    asked = arguments(tmp_path / "out", data=out.parent / "images", **options)
+    code, told = ended(start(asked, PYTHONHASHSEED=7, TMPDIR=tmp_path))
+    assert code == 3, told
+    assert digests(tmp_path / "out") == digests(out)
+    for name in ("plan.json", "config.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (out / name).read_bytes()
+    told = (tmp_path / "out" / "failed.jsonl").read_text()
+    assert " at 0x" not in told and str(tmp_path) not in told
+
+
+def test_bad_images_do_not_change_their_neighbours(zoo):
+    """Grey images in their places give the others the same bytes."""
+    expected, out, other, codes = zoo
+    assert codes[1] == 0
+    ours, theirs = frames(out), frames(other)
+    told = {r["key"]: r for r in records(other)}
+    for record in records(out):
+        if record["status"] == "ok":
+            assert torch.equal(ours[record["key"]], theirs[record["key"]])
+            assert {**record, "row": 0, "path": ""} == {**told[record["key"]], "row": 0, "path": ""}
+
+
+def test_a_gradient_that_is_not_finite_harms_nobody_else(data, tmp_path, monkeypatch):
+    images = Path(shutil.copytree(data, tmp_path / "images"))
+    make_white(images / "c1" / "white.png")
+    assert run_here(tmp_path / "good", data=images) == 0
+    monkeypatch.setenv("JOB_WHITE", "nan")
+    assert run_here(tmp_path / "bad", data=images) == 3
+    assert [(r["key"], r["status"]) for r in lines(tmp_path / "bad" / "failed.jsonl")] == [
+        ("c1/white.png", "gradient-not-finite")
+    ]
+    good, bad = frames(tmp_path / "good"), frames(tmp_path / "bad")
+    assert good.keys() == bad.keys() and len(good) == COUNT + 1
+    for record, other in zip(records(tmp_path / "good"), records(tmp_path / "bad")):
+        if record["key"] != "c1/white.png":
+            assert record == other and torch.equal(good[record["key"]], bad[record["key"]])
+    assert (bad["c1/white.png"] == 255).all()  # the source, again and again
+
+
+class Evil:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("as_what", ["weights", "model"])
+def test_a_malicious_checkpoint_is_not_opened(as_what, data, tmp_path, capsys):
+    file, owned = tmp_path / "evil.pt", tmp_path / "owned"
+    torch.save({"layers.1.weight": torch.zeros(2), "evil": Evil(owned)}, file)
+    code = run_here(tmp_path / "out", data=data, **{as_what: file})
+    refused(capsys, code, "evil.pt", "trust", says=2)
+    assert not owned.exists() and not (tmp_path / "out" / "plan.json").exists()
+    with file.open("wb") as plain:
+        pickle.dump(Evil(owned), plain)
+    refused(capsys, run_here(tmp_path / "out", data=data, **{as_what: file}), "evil.pt", says=2)
+    assert not owned.exists()
+    pickle.loads(file.read_bytes())
+    assert owned.exists()  # it would have been
+
+
+def test_bad_images_mended_are_tried_again_and_nothing_else_is(data, job, tmp_path):
+    images, bad = Path(shutil.copytree(data, tmp_path / "images")), ("c0/002.png", "c2/021.png")
+    for key in bad:
+        (images / key).write_bytes((images / key).read_bytes()[:40])
+    out = tmp_path / "out"
+    assert run_here(out, data=images) == 3
+    assert [r["key"] for r in lines(out / "failed.jsonl")] == list(bad)
+    assert run_here(out, "--resume") == 3  # failed items are left alone
+    for key in bad:
+        shutil.copy(data / key, images / key)
+    before = {p.name: p.stat().st_mtime_ns for p in markers(out)}
+    assert run_here(out, "--retry-failed") == 0
+    again = {p.name for p in markers(out) if before[p.name] != p.stat().st_mtime_ns}
+    assert again == {"00000.done.json", "00005.done.json"} and lines(out / "failed.jsonl") == []
+    assert all(torch.equal(found, frames(job)[key]) for key, found in frames(out).items())
+
+
+def test_too_many_failures_stop_a_job(data, tmp_path, capsys):
+    """What has begun is finished, so that failed.jsonl says what failed; a higher limit goes on."""
+    images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
+    bad = sorted(images.rglob("*.png"))[1::2]
+    for path in bad:
+        path.write_bytes(b"")
+    refused(capsys, run_here(out, data=images, max_failures=3), "items failed", "max_failures allows (3)", says=4)
+    failed, done = lines(out / "failed.jsonl"), len(markers(out))
+    assert len(failed) >= 4 and {r["status"] for r in failed} == {"empty"} and 2 <= done < 8
+    refused(capsys, run_here(out, "--resume", max_failures=3), "max_failures allows (3)", says=4)
+    assert len(markers(out)) == done  # nothing is done that would be too many again
+    assert run_here(out, "--resume", max_failures="60%") == 3
+    assert [r["path"] for r in lines(out / "failed.jsonl")] == [str(path) for path in bad]
+
+
+def test_out_of_memory_cuts_batches(data, tmp_path, monkeypatch):
+    assert run_here(tmp_path / "whole", data=data, batch_size=4) == 0
+    monkeypatch.setenv("JOB_OOM", "1")
+    assert run_here(tmp_path / "cut", data=data, batch_size=4) == 0
+    whole, cut = frames(tmp_path / "whole"), frames(tmp_path / "cut")
+    assert whole.keys() == cut.keys()
+    for key in whole:  # of sums over other batches: a rounding apart
+        assert (whole[key].int() - cut[key].int()).abs().max() <= 1
+
+
+def test_a_cpu_model_gets_as_many_images_as_its_caches_hold(data, tmp_path, monkeypatch):
+    photo = torch.empty(32, 3, 224, 224)
+    assert (worker.samples_per_call(photo, 1), worker.samples_per_call(photo, 4)) == (8, 34)
+    assert worker.samples_per_call(photo.to("meta"), 1) is None
+    assert run_here(tmp_path / "whole", data=data, batch_size=4) == 0
+    monkeypatch.setattr(worker, "CALL_BYTES", 1)
+    assert run_here(tmp_path / "single", data=data, batch_size=4) == 0
+    whole, single = frames(tmp_path / "whole"), frames(tmp_path / "single")
+    assert whole.keys() == single.keys()
+    for key in whole:
+        assert (whole[key].int() - single[key].int()).abs().max() <= 1
+
+
+def test_out_of_memory_with_one_image_is_fatal(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JOB_OOM", "0")
+    told = refused(capsys, run_here(tmp_path, data=data), "out of memory on cpu with one image at a time", says=1)
+    assert "tried to allocate 1 images" in told and not markers(tmp_path) and not temporaries(tmp_path)
+
+
+def test_a_model_that_raises_is_fatal_and_told(data, tmp_path, monkeypatch, capsys):
+    """Also with a ValueError, which is no wrong usage here."""
+    images = Path(shutil.copytree(data, tmp_path / "images"))
+    for name in ("000.png", "001.png"):  # all of the first batch
+        make_white(images / "c0" / name)
+    monkeypatch.setenv("JOB_WHITE", "raise")
+    refused(capsys, run_here(tmp_path / "out", data=images), "ValueError: this model does not like white", says=1)
+    log = (tmp_path / "out" / "logs" / "worker-0.log").read_text()
+    assert "Traceback" in log and "in _misbehave" in log
+
+
+@pytest.mark.parametrize(
+    "options, names",
+    [
+        ({"target": "7"}, ["target", "7"]),
+        ({"target": "zebra"}, ["target", "zebra"]),
+        ({"family": "wavelets"}, ["family", "wavelets"]),
+        ({"factors": 3}, ["factors and max_l2 exclude each other"]),
+        ({"max_failures": "a few"}, ["max_failures", "a few"]),
+        ({"max_failures": "inf%"}, ["max_failures", "inf%"]),
+        ({"engine": "env"}, ["RANK and WORLD_SIZE"]),
+        ({"model": "job_models:nothing"}, ["model", "nothing"]),
+        ({"model": "no_such_module:model"}, ["model", "no_such_module"]),
+        ({"data": "no/such/folder"}, ["data", "no/such/folder"]),
+        ({"size": 5}, ["size", "5"]),
+        ({"weights": "no-such-file.pt"}, ["weights", "no-such-file.pt"]),
+    ],
+)
+def test_wrong_usage_is_named(options, names, data, tmp_path, capsys, monkeypatch):
+    for name in ("RANK", "SLURM_ARRAY_TASK_ID", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    refused(capsys, run_here(tmp_path / "out", **{"data": data, **options}), *names, says=2)
+    assert not (tmp_path / "out" / "shards").exists() or not markers(tmp_path / "out")
+
+
+def test_what_must_be_given(data, tmp_path, capsys):
+    refused(capsys, run_here(tmp_path), "data must be given", says=2)
+    refused(capsys, main(["morph", "--data", str(data), "--out", str(tmp_path)]), "model must be given", says=2)
+    refused(capsys, main(["status", str(tmp_path)]), "there is no plan.json", says=2)
+    with pytest.raises(SystemExit) as ended:
+        main(["morph", "--out", str(tmp_path), "--frames", "1"])
+    assert ended.value.code == 2
+
+
+# --- From Python -----------------------------------------------------------------------------------------------------
+
+
+def options(**more) -> dict:
+    return {
+        "channels": 1,
+        "frames": 3,
+        "max_l2": 1.5,
+        "threads": 1,
+        "shard_size": 4,
+        "batch_size": 2,
+        "gallery": 0,
+        **more,
+    }
+
+
+class Seen(torch.nn.Module):
+    """A linear classifier that notes the dtypes that it is called with."""
+
+    dtypes = set()
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.layer = torch.nn.Linear(256, 3)
+
+    def forward(self, x):
+        self.dtypes.add((x.dtype, self.layer.weight.dtype))
+        return self.layer(x.flatten(1))
+
+
+@pytest.mark.parametrize("mean", [None, [0.4]])
+def test_a_job_in_float64_computes_in_it(mean, tmp_path):
+    pixels = torch.randint(0, 256, (4, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    how = dict(options(frames=4, family="csp-joint", regime="persistent", rule="polar", steps=3), mean=mean)
+    how["std"] = None if mean is None else [0.3]
+    Seen.dtypes.clear()
+    data = torch.utils.data.StackDataset(pixels, [0] * 4)
+    assert morph_dataset(data, Seen().eval(), tmp_path, dtype="float64", **how).code == 0
+    assert Seen.dtypes == {(torch.float64, torch.float64)}
+    normal = None if mean is None else lambda t: (t - 0.4) / 0.3
+    lens = SteerableLens(
+        Seen().double().eval(), preprocessing=normal, family="csp-joint", regime="persistent", rule="polar"
+    )
+    expected = lens.morph(pixels.permute(0, 3, 1, 2).double() / 255, max_l2=1.5, frames=4, steps=3)
+    stored = [frames(tmp_path)[record["key"]] for record in records(tmp_path)]
+    assert expected.frames.dtype == torch.float64
+    for one, other in zip(stored, expected.frames):
+        assert torch.equal(torch.as_tensor(one), (other * 255).round().byte())
+
+
+@pytest.mark.parametrize(
+    "more, frames_, steps",
+    [({"regime": "live"}, 4, None), ({"regime": "live", "steps": 5}, 4, 5), ({"distances": [0.5, 1.0]}, 3, None)],
+    ids=str,
+)
+def test_steps_and_distances_from_the_command_line(more, frames_, steps, data, tmp_path):
+    assert run_here(tmp_path, data=data, limit=2, **more) == 0
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["steps"] == steps and all(len(record["l2"]) == frames_ for record in records(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"steps": 5}, ["steps", "frozen"]),
+        ({"steps": 1, "regime": "live"}, ["steps", "at least", "2"]),
+        ({"max_l2": [1.0, 2.0]}, ["max_l2", "distances"]),
+        ({"max_l2": None, "distances": [1.0, 2.0, 3.0]}, ["frames", "4 frames", "distances"]),
+        ({"max_l2": None, "distances": [2.0, 1.0], "regime": "live"}, ["distances", "increase"]),
+        ({"distances": [1.0, 2.0]}, ["max_l2", "distances", "exclude"]),
+        ({"max_l2": None, "factors": [0.0, 1.0]}, ["frames", "2 frames", "factors"]),
+        ({"dtype": "float65"}, ["dtype", "float64"]),
+    ],
+    ids=str,
+)
+def test_distances_and_steps_that_do_not_agree_raise(changes, words, tmp_path):
+    with pytest.raises(JobError) as error:
+        morph_dataset("nowhere", MODEL, tmp_path, **{**options(), **changes})
+    assert error.value.code == 2 and all(word in str(error.value) for word in words)
+
+
+def test_objects_of_pythons(tmp_path):
+    """A data set that is asked for its keys and labels, and a module: as by their names, and resumed."""
+    data, model = Triples(), classifier().eval()
+    outcome = morph_dataset(data, model, tmp_path / "objects", target="label", **options())
+    assert outcome.code == 0 and outcome.summary["done"] == 10
+    told = records(tmp_path / "objects")
+    assert [r["key"] for r in told] == [f"mine/{n}" for n in range(10)]
+    assert [r["target"] for r in told] == [r["label"] for r in told] == [n % 3 for n in range(10)]
+    found = frames(tmp_path / "objects")
+    assert all(np.array_equal(found[f"mine/{n}"][0, 0], pixels) for n, pixels in enumerate(data.images))
+    named = morph_dataset("job_models:Triples", MODEL, tmp_path / "named", target="label", workers=0, **options())
+    assert named.code == 0
+    assert all(torch.equal(frames(tmp_path / "named")[key], found[key]) for key in found)
+    before = digests(tmp_path / "objects")
+    markers(tmp_path / "objects")[1].unlink()
+    assert morph_dataset(data, model, tmp_path / "objects", resume=True, target="label", **options()).code == 0
+    assert digests(tmp_path / "objects") == before
+
+
+def test_what_a_python_data_set_may_give(tmp_path):
+    """Floats, halves, PIL images and files' bytes; and what is no image at all is quarantined."""
+    image = pictures(1)[0]
+    file = make_folder(tmp_path / "images", 1) / "c0" / "000.png"
+    half = torch.from_numpy(image)[None].float().div(255).to(torch.bfloat16)
+    good = [image, torch.from_numpy(image)[None], half, Image.fromarray(image), file.read_bytes(), image / 255.0]
+    bad = [
+        "text",
+        None,
+        [1, 2],
+        np.array([object()]),
+        torch.rand(16, 16) * 9,
+        Image.open(_truncated(tmp_path)),
+        object(),
+    ]
+    data = [(thing, n % 3) for n, thing in enumerate([*good, *bad])]
+    outcome = morph_dataset(data, classifier().eval(), tmp_path / "out", **options())
+    told, found = records(tmp_path / "out"), frames(tmp_path / "out")
+    assert outcome.code == 3 and [r["status"] == "ok" for r in told] == [True] * len(good) + [False] * len(bad)
+    assert all(len(r["sha256"]) == 64 for r in told[: len(good)])
+    assert {r["status"] for r in told[len(good) :]} == {"bad-array", "truncated"}
+    for n in (0, 1, 3, 4, 5):
+        assert np.array_equal(found[told[n]["key"]][0, 0], image)
+    assert (found[told[2]["key"]][0, 0].int() - torch.from_numpy(image).int()).abs().max() <= 1
+
+
+def _truncated(folder: Path) -> Path:
+    path = folder / "truncated.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:800])
+    return path
+
+
+@pytest.mark.parametrize(
+    "change, code, text",
+    [
+        ({"frames": 1}, 2, "frames"),
+        ({"engine": "spark"}, 2, "engine"),
+        ({"progress": "loud"}, 2, "progress"),
+        ({"resume": "yes"}, 2, "resume"),
+        ({"max_failures": -1}, 2, "max_failures"),
+        ({"max_failures": "-5%"}, 2, "max_failures"),
+        ({"flames": 3}, 2, "flames"),
+        ({"objective": len}, 2, "objective must be plain data"),
+        ({"max_l2": float("nan")}, 2, "max_l2"),
+        ({"target": object()}, 2, "target"),
+        ({"resume": True, "overwrite": True}, 2, "overwrite"),
+        ({"engine": "env", "overwrite": True}, 2, "overwrite"),
+    ],
+)
+def test_errors_have_codes(change, code, text, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(JobError, match=text) as raised:
+        morph_dataset(Triples(), classifier().eval(), tmp_path / "out", **{**options(), **change})
+    assert raised.value.code == code
+
+
+def test_models_errors_have_codes(tmp_path):
+    def failing(images):
+        raise KeyError("no such layer")
+
+    with pytest.raises(JobError, match="no such layer") as raised:
+        morph_dataset(Triples(), failing, tmp_path, **options())
+    assert raised.value.code == 1 and isinstance(raised.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_threads_and_signals_stay_the_callers(fails, tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        model = (lambda images: images.flatten(1)[:, :0]) if fails else classifier().eval()
+        if fails:
+            with pytest.raises(JobError):
+                morph_dataset(Triples(), model, tmp_path, **options())
+        else:
+            morph_dataset(Triples(), model, tmp_path, **options())
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_another_thread_may_run_a_job(tmp_path):
+    found = []
+    run = lambda: found.append(morph_dataset(Triples(), classifier().eval(), tmp_path, **options()))
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found[0].code == 0 and len(records(tmp_path)) == 10
+
+
+def test_keys_that_are_not_unique_are_refused(tmp_path):
+    data = [(pixels, 0, "same") for pixels in pictures(3)]
+    with pytest.raises(
+        JobError, match=r"keys must be unique in the data set, got 'same' twice: list\[0\] and list\[1\]"
+    ):
+        morph_dataset(data, classifier().eval(), tmp_path, **options())
+
+
+# --- Size ------------------------------------------------------------------------------------------------------------
+
+
+DRIVER = """
+import json, resource, sys
+from steerlens_fast.cli import main
+codes = [main(argv) for argv in json.loads(sys.argv[1])]
+print()
+print(max(codes), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def _memory_of_driver(*commands: list[str]) -> int:
+    """KiB that a driver takes at most."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    command = [sys.executable, "-c", DRIVER, json.dumps(commands)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    code, most = run.stdout.split()[-2:]
+    assert code == "0", run.stderr
+    return int(most)
+
+
+def _finished(out: Path, count: int) -> None:
+    """A job on so many tiny images, planned and done; its records are written here, its frames are holes in files."""
+    np.save(out.with_suffix(".npy"), np.zeros((count, 8, 8), np.uint8))
+    asked = {"data": str(out.with_suffix(".npy")), "model": "job_models:for_tiny", "channels": 1, "frames": 2}
+    inputs = Inputs(JobConfig.from_dict(asked | {"shard_size": 500, "threads": 1}), "cpu")
+    (out / "shards").mkdir(parents=True)
+    plan = make_plan(out, inputs, load_model(asked["model"], channels=1).description, 1)
+    for shard in range(plan.shards):
+        told = [
+            {"key": i.key, "index": i.index, "path": i.path, "status": "ok", "row": 0}
+            for i in plan.read_items(out, shard)
+        ]
+        pad = {"sha256": "0" * 64, "predictions": [0] * 12, "probability": [0.1234567] * 12, "l2": [1.234567] * 12}
+        pad |= {"source": 0, "target": 1, "label": 0, "factors": [float(f) for f in range(12)]}
+        stored = out / "shards" / f"{shard:05d}.safetensors"
+        stored.touch()
+        os.truncate(stored, 64_000)
+        files = write_records(stored.with_suffix(".jsonl"), [record | pad for record in told])
+        files |= {stored.name: {"sha256": "0" * 64, "bytes": 64_000}}
+        marker = {"shard": shard, "files": files, "items": len(told), "failed": 0, "seconds": {"morph": 1.0}}
+        write_json(stored.with_suffix(".done.json"), marker)
+
+
+@pytest.mark.slow
+def test_a_drivers_memory_does_not_grow_with_the_data(tmp_path, monkeypatch):
+    """From 1,000 to 100,000 images: listing and planning them, and going over a job that is finished.
+
+    The shards between are synthetic: that much is true of them whatever their number, since they are made one by one.
+    """
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # what is written here need not survive
+    most = []
+    for count in (1_000, 100_000):
+        out, new = tmp_path / str(count), str(tmp_path / "new")
+        _finished(out, count)
+        told = ["--data", str(out.with_suffix(".npy")), "--model", "job_models:for_tiny", "--channels", "1"]
+        plan = ["morph", *told, "--out", new, "--shard-size", "500", "--dry-run"]
+        resume = ["morph", "--out", str(out), "--resume", "--gallery", "0", "--progress", "none"]
+        most.append(_memory_of_driver(plan, resume))
+        assert sum(1 for _ in (out / "manifest.jsonl").open()) == count
+    assert most[1] - most[0] < 24 * 1024, most

@@ -1,0 +1,384 @@
+"""File systems that lack a call, are full, or take no writes: what jobs, evaluations, exports and galleries do."""
+
+import builtins
+import errno
+import fcntl
+import io
+import json
+import os
+import shutil
+import stat
+import warnings
+from pathlib import Path
+
+import pytest
+
+for extra in ("PIL", "safetensors"):
+    pytest.importorskip(extra)
+
+import evaluate_models  # noqa: E402
+from job_models import arguments, digests, frames, lines, make_folder, markers, run_here, temporaries  # noqa: E402
+
+from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast.errors import JobError  # noqa: E402
+from steerlens_fast.evaluate import evaluate  # noqa: E402
+from steerlens_fast.io import atomic_io as durable  # noqa: E402
+from steerlens_fast.io.tensor_files import replacing  # noqa: E402
+from steerlens_fast.job.formats.common import replacing_folder  # noqa: E402
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("data") / "images", 6)
+
+
+@pytest.fixture(scope="module")
+def job(data, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("job") / "out"
+    assert run_here(out, data=data) == 0
+    return out
+
+
+@pytest.fixture(autouse=True)
+def not_warned_yet(monkeypatch):
+    monkeypatch.setattr(durable, "_warned", set())
+
+
+def evaluated(out: Path, **more):
+    options = {"families": ["pixel"], "max_l2": 1.0, "frames": 3, "select": "all", "channels": 1, "sources": 4}
+    options |= {"restarts": 1, "draws": 20, "probe_directions": 0, "figures": False, **more}
+    return evaluate(
+        evaluate_models.data(), evaluate_models.driver().eval(), {"judge": evaluate_models.judge()}, out=out, **options
+    )
+
+
+def failing(monkeypatch, module, name: str, number: int, when=lambda *args: True) -> list:
+    """Make a call of the system fail; returns the calls that did."""
+    real, failed = getattr(module, name), []
+
+    def call(*args, **more):
+        if when(*args):
+            failed.append(args)
+            named = [str(arg) for arg in args[:1] if isinstance(arg, (str, Path))]
+            raise OSError(number, os.strerror(number), *named)
+        return real(*args, **more)
+
+    monkeypatch.setattr(module, name, call)
+    return failed
+
+
+def is_folder(handle: int) -> bool:
+    return stat.S_ISDIR(os.fstat(handle).st_mode)
+
+
+def is_file(handle: int) -> bool:
+    return not is_folder(handle)
+
+
+# --- Without locks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_without_locks_there_is_a_warning(number, data, job, tmp_path, monkeypatch, capsys):
+    failing(monkeypatch, fcntl, "flock", number)
+    text = rf"\.lock cannot be locked, the file system has no locks \({os.strerror(number)}\): a second job on"
+    with pytest.warns(UserWarning, match=text):
+        assert run_here(tmp_path / "out", data=data) == 0
+    assert digests(tmp_path / "out") == digests(job)
+    capsys.readouterr()
+    assert main(["status", str(tmp_path / "out")]) == 0
+    assert json.loads(capsys.readouterr().out)["running"] is None
+    with pytest.warns(UserWarning, match=text):
+        assert main(["verify", str(tmp_path / "out"), "--discard"]) == 0
+    with pytest.warns(UserWarning, match=text):
+        assert evaluated(tmp_path / "evaluation").summary["budgets"]
+
+
+@pytest.mark.parametrize("world, code", [(1, 0), (2, 1)])
+def test_ranks_need_locks_where_there_are_several(world, code, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", str(world))
+    failing(monkeypatch, fcntl, "flock", errno.ENOLCK)
+    with pytest.warns(UserWarning, match="cannot be locked"):
+        assert run_here(tmp_path, "--engine", "env", data=data) == code
+    told = capsys.readouterr().err
+    assert code == 0 or (f"{tmp_path / '.planning'} cannot be locked" in told and "on NFS without nolock" in told)
+
+
+def test_a_lock_that_fails_otherwise_is_named(data, tmp_path, monkeypatch, capsys):
+    failing(monkeypatch, fcntl, "flock", errno.EIO)
+    assert run_here(tmp_path, data=data) == 1
+    told = capsys.readouterr().err
+    assert str(tmp_path / ".lock") in told and "the disk, or the connection to it, fails" in told
+
+
+# --- Without fsync ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", [is_folder, is_file])
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_without_fsync_there_is_one_warning(number, which, data, job, tmp_path, monkeypatch):
+    assert failing(monkeypatch, os, "fsync", number, which) == []
+    with pytest.warns(UserWarning, match="cannot be synchronised with its disk") as caught:
+        assert run_here(tmp_path / "out", data=data) == 0
+    assert len(caught) == 1 and os.strerror(number) in str(caught[0].message)
+    assert digests(tmp_path / "out") == digests(job)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EISDIR, errno.EINVAL])
+def test_folders_that_cannot_be_opened_are_not_synchronised(number, data, job, tmp_path, monkeypatch):
+    failing(monkeypatch, os, "open", number, lambda path, *_: os.path.isdir(path) and str(tmp_path) in str(path))
+    with pytest.warns(UserWarning, match="cannot be synchronised with its disk"):
+        assert run_here(tmp_path / "out", data=data) == 0
+    assert digests(tmp_path / "out") == digests(job)
+
+
+def test_evaluations_go_on_without_fsync(tmp_path, monkeypatch):
+    failing(monkeypatch, os, "fsync", errno.EINVAL)
+    with pytest.warns(UserWarning, match="cannot be synchronised"):
+        found = evaluated(tmp_path)
+    assert found.summary["budgets"][0]["attainment"]["of"] == 4
+
+
+# --- Without renaming over a file ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.EPERM])
+def test_files_are_replaced_where_renaming_over_them_is_not_possible(number, data, job, tmp_path, monkeypatch):
+    failing(monkeypatch, os, "replace", number, lambda source, target: os.path.lexists(target))
+    for more in ([], ["--overwrite"], ["--resume"]):
+        assert run_here(tmp_path / "out", *more, data=data) == 0
+        assert digests(tmp_path / "out") == digests(job) and not temporaries(tmp_path / "out")
+    evaluated(tmp_path / "evaluation")
+    assert evaluated(tmp_path / "evaluation", resume=True).code in (0, 3) and not temporaries(tmp_path)
+
+
+def test_a_file_stays_where_it_cannot_be_replaced_at_all(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("old")
+    failing(monkeypatch, os, "replace", errno.EPERM)
+    renames = []
+    failing(monkeypatch, os, "rename", errno.EPERM, lambda *_: renames.append(0) or len(renames) == 2)
+    with pytest.raises(PermissionError), replacing(tmp_path / "a") as temporary:
+        temporary.write_text("new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_a_folder_of_a_lower_layer_is_replaced(tmp_path, monkeypatch):
+    """As in a container's image: it cannot be renamed."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+    failing(monkeypatch, os, "rename", errno.EXDEV, lambda source, target: Path(source).name == "a")
+    with replacing_folder(tmp_path / "a") as temporary:
+        (temporary / "new").touch()
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["a", "a/new"]
+
+
+def test_a_folder_stays_where_it_cannot_be_replaced(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+    renames = []
+    failing(monkeypatch, os, "rename", errno.EACCES, lambda *_: renames.append(0) or len(renames) == 2)
+    with pytest.raises(PermissionError, match=r"/a'"), replacing_folder(tmp_path / "a") as temporary:
+        (temporary / "new").touch()
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["a", "a/old"]
+
+
+# --- Full, or without write access -----------------------------------------------------------------------------------
+
+ERRORS = [(errno.ENOSPC, 5), (errno.EDQUOT, 5), (errno.EROFS, 1), (errno.EACCES, 1), (errno.EIO, 1)]
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync", "mkdir"])
+@pytest.mark.parametrize("number, code", ERRORS)
+def test_errors_of_a_job_s_disk_name_the_file(number, code, call, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    failed = failing(monkeypatch, os, call, number)
+    assert run_here(out, data=data) == code and failed
+    told = capsys.readouterr().err
+    assert f"{os.strerror(number)}: '{out}" in told and ".tmp" not in told and "Traceback" not in told
+    assert ("no space left" in told) == (code == 5) and not temporaries(tmp_path)
+    monkeypatch.undo()
+    assert run_here(out, "--resume", data=data) == 0
+
+
+@pytest.mark.parametrize("number, code", ERRORS)
+def test_errors_of_an_evaluation_s_disk_name_the_file(number, code, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        failing(patched, os, "fsync", number)
+        with pytest.raises(JobError, match=rf"{os.strerror(number)}: '{tmp_path}/(?!\.)") as caught:
+            evaluated(tmp_path)
+    assert caught.value.code == code and not temporaries(tmp_path)
+    assert evaluated(tmp_path, resume=True).code in (0, 3)
+
+
+@pytest.mark.parametrize("number, code", ERRORS)
+def test_writes_that_fail_name_the_file(number, code, data, tmp_path, monkeypatch, capsys):
+    """They name none themselves."""
+
+    class Full(io.FileIO):
+        def write(self, _):
+            raise OSError(number, os.strerror(number))
+
+    real = builtins.open
+
+    def opened(path, mode="r", *more, **how):
+        return Full(path, mode) if str(path).endswith(".tmp") else real(path, mode, *more, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(builtins, "open", opened)
+        assert run_here(tmp_path, data=data) == code
+    told = capsys.readouterr().err
+    if number != errno.EACCES:  # which no write says
+        assert f"{os.strerror(number)}: '{tmp_path / 'config.json'}'" in told
+    assert not temporaries(tmp_path) and run_here(tmp_path, "--resume", data=data) == 0
+
+
+@pytest.mark.parametrize("number, code", ERRORS)
+def test_errors_of_an_export_s_and_a_gallery_s_disk_name_the_file(number, code, job, tmp_path, monkeypatch, capsys):
+    to = tmp_path / "to"
+    to.mkdir()
+    for command in (["export", "--format", "npz"], ["export", "--format", "safetensors"], ["gallery"]):
+        with monkeypatch.context() as patched:
+            for call in ("replace", "rename"):
+                failing(patched, os, call, number)
+            argv = [command[0], str(job), *command[1:], "--to", str(to / command[0])]
+            assert main(argv) == code
+        told = capsys.readouterr().err
+        assert f"{os.strerror(number)}: '{to}" in told and ".tmp" not in told and not temporaries(to)
+
+
+# --- Mounted without write access ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def read_only(job, tmp_path, monkeypatch):
+    """A job's folder that nobody can write to; root's processes pass over permissions, hence the calls themselves."""
+    out = Path(shutil.copytree(job, tmp_path / "mounted"))
+    inside = lambda path: str(path).startswith(str(out))
+    refused = lambda path: OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+    real_open, real_os_open, real_flock = io.open, os.open, fcntl.flock
+
+    def opened(path, mode="r", *more, **how):
+        if inside(path) and set(mode) & set("wax+"):
+            raise refused(path)
+        return real_open(path, mode, *more, **how)
+
+    def os_opened(path, flags, *more, **how):
+        if inside(path) and flags & WRITING:
+            raise refused(path)
+        return real_os_open(path, flags, *more, **how)
+
+    def flocked(file, how):
+        assert how & fcntl.LOCK_SH, "a reader must not take the job's own lock"
+        return real_flock(file, how)
+
+    for module in (builtins, io):
+        monkeypatch.setattr(module, "open", opened)
+    monkeypatch.setattr(os, "open", os_opened)
+    monkeypatch.setattr(fcntl, "flock", flocked)
+    for name in ("mkdir", "unlink", "rmdir", "rename", "replace", "utime", "chmod", "link", "symlink", "truncate"):
+        failing(monkeypatch, os, name, errno.EROFS, lambda *args: any(map(inside, args)))
+    return out
+
+
+def test_a_job_can_be_looked_at_without_write_access(read_only, job, tmp_path, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for folder in ([str(read_only)], ["--out", str(read_only)]):
+            assert main(["status", *folder]) == 0
+            assert json.loads(capsys.readouterr().out)["running"] is False
+            assert main(["verify", *folder]) == 0 and "2 of 2 shards are whole" in capsys.readouterr().out
+        assert main(["export", str(read_only), "--format", "npz", "--to", str(tmp_path / "exported")]) == 0
+        assert len(list((tmp_path / "exported").rglob("*.npz"))) == len(frames(job))
+        assert main(["gallery", str(read_only), "--to", str(tmp_path / "gallery")]) == 0
+    assert (tmp_path / "gallery" / "index.html").exists() and not (read_only / "gallery").exists()
+
+
+def test_what_writes_to_the_folder_says_so(read_only, data, tmp_path, capsys):
+    assert main(["gallery", str(read_only)]) == 1
+    told = capsys.readouterr().err
+    assert f"'{read_only / 'gallery'}'" in told and "use --to to write to another folder" in told
+    assert main(["export", str(read_only), "--format", "npz"]) == 1  # to a folder beside it, on the same mount
+    assert f"'{read_only}-npz': use --to to write to another folder" in capsys.readouterr().err
+    for argv in (["verify", str(read_only), "--discard"], arguments(read_only, "--resume", workers=0)):
+        assert main(argv) == 1
+        told = capsys.readouterr().err
+        assert f"'{read_only / '.lock'}'" in told and "mounted without write access" in told
+
+
+def test_status_knows_of_ranks(job, tmp_path, capsys):
+    out = Path(shutil.copytree(job, tmp_path / "out"))
+    with durable.locked(out / ".lock", shared=True), durable.locked(out / ".lock-rank-1-of-2"):
+        assert main(["status", str(out)]) == 0
+        assert json.loads(capsys.readouterr().out)["running"] is True
+    assert main(["status", str(out)]) == 0
+    assert json.loads(capsys.readouterr().out)["running"] is False
+
+
+# --- The job's folder and what is written from it --------------------------------------------------------------------
+
+
+def test_exports_go_beside_the_folder_by_default(job, tmp_path, monkeypatch, capsys):
+    out = Path(shutil.copytree(job, tmp_path / "morphs"))
+    assert main(["export", "--out", str(out), "--format", "npz"]) == 0
+    assert f"6 morphs in {tmp_path / 'morphs-npz'}" in capsys.readouterr().out
+    assert len(list((tmp_path / "morphs-npz").rglob("*.npz"))) == 6
+    monkeypatch.chdir(out)
+    assert main(["export", ".", "--format", "safetensors"]) == 0
+    assert (tmp_path / "morphs-safetensors" / "00000.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (["export"], '"steerlens-fast export morphs/ --format gif --to morphs-gif/", or'),
+        (["status"], '"steerlens-fast status morphs/", or "steerlens-fast status --out morphs/"'),
+        (["export", "my job"], "--format must be one of folder, wds, safetensors, npz, gif, webp, strip, as in"),
+        (["export", "my job"], "\"steerlens-fast export 'my job' --format gif\""),
+        (["verify", "a", "--out", "b"], "DIR and --out must be the same folder, the job's, got a and b"),
+        (["export", "a", "--out", "b"], "--to says where to write"),
+    ],
+)
+def test_what_is_missing_is_shown_as_a_whole_command(argv, said, capsys):
+    assert main(argv) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_gallery_replaces_no_folder_of_others(job, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    assert main(["gallery", str(job), "--to", str(tmp_path / "mine")]) == 2
+    assert "to must be a new folder, or a gallery's" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "notes.txt").exists()
+
+
+def test_leftovers_that_cannot_be_removed_end_no_job(job, data, tmp_path, monkeypatch):
+    out = Path(shutil.copytree(job, tmp_path / "out"))
+    name = f".{'0123456789abcdef' * 2}.tmp"
+    (out / "shards" / name).touch()
+    markers(out)[0].unlink()
+    failing(monkeypatch, os, "unlink", errno.EACCES, lambda path, *_: Path(path).name == name)
+    assert run_here(out, "--resume") == 0 and lines(out / "failed.jsonl") == []
+
+
+# --- Evaluations -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error, said", [(RuntimeError, "RuntimeError: odd"), (MemoryError, "--batch-size")])
+def test_an_error_of_a_classifier_names_the_task(error, said, tmp_path, monkeypatch):
+    calm, calls = evaluate_models.Net.forward, []
+
+    def forward(self, images):
+        calls.append(0)
+        if len(calls) > 4:
+            raise error("odd")
+        return calm(self, images)
+
+    monkeypatch.setattr(evaluate_models.Net, "forward", forward)
+    with pytest.raises(JobError, match=r"; raised in the evaluation of (pixel|noise), sources 0 to 3") as caught:
+        evaluated(tmp_path)
+    assert said in str(caught.value) and caught.value.code == 1
+    monkeypatch.undo()
+    assert evaluated(tmp_path, resume=True).code in (0, 3)

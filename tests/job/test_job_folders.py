@@ -1,0 +1,106 @@
+"""Where a job writes: never among others' files; and what its data decide where nobody else does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+for extra in ("PIL", "safetensors"):
+    pytest.importorskip(extra)
+
+from job_models import HERE, arguments, lines, make_folder, markers, records, run_here  # noqa: E402
+
+USAGE = 2
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("data") / "images", 6)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+OTHERS = ["notes.txt", "config.json", "summary.json", "gallery/mine.txt", "shards/00000.safetensors", ".lock/mine"]
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"], ["--resume"], ["--dry-run"]], ids=str)
+@pytest.mark.parametrize("name", OTHERS)
+def test_others_files_are_left_alone(data, tmp_path, capsys, name, more):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    if name == ".lock/mine":
+        (tmp_path / "notes.txt").write_text("mine, too")
+    before = contents(tmp_path)
+    assert run_here(tmp_path, *more, data=data) == USAGE
+    assert "out must be a new folder or a job's" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("inside", [".", "out", "c0/out"])
+def test_a_job_does_not_write_among_its_data(tmp_path, capsys, inside):
+    images = make_folder(tmp_path / "images", 6)
+    before = contents(images)
+    assert run_here(images / inside, "--overwrite", data=images) == USAGE
+    assert "out must not lie in data" in capsys.readouterr().err and contents(images) == before
+
+
+def test_a_job_that_failed_at_once_makes_room_for_another(data, tmp_path, capsys):
+    assert run_here(tmp_path, data=data, target=99) == USAGE  # the model has no such class
+    assert (tmp_path / "plan.json").exists() and not markers(tmp_path)
+    assert run_here(tmp_path, data=data) == 0
+    assert run_here(tmp_path, data=data) == USAGE  # this one has made something
+    assert "use --resume or --overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize("column, target", [("target", "column"), ("label", "runner-up")])
+def test_a_tables_targets_are_targets(data, tmp_path, suffix, column, target):
+    table, images = tmp_path / f"data{suffix}", sorted(data.rglob("*.png"))[:4]
+    rows = [(str(path), n % 3) for n, path in enumerate(images)]
+    csv = [f"path,{column}", *(f"{path},{n}" for path, n in rows)]
+    jsonl = [json.dumps({"path": path, column: n}) for path, n in rows]
+    table.write_text("\n".join(csv if suffix == ".csv" else jsonl) + "\n")
+    assert run_here(tmp_path / "out", data=table) == 0
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["target"] == target
+    told = [r["target"] for r in records(tmp_path / "out")]
+    assert (told == [n for _, n in rows]) == (column == "target")
+    assert run_here(tmp_path / "asked", data=table, target="least") == 0
+    assert json.loads((tmp_path / "asked" / "config.json").read_text())["target"] == "least"
+
+
+def test_workers_import_the_package_beside_a_folder_of_its_name(data, tmp_path):
+    """As in the folder above a clone of it; the command, an installed script, does not look there."""
+    (tmp_path / "steerlens_fast" / "tests").mkdir(parents=True)
+    script = "import sys; sys.path.pop(0); from steerlens_fast.cli import main; sys.exit(main(sys.argv[1:]))"
+    job = arguments(Path("out"), "--workers", 1, "--progress", "none", data=data)
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    done = subprocess.run([sys.executable, "-c", script, *job], cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert len(lines(tmp_path / "out" / "manifest.jsonl")) == 6
+
+
+def test_workers_do_not_spin_for_long(monkeypatch):
+    from steerlens_fast.job.engines import local
+
+    seen = {}
+
+    def popen(command, env, **_):
+        seen.update(env)
+        raise FileNotFoundError
+
+    for asked, spin in ({}, "4000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None), ({"GOMP_SPINCOUNT": "5"}, "5"):
+        seen.clear()
+        with monkeypatch.context() as patch:
+            for name in local.WAITING:
+                patch.delenv(name, raising=False)
+            for name, value in asked.items():
+                patch.setenv(name, value)
+            patch.setattr(local.subprocess, "Popen", popen)
+            with pytest.raises(FileNotFoundError):
+                local._Process(0, "cpu", Path(os.devnull)).start()
+        assert seen.get("GOMP_SPINCOUNT") == spin

@@ -1,0 +1,327 @@
+"""What a job says at its end, and when it refuses: what was wrong, in the user's words, and what to do about it."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+for extra in ("PIL", "safetensors"):
+    pytest.importorskip(extra)
+
+from job_models import (  # noqa: E402
+    Classifier,
+    arguments,
+    classifier,
+    frames,
+    make_folder,
+    markers,
+    pictures,
+    records,
+    run_here,
+)
+from test_job import refused  # noqa: E402
+
+from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
+from steerlens_fast.job.report import said_of  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("data") / "images", 12)
+
+
+# --- Images that are not the model's ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_model_that_refuses_the_images_says_which(dry, data, tmp_path, capsys):
+    """The first line of its error, and the options that decide; the traceback is for the log."""
+    code = run_here(tmp_path / "out", *dry, data=data, channels=3)
+    told = refused(capsys, code, "the model refused images of 3 x 16 x 16: RuntimeError: mat1 and mat2", says=1)
+    assert told.strip().endswith("; --channels and --size decide them") and "Traceback" not in told
+    if not dry:
+        assert "Traceback" in (tmp_path / "out" / "logs" / "worker-0.log").read_text()
+
+
+def test_a_dry_run_has_no_traceback(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Classifier, "forward", lambda self, images: self.nothing)
+    code = run_here(tmp_path / "out", "--dry-run", data=data)
+    assert "Traceback" not in refused(capsys, code, "AttributeError", "'nothing'", says=1)
+
+
+def test_a_model_that_has_taken_images_is_not_told_of_their_shape(data, tmp_path, capsys, monkeypatch):
+    calm = Classifier.forward
+
+    def tires(self, images):
+        self.calls = getattr(self, "calls", 0) + 1
+        if self.calls > 6:
+            raise RuntimeError("I am tired")
+        return calm(self, images)
+
+    monkeypatch.setattr(Classifier, "forward", tires)
+    told = refused(capsys, run_here(tmp_path / "out", data=data), "RuntimeError: I am tired", says=1)
+    assert "--channels" not in told
+
+
+def test_a_program_for_one_batch_size_says_so(data, tmp_path, capsys):
+    """It is met at its own batches, and refuses the last one."""
+    torch.export.save(torch.export.export(classifier().layers.eval(), (torch.rand(4, 1, 16, 16),)), tmp_path / "m.pt2")
+    options = {"data": data, "model": tmp_path / "m.pt2", "batch_size": 4, "shard_size": 8}
+    assert run_here(tmp_path / "even", **options) == 0
+    code = run_here(tmp_path / "odd", **options, limit=6)
+    refused(capsys, code, "[0] == 4", "exported for batches of one size", "a dynamic batch dimension", says=1)
+
+
+class Fixed(torch.nn.Module):
+    """Keeps the batch size that it is traced with."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.linear, self.row = how, torch.nn.Linear(256, 10), torch.nn.Parameter(torch.zeros(1, 256))
+
+    def forward(self, x):
+        n = int(x.shape[0])
+        flat = x.flatten(1) + self.row.expand(n, 256) if self.how == "sum" else x.reshape(n, self.how)
+        return self.linear(flat)
+
+
+@pytest.mark.parametrize("how", [256, -1, "sum"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_trace_for_one_batch_size_says_so(how, data, tmp_path, capsys):
+    """And not that the images' channels or size are wrong; but so where they are."""
+    torch.jit.trace(Fixed(how).eval(), torch.rand(4, 1, 16, 16)).save(tmp_path / "m.pt")
+    options = {"data": data, "model": tmp_path / "m.pt", "size": 16, "shard_size": 8}
+    for batch_size, limit in ((8, 8), (4, 6)):
+        code = run_here(tmp_path / f"{batch_size}", **options, batch_size=batch_size, limit=limit)
+        told = refused(capsys, code, "batches of 4 only", "trace or export it with a dynamic batch dimension", says=1)
+        assert "--channels" not in told and "RuntimeError: " in told
+    code = run_here(tmp_path / "size", **{**options, "size": 20}, batch_size=4)
+    refused(capsys, code, "--channels and --size decide them", says=1)
+
+
+@pytest.mark.parametrize("count, said", [(1, "the only image cannot"), (3, "none of the first 3 images can")])
+def test_a_size_that_no_image_tells_comes_with_the_first_reason(count, said, tmp_path, capsys):
+    for n in range(count):
+        path = tmp_path / "images" / f"{n}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"" if n == 0 else b"text")
+    code = run_here(tmp_path / "out", data=tmp_path / "images", model="job_models:for_zoo")
+    refused(capsys, code, "size must be given", said, "0.png is empty: ", "0.png has 0 bytes", says=2)
+
+
+def test_keys_that_are_not_unique_are_named_with_their_lines(data, tmp_path, capsys):
+    paths = sorted(data.rglob("*.png"))[:2]
+    (tmp_path / "t.csv").write_text(f"path,key\n{paths[0]},a\n\n{paths[1]},b\n{paths[1]},a\n")
+    code = run_here(tmp_path / "out", data=tmp_path / "t.csv")
+    refused(capsys, code, "'a' twice: ", f"t.csv, line 2 ({paths[0]}) and ", f"t.csv, line 5 ({paths[1]})", says=2)
+
+
+# --- Grey arrays -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["NHW", "NCHW", "NHWC"])
+def test_grey_arrays_are_grey_unless_asked_otherwise(layout, tmp_path, capsys):
+    """[N, H, W], [N, 1, H, W], [N, H, W, 1]: one channel, in the plan too, and on resume."""
+    grey = pictures(6)
+    np.save(tmp_path / "grey.npy", {"NHW": grey, "NCHW": grey[:, None], "NHWC": grey[..., None]}[layout])
+    asked = ["--data", str(tmp_path / "grey.npy"), "--model", "job_models:classifier", "--max-l2", "2"]
+    argv = ["morph", *asked, "--frames", "4", "--workers", "0", "--gallery", "0", "--shard-size", "4"]
+    out = tmp_path / "out"
+    assert main([*argv, "--out", str(out)]) == 0
+    plan = json.loads((out / "plan.json").read_text())
+    assert plan["channels"] == plan["model"]["channels"] == 1
+    assert all(np.array_equal(found[0, 0], pixels) for found, pixels in zip(frames(out).values(), grey, strict=True))
+    markers(out)[1].unlink()
+    assert main(["morph", "--out", str(out), "--resume", "--workers", "0", "--gallery", "0"]) == 0
+    capsys.readouterr()
+    code = main([*argv, "--out", str(tmp_path / "rgb"), "--channels", "3"])
+    refused(capsys, code, "images of 3 x 16 x 16", says=1)
+
+
+def test_means_of_three_channels_ask_for_three(tmp_path, capsys):
+    np.save(tmp_path / "grey.npy", pictures(4, (24, 32)))
+    options = {"model": "job_models:for_zoo", "mean": [0.5] * 3, "std": [0.5] * 3, "frames": 3, "gallery": 0}
+    assert morph_dataset(str(tmp_path / "grey.npy"), out=tmp_path / "out", workers=0, **options).code == 0
+
+
+# --- The last line ---------------------------------------------------------------------------------------------------
+
+
+def test_the_last_line_tells_of_failed_items(data, tmp_path, capsys):
+    images = Path(shutil.copytree(data, tmp_path / "images"))
+    for name, content in (("c0/000.png", b""), ("c1/005.png", b""), ("c2/010.png", b"text")):
+        (images / name).write_bytes(content)
+    said = "9 of 12 images done, 3 failed (failed.jsonl): 2 empty, 1 not-an-image"
+    for more, options in ([], {"data": images}), (["--resume"], {}):
+        assert run_here(tmp_path / "out", *more, **options) == 3
+        assert capsys.readouterr().err.strip().startswith(f"{tmp_path / 'out'}: {said}; target reached by ")
+
+
+def test_the_last_line_tells_of_items_without_a_target(data, tmp_path, capsys):
+    assert run_here(tmp_path, data=data, target="map:c0=c2") == 0
+    line = capsys.readouterr().err.strip()
+    assert "all 4 images done; " in line and line.endswith("; 8 left out: no target")
+
+
+@pytest.mark.parametrize(
+    "how_far, attained, said",
+    [("2", 12, ""), ("1000", 0, "; 0 of 12 reached the distance"), ([2, 1000], 0, "; 0 of 12 reached the distance")],
+)
+def test_the_last_line_tells_of_distances_out_of_reach(how_far, attained, said, data, tmp_path, capsys):
+    how_far = {"distances" if isinstance(how_far, list) else "max_l2": how_far}
+    assert run_here(tmp_path, data=data, **how_far) == 0
+    assert f"all 12 images done{said}; target reached by " in capsys.readouterr().err
+    assert json.loads((tmp_path / "summary.json").read_text())["attained"] == attained
+
+
+def test_where_no_distance_was_asked_for_none_is_attained(data, tmp_path):
+    options = {"channels": 1, "factors": 2.0, "frames": 3, "gallery": 0, "workers": 0}
+    assert morph_dataset(str(data), "job_models:classifier", tmp_path, **options).summary["attained"] is None
+
+
+def test_a_rank_that_is_done_first_says_who_has_the_rest(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    rest = "; the rest is with the other ranks"
+    for rank, said, end in ((0, "8 of 12 images done; ", rest), (1, "all 12 images done; ", "")):
+        monkeypatch.setenv("RANK", str(rank))
+        argv = arguments(tmp_path, "--engine", "env", "--progress", "none", data=data)
+        assert main(argv) == 0
+        line = capsys.readouterr().err.strip()
+        assert said in line and line.endswith(rest) == bool(end)
+
+
+# --- Verify ----------------------------------------------------------------------------------------------------------
+
+
+def test_verify_says_what_to_do(data, tmp_path, capsys):
+    """Word for word: its advice, typed, mends the job."""
+    out = tmp_path / "out of place"
+    assert run_here(out, data=data) == 0 and main(["verify", str(out)]) == 0
+    assert "steerlens-fast" not in capsys.readouterr().out
+    file = out / "shards" / "00001.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert main(["verify", str(out)]) == 1
+    discard, resume = advice(capsys)
+    assert main(discard) == 1 and advice(capsys) == [resume]
+    assert main(["verify", str(out)]) == 1 and advice(capsys) == [resume]
+    assert main(resume) == 0 and main(["verify", str(out)]) == 0 and file.read_bytes() == whole
+
+
+def advice(capsys) -> list[list[str]]:
+    """The command lines that the last line of what was printed has in quotation marks."""
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    return [shlex.split(command) for command in re.findall('"steerlens-fast ([^"]*)"', last)]
+
+
+# --- Names that are not known ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"pyramid": "hight=3"}, ["pyramid must have options of SteerablePyramid", "'height'", "did you mean height?"]),
+        ({"pyramid": "image_shape=3"}, ["pyramid must not have image_shape"]),
+        ({"labels": "t.csv"}, ["labels must be a .npy file of integers, got t.csv"]),
+    ],
+)
+def test_wrong_options_are_named_with_what_is_right(options, said, data, tmp_path, capsys):
+    refused(capsys, run_here(tmp_path / "out", data=data, **options), *said, says=2)
+
+
+@pytest.mark.parametrize("target", ["label", "map:0=1"])
+def test_targets_by_label_need_one(target, data, tmp_path, capsys):
+    """Said before anything is computed; a data set that tells labels late is believed until it is read."""
+    flat = data / "c0"
+    refused(capsys, run_here(tmp_path, data=flat, target=target), "target", "none of the data", "has a label", says=2)
+    assert not (tmp_path / "plan.json").exists()
+    (tmp_path / "table.csv").write_text(f"path,label\n{next(flat.iterdir())},1\n{next((data / 'c1').iterdir())},\n")
+    assert run_here(tmp_path / "out", data=tmp_path / "table.csv", target="label") == 3
+    assert [r["status"] for r in records(tmp_path / "out")] == ["ok", "no-label"]
+
+
+def test_python_s_keywords_are_named_as_python_has_them(data, tmp_path):
+    options = {"channels": 1, "frames": 3, "gallery": 0, "workers": 0, "limit": 2}
+    job = lambda **more: morph_dataset(str(data), "job_models:classifier", tmp_path, **options, **more)
+    with pytest.raises(JobError, match=r"factor is no field of a job's configuration; did you mean factors\?"):
+        job(factor=2.0)
+    assert job().code == 0
+    with pytest.raises(JobError, match=r"in Python resume=True or overwrite=True"):
+        job()
+    with pytest.raises(JobError, match=r"factors was null and is 2\.0 now: .* \(in Python overwrite=True\)"):
+        job(resume=True, factors=2.0)
+
+
+def test_labels_that_the_model_hardly_ever_gives_are_doubted(data, tmp_path):
+    assert run_here(tmp_path, data=data) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    told = records(tmp_path)
+    assert summary["labelled"] == len(told) and summary["as_labelled"] == sum(r["label"] == r["source"] for r in told)
+    known = {"items": 40, "done": 40, "failed": 0, "reasons": {}, "attained": None, "dropped": 0}
+    doubted = said_of({**known, "labelled": 40, "as_labelled": 9})
+    assert doubted == "all 40 images done; the model agrees with 9 of 40 labels: are they of its classes, in its order?"
+    assert said_of({**known, "labelled": 40, "as_labelled": 10}) == "all 40 images done"
+    assert said_of({**known, "labelled": 19, "as_labelled": 0}) == "all 40 images done"
+
+
+def test_a_tables_targets_are_where_its_images_go(data, tmp_path, capsys):
+    """By default and by "column"; labels are the truth beside them; without targets "column" is an error."""
+    table, paths = tmp_path / "table.csv", sorted((data / "c0").iterdir())[:3]
+    table.write_text("path,label,target\n" + "".join(f"{path},{n},{2 - n}\n" for n, path in enumerate(paths)))
+    for n, options in enumerate(({}, {"target": "column"})):
+        assert run_here(tmp_path / f"out{n}", data=table, **options) == 0
+        assert [(r["label"], r["target"]) for r in records(tmp_path / f"out{n}")] == [(0, 2), (1, 1), (2, 0)]
+    assert run_here(tmp_path / "label", data=table, target="label") == 0
+    assert [r["target"] for r in records(tmp_path / "label")] == [0, 1, 2]
+    table.write_text(f"path\n{paths[0]}\n")
+    code = run_here(tmp_path / "none", data=table, target="column")
+    refused(capsys, code, "target must be 'column' only with a data table that has a column target", says=2)
+
+
+def test_what_the_data_hold_besides_is_told(data, tmp_path, capsys):
+    """In the plan, the summary, the last line and the dry run."""
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "__MACOSX" / "c0").mkdir(parents=True)
+    (tmp_path / "data" / "c0" / "notes.txt").touch()
+    assert run_here(tmp_path / "dry", "--dry-run", data=tmp_path / "data") == 0
+    assert "not used: 1 no image file, e.g. c0/notes.txt" in capsys.readouterr().out
+    assert run_here(tmp_path / "out", data=tmp_path / "data") == 0
+    assert "other entries of the data: 1 in a system folder, 1 no image file" in capsys.readouterr().err
+    plan, summary = (json.loads((tmp_path / "out" / name).read_text()) for name in ("plan.json", "summary.json"))
+    assert summary["left_out"] == {"in a system folder": 1, "no image file": 1}
+    assert plan["left_out"]["no image file"] == {"count": 1, "examples": ["c0/notes.txt"]}
+    assert [r["key"] for r in records(tmp_path / "out")] == [
+        str(p.relative_to(data)) for p in sorted(data.rglob("*.png"))
+    ]
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.uint8, lambda n: torch.tensor(n)], ids=["int64", "uint8", "tensor"])
+def test_numbers_of_other_libraries_are_numbers(integer, data, tmp_path):
+    """Wherever a job takes an int or a float: the same configuration as with Python's."""
+    own = {
+        "channels": 1,
+        "frames": 3,
+        "size": 16,
+        "limit": 5,
+        "shard_size": 4,
+        "batch_size": 2,
+        "threads": 1,
+        "target": 1,
+    }
+    others = {"max_pixels": 10_000, "scales": [0, 1], "seed": 0, "mean": [0.0], "std": [1.0], "max_l2": 1.5}
+    run = {"workers": 0, "gallery": 0, "max_failures": 3}
+    given = {name: integer(n) for name, n in own.items()} | {"scales": np.array([0, 1]), "max_l2": np.float32(1.5)}
+    given |= {"mean": np.zeros(1), "std": np.ones(1, np.float32), "max_pixels": np.int64(10_000), "seed": integer(0)}
+    given |= {name: integer(n) for name, n in run.items()}
+    for n, options in enumerate(({**own, **others, **run}, given)):
+        assert morph_dataset(str(data), "job_models:classifier", tmp_path / str(n), **options).code == 0
+    configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in "01"]
+    assert configs[0] == configs[1] and configs[1]["size"] == [16, 16]
+    with pytest.raises(JobError, match=r"frames must be an int, got 3\.0"):
+        morph_dataset(str(data), "job_models:classifier", tmp_path / "float", frames=np.float64(3))

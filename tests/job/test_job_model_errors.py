@@ -1,0 +1,285 @@
+"""Models that raise errors: one image's is left out and listed, the model's own ends the job, memory is nobody's."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+for extra in ("PIL", "safetensors"):
+    pytest.importorskip(extra)
+
+from job_models import (  # noqa: E402
+    Classifier,
+    digests,
+    frames,
+    lines,
+    make_folder,
+    make_white,
+    markers,
+    records,
+    run_here,
+    temporaries,
+)
+
+COUNT = 12  # images: 3 shards of 4, in batches of 2
+
+
+def white(images: torch.Tensor) -> torch.Tensor:
+    return (images.detach() > 0.999).flatten(1).all(1)
+
+
+def raising(monkeypatch, error, when=lambda images: bool(white(images).any())) -> None:
+    """Make the classifier raise ``error()`` at some images."""
+    calm = Classifier.forward
+
+    def forward(self, images):
+        if when(images):
+            raise error()
+        return calm(self, images)
+
+    monkeypatch.setattr(Classifier, "forward", forward)
+
+
+def not_white() -> Exception:
+    return ValueError("this model does not like white\nand says so in two lines")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Two white images, in one batch, which is not a shard's first."""
+    images = make_folder(tmp_path_factory.mktemp("data") / "images", COUNT)
+    for key in ("c1/006.png", "c1/007.png"):
+        make_white(images / key)
+    return images
+
+
+@pytest.fixture(scope="module")
+def calm(data, tmp_path_factory) -> Path:
+    """A job whose model raises nothing."""
+    out = tmp_path_factory.mktemp("calm")
+    assert run_here(out, data=data) == 0
+    return out
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_images_at_which_the_model_raises_are_listed_and_change_no_other(
+    batch_size, data, tmp_path, monkeypatch, capsys
+):
+    assert run_here(tmp_path / "calm", data=data, batch_size=batch_size) == 0
+    raising(monkeypatch, not_white)
+    assert run_here(tmp_path / "out", data=data, batch_size=batch_size) == 3
+    failed = lines(tmp_path / "out" / "failed.jsonl")
+    assert [(r["key"], r["status"], r["row"]) for r in failed] == [
+        ("c1/006.png", "model-error", None),
+        ("c1/007.png", "model-error", None),
+    ]
+    assert {r["message"] for r in failed} == {"ValueError: this model does not like white"}
+    assert "10 of 12 images done, 2 failed (failed.jsonl): 2 model-error" in capsys.readouterr().err
+    found, expected = frames(tmp_path / "out"), frames(tmp_path / "calm")
+    assert found.keys() == expected.keys() - {"c1/006.png", "c1/007.png"}
+    assert all(torch.equal(found[key], expected[key]) for key in found)
+    told = {r["key"]: r for r in records(tmp_path / "calm")}
+    for record in records(tmp_path / "out"):
+        if record["status"] == "ok":
+            assert {**record, "row": 0} == {**told[record["key"]], "row": 0}
+
+
+def test_resume_decides_the_same(data, tmp_path, monkeypatch):
+    """With a worker that begins at any shard, and with an error that names an address and a temporary file."""
+
+    def error():
+        return ValueError(f"{object()} in {os.path.join(os.environ.get('TMPDIR', '/tmp'), 'scratch')}")
+
+    raising(monkeypatch, error)
+    assert run_here(tmp_path / "whole", data=data) == 3
+    message = lines(tmp_path / "whole" / "failed.jsonl")[0]["message"]
+    assert message == "ValueError: <object object> in scratch"
+    assert run_here(tmp_path / "again", data=data) == 3
+    assert digests(tmp_path / "again") == digests(tmp_path / "whole")
+    for shard in (0, 1, 2):
+        (tmp_path / "again" / "shards" / f"{shard:05d}.done.json").unlink()
+        assert run_here(tmp_path / "again", "--resume") == 3
+        assert digests(tmp_path / "again") == digests(tmp_path / "whole")
+
+
+def test_mended_models_make_what_was_left_out(data, calm, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        raising(patched, not_white)
+        assert run_here(tmp_path, data=data) == 3
+    assert run_here(tmp_path, "--retry-failed") == 0
+    assert digests(tmp_path) == digests(calm)
+
+
+def test_one_image_of_the_first_batch_is_left_out(data, tmp_path, monkeypatch):
+    images = Path(shutil.copytree(data, tmp_path / "images"))
+    make_white(images / "c0" / "000.png")
+    raising(monkeypatch, not_white)
+    assert run_here(tmp_path / "out", data=images) == 3
+    assert [r["key"] for r in lines(tmp_path / "out" / "failed.jsonl")][0] == "c0/000.png"
+
+
+def test_a_model_that_raises_at_all_of_the_first_batch_ends_the_job(data, tmp_path, monkeypatch, capsys):
+    images = Path(shutil.copytree(data, tmp_path / "images"))
+    for path in images.rglob("*.png"):
+        make_white(path)
+    raising(monkeypatch, not_white)
+    assert run_here(tmp_path / "out", data=images) == 1
+    told = capsys.readouterr().err
+    assert "ValueError: this model does not like white" in told and "shard 0, " in told
+    assert str(images / "c0" / "000.png") in told and str(images / "c0" / "001.png") in told and "two lines" not in told
+    assert "Traceback" in (tmp_path / "out" / "logs" / "worker-0.log").read_text()
+    assert not markers(tmp_path / "out") and not temporaries(tmp_path / "out")
+
+
+def test_a_model_that_raises_at_everything_later_ends_the_job(data, tmp_path, monkeypatch, capsys):
+    """Its images are not to blame: it raises at any other as well."""
+    calls = []
+    raising(monkeypatch, lambda: RuntimeError("tired"), lambda images: len(calls) > 5 or calls.append(0))
+    assert run_here(tmp_path, data=data, batch_size=4) == 1
+    assert "RuntimeError: tired; the model raised it at shard 1, " in (told := capsys.readouterr().err)
+    assert str(data / "c1" / "004.png") in told and "and 1 more" in told
+    assert [path.name for path in markers(tmp_path)] == ["00000.done.json"]
+
+
+def test_too_many_images_at_which_the_model_raises_end_the_job(data, tmp_path, monkeypatch, capsys):
+    raising(monkeypatch, not_white)
+    assert run_here(tmp_path, data=data, max_failures=1) == 4
+    assert "2 items failed, more than max_failures allows (1)" in capsys.readouterr().err
+
+
+def test_an_error_that_comes_once_is_no_image_s(data, calm, tmp_path, monkeypatch):
+    calls = []
+
+    def seventh(images):
+        calls.append(0)
+        return len(calls) == 7
+
+    raising(monkeypatch, lambda: RuntimeError("a hiccup"), seventh)
+    assert run_here(tmp_path, data=data) == 0
+    assert digests(tmp_path) == digests(calm)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_model_that_does_not_take_the_placeholder_of_a_bad_file(batch_size, data, tmp_path, monkeypatch):
+    """One that wants contrast: neither a truncated file nor a white image costs a good one."""
+    images = Path(shutil.copytree(data, tmp_path / "images"))
+    (images / "c0" / "001.png").write_bytes((images / "c0" / "001.png").read_bytes()[:40])
+    flat = lambda images: bool((images.detach().flatten(1).std(1) == 0).any())
+    raising(monkeypatch, lambda: ZeroDivisionError("no contrast"), flat)
+    assert run_here(tmp_path / "out", data=images, batch_size=batch_size) == 3
+    failed = [(r["key"], r["status"]) for r in lines(tmp_path / "out" / "failed.jsonl")]
+    assert failed == [("c0/001.png", "truncated"), ("c1/006.png", "model-error"), ("c1/007.png", "model-error")]
+    assert len(frames(tmp_path / "out")) == COUNT - 3
+
+
+def test_a_model_that_takes_single_images_only(data, calm, tmp_path, monkeypatch):
+    raising(monkeypatch, lambda: RuntimeError("one at a time"), lambda images: len(images) > 1)
+    assert run_here(tmp_path, data=data) == 0
+    assert json.loads(markers(tmp_path)[0].read_text())["parts_of_a_batch"] == 2
+    whole, single = frames(calm), frames(tmp_path)
+    assert whole.keys() == single.keys()
+    assert max(int((whole[key].int() - single[key].int()).abs().max()) for key in whole) <= 1
+
+
+def test_outputs_that_are_none_for_an_image_are_its_own(data, tmp_path, monkeypatch):
+    calm = Classifier.forward
+    monkeypatch.setattr(Classifier, "forward", lambda s, images: None if white(images).any() else calm(s, images))
+    assert run_here(tmp_path, data=data) == 3
+    assert lines(tmp_path / "failed.jsonl")[0]["message"].startswith("TypeError: model must return scores")
+
+
+@pytest.mark.parametrize("error", [MemoryError, lambda: RuntimeError("std::bad_alloc"), lambda: OSError(12, "ENOMEM")])
+def test_memory_is_not_an_image_s_fault(error, data, tmp_path, monkeypatch, capsys):
+    raising(monkeypatch, error)
+    assert run_here(tmp_path, data=data) == 1
+    assert "out of memory on cpu with one image at a time" in capsys.readouterr().err
+    assert [path.name for path in markers(tmp_path)] == ["00000.done.json"]
+
+
+def test_batches_are_cut_anew_in_each_shard(data, tmp_path, monkeypatch):
+    """What one shard could not hold decides nothing about the next: a resumed job makes the same bytes."""
+    raising(monkeypatch, MemoryError, lambda images: len(images) > 1 and bool(white(images).any()))
+    assert run_here(tmp_path, data=data, batch_size=4) == 0
+    told = [json.loads(path.read_text()).get("parts_of_a_batch", 1) for path in markers(tmp_path)]
+    assert told == [1, 4, 1]
+    before = digests(tmp_path)
+    markers(tmp_path)[2].unlink()
+    assert run_here(tmp_path, "--resume") == 0 and digests(tmp_path) == before
+
+
+def test_a_full_disk_in_the_model_is_not_an_image_s_fault(data, tmp_path, monkeypatch, capsys):
+    raising(monkeypatch, lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "cache"))
+    assert run_here(tmp_path, data=data) == 5
+    assert "no space left" in capsys.readouterr().err
+
+
+def test_a_target_that_the_model_has_not_is_wrong_usage(data, tmp_path, capsys):
+    (tmp_path / "targets.csv").write_text("key,target\nc0/000.png,1\nc0/001.png,7\n")
+    assert run_here(tmp_path / "out", data=data, target=tmp_path / "targets.csv") == 2
+    assert "largest of this batch: 7, of " in capsys.readouterr().err
+
+
+def test_a_dry_run_leaves_images_out_too(data, tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / "images.npy", np.stack([np.full((16, 16), 255, np.uint8), np.eye(16, dtype=np.uint8) * 99]))
+    raising(monkeypatch, not_white)
+    assert run_here(tmp_path / "out", "--dry-run", data=tmp_path / "images.npy") == 0
+    assert "2 images in 1 shards" in capsys.readouterr().out
+
+
+def test_no_memory_for_single_images_of_a_batch_that_is_not_taken_ends_the_job(data, tmp_path, monkeypatch, capsys):
+    """After some of its images have been computed one by one."""
+    calls = []
+
+    def forward(self, images):
+        calls.append(len(images))
+        if len(images) > 1:
+            raise RuntimeError("one at a time")
+        if len(calls) > 24:
+            raise MemoryError("no more")
+        return calm(self, images)
+
+    calm = Classifier.forward
+    monkeypatch.setattr(Classifier, "forward", forward)
+    assert run_here(tmp_path, data=data, batch_size=4) == 1
+    assert "out of memory on cpu with one image at a time: no more" in capsys.readouterr().err
+    assert not markers(tmp_path)
+
+
+@pytest.mark.slow
+def test_worker_processes_leave_out_the_same_images(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("JOB_WHITE", "raise")
+    assert run_here(tmp_path / "here", data=data) == 3
+    assert run_here(tmp_path / "there", workers=2, data=data) == 3
+    assert digests(tmp_path / "there") == digests(tmp_path / "here")
+    assert [r["key"] for r in lines(tmp_path / "there" / "failed.jsonl")] == ["c1/006.png", "c1/007.png"]
+
+
+def test_no_memory_to_decode_an_image_names_it(data, tmp_path, monkeypatch, capsys):
+    def decode(data, **_):
+        raise MemoryError
+
+    monkeypatch.setattr("steerlens_fast.job.loading.decode", decode)
+    assert run_here(tmp_path, data=data, size=16) == 1
+    told = capsys.readouterr().err
+    assert f"out of memory while {data / 'c0' / '000.png'} was decoded: fewer decoders" in told
+
+
+def test_resume_decides_the_same_of_a_stochastic_model(data, tmp_path, monkeypatch):
+    calm = Classifier.forward
+
+    def forward(self, images):
+        if white(images).any():
+            raise not_white()
+        return calm(self, images + 0.05 * torch.randn_like(images))
+
+    monkeypatch.setattr(Classifier, "forward", forward)
+    assert run_here(tmp_path, data=data, batch_size=4) == 3
+    before = digests(tmp_path)
+    for shard in (1, 2):
+        (tmp_path / "shards" / f"{shard:05d}.done.json").unlink()
+        assert run_here(tmp_path, "--resume") == 3 and digests(tmp_path) == before

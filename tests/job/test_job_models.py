@@ -1,0 +1,210 @@
+"""Jobs with models of one's own: names and preprocessing from attributes, one logit, labels."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+for extra in ("PIL", "safetensors"):
+    pytest.importorskip(extra)
+
+from job_models import Named, main, make_folder, records  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+from steerlens_fast.errors import JobError  # noqa: E402
+from steerlens_fast.models import load_model  # noqa: E402
+
+COUNT = 6
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A csv of images with the classes 0 and 1, and no names."""
+    folder = make_folder(tmp_path_factory.mktemp("data") / "images", COUNT)
+    rows = [f"{path},{n % 2}" for n, path in enumerate(sorted(folder.rglob("*.png")))]
+    (folder.parent / "table.csv").write_text("\n".join(["path,label", *rows]))
+    return folder.parent / "table.csv"
+
+
+def run(out, table, model, *options):
+    command = ["morph", "--data", table, "--model", f"job_models:{model}", "--out", out, "--workers", 0]
+    command += ["--progress", "none", "--frames", 3, "--max-l2", 2, "--gallery", 4, "--family", "pixel", *options]
+    return main([str(part) for part in command])
+
+
+def shown(out):
+    """What the gallery's page has of its examples."""
+    page = (out / "gallery" / "index.html").read_text()
+    text = page[page.index('"examples":') + len('"examples":') :]
+    return json.JSONDecoder().raw_decode(text.replace("\\u003c", "<"))[0]
+
+
+# --- Attributes
+
+
+def test_a_job_takes_names_and_preprocessing_from_the_model(table, tmp_path):
+    assert run(tmp_path, table, "named", "--target", "map:ant=tench,1=cat") == 0
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert (plan["size"], plan["channels"], plan["classes"]) == ([12, 12], 3, Named.class_names)
+    assert (plan["model"]["mean"], plan["model"]["std"]) == ([0.5, 0.4, 0.3], [0.25, 0.25, 0.25])
+    found = records(tmp_path)
+    assert [r["target"] for r in found] == [2, 3] * (COUNT // 2)
+    model = load_model("job_models:named", seed=0)
+    frames = load_file(tmp_path / "shards" / "00000.safetensors")["frames"]
+    source = model.model(model.preprocessing(frames[:, 0].float() / 255)).softmax(1)
+    expected = [r["probability"][0] for r in found]
+    torch.testing.assert_close(source[range(COUNT), [2, 3] * 3], torch.tensor(expected), atol=1e-5, rtol=0)
+    assert {e["target"] for e in shown(tmp_path)} == {"tench, Tinca tinca", "cat"}
+
+
+@pytest.mark.parametrize("target, number", [("goldfish", 1), ("Carassius auratus", 1), ("cat", 3), ("2", 2)])
+def test_a_target_is_named_as_the_model_does(target, number, table, tmp_path):
+    assert run(tmp_path, table, "named", "--target", target) == 0
+    assert {r["target"] for r in records(tmp_path)} == {number}
+
+
+def test_options_win_over_attributes(table, tmp_path):
+    options = ("--size", 16, "--mean", "0,0,0", "--std", "1,1,1")
+    loaded = load_model(Named(), size=16, mean=[0.0] * 3, std=[1.0] * 3)
+    assert (loaded.size, loaded.description["mean"], loaded.description["std"]) == ((16, 16), [0.0] * 3, [1.0] * 3)
+    assert loaded.class_names == Named.class_names
+    assert run(tmp_path, table, "named", "--target", 1, *options[2:]) == 0
+    assert json.loads((tmp_path / "plan.json").read_text())["model"]["mean"] == [0.0] * 3
+
+
+def test_an_unknown_name_says_what_the_model_knows(table, tmp_path, capsys):
+    assert run(tmp_path, table, "named", "--target", "map:ant=dog") == 2
+    assert "got 'dog', and the model knows 'ant', 'goldfish, Carassius auratus'" in capsys.readouterr().err
+
+
+def with_attributes(**attributes):
+    model = nn.Linear(1, 2)
+    for name, value in attributes.items():
+        setattr(model, name, value)
+    return model
+
+
+def test_the_configuration_of_timm_is_read():
+    cfg = {"input_size": (1, 24, 20), "mean": (0.1,), "std": (0.2,), "interpolation": "bilinear", "crop_pct": 0.9}
+    cfg["label_names"] = ["a", "b"]
+    for name in ("pretrained_cfg", "default_cfg"):
+        loaded = load_model(with_attributes(**{name: cfg}))
+        assert (loaded.size, loaded.channels, loaded.interpolation) == ((24, 20), 1, "bilinear")
+        assert (loaded.crop_pct, loaded.class_names) == (0.9, ["a", "b"])
+        assert (loaded.description["mean"], loaded.description["std"]) == ([0.1], [0.2])
+    both = load_model(with_attributes(pretrained_cfg=cfg, class_names=["x", "y"], size=32, mean=0.5))
+    assert (both.size, both.class_names, both.description["mean"]) == ((32, 32), ["x", "y"], [0.5])
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"class_names": ("a", "b")},
+        {"class_names": np.array(["a", "b"])},
+        {"class_names": {0: "a", 1: "b"}},
+        {"class_names": {"1": "b", "0": "a"}},
+    ],
+    ids=lambda a: str(*a.values()),
+)
+def test_class_names_of_every_kind(attributes):
+    assert load_model(with_attributes(**attributes)).class_names == ["a", "b"]
+
+
+def test_arrays_and_one_value_per_channel():
+    loaded = load_model(with_attributes(mean=np.array([0.5], np.float32), std=torch.tensor([0.25])))
+    assert (loaded.channels, loaded.description["mean"], loaded.description["std"]) == (1, [0.5], [0.25])
+
+
+def test_wrapped_models_and_functions_have_attributes():
+    def function(images):
+        return images.mean((2, 3))
+
+    function.class_names, function.mean, function.std = ["a"], [0.5] * 3, [0.5] * 3
+    for model in (function, nn.DataParallel(with_attributes(class_names=["a"], mean=0.5, std=0.5))):
+        loaded = load_model(model)
+        assert (loaded.class_names, loaded.description["mean"]) == (["a"], [0.5] * 3)
+
+
+def test_what_is_no_data_is_no_attribute():
+    """A module with mean and std in its state normalises images itself; methods are none of our business."""
+    model = with_attributes(class_names=None, size=lambda: 3)
+    model.register_buffer("mean", torch.zeros(3))
+    model.std = nn.Parameter(torch.ones(3))
+    loaded = load_model(model)
+    assert (loaded.size, loaded.preprocessing, loaded.class_names) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "attributes, words",
+    [
+        ({"class_names": "cat"}, ["class_names", "sequence of str", "'cat'"]),
+        ({"class_names": [1, 2]}, ["class_names", "str", "got 1 for class 0"]),
+        ({"class_names": ["a", float("nan")]}, ["class_names", "got nan for class 1"]),
+        ({"class_names": ["a", None]}, ["class_names", "got None for class 1"]),
+        ({"class_names": []}, ["class_names", r"got \[\]"]),
+        ({"class_names": {1: "a", 2: "b"}}, ["class_names", r"got keys \[1, 2\]"]),
+        ({"class_names": 3}, ["class_names", "got 3"]),
+        ({"size": 4}, ["size", "at least 8", "got 4", "option size"]),
+        ({"size": "large"}, ["size", "int", "large"]),
+        ({"channels": 64}, ["channels", "1 to 3", "got 64"]),
+        ({"mean": "x", "std": 1.0}, ["mean", "floats", "x"]),
+        ({"mean": [0.5, float("nan"), 0.5], "std": 1.0}, ["mean", "finite", "nan"]),
+        ({"mean": 0.5, "std": 0.0}, ["std", "above 0", "0"]),
+        ({"mean": 0.5}, ["mean and std must be given together", "std None"]),
+        ({"mean": [0.5] * 2, "std": [0.5] * 2}, ["count of attribute 'mean'", "got 2"]),
+        ({"pretrained_cfg": {"input_size": 224}}, ["input_size", "(C, H, W)", "224"]),
+        ({"pretrained_cfg": [1]}, ["pretrained_cfg", "mapping", r"\[1\]"]),
+        ({"default_cfg": {"crop_pct": 2.0}}, ["crop_pct", "at most 1", "2.0"]),
+    ],
+    ids=str,
+)
+def test_bad_attributes_are_named(attributes, words):
+    with pytest.raises(JobError, match="(?s)" + ".*".join(words)) as caught:
+        load_model(with_attributes(**attributes))
+    assert caught.value.code == 2
+
+
+# --- One logit, labels
+
+
+def test_a_job_of_a_binary_model(table, tmp_path):
+    assert run(tmp_path, table, "one_logit", "--task", "binary", "--target", "ill", "--objective", "logit") == 0
+    model = load_model("job_models:one_logit", seed=0)
+    frames = load_file(tmp_path / "shards" / "00000.safetensors")["frames"]
+    z = model.model(model.preprocessing(frames[:, 0].float() / 255))[:, 0]
+    for record, logit in zip(records(tmp_path), z):
+        assert (record["target"], record["source"], record["predictions"][0]) == (1, int(logit > 0), int(logit > 0))
+        assert abs(record["probability"][0] - logit.sigmoid().item()) < 1e-5
+    assert {e["target"] for e in shown(tmp_path)} == {"ill"}
+
+
+@pytest.mark.parametrize("target, sign", [("cat", 1), ("not:cat", -1), ("map:0=cat,ant=cat,1=not:3", 0)])
+def test_a_job_of_a_model_of_labels(target, sign, table, tmp_path):
+    """A record has l where the label is present, or to be, and ~l where it is absent."""
+    assert run(tmp_path, table, "with_labels", "--task", "multilabel", "--target", target) == 0
+    model = load_model("job_models:with_labels", seed=0)
+    frames = load_file(tmp_path / "shards" / "00000.safetensors")["frames"]
+    z = model.model(model.preprocessing(frames.flatten(0, 1).float() / 255))[:, 3].reshape(COUNT, 3)
+    for record, logits in zip(records(tmp_path), z):
+        toward = sign or (1, -1)[record["label"]]
+        said = [3 if logit > 0 else ~3 for logit in logits.tolist()]
+        assert record["target"] == (3 if toward == 1 else ~3)
+        assert (record["source"], record["predictions"]) == (said[0], said)
+        assert abs(record["probability"][0] - (toward * logits[0]).sigmoid().item()) < 1e-5
+        assert record["prediction_probability"] == pytest.approx(logits.abs().sigmoid().tolist(), abs=1e-3)
+        assert record["already_predicted"] == (said[0] == record["target"])
+        assert record["label_differs"] is None  # the labels are 0 and 1: nothing is known of 3
+        assert record["probability"] == sorted(record["probability"])
+    assert {e["target"] for e in shown(tmp_path)} == (
+        {"cat", "not cat"} if sign == 0 else {("cat", "not cat")[sign < 0]}
+    )
+
+
+@pytest.mark.parametrize("options", [("--target", "0"), ("--target", "runner-up")], ids=str)
+def test_the_wrong_task_names_the_option(options, table, tmp_path, capsys):
+    assert run(tmp_path / "a", table, "one_logit", *options) == 2
+    assert "--task binary" in capsys.readouterr().err
+    assert run(tmp_path / "b", table, "named", "--target", "not:cat") == 2
+    assert "needs task 'multilabel'" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""Paths of a job: ``~`` is the home directory, whoever wrote it; hashed files hold nothing of one run alone."""
+
+import json
+import os
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+for extra in ("PIL", "safetensors"):
+    pytest.importorskip(extra)
+
+from job_models import MODEL, make_folder, pictures, records, run_here  # noqa: E402
+from zoo import MAX_PIXELS, make_zoo  # noqa: E402
+
+from steerlens_fast import Morphs  # noqa: E402
+from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast.data.sources import open_source  # noqa: E402
+from steerlens_fast.errors import BadItem, stable_text  # noqa: E402
+from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home directory, with another one to work in, where no folder called ~ may appear."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    yield tmp_path / "home"
+    assert not [name for name in os.listdir() if name.startswith("~")]
+
+
+def test_the_home_directory_in_every_path_of_a_job(home):
+    make_folder(home / "data", 4)
+    keys = [str(p.relative_to(home / "data")) for p in sorted((home / "data").rglob("*.png"))]
+    (home / "t.csv").write_text("key,target\n" + "".join(f"{key},1\n" for key in keys))
+    assert run_here("~/out", data="~/data", target="~/t.csv") == 0
+    assert [record["target"] for record in records(home / "out")] == [1] * 4
+    config = json.loads((home / "out" / "config.json").read_text())
+    assert config["data"] == str(home / "data") and config["target"] == str(home / "t.csv")
+    for argv in (["status", "~/out"], ["verify", "~/out"], ["export", "~/out", "--to=~/exported", "--format=npz"]):
+        assert main(argv) == 0
+    assert (home / "exported").is_dir()
+
+
+def test_the_home_directory_in_python(home):
+    np.save(home / "x.npy", pictures(4))
+    np.save(home / "l.npy", np.arange(4) % 3)
+    job = {"workers": 0, "gallery": 0, "channels": 1, "frames": 3, "max_l2": 1.0, "labels": "~/l.npy"}
+    outcome = morph_dataset("~/x.npy", "job_models:classifier", "~/out", **job)
+    assert outcome.code == 0 and [r["label"] for r in records(home / "out")] == [0, 1, 2, 0]
+    (home / "t.csv").write_text("path,label\na.png,1\n")
+    for data in ("~/x.npy", Path("~/t.csv")):
+        assert len(list(open_source(data).listing())) in (1, 4)
+    zero, table = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3)
+    outputs = torch.rand(1, 3, 5)
+    morphs = Morphs(torch.rand(1, 3, 1, 8, 8), table, None, zero, zero, outputs, table, None, None, zero, {})
+    morphs.save("~/m.safetensors")
+    assert torch.equal(Morphs.load("~/m.safetensors").frames, morphs.frames) and (home / "m.safetensors").exists()
+
+
+def test_the_home_of_an_unknown_user_raises(home, capsys):
+    with pytest.raises(SystemExit):
+        main(["morph", "--out=~no-such-user/x"])
+    assert "below a home directory that is known, got ~no-such-user/x" in capsys.readouterr().err
+    with pytest.raises((JobError, ValueError), match="below a home directory that is known"):
+        morph_dataset(str(home), MODEL, "~no-such-user/x")
+
+
+# --- What is hashed --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, stable",
+    [
+        ("cannot identify <_io.BytesIO object at 0x7f3a5c0d1e40>", "cannot identify <_io.BytesIO object>"),
+        ("<PIL.Image.Image size=9x9 at 0x7F3A5C0D1E40> is bad", "<PIL.Image.Image size=9x9> is bad"),
+        ("/tmp/tmpab12_9xy/part.png: no such file", "<temporary file>/part.png: no such file"),
+        ("worker (pid 4711) died at 2026-11-28T19:30:53.25", "worker (pid ...) died at <time>"),
+        ("colour 0xff00 of a.png, 60000 x 60000 pixels", "colour 0xff00 of a.png, 60000 x 60000 pixels"),
+    ],
+)
+def test_a_reason_holds_nothing_of_one_run(text, stable, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")
+    assert stable_text(text) == stable == str(BadItem("corrupt", text))
+
+
+def hashed(out: Path) -> dict[str, str]:
+    """All files of a job whose hashes or bytes are promised to be the same again."""
+    names = [*out.glob("shards/*.jsonl"), *out.glob("shards/*.safetensors"), *out.glob("*.jsonl")]
+    return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in sorted(names)}
+
+
+def test_the_zoo_gives_the_same_records_in_every_process_and_folder(tmp_path):
+    """All good and bad images, twice: other processes, hash seeds, working, temporary and output directories."""
+    make_zoo(tmp_path / "zoo")
+    found = []
+    for n in range(2):
+        out, here = tmp_path / f"out-{n}" / ("deeper" * n), tmp_path / f"here-{n}"
+        here.mkdir()
+        argv = ["morph", "--data", tmp_path / "zoo", "--model", "job_models:for_zoo", "--size", "24x32", "--out", out]
+        argv += ["--frames", 3, "--max-l2", 1, "--max-pixels", MAX_PIXELS, "--max-failures", "100%", "--gallery", 0]
+        argv += ["--workers", n, "--decoders", 1 + n, "--threads", 1, "--shard-size", 16, "--progress", "none"]
+        path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": str(n), "TMPDIR": str(here)}
+        command = [sys.executable, "-m", "steerlens_fast.cli", *map(str, argv)]
+        done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
+        assert done.returncode == 3, done.stderr
+        found.append(hashed(out))
+    assert found[0] == found[1] and len(found[0]) > 6
+    reasons = [r["message"] for r in records(out) if r["status"] != "ok"]
+    assert len(reasons) > 30 and not any(" at 0x" in reason for reason in reasons)

@@ -1,0 +1,210 @@
+"""Success of morphs: what a record says, and what a job sums up, with literal values."""
+
+import json
+
+import pytest
+from job_models import make_folder, records, run_here
+from jobs import make_job, morphs_of
+
+from steerlens_fast.job.plan import Plan
+from steerlens_fast.job.report import done_shards, said_of, success_of
+from steerlens_fast.job.success import PAIRS, Tally, judge, outcome_of, start_frame, success_parts
+
+pytest.importorskip("PIL")
+pytest.importorskip("safetensors")
+
+QUESTIONS = ("already_predicted", "label_differs", "reached", "fell_below_source", "fell_below_earlier")
+
+
+def record(probability, predictions, *, source=0, target=1, label=None, status="ok", factors=None, **more) -> dict:
+    factors = [float(f) for f in range(len(probability or []))] if factors is None else factors
+    known = {"status": status, "source": source, "target": target, "label": label, "factors": factors}
+    return known | {"probability": probability, "predictions": predictions} | more
+
+
+@pytest.mark.parametrize(
+    "case, answers, outcome",
+    [
+        (record([0.1, 0.4, 0.8], [0, 0, 1]), (False, None, True, False, False), "reached"),
+        (record([0.1, 0.4, 0.3], [0, 0, 2]), (False, None, False, False, True), "not-reached"),
+        (record([0.4, 0.3, 0.1], [0, 0, 0]), (False, None, False, True, True), "not-reached"),
+        (record([0.1, 0.9, 0.8], [0, 1, 1], label=0), (False, False, True, False, True), "reached"),
+        (record([0.4, 0.4, 0.4], [0, 0, 0]), (False, None, False, False, False), "not-reached"),
+        (record([0.9, 1.0, 0.99999], [0, 1, 1]), (False, None, True, False, False), "reached"),  # rounding
+        (record([1e-6, 3e-7], [0, 0]), (False, None, False, True, True), "not-reached"),
+        # predicted already: no success, whatever becomes of it
+        (record([0.8, 0.9, 1.0], [1, 1, 1], source=1, label=1), (True, False, None, False, False), "already-predicted"),
+        (record([0.8, 0.5, 0.1], [1, 1, 0], source=1, label=0), (True, True, None, True, True), "already-predicted"),
+        # not scored, or NaN
+        (record([0.1, None, None], [0, None, None], label=2), (False, True, None, None, None), "not-scored"),
+        (record([0.1, 0.9, None], [0, 1, 1]), (False, None, None, None, None), "not-scored"),
+        (record([0.1, None, 0.9], [0, None, 1]), (False, None, True, False, False), "reached"),
+        (record([None, None, 0.9], [None, None, 1]), (False, None, True, None, None), "reached"),
+        (record([0.8, None], [1, None], source=1), (True, None, None, None, None), "already-predicted"),
+        # the source is another frame than the first, or none
+        (record([0.9, 0.5, 0.2], [1, 0, 0], factors=[-1.0, 0.0, 1.0]), (False, None, False, True, True), "not-reached"),
+        (record([0.9, 0.5], [1, 0], factors=[1.0, 2.0]), (False, None, False, None, True), "not-reached"),
+        (
+            record([0.9, 0.5, 0.6], [1, 0, 1], factors=[0.0, 0.0, 1.0], amplitude_factors=[1.0, 0.0, 1.0]),
+            (False, None, True, False, True),
+            "reached",
+        ),
+        # failed
+        (record([0.8, 0.8], [1, 1], source=1, status="gradient-zero"), (True, None, None, None, None), "gradient-zero"),
+        (record([None], [None], label=0, status="gradient-not-finite"), (None,) * 5, "gradient-not-finite"),
+        (record(None, None, source=None, target=None, label=0, status="truncated"), (None,) * 5, "truncated"),
+    ],
+)
+def test_answers_of_a_record(case, answers, outcome):
+    assert judge(case) == dict(zip(QUESTIONS, answers))
+    assert outcome_of(case) == outcome
+
+
+def test_the_start_is_the_frame_next_to_the_source():
+    assert start_frame({"factors": [-2.0, -0.5, 1.0]}) == 1
+    assert start_frame({"factors": [0.0, 0.0], "amplitude_factors": [1.0, 0.0]}) == 1
+
+
+def tally(*cases) -> Tally:
+    counted = Tally()
+    for case in cases:
+        counted.add(case)
+    return counted
+
+
+MIXED = [
+    record([0.1, 0.9], [0, 1], label=0),
+    record([0.3, 0.2], [0, 0], label=0),
+    record([0.2, 0.7, 0.6], [0, 1, 1], label=3),
+    record([0.6, 0.9], [1, 1], source=1, label=1),  # already predicted
+    record([0.5, None], [2, None], source=2),  # not scored
+    record([0.25, 0.5], [2, 1], source=2, label=2),
+    record([0.1, 0.9], [0, 1], status="overflow"),
+]
+
+
+def test_a_job_is_summed_up():
+    success = tally(*MIXED).as_dict(["a", "b", "c"].__getitem__)
+    pairs = success.pop("pairs")
+    assert success == {
+        "morphs": 6,
+        "judged": 4,
+        "reached": 3,
+        "target_probability": {"source": 0.225, "last": 0.55},
+        "fell_below_source": 1,
+        "fell_below_earlier": 2,
+        "already_predicted": 1,
+        "not_scored": 1,
+        "labelled": 5,
+        "label_differs": 1,
+        "pairs_left_out": 0,
+    }
+    assert [(p["source"], p["target"], p["names"], p["morphs"], p["judged"], p["reached"]) for p in pairs] == [
+        (0, 1, ["a", "b"], 3, 3, 2),
+        (2, 1, ["c", "b"], 2, 1, 1),
+        (1, 1, ["b", "b"], 1, 0, None),
+    ]
+    assert pairs[0]["target_probability"] == {"source": 0.2, "last": 0.6}
+    assert pairs[2]["target_probability"] == {"source": None, "last": None} and pairs[2]["already_predicted"] == 1
+
+
+def test_what_is_not_known_is_none():
+    unscored = tally(record([0.1, None], [0, None]), record([0.2, None], [0, None])).as_dict()
+    for name in ("reached", "fell_below_source", "fell_below_earlier", "label_differs"):
+        assert unscored[name] is None
+    assert (unscored["not_scored"], unscored["judged"], unscored["labelled"]) == (2, 0, 0)
+    assert unscored["target_probability"] == {"source": None, "last": None}
+    no_source = tally(record([0.2, 0.6], [0, 1], factors=[1.0, 2.0])).as_dict()
+    assert no_source["target_probability"] == {"source": None, "last": 0.6}
+    assert no_source["fell_below_source"] is None and no_source["fell_below_earlier"] == 0
+    assert tally().as_dict()["reached"] is None
+
+
+def test_pairs_are_listed_up_to_a_number():
+    cases = [record([0.1, 0.9], [0, n], source=0, target=n) for n in range(1, PAIRS + 4)]
+    success = tally(*cases, cases[-1]).as_dict()
+    assert len(success["pairs"]) == PAIRS and success["pairs_left_out"] == 3
+    assert (success["pairs"][0]["target"], success["pairs"][0]["morphs"]) == (PAIRS + 3, 2)
+    assert success["reached"] == PAIRS + 4
+
+
+def test_success_in_words():
+    assert success_parts(tally(*MIXED).as_dict(), by_label=True) == [
+        "target reached by 3 of 4 (median target probability 0.225 -> 0.55)",
+        "target probability fell below the source's in 1, below an earlier frame's in 2",
+        "last frame of 1 not scored: not known whether they reached their target",
+        "1 predicted as their target already, not counted as reached",
+        "1 labels differ from the prediction",
+    ]
+    assert success_parts(tally(MIXED[0]).as_dict(), by_label=True) == [
+        "target reached by 1 of 1 (median target probability 0.1 -> 0.9)"
+    ]
+    assert success_parts(tally().as_dict()) == []
+
+
+# --- In jobs
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("data"), 12)
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"target": "runner-up"}, {"already_predicted": 0, "not_scored": 0}),
+        ({"target": "argmax"}, {"already_predicted": 12, "not_scored": 0, "reached": None}),
+        ({"target": "label"}, {"not_scored": 0}),
+        ({"score": "none"}, {"already_predicted": 0, "not_scored": 12, "reached": None, "judged": 0}),
+        ({"score": "last"}, {"already_predicted": 0, "not_scored": 0}),
+        ({"target": "label", "score": "none", "regime": "persistent"}, {"reached": None, "fell_below_source": None}),
+    ],
+    ids=str,
+)
+def test_summary_and_last_line_of_a_job(data, tmp_path, capsys, options, expected):
+    """The counts are those of the records, and the records' those of their own predictions."""
+    assert run_here(tmp_path, data=data, **options) == 0
+    summary, line = json.loads((tmp_path / "summary.json").read_text()), capsys.readouterr().err.splitlines()[-1]
+    success, found = summary["success"], records(tmp_path)
+    assert {name: success[name] for name in expected} == expected
+    assert line == f"{tmp_path}: {said_of(summary)}"
+    for r in found:
+        assert r["already_predicted"] == (r["source"] == r["target"]) and r["label_differs"] == (
+            r["source"] != r["label"]
+        )
+        scored = r["predictions"][-1] is not None
+        flipped = scored and not r["already_predicted"]
+        assert r["reached"] == ((r["predictions"][-1] == r["target"]) if flipped else None)
+    count = lambda name: sum(r[name] is True for r in found)
+    assert success["reached"] == (count("reached") if success["judged"] else None)
+    assert success["already_predicted"] == count("already_predicted")
+    assert success["label_differs"] == count("label_differs") == summary["labelled"] - summary["as_labelled"]
+    assert ("target reached by" in line) == bool(success["judged"])
+    assert ("labels differ from the prediction" in line) == (options.get("target") == "label")
+    assert ("predicted as their target already" in line) == bool(success["already_predicted"])
+    assert ("not known whether" in line) == bool(success["not_scored"])
+    assert summary["target_is_label"] == (options.get("target") == "label")
+
+
+def test_probabilities_of_predictions_are_in_the_record(data, tmp_path):
+    assert run_here(tmp_path, data=data, score="last") == 0
+    for r in records(tmp_path):
+        assert r["prediction_probability"][1:-1] == [None, None]
+        assert all(1 / 3 <= p <= 1 for p in (r["prediction_probability"][0], r["prediction_probability"][-1]))
+        if r["reached"]:
+            assert r["prediction_probability"][-1] == r["probability"][-1]
+        assert r["prediction_probability"][0] > r["probability"][0]  # toward the runner-up
+
+
+def test_success_without_a_summary_is_that_of_the_shards(tmp_path):
+    """Of a job that is not at its end, or of an older version."""
+    made = make_job(tmp_path, morphs_of(10, 3), [str(i) for i in range(10)], failed=(2,), unscored=(3,))
+    plan = Plan.read(tmp_path)
+    for r in made:
+        assert set(QUESTIONS) <= r.keys()
+    assert success_of(tmp_path, plan, done_shards(tmp_path, plan))["morphs"] == 9
+    (tmp_path / "shards" / "00000.done.json").unlink()
+    assert success_of(tmp_path, plan, done_shards(tmp_path, plan))["morphs"] == 6
+    (tmp_path / "summary.json").write_text('{"done": 6, "failed": 0}')
+    assert success_of(tmp_path, plan, done_shards(tmp_path, plan))["morphs"] == 6

@@ -1,0 +1,171 @@
+"""Copies beside the computing: the same bytes however late they arrive, in order, and nobody waits for ever."""
+
+import queue
+import threading
+from concurrent.futures import Future
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from cases import image
+from test_waits import Linear
+
+from steerlens_fast import SteerableLens
+from steerlens_fast.job import morph_dataset, worker
+from steerlens_fast.job.engines.inprocess import InProcess
+from steerlens_fast.job.pipeline import END, Line, Taker
+from steerlens_fast.job.shard import to_bytes
+from steerlens_fast.job.transfers import Transfers
+
+CPU = torch.device("cpu")
+SIZE = (24, 20)
+JOB = {"target": 2, "factors": 2.0, "frames": 3, "batch_size": 2, "shard_size": 5, "gallery": 0}
+
+
+class Late(Transfers):
+    """As a GPU's, without one: what is copied to the host arrives when somebody waits for it, and not before."""
+
+    def __init__(self, device):
+        super().__init__(device)
+        self.ahead = 1
+
+    def to_host(self, pairs):
+        pairs = [(source.clone(), place) for source, place in pairs]
+
+        def arrive():
+            for source, place in pairs:
+                place.copy_(source)
+
+        return arrive
+
+    def numbers_to_host(self, morphs):
+        numbers = replace(morphs, frames=morphs.frames[..., :0])
+        here = {name: torch.full_like(t, 77) for name, t in numbers.tensors().items()}
+        return replace(numbers, **here), self.to_host((t, here[name]) for name, t in numbers.tensors().items())
+
+
+def pixels(count=12):
+    data = (image(count, *SIZE, 3, dtype=torch.float32) * 255).round().to(torch.uint8)
+    return torch.utils.data.StackDataset(data, [0] * count)
+
+
+def made(out, device="cpu", **options):
+    """What a job left: every shard's frames and records."""
+    safetensors = pytest.importorskip("safetensors.torch")
+    outcome = morph_dataset(pixels(), Linear(lambda t: t.to(device)), out, device=device, **(JOB | options))
+    assert outcome.code == 0 and outcome.summary["items"] == 12
+    frames = [safetensors.load_file(p)["frames"] for p in sorted((out / "shards").glob("*.safetensors"))]
+    return frames, [p.read_text() for p in sorted((out / "shards").glob("?????.jsonl"))]
+
+
+def assert_same(one, other):
+    assert all(map(torch.equal, one[0], other[0])) and one[1] == other[1] and len(one[0]) == 3
+
+
+def test_late_copies_make_the_same_job(tmp_path, monkeypatch):
+    expected = made(tmp_path / "at once")
+    monkeypatch.setattr(worker, "Transfers", Late)
+    assert_same(made(tmp_path / "late"), expected)
+
+
+def test_on_the_cpu_nothing_is_copied_twice():
+    transfers, t = Transfers(CPU), torch.rand(3, 2, 1, 4, 4)
+    assert not transfers.pinned and transfers.ahead == 0
+    assert transfers.to_device(t).data_ptr() == t.data_ptr()
+    morphs = SteerableLens(Linear()).morph(image(2, 3, *SIZE, dtype=torch.float32), 1, factors=1.0, frames=2)
+    numbers, arrived = transfers.numbers_to_host(morphs)
+    arrived()
+    assert numbers.l2.data_ptr() == morphs.l2.data_ptr() and numbers.frames.shape[:-1] == morphs.frames.shape[:-1]
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 1, 4, 4), (0, 2, 3, 8, 8), (2, 1, 3, 700, 700)], ids=str)
+def test_bytes_are_rounded(shape):
+    frames, out = torch.rand(shape), torch.full(shape, 9, dtype=torch.uint8)
+    to_bytes(frames, out, Transfers(CPU))()
+    assert np.array_equal(out.numpy(), np.rint(frames.numpy() * np.float32(255)).astype(np.uint8))
+
+
+# --- The line of batches
+
+
+class Publisher:
+    """Publishes at once."""
+
+    def submit(self, publish, *args):
+        publish(*args)
+        done = Future()
+        done.set_result(None)
+        return done
+
+
+class Some:
+    """A batch of one item."""
+
+    def __init__(self, shard, last):
+        self.shard, self.last, self.items = shard, last, [None]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_batches_are_finished_in_order(ahead):
+    told, finished = [], []
+    line = Line(Publisher(), lambda shard, tell: tell({"event": "shard", "shard": shard}), told.append, ahead)
+    for n in range(6):
+        line.add(n // 2, Some(n // 2, n % 2 == 1), [lambda n=n: finished.append(n) or 0])
+        assert len(finished) == max(0, n + 1 - ahead)
+    line.clear()
+    line.wait()
+    assert finished == list(range(6))
+    kinds = [(event["event"], event["shard"]) for event in told]
+    assert kinds == [(kind, shard) for shard in range(3) for kind in ("batch", "batch", "shard")]
+
+
+def test_nothing_is_left_undone_before_a_wait():
+    shards, cleared = queue.Queue(), []
+    take = Taker(shards, lambda n: n, lambda: cleared.append(1) or shards.put(END))
+    assert take(wait=False) is None and not cleared
+    assert take(wait=True) is None and cleared == [1]
+
+
+def test_a_driver_that_gives_one_shard_at_a_time(tmp_path, monkeypatch):
+    """The next one comes only when this one is published: a worker must not wait with it in hand."""
+    monkeypatch.setattr(worker, "Transfers", Late)
+    shards, told = queue.Queue(), []
+
+    def tell(event):
+        told.append(event)
+        if event["event"] == "shard":
+            shards.put(event["shard"] + 1 if event["shard"] < 2 else END)
+
+    run = lambda self, out, plan, numbers, *_: (
+        self.worker.open(out, plan),
+        shards.put(0),
+        self.worker.run(shards, tell),
+    )
+    monkeypatch.setattr(InProcess, "run", run)
+    job = threading.Thread(target=lambda: morph_dataset(pixels(), Linear(), tmp_path / "job", **JOB), daemon=True)
+    job.start()
+    job.join(60)
+    assert not job.is_alive(), "the worker waits for a shard, and its driver for the worker"
+    assert [e["shard"] for e in told if e["event"] == "shard"] == [0, 1, 2]
+
+
+# --- On a GPU
+
+
+@pytest.mark.cuda
+def test_copies_to_and_from_a_gpu(gpu):
+    transfers = Transfers(gpu)
+    assert transfers.pinned and transfers.ahead == 1
+    for seed in range(3):
+        t = image(8, 3, 200, 200, dtype=torch.float32, seed=seed).pin_memory()
+        place = torch.empty(t.shape, pin_memory=True)
+        arrived = transfers.to_host([(transfers.to_device(t) * 2, place)])
+        arrived()
+        assert torch.equal(place, 2 * t)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("how", [{}, {"factors": None, "max_l2": 1.0}], ids=["factors", "max_l2"])
+def test_a_job_on_a_gpu_repeats_itself(how, gpu, tmp_path):
+    assert_same(made(tmp_path / "one", "cuda", **how), made(tmp_path / "two", "cuda", **how))

@@ -1,0 +1,262 @@
+"""What a job says of itself may be unwritable: stderr closed or full, a reader gone. That ends nothing."""
+
+import errno
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+for extra in ("PIL", "safetensors"):
+    pytest.importorskip(extra)
+
+from job_models import HERE, PATIENCE, arguments, digests, make_folder, run_here  # noqa: E402
+
+from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast.io import console  # noqa: E402
+from steerlens_fast.io import progress as progress_module  # noqa: E402
+from steerlens_fast.io.progress import Progress  # noqa: E402
+from steerlens_fast.job import run as job  # noqa: E402
+from steerlens_fast.job.engines import local  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Six images, one of them not."""
+    images = make_folder(tmp_path_factory.mktemp("data") / "images", 6)
+    (images / "c0" / "000.png").write_bytes(b"not an image")
+    return images
+
+
+@pytest.fixture(scope="module")
+def expected(data, tmp_path_factory) -> dict[str, str]:
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert run_here(out, data=data) == 3
+    return digests(out)
+
+
+class Stream(io.StringIO):
+    """One that raises when it is written, or flushed, or asked what it is."""
+
+    def __init__(self, error: BaseException, *calls: str):
+        super().__init__()
+        for call in calls:
+            setattr(self, call, self.fail)
+        self.error = error
+
+    def fail(self, *_):
+        raise self.error
+
+
+ERRORS = [
+    BrokenPipeError(errno.EPIPE, "Broken pipe"),
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EIO, "the terminal is gone"),
+    BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    ValueError("I/O operation on closed file"),
+]
+
+
+# --- Progress --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["auto", "bar", "lines", "json"])
+@pytest.mark.parametrize("calls", [("write",), ("flush",), ("isatty",), ("write", "flush", "isatty")], ids="+".join)
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_progress_that_cannot_be_written_goes_on(kind, calls, error, monkeypatch):
+    if kind == "bar":
+        pytest.importorskip("tqdm")
+    monkeypatch.setattr(progress_module, "EVERY", 0.0)
+    progress = Progress(10, kind=kind, stream=Stream(error, *calls))
+    for _ in range(2):
+        progress.update(5, failed=1)
+    progress.close()
+    assert (progress.done, progress.failed, progress.told()["images"]) == (10, 2, 10)
+
+
+@pytest.mark.parametrize("kind", ["auto", "bar", "lines", "json"])
+def test_progress_without_a_stream_goes_on(kind, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    progress = Progress(10, kind=kind)
+    progress.update(10)
+    progress.close()
+    assert progress.done == 10
+
+
+def test_a_stream_that_recovers_is_written_again(monkeypatch):
+    monkeypatch.setattr(progress_module, "EVERY", 0.0)
+    stream = Stream(OSError(errno.ENOSPC, "No space left on device"), "write")
+    progress = Progress(3, kind="json", stream=stream)
+    progress.update(1)
+    del stream.write
+    progress.update(1)
+    assert json.loads(stream.getvalue())["done"] == 2
+
+
+@pytest.mark.parametrize("kind", ["lines", "json"])
+def test_the_last_line_is_told_once(kind, monkeypatch):
+    monkeypatch.setattr(progress_module, "EVERY", 0.0)
+    told = io.StringIO()
+    progress = Progress(4, kind=kind, stream=told)
+    progress.update(2)
+    progress.update(2)
+    progress.tick()
+    progress.close()
+    progress.close()
+    assert told.getvalue().count("4/4" if kind == "lines" else '"done": 4') == 1
+
+
+def test_characters_that_a_stream_has_not_are_escaped():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    assert console.write_line("zwölf → not\udc80text", stream)
+    assert stream.buffer.getvalue() == b"zw\\xf6lf \\u2192 not\\udc80text\n"
+
+
+# --- Commands --------------------------------------------------------------------------------------------------------
+
+
+def run(argv: list[str], shell: str, cwd: Path, **environment) -> subprocess.CompletedProcess:
+    """A command line whose streams the shell redirects; its status is on stdout or in a file named status."""
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    known |= {"OMP_NUM_THREADS": "1", **environment}
+    command = ["bash", "-c", f'( "$@" ; echo $? > status ) {shell}', "bash", sys.executable, "-m", "steerlens_fast.cli"]
+    return subprocess.run([*command, *argv], cwd=cwd, env=known, capture_output=True, timeout=PATIENCE)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize(
+    "shell, kind, workers",
+    [
+        ("2>/dev/full >/dev/full", "lines", 0),
+        ("2>&- >&-", "json", 0),
+        ("<&- 2>&- >&-", "lines", 1),
+        ("2>&1 | true", "bar", 0),
+    ],
+)
+def test_a_job_ends_well_whatever_becomes_of_what_it_says(shell, kind, workers, data, expected, tmp_path):
+    asked = arguments(tmp_path / "out", data=data, workers=workers, progress=kind)
+    run(asked, shell, tmp_path)
+    assert (tmp_path / "status").read_text() == "3\n"
+    assert digests(tmp_path / "out") == expected
+
+
+def test_a_bar_on_a_terminal_that_goes_away_ends_no_job(data, expected, tmp_path):
+    pytest.importorskip("tqdm")
+    terminal, theirs = os.openpty()
+    asked = arguments(tmp_path / "out", data=data, workers=0)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "steerlens_fast.cli", *asked, "--progress", "bar"]
+    process = subprocess.Popen(command, env=environment, stderr=theirs)
+    os.close(theirs)
+    os.close(terminal)
+    assert process.wait(PATIENCE) == 3 and digests(tmp_path / "out") == expected
+
+
+def test_a_job_in_an_ascii_locale(data, tmp_path):
+    images = Path(shutil.copytree(data, tmp_path / "zwölf →"))
+    asked = arguments(tmp_path / "außen →", data=images, workers=0, progress="lines")
+    ended = run(asked, "", tmp_path, LC_ALL="C", PYTHONIOENCODING="ascii:strict", PYTHONUTF8="1")
+    assert (tmp_path / "status").read_text() == "3\n", ended.stderr
+    assert b"5 of 6 images done, 1 failed" in ended.stderr
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_the_exit_status_is_the_job_s(name, error, data, tmp_path, monkeypatch):
+    stream = Stream(error, "write", "flush")
+    stream.fileno = stream.fail
+    monkeypatch.setattr(sys, name, stream)
+    asked = arguments(tmp_path, data=data, workers=0, progress="lines")
+    assert main(asked) == 3 and main([*asked, "--frames", "5", "--resume"]) == 2
+    assert main(["verify", str(tmp_path)]) == 0
+    assert main(["status", str(tmp_path)]) == (1 if name == "stdout" else 0)
+
+
+def test_closed_descriptors_get_no_file_of_the_job(tmp_path):
+    """Otherwise the next file that is opened is what others take for stderr."""
+    script = "from steerlens_fast.io.console import open_closed_descriptors as mend; import os; os.close(2); mend(); "
+    script += "file = open('a', 'w'); os.write(2, b'for people'); file.write(str(file.fileno() > 2))"
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    assert (tmp_path / "a").read_text() == "True"
+
+
+# --- Logs and workers ------------------------------------------------------------------------------------------------
+
+
+def test_a_log_that_cannot_be_written_ends_no_job(data, expected, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").touch()
+    (tmp_path / "out" / "logs").write_text("a file in the place of the folder")
+    with pytest.warns(UserWarning, match=r"worker-0\.log cannot be written"):
+        assert run_here(tmp_path / "out", workers=1, data=data) == 3
+    assert digests(tmp_path / "out") == expected
+
+
+def test_workers_that_cannot_be_started_are_done_without(data, expected, tmp_path, monkeypatch):
+    """The first is tried again until the machine has a process; the second is not to be had."""
+    real, tries = subprocess.Popen, []
+
+    def popen(command, **how):
+        tries.append(how["stderr"].name.rpartition("-")[2])
+        if tries == ["0.log"] or tries[-1] == "1.log":
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return real(command, **how)
+
+    monkeypatch.setattr(local.subprocess, "Popen", popen)
+    monkeypatch.setattr(local, "FORK_AGAIN", 0.0)
+    with pytest.warns(UserWarning, match=r"worker process 1 cannot be started \(Resource temporarily unavailable\)"):
+        assert run_here(tmp_path, workers=2, data=data) == 3
+    assert tries == ["0.log"] * 2 + ["1.log"] * local.ATTEMPTS and digests(tmp_path) == expected
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+def test_no_worker_at_all_is_told(number, data, tmp_path, monkeypatch, capsys):
+    def popen(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(local.subprocess, "Popen", popen)
+    monkeypatch.setattr(local, "FORK_AGAIN", 0.0)
+    with pytest.warns(UserWarning, match="worker process 0 cannot be started"):
+        assert run_here(tmp_path, workers=2, data=data) == 1
+    told = capsys.readouterr().err
+    assert f"worker process 1 cannot be started ({os.strerror(number)}), and there is no other" in told
+    assert "use --workers 0" in told
+
+
+def test_threads_that_cannot_be_started_say_what_to_do(data, tmp_path, monkeypatch, capsys):
+    def submit(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("steerlens_fast.job.loading.ThreadPoolExecutor.submit", submit)
+    assert run_here(tmp_path, data=data) == 1
+    assert "can't start new thread: raise the limit on processes (ulimit -u)" in capsys.readouterr().err
+
+
+def test_a_job_without_home_and_temporary_folder(data, expected, tmp_path):
+    """Neither is needed."""
+    environment = {"HOME": "", "TMPDIR": str(tmp_path / "missing"), "XDG_CACHE_HOME": "/proc/no"}
+    asked = arguments(tmp_path / "out", data=data, workers=1, progress="none")
+    ended = run(asked, "", tmp_path, **environment)
+    assert (tmp_path / "status").read_text() == "3\n", ended.stderr
+    assert digests(tmp_path / "out") == expected
+
+
+def test_the_message_of_a_ctrl_c_may_be_lost(data, tmp_path, monkeypatch):
+    """stderr is a pipe whose reader has left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    kept = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        with job._signals() as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert stop.requested
+    finally:
+        os.dup2(kept, 2)
+        for handle in (writer, kept):
+            os.close(handle)

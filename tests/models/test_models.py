@@ -1,0 +1,783 @@
+"""Models by name, file and object: what they become, that nothing of a stranger's file runs, and what is refused."""
+
+import copy
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+import warnings
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+
+import peers
+import pytest
+import torch
+from classifiers import CLASSES, Restless, linear, smooth
+from torch import nn
+
+from steerlens_fast import SteerableLens
+from steerlens_fast.errors import USAGE, JobError
+from steerlens_fast.io.atomic_io import digest_of
+from steerlens_fast.models import load_model
+
+TESTS = Path(__file__).parents[1]
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+ZOO = """
+import torch
+from torch import nn
+from classifiers import Restless, linear, smooth
+
+class Holder:
+    class Inner(nn.Linear):
+        def __init__(self):
+            super().__init__(2, 2)
+
+instance = Restless()
+number = 3
+def untrained():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+def needs(argument):
+    return argument
+class Prefixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Linear(2, 2)
+def gives_a_number():
+    return 3
+def gives_a_function():
+    return torch.sin
+def fails():
+    raise ImportError("within the callable")
+"""
+
+
+@pytest.fixture
+def images():
+    return torch.rand(4, 3, 16, 16)
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    """A module of the user's in the working directory, where only the working directory leads to it."""
+    (tmp_path / "user_zoo.py").write_text(ZOO)
+    (tmp_path / "user_broken.py").write_text("import torch\nimport no_such_package_anywhere\n")
+    (tmp_path / "user_wrong.py").write_text("value = 1\nvalue.nothing\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    yield tmp_path
+    for name in ("user_zoo", "user_broken", "user_wrong"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No hub can be reached, and nothing of theirs is in a cache."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
+    monkeypatch.setattr("urllib.request.urlopen", _unreachable)
+    monkeypatch.setattr("torch.hub.urlopen", _unreachable)
+
+
+def _unreachable(*args, **kwargs):
+    raise OSError("the network is unreachable")
+
+
+def refused(*said, **arguments):
+    """The message of the error; its code is that of usage."""
+    with pytest.raises(JobError) as caught:
+        load_model(arguments.pop("spec"), **arguments)
+    assert caught.value.code == USAGE
+    for text in said:
+        assert text in str(caught.value)
+    return str(caught.value)
+
+
+def scores(model, images):
+    with torch.no_grad():
+        return model(images)
+
+
+# --- Objects: a caller's stay as they are ---
+
+
+def test_an_object_that_is_in_place_is_used_itself(images):
+    model = smooth()
+    loaded = load_model(model)
+    assert loaded.model is model and loaded.preprocessing is None
+    assert (loaded.size, loaded.channels, loaded.interpolation, loaded.crop_pct) == (None, 3, "bicubic", 1.0)
+    assert load_model(torch.sin).model is torch.sin
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_an_object_that_must_change_is_copied(dtype):
+    """Flags, dtypes, gradients' flags: the caller's module keeps them all; its copy is in the dtype asked for."""
+    model = Restless().train()
+    before, flags = copy.deepcopy(model.state_dict()), [p.requires_grad for p in model.parameters()]
+    loaded = load_model(model, dtype=dtype)
+    assert loaded.model is not model and loaded.model.training and model.training
+    assert {p.dtype for p in loaded.model.parameters()} == {getattr(torch, dtype)}
+    assert loaded.model.calls.dtype == torch.int64
+    assert (
+        [p.requires_grad for p in model.parameters()] == flags == [p.requires_grad for p in loaded.model.parameters()]
+    )
+    assert all(torch.equal(before[n], v) and before[n].dtype == v.dtype for n, v in model.state_dict().items())
+
+
+def test_complex_buffers_keep_their_imaginary_part():
+    model = linear()
+    model.register_buffer("waves", torch.tensor([1 + 2j]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_model(model, channels_last=True).model.waves.tolist() == [1 + 2j]
+
+
+def test_channels_last_is_of_weights_and_images(images):
+    model = smooth()
+    loaded = load_model(model, channels_last=True)
+    prepared = loaded.preprocessing(images)
+    assert torch.equal(prepared, images) and prepared.is_contiguous(memory_format=torch.channels_last)
+    assert loaded.model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert model[0].weight.is_contiguous()
+    assert load_model(loaded.model, channels_last=True).model is loaded.model
+    torch.testing.assert_close(scores(loaded.model, prepared), scores(model, images))
+
+
+def test_an_exported_object_is_run(images):
+    program = torch.export.export(smooth(), (images,))
+    torch.testing.assert_close(scores(load_model(program).model, images), scores(smooth(), images))
+
+
+# --- What images become ---
+
+
+def test_normalisation_is_mean_and_deviation_of_each_channel(images):
+    prepared = load_model(smooth(), mean=MEAN, std=STD).preprocessing(images)
+    for c in range(3):
+        torch.testing.assert_close(prepared[:, c], (images[:, c] - MEAN[c]) / STD[c])
+    assert prepared.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_dtype_is_the_model_s_alone(images, dtype):
+    """Images, gradients and frames of the lens stay float32, whatever the model computes in."""
+    loaded = load_model(smooth(), mean=MEAN, std=STD, dtype=dtype)
+    prepared = loaded.preprocessing(images)
+    assert prepared.dtype == getattr(torch, dtype) == scores(loaded.model, prepared).dtype
+    normalise = lambda x: (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    assert torch.equal(prepared, normalise(images).to(prepared.dtype)), "normalised in float32, then rounded once"
+
+    lens = SteerableLens(loaded.model, preprocessing=loaded.preprocessing)
+    gradient, outputs = lens.driver.gradient(images, lambda outputs, at: -outputs[:, 2].float())
+    assert gradient.dtype == torch.float32 and outputs.dtype == getattr(torch, dtype)
+    leaf = images.clone().requires_grad_()
+    (reference,) = torch.autograd.grad(-smooth()(normalise(leaf))[:, 2].sum(), leaf)
+    away = (gradient - reference).norm() / reference.norm()
+    assert away < {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.1}[dtype]
+    morphs = lens.morph(images, 2, max_l2=1.0, frames=3)
+    assert morphs.frames.dtype == torch.float32 and morphs.ok.all()
+    assert (morphs.l2[:, -1] - 1).abs().max() < 1e-3
+
+
+def test_grey_models_take_one_channel():
+    loaded = load_model(linear(channels=1), channels=1, mean=[0.5], std=[0.5], size=16)
+    assert loaded.channels == 1 and loaded.size == (16, 16)
+    assert torch.equal(loaded.preprocessing(torch.ones(2, 1, 16, 16)), torch.ones(2, 1, 16, 16))
+
+
+def test_the_description_says_all_and_is_json():
+    loaded = load_model(smooth(), size=(16, 24), mean=MEAN, std=STD, interpolation="box", crop_pct=0.5, dtype="float16")
+    assert json.loads(json.dumps(loaded.description)) == {
+        "spec": "torch.nn.modules.container.Sequential",
+        "weights": None,
+        "sha256": loaded.sha256,
+        "size": [16, 24],
+        "mean": MEAN,
+        "std": STD,
+        "channels": 3,
+        "dtype": "float16",
+        "channels_last": False,
+        "interpolation": "box",
+        "crop_pct": 0.5,
+        "class_names": None,
+        "parameters": sum(p.numel() for p in smooth().parameters()),
+    }
+
+
+# --- SHA-256 ---
+
+
+def test_the_sha_is_of_names_dtypes_shapes_and_bytes():
+    """As documented: computed here a second time, from numpy's bytes."""
+    model, digest = Restless(), sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.numpy().tobytes())
+    assert load_model(model).sha256 == digest.hexdigest()
+
+
+@pytest.mark.parametrize("change", ["one bit", "a name", "a dtype", "a shape"])
+def test_the_sha_tells_models_apart(change):
+    model, other = smooth(), smooth()
+    assert load_model(model).sha256 == load_model(other).sha256
+    with torch.no_grad():
+        if change == "one bit":
+            other[2].weight.view(torch.int32).view(-1)[7] ^= 1
+        elif change == "a name":
+            other = nn.Sequential(*other[:1], nn.Identity(), *other[1:])
+        elif change == "a dtype":
+            other[0].bias.data = other[0].bias.data.double()
+        else:
+            other[0].bias.data = other[0].bias.data[None]
+    assert load_model(model).sha256 != load_model(other).sha256
+
+
+def test_the_sha_is_of_the_weights_not_of_how_they_are_used():
+    loaded = load_model(smooth(), dtype="bfloat16", channels_last=True, mean=MEAN, std=STD)
+    assert loaded.sha256 == load_model(smooth()).sha256
+    assert load_model(smooth().bfloat16(), dtype="bfloat16").sha256 != loaded.sha256
+
+
+def test_a_callable_without_state_has_the_sha_of_its_name():
+    assert load_model(scores).sha256 == sha256(b"test_models.scores").hexdigest()
+    assert load_model(nn.Flatten()).sha256 == sha256(b"torch.nn.modules.flatten.Flatten").hexdigest()
+    model = smooth()
+    assert load_model(model.forward).sha256 == load_model(model).sha256
+
+
+# --- pkg.mod:callable ---
+
+
+@pytest.mark.parametrize("prefix", ["", "arch:"])
+def test_a_name_in_the_working_directory(zoo, images, prefix):
+    loaded = load_model(f"{prefix}user_zoo:smooth")
+    assert torch.equal(scores(loaded.model, images), scores(smooth(), images))
+    assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
+    assert sys.path[0] == str(zoo), "as python -m has it"
+    assert not load_model(f"{prefix}user_zoo:Holder.Inner").model.training
+
+
+def test_a_name_of_an_instance_gives_a_copy(zoo, images):
+    loaded = load_model("user_zoo:instance", dtype="bfloat16")
+    own = sys.modules["user_zoo"].instance
+    assert own.training and own.head.weight.requires_grad and own.head.weight.dtype == torch.float32
+    assert not loaded.model.training and loaded.model.head.weight.dtype == torch.bfloat16
+    assert loaded.sha256 == load_model(own).sha256
+
+
+def test_a_name_of_what_gives_a_function(zoo):
+    assert load_model("user_zoo:gives_a_function").model is torch.sin
+
+
+def test_the_order_of_sys_path_is_kept_where_the_working_directory_is_there(zoo, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(zoo)])
+    before = list(sys.path)
+    load_model("user_zoo:smooth")
+    assert sys.path == before
+
+
+def test_errors_in_the_user_s_module_come_with_their_traceback(zoo):
+    said = refused(
+        "user_broken", "Traceback", 'user_broken.py", line 2', "no_such_package_anywhere", spec="user_broken:f"
+    )
+    assert "importing user_broken failed" in said
+    refused("Traceback", 'user_wrong.py", line 2', "value.nothing", spec="user_wrong:value")
+    refused("Traceback", "within the callable", "user_zoo:fails", spec="user_zoo:fails")
+    refused("Traceback", "missing 1 required positional argument", "without arguments", spec="user_zoo:needs")
+
+
+@pytest.mark.parametrize(
+    "spec, said",
+    [
+        ("user_no:smooth", ["'user_no'", "working directory"]),
+        ("user_zoo.deep:smooth", ["'user_zoo.deep'"]),
+        ("user_zoo:nothing", ["'nothing'", "user_zoo"]),
+        ("user_zoo:number", ["'user_zoo:number'", "3"]),
+        ("user_zoo:gives_a_number", ["must give a module", "3"]),
+    ],
+)
+def test_names_that_lead_nowhere(zoo, spec, said):
+    message = refused(*said, spec=spec)
+    assert message.startswith("model") and "Traceback" not in message
+
+
+# --- Weights ---
+
+
+def _checkpoint(kind: str, state: dict, path: Path):
+    """Writes a checkpoint in one of the forms that training scripts write; returns its path."""
+    wrapped = {"wrapped": "state_dict", "keras-like": "model", "tutorial": "model_state_dict"}
+    prefixed = {"parallel": "module.", "compiled": "_orig_mod.", "lightning": "model.", "both": "module._orig_mod."}
+    if kind == "safetensors":
+        from safetensors.torch import save_file
+
+        save_file(state, path.with_suffix(".safetensors"))
+        return path.with_suffix(".safetensors")
+    if kind in wrapped:
+        state = {"epoch": 3, "optimizer": {"lr": 0.1}, wrapped[kind]: state}
+    if kind in prefixed:
+        state = {"state_dict": {prefixed[kind] + name: value for name, value in state.items()}}
+    torch.save(state, path, _use_new_zipfile_serialization=kind != "old")
+    return path
+
+
+KINDS = [
+    "plain",
+    "old",
+    "wrapped",
+    "keras-like",
+    "tutorial",
+    "parallel",
+    "compiled",
+    "lightning",
+    "both",
+    "safetensors",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_all_usual_forms_are_loaded(zoo, images, kind):
+    trained = smooth()
+    with torch.no_grad():
+        trained[0].weight.mul_(2)
+    path = _checkpoint(kind, trained.state_dict(), zoo / "w.pt")
+    for weights in (path, str(path)):
+        loaded = load_model("user_zoo:smooth", weights=weights)
+        assert torch.equal(scores(loaded.model, images), scores(trained, images))
+        assert loaded.sha256 == load_model(trained).sha256 != load_model(smooth()).sha256
+    assert loaded.description["weights"] == str(path)
+
+
+def test_a_prefix_that_the_model_has_itself_stays(zoo):
+    """And one that only some names have is never taken off."""
+    state = {"model.weight": torch.ones(2, 2), "model.bias": torch.zeros(2)}
+    torch.save(state, zoo / "w.pt")
+    assert load_model("user_zoo:Prefixed", weights="w.pt").model.model.weight.sum() == 4
+    torch.save({"module.weight": torch.ones(2, 2), "bias": torch.zeros(2)}, zoo / "w.pt")
+    refused("missing weight", "unexpected module.weight", spec="user_zoo:Holder.Inner", weights="w.pt")
+
+
+def test_weights_that_do_not_fit_are_named_four_of_each(zoo):
+    state = smooth().state_dict()
+    torch.save({f"x{n}": torch.ones(1) for n in range(6)} | {"0.weight": state["0.weight"]}, zoo / "w.pt")
+    said = refused(
+        "w.pt", "missing 0.bias, 2.weight, 2.bias, 6.weight and 1 more", spec="user_zoo:smooth", weights="w.pt"
+    )
+    assert "unexpected x0, x1, x2, x3 and 2 more" in said
+    torch.save(state | {"6.weight": torch.ones(9, 64)}, zoo / "w.pt")
+    refused("6.weight", "[9, 64]", "[5, 64]", spec="user_zoo:smooth", weights="w.pt")
+
+
+def test_weights_that_are_none(zoo):
+    (zoo / "text.pt").write_text("hello")
+    (zoo / "cut.pt").write_bytes(b"PK\x03\x04 and no more")
+    (zoo / "text.safetensors").write_text("hello")
+    torch.save({"epoch": 3, "loss": [0.5]}, zoo / "none.pt")
+    torch.save([torch.ones(1)], zoo / "list.pt")
+    torch.jit.script(smooth()).save(zoo / "script.pt")
+    for name, *said in [
+        ("nowhere.pt", "exists"),
+        ("random", "exists"),
+        (".", "exists"),
+        ("text.pt", "torch has written"),
+        ("cut.pt", "torch has written"),
+        ("text.safetensors", "cannot be read"),
+        ("none.pt", "state dict", "'epoch', 'loss'"),
+        ("list.pt", "state dict", "list"),
+        ("script.pt", "TorchScript"),
+    ]:
+        message = refused(name, *said, spec="user_zoo:smooth", weights=name)
+        assert message.startswith("weights")
+    refused("weights", "function", spec="user_zoo:gives_a_function", weights="none.pt")
+
+
+# --- Files ---
+
+
+def exported(path, model=None, batch=4):
+    dynamic = ({0: torch.export.Dim("batch", min=1, max=64)},)
+    torch.export.save(
+        torch.export.export(model or smooth(), (torch.rand(batch, 3, 16, 16),), dynamic_shapes=dynamic), path
+    )
+    return path
+
+
+@pytest.mark.parametrize("kind", ["script", "trace", "frozen"])
+@pytest.mark.parametrize("suffix", [".pt", ".ts", ".anything"])
+def test_torchscript_of_any_name_is_run(tmp_path, images, kind, suffix):
+    model, path = smooth(), tmp_path / f"model{suffix}"
+    scripted = torch.jit.trace(model, images) if kind == "trace" else torch.jit.script(model)
+    (torch.jit.freeze(scripted) if kind == "frozen" else scripted).save(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = load_model(path)
+    torch.testing.assert_close(scores(loaded.model, images), scores(model, images))
+    assert loaded.sha256 == digest_of(path) and loaded.description["spec"] == str(path)
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+    lens = SteerableLens(loaded.model)
+    assert lens.morph(images, 1, max_l2=1.0, frames=3).ok.all()
+
+
+@pytest.mark.parametrize("name", ["model.pt2", "model.bin"])
+def test_an_exported_program_is_run(tmp_path, images, name):
+    path = exported(tmp_path / "model.pt2").rename(tmp_path / name)
+    loaded = load_model(str(path), mean=MEAN, std=STD)
+    torch.testing.assert_close(scores(loaded.model, images), scores(smooth(), images))
+    assert loaded.sha256 == digest_of(path)
+    assert loaded.description["parameters"] == sum(p.numel() for p in smooth().parameters())
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+    assert SteerableLens(loaded.model, preprocessing=loaded.preprocessing).morph(images[:3], 1, max_l2=1.0).ok.all()
+
+
+def test_programs_in_half_precision(tmp_path, images):
+    torch.jit.script(smooth()).save(tmp_path / "m.pt")
+    for path in (exported(tmp_path / "m.pt2"), tmp_path / "m.pt"):
+        loaded = load_model(path, dtype="bfloat16", channels_last=True)
+        found = scores(loaded.model, loaded.preprocessing(images))
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), scores(smooth(), images), rtol=0.1, atol=0.1)
+
+
+def test_a_pickled_module_must_be_trusted(tmp_path, images):
+    torch.save(smooth().train(), tmp_path / "m.pth")
+    refused("m.pth", "--trust-checkpoint", "Sequential", spec=tmp_path / "m.pth")
+    loaded = load_model(tmp_path / "m.pth", trust_checkpoint=True)
+    assert torch.equal(scores(loaded.model, images), scores(smooth(), images)) and not loaded.model.training
+    assert loaded.sha256 == load_model(smooth()).sha256
+
+
+def test_a_checkpoint_with_a_module_in_it_must_be_trusted(zoo, images):
+    torch.save({"model": smooth()}, zoo / "w.pt")
+    refused("w.pt", "--trust-checkpoint", spec="user_zoo:smooth", weights="w.pt")
+    loaded = load_model("user_zoo:smooth", weights="w.pt", trust_checkpoint=True)
+    assert torch.equal(scores(loaded.model, images), scores(smooth(), images))
+
+
+def test_weights_given_as_a_model_say_what_is_missing(tmp_path):
+    torch.save(smooth().state_dict(), tmp_path / "w.pt")
+    for trust in (False, True):
+        refused("OrderedDict", "architecture", spec=tmp_path / "w.pt", trust_checkpoint=trust)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2", ".ts"])
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80", b"\x80\x02X", b"PK\x03\x04cut", b"\x89PNG"])
+@pytest.mark.parametrize("trust", [False, True])
+def test_files_that_are_no_model(tmp_path, suffix, content, trust):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    assert refused(str(path), spec=path, trust_checkpoint=trust).startswith("model")
+
+
+def test_a_file_that_is_damaged(tmp_path):
+    for path in (exported(tmp_path / "m.pt2"), tmp_path / "m.pt"):
+        if path.suffix == ".pt":
+            torch.jit.script(smooth()).save(path)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        refused(str(path), spec=path)
+
+
+# --- Strangers' files ---
+
+
+class Evil:
+    """When unpickled, it leaves a file behind."""
+
+    def __init__(self, trace: Path):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
+
+
+def _replaced(source: Path, path: Path, entries: dict[str, bytes], more: dict[str, bytes] | None = None) -> Path:
+    """A copy of a zip file in which entries with such endings hold something else, and with more entries."""
+    with zipfile.ZipFile(source) as whole, zipfile.ZipFile(path, "w") as out:
+        root = whole.namelist()[0].split("/")[0]
+        for name in whole.namelist():
+            new = [data for end, data in entries.items() if name.endswith(end)]
+            out.writestr(name, new[0] if new else whole.read(name))
+        for name, data in (more or {}).items():
+            out.writestr(f"{root}/{name}", data)
+    return path
+
+
+def _saved(value) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def evil_files(folder: Path, trace: Path) -> dict[str, Path]:
+    """Each would run a command where its loader unpickles without restraint."""
+    evil, bare = Evil(trace), pickle.dumps(Evil(trace), protocol=2)
+    torch.save(evil, folder / "zip.pt")
+    torch.save({"state_dict": {"0.weight": torch.ones(1)}, "more": evil}, folder / "wrapped.pth")
+    torch.save(evil, folder / "old.pt", _use_new_zipfile_serialization=False)
+    (folder / "bare.pt").write_bytes(bare)
+    torch.jit.script(smooth()).save(folder / "good.ts")
+    program = exported(folder / "good.pt2")
+    entry = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
+    tensor = entry | {"path_name": "weight_0"}
+    config = lambda e: json.dumps({"config": {"x": e}}).encode()
+    for path, data in ((folder / "scripted.pt", bare), (folder / "constants.pt", bare)):
+        _replaced(folder / "good.ts", path, {"constants.pkl" if path.stem == "constants" else "data.pkl": data})
+    _replaced(program, folder / "inputs.pt2", {"sample_inputs/model.pt": _saved((evil,))})
+    _replaced(
+        program, folder / "opaque.pt2", {"constants_config.json": config(entry)}, {"data/constants/opaque_obj_0": bare}
+    )
+    unpickled = {"weights_config.json": config(tensor), "weights/weight_0": _saved(evil)}
+    _replaced(program, folder / "weights.pt2", unpickled)
+    _replaced(program, folder / "legacy.pt2", {}, {"data/weights/model.pt": _saved({"x": evil})})
+    with zipfile.ZipFile(folder / "before28.pt2", "w") as out:
+        out.writestr("version", "8.8")
+        out.writestr("serialized_exported_program.json", "{}")
+        for name in ("state_dict", "constants", "example_inputs"):
+            out.writestr(f"serialized_{name}.pt", _saved((evil,)))
+    return {p.name: p for p in folder.iterdir() if not p.name.startswith("good")}
+
+
+EVIL = ["zip.pt", "wrapped.pth", "old.pt", "bare.pt", "scripted.pt", "constants.pt"]
+EVIL += ["inputs.pt2", "opaque.pt2", "weights.pt2", "legacy.pt2", "before28.pt2"]
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_a_stranger_s_file_runs_nothing(tmp_path, zoo, name):
+    """As model, as weights, and under other names: it is refused, and its command has not run."""
+    trace = tmp_path / "it-ran"
+    (tmp_path / "files").mkdir()
+    path = evil_files(tmp_path / "files", trace)[name]
+    for other in (path, path.with_suffix(".pt"), path.with_suffix(".ts"), path.with_suffix(".pt2")):
+        path = path.rename(other)
+        refused(str(path), spec=path)
+        refused(str(path), spec="user_zoo:smooth", weights=path)
+    path = path.rename(path.with_suffix(".safetensors"))
+    refused(str(path), spec="user_zoo:smooth", weights=path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", ["zip.pt", "old.pt", "inputs.pt2", "opaque.pt2", "weights.pt2"])
+def test_the_same_files_do_run_something_where_they_are_trusted(tmp_path, name):
+    """So they would show if they were loaded: what the test above does not find is there to be found."""
+    trace = tmp_path / "it-ran"
+    (tmp_path / "files").mkdir()
+    path = evil_files(tmp_path / "files", trace)[name]
+    refused("--trust-checkpoint", spec=path)
+    refused(spec=path, trust_checkpoint=True)  # os.system gives a number, no model
+    assert trace.exists()
+
+
+# --- Hubs ---
+
+
+def test_timm_random_weights_are_what_timm_says_of_the_images(images):
+    timm = peers.timm()
+    loaded = load_model("timm:resnet10t", weights="random", seed=3)
+    state = torch.get_rng_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        own = timm.create_model("resnet10t").eval()
+    config = timm.data.resolve_model_data_config(own)
+    assert (loaded.channels, *loaded.size) == config["input_size"]
+    assert (loaded.interpolation, loaded.crop_pct) == (config["interpolation"], config["crop_pct"])
+    assert (loaded.description["mean"], loaded.description["std"]) == (list(config["mean"]), list(config["std"]))
+    assert torch.equal(scores(loaded.model, images), scores(own, images))
+    load_model("timm:resnet10t", weights="random", seed=4)
+    assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers are the caller's"
+    assert loaded.class_names is None and not loaded.model.training
+
+
+def test_what_is_asked_for_overrides_the_hub():
+    peers.timm()
+    asked = dict(size=(32, 48), mean=[0.5], std=[0.25], channels=1, interpolation="bilinear", crop_pct=0.5)
+    loaded = load_model("timm:resnet10t", weights="random", **asked)
+    assert {name: loaded.description[name] for name in asked} == {**asked, "size": [32, 48]}
+    assert scores(loaded.model, loaded.preprocessing(torch.rand(2, 1, 32, 48))).shape == (2, 1000)
+    refused("mean", "1 values", "timm:resnet10t", spec="timm:resnet10t", weights="random", channels=1)
+
+
+def test_timm_models_of_one_size_are_made_for_the_size_asked_for():
+    peers.timm()
+    loaded = load_model("timm:test_vit", weights="random", size=64)
+    assert scores(loaded.model, torch.rand(1, 3, 64, 64)).shape == (1, 1000)
+
+
+def test_weights_for_a_hub_s_model_decide_how_many_classes_it_has(tmp_path, images):
+    timm = peers.timm()
+    own = timm.create_model("resnet10t", num_classes=7).eval()
+    torch.save({"state_dict": {f"module.{n}": v for n, v in own.state_dict().items()}}, tmp_path / "w.pt")
+    loaded = load_model("timm:resnet10t", weights=tmp_path / "w.pt")
+    assert torch.equal(scores(loaded.model, images), scores(own, images)) and loaded.size == (176, 176)
+    vision = peers.torchvision().models
+    own = vision.get_model("squeezenet1_1").eval()
+    torch.save(own.state_dict(), tmp_path / "w.pt")
+    refused("missing", "unexpected", spec="torchvision:mobilenet_v3_small", weights=tmp_path / "w.pt")
+    own = vision.get_model("mobilenet_v3_small", num_classes=7).eval()
+    torch.save(own.state_dict(), tmp_path / "w.pt")
+    loaded = load_model("torchvision:mobilenet_v3_small", weights=tmp_path / "w.pt")
+    assert torch.equal(scores(loaded.model, images), scores(own, images))
+
+
+def test_crops_that_cannot_be_had_are_warned_of(monkeypatch):
+    """Where timm squashes or pads, images are centre-cropped all the same, and that is said."""
+    timm = peers.timm()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_model("timm:resnet10t", weights="random")
+    resolve = timm.data.resolve_model_data_config
+    other = {"crop_mode": "squash", "crop_pct": 1.1}
+    monkeypatch.setattr(timm.data, "resolve_model_data_config", lambda model: resolve(model) | other)
+    with pytest.warns(UserWarning, match="timm:resnet10t .* crop_mode 'squash' and crop_pct 1.1"):
+        assert load_model("timm:resnet10t", weights="random").crop_pct == 1
+
+
+def test_torchvision_random_weights_are_what_it_says_of_the_images(images):
+    vision = peers.torchvision().models
+    loaded = load_model("torchvision:mobilenet_v2", weights="random", seed=3)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        own = vision.get_model("mobilenet_v2").eval()
+    told = vision.get_model_weights("mobilenet_v2").DEFAULT.transforms()
+    assert loaded.size == (told.crop_size[0],) * 2 and loaded.interpolation == told.interpolation.value
+    assert round(loaded.size[0] / loaded.crop_pct) == told.resize_size[0]
+    assert (loaded.description["mean"], loaded.description["std"]) == (told.mean, told.std)
+    assert torch.equal(scores(loaded.model, images), scores(own, images))
+    assert loaded.class_names is None
+
+
+@pytest.mark.parametrize("spec", ["timm:resnet10t", "timm:hf-hub:timm/resnet10t", "torchvision:mobilenet_v2"])
+def test_pretrained_weights_that_cannot_be_fetched(offline, spec):
+    """Without network the message says what to do."""
+    peers.timm()
+    refused(spec, "cannot be had", "--weights random", "--weights FILE", spec=spec)
+
+
+@pytest.mark.parametrize("spec", ["timm:resnet10x", "torchvision:mobilnet_v2"])
+def test_hubs_models_that_are_unknown(spec):
+    peers.timm()
+    refused(spec, "did you mean", {"t": "mobilenet_v2", "x": "resnet10t"}["t" if "vision" in spec else "x"], spec=spec)
+
+
+def test_pretrained_models_bring_the_names_of_their_classes(monkeypatch, tmp_path):
+    """Weights as a download would leave them, in torchvision's cache: then the classes' names are known."""
+    vision = peers.torchvision().models
+    weights = vision.get_model_weights("squeezenet1_1").DEFAULT
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    own = vision.get_model("squeezenet1_1").eval()
+    file = tmp_path / "checkpoints" / weights.url.rpartition("/")[2]
+    torch.save(own.state_dict(), file)
+    loaded = load_model("torchvision:squeezenet1_1")
+    assert loaded.class_names == weights.meta["categories"] and len(loaded.class_names) == 1000
+    assert loaded.sha256 == load_model(own).sha256
+    assert loaded.description["class_names"] == loaded.class_names
+
+
+# --- Other processes ---
+
+ELSEWHERE = """
+    import sys
+    sys.path[:0] = [{tests!r}]
+    import peers, torch
+    peers.importable_torchvision()
+    torch.rand({seed})
+    torch.manual_seed({seed})
+    from steerlens_fast.dataset.models import load_model
+    print(load_model({spec!r}, weights={weights!r}, seed={given}).sha256)
+"""
+
+
+def _sha_elsewhere(**what) -> str:
+    code = textwrap.dedent(ELSEWHERE).format(tests=str(TESTS), **what)
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec, weights", [("timm:resnet10t", "random"), ("user_zoo:untrained", None)])
+def test_every_process_gets_the_same_untrained_model(zoo, spec, weights):
+    """Whatever random numbers it has used before; and another with another seed."""
+    peers.timm()
+    what = {"spec": spec, "weights": weights}
+    shas = [_sha_elsewhere(seed=seed, given=1, **what) for seed in (1, 2)]
+    assert shas == [load_model(spec, weights=weights, seed=1).sha256] * 2
+    assert shas[0] != load_model(spec, weights=weights, seed=2).sha256
+
+
+def test_importing_models_brings_no_optional_package():
+    """Neither hubs nor images nor files' libraries, before one is asked for."""
+    code = "import sys, torch; before = set(sys.modules)\n"  # torch has its own ideas of what it needs
+    code += "import steerlens_fast.models.load, steerlens_fast.data.targets\n"
+    code += "optional = {'timm', 'torchvision', 'PIL', 'safetensors', 'tqdm', 'torch.export.pt2_archive'}\n"
+    code += "print(optional & (set(sys.modules) - before))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
+
+
+# --- Arguments ---
+
+BAD = {
+    "unknown form": (dict(spec="resnet18"), "'resnet18'", "timm:NAME"),
+    "empty": (dict(spec=""), "''"),
+    "half a name": (dict(spec="pkg:"), "'pkg:'"),
+    "arch of nothing": (dict(spec="arch:"), "'arch:'"),
+    "no such file": (dict(spec="nowhere/model.pt2"), "'nowhere/model.pt2'", "exists"),
+    "None": (dict(spec=None), "None"),
+    "a class": (dict(spec=nn.Linear), "Linear"),
+    "weights of an object": (dict(spec=torch.sin, weights="w.pt"), "weights", "'w.pt'"),
+    "weights that are no path": (dict(spec=torch.sin, weights=3), "weights", "3"),
+    "trust": (dict(spec=torch.sin, trust_checkpoint="no"), "trust_checkpoint", "'no'"),
+    "channels_last": (dict(spec=torch.sin, channels_last=1), "channels_last", "1"),
+    "seed": (dict(spec=torch.sin, seed=-1), "seed", "-1"),
+    "small": (dict(spec=torch.sin, size=7), "size", "8", "7"),
+    "three sides": (dict(spec=torch.sin, size=(8, 8, 8)), "size", "(8, 8, 8)"),
+    "text": (dict(spec=torch.sin, size="224"), "size", "'224'"),
+    "channels": (dict(spec=torch.sin, channels=2), "channels", "1 or 3"),
+    "interpolation": (dict(spec=torch.sin, interpolation="cubic"), "interpolation", "'bicubic'", "'cubic'"),
+    "crop": (dict(spec=torch.sin, crop_pct=1.5), "crop_pct", "1.5"),
+    "mean alone": (dict(spec=torch.sin, mean=MEAN), "mean", "std", "together"),
+    "mean of two": (dict(spec=torch.sin, mean=[0, 1], std=STD), "mean", "3 values", "[0.0, 1.0]"),
+    "std of one": (dict(spec=torch.sin, mean=MEAN, std=[1.0]), "std", "3 values"),
+    "std of zero": (dict(spec=torch.sin, mean=MEAN, std=[0.0] * 3), "std", "above 0"),
+    "mean is text": (dict(spec=torch.sin, mean="0.5", std=STD), "mean", "'0.5'"),
+    "mean is NaN": (dict(spec=torch.sin, mean=[float("nan")] * 3, std=STD), "mean", "finite"),
+    "device": (dict(spec=torch.sin, device="gpu"), "device", "'gpu'"),
+    "that many GPUs": (dict(spec=torch.sin, device="cuda:99"), "device", "cuda:99"),
+    "dtype": (dict(spec=torch.sin, dtype="float64"), "dtype", "'float64'"),
+}
+
+
+@pytest.mark.parametrize("arguments, said", [(a, said) for a, *said in BAD.values()], ids=BAD.keys())
+def test_bad_arguments_are_named(arguments, said):
+    refused(*said, **arguments)
+
+
+def test_weights_for_a_file_are_refused(tmp_path):
+    torch.jit.script(linear()).save(tmp_path / "m.pt")
+    refused("weights", "left out", spec=tmp_path / "m.pt", weights="w.pt")
+
+
+def test_channels_of_torchvision_are_three():
+    peers.torchvision()
+    refused("channels", "3", "1", spec="torchvision:mobilenet_v2", weights="random", channels=1)
+
+
+def test_a_model_that_cannot_be_copied_says_what_to_do():
+    model = linear()
+    model.kept = torch.ones(1, requires_grad=True) * 2  # no leaf: torch refuses to copy it
+    refused("copied", "where it is to run", spec=model, dtype="bfloat16")
+    assert load_model(model).model is model
+
+
+def test_classes_of_a_loaded_model_are_as_expected(images):
+    """The lens takes what load_model gives, end to end, by a name of one of the tests' own modules."""
+    loaded = load_model("classifiers:smooth", mean=MEAN, std=STD)
+    lens = SteerableLens(loaded.model, preprocessing=loaded.preprocessing)
+    assert lens.morph(images, "least", frames=2).outputs.shape == (4, 2, CLASSES)

@@ -1,0 +1,865 @@
+"""Morphs: selecting and joining samples, what is asked of them, and the files they are written to."""
+
+import copy
+import dataclasses
+import io
+import json
+import pickle
+import stat
+import sys
+
+import pytest
+import torch
+
+import steerlens_fast
+from steerlens_fast import Morphs
+from steerlens_fast.extras import MissingExtra
+from steerlens_fast.io import tensor_files as files
+from steerlens_fast.morphs import REASONS, strips
+
+pytest.importorskip("matplotlib")
+safetensors = pytest.importorskip("safetensors.torch")
+Image = pytest.importorskip("PIL.Image")
+
+SETTINGS = {"family": "csp-phase", "rule": "complex", "regime": "frozen", "bounds": [0, 1], "phase_cap": None}
+NAN = float("nan")
+
+
+def make(b=4, f=5, c=3, size=(12, 16), dtype=torch.float32, classes=3, budgets=1, **changes) -> Morphs:
+    """Frames as a lens leaves them: frame-major memory, seen from the sample."""
+    factors = torch.linspace(0, 4, f).expand(b, f).to(dtype)
+    fields = {
+        "frames": torch.rand(f, b, c, *size).to(dtype).transpose(0, 1),
+        "factors": factors,
+        "amplitude_factors": None,
+        "target": torch.arange(b) % classes,
+        "source": (torch.arange(b) + 1) % classes,
+        "outputs": torch.randn(b, f, classes).to(dtype),
+        "l2": 3 * factors,
+        "budget": torch.full((b, budgets), 12.0),
+        "attained": torch.ones((b,) if budgets == 1 else (b, budgets), dtype=torch.bool),
+        "status": torch.zeros(b, dtype=torch.int64),
+        "settings": dict(SETTINGS),
+    }
+    return Morphs(**fields | changes)
+
+
+@pytest.fixture
+def morphs() -> Morphs:
+    return make()
+
+
+def colours(*rgb, f=3, size=(12, 16)) -> Morphs:
+    """Samples of one colour each, the same in all frames but for their blue, which tells them apart."""
+    frames = torch.tensor(rgb)[:, None, :, None, None].repeat(1, f, 1, *size)
+    frames[:, :, 2] += torch.linspace(0, 0.5, f)[:, None, None]
+    return make(len(rgb), f, frames=frames)
+
+
+def same(a: Morphs, b: Morphs) -> bool:
+    """Bit for bit, NaN included."""
+    one, other = a.tensors(), b.tensors()
+    bits = lambda t: t.contiguous().flatten().view(torch.uint8) if t.numel() else t
+    return (
+        list(one) == list(other)
+        and json.dumps(a.settings) == json.dumps(b.settings)
+        and all(one[n].shape == other[n].shape and one[n].dtype == other[n].dtype for n in one)
+        and all(torch.equal(bits(one[n]), bits(other[n])) for n in one)
+    )
+
+
+def names(folder) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+# --- What is asked of it ---------------------------------------------------------------------------------------------
+
+
+def test_ok_and_reasons():
+    m = make(status=torch.tensor([0, 2, 0, 3]))
+    assert m.ok.tolist() == [True, False, True, False]
+    assert m.reasons == [None, REASONS[2], None, REASONS[3]] and REASONS[0] == ""
+
+
+def test_probabilities_and_predictions(morphs):
+    torch.testing.assert_close(morphs.probabilities, morphs.outputs.softmax(2))
+    for b, t in enumerate(morphs.target):
+        assert torch.equal(morphs.target_probability[b], morphs.probabilities[b, :, t])
+        assert torch.equal(morphs.reached[b], morphs.outputs[b].argmax(1) == t)
+    assert torch.equal(morphs.predictions, morphs.outputs.argmax(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_probabilities_are_float32_at_least(dtype):
+    m = make(dtype=dtype)
+    assert m.probabilities.dtype == m.target_probability.dtype == torch.promote_types(dtype, torch.float32)
+
+
+def test_frames_that_were_not_scored(morphs):
+    outputs = morphs.outputs.clone()
+    outputs[:, 1:-1] = NAN
+    m = dataclasses.replace(morphs, outputs=outputs)
+    assert (m.predictions[:, 1:-1] == -1).all() and not m.reached[:, 1:-1].any()
+    assert torch.equal(m.predictions[:, [0, -1]], morphs.predictions[:, [0, -1]])
+    assert m.target_probability[:, 1:-1].isnan().all() and not m.target_probability[:, [0, -1]].isnan().any()
+
+
+def test_targets_in_outputs_with_more_dimensions():
+    outputs, target = torch.randn(2, 5, 3, 4, 6), torch.tensor([[1, 3, 5], [2, 0, 1]])
+    m = make(2, outputs=outputs, target=target, source=torch.zeros(2, 4, 6, dtype=torch.int64))
+    expected = torch.stack([outputs[0].softmax(1)[:, 1, 3, 5], outputs[1].softmax(1)[:, 2, 0, 1]])
+    torch.testing.assert_close(m.target_probability, expected)
+    assert m.predictions.shape == (2, 5, 4, 6)
+    assert torch.equal(m.reached[0], outputs[0, :, :, 3, 5].argmax(1) == 1)
+    labels = [axes.get_ylabel() for axes in strips.plot_morphs(m, frames=1).figure.axes]
+    assert labels == ["0 → 1 at (3, 5)", "0 → 2 at (0, 1)"]
+    assert torch.equal(m[1].target_probability, m.target_probability[1:])
+
+
+def _outputs_of(*target_probabilities):
+    """Outputs [B, F, 2] of which the softmax at class 1 is this; None where the model was not run."""
+    p = torch.tensor([[NAN if v is None else v for v in row] for row in target_probabilities])
+    return torch.stack([(1 - p).log(), p.log()], -1)
+
+
+def test_fell_and_best_frame_compare_the_scored_frames():
+    outputs = _outputs_of([0.1, 0.5, 0.9], [0.2, 0.6, 0.4], [0.3, 0.2, 0.1], [0.1, 0.9, 0.899], [0.5, None, 0.3])
+    zero, one = torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64)
+    m = make(5, 3, classes=2, outputs=outputs, source=zero, target=one)
+    assert m.fell.tolist() == [False, True, True, False, True]
+    assert m.best_frame.tolist() == [2, 1, 0, 1, 0]
+
+
+def test_nothing_is_known_to_fall_where_no_frame_is_scored():
+    outputs = _outputs_of([None, None], [0.4, None])
+    zero, one = torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64)
+    m = make(2, 2, classes=2, outputs=outputs, source=zero, target=one)
+    assert m.fell.tolist() == [False, False] and m.best_frame.tolist() == [-1, 0]
+
+
+def test_already_predicted_is_where_target_and_source_agree():
+    assert make(3, target=torch.tensor([0, 1, 2]), source=torch.tensor([0, 2, 2])).already_predicted.tolist() == [
+        True,
+        False,
+        True,
+    ]
+    outputs, target = torch.randn(2, 5, 3, 4, 6), torch.tensor([[1, 3, 5], [2, 0, 1]])
+    source = torch.zeros(2, 4, 6, dtype=torch.int64)
+    source[0, 3, 5] = 1
+    assert make(2, outputs=outputs, target=target, source=source).already_predicted.tolist() == [True, False]
+
+
+def test_it_cannot_be_changed(morphs):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        morphs.frames = None
+
+
+# --- Samples ---------------------------------------------------------------------------------------------------------
+
+
+def test_int_index_keeps_the_batch(morphs):
+    for i in (0, 3, -1, torch.tensor(2)):
+        one = morphs[i]
+        assert len(one) == 1 and one.settings == morphs.settings
+        assert torch.equal(one.frames[0], morphs.frames[i]) and one.target.tolist() == [morphs.target[i]]
+    assert morphs[1].frames.data_ptr() == morphs.frames[1].data_ptr()  # a view
+
+
+@pytest.mark.parametrize(
+    "index, chosen",
+    [
+        (slice(1, 3), [1, 2]),
+        (slice(None, None, -2), [3, 1]),
+        (slice(9, None), []),
+        ([2, 0, 0, -1], [2, 0, 0, 3]),
+        ([], []),
+        ([True, False, False, True], [0, 3]),
+        (torch.tensor([3, 1]), [3, 1]),
+        (torch.tensor([3, 1], dtype=torch.uint8), [3, 1]),
+        (torch.tensor([False, True, False, False]), [1]),
+        (torch.tensor([1, 2]).numpy(), [1, 2]),
+    ],
+)
+def test_other_indices(index, chosen):
+    morphs = make(amplitude_factors=torch.rand(4, 5), budgets=2)
+    some = morphs[index]
+    assert len(some) == len(chosen)
+    for name, t in morphs.tensors().items():
+        assert torch.equal(getattr(some, name), t[chosen] if chosen else t[:0]), name
+
+
+def test_iteration(morphs):
+    ones = list(morphs)
+    assert [len(m) for m in ones] == [1] * 4
+    assert same(Morphs.cat(ones), morphs)
+    assert same(Morphs.cat(reversed(ones)), morphs[::-1])
+
+
+@pytest.mark.parametrize(
+    "index, error, text",
+    [
+        (4, IndexError, "index must lie within the 4 samples, got 4"),
+        (-5, IndexError, "got -5"),
+        ([0, 4], IndexError, "index must lie within"),
+        (torch.tensor([-5]), IndexError, "index must lie within"),
+        ([True, False], IndexError, "one bool for each of 4 samples, got 2"),
+        (1.0, TypeError, "index must be an int, a slice, .* got 1.0"),
+        ((0, 1), TypeError, "index must be"),
+        (None, TypeError, "index must be"),
+        ("a", TypeError, "index must be"),
+        ([0.5], TypeError, "index must be"),
+        ([[0, 1]], TypeError, "index must be"),
+    ],
+)
+def test_bad_index(morphs, index, error, text):
+    with pytest.raises(error, match=text):
+        morphs[index]
+
+
+def test_cat(morphs):
+    other = make(2)
+    both = Morphs.cat([morphs, other, other[:0]])
+    assert len(both) == 6 and same(both[:4], morphs) and same(both[4:], other)
+    assert same(Morphs.cat([morphs]), morphs)
+    empty = Morphs.cat([morphs[:0], morphs[:0]])
+    assert len(empty) == 0 and empty.frames.shape == (0, 5, 3, 12, 16)
+
+
+def test_cat_compares_settings_as_json(morphs):
+    """What was saved and loaded has lists for tuples."""
+    other = dataclasses.replace(morphs, settings=SETTINGS | {"bounds": (0, 1)})
+    assert len(Morphs.cat([morphs, other])) == 8
+
+
+@pytest.mark.parametrize(
+    "changed, error, text",
+    [
+        ({"f": 6}, ValueError, "morphs must agree in frames"),
+        ({"size": (16, 12)}, ValueError, "morphs must agree in frames"),
+        ({"classes": 4}, ValueError, "morphs must agree in outputs"),
+        ({"budgets": 2}, ValueError, "morphs must agree in budget"),
+        ({"budget": None}, ValueError, r"morphs must agree in budget .* and None"),
+        ({"amplitude_factors": torch.rand(4, 5)}, ValueError, "morphs must agree in amplitude_factors"),
+        ({"dtype": torch.float64}, ValueError, "morphs must agree in frames .* torch.float32.* torch.float64"),
+        ({"settings": SETTINGS | {"rule": "polar"}}, ValueError, "same settings, got rule 'complex' and 'polar'"),
+        ({"settings": SETTINGS | {"color": "luma"}}, ValueError, "same settings, got color None and 'luma'"),
+    ],
+)
+def test_cat_names_what_differs(morphs, changed, error, text):
+    with pytest.raises(error, match=text):
+        Morphs.cat([morphs, make(**changed)])
+
+
+@pytest.mark.parametrize("bad", [[], [1], [None]])
+def test_cat_of_something_else(bad):
+    with pytest.raises(TypeError, match="morphs must be one or more Morphs"):
+        Morphs.cat(bad)
+
+
+# --- Tensors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "args, kwargs",
+    [
+        ((torch.float64,), {}),
+        (("cpu", torch.float64), {}),
+        ((), {"dtype": torch.float64}),
+        ((torch.zeros((), dtype=torch.float64),), {}),
+        ((torch.float64, False, True), {}),
+    ],
+)
+def test_to_changes_the_precision_of_floating_tensors_only(morphs, args, kwargs):
+    changed = morphs.to(*args, **kwargs)
+    for name, t in changed.tensors().items():
+        before = getattr(morphs, name)
+        assert t.dtype == (torch.float64 if before.is_floating_point() else before.dtype), name
+        assert torch.equal(t, before.to(t.dtype))
+
+
+def test_to_changes_the_device(morphs, device):
+    assert {t.device.type for t in morphs.to(device).tensors().values()} == {device.type}
+    assert {t.device.type for t in morphs.to("meta", torch.float16).tensors().values()} == {"meta"}
+    assert same(morphs.to(device).cpu(), morphs)
+    assert all(a is b for a, b in zip(morphs.cpu().tensors().values(), morphs.tensors().values())), "copied needlessly"
+    moved = morphs.to(device)
+    assert torch.equal(moved[[1, 0]].frames.cpu(), morphs.frames[[1, 0]])
+    assert torch.equal(moved.target_probability.cpu(), moved.cpu().target_probability) or device.type == "cuda"
+    assert len(moved[moved.reached[:, -1]]) == int(moved.reached[:, -1].sum())
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, torch.bool])
+def test_to_refuses_other_dtypes(morphs, dtype):
+    with pytest.raises(TypeError, match=f"dtype must be a floating-point dtype, got {dtype}"):
+        morphs.to(dtype=dtype)
+
+
+def test_detach(morphs):
+    m = dataclasses.replace(morphs, frames=morphs.frames.clone().requires_grad_())
+    assert m.frames.requires_grad and not m.detach().frames.requires_grad
+
+
+def test_pickle_and_deepcopy(morphs):
+    for m in (morphs, make(dtype=torch.float16, amplitude_factors=torch.rand(4, 5), budget=None, attained=None)):
+        assert same(pickle.loads(pickle.dumps(m)), m) and same(copy.deepcopy(m), m)
+
+
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({"frames": torch.rand(4, 5, 12, 16)}, r"frames must be a tensor \[B, F, C, H, W\], got \[4, 5, 12, 16\]"),
+        ({"frames": None}, "frames must be a tensor .* got NoneType"),
+        ({"factors": torch.rand(5, 4)}, r"factors must be a tensor \[4, 5\].* got \[5, 4\]"),
+        ({"target": torch.zeros(3, dtype=torch.int64)}, r"target must be a tensor \[4\].* got \[3\]"),
+        ({"target": torch.zeros(4, 2, dtype=torch.int64)}, r"target must be \[B\] for outputs .* got \[4, 2\]"),
+        ({"outputs": torch.rand(4, 5)}, r"target must be .*outputs \[4, 5\]"),
+        ({"attained": torch.ones(5, dtype=torch.bool)}, "attained must be"),
+        ({"status": [0, 0, 0, 0]}, "status must be a tensor .* got list"),
+    ],
+)
+def test_fields_that_do_not_fit(changes, text):
+    with pytest.raises(ValueError, match=text):
+        make(**changes)
+
+
+# --- Representation --------------------------------------------------------------------------------------------------
+
+
+def test_repr():
+    outputs = torch.tensor([0.25, 0.75]).log().expand(3, 2, 2)
+    m = make(3, 2, classes=2, outputs=outputs, target=torch.tensor([1, 1, 0]), status=torch.tensor([0, 0, 1]))
+    assert repr(m) == (
+        "Morphs(3 x 2 frames of 3 x 12 x 16, float32, cpu, csp-phase, complex, frozen; "
+        "target probability 0.750 -> 0.750 (median); l2 12 (median, last frame); 3/3 attained; 1 not ok)"
+    )
+
+
+def test_repr_of_little(morphs):
+    unscored = dataclasses.replace(morphs, outputs=morphs.outputs * NAN, attained=None, settings={})
+    assert repr(unscored) == "Morphs(4 x 5 frames of 3 x 12 x 16, float32, cpu; l2 12 (median, last frame))"
+    short = "Morphs(0 x 5 frames of 3 x 12 x 16, float16, cpu, csp-phase, complex, frozen)"
+    assert repr(make(dtype=torch.float16)[:0]) == short
+    assert repr(morphs.to("meta")) == "Morphs(4 x 5 frames of 3 x 12 x 16, float32, meta, csp-phase, complex, frozen)"
+    assert "4/8 attained" in repr(make(budgets=2, attained=torch.tensor([[True, False]] * 4)))
+
+
+# --- Tensors in a file -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dtype": torch.float16, "c": 1},
+        {"dtype": torch.bfloat16},
+        {"dtype": torch.float64, "budget": None, "attained": None},
+        {"budgets": 3, "amplitude_factors": torch.rand(4, 5)},
+        {"b": 0},
+        {"b": 1},
+        {"outputs": torch.full((4, 5, 3), NAN)},
+        {"target": torch.zeros(4, 2, dtype=torch.int64), "outputs": torch.randn(4, 5, 3, 7)},
+        {"settings": {"x": [1, 0.1, None, {"ü": True}], "y": 1e-300}},
+    ],
+)
+def test_safetensors_round_trip(tmp_path, changes):
+    m = make(**changes)
+    m.save(tmp_path / "a.safetensors")
+    loaded = Morphs.load(str(tmp_path / "a.safetensors"))
+    assert same(loaded, m) and names(tmp_path) == ["a.safetensors"]
+    assert loaded.frames.is_contiguous()
+
+
+def test_safetensors_of_views_and_of_what_needs_a_gradient(tmp_path, morphs):
+    """One memory under several names, which the format refuses; autograd, which it does not keep."""
+    table = torch.rand(2, 4, 5, requires_grad=True)
+    m = dataclasses.replace(morphs, factors=table[0], l2=table[1], amplitude_factors=table[0], source=morphs.target)
+    m[1:].save(tmp_path / "a.safetensors")
+    assert same(Morphs.load(tmp_path / "a.safetensors"), m[1:].detach())
+
+
+def test_safetensors_can_be_read_without_this_package(tmp_path, morphs):
+    morphs.save(tmp_path / "a.safetensors")
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / "a.safetensors", framework="np") as file:
+        assert torch.equal(torch.from_numpy(file.get_tensor("frames")), morphs.frames)
+        about = json.loads(file.metadata()["steerlens_fast"])
+    assert about == {"kind": "Morphs", "version": steerlens_fast.__version__, "settings": SETTINGS}
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif", "a.safetensors"])
+def test_a_folder_that_is_not_there_is_named(tmp_path, morphs, name):
+    with pytest.raises(FileNotFoundError, match=r"the folder to write into must exist: '.*/none'"):
+        morphs.save(tmp_path / "none" / name)
+
+
+def test_what_cannot_be_loaded(tmp_path, morphs):
+    with pytest.raises(FileNotFoundError):
+        Morphs.load(tmp_path / "none.safetensors")
+    with pytest.raises(ValueError, match=r"path must end in .safetensors, got .*a.png"):
+        Morphs.load(tmp_path / "a.png")
+    safetensors.save_file({"frames": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="path must be a file that Morphs.save wrote"):
+        Morphs.load(tmp_path / "other.safetensors")
+    morphs.save(tmp_path / "cut.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-100])
+    with pytest.raises(ValueError, match="path must be a whole safetensors file"):
+        Morphs.load(tmp_path / "cut.safetensors")
+
+
+def test_settings_that_are_not_json(tmp_path, morphs):
+    with pytest.raises(TypeError, match="settings must be JSON-able, got"):
+        dataclasses.replace(morphs, settings={"model": object()}).save(tmp_path / "a.safetensors")
+    assert names(tmp_path) == []
+
+
+# --- Figures ---------------------------------------------------------------------------------------------------------
+
+
+def panels(figure) -> dict:
+    return {axes.get_label(): axes for axes in figure.axes}
+
+
+def shown(axes) -> torch.Tensor:
+    return torch.as_tensor(axes.images[0].get_array().filled())
+
+
+def test_strip_shows_frames_and_probabilities(morphs):
+    drawn = panels(steerlens_fast.plot_morphs(morphs))
+    assert list(drawn) == [f"sample {b} frame {f}" for b in range(4) for f in range(5)]
+    for b in range(4):
+        assert drawn[f"sample {b} frame 0"].get_ylabel() == f"{morphs.source[b]} → {morphs.target[b]}"
+        for f in range(5):
+            axes = drawn[f"sample {b} frame {f}"]
+            expected = (morphs.frames[b, f] * 255).round().byte().permute(1, 2, 0)
+            assert torch.equal(shown(axes), expected)
+            label, lines = axes.xaxis.label, [f"{morphs.target_probability[b, f]:.2f}"]
+            if not morphs.reached[b, f]:  # what the model says instead
+                lines.append(f"{morphs.predictions[b, f]}: {morphs.probabilities[b, f].max():.2f}")
+            assert label.get_text() == "\n".join(lines)
+            assert (label.get_weight() == "bold") == bool(morphs.reached[b, f])
+    assert [drawn[f"sample 0 frame {f}"].get_title() for f in range(5)] == ["L2 0", "L2 3", "L2 6", "L2 9", "L2 12"]
+
+
+def test_grey_and_half_precision():
+    m = make(2, c=1, dtype=torch.float16)
+    axes = panels(strips.plot_morphs(m))["sample 1 frame 4"]
+    assert torch.equal(shown(axes), (m.frames[1, 4, 0].double() * 255).round().byte())
+    assert axes.images[0].get_cmap().name == "gray" and axes.images[0].get_clim() == (0, 255)
+
+
+def test_which_frames_and_samples(morphs):
+    long = make(20, 30)
+    figure = strips.plot_morphs(long)
+    assert len(figure.axes) == 16 * 8
+    assert [int(label.split()[-1]) for label in panels(figure)][:8] == [0, 4, 8, 12, 17, 21, 25, 29]
+    assert figure.get_supxlabel().endswith("the first 16 of 20 samples; 8 of 30 frames")
+    assert list(panels(strips.plot_morphs(morphs, frames=[4, 0, -2], samples=1))) == [
+        "sample 0 frame 4",
+        "sample 0 frame 0",
+        "sample 0 frame 3",
+    ]
+    assert list(panels(strips.plot_morphs(morphs[0], frames=1))) == ["sample 0 frame 4"]
+    assert len(strips.plot_morphs(morphs, frames=100, samples=100).axes) == 20
+    assert "samples" not in strips.plot_morphs(morphs).get_supxlabel()
+
+
+def test_column_headers():
+    factors = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    l2 = torch.tensor([[1e-5, 5.0], [0.0, 7.0]])
+    head = lambda **changes: [a.get_title() for a in strips.plot_morphs(make(2, 2, **changes)).axes[:2]]
+    below = lambda **changes: strips.plot_morphs(make(2, 2, **changes)).axes[3].get_xlabel().split("\n")[1:]
+    assert head(factors=factors, l2=l2, budget=None) == ["factor 0", "factor 1"]
+    assert below(factors=factors, l2=l2, budget=None) == ["L2 7"]
+    two = {"factors": factors, "amplitude_factors": factors / 4, "l2": l2}
+    assert head(**two, budget=None) == ["phase 0\namplitude 0", "phase 1\namplitude 0.25"]
+    own = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
+    assert head(factors=own, l2=l2) == ["frame 0", "frame 1"]
+    assert head(factors=own, l2=l2[:1].expand(2, 2)) == ["L2 0", "L2 5"]
+    assert below(factors=own, l2=l2[:1].expand(2, 2)) == []
+
+
+def test_class_names_and_reasons():
+    m = make(2, status=torch.tensor([0, 2]))
+    for names in (["a cat", "$ $", "x"], {0: "a cat", 1: "$ $", 2: "x"}):
+        labels = [a.yaxis.label for a in strips.plot_morphs(m, class_names=names).axes]
+        assert labels[0].get_text() == "$ $ → a cat" and not labels[0].get_parse_math()
+        assert labels[5].get_text().replace("\n", " ") == f"x → $ $ {REASONS[2]}"
+    long = ["the great white shark that has many other names too"] * 3
+    label = strips.plot_morphs(m, class_names=long).axes[0].get_ylabel()
+    assert max(map(len, label.split("\n"))) <= 18 and label.endswith("…")
+
+
+def test_frames_that_were_not_scored_have_no_probability(morphs):
+    outputs = morphs.outputs.clone()
+    outputs[:, 1:-1] = NAN
+    figure = strips.plot_morphs(dataclasses.replace(morphs, outputs=outputs))
+    assert [bool(a.get_xlabel()) for a in figure.axes[:5]] == [True, False, False, False, True]
+    figure = strips.plot_morphs(dataclasses.replace(morphs, outputs=outputs * NAN))
+    assert not any(a.get_xlabel() for a in figure.axes) and figure.get_supxlabel() == ""
+
+
+@pytest.mark.parametrize("bounds, low, high", [((-1, 1), -1, 1), ([0, 255], 0, 255), (None, None, None)])
+def test_bounds_become_black_and_white(bounds, low, high):
+    frames = torch.linspace(-1, 260, 2 * 3 * 8 * 8).reshape(2, 3, 1, 8, 8)
+    m = make(2, 3, 1, frames=frames, settings={"bounds": bounds})
+    for b in range(2):
+        lo, hi = (frames[b].min(), frames[b].max()) if bounds is None else (low, high)
+        expected = ((frames[b, 1, 0].double() - lo) / (hi - lo)).clamp(0, 1) * 255
+        drawn = shown(panels(strips.plot_morphs(m))[f"sample {b} frame 1"]).double()
+        assert (drawn - expected).abs().max() <= 0.5 + 1e-3
+
+
+def test_pictures_of_constant_and_broken_frames():
+    for value in (0.5, NAN):
+        m = make(1, 2, frames=torch.full((1, 2, 3, 8, 8), value), settings={"bounds": None})
+        strips.plot_morphs(m).savefig(io.BytesIO(), dpi=30)
+
+
+def test_draws_into_a_given_figure(morphs):
+    from matplotlib import pyplot
+    from matplotlib.figure import Figure
+
+    before = pyplot.get_fignums()
+    whole = Figure(figsize=(8, 4), layout="constrained")
+    left, right = whole.subfigures(1, 2)
+    assert strips.plot_morphs(morphs, figure=left, frames=2) is left and len(left.axes) == 8 and not right.axes
+    assert pyplot.get_fignums() == before
+
+
+def test_a_red_image_gives_red_pixels(tmp_path):
+    colours([1.0, 0, 0], [0, 1.0, 0], f=1).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        counts = dict((colour, n) for n, colour in picture.convert("RGB").getcolors(1 << 20))
+        assert picture.format == "PNG" and min(picture.size) > 200
+    red, green = counts[255, 0, 0], counts[0, 255, 0]
+    assert red == pytest.approx(green, rel=0.05) and red > 0.04 * picture.width * picture.height
+
+
+@pytest.mark.parametrize(
+    "suffix, start", [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml"), ("PNG", b"\x89PNG")]
+)
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 40), (3, 200, 150)])
+def test_every_kind_of_figure(tmp_path, suffix, start, shape):
+    make(2, 3, shape[0], shape[1:]).save(tmp_path / f"a.{suffix}", frames=2, class_names=["a", "b", "c"])
+    assert (tmp_path / f"a.{suffix}").read_bytes().startswith(start)
+    assert names(tmp_path) == [f"a.{suffix}"]
+
+
+# --- What is no success ----------------------------------------------------------------------------------------------
+
+
+def looks(axes) -> tuple[str, str]:
+    """Text below a panel, and its weight."""
+    return axes.get_xlabel(), axes.xaxis.label.get_weight()
+
+
+def test_a_target_that_is_predicted_already_is_not_bold():
+    outputs = torch.tensor([[2.0, 0.0, 0.0]]).log_softmax(1).expand(2, 3, 3)
+    m = make(2, 3, outputs=outputs, target=torch.tensor([0, 0]), source=torch.tensor([0, 1]))
+    drawn = panels(strips.plot_morphs(m))
+    assert drawn["sample 0 frame 0"].get_ylabel().replace("\n", " ") == "0 → 0 predicted as the target already"
+    assert drawn["sample 0 frame 0"].yaxis.label.get_color() == strips.NOT_OK
+    assert drawn["sample 1 frame 0"].get_ylabel() == "1 → 0"
+    for f in range(3):
+        assert looks(drawn[f"sample 0 frame {f}"]) == ("0.79", "normal")
+        assert looks(drawn[f"sample 1 frame {f}"]) == ("0.79", "bold")
+
+
+def test_strips_of_labels_and_of_positions_with_one_class_each():
+    """Of independent labels the target's state; the class at the source is that of the target's position."""
+    outputs = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1).expand(2, 3, 2, 5)  # every label is present, with 0.73
+    target, source = torch.tensor([[0, 3], [1, 2]]), torch.tensor([1, 1])
+    m = make(2, 3, outputs=outputs, target=target, source=source, settings=SETTINGS | {"task": "multilabel"})
+    drawn = panels(strips.plot_morphs(m, class_names=["a", "b", "c", "d", "e"]))
+    assert looks(drawn["sample 0 frame 2"]) == ("0.27\nd: 0.73", "normal")
+    label = lambda b: drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ")
+    assert (label(0), label(1)) == ("d → not d", "c → c predicted as the target already")
+    assert looks(drawn["sample 1 frame 2"]) == ("0.73", "normal")
+    dense = dataclasses.replace(m, settings=dict(SETTINGS))
+    drawn = panels(strips.plot_morphs(dense))
+    assert (label(0), label(1)) == ("1 → 0 at (3,)", "1 → 1 at (2,) predicted as the target already")
+    assert looks(drawn["sample 0 frame 2"]) == ("0.27\n1: 0.73", "normal")
+
+
+def test_failed_samples_and_distances_that_are_not_attained_are_marked():
+    outputs = torch.tensor([[0.0, 2.0, 0.0]]).log_softmax(1).expand(3, 3, 3)
+    m = make(3, 3, outputs=outputs, target=torch.ones(3, dtype=torch.int64), source=torch.zeros(3, dtype=torch.int64))
+    m = dataclasses.replace(m, status=torch.tensor([3, 0, 0]), attained=torch.tensor([True, False, True]))
+    drawn = panels(strips.plot_morphs(m))
+    label = lambda b: drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ")
+    assert [label(b) for b in range(3)] == [f"0 → 1 {REASONS[3]}", "0 → 1 distance not attained", "0 → 1"]
+    weights = [looks(drawn[f"sample {b} frame 2"])[1] for b in range(3)]
+    assert weights == ["normal", "bold", "bold"]
+    several = dataclasses.replace(m, attained=torch.tensor([[True, True], [True, False], [True, True]]))
+    label = lambda b: strips.plot_morphs(several).axes[3 * b].get_ylabel().replace("\n", " ")
+    assert label(1) == "0 → 1 distance not attained" and label(2) == "0 → 1"
+
+
+def test_probabilities_that_are_nan_are_neither_shown_nor_bold():
+    outputs = torch.tensor([[0.0, 1.0], [NAN, 1.0], [0.0, float("inf")]]).expand(1, 3, 2)
+    m = make(1, 3, classes=2, outputs=outputs, target=torch.tensor([1]), source=torch.tensor([0]))
+    assert [looks(axes) for axes in strips.plot_morphs(m).axes] == [("0.73", "bold"), ("", "normal"), ("", "normal")]
+
+
+def test_a_class_name_below_a_frame_is_short_and_no_formula(morphs):
+    m = dataclasses.replace(morphs[0], outputs=torch.tensor([[0.0, 2.0, 0.0]]).expand(1, 5, 3))
+    figure = strips.plot_morphs(m, class_names=["a", "$x$ of a very long name", "c"])
+    assert figure.axes[0].get_xlabel().split("\n")[1] == "$x$ of a very…: 0.79"
+    assert not figure.axes[0].xaxis.label.get_parse_math()
+
+
+# --- Differences -----------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_differences_follow_their_samples():
+    """Blue is darker, red is brighter, white is the same; the largest difference is at the left."""
+    frames = torch.full((2, 3, 1, 8, 8), 0.5)
+    frames[0, 1, 0, 0, 0], frames[0, 2, 0, 0, 0], frames[0, 2, 0, 0, 1] = 0.25, 0.0, 1.0
+    m = make(2, 3, 1, frames=frames)
+    drawn = panels(strips.plot_morphs(m, differences=True))
+    names = ("frame", "difference")
+    assert list(drawn) == [f"sample {b} {name} {f}" for b in range(2) for name in names for f in range(3)]
+    maps = [shown(drawn[f"sample 0 difference {f}"]) for f in range(3)]
+    white, blue, red = [247, 247, 247], [33, 102, 172], [178, 24, 43]
+    assert maps[0].unique(dim=0).shape[0] == 1 and maps[0][0, 0].tolist() == white
+    assert maps[1][0, 0].tolist() == [140, 174, 210] and maps[1][1, 1].tolist() == white  # half way to blue
+    assert maps[2][0, 0].tolist() == blue and maps[2][0, 1].tolist() == red
+    assert drawn["sample 0 difference 0"].get_ylabel() == "difference\n±0.5"
+    assert drawn["sample 1 difference 0"].get_ylabel() == "difference\n±0"
+    assert (shown(drawn["sample 1 difference 2"]) == 247).all()
+
+
+def test_differences_of_colour_are_around_grey():
+    m = colours([1.0, 0.0, 0.0], f=3)
+    maps = [shown(axes) for axes in strips.plot_morphs(m, differences=True).axes[3:]]
+    assert [picture[0, 0].tolist() for picture in maps] == [[128, 128, 128], [128, 128, 192], [128, 128, 255]]
+
+
+def test_differences_are_from_the_frame_with_factor_0_and_in_units_of_the_images():
+    frames = torch.tensor([-60.0, 0.0, 20.0]).view(1, 3, 1, 1, 1).expand(1, 3, 1, 8, 8)
+    m = make(1, 3, 1, frames=frames, factors=torch.tensor([[-1.0, 0.0, 1.0]]), settings={"bounds": [-100, 100]})
+    drawn = panels(strips.plot_morphs(m, differences=True, frames=[0, 2]))
+    assert drawn["sample 0 difference 0"].get_ylabel() == "difference\n±60"
+    assert shown(drawn["sample 0 difference 0"])[0, 0].tolist() == [33, 102, 172]
+    assert shown(drawn["sample 0 difference 2"])[0, 0].tolist() == [224, 173, 179]  # a third of the way to red
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "safetensors"])
+def test_differences_are_rows_of_figures_only(morphs, tmp_path, suffix):
+    with pytest.raises(ValueError, match=f"differences must be False for .{suffix}: only .png, .pdf, .svg"):
+        morphs.save(tmp_path / f"a.{suffix}", differences=True)
+    with pytest.raises(TypeError, match="differences must be a bool, got 1"):
+        morphs.save(tmp_path / "a.png", differences=1)
+    morphs.save(tmp_path / "a.png", differences=True)
+    assert names(tmp_path) == ["a.png"]
+
+
+# --- Animations ------------------------------------------------------------------------------------------------------
+
+
+def animation(path) -> list:
+    """Frames as RGB, and how long each is shown."""
+    with Image.open(path) as picture:
+        assert picture.n_frames == 1 or picture.info["loop"] == 0  # for ever
+        found = []
+        for i in range(picture.n_frames):
+            picture.seek(i)
+            found.append((picture.convert("RGB"), picture.info.get("duration")))
+        return found
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_animation_goes_there_and_back(tmp_path, suffix):
+    m = make(3, 4, size=(16, 16))
+    m.save(tmp_path / f"a.{suffix}")
+    found = animation(tmp_path / f"a.{suffix}")
+    assert [ms for _, ms in found] == [900, 110, 110, 900, 110, 110]
+    assert found[0][0].size == (3 * (144 + 8) + 8, 8 + 144 + 3 * 13 + 8)
+    for i, j in ((1, 5), (2, 4)):
+        assert found[i][0].tobytes() == found[j][0].tobytes()
+    m.save(tmp_path / f"a.{suffix}", frames=[0, 3], samples=2)
+    assert len(animation(tmp_path / f"a.{suffix}")) == 2
+    m.save(tmp_path / f"a.{suffix}", frames=1)
+    assert len(animation(tmp_path / f"a.{suffix}")) == 1
+
+
+@pytest.mark.parametrize("suffix, c, tolerance", [("webp", 3, 0), ("webp", 1, 0), ("gif", 1, 0), ("gif", 3, 25)])
+def test_animation_shows_the_pixels_enlarged(tmp_path, suffix, c, tolerance):
+    """Exactly, but for the colours of a GIF: those of noise are far more than 256."""
+    m = make(2, 3, c, (16, 16))
+    m.save(tmp_path / f"a.{suffix}")
+    for f, (picture, _) in enumerate(animation(tmp_path / f"a.{suffix}")[:3]):
+        for b in range(2):
+            x = 8 + b * 152
+            enlarged = picture.crop((x, 8, x + 144, 8 + 144))
+            pixels = torch.frombuffer(bytearray(enlarged.tobytes()), dtype=torch.uint8).reshape(144, 144, 3)
+            expected = (m.frames[b, f] * 255).round().byte().permute(1, 2, 0)
+            blocks = pixels.reshape(16, 9, 16, 9, 3).float().mean((1, 3))
+            assert (blocks - expected).abs().mean() <= tolerance
+            assert tolerance or torch.equal(pixels[::9, ::9], expected.expand(16, 16, 3))
+
+
+def test_a_smooth_colour_image_is_good_in_a_gif(tmp_path):
+    y, x = torch.meshgrid(torch.linspace(0, 1, 144), torch.linspace(0, 1, 144), indexing="ij")
+    image = torch.stack([x, y, (1 - x) * (1 - y)])
+    frames = torch.stack([image * s for s in (1.0, 0.8)])[None]
+    make(1, 2, frames=frames).save(tmp_path / "a.gif")
+    for f, (picture, _) in enumerate(animation(tmp_path / "a.gif")):
+        pixels = torch.frombuffer(bytearray(picture.crop((8, 8, 152, 152)).tobytes()), dtype=torch.uint8)
+        expected = (frames[0, f] * 255).permute(1, 2, 0)
+        local = lambda t: torch.nn.functional.avg_pool2d(t.permute(2, 0, 1), 8)  # as the eye sees dithering
+        pixels = pixels.reshape(144, 144, 3).float()
+        assert (pixels - expected).abs().mean() < 10
+        assert (local(pixels) - local(expected)).abs().mean() < 3
+
+
+def test_many_samples_are_tiled(tmp_path):
+    make(20, 2, size=(64, 32)).save(tmp_path / "a.gif")
+    ((first, _), _) = animation(tmp_path / "a.gif")
+    assert first.size == (4 * 152 + 8, 4 * (192 + 47) + 8)  # 16 of them, each 64 x 32 three times enlarged
+    large = make(1, 2, size=(300, 200))
+    large.save(tmp_path / "a.gif", class_names=["a name that is far too long for so small a picture"] * 3)
+    assert animation(tmp_path / "a.gif")[0][0].size == (216, 8 + 300 + 47)
+
+
+def test_captions_are_drawn(tmp_path):
+    """Bold and dark where the target is reached."""
+    outputs = torch.tensor([[[9.0, 0.0], [0.0, 9.0]]])
+    m = make(1, 2, 3, (16, 16), outputs=outputs, target=torch.tensor([1]), source=torch.tensor([0]), classes=2)
+    for name, morphs in {"reached": m, "already": dataclasses.replace(m, source=torch.tensor([1]))}.items():
+        morphs.save(tmp_path / f"{name}.webp")
+        green = [
+            sum(1 for r, g, b in p.crop((0, 154, p.width, p.height)).get_flattened_data() if g > 2 * r and g > b)
+            for p, _ in animation(tmp_path / f"{name}.webp")
+        ]
+        assert green[0] == 0 and (green[1] > 20) == (name == "reached"), green
+
+
+def test_the_same_morphs_give_the_same_files(tmp_path, morphs):
+    for name in ("png", "gif", "webp", "safetensors"):
+        for folder in ("a", "b"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            morphs.save(tmp_path / folder / f"x.{name}")
+        assert (tmp_path / "a" / f"x.{name}").read_bytes() == (tmp_path / "b" / f"x.{name}").read_bytes()
+
+
+# --- Files appear whole or not at all --------------------------------------------------------------------------------
+
+KINDS = ["png", "gif", "webp", "safetensors"]
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+@pytest.mark.parametrize("older", [True, False])
+def test_a_writer_that_fails_midway(tmp_path, morphs, monkeypatch, suffix, older):
+    path = tmp_path / f"a.{suffix}"
+    if older:
+        path.write_bytes(b"older")
+
+    def half(file):
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, file, **_: half(file))
+    monkeypatch.setattr("PIL.Image.Image.save", lambda self, file, **_: half(file))
+    monkeypatch.setattr("safetensors.torch.save_file", lambda tensors, path, **_: half(open(path, "wb")))
+    with pytest.raises(OSError, match="no space left"):
+        morphs.save(path)
+    assert names(tmp_path) == ([path.name] if older else [])
+    assert not older or path.read_bytes() == b"older"
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_an_older_file_is_replaced(tmp_path, morphs, suffix):
+    (tmp_path / f"a.{suffix}").write_bytes(b"older")
+    morphs.save(str(tmp_path / f"a.{suffix}"))
+    assert (tmp_path / f"a.{suffix}").stat().st_size > 100 and names(tmp_path) == [f"a.{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_files_have_the_usual_permissions(tmp_path, morphs, suffix):
+    (tmp_path / "usual").touch()
+    morphs.save(tmp_path / f"a.{suffix}")
+    mode = lambda name: stat.S_IMODE((tmp_path / name).stat().st_mode)
+    assert mode(f"a.{suffix}") == mode("usual")
+
+
+def test_a_long_name_can_be_written(tmp_path, morphs):
+    morphs.save(tmp_path / ("n" * 250 + ".png"), frames=1, samples=1)
+    with pytest.raises(FileNotFoundError):
+        morphs.save(tmp_path / "nowhere" / "a.png")
+
+
+def test_atomic_survives_a_stop(tmp_path):
+    with pytest.raises(KeyboardInterrupt), files.atomic(tmp_path / "a") as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == []
+
+
+# --- Bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", "png", "a.png.tmp", ".png"])
+def test_unknown_suffix(tmp_path, morphs, name):
+    with pytest.raises(ValueError, match=r"path must end in one of .png, .pdf, .svg, .gif, .webp, .safetensors, got"):
+        morphs.save(tmp_path / name)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "options, error, text",
+    [
+        ({"frames": 0}, ValueError, "frames must be at least 1, got 0"),
+        ({"frames": []}, TypeError, "frames must be an int or a sequence of ints"),
+        ({"frames": [0.5]}, TypeError, "frames must be"),
+        ({"frames": "12"}, TypeError, "frames must be"),
+        ({"frames": True}, TypeError, "frames must be"),
+        ({"frames": [5]}, IndexError, r"frames must lie within the 5 frames, got \[5\]"),
+        ({"samples": 0}, ValueError, "samples must be at least 1"),
+        ({"samples": [1]}, TypeError, "samples must be an int"),
+        ({"class_names": ["a"]}, ValueError, "class_names must have a name for class 1, got 1 names"),
+        ({"class_names": {0: "a"}}, ValueError, "class_names must have a name for class 1"),
+        ({"class_names": "abc"}, TypeError, "class_names must be a sequence or a mapping"),
+        ({"class_names": 3}, TypeError, "class_names must be"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_bad_options(tmp_path, morphs, options, error, text, suffix):
+    with pytest.raises(error, match=text):
+        morphs.save(tmp_path / f"a.{suffix}", **options)
+    assert names(tmp_path) == []
+
+
+def test_bad_morphs(tmp_path, morphs):
+    with pytest.raises(ValueError, match=r"morphs must hold at least one frame of one sample, got \[0, 5, 3, 12, 16\]"):
+        morphs[:0].save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="1 channel .* or 3 .* got 4"):
+        make(c=4).save(tmp_path / "a.gif")
+    with pytest.raises(TypeError, match="morphs must be Morphs, got Tensor"):
+        strips.plot_morphs(torch.rand(2, 3))
+    with pytest.raises(TypeError, match="path must be a str or os.PathLike, got int"):
+        morphs.save(3)
+    with pytest.raises(ValueError, match="samples must be None for .safetensors"):
+        morphs.save(tmp_path / "a.safetensors", samples=2)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "suffix, module, extra",
+    [
+        ("png", "matplotlib", "plot"),
+        ("gif", "PIL", "plot"),
+        ("webp", "matplotlib", "plot"),
+        ("safetensors", "safetensors", "save"),
+    ],
+)
+def test_says_which_extra_is_missing(tmp_path, morphs, monkeypatch, suffix, module, extra):
+    for name in [n for n in sys.modules if n.partition(".")[0] == module]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtra, match=rf"{module} is not installed: pip install .*  # steerlens_fast\[{extra}\]"):
+        morphs.save(tmp_path / f"a.{suffix}")
+    assert names(tmp_path) == []
+    if suffix == "safetensors":
+        with pytest.raises(MissingExtra, match="safetensors"):
+            Morphs.load(tmp_path / "a.safetensors")

@@ -1,0 +1,250 @@
+"""Derivatives: gradcheck and gradgradcheck of every op, adjoint dot tests, higher orders by the reference."""
+
+import functools
+
+import pytest
+import torch
+from cases import BANK_SHAPES, OPS, RAW, WHOLE_SHAPES, case, image, normal, on_tensors, widened
+from test_ops import as_list, in_plane, leaves_of
+from tolerances import TOLERANCES, assert_close
+
+from steerlens_fast import SteerablePyramid, ops
+from steerlens_fast.ops import reference
+from steerlens_fast.pyramid import reference as pyramid_reference
+from steerlens_fast.pyramid.transforms import HIGHPASS, KINDS, LOWPASS, Bank, Part
+
+SMALL = (2, 1, 2, 3)
+CASES = {
+    "split_bands-odd": case("split_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "half", 2)])),
+    "split_bands-1x1": case("split_bands", "", BANK_SHAPES["1x1"]),
+    "merge_bands-odd": case("merge_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "half", 1)])),
+    "merge_bands-1x6": case("merge_bands", "", BANK_SHAPES["1x6"]),
+    "split_bands-whole": case("split_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "full", 2)]), whole=True),
+    "merge_bands-whole": case("merge_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "full", 1)]), whole=True),
+    "split_bands-pairs": case("split_bands", "", (2, 5, 4, [(3, 5, 4, "full", 2)]), whole=True, paired=True),
+    "merge_bands-pairs": case("merge_bands", "", (2, 5, 4, [(3, 5, 4, "full", 1)]), whole=True, paired=True),
+    "pair": case("pair", "", ((3, 2), 3)),
+    "pair-complex": case("pair", "", ((4, 2), 2), complex_planes=True),
+    "unpair": case("unpair", "", ((6, 2), 3)),
+    "polar_split": case("polar_split", "", SMALL),
+    "polar_split_backward": case("polar_split_backward", "", SMALL),
+    "polar_join": case("polar_join", "", SMALL),
+    "polar_join_backward": case("polar_join_backward", "", SMALL),
+}
+for rule in (0, 1):
+    for real in (True, False):
+        for op in ("step", "step_backward"):
+            label = f"{op}-rule{rule}_{'real' if real else 'complex'}"
+            CASES[label] = case(op, "", SMALL, rule=rule, real_gradient=real, floor=0.3)
+    for moves in ("phase", "amplitude", "joint", "still"):
+        for both in (True, False):
+            for op in ("extrapolate", "extrapolate_backward"):
+                shown = {"phase": moves in ("phase", "joint"), "amplitude": moves in ("amplitude", "joint")}
+                label = f"{op}-rule{rule}_{moves}{'_both' if both else ''}"
+                CASES[label] = case(op, "", SMALL, rule=rule, form=int(both), frames=2, per_plane=both, **shown)
+        label = f"extrapolate-rule{rule}_{moves}_pairs"
+        CASES[label] = case("extrapolate", "", (1, 3, 1, 2), rule=rule, form=2, frames=2, **shown)
+cases = pytest.mark.parametrize("case_", CASES.values(), ids=CASES)
+
+
+def of_leaves(case_, device):
+    """The op as a function of its differentiable tensors, and these. Empty outputs are left out."""
+    args, leaves = leaves_of(case_.build(torch.float64, device), case_.op)
+    position = {id(leaf): i for i, leaf in enumerate(leaves)}
+
+    def function(*values):
+        made = on_tensors(lambda t: values[position[id(t)]] if id(t) in position else t, args)
+        return tuple(o for o in as_list(getattr(RAW, case_.op)(*made)) if o.numel())
+
+    return function, leaves
+
+
+# --- Numerical derivatives
+
+
+@cases
+def test_gradcheck(case_, device):
+    function, leaves = of_leaves(case_, device)
+    assert torch.autograd.gradcheck(function, leaves, nondet_tol=0.0)
+
+
+@cases
+def test_gradgradcheck(case_, device):
+    function, leaves = of_leaves(case_, device)
+    assert torch.autograd.gradgradcheck(function, leaves, nondet_tol=0.0)
+
+
+# --- Second derivatives are the reference's, or an error; never something else
+
+
+def second_derivatives(module, case_, args):
+    """Second derivatives of a loss that sees amplitude and phase of every output."""
+    made, leaves = leaves_of(args, case_.op)
+    outs = in_plane(case_.op, [widened(a) for a in args], getattr(module, case_.op)(*made))
+    weights = [normal(*o.shape, dtype=o.dtype, device=o.device, seed=i) for i, o in enumerate(outs)]
+    loss = sum((w.conj() * o).real.square().sum() for w, o in zip(weights, outs))
+    firsts = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
+    again = sum(g.abs().square().sum() for g in firsts if g is not None)
+    seconds = torch.autograd.grad(again, leaves, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for g, x in zip(seconds, leaves)]
+
+
+@cases
+def test_second_derivatives_are_the_reference_s(case_, device):
+    args = case_.build(torch.float64, device)
+    actual = second_derivatives(RAW, case_, args)
+    expected = second_derivatives(reference, case_, [widened(a) for a in args])
+    assert max(e.abs().max() for e in expected) > 1e-3
+    for a, e in zip(actual, expected, strict=True):
+        assert_close(a, e, "op_backward", like=1e-2)
+
+
+@pytest.mark.parametrize("rule", ["complex", "polar"])
+def test_second_derivatives_at_the_origin_are_finite(rule, device):
+    c = torch.zeros(1, 1, 1, 2, dtype=torch.complex128, device=device, requires_grad=True)
+    step = torch.full((1, 1, 1, 2), 0.3, dtype=torch.float64, device=device, requires_grad=True)
+    factors = torch.ones(2, 1, dtype=torch.float64, device=device)
+    outputs = [*ops.polar_split(c), *ops.step(c, step, rule=rule)]
+    outputs.append(torch.view_as_real(ops.extrapolate(c, step, step, factors, factors, rule, "both")))
+    loss = sum((o * o + o).sum() for o in outputs)
+    firsts = torch.autograd.grad(loss, (c, step), create_graph=True)
+    assert all(g.isfinite().all() for g in firsts)
+    seconds = torch.autograd.grad(sum(g.abs().square().sum() for g in firsts), (c, step), allow_unused=True)
+    assert all(g is None or g.isfinite().all() for g in seconds)
+
+
+@pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
+def test_third_derivatives_of_linear_ops(op, device):
+    """Derivatives of any order are kernels too."""
+    args = case(op, "", BANK_SHAPES["odd"]).build(torch.float64, device)
+
+    def third(module, args):
+        made, leaves = leaves_of(args, op)
+        power = lambda ts: sum(t.abs().square().square().sum() for t in as_list(ts))
+        firsts = torch.autograd.grad(power(getattr(module, op)(*made)), leaves, create_graph=True)
+        seconds = torch.autograd.grad(power(firsts) * 1e-9, leaves, create_graph=True)
+        return torch.autograd.grad(power(seconds) * 1e-27, leaves)
+
+    for a, e in zip(third(RAW, args), third(reference, [widened(a) for a in args]), strict=True):
+        assert e.abs().max() > 0
+        assert_close(a, e, "op_backward")
+
+
+def test_every_op_is_covered():
+    assert {c.op for c in CASES.values()} == set(OPS)
+
+
+# --- Adjoints: <S x, y> = <x, S' y>
+
+
+SAME_PLANES = [label for label, (n, _, _, groups) in BANK_SHAPES.items() if all(g[4] == n for g in groups)]
+
+
+def dot(a, b):
+    return (a.conj() * b).real.double().sum()
+
+
+ADJOINTS = [(BANK_SHAPES[label], False, False) for label in SAME_PLANES]
+ADJOINTS += [
+    (WHOLE_SHAPES[label], True, paired) for label in ("even", "odd", "mixed", "K0") for paired in (False, True)
+]
+
+
+@pytest.mark.parametrize("shape, whole, paired", ADJOINTS)
+def test_merge_is_the_adjoint_of_split(shape, whole, paired, dtype, device):
+    """With opposite turns, and masks that are not 0 at Nyquist."""
+    options = dict(whole=whole, paired=paired)
+    spectrum, masks, turns, widths, width, _ = case("split_bands", "", shape, **options).build(dtype, device)
+    bands = case("merge_bands", "", shape, **options).build(dtype, device)[0]
+    split = ops.split_bands(spectrum, masks, turns, widths, width, paired)
+    opposite = [-t % 4 for t in turns]
+    merged = ops.merge_bands(bands, masks, opposite, widths, spectrum.shape[1], width, whole, paired)
+    there, back = sum(map(dot, split, bands)), dot(spectrum, merged)
+    sizes = sum(map(dot, bands, bands)) * max(sum(map(dot, split, split)), dot(spectrum, spectrum))
+    assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * sizes.sqrt()
+    assert there != 0 or not spectrum.numel()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(8, 8), (9, 12), (16, 11), (23, 29)], ids=str)
+@pytest.mark.parametrize(
+    "option",
+    [
+        {},
+        {"order": 0, "orientations": 3},
+        {"tight_frame": True},
+        {"downsample": False, "order": 2},
+        {"width": 1.7},
+    ],
+    ids=str,
+)
+def test_bank_merge_is_the_adjoint_of_split(kind, shape, option, dtype, device):
+    geometry = SteerablePyramid(shape, **option).geometry
+    parts = [Part(s) for s in range(geometry.height)] + [Part(0, (0,)), Part(HIGHPASS), Part(LOWPASS)]
+    bank = Bank(geometry, kind, tuple(parts))
+    x = normal(2, *shape, dtype=dtype, device=device)
+    split = bank.split(x)
+    bands = [torch.randn_like(b) for b in split]
+    there, back = sum(map(dot, split, bands)), dot(x, bank.merge(bands))
+    sizes = sum(map(dot, bands, bands)) * max(sum(map(dot, split, split)), dot(x, x))
+    assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * sizes.sqrt()
+    assert there != 0
+
+
+# --- The module's derivatives
+
+
+@pytest.mark.parametrize("synthesis", ["real", "adjoint"])
+@pytest.mark.parametrize("option", [{}, {"tight_frame": True}, {"downsample": False}], ids=str)
+def test_module_gradients_are_the_reference_s(synthesis, option, dtype, device):
+    pyramid = SteerablePyramid((13, 16), order=2, synthesis=synthesis, **option)
+    g = pyramid.geometry
+
+    def ours(x):
+        c = pyramid(x)
+        return c.highpass, c.bands, c.lowpass
+
+    def loss(analyze, synthesize, x):
+        highpass, bands, lowpass = analyze(x)
+        edited = [b * (1 + b.abs()) * torch.exp(0.3j * b.abs()) for b in bands]
+        return synthesize(highpass, edited, lowpass).pow(3).sum() + sum(b.abs().sum() for b in bands)
+
+    from steerlens_fast import Coefficients
+
+    rebuild = lambda h, b, l: pyramid.synthesize(Coefficients(h, tuple(b), l))
+    x = normal(2, 13, 16, dtype=dtype, device=device)
+    pairs = []
+    for analyze, synthesize, at in (
+        (ours, rebuild, x),
+        (
+            functools.partial(pyramid_reference.analyze, geometry=g),
+            lambda *c: pyramid_reference.synthesize(*c, g, synthesis),
+            widened(x),
+        ),
+    ):
+        leaf = at.clone().requires_grad_()
+        (first,) = torch.autograd.grad(loss(analyze, synthesize, leaf), leaf, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), leaf)
+        pairs.append((first, second))
+    for a, e in zip(*pairs):
+        assert_close(a, e, "render")
+
+
+@pytest.mark.parametrize("synthesis", ["real", "adjoint"])
+def test_module_gradcheck(synthesis, device):
+    pyramid = SteerablePyramid((8, 9), order=1, synthesis=synthesis)
+    x = image(8, 9, device=device).requires_grad_()
+    function = lambda t: pyramid.synthesize(pyramid(t).map(lambda b: b * b.abs()))
+    assert torch.autograd.gradcheck(function, x)
+    assert torch.autograd.gradgradcheck(lambda t: pyramid(t).bands[0].abs().square().sum(), x)
+
+
+def test_gradients_only_where_asked(device):
+    """A frozen part costs nothing and gets none."""
+    pyramid = SteerablePyramid((16, 16))
+    c = pyramid(image(16, 16, device=device))
+    band = c.bands[1].clone().requires_grad_()
+    out = pyramid.synthesize(type(c)(c.highpass, (c.bands[0], band), c.lowpass))
+    (grad,) = torch.autograd.grad(out.square().sum(), band)
+    assert grad.dtype == band.dtype and grad.imag.abs().max() == 0, "Im(c) does not enter"
+    assert grad.real.abs().max() > 0

@@ -1,0 +1,210 @@
+"""What only a GPU can show: CUDA graphs, streams, a second device, no waits, the same bits twice, the CPU's results."""
+
+import pytest
+import torch
+from cases import OP_CASES, OPS, RAW, case, image, normal, shapes_of
+from test_ops import as_list
+from test_waits import SIZE, Linear, inputs
+from tolerances import assert_close
+
+from steerlens_fast import CSPFamily, SteerableLens, SteerablePyramid, factor_at_l2
+from steerlens_fast.families import FAMILIES
+from steerlens_fast.pyramid import Coefficients
+
+pytestmark = pytest.mark.cuda
+
+
+def tensors_of(value) -> list[torch.Tensor]:
+    return value.tensors() if isinstance(value, Coefficients) else as_list(value)
+
+
+def analysis(x, g):
+    return SteerablePyramid(SIZE)(x)
+
+
+def there_and_back(synthesis):
+    def work(x, g):
+        pyramid = SteerablePyramid(SIZE, synthesis=synthesis)
+        return pyramid.synthesize(pyramid(x).map(lambda band: band * 0.5))
+
+    return work
+
+
+def morph(edit, synthesis="real"):
+    def work(x, g):
+        family = CSPFamily(SteerablePyramid(SIZE, synthesis=synthesis), edit, "polar")
+        return family.prepare(x, g).render(torch.linspace(0.5, 2, 3, device=x.device), bounds=(0, 1))
+
+    return work
+
+
+WORK = {
+    "analysis": analysis,
+    "synthesis": there_and_back("real"),
+    "adjoint synthesis": there_and_back("adjoint"),
+    "frozen phase morph": morph("phase"),
+    "frozen joint morph": morph("joint"),
+    "frozen adjoint morph": morph("phase", "adjoint"),
+}
+works = pytest.mark.parametrize("work", WORK.values(), ids=WORK)
+
+
+def on(device, count=2):
+    return [t.to(device) for t in inputs(count)]
+
+
+# --- CUDA graphs
+
+
+@works
+@torch.no_grad()
+def test_capture(work, gpu):
+    """A replay computes what the inputs hold then."""
+    x, g = on(gpu)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        work(x, g)  # filters and FFT plans are made outside
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = tensors_of(work(x, g))
+    for seed in (7, 8):
+        x.copy_(image(2, 3, *SIZE, dtype=torch.float32, device=gpu, seed=seed))
+        g.copy_(normal(2, 3, *SIZE, dtype=torch.float32, device=gpu, seed=seed))
+        graph.replay()
+        for replayed, eager in zip(out, tensors_of(work(x, g)), strict=True):
+            assert torch.equal(replayed, eager)
+
+
+# --- Streams and devices
+
+
+@works
+@torch.no_grad()
+def test_streams(work, gpu):
+    """Side by side on streams of their own, each as if it were alone."""
+    batches = [[t.roll(n, -1) for t in on(gpu, 8)] for n in range(6)]
+    alone = [tensors_of(work(*batch)) for batch in batches]
+    torch.cuda.synchronize()
+    streams = [torch.cuda.Stream() for _ in batches]
+    found = [None] * len(batches)
+    for _ in range(3):
+        for n, stream in enumerate(streams):
+            with torch.cuda.stream(stream):
+                found[n] = tensors_of(work(*batches[n]))
+    torch.cuda.synchronize()
+    for mine, expected in zip(found, alone):
+        assert all(map(torch.equal, mine, expected))
+
+
+@works
+@torch.no_grad()
+def test_another_device_than_the_current_one(work, gpu):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    other = torch.device("cuda", 1)
+    with torch.cuda.device(gpu):
+        found = tensors_of(work(*on(other)))
+        assert torch.cuda.current_device() == 0
+    for mine, expected in zip(found, tensors_of(work(*on(gpu)))):
+        assert mine.device == other
+        assert_close(mine, expected, "render")
+
+
+# --- Waits
+
+
+@pytest.fixture
+def no_waits(gpu):
+    """From the ``yield`` on, what waits for the device raises."""
+    torch.cuda.synchronize()
+
+    def begin():
+        torch.cuda.set_sync_debug_mode("error")
+
+    yield begin
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@works
+@torch.no_grad()
+def test_no_waits(work, gpu, no_waits):
+    x, g = on(gpu)
+    work(x, g)
+    no_waits()
+    work(x, g)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("target", [3, None], ids=str)
+def test_a_frozen_morph_by_the_lens_does_not_wait(family, target, gpu, no_waits):
+    lens = SteerableLens(Linear(lambda t: t.to(gpu)), family=family)
+    x, _ = on(gpu)
+    run = lambda: lens.morph(x, target, factors=3.0, frames=4)
+    run()
+    no_waits()
+    assert run().frames.device == x.device
+
+
+# --- The same bits, twice
+
+
+@works
+def test_the_same_bits_twice(work, gpu):
+    x, g = on(gpu)
+    assert all(map(torch.equal, tensors_of(work(x, g)), tensors_of(work(x, g))))
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_the_same_bits_of_an_op(op, gpu, dtype):
+    args = case(op, "threads", shapes_of(op)["threads"]).build(dtype, gpu)
+    first, second = (as_list(getattr(RAW, op)(*args)) for _ in range(2))
+    assert all(map(torch.equal, first, second))
+
+
+def test_the_same_bits_of_gradients(gpu):
+    def gradients():
+        leaves = [t.requires_grad_() for t in on(gpu)]
+        return torch.autograd.grad(morph("joint")(*leaves).square().sum(), leaves)
+
+    assert all(map(torch.equal, gradients(), gradients()))
+
+
+# --- The CPU's results
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_ops_agree_with_the_cpu(op, gpu, dtype):
+    name = "op_backward" if op.endswith("_backward") else "op"
+    for case_ in (c for c in OP_CASES if c.op == op):
+        found, expected = (as_list(getattr(RAW, op)(*case_.build(dtype, d))) for d in (gpu, "cpu"))
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.device.type == "cuda", str(case_)
+            assert_close(ours, theirs, name)
+
+
+@works
+def test_work_agrees_with_the_cpu(work, gpu):
+    for found, expected in zip(*(tensors_of(work(*on(d))) for d in (gpu, "cpu")), strict=True):
+        assert_close(found, expected, "render")
+
+
+@pytest.mark.parametrize("regime", ["frozen", "live", "persistent"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_morphs_agree_with_the_cpu(family, regime, gpu):
+    """In float64, where no coefficient's step lies within rounding of a branch."""
+    x, how = image(2, 3, *SIZE), {"factors": 2.0, "frames": 4}
+    weights = lambda d: Linear(lambda t: t.to(d, torch.float64))
+    found, expected = (
+        SteerableLens(weights(d), family=family, regime=regime).morph(x.to(d), 3, **how) for d in (gpu, "cpu")
+    )
+    assert torch.equal(found.target.cpu(), expected.target) and found.ok.all()
+    for name in ("frames", "l2", "outputs", "factors"):
+        assert_close(getattr(found, name), getattr(expected, name), "render")
+
+
+def test_budgets_agree_with_the_cpu(gpu):
+    found = [factor_at_l2(CSPFamily(SteerablePyramid(SIZE), rule="polar").prepare(*on(d)), 2.0) for d in (gpu, "cpu")]
+    assert found[0][2].all() and found[1][2].all()
+    assert (found[0][1].cpu() - found[1][1]).abs().max() <= 1e-3, "each within 5e-4 of 2"

@@ -1,0 +1,151 @@
+"""Numbers at the ends of what floats hold: float32 and float64 against what float64 (or the limit) says."""
+
+import math
+
+import pytest
+import torch
+
+from steerlens_fast import ops
+from steerlens_fast.ops import reference
+
+INF, NAN = math.inf, math.nan
+COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+dtypes = pytest.mark.parametrize("dtype", COMPLEX, ids=str)
+rules = pytest.mark.parametrize("rule", ["complex", "polar"])
+TINY = {torch.float32: (1e-45, 1e-40, 1.2e-38), torch.float64: (5e-324, 1e-310, 2.3e-308)}
+REPEATS = 37  # so many copies fill vector registers and leave a rest
+
+
+def row(*values, dtype, device="cpu"):
+    """[1, 1, 1, n]: all values, many times."""
+    return torch.tensor(values * REPEATS, dtype=dtype, device=device).reshape(1, 1, 1, -1)
+
+
+def first(t, n):
+    """The first ``n`` of what :func:`row` made, which all copies must equal."""
+    t = t.detach().cpu().flatten()
+    copies = t.reshape(REPEATS, -1)
+    assert torch.allclose(copies, copies[:1].expand_as(copies), rtol=1e-6, atol=0, equal_nan=True)
+    return copies[0][:n].tolist()
+
+
+@dtypes
+def test_the_negative_real_axis_has_the_sign_of_its_zero(dtype, device):
+    c = row(complex(-1, -0.0), complex(-1, 0.0), complex(-INF, -0.0), dtype=COMPLEX[dtype], device=device)
+    for _, phase in (ops.polar_split(c), reference.polar_split(c)):
+        assert first(phase, 3) == pytest.approx([-math.pi, math.pi, -math.pi], abs=3e-7)
+
+
+@dtypes
+@pytest.mark.parametrize("im", [0.0, -0.0, 1.0, -1.0, INF, -INF, 1e-40, -1e-40])
+@pytest.mark.parametrize("re", [0.0, -0.0, 1.0, -1.0, INF, -INF, 1e-40, -1e-40])
+def test_phases_are_atan2_but_at_the_origin(re, im, dtype, device):
+    c = row(complex(re, im), dtype=COMPLEX[dtype], device=device)
+    expected = math.atan2(im, re) if re or im else 0.0
+    for split in (ops.polar_split, reference.polar_split):
+        assert first(split(c)[1], 1)[0] == pytest.approx(expected, abs=3e-7)
+
+
+@dtypes
+def test_half_a_turn_is_positive_whatever_the_zero(dtype, device):
+    c = row(complex(1, 0.0), complex(1, -0.0), complex(-1, 0.0), complex(-1, -0.0), dtype=COMPLEX[dtype], device=device)
+    for gradient in (2 * c, (2 * c).real.clone()):
+        phase, _ = ops.step(c, gradient)
+        assert first(phase, 4) == pytest.approx([math.pi] * 4, abs=3e-7)
+        assert first(reference.step(c, gradient, 1.0, 0, 1e-6)[0], 4) == pytest.approx([math.pi] * 4, abs=3e-7)
+
+
+@dtypes
+@pytest.mark.parametrize("factors", [(1e30, -1e10), (-1e30, 1e10), (1e38, -1e38)])
+def test_an_amplitude_that_overflows_below_0_is_0(factors, dtype, device):
+    huge = (1e270 if dtype == torch.float64 else 1.0) * factors[0]
+    c, step = row(3 + 4j, dtype=COMPLEX[dtype], device=device), row(factors[1], dtype=dtype, device=device)
+    a = torch.tensor([[huge]], dtype=dtype, device=device)
+    leaf = c.clone().requires_grad_()
+    for phase in (None, torch.zeros_like(step)):
+        frames = ops.extrapolate(leaf, phase, step, a, a, "complex", "both")
+        assert first(frames, 1) == [0]
+        assert first(torch.autograd.grad(torch.view_as_real(frames).sum(), leaf)[0], 1) == [0]
+        assert first(reference.extrapolate(c, phase, step, a, a, 0, 1), 1) == [0]
+
+
+@dtypes
+@rules
+def test_a_phase_whose_product_overflows_keeps_the_amplitude(rule, dtype, device):
+    huge = torch.finfo(dtype).max / 2
+    c, step = row(3 + 4j, dtype=COMPLEX[dtype], device=device), row(3.0, -9.0, dtype=dtype, device=device)
+    c = c.repeat(1, 1, 1, 2)
+    b, a = (torch.tensor([[v]], dtype=dtype, device=device) for v in (huge, 0.0))
+    frames = ops.extrapolate(c, step, torch.zeros_like(step), b, a, rule, "both")
+    assert first(frames.abs(), 2) == pytest.approx([5, 5], rel=1e-6)
+    expected = reference.extrapolate(c, step, torch.zeros_like(step), b, a, ops.RULES[rule], 1)
+    assert first(expected.abs(), 2) == pytest.approx([5, 5], rel=1e-6)
+
+
+@dtypes
+def test_a_gain_without_a_number_of_its_own_still_multiplies(dtype, device):
+    """0 exp(1000) is 0, and 1e-30 exp(100) has a number in float32 though exp(100) has none."""
+    large, small = (100.0, 1e-30) if dtype == torch.float32 else (800.0, 1e-300)
+    c = row(0j, complex(small, 0), complex(0, 1 / small), dtype=COMPLEX[dtype], device=device)
+    step, one = row(1e4, large, -large, dtype=dtype, device=device), torch.ones(1, 1, dtype=dtype, device=device)
+    half = math.exp(large / 2)
+    expected = [0, half * small * half, 1j / half / small / half]
+    for frames in (
+        ops.extrapolate(c, None, step, one, one, "polar", "both"),
+        reference.extrapolate(c, None, step, one, one, 1, 1),
+    ):
+        for value, e in zip(first(frames, 3), expected):
+            assert abs(value - e) <= 1e-5 * abs(e)
+
+
+@dtypes
+@rules
+def test_nothing_below_the_floor_enters_a_gradient(rule, dtype, device):
+    """Subnormal coefficients beside large ones, with infinite gradients of their own."""
+    tiny = TINY[dtype]
+    c = row(*map(complex, tiny), complex(0, -tiny[0]), 0j, 1 + 1j, dtype=COMPLEX[dtype], device=device).requires_grad_()
+    g = row(INF, 1.0, -1.0, NAN, INF, 0.5, dtype=dtype, device=device).requires_grad_()
+    phase, amplitude = ops.step(c, g, rule=rule)
+    grads = torch.autograd.grad((phase + amplitude).sum(), (c, g), create_graph=True)
+    for grad in grads:
+        assert first(grad, 5) == [0] * 5
+        assert grad.isfinite().all()
+    again = torch.autograd.grad(sum(torch.view_as_real(t + 0j).square().sum() for t in grads), (c, g))
+    assert all(grad.isfinite().all() for grad in again)
+    args = torch.ones_like(g), torch.ones_like(g), c, g, 1.0, ops.RULES[rule], 1e-6
+    assert all(grad.isfinite().all() for grad in reference.step_backward(*args))
+
+
+@dtypes
+@rules
+def test_a_band_of_subnormal_numbers_has_finite_gradients(rule, dtype, device):
+    c = row(*map(complex, TINY[dtype]), *(complex(0, -t) for t in TINY[dtype]), dtype=COMPLEX[dtype], device=device)
+    c.requires_grad_()
+    for gradient in (torch.zeros_like(c.real), torch.ones_like(c.real)):
+        phase, amplitude = ops.step(c, gradient, rule=rule)
+        assert all(g.isfinite().all() for g in torch.autograd.grad((phase + amplitude).sum(), c))
+    still, one = torch.zeros_like(c.real), torch.ones(1, 1, dtype=dtype, device=device)
+    frames = ops.extrapolate(c, still, still, one, one, rule, "both")
+    assert torch.autograd.grad(torch.view_as_real(frames).sum(), c)[0].isfinite().all()
+    polar = ops.polar_split(c)
+    assert torch.autograd.grad(polar[0].sum(), c)[0].isfinite().all()
+    assert torch.autograd.grad(ops.polar_split(c)[1].sum(), c)[0].isfinite().all()
+    assert (
+        reference.polar_split_backward(c.detach(), *torch.ones_like(torch.view_as_real(c)).unbind(-1)).isfinite().all()
+    )
+
+
+@dtypes
+def test_infinite_gradients_stay_visible(dtype, device):
+    """What is clamped is the quotient of finite numbers alone."""
+    c = row(1 + 1j, dtype=COMPLEX[dtype], device=device).requires_grad_()
+    _, phase = ops.polar_split(c)
+    (grad,) = torch.autograd.grad(phase, c, torch.full_like(phase, INF))
+    assert not grad.isfinite().any()
+
+
+@rules
+def test_the_polar_step_of_the_largest_floats_is_finite(rule, device):
+    c = row(complex(3e38, 3e38), dtype=torch.complex64, device=device)
+    phase, _ = ops.step(c, torch.full_like(c, 1e-38j), rule=rule)
+    assert phase.isfinite().all()

@@ -1,0 +1,309 @@
+"""morph_planes: image and gradient to frames in one pass, on CPUs that have it."""
+
+import itertools
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from cases import ODD_LAYOUTS, RAW, image, normal, on_tensors, widened
+from tolerances import assert_close
+
+from steerlens_fast import _C, CSPFamily, SteerablePyramid, memory, ops
+from steerlens_fast.families.protocols import PlaneMotion, factor_pair
+from steerlens_fast.ops import reference
+from steerlens_fast.pyramid import backend as panels
+
+pytestmark = pytest.mark.skipif(not _C.PLANE_LANES, reason="this CPU is not x86-64-v3, or the compiler not GCC")
+PHASE, AMPLITUDE, JOINT = 0, 1, 2
+COMPLEX, POLAR = 0, 1
+
+# N planes of H x W, then groups (K, h, w).
+SHAPES = {
+    "even": (3, 32, 24, [(4, 32, 24), (3, 16, 12)]),
+    "odd": (2, 35, 27, [(3, 35, 27), (2, 18, 14)]),
+    "primes": (2, 37, 53, [(1, 19, 27), (3, 37, 53)]),
+    "lanes": (2, 48, 16, [(4, 48, 16)]),
+    "1x6": (2, 1, 6, [(2, 1, 6), (1, 1, 3)]),
+    "1x1": (1, 1, 1, [(2, 1, 1)]),
+    "K0": (2, 8, 8, [(0, 8, 8), (1, 4, 4)]),
+    "empty": (0, 16, 12, [(4, 16, 12)]),
+    "threads": (9, 100, 96, [(4, 100, 96), (1, 50, 48)]),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """The op's arguments. The floor keeps every coefficient that moves away from the origin, where phases jump."""
+
+    shape: tuple
+    edit: int = JOINT
+    rule: int = COMPLEX
+    both: bool = False
+    factors: tuple = (1, 1)  # columns of the phase's and the amplitude's: 1, or None for one per plane
+    low: float = -0.5
+    high: float = 0.75
+
+    def args(self) -> list:
+        N, H, W, groups = self.shape
+        planes, gradients = (f(N, H, W, dtype=torch.float32) for f in (image, normal))
+        masks = [image(*size, dtype=torch.float32, seed=i) + 0.5 for i, size in enumerate(groups)]
+        masks = [m / (H * W) for m in masks]  # so that images stay near [0, 1]
+        filters = [panels.in_panels(mask, H) for mask in masks]
+        kept = panels.in_panels(image(1, H, W, dtype=torch.float32, seed=7) / (H * W), H)
+        table = lambda seed: 0.7 * normal(3, N if self.factors == (None,) else 1, dtype=torch.float32, seed=seed)
+        b, a = table(3), table(4)
+        b[1], a[1] = 0, 0
+        weak = [f * 0.03 for f in filters]
+        how = [h for _, h, _ in groups], 3, self.edit, self.rule, self.both
+        return [planes, gradients, b, a, [*filters, kept], weak, *how, 1.0, 0.3, self.low, self.high]
+
+
+OPTIONS = {
+    f"{'phase amplitude joint'.split()[e]}-{'complex polar'.split()[r]}-{'both' if q else 'real'}": (e, r, q)
+    for e, r, q in itertools.product((PHASE, AMPLITUDE, JOINT), (COMPLEX, POLAR), (False, True))
+}
+CASES = {f"odd-{name}": Case(SHAPES["odd"], *options) for name, options in OPTIONS.items()}
+CASES |= {name: Case(shape) for name, shape in SHAPES.items()}
+CASES |= {f"{name}-per_plane": Case(SHAPES[name], both=True, factors=(None,)) for name in ("even", "empty", "threads")}
+of_cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+# --- Against the reference
+
+
+@of_cases
+def test_morph_planes(case):
+    args = case.args()
+    actual, expected = RAW.morph_planes(*args), reference.morph_planes(*widened(args))
+    assert actual.dtype == torch.float32 and actual.is_contiguous()
+    assert_close(actual, expected, "render")
+
+
+@pytest.mark.parametrize("edit, moved", [(PHASE, 2), (AMPLITUDE, 3), (JOINT, None)])
+def test_a_frame_of_factors_0_is_the_plane_itself(edit, moved):
+    """Factors of what does not move count for nothing."""
+    args = replace(CASES["even"], edit=edit, low=-1.0, high=2.0).args()
+    args[2][0], args[3][0] = 0, 0
+    args[5 - moved if moved else 2][0] = 0.5
+    frames = RAW.morph_planes(*args)
+    assert torch.equal(frames[1], args[0]) and torch.equal(frames[0], args[0]) == (moved is not None)
+    assert not torch.equal(frames[2], args[0])
+
+
+def test_frames_are_clipped_and_nan_stays():
+    args = CASES["even"].args()
+    args[0][1, 3, 4] = torch.nan
+    args[13], args[14] = 0.25, 0.5
+    frames = RAW.morph_planes(*args)
+    clean = frames[:, [0, 2]]
+    assert clean.min() == 0.25 and clean.max() == 0.5
+    assert frames[0, 1].isnan().all() and frames[1, 1].isnan().sum() == 1  # the second is the plane itself
+
+
+@pytest.mark.parametrize("layout", ODD_LAYOUTS)
+def test_any_memory_layout(layout):
+    args = on_tensors(ODD_LAYOUTS[layout], CASES["odd"].args())
+    assert_close(RAW.morph_planes(*args), reference.morph_planes(*widened(args)), "render")
+
+
+def family_cases():
+    sizes, edits = [(28, 28), (45, 35)], ("phase", "amplitude", "joint")
+    for size, synthesis, edit, rule in itertools.product(sizes, ("real", "adjoint"), edits, ("complex", "polar")):
+        yield CSPFamily(SteerablePyramid(size, order=2, synthesis=synthesis), edit, rule, floor=0.05)
+    yield CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05, scales=[1], orientations=[0, 2, 3])
+
+
+@pytest.mark.parametrize("family", list(family_cases()), ids=str)
+def test_a_family_gives_the_same_part_by_part(family):
+    shape = 3, 2, *family.pyramid.image_shape
+    x, g = image(*shape, dtype=torch.float32), 0.02 * normal(*shape, dtype=torch.float32)
+    motion = family.prepare(x, g)
+    factors = torch.tensor([0.0, 0.5, 1.5])[:, None] * torch.tensor([[1.0, 0.0, 2.0]])
+    frames = motion.render(factors, bounds=(0, 1))
+    parts = PlaneMotion._render(motion, *factor_pair(factors, None, x), (0, 1)).reshape(frames.shape)
+    assert_close(frames, parts, "render")
+    assert torch.equal(frames[:, 1], x[1].expand(3, *shape[1:])), "a sample that does not move is what it was"
+
+
+def test_a_cpu_without_it_goes_part_by_part_through_ffts(monkeypatch):
+    family = CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05)
+    x, g = image(2, 28, 28, dtype=torch.float32), 0.02 * normal(2, 28, 28, dtype=torch.float32)
+    frames = family.prepare(x, g).render([0.5, 1.0])
+    monkeypatch.setattr(panels._C, "PLANE_LANES", 0)
+    monkeypatch.setattr(ops, "morph_planes", None)
+    assert_close(family.prepare(x, g).render([0.5, 1.0]), frames, "render")
+
+
+def test_in_inference_mode():
+    args = CASES["even"].args()
+    with torch.inference_mode():
+        frames = RAW.morph_planes(*args)
+    assert torch.equal(frames, RAW.morph_planes(*args))
+
+
+# --- Derivatives: those of the parts
+
+
+DIFFERENTIABLE = ["odd-joint-complex-real", "odd-joint-polar-both", "odd-phase-complex-both", "even-per_plane"]
+
+
+def gradients(function, args: list, cotangent: torch.Tensor) -> tuple:
+    leaves = [a.detach().requires_grad_() for a in args[:4]]
+    return torch.autograd.grad(function(*leaves, *args[4:]), leaves, cotangent, allow_unused=True)
+
+
+@pytest.mark.parametrize("label", DIFFERENTIABLE)
+def test_backward(label):
+    args = replace(CASES[label], low=-9.0, high=9.0).args()
+    cotangent = normal(3, *args[0].shape, dtype=torch.float32)
+    actual = gradients(RAW.morph_planes, args, cotangent)
+    expected = gradients(reference.morph_planes, widened(args), widened(cotangent))
+    for a, e in zip(actual, expected, strict=True):
+        if a is None or e is None:  # factors of what does not move
+            assert all(g is None or not g.any() for g in (a, e))
+        else:
+            assert_close(a, e, "op_backward")
+
+
+def test_backward_of_the_backward():
+    args = replace(CASES["odd-joint-polar-real"], low=-9.0, high=9.0).args()
+
+    def second(function, args):
+        leaves = [a.detach().requires_grad_() for a in args[:2]]
+        first = torch.autograd.grad(function(*leaves, *args[2:]).square().sum(), leaves, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), leaves)
+
+    actual, expected = second(RAW.morph_planes, args), second(reference.morph_planes, widened(args))
+    for a, e in zip(actual, expected, strict=True):
+        assert_close(a, e, "op_backward")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_backward_of_inputs_that_depend_on_each_other(again):
+    """One tensor for both factors, a gradient that comes from the image; each hook runs once."""
+    x, _, b, _, *how = replace(CASES["odd-joint-complex-both"], low=-9.0, high=9.0).args()
+
+    def gradients_of(function, x, b, how):
+        x, b, calls = x.detach().requires_grad_(), b.detach().requires_grad_(), []
+        inner = x * 1.0
+        inner.register_hook(lambda grad: calls.append(1))
+        frames = function(inner, inner.sin(), b, b, *how)
+        grads = torch.autograd.grad(frames.square().sum(), (x, b), create_graph=again)
+        if again:
+            grads += torch.autograd.grad(grads[0].square().sum(), (x, b))
+        assert calls == [1] * (1 + again)
+        return grads
+
+    actual = gradients_of(RAW.morph_planes, x, b, how)
+    for a, e in zip(actual, gradients_of(reference.morph_planes, *widened([x, b, how])), strict=True):
+        assert_close(a, e, "op_backward")
+
+
+@pytest.mark.parametrize("planes, frames", [(0, 3), (2, 0)])
+def test_backward_of_nothing(planes, frames):
+    args = CASES["odd"].args()
+    args[:2] = [t[:planes] for t in args[:2]]
+    args[2:4] = [t[:frames] for t in args[2:4]]
+    grads = gradients(RAW.morph_planes, args, torch.empty(frames, planes, 35, 27))
+    assert all(g is None or not g.any() for g in grads)
+
+
+def test_compiled_with_its_backward():
+    args = replace(CASES["odd"], low=-9.0, high=9.0).args()
+    x, b = (args[i].requires_grad_() for i in (0, 2))
+    run = lambda x, b: RAW.morph_planes(x, 0.3 * x, b, b, *args[4:]).square().sum()
+    compiled = torch.autograd.grad(torch.compile(run, backend="aot_eager", fullgraph=True)(x, b), (x, b))
+    for a, e in zip(compiled, torch.autograd.grad(run(x, b), (x, b)), strict=True):
+        assert_close(a, e, "op_backward")
+
+
+def test_forward_mode_is_the_references():
+    args = CASES["odd"].args()
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(args[0], torch.ones_like(args[0]))
+        how = ["joint", "complex", False, 1.0, 0.3, (-0.5, 0.75)]
+        frames, tangent = torch.autograd.forward_ad.unpack_dual(ops.morph_planes(dual, *args[1:8], *how))
+    assert_close(frames, RAW.morph_planes(*args), "render")
+    assert tangent.isfinite().all() and tangent.any()
+
+
+def test_filters_are_constants():
+    args = CASES["even"].args()
+    args[5][0].requires_grad_()
+    with pytest.raises(RuntimeError, match="constants"):
+        RAW.morph_planes(args[0].requires_grad_(), *args[1:]).sum().backward()
+
+
+def test_opcheck():
+    args = CASES["odd"].args()
+    torch.library.opcheck(RAW.morph_planes.default, [*(a.requires_grad_() for a in args[:4]), *args[4:]])
+
+
+@of_cases
+def test_meta_tensors(case):
+    args = case.args()
+    real, meta = RAW.morph_planes(*args), RAW.morph_planes(*on_tensors(lambda t: t.to("meta"), args))
+    assert (real.shape, real.dtype, real.stride()) == (meta.shape, meta.dtype, meta.stride())
+
+
+# --- Bitwise, however the work is cut
+
+
+def with_threads(count: int, args: list) -> torch.Tensor:
+    with memory.threads(count):
+        return RAW.morph_planes(*args)
+
+
+@pytest.mark.parametrize("label", ["even", "threads", "threads-per_plane"])
+def test_neither_threads_nor_neighbours_change_a_bit(label):
+    args = CASES[label].args()
+    frames = with_threads(1, args)
+    assert all(torch.equal(with_threads(count, args), frames) for count in (2, 3))
+    for n in range(len(args[0])):
+        factors = [t[:, n : n + 1] if t.shape[1] > 1 else t for t in args[2:4]]
+        alone = RAW.morph_planes(args[0][n : n + 1], args[1][n : n + 1], *factors, *args[4:])
+        assert torch.equal(alone[:, 0], frames[:, n])
+
+
+def test_large_planes_are_shared_by_threads():
+    """A plane whose coefficients are too many for every thread to hold its own."""
+    args = Case((2, 640, 720, [(4, 640, 720), (4, 320, 360)]), rule=POLAR).args()
+    args[12] = 0.0  # a floor: of millions of coefficients some are so near to any that rounding decides
+    frames = with_threads(1, args)
+    assert torch.equal(with_threads(2, args), frames)
+    assert_close(frames, reference.morph_planes(*widened(args)), "render")
+
+
+# --- Bad input
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (dict(images=torch.rand(3, 32, 24).double()), "images must have dtype Float"),
+        (dict(images=torch.rand(32, 24)), r"images must have shape \[N, H, W\]"),
+        (dict(gradients=torch.rand(2, 32, 24)), r"gradients must have shape \[3, 32, 24\]"),
+        (dict(phase_factors=torch.rand(3, 2)), r"phase_factors must have shape \[F, 1\] or \[F, N\] with N = 3"),
+        (dict(amplitude_factors=torch.rand(2, 1)), r"amplitude_factors must have shape \[3, 1\]"),
+        (dict(synthesis=[]), "analysis must have one filter more than synthesis, .* got 3 and 0"),
+        (dict(heights=[32]), "heights, turns and forms must have one entry"),
+        (dict(heights=[33, 16]), "heights must be 1 to 32"),
+        (dict(turns=4), "turns must be 0 to 3, got 4"),
+        (dict(edit=3), "edit must be 0 .* got 3"),
+        (dict(rule=2), "rule must be 0 .* got 2"),
+    ],
+)
+def test_bad_arguments(change, told):
+    names = "images gradients phase_factors amplitude_factors analysis synthesis heights turns edit rule both"
+    args = dict(zip([*names.split(), "eps", "floor", "low", "high"], CASES["even"].args()))
+    with pytest.raises(RuntimeError, match=told):
+        RAW.morph_planes(**{**args, **change})
+
+
+@pytest.mark.parametrize("change", [dict(edit="all"), dict(rule="real")])
+def test_the_wrapper_refuses_unknown_words(change):
+    args = CASES["even"].args()
+    with pytest.raises(ValueError, match=f"{next(iter(change))} must be one of"):
+        ops.morph_planes(*args[:8], **change)
+    named = ops.morph_planes(*args[:8], "joint", "complex", False, 1.0, 0.3, (-0.5, 0.75))
+    assert torch.equal(named, RAW.morph_planes(*args))

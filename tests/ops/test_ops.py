@@ -1,0 +1,316 @@
+"""Every op against its reference: values and gradients, odd shapes, odd memory, extreme numbers."""
+
+import pytest
+import torch
+from cases import (
+    BANK_SHAPES,
+    ODD_LAYOUTS,
+    OP_CASES,
+    OPS,
+    PLANE_OPS,
+    POINT_SHAPES,
+    RAW,
+    OpCase,
+    case,
+    on_tensors,
+    shapes_of,
+    widened,
+)
+from tolerances import assert_close, error_of
+
+from steerlens_fast import _C, ops
+from steerlens_fast.ops import reference
+
+DIFFERENTIABLE = [c for c in OP_CASES if not c.op.endswith("_backward")]
+LAYOUT_CASES = [case(op, "odd", shapes_of(op)["odd"]) for op in OPS]
+as_list = lambda out: [out] if isinstance(out, torch.Tensor) else list(out)
+
+
+def in_plane(op: str, wide_args: list, outputs) -> list:
+    """Phases as amplitude * exp(i phase), which has no seam and weighs a phase by what it moves."""
+    outputs = as_list(outputs)
+    if op == "polar_split":
+        amplitude, phase = outputs
+        return [amplitude, torch.polar(wide_args[0].abs().to(phase), phase)]
+    if op == "step" and wide_args[3] == 0:
+        phase, amplitude = outputs
+        c, gradient, eps = wide_args[:3]
+        return [torch.polar((c - eps * gradient).abs().to(phase), phase), amplitude]
+    return outputs
+
+
+def check(op: str, args: list, name: str, dtype: torch.dtype) -> None:
+    """The op on ``args`` against the reference on the same numbers in float64."""
+    wide_args = [widened(a) for a in args]
+    actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*wide_args)
+    for a, e in zip(as_list(actual), as_list(expected), strict=True):
+        assert a.dtype == (dtype.to_complex() if e.is_complex() else dtype)
+        assert a.is_contiguous()
+    largest = 1.0 if op.startswith("step") else None  # differences of what is about 1
+    pairs = zip(in_plane(op, wide_args, actual), in_plane(op, wide_args, expected), strict=True)
+    for a, e in pairs:
+        assert_close(a, e, name, like=largest)
+
+
+# --- One name everywhere
+
+
+def test_the_cases_name_every_op():
+    names = {
+        n.split("::")[1].split(".")[0]
+        for n in torch._C._dispatch_get_all_op_names()
+        if n.startswith("steerlens_fast::")
+    }
+    assert names == {*OPS, *PLANE_OPS}
+
+
+@pytest.mark.parametrize("op", OPS + PLANE_OPS)
+def test_one_name_everywhere(op):
+    name = f"steerlens_fast::{op}"
+    if op in OPS or _C.PLANE_LANES:
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), "no CPU kernel"
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Autograd"), "no autograd"
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta"), "no fake"
+    assert callable(getattr(reference, op)), "no reference"
+    if not op.endswith("_backward"):
+        assert callable(getattr(ops, op)), "no wrapper"
+
+
+def test_cuda_has_every_kernel(device):
+    key = device.type.upper()
+    missing = [op for op in OPS if not torch._C._dispatch_has_kernel_for_dispatch_key(f"steerlens_fast::{op}", key)]
+    assert not missing
+
+
+# --- Values
+
+
+@pytest.mark.parametrize("case_", OP_CASES, ids=str)
+def test_forward(case_: OpCase, dtype, device):
+    name = "op_backward" if case_.op.endswith("_backward") else "op"
+    check(case_.op, case_.build(dtype, device), name, dtype)
+
+
+@pytest.mark.parametrize("layout", ODD_LAYOUTS)
+@pytest.mark.parametrize("case_", LAYOUT_CASES, ids=str)
+def test_any_memory_layout(case_: OpCase, layout, dtype, device):
+    args = on_tensors(ODD_LAYOUTS[layout], case_.build(dtype, device))
+    check(case_.op, args, "op_backward", dtype)
+
+
+@pytest.mark.parametrize("case_", LAYOUT_CASES, ids=str)
+def test_inputs_are_not_written(case_: OpCase, device):
+    args, kept = case_.build(torch.float32, device), case_.build(torch.float32, device)
+    getattr(RAW, case_.op)(*args)
+    tensors = lambda values: [t for v in values for t in (v if isinstance(v, list) else [v]) if hasattr(t, "shape")]
+    assert all(map(torch.equal, tensors(args), tensors(kept)))
+
+
+# --- Gradients
+
+
+def leaves_of(args: list, op: str) -> tuple[list, list]:
+    """Arguments with their differentiable tensors as leaves, and these leaves. Masks are constants."""
+    leaves = []
+
+    def leaf(t):
+        leaves.append(t.detach().requires_grad_())
+        return leaves[-1]
+
+    if "bands" in op:
+        return [*on_tensors(leaf, args[:1]), *args[1:]], leaves
+    return on_tensors(leaf, args), leaves
+
+
+def gradients(function, op: str, args: list, cotangents=None):
+    """Gradients of every leaf (zeros where it does not enter) for random cotangents of every output."""
+    made, leaves = leaves_of(args, op)
+    outputs = [o for o in as_list(function(*made)) if o.requires_grad]
+    cotangents = cotangents or [torch.randn_like(o) for o in outputs]
+    grads = torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, leaves)], cotangents
+
+
+@pytest.mark.parametrize("case_", DIFFERENTIABLE, ids=str)
+def test_backward(case_: OpCase, dtype, device):
+    args = case_.build(dtype, device)
+    actual, cotangents = gradients(getattr(RAW, case_.op), case_.op, args)
+    wide_args = [widened(a) for a in args]
+    expected, _ = gradients(getattr(reference, case_.op), case_.op, wide_args, widened(cotangents))
+    for a, e in zip(actual, expected, strict=True):
+        assert a.dtype == (dtype.to_complex() if e.is_complex() else dtype)
+        assert_close(a, e, "op_backward", like=1.0 if case_.op == "step" else None)
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if not op.endswith("_backward")])
+def test_expanded_gradients(op, device):
+    """sum() sends a stride-0 gradient back: it must be read as such."""
+    shape = BANK_SHAPES["8x8"] if "bands" in op else ((1, 6), 1) if "pair" in op else (1, 1, 1, 6)
+    args = case(op, "", shape).build(torch.float64, device)
+    made, leaves = leaves_of(args, op)
+    total = lambda outs: sum(torch.view_as_real(o).sum() if o.is_complex() else o.sum() for o in as_list(outs))
+    actual = torch.autograd.grad(total(getattr(RAW, op)(*made)), leaves, allow_unused=True)
+    made, leaves = leaves_of([widened(a) for a in args], op)
+    expected = torch.autograd.grad(total(getattr(reference, op)(*made)), leaves, allow_unused=True)
+    for a, e in zip(actual, expected, strict=True):
+        assert_close(a, e, "op_backward")
+
+
+def test_backward_of_one_output_among_many(device):
+    """Outputs that do not enter the loss send no gradient."""
+    args = case("split_bands", "", BANK_SHAPES["odd"]).build(torch.float64, device)
+    made, leaves = leaves_of(args, "split_bands")
+    (actual,) = torch.autograd.grad(RAW.split_bands(*made)[2].abs().sum(), leaves)
+    made, leaves = leaves_of([widened(a) for a in args], "split_bands")
+    (expected,) = torch.autograd.grad(reference.split_bands(*made)[2].abs().sum(), leaves)
+    assert_close(actual, expected, "op_backward")
+
+
+@pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
+def test_masks_are_constants(op, device):
+    args = case(op, "", BANK_SHAPES["even"]).build(torch.float64, device)
+    args[0] = on_tensors(lambda t: t.requires_grad_(), args[0])
+    args[1][1].requires_grad_()
+    out = as_list(getattr(RAW, op)(*args))
+    with pytest.raises(RuntimeError, match="mask.*requires grad"):
+        sum(o.abs().sum() for o in out).backward()
+
+
+# --- The origin, and extreme numbers
+
+
+def point(*values, dtype=torch.complex64, device="cpu", grad=False):
+    """Coefficients [1, 1, 1, n]."""
+    return torch.tensor(values, dtype=dtype, device=device).reshape(1, 1, 1, -1).requires_grad_(grad)
+
+
+def test_polar_split_at_the_origin(dtype, device):
+    for zero in (complex(0, 0), complex(-0.0, 0), complex(0, -0.0), complex(-0.0, -0.0)):
+        c = point(zero, dtype=dtype.to_complex(), device=device, grad=True)
+        amplitude, phase = ops.polar_split(c)
+        assert amplitude.item() == 0 and phase.item() == 0
+        (grad,) = torch.autograd.grad(amplitude.sum() + phase.sum(), c)
+        assert grad.item() == 0
+
+
+@pytest.mark.parametrize("rule", ["complex", "polar"])
+def test_the_origin_does_not_move(rule, dtype, device):
+    c = point(0, 1, dtype=dtype.to_complex(), device=device, grad=True)
+    gradient = point(0.3, 0.2, dtype=dtype, device=device, grad=True)
+    steps = ops.step(c, gradient, rule=rule, floor=0.0)
+    assert all(s.flatten()[0] == 0 for s in steps)
+    for grad in torch.autograd.grad(sum(s.sum() for s in steps), (c, gradient)):
+        assert grad.isfinite().all() and grad.flatten()[0] == 0
+
+
+@pytest.mark.parametrize("rule", ["complex", "polar"])
+def test_extrapolate_at_the_origin(rule, dtype, device):
+    c = point(0, 0, dtype=dtype.to_complex(), device=device, grad=True)
+    phase, amplitude = (point(0.5, 0, dtype=dtype, device=device, grad=True) for _ in range(2))
+    factors = torch.ones(1, 1, dtype=dtype, device=device)
+    frames = ops.extrapolate(c, phase, amplitude, factors, factors, rule, "both")
+    expected = 0.5 * torch.exp(torch.tensor(0.5j)) if rule == "complex" else torch.tensor(0j)
+    assert abs(frames.flatten()[0].item() - expected.item()) < 1e-6
+    for grad in torch.autograd.grad(torch.view_as_real(frames).sum(), (c, phase, amplitude)):
+        assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("rule", ["complex", "polar"])
+@pytest.mark.parametrize("magnitude", [1e-30, 1e-18, 1e-15, 1e15, 1e18, 1e30])
+def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
+    """Squares of these leave float32; amplitudes must not."""
+    unit = case("polar_split", "", POINT_SHAPES["odd"]).build(torch.float32, device)[0]
+    c = unit * magnitude
+    wide_c = widened(c)
+    amplitude, phase = ops.polar_split(c)
+    assert_close(amplitude, wide_c.abs(), "op")
+    assert_close(torch.polar(torch.ones_like(phase), phase), wide_c / wide_c.abs(), "op")
+    step = torch.full_like(phase, 0.3)
+    factors = torch.tensor([[0.0], [1.0], [-2.0]], device=device)
+    along = step * magnitude if rule == "complex" else step
+    args = [c, step, along, factors, factors]
+    frames = ops.extrapolate(*args, rule, "both")
+    assert_close(frames, reference.extrapolate(*widened(args), ops.RULES[rule], 1), "op_backward")
+    if rule == "complex":
+        gradient = (0.3 + 0.2j) * c
+        moved = ops.step(c, gradient, rule=rule)
+        for a, e in zip(moved, reference.step(wide_c, widened(gradient), 1.0, 0, 1e-6)):
+            assert_close(a, e, "op_backward")
+
+
+@pytest.mark.parametrize("magnitude", [1e-45, 1e-40, 1.5e-38, 1.7e38, 3e38])
+@pytest.mark.parametrize("rule", ["complex", "polar"])
+def test_the_ends_of_float32(magnitude, rule, device):
+    """Subnormal and largest amplitudes: what is finite stays finite; what does not move is the source."""
+    c = point(complex(magnitude, 0), complex(0, -magnitude), device=device)
+    amplitude, _ = ops.polar_split(c)
+    assert_close(amplitude, widened(c).abs(), "op", like=1e-38)
+    still, factors = torch.zeros_like(c.real), torch.ones(1, 1, device=device)
+    frames = ops.extrapolate(c, still, still, factors, factors, rule, "both")
+    assert_close(frames[0], widened(c), "op", like=1e-38)
+
+
+@pytest.mark.parametrize("factor", [1.0, 10.0, 1000.0, -1000.0])
+def test_large_phase_factors(factor, device):
+    """A step that is amplified a thousandfold keeps its phase: against float64 of the same numbers."""
+    angle = torch.linspace(-torch.pi, torch.pi, 4001).reshape(1, 1, 1, -1).to(device)
+    c = torch.ones_like(angle) + 0j
+    factors = torch.tensor([[factor]], device=device)
+    frames = ops.extrapolate(c, angle, None, factors, factors, "complex", "both")
+    error = (torch.exp(1j * factor * widened(angle)) * frames[0].cpu().conj()).angle().abs().max()
+    assert error <= 3e-7
+
+
+@pytest.mark.parametrize("bad", [complex("nan"), complex("inf"), complex(0, float("nan")), complex(1, float("inf"))])
+def test_nan_and_inf_show(bad, dtype, device):
+    """What is not finite stays so: in its own place, and in no other."""
+    c = point(bad, 1 + 1j, dtype=dtype.to_complex(), device=device)
+    one, factors = torch.ones_like(c.real), torch.ones(1, 1, dtype=dtype, device=device)
+    amplitude, _ = ops.polar_split(c)
+    outputs = [amplitude, ops.polar_join(amplitude, one)]
+    for rule in ("complex", "polar"):
+        outputs += [ops.extrapolate(c, one, a, factors, factors, rule, "both") for a in (None, one)]
+        outputs += [ops.step(c, one, rule=rule, floor=0.0)[1]]
+    for out in outputs:
+        assert not out.flatten()[0].isfinite(), "hidden"
+        assert out.flatten()[1].isfinite(), "spread"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("rule", ["complex", "polar"])
+def test_nan_and_inf_in_steps_show(bad, rule, dtype, device):
+    c = point(1 + 1j, 1 + 1j, dtype=dtype.to_complex(), device=device)
+    step, factors = point(bad, 0.5, dtype=dtype, device=device), torch.ones(1, 1, dtype=dtype, device=device)
+    phase = ops.extrapolate(c, step, None, factors, factors, rule, "both").flatten()
+    assert phase[0].isnan() and phase[1].isfinite()
+    gradient = torch.complex(step, torch.zeros_like(step))
+    moved = ops.step(c, gradient, rule=rule)
+    assert not (moved[0].flatten()[0] + moved[1].flatten()[0]).isfinite()
+    assert all(m.flatten()[1].isfinite() for m in moved)
+    grown = ops.extrapolate(c, None, step, factors, factors, rule, "both").flatten()
+    vanishes = rule == "polar" and bad == -float("inf")  # exp(-inf) is 0
+    assert grown[1].isfinite() and (grown[0] == 0 if vanishes else not grown[0].isfinite())
+
+
+def test_amplitude_never_turns_negative(dtype, device):
+    c, shrink = (
+        point(1 + 1j, 2, dtype=dtype.to_complex(), device=device),
+        point(-1, -1, dtype=dtype, device=device),
+    )
+    factors = torch.tensor([[10.0]], dtype=dtype, device=device)
+    assert ops.extrapolate(c, None, shrink, factors, factors, "complex", "both").abs().max() == 0
+
+
+def test_the_floor_is_each_plane_s_own(device):
+    """A coefficient moves by the largest of its own plane h x w, not of its neighbour's."""
+    c = torch.tensor([[1.0, 0.05], [1e-3, 5e-5]], device=device).reshape(1, 2, 1, 2) + 0j
+    moved, _ = ops.step(c, 1j * torch.ones_like(c), floor=0.1)
+    assert (moved.reshape(2, 2) != 0).tolist() == [[True, False], [True, False]]
+    moved, _ = ops.step(c, 1j * torch.ones_like(c), floor=0.01)
+    assert (moved != 0).all()
+
+
+def test_errors_are_compared_with_nan_in_mind():
+    """The comparison of this suite itself: a NaN is no agreement."""
+    with pytest.raises(AssertionError, match="finite"):
+        error_of(torch.tensor([float("nan")]), torch.tensor([1.0]))

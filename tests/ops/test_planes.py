@@ -1,0 +1,379 @@
+"""split_planes and merge_planes: bands to planes and back in one pass, on CPUs that have them."""
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+import torch
+from cases import ODD_LAYOUTS, PLANE_OPS, RAW, image, normal, on_tensors, widened
+from tolerances import assert_close
+
+from steerlens_fast import _C, CSPFamily, SteerablePyramid, ops
+from steerlens_fast.ops import reference
+from steerlens_fast.pyramid import backend as panels
+from steerlens_fast.pyramid import transforms as bank
+from steerlens_fast.pyramid.filters import Geometry, max_height
+from steerlens_fast.pyramid.transforms import Bank, Part
+
+pytestmark = pytest.mark.skipif(not _C.PLANE_LANES, reason="this CPU is not x86-64-v3, or the compiler not GCC")
+REAL, BOTH, PAIRS = 0, 1, 2
+PAST_THE_CACHES = 16 << 20  # bytes of a result from which on it is written past them
+
+# N planes of H x W, then groups (K, h, w).
+SHAPES = {
+    "even": (2, 32, 24, [(4, 32, 24), (3, 16, 12), (1, 8, 6)]),
+    "odd": (3, 35, 27, [(3, 35, 27), (2, 18, 14), (1, 9, 7)]),
+    "primes": (2, 37, 53, [(2, 37, 53), (3, 19, 27), (1, 11, 13)]),
+    "largest_prime": (1, 61, 59, [(2, 61, 59), (1, 31, 30)]),
+    "odd_in_even": (2, 18, 34, [(2, 9, 17), (1, 5, 3)]),
+    "even_in_odd": (2, 33, 35, [(2, 16, 18), (1, 6, 4)]),
+    "lanes": (2, 48, 16, [(4, 48, 16), (1, 16, 16)]),
+    "1x1": (2, 1, 1, [(2, 1, 1)]),
+    "1x6": (2, 1, 6, [(2, 1, 6), (1, 1, 3)]),
+    "6x1": (2, 6, 1, [(3, 6, 1), (1, 3, 1)]),
+    "2x2": (2, 2, 2, [(2, 2, 2), (1, 1, 1)]),
+    "K0": (2, 8, 8, [(0, 8, 8), (1, 4, 4)]),
+    "empty": (0, 16, 12, [(4, 16, 12)]),
+    "threads": (27, 100, 96, [(4, 100, 96), (1, 50, 48)]),
+}
+FORMS = {"real": REAL, "both": BOTH, "pairs": PAIRS}
+
+
+@dataclass(frozen=True)
+class PlaneCase:
+    """Arguments of both ops for one shape."""
+
+    shape: tuple
+    form: int
+
+    @property
+    def sizes(self) -> tuple:
+        return self.shape[1:3]
+
+    def filters(self) -> list:
+        """Random, nonzero at every frequency."""
+        masks = [image(*size, dtype=torch.float32, seed=i) + 0.5 for i, size in enumerate(self.shape[3])]
+        return [panels.in_panels(mask, self.shape[1]) for mask in masks]
+
+    def how(self) -> list:
+        """(heights, turns, forms)."""
+        groups = self.shape[3]
+        return [[h for _, h, _ in groups], [(i + 1) % 4 for i in range(len(groups))], [self.form] * len(groups)]
+
+    def planes(self) -> torch.Tensor:
+        return normal(self.shape[0], *self.sizes, dtype=torch.float32)
+
+    def split(self) -> list:
+        heights, turns, forms = self.how()
+        return [self.planes(), self.filters(), heights, turns, [form % PAIRS for form in forms]]
+
+    def bands(self, complex_: bool = False) -> list:
+        stored = lambda K: (K + 1) // 2 if self.form == PAIRS else K
+        dtype = torch.complex64 if complex_ or self.form != REAL else torch.float32
+        return [
+            normal(self.shape[0], stored(K), h, w, dtype=dtype, seed=i) for i, (K, h, w) in enumerate(self.shape[3])
+        ]
+
+    def merge(self, rest: int = 0, complex_: bool = False) -> list:
+        rest = normal(rest, *self.sizes, dtype=torch.float32, seed=9) if rest else None
+        return [self.bands(complex_), self.filters(), *self.how(), rest, *self.sizes]
+
+
+CASES = {f"{name}-{form}": PlaneCase(s, f) for name, s in SHAPES.items() for form, f in FORMS.items()}
+SPLITS = {label: case for label, case in CASES.items() if case.form != PAIRS}
+of_split = pytest.mark.parametrize("case", SPLITS.values(), ids=SPLITS)
+of_merge = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+# --- Against the reference
+
+
+@of_split
+def test_split_planes(case):
+    actual, expected = RAW.split_planes(*case.split()), reference.split_planes(*widened(case.split()))
+    for a, e in zip(actual, expected, strict=True):
+        assert a.is_contiguous() and a.dtype == (torch.complex64 if case.form == BOTH else torch.float32)
+        assert_close(a, e, "pyramid")
+
+
+@of_merge
+def test_merge_planes(case):
+    n = case.shape[0]
+    for rest, complex_ in itertools.product({0, n, min(n, 1)}, {False, case.form == REAL}):
+        args = case.merge(rest, complex_)
+        actual, expected = RAW.merge_planes(*args), reference.merge_planes(*widened(args))
+        assert actual.is_contiguous() and actual.dtype == torch.float32
+        assert_close(actual, expected, "pyramid")
+
+
+@pytest.mark.parametrize("layout", ODD_LAYOUTS)
+def test_any_memory_layout(layout):
+    case = CASES["odd-both"]
+    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(rest=1))):
+        args = on_tensors(ODD_LAYOUTS[layout], args)
+        actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*widened(args))
+        for a, e in zip(*([o] if isinstance(o, torch.Tensor) else o for o in (actual, expected))):
+            assert_close(a, e, "pyramid")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_stays_in_its_plane(bad):
+    case = CASES["even-both"]
+    planes, *rest = case.split()
+    planes[1, 3, 4] = bad
+    for band, clean in zip(RAW.split_planes(planes, *rest), RAW.split_planes(*case.split())):
+        assert torch.equal(band[0], clean[0]) and not band[1].isfinite().any()
+    args = case.merge()
+    args[0][1][1, 2, 3, 4] = bad
+    out, clean = RAW.merge_planes(*args), RAW.merge_planes(*case.merge())
+    assert torch.equal(out[0], clean[0]) and out[1].isnan().all()
+
+
+# --- Derivatives
+
+
+@of_split
+def test_they_are_adjoint(case):
+    """<split x, y> = <x, merge y>, in float32."""
+    planes, filters, heights, turns, forms = case.split()
+    bands = [torch.randn_like(b) for b in RAW.split_planes(planes, filters, heights, turns, forms)]
+    back = RAW.merge_planes(bands, filters, heights, [-t % 4 for t in turns], forms, None, *case.sizes)
+    forth = RAW.split_planes(planes, filters, heights, turns, forms)
+    inner = lambda x, y: (x.to(y.dtype).conj() * y).real.double().sum().item() if x.numel() else 0.0
+    left, right = sum(inner(f, b) for f, b in zip(forth, bands)), inner(planes, back)
+    size = sum(f.norm().item() * b.norm().item() for f, b in zip(forth, bands))
+    assert abs(left - right) <= 1e-5 * max(size, 1e-30)
+
+
+def gradients(function, args: list, cotangents=None):
+    """Gradients with respect to every tensor that is no filter, and the cotangents of the outputs."""
+    leaf = lambda t: t.detach().requires_grad_()
+    made = [on_tensors(leaf, [a])[0] if i in (0, 5) else a for i, a in enumerate(args)]
+    leaves = [t for a in (made[0], *made[5:6]) for t in (a if isinstance(a, list) else [a]) if hasattr(t, "shape")]
+    out = function(*made)
+    out = [out] if isinstance(out, torch.Tensor) else list(out)
+    cotangents = cotangents or [torch.randn_like(o) for o in out]
+    return torch.autograd.grad(out, leaves, cotangents), cotangents
+
+
+@of_merge
+def test_backward(case):
+    named = [("merge_planes", case.merge(rest=case.shape[0]))]
+    named += [("split_planes", case.split())] if case.form != PAIRS else []
+    for op, args in named:
+        actual, cotangents = gradients(getattr(RAW, op), args)
+        expected, _ = gradients(getattr(reference, op), widened(args), widened(cotangents))
+        for a, e in zip(actual, expected, strict=True):
+            assert_close(a, e, "pyramid")
+
+
+def test_backward_of_the_backward():
+    """Linear: the derivative of the gradient, in the cotangent, is the op again."""
+    case = CASES["odd-both"]
+    x, *how = case.split()
+    x.requires_grad_()
+    outs = RAW.split_planes(x, *how)
+    cotangents = [torch.randn_like(o).requires_grad_() for o in outs]
+    (grad,) = torch.autograd.grad(outs, x, cotangents, create_graph=True)
+    v = torch.randn_like(x)
+    for a, e in zip(torch.autograd.grad(grad, cotangents, v), RAW.split_planes(v, *how)):
+        assert_close(a, e, "pyramid")
+
+
+def test_filters_are_constants():
+    case = CASES["even-both"]
+    x, filters, *how = case.split()
+    filters[0].requires_grad_()
+    with pytest.raises(RuntimeError, match="constants"):
+        RAW.split_planes(x.requires_grad_(), filters, *how)[0].abs().sum().backward()
+
+
+@pytest.mark.parametrize("label", ["odd-real", "odd-both", "odd-pairs"])
+def test_opcheck(label):
+    case = CASES[label]
+    leaf = lambda t: t.requires_grad_()
+    if case.form != PAIRS:
+        args = case.split()
+        torch.library.opcheck(RAW.split_planes.default, [leaf(args[0]), *args[1:]])
+    args = case.merge(rest=1)
+    torch.library.opcheck(RAW.merge_planes.default, [[leaf(b) for b in args[0]], *args[1:]])
+
+
+@of_merge
+def test_meta_tensors(case):
+    named = [("merge_planes", case.merge(rest=case.shape[0]))]
+    named += [("split_planes", case.split())] if case.form != PAIRS else []
+    for op, args in named:
+        outs = getattr(RAW, op)(*args), getattr(RAW, op)(*on_tensors(lambda t: t.to("meta"), args))
+        outs = [[o] if isinstance(o, torch.Tensor) else o for o in outs]
+        for real, meta in zip(*outs, strict=True):
+            assert (real.shape, real.dtype, real.stride()) == (meta.shape, meta.dtype, meta.stride())
+
+
+# --- Bitwise, however the work is cut
+
+
+def one_plane(op: str, args: list, i: int) -> list:
+    """The arguments of plane i alone."""
+    first = args[0][i : i + 1] if op == "split_planes" else [b[i : i + 1] for b in args[0]]
+    return [first, *args[1:]]
+
+
+def every_plane(op: str, args: list) -> list:
+    out = getattr(RAW, op)(*args)
+    return [out] if isinstance(out, torch.Tensor) else out
+
+
+@pytest.mark.parametrize("label", ["even-both", "odd-real", "threads-both", "threads-pairs", "threads-real"])
+def test_neither_threads_nor_neighbours_change_a_bit(label):
+    case, before = CASES[label], torch.get_num_threads()
+    named = [("merge_planes", case.merge(rest=1))] + ([("split_planes", case.split())] if case.form != PAIRS else [])
+    for op, args in named:
+        results = []
+        try:
+            for count in (1, 2, 3):
+                torch.set_num_threads(count)
+                results.append(every_plane(op, args))
+        finally:
+            torch.set_num_threads(before)
+        assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+        for i in range(case.shape[0]):
+            alone = every_plane(op, one_plane(op, args, i))
+            assert all(torch.equal(a[0], b[i]) for a, b in zip(alone, results[0], strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_single_large_plane_is_shared_by_threads(threads):
+    case, before = PlaneCase((1, 512, 500, [(2, 512, 500), (1, 256, 250)]), REAL), torch.get_num_threads()
+    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(rest=1))):
+        torch.set_num_threads(threads)
+        try:
+            actual = every_plane(op, args)
+        finally:
+            torch.set_num_threads(before)
+        expected = getattr(reference, op)(*widened(args))
+        for a, e in zip(actual, [expected] if isinstance(expected, torch.Tensor) else expected, strict=True):
+            assert_close(a, e, "pyramid")
+
+
+@pytest.mark.parametrize("op, planes", [("split_planes", 40), ("merge_planes", 264)])
+@pytest.mark.parametrize("width", [128, 132])
+def test_large_results_are_written_past_the_caches(op, planes, width):
+    """They are what a few planes at a time, which are not, give."""
+    case = PlaneCase((planes, 128, width, [(4 if op == "split_planes" else 1, 128, width)]), BOTH)
+    args = case.split() if op == "split_planes" else case.merge()
+    (whole,) = every_plane(op, args)
+    assert whole.nbytes > PAST_THE_CACHES
+    for i in range(planes):
+        assert torch.equal(every_plane(op, one_plane(op, args, i))[0][0], whole[i])
+
+
+@pytest.mark.parametrize("kind", bank.KINDS)
+@pytest.mark.parametrize("shape", [(28, 28), (45, 35), (64, 90)])
+def test_banks_are_the_same_by_planes_and_by_ffts(kind, shape, monkeypatch, taken):
+    geometry = Geometry(shape, max_height(shape), 3, 5, 1.0, False, True)
+    parts = (Part("highpass"), Part(0), Part(1, (0, 2, 3)), Part("lowpass"))
+    whole, x = Bank(geometry, kind, parts), image(3, *shape, dtype=torch.float32)
+    bands = whole.split(x)
+    back = whole.merge(bands)
+    assert taken == {"split_planes": 1, "merge_planes": 1}
+    monkeypatch.setattr(panels, "serve", lambda *_: False)
+    for a, e in zip(bands, whole.split(x), strict=True):
+        assert_close(a, e, "pyramid")
+    assert_close(back, whole.merge(bands), "pyramid")
+    assert taken == {"split_planes": 1, "merge_planes": 1}
+
+
+@pytest.fixture
+def taken(monkeypatch) -> Counter:
+    """How often each of the ops was called."""
+    calls = Counter()
+    for name in PLANE_OPS:
+        op = getattr(ops, name)
+        counted = lambda *args, op=op, name=name: (calls.update([name]), op(*args))[1]
+        monkeypatch.setattr(ops, name, counted)
+    return calls
+
+
+@pytest.mark.parametrize("kind", ["analysis", "adjoint"])
+def test_complex_residuals_are_refused_as_by_ffts(kind):
+    bank_ = Bank(Geometry((32, 32), 1, 3, 4, 1.0, False, True), kind, (Part("highpass"), Part(0)))
+    bands = [torch.rand(1, 1, 32, 32) + 0j, torch.rand(1, 4, 32, 32) + 0j]
+    for wide in (False, True):
+        with pytest.raises(RuntimeError, match="real"):
+            bank_.merge([b.to(torch.complex128) if wide else b for b in bands])
+
+
+@pytest.mark.parametrize("synthesis", ["real", "adjoint"])
+def test_gradients_of_a_morph_are_those_of_float64(synthesis, taken):
+    """The pass is part of autograd's graph, too."""
+    family = CSPFamily(SteerablePyramid((32, 30), synthesis=synthesis), "joint")
+    x, g = (f(2, 32, 30, dtype=torch.float32).requires_grad_() for f in (image, normal))
+    wide_x, wide_g = (widened(t).requires_grad_() for t in (x, g))
+    grads = [
+        torch.autograd.grad(family.prepare(*pair).render([0.5, 1.0]).square().sum(), pair)
+        for pair in ((x, g), (wide_x, wide_g))
+    ]
+    assert taken == {"split_planes": 2, "merge_planes": 1}  # of image and gradient; of the frames
+    for a, e in zip(*grads):
+        assert_close(a, e, "render")
+
+
+def test_who_is_not_served():
+    served = lambda shape, t: panels.serve(Geometry(shape, 1, 3, 4, 1.0, False, True), t)
+    x = torch.rand(2, 32, 32)
+    assert served((32, 32), x) and served((61, 59), x) and served((44, 46), x) and served((2048, 2048), x)
+    assert not served((67, 32), x) and not served((32, 134), x) and not served((8192, 4096), x)
+    assert not served((32, 32), x.double()) and not served((32, 32), x[:0]) and not served((32, 32), x.to("meta"))
+
+
+# --- Bad input
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (dict(heights=[32]), "heights, turns and forms must have one entry"),
+        (dict(heights=[33, 16, 8]), "heights must be 1 to 32"),
+        (dict(turns=[4, 0, 0]), "turns 0 to 3"),
+        (dict(forms=[3, 1, 1]), "forms must be"),
+        (dict(planes=torch.rand(2, 32, 24).double()), "planes must have dtype Float"),
+        (dict(planes=torch.rand(32, 24)), r"planes must have shape \[N, H, W\]"),
+        (dict(planes=torch.rand(2, 67, 24)), "no prime factor above 61, got 67"),
+        (dict(planes=torch.rand(2, 32, 25)[:, :, :5]), r"filters\[0\] must be"),
+    ],
+)
+def test_bad_arguments_of_split_planes(change, told):
+    args = dict(zip(("planes", "filters", "heights", "turns", "forms"), CASES["even-both"].split()))
+    with pytest.raises(RuntimeError, match=told):
+        RAW.split_planes(**{**args, **change})
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (dict(bands=[]), "bands must hold one tensor for each of 3 filters, got 0"),
+        (dict(height=2**62), "height must be 1 to"),
+        (dict(height=2**14 + 2), "height must be 1 to 16384"),
+        (dict(width=0), "width must be 1 to"),
+        (dict(rest=torch.rand(3, 32, 24)), "rest's first size must divide"),
+        (dict(rest=torch.rand(1, 32, 25)), "rest must have shape"),
+        (dict(rest=torch.rand(1, 32, 24).double()), "rest must have dtype"),
+        (dict(forms=[2, 1, 1]), r"bands\[i\] must have shape \[2, 2, 32, 24\]"),
+    ],
+)
+def test_bad_arguments_of_merge_planes(change, told):
+    names = ("bands", "filters", "heights", "turns", "forms", "rest", "height", "width")
+    args = dict(zip(names, CASES["even-both"].merge()))
+    with pytest.raises(RuntimeError, match=told):
+        RAW.merge_planes(**{**args, **change})
+
+
+@pytest.mark.parametrize("form", ["all", "pairs"])
+def test_wrappers_refuse_unknown_forms(form):
+    planes, filters, heights, turns, forms = CASES["even-both"].split()
+    with pytest.raises(ValueError, match="forms must be one of"):
+        ops.split_planes(planes, filters, heights, turns, ["both", "both", form])
+    named = ops.split_planes(planes, filters, heights, turns, ["both"] * 3)
+    assert all(map(torch.equal, named, RAW.split_planes(planes, filters, heights, turns, forms)))

@@ -1,0 +1,169 @@
+"""The filters that are kept between calls: bounded in bytes, freed when evicted, and shared while they are there."""
+
+import gc
+import os
+import threading
+import weakref
+
+import pytest
+import torch
+from cases import image, normal
+
+from steerlens_fast import (
+    CSPFamily,
+    FourierFamily,
+    SteerablePyramid,
+    clear_filter_cache,
+    filter_cache_bytes,
+    set_filter_cache_limit,
+)
+from steerlens_fast.pyramid import filter_cache as module
+
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def empty_cache():
+    clear_filter_cache()
+    before = set_filter_cache_limit(module.DEFAULT_LIMIT)
+    yield
+    set_filter_cache_limit(before)
+    clear_filter_cache()
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def use(H, W, device="cpu", dtype=torch.float32):
+    pyramid, x = SteerablePyramid((H, W)), torch.zeros(1, H, W, device=device, dtype=dtype)
+    CSPFamily(pyramid).prepare(x, x).render([0.5])
+    return pyramid.synthesize(pyramid(x))
+
+
+def held_filters():
+    return [
+        t
+        for group in module.CACHE._groups.values()
+        for value in (*group.filters.values(), *group.originals.values())
+        for t in (value if isinstance(value, tuple) else (value,))
+    ]
+
+
+def test_24_sizes_stay_within_the_bound(device):
+    set_filter_cache_limit(48 * MIB)
+    use(384, 384, device)
+    before = resident()
+    for i in range(24):
+        use(384 + 2 * i, 384, device)
+        assert filter_cache_bytes() <= 48 * MIB
+    gc.collect()
+    assert resident() - before < 160 * MIB  # loosely: what the allocator keeps of temporaries is in it, too
+    assert len(module.CACHE._groups) > 1
+
+
+def test_evicted_filters_are_freed(device):
+    use(64, 64, device)
+    masks = [weakref.ref(t) for t in held_filters()]
+    assert len(masks) > 4
+    set_filter_cache_limit(0)
+    use(48, 48, device)
+    gc.collect()
+    assert [ref() for ref in masks] == [None] * len(masks)
+
+
+def test_the_latest_geometry_stays_whatever_the_bound():
+    set_filter_cache_limit(0)
+    use(64, 64)
+    held = filter_cache_bytes()
+    assert held > 0
+    use(64, 64)
+    assert filter_cache_bytes() == held
+
+
+def test_the_geometry_used_longest_ago_goes_first():
+    for n in (32, 40, 48):
+        use(n, n)
+    use(32, 32)
+    set_filter_cache_limit(filter_cache_bytes())  # float64 originals of the others go
+    set_filter_cache_limit(filter_cache_bytes() - 1)
+    assert [geometry.shape for geometry in module.CACHE._groups] == [(48, 48), (32, 32)]
+
+
+def test_float64_originals_stay_for_the_latest_geometry_alone():
+    use(32, 32)
+    use(40, 40)
+    first, second = module.CACHE._groups.values()
+    assert not first.originals and second.originals
+
+
+def test_bytes_count_each_memory_once():
+    use(32, 32)
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in held_filters()}
+    assert filter_cache_bytes() == sum(storages.values())
+
+
+def test_a_second_use_builds_nothing(device):
+    use(32, 32, device)
+    before = [id(t) for t in held_filters()]
+    use(32, 32, device)
+    assert [id(t) for t in held_filters()] == before
+
+
+def test_clearing_changes_no_number(device):
+    pyramid, x, g = SteerablePyramid((24, 20)), image(2, 24, 20, device=device), normal(2, 24, 20, device=device)
+    families = CSPFamily(pyramid, "joint"), FourierFamily(pyramid=pyramid, scales=[0])
+    results = lambda: [*pyramid(x).tensors(), *(f.prepare(x, g).render([0.5]) for f in families)]
+    before = results()
+    clear_filter_cache()
+    assert filter_cache_bytes() == 0
+    assert all(torch.equal(a, b) for a, b in zip(results(), before))
+
+
+def test_a_backward_survives_clearing():
+    pyramid, x = SteerablePyramid((24, 20)), image(2, 24, 20).requires_grad_()
+    loss = pyramid.synthesize(pyramid(x)).square().sum()
+    clear_filter_cache()
+    (grad,) = torch.autograd.grad(loss, x)
+    assert (grad - 2 * x).abs().max() < 1e-12
+
+
+def test_threads_share_the_cache():
+    set_filter_cache_limit(0)  # evict at every turn
+    errors = []
+
+    def work(n):
+        try:
+            for _ in range(5):
+                x = image(1, n, n)
+                assert (SteerablePyramid((n, n)).synthesize(SteerablePyramid((n, n))(x)) - x).abs().max() < 1e-12
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(16 + 2 * i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not errors
+
+
+@pytest.mark.parametrize("bad, error", [(-1, ValueError), (1.5, TypeError), (True, TypeError), ("1", TypeError)])
+def test_bad_limits_raise(bad, error):
+    with pytest.raises(error, match="limit must be"):
+        set_filter_cache_limit(bad)
+
+
+def test_filters_of_a_captured_graph_stay(device):
+    if device.type != "cuda":
+        pytest.skip("cuda: graphs are CUDA's")
+    pyramid, x = SteerablePyramid((32, 32)), torch.rand(1, 32, 32, device=device)
+    pyramid(x)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = pyramid(x).lowpass
+    set_filter_cache_limit(0)
+    use(64, 64, device)
+    graph.replay()
+    assert (out - pyramid(x).lowpass).abs().max() < 1e-6

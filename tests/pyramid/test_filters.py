@@ -1,0 +1,107 @@
+"""The filters against the formulas of their docstring, written again in numpy, and their symmetries."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from cases import SMALL_IMAGES
+from tolerances import TOLERANCES
+
+from steerlens_fast import SteerablePyramid
+from steerlens_fast.pyramid import filters
+
+FILTER = TOLERANCES["filter"].float64
+GEOMETRIES = [
+    SteerablePyramid(shape, order=order, orientations=order + more, width=width, downsample=downsample).geometry
+    for shape, order, more, width, downsample in [
+        ((8, 8), 3, 1, 1.0, True),
+        ((16, 24), 0, 1, 1.0, True),
+        ((16, 24), 0, 4, 1.7, False),
+        ((23, 29), 1, 1, 0.5, True),
+        ((23, 29), 2, 3, 1.7, True),
+        ((32, 17), 15, 1, 1.0, True),
+        ((32, 32), 7, 2, 0.5, False),
+    ]
+]
+
+
+def frequencies(geometry, block):
+    """(f_y, f_x), 1 at Nyquist, of the lowest frequencies of a block; Nyquist of even sizes is positive."""
+    signed = lambda n: np.array([k if k <= n // 2 else k - n for k in range(n)])
+    return [2 * signed(n) / N for n, N in zip(block, geometry.shape)]
+
+
+def radial(geometry, block, scale):
+    """low_0 ... low_scale high_(scale+1); high_0 for scale -1; the low-pass where scale is the height."""
+    fy, fx = frequencies(geometry, block)
+    with np.errstate(divide="ignore"):
+        log_r = np.log2(np.hypot(fy[:, None], fx[None, :]))
+    t = lambda s: np.clip((log_r + s + geometry.width) / geometry.width, 0, 1)
+    product = np.ones_like(log_r)
+    for s in range(scale + 1):
+        product = product * np.cos(np.pi / 2 * t(s))
+    return product if scale == geometry.height else product * np.sin(np.pi / 2 * t(scale + 1))
+
+
+def angular(geometry, block, k):
+    fy, fx = frequencies(geometry, block)
+    n, K = geometry.order, geometry.orientations
+    gain = 2 ** (2 * n) * math.factorial(n) ** 2 / (K * math.factorial(2 * n))
+    return math.sqrt(gain) * np.cos(np.arctan2(fy[:, None], fx[None, :]) - np.pi * k / K) ** n
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_filters_are_those_of_the_formulas(geometry):
+    for s in range(geometry.height):
+        block = geometry.band_shape(s)
+        bands = [radial(geometry, block, s) * angular(geometry, block, k) for k in range(geometry.orientations)]
+        np.testing.assert_allclose(filters.band_filter(geometry, s).numpy(), bands, atol=FILTER)
+    high, low = geometry.shape, geometry.band_shape(geometry.height)
+    np.testing.assert_allclose(filters.highpass_filter(geometry).numpy(), radial(geometry, high, -1), atol=FILTER)
+    expected = radial(geometry, low, geometry.height)
+    np.testing.assert_allclose(filters.lowpass_filter(geometry).numpy(), expected, atol=FILTER)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_squares_add_up_to_one(geometry):
+    """What makes reconstruction perfect, and nothing is lost where a scale's block was cropped."""
+    H, W = geometry.shape
+    total = filters.highpass_filter(geometry) ** 2
+    pieces = [filters.band_filter(geometry, s).square().sum(0) for s in range(geometry.height)]
+    for square in [*pieces, filters.lowpass_filter(geometry).square()]:
+        rows, columns = (filters.signed_frequencies(n) for n in square.shape)
+        total[(rows % H)[:, None], (columns % W)[None, :]] += square
+    assert (total - 1).abs().max() < FILTER
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_bands_vanish_at_dc_and_nyquist(geometry):
+    for s in range(geometry.height):
+        band = filters.band_filter(geometry, s)
+        assert band[:, 0, 0].abs().max() == 0
+        for dim in (1, 2):
+            n = band.shape[dim]
+            if n % 2 == 0:
+                assert band.select(dim, n // 2).abs().max() == 0
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_one_of_two_opposite_frequencies_is_kept(geometry):
+    """side(f) + side(-f) = 2 wherever a band is not zero: its real part is the two-sided filter's."""
+    for s in range(geometry.height):
+        side = filters.band_side(geometry, s)
+        opposite = torch.roll(side.flip(-2, -1), (1, 1), (-2, -1))
+        there = filters.band_filter(geometry, s) != 0
+        assert ((side + opposite)[there] == 2).all()
+        assert set(side[there].unique().tolist()) <= {0.0, 2.0}
+
+
+@pytest.mark.parametrize("shape", SMALL_IMAGES)
+def test_sizes(shape):
+    """Each scale has ceil(h / 2) of the samples; the coarsest has at least 2 a side."""
+    geometry = SteerablePyramid(shape).geometry
+    assert geometry.height == math.floor(math.log2(min(shape))) - 2
+    for s in range(geometry.height):
+        h, w = geometry.band_shape(s)
+        assert geometry.band_shape(s + 1) == (math.ceil(h / 2), math.ceil(w / 2))

@@ -1,0 +1,335 @@
+"""SteerablePyramid: exact at every size, energy, both syntheses, phase, subsets, steering."""
+
+import math
+
+import pytest
+import torch
+from cases import IMAGE_SHAPES, SMALL_IMAGES, image, normal
+from tolerances import TOLERANCES, assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from steerlens_fast import Coefficients, SteerablePyramid
+from steerlens_fast.ops import reference
+from steerlens_fast.pyramid import filters
+from steerlens_fast.pyramid import reference as pyramid_reference
+
+OPTIONS = {
+    "plain": {},
+    "order0": {"order": 0},
+    "order0_K5": {"order": 0, "orientations": 5},
+    "order1": {"order": 1},
+    "order2_K7": {"order": 2, "orientations": 7},
+    "order15": {"order": 15},
+    "narrow": {"width": 0.5},
+    "wide": {"width": 1.7},
+    "tight": {"tight_frame": True},
+    "tight_wide_K4": {"tight_frame": True, "width": 1.7, "order": 2, "orientations": 4},
+    "full_size": {"downsample": False},
+    "tight_full_size": {"downsample": False, "tight_frame": True},
+    "one_scale": {"height": 1},
+}
+options = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
+syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
+small = pytest.mark.parametrize("shape", SMALL_IMAGES, ids=str)
+
+
+def edited(pyramid, *lead, dtype=torch.float64, device="cpu") -> Coefficients:
+    """Coefficients that no image has: all of them random."""
+    g = pyramid.geometry
+    draw = lambda *size, kind=dtype: normal(*lead, *size, dtype=kind, device=device, seed=sum(size))
+    bands = [draw(g.orientations, *g.band_shape(s), kind=dtype.to_complex()) for s in range(g.height)]
+    return Coefficients(draw(*g.shape), tuple(bands), draw(*g.band_shape(g.height)))
+
+
+def assert_same(a: Coefficients, b: Coefficients, name: str) -> None:
+    """Every part of one against the other's."""
+    assert len(a.tensors()) == len(b.tensors())
+    for x, y in zip(a.tensors(), b.tensors()):
+        assert_close(x, y, name, like=1e-3)  # a residual of an image may be all but 0
+
+
+# --- Exactness
+
+
+@syntheses
+@pytest.mark.parametrize("shape", IMAGE_SHAPES, ids=str)
+def test_reconstruction_at_every_size(shape, synthesis, dtype, device):
+    pyramid = SteerablePyramid(shape, synthesis=synthesis)
+    x = image(2, *shape, dtype=dtype, device=device)
+    assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
+
+
+@syntheses
+@pytest.mark.parametrize("order", range(16))
+def test_reconstruction_at_every_order(order, synthesis, dtype, device):
+    for shape, more in (((16, 24), 1), ((23, 29), 4)):
+        pyramid = SteerablePyramid(shape, order=order, orientations=order + more, synthesis=synthesis)
+        x = image(*shape, dtype=dtype, device=device)
+        assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
+
+
+@syntheses
+@options
+@small
+def test_reconstruction_with_every_option(shape, option, synthesis, dtype, device):
+    pyramid = SteerablePyramid(shape, **option, synthesis=synthesis)
+    x = image(2, *shape, dtype=dtype, device=device)
+    assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
+
+
+@options
+@small
+def test_analysis_is_the_reference_s(shape, option, dtype, device):
+    pyramid = SteerablePyramid(shape, **option)
+    x = image(2, *shape, dtype=dtype, device=device)
+    highpass, bands, lowpass = pyramid_reference.analyze(x.double().cpu(), pyramid.geometry)
+    assert_same(pyramid.analyze(x), Coefficients(highpass, tuple(bands), lowpass), "pyramid")
+
+
+@syntheses
+@options
+@small
+def test_synthesis_is_the_reference_s(shape, option, synthesis, dtype, device):
+    """Of coefficients that no image has: here the two syntheses differ."""
+    pyramid = SteerablePyramid(shape, **option, synthesis=synthesis)
+    c = edited(pyramid, 2, dtype=dtype, device=device)
+    wide = c.to("cpu", torch.float64)
+    expected = pyramid_reference.synthesize(wide.highpass, wide.bands, wide.lowpass, pyramid.geometry, synthesis)
+    assert_close(pyramid.synthesize(c), expected, "pyramid")
+
+
+def test_sizes_and_types(dtype, device):
+    pyramid = SteerablePyramid((37, 53))
+    c = pyramid(image(2, 3, 37, 53, dtype=dtype, device=device))
+    assert pyramid.height == 3
+    assert c.highpass.shape == (2, 3, 37, 53) and c.lowpass.shape == (2, 3, 5, 7)
+    assert [tuple(b.shape) for b in c.bands] == [(2, 3, 4, 37, 53), (2, 3, 4, 19, 27), (2, 3, 4, 10, 14)]
+    assert all(b.dtype == dtype.to_complex() for b in c.bands)
+    assert {c.highpass.dtype, c.lowpass.dtype} == {dtype}
+    assert all(t.device.type == device.type and t.is_contiguous() for t in c.tensors())
+
+
+# --- Energy and adjoint
+
+
+@options
+@small
+def test_parseval(shape, option, dtype, device):
+    pyramid = SteerablePyramid(shape, **{**option, "tight_frame": True})
+    x = normal(*shape, dtype=dtype, device=device)
+    energy = sum(t.abs().double().square().sum() for t in pyramid(x).tensors())
+    assert abs(energy / x.double().square().sum() - 1) <= TOLERANCES["energy"].of(dtype)
+
+
+@options
+@small
+def test_tight_adjoint_synthesis_is_the_adjoint(shape, option, dtype, device):
+    """<S x, c> = <x, S' c> for coefficients that no image has."""
+    pyramid = SteerablePyramid(shape, **{**option, "tight_frame": True}, synthesis="adjoint")
+    x, c = normal(*shape, dtype=dtype, device=device), edited(pyramid, dtype=dtype, device=device)
+    dot = lambda a, b: (a.conj() * b).real.double().sum()
+    there = sum(dot(a, b) for a, b in zip(pyramid(x).tensors(), c.tensors()))
+    back = dot(x, pyramid.synthesize(c))
+    size = math.sqrt(sum(dot(t, t) for t in c.tensors()) * dot(x, x))
+    assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * size
+
+
+def test_linear(dtype, device):
+    pyramid = SteerablePyramid((23, 29))
+    x, y = (normal(23, 29, dtype=dtype, device=device, seed=s) for s in (1, 2))
+    assert_same(pyramid(2 * x - 3 * y), 2 * pyramid(x) - 3 * pyramid(y), "pyramid")
+
+
+# --- Phase
+
+
+@pytest.mark.parametrize("ky, kx", [(2, 5), (-4, 3), (0, 6), (5, 0), (-3, -7)])
+@pytest.mark.parametrize("shape", [(32, 32), (31, 45)], ids=str)
+def test_a_shifted_grating_turns_the_phase(shape, ky, kx):
+    """A shift by d turns a band by -omega d, with omega on the band's own side."""
+    H, W = shape
+    pyramid = SteerablePyramid(shape, order=2)
+    y, x = torch.arange(H, dtype=torch.float64)[:, None], torch.arange(W, dtype=torch.float64)
+    grating = torch.cos(2 * torch.pi * (ky * y / H + kx * x / W) + 0.4)
+    down, right = 2, 3
+    before, after = pyramid(grating), pyramid(grating.roll((down, right), (0, 1)))
+    turn = 2 * torch.pi * (ky * down / H + kx * right / W)
+    direction = math.atan2(ky / H, kx / W)
+    for a, b in zip(before.bands, after.bands):
+        for k in range(pyramid.orientations):
+            side = math.copysign(1, math.cos(direction - math.pi * k / pyramid.orientations))
+            expected = a[k] * torch.exp(torch.tensor(-1j * side * turn, dtype=a.dtype))
+            assert (b[k] - expected).abs().max() < 1e-12
+    assert max(b.abs().max() for b in before.bands) > 0.1, "no band sees the grating"
+
+
+def test_amplitude_of_a_grating_is_its_contrast():
+    """A grating of contrast c along a band's orientation has amplitude c times the filter's gain."""
+    pyramid = SteerablePyramid((64, 64), height=3)
+    x = torch.arange(64, dtype=torch.float64)
+    c = pyramid((0.3 * torch.cos(2 * torch.pi * 16 * x / 64)).expand(64, 64))
+    gain = filters.band_filter(pyramid.geometry, 0)[0, 0, 16]
+    assert torch.allclose(c.bands[0][0].abs(), (0.3 * gain).expand(64, 64))
+
+
+def test_only_real_parts_enter_the_real_synthesis(device):
+    x = image(32, 32, dtype=torch.float32, device=device)
+    noise = lambda b: torch.complex(b.real, torch.randn_like(b.real))
+    real = SteerablePyramid((32, 32))
+    c = real(x)
+    assert torch.equal(real.synthesize(c), real.synthesize(c.map(noise)))
+    assert_close(real.synthesize(c.map(lambda b: b.real)), real.synthesize(c), "pyramid")
+
+
+def test_both_quadratures_enter_the_adjoint_synthesis(device):
+    pyramid = SteerablePyramid((32, 32), synthesis="adjoint")
+    c = pyramid(image(32, 32, dtype=torch.float64, device=device))
+    whole = pyramid.synthesize(c)
+    parts = [pyramid.synthesize(c.map(f)) for f in (lambda b: b.real + 0j, lambda b: 1j * b.imag)]
+    residuals = pyramid.synthesize(c, scales=[])
+    assert_close(parts[0] + parts[1] - residuals, whole, "pyramid")
+    halves = [(p - residuals).norm() for p in parts]
+    assert halves[1] > 0.3 * halves[0]
+
+
+# --- Subsets: the same numbers, and no work for what was not asked
+
+
+class FFTs(TorchDispatchMode):
+    """The shape of every FFT's output."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if "_fft_" in str(func):
+            self.shapes.append(tuple(out.shape))
+        return out
+
+
+@pytest.mark.parametrize("scales", [None, [], [0], [2], [2, 0], (1, 2)], ids=str)
+@pytest.mark.parametrize("residuals", [True, False])
+def test_analysis_of_some_scales(scales, residuals, device):
+    pyramid = SteerablePyramid((40, 36), height=3)
+    x = image(2, 40, 36, dtype=torch.float64, device=device)
+    full = pyramid(x)
+    with FFTs() as ffts:
+        some = pyramid.analyze(x, scales=scales, residuals=residuals)
+    wanted = range(3) if scales is None else scales
+    for s in range(3):
+        assert some.bands[s] is None if s not in wanted else torch.equal(some.bands[s], full.bands[s])
+    if residuals:
+        assert torch.equal(some.highpass, full.highpass) and torch.equal(some.lowpass, full.lowpass)
+    else:
+        assert some.highpass is None and some.lowpass is None
+    bands = [(2, 4, *pyramid.geometry.band_shape(s)) for s in wanted]
+    ends = [(2, 1, 40, 36), (2, 1, *pyramid.geometry.band_shape(3))] if residuals else []
+    asked = [(2, 40, 19)] + bands + ends if bands + ends else []
+    assert sorted(ffts.shapes) == sorted(asked)
+
+
+@syntheses
+@pytest.mark.parametrize("scales", [None, [], [0], [2, 1]], ids=str)
+@pytest.mark.parametrize("orientations", [None, [], [3], [2, 0]], ids=str)
+@pytest.mark.parametrize("residuals", [True, False])
+def test_synthesis_from_some_bands(scales, orientations, residuals, synthesis, device):
+    pyramid = SteerablePyramid((40, 36), height=3, synthesis=synthesis)
+    c = edited(pyramid, 2, device=device)
+    wanted_scales = range(3) if scales is None else scales
+    wanted = range(4) if orientations is None else orientations
+    keep = torch.zeros(4, 1, 1, dtype=torch.float64, device=device)
+    keep[list(wanted)] = 1
+    off = [b * keep if s in wanted_scales else b * 0 for s, b in enumerate(c.bands)]
+    ends = [t if residuals else t * 0 for t in (c.highpass, c.lowpass)]
+    expected = pyramid.synthesize(Coefficients(ends[0], tuple(off), ends[1]))
+    with FFTs() as ffts:
+        actual = pyramid.synthesize(c, scales, orientations, residuals)
+    assert_close(actual, expected, "pyramid", like=1.0)
+    columns = lambda w: w // 2 + 1 if synthesis == "adjoint" else w
+    bands = len(wanted) if synthesis == "adjoint" else (len(wanted) + 1) // 2  # two real bands make one complex one
+    shapes = [pyramid.geometry.band_shape(s) for s in wanted_scales if wanted]
+    asked = [(2, bands, h, w) for h, w in shapes]
+    low = pyramid.geometry.band_shape(3)
+    asked += [(2, 1, 40, columns(36)), (2, 1, low[0], columns(low[1]))] if residuals else []
+    asked += [(2, 40, 36)] if asked else []
+    assert sorted(ffts.shapes) == sorted(asked)
+
+
+@syntheses
+def test_syntheses_of_all_parts_add_up(synthesis, device):
+    pyramid = SteerablePyramid((23, 29), height=2, synthesis=synthesis)
+    x = image(3, 23, 29, dtype=torch.float64, device=device)
+    c = pyramid(x)
+    parts = [pyramid.synthesize(c, [s], [k], residuals=False) for s in range(2) for k in range(4)]
+    assert_close(sum(parts) + pyramid.synthesize(c, scales=[]), x, "pyramid")
+
+
+@syntheses
+def test_planes_never_meet(synthesis, device):
+    """A plane of NaN, or a huge one, changes no bit of its neighbours': bands are paired within a plane only."""
+    pyramid = SteerablePyramid((24, 20), synthesis=synthesis)
+    x = image(5, 24, 20, dtype=torch.float32, device=device)
+    alone = pyramid.synthesize(pyramid(x))
+    others = [0, 1, 3, 4]
+    for bad in (float("nan"), 1e30):
+        x[2] = bad
+        assert torch.equal(pyramid.synthesize(pyramid(x))[others], alone[others])
+
+
+def test_missing_parts_contribute_nothing(device):
+    pyramid = SteerablePyramid((32, 32), height=2)
+    x = image(32, 32, dtype=torch.float64, device=device)
+    some = pyramid.analyze(x, scales=[1], residuals=False)
+    expected = pyramid.synthesize(pyramid(x), scales=[1], residuals=False)
+    assert torch.equal(pyramid.synthesize(some), expected)
+    nothing = pyramid.synthesize(some, scales=[0])
+    assert nothing.shape == (32, 32) and nothing.dtype == torch.float64 and not nothing.any()
+
+
+# --- Steering
+
+
+def band_at(pyramid, x, scale: int, angle: float):
+    """The real band whose filter is built at this very angle."""
+    g = pyramid.geometry
+    log_r, theta = filters.polar_grid(g, g.band_shape(scale))
+    radial = filters.low_product(log_r, scale + 1, g.width) * filters.high(log_r, scale + 1, g.width)
+    mask = radial * torch.cos(theta - angle) ** g.order * filters.angular_gain(g.order, g.orientations)
+    spectrum = reference.crop(torch.fft.fft2(x), *g.band_shape(scale)) * mask * (-1j) ** g.order
+    return torch.fft.ifft2(spectrum).real
+
+
+@pytest.mark.parametrize("order, orientations", [(0, 1), (1, 2), (2, 5), (3, 4), (3, 9), (6, 7)])
+@pytest.mark.parametrize("angle", [0.0, 0.3, 1.0, math.pi / 2, 2.5, -4.0])
+def test_steering_is_exact_at_any_angle(order, orientations, angle):
+    pyramid = SteerablePyramid((23, 32), order=order, orientations=orientations)
+    x = image(2, 23, 32)
+    steered = pyramid.steer(pyramid(x), angle)
+    for s in range(pyramid.height):
+        assert_close(steered[s], band_at(pyramid, x, s, angle), "pyramid")
+
+
+@pytest.mark.parametrize("orientations", [4, 7])
+def test_steering_to_a_basis_angle_gives_that_band(orientations, dtype, device):
+    pyramid = SteerablePyramid((32, 32), orientations=orientations)
+    c = pyramid(image(3, 32, 32, dtype=dtype, device=device))
+    for k in range(orientations):
+        exactly = math.pi * k / orientations
+        for angle in (exactly, torch.tensor(exactly, dtype=torch.float64)):
+            for steered, band in zip(pyramid.steer(c, angle), c.bands):
+                assert_close(steered, band[:, k].real, "pyramid")
+
+
+def test_steering_is_differentiable_in_the_angle():
+    pyramid = SteerablePyramid((16, 16))
+    c = pyramid(image(16, 16))
+    angle = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda a: pyramid.steer(c, a), angle)
+
+
+def test_steering_skips_missing_scales():
+    pyramid = SteerablePyramid((32, 32), height=2)
+    steered = pyramid.steer(pyramid.analyze(image(32, 32), scales=[1]), 0.2)
+    assert steered[0] is None and steered[1].shape == (16, 16)
