@@ -23,14 +23,13 @@ from machine import machine
 from torch import Tensor, nn
 
 import steerlens_fast as sf
-from steerlens_fast.evaluate.presets import digits_data as digits
-from steerlens_fast.evaluate.presets import networks
+from steerlens_fast.evaluate.presets import digits_data, networks
 from steerlens_fast.families import FAMILIES
 from steerlens_fast.memory import threads
 
 SOURCES = 300  # at most
 FRAMES = 12
-BUDGETS = tuple(l2 / 28 * digits.SIZE for l2 in (2, 1))  # the follow-up's 2 and 1 at 28 x 28, as RMS
+BUDGETS = tuple(l2 / 28 * digits_data.SIZE for l2 in (2, 1))  # the follow-up's 2 and 1 at 28 x 28, as RMS
 TARGETS = ("runner-up", "next digit")
 REGIMES = ("persistent", "frozen")
 RULES = ("complex", "polar")
@@ -40,7 +39,7 @@ PUBLISHED = ("pixel", "csp-joint", "csp-phase", "fourier")  # the follow-up's or
 # --- Classifiers -----------------------------------------------------------------------------------------------------
 
 
-def classifiers(d: digits.Digits, seed: int) -> dict[str, nn.Module]:
+def classifiers(d: digits_data.Digits, seed: int) -> dict[str, nn.Module]:
     """Three that differ; trained on the training digits only."""
     makers = {"robust CNN": networks.robust_cnn, "plain CNN": networks.plain_cnn, "MLP": networks.mlp}
     return {name: make(d, seed) for name, make in makers.items()}
@@ -155,7 +154,7 @@ def as_json(result: dict) -> str:
 
 def run(seed: int = 0, sources: int = SOURCES) -> dict:
     """The whole experiment."""
-    d = digits.load(seed)
+    d = digits_data.load(seed)
     models = classifiers(d, seed)
     right = torch.stack([model(d.test_images).argmax(1) == d.test_labels for model in models.values()])
     chosen = right.all(0).nonzero()[:sources, 0]

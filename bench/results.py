@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from steerlens_fast.io.atomic_io import publishing
+from steerlens_fast.io.atomic_io import atomic_write
 
 ROWS = ("rows", "exponents")
 DIGITS = 4  # significant ones: no time here is known better
@@ -18,7 +18,7 @@ def write(path: Path, result: dict) -> None:
     for name, rows in lists.items():
         lines = ",\n".join("  " + json.dumps(rounded(row)) for row in rows)
         text = text.replace(f'"{name}": []', f'"{name}": [\n{lines}\n ]')
-    with publishing(path) as file:
+    with atomic_write(path) as file:
         file.write((text + "\n").encode())
 
 

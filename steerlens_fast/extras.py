@@ -15,14 +15,14 @@ class MissingExtra(ImportError):
     """An optional package is not installed."""
 
 
-def need(extra: str, module: str) -> ModuleType:
+def require_extra(extra: str, module: str) -> ModuleType:
     """Import ``module``, or raise :class:`MissingExtra` naming ``extra`` and what it would have pip install.
 
     Examples
     --------
-    >>> need("demo", "json").loads("[1]")
+    >>> require_extra("demo", "json").loads("[1]")
     [1]
-    >>> need("hf", "no_such_package")
+    >>> require_extra("hf", "no_such_package")
     Traceback (most recent call last):
     steerlens_fast.extras.MissingExtra: no_such_package is not installed: pip install datasets  # steerlens_fast[hf]
     """

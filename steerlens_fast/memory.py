@@ -98,7 +98,7 @@ def store(whole: Tensor, piece: Tensor, bounds: tuple[float, float] | None = Non
         stream(whole.data_ptr(), piece.data_ptr(), piece.numel(), 1 + of_complex, low, high)
 
 
-def nobody_watches() -> bool:
+def is_untraced() -> bool:
     """No tracer, dispatch mode or torch.func transform records what happens to tensors; addresses may be used."""
     modes = has_dispatch_modes() or has_transforms() or has_batched_gradients()
     return not modes and not torch.jit.is_tracing()
@@ -106,7 +106,7 @@ def nobody_watches() -> bool:
 
 def is_plain_cpu(t: Tensor) -> bool:
     """Whether a tensor's memory on the CPU is what it says, and nobody records what is done to it."""
-    return type(t) is Tensor and t.device.type == "cpu" and not t.is_conj() and not t.is_neg() and nobody_watches()
+    return type(t) is Tensor and t.device.type == "cpu" and not t.is_conj() and not t.is_neg() and is_untraced()
 
 
 @contextmanager

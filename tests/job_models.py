@@ -275,12 +275,12 @@ def records(out: Path) -> list[dict]:
 
 def frames(out: Path) -> dict[str, torch.Tensor]:
     """Frames uint8 [F, C, H, W] by key, read by the job's own format."""
-    from steerlens_fast.job.formats import format_named
+    from steerlens_fast.job.formats import get_format
 
     kind = json.loads((out / "config.json").read_text())["format"]
     found = {}
     for path in sorted((out / "shards").glob("*.jsonl")):
         told = lines(path)
-        stored = format_named(kind).read(out / "shards", path.stem, told)
+        stored = get_format(kind).read(out / "shards", path.stem, told)
         found |= dict(zip((r["key"] for r in told if r["row"] is not None), stored))
     return found

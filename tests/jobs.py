@@ -10,7 +10,7 @@ from steerlens_fast.data.items import Item, write_listing
 from steerlens_fast.errors import OK, REASONS
 from steerlens_fast.io.atomic_io import write_json
 from steerlens_fast.job.config import JobConfig
-from steerlens_fast.job.formats import format_named
+from steerlens_fast.job.formats import get_format
 from steerlens_fast.job.plan import Plan
 from steerlens_fast.job.shard import write_records
 from steerlens_fast.job.success import judge
@@ -104,7 +104,7 @@ def make_job(
         own = [change(_record(i, keys[i], f, rows.get(i), unscored)) for i in places]
         own = [told | judge(told) for told in own]
         folder, stem = out / "shards", f"{shard:05d}"
-        files = format_named(format).write(folder, stem, frames[good], own, {"shard": shard})
+        files = get_format(format).write(folder, stem, frames[good], own, {"shard": shard})
         files |= write_records(folder / f"{stem}.jsonl", own)
         told = {"shard": shard, "files": files, "items": len(own), "failed": sum(r["status"] != OK for r in own)}
         told["seconds"] = {}

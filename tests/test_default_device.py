@@ -10,7 +10,7 @@ from classifiers import smooth, steps
 
 import steerlens_fast
 from steerlens_fast import Morphs, SteerableLens, SteerablePyramid, factor_at_l2, quantus_explain
-from steerlens_fast.families import FAMILIES, family_named
+from steerlens_fast.families import FAMILIES, make_family
 
 FACTORIES = {"tensor", "as_tensor", "asarray", "scalar_tensor", "zeros", "ones", "full", "empty", "eye", "arange"}
 FACTORIES |= {"linspace", "logspace", "rand", "randn", "randint", "randperm", "fftfreq", "rfftfreq", "tril_indices"}
@@ -78,7 +78,7 @@ def test_the_lens_morphs_as_without_a_default_device(family, regime, how):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families_and_budgets(default_meta, name):
     pyramid = SteerablePyramid((32, 32))
-    motion = family_named(name, pyramid, "polar", [1], None).prepare(X, X.flip(0))
+    motion = make_family(name, pyramid, "polar", [1], None).prepare(X, X.flip(0))
     frames = motion.render([0.0, 1.0], bounds=(0, 1))
     factor, l2, attained = factor_at_l2(motion, [0.1, 0.2])
     assert {t.device.type for t in (frames, factor, l2, attained)} == {"cpu"} and bool(attained.all())

@@ -15,7 +15,7 @@ import torch
 
 import steerlens_fast
 from steerlens_fast import extension
-from steerlens_fast.extras import NEED_TORCH, MissingExtra, need, torch_pin
+from steerlens_fast.extras import NEED_TORCH, MissingExtra, require_extra, torch_pin
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(steerlens_fast.__file__).parent
@@ -252,12 +252,12 @@ def test_documented_command_with_every_extra_of_jobs_does_not_replace_torch(envi
 def test_missing_extra_that_needs_torch_names_the_installed_one(extra):
     assert extra in NEED_TORCH
     with pytest.raises(MissingExtra, match=rf"pip install .* {re.escape(torch_pin())}  # steerlens_fast\[{extra}\]"):
-        need(extra, "no_such_package")
+        require_extra(extra, "no_such_package")
 
 
 def test_missing_extra_without_torch_names_none():
     with pytest.raises(MissingExtra) as error:
-        need("plot", "no_such_package")
+        require_extra("plot", "no_such_package")
     assert "torch" not in str(error.value)
 
 

@@ -1,5 +1,5 @@
 """The classifier: its outputs, targets, objectives and gradients."""
 
-from .classifier import Driver
+from .classifier import Classifier
 
-__all__ = ["Driver"]
+__all__ = ["Classifier"]

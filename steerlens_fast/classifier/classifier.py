@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..checks import check_choice, check_int
 from .dtypes import cast_for, explained, module_of
 from .isolation import (
-    ONE_GUEST,
+    MODEL_LOCK,
     RandomStream,
     frames_within_the_package,
     in_training,
@@ -31,7 +31,7 @@ Losses = Callable[[Tensor, slice], Tensor]
 ENOUGH = 8  # logits, of which all lie between 0 and 1 by accident rarely
 
 
-class Driver:
+class Classifier:
     """A classifier, run and differentiated with respect to its images, and left as it was found.
 
     Training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random numbers, grad mode and all inputs stay the
@@ -64,7 +64,7 @@ class Driver:
     Examples
     --------
     >>> _ = torch.manual_seed(0)
-    >>> driver = Driver(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval())
+    >>> driver = Classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval())
     >>> images = torch.rand(5, 1, 8, 8)
     >>> gradient, outputs = driver.gradient(images, lambda outputs, at: -outputs[:, 2], batch=2)
     >>> gradient.shape, outputs.shape
@@ -189,7 +189,7 @@ class Driver:
     @contextmanager
     def _as_guest(self, images: Tensor, stream: RandomStream | None) -> Iterator[None]:
         stream = self.session(images) if stream is None else stream
-        with ONE_GUEST, torch.inference_mode(False), stream, private_buffers(filter(may_write, self._modules())):
+        with MODEL_LOCK, torch.inference_mode(False), stream, private_buffers(filter(may_write, self._modules())):
             yield
 
     def _differentiate(self, images: Tensor, loss: Losses, args, at: slice) -> tuple[Tensor, Tensor]:

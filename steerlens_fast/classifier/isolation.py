@@ -21,10 +21,10 @@ WRAPPERS = {DataParallel, Sequential}  # born with the flag set, around a model 
 Accessors = tuple[Callable[[], object], Callable[[object], object]]  # that read and write the state of a generator
 
 
-LOCKS: WeakSet[OneAtATime] = WeakSet()
+LOCKS: WeakSet[ForkSafeLock] = WeakSet()
 
 
-class OneAtATime:
+class ForkSafeLock:
     """A re-entrant lock for threads; a process that is forked while another thread holds it finds it free.
 
     The other thread does not exist in the child and would never release it. What that thread would have put back is
@@ -35,7 +35,7 @@ class OneAtATime:
         self._lock, self._owner, self._depth, self._undo = RLock(), None, 0, []
         LOCKS.add(self)
 
-    def __enter__(self) -> OneAtATime:
+    def __enter__(self) -> ForkSafeLock:
         self._lock.acquire()
         self._owner, self._depth = get_ident(), self._depth + 1
         return self
@@ -74,7 +74,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 # One thread at a time is somebody's guest: random numbers and a module's buffers are the process's.
-ONE_GUEST = OneAtATime()
+MODEL_LOCK = ForkSafeLock()
 
 
 class _GlobalNumpy:
@@ -147,7 +147,7 @@ class RandomStream:
     def __init__(self, devices: Iterable[torch.device] = (), modules: Iterable[Module] = (), seed: tuple | None = None):
         devices = list(devices)
         self._generators = [*_global_generators(devices), *_generators_in(modules)]
-        with ONE_GUEST:  # else another thread's stream may be in the generators' place
+        with MODEL_LOCK:  # else another thread's stream may be in the generators' place
             self._own = self._callers = self._read()
             if seed is not None:
                 _seed_generators(devices, seed)
@@ -156,7 +156,7 @@ class RandomStream:
 
     def __enter__(self) -> RandomStream:
         self._callers = self._read()
-        self._undo = ONE_GUEST.undone_by(self._leave)
+        self._undo = MODEL_LOCK.undone_by(self._leave)
         self._undo.__enter__()
         self._write(self._own)
         return self
@@ -225,7 +225,7 @@ def private_buffers(modules: Iterable[Module]) -> Iterator[None]:
     """
     held = [(m, dict(m._buffers.items())) for root in modules for m in root.modules()]
     copies = {id(b): b.detach().clone() for _, buffers in held for b in buffers.values() if b is not None}
-    with ONE_GUEST.undone_by(lambda: _put_back(held)):
+    with MODEL_LOCK.undone_by(lambda: _put_back(held)):
         for module, buffers in held:
             for name, buffer in buffers.items():
                 if buffer is not None:

@@ -102,9 +102,9 @@ def _add_running(parser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    from ..data.paths import with_absolute_paths
     from ..evaluate.presets import check_preset, preset
     from ..evaluate.run import run_evaluation
-    from ..job.planning import with_absolute_paths
 
     given = vars(arguments)
     if "preset" in given:

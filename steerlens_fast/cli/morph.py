@@ -115,8 +115,8 @@ def _add_running(parser) -> None:
 
 
 def _morph(arguments: argparse.Namespace) -> int:
+    from ..data.paths import with_absolute_paths
     from ..job.engines.engine import RunOptions
-    from ..job.planning import with_absolute_paths
     from ..job.report import said_of
     from ..job.run import run_job
 

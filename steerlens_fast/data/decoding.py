@@ -51,7 +51,7 @@ from torch import Tensor
 
 from ..checks import check_bool, check_choice, check_number
 from ..errors import USAGE, BadItem, JobError, told_of_error
-from ..extras import need
+from ..extras import require_extra
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -223,7 +223,7 @@ def torchcodec():
         Where it is, but cannot be loaded into this torch.
     """
     try:
-        return need("decode", "torchcodec.decoders").decode_image
+        return require_extra("decode", "torchcodec.decoders").decode_image
     except (OSError, RuntimeError, AttributeError) as error:
         message = f"decoder torchcodec must be 0.16 or later, built for this torch; it cannot be loaded: {error}"
         raise JobError(message, USAGE) from error
@@ -232,8 +232,8 @@ def torchcodec():
 @cache
 def _pillow():
     for plugin in ("Jpeg", "Png", "WebP", "Bmp", "Gif", "Tiff", "Ppm"):  # or Pillow loads all plugins for one of them
-        need("cli", f"PIL.{plugin}ImagePlugin")
-    return need("cli", "PIL.Image")
+        require_extra("cli", f"PIL.{plugin}ImagePlugin")
+    return require_extra("cli", "PIL.Image")
 
 
 def _from_bytes(data: bytes, max_pixels: int, mode: str, faster, values: Values) -> Image:

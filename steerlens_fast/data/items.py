@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import USAGE, JobError
-from ..io.atomic_io import publishing
+from ..io.atomic_io import atomic_write
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def write_listing(
 ) -> Listing:
     """Write every item as a line of ``path``; JobError, saying ``where`` both are, where two have the same key."""
     digest, offsets, at, keys = sha256(), [], 0, array("Q")
-    with publishing(path) as file:
+    with atomic_write(path) as file:
         for n, item in enumerate(items):
             if n % shard_size == 0:
                 offsets.append(at)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..checks import check_choice, check_number
-from ..extras import need
+from ..extras import require_extra
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,7 +52,9 @@ def fit(
     if check_number("crop_pct", crop_pct, above=0) > 1:
         raise ValueError(f"crop_pct must be above 0, at most 1, got {crop_pct}")
     if size is not None:
-        image = _fitted(image, size, crop_pct, getattr(need("cli", "PIL.Image").Resampling, interpolation.upper()))
+        image = _fitted(
+            image, size, crop_pct, getattr(require_extra("cli", "PIL.Image").Resampling, interpolation.upper())
+        )
     deep = image.mode == "F"
     pixels = np.frombuffer(image.tobytes(), np.float32 if deep else np.uint8).reshape(image.height, image.width, -1)
     pixels = pixels.transpose(2, 0, 1)

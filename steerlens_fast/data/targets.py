@@ -11,7 +11,7 @@ from typing import TextIO
 
 from ..classifier.targets import RANKS
 from ..errors import USAGE, JobError
-from ..io.atomic_io import digest_of
+from ..io.atomic_io import sha256_of
 from ..io.tensor_files import expand_home
 from .items import Item
 from .labels import Class, class_of
@@ -319,7 +319,7 @@ def _csv(path: str) -> TargetRule:
     try:
         with open_table(path, f"target {path}") as file:
             column, table = _csv_table(path, file)
-        about = {"kind": "csv", "path": path, "sha256": digest_of(Path(path))}
+        about = {"kind": "csv", "path": path, "sha256": sha256_of(Path(path))}
     except OSError as error:
         raise JobError(f"target {path} cannot be read: {error}", USAGE) from error
     return TargetRule("csv", about, column=column, table=table)

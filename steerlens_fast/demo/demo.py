@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..checks import check_choice, check_int, check_number
 from ..evaluate.presets import digits_data as digits_module
 from ..evaluate.presets.digits_data import Digits
-from ..extras import need
+from ..extras import require_extra
 from ..io.tensor_files import output_folder
 from ..lens import SteerableLens
 from ..memory import threads
@@ -121,7 +121,7 @@ def run_demo(
 
     out = output_folder(out)
     pictures.check_writable(out)
-    bar = partial(need("demo", "tqdm").tqdm, disable=not progress, dynamic_ncols=True)
+    bar = partial(require_extra("demo", "tqdm").tqdm, disable=not progress, dynamic_ncols=True)
     seconds: dict[str, float] = {}
     with threads(1):
         with _timed(seconds, "training"):

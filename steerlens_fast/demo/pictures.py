@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..extras import need
+from ..extras import require_extra
 from ..io.tensor_files import atomic
 from ..morphs import Morphs
 from ..morphs.strips import NOT_YET, draw_panel, tile, to_pixels, write_animation
@@ -18,8 +18,8 @@ from ..morphs.strips import NOT_YET, draw_panel, tile, to_pixels, write_animatio
 LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
 
 # Here, so that a missing package is found before the work begins.
-Figure = need("demo", "matplotlib.figure").Figure
-need("demo", "PIL.Image")
+Figure = require_extra("demo", "matplotlib.figure").Figure
+require_extra("demo", "PIL.Image")
 
 
 def check_writable(out: Path) -> None:

@@ -109,9 +109,9 @@ def evaluate(
     >>> found.summary["budgets"][0]["attainment"]
     {'common': 6, 'of': 6, 'by_family': {'pixel': 6, 'csp-phase': 6}, 'by_control': {'noise': 6}}
     """
+    from ..data.paths import with_absolute_paths
+    from ..io.base_config import type_name
     from ..io.tensor_files import output_folder
-    from ..job.api import _told
-    from ..job.planning import with_absolute_paths
     from .run import run_evaluation
 
     judges = _judges(judges)
@@ -120,7 +120,7 @@ def evaluate(
         "driver": None if isinstance(driver, (str, os.PathLike)) else driver,
         "judges": judges if isinstance(judges, Mapping) else None,
     }
-    told = {name: list(it) if name == "judges" else _told(it) for name, it in objects.items() if it is not None}
+    told = {name: list(it) if name == "judges" else type_name(it) for name, it in objects.items() if it is not None}
     named = {"data": data, "driver": driver, "judges": judges, **options}
     asked = with_absolute_paths({name: it for name, it in named.items() if name not in told}) | told
     run = {"resume": resume, "overwrite": overwrite, "progress": progress, "figures": figures}

@@ -1,4 +1,4 @@
-"""Driver and judges, loaded as the data-set job loads its model, and made to take the same images."""
+"""Classifier and judges, loaded as the data-set job loads its model, and made to take the same images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..classifier import Driver
+from ..classifier import Classifier
 from ..classifier.outputs import ONE_LOGIT
 from ..errors import USAGE, JobError
 from ..families.luma import luma
@@ -80,9 +80,9 @@ def short_names(specs) -> list[str]:
     return names
 
 
-def as_driver(model: LoadedModel, channels: int, task: str = "multiclass") -> Driver:
+def as_driver(model: LoadedModel, channels: int, task: str = "multiclass") -> Classifier:
     """A classifier on images [N, channels, H, W] in [0, 1] of any size: resized and recoloured to what it takes."""
-    return Driver(model.model, _Adapted(model, channels), task)
+    return Classifier(model.model, _Adapted(model, channels), task)
 
 
 class _Adapted:
@@ -101,12 +101,12 @@ class _Adapted:
 
 
 class Panel:
-    """Driver and judges on the evaluation's images. Their classes are compared on the first images that there are.
+    """Classifier and judges on the evaluation's images. Their classes are compared on the first images that there are.
 
     Attributes
     ----------
-    driver : Driver
-    judges : dict of str to Driver
+    driver : Classifier
+    judges : dict of str to Classifier
         Once images have been seen: those whose classes are the driver's.
     problems : list of str
         A message for each judge that is left out.
@@ -145,7 +145,7 @@ class Panel:
         self.problems = [f"judge {name!r} {told}; it is left out" for name, told in wrong.items() if told]
         self.judges = {name: judge for name, judge in self.judges.items() if not wrong[name]}
 
-    def _what_is_wrong(self, name: str, judge: Driver, images: Tensor) -> str | None:
+    def _what_is_wrong(self, name: str, judge: Classifier, images: Tensor) -> str | None:
         try:
             count = _count_of_classes(f"judge {name!r}", judge, images)
         except Exception as error:  # a judge's own code: the others have their say
@@ -166,7 +166,7 @@ def _first_difference(ours: list[str] | None, theirs: list[str] | None) -> int |
     return next((n for n, (a, b) in pairs if plain(a) != plain(b)), None)
 
 
-def _count_of_classes(who: str, classifier: Driver, images: Tensor) -> int:
+def _count_of_classes(who: str, classifier: Classifier, images: Tensor) -> int:
     outputs = classifier.outputs(images)
     if outputs.dim() != 2:
         raise JobError(f"{who} must give class scores [N, classes], got {list(outputs.shape)}", USAGE)

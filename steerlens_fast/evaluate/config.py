@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from ..checks import check_bool, check_choice, check_int, check_number
 from ..errors import USAGE, JobError
 from ..families import FAMILIES
-from ..io.base_config import PlainConfig
-from ..job.config import MODEL
+from ..io.base_config import BaseConfig
 from ..lens import SteerableLens
 from ..lens.schedule import DEFAULT_L2, check_exclusive, check_steps
+from ..models.options import MODEL_OPTIONS
 from .measures.probes import DIRECTIONS, PROBE_L2
 from .measures.statistics import DRAWS
 
@@ -25,7 +25,7 @@ COUNTS = {"sources": 1, "grid": 2, "restarts": 1, "draws": 1, "samples": 0, "bat
 
 
 @dataclass(frozen=True)
-class EvaluationConfig(PlainConfig):
+class EvaluationConfig(BaseConfig):
     """What decides an evaluation's results.
 
     Parameters
@@ -234,7 +234,7 @@ class EvaluationConfig(PlainConfig):
     @property
     def model_options(self) -> dict:
         """What every model is loaded with, besides its weights."""
-        return {name: getattr(self, name) for name in MODEL if name not in ("weights",)}
+        return {name: getattr(self, name) for name in MODEL_OPTIONS if name not in ("weights",)}
 
 
 def _of_each(value):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..classifier import Driver
-from ..families import CSPFamily, LumaFamily, family_named
+from ..classifier import Classifier
+from ..families import CSPFamily, LumaFamily, make_family
 from ..families.anchor import reached
 from ..families.csp import split_state
 from ..families.protocols import planes
@@ -69,17 +69,19 @@ class Remembering:
 class Editor:
     """Makes one family's edits along a driver's gradient."""
 
-    def __init__(self, config: EvaluationConfig, family: str, driver: Driver, pyramid: SteerablePyramid, channels: int):
+    def __init__(
+        self, config: EvaluationConfig, family: str, driver: Classifier, pyramid: SteerablePyramid, channels: int
+    ):
         self.config = config
         options = config.lens_options(family)
         rule, color = options.pop("rule"), options.pop("color")
-        self.inner = Remembering(family_named(family, pyramid, rule))
+        self.inner = Remembering(make_family(family, pyramid, rule))
         luma = color == "luma" and channels == 3
         self.outer = Remembering(LumaFamily(self.inner)) if luma else self.inner
         color = "grey" if color == "grey" else "rgb"
         options |= {"family": self.outer, "pyramid": None, "color": color}
         self.lens = SteerableLens(driver.model, **options)
-        self.lens.driver = driver  # with its preprocessing, its task and its seed
+        self.lens.classifier = driver  # with its preprocessing, its task and its seed
         self.lens.warns = False  # what it would say is measured and reported
 
     def __call__(self, images: Tensor, target, max_l2: float) -> Edits:

@@ -22,7 +22,7 @@ class Truth(Protocol):
         """Of which kind an item is."""
 
 
-class Known:
+class GroundTruth:
     """What a data set knows, as an evaluation shows its images: in RGB, what is grey is the same in every channel.
 
     Parameters
@@ -34,7 +34,7 @@ class Known:
     Examples
     --------
     >>> from steerlens_fast.evaluate.presets.shapes import Shapes
-    >>> known = Known(Shapes(2, seed=0), channels=3)
+    >>> known = GroundTruth(Shapes(2, seed=0), channels=3)
     >>> moved, by = known.moved([0], l2=0.5)
     >>> source = known.truth.pixels[:1] / 255
     >>> moved.shape, round((moved - source).norm().item(), 2)  # L2 over all channels
@@ -62,7 +62,7 @@ class Known:
         return images.expand(-1, self.channels, -1, -1)
 
 
-def known_of(source, number: int, image: Tensor, cropped: bool) -> tuple[Known | None, str | None]:
+def ground_truth_of(source, number: int, image: Tensor, cropped: bool) -> tuple[GroundTruth | None, str | None]:
     """What the data of a source know, where they do; and why that cannot be compared with, where it cannot.
 
     Parameters
@@ -80,7 +80,7 @@ def known_of(source, number: int, image: Tensor, cropped: bool) -> tuple[Known |
         return None, None
     channels, *size = truth.derivative([number]).shape[1:]
     if size == list(image.shape[1:]) and channels in (1, len(image)) and not cropped:
-        return Known(truth, len(image)), None
+        return GroundTruth(truth, len(image)), None
     told, got = ("x".join(map(str, shape)) for shape in ((channels, *size), image.shape))
     got += ", cropped" * cropped
     return None, f"the data know the true motion of images {told}, but are shown as {got}: it is not compared with"

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import torch
 
+from ..data.class_names import class_name
 from ..data.sources import open_source
 from ..data.targets import parse_target
 from ..errors import USAGE, JobError
-from ..job.plan import versions
-from ..job.reader import class_name
-from ..job.worker import device_of
+from ..io.versions import versions
+from ..models.device import device_of
 from .classifiers import Panel, load_driver, load_judges
 from .config import EvaluationConfig
-from .ground_truth import known_of
-from .sources import CONSTANT, WHY, Chosen, choose
+from .ground_truth import ground_truth_of
+from .sources import CONSTANT, WHY, SourceSelection, choose
 from .tasks import Work
 
 
@@ -31,7 +31,7 @@ class Prepared:
 
 def prepare(config: EvaluationConfig, data, driver, judges) -> Prepared:
     """Load models and data, and choose the sources."""
-    device = device_of(config)
+    device = device_of(config.device)
     rule = parse_target(config.target)
     source = open_source(config.data if data is None else data, labels=config.labels)
     main = load_driver(config, device, driver)
@@ -43,7 +43,7 @@ def prepare(config: EvaluationConfig, data, driver, judges) -> Prepared:
         classifier.seed = (config.seed, "sources")
     chosen = choose(config, source, rule, main, panel)
     problems = panel.problems + _doubts(chosen, bool(panel.judges), bool(others))
-    truth, doubt = known_of(source, chosen.items[0].index, chosen.images[0], main.crop_pct < 1)
+    truth, doubt = ground_truth_of(source, chosen.items[0].index, chosen.images[0], main.crop_pct < 1)
     problems += [doubt] if doubt else []
     work = Work(config, chosen, panel.driver, panel.judges, truth, device)
     models = {"driver": main.description, **{name: model.description for name, model in others.items()}}
@@ -51,7 +51,7 @@ def prepare(config: EvaluationConfig, data, driver, judges) -> Prepared:
     return Prepared(config, work, {**told, "versions": versions(device), "threads": torch.get_num_threads()}, problems)
 
 
-def _doubts(chosen: Chosen, judged: bool, wanted: bool) -> list[str]:
+def _doubts(chosen: SourceSelection, judged: bool, wanted: bool) -> list[str]:
     """What a reader must know of the sources."""
     problems = []
     if wanted and not judged:

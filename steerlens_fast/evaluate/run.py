@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DONE, QUARANTINED, USAGE, JobError, as_job_error
-from ..extras import need
-from ..io.atomic_io import locked, publishing, read_json, sync_folder, write_json
+from ..extras import require_extra
+from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, locked, read_json, sync_folder, write_json
+from ..io.output_dir import check_unchanged
 from ..io.progress import Progress
-from ..job.config import refuse_drift
-from ..job.model_errors import first_line, is_out_of_memory
-from ..job.planning import LEFTOVER
 from ..memory import threads
+from ..models.errors import first_line, is_out_of_memory
 from .config import EvaluationConfig
 from .estimates import RemainingTime
 from .prepare import Prepared, prepare
@@ -24,7 +23,7 @@ from .presets.published import published
 from .report import write_report
 from .summary import summarise
 from .task_store import frames_of, part_of, publish
-from .tasks import Done, Task, Work
+from .tasks import Task, TaskResult, Work
 
 FILES = ("config.json", "plan.json", "results.jsonl", "summary.json", "index.html")
 FOLDERS = ("parts", "figures")
@@ -70,7 +69,7 @@ def run_evaluation(
     """
     out = Path(out).absolute()
     if figures:
-        need("plot", "matplotlib")  # before any work
+        require_extra("plot", "matplotlib")  # before any work
     try:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out / ".lock"):
@@ -100,7 +99,7 @@ def _config(out: Path, asked: Mapping, resume: bool, overwrite: bool) -> Evaluat
         raise JobError(f"out must be a new folder, got {out}, an evaluation's: use --resume or --overwrite", USAGE)
     saved = EvaluationConfig.from_dict(read_json(out / "config.json"))
     now = EvaluationConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **asked})
-    refuse_drift(saved.as_dict(), now.as_dict(), "the configuration")
+    check_unchanged(saved.as_dict(), now.as_dict(), "the configuration")
     return now
 
 
@@ -108,15 +107,15 @@ def _begin(out: Path, prepared: Prepared, overwrite: bool) -> None:
     """Write down what is to be done, or see that it is what was begun."""
     if overwrite:
         _clear(out)
-    for leftover in (path for folder in ("", *FOLDERS) for path in (out / folder).glob(LEFTOVER)):
+    for leftover in (path for folder in ("", *FOLDERS) for path in (out / folder).glob(TEMPORARY_PATTERN)):
         with suppress(OSError):  # of a run that was killed; it does no harm
             leftover.unlink()
     (out / "parts").mkdir(exist_ok=True)
     if (out / "plan.json").exists():
         before = read_json(out / "plan.json")
         for name, what in (("versions", "the software"), ("models", "the models"), ("data", "the data")):
-            refuse_drift(before[name], prepared.about[name], what)
-        refuse_drift(before, prepared.about, "the plan")
+            check_unchanged(before[name], prepared.about[name], what)
+        check_unchanged(before, prepared.about, "the plan")
         return
     write_json(out / "config.json", prepared.config.as_dict())
     write_json(out / "plan.json", prepared.about)
@@ -172,7 +171,7 @@ def _do(out: Path, work: Work, progress: str) -> None:
         bar.close()
 
 
-def _run(work: Work, task: Task) -> Done:
+def _run(work: Work, task: Task) -> TaskResult:
     """Compute a task; an error of a classifier names the task and its sources."""
     try:
         return work.run(task)
@@ -190,7 +189,7 @@ def _run(work: Work, task: Task) -> Done:
 def _finish(out: Path, prepared: Prepared, figures: bool) -> Evaluation:
     """Results, summary, figures and page, from what the parts hold."""
     tasks = list(prepared.work.tasks())
-    with publishing(out / "results.jsonl") as file:
+    with atomic_write(out / "results.jsonl") as file:
         for task in tasks:
             file.write(part_of(out, task).read_bytes())
     summary = summarise(out / "results.jsonl", prepared.config, prepared.work, prepared.problems)

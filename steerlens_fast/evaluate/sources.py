@@ -17,8 +17,8 @@ from ..data.resize import fit
 from ..data.sources import Source
 from ..data.targets import TargetRule, batch_target, target_number
 from ..errors import REASONS, USAGE, BadItem, JobError
-from ..job.worker import image_dtype
 from ..models import LoadedModel
+from ..models.device import image_dtype
 from .classifiers import Panel
 from .config import EvaluationConfig
 
@@ -36,7 +36,7 @@ WHY = REASONS | {
 
 
 @dataclass
-class Chosen:
+class SourceSelection:
     """The sources.
 
     Attributes
@@ -77,7 +77,7 @@ class Chosen:
 
 
 @dataclass
-class _Looked:
+class Candidate:
     """One image of the data, in their order: what it is, or why it cannot be read."""
 
     item: Item
@@ -90,7 +90,9 @@ class _Looked:
     target: int | None = None
 
 
-def choose(config: EvaluationConfig, source: Source, rule: TargetRule, driver: LoadedModel, panel: Panel) -> Chosen:
+def choose(
+    config: EvaluationConfig, source: Source, rule: TargetRule, driver: LoadedModel, panel: Panel
+) -> SourceSelection:
     """Take the first images that fit, in the data's order.
 
     Parameters
@@ -99,7 +101,7 @@ def choose(config: EvaluationConfig, source: Source, rule: TargetRule, driver: L
     driver : LoadedModel
         Says what images are to look like.
     panel : Panel
-        Driver and judges.
+        Classifier and judges.
 
     Raises
     ------
@@ -131,17 +133,17 @@ def choose(config: EvaluationConfig, source: Source, rule: TargetRule, driver: L
     whole = sha256(repr(told).encode(errors="surrogateescape")).hexdigest()
     predicted = torch.tensor([int(one.said[0]) for one in kept], device="cpu")
     names = driver.class_names or source.class_names
-    return Chosen(images, items, labels, predicted, target, whole, left_out, seen + dropped, names)
+    return SourceSelection(images, items, labels, predicted, target, whole, left_out, seen + dropped, names)
 
 
-def _looked_at(config, source: Source, rule: TargetRule, driver: LoadedModel, panel: Panel) -> Iterator[_Looked]:
+def _looked_at(config, source: Source, rule: TargetRule, driver: LoadedModel, panel: Panel) -> Iterator[Candidate]:
     """Every image, one by one; they are read, and shown to the classifiers, by batches."""
     if source.class_names is None and rule.kind in ("class", "map", "csv"):
         for _ in source.listing():  # some know their classes' names at the end only
             pass
     names = source.class_names, driver.class_names
     listed = islice(rule.resolve(source.listing(), *names), config.limit)
-    listed = (_Looked(item, rule.dropped) for item in listed)
+    listed = (Candidate(item, rule.dropped) for item in listed)
     size, first = driver.size, True
     while some := list(islice(listed, BATCH)):
         for one in some:
@@ -158,7 +160,7 @@ def _looked_at(config, source: Source, rule: TargetRule, driver: LoadedModel, pa
         yield from some
 
 
-def _load(source: Source, one: _Looked, driver: LoadedModel, size) -> tuple[int, int] | None:
+def _load(source: Source, one: Candidate, driver: LoadedModel, size) -> tuple[int, int] | None:
     """Read an image, in a size, or in its own where that is None; returns the size of all others."""
     try:
         data, one.label = source.read_labelled(one.item)
@@ -190,7 +192,7 @@ def check_targets(rule: TargetRule, class_names: list[str] | None, model_names=N
             )
 
 
-def _reason(config: EvaluationConfig, one: _Looked, rank: str | None, classes: int) -> str | None:
+def _reason(config: EvaluationConfig, one: Candidate, rank: str | None, classes: int) -> str | None:
     """Why an image is no source; None where it is one."""
     image, label, target, said = one.image, one.label, one.target, one.said
     if bool((image == image[:, :1, :1]).all()):
@@ -211,5 +213,5 @@ def _reason(config: EvaluationConfig, one: _Looked, rank: str | None, classes: i
     return ALREADY if target == int(said[0]) else None
 
 
-def _target(rule: TargetRule, one: _Looked, names: tuple) -> int | None:
+def _target(rule: TargetRule, one: Candidate, names: tuple) -> int | None:
     return one.item.target if one.item.target is not None else rule.target_of(one.label, *names)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..data.items import compact_json
-from ..io.atomic_io import publishing
-from .tasks import Done, Task
+from ..io.atomic_io import atomic_write
+from .tasks import Task, TaskResult
 
 
 def part_of(out: Path, task: Task) -> Path:
@@ -17,14 +17,14 @@ def part_of(out: Path, task: Task) -> Path:
     return out / "parts" / f"{task.name}.jsonl"
 
 
-def publish(out: Path, task: Task, done: Done) -> None:
+def publish(out: Path, task: Task, done: TaskResult) -> None:
     """Write a task's results. The frames first: the records say that all of it is there."""
     if done.frames:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **done.frames)
-        with publishing(part_of(out, task).with_suffix(".npz")) as file:
+        with atomic_write(part_of(out, task).with_suffix(".npz")) as file:
             file.write(buffer.getvalue())
-    with publishing(part_of(out, task)) as file:
+    with atomic_write(part_of(out, task)) as file:
         for record in done.records:
             file.write(compact_json(record).encode(errors="surrogateescape") + b"\n")
 

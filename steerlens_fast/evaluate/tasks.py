@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..classifier import Driver
+from ..classifier import Classifier
 from ..classifier.targets import resolve_target
 from ..families import PixelFamily
 from ..lens.l2_search import factor_at_l2
@@ -19,14 +19,14 @@ from ..pyramid import SteerablePyramid
 from .classifiers import images_per_call
 from .config import EvaluationConfig
 from .edits import Editor, Edits
-from .ground_truth import Known
+from .ground_truth import GroundTruth
 from .measures.alignment import alignment, phase_displacement
 from .measures.arguments import noise
 from .measures.consistency import clipping, coefficient_consistency
 from .measures.probes import band_probes
 from .measures.smooth import smooth_reconstruction
 from .measures.transfer import driver_confidence, transfer
-from .sources import Chosen
+from .sources import SourceSelection
 
 NOISE, TRUE, PROBES = "noise", "true motion", "probes"  # tasks beside the families
 CONTROLS = (NOISE, TRUE)
@@ -53,7 +53,7 @@ class Task:
 
 
 @dataclass
-class Done:
+class TaskResult:
     """What a task gives: records, and the frames of the sources that the report shows, uint8 by source."""
 
     records: list[dict] = field(default_factory=list)
@@ -66,14 +66,22 @@ class Work:
     Parameters
     ----------
     config : EvaluationConfig
-    chosen : Chosen
-    driver : Driver
-    judges : dict of str to Driver
-    truth : Known or None
+    chosen : SourceSelection
+    driver : Classifier
+    judges : dict of str to Classifier
+    truth : GroundTruth or None
     device : str
     """
 
-    def __init__(self, config: EvaluationConfig, chosen: Chosen, driver: Driver, judges, truth: Known | None, device):
+    def __init__(
+        self,
+        config: EvaluationConfig,
+        chosen: SourceSelection,
+        driver: Classifier,
+        judges,
+        truth: GroundTruth | None,
+        device,
+    ):
         self.config, self.chosen, self.driver, self.judges, self.truth = config, chosen, driver, judges, truth
         self.device = torch.device(device)
         self.channels, *size = chosen.images.shape[1:]
@@ -97,11 +105,11 @@ class Work:
         first = {self.truth.group(item.index): n for n, item in reversed(list(enumerate(self.chosen.items)))}
         return set(sorted(first.values())[:most])
 
-    def run(self, task: Task) -> Done:
+    def run(self, task: Task) -> TaskResult:
         """Compute one, a few sources at a time."""
         for classifier in (self.driver, *self.judges.values()):
             classifier.seed = (self.config.seed, task.what, task.first)  # whatever was done before
-        done = Done()
+        done = TaskResult()
         if task.what == PROBES:
             for part in self._parts(task, 1 + self.config.probe_directions):
                 done.records += self._probe(part)

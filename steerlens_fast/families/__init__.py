@@ -5,7 +5,7 @@ from .fourier import FourierFamily
 from .luma import LumaFamily
 from .pixel import PixelFamily
 from .protocols import Anchor, Family, Motion
-from .registry import FAMILIES, family_named
+from .registry import FAMILIES, make_family
 
 __all__ = [
     "EDITS",
@@ -18,5 +18,5 @@ __all__ = [
     "LumaFamily",
     "Motion",
     "PixelFamily",
-    "family_named",
+    "make_family",
 ]

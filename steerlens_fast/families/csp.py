@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import checks, ops
-from ..pyramid import SteerablePyramid
-from ..pyramid import backend as panels
+from ..pyramid import SteerablePyramid, backend
 from ..pyramid.transforms import (
     Bank,
     Part,
@@ -128,7 +127,7 @@ class CSPFamily:
         return anchored_images(source, split_state(self, state))[0]
 
     def morph_planes(self, image: Tensor, gradient: Tensor, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
-        """Frames [F, n, H, W] of planes that :func:`panels.serve`, in one pass."""
+        """Frames [F, n, H, W] of planes that :func:`backend.plane_ops_supported`, in one pass."""
         bank, analysis = self.bank(), Bank(self.pyramid.geometry, "analysis", self.parts)
         filters = analysis.panel_filters(kept=True), bank.panel_filters(), bank.heights, bank.split_turns[0]
         how = self.edit, self.rule, not bank.paired, self.eps, self.floor, bounds
@@ -165,7 +164,7 @@ class CSPMotion(PlaneMotion):
     def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
         """Frames [F, N, H, W] of all planes; where one op can do all of it, by that."""
         geometry, moves = self.family.pyramid.geometry, self.held is None and not self.state and self.family.parts
-        if moves and all(panels.serve(geometry, planes(t)) for t in (self.image, self.gradient)):
+        if moves and all(backend.plane_ops_supported(geometry, planes(t)) for t in (self.image, self.gradient)):
             if needs_no_derivative(self.image, self.gradient, b, a):
                 return self.family.morph_planes(*self._planes(), b, a, bounds)
         return super()._render(b, a, bounds)
@@ -177,7 +176,7 @@ class CSPSource:
     def __init__(self, family: CSPFamily, image: Tensor):
         self.family, self.bank, self.image = family, family.bank(), image
         analysis = Bank(family.pyramid.geometry, "analysis", family.parts)
-        self.by_planes = panels.serve(analysis.geometry, image)
+        self.by_planes = backend.plane_ops_supported(analysis.geometry, image)
         if not family.parts:
             self.coefficients, self.kept = [], None
         elif self.by_planes:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import checks
 from ..checks import Factors, factor_table
-from ..memory import chunks, new_output, nobody_watches, store
+from ..memory import chunks, is_untraced, new_output, store
 from ..pyramid.transforms import needs_no_derivative, real_images
 
 Bounds = tuple[float, float] | None
@@ -240,7 +240,7 @@ class PlaneMotion:
 
     def _moving_frames(self, b: Tensor, a: Tensor) -> list[int]:
         """Which frames are not the source, as those of factor 0 are; all where factors cannot be read at once."""
-        if b.device.type != "cpu" or self.state or not nobody_watches():
+        if b.device.type != "cpu" or self.state or not is_untraced():
             return list(range(len(b)))
         return ((b != 0).any(1) | (a != 0).any(1)).nonzero()[:, 0].tolist()
 

@@ -31,13 +31,13 @@ __all__ = [
     "LumaFamily",
     "Motion",
     "PixelFamily",
-    "family_named",
+    "make_family",
 ]
 
 FAMILIES = ("pixel", "fourier", *(f"csp-{edit}" for edit in EDITS))
 
 
-def family_named(
+def make_family(
     name: str,
     pyramid: SteerablePyramid,
     rule: str = "complex",
@@ -49,8 +49,8 @@ def family_named(
     Examples
     --------
     >>> from steerlens_fast import SteerablePyramid
-    >>> from steerlens_fast.families import family_named
-    >>> family_named("csp-joint", SteerablePyramid((32, 32)), "polar").edit
+    >>> from steerlens_fast.families import make_family
+    >>> make_family("csp-joint", SteerablePyramid((32, 32)), "polar").edit
     'joint'
     """
     check_choice("family", name, FAMILIES)

@@ -25,14 +25,14 @@ _warned: set[int | None] = set()
 
 
 @contextmanager
-def publishing(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """An open binary file that is ``path``, whole and on the disk, when the block ends well, and gone when not.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with publishing(Path(folder, "a")) as file:
+    ...     with atomic_write(Path(folder, "a")) as file:
     ...         _ = file.write(b"whole")
     ...     Path(folder, "a").read_bytes()
     b'whole'
@@ -88,7 +88,7 @@ def _warn_of_sync(error: OSError, path) -> None:
 
 def write_json(path: Path, value) -> None:
     """A JSON file, indented, whole and on the disk."""
-    with publishing(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(value, indent=1, ensure_ascii=False).encode(errors="surrogateescape") + b"\n")
 
 
@@ -97,7 +97,7 @@ def read_json(path: Path):
     return json.loads(path.read_bytes().decode(errors="surrogateescape"))
 
 
-def digest_of(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = sha256()
     with open(path, "rb") as file:
@@ -137,7 +137,7 @@ def locked(path: Path, *, shared: bool = False, wait: bool = False, needed: bool
 
 
 def _flock(file: BinaryIO, how: int) -> None:
-    """Try for a moment: :func:`in_use` holds the lock, too, while it looks."""
+    """Try for a moment: :func:`is_locked` holds the lock, too, while it looks."""
     for _ in range(9):
         try:
             return fcntl.flock(file, how)
@@ -157,7 +157,7 @@ def _without_lock(path: Path, error: OSError, needed: bool) -> None:
     warn(f"{what}: a second job on {path.parent} would not be noticed, and must not be started")
 
 
-def in_use(path: Path) -> bool | None:
+def is_locked(path: Path) -> bool | None:
     """Whether another process holds the lock file ``path`` alone; None where that cannot be known.
 
     Nothing is written: a shared lock is tried for, through a file that is open for reading.
@@ -172,3 +172,6 @@ def in_use(path: Path) -> bool | None:
     except OSError:
         return None
     return False
+
+
+TEMPORARY_PATTERN = f".{'[0-9a-f]' * 32}.tmp"  # how replacing() and its kin call what is not whole yet

@@ -37,7 +37,7 @@ def plain_data(value):
         return value
 
 
-class PlainConfig:
+class BaseConfig:
     """What the dataclasses of configurations share.
 
     Attributes
@@ -92,3 +92,8 @@ class PlainConfig:
             if name not in told and field.default is dataclasses.MISSING:
                 raise JobError(f"{name} must be given", USAGE)
         return cls(**told)
+
+
+def type_name(thing) -> str:
+    kind = type(thing)
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from ..checks import check_choice
-from ..extras import MissingExtra, need
+from ..extras import MissingExtra, require_extra
 from .console import write_line
 
 KINDS = ("auto", "bar", "lines", "json", "none")
@@ -66,7 +66,7 @@ class Progress:
         self._last: tuple[int, int] | None = None  # done and failed, of the last line
         self._bar = None
         if self._kind == "bar" and self._stream is not None:
-            make = need("cli", "tqdm").tqdm
+            make = require_extra("cli", "tqdm").tqdm
             with contextlib.suppress(*UNWRITABLE):
                 options = self._bar_options()
                 self._bar = make(total=total, initial=done, file=self._stream, dynamic_ncols=True, **options)
@@ -136,7 +136,7 @@ def _resolved(kind: str, stream: TextIO | None) -> str:
     except UNWRITABLE:
         return "lines"
     try:
-        need("cli", "tqdm")
+        require_extra("cli", "tqdm")
     except MissingExtra:
         return "lines"
     return "bar"

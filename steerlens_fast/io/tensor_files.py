@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from torch import Tensor
 
-from ..extras import need
+from ..extras import require_extra
 
 # Of a storage device, not of whatever else a block does: where they name no file, it is the one that is written
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
@@ -136,7 +136,7 @@ def write_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor 
     """
     from ..version import __version__
 
-    safetensors = need("save", "safetensors.torch")
+    safetensors = require_extra("save", "safetensors.torch")
     about = as_json({"kind": kind, "version": __version__, "settings": settings})
     with replacing(path) as temporary:
         temporary.touch()
@@ -147,7 +147,7 @@ def write_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor 
 
 def read_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor], dict]:
     """What :func:`write_tensors` wrote: tensors on the CPU, and settings."""
-    safetensors = need("save", "safetensors")
+    safetensors = require_extra("save", "safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get(KEY, "{}"))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import JobError
+from ..io.base_config import type_name
 
 if TYPE_CHECKING:
     from .run import Outcome
@@ -81,15 +82,15 @@ def morph_dataset(
     >>> outcome.code, outcome.summary["done"]
     (0, 6)
     """
+    from ..data.paths import with_absolute_paths
     from ..io.tensor_files import output_folder
     from .engines.engine import RunOptions
-    from .planning import with_absolute_paths
     from .run import run_job
 
     data_is_named, model_is_named = isinstance(data, (str, os.PathLike)), isinstance(model, str)
     asked = {
-        "data": os.fspath(data) if data_is_named else _told(data),
-        "model": model if model_is_named else _told(model),
+        "data": os.fspath(data) if data_is_named else type_name(data),
+        "model": model if model_is_named else type_name(model),
         **options,
     }
     run = RunOptions(
@@ -97,8 +98,3 @@ def morph_dataset(
     )
     dataset, classifier = None if data_is_named else data, None if model_is_named else model
     return run_job(output_folder(out), with_absolute_paths(asked), run, dataset=dataset, model=classifier)
-
-
-def _told(thing) -> str:
-    kind = type(thing)
-    return f"{kind.__module__}.{kind.__qualname__}"

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..checks import check_bool, check_choice, check_int, check_number
 from ..data.decoding import check_range
 from ..errors import USAGE, JobError
-from ..io.base_config import PlainConfig
+from ..io.base_config import BaseConfig
 from ..lens import SCORES, SteerableLens
 from ..lens.schedule import check_exclusive, check_steps, count_frames, steps_per_frame
+from ..models.options import DTYPES, MODEL_OPTIONS
 
 FORMATS = ("safetensors", "wds", "folder")
 DECODERS = ("pillow", "torchcodec")
-DTYPES = ("float32", "float64", "bfloat16", "float16")
 FRAME_DTYPES = {"safetensors": ("uint8", "uint16", "float32"), "folder": ("uint8", "uint16"), "wds": ("uint8",)}
 LENS = ("task", "family", "rule", "regime", "objective", "color", "pyramid", "scales", "orientations", "phase_cap")
 MORPH = ("factors", "amplitude_factors", "max_l2", "distances", "frames", "steps", "score")
-MODEL = ("weights", "trust_checkpoint", "size", "mean", "std", "channels", "interpolation", "crop_pct")
-MODEL += ("dtype", "channels_last", "seed")
-NOT_COMPARED = ("trust_checkpoint",)
 
 
 @dataclass(frozen=True)
-class JobConfig(PlainConfig):
+class JobConfig(BaseConfig):
     """What decides a job's outputs.
 
     Parameters
@@ -184,7 +180,7 @@ class JobConfig(PlainConfig):
     @property
     def model_options(self) -> dict:
         """What the model is loaded with."""
-        return {name: getattr(self, name) for name in MODEL}
+        return {name: getattr(self, name) for name in MODEL_OPTIONS}
 
     @property
     def count_of_frames(self) -> int:
@@ -196,38 +192,6 @@ class JobConfig(PlainConfig):
 
     @classmethod
     def from_dict(cls, told: Mapping) -> JobConfig:
-        """See :meth:`PlainConfig.from_dict`; JSON's lists are tuples again."""
+        """See :meth:`BaseConfig.from_dict`; JSON's lists are tuples again."""
         pairs = {n: tuple(v) for n, v in told.items() if n in ("size", "mean", "std", "range") and isinstance(v, list)}
         return super().from_dict({**told, **pairs})
-
-
-def refuse_drift(before: Mapping, now: Mapping, what: str, **called: str) -> None:
-    """JobError that names every field, by what it is ``called``, in which two configurations or plans differ.
-
-    Examples
-    --------
-    >>> refuse_drift({"frames": 8}, {"frames": 12}, "the configuration")
-    Traceback (most recent call last):
-    steerlens_fast.errors.JobError: frames was 8 and is 12 now: the configuration of a job cannot change; use --overwrite (in Python overwrite=True) or another --out
-    """  # noqa: E501
-    before, now = (json.loads(json.dumps(told)) for told in (before, now))  # a tuple that was saved is a list
-    names = sorted((before.keys() | now.keys()).difference(NOT_COMPARED))
-    changes = [
-        f"{called.get(name, name)} was {_shown(before.get(name))} and is {_shown(now.get(name))} now"
-        for name in names
-        if before.get(name) != now.get(name)
-    ]
-    if changes:
-        instead = "use --overwrite (in Python overwrite=True) or another --out"
-        raise JobError(f"{', '.join(changes)}: {what} of a job cannot change; {instead}", USAGE)
-
-
-def refuse_other_model(before: Mapping, now: Mapping) -> None:
-    """As :func:`refuse_drift`, of the descriptions of models; names the file whose weights are others now."""
-    file = before["spec"] if before["weights"] in (None, "random") else before["weights"]
-    refuse_drift(before, now, "the model", sha256=f"the SHA-256 of {file}")
-
-
-def _shown(value) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 200 else text[:197] + "..."

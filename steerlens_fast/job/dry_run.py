@@ -10,18 +10,19 @@ from pathlib import Path
 
 from ..errors import NO_SPACE, JobError, as_job_error
 from ..io.progress import duration
+from ..models.device import device_of
 from .config import JobConfig
 from .engines.engine import RunOptions, count_of_workers
 from .plan import Plan
 from .planning import Inputs, make_plan, refuse_foreign, with_targets_of_data
-from .worker import Worker, device_of
+from .worker import Worker
 
 
 def rehearse(out: Path, asked: Mapping, options: RunOptions) -> list[str]:
     """Lines for people: the configuration, counts and bytes, a batch's time, and how long all of it will take."""
     refuse_foreign(out, asked.get("data"))
     config = JobConfig.from_dict(with_targets_of_data(asked))
-    inputs = Inputs(config, device_of(config))
+    inputs = Inputs(config, device_of(config.device))
     workers = count_of_workers(options, inputs.device)
     worker = Worker(config, inputs.device, options.decoders or 1)
     try:

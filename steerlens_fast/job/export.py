@@ -17,19 +17,20 @@ import torch
 from torch import Tensor
 
 from ..checks import check_bool, check_choice, check_int
+from ..data.class_names import class_name
 from ..errors import OK, USAGE, JobError
-from ..extras import need
+from ..extras import require_extra
 from ..io.tensor_files import atomic, output_folder
 from ..lens import SteerableLens
 from ..morphs.container import method_words
 from ..morphs.differences import difference_maps
 from ..morphs.strips import StripData, draw_strips, predicted_text, remark, strip_note, tiled_frames, write_animation
 from .config import JobConfig
-from .formats import MODULES, format_named
+from .formats import MODULES, get_format
 from .formats.common import ahead, as_8_bit
 from .formats.names import file_name
 from .plan import Plan
-from .reader import class_name, read_config, read_frames
+from .reader import read_config, read_frames
 from .report import done_shards
 from .shard import read_records, stem, write_records
 from .success import judge, start_frame
@@ -174,7 +175,7 @@ def _write_shard(job: _Job, shard: int, records: list[dict]) -> None:
     frames = job.frames(shard, records)
     frames = frames if job.format == "safetensors" else as_8_bit(frames)
     records = [{**record, "row": row} for row, record in enumerate(records)]
-    format_named(job.format).write(job.to, stem(shard), frames, records, {"config": job.config, "shard": shard})
+    get_format(job.format).write(job.to, stem(shard), frames, records, {"config": job.config, "shard": shard})
     write_records(listed, records)
 
 
@@ -186,7 +187,7 @@ def _write_items(job: _Job, shard: int, records: list[dict]) -> None:
     paths = {r["key"]: job.to / file_name(r["key"], SUFFIXES[job.format]) for r in records}
     missing = [r for r in records if job.overwrite or not paths[r["key"]].exists()]
     if job.format != "npz":
-        need("plot", "matplotlib")  # has the captions' font; imported here, not in several threads at once
+        require_extra("plot", "matplotlib")  # has the captions' font; imported here, not in several threads at once
     for record in missing:
         paths[record["key"]].parent.mkdir(parents=True, exist_ok=True)
 

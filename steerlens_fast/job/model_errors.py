@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import tempfile
@@ -11,13 +10,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from math import prod
 
-import torch
-
 from ..errors import NO_THREAD, USAGE, BadItem, JobError, ModelError
+from ..models.errors import TORCHSCRIPT, first_line, is_out_of_memory
 from .loading import Batch
 
-# Also cuFFT's and cuBLAS'; the last is what C++ says where Python says MemoryError
-OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED", "std::bad_alloc")
 OF_SHAPES = (RuntimeError, ValueError, AssertionError, IndexError)  # what models raise at images they are not made for
 SHOWN = 3  # images that a message names
 PACKAGE = __package__.rpartition(".")[0]
@@ -29,15 +25,7 @@ TRACED = {
     "pair": re.compile(r"tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at non-singleton dimension 0"),
     "cat": re.compile(r"Expected size (\d+) but got size (\d+)"),
 }
-TORCHSCRIPT = "TorchScript interpreter"
 DYNAMIC = "trace or export it with a dynamic batch dimension"
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether less at once may work."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def may_be_caused_by_image(error: Exception) -> bool:
@@ -60,13 +48,6 @@ def image_failure(error: Exception) -> BadItem:
     with suppress(OSError):  # there may be no folder for temporary files
         text = text.replace(tempfile.gettempdir() + os.sep, "")
     return BadItem("model-error", text)
-
-
-def first_line(error: Exception) -> str:
-    """The kind of an error and the first line of its words; of TorchScript's, the last, which has the reason."""
-    text = str(error).strip()
-    line = text.rpartition("\n")[2] if TORCHSCRIPT in text else text.partition("\n")[0]
-    return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 def model_failure(error: Exception, batch: Batch) -> ModelError:

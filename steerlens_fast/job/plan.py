@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import torch
 from ..data.items import Item, read_listing
 from ..errors import USAGE, JobError
 from ..io.atomic_io import read_json, write_json
-from ..version import __version__
 from .config import JobConfig
 
 BATCH_VALUES = 5_000_000  # of an image, times the batch: 32 images of 3 x 224 x 224; at most 256 images
@@ -126,27 +123,6 @@ def batch_and_shard_size(config: JobConfig, frame_shape: tuple[int, ...]) -> tup
 def threads_of(config: JobConfig, workers: int) -> int:
     """Threads of torch in each worker."""
     return config.threads or max(1, len(os.sched_getaffinity(0)) // max(workers, 1))
-
-
-def versions(device: str) -> dict[str, str]:
-    """Of everything that may change a byte."""
-    device_name = torch.cuda.get_device_name() if device == "cuda" else _cpu_level()
-    known = {"steerlens_fast": __version__, "torch": torch.__version__}
-    others = {name: _version(name) for name in ("numpy", "pillow", "torchcodec", "timm", "torchvision")}
-    system = {"python": platform.python_version(), "device": device_name, "machine": platform.machine()}
-    cuda = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if device == "cuda" else {}
-    return {**known, **others, **system, **cuda}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _cpu_level() -> str:
-    return f"cpu {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _power_of_two(most: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -11,31 +10,26 @@ from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
-from ..data.depth import check_depth, data_warnings, logger, read_image, value_range_of
 from ..data.items import Item, digest_of_items, write_listing
 from ..data.sources import Source
 from ..data.sources.base import show
 from ..data.sources.open import open_source_of
 from ..data.sources.table import has_targets
-from ..data.sources.tars import expand
 from ..data.targets import COLUMN, parse_target
 from ..errors import USAGE, BadItem, JobError
-from ..io.atomic_io import digest_of, read_json, write_json
-from ..io.tensor_files import expand_home
-from .config import JobConfig, refuse_drift
-from .plan import Plan, batch_and_shard_size, threads_of, versions
+from ..io.atomic_io import TEMPORARY_PATTERN, read_json, sha256_of, write_json
+from ..io.output_dir import check_unchanged
+from ..io.versions import versions
+from .config import JobConfig
+from .depth import check_depth, data_warnings, logger, read_image, value_range_of
+from .plan import Plan, batch_and_shard_size, threads_of
 
 FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
 FOLDERS = ("shards", "gallery")
 BY_NAME = ("class", "map", "csv", "column")  # targets that may name classes
 BY_LABEL = ("label", "map")
-# Fields that may name a file, or some, relative to where the job or the evaluation began.
-PATHS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights")
-WORDS = {"weights": ("random",), "judge_weights": ("random", "-")}  # which no file of that name makes a path
 BESIDE = ("logs", ".lock", ".lock-*", ".planning")  # what else lies in a job's folder; the lock is its sign
 TRIED = 100  # images that are decoded in search of a size
-TABLES = (".csv", ".json")  # the only files that a target may name
-LEFTOVER = f".{'[0-9a-f]' * 32}.tmp"  # how replacing() and its kin call what is not whole yet
 
 
 class Inputs:
@@ -137,8 +131,8 @@ def make_plan(out: Path, inputs: Inputs, model: dict, workers: int) -> Plan:
 def check_plan(out: Path, inputs: Inputs) -> Plan:
     """The plan in ``out``, if data and software are still what it was made with."""
     plan = Plan.read(out)
-    refuse_drift(plan.versions, versions(inputs.device), "the software")
-    refuse_drift(plan.source, inputs.source.about, "the data")
+    check_unchanged(plan.versions, versions(inputs.device), "the software")
+    check_unchanged(plan.source, inputs.source.about, "the data")
     inputs.model_names = plan.model.get("class_names")
     if digest_of_items(inputs.items()) != plan.listing_sha256:
         raise JobError(f"data must be what it was, got other items than the {plan.items} that were planned", USAGE)
@@ -149,7 +143,7 @@ def check_plan(out: Path, inputs: Inputs) -> Plan:
 def _mend_listing(out: Path, inputs: Inputs, plan: Plan) -> None:
     """Workers read the file, not the data: it is written again where it is gone or damaged."""
     path = out / "items.jsonl"
-    if not path.exists() or digest_of(path) != plan.listing_sha256:
+    if not path.exists() or sha256_of(path) != plan.listing_sha256:
         write_listing(path, inputs.items(), plan.shard_size, inputs.source.where)
 
 
@@ -164,7 +158,7 @@ def refuse_foreign(out: Path, data) -> None:
         if out.resolve().is_relative_to(Path(data).resolve()):
             raise JobError(f"out must not lie in data, got {out} and {data}", USAGE)
     names = [] if not out.exists() else os.listdir(out)
-    ours = (*FILES, *FOLDERS, *BESIDE, LEFTOVER)
+    ours = (*FILES, *FOLDERS, *BESIDE, TEMPORARY_PATTERN)
     others = [name for name in names if not any(fnmatch(name, pattern) for pattern in ours)]
     if names and not has_plan(out) and (".lock" not in names or others):
         raise JobError(f"out must be a new folder or a job's, got {out}, which has other files: {names[0]}", USAGE)
@@ -179,7 +173,7 @@ def resumed_config(out: Path, asked: Mapping) -> JobConfig:
     """The configuration in ``out``; what is asked for again must agree with it."""
     saved = JobConfig.from_dict(read_json(out / "config.json"))
     now = JobConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **asked})  # trust is not inherited
-    refuse_drift(saved.as_dict(), now.as_dict(), "the configuration")
+    check_unchanged(saved.as_dict(), now.as_dict(), "the configuration")
     return now
 
 
@@ -187,29 +181,6 @@ def with_targets_of_data(asked: Mapping) -> dict:
     """The same fields; where nobody says to what, images go to the targets that a table's column ``target`` has."""
     told = asked.get("target") is None and isinstance(asked.get("data"), (str, os.PathLike))
     return {**asked, "target": COLUMN} if told and has_targets(os.fspath(asked["data"])) else dict(asked)
-
-
-def with_absolute_paths(asked: Mapping) -> dict:
-    """The same fields; those that name a file, a folder or tars that are there do so from the root, ``~`` expanded."""
-    return {name: _absolute(name, value) if name in PATHS else value for name, value in asked.items()}
-
-
-def _absolute(name: str, value):
-    if isinstance(value, (list, tuple)):
-        return [_absolute(name, one) for one in value]
-    if not isinstance(value, (str, os.PathLike)):
-        return value
-    value = os.fspath(value)
-    is_word = value in WORDS.get(name, ()) or (name == "target" and not value.lower().endswith(TABLES))
-    if not is_word:
-        value = f"hf:{expand_home(value[3:])}" if value.startswith("hf:~") else expand_home(value)
-    there = os.path.exists(value) or (name == "data" and value.lower().endswith(".tar") and _names_tars(value))
-    return os.path.abspath(value) if there and not is_word else value
-
-
-def _names_tars(pattern: str) -> bool:
-    """Whether a pattern of tars, which is no file's name itself, means some."""
-    return any(os.path.exists(name) or glob.glob(name) for name in expand(pattern))
 
 
 def clear(out: Path) -> None:
@@ -224,7 +195,7 @@ def clear(out: Path) -> None:
 
 def clear_leftovers(out: Path) -> None:
     """Remove what killed workers and drivers were writing; what cannot be removed does no harm."""
-    for leftover in (*out.glob(LEFTOVER), *(out / "shards").glob(LEFTOVER)):
+    for leftover in (*out.glob(TEMPORARY_PATTERN), *(out / "shards").glob(TEMPORARY_PATTERN)):
         with suppress(OSError):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..checks import is_int
+from ..data.class_names import class_name
 from ..data.decoding import is_narrow
-from ..data.depth import narrow_warning
 from ..data.items import compact_json, read_listing
 from ..data.targets import LABEL
 from ..errors import OK
-from ..io.atomic_io import digest_of, in_use, publishing, read_json, write_json
+from ..io.atomic_io import atomic_write, is_locked, read_json, sha256_of, write_json
+from .depth import narrow_warning
 from .plan import Plan
-from .reader import class_name, read_config
+from .reader import read_config
 from .shard import marker, read_records, stem
 from .success import Tally, success_parts
 
@@ -25,7 +26,7 @@ BRIEF = ("key", "index", "shard", "row", "status")
 
 
 @dataclass
-class Done:
+class CompletedShards:
     """The shards of a job that are done, as their markers say."""
 
     shards: set[int] = field(default_factory=set)
@@ -36,9 +37,9 @@ class Done:
     bytes: int = 0
 
 
-def done_shards(out: Path, plan: Plan) -> Done:
+def done_shards(out: Path, plan: Plan) -> CompletedShards:
     """Read all markers; one that is damaged, or whose files are not there in their length, does not count."""
-    done = Done()
+    done = CompletedShards()
     for shard in range(plan.shards):
         told = read_marker(out, shard)
         if told is None or not _plausible(out, plan, shard, told):
@@ -97,7 +98,7 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
     of_labels = config.get("task") == "multilabel"  # an image may have others than its label
     done, reasons, attained, labelled, tally = done_shards(out, plan), Counter(), Counter(), Counter(), Tally()
     narrow = 0
-    with publishing(out / "manifest.jsonl") as manifest, publishing(out / "failed.jsonl") as failed:
+    with atomic_write(out / "manifest.jsonl") as manifest, atomic_write(out / "failed.jsonl") as failed:
         for record in records(out, done.shards):
             reasons[record["status"]] += 1
             narrow += plan.range is None and is_narrow(record.get("values"))
@@ -181,7 +182,7 @@ def labels_doubted(labelled: int, as_labelled: int) -> bool:
     return labelled >= ENOUGH and DOUBTED * as_labelled < labelled
 
 
-def success_of(out: Path, plan: Plan, done: Done) -> dict:
+def success_of(out: Path, plan: Plan, done: CompletedShards) -> dict:
     """The "success" of ``summary.json``, where that is of the shards that are done; else from their records."""
     try:
         summary = read_json(out / "summary.json")
@@ -215,7 +216,7 @@ def verify(out: Path, plan: Plan) -> dict[int, str]:
     Shards that are not done are wrong, too: "not done".
     """
     wrong, listing = {}, out / "items.jsonl"
-    if not listing.exists() or digest_of(listing) != plan.listing_sha256:
+    if not listing.exists() or sha256_of(listing) != plan.listing_sha256:
         wrong[-1] = "items.jsonl is not the one that was planned; --resume writes it again"
     for shard in range(plan.shards):
         problem = _problem(out, plan, shard, listed=-1 not in wrong)
@@ -234,7 +235,7 @@ def _problem(out: Path, plan: Plan, shard: int, listed: bool) -> str | None:
         path = out / "shards" / name
         if _size(path) is None:
             return f"{name} is missing"
-        if digest_of(path) != file["sha256"]:
+        if sha256_of(path) != file["sha256"]:
             return f"{name} is damaged: its SHA-256 is not the marker's"
     if not listed:
         return None
@@ -260,5 +261,5 @@ def status_of(out: Path, plan: Plan) -> dict:
 
 def _running(out: Path) -> bool | None:
     """Ranks share the job's own lock, and each has another."""
-    held = [in_use(lock) for lock in (out / ".lock", *out.glob(".lock-rank-*"))]
+    held = [is_locked(lock) for lock in (out / ".lock", *out.glob(".lock-rank-*"))]
     return any(held) or (None if None in held else False)

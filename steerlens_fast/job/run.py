@@ -13,8 +13,10 @@ from pathlib import Path
 
 from ..errors import DONE, INTERRUPTED, QUARANTINED, TERMINATED, TOO_MANY_FAILURES, USAGE, JobError, as_job_error
 from ..io.atomic_io import locked, sync_folder
+from ..io.output_dir import check_same_model
 from ..io.progress import Progress
-from .config import JobConfig, refuse_other_model
+from ..models.device import device_of
+from .config import JobConfig
 from .engines.engine import Engine, RunOptions, Stop, make_engine
 from .engines.env import rank_of
 from .plan import Plan
@@ -30,9 +32,8 @@ from .planning import (
     resumed_config,
     with_targets_of_data,
 )
-from .report import Done, done_shards, sum_up, summed_up
+from .report import CompletedShards, done_shards, sum_up, summed_up
 from .shard import marker
-from .worker import device_of
 
 FEW = 10  # failures that are never too many where a share of all is the limit
 
@@ -99,7 +100,7 @@ def _run(out: Path, asked: Mapping, options: RunOptions, stop: Stop, objects: di
         return _run_rank(out, asked, options, stop, objects)
     going_on = _goes_on(out, options)
     config = resumed_config(out, asked) if going_on else JobConfig.from_dict(with_targets_of_data(asked))
-    inputs = Inputs(config, device_of(config), objects["dataset"])
+    inputs = Inputs(config, device_of(config.device), objects["dataset"])
     plan = check_plan(out, inputs) if going_on else None
     clear_leftovers(out)
     pending = None if plan is None else _pending(out, plan, options, range(plan.shards))
@@ -118,7 +119,7 @@ def _run_rank(out: Path, asked: Mapping, options: RunOptions, stop: Stop, object
     """Whichever rank comes first makes the plan; whichever is the last to be done sums up."""
     rank = rank_of()
     config = resumed_config(out, asked) if has_plan(out) else JobConfig.from_dict(with_targets_of_data(asked))
-    inputs = Inputs(config, device_of(config), objects["dataset"])
+    inputs = Inputs(config, device_of(config.device), objects["dataset"])
     engine = make_engine(inputs, options, out, objects)  # not under the lock: ranks load their models side by side
     try:
         with locked(out / ".planning", wait=True, needed=rank.world > 1):
@@ -173,7 +174,7 @@ def _pending(out: Path, plan: Plan, options: RunOptions, mine: Iterable[int]) ->
 
 def _make(out: Path, plan: Plan, pending: Sequence[int], engine: Engine, options: RunOptions, stop: Stop) -> dict:
     """Make the shards; returns how many images that were, and how long it took."""
-    refuse_other_model(plan.model, engine.describe())
+    check_same_model(plan.model, engine.describe())
     (out / "shards").mkdir(exist_ok=True)
     sync_folder(out)
     (out / "summary.json").unlink(missing_ok=True)  # until it is true again: a finished job's is believed
@@ -211,7 +212,7 @@ class Listener:
     As after a Ctrl-C, shards that have begun are finished then, so that ``failed.jsonl`` has what failed in them.
     """
 
-    def __init__(self, plan: Plan, done: Done, options: RunOptions, stop: Stop):
+    def __init__(self, plan: Plan, done: CompletedShards, options: RunOptions, stop: Stop):
         self.progress = Progress(plan.items, done.items, done.failed, options.progress)
         self._most, self._batches, self._stop = most_failures(options.max_failures, plan.items), {}, stop
 

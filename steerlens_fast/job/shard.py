@@ -17,10 +17,10 @@ from torch import Tensor
 
 from ..data.items import Item, compact_json
 from ..errors import MORPH_REASONS, OK, REASONS, JobError
-from ..io.atomic_io import publishing, write_json
+from ..io.atomic_io import atomic_write, write_json
 from ..memory import new_output
 from ..morphs import Morphs
-from .formats import format_named
+from .formats import get_format
 from .loading import Batch, Loaded
 from .plan import Plan
 from .success import judge
@@ -92,7 +92,7 @@ class Shard:
         folder = out / "shards"
         marker(out, self.number).unlink(missing_ok=True)  # of one who died right after it: not true for a moment
         with self.clock.spent_on("write"):
-            files = format_named(kind).write(folder, stem(self.number), self.frames[: self.rows], self.records, about)
+            files = get_format(kind).write(folder, stem(self.number), self.frames[: self.rows], self.records, about)
             files |= write_records(folder / f"{stem(self.number)}.jsonl", self.records)
         failed = sum(record["status"] != OK for record in self.records)
         seconds = {what: round(value, 6) for what, value in self.clock.seconds.items()}
@@ -128,7 +128,7 @@ def write_records(path: Path, records: list[dict]) -> dict[str, dict]:
     """Records as JSON lines; returns what a marker says of the file."""
     lines = (compact_json(r) + "\n" for r in records)
     data = "".join(lines).encode(errors="surrogateescape")
-    with publishing(path) as file:
+    with atomic_write(path) as file:
         file.write(data)
     return {path.name: {"sha256": sha256(data).hexdigest(), "bytes": len(data)}}
 

@@ -20,18 +20,20 @@ from ..data.sources import Source
 from ..data.sources.open import open_source_of
 from ..data.targets import batch_target, parse_target
 from ..errors import USAGE, BadItem, JobError
+from ..io.output_dir import check_same_model, check_unchanged
+from ..io.versions import versions
 from ..lens import SteerableLens
 from ..models import LoadedModel, load_model
+from ..models.device import image_dtype, samples_per_call
+from ..models.errors import is_out_of_memory
 from ..morphs import Morphs
-from .config import JobConfig, refuse_drift, refuse_other_model
+from .config import JobConfig
 from .loading import Batch, Loader, as_pixels, channels_of, placeholder_for
-from .model_errors import image_failure, is_out_of_memory, may_be_caused_by_image, model_failure, told_of
+from .model_errors import image_failure, may_be_caused_by_image, model_failure, told_of
 from .pipeline import Line, Taker, Tell, filled
-from .plan import Plan, versions
+from .plan import Plan
 from .shard import Clock, Shard
 from .transfers import Transfers
-
-CALL_BYTES = 5 << 20  # of images per thread in one call of the model on a CPU: larger ones leave its caches (bench/)
 
 
 class Worker:
@@ -57,7 +59,7 @@ class Worker:
         options = {**config.model_options, "data_channels": channels_of(self.source.about)}
         self.loaded: LoadedModel = load_model(given, device=device, **options)
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
-        self.lens.driver = _Timed(self.lens.driver)
+        self.lens.classifier = _Timed(self.lens.classifier)
         self.lens.warns = False  # what it would say of a batch stands in the records of all
         self.rule = parse_target(config.target)
         self._has_morphed = False
@@ -65,9 +67,9 @@ class Worker:
 
     def open(self, out: Path, plan: Plan) -> None:
         """Begin to work on a planned job; JobError where model, data or software are not what was planned with."""
-        refuse_other_model(plan.model, self.loaded.description)
-        refuse_drift(plan.source, self.source.about, "the data")
-        refuse_drift(plan.versions, versions(self.device.type), "the software")
+        check_same_model(plan.model, self.loaded.description)
+        check_unchanged(plan.source, self.source.about, "the data")
+        check_unchanged(plan.versions, versions(self.device.type), "the software")
         self.out, self.plan = out, plan
         torch.set_num_threads(plan.threads)
         self.transfers = Transfers(self.device)
@@ -167,7 +169,7 @@ class Worker:
             self._raise_described(error, batch, targets)
 
     def _compute(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
-        start, driver = time.perf_counter(), self.lens.driver.clock
+        start, driver = time.perf_counter(), self.lens.classifier.clock
         before = dict(driver.seconds)
         morphs = self._morph(batch, targets)
         spent = {what: driver.seconds[what] - before.get(what, 0.0) for what in ("gradient", "score")}
@@ -176,7 +178,7 @@ class Worker:
 
     def _morph(self, batch: Batch, targets: list[int | None]) -> Morphs:
         # The same numbers for the same images, whichever worker has them and whatever it did before.
-        self.lens.driver.seed = (self.config.seed, batch.items[0].index)
+        self.lens.classifier.seed = (self.config.seed, batch.items[0].index)
         pixels, dtype = self.transfers.to_device(batch.pixels), image_dtype(self.config.dtype)
         images = pixels.to(dtype) if pixels.is_floating_point() else pixels.to(dtype).div_(255)
         target, some = batch_target(self.rule, targets), samples_per_call(images, self.plan.threads)
@@ -315,22 +317,3 @@ def control_image(shape: Sequence[int]) -> Tensor:
     """
     values = torch.arange(prod(shape), dtype=torch.int64, device="cpu") * 101 % 256
     return values.to(torch.uint8).reshape(tuple(shape))
-
-
-def image_dtype(dtype: str) -> torch.dtype:
-    """In which images and frames are computed: that of the model, but at least float32."""
-    return torch.promote_types(getattr(torch, dtype), torch.float32)
-
-
-def samples_per_call(images: Tensor, threads: int) -> int | None:
-    """So many that what the model computes from them stays in a CPU's caches; elsewhere all."""
-    if images.device.type != "cpu":
-        return None
-    return max(1, CALL_BYTES * threads // (images[0].numel() * images.itemsize))
-
-
-def device_of(config: JobConfig) -> str:
-    """ "cpu" or "cuda"."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise JobError("device must be 'cpu' on this machine, got 'cuda': torch finds no GPU", USAGE)
-    return config.device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 OK, NOT_FINITE, ZERO, BECAME_NOT_FINITE, OVERFLOWED, REFUSED, BECAME_ZERO = range(7)
 
 
-class Guide:
+class GradientProvider:
     """Targets, gradients and outputs of a batch of images [B, C, H, W], and how each sample fares (``status`` [B])."""
 
     def __init__(self, lens: SteerableLens, images: Tensor, target, batch: int | None, args):
-        self.driver, self.objective, self.images, self.args = lens.driver, lens.objective, images, args
+        self.classifier, self.objective, self.images, self.args = lens.classifier, lens.objective, images, args
         self.batch = None if batch is None else checks.check_int("internal_batch_size", batch, 1, None)
-        self.target, self.source_class = check_target(target, len(images), lens.driver.task), None
+        self.target, self.source_class = check_target(target, len(images), lens.classifier.task), None
         self.warns = not (isinstance(target, str) and target == "argmax")  # which asks for the class itself
         self.status = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         self.outputs: dict[int, Tensor] = {}  # of frames, [B, classes, ...]
         self.classes: tuple[int, ...] = (0,)
         self.gradient_norm = images.new_zeros(len(images))  # at the source
         self.steps, self.stopped = 0, torch.zeros_like(self.status)  # gradients taken; the one that was the last [B]
-        self.driver.warn_if_training()
-        self.stream = self.driver.session(images)
+        self.classifier.warn_if_training()
+        self.stream = self.classifier.session(images)
 
     def refuse(self, bad: Tensor) -> None:
         """Samples [B] whose images are none: they do not move."""
@@ -48,13 +48,13 @@ class Guide:
             self.target = self.source_class = torch.zeros(0, dtype=torch.int64, device=image.device)
             return torch.zeros_like(image)
         found: list[tuple[Tensor, Tensor]] = []
-        gradient, outputs = self.driver.gradient(
+        gradient, outputs = self.classifier.gradient(
             image.to(self.images.dtype), partial(self._loss, found), self.args, self.batch, stream=self.stream
         )
         if first:
             self.target, self.source_class = (torch.cat(parts).to(image.device) for parts in zip(*found))
             self.classes = tuple(outputs.shape[1:])
-            self.driver.warn_of_probabilities(outputs)
+            self.classifier.warn_of_probabilities(outputs)
             self._warn_of_targets_predicted()
         if frame is not None:
             self.outputs[frame] = outputs.to(image.device)
@@ -72,11 +72,11 @@ class Guide:
 
     def _loss(self, found: list, outputs: Tensor, at: slice) -> Tensor:
         if self.source_class is None:
-            found.append(resolve_target(slice_target(self.target, at), outputs, self.driver.task))
+            found.append(resolve_target(slice_target(self.target, at), outputs, self.classifier.task))
             target, source = found[-1]
         else:
             target, source = (t[at].to(outputs.device) for t in (self.target, self.source_class))
-        return loss(self.objective, outputs, target, source, self.driver.task)
+        return loss(self.objective, outputs, target, source, self.classifier.task)
 
     def _only_good(self, gradient: Tensor, first: bool) -> Tensor:
         largest = gradient.abs().flatten(1).amax(1)  # NaN where there is one
@@ -96,7 +96,7 @@ class Guide:
         for frame in wanted if len(self.images) else ():
             if frame not in self.outputs:
                 image = frames[frame].to(self.images.dtype)
-                outputs = self.driver.outputs(image, self.args, self.batch, stream=self.stream)
+                outputs = self.classifier.outputs(image, self.args, self.batch, stream=self.stream)
                 self.outputs[frame] = outputs.to(self.images.device)
 
     def forget(self, frame: int, good: Tensor) -> None:

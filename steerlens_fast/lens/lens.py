@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from .. import checks, ops
-from ..classifier import Driver
+from ..classifier import Classifier
 from ..classifier.isolation import frames_within_the_package
 from ..classifier.objectives import check_objective
-from ..families import FAMILIES, Family, LumaFamily, family_named
+from ..families import FAMILIES, Family, LumaFamily, make_family
 from ..morphs import Morphs
 from ..pyramid import SteerablePyramid
 from ..torch_internals import eager
 from .regimes import REGIMES, check_regime
-from .run import Call
+from .run import MorphRun
 
 COLORS = ("rgb", "luma", "grey")
 SCORES = ("all", "last", "none")
@@ -109,7 +109,7 @@ class SteerableLens:
         phase_cap: float | None = None,
     ):
         self.warns = True  # of targets that are predicted already, and of morphs that went too far
-        self.driver = Driver(model, preprocessing, task)
+        self.classifier = Classifier(model, preprocessing, task)
         self.bounds = checks.check_bounds(bounds)
         self.rule = checks.check_choice("rule", rule, tuple(ops.RULES))
         self.regime = checks.check_choice("regime", regime, REGIMES)
@@ -128,7 +128,7 @@ class SteerableLens:
 
     def __repr__(self) -> str:
         told = ", ".join(f"{k}={v!r}" for k, v in self.settings.items() if v is not None)
-        return f"SteerableLens({type(self.driver.model).__name__}, {told})"
+        return f"SteerableLens({type(self.classifier.model).__name__}, {told})"
 
     @property
     def settings(self) -> dict[str, object]:
@@ -139,7 +139,7 @@ class SteerableLens:
             "family": self.family if named else _told(self.family),
             "rule": self.rule if named and self.family != "pixel" else None,
             "regime": self.regime,
-            "task": self.driver.task,
+            "task": self.classifier.task,
             "objective": name(self.objective),
             "color": self.color,
             "bounds": None if self.bounds is None else list(self.bounds),
@@ -278,7 +278,7 @@ class SteerableLens:
         checks.check_choice("score", score, SCORES)
         schedule = dict(factors=factors, amplitude_factors=amplitude_factors, max_l2=max_l2, distances=distances)
         schedule = self._schedule(**schedule, frames=frames, steps=steps)
-        return Call(self, images, target, schedule, internal_batch_size, additional_forward_args).morph(score)
+        return MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args).morph(score)
 
     @eager(UNTRACED)
     def iter_frames(
@@ -311,7 +311,7 @@ class SteerableLens:
         """
         schedule = dict(factors=factors, amplitude_factors=amplitude_factors, max_l2=max_l2, distances=distances)
         schedule = self._schedule(**schedule, frames=frames, steps=steps)
-        call = Call(self, images, target, schedule, internal_batch_size, additional_forward_args)
+        call = MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args)
         return torch.no_grad()(call.iterate)()
 
     def perturb(
@@ -418,7 +418,7 @@ class SteerableLens:
             restricted = self.scales is not None or self.orientations is not None
             needs_pyramid = family.startswith("csp-") or restricted
             pyramid = self._pyramid_for(tuple(images.shape[-2:])) if needs_pyramid else None
-            family = family_named(family, pyramid, self.rule, self.scales, self.orientations)
+            family = make_family(family, pyramid, self.rule, self.scales, self.orientations)
         return LumaFamily(family) if self.color != "rgb" and images.shape[1] == 3 else family
 
     def _pyramid_for(self, shape: tuple[int, int]) -> SteerablePyramid:

@@ -33,7 +33,7 @@ Gradient = Callable[[Tensor, int | None], Tensor]
 
 
 @dataclass
-class Walk:
+class MorphState:
     """One morph of a batch on its way: what the regimes read, and what they learn."""
 
     family: Family
@@ -59,27 +59,27 @@ class Walk:
         return clip(self.source.clone(), self.bounds)[None]
 
 
-def frozen(walk: Walk, gradient: Gradient, block: int | None = None) -> Iterator[Tensor]:
+def frozen(state: MorphState, gradient: Gradient, block: int | None = None) -> Iterator[Tensor]:
     """Frames [f, B, C, H, W], ``block`` at a time (all at once by default), from one gradient at the source."""
-    along = gradient(walk.source, 0 if walk.schedule.starts_at_source else None)
-    motion = walk.family.prepare(walk.source, along)
+    along = gradient(state.source, 0 if state.schedule.starts_at_source else None)
+    motion = state.family.prepare(state.source, along)
     motion = motion if block is None else _held(motion)
-    b, a = _frozen_factors(walk, motion)
-    walk.note(b, b if a is None else a)
+    b, a = _frozen_factors(state, motion)
+    state.note(b, b if a is None else a)
     for f in range(0, len(b), block or max(len(b), 1)):
         at = slice(f, f + (block or len(b)))
-        yield rendered(motion, b[at], None if a is None else a[at], walk.bounds)
+        yield rendered(motion, b[at], None if a is None else a[at], state.bounds)
 
 
-def _frozen_factors(walk: Walk, motion: Motion) -> tuple[Tensor, Tensor | None]:
-    schedule, most = walk.schedule, _largest_factor(walk, motion)
+def _frozen_factors(state: MorphState, motion: Motion) -> tuple[Tensor, Tensor | None]:
+    schedule, most = state.schedule, _largest_factor(state, motion)
     if schedule.budgets is None:
         return _capped(schedule.factors, schedule.amplitude_factors, most)
     reached = []
     for budget in schedule.budgets:
-        factor, _, attained = factor_at_l2(motion, budget, walk.bounds, most=most, source=walk.source)
+        factor, _, attained = factor_at_l2(motion, budget, state.bounds, most=most, source=state.source)
         reached.append(factor)
-        walk.attained.append(attained)
+        state.attained.append(attained)
     return schedule.factors_to(torch.stack(reached)), None
 
 
@@ -89,21 +89,21 @@ def _held(motion: Motion) -> Motion:
     return pieces[0][1] if len(pieces) == 1 else motion
 
 
-def live(walk: Walk, gradient: Gradient) -> Iterator[Tensor]:
+def live(state: MorphState, gradient: Gradient) -> Iterator[Tensor]:
     """Frames one by one; each is decomposed and stepped anew."""
-    return _step_by_step(walk, gradient, _Live(walk))
+    return _step_by_step(state, gradient, _Live(state))
 
 
-def persistent(walk: Walk, gradient: Gradient) -> Iterator[Tensor]:
+def persistent(state: MorphState, gradient: Gradient) -> Iterator[Tensor]:
     """Frames one by one; the gradient is refreshed, the coordinates stay anchored at the source."""
-    return _step_by_step(walk, gradient, _Persistent(walk.family.anchor(walk.source), walk.bounds))
+    return _step_by_step(state, gradient, _Persistent(state.family.anchor(state.source), state.bounds))
 
 
 class _Live:
     """The frame reached is all there is."""
 
-    def __init__(self, walk: Walk):
-        self.family, self.bounds, self.image = walk.family, walk.bounds, walk.source
+    def __init__(self, state: MorphState):
+        self.family, self.bounds, self.image = state.family, state.bounds, state.source
 
     def toward(self, gradient: Tensor) -> Motion:
         return self.family.prepare(self.image, gradient)
@@ -127,56 +127,60 @@ class _Persistent:
         return self.anchor.frame(self.bounds)
 
 
-def _step_by_step(walk: Walk, gradient: Gradient, state: _Live | _Persistent) -> Iterator[Tensor]:
-    b = a = torch.zeros_like(walk.source[:, 0, 0, 0])
-    image, frame, previous = walk.source, int(walk.schedule.starts_at_source), None
+def _step_by_step(state: MorphState, gradient: Gradient, position: _Live | _Persistent) -> Iterator[Tensor]:
+    b = a = torch.zeros_like(state.source[:, 0, 0, 0])
+    image, frame, previous = state.source, int(state.schedule.starts_at_source), None
     shown = frame - 1 if frame else None  # which frame the image is
     if frame:
-        walk.note(b[None], a[None])
-        yield walk.still()
-    for step in walk.schedule.steps():
+        state.note(b[None], a[None])
+        yield state.still()
+    for step in state.schedule.steps():
         along = gradient(image, shown)
-        motion = state.toward(along)
-        db, da = _step_factors(walk, motion, step, image, previous)
+        motion = position.toward(along)
+        db, da = _step_factors(state, motion, step, image, previous)
         db = torch.where(along.flatten(1).any(1), db, 0.0)  # rounding alone would decide on a factor
-        image, previous, shown = state.move(motion, along, db, da), db, None
+        image, previous, shown = position.move(motion, along, db, da), db, None
         b, a = b + db, a + (db if da is None else da)
         if step.ends_frame:
             if step.budget is not None:
-                walk.attained.append(_met(walk, image, step.budget))
-            walk.note(b[None], a[None])
+                state.attained.append(_met(state, image, step.budget))
+            state.note(b[None], a[None])
             yield image[None]
             frame, shown = frame + 1, frame
 
 
-def _step_factors(walk: Walk, motion: Motion, step: Step, image: Tensor, previous) -> tuple[Tensor, Tensor | None]:
+def _step_factors(
+    state: MorphState, motion: Motion, step: Step, image: Tensor, previous
+) -> tuple[Tensor, Tensor | None]:
     """Factors [B] of one step: those given, or those that meet its distance, as far as a step may go."""
-    most = _largest_factor(walk, motion)
+    most = _largest_factor(state, motion)
     if step.budget is None:
         a = None if step.amplitude_factor is None else step.amplitude_factor[None]
         b, a = _capped(step.factor[None], a, most)
         return b[0], None if a is None else a[0]
     start = None if previous is None else torch.where(previous > 0, previous, 1.0)
     accuracy = _step_tolerance(step.budget)
-    b, _, _ = factor_at_l2(motion, step.budget, walk.bounds, accuracy, start=start, most=most, source=walk.source)
-    here = l2_from(image[None], walk.source)[0]
+    b, _, _ = factor_at_l2(motion, step.budget, state.bounds, accuracy, start=start, most=most, source=state.source)
+    here = l2_from(image[None], state.source)[0]
     longest = STEP_REACH * (step.budget.square() - here.square()).clamp(min=0).sqrt()
-    return _held_back(walk, motion, b, image, longest.maximum(accuracy), accuracy), None
+    return _held_back(state, motion, b, image, longest.maximum(accuracy), accuracy), None
 
 
-def _held_back(walk: Walk, motion: Motion, b: Tensor, image: Tensor, longest: Tensor, accuracy: Tensor) -> Tensor:
+def _held_back(
+    state: MorphState, motion: Motion, b: Tensor, image: Tensor, longest: Tensor, accuracy: Tensor
+) -> Tensor:
     """Factors [B], smaller where the frame would lie farther than ``longest`` [B] from the image it starts from."""
-    far = l2_from(rendered(motion, b[None], None, walk.bounds), image)[0] > longest
+    far = l2_from(rendered(motion, b[None], None, state.bounds), image)[0] > longest
     if not bool(far.any()):
         return b
     most, start = torch.where(far, b, 0.0), torch.where(far, b / 2, 1.0)
-    near, _, _ = factor_at_l2(motion, longest, walk.bounds, accuracy, start=start, most=most, source=image)
+    near, _, _ = factor_at_l2(motion, longest, state.bounds, accuracy, start=start, most=most, source=image)
     return torch.where(far, near, b)
 
 
-def _met(walk: Walk, image: Tensor, budget: Tensor) -> Tensor:
+def _met(state: MorphState, image: Tensor, budget: Tensor) -> Tensor:
     """[B] bool: whether the image lies at the distance."""
-    return (l2_from(image[None], walk.source)[0] - budget).abs() <= tolerance_at(budget)
+    return (l2_from(image[None], state.source)[0] - budget).abs() <= tolerance_at(budget)
 
 
 def _step_tolerance(budget: Tensor) -> Tensor:
@@ -184,13 +188,13 @@ def _step_tolerance(budget: Tensor) -> Tensor:
     return (tolerance_at(budget) / 100).maximum(8 * torch.finfo(budget.dtype).eps * budget)
 
 
-def _largest_factor(walk: Walk, motion: Motion) -> Tensor | None:
+def _largest_factor(state: MorphState, motion: Motion) -> Tensor | None:
     """[B]: the factor at which a sample's largest phase step meets the cap."""
-    if walk.phase_cap is None:
+    if state.phase_cap is None:
         return None
     if not callable(getattr(motion, "largest_phase_step", None)):
         raise ValueError("phase_cap must be None for a family whose motions have no largest_phase_step()")
-    return walk.phase_cap / motion.largest_phase_step()
+    return state.phase_cap / motion.largest_phase_step()
 
 
 def _capped(b: Tensor, a: Tensor | None, most: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -14,9 +14,9 @@ from ..classifier.isolation import frames_within_the_package
 from ..families.luma import luma
 from ..memory import new_output, store
 from ..morphs import Morphs
-from .gradient_provider import BECAME_NOT_FINITE, OK, OVERFLOWED, REFUSED, Guide
+from .gradient_provider import BECAME_NOT_FINITE, OK, OVERFLOWED, REFUSED, GradientProvider
 from .l2_search import l2_from
-from .regimes import Walk, frozen, live, persistent
+from .regimes import MorphState, frozen, live, persistent
 from .schedule import make_schedule
 
 if TYPE_CHECKING:
@@ -25,55 +25,55 @@ if TYPE_CHECKING:
 BOUNDS_TOLERANCE = 1e-4  # what rounding in a decoder or a resize may leave outside
 
 
-class Call:
+class MorphRun:
     """A batch on its way from images to :class:`Morphs`."""
 
     def __init__(self, lens: SteerableLens, images, target, schedule: dict, batch: int | None, args):
         self.lens = lens
         self.images = check_images(images, lens.bounds, lens.color)
-        self.guide = Guide(lens, self.images, target, batch, args)
+        self.provider = GradientProvider(lens, self.images, target, batch, args)
         if self.images.is_cuda and self.images.numel():
-            self.guide.refuse(~in_range(self.images, lens.bounds))
+            self.provider.refuse(~in_range(self.images, lens.bounds))
         source = check_image("images", self.images).detach().contiguous()
         if lens.color == "grey" and source.shape[1] == 3:
             source = luma(source).repeat(1, 3, 1, 1)
         self.schedule = make_schedule(source, lens.bounds, regime=lens.regime, **schedule)
         can_read = not self.images.is_cuda or self.schedule.budgets is not None  # else it would wait for the device
-        self.guide.warns &= lens.warns and can_read and self.schedule.toward
+        self.provider.warns &= lens.warns and can_read and self.schedule.toward
         self.beyond_range: dict[int, Tensor] = {}  # frame -> which samples [B] are not
-        self.walk = Walk(lens._family_for(source), source, self.schedule, lens.bounds, lens.phase_cap)
+        self.state = MorphState(lens._family_for(source), source, self.schedule, lens.bounds, lens.phase_cap)
 
     def morph(self, score: str) -> Morphs:
         """Render, score, and tell everything that is known."""
         frames, l2 = self._render()
         for frame, good in self.beyond_range.items():
-            self.guide.forget(frame, good)
-        self.guide.score(frames, score)
-        walk, guide, budgets = self.walk, self.guide, self.schedule.budgets
-        attained = torch.stack(walk.attained, 1) if budgets is not None else None
+            self.provider.forget(frame, good)
+        self.provider.score(frames, score)
+        state, provider, budgets = self.state, self.provider, self.schedule.budgets
+        attained = torch.stack(state.attained, 1) if budgets is not None else None
         if attained is not None and not self.schedule.several:
             attained = attained[:, -1]
         morphs = Morphs(
             frames=frames.transpose(0, 1).to(self.images.dtype),
-            factors=torch.stack(walk.factors, 1),
-            amplitude_factors=walk.all_amplitude_factors(),
-            target=guide.target,
-            source=guide.source_class,
-            outputs=guide.all_outputs(len(frames)),
+            factors=torch.stack(state.factors, 1),
+            amplitude_factors=state.all_amplitude_factors(),
+            target=provider.target,
+            source=provider.source_class,
+            outputs=provider.all_outputs(len(frames)),
             l2=l2.T.contiguous(),
             budget=None if budgets is None else budgets.T.clone(),
             attained=attained,
-            status=guide.status,
+            status=provider.status,
             settings=self.lens.settings,
-            gradient_norm=guide.gradient_norm,
-            stopped=None if self.lens.regime == "frozen" else guide.stopped,
+            gradient_norm=provider.gradient_norm,
+            stopped=None if self.lens.regime == "frozen" else provider.stopped,
         )
         self._warn_of_falls(morphs)
         return morphs
 
     def _warn_of_falls(self, morphs: Morphs) -> None:
         """Warn where a morph went too far for its target."""
-        if not self.guide.warns or not morphs.l2.numel():
+        if not self.provider.warns or not morphs.l2.numel():
             return
         farthest = morphs.l2[:, -1] >= morphs.l2.amax(1) * (1 - 1e-3)  # else it has not gone too far
         if count := int((morphs.fell & farthest).sum()):
@@ -94,12 +94,12 @@ class Call:
     def _blocks(self, block: int | None = None) -> Iterator[Tensor]:
         """Frames [f, B, C, H, W], in order."""
         if self.lens.regime == "frozen":
-            return frozen(self.walk, self.guide.gradient, block)
-        return {"live": live, "persistent": persistent}[self.lens.regime](self.walk, self.guide.gradient)
+            return frozen(self.state, self.provider.gradient, block)
+        return {"live": live, "persistent": persistent}[self.lens.regime](self.state, self.provider.gradient)
 
     def _render(self) -> tuple[Tensor, Tensor]:
         """All frames [F, B, C, H, W] in float32 or float64, and their distances [F, B]."""
-        source, count = self.walk.source, 0
+        source, count = self.state.source, 0
         distances, out = [], None
         for frames in self._blocks():
             if len(frames) == self.schedule.frames:  # all at once: no need to copy them
@@ -116,17 +116,17 @@ class Call:
 
         Those of samples that had no gradient to start with, and those that left the floating-point range.
         """
-        guide = self.guide
-        started = (guide.status == OK) | ((guide.status >= BECAME_NOT_FINITE) & (guide.status != REFUSED))
-        l2 = l2_from(frames, self.walk.source)
+        provider = self.provider
+        started = (provider.status == OK) | ((provider.status >= BECAME_NOT_FINITE) & (provider.status != REFUSED))
+        l2 = l2_from(frames, self.state.source)
         finite = l2.isfinite()
         if l2.device.type == "cpu" and bool(finite.all()) and bool(started.all()):
             return l2
-        still = self.walk.still()[0].to(frames.dtype)
+        still = self.state.still()[0].to(frames.dtype)
         for j, frame in enumerate(frames):
             torch.where((finite[j] & started).view(-1, 1, 1, 1), frame, still, out=frame)
             self.beyond_range[first + j] = finite[j]
-        guide.status = torch.where((guide.status == OK) & ~finite.all(0), OVERFLOWED, guide.status)
+        provider.status = torch.where((provider.status == OK) & ~finite.all(0), OVERFLOWED, provider.status)
         return torch.where(finite & started, l2, 0.0)
 
 

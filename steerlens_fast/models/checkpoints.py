@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import USAGE, JobError
-from ..extras import MissingExtra, need
+from ..extras import MissingExtra, require_extra
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile, and what is trained as self.model
@@ -92,7 +92,7 @@ def _is_pickle(path: str) -> bool:
 
 def _read_safetensors(path: str) -> dict[str, Tensor]:
     try:
-        load_file = need("save", "safetensors.torch").load_file
+        load_file = require_extra("save", "safetensors.torch").load_file
         return load_file(path)
     except MissingExtra as error:
         raise JobError(f"weights {path}: {error}", USAGE) from error

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import USAGE, JobError
-from ..io.atomic_io import digest_of
+from ..io.atomic_io import sha256_of
 from ..torch_internals import read_pt2
 from .checkpoints import is_torchscript, read_pickle, zip_names
 from .loaded import Built
@@ -27,9 +27,9 @@ def from_file(path: str, weights: str | None, trust: bool, device: torch.device)
     if weights is not None:
         raise JobError(f"weights must be left out where model is a file, which has its own, got {weights!r}", USAGE)
     if path.endswith(".pt2") or any(name.rpartition("/")[2] == "archive_format" for name in zip_names(path)):
-        return Built(_exported(path, trust, device), sha256=digest_of(Path(path)))
+        return Built(_exported(path, trust, device), sha256=sha256_of(Path(path)))
     if is_torchscript(path):
-        return Built(_scripted(path, device), sha256=digest_of(Path(path)))
+        return Built(_scripted(path, device), sha256=sha256_of(Path(path)))
     return Built(_pickled(path, trust))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..checks import did_you_mean
 from ..classifier.isolation import frames_within_the_package
 from ..errors import USAGE, JobError
-from ..extras import MissingExtra, need
+from ..extras import MissingExtra, require_extra
 from .checkpoints import put_weights, read_weights
 from .loaded import Built
 
@@ -101,7 +101,7 @@ def _told_by_torchvision(weights) -> dict:
 
 def _hub(extra: str, module: str) -> ModuleType:
     try:
-        return need(extra, module)
+        return require_extra(extra, module)
     except MissingExtra as error:
         raise JobError(f"model {extra}:NAME: {error}", USAGE) from error
     except Exception as error:  # a torchvision that was built for another torch

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from ..checks import check_bool, check_int
-from ..classifier.isolation import ONE_GUEST, RandomStream
+from ..classifier.isolation import MODEL_LOCK, RandomStream
 from ..errors import USAGE, JobError
 from ..io.tensor_files import expand_home
-from ..job.config import DTYPES
 from .attributes import told_by_attributes
 from .exported import SUFFIXES, from_file
 from .from_callable import from_name
 from .hubs import from_timm, from_torchvision
 from .loaded import Built, count_of_parameters, digest_of_model, placed, told_name
+from .options import DTYPES
 from .preprocessing import check_asked, preprocessing_for
 
 __all__ = ["LoadedModel", "load_model"]
@@ -203,7 +203,7 @@ def _default_channels(of_data: int | None, mean: Sequence[float] | None) -> int:
 def _seeded(seed: int) -> Iterator[None]:
     """Random numbers, private and seeded: torch's on the CPU (``torch.manual_seed`` would touch the GPUs', too),
     Python's and numpy's."""
-    with ONE_GUEST, RandomStream():
+    with MODEL_LOCK, RandomStream():
         torch.default_generator.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)

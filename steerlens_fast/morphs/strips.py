@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..checks import check_bool, check_bounds, check_int, is_int
-from ..extras import need
+from ..extras import require_extra
 from .container import Morphs, method_words
 from .differences import difference_maps
 
@@ -446,7 +446,7 @@ def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[st
         PANEL_INCHES * shape[1] + 0.085 * widest + 0.15,
         (PANEL_INCHES * tall + 0.03) * shape[0] + 0.13 * most * len(captions) + 0.8,  # maps have no captions
     )
-    return need("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=DPI)
+    return require_extra("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=DPI)
 
 
 def draw_panel(axes, picture: np.ndarray, caption: str, reached: bool) -> None:
@@ -464,7 +464,7 @@ def draw_panel(axes, picture: np.ndarray, caption: str, reached: bool) -> None:
 
 def tile(pictures: np.ndarray, captions: Sequence[str], reached: Sequence[bool]) -> Image:
     """Pictures uint8 [n, H, W] or [n, H, W, 3], enlarged, in rows, each with its caption of two lines."""
-    pil, drawing = need("plot", "PIL.Image"), need("plot", "PIL.ImageDraw")
+    pil, drawing = require_extra("plot", "PIL.Image"), require_extra("plot", "PIL.ImageDraw")
     n, h, w = pictures.shape[:3]
     zoom = -(-SIDE // max(h, w))
     columns = n if n <= 4 else int(np.ceil(np.sqrt(n)))
@@ -500,14 +500,14 @@ def _with_palette(picture: Image) -> Image:
     if picture.mode == "L":
         return picture
     colours = picture.quantize(256)
-    return picture.quantize(palette=colours, dither=need("plot", "PIL.Image").Dither.FLOYDSTEINBERG)
+    return picture.quantize(palette=colours, dither=require_extra("plot", "PIL.Image").Dither.FLOYDSTEINBERG)
 
 
 def _font(bold: bool):
     # Pillow's own font has no arrow; matplotlib's has most scripts.
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    folder = need("plot", "matplotlib").get_data_path()
-    return need("plot", "PIL.ImageFont").truetype(f"{folder}/fonts/ttf/{name}", FONT_SIZE)
+    folder = require_extra("plot", "matplotlib").get_data_path()
+    return require_extra("plot", "PIL.ImageFont").truetype(f"{folder}/fonts/ttf/{name}", FONT_SIZE)
 
 
 def _fitting(line: str, font, width: float) -> str:

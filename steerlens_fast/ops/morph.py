@@ -14,7 +14,7 @@ from . import reference
 from .enums import EDITS, rule_index
 from .registration import (
     call,
-    call_planes,
+    call_plane_op,
     constant_masks,
     dense,
     fake,
@@ -91,18 +91,18 @@ def morph_planes(
     --------
     >>> import torch
     >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import in_panels, serve
+    >>> from steerlens_fast.pyramid.backend import in_panels, plane_ops_supported
     >>> planes, mask = torch.rand(2, 32, 32), torch.ones(3, 16, 16)
     >>> filters, rest = [in_panels(mask, 32)], in_panels(torch.ones(1, 32, 32) / 1024, 32)
     >>> factors = torch.tensor([[0.0], [1.0]])
-    >>> if serve(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
     ...     frames = morph_planes(planes, planes, factors, factors, [*filters, rest], filters, [16])
     ...     assert frames.shape == (2, 2, 32, 32) and torch.equal(frames[0], planes)
     """
     how = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), both, eps, floor
     bank = list(analysis), list(synthesis), list(heights), turns
     low, high = (-math.inf, math.inf) if bounds is None else bounds
-    return call_planes("morph_planes", images, gradients, phase_factors, amplitude_factors, *bank, *how, low, high)
+    return call_plane_op("morph_planes", images, gradients, phase_factors, amplitude_factors, *bank, *how, low, high)
 
 
 @fake("morph_planes")

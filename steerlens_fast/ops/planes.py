@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .enums import FORMS, form_indices, real_dtype
 from .pair import pair
-from .registration import call, call_planes, constant_masks, dense, fake, float32_only, opposite, register_derivative
+from .registration import call, call_plane_op, constant_masks, dense, fake, float32_only, opposite, register_derivative
 
 
 def split_planes(
@@ -17,7 +17,7 @@ def split_planes(
 ) -> list[Tensor]:
     """Real planes to bands in one pass: :func:`split_bands` and the FFTs around it, within a core's caches.
 
-    For the CPU alone, and float32; :func:`steerlens_fast.pyramid.backend.serve` tells where it can be had.
+    For the CPU alone, and float32, where :func:`steerlens_fast.pyramid.backend.plane_ops_supported` returns True.
 
     Parameters
     ----------
@@ -46,14 +46,14 @@ def split_planes(
     --------
     >>> import torch
     >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import in_panels, serve
+    >>> from steerlens_fast.pyramid.backend import in_panels, plane_ops_supported
     >>> planes, mask = torch.rand(2, 32, 32), torch.ones(3, 16, 16)
-    >>> if serve(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
     ...     (bands,) = split_planes(planes, [in_panels(mask, 32)], [16], [0], ["both"])
     ...     assert bands.shape == (2, 3, 16, 16)
     """
     how = list(filters), list(heights), list(turns), form_indices(forms, ("real", "both"))
-    return call_planes("split_planes", planes, *how)
+    return call_plane_op("split_planes", planes, *how)
 
 
 def merge_planes(
@@ -95,14 +95,14 @@ def merge_planes(
     --------
     >>> import torch
     >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import in_panels, serve
+    >>> from steerlens_fast.pyramid.backend import in_panels, plane_ops_supported
     >>> band, mask = torch.rand(2, 3, 16, 16), torch.ones(3, 16, 16)
-    >>> if serve(Geometry((32, 32), 1, 3, 4, 1.0, False, True), band):
+    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), band):
     ...     planes = merge_planes([band], [in_panels(mask, 32)], [16], [0], ["real"], 32, 32)
     ...     assert planes.shape == (2, 32, 32)
     """
     how = list(filters), list(heights), list(turns), form_indices(forms, tuple(FORMS))
-    return call_planes("merge_planes", list(bands), *how, rest, height, width)
+    return call_plane_op("merge_planes", list(bands), *how, rest, height, width)
 
 
 @fake("split_planes")

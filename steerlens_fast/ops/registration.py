@@ -39,7 +39,7 @@ def are_batched(values) -> bool:
     return any(is_batched_gradient(t) for t in leaves(values) if isinstance(t, Tensor))
 
 
-def call_planes(name: str, *args):
+def call_plane_op(name: str, *args):
     """:func:`call` of an op that takes whole planes, which not every CPU has."""
     by_kernel = not has_transforms() and not has_tangent(args)
     if not _C.PLANE_LANES and by_kernel and _first_tensor(args).device.type == "cpu":

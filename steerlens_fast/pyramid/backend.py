@@ -36,7 +36,7 @@ def in_panels(mask: Tensor, H: int) -> Tensor:
     return panels.transpose(-1, -2).contiguous()
 
 
-def serve(geometry: Geometry, planes: Tensor) -> bool:
+def plane_ops_supported(geometry: Geometry, planes: Tensor) -> bool:
     """Whether the ops can transform these planes: plain float32 on a CPU that has them, of a size that they take."""
     if torch.compiler.is_compiling():
         return False

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice, is_int
-from ..extras import need
+from ..extras import require_extra
 from .coefficients import Coefficients
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def plot_pyramid(
     ['band 2 0', 'band 2 1', 'band 2 2', 'band 2 3']
     """
     bands, highpass, lowpass = _one_image(coefficients, show, index)
-    need("plot", "matplotlib")
+    require_extra("plot", "matplotlib")
     height, orientations = len(bands), max((len(b) for b in bands if b is not None), default=1)
     some = next(t for t in (highpass, *bands, lowpass) if t is not None)
     tall = min(max(some.shape[-2] / some.shape[-1], 0.4), 2.5)  # a panel's height over its width
     rows = max(height, 2)
     if figure is None:
         inches = PANEL_INCHES * (orientations + 2.2), PANEL_INCHES * tall * rows * 1.04 + 0.5
-        figure = need("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=200)
+        figure = require_extra("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=200)
     widths = [*[1.0] * orientations, 0.07, 0.16, 1.0, 0.07]
     grid = figure.add_gridspec(rows, len(widths), width_ratios=widths)
     paint, drawn_bands = _Painter(figure, tall), 0
@@ -158,9 +158,9 @@ def _limit(values: Tensor) -> float:
 
 class _Painter:
     def __init__(self, figure, tall: float):
-        colors = need("plot", "matplotlib.colors")
+        colors = require_extra("plot", "matplotlib.colors")
         self.figure, self.tall = figure, tall
-        self.mappable = need("plot", "matplotlib.cm").ScalarMappable
+        self.mappable = require_extra("plot", "matplotlib.cm").ScalarMappable
         self.normalize = colors.Normalize
         self.hues = colors.ListedColormap(_hue_circle().numpy(), name="phase")
 
@@ -199,7 +199,7 @@ class _Painter:
         if show == "phase":
             bar.set_ticks([-torch.pi, 0, torch.pi], labels=["−π", "0", "π"])
         else:
-            bar.locator = need("plot", "matplotlib.ticker").MaxNLocator(4)
+            bar.locator = require_extra("plot", "matplotlib.ticker").MaxNLocator(4)
             bar.update_ticks()
         bar.ax.tick_params(labelsize=6.5, length=2, pad=1.5)
         bar.outline.set_linewidth(0.4)

@@ -18,8 +18,8 @@ The bands of a "real" bank go in pairs, two orientations of a plane as one compl
 less than two real ones (by a factor of 1.1 to 2.4 forth and 2 to 10 back, as torch has them on the CPU), whole spectra
 need no special case for DC and Nyquist, and no plane ever meets another. The other banks read half spectra.
 
-Where :func:`panels.serve` says so (float32 on a CPU with AVX2 or AVX-512), a plane takes one pass through
-``split_planes`` or ``merge_planes``, FFTs included; else, and under tracers, torch.fft and the ops for bands do it.
+Where :func:`.backend.plane_ops_supported` returns True (float32 on a CPU with AVX2 or AVX-512), a plane takes one
+pass through ``split_planes`` or ``merge_planes``, FFTs included; otherwise torch.fft and the ops for bands are used.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ from .. import ops
 from ..memory import chunks, fits_one_pass, new_output, store
 from ..ops.registration import are_batched, has_tangent
 from ..torch_internals import constant_when_traced, has_transforms, over_batched_gradients, with_static_sizes
-from . import backend as panels
-from . import filters
+from . import backend, filters
 from .filter_cache import CACHE
 from .filters import Geometry
 
@@ -137,7 +136,7 @@ class Bank:
         return ["both" if self.is_complex(p) else "real" for p in self.parts]
 
     def split_planes(self, planes: Tensor, kept: bool = False) -> list[Tensor]:
-        """Planes [N, H, W] that :func:`panels.serve` to bands; last, if asked for, what these bands do not hold."""
+        """Split planes [N, H, W] into bands by the plane op; the last entry, if ``kept``, is the residual."""
         how = self.panel_filters(kept), self.heights, self.split_turns, self.forms
         if kept:
             rest = self.geometry.shape[0], 0, "real"
@@ -242,11 +241,11 @@ def _panel_filters(geometry: Geometry, kind: str, parts: tuple, kept: bool) -> t
     H = geometry.shape[0]
 
     def one(part: tuple) -> Tensor:
-        make = lambda: panels.in_panels(_full_mask(Bank(geometry, kind, ()), Part(*part)).float(), H)
+        make = lambda: backend.in_panels(_full_mask(Bank(geometry, kind, ()), Part(*part)).float(), H)
         return _cached(geometry, ("panels of one", kind, part), make)
 
     def rest() -> Tensor:
-        make = lambda: panels.in_panels(_make_kept_mask(geometry, parts, True).float(), H)
+        make = lambda: backend.in_panels(_make_kept_mask(geometry, parts, True).float(), H)
         return _cached(geometry, ("panels of rest", parts), make)
 
     make = lambda: (*map(one, parts), *([rest()] if kept else []))
@@ -408,7 +407,7 @@ def _new_bands(bank: Bank, lead: Sequence[int], image: Tensor) -> list[Tensor]:
 
 def _split_chunked(bank: Bank, image: Tensor) -> tuple[Tensor, ...]:
     planes, lead = _flat(image, 2), image.shape[:-2]
-    if panels.serve(bank.geometry, planes):
+    if backend.plane_ops_supported(bank.geometry, planes):
         return tuple(band.view(*lead, *band.shape[1:]) for band in bank.split_planes(planes))
     plane_bytes = bank.plane_bytes(image.dtype)
     slices = chunks(len(planes), plane_bytes, image.device)
@@ -435,7 +434,10 @@ def _store_bands(bank: Bank, part: Part, spectra: Tensor, whole: Tensor) -> None
 def _merge_chunked(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
     planes = [_flat(band, 3) for band in bands]
     dtype, lead = bands[0].real.dtype, bands[0].shape[:-3]
-    if all(panels.serve(bank.geometry, band) and _may_be(bank, part, band) for part, band in zip(bank.parts, planes)):
+    if all(
+        backend.plane_ops_supported(bank.geometry, band) and _may_be(bank, part, band)
+        for part, band in zip(bank.parts, planes)
+    ):
         given = [_complex(band) if bank.is_complex(part) else band for part, band in zip(bank.parts, planes)]
         return bank.merge_planes(given).view(*lead, *bank.geometry.shape)
     slices = chunks(len(planes[0]), bank.plane_bytes(dtype), bands[0].device)

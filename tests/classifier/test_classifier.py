@@ -15,7 +15,7 @@ from test_bad_input import refused
 from tolerances import assert_close
 from torch import nn
 
-from steerlens_fast.classifier import Driver
+from steerlens_fast.classifier import Classifier
 from steerlens_fast.classifier.objectives import loss, resolve_target
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # old models are still in use
@@ -91,7 +91,7 @@ def test_real_models(make, batch):
     model.eval()
     x = images(4, shape=shape)
     for losses in (toward_two, nll):
-        assert_same(Driver(model), plain(model, x, losses), x, losses, batch=batch)
+        assert_same(Classifier(model), plain(model, x, losses), x, losses, batch=batch)
 
 
 def exported(model):
@@ -117,7 +117,7 @@ MAKES = {
 @pytest.mark.parametrize("make", MAKES)
 def test_every_make_of_model(make):
     model, x = network(nn.Dropout(0.5)).eval(), images()
-    driver, expected = Driver(MAKES[make](model)), plain(model, x)
+    driver, expected = Classifier(MAKES[make](model)), plain(model, x)
     for batch in (None, 2, 3):
         assert_same(driver, expected, x, batch=batch)
     with warnings.catch_warnings():
@@ -128,7 +128,7 @@ def test_every_make_of_model(make):
 @pytest.mark.slow
 def test_inductor():
     model, x = network().eval(), images()
-    assert_same(Driver(torch.compile(model)), plain(model, x), x)
+    assert_same(Classifier(torch.compile(model)), plain(model, x), x)
 
 
 def test_a_distributed_model_waits_for_no_other_rank(monkeypatch):
@@ -143,7 +143,7 @@ def test_a_distributed_model_waits_for_no_other_rank(monkeypatch):
         ddp = nn.parallel.DistributedDataParallel(model)
         broadcast = Mock(wraps=torch.distributed._broadcast_coalesced)
         monkeypatch.setattr(torch.distributed, "_broadcast_coalesced", broadcast)
-        assert_same(Driver(ddp), plain(model, x), x, batch=2)
+        assert_same(Classifier(ddp), plain(model, x), x, batch=2)
         broadcast.assert_not_called()
         ddp(x)
         broadcast.assert_called()
@@ -170,26 +170,26 @@ class Output:
 )
 def test_outputs_are_unwrapped(wrap):
     model, x = network().eval(), images()
-    assert_same(Driver(lambda x: wrap(model(x))), plain(model, x), x, batch=3)
+    assert_same(Classifier(lambda x: wrap(model(x))), plain(model, x), x, batch=3)
 
 
 def test_dense_outputs():
     model, x = nn.Conv2d(3, CLASSES, 3), images()
     losses = lambda o, at=None: loss("nll", o, *resolve_target((2, 1, 3), o))
-    assert_same(Driver(model), plain(model, x, losses), x, losses, batch=3)
+    assert_same(Classifier(model), plain(model, x, losses), x, losses, batch=3)
 
 
 def test_preprocessing_is_differentiated():
     model, x = network().eval(), images()
     normalise = lambda x: (x - 0.4) / 0.2
-    assert_same(Driver(model, normalise), plain(lambda x: model(normalise(x)), x), x)
-    assert_same(Driver(model, nn.Sequential(nn.AvgPool2d(1))), plain(model, x), x)
+    assert_same(Classifier(model, normalise), plain(lambda x: model(normalise(x)), x), x)
+    assert_same(Classifier(model, nn.Sequential(nn.AvgPool2d(1))), plain(model, x), x)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_other_precisions(dtype):
     model, x = network().eval().to(dtype), images(dtype=dtype)
-    gradient, outputs = Driver(model).gradient(x, nll, batch=2)
+    gradient, outputs = Classifier(model).gradient(x, nll, batch=2)
     assert gradient.dtype == outputs.dtype == dtype
     wide = plain(copy.deepcopy(model).double(), x.double(), nll)[0]
     grain = torch.finfo(dtype).eps
@@ -202,7 +202,7 @@ def test_other_precisions(dtype):
 @pytest.mark.parametrize("batch, calls", [(None, [7]), (7, [7]), (99, [7]), (3, [3, 3, 1]), (1, [1] * 7)])
 def test_one_model_call_per_batch(batch, calls):
     model, seen = counting(network().eval())
-    driver, x = Driver(model), images(7)
+    driver, x = Classifier(model), images(7)
     driver.gradient(x, toward_two, batch=batch)
     assert seen == calls
     driver.outputs(x, batch=batch)
@@ -217,7 +217,7 @@ def test_losses_know_their_samples():
         return loss("logit", outputs, *resolve_target(target[at], outputs))
 
     model, x = network().eval(), images(7)
-    gradient, _ = Driver(model).gradient(x, losses, batch=3)
+    gradient, _ = Classifier(model).gradient(x, losses, batch=3)
     assert seen == [(0, 3), (3, 6), (6, 7)]
     each = lambda o: -o.gather(1, target[:, None])[:, 0]
     assert_close(gradient, plain(model, x, each)[0], "driver")
@@ -225,16 +225,16 @@ def test_losses_know_their_samples():
 
 def test_losses_are_summed_not_averaged():
     model, x = network().eval(), images(6)
-    gradient, _ = Driver(model).gradient(x, nll)
+    gradient, _ = Classifier(model).gradient(x, nll)
     for i in range(6):
-        assert_close(gradient[i : i + 1], Driver(model).gradient(x[i : i + 1], nll)[0], "driver")
+        assert_close(gradient[i : i + 1], Classifier(model).gradient(x[i : i + 1], nll)[0], "driver")
 
 
 def test_a_bad_sample_leaves_its_neighbours_alone():
     model, x = network().eval(), images()
-    clean, _ = Driver(model).gradient(x, nll)
+    clean, _ = Classifier(model).gradient(x, nll)
     x[1] = float("nan")
-    gradient, outputs = Driver(model).gradient(x, nll)
+    gradient, outputs = Classifier(model).gradient(x, nll)
     assert gradient[1].isnan().all()
     assert outputs[1].isnan().all()
     assert_close(gradient[[0, 2, 3]], clean[[0, 2, 3]], "driver")
@@ -249,7 +249,7 @@ def test_a_batch_is_freed_before_the_next():
         graphs.append(weakref.ref(outputs))
         return outputs
 
-    Driver(model).gradient(images(4), toward_two, batch=1)
+    Classifier(model).gradient(images(4), toward_two, batch=1)
     assert alive == [0, 0, 0, 0]
 
 
@@ -265,8 +265,8 @@ def test_additional_arguments(per_sample):
     x, shared, word = images(7), torch.rand(()), "a word"
     other = torch.rand(3)
     args = (per_sample, shared, word, other, None)
-    whole = Driver(model).gradient(x, toward_two, args)
-    parts = Driver(model).gradient(x, toward_two, args, batch=3)
+    whole = Classifier(model).gradient(x, toward_two, args)
+    parts = Classifier(model).gradient(x, toward_two, args, batch=3)
     assert_close(parts[0], whole[0], "driver")
     assert [len(a[0]) for a in seen] == [7, 3, 3, 1]
     assert all(a[1].shape == () and a[2] is word and a[3].shape == (3,) and a[4] is None for a in seen)
@@ -274,7 +274,7 @@ def test_additional_arguments(per_sample):
 
 def test_a_single_or_no_additional_argument():
     model = Mock(side_effect=lambda x, *args: x.flatten(1))
-    driver, x = Driver(model), images()
+    driver, x = Classifier(model), images()
     for args, expected in ((None, []), ((), []), ("one", ["one"]), ([1, 2], [[1, 2]])):
         driver.outputs(x, args)
         assert list(model.call_args.args[1:]) == expected
@@ -294,8 +294,8 @@ class InPlace(nn.Module):
 def test_models_that_work_in_place():
     x, scale = images(), torch.ones(4)
     kept = x.clone()
-    gradient, _ = Driver(InPlace()).gradient(x, toward_two, scale, batch=3)
-    Driver(InPlace(), lambda x: x.mul_(2)).outputs(x, scale)
+    gradient, _ = Classifier(InPlace()).gradient(x, toward_two, scale, batch=3)
+    Classifier(InPlace(), lambda x: x.mul_(2)).outputs(x, scale)
     assert torch.equal(x, kept)
     assert (scale == 1).all()
     assert (gradient.flatten(1).sum(1) == -3).all()
@@ -335,8 +335,8 @@ def test_the_callers_state(training, requires_grad, mode):
     generator, python = torch.get_rng_state(), random.getstate()
     with mode():
         modes.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()))
-        gradient, outputs = Driver(model).gradient(x, toward_two, batch=3)
-        Driver(model).outputs(x, batch=3)
+        gradient, outputs = Classifier(model).gradient(x, toward_two, batch=3)
+        Classifier(model).outputs(x, batch=3)
         modes.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()))
     assert modes[0] == modes[1]
     assert_untouched(before, state_of(model))
@@ -353,7 +353,7 @@ def test_callers_without_gradients(mode):
     model = network().eval()
     with mode():
         x, scale = images(), torch.rand(4, 1)
-        gradient, _ = Driver(lambda x, s: model(x) * s * x.mean((1, 2, 3))[:, None]).gradient(x, toward_two, scale)
+        gradient, _ = Classifier(lambda x, s: model(x) * s * x.mean((1, 2, 3))[:, None]).gradient(x, toward_two, scale)
     x, scale = x.clone(), scale.clone()
     expected, _ = plain(lambda x: model(x) * scale * x.mean((1, 2, 3))[:, None], x)
     assert_close(gradient, expected, "driver")
@@ -369,10 +369,10 @@ def test_state_survives_every_failure():
 
     handle = model[-1].register_forward_hook(fails)
     with pytest.raises(KeyError):
-        Driver(model).outputs(x)
+        Classifier(model).outputs(x)
     handle.remove()
     with pytest.raises(KeyError):
-        Driver(model).gradient(x, fails)
+        Classifier(model).gradient(x, fails)
     assert_untouched(before, state_of(model))
     assert torch.equal(torch.get_rng_state(), generator)
     assert torch.is_grad_enabled()
@@ -392,7 +392,7 @@ def test_batch_statistics_are_used_and_kept(wrap):
     before = state_of(model)
     made = wrap(model)
     buffers = {k: b.clone() for k, b in made.named_buffers()}
-    driver = Driver(made)
+    driver = Classifier(made)
     for _ in range(2):
         assert_same(driver, expected, x)
     assert_untouched(before, state_of(model))
@@ -417,8 +417,8 @@ class Counter(nn.Module):
 def test_buffers_written_in_eval_mode_are_kept():
     model = Counter().eval()
     before = state_of(model)
-    outputs = Driver(model).outputs(images(), batch=2)
-    Driver(model).gradient(images(), toward_two)
+    outputs = Classifier(model).outputs(images(), batch=2)
+    Classifier(model).gradient(images(), toward_two)
     assert_untouched(before, state_of(model))
     assert model.calls.data_ptr() not in model.seen
     assert outputs.shape == (4, 192)
@@ -428,7 +428,7 @@ def test_a_compiled_models_buffers_stay_where_cuda_graphs_know_them():
     model = network().eval()
     ours, seen = model[1].running_mean.data_ptr(), []
     model[1].register_forward_pre_hook(lambda m, _: seen.append(m.running_mean.data_ptr()))
-    driver = Driver(torch.compile(model, backend="eager"))
+    driver = Classifier(torch.compile(model, backend="eager"))
     driver.outputs(images())
     assert seen == [ours]
     model.train()
@@ -441,7 +441,7 @@ def test_a_program_exported_in_training_mode_keeps_its_buffers():
     program = torch.export.export(model, (images(),))
     made = program.module()
     before = {k: b.clone() for k, b in made.named_buffers()}
-    Driver(made).gradient(images(), toward_two)
+    Classifier(made).gradient(images(), toward_two)
     assert all(torch.equal(b, before[k]) for k, b in made.named_buffers())
 
 
@@ -449,7 +449,7 @@ def test_a_pending_graph_of_the_callers_stays_valid():
     """BatchNorm's graph holds its running mean: had it been written to, even with its own values, this would fail."""
     model, x = network().train(), images()
     pending = model(x)
-    Driver(model).gradient(x, toward_two)
+    Classifier(model).gradient(x, toward_two)
     pending.sum().backward()
     assert model[0].weight.grad is not None
 
@@ -471,7 +471,7 @@ def test_replaced_and_shared_buffers_come_back():
 
     model = Counts()
     held = dict(model.named_buffers(remove_duplicate=False))
-    Driver(model).gradient(images(), toward_two)
+    Classifier(model).gradient(images(), toward_two)
     after = dict(model.named_buffers(remove_duplicate=False))
     assert list(after) == list(held)
     assert all(after[k] is held[k] and (held[k] == 0).all() for k in held)
@@ -482,7 +482,7 @@ def test_the_callers_hooks_fire():
     forward, backward = Mock(return_value=None), Mock(return_value=None)
     handles = [model[0].register_forward_hook(forward), model[-1].register_full_backward_hook(backward)]
     before = state_of(model)
-    gradient, _ = Driver(model).gradient(x, toward_two, batch=2)
+    gradient, _ = Classifier(model).gradient(x, toward_two, batch=2)
     assert forward.call_count == backward.call_count == 2
     assert_untouched(before, state_of(model))
     for handle in handles:
@@ -496,7 +496,7 @@ def test_hooks_on_parameters_do_not_fire():
     for p in model.parameters():
         p.register_hook(hook)
         p.register_post_accumulate_grad_hook(hook)
-    Driver(model).gradient(images(), toward_two)
+    Classifier(model).gradient(images(), toward_two)
     hook.assert_not_called()
 
 
@@ -504,8 +504,8 @@ def test_under_the_callers_autocast():
     model, x = network().eval(), images()
     exact, _ = plain(model, x, nll)
     with torch.autocast("cpu", torch.bfloat16):
-        gradient, outputs = Driver(model).gradient(x, nll)
-        Driver(model).outputs(x)
+        gradient, outputs = Classifier(model).gradient(x, nll)
+        Classifier(model).outputs(x)
         model(x).float().sum().backward()  # casts of weights cached without a graph would leave these out
     assert outputs.dtype == torch.bfloat16
     assert gradient.dtype == torch.float32
@@ -517,10 +517,10 @@ def test_the_callers_defaults():
     model, x = network().eval(), images()
     expected = plain(model, x)
     with torch.device("meta"):
-        assert_same(Driver(model), expected, x, batch=3)
+        assert_same(Classifier(model), expected, x, batch=3)
     torch.set_default_dtype(torch.float64)
     try:
-        assert_same(Driver(model), expected, x, batch=3)
+        assert_same(Classifier(model), expected, x, batch=3)
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
@@ -534,13 +534,13 @@ def test_memory_formats():
         return model(x)
 
     x = images().to(memory_format=torch.channels_last)
-    gradient, _ = Driver(forward).gradient(x, toward_two, batch=2)
-    Driver(forward).outputs(x)
+    gradient, _ = Classifier(forward).gradient(x, toward_two, batch=2)
+    Classifier(forward).outputs(x)
     assert all(seen)
     assert gradient.is_contiguous(memory_format=torch.channels_last)
     assert_close(gradient, plain(model, x)[0], "driver")
     expanded = images(1).expand(4, *SHAPE)
-    assert_close(Driver(model).gradient(expanded, toward_two)[0], plain(model, expanded)[0], "driver")
+    assert_close(Classifier(model).gradient(expanded, toward_two)[0], plain(model, expanded)[0], "driver")
 
 
 def test_results_are_the_callers_own():
@@ -551,8 +551,8 @@ def test_results_are_the_callers_own():
         return cache.detach_().copy_(x.flatten(1))
 
     x = images()
-    assert torch.equal(Driver(model).outputs(x, batch=2), x.flatten(1))
-    assert torch.equal(Driver(model).gradient(x, toward_two, batch=2)[1], x.flatten(1))
+    assert torch.equal(Classifier(model).outputs(x, batch=2), x.flatten(1))
+    assert torch.equal(Classifier(model).gradient(x, toward_two, batch=2)[1], x.flatten(1))
 
 
 # --- Random numbers
@@ -563,7 +563,7 @@ def noisy(x):
 
 
 def test_a_session_continues_one_stream_and_no_session_starts_anew():
-    driver, x = Driver(noisy), images()
+    driver, x = Classifier(noisy), images()
     untouched = torch.get_rng_state()
     once, again = driver.outputs(x), driver.outputs(x)
     assert torch.equal(once, again)
@@ -578,7 +578,7 @@ def test_a_session_continues_one_stream_and_no_session_starts_anew():
 
 
 def test_sessions_are_not_moved_by_what_the_caller_draws_between():
-    driver, x = Driver(noisy), images()
+    driver, x = Classifier(noisy), images()
     runs = []
     for draws in (0, 5):
         torch.manual_seed(3)
@@ -592,7 +592,7 @@ def test_sessions_are_not_moved_by_what_the_caller_draws_between():
 
 
 def test_the_caller_draws_as_if_nothing_had_run():
-    driver, x = Driver(noisy), images()
+    driver, x = Classifier(noisy), images()
     torch.manual_seed(1)
     expected = torch.rand(6)
     torch.manual_seed(1)
@@ -604,7 +604,7 @@ def test_the_caller_draws_as_if_nothing_had_run():
 
 
 def test_random_numbers_on_every_device(device):
-    driver, x = Driver(noisy), images().to(device)
+    driver, x = Classifier(noisy), images().to(device)
     stream = driver.session(x)
     first, second = driver.outputs(x, stream=stream), driver.outputs(x, stream=stream)
     assert not torch.equal(first, second)
@@ -614,7 +614,7 @@ def test_random_numbers_on_every_device(device):
 
 def test_models_on_every_device(device):
     model, x = network().eval().to(device), images().to(device)
-    assert_same(Driver(model), plain(model, x), x, batch=3)
+    assert_same(Classifier(model), plain(model, x), x, batch=3)
 
 
 # --- Warnings
@@ -624,13 +624,13 @@ def test_training_mode_is_told_in_the_name_of_the_first_line_outside_of_the_pack
     model, here = network(), inspect.currentframe()
     with pytest.warns(UserWarning, match="model.eval()") as caught:
         line = here.f_lineno + 1
-        Driver(model).warn_if_training()
+        Classifier(model).warn_if_training()
     assert (caught[0].filename, caught[0].lineno) == (__file__, line)
     model.eval()[1].train()
     with pytest.warns(UserWarning, match="training mode"):
-        Driver(model).warn_if_training()
+        Classifier(model).warn_if_training()
     with pytest.warns(UserWarning, match="training mode"):
-        Driver(model.forward).warn_if_training()
+        Classifier(model.forward).warn_if_training()
 
 
 def test_no_false_alarm():
@@ -639,7 +639,7 @@ def test_no_false_alarm():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for made in (model, lambda x: x, model.forward):
-            Driver(made, preprocessing=nn.Identity()).warn_if_training()
+            Classifier(made, preprocessing=nn.Identity()).warn_if_training()
 
 
 # --- What is refused
@@ -648,10 +648,10 @@ def test_no_false_alarm():
 @pytest.mark.parametrize("bad, word", [(None, "NoneType"), ("resnet", "str"), (3, "int"), (nn.Linear, "class Linear")])
 def test_models_that_cannot_be_called(bad, word):
     with refused(TypeError, "model", "callable", word):
-        Driver(bad)
+        Classifier(bad)
     if bad is not None:
         with refused(TypeError, "preprocessing", "callable", word):
-            Driver(network(), bad)
+            Classifier(network(), bad)
 
 
 @pytest.mark.parametrize(
@@ -672,16 +672,16 @@ def test_models_that_cannot_be_called(bad, word):
 def test_models_that_return_no_scores(kind, model, words):
     for call in (lambda d, x: d.outputs(x), lambda d, x: d.gradient(x, toward_two)):
         with refused(kind, "model", *words):
-            call(Driver(model), images())
+            call(Classifier(model), images())
 
 
 def test_models_that_ignore_their_images():
     model = network().eval()
     for blind in (lambda x: x.detach().flatten(1), torch.no_grad()(model), lambda x: model(torch.zeros_like(x))):
         with refused(ValueError, "model", "depend on the images"):
-            Driver(blind).gradient(images(), toward_two)
+            Classifier(blind).gradient(images(), toward_two)
     with refused(ValueError, "depend on the images"):
-        Driver(model).gradient(images(), lambda outputs, at: torch.zeros(len(outputs)))
+        Classifier(model).gradient(images(), lambda outputs, at: torch.zeros(len(outputs)))
 
 
 @pytest.mark.parametrize(
@@ -697,14 +697,14 @@ def test_images_that_are_none(kind, bad, words):
     model = Mock()
     for call in (lambda d: d.outputs(bad), lambda d: d.gradient(bad, toward_two)):
         with refused(kind, "images", *words):
-            call(Driver(model))
+            call(Classifier(model))
     model.assert_not_called()
 
 
 @pytest.mark.parametrize("kind, bad", [(ValueError, 0), (ValueError, -1), (TypeError, 2.0), (TypeError, True)])
 def test_bad_batches(kind, bad):
     with refused(kind, "batch", str(bad)):
-        Driver(network()).outputs(images(), batch=bad)
+        Classifier(network()).outputs(images(), batch=bad)
 
 
 def test_images_on_another_device():
@@ -712,6 +712,6 @@ def test_images_on_another_device():
     model.register_forward_pre_hook(Mock(side_effect=AssertionError("the model ran")))
     for call in (lambda d: d.outputs(images()), lambda d: d.gradient(images(), toward_two)):
         with refused(ValueError, "images", "meta", "cpu"):
-            call(Driver(model))
-    moved = Driver(nn.Conv2d(3, CLASSES, 3, device="meta"), lambda x: x.to("meta"))
+            call(Classifier(model))
+    moved = Classifier(nn.Conv2d(3, CLASSES, 3, device="meta"), lambda x: x.to("meta"))
     assert moved.outputs(images()).device.type == "meta", "preprocessing may move them"

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from steerlens_fast.classifier import Driver
-from steerlens_fast.classifier.isolation import ONE_GUEST, OneAtATime, RandomStream
+from steerlens_fast.classifier import Classifier
+from steerlens_fast.classifier.isolation import MODEL_LOCK, ForkSafeLock, RandomStream
 
 
 class Drawing(nn.Module):
@@ -39,7 +39,7 @@ def states(model):
 
 def test_no_generator_of_the_callers_moves():
     model = Drawing().eval()
-    images, driver = torch.rand(4, 1, 8, 8), Driver(model)
+    images, driver = torch.rand(4, 1, 8, 8), Classifier(model)
     before, stream = repr(states(model)), driver.session(images)
     first = driver.outputs(images)
     gradient, outputs = driver.gradient(images, lambda o, at: o[:, 0])
@@ -92,7 +92,7 @@ def test_seeded_streams_repeat_and_leave_no_trace():
 
 def test_a_seeded_driver_draws_the_same_whatever_ran_before():
     model = Drawing().eval()
-    images, driver = torch.rand(4, 1, 8, 8), Driver(model)
+    images, driver = torch.rand(4, 1, 8, 8), Classifier(model)
     driver.seed = (0, 1)
     first = driver.outputs(images)
     torch.rand(5), random.random(), np.random.rand()
@@ -102,7 +102,7 @@ def test_a_seeded_driver_draws_the_same_whatever_ran_before():
 
 
 def test_the_lock_is_reentrant_and_undoes_in_order():
-    lock, done = OneAtATime(), []
+    lock, done = ForkSafeLock(), []
     with lock, lock.undone_by(lambda: done.append(1)), lock, lock.undone_by(lambda: done.append(2)):
         assert done == []
     assert done == [2, 1]
@@ -113,7 +113,7 @@ import os, signal, sys, threading
 import torch
 from torch import nn
 import steerlens_fast as sf
-from steerlens_fast.driver import Driver
+from steerlens_fast.driver import Classifier
 
 torch.set_num_threads(1)
 inside, leave = threading.Event(), threading.Event()
@@ -167,7 +167,7 @@ def test_a_fork_while_a_thread_is_in_the_lens_leaves_the_child_free():
 
 
 def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child():
-    lock, held, leave = OneAtATime(), threading.Event(), threading.Event()
+    lock, held, leave = ForkSafeLock(), threading.Event(), threading.Event()
 
     def hold():
         with lock:
@@ -189,10 +189,10 @@ def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child():
 def test_a_fork_by_the_thread_in_the_lens_itself_goes_on_in_both():
     """A model may fork, as a loader does: its own call ends in the child as it does in the parent."""
     before = torch.get_rng_state()
-    with ONE_GUEST, RandomStream():
+    with MODEL_LOCK, RandomStream():
         torch.rand(1)
         child = os.fork()
         if not child:
-            os._exit(0 if ONE_GUEST._depth == 1 and not torch.equal(torch.get_rng_state(), before) else 7)
+            os._exit(0 if MODEL_LOCK._depth == 1 and not torch.equal(torch.get_rng_state(), before) else 7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert torch.equal(torch.get_rng_state(), before)

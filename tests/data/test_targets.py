@@ -14,7 +14,7 @@ from steerlens_fast.data.items import Item
 from steerlens_fast.data.sources import open_source
 from steerlens_fast.data.targets import batch_target, parse_target
 from steerlens_fast.errors import USAGE, JobError
-from steerlens_fast.io.atomic_io import digest_of
+from steerlens_fast.io.atomic_io import sha256_of
 
 NAMES = ["cat", "dog", "eel", "fox"]
 
@@ -133,7 +133,7 @@ def test_a_csv_says_it_by_key_or_path_and_drops_the_others(tmp_path, text):
     found, rule = targets(str(file))
     assert found == {"a/1": 3, "a/2": 0, "a/4": 1}
     assert rule.dropped == len(items()) - 3
-    assert rule.about == {"kind": "csv", "path": str(file), "sha256": digest_of(file)}
+    assert rule.about == {"kind": "csv", "path": str(file), "sha256": sha256_of(file)}
 
 
 def test_a_csv_s_relative_paths_begin_at_its_folder(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from steerlens_fast import (
     phase_displacement,
     synthetic_images,
 )
-from steerlens_fast.classifier import Driver
+from steerlens_fast.classifier import Classifier
 from steerlens_fast.evaluate.classifiers import as_driver, load_driver
 from steerlens_fast.evaluate.config import EvaluationConfig
 from steerlens_fast.evaluate.edits import Editor
@@ -207,7 +207,7 @@ def test_a_band_that_cannot_move_has_no_advantage():
 
 
 def test_probes_take_what_the_lens_takes():
-    driver = Driver(Toward(torch.rand(1, 16, 16), torch.rand(1, 16, 16)))
+    driver = Classifier(Toward(torch.rand(1, 16, 16), torch.rand(1, 16, 16)))
     pyramid = SteerablePyramid((16, 16), height=1, orientations=6)
     images, target = torch.rand(2, 1, 16, 16), torch.tensor([1, 1])
     found = band_probes(driver, images, target, 0 * target, family="csp-joint", pyramid=pyramid, directions=2)

@@ -14,13 +14,13 @@ pytest.importorskip("PIL")
 
 from steerlens_fast import SteerableLens  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast.data.paths import with_absolute_paths
 from steerlens_fast.errors import JobError  # noqa: E402
 from steerlens_fast.evaluate import evaluate  # noqa: E402
-from steerlens_fast.evaluate.ground_truth import Known, known_of  # noqa: E402
+from steerlens_fast.evaluate.ground_truth import GroundTruth, ground_truth_of  # noqa: E402
 from steerlens_fast.evaluate.presets import presets  # noqa: E402
 from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
 from steerlens_fast.evaluate.tasks import Work  # noqa: E402
-from steerlens_fast.job.planning import with_absolute_paths  # noqa: E402
 
 QUICK = {"families": ["pixel"], "max_l2": 0.5, "probe_directions": 0}
 
@@ -309,7 +309,7 @@ def test_leftovers_of_a_kill_are_gone(tmp_path):
     assert not any(path.exists() for path in leftovers)
 
 
-# --- Known motions
+# --- GroundTruth motions
 
 
 def test_a_grey_truth_is_compared_with_rgb_images(tmp_path):
@@ -344,11 +344,11 @@ def test_a_cropped_truth_is_none():
         data = Shapes(1, seed=0)
 
     image = Source.data.pixels[0] / 255
-    known, why = known_of(Source, 0, image, cropped=False)
-    assert isinstance(known, Known) and why is None
-    known, why = known_of(Source, 0, image, cropped=True)
+    known, why = ground_truth_of(Source, 0, image, cropped=False)
+    assert isinstance(known, GroundTruth) and why is None
+    known, why = ground_truth_of(Source, 0, image, cropped=True)
     assert known is None and "cropped" in why
-    assert known_of(object(), 0, image, cropped=False) == (None, None)
+    assert ground_truth_of(object(), 0, image, cropped=False) == (None, None)
 
 
 def test_a_preset_says_which_extra_it_needs(tmp_path, monkeypatch, capsys):

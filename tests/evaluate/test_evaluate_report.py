@@ -137,7 +137,7 @@ def test_figures_draw_what_the_summary_says(found):
     assert texts[0] == "none" and texts[4 + 2].endswith("9/10") and len(texts) == 8
 
 
-# --- Known motions
+# --- GroundTruth motions
 
 
 def test_displacements_are_told_kind_by_kind(tmp_path):

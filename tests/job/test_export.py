@@ -12,7 +12,7 @@ from jobs import NASTY, make_job, morphs_of
 from steerlens_fast import Morphs
 from steerlens_fast.errors import USAGE, JobError
 from steerlens_fast.job.export import _Job, _strip_data, export
-from steerlens_fast.job.formats import MODULES, format_named
+from steerlens_fast.job.formats import MODULES, get_format
 from steerlens_fast.job.formats.names import file_name
 from steerlens_fast.job.shard import read_records
 from steerlens_fast.morphs.strips import draw_strips
@@ -40,7 +40,7 @@ def stored(to: Path, kind: str):
     for listing in sorted(to.glob("*.jsonl")):
         records = read_records(listing)
         keys += [r["key"] for r in records]
-        pixels.append(format_named(kind).read(to, listing.stem, records))
+        pixels.append(get_format(kind).read(to, listing.stem, records))
     return keys, torch.cat(pixels)
 
 

@@ -14,7 +14,7 @@ import torch
 from jobs import CLASSES, LABELS, NASTY, make_job, morphs_of
 
 from steerlens_fast.errors import REASONS, JobError
-from steerlens_fast.job import reader as stored
+from steerlens_fast.job import reader
 from steerlens_fast.job.gallery import gallery, write_gallery
 from steerlens_fast.job.gallery.gallery import places
 
@@ -124,7 +124,7 @@ def test_a_drawn_sample_is_that_of_its_seed():
 def test_one_shard_at_a_time_and_only_those_with_examples(tmp_path, monkeypatch):
     """Of 10 shards with 4 morphs, 3 are opened for 3 examples, and one morph read from each."""
     make_job(tmp_path, morphs_of(40, 2), [str(i) for i in range(40)])
-    asked, read = [], stored.read_frames
+    asked, read = [], reader.read_frames
 
     def watch(out, kind, shard, records):
         asked.append((shard, [r["key"] for r in records]))

@@ -22,7 +22,7 @@ from job_models import arguments, digests, frames, lines, make_folder, markers, 
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.errors import JobError  # noqa: E402
 from steerlens_fast.evaluate import evaluate  # noqa: E402
-from steerlens_fast.io import atomic_io as durable  # noqa: E402
+from steerlens_fast.io import atomic_io  # noqa: E402
 from steerlens_fast.io.tensor_files import replacing  # noqa: E402
 from steerlens_fast.job.formats.common import replacing_folder  # noqa: E402
 
@@ -43,7 +43,7 @@ def job(data, tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def not_warned_yet(monkeypatch):
-    monkeypatch.setattr(durable, "_warned", set())
+    monkeypatch.setattr(atomic_io, "_warned", set())
 
 
 def evaluated(out: Path, **more):
@@ -310,7 +310,7 @@ def test_what_writes_to_the_folder_says_so(read_only, data, tmp_path, capsys):
 
 def test_status_knows_of_ranks(job, tmp_path, capsys):
     out = Path(shutil.copytree(job, tmp_path / "out"))
-    with durable.locked(out / ".lock", shared=True), durable.locked(out / ".lock-rank-1-of-2"):
+    with atomic_io.locked(out / ".lock", shared=True), atomic_io.locked(out / ".lock-rank-1-of-2"):
         assert main(["status", str(out)]) == 0
         assert json.loads(capsys.readouterr().out)["running"] is True
     assert main(["status", str(out)]) == 0

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from steerlens_fast import SteerableLens
-from steerlens_fast.classifier import Driver
+from steerlens_fast.classifier import Classifier
 from steerlens_fast.classifier.objectives import OBJECTIVES, loss, resolve_target
 from steerlens_fast.classifier.outputs import class_scores
 from steerlens_fast.morphs.strips import _names
@@ -236,7 +236,7 @@ DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 def test_images_are_cast_to_the_models_dtype(given, computed, preprocessing):
     model, x = network(3, computed), images(given)
     loss_of = lambda o, at=None: -o[:, 1].float()
-    gradient, outputs = Driver(model, preprocessing).gradient(x, loss_of)
+    gradient, outputs = Classifier(model, preprocessing).gradient(x, loss_of)
     leaf = x.clone().requires_grad_()
     expected = model((leaf if preprocessing is None else preprocessing(leaf)).to(computed))
     assert torch.equal(outputs, expected) and outputs.dtype == computed
@@ -251,8 +251,8 @@ def test_a_saturated_gradient_survives_half_precision(computed):
         model[3].bias[1] += 29
     losses = lambda o, at=None: loss("nll", o, torch.ones(len(o), dtype=torch.int64), torch.zeros(len(o)).long())
     x = images()
-    found = Driver(network_like(model, computed)).gradient(x, losses)[0].double().flatten(1)
-    expected = Driver(network_like(model, torch.float64)).gradient(x, losses)[0].double().flatten(1)
+    found = Classifier(network_like(model, computed)).gradient(x, losses)[0].double().flatten(1)
+    expected = Classifier(network_like(model, torch.float64)).gradient(x, losses)[0].double().flatten(1)
     assert (expected.norm(dim=1) < 1e-10).all() and (expected.norm(dim=1) > 1e-16).all()
     sizes = found.norm(dim=1), expected.norm(dim=1)
     assert ((found * expected).sum(1) > 0.99 * sizes[0] * sizes[1]).all()  # one direction
@@ -276,9 +276,9 @@ def test_a_dtype_that_is_not_known_is_explained(hide):
     model[2] = nn.Sequential(nn.Flatten(), Cast(torch.float32))
     for call in (lambda d: d.outputs(images()), lambda d: d.gradient(images(), lambda o, at: o[:, 0])):
         with refused(TypeError, "images", "torch.float32", "dtype", "cast in preprocessing=") as caught:
-            call(Driver(hide(model)))
+            call(Classifier(hide(model)))
         assert isinstance(caught.value.__cause__, RuntimeError)
-    cast = Driver(hide(model), preprocessing=torch.Tensor.double)
+    cast = Classifier(hide(model), preprocessing=torch.Tensor.double)
     assert cast.gradient(images(), lambda o, at: o[:, 0])[0].dtype == torch.float32
 
 
@@ -287,7 +287,7 @@ def test_other_errors_of_the_models_stay_its_own():
         raise RuntimeError("a model's own trouble")
 
     with pytest.raises(RuntimeError, match="^a model's own trouble$"):
-        Driver(model).outputs(images())
+        Classifier(model).outputs(images())
 
 
 class Cast(nn.Module):

@@ -830,7 +830,7 @@ def test_nothing_of_a_morph_is_kept(regime):
         kept = [weakref.ref(t) for t in (morphs.frames, morphs.outputs, morphs.l2)]
         del morphs
         kept += [weakref.ref(frame) for frame in lens.iter_frames(x, 1, factors=1.0, frames=3)]
-        alive = [type(o).__name__ for o in gc.get_objects() if type(o).__name__ in ("Call", "Guide", "Walk")]
+        alive = [type(o).__name__ for o in gc.get_objects() if type(o).__name__ in ("Call", "GradientProvider", "Walk")]
     finally:
         gc.enable()
     assert not alive and not any(k() is not None for k in kept)

@@ -12,7 +12,7 @@ from test_bad_input import refused
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerableLens, SteerablePyramid
-from steerlens_fast.evaluate.presets import digits_data as digits
+from steerlens_fast.evaluate.presets import digits_data
 
 REGIMES = ("frozen", "persistent", "live")
 RULES = ("complex", "polar")
@@ -30,13 +30,13 @@ def images(count=2, size=16, dtype=torch.float32, device="cpu", channels=3):
 
 @pytest.fixture(scope="module")
 def data():
-    return digits.load()
+    return digits_data.load()
 
 
 @pytest.fixture(scope="module")
 def reader(data):
     """A classifier of digits after one epoch: right on most."""
-    return digits.train(data, epochs=1)
+    return digits_data.train(data, epochs=1)
 
 
 # --- Against a plain composition of the families

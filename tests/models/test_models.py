@@ -21,7 +21,7 @@ from torch import nn
 
 from steerlens_fast import SteerableLens
 from steerlens_fast.errors import USAGE, JobError
-from steerlens_fast.io.atomic_io import digest_of
+from steerlens_fast.io.atomic_io import sha256_of
 from steerlens_fast.models import load_model
 
 TESTS = Path(__file__).parents[1]
@@ -173,7 +173,7 @@ def test_the_dtype_is_the_model_s_alone(images, dtype):
     assert torch.equal(prepared, normalise(images).to(prepared.dtype)), "normalised in float32, then rounded once"
 
     lens = SteerableLens(loaded.model, preprocessing=loaded.preprocessing)
-    gradient, outputs = lens.driver.gradient(images, lambda outputs, at: -outputs[:, 2].float())
+    gradient, outputs = lens.classifier.gradient(images, lambda outputs, at: -outputs[:, 2].float())
     assert gradient.dtype == torch.float32 and outputs.dtype == getattr(torch, dtype)
     leaf = images.clone().requires_grad_()
     (reference,) = torch.autograd.grad(-smooth()(normalise(leaf))[:, 2].sum(), leaf)
@@ -417,7 +417,7 @@ def test_torchscript_of_any_name_is_run(tmp_path, images, kind, suffix):
         warnings.simplefilter("error")
         loaded = load_model(path)
     torch.testing.assert_close(scores(loaded.model, images), scores(model, images))
-    assert loaded.sha256 == digest_of(path) and loaded.description["spec"] == str(path)
+    assert loaded.sha256 == sha256_of(path) and loaded.description["spec"] == str(path)
     assert not any(p.requires_grad for p in loaded.model.parameters())
     lens = SteerableLens(loaded.model)
     assert lens.morph(images, 1, max_l2=1.0, frames=3).ok.all()
@@ -428,7 +428,7 @@ def test_an_exported_program_is_run(tmp_path, images, name):
     path = exported(tmp_path / "model.pt2").rename(tmp_path / name)
     loaded = load_model(str(path), mean=MEAN, std=STD)
     torch.testing.assert_close(scores(loaded.model, images), scores(smooth(), images))
-    assert loaded.sha256 == digest_of(path)
+    assert loaded.sha256 == sha256_of(path)
     assert loaded.description["parameters"] == sum(p.numel() for p in smooth().parameters())
     assert not any(p.requires_grad for p in loaded.model.parameters())
     assert SteerableLens(loaded.model, preprocessing=loaded.preprocessing).morph(images[:3], 1, max_l2=1.0).ok.all()

@@ -10,7 +10,7 @@ from cases import image, normal
 from tolerances import assert_close
 
 from steerlens_fast import _C, CSPFamily, SteerablePyramid, ops
-from steerlens_fast.pyramid import backend as panels
+from steerlens_fast.pyramid import backend
 
 SHAPES = [(45, 61), (64, 96)]  # [H, W]
 FEWER = [n for n in (0, 8) if n < _C.PLANE_LANES]
@@ -81,7 +81,7 @@ def test_an_empty_wish_is_none():
 
 def test_the_ops_say_where_they_can_be_had(monkeypatch):
     monkeypatch.setattr(_C, "PLANE_LANES", 0)
-    planes, filters, factors = torch.rand(1, 8, 8), [panels.in_panels(torch.ones(1, 8, 8), 8)], torch.ones(2, 1)
+    planes, filters, factors = torch.rand(1, 8, 8), [backend.in_panels(torch.ones(1, 8, 8), 8)], torch.ones(2, 1)
     calls = {
         "split_planes": lambda: ops.split_planes(planes, filters, [8], [0], ["real"]),
         "merge_planes": lambda: ops.merge_planes([planes[:, None]], filters, [8], [0], ["real"], 8, 8),

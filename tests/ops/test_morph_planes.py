@@ -11,7 +11,7 @@ from tolerances import assert_close
 from steerlens_fast import _C, CSPFamily, SteerablePyramid, memory, ops
 from steerlens_fast.families.protocols import PlaneMotion, factor_pair
 from steerlens_fast.ops import reference
-from steerlens_fast.pyramid import backend as panels
+from steerlens_fast.pyramid import backend
 
 pytestmark = pytest.mark.skipif(not _C.PLANE_LANES, reason="this CPU is not x86-64-v3, or the compiler not GCC")
 PHASE, AMPLITUDE, JOINT = 0, 1, 2
@@ -48,8 +48,8 @@ class Case:
         planes, gradients = (f(N, H, W, dtype=torch.float32) for f in (image, normal))
         masks = [image(*size, dtype=torch.float32, seed=i) + 0.5 for i, size in enumerate(groups)]
         masks = [m / (H * W) for m in masks]  # so that images stay near [0, 1]
-        filters = [panels.in_panels(mask, H) for mask in masks]
-        kept = panels.in_panels(image(1, H, W, dtype=torch.float32, seed=7) / (H * W), H)
+        filters = [backend.in_panels(mask, H) for mask in masks]
+        kept = backend.in_panels(image(1, H, W, dtype=torch.float32, seed=7) / (H * W), H)
         table = lambda seed: 0.7 * normal(3, N if self.factors == (None,) else 1, dtype=torch.float32, seed=seed)
         b, a = table(3), table(4)
         b[1], a[1] = 0, 0
@@ -129,7 +129,7 @@ def test_a_cpu_without_it_goes_part_by_part_through_ffts(monkeypatch):
     family = CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05)
     x, g = image(2, 28, 28, dtype=torch.float32), 0.02 * normal(2, 28, 28, dtype=torch.float32)
     frames = family.prepare(x, g).render([0.5, 1.0])
-    monkeypatch.setattr(panels._C, "PLANE_LANES", 0)
+    monkeypatch.setattr(backend._C, "PLANE_LANES", 0)
     monkeypatch.setattr(ops, "morph_planes", None)
     assert_close(family.prepare(x, g).render([0.5, 1.0]), frames, "render")
 

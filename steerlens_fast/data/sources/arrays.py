@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ...errors import BadItem
-from ...extras import need
+from ...extras import require_extra
 from ..items import Item
 from ..labels import class_number, class_of, names_of
 from .base import LeftOut, Source, numbered, show, usage
@@ -74,7 +74,7 @@ def npy_source(path: str, labels: str | None, any_values: bool = False) -> Array
 
 def safetensors_source(path: str, labels: str | None, any_values: bool = False) -> ArraySource:
     """A .safetensors with "images", or one tensor of 3 or 4 axes, and "labels", or ``labels`` as for a .npy."""
-    safetensors = need("save", "safetensors")
+    safetensors = require_extra("save", "safetensors")
     try:
         file = safetensors.safe_open(path, framework="pt")  # numpy has no bfloat16
     except (OSError, safetensors.SafetensorError) as error:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from ...errors import BadItem, stable_text
-from ...extras import need
+from ...extras import require_extra
 from ...io.tensor_files import expand_home
 from ..items import Item
 from ..labels import class_number, names_of
@@ -26,7 +26,7 @@ class HubSource(Source):
     def __init__(self, spec: str):
         name, _, split = expand_home(spec).partition("#")
         data, split, self._other_splits = _load(name, split)
-        datasets = need("hf", "datasets")
+        datasets = require_extra("hf", "datasets")
         self.name = f"hf:{name}#{split}"
         self._image = _first(data, datasets.Image)
         if self._image is None:
@@ -83,7 +83,7 @@ class HubSource(Source):
 
 
 def _load(name: str, split: str):
-    datasets = need("hf", "datasets")
+    datasets = require_extra("hf", "datasets")
     try:
         if os.path.exists(os.path.join(name, "dataset_info.json")) and os.path.exists(os.path.join(name, "state.json")):
             return (*_only(datasets.load_from_disk(name), split), [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from numbers import Number
 
-from ...classifier.isolation import OneAtATime
+from ...classifier.isolation import ForkSafeLock
 from ...errors import BadItem, JobError, told_of_error
 from ..import_object import failed, find
 from ..items import Item
@@ -36,7 +36,7 @@ class PythonSource(Source):
         self.name = spec or kind.__name__
         about = {"kind": "python", "spec": spec, "class": f"{kind.__module__}.{kind.__qualname__}", "items": len(data)}
         super().__init__(about, _class_names(data))
-        self._one_at_a_time = OneAtATime()  # as in a worker of torch's DataLoader: files have one position
+        self._one_at_a_time = ForkSafeLock()  # as in a worker of torch's DataLoader: files have one position
 
     def listing(self) -> Iterator[Item]:
         count = len(self.data)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ...checks import check_choice, check_int, check_number
-from ...classifier import Driver
+from ...classifier import Classifier
 from ...classifier.objectives import check_objective, loss
-from ...families import FAMILIES, family_named
+from ...families import FAMILIES, make_family
 from ...lens.l2_search import factor_at_l2
 from ...pyramid import SteerablePyramid
 from .arguments import check_batch, check_classes, noise
@@ -107,7 +107,7 @@ def band_probes(
     check_int("directions", directions, 1, None)
     check_objective(objective)
     pyramid = SteerablePyramid(tuple(images.shape[-2:])) if pyramid is None else pyramid
-    classifier = driver if isinstance(driver, Driver) else Driver(driver)
+    classifier = driver if isinstance(driver, Classifier) else Classifier(driver)
     target, source = target.to(images.device), source.to(images.device)
     gradient, outputs = classifier.gradient(
         images,
@@ -116,7 +116,7 @@ def band_probes(
     ways = _ways(images, gradient, directions, seed, numbers)
     probe = _Probe(classifier, images, ways, _margin(outputs, target, source), (target, source), max_l2, bounds)
     bands = [(s, k) for s in range(pyramid.height) for k in range(pyramid.orientations)]
-    changes, attained = zip(*(probe(family_named(family, pyramid, rule, [s], [k])) for s, k in bands))
+    changes, attained = zip(*(probe(make_family(family, pyramid, rule, [s], [k])) for s, k in bands))
     shape = lambda t: torch.stack(t, -1).unflatten(-1, (pyramid.height, pyramid.orientations))
     change, attained = shape(changes), shape(attained).all(0)  # [1 + D, N, J, K]
     along, chance = change[0], change[1:].mean(0)
@@ -134,7 +134,7 @@ def _ways(images: Tensor, gradient: Tensor, directions: int, seed: int, numbers)
 class _Probe:
     """Moves one band, all directions at once."""
 
-    classifier: Driver
+    classifier: Classifier
     images: Tensor
     ways: Tensor
     before: Tensor  # [N]: the margin at the source

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...checks import check_int
-from ...classifier import Driver
+from ...classifier import Classifier
 from .arguments import check_batch, check_classes
 
 
@@ -102,7 +102,7 @@ def transfer(
         check_int("batch_size", batch_size, 1, None)
     agrees, probability = {}, {}
     for name, judge in judges.items():
-        driver = judge if isinstance(judge, Driver) else Driver(judge)
+        driver = judge if isinstance(judge, Classifier) else Classifier(judge)
         outputs = _check_outputs(f"judge {name!r}", driver.outputs(images, batch=batch_size))
         check_classes("target", target, len(images), outputs.shape[1])
         agrees[name] = (outputs.argmax(1) == target.to(outputs.device)) & ~outputs.isnan().any(1)

@@ -7,16 +7,15 @@ from functools import lru_cache
 from torch import nn
 from torch.utils.data import StackDataset
 
-from . import digits_data as digits
-from . import networks
+from . import digits_data, networks
 
 NEXT = "map:" + ",".join(f"{d}={(d + 1) % 10}" for d in range(10))
 
 
 @lru_cache(maxsize=1)
-def data() -> digits.Digits:
+def data() -> digits_data.Digits:
     """The demo's split, seed 0."""
-    return digits.load(0)
+    return digits_data.load(0)
 
 
 def test_set() -> StackDataset:

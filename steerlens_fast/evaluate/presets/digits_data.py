@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...extras import need
+from ...extras import require_extra
 from ...memory import threads
 
 SIZE = 32  # pixels of a side
@@ -29,7 +29,7 @@ class Digits:
 
 def load(seed: int = 0) -> Digits:
     """scikit-learn's 1797 handwritten digits (real ones, 8 x 8), with a margin, at 32 x 32; a quarter for testing."""
-    datasets, selection = need("demo", "sklearn.datasets"), need("demo", "sklearn.model_selection")
+    datasets, selection = require_extra("demo", "sklearn.datasets"), require_extra("demo", "sklearn.model_selection")
     pixels, labels = datasets.load_digits(return_X_y=True)
     train, test = selection.train_test_split(range(len(labels)), test_size=0.25, random_state=seed, stratify=labels)
     small = F.pad(torch.tensor(pixels, dtype=torch.float32, device="cpu").reshape(-1, 1, 8, 8) / 16, [MARGIN] * 4)

@@ -7,17 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...memory import threads
-from . import digits_data as digits
+from . import digits_data
 
 EPOCHS = 15
 
 
-def robust_cnn(data: digits.Digits, seed: int = 0) -> nn.Module:
+def robust_cnn(data: digits_data.Digits, seed: int = 0) -> nn.Module:
     """The demo's: large first filters, smooth, trained with mild L2 adversarial steps."""
-    return digits.train(data, EPOCHS, seed=seed)
+    return digits_data.train(data, EPOCHS, seed=seed)
 
 
-def plain_cnn(data: digits.Digits, seed: int = 0) -> nn.Module:
+def plain_cnn(data: digits_data.Digits, seed: int = 0) -> nn.Module:
     """Three 3 x 3 convolutions with pooling and one linear layer; trained plainly."""
     block = lambda before, after: [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     side = data.train_images.shape[-1] // 8
@@ -30,7 +30,7 @@ def plain_cnn(data: digits.Digits, seed: int = 0) -> nn.Module:
     )
 
 
-def mlp(data: digits.Digits, seed: int = 0) -> nn.Module:
+def mlp(data: digits_data.Digits, seed: int = 0) -> nn.Module:
     """Two hidden layers; trained plainly."""
     wide = lambda before: [nn.Linear(before, 256), nn.ReLU()]
     pixels = data.train_images[0].numel()
@@ -39,12 +39,12 @@ def mlp(data: digits.Digits, seed: int = 0) -> nn.Module:
     )
 
 
-def _fit(make, data: digits.Digits, seed: int) -> nn.Module:
+def _fit(make, data: digits_data.Digits, seed: int) -> nn.Module:
     """Train without adversarial steps; every random number comes from ``seed``."""
     images, labels = data.train_images, data.train_labels
     with torch.random.fork_rng(devices=[]), threads(1):
         torch.manual_seed(seed)
-        model = make(digits.count_of_classes(labels))
+        model = make(digits_data.count_of_classes(labels))
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         for _ in range(EPOCHS):
             for rows in torch.randperm(len(images), device="cpu").split(64):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...extras import need
+from ...extras import require_extra
 from . import digits, shapes
 
 _MODULES = {"digits": digits, "shapes": shapes}
@@ -11,7 +11,7 @@ _MODULES = {"digits": digits, "shapes": shapes}
 def check_preset(name: str) -> None:
     """MissingExtra where a preset's data need a package that is not installed."""
     if name == "digits":
-        need("demo", "sklearn.datasets")
+        require_extra("demo", "sklearn.datasets")
 
 
 # The follow-up's L2 = 2 and 1 on 28 x 28 pixels, as RMS changes of the presets' 32 x 32.

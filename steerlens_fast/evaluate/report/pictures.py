@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...extras import need
+from ...extras import require_extra
 from .html import number
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ QUIET = "#757575"
 
 def new_figure(width: float, height: float) -> Figure:
     """Of a size in inches; not known to pyplot."""
-    return need("plot", "matplotlib.figure").Figure(figsize=(width, height), layout="constrained", dpi=150)
+    return require_extra("plot", "matplotlib.figure").Figure(figsize=(width, height), layout="constrained", dpi=150)
 
 
 def style(axes, title: str = "") -> None:

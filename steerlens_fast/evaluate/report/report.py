@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...extras import need
-from ...io.atomic_io import publishing
-from ...job.reader import class_name
+from ...data.class_names import class_name
+from ...extras import require_extra
+from ...io.atomic_io import atomic_write
 from ..summary import read_results
 from ..tasks import Work
 from . import tables
@@ -42,16 +42,16 @@ def write_report(out: Path, summary: dict, work: Work, frames: dict[str, dict[in
     Path
         The page.
     """
-    matplotlib = need("plot", "matplotlib")
+    matplotlib = require_extra("plot", "matplotlib")
     (out / "figures").mkdir(exist_ok=True)
     shown = []
     with matplotlib.rc_context(SETTINGS):
         for name, caption, figure in all_figures(summary, _strips(out, work, frames)):
             for kind, unstamped in (("png", {"Software": None}), ("svg", {"Date": None})):
-                with publishing(out / "figures" / f"{name}.{kind}") as file:
+                with atomic_write(out / "figures" / f"{name}.{kind}") as file:
                     figure.savefig(file, format=kind, metadata=unstamped)
             shown.append((name, caption))
-    with publishing(out / "index.html") as file:
+    with atomic_write(out / "index.html") as file:
         file.write(page(summary, shown).encode(errors="replace"))
     return out / "index.html"
 

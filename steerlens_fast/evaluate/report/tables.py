@@ -33,7 +33,7 @@ def facts(summary: dict) -> str:
     why = lambda reason, told: f"{told['images']} {reason} ({told['why']})"
     left = ", ".join(why(*item) for item in sources["left_out"].items()) or "none"
     told = {
-        "Driver": config["driver"],
+        "Classifier": config["driver"],
         "Judges": ", ".join(config["judges"]) or "none",
         "Data": config["data"],
         "Sources": f"{sources['chosen']} of the first {sources['looked_at']} images; left out: {left}",

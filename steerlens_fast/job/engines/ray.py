@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...errors import JobError, as_job_error
-from ...extras import need
+from ...extras import require_extra
 from ..config import JobConfig
 from ..pipeline import END
 from ..plan import Plan
@@ -40,7 +40,7 @@ class Ray:
     """
 
     def __init__(self, config: JobConfig, workers: int, device: str, decoders: int):
-        self._ray = need("ray", "ray")
+        self._ray = require_extra("ray", "ray")
         self._own = not self._ray.is_initialized()
         if self._own:
             self._init(workers)

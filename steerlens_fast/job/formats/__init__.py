@@ -1,5 +1,5 @@
 """Formats of a shard: safetensors, webdataset tar, folder of PNG."""
 
-from .formats import MODULES, format_named
+from .formats import MODULES, get_format
 
-__all__ = ["MODULES", "format_named"]
+__all__ = ["MODULES", "get_format"]

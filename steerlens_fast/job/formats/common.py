@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...extras import need
+from ...extras import require_extra
 from ...io.tensor_files import with_path
 
 if TYPE_CHECKING:
@@ -88,13 +88,13 @@ def digits(count: int) -> int:
 def to_picture(frame: Tensor) -> Image:
     """A frame uint8 [C, H, W], of 1 or 3 channels, as a Pillow image, grey or RGB; or uint16 [1, H, W], 16-bit grey."""
     pixels = frame[0] if len(frame) == 1 else frame.movedim(0, -1)
-    return need("cli", "PIL.Image").fromarray(pixels.contiguous().numpy())
+    return require_extra("cli", "PIL.Image").fromarray(pixels.contiguous().numpy())
 
 
 def read_picture(file: BinaryIO, kind: str, channels: int | None = None) -> Tensor:
     """What :func:`to_picture` was given, from an encoded file of one ``kind``; its first ``channels``, or all."""
     try:
-        pixels = torch.from_numpy(np.array(need("cli", "PIL.Image").open(file, formats=[kind])))
+        pixels = torch.from_numpy(np.array(require_extra("cli", "PIL.Image").open(file, formats=[kind])))
     except (OSError, SyntaxError, EOFError) as error:  # Pillow's words for damage: a ValueError here, not the disk's
         raise ValueError(f"a {kind} picture is damaged: {error}") from error
     return pixels[None] if pixels.dim() == 2 else pixels.movedim(-1, 0)[:channels]

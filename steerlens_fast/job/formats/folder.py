@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...extras import need
+from ...extras import require_extra
 from ...io.atomic_io import sync, sync_folder
 from .common import ahead, check_frames, digits, read_picture, replacing_folder, to_picture, with_row
 from .names import FRAME, directory_name
@@ -31,7 +31,7 @@ def write(folder: Path, stem: str, frames: Tensor, records: list[dict], about: d
     path, frames, files = folder / (stem + suffix), check_frames(frames, (1, 3), DTYPES), {}
     if frames.dtype != torch.uint8 and frames.shape[2] != 1:
         raise ValueError(f"frames must be uint8 to be pictures in colour, got {frames.dtype}")
-    need("cli", "PIL.Image")
+    require_extra("cli", "PIL.Image")
     with replacing_folder(path) as temporary:
         for told in ahead(lambda r: _write_morph(temporary, r["key"], frames[r["row"]]), with_row(records)):
             files |= told

@@ -75,7 +75,7 @@ class Format(Protocol):
         """
 
 
-def format_named(name: str) -> Format:
+def get_format(name: str) -> Format:
     """The format that the configuration calls so; its packages are imported when it is used.
 
     Examples
@@ -83,8 +83,8 @@ def format_named(name: str) -> Format:
     >>> import tempfile, torch
     >>> frames, records = torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8), [{"key": "cat/1.jpg", "row": 0}]
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     files = format_named("safetensors").write(Path(folder), "00000", frames, records, {"frames": 2})
-    ...     same = torch.equal(format_named("safetensors").read(Path(folder), "00000", records), frames)
+    ...     files = get_format("safetensors").write(Path(folder), "00000", frames, records, {"frames": 2})
+    ...     same = torch.equal(get_format("safetensors").read(Path(folder), "00000", records), frames)
     >>> list(files), same
     (['00000.safetensors'], True)
     """

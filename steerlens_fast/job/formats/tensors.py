@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...extras import need
-from ...io.atomic_io import publishing
+from ...extras import require_extra
+from ...io.atomic_io import atomic_write
 from ...io.tensor_files import KEY
 from .common import check_frames, with_row
 
@@ -30,7 +30,7 @@ def write(folder: Path, stem: str, frames: Tensor, records: list[dict], about: d
     digest = sha256(header)
     with ThreadPoolExecutor(1) as pool:
         hashing = pool.submit(digest.update, data)  # while the file is written, and while the disk takes it
-        with publishing(path) as file:
+        with atomic_write(path) as file:
             file.write(header)
             file.write(data)
         hashing.result()
@@ -40,7 +40,7 @@ def write(folder: Path, stem: str, frames: Tensor, records: list[dict], about: d
 def read(folder: Path, stem: str, records: list[dict]) -> Tensor:
     """See :class:`~steerlens_fast.job.formats.formats.Format`."""
     path, rows = folder / (stem + suffix), [record["row"] for record in with_row(records)]
-    safetensors = need("save", "safetensors")
+    safetensors = require_extra("save", "safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             frames = file.get_slice("frames")

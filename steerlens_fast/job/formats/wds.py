@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...extras import need
-from ...io.atomic_io import publishing
+from ...extras import require_extra
+from ...io.atomic_io import atomic_write
 from .common import Digested, ahead, check_frames, digits, read_picture, to_picture, with_row
 from .names import member_name
 
@@ -29,11 +29,11 @@ LOSSLESS = {"format": "webp", "lossless": True, "method": 0, "quality": 20}
 def write(folder: Path, stem: str, frames: Tensor, records: list[dict], about: dict) -> dict[str, dict]:
     """Write a shard: see :class:`.formats.Format`. ``about`` and the frames' shape are the tar's comment."""
     path, frames, kept = folder / (stem + suffix), check_frames(frames, (1, 3)), with_row(records)
-    need("cli", "PIL.Image")
+    require_extra("cli", "PIL.Image")
     comment = {"about": about, "channels": frames.shape[2], "frames": frames.shape[1]}
     # a comment alone is no tar that Python opens
     headers = {"comment": json.dumps(comment, sort_keys=True)} if kept else {}
-    with publishing(path) as plain:
+    with atomic_write(path) as plain:
         file = Digested(plain)
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
             for record, pictures in zip(kept, ahead(lambda r: _encode(frames[r["row"]]), kept)):

@@ -18,16 +18,17 @@ import torch
 from torch import Tensor
 
 from ...checks import check_int
+from ...data.class_names import class_name
 from ...data.targets import LABEL
 from ...errors import OK, REASONS, USAGE, JobError
-from ...extras import need
+from ...extras import require_extra
 from ...io.tensor_files import output_folder
 from ...morphs.differences import difference_maps
 from ..formats.common import ahead, as_8_bit, replacing_folder, to_picture
 from ..formats.wds import encode_lossless
 from ..plan import Plan
-from ..reader import class_name, read_config, read_frames
-from ..report import Done, done_shards, labels_doubted, success_of
+from ..reader import read_config, read_frames
+from ..report import CompletedShards, done_shards, labels_doubted, success_of
 from ..shard import read_records, stem
 from ..success import NOT_REACHED, REACHED, judge, outcome_of, start_frame
 
@@ -76,7 +77,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     plan, config = Plan.read(out), read_config(out)
     if plan.channels not in (1, 3):
         raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be shown, got {plan.channels}", USAGE)
-    need("cli", "PIL.Image")
+    require_extra("cli", "PIL.Image")
     done = done_shards(out, plan)
     columns = max(1, min(plan.frames, SIDE // plan.size[1]))
     with replacing_folder(to) as folder:
@@ -127,7 +128,9 @@ def _write_examples(
 # --- Which -----------------------------------------------------------------------------------------------------------
 
 
-def _sampled(out: Path, plan: Plan, done: Done, sample: int, seed: int | None) -> Iterator[tuple[int, list[dict]]]:
+def _sampled(
+    out: Path, plan: Plan, done: CompletedShards, sample: int, seed: int | None
+) -> Iterator[tuple[int, list[dict]]]:
     """The shards that have examples, with the records of these; no other shard is opened."""
     wanted = [set(places(count, sample, seed)) for count in (done.items - done.failed, done.failed)]
     first = [0, 0]  # of the shard: the place of its first morph among all morphs, of its first failure among all
@@ -218,7 +221,7 @@ def _example(record: dict, plan: Plan) -> dict:
     }
 
 
-def _facts(config: dict, plan: Plan, done: Done) -> list[list[str]]:
+def _facts(config: dict, plan: Plan, done: CompletedShards) -> list[list[str]]:
     told = [[title, _told(config.get(name))] for name, title in SETTINGS.items()]
     told += [[title, _told(config[name])] for name, title in DISTANCES.items() if config.get(name) is not None]
     size = f"{plan.frames} of {plan.size[0]} × {plan.size[1]}, {'grey' if plan.channels == 1 else 'RGB'}"
@@ -233,7 +236,7 @@ def _told(value) -> str:
     return ", ".join(map(_told, value)) if isinstance(value, list) else str(value)
 
 
-def _counts(out: Path, plan: Plan, done: Done) -> dict:
+def _counts(out: Path, plan: Plan, done: CompletedShards) -> dict:
     reasons = Counter()
     for shard in done.failing:
         reasons.update(r["status"] for r in read_records(out / "shards" / f"{stem(shard)}.jsonl") if r["status"] != OK)

@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ..data.decoding import decode, is_narrow, values_of
+from ..data.items import Item
 from ..errors import USAGE, BadItem, JobError
-from ..job.config import JobConfig
-from .decoding import decode, is_narrow, values_of
-from .items import Item
+from .config import JobConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ..job.planning import Inputs
+    from .planning import Inputs
 
 SAMPLED = 16  # images that are looked at before a job
 THREADS = 4

@@ -1,0 +1,31 @@
+"""Versions of the software and the device, recorded in plans."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from ..version import __version__
+
+
+def versions(device: str) -> dict[str, str]:
+    """Of everything that may change a byte."""
+    device_name = torch.cuda.get_device_name() if device == "cuda" else _cpu_level()
+    known = {"steerlens_fast": __version__, "torch": torch.__version__}
+    others = {name: _version(name) for name in ("numpy", "pillow", "torchcodec", "timm", "torchvision")}
+    system = {"python": platform.python_version(), "device": device_name, "machine": platform.machine()}
+    cuda = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if device == "cuda" else {}
+    return {**known, **others, **system, **cuda}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_level() -> str:
+    return f"cpu {torch.backends.cpu.get_cpu_capability()}"
