@@ -292,8 +292,8 @@ def test_large_planes_are_shared_by_threads():
     ],
 )
 def test_bad_arguments(change, told):
-    names = "images gradients phase_factors amplitude_factors analysis synthesis heights i_power edit rule complex_bands"
-    args = dict(zip([*names.split(), "eps", "floor", "low", "high"], CASES["even"].args()))
+    names = "images gradients phase_factors amplitude_factors analysis synthesis heights i_power edit rule"
+    args = dict(zip([*names.split(), "complex_bands", "eps", "floor", "low", "high"], CASES["even"].args()))
     with pytest.raises(RuntimeError, match=told):
         RAW.morph_planes(**{**args, **change})
 

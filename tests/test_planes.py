@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -323,6 +324,20 @@ def test_who_is_not_served():
     assert served((32, 32), x) and served((61, 59), x) and served((44, 46), x) and served((2048, 2048), x)
     assert not served((67, 32), x) and not served((32, 134), x) and not served((8192, 4096), x)
     assert not served((32, 32), x.double()) and not served((32, 32), x[:0]) and not served((32, 32), x.to("meta"))
+
+
+def test_more_lengths_than_the_cache_of_fft_tables_holds():
+    """In several threads at once: the cache starts again from empty, and tables in use stay valid."""
+
+    def identity(n: int) -> bool:
+        x = normal(1, n, 2, dtype=torch.float32, seed=n)
+        (back,) = RAW.split_planes(x, [panels.in_panels(torch.ones(1, n, 2), n)], [n], [0], [REAL])
+        return torch.allclose(back[:, 0] / (2 * n), x, atol=1e-5)
+
+    lengths = [n for n in range(1, 600) if _C.plane_side_supported(n)]
+    assert len(lengths) > 300
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(identity, [*lengths, *lengths]))
 
 
 # --- Bad input
