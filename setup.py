@@ -158,7 +158,7 @@ def extension(toolkit, reason):
     return Extension(
         "steerlens_fast._C",
         sources=cpp + (cu if toolkit else []),
-        depends=headers + cu,  # what rebuilds it when changed, and what makes the sdist complete
+        depends=[*headers, *cu, "csrc/README.md"],  # what rebuilds it when changed, and what makes the sdist complete
         include_dirs=[os.path.abspath("csrc")],  # absolute, since ninja runs in the build folder
         define_macros=MACROS + (CUDA_MACROS if toolkit else [("STEERLENS_WITH_CUDA", "0")]),
         # Not torch_python: the ops need libtorch alone. No rpath: `import torch` has loaded these before us.

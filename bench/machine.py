@@ -18,7 +18,7 @@ def machine(*distributions: str) -> dict:
     found = {
         "cpu": _cpu(),
         "vectors": torch.backends.cpu.get_cpu_capability(),  # torch's kernels
-        "plane_lanes": sf.build_info()["plane_lanes"],  # ours
+        "cpu_capability": sf.build_info()["cpu_capability"],  # of our ops on whole planes
         "cores": len(os.sched_getaffinity(0)),
         "caches": _caches(),
         "threads": torch.get_num_threads(),

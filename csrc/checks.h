@@ -1,5 +1,5 @@
 // Argument checks and output allocation shared by the CPU and CUDA sides of every op. A message
-// names the argument, what was expected and what came; nothing is launched before all checks pass.
+// names the argument, what was expected and what was given; no kernel runs before all checks pass.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -65,7 +65,7 @@ inline void check_type(const char* op, const char* name, const Tensor& t, Scalar
          torch::headeronly::toString(t.scalar_type()));
 }
 
-// float32 or float64, real or complex as asked.
+// Checks for float32 or float64, or for the complex dtypes of these; returns whether it is double precision.
 inline bool check_floating(const char* op, const char* name, const Tensor& t, bool complex) {
   const ScalarType type = t.scalar_type();
   const bool float64 = is_double(type);
@@ -92,7 +92,7 @@ inline void check_same_device(const char* op, const char* name, const Tensor& t,
     fail(op, name, " and ", other_name, " must be on the same device");
 }
 
-// A new, uninitialised tensor beside `like`. Large ones on the CPU ask for huge pages before they
+// A new, uninitialised tensor on the device of `like`. Large CPU tensors ask for huge pages before they
 // are first touched (memory.h).
 inline Tensor new_tensor(const Tensor& like, const Shape& shape, ScalarType type) {
   Tensor t = torch::stable::new_empty(like, shape, type);
@@ -101,24 +101,33 @@ inline Tensor new_tensor(const Tensor& like, const Shape& shape, ScalarType type
   return t;
 }
 
-inline Tensor packed(const Tensor& t) {
+// `t` itself where it is contiguous, else a contiguous copy.
+inline Tensor as_contiguous(const Tensor& t) {
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
 }
 
-// Calls run(T{}) for the precision, unless there is nothing to do.
-template <typename Run>
-void launch_for(bool float64, int64_t count, const Run& run) {
-  if (count > 0) float64 ? run(double{}) : run(float{});
-}
-
 template <typename V>
-const V* read(const Tensor& t) {
+const V* const_data(const Tensor& t) {
   return static_cast<const V*>(t.const_data_ptr());
 }
 
 template <typename V>
-V* write(Tensor& t) {
+V* mutable_data(Tensor& t) {
   return static_cast<V*>(t.mutable_data_ptr());
+}
+
+// An op's host function has three steps: prepare_<op>() checks the arguments and allocates the results,
+// run_kernel() computes them, and the results are returned. `prepared` holds the op's tensors and has
+//   float64()  their precision,
+//   count()    0 where there is nothing to compute,
+//   args<T>()  the plain struct of pointers and sizes that the kernel reads.
+template <typename Prepared, typename Kernel>
+void run_kernel(Prepared& prepared, const Kernel& kernel) {
+  if (prepared.count() == 0) return;
+  if (prepared.float64())
+    kernel(prepared.template args<double>());
+  else
+    kernel(prepared.template args<float>());
 }
 
 }  // namespace steerlens

@@ -17,11 +17,11 @@ namespace steerlens {
 
 constexpr uint64_t kHugePage = uint64_t{1} << 21, kCacheLine = 64;
 
-// A result of more bytes has left the caches before anybody reads it: it is written past them.
+// A larger result (in bytes) is written past the caches: it does not fit into them until it is read.
 constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 
-// Asks the kernel for transparent huge pages in [data, data + bytes). Advice only: ignored where
-// huge pages are off, and harmless for memory that is already touched.
+// Asks the kernel for transparent huge pages in [data, data + bytes). This is only advice: it has no effect
+// where huge pages are off or the memory has been touched before.
 inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] uint64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   const uint64_t begin = reinterpret_cast<uint64_t>(data);
@@ -32,8 +32,8 @@ inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] uint
 #endif
 }
 
-// Copies into a large buffer that will not be read soon, past the caches: a plain store would first
-// read the line that it overwrites. What follows must wait: end_stream.
+// Copies past the caches into a large buffer that will not be read soon: a plain store would first read the
+// cache line that it overwrites. The caller calls end_stream() before other threads may read the result.
 inline void stream(char* to, const char* from, uint64_t bytes) {
 #if defined(__SSE2__)
   constexpr uint64_t kVector = sizeof(__m128i);
@@ -52,7 +52,7 @@ inline void stream(char* to, const char* from, uint64_t bytes) {
   std::memcpy(to, from, bytes);
 }
 
-// What this thread has streamed is seen by whoever sees what it writes next.
+// Orders this thread's streaming stores before its later stores.
 inline void end_stream() {
 #if defined(__SSE2__)
   _mm_sfence();
@@ -64,8 +64,8 @@ inline void stream_copy(char* to, const char* from, uint64_t bytes) {
   end_stream();
 }
 
-// Real parts (`stride` 2: of complex values; 1: of real ones) clipped to [low, high], past the caches
-// where the piece is long. NaN stays NaN.
+// Writes real parts, clipped to [low, high], past the caches (`stride` 2: of complex values; 1: of real
+// values). NaN stays NaN.
 template <typename T>
 void stream_real(T* to, const T* from, uint64_t count, int stride, T low, T high) {
   constexpr uint64_t kPiece = 1024;

@@ -1,5 +1,5 @@
-// The Python module `_C`. Importing it registers the ops (static initialisers in schema.cpp, cpu/ and
-// cuda/); it says what was built and advises the kernel about large buffers.
+// The Python module `_C`. Importing it registers the ops (static initialisers in schema.cpp, cpu/ and cuda/).
+// Its functions describe the build and write large CPU buffers (memory.h).
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
@@ -8,14 +8,14 @@
 #include "args/planes.h"
 #include "cpu/clones.h"
 #include "cpu/parallel.h"
-#include "cpu/planes/choice.h"
+#include "cpu/planes/capability.h"
 #include "memory.h"
 
 namespace py = pybind11;
 
 namespace {
 
-// But for plane_lanes, which is what this CPU runs.
+// Describes the build, and with cpu_capability the version of the ops on whole planes that this process runs.
 py::dict build_info() {
   py::dict info;
   info["version"] = STEERLENS_VERSION;
@@ -26,7 +26,7 @@ py::dict build_info() {
   info["torch_built"] = STEERLENS_TORCH_BUILT;
   info["torch_target"] = STEERLENS_TORCH_TARGET;
   info["cpu_levels"] = STEERLENS_CPU_LEVELS;
-  info["plane_lanes"] = steerlens::plane_lanes();
+  info["cpu_capability"] = steerlens::cpu_capability_name();
   info["compiler"] = __VERSION__;
   return info;
 }
@@ -61,21 +61,23 @@ void stream_real(uint64_t to, uint64_t from, uint64_t count, int stride, double 
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
+  if (!steerlens::invalid_cpu_capability().empty())
+    throw py::import_error(
+        "the environment variable STEERLENS_CPU_CAPABILITY must be avx512, avx2 or default, got '" +
+        steerlens::invalid_cpu_capability() + "'");
   m.doc() = "Compiled part of steerlens_fast: torch.ops.steerlens_fast.*";
-  m.def("build_info", &build_info, "What was built, as a dict.");
+  m.def("build_info", &build_info, "How the module was built, as a dict.");
   m.def(
       "advise_huge_pages",
       [](uint64_t data, uint64_t bytes) { steerlens::advise_huge_pages(address(data), bytes); },
       "Ask the kernel for huge pages in a large, fresh CPU buffer (address, bytes).");
   m.def("stream_real_float", &stream_real<float>,
-        "Clip real parts into a large buffer (to, from, count, stride, low, high).");
-  m.def("stream_real_double", &stream_real<double>, "The same in double precision.");
-  m.def("plane_side_fits", &steerlens::side_fits,
-        "Whether they take planes, or bands, with a side of so many samples.");
-  if (!steerlens::refused_lanes().empty())
-    throw py::import_error("STEERLENS_LANES must be 0, 8 or 16 in the environment, got '" +
-                           steerlens::refused_lanes() + "'");
-  m.attr("PLANE_LANES") =
-      steerlens::plane_lanes();  // rows side by side in the ops for whole planes; 0: none
+        "Write clipped real parts past the caches (to, from, count, stride, low, high): CPU "
+        "addresses.");
+  m.def("stream_real_double", &stream_real<double>, "stream_real_float in double precision.");
   m.def("stream_copy", &stream_copy, "Copy past the caches (to, from, bytes): CPU addresses.");
+  m.def("plane_side_supported", &steerlens::side_supported,
+        "Whether the ops on whole planes take planes and bands with a side of this many samples.");
+  // The width of the blocks in which filters are laid out; 0 where there are no ops on whole planes.
+  m.attr("SIMD_WIDTH") = steerlens::simd_width();
 }

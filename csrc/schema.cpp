@@ -2,13 +2,15 @@
 //
 // Shapes: N planes (images times channels), K orientations, F frames; a half spectrum of an H x W
 // image is [N, H, W/2+1]. `masks[i]` is [K, h, w] (full layout) or [K, h, w/2+1] (half layout) for a
-// band of h x w samples with w = widths[i]; `turns[i]` multiplies by i^turns. See math/bands.h.
+// band of h x w samples with w = widths[i]; group i is multiplied by i^i_powers[i]. See math/bands.h.
+// The ops on whole planes (split_planes, merge_planes, morph_planes; CPU, float32) take filters that are laid
+// out for their SIMD width, see README.md.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(steerlens_fast, m) {
   m.def("pair(Tensor planes, int run) -> Tensor");
   m.def(
-      "split_bands(Tensor spectrum, Tensor[] masks, int[] turns, int[] widths, int width,"
+      "split_bands(Tensor spectrum, Tensor[] masks, int[] i_powers, int[] widths, int width,"
       " bool paired)"
       " -> Tensor[]");
   m.def("polar_split(Tensor coefficients) -> (Tensor amplitude, Tensor phase)");
@@ -34,17 +36,19 @@ STABLE_TORCH_LIBRARY(steerlens_fast, m) {
       " Tensor? amplitude_step, Tensor phase_factors, Tensor amplitude_factors, int rule)"
       " -> (Tensor grad_coefficients, Tensor grad_phase_step, Tensor grad_amplitude_step)");
   m.def(
-      "merge_bands(Tensor[] bands, Tensor[] masks, int[] turns, int[] widths, int height,"
+      "merge_bands(Tensor[] bands, Tensor[] masks, int[] i_powers, int[] widths, int height,"
       " int width, bool whole, bool paired) -> Tensor");
   m.def("unpair(Tensor pairs, int run) -> Tensor");
   m.def(
-      "split_planes(Tensor planes, Tensor[] filters, int[] heights, int[] turns, int[] forms)"
+      "split_planes(Tensor planes, Tensor[] filters, int[] heights, int[] i_powers, int[] forms)"
       " -> Tensor[]");
   m.def(
-      "merge_planes(Tensor[] bands, Tensor[] filters, int[] heights, int[] turns, int[] forms,"
-      " Tensor? rest, int height, int width) -> Tensor");
+      "merge_planes(Tensor[] bands, Tensor[] filters, int[] heights, int[] i_powers, int[] forms,"
+      " Tensor? residual, int height, int width) -> Tensor");
   m.def(
       "morph_planes(Tensor images, Tensor gradients, Tensor phase_factors,"
-      " Tensor amplitude_factors, Tensor[] analysis, Tensor[] synthesis, int[] heights, int turns,"
-      " int edit, int rule, bool both, float eps, float floor, float low, float high) -> Tensor");
+      " Tensor amplitude_factors, Tensor[] analysis, Tensor[] synthesis, int[] heights, int "
+      "i_power,"
+      " int edit, int rule, bool complex_bands, float eps, float floor, float low, float high) -> "
+      "Tensor");
 }

@@ -57,8 +57,9 @@ def build_info() -> dict:
     dict
         ``version``, ``cuda`` (whether there are CUDA kernels), ``cuda_archs``, ``nvcc``, ``reason`` (of the choice),
         ``torch_built`` and ``torch_target`` (the torch of the build, and the oldest that the extension runs with),
-        ``cpu_levels``, ``plane_lanes``, ``compiler``; ``torch``, the version in this process; ``torch_mismatch``, what
-        the difference between the two means, or "".
+        ``cpu_levels`` (of most ops), ``cpu_capability`` (of the ops on whole planes: "avx512", "avx2" or "default"),
+        ``compiler``; ``torch``, the version in this process; ``torch_mismatch``, what the difference between the two
+        means, or "".
 
     Examples
     --------

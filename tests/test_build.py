@@ -34,12 +34,13 @@ def run(*command, cwd, **environment):
 def test_build_info():
     info = steerlens_fast.build_info()
     keys = {"version", "cuda", "cuda_archs", "nvcc", "torch_built", "torch_target", "cpu_levels", "compiler"}
-    assert set(info) >= keys | {"plane_lanes"}
+    assert set(info) >= keys | {"cpu_capability"}
     assert info["version"] == steerlens_fast.__version__
     assert isinstance(info["cuda"], bool)
     assert bool(info["cuda_archs"]) == bool(info["nvcc"]) == info["cuda"]
     assert info["torch_target"] == "2.10"
     assert info["cpu_levels"] and info["compiler"]
+    assert {"default": 0, "avx2": 8, "avx512": 16}[info["cpu_capability"]] == steerlens_fast._C.SIMD_WIDTH
 
 
 def test_built_for_this_torch_or_an_older_one():

@@ -162,8 +162,9 @@ def test_extension_without_an_op_is_called_outdated(tmp_path):
 
 
 def test_invalid_environment_variable_keeps_its_message(installed, tmp_path):
-    output = import_error(cwd=tmp_path, path=[installed], STEERLENS_LANES="7")
-    assert output.splitlines()[-1] == "ImportError: STEERLENS_LANES must be 0, 8 or 16 in the environment, got '7'"
+    output = import_error(cwd=tmp_path, path=[installed], STEERLENS_CPU_CAPABILITY="7")
+    message = "the environment variable STEERLENS_CPU_CAPABILITY must be avx512, avx2 or default, got '7'"
+    assert output.splitlines()[-1] == f"ImportError: {message}"
 
 
 @pytest.mark.parametrize(

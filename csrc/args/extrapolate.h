@@ -8,9 +8,16 @@
 
 namespace steerlens {
 
-// What frames hold: Re(c_j); c_j, both quadratures; or the real parts of two orientations as one
-// complex number, [F, N, ceil(K/2), h, w], whose FFT serves both.
-enum class Form : int { kReal = 0, kBoth = 1, kPairs = 2 };
+// What frames hold: the real parts Re(c_j); the complex c_j; or the real parts of two orientations as
+// one complex number, [F, N, ceil(K/2), h, w], so that one FFT serves both.
+enum class Form : int { kReal = 0, kComplex = 1, kPairs = 2 };
+
+inline Form check_form(const char* op, const char* name, int64_t form, bool pairs = true) {
+  if (form < 0 || form > (pairs ? 2 : 1))
+    fail(op, name, " must be 0 (real)", pairs ? ", 1 (complex) or 2 (pairs)" : " or 1 (complex)",
+         ", got ", form);
+  return static_cast<Form>(form);
+}
 
 template <typename T>
 struct FrameArgs {
@@ -33,10 +40,12 @@ SL_FN int64_t factor_index(const FrameArgs<T>& args, int64_t frame, int64_t plan
   return args.factor_stride ? frame * args.planes + plane : frame;
 }
 
-// A pair of orientations, counted through all planes: where it begins and whether it is whole.
-struct Pair {
-  int64_t plane, first, band;  // first: of its coefficients; band: how many each orientation has
-  bool both;
+// A pair of orientations, counted through all planes.
+struct OrientationPair {
+  int64_t plane;
+  int64_t first;  // the index of its first coefficient
+  int64_t band;   // coefficients of one orientation
+  bool has_second;
 };
 
 template <typename T>
@@ -45,15 +54,16 @@ SL_FN int64_t pairs_per_plane(const FrameArgs<T>& args) {
 }
 
 template <typename T>
-SL_FN Pair pair_at(const FrameArgs<T>& args, int64_t pair) {
+SL_FN OrientationPair pair_at(const FrameArgs<T>& args, int64_t pair) {
   const int64_t plane = pair / pairs_per_plane(args), k = pair % pairs_per_plane(args) * 2;
   const int64_t band = args.area / args.orientations;
   return {plane, plane * args.area + k * band, band, k + 1 < args.orientations};
 }
 
-// Calls body.template run<Extrapolation<...>>() for what moves; a switch outside every loop.
+// Calls body.template run<Extrapolation<...>>() for the coordinates that move: the choice is made once,
+// outside every loop.
 template <typename Body>
-SL_HOST_FN void for_edit(bool phase, bool amplitude, Rule rule, const Body& body) {
+SL_INLINE void for_edit(bool phase, bool amplitude, Rule rule, const Body& body) {
   if (!amplitude) {
     if (phase)
       body.template run<Extrapolation<true, false, Rule::kComplex>>();
@@ -73,14 +83,68 @@ SL_HOST_FN void for_edit(bool phase, bool amplitude, Rule rule, const Body& body
 }
 
 template <typename T, typename Body>
-SL_HOST_FN void for_extrapolation(const FrameArgs<T>& args, const Body& body) {
+SL_INLINE void for_extrapolation(const FrameArgs<T>& args, const Body& body) {
   for_edit(args.phase_step != nullptr, args.amplitude_step != nullptr, args.rule, body);
 }
 
-struct FrameTensors {
+// What extrapolate and its backward read; a coordinate without a step does not move.
+struct FrameInputs {
   Tensor coefficients, phase_factors, amplitude_factors;
   std::optional<Tensor> phase_step, amplitude_step;
-  bool float64;
+  Rule rule = Rule::kComplex;
+
+  bool float64() const { return is_double(coefficients.scalar_type()); }
+
+  template <typename T>
+  FrameArgs<T> args() const {
+    const Tensor& c = coefficients;
+    FrameArgs<T> args{};
+    args.frames = phase_factors.size(0);
+    args.planes = c.size(0);
+    args.area = args.planes > 0 ? c.numel() / args.planes : 0;
+    args.orientations = c.size(1);
+    args.rule = rule;
+    args.coefficients = const_data<Cplx<T>>(c);
+    args.phase_step = phase_step.has_value() ? const_data<T>(*phase_step) : nullptr;
+    args.amplitude_step = amplitude_step.has_value() ? const_data<T>(*amplitude_step) : nullptr;
+    args.phase_factors = const_data<T>(phase_factors);
+    args.amplitude_factors = const_data<T>(amplitude_factors);
+    args.factor_stride = phase_factors.size(1) == 1 ? 0 : 1;
+    return args;
+  }
+};
+
+struct Extrapolate : FrameInputs {
+  Form form;
+  Tensor frames;  // result
+
+  int64_t count() const { return frames.numel(); }
+
+  template <typename T>
+  FrameArgs<T> args() {
+    FrameArgs<T> args = FrameInputs::args<T>();
+    args.form = form;
+    args.frames_out = mutable_data<T>(frames);
+    return args;
+  }
+};
+
+struct ExtrapolateBackward : FrameInputs {
+  Tensor grad;
+  Tensor grad_coefficients, grad_phase_step, grad_amplitude_step;  // results
+
+  int64_t count() const { return grad_coefficients.numel(); }
+
+  template <typename T>
+  FrameArgs<T> args() {
+    FrameArgs<T> args = FrameInputs::args<T>();
+    args.frame_parts = is_complex(grad.scalar_type()) ? 2 : 1;
+    args.grad_frames = const_data<T>(grad);
+    args.grad_coefficients = mutable_data<Cplx<T>>(grad_coefficients);
+    args.grad_phase_step = mutable_data<T>(grad_phase_step);
+    args.grad_amplitude_step = mutable_data<T>(grad_amplitude_step);
+    return args;
+  }
 };
 
 inline void check_step_tensor(const char* op, const char* name, std::optional<Tensor>& t,
@@ -89,10 +153,10 @@ inline void check_step_tensor(const char* op, const char* name, std::optional<Te
   check_type(op, name, *t, real_type(float64));
   check_same_device(op, name, *t, "coefficients", c);
   check_shape(op, name, *t, shape_of(c));
-  t = packed(*t);
+  t = as_contiguous(*t);
 }
 
-// Of `of`'s N planes.
+// Factors of F frames, for each of the N planes of `of` or for all of them together.
 inline void check_factors(const char* op, const char* name, Tensor& t, const char* of_name,
                           const Tensor& of, bool float64) {
   check_type(op, name, t, real_type(float64));
@@ -101,92 +165,49 @@ inline void check_factors(const char* op, const char* name, Tensor& t, const cha
   if (t.size(1) != 1 && t.size(1) != of.size(0))
     fail(op, name, " must have shape [F, 1] or [F, N] with N = ", of.size(0), ", got ",
          shape_text(shape_of(t)));
-  t = packed(t);
+  t = as_contiguous(t);
 }
 
-inline void check_frames(const char* op, FrameTensors& t) {
-  t.float64 = check_floating(op, "coefficients", t.coefficients, true);
-  check_rank(op, "coefficients", t.coefficients, 4, "[N, K, h, w]");
-  t.coefficients = packed(t.coefficients);
-  check_step_tensor(op, "phase_step", t.phase_step, t.coefficients, t.float64);
-  check_step_tensor(op, "amplitude_step", t.amplitude_step, t.coefficients, t.float64);
-  check_factors(op, "phase_factors", t.phase_factors, "coefficients", t.coefficients, t.float64);
-  check_factors(op, "amplitude_factors", t.amplitude_factors, "coefficients", t.coefficients,
-                t.float64);
-  check_shape(op, "amplitude_factors", t.amplitude_factors, shape_of(t.phase_factors));
+inline void check_frames(const char* op, FrameInputs& in, int64_t rule) {
+  in.rule = check_rule(op, rule);
+  const bool float64 = check_floating(op, "coefficients", in.coefficients, true);
+  check_rank(op, "coefficients", in.coefficients, 4, "[N, K, h, w]");
+  in.coefficients = as_contiguous(in.coefficients);
+  const Tensor& c = in.coefficients;
+  check_step_tensor(op, "phase_step", in.phase_step, c, float64);
+  check_step_tensor(op, "amplitude_step", in.amplitude_step, c, float64);
+  check_factors(op, "phase_factors", in.phase_factors, "coefficients", c, float64);
+  check_factors(op, "amplitude_factors", in.amplitude_factors, "coefficients", c, float64);
+  check_shape(op, "amplitude_factors", in.amplitude_factors, shape_of(in.phase_factors));
 }
 
-template <typename T>
-FrameArgs<T> frame_args(const FrameTensors& t, Rule rule) {
-  const Tensor& c = t.coefficients;
-  FrameArgs<T> args{};
-  args.frames = t.phase_factors.size(0);
-  args.planes = c.size(0);
-  args.area = args.planes > 0 ? c.numel() / args.planes : 0;
-  args.orientations = c.size(1);
-  args.rule = rule;
-  args.coefficients = read<Cplx<T>>(c);
-  args.phase_step = t.phase_step.has_value() ? read<T>(*t.phase_step) : nullptr;
-  args.amplitude_step = t.amplitude_step.has_value() ? read<T>(*t.amplitude_step) : nullptr;
-  args.phase_factors = read<T>(t.phase_factors);
-  args.amplitude_factors = read<T>(t.amplitude_factors);
-  args.factor_stride = t.phase_factors.size(1) == 1 ? 0 : 1;
-  return args;
+inline Extrapolate prepare_extrapolate(FrameInputs in, int64_t rule, int64_t form) {
+  check_frames("extrapolate", in, rule);
+  const Form checked_form = check_form("extrapolate", "form", form);
+  Shape shape = shape_of(in.coefficients);
+  if (checked_form == Form::kPairs) shape[1] = pairs_of(shape[1]);
+  shape.insert(shape.begin(), in.phase_factors.size(0));
+  const bool real = checked_form == Form::kReal;
+  const ScalarType type = real ? real_type(in.float64()) : complex_type(in.float64());
+  return {in, checked_form, new_tensor(in.coefficients, shape, type)};
 }
 
-template <typename Run>
-Tensor extrapolate_with(FrameTensors t, int64_t rule, int64_t form, const Run& run) {
-  const Rule r = check_rule("extrapolate", rule);
-  check_frames("extrapolate", t);
-  if (form < 0 || form > 2)
-    fail("extrapolate", "form must be 0 (real), 1 (both quadratures) or 2 (pairs), got ", form);
-  Shape shape = shape_of(t.coefficients);
-  if (form == static_cast<int>(Form::kPairs)) shape[1] = pairs_of(shape[1]);
-  shape.insert(shape.begin(), t.phase_factors.size(0));
-  Tensor out =
-      new_tensor(t.coefficients, shape, form != 0 ? complex_type(t.float64) : real_type(t.float64));
-  const auto launch = [&](auto zero) {
-    using T = decltype(zero);
-    FrameArgs<T> args = frame_args<T>(t, r);
-    args.form = static_cast<Form>(form);
-    args.frames_out = write<T>(out);
-    run(args, out);
-  };
-  launch_for(t.float64, out.numel(), launch);
-  return out;
-}
-
-template <typename Run>
-std::tuple<Tensor, Tensor, Tensor> extrapolate_backward_with(Tensor grad, FrameTensors t,
-                                                             int64_t rule, const Run& run) {
+inline ExtrapolateBackward prepare_extrapolate_backward(const Tensor& grad, FrameInputs in,
+                                                        int64_t rule) {
   const char* op = "extrapolate_backward";
-  const Rule r = check_rule(op, rule);
-  check_frames(op, t);
-  const bool both = is_complex(grad.scalar_type());
-  check_type(op, "grad", grad, both ? complex_type(t.float64) : real_type(t.float64));
-  check_same_device(op, "grad", grad, "coefficients", t.coefficients);
-  const Shape one = shape_of(t.coefficients);
-  Shape all = one;
-  all.insert(all.begin(), t.phase_factors.size(0));
-  check_shape(op, "grad", grad, all);
-  grad = packed(grad);
-  // A step that was not given has no gradient: an empty tensor stands for it.
-  const Shape none = {0};
-  Tensor grad_c = new_tensor(t.coefficients, one, t.coefficients.scalar_type());
-  Tensor grad_p = new_tensor(t.coefficients, t.phase_step ? one : none, real_type(t.float64));
-  Tensor grad_a = new_tensor(t.coefficients, t.amplitude_step ? one : none, real_type(t.float64));
-  const auto launch = [&](auto zero) {
-    using T = decltype(zero);
-    FrameArgs<T> args = frame_args<T>(t, r);
-    args.frame_parts = both ? 2 : 1;
-    args.grad_frames = read<T>(grad);
-    args.grad_coefficients = write<Cplx<T>>(grad_c);
-    args.grad_phase_step = write<T>(grad_p);
-    args.grad_amplitude_step = write<T>(grad_a);
-    run(args, grad_c);
-  };
-  launch_for(t.float64, grad_c.numel(), launch);
-  return {grad_c, grad_p, grad_a};
+  check_frames(op, in, rule);
+  const Tensor& c = in.coefficients;
+  const ScalarType real = real_type(in.float64()), complex = complex_type(in.float64());
+  check_type(op, "grad", grad, is_complex(grad.scalar_type()) ? complex : real);
+  check_same_device(op, "grad", grad, "coefficients", c);
+  const Shape shape = shape_of(c);
+  Shape frames_shape = shape;
+  frames_shape.insert(frames_shape.begin(), in.phase_factors.size(0));
+  check_shape(op, "grad", grad, frames_shape);
+  const Shape empty = {0};  // the gradient of a step that is not given
+  return {in, as_contiguous(grad), new_tensor(c, shape, complex),
+          new_tensor(c, in.phase_step ? shape : empty, real),
+          new_tensor(c, in.amplitude_step ? shape : empty, real)};
 }
 
 }  // namespace steerlens

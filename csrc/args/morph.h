@@ -1,5 +1,5 @@
 // The arguments of morph_planes: N planes and their gradients, the filters of the analysis and of the
-// synthesis (whose adjoint analyses the gradient), and what step and extrapolate take.
+// synthesis (whose adjoint analyses the gradient), and the options of step and extrapolate.
 #pragma once
 
 #include "planes.h"
@@ -7,12 +7,13 @@
 
 namespace steerlens {
 
+// Which coordinates of the bands move.
 enum class Edit : int { kPhase = 0, kAmplitude = 1, kJoint = 2 };
 
 struct MorphArgs {
-  PlaneBank analysis;   // the bands that move, complex; last, what they do not hold, real
-  PlaneBank synthesis;  // the same bands: Form::kReal or kBoth
-  std::vector<PlanePart> gradient;  // the same bands of the synthesis' adjoint
+  PlaneArgs analysis;                // the bands that move, complex; last the residual, real
+  PlaneArgs synthesis;               // the bands that move: Form::kReal or kComplex
+  std::vector<PlaneGroup> gradient;  // the same bands in the analysis of the gradient
   Edit edit;
   Rule rule;
   float eps, floor, low, high;
@@ -28,7 +29,7 @@ struct MorphArgs {
   bool moves_phase() const { return edit != Edit::kAmplitude; }
   bool moves_amplitude() const { return edit != Edit::kPhase; }
 
-  // A frame of factors 0 is the plane itself.
+  // A frame whose factors are 0 is the plane itself.
   bool moves(int64_t frame, int64_t plane) const {
     const int64_t at = factor_index(frame, plane);
     return (moves_phase() && phase_factors[at] != 0) ||
@@ -36,74 +37,93 @@ struct MorphArgs {
   }
 };
 
-struct MorphTensors {
+struct MorphInputs {
   Tensor images, gradients, phase_factors, amplitude_factors;
-  std::vector<Tensor> analysis, synthesis;
+  std::vector<Tensor> analysis, synthesis;  // filters
 };
 
-inline void check_morph_planes(const char* op, int64_t lanes, MorphTensors& t) {
-  check_cpu(op, "images", t.images);
-  check_type(op, "images", t.images, ScalarType::Float);
-  check_rank(op, "images", t.images, 3, "[N, H, W]");
-  check_type(op, "gradients", t.gradients, ScalarType::Float);
-  check_same_device(op, "gradients", t.gradients, "images", t.images);
-  check_shape(op, "gradients", t.gradients, shape_of(t.images));
-  check_factors(op, "phase_factors", t.phase_factors, "images", t.images, false);
-  check_factors(op, "amplitude_factors", t.amplitude_factors, "images", t.images, false);
-  check_shape(op, "amplitude_factors", t.amplitude_factors, shape_of(t.phase_factors));
-  if (t.synthesis.empty() || t.analysis.size() != t.synthesis.size() + 1)
+struct MorphPlanes {
+  MorphInputs in;
+  MorphArgs args;
+  Tensor frames;  // result
+};
+
+inline void check_morph_inputs(const char* op, int64_t simd_width, MorphInputs& in) {
+  check_cpu(op, "images", in.images);
+  check_type(op, "images", in.images, ScalarType::Float);
+  check_rank(op, "images", in.images, 3, "[N, H, W]");
+  check_type(op, "gradients", in.gradients, ScalarType::Float);
+  check_same_device(op, "gradients", in.gradients, "images", in.images);
+  check_shape(op, "gradients", in.gradients, shape_of(in.images));
+  check_factors(op, "phase_factors", in.phase_factors, "images", in.images, false);
+  check_factors(op, "amplitude_factors", in.amplitude_factors, "images", in.images, false);
+  check_shape(op, "amplitude_factors", in.amplitude_factors, shape_of(in.phase_factors));
+  if (in.synthesis.empty() || in.analysis.size() != in.synthesis.size() + 1)
     fail(op, "analysis must have one filter more than synthesis, which must not be empty, got ",
-         t.analysis.size(), " and ", t.synthesis.size());
-  for (size_t i = 0; i < t.synthesis.size(); ++i)
-    check_shape(op, "analysis[i]", t.analysis[i], shape_of(t.synthesis[i]));
-  check_side(op, "images' height", t.images.size(1));
-  check_side(op, "images' width", t.images.size(2));
-  check_shape(op, "analysis' last", t.analysis.back(),
-              {1, panels_of(t.images.size(1), lanes), t.images.size(2), lanes});
-  t.images = packed(t.images);
-  t.gradients = packed(t.gradients);
+         in.analysis.size(), " and ", in.synthesis.size());
+  for (size_t i = 0; i < in.synthesis.size(); ++i)
+    check_shape(op, "analysis[i]", in.analysis[i], shape_of(in.synthesis[i]));
+  const int64_t H = in.images.size(1), W = in.images.size(2);
+  check_side(op, "images' height", H);
+  check_side(op, "images' width", W);
+  check_shape(op, "analysis' last", in.analysis.back(),
+              {1, blocks_of(H, simd_width), W, simd_width});
+  in.images = as_contiguous(in.images);
+  in.gradients = as_contiguous(in.gradients);
 }
 
-template <typename Run>
-Tensor morph_planes_with(int64_t lanes, MorphTensors t, const std::vector<int64_t>& heights,
-                         int64_t turns, int64_t edit, int64_t rule, bool both, double eps,
-                         double floor, double low, double high, const Run& run) {
+// Fills the groups of the image's and the gradient's analysis and of the synthesis.
+inline void make_morph_groups(const char* op, int64_t simd_width, MorphInputs& in,
+                              const std::vector<int64_t>& heights, int64_t i_power,
+                              bool complex_bands, MorphArgs& args) {
+  const int64_t N = in.images.size(0), H = in.images.size(1), W = in.images.size(2);
+  const size_t count = in.synthesis.size();
+  const std::vector<int64_t> forms(count, complex_bands), opposite(count, (4 - i_power) % 4);
+  std::vector<int64_t> all_heights = heights, i_powers(count, i_power), all_forms(count, 1);
+  const auto groups = [&](std::vector<Tensor>& filters, const GroupSpec& spec) {
+    return make_plane_groups(op, simd_width, filters, spec, H, W, false);
+  };
+  args.gradient = groups(in.synthesis, {heights, i_powers, forms});
+  args.synthesis = {N, H, W, groups(in.synthesis, {heights, opposite, forms})};
+  all_heights.push_back(H);  // the residual
+  i_powers.push_back(0);
+  all_forms.push_back(0);
+  args.analysis = {N, H, W, groups(in.analysis, {all_heights, i_powers, all_forms})};
+}
+
+struct MorphOptions {
+  int64_t i_power, edit, rule;
+  bool complex_bands;
+  double eps, floor, low, high;
+};
+
+inline MorphPlanes prepare_morph_planes(int64_t simd_width, MorphInputs in,
+                                        const std::vector<int64_t>& heights,
+                                        const MorphOptions& options) {
   const char* op = "morph_planes";
-  check_morph_planes(op, lanes, t);
-  if (edit < 0 || edit > 2)
-    fail(op, "edit must be 0 (phase), 1 (amplitude) or 2 (joint), got ", edit);
-  if (turns < 0 || turns > 3) fail(op, "turns must be 0 to 3, got ", turns);
-  const int64_t N = t.images.size(0), H = t.images.size(1), W = t.images.size(2);
-  const size_t parts = t.synthesis.size();
-  const std::vector<int64_t> both_forms(parts, both), opposite(parts, (4 - turns) % 4);
+  check_morph_inputs(op, simd_width, in);
+  if (options.edit < 0 || options.edit > 2)
+    fail(op, "edit must be 0 (phase), 1 (amplitude) or 2 (joint), got ", options.edit);
+  check_i_power(op, "i_power", options.i_power);
   MorphArgs args{};
-  args.analysis = {N, H, W, {}};
-  args.synthesis = {N, H, W, {}};
-  std::vector<int64_t> all_heights = heights, all_turns(parts, turns), forms(parts, 1);
-  args.gradient = plane_parts(op, lanes, t.synthesis, heights, all_turns, both_forms, H, W, false);
-  args.synthesis.parts =
-      plane_parts(op, lanes, t.synthesis, heights, opposite, both_forms, H, W, false);
-  all_heights.push_back(H);
-  all_turns.push_back(0);
-  forms.push_back(0);
-  args.analysis.parts =
-      plane_parts(op, lanes, t.analysis, all_heights, all_turns, forms, H, W, false);
-  args.edit = static_cast<Edit>(edit);
-  args.rule = check_rule(op, rule);
-  args.eps = static_cast<float>(eps);
-  args.floor = static_cast<float>(floor);
-  args.low = static_cast<float>(low);
-  args.high = static_cast<float>(high);
-  args.frames = t.phase_factors.size(0);
-  args.images = read<float>(t.images);
-  args.gradients = read<float>(t.gradients);
-  args.phase_factors = read<float>(t.phase_factors);
-  args.amplitude_factors = read<float>(t.amplitude_factors);
-  args.factor_stride = t.phase_factors.size(1) == 1 ? 0 : 1;
-  Tensor out = new_tensor(t.images, {args.frames, N, H, W}, ScalarType::Float);
-  args.out = write<float>(out);
-  if (out.numel() > 0) run(args);
-  return out;
+  make_morph_groups(op, simd_width, in, heights, options.i_power, options.complex_bands, args);
+  args.edit = static_cast<Edit>(options.edit);
+  args.rule = check_rule(op, options.rule);
+  args.eps = static_cast<float>(options.eps);
+  args.floor = static_cast<float>(options.floor);
+  args.low = static_cast<float>(options.low);
+  args.high = static_cast<float>(options.high);
+  args.frames = in.phase_factors.size(0);
+  args.images = const_data<float>(in.images);
+  args.gradients = const_data<float>(in.gradients);
+  args.phase_factors = const_data<float>(in.phase_factors);
+  args.amplitude_factors = const_data<float>(in.amplitude_factors);
+  args.factor_stride = in.phase_factors.size(1) == 1 ? 0 : 1;
+  const PlaneArgs& planes = args.analysis;
+  Tensor frames =
+      new_tensor(in.images, {args.frames, planes.count, planes.H, planes.W}, ScalarType::Float);
+  args.out = mutable_data<float>(frames);
+  return {in, args, frames};
 }
 
 }  // namespace steerlens

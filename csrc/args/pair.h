@@ -1,6 +1,5 @@
-// The arguments of pair and unpair: two real planes as the parts of one complex plane, whose FFT
-// serves both. Planes come in runs of `run`; the last of an odd run has no partner, which counts as
-// zeros.
+// The arguments of pair and unpair: two real planes as the parts of one complex plane, so that one FFT
+// serves both. Planes come in runs of `run`; the last plane of an odd run is paired with zeros.
 #pragma once
 
 #include "../checks.h"
@@ -33,6 +32,53 @@ SL_FN bool has_second(const PairArgs<T>& args, int64_t pair) {
   return pair % pairs_per_run(args) * 2 + 1 < args.run;
 }
 
+// What pair (from planes to pairs) and unpair (from pairs to planes) have in common.
+struct PairTensors {
+  int64_t run, runs;
+  Tensor planes, pairs;
+
+  bool float64() const { return is_double(pairs.scalar_type()); }
+
+  template <typename T>
+  PairArgs<T> args() const {
+    PairArgs<T> args{};
+    args.run = run;
+    args.runs = runs;
+    args.area = pairs.size(0) > 0 ? pairs.numel() / pairs.size(0) : 0;
+    return args;
+  }
+};
+
+struct Pair : PairTensors {
+  int64_t count() const { return pairs.numel(); }
+
+  template <typename T>
+  PairArgs<T> args() {
+    PairArgs<T> args = PairTensors::args<T>();
+    args.complex_planes = is_complex(planes.scalar_type());
+    args.planes = planes.const_data_ptr();
+    args.pairs_out = mutable_data<Cplx<T>>(pairs);
+    return args;
+  }
+};
+
+struct Unpair : PairTensors {
+  int64_t count() const { return planes.numel(); }
+
+  template <typename T>
+  PairArgs<T> args() {
+    PairArgs<T> args = PairTensors::args<T>();
+    args.pairs = const_data<Cplx<T>>(pairs);
+    args.planes_out = mutable_data<T>(planes);
+    return args;
+  }
+};
+
+inline void check_run(const char* op, int64_t run) {
+  if (run < 0) fail(op, "run must be at least 0, got ", run);
+}
+
+// The number of runs of `per_run` items in the first dimension.
 inline int64_t runs_of(const char* op, const char* name, const Tensor& t, int64_t per_run) {
   if (t.dim() < 1) fail(op, name, " must have shape [N, ...], got a scalar");
   if (per_run == 0 ? t.size(0) != 0 : t.size(0) % per_run != 0)
@@ -40,59 +86,24 @@ inline int64_t runs_of(const char* op, const char* name, const Tensor& t, int64_
   return per_run == 0 ? 1 : t.size(0) / per_run;
 }
 
-inline void check_run(const char* op, int64_t run) {
-  if (run < 0) fail(op, "run must be at least 0, got ", run);
-}
-
-template <typename T>
-PairArgs<T> pair_args(int64_t run, int64_t runs, const Tensor& pairs) {
-  PairArgs<T> args{};
-  args.run = run;
-  args.runs = runs;
-  args.area = pairs.size(0) > 0 ? pairs.numel() / pairs.size(0) : 0;
-  return args;
-}
-
-template <typename Run>
-Tensor pair_with(Tensor planes, int64_t run, const Run& body) {
+inline Pair prepare_pair(const Tensor& planes, int64_t run) {
   const char* op = "pair";
   check_run(op, run);
-  const bool complex = is_complex(planes.scalar_type());
-  const bool float64 = check_floating(op, "planes", planes, complex);
+  const bool float64 = check_floating(op, "planes", planes, is_complex(planes.scalar_type()));
   const int64_t runs = runs_of(op, "planes", planes, run);
-  planes = packed(planes);
   Shape shape = shape_of(planes);
   shape[0] = runs * pairs_of(run);
-  Tensor out = new_tensor(planes, shape, complex_type(float64));
-  launch_for(float64, out.numel(), [&](auto zero) {
-    using T = decltype(zero);
-    PairArgs<T> args = pair_args<T>(run, runs, out);
-    args.complex_planes = complex;
-    args.planes = planes.const_data_ptr();
-    args.pairs_out = write<Cplx<T>>(out);
-    body(args, out);
-  });
-  return out;
+  return {{run, runs, as_contiguous(planes), new_tensor(planes, shape, complex_type(float64))}};
 }
 
-template <typename Run>
-Tensor unpair_with(Tensor pairs, int64_t run, const Run& body) {
+inline Unpair prepare_unpair(const Tensor& pairs, int64_t run) {
   const char* op = "unpair";
   check_run(op, run);
   const bool float64 = check_floating(op, "pairs", pairs, true);
   const int64_t runs = runs_of(op, "pairs", pairs, pairs_of(run));
-  pairs = packed(pairs);
   Shape shape = shape_of(pairs);
   shape[0] = runs * run;
-  Tensor out = new_tensor(pairs, shape, real_type(float64));
-  launch_for(float64, out.numel(), [&](auto zero) {
-    using T = decltype(zero);
-    PairArgs<T> args = pair_args<T>(run, runs, pairs);
-    args.pairs = read<Cplx<T>>(pairs);
-    args.planes_out = write<T>(out);
-    body(args, out);
-  });
-  return out;
+  return {{run, runs, new_tensor(pairs, shape, real_type(float64)), as_contiguous(pairs)}};
 }
 
 }  // namespace steerlens

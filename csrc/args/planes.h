@@ -1,199 +1,213 @@
-// The arguments of split_planes and merge_planes: one part is a group of bands of the same size, as in
-// bands.h, its filters laid out for as many image rows at a time as a kernel has lanes.
+// The arguments of split_planes and merge_planes. A group of bands is as in bands.h; its filters are laid out
+// in row blocks, `simd_width` rows of the image's spectrum side by side (csrc/README.md).
 #pragma once
 
 #include <array>
 
 #include "../checks.h"
 #include "../math/bands.h"
+#include "bands.h"
 #include "extrapolate.h"
 
 namespace steerlens {
 
-constexpr int64_t kMostLanes = 16;  // image rows, or columns, that are computed side by side
+constexpr int64_t kMaxSimdWidth = 16;
 
-constexpr int64_t kLargestPrime = 61;  // of a side: such primes are radices of cpu/planes/fft.h
-constexpr int64_t kLargestSide = int64_t{1} << 14;
+// The largest prime factor of a side (a radix of cpu/planes/fft.h), and the largest side.
+constexpr int64_t kMaxPrime = 61;
+constexpr int64_t kMaxSide = int64_t{1} << 14;
 
-inline bool side_in_range(int64_t n) { return n >= 1 && n <= kLargestSide; }
+inline bool side_in_range(int64_t n) { return n >= 1 && n <= kMaxSide; }
 
-// Whether the FFT has this length.
-inline bool side_fits(int64_t n) {
+// Whether planes and bands may have a side of n samples.
+inline bool side_supported(int64_t n) {
   if (!side_in_range(n)) return false;
-  for (int64_t prime = 2; prime <= kLargestPrime; ++prime)
+  for (int64_t prime = 2; prime <= kMaxPrime; ++prime)
     while (n % prime == 0) n /= prime;
   return n == 1;
 }
 
 inline void check_side(const char* op, const char* name, int64_t n) {
-  if (!side_in_range(n)) fail(op, name, " must be 1 to ", kLargestSide, ", got ", n);
-  if (!side_fits(n))
-    fail(op, name, " must have no prime factor above ", kLargestPrime, ", got ", n);
+  if (!side_in_range(n)) fail(op, name, " must be 1 to ", kMaxSide, ", got ", n);
+  if (!side_supported(n))
+    fail(op, name, " must have no prime factor above ", kMaxPrime, ", got ", n);
 }
 
-constexpr int64_t panels_of(int64_t n, int64_t lanes) { return (n + lanes - 1) / lanes; }
+// The number of blocks of `simd_width` rows or columns that n of them fill.
+constexpr int64_t blocks_of(int64_t n, int64_t simd_width) {
+  return (n + simd_width - 1) / simd_width;
+}
 
-// So many image rows, a lane each, of which a band has at least one; -1 where it has not.
-struct RowPanel {
+// One block of rows of the image's spectrum: for each, the band's row, or -1 where the band has none.
+struct RowBlock {
   int64_t index;
-  std::array<int64_t, kMostLanes> rows;
+  std::array<int64_t, kMaxSimdWidth> rows;
 };
 
-inline std::vector<RowPanel> row_panels(int64_t h, int64_t H, int64_t lanes) {
-  std::vector<RowPanel> out;
-  for (int64_t index = 0; index < panels_of(H, lanes); ++index) {
-    RowPanel panel{index, {}};
+// The blocks of which a band of h rows has at least one row.
+inline std::vector<RowBlock> row_blocks(int64_t h, int64_t H, int64_t simd_width) {
+  std::vector<RowBlock> out;
+  for (int64_t index = 0; index < blocks_of(H, simd_width); ++index) {
+    RowBlock block{index, {}};
     bool any = false;
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      const int64_t Y = index * lanes + lane;
-      panel.rows[lane] = Y < H ? band_row(Y, h, H) : -1;
-      any = any || panel.rows[lane] >= 0;
+    for (int64_t lane = 0; lane < simd_width; ++lane) {
+      const int64_t Y = index * simd_width + lane;
+      block.rows[lane] = Y < H ? band_row(Y, h, H) : -1;
+      any = any || block.rows[lane] >= 0;
     }
-    if (any) out.push_back(panel);
+    if (any) out.push_back(block);
   }
   return out;
 }
 
-// How bands lie in memory: Form::kReal, their real parts alone (merge_planes reads them from complex
-// bands, too); kBoth, complex ones; kPairs, the real parts of two orientations as one complex number.
-struct PlanePart {
-  const float* filter;  // [K, panels, w, lanes]; zeros where the band has no row
+// One group of bands. Its form says what the bands hold: kReal, real parts (merge_planes also reads them from
+// complex bands); kComplex, complex numbers; kPairs, the real parts of two orientations as one complex number.
+struct PlaneGroup {
+  const float* filter;  // [K, row blocks, w, simd_width]; zeros where the band has no row
   float* bands_out;     // split_planes: [N, K, h, w]
   const float* bands;   // merge_planes: [N, stored, h, w]
   int64_t K, h, w;
-  int turns;  // multiply by i^turns
+  int i_power;  // multiply by i^i_power
   Form form;
   int stride;  // floats per sample of the bands
-  std::vector<RowPanel> panels;
+  std::vector<RowBlock> row_blocks;
 
-  bool paired() const { return form != Form::kBoth; }
+  // Real bands share their complex FFTs, two orientations each.
+  bool paired() const { return form != Form::kComplex; }
   // Whether the i-th transform is that of a real band without a partner.
-  bool alone(int64_t i) const { return paired() && 2 * i + 1 == K; }
+  bool unpaired(int64_t i) const { return paired() && 2 * i + 1 == K; }
   int64_t transforms() const { return paired() ? pairs_of(K) : K; }  // complex FFTs of a plane
   int64_t stored() const { return form == Form::kPairs ? pairs_of(K) : K; }
 };
 
-struct PlaneBank {
+struct PlaneArgs {
   int64_t count, H, W;  // planes
-  std::vector<PlanePart> parts;
+  std::vector<PlaneGroup> groups;
 };
-
-inline Form check_form(const char* op, int64_t form, bool pairs) {
-  if (form < 0 || form > (pairs ? 2 : 1))
-    fail(op, "forms must be 0 (real), 1 (both quadratures)", pairs ? " or 2 (pairs)" : "", ", got ",
-         form);
-  return static_cast<Form>(form);
-}
 
 inline void check_cpu(const char* op, const char* name, const Tensor& t) {
   if (t.is_cuda()) fail(op, name, " must be on the CPU");
 }
 
-// Parts without bands; filters are made contiguous in place.
-inline std::vector<PlanePart> plane_parts(const char* op, int64_t lanes,
-                                          std::vector<Tensor>& filters,
-                                          const std::vector<int64_t>& heights,
-                                          const std::vector<int64_t>& turns,
-                                          const std::vector<int64_t>& forms, int64_t H, int64_t W,
-                                          bool merging) {
+// What describes the groups of bands, one entry for each.
+struct GroupSpec {
+  const std::vector<int64_t>&heights, &i_powers, &forms;
+};
+
+// The groups without their bands. Replaces filters that are not contiguous by copies.
+inline std::vector<PlaneGroup> make_plane_groups(const char* op, int64_t simd_width,
+                                                 std::vector<Tensor>& filters,
+                                                 const GroupSpec& spec, int64_t H, int64_t W,
+                                                 bool pairs_allowed) {
+  const auto& [heights, i_powers, forms] = spec;
   const size_t count = filters.size();
   check_side(op, "height", H);
   check_side(op, "width", W);
-  if (heights.size() != count || turns.size() != count || forms.size() != count)
-    fail(op, "heights, turns and forms must have one entry for each of ", count, " filters, got ",
-         heights.size(), ", ", turns.size(), " and ", forms.size());
-  std::vector<PlanePart> parts;
+  if (heights.size() != count || i_powers.size() != count || forms.size() != count)
+    fail(op, "heights, i_powers and forms must have one entry for each of ", count,
+         " filters, got ", heights.size(), ", ", i_powers.size(), " and ", forms.size());
+  std::vector<PlaneGroup> groups;
   for (size_t i = 0; i < count; ++i) {
     check_type(op, "filters[i]", filters[i], ScalarType::Float);
     check_cpu(op, "filters[i]", filters[i]);
-    check_rank(op, "filters[i]", filters[i], 4, "[K, panels, w, lanes]");
-    if (heights[i] < 1 || heights[i] > H || turns[i] < 0 || turns[i] > 3)
-      fail(op, "heights must be 1 to ", H, " and turns 0 to 3, got ", heights[i], " and ",
-           turns[i]);
-    PlanePart part{};
-    part.panels = row_panels(heights[i], H, lanes);
-    part.K = filters[i].size(0);
-    part.h = heights[i];
-    part.w = filters[i].size(2);
-    if (part.w < 1 || part.w > W || filters[i].size(3) != lanes ||
-        filters[i].size(1) != static_cast<int64_t>(part.panels.size()))
-      fail(op, "filters[", i, "] must be [K, ", part.panels.size(), ", w, ", lanes,
-           "] with w <= ", W, ", got ", shape_text(shape_of(filters[i])));
-    check_side(op, "heights", part.h);
-    check_side(op, "filters' width", part.w);
-    filters[i] = packed(filters[i]);
-    part.filter = read<float>(filters[i]);
-    part.turns = static_cast<int>(turns[i]);
-    part.form = check_form(op, forms[i], merging);
-    part.stride = part.form == Form::kReal ? 1 : 2;
-    parts.push_back(part);
+    check_rank(op, "filters[i]", filters[i], 4, "[K, row blocks, w, SIMD width]");
+    if (heights[i] < 1 || heights[i] > H)
+      fail(op, "heights must be 1 to ", H, ", got ", heights[i]);
+    check_i_power(op, "i_powers", i_powers[i]);
+    PlaneGroup group{};
+    group.row_blocks = row_blocks(heights[i], H, simd_width);
+    group.K = filters[i].size(0);
+    group.h = heights[i];
+    group.w = filters[i].size(2);
+    if (group.w < 1 || group.w > W || filters[i].size(3) != simd_width ||
+        filters[i].size(1) != static_cast<int64_t>(group.row_blocks.size()))
+      fail(op, "filters[", i, "] must have shape [K, ", group.row_blocks.size(), ", w, ",
+           simd_width, "] with w <= ", W, ", got ", shape_text(shape_of(filters[i])));
+    check_side(op, "heights", group.h);
+    check_side(op, "filters' width", group.w);
+    filters[i] = as_contiguous(filters[i]);
+    group.filter = const_data<float>(filters[i]);
+    group.i_power = static_cast<int>(i_powers[i]);
+    group.form = check_form(op, "forms", forms[i], pairs_allowed);
+    group.stride = group.form == Form::kReal ? 1 : 2;
+    groups.push_back(group);
   }
-  return parts;
+  return groups;
 }
 
-template <typename Run>
-std::vector<Tensor> split_planes_with(int64_t lanes, Tensor planes, std::vector<Tensor> filters,
-                                      const std::vector<int64_t>& heights,
-                                      const std::vector<int64_t>& turns,
-                                      const std::vector<int64_t>& forms, const Run& run) {
+struct SplitPlanes {
+  Tensor planes;
+  std::vector<Tensor> filters;
+  PlaneArgs args;
+  std::vector<Tensor> bands;  // results
+
+  int64_t result_bytes() const {
+    int64_t bytes = 0;
+    for (const Tensor& t : bands) bytes += t.numel() * static_cast<int64_t>(t.element_size());
+    return bytes;
+  }
+};
+
+inline SplitPlanes prepare_split_planes(int64_t simd_width, const Tensor& planes,
+                                        std::vector<Tensor> filters, const GroupSpec& spec) {
   const char* op = "split_planes";
   check_cpu(op, "planes", planes);
   check_type(op, "planes", planes, ScalarType::Float);
   check_rank(op, "planes", planes, 3, "[N, H, W]");
-  planes = packed(planes);
-  PlaneBank bank{planes.size(0), planes.size(1), planes.size(2), {}};
-  bank.parts = plane_parts(op, lanes, filters, heights, turns, forms, bank.H, bank.W, false);
-  std::vector<Tensor> out;
-  int64_t bytes = 0;
-  for (PlanePart& part : bank.parts) {
-    const ScalarType type = part.form == Form::kReal ? ScalarType::Float : ScalarType::ComplexFloat;
-    out.push_back(new_tensor(planes, {bank.count, part.K, part.h, part.w}, type));
-    part.bands_out = write<float>(out.back());
-    bytes += out.back().numel() * out.back().element_size();
+  PlaneArgs args{planes.size(0), planes.size(1), planes.size(2), {}};
+  args.groups = make_plane_groups(op, simd_width, filters, spec, args.H, args.W, false);
+  std::vector<Tensor> bands;
+  for (PlaneGroup& group : args.groups) {
+    const bool real = group.form == Form::kReal;
+    bands.push_back(new_tensor(planes, {args.count, group.K, group.h, group.w},
+                               real ? ScalarType::Float : ScalarType::ComplexFloat));
+    group.bands_out = mutable_data<float>(bands.back());
   }
-  if (bytes > 0) run(bank, read<float>(planes), bytes);
-  return out;
+  return {as_contiguous(planes), filters, args, bands};
 }
 
-template <typename Run>
-Tensor merge_planes_with(int64_t lanes, std::vector<Tensor> bands, std::vector<Tensor> filters,
-                         const std::vector<int64_t>& heights, const std::vector<int64_t>& turns,
-                         const std::vector<int64_t>& forms, std::optional<Tensor> rest,
-                         int64_t height, int64_t width, const Run& run) {
+struct MergePlanes {
+  std::vector<Tensor> bands, filters;
+  PlaneArgs args;
+  std::optional<Tensor> residual;  // [n, H, W]: plane j mod n is added to plane j
+  Tensor planes;                   // result
+};
+
+inline MergePlanes prepare_merge_planes(int64_t simd_width, std::vector<Tensor> bands,
+                                        std::vector<Tensor> filters, const GroupSpec& spec,
+                                        std::optional<Tensor> residual, int64_t height,
+                                        int64_t width) {
   const char* op = "merge_planes";
   if (bands.empty() || bands.size() != filters.size())
     fail(op, "bands must hold one tensor for each of ", filters.size(), " filters, got ",
          bands.size());
   check_rank(op, "bands[0]", bands[0], 4, "[N, K, h, w]");
-  PlaneBank bank{bands[0].size(0), height, width, {}};
-  bank.parts = plane_parts(op, lanes, filters, heights, turns, forms, height, width, true);
+  PlaneArgs args{bands[0].size(0), height, width, {}};
+  args.groups = make_plane_groups(op, simd_width, filters, spec, height, width, true);
   for (size_t i = 0; i < bands.size(); ++i) {
-    PlanePart& part = bank.parts[i];
+    PlaneGroup& group = args.groups[i];
     const bool complex = is_complex(bands[i].scalar_type());
     check_cpu(op, "bands[i]", bands[i]);
     check_type(op, "bands[i]", bands[i],
-               complex || part.form != Form::kReal ? ScalarType::ComplexFloat : ScalarType::Float);
+               complex || group.form != Form::kReal ? ScalarType::ComplexFloat : ScalarType::Float);
     check_rank(op, "bands[i]", bands[i], 4, "[N, K, h, w]");
-    check_shape(op, "bands[i]", bands[i], {bank.count, part.stored(), part.h, part.w});
-    bands[i] = packed(bands[i]);
-    part.stride = complex ? 2 : 1;
-    part.bands = read<float>(bands[i]);
+    check_shape(op, "bands[i]", bands[i], {args.count, group.stored(), group.h, group.w});
+    bands[i] = as_contiguous(bands[i]);
+    group.stride = complex ? 2 : 1;
+    group.bands = const_data<float>(bands[i]);
   }
-  if (rest.has_value()) {
-    check_cpu(op, "rest", *rest);
-    check_type(op, "rest", *rest, ScalarType::Float);
-    check_rank(op, "rest", *rest, 3, "[n, H, W]");
-    const int64_t n = rest->size(0);
-    check_shape(op, "rest", *rest, {n, height, width});
-    if (bank.count > 0 && (n == 0 || bank.count % n != 0))
-      fail(op, "rest's first size must divide that of the bands, ", bank.count, ", got ", n);
-    rest = packed(*rest);
+  if (residual.has_value()) {
+    check_cpu(op, "residual", *residual);
+    check_type(op, "residual", *residual, ScalarType::Float);
+    check_rank(op, "residual", *residual, 3, "[n, H, W]");
+    const int64_t n = residual->size(0);
+    check_shape(op, "residual", *residual, {n, height, width});
+    if (args.count > 0 && (n == 0 || args.count % n != 0))
+      fail(op, "residual's first size must divide that of the bands, ", args.count, ", got ", n);
+    residual = as_contiguous(*residual);
   }
-  Tensor out = new_tensor(bands[0], {bank.count, height, width}, ScalarType::Float);
-  if (bank.count > 0)
-    run(bank, rest.has_value() ? read<float>(*rest) : nullptr, rest.has_value() ? rest->size(0) : 1,
-        write<float>(out));
-  return out;
+  const Tensor planes = new_tensor(bands[0], {args.count, height, width}, ScalarType::Float);
+  return {bands, filters, args, residual, planes};
 }
 
 }  // namespace steerlens

@@ -1,4 +1,4 @@
-// The arguments of step and step_backward: planes of `area` coefficients, each with its own floor.
+// The arguments of step and step_backward: planes of `area` coefficients, each with its own threshold.
 #pragma once
 
 #include "../checks.h"
@@ -18,7 +18,7 @@ struct StepArgs {
   const T* gradient;
   T *phase_step, *amplitude_step;                  // written by step
   const T *grad_phase_step, *grad_amplitude_step;  // read by step_backward
-  Cplx<T>* grad_coefficients;
+  Cplx<T>* grad_coefficients;                      // written by step_backward, as the next
   T* grad_gradient;
 };
 
@@ -27,7 +27,62 @@ inline Rule check_rule(const char* op, int64_t rule) {
   return static_cast<Rule>(rule);
 }
 
-inline bool check_step(const char* op, Tensor& coefficients, Tensor& gradient) {
+// What step and its backward read.
+struct StepInputs {
+  Tensor coefficients, gradient;
+  double eps;
+  Rule rule;
+  double floor;
+
+  bool float64() const { return is_double(coefficients.scalar_type()); }
+  int64_t count() const { return coefficients.numel(); }
+
+  template <typename T>
+  StepArgs<T> args() const {
+    const Tensor& c = coefficients;
+    StepArgs<T> args{};
+    args.area = c.size(c.dim() - 2) * c.size(c.dim() - 1);
+    args.planes = args.area > 0 ? c.numel() / args.area : 0;
+    args.gradient_parts = is_complex(gradient.scalar_type()) ? 2 : 1;
+    args.eps = static_cast<T>(eps);
+    args.floor = static_cast<T>(floor);
+    args.rule = rule;
+    args.coefficients = const_data<Cplx<T>>(c);
+    args.gradient = const_data<T>(gradient);
+    return args;
+  }
+};
+
+struct Step : StepInputs {
+  Tensor phase_step, amplitude_step;  // results
+
+  template <typename T>
+  StepArgs<T> args() {
+    StepArgs<T> args = StepInputs::args<T>();
+    args.phase_step = mutable_data<T>(phase_step);
+    args.amplitude_step = mutable_data<T>(amplitude_step);
+    return args;
+  }
+};
+
+struct StepBackward : StepInputs {
+  Tensor grad_phase_step, grad_amplitude_step;
+  Tensor grad_coefficients, grad_gradient;  // results
+
+  template <typename T>
+  StepArgs<T> args() {
+    StepArgs<T> args = StepInputs::args<T>();
+    args.grad_phase_step = const_data<T>(grad_phase_step);
+    args.grad_amplitude_step = const_data<T>(grad_amplitude_step);
+    args.grad_coefficients = mutable_data<Cplx<T>>(grad_coefficients);
+    args.grad_gradient = mutable_data<T>(grad_gradient);
+    return args;
+  }
+};
+
+inline StepInputs check_step(const char* op, const Tensor& coefficients, const Tensor& gradient,
+                             double eps, int64_t rule, double floor) {
+  const Rule checked_rule = check_rule(op, rule);
   const bool float64 = check_floating(op, "coefficients", coefficients, true);
   if (coefficients.dim() < 2)
     fail(op, "coefficients must have shape [..., h, w], got ", shape_text(shape_of(coefficients)));
@@ -37,71 +92,34 @@ inline bool check_step(const char* op, Tensor& coefficients, Tensor& gradient) {
          torch::headeronly::toString(type));
   check_same_device(op, "gradient", gradient, "coefficients", coefficients);
   check_shape(op, "gradient", gradient, shape_of(coefficients));
-  coefficients = packed(coefficients);
-  gradient = packed(gradient);
-  return float64;
+  return {as_contiguous(coefficients), as_contiguous(gradient), eps, checked_rule, floor};
 }
 
-template <typename T>
-StepArgs<T> step_args(const Tensor& c, const Tensor& gradient, double eps, Rule rule,
-                      double floor) {
-  StepArgs<T> args{};
-  args.area = c.size(c.dim() - 2) * c.size(c.dim() - 1);
-  args.planes = args.area > 0 ? c.numel() / args.area : 0;
-  args.gradient_parts = is_complex(gradient.scalar_type()) ? 2 : 1;
-  args.eps = static_cast<T>(eps);
-  args.floor = static_cast<T>(floor);
-  args.rule = rule;
-  args.coefficients = read<Cplx<T>>(c);
-  args.gradient = read<T>(gradient);
-  return args;
+inline Step prepare_step(const Tensor& coefficients, const Tensor& gradient, double eps,
+                         int64_t rule, double floor) {
+  const StepInputs in = check_step("step", coefficients, gradient, eps, rule, floor);
+  const Shape shape = shape_of(in.coefficients);
+  const ScalarType type = real_type(in.float64());
+  return {in, new_tensor(in.coefficients, shape, type), new_tensor(in.coefficients, shape, type)};
 }
 
-template <typename Run>
-std::tuple<Tensor, Tensor> step_with(Tensor coefficients, Tensor gradient, double eps, int64_t rule,
-                                     double floor, const Run& run) {
-  const Rule r = check_rule("step", rule);
-  const bool float64 = check_step("step", coefficients, gradient);
-  Tensor phase = new_tensor(coefficients, shape_of(coefficients), real_type(float64));
-  Tensor amplitude = new_tensor(coefficients, shape_of(coefficients), real_type(float64));
-  const auto launch = [&](auto zero) {
-    using T = decltype(zero);
-    StepArgs<T> args = step_args<T>(coefficients, gradient, eps, r, floor);
-    args.phase_step = write<T>(phase);
-    args.amplitude_step = write<T>(amplitude);
-    run(args, coefficients);
-  };
-  launch_for(float64, coefficients.numel(), launch);
-  return {phase, amplitude};
-}
-
-template <typename Run>
-std::tuple<Tensor, Tensor> step_backward_with(Tensor grad_phase_step, Tensor grad_amplitude_step,
-                                              Tensor coefficients, Tensor gradient, double eps,
-                                              int64_t rule, double floor, const Run& run) {
+inline StepBackward prepare_step_backward(const Tensor& grad_phase_step,
+                                          const Tensor& grad_amplitude_step,
+                                          const Tensor& coefficients, const Tensor& gradient,
+                                          double eps, int64_t rule, double floor) {
   const char* op = "step_backward";
-  const Rule r = check_rule(op, rule);
-  const bool float64 = check_step(op, coefficients, gradient);
-  for (const Tensor* g : {&grad_phase_step, &grad_amplitude_step}) {
-    check_type(op, "the steps' gradients", *g, real_type(float64));
-    check_same_device(op, "the steps' gradients", *g, "coefficients", coefficients);
-    check_shape(op, "the steps' gradients", *g, shape_of(coefficients));
-  }
-  grad_phase_step = packed(grad_phase_step);
-  grad_amplitude_step = packed(grad_amplitude_step);
-  Tensor grad_c = new_tensor(coefficients, shape_of(coefficients), coefficients.scalar_type());
-  Tensor grad_g = new_tensor(gradient, shape_of(gradient), gradient.scalar_type());
-  const auto launch = [&](auto zero) {
-    using T = decltype(zero);
-    StepArgs<T> args = step_args<T>(coefficients, gradient, eps, r, floor);
-    args.grad_phase_step = read<T>(grad_phase_step);
-    args.grad_amplitude_step = read<T>(grad_amplitude_step);
-    args.grad_coefficients = write<Cplx<T>>(grad_c);
-    args.grad_gradient = write<T>(grad_g);
-    run(args, coefficients);
+  const StepInputs in = check_step(op, coefficients, gradient, eps, rule, floor);
+  const Tensor &c = in.coefficients, &g = in.gradient;
+  const auto check_grad = [&](const char* name, const Tensor& grad) {
+    check_type(op, name, grad, real_type(in.float64()));
+    check_same_device(op, name, grad, "coefficients", c);
+    check_shape(op, name, grad, shape_of(c));
+    return as_contiguous(grad);
   };
-  launch_for(float64, coefficients.numel(), launch);
-  return {grad_c, grad_g};
+  const Tensor grad_phase = check_grad("grad_phase_step", grad_phase_step);
+  const Tensor grad_amplitude = check_grad("grad_amplitude_step", grad_amplitude_step);
+  return {in, grad_phase, grad_amplitude, new_tensor(c, shape_of(c), c.scalar_type()),
+          new_tensor(g, shape_of(g), g.scalar_type())};
 }
 
 }  // namespace steerlens

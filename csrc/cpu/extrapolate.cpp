@@ -1,24 +1,25 @@
-// extrapolate and extrapolate_backward on the CPU: blocks of coefficients stay in the first-level
-// cache while all frames are written from them.
+// extrapolate and extrapolate_backward on the CPU: a block of coefficients stays in the first-level cache
+// while all frames are computed from it.
 #include "../args/extrapolate.h"
 
 #include "../math/extrapolate.h"
-#include "blocks.h"
+#include "by_parts.h"
 #include "clones.h"
 #include "parallel.h"
+#include "streaming_writer.h"
 
 namespace steerlens {
 namespace {
 
 constexpr int64_t kBlock = 512, kPairBlock = kBlock / 2;
 
-// What a block of coefficients holds, one array per member so that loops over it vectorise.
+// A block of coefficients, one array per member so that loops over it vectorise.
 template <typename T>
 struct Block {
   T re[kBlock], im[kBlock], direction_re[kBlock], direction_im[kBlock];
   T amplitude[kBlock], phase_step[kBlock], amplitude_step[kBlock];
 
-  // Only what the frames of an Extrapolation E read.
+  // Only the members that an Extrapolation E reads.
   template <typename E>
   SL_FN void store(int64_t i, const Coefficient<T>& p) {
     if constexpr (E::kNeedsAmplitude) {
@@ -92,7 +93,7 @@ struct WriteFrames {
   }
 };
 
-// As WriteFrames; a block is that of two orientations.
+// Like WriteFrames, for blocks of two orientations.
 template <typename T>
 struct WritePairs {
   const FrameArgs<T>& args;
@@ -105,16 +106,16 @@ struct WritePairs {
     const int64_t pairs = args.planes * pairs_per_plane(args);
     Block<T> first, second;
     for (int64_t b = begin; b < end; ++b) {
-      const Pair pair = pair_at(args, b / blocks_per_pair);
+      const OrientationPair pair = pair_at(args, b / blocks_per_pair);
       const int64_t offset = b % blocks_per_pair * kPairBlock;
       const int64_t size = band - offset < kPairBlock ? band - offset : kPairBlock;
       read_block<E>(args, pair.first + offset, size, first);
-      if (pair.both) read_block<E>(args, pair.first + band + offset, size, second);
+      if (pair.has_second) read_block<E>(args, pair.first + band + offset, size, second);
       for (int64_t f = 0; f < args.frames; ++f) {
         const int64_t factor = factor_index(args, f, pair.plane);
         const int64_t to = (f * pairs + b / blocks_per_pair) * band + offset;
-        if (pair.both)
-          write_both<E>(first, second, factor, size, to);
+        if (pair.has_second)
+          write_two<E>(first, second, factor, size, to);
         else
           write_one<E>(first, factor, size, to);
       }
@@ -130,8 +131,8 @@ struct WritePairs {
   }
 
   template <typename E>
-  SL_FN void write_both(const Block<T>& first, const Block<T>& second, int64_t factor, int64_t size,
-                        int64_t to) const {
+  SL_FN void write_two(const Block<T>& first, const Block<T>& second, int64_t factor, int64_t size,
+                       int64_t to) const {
     const T phase = args.phase_factors[factor], amplitude = args.amplitude_factors[factor];
     Cplx<T>* __restrict__ out = reinterpret_cast<Cplx<T>*>(args.frames_out) + to;
     for (int64_t i = 0; i < size; ++i)
@@ -196,8 +197,8 @@ struct SumFrames {
     const int64_t count = args.planes * args.area;
     Block<T> block;
     Sums<T> sums;
-    Outlet<Cplx<T>, kBlock> grad_c(count);
-    const bool streamed = leaves_caches<T>(count);
+    StreamingWriter<Cplx<T>, kBlock> grad_c(count);
+    const bool streamed = exceeds_caches<T>(count);
     for (int64_t b = begin; b < end; ++b) {
       const int64_t plane = b / blocks_per_plane, offset = (b % blocks_per_plane) * kBlock;
       const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
@@ -207,12 +208,12 @@ struct SumFrames {
       for (int64_t f = 0; f < args.frames; ++f)
         args.frame_parts == 2 ? add_frame<E, Cplx<T>>(block, sums, f, plane, first, size)
                               : add_frame<E, T>(block, sums, f, plane, first, size);
-      finish<E>(sums, first, size, grad_c.open(args.grad_coefficients + first));
-      grad_c.close(args.grad_coefficients + first, size);
+      finish<E>(sums, first, size, grad_c.block(args.grad_coefficients + first));
+      grad_c.flush(args.grad_coefficients + first, size);
       if constexpr (E::kMovesPhase)
-        put(args.grad_phase_step + first, sums.phase_step, size, streamed);
+        copy_block(args.grad_phase_step + first, sums.phase_step, size, streamed);
       if constexpr (E::kMovesAmplitude)
-        put(args.grad_amplitude_step + first, sums.amplitude_step, size, streamed);
+        copy_block(args.grad_amplitude_step + first, sums.amplitude_step, size, streamed);
     }
     if (streamed) end_stream();
   }
@@ -226,7 +227,8 @@ struct SumFrames {
         reinterpret_cast<const FrameGrad*>(args.grad_frames) + f * args.planes * args.area + first;
     for (int64_t i = 0; i < size; ++i) {
       auto sum = sums.template load<E>(i);
-      E::add_frame(sum, block.template load<E>(i), parts(grad[i]), phase_factor, amplitude_factor);
+      E::add_frame(sum, block.template load<E>(i), load_parts(grad[i]), phase_factor,
+                   amplitude_factor);
       sums.template store<E>(i, sum);
     }
   }
@@ -237,8 +239,8 @@ struct SumFrames {
     const Cplx<T>* __restrict__ c = args.coefficients + first;
     for (int64_t i = 0; i < size; ++i) {
       Coefficient<T> p = {};
-      p.c = parts(c[i]);
-      store(E::finish(sums.template load<E>(i), p), out[i]);
+      p.c = load_parts(c[i]);
+      store_parts(E::finish(sums.template load<E>(i), p), out[i]);
     }
   }
 };
@@ -249,23 +251,36 @@ SL_FN void sum_frames_body(const FrameArgs<T>& args, int64_t begin, int64_t end)
 }
 STEERLENS_CLONE_FOR_DTYPES(sum_frames, FrameArgs)
 
+template <typename T>
+int64_t blocks_of_planes(const FrameArgs<T>& args) {
+  return args.planes * ((args.area + kBlock - 1) / kBlock);
+}
+
+template <typename T>
+void write_all_frames(const FrameArgs<T>& args) {
+  if (args.form == Form::kPairs) {
+    const int64_t per_pair = (args.area / args.orientations + kPairBlock - 1) / kPairBlock;
+    parallel_rows(args.planes * pairs_per_plane(args) * per_pair, kBlock * args.frames,
+                  [&](int64_t begin, int64_t end) { write_pairs(args, begin, end); });
+    return;
+  }
+  parallel_rows(blocks_of_planes(args), kBlock * args.frames,
+                [&](int64_t begin, int64_t end) { write_frames(args, begin, end); });
+}
+
+template <typename T>
+void sum_all_frames(const FrameArgs<T>& args) {
+  parallel_rows(blocks_of_planes(args), kBlock * args.frames,
+                [&](int64_t begin, int64_t end) { sum_frames(args, begin, end); });
+}
+
 Tensor extrapolate(Tensor coefficients, std::optional<Tensor> phase_step,
                    std::optional<Tensor> amplitude_step, Tensor phase_factors,
                    Tensor amplitude_factors, int64_t rule, int64_t form) {
-  const auto run = [](const auto& args, const Tensor&) {
-    if (args.form == Form::kPairs) {
-      const int64_t per_pair = (args.area / args.orientations + kPairBlock - 1) / kPairBlock;
-      parallel_rows(args.planes * pairs_per_plane(args) * per_pair, kBlock * args.frames,
-                    [&](int64_t begin, int64_t end) { write_pairs(args, begin, end); });
-      return;
-    }
-    const int64_t blocks = args.planes * ((args.area + kBlock - 1) / kBlock);
-    parallel_rows(blocks, kBlock * args.frames,
-                  [&](int64_t begin, int64_t end) { write_frames(args, begin, end); });
-  };
-  return extrapolate_with(
-      {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step, false}, rule,
-      form, run);
+  auto p = prepare_extrapolate(
+      {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step}, rule, form);
+  run_kernel(p, [](const auto& args) { write_all_frames(args); });
+  return p.frames;
 }
 
 std::tuple<Tensor, Tensor, Tensor> extrapolate_backward(Tensor grad, Tensor coefficients,
@@ -273,14 +288,10 @@ std::tuple<Tensor, Tensor, Tensor> extrapolate_backward(Tensor grad, Tensor coef
                                                         std::optional<Tensor> amplitude_step,
                                                         Tensor phase_factors,
                                                         Tensor amplitude_factors, int64_t rule) {
-  const auto run = [](const auto& args, const Tensor&) {
-    const int64_t blocks = args.planes * ((args.area + kBlock - 1) / kBlock);
-    parallel_rows(blocks, kBlock * args.frames,
-                  [&](int64_t begin, int64_t end) { sum_frames(args, begin, end); });
-  };
-  return extrapolate_backward_with(
-      grad, {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step, false},
-      rule, run);
+  auto p = prepare_extrapolate_backward(
+      grad, {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step}, rule);
+  run_kernel(p, [](const auto& args) { sum_all_frames(args); });
+  return {p.grad_coefficients, p.grad_phase_step, p.grad_amplitude_step};
 }
 
 }  // namespace

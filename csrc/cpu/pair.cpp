@@ -1,9 +1,9 @@
 // pair and unpair on the CPU: blocks of a pair of planes in parallel.
 #include "../args/pair.h"
 
-#include "blocks.h"
 #include "clones.h"
 #include "parallel.h"
+#include "streaming_writer.h"
 
 namespace steerlens {
 namespace {
@@ -31,73 +31,82 @@ SL_FN T real_part(const Cplx<T>& z) {
 }
 
 template <typename Plane, typename T>
-SL_FN void pair_blocks(const PairArgs<T>& args, int64_t begin, int64_t end) {
-  Outlet<Cplx<T>, kBlock> outlet(args.runs * pairs_per_run(args) * args.area);
+SL_FN void pair_planes(const PairArgs<T>& args, int64_t begin, int64_t end) {
+  StreamingWriter<Cplx<T>, kBlock> writer(args.runs * pairs_per_run(args) * args.area);
   for (int64_t b = begin; b < end; ++b) {
     const auto [pair, first, size] = block_at(args, b);
     const Plane* __restrict__ plane =
         static_cast<const Plane*>(args.planes) + first_plane(args, pair) * args.area + first;
-    const Plane* __restrict__ other = plane + args.area;
+    const Plane* __restrict__ second = plane + args.area;
     Cplx<T>* const to = args.pairs_out + pair * args.area + first;
-    Cplx<T>* __restrict__ out = outlet.open(to);
+    Cplx<T>* __restrict__ out = writer.block(to);
     if (has_second(args, pair))
-      for (int64_t i = 0; i < size; ++i) out[i] = {real_part(plane[i]), real_part(other[i])};
+      for (int64_t i = 0; i < size; ++i) out[i] = {real_part(plane[i]), real_part(second[i])};
     else
       for (int64_t i = 0; i < size; ++i) out[i] = {real_part(plane[i]), T(0)};
-    outlet.close(to, size);
+    writer.flush(to, size);
   }
 }
 
 template <typename T>
-SL_FN void pair_body(const PairArgs<T>& args, int64_t begin, int64_t end) {
-  args.complex_planes ? pair_blocks<Cplx<T>>(args, begin, end) : pair_blocks<T>(args, begin, end);
+SL_FN void pair_blocks_body(const PairArgs<T>& args, int64_t begin, int64_t end) {
+  args.complex_planes ? pair_planes<Cplx<T>>(args, begin, end) : pair_planes<T>(args, begin, end);
 }
-STEERLENS_CLONE_FOR_DTYPES(pair, PairArgs)
+STEERLENS_CLONE_FOR_DTYPES(pair_blocks, PairArgs)
 
 template <typename T>
-SL_FN void unpair_body(const PairArgs<T>& args, int64_t begin, int64_t end) {
+SL_FN void unpair_blocks_body(const PairArgs<T>& args, int64_t begin, int64_t end) {
   const int64_t count = args.runs * args.run * args.area;
-  Outlet<T, kBlock> outlet(count), other_outlet(count);
+  StreamingWriter<T, kBlock> writer(count), second_writer(count);
   for (int64_t b = begin; b < end; ++b) {
     const auto [pair, first, size] = block_at(args, b);
-    const bool both = has_second(args, pair);
+    const bool has_two = has_second(args, pair);
     const Cplx<T>* __restrict__ in = args.pairs + pair * args.area + first;
     T* const to = args.planes_out + first_plane(args, pair) * args.area + first;
-    T* __restrict__ out = outlet.open(to);
-    T* __restrict__ other = other_outlet.open(to + args.area);
-    if (both)
+    T* __restrict__ out = writer.block(to);
+    T* __restrict__ second = second_writer.block(to + args.area);
+    if (has_two)
       for (int64_t i = 0; i < size; ++i) {
         out[i] = in[i].re;
-        other[i] = in[i].im;
+        second[i] = in[i].im;
       }
     else
       for (int64_t i = 0; i < size; ++i) out[i] = in[i].re;
-    outlet.close(to, size);
-    if (both) other_outlet.close(to + args.area, size);
+    writer.flush(to, size);
+    if (has_two) second_writer.flush(to + args.area, size);
   }
 }
-STEERLENS_CLONE_FOR_DTYPES(unpair, PairArgs)
+STEERLENS_CLONE_FOR_DTYPES(unpair_blocks, PairArgs)
 
-// A runner that calls `loop` on ranges of the blocks of all pairs, in parallel.
-#define STEERLENS_RUN(loop)                                                     \
-  [](const auto& args, const Tensor&) {                                         \
-    const int64_t blocks = (args.area + kBlock - 1) / kBlock;                   \
-    const int64_t size = args.area < kBlock ? args.area : kBlock;               \
-    parallel_rows(args.runs * pairs_per_run(args) * blocks, 2 * size,           \
-                  [&](int64_t begin, int64_t end) { loop(args, begin, end); }); \
-  }
+// Calls body(begin, end) for ranges of the blocks of all pairs, in parallel.
+template <typename T, typename Body>
+void parallel_blocks(const PairArgs<T>& args, const Body& body) {
+  const int64_t blocks = (args.area + kBlock - 1) / kBlock;
+  const int64_t size = args.area < kBlock ? args.area : kBlock;
+  parallel_rows(args.runs * pairs_per_run(args) * blocks, 2 * size, body);
+}
 
-Tensor pair_op(Tensor planes, int64_t run) { return pair_with(planes, run, STEERLENS_RUN(pair)); }
+Tensor pair(Tensor planes, int64_t run) {
+  auto p = prepare_pair(planes, run);
+  run_kernel(p, [](const auto& args) {
+    parallel_blocks(args, [&](int64_t begin, int64_t end) { pair_blocks(args, begin, end); });
+  });
+  return p.pairs;
+}
 
-Tensor unpair_op(Tensor pairs, int64_t run) {
-  return unpair_with(pairs, run, STEERLENS_RUN(unpair));
+Tensor unpair(Tensor pairs, int64_t run) {
+  auto p = prepare_unpair(pairs, run);
+  run_kernel(p, [](const auto& args) {
+    parallel_blocks(args, [&](int64_t begin, int64_t end) { unpair_blocks(args, begin, end); });
+  });
+  return p.planes;
 }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
-  m.impl("pair", TORCH_BOX(&pair_op));
-  m.impl("unpair", TORCH_BOX(&unpair_op));
+  m.impl("pair", TORCH_BOX(&pair));
+  m.impl("unpair", TORCH_BOX(&unpair));
 }
 
 }  // namespace steerlens

@@ -1,4 +1,4 @@
-// How the CPU loops are cut into tasks for torch's thread pool.
+// Parallel loops on torch's thread pool.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -7,11 +7,11 @@
 
 namespace steerlens {
 
-// About this many elements are worth waking a thread for.
+// A task of fewer elements costs less than waking a thread for it.
 constexpr int64_t kElementsPerTask = 16384;
 
-// Runs body(begin, end) over `rows` rows of `elements` each, on torch's threads. A failure inside a
-// task is torch's to report.
+// Calls body(begin, end) for ranges of [0, rows), on torch's threads; a row has `elements` elements. torch
+// passes on an exception that is thrown inside a task.
 template <typename Body>
 void parallel_rows(int64_t rows, int64_t elements, const Body& body) {
   const int64_t grain = 1 + kElementsPerTask / (1 + elements);

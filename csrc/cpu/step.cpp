@@ -1,10 +1,12 @@
-// step and step_backward on the CPU: one plane per task, first its largest amplitude, then its step.
+// step and step_backward on the CPU: a task takes whole planes, each in two passes: its largest amplitude,
+// then its step.
 #include "../args/step.h"
 
 #include "../math/polar.h"
-#include "blocks.h"
+#include "by_parts.h"
 #include "clones.h"
 #include "parallel.h"
+#include "streaming_writer.h"
 
 namespace steerlens {
 namespace {
@@ -14,15 +16,15 @@ constexpr int64_t kBlock = 256;
 // The largest value(c) of a plane.
 template <typename T, typename Value>
 SL_FN T largest_of(const Cplx<T>* __restrict__ c, int64_t area, const Value& value) {
-  constexpr int kLanes = 16;  // independent maxima: one chain of comparisons would not vectorise
-  T lanes[kLanes] = {};
+  constexpr int kMaxima =
+      16;  // independent ones: a single chain of comparisons would not vectorise
+  T maxima[kMaxima] = {};
   int64_t i = 0;
-  for (; i + kLanes <= area; i += kLanes)
-    for (int lane = 0; lane < kLanes; ++lane)
-      lanes[lane] = larger_amplitude(value(c[i + lane]), lanes[lane]);
+  for (; i + kMaxima <= area; i += kMaxima)
+    for (int j = 0; j < kMaxima; ++j) maxima[j] = larger_amplitude(value(c[i + j]), maxima[j]);
   T largest = T(0);
   for (; i < area; ++i) largest = larger_amplitude(value(c[i]), largest);
-  for (int lane = 0; lane < kLanes; ++lane) largest = larger_amplitude(lanes[lane], largest);
+  for (int j = 0; j < kMaxima; ++j) largest = larger_amplitude(maxima[j], largest);
   return largest;
 }
 
@@ -39,102 +41,120 @@ struct Amplitude {
 template <typename T>
 SL_FN T plane_threshold(const StepArgs<T>& args, int64_t plane) {
   const Cplx<T>* c = args.coefficients + plane * args.area;
-  // One root is enough, unless squares are out of range.
+  // The largest square and one root, unless squares are out of range.
   const T square = largest_of(c, args.area, Square<T>{});
   const bool in_range = square > T(1e-20) && square < T(1e30);
   return step_threshold(args.floor,
                         in_range ? std::sqrt(square) : largest_of(c, args.area, Amplitude<T>{}));
 }
 
-// One plane, in blocks; `Gradient` is real or complex as G is.
-template <Rule kRule, typename Gradient, typename T>
-SL_FN void step_plane(const StepArgs<T>& args, int64_t plane) {
-  const T threshold = plane_threshold(args, plane), eps = args.eps;
-  Outlet<T, kBlock> phases(args.planes * args.area), amplitudes(args.planes * args.area);
-  for (int64_t offset = 0; offset < args.area; offset += kBlock) {
-    const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
-    const int64_t first = plane * args.area + offset;
-    const Cplx<T>* __restrict__ c = args.coefficients + first;
-    const Gradient* __restrict__ gradient =
-        reinterpret_cast<const Gradient*>(args.gradient) + first;
-    T* __restrict__ phase = phases.open(args.phase_step + first);
-    T* __restrict__ amplitude = amplitudes.open(args.amplitude_step + first);
-    for (int64_t i = 0; i < size; ++i) {
-      const PolarPair<T> s = step_above(parts(c[i]), parts(gradient[i]), eps, kRule, threshold);
-      phase[i] = s.phase;
-      amplitude[i] = s.amplitude;
+// The step of one plane, in blocks. `eps` is copied, since the compiler cannot know that the loop does not
+// write the member, and would not vectorise.
+struct StepPlane {
+  template <Rule kRule, typename Gradient, typename T>
+  SL_FN static void run(const StepArgs<T>& args, int64_t plane) {
+    const T threshold = plane_threshold(args, plane), eps = args.eps;
+    const int64_t count = args.planes * args.area;
+    StreamingWriter<T, kBlock> phases(count), amplitudes(count);
+    for (int64_t offset = 0; offset < args.area; offset += kBlock) {
+      const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
+      const int64_t first = plane * args.area + offset;
+      const Cplx<T>* __restrict__ c = args.coefficients + first;
+      const Gradient* __restrict__ gradient =
+          reinterpret_cast<const Gradient*>(args.gradient) + first;
+      T* __restrict__ phase = phases.block(args.phase_step + first);
+      T* __restrict__ amplitude = amplitudes.block(args.amplitude_step + first);
+      for (int64_t i = 0; i < size; ++i) {
+        const PolarPair<T> s =
+            step_above(load_parts(c[i]), load_parts(gradient[i]), eps, kRule, threshold);
+        phase[i] = s.phase;
+        amplitude[i] = s.amplitude;
+      }
+      phases.flush(args.phase_step + first, size);
+      amplitudes.flush(args.amplitude_step + first, size);
     }
-    phases.close(args.phase_step + first, size);
-    amplitudes.close(args.amplitude_step + first, size);
+  }
+};
+
+struct StepBackwardPlane {
+  template <Rule kRule, typename Gradient, typename T>
+  SL_FN static void run(const StepArgs<T>& args, int64_t plane) {
+    const T threshold = plane_threshold(args, plane), eps = args.eps;
+    const int64_t count = args.planes * args.area;
+    StreamingWriter<Cplx<T>, kBlock> grads_c(count);
+    StreamingWriter<Gradient, kBlock> grads_g(count);
+    for (int64_t offset = 0; offset < args.area; offset += kBlock) {
+      const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
+      const int64_t first = plane * args.area + offset;
+      const Cplx<T>* __restrict__ c = args.coefficients + first;
+      const Gradient* __restrict__ gradient =
+          reinterpret_cast<const Gradient*>(args.gradient) + first;
+      const T* __restrict__ phase = args.grad_phase_step + first;
+      const T* __restrict__ amplitude = args.grad_amplitude_step + first;
+      Gradient* const to_g = reinterpret_cast<Gradient*>(args.grad_gradient) + first;
+      Cplx<T>* __restrict__ grad_c = grads_c.block(args.grad_coefficients + first);
+      Gradient* __restrict__ grad_g = grads_g.block(to_g);
+      for (int64_t i = 0; i < size; ++i) {
+        const StepGrad<T> g = step_above_grad(load_parts(c[i]), load_parts(gradient[i]), eps, kRule,
+                                              threshold, phase[i], amplitude[i]);
+        store_parts(g.c, grad_c[i]);
+        store_parts(g.gradient, grad_g[i]);
+      }
+      grads_c.flush(args.grad_coefficients + first, size);
+      grads_g.flush(to_g, size);
+    }
+  }
+};
+
+// Plane::run for planes [begin, end). The rule and the gradient's type are chosen outside the loops over
+// coefficients.
+template <typename Plane, typename T>
+SL_FN void for_planes(const StepArgs<T>& args, int64_t begin, int64_t end) {
+  const bool real = args.gradient_parts == 1, complex_rule = args.rule == Rule::kComplex;
+  for (int64_t plane = begin; plane < end; ++plane) {
+    if (real && complex_rule)
+      Plane::template run<Rule::kComplex, T>(args, plane);
+    else if (real)
+      Plane::template run<Rule::kPolar, T>(args, plane);
+    else if (complex_rule)
+      Plane::template run<Rule::kComplex, Cplx<T>>(args, plane);
+    else
+      Plane::template run<Rule::kPolar, Cplx<T>>(args, plane);
   }
 }
-
-// `eps` is a local: as a member it might be what the loop writes, and the loop would not vectorise.
-template <Rule kRule, typename Gradient, typename T>
-SL_FN void step_backward_plane(const StepArgs<T>& args, int64_t plane) {
-  const T threshold = plane_threshold(args, plane), eps = args.eps;
-  Outlet<Cplx<T>, kBlock> grads_c(args.planes * args.area);
-  Outlet<Gradient, kBlock> grads_g(args.planes * args.area);
-  for (int64_t offset = 0; offset < args.area; offset += kBlock) {
-    const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
-    const int64_t first = plane * args.area + offset;
-    const Cplx<T>* __restrict__ c = args.coefficients + first;
-    const Gradient* __restrict__ gradient =
-        reinterpret_cast<const Gradient*>(args.gradient) + first;
-    const T* __restrict__ phase = args.grad_phase_step + first;
-    const T* __restrict__ amplitude = args.grad_amplitude_step + first;
-    Gradient* const to_g = reinterpret_cast<Gradient*>(args.grad_gradient) + first;
-    Cplx<T>* __restrict__ grad_c = grads_c.open(args.grad_coefficients + first);
-    Gradient* __restrict__ grad_g = grads_g.open(to_g);
-    for (int64_t i = 0; i < size; ++i) {
-      const StepGrad<T> g = step_above_grad(parts(c[i]), parts(gradient[i]), eps, kRule, threshold,
-                                            phase[i], amplitude[i]);
-      store(g.c, grad_c[i]);
-      store(g.gradient, grad_g[i]);
-    }
-    grads_c.close(args.grad_coefficients + first, size);
-    grads_g.close(to_g, size);
-  }
-}
-
-// Rule and gradient are chosen outside every loop.
-#define STEERLENS_FOR_PLANES(body)                                             \
-  for (int64_t plane = begin; plane < end; ++plane) {                          \
-    if (args.gradient_parts == 1)                                              \
-      args.rule == Rule::kComplex ? body<Rule::kComplex, T>(args, plane)       \
-                                  : body<Rule::kPolar, T>(args, plane);        \
-    else                                                                       \
-      args.rule == Rule::kComplex ? body<Rule::kComplex, Cplx<T>>(args, plane) \
-                                  : body<Rule::kPolar, Cplx<T>>(args, plane);  \
-  }
 
 template <typename T>
-SL_FN void step_planes_body(const StepArgs<T>& args, int64_t begin, int64_t end){
-    STEERLENS_FOR_PLANES(step_plane)} STEERLENS_CLONE_FOR_DTYPES(step_planes, StepArgs)
+SL_FN void step_planes_body(const StepArgs<T>& args, int64_t begin, int64_t end) {
+  for_planes<StepPlane>(args, begin, end);
+}
+STEERLENS_CLONE_FOR_DTYPES(step_planes, StepArgs)
 
-    template <typename T>
-    SL_FN void step_backward_planes_body(const StepArgs<T>& args, int64_t begin, int64_t end){
-        STEERLENS_FOR_PLANES(step_backward_plane)} STEERLENS_CLONE_FOR_DTYPES(step_backward_planes,
-                                                                              StepArgs)
+template <typename T>
+SL_FN void step_backward_planes_body(const StepArgs<T>& args, int64_t begin, int64_t end) {
+  for_planes<StepBackwardPlane>(args, begin, end);
+}
+STEERLENS_CLONE_FOR_DTYPES(step_backward_planes, StepArgs)
 
-        std::tuple<Tensor, Tensor> step(Tensor coefficients, Tensor gradient, double eps,
-                                        int64_t rule, double floor) {
-  const auto run = [](const auto& args, const Tensor&) {
+std::tuple<Tensor, Tensor> step(Tensor coefficients, Tensor gradient, double eps, int64_t rule,
+                                double floor) {
+  auto p = prepare_step(coefficients, gradient, eps, rule, floor);
+  run_kernel(p, [](const auto& args) {
     parallel_rows(args.planes, args.area,
                   [&](int64_t begin, int64_t end) { step_planes(args, begin, end); });
-  };
-  return step_with(coefficients, gradient, eps, rule, floor, run);
+  });
+  return {p.phase_step, p.amplitude_step};
 }
 
 std::tuple<Tensor, Tensor> step_backward(Tensor grad_phase_step, Tensor grad_amplitude_step,
                                          Tensor coefficients, Tensor gradient, double eps,
                                          int64_t rule, double floor) {
-  const auto run = [](const auto& args, const Tensor&) {
+  auto p = prepare_step_backward(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps,
+                                 rule, floor);
+  run_kernel(p, [](const auto& args) {
     parallel_rows(args.planes, args.area,
                   [&](int64_t begin, int64_t end) { step_backward_planes(args, begin, end); });
-  };
-  return step_backward_with(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps, rule,
-                            floor, run);
+  });
+  return {p.grad_coefficients, p.grad_gradient};
 }
 
 }  // namespace

@@ -1,9 +1,10 @@
-// split_bands and merge_bands on CUDA, each one launch over all groups: batch 1 is all launches.
+// split_bands and merge_bands on CUDA, each in one launch for all groups: with small batches the time is
+// that of the launches.
 //
-// A thread serves one place of the plane (split: 16 bytes of it) in kPlanes planes, so that masks
-// are read and indices worked out once for all of them, and kPlanes independent accesses are in
-// flight. Places are counted through the whole plane, not row by row: rows are often of an odd
-// length (W/2+1 where 4 divides W), planes seldom are. One division per thread pays for that.
+// A thread computes one place of the plane (split: 16 bytes of it) in kPlanes planes: masks are read and
+// indices computed once for all of them, and kPlanes independent accesses are in flight. Places are counted
+// through the whole plane, not row by row, at the cost of one division per thread: rows often have an odd
+// length (W/2+1 where 4 divides W), planes seldom do.
 #include "../math/bands.h"
 
 #include "../args/bands.h"
@@ -14,41 +15,42 @@ namespace {
 
 constexpr int kPlanes = 4;
 
-// How the blocks along the grid's x are dealt out to the groups.
+// How the blocks along the grid's x are divided among the groups.
 struct Tiles {
   int64_t first[kMaxGroups + 1];  // group i has the tiles [first[i], first[i+1])
   bool wide[kMaxGroups];          // its masks and bands are accessed 16 bytes at a time
 };
 
-// Where a band reads the image's spectrum.
+// The place of the image's spectrum that a band reads.
 struct Place {
   int64_t offset;  // in the spectrum's plane
   bool conjugate;
 };
 
 template <typename T>
-__device__ Place place_of(const Bank<T>& bank, const BandGroup<T>& g, int64_t y, int64_t x) {
-  const int64_t Y = image_row(y, g.h, bank.H);
-  if (bank.whole) return {Y * bank.columns + image_column(x, g.w, bank.W), false};
-  if (x < direct_columns(g.w)) return {Y * bank.columns + x, false};
-  return {opposite_row(Y, bank.H) * bank.columns + g.w - x, true};
+__device__ Place place_of(const BandArgs<T>& args, const BandGroup<T>& g, int64_t y, int64_t x) {
+  const int64_t Y = image_row(y, g.h, args.H);
+  if (args.whole) return {Y * args.columns + image_column(x, g.w, args.W), false};
+  if (x < direct_columns(g.w)) return {Y * args.columns + x, false};
+  return {opposite_row(Y, args.H) * args.columns + g.w - x, true};
 }
 
-// What kCount consecutive places of a band, from `at` on, read in planes [n, n + kPlanes), turned.
+// What kCount consecutive places of a band, from `at` on, read in planes [n, n + kPlanes), times i^i_power.
 template <int kCount, typename T>
-__device__ __forceinline__ void read_places(const Bank<T>& bank, const BandGroup<T>& g, int64_t n,
-                                            int64_t at, Pack<Cplx<T>, kCount> (&value)[kPlanes]) {
-  const int64_t plane_size = bank.H * bank.columns;
-  const Cplx<T> turn = quarter_turns<T>(g.turns);
+__device__ __forceinline__ void read_places(const BandArgs<T>& args, const BandGroup<T>& g,
+                                            int64_t n, int64_t at,
+                                            Pack<Cplx<T>, kCount> (&value)[kPlanes]) {
+  const int64_t plane_size = args.H * args.columns;
+  const Cplx<T> factor = power_of_i<T>(g.i_power);
   int64_t y = at / g.columns, x = at - y * g.columns;
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    const Place place = place_of(bank, g, y, x);
+    const Place place = place_of(args, g, y, x);
 #pragma unroll
     for (int p = 0; p < kPlanes; ++p) {
-      const int64_t plane = n + p < bank.planes ? n + p : n;  // beyond the last: read, not written
-      const Cplx<T> v = load_one(bank.spectrum + plane * plane_size + place.offset);
-      value[p].v[j] = turn * (place.conjugate ? conj(v) : v);
+      const int64_t plane = n + p < args.planes ? n + p : n;  // beyond the last: read, not written
+      const Cplx<T> v = load_one(args.spectrum + plane * plane_size + place.offset);
+      value[p].v[j] = factor * (place.conjugate ? conj(v) : v);
     }
     if (++x == g.columns) ++y, x = 0;
   }
@@ -65,14 +67,14 @@ __device__ __forceinline__ Pack<Cplx<T>, kCount> operator*(const Pack<T, kCount>
 
 // kCount consecutive coefficients, from `at` on, of every orientation of planes [n, n + kPlanes).
 template <int kCount, typename T>
-__device__ __forceinline__ void split_at(const Bank<T>& bank, const BandGroup<T>& g, int64_t n,
+__device__ __forceinline__ void split_at(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n,
                                          int64_t at) {
   const int64_t area = g.h * g.columns;
   Pack<Cplx<T>, kCount> value[kPlanes];
-  read_places(bank, g, n, at, value);
+  read_places(args, g, n, at, value);
   const int64_t plane_size = g.stored * area;
   Cplx<T>* band = g.data + n * plane_size + at;
-  if (bank.paired) {
+  if (args.paired) {
 #pragma unroll 2
     for (int64_t q = 0; q < g.stored; ++q) {
       const auto first = load<kCount>(g.mask + 2 * q * area + at);
@@ -84,7 +86,7 @@ __device__ __forceinline__ void split_at(const Bank<T>& bank, const BandGroup<T>
 #pragma unroll
         for (int j = 0; j < kCount; ++j)
           out.v[j] = pair_filter(first.v[j], second.v[j], value[p].v[j]);
-        if (n + p < bank.planes) store(band + p * plane_size + q * area, out);
+        if (n + p < args.planes) store(band + p * plane_size + q * area, out);
       }
     }
     return;
@@ -94,33 +96,33 @@ __device__ __forceinline__ void split_at(const Bank<T>& bank, const BandGroup<T>
     const auto mask = load<kCount>(g.mask + k * area + at);
 #pragma unroll
     for (int p = 0; p < kPlanes; ++p)
-      if (n + p < bank.planes) store(band + p * plane_size + k * area, mask * value[p]);
+      if (n + p < args.planes) store(band + p * plane_size + k * area, mask * value[p]);
   }
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, kLeastBlocks)
-    split_kernel(const __grid_constant__ Bank<T> bank, const __grid_constant__ Tiles tiles) {
+__global__ void __launch_bounds__(kThreads, kMinBlocks)
+    split_kernel(const __grid_constant__ BandArgs<T> args, const __grid_constant__ Tiles tiles) {
   constexpr int kWide = 16 / sizeof(Cplx<T>);
-  for (int64_t tile = blockIdx.x; tile < tiles.first[bank.count]; tile += gridDim.x) {
+  for (int64_t tile = blockIdx.x; tile < tiles.first[args.count]; tile += gridDim.x) {
     int i = 0;
     while (tile >= tiles.first[i + 1]) ++i;
-    const BandGroup<T>& g = bank.groups[i];
+    const BandGroup<T>& g = args.groups[i];
     const int64_t thread = (tile - tiles.first[i]) * kThreads + threadIdx.x;
     const int64_t at = tiles.wide[i] ? thread * kWide : thread;
     if (at >= g.h * g.columns) continue;
-    for (int64_t n = int64_t{blockIdx.y} * kPlanes; n < bank.planes;
+    for (int64_t n = int64_t{blockIdx.y} * kPlanes; n < args.planes;
          n += int64_t{gridDim.y} * kPlanes)
-      tiles.wide[i] ? split_at<kWide>(bank, g, n, at) : split_at<1>(bank, g, n, at);
+      tiles.wide[i] ? split_at<kWide>(args, g, n, at) : split_at<1>(args, g, n, at);
   }
 }
 
 template <typename T>
-Tiles tiles_of(const Bank<T>& bank) {
+Tiles tiles_of(const BandArgs<T>& args) {
   constexpr int kWide = 16 / sizeof(Cplx<T>);
   Tiles tiles{};
-  for (int i = 0; i < bank.count; ++i) {
-    const BandGroup<T>& g = bank.groups[i];
+  for (int i = 0; i < args.count; ++i) {
+    const BandGroup<T>& g = args.groups[i];
     const int64_t area = g.K > 0 ? g.h * g.columns : 0;
     tiles.wide[i] = area % kWide == 0 && aligned({g.data}) && aligned({g.mask}, kWide * sizeof(T));
     const int64_t per_tile = kThreads * (tiles.wide[i] ? kWide : 1);
@@ -129,7 +131,7 @@ Tiles tiles_of(const Bank<T>& bank) {
   return tiles;
 }
 
-// total[p] += turn * sum_k mask * band at one place of a group, for output planes [n, n + kPlanes).
+// total[p] += i^i_power * sum_k mask * band at one place of a group, for output planes [n, n + kPlanes).
 template <bool kConjugate, typename T>
 __device__ __forceinline__ void add_sample(const BandGroup<T>& g, int64_t n, int64_t at,
                                            Cplx<T> (&total)[kPlanes]) {
@@ -148,20 +150,20 @@ __device__ __forceinline__ void add_sample(const BandGroup<T>& g, int64_t n, int
 #pragma unroll
     for (int p = 0; p < kPlanes; ++p) sum[p] = sum[p] + mask * load_one(band[p] + k * area);
   }
-  const Cplx<T> turn = quarter_turns<T>(g.turns);
+  const Cplx<T> factor = power_of_i<T>(g.i_power);
 #pragma unroll
   for (int p = 0; p < kPlanes; ++p) {
-    const Cplx<T> turned = turn * sum[p];
-    total[p] = total[p] + (kConjugate ? conj(turned) : turned);
+    const Cplx<T> value = factor * sum[p];
+    total[p] = total[p] + (kConjugate ? conj(value) : value);
   }
 }
 
-// The same of bands in pairs.
+// The same for bands in pairs.
 template <typename T>
 __device__ __forceinline__ void add_pair_sample(const BandGroup<T>& g, int64_t n, int64_t at,
                                                 Cplx<T> (&total)[kPlanes]) {
   const int64_t area = g.h * g.columns;
-  const Cplx<T> turn = quarter_turns<T>(g.turns);
+  const Cplx<T> factor = power_of_i<T>(g.i_power);
   const Cplx<T>* band[kPlanes];
   int64_t plane = n < g.planes ? n : n % g.planes;
 #pragma unroll
@@ -176,19 +178,19 @@ __device__ __forceinline__ void add_pair_sample(const BandGroup<T>& g, int64_t n
 #pragma unroll
     for (int p = 0; p < kPlanes; ++p)
       total[p] =
-          total[p] + turn * conjugate_pair_filter(first, second, load_one(band[p] + q * area));
+          total[p] + factor * conjugate_pair_filter(first, second, load_one(band[p] + q * area));
   }
 }
 
-// What group g holds of the frequency at row Y, column X of the image's spectrum.
+// Adds what group g holds of the frequency at row Y, column X of the image's spectrum.
 template <typename T>
-__device__ __forceinline__ void add_group(const Bank<T>& bank, const BandGroup<T>& g, int64_t n,
+__device__ __forceinline__ void add_group(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n,
                                           int64_t Y, int64_t X, Cplx<T> (&total)[kPlanes]) {
-  const int64_t split = direct_columns(g.w), H = bank.H;
-  if (bank.whole || bank.paired) {
-    const int64_t x = band_column(X, g.w, bank.W), y = x < 0 ? -1 : band_row(Y, g.h, H);
+  const int64_t split = direct_columns(g.w), H = args.H;
+  if (args.whole || args.paired) {
+    const int64_t x = band_column(X, g.w, args.W), y = x < 0 ? -1 : band_row(Y, g.h, H);
     if (y < 0) return;
-    if (bank.paired)
+    if (args.paired)
       add_pair_sample(g, n, y * g.columns + x, total);
     else
       add_sample<false>(g, n, y * g.columns + x, total);
@@ -202,54 +204,54 @@ __device__ __forceinline__ void add_group(const Bank<T>& bank, const BandGroup<T
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, kLeastBlocks)
-    merge_kernel(const __grid_constant__ Bank<T> bank) {
-  const int64_t area = bank.H * bank.columns;
+__global__ void __launch_bounds__(kThreads, kMinBlocks)
+    merge_kernel(const __grid_constant__ BandArgs<T> args) {
+  const int64_t area = args.H * args.columns;
   const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   for (int64_t at = first; at < area; at += int64_t{gridDim.x} * kThreads) {
-    const int64_t Y = at / bank.columns, X = at - Y * bank.columns;
-    for (int64_t n = int64_t{blockIdx.y} * kPlanes; n < bank.planes;
+    const int64_t Y = at / args.columns, X = at - Y * args.columns;
+    for (int64_t n = int64_t{blockIdx.y} * kPlanes; n < args.planes;
          n += int64_t{gridDim.y} * kPlanes) {
       Cplx<T> total[kPlanes] = {};
-      for (int i = 0; i < bank.count; ++i) add_group(bank, bank.groups[i], n, Y, X, total);
+      for (int i = 0; i < args.count; ++i) add_group(args, args.groups[i], n, Y, X, total);
 #pragma unroll
       for (int p = 0; p < kPlanes; ++p)
-        if (n + p < bank.planes)
-          store(bank.spectrum + (n + p) * area + at, Pack<Cplx<T>, 1>{total[p]});
+        if (n + p < args.planes)
+          store(args.spectrum + (n + p) * area + at, Pack<Cplx<T>, 1>{total[p]});
     }
   }
 }
 
-struct Split {
-  template <typename T>
-  void operator()(const Bank<T>& bank, const Tensor& on) const {
-    const Tiles tiles = tiles_of(bank);
-    if (tiles.first[bank.count] == 0) return;
-    const dim3 grid(grid_size(tiles.first[bank.count], 1, kMaxGridX),
-                    grid_size(bank.planes, kPlanes, kMaxGridY));
-    Launcher(on).run(split_kernel<T>, grid, kThreads, bank, tiles);
-  }
-};
-
-struct Merge {
-  template <typename T>
-  void operator()(const Bank<T>& bank, const Tensor& on) const {
-    const dim3 grid(grid_size(bank.H * bank.columns, kThreads, kMaxGridX),
-                    grid_size(bank.planes, kPlanes, kMaxGridY));
-    Launcher(on).run(merge_kernel<T>, grid, kThreads, bank);
-  }
-};
-
-std::vector<Tensor> split_bands(Tensor spectrum, std::vector<Tensor> masks,
-                                std::vector<int64_t> turns, std::vector<int64_t> widths,
-                                int64_t width, bool paired) {
-  return split_bands_with(spectrum, masks, turns, widths, width, paired, Split{});
+template <typename T>
+void launch_split(const BandArgs<T>& args, const Tensor& on) {
+  const Tiles tiles = tiles_of(args);
+  if (tiles.first[args.count] == 0) return;
+  const dim3 grid(grid_size(tiles.first[args.count], 1, kMaxGridX),
+                  grid_size(args.planes, kPlanes, kMaxGridY));
+  Launcher(on).run(split_kernel<T>, grid, kThreads, args, tiles);
 }
 
-Tensor merge_bands(std::vector<Tensor> bands, std::vector<Tensor> masks, std::vector<int64_t> turns,
-                   std::vector<int64_t> widths, int64_t height, int64_t width, bool whole,
-                   bool paired) {
-  return merge_bands_with(bands, masks, turns, widths, height, width, whole, paired, Merge{});
+template <typename T>
+void launch_merge(const BandArgs<T>& args, const Tensor& on) {
+  const dim3 grid(grid_size(args.H * args.columns, kThreads, kMaxGridX),
+                  grid_size(args.planes, kPlanes, kMaxGridY));
+  Launcher(on).run(merge_kernel<T>, grid, kThreads, args);
+}
+
+std::vector<Tensor> split_bands(Tensor spectrum, std::vector<Tensor> masks,
+                                std::vector<int64_t> i_powers, std::vector<int64_t> widths,
+                                int64_t width, bool paired) {
+  auto p = prepare_split_bands(spectrum, masks, i_powers, widths, width, paired);
+  run_kernel(p, [&](const auto& args) { launch_split(args, p.spectrum); });
+  return p.bands;
+}
+
+Tensor merge_bands(std::vector<Tensor> bands, std::vector<Tensor> masks,
+                   std::vector<int64_t> i_powers, std::vector<int64_t> widths, int64_t height,
+                   int64_t width, bool whole, bool paired) {
+  auto p = prepare_merge_bands(bands, masks, i_powers, widths, height, width, whole, paired);
+  run_kernel(p, [&](const auto& args) { launch_merge(args, p.spectrum); });
+  return p.spectrum;
 }
 
 }  // namespace

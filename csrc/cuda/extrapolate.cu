@@ -1,5 +1,5 @@
-// extrapolate and extrapolate_backward on CUDA: a thread reads its coefficients and their steps
-// once and goes through all frames.
+// extrapolate and extrapolate_backward on CUDA: a thread reads its coefficients and their steps once and
+// loops over all frames.
 #include "../args/extrapolate.h"
 
 #include "../math/extrapolate.h"
@@ -14,7 +14,7 @@ struct FrameOp {
 
   __device__ int64_t plane(int64_t n) const { return n; }
 
-  // Steps that are not given are not read: E does not use them.
+  // A coordinate without a step is not read; E does not use it.
   template <int kCount>
   __device__ void read(int64_t i, Coefficient<T> (&p)[kCount]) const {
     const auto c = load<kCount>(args.coefficients + i);
@@ -44,7 +44,7 @@ struct WriteFrames : FrameOp<T, E> {
       if (args.form == Form::kReal)
         write_real(to, p, phase_factor, amplitude_factor);
       else
-        write_both(to, p, phase_factor, amplitude_factor);
+        write_complex(to, p, phase_factor, amplitude_factor);
     }
   }
 
@@ -58,8 +58,8 @@ struct WriteFrames : FrameOp<T, E> {
   }
 
   template <int kCount>
-  __device__ void write_both(int64_t to, const Coefficient<T> (&p)[kCount], T phase_factor,
-                             T amplitude_factor) const {
+  __device__ void write_complex(int64_t to, const Coefficient<T> (&p)[kCount], T phase_factor,
+                                T amplitude_factor) const {
     Pack<Cplx<T>, kCount> out;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) out.v[j] = E::value(p[j], phase_factor, amplitude_factor);
@@ -67,7 +67,7 @@ struct WriteFrames : FrameOp<T, E> {
   }
 };
 
-// As WriteFrames, for the real parts of two orientations as one complex number.
+// Like WriteFrames, for the real parts of two orientations as one complex number.
 template <typename T, typename E>
 struct WritePairs : FrameOp<T, E> {
   static constexpr int kWide = 8 / sizeof(T);
@@ -77,11 +77,11 @@ struct WritePairs : FrameOp<T, E> {
   template <int kCount>
   __device__ void at(int64_t n, int64_t i) const {
     const FrameArgs<T>& args = this->args;
-    const Pair pair = pair_at(args, n);
+    const OrientationPair pair = pair_at(args, n);
     const int64_t pairs = args.planes * pairs_per_plane(args), offset = i - n * pair.band;
     Coefficient<T> first[kCount], second[kCount]{};
     this->template read<kCount>(pair.first + offset, first);
-    if (pair.both) this->template read<kCount>(pair.first + pair.band + offset, second);
+    if (pair.has_second) this->template read<kCount>(pair.first + pair.band + offset, second);
 #pragma unroll 1
     for (int64_t f = 0; f < args.frames; ++f) {
       const int64_t factor = factor_index(args, f, pair.plane);
@@ -91,7 +91,7 @@ struct WritePairs : FrameOp<T, E> {
 #pragma unroll
       for (int j = 0; j < kCount; ++j)
         out.v[j] = {E::real(first[j], phase, amplitude),
-                    pair.both ? E::real(second[j], phase, amplitude) : T(0)};
+                    pair.has_second ? E::real(second[j], phase, amplitude) : T(0)};
       store(reinterpret_cast<Cplx<T>*>(args.frames_out) + f * pairs * pair.band + i, out);
     }
   }
@@ -99,7 +99,7 @@ struct WritePairs : FrameOp<T, E> {
 
 template <typename T, typename E>
 struct SumFrames : FrameOp<T, E> {
-  static constexpr int kWide = 8 / sizeof(T);  // half as many, for their sums fill the registers
+  static constexpr int kWide = 8 / sizeof(T);  // half as many: their sums fill the registers
 
   template <int kCount>
   __device__ void at(int64_t n, int64_t i) const {
@@ -148,7 +148,6 @@ struct SumFrames : FrameOp<T, E> {
   }
 };
 
-// Launches Op = WriteFrames, WritePairs or SumFrames for what moves.
 template <typename T, template <typename, typename> class Op>
 struct Launch {
   const FrameArgs<T>& args;
@@ -167,29 +166,24 @@ struct Launch {
   }
 };
 
-struct Write {
-  template <typename T>
-  void operator()(const FrameArgs<T>& args, const Tensor& on) const {
-    if (args.form == Form::kPairs)
-      for_extrapolation(args, Launch<T, WritePairs>{args, on});
-    else
-      for_extrapolation(args, Launch<T, WriteFrames>{args, on});
-  }
-};
-
-struct Sum {
-  template <typename T>
-  void operator()(const FrameArgs<T>& args, const Tensor& on) const {
-    for_extrapolation(args, Launch<T, SumFrames>{args, on});
-  }
-};
+// Launches Op = WriteFrames, WritePairs or SumFrames for the coordinates that move.
+template <template <typename, typename> class Op, typename T>
+void launch(const FrameArgs<T>& args, const Tensor& on) {
+  for_extrapolation(args, Launch<T, Op>{args, on});
+}
 
 Tensor extrapolate(Tensor coefficients, std::optional<Tensor> phase_step,
                    std::optional<Tensor> amplitude_step, Tensor phase_factors,
                    Tensor amplitude_factors, int64_t rule, int64_t form) {
-  return extrapolate_with(
-      {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step, false}, rule,
-      form, Write{});
+  auto p = prepare_extrapolate(
+      {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step}, rule, form);
+  run_kernel(p, [&](const auto& args) {
+    if (args.form == Form::kPairs)
+      launch<WritePairs>(args, p.frames);
+    else
+      launch<WriteFrames>(args, p.frames);
+  });
+  return p.frames;
 }
 
 std::tuple<Tensor, Tensor, Tensor> extrapolate_backward(Tensor grad, Tensor coefficients,
@@ -197,9 +191,10 @@ std::tuple<Tensor, Tensor, Tensor> extrapolate_backward(Tensor grad, Tensor coef
                                                         std::optional<Tensor> amplitude_step,
                                                         Tensor phase_factors,
                                                         Tensor amplitude_factors, int64_t rule) {
-  return extrapolate_backward_with(
-      grad, {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step, false},
-      rule, Sum{});
+  auto p = prepare_extrapolate_backward(
+      grad, {coefficients, phase_factors, amplitude_factors, phase_step, amplitude_step}, rule);
+  run_kernel(p, [&](const auto& args) { launch<SumFrames>(args, p.grad_coefficients); });
+  return {p.grad_coefficients, p.grad_phase_step, p.grad_amplitude_step};
 }
 
 }  // namespace

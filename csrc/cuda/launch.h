@@ -1,4 +1,4 @@
-// What every kernel shares: wide loads and stores, and the launch of one thread per few
+// Shared by all kernels: wide loads and stores, and the launch of one thread for every few
 // coefficients.
 //
 // The kernels are bound by memory. A thread moves 16 bytes per access where its array allows it;
@@ -21,15 +21,15 @@ namespace steerlens {
 
 constexpr int kWarp = 32;
 constexpr int kThreads = 256;
-// Blocks that a multiprocessor must hold at once. Said to the compiler, so that it takes up to 128
-// registers a thread; left to itself it aims at more blocks than memory-bound kernels need, and spills.
-constexpr int kLeastBlocks = 2;
-// What grids may measure; loops take up what is left.
+// Blocks that a multiprocessor must hold at once, which allows the compiler up to 128 registers a thread. By
+// default it aims at more blocks than memory-bound kernels need, and spills registers.
+constexpr int kMinBlocks = 2;
+// The largest grid; kernels loop over what exceeds it.
 constexpr int64_t kMaxGridX = 2147483647, kMaxGridY = 65535;
 
 constexpr size_t access_bytes(size_t bytes) { return bytes < 16 ? bytes : 16; }
 
-// V values that are read or written together, in as few accesses as 16 bytes allow.
+// kCount values that are read or written together, in accesses of up to 16 bytes.
 template <typename V, int kCount>
 struct alignas(access_bytes(sizeof(V) * kCount)) Pack {
   V v[kCount];
@@ -50,8 +50,8 @@ struct WordOf<16> {
   using type = uint4;
 };
 
-// Reads through the read-only cache: no kernel writes what it reads, so that loads may be moved
-// above stores, several of them in flight.
+// Reads through the read-only cache: no kernel writes what it reads, so the compiler may move loads above
+// stores and keep several in flight.
 template <int kCount, typename V>
 __device__ __forceinline__ Pack<V, kCount> load(const V* p) {
   using Word = typename WordOf<alignof(Pack<V, kCount>)>::type;
@@ -81,8 +81,8 @@ inline bool aligned(std::initializer_list<const void*> pointers, size_t bytes = 
   });
 }
 
-inline unsigned grid_size(int64_t items, int64_t per_block, int64_t most) {
-  return static_cast<unsigned>(std::min((items + per_block - 1) / per_block, most));
+inline unsigned grid_size(int64_t items, int64_t per_block, int64_t max_size) {
+  return static_cast<unsigned>(std::min((items + per_block - 1) / per_block, max_size));
 }
 
 // Makes the tensor's device current for as long as it lives, and launches on its current stream.
@@ -105,11 +105,10 @@ class Launcher {
   cudaStream_t stream_;
 };
 
-// op.at<kCount>(of_plane, i) for every kCount consecutive coefficients i of every plane, where
-// of_plane is op.plane(n), what the coefficients of plane n have in common. Planes lie along the
-// grid's y.
+// Calls op.at<kCount>(of_plane, i) for every kCount consecutive coefficients i of every plane, where
+// of_plane = op.plane(n) is what the coefficients of plane n have in common. The grid's y counts planes.
 template <int kCount, typename Op>
-__global__ void __launch_bounds__(kThreads, kLeastBlocks)
+__global__ void __launch_bounds__(kThreads, kMinBlocks)
     for_each_kernel(const __grid_constant__ Op op, int64_t planes, int64_t area) {
   const int64_t first = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kCount;
   const int64_t stride = int64_t{gridDim.x} * blockDim.x * kCount;
@@ -121,14 +120,14 @@ __global__ void __launch_bounds__(kThreads, kLeastBlocks)
   }
 }
 
-// `wide`: every array that op touches is aligned to 16 bytes. A single plane may end in a tail.
+// `wide`: every array that op accesses is aligned to 16 bytes. A single plane may have any size.
 template <typename Op>
 void for_each_coefficient(const Op& op, int64_t planes, int64_t area, bool wide,
                           const Launcher& launcher) {
   constexpr int kWide = Op::kWide;
   wide = wide && (planes == 1 || area % kWide == 0);  // else a plane begins between two accesses
   const int64_t per_thread = wide ? kWide : 1, packs = (area + per_thread - 1) / per_thread;
-  // Small planes take small blocks, in whole warps.
+  // Small planes get small blocks, in whole warps.
   const int threads =
       static_cast<int>(std::min<int64_t>(kThreads, (packs + kWarp - 1) / kWarp * kWarp));
   const dim3 grid(grid_size(packs, threads, kMaxGridX), grid_size(planes, 1, kMaxGridY));

@@ -6,23 +6,23 @@
 namespace steerlens {
 namespace {
 
-struct OfPair {
+struct PairPlace {
   int64_t shift;  // from a pair's place to its first plane's
-  bool both;
+  bool has_second;
 };
 
 template <typename T>
-struct PairOp {
+struct PairOpBase {
   static constexpr int kWide = 16 / sizeof(T);
   PairArgs<T> args;
 
-  __device__ OfPair plane(int64_t pair) const {
+  __device__ PairPlace plane(int64_t pair) const {
     return {(first_plane(args, pair) - pair) * args.area, has_second(args, pair)};
   }
 };
 
 template <typename T>
-struct Pair : PairOp<T> {
+struct PairOp : PairOpBase<T> {
   template <int kCount>
   __device__ Pack<T, kCount> read_plane(int64_t at) const {
     if (!this->args.complex_planes)
@@ -35,10 +35,10 @@ struct Pair : PairOp<T> {
   }
 
   template <int kCount>
-  __device__ void at(OfPair pair, int64_t i) const {
+  __device__ void at(PairPlace pair, int64_t i) const {
     const auto first = read_plane<kCount>(i + pair.shift);
     Pack<T, kCount> second{};
-    if (pair.both) second = read_plane<kCount>(i + pair.shift + this->args.area);
+    if (pair.has_second) second = read_plane<kCount>(i + pair.shift + this->args.area);
     Pack<Cplx<T>, kCount> out;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) out.v[j] = {first.v[j], second.v[j]};
@@ -47,9 +47,9 @@ struct Pair : PairOp<T> {
 };
 
 template <typename T>
-struct Unpair : PairOp<T> {
+struct UnpairOp : PairOpBase<T> {
   template <int kCount>
-  __device__ void at(OfPair pair, int64_t i) const {
+  __device__ void at(PairPlace pair, int64_t i) const {
     const auto in = load<kCount>(this->args.pairs + i);
     Pack<T, kCount> first, second;
 #pragma unroll
@@ -58,24 +58,29 @@ struct Unpair : PairOp<T> {
       second.v[j] = in.v[j].im;
     }
     store(this->args.planes_out + i + pair.shift, first);
-    if (pair.both) store(this->args.planes_out + i + pair.shift + this->args.area, second);
+    if (pair.has_second) store(this->args.planes_out + i + pair.shift + this->args.area, second);
   }
 };
 
-template <template <typename> class Op>
-struct Run {
-  template <typename T>
-  void operator()(const PairArgs<T>& args, const Tensor& on) const {
-    const bool wide = args.area % Op<T>::kWide == 0 &&  // else a plane begins between accesses
-                      aligned({args.pairs_out, args.pairs, args.planes, args.planes_out});
-    for_each_coefficient(Op<T>{{args}}, args.runs * pairs_per_run(args), args.area, wide,
-                         Launcher(on));
-  }
-};
+template <template <typename> class Op, typename T>
+void launch(const PairArgs<T>& args, const Tensor& on) {
+  const bool wide = args.area % Op<T>::kWide == 0 &&  // else a plane begins between accesses
+                    aligned({args.pairs_out, args.pairs, args.planes, args.planes_out});
+  for_each_coefficient(Op<T>{{args}}, args.runs * pairs_per_run(args), args.area, wide,
+                       Launcher(on));
+}
 
-Tensor pair(Tensor planes, int64_t run) { return pair_with(planes, run, Run<Pair>{}); }
+Tensor pair(Tensor planes, int64_t run) {
+  auto p = prepare_pair(planes, run);
+  run_kernel(p, [&](const auto& args) { launch<PairOp>(args, p.pairs); });
+  return p.pairs;
+}
 
-Tensor unpair(Tensor pairs, int64_t run) { return unpair_with(pairs, run, Run<Unpair>{}); }
+Tensor unpair(Tensor pairs, int64_t run) {
+  auto p = prepare_unpair(pairs, run);
+  run_kernel(p, [&](const auto& args) { launch<UnpairOp>(args, p.pairs); });
+  return p.planes;
+}
 
 }  // namespace
 

@@ -7,21 +7,21 @@
 namespace steerlens {
 namespace {
 
-struct Nothing {};
+struct NoPlaneData {};
 
 // The arrays are flat: one plane of `count` coefficients.
 template <typename T>
-struct PolarOp {
+struct PolarOpBase {
   static constexpr int kWide = 16 / sizeof(T);
   PolarArgs<T> args;
 
-  __device__ Nothing plane(int64_t) const { return {}; }
+  __device__ NoPlaneData plane(int64_t) const { return {}; }
 };
 
 template <typename T>
-struct Split : PolarOp<T> {
+struct SplitOp : PolarOpBase<T> {
   template <int kCount>
-  __device__ void at(Nothing, int64_t i) const {
+  __device__ void at(NoPlaneData, int64_t i) const {
     const auto c = load<kCount>(this->args.coefficients + i);
     Pack<T, kCount> amplitude, phase;
 #pragma unroll
@@ -35,9 +35,9 @@ struct Split : PolarOp<T> {
 };
 
 template <typename T>
-struct SplitBackward : PolarOp<T> {
+struct SplitBackwardOp : PolarOpBase<T> {
   template <int kCount>
-  __device__ void at(Nothing, int64_t i) const {
+  __device__ void at(NoPlaneData, int64_t i) const {
     const auto c = load<kCount>(this->args.coefficients + i);
     const auto amplitude = load<kCount>(this->args.amplitude + i);
     const auto phase = load<kCount>(this->args.phase + i);
@@ -50,9 +50,9 @@ struct SplitBackward : PolarOp<T> {
 };
 
 template <typename T>
-struct Join : PolarOp<T> {
+struct JoinOp : PolarOpBase<T> {
   template <int kCount>
-  __device__ void at(Nothing, int64_t i) const {
+  __device__ void at(NoPlaneData, int64_t i) const {
     const auto amplitude = load<kCount>(this->args.amplitude + i);
     const auto phase = load<kCount>(this->args.phase + i);
     Pack<Cplx<T>, kCount> out;
@@ -63,9 +63,9 @@ struct Join : PolarOp<T> {
 };
 
 template <typename T>
-struct JoinBackward : PolarOp<T> {
+struct JoinBackwardOp : PolarOpBase<T> {
   template <int kCount>
-  __device__ void at(Nothing, int64_t i) const {
+  __device__ void at(NoPlaneData, int64_t i) const {
     const auto grad = load<kCount>(this->args.coefficients + i);
     const auto amplitude = load<kCount>(this->args.amplitude + i);
     const auto phase = load<kCount>(this->args.phase + i);
@@ -81,31 +81,35 @@ struct JoinBackward : PolarOp<T> {
   }
 };
 
-// A runner that launches `Op` over the arrays that the arguments hold; absent ones are null.
-template <template <typename> class Op>
-struct Run {
-  template <typename T>
-  void operator()(const PolarArgs<T>& args, const Tensor& on) const {
-    const bool wide = aligned({args.coefficients, args.amplitude, args.phase, args.out_coefficients,
-                               args.out_amplitude, args.out_phase});
-    for_each_coefficient(Op<T>{{args}}, 1, args.count, wide, Launcher(on));
-  }
-};
+template <template <typename> class Op, typename T>
+void launch(const PolarArgs<T>& args, const Tensor& on) {
+  const bool wide = aligned({args.coefficients, args.amplitude, args.phase, args.out_coefficients,
+                             args.out_amplitude, args.out_phase});
+  for_each_coefficient(Op<T>{{args}}, 1, args.count, wide, Launcher(on));
+}
 
 std::tuple<Tensor, Tensor> polar_split(Tensor coefficients) {
-  return polar_split_with(coefficients, Run<Split>{});
+  auto p = prepare_polar_split(coefficients);
+  run_kernel(p, [&](const auto& args) { launch<SplitOp>(args, p.coefficients); });
+  return {p.amplitude, p.phase};
 }
 
 Tensor polar_split_backward(Tensor coefficients, Tensor grad_amplitude, Tensor grad_phase) {
-  return polar_split_backward_with(coefficients, grad_amplitude, grad_phase, Run<SplitBackward>{});
+  auto p = prepare_polar_split_backward(coefficients, grad_amplitude, grad_phase);
+  run_kernel(p, [&](const auto& args) { launch<SplitBackwardOp>(args, p.coefficients); });
+  return p.grad_coefficients;
 }
 
 Tensor polar_join(Tensor amplitude, Tensor phase) {
-  return polar_join_with(amplitude, phase, Run<Join>{});
+  auto p = prepare_polar_join(amplitude, phase);
+  run_kernel(p, [&](const auto& args) { launch<JoinOp>(args, p.amplitude); });
+  return p.coefficients;
 }
 
 std::tuple<Tensor, Tensor> polar_join_backward(Tensor grad, Tensor amplitude, Tensor phase) {
-  return polar_join_backward_with(grad, amplitude, phase, Run<JoinBackward>{});
+  auto p = prepare_polar_join_backward(grad, amplitude, phase);
+  run_kernel(p, [&](const auto& args) { launch<JoinBackwardOp>(args, p.grad); });
+  return {p.grad_amplitude, p.grad_phase};
 }
 
 }  // namespace

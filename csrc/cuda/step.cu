@@ -1,6 +1,6 @@
-// step and step_backward on CUDA: one launch finds each plane's largest amplitude in parts, several
-// blocks per plane; a second one puts the parts together and steps. A maximum does not depend on
-// the order in which it is taken: no atomics, the same bits every time.
+// step and step_backward on CUDA: one launch finds the largest amplitudes of parts of each plane, with several
+// blocks per plane; a second one combines the parts and computes the step. A maximum does not depend on the
+// order in which it is taken, so the results are deterministic without atomics.
 #include "../args/step.h"
 
 #include "../math/polar.h"
@@ -9,14 +9,14 @@
 namespace steerlens {
 namespace {
 
-// A part is worth a block from about this many coefficients on; a plane has at most kMaxParts.
+// A smaller part is not worth a block; a plane has at most kMaxParts.
 constexpr int64_t kPartSize = 4096, kMaxParts = 256;
 
 template <typename T>
 __device__ T largest_of_warp(T largest) {
 #pragma unroll
-  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2)
-    largest = larger_amplitude(__shfl_xor_sync(0xffffffffu, largest, lanes), largest);
+  for (int mask = kWarp / 2; mask > 0; mask /= 2)
+    largest = larger_amplitude(__shfl_xor_sync(0xffffffffu, largest, mask), largest);
   return largest;
 }
 
@@ -33,7 +33,7 @@ __device__ T largest_of_block(T largest) {
 
 // parts[n, x] = the largest amplitude among the coefficients of plane n that the blocks at x visit.
 template <int kCount, typename T>
-__global__ void __launch_bounds__(kThreads, kLeastBlocks)
+__global__ void __launch_bounds__(kThreads, kMinBlocks)
     largest_kernel(const Cplx<T>* coefficients, int64_t planes, int64_t area, T* parts) {
   const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kCount;
   const int64_t stride = int64_t{gridDim.x} * kThreads * kCount;
@@ -51,13 +51,13 @@ __global__ void __launch_bounds__(kThreads, kLeastBlocks)
 }
 
 template <typename T>
-struct PlaneOp {
+struct StepOpBase {
   static constexpr int kWide = 16 / sizeof(T);
   StepArgs<T> args;
   const T* parts;  // [planes, parts_per_plane]
   int parts_per_plane;
 
-  // The plane's threshold. Every thread of a warp comes here.
+  // The plane's threshold. All threads of a warp must call this.
   __device__ T plane(int64_t n) const {
     T largest = T(0);
     for (int i = threadIdx.x % kWarp; i < parts_per_plane; i += kWarp)
@@ -78,7 +78,7 @@ struct PlaneOp {
 };
 
 template <typename T, Rule kRule>
-struct Step : PlaneOp<T> {
+struct StepOp : StepOpBase<T> {
   template <int kCount>
   __device__ void at(T threshold, int64_t i) const {
     const StepArgs<T>& args = this->args;
@@ -97,7 +97,7 @@ struct Step : PlaneOp<T> {
 };
 
 template <typename T, Rule kRule>
-struct StepBackward : PlaneOp<T> {
+struct StepBackwardOp : StepOpBase<T> {
   template <int kCount>
   __device__ void at(T threshold, int64_t i) const {
     const StepArgs<T>& args = this->args;
@@ -137,41 +137,39 @@ Tensor largest_amplitudes(const StepArgs<T>& args, const Tensor& coefficients,
   const bool wide = aligned({args.coefficients}) && args.area % kWide == 0;
   const dim3 grid(static_cast<unsigned>(parts), grid_size(args.planes, 1, kMaxGridY));
   launcher.run(wide ? largest_kernel<kWide, T> : largest_kernel<1, T>, grid, kThreads,
-               args.coefficients, args.planes, args.area, write<T>(out));
+               args.coefficients, args.planes, args.area, mutable_data<T>(out));
   return out;
 }
 
-// A runner for Op = Step or StepBackward; arrays that the arguments do not hold are null.
-template <template <typename, Rule> class Op>
-struct Run {
-  template <typename T>
-  void operator()(const StepArgs<T>& args, const Tensor& coefficients) const {
-    const Launcher launcher(coefficients);
-    const Tensor parts = largest_amplitudes(args, coefficients, launcher);
-    const PlaneOp<T> op{args, read<T>(parts), static_cast<int>(parts.size(1))};
-    const bool wide = aligned({args.coefficients, args.gradient, args.phase_step,
-                               args.amplitude_step, args.grad_phase_step, args.grad_amplitude_step,
-                               args.grad_coefficients, args.grad_gradient});
-    const auto launch = [&](const auto& rule_op) {
-      for_each_coefficient(rule_op, args.planes, args.area, wide, launcher);
-    };
-    if (args.rule == Rule::kComplex)
-      launch(Op<T, Rule::kComplex>{op});
-    else
-      launch(Op<T, Rule::kPolar>{op});
-  }
-};
+// Launches Op = StepOp or StepBackwardOp.
+template <template <typename, Rule> class Op, typename T>
+void launch(const StepArgs<T>& args, const Tensor& coefficients) {
+  const Launcher launcher(coefficients);
+  const Tensor parts = largest_amplitudes(args, coefficients, launcher);
+  const StepOpBase<T> op{args, const_data<T>(parts), static_cast<int>(parts.size(1))};
+  const bool wide = aligned({args.coefficients, args.gradient, args.phase_step, args.amplitude_step,
+                             args.grad_phase_step, args.grad_amplitude_step, args.grad_coefficients,
+                             args.grad_gradient});
+  if (args.rule == Rule::kComplex)
+    for_each_coefficient(Op<T, Rule::kComplex>{op}, args.planes, args.area, wide, launcher);
+  else
+    for_each_coefficient(Op<T, Rule::kPolar>{op}, args.planes, args.area, wide, launcher);
+}
 
 std::tuple<Tensor, Tensor> step(Tensor coefficients, Tensor gradient, double eps, int64_t rule,
                                 double floor) {
-  return step_with(coefficients, gradient, eps, rule, floor, Run<Step>{});
+  auto p = prepare_step(coefficients, gradient, eps, rule, floor);
+  run_kernel(p, [&](const auto& args) { launch<StepOp>(args, p.coefficients); });
+  return {p.phase_step, p.amplitude_step};
 }
 
 std::tuple<Tensor, Tensor> step_backward(Tensor grad_phase_step, Tensor grad_amplitude_step,
                                          Tensor coefficients, Tensor gradient, double eps,
                                          int64_t rule, double floor) {
-  return step_backward_with(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps, rule,
-                            floor, Run<StepBackward>{});
+  auto p = prepare_step_backward(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps,
+                                 rule, floor);
+  run_kernel(p, [&](const auto& args) { launch<StepBackwardOp>(args, p.coefficients); });
+  return {p.grad_coefficients, p.grad_gradient};
 }
 
 }  // namespace

@@ -1,21 +1,22 @@
 // Index maps between an image's spectrum and the block of low frequencies that a band of h x w
-// samples keeps. Frequencies are signed integers k with -n/2 < k <= n/2.
+// samples holds. Frequencies are signed integers k with -n/2 < k <= n/2.
 //
 // The image's spectrum is a half spectrum [H, W/2+1] of a real image, or the whole [H, W] of a
 // complex one. A band's spectrum is stored in one of two layouts (a complex image has full ones):
 //   full  w columns; column c > w/2 holds the negative frequency c - w, which a half spectrum
 //         stores as the conjugate at (-ky, -kx): a reflected (Hermitian) read;
 //   half  w/2+1 columns, all of them read directly.
-// Real bands may go in pairs, orientations 2q and 2q+1 as the parts of one complex band: a filter
-// (m + i m') makes one of a real image's spectrum, whose inverse FFT has the two bands as its parts;
-// the conjugate filter takes it back, and the real part of that sum's inverse FFT is the image.
+// Real bands may be stored in pairs, orientations 2q and 2q+1 as the real and imaginary parts of one
+// complex band: the filter (m + i m') applied to a real image's spectrum gives a spectrum whose inverse
+// FFT has the two bands as its parts. The synthesis applies the conjugate filter; the image is the real
+// part of the inverse FFT of the sum.
 #pragma once
 
 #include "common.h"
 
 namespace steerlens {
 
-// How many bands are stored for K orientations.
+// The number of bands that are stored for K orientations.
 SL_FN int64_t stored_bands(int64_t K, bool paired) { return paired ? pairs_of(K) : K; }
 
 template <typename T>
@@ -29,12 +30,12 @@ SL_FN Cplx<T> conjugate_pair_filter(T first, T second, Cplx<T> value) {
   return pair_filter(first, -second, value);
 }
 
-// The conjugate filter itself, turned: i^kTurns (m - i m').
-template <int kTurns, typename T>
-SL_FN Cplx<T> turned_pair_filter(T first, T second) {
-  if constexpr (kTurns == 0) return {first, -second};
-  if constexpr (kTurns == 1) return {second, first};
-  if constexpr (kTurns == 2) return {-first, second};
+// The conjugate filter itself, times a power of i: i^kPower (m - i m').
+template <int kPower, typename T>
+SL_FN Cplx<T> conjugate_filter_times_i(T first, T second) {
+  if constexpr (kPower == 0) return {first, -second};
+  if constexpr (kPower == 1) return {second, first};
+  if constexpr (kPower == 2) return {-first, second};
   return {-second, -first};
 }
 
@@ -61,8 +62,8 @@ SL_FN int64_t band_row(int64_t Y, int64_t h, int64_t H) {
 // The row of the opposite frequency.
 SL_FN int64_t opposite_row(int64_t Y, int64_t H) { return Y == 0 ? 0 : H - Y; }
 
-// How many leading columns of a band are read where they are; in the full layout the rest, the
-// negative frequencies, is reflected (half spectra) or at the end of the row (whole ones).
+// The number of leading columns of a band that are read directly; in the full layout the other
+// columns, the negative frequencies, are reflected (half spectra) or at the end of the row (whole ones).
 SL_FN int64_t direct_columns(int64_t w) { return w / 2 + 1; }
 
 // The column of a whole spectrum [W columns] that column x of a full band [w columns] reads.

@@ -1,27 +1,27 @@
-// Words shared by every file of math/: host and device functions on scalars, no tensors.
+// Definitions shared by every file of math/: host and device functions on scalars, no tensors.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
-#if defined(__CUDACC__)
-#define SL_FN __host__ __device__ __forceinline__
-#define SL_HOST_FN __forceinline__  // may call host code, kernel launches among it
-#elif defined(__GNUC__)
-// Forced, so that the CPU clones of cpu/clones.h compile these bodies for their own instruction set.
-#define SL_FN inline __attribute__((always_inline))
+// Always inlined, because the functions that cpu/clones.h compiles for several CPU levels only compile for
+// their level what is inlined into them.
+#if defined(__GNUC__) || defined(__CUDACC__)
+#define SL_INLINE inline __attribute__((always_inline))
 #else
-#define SL_FN inline
+#define SL_INLINE inline
 #endif
 
-#if !defined(__CUDACC__)
-#define SL_HOST_FN SL_FN
+#if defined(__CUDACC__)
+#define SL_FN __host__ __device__ SL_INLINE
+#else
+#define SL_FN SL_INLINE
 #endif
 
 namespace steerlens {
 
-// How many pairs n things make; the last of an odd number has no partner.
+// The number of pairs of n items; the last item of an odd number has no partner.
 SL_FN int64_t pairs_of(int64_t n) { return (n + 1) / 2; }
 
 // The bits of a floating-point number, and back.
@@ -85,10 +85,10 @@ SL_FN Cplx<T> selected(bool first, Cplx<T> a, Cplx<T> b) {
   return {first ? a.re : b.re, first ? a.im : b.im};
 }
 
-// i^turns for turns in 0..3, as a number: multiplying by it is branch-free and exact.
+// i^power for power in 0..3, as a number: multiplying by it is branch-free and exact.
 template <typename T>
-SL_FN Cplx<T> quarter_turns(int turns) {
-  return {T(turns == 0) - T(turns == 2), T(turns == 1) - T(turns == 3)};
+SL_FN Cplx<T> power_of_i(int power) {
+  return {T(power == 0) - T(power == 2), T(power == 1) - T(power == 3)};
 }
 
 }  // namespace steerlens

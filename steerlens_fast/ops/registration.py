@@ -42,10 +42,10 @@ def are_batched(values) -> bool:
 def call_plane_op(name: str, *args):
     """:func:`call` of an op that takes whole planes, which not every CPU has."""
     by_kernel = not has_transforms() and not has_tangent(args)
-    if not _C.PLANE_LANES and by_kernel and _first_tensor(args).device.type == "cpu":
+    if not _C.SIMD_WIDTH and by_kernel and _first_tensor(args).device.type == "cpu":
         raise RuntimeError(
-            f"{name} needs a CPU with AVX2 or AVX-512, a build by GCC 12 or newer and an environment whose "
-            "STEERLENS_LANES is not 0; build_info()['plane_lanes'] is 0 here"
+            f"{name} needs a CPU with AVX2 or AVX-512, a build by GCC 12 or newer and an environment where "
+            "STEERLENS_CPU_CAPABILITY is not 'default'; build_info()['cpu_capability'] is 'default' here"
         )
     return call(name, *args)
 

@@ -17,7 +17,7 @@ from .filters import Geometry
 LARGEST_PLANE = 1 << 24
 # Rows side by side: 16 on CPUs with 512-bit vectors (x86-64-v4), 8 with 256-bit ones (x86-64-v3). Where there are
 # neither, nothing but the reference reads panels.
-LANES = _C.PLANE_LANES or 8
+LANES = _C.SIMD_WIDTH or 8
 
 
 @lru_cache(maxsize=512)
@@ -41,11 +41,11 @@ def plane_ops_supported(geometry: Geometry, planes: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     plain = planes.dtype in (torch.float32, torch.complex64) and planes.numel() > 0 and is_plain_cpu(planes)
-    return plain and _C.PLANE_LANES > 0 and _sizes_fit(geometry)
+    return plain and _C.SIMD_WIDTH > 0 and _sizes_fit(geometry)
 
 
 @lru_cache(maxsize=512)
 def _sizes_fit(geometry: Geometry) -> bool:
     H, W = geometry.shape
     sides = {H, W, *(n for scale in range(geometry.height + 1) for n in geometry.band_shape(scale))}
-    return H * W <= LARGEST_PLANE and all(map(_C.plane_side_fits, sides))
+    return H * W <= LARGEST_PLANE and all(map(_C.plane_side_supported, sides))

@@ -1,8 +1,9 @@
-"""Other CPUs have fewer lanes, or none: the same pyramid and morphs there, as far as this CPU can play them."""
+"""STEERLENS_CPU_CAPABILITY: the same pyramid and morphs on CPUs with AVX2 alone or neither AVX2 nor AVX-512."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +13,14 @@ from tolerances import assert_close
 from steerlens_fast import _C, CSPFamily, SteerablePyramid, ops
 from steerlens_fast.pyramid import backend
 
+HERE = Path(__file__).parent
+PATHS = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]  # this file, helpers, the package
 SHAPES = [(45, 61), (64, 96)]  # [H, W]
-FEWER = [n for n in (0, 8) if n < _C.PLANE_LANES]
+WIDTHS = {"default": 0, "avx2": 8, "avx512": 16}
+LOWER = [name for name, width in WIDTHS.items() if width < _C.SIMD_WIDTH]
 WRITE = """
-import sys, torch, test_lanes
-torch.save([test_lanes._C.PLANE_LANES, *test_lanes.results()], sys.argv[1])
+import sys, torch, test_cpu_capability
+torch.save([test_cpu_capability._C.SIMD_WIDTH, *test_cpu_capability.results()], sys.argv[1])
 """
 
 
@@ -36,20 +40,19 @@ def results() -> list[torch.Tensor]:
 def run(*arguments, **environment):
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=os.path.dirname(__file__),
-        env=os.environ | environment,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(PATHS)} | environment,
         capture_output=True,
         text=True,
     )
 
 
-@pytest.mark.skipif(not FEWER, reason="this CPU has no lanes at all")
-@pytest.mark.parametrize("lanes", FEWER)
-def test_fewer_lanes_give_the_same(lanes, tmp_path):
-    done = run("-c", WRITE, str(tmp_path / "found.pt"), STEERLENS_LANES=str(lanes))
+@pytest.mark.skipif(not LOWER, reason="this CPU has no ops on whole planes")
+@pytest.mark.parametrize("capability", LOWER)
+def test_lower_capability_gives_the_same_results(capability, tmp_path):
+    done = run("-c", WRITE, str(tmp_path / "found.pt"), STEERLENS_CPU_CAPABILITY=capability)
     assert done.returncode == 0, done.stderr
     used, *theirs = torch.load(tmp_path / "found.pt")
-    assert used == lanes
+    assert used == WIDTHS[capability]
     pairs = list(zip(results(), theirs, strict=True))
     for ours, other in pairs:
         assert_close(ours, other, "render")
@@ -57,30 +60,35 @@ def test_fewer_lanes_give_the_same(lanes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(_C.PLANE_LANES != 16, reason="what has fewer lanes than this CPU is not there")
-def test_the_ops_of_eight_lanes():
-    """All tests of the ops for whole planes, as a CPU with AVX2 alone runs them."""
-    files = ["test_planes.py", "test_morph_planes.py"]
-    done = run("-m", "pytest", "-q", "-x", "-m", "not slow", *files, STEERLENS_LANES="8")
+@pytest.mark.skipif(_C.SIMD_WIDTH != 16, reason="this CPU has no AVX-512")
+def test_ops_on_whole_planes_with_avx2():
+    """All tests of the ops on whole planes, as a CPU with AVX2 alone runs them."""
+    files = [str(HERE / "test_planes.py"), str(HERE / "test_morph_planes.py")]
+    done = run("-m", "pytest", "-q", "-x", "-m", "not slow", *files, STEERLENS_CPU_CAPABILITY="avx2")
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-4000:]
 
 
-def test_a_wish_that_cannot_be_is_refused():
-    """Also when it is asked for again, since ops have been registered by then."""
-    again = "import os, torch\ntry: import steerlens_fast\nexcept ImportError: os.environ['STEERLENS_LANES'] = '0'\n"
+def test_invalid_env_value_raises():
+    """Again at the second import, whatever the environment is then: the ops have been registered by the first."""
+    again = (
+        "import os, torch\ntry: import steerlens_fast\n"
+        "except ImportError: os.environ['STEERLENS_CPU_CAPABILITY'] = 'default'\n"
+    )
     for script in ("import steerlens_fast", again + "import steerlens_fast"):
-        done = run("-c", script, STEERLENS_LANES="12")
+        done = run("-c", script, STEERLENS_CPU_CAPABILITY="avx")
         assert done.returncode == 1
-        assert "ImportError: STEERLENS_LANES must be 0, 8 or 16 in the environment, got '12'" in done.stderr
+        message = "STEERLENS_CPU_CAPABILITY must be avx512, avx2 or default, got 'avx'"
+        assert f"ImportError: the environment variable {message}" in done.stderr
 
 
-def test_an_empty_wish_is_none():
-    done = run("-c", "import steerlens_fast; print(steerlens_fast._C.PLANE_LANES)", STEERLENS_LANES="")
-    assert done.returncode == 0 and int(done.stdout) >= _C.PLANE_LANES, done.stderr
+@pytest.mark.parametrize("value", ["", "avx512"])
+def test_empty_or_higher_env_value_takes_the_cpus_own(value):
+    done = run("-c", "import steerlens_fast; print(steerlens_fast._C.SIMD_WIDTH)", STEERLENS_CPU_CAPABILITY=value)
+    assert done.returncode == 0 and int(done.stdout) >= _C.SIMD_WIDTH, done.stderr
 
 
-def test_the_ops_say_where_they_can_be_had(monkeypatch):
-    monkeypatch.setattr(_C, "PLANE_LANES", 0)
+def test_missing_ops_raise(monkeypatch):
+    monkeypatch.setattr(_C, "SIMD_WIDTH", 0)
     planes, filters, factors = torch.rand(1, 8, 8), [backend.in_panels(torch.ones(1, 8, 8), 8)], torch.ones(2, 1)
     calls = {
         "split_planes": lambda: ops.split_planes(planes, filters, [8], [0], ["real"]),
@@ -88,5 +96,5 @@ def test_the_ops_say_where_they_can_be_had(monkeypatch):
         "morph_planes": lambda: ops.morph_planes(planes, planes, factors, factors, filters * 2, filters, [8]),
     }
     for name, call in calls.items():
-        with pytest.raises(RuntimeError, match=rf"{name} needs a CPU with AVX2 or AVX-512.*STEERLENS_LANES"):
+        with pytest.raises(RuntimeError, match=rf"{name} needs a CPU with AVX2 or AVX-512.*STEERLENS_CPU_CAPABILITY"):
             call()

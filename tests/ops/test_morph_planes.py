@@ -13,7 +13,7 @@ from steerlens_fast.families.protocols import PlaneMotion, factor_pair
 from steerlens_fast.ops import reference
 from steerlens_fast.pyramid import backend
 
-pytestmark = pytest.mark.skipif(not _C.PLANE_LANES, reason="this CPU is not x86-64-v3, or the compiler not GCC")
+pytestmark = pytest.mark.skipif(not _C.SIMD_WIDTH, reason="this CPU is not x86-64-v3, or the compiler not GCC")
 PHASE, AMPLITUDE, JOINT = 0, 1, 2
 COMPLEX, POLAR = 0, 1
 
@@ -129,7 +129,7 @@ def test_a_cpu_without_it_goes_part_by_part_through_ffts(monkeypatch):
     family = CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05)
     x, g = image(2, 28, 28, dtype=torch.float32), 0.02 * normal(2, 28, 28, dtype=torch.float32)
     frames = family.prepare(x, g).render([0.5, 1.0])
-    monkeypatch.setattr(backend._C, "PLANE_LANES", 0)
+    monkeypatch.setattr(backend._C, "SIMD_WIDTH", 0)
     monkeypatch.setattr(ops, "morph_planes", None)
     assert_close(family.prepare(x, g).render([0.5, 1.0]), frames, "render")
 
@@ -286,16 +286,16 @@ def test_large_planes_are_shared_by_threads():
         (dict(phase_factors=torch.rand(3, 2)), r"phase_factors must have shape \[F, 1\] or \[F, N\] with N = 3"),
         (dict(amplitude_factors=torch.rand(2, 1)), r"amplitude_factors must have shape \[3, 1\]"),
         (dict(synthesis=[]), "analysis must have one filter more than synthesis, .* got 3 and 0"),
-        (dict(heights=[32]), "heights, turns and forms must have one entry"),
+        (dict(heights=[32]), "heights, i_powers and forms must have one entry"),
         (dict(heights=[33, 16]), "heights must be 1 to 32"),
-        (dict(turns=4), "turns must be 0 to 3, got 4"),
+        (dict(i_power=4), "i_power must be 0 to 3, got 4"),
         (dict(edit=3), "edit must be 0 .* got 3"),
         (dict(rule=2), "rule must be 0 .* got 2"),
     ],
 )
 def test_bad_arguments(change, told):
-    names = "images gradients phase_factors amplitude_factors analysis synthesis heights turns edit rule both"
-    args = dict(zip([*names.split(), "eps", "floor", "low", "high"], CASES["even"].args()))
+    names = "images gradients phase_factors amplitude_factors analysis synthesis heights i_power edit rule"
+    args = dict(zip([*names.split(), "complex_bands", "eps", "floor", "low", "high"], CASES["even"].args()))
     with pytest.raises(RuntimeError, match=told):
         RAW.morph_planes(**{**args, **change})
 

@@ -67,7 +67,7 @@ def test_the_cases_name_every_op():
 @pytest.mark.parametrize("op", OPS + PLANE_OPS)
 def test_one_name_everywhere(op):
     name = f"steerlens_fast::{op}"
-    if op in OPS or _C.PLANE_LANES:
+    if op in OPS or _C.SIMD_WIDTH:
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), "no CPU kernel"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Autograd"), "no autograd"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta"), "no fake"

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -15,7 +16,7 @@ from steerlens_fast.pyramid import backend, transforms
 from steerlens_fast.pyramid.filters import Geometry, max_height
 from steerlens_fast.pyramid.transforms import Bank, Part
 
-pytestmark = pytest.mark.skipif(not _C.PLANE_LANES, reason="this CPU is not x86-64-v3, or the compiler not GCC")
+pytestmark = pytest.mark.skipif(not _C.SIMD_WIDTH, reason="this CPU is not x86-64-v3, or the compiler not GCC")
 REAL, BOTH, PAIRS = 0, 1, 2
 PAST_THE_CACHES = 16 << 20  # bytes of a result from which on it is written past them
 
@@ -327,24 +328,38 @@ def test_who_is_not_served():
     assert not served((32, 32), x.double()) and not served((32, 32), x[:0]) and not served((32, 32), x.to("meta"))
 
 
+def test_more_lengths_than_the_cache_of_fft_tables_holds():
+    """In several threads at once: the cache starts again from empty, and tables in use stay valid."""
+
+    def identity(n: int) -> bool:
+        x = normal(1, n, 2, dtype=torch.float32, seed=n)
+        (back,) = RAW.split_planes(x, [backend.in_panels(torch.ones(1, n, 2), n)], [n], [0], [REAL])
+        return torch.allclose(back[:, 0] / (2 * n), x, atol=1e-5)
+
+    lengths = [n for n in range(1, 600) if _C.plane_side_supported(n)]
+    assert len(lengths) > 300
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(identity, [*lengths, *lengths]))
+
+
 # --- Bad input
 
 
 @pytest.mark.parametrize(
     "change, told",
     [
-        (dict(heights=[32]), "heights, turns and forms must have one entry"),
+        (dict(heights=[32]), "heights, i_powers and forms must have one entry"),
         (dict(heights=[33, 16, 8]), "heights must be 1 to 32"),
-        (dict(turns=[4, 0, 0]), "turns 0 to 3"),
-        (dict(forms=[3, 1, 1]), "forms must be"),
+        (dict(i_powers=[4, 0, 0]), "i_powers must be 0 to 3, got 4"),
+        (dict(forms=[3, 1, 1]), "forms must be 0 \\(real\\) or 1 \\(complex\\), got 3"),
         (dict(planes=torch.rand(2, 32, 24).double()), "planes must have dtype Float"),
         (dict(planes=torch.rand(32, 24)), r"planes must have shape \[N, H, W\]"),
         (dict(planes=torch.rand(2, 67, 24)), "no prime factor above 61, got 67"),
-        (dict(planes=torch.rand(2, 32, 25)[:, :, :5]), r"filters\[0\] must be"),
+        (dict(planes=torch.rand(2, 32, 25)[:, :, :5]), r"filters\[0\] must have shape"),
     ],
 )
 def test_bad_arguments_of_split_planes(change, told):
-    args = dict(zip(("planes", "filters", "heights", "turns", "forms"), CASES["even-both"].split()))
+    args = dict(zip(("planes", "filters", "heights", "i_powers", "forms"), CASES["even-both"].split()))
     with pytest.raises(RuntimeError, match=told):
         RAW.split_planes(**{**args, **change})
 
@@ -356,14 +371,14 @@ def test_bad_arguments_of_split_planes(change, told):
         (dict(height=2**62), "height must be 1 to"),
         (dict(height=2**14 + 2), "height must be 1 to 16384"),
         (dict(width=0), "width must be 1 to"),
-        (dict(rest=torch.rand(3, 32, 24)), "rest's first size must divide"),
-        (dict(rest=torch.rand(1, 32, 25)), "rest must have shape"),
-        (dict(rest=torch.rand(1, 32, 24).double()), "rest must have dtype"),
+        (dict(residual=torch.rand(3, 32, 24)), "residual's first size must divide"),
+        (dict(residual=torch.rand(1, 32, 25)), "residual must have shape"),
+        (dict(residual=torch.rand(1, 32, 24).double()), "residual must have dtype"),
         (dict(forms=[2, 1, 1]), r"bands\[i\] must have shape \[2, 2, 32, 24\]"),
     ],
 )
 def test_bad_arguments_of_merge_planes(change, told):
-    names = ("bands", "filters", "heights", "turns", "forms", "rest", "height", "width")
+    names = ("bands", "filters", "heights", "i_powers", "forms", "residual", "height", "width")
     args = dict(zip(names, CASES["even-both"].merge()))
     with pytest.raises(RuntimeError, match=told):
         RAW.merge_planes(**{**args, **change})

@@ -1,100 +1,115 @@
-// The analysis of one plane: its spectrum, and from that its bands, which a sink takes by columns:
-//   complex(k, block, y, CplxLanes)   samples of row y of orientation k, from column kLanes block on
-//   real(k, block, y, Lanes)
-//   two(k, block, y, CplxLanes)       real samples of that block, and of the next one
+// The analysis of one plane: its spectrum, and from that its bands. The op passes a writer for the bands, whose
+// functions get one row of a column block each:
+//   write_complex(k, block, y, ComplexVec)     row y of complex band k
+//   write_real(k, block, y, FloatVec)          row y of real band k
+//   write_two_blocks(k, block, y, ComplexVec)  the same of this block and of the next one
 #pragma once
 
-#include "steps.h"
+#include "executor.h"
 
-STEERLENS_LANES_BEGIN
+STEERLENS_SIMD_BEGIN
 namespace steerlens {
 namespace {
 
-struct Analysis : Transforms {
-  using Transforms::Transforms;
+struct Analysis {
+  const PlaneArgs& args;
+  const FftTables& ffts;
+  const std::vector<RowBlock> image_blocks = row_blocks(args.H, args.H, kSimdWidth);
 
-  // spectrum[panel * W + x], the lanes being rows.
-  template <typename Steps>
-  void transform(const float* plane, CplxLanes* spectrum, CplxLanes* between,
-                 const Steps& steps) const {
-    const int64_t H = bank.H, W = bank.W;
-    const Fft &columns = ffts.of.at(H), &rows = ffts.of.at(W);
-    steps(pairs_of(panels_of(W)), [&](int64_t q, Lines& lines) {
-      const float* columns_of = plane + 2 * q * kLanes;
-      const int64_t count = W - 2 * q * kLanes;
+  // plane [H, W] -> spectrum[block * W + x], the elements of a vector being the rows of a row block.
+  template <typename Executor>
+  void transform(const float* plane, const Workspace& workspace, const Executor& executor) const {
+    const int64_t H = args.H, W = args.W;
+    const FftTable &columns = ffts.of(H), &rows = ffts.of(W);
+    ComplexVec *spectrum = workspace.spectrum, *intermediate = workspace.intermediate;
+    executor.run(pairs_of(blocks_of(W)), [&](int64_t q, FftScratch& scratch) {
+      const float* first = plane + 2 * q * kSimdWidth;
+      const int64_t count = W - 2 * q * kSimdWidth;
       const auto read = [&](int64_t y) SL_LAMBDA {
-        const float* from = columns_of + y * W;
-        return load_two(from, count);
+        const float* from = first + y * W;
+        return load_vec_pair(from, count);
       };
-      real_columns_forth(columns, lines, read, W, q, between);
+      forward_real_columns(columns, scratch, read, W, q, intermediate);
     });
-    steps(panels_of(H), [&](int64_t p, Lines& lines) {
-      CplxLanes* out = spectrum + p * W;
-      const auto write = [out](int64_t x, CplxLanes value) SL_LAMBDA { out[x] = value; };
-      rows_forth(rows, lines, between, H, image_panels[p], write);
+    executor.run(blocks_of(H), [&](int64_t block, FftScratch& scratch) {
+      ComplexVec* out = spectrum + block * W;
+      const auto write = [out](int64_t x, ComplexVec value) SL_LAMBDA { out[x] = value; };
+      forward_rows(rows, scratch, intermediate, H, image_blocks[block], write);
     });
   }
 
-  template <typename Steps, typename Sink>
-  void bands(const PlanePart& part, const CplxLanes* spectrum, CplxLanes* between,
-             const Steps& steps, const Sink& sink) const {
-    for (int64_t i = 0; i < part.transforms(); ++i) {
-      steps(static_cast<int64_t>(part.panels.size()), [&](int64_t p, Lines& lines) {
-        filter_rows(part, i, p, spectrum + part.panels[p].index * bank.W, lines,
-                    between + p * padded(part.w));
-      });
-      const int64_t blocks = panels_of(part.w);
-      steps(part.alone(i) ? pairs_of(blocks) : blocks, [&](int64_t block, Lines& lines) {
-        if (part.form == Form::kBoth) return complex_band(part, i, block, between, lines, sink);
-        if (part.alone(i)) return single_band(part, i, block, between, lines, sink);
-        two_bands(part, i, block, between, lines, sink);
-      });
+  // The bands of one group.
+  template <typename Executor, typename Writer>
+  void bands(const PlaneGroup& group, const Workspace& workspace, const Executor& executor,
+             const Writer& writer) const {
+    const ComplexVec* spectrum = workspace.spectrum;
+    ComplexVec* intermediate = workspace.intermediate;
+    for (int64_t i = 0; i < group.transforms(); ++i) {
+      executor.run(static_cast<int64_t>(group.row_blocks.size()),
+                   [&](int64_t block, FftScratch& scratch) {
+                     filter_rows(group, i, block, spectrum + group.row_blocks[block].index * args.W,
+                                 scratch, intermediate + block * padded(group.w));
+                   });
+      const int64_t blocks = blocks_of(group.w);
+      executor.run(group.unpaired(i) ? pairs_of(blocks) : blocks,
+                   [&](int64_t block, FftScratch& scratch) {
+                     if (group.form == Form::kComplex)
+                       complex_band(group, i, block, intermediate, scratch, writer);
+                     else if (group.unpaired(i))
+                       unpaired_band(group, i, block, intermediate, scratch, writer);
+                     else
+                       two_bands(group, i, block, intermediate, scratch, writer);
+                   });
     }
   }
 
  private:
-  void filter_rows(const PlanePart& part, int64_t i, int64_t p, const CplxLanes* spectrum,
-                   Lines& lines, CplxLanes* out) const {
-    const FilterRows filter(part, i, p);
-    if (filter.zero()) {  // zeros, whatever the plane holds there
-      for (int64_t x = 0; x < part.w; ++x) out[x] = CplxLanes{};
+  void filter_rows(const PlaneGroup& group, int64_t i, int64_t block, const ComplexVec* spectrum,
+                   FftScratch& scratch, ComplexVec* out) const {
+    const FilterRows filter(group, i, block);
+    if (filter.zero()) {  // gives zeros, even where the spectrum is not finite
+      for (int64_t x = 0; x < group.w; ++x) out[x] = ComplexVec{};
       return;
     }
     const auto read = [&](int64_t x) SL_LAMBDA {
-      return filter.at(x, 1) * spectrum[image_column(x, part.w, bank.W)];
+      return filter.at(x, 1) * spectrum[image_column(x, group.w, args.W)];
     };
-    rows_back(ffts.of.at(part.w), lines, read, out);
+    inverse_rows(ffts.of(group.w), scratch, read, out);
   }
 
-  template <typename Sink>
-  void complex_band(const PlanePart& part, int64_t k, int64_t block, const CplxLanes* between,
-                    Lines& lines, const Sink& sink) const {
-    const auto write = [&](int64_t y, CplxLanes value)
-                           SL_LAMBDA { sink.complex(k, block, y, value); };
-    columns_back(ffts.of.at(part.h), lines, between, part.w, part.panels, block, write);
+  template <typename Writer>
+  void complex_band(const PlaneGroup& group, int64_t k, int64_t block,
+                    const ComplexVec* intermediate, FftScratch& scratch,
+                    const Writer& writer) const {
+    const auto write = [&](int64_t y, ComplexVec value)
+                           SL_LAMBDA { writer.write_complex(k, block, y, value); };
+    inverse_columns(ffts.of(group.h), scratch, intermediate, group.w, group.row_blocks, block,
+                    write);
   }
 
-  // Two orientations, the parts of one inverse transform.
-  template <typename Sink>
-  void two_bands(const PlanePart& part, int64_t i, int64_t block, const CplxLanes* between,
-                 Lines& lines, const Sink& sink) const {
-    const auto write = [&](int64_t y, CplxLanes value) SL_LAMBDA {
-      sink.real(2 * i, block, y, value.re);
-      sink.real(2 * i + 1, block, y, value.im);
+  // Two orientations, the real and imaginary parts of one inverse transform.
+  template <typename Writer>
+  void two_bands(const PlaneGroup& group, int64_t i, int64_t block, const ComplexVec* intermediate,
+                 FftScratch& scratch, const Writer& writer) const {
+    const auto write = [&](int64_t y, ComplexVec value) SL_LAMBDA {
+      writer.write_real(2 * i, block, y, value.re);
+      writer.write_real(2 * i + 1, block, y, value.im);
     };
-    columns_back(ffts.of.at(part.h), lines, between, part.w, part.panels, block, write);
+    inverse_columns(ffts.of(group.h), scratch, intermediate, group.w, group.row_blocks, block,
+                    write);
   }
 
-  // One without a partner, two blocks at a time.
-  template <typename Sink>
-  void single_band(const PlanePart& part, int64_t i, int64_t q, const CplxLanes* between,
-                   Lines& lines, const Sink& sink) const {
-    const auto write = [&](int64_t y, CplxLanes value)
-                           SL_LAMBDA { sink.two(2 * i, 2 * q, y, value); };
-    real_columns_back(ffts.of.at(part.h), lines, between, part.w, part.panels, q, write);
+  // The last of an odd number of orientations, two column blocks in one transform.
+  template <typename Writer>
+  void unpaired_band(const PlaneGroup& group, int64_t i, int64_t q, const ComplexVec* intermediate,
+                     FftScratch& scratch, const Writer& writer) const {
+    const auto write = [&](int64_t y, ComplexVec value)
+                           SL_LAMBDA { writer.write_two_blocks(2 * i, 2 * q, y, value); };
+    inverse_real_columns(ffts.of(group.h), scratch, intermediate, group.w, group.row_blocks, q,
+                         write);
   }
 };
 
 }  // namespace
 }  // namespace steerlens
-STEERLENS_LANES_END
+STEERLENS_SIMD_END

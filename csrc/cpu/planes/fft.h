@@ -1,25 +1,24 @@
-// Complex FFTs side by side, one in each lane: Stockham's algorithm, in passes of radix 2, 3, 4,
-// 5, 7, 8 or another small prime, whose first pass reads and whose last pass writes through the caller's
-// functions. This is what lets filters, crops and transposes happen within a transform instead of between
-// transforms; for anything else torch.fft is the better choice.
+// kSimdWidth complex FFTs at a time, one in each element of the vectors: Stockham's algorithm, in passes of
+// radix 2, 3, 4, 5, 7, 8 or another prime up to kMaxPrime. The first pass reads and the last pass writes
+// through the caller's functions, so that filters, crops and transposes are part of a transform and need no
+// passes over memory of their own. For anything else torch.fft is the better choice.
 #pragma once
 
-#include <cmath>
-#include <memory>
-#include <vector>
+#include <utility>
 
-#include "../../args/planes.h"
-#include "lanes.h"
+#include "fft_scratch.h"
+#include "fft_table.h"
+#include "simd.h"
 
 #define SL_LAMBDA __attribute__((always_inline))
 
-STEERLENS_LANES_BEGIN
+STEERLENS_SIMD_BEGIN
 namespace steerlens {
 namespace {
 
-constexpr double kTurn = 6.28318530717958647692;
+constexpr double kTwoPi = 6.28318530717958647692;
 
-// cos and sin of k/n turns, at compile time, by their series.
+// cos and sin of 2 pi k / n at compile time, by their series.
 constexpr double series(double x, double term, int from) {
   double sum = term;
   for (int i = from; i < from + 40; i += 2) {
@@ -28,7 +27,7 @@ constexpr double series(double x, double term, int from) {
   }
   return sum;
 }
-constexpr double angle_of(int k, int n) { return kTurn * (2 * k > n ? k - n : k) / n; }
+constexpr double angle_of(int k, int n) { return kTwoPi * (2 * k > n ? k - n : k) / n; }
 
 template <int R>
 struct Roots {
@@ -46,20 +45,20 @@ constexpr Roots<R> kRoots{};
 
 // a_k <- sum_j a_j exp(-2 pi i j k / R).
 template <int R>
-SL_FN void dft(CplxLanes (&a)[R]) {
+SL_FN void dft(ComplexVec (&a)[R]) {
   if constexpr (R == 2) {
-    const CplxLanes t = a[1];
+    const ComplexVec t = a[1];
     a[1] = a[0] - t;
     a[0] = a[0] + t;
   } else if constexpr (R == 4) {
-    const CplxLanes even = a[0] + a[2], even_ = a[0] - a[2];
-    const CplxLanes odd = a[1] + a[3], odd_ = times_minus_i(a[1] - a[3]);
+    const ComplexVec even = a[0] + a[2], even_ = a[0] - a[2];
+    const ComplexVec odd = a[1] + a[3], odd_ = times_minus_i(a[1] - a[3]);
     a[0] = even + odd;
     a[1] = even_ + odd_;
     a[2] = even - odd;
     a[3] = even_ - odd_;
   } else if constexpr (R == 8) {
-    CplxLanes e[4] = {a[0], a[2], a[4], a[6]}, o[4] = {a[1], a[3], a[5], a[7]};
+    ComplexVec e[4] = {a[0], a[2], a[4], a[6]}, o[4] = {a[1], a[3], a[5], a[7]};
     dft(e);
     dft(o);
     constexpr float kHalfRoot = kRoots<8>.cos[1];
@@ -70,10 +69,10 @@ SL_FN void dft(CplxLanes (&a)[R]) {
       a[k] = e[k] + o[k];
       a[k + 4] = e[k] - o[k];
     }
-  } else {  // an odd prime: a_j and a_(R-j) together
+  } else {  // an odd prime: a_j and a_(R-j) share their products
     constexpr int kHalf = R / 2;
-    CplxLanes sum[kHalf], difference[kHalf];
-    const CplxLanes first = a[0];
+    ComplexVec sum[kHalf], difference[kHalf];
+    const ComplexVec first = a[0];
     for (int j = 0; j < kHalf; ++j) {
       sum[j] = a[j + 1] + a[R - 1 - j];
       difference[j] = a[j + 1] - a[R - 1 - j];
@@ -81,7 +80,7 @@ SL_FN void dft(CplxLanes (&a)[R]) {
     }
 #pragma GCC unroll 8
     for (int k = 1; k <= kHalf; ++k) {
-      CplxLanes cos = first, sin = {};
+      ComplexVec cos = first, sin = {};
 #pragma GCC unroll 8
       for (int j = 0; j < kHalf; ++j) {
         const float c = kRoots<R>.cos[(j + 1) * k % R], s = kRoots<R>.sin[(j + 1) * k % R];
@@ -94,91 +93,49 @@ SL_FN void dft(CplxLanes (&a)[R]) {
   }
 }
 
-struct Pass {
-  int radix;
-  int64_t size, stride;  // what is left to transform; the product of the radices before
-  std::vector<Cplx<float>> twiddles;  // [size / radix, radix - 1]
-  std::vector<Cplx<float>> roots;     // [radix]: cos and sin of k/radix turns
-};
-
-struct Fft {
-  int64_t size;
-  std::vector<Pass> passes;
-};
-
-inline std::vector<int> radices_of(int64_t n) {
-  std::vector<int> out;
-  int twos = 0;
-  for (; n % 2 == 0; n /= 2) ++twos;
-  for (; twos > 4 || twos == 3; twos -= 3) out.push_back(8);
-  for (; twos >= 2; twos -= 2) out.push_back(4);
-  if (twos == 1) out.push_back(2);
-  for (int prime = 3; n > 1; prime += 2)
-    for (; n % prime == 0; n /= prime) out.push_back(prime);
-  return out;
-}
-
-inline Cplx<float> root(double turns) {
-  return {static_cast<float>(std::cos(kTurn * turns)), static_cast<float>(std::sin(kTurn * turns))};
-}
-
-inline Fft make_fft(int64_t size) {
-  Fft fft{size, {}};
-  int64_t left = size;
-  for (const int radix : radices_of(size)) {
-    Pass pass{radix, left, size / left, {}, {}};
-    for (int64_t p = 0; p < left / radix; ++p)
-      for (int k = 1; k < radix; ++k)
-        pass.twiddles.push_back(root(-static_cast<double>(p * k) / static_cast<double>(left)));
-    for (int k = 0; k < radix; ++k) pass.roots.push_back(root(static_cast<double>(k) / radix));
-    fft.passes.push_back(std::move(pass));
-    left /= radix;
-  }
-  return fft;
-}
-
 template <int R, typename Read, typename Write>
-SL_FN void run_radix(const Pass& pass, const Read& read, const Write& write) {
-  const int64_t rest = pass.size / R, s = pass.stride;
+SL_FN void run_radix(const FftPass& pass, const Read& read, const Write& write) {
+  const int64_t count = pass.size / R, s = pass.stride;
   const Cplx<float>* w = pass.twiddles.data();
-  for (int64_t p = 0; p < rest; ++p, w += R - 1)
+  for (int64_t p = 0; p < count; ++p, w += R - 1)
     for (int64_t q = 0; q < s; ++q) {
-      CplxLanes a[R];
+      ComplexVec a[R];
 #pragma GCC unroll 8
-      for (int k = 0; k < R; ++k) a[k] = read(q + s * (p + rest * k));
+      for (int k = 0; k < R; ++k) a[k] = read(q + s * (p + count * k));
       dft<R>(a);
       write(q + s * R * p, a[0]);
 #pragma GCC unroll 8
-      for (int k = 1; k < R; ++k) write(q + s * (R * p + k), rest > 1 ? a[k] * w[k - 1] : a[k]);
+      for (int k = 1; k < R; ++k) write(q + s * (R * p + k), count > 1 ? a[k] * w[k - 1] : a[k]);
     }
 }
 
-// Any other odd prime, up to kLargestPrime: R^2 products, which coarse scales of odd sizes can afford.
+// Any other odd prime up to kMaxPrime, with R^2 products. Such primes come from the coarse scales of odd sizes,
+// which are small.
 template <typename Read, typename Write>
-SL_FN void run_prime(const Pass& pass, const Read& read, const Write& write) {
-  const int64_t R = pass.radix, rest = pass.size / R, s = pass.stride;
+SL_FN void run_prime(const FftPass& pass, const Read& read, const Write& write) {
+  const int64_t R = pass.radix, count = pass.size / R, s = pass.stride;
   const Cplx<float>* w = pass.twiddles.data();
-  CplxLanes sum[kLargestPrime / 2], difference[kLargestPrime / 2];
-  for (int64_t p = 0; p < rest; ++p, w += R - 1)
+  ComplexVec sum[kMaxPrime / 2], difference[kMaxPrime / 2];
+  for (int64_t p = 0; p < count; ++p, w += R - 1)
     for (int64_t q = 0; q < s; ++q) {
-      const CplxLanes first = read(q + s * p);
-      CplxLanes total = first;
+      const ComplexVec first = read(q + s * p);
+      ComplexVec total = first;
       for (int64_t j = 1; 2 * j < R; ++j) {
-        const CplxLanes a = read(q + s * (p + rest * j)), b = read(q + s * (p + rest * (R - j)));
+        const ComplexVec a = read(q + s * (p + count * j)), b = read(q + s * (p + count * (R - j)));
         sum[j - 1] = a + b;
         difference[j - 1] = a - b;
         total = total + sum[j - 1];
       }
       write(q + s * R * p, total);
       for (int64_t k = 1; 2 * k < R; ++k) {
-        CplxLanes cos = first, sin = {};
+        ComplexVec cos = first, sin = {};
         for (int64_t j = 1; 2 * j < R; ++j) {
           const Cplx<float> r = pass.roots[j * k % R];
           cos = {cos.re + r.re * sum[j - 1].re, cos.im + r.re * sum[j - 1].im};
           sin = {sin.re + r.im * difference[j - 1].re, sin.im + r.im * difference[j - 1].im};
         }
-        const CplxLanes low = {cos.re + sin.im, cos.im - sin.re};
-        const CplxLanes high = {cos.re - sin.im, cos.im + sin.re};
+        const ComplexVec low = {cos.re + sin.im, cos.im - sin.re};
+        const ComplexVec high = {cos.re - sin.im, cos.im + sin.re};
         write(q + s * (R * p + k), low * w[k - 1]);
         write(q + s * (R * p + R - k), high * w[R - k - 1]);
       }
@@ -186,7 +143,7 @@ SL_FN void run_prime(const Pass& pass, const Read& read, const Write& write) {
 }
 
 template <typename Read, typename Write>
-SL_FN void run_pass(const Pass& pass, const Read& read, const Write& write) {
+SL_FN void run_pass(const FftPass& pass, const Read& read, const Write& write) {
   switch (pass.radix) {
     case 2:
       return run_radix<2>(pass, read, write);
@@ -205,27 +162,16 @@ SL_FN void run_pass(const Pass& pass, const Read& read, const Write& write) {
   }
 }
 
-inline void run_inner_pass(const Pass& pass, const CplxLanes* from, CplxLanes* to) {
+inline void run_inner_pass(const FftPass& pass, const ComplexVec* from, ComplexVec* to) {
   run_pass(
       pass, [from](int64_t i) SL_LAMBDA { return from[i]; },
-      [to](int64_t i, CplxLanes value) SL_LAMBDA { to[i] = value; });
+      [to](int64_t i, ComplexVec value) SL_LAMBDA { to[i] = value; });
 }
-
-// Memory of one thread: a transform's, and a line that is the caller's, long enough for two padded ones.
-struct Lines {
-  explicit Lines(int64_t longest)
-      : longest(longest),
-        line(new CplxLanes[2 * (longest + kLanes)]),
-        a(new CplxLanes[longest]),
-        b(new CplxLanes[longest]) {}
-  int64_t longest;
-  std::unique_ptr<CplxLanes[]> line, a, b;
-};
 
 // write(k, sum_j read(j) exp(-2 pi i j k / size)) for every k.
 template <typename Read, typename Write>
-SL_FN void run_fft(const Fft& fft, Lines& lines, const Read& read, const Write& write) {
-  CplxLanes *from = lines.a.get(), *to = lines.b.get();
+SL_FN void run_fft(const FftTable& fft, FftScratch& scratch, const Read& read, const Write& write) {
+  ComplexVec *from = scratch.ping.get(), *to = scratch.pong.get();
   const size_t count = fft.passes.size();
   if (count < 2) {
     for (int64_t i = 0; i < fft.size; ++i) from[i] = read(i);
@@ -234,7 +180,7 @@ SL_FN void run_fft(const Fft& fft, Lines& lines, const Read& read, const Write& 
     for (int64_t i = 0; i < fft.size; ++i) write(i, to[i]);
     return;
   }
-  run_pass(fft.passes[0], read, [from](int64_t i, CplxLanes v) SL_LAMBDA { from[i] = v; });
+  run_pass(fft.passes[0], read, [from](int64_t i, ComplexVec v) SL_LAMBDA { from[i] = v; });
   for (size_t i = 1; i + 1 < count; ++i) {
     run_inner_pass(fft.passes[i], from, to);
     std::swap(from, to);
@@ -244,4 +190,4 @@ SL_FN void run_fft(const Fft& fft, Lines& lines, const Read& read, const Write& 
 
 }  // namespace
 }  // namespace steerlens
-STEERLENS_LANES_END
+STEERLENS_SIMD_END

@@ -1,86 +1,94 @@
-// morph_planes: split_planes of an image and of its gradient, step, extrapolate, merge_planes and the clip,
-// plane by plane. Between them nothing lies in memory but what moves of a thread's plane (some MiB at
-// 224 x 224; of a large one that all threads share): columns side by side, block by block, as the transforms
-// give and take it.
+// morph_planes: split_planes of an image and of its gradient, step, extrapolate, merge_planes and the clip, plane
+// by plane. The coefficients of one plane are all that is in memory between image and frames (some MiB for each
+// thread at 224 x 224; a large plane is shared by all threads). They are stored by column blocks, as the
+// transforms write and read them.
 #pragma once
 
 #include "../../args/morph.h"
 #include "analysis.h"
 #include "motion.h"
+#include "streaming_vec_writer.h"
 #include "synthesis.h"
 
-STEERLENS_LANES_BEGIN
+STEERLENS_SIMD_BEGIN
 namespace steerlens {
 namespace {
 
-// A part's coefficients, or its gradient, in memory: [K, blocks, h] lines; a sink of analysis.h.
-struct PartLanes {
-  Lanes* at;
+// The coefficients of one group, or their gradient: [K, column blocks, h], `fields` vectors each. A writer for
+// analysis.h.
+struct GroupCoefficients {
+  FloatVec* data;
   int64_t blocks, h;
   int fields;
 
-  SL_FN Run run(int64_t k, int64_t block, int64_t count) const {
-    Lanes* first = at + (k * blocks + block) * h * fields;
-    return {reinterpret_cast<float*>(first), count, fields};
+  SL_FN FloatVec* at(int64_t k, int64_t block, int64_t y) const {
+    return data + ((k * blocks + block) * h + y) * fields;
   }
-  Run column(int64_t k, int64_t block) const { return run(k, block, h); }
-  Run band(int64_t k) const { return run(k, 0, blocks * h); }
+  SL_FN CoefficientSpan span(int64_t k, int64_t block, int64_t count) const {
+    return {reinterpret_cast<float*>(at(k, block, 0)), count, fields};
+  }
+  CoefficientSpan column_block(int64_t k, int64_t block) const { return span(k, block, h); }
+  CoefficientSpan band(int64_t k) const { return span(k, 0, blocks * h); }
 
-  SL_FN void complex(int64_t k, int64_t block, int64_t y, CplxLanes value) const {
-    Lanes* to = at + ((k * blocks + block) * h + y) * fields;
+  SL_FN void write_complex(int64_t k, int64_t block, int64_t y, ComplexVec value) const {
+    FloatVec* to = at(k, block, y);
     to[0] = value.re;
     to[1] = value.im;
   }
-  SL_FN void real(int64_t k, int64_t block, int64_t y, Lanes value) const {
-    at[((k * blocks + block) * h + y) * fields] = value;
+  SL_FN void write_real(int64_t k, int64_t block, int64_t y, FloatVec value) const {
+    *at(k, block, y) = value;
   }
-  SL_FN void two(int64_t k, int64_t block, int64_t y, CplxLanes value) const {
-    real(k, block, y, value.re);
-    if (block + 1 < blocks) real(k, block + 1, y, value.im);
+  SL_FN void write_two_blocks(int64_t k, int64_t block, int64_t y, ComplexVec value) const {
+    write_real(k, block, y, value.re);
+    if (block + 1 < blocks) write_real(k, block + 1, y, value.im);
   }
-  // What two() wrote of the first orientation.
-  SL_FN CplxLanes two_of(int64_t block, int64_t y) const {
-    return {at[(block * h + y) * fields],
-            block + 1 < blocks ? at[((block + 1) * h + y) * fields] : Lanes{}};
+  // Of orientation 0, what write_two_blocks wrote.
+  SL_FN ComplexVec read_two_blocks(int64_t block, int64_t y) const {
+    return {*at(0, block, y), block + 1 < blocks ? *at(0, block + 1, y) : FloatVec{}};
   }
 };
 
-inline int64_t lines_of(const PlanePart& part) { return part.K * panels_of(part.w) * part.h; }
-inline int gradient_fields(const PlanePart& part) { return part.form == Form::kBoth ? 2 : 1; }
+// Vectors of one field of a group's coefficients.
+inline int64_t vectors_of(const PlaneGroup& group) {
+  return group.K * blocks_of(group.w) * group.h;
+}
+inline int gradient_fields(const PlaneGroup& group) { return group.form == Form::kComplex ? 2 : 1; }
 
 struct LineRows {
-  const CplxLanes* line;
-  SL_FN CplxLanes operator()(int64_t y) const { return line[y]; }
+  const ComplexVec* line;
+  SL_FN ComplexVec operator()(int64_t y) const { return line[y]; }
 };
 
-// A part at one frame: a source of synthesis.h, which computes a block of columns when it is asked for it.
-struct PartFrame {
+// The bands of one group at one frame: a reader for synthesis.h, which computes a column block when it is read.
+struct FrameReader {
   const Motion& motion;
-  const PartLanes& part;
+  const GroupCoefficients& coefficients;
   Factors factors;
 
-  LineRows complex(int64_t i, int64_t block, Lines& lines) const {
-    motion.both(part.column(i, block), factors, lines.line.get());
-    return {lines.line.get()};
+  LineRows complex_band(int64_t i, int64_t block, FftScratch& scratch) const {
+    motion.complex_frame(coefficients.column_block(i, block), factors, scratch.line.get());
+    return {scratch.line.get()};
   }
-  LineRows two(int64_t i, int64_t block, Lines& lines) const {
-    write(2 * i, block, 0, lines);
-    write(2 * i + 1, block, 1, lines);
-    return {lines.line.get()};
+  LineRows two_bands(int64_t i, int64_t block, FftScratch& scratch) const {
+    ComplexVec* line = scratch.line.get();
+    compute_real(2 * i, block, &line->re);
+    compute_real(2 * i + 1, block, &line->im);
+    return {line};
   }
-  LineRows single(int64_t i, int64_t q, Lines& lines) const {
-    write(2 * i, 2 * q, 0, lines);
-    if (2 * q + 1 < part.blocks)
-      write(2 * i, 2 * q + 1, 1, lines);
+  LineRows two_blocks(int64_t i, int64_t q, FftScratch& scratch) const {
+    ComplexVec* line = scratch.line.get();
+    compute_real(2 * i, 2 * q, &line->re);
+    if (2 * q + 1 < coefficients.blocks)
+      compute_real(2 * i, 2 * q + 1, &line->im);
     else
-      for (int64_t y = 0; y < part.h; ++y) lines.line[y].im = Lanes{};
-    return {lines.line.get()};
+      for (int64_t y = 0; y < coefficients.h; ++y) line[y].im = FloatVec{};
+    return {line};
   }
 
  private:
-  void write(int64_t k, int64_t block, int which, Lines& lines) const {
-    CplxLanes* line = lines.line.get();
-    motion.real(part.column(k, block), factors, which ? &line->im : &line->re);
+  // Into the real or the imaginary parts of a line.
+  void compute_real(int64_t k, int64_t block, FloatVec* parts) const {
+    motion.real_frame(coefficients.column_block(k, block), factors, parts);
   }
 };
 
@@ -89,117 +97,126 @@ struct Morph {
   const Motion& motion;
   const Analysis& analysis;
   const Synthesis& synthesis;
-  bool streamed;
+  StreamingVecWriter out;
 
-  using Parts = std::vector<PartLanes>;
+  // Groups that move, then the residual.
+  using Groups = std::vector<GroupCoefficients>;
 
-  template <typename Steps>
-  void plane(int64_t n, const Scratch& scratch, const Steps& steps) const {
+  // All frames of plane n.
+  template <typename Executor>
+  void plane(int64_t n, const Workspace& workspace, const Executor& executor) const {
     const int64_t at = n * args.analysis.H * args.analysis.W;
-    Lanes* memory = scratch.more;
-    Parts parts;
-    analysis.transform(args.images + at, scratch.spectrum, scratch.between, steps);
-    for (const PlanePart& part : args.analysis.parts) {
-      const int fields = part.form == Form::kBoth ? motion.fields : 1;
-      parts.push_back({memory, panels_of(part.w), part.h, fields});
-      memory += fields * lines_of(part);
-      analysis.bands(part, scratch.spectrum, scratch.between, steps, parts.back());
+    FloatVec* memory = workspace.extra;
+    Groups groups;
+    analysis.transform(args.images + at, workspace, executor);
+    for (const PlaneGroup& group : args.analysis.groups) {
+      const int fields = group.form == Form::kComplex ? motion.fields : 1;
+      groups.push_back({memory, blocks_of(group.w), group.h, fields});
+      memory += fields * vectors_of(group);
+      analysis.bands(group, workspace, executor, groups.back());
     }
-    analysis.transform(args.gradients + at, scratch.spectrum, scratch.between, steps);
+    analysis.transform(args.gradients + at, workspace, executor);
     for (size_t i = 0; i < args.gradient.size(); ++i) {
-      const PlanePart& part = args.gradient[i];
-      const PartLanes gradient = {memory, panels_of(part.w), part.h, gradient_fields(part)};
-      analysis.bands(part, scratch.spectrum, scratch.between, steps, gradient);
-      steps(part.K, [&](int64_t k, Lines&) { move(parts[i].band(k), gradient.band(k)); });
+      const PlaneGroup& group = args.gradient[i];
+      const GroupCoefficients gradient = {memory, blocks_of(group.w), group.h,
+                                          gradient_fields(group)};
+      analysis.bands(group, workspace, executor, gradient);
+      executor.run(group.K,
+                   [&](int64_t k, FftScratch&) { step_band(groups[i].band(k), gradient.band(k)); });
     }
-    for (int64_t f = 0; f < args.frames; ++f) frame(f, n, parts, scratch, steps);
+    for (int64_t f = 0; f < args.frames; ++f) frame(f, n, groups, workspace, executor);
   }
 
-  // One orientation's step: its largest amplitude, then each coefficient's.
-  void move(const Run& c, const Run& gradient) const {
-    alignas(64) float largest[kLanes] = {};
+ private:
+  // One orientation's step: its largest amplitude, then every coefficient.
+  void step_band(const CoefficientSpan& c, const CoefficientSpan& gradient) const {
+    alignas(64) float largest[kSimdWidth] = {};
     for (int64_t i = 0; i < c.count; ++i)
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const float* f = c.line(i) + lane;
-        largest[lane] = larger_amplitude(amplitude_of(Cplx<float>{f[0], f[kLanes]}), largest[lane]);
+      for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
+        const float* f = c.at(i) + lane;
+        largest[lane] =
+            larger_amplitude(amplitude_of(Cplx<float>{f[0], f[kSimdWidth]}), largest[lane]);
       }
-    for (int64_t lane = 1; lane < kLanes; ++lane)
+    for (int64_t lane = 1; lane < kSimdWidth; ++lane)
       largest[0] = larger_amplitude(largest[lane], largest[0]);
-    motion.hold(args, c, gradient, step_threshold(args.floor, largest[0]));
+    motion.take_step(args, c, gradient, step_threshold(args.floor, largest[0]));
   }
 
-  template <typename Steps>
-  void frame(int64_t f, int64_t n, const Parts& parts, const Scratch& scratch,
-             const Steps& steps) const {
+  template <typename Executor>
+  void frame(int64_t f, int64_t n, const Groups& groups, const Workspace& workspace,
+             const Executor& executor) const {
     const int64_t H = args.synthesis.H, W = args.synthesis.W, at = args.factor_index(f, n);
-    float* out = args.out + (f * args.synthesis.count + n) * H * W;
-    if (!args.moves(f, n)) return source(args.images + n * H * W, out, steps);
+    float* to = args.out + (f * args.synthesis.count + n) * H * W;
+    if (!args.moves(f, n)) return copy_image(args.images + n * H * W, to, executor);
     const Factors factors = {args.phase_factors[at], args.amplitude_factors[at]};
-    synthesis.clear(scratch.spectrum, steps);
-    for (size_t i = 0; i < args.synthesis.parts.size(); ++i)
-      synthesis.add(args.synthesis.parts[i], scratch.spectrum, scratch.between, steps,
-                    PartFrame{motion, parts[i], factors});
-    const PartLanes& rest = parts.back();
-    const auto put = [&](int64_t block, int64_t y, CplxLanes value) SL_LAMBDA {
-      write(out + y * W + block * kLanes, value + rest.two_of(block, y), W - block * kLanes);
+    synthesis.clear(workspace, executor);
+    for (size_t i = 0; i < args.synthesis.groups.size(); ++i)
+      synthesis.add(args.synthesis.groups[i], workspace, executor,
+                    FrameReader{motion, groups[i], factors});
+    const GroupCoefficients& residual = groups.back();
+    const auto put = [&](int64_t block, int64_t y, ComplexVec value) SL_LAMBDA {
+      write(to + y * W + block * kSimdWidth, value + residual.read_two_blocks(block, y),
+            W - block * kSimdWidth);
     };
-    synthesis.image(scratch.spectrum, scratch.between, steps, put);
+    synthesis.image(workspace, executor, put);
   }
 
-  template <typename Steps>
-  void source(const float* image, float* out, const Steps& steps) const {
+  template <typename Executor>
+  void copy_image(const float* image, float* to, const Executor& executor) const {
     const int64_t area = args.synthesis.H * args.synthesis.W;
-    steps(pairs_of(panels_of(area)), [&](int64_t i, Lines&) {
-      const int64_t at = 2 * i * kLanes;
-      write(out + at, load_two(image + at, area - at), area - at);
+    executor.run(pairs_of(blocks_of(area)), [&](int64_t i, FftScratch&) {
+      const int64_t at = 2 * i * kSimdWidth;
+      write(to + at, load_vec_pair(image + at, area - at), area - at);
     });
   }
 
-  // Clipped; NaN stays NaN.
-  SL_FN Lanes clipped(Lanes value) const {
-    const Lanes above = value < args.low ? args.low : value;
+  // NaN stays NaN.
+  SL_FN FloatVec clip(FloatVec value) const {
+    const FloatVec above = value < args.low ? args.low : value;
     return above > args.high ? args.high : above;
   }
-  SL_FN void write(float* to, CplxLanes value, int64_t count) const {
-    put_two(to, clipped(value.re), clipped(value.im), count, streamed);
+  SL_FN void write(float* to, ComplexVec value, int64_t count) const {
+    out.write_two(to, clip(value.re), clip(value.im), count);
   }
 };
 
-// Lanes of memory for one plane: every part's coefficients, one part's gradient, the rest of the image.
-int64_t lanes_of_plane(const MorphArgs& args, const Motion& motion) {
+// Vectors of memory for one plane: the coefficients of all groups, the gradient of one, the residual.
+int64_t vectors_per_plane(const MorphArgs& args, const Motion& motion) {
   int64_t coefficients = 0, gradient = 0;
-  for (const PlanePart& part : args.gradient) {
-    coefficients += motion.fields * lines_of(part);
-    gradient = std::max(gradient, gradient_fields(part) * lines_of(part));
+  for (const PlaneGroup& group : args.gradient) {
+    coefficients += motion.fields * vectors_of(group);
+    gradient = std::max(gradient, gradient_fields(group) * vectors_of(group));
   }
-  return coefficients + gradient + lines_of(args.analysis.parts.back());
+  return coefficients + gradient + vectors_of(args.analysis.groups.back());
 }
 
-void run_morph(const Tensor& images, const MorphArgs& args) {
+void run_morph(const MorphPlanes& p) {
+  const MorphArgs& args = p.args;
   Motion motion;
   for_edit(args.moves_phase(), args.moves_amplitude(), args.rule, MakeMotion{motion});
-  const PlaneBank& bank = args.analysis;
-  const Ffts ffts(bank);
-  const Analysis analysis(bank, ffts);
-  const Synthesis synthesis(args.synthesis, ffts);
-  const int64_t bytes = args.frames * bank.count * bank.H * bank.W * int64_t{sizeof(float)};
-  const Morph morph{args, motion, analysis, synthesis, bytes > kStreamedBytes};
-  const auto work = [&](int64_t n, const Scratch& scratch, const auto& steps) {
-    morph.plane(n, scratch, steps);
+  const PlaneArgs& planes = args.analysis;
+  const FftTables ffts(planes);
+  const Analysis analysis{planes, ffts};
+  const Synthesis synthesis{args.synthesis, ffts};
+  const int64_t bytes = args.frames * planes.count * planes.H * planes.W * int64_t{sizeof(float)};
+  const Morph morph{args, motion, analysis, synthesis, StreamingVecWriter(bytes)};
+  const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
+    morph.plane(n, workspace, executor);
   };
-  for_planes(images, bank, ffts, work, lanes_of_plane(args, motion));
+  for_each_plane(p.frames, planes, ffts, work, vectors_per_plane(args, motion));
 }
 
 Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tensor amplitude_factors,
                     std::vector<Tensor> analysis, std::vector<Tensor> synthesis,
-                    std::vector<int64_t> heights, int64_t turns, int64_t edit, int64_t rule,
-                    bool both, double eps, double floor, double low, double high) {
-  const auto run = [&](const MorphArgs& args) { run_morph(images, args); };
-  return morph_planes_with(
-      kLanes, {images, gradients, phase_factors, amplitude_factors, analysis, synthesis}, heights,
-      turns, edit, rule, both, eps, floor, low, high, run);
+                    std::vector<int64_t> heights, int64_t i_power, int64_t edit, int64_t rule,
+                    bool complex_bands, double eps, double floor, double low, double high) {
+  const auto p = prepare_morph_planes(
+      kSimdWidth, {images, gradients, phase_factors, amplitude_factors, analysis, synthesis},
+      heights, {i_power, edit, rule, complex_bands, eps, floor, low, high});
+  if (p.frames.numel() > 0) run_morph(p);
+  return p.frames;
 }
 
 }  // namespace
 }  // namespace steerlens
-STEERLENS_LANES_END
+STEERLENS_SIMD_END

@@ -1,17 +1,17 @@
-// The motion of coefficients side by side: step, and extrapolate, for lines of them in memory.
+// step and extrapolate for the coefficients of morph_planes, kSimdWidth of them at a time.
 #pragma once
 
 #include "../../args/morph.h"
 #include "../../math/extrapolate.h"
-#include "lanes.h"
+#include "simd.h"
 
-STEERLENS_LANES_BEGIN
+STEERLENS_SIMD_BEGIN
 namespace steerlens {
 namespace {
 
-// How coefficients of an Extrapolation E lie side by side: a field is one number of each. First what
-// E multiplies by a rotation (the coefficient, or its direction), then the phase step, the amplitude and its
-// step where E reads them.
+// How the coefficients of an Extrapolation E are stored: kSimdWidth coefficients are an array of kFields
+// vectors, each with one number of every coefficient. Fields 0 and 1 are the complex number that E multiplies
+// by a rotation (the coefficient, or its direction); the others exist where E reads them.
 template <typename E>
 struct Layout {
   static constexpr int kPhase = 2, kAmplitude = kPhase + E::kMovesPhase;
@@ -20,52 +20,56 @@ struct Layout {
 
   SL_FN static Coefficient<float> load(const float* f) {
     Coefficient<float> p = {};
-    const Cplx<float> base = {f[0], f[kLanes]};
+    const Cplx<float> base = {f[0], f[kSimdWidth]};
     (E::kNeedsAmplitude ? p.direction : p.c) = base;
-    if constexpr (E::kNeedsAmplitude) p.amplitude = f[kAmplitude * kLanes];
-    if constexpr (E::kMovesPhase) p.phase_step = f[kPhase * kLanes];
-    if constexpr (E::kMovesAmplitude) p.amplitude_step = f[kAmplitudeStep * kLanes];
+    if constexpr (E::kNeedsAmplitude) p.amplitude = f[kAmplitude * kSimdWidth];
+    if constexpr (E::kMovesPhase) p.phase_step = f[kPhase * kSimdWidth];
+    if constexpr (E::kMovesAmplitude) p.amplitude_step = f[kAmplitudeStep * kSimdWidth];
     return p;
   }
   SL_FN static void store(float* f, const Coefficient<float>& p) {
     const Cplx<float> base = E::kNeedsAmplitude ? p.direction : p.c;
     f[0] = base.re;
-    f[kLanes] = base.im;
-    if constexpr (E::kNeedsAmplitude) f[kAmplitude * kLanes] = p.amplitude;
-    if constexpr (E::kMovesPhase) f[kPhase * kLanes] = p.phase_step;
-    if constexpr (E::kMovesAmplitude) f[kAmplitudeStep * kLanes] = p.amplitude_step;
+    f[kSimdWidth] = base.im;
+    if constexpr (E::kNeedsAmplitude) f[kAmplitude * kSimdWidth] = p.amplitude;
+    if constexpr (E::kMovesPhase) f[kPhase * kSimdWidth] = p.phase_step;
+    if constexpr (E::kMovesAmplitude) f[kAmplitudeStep * kSimdWidth] = p.amplitude_step;
   }
 };
 
-// Some lines of coefficients, or of their gradient: so many fields each.
-struct Run {
-  float* at;
+// `count` times kSimdWidth consecutive coefficients, or gradients of coefficients, of `fields` vectors each.
+struct CoefficientSpan {
+  float* data;
   int64_t count;
   int fields;
-  SL_FN float* line(int64_t i) const { return at + i * fields * kLanes; }
+  SL_FN float* at(int64_t i) const { return data + i * fields * kSimdWidth; }
 };
 
+// The factors of one frame.
 struct Factors {
   float phase, amplitude;
 };
 
-// What is compiled for each E. `hold` turns coefficients into what frames read, given their gradient;
-// `real` writes one part of each number of `line`, `both` all of it.
+// The functions that are compiled for each Extrapolation E.
 struct Motion {
-  int fields;
-  void (*hold)(const MorphArgs&, const Run& c, const Run& gradient, float threshold);
-  void (*real)(const Run& c, Factors, Lanes* line);
-  void (*both)(const Run& c, Factors, CplxLanes* line);
+  int fields;  // of a coefficient
+  // Turns coefficients into what frames read, given their gradient.
+  void (*take_step)(const MorphArgs&, const CoefficientSpan& c, const CoefficientSpan& gradient,
+                    float threshold);
+  // One frame: the real parts, into every second vector of `line`; or the complex numbers.
+  void (*real_frame)(const CoefficientSpan& c, Factors, FloatVec* line);
+  void (*complex_frame)(const CoefficientSpan& c, Factors, ComplexVec* line);
 };
 
 template <typename E, int kParts, Rule kRule>
-SL_FN void hold_run(const MorphArgs& args, const Run& c, const Run& gradient, float threshold) {
+SL_FN void take_steps(const MorphArgs& args, const CoefficientSpan& c,
+                      const CoefficientSpan& gradient, float threshold) {
   for (int64_t i = 0; i < c.count; ++i) {
-    float* f = c.line(i);
-    const float* g = gradient.line(i);
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      const Cplx<float> coefficient = {f[lane], f[kLanes + lane]};
-      const Cplx<float> slope = {g[lane], kParts == 2 ? g[(kParts - 1) * kLanes + lane] : 0.0f};
+    float* f = c.at(i);
+    const float* g = gradient.at(i);
+    for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
+      const Cplx<float> coefficient = {f[lane], f[kSimdWidth + lane]};
+      const Cplx<float> slope = {g[lane], kParts == 2 ? g[(kParts - 1) * kSimdWidth + lane] : 0.0f};
       const PolarPair<float> s = step_above(coefficient, slope, args.eps, kRule, threshold);
       Layout<E>::store(f + lane, E::load(coefficient, s.phase, s.amplitude));
     }
@@ -73,39 +77,40 @@ SL_FN void hold_run(const MorphArgs& args, const Run& c, const Run& gradient, fl
 }
 
 template <typename E>
-void hold(const MorphArgs& args, const Run& c, const Run& gradient, float threshold) {
+void take_step(const MorphArgs& args, const CoefficientSpan& c, const CoefficientSpan& gradient,
+               float threshold) {
   const bool polar = args.rule == Rule::kPolar;
   if (gradient.fields == 2)
-    polar ? hold_run<E, 2, Rule::kPolar>(args, c, gradient, threshold)
-          : hold_run<E, 2, Rule::kComplex>(args, c, gradient, threshold);
+    polar ? take_steps<E, 2, Rule::kPolar>(args, c, gradient, threshold)
+          : take_steps<E, 2, Rule::kComplex>(args, c, gradient, threshold);
   else
-    polar ? hold_run<E, 1, Rule::kPolar>(args, c, gradient, threshold)
-          : hold_run<E, 1, Rule::kComplex>(args, c, gradient, threshold);
+    polar ? take_steps<E, 1, Rule::kPolar>(args, c, gradient, threshold)
+          : take_steps<E, 1, Rule::kComplex>(args, c, gradient, threshold);
 }
 
 template <typename E>
-void real_frame(const Run& c, Factors factors, Lanes* line) {
+void real_frame(const CoefficientSpan& c, Factors factors, FloatVec* line) {
   for (int64_t i = 0; i < c.count; ++i) {
-    const float* f = c.line(i);
-    alignas(64) float value[kLanes];
-    for (int64_t lane = 0; lane < kLanes; ++lane)
+    const float* f = c.at(i);
+    alignas(64) float value[kSimdWidth];
+    for (int64_t lane = 0; lane < kSimdWidth; ++lane)
       value[lane] = E::real(Layout<E>::load(f + lane), factors.phase, factors.amplitude);
-    line[2 * i] = load_lanes(value);
+    line[2 * i] = load_vec(value);
   }
 }
 
 template <typename E>
-void both_frame(const Run& c, Factors factors, CplxLanes* line) {
+void complex_frame(const CoefficientSpan& c, Factors factors, ComplexVec* line) {
   for (int64_t i = 0; i < c.count; ++i) {
-    const float* f = c.line(i);
-    alignas(64) float re[kLanes], im[kLanes];
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
+    const float* f = c.at(i);
+    alignas(64) float re[kSimdWidth], im[kSimdWidth];
+    for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
       const Cplx<float> value =
           E::value(Layout<E>::load(f + lane), factors.phase, factors.amplitude);
       re[lane] = value.re;
       im[lane] = value.im;
     }
-    line[i] = {load_lanes(re), load_lanes(im)};
+    line[i] = {load_vec(re), load_vec(im)};
   }
 }
 
@@ -113,10 +118,10 @@ struct MakeMotion {
   Motion& motion;
   template <typename E>
   void run() const {
-    motion = {Layout<E>::kFields, hold<E>, real_frame<E>, both_frame<E>};
+    motion = {Layout<E>::kFields, take_step<E>, real_frame<E>, complex_frame<E>};
   }
 };
 
 }  // namespace
 }  // namespace steerlens
-STEERLENS_LANES_END
+STEERLENS_SIMD_END

@@ -1,56 +1,62 @@
-// split_planes: what split_bands does, and its FFTs, plane by plane, so that no spectrum leaves a core's
-// caches. It, merge_planes and morph_planes are the CPU's alone, float32 (on devices the FFT is a library's,
-// between kernels); choice.h tells where they can be had.
+// split_planes: what split_bands does and the FFTs around it, plane by plane, so that a spectrum stays within a
+// core's caches. Like merge_planes and morph_planes it exists on CPUs only, in float32 (on GPUs the FFT is a
+// library's); capability.h says on which CPUs.
 #pragma once
 
 #include "../../args/planes.h"
 #include "analysis.h"
+#include "streaming_vec_writer.h"
 
-STEERLENS_LANES_BEGIN
+STEERLENS_SIMD_BEGIN
 namespace steerlens {
 namespace {
 
-// The bands of plane n of a part as they lie in its tensor; see analysis.h.
-struct BandSink {
-  const PlanePart& part;
+// Writes the bands of plane n of a group into their tensor; see analysis.h.
+struct BandWriter {
+  const PlaneGroup& group;
   int64_t n;
-  bool streamed;
+  StreamingVecWriter out;
 
   SL_FN int64_t sample(int64_t k, int64_t block, int64_t y) const {
-    return ((n * part.K + k) * part.h + y) * part.w + block * kLanes;
+    return ((n * group.K + k) * group.h + y) * group.w + block * kSimdWidth;
   }
-  SL_FN void complex(int64_t k, int64_t block, int64_t y, CplxLanes value) const {
-    const int64_t count = 2 * (part.w - block * kLanes);
-    float* at = part.bands_out + 2 * sample(k, block, y);
-    put_two(at, zip_low(value.re, value.im), zip_high(value.re, value.im), count, streamed);
+  SL_FN void write_complex(int64_t k, int64_t block, int64_t y, ComplexVec value) const {
+    const int64_t count = 2 * (group.w - block * kSimdWidth);
+    float* at = group.bands_out + 2 * sample(k, block, y);
+    out.write_two(at, interleave_low(value.re, value.im), interleave_high(value.re, value.im),
+                  count);
   }
-  SL_FN void real(int64_t k, int64_t block, int64_t y, Lanes value) const {
-    put_lanes(part.bands_out + sample(k, block, y), value, part.w - block * kLanes, streamed);
+  SL_FN void write_real(int64_t k, int64_t block, int64_t y, FloatVec value) const {
+    out.write(group.bands_out + sample(k, block, y), value, group.w - block * kSimdWidth);
   }
-  SL_FN void two(int64_t k, int64_t block, int64_t y, CplxLanes value) const {
-    float* at = part.bands_out + sample(k, block, y);
-    put_two(at, value.re, value.im, part.w - block * kLanes, streamed);
+  SL_FN void write_two_blocks(int64_t k, int64_t block, int64_t y, ComplexVec value) const {
+    float* at = group.bands_out + sample(k, block, y);
+    out.write_two(at, value.re, value.im, group.w - block * kSimdWidth);
   }
 };
 
-std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
-                                 std::vector<int64_t> heights, std::vector<int64_t> turns,
-                                 std::vector<int64_t> forms) {
-  const auto run = [&](const PlaneBank& bank, const float* first, int64_t bytes) {
-    const Ffts ffts(bank);
-    const Analysis analysis(bank, ffts);
-    const bool streamed = bytes > kStreamedBytes;
-    const auto work = [&](int64_t n, const Scratch& scratch, const auto& steps) {
-      const float* plane = first + n * bank.H * bank.W;
-      analysis.transform(plane, scratch.spectrum, scratch.between, steps);
-      for (const PlanePart& part : bank.parts)
-        analysis.bands(part, scratch.spectrum, scratch.between, steps, BandSink{part, n, streamed});
-    };
-    for_planes(planes, bank, ffts, work);
+void run_split(const SplitPlanes& p) {
+  const PlaneArgs& args = p.args;
+  const FftTables ffts(args);
+  const Analysis analysis{args, ffts};
+  const StreamingVecWriter out(p.result_bytes());
+  const float* planes = const_data<float>(p.planes);
+  const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
+    analysis.transform(planes + n * args.H * args.W, workspace, executor);
+    for (const PlaneGroup& group : args.groups)
+      analysis.bands(group, workspace, executor, BandWriter{group, n, out});
   };
-  return split_planes_with(kLanes, planes, filters, heights, turns, forms, run);
+  for_each_plane(p.planes, args, ffts, work);
+}
+
+std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
+                                 std::vector<int64_t> heights, std::vector<int64_t> i_powers,
+                                 std::vector<int64_t> forms) {
+  auto p = prepare_split_planes(kSimdWidth, planes, filters, {heights, i_powers, forms});
+  if (p.result_bytes() > 0) run_split(p);
+  return p.bands;
 }
 
 }  // namespace
 }  // namespace steerlens
-STEERLENS_LANES_END
+STEERLENS_SIMD_END

@@ -1,83 +1,92 @@
-// The synthesis of one plane: bands, which a source gives by columns, are added to a spectrum; and from that
-// the plane, two blocks of a row at a time: put(block, y, CplxLanes). What a source gives reads row y of a block:
-//   complex(i, block, lines)   of complex band i, or pair i
-//   two(i, block, lines)       of orientations 2 i and 2 i + 1, as real and imaginary part
-//   single(i, q, lines)        of orientation 2 i, blocks 2 q and 2 q + 1, likewise
+// The synthesis of one plane: bands are added to a spectrum, and from that comes the plane. The op passes a
+// reader of the bands; its functions return a function that gives row y of a column block:
+//   complex_band(i, block, scratch)  of the i-th transform: a complex band, or two real ones in pairs
+//   two_bands(i, block, scratch)     of orientations 2 i and 2 i + 1, as real and imaginary part
+//   two_blocks(i, q, scratch)        of orientation 2 i alone: column blocks 2 q and 2 q + 1, likewise
 #pragma once
 
-#include "steps.h"
+#include "executor.h"
 
-STEERLENS_LANES_BEGIN
+STEERLENS_SIMD_BEGIN
 namespace steerlens {
 namespace {
 
-struct Synthesis : Transforms {
-  using Transforms::Transforms;
+struct Synthesis {
+  const PlaneArgs& args;
+  const FftTables& ffts;
+  const std::vector<RowBlock> image_blocks = row_blocks(args.H, args.H, kSimdWidth);
 
-  template <typename Steps>
-  void clear(CplxLanes* spectrum, const Steps& steps) const {
-    steps(panels_of(bank.H), [&](int64_t p, Lines&) {
-      for (int64_t x = 0; x < bank.W; ++x) spectrum[p * bank.W + x] = CplxLanes{};
+  template <typename Executor>
+  void clear(const Workspace& workspace, const Executor& executor) const {
+    executor.run(blocks_of(args.H), [&](int64_t block, FftScratch&) {
+      for (int64_t x = 0; x < args.W; ++x) workspace.spectrum[block * args.W + x] = ComplexVec{};
     });
   }
 
-  template <typename Steps, typename Source>
-  void add(const PlanePart& part, CplxLanes* spectrum, CplxLanes* between, const Steps& steps,
-           const Source& source) const {
-    for (int64_t i = 0; i < part.transforms(); ++i) {
-      columns(part, i, between, steps, source);
-      steps(static_cast<int64_t>(part.panels.size()), [&](int64_t p, Lines& lines) {
-        add_rows(part, i, p, between, lines, spectrum + part.panels[p].index * bank.W);
-      });
+  // Adds the bands of one group to the spectrum.
+  template <typename Executor, typename Reader>
+  void add(const PlaneGroup& group, const Workspace& workspace, const Executor& executor,
+           const Reader& reader) const {
+    for (int64_t i = 0; i < group.transforms(); ++i) {
+      transform_columns(group, i, workspace.intermediate, executor, reader);
+      executor.run(static_cast<int64_t>(group.row_blocks.size()),
+                   [&](int64_t block, FftScratch& scratch) {
+                     add_rows(group, i, block, workspace.intermediate, scratch,
+                              workspace.spectrum + group.row_blocks[block].index * args.W);
+                   });
     }
   }
 
-  template <typename Steps, typename Put>
-  void image(const CplxLanes* spectrum, CplxLanes* between, const Steps& steps,
-             const Put& put) const {
-    const int64_t H = bank.H, W = bank.W;
-    const Fft &columns = ffts.of.at(H), &rows = ffts.of.at(W);
-    steps(panels_of(H), [&](int64_t p, Lines& lines) {
-      const CplxLanes* from = spectrum + p * W;
-      rows_back(
-          rows, lines, [from](int64_t x) SL_LAMBDA { return from[x]; }, between + p * padded(W));
+  // The plane, two vectors of a row at a time: put(block, y, ComplexVec).
+  template <typename Executor, typename Put>
+  void image(const Workspace& workspace, const Executor& executor, const Put& put) const {
+    const int64_t H = args.H, W = args.W;
+    const FftTable &columns = ffts.of(H), &rows = ffts.of(W);
+    const ComplexVec* spectrum = workspace.spectrum;
+    ComplexVec* intermediate = workspace.intermediate;
+    executor.run(blocks_of(H), [&](int64_t block, FftScratch& scratch) {
+      const ComplexVec* from = spectrum + block * W;
+      const auto read = [from](int64_t x) SL_LAMBDA { return from[x]; };
+      inverse_rows(rows, scratch, read, intermediate + block * padded(W));
     });
-    steps(pairs_of(panels_of(W)), [&](int64_t q, Lines& lines) {
-      const auto write = [&](int64_t y, CplxLanes value) SL_LAMBDA { put(2 * q, y, value); };
-      real_columns_back(columns, lines, between, W, image_panels, q, write);
+    executor.run(pairs_of(blocks_of(W)), [&](int64_t q, FftScratch& scratch) {
+      const auto write = [&](int64_t y, ComplexVec value) SL_LAMBDA { put(2 * q, y, value); };
+      inverse_real_columns(columns, scratch, intermediate, W, image_blocks, q, write);
     });
   }
 
  private:
-  // One complex plane of a part's: its columns' transforms.
-  template <typename Steps, typename Source>
-  void columns(const PlanePart& part, int64_t i, CplxLanes* between, const Steps& steps,
-               const Source& source) const {
-    const Fft& fft = ffts.of.at(part.h);
-    const int64_t blocks = panels_of(part.w);
-    steps(part.alone(i) ? pairs_of(blocks) : blocks, [&](int64_t block, Lines& lines) {
-      CplxLanes* to = between + block * part.h;
-      if (part.alone(i))
-        real_columns_forth(fft, lines, source.single(i, block, lines), part.w, block, between);
-      else if (part.form == Form::kReal)
-        columns_forth(fft, lines, source.two(i, block, lines), to);
-      else
-        columns_forth(fft, lines, source.complex(i, block, lines), to);
-    });
+  // The columns' part of the i-th transform.
+  template <typename Executor, typename Reader>
+  void transform_columns(const PlaneGroup& group, int64_t i, ComplexVec* intermediate,
+                         const Executor& executor, const Reader& reader) const {
+    const FftTable& fft = ffts.of(group.h);
+    const int64_t blocks = blocks_of(group.w);
+    executor.run(group.unpaired(i) ? pairs_of(blocks) : blocks,
+                 [&](int64_t block, FftScratch& scratch) {
+                   ComplexVec* to = intermediate + block * group.h;
+                   if (group.unpaired(i))
+                     forward_real_columns(fft, scratch, reader.two_blocks(i, block, scratch),
+                                          group.w, block, intermediate);
+                   else if (group.form == Form::kReal)
+                     forward_columns(fft, scratch, reader.two_bands(i, block, scratch), to);
+                   else
+                     forward_columns(fft, scratch, reader.complex_band(i, block, scratch), to);
+                 });
   }
 
-  // The rows' transforms, with the conjugate filter, added to the image's spectrum.
-  void add_rows(const PlanePart& part, int64_t i, int64_t p, const CplxLanes* between, Lines& lines,
-                CplxLanes* spectrum) const {
-    const FilterRows filter(part, i, p);
-    const auto write = [&](int64_t x, CplxLanes value) SL_LAMBDA {
-      CplxLanes& to = spectrum[image_column(x, part.w, bank.W)];
+  // The rows' part: multiplied by the conjugate filter and added to the image's spectrum.
+  void add_rows(const PlaneGroup& group, int64_t i, int64_t block, const ComplexVec* intermediate,
+                FftScratch& scratch, ComplexVec* spectrum) const {
+    const FilterRows filter(group, i, block);
+    const auto write = [&](int64_t x, ComplexVec value) SL_LAMBDA {
+      ComplexVec& to = spectrum[image_column(x, group.w, args.W)];
       to = to + filter.at(x, -1) * value;
     };
-    rows_forth(ffts.of.at(part.w), lines, between, part.h, part.panels[p], write);
+    forward_rows(ffts.of(group.w), scratch, intermediate, group.h, group.row_blocks[block], write);
   }
 };
 
 }  // namespace
 }  // namespace steerlens
-STEERLENS_LANES_END
+STEERLENS_SIMD_END

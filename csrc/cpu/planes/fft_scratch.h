@@ -1,0 +1,35 @@
+// Memory of one thread for its FFTs.
+#pragma once
+
+#include <memory>
+
+#include "simd.h"
+
+STEERLENS_SIMD_BEGIN
+namespace steerlens {
+namespace {
+
+struct FftScratch {
+  explicit FftScratch(int64_t max_size)
+      : max_size(max_size),
+        line(new ComplexVec[2 * (max_size + kSimdWidth)]),
+        ping(new ComplexVec[max_size]),
+        pong(new ComplexVec[max_size]) {}
+
+  int64_t max_size;  // of a transform
+  // For the caller: the rows or columns that a transform reads, room for two padded ones.
+  std::unique_ptr<ComplexVec[]> line;
+  std::unique_ptr<ComplexVec[]> ping,
+      pong;  // what the passes of a transform read and write in turn
+};
+
+// This thread's scratch memory, kept for the next call.
+inline FftScratch& thread_scratch(int64_t max_size) {
+  thread_local FftScratch scratch(0);
+  if (scratch.max_size < max_size) scratch = FftScratch(max_size);
+  return scratch;
+}
+
+}  // namespace
+}  // namespace steerlens
+STEERLENS_SIMD_END

@@ -1,0 +1,80 @@
+#include "fft_table.h"
+
+#include <cmath>
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+
+namespace steerlens {
+namespace {
+
+constexpr double kTwoPi = 6.28318530717958647692;
+
+// A table has at most 16 bytes for each sample: 256 KiB for the largest side, 4 KiB for 224 samples. Where a
+// process meets more lengths than this, the cache starts again from empty; tables in use stay alive, for
+// their users own them, too.
+constexpr size_t kMaxCachedTables = 256;
+
+// Radices 8 and 4 first, which take the fewest operations per sample; then the odd prime factors.
+std::vector<int> radices_of(int64_t n) {
+  std::vector<int> out;
+  int twos = 0;
+  for (; n % 2 == 0; n /= 2) ++twos;
+  for (; twos > 4 || twos == 3; twos -= 3) out.push_back(8);
+  for (; twos >= 2; twos -= 2) out.push_back(4);
+  if (twos == 1) out.push_back(2);
+  for (int prime = 3; n > 1; prime += 2)
+    for (; n % prime == 0; n /= prime) out.push_back(prime);
+  return out;
+}
+
+// exp(2 pi i x)
+Cplx<float> root_of_unity(double x) {
+  return {static_cast<float>(std::cos(kTwoPi * x)), static_cast<float>(std::sin(kTwoPi * x))};
+}
+
+FftTable make_table(int64_t size) {
+  FftTable table{size, {}};
+  int64_t left = size;
+  for (const int radix : radices_of(size)) {
+    FftPass pass{radix, left, size / left, {}, {}};
+    for (int64_t p = 0; p < left / radix; ++p)
+      for (int k = 1; k < radix; ++k)
+        pass.twiddles.push_back(
+            root_of_unity(-static_cast<double>(p * k) / static_cast<double>(left)));
+    for (int k = 0; k < radix; ++k)
+      pass.roots.push_back(root_of_unity(static_cast<double>(k) / radix));
+    table.passes.push_back(std::move(pass));
+    left /= radix;
+  }
+  return table;
+}
+
+}  // namespace
+
+std::shared_ptr<const FftTable> fft_table(int64_t size) {
+  static std::mutex mutex;
+  static std::unordered_map<int64_t, std::shared_ptr<const FftTable>> cache;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = cache.find(size);
+  if (found != cache.end()) return found->second;
+  auto table = std::make_shared<const FftTable>(make_table(size));
+  if (cache.size() >= kMaxCachedTables) cache.clear();
+  cache.emplace(size, table);
+  return table;
+}
+
+FftTables::FftTables(const PlaneArgs& args) {
+  add(args.H);
+  add(args.W);
+  for (const PlaneGroup& group : args.groups) {
+    add(group.h);
+    add(group.w);
+  }
+}
+
+void FftTables::add(int64_t size) {
+  if (!tables_.count(size)) tables_.emplace(size, fft_table(size));
+}
+
+}  // namespace steerlens

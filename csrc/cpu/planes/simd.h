@@ -1,0 +1,148 @@
+// Vectors of as many floats as a register has. The including file defines STEERLENS_SIMD_WIDTH, 8 or 16, and
+// with it the CPU level that the code is compiled for. Uses GNU C's vector extensions (README.md).
+#pragma once
+
+#include <cstring>
+
+#include "../../args/planes.h"
+#include "../../math/common.h"
+#include "../clones.h"
+
+#if STEERLENS_SIMD_WIDTH == 16
+#define STEERLENS_SIMD_BEGIN STEERLENS_AVX512_BEGIN
+#elif STEERLENS_SIMD_WIDTH == 8
+#define STEERLENS_SIMD_BEGIN STEERLENS_AVX2_BEGIN
+#else
+#error "STEERLENS_SIMD_WIDTH must be 8 or 16"
+#endif
+#define STEERLENS_SIMD_END STEERLENS_LEVEL_END
+
+STEERLENS_SIMD_BEGIN
+namespace steerlens {
+namespace {
+
+constexpr int64_t kSimdWidth = STEERLENS_SIMD_WIDTH;
+constexpr int64_t blocks_of(int64_t n) { return steerlens::blocks_of(n, kSimdWidth); }
+
+typedef float FloatVec __attribute__((vector_size(4 * STEERLENS_SIMD_WIDTH)));
+typedef float UnalignedFloatVec
+    __attribute__((vector_size(4 * STEERLENS_SIMD_WIDTH), aligned(4), may_alias));
+
+// Complex numbers with their real and imaginary parts in separate registers: products need no shuffles.
+struct ComplexVec {
+  FloatVec re, im;
+};
+
+SL_FN ComplexVec operator+(ComplexVec a, ComplexVec b) { return {a.re + b.re, a.im + b.im}; }
+SL_FN ComplexVec operator-(ComplexVec a, ComplexVec b) { return {a.re - b.re, a.im - b.im}; }
+SL_FN ComplexVec operator*(ComplexVec a, ComplexVec b) {
+  return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
+}
+SL_FN ComplexVec operator*(ComplexVec a, Cplx<float> b) {
+  return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
+}
+SL_FN ComplexVec swap_parts(ComplexVec a) { return {a.im, a.re}; }
+SL_FN ComplexVec times_minus_i(ComplexVec a) { return {a.im, -a.re}; }
+
+// The first `count` floats in memory, then zeros; all zeros where `count` is not positive.
+SL_FN FloatVec load_vec(const float* from, int64_t count = kSimdWidth) {
+  if (count >= kSimdWidth) return *reinterpret_cast<const UnalignedFloatVec*>(from);
+  FloatVec out = {};
+  if (count > 0) std::memcpy(&out, from, count * sizeof(float));
+  return out;
+}
+
+// The same for two vectors: the first becomes the real part, the next the imaginary part.
+SL_FN ComplexVec load_vec_pair(const float* from, int64_t count) {
+  return {load_vec(from, count), load_vec(from + kSimdWidth, count - kSimdWidth)};
+}
+
+SL_FN void store_vec(float* to, FloatVec value, int64_t count = kSimdWidth) {
+  if (count >= kSimdWidth)
+    *reinterpret_cast<UnalignedFloatVec*>(to) = value;
+  else if (count > 0)
+    std::memcpy(to, &value, count * sizeof(float));
+}
+
+#if STEERLENS_SIMD_WIDTH == 16
+// a0 b0 a1 b1 ... of the first halves, and of the second halves.
+SL_FN FloatVec interleave_low(FloatVec a, FloatVec b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+SL_FN FloatVec interleave_high(FloatVec a, FloatVec b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                 31);
+}
+SL_FN FloatVec even_elements(FloatVec a, FloatVec b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+SL_FN FloatVec odd_elements(FloatVec a, FloatVec b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+
+// Interleaving row i with row i + 8 four times transposes sixteen rows.
+SL_FN void interleave_rows(const FloatVec (&from)[16], FloatVec (&to)[16]) {
+  for (int i = 0; i < 8; ++i) {
+    to[2 * i] = interleave_low(from[i], from[i + 8]);
+    to[2 * i + 1] = interleave_high(from[i], from[i + 8]);
+  }
+}
+SL_FN void transpose(FloatVec (&rows)[16]) {
+  FloatVec other[16];
+  interleave_rows(rows, other);
+  interleave_rows(other, rows);
+  interleave_rows(rows, other);
+  interleave_rows(other, rows);
+}
+#else
+SL_FN FloatVec interleave_low(FloatVec a, FloatVec b) {
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+SL_FN FloatVec interleave_high(FloatVec a, FloatVec b) {
+  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+SL_FN FloatVec even_elements(FloatVec a, FloatVec b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+}
+SL_FN FloatVec odd_elements(FloatVec a, FloatVec b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+}
+
+// Within each half of a register: AVX2's cheap shuffles do not cross the halves.
+SL_FN FloatVec interleave_low_in_halves(FloatVec a, FloatVec b) {
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
+}
+SL_FN FloatVec interleave_high_in_halves(FloatVec a, FloatVec b) {
+  return __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+}
+
+// Exchanges blocks of four by four, then transposes each of them.
+SL_FN void transpose(FloatVec (&rows)[8]) {
+  for (int i = 0; i < 4; ++i) {
+    const FloatVec a = rows[i], b = rows[i + 4];
+    rows[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
+    rows[i + 4] = __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    const FloatVec even = interleave_low_in_halves(rows[i], rows[i + 2]);
+    const FloatVec even_ = interleave_high_in_halves(rows[i], rows[i + 2]);
+    const FloatVec odd = interleave_low_in_halves(rows[i + 1], rows[i + 3]);
+    const FloatVec odd_ = interleave_high_in_halves(rows[i + 1], rows[i + 3]);
+    rows[i] = interleave_low_in_halves(even, odd);
+    rows[i + 1] = interleave_high_in_halves(even, odd);
+    rows[i + 2] = interleave_low_in_halves(even_, odd_);
+    rows[i + 3] = interleave_high_in_halves(even_, odd_);
+  }
+}
+#endif
+
+// The first `count` numbers of a complex tensor's memory, then zeros.
+SL_FN ComplexVec load_complex(const float* from, int64_t count) {
+  const FloatVec a = load_vec(from, 2 * count),
+                 b = load_vec(from + kSimdWidth, 2 * count - kSimdWidth);
+  return {even_elements(a, b), odd_elements(a, b)};
+}
+
+}  // namespace
+}  // namespace steerlens
+STEERLENS_SIMD_END

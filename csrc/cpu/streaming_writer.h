@@ -1,0 +1,79 @@
+// How blocks of results are written: directly into the tensor, or past the caches where the tensor is
+// larger than these (memory.h).
+#pragma once
+
+#include "../math/common.h"
+#include "../memory.h"
+#include "clones.h"
+
+#if STEERLENS_HAS_LEVELS
+#include <immintrin.h>
+
+STEERLENS_AVX512_BEGIN
+namespace steerlens {
+namespace {
+
+// Like stream(), a cache line at a time.
+void stream_cache_lines(char* to, const char* from, uint64_t bytes) {
+  uint64_t at = (kCacheLine - reinterpret_cast<uint64_t>(to) % kCacheLine) % kCacheLine;
+  at = at < bytes ? at : bytes;
+  std::memcpy(to, from, at);
+  for (; at + kCacheLine <= bytes; at += kCacheLine)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + at), _mm512_loadu_si512(from + at));
+  std::memcpy(to + at, from + at, bytes - at);
+}
+
+}  // namespace
+}  // namespace steerlens
+STEERLENS_LEVEL_END
+#endif
+
+namespace steerlens {
+
+// Whether a tensor of `count` values of type V is written past the caches.
+template <typename V>
+SL_FN bool exceeds_caches(int64_t count) {
+  return count * static_cast<int64_t>(sizeof(V)) > kStreamedBytes;
+}
+
+// The caller calls end_stream() after its last block.
+template <typename V>
+SL_FN void stream_block(V* to, const V* from, int64_t count) {
+  char* const target = reinterpret_cast<char*>(to);
+  const char* const source = reinterpret_cast<const char*>(from);
+#if STEERLENS_HAS_LEVELS
+  if (__builtin_cpu_supports("x86-64-v4"))
+    return stream_cache_lines(target, source, count * sizeof(V));
+#endif
+  stream(target, source, count * sizeof(V));
+}
+
+template <typename V>
+SL_FN void copy_block(V* to, const V* from, int64_t count, bool streamed) {
+  if (streamed)
+    stream_block(to, from, count);
+  else
+    memcpy(to, from, count * sizeof(V));
+}
+
+// Gives a loop the memory for a block of results: the tensor itself, or a buffer that flush() then writes
+// past the caches. `buffer` is uninitialised.
+template <typename V, int64_t kSize>
+struct StreamingWriter {
+  alignas(64) V buffer[kSize];
+  const bool streamed;
+
+  // `count`: values in the whole tensor.
+  SL_FN explicit StreamingWriter(int64_t count) : streamed(exceeds_caches<V>(count)) {}
+  StreamingWriter(const StreamingWriter&) = delete;
+  SL_FN ~StreamingWriter() {
+    if (streamed) end_stream();
+  }
+
+  SL_FN V* block(V* to) { return streamed ? buffer : to; }
+  SL_FN void flush(V* to, int64_t count) const {
+    if (streamed) stream_block(to, buffer, count);
+  }
+};
+
+}  // namespace steerlens
