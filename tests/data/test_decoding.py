@@ -97,8 +97,8 @@ def test_a_bomb_costs_no_memory():
     """What is too large is refused by its header: the process stays small."""
     code = """if True:
         import resource, zlib, struct
-        from steerlens_fast.dataset.decoding import decode
-        from steerlens_fast.dataset.outcome import BadItem
+        from steerlens_fast.data.decoding import decode
+        from steerlens_fast.errors import BadItem
         decode(b"P5 1 1 255\\n0")
         def chunk(kind, body):
             return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -311,7 +311,7 @@ def test_torchcodec_that_cannot_be_used_is_an_error(monkeypatch):
     def fails(extra, module):
         raise OSError("Could not load this library")
 
-    monkeypatch.setattr(decoding, "need", fails)
+    monkeypatch.setattr(decoding, "require_extra", fails)
     with pytest.raises(JobError, match="decoder torchcodec .* Could not load this library") as error:
         decode(b"", decoder="torchcodec")
     assert error.value.code == 2

@@ -687,7 +687,7 @@ ELSEWHERE = """
     peers.importable_torchvision()
     torch.rand({seed})
     torch.manual_seed({seed})
-    from steerlens_fast.dataset.models import load_model
+    from steerlens_fast.models import load_model
     print(load_model({spec!r}, weights={weights!r}, seed={given}).sha256)
 """
 
@@ -750,7 +750,7 @@ BAD = {
     "mean is NaN": (dict(spec=torch.sin, mean=[float("nan")] * 3, std=STD), "mean", "finite"),
     "device": (dict(spec=torch.sin, device="gpu"), "device", "'gpu'"),
     "that many GPUs": (dict(spec=torch.sin, device="cuda:99"), "device", "cuda:99"),
-    "dtype": (dict(spec=torch.sin, dtype="float64"), "dtype", "'float64'"),
+    "dtype": (dict(spec=torch.sin, dtype="int8"), "dtype", "'int8'"),
 }
 
 
