@@ -28,7 +28,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 from steerlens_fast.data.decoding import decode
-from steerlens_fast.data.resize import fit
+from steerlens_fast.data.resize import resize_and_crop
 from steerlens_fast.job import morph_dataset
 
 ROUNDS = 3
@@ -116,7 +116,9 @@ def photo_job(photos: Path, out: Path, options: dict) -> dict:
 def in_memory(folder: Path) -> torch.Tensor:
     """All photographs [N, 3, 224, 224], uint8, as the job sees them."""
     paths = sorted(folder.iterdir())
-    return torch.from_numpy(np.stack([fit(decode(p.read_bytes()), (224, 224), crop_pct=0.95) for p in paths]))
+    return torch.from_numpy(
+        np.stack([resize_and_crop(decode(p.read_bytes()), (224, 224), crop_pct=0.95) for p in paths])
+    )
 
 
 def gradients(model: torch.nn.Module, images: torch.Tensor, batch: int) -> None:

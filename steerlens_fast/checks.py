@@ -82,10 +82,10 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     Examples
     --------
     >>> did_you_mean("hight", ["height", "width"]), did_you_mean("q", ["height", "width"])
-    ('; did you mean height?', '')
+    ("; did you mean 'height'?", '')
     """
     close = get_close_matches(str(word), known, 3)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def check_indices(name: str, values, size: int | None) -> list[int]:

@@ -71,7 +71,7 @@ class BadItem(Exception):
     reason : str
         A key of ``REASONS``.
     message : str
-        What was seen, for people; :func:`stable_text` of it is kept, since records that are hashed hold it.
+        What was seen, for people; :func:`remove_volatile_text` of it is kept, since records that are hashed hold it.
 
     Examples
     --------
@@ -83,21 +83,21 @@ class BadItem(Exception):
     def __init__(self, reason: str, message: str):
         if reason not in REASONS:
             raise ValueError(f"reason must be one of {tuple(REASONS)}, got {reason!r}")
-        super().__init__(stable_text(message))
+        super().__init__(remove_volatile_text(message))
         self.reason = reason
 
     def __reduce__(self):  # with both arguments: it travels between processes
         return BadItem, (self.reason, str(self))
 
 
-def stable_text(text: str) -> str:
+def remove_volatile_text(text: str) -> str:
     """A message without what differs from run to run: addresses of objects, temporary files, processes, times.
 
     Examples
     --------
-    >>> stable_text("cannot identify image file <_io.BytesIO object at 0x7f05d1a2>")
+    >>> remove_volatile_text("cannot identify image file <_io.BytesIO object at 0x7f05d1a2>")
     'cannot identify image file <_io.BytesIO object>'
-    >>> stable_text("process 4711 failed at 2026-11-28 19:30:53.123")
+    >>> remove_volatile_text("process 4711 failed at 2026-11-28 19:30:53.123")
     'process ... failed at <time>'
     """
     for pattern, instead in VOLATILE:
@@ -109,9 +109,9 @@ def stable_text(text: str) -> str:
     return re.sub(re.escape(folder) + r"/tmp[a-z0-9_]{8}\b", "<temporary file>", text)
 
 
-def told_of_error(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """The type and the message of an exception that other code raised, for a record."""
-    text = stable_text(str(error))
+    text = remove_volatile_text(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -120,7 +120,7 @@ class JobError(Exception):
 
     Examples
     --------
-    >>> JobError("--size must be given", USAGE).code
+    >>> JobError("option --size is required", USAGE).code
     2
     """
 
@@ -133,17 +133,17 @@ class ModelError(JobError):
     """A model that raised: its traceback, which nobody but its owner understands, belongs in the log."""
 
 
-def is_foreseen(error: BaseException) -> bool:
+def is_expected(error: BaseException) -> bool:
     """Whether its message says all; else a log should have its traceback."""
     return isinstance(error, JobError) and not isinstance(error, ModelError)
 
 
-def as_job_error(error: BaseException) -> JobError:
+def to_job_error(error: BaseException) -> JobError:
     """The same error, with an exit code: a full disk has its own, what nobody foresaw is fatal.
 
     Examples
     --------
-    >>> as_job_error(OSError(errno.ENOSPC, "No space left on device")).code
+    >>> to_job_error(OSError(errno.ENOSPC, "No space left on device")).code
     5
     """
     if isinstance(error, JobError):

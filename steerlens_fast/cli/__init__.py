@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..errors import INTERRUPTED, JobError, as_job_error
+    from ..errors import INTERRUPTED, JobError, to_job_error
     from ..extras import MissingExtra
 
     said = lambda text: write_stderr(f"steerlens-fast {arguments.command}: {text}")
@@ -42,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> int:
         said("interrupted")
         return INTERRUPTED
     except (JobError, OSError) as error:
-        error = as_job_error(error)
+        error = to_job_error(error)
         said(error)
         return error.code
     except (MissingExtra, ValueError) as error:

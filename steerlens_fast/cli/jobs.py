@@ -67,13 +67,13 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from ..io.atomic_io import locked
+    from ..io.output_dir import hold_lock
     from ..job.plan import Plan
     from ..job.report import verify
     from ..job.shard import marker
 
     plan = Plan.read(arguments.out)
-    with locked(arguments.out / ".lock") if arguments.discard else nullcontext():
+    with hold_lock(arguments.out / ".lock") if arguments.discard else nullcontext():
         wrong = verify(arguments.out, plan)
         for shard, problem in wrong.items():
             write_stdout(f"shard {shard}: {problem}" if shard >= 0 else problem)

@@ -19,7 +19,7 @@ def positive(text: str) -> float:
 
 def folder(text: str) -> Path:
     """A folder; a leading ``~`` is the home directory, also in ``--out=~/x``."""
-    from ..io.tensor_files import output_folder
+    from ..io.paths import output_folder
 
     try:
         return output_folder(text)

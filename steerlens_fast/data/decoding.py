@@ -50,7 +50,7 @@ import numpy as np
 from torch import Tensor
 
 from ..checks import check_bool, check_choice, check_number
-from ..errors import USAGE, BadItem, JobError, told_of_error
+from ..errors import USAGE, BadItem, JobError, describe_error
 from ..extras import require_extra
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def decode(
     -------
     PIL.Image.Image
         Of ``mode``, 8 bits, decoded; or, of grey that is to keep its depth, mode "F" with values in [0, 1].
-        See also :func:`values_of`.
+        See also :func:`pixel_value_range`.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def decode(
         raise _told(error, b"", opened=True) from error
 
 
-def values_of(image: Image) -> dict | None:
+def pixel_value_range(image: Image) -> dict | None:
     """The lowest and the highest value of an image of more than 8 bits, and the largest of its type, in its own units.
 
     Parameters
@@ -173,20 +173,22 @@ def values_of(image: Image) -> dict | None:
 
     Examples
     --------
-    >>> values_of(decode(np.array([[0, 4095]], np.uint16)))
+    >>> pixel_value_range(decode(np.array([[0, 4095]], np.uint16)))
     {'low': 0, 'high': 4095, 'full': 65535}
     """
     told = image.info.get(VALUES)
     return None if told is None else dict(zip(("low", "high", "full"), told))
 
 
-def is_narrow(values: dict | None) -> bool:
+def is_narrow_range(values: dict | None) -> bool:
     """Whether an image uses a small part of its type's range, so that scaling from all of it leaves few grey levels.
 
     Examples
     --------
-    >>> is_narrow({"low": 0, "high": 4095, "full": 65535}), is_narrow({"low": 0, "high": 60000, "full": 65535})
-    (True, False)
+    >>> is_narrow_range({"low": 0, "high": 4095, "full": 65535})
+    True
+    >>> is_narrow_range({"low": 0, "high": 60000, "full": 65535})
+    False
     """
     full = None if values is None else values["full"]
     return full is not None and (values["high"] - values["low"]) * NARROW <= full
@@ -296,7 +298,7 @@ def _told(error: Exception, data: bytes, opened: bool) -> BadItem:
     if kind is None and not opened:
         return BadItem("not-an-image", f"no image format that is known here begins with {bytes(data[:12])!r}")
     early = "truncated" in str(error).lower() or isinstance(error, EOFError) or _ends_early(kind, data)
-    return BadItem("truncated" if early else "corrupt", told_of_error(error))
+    return BadItem("truncated" if early else "corrupt", describe_error(error))
 
 
 def _kind(data: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""Things in the user's own Python: ``pkg.mod:name``."""
+"""Objects of the user's own Python, imported by name: ``pkg.mod:name``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,23 @@ from functools import reduce
 from ..errors import USAGE, JobError
 
 
-def find(argument: str, name: str):
-    """What ``pkg.mod:name`` names, for the argument of that name; JobError where there is no such thing.
+def import_object(argument: str, name: str):
+    """Import the object that ``pkg.mod:name`` names; the working directory is searched first, as by ``python -m``.
 
-    Found as ``python -m`` finds it: the working directory comes first.
+    Parameters
+    ----------
+    argument : str
+        The argument that has the name, for messages.
+    name : str
+
+    Raises
+    ------
+    JobError
+        Where there is no such module or object, or importing the module raises.
 
     Examples
     --------
-    >>> find("model", "math:pi")
+    >>> import_object("model", "math:pi")
     3.141592653589793
     """
     path, _, attribute = name.partition(":")
@@ -27,24 +36,24 @@ def find(argument: str, name: str):
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
         if error.name and f"{path}.".startswith(f"{error.name}."):
-            text = f"{argument} {name!r} must name a module that can be imported, got {path!r}: {error}"
+            text = f"{argument} {name!r} must name an importable module, got {path!r}: {error}"
             raise JobError(f"{text}, in the working directory or on PYTHONPATH", USAGE) from error
-        raise failed(argument, name, f"importing {path}") from error
+        raise user_code_error(argument, name, f"importing {path}") from error
     except Exception as error:
-        raise failed(argument, name, f"importing {path}") from error
+        raise user_code_error(argument, name, f"importing {path}") from error
     try:
         return reduce(getattr, attribute.split("."), module)
     except AttributeError as error:
-        text = f"{argument} {name!r} must name something in {path}, got {attribute!r}: {error}"
+        text = f"{argument} {name!r} must name an object in {path}, got {attribute!r}: {error}"
         raise JobError(text, USAGE) from error
 
 
-def failed(argument: str, name: str, what: str) -> JobError:
-    """An error of the user's code, with its traceback."""
+def user_code_error(argument: str, name: str, what: str) -> JobError:
+    """Return an error for an exception of the user's code, with its traceback."""
     return JobError(f"{argument} {name!r}: {what} failed\n{traceback.format_exc()}", USAGE)
 
 
 def _make_working_directory_importable() -> None:
-    # As ``python -m`` does, and as it is asked not to: a console script's sys.path begins with the script's folder.
+    # The sys.path of a console script begins with the script's folder. Python's option -P (safe_path) is respected.
     if not getattr(sys.flags, "safe_path", False) and not {"", os.getcwd()} & set(sys.path):
         sys.path.insert(0, os.getcwd())

@@ -71,7 +71,7 @@ def write_listing(
     return Listing(offsets, len(keys), digest.hexdigest())
 
 
-def digest_of_items(items: Iterable[Item]) -> str:
+def hash_items(items: Iterable[Item]) -> str:
     """The SHA-256 of the listing that :func:`write_listing` would write."""
     digest = sha256()
     for item in items:

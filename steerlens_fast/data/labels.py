@@ -16,7 +16,7 @@ LIMIT = 2**63
 Class = int | str  # a class's number, or its name
 
 
-def class_of(value, where: str, what: str = "label") -> Class | None:
+def parse_class(value, where: str, what: str = "label") -> Class | None:
     """The class that a value means: a number, a name, or None where there is no value.
 
     Whole numbers of any type are class numbers: ``3``, ``3.0``, ``"3"``, ``"3.0"``, ``numpy.float32(3)``, a tensor
@@ -37,9 +37,9 @@ def class_of(value, where: str, what: str = "label") -> Class | None:
 
     Examples
     --------
-    >>> class_of("10.0", "line 2"), class_of(10.0, "line 2"), class_of(" cat ", "line 3"), class_of("", "line 4")
-    (10, 10, 'cat', None)
-    >>> class_of("1.5", "t.csv, line 2")
+    >>> [parse_class(value, "line 2") for value in ("10.0", 10.0, " cat ", "")]
+    [10, 10, 'cat', None]
+    >>> parse_class("1.5", "t.csv, line 2")
     Traceback (most recent call last):
     steerlens_fast.errors.JobError: t.csv, line 2: label must be an int from 0 on, got 1.5
     """
@@ -62,7 +62,7 @@ def class_number(value, where: str, numbers: dict[str, int], what: str = "label"
     >>> class_number("dog", "line 2", {"cat": 0, "dog": 1}), class_number("7", "line 3", {})
     (1, 7)
     """
-    found = class_of(value, where, what)
+    found = parse_class(value, where, what)
     if isinstance(found, str):
         if found not in numbers:
             known = f"one of {', '.join(map(repr, list(numbers)[:4]))} ..." if numbers else "an int from 0 on"
@@ -71,7 +71,7 @@ def class_number(value, where: str, numbers: dict[str, int], what: str = "label"
     return found
 
 
-def names_of(labels: Iterable[tuple[str, object]]) -> list[str] | None:
+def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None:
     """The class names of a column, sorted, which numbers them; None where its labels are numbers.
 
     Parameters
@@ -86,12 +86,12 @@ def names_of(labels: Iterable[tuple[str, object]]) -> list[str] | None:
 
     Examples
     --------
-    >>> names_of([("line 2", "dog"), ("line 3", ""), ("line 4", "cat")]), names_of([("line 2", "10.0")])
-    (['cat', 'dog'], None)
+    >>> sorted_class_names([("line 2", "dog"), ("line 3", ""), ("line 4", "cat")])
+    ['cat', 'dog']
     """
     names, first = set(), None
     for where, value in labels:
-        found = class_of(value, where)
+        found = parse_class(value, where)
         if found is None:
             continue
         first = first or (where, value, isinstance(found, str))

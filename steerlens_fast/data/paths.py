@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Mapping
 
-from ..io.tensor_files import expand_home
+from ..io.paths import expand_home
 from .sources.tars import expand
 
 # Fields that may name a file, or some, relative to where the job or the evaluation began.

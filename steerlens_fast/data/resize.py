@@ -17,7 +17,7 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box")
 NARROW = 16  # from this ratio of sides on, what will be cropped away is not resized first: it would fill the memory
 
 
-def fit(
+def resize_and_crop(
     image: Image, size: tuple[int, int] | None, *, crop_pct: float = 1.0, interpolation: str = "bicubic"
 ) -> np.ndarray:
     """The pixels of an image in the model's size, as timm's evaluation transforms make them, before normalisation.
@@ -45,7 +45,7 @@ def fit(
     Examples
     --------
     >>> from PIL import Image
-    >>> fit(Image.new("RGB", (500, 375)), (224, 224), crop_pct=0.875).shape
+    >>> resize_and_crop(Image.new("RGB", (500, 375)), (224, 224), crop_pct=0.875).shape
     (3, 224, 224)
     """
     check_choice("interpolation", interpolation, INTERPOLATIONS)

@@ -14,7 +14,7 @@ Row = tuple[str, dict]  # where it stands ("data.csv, line 3"), values by column
 OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
-def usage(message: str) -> JobError:
+def usage_error(message: str) -> JobError:
     """An error of whoever wrote the table."""
     return JobError(message, USAGE)
 
@@ -31,7 +31,7 @@ def open_table(path: str, name: str) -> Iterator[TextIO]:
     with open(path, "rb") as file:
         encoding = OTHER_MARKS.get(file.read(2))
     if encoding:
-        raise usage(f"{name} must be UTF-8 text, got {encoding}: save it as UTF-8")
+        raise usage_error(f"{name} must be UTF-8 text, got {encoding}: save it as UTF-8")
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         yield file
 
@@ -74,7 +74,7 @@ def csv_rows(file: TextIO, name: str, check: Callable[[list[str], str], None], s
         if not row:
             skipped(reader.line_num)
         elif len(row) != len(columns):
-            raise usage(f"{where}: must have {len(columns)} fields, as the header, got {len(row)}")
+            raise usage_error(f"{where}: must have {len(columns)} fields, as the header, got {len(row)}")
         else:
             yield where, dict(zip(columns, row))
 
@@ -102,9 +102,9 @@ def json_object(text: str | bytes, where: str) -> dict:
     try:
         value = json.loads(text, object_pairs_hook=_Pairs)  # a dict would keep the last of several of one name
     except ValueError as error:
-        raise usage(f"{where}: must be a JSON object: {error}") from error
+        raise usage_error(f"{where}: must be a JSON object: {error}") from error
     if not isinstance(value, _Pairs):
-        raise usage(f"{where}: must be a JSON object, got {type(value).__name__}")
+        raise usage_error(f"{where}: must be a JSON object, got {type(value).__name__}")
     return dict(zip(_distinct([name for name, _ in value], where, "names"), [told for _, told in value]))
 
 
@@ -116,13 +116,13 @@ def _checked(reader, name: str) -> Iterator[list[str]]:
     try:
         yield from reader
     except csv.Error as error:
-        raise usage(f"{name}, line {reader.line_num}: must be csv: {error}") from error
+        raise usage_error(f"{name}, line {reader.line_num}: must be csv: {error}") from error
 
 
 def _columns(rows: Iterator[list[str]], name: str) -> list[str]:
     header = next(rows, [])
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        raise usage(f"{name}, line 1: must have commas between its columns, got {header[0]!r}")
+        raise usage_error(f"{name}, line 1: must have commas between its columns, got {header[0]!r}")
     return _distinct(header, f"{name}, line 1", "columns")
 
 
@@ -133,5 +133,5 @@ def _distinct(names: Iterable[str], where: str, what: str) -> list[str]:
     for name in found:
         if name and found.count(name) > 1:
             same = ", ".join(repr(n) for n, f in zip(names, found) if f == name)
-            raise usage(f"{where}: {what} must differ, got {same}")
+            raise usage_error(f"{where}: {what} must differ, got {same}")
     return found

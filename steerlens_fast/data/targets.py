@@ -12,9 +12,9 @@ from typing import TextIO
 from ..classifier.targets import RANKS
 from ..errors import USAGE, JobError
 from ..io.atomic_io import sha256_of
-from ..io.tensor_files import expand_home
+from ..io.paths import expand_home
 from .items import Item
-from .labels import Class, class_of
+from .labels import Class, parse_class
 from .tables import csv_rows, open_table
 
 LABEL, COLUMN, MAP = "label", "column", "map:"
@@ -30,7 +30,7 @@ class TargetRule:
     Attributes
     ----------
     kind : {"rank", "label", "column", "class", "map", "csv"}
-    about : dict
+    description : dict
         JSON-able, for the configuration: what was asked, with the SHA-256 of a csv file.
     rank : str or None
         "runner-up", "argmax" or "least", which the model decides.
@@ -41,7 +41,7 @@ class TargetRule:
     """
 
     kind: str
-    about: dict
+    description: dict
     rank: str | None = None
     column: str | None = None
     dropped: int = 0
@@ -125,7 +125,7 @@ class TargetRule:
         """What the table calls an item."""
         if self.column != "path":
             return item.label if self.kind == "map" else item.key
-        relative = os.path.relpath(item.path, os.path.dirname(os.path.abspath(self.about["path"])))
+        relative = os.path.relpath(item.path, os.path.dirname(os.path.abspath(self.description["path"])))
         return next((name for name in (item.path, relative) if name in table), item.key)
 
     def _by_table(self, items: Iterable[Item], table: dict[Class, int]) -> Iterator[Item]:
@@ -142,7 +142,7 @@ class TargetRule:
             mentions = f"{_shown(list(table))} and the data have none of them"
             raise JobError(f"target must leave at least one item, got a {self.kind} that mentions {mentions}", USAGE)
         if unseen:
-            where = f"{self.about['path']} has {len(unseen)} that are not there: {_shown(sorted(unseen))}"
+            where = f"{self.description['path']} has {len(unseen)} that are not there: {_shown(sorted(unseen))}"
             raise JobError(f"target must name items of the data by {self.column}, but {where}", USAGE)
 
 
@@ -155,7 +155,7 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
         * ``"runner-up"``, ``"argmax"``, ``"least"``: a rank among the model's scores at the source.
         * ``"label"``: the data's own class, the truth.
         * ``"column"``: what the column ``target`` of a data table has for each image; the default where there is one.
-        * A whole number of any type (7, 7.0, "7"; see :func:`~steerlens_fast.data.labels.class_of`), or a name of
+        * A whole number of any type (7, 7.0, "7"; see :func:`~steerlens_fast.data.labels.parse_class`), or a name of
           one of the model's or the data's classes: this for all; digits are a number. Of the synonyms "goldfish,
           Carassius auratus" each is a name. For a model of several labels (``task="multilabel"``) ``"not:cat"`` or
           ``"not:3"`` is a label that is to go; also in maps and tables.
@@ -170,7 +170,7 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
 
     Examples
     --------
-    >>> parse_target("7").about, parse_target("map:3=8,7=2").about
+    >>> parse_target("7").description, parse_target("map:3=8,7=2").description
     ({'kind': 'class', 'class': 7}, {'kind': 'map', 'map': {'3': 8, '7': 2}})
     """
     if isinstance(value, Mapping):
@@ -275,7 +275,7 @@ def _synonyms(names: list[str] | None) -> list[tuple[str, ...]]:
 def _class(value) -> Class:
     """A number from 0 on, or a name."""
     try:
-        found = class_of(value, "target", "target")
+        found = parse_class(value, "target", "target")
     except JobError:
         found = None
     if found is None:
@@ -331,7 +331,7 @@ def _csv_table(path: str, file: TextIO) -> tuple[str, dict[str, Class]]:
         column = next(name for name in ("key", "path") if name in row)
         if not row[column] or not row["target"].strip():
             raise JobError(f"{where}: must have {column} and target, got {row}", USAGE)
-        target = class_of(row["target"], f"{where}, column 'target', {column} {row[column]!r}", "target")
+        target = parse_class(row["target"], f"{where}, column 'target', {column} {row[column]!r}", "target")
         if table.setdefault(row[column], target) != target:
             raise JobError(f"{where}: {row[column]!r} has another target above", USAGE)
     if not table:

@@ -19,7 +19,7 @@ from ..checks import check_choice, check_int, check_number
 from ..evaluate.presets import digits_data as digits_module
 from ..evaluate.presets.digits_data import Digits
 from ..extras import require_extra
-from ..io.tensor_files import output_folder
+from ..io.paths import output_folder
 from ..lens import SteerableLens
 from ..memory import threads
 from ..morphs import Morphs

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..extras import require_extra
-from ..io.tensor_files import atomic
+from ..io.atomic_io import atomic_write
 from ..morphs import Morphs
 from ..morphs.strips import NOT_YET, draw_panel, tile, to_pixels, write_animation
 
@@ -38,7 +38,7 @@ def write_all(out: Path, examples, progress: Callable) -> list[Path]:
     jobs.append(("overview.png", lambda file: _save(overview(examples), file)))
     jobs.append(("probabilities.csv", lambda file: table(examples, file)))
     for name, write in progress(jobs):
-        with atomic(out / name) as file:
+        with atomic_write(out / name, durable=False) as file:
             write(file)
     return [out / name for name, _ in jobs]
 

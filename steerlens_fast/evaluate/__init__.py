@@ -111,7 +111,7 @@ def evaluate(
     """
     from ..data.paths import with_absolute_paths
     from ..io.base_config import type_name
-    from ..io.tensor_files import output_folder
+    from ..io.paths import output_folder
     from .run import run_evaluation
 
     judges = _judges(judges)

@@ -90,7 +90,7 @@ class EvaluationConfig(BaseConfig):
     True
     """
 
-    WHOSE, NAMES = "an evaluation's", ("data", "driver")
+    STRING_FIELDS = ("data", "driver")
 
     data: str
     driver: str
@@ -139,7 +139,7 @@ class EvaluationConfig(BaseConfig):
     threads: int | None = None
 
     def __post_init__(self):
-        self._make_plain()
+        self._normalize_values()
         for name in LISTS:
             value = getattr(self, name)
             single = isinstance(value, (str, int, float)) and not isinstance(value, bool)
@@ -159,7 +159,7 @@ class EvaluationConfig(BaseConfig):
             raise JobError(str(error), USAGE) from error
 
     def _check(self) -> None:
-        self._check_plain()
+        self._check_serializable()
         check_choice("select", self.select, SELECTIONS)
         check_choice("task", self.task, TASKS)
         if self.target == "argmax":

@@ -11,7 +11,7 @@ from ..data.sources import open_source
 from ..data.targets import parse_target
 from ..errors import USAGE, JobError
 from ..io.versions import versions
-from ..models.device import device_of
+from ..models.device import resolve_device
 from .classifiers import Panel, load_driver, load_judges
 from .config import EvaluationConfig
 from .ground_truth import ground_truth_of
@@ -31,7 +31,7 @@ class Prepared:
 
 def prepare(config: EvaluationConfig, data, driver, judges) -> Prepared:
     """Load models and data, and choose the sources."""
-    device = device_of(config.device)
+    device = resolve_device(config.device)
     rule = parse_target(config.target)
     source = open_source(config.data if data is None else data, labels=config.labels)
     main = load_driver(config, device, driver)
@@ -47,7 +47,7 @@ def prepare(config: EvaluationConfig, data, driver, judges) -> Prepared:
     problems += [doubt] if doubt else []
     work = Work(config, chosen, panel.driver, panel.judges, truth, device)
     models = {"driver": main.description, **{name: model.description for name, model in others.items()}}
-    told = {"models": models, "data": source.about, "sources": chosen.sha256, "budgets": work.budgets}
+    told = {"models": models, "data": source.description, "sources": chosen.sha256, "budgets": work.budgets}
     return Prepared(config, work, {**told, "versions": versions(device), "threads": torch.get_num_threads()}, problems)
 
 

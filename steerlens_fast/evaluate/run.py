@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DONE, QUARANTINED, USAGE, JobError, as_job_error
+from ..errors import DONE, QUARANTINED, USAGE, JobError, to_job_error
 from ..extras import require_extra
-from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, locked, read_json, sync_folder, write_json
-from ..io.output_dir import check_unchanged
+from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, read_json, sync_folder, write_json
+from ..io.output_dir import check_unchanged, hold_lock
 from ..io.progress import Progress
 from ..memory import threads
-from ..models.errors import first_line, is_out_of_memory
+from ..models.errors import error_summary, is_out_of_memory
 from .config import EvaluationConfig
 from .estimates import RemainingTime
 from .prepare import Prepared, prepare
@@ -72,7 +72,7 @@ def run_evaluation(
         require_extra("plot", "matplotlib")  # before any work
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with locked(out / ".lock"):
+        with hold_lock(out / ".lock"):
             config = _config(out, asked, resume, overwrite)
             with threads(config.threads):
                 prepared = prepare(config, data, driver, judges)
@@ -80,7 +80,7 @@ def run_evaluation(
                 _do(out, prepared.work, progress)
                 return _finish(out, prepared, figures)
     except (OSError, ImportError) as error:
-        raise as_job_error(error) from error
+        raise to_job_error(error) from error
 
 
 # --- Beginning -------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def _run(work: Work, task: Task) -> TaskResult:
     except Exception as error:
         less = "; a smaller batch_size (--batch-size) needs less" if is_out_of_memory(error) else ""
         where = f"{task.what}, sources {task.first} to {task.last - 1}"
-        raise JobError(f"{first_line(error)}; raised in the evaluation of {where}{less}") from error
+        raise JobError(f"{error_summary(error)}; raised in the evaluation of {where}{less}") from error
 
 
 # --- The end ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.decoding import decode
 from ..data.items import Item
-from ..data.resize import fit
+from ..data.resize import resize_and_crop
 from ..data.sources import Source
 from ..data.targets import TargetRule, batch_target, target_number
 from ..errors import REASONS, USAGE, BadItem, JobError
@@ -163,12 +163,12 @@ def _looked_at(config, source: Source, rule: TargetRule, driver: LoadedModel, pa
 def _load(source: Source, one: Candidate, driver: LoadedModel, size) -> tuple[int, int] | None:
     """Read an image, in a size, or in its own where that is None; returns the size of all others."""
     try:
-        data, one.label = source.read_labelled(one.item)
+        data, one.label = source.read_with_label(one.item)
         image = decode(data, mode="L" if driver.channels == 1 else "RGB")
     except BadItem as error:
         one.bad = error.reason
         return size
-    fitted = fit(image, size, crop_pct=driver.crop_pct, interpolation=driver.interpolation)
+    fitted = resize_and_crop(image, size, crop_pct=driver.crop_pct, interpolation=driver.interpolation)
     one.pixels = torch.from_numpy(fitted)
     return size or tuple(one.pixels.shape[-2:])
 

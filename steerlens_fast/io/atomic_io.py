@@ -1,32 +1,36 @@
-"""Files that are on the disk, whole, before anything says that they are; and the lock of an output folder."""
+"""Atomic writes: a file appears under its name whole or not at all; JSON and SHA-256 of files."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
-import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
-from ..errors import USAGE, JobError
 from .console import warn
-from .tensor_files import replacing
 
-UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # what file systems say that have no fsync
-NO_LOCKS = (*UNSUPPORTED, errno.ENOLCK)  # and those that have no flock, or whose lock server cannot be reached
+NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # raised by file systems without fsync
+NO_REPLACE = (errno.EEXIST, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # EPERM: sshfs
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
+TEMPORARY_PATTERN = f".{'[0-9a-f]' * 32}.tmp"  # names of temporary files, for glob
 
 _warned: set[int | None] = set()
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """An open binary file that is ``path``, whole and on the disk, when the block ends well, and gone when not.
+def atomic_write(path: str | os.PathLike, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Open a binary file that appears at ``path`` when the block ends, and is removed if the block raises.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    durable : bool
+        Whether to synchronise the file and its folder with the disk, so that a power cut cannot undo the write.
 
     Examples
     --------
@@ -37,141 +41,147 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     ...     Path(folder, "a").read_bytes()
     b'whole'
     """
-    with replacing(path) as temporary:
-        with open(temporary, "xb") as file:
-            yield file
-            sync(file)
-    sync_folder(path.parent)
+    with atomic_path(path) as temporary, open(temporary, "xb") as file:
+        yield file
+        if durable:
+            sync_file(file)
+    if durable:
+        sync_folder(Path(path).parent)
 
 
-def sync(file: BinaryIO) -> None:
-    """Everything written so far is on the disk when this returns."""
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path that is renamed to ``path`` when the block ends, and removed if the block raises.
+
+    For code that writes to a path; :func:`atomic_write` is for code that writes to an open file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_path(Path(folder, "a")) as temporary:
+    ...         _ = temporary.write_text("whole")
+    ...     [file.name for file in Path(folder).iterdir()]
+    ['a']
+    """
+    path = Path(path)
+    if not path.parent.is_dir():  # the error of open() would name the temporary file
+        raise FileNotFoundError(errno.ENOENT, "the folder to write into must exist", str(path.parent))
+    temporary = path.with_name(f".{uuid4().hex}.tmp")  # not path + ".tmp", which may exceed the longest name allowed
+    try:
+        yield temporary
+        _replace(temporary, path)
+    except OSError as error:
+        raise with_file_name(error, path, temporary) from error
+    finally:
+        with suppress(OSError):  # would hide the error that is being raised
+            temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Call ``os.replace``; on file systems that cannot rename over a file, rename the old file away first."""
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_REPLACE or not path.is_file():
+            raise
+        old = path.with_name(f".{uuid4().hex}.tmp")
+        try:
+            os.rename(path, old)
+        except OSError:
+            raise error from None
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            os.rename(old, path)
+            raise
+        with suppress(OSError):
+            old.unlink()
+
+
+def with_file_name(error: OSError, path: Path, temporary: Path | None = None) -> OSError:
+    """Return an error that names ``path`` where ``error`` names its temporary file, or no file at all.
+
+    Errors without a file name are only changed where a storage device raised them: others may concern another file.
+
+    Examples
+    --------
+    >>> with_file_name(OSError(errno.ENOSPC, "full"), Path("a")).filename
+    'a'
+    >>> with_file_name(OSError(errno.EINVAL, "no such name", ".0.tmp/x:y"), Path("a"), Path(".0.tmp")).filename
+    'a/x:y'
+    """
+    name = None if error.filename is None else os.fspath(error.filename)
+    if name is None and error.errno in STORAGE_ERRORS:
+        return OSError(error.errno, error.strerror, str(path))
+    if temporary is not None and isinstance(name, str) and Path(name).is_relative_to(temporary):
+        return OSError(error.errno, error.strerror, str(path / Path(name).relative_to(temporary)))
+    return error
+
+
+# --- Synchronisation with the disk ---
+
+
+def sync_file(file: BinaryIO) -> None:
+    """Flush a file, and wait until its bytes are on the disk."""
     file.flush()
-    _sync(file.fileno(), file.name)
+    _fsync(file.fileno(), file.name)
 
 
 def sync_folder(folder: Path) -> None:
-    """The names in the folder, renamed ones too, are on the disk when this returns.
+    """Wait until the names in a folder, renamed ones included, are on the disk.
 
-    Some file systems have no such call, or let nobody open a folder. Then a warning says so, and the job goes on: only
-    a power cut could tell the difference, and what it takes is made again.
+    Where the file system has no fsync, or the folder cannot be opened, this only warns: the files are then safe from
+    everything but a power cut, and what a power cut takes is found by ``verify`` and written again by a resumed job.
     """
     try:
-        handle = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        if error.errno not in (*UNSUPPORTED, errno.EACCES, errno.EPERM, errno.EISDIR):
+        if error.errno not in (*NO_FSYNC, errno.EACCES, errno.EPERM, errno.EISDIR):
             raise
-        _warn_of_sync(error, folder)
+        _warn_once(error, folder)
         return
     try:
-        _sync(handle, folder)
+        _fsync(descriptor, folder)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
-def _sync(handle: int, path) -> None:
+def _fsync(descriptor: int, path) -> None:
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in UNSUPPORTED:
+        if error.errno not in NO_FSYNC:
             raise OSError(error.errno, error.strerror, str(path)) from error
-        _warn_of_sync(error, path)
+        _warn_once(error, path)
 
 
-def _warn_of_sync(error: OSError, path) -> None:
-    """Once in a process, not for each file."""
+def _warn_once(error: OSError, path) -> None:
+    """Warn once per process and error number, not for each file."""
     if error.errno not in _warned:
         _warned.add(error.errno)
         what = f"{path} cannot be synchronised with its disk ({error.strerror})"
-        warn(f"{what}: what is written there may be lost in a power cut; verify finds that, and resume makes it again")
+        warn(f"{what}: a power cut may lose what is written there; verify finds that, and resuming writes it again")
+
+
+# --- JSON and SHA-256 ---
 
 
 def write_json(path: Path, value) -> None:
-    """A JSON file, indented, whole and on the disk."""
+    """Write an indented JSON file, atomically."""
     with atomic_write(path) as file:
         file.write(json.dumps(value, indent=1, ensure_ascii=False).encode(errors="surrogateescape") + b"\n")
 
 
 def read_json(path: Path):
-    """What :func:`write_json` wrote; ValueError where it is damaged."""
+    """Return the value that :func:`write_json` wrote; ValueError where the file is damaged."""
     return json.loads(path.read_bytes().decode(errors="surrogateescape"))
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     digest = sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-@contextmanager
-def locked(path: Path, *, shared: bool = False, wait: bool = False, needed: bool = False) -> Iterator[None]:
-    """Hold the lock file ``path``, alone or with others; refuse where another process holds it, or wait for it.
-
-    The kernel lets go of it when its holder dies, however that dies. On a file system without locks there is a warning
-    that a second job would not be noticed, or, where the lock is ``needed``, an error.
-
-    Raises
-    ------
-    JobError
-        Naming who holds it, or the file that cannot be locked.
-    OSError
-        Naming the file, where it cannot be opened.
-    """
-    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-    with open(path, "a+b", buffering=0) as file:
-        try:
-            _flock(file, how)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read(200).decode(errors="replace").strip()
-            raise JobError(f"{path.parent} is in use by another job ({holder})", USAGE) from None
-        except OSError as error:
-            _without_lock(path, error, needed)
-        with suppress(OSError):  # a full disk: what is written is for the message above only
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
-
-
-def _flock(file: BinaryIO, how: int) -> None:
-    """Try for a moment: :func:`is_locked` holds the lock, too, while it looks."""
-    for _ in range(9):
-        try:
-            return fcntl.flock(file, how)
-        except BlockingIOError:
-            time.sleep(0.1)
-    fcntl.flock(file, how)
-
-
-def _without_lock(path: Path, error: OSError, needed: bool) -> None:
-    """Warn that there is no lock, or raise where there must be one."""
-    if error.errno not in NO_LOCKS:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    what = f"{path} cannot be locked, the file system has no locks ({error.strerror})"
-    if needed:
-        text = "processes that share a folder need them (on Lustre mount with flock, on NFS without nolock)"
-        raise JobError(f"{what}: {text}; use another folder, or a single process") from error
-    warn(f"{what}: a second job on {path.parent} would not be noticed, and must not be started")
-
-
-def is_locked(path: Path) -> bool | None:
-    """Whether another process holds the lock file ``path`` alone; None where that cannot be known.
-
-    Nothing is written: a shared lock is tried for, through a file that is open for reading.
-    """
-    try:
-        with open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    return False
-
-
-TEMPORARY_PATTERN = f".{'[0-9a-f]' * 32}.tmp"  # how replacing() and its kin call what is not whole yet

@@ -1,4 +1,4 @@
-"""Configurations as plain data, which can be written down, read in another process, and compared."""
+"""Configurations as plain data: written to JSON, read in another process, compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import USAGE, JobError
 
 
 def plain_data(value):
-    """Numbers and arrays of other libraries as Python's own, also within lists, tuples and mappings.
+    """Convert numbers and arrays of numpy and torch to Python's, also within lists, tuples and mappings.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def plain_data(value):
     if isinstance(value, (str, int, float)) or value is None:
         return float(value) if type(value) not in (float, str, int, bool) and isinstance(value, float) else value
     if isinstance(value, Mapping):
-        return {plain_data(key): plain_data(one) for key, one in value.items()}
+        return {plain_data(key): plain_data(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(map(plain_data, value)) if type(value) in (list, tuple) else value
     if isinstance(value, (np.generic, np.ndarray)):
@@ -38,27 +38,24 @@ def plain_data(value):
 
 
 class BaseConfig:
-    """What the dataclasses of configurations share.
+    """Base class of configurations: dataclasses of plain data.
 
     Attributes
     ----------
-    WHOSE : str
-        What messages call the owner of a configuration.
-    NAMES : tuple of str
-        Fields that name what is worked on: strings.
+    STRING_FIELDS : tuple of str
+        Fields that must be strings.
     """
 
-    WHOSE: ClassVar[str]
-    NAMES: ClassVar[tuple[str, ...]]
+    STRING_FIELDS: ClassVar[tuple[str, ...]]
 
-    def _make_plain(self) -> None:
-        """Numbers of numpy and torch, and arrays of them, become Python's."""
+    def _normalize_values(self) -> None:
+        """Replace numbers and arrays of numpy and torch by Python's."""
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, plain_data(getattr(self, field.name)))
 
-    def _check_plain(self) -> None:
-        """Only what JSON can tell: work must be able to go on in another process."""
-        for name in self.NAMES:
+    def _check_serializable(self) -> None:
+        """Raise a TypeError for a field that JSON cannot hold: worker processes receive the configuration as JSON."""
+        for name in self.STRING_FIELDS:
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a str, got {getattr(self, name)!r}")
         for field in dataclasses.fields(self):
@@ -69,31 +66,39 @@ class BaseConfig:
                 raise TypeError(f"{field.name} must be plain data, got {value!r}: {error}") from error
 
     def as_dict(self) -> dict:
-        """JSON-able."""
+        """Return the fields as a JSON-able dict."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_dict(cls, told: Mapping):
-        """What :meth:`as_dict` gave, or some of it; JobError where a field is unknown, or one that must be is missing.
+    def from_dict(cls, options: Mapping):
+        """Return the configuration with these options, defaults for the others.
+
+        Raises
+        ------
+        JobError
+            Where an option is unknown, or a required one is missing.
 
         Examples
         --------
         >>> from steerlens_fast.job.config import JobConfig
         >>> JobConfig.from_dict({"data": "images/"})
         Traceback (most recent call last):
-        steerlens_fast.errors.JobError: model must be given
+        steerlens_fast.errors.JobError: option 'model' is required
+        >>> JobConfig.from_dict({"data": "images/", "model": "timm:resnet18", "siz": 64})
+        Traceback (most recent call last):
+        steerlens_fast.errors.JobError: unknown option 'siz'; did you mean 'size'?
         """
-        known = {field.name: field for field in dataclasses.fields(cls)}
-        unknown = sorted(set(told) - known.keys())
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(options) - fields.keys())
         if unknown:
-            hint = did_you_mean(unknown[0], list(known))
-            raise JobError(f"{unknown[0]} is no field of {cls.WHOSE} configuration{hint}", USAGE)
-        for name, field in known.items():
-            if name not in told and field.default is dataclasses.MISSING:
-                raise JobError(f"{name} must be given", USAGE)
-        return cls(**told)
+            raise JobError(f"unknown option {unknown[0]!r}{did_you_mean(unknown[0], list(fields))}", USAGE)
+        for name, field in fields.items():
+            if name not in options and field.default is dataclasses.MISSING:
+                raise JobError(f"option {name!r} is required", USAGE)
+        return cls(**options)
 
 
-def type_name(thing) -> str:
-    kind = type(thing)
+def type_name(value) -> str:
+    """Return the qualified name of a value's type."""
+    kind = type(value)
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,17 +1,122 @@
-"""Output folders: what must not change between a run and its resumption."""
+"""Output folders: locks, and checks that a resumed run has the settings of the run before."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import USAGE, JobError
+from .console import warn
 
-NOT_COMPARED = ("trust_checkpoint",)
+# Raised by file systems without flock, or whose lock server cannot be reached
+NO_LOCKS = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+LOCK_ATTEMPTS = 10  # a tenth of a second apart
+NOT_COMPARED = ("trust_checkpoint",)  # may differ between a run and its resumption
+MAX_SHOWN = 200  # characters of a value in a message
 
 
-def check_unchanged(before: Mapping, now: Mapping, what: str, **called: str) -> None:
-    """JobError that names every field, by what it is ``called``, in which two configurations or plans differ.
+# --- Locks ---
+
+
+@contextmanager
+def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required: bool = False) -> Iterator[None]:
+    """Hold the lock file ``path`` during the block.
+
+    The kernel releases the lock when the process ends, however it ends.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    shared : bool
+        Whether other processes may hold a shared lock at the same time.
+    wait : bool
+        Whether to wait for a lock that another process holds, rather than raise an error.
+    required : bool
+        Whether a file system without locks is an error, rather than a warning.
+
+    Raises
+    ------
+    JobError
+        Where another process holds the lock, naming that process; or where a required lock is not possible.
+    OSError
+        Where the lock file cannot be opened.
+    """
+    operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    with open(path, "a+b", buffering=0) as file:
+        try:
+            _flock(file, operation)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(200).decode(errors="replace").strip()
+            raise JobError(f"{path.parent} is in use by another job ({holder})", USAGE) from None
+        except OSError as error:
+            _check_unlocked_allowed(path, error, required)
+        with suppress(OSError):  # e.g. a full disk: the text is only for the message above
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+
+
+def is_locked(path: Path) -> bool | None:
+    """Return whether another process holds an exclusive lock on ``path``; None where that cannot be determined.
+
+    Writes nothing: the lock file is opened for reading and a shared lock is tried.
+    """
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
+def _flock(file: BinaryIO, operation: int) -> None:
+    """Lock a file, trying for a second: :func:`is_locked` of another process holds the lock for a moment."""
+    for _ in range(LOCK_ATTEMPTS - 1):
+        try:
+            return fcntl.flock(file, operation)
+        except BlockingIOError:
+            time.sleep(0.1)
+    fcntl.flock(file, operation)
+
+
+def _check_unlocked_allowed(path: Path, error: OSError, required: bool) -> None:
+    """Warn that a file system has no locks, or raise an error where the lock is required."""
+    if error.errno not in NO_LOCKS:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    problem = f"{path} cannot be locked, the file system has no locks ({error.strerror})"
+    if required:
+        why = "processes that share a folder need locks (on Lustre mount with flock, on NFS without nolock)"
+        raise JobError(f"{problem}: {why}; use another folder, or a single process") from error
+    warn(f"{problem}: a second job on {path.parent} would not be detected, and must not be started")
+
+
+# --- Resuming ---
+
+
+def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> None:
+    """Raise a JobError naming every entry in which two configurations or plans differ.
+
+    Parameters
+    ----------
+    before, now : mapping
+        JSON-able; of the run that began, and of the run that resumes it.
+    what : str
+        What is compared, for the message.
+    **labels : str
+        Names of entries in the message, where they differ from the keys.
 
     Examples
     --------
@@ -19,24 +124,24 @@ def check_unchanged(before: Mapping, now: Mapping, what: str, **called: str) -> 
     Traceback (most recent call last):
     steerlens_fast.errors.JobError: frames was 8 and is 12 now: the configuration of a job cannot change; use --overwrite (in Python overwrite=True) or another --out
     """  # noqa: E501
-    before, now = (json.loads(json.dumps(told)) for told in (before, now))  # a tuple that was saved is a list
+    before, now = (json.loads(json.dumps(mapping)) for mapping in (before, now))  # JSON turns tuples into lists
     names = sorted((before.keys() | now.keys()).difference(NOT_COMPARED))
     changes = [
-        f"{called.get(name, name)} was {_shown(before.get(name))} and is {_shown(now.get(name))} now"
+        f"{labels.get(name, name)} was {_shortened(before.get(name))} and is {_shortened(now.get(name))} now"
         for name in names
         if before.get(name) != now.get(name)
     ]
     if changes:
-        instead = "use --overwrite (in Python overwrite=True) or another --out"
-        raise JobError(f"{', '.join(changes)}: {what} of a job cannot change; {instead}", USAGE)
+        hint = "use --overwrite (in Python overwrite=True) or another --out"
+        raise JobError(f"{', '.join(changes)}: {what} of a job cannot change; {hint}", USAGE)
 
 
 def check_same_model(before: Mapping, now: Mapping) -> None:
-    """As :func:`check_unchanged`, of the descriptions of models; names the file whose weights are others now."""
+    """Raise a JobError where two model descriptions differ; changed weights are named by their file."""
     file = before["spec"] if before["weights"] in (None, "random") else before["weights"]
     check_unchanged(before, now, "the model", sha256=f"the SHA-256 of {file}")
 
 
-def _shown(value) -> str:
+def _shortened(value) -> str:
     text = json.dumps(value)
-    return text if len(text) <= 200 else text[:197] + "..."
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."

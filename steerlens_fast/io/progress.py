@@ -1,4 +1,4 @@
-"""What a running job tells of itself on stderr: a bar on a terminal, else a line now and then, or JSON lines.
+"""Progress on stderr: a bar on a terminal, otherwise a line every ten seconds, or JSON lines.
 
 Progress that cannot be written is dropped: it never ends a job.
 """
@@ -17,24 +17,24 @@ from ..extras import MissingExtra, require_extra
 from .console import write_line
 
 KINDS = ("auto", "bar", "lines", "json", "none")
-EVERY = 10.0  # seconds between lines
-UNWRITABLE = (OSError, ValueError)  # what a stream raises; ValueError where it is closed, or cannot encode the text
-RECENT = 60.0  # seconds that an estimate of the rate looks back
+INTERVAL = 10.0  # seconds between lines
+UNWRITABLE = (OSError, ValueError)  # raised by streams; ValueError: closed, or the text cannot be encoded
+RATE_WINDOW = 60.0  # seconds over which the rate is averaged
 
 
 class Progress:
-    """Counts items as they are done.
+    """A count of the items that are done, written to a stream.
 
     Parameters
     ----------
     total, done, failed : int
-        Items of the job; those that earlier runs have done, and of these those that failed.
+        Items of the job; those done by earlier runs; and how many of these failed.
     kind : {"auto", "bar", "lines", "json", "none"}
         "auto" is a bar on a terminal with tqdm (extra ``cli``), else a line every 10 seconds.
     unit : str
-        What the items are.
+        Plural name of the items.
     remaining : callable, optional
-        Gives the seconds left, or None; by default the rate of the last minute decides.
+        Returns the seconds left, or None; by default they are estimated from the rate of the last minute.
 
     Examples
     --------
@@ -59,20 +59,21 @@ class Progress:
         self.unit, self._remaining = unit, remaining
         self.total, self.done, self.failed = total, done, failed
         self._stream = sys.stderr if stream is None else stream
-        self._kind = _resolved(kind, self._stream)
-        self._start = self._told = time.monotonic()
-        self._already = done
+        self._kind = _resolve_kind(kind, self._stream)
+        self._start = self._last_time = time.monotonic()
+        self._done_before = done
         self._recent = [(self._start, done)]
-        self._last: tuple[int, int] | None = None  # done and failed, of the last line
+        self._last_counts: tuple[int, int] | None = None  # done and failed, as in the last line
         self._bar = None
         if self._kind == "bar" and self._stream is not None:
-            make = require_extra("cli", "tqdm").tqdm
             with contextlib.suppress(*UNWRITABLE):
                 options = self._bar_options()
-                self._bar = make(total=total, initial=done, file=self._stream, dynamic_ncols=True, **options)
+                self._bar = require_extra("cli", "tqdm").tqdm(
+                    total=total, initial=done, file=self._stream, dynamic_ncols=True, **options
+                )
 
     def update(self, items: int, failed: int = 0) -> None:
-        """So many more items are done, of which some failed."""
+        """Count more items, and how many of them failed."""
         self.done, self.failed = self.done + items, self.failed + failed
         if self._bar is not None:
             with contextlib.suppress(*UNWRITABLE):
@@ -82,52 +83,52 @@ class Progress:
 
     def _bar_options(self) -> dict:
         options = {"unit": "img" if self.unit == "images" else f" {self.unit}"}
-        if self._remaining is not None:  # in place of tqdm's own estimate
+        if self._remaining is not None:  # replaces tqdm's estimate
             options["bar_format"] = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
         return options
 
     def _postfix(self) -> str:
         left = None if self._remaining is None else self._remaining()
-        said = [f"{self.failed} failed"] if self.failed else []
-        return ", ".join(said + ([f"{duration(left)} left"] if left is not None else []))
+        failed = [f"{self.failed} failed"] if self.failed else []
+        return ", ".join(failed + ([f"{format_duration(left)} left"] if left is not None else []))
 
     def tick(self) -> None:
-        """Time has passed; tell if it is time to."""
+        """Write a line if the last one is old enough."""
         now = time.monotonic()
-        told = self.done == self.total and self._last == (self.done, self.failed)
-        if self._kind in ("lines", "json") and now - self._told >= EVERY and not told:
-            self._tell(now)
+        complete = self.done == self.total and self._last_counts == (self.done, self.failed)
+        if self._kind in ("lines", "json") and now - self._last_time >= INTERVAL and not complete:
+            self._write(now)
 
     def close(self) -> None:
-        """Tell the last of it, unless the last line has told just that."""
+        """Write a final line, unless the last one has the same counts."""
         if self._bar is not None:
             with contextlib.suppress(*UNWRITABLE):
                 self._bar.close()
-        elif self._kind in ("lines", "json") and self._last != (self.done, self.failed):
-            self._tell(time.monotonic(), whole_run=True)
+        elif self._kind in ("lines", "json") and self._last_counts != (self.done, self.failed):
+            self._write(time.monotonic(), whole_run=True)
 
-    def told(self) -> dict:
-        """What this run has done, by the clock on the wall."""
-        images, seconds = self.done - self._already, time.monotonic() - self._start
+    def summary(self) -> dict:
+        """Return the images that this run has done, the seconds it took, and the rate."""
+        images, seconds = self.done - self._done_before, time.monotonic() - self._start
         rate = images / max(seconds, 1e-9)
         return {"images": images, "seconds": round(seconds, 3), "images_per_second": round(rate, 2)}
 
-    def _tell(self, now: float, whole_run: bool = False) -> None:
-        whole_run = whole_run or self.done == self.total  # the last line is of the whole run
-        then, done = (self._start, self._already) if whole_run else self._recent[0]
-        rate = (self.done - done) / max(now - then, 1e-9)
+    def _write(self, now: float, whole_run: bool = False) -> None:
+        whole_run = whole_run or self.done == self.total  # the last line has the average of the whole run
+        since, done = (self._start, self._done_before) if whole_run else self._recent[0]
+        rate = (self.done - done) / max(now - since, 1e-9)
         eta = self._remaining() if self._remaining else (self.total - self.done) / rate if rate > 0 else None
         eta = None if eta is None else round(eta)
-        known = {"done": self.done, "total": self.total, "failed": self.failed, "seconds": round(now - self._start, 1)}
-        known |= {f"{self.unit}_per_second": round(rate, 2), "eta_seconds": eta}
-        write_line(json.dumps(known) if self._kind == "json" else _line(known, self.unit), self._stream)
-        self._told, self._last = now, (self.done, self.failed)
-        # Of the points in time that lie further back than a minute, the last one stays
-        late = [n for n, (when, _) in enumerate(self._recent) if now - when > RECENT]
-        self._recent = [*self._recent[late[-1] if late else 0 :], (now, self.done)]
+        values = {"done": self.done, "total": self.total, "failed": self.failed, "seconds": round(now - self._start, 1)}
+        values |= {f"{self.unit}_per_second": round(rate, 2), "eta_seconds": eta}
+        write_line(json.dumps(values) if self._kind == "json" else _line(values, self.unit), self._stream)
+        self._last_time, self._last_counts = now, (self.done, self.failed)
+        # Keep one point older than the window, so that the rate always covers all of it
+        old = [n for n, (when, _) in enumerate(self._recent) if now - when > RATE_WINDOW]
+        self._recent = [*self._recent[old[-1] if old else 0 :], (now, self.done)]
 
 
-def _resolved(kind: str, stream: TextIO | None) -> str:
+def _resolve_kind(kind: str, stream: TextIO | None) -> str:
     if kind != "auto":
         return kind
     try:
@@ -142,20 +143,20 @@ def _resolved(kind: str, stream: TextIO | None) -> str:
     return "bar"
 
 
-def _line(known: dict, unit: str) -> str:
-    share = f"{known['done']}/{known['total']} {unit}"
-    eta = None if known["done"] == known["total"] else known["eta_seconds"]
-    left = "" if eta is None else f", {duration(eta)} left"
-    failed = f", {known['failed']} failed" if known["failed"] else ""
-    return f"{share}, {known[f'{unit}_per_second']:g}/s{left}{failed}"
+def _line(values: dict, unit: str) -> str:
+    share = f"{values['done']}/{values['total']} {unit}"
+    eta = None if values["done"] == values["total"] else values["eta_seconds"]
+    left = "" if eta is None else f", {format_duration(eta)} left"
+    failed = f", {values['failed']} failed" if values["failed"] else ""
+    return f"{share}, {values[f'{unit}_per_second']:g}/s{left}{failed}"
 
 
-def duration(seconds: float) -> str:
-    """For people.
+def format_duration(seconds: float) -> str:
+    """Return seconds as ``m:ss`` or ``h:mm:ss``.
 
     Examples
     --------
-    >>> duration(75), duration(7400)
+    >>> format_duration(75), format_duration(7400)
     ('1:15', '2:03:20')
     """
     minutes, s = divmod(round(seconds), 60)

@@ -9,15 +9,17 @@ import torch
 
 from ..version import __version__
 
+PACKAGES = ("numpy", "pillow", "torchcodec", "timm", "torchvision")
+
 
 def versions(device: str) -> dict[str, str]:
-    """Of everything that may change a byte."""
-    device_name = torch.cuda.get_device_name() if device == "cuda" else _cpu_level()
-    known = {"steerlens_fast": __version__, "torch": torch.__version__}
-    others = {name: _version(name) for name in ("numpy", "pillow", "torchcodec", "timm", "torchvision")}
+    """Return the versions of everything that may change a byte of the output."""
+    device_name = torch.cuda.get_device_name() if device == "cuda" else _cpu_capability()
+    own = {"steerlens_fast": __version__, "torch": torch.__version__}
+    others = {name: _version(name) for name in PACKAGES}
     system = {"python": platform.python_version(), "device": device_name, "machine": platform.machine()}
     cuda = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if device == "cuda" else {}
-    return {**known, **others, **system, **cuda}
+    return {**own, **others, **system, **cuda}
 
 
 def _version(package: str) -> str:
@@ -27,5 +29,5 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _cpu_level() -> str:
+def _cpu_capability() -> str:
     return f"cpu {torch.backends.cpu.get_cpu_capability()}"

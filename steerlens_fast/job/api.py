@@ -83,7 +83,7 @@ def morph_dataset(
     (0, 6)
     """
     from ..data.paths import with_absolute_paths
-    from ..io.tensor_files import output_folder
+    from ..io.paths import output_folder
     from .engines.engine import RunOptions
     from .run import run_job
 

@@ -72,7 +72,7 @@ class JobConfig(BaseConfig):
     True
     """
 
-    WHOSE, NAMES = "a job's", ("data", "model")
+    STRING_FIELDS = ("data", "model")
 
     data: str
     model: str
@@ -118,7 +118,7 @@ class JobConfig(BaseConfig):
     limit: int | None = None
 
     def __post_init__(self):
-        self._make_plain()
+        self._normalize_values()
         if isinstance(self.size, int) and not isinstance(self.size, bool):
             object.__setattr__(self, "size", (self.size, self.size))
         try:
@@ -127,7 +127,7 @@ class JobConfig(BaseConfig):
             raise JobError(str(error), USAGE) from error
 
     def _check(self) -> None:
-        self._check_plain()
+        self._check_serializable()
         choices = {"score": SCORES, "decoder": DECODERS, "format": FORMATS, "dtype": DTYPES}
         for name, among in choices.items():
             check_choice(name, getattr(self, name), among)

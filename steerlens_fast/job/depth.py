@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..data.decoding import decode, is_narrow, values_of
+from ..data.decoding import decode, is_narrow_range, pixel_value_range
 from ..data.items import Item
 from ..errors import USAGE, BadItem, JobError
 from .config import JobConfig
@@ -52,7 +52,7 @@ def value_range_of(inputs: Inputs) -> tuple[float, float] | None:
 
 def _values(inputs: Inputs, item: Item) -> dict | None:
     try:
-        return values_of(read_image(inputs, item))
+        return pixel_value_range(read_image(inputs, item))
     except BadItem:
         return None
 
@@ -66,7 +66,7 @@ def data_warnings(inputs: Inputs) -> list[str]:
         values = _values(inputs, item)
         if n == 0 and values is None:
             return []  # 8 bits, as nearly always: no others are looked at
-        if is_narrow(values):
+        if is_narrow_range(values):
             narrow.append(values)
     if not narrow:
         return []

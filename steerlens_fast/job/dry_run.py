@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import NO_SPACE, JobError, as_job_error
-from ..io.progress import duration
-from ..models.device import device_of
+from ..errors import NO_SPACE, JobError, to_job_error
+from ..io.progress import format_duration
+from ..models.device import resolve_device
 from .config import JobConfig
 from .engines.engine import RunOptions, count_of_workers
 from .plan import Plan
@@ -22,7 +22,7 @@ def rehearse(out: Path, asked: Mapping, options: RunOptions) -> list[str]:
     """Lines for people: the configuration, counts and bytes, a batch's time, and how long all of it will take."""
     refuse_foreign(out, asked.get("data"))
     config = JobConfig.from_dict(with_targets_of_data(asked))
-    inputs = Inputs(config, device_of(config.device))
+    inputs = Inputs(config, resolve_device(config.device))
     workers = count_of_workers(options, inputs.device)
     worker = Worker(config, inputs.device, options.decoders or 1)
     try:
@@ -32,7 +32,7 @@ def rehearse(out: Path, asked: Mapping, options: RunOptions) -> list[str]:
             worker.first_batch()  # the first one also warms up
             seconds = worker.first_batch()
     except Exception as error:
-        raise as_job_error(error) from error
+        raise to_job_error(error) from error
     finally:
         worker.close()
     return [*_configuration(config, plan), "", *_counts(plan), *_time(plan, seconds, workers), *_space(out, plan)]
@@ -59,7 +59,7 @@ def _counts(plan: Plan) -> list[str]:
 def _time(plan: Plan, seconds: float, workers: int) -> list[str]:
     n = min(plan.batch_size, plan.items)
     whole = seconds / n * plan.items / max(workers, 1)
-    about = f"about {duration(whole)} for all on {workers} worker(s)"
+    about = f"about {format_duration(whole)} for all on {workers} worker(s)"
     return [f"a batch of {n} takes {seconds:.3f} s, from reading to frames: {about}"]
 
 

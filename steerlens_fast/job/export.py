@@ -20,7 +20,8 @@ from ..checks import check_bool, check_choice, check_int
 from ..data.class_names import class_name
 from ..errors import OK, USAGE, JobError
 from ..extras import require_extra
-from ..io.tensor_files import atomic, output_folder
+from ..io.atomic_io import atomic_write
+from ..io.paths import output_folder
 from ..lens import SteerableLens
 from ..morphs.container import method_words
 from ..morphs.differences import difference_maps
@@ -192,7 +193,7 @@ def _write_items(job: _Job, shard: int, records: list[dict]) -> None:
         paths[record["key"]].parent.mkdir(parents=True, exist_ok=True)
 
     def write(record: dict, frames: Tensor) -> None:
-        with atomic(paths[record["key"]]) as file:
+        with atomic_write(paths[record["key"]], durable=False) as file:
             _write_item(job, record, frames, file)
 
     if missing:

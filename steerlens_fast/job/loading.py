@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.decoding import decode, values_of
+from ..data.decoding import decode, pixel_value_range
 from ..data.items import Item
-from ..data.resize import fit
+from ..data.resize import resize_and_crop
 from ..data.sources import Source
 from ..errors import BadItem, JobError
 
@@ -53,7 +53,7 @@ class Loaded:
     size: tuple[int, int] | None = None
     label: int | None = None
     failure: BadItem | None = None
-    values: dict | None = None  # see values_of
+    values: dict | None = None  # see pixel_value_range
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Loader:
     how : dict
         Options of :func:`decode`; where ``deep``, pixels are float32.
     fitted : dict
-        Options of :func:`fit`.
+        Options of :func:`resize_and_crop`.
     pinned : bool
         Page-locked pixels, which a GPU copies while it computes.
     """
@@ -153,12 +153,12 @@ class Loader:
                 raise JobError(f"out of memory while {batch.items[n].path} was decoded: {less}") from error
 
     def _load(self, item: Item, told: Loaded) -> np.ndarray:
-        data, told.label = self._source.read_labelled(item)
+        data, told.label = self._source.read_with_label(item)
         told.sha256 = digest(data)
         image = decode(data, mode="L" if self._channels == 1 else "RGB", **self._how)
         told.sha256 = told.sha256 or sha256(image.tobytes()).hexdigest()
-        told.size, told.values = (image.height, image.width), values_of(image)
-        pixels = fit(image, self._size, **self._fitted)
+        told.size, told.values = (image.height, image.width), pixel_value_range(image)
+        pixels = resize_and_crop(image, self._size, **self._fitted)
         return pixels / np.float32(255) if self._dtype.is_floating_point and pixels.dtype == np.uint8 else pixels
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from math import prod
 
 from ..errors import NO_THREAD, USAGE, BadItem, JobError, ModelError
-from ..models.errors import TORCHSCRIPT, first_line, is_out_of_memory
+from ..models.errors import TORCHSCRIPT, error_summary, is_out_of_memory
 from .loading import Batch
 
 OF_SHAPES = (RuntimeError, ValueError, AssertionError, IndexError)  # what models raise at images they are not made for
@@ -44,7 +44,7 @@ def may_be_caused_by_image(error: Exception) -> bool:
 
 def image_failure(error: Exception) -> BadItem:
     """Why an image is left out at which the model raised an error: the same words in every run."""
-    text = first_line(error)
+    text = error_summary(error)
     with suppress(OSError):  # there may be no folder for temporary files
         text = text.replace(tempfile.gettempdir() + os.sep, "")
     return BadItem("model-error", text)
@@ -55,7 +55,7 @@ def model_failure(error: Exception, batch: Batch) -> ModelError:
     keys = [item.path for item, loaded in zip(batch.items, batch.loaded) if loaded.failure is None]
     more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     where = f"shard {batch.shard}, {', '.join(keys[:SHOWN])}{more}"
-    return ModelError(f"{first_line(error)}; the model raised it at {where}")
+    return ModelError(f"{error_summary(error)}; the model raised it at {where}")
 
 
 def told_of(

@@ -10,11 +10,11 @@ from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
-from ..data.items import Item, digest_of_items, write_listing
+from ..data.items import Item, hash_items, write_listing
 from ..data.sources import Source
-from ..data.sources.base import show
-from ..data.sources.open import open_source_of
-from ..data.sources.table import has_targets
+from ..data.sources.base import printable
+from ..data.sources.open import open_source_from_config
+from ..data.sources.table import has_target_column
 from ..data.targets import COLUMN, parse_target
 from ..errors import USAGE, BadItem, JobError
 from ..io.atomic_io import TEMPORARY_PATTERN, read_json, sha256_of, write_json
@@ -51,7 +51,7 @@ class Inputs:
     def __init__(self, config: JobConfig, device: str, dataset=None):
         self.config, self.device = config, device
         self.rule, self.model_names = parse_target(config.target), None
-        self.source: Source = open_source_of(config, dataset)
+        self.source: Source = open_source_from_config(config, dataset)
 
     def items(self) -> Iterator[Item]:
         """Those of the data that the target does not leave out, up to the limit."""
@@ -113,7 +113,7 @@ def make_plan(out: Path, inputs: Inputs, model: dict, workers: int) -> Plan:
         classes=model["class_names"] or inputs.source.class_names,
         labels=inputs.source.class_names,
         model=model,
-        source=inputs.source.about,
+        source=inputs.source.description,
         versions=versions(inputs.device),
         left_out=inputs.source.left_out.as_dict(),
         range=list(value_range) if isinstance(value_range, tuple) else value_range,
@@ -132,9 +132,9 @@ def check_plan(out: Path, inputs: Inputs) -> Plan:
     """The plan in ``out``, if data and software are still what it was made with."""
     plan = Plan.read(out)
     check_unchanged(plan.versions, versions(inputs.device), "the software")
-    check_unchanged(plan.source, inputs.source.about, "the data")
+    check_unchanged(plan.source, inputs.source.description, "the data")
     inputs.model_names = plan.model.get("class_names")
-    if digest_of_items(inputs.items()) != plan.listing_sha256:
+    if hash_items(inputs.items()) != plan.listing_sha256:
         raise JobError(f"data must be what it was, got other items than the {plan.items} that were planned", USAGE)
     _mend_listing(out, inputs, plan)
     return plan
@@ -180,7 +180,7 @@ def resumed_config(out: Path, asked: Mapping) -> JobConfig:
 def with_targets_of_data(asked: Mapping) -> dict:
     """The same fields; where nobody says to what, images go to the targets that a table's column ``target`` has."""
     told = asked.get("target") is None and isinstance(asked.get("data"), (str, os.PathLike))
-    return {**asked, "target": COLUMN} if told and has_targets(os.fspath(asked["data"])) else dict(asked)
+    return {**asked, "target": COLUMN} if told and has_target_column(os.fspath(asked["data"])) else dict(asked)
 
 
 def clear(out: Path) -> None:
@@ -207,7 +207,7 @@ def _size_of_first(inputs: Inputs) -> tuple[int, int]:
         try:
             image = read_image(inputs, item)
         except BadItem as error:
-            first, count = first or f"{show(item.path)} is {error.reason}: {error}", count + 1
+            first, count = first or f"{printable(item.path)} is {error.reason}: {error}", count + 1
             continue
         return image.height, image.width
     if first is None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from ..checks import is_int
 from ..data.class_names import class_name
-from ..data.decoding import is_narrow
+from ..data.decoding import is_narrow_range
 from ..data.items import compact_json, read_listing
 from ..data.targets import LABEL
 from ..errors import OK
-from ..io.atomic_io import atomic_write, is_locked, read_json, sha256_of, write_json
+from ..io.atomic_io import atomic_write, read_json, sha256_of, write_json
+from ..io.output_dir import is_locked
 from .depth import narrow_warning
 from .plan import Plan
 from .reader import read_config
@@ -101,7 +102,7 @@ def sum_up(out: Path, plan: Plan, last_run: dict) -> dict:
     with atomic_write(out / "manifest.jsonl") as manifest, atomic_write(out / "failed.jsonl") as failed:
         for record in records(out, done.shards):
             reasons[record["status"]] += 1
-            narrow += plan.range is None and is_narrow(record.get("values"))
+            narrow += plan.range is None and is_narrow_range(record.get("values"))
             tally.add(record)
             manifest.write(_json_line({name: record[name] for name in BRIEF}))
             if record["status"] == OK:

@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DONE, INTERRUPTED, QUARANTINED, TERMINATED, TOO_MANY_FAILURES, USAGE, JobError, as_job_error
-from ..io.atomic_io import locked, sync_folder
-from ..io.output_dir import check_same_model
+from ..errors import DONE, INTERRUPTED, QUARANTINED, TERMINATED, TOO_MANY_FAILURES, USAGE, JobError, to_job_error
+from ..io.atomic_io import sync_folder
+from ..io.output_dir import check_same_model, hold_lock
 from ..io.progress import Progress
-from ..models.device import device_of
+from ..models.device import resolve_device
 from .config import JobConfig
 from .engines.engine import Engine, RunOptions, Stop, make_engine
 from .engines.env import rank_of
@@ -74,7 +74,7 @@ def run_job(out: Path, asked: Mapping, options: RunOptions | None = None, *, dat
     except Terminated:
         raise JobError("terminated", TERMINATED) from None
     except (OSError, ImportError) as error:
-        raise as_job_error(error) from error
+        raise to_job_error(error) from error
 
 
 class Terminated(BaseException):
@@ -85,13 +85,13 @@ class Terminated(BaseException):
 def _locked(out: Path, options: RunOptions) -> Iterator[None]:
     """One job at a time; the ranks of one job share its folder, each rank being there once."""
     if options.engine != "env":
-        with locked(out / ".lock"):
+        with hold_lock(out / ".lock"):
             yield
         return
     if options.overwrite:
         raise JobError("overwrite must not come with engine 'env': each rank would drop the others' work", USAGE)
     rank = rank_of()
-    with locked(out / ".lock", shared=True), locked(out / f".lock-rank-{rank.number}-of-{rank.world}"):
+    with hold_lock(out / ".lock", shared=True), hold_lock(out / f".lock-rank-{rank.number}-of-{rank.world}"):
         yield
 
 
@@ -100,7 +100,7 @@ def _run(out: Path, asked: Mapping, options: RunOptions, stop: Stop, objects: di
         return _run_rank(out, asked, options, stop, objects)
     going_on = _goes_on(out, options)
     config = resumed_config(out, asked) if going_on else JobConfig.from_dict(with_targets_of_data(asked))
-    inputs = Inputs(config, device_of(config.device), objects["dataset"])
+    inputs = Inputs(config, resolve_device(config.device), objects["dataset"])
     plan = check_plan(out, inputs) if going_on else None
     clear_leftovers(out)
     pending = None if plan is None else _pending(out, plan, options, range(plan.shards))
@@ -119,10 +119,10 @@ def _run_rank(out: Path, asked: Mapping, options: RunOptions, stop: Stop, object
     """Whichever rank comes first makes the plan; whichever is the last to be done sums up."""
     rank = rank_of()
     config = resumed_config(out, asked) if has_plan(out) else JobConfig.from_dict(with_targets_of_data(asked))
-    inputs = Inputs(config, device_of(config.device), objects["dataset"])
+    inputs = Inputs(config, resolve_device(config.device), objects["dataset"])
     engine = make_engine(inputs, options, out, objects)  # not under the lock: ranks load their models side by side
     try:
-        with locked(out / ".planning", wait=True, needed=rank.world > 1):
+        with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
             if not has_plan(out):
                 make_plan(out, inputs, engine.describe(), _ranks_here())
             resumed_config(out, asked)  # whoever planned may have been asked for something else
@@ -131,7 +131,7 @@ def _run_rank(out: Path, asked: Mapping, options: RunOptions, stop: Stop, object
         made = _make(out, plan, pending, engine, options, stop) if pending else {}
     finally:
         engine.close()
-    with locked(out / ".planning", wait=True, needed=rank.world > 1):
+    with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
         return _finish(out, plan, options, stop, made)
 
 
@@ -185,9 +185,9 @@ def _make(out: Path, plan: Plan, pending: Sequence[int], engine: Engine, options
     finally:
         listener.progress.close()
     if listener.too_many:
-        sum_up(out, plan, listener.progress.told())
+        sum_up(out, plan, listener.progress.summary())
         raise JobError(listener.too_many, TOO_MANY_FAILURES)
-    return listener.progress.told()
+    return listener.progress.summary()
 
 
 def _finish(out: Path, plan: Plan, options: RunOptions, stop: Stop, made: dict | None) -> Outcome:

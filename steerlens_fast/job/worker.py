@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..data.sources import Source
-from ..data.sources.open import open_source_of
+from ..data.sources.open import open_source_from_config
 from ..data.targets import batch_target, parse_target
 from ..errors import USAGE, BadItem, JobError
 from ..io.output_dir import check_same_model, check_unchanged
@@ -55,8 +55,8 @@ class Worker:
         if self.device.index is not None:
             torch.cuda.set_device(self.device)  # somebody's kernels may not look where their tensors are
         given = config.model if model is None else model
-        self.source: Source = open_source_of(config) if source is None else source
-        options = {**config.model_options, "data_channels": channels_of(self.source.about)}
+        self.source: Source = open_source_from_config(config) if source is None else source
+        options = {**config.model_options, "data_channels": channels_of(self.source.description)}
         self.loaded: LoadedModel = load_model(given, device=device, **options)
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
         self.lens.classifier = _Timed(self.lens.classifier)
@@ -68,7 +68,7 @@ class Worker:
     def open(self, out: Path, plan: Plan) -> None:
         """Begin to work on a planned job; JobError where model, data or software are not what was planned with."""
         check_same_model(plan.model, self.loaded.description)
-        check_unchanged(plan.source, self.source.about, "the data")
+        check_unchanged(plan.source, self.source.description, "the data")
         check_unchanged(plan.versions, versions(self.device.type), "the software")
         self.out, self.plan = out, plan
         torch.set_num_threads(plan.threads)

@@ -17,7 +17,7 @@ PLAIN = ("size", "mean", "std", "channels")
 FROM_CONFIG = ("mean", "std", "interpolation", "crop_pct")
 
 
-def told_by_attributes(model, spec: str, asked: Mapping, channels: int) -> tuple[dict, list[str] | None]:
+def read_attributes(model, spec: str, asked: Mapping, channels: int) -> tuple[dict, list[str] | None]:
     """Read preprocessing and class names from attributes of a model.
 
     ========================================= ============================================================
@@ -61,7 +61,7 @@ def told_by_attributes(model, spec: str, asked: Mapping, channels: int) -> tuple
     >>> import torch
     >>> net = torch.nn.Linear(3, 2)
     >>> net.class_names, net.mean, net.std, net.size = ["cat", "dog"], 0.5, [0.2, 0.2, 0.3], 32
-    >>> told_by_attributes(net, "net", {}, channels=3)
+    >>> read_attributes(net, "net", {}, channels=3)
     ({'size': (32, 32), 'mean': [0.5, 0.5, 0.5], 'std': [0.2, 0.2, 0.3], 'channels': 3}, ['cat', 'dog'])
     """
     owner = _owner(model)

@@ -17,7 +17,7 @@ def samples_per_call(images: Tensor, threads: int) -> int | None:
     return max(1, CALL_BYTES * threads // (images[0].numel() * images.itemsize))
 
 
-def device_of(device: str | None) -> str:
+def resolve_device(device: str | None) -> str:
     """Return "cpu" or "cuda": the device given, or by default a GPU where there is one."""
     if device == "cuda" and not torch.cuda.is_available():
         raise JobError("device must be 'cpu' on this machine, got 'cuda': torch finds no GPU", USAGE)

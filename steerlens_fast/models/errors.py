@@ -18,7 +18,7 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
-def first_line(error: Exception) -> str:
+def error_summary(error: Exception) -> str:
     """The kind of an error and the first line of its words; of TorchScript's, the last, which has the reason."""
     text = str(error).strip()
     line = text.rpartition("\n")[2] if TORCHSCRIPT in text else text.partition("\n")[0]

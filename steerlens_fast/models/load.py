@@ -16,14 +16,14 @@ from torch import Tensor
 from ..checks import check_bool, check_int
 from ..classifier.isolation import MODEL_LOCK, RandomStream
 from ..errors import USAGE, JobError
-from ..io.tensor_files import expand_home
-from .attributes import told_by_attributes
+from ..io.paths import expand_home
+from .attributes import read_attributes
 from .exported import SUFFIXES, from_file
 from .from_callable import from_name
 from .hubs import from_timm, from_torchvision
-from .loaded import Built, count_of_parameters, digest_of_model, placed, told_name
+from .loaded import Built, count_parameters, hash_model, model_name, placed
 from .options import DTYPES
-from .preprocessing import check_asked, preprocessing_for
+from .preprocessing import check_options, preprocessing_for
 
 __all__ = ["LoadedModel", "load_model"]
 
@@ -49,7 +49,7 @@ class LoadedModel:
     channels : {1, 3}
     interpolation : str
     crop_pct : float
-        How images are resized and cropped, see :func:`steerlens_fast.data.resize.fit`.
+        How images are resized and cropped, see :func:`steerlens_fast.data.resize.resize_and_crop`.
     class_names : list of str or None
         Where a hub tells what the pretrained model's classes are, or the model has an attribute ``class_names``.
     sha256 : str
@@ -95,7 +95,7 @@ def load_model(
         * ``"pkg.mod:callable"`` (or ``"arch:pkg.mod:callable"``): called without arguments, gives the model, whose
           attributes ``class_names``, ``mean``, ``std``, ``size`` and ``channels``, or ``pretrained_cfg`` as timm has
           it, say what its classes and images are, if they are there; see
-          :func:`steerlens_fast.models.attributes.told_by_attributes`. A module instance that stands there is
+          :func:`steerlens_fast.models.attributes.read_attributes`. A module instance that stands there is
           copied. Found as ``python -m`` finds it: the working directory comes first.
         * A file: an exported program (``.pt2``), TorchScript, or, only where it is trusted, a pickled module; its
           content decides. An exported program is code: what is pickled in it is checked as weights are, no more.
@@ -116,7 +116,7 @@ def load_model(
     data_channels : {1, 3}, optional
         Of the data; left aside where ``mean`` is for other images.
     interpolation, crop_pct : optional
-        See :func:`steerlens_fast.data.resize.fit`; by default "bicubic" and 1.
+        See :func:`steerlens_fast.data.resize.resize_and_crop`; by default "bicubic" and 1.
     device : str
     dtype : {"float32", "float64", "bfloat16", "float16"}
         In which the model computes. Its gradients come back in the dtype of the images.
@@ -147,22 +147,22 @@ def load_model(
     (965, (8, 8))
     """
     asked = dict(size=size, mean=mean, std=std, channels=channels, interpolation=interpolation, crop_pct=crop_pct)
-    asked, weights = check_asked(asked), _path_or_none(weights)
+    asked, weights = check_options(asked), _path_or_none(weights)
     default = {**DEFAULTS, "channels": _default_channels(data_channels, asked.get("mean"))}
     _check_plain(trust_checkpoint=trust_checkpoint, channels_last=channels_last, seed=seed)
     place = dict(device=_device(device), dtype=_dtype(dtype), channels_last=channels_last)
     with _seeded(seed):
         built = _build(spec, weights, trust_checkpoint, asked, place["device"])
-    name = told_name(spec)
+    name = model_name(spec)
     if not name.startswith(tuple(f"{hub}:" for hub in HUBS)):
-        built.told, built.class_names = told_by_attributes(built.model, name, asked, default["channels"])
+        built.told, built.class_names = read_attributes(built.model, name, asked, default["channels"])
     told = {**default, **built.told, **asked}
     preprocessing = preprocessing_for(name, told, **place)
-    sha256 = built.sha256 or digest_of_model(built.model)
+    sha256 = built.sha256 or hash_model(built.model)
     model = placed(built, **place)
     size = None if told["size"] is None else list(told["size"])
     origin = {"spec": name, "weights": weights, "sha256": sha256, "class_names": built.class_names}
-    numbers = {"dtype": dtype, "channels_last": channels_last, "parameters": count_of_parameters(model)}
+    numbers = {"dtype": dtype, "channels_last": channels_last, "parameters": count_parameters(model)}
     described = {**origin, **told, **numbers, "size": size}
     of_images = {key: told[key] for key in ("size", "channels", "interpolation", "crop_pct")}
     return LoadedModel(

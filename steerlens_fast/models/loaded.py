@@ -37,14 +37,14 @@ class Built:
     ours: bool = True
 
 
-def told_name(spec) -> str:
+def model_name(spec) -> str:
     """What a model is called: its specification, or an object's qualified name."""
     if isinstance(spec, nn.Module) or not hasattr(spec, "__qualname__"):
         spec = str(spec) if hasattr(spec, "__fspath__") else spec if isinstance(spec, str) else type(spec)
     return spec if isinstance(spec, str) else f"{spec.__module__}.{spec.__qualname__}"
 
 
-def digest_of_model(model) -> str:
+def hash_model(model) -> str:
     """SHA-256 over names, dtypes, shapes and bytes of the state, in the order of names; without any, of the name."""
     owner = getattr(model, "__self__", None)
     model = owner if isinstance(owner, nn.Module) else model  # a bound method's module has the weights
@@ -58,7 +58,7 @@ def digest_of_model(model) -> str:
         else:  # extra state: no agreed bytes
             digest.update(json.dumps([name, type(value).__qualname__]).encode())
     if not state:
-        digest.update(told_name(model).encode())
+        digest.update(model_name(model).encode())
     return digest.hexdigest()
 
 
@@ -68,7 +68,7 @@ def _bytes_of(tensor: Tensor) -> memoryview:
     return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
-def count_of_parameters(model) -> int:
+def count_parameters(model) -> int:
     """0 for what is no module."""
     return sum(p.numel() for p in model.parameters()) if isinstance(model, nn.Module) else 0
 
@@ -98,7 +98,7 @@ def copied(model: nn.Module, instead: str) -> nn.Module:
     try:
         return copy.deepcopy(model)
     except Exception as error:
-        raise JobError(f"model {told_name(model)} cannot be copied ({error}): {instead}", USAGE) from error
+        raise JobError(f"model {model_name(model)} cannot be copied ({error}): {instead}", USAGE) from error
 
 
 def _floating(model: nn.Module) -> list[Tensor]:

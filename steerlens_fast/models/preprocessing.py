@@ -51,7 +51,7 @@ def preprocessing_for(
     return None if plain else Preprocessing(mean, std, device, dtype, channels_last)
 
 
-def check_asked(asked: dict) -> dict:
+def check_options(asked: dict) -> dict:
     """Those that are not None, checked."""
     try:
         return {name: CHECKS[name](name, plain_data(value)) for name, value in asked.items() if value is not None}

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from ..checks import check_bool
-from ..io.tensor_files import as_json, atomic, expand_home, read_tensors, write_tensors
+from ..io.atomic_io import atomic_write
+from ..io.paths import expand_home
+from ..io.tensor_files import as_json, read_tensors, write_tensors
 
 REASONS = (
     "",
@@ -301,7 +303,7 @@ class Morphs:
         from .strips import animate_morphs, save_figure
 
         options |= {"differences": differences} if suffix in FIGURES else {}
-        with atomic(path) as file:
+        with atomic_write(path, durable=False) as file:
             write = save_figure if suffix in FIGURES else animate_morphs
             write(self, file, format=suffix[1:], **options)
 

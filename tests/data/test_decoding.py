@@ -14,7 +14,7 @@ import torch
 
 from steerlens_fast.data import decoding
 from steerlens_fast.data.decoding import decode
-from steerlens_fast.data.resize import INTERPOLATIONS, fit
+from steerlens_fast.data.resize import INTERPOLATIONS, resize_and_crop
 from steerlens_fast.data.sources import open_source
 from steerlens_fast.errors import REASONS, BadItem, JobError
 from steerlens_fast.extras import MissingExtra
@@ -337,7 +337,7 @@ def test_squares_are_as_torchvision_s(interpolation, size, crop_pct):
     for n, (height, width) in enumerate(SIZES):
         for image in random_images(height, width, n):
             wanted = np.asarray(crop(resize(image)))
-            got = fit(image, (size, size), crop_pct=crop_pct, interpolation=interpolation)
+            got = resize_and_crop(image, (size, size), crop_pct=crop_pct, interpolation=interpolation)
             assert np.array_equal(got, np.atleast_3d(wanted).transpose(2, 0, 1)), (height, width)
 
 
@@ -351,7 +351,7 @@ def test_all_sizes_are_as_timm_s(size, crop_pct):
     for n, (height, width) in enumerate(SIZES):
         image = random_images(height, width, n)[0]
         wanted = torch.as_tensor(np.asarray(how(image)))
-        assert torch.equal(torch.tensor(fit(image, size, crop_pct=crop_pct)), wanted), (height, width)
+        assert torch.equal(torch.tensor(resize_and_crop(image, size, crop_pct=crop_pct)), wanted), (height, width)
 
 
 def random_images(height, width, seed):
@@ -362,7 +362,7 @@ def random_images(height, width, seed):
 @pytest.mark.parametrize("size", [None, (24, 32)])
 def test_what_fits_is_left_alone(size):
     """Without a size, or in it already: the pixels themselves, as an array of its own."""
-    got = fit(Image.fromarray(RGB), size)
+    got = resize_and_crop(Image.fromarray(RGB), size)
     assert np.array_equal(got, CHW) and got.dtype == np.uint8
     assert got.flags.c_contiguous and got.flags.writeable and got.flags.owndata
 
@@ -371,8 +371,12 @@ def test_a_very_narrow_image_stays_small():
     """Only the middle of it is resized, which differs from resizing all by a level at most."""
     image = random_images(2, 2 * 20, 0)[0]
     whole = image.resize((20 * 40, 40), Image.Resampling.BICUBIC).crop((380, 0, 420, 40))
-    assert off_by(fit(image, (40, 40)), np.asarray(whole).transpose(2, 0, 1)) <= 1
-    assert fit(Image.new("RGB", (5_000_000, 1)), (224, 224)).shape == (3, 224, 224)  # 50 million rows otherwise
+    assert off_by(resize_and_crop(image, (40, 40)), np.asarray(whole).transpose(2, 0, 1)) <= 1
+    assert resize_and_crop(Image.new("RGB", (5_000_000, 1)), (224, 224)).shape == (
+        3,
+        224,
+        224,
+    )  # 50 million rows otherwise
 
 
 @pytest.mark.parametrize(
@@ -387,4 +391,4 @@ def test_a_very_narrow_image_stays_small():
 def test_options_of_fit(options, error, says):
     """Each is named, with what it may be."""
     with pytest.raises(error, match=says):
-        fit(Image.fromarray(RGB), (8, 8), **options)
+        resize_and_crop(Image.fromarray(RGB), (8, 8), **options)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from steerlens_fast.data.labels import class_of, names_of
+from steerlens_fast.data.labels import parse_class, sorted_class_names
 from steerlens_fast.data.sources import open_source
 from steerlens_fast.data.targets import parse_target
 from steerlens_fast.errors import JobError
@@ -31,25 +31,25 @@ WRONG += [np.bool_(True), np.float32(0.5), 1j, [1], b"1", {}, np.arange(2)]
 
 @pytest.mark.parametrize("value", WHOLE, ids=repr)
 def test_whole_numbers_of_any_type_are_ints(value):
-    found = class_of(value, "here")
+    found = parse_class(value, "here")
     assert found == 10 and type(found) is int
 
 
 @pytest.mark.parametrize("value", WRONG, ids=repr)
 def test_anything_else_raises_with_place_and_value(value):
     with pytest.raises(JobError, match="^t.csv, line 7: goal must be an int from 0 on, got "):
-        class_of(value, "t.csv, line 7", "goal")
+        parse_class(value, "t.csv, line 7", "goal")
 
 
 @pytest.mark.parametrize("value", ["n01440764", "cat", "1_000", "1,000", "0x10", "3 dogs", "v1.5", "-"])
 def test_other_text_is_a_name(value):
-    assert class_of(f" {value} ", "here") == value
-    assert names_of([("here", value)]) == [value]
+    assert parse_class(f" {value} ", "here") == value
+    assert sorted_class_names([("here", value)]) == [value]
 
 
 @pytest.mark.parametrize("value", [None, "", "  "])
 def test_nothing_is_no_label(value):
-    assert class_of(value, "here") is None
+    assert parse_class(value, "here") is None
 
 
 class Told(list):

@@ -73,7 +73,11 @@ def test_a_flat_folder(tmp_path):
     put(tmp_path, [*names, ".a.png", "a.txt", "png", "a.png.part", "a.csv"])
     source = open_source(tmp_path)
     assert listed(tmp_path) == [(name, None) for name in sorted(names)]
-    assert source.class_names is None and source.about == {"kind": "folder", "path": str(tmp_path), "classes": None}
+    assert source.class_names is None and source.description == {
+        "kind": "folder",
+        "path": str(tmp_path),
+        "classes": None,
+    }
     assert [source.read(item) for item in source.listing()] == [name.encode() for name in sorted(names)]
 
 
@@ -89,7 +93,7 @@ def test_class_folders(tmp_path):
         ("cat/z/3.png", 1),
         ("dog/1.png", 2),
     ]
-    assert source.class_names == source.about["classes"] == ["Ant", "cat", "dog"]
+    assert source.class_names == source.description["classes"] == ["Ant", "cat", "dog"]
 
 
 SYSTEM = ["__MACOSX", ".ipynb_checkpoints", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information"]
@@ -254,7 +258,7 @@ def test_csv(tmp_path, name):
     assert listed(table) == keys
     source = open_source(table)
     assert [source.read(item) for item in source.listing()] == [b"pictures/a.png", b"b.png", b"b.png"]
-    assert source.about == {"kind": "table", "path": str(table)} and source.class_names is None
+    assert source.description == {"kind": "table", "path": str(table)} and source.class_names is None
     assert source.left_out.as_dict() == {"empty line": {"count": 1, "examples": ["line 3"]}}
 
 
@@ -414,7 +418,7 @@ def test_tars(tmp_path):
     assert listed(tmp_path / "train-002.tar") == wanted[10:15]
     assert listed(tmp_path / "train-{001,003}.tar") == wanted[5:10] + wanted[15:]
     source = open_source(tmp_path)
-    assert source.about == {"kind": "webdataset", "tars": [str(tmp_path / f"train-{n:03}.tar") for n in range(4)]}
+    assert source.description == {"kind": "webdataset", "tars": [str(tmp_path / f"train-{n:03}.tar") for n in range(4)]}
     items = list(source.listing())
     assert items[7].path == f"{tmp_path}/train-001.tar!0007.jpg"
     other, mixed = open_source(tmp_path), random.Random(0).sample(items, 20)  # one that never listed
@@ -666,7 +670,7 @@ def test_arrays(tmp_path, array, layout, kind):
         safetensors.save_file({"x": torch.tensor(native), "y": torch.zeros(3)}, path)
     source = open_source(path)
     items = list(source.listing())
-    assert source.about["layout"] == layout and source.about["shape"] == list(array.shape)
+    assert source.description["layout"] == layout and source.description["shape"] == list(array.shape)
     assert [item.key for item in items] == [f"{n:02}" for n in range(12)]
     assert items[7].path == f"images.{kind}[7]" and items[7].label is None
     dtype = np.uint8 if array.dtype == np.uint8 else np.float32
@@ -715,7 +719,7 @@ def test_a_large_array_is_not_loaded(tmp_path):
     del array
     source = open_source(tmp_path / "x.npy")
     item = Item(0, "k", "x", place=[(1 << 22) - 1])
-    assert not source.read(item).any() and source.about["items"] == 1 << 22
+    assert not source.read(item).any() and source.description["items"] == 1 << 22
 
 
 @pytest.mark.parametrize(
@@ -798,12 +802,14 @@ def test_map_style_data_sets():
     items = list(source.listing())
     assert [(i.key, i.label, i.path) for i in items] == [(f"{n:02}", None, f"Numbers[{n}]") for n in range(12)]
     assert source.class_names == ["a", "b", "c, sea"]
-    image, label = source.read_labelled(items[7])
+    image, label = source.read_with_label(items[7])
     assert int(image[0, 0, 0]) == 7 and label == 1 and torch.equal(source.read(items[7]), image)
     assert reason(source, items[5]) == "unreadable"
     with pytest.raises(BadItem, match="Numbers.5.: RuntimeError: the fifth is broken"):
-        source.read_labelled(items[5])
-    assert source.about["kind"] == "python" and source.about["items"] == 12 and json.dumps(source.about)
+        source.read_with_label(items[5])
+    assert (
+        source.description["kind"] == "python" and source.description["items"] == 12 and json.dumps(source.description)
+    )
 
 
 @pytest.mark.parametrize(
@@ -824,7 +830,7 @@ def test_labels_that_a_data_set_tells(told):
     assert [label for _, label in listed(data)] == list(range(12))
     assert data.reads <= 1
     source = open_source(data)
-    assert source.read_labelled(list(source.listing())[7])[1] == 7
+    assert source.read_with_label(list(source.listing())[7])[1] == 7
 
 
 @pytest.mark.parametrize("told", [{"targets": [[0, 1]] * 12}, {"targets": list(range(12)), "target_transform": str}])
@@ -832,7 +838,7 @@ def test_labels_that_it_does_not_tell(told):
     """Several labels each, or labels that are transformed later: the item's own count."""
     source = open_source(Numbers(**told))
     items = list(source.listing())
-    assert {item.label for item in items} == {None} and source.read_labelled(items[7])[1] == 1
+    assert {item.label for item in items} == {None} and source.read_with_label(items[7])[1] == 1
 
 
 def test_keys_of_a_data_set():
@@ -854,10 +860,10 @@ def test_data_sets_of_images_alone_and_of_wrong_targets():
         [image, (image,), (image, None), (image, "cat"), (image, -1), (image, 2.5), (image, 1, 2, 3), ()]
     )
     items = list(source.listing())
-    assert [source.read_labelled(item)[1] for item in items[:6]] == [None] * 6
+    assert [source.read_with_label(item)[1] for item in items[:6]] == [None] * 6
     for item in items[6:]:
         with pytest.raises(BadItem) as error:
-            source.read_labelled(item)
+            source.read_with_label(item)
         assert error.value.reason == "unreadable"
     assert source.read(items[3]) is image  # the image is good, whatever its target
 
@@ -866,8 +872,8 @@ def test_a_callable():
     """Imported and called; the messages say what was wrong with it."""
     source = open_source("test_sources:build")
     assert [item.label for item in source.listing()] == list(range(12))
-    assert source.about["spec"] == "test_sources:build" and source.name == "test_sources:build"
-    refused("data 'no_such:thing' must name a module that can be imported, got 'no_such': No module", "no_such:thing")
+    assert source.description["spec"] == "test_sources:build" and source.name == "test_sources:build"
+    refused("data 'no_such:thing' must name an importable module, got 'no_such': No module", "no_such:thing")
     refused("has no attribute 'nothing'", "test_sources:nothing")
     refused("which is int", "test_sources:USAGE")
     refused("a data set with __len__ and __getitem__, got object from builtins:object", "builtins:object")
@@ -904,7 +910,7 @@ def test_torchvision_s_fake_data():
     for whole, offset in ((data, 0), (torch.utils.data.Subset(data, range(4, 9)), 4)):
         source = open_source(whole)
         for item in source.listing():
-            image, label = source.read_labelled(item)
+            image, label = source.read_with_label(item)
             wanted, target = data[item.index + offset]
             assert label == int(target) and np.array_equal(np.asarray(decode(image)), np.asarray(wanted))
 
@@ -941,7 +947,7 @@ def test_a_folder_by_datasets(pictures):
     folder, whole = pictures
     source = open_source(f"hf:{folder}")
     items = list(source.listing())
-    assert source.about["split"] == "test" and source.class_names == ["cat", "dog"]
+    assert source.description["split"] == "test" and source.class_names == ["cat", "dog"]
     assert [(item.key, item.label) for item in items] == [("0", 0), ("1", 0), ("2", 1), ("3", 1)]
     assert [source.read(item) for item in items] == [whole, whole[:50], whole, whole]
     assert len(listed(f"hf:{folder}#train")) == 4
@@ -962,7 +968,7 @@ def test_data_sets_saved_by_datasets(tmp_path):
     assert source.read(items[0]) == b"x"
     assert [reason(source, item) for item in items[1:]] == ["unreadable", "empty"]
     datasets.DatasetDict({"train": one, "val": one}).save_to_disk(tmp_path / "two")
-    assert open_source(f"hf:{tmp_path}/two").about["split"] == "train"
+    assert open_source(f"hf:{tmp_path}/two").description["split"] == "train"
     assert len(listed(f"hf:{tmp_path}/two#val")) == 3
     datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "three")
     refused("a column of type Image, got", f"hf:{tmp_path}/three")
@@ -987,7 +993,7 @@ def test_workers_read_what_they_never_listed(tmp_path):
     for name in ("f", "t.csv", "t.tar", "x.npy"):
         source = open_source(tmp_path / name)
         for item in source.listing():
-            data, label = open_source(tmp_path / name).read_labelled(pickle.loads(pickle.dumps(item)))
+            data, label = open_source(tmp_path / name).read_with_label(pickle.loads(pickle.dumps(item)))
             assert label == item.label and np.array_equal(data, source.read(item))
 
 

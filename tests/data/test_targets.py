@@ -52,14 +52,14 @@ def written(path, text):
 def test_a_rank_leaves_the_items_alone(rank):
     rule = parse_target(rank)
     assert list(rule.resolve(items())) == items()
-    assert rule.rank == rank and rule.about == {"kind": "rank", "rank": rank}
+    assert rule.rank == rank and rule.description == {"kind": "rank", "rank": rank}
     assert batch_target(rule, [None, None]) == rank
 
 
 def test_label_is_each_item_s_own_and_items_without_one_stay():
     rule = parse_target("label")
     assert list(rule.resolve(items())) == [replace(item, target=item.label) for item in items()]
-    assert rule.dropped == 0 and rule.rank is None and rule.about == {"kind": "label"}
+    assert rule.dropped == 0 and rule.rank is None and rule.description == {"kind": "label"}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_label_is_each_item_s_own_and_items_without_one_stay():
 def test_one_class_is_everybody_s(value):
     found, rule = targets(value)
     assert found == {item.key: 2 for item in items()}
-    assert json.loads(json.dumps(rule.about)) == {"kind": "class", "class": "eel" if value == "eel" else 2}
+    assert json.loads(json.dumps(rule.description)) == {"kind": "class", "class": "eel" if value == "eel" else 2}
 
 
 def test_digits_are_a_number_even_where_a_class_is_called_so():
@@ -96,21 +96,24 @@ def test_a_map_goes_from_label_to_target_and_drops_the_others(value):
     goes = {1: 3, 3: 0, None: None}  # without a label nothing can be said: kept, and quarantined later
     assert found == {item.key: goes[item.label] for item in items() if item.label in goes}
     assert rule.dropped == sum(item.label in (0, 2) for item in items()) > 0
-    assert rule.about["kind"] == "map" and len(json.loads(json.dumps(rule.about))["map"]) == 2
+    assert rule.description["kind"] == "map" and len(json.loads(json.dumps(rule.description))["map"]) == 2
 
 
 def test_a_map_in_a_json_file_is_that_map(tmp_path):
     file = written(tmp_path / "m.json", json.dumps({"1": 3, "fox": "cat"}))
     for value in (file, Path(file)):
         found, rule = targets(value)
-        assert (found, rule.about) == (targets({1: 3, "fox": "cat"})[0], parse_target({1: 3, "fox": "cat"}).about)
+        assert (found, rule.description) == (
+            targets({1: 3, "fox": "cat"})[0],
+            parse_target({1: 3, "fox": "cat"}).description,
+        )
 
 
 def test_a_configuration_s_rule_is_the_same_after_json(tmp_path):
     """``about`` says all that decides: a rule made of it again is equal."""
     for value in ({1: 3, "fox": "cat"}, "map:1=3"):
         rule = parse_target(value)
-        assert parse_target(json.loads(json.dumps(rule.about))["map"]) == rule
+        assert parse_target(json.loads(json.dumps(rule.description))["map"]) == rule
 
 
 CSV = {
@@ -133,7 +136,7 @@ def test_a_csv_says_it_by_key_or_path_and_drops_the_others(tmp_path, text):
     found, rule = targets(str(file))
     assert found == {"a/1": 3, "a/2": 0, "a/4": 1}
     assert rule.dropped == len(items()) - 3
-    assert rule.about == {"kind": "csv", "path": str(file), "sha256": sha256_of(file)}
+    assert rule.description == {"kind": "csv", "path": str(file), "sha256": sha256_of(file)}
 
 
 def test_a_csv_s_relative_paths_begin_at_its_folder(tmp_path, monkeypatch):

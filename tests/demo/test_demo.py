@@ -191,10 +191,10 @@ def test_bad_arguments(tmp_path, arguments, error, text):
 
 
 def test_a_failed_write_leaves_no_file_behind(tmp_path):
-    from steerlens_fast.demo.pictures import atomic
+    from steerlens_fast.demo.pictures import atomic_write
 
     (tmp_path / "a").write_bytes(b"old")
-    with pytest.raises(RuntimeError), atomic(tmp_path / "a") as file:
+    with pytest.raises(RuntimeError), atomic_write(tmp_path / "a", durable=False) as file:
         file.write(b"half")
         raise RuntimeError
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"old")]

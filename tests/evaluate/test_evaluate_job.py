@@ -403,7 +403,7 @@ def test_configurations_are_plain_data():
     config = EvaluationConfig("images/", "timm:resnet18", "timm:resnet34", max_l2=2)
     assert config.judges == ("timm:resnet34",) and config.budgets == (2,)
     assert EvaluationConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
-    with pytest.raises(JobError, match="driver must be given"):
+    with pytest.raises(JobError, match="option 'driver' is required"):
         EvaluationConfig.from_dict({"data": "x"})
     with pytest.raises(JobError, match="must be plain data"):
         EvaluationConfig("x", "y", target={"a": math.nan})

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from steerlens_fast.io import progress as progress_module
-from steerlens_fast.io.progress import Progress, duration
+from steerlens_fast.io.progress import Progress, format_duration
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_line_every_ten_seconds(clock):
     progress.update(500, failed=3)
     progress.close()
     assert told.getvalue().splitlines()[-1] == "1000/1000 images, 33.33/s, 3 failed"
-    assert progress.told() == {"images": 1000, "seconds": 30.0, "images_per_second": 33.33}
+    assert progress.summary() == {"images": 1000, "seconds": 30.0, "images_per_second": 33.33}
 
 
 def test_json_lines_and_the_rate_of_the_last_minute(clock):
@@ -77,4 +77,4 @@ def test_nothing_is_told_where_that_is_asked_for(clock):
 
 
 def test_durations():
-    assert [duration(s) for s in (0, 59.6, 3599, 3600)] == ["0:00", "1:00", "59:59", "1:00:00"]
+    assert [format_duration(s) for s in (0, 59.6, 3599, 3600)] == ["0:00", "1:00", "59:59", "1:00:00"]

@@ -14,8 +14,8 @@ from job_models import frames, records, run_here  # noqa: E402
 from PIL import Image  # noqa: E402
 from test_job import refused  # noqa: E402
 
-from steerlens_fast.data.decoding import decode, is_narrow, values_of  # noqa: E402
-from steerlens_fast.data.resize import fit  # noqa: E402
+from steerlens_fast.data.decoding import decode, is_narrow_range, pixel_value_range  # noqa: E402
+from steerlens_fast.data.resize import resize_and_crop  # noqa: E402
 from steerlens_fast.errors import BadItem  # noqa: E402
 from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
 from steerlens_fast.job.export import export  # noqa: E402
@@ -52,21 +52,23 @@ def test_deep_images_keep_their_depth(data):
     """As floats in [0, 1], also through a resize."""
     image = decode(data, range=(0, 4095), deep=True)
     assert image.mode == "F" and np.allclose(np.asarray(image), TWELVE / 4095, atol=1e-7)
-    assert np.allclose(fit(image, None)[0], TWELVE / 4095, atol=1e-7)
-    resized = fit(image, (8, 8))
+    assert np.allclose(resize_and_crop(image, None)[0], TWELVE / 4095, atol=1e-7)
+    resized = resize_and_crop(image, (8, 8))
     assert resized.dtype == np.float32 and resized.min() >= 0 and resized.max() <= 1
 
 
 def test_values_are_told_in_the_files_own_units():
     for data in (PNG, TIFF, TWELVE):
-        assert values_of(decode(data)) == {"low": 15, "high": 4095, "full": 65535} and is_narrow(
-            values_of(decode(data))
+        assert pixel_value_range(decode(data)) == {"low": 15, "high": 4095, "full": 65535} and is_narrow_range(
+            pixel_value_range(decode(data))
         )
-    assert values_of(decode(PGM)) == {"low": 15, "high": 4095, "full": 4095} and not is_narrow(values_of(decode(PGM)))
+    assert pixel_value_range(decode(PGM)) == {"low": 15, "high": 4095, "full": 4095} and not is_narrow_range(
+        pixel_value_range(decode(PGM))
+    )
     assert np.array_equal(levels(PGM), expected(TWELVE, 0, 4095))
     assert np.array_equal(levels(PGM, range=(1000, 2000)), expected(TWELVE, 1000, 2000))
     eight = TWELVE.astype(np.uint8)
-    assert values_of(decode(zoo.png(eight, zoo.GREY))) is None and not is_narrow(None)
+    assert pixel_value_range(decode(zoo.png(eight, zoo.GREY))) is None and not is_narrow_range(None)
     assert np.array_equal(levels(zoo.png(eight, zoo.GREY), range=(0, 4095)), eight)  # 8 bits have their own range
 
 

@@ -221,12 +221,12 @@ def test_ranks_at_the_same_time_make_the_same_bytes(data, expected, tmp_path):
 
 def test_a_rank_is_there_once(data, expected, tmp_path, monkeypatch, capsys):
     """The same rank twice is refused, and a job of another kind beside ranks."""
-    from steerlens_fast.io.atomic_io import locked
+    from steerlens_fast.io.output_dir import hold_lock
 
     assert run_here(tmp_path, data=data) == 3
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with locked(tmp_path / ".lock", shared=True), locked(tmp_path / ".lock-rank-1-of-2"):
+    with hold_lock(tmp_path / ".lock", shared=True), hold_lock(tmp_path / ".lock-rank-1-of-2"):
         assert run_here(tmp_path, engine="env") == 2
         assert run_here(tmp_path, "--resume") == 2
         assert capsys.readouterr().err.count(f"is in use by another job (process {os.getpid()} on ") == 2

@@ -46,7 +46,7 @@ from zoo import MAX_PIXELS, make_zoo  # noqa: E402
 
 from steerlens_fast import SteerableLens  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.data.resize import fit  # noqa: E402
+from steerlens_fast.data.resize import resize_and_crop  # noqa: E402
 from steerlens_fast.errors import JobError  # noqa: E402
 from steerlens_fast.io.atomic_io import write_json  # noqa: E402
 from steerlens_fast.job import morph_dataset, worker  # noqa: E402
@@ -541,7 +541,7 @@ def test_zoo_gives_pixels_or_reasons(zoo):
         assert record["size"] == list(e.pixels.shape[:2]), e.path
         source = found[e.path][0].numpy().astype(int)
         assert record["factors"][0] == 0
-        assert np.abs(source - fit(Image.fromarray(e.pixels), (24, 32))).max() <= e.tolerance, e.path
+        assert np.abs(source - resize_and_crop(Image.fromarray(e.pixels), (24, 32))).max() <= e.tolerance, e.path
 
 
 def test_zoo_failures_are_listed(zoo):

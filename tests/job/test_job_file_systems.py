@@ -23,7 +23,8 @@ from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.errors import JobError  # noqa: E402
 from steerlens_fast.evaluate import evaluate  # noqa: E402
 from steerlens_fast.io import atomic_io  # noqa: E402
-from steerlens_fast.io.tensor_files import replacing  # noqa: E402
+from steerlens_fast.io.atomic_io import atomic_path  # noqa: E402
+from steerlens_fast.io.output_dir import hold_lock  # noqa: E402
 from steerlens_fast.job.formats.common import replacing_folder  # noqa: E402
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -160,7 +161,7 @@ def test_a_file_stays_where_it_cannot_be_replaced_at_all(tmp_path, monkeypatch):
     failing(monkeypatch, os, "replace", errno.EPERM)
     renames = []
     failing(monkeypatch, os, "rename", errno.EPERM, lambda *_: renames.append(0) or len(renames) == 2)
-    with pytest.raises(PermissionError), replacing(tmp_path / "a") as temporary:
+    with pytest.raises(PermissionError), atomic_path(tmp_path / "a") as temporary:
         temporary.write_text("new")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
 
@@ -310,7 +311,7 @@ def test_what_writes_to_the_folder_says_so(read_only, data, tmp_path, capsys):
 
 def test_status_knows_of_ranks(job, tmp_path, capsys):
     out = Path(shutil.copytree(job, tmp_path / "out"))
-    with atomic_io.locked(out / ".lock", shared=True), atomic_io.locked(out / ".lock-rank-1-of-2"):
+    with hold_lock(out / ".lock", shared=True), hold_lock(out / ".lock-rank-1-of-2"):
         assert main(["status", str(out)]) == 0
         assert json.loads(capsys.readouterr().out)["running"] is True
     assert main(["status", str(out)]) == 0

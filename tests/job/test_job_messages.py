@@ -226,7 +226,10 @@ def advice(capsys) -> list[list[str]]:
 @pytest.mark.parametrize(
     "options, said",
     [
-        ({"pyramid": "hight=3"}, ["pyramid must have options of SteerablePyramid", "'height'", "did you mean height?"]),
+        (
+            {"pyramid": "hight=3"},
+            ["pyramid must have options of SteerablePyramid", "'height'", "did you mean 'height'?"],
+        ),
         ({"pyramid": "image_shape=3"}, ["pyramid must not have image_shape"]),
         ({"labels": "t.csv"}, ["labels must be a .npy file of integers, got t.csv"]),
     ],
@@ -249,7 +252,7 @@ def test_targets_by_label_need_one(target, data, tmp_path, capsys):
 def test_python_s_keywords_are_named_as_python_has_them(data, tmp_path):
     options = {"channels": 1, "frames": 3, "gallery": 0, "workers": 0, "limit": 2}
     job = lambda **more: morph_dataset(str(data), "job_models:classifier", tmp_path, **options, **more)
-    with pytest.raises(JobError, match=r"factor is no field of a job's configuration; did you mean factors\?"):
+    with pytest.raises(JobError, match=r"unknown option 'factor'; did you mean 'factors'\?"):
         job(factor=2.0)
     assert job().code == 0
     with pytest.raises(JobError, match=r"in Python resume=True or overwrite=True"):

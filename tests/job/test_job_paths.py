@@ -20,7 +20,7 @@ from zoo import MAX_PIXELS, make_zoo  # noqa: E402
 from steerlens_fast import Morphs  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.data.sources import open_source  # noqa: E402
-from steerlens_fast.errors import BadItem, stable_text  # noqa: E402
+from steerlens_fast.errors import BadItem, remove_volatile_text  # noqa: E402
 from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
 
 
@@ -87,7 +87,7 @@ def test_the_home_of_an_unknown_user_raises(home, capsys):
 )
 def test_a_reason_holds_nothing_of_one_run(text, stable, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/tmp")
-    assert stable_text(text) == stable == str(BadItem("corrupt", text))
+    assert remove_volatile_text(text) == stable == str(BadItem("corrupt", text))
 
 
 def hashed(out: Path) -> dict[str, str]:

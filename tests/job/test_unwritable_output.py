@@ -71,12 +71,12 @@ ERRORS = [
 def test_progress_that_cannot_be_written_goes_on(kind, calls, error, monkeypatch):
     if kind == "bar":
         pytest.importorskip("tqdm")
-    monkeypatch.setattr(progress_module, "EVERY", 0.0)
+    monkeypatch.setattr(progress_module, "INTERVAL", 0.0)
     progress = Progress(10, kind=kind, stream=Stream(error, *calls))
     for _ in range(2):
         progress.update(5, failed=1)
     progress.close()
-    assert (progress.done, progress.failed, progress.told()["images"]) == (10, 2, 10)
+    assert (progress.done, progress.failed, progress.summary()["images"]) == (10, 2, 10)
 
 
 @pytest.mark.parametrize("kind", ["auto", "bar", "lines", "json"])
@@ -89,7 +89,7 @@ def test_progress_without_a_stream_goes_on(kind, monkeypatch):
 
 
 def test_a_stream_that_recovers_is_written_again(monkeypatch):
-    monkeypatch.setattr(progress_module, "EVERY", 0.0)
+    monkeypatch.setattr(progress_module, "INTERVAL", 0.0)
     stream = Stream(OSError(errno.ENOSPC, "No space left on device"), "write")
     progress = Progress(3, kind="json", stream=stream)
     progress.update(1)
@@ -100,7 +100,7 @@ def test_a_stream_that_recovers_is_written_again(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["lines", "json"])
 def test_the_last_line_is_told_once(kind, monkeypatch):
-    monkeypatch.setattr(progress_module, "EVERY", 0.0)
+    monkeypatch.setattr(progress_module, "INTERVAL", 0.0)
     told = io.StringIO()
     progress = Progress(4, kind=kind, stream=told)
     progress.update(2)

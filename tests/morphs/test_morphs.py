@@ -14,7 +14,7 @@ import torch
 import steerlens_fast
 from steerlens_fast import Morphs
 from steerlens_fast.extras import MissingExtra
-from steerlens_fast.io import tensor_files
+from steerlens_fast.io.atomic_io import atomic_write
 from steerlens_fast.morphs import REASONS, strips
 
 pytest.importorskip("matplotlib")
@@ -791,7 +791,7 @@ def test_a_long_name_can_be_written(tmp_path, morphs):
 
 
 def test_atomic_survives_a_stop(tmp_path):
-    with pytest.raises(KeyboardInterrupt), tensor_files.atomic(tmp_path / "a") as file:
+    with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "a", durable=False) as file:
         file.write(b"half")
         raise KeyboardInterrupt
     assert names(tmp_path) == []

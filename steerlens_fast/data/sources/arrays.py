@@ -11,8 +11,8 @@ import numpy as np
 from ...errors import BadItem
 from ...extras import require_extra
 from ..items import Item
-from ..labels import class_number, class_of, names_of
-from .base import LeftOut, Source, numbered, show, usage
+from ..labels import class_number, parse_class, sorted_class_names
+from .base import LeftOut, Source, numbered, printable, usage_error
 
 PLAIN = ("U8", "U16", "F16", "BF16", "F32", "F64")  # safetensors' names
 OTHER = ("I8", "I16", "I32", "I64")  # for which a range must be given
@@ -32,7 +32,7 @@ class ArraySource(Source):
     ):
         self._any_values, self._others = any_values, others
         self.path, self._row, self._labels = path, row, labels
-        self.layout = _layout(tuple(shape), show(path))
+        self.layout = _layout(tuple(shape), printable(path))
         shape = list(map(int, shape))
         names = None if labels is None else labels.names
         super().__init__({**about, "path": path, "shape": shape, "layout": self.layout, "items": shape[0]}, names)
@@ -41,7 +41,7 @@ class ArraySource(Source):
         self.left_out = LeftOut()
         for tensor in self._others:
             self.left_out.add("another tensor", tensor)
-        count, name = self.about["items"], os.path.basename(self.path)
+        count, name = self.description["items"], os.path.basename(self.path)
         for n in range(count):
             label = None if self._labels is None else self._labels.number(n)
             yield Item(n, numbered(n, count), f"{name}[{n}]", label, [n])
@@ -56,7 +56,7 @@ class ArraySource(Source):
         row = np.array(row, np.float32)
         if not self._any_values and not (row.min() >= 0 and row.max() <= 1):  # NaN compares with nothing
             raise BadItem(
-                "bad-array", f"{show(item.path)}: floats must be in [0, 1], got {row.min():g} to {row.max():g}"
+                "bad-array", f"{printable(item.path)}: floats must be in [0, 1], got {row.min():g} to {row.max():g}"
             )
         return row
 
@@ -66,7 +66,7 @@ def npy_source(path: str, labels: str | None, any_values: bool = False) -> Array
     images = _load(path, "data")
     plain = images.dtype == np.uint8 or images.dtype.newbyteorder("=") == np.uint16 or images.dtype.kind == "f"
     if not plain and not (any_values and images.dtype.kind in "iu"):
-        raise usage(f"data must be {WANTED}, got {images.dtype} in {show(path)}")
+        raise usage_error(f"data must be {WANTED}, got {images.dtype} in {printable(path)}")
     given = None if labels is None else Labels(_load(labels, "labels"), images.shape[:1], labels)
     about = {"kind": "npy", "labels": _absolute(labels)}
     return ArraySource(_absolute(path), about, images.shape, images.__getitem__, given, any_values=any_values)
@@ -78,12 +78,12 @@ def safetensors_source(path: str, labels: str | None, any_values: bool = False) 
     try:
         file = safetensors.safe_open(path, framework="pt")  # numpy has no bfloat16
     except (OSError, safetensors.SafetensorError) as error:
-        raise usage(f"data must be a whole safetensors file, got {show(path)}: {error}") from error
+        raise usage_error(f"data must be a whole safetensors file, got {printable(path)}: {error}") from error
     name = _images_name(file, path)
     rows = file.get_slice(name)
     kind = rows.get_dtype()
     if kind not in PLAIN and not (any_values and kind in OTHER):
-        raise usage(f"data must be {WANTED}, got {kind} in {show(path)}, tensor {name!r}")
+        raise usage_error(f"data must be {WANTED}, got {kind} in {printable(path)}, tensor {name!r}")
     shape = rows.get_shape()
     if labels is None and "labels" in file.keys():
         own = file.get_tensor("labels")
@@ -116,15 +116,17 @@ class Labels:
     def __init__(self, values: np.ndarray, count: Sequence[int], path: str):
         if values.shape != tuple(count) or values.dtype.kind not in "iufU":
             got = f"{values.dtype} {list(values.shape)}"
-            raise usage(f"labels must be {count[0]} ints from 0 on, one for each image, got {got} in {show(path)}")
-        self._values, self._path = values, show(path)
+            raise usage_error(
+                f"labels must be {count[0]} ints from 0 on, one for each image, got {got} in {printable(path)}"
+            )
+        self._values, self._path = values, printable(path)
         if values.dtype.kind in "iuf" and len(values):  # each by the same rule; the first that breaks it is named
             whole = values if values.dtype.kind in "iu" else np.floor(values)
             wrong = np.flatnonzero(~((values == whole) & (values >= 0)))
             if len(wrong):
-                class_of(values[wrong[0]].item(), f"{self._path}[{wrong[0]}]")
+                parse_class(values[wrong[0]].item(), f"{self._path}[{wrong[0]}]")
         told = ((f"{self._path}[{n}]", str(value)) for n, value in enumerate(values))
-        self.names = names_of(told) if values.dtype.kind == "U" else None
+        self.names = sorted_class_names(told) if values.dtype.kind == "U" else None
         self._numbers = {name: n for n, name in enumerate(self.names or ())}
 
     def number(self, n: int) -> int | None:
@@ -138,7 +140,7 @@ def _images_name(file, path: str) -> str:
     if "images" in candidates:
         return "images"
     if len(candidates) != 1:
-        raise usage(f'data must have a tensor "images", or one of 3 or 4 axes, got {shapes} in {show(path)}')
+        raise usage_error(f'data must have a tensor "images", or one of 3 or 4 axes, got {shapes} in {printable(path)}')
     return candidates[0]
 
 
@@ -151,7 +153,7 @@ def _layout(shape: tuple[int, ...], name: str) -> str:
         layout = "NHWC" if shape[3] in (1, 3) else "NCHW" if shape[1] in (1, 3) else None
     if layout is None:
         wanted = "[N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3"
-        raise usage(f"data must be {wanted}, got {list(shape)} ({math.prod(shape)} values) in {name}")
+        raise usage_error(f"data must be {wanted}, got {list(shape)} ({math.prod(shape)} values) in {name}")
     return layout
 
 
@@ -159,9 +161,9 @@ def _load(path: str, what: str) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise usage(f"{what} must be a whole .npy file, got {show(path)}: {error}") from error
+        raise usage_error(f"{what} must be a whole .npy file, got {printable(path)}: {error}") from error
     if not isinstance(array, np.ndarray):
-        raise usage(f"{what} must be a .npy file, got an archive of several: {show(path)}")
+        raise usage_error(f"{what} must be a .npy file, got an archive of several: {printable(path)}")
     return array
 
 

@@ -42,7 +42,7 @@ class LeftOut:
         self._counts[reason] = self._counts.get(reason, 0) + 1
         examples = self._examples.setdefault(reason, [])
         if len(examples) < EXAMPLES:
-            examples.append(show(name))
+            examples.append(printable(name))
 
     def as_dict(self) -> dict[str, dict]:
         """JSON-able, sorted by reason."""
@@ -59,7 +59,7 @@ class Source:
 
     Attributes
     ----------
-    about : dict
+    description : dict
         What it is, for people and for the plan; JSON-able, known from the start.
     class_names : list of str or None
         Names of the labels, known when the listing is at its end; None where there are none.
@@ -72,11 +72,11 @@ class Source:
     labels_late = False
 
     def __init__(self, about: dict, class_names: list[str] | None = None):
-        self.about, self.class_names, self.left_out = about, class_names, LeftOut()
+        self.description, self.class_names, self.left_out = about, class_names, LeftOut()
 
     def where(self, item: Item) -> str:
         """Where the item is told of, for messages."""
-        return show(item.path)
+        return printable(item.path)
 
     def listing(self) -> Iterator[Item]:
         """Every item in a fixed order, the same on every machine, as a stream.
@@ -100,12 +100,12 @@ class Source:
         """
         return read_file(item.path)
 
-    def read_labelled(self, item: Item) -> tuple[object, int | None]:
+    def read_with_label(self, item: Item) -> tuple[object, int | None]:
         """What :meth:`read` gives, and the item's label, told only now where ``labels_late``."""
         return self.read(item), item.label
 
 
-def usage(message: str) -> JobError:
+def usage_error(message: str) -> JobError:
     """An error of whoever started the job."""
     return JobError(message, USAGE)
 
@@ -117,18 +117,18 @@ def read_file(path: str) -> bytes:
         with open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
             about = os.fstat(file.fileno())
             if not stat.S_ISREG(about.st_mode):
-                raise BadItem("unreadable", f"{show(path)} is not a file")
+                raise BadItem("unreadable", f"{printable(path)} is not a file")
             if about.st_size > MAX_FILE:
                 raise BadItem("too-large", f"{about.st_size} bytes, at most {MAX_FILE} are read")
             data = file.readall()
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        raise BadItem("unreadable", f"{show(path)}: {getattr(error, 'strerror', None) or error}") from error
+        raise BadItem("unreadable", f"{printable(path)}: {getattr(error, 'strerror', None) or error}") from error
     if not data:
-        raise BadItem("empty", f"{show(path)} has 0 bytes")
+        raise BadItem("empty", f"{printable(path)} has 0 bytes")
     return data
 
 
-def show(name: str | os.PathLike) -> str:
+def printable(name: str | os.PathLike) -> str:
     """A file's name as text that can be printed anywhere: bytes that are not UTF-8 as escapes."""
     return os.fspath(name).encode(errors="surrogateescape").decode(errors="backslashreplace")
 
@@ -148,7 +148,7 @@ def check_key(key, where: str) -> str:
     """A key that someone chose: text that names something below a folder, in UTF-8 or a file system's bytes."""
     if isinstance(key, str) and key and safe_key(key) == key and is_name(key):
         return key
-    raise usage(f"{where}: key must be a relative name without empty, '.' or '..' parts, got {key!r}")
+    raise usage_error(f"{where}: key must be a relative name without empty, '.' or '..' parts, got {key!r}")
 
 
 def is_name(text: str) -> bool:
@@ -175,9 +175,9 @@ def parse_json(text: str | bytes, where: str) -> dict:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise usage(f"{where}: must be a JSON object: {error}") from error
+        raise usage_error(f"{where}: must be a JSON object: {error}") from error
     if not isinstance(value, dict):
-        raise usage(f"{where}: must be a JSON object, got {type(value).__name__}")
+        raise usage_error(f"{where}: must be a JSON object, got {type(value).__name__}")
     return value
 
 

@@ -6,7 +6,18 @@ import os
 from collections.abc import Iterator
 
 from ..items import Item
-from .base import HIDDEN, NO_IMAGE, SUFFIXES, SYSTEM, SYSTEM_FOLDERS, LeftOut, Source, is_image_name, show, usage
+from .base import (
+    HIDDEN,
+    NO_IMAGE,
+    SUFFIXES,
+    SYSTEM,
+    SYSTEM_FOLDERS,
+    LeftOut,
+    Source,
+    is_image_name,
+    printable,
+    usage_error,
+)
 
 Place = tuple[int, int]  # device and inode: a folder, by whatever name
 
@@ -36,17 +47,19 @@ class FolderSource(Source):
             yield Item(index, key, f"{self.root}/{key}", labels.get(key.partition("/")[0]))
             index += 1
         if not index:
-            raise usage(f"data must be a folder with images ({', '.join(SUFFIXES)}), got none in {show(self.root)}")
+            raise usage_error(
+                f"data must be a folder with images ({', '.join(SUFFIXES)}), got none in {printable(self.root)}"
+            )
 
     def _check_classes(self) -> None:
         """Each class has an image; asked before the first item, since a job may list only some."""
         above = {_place(self.root)}
         empty = [name for name in self.class_names or () if not _has_image(f"{self.root}/{name}", above)]
         if empty and len(empty) < len(self.class_names):
-            names = ", ".join(show(name) for name in empty[:9]) + (" ..." if len(empty) > 9 else "")
-            raise usage(
+            names = ", ".join(printable(name) for name in empty[:9]) + (" ..." if len(empty) > 9 else "")
+            raise usage_error(
                 f"data must have an image ({', '.join(SUFFIXES)}) in each class folder, got none in {names} of "
-                f"{show(self.root)}: remove what is no class, since classes are numbered by their folders' names"
+                f"{printable(self.root)}: remove what is no class, since classes are numbered by their folders' names"
             )
 
 
@@ -101,8 +114,10 @@ def _look_into(
                         break
                 else:
                     left_out.add(NO_IMAGE, under + entry.name)
-    except OSError as error:  # loud: a folder that cannot be looked into may hold anything
-        raise usage(f"data must be folders that can be read, got {show(folder)}: {error.strerror}") from error
+    except OSError as error:  # not left out silently: the folder may contain images
+        raise usage_error(
+            f"data must be folders that can be read, got {printable(folder)}: {error.strerror}"
+        ) from error
     return files, folders
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from ...errors import BadItem, stable_text
+from ...errors import BadItem, remove_volatile_text
 from ...extras import require_extra
-from ...io.tensor_files import expand_home
+from ...io.paths import expand_home
 from ..items import Item
-from ..labels import class_number, names_of
-from .base import LeftOut, Source, numbered, read_file, show, usage
+from ..labels import class_number, sorted_class_names
+from .base import LeftOut, Source, numbered, printable, read_file, usage_error
 
 SPLITS = ("test", "train")  # tried in this order where there are several and none is asked for
 
@@ -30,7 +30,7 @@ class HubSource(Source):
         self.name = f"hf:{name}#{split}"
         self._image = _first(data, datasets.Image)
         if self._image is None:
-            raise usage(f"data must have a column of type Image, got {dict(data.features)} in {self.name}")
+            raise usage_error(f"data must have a column of type Image, got {dict(data.features)} in {self.name}")
         self._label = _first(data, datasets.ClassLabel) or ("label" if "label" in data.features else None)
         kinds = {column: type(feature) for column, feature in data.features.items()}
         self._other_images = [c for c, kind in kinds.items() if kind is datasets.Image and c != self._image]
@@ -51,13 +51,13 @@ class HubSource(Source):
             number = None if self._is_class_label and label == -1 else class_number(label, where, numbers)
             yield Item(n, numbered(n, count), f"{self.name}[{n}]", number, [n])
         if not count:
-            raise usage(f"data must have rows, got none in {self.name}")
+            raise usage_error(f"data must have rows, got none in {self.name}")
 
     def read(self, item: Item) -> bytes:
         try:
             image = self._data[item.place[0]][self._image]
         except OSError as error:
-            raise BadItem("unreadable", f"{item.path}: {stable_text(str(error))}") from error
+            raise BadItem("unreadable", f"{item.path}: {remove_volatile_text(str(error))}") from error
         if image is None or (image["bytes"] is None and image["path"] is None):
             raise BadItem("unreadable", f"{item.path}: there is no image")
         if image["bytes"] is None:
@@ -79,7 +79,7 @@ class HubSource(Source):
             return list(feature.names)
         if not self._label:
             return None
-        return names_of((f"{self.name}, column {self._label!r}", value) for value in data.unique(self._label))
+        return sorted_class_names((f"{self.name}, column {self._label!r}", value) for value in data.unique(self._label))
 
 
 def _load(name: str, split: str):
@@ -95,7 +95,7 @@ def _load(name: str, split: str):
         split = _split(names, split, name)
         return datasets.load_dataset(name, split=split), split, [other for other in names if other != split]
     except (OSError, ValueError, RuntimeError) as error:
-        raise usage(f"data must be a data set that datasets can load, got {show(name)}: {error}") from error
+        raise usage_error(f"data must be a data set that datasets can load, got {printable(name)}: {error}") from error
 
 
 def _only(data, split: str):
@@ -108,7 +108,9 @@ def _only(data, split: str):
 def _split(names: list[str], asked: str, where: str) -> str:
     chosen = asked or (names[0] if len(names) == 1 else next((s for s in SPLITS if s in names), None))
     if chosen not in names:
-        raise usage(f"data must name a split, as hf:NAME#split, one of {names} in {show(where)}, got {asked!r}")
+        raise usage_error(
+            f"data must name a split, as hf:NAME#split, one of {names} in {printable(where)}, got {asked!r}"
+        )
     return chosen
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 
-from ...io.tensor_files import expand_home
-from .base import SUFFIXES, Source, show, usage
+from ...io.paths import expand_home
+from .base import SUFFIXES, Source, printable, usage_error
 
 __all__ = ["SUFFIXES", "Source", "open_source"]
 
@@ -17,7 +17,7 @@ KINDS = (
 )
 
 
-def open_source_of(config, data=None) -> Source:
+def open_source_from_config(config, data=None) -> Source:
     """The images that a job's configuration names, or ``data`` in their place."""
     given = config.data if data is None else data
     return open_source(given, labels=config.labels, any_values=config.range is not None)
@@ -46,7 +46,7 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
     Raises
     ------
     JobError
-        With the code for wrong usage, where ``data`` is not there, or is none of these.
+        With the code for wrong usage, where ``data`` does not exist or is none of these.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
     spec = expand_home(data) if named else ""
     if labels is not None and not spec.lower().endswith((".npy", ".safetensors")):
         given = repr(spec) if named else type(data).__name__
-        raise usage(f"labels is for .npy and .safetensors arrays, got {str(labels)!r} with data {given}")
+        raise usage_error(f"labels is for .npy and .safetensors arrays, got {str(labels)!r} with data {given}")
     if named:
         return _named(spec, None if labels is None else expand_home(labels), any_values)
     from .python import PythonSource
@@ -87,7 +87,7 @@ def _named(spec: str, labels: str | None, any_values: bool) -> Source:
         return TarSource(spec)
     if not os.path.exists(spec):
         what = "no such file or folder" if os.path.splitext(spec)[1] or "/" in spec else f"it must be {KINDS}"
-        raise usage(f"data must be there, got {show(spec)}: {what}")
+        raise usage_error(f"data must be there, got {printable(spec)}: {what}")
     if lower.endswith((".csv", ".jsonl")):
         from .table import TableSource
 
@@ -100,7 +100,7 @@ def _named(spec: str, labels: str | None, any_values: bool) -> Source:
         from .arrays import safetensors_source
 
         return safetensors_source(spec, labels, any_values)
-    raise usage(f"data must be {KINDS}; got {show(spec)}")
+    raise usage_error(f"data must be {KINDS}; got {printable(spec)}")
 
 
 def _folder(path: str) -> Source:

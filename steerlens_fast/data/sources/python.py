@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from numbers import Number
 
 from ...classifier.isolation import ForkSafeLock
-from ...errors import BadItem, JobError, told_of_error
-from ..import_object import failed, find
+from ...errors import BadItem, JobError, describe_error
+from ..import_object import import_object, user_code_error
 from ..items import Item
-from ..labels import class_number, class_of, names_of
-from .base import Source, check_key, numbered, usage
+from ..labels import class_number, parse_class, sorted_class_names
+from .base import Source, check_key, numbered, usage_error
 
 
 class PythonSource(Source):
@@ -31,7 +31,7 @@ class PythonSource(Source):
     def __init__(self, data, spec: str | None = None):
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
             wanted = "a path, or a data set with __len__ and __getitem__"
-            raise usage(f"data must be {wanted}, got {type(data).__name__}{f' from {spec}' if spec else ''}")
+            raise usage_error(f"data must be {wanted}, got {type(data).__name__}{f' from {spec}' if spec else ''}")
         self.data, kind = data, type(data)
         self.name = spec or kind.__name__
         about = {"kind": "python", "spec": spec, "class": f"{kind.__module__}.{kind.__qualname__}", "items": len(data)}
@@ -49,12 +49,12 @@ class PythonSource(Source):
             key = key if keys is None else check_key(keys[n], path)
             yield Item(n, key, path, label, [n])
         if not count:
-            raise usage(f"data must have items, got none in {self.name}")
+            raise usage_error(f"data must have items, got none in {self.name}")
 
     def read(self, item: Item):
         return self._get(item.place[0])[0]
 
-    def read_labelled(self, item: Item) -> tuple[object, int | None]:
+    def read_with_label(self, item: Item) -> tuple[object, int | None]:
         image, target, _ = self._get(item.place[0])
         return image, self._label(target) if item.label is None else item.label
 
@@ -66,7 +66,7 @@ class PythonSource(Source):
         except (BadItem, MemoryError):
             raise
         except Exception as error:  # whatever the data set's own code raises
-            raise BadItem("unreadable", f"{self.name}[{n}]: {told_of_error(error)}") from error
+            raise BadItem("unreadable", f"{self.name}[{n}]: {describe_error(error)}") from error
         if not isinstance(item, (tuple, list)):
             return item, None, None
         if not 1 <= len(item) <= 3:
@@ -117,7 +117,7 @@ class PythonSource(Source):
             named = named or list(zip(where, classes))
         if named is None:
             return None
-        self.class_names = self.class_names or names_of(named)
+        self.class_names = self.class_names or sorted_class_names(named)
         numbers = self._numbers()
         return [class_number(found, at, numbers) for at, found in named]
 
@@ -130,13 +130,13 @@ def imported(spec: str):
     >>> imported("collections:OrderedDict")
     OrderedDict()
     """
-    build = find("data", spec)
+    build = import_object("data", spec)
     if not callable(build):
-        raise usage(f"data must be pkg.mod:callable, got {spec!r}, which is {type(build).__name__}")
+        raise usage_error(f"data must be pkg.mod:callable, got {spec!r}, which is {type(build).__name__}")
     try:
         return build()
     except Exception as error:
-        raise failed("data", spec, "called without arguments, to give the data set, it") from error
+        raise user_code_error("data", spec, "called without arguments, to give the data set, it") from error
 
 
 def _told(data, name: str, count: int) -> list | None:
@@ -152,9 +152,9 @@ def _told(data, name: str, count: int) -> list | None:
 
 
 def _class(value, where: str) -> int | str | None:
-    """See :func:`class_of`; -1 is none, as in torchvision's data sets."""
+    """See :func:`parse_class`; -1 is none, as in torchvision's data sets."""
     none = (isinstance(value, Number) or _is_scalar(value)) and value == -1
-    return None if none else class_of(value, where)
+    return None if none else parse_class(value, where)
 
 
 def _is_scalar(value) -> bool:

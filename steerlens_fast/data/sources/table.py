@@ -7,23 +7,23 @@ from collections.abc import Iterator
 from functools import partial
 
 from ..items import Item
-from ..labels import class_number, class_of, names_of
+from ..labels import class_number, parse_class, sorted_class_names
 from ..tables import csv_header, csv_rows, json_object, json_rows, open_table
-from .base import LeftOut, Source, check_key, is_name, safe_key, show, usage
+from .base import LeftOut, Source, check_key, is_name, printable, safe_key, usage_error
 
 CLASSES = ("label", "target")  # columns of classes: the image's own, and the one to morph toward
 
 
-def has_targets(path: str) -> bool:
+def has_target_column(path: str) -> bool:
     """Whether this is a table with a column ``target``: where each image is to go."""
     if not path.lower().endswith((".csv", ".jsonl")) or not os.path.isfile(path):
         return False
-    with open_table(path, show(path)) as file:
+    with open_table(path, printable(path)) as file:
         if path.lower().endswith(".csv"):
-            return "target" in csv_header(file, show(path))
+            return "target" in csv_header(file, printable(path))
         lines = ((n, line) for n, line in enumerate(file, 1) if line.strip())
         n, line = next(lines, (1, "{}"))
-        return "target" in json_object(line, f"{show(path)}, line {n}")
+        return "target" in json_object(line, f"{printable(path)}, line {n}")
 
 
 class TableSource(Source):
@@ -46,7 +46,7 @@ class TableSource(Source):
 
     def listing(self) -> Iterator[Item]:
         folder, index = os.path.dirname(self.path), 0
-        self.class_names = names_of(self._classes())
+        self.class_names = sorted_class_names(self._classes())
         numbers = {name: n for n, name in enumerate(self.class_names or ())}
         self.left_out = LeftOut()
         for where, row in self._read():
@@ -57,33 +57,35 @@ class TableSource(Source):
             yield Item(index, key, os.path.join(folder, path), label, [line], target)
             index += 1
         if not index:
-            raise usage(f"data must be a table with rows, got none in {show(self.path)}")
+            raise usage_error(f"data must be a table with rows, got none in {printable(self.path)}")
 
     def where(self, item: Item) -> str:
         """The table's line."""
-        return f"{show(self.path)}, line {item.place[0]} ({show(item.path)})"
+        return f"{printable(self.path)}, line {item.place[0]} ({printable(item.path)})"
 
     def _classes(self) -> Iterator[tuple[str, object]]:
         for where, row in self._read():
             for column in CLASSES:
-                yield where, class_of(row.get(column), where, column)
+                yield where, parse_class(row.get(column), where, column)
 
     def _read(self) -> Iterator[tuple[str, dict]]:
         try:
-            name = show(self.path)
+            name = printable(self.path)
             with open_table(self.path, name) as file:
                 skipped = lambda line: self.left_out.add("empty line", f"line {line}")
                 yield from self._rows(file, name, self._check, skipped)
         except OSError as error:
-            raise usage(f"data must be a table that can be read, got {show(self.path)}: {error.strerror}") from error
+            raise usage_error(
+                f"data must be a table that can be read, got {printable(self.path)}: {error.strerror}"
+            ) from error
 
 
 def _check_columns(wanted: str, columns: list[str], where: str) -> None:
     if "path" not in columns:
-        raise usage(f"{where}: {wanted} (and label, target and key, where known), got {columns}")
+        raise usage_error(f"{where}: {wanted} (and label, target and key, where known), got {columns}")
 
 
 def _path(path, where: str) -> str:
     if not isinstance(path, str) or not path or not is_name(path):
-        raise usage(f"{where}: path must be a file's name, got {path!r}")
+        raise usage_error(f"{where}: path must be a file's name, got {path!r}")
     return path

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ...errors import BadItem
 from ..items import Item
-from ..labels import class_number, class_of, names_of
+from ..labels import class_number, parse_class, sorted_class_names
 from .base import (
     HIDDEN,
     NO_IMAGE,
@@ -22,9 +22,9 @@ from .base import (
     Source,
     in_system_folder,
     parse_json,
+    printable,
     safe_key,
-    show,
-    usage,
+    usage_error,
 )
 
 LABELS = ("label", "target", "cls")  # in a sample's .json
@@ -77,18 +77,18 @@ class TarSource(Source):
             more = f" and {len(self.tars) - 1} more" if len(self.tars) > 1 else ""
             held = f": it has {self.left_out.as_text()}" if self.left_out.as_dict() else ", which is empty"
             wanted = f"data must be .tar files with images ({', '.join(SUFFIXES)})"
-            raise usage(f"{wanted}, got none in {show(self.tars[0])}{more}{held}")
+            raise usage_error(f"{wanted}, got none in {printable(self.tars[0])}{more}{held}")
 
     def read(self, item: Item) -> bytes:
         number, offset, size = item.place
         try:
             data = os.pread(self._descriptor(number), size, offset)
         except OSError as error:
-            raise BadItem("unreadable", f"{show(item.path)}: {error.strerror}") from error
+            raise BadItem("unreadable", f"{printable(item.path)}: {error.strerror}") from error
         if len(data) < size:
-            raise BadItem("truncated", f"{show(item.path)}: {len(data)} of {size} bytes are in the tar")
+            raise BadItem("truncated", f"{printable(item.path)}: {len(data)} of {size} bytes are in the tar")
         if not data:
-            raise BadItem("empty", f"{show(item.path)} has 0 bytes")
+            raise BadItem("empty", f"{printable(item.path)} has 0 bytes")
         return data
 
     def _samples(self, left_out: LeftOut) -> Iterator[tuple[int, str, dict[str, Member]]]:
@@ -108,8 +108,8 @@ class TarSource(Source):
     def _names(self) -> list[str] | None:
         """The classes' names; all labels are read for them where the first one is a name."""
         labels = lambda: (self._label(n, members) for n, _, members in self._samples(LeftOut()))
-        first = next((found for where, label in labels() if (found := class_of(label, where)) is not None), None)
-        return names_of(labels()) if isinstance(first, str) else None
+        first = next((found for where, label in labels() if (found := parse_class(label, where)) is not None), None)
+        return sorted_class_names(labels()) if isinstance(first, str) else None
 
     def _label(self, number: int, members: dict[str, Member]) -> tuple[str, object]:
         """Where a sample's label stands, and the label, None where there is none."""
@@ -117,13 +117,13 @@ class TarSource(Source):
             if suffix not in members:
                 continue
             name, offset, size = members[suffix]
-            where = f"{show(self.tars[number])}!{show(name)}"
+            where = f"{printable(self.tars[number])}!{printable(name)}"
             text = os.pread(self._descriptor(number), size, offset)
             if suffix == "cls":
                 return where, text.decode(errors="backslashreplace")
             row = parse_json(text, where)
             return where, next((row[name] for name in LABELS if name in row), None)
-        return show(self.tars[number]), None
+        return printable(self.tars[number]), None
 
     def _descriptor(self, number: int) -> int:
         if getattr(self._open, "number", None) != number:
@@ -142,9 +142,11 @@ def find_tars(pattern: str) -> list[str]:
     for name in [pattern] if os.path.exists(pattern) else expand(pattern):
         matches = [name] if os.path.exists(name) else sorted(glob.glob(name))
         if not matches:
-            raise usage(f"data must name .tar files that exist, got {show(name)}")
+            raise usage_error(f"data must name .tar files that exist, got {printable(name)}")
         if name.lower().endswith(PACKED_ENDINGS):
-            raise usage(f"data must be plain .tar files, whose samples are read in place: unpack {show(name)} first")
+            raise usage_error(
+                f"data must be plain .tar files, whose samples are read in place: unpack {printable(name)} first"
+            )
         found += [os.path.abspath(m) for m in matches]
     return found
 
@@ -259,11 +261,13 @@ def _members(tar: str) -> Iterator[tarfile.TarInfo]:
             head, size = file.read(8), os.fstat(file.fileno()).st_size
             packing = next((p for mark, p in PACKED.items() if head.startswith(mark)), None)
             if packing:
-                raise usage(f"data must be plain .tar files, got {show(tar)} packed by {packing}: unpack it first")
+                raise usage_error(
+                    f"data must be plain .tar files, got {printable(tar)} packed by {packing}: unpack it first"
+                )
             file.seek(0)
             yield from _whole(tarfile.open(fileobj=file, mode="r:", errors="surrogateescape"), file, tar, size)
     except (OSError, tarfile.TarError) as error:
-        raise usage(f"data must be whole .tar files, got {show(tar)}: {error}") from error
+        raise usage_error(f"data must be whole .tar files, got {printable(tar)}: {error}") from error
 
 
 def _whole(archive: tarfile.TarFile, file, tar: str, size: int) -> Iterator[tarfile.TarInfo]:
@@ -275,11 +279,13 @@ def _whole(archive: tarfile.TarFile, file, tar: str, size: int) -> Iterator[tarf
         yield member
     file.seek(end)
     if end > size or file.read(BLOCK) != bytes(BLOCK):
-        raise usage(f"data must be whole .tar files, got {show(tar)}, truncated or damaged at byte {min(end, size)}")
+        raise usage_error(
+            f"data must be whole .tar files, got {printable(tar)}, truncated or damaged at byte {min(end, size)}"
+        )
     while block := file.read(1 << 20):
         if any(block):
-            more = f"got {show(tar)} with another one, or other bytes, after its end at byte {end}"
-            raise usage(f"data must be one archive in each .tar file, {more}: unpack it by tar --ignore-zeros")
+            more = f"got {printable(tar)} with another one, or other bytes, after its end at byte {end}"
+            raise usage_error(f"data must be one archive in each .tar file, {more}: unpack it by tar --ignore-zeros")
 
 
 def _is_image_suffix(suffix: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 
 from ...checks import check_bool, check_choice, check_int
-from ...errors import USAGE, JobError, as_job_error, is_foreseen
+from ...errors import USAGE, JobError, is_expected, to_job_error
 from ...io.base_config import plain_data
 from ...io.progress import KINDS
 from ..plan import Plan
@@ -105,7 +105,7 @@ def noted(log: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if is_foreseen(error):
+        if is_expected(error):
             raise
         with contextlib.suppress(OSError):  # the log may be on a disk that is full
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def noted(log: Path) -> Iterator[None]:
                 traceback.print_exception(error, file=file)
         if isinstance(error, JobError):
             raise
-        raise as_job_error(error) from error
+        raise to_job_error(error) from error
 
 
 def make_engine(inputs: Inputs, options: RunOptions, out: Path, objects: dict) -> Engine:

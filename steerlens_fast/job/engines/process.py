@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TextIO
 
-from ...errors import as_job_error, is_foreseen
+from ...errors import is_expected, to_job_error
 from ..config import JobConfig
 from ..pipeline import END
 from ..plan import Plan
@@ -41,7 +41,7 @@ def main() -> int:
         _serve(sys.stdin, tell)
         return 0
     except BaseException as error:  # noqa: BLE001  (all that can be done about it is to tell)
-        reported = as_job_error(error)
+        reported = to_job_error(error)
         note(error)
         tell({"event": "fatal", "message": str(reported), "code": reported.code})
         return 1
@@ -68,7 +68,7 @@ class _LossyStream:
 
 def note(error: BaseException) -> None:
     """What nobody foresaw, with where it comes from, on stderr."""
-    if not is_foreseen(error):
+    if not is_expected(error):
         traceback.print_exception(error)
 
 

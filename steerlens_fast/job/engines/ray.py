@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ...errors import JobError, as_job_error
+from ...errors import JobError, to_job_error
 from ...extras import require_extra
 from ..config import JobConfig
 from ..pipeline import END
@@ -96,7 +96,7 @@ class Ray:
         try:
             return self._ray.get(task)
         except errors.RayTaskError as error:
-            raise as_job_error(error.cause) from error
+            raise to_job_error(error.cause) from error
         except errors.RayActorError as error:
             raise JobError(f"a Ray actor died more than {ATTEMPTS} times: {error}") from error
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ...extras import require_extra
-from ...io.tensor_files import with_path
+from ...io.atomic_io import with_file_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -146,7 +146,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 os.rename(old, path)
             raise
     except OSError as error:
-        raise with_path(error, path, temporary) from error
+        raise with_file_name(error, path, temporary) from error
     finally:
         for left in (temporary, old):
             with suppress(OSError):  # the error that is on its way says more

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...extras import require_extra
-from ...io.atomic_io import sync, sync_folder
+from ...io.atomic_io import sync_file, sync_folder
 from .common import ahead, check_frames, digits, read_picture, replacing_folder, to_picture, with_row
 from .names import FRAME, directory_name
 
@@ -56,7 +56,7 @@ def _write_morph(folder: Path, key: str, frames: Tensor) -> dict[str, dict]:
         to_picture(frame).save(buffer, "png", compress_level=LEVEL)
         with open(folder / file, "xb") as opened:
             opened.write(buffer.getbuffer())
-            sync(opened)
+            sync_file(opened)
         files[file] = {"sha256": sha256(buffer.getbuffer()).hexdigest(), "bytes": buffer.tell()}
     return files
 

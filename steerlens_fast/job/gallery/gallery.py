@@ -22,7 +22,7 @@ from ...data.class_names import class_name
 from ...data.targets import LABEL
 from ...errors import OK, REASONS, USAGE, JobError
 from ...extras import require_extra
-from ...io.tensor_files import output_folder
+from ...io.paths import output_folder
 from ...morphs.differences import difference_maps
 from ..formats.common import ahead, as_8_bit, replacing_folder, to_picture
 from ..formats.wds import encode_lossless
