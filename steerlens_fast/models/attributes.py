@@ -1,4 +1,4 @@
-"""What a model's own attributes say of its classes and images."""
+"""Preprocessing and class names from a model's attributes."""
 
 from __future__ import annotations
 
@@ -12,49 +12,50 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import USAGE, JobError
 from .preprocessing import CHECKS
 
-CONFIGS = ("pretrained_cfg", "default_cfg")  # as timm calls them
-PLAIN = ("size", "mean", "std", "channels")
-FROM_CONFIG = ("mean", "std", "interpolation", "crop_pct")
+CONFIG_ATTRIBUTES = ("pretrained_cfg", "default_cfg")  # of timm's models
+ATTRIBUTES = ("size", "mean", "std", "channels")
+CONFIG_ENTRIES = ("mean", "std", "interpolation", "crop_pct")
 
 
-def read_attributes(model, spec: str, asked: Mapping, channels: int) -> tuple[dict, list[str] | None]:
+def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tuple[dict, list[str] | None]:
     """Read preprocessing and class names from attributes of a model.
 
     ========================================= ============================================================
-    attribute                                 what is expected
+    attribute                                 value
     ========================================= ============================================================
     ``class_names``                           a sequence of str, or a mapping {0: str, 1: str, ...}
     ``mean``, ``std``                         a float per channel, or one float; of images in [0, 1]
     ``size``                                  an int or (H, W), 8 or more
     ``channels``                              1 or 3
-    ``pretrained_cfg`` or ``default_cfg``     as timm has it: a mapping or dataclass with any of ``mean``,
+    ``pretrained_cfg`` or ``default_cfg``     as in timm: a mapping or dataclass with any of ``mean``,
                                               ``std``, ``input_size`` (C, H, W), ``interpolation``,
-                                              ``crop_pct``, ``label_names``; the attributes above win
+                                              ``crop_pct``, ``label_names``; the attributes above
+                                              take precedence
     ========================================= ============================================================
 
-    None is as good as no attribute; so are methods, and registered buffers and parameters: a module that has ``mean``
-    and ``std`` in its state normalises images itself.
+    Attributes that are None, methods, buffers or parameters are ignored: a module with ``mean`` and ``std`` in its
+    state normalises images itself.
 
     Parameters
     ----------
     model : callable
         A module, a wrapper of one (compiled, data-parallel), a function or bound method.
     spec : str
-        What messages call it.
-    asked : mapping
-        What the caller says; attributes of the same meaning are not looked at.
+        The model's name, for messages.
+    overrides : mapping
+        The caller's options; the attributes that they override are not read.
     channels : int
-        Those of the images where nothing says more.
+        The channels of the images, where neither options nor attributes give them.
 
     Returns
     -------
     (dict, list of str or None)
-        Some of size, mean, std, channels, interpolation and crop_pct, without those that are asked; class names.
+        Any of size, mean, std, channels, interpolation and crop_pct that are not overridden; class names.
 
     Raises
     ------
     JobError
-        Naming the attribute, what was expected and what came.
+        Where an attribute is invalid; the message names it.
 
     Examples
     --------
@@ -64,31 +65,38 @@ def read_attributes(model, spec: str, asked: Mapping, channels: int) -> tuple[di
     >>> read_attributes(net, "net", {}, channels=3)
     ({'size': (32, 32), 'mean': [0.5, 0.5, 0.5], 'std': [0.2, 0.2, 0.3], 'channels': 3}, ['cat', 'dog'])
     """
-    owner = _owner(model)
-    config = next((c for name in CONFIGS if (c := _data(owner, name)) is not None), None)
-    found = _of_config(config, spec)
-    names = found.pop("class_names", None)
-    found |= {name: (f"attribute {name!r}", value) for name in PLAIN if (value := _data(owner, name)) is not None}
-    own_names = _data(owner, "class_names")
+    owner = _attribute_owner(model)
+    config = next((c for name in CONFIG_ATTRIBUTES if (c := _data_attribute(owner, name)) is not None), None)
+    values = _read_config(config, spec)
+    names = values.pop("class_names", None)
+    values |= {
+        name: (f"attribute {name!r}", value)
+        for name in ATTRIBUTES
+        if (value := _data_attribute(owner, name)) is not None
+    }
+    own_names = _data_attribute(owner, "class_names")
     names = names if own_names is None else ("attribute 'class_names'", own_names)
-    found = {name: pair for name, pair in found.items() if name not in asked}
-    told = {name: _checked(name, where, value, spec) for name, (where, value) in found.items()}
-    per_channel = next((name for name in ("mean", "std") if isinstance(told.get(name), list)), None)
-    if per_channel and not {"channels", "mean", "std"} & {*asked} and "channels" not in told:
-        told["channels"] = _checked("channels", f"count of {found[per_channel][0]}", len(told[per_channel]), spec)
-    channels = asked.get("channels", told.get("channels", channels))
-    told |= {name: [told[name]] * channels for name in ("mean", "std") if isinstance(told.get(name), float)}
-    return told, None if names is None else _class_names(*names, spec)
+    values = {name: pair for name, pair in values.items() if name not in overrides}
+    metadata = {name: _check_value(name, where, value, spec) for name, (where, value) in values.items()}
+    per_channel = next((name for name in ("mean", "std") if isinstance(metadata.get(name), list)), None)
+    if per_channel and not {"channels", "mean", "std"} & {*overrides} and "channels" not in metadata:
+        where = f"length of {values[per_channel][0]}"
+        metadata["channels"] = _check_value("channels", where, len(metadata[per_channel]), spec)
+    channels = overrides.get("channels", metadata.get("channels", channels))
+    for name in ("mean", "std"):
+        if isinstance(metadata.get(name), float):
+            metadata[name] = [metadata[name]] * channels
+    return metadata, None if names is None else _check_class_names(*names, spec)
 
 
-def _owner(model):
-    """What has the attributes: a bound method's object, a data-parallel wrapper's module."""
+def _attribute_owner(model):
+    """Return the object that has the attributes: a bound method's object, a data-parallel wrapper's module."""
     model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
     return model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
 
 
-def _data(owner, name: str):
-    """An attribute that is data; None where there is none."""
+def _data_attribute(owner, name: str):
+    """Return an attribute; None where it is missing, a method, or part of the module's state."""
     value = getattr(owner, name, None)
     state = isinstance(owner, nn.Module) and isinstance(value, Tensor) and _is_state(owner, value)
     return None if callable(value) or state else value
@@ -98,39 +106,43 @@ def _is_state(module: nn.Module, value: Tensor) -> bool:
     return any(value is own for own in (*module.buffers(), *module.parameters()))
 
 
-def _of_config(config, spec: str) -> dict[str, tuple[str, object]]:
-    """(where it stands, value) by our names, of a configuration as timm has it."""
+def _read_config(config, spec: str) -> dict[str, tuple[str, object]]:
+    """Return {our name: (place for messages, value)} of a timm configuration."""
     if config is None:
         return {}
     if dataclasses.is_dataclass(config):
         config = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     if not isinstance(config, Mapping):
-        got = f"{' or '.join(CONFIGS)} of model {spec}"
-        raise JobError(f"attribute {got} must be a mapping or dataclass, got {config!r}", USAGE)
-    entry = lambda name: f"entry {name!r} of attribute {CONFIGS[0]!r} or {CONFIGS[1]!r}"
-    told = {name: (entry(name), config[name]) for name in FROM_CONFIG if config.get(name) is not None}
+        name = f"{' or '.join(CONFIG_ATTRIBUTES)} of model {spec}"
+        raise JobError(f"attribute {name} must be a mapping or dataclass, got {config!r}", USAGE)
+    metadata = {name: (_entry(name), config[name]) for name in CONFIG_ENTRIES if config.get(name) is not None}
     if config.get("label_names") is not None:
-        told["class_names"] = (entry("label_names"), config["label_names"])
+        metadata["class_names"] = (_entry("label_names"), config["label_names"])
     shape = config.get("input_size")
     if shape is not None:
         if not isinstance(shape, Sequence) or isinstance(shape, str) or len(shape) != 3:
-            raise JobError(f"{entry('input_size')} of model {spec} must be (C, H, W), got {shape!r}", USAGE)
-        told |= {"channels": (entry("input_size"), shape[0]), "size": (entry("input_size"), tuple(shape[1:]))}
-    return told
+            raise JobError(f"{_entry('input_size')} of model {spec} must be (C, H, W), got {shape!r}", USAGE)
+        place = _entry("input_size")
+        metadata |= {"channels": (place, shape[0]), "size": (place, tuple(shape[1:]))}
+    return metadata
 
 
-def _checked(name: str, where: str, value, spec: str):
-    """A value as an option of that name would be; arrays are lists, and one float may stand for all channels."""
+def _entry(name: str) -> str:
+    return f"entry {name!r} of attribute {CONFIG_ATTRIBUTES[0]!r} or {CONFIG_ATTRIBUTES[1]!r}"
+
+
+def _check_value(name: str, where: str, value, spec: str):
+    """Check a value as the option of its name; arrays become lists, and mean and std may be one float."""
     plain = value.tolist() if isinstance(value, (Tensor, np.ndarray, np.generic)) else value
     single = name in ("mean", "std") and isinstance(plain, (int, float)) and not isinstance(plain, bool)
     try:
         checked = CHECKS[name](f"{where} of model {spec}", [plain] if single else plain)
     except (TypeError, ValueError) as error:
-        raise JobError(f"{error}; an option {name} given for the job is taken in its place", USAGE) from error
+        raise JobError(f"{error}; option {name!r} overrides it", USAGE) from error
     return checked[0] if single else checked
 
 
-def _class_names(where: str, value, spec: str) -> list[str]:
+def _check_class_names(where: str, value, spec: str) -> list[str]:
     expected = f"{where} of model {spec} must be a sequence of str, or a mapping from 0, 1, ... to str"
     if isinstance(value, Mapping):
         if sorted(map(str, value)) != sorted(map(str, range(len(value)))):

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors read from a file without running what else is in it, and loaded into a model."""
+"""Checkpoints: reading tensors from a file without running code in it, and loading them into a model."""
 
 from __future__ import annotations
 
@@ -14,65 +14,66 @@ from ..errors import USAGE, JobError
 from ..extras import MissingExtra, require_extra
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile, and what is trained as self.model
-SHOWN = 4  # names in a message
+PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile, and a trainer's self.model
+MAX_NAMES = 4  # in a message
 
 
 def load_weights(model: nn.Module, path: str, trust: bool) -> None:
-    """Put all weights of a checkpoint, and nothing else, into a model; JobError names those that do not fit."""
+    """Load a checkpoint into a model; JobError where names or shapes differ."""
     put_weights(model, read_weights(path, trust), path)
 
 
 def put_weights(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
-    """As :func:`load_weights`, of what :func:`read_weights` gave."""
+    """Load a state dict from :func:`read_weights` into a model; ``path`` is for messages."""
     state = _without_prefixes(state, model.state_dict())
     try:
-        fit = model.load_state_dict(state, strict=False)
+        keys = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # shapes
         lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
-        raise JobError(f"weights {path} do not fit the model: {' '.join(lines[:SHOWN])}", USAGE) from error
-    said = [_named("missing", fit.missing_keys), _named("unexpected", fit.unexpected_keys)]
-    if any(said):
-        raise JobError(f"weights {path} must be those of the model, got {'; '.join(filter(None, said))}", USAGE)
+        raise JobError(f"weights {path} do not fit the model: {' '.join(lines[:MAX_NAMES])}", USAGE) from error
+    differences = [_list_names("missing", keys.missing_keys), _list_names("unexpected", keys.unexpected_keys)]
+    if any(differences):
+        text = "; ".join(filter(None, differences))
+        raise JobError(f"weights {path} must have the names of the model's parameters, got {text}", USAGE)
 
 
 def read_weights(path: str, trust: bool) -> Mapping[str, Tensor]:
-    """The state dict in a .safetensors file, or in what ``torch.save`` wrote."""
+    """Return the state dict in a .safetensors file, or in a file written by ``torch.save``."""
     if not os.path.isfile(path):
         raise JobError(f"weights must be a file that exists, got {path!r}", USAGE)
     if path.endswith(".safetensors"):
         return _read_safetensors(path)
     if is_torchscript(path):
-        raise JobError(f"weights must be a checkpoint, got a TorchScript file: {path}; give it as the model", USAGE)
-    found = read_pickle(path, trust, "weights")
+        raise JobError(f"weights must be a checkpoint, got the TorchScript file {path}; give it as model", USAGE)
+    state = read_pickle(path, trust, "weights")
     for name in WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(name), (Mapping, nn.Module)):
-            found = found[name]
+        if isinstance(state, Mapping) and isinstance(state.get(name), (Mapping, nn.Module)):
+            state = state[name]
             break
-    found = found.state_dict() if isinstance(found, nn.Module) else found
-    if not isinstance(found, Mapping) or not any(isinstance(value, Tensor) for value in found.values()):
-        keys = f" with keys {list(found)[:SHOWN]}" if isinstance(found, Mapping) else ""
-        raise JobError(f"weights {path} must hold a state dict, got {type(found).__name__}{keys}", USAGE)
-    return found
+    state = state.state_dict() if isinstance(state, nn.Module) else state
+    if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
+        keys = f" with keys {list(state)[:MAX_NAMES]}" if isinstance(state, Mapping) else ""
+        raise JobError(f"weights {path} must contain a state dict, got {type(state).__name__}{keys}", USAGE)
+    return state
 
 
 def read_pickle(path: str, trust: bool, argument: str):
-    """What ``torch.save`` wrote: tensors and plain containers, or, where it is trusted, anything."""
+    """Return the content of a file written by ``torch.save``: tensors and plain containers; any object if trusted."""
     if not _is_pickle(path):
-        raise JobError(f"{argument} must be a file that torch has written, got {path}", USAGE)
+        raise JobError(f"{argument} must be a file written by torch.save, got {path}", USAGE)
     try:
         return torch.load(path, map_location="cpu", weights_only=not trust)
     except pickle.UnpicklingError as error:
         if trust:
             raise JobError(f"{argument} {path} cannot be read: {error}", USAGE) from error
-        text = f"{argument} {path} holds more than tensors, and loading it may run any code"
-        raise JobError(f"{text}: --trust-checkpoint loads it all the same ({_cause(error)})", USAGE) from error
+        text = f"{argument} {path} contains pickled objects, and loading them may run any code"
+        raise JobError(f"{text}: give --trust-checkpoint if you trust the file ({_cause(error)})", USAGE) from error
     except Exception as error:
         raise JobError(f"{argument} {path} cannot be read: {_first_line(error)}", USAGE) from error
 
 
 def zip_names(path: str) -> list[str]:
-    """The entries of a zip file; none where it is no such file."""
+    """Return the names of the entries of a zip file; an empty list for other files."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
@@ -81,7 +82,7 @@ def zip_names(path: str) -> list[str]:
 
 
 def is_torchscript(path: str) -> bool:
-    """Whether it is a zip file as ``torch.jit.save`` writes it. Nothing in it is run."""
+    """Return whether a file was written by ``torch.jit.save``. Runs nothing in it."""
     return any(name.split("/")[1:] == ["constants.pkl"] for name in zip_names(path))
 
 
@@ -100,22 +101,22 @@ def _read_safetensors(path: str) -> dict[str, Tensor]:
         raise JobError(f"weights {path} cannot be read: {_first_line(error)}", USAGE) from error
 
 
-def _without_prefixes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Without the prefixes that all names have, and the model's own do not."""
+def _without_prefixes(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Remove prefixes that all names have and the model's names do not."""
     while True:
-        everywhere = [p for p in PREFIXES if _all_begin(state, p) and not _all_begin(own, p)]
-        if not everywhere:
+        common = [p for p in PREFIXES if _all_start_with(state, p) and not _all_start_with(model_state, p)]
+        if not common:
             return state
-        state = {name.removeprefix(everywhere[0]): value for name, value in state.items()}
+        state = {name.removeprefix(common[0]): value for name, value in state.items()}
 
 
-def _all_begin(names: Mapping, prefix: str) -> bool:
+def _all_start_with(names: Mapping, prefix: str) -> bool:
     return bool(names) and all(isinstance(n, str) and n.startswith(prefix) for n in names)
 
 
-def _named(what: str, names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{what} {', '.join(map(str, names[:SHOWN]))}{more}" if names else ""
+def _list_names(label: str, names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return f"{label} {', '.join(map(str, names[:MAX_NAMES]))}{more}" if names else ""
 
 
 def _first_line(error: Exception) -> str:
@@ -123,7 +124,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """What torch objected to; its advice is for who calls torch.load."""
+    """Return the cause in torch's message, without its advice for callers of torch.load."""
     lines = [line.strip() for line in str(error).splitlines()]
-    told = [line.partition("WeightsUnpickler error: ")[2] for line in lines if "WeightsUnpickler error: " in line]
-    return told[0] if told else "torch does not say what"
+    causes = [line.partition("WeightsUnpickler error: ")[2] for line in lines if "WeightsUnpickler error: " in line]
+    return causes[0] if causes else "torch gives no cause"

@@ -1,4 +1,4 @@
-"""The device and dtype that a model runs with, and how many images it takes at once."""
+"""The device, dtype and batch size with which a model runs."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from torch import Tensor
 
 from ..errors import USAGE, JobError
 
-CALL_BYTES = 5 << 20  # of images per thread in one call of the model on a CPU: larger ones leave its caches (bench/)
+CALL_BYTES = 5 << 20  # images per thread in one call of the model on a CPU; more exceed its caches (measured)
 
 
 def samples_per_call(images: Tensor, threads: int) -> int | None:
-    """So many that what the model computes from them stays in a CPU's caches; elsewhere all."""
+    """Return the number of images per call whose activations fit a CPU's caches; None (no limit) on a GPU."""
     if images.device.type != "cpu":
         return None
     return max(1, CALL_BYTES * threads // (images[0].numel() * images.itemsize))
 
 
 def resolve_device(device: str | None) -> str:
-    """Return "cpu" or "cuda": the device given, or by default a GPU where there is one."""
+    """Return the given device, "cpu" or "cuda"; by default a GPU if there is one."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise JobError("device must be 'cpu' on this machine, got 'cuda': torch finds no GPU", USAGE)
+        raise JobError("device must be 'cpu', since torch finds no GPU, got 'cuda'", USAGE)
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def image_dtype(dtype: str) -> torch.dtype:
-    """In which images and frames are computed: that of the model, but at least float32."""
+    """Return the dtype of images and frames: that of the model, but at least float32."""
     return torch.promote_types(getattr(torch, dtype), torch.float32)

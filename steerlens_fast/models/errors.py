@@ -1,4 +1,4 @@
-"""Errors that models raise: out of memory, and their first line."""
+"""Errors that models raise: detecting out of memory, and one-line summaries."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import errno
 
 import torch
 
-# Also cuFFT's and cuBLAS'; the last is what C++ says where Python says MemoryError
+# Messages of torch, of cuFFT and cuBLAS (ALLOC_FAILED), and of C++ (std::bad_alloc)
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED", "std::bad_alloc")
 TORCHSCRIPT = "TorchScript interpreter"
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether less at once may work."""
+    """Return whether an error means that memory ran out, so that a smaller batch may work."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def error_summary(error: Exception) -> str:
-    """The kind of an error and the first line of its words; of TorchScript's, the last, which has the reason."""
+    """Return the type and first line of an error; the last line for TorchScript, which has the cause there."""
     text = str(error).strip()
     line = text.rpartition("\n")[2] if TORCHSCRIPT in text else text.partition("\n")[0]
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -1,4 +1,4 @@
-"""Models that are a file: exported programs, TorchScript, pickled modules."""
+"""Models in files: exported programs, TorchScript, pickled modules."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from ..errors import USAGE, JobError
 from ..io.atomic_io import sha256_of
 from ..torch_internals import read_pt2
 from .checkpoints import is_torchscript, read_pickle, zip_names
-from .loaded import Built
+from .loaded import RawModel
 
 SUFFIXES = (".pt2", ".pt", ".pth", ".ts", ".torchscript")
 
 
-def from_file(path: str, weights: str | None, trust: bool, device: torch.device) -> Built:
-    """The model in a file; its content decides what it is."""
+def load_from_file(path: str, weights: str | None, trust: bool, device: torch.device) -> RawModel:
+    """Return the model in a file, whose kind is detected from its content."""
     if not os.path.isfile(path):
         raise JobError(f"model must be a file that exists, got {path!r}", USAGE)
     if weights is not None:
-        raise JobError(f"weights must be left out where model is a file, which has its own, got {weights!r}", USAGE)
+        raise JobError(
+            f"weights must be None where model is a file, which contains its weights, got {weights!r}", USAGE
+        )
     if path.endswith(".pt2") or any(name.rpartition("/")[2] == "archive_format" for name in zip_names(path)):
-        return Built(_exported(path, trust, device), sha256=sha256_of(Path(path)))
+        return RawModel(_load_exported(path, trust, device), sha256=sha256_of(Path(path)))
     if is_torchscript(path):
-        return Built(_scripted(path, device), sha256=sha256_of(Path(path)))
-    return Built(_pickled(path, trust))
+        return RawModel(_load_torchscript(path, device), sha256=sha256_of(Path(path)))
+    return RawModel(_load_pickled(path, trust))
 
 
-def _scripted(path: str, device: torch.device) -> nn.Module:
-    # Its unpickler is torch's own, in C++, and knows of no Python function: nothing but TorchScript runs.
+def _load_torchscript(path: str, device: torch.device) -> nn.Module:
+    # Safe without trust: torch's C++ unpickler cannot call Python functions.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.load` is (deprecated|not supported)", DeprecationWarning)
         try:
@@ -43,22 +45,22 @@ def _scripted(path: str, device: torch.device) -> nn.Module:
             raise JobError(f"model {path} cannot be read as TorchScript: {str(error).strip()}", USAGE) from error
 
 
-def _pickled(path: str, trust: bool) -> nn.Module:
-    found = read_pickle(path, trust, "model")
-    if isinstance(found, nn.Module):
-        return found
-    hint = f"with its architecture: a model pkg.mod:callable and weights {path}"
-    raise JobError(f"model {path} must hold a module, got {type(found).__name__}; load weights {hint}", USAGE)
+def _load_pickled(path: str, trust: bool) -> nn.Module:
+    model = read_pickle(path, trust, "model")
+    if isinstance(model, nn.Module):
+        return model
+    hint = "for a checkpoint, give its architecture as model (pkg.mod:callable) and the file as weights"
+    raise JobError(f"model {path} must contain a module, got {type(model).__name__}; {hint}", USAGE)
 
 
 # --- Exported programs ---
 
 
-def _exported(path: str, trust: bool, device: torch.device) -> nn.Module:
+def _load_exported(path: str, trust: bool, device: torch.device) -> nn.Module:
     if not zip_names(path):
-        raise JobError(f"model {path} must be a file that torch.export.save has written", USAGE)
+        raise JobError(f"model {path} must be a file written by torch.export.save", USAGE)
     if not trust:
-        _refuse_pickles(path)
+        _check_no_pickles(path)
     try:
         program = torch.export.load(path)
         if device.type != "cpu":
@@ -70,17 +72,17 @@ def _exported(path: str, trust: bool, device: torch.device) -> nn.Module:
         raise JobError(f"model {path} cannot be read as an exported program: {error}", USAGE) from error
 
 
-def _refuse_pickles(path: str) -> None:
-    """torch.export.load unpickles without restraint; so nothing may be there that ``weights_only`` would not load."""
+def _check_no_pickles(path: str) -> None:
+    """Raise a JobError where a program contains pickles, which torch.export.load would run without any check."""
     try:
         if "version" in zip_names(path):
-            raise ValueError("it is in the format of torch before 2.8, which is pickled")
+            raise ValueError("the format of torch before 2.8 is pickled")
         with read_pt2(path) as archive:
             for name in archive.get_file_names():
                 _check_entry(name, archive.read_bytes)
     except Exception as error:
-        text = f"model {path} holds more than a program and tensors, and loading it may run any code"
-        raise JobError(f"{text}: --trust-checkpoint loads it all the same ({error})", USAGE) from error
+        text = f"model {path} contains pickled objects, and loading them may run any code"
+        raise JobError(f"{text}: give --trust-checkpoint if you trust the file ({error})", USAGE) from error
 
 
 def _check_entry(name: str, read) -> None:

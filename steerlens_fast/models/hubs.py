@@ -1,4 +1,4 @@
-"""Models that timm and torchvision know by name."""
+"""Models of timm and torchvision, by name."""
 
 from __future__ import annotations
 
@@ -12,83 +12,85 @@ from ..classifier.isolation import frames_within_the_package
 from ..errors import USAGE, JobError
 from ..extras import MissingExtra, require_extra
 from .checkpoints import put_weights, read_weights
-from .loaded import Built
+from .loaded import RawModel
 
 RANDOM = "random"
 
 
-def from_timm(name: str, weights: str | None, trust: bool, asked: dict) -> Built:
-    """A model of timm: pretrained, random, or with the weights of a file."""
-    timm, spec = _hub("timm", "timm"), f"timm:{name}"
-    if ":" not in name and not timm.is_model(name):  # hf-hub:... is looked up there
-        raise _unknown(spec, name, timm.list_models())
+def load_from_timm(name: str, weights: str | None, trust: bool, overrides: dict) -> RawModel:
+    """Return a model of timm: pretrained, randomly initialised, or with the weights of a file."""
+    timm, spec = _import_hub("timm", "timm"), f"timm:{name}"
+    if ":" not in name and not timm.is_model(name):  # hf-hub:NAME is not in timm's list
+        raise _unknown_model_error(spec, name, timm.list_models())
     config = timm.get_pretrained_cfg(name)
-    options = {"in_chans": asked["channels"]} if "channels" in asked else {}
+    options = {"in_chans": overrides["channels"]} if "channels" in overrides else {}
     if (
         config is not None
         and config.fixed_input_size
-        and asked.get("size", config.input_size[1:]) != config.input_size[1:]
+        and overrides.get("size", config.input_size[1:]) != config.input_size[1:]
     ):
-        options["img_size"] = asked["size"]
-    state = _state(weights, trust)
+        options["img_size"] = overrides["size"]
+    state = _read_state(weights, trust)
     if state is not None and config is not None and isinstance(config.classifier, str):
-        options |= _classes(state, f"{config.classifier}.weight")
-    model = _made(spec, weights, lambda: timm.create_model(name, pretrained=weights is None, **options))
+        options |= _num_classes(state, f"{config.classifier}.weight")
+    model = _create(spec, weights, lambda: timm.create_model(name, pretrained=weights is None, **options))
     if state is not None:
         put_weights(model, state, weights)
-    return Built(model, _told_by_timm(timm, spec, model), _names_in_timm(timm, model) if weights is None else None)
+    return RawModel(
+        model, _timm_metadata(timm, spec, model), _timm_class_names(timm, model) if weights is None else None
+    )
 
 
-def _told_by_timm(timm: ModuleType, spec: str, model) -> dict:
-    told = timm.data.resolve_model_data_config(model)
-    if told["crop_mode"] != "center" or told["crop_pct"] > 1:
-        how = f"crop_mode {told['crop_mode']!r} and crop_pct {told['crop_pct']}"
-        text = f"model {spec} was evaluated with {how}; here images are centre-cropped, with crop_pct at most 1"
+def _timm_metadata(timm: ModuleType, spec: str, model) -> dict:
+    config = timm.data.resolve_model_data_config(model)
+    if config["crop_mode"] != "center" or config["crop_pct"] > 1:
+        crop = f"crop_mode {config['crop_mode']!r} and crop_pct {config['crop_pct']}"
+        text = f"model {spec} was evaluated with {crop}; images are centre-cropped with crop_pct at most 1 instead"
         warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
     return {
-        "size": tuple(told["input_size"][1:]),
-        "channels": told["input_size"][0],
-        "mean": [float(value) for value in told["mean"]],
-        "std": [float(value) for value in told["std"]],
-        "interpolation": told["interpolation"],
-        "crop_pct": min(1.0, float(told["crop_pct"])),
+        "size": tuple(config["input_size"][1:]),
+        "channels": config["input_size"][0],
+        "mean": [float(value) for value in config["mean"]],
+        "std": [float(value) for value in config["std"]],
+        "interpolation": config["interpolation"],
+        "crop_pct": min(1.0, float(config["crop_pct"])),
     }
 
 
-def _names_in_timm(timm: ModuleType, model) -> list[str] | None:
+def _timm_class_names(timm: ModuleType, model) -> list[str] | None:
     if model.pretrained_cfg.get("label_names"):
         return list(model.pretrained_cfg["label_names"])
     subset = timm.data.infer_imagenet_subset(model)
     return None if subset is None else timm.data.ImageNetInfo(subset).label_descriptions()
 
 
-def from_torchvision(name: str, weights: str | None, trust: bool, asked: dict) -> Built:
-    """A model of torchvision: pretrained, random, or with the weights of a file."""
+def load_from_torchvision(name: str, weights: str | None, trust: bool, overrides: dict) -> RawModel:
+    """Return a model of torchvision: pretrained, randomly initialised, or with the weights of a file."""
     spec = f"torchvision:{name}"
-    models = _hub("torchvision", "torchvision.models")
+    models = _import_hub("torchvision", "torchvision.models")
     if name not in models.list_models():
-        raise _unknown(spec, name, models.list_models())
-    if asked.get("channels", 3) != 3:
-        raise JobError(f"channels must be 3 for model {spec}, got {asked['channels']}", USAGE)
+        raise _unknown_model_error(spec, name, models.list_models())
+    if overrides.get("channels", 3) != 3:
+        raise JobError(f"channels must be 3 for model {spec}, got {overrides['channels']}", USAGE)
     default = models.get_model_weights(name).DEFAULT
-    state = _state(weights, trust)
-    options = {} if state is None else _classes(state)
-    model = _made(
+    state = _read_state(weights, trust)
+    options = {} if state is None else _num_classes(state)
+    model = _create(
         spec, weights, lambda: models.get_model(name, weights=default if weights is None else None, **options)
     )
     if state is not None:
         put_weights(model, state, weights)
-    return Built(
+    return RawModel(
         model,
-        {"channels": 3} | _told_by_torchvision(default),
+        {"channels": 3} | _torchvision_metadata(default),
         default.meta.get("categories") if weights is None else None,
     )
 
 
-def _told_by_torchvision(weights) -> dict:
+def _torchvision_metadata(weights) -> dict:
     transforms = weights.transforms()
     if not hasattr(transforms, "crop_size"):
-        return {}  # a detector, a segmenter: images of any size
+        return {}  # detection and segmentation models take images of any size
     size, resized = transforms.crop_size[0], transforms.resize_size[0]
     return {
         "size": (size, size),
@@ -99,35 +101,35 @@ def _told_by_torchvision(weights) -> dict:
     }
 
 
-def _hub(extra: str, module: str) -> ModuleType:
+def _import_hub(extra: str, module: str) -> ModuleType:
     try:
         return require_extra(extra, module)
     except MissingExtra as error:
         raise JobError(f"model {extra}:NAME: {error}", USAGE) from error
-    except Exception as error:  # a torchvision that was built for another torch
+    except Exception as error:  # e.g. a torchvision built for another torch
         raise JobError(f"model {extra}:NAME: {module} cannot be imported: {error}", USAGE) from error
 
 
-def _unknown(spec: str, name: str, known: list[str]) -> JobError:
+def _unknown_model_error(spec: str, name: str, known: list[str]) -> JobError:
     hint = did_you_mean(name.partition(".")[0], known)
-    return JobError(f"model must be one that {spec.partition(':')[0]} knows, got {spec!r}{hint}", USAGE)
+    return JobError(f"model must be one of {spec.partition(':')[0]}'s models, got {spec!r}{hint}", USAGE)
 
 
-def _state(weights: str | None, trust: bool) -> dict[str, Tensor] | None:
+def _read_state(weights: str | None, trust: bool) -> dict[str, Tensor] | None:
     return None if weights in (None, RANDOM) else read_weights(weights, trust)
 
 
-def _classes(state: dict[str, Tensor], head: str = "") -> dict[str, int]:
-    """How many classes a checkpoint has, told by its classifier, by default its last matrix."""
+def _num_classes(state: dict[str, Tensor], head: str = "") -> dict[str, int]:
+    """Return the number of classes of a checkpoint: the rows of its classifier, by default of its last matrix."""
     matrices = [v for n, v in state.items() if isinstance(v, Tensor) and v.dim() == 2 and n.endswith(head)]
     return {"num_classes": len(matrices[-1])} if matrices else {}
 
 
-def _made(spec: str, weights: str | None, make):
+def _create(spec: str, weights: str | None, create_model):
     try:
-        return make()
+        return create_model()
     except Exception as error:
         if weights is not None:
-            raise JobError(f"model {spec} cannot be made: {error}", USAGE) from error
-        text = f"the pretrained weights of model {spec} cannot be had"
+            raise JobError(f"model {spec} cannot be created: {error}", USAGE) from error
+        text = f"the pretrained weights of model {spec} cannot be loaded"
         raise JobError(f"{text}; give --weights FILE, or --weights random ({error})", USAGE) from error

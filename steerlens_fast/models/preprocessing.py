@@ -1,4 +1,4 @@
-"""What images become before a model sees them, and the checks of what is asked of them."""
+"""Preprocessing of images for a model, and checks of its options."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..data.resize import INTERPOLATIONS
 from ..errors import USAGE, JobError
 from ..io.base_config import plain_data
 
-LEAST = 8  # pixels: the smallest image that holds one scale of a pyramid
+MIN_SIZE = 8  # pixels: the smallest image with one scale of a pyramid
 
 
 class Preprocessing:
-    """Images [B, C, H, W] in [0, 1] as the model takes them: normalised, then in its dtype and memory format.
+    """Normalises images [B, C, H, W] in [0, 1], and converts them to the model's dtype and memory format.
 
     Examples
     --------
@@ -26,35 +26,36 @@ class Preprocessing:
 
     def __init__(self, mean=None, std=None, device="cpu", dtype=torch.float32, channels_last=False):
         wide = torch.promote_types(dtype, torch.float32)
-        plane = lambda v: None if v is None else torch.tensor(v, dtype=wide, device=device)[:, None, None]
-        self.mean, self.std, self.dtype = plane(mean), plane(std), dtype
-        self.format = torch.channels_last if channels_last else torch.preserve_format
+        self.mean = None if mean is None else torch.tensor(mean, dtype=wide, device=device)[:, None, None]
+        self.std = None if std is None else torch.tensor(std, dtype=wide, device=device)[:, None, None]
+        self.dtype = dtype
+        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
 
     def __call__(self, images: Tensor) -> Tensor:
         if self.mean is not None:
             images = (images - self.mean) / self.std
-        return images.to(self.dtype, memory_format=self.format)
+        return images.to(self.dtype, memory_format=self.memory_format)
 
 
 def preprocessing_for(
-    spec: str, told: dict, device: torch.device, dtype: torch.dtype, channels_last: bool
+    spec: str, options: dict, device: torch.device, dtype: torch.dtype, channels_last: bool
 ) -> Preprocessing | None:
-    """The preprocessing of what is told, or None where images are given as they are."""
-    mean, std = told.get("mean"), told.get("std")
+    """Return the preprocessing for the given mean, std, dtype and format; None where there is nothing to do."""
+    mean, std = options.get("mean"), options.get("std")
     if (mean is None) != (std is None):
         raise JobError(f"mean and std must be given together for model {spec}, got mean {mean} and std {std}", USAGE)
     for name, values in (("mean", mean), ("std", std)):
-        if values is not None and len(values) != told["channels"]:
-            expected = f"{told['channels']} values, one for each channel of model {spec}"
+        if values is not None and len(values) != options["channels"]:
+            expected = f"{options['channels']} values, one for each channel of model {spec}"
             raise JobError(f"{name} must have {expected}, got {values}", USAGE)
-    plain = mean is None and dtype == torch.float32 and not channels_last
-    return None if plain else Preprocessing(mean, std, device, dtype, channels_last)
+    unchanged = mean is None and dtype == torch.float32 and not channels_last
+    return None if unchanged else Preprocessing(mean, std, device, dtype, channels_last)
 
 
-def check_options(asked: dict) -> dict:
-    """Those that are not None, checked."""
+def check_options(options: dict) -> dict:
+    """Check the options that are not None, and return them."""
     try:
-        return {name: CHECKS[name](name, plain_data(value)) for name, value in asked.items() if value is not None}
+        return {name: CHECKS[name](name, plain_data(value)) for name, value in options.items() if value is not None}
     except (TypeError, ValueError) as error:
         raise JobError(str(error), USAGE) from error
 
@@ -64,7 +65,7 @@ def _check_size(name: str, value) -> tuple[int, int]:
     if len(sides) != 2:
         raise ValueError(f"{name} must be an int or (H, W), got {value!r}")
     for side in sides:
-        check_int(name, side, LEAST, None)
+        check_int(name, side, MIN_SIZE, None)
     return sides
 
 
@@ -74,7 +75,7 @@ def _check_channels(name: str, value) -> int:
     return value
 
 
-def _numbers(above: float | None) -> Callable[[str, object], list[float]]:
+def _check_numbers(above: float | None) -> Callable[[str, object], list[float]]:
     def check(name: str, values) -> list[float]:
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise TypeError(f"{name} must be a sequence of floats, one for each channel, got {values!r}")
@@ -85,15 +86,19 @@ def _numbers(above: float | None) -> Callable[[str, object], list[float]]:
 
 def _check_crop(name: str, value) -> float:
     if check_number(name, value, 0.0) > 1:
-        raise ValueError(f"{name} must be above 0, at most 1, got {value}")
+        raise ValueError(f"{name} must be above 0 and at most 1, got {value}")
     return float(value)
+
+
+def _check_interpolation(name: str, value) -> str:
+    return check_choice(name, value, INTERPOLATIONS)
 
 
 CHECKS = {
     "size": _check_size,
-    "mean": _numbers(None),
-    "std": _numbers(0.0),
+    "mean": _check_numbers(None),
+    "std": _check_numbers(0.0),
     "channels": _check_channels,
-    "interpolation": lambda name, value: check_choice(name, value, INTERPOLATIONS),
+    "interpolation": _check_interpolation,
     "crop_pct": _check_crop,
 }

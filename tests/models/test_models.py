@@ -298,7 +298,7 @@ def test_errors_in_the_user_s_module_come_with_their_traceback(zoo):
         ("user_zoo.deep:smooth", ["'user_zoo.deep'"]),
         ("user_zoo:nothing", ["'nothing'", "user_zoo"]),
         ("user_zoo:number", ["'user_zoo:number'", "3"]),
-        ("user_zoo:gives_a_number", ["must give a module", "3"]),
+        ("user_zoo:gives_a_number", ["must return a module", "3"]),
     ],
 )
 def test_names_that_lead_nowhere(zoo, spec, said):
@@ -384,8 +384,8 @@ def test_weights_that_are_none(zoo):
         ("nowhere.pt", "exists"),
         ("random", "exists"),
         (".", "exists"),
-        ("text.pt", "torch has written"),
-        ("cut.pt", "torch has written"),
+        ("text.pt", "written by torch.save"),
+        ("cut.pt", "written by torch.save"),
         ("text.safetensors", "cannot be read"),
         ("none.pt", "state dict", "'epoch', 'loss'"),
         ("list.pt", "state dict", "list"),
@@ -654,7 +654,7 @@ def test_torchvision_random_weights_are_what_it_says_of_the_images(images):
 def test_pretrained_weights_that_cannot_be_fetched(offline, spec):
     """Without network the message says what to do."""
     peers.timm()
-    refused(spec, "cannot be had", "--weights random", "--weights FILE", spec=spec)
+    refused(spec, "cannot be loaded", "--weights random", "--weights FILE", spec=spec)
 
 
 @pytest.mark.parametrize("spec", ["timm:resnet10x", "torchvision:mobilnet_v2"])
@@ -761,7 +761,7 @@ def test_bad_arguments_are_named(arguments, said):
 
 def test_weights_for_a_file_are_refused(tmp_path):
     torch.jit.script(linear()).save(tmp_path / "m.pt")
-    refused("weights", "left out", spec=tmp_path / "m.pt", weights="w.pt")
+    refused("weights", "must be None", spec=tmp_path / "m.pt", weights="w.pt")
 
 
 def test_channels_of_torchvision_are_three():
@@ -772,7 +772,7 @@ def test_channels_of_torchvision_are_three():
 def test_a_model_that_cannot_be_copied_says_what_to_do():
     model = linear()
     model.kept = torch.ones(1, requires_grad=True) * 2  # no leaf: torch refuses to copy it
-    refused("copied", "where it is to run", spec=model, dtype="bfloat16")
+    refused("copied", "the device and in the dtype it will run in", spec=model, dtype="bfloat16")
     assert load_model(model).model is model
 
 
