@@ -1,4 +1,4 @@
-"""How a job, and how one item of it, may end."""
+"""Errors of jobs and of single items, exit codes, and the reasons why items fail."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from .extras import MissingExtra
 DONE, FATAL, USAGE, QUARANTINED, TOO_MANY_FAILURES, NO_SPACE = range(6)  # exit codes
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM
 
-# What an error of a file system means for a job, where its own words leave that open
-MEANINGS = {
+# Explanations of errors of file systems whose own messages are unclear
+EXPLANATIONS = {
     errno.EROFS: "the file system is mounted without write access",
     errno.EACCES: "this user may not write or read there",
-    errno.EPERM: "this user may not do that, or the file system cannot",
-    errno.EIO: "the disk, or the connection to it, fails",
-    errno.ESTALE: "the network file system was taken away, or mounted anew",
-    errno.EFBIG: "the file system or a limit (ulimit -f) takes no file of this size: use a smaller shard size",
+    errno.EPERM: "this user may not do that, or the file system does not support it",
+    errno.EIO: "the disk, or the connection to it, has failed",
+    errno.ESTALE: "the network file system was unmounted or remounted",
+    errno.EFBIG: "the file system or a limit (ulimit -f) does not allow files of this size: use a smaller shard size",
     errno.EMFILE: "this process may open no more files: raise ulimit -n, or use fewer decoders",
     errno.ENFILE: "this machine has too many open files",
 }
 
-NO_THREAD = "can't start new thread"  # of a RuntimeError of Python's
+NO_THREAD = "can't start new thread"  # message of Python's RuntimeError
 
 OK = "ok"
 REASONS = {
     "unreadable": "the file or entry cannot be read",
-    "empty": "there are no bytes",
-    "not-an-image": "no image format that is known here",
-    "truncated": "the image ends before it is whole",
-    "corrupt": "the image's data are damaged",
-    "too-large": "more pixels than allowed",
-    "unsupported": "a kind of image with no agreed conversion to 8 bits",
-    "bad-array": "an array of another shape, type or range than an image has",
-    "no-label": "the data do not say which class it is",
-    "model-error": "the model raises an error at this image",
+    "empty": "the file or entry has no bytes",
+    "not-an-image": "not a supported image format",
+    "truncated": "the image file is incomplete",
+    "corrupt": "the image file is damaged",
+    "too-large": "more pixels or bytes than allowed",
+    "unsupported": "an image mode without a defined conversion to 8 bits",
+    "bad-array": "an array whose shape, type or range is not that of an image",
+    "no-label": "the data have no label for the image",
+    "model-error": "the model raises an error for this image",
     "gradient-not-finite": "the gradient at the source is not finite",
     "gradient-zero": "the gradient at the source is zero",
     "gradient-became-not-finite": "the gradient became infinite or NaN after the source",
-    "overflow": "frames left the floating-point range: smaller factors are needed",
+    "overflow": "frames exceed the floating-point range: use smaller factors",
     "image-not-in-bounds": "the image is not finite, or not in bounds",
     "gradient-became-zero": "the gradient became zero after the source",
 }
-# Morphs.status -> reason; the items that have frames all the same: copies of the source, from where they failed on
+# Reasons by Morphs.status; such items still have frames, which are copies of the source from the failure on
 MORPH_REASONS = (
     OK,
     "gradient-not-finite",
@@ -56,7 +56,7 @@ MORPH_REASONS = (
 )
 
 
-VOLATILE = (
+VOLATILE_PATTERNS = (  # text that differs between runs
     (re.compile(r"(,? at)? 0x[0-9a-fA-F]{6,16}\b"), ""),
     (re.compile(r"\b(pid|PID|process|Process|thread|Thread)([ =:-]+)[0-9]+\b"), r"\1\2..."),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?"), "<time>"),
@@ -64,14 +64,14 @@ VOLATILE = (
 
 
 class BadItem(Exception):
-    """One item that cannot be used; the job goes on without it.
+    """An item that cannot be used; the job continues without it.
 
     Parameters
     ----------
     reason : str
         A key of ``REASONS``.
     message : str
-        What was seen, for people; :func:`remove_volatile_text` of it is kept, since records that are hashed hold it.
+        The cause. Text that differs between runs is removed, because records with this message are hashed.
 
     Examples
     --------
@@ -86,12 +86,12 @@ class BadItem(Exception):
         super().__init__(remove_volatile_text(message))
         self.reason = reason
 
-    def __reduce__(self):  # with both arguments: it travels between processes
+    def __reduce__(self):  # pickled with both arguments, for other processes
         return BadItem, (self.reason, str(self))
 
 
 def remove_volatile_text(text: str) -> str:
-    """A message without what differs from run to run: addresses of objects, temporary files, processes, times.
+    """Remove text that differs between runs: addresses of objects, temporary files, process numbers, times.
 
     Examples
     --------
@@ -100,23 +100,23 @@ def remove_volatile_text(text: str) -> str:
     >>> remove_volatile_text("process 4711 failed at 2026-11-28 19:30:53.123")
     'process ... failed at <time>'
     """
-    for pattern, instead in VOLATILE:
-        text = pattern.sub(instead, text)
+    for pattern, replacement in VOLATILE_PATTERNS:
+        text = pattern.sub(replacement, text)
     try:
         folder = tempfile.gettempdir()
-    except OSError:  # there may be no folder for temporary files
+    except OSError:  # no folder for temporary files
         return text
     return re.sub(re.escape(folder) + r"/tmp[a-z0-9_]{8}\b", "<temporary file>", text)
 
 
 def describe_error(error: Exception) -> str:
-    """The type and the message of an exception that other code raised, for a record."""
+    """Return the type and message of an exception, for a record."""
     text = remove_volatile_text(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class JobError(Exception):
-    """A job that cannot go on; ``code`` is what the command exits with.
+    """An error that ends a job; ``code`` is the exit status of the command.
 
     Examples
     --------
@@ -130,16 +130,16 @@ class JobError(Exception):
 
 
 class ModelError(JobError):
-    """A model that raised: its traceback, which nobody but its owner understands, belongs in the log."""
+    """An error raised by a model; its traceback is logged."""
 
 
 def is_expected(error: BaseException) -> bool:
-    """Whether its message says all; else a log should have its traceback."""
+    """Return whether an error is explained by its message, so that no traceback needs to be logged."""
     return isinstance(error, JobError) and not isinstance(error, ModelError)
 
 
 def to_job_error(error: BaseException) -> JobError:
-    """The same error, with an exit code: a full disk has its own, what nobody foresaw is fatal.
+    """Convert any exception to a JobError: a full disk has its own exit code, unexpected errors are fatal.
 
     Examples
     --------
@@ -153,6 +153,6 @@ def to_job_error(error: BaseException) -> JobError:
     text = str(error) or repr(error)
     if NO_THREAD in text:
         text += ": raise the limit on processes (ulimit -u), or use fewer workers, decoders and threads"
-    if isinstance(error, OSError) and error.errno in MEANINGS:
-        text += f" ({MEANINGS[error.errno]})"
+    if isinstance(error, OSError) and error.errno in EXPLANATIONS:
+        text += f" ({EXPLANATIONS[error.errno]})"
     return JobError(text if isinstance(error, (OSError, MissingExtra)) else f"{type(error).__name__}: {text}")

@@ -1,4 +1,4 @@
-"""The compiled extension ``_C``: loaded once, with errors that name the cause and what to do about it."""
+"""Loading of the compiled extension ``_C``, with errors that name the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ FOLDER = Path(__file__).parent
 OLDEST_TORCH = (2, 10)  # setup.py's TORCH_TARGET: the stable ABI that the extension is built for
 BUILD = "python setup.py build_ext --inplace"
 EDITABLE = "pip install --no-build-isolation --no-deps -e ."
-AGAIN = "pip install --no-build-isolation --no-deps --force-reinstall ."
+REINSTALL = "pip install --no-build-isolation --no-deps --force-reinstall ."
 
 
 def load_extension() -> None:
-    """Import torch, ``_C`` and the ops that it registers.
+    """Import torch, the extension ``_C`` and its ops.
 
     Raises
     ------
     ImportError
         Where torch is missing or too old, or the extension is missing, cannot be loaded, or belongs to another version
-        of the package. The message names the files concerned and the commands that help.
+        of the package. The message names the files and the commands that solve the problem.
     """
     _import_torch()
-    # Looked for in this folder alone: the hook of an editable installation would give this Python code the extension of
-    # another checkout.
+    # Only this folder is searched: the import hook of an editable installation could find the extension of another
+    # checkout.
     if PathFinder.find_spec(f"{PACKAGE}._C", [str(FOLDER)]) is None:
         raise ImportError(_missing_message(), name=f"{PACKAGE}._C", path=str(FOLDER))
     try:
@@ -50,16 +50,16 @@ def load_extension() -> None:
 
 
 def build_info() -> dict:
-    """How the extension was built, and whether the torch of this process fits.
+    """Return how the extension was built, and whether it matches the torch of this process.
 
     Returns
     -------
     dict
-        ``version``, ``cuda`` (whether there are CUDA kernels), ``cuda_archs``, ``nvcc``, ``reason`` (of the choice),
+        ``version``, ``cuda`` (whether there are CUDA kernels), ``cuda_archs``, ``nvcc``, ``reason`` (for that),
         ``torch_built`` and ``torch_target`` (the torch of the build, and the oldest that the extension runs with),
         ``cpu_levels`` (of most ops), ``cpu_capability`` (of the ops on whole planes: "avx512", "avx2" or "default"),
-        ``compiler``; ``torch``, the version in this process; ``torch_mismatch``, what the difference between the two
-        means, or "".
+        ``compiler``; ``torch``, the version in this process; ``torch_mismatch``, the effect of a difference between the
+        two, or "".
 
     Examples
     --------
@@ -76,7 +76,7 @@ def build_info() -> dict:
 
 
 def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
-    """What is lost between a build and the CUDA release of the torch in use (None: a CPU build); "" where nothing is.
+    """Return how a build does not match the CUDA release of torch (None: a CPU build); "" where it does.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
 
 
 def outdated_error(error: Exception) -> Exception:
-    """An ImportError where an error tells of an op, or a function of ``_C``, that the extension lacks; else itself.
+    """Convert an error about an op or function missing in ``_C`` to an ImportError; return other errors unchanged.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def _import_torch() -> None:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        text = f"{needed}, and there is none in {sys.executable}: install it (https://pytorch.org/get-started)"
+        text = f"{needed}, but {sys.executable} has no torch: install it (https://pytorch.org/get-started)"
         raise ModuleNotFoundError(f"{text}, then build {PACKAGE} with --no-build-isolation", name="torch") from error
     version = str(getattr(torch, "__version__", "unknown"))
     number = re.match(r"(\d+)\.(\d+)", version)
@@ -131,7 +131,7 @@ def _import_torch() -> None:
 
 
 def _check_version(module: ModuleType) -> None:
-    """The extension and the Python code must be of one version; a torch of another CUDA release gets a warning."""
+    """Check that extension and Python code have the same version; warn where torch has another CUDA release."""
     info = module.build_info()
     if info["version"] != __version__:
         text = f"{PACKAGE} is version {__version__} in {FOLDER}, and its compiled extension {module.__file__} was built"
@@ -143,13 +143,14 @@ def _check_version(module: ModuleType) -> None:
         warnings.warn(f"{PACKAGE} was {mismatch}", RuntimeWarning, stacklevel=2)
 
 
-# --- A missing extension, and one that cannot be loaded ---
+# --- Errors: the extension is missing, or cannot be loaded ---
 
 
 def _missing_message() -> str:
-    """Why there is no ``_C`` where the package was imported from, and what to do."""
+    """Return a message about a missing extension, with its cause and remedies."""
     if not FOLDER.is_dir():
-        return f"{PACKAGE} cannot be imported from the archive {FOLDER.parent}: it has a compiled extension; install it"
+        archive = FOLDER.parent
+        return f"{PACKAGE} cannot be imported from the archive {archive}, since it has a compiled extension: install it"
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     others = sorted(path.name for path in FOLDER.glob("_C*.so"))
     lines = [f"{PACKAGE} was imported from {FOLDER}, which has no compiled extension _C{suffix}."]
@@ -158,18 +159,18 @@ def _missing_message() -> str:
         lines.append(f"It was built for another Python ({', '.join(others)}); this is Python {version}.")
     installed, remedies = _installed_elsewhere(), []
     if installed is not None:
-        lines.append(f"A built {PACKAGE} is installed in {installed}, but {_how_found()}.")
-        remedies.append(_how_to_avoid())
+        lines.append(f"A built {PACKAGE} is installed in {installed}, but {_why_not_found()}.")
+        remedies.append(_path_remedy())
     if (FOLDER.parent / "setup.py").exists():
         remedies.append(f"build the extension in {FOLDER.parent}: {BUILD}")
         remedies.append(f"install the checkout in editable mode: {EDITABLE}  (or sh .ci/setup)")
     elif installed is None:
-        remedies.append(f"install the package again, from its source tree: {AGAIN}")
+        remedies.append(f"install the package again, from its source tree: {REINSTALL}")
     return "\n".join([*lines, "Do one of these:" if len(remedies) > 1 else "Do this:", *(f"  - {r}" for r in remedies)])
 
 
 def _unloadable_message(error: ImportError) -> str:
-    """What the dynamic loader said, what it means, and what to do."""
+    """Return the message of the dynamic loader, with its meaning and the remedy."""
     import torch
 
     text = f"{PACKAGE}'s compiled extension {error.path} cannot be loaded: {error}\n{_loader_hint(str(error))}"
@@ -177,7 +178,7 @@ def _unloadable_message(error: ImportError) -> str:
 
 
 def _loader_hint(text: str) -> str:
-    """What a message of the dynamic loader means.
+    """Explain a message of the dynamic loader.
 
     Examples
     --------
@@ -195,29 +196,30 @@ def _loader_hint(text: str) -> str:
         return "It was built on a system with a newer C or C++ library"
     if re.search(r"ELF|file too short|wrong architecture", text):
         return "The file is damaged, or was built for another machine"
-    return "It does not fit what is installed"
+    return "It does not match the installed packages"
 
 
 def _rebuild() -> str:
-    """The command that builds the extension anew."""
+    """Return the command that rebuilds the extension."""
     if (FOLDER.parent / "setup.py").exists():
         return f"build it again in {FOLDER.parent}: {BUILD}"
-    return f"build it again from the package's source tree: {AGAIN}"
+    return f"build it again from the package's source tree: {REINSTALL}"
 
 
 def _installed_elsewhere() -> Path | None:
-    """The folder of another ``steerlens_fast`` on sys.path that has an extension for this Python."""
+    """Return the folder of another ``steerlens_fast`` on sys.path with an extension for this Python."""
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    found = [PathFinder.find_spec(PACKAGE, [entry or os.getcwd()]) for entry in sys.path]
-    found += [f.find_spec(PACKAGE, None) for f in sys.meta_path if f is not PathFinder and hasattr(f, "find_spec")]
-    for spec in found:
+    specs = [PathFinder.find_spec(PACKAGE, [entry or os.getcwd()]) for entry in sys.path]
+    specs += [f.find_spec(PACKAGE, None) for f in sys.meta_path if f is not PathFinder and hasattr(f, "find_spec")]
+    for spec in specs:
         folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
         if folder is not None and folder.resolve() != FOLDER.resolve() and (folder / f"_C{suffix}").exists():
             return folder
     return None
 
 
-def _how_found() -> str:
+def _why_not_found() -> str:
+    """Return why this package is imported before the installed one."""
     parent = FOLDER.parent.resolve()
     if parent in _python_path():
         return f"PYTHONPATH names {FOLDER.parent}, which comes before it"
@@ -226,13 +228,14 @@ def _how_found() -> str:
     return f"{FOLDER.parent} comes before it on sys.path"
 
 
-def _how_to_avoid() -> str:
+def _path_remedy() -> str:
+    """Return how to import the installed package."""
     parent = FOLDER.parent.resolve()
     if parent in _python_path():
-        return f"take {FOLDER.parent} out of PYTHONPATH"
+        return f"remove {FOLDER.parent} from PYTHONPATH"
     if parent == Path.cwd().resolve():
         return "start Python in another folder, or with -P (Python 3.11 and newer)"
-    return f"take {FOLDER.parent} off sys.path, or start Python in another folder"
+    return f"remove {FOLDER.parent} from sys.path, or start Python in another folder"
 
 
 def _python_path() -> list[Path]:

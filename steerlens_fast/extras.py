@@ -1,4 +1,4 @@
-"""Optional packages: imported when first needed, with a message that tells how to install what is missing."""
+"""Optional packages: imported when first needed, with an error that names the install command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from types import ModuleType
 
 PACKAGE = "steerlens_fast"
-NEED_TORCH = ("timm", "torchvision", "decode", "test", "bench", "dev")  # extras that bring what is built for one torch
+NEED_TORCH = (
+    "timm",
+    "torchvision",
+    "decode",
+    "test",
+    "bench",
+    "dev",
+)  # extras with packages that are built for one version of torch
 
 
 class MissingExtra(ImportError):
@@ -16,7 +23,7 @@ class MissingExtra(ImportError):
 
 
 def require_extra(extra: str, module: str) -> ModuleType:
-    """Import ``module``, or raise :class:`MissingExtra` naming ``extra`` and what it would have pip install.
+    """Import ``module``; raise :class:`MissingExtra` with the install command where it is missing.
 
     Examples
     --------
@@ -30,13 +37,13 @@ def require_extra(extra: str, module: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).partition(".")[0]
-        wanted = " ".join([*packages(extra), *([torch_pin()] if extra in NEED_TORCH else [])])
-        told = f"{missing} is not installed: pip install {wanted}  # {PACKAGE}[{extra}]"
-        raise MissingExtra(told, name=missing) from error
+        requirements = " ".join([*packages(extra), *([torch_pin()] if extra in NEED_TORCH else [])])
+        message = f"{missing} is not installed: pip install {requirements}  # {PACKAGE}[{extra}]"
+        raise MissingExtra(message, name=missing) from error
 
 
 def torch_pin() -> str:
-    """The installed torch as a requirement: beside others it keeps pip from replacing it.
+    """Return the installed torch as a requirement, which keeps pip from replacing it.
 
     Examples
     --------
@@ -47,7 +54,7 @@ def torch_pin() -> str:
 
 
 def packages(extra: str) -> list[str]:
-    """What an extra brings, as pip is asked for it; from the metadata of the installed package.
+    """Return the requirements of an extra, from the metadata of the installed package.
 
     Examples
     --------
@@ -56,19 +63,19 @@ def packages(extra: str) -> list[str]:
     """
     try:
         lines = requires(PACKAGE) or []
-    except PackageNotFoundError:  # run from a source tree that is not installed
+    except PackageNotFoundError:  # a source tree that is not installed
         lines = []
-    found: dict[str, None] = {}  # in order, each once
+    requirements: dict[str, None] = {}  # ordered, without duplicates
     for line in lines:
-        wanted, _, marker = (part.strip() for part in line.partition(";"))
+        requirement, _, marker = (part.strip() for part in line.partition(";"))
         if not re.search(rf"""extra == ["']{extra}["']""", marker):
             continue
-        inner = re.match(rf"{PACKAGE.replace('_', '[-_]')}\[(.*)\]", wanted)
-        names = [name for part in inner[1].split(",") for name in packages(part)] if inner else [_quoted(wanted)]
-        found.update(dict.fromkeys(names))
-    return list(found) or [f"'{PACKAGE}[{extra}]'"]
+        inner = re.match(rf"{PACKAGE.replace('_', '[-_]')}\[(.*)\]", requirement)
+        names = [name for part in inner[1].split(",") for name in packages(part)] if inner else [_quoted(requirement)]
+        requirements.update(dict.fromkeys(names))
+    return list(requirements) or [f"'{PACKAGE}[{extra}]'"]
 
 
 def _quoted(requirement: str) -> str:
-    """For a shell, to which > and [ mean something."""
+    """Quote a requirement for a shell, where it contains > or [."""
     return requirement if re.fullmatch(r"[\w.-]+", requirement) else f'"{requirement}"'

@@ -79,7 +79,7 @@ def test_unbuilt_checkout_in_working_directory_names_installed_package(checkout,
 def test_unbuilt_checkout_on_pythonpath_says_so(checkout, installed, tmp_path):
     output = import_error(cwd=tmp_path, path=[checkout, installed])
     assert f"PYTHONPATH names {checkout}, which comes before it" in output
-    assert f"take {checkout} out of PYTHONPATH" in output
+    assert f"remove {checkout} from PYTHONPATH" in output
 
 
 def test_unbuilt_checkout_without_installed_package_says_how_to_build(checkout, tmp_path):
@@ -133,7 +133,7 @@ def test_missing_torch_says_what_to_install(installed, tmp_path):
         cwd=tmp_path, path=[installed], code="import sys; sys.modules['torch'] = None\nimport steerlens_fast"
     )
     last = output.splitlines()[-1]
-    assert last.startswith("ModuleNotFoundError: steerlens_fast needs torch 2.10 or newer, and there is none in")
+    assert last.startswith("ModuleNotFoundError: steerlens_fast needs torch 2.10 or newer, but ")
 
 
 @pytest.mark.parametrize("version", ["2.9.1+cu128", "1.13.0"])

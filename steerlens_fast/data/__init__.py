@@ -1,1 +1,1 @@
-"""Images: sources, decoding, resizing, targets."""
+"""Data sets of images: sources, decoding, resizing, labels and targets."""

@@ -1,4 +1,4 @@
-"""Names of classes."""
+"""Names of classes for reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def class_name(number: int, classes: Sequence[str] | None) -> str:
-    """The class's name, or its number where it has none; ~number is a label that is absent.
+    """Return the name of a class, or "class N" where it has none; ``~N`` stands for the absence of label N.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The items of a data set, and their listing on disk: one JSON line each, written and read as a stream."""
+"""Items of a data set, and their listing on disk: one JSON line per item, written and read as a stream."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +23,17 @@ class Item:
     Attributes
     ----------
     index : int
-        Its place in the data set, from 0.
+        Position in the data set, from 0.
     key : str
-        What outputs call it: unique in the data set, a relative name with "/" between its parts.
+        Name of the item's outputs: unique in the data set, a relative path with "/" between its parts.
     path : str
-        Where it is, for people: a file, ``"train-000.tar!0001.jpg"``, ``"images.npy[17]"``.
+        Where the image is, for messages: a file, ``"train-000.tar!0001.jpg"``, ``"images.npy[17]"``.
     label : int or None
-        The data's own class.
+        The class that the data give.
     place : list or None
-        What its source needs to find it again; JSON-able.
+        What the source needs to read the image; JSON-able.
     target : int or None
-        The class to morph toward, where it is known before the model is run.
+        The class to morph toward, where it does not depend on the model.
     """
 
     index: int
@@ -45,7 +46,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Listing:
-    """What :func:`write_listing` wrote: where each shard begins, how many items there are, the file's SHA-256."""
+    """The result of :func:`write_listing`: the byte offset of each shard, the number of items, the file's SHA-256."""
 
     offsets: list[int]
     items: int
@@ -53,26 +54,32 @@ class Listing:
 
 
 def write_listing(
-    path: Path, items: Iterable[Item], shard_size: int, where: Callable[[Item], str] = lambda item: item.path
+    path: Path, items: Iterable[Item], shard_size: int, where: Callable[[Item], str] = attrgetter("path")
 ) -> Listing:
-    """Write every item as a line of ``path``; JobError, saying ``where`` both are, where two have the same key."""
-    digest, offsets, at, keys = sha256(), [], 0, array("Q")
+    """Write every item as a line of ``path``.
+
+    Raises
+    ------
+    JobError
+        Where two items have the same key; the message contains ``where`` of both.
+    """
+    digest, offsets, size, hashes = sha256(), [], 0, array("Q")
     with atomic_write(path) as file:
         for n, item in enumerate(items):
             if n % shard_size == 0:
-                offsets.append(at)
+                offsets.append(size)
             line = _line(item)
             file.write(line)
             digest.update(line)
-            at += len(line)
-            keys.append(_hash(item.key))
+            size += len(line)
+            hashes.append(_hash(item.key))
         file.flush()
-        _check_unique(keys, Path(file.name), where)
-    return Listing(offsets, len(keys), digest.hexdigest())
+        _check_unique_keys(hashes, Path(file.name), where)
+    return Listing(offsets, len(hashes), digest.hexdigest())
 
 
 def hash_items(items: Iterable[Item]) -> str:
-    """The SHA-256 of the listing that :func:`write_listing` would write."""
+    """Return the SHA-256 of the listing that :func:`write_listing` would write."""
     digest = sha256()
     for item in items:
         digest.update(_line(item))
@@ -80,7 +87,7 @@ def hash_items(items: Iterable[Item]) -> str:
 
 
 def read_listing(path: Path, offset: int = 0, count: int | None = None) -> Iterator[Item]:
-    """The items from byte ``offset`` on, at most ``count`` of them."""
+    """Yield items from byte ``offset`` of a listing, at most ``count``."""
     with open(path, "rb") as file:
         file.seek(offset)
         for n, line in enumerate(file):
@@ -89,24 +96,35 @@ def read_listing(path: Path, offset: int = 0, count: int | None = None) -> Itera
             yield Item(*json.loads(line.decode(errors="surrogateescape")))
 
 
-compact_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps makes one for each call
+compact_json = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":")
+).encode  # json.dumps would make an encoder per call
 
 
 def _line(item: Item) -> bytes:
-    fields = item.index, item.key, item.path, item.label, item.place, item.target  # astuple() copies deeply
-    return compact_json(fields).encode(errors="surrogateescape") + b"\n"  # names that are not UTF-8 keep their bytes
+    fields = (
+        item.index,
+        item.key,
+        item.path,
+        item.label,
+        item.place,
+        item.target,
+    )  # dataclasses.astuple would copy deeply
+    return (
+        compact_json(fields).encode(errors="surrogateescape") + b"\n"
+    )  # keeps the bytes of file names that are not UTF-8
 
 
 def _hash(key: str) -> int:
-    # 8 bytes each instead of all names: a hundred thousand keys must not weigh on the driver
+    # 8 bytes per key in place of all keys: a data set may have millions
     return int.from_bytes(blake2b(key.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
 
 
-def _check_unique(hashes: array, listing: Path, where: Callable[[Item], str]) -> None:
+def _check_unique_keys(hashes: array, listing: Path, where: Callable[[Item], str]) -> None:
     values, counts = np.unique(np.frombuffer(hashes, np.uint64), return_counts=True) if hashes else ((), ())
     if len(values) != len(hashes):
-        twice = set(values[counts > 1].tolist())
-        same = next(h for h in hashes if h in twice)
-        items = [item for item, h in zip(read_listing(listing), hashes) if h == same][:2]
+        repeated = set(values[counts > 1].tolist())
+        first = next(h for h in hashes if h in repeated)
+        items = [item for item, h in zip(read_listing(listing), hashes) if h == first][:2]
         both = " and ".join(where(item) for item in items)
         raise JobError(f"keys must be unique in the data set, got {items[0].key!r} twice: {both}", USAGE)

@@ -1,4 +1,4 @@
-"""Fields of configurations that name files, made absolute."""
+"""Absolute paths in configurations."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import os
 from collections.abc import Mapping
 
 from ..io.paths import expand_home
-from .sources.tars import expand
+from .sources.tars import expand_braces
 
-# Fields that may name a file, or some, relative to where the job or the evaluation began.
-PATHS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights")
-WORDS = {"weights": ("random",), "judge_weights": ("random", "-")}  # which no file of that name makes a path
-TABLES = (".csv", ".json")  # the only files that a target may name
+# Options that may name files; relative names are relative to the working directory
+PATH_OPTIONS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights")
+KEYWORDS = {"weights": ("random",), "judge_weights": ("random", "-")}  # never paths, even if such a file exists
+TARGET_SUFFIXES = (".csv", ".json")  # of the files that a target may name
 
 
-def with_absolute_paths(asked: Mapping) -> dict:
-    """The same fields; those that name a file, a folder or tars that are there do so from the root, ``~`` expanded."""
-    return {name: _absolute(name, value) if name in PATHS else value for name, value in asked.items()}
+def with_absolute_paths(options: Mapping) -> dict:
+    """Return the options with ``~`` expanded, and the names of existing files and folders made absolute."""
+    return {name: _absolute(name, value) if name in PATH_OPTIONS else value for name, value in options.items()}
 
 
 def _absolute(name: str, value):
     if isinstance(value, (list, tuple)):
-        return [_absolute(name, one) for one in value]
+        return [_absolute(name, entry) for entry in value]
     if not isinstance(value, (str, os.PathLike)):
         return value
     value = os.fspath(value)
-    is_word = value in WORDS.get(name, ()) or (name == "target" and not value.lower().endswith(TABLES))
-    if not is_word:
+    is_keyword = value in KEYWORDS.get(name, ()) or (name == "target" and not value.lower().endswith(TARGET_SUFFIXES))
+    if not is_keyword:
         value = f"hf:{expand_home(value[3:])}" if value.startswith("hf:~") else expand_home(value)
-    there = os.path.exists(value) or (name == "data" and value.lower().endswith(".tar") and _names_tars(value))
-    return os.path.abspath(value) if there and not is_word else value
+    exists = os.path.exists(value) or (name == "data" and value.lower().endswith(".tar") and _matches_tars(value))
+    return os.path.abspath(value) if exists and not is_keyword else value
 
 
-def _names_tars(pattern: str) -> bool:
-    """Whether a pattern of tars, which is no file's name itself, means some."""
-    return any(os.path.exists(name) or glob.glob(name) for name in expand(pattern))
+def _matches_tars(pattern: str) -> bool:
+    """Return whether a pattern of .tar files matches any."""
+    return any(os.path.exists(name) or glob.glob(name) for name in expand_braces(pattern))

@@ -1,4 +1,4 @@
-"""From an image of any size to the pixels that the model takes: shorter side resized, centre cropped."""
+"""Resizing and centre-cropping images to the model's size."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box")
-NARROW = 16  # from this ratio of sides on, what will be cropped away is not resized first: it would fill the memory
+MAX_RATIO = 16  # above this ratio of sizes, crop before resizing: the uncropped image could fill the memory
 
 
 def resize_and_crop(
     image: Image, size: tuple[int, int] | None, *, crop_pct: float = 1.0, interpolation: str = "bicubic"
 ) -> np.ndarray:
-    """The pixels of an image in the model's size, as timm's evaluation transforms make them, before normalisation.
+    """Return the pixels of an image in the model's size, as timm's evaluation transforms do before normalisation.
 
     The shorter side is resized to ``floor(size / crop_pct)``, antialiased, the other one in proportion; then the centre
-    is cropped. For a square size these are torchvision's ``Resize`` and ``CenterCrop`` on a PIL image; for another, the
-    image is resized to just cover it.
+    is cropped. For a square size the result equals torchvision's ``Resize`` and ``CenterCrop`` on a PIL image; for
+    other sizes the image is resized to just cover the crop.
 
     Parameters
     ----------
     image : PIL.Image.Image
         Mode ``"RGB"``, ``"L"``, or ``"F"`` with values in [0, 1].
     size : tuple of int or None
-        (H, W) of the result; None leaves the image as it is.
+        (H, W) of the result; None leaves the size unchanged.
     crop_pct : float
-        In (0, 1]: how much of the resized image's shorter side is kept.
+        In (0, 1]: the share of the resized image's shorter side that the crop keeps.
     interpolation : str
         ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"lanczos"`` or ``"box"``.
 
     Returns
     -------
     numpy.ndarray
-        uint8 [C, H, W], contiguous, C = 3 or 1; float32 in [0, 1] of mode ``"F"``.
+        uint8 [C, H, W], contiguous, C = 3 or 1; float32 in [0, 1] for mode ``"F"``.
 
     Examples
     --------
@@ -50,36 +50,36 @@ def resize_and_crop(
     """
     check_choice("interpolation", interpolation, INTERPOLATIONS)
     if check_number("crop_pct", crop_pct, above=0) > 1:
-        raise ValueError(f"crop_pct must be above 0, at most 1, got {crop_pct}")
+        raise ValueError(f"crop_pct must be above 0 and at most 1, got {crop_pct}")
     if size is not None:
-        image = _fitted(
+        image = _resize(
             image, size, crop_pct, getattr(require_extra("cli", "PIL.Image").Resampling, interpolation.upper())
         )
-    deep = image.mode == "F"
-    pixels = np.frombuffer(image.tobytes(), np.float32 if deep else np.uint8).reshape(image.height, image.width, -1)
+    is_float = image.mode == "F"
+    pixels = np.frombuffer(image.tobytes(), np.float32 if is_float else np.uint8).reshape(image.height, image.width, -1)
     pixels = pixels.transpose(2, 0, 1)
-    return pixels.clip(0, 1) if deep else pixels.copy()  # interpolation may leave the range
+    return pixels.clip(0, 1) if is_float else pixels.copy()  # interpolation may overshoot
 
 
-def _fitted(image: Image, size: tuple[int, int], crop_pct: float, resample: int) -> Image:
+def _resize(image: Image, size: tuple[int, int], crop_pct: float, resample: int) -> Image:
     height, width = size
-    whole_height, whole_width = _resized_size((image.height, image.width), size, crop_pct)
-    top, left = round((whole_height - height) / 2), round((whole_width - width) / 2)
-    if max(whole_height, whole_width) > NARROW * max(size):
-        down, across = image.height / whole_height, image.width / whole_width
+    full_height, full_width = _size_before_crop((image.height, image.width), size, crop_pct)
+    top, left = round((full_height - height) / 2), round((full_width - width) / 2)
+    if max(full_height, full_width) > MAX_RATIO * max(size):
+        down, across = image.height / full_height, image.width / full_width
         box = (left * across, top * down, (left + width) * across, (top + height) * down)
         return image.resize((width, height), resample, box=box)
-    if image.size != (whole_width, whole_height):
-        image = image.resize((whole_width, whole_height), resample)
+    if image.size != (full_width, full_height):
+        image = image.resize((full_width, full_height), resample)
     return image if image.size == (width, height) else image.crop((left, top, left + width, top + height))
 
 
-def _resized_size(given: tuple[int, int], size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
-    """(H, W) before the crop: torchvision's rounding for squares, timm's for others."""
+def _size_before_crop(source: tuple[int, int], size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
+    """Return (H, W) before the crop, rounded as by torchvision for square sizes and as by timm for others."""
     height, width = (math.floor(side / crop_pct) for side in size)
     if height != width:
-        ratio = min(given[0] / height, given[1] / width)
-        return round(given[0] / ratio), round(given[1] / ratio)
-    shorter, longer = sorted(given)
+        ratio = min(source[0] / height, source[1] / width)
+        return round(source[0] / ratio), round(source[1] / ratio)
+    shorter, longer = sorted(source)
     other = int(height * longer / shorter)
-    return (height, other) if given[0] <= given[1] else (other, height)
+    return (height, other) if source[0] <= source[1] else (other, height)

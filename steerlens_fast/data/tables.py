@@ -1,4 +1,4 @@
-"""Rows of .csv and .jsonl files, by column, each with the place where it stands."""
+"""Rows of .csv and .jsonl files, each with its file and line for messages."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from typing import TextIO
 
 from ..errors import USAGE, JobError
 
-Row = tuple[str, dict]  # where it stands ("data.csv, line 3"), values by column
-OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+Row = tuple[str, dict]  # place ("data.csv, line 3") and values by column
+BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 def usage_error(message: str) -> JobError:
-    """An error of whoever wrote the table."""
+    """Return an error in the content of a table."""
     return JobError(message, USAGE)
+
+
+def _ignore(line: int) -> None:
+    """Do nothing with the number of an empty line."""
 
 
 @contextmanager
 def open_table(path: str, name: str) -> Iterator[TextIO]:
-    """The open file as text: UTF-8, with or without a byte order mark, where names of files may be any bytes.
+    """Open a table as UTF-8 text, with or without a byte order mark; other bytes, as in file names, are preserved.
 
     Raises
     ------
     JobError
-        Where it is UTF-16, which spreadsheets call Unicode text.
+        Where the file is UTF-16, as spreadsheets save "Unicode text".
     """
     with open(path, "rb") as file:
-        encoding = OTHER_MARKS.get(file.read(2))
+        encoding = BYTE_ORDER_MARKS.get(file.read(2))
     if encoding:
         raise usage_error(f"{name} must be UTF-8 text, got {encoding}: save it as UTF-8")
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -37,27 +41,27 @@ def open_table(path: str, name: str) -> Iterator[TextIO]:
 
 
 def csv_header(file: TextIO, name: str) -> list[str]:
-    """The columns of a csv file, in lower case and without blanks around them."""
-    return _columns(_checked(csv.reader(file, strict=True), name), name)
+    """Return the column names of a csv file, in lower case and stripped."""
+    return _columns(_csv_lines(csv.reader(file, strict=True), name), name)
 
 
-def csv_rows(file: TextIO, name: str, check: Callable[[list[str], str], None], skipped=lambda line: None):
-    """Each row of a csv file.
+def csv_rows(file: TextIO, name: str, check: Callable[[list[str], str], None], skipped=_ignore):
+    """Yield each row of a csv file, with its place.
 
     Parameters
     ----------
     file : TextIO
     name : str
-        What messages call it.
+        The file's name, for messages.
     check : callable
-        Given the columns and where they stand; raises where one is missing.
+        Called with the columns and their place; raises where one is missing.
     skipped : callable
-        Given the number of each empty line.
+        Called with the number of each empty line.
 
     Yields
     ------
     (str, dict)
-        Where the row stands, and its values by column.
+        The row's place, and its values by column.
 
     Examples
     --------
@@ -66,7 +70,7 @@ def csv_rows(file: TextIO, name: str, check: Callable[[list[str], str], None], s
     [('t.csv, line 2', {'path': 'a.png', 'label': '3'})]
     """
     reader = csv.reader(file, strict=True)
-    rows = _checked(reader, name)
+    rows = _csv_lines(reader, name)
     columns = _columns(rows, name)
     check(columns, f"{name}, line 1")
     for row in rows:
@@ -74,13 +78,13 @@ def csv_rows(file: TextIO, name: str, check: Callable[[list[str], str], None], s
         if not row:
             skipped(reader.line_num)
         elif len(row) != len(columns):
-            raise usage_error(f"{where}: must have {len(columns)} fields, as the header, got {len(row)}")
+            raise usage_error(f"{where}: must have {len(columns)} fields like the header, got {len(row)}")
         else:
             yield where, dict(zip(columns, row))
 
 
-def json_rows(file: TextIO, name: str, check: Callable, skipped=lambda line: None) -> Iterator[Row]:
-    """Each object of a file with one a line; see :func:`csv_rows`."""
+def json_rows(file: TextIO, name: str, check: Callable, skipped=_ignore) -> Iterator[Row]:
+    """Yield each object of a file with one JSON object per line, with its place; see :func:`csv_rows`."""
     for n, line in enumerate(file, 1):
         where = f"{name}, line {n}"
         if not line.strip():
@@ -92,7 +96,7 @@ def json_rows(file: TextIO, name: str, check: Callable, skipped=lambda line: Non
 
 
 def json_object(text: str | bytes, where: str) -> dict:
-    """One JSON object, its names in lower case and without blanks around them.
+    """Parse a JSON object; its names become lower case and are stripped.
 
     Examples
     --------
@@ -100,19 +104,19 @@ def json_object(text: str | bytes, where: str) -> dict:
     {'path': 'a.png'}
     """
     try:
-        value = json.loads(text, object_pairs_hook=_Pairs)  # a dict would keep the last of several of one name
+        value = json.loads(text, object_pairs_hook=_Pairs)  # a dict would drop repeated names
     except ValueError as error:
         raise usage_error(f"{where}: must be a JSON object: {error}") from error
     if not isinstance(value, _Pairs):
         raise usage_error(f"{where}: must be a JSON object, got {type(value).__name__}")
-    return dict(zip(_distinct([name for name, _ in value], where, "names"), [told for _, told in value]))
+    return dict(zip(_distinct([name for name, _ in value], where, "names"), [entry for _, entry in value]))
 
 
 class _Pairs(list):
-    """The names and values of a JSON object."""
+    """The (name, value) pairs of a JSON object."""
 
 
-def _checked(reader, name: str) -> Iterator[list[str]]:
+def _csv_lines(reader, name: str) -> Iterator[list[str]]:
     try:
         yield from reader
     except csv.Error as error:
@@ -122,16 +126,16 @@ def _checked(reader, name: str) -> Iterator[list[str]]:
 def _columns(rows: Iterator[list[str]], name: str) -> list[str]:
     header = next(rows, [])
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        raise usage_error(f"{name}, line 1: must have commas between its columns, got {header[0]!r}")
+        raise usage_error(f"{name}, line 1: must have columns separated by commas, got {header[0]!r}")
     return _distinct(header, f"{name}, line 1", "columns")
 
 
 def _distinct(names: Iterable[str], where: str, what: str) -> list[str]:
-    """Names as they are compared; several may be empty, as those of a row that ends in commas."""
+    """Return names stripped and in lower case; they must differ, except that several may be empty (final commas)."""
     names = list(names)
-    found = [name.strip().lower() for name in names]
-    for name in found:
-        if name and found.count(name) > 1:
-            same = ", ".join(repr(n) for n, f in zip(names, found) if f == name)
+    normalized = [name.strip().lower() for name in names]
+    for name in normalized:
+        if name and normalized.count(name) > 1:
+            same = ", ".join(repr(n) for n, f in zip(names, normalized) if f == name)
             raise usage_error(f"{where}: {what} must differ, got {same}")
-    return found
+    return normalized

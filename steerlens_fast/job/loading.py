@@ -85,7 +85,7 @@ class Loader:
     batch_size : int
     threads : int
     how : dict
-        Options of :func:`decode`; where ``deep``, pixels are float32.
+        Options of :func:`decode`; where ``keep_depth``, pixels are float32.
     fitted : dict
         Options of :func:`resize_and_crop`.
     pinned : bool
@@ -95,7 +95,7 @@ class Loader:
     def __init__(self, source: Source, *, size, channels, batch_size, threads, how, fitted, pinned=False):
         self._source, self._size, self._batch_size, self._pinned = source, tuple(size), batch_size, pinned
         self._channels, self._how, self._fitted = channels, how, fitted
-        self._dtype = torch.float32 if how.get("deep") else torch.uint8
+        self._dtype = torch.float32 if how.get("keep_depth") else torch.uint8
         self._per_task = max(1, min(PER_TASK, batch_size // threads))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 

@@ -74,7 +74,7 @@ class Worker:
         torch.set_num_threads(plan.threads)
         self.transfers = Transfers(self.device)
         how = {"max_pixels": self.config.max_pixels, "decoder": self.config.decoder, "range": plan.range}
-        how["deep"] = plan.frame_dtype != "uint8"
+        how["keep_depth"] = plan.frame_dtype != "uint8"
         fitted = {"crop_pct": self.loaded.crop_pct, "interpolation": self.loaded.interpolation}
         shapes = {"size": plan.size, "channels": plan.channels, "batch_size": plan.batch_size}
         self.loader = Loader(

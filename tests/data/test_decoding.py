@@ -383,7 +383,7 @@ def test_a_very_narrow_image_stays_small():
     "options, error, says",
     [
         ({"crop_pct": 0.0}, ValueError, "crop_pct must be finite and above 0"),
-        ({"crop_pct": 1.1}, ValueError, "crop_pct must be above 0, at most 1, got 1.1"),
+        ({"crop_pct": 1.1}, ValueError, "crop_pct must be above 0 and at most 1, got 1.1"),
         ({"crop_pct": "all"}, TypeError, "crop_pct must be a float"),
         ({"interpolation": "cubic"}, ValueError, "interpolation must be one of"),
     ],

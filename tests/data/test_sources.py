@@ -18,7 +18,7 @@ import torch
 
 from steerlens_fast.data.items import Item, read_listing, write_listing
 from steerlens_fast.data.sources import open_source
-from steerlens_fast.data.sources.tars import expand
+from steerlens_fast.data.sources.tars import expand_braces
 from steerlens_fast.errors import USAGE, BadItem, JobError
 
 
@@ -117,7 +117,7 @@ def test_a_class_folder_without_images_raises(tmp_path, content):
     put(tmp_path, [f"{name}/1.png" for name in ("ant", "cat")])
     (tmp_path / "bee").mkdir()
     put(tmp_path / "bee", content)
-    refused("must have an image .* in each class folder, got none in bee of .*numbered", tmp_path)
+    refused("must have an image .* in each class folder, got none in bee of .*renumber", tmp_path)
     with pytest.raises(JobError, match="got none in bee"):
         next(open_source(tmp_path).listing())
 
@@ -130,7 +130,7 @@ def test_entries_of_a_folder_that_are_no_items_are_counted(tmp_path):
     assert [item.key for item in source.listing()] == ["cat/1.png", "dog/3.JPE", "dog/4.jfif"]
     assert source.left_out.as_dict() == {
         "hidden": {"count": 1, "examples": ["cat/.DS_Store"]},
-        "link to a folder that it lies in": {"count": 1, "examples": ["cat/up"]},
+        "link to a folder that contains it": {"count": 1, "examples": ["cat/up"]},
         "no image file": {"count": 3, "examples": ["Thumbs.db", "labels.zip", "cat/2.heic"]},
     }
     list(source.listing())
@@ -235,11 +235,11 @@ def test_the_order_is_the_same_in_every_locale(tmp_path):
 
 def test_folders_that_are_none(tmp_path):
     """Missing, empty, or of something else: the message names what was expected and what came."""
-    refused("data must be there, got .*nowhere/at all: no such file", tmp_path / "nowhere/at all")
+    refused("data must exist, got .*nowhere/at all: no such file", tmp_path / "nowhere/at all")
     refused("data must be a folder with images .*jpg, jpeg, png.*, got none in", tmp_path)
     put(tmp_path, ["a/notes.txt", "b/notes.txt"])
     refused("got none in", tmp_path)
-    refused("data must be a folder of images .*; got .*notes.txt", tmp_path / "a" / "notes.txt")
+    refused("data must be a folder of images .*, got .*notes.txt", tmp_path / "a" / "notes.txt")
     refused("it must be a folder of images or .tar files, a .csv", "imagenet")
 
 
@@ -288,8 +288,8 @@ def test_label_is_the_truth_and_target_the_goal(tmp_path, name):
         ("t.csv", "path,note,note\na,1,2\n", "columns must differ, got 'note', 'note'"),
         ("t.jsonl", '{"path": "a", "label": 1, "label": 2}', "line 1: names must differ, got 'label', 'label'"),
         ("t.jsonl", '{"path": "a", "label": 1}\n{"path": "b", "PATH": "c"}', "line 2: names must differ"),
-        ("t.csv", "path;label\na;1\n", "must have commas between its columns, got 'path;label'"),
-        ("t.csv", "path\tlabel\na\t1\n", "must have commas between its columns"),
+        ("t.csv", "path;label\na;1\n", "must have columns separated by commas, got 'path;label'"),
+        ("t.csv", "path\tlabel\na\t1\n", "must have columns separated by commas"),
     ],
 )
 def test_columns_of_one_name_and_other_separators_raise(tmp_path, name, text, says):
@@ -349,31 +349,35 @@ def test_a_table_names_files_that_are_not_utf8(tmp_path):
 @pytest.mark.parametrize(
     "name, text, says",
     [
-        ("t.csv", "", "line 1: the first line must be a header with path .* got \\[\\]"),
-        ("t.csv", "file,label\na.png,1\n", "line 1: the first line must be a header .* got \\['file', 'label'\\]"),
+        ("t.csv", "", "line 1: columns of the header must include path .* got \\[\\]"),
+        (
+            "t.csv",
+            "file,label\na.png,1\n",
+            "line 1: columns of the header must include path .* got \\['file', 'label'\\]",
+        ),
         ("t.csv", "path,label\n", "must be a table with rows, got none"),
-        ("t.csv", "path,label\na,1\nb,2,3\n", "t.csv, line 3: must have 2 fields, as the header, got 3"),
-        ("t.csv", "path,label\na,1\nb\n", "line 3: must have 2 fields, as the header, got 1"),
+        ("t.csv", "path,label\na,1\nb,2,3\n", "t.csv, line 3: must have 2 fields like the header, got 3"),
+        ("t.csv", "path,label\na,1\nb\n", "line 3: must have 2 fields like the header, got 1"),
         (
             "t.csv",
             "path,label\na,1\nb,two\n",
-            "line 3: labels must be all ints or all names, got 'two'; 1 at .*line 2",
+            "line 3: labels must be all ints or all names, got 'two'; 1 in .*line 2",
         ),
         ("t.csv", "path,label\na,-1\n", "line 2: label must be an int from 0 on, got -1"),
-        ("t.csv", "path,label\n,1\n", "line 2: path must be a file's name, got ''"),
+        ("t.csv", "path,label\n,1\n", "line 2: path must be a file name, got ''"),
         ("t.csv", 'path,label\n"a,1\n', "line 2: must be csv"),
-        ("t.csv", "path,key\na.png,../a\n", "line 2: key must be a relative name .* got '../a'"),
-        ("t.csv", "path,key\na.png,/etc/passwd\n", "line 2: key must be a relative name"),
+        ("t.csv", "path,key\na.png,../a\n", "line 2: key must be a relative path .* got '../a'"),
+        ("t.csv", "path,key\na.png,/etc/passwd\n", "line 2: key must be a relative path"),
         ("t.jsonl", "\n\n", "must be a table with rows"),
         ("t.jsonl", '{"path": "a"}\n{"path": \n', "t.jsonl, line 2: must be a JSON object"),
         ("t.jsonl", '["a"]\n', "line 1: must be a JSON object, got list"),
-        ("t.jsonl", '{"file": "a"}\n', "line 1: must have a path"),
-        ("t.jsonl", '{"path": 3}\n', "line 1: path must be a file's name, got 3"),
-        ("t.jsonl", '{"path": "\\ud800.png"}\n', "line 1: path must be a file's name"),
-        ("t.jsonl", '{"path": "a\\u0000b"}\n', "line 1: path must be a file's name"),
+        ("t.jsonl", '{"file": "a"}\n', "line 1: names must include path"),
+        ("t.jsonl", '{"path": 3}\n', "line 1: path must be a file name, got 3"),
+        ("t.jsonl", '{"path": "\\ud800.png"}\n', "line 1: path must be a file name"),
+        ("t.jsonl", '{"path": "a\\u0000b"}\n', "line 1: path must be a file name"),
         ("t.jsonl", '{"path": "a", "label": 1.5}\n', "line 1: label must be an int from 0 on, got 1.5"),
         ("t.jsonl", '{"path": "a", "label": true}\n', "label must be an int"),
-        ("t.jsonl", '{"path": "a", "key": 7}\n', "line 1: key must be a relative name .* got 7"),
+        ("t.jsonl", '{"path": "a", "key": 7}\n', "line 1: key must be a relative path .* got 7"),
         (
             "t.jsonl",
             '{"path":"a","label":1}\n{"path":"b","label":"x"}\n',
@@ -388,7 +392,7 @@ def test_tables_that_are_wrong(tmp_path, name, text, says):
 
 
 def test_a_table_that_is_not_there():
-    refused("data must be there, got no.csv: no such file", "no.csv")
+    refused("data must exist, got no.csv: no such file", "no.csv")
 
 
 # --- tars ------------------------------------------------------------------------------------------------------------
@@ -526,7 +530,7 @@ def test_packed_tars(tmp_path, packing, suffix):
     """Told by name or by their first bytes: they must be unpacked."""
     with tarfile.open(tmp_path / f"a{suffix}", f"w:{packing}") as archive:
         archive.addfile(tarfile.TarInfo("a.png"), io.BytesIO())
-    refused("unpack", tmp_path / f"a{suffix}")
+    refused("decompress", tmp_path / f"a{suffix}")
 
 
 def test_tars_that_are_wrong(tmp_path):
@@ -540,14 +544,14 @@ def test_tars_that_are_wrong(tmp_path):
         tar(tmp_path / "a.tar", [("1.png", b"x"), ("1.cls", b"1.5")]),
     )
     bad = [("1.png", b"x"), ("1.json", b'{"label": "cat"}'), ("2.png", b"x"), ("2.cls", b"3")]
-    refused("2.cls: labels must be all ints or all names, got '3'; 'cat' at", tar(tmp_path / "b.tar", bad))
+    refused("2.cls: labels must be all ints or all names, got '3'; 'cat' in", tar(tmp_path / "b.tar", bad))
     refused("1.json: must be a JSON object", tar(tmp_path / "c.tar", [("1.png", b"x"), ("1.json", b"{")]))
     refused("got none in .*d.tar: it has 1 no image file .d.tar!1.txt.$", tar(tmp_path / "d.tar", [("1.txt", b"x")]))
     refused("got none in .*e.tar, which is empty$", tar(tmp_path / "e.tar", []))
     two = [tar(tmp_path / f"f{n}.tar", []) for n in range(2)]
     refused("got none in .*f0.tar and 1 more, which is empty$", tmp_path / "f{0,1}.tar")
     two[0].write_bytes(tar(tmp_path / "g.tar", [("1.png", b"x")]).read_bytes() * 2)
-    refused("must be one archive in each .tar file, got .*f0.tar with another one", two[0])
+    refused("must be .tar files of one archive each, got .*f0.tar with more bytes", two[0])
 
 
 def test_members_of_other_kinds(tmp_path):
@@ -589,7 +593,7 @@ def test_members_of_other_kinds(tmp_path):
     assert {reason: told["count"] for reason, told in source.left_out.as_dict().items()} == {
         "directory": 1,
         "an earlier member of the same name": 1,
-        "a hard link to what is not in the tar": 3,
+        "a hard link to a member that does not exist": 3,
         "symbolic link": 1,
         "device or pipe": 2,
         "member of type b'V'": 1,
@@ -633,7 +637,7 @@ def test_keys_of_a_tar_lead_nowhere(tmp_path):
 )
 def test_braces(pattern, names):
     """As a shell expands them."""
-    assert expand(pattern) == names
+    assert expand_braces(pattern) == names
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------
@@ -731,7 +735,7 @@ def test_a_large_array_is_not_loaded(tmp_path):
         (np.zeros((0, 8, 8), np.uint8), r"got \[0, 8, 8\]"),
         (
             np.zeros((3, 8, 8), np.int64),
-            "uint8, uint16 or floats in .0, 1., or other ints with a range .--range., got int64",
+            "uint8, uint16 or floats in .0, 1., or other integers with a range .--range., got int64",
         ),
         (np.zeros((3, 8, 8), bool), "got bool"),
         (np.zeros((3, 8, 8), object), "must be a whole .npy file"),
@@ -755,10 +759,12 @@ def test_array_files_that_are_wrong(tmp_path):
     for labels in (np.zeros(11, int), np.zeros((12, 1), int), np.zeros(12, bool), np.zeros(12, complex)):
         np.save(tmp_path / "l.npy", labels)
         refused(
-            "labels must be 12 ints from 0 on, one for each image, got", tmp_path / "x.npy", labels=tmp_path / "l.npy"
+            "labels must be 12 class numbers or names, one for each image, got",
+            tmp_path / "x.npy",
+            labels=tmp_path / "l.npy",
         )
-    refused("labels is for .npy and .safetensors", tmp_path, labels="l.npy")
-    refused("labels is for .npy and .safetensors", [1, 2], labels="l.npy")
+    refused("labels must be None unless data is a .npy", tmp_path, labels="l.npy")
+    refused("labels must be None unless data is a .npy", [1, 2], labels="l.npy")
     safetensors = pytest.importorskip("safetensors.torch")
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"text")
@@ -849,8 +855,8 @@ def test_keys_of_a_data_set():
     assert listed(data) == wanted
     data = Numbers(keys=[f"k{n}" for n in range(12)], targets=list(range(12)))
     assert listed(data) == [(f"k{n}", n) for n in range(12)] and data.reads == 0
-    refused("key must be a relative name", Numbers(keys=["../a"] * 12))
-    refused("key must be a relative name", Numbers(key=lambda n: f"/{n}"))
+    refused("key must be a relative path", Numbers(keys=["../a"] * 12))
+    refused("key must be a relative path", Numbers(key=lambda n: f"/{n}"))
 
 
 def test_data_sets_of_images_alone_and_of_wrong_targets():

@@ -211,7 +211,7 @@ BAD = {
     "unknown source": ("map:owl=cat", "'owl'"),
     "empty mapping": ({}, "none"),
     "bad value": ({1: None}, "None"),
-    "map that drops all": ("map:9=1", "mentions 9"),
+    "map that drops all": ("map:9=1", "with 9"),
     "no csv": ("/nowhere/t.csv", "/nowhere/t.csv"),
     "no json": ("/nowhere/t.json", "/nowhere/t.json"),
 }
@@ -223,7 +223,7 @@ def test_bad_targets_are_named(value, said):
 
 
 def test_a_name_where_the_data_have_none():
-    refused("cat", "'cat'", "has no names", names=None)
+    refused("cat", "'cat'", "classes of the data: no names", names=None)
 
 
 def test_a_name_that_two_classes_have():
@@ -256,7 +256,7 @@ BAD_CSV = {
     "none of them": ("key,target\nb/1,3\n", "'b/1'"),
     "unknown keys": (
         "key,target\na/1,3\n" + "".join(f"b/{n},3\n" for n in range(6)),
-        "6 that are not there",
+        "6 that do not exist",
         "'b/0', 'b/1', 'b/2', 'b/3' and 2 more",
     ),
 }

@@ -112,7 +112,7 @@ def test_a_lock_that_fails_otherwise_is_named(data, tmp_path, monkeypatch, capsy
     failing(monkeypatch, fcntl, "flock", errno.EIO)
     assert run_here(tmp_path, data=data) == 1
     told = capsys.readouterr().err
-    assert str(tmp_path / ".lock") in told and "the disk, or the connection to it, fails" in told
+    assert str(tmp_path / ".lock") in told and "the disk, or the connection to it, has failed" in told
 
 
 # --- Without fsync ---------------------------------------------------------------------------------------------------

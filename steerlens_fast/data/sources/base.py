@@ -1,4 +1,4 @@
-"""What every source of images can do, and what several of them need."""
+"""The base class of sources, and helpers that several sources share."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Iterator
 from ...errors import USAGE, BadItem, JobError
 from ..items import Item
 
-# Of image files, in any case
+# Of image files; compared in lower case
 SUFFIXES = ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "gif", "webp", "ppm", "pgm", "pnm", "pbm", "jpe", "jfif")
 ENDINGS = tuple(f".{s}" for s in SUFFIXES)
-MAX_FILE = 1 << 30  # bytes; a larger file is no image that could be decoded here
-EXAMPLES = 3  # of what is left out, by reason
+MAX_FILE = 1 << 30  # bytes; larger files are not read
+MAX_EXAMPLES = 3  # names of left-out entries, by reason
 
-# Folders that operating systems and other programs put beside data; those that begin with "." are hidden anyway
+# Folders that operating systems and other programs create; names that begin with "." are left out as hidden
 SYSTEM_FOLDERS = ("__MACOSX", "__pycache__", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")
 SYSTEM_FOLDERS += ("lost+found",)
-HIDDEN, SYSTEM, NO_IMAGE = "hidden", "in a system folder", "no image file"  # reasons why an entry is left out
+HIDDEN, SYSTEM, NO_IMAGE = "hidden", "in a system folder", "no image file"  # reasons to leave an entry out
 
 
 class LeftOut:
-    """What a source holds that is neither an item nor part of one: counted by reason, with a few names.
+    """Entries of a source that are not used, counted by reason, with a few names as examples.
 
     Examples
     --------
@@ -41,87 +41,89 @@ class LeftOut:
         """Count an entry."""
         self._counts[reason] = self._counts.get(reason, 0) + 1
         examples = self._examples.setdefault(reason, [])
-        if len(examples) < EXAMPLES:
+        if len(examples) < MAX_EXAMPLES:
             examples.append(printable(name))
 
     def as_dict(self) -> dict[str, dict]:
-        """JSON-able, sorted by reason."""
+        """Return the counts and examples, JSON-able and sorted by reason."""
         return {r: {"count": n, "examples": self._examples[r]} for r, n in sorted(self._counts.items())}
 
     def as_text(self) -> str:
-        """For messages: ``"2 hidden (.a, .b), 1 no image file (notes.txt)"``; empty where nothing is left out."""
-        told = self.as_dict().items()
-        return ", ".join(f"{of['count']} {reason} ({', '.join(of['examples'])})" for reason, of in told)
+        """Return text such as ``"2 hidden (.a, .b), 1 no image file (notes.txt)"``; empty where nothing is left out."""
+        entries = self.as_dict().items()
+        return ", ".join(f"{entry['count']} {reason} ({', '.join(entry['examples'])})" for reason, entry in entries)
 
 
 class Source:
-    """Images, listed and read.
+    """A data set of images, which can be listed and read.
 
     Attributes
     ----------
     description : dict
-        What it is, for people and for the plan; JSON-able, known from the start.
+        Kind, paths and shape of the source; JSON-able, recorded in the plan.
     class_names : list of str or None
-        Names of the labels, known when the listing is at its end; None where there are none.
+        Names of the labels, complete when the listing ends; None where there are none.
     labels_late : bool
-        Whether a label may be known only when its item is read.
+        Whether labels may be read only together with the image.
     left_out : LeftOut
-        What the last listing, as far as it went, found to be neither an item nor part of one.
+        Entries that the last listing left out.
     """
 
     labels_late = False
 
-    def __init__(self, about: dict, class_names: list[str] | None = None):
-        self.description, self.class_names, self.left_out = about, class_names, LeftOut()
+    def __init__(self, description: dict, class_names: list[str] | None = None):
+        self.description, self.class_names, self.left_out = description, class_names, LeftOut()
 
     def where(self, item: Item) -> str:
-        """Where the item is told of, for messages."""
+        """Return the place of an item, for messages."""
         return printable(item.path)
 
     def listing(self) -> Iterator[Item]:
-        """Every item in a fixed order, the same on every machine, as a stream.
+        """Yield every item, in an order that is the same on every machine.
 
         Raises
         ------
         JobError
-            Where nothing is there to be listed, or what says so is damaged.
+            Where there are no items, or the source is damaged.
         """
         raise NotImplementedError
 
     def read(self, item: Item):
-        """The item's image: encoded bytes, or an array, tensor or PIL image for :func:`decode`.
+        """Return the image of an item: encoded bytes, or an array, tensor or PIL image for :func:`decode`.
 
-        Any thread may call it, also of a process that never listed.
+        Thread-safe, and does not need a listing in the same process.
 
         Raises
         ------
         BadItem
-            Where it cannot be read.
+            Where the image cannot be read.
         """
         return read_file(item.path)
 
     def read_with_label(self, item: Item) -> tuple[object, int | None]:
-        """What :meth:`read` gives, and the item's label, told only now where ``labels_late``."""
+        """Return the image as :meth:`read` does, and the label of the item."""
         return self.read(item), item.label
 
 
 def usage_error(message: str) -> JobError:
-    """An error of whoever started the job."""
+    """Return an error in the arguments or the data."""
     return JobError(message, USAGE)
 
 
 def read_file(path: str) -> bytes:
-    """All bytes of a file; BadItem where there are none to be had."""
+    """Return all bytes of a file; BadItem where it is empty or cannot be read."""
     try:
-        # unbuffered: one read of the known size; not blocking: a pipe without a writer would be waited for for ever
+        # unbuffered: a single read; non-blocking: opening a pipe without a writer would wait forever
         with open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise BadItem("unreadable", f"{printable(path)} is not a file")
-            if about.st_size > MAX_FILE:
-                raise BadItem("too-large", f"{about.st_size} bytes, at most {MAX_FILE} are read")
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise BadItem("unreadable", f"{printable(path)} must be a regular file")
+            if status.st_size > MAX_FILE:
+                raise BadItem(
+                    "too-large", f"{printable(path)} must have at most {MAX_FILE} bytes, got {status.st_size}"
+                )
             data = file.readall()
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL character
         raise BadItem("unreadable", f"{printable(path)}: {getattr(error, 'strerror', None) or error}") from error
     if not data:
         raise BadItem("empty", f"{printable(path)} has 0 bytes")
@@ -129,12 +131,12 @@ def read_file(path: str) -> bytes:
 
 
 def printable(name: str | os.PathLike) -> str:
-    """A file's name as text that can be printed anywhere: bytes that are not UTF-8 as escapes."""
+    """Return a file name as printable text, with bytes that are not UTF-8 escaped."""
     return os.fspath(name).encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def safe_key(name: str) -> str:
-    """A relative name: outputs are written under it, so no root and no step upwards stay in.
+    """Return a name as a relative path without "." and "..", so that outputs stay in their folder.
 
     Examples
     --------
@@ -145,33 +147,33 @@ def safe_key(name: str) -> str:
 
 
 def check_key(key, where: str) -> str:
-    """A key that someone chose: text that names something below a folder, in UTF-8 or a file system's bytes."""
-    if isinstance(key, str) and key and safe_key(key) == key and is_name(key):
+    """Check a key given by the data: a relative path that is a valid file name."""
+    if isinstance(key, str) and key and safe_key(key) == key and is_file_name(key):
         return key
-    raise usage_error(f"{where}: key must be a relative name without empty, '.' or '..' parts, got {key!r}")
+    raise usage_error(f"{where}: key must be a relative path without empty, '.' or '..' parts, got {key!r}")
 
 
-def is_name(text: str) -> bool:
-    """Whether a file could be called so: no NUL, and UTF-8 or, in Python's escapes, any bytes."""
+def is_file_name(text: str) -> bool:
+    """Return whether a text is a valid file name: no NUL, and UTF-8 or surrogate escapes of other bytes."""
     try:
         return b"\0" not in text.encode(errors="surrogateescape")
-    except UnicodeEncodeError:  # half of a pair, which JSON can tell
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can contain
         return False
 
 
-def numbered(index: int, count: int) -> str:
-    """The key of an item that has no name.
+def numbered_key(index: int, count: int) -> str:
+    """Return the key of an item without a name: its zero-padded index.
 
     Examples
     --------
-    >>> numbered(17, 50_000)
+    >>> numbered_key(17, 50_000)
     '00017'
     """
     return f"{index:0{len(str(count))}}"
 
 
 def parse_json(text: str | bytes, where: str) -> dict:
-    """One JSON object."""
+    """Parse a JSON object."""
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -182,7 +184,7 @@ def parse_json(text: str | bytes, where: str) -> dict:
 
 
 def in_system_folder(name: str) -> bool:
-    """Whether one of the folders of a relative name is a system's.
+    """Return whether a relative path contains one of ``SYSTEM_FOLDERS``.
 
     Examples
     --------
@@ -193,5 +195,5 @@ def in_system_folder(name: str) -> bool:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is taken for an image: by its suffix, and not hidden."""
+    """Return whether a file is treated as an image: it has an image suffix and is not hidden."""
     return name.lower().endswith(ENDINGS) and not name.startswith(".")

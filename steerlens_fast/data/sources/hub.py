@@ -10,17 +10,17 @@ from ...extras import require_extra
 from ...io.paths import expand_home
 from ..items import Item
 from ..labels import class_number, sorted_class_names
-from .base import LeftOut, Source, numbered, printable, read_file, usage_error
+from .base import LeftOut, Source, numbered_key, printable, read_file, usage_error
 
-SPLITS = ("test", "train")  # tried in this order where there are several and none is asked for
+SPLITS = ("test", "train")  # the default split, in this order
 
 
 class HubSource(Source):
-    """``NAME`` or ``NAME#split``; NAME is the hub's, a folder of images, or one that ``save_to_disk`` wrote.
+    """``NAME`` or ``NAME#split``; NAME is on the hub, a folder of images, or a folder that ``save_to_disk`` wrote.
 
-    Without ``#split``: the only one, else "test", else "train". Images are the first column of type Image, labels the
-    first of type ClassLabel (where -1 is none), else a column "label" of class numbers or names. Other splits and
-    other columns of images are left out, and counted.
+    The default split is the only one, then "test", then "train". Images are the first column of type Image; labels are
+    the first of type ClassLabel (-1 is no label), otherwise a column "label" of class numbers or names. Other splits
+    and other columns of images are left out and counted.
     """
 
     def __init__(self, spec: str):
@@ -28,17 +28,17 @@ class HubSource(Source):
         data, split, self._other_splits = _load(name, split)
         datasets = require_extra("hf", "datasets")
         self.name = f"hf:{name}#{split}"
-        self._image = _first(data, datasets.Image)
+        self._image = _first_column(data, datasets.Image)
         if self._image is None:
             raise usage_error(f"data must have a column of type Image, got {dict(data.features)} in {self.name}")
-        self._label = _first(data, datasets.ClassLabel) or ("label" if "label" in data.features else None)
+        self._label = _first_column(data, datasets.ClassLabel) or ("label" if "label" in data.features else None)
         kinds = {column: type(feature) for column, feature in data.features.items()}
         self._other_images = [c for c, kind in kinds.items() if kind is datasets.Image and c != self._image]
         self._is_class_label = kinds.get(self._label) is datasets.ClassLabel
         self._data = data.cast_column(self._image, datasets.Image(decode=False)).with_format(None)
         columns = {"image": self._image, "label": self._label}
-        about = {"kind": "hf", "name": os.path.abspath(name) if os.path.exists(name) else name, "split": split}
-        super().__init__({**about, **columns, "items": len(data)}, self._names(data, datasets))
+        description = {"kind": "hf", "name": os.path.abspath(name) if os.path.exists(name) else name, "split": split}
+        super().__init__({**description, **columns, "items": len(data)}, self._names(data, datasets))
 
     def listing(self) -> Iterator[Item]:
         count, self.left_out = len(self._data), LeftOut()
@@ -49,7 +49,7 @@ class HubSource(Source):
         for n, label in enumerate(self._labels(count)):
             where = f"{self.name}[{n}], column {self._label!r}"
             number = None if self._is_class_label and label == -1 else class_number(label, where, numbers)
-            yield Item(n, numbered(n, count), f"{self.name}[{n}]", number, [n])
+            yield Item(n, numbered_key(n, count), f"{self.name}[{n}]", number, [n])
         if not count:
             raise usage_error(f"data must have rows, got none in {self.name}")
 
@@ -59,7 +59,7 @@ class HubSource(Source):
         except OSError as error:
             raise BadItem("unreadable", f"{item.path}: {remove_volatile_text(str(error))}") from error
         if image is None or (image["bytes"] is None and image["path"] is None):
-            raise BadItem("unreadable", f"{item.path}: there is no image")
+            raise BadItem("unreadable", f"{item.path} must contain an image, got None")
         if image["bytes"] is None:
             return read_file(image["path"])
         if not image["bytes"]:
@@ -86,33 +86,33 @@ def _load(name: str, split: str):
     datasets = require_extra("hf", "datasets")
     try:
         if os.path.exists(os.path.join(name, "dataset_info.json")) and os.path.exists(os.path.join(name, "state.json")):
-            return (*_only(datasets.load_from_disk(name), split), [])
+            return (*_single_split(datasets.load_from_disk(name), split), [])
         if os.path.exists(os.path.join(name, "dataset_dict.json")):
             data = datasets.load_from_disk(name)
-            split = _split(list(data), split, name)
+            split = _choose_split(list(data), split, name)
             return data[split], split, [other for other in data if other != split]
         names = datasets.get_dataset_split_names(name)
-        split = _split(names, split, name)
+        split = _choose_split(names, split, name)
         return datasets.load_dataset(name, split=split), split, [other for other in names if other != split]
     except (OSError, ValueError, RuntimeError) as error:
         raise usage_error(f"data must be a data set that datasets can load, got {printable(name)}: {error}") from error
 
 
-def _only(data, split: str):
-    """A data set saved by itself, which remembers the split's name or has none."""
+def _single_split(data, split: str):
+    """Return a data set that was saved alone, and the name of its split."""
     name = str(data.split or "train")
-    _split([name], split, "it")
+    _choose_split([name], split, "this data set")
     return data, name
 
 
-def _split(names: list[str], asked: str, where: str) -> str:
-    chosen = asked or (names[0] if len(names) == 1 else next((s for s in SPLITS if s in names), None))
+def _choose_split(names: list[str], requested: str, where: str) -> str:
+    chosen = requested or (names[0] if len(names) == 1 else next((s for s in SPLITS if s in names), None))
     if chosen not in names:
         raise usage_error(
-            f"data must name a split, as hf:NAME#split, one of {names} in {printable(where)}, got {asked!r}"
+            f"data must name a split, as hf:NAME#split, one of {names} in {printable(where)}, got {requested!r}"
         )
     return chosen
 
 
-def _first(data, kind: type) -> str | None:
+def _first_column(data, kind: type) -> str | None:
     return next((name for name, feature in data.features.items() if isinstance(feature, kind)), None)

@@ -1,4 +1,4 @@
-"""Where images come from: folders, tables, webdataset tars, arrays, Hugging Face data sets, Python objects."""
+"""Opening a source: detects the kind of data from its name or type."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import SUFFIXES, Source, printable, usage_error
 
 __all__ = ["SUFFIXES", "Source", "open_source"]
 
-CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*")
+CALLABLE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*")
 KINDS = (
     "a folder of images or .tar files, a .csv or .jsonl table, .tar files (also train-{000..003}.tar, *.tar), "
     "a .npy or .safetensors array, hf:NAME[#split], or pkg.mod:callable"
@@ -18,25 +18,25 @@ KINDS = (
 
 
 def open_source_from_config(config, data=None) -> Source:
-    """The images that a job's configuration names, or ``data`` in their place."""
-    given = config.data if data is None else data
-    return open_source(given, labels=config.labels, any_values=config.range is not None)
+    """Open the data of a configuration, or ``data`` in their place."""
+    data = config.data if data is None else data
+    return open_source(data, labels=config.labels, any_values=config.range is not None)
 
 
 def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bool = False) -> Source:
-    """The images that ``data`` means.
+    """Open a data set of images.
 
     Parameters
     ----------
     data : str, path, or map-style data set
-        A folder of images (one sub-folder for each class, or none) or of .tar files; a .csv or .jsonl with ``path``,
-        ``label`` (the truth), ``target`` (the class to morph toward) and ``key``; webdataset .tar files, as a name or a
-        pattern; a .npy or .safetensors array; ``"hf:NAME"`` or ``"hf:NAME#split"``; ``"pkg.mod:callable"``; or an
-        object of (image, target[, key]).
+        A folder of images (with one sub-folder per class, or none) or of .tar files; a .csv or .jsonl with ``path``,
+        ``label`` (the true class), ``target`` (the class to morph toward) and ``key``; webdataset .tar files,
+        by name or pattern; a .npy or .safetensors array; ``"hf:NAME"`` or ``"hf:NAME#split"``; ``"pkg.mod:callable"``;
+        or an object of (image, target[, key]).
     labels : str or path, optional
         A .npy of N class numbers or names, for an array of N images.
     any_values : bool
-        Whether arrays may have ints of any size and floats beyond [0, 1], since a range will say what they mean.
+        Whether arrays may contain other integers and floats outside [0, 1], because a range is given.
 
     Returns
     -------
@@ -55,39 +55,41 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
     [('0', None), ('1', None)]
     >>> open_source("no/such.csv")
     Traceback (most recent call last):
-    steerlens_fast.errors.JobError: data must be there, got no/such.csv: no such file or folder
+    steerlens_fast.errors.JobError: data must exist, got no/such.csv: no such file or folder
     """
-    named = isinstance(data, (str, os.PathLike))
-    spec = expand_home(data) if named else ""
+    is_path = isinstance(data, (str, os.PathLike))
+    spec = expand_home(data) if is_path else ""
     if labels is not None and not spec.lower().endswith((".npy", ".safetensors")):
-        given = repr(spec) if named else type(data).__name__
-        raise usage_error(f"labels is for .npy and .safetensors arrays, got {str(labels)!r} with data {given}")
-    if named:
-        return _named(spec, None if labels is None else expand_home(labels), any_values)
+        given = repr(spec) if is_path else type(data).__name__
+        raise usage_error(
+            f"labels must be None unless data is a .npy or .safetensors file, got {str(labels)!r} with data {given}"
+        )
+    if is_path:
+        return _open_path(spec, None if labels is None else expand_home(labels), any_values)
     from .python import PythonSource
 
     return PythonSource(data)
 
 
-def _named(spec: str, labels: str | None, any_values: bool) -> Source:
+def _open_path(spec: str, labels: str | None, any_values: bool) -> Source:
     if os.path.isdir(spec):
-        return _folder(spec)
+        return _open_folder(spec)
     if spec.startswith("hf:"):
         from .hub import HubSource
 
         return HubSource(spec.removeprefix("hf:"))
-    if CALLABLE.fullmatch(spec) and not os.path.exists(spec):
-        from .python import PythonSource, imported
+    if CALLABLE_NAME.fullmatch(spec) and not os.path.exists(spec):
+        from .python import PythonSource, call_factory
 
-        return PythonSource(imported(spec), spec)
+        return PythonSource(call_factory(spec), spec)
     lower = spec.lower()
     if lower.endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
         from .tars import TarSource
 
         return TarSource(spec)
     if not os.path.exists(spec):
-        what = "no such file or folder" if os.path.splitext(spec)[1] or "/" in spec else f"it must be {KINDS}"
-        raise usage_error(f"data must be there, got {printable(spec)}: {what}")
+        reason = "no such file or folder" if os.path.splitext(spec)[1] or "/" in spec else f"it must be {KINDS}"
+        raise usage_error(f"data must exist, got {printable(spec)}: {reason}")
     if lower.endswith((".csv", ".jsonl")):
         from .table import TableSource
 
@@ -100,14 +102,14 @@ def _named(spec: str, labels: str | None, any_values: bool) -> Source:
         from .arrays import safetensors_source
 
         return safetensors_source(spec, labels, any_values)
-    raise usage_error(f"data must be {KINDS}; got {printable(spec)}")
+    raise usage_error(f"data must be {KINDS}, got {printable(spec)}")
 
 
-def _folder(path: str) -> Source:
-    """A folder is of tars where it has .tar files, and neither images nor sub-folders."""
-    from .folder import FolderSource, is_of_tars
+def _open_folder(path: str) -> Source:
+    """Open a folder of .tar files or of images."""
+    from .folder import FolderSource, is_tar_folder
 
-    if is_of_tars(path):
+    if is_tar_folder(path):
         from .tars import TarSource
 
         return TarSource(path)

@@ -1,4 +1,4 @@
-"""Map-style data sets: objects with ``__len__`` and ``__getitem__``, given or built by ``pkg.mod:callable``."""
+"""Map-style data sets: objects with ``__len__`` and ``__getitem__``, passed or made by ``pkg.mod:callable``."""
 
 from __future__ import annotations
 
@@ -10,42 +10,52 @@ from ...errors import BadItem, JobError, describe_error
 from ..import_object import import_object, user_code_error
 from ..items import Item
 from ..labels import class_number, parse_class, sorted_class_names
-from .base import Source, check_key, numbered, usage_error
+from .base import Source, check_key, numbered_key, usage_error
 
 
 class PythonSource(Source):
-    """A data set whose items are (image, target), (image, target, key), or images alone.
+    """A data set of (image, target), (image, target, key), or images.
 
     An image is a PIL image, a uint8 tensor or array [H, W, C] or [C, H, W], a float tensor in [0, 1], or encoded bytes.
-    Nothing is decoded to list it where the data set tells its labels in ``targets``, ``labels`` or ``samples``, as
-    torchvision's do; else a label is known when its item is read. A label is a class number of any type, or a class
-    name: one of ``classes``, or, where all that are told are names, the names sorted are the classes; -1 is none, as in
-    torchvision's data sets. Numbers that are no class are an error where they are told beforehand. Targets that are no
-    class (boxes, several labels, fractions) count as no label where they come with the item: only targets that go by
-    labels miss it. Keys are numbers, or the data set's ``keys``. Where items are triples and there are no ``keys``,
-    listing must read every item once. Class names are its ``classes``.
+    Class names are the data set's ``classes``, and labels its ``targets``, ``labels`` or ``samples``, as in
+    torchvision; without these, the label of an item is read together with its image. A label is a class number of any
+    type, or a class name. Without ``classes``, the sorted names of the labels are the classes. -1 is no label, as in
+    torchvision.
+
+    An invalid number in ``targets``, ``labels`` or ``samples`` is an error. A target that is not a class (boxes,
+    several labels, fractions) and comes with an item counts as no label.
+
+    Keys are the data set's ``keys``, by default numbers. Where items are triples and there are no ``keys``, the listing
+    reads every item once.
     """
 
     labels_late = True
 
     def __init__(self, data, spec: str | None = None):
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-            wanted = "a path, or a data set with __len__ and __getitem__"
-            raise usage_error(f"data must be {wanted}, got {type(data).__name__}{f' from {spec}' if spec else ''}")
+            expected = "a path, or a data set with __len__ and __getitem__"
+            raise usage_error(f"data must be {expected}, got {type(data).__name__}{f' from {spec}' if spec else ''}")
         self.data, kind = data, type(data)
         self.name = spec or kind.__name__
-        about = {"kind": "python", "spec": spec, "class": f"{kind.__module__}.{kind.__qualname__}", "items": len(data)}
-        super().__init__(about, _class_names(data))
-        self._one_at_a_time = ForkSafeLock()  # as in a worker of torch's DataLoader: files have one position
+        description = {
+            "kind": "python",
+            "spec": spec,
+            "class": f"{kind.__module__}.{kind.__qualname__}",
+            "items": len(data),
+        }
+        super().__init__(description, _class_names(data))
+        self._lock = (
+            ForkSafeLock()
+        )  # one item at a time, as in a worker of torch's DataLoader: data sets share file handles
 
     def listing(self) -> Iterator[Item]:
         count = len(self.data)
         labels, keys = self._labels(count), _of_length(self.data, "keys", count)
-        slow = keys is None and self._has_keys(count)
+        read_keys = keys is None and self._has_keys(count)
         for n in range(count):
-            path, key, label = f"{self.name}[{n}]", numbered(n, count), None if labels is None else labels[n]
-            if slow:
-                label, key = self._told(n, label, key)
+            path, key, label = f"{self.name}[{n}]", numbered_key(n, count), None if labels is None else labels[n]
+            if read_keys:
+                label, key = self._read_key(n, label, key)
             key = key if keys is None else check_key(keys[n], path)
             yield Item(n, key, path, label, [n])
         if not count:
@@ -59,22 +69,22 @@ class PythonSource(Source):
         return image, self._label(target) if item.label is None else item.label
 
     def _get(self, n: int) -> tuple:
-        """Image, target and key of an item, None where it has none."""
+        """Return image, target and key of an item; None for those that it lacks."""
         try:
-            with self._one_at_a_time:
+            with self._lock:
                 item = self.data[n]
         except (BadItem, MemoryError):
             raise
-        except Exception as error:  # whatever the data set's own code raises
+        except Exception as error:  # the data set's code may raise anything
             raise BadItem("unreadable", f"{self.name}[{n}]: {describe_error(error)}") from error
         if not isinstance(item, (tuple, list)):
             return item, None, None
         if not 1 <= len(item) <= 3:
-            raise BadItem("unreadable", f"{self.name}[{n}]: must be (image, target[, key]), got {len(item)} parts")
+            raise BadItem("unreadable", f"{self.name}[{n}] must be (image, target[, key]), got {len(item)} parts")
         return (*item, None, None)[:3]
 
     def _has_keys(self, count: int) -> bool:
-        """What the first item says that can be read."""
+        """Return whether the first readable item has a key."""
         for n in range(count):
             try:
                 return self._get(n)[2] is not None
@@ -82,91 +92,92 @@ class PythonSource(Source):
                 continue
         return False
 
-    def _told(self, n: int, label: int | None, key: str) -> tuple[int | None, str]:
+    def _read_key(self, n: int, label: int | None, key: str) -> tuple[int | None, str]:
         path = f"{self.name}[{n}]"
         try:
-            _, target, told = self._get(n)
-            return self._label(target) if label is None else label, check_key(told, path) if told else key
+            _, target, own_key = self._get(n)
+            return self._label(target) if label is None else label, check_key(own_key, path) if own_key else key
         except BadItem:
             return label, key
 
     def _label(self, target) -> int | None:
-        """The class that comes with an item; None where it is none, which only who asks for a label misses."""
+        """Return the class number of a target; None where the target is not a class."""
         try:
-            found = _class(target, self.name)
+            value = _class(target, self.name)
         except JobError:
             return None
-        return self._numbers().get(found) if isinstance(found, str) else found
+        return self._numbers().get(value) if isinstance(value, str) else value
 
     def _numbers(self) -> dict[str, int]:
         return {name: n for n, name in enumerate(self.class_names or ())}
 
     def _labels(self, count: int) -> list[int | None] | None:
-        """The labels that the data set tells without being read; those that a transform changes it does not tell."""
+        """Return the labels of the data set's attributes; None where there are none, or a transform changes targets."""
         if getattr(self.data, "target_transform", None) is not None:
             return None
         named = None
         for name in ("targets", "labels", "samples"):
-            told = _told(self.data, name, count)
-            if told is None:
+            values = _read_attribute(self.data, name, count)
+            if values is None:
                 continue
-            where = [f"{self.name}.{name}[{n}]" for n in range(count)]
-            classes = [_class(value, at) for value, at in zip(told, where)]
-            if not any(isinstance(found, str) for found in classes):
+            places = [f"{self.name}.{name}[{n}]" for n in range(count)]
+            classes = [_class(value, place) for value, place in zip(values, places)]
+            if not any(isinstance(value, str) for value in classes):
                 return classes
-            named = named or list(zip(where, classes))
+            named = named or list(zip(places, classes))
         if named is None:
             return None
         self.class_names = self.class_names or sorted_class_names(named)
         numbers = self._numbers()
-        return [class_number(found, at, numbers) for at, found in named]
+        return [class_number(value, place, numbers) for place, value in named]
 
 
-def imported(spec: str):
-    """What ``pkg.mod:callable`` returns.
+def call_factory(spec: str):
+    """Return the data set that ``pkg.mod:callable`` returns.
 
     Examples
     --------
-    >>> imported("collections:OrderedDict")
+    >>> call_factory("collections:OrderedDict")
     OrderedDict()
     """
-    build = import_object("data", spec)
-    if not callable(build):
-        raise usage_error(f"data must be pkg.mod:callable, got {spec!r}, which is {type(build).__name__}")
+    factory = import_object("data", spec)
+    if not callable(factory):
+        raise usage_error(f"data must be pkg.mod:callable, got {spec!r}, which is {type(factory).__name__}")
     try:
-        return build()
+        return factory()
     except Exception as error:
-        raise user_code_error("data", spec, "called without arguments, to give the data set, it") from error
+        raise user_code_error("data", spec, "calling it without arguments") from error
 
 
-def _told(data, name: str, count: int) -> list | None:
-    """What an attribute tells of each item, if it is one number or word for each: not several, not something else."""
-    found = _of_length(data, name, count)
-    if found is None:
+def _read_attribute(data, name: str, count: int) -> list | None:
+    """Return an attribute that has one number or text for each item; None for any other attribute."""
+    entries = _of_length(data, name, count)
+    if entries is None:
         return None
     try:
-        told = [t[1] if name == "samples" else t for t in found]
+        values = [entry[1] if name == "samples" else entry for entry in entries]
     except (TypeError, IndexError, KeyError):
         return None
-    return told if all(t is None or isinstance(t, (str, Number)) or _is_scalar(t) for t in told) else None
+    return values if all(v is None or isinstance(v, (str, Number)) or _is_scalar(v) for v in values) else None
 
 
 def _class(value, where: str) -> int | str | None:
-    """See :func:`parse_class`; -1 is none, as in torchvision's data sets."""
-    none = (isinstance(value, Number) or _is_scalar(value)) and value == -1
-    return None if none else parse_class(value, where)
+    """Return the class of a value, see :func:`parse_class`; -1 is no class, as in torchvision's data sets."""
+    is_missing = (isinstance(value, Number) or _is_scalar(value)) and value == -1
+    return None if is_missing else parse_class(value, where)
 
 
 def _is_scalar(value) -> bool:
-    """Of numpy or torch."""
+    """Return whether a value is a scalar of numpy or torch."""
     return hasattr(value, "item") and getattr(value, "shape", None) == ()
 
 
 def _of_length(data, name: str, count: int):
-    found = getattr(data, name, None)
-    found = found.tolist() if hasattr(found, "tolist") else found  # a tensor's scalars are slow one by one
+    """Return an attribute of the given length, as a list if it is an array; None for any other."""
+    value = getattr(data, name, None)
+    value = value.tolist() if hasattr(value, "tolist") else value  # reading a tensor's scalars one by one is slow
     try:
-        return found if len(found) == count else None
+        return value if len(value) == count else None
     except TypeError:
         return None
 

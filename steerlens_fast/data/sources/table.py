@@ -1,4 +1,4 @@
-"""Tables of images: csv with a header, or a JSON object a line; ``path``, ``label``, ``target``, ``key``."""
+"""Tables of images with columns ``path``, ``label``, ``target``, ``key``: csv, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from functools import partial
 from ..items import Item
 from ..labels import class_number, parse_class, sorted_class_names
 from ..tables import csv_header, csv_rows, json_object, json_rows, open_table
-from .base import LeftOut, Source, check_key, is_name, printable, safe_key, usage_error
+from .base import LeftOut, Source, check_key, is_file_name, printable, safe_key, usage_error
 
-CLASSES = ("label", "target")  # columns of classes: the image's own, and the one to morph toward
+CLASS_COLUMNS = ("label", "target")  # the true class, and the class to morph toward
 
 
 def has_target_column(path: str) -> bool:
-    """Whether this is a table with a column ``target``: where each image is to go."""
+    """Return whether a file is a table with a column ``target``."""
     if not path.lower().endswith((".csv", ".jsonl")) or not os.path.isfile(path):
         return False
     with open_table(path, printable(path)) as file:
@@ -27,22 +27,21 @@ def has_target_column(path: str) -> bool:
 
 
 class TableSource(Source):
-    """Image files that a .csv or .jsonl names.
+    """Image files named in a .csv or .jsonl table.
 
-    ``path`` is relative to the table's folder, or absolute. ``label`` is the image's own class, the truth; ``target``
-    the class to morph it toward, the goal. Both are class numbers (3, 3.0, "3"), or all are class names: then the
-    names, sorted, are the classes. Where one is empty there is none. ``key`` is by default the path as written,
-    without what leads upwards. Columns may come in any order, in any case, with others beside them; no two may have
-    the same name. Text is UTF-8, with or without a byte order mark; lines end in LF or CRLF; empty ones are left out,
-    and counted.
+    ``path`` is relative to the table's folder, or absolute. ``label`` is the true class of the image, ``target`` the
+    class to morph it toward. All of them are class numbers (3, 3.0, "3"), or all are class names; then the sorted
+    names are the classes. An empty field is no class. ``key`` is by default the path without "..". Columns may have any
+    order and case, other columns are ignored, and names must differ. The text is UTF-8, with or without a byte order
+    mark; lines end in LF or CRLF; empty lines are left out and counted.
     """
 
     def __init__(self, path: str):
         self.path = os.path.abspath(path)
         super().__init__({"kind": "table", "path": self.path})
-        self._rows, self._check = csv_rows, partial(_check_columns, "the first line must be a header with path")
+        self._rows, self._check = csv_rows, partial(_check_columns, "columns of the header must include path")
         if self.path.lower().endswith(".jsonl"):
-            self._rows, self._check = json_rows, partial(_check_columns, "must have a path")
+            self._rows, self._check = json_rows, partial(_check_columns, "names must include path")
 
     def listing(self) -> Iterator[Item]:
         folder, index = os.path.dirname(self.path), 0
@@ -52,7 +51,7 @@ class TableSource(Source):
         for where, row in self._read():
             path, key = _path(row["path"], where), row.get("key")
             key = (safe_key(path) or path) if key in (None, "") else check_key(key, where)
-            label, target = (class_number(row.get(c), where, numbers, c) for c in CLASSES)
+            label, target = (class_number(row.get(c), where, numbers, c) for c in CLASS_COLUMNS)
             line = int(where.rpartition(" ")[2])
             yield Item(index, key, os.path.join(folder, path), label, [line], target)
             index += 1
@@ -60,32 +59,34 @@ class TableSource(Source):
             raise usage_error(f"data must be a table with rows, got none in {printable(self.path)}")
 
     def where(self, item: Item) -> str:
-        """The table's line."""
+        """Return the table's line of an item, for messages."""
         return f"{printable(self.path)}, line {item.place[0]} ({printable(item.path)})"
+
+    def _leave_out_line(self, line: int) -> None:
+        self.left_out.add("empty line", f"line {line}")
 
     def _classes(self) -> Iterator[tuple[str, object]]:
         for where, row in self._read():
-            for column in CLASSES:
+            for column in CLASS_COLUMNS:
                 yield where, parse_class(row.get(column), where, column)
 
     def _read(self) -> Iterator[tuple[str, dict]]:
         try:
             name = printable(self.path)
             with open_table(self.path, name) as file:
-                skipped = lambda line: self.left_out.add("empty line", f"line {line}")
-                yield from self._rows(file, name, self._check, skipped)
+                yield from self._rows(file, name, self._check, self._leave_out_line)
         except OSError as error:
             raise usage_error(
                 f"data must be a table that can be read, got {printable(self.path)}: {error.strerror}"
             ) from error
 
 
-def _check_columns(wanted: str, columns: list[str], where: str) -> None:
+def _check_columns(expected: str, columns: list[str], where: str) -> None:
     if "path" not in columns:
-        raise usage_error(f"{where}: {wanted} (and label, target and key, where known), got {columns}")
+        raise usage_error(f"{where}: {expected} (optional: label, target, key), got {columns}")
 
 
 def _path(path, where: str) -> str:
-    if not isinstance(path, str) or not path or not is_name(path):
-        raise usage_error(f"{where}: path must be a file's name, got {path!r}")
+    if not isinstance(path, str) or not path or not is_file_name(path):
+        raise usage_error(f"{where}: path must be a file name, got {path!r}")
     return path

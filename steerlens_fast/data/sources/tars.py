@@ -1,4 +1,4 @@
-"""Webdataset shards: .tar files whose members are grouped to samples by their names."""
+"""Webdataset shards: .tar files with members grouped into samples by name."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from .base import (
     usage_error,
 )
 
-LABELS = ("label", "target", "cls")  # in a sample's .json
-PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-PACKED_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+LABEL_NAMES = ("label", "target", "cls")  # in a sample's .json, in this order
+COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+COMPRESSED_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 BLOCK = tarfile.BLOCKSIZE
-LINKS = 40  # at most followed from one member, as a kernel does
+MAX_LINKS = 40  # in a chain, as in Linux
 
 
 class Member(NamedTuple):
-    """A member's name, and offset and size of its bytes in the tar."""
+    """Name of a member, and offset and size of its bytes in the .tar file."""
 
     name: str
     offset: int
@@ -43,23 +43,24 @@ class Member(NamedTuple):
 
 
 class TarSource(Source):
-    """Samples of .tar files, in the tars' order.
+    """The samples of .tar files, in their order in the files.
 
-    A sample is what has the same name up to the first dot after the last "/"; suffixes may be in any case. Its image is
-    the first member that has only an image's suffix after it (else the first that ends in one), its label is in
-    ``.cls``, or in ``.json`` under "label", "target" or "cls" (all its own class, the truth): a class number, or in all
-    samples a class name; then the names, sorted, are the classes. The key is the tar's name and the sample's.
+    Members with the same name up to the first dot after the last "/" form a sample; the case of suffixes is ignored.
+    The image is the first member with only an image suffix after that dot, otherwise the first that ends in an image
+    suffix. The true label is in ``.cls``, or in ``.json`` under "label", "target" or "cls": a class number, or in all
+    samples a class name; then the sorted names are the classes. The key consists of the names of the file and the
+    sample.
 
-    A hard link stands for the member that it names. Of several members of one name the last one counts, as for tar.
-    What is no part of a sample with an image is left out, and counted: directories, symbolic links, devices, hidden
-    and system files, members without suffix, and samples without image.
+    A hard link stands for the member that it names. Of several members of one name the last one is used, as by tar.
+    All other members are left out and counted: directories, symbolic links, devices, hidden and system files, members
+    without suffix, and samples without image.
     """
 
     def __init__(self, pattern: str):
         self.tars, self._other_files = find_tars(pattern), _other_files(pattern)
         super().__init__({"kind": "webdataset", "tars": self.tars})
         self._prefixes = _prefixes(self.tars)
-        self._open = threading.local()  # each thread's last tar: samples are read in order, mostly
+        self._open = threading.local()  # each thread's last file: samples are mostly read in order
 
     def listing(self) -> Iterator[Item]:
         self.class_names, self.left_out = self._names(), LeftOut()
@@ -75,9 +76,9 @@ class TarSource(Source):
             index += 1
         if not index:
             more = f" and {len(self.tars) - 1} more" if len(self.tars) > 1 else ""
-            held = f": it has {self.left_out.as_text()}" if self.left_out.as_dict() else ", which is empty"
-            wanted = f"data must be .tar files with images ({', '.join(SUFFIXES)})"
-            raise usage_error(f"{wanted}, got none in {printable(self.tars[0])}{more}{held}")
+            content = f": it has {self.left_out.as_text()}" if self.left_out.as_dict() else ", which is empty"
+            expected = f"data must be .tar files with images ({', '.join(SUFFIXES)})"
+            raise usage_error(f"{expected}, got none in {printable(self.tars[0])}{more}{content}")
 
     def read(self, item: Item) -> bytes:
         number, offset, size = item.place
@@ -86,13 +87,13 @@ class TarSource(Source):
         except OSError as error:
             raise BadItem("unreadable", f"{printable(item.path)}: {error.strerror}") from error
         if len(data) < size:
-            raise BadItem("truncated", f"{printable(item.path)}: {len(data)} of {size} bytes are in the tar")
+            raise BadItem("truncated", f"{printable(item.path)} must have {size} bytes, got {len(data)}")
         if not data:
             raise BadItem("empty", f"{printable(item.path)} has 0 bytes")
         return data
 
     def _samples(self, left_out: LeftOut) -> Iterator[tuple[int, str, dict[str, Member]]]:
-        """Each sample with an image: its tar's number, its name, and its members by suffix."""
+        """Yield each sample with an image: the number of its file, its name, and its members by suffix."""
         for n, tar in enumerate(self.tars):
             leave = lambda reason, name, tar=tar: left_out.add(reason, f"{os.path.basename(tar)}!{name}")
             for base, members in _samples(tar, leave).items():
@@ -106,13 +107,16 @@ class TarSource(Source):
                     yield n, base, members
 
     def _names(self) -> list[str] | None:
-        """The classes' names; all labels are read for them where the first one is a name."""
-        labels = lambda: (self._label(n, members) for n, _, members in self._samples(LeftOut()))
-        first = next((found for where, label in labels() if (found := parse_class(label, where)) is not None), None)
-        return sorted_class_names(labels()) if isinstance(first, str) else None
+        """Return the class names; reads all labels if the first one is a name."""
+        classes = (parse_class(label, where) for where, label in self._labels())
+        first = next((value for value in classes if value is not None), None)
+        return sorted_class_names(self._labels()) if isinstance(first, str) else None
+
+    def _labels(self) -> Iterator[tuple[str, object]]:
+        return (self._label(n, members) for n, _, members in self._samples(LeftOut()))
 
     def _label(self, number: int, members: dict[str, Member]) -> tuple[str, object]:
-        """Where a sample's label stands, and the label, None where there is none."""
+        """Return the place of a sample's label, and the label, None where there is none."""
         for suffix in ("cls", "json"):
             if suffix not in members:
                 continue
@@ -122,65 +126,63 @@ class TarSource(Source):
             if suffix == "cls":
                 return where, text.decode(errors="backslashreplace")
             row = parse_json(text, where)
-            return where, next((row[name] for name in LABELS if name in row), None)
+            return where, next((row[name] for name in LABEL_NAMES if name in row), None)
         return printable(self.tars[number]), None
 
     def _descriptor(self, number: int) -> int:
         if getattr(self._open, "number", None) != number:
-            self._open.file = open(self.tars[number], "rb", buffering=0)  # closes the one before
+            self._open.file = open(self.tars[number], "rb", buffering=0)  # closes the previous file
             self._open.number = number
         return self._open.file.fileno()
 
 
 def find_tars(pattern: str) -> list[str]:
-    """The tars that a folder, a name, or a pattern of {000..003}, {a,b}, * and ? means, as absolute paths."""
+    """Return the absolute paths of the .tar files of a folder, a name, or a pattern with {000..003}, {a,b}, * and ?."""
     if os.path.isdir(pattern):
         with os.scandir(pattern) as entries:
             names = [e.name for e in entries if e.name.lower().endswith(".tar") and not e.name.startswith(".")]
         return [os.path.join(os.path.abspath(pattern), name) for name in sorted(names)]
-    found = []
-    for name in [pattern] if os.path.exists(pattern) else expand(pattern):
+    tars = []
+    for name in [pattern] if os.path.exists(pattern) else expand_braces(pattern):
         matches = [name] if os.path.exists(name) else sorted(glob.glob(name))
         if not matches:
             raise usage_error(f"data must name .tar files that exist, got {printable(name)}")
-        if name.lower().endswith(PACKED_ENDINGS):
-            raise usage_error(
-                f"data must be plain .tar files, whose samples are read in place: unpack {printable(name)} first"
-            )
-        found += [os.path.abspath(m) for m in matches]
-    return found
+        if name.lower().endswith(COMPRESSED_ENDINGS):
+            raise usage_error(f"data must be uncompressed .tar files, got {printable(name)}: decompress it first")
+        tars += [os.path.abspath(m) for m in matches]
+    return tars
 
 
 def _other_files(pattern: str) -> list[str]:
-    """What a folder of tars holds besides."""
+    """Return the names in a folder that are not .tar files."""
     if not os.path.isdir(pattern):
         return []
     return sorted(n for n in os.listdir(pattern) if not n.lower().endswith(".tar") or n.startswith("."))
 
 
-def expand(pattern: str) -> list[str]:
-    """Braces as a shell expands them.
+def expand_braces(pattern: str) -> list[str]:
+    """Expand braces as a shell does.
 
     Examples
     --------
-    >>> expand("{train,val}-{08..10}.tar")[1:4]
+    >>> expand_braces("{train,val}-{08..10}.tar")[1:4]
     ['train-09.tar', 'train-10.tar', 'val-08.tar']
     """
-    found = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
-    if found is None:
+    match = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
+    if match is None:
         return [pattern]
-    first, last, names = found.groups()
+    first, last, names = match.groups()
     if names is None:
         width = len(first) if first.startswith("0") or len(first) == len(last) else 0
         middles = [f"{n:0{width}}" for n in range(int(first), int(last) + 1)]
     else:
         middles = names.split(",")
-    before, after = pattern[: found.start()], pattern[found.end() :]
-    return [before + m + rest for m in middles for rest in expand(after)]
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    return [before + middle + end for middle in middles for end in expand_braces(after)]
 
 
 def _prefixes(tars: list[str]) -> list[str]:
-    """What keys begin with: the tars' names, with their folders where the names alone are not enough."""
+    """Return the prefixes of keys: the names of the files, with their folders where the names are not unique."""
     names = [os.path.basename(t) for t in tars]
     if len(set(names)) < len(names):
         common = os.path.commonpath([os.path.dirname(t) for t in tars])
@@ -189,7 +191,7 @@ def _prefixes(tars: list[str]) -> list[str]:
 
 
 def _samples(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, dict[str, Member]]:
-    """Each sample's name and its members by suffix, from the tar's headers alone."""
+    """Return the members of each sample by suffix, from the headers of a .tar file."""
     samples: dict[str, dict[str, Member]] = {}
     for name, member in _files(tar, leave_out).items():
         folder, slash, file = name.rpartition("/")
@@ -203,47 +205,47 @@ def _samples(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, dict[
         else:
             members = samples.setdefault(folder + slash + base, {})
             if suffix.lower() in members:
-                leave_out("another member of one name in other case", member.name)
+                leave_out("another member whose name differs in case only", member.name)
             members.setdefault(suffix.lower(), member)
     return samples
 
 
 def _files(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, Member]:
-    """The members that have bytes, by their plain names; hard links among them, which have another's."""
-    found: dict[str, Member | tuple[str, str]] = {}  # a link: its name as written, the plain name that it links to
+    """Return regular files and hard links by their normalised names."""
+    entries: dict[str, Member | tuple[str, str]] = {}  # of a link: its name, and the normalised name of its target
     for member in _members(tar):
-        name, kind = _plain(member.name), _kind(member)
-        if kind is not None:
-            leave_out(kind, member.name)
+        name, reason = _normalized(member.name), _reason_to_leave_out(member)
+        if reason is not None:
+            leave_out(reason, member.name)
             continue
-        if name in found:
+        if name in entries:
             leave_out("an earlier member of the same name", member.name)
-        whole = Member(member.name, member.offset_data, member.size)
-        found[name] = (member.name, _plain(member.linkname)) if member.islnk() else whole
-    files = {name: _linked(member, found) for name, member in found.items()}
+        file = Member(member.name, member.offset_data, member.size)
+        entries[name] = (member.name, _normalized(member.linkname)) if member.islnk() else file
+    files = {name: _resolve_link(member, entries) for name, member in entries.items()}
     for name, member in files.items():
         if member is None:
-            leave_out("a hard link to what is not in the tar", found[name][0])
+            leave_out("a hard link to a member that does not exist", entries[name][0])
     return {name: member for name, member in files.items() if member is not None}
 
 
-def _linked(member: Member | tuple[str, str], found: dict[str, Member | tuple[str, str]]) -> Member | None:
-    """The member, or under its own name the one that it links to; None where that is not there."""
+def _resolve_link(member: Member | tuple[str, str], entries: dict[str, Member | tuple[str, str]]) -> Member | None:
+    """Return a member, or the target of a link under the name of the link; None where there is no target."""
     target = member
-    for _ in range(LINKS):
+    for _ in range(MAX_LINKS):
         if isinstance(target, Member) or target is None:
             break
-        target = found.get(target[1])
+        target = entries.get(target[1])
     return Member(member[0], *target[1:]) if isinstance(target, Member) else None
 
 
-def _plain(name: str) -> str:
-    """A name without "./", "//" and the root."""
+def _normalized(name: str) -> str:
+    """Return a name without "./", "//" and the root."""
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
-def _kind(member: tarfile.TarInfo) -> str | None:
-    """Why a member has no bytes to be read in place; None where it has, itself or through a hard link."""
+def _reason_to_leave_out(member: tarfile.TarInfo) -> str | None:
+    """Return why a member cannot be read in place; None for regular files and hard links."""
     if member.isdir():
         return "directory"
     if member.issym():
@@ -259,23 +261,25 @@ def _members(tar: str) -> Iterator[tarfile.TarInfo]:
     try:
         with open(tar, "rb") as file:
             head, size = file.read(8), os.fstat(file.fileno()).st_size
-            packing = next((p for mark, p in PACKED.items() if head.startswith(mark)), None)
-            if packing:
+            compression = next((p for mark, p in COMPRESSIONS.items() if head.startswith(mark)), None)
+            if compression:
                 raise usage_error(
-                    f"data must be plain .tar files, got {printable(tar)} packed by {packing}: unpack it first"
+                    f"data must be uncompressed .tar files, got {compression} in {printable(tar)}: decompress it first"
                 )
             file.seek(0)
-            yield from _whole(tarfile.open(fileobj=file, mode="r:", errors="surrogateescape"), file, tar, size)
+            yield from _checked_members(
+                tarfile.open(fileobj=file, mode="r:", errors="surrogateescape"), file, tar, size
+            )
     except (OSError, tarfile.TarError) as error:
         raise usage_error(f"data must be whole .tar files, got {printable(tar)}: {error}") from error
 
 
-def _whole(archive: tarfile.TarFile, file, tar: str, size: int) -> Iterator[tarfile.TarInfo]:
-    """The members, if the archive's end is there; tarfile takes a cut or a damaged header for it."""
+def _checked_members(archive: tarfile.TarFile, file, tar: str, size: int) -> Iterator[tarfile.TarInfo]:
+    """Yield the members, and check the end of the archive: tarfile treats a damaged header as the end."""
     end = 0
     while (member := archive.next()) is not None:
-        archive.members.clear()  # it remembers every one
-        end = archive.offset  # of its last block
+        archive.members.clear()  # tarfile keeps them all in memory
+        end = archive.offset  # end of its last block
         yield member
     file.seek(end)
     if end > size or file.read(BLOCK) != bytes(BLOCK):
@@ -284,8 +288,10 @@ def _whole(archive: tarfile.TarFile, file, tar: str, size: int) -> Iterator[tarf
         )
     while block := file.read(1 << 20):
         if any(block):
-            more = f"got {printable(tar)} with another one, or other bytes, after its end at byte {end}"
-            raise usage_error(f"data must be one archive in each .tar file, {more}: unpack it by tar --ignore-zeros")
+            got = f"{printable(tar)} with more bytes after the end of the archive at byte {end}"
+            raise usage_error(
+                f"data must be .tar files of one archive each, got {got}: unpack it by tar --ignore-zeros"
+            )
 
 
 def _is_image_suffix(suffix: str) -> bool:
