@@ -1,1 +1,1 @@
-"""Files: atomic writes, output folders, configurations, progress."""
+"""Files and output folders: atomic writes, locks, configurations, progress."""

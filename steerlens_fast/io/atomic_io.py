@@ -131,8 +131,8 @@ def sync_file(file: BinaryIO) -> None:
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder, renamed ones included, are on the disk.
 
-    Where the file system has no fsync, or the folder cannot be opened, this only warns: the files are then safe from
-    everything but a power cut, and what a power cut takes is found by ``verify`` and written again by a resumed job.
+    Where the file system has no fsync, or the folder cannot be opened, this only warns: a power cut may then lose
+    files, which ``verify`` detects and a resumed job writes again.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Text for people on stdout and stderr. That it cannot be written is no reason to end what it is about."""
+"""Text on stdout and stderr; streams that cannot be written never raise an error."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TextIO
 
 
 def write_line(text: str, stream: TextIO | None) -> bool:
-    """Write a line, and return whether that was possible; raises nothing.
+    """Write a line, and return whether it was written; raises no error.
 
-    A stream may be None or closed, its disk full, its reader gone. Characters that it cannot encode are escaped.
+    The stream may be None, closed, or on a full disk, or its reader may have ended. Characters that the stream cannot
+    encode are escaped.
 
     Examples
     --------
@@ -20,7 +21,7 @@ def write_line(text: str, stream: TextIO | None) -> bool:
     >>> stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     >>> write_line("3 → 8", stream), stream.buffer.getvalue()
     (True, b'3 \\\\u2192 8\\n')
-    >>> write_line("nobody reads this", None)
+    >>> write_line("not written", None)
     False
     """
     if stream is None:
@@ -47,7 +48,7 @@ def write_stderr(text: str) -> bool:
 
 
 def warn(text: str) -> None:
-    """Issue a UserWarning; a stream that cannot be written is not an error here either.
+    """Issue a UserWarning; raises no error if stderr cannot be written.
 
     Examples
     --------
@@ -61,9 +62,9 @@ def warn(text: str) -> None:
 
 
 def open_closed_descriptors() -> None:
-    """Open descriptors 0 to 2 on the null device where they are closed.
+    """Open the descriptors 0 to 2 on the null device if they are closed.
 
-    The next file that is opened would get the number, and whatever writes to stderr would write into that file.
+    Otherwise the next file that is opened gets such a descriptor, and text for stderr is written into that file.
     """
     for number in range(3):
         try:
@@ -76,9 +77,9 @@ def open_closed_descriptors() -> None:
 
 
 def flush_streams() -> None:
-    """Flush stdout and stderr; one that cannot be flushed is turned to the null device.
+    """Flush stdout and stderr; redirect a stream that cannot be flushed to the null device.
 
-    Otherwise the interpreter tries again when it ends, and exits with status 120.
+    Otherwise the interpreter flushes it again at exit, and ends with status 120.
     """
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -1,4 +1,4 @@
-"""Models: loading, checkpoints, preprocessing."""
+"""Loading of models and checkpoints, and preprocessing of images."""
 
 from .load import LoadedModel, load_model
 

@@ -8,6 +8,7 @@ import re
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from ...errors import BadItem
@@ -95,14 +96,14 @@ class TarSource(Source):
     def _samples(self, left_out: LeftOut) -> Iterator[tuple[int, str, dict[str, Member]]]:
         """Yield each sample with an image: the number of its file, its name, and its members by suffix."""
         for n, tar in enumerate(self.tars):
-            leave = lambda reason, name, tar=tar: left_out.add(reason, f"{os.path.basename(tar)}!{name}")
-            for base, members in _samples(tar, leave).items():
+            leave_out = partial(_leave_out, left_out, os.path.basename(tar))
+            for base, members in _samples(tar, leave_out).items():
                 image = _image(members)
                 for suffix, member in members.items() if image is None else ():
-                    leave("no image of its name" if suffix in ("cls", "json") else NO_IMAGE, member.name)
+                    leave_out("no image of its name" if suffix in ("cls", "json") else NO_IMAGE, member.name)
                 for suffix, member in members.items() if image is not None else ():
                     if member.name != image.name and _is_image_suffix(suffix):
-                        leave("another image of one sample (names end at the first dot)", member.name)
+                        leave_out("another image of one sample (names end at the first dot)", member.name)
                 if image is not None:
                     yield n, base, members
 
@@ -134,6 +135,10 @@ class TarSource(Source):
             self._open.file = open(self.tars[number], "rb", buffering=0)  # closes the previous file
             self._open.number = number
         return self._open.file.fileno()
+
+
+def _leave_out(left_out: LeftOut, tar: str, reason: str, name: str) -> None:
+    left_out.add(reason, f"{tar}!{name}")
 
 
 def find_tars(pattern: str) -> list[str]:
