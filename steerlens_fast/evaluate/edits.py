@@ -14,9 +14,22 @@ from ..families.anchor import reached
 from ..families.csp import split_state
 from ..families.protocols import planes
 from ..lens import SteerableLens
+from ..lens.schedule import count_frames, steps_per_frame
 from ..morphs import Morphs
 from ..pyramid import Coefficients, SteerablePyramid
 from .config import EvaluationConfig
+
+
+def gradient_steps(frames: int | None, steps: int | None) -> int:
+    """Return how many gradient steps a morph takes to its budget in a regime that refreshes the gradient.
+
+    Examples
+    --------
+    >>> gradient_steps(None, None), gradient_steps(4, None), gradient_steps(3, 5)
+    (11, 12, 6)
+    """
+    intervals = count_frames(frames, steps) - 1
+    return intervals * steps_per_frame(steps, intervals)
 
 
 @dataclass(frozen=True)
@@ -87,11 +100,13 @@ class Editor:
     def __call__(self, images: Tensor, target, max_l2: float) -> Edits:
         """Edits of images [N, C, H, W] at one distance."""
         self.inner.motion = self.inner.anchored = self.outer.motion = self.outer.anchored = None
-        how_far = dict(max_l2=max_l2, frames=self.config.frames, steps=self.config.steps)
-        morphs = self.lens.morph(images, target, **how_far, score="last")
-        factor = morphs.factors[:, -1]
-        if self.config.regime == "live":  # the last motion is that of the last step
-            factor = factor - morphs.factors[:, -2]
+        frames, steps = self.config.frames, self.config.steps
+        live = self.config.regime == "live"
+        if live:  # a frame for each step, since the last motion is that of the last step alone
+            steps = gradient_steps(frames, steps)
+            frames = steps + 1
+        morphs = self.lens.morph(images, target, max_l2=max_l2, frames=frames, steps=steps, score="last")
+        factor = morphs.factors[:, -1] - (morphs.factors[:, -2] if live else 0)
         source, coefficients = _coefficients(self.inner, factor)
         return Edits(morphs, morphs.frames[:, -1].contiguous(), self.outer.image(factor), source, coefficients)
 

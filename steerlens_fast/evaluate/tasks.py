@@ -18,7 +18,7 @@ from ..morphs import REASONS
 from ..pyramid import SteerablePyramid
 from .classifiers import images_per_call
 from .config import EvaluationConfig
-from .edits import Editor, Edits
+from .edits import Editor, Edits, gradient_steps
 from .ground_truth import GroundTruth
 from .measures.alignment import alignment, phase_displacement
 from .measures.arguments import noise
@@ -131,7 +131,8 @@ class Work:
         """What a record is expected to cost, in evaluations of a classifier; a gradient is two."""
         if what == PROBES:
             return 2.0 + self.pyramid.height * self.pyramid.orientations * (1 + self.config.probe_directions)
-        gradients = 0 if what in CONTROLS else 1 if self.config.regime == "frozen" else (self.config.frames or 12) - 1
+        steps = 1 if self.config.regime == "frozen" else gradient_steps(self.config.frames, self.config.steps)
+        gradients = 0 if what in CONTROLS else steps
         return 2.0 * gradients + 1 + len(self.judges) + FIT_COST
 
     def _parts(self, task: Task, images_of_each: int = 1) -> list[Task]:
