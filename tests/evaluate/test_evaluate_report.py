@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +21,8 @@ from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
 from steerlens_fast.evaluate.presets import preset  # noqa: E402
 from steerlens_fast.evaluate.presets.published import FOLLOW_UP, L2, published  # noqa: E402
 from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
-from steerlens_fast.evaluate.report import figures, pictures, tables  # noqa: E402
-from steerlens_fast.evaluate.report.html import count, difference, median  # noqa: E402
+from steerlens_fast.evaluate.report import figures, pictures  # noqa: E402
+from steerlens_fast.evaluate.report.html import macro  # noqa: E402
 from steerlens_fast.evaluate.report.report import _said  # noqa: E402
 from steerlens_fast.evaluate.tasks import Work  # noqa: E402
 
@@ -94,8 +95,8 @@ def test_the_page_shows_them_with_intervals_and_denominators(found):
         assert "Paired differences of families from controls" in section
         for name in ("paired", "paired_with_controls"):
             for pair, told in budget[name]["warp"].items():
-                row = section.split(f"<th>{pair.replace(' - ', ' − ')}</th>")[1].split("</tr>")[0]
-                assert difference(told) in row and f"{told['cases']} of {told['of']}" in row
+                row = section.split(f'<th scope="row">{pair.replace(" - ", " − ")}</th>')[1].split("</tr>")[0]
+                assert macro("difference", told) in row and f"{told['cases']} of {told['of']}" in row
 
 
 def test_the_page_shows_the_denominators_of_every_band(found):
@@ -103,14 +104,15 @@ def test_the_page_shows_the_denominators_of_every_band(found):
     section = page.split("<h2>Single-band probes</h2>")[1].split("</section>")[0]
     bands = found.summary["bands"]
     for s, row in enumerate(bands["advantage"]):
-        cells = section.split(f"<th>scale {s}</th>")[1].split("</tr>")[0].split("<td>")[1:]
+        cells = section.split(f'<th scope="row">scale {s}</th>')[1].split("</tr>")[0].split("<td>")[1:]
         for k, cell in enumerate(cells):
             share = bands["positive"][s][k]
             assert f"{row[k]['cases']} of {row[k]['of']}" in cell and row[k]["of"] == 10
             assert f"above 0: {round(share['value'] * share['cases'])}/{share['cases']}" in cell
 
 
-def test_a_cell_tells_what_it_is_over():
+def test_cells_contain_value_interval_and_cases():
+    median, count, difference = (partial(macro, name) for name in ("median", "count", "difference"))
     told = {"value": 0.25, "low": -0.5, "high": 0.75, "cases": 8, "of": 10}
     assert median(told) == median(told, 9) == ".250<small>−.500 to .750</small><small>8 of 10</small>"
     assert median(told, 8) == ".250<small>−.500 to .750</small>"
@@ -191,7 +193,7 @@ def test_the_shipped_options_stand_beside_the_published_values():
         told = published(*shipped(**changes))
         assert (told["cases"], told["of"], told["l2"]) == (300, 300, pytest.approx(L2))
         assert set(told["measures"]["warp"]["ours"]) == set(FOLLOW_UP)
-        assert "Ours / published" in tables.published({"published": told})
+        assert "Ours / published" in macro("published", told)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ def test_the_shipped_options_stand_beside_the_published_values():
 def test_other_options_are_left_out_with_the_reason(changes, why):
     told = published(*shipped(**changes))
     assert list(told) == ["left_out"] and len(told["left_out"]) == 1 and why in told["left_out"][0]
-    page = tables.published({"published": told})
+    page = macro("published", told)
     assert "Left out" in page and why in page and "<table" not in page
 
 

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
-from base64 import b64encode
-from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +11,8 @@ from ...extras import require_extra
 from ...io.atomic_io import atomic_write
 from ..summary import read_results
 from ..tasks import Work
-from . import tables
 from .figures import all_figures
-from .html import number
+from .html import number, page
 
 SETTINGS = {"svg.hashsalt": "steerlens_fast", "svg.fonttype": "none", "font.family": "sans-serif"}
 
@@ -84,23 +77,3 @@ def _said(record: dict) -> tuple[str, bool]:
     if not record["attained"]:
         text += f"\nL2 {record['l2']:.3g} only"
     return text, bool(record["driver"] and record["attained"])
-
-
-def page(summary: dict, figures: list[tuple[str, str]]) -> str:
-    """The page; no text in it can become markup, and it may load its own figures only."""
-    template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    style = sha256(re.search("<style>(.*?)</style>", template, re.S)[1].encode()).digest()
-    policy = f"default-src 'none'; img-src 'self' file:; style-src 'sha256-{b64encode(style).decode()}'; "
-    policy += "base-uri 'none'; form-action 'none'"
-    parts = {
-        "policy": policy,
-        "title": html.escape(f"Evaluation of {summary['config']['driver']}"),
-        "facts": tables.facts(summary),
-        "problems": tables.problems(summary),
-        "budgets": "\n".join(tables.budget(summary, budget) for budget in summary["budgets"]),
-        "bands": tables.bands(summary),
-        "published": tables.published(summary),
-        "figures": "\n".join(tables.figure(name, caption) for name, caption in figures),
-        "about": html.escape(json.dumps(summary["about"]["versions"], indent=1)),
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], template)
