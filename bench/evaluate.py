@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from machine import machine
 
 import steerlens_fast as sf
-from steerlens_fast.evaluate.measures.grids import sample, spread
+from steerlens_fast.evaluate.measures.grids import sample, upsample
 from steerlens_fast.evaluate.presets.presets import PRESETS
 from steerlens_fast.evaluate.presets.published import FOLLOW_UP, SOURCES
 from steerlens_fast.evaluate.report.html import number
@@ -38,7 +38,7 @@ def fits() -> dict:
     torch.manual_seed(0)
     images = F.interpolate(torch.rand(FITS, 1, SIZE // 4, SIZE // 4), size=(SIZE, SIZE), mode="bicubic").clamp(0, 1)
     coarse = torch.rand(FITS, 2, 4, 4) * 6 - 3
-    field = spread(spread(coarse, (8, 8)), (SIZE, SIZE))
+    field = upsample(upsample(coarse, (8, 8)), (SIZE, SIZE))
     edits = (sample(images, field)[0] + 0.02 * torch.randn_like(images)).clamp(0, 1)
     sf.smooth_reconstruction(images[:16], edits[:16])  # warms up
     told = {"fits": FITS, "size": SIZE}

@@ -23,8 +23,8 @@ from steerlens_fast.evaluate.presets.published import FOLLOW_UP, L2, published  
 from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
 from steerlens_fast.evaluate.report import figures, pictures  # noqa: E402
 from steerlens_fast.evaluate.report.html import macro  # noqa: E402
-from steerlens_fast.evaluate.report.report import _said  # noqa: E402
-from steerlens_fast.evaluate.tasks import Work  # noqa: E402
+from steerlens_fast.evaluate.report.report import _edit_caption  # noqa: E402
+from steerlens_fast.evaluate.tasks import TaskRunner  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "steerlens_fast/evaluate/README.md").read_text()
@@ -38,7 +38,7 @@ sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
     "changes, text, bold",
     [
         ({}, ".900  1/2", True),
-        ({"driver": False}, ".900  1/2", False),
+        ({"driver_agrees": False}, ".900  1/2", False),
         ({"attained": False}, ".900  1/2\nL2 1.5 only", False),
         ({"target_probability": None}, "not finite", False),
         ({"target_probability": None, "reason": "the gradient at the source is zero"}, "no edit", False),
@@ -46,8 +46,8 @@ sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
     ids=str,
 )
 def test_only_an_edit_at_its_distance_that_the_driver_takes_for_its_target_is_bold(changes, text, bold):
-    record = {"target_probability": 0.9, "driver": True, "attained": True, "l2": 1.5, "reason": None}
-    assert _said(record | {"judges": {"a": True, "b": False}} | changes) == (text, bold)
+    record = {"target_probability": 0.9, "driver_agrees": True, "attained": True, "l2": 1.5, "reason": None}
+    assert _edit_caption(record | {"judges": {"a": True, "b": False}} | changes) == (text, bold)
 
 
 def test_outputs_that_are_nan_are_no_target():
@@ -55,8 +55,10 @@ def test_outputs_that_are_nan_are_no_target():
     outputs = torch.tensor([[0.0, 1.0], [0.0, math.nan]])
     targets = torch.tensor([1, 1])
     work = SimpleNamespace(driver=SimpleNamespace(outputs=lambda frame: outputs), _targets=lambda task, frame: targets)
-    columns, _ = Work._control(work, None, torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.ones(2, dtype=torch.bool))
-    assert columns["driver"].tolist() == [True, False]
+    columns, _ = TaskRunner._control(
+        work, None, torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.ones(2, dtype=torch.bool)
+    )
+    assert columns["driver_agrees"].tolist() == [True, False]
 
 
 # --- Differences and denominators
@@ -132,7 +134,7 @@ def test_figures_draw_what_the_summary_says(found):
     tiny.update(value=none, low=none, high=1e-9)
     axes = figures.measures(summary).axes[0]
     (arrow,) = [line for line in axes.lines if line.get_marker() == "<"]
-    assert arrow.get_xdata()[0] == figures.LEAST >= axes.get_xlim()[0]
+    assert arrow.get_xdata()[0] == figures.MIN_PROBABILITY >= axes.get_xlim()[0]
     summary["bands"]["positive"][1][2].update(value=0.9, cases=10)
     summary["bands"]["advantage"][0][0].update(value=None, cases=0)
     texts = [text.get_text() for text in pictures.bands(summary["bands"]).axes[0].texts]
@@ -206,12 +208,12 @@ def test_the_shipped_options_stand_beside_the_published_values():
         ({"target": "runner-up"}, "target is runner-up, not map:"),
         ({"driver": "my.nets:net"}, "driver is my.nets:net, not steerlens_fast"),
         ({"grid": 4}, "grid is 4, not 8"),
-        ({"sources": 40}, "40 images are sources, not 300"),
+        ({"sources": 40}, "40 images were selected, not 300"),
     ],
 )
 def test_other_options_are_left_out_with_the_reason(changes, why):
     told = published(*shipped(**changes))
-    assert list(told) == ["left_out"] and len(told["left_out"]) == 1 and why in told["left_out"][0]
+    assert list(told) == ["not_compared"] and len(told["not_compared"]) == 1 and why in told["not_compared"][0]
     page = macro("published", told)
     assert "Left out" in page and why in page and "<table" not in page
 
@@ -223,7 +225,7 @@ def test_other_data_have_no_such_section(found):
 
 def test_judges_that_were_left_out_are_a_reason():
     config, summary = shipped()
-    assert "1 judges have the driver's classes" in published(config, summary | {"judges": ["a"]})["left_out"][0]
+    assert "1 judges have the driver's classes" in published(config, summary | {"judges": ["a"]})["not_compared"][0]
 
 
 # --- The README

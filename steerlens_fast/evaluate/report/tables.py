@@ -4,7 +4,7 @@ from __future__ import annotations
 
 COLUMNS = {
     "target_probability": "driver: G",
-    "driver": "driver says target",
+    "driver_agrees": "driver says target",
     "jointly": "all judges",
     "warp": "E warp",
     "gain": "E warp + gain",
@@ -30,13 +30,13 @@ PUBLISHED_MEASURES = {
 def facts(summary: dict) -> dict[str, str]:
     """Return what was compared, over which images, by title."""
     config, sources = summary["config"], summary["sources"]
-    reasons = [f"{entry['images']} {reason} ({entry['why']})" for reason, entry in sources["left_out"].items()]
+    reasons = [f"{entry['images']} {reason} ({entry['description']})" for reason, entry in sources["left_out"].items()]
     left_out = ", ".join(reasons) or "none"
     return {
         "Classifier": config["driver"],
         "Judges": ", ".join(config["judges"]) or "none",
         "Data": config["data"],
-        "Sources": f"{sources['chosen']} of the first {sources['looked_at']} images; left out: {left_out}",
+        "Sources": f"{sources['chosen']} of the first {sources['examined']} images; left out: {left_out}",
         "Target": str(config["target"]),
         "Edits": f"{config['regime']}, {config['rule']} rule, {config['frames']} frames, {config['objective']}",
         "Intervals": f"95 %, {config['draws']:,} draws of sources, the same for every family and budget",
