@@ -1,4 +1,4 @@
-"""The report of an evaluation: what is paired, over how many, beside what; and the README's numbers, which are its."""
+"""The report of an evaluation, its numbers of cases, and the numbers that bench/evaluation.md quotes from it."""
 
 import importlib.util
 import json
@@ -27,7 +27,7 @@ from steerlens_fast.evaluate.report.report import _edit_caption  # noqa: E402
 from steerlens_fast.evaluate.tasks import TaskRunner  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "steerlens_fast/evaluate/README.md").read_text()
+RESULTS_PAGE = (ROOT / "bench" / "evaluation.md").read_text()
 sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
 
 
@@ -228,24 +228,24 @@ def test_judges_that_were_left_out_are_a_reason():
     assert "1 judges have the driver's classes" in published(config, summary | {"judges": ["a"]})["not_compared"][0]
 
 
-# --- The README
+# --- The page of results
 
 
 def evaluation_section() -> str:
-    return README.split("\n## Families at matched distances\n")[0]
+    return RESULTS_PAGE.split("\n## Families at matched distances\n")[0]
 
 
 def days() -> set[str]:
-    return set(re.findall(r"bench/results/(\d{4}-\d\d-\d\d)-evaluate-", README))
+    return set(re.findall(r"results/(\d{4}-\d\d-\d\d)-evaluate-", RESULTS_PAGE))
 
 
 def measured() -> list[str]:
-    """What bench/evaluate.py says of the committed results, as the README must."""
+    """What bench/evaluate.py prints for the committed results; bench/evaluation.md must contain it."""
     place = importlib.util.spec_from_file_location("bench_evaluate", ROOT / "bench" / "evaluate.py")
     module = importlib.util.module_from_spec(place)
     place.loader.exec_module(module)
     (day,) = days()
-    return module.readme(ROOT / "bench" / "results", day)
+    return module.results_phrases(ROOT / "bench" / "results", day)
 
 
 def summary_of(name: str) -> dict:
@@ -258,14 +258,14 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_the_readme_s_numbers_are_those_of_the_committed_results():
+def test_numbers_of_the_results_page_are_those_of_the_committed_results():
     """Every row and every phrase with a figure; ``python bench/evaluate.py --readme DATE`` prints what it must say."""
     for said in measured():
         assert flat(said) in flat(evaluation_section()), said
 
 
-def test_no_row_of_the_readme_s_tables_is_nobody_s():
-    """Nor would one be noticed only if it were missing: with any one digit changed, no result says it."""
+def test_every_table_row_of_the_results_page_is_checked():
+    """Each row is in the results, and with any one digit changed it is not."""
     said = "\n".join(measured()).splitlines()
     rows = [line for line in evaluation_section().splitlines() if re.match(r"\| .*\d", line)]
     assert len(rows) >= 13
@@ -275,7 +275,7 @@ def test_no_row_of_the_readme_s_tables_is_nobody_s():
             assert f"{row[:at]}{(int(row[at]) + 1) % 10}{row[at + 1 :]}" not in said
 
 
-def test_what_the_readme_says_in_words_of_the_shapes_is_so():
+def test_statements_about_shapes_hold():
     """Which family is nearest to the true motion, kind by kind; and whom driver and judges believe."""
     summary = summary_of("shapes")
     kinds = next(iter(summary["groups"].values()))
@@ -294,7 +294,7 @@ def test_what_the_readme_says_in_words_of_the_shapes_is_so():
     assert all(value(f, "jointly") < value("true motion", "jointly") for f in families if f.startswith("csp"))
 
 
-def test_the_readme_s_order_of_smoothness_is_so():
+def test_stated_order_of_smoothness_holds():
     summary = summary_of("digits")
     ours = summary["published"]["measures"]["warp"]["ours"]
     assert sorted(ours, key=ours.get, reverse=True) == ["fourier", "csp-phase", "csp-joint", "pixel"]
