@@ -18,6 +18,8 @@ from .ground_truth import ground_truth_of
 from .sources import CONSTANT, EXCLUSION_REASONS, SourceSelection, select_sources
 from .tasks import TaskRunner
 
+FORMAT_VERSION = 2  # of an evaluation's folder
+
 
 @dataclass
 class Preparation:
@@ -47,7 +49,13 @@ def prepare(config: EvaluationConfig, data, driver, judges) -> Preparation:
     problems += [problem] if problem else []
     runner = TaskRunner(config, sources, classifiers.driver, classifiers.judges, truth, device)
     models = {"driver": driver_model.description, **{name: model.description for name, model in judge_models.items()}}
-    about = {"models": models, "data": source.about, "sources": sources.sha256, "budgets": runner.budgets}
+    about = {
+        "format_version": FORMAT_VERSION,
+        "models": models,
+        "data": source.about,
+        "sources": sources.sha256,
+        "budgets": runner.budgets,
+    }
     return Preparation(
         config, runner, {**about, "versions": versions(device), "threads": torch.get_num_threads()}, problems
     )

@@ -18,7 +18,7 @@ from ..memory import threads
 from ..models.errors import first_line, is_out_of_memory
 from .config import EvaluationConfig
 from .estimates import RemainingTime
-from .prepare import Preparation, prepare
+from .prepare import FORMAT_VERSION, Preparation, prepare
 from .presets.published import published
 from .report import write_report
 from .summary import summarise
@@ -91,7 +91,8 @@ def _config(out: Path, settings: Mapping, resume: bool, overwrite: bool) -> Eval
     if not (out / "plan.json").exists():
         _check_no_foreign_files(out)
         return EvaluationConfig.from_dict(settings)
-    if "budgets" not in read_json(out / "plan.json"):
+    plan = read_json(out / "plan.json")
+    if "budgets" not in plan:
         raise JobError(
             f"out must be a new folder or that of an evaluation, got {out}, which has the plan of another job", USAGE
         )
@@ -100,6 +101,12 @@ def _config(out: Path, settings: Mapping, resume: bool, overwrite: bool) -> Eval
     if not resume:
         raise JobError(
             f"out must be a new folder, got {out}, which has an evaluation: use --resume or --overwrite", USAGE
+        )
+    if (version := plan.get("format_version", 1)) != FORMAT_VERSION:
+        raise JobError(
+            f"{out} must have format version {FORMAT_VERSION}, got {version}: another version of steerlens_fast wrote "
+            "it; use --overwrite or a new folder",
+            USAGE,
         )
     saved = EvaluationConfig.from_dict(read_json(out / "config.json"))
     now = EvaluationConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **settings})

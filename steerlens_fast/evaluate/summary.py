@@ -117,9 +117,9 @@ class _Table:
 def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
     common = common_attainment({family: table.attained(family, budget) for family in table.families})
     if not common.count:
-        problems.append(f"L2 = {budget:.4g} was not attained by every family for any source: {common}")
+        problems.append(f"no source attained L2 = {budget:.4g} in every family: {common}")
     never = [family for family, n in common.by_family.items() if not n]
-    problems += [f"L2 = {budget:.4g} was not attained by {family} for any source" for family in never]
+    problems += [f"no source attained L2 = {budget:.4g} in family {family}" for family in never]
     # Of a control, the common sources for which it attained the budget, too.
     attained_too = {control: common.common & table.attained(control, budget) for control in table.controls}
     within = {**dict.fromkeys(table.families, common.common), **attained_too}

@@ -167,9 +167,9 @@ class TaskRunner:
         clipped = clipping(images, edits.unclipped)
         columns = {"clipped_pixels": clipped.pixels, "clipped_energy": clipped.energy}
         if edits.coefficients is not None:
-            found = coefficient_consistency(self.pyramid, edits.source, edits.coefficients)
-            columns |= {"leakage": found.leakage, "departure": found.departure}
-            columns |= {"departure_clipped": found.departure_clipped}
+            result = coefficient_consistency(self.pyramid, edits.source, edits.coefficients)
+            columns |= {"leakage": result.leakage, "departure": result.departure}
+            columns |= {"departure_clipped": result.departure_clipped}
         return columns
 
     def _noise_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
@@ -207,8 +207,8 @@ class TaskRunner:
     def _measures(self, task: Task, images: Tensor, frame: Tensor, target: Tensor) -> dict:
         columns = {}
         if self.judges:
-            found = transfer(self.judges, frame, target)
-            columns |= {"judges": found.agrees, "judges_probability": found.probability, "jointly": found.jointly}
+            result = transfer(self.judges, frame, target)
+            columns |= {"judges": result.agrees, "judges_probability": result.probability, "jointly": result.jointly}
         options = {"grid": self.config.grid, "restarts": self.config.restarts, "seed": self.config.seed}
         fit = smooth_reconstruction(images, frame, workers=len(os.sched_getaffinity(0)), **options)
         columns |= {"warp": fit.warp, "gain": fit.gain, "folded": fit.folded}
@@ -221,7 +221,7 @@ class TaskRunner:
     def _probe(self, task: Task) -> list[dict]:
         config, source = self.config, self.sources.predicted[task.at]
         images = self.sources.images[task.at].to(self.device)
-        found = band_probes(
+        result = band_probes(
             self.driver,
             images,
             self._targets(task, images),
@@ -235,7 +235,7 @@ class TaskRunner:
             seed=config.seed,
             numbers=torch.arange(task.first, task.last, device="cpu"),
         )
-        columns = {"advantage": found.advantage, "along": found.along, "chance": found.chance}
+        columns = {"advantage": result.advantage, "along": result.along, "chance": result.chance}
         return [self._record_start(task, n) | _sample(columns, n - task.first) for n in range(task.first, task.last)]
 
     # --- Records ---

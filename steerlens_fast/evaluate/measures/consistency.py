@@ -51,8 +51,8 @@ def clipping(source: Tensor, edit: Tensor, bounds: tuple[float, float] | None = 
     --------
     >>> import torch
     >>> source, edit = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, -1.0], [0.0, 0.0]]]])
-    >>> found = clipping(source, edit)
-    >>> found.pixels.item(), found.energy.item()
+    >>> result = clipping(source, edit)
+    >>> result.pixels.item(), result.energy.item()
     (0.25, 0.5)
     """
     source, edit = check_pair("source", source, "edit", edit)
@@ -125,11 +125,11 @@ def coefficient_consistency(
     >>> from steerlens_fast import SteerablePyramid
     >>> pyramid, image = SteerablePyramid((32, 32)), torch.rand(2, 1, 32, 32)
     >>> shifted = pyramid(image.roll(2, -1))  # coefficients of an image: nothing is lost
-    >>> found = coefficient_consistency(pyramid, image, shifted)
-    >>> bool(found.leakage.max() < 1e-9), bool(found.departure.max() < 1e-9)
+    >>> result = coefficient_consistency(pyramid, image, shifted)
+    >>> bool(result.leakage.max() < 1e-9), bool(result.departure.max() < 1e-9)
     (True, True)
-    >>> found = coefficient_consistency(pyramid, image, pyramid(image).map(lambda c: c * 1j))
-    >>> bool(found.departure.min() > 0.001)
+    >>> result = coefficient_consistency(pyramid, image, pyramid(image).map(lambda c: c * 1j))
+    >>> bool(result.departure.min() > 0.001)
     True
     """
     source = check_batch("source", source)

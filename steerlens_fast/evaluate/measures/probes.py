@@ -96,8 +96,8 @@ def band_probes(
     --------
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 3)).eval()
-    >>> found = band_probes(model, torch.rand(2, 1, 16, 16), torch.tensor([1, 2]), torch.tensor([0, 0]), directions=2)
-    >>> found.advantage.shape  # a pyramid of 16 x 16 pixels has two scales
+    >>> result = band_probes(model, torch.rand(2, 1, 16, 16), torch.tensor([1, 2]), torch.tensor([0, 0]), directions=2)
+    >>> result.advantage.shape  # a pyramid of 16 x 16 pixels has two scales
     torch.Size([2, 2, 4])
     """
     images = check_batch("images", images)

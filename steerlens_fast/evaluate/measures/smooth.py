@@ -91,8 +91,8 @@ def smooth_reconstruction(
     >>> from steerlens_fast import smooth_reconstruction
     >>> y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     >>> blob = lambda cx: torch.exp(-((x - cx) ** 2 + (y - 16) ** 2) / 40)[None, None]
-    >>> found = smooth_reconstruction(blob(15.0), blob(17.0))  # two pixels to the right
-    >>> bool(found.warp > 0.99), bool(found.gain >= found.warp)
+    >>> result = smooth_reconstruction(blob(15.0), blob(17.0))  # two pixels to the right
+    >>> bool(result.warp > 0.99), bool(result.gain >= result.warp)
     (True, True)
     """
     source, edit = check_pair("source", source, "edit", edit)
@@ -103,8 +103,8 @@ def smooth_reconstruction(
     size = 8 * ARRAYS * restarts * source.shape[1:].numel()
     pieces = [(source[at], edit[at]) for at in chunks(len(source), size, source.device)]
     solve = lambda piece: _solve(*(t.double() for t in piece), starts)
-    found = list(map(solve, pieces)) if source.device.type != "cpu" else _in_threads(solve, pieces, workers)
-    return SmoothReconstruction(*map(torch.cat, zip(*found))) if found else _empty(source, grid)
+    results = list(map(solve, pieces)) if source.device.type != "cpu" else _in_threads(solve, pieces, workers)
+    return SmoothReconstruction(*map(torch.cat, zip(*results))) if results else _empty(source, grid)
 
 
 def _in_threads(solve: Callable, pieces: list, workers: int) -> list:

@@ -89,9 +89,9 @@ def transfer(
     Examples
     --------
     >>> bright = lambda images: torch.stack([-images.mean((1, 2, 3)), images.mean((1, 2, 3))], 1)
-    >>> found = transfer({"bright": bright, "dark": lambda images: -bright(images)}, torch.ones(3, 1, 8, 8),
+    >>> result = transfer({"bright": bright, "dark": lambda images: -bright(images)}, torch.ones(3, 1, 8, 8),
     ...                  torch.tensor([1, 1, 0]))
-    >>> found.agrees["bright"].tolist(), found.jointly.tolist()
+    >>> result.agrees["bright"].tolist(), result.jointly.tolist()
     ([True, True, False], [False, False, False])
     """
     if not isinstance(judges, Mapping) or not judges:

@@ -50,7 +50,7 @@ def published(config: EvaluationConfig, summary: dict) -> dict | None:
     if not ours:
         reasons.append(f"distances lack {L2:.4g}, which is the follow-up's L2 = 2")
     elif not ours[0]["attainment"]["common"]:
-        reasons.append(f"L2 = {L2:.4g} was not attained by every family for any source")
+        reasons.append(f"no source attained L2 = {L2:.4g} in every family")
     if len(summary["judges"]) != len(shipped.judges):
         reasons.append(f"{len(summary['judges'])} judges have the driver's classes, not {len(shipped.judges)}")
     if reasons:

@@ -46,8 +46,8 @@ class Shapes:
 
     def derivative(self, numbers: Sequence[int]) -> Tensor:
         """Return d(image)/d(factor), [n, 1, H, W], toward the other class."""
-        found = [self._one(n) for n in numbers]
-        return torch.cat([one.toward.view(-1, 1, 1, 1) * one.derivative() for one in found])
+        images = [self._one(n) for n in numbers]
+        return torch.cat([one.toward.view(-1, 1, 1, 1) * one.derivative() for one in images])
 
     def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
         """Return images [n, 1, H, W] of the true motion at a distance, and the change of the factor [n]."""
