@@ -1,9 +1,9 @@
 """Edit families at matched distances, on scikit-learn's digits: ``python bench/digits.py [--out RESULT.json]``.
 
-After the follow-up's experiment on MNIST: three classifiers that differ in shape and training, each in turn the driver
-whose gradient is followed, the other two the judges. Reported: how far the driver is convinced of its target, and how
-often both judges see it too. Classifiers, targets and distances were fixed before the first run (the robust CNN is the
-demo's); that the polar rule is run toward both targets was decided after it. More measures of one driver, with
+After the follow-up's experiment on MNIST: three classifiers with different architectures and training. Each in turn is
+the driver, whose gradient is followed; the other two are the judges. Reported: the driver's probability of the target,
+and how often both judges predict it. Classifiers, targets and distances were fixed before the first run (the robust CNN
+is the demo's); running the polar rule toward both targets was decided after it. More measures of one driver, with
 intervals and a report: ``steerlens-fast evaluate --preset digits``.
 """
 
@@ -40,7 +40,7 @@ PUBLISHED = ("pixel", "csp-joint", "csp-phase", "fourier")  # the follow-up's or
 
 
 def classifiers(d: digits_data.Digits, seed: int) -> dict[str, nn.Module]:
-    """Three that differ; trained on the training digits only."""
+    """Train the three classifiers on the training digits."""
     makers = {"robust CNN": networks.robust_cnn, "plain CNN": networks.plain_cnn, "MLP": networks.mlp}
     return {name: make(d, seed) for name, make in makers.items()}
 
@@ -60,7 +60,7 @@ class Case:
 
 
 def cases(drivers) -> Iterator[Case]:
-    """Table by table; the pixel family's under the first rule only."""
+    """Yield the cases by table; those of the pixel family under the first rule only."""
     for rule, target, driver, regime in product(RULES, TARGETS, drivers, REGIMES):
         for family in FAMILIES:
             if family != "pixel":
@@ -70,7 +70,7 @@ def cases(drivers) -> Iterator[Case]:
 
 
 def morphs(case: Case, model: nn.Module, images: Tensor, labels: Tensor) -> Iterator[tuple[float, sf.Morphs]]:
-    """To each budget; the last frame lies there."""
+    """Yield each budget with the morphs that end there."""
     lens = sf.SteerableLens(model, family=case.family, rule=case.rule or "complex", regime=case.regime)
     target = case.target if case.target == "runner-up" else (labels + 1) % 10
     for budget in BUDGETS:
@@ -78,7 +78,7 @@ def morphs(case: Case, model: nn.Module, images: Tensor, labels: Tensor) -> Iter
 
 
 def measure(case: Case, models: dict[str, nn.Module], images: Tensor, labels: Tensor) -> Iterator[dict]:
-    """A row for each budget: what driver and judges think of the last frames. All counts are of all sources."""
+    """Yield a row per budget: predictions of driver and judges on the last frames; counts are of all sources."""
     judges = [model for name, model in models.items() if name != case.driver]
     for budget, m in morphs(case, models[case.driver], images, labels):
         misses = (m.l2[:, -1] - budget).abs()[m.attained].tolist()
@@ -98,12 +98,12 @@ def measure(case: Case, models: dict[str, nn.Module], images: Tensor, labels: Te
 
 
 def select(rows: list[dict], target: str, rule: str, l2: float) -> list[dict]:
-    """The rows of one table."""
+    """Return the rows of one table."""
     return [r for r in rows if (r["l2"], r["target"]) == (round(l2, 4), target) and r["rule"] in (rule, None)]
 
 
 def table(rows: list[dict], target: str, rule: str, l2: float) -> list[str]:
-    """Drivers and regimes down, families across."""
+    """Format a table with a row per driver and regime, and a column per family."""
     chosen = select(rows, target, rule, l2)
     cells = {(r["driver"], r["regime"], r["family"]): cell(r) for r in chosen}
     lines = [f"| driver | regime | {' | '.join(FAMILIES)} |", "|---" * (2 + len(FAMILIES)) + "|"]
@@ -113,7 +113,7 @@ def table(rows: list[dict], target: str, rule: str, l2: float) -> list[str]:
 
 
 def orders(rows: list[dict], target: str, rule: str, l2: float) -> Iterator[str]:
-    """For how many drivers the published order of families holds; equals count as ordered."""
+    """Yield for how many drivers the published order of families holds; ties count as ordered."""
     chosen = select(rows, target, rule, l2)
     drivers = dict.fromkeys(r["driver"] for r in chosen)
     for regime, what in product(REGIMES, ("median", "both_judges")):
@@ -124,7 +124,7 @@ def orders(rows: list[dict], target: str, rule: str, l2: float) -> Iterator[str]
 
 
 def cell(row: dict) -> str:
-    """Median target probability, both judges; and how many attained the distance, where that is not all."""
+    """Format the median probability, the count of both judges, and how many attained the distance if not all."""
     short = "" if row["attained"] == row["sources"] else f", {row['attained']} there"
     return f"{number(row['median'])} ({row['both_judges']}{short})"
 
@@ -138,7 +138,7 @@ def number(p: float) -> str:
 def report(result: dict) -> Iterator[str]:
     count = result["sources"]
     yield ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in result["test_accuracy"].items())
-    yield f"median target probability (both judges say the target, of {count}), {FRAMES} frames"
+    yield f"median target probability (both judges predict the target, of {count}), {FRAMES} frames"
     for rule, target, l2 in product(RULES, TARGETS, BUDGETS):
         yield f"\n{target}, rule {rule}, L2 {l2:.4f}\n"
         yield from table(result["rows"], target, rule, l2)
@@ -147,13 +147,13 @@ def report(result: dict) -> Iterator[str]:
 
 
 def as_json(result: dict) -> str:
-    """One line for each row."""
+    """Return JSON with one line per row."""
     rows = ",\n".join("  " + json.dumps(row) for row in result["rows"])
     return json.dumps(result | {"rows": []}, indent=1).replace('"rows": []', f'"rows": [\n{rows}\n ]') + "\n"
 
 
 def run(seed: int = 0, sources: int = SOURCES) -> dict:
-    """The whole experiment."""
+    """Run the experiment."""
     d = digits_data.load(seed)
     models = classifiers(d, seed)
     right = torch.stack([model(d.test_images).argmax(1) == d.test_labels for model in models.values()])
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--sources", type=int, default=SOURCES, help="test digits, at most")
     args = parser.parse_args()
     start = time.perf_counter()
-    with threads(1):  # so that the result does not depend on how many there are
+    with threads(1):  # so that the result does not depend on their number
         result = run(args.seed, args.sources)
     args.out.write_text(as_json(result))
     print("\n".join(report(result)))

@@ -1,7 +1,7 @@
 """The shipped evaluations, with their reports and what they take: ``python bench/evaluate.py [--out FOLDER]``.
 
 Writes ``DATE-evaluate-digits`` and ``-shapes`` (report, summary, all records) and ``DATE-evaluate-times.json``, and
-prints what the README says of them (``--readme DATE`` prints it alone); a test holds the two together.
+prints what ``bench/evaluation.md`` says of them (``--readme DATE`` prints it alone); a test checks that it does.
 """
 
 from __future__ import annotations
@@ -24,85 +24,85 @@ import torch.nn.functional as F
 from machine import machine
 
 import steerlens_fast as sf
-from steerlens_fast.evaluate.measures.grids import sample, spread
+from steerlens_fast.evaluate.measures.grids import sample, upsample
 from steerlens_fast.evaluate.presets.presets import PRESETS
 from steerlens_fast.evaluate.presets.published import FOLLOW_UP, SOURCES
 from steerlens_fast.evaluate.report.html import number
 
 FITS, SIZE = 300, 64
-KEPT = ("index.html", "summary.json", "figures")
+REPORT_FILES = ("index.html", "summary.json", "figures")
 
 
 def fits() -> dict:
-    """Seconds for warp and gain of images of 64 x 64: known warps of up to 3 pixels, with noise; three restarts."""
+    """Return the seconds of fits of 64 x 64 images: known warps of up to 3 pixels with noise, three restarts."""
     torch.manual_seed(0)
     images = F.interpolate(torch.rand(FITS, 1, SIZE // 4, SIZE // 4), size=(SIZE, SIZE), mode="bicubic").clamp(0, 1)
     coarse = torch.rand(FITS, 2, 4, 4) * 6 - 3
-    field = spread(spread(coarse, (8, 8)), (SIZE, SIZE))
+    field = upsample(upsample(coarse, (8, 8)), (SIZE, SIZE))
     edits = (sample(images, field)[0] + 0.02 * torch.randn_like(images)).clamp(0, 1)
     sf.smooth_reconstruction(images[:16], edits[:16])  # warms up
-    told = {"fits": FITS, "size": SIZE}
+    entry = {"fits": FITS, "size": SIZE}
     for workers in (1, os.cpu_count()):
         start = time.perf_counter()
         found = sf.smooth_reconstruction(images, edits, workers=workers)
-        told[f"seconds, {workers} workers"] = round(time.perf_counter() - start, 2)
-    return told | {"median E of the warp": round(found.warp.median().item(), 4)}
+        entry[f"seconds, {workers} workers"] = round(time.perf_counter() - start, 2)
+    return entry | {"median E of the warp": round(found.warp.median().item(), 4)}
 
 
 def preset(name: str, folder: Path) -> dict:
-    """Run the command from end to end, keep its report, and tell seconds by the clock and of the CPU."""
+    """Run the command, keep its report, and return its wall-clock and CPU seconds."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "steerlens_fast.cli", "evaluate", "--preset", name, "--progress", "none"]
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         subprocess.run([*command, "--out", f"{out}/it"], check=True)
         seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-        _keep(Path(out, "it"), folder)
+        _copy_report(Path(out, "it"), folder)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1)}
 
 
-def _keep(out: Path, folder: Path) -> None:
+def _copy_report(out: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name in KEPT:
+    for name in REPORT_FILES:
         copy = shutil.copytree if (out / name).is_dir() else shutil.copyfile
         copy(out / name, folder / name)
     records = (out / "results.jsonl").read_bytes()
     (folder / "results.jsonl.gz").write_bytes(gzip.compress(records, mtime=0))
 
 
-# --- What the README says: tables and phrases, whatever the line breaks ----------------------------------------------
+# --- Tables and phrases of bench/evaluation.md, apart from line breaks ----------------------------------------------
 
 NAMES = {"noise": "white noise, a control", "true motion": "the true motion, a control"}
 COLUMNS = ("target_probability", "jointly", "warp", "gain")
 
 
-def readme(results: Path, day: str) -> list[str]:
-    """Everything that the README says of a day's results."""
+def results_phrases(results: Path, day: str) -> list[str]:
+    """Return everything that bench/evaluation.md says of a day's results."""
     read = lambda name: json.loads((results / f"{day}-evaluate-{name}").read_text())
     return [
-        *times_said(read("times.json")),
-        *digits_said(read("digits/summary.json")),
-        *shapes_said(read("shapes/summary.json")),
+        *times_phrases(read("times.json")),
+        *digits_phrases(read("digits/summary.json")),
+        *shapes_phrases(read("shapes/summary.json")),
     ]
 
 
-def times_said(told: dict) -> list[str]:
-    """How long they took."""
-    took = lambda name: "{}:{:02d}".format(*divmod(round(told[name]["seconds"]), 60))
-    fits = round(told["fits"]["seconds, 2 workers"])
-    loads = [told[when][0] for when in ("load_before", "load_after")]
+def times_phrases(entry: dict) -> list[str]:
+    """Return the phrases about running times."""
+    took = lambda name: "{}:{:02d}".format(*divmod(round(entry[name]["seconds"]), 60))
+    fits = round(entry["fits"]["seconds, 2 workers"])
+    loads = [entry[when][0] for when in ("load_before", "load_after")]
     load = f"(load {min(loads):.0f} to {max(loads):.0f})"
     said = f"{load} digits took {took('digits')} from end to end and shapes {took('shapes')}"
-    return [said, f"{told['fits']['fits']} fits of 64 x 64, warp and gain, three starts, {fits} s"]
+    return [said, f"{entry['fits']['fits']} fits of 64 x 64, warp and gain, three starts, {fits} s"]
 
 
-def digits_said(summary: dict) -> list[str]:
-    """The table beside the published values, and what is said of it."""
-    told, both = summary["budgets"][0], summary["published"]["measures"]
-    all_of = told["attainment"]["of"]
+def digits_phrases(summary: dict) -> list[str]:
+    """Return the table beside the published values, and the phrases about it."""
+    entry, both = summary["budgets"][0], summary["published"]["measures"]
+    all_of = entry["attainment"]["of"]
     lines = []
-    for family, measures in {**told["families"], **told["controls"]}.items():
+    for family, measures in {**entry["families"], **entry["controls"]}.items():
         cells = []
         for name in COLUMNS:
             value, theirs = measures[name]["value"], FOLLOW_UP.get(family, {}).get(name)
@@ -110,11 +110,11 @@ def digits_said(summary: dict) -> list[str]:
             cells.append(shown(value) + ("" if theirs is None else f" / {shown(theirs)}"))
         lines.append(f"| {NAMES.get(family, family)} | {' | '.join(cells)} |")
     pairs = lambda name: len(both[name]["agrees"])
-    ends = lambda name: [f(m[name]["value"] for m in told["families"].values() if name in m) for f in (min, max)]
+    ends = lambda name: [f(m[name]["value"] for m in entry["families"].values() if name in m) for f in (min, max)]
     share = lambda name: "{:.0f} to {:.0f} %".format(*(100 * value for value in ends(name)))
     return [
         f"{all_of} test digits toward the next digit",
-        f"L2 = {told['l2']:.2f}; all {told['attainment']['common']} attained by all families",
+        f"L2 = {entry['l2']:.2f}; all {entry['attainment']['common']} attained by all families",
         f"| family | median G | both judges, of {SOURCES} | E warp | E warp + gain |",
         "\n".join(lines),
         f"The order of G is the published one in {pairs('target_probability')} of 6 pairs of families",
@@ -123,15 +123,15 @@ def digits_said(summary: dict) -> list[str]:
         f"{share('folded')} of the pixels lie in folds",
         f"{share('departure')} do not come back",
         "leakage {} to {}".format(*(hundredths(value) for value in ends("leakage"))),
-        f"E of white noise is {hundredths(told['controls']['noise']['warp']['value'])}",
+        f"E of white noise is {hundredths(entry['controls']['noise']['warp']['value'])}",
     ]
 
 
-def shapes_said(summary: dict) -> list[str]:
-    """Cosines by kind, what driver and judges say; and over how many."""
-    told, groups = summary["budgets"][0], next(iter(summary["groups"].values()))
-    attained, lines = told["attainment"], []
-    for family, measures in {**told["families"], **told["controls"]}.items():
+def shapes_phrases(summary: dict) -> list[str]:
+    """Return the table of cosines by kind, and the phrases about it."""
+    entry, groups = summary["budgets"][0], next(iter(summary["groups"].values()))
+    attained, lines = entry["attainment"], []
+    for family, measures in {**entry["families"], **entry["controls"]}.items():
         if family == "noise":
             continue
         cells = [hundredths(kind[family]["alignment"]["value"]) for kind in groups.values()]
@@ -139,38 +139,40 @@ def shapes_said(summary: dict) -> list[str]:
         cells += [number(measures["target_probability"]["value"]), str(round(judged["value"] * judged["cases"]))]
         lines.append(f"| {NAMES.get(family, family)} | {' | '.join(cells)} |")
     cases = lambda family: [kind[family]["alignment"]["cases"] for kind in groups.values()]
-    spread_of = lambda some: f"{min(sum(map(cases, some), []))} to {max(sum(map(cases, some), []))}"
-    others = [family for family in told["families"] if family != "csp-amplitude"]
+    range_of = lambda families: f"{min(sum(map(cases, families), []))} to {max(sum(map(cases, families), []))}"
+    others = [family for family in entry["families"] if family != "csp-amplitude"]
     return [
         f"{attained['of']} sources",
-        f"At L2 = {told['l2']:.2f} only {attained['common']} sources are common",
-        f"{spread_of(others)} of a kind; amplitudes {spread_of(['csp-amplitude'])}",
+        f"At L2 = {entry['l2']:.2f} only {attained['common']} sources are common",
+        f"{range_of(others)} of a kind; amplitudes {range_of(['csp-amplitude'])}",
         f"| family | {' | '.join(groups)} | median G | both judges, of {attained['common']} |",
         "\n".join(lines),
     ]
 
 
 def hundredths(value: float) -> str:
-    """Two digits after the point."""
+    """Format a number with two decimal places."""
     return f"{value:.2f}".replace("0.", ".", 1).replace("-", "−")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="where results go")
-    parser.add_argument("--readme", metavar="DATE", help="measure nothing: print what the README says of that day's")
+    parser.add_argument(
+        "--readme", metavar="DATE", help="measure nothing: print what bench/evaluation.md says of that day"
+    )
     args = parser.parse_args()
     if args.readme:
-        print("\n".join(readme(args.out, args.readme)))
+        print("\n".join(results_phrases(args.out, args.readme)))
         return
-    told = {"machine": machine() | {"cores": os.cpu_count()}, "load_before": [round(n, 2) for n in os.getloadavg()]}
-    told["fits"] = fits()
+    entry = {"machine": machine() | {"cores": os.cpu_count()}, "load_before": [round(n, 2) for n in os.getloadavg()]}
+    entry["fits"] = fits()
     for name in PRESETS:
-        told[name] = preset(name, args.out / f"{date.today()}-evaluate-{name}")
-    told["load_after"] = [round(n, 2) for n in os.getloadavg()]
-    (args.out / f"{date.today()}-evaluate-times.json").write_text(json.dumps(told, indent=1) + "\n")
-    print(json.dumps(told, indent=1))
-    print("\n".join(readme(args.out, str(date.today()))))
+        entry[name] = preset(name, args.out / f"{date.today()}-evaluate-{name}")
+    entry["load_after"] = [round(n, 2) for n in os.getloadavg()]
+    (args.out / f"{date.today()}-evaluate-times.json").write_text(json.dumps(entry, indent=1) + "\n")
+    print(json.dumps(entry, indent=1))
+    print("\n".join(results_phrases(args.out, str(date.today()))))
 
 
 if __name__ == "__main__":

@@ -39,14 +39,14 @@ WITH_EXAMPLES |= {
 }
 WITH_EXAMPLES |= {
     "evaluate",
-    "evaluate.alignment",
+    "evaluate.measures.alignment",
     "evaluate.config",
-    "evaluate.consistency",
-    "evaluate.measures",
-    "evaluate.probes",
-    "evaluate.smooth",
-    "evaluate.statistics",
-    "evaluate.synthetic",
+    "evaluate.measures.consistency",
+    "evaluate.measures.transfer",
+    "evaluate.measures.probes",
+    "evaluate.measures.smooth",
+    "evaluate.measures.statistics",
+    "evaluate.presets.synthetic",
 }
 NEEDS_NO_EXAMPLE = {
     "SteerablePyramid": {"forward", "unpack"},  # the same as analyze; shown with pack

@@ -1,4 +1,4 @@
-"""The demo."""
+"""The demo: morphs of handwritten digits along a small classifier's gradient."""
 
 from .demo import run_demo
 

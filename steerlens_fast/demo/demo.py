@@ -1,7 +1,7 @@
-"""The demo: a small classifier of real handwritten digits, and what it believes separates one digit from another.
+"""The demo: train a small classifier of handwritten digits and morph test digits toward another class.
 
-Test digits are morphed toward another class along one frozen gradient: by phase alone, by phase and amplitude, and, for
-comparison, by a plain pixel step of the same length.
+Each digit is morphed along one frozen gradient: by phase alone, by phase and amplitude and, for comparison, by a pixel
+step of the same length.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_choice, check_int, check_number
-from ..evaluate.presets import digits_data as digits_module
+from ..evaluate.presets import digits_data
 from ..evaluate.presets.digits_data import Digits
 from ..extras import require_extra
 from ..io.paths import output_folder
@@ -26,7 +26,7 @@ from ..morphs import Morphs
 
 PAIRS = ((3, 8), (7, 2), (5, 6), (2, 3), (1, 7), (4, 9))
 RULES = ("polar", "complex")
-FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # compared, by what the pictures call them
+FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # by their names in the pictures
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Example:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What :func:`run_demo` found and wrote."""
+    """The result of :func:`run_demo`, and the files that it wrote."""
 
     examples: list[Example]
     test_accuracy: float
-    flipped: dict[tuple[int, int], dict[str, float]]  # pair -> family -> share of all its test digits that flip
-    tested: dict[tuple[int, int], int]  # pair -> how many digits that is
+    flipped: dict[tuple[int, int], dict[str, float]]  # pair -> family -> share of its test digits that flip
+    tested: dict[tuple[int, int], int]  # pair -> number of these test digits
     files: list[Path]
     seconds: dict[str, float] = field(compare=False)
     model: nn.Module = field(compare=False, repr=False)
@@ -71,13 +71,13 @@ def run_demo(
 ) -> DemoResult:
     """Train a digit classifier, morph test digits, and write pictures and a table.
 
-    The digit shown for a class is the first of the test set that the classifier gets right (the second, where the class
-    is the source of a second pair, and so on). Nothing is chosen by how its morph looks.
+    The digit shown for a class is the first of the test set that the classifier gets right (the second, if the class
+    is the source of a second pair, and so on). No digit is selected by the look of its morph.
 
     Parameters
     ----------
     out : path
-        Directory to write to; made if it is not there. Files of the same name are replaced.
+        Directory to write to; created if missing. Files of the same name are replaced.
     pairs : sequence of (int, int)
         Source and target digits.
     max_l2 : float
@@ -100,11 +100,11 @@ def run_demo(
     Raises
     ------
     TypeError, ValueError
-        For an argument that makes no sense, or a pair whose source class has too few rightly classified test digits.
+        For an invalid argument, or a pair with too few correctly classified test digits of the source class.
     OSError
-        Where ``out`` cannot be written, found before the work begins.
+        If ``out`` cannot be written, raised before any training.
     ImportError
-        Naming the extra, ``steerlens_fast[demo]``, that is not installed.
+        If the extra ``steerlens_fast[demo]`` is not installed.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def run_demo(
     torch.Size([1, 3, 1, 32, 32])
     """
     pairs = _check(pairs, max_l2, frames, rule, epochs, seed)
-    from . import pictures  # needs matplotlib and Pillow: say so before any work
+    from . import pictures  # needs matplotlib and Pillow: fail before any training
 
     out = output_folder(out)
     pictures.check_writable(out)
@@ -125,8 +125,8 @@ def run_demo(
     seconds: dict[str, float] = {}
     with threads(1):
         with _timed(seconds, "training"):
-            digits = digits_module.load(seed)
-            model = digits_module.train(digits, epochs, seed=seed, progress=partial(bar, desc="training", unit="epoch"))
+            digits = digits_data.load(seed)
+            model = digits_data.train(digits, epochs, seed=seed, progress=partial(bar, desc="training", unit="epoch"))
         right = model(digits.test_images).argmax(1) == digits.test_labels
         with _timed(seconds, "morphs"):
             morph = partial(_morph, model, max_l2=max_l2, frames=frames, rule=rule)
@@ -149,7 +149,7 @@ def _morph(
     rule: str,
     progress: Callable[..., Iterable] = iter,
 ) -> dict[str, Morphs]:
-    """Every family's morphs of images [N, 1, 32, 32], each along one gradient."""
+    """Return the morphs of images [N, 1, 32, 32] in every family, each along one gradient."""
     return {
         name: SteerableLens(model, family=family, rule=rule).morph(images, targets, max_l2=max_l2, frames=frames)
         for name, family in progress(FAMILIES.items())
@@ -164,44 +164,44 @@ def _examples(morph, digits: Digits, right: Tensor, pairs, progress) -> list[Exa
         nth = used[source] = used.get(source, -1) + 1
         if nth >= len(candidates):
             raise ValueError(
-                f"pairs must not ask for more test digits than are classified rightly: of class {source} there are "
+                f"pairs must not need more test digits than are classified correctly: class {source} has "
                 f"{len(candidates)} (more epochs may help)"
             )
         indices.append(int(candidates[nth]))
     morphs = morph(digits.test_images[indices], torch.tensor([t for _, t in pairs], device="cpu"), progress=progress)
     return [
-        Example(s, t, i, digits.test_images[i, 0], {name: found[n] for name, found in morphs.items()})
+        Example(s, t, i, digits.test_images[i, 0], {name: batch[n] for name, batch in morphs.items()})
         for n, ((s, t), i) in enumerate(zip(pairs, indices))
     ]
 
 
 def _flip_rates(morph, digits: Digits, right: Tensor, pairs, progress):
-    """How often the last frame is taken for the target, over every rightly classified test digit of the source."""
+    """Return the share of correctly classified source digits whose last frame is classified as the target."""
     flipped, tested = {}, {}
     for source, target in progress(list(dict.fromkeys(pairs))):
         images = digits.test_images[(digits.test_labels == source) & right]
-        found = morph(images, target, frames=2)
-        flipped[source, target] = {name: m.reached[:, -1].double().mean().item() for name, m in found.items()}
+        morphs = morph(images, target, frames=2)
+        flipped[source, target] = {name: m.reached[:, -1].double().mean().item() for name, m in morphs.items()}
         tested[source, target] = len(images)
     return flipped, tested
 
 
 def _check(pairs, max_l2, frames, rule, epochs, seed) -> list[tuple[int, int]]:
     pairs = [tuple(pair) for pair in pairs]
-    ok = lambda pair: len(pair) == 2 and all(type(d) is int and 0 <= d <= 9 for d in pair) and pair[0] != pair[1]
-    if not pairs or not all(map(ok, pairs)):
+    valid = lambda pair: len(pair) == 2 and all(type(d) is int and 0 <= d <= 9 for d in pair) and pair[0] != pair[1]
+    if not pairs or not all(map(valid, pairs)):
         raise ValueError(f"pairs must be (source, target) pairs of two different digits, got {pairs}")
     if len(set(pairs)) != len(pairs):
         raise ValueError(f"pairs must not repeat, got {pairs}")
-    for name, value, least in (("frames", frames, 2), ("epochs", epochs, 1), ("seed", seed, 0)):
-        check_int(name, value, least, None)
+    for name, value, minimum in (("frames", frames, 2), ("epochs", epochs, 1), ("seed", seed, 0)):
+        check_int(name, value, minimum, None)
     check_number("max_l2", max_l2, above=0)
     check_choice("rule", rule, RULES)
     return pairs
 
 
 class _timed:
-    """Adds the seconds of a with block to a dictionary."""
+    """Stores the seconds of a with block in a dictionary."""
 
     def __init__(self, seconds: dict[str, float], name: str):
         self.seconds, self.name = seconds, name

@@ -15,7 +15,7 @@ MODEL = "steerlens_fast.evaluate.presets.digits_data:classifier"
 
 
 def morph_all(out: Path, result, *, max_l2: float = 4.0, frames: int = 8, progress: str = "auto") -> list[str]:
-    """Morph every test digit toward the class that the classifier likes second best.
+    """Morph every test digit toward the runner-up, the class with the second-largest logit.
 
     Writes ``digits.safetensors``, ``classifier.safetensors`` and the job's folder ``job`` with its gallery.
 
@@ -24,30 +24,30 @@ def morph_all(out: Path, result, *, max_l2: float = 4.0, frames: int = 8, progre
     out : path
         The demo's folder.
     result : DemoResult
-        Of :func:`~steerlens_fast.demo.run_demo`.
+        The result of :func:`~steerlens_fast.demo.run_demo`.
     max_l2 : float
-        Distance of the last frame.
+        L2 distance of the last frame.
     frames : int
     progress : {"auto", "bar", "lines", "json", "none"}
 
     Returns
     -------
     list of str
-        The same job as a command line.
+        A command line that repeats the job.
     """
     data, weights = out / "digits.safetensors", out / "classifier.safetensors"
     pixels = (result.digits.test_images * 255).round().byte()
     write_tensors(data, "Digits", {"images": pixels, "labels": result.digits.test_labels}, {})
     write_tensors(weights, "Classifier", result.model.state_dict(), {})
-    asked = {"weights": str(weights), "channels": 1, "family": "csp-joint", "rule": "polar"}
-    asked |= {"max_l2": max_l2, "frames": frames}
-    morph_dataset(str(data), MODEL, out / "job", workers=0, overwrite=True, progress=progress, **asked)
-    options = [part for name, value in asked.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    return [program(), "morph", "--data", str(data), "--model", MODEL, *options, "--out", str(out / "job-again")]
+    options = {"weights": str(weights), "channels": 1, "family": "csp-joint", "rule": "polar"}
+    options |= {"max_l2": max_l2, "frames": frames}
+    morph_dataset(str(data), MODEL, out / "job", workers=0, overwrite=True, progress=progress, **options)
+    arguments = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    return [program(), "morph", "--data", str(data), "--model", MODEL, *arguments, "--out", str(out / "job-again")]
 
 
 def program() -> str:
-    """The command as a shell finds it: by its name, or, where its environment is not active, by its path."""
+    """Return the command's name, or its path if its environment is not active."""
     beside = Path(sys.executable).parent / PROGRAM
     if shutil.which(PROGRAM) or not beside.exists():
         return PROGRAM
@@ -55,5 +55,5 @@ def program() -> str:
 
 
 def as_typed(command: list[str]) -> str:
-    """A command line, for a shell."""
+    """Quote a command line for a shell."""
     return shlex.join(command)

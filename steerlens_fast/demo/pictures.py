@@ -1,4 +1,4 @@
-"""What the demo writes: strips, an overview, animations and a table. Every file appears whole or not at all."""
+"""The demo's files: strips, an overview, animations and a table, each written atomically."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..morphs.strips import NOT_YET, draw_panel, tile, to_pixels, write_animatio
 
 LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
 
-# Here, so that a missing package is found before the work begins.
+# At import, so that a missing package is reported before any training.
 Figure = require_extra("demo", "matplotlib.figure").Figure
 require_extra("demo", "PIL.Image")
 
 
 def check_writable(out: Path) -> None:
-    """Make the directory; raise OSError where it cannot be written."""
+    """Create the directory; raise OSError if it cannot be written."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out):
         pass
 
 
 def write_all(out: Path, examples, progress: Callable) -> list[Path]:
-    """Strips and animations of each example, ``overview.png`` and ``probabilities.csv``."""
+    """Write strips and animations of each example, ``overview.png`` and ``probabilities.csv``."""
     jobs: list[tuple[str, Callable]] = []
     for example in examples:
         jobs.append((f"{example.name}.png", lambda file, e=example: _save(strip(e), file)))
@@ -51,7 +51,7 @@ def _save(figure, file) -> None:
 
 
 def table(examples, file) -> None:
-    """One line per example, family and frame."""
+    """Write a CSV table with one line per example, family and frame."""
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     head = "source target test_index family frame factor l2 target_probability source_probability predicted"
@@ -69,13 +69,13 @@ def table(examples, file) -> None:
 
 
 def _panel(axes, m: Morphs, frame: int, *, with_l2: bool = True) -> None:
-    """One frame of one sample."""
+    """Draw one frame of one sample."""
     text = f"{m.target_probability[0, frame]:.2f}" + (f"\nL2 {m.l2[0, frame]:.2f}" if with_l2 else "")
     draw_panel(axes, to_pixels(m)[0, frame], text, bool(m.reached[0, frame]))
 
 
 def strip(example) -> Figure:
-    """Rows: phase, phase and amplitude, pixel. Columns: frames, each with the target's probability and its distance."""
+    """Draw a row per family and a column per frame, with the target's probability and the distance."""
     columns = next(iter(example.morphs.values())).frames.shape[1]
     figure = Figure(figsize=(1.05 * columns + 1.0, 4.5), layout="constrained")
     grid = figure.subplots(len(example.morphs), columns, squeeze=False)
@@ -87,13 +87,13 @@ def strip(example) -> Figure:
         f"{example.source} → {example.target}   along one frozen gradient (test digit {example.test_index})",
         fontsize=12,
     )
-    note = f"below each frame: probability of {example.target}, bold where the classifier says {example.target}"
+    note = f"below each frame: probability of {example.target}, bold where the classifier predicts {example.target}"
     figure.supxlabel(note, fontsize=8, color=NOT_YET)
     return figure
 
 
 def overview(examples) -> Figure:
-    """One row for each example: the joint morph's frames, then the other families' last ones."""
+    """Draw a row per example: the frames of the joint morph, then the last frames of the other families."""
     columns = examples[0].morphs["joint"].frames.shape[1]
     figure = Figure(figsize=(0.92 * (columns + 2) + 1.1, 1.13 * len(examples) + 0.8), layout="constrained")
     widths = [1] * columns + [0.25, 1, 1]
@@ -124,14 +124,14 @@ def overview(examples) -> Figure:
 
 
 def animate(example, file) -> None:
-    """A GIF that goes to the target and back, the families side by side, pixels enlarged."""
+    """Write a GIF to the target and back, with the families side by side and enlarged pixels."""
     count = next(iter(example.morphs.values())).frames.shape[1]
     write_animation([_animation_frame(example, frame) for frame in range(count)], file, "gif")
 
 
 def _animation_frame(example, frame: int):
     morphs = example.morphs
-    said = lambda name, p: f"{LABELS[name].replace(chr(10), ' ')}\nP({example.target}) = {p:.2f}"
-    captions = [said(name, m.target_probability[0, frame]) for name, m in morphs.items()]
+    caption = lambda name, p: f"{LABELS[name].replace(chr(10), ' ')}\nP({example.target}) = {p:.2f}"
+    captions = [caption(name, m.target_probability[0, frame]) for name, m in morphs.items()]
     reached = [bool(m.reached[0, frame]) for m in morphs.values()]
     return tile(np.stack([to_pixels(m)[0, frame] for m in morphs.values()]), captions, reached)

@@ -1,11 +1,12 @@
-"""What morphs show, measured: after "Confidence Is Not Evidence", on any data, and on data with a known answer.
+"""Measurements of what morphs show, after "Confidence Is Not Evidence".
 
 ::
 
-    measures     confidence, transfer, common attainment   smooth      reconstruction by a warp (grids, fitting)
-    probes       one band at a time                        consistency leakage, clipping, departure
-    statistics   bootstrap over sources                    synthetic, alignment   the true motion, and how near to it
-    evaluate     config, classifiers, sources -> tasks (edits, and all of the above) -> results -> summary -> report
+    measures/     functions of batches: transfer, smooth, probes, consistency, alignment, statistics
+    presets/      the shipped experiments: data, networks, the follow-up's published values
+    run           config -> prepare (classifiers, sources) -> tasks (edits, measures) -> results.jsonl -> summary
+    report/       figures and one page
+    ground_truth  data whose true motion from class to class is known
 """
 
 from __future__ import annotations
@@ -62,24 +63,26 @@ def evaluate(
     figures: bool = True,
     **options,
 ) -> Evaluation:
-    """Measure what edits of every family show; what the command ``steerlens-fast evaluate`` does.
+    """Measure the edits of every family, as the command ``steerlens-fast evaluate`` does.
 
     Parameters
     ----------
     data : str, path or Dataset
-        As :func:`steerlens_fast.morph_dataset` takes them. A data set that knows the true motion from class to class
-        (see :class:`steerlens_fast.evaluate.ground_truth.Truth`) has its edits compared with it, in its own size.
+        As in :func:`steerlens_fast.morph_dataset`. Where the true motion from class to class is known (see
+        :class:`steerlens_fast.evaluate.ground_truth.TrueMotionData`), edits are compared with it, at the data's size.
     driver : str, path or callable
-        The classifier whose gradient is followed: what names one, or a classifier on images [N, C, H, W] in [0, 1].
+        The classifier whose gradient is followed: its name, or a callable on images [N, C, H, W] in [0, 1].
     judges : mapping from str to callable, or list of str
-        Classifiers over the same classes, never differentiated: objects by name, or what names them.
+        Classifiers over the same classes, never differentiated: callables by name, or a list of names.
     out : path
-        A folder for results.jsonl (a line for each source, family and budget), summary.json, figures and index.html.
-    resume, overwrite : bool
-        Go on with what the folder holds (finished tasks are kept; the results are the same, bit for bit); or drop it.
+        The folder of results.jsonl (a line per source, family and budget), summary.json, figures and index.html.
+    resume : bool
+        Continue the evaluation in ``out``: finished tasks are kept, and the results are bitwise the same.
+    overwrite : bool
+        Replace the evaluation in ``out``.
     progress : {"auto", "bar", "lines", "json", "none"}
     figures : bool
-        Draw them, and write the page (extra ``plot``).
+        Draw figures and write the page; needs the extra ``plot``.
     **options
         Fields of :class:`steerlens_fast.evaluate.config.EvaluationConfig`: ``families``, ``max_l2``, ``target``,
         ``sources``, ``rule``, ``regime`` and the like.
@@ -87,12 +90,12 @@ def evaluate(
     Returns
     -------
     Evaluation
-        ``code``: 0, or 3 where ``summary["problems"]`` names some; ``summary``; ``out``.
+        ``code``: 0, or 3 if ``summary["problems"]`` is not empty; ``summary``; ``out``.
 
     Raises
     ------
     JobError
-        Naming what is wrong, with the ``code`` that the command exits with.
+        With a message, and the command's exit code as ``code``.
 
     Examples
     --------
@@ -100,13 +103,13 @@ def evaluate(
     >>> from torch.utils.data import StackDataset
     >>> images = torch.randint(0, 256, (6, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     >>> net = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 3)).eval()
-    >>> how = {"families": ["pixel", "csp-phase"], "max_l2": 1.0, "frames": 3, "select": "all", "channels": 1}
+    >>> options = {"families": ["pixel", "csp-phase"], "max_l2": 1.0, "frames": 3, "select": "all", "channels": 1}
     >>> with tempfile.TemporaryDirectory() as out:
     ...     data = StackDataset(images, [0, 1, 2, 0, 1, 2])
-    ...     found = evaluate(data, net(), {"other": net()}, out=out, figures=False, sources=6, **how)
-    ...     sorted(path.name for path in found.out.iterdir() if path.is_file() and path.name[0] != ".")
+    ...     result = evaluate(data, net(), {"other": net()}, out=out, figures=False, sources=6, **options)
+    ...     sorted(path.name for path in result.out.iterdir() if path.is_file() and path.name[0] != ".")
     ['config.json', 'plan.json', 'results.jsonl', 'summary.json']
-    >>> found.summary["budgets"][0]["attainment"]
+    >>> result.summary["budgets"][0]["attainment"]
     {'common': 6, 'of': 6, 'by_family': {'pixel': 6, 'csp-phase': 6}, 'by_control': {'noise': 6}}
     """
     from ..data.paths import with_absolute_paths
@@ -120,15 +123,20 @@ def evaluate(
         "driver": None if isinstance(driver, (str, os.PathLike)) else driver,
         "judges": judges if isinstance(judges, Mapping) else None,
     }
-    told = {name: list(it) if name == "judges" else type_name(it) for name, it in objects.items() if it is not None}
-    named = {"data": data, "driver": driver, "judges": judges, **options}
-    asked = with_absolute_paths({name: it for name, it in named.items() if name not in told}) | told
-    run = {"resume": resume, "overwrite": overwrite, "progress": progress, "figures": figures}
-    return run_evaluation(output_folder(out), asked, **objects, **run)
+    objects_by_type = {
+        name: list(value) if name == "judges" else type_name(value)
+        for name, value in objects.items()
+        if value is not None
+    }
+    given = {"data": data, "driver": driver, "judges": judges, **options}
+    settings = {name: value for name, value in given.items() if name not in objects_by_type}
+    settings = with_absolute_paths(settings) | objects_by_type
+    run_options = {"resume": resume, "overwrite": overwrite, "progress": progress, "figures": figures}
+    return run_evaluation(output_folder(out), settings, **objects, **run_options)
 
 
 def _judges(given) -> Mapping[str, Callable] | list[str | os.PathLike]:
-    """Objects by name, or what names them."""
+    """Return the judges as a mapping of callables, or as a list of names."""
     from ..errors import USAGE, JobError
 
     if isinstance(given, (str, os.PathLike)):

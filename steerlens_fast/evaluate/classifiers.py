@@ -1,4 +1,7 @@
-"""Classifier and judges, loaded as the data-set job loads its model, and made to take the same images."""
+"""The driver and the judges: loaded, and adapted to take the same images.
+
+The driver is the classifier whose gradient is followed; the judges are never differentiated.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ from ..families.luma import luma
 from ..models import LoadedModel, load_model
 from .config import NO_WEIGHTS, EvaluationConfig
 
-# Bytes of images that are worked on, and shown to a classifier, together. On the CPU: so few that the activations of a
-# network stay in memory that the process has. EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU time for an image in a
-# batch of 9, and 93 ms in one of 180, where the output of each layer is fresh pages from the kernel.
+# Bytes of images that are passed to a classifier in one call. Small on the CPU, so that a network's activations fit in
+# memory that the process already has. EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU time for an image in a
+# batch of 9, and 93 ms in one of 180, where each layer's output needs new pages from the kernel.
 CALL_BYTES = {"cpu": 5 << 20, "cuda": 128 << 20}
 
 
 def images_per_call(image_bytes: int, device: torch.device) -> int:
-    """How many images of so many bytes a classifier is shown together.
+    """Return how many images of ``image_bytes`` bytes a classifier gets in one call.
 
     Examples
     --------
@@ -34,38 +37,38 @@ def images_per_call(image_bytes: int, device: torch.device) -> int:
 
 
 def load_driver(config: EvaluationConfig, device: str, given: Callable | None = None) -> LoadedModel:
-    """The classifier whose gradient is followed: the one that the configuration names, or an object."""
+    """Load the classifier whose gradient is followed: the configuration's, or a callable."""
     spec = config.driver if given is None else given
-    with _called("driver"):
+    with _errors_named("driver"):
         return load_model(spec, device=device, weights=config.weights, **config.model_options)
 
 
 def load_judges(
     config: EvaluationConfig, device: str, given: Mapping[str, Callable] | None = None
 ) -> dict[str, LoadedModel]:
-    """The others, by name."""
+    """Load the judges, by name."""
     specs = config.judges if given is None else given.values()
     files = (None,) * len(specs) if given is not None else config.judge_weights or (None,) * len(specs)
     names = short_names(config.judges) if given is None else list(given)
     judges = {}
     for number, (name, spec, file) in enumerate(zip(names, specs, files)):
         weights = None if file == NO_WEIGHTS else file
-        with _called(f"judge {name!r}"):
+        with _errors_named(f"judge {name!r}"):
             judges[name] = load_model(spec, device=device, weights=weights, **config.judge_options(number))
     return judges
 
 
 @contextmanager
-def _called(who: str) -> Iterator[None]:
-    """What cannot be loaded says which of the classifiers it is."""
+def _errors_named(role: str) -> Iterator[None]:
+    """Prefix the message of a JobError with the classifier's role."""
     try:
         yield
     except JobError as error:
-        raise JobError(f"{who}: {error}", error.code) from error
+        raise JobError(f"{role}: {error}", error.code) from error
 
 
 def short_names(specs) -> list[str]:
-    """What classifiers are called in results: the end of what names them, numbered where two are alike.
+    """Return the names of classifiers in results: the end of each name, numbered where two are equal.
 
     Examples
     --------
@@ -81,12 +84,12 @@ def short_names(specs) -> list[str]:
 
 
 def as_driver(model: LoadedModel, channels: int, task: str = "multiclass") -> Classifier:
-    """A classifier on images [N, channels, H, W] in [0, 1] of any size: resized and recoloured to what it takes."""
-    return Classifier(model.model, _Adapted(model, channels), task)
+    """Return a classifier that takes images [N, channels, H, W] in [0, 1] of any size."""
+    return Classifier(model.model, _AdaptedModel(model, channels), task)
 
 
-class _Adapted:
-    """From the evaluation's images to those that a model takes."""
+class _AdaptedModel:
+    """Resizes, recolours and normalises the evaluation's images for a model."""
 
     def __init__(self, model: LoadedModel, channels: int):
         self.model, self.channels = model, channels
@@ -100,18 +103,18 @@ class _Adapted:
         return images if self.model.preprocessing is None else self.model.preprocessing(images)
 
 
-class Panel:
-    """Classifier and judges on the evaluation's images. Their classes are compared on the first images that there are.
+class ClassifierSet:
+    """The driver and the judges. Judges with other classes than the driver's are dropped at the first batch.
 
     Attributes
     ----------
     driver : Classifier
     judges : dict of str to Classifier
-        Once images have been seen: those whose classes are the driver's.
+        After the first batch: those with the driver's classes.
     problems : list of str
-        A message for each judge that is left out.
+        A message for each judge that was dropped.
     classes : int or None
-        How many the driver has, once images have been seen.
+        How many the driver has; None before the first batch.
     """
 
     def __init__(self, driver: LoadedModel, judges: Mapping[str, LoadedModel], device: str, task: str = "multiclass"):
@@ -122,7 +125,7 @@ class Panel:
         self.classes: int | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """First choices [1 + judges, N] of the driver and of each judge; -1 where scores are NaN."""
+        """Return the predicted classes [1 + judges, N] of the driver and of each judge; -1 where scores are NaN."""
         images = images.to(self.device)
         if self.classes is None:
             self._compare(images)
@@ -131,24 +134,24 @@ class Panel:
         return torch.stack([o.argmax(1).masked_fill(o.isnan().any(1), -1) for o in outputs]).cpu()
 
     def _compare(self, images: Tensor) -> None:
-        """Leave out the judges whose classes are not the driver's."""
+        """Drop the judges that have other classes than the driver."""
         try:
-            self.classes = _count_of_classes("driver", self.driver, images)
+            self.classes = _number_of_classes("driver", self.driver, images)
         except JobError:
             raise
-        except Exception as error:  # the driver's own code; most often it takes images of another kind
+        except Exception as error:  # user code; usually it takes images of another shape
             got = f"driver fails on images {list(images.shape)}: {error}"
-            raise JobError(f"{got}\nchannels and size say which images it is given", USAGE) from error
+            raise JobError(f"{got}\nset channels and size to those that the driver takes", USAGE) from error
         if self.classes < 2:
-            raise JobError(f"driver must tell at least two classes apart, got {self.classes} ({ONE_LOGIT})", USAGE)
-        wrong = {name: self._what_is_wrong(name, judge, images) for name, judge in self.judges.items()}
-        self.problems = [f"judge {name!r} {told}; it is left out" for name, told in wrong.items() if told]
-        self.judges = {name: judge for name, judge in self.judges.items() if not wrong[name]}
+            raise JobError(f"driver must have at least two classes, got {self.classes} ({ONE_LOGIT})", USAGE)
+        mismatches = {name: self._mismatch(name, judge, images) for name, judge in self.judges.items()}
+        self.problems = [f"judge {name!r} {text}; it is left out" for name, text in mismatches.items() if text]
+        self.judges = {name: judge for name, judge in self.judges.items() if not mismatches[name]}
 
-    def _what_is_wrong(self, name: str, judge: Classifier, images: Tensor) -> str | None:
+    def _mismatch(self, name: str, judge: Classifier, images: Tensor) -> str | None:
         try:
-            count = _count_of_classes(f"judge {name!r}", judge, images)
-        except Exception as error:  # a judge's own code: the others have their say
+            count = _number_of_classes(f"judge {name!r}", judge, images)
+        except Exception as error:  # user code; the other judges are still used
             return f"fails: {error}"
         if count != self.classes:
             return f"has {count} classes and the driver {self.classes}"
@@ -156,18 +159,18 @@ class Panel:
         if first is None:
             return None
         theirs, ours = self.names[name][first], self.names[""][first]
-        return f"has other classes than the driver: class {first} is {theirs!r} to it and {ours!r} to the driver"
+        return f"has other classes than the driver: class {first} is {theirs!r}, the driver's is {ours!r}"
 
 
 def _first_difference(ours: list[str] | None, theirs: list[str] | None) -> int | None:
-    """The first class that two lists name differently, by its first synonym; None where none is known to."""
+    """Return the first class whose name differs (first synonyms are compared), or None."""
     plain = lambda name: str(name).partition(",")[0].strip().casefold()
     pairs = enumerate(zip(ours or (), theirs or ()))
     return next((n for n, (a, b) in pairs if plain(a) != plain(b)), None)
 
 
-def _count_of_classes(who: str, classifier: Classifier, images: Tensor) -> int:
+def _number_of_classes(role: str, classifier: Classifier, images: Tensor) -> int:
     outputs = classifier.outputs(images)
     if outputs.dim() != 2:
-        raise JobError(f"{who} must give class scores [N, classes], got {list(outputs.shape)}", USAGE)
+        raise JobError(f"{role} must return class scores [N, classes], got {list(outputs.shape)}", USAGE)
     return outputs.shape[1]

@@ -1,4 +1,4 @@
-"""One family's edits of a batch, with what a lens alone does not tell: the image before the clip, the coefficients."""
+"""Edits of a batch by one family, with the unclipped images and the edited coefficients."""
 
 from __future__ import annotations
 
@@ -14,9 +14,22 @@ from ..families.anchor import reached
 from ..families.csp import split_state
 from ..families.protocols import planes
 from ..lens import SteerableLens
+from ..lens.schedule import count_frames, steps_per_frame
 from ..morphs import Morphs
 from ..pyramid import Coefficients, SteerablePyramid
 from .config import EvaluationConfig
+
+
+def gradient_steps(frames: int | None, steps: int | None) -> int:
+    """Return how many gradient steps a morph takes to its budget in a regime that refreshes the gradient.
+
+    Examples
+    --------
+    >>> gradient_steps(None, None), gradient_steps(4, None), gradient_steps(3, 5)
+    (11, 12, 6)
+    """
+    intervals = count_frames(frames, steps) - 1
+    return intervals * steps_per_frame(steps, intervals)
 
 
 @dataclass(frozen=True)
@@ -31,8 +44,7 @@ class Edits:
     unclipped : Tensor [N, C, H, W]
         The same before the clip.
     source, coefficients : Tensor [N, c, H, W] and Coefficients, or None
-        What was decomposed (the image, or its luma), and what its coefficients have become; None where the family has
-        none.
+        The decomposed images (or their luma) and the edited coefficients; None for families without a pyramid.
     """
 
     morphs: Morphs
@@ -42,8 +54,8 @@ class Edits:
     coefficients: Coefficients | None
 
 
-class Remembering:
-    """A family that keeps what was last asked of it: the motion of one step, or the anchor of all."""
+class RecordingFamily:
+    """Wraps a family and records the last motion or anchor that it made."""
 
     def __init__(self, family):
         self.family, self.motion, self.anchored = family, None, None
@@ -62,12 +74,12 @@ class Remembering:
         return self.anchored
 
     def image(self, factor: Tensor) -> Tensor:
-        """Where the anchor stands, or the last motion at a factor [N]: before the clip."""
+        """Return the unclipped images of the anchor, or of the last motion at a factor [N]."""
         return self.anchored.frame() if self.anchored is not None else self.motion.render(factor[None])[0]
 
 
-class Editor:
-    """Makes one family's edits along a driver's gradient."""
+class EditGenerator:
+    """Makes the edits of one family along the driver's gradient."""
 
     def __init__(
         self, config: EvaluationConfig, family: str, driver: Classifier, pyramid: SteerablePyramid, channels: int
@@ -75,39 +87,41 @@ class Editor:
         self.config = config
         options = config.lens_options(family)
         rule, color = options.pop("rule"), options.pop("color")
-        self.inner = Remembering(make_family(family, pyramid, rule))
+        self.inner = RecordingFamily(make_family(family, pyramid, rule))
         luma = color == "luma" and channels == 3
-        self.outer = Remembering(LumaFamily(self.inner)) if luma else self.inner
+        self.outer = RecordingFamily(LumaFamily(self.inner)) if luma else self.inner
         color = "grey" if color == "grey" else "rgb"
         options |= {"family": self.outer, "pyramid": None, "color": color}
         self.lens = SteerableLens(driver.model, **options)
         self.lens.classifier = driver  # with its preprocessing, its task and its seed
-        self.lens.warns = False  # what it would say is measured and reported
+        self.lens.warns = False  # the summary reports the same facts
 
     def __call__(self, images: Tensor, target, max_l2: float) -> Edits:
-        """Edits of images [N, C, H, W] at one distance."""
+        """Edit images [N, C, H, W] to one L2 distance."""
         self.inner.motion = self.inner.anchored = self.outer.motion = self.outer.anchored = None
-        how_far = dict(max_l2=max_l2, frames=self.config.frames, steps=self.config.steps)
-        morphs = self.lens.morph(images, target, **how_far, score="last")
-        factor = morphs.factors[:, -1]
-        if self.config.regime == "live":  # the last motion is that of the last step
-            factor = factor - morphs.factors[:, -2]
+        frames, steps = self.config.frames, self.config.steps
+        live = self.config.regime == "live"
+        if live:  # a frame for each step, since the last motion is that of the last step alone
+            steps = gradient_steps(frames, steps)
+            frames = steps + 1
+        morphs = self.lens.morph(images, target, max_l2=max_l2, frames=frames, steps=steps, score="last")
+        factor = morphs.factors[:, -1] - (morphs.factors[:, -2] if live else 0)
         source, coefficients = _coefficients(self.inner, factor)
         return Edits(morphs, morphs.frames[:, -1].contiguous(), self.outer.image(factor), source, coefficients)
 
 
-def _coefficients(memory: Remembering, factor: Tensor) -> tuple[Tensor | None, Coefficients | None]:
-    """The decomposed images and their edited coefficients, [N, c, ...]; None where the family is not the pyramid's."""
-    family = memory.family
+def _coefficients(recorded: RecordingFamily, factor: Tensor) -> tuple[Tensor | None, Coefficients | None]:
+    """Return the decomposed images and their edited coefficients, [N, c, ...], or None without a pyramid."""
+    family = recorded.family
     if not isinstance(family, CSPFamily):
         return None, None
-    state = () if memory.anchored is None else memory.anchored.state
-    image = (memory.motion if memory.anchored is None else memory.anchored).image
+    state = () if recorded.anchored is None else recorded.anchored.state
+    image = (recorded.motion if recorded.anchored is None else recorded.anchored).image
     if state:
         steps = split_state(family, state)
         edit = lambda c, step: reached(c, *step)[0]
     else:
-        moving = family.moving(planes(image), planes(memory.motion.gradient))
+        moving = family.moving(planes(image), planes(recorded.motion.gradient))
         b = factor.to(image.dtype).repeat_interleave(image.shape[1])[None]
         steps = moving.steps
         edit = lambda c, step: ops.extrapolate(c, *step, b, b, family.rule, "both")[0]

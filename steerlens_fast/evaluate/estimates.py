@@ -1,4 +1,4 @@
-"""How long an evaluation will take: kinds of tasks differ in cost by a factor of ten and more."""
+"""Estimate of the time left, where kinds of tasks differ in cost by a factor of ten and more."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 
 class RemainingTime:
-    """Estimates the seconds left from what records of each kind took.
+    """Estimates the seconds left from the time that records of each kind took.
 
     Parameters
     ----------
     left : mapping from str to int
         Records to be computed, by kind.
     cost : mapping from str to float
-        Expected cost of a record of each kind, in any unit: what kinds that have not run yet are estimated by.
+        Expected cost of a record of each kind, in any unit; used for kinds that have not run yet.
 
     Examples
     --------
@@ -32,7 +32,7 @@ class RemainingTime:
         self._last = time.monotonic()
 
     def add(self, kind: str, records: int, seconds: float | None = None) -> None:
-        """Count computed records, by default for the time since the last ones."""
+        """Add computed records; ``seconds`` is by default the time since the last call."""
         now = time.monotonic()
         self.seconds[kind] += now - self._last if seconds is None else seconds
         self.count[kind] += records
@@ -40,7 +40,7 @@ class RemainingTime:
         self._last = now
 
     def __call__(self) -> float | None:
-        """Seconds left; None before the first record."""
+        """Return the seconds left, or None before the first record."""
         expected = sum(self.cost[kind] * count for kind, count in self.count.items())
         if not expected:
             return None

@@ -1,4 +1,4 @@
-"""What an evaluation is made with: models and data are loaded, classes compared, sources chosen."""
+"""Preparation of an evaluation: load models and data, compare classes, select sources."""
 
 from __future__ import annotations
 
@@ -12,54 +12,66 @@ from ..data.targets import parse_target
 from ..errors import USAGE, JobError
 from ..io.versions import versions
 from ..models.device import resolve_device
-from .classifiers import Panel, load_driver, load_judges
+from .classifiers import ClassifierSet, load_driver, load_judges
 from .config import EvaluationConfig
 from .ground_truth import ground_truth_of
-from .sources import CONSTANT, WHY, SourceSelection, choose
-from .tasks import Work
+from .sources import CONSTANT, EXCLUSION_REASONS, SourceSelection, select_sources
+from .tasks import TaskRunner
+
+FORMAT_VERSION = 2  # of an evaluation's folder
 
 
 @dataclass
-class Prepared:
-    """Work that is ready to be done, and what it is done with."""
+class Preparation:
+    """A task runner with its configuration, provenance and warnings."""
 
     config: EvaluationConfig
-    work: Work
-    about: dict  # models, data, software and sources, which must not change
+    runner: TaskRunner
+    about: dict  # models, data, software and sources; unchanged on resume
     problems: list[str]
 
 
-def prepare(config: EvaluationConfig, data, driver, judges) -> Prepared:
-    """Load models and data, and choose the sources."""
+def prepare(config: EvaluationConfig, data, driver, judges) -> Preparation:
+    """Load models and data, and select the sources."""
     device = resolve_device(config.device)
     rule = parse_target(config.target)
     source = open_source(config.data if data is None else data, labels=config.labels)
-    main = load_driver(config, device, driver)
-    others = load_judges(config, device, judges)
-    if reserved := {"", "driver"} & set(others):
-        raise JobError(f"judges must not be named {reserved.pop()!r}, which is the driver", USAGE)
-    panel = Panel(main, others, device, config.task)
-    for classifier in (panel.driver, *panel.judges.values()):
+    driver_model = load_driver(config, device, driver)
+    judge_models = load_judges(config, device, judges)
+    if reserved := {"", "driver"} & set(judge_models):
+        raise JobError(f"judges must not be named {reserved.pop()!r}, which is reserved for the driver", USAGE)
+    classifiers = ClassifierSet(driver_model, judge_models, device, config.task)
+    for classifier in (classifiers.driver, *classifiers.judges.values()):
         classifier.seed = (config.seed, "sources")
-    chosen = choose(config, source, rule, main, panel)
-    problems = panel.problems + _doubts(chosen, bool(panel.judges), bool(others))
-    truth, doubt = ground_truth_of(source, chosen.items[0].index, chosen.images[0], main.crop_pct < 1)
-    problems += [doubt] if doubt else []
-    work = Work(config, chosen, panel.driver, panel.judges, truth, device)
-    models = {"driver": main.description, **{name: model.description for name, model in others.items()}}
-    told = {"models": models, "data": source.description, "sources": chosen.sha256, "budgets": work.budgets}
-    return Prepared(config, work, {**told, "versions": versions(device), "threads": torch.get_num_threads()}, problems)
+    sources = select_sources(config, source, rule, driver_model, classifiers)
+    problems = classifiers.problems + _source_warnings(sources, bool(classifiers.judges), bool(judge_models))
+    truth, problem = ground_truth_of(source, sources.items[0].index, sources.images[0], driver_model.crop_pct < 1)
+    problems += [problem] if problem else []
+    runner = TaskRunner(config, sources, classifiers.driver, classifiers.judges, truth, device)
+    models = {"driver": driver_model.description, **{name: model.description for name, model in judge_models.items()}}
+    about = {
+        "format_version": FORMAT_VERSION,
+        "models": models,
+        "data": source.description,
+        "sources": sources.sha256,
+        "budgets": runner.budgets,
+    }
+    return Preparation(
+        config, runner, {**about, "versions": versions(device), "threads": torch.get_num_threads()}, problems
+    )
 
 
-def _doubts(chosen: SourceSelection, judged: bool, wanted: bool) -> list[str]:
-    """What a reader must know of the sources."""
+def _source_warnings(sources: SourceSelection, has_judges: bool, judges_given: bool) -> list[str]:
+    """Return warnings about the sources, for the report."""
     problems = []
-    if wanted and not judged:
+    if judges_given and not has_judges:
         problems.append("no judge has the driver's classes: transfer is not measured")
-    if chosen.left_out[CONSTANT]:
-        problems.append(f"{chosen.left_out['constant']} images are constant, and left out: {WHY[CONSTANT]}")
-    classes = set(chosen.predicted.tolist())
+    if sources.left_out[CONSTANT]:
+        problems.append(
+            f"{sources.left_out['constant']} images are constant, and left out: {EXCLUSION_REASONS[CONSTANT]}"
+        )
+    classes = set(sources.predicted.tolist())
     if len(classes) == 1:
-        name = class_name(min(classes), chosen.classes)
-        problems.append(f"all sources are of one class ({name}): nothing is said of others")
+        name = class_name(min(classes), sources.classes)
+        problems.append(f"all sources are of one class ({name}): results hold for that class only")
     return problems

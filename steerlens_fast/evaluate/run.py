@@ -1,4 +1,4 @@
-"""A whole evaluation: lock, prepare, go on or begin, do the tasks that are not done, sum up, draw."""
+"""Run of an evaluation: lock the folder, prepare, run the unfinished tasks, write summary and report."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..memory import threads
 from ..models.errors import error_summary, is_out_of_memory
 from .config import EvaluationConfig
 from .estimates import RemainingTime
-from .prepare import Prepared, prepare
+from .prepare import FORMAT_VERSION, Preparation, prepare
 from .presets.published import published
 from .report import write_report
 from .summary import summarise
-from .task_store import frames_of, part_of, publish
-from .tasks import Task, TaskResult, Work
+from .task_store import read_frames, task_file, write_result
+from .tasks import Task, TaskResult, TaskRunner
 
 FILES = ("config.json", "plan.json", "results.jsonl", "summary.json", "index.html")
 FOLDERS = ("parts", "figures")
@@ -31,16 +31,16 @@ FOLDERS = ("parts", "figures")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How an evaluation ended.
+    """The outcome of an evaluation.
 
     Attributes
     ----------
     code : int
-        0 all well, 3 done with problems that ``summary["problems"]`` names.
+        0, or 3 if ``summary["problems"]`` is not empty.
     summary : dict
-        As ``summary.json``.
+        The content of ``summary.json``.
     out : Path
-        The folder; ``index.html`` in it is the report.
+        The output folder; the report is ``index.html`` in it.
     """
 
     code: int
@@ -50,7 +50,7 @@ class Evaluation:
 
 def run_evaluation(
     out: Path,
-    asked: Mapping,
+    settings: Mapping,
     *,
     data=None,
     driver: Callable | None = None,
@@ -60,7 +60,7 @@ def run_evaluation(
     progress: str = "auto",
     figures: bool = True,
 ) -> Evaluation:
-    """Run an evaluation to its end; see :func:`steerlens_fast.evaluate.evaluate`.
+    """Run an evaluation; see :func:`steerlens_fast.evaluate.evaluate`.
 
     Raises
     ------
@@ -73,42 +73,53 @@ def run_evaluation(
     try:
         out.mkdir(parents=True, exist_ok=True)
         with hold_lock(out / ".lock"):
-            config = _config(out, asked, resume, overwrite)
+            config = _config(out, settings, resume, overwrite)
             with threads(config.threads):
                 prepared = prepare(config, data, driver, judges)
-                _begin(out, prepared, overwrite)
-                _do(out, prepared.work, progress)
+                _write_or_check_plan(out, prepared, overwrite)
+                _run_tasks(out, prepared.runner, progress)
                 return _finish(out, prepared, figures)
     except (OSError, ImportError) as error:
         raise to_job_error(error) from error
 
 
-# --- Beginning -------------------------------------------------------------------------------------------------------
+# --- Configuration and plan ------------------------------------------------------------------------------------------
 
 
-def _config(out: Path, asked: Mapping, resume: bool, overwrite: bool) -> EvaluationConfig:
-    """What is asked for; where an evaluation goes on, it must be what was asked for before."""
+def _config(out: Path, settings: Mapping, resume: bool, overwrite: bool) -> EvaluationConfig:
+    """Return the configuration; on resume it must be the saved one."""
     if not (out / "plan.json").exists():
-        _refuse_strangers(out)
-        return EvaluationConfig.from_dict(asked)
-    if "budgets" not in read_json(out / "plan.json"):
-        raise JobError(f"out must be a new folder, or an evaluation's, got {out}, which has another job's plan", USAGE)
+        _check_no_foreign_files(out)
+        return EvaluationConfig.from_dict(settings)
+    plan = read_json(out / "plan.json")
+    if "budgets" not in plan:
+        raise JobError(
+            f"out must be a new folder or that of an evaluation, got {out}, which has the plan of another job", USAGE
+        )
     if overwrite:
-        return EvaluationConfig.from_dict(asked)
+        return EvaluationConfig.from_dict(settings)
     if not resume:
-        raise JobError(f"out must be a new folder, got {out}, an evaluation's: use --resume or --overwrite", USAGE)
+        raise JobError(
+            f"out must be a new folder, got {out}, which has an evaluation: use --resume or --overwrite", USAGE
+        )
+    if (version := plan.get("format_version", 1)) != FORMAT_VERSION:
+        raise JobError(
+            f"{out} must have format version {FORMAT_VERSION}, got {version}: another version of steerlens_fast wrote "
+            "it; use --overwrite or a new folder",
+            USAGE,
+        )
     saved = EvaluationConfig.from_dict(read_json(out / "config.json"))
-    now = EvaluationConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **asked})
+    now = EvaluationConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **settings})
     check_unchanged(saved.as_dict(), now.as_dict(), "the configuration")
     return now
 
 
-def _begin(out: Path, prepared: Prepared, overwrite: bool) -> None:
-    """Write down what is to be done, or see that it is what was begun."""
+def _write_or_check_plan(out: Path, prepared: Preparation, overwrite: bool) -> None:
+    """Write the plan, or check that it is unchanged."""
     if overwrite:
         _clear(out)
     for leftover in (path for folder in ("", *FOLDERS) for path in (out / folder).glob(TEMPORARY_PATTERN)):
-        with suppress(OSError):  # of a run that was killed; it does no harm
+        with suppress(OSError):  # left by a killed run; harmless if it cannot be removed
             leftover.unlink()
     (out / "parts").mkdir(exist_ok=True)
     if (out / "plan.json").exists():
@@ -122,19 +133,21 @@ def _begin(out: Path, prepared: Prepared, overwrite: bool) -> None:
     sync_folder(out)
 
 
-def _refuse_strangers(out: Path) -> None:
-    """Where no evaluation has begun there must be nothing that one would write, or take for its own."""
+def _check_no_foreign_files(out: Path) -> None:
+    """Raise JobError if the folder has files that an evaluation would overwrite or read."""
     there = [name for name in (*FILES, *FOLDERS) if (out / name).exists()]
     if "parts" in there and not any((out / "parts").iterdir()):
         there.remove("parts")
     if there == ["config.json"] and "judges" in read_json(out / "config.json"):
         return  # killed before its plan was written
     if there:
-        raise JobError(f"out must be a new folder, or an evaluation's, got {out}, which has {', '.join(there)}", USAGE)
+        raise JobError(
+            f"out must be a new folder or that of an evaluation, got {out}, which has {', '.join(there)}", USAGE
+        )
 
 
 def _clear(out: Path) -> None:
-    """Remove what an evaluation has written here, and nothing else; the plan, which says that it is one's, last."""
+    """Remove the files of an evaluation; the plan, which marks the folder as one, last."""
     for name in FOLDERS:
         if (out / name).exists():
             shutil.rmtree(out / name)
@@ -145,58 +158,58 @@ def _clear(out: Path) -> None:
 # --- Tasks -----------------------------------------------------------------------------------------------------------
 
 
-def _do(out: Path, work: Work, progress: str) -> None:
-    """Every task that is not done yet; each is on the disk, whole, before the next begins."""
-    tasks = list(work.tasks())
-    missing = [task for task in tasks if not part_of(out, task).exists()]
-    # All kinds of tasks for the first sources, then for the next ones: what each kind costs is known early.
+def _run_tasks(out: Path, runner: TaskRunner, progress: str) -> None:
+    """Run the unfinished tasks; each result is on disk before the next task starts."""
+    tasks = list(runner.tasks())
+    missing = [task for task in tasks if not task_file(out, task).exists()]
+    # All kinds of tasks for the first sources, then for the next ones, so that the cost of each kind is known early.
     missing.sort(key=lambda task: task.first)
     left = Counter()
     for task in missing:
-        left[task.what] += work.records_of(task)
-    remaining = RemainingTime(left, {what: work.cost_of(what) for what in left})
-    total = sum(map(work.records_of, tasks))
+        left[task.kind] += runner.records_of(task)
+    remaining = RemainingTime(left, {kind: runner.cost_of(kind) for kind in left})
+    total = sum(map(runner.records_of, tasks))
     bar = Progress(total, total - left.total(), kind=progress, unit="records", remaining=remaining)
 
-    def report(what: str, records: int) -> None:
-        remaining.add(what, records)
+    def report(kind: str, records: int) -> None:
+        remaining.add(kind, records)
         bar.update(records)
 
-    work.report = report
+    runner.report = report
     try:
         for task in missing:
-            (out / "summary.json").unlink(missing_ok=True)  # until it is true again
-            publish(out, task, _run(work, task))
+            (out / "summary.json").unlink(missing_ok=True)  # it is outdated until all tasks are done
+            write_result(out, task, _run_task(runner, task))
     finally:
         bar.close()
 
 
-def _run(work: Work, task: Task) -> TaskResult:
-    """Compute a task; an error of a classifier names the task and its sources."""
+def _run_task(runner: TaskRunner, task: Task) -> TaskResult:
+    """Run a task; errors of a classifier are raised with the task and its sources."""
     try:
-        return work.run(task)
+        return runner.run(task)
     except (JobError, OSError):
         raise
     except Exception as error:
-        less = "; a smaller batch_size (--batch-size) needs less" if is_out_of_memory(error) else ""
-        where = f"{task.what}, sources {task.first} to {task.last - 1}"
-        raise JobError(f"{error_summary(error)}; raised in the evaluation of {where}{less}") from error
+        hint = "; a smaller batch_size (--batch-size) needs less" if is_out_of_memory(error) else ""
+        where = f"{task.kind}, sources {task.first} to {task.last - 1}"
+        raise JobError(f"{error_summary(error)}; raised in the evaluation of {where}{hint}") from error
 
 
-# --- The end ---------------------------------------------------------------------------------------------------------
+# --- Results ---------------------------------------------------------------------------------------------------------
 
 
-def _finish(out: Path, prepared: Prepared, figures: bool) -> Evaluation:
-    """Results, summary, figures and page, from what the parts hold."""
-    tasks = list(prepared.work.tasks())
+def _finish(out: Path, prepared: Preparation, figures: bool) -> Evaluation:
+    """Write results, summary, figures and page from the tasks' files."""
+    tasks = list(prepared.runner.tasks())
     with atomic_write(out / "results.jsonl") as file:
         for task in tasks:
-            file.write(part_of(out, task).read_bytes())
-    summary = summarise(out / "results.jsonl", prepared.config, prepared.work, prepared.problems)
+            file.write(task_file(out, task).read_bytes())
+    summary = summarise(out / "results.jsonl", prepared.config, prepared.runner, prepared.problems)
     summary["about"] = prepared.about
-    if (found := published(prepared.config, summary)) is not None:
-        summary["published"] = found
+    if (comparison := published(prepared.config, summary)) is not None:
+        summary["published"] = comparison
     write_json(out / "summary.json", summary)
     if figures:
-        write_report(out, summary, prepared.work, frames_of(out, tasks))
+        write_report(out, summary, prepared.runner, read_frames(out, tasks))
     return Evaluation(QUARANTINED if summary["problems"] else DONE, summary, out)

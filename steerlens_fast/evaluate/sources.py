@@ -1,4 +1,4 @@
-"""Which images an evaluation is made over: loaded as the data-set job loads them, and chosen before any is edited."""
+"""Selection of the images that are edited, made before any of them is edited."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from ..data.targets import TargetRule, batch_target, target_number
 from ..errors import REASONS, USAGE, BadItem, JobError
 from ..models import LoadedModel
 from ..models.device import image_dtype
-from .classifiers import Panel
+from .classifiers import ClassifierSet
 from .config import EvaluationConfig
 
 BATCH = 64
 CONSTANT, ALREADY, WRONG, DISAGREE = "constant", "already-target", "wrong", "disagree"
 NO_TARGET, NO_CLASS = "no-target", "no-such-class"
-WHY = REASONS | {
-    CONSTANT: "every pixel has the same value: nothing can move",
-    ALREADY: "the class that it is to be morphed toward is its own",
-    WRONG: "driver or judges do not take it for its label",
-    DISAGREE: "driver and judges do not take it for the same class",
-    NO_TARGET: "the target says nothing about it",
-    NO_CLASS: "the driver does not have the class that it is to be morphed toward",
+EXCLUSION_REASONS = REASONS | {
+    CONSTANT: "every pixel has the same value",
+    ALREADY: "the target is the image's own class",
+    WRONG: "the driver or a judge does not predict its label",
+    DISAGREE: "driver and judges do not predict the same class",
+    NO_TARGET: "no target is given for it",
+    NO_CLASS: "the driver does not have the target class",
 }
 
 
 @dataclass
 class SourceSelection:
-    """The sources.
+    """The selected images.
 
     Attributes
     ----------
     images : Tensor [N, C, H, W], float32 in [0, 1], on the CPU
     items : list of Item
-        With their targets, where the model does not decide.
+        With their targets, unless the model decides them.
     labels, predicted : list of int or None; Tensor [N]
-        The data's classes, and the driver's.
+        The classes in the data, and those that the driver predicts.
     target : list of int or str
-        As :meth:`steerlens_fast.SteerableLens.morph` takes it.
+        As in :meth:`steerlens_fast.SteerableLens.morph`.
     sha256 : str
-        Of all of this.
+        Hash of images, keys, labels and targets.
     left_out : Counter
-        How many images were not chosen, by reason.
-    seen : int
-        How many were looked at, until there were enough: those chosen and those left out.
+        Number of images that were not selected, by reason.
+    examined : int
+        Number of images that were examined: selected and left out.
     classes : list of str or None
-        Names.
+        Names of the classes.
     """
 
     images: Tensor
@@ -65,116 +65,120 @@ class SourceSelection:
     target: list[int] | str
     sha256: str
     left_out: Counter
-    seen: int
+    examined: int
     classes: list[str] | None
 
     def __len__(self) -> int:
         return len(self.items)
 
     def targets(self, at: slice) -> list[int] | str:
-        """Of some of them."""
+        """Return the targets of a slice of the sources."""
         return self.target if isinstance(self.target, str) else self.target[at]
 
 
 @dataclass
 class Candidate:
-    """One image of the data, in their order: what it is, or why it cannot be read."""
+    """One image of the data set, or the reason why it cannot be read."""
 
     item: Item
-    dropped: int  # images before it of which the target says nothing
+    dropped: int  # images before it without a target
     pixels: Tensor | None = None  # uint8 [C, H, W]
     label: int | None = None
-    bad: str | None = None
+    unreadable: str | None = None
     image: Tensor | None = None  # float32 [C, H, W] in [0, 1]
-    said: Tensor | None = None  # first choices of driver and judges
+    predicted_classes: Tensor | None = None  # classes [1 + judges] that driver and judges predict
     target: int | None = None
 
 
-def choose(
-    config: EvaluationConfig, source: Source, rule: TargetRule, driver: LoadedModel, panel: Panel
+def select_sources(
+    config: EvaluationConfig, source: Source, rule: TargetRule, driver: LoadedModel, classifiers: ClassifierSet
 ) -> SourceSelection:
-    """Take the first images that fit, in the data's order.
+    """Select the first images that meet the criteria, in the data's order.
 
     Parameters
     ----------
     config, source, rule
     driver : LoadedModel
-        Says what images are to look like.
-    panel : Panel
-        Classifier and judges.
+        Defines size and channels of the images.
+    classifiers : ClassifierSet
+        The driver and the judges.
 
     Raises
     ------
     JobError
-        Where no image fits; it says how many did not, and why.
+        If no image meets the criteria, with the counts of the reasons.
     """
-    kept, left_out, seen = [], Counter(), 0
-    for one in _looked_at(config, source, rule, driver, panel):
-        seen += 1
-        reason = one.bad or _reason(config, one, rule.rank, panel.classes)
+    selected, left_out, examined = [], Counter(), 0
+    for candidate in _candidates(config, source, rule, driver, classifiers):
+        examined += 1
+        reason = candidate.unreadable or _reason(config, candidate, rule.rank, classifiers.classes)
         if reason is not None:
             left_out[reason] += 1
             continue
-        kept.append(one)
-        if len(kept) == config.sources:  # those of its batch that come after it do not count
-            dropped = one.dropped
+        selected.append(candidate)
+        if len(selected) == config.sources:  # later images of the same batch are not counted
+            dropped = candidate.dropped
             break
     else:
         dropped = rule.dropped
     left_out += Counter({NO_TARGET: dropped})
-    if not kept:
-        reasons = ", ".join(f"{n} {reason} ({WHY[reason]})" for reason, n in left_out.items())
-        hint = "; select='agree' or 'all' asks for less" if left_out[WRONG] or left_out[DISAGREE] else ""
-        got = f"{seen + dropped} images: {reasons or 'none'}"
-        raise JobError(f"data must hold at least one source, got {got}{hint}", USAGE)
-    images, items, labels = torch.stack([one.image for one in kept]), [k.item for k in kept], [k.label for k in kept]
-    target = batch_target(rule, [one.target for one in kept])
-    told = [sha256(images.numpy().tobytes()).hexdigest(), [item.key for item in items], labels, target]
-    whole = sha256(repr(told).encode(errors="surrogateescape")).hexdigest()
-    predicted = torch.tensor([int(one.said[0]) for one in kept], device="cpu")
+    if not selected:
+        reasons = ", ".join(f"{n} {reason} ({EXCLUSION_REASONS[reason]})" for reason, n in left_out.items())
+        hint = "; select='agree' or 'all' selects more images" if left_out[WRONG] or left_out[DISAGREE] else ""
+        got = f"{examined + dropped} images: {reasons or 'none'}"
+        raise JobError(f"data must have at least one source, got {got}{hint}", USAGE)
+    images = torch.stack([candidate.image for candidate in selected])
+    items, labels = [candidate.item for candidate in selected], [candidate.label for candidate in selected]
+    target = batch_target(rule, [candidate.target for candidate in selected])
+    content = [sha256(images.numpy().tobytes()).hexdigest(), [item.key for item in items], labels, target]
+    digest = sha256(repr(content).encode(errors="surrogateescape")).hexdigest()
+    predicted = torch.tensor([int(candidate.predicted_classes[0]) for candidate in selected], device="cpu")
     names = driver.class_names or source.class_names
-    return SourceSelection(images, items, labels, predicted, target, whole, left_out, seen + dropped, names)
+    return SourceSelection(images, items, labels, predicted, target, digest, left_out, examined + dropped, names)
 
 
-def _looked_at(config, source: Source, rule: TargetRule, driver: LoadedModel, panel: Panel) -> Iterator[Candidate]:
-    """Every image, one by one; they are read, and shown to the classifiers, by batches."""
+def _candidates(
+    config, source: Source, rule: TargetRule, driver: LoadedModel, classifiers: ClassifierSet
+) -> Iterator[Candidate]:
+    """Yield every image with its predicted classes; images are read and classified in batches."""
     if source.class_names is None and rule.kind in ("class", "map", "csv"):
-        for _ in source.listing():  # some know their classes' names at the end only
+        for _ in source.listing():  # some sources have class names only after a full listing
             pass
     names = source.class_names, driver.class_names
     listed = islice(rule.resolve(source.listing(), *names), config.limit)
     listed = (Candidate(item, rule.dropped) for item in listed)
     size, first = driver.size, True
-    while some := list(islice(listed, BATCH)):
-        for one in some:
-            size = _load(source, one, driver, size)
-        good = [one for one in some if one.bad is None]
-        if good:
-            images = torch.stack([one.pixels for one in good]).to(image_dtype(config.dtype)).div_(255)
-            said = panel(images)
+    while batch := list(islice(listed, BATCH)):
+        for candidate in batch:
+            size = _load(source, candidate, driver, size)
+        readable = [candidate for candidate in batch if candidate.unreadable is None]
+        if readable:
+            images = torch.stack([candidate.pixels for candidate in readable]).to(image_dtype(config.dtype)).div_(255)
+            predicted_classes = classifiers(images)
             if first:
-                check_targets(rule, *names, classes=panel.classes)
+                check_targets(rule, *names, classes=classifiers.classes)
                 first = False
-            for n, one in enumerate(good):
-                one.image, one.said, one.target = images[n], said[:, n], _target(rule, one, names)
-        yield from some
+            for n, candidate in enumerate(readable):
+                candidate.image, candidate.predicted_classes = images[n], predicted_classes[:, n]
+                candidate.target = _target(rule, candidate, names)
+        yield from batch
 
 
-def _load(source: Source, one: Candidate, driver: LoadedModel, size) -> tuple[int, int] | None:
-    """Read an image, in a size, or in its own where that is None; returns the size of all others."""
+def _load(source: Source, candidate: Candidate, driver: LoadedModel, size) -> tuple[int, int] | None:
+    """Read an image and return its size, which all later images are resized to."""
     try:
-        data, one.label = source.read_with_label(one.item)
+        data, candidate.label = source.read_with_label(candidate.item)
         image = decode(data, mode="L" if driver.channels == 1 else "RGB")
     except BadItem as error:
-        one.bad = error.reason
+        candidate.unreadable = error.reason
         return size
     fitted = resize_and_crop(image, size, crop_pct=driver.crop_pct, interpolation=driver.interpolation)
-    one.pixels = torch.from_numpy(fitted)
-    return size or tuple(one.pixels.shape[-2:])
+    candidate.pixels = torch.from_numpy(fitted)
+    return size or tuple(candidate.pixels.shape[-2:])
 
 
 def check_targets(rule: TargetRule, class_names: list[str] | None, model_names=None, *, classes: int) -> None:
-    """Refuse a class, map or table with a target that the driver does not have, whichever image it is for.
+    """Raise JobError if any target of the rule is not a class of the driver.
 
     Examples
     --------
@@ -192,17 +196,18 @@ def check_targets(rule: TargetRule, class_names: list[str] | None, model_names=N
             )
 
 
-def _reason(config: EvaluationConfig, one: Candidate, rank: str | None, classes: int) -> str | None:
-    """Why an image is no source; None where it is one."""
-    image, label, target, said = one.image, one.label, one.target, one.said
+def _reason(config: EvaluationConfig, candidate: Candidate, rank: str | None, classes: int) -> str | None:
+    """Return the reason why an image is left out, or None."""
+    image, label, target = candidate.image, candidate.label, candidate.target
+    predicted_classes = candidate.predicted_classes
     if bool((image == image[:, :1, :1]).all()):
         return CONSTANT
-    want = config.select
-    if want == "auto":
-        want = "agree" if label is None else "right"
-    if want == "right" and (label is None or not bool((said == label).all())):
+    select = config.select
+    if select == "auto":
+        select = "agree" if label is None else "right"
+    if select == "right" and (label is None or not bool((predicted_classes == label).all())):
         return WRONG
-    if want == "agree" and not bool((said == said[0]).all()):
+    if select == "agree" and not bool((predicted_classes == predicted_classes[0]).all()):
         return DISAGREE
     if rank is not None:
         return None
@@ -210,8 +215,8 @@ def _reason(config: EvaluationConfig, one: Candidate, rank: str | None, classes:
         return "no-label" if label is None else NO_TARGET
     if target >= classes:
         return NO_CLASS
-    return ALREADY if target == int(said[0]) else None
+    return ALREADY if target == int(predicted_classes[0]) else None
 
 
-def _target(rule: TargetRule, one: Candidate, names: tuple) -> int | None:
-    return one.item.target if one.item.target is not None else rule.target_of(one.label, *names)
+def _target(rule: TargetRule, candidate: Candidate, names: tuple) -> int | None:
+    return candidate.item.target if candidate.item.target is not None else rule.target_of(candidate.label, *names)

@@ -1,4 +1,4 @@
-"""From records to numbers: medians and proportions with intervals, denominators, paired differences, bands, groups."""
+"""Summary of the records: medians and proportions with intervals, paired differences, bands and groups."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor
 from .config import EvaluationConfig
 from .measures.statistics import bootstrap, paired_difference
 from .measures.transfer import common_attainment
-from .sources import WHY
-from .tasks import CONTROLS, PROBES, TRUE, Work
+from .sources import EXCLUSION_REASONS
+from .tasks import CONTROLS, PROBES, TRUE, TaskRunner
 
-# What is summed up of every family, and how.
+# The measures of every family, and the statistic of each.
 MEASURES = {
     "target_probability": "median",
-    "driver": "mean",
+    "driver_agrees": "mean",
     "jointly": "mean",
     "warp": "median",
     "gain": "median",
@@ -32,42 +32,44 @@ MEASURES = {
     "alignment": "median",
     "recovered": "median",
 }
-RECOVERED = "recovered"  # of the true displacement to the same distance, the share that phases tell: it has no unit
+RECOVERED = "recovered"  # displacement as a share of that of the true motion to the same distance
 PAIRED = ("target_probability", "jointly", "warp", "gain", "alignment")
-GROUPED = ("alignment", "displacement", RECOVERED)  # kind by kind: factors of different kinds have different units
+GROUPED = ("alignment", "displacement", RECOVERED)  # by kind, since factors of different kinds have different units
 
 
 def read_results(path: Path) -> list[dict]:
-    """The records of ``results.jsonl``; names of files may hold any byte, and any line separator but this one."""
+    """Read the records of ``results.jsonl``; keys may contain any byte but a line feed."""
     lines = path.read_bytes().split(b"\n")
     return [json.loads(line.decode(errors="surrogateescape")) for line in lines if line]
 
 
-def summarise(results: Path, config: EvaluationConfig, work: Work, problems: list[str]) -> dict:
-    """What ``results.jsonl`` says, JSON-able.
+def summarise(results: Path, config: EvaluationConfig, runner: TaskRunner, problems: list[str]) -> dict:
+    """Summarise ``results.jsonl`` as JSON values.
 
-    Statistics of a budget are over the sources that every family brought to it ("common"); each stands with the number
-    of cases that have a value and the number that could have. A budget that no source attained in every family has
-    values of None, and is among the problems.
+    Statistics of a budget are over the sources that every family brought to it ("common"); each has the number of cases
+    with a value and the number of all cases. A budget without common sources has values of None and is among the
+    problems.
     """
     records = read_results(results)
-    chosen, problems = work.chosen, list(problems)
+    chosen, problems = runner.sources, list(problems)
     table = _Table(records, len(chosen), config)
     budgets = [_budget(table, budget, problems) for budget in table.budgets]
-    left_out = {reason: {"images": n, "why": WHY[reason]} for reason, n in sorted(chosen.left_out.items())}
+    left_out = {
+        reason: {"images": n, "description": EXCLUSION_REASONS[reason]} for reason, n in sorted(chosen.left_out.items())
+    }
     summary = {
         "config": config.as_dict(),
-        "judges": list(work.judges),
-        "sources": {"chosen": len(chosen), "looked_at": chosen.seen, "left_out": left_out},
+        "judges": list(runner.judges),
+        "sources": {"chosen": len(chosen), "examined": chosen.examined, "left_out": left_out},
         "problems": problems,
         "budgets": budgets,
         "bands": _bands(records, table) if config.probe_directions else None,
     }
-    return summary if work.truth is None else summary | {"groups": _groups(table)}
+    return summary if runner.truth is None else summary | {"groups": _groups(table)}
 
 
 class _Table:
-    """Columns [sources] of every family and budget; NaN where there is no value."""
+    """Columns [sources] of every family and budget; NaN where a record has no value."""
 
     def __init__(self, records: list[dict], count: int, config: EvaluationConfig):
         self.count, self.config, self.groups = count, config, {}
@@ -82,13 +84,12 @@ class _Table:
         self.controls = [family for family in known if family in CONTROLS]
 
     def column(self, family: str, budget: float, value: Callable[[dict], float | bool | None]) -> Tensor:
-        """[sources], float64."""
-        found = torch.full((self.count,), torch.nan, dtype=torch.float64, device="cpu")
+        """Return a column [sources], float64."""
+        column = torch.full((self.count,), torch.nan, dtype=torch.float64, device="cpu")
         for row in self.rows[family, budget]:
-            told = value(row)
-            if told is not None:
-                found[row["source"]] = float(told)
-        return found
+            if (entry := value(row)) is not None:
+                column[row["source"]] = float(entry)
+        return column
 
     def measure(self, family: str, budget: float, name: str) -> Tensor:
         if name != RECOVERED:
@@ -97,7 +98,7 @@ class _Table:
         return self.measure(family, budget, "displacement") / true
 
     def attained(self, family: str, budget: float) -> Tensor:
-        """[sources], bool."""
+        """Return which sources reached the budget, [sources] bool."""
         return self.measure(family, budget, "attained") == 1
 
     def has(self, family: str, budget: float, name: str) -> bool:
@@ -105,68 +106,68 @@ class _Table:
         return any(row.get(name) is not None for row in self.rows[family, budget])
 
     @property
-    def how(self) -> dict:
-        """The same draws for everything."""
+    def bootstrap_options(self) -> dict:
+        """Options of the bootstrap: the same resamples for every statistic."""
         return {"draws": self.config.draws, "seed": self.config.seed}
 
     def bootstrap(self, values: Tensor, statistic: str) -> dict:
-        return bootstrap(values, statistic, **self.how).as_dict()
+        return bootstrap(values, statistic, **self.bootstrap_options).as_dict()
 
 
 def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
     common = common_attainment({family: table.attained(family, budget) for family in table.families})
     if not common.count:
-        problems.append(f"L2 = {budget:.4g} was attained by every family for none of the sources: {common}")
+        problems.append(f"no source attained L2 = {budget:.4g} in every family: {common}")
     never = [family for family, n in common.by_family.items() if not n]
-    problems += [f"L2 = {budget:.4g} was not attained by {family} for any source" for family in never]
-    # Controls: of the common sources those that they brought there themselves.
-    there = {control: common.common & table.attained(control, budget) for control in table.controls}
-    within = {**dict.fromkeys(table.families, common.common), **there}
-    each = {family: _family(table, family, budget, within[family]) for family in within}
-    told = {"common": common.count, "of": common.of, "by_family": common.by_family}
-    told["by_control"] = {control: int(table.attained(control, budget).sum()) for control in table.controls}
+    problems += [f"no source attained L2 = {budget:.4g} in family {family}" for family in never]
+    # Of a control, the common sources for which it attained the budget, too.
+    attained_too = {control: common.common & table.attained(control, budget) for control in table.controls}
+    within = {**dict.fromkeys(table.families, common.common), **attained_too}
+    measures = {family: _family(table, family, budget, within[family]) for family in within}
+    attainment = {"common": common.count, "of": common.of, "by_family": common.by_family}
+    attainment["by_control"] = {control: int(table.attained(control, budget).sum()) for control in table.controls}
     among, against = list(combinations(table.families, 2)), list(product(table.families, table.controls))
     return {
         "l2": budget,
-        "attainment": told,
-        "families": {family: each[family] for family in table.families},
-        "controls": {family: each[family] for family in table.controls},
+        "attainment": attainment,
+        "families": {family: measures[family] for family in table.families},
+        "controls": {family: measures[family] for family in table.controls},
         "paired": {name: _paired(table, budget, name, within, among) for name in PAIRED},
         "paired_with_controls": {name: _paired(table, budget, name, within, against) for name in PAIRED},
     }
 
 
 def _family(table: _Table, family: str, budget: float, which: Tensor) -> dict:
-    """Every measure that the family has, over some sources; of judges one by one, too."""
-    told, within = {}, lambda values: torch.where(which, values, torch.nan)
+    """Return every measure of a family over some sources, also of each judge."""
+    summary, within = {}, lambda values: torch.where(which, values, torch.nan)
     for name, statistic in MEASURES.items():
         if table.has(family, budget, name):
-            told[name] = table.bootstrap(within(table.measure(family, budget, name)), statistic)
+            summary[name] = table.bootstrap(within(table.measure(family, budget, name)), statistic)
     judges = next((row["judges"] for row in table.rows[family, budget] if row.get("judges")), {})
     for judge in judges:
         of = lambda row, judge=judge: (row.get("judges") or {}).get(judge)
-        told.setdefault("judges", {})[judge] = table.bootstrap(within(table.column(family, budget, of)), "mean")
-    return told
+        summary.setdefault("judges", {})[judge] = table.bootstrap(within(table.column(family, budget, of)), "mean")
+    return summary
 
 
 def _paired(table: _Table, budget: float, name: str, within: dict[str, Tensor], pairs: list[tuple]) -> dict:
-    """The first minus the second, source by source, over those that both have."""
-    told = {}
+    """Return the paired differences of families, over the sources with both values."""
+    result = {}
     for pair in pairs:
         if all(table.has(family, budget, name) for family in pair):
             columns = (torch.where(within[f], table.measure(f, budget, name), torch.nan) for f in pair)
-            told[" - ".join(pair)] = paired_difference(*columns, MEASURES[name], **table.how).as_dict()
-    return told
+            result[" - ".join(pair)] = paired_difference(*columns, MEASURES[name], **table.bootstrap_options).as_dict()
+    return result
 
 
 def _bands(records: list[dict], table: _Table) -> dict:
-    """Advantages by scale and orientation."""
+    """Return the probes' advantages by scale and orientation."""
     probes = [record for record in records if record["family"] == PROBES]
     advantage = torch.full((table.count, *_shape(probes[0]["advantage"])), torch.nan, dtype=torch.float64, device="cpu")
     for record in probes:
         values = [[torch.nan if v is None else v for v in row] for row in record["advantage"]]
         advantage[record["source"]] = torch.tensor(values, dtype=torch.float64, device="cpu")
-    cell = lambda s, k, f, how: table.bootstrap(f(advantage[:, s, k]), how)
+    cell = lambda s, k, f, statistic: table.bootstrap(f(advantage[:, s, k]), statistic)
     places = [[(s, k) for k in range(advantage.shape[2])] for s in range(advantage.shape[1])]
     positive = lambda v: torch.where(v.isnan(), v, (v > 0).double())
     return {
@@ -183,20 +184,20 @@ def _shape(rows: list[list]) -> tuple[int, int]:
 
 
 def _groups(table: _Table) -> dict:
-    """By budget and kind: alignment, displacement in units of the kind's factor, and as a share of the true one.
+    """Return alignment and displacement of every family and control, by budget and kind.
 
-    Of every family and control, over the sources of the kind that it brought to the budget.
+    Over the sources of the kind for which the family attained the budget.
     """
-    told: dict = {}
+    result: dict = {}
     for budget in table.budgets:
         for group, members in sorted(table.groups.items()):
-            mine = torch.zeros(table.count, dtype=torch.bool, device="cpu")
-            mine[list(members)] = True
+            members_mask = torch.zeros(table.count, dtype=torch.bool, device="cpu")
+            members_mask[list(members)] = True
             for family in (*table.families, *table.controls):
-                reached = mine & table.attained(family, budget)
+                reached = members_mask & table.attained(family, budget)
                 columns = {name: table.measure(family, budget, name) for name in GROUPED}
-                told.setdefault(f"{budget:.4g}", {}).setdefault(group, {})[family] = {
-                    name: table.bootstrap(torch.where(reached, values, torch.nan)[mine], "median")
+                result.setdefault(f"{budget:.4g}", {}).setdefault(group, {})[family] = {
+                    name: table.bootstrap(torch.where(reached, values, torch.nan)[members_mask], "median")
                     for name, values in columns.items()
                 }
-    return told
+    return result

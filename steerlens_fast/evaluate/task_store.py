@@ -1,4 +1,4 @@
-"""What a task has computed, on the disk: its records, and the frames that the report shows."""
+"""Files of the finished tasks: their records, and the frames that the report shows."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from ..io.atomic_io import atomic_write
 from .tasks import Task, TaskResult
 
 
-def part_of(out: Path, task: Task) -> Path:
-    """The file whose existence says that a task is done."""
+def task_file(out: Path, task: Task) -> Path:
+    """Return the path of a task's records; the task is done when it exists."""
     return out / "parts" / f"{task.name}.jsonl"
 
 
-def publish(out: Path, task: Task, done: TaskResult) -> None:
-    """Write a task's results. The frames first: the records say that all of it is there."""
-    if done.frames:
+def write_result(out: Path, task: Task, result: TaskResult) -> None:
+    """Write the result of a task: frames first, since the records mark the task as result."""
+    if result.frames:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **done.frames)
-        with atomic_write(part_of(out, task).with_suffix(".npz")) as file:
+        np.savez_compressed(buffer, **result.frames)
+        with atomic_write(task_file(out, task).with_suffix(".npz")) as file:
             file.write(buffer.getvalue())
-    with atomic_write(part_of(out, task)) as file:
-        for record in done.records:
+    with atomic_write(task_file(out, task)) as file:
+        for record in result.records:
             file.write(compact_json(record).encode(errors="surrogateescape") + b"\n")
 
 
-def frames_of(out: Path, tasks: list[Task]) -> dict[str, dict[int, np.ndarray]]:
-    """By family: the frames of the sources that are shown, [C, H, W] uint8."""
-    found: dict[str, dict[int, np.ndarray]] = {}
+def read_frames(out: Path, tasks: list[Task]) -> dict[str, dict[int, np.ndarray]]:
+    """Return the frames [C, H, W] uint8 that the report shows, by family and source."""
+    frames: dict[str, dict[int, np.ndarray]] = {}
     for task in tasks:
-        path = part_of(out, task).with_suffix(".npz")
+        path = task_file(out, task).with_suffix(".npz")
         if path.exists():
             with np.load(path) as arrays:
-                found.setdefault(task.what, {}).update({int(n): arrays[n] for n in arrays.files})
-    return found
+                frames.setdefault(task.kind, {}).update({int(n): arrays[n] for n in arrays.files})
+    return frames

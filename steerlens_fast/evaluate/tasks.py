@@ -1,4 +1,4 @@
-"""An evaluation's work, cut into tasks that are each computed and written down at once."""
+"""The tasks of an evaluation: one family, control or probe over a batch of sources."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..morphs import REASONS
 from ..pyramid import SteerablePyramid
 from .classifiers import images_per_call
 from .config import EvaluationConfig
-from .edits import Editor, Edits
+from .edits import EditGenerator, Edits, gradient_steps
 from .ground_truth import GroundTruth
 from .measures.alignment import alignment, phase_displacement
-from .measures.arguments import noise
+from .measures.arguments import gaussian_noise
 from .measures.consistency import clipping, coefficient_consistency
 from .measures.probes import band_probes
 from .measures.smooth import smooth_reconstruction
@@ -36,16 +36,16 @@ DIGITS = 7  # of a number in a record
 
 @dataclass(frozen=True)
 class Task:
-    """One family, control or probe, over some of the sources."""
+    """One family, control or probe over a range of sources."""
 
-    what: str
+    kind: str
     first: int
     last: int
 
     @property
     def name(self) -> str:
-        """As its files are called."""
-        return f"{self.what.replace(' ', '-')}-{self.first:06d}"
+        """The stem of its file names."""
+        return f"{self.kind.replace(' ', '-')}-{self.first:06d}"
 
     @property
     def at(self) -> slice:
@@ -54,19 +54,19 @@ class Task:
 
 @dataclass
 class TaskResult:
-    """What a task gives: records, and the frames of the sources that the report shows, uint8 by source."""
+    """The records of a task, and the uint8 frames that the report shows, by source."""
 
     records: list[dict] = field(default_factory=list)
     frames: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-class Work:
-    """Everything that tasks need.
+class TaskRunner:
+    """Runs tasks: edits the sources and measures the edits.
 
     Parameters
     ----------
     config : EvaluationConfig
-    chosen : SourceSelection
+    sources : SourceSelection
     driver : Classifier
     judges : dict of str to Classifier
     truth : GroundTruth or None
@@ -76,111 +76,112 @@ class Work:
     def __init__(
         self,
         config: EvaluationConfig,
-        chosen: SourceSelection,
+        sources: SourceSelection,
         driver: Classifier,
         judges,
         truth: GroundTruth | None,
         device,
     ):
-        self.config, self.chosen, self.driver, self.judges, self.truth = config, chosen, driver, judges, truth
+        self.config, self.sources, self.driver, self.judges, self.truth = config, sources, driver, judges, truth
         self.device = torch.device(device)
-        self.channels, *size = chosen.images.shape[1:]
+        self.channels, *size = sources.images.shape[1:]
         self.pyramid = SteerablePyramid(tuple(size), **(config.pyramid or {}))
-        self.budgets = sorted(config.budgets, reverse=True)  # the largest comes first everywhere
+        self.budgets = sorted(config.budgets, reverse=True)  # the largest first
         self.shown = self._shown()
-        self.report: Callable[[str, int], None] = lambda what, records: None  # called as a task's records are computed
+        self.report: Callable[[str, int], None] = lambda kind, records: None  # progress callback
 
     def tasks(self) -> Iterator[Task]:
-        """In the order of the results."""
+        """Yield all tasks in the order of the results."""
         extra = [NOISE] + [TRUE] * (self.truth is not None) + [PROBES] * (self.config.probe_directions > 0)
-        for what in (*self.config.families, *extra):
-            for first in range(0, len(self.chosen), self.config.batch_size):
-                yield Task(what, first, min(first + self.config.batch_size, len(self.chosen)))
+        for kind in (*self.config.families, *extra):
+            for first in range(0, len(self.sources), self.config.batch_size):
+                yield Task(kind, first, min(first + self.config.batch_size, len(self.sources)))
 
     def _shown(self) -> set[int]:
-        """Sources that the report shows: evenly spaced, or the first of each group."""
-        count, most = len(self.chosen), min(self.config.samples, len(self.chosen))
+        """Return the sources that the report shows: evenly spaced, or the first of each group."""
+        count, maximum = len(self.sources), min(self.config.samples, len(self.sources))
         if self.truth is None:
-            return {i * (count - 1) // max(most - 1, 1) for i in range(most)}
-        first = {self.truth.group(item.index): n for n, item in reversed(list(enumerate(self.chosen.items)))}
-        return set(sorted(first.values())[:most])
+            return {i * (count - 1) // max(maximum - 1, 1) for i in range(maximum)}
+        first = {self.truth.group(item.index): n for n, item in reversed(list(enumerate(self.sources.items)))}
+        return set(sorted(first.values())[:maximum])
 
     def run(self, task: Task) -> TaskResult:
-        """Compute one, a few sources at a time."""
+        """Run a task, a few sources at a time."""
         for classifier in (self.driver, *self.judges.values()):
-            classifier.seed = (self.config.seed, task.what, task.first)  # whatever was done before
+            classifier.seed = (self.config.seed, task.kind, task.first)  # independent of earlier tasks
         done = TaskResult()
-        if task.what == PROBES:
-            for part in self._parts(task, 1 + self.config.probe_directions):
+        if task.kind == PROBES:
+            for part in self._split(task, 1 + self.config.probe_directions):
                 done.records += self._probe(part)
-                self.report(task.what, part.last - part.first)
+                self.report(task.kind, part.last - part.first)
             return done
         for budget in self.budgets:
-            for part in self._parts(task):
-                records, frames = self._edited(part, budget)
+            for part in self._split(task):
+                records, frames = self._run_part(part, budget)
                 done.records += records
                 done.frames |= frames if budget == max(self.budgets) else {}
-                self.report(task.what, len(records))
+                self.report(task.kind, len(records))
         return done
 
     def records_of(self, task: Task) -> int:
-        """How many records a task has in the results."""
-        return (task.last - task.first) * (1 if task.what == PROBES else len(self.budgets))
+        """Return the number of records of a task."""
+        return (task.last - task.first) * (1 if task.kind == PROBES else len(self.budgets))
 
-    def cost_of(self, what: str) -> float:
-        """What a record is expected to cost, in evaluations of a classifier; a gradient is two."""
-        if what == PROBES:
+    def cost_of(self, kind: str) -> float:
+        """Return the expected cost of a record, in forward passes; a gradient counts as two."""
+        if kind == PROBES:
             return 2.0 + self.pyramid.height * self.pyramid.orientations * (1 + self.config.probe_directions)
-        gradients = 0 if what in CONTROLS else 1 if self.config.regime == "frozen" else (self.config.frames or 12) - 1
+        steps = 1 if self.config.regime == "frozen" else gradient_steps(self.config.frames, self.config.steps)
+        gradients = 0 if kind in CONTROLS else steps
         return 2.0 * gradients + 1 + len(self.judges) + FIT_COST
 
-    def _parts(self, task: Task, images_of_each: int = 1) -> list[Task]:
-        """The task in pieces of few enough sources, each of which becomes so many images."""
-        source = self.chosen.images[:1]
-        count = max(1, images_per_call(source.shape[1:].numel() * source.itemsize, self.device) // images_of_each)
+    def _split(self, task: Task, images_per_source: int = 1) -> list[Task]:
+        """Split a task so that its images fit into one call of a classifier."""
+        source = self.sources.images[:1]
+        count = max(1, images_per_call(source.shape[1:].numel() * source.itemsize, self.device) // images_per_source)
         edges = [*range(task.first, task.last, count), task.last]
-        return [Task(task.what, first, last) for first, last in zip(edges, edges[1:])]
+        return [Task(task.kind, first, last) for first, last in zip(edges, edges[1:])]
 
-    def _edited(self, task: Task, budget: float) -> tuple[list[dict], dict[str, np.ndarray]]:
-        """Records of some sources at a budget, and the frames of those that the report shows."""
-        images = self.chosen.images[task.at].to(self.device)
-        make = {NOISE: self._noise, TRUE: self._true}.get(task.what, self._edit)
+    def _run_part(self, task: Task, budget: float) -> tuple[list[dict], dict[str, np.ndarray]]:
+        """Return the records of some sources at a budget, and the frames that the report shows."""
+        images = self.sources.images[task.at].to(self.device)
+        make = {NOISE: self._noise_control, TRUE: self._true_control}.get(task.kind, self._edit)
         columns, frame = make(task, images, budget)
-        columns |= self._measured(task, images, frame, columns["target"])
+        columns |= self._measures(task, images, frame, columns["target"])
         pixels = (frame.clamp(0, 1) * 255).round().byte().cpu().numpy()
         shown = sorted(self.shown & set(range(task.first, task.last)))
         return self._records(task, budget, columns), {str(n): pixels[n - task.first] for n in shown}
 
-    # --- Images at a budget, with what is known of them ---
+    # --- Edits and controls at a budget ---
 
     def _edit(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
-        edits = Editor(self.config, task.what, self.driver, self.pyramid, self.channels)(
-            images, self.chosen.targets(task.at), budget
+        edits = EditGenerator(self.config, task.kind, self.driver, self.pyramid, self.channels)(
+            images, self.sources.targets(task.at), budget
         )
         m = edits.morphs
         columns = {"target": m.target, "l2": m.l2[:, -1], "attained": m.attained, "status": m.status}
-        columns |= {"target_probability": m.target_probability[:, -1], "driver": m.reached[:, -1]}
+        columns |= {"target_probability": m.target_probability[:, -1], "driver_agrees": m.reached[:, -1]}
         return columns | self._consistency(images, edits), edits.frame
 
     def _consistency(self, images: Tensor, edits: Edits) -> dict:
         clipped = clipping(images, edits.unclipped)
         columns = {"clipped_pixels": clipped.pixels, "clipped_energy": clipped.energy}
         if edits.coefficients is not None:
-            found = coefficient_consistency(self.pyramid, edits.source, edits.coefficients)
-            columns |= {"leakage": found.leakage, "departure": found.departure}
-            columns |= {"departure_clipped": found.departure_clipped}
+            result = coefficient_consistency(self.pyramid, edits.source, edits.coefficients)
+            columns |= {"leakage": result.leakage, "departure": result.departure}
+            columns |= {"departure_clipped": result.departure_clipped}
         return columns
 
-    def _noise(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
-        """White noise in the gradient's place: what a fit, a judge or an alignment says of nothing at all."""
-        drawn = noise(images.shape[1:], self.config.seed, range(task.first, task.last)).to(images)
-        motion = PixelFamily().prepare(images, drawn)
+    def _noise_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
+        """Move along white noise in place of the gradient: the baseline of every measure."""
+        samples = gaussian_noise(images.shape[1:], self.config.seed, range(task.first, task.last)).to(images)
+        motion = PixelFamily().prepare(images, samples)
         factor, l2, attained = factor_at_l2(motion, budget)
         return self._control(task, motion.render(factor[None], bounds=(0, 1))[0], l2, attained)
 
-    def _true(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
-        """The true motion, at the same distance."""
-        moved, by = self.truth.moved(self._numbers(task), budget)
+    def _true_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
+        """Move along the true motion, to the same distance."""
+        moved, by = self.truth.moved(self._indices(task), budget)
         frame = moved.to(images).clamp(0, 1)
         l2 = (frame - images).flatten(1).norm(dim=1)
         columns, _ = self._control(task, frame, l2, (l2 - budget).abs() < 0.01 * budget)  # sources have 8 bits
@@ -190,34 +191,37 @@ class Work:
         target = self._targets(task, frame)
         outputs = self.driver.outputs(frame)
         columns = {"target": target, "l2": l2, "attained": attained, "status": torch.zeros_like(target)}
-        says_target = (outputs.argmax(1) == target) & ~outputs.isnan().any(1)  # argmax takes NaN for the largest
-        return columns | {"target_probability": driver_confidence(outputs, target), "driver": says_target}, frame
+        predicts_target = (outputs.argmax(1) == target) & ~outputs.isnan().any(1)  # argmax treats NaN as the largest
+        return columns | {
+            "target_probability": driver_confidence(outputs, target),
+            "driver_agrees": predicts_target,
+        }, frame
 
     def _targets(self, task: Task, like: Tensor) -> Tensor:
-        """Classes [n], also where the driver decides them."""
-        outputs = self.driver.outputs(self.chosen.images[task.at].to(self.device))
-        return resolve_target(self.chosen.targets(task.at), outputs)[0].to(like.device)
+        """Return the target classes [n], also where the driver decides them."""
+        outputs = self.driver.outputs(self.sources.images[task.at].to(self.device))
+        return resolve_target(self.sources.targets(task.at), outputs)[0].to(like.device)
 
     # --- Measures ---
 
-    def _measured(self, task: Task, images: Tensor, frame: Tensor, target: Tensor) -> dict:
+    def _measures(self, task: Task, images: Tensor, frame: Tensor, target: Tensor) -> dict:
         columns = {}
         if self.judges:
-            found = transfer(self.judges, frame, target)
-            columns |= {"judges": found.agrees, "judges_probability": found.probability, "jointly": found.jointly}
-        how = {"grid": self.config.grid, "restarts": self.config.restarts, "seed": self.config.seed}
-        fit = smooth_reconstruction(images, frame, workers=len(os.sched_getaffinity(0)), **how)
+            result = transfer(self.judges, frame, target)
+            columns |= {"judges": result.agrees, "judges_probability": result.probability, "jointly": result.jointly}
+        options = {"grid": self.config.grid, "restarts": self.config.restarts, "seed": self.config.seed}
+        fit = smooth_reconstruction(images, frame, workers=len(os.sched_getaffinity(0)), **options)
         columns |= {"warp": fit.warp, "gain": fit.gain, "folded": fit.folded}
         if self.truth is not None:
-            derivative = self.truth.derivative(self._numbers(task)).to(images)
+            derivative = self.truth.derivative(self._indices(task)).to(images)
             columns["alignment"] = alignment(images, frame, derivative)
             columns["displacement"] = phase_displacement(images, frame, derivative, pyramid=self.pyramid)
         return columns
 
     def _probe(self, task: Task) -> list[dict]:
-        config, source = self.config, self.chosen.predicted[task.at]
-        images = self.chosen.images[task.at].to(self.device)
-        found = band_probes(
+        config, source = self.config, self.sources.predicted[task.at]
+        images = self.sources.images[task.at].to(self.device)
+        result = band_probes(
             self.driver,
             images,
             self._targets(task, images),
@@ -231,8 +235,8 @@ class Work:
             seed=config.seed,
             numbers=torch.arange(task.first, task.last, device="cpu"),
         )
-        columns = {"advantage": found.advantage, "along": found.along, "chance": found.chance}
-        return [self._head(task, n) | _row(columns, n - task.first) for n in range(task.first, task.last)]
+        columns = {"advantage": result.advantage, "along": result.along, "chance": result.chance}
+        return [self._record_start(task, n) | _sample(columns, n - task.first) for n in range(task.first, task.last)]
 
     # --- Records ---
 
@@ -240,32 +244,32 @@ class Work:
         reasons = [REASONS[s] or None for s in columns.pop("status").tolist()]
         records = []
         for n, reason in zip(range(task.first, task.last), reasons):
-            row = _row(columns, n - task.first)
-            if reason is not None:  # its frames repeat the source: there is nothing to be measured
+            row = _sample(columns, n - task.first)
+            if reason is not None:  # its frames are the source: nothing to measure
                 row = {name: value if name == "target" else None for name, value in row.items()} | {"attained": False}
-            records.append(self._head(task, n) | {"budget": _number(budget), "reason": reason, **row})
+            records.append(self._record_start(task, n) | {"budget": _number(budget), "reason": reason, **row})
         return records
 
-    def _head(self, task: Task, n: int) -> dict:
-        item = self.chosen.items[n]
-        told = {"family": task.what, "source": n, "key": item.key, "label": self.chosen.labels[n]}
-        told["predicted"] = int(self.chosen.predicted[n])
-        return told if self.truth is None else told | {"group": self.truth.group(item.index)}
+    def _record_start(self, task: Task, n: int) -> dict:
+        item = self.sources.items[n]
+        record = {"family": task.kind, "source": n, "key": item.key, "label": self.sources.labels[n]}
+        record["predicted"] = int(self.sources.predicted[n])
+        return record if self.truth is None else record | {"group": self.truth.group(item.index)}
 
-    def _numbers(self, task: Task) -> list[int]:
-        return [item.index for item in self.chosen.items[task.at]]
+    def _indices(self, task: Task) -> list[int]:
+        return [item.index for item in self.sources.items[task.at]]
 
 
-def _row(columns: dict, n: int) -> dict:
-    """One sample of every column, JSON-able."""
-    told = {}
+def _sample(columns: dict, n: int) -> dict:
+    """Return one sample of every column as JSON values."""
+    record = {}
     for name, values in columns.items():
-        told[name] = _row(values, n) if isinstance(values, dict) else _plain(values[n].tolist())
-    return told
+        record[name] = _sample(values, n) if isinstance(values, dict) else _plain(values[n].tolist())
+    return record
 
 
 def _plain(value):
-    """Numbers as they are written; what is not finite is None."""
+    """Return rounded numbers, None where they are not finite."""
     if isinstance(value, list):
         return [_plain(v) for v in value]
     return _number(value) if isinstance(value, float) else value

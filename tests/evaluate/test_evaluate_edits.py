@@ -19,7 +19,7 @@ from steerlens_fast import (
 from steerlens_fast.classifier import Classifier
 from steerlens_fast.evaluate.classifiers import as_driver, load_driver
 from steerlens_fast.evaluate.config import EvaluationConfig
-from steerlens_fast.evaluate.edits import Editor
+from steerlens_fast.evaluate.edits import EditGenerator
 from steerlens_fast.evaluate.presets.synthetic import KINDS
 from steerlens_fast.families import FAMILIES
 
@@ -145,7 +145,7 @@ def editor(family: str, **how):
     config = EvaluationConfig("data", "driver", frames=4, **how)
     model = smooth(channels=3)
     driver = as_driver(load_driver(EvaluationConfig("data", "driver", size=(24, 24)), "cpu", model), 3)
-    return Editor(config, family, driver, SteerablePyramid((24, 24)), 3)
+    return EditGenerator(config, family, driver, SteerablePyramid((24, 24)), 3)
 
 
 @pytest.mark.parametrize("regime", ["persistent", "frozen", "live"])

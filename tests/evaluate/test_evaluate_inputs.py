@@ -20,7 +20,7 @@ from steerlens_fast.evaluate import evaluate  # noqa: E402
 from steerlens_fast.evaluate.ground_truth import GroundTruth, ground_truth_of  # noqa: E402
 from steerlens_fast.evaluate.presets import presets  # noqa: E402
 from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
-from steerlens_fast.evaluate.tasks import Work  # noqa: E402
+from steerlens_fast.evaluate.tasks import TaskRunner  # noqa: E402
 
 QUICK = {"families": ["pixel"], "max_l2": 0.5, "probe_directions": 0}
 
@@ -32,7 +32,7 @@ def no_work(monkeypatch):
     def refused(self, task):
         raise AssertionError(f"{task.name} has begun")
 
-    monkeypatch.setattr(Work, "run", refused)
+    monkeypatch.setattr(TaskRunner, "run", refused)
 
 
 # --- Which images were looked at
@@ -55,7 +55,7 @@ def test_images_after_the_last_source_do_not_count(wanted, tmp_path):
     images[18:] = 7
     found = run(tmp_path, dataset(images, labels), judges={}, select="right", sources=wanted, **QUICK)
     sources = found.summary["sources"]
-    assert sources["looked_at"] == 2 * wanted == counted(sources)
+    assert sources["examined"] == 2 * wanted == counted(sources)
     assert {reason: told["images"] for reason, told in sources["left_out"].items()} == {"wrong": wanted}
     assert not any("constant" in problem for problem in found.summary["problems"]), "nobody asked for those"
 
@@ -71,7 +71,7 @@ def test_every_image_counts_where_there_are_not_enough(tmp_path):
     left = {reason: told["images"] for reason, told in sources["left_out"].items()}
     unread = labels[4] in target
     assert left == {"no-target": labels.count(2)} | ({"not-an-image": 1} if unread else {})
-    assert sources["looked_at"] == counted(sources) == 12
+    assert sources["examined"] == counted(sources) == 12
 
 
 def test_what_the_target_leaves_out_counts_up_to_the_last_source(tmp_path):
@@ -80,7 +80,7 @@ def test_what_the_target_leaves_out_counts_up_to_the_last_source(tmp_path):
     data.labels = labels
     first = labels[-1]  # what comes before the first image of this class is dropped
     sources = run(tmp_path, data, judges={}, target={first: (first + 1) % 3}, sources=1, **QUICK).summary["sources"]
-    assert sources["looked_at"] == counted(sources) == labels.index(first) + 1
+    assert sources["examined"] == counted(sources) == labels.index(first) + 1
 
 
 def test_labels_that_are_known_late_are_left_out_by_the_same_name(tmp_path):
@@ -88,7 +88,7 @@ def test_labels_that_are_known_late_are_left_out_by_the_same_name(tmp_path):
     found = run(tmp_path, dataset(labels=labels), judges={}, target={labels[0]: (labels[0] + 1) % 3}, **QUICK)
     sources = found.summary["sources"]
     assert sources["left_out"]["no-target"]["images"] == len(labels) - labels.count(labels[0])
-    assert sources["looked_at"] == counted(sources) == 10
+    assert sources["examined"] == counted(sources) == 10
 
 
 # --- Targets
@@ -146,7 +146,7 @@ def test_a_driver_of_other_images_says_what_it_was_given(tmp_path, no_work):
 )
 def test_which_classifier_cannot_be_loaded_is_told(driver, judge, tmp_path):
     who = "driver" if driver == "none:none" else "judge 'none'"
-    with pytest.raises(JobError, match=f"{who}: model 'none:none' must name a module") as error:
+    with pytest.raises(JobError, match=f"{who}: model 'none:none' must name an importable module") as error:
         run(tmp_path, driver=driver, judges=[judge])
     assert error.value.code == 2
 
@@ -334,7 +334,7 @@ def test_a_truth_of_another_size_is_told_and_the_rest_goes_on(tmp_path):
     shapes = Shapes(2, seed=3)
     found = run(tmp_path, shapes, net(0, classes=14, size=16), {}, target=0, size=16, sources=7, **QUICK)
     assert found.code == 3 and "groups" not in found.summary
-    told = "the data know the true motion of images 1x32x32, but are shown as 1x16x16"
+    told = "the true motion is known for images 1x32x32, got 1x16x16"
     assert told in " ".join(found.summary["problems"])
     assert found.summary["budgets"][0]["families"]["pixel"]["warp"]["cases"] == 7
 

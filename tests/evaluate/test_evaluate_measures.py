@@ -8,7 +8,7 @@ import torch
 from classifiers import CLASSES, Restless, linear, smooth
 
 from steerlens_fast import bootstrap, common_attainment, driver_confidence, paired_difference, transfer
-from steerlens_fast.evaluate.measures.statistics import _medians, drawn
+from steerlens_fast.evaluate.measures.statistics import _medians, resample_counts
 
 # --- Confidence and transfer
 
@@ -109,7 +109,7 @@ def test_what_never_varies_has_no_width():
 
 def test_medians_are_those_of_the_resamples():
     values = torch.randn(11, dtype=torch.float64)
-    counts = drawn(11, 200, 0)
+    counts = resample_counts(11, 200, 0)
     resamples = [values.repeat_interleave(row) for row in counts]
     expected = torch.stack([r.quantile(0.5) for r in resamples])
     assert torch.allclose(_medians(values, counts), expected)
@@ -138,7 +138,9 @@ def test_missing_values_stay_out_and_are_counted():
 
 def test_draws_are_the_same_for_all_and_for_one_seed():
     """What two families have in common varies in common: their difference is known better than either."""
-    assert torch.equal(drawn(20, 100, 5), drawn(20, 100, 5)) and not torch.equal(drawn(20, 100, 5), drawn(20, 100, 6))
+    assert torch.equal(resample_counts(20, 100, 5), resample_counts(20, 100, 5)) and not torch.equal(
+        resample_counts(20, 100, 5), resample_counts(20, 100, 6)
+    )
     base = torch.randn(200, dtype=torch.float64) * 10
     found = paired_difference(base + 1, base, "mean")
     assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
@@ -159,7 +161,7 @@ def test_pairs_lack_what_either_lacks():
         ({"draws": 0}, "draws must be at least 1"),
         ({"confidence": 1.0}, "confidence must be below 1"),
         ({"sources": torch.tensor([0])}, "sources must be an integer tensor"),
-        ({"sources": torch.tensor([-1, 0])}, "sources must be numbered from 0"),
+        ({"sources": torch.tensor([-1, 0])}, "sources must be at least 0"),
     ],
 )
 def test_bad_statistics(given, message):

@@ -1,10 +1,11 @@
-"""The report of an evaluation: what is paired, over how many, beside what; and the README's numbers, which are its."""
+"""The report of an evaluation, its numbers of cases, and the numbers that bench/evaluation.md quotes from it."""
 
 import importlib.util
 import json
 import math
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,13 +21,13 @@ from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
 from steerlens_fast.evaluate.presets import preset  # noqa: E402
 from steerlens_fast.evaluate.presets.published import FOLLOW_UP, L2, published  # noqa: E402
 from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
-from steerlens_fast.evaluate.report import figures, pictures, tables  # noqa: E402
-from steerlens_fast.evaluate.report.html import count, difference, median  # noqa: E402
-from steerlens_fast.evaluate.report.report import _said  # noqa: E402
-from steerlens_fast.evaluate.tasks import Work  # noqa: E402
+from steerlens_fast.evaluate.report import figures, pictures  # noqa: E402
+from steerlens_fast.evaluate.report.html import macro  # noqa: E402
+from steerlens_fast.evaluate.report.report import _edit_caption  # noqa: E402
+from steerlens_fast.evaluate.tasks import TaskRunner  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "steerlens_fast/evaluate/README.md").read_text()
+RESULTS_PAGE = (ROOT / "bench" / "evaluation.md").read_text()
 sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
 
 
@@ -37,7 +38,7 @@ sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
     "changes, text, bold",
     [
         ({}, ".900  1/2", True),
-        ({"driver": False}, ".900  1/2", False),
+        ({"driver_agrees": False}, ".900  1/2", False),
         ({"attained": False}, ".900  1/2\nL2 1.5 only", False),
         ({"target_probability": None}, "not finite", False),
         ({"target_probability": None, "reason": "the gradient at the source is zero"}, "no edit", False),
@@ -45,8 +46,8 @@ sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
     ids=str,
 )
 def test_only_an_edit_at_its_distance_that_the_driver_takes_for_its_target_is_bold(changes, text, bold):
-    record = {"target_probability": 0.9, "driver": True, "attained": True, "l2": 1.5, "reason": None}
-    assert _said(record | {"judges": {"a": True, "b": False}} | changes) == (text, bold)
+    record = {"target_probability": 0.9, "driver_agrees": True, "attained": True, "l2": 1.5, "reason": None}
+    assert _edit_caption(record | {"judges": {"a": True, "b": False}} | changes) == (text, bold)
 
 
 def test_outputs_that_are_nan_are_no_target():
@@ -54,8 +55,10 @@ def test_outputs_that_are_nan_are_no_target():
     outputs = torch.tensor([[0.0, 1.0], [0.0, math.nan]])
     targets = torch.tensor([1, 1])
     work = SimpleNamespace(driver=SimpleNamespace(outputs=lambda frame: outputs), _targets=lambda task, frame: targets)
-    columns, _ = Work._control(work, None, torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.ones(2, dtype=torch.bool))
-    assert columns["driver"].tolist() == [True, False]
+    columns, _ = TaskRunner._control(
+        work, None, torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.ones(2, dtype=torch.bool)
+    )
+    assert columns["driver_agrees"].tolist() == [True, False]
 
 
 # --- Differences and denominators
@@ -94,8 +97,8 @@ def test_the_page_shows_them_with_intervals_and_denominators(found):
         assert "Paired differences of families from controls" in section
         for name in ("paired", "paired_with_controls"):
             for pair, told in budget[name]["warp"].items():
-                row = section.split(f"<th>{pair.replace(' - ', ' − ')}</th>")[1].split("</tr>")[0]
-                assert difference(told) in row and f"{told['cases']} of {told['of']}" in row
+                row = section.split(f'<th scope="row">{pair.replace(" - ", " − ")}</th>')[1].split("</tr>")[0]
+                assert macro("difference", told) in row and f"{told['cases']} of {told['of']}" in row
 
 
 def test_the_page_shows_the_denominators_of_every_band(found):
@@ -103,14 +106,15 @@ def test_the_page_shows_the_denominators_of_every_band(found):
     section = page.split("<h2>Single-band probes</h2>")[1].split("</section>")[0]
     bands = found.summary["bands"]
     for s, row in enumerate(bands["advantage"]):
-        cells = section.split(f"<th>scale {s}</th>")[1].split("</tr>")[0].split("<td>")[1:]
+        cells = section.split(f'<th scope="row">scale {s}</th>')[1].split("</tr>")[0].split("<td>")[1:]
         for k, cell in enumerate(cells):
             share = bands["positive"][s][k]
             assert f"{row[k]['cases']} of {row[k]['of']}" in cell and row[k]["of"] == 10
             assert f"above 0: {round(share['value'] * share['cases'])}/{share['cases']}" in cell
 
 
-def test_a_cell_tells_what_it_is_over():
+def test_cells_contain_value_interval_and_cases():
+    median, count, difference = (partial(macro, name) for name in ("median", "count", "difference"))
     told = {"value": 0.25, "low": -0.5, "high": 0.75, "cases": 8, "of": 10}
     assert median(told) == median(told, 9) == ".250<small>−.500 to .750</small><small>8 of 10</small>"
     assert median(told, 8) == ".250<small>−.500 to .750</small>"
@@ -130,7 +134,7 @@ def test_figures_draw_what_the_summary_says(found):
     tiny.update(value=none, low=none, high=1e-9)
     axes = figures.measures(summary).axes[0]
     (arrow,) = [line for line in axes.lines if line.get_marker() == "<"]
-    assert arrow.get_xdata()[0] == figures.LEAST >= axes.get_xlim()[0]
+    assert arrow.get_xdata()[0] == figures.MIN_PROBABILITY >= axes.get_xlim()[0]
     summary["bands"]["positive"][1][2].update(value=0.9, cases=10)
     summary["bands"]["advantage"][0][0].update(value=None, cases=0)
     texts = [text.get_text() for text in pictures.bands(summary["bands"]).axes[0].texts]
@@ -191,7 +195,7 @@ def test_the_shipped_options_stand_beside_the_published_values():
         told = published(*shipped(**changes))
         assert (told["cases"], told["of"], told["l2"]) == (300, 300, pytest.approx(L2))
         assert set(told["measures"]["warp"]["ours"]) == set(FOLLOW_UP)
-        assert "Ours / published" in tables.published({"published": told})
+        assert "Ours / published" in macro("published", told)
 
 
 @pytest.mark.parametrize(
@@ -204,13 +208,13 @@ def test_the_shipped_options_stand_beside_the_published_values():
         ({"target": "runner-up"}, "target is runner-up, not map:"),
         ({"driver": "my.nets:net"}, "driver is my.nets:net, not steerlens_fast"),
         ({"grid": 4}, "grid is 4, not 8"),
-        ({"sources": 40}, "40 images are sources, not 300"),
+        ({"sources": 40}, "40 images were selected, not 300"),
     ],
 )
 def test_other_options_are_left_out_with_the_reason(changes, why):
     told = published(*shipped(**changes))
-    assert list(told) == ["left_out"] and len(told["left_out"]) == 1 and why in told["left_out"][0]
-    page = tables.published({"published": told})
+    assert list(told) == ["not_compared"] and len(told["not_compared"]) == 1 and why in told["not_compared"][0]
+    page = macro("published", told)
     assert "Left out" in page and why in page and "<table" not in page
 
 
@@ -221,27 +225,27 @@ def test_other_data_have_no_such_section(found):
 
 def test_judges_that_were_left_out_are_a_reason():
     config, summary = shipped()
-    assert "1 judges have the driver's classes" in published(config, summary | {"judges": ["a"]})["left_out"][0]
+    assert "1 judges have the driver's classes" in published(config, summary | {"judges": ["a"]})["not_compared"][0]
 
 
-# --- The README
+# --- The page of results
 
 
 def evaluation_section() -> str:
-    return README.split("\n## Families at matched distances\n")[0]
+    return RESULTS_PAGE.split("\n## Families at matched distances\n")[0]
 
 
 def days() -> set[str]:
-    return set(re.findall(r"bench/results/(\d{4}-\d\d-\d\d)-evaluate-", README))
+    return set(re.findall(r"results/(\d{4}-\d\d-\d\d)-evaluate-", RESULTS_PAGE))
 
 
 def measured() -> list[str]:
-    """What bench/evaluate.py says of the committed results, as the README must."""
+    """What bench/evaluate.py prints for the committed results; bench/evaluation.md must contain it."""
     place = importlib.util.spec_from_file_location("bench_evaluate", ROOT / "bench" / "evaluate.py")
     module = importlib.util.module_from_spec(place)
     place.loader.exec_module(module)
     (day,) = days()
-    return module.readme(ROOT / "bench" / "results", day)
+    return module.results_phrases(ROOT / "bench" / "results", day)
 
 
 def summary_of(name: str) -> dict:
@@ -254,14 +258,14 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_the_readme_s_numbers_are_those_of_the_committed_results():
+def test_numbers_of_the_results_page_are_those_of_the_committed_results():
     """Every row and every phrase with a figure; ``python bench/evaluate.py --readme DATE`` prints what it must say."""
     for said in measured():
         assert flat(said) in flat(evaluation_section()), said
 
 
-def test_no_row_of_the_readme_s_tables_is_nobody_s():
-    """Nor would one be noticed only if it were missing: with any one digit changed, no result says it."""
+def test_every_table_row_of_the_results_page_is_checked():
+    """Each row is in the results, and with any one digit changed it is not."""
     said = "\n".join(measured()).splitlines()
     rows = [line for line in evaluation_section().splitlines() if re.match(r"\| .*\d", line)]
     assert len(rows) >= 13
@@ -271,7 +275,7 @@ def test_no_row_of_the_readme_s_tables_is_nobody_s():
             assert f"{row[:at]}{(int(row[at]) + 1) % 10}{row[at + 1 :]}" not in said
 
 
-def test_what_the_readme_says_in_words_of_the_shapes_is_so():
+def test_statements_about_shapes_hold():
     """Which family is nearest to the true motion, kind by kind; and whom driver and judges believe."""
     summary = summary_of("shapes")
     kinds = next(iter(summary["groups"].values()))
@@ -290,7 +294,7 @@ def test_what_the_readme_says_in_words_of_the_shapes_is_so():
     assert all(value(f, "jointly") < value("true motion", "jointly") for f in families if f.startswith("csp"))
 
 
-def test_the_readme_s_order_of_smoothness_is_so():
+def test_stated_order_of_smoothness_holds():
     summary = summary_of("digits")
     ours = summary["published"]["measures"]["warp"]["ours"]
     assert sorted(ours, key=ours.get, reverse=True) == ["fourier", "csp-phase", "csp-joint", "pixel"]

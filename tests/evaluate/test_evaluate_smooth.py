@@ -7,8 +7,8 @@ import torch
 from tolerances import assert_close
 
 from steerlens_fast import smooth_reconstruction
-from steerlens_fast.evaluate.measures.grids import interpolation, sample, spread
-from steerlens_fast.evaluate.measures.least_squares import _normal, _State, _Trial, fit, solve_chain
+from steerlens_fast.evaluate.measures.grids import interpolation, sample, upsample
+from steerlens_fast.evaluate.measures.least_squares import _normal, _State, _Trial, fit, solve_block_tridiagonal
 
 
 def pictures(count: int, size: int = 64, channels: int = 1) -> torch.Tensor:
@@ -20,11 +20,11 @@ def pictures(count: int, size: int = 64, channels: int = 1) -> torch.Tensor:
 def displacements(count: int, reach: float) -> torch.Tensor:
     """Smooth ones, of control points [N, 2, 8, 8], in pixels."""
     coarse = torch.rand(count, 2, 4, 4, dtype=torch.float64) * 2 - 1
-    return reach * spread(coarse, (8, 8))
+    return reach * upsample(coarse, (8, 8))
 
 
 def warped(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    return sample(images, spread(grid, tuple(images.shape[-2:])))[0]
+    return sample(images, upsample(grid, tuple(images.shape[-2:])))[0]
 
 
 # --- What is known of the answer
@@ -55,7 +55,7 @@ def test_white_noise_is_not_explained():
 
 def test_a_known_gain_is_explained_by_the_gain_alone():
     images = pictures(6)
-    gain = 1 + 0.3 * spread(torch.randn(6, 1, 8, 8, dtype=torch.float64), (64, 64))
+    gain = 1 + 0.3 * upsample(torch.randn(6, 1, 8, 8, dtype=torch.float64), (64, 64))
     found = smooth_reconstruction(images, gain * images)
     assert (found.gain > 0.999).all()
     assert (found.warp < 0.6).all()
@@ -174,13 +174,13 @@ def test_normal_equations_are_those_of_the_jacobian(kinds):
     grids = torch.cat([torch.randn(2, 2, 8, 8).double() * 0.3, torch.rand(2, 1, 8, 8).double() + 0.5], 1)[:, :kinds]
 
     def left(grids):
-        fields = spread(grids, (16, 20))
+        fields = upsample(grids, (16, 20))
         values = sample(source, fields[:, :2])[0]
         return (values if kinds == 2 else fields[:, 2:] * values) - edit
 
     jacobian = torch.func.jacfwd(lambda g: left(g)[0].flatten())(grids)[:, 0].transpose(1, 2).flatten(1)
     state = _State(_Trial(source, edit, grids))
-    rows, neighbours, pull = _normal(state.products, state.pull, grids.shape)
+    rows, neighbours, pull = _normal(state.products, state.gradient, grids.shape)
     whole = torch.block_diag(*rows[0])
     size = rows.shape[-1]
     for i, block in enumerate(neighbours[0]):
@@ -199,9 +199,9 @@ def test_chains_of_blocks_are_solved():
     right = (rows @ x[..., None])[..., 0]
     right[:, :-1] += (neighbours @ x[:, 1:, :, None])[..., 0]
     right[:, 1:] += (neighbours @ x[:, :-1, :, None])[..., 0]
-    assert_close(solve_chain(rows, neighbours, right), x, "fit")
+    assert_close(solve_block_tridiagonal(rows, neighbours, right), x, "fit")
     rows[1, 2] = -torch.eye(4)
-    assert solve_chain(rows, neighbours, right).isnan().flatten(1).any(1).tolist() == [False, True, False]
+    assert solve_block_tridiagonal(rows, neighbours, right).isnan().flatten(1).any(1).tolist() == [False, True, False]
 
 
 def test_a_fit_is_never_above_its_start():

@@ -1,1 +1,1 @@
-"""Measures of edits."""
+"""Measures of edits, each a function of batches of images."""

@@ -1,4 +1,4 @@
-"""How well a morph's change agrees with the true motion from class to class, where that is known."""
+"""Agreement of an edit with a known true motion from class to class."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ...checks import check_same
 from ...pyramid import SteerablePyramid
 from .arguments import check_batch, check_pair, energy
 
-FLOOR = 1e-3  # of a band's largest amplitude: below it a phase says nothing
+FLOOR = 1e-3  # of a band's largest amplitude: phases below it are ignored
 
 
 def alignment(source: Tensor, edit: Tensor, derivative: Tensor) -> Tensor:
-    """The cosine between an edit and the true derivative image.
+    """Return the cosine between an edit and the true derivative image.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def alignment(source: Tensor, edit: Tensor, derivative: Tensor) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        With the name of the argument, and the expected and the actual value.
 
     Examples
     --------
@@ -38,15 +38,15 @@ def alignment(source: Tensor, edit: Tensor, derivative: Tensor) -> Tensor:
     [-1.0, -1.0]
     """
     source, edit, derivative = _check(source, edit, derivative)
-    change, true = (edit - source).double(), derivative.double()
-    return (change * true).flatten(1).sum(1) / (energy(change) * energy(true)).sqrt()
+    difference, true = (edit - source).double(), derivative.double()
+    return (difference * true).flatten(1).sum(1) / (energy(difference) * energy(true)).sqrt()
 
 
 @torch.no_grad()
 def phase_displacement(
     source: Tensor, edit: Tensor, derivative: Tensor, *, pyramid: SteerablePyramid | None = None
 ) -> Tensor:
-    """How far along the factor an edit has moved, as the phases of the pyramid tell.
+    """Return how far an edit has moved along the factor, measured by the pyramid's phases.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ def phase_displacement(
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        With the name of the argument, and the expected and the actual value.
 
     Notes
     -----
     With c the coefficients of the source, c' those of the edit and D those of the derivative image, a motion by delta
     turns the phases by ``delta Im(D conj(c)) / |c|^2`` (to first order). delta is the least-squares fit of
     ``arg(c' conj(c))`` with weights ``|c|^2``. Phases are known modulo 2 pi: the coarsest scale comes first, and
-    each finer one gives what is left after the motion found so far (Fleet & Jepson 1990).
+    each finer one measures the rest of the motion (Fleet & Jepson 1990).
 
     Examples
     --------
@@ -84,25 +84,25 @@ def phase_displacement(
     source, edit, derivative = _check(source, edit, derivative)
     pyramid = SteerablePyramid(tuple(source.shape[-2:])) if pyramid is None else pyramid
     bands = zip(*(pyramid.analyze(t.double(), residuals=False).bands for t in (source, edit, derivative)))
-    found = upper = lower = torch.zeros(len(source), dtype=torch.float64, device=source.device)
+    displacement = upper = lower = torch.zeros(len(source), dtype=torch.float64, device=source.device)
     for c, edited, rate in reversed(list(bands)):  # from coarse to fine
-        weight, turn, speed = _turns(c, edited, rate)
-        left = turn - _per_sample(found, turn) * speed
-        left = torch.atan2(left.sin(), left.cos())
+        weight, change, rate_of_phase = _phase_changes(c, edited, rate)
+        remainder = change - _per_sample(displacement, change) * rate_of_phase
+        remainder = torch.atan2(remainder.sin(), remainder.cos())
         scale = source.shape[-2] * source.shape[-1] / (c.shape[-2] * c.shape[-1])
-        whole = _per_sample(found, turn) * speed + left  # what the phases have turned, unwrapped
-        upper = upper + scale * (weight * speed * whole).flatten(1).sum(1)
-        lower = lower + scale * (weight * speed * speed).flatten(1).sum(1)
-        found = torch.where(lower > 0, upper / lower, 0.0)
+        unwrapped = _per_sample(displacement, change) * rate_of_phase + remainder  # the unwrapped phase change
+        upper = upper + scale * (weight * rate_of_phase * unwrapped).flatten(1).sum(1)
+        lower = lower + scale * (weight * rate_of_phase * rate_of_phase).flatten(1).sum(1)
+        displacement = torch.where(lower > 0, upper / lower, 0.0)
     return torch.where(lower > 0, upper / lower, torch.nan)
 
 
-def _turns(c: Tensor, edited: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(weights |c|^2, phase changes, phase changes for a unit of the factor) of a scale's coefficients."""
+def _phase_changes(c: Tensor, edited: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (weights |c|^2, phase changes, phase changes per unit of the factor) of one scale."""
     power = c.abs().square()
     known = power > FLOOR**2 * power.flatten(1).amax(1).view(-1, *[1] * (power.dim() - 1))
-    speed = torch.where(known, (rate * c.conj()).imag / power, 0.0)
-    return torch.where(known, power, 0.0), (edited * c.conj()).angle(), speed
+    rate_of_phase = torch.where(known, (rate * c.conj()).imag / power, 0.0)
+    return torch.where(known, power, 0.0), (edited * c.conj()).angle(), rate_of_phase
 
 
 def _per_sample(values: Tensor, like: Tensor) -> Tensor:

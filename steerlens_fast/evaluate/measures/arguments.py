@@ -1,4 +1,4 @@
-"""Checks of what the measures are given: batches of images, of one shape, dtype and device."""
+"""Checks of the measures' arguments, and helpers that several measures share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ...checks import check_image, check_same
 
 
 def check_batch(name: str, images) -> Tensor:
-    """Finite images [N, C, H, W]."""
+    """Check that images [N, C, H, W] are finite and return them without gradient."""
     images = check_image(name, images).detach()
     if images.dim() != 4:
         hint = ": for one image give images[None]" if images.dim() == 3 else ""
         raise ValueError(f"{name} must have shape [N, C, H, W], got {list(images.shape)}{hint}")
     if min(images.shape[1:]) < 1:
-        raise ValueError(f"{name} must have channels and pixels, got {list(images.shape)}")
+        raise ValueError(f"{name} must have at least one channel and pixel, got {list(images.shape)}")
     bad = (~images.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()
     if bad:
         raise ValueError(f"{name} must be finite, got NaN or infinite values in samples {bad[:8]}")
@@ -23,43 +23,43 @@ def check_batch(name: str, images) -> Tensor:
 
 
 def check_pair(name: str, images, other_name: str, other) -> tuple[Tensor, Tensor]:
-    """Two batches that belong together."""
+    """Check two batches of one shape, dtype and device."""
     images, other = check_batch(name, images), check_batch(other_name, other)
     check_same(other_name, other, name, images)
     return images, other
 
 
-def check_classes(name: str, classes, count: int, most: int | None = None) -> Tensor:
-    """A class for each of ``count`` samples, int64 [N], from 0 on and, where it is known, below ``most``."""
+def check_classes(name: str, classes, count: int, num_classes: int | None = None) -> Tensor:
+    """Return a class for each of ``count`` samples, int64 [N], checked to be in 0 .. ``num_classes`` - 1."""
     if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.dtype == torch.bool:
         got = classes.dtype if isinstance(classes, Tensor) else type(classes).__name__
         raise TypeError(f"{name} must be an integer tensor [{count}], got {got}")
     if tuple(classes.shape) != (count,):
         raise ValueError(f"{name} must have shape [{count}], one class for each sample, got {list(classes.shape)}")
-    if count and (int(classes.min()) < 0 or (most is not None and int(classes.max()) >= most)):
-        limit = "at least 0" if most is None else f"0 to {most - 1}"
+    if count and (int(classes.min()) < 0 or (num_classes is not None and int(classes.max()) >= num_classes)):
+        limit = "at least 0" if num_classes is None else f"0 to {num_classes - 1}"
         raise ValueError(f"{name} must be {limit}, got {int(classes.min())} to {int(classes.max())}")
     return classes.long()
 
 
 def energy(images: Tensor) -> Tensor:
-    """[N], float64: the sum of squares of each sample."""
+    """Return the sum of squares of each sample, [N] float64."""
     return images.double().square().flatten(1).sum(1)
 
 
-def seeded(seed: int, number: int) -> torch.Generator:
-    """Random numbers of one source's own, which do not depend on those beside it in a batch.
+def source_generator(seed: int, number: int) -> torch.Generator:
+    """Return a generator for one source, independent of the other sources in a batch.
 
     Examples
     --------
-    >>> one, again = seeded(0, 7), seeded(0, 7)
+    >>> one, again = source_generator(0, 7), source_generator(0, 7)
     >>> bool(torch.randn(1, generator=one) == torch.randn(1, generator=again))
     True
     """
     return torch.Generator().manual_seed((seed * 1_000_003 + number) % (1 << 63))
 
 
-def noise(shape, seed: int, numbers) -> Tensor:
-    """Gaussian noise [N, *shape], float32, on the CPU: of each source the same whatever else is in the batch."""
-    drawn = [torch.randn(tuple(shape), generator=seeded(seed, int(n)), device="cpu") for n in numbers]
-    return torch.stack(drawn) if drawn else torch.zeros(0, *shape, device="cpu")
+def gaussian_noise(shape, seed: int, numbers) -> Tensor:
+    """Return Gaussian noise [N, *shape], float32, on the CPU; each source has its own generator."""
+    samples = [torch.randn(tuple(shape), generator=source_generator(seed, int(n)), device="cpu") for n in numbers]
+    return torch.stack(samples) if samples else torch.zeros(0, *shape, device="cpu")

@@ -1,4 +1,4 @@
-"""Whether edited coefficients are those of any image: what the inverse drops, what the clip takes, what comes back."""
+"""Clipping, and the consistency of edited coefficients with the image synthesized from them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .arguments import check_batch, check_pair, energy
 
 @dataclass(frozen=True)
 class Clipping:
-    """What :func:`clipping` finds of N edits.
+    """Result of :func:`clipping` for N edits.
 
     Attributes
     ----------
     pixels : Tensor [N], float64
-        Share of the values that the clip changes.
+        Share of the values that clipping changes.
     energy : Tensor [N], float64
-        ||clip(edit) - edit||^2 / ||edit - source||^2; NaN where the edit changes nothing.
+        ||clip(edit) - edit||^2 / ||edit - source||^2; NaN where the edit is zero.
     """
 
     pixels: Tensor
@@ -29,12 +29,12 @@ class Clipping:
 
 
 def clipping(source: Tensor, edit: Tensor, bounds: tuple[float, float] | None = (0, 1)) -> Clipping:
-    """How much of an edit the clip to the image's bounds takes away.
+    """Measure how much of an edit is removed by clipping to the image's bounds.
 
     Parameters
     ----------
     source, edit : Tensor [N, C, H, W]
-        The edit as the synthesis gives it, before the clip.
+        The edit is the synthesized image before clipping.
     bounds : (float, float) or None
         None: nothing is clipped.
 
@@ -45,14 +45,14 @@ def clipping(source: Tensor, edit: Tensor, bounds: tuple[float, float] | None = 
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        With the name of the argument, and the expected and the actual value.
 
     Examples
     --------
     >>> import torch
     >>> source, edit = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, -1.0], [0.0, 0.0]]]])
-    >>> found = clipping(source, edit)
-    >>> found.pixels.item(), found.energy.item()
+    >>> result = clipping(source, edit)
+    >>> result.pixels.item(), result.energy.item()
     (0.25, 0.5)
     """
     source, edit = check_pair("source", source, "edit", edit)
@@ -64,12 +64,12 @@ def clipping(source: Tensor, edit: Tensor, bounds: tuple[float, float] | None = 
 
 @dataclass(frozen=True)
 class Consistency:
-    """What :func:`coefficient_consistency` finds of N edits; all in [0, 1] or NaN where nothing was edited.
+    """Result of :func:`coefficient_consistency` for N edits: in [0, 1], or NaN where nothing was edited.
 
     Attributes
     ----------
     leakage : Tensor [N], float64
-        Imaginary leakage: by how much the image that the imaginary parts tell of differs from that of the real parts.
+        Imaginary leakage: how much the image of the imaginary parts differs from that of the real parts.
     departure : Tensor [N], float64
         ||analysis(edited image) - edited||^2 / ||edited - source's||^2 over all bands.
     departure_clipped : Tensor [N], float64
@@ -85,20 +85,20 @@ class Consistency:
 def coefficient_consistency(
     pyramid: SteerablePyramid, source: Tensor, edited: Coefficients, bounds: tuple[float, float] | None = (0, 1)
 ) -> Consistency:
-    """How far edited coefficients are from those of the image that is made of them.
+    """Measure how far edited coefficients are from those of their synthesized image.
 
-    The pyramid is overcomplete: most sets of coefficients are those of no image, and the synthesis projects. What is
-    seen in the image is then not what was done to the coefficients.
+    The pyramid is overcomplete: most sets of coefficients belong to no image, and the synthesis projects them. The
+    image then does not show all of the edit of the coefficients.
 
     Parameters
     ----------
     pyramid : SteerablePyramid
-        Decides filters and synthesis.
+        Its filters and synthesis are used.
     source : Tensor [N, C, H, W]
     edited : Coefficients
         Of the edit, with all of its bands and residuals, [N, C, ...].
     bounds : (float, float) or None
-        What the image is clipped to, for ``departure_clipped``.
+        Bounds of the clip for ``departure_clipped``.
 
     Returns
     -------
@@ -107,17 +107,17 @@ def coefficient_consistency(
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        With the name of the argument, and the expected and the actual value.
 
     Notes
     -----
-    Real and imaginary parts are two pyramids in quadrature, each of which rebuilds the image by itself: x_re, what the
-    "real" synthesis gives, and x_im = 2 x_adjoint - x_re. Of an image's own coefficients both are that image; of edited
-    ones the real synthesis drops what x_im says. With r and i their changes of the source, the leakage is
-    ``||r - i||^2 / (2 ||r||^2 + 2 ||i||^2)``: 0 where they agree, 1/2 where they have nothing in common, 1 where
-    they are opposite. The definition is ours: the authors recommend reporting imaginary leakage, without a formula.
+    Real and imaginary parts are two pyramids in quadrature, each of which alone reconstructs the image: x_re, the
+    result of the "real" synthesis, and x_im = 2 x_adjoint - x_re. For an image's own coefficients both are that image;
+    for edited ones the real synthesis ignores x_im. With r and i their differences from the source, the leakage is
+    ``||r - i||^2 / (2 ||r||^2 + 2 ||i||^2)``: 0 where they are equal, 1/2 where they are orthogonal, 1 where they are
+    opposite. This definition is ours: the authors recommend reporting imaginary leakage, without a formula.
 
-    Energies are sums over bands of ``|c|^2 H W / (h w)``, so that each scale counts as much as it does in the image.
+    Energies are sums over bands of ``|c|^2 H W / (h w)``, so that each scale has the weight that it has in the image.
 
     Examples
     --------
@@ -125,11 +125,11 @@ def coefficient_consistency(
     >>> from steerlens_fast import SteerablePyramid
     >>> pyramid, image = SteerablePyramid((32, 32)), torch.rand(2, 1, 32, 32)
     >>> shifted = pyramid(image.roll(2, -1))  # coefficients of an image: nothing is lost
-    >>> found = coefficient_consistency(pyramid, image, shifted)
-    >>> bool(found.leakage.max() < 1e-9), bool(found.departure.max() < 1e-9)
+    >>> result = coefficient_consistency(pyramid, image, shifted)
+    >>> bool(result.leakage.max() < 1e-9), bool(result.departure.max() < 1e-9)
     (True, True)
-    >>> found = coefficient_consistency(pyramid, image, pyramid(image).map(lambda c: c * 1j))
-    >>> bool(found.departure.min() > 0.001)
+    >>> result = coefficient_consistency(pyramid, image, pyramid(image).map(lambda c: c * 1j))
+    >>> bool(result.departure.min() > 0.001)
     True
     """
     source = check_batch("source", source)
@@ -154,7 +154,7 @@ def _other_inverse(pyramid: SteerablePyramid) -> SteerablePyramid:
 
 
 def _energy(pyramid: SteerablePyramid, first: Coefficients, second: Coefficients) -> Tensor:
-    """[N]: that of the difference of two sets of bands, in the image's units."""
+    """Return the energy [N] of the difference of two sets of bands, in the image's units."""
     pixels = pyramid.image_shape[0] * pyramid.image_shape[1]
     weight = lambda band: 1.0 if pyramid.geometry.tight_frame else pixels / (band.shape[-2] * band.shape[-1])
     return sum(weight(a) * (a - b).abs().double().square().flatten(1).sum(1) for a, b in zip(first.bands, second.bands))

@@ -1,4 +1,4 @@
-"""Fields on a coarse grid of control points, and images that are sampled where such fields point."""
+"""Displacement fields on a coarse grid of control points, and images sampled at displaced positions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @lru_cache(maxsize=32)
 def interpolation(size: int, points: int) -> Tensor:
-    """[size, points], float64: linear interpolation between control points, the outer ones on the first and last pixel.
+    """Return the matrix [size, points] of linear interpolation; the outer control points lie on the border pixels.
 
     Examples
     --------
@@ -21,14 +21,14 @@ def interpolation(size: int, points: int) -> Tensor:
     return (1 - (at[:, None] - torch.arange(points, device="cpu")).abs()).clamp(min=0)
 
 
-def spread(grid: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Fields [..., H, W] of control points [..., g, g]."""
+def upsample(grid: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return fields [..., H, W] of control points [..., g, g]."""
     down, across = (interpolation(size, n).to(grid) for size, n in zip(shape, grid.shape[-2:]))
     return down @ grid @ across.mT
 
 
 def sample(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
-    """Images read at ``x + displacement(x)``, bilinearly; outside of the image its border is read.
+    """Sample images bilinearly at ``x + displacement(x)``, with border padding.
 
     Parameters
     ----------
@@ -40,14 +40,14 @@ def sample(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
     -------
     values : Tensor [N, C, H, W]
     slopes : Tensor [N, 2, C, H, W]
-        Derivatives of the values in the displacement; 0 where the border is read.
+        Derivatives of the values with respect to the displacement; 0 outside the image.
     """
     reading = Reading(image, displacement)
     return reading.values, torch.stack(reading.slopes(), 1)
 
 
 class Reading:
-    """Images read at displaced positions, as :func:`sample` does; the derivatives are computed on request.
+    """Images sampled as by :func:`sample`; their derivatives are computed on request.
 
     Attributes
     ----------
@@ -55,36 +55,38 @@ class Reading:
     """
 
     def __init__(self, image: Tensor, displacement: Tensor):
-        a, self._across, c, self._across_below, self._beyond, self._inside = _cells(image, displacement)
-        down, right = self._beyond
+        a, self._across, c, self._across_below, self._offset, self._inside = _cell_corners(image, displacement)
+        down, right = self._offset
         upper = torch.addcmul(a, right, self._across)
         self._slope_down = torch.addcmul(c, right, self._across_below) - upper
         self.values = torch.addcmul(upper, down, self._slope_down)
 
     def slopes(self, at=slice(None)) -> tuple[Tensor, Tensor]:
-        """Derivatives [n, C, H, W] of the values of some images in their displacement down and right."""
+        """Return the derivatives [n, C, H, W] with respect to the displacement down and right, of selected images."""
         across, inside_y, inside_x = self._across[at], *(inside[at] for inside in self._inside)
-        slope_right = torch.addcmul(across, self._beyond[0][at], self._across_below[at] - across)
+        slope_right = torch.addcmul(across, self._offset[0][at], self._across_below[at] - across)
         return self._slope_down[at] * inside_y, slope_right * inside_x
 
 
-def _cells(image: Tensor, displacement: Tensor) -> tuple:
-    """(upper left, difference to the right, the same a row below; positions in the cell; whether inside the image)."""
+def _cell_corners(image: Tensor, displacement: Tensor) -> tuple:
+    """Return the corner values and differences of each position's cell, the offset in it, and whether it is inside."""
     H, W = image.shape[-2:]
     (top, down, inside_y), (left, right, inside_x) = (
-        _between(torch.arange(size, device=image.device).to(image), d, axis, size)
+        _pixel_and_offset(torch.arange(size, device=image.device).to(image), d, axis, size)
         for d, axis, size in zip(displacement.unbind(1), ((-1, 1), (1, -1)), (H, W))
     )
     flat, index = image.flatten(2), (top * W + left).flatten(1)[:, None].expand(-1, image.shape[1], -1)
     step_y, step_x = (W if H > 1 else 0), (1 if W > 1 else 0)
     read = lambda offset: flat.gather(2, index + offset).view_as(image)
     a, b, c, d = read(0), read(step_x), read(step_y), read(step_y + step_x)
-    of_channels = lambda first, second: (first[:, None], second[:, None])
-    return a, b - a, c, d - c, of_channels(down, right), of_channels(inside_y, inside_x)
+    for_channels = lambda first, second: (first[:, None], second[:, None])
+    return a, b - a, c, d - c, for_channels(down, right), for_channels(inside_y, inside_x)
 
 
-def _between(pixels: Tensor, displacement: Tensor, axis: tuple[int, int], size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The pixel before each position, how far beyond it that is, and whether the position is in the image."""
+def _pixel_and_offset(
+    pixels: Tensor, displacement: Tensor, axis: tuple[int, int], size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the pixel before each position, the offset from it, and whether the position is inside the image."""
     at = pixels.view(axis) + displacement
     inside = (at >= 0) & (at <= size - 1)
     at = at.clamp(0, size - 1)

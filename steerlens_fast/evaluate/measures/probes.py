@@ -1,4 +1,4 @@
-"""Single-band probes: what one scale and orientation of the gradient's motion does, against chance in the same band."""
+"""Single-band probes: the effect of one scale and orientation of the gradient, compared with noise in the same band."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ...classifier.objectives import check_objective, loss
 from ...families import FAMILIES, make_family
 from ...lens.l2_search import factor_at_l2
 from ...pyramid import SteerablePyramid
-from .arguments import check_batch, check_classes, noise
+from .arguments import check_batch, check_classes, gaussian_noise
 
 PROBE_L2, DIRECTIONS = 0.025, 8
-TOLERANCE = 1e-3  # of the distance: at so small a one, an absolute tolerance would be a large part of it
+TOLERANCE = 1e-3  # relative: an absolute tolerance would be large beside so small a distance
 
 
 @dataclass(frozen=True)
 class BandProbes:
-    """What :func:`band_probes` finds of N images, J scales and K orientations.
+    """Result of :func:`band_probes` for N images, J scales and K orientations.
 
     Attributes
     ----------
     advantage : Tensor [N, J, K]
-        ``along - chance``; NaN where a step to the distance was not found.
+        ``along - chance``; NaN where a step did not reach the distance.
     along : Tensor [N, J, K]
         Change of the margin (target's logit minus source's) along the gradient.
     chance : Tensor [N, J, K]
@@ -59,7 +59,7 @@ def band_probes(
     seed: int = 0,
     numbers: Tensor | None = None,
 ) -> BandProbes:
-    """Move one band at a time by one small L2 distance, along the gradient and along chance.
+    """Move one band at a time by a small L2 distance, along the gradient and along Gaussian noise.
 
     Parameters
     ----------
@@ -68,20 +68,20 @@ def band_probes(
     images : Tensor [N, C, H, W]
         In ``bounds``.
     target, source : Tensor [N], int64
-        Classes between which the margin is.
+        The margin is the target's logit minus the source's.
     family, rule, objective
         As in :class:`~steerlens_fast.SteerableLens`; the regime is frozen.
     pyramid : SteerablePyramid, optional
-        Whose bands are probed; by default that of the image's size.
+        The pyramid with the bands to probe; by default that of the image's size.
     max_l2 : float
         Distance of every edit, after the clip, met within 0.1 %.
     directions : int
-        Gaussian directions for each image: white noise in the gradient's place, seen through the same band by the same
-        family, at the same distance.
+        Gaussian directions per image: white noise in place of the gradient, in the same band and family, at the same
+        distance.
     bounds : (float, float) or None
     seed : int
     numbers : Tensor [N], int64, optional
-        What makes each image's noise its own; by default its place in the batch.
+        The number of each image, which seeds its noise; by default its index in the batch.
 
     Returns
     -------
@@ -90,14 +90,14 @@ def band_probes(
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        With the name of the argument, and the expected and the actual value.
 
     Examples
     --------
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 3)).eval()
-    >>> found = band_probes(model, torch.rand(2, 1, 16, 16), torch.tensor([1, 2]), torch.tensor([0, 0]), directions=2)
-    >>> found.advantage.shape  # a pyramid of 16 x 16 pixels has two scales
+    >>> result = band_probes(model, torch.rand(2, 1, 16, 16), torch.tensor([1, 2]), torch.tensor([0, 0]), directions=2)
+    >>> result.advantage.shape  # a pyramid of 16 x 16 pixels has two scales
     torch.Size([2, 2, 4])
     """
     images = check_batch("images", images)
@@ -113,8 +113,10 @@ def band_probes(
         images,
         lambda out, at: loss(objective, out, target[at].to(out.device), source[at].to(out.device), classifier.task),
     )
-    ways = _ways(images, gradient, directions, seed, numbers)
-    probe = _Probe(classifier, images, ways, _margin(outputs, target, source), (target, source), max_l2, bounds)
+    directions_of_steps = _directions(images, gradient, directions, seed, numbers)
+    probe = _Probe(
+        classifier, images, directions_of_steps, _margin(outputs, target, source), (target, source), max_l2, bounds
+    )
     bands = [(s, k) for s in range(pyramid.height) for k in range(pyramid.orientations)]
     changes, attained = zip(*(probe(make_family(family, pyramid, rule, [s], [k])) for s, k in bands))
     shape = lambda t: torch.stack(t, -1).unflatten(-1, (pyramid.height, pyramid.orientations))
@@ -123,30 +125,30 @@ def band_probes(
     return BandProbes(torch.where(attained, along - chance, torch.nan), along, chance, attained)
 
 
-def _ways(images: Tensor, gradient: Tensor, directions: int, seed: int, numbers) -> Tensor:
-    """[1 + D, N, C, H, W]: the gradient, then noise."""
+def _directions(images: Tensor, gradient: Tensor, directions: int, seed: int, numbers) -> Tensor:
+    """Return the gradient, then noise, [1 + D, N, C, H, W]."""
     numbers = range(len(images)) if numbers is None else check_classes("numbers", numbers, len(images)).tolist()
-    drawn = noise((directions, *images.shape[1:]), seed, numbers).transpose(0, 1).to(gradient)
-    return torch.cat([gradient[None], drawn])
+    samples = gaussian_noise((directions, *images.shape[1:]), seed, numbers).transpose(0, 1).to(gradient)
+    return torch.cat([gradient[None], samples])
 
 
 @dataclass
 class _Probe:
-    """Moves one band, all directions at once."""
+    """Moves one band along all directions at once."""
 
     classifier: Classifier
     images: Tensor
-    ways: Tensor
+    directions_of_steps: Tensor
     before: Tensor  # [N]: the margin at the source
     classes: tuple[Tensor, Tensor]
     max_l2: float
     bounds: tuple[float, float] | None
 
     def __call__(self, family) -> tuple[Tensor, Tensor]:
-        """(change of the margin, whether the distance was reached), [1 + D, N]."""
-        count = len(self.ways)
+        """Return the change of the margin and whether the distance was reached, [1 + D, N] each."""
+        count = len(self.directions_of_steps)
         repeated = self.images.repeat(count, 1, 1, 1)
-        motion = family.prepare(repeated, self.ways.flatten(0, 1).to(repeated.dtype))
+        motion = family.prepare(repeated, self.directions_of_steps.flatten(0, 1).to(repeated.dtype))
         factor, _, attained = factor_at_l2(motion, self.max_l2, self.bounds, TOLERANCE * self.max_l2)
         moved = motion.render(factor[None], bounds=self.bounds)[0]
         after = _margin(self.classifier.outputs(moved), *(t.repeat(count) for t in self.classes))
@@ -154,6 +156,6 @@ class _Probe:
 
 
 def _margin(outputs: Tensor, target: Tensor, source: Tensor) -> Tensor:
-    """The target's logit minus the source's, in float64: their change is small."""
+    """Return the target's logit minus the source's, in float64, since its change is small."""
     at = lambda index: outputs.double().gather(1, index[:, None].to(outputs.device))[:, 0]
     return at(target) - at(source)

@@ -1,4 +1,4 @@
-"""Smooth reconstruction: how much of an edit is the source, moved (and brightened) smoothly."""
+"""Smooth reconstruction: the share of an edit that a smooth warp (and gain) of the source explains."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 from ...checks import check_int
 from ...memory import chunks, threads
 from .arguments import check_pair, energy
-from .grids import spread
+from .grids import upsample
 from .least_squares import fit
 
-ARRAYS = 16  # of an image's size, that a step of its fit works on
-COARSE = 3  # control points of a side, of every other random start
-REACH = 1 / 32  # of the image's height: how far random starts move
+ARRAYS = 16  # image-sized arrays that one step of a fit uses
+COARSE = 3  # control points per side of every other random start
+REACH = 1 / 32  # displacement of the random starts, as a share of the image's height
 
 
 @dataclass(frozen=True)
 class SmoothReconstruction:
-    """What :func:`smooth_reconstruction` finds of N edits.
+    """Result of :func:`smooth_reconstruction` for N edits.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class SmoothReconstruction:
         E of the best warp, and of the best warp with gain, in [0, 1]; ``gain`` is never below ``warp``. NaN where
         source and edit are the same image.
     folded : Tensor [N], float64
-        Share of the pixels at which the best warp is no motion: its Jacobian's determinant is not positive.
+        Share of the pixels where the best warp folds: the determinant of its Jacobian is not positive.
     displacement : Tensor [N, 2, g, g], float64
-        Of the best warp's control points, down and right, in pixels.
+        Displacement of the best warp's control points, down and right, in pixels.
     """
 
     warp: Tensor
@@ -48,7 +48,7 @@ class SmoothReconstruction:
 def smooth_reconstruction(
     source: Tensor, edit: Tensor, *, grid: int = 8, restarts: int = 3, seed: int = 0, workers: int | None = None
 ) -> SmoothReconstruction:
-    """Fit smooth warps of the sources to their edits.
+    """Fit a smooth warp of each source to its edit.
 
     E = 1 - ||edit - fit||^2 / ||edit - source||^2 is the share of the edit's energy that the fit explains, where
     ``fit(x) = gain(x) * source(x + d(x))``, d and gain bilinear between the control points of a grid.
@@ -58,14 +58,14 @@ def smooth_reconstruction(
     source, edit : Tensor [N, C, H, W]
         Images of one shape, dtype and device, real and finite. The channels share one warp and one gain.
     grid : int
-        Control points of a side, at least 2; the outer ones lie on the border pixels.
+        Control points per side, at least 2; the outer ones lie on the border pixels.
     restarts : int
         Starts of the warp's fit: no motion first, then smooth random motions, coarse and fine in turn, the same for all
         images. The best is kept.
     seed : int
         Of the random starts.
     workers : int, optional
-        On the CPU: threads that pieces of the batch go to; by default as many as torch has. The result is the same.
+        Threads on the CPU that share the batch; by default torch's number of threads. The result is the same.
 
     Returns
     -------
@@ -74,16 +74,16 @@ def smooth_reconstruction(
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        With the name of the argument, and the expected and the actual value.
 
     Notes
     -----
-    The measure is that of "Confidence Is Not Evidence", which does not say how its fits are made. Here they are
-    least-squares fits in float64 (damped Gauss-Newton steps), the source read bilinearly and, outside, at its border;
-    displacements have no bound, so that E may count folds (see ``folded``). The gain starts at 1 on the best warp.
+    The measure is that of "Confidence Is Not Evidence", which does not describe its fitting method. Here it is
+    a least-squares fit in float64 (damped Gauss-Newton steps); the source is sampled bilinearly with border padding.
+    Displacements are unbounded, so E may include folds (see ``folded``). The gain starts at 1 on the best warp.
 
-    The fit has 2 g^2 numbers to choose, or 3 g^2: on small images it explains some of anything. White noise is
-    explained to about 0.03 at 64 x 64 pixels; measure that floor beside yours.
+    The fit has 2 g^2 parameters, or 3 g^2 with gain, so it explains a part of any edit of a small image: about 0.03
+    of white noise at 64 x 64 pixels. Measure that baseline beside your own edits.
 
     Examples
     --------
@@ -91,8 +91,8 @@ def smooth_reconstruction(
     >>> from steerlens_fast import smooth_reconstruction
     >>> y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     >>> blob = lambda cx: torch.exp(-((x - cx) ** 2 + (y - 16) ** 2) / 40)[None, None]
-    >>> found = smooth_reconstruction(blob(15.0), blob(17.0))  # two pixels to the right: read from the left
-    >>> bool(found.warp > 0.99), bool(found.gain >= found.warp)
+    >>> result = smooth_reconstruction(blob(15.0), blob(17.0))  # two pixels to the right
+    >>> bool(result.warp > 0.99), bool(result.gain >= result.warp)
     (True, True)
     """
     source, edit = check_pair("source", source, "edit", edit)
@@ -103,12 +103,12 @@ def smooth_reconstruction(
     size = 8 * ARRAYS * restarts * source.shape[1:].numel()
     pieces = [(source[at], edit[at]) for at in chunks(len(source), size, source.device)]
     solve = lambda piece: _solve(*(t.double() for t in piece), starts)
-    found = list(map(solve, pieces)) if source.device.type != "cpu" else _beside(solve, pieces, workers)
-    return SmoothReconstruction(*map(torch.cat, zip(*found))) if found else _nothing(source, grid)
+    results = list(map(solve, pieces)) if source.device.type != "cpu" else _in_threads(solve, pieces, workers)
+    return SmoothReconstruction(*map(torch.cat, zip(*results))) if results else _empty(source, grid)
 
 
-def _beside(solve: Callable, pieces: list, workers: int) -> list:
-    """Pieces beside each other: operations of this size lose by being split, whole pieces gain."""
+def _in_threads(solve: Callable, pieces: list, workers: int) -> list:
+    """Solve pieces in parallel, one thread each: operations of this size are too small to be split."""
     with threads(1):
         if workers == 1 or len(pieces) < 2:
             return list(map(solve, pieces))
@@ -117,11 +117,13 @@ def _beside(solve: Callable, pieces: list, workers: int) -> list:
 
 
 def _solve(source: Tensor, edit: Tensor, starts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(E of the warp, E with gain, share of folds, displacements) of one piece."""
+    """Return (E of the warp, E with gain, share of folds, displacements) of one piece."""
     restarts, count, whole = len(starts), len(source), energy(edit - source)
     of_each = lambda t: t.expand(restarts, *t.shape).flatten(0, 1)
     grids, error = fit(of_each(source), of_each(edit), starts.repeat_interleave(count, 0))
-    error, which = torch.cat([error.view(restarts, count), whole[None]]).min(0)  # never worse than no motion at all
+    error, which = torch.cat([error.view(restarts, count), whole[None]]).min(
+        0
+    )  # zero displacement is always a candidate
     still = torch.zeros_like(grids[:1]).expand(count, -1, -1, -1)
     every = torch.cat([grids.unflatten(0, (restarts, count)), still[None]])
     best = every[which, torch.arange(count, device=which.device)]
@@ -131,25 +133,25 @@ def _solve(source: Tensor, edit: Tensor, starts: Tensor) -> tuple[Tensor, Tensor
 
 
 def _folded(displacement: Tensor, shape: tuple[int, int]) -> Tensor:
-    """[N]: where x -> x + d(x) turns the image inside out."""
-    field = spread(displacement, shape)
+    """Return the share [N] of pixels where x -> x + d(x) folds."""
+    field = upsample(displacement, shape)
     down, right = field.diff(dim=2)[..., :, :-1], field.diff(dim=3)[..., :-1, :]
     determinant = (1 + down[:, 0]) * (1 + right[:, 1]) - down[:, 1] * right[:, 0]
     return (determinant <= 0).double().flatten(1).mean(1)
 
 
 def _starts(grid: int, restarts: int, seed: int, image: Tensor) -> Tensor:
-    """[R, 2, g, g]; the first is no motion. Drawn on the CPU: the same on every device."""
+    """Return starts [R, 2, g, g], the first zero; drawn on the CPU, so that every device has the same."""
     random = torch.Generator().manual_seed(seed)
     reach, starts = REACH * image.shape[-2], [torch.zeros(2, grid, grid, dtype=torch.float64, device="cpu")]
     for n in range(1, restarts):
         coarse = n % 2 == 1
         points = COARSE if coarse else grid
         drawn = torch.randn(2, points, points, generator=random, dtype=torch.float64, device="cpu")
-        starts.append(reach * (spread(drawn, (grid, grid)) if coarse else drawn / 2))
+        starts.append(reach * (upsample(drawn, (grid, grid)) if coarse else drawn / 2))
     return torch.stack(starts).to(image.device)
 
 
-def _nothing(source: Tensor, grid: int) -> SmoothReconstruction:
+def _empty(source: Tensor, grid: int) -> SmoothReconstruction:
     none = source.new_zeros(0, dtype=torch.float64)
     return SmoothReconstruction(none, none, none, none.new_zeros(0, 2, grid, grid))

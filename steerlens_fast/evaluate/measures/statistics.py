@@ -1,4 +1,4 @@
-"""Medians and proportions with intervals: the percentile bootstrap over sources, not over their single cases."""
+"""Medians and proportions with percentile bootstrap intervals, resampled by source."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ DRAWS, CONFIDENCE = 2000, 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic with its interval and its denominators.
+    """A statistic with its interval and its numbers of cases.
 
     Attributes
     ----------
     value, low, high : float or None
-        None where no case has a value.
+        None if no case has a value.
     cases : int
-        That have one.
+        Number of cases with a value.
     of : int
-        All cases.
+        Number of all cases.
     """
 
     value: float | None
@@ -35,7 +35,7 @@ class Interval:
     of: int
 
     def as_dict(self) -> dict:
-        """JSON-able."""
+        """Return a dict for JSON."""
         return asdict(self)
 
 
@@ -48,23 +48,23 @@ def bootstrap(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
-    """A median or a mean, with its source-cluster percentile bootstrap interval.
+    """Return a median or a mean with its percentile bootstrap interval, clustered by source.
 
     Parameters
     ----------
     values : Tensor [N]
         One for each case; bools count as 0 and 1, so that their mean is a proportion. NaN: the case has no value. It
-        stays out of the statistic, and in the denominator ``of``.
+        is not part of the statistic, but counted in ``of``.
     statistic : {"median", "mean"}
     sources : Tensor [N], int64, optional
-        Which source each case is of, from 0 on. Whole sources are drawn, so that several cases of one do not count as
-        independent. By default each case is a source of its own.
+        The source of each case, from 0 on. Whole sources are resampled, since several cases of one source are not
+        independent. By default each case is its own source.
     draws : int
         Resamples.
     confidence : float
         Of the interval, in (0, 1).
     seed : int
-        The draws depend on it and on the number of sources alone: they are the same for every family and budget.
+        The resamples depend only on it and on the number of sources, so they are the same for every family and budget.
 
     Returns
     -------
@@ -73,17 +73,17 @@ def bootstrap(
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        With the name of the argument, and the expected and the actual value.
 
     Notes
     -----
-    Percentiles of the resampled statistics, interpolated linearly (Efron 1979). A resample in which no case has a value
-    is left out.
+    Percentiles of the resampled statistics, interpolated linearly (Efron 1979). Resamples in which no case has a value
+    are ignored.
 
     Examples
     --------
-    >>> found = bootstrap(torch.arange(101.0), seed=1)
-    >>> found.value, 30 < found.low < 45, 55 < found.high < 70
+    >>> result = bootstrap(torch.arange(101.0), seed=1)
+    >>> result.value, 30 < result.low < 45, 55 < result.high < 70
     (50.0, True, True)
     >>> bootstrap(torch.full((4,), torch.nan))
     Interval(value=None, low=None, high=None, cases=0, of=4)
@@ -93,7 +93,7 @@ def bootstrap(
     cases, total = int(good.sum()), len(values)
     if not cases:
         return Interval(None, None, None, 0, total)
-    counts = drawn(int(sources.max()) + 1, draws, seed)[:, sources[good]]
+    counts = resample_counts(int(sources.max()) + 1, draws, seed)[:, sources[good]]
     at = {"median": _medians, "mean": _means}[statistic]
     resampled = at(values[good], counts)
     resampled = resampled[resampled.isfinite()]
@@ -103,15 +103,15 @@ def bootstrap(
     return Interval(value, low, high, cases, total)
 
 
-def paired_difference(first: Tensor, second: Tensor, statistic: str = "median", **how) -> Interval:
-    """``first - second``, case by case, as :func:`bootstrap` sums it up; only cases that have both values count.
+def paired_difference(first: Tensor, second: Tensor, statistic: str = "median", **options) -> Interval:
+    """Return :func:`bootstrap` of ``first - second``, over the cases that have both values.
 
     Parameters
     ----------
     first, second : Tensor [N]
-        Of the same cases, in the same order.
+        Values of the same cases, in the same order.
     statistic : {"median", "mean"}
-    **how
+    **options
         ``sources``, ``draws``, ``confidence`` and ``seed`` of :func:`bootstrap`.
 
     Returns
@@ -125,16 +125,16 @@ def paired_difference(first: Tensor, second: Tensor, statistic: str = "median", 
     """
     if not isinstance(first, Tensor) or not isinstance(second, Tensor) or first.shape != second.shape:
         raise ValueError(f"second must have the shape of first, got {_shape(first)} and {_shape(second)}")
-    return bootstrap(first.double() - second.double(), statistic, **how)
+    return bootstrap(first.double() - second.double(), statistic, **options)
 
 
 @lru_cache(maxsize=4)
-def drawn(sources: int, draws: int, seed: int) -> Tensor:
-    """How often each source is in each resample, [draws, sources].
+def resample_counts(sources: int, draws: int, seed: int) -> Tensor:
+    """Return how often each source occurs in each resample, [draws, sources].
 
     Examples
     --------
-    >>> bool((drawn(7, 50, seed=3).sum(1) == 7).all())
+    >>> bool((resample_counts(7, 50, seed=3).sum(1) == 7).all())
     True
     """
     random = torch.Generator().manual_seed(seed)
@@ -147,7 +147,7 @@ def _means(values: Tensor, counts: Tensor) -> Tensor:
 
 
 def _medians(values: Tensor, counts: Tensor) -> Tensor:
-    """Of each resample [draws]: the mean of its two middle values. NaN where it is empty."""
+    """Return the median of each resample [draws]: the mean of its two middle values, NaN if it is empty."""
     order = values.argsort()
     upto, total = counts[:, order].cumsum(1), counts.sum(1)
     middle = [(total - 1) // 2, total // 2]
@@ -168,7 +168,7 @@ def _check(values, sources, statistic, draws, confidence) -> tuple[Tensor, Tenso
     elif not isinstance(sources, Tensor) or sources.shape != values.shape or sources.is_floating_point():
         raise TypeError(f"sources must be an integer tensor {list(values.shape)} like values, got {_shape(sources)}")
     if len(sources) and int(sources.min()) < 0:
-        raise ValueError(f"sources must be numbered from 0 on, got {int(sources.min())}")
+        raise ValueError(f"sources must be at least 0, got {int(sources.min())}")
     return values.detach().cpu().double(), sources.cpu().long()
 
 

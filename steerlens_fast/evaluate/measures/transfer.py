@@ -1,4 +1,4 @@
-"""What driver and judges say of edited images, and in which cases families can be compared at all."""
+"""Predictions of driver and judges on edited images, and the cases over which families can be compared."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .arguments import check_batch, check_classes
 
 
 def driver_confidence(outputs: Tensor, target: Tensor) -> Tensor:
-    """G: the probability that the classifier gives its target.
+    """Return G, the driver's probability of the target class.
 
     Parameters
     ----------
     outputs : Tensor [N, classes]
-        Logits, of the classifier whose gradient was followed.
+        Logits of the driver, the classifier whose gradient was followed.
     target : Tensor [N], int64
 
     Returns
@@ -30,7 +30,7 @@ def driver_confidence(outputs: Tensor, target: Tensor) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        With the name of the argument, and the expected and the actual value.
 
     Examples
     --------
@@ -45,16 +45,16 @@ def driver_confidence(outputs: Tensor, target: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What :func:`transfer` finds.
+    """Result of :func:`transfer`.
 
     Attributes
     ----------
     agrees : dict of str to Tensor [N], bool
-        By judge: whether the target is its first choice.
+        By judge: whether it predicts the target.
     probability : dict of str to Tensor [N]
-        By judge: what it gives the target.
+        By judge: its probability of the target.
     jointly : Tensor [N], bool
-        Whether all judges agree.
+        Whether all judges predict the target.
     """
 
     agrees: dict[str, Tensor]
@@ -65,17 +65,17 @@ class Transfer:
 def transfer(
     judges: Mapping[str, Callable], images: Tensor, target: Tensor, *, batch_size: int | None = None
 ) -> Transfer:
-    """Ask classifiers that were never differentiated whether they see the target, too.
+    """Return which judges predict the target on images that were edited for another classifier.
 
     Parameters
     ----------
     judges : mapping from str to callable
-        At least one; each takes images [N, C, H, W] and gives class scores [N, classes] as
-        :class:`~steerlens_fast.SteerableLens` takes them, over the driver's classes. They are left as they were found.
+        At least one; each maps images [N, C, H, W] to class scores [N, classes] as
+        :class:`~steerlens_fast.SteerableLens` takes them, over the driver's classes. Their state is not changed.
     images : Tensor [N, C, H, W]
     target : Tensor [N], int64
     batch_size : int, optional
-        At most so many images in one call.
+        Maximum number of images per call.
 
     Returns
     -------
@@ -84,14 +84,14 @@ def transfer(
     Raises
     ------
     TypeError, ValueError
-        Naming the judge or the argument, what was expected and what came.
+        With the name of the judge or argument, and the expected and the actual value.
 
     Examples
     --------
     >>> bright = lambda images: torch.stack([-images.mean((1, 2, 3)), images.mean((1, 2, 3))], 1)
-    >>> found = transfer({"bright": bright, "dark": lambda images: -bright(images)}, torch.ones(3, 1, 8, 8),
+    >>> result = transfer({"bright": bright, "dark": lambda images: -bright(images)}, torch.ones(3, 1, 8, 8),
     ...                  torch.tensor([1, 1, 0]))
-    >>> found.agrees["bright"].tolist(), found.jointly.tolist()
+    >>> result.agrees["bright"].tolist(), result.jointly.tolist()
     ([True, True, False], [False, False, False])
     """
     if not isinstance(judges, Mapping) or not judges:
@@ -112,16 +112,16 @@ def transfer(
 
 @dataclass(frozen=True)
 class CommonAttainment:
-    """What :func:`common_attainment` finds of N cases.
+    """Result of :func:`common_attainment` for N cases.
 
     Attributes
     ----------
     common : Tensor [N], bool
         Which cases every family attained.
     count, of : int
-        How many these are, of how many.
+        Number of these cases, and of all cases.
     by_family : dict of str to int
-        How many each family attained.
+        Number of cases that each family attained.
     """
 
     common: Tensor
@@ -135,7 +135,7 @@ class CommonAttainment:
 
 
 def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
-    """The cases in which every compared family reached the L2 budget: those that a comparison may be made over.
+    """Return the cases in which every family reached the L2 budget, over which families can be compared.
 
     Parameters
     ----------
@@ -145,12 +145,12 @@ def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
     Returns
     -------
     CommonAttainment
-        Printed, it tells every denominator.
+        Printed, it shows the count of every family.
 
     Raises
     ------
     TypeError, ValueError
-        Where there is no family, or their tensors are not of one length and bool.
+        If there is no family, or a tensor is not bool or has another length.
 
     Examples
     --------
@@ -172,5 +172,5 @@ def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
 def _check_outputs(name: str, outputs) -> Tensor:
     if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or outputs.dim() != 2:
         got = f"{outputs.dtype} {list(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ValueError(f"{name} must give class scores [N, classes], floating point, got {got}")
+        raise ValueError(f"{name} must return class scores [N, classes], floating point, got {got}")
     return outputs

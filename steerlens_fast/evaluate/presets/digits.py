@@ -1,4 +1,4 @@
-"""The preset "digits": scikit-learn's handwritten digits at 32 x 32, three classifiers of them."""
+"""The preset "digits": scikit-learn's handwritten digits at 32 x 32, and three classifiers."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ NEXT = "map:" + ",".join(f"{d}={(d + 1) % 10}" for d in range(10))
 
 @lru_cache(maxsize=1)
 def data() -> digits_data.Digits:
-    """The demo's split, seed 0."""
+    """Return the demo's split with seed 0."""
     return digits_data.load(0)
 
 
 def test_set() -> StackDataset:
-    """The test digits, of which no classifier has seen any."""
-    found = StackDataset((data().test_images * 255).round().byte(), data().test_labels.tolist())
-    found.labels, found.classes = data().test_labels.tolist(), [str(d) for d in range(10)]
-    return found
+    """Return the test digits, which no classifier was trained on."""
+    dataset = StackDataset((data().test_images * 255).round().byte(), data().test_labels.tolist())
+    dataset.labels, dataset.classes = data().test_labels.tolist(), [str(d) for d in range(10)]
+    return dataset
 
 
 def robust_cnn() -> nn.Module:
-    """Trained here, in some ten seconds; see :mod:`.networks`."""
+    """Train the robust CNN, in about ten seconds; see :mod:`.networks`."""
     return networks.robust_cnn(data())
 
 
 def plain_cnn() -> nn.Module:
-    """See :mod:`.networks`."""
+    """Train the plain CNN; see :mod:`.networks`."""
     return networks.plain_cnn(data())
 
 
 def mlp() -> nn.Module:
-    """See :mod:`.networks`."""
+    """Train the MLP; see :mod:`.networks`."""
     return networks.mlp(data())

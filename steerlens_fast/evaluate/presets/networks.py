@@ -1,4 +1,4 @@
-"""Small networks for the shipped experiments: three that differ in shape and training."""
+"""Three small networks of the presets, with different architectures and training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ EPOCHS = 15
 
 
 def robust_cnn(data: digits_data.Digits, seed: int = 0) -> nn.Module:
-    """The demo's: large first filters, smooth, trained with mild L2 adversarial steps."""
+    """Train the demo's network: large first filters, smooth, with mild L2 adversarial steps."""
     return digits_data.train(data, EPOCHS, seed=seed)
 
 
 def plain_cnn(data: digits_data.Digits, seed: int = 0) -> nn.Module:
-    """Three 3 x 3 convolutions with pooling and one linear layer; trained plainly."""
+    """Train three 3 x 3 convolutions with pooling and one linear layer, with standard training."""
     block = lambda before, after: [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     side = data.train_images.shape[-1] // 8
     return _fit(
@@ -31,7 +31,7 @@ def plain_cnn(data: digits_data.Digits, seed: int = 0) -> nn.Module:
 
 
 def mlp(data: digits_data.Digits, seed: int = 0) -> nn.Module:
-    """Two hidden layers; trained plainly."""
+    """Train a network of two hidden layers, with standard training."""
     wide = lambda before: [nn.Linear(before, 256), nn.ReLU()]
     pixels = data.train_images[0].numel()
     return _fit(
@@ -56,6 +56,6 @@ def _fit(make, data: digits_data.Digits, seed: int) -> nn.Module:
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of images that a model takes for their label."""
+    """Return the share of images whose label a model predicts."""
     with torch.no_grad():
         return (model(images).argmax(1) == labels).double().mean().item()

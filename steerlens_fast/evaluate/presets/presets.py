@@ -9,7 +9,7 @@ _MODULES = {"digits": digits, "shapes": shapes}
 
 
 def check_preset(name: str) -> None:
-    """MissingExtra where a preset's data need a package that is not installed."""
+    """Raise MissingExtra if the preset needs a package that is not installed."""
     if name == "digits":
         require_extra("demo", "sklearn.datasets")
 
@@ -19,24 +19,24 @@ FOLLOW_UP_BUDGETS = (2 / 28 * 32, 1 / 28 * 32)
 
 
 def preset(name: str) -> dict:
-    """Fields of an :class:`EvaluationConfig`.
+    """Return the fields of a preset's :class:`EvaluationConfig`.
 
-    The driver is trained plainly, as the follow-up's were; the robust network is among the judges. Targets do not
-    depend on any network: the next digit, the other class of the same kind. What medians and judges say of each of the
-    three digit networks as driver was known when this was decided (``bench/digits.py``); no other measure was.
+    The driver has standard training, like the follow-up's; the robust network is a judge. Targets do not depend on
+    any network: the next digit, or the other class of the same kind. When this was decided, medians and transfer of
+    each of the three digit networks as driver were known (``bench/digits.py``), and no other measure.
 
     Examples
     --------
     >>> preset("digits")["driver"], preset("shapes")["sources"]
     ('steerlens_fast.evaluate.presets.digits:plain_cnn', 280)
     """
-    where = _MODULES[name].__name__
-    spec = lambda what: f"{where}:{what}"
-    told = {"data": spec("test_set"), "driver": spec("plain_cnn"), "judges": [spec("robust_cnn"), spec("mlp")]}
-    told |= {"channels": 1, "threads": 1, "distances": FOLLOW_UP_BUDGETS}
+    module = _MODULES[name].__name__
+    spec = lambda name: f"{module}:{name}"
+    fields = {"data": spec("test_set"), "driver": spec("plain_cnn"), "judges": [spec("robust_cnn"), spec("mlp")]}
+    fields |= {"channels": 1, "threads": 1, "distances": FOLLOW_UP_BUDGETS}
     if name == "digits":
-        return told | {"target": digits.NEXT, "sources": 300}
-    return told | {"target": shapes.OTHER, "sources": shapes.TESTING * len(shapes.KINDS)}
+        return fields | {"target": digits.NEXT, "sources": 300}
+    return fields | {"target": shapes.OTHER, "sources": shapes.TESTING * len(shapes.KINDS)}
 
 
 PRESETS = tuple(_MODULES)

@@ -1,4 +1,4 @@
-"""The follow-up's published values, to be read beside ours: another data set, other networks, other levels."""
+"""Comparison with the follow-up's published values, which are of another data set and other networks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .presets import FOLLOW_UP_BUDGETS, preset
 SOURCE = '"Confidence Is Not Evidence": MNIST, 28 x 28, 300 sources, L2 = 2, medians'
 SOURCES = 300
 L2 = FOLLOW_UP_BUDGETS[0]  # of the shipped digits, 32 x 32: the RMS of 2 on 28 x 28 pixels
-# Options that change no number here, or none beyond chance; families, budgets and sources are compared by themselves.
-FREE = (
+# Options that do not change the results beyond chance; families, budgets and sources are checked separately.
+IGNORED_FIELDS = (
     "trust_checkpoint",
     "sources",
     "limit",
@@ -23,7 +23,7 @@ FREE = (
     "draws",
     "samples",
 )
-FREE += ("seed", "batch_size", "threads", "device", "channels_last", "families")
+IGNORED_FIELDS += ("seed", "batch_size", "threads", "device", "channels_last", "families")
 # Median target probability, sources on which both judges agree, median E of the warp, and of the warp with gain.
 FOLLOW_UP: dict[str, dict[str, float]] = {
     "pixel": {"target_probability": 0.962, "jointly": 10 / SOURCES, "warp": 0.365, "gain": 0.457},
@@ -34,73 +34,76 @@ FOLLOW_UP: dict[str, dict[str, float]] = {
 
 
 def published(config: EvaluationConfig, summary: dict) -> dict | None:
-    """What a summary has beside the published values; why it has none; None where the data are not the digits."""
+    """Return the comparison, or the reasons reasons there is none; None if the data are not the preset's digits."""
     shipped = EvaluationConfig(**preset("digits"))
     if config.data != shipped.data:
         return None
     ours = [budget for budget in summary["budgets"] if abs(budget["l2"] / L2 - 1) < 1e-3]
-    why = [f"{name} is {_of(config, name)}, not {_of(shipped, name)}" for name in _other(config, shipped)]
+    reasons = [
+        f"{name} is {_field_text(config, name)}, not {_field_text(shipped, name)}"
+        for name in _changed_fields(config, shipped)
+    ]
     if missing := [family for family in FOLLOW_UP if family not in config.families]:
-        why.append(f"families lack {', '.join(missing)}")
+        reasons.append(f"families lack {', '.join(missing)}")
     if summary["sources"]["chosen"] != shipped.sources:
-        why.append(f"{summary['sources']['chosen']} images are sources, not {shipped.sources}")
+        reasons.append(f"{summary['sources']['chosen']} images were selected, not {shipped.sources}")
     if not ours:
-        why.append(f"distances lack {L2:.4g}, which is the follow-up's L2 = 2")
+        reasons.append(f"distances lack {L2:.4g}, which is the follow-up's L2 = 2")
     elif not ours[0]["attainment"]["common"]:
-        why.append(f"L2 = {L2:.4g} was attained by every family for no source")
+        reasons.append(f"no source attained L2 = {L2:.4g} in every family")
     if len(summary["judges"]) != len(shipped.judges):
-        why.append(f"{len(summary['judges'])} judges have the driver's classes, not {len(shipped.judges)}")
-    if why:
-        return {"left_out": why}
-    found = ours[0]["attainment"]
-    told = {"l2": ours[0]["l2"], "cases": found["common"], "of": found["of"]}
-    return told | {"measures": beside(ours[0]["families"])}
+        reasons.append(f"{len(summary['judges'])} judges have the driver's classes, not {len(shipped.judges)}")
+    if reasons:
+        return {"not_compared": reasons}
+    attainment = ours[0]["attainment"]
+    result = {"l2": ours[0]["l2"], "cases": attainment["common"], "of": attainment["of"]}
+    return result | {"measures": compare_orders(ours[0]["families"])}
 
 
-def _other(config: EvaluationConfig, shipped: EvaluationConfig) -> list[str]:
-    """Fields that are not the shipped ones."""
+def _changed_fields(config: EvaluationConfig, shipped: EvaluationConfig) -> list[str]:
+    """Return the fields that differ from the preset's."""
     ours, theirs = config.as_dict(), shipped.as_dict()
-    return [name for name in theirs if name not in FREE and ours[name] != theirs[name]]
+    return [name for name in theirs if name not in IGNORED_FIELDS and ours[name] != theirs[name]]
 
 
-def _of(config: EvaluationConfig, name: str) -> str:
+def _field_text(config: EvaluationConfig, name: str) -> str:
     value = getattr(config, name)
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def beside(families: dict) -> dict:
-    """Compare the order of our families with the published one, pair by pair, in every measure.
+def compare_orders(families: dict) -> dict:
+    """Compare the order of our families with the published one, by pairs, for every measure.
 
     Parameters
     ----------
     families : dict
-        Of one budget of a summary: family -> measure -> interval.
+        The families of one budget of a summary: family -> measure -> interval.
 
     Returns
     -------
     dict
-        By measure: ``ours`` and ``published`` values by family, the pairs "a > b" of the published order that ours
-        ``agrees`` with, and those that ``differs``; a tie of ours is among these.
+        By measure: ``ours`` and ``published`` values by family, the pairs "a > b" of the published order that are
+        the same in ours (``agrees``), and those that are not (``differs``), ties included.
 
     Examples
     --------
     >>> value = lambda v: {name: {"value": v} for name in ("target_probability", "jointly", "warp", "gain")}
-    >>> beside({"pixel": value(0.5), "fourier": value(0.1)})["warp"]["agrees"]
+    >>> compare_orders({"pixel": value(0.5), "fourier": value(0.1)})["warp"]["agrees"]
     ['pixel > fourier']
     """
-    told = {}
+    result = {}
     for measure in next(iter(FOLLOW_UP.values())):
         value = lambda family, measure=measure: families.get(family, {}).get(measure, {}).get("value")
         ours = {family: value(family) for family in FOLLOW_UP if value(family) is not None}
         published = {family: FOLLOW_UP[family][measure] for family in ours}
         order = sorted(published, key=published.get, reverse=True)
         pairs = list(combinations(order, 2))
-        held = [pair for pair in pairs if ours[pair[0]] > ours[pair[1]]]
-        say = lambda some: [f"{first} > {second}" for first, second in some]
-        told[measure] = {
+        same = [pair for pair in pairs if ours[pair[0]] > ours[pair[1]]]
+        as_text = lambda pairs: [f"{first} > {second}" for first, second in pairs]
+        result[measure] = {
             "ours": ours,
             "published": published,
-            "agrees": say(held),
-            "differs": say(pair for pair in pairs if pair not in held),
+            "agrees": as_text(same),
+            "differs": as_text(pair for pair in pairs if pair not in same),
         }
-    return told
+    return result

@@ -1,4 +1,4 @@
-"""The preset "shapes": every kind of synthetic image at 32 x 32, two classes of each, and what truly separates them."""
+"""The preset "shapes": every kind of synthetic image at 32 x 32, two classes of each, with the true motion."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ OTHER = "map:" + ",".join(f"{2 * k + low}={2 * k + 1 - low}" for k in range(len(
 
 
 class Shapes:
-    """A map-style data set of (image, label) with a known true motion: see :mod:`steerlens_fast.evaluate.ground_truth`.
+    """A map-style data set of (image, label) with a known true motion; see :mod:`steerlens_fast.evaluate.ground_truth`.
 
-    Class ``2 k`` is kind k with a factor below 0, class ``2 k + 1`` with one above; neighbours in the data set are of
-    different kinds, so that the first N hold some of each.
+    Class ``2 k`` is kind k with a factor below 0, class ``2 k + 1`` with one above; consecutive items are of
+    different kinds, so that the first N have some of each.
 
     Parameters
     ----------
     count : int
-        Images of each kind.
+        Number of images of each kind.
     seed : int
     """
 
@@ -45,17 +45,17 @@ class Shapes:
         return self.pixels[n], self.labels[n]
 
     def derivative(self, numbers: Sequence[int]) -> Tensor:
-        """[n, 1, H, W]: d(image)/d(factor), toward the other class."""
-        found = [self._one(n) for n in numbers]
-        return torch.cat([one.toward.view(-1, 1, 1, 1) * one.derivative() for one in found])
+        """Return d(image)/d(factor), [n, 1, H, W], toward the other class."""
+        images = [self._one(n) for n in numbers]
+        return torch.cat([one.toward.view(-1, 1, 1, 1) * one.derivative() for one in images])
 
     def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
-        """The true motion: images [n, 1, H, W] at a distance, and by how much the factor has changed [n]."""
+        """Return images [n, 1, H, W] of the true motion at a distance, and the change of the factor [n]."""
         images, by = zip(*(self._one(n).moved(l2) for n in numbers))
         return torch.cat(images), torch.cat(by)
 
     def group(self, n: int) -> str:
-        """The kind."""
+        """Return the kind of an image."""
         return tuple(KINDS)[n % len(KINDS)]
 
     def _one(self, n: int) -> SyntheticImages:
@@ -64,13 +64,13 @@ class Shapes:
 
 
 def test_set() -> Shapes:
-    """Those that no classifier has seen."""
+    """Return the shapes that no classifier was trained on."""
     return Shapes(TESTING, seed=1)
 
 
 @lru_cache(maxsize=1)
 def data() -> Digits:
-    """Images to train on, and those of :func:`test_set`."""
+    """Return training images and those of :func:`test_set`."""
     parts = []
     for shapes in (Shapes(TRAINING, seed=0), test_set()):
         parts += [shapes.pixels.float() / 255, torch.tensor(shapes.labels, device="cpu")]
@@ -78,15 +78,15 @@ def data() -> Digits:
 
 
 def robust_cnn() -> nn.Module:
-    """Trained here; see :mod:`.networks`."""
+    """Train the robust CNN; see :mod:`.networks`."""
     return networks.robust_cnn(data())
 
 
 def plain_cnn() -> nn.Module:
-    """See :mod:`.networks`."""
+    """Train the plain CNN; see :mod:`.networks`."""
     return networks.plain_cnn(data())
 
 
 def mlp() -> nn.Module:
-    """See :mod:`.networks`."""
+    """Train the MLP; see :mod:`.networks`."""
     return networks.mlp(data())

@@ -1,4 +1,4 @@
-"""Images with a known answer: shapes that differ by one continuous factor, with their derivative in it."""
+"""Synthetic shapes that differ in one continuous factor, with their derivative with respect to it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from ...checks import check_choice, check_int
 from ..measures.arguments import energy
 
-LEAST = 0.25  # |factor| of every image: the two classes do not touch
-SEARCH = 40  # halvings, for the factor at a distance
+MIN_FACTOR = 0.25  # |factor| of every image, so that there is a gap between the classes
+SEARCH = 40  # bisection steps for the factor at a distance
 Nuisance = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class SyntheticImages:
-    """N images of one kind, which differ in a factor, and in nuisances that do not matter.
+    """N images of one kind, with a factor that separates the classes, and nuisance parameters.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class SyntheticImages:
     factor : Tensor [N], float64
         In [-1, -0.25] or [0.25, 1].
     nuisance : dict of str to Tensor [N], float64
-        Place, contrast, line width and the like.
+        Position, contrast, line width and orientation.
     """
 
     kind: str
@@ -40,27 +40,27 @@ class SyntheticImages:
 
     @property
     def labels(self) -> Tensor:
-        """[N], int64: 0 where the factor is below 0, else 1."""
+        """Return 0 where the factor is below 0, else 1, [N] int64."""
         return (self.factor > 0).long()
 
     @property
     def toward(self) -> Tensor:
-        """[N], float64: 1 or -1, which way of the factor the other class lies."""
+        """Return the sign of the factor's change toward the other class, [N] float64."""
         return -self.factor.sign()
 
     def images(self, factor: Tensor | None = None) -> Tensor:
-        """[N, 1, size, size], float64 in [0, 1]: at their own factors, or at others with the same nuisances."""
+        """Return images [N, 1, size, size], float64 in [0, 1], at their own or at other factors."""
         return _render(self.kind, self.size, self.factor if factor is None else factor, self.nuisance)
 
     def derivative(self) -> Tensor:
-        """[N, 1, size, size], float64: d(image)/d(factor), exact."""
+        """Return the exact d(image)/d(factor), [N, 1, size, size] float64."""
         render = lambda factor: _render(self.kind, self.size, factor, self.nuisance)
         return torch.func.jvp(render, (self.factor,), (torch.ones_like(self.factor),))[1]
 
     def moved(self, l2: float | Tensor) -> tuple[Tensor, Tensor]:
-        """The true motion toward the other class: images at L2 distance ``l2``, and how far the factor has moved.
+        """Return images of the true motion toward the other class at L2 distance ``l2``, and the change of the factor.
 
-        The factor goes on beyond [-1, 1] where that takes it; at most by 2, where the distance may fall short.
+        The factor may leave [-1, 1]; its change is at most 2, where the distance may not be reached.
 
         Returns
         -------
@@ -80,7 +80,7 @@ class SyntheticImages:
         return len(self.factor)
 
     def __getitem__(self, index) -> SyntheticImages:
-        """Some of them: a slice, or a tensor of ints or bools."""
+        """Return the images of a slice, or of a tensor of ints or bools."""
         return replace(self, factor=self.factor[index], nuisance={n: t[index] for n, t in self.nuisance.items()})
 
 
@@ -95,7 +95,7 @@ def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) ->
     count : int
         N.
     size : int
-        Pixels of a side, at least 8.
+        Pixels per side, at least 8.
     seed : int
         Of factors and nuisances.
 
@@ -106,7 +106,7 @@ def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) ->
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        With the name of the argument, and the expected and the actual value.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) ->
         "line": uniform(0.85, 1.2),  # of line widths
         "turn": uniform(0, 1),  # of a full turn
     }
-    return SyntheticImages(kind, size, sign * uniform(LEAST, 1.0), nuisance)
+    return SyntheticImages(kind, size, sign * uniform(MIN_FACTOR, 1.0), nuisance)
 
 
 # --- Kinds: brightness in [0, 1] at x, y in [-1, 1], [N, size, size] -------------------------------------------------
@@ -176,7 +176,7 @@ def _frequency(t: Tensor, x: Tensor, y: Tensor, n: Nuisance) -> Tensor:
 
 
 def _ring(t: Tensor, x: Tensor, y: Tensor, n: Nuisance) -> Tensor:
-    """A ring that is open toward one of eight sides."""
+    """Render a ring with a gap toward one of eight sides."""
     side = torch.floor(8 * n["turn"]) * (math.pi / 4)
     away = torch.atan2(y * side.cos() - x * side.sin(), x * side.cos() + y * side.sin()).abs()
     radius = (x**2 + y**2 + 1e-12).sqrt()

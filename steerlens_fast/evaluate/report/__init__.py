@@ -1,4 +1,4 @@
-"""The report of an evaluation."""
+"""The report of an evaluation: figures and one static page."""
 
 from .report import write_report
 

@@ -12,14 +12,14 @@ from .pictures import COLOURS, QUIET, bands, new_figure, strip_figure, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LEAST = 1e-12  # of the axis of probabilities; what is below is drawn there, as an arrow
+MIN_PROBABILITY = 1e-12  # the axis starts here; smaller values are drawn there as an arrow
 
 
 def all_figures(summary: dict, strips: dict | None) -> Iterator[tuple[str, str, Figure]]:
-    """(name, caption, figure) of everything that the summary has."""
+    """Yield (name, caption, figure) for every part of the summary."""
     yield "measures", MEASURES, measures(summary)
     yield "coverage", COVERAGE, coverage(summary)
-    if any("leakage" in told for told in summary["budgets"][0]["families"].values()):
+    if any("leakage" in entry for entry in summary["budgets"][0]["families"].values()):
         yield "consistency", CONSISTENCY, consistency(summary)
     if summary.get("groups"):
         yield "alignment", ALIGNMENT, alignments(summary)
@@ -30,60 +30,62 @@ def all_figures(summary: dict, strips: dict | None) -> Iterator[tuple[str, str, 
 
 
 MEASURES = (
-    "The three measures with 95 % bootstrap intervals over sources, at each budget, over the sources that every family "
-    "brought to it. Left: the driver's probability of its target (median). Middle: share of sources on which all "
-    "judges see the target. Right: energy of the edit that a smooth warp of the source explains (median), hollow "
+    "The three measures with 95 % bootstrap intervals, at each budget, over the sources for which every family "
+    "attained it. Left: the driver's probability of its target (median). Middle: share of sources on which all "
+    "judges predict the target. Right: energy of the edit that a smooth warp of the source explains (median), hollow "
     "without gain, filled with it. Grey names are controls."
 )
-COVERAGE = "How many of the sources each family brought to the budget, and for how many all of them did."
+COVERAGE = "Number of sources for which each family attained the budget, and for which all families did."
 CONSISTENCY = (
     "Whether edited coefficients are those of an image (medians, 95 %). Imaginary leakage: 0 where real and imaginary "
-    "parts tell of the same image, ½ where of unrelated ones. Departure: share of the edit of the coefficients that "
-    "does not come back when the edited image is analysed. Clipping: share of the edit's energy that the clip takes."
+    "parts describe the same image, ½ where unrelated ones. Departure: share of the edit of the coefficients that "
+    "does not come back when the edited image is analysed. Clipping: share of the edit's energy that clipping removes."
 )
 ALIGNMENT = (
     "Against the true motion, by kind (medians, 95 %), at the largest budget. Above: cosine between the edit and the "
-    "true derivative image. Below: the displacement that phases tell, as a share of how far the true motion to the "
-    "same distance goes. Each over the sources of the kind that the family brought there; how many these are, the "
-    "tables of the budget tell."
+    "true derivative image. Below: the displacement measured by phases, as a share of that of the true motion to the "
+    "same distance. Each over the sources of the kind for which the family attained the budget; the tables of the "
+    "budget have their numbers."
 )
 BANDS = (
     "Single-band probes ({family}, L2 {l2:g}): the margin's change along the gradient minus its mean over {directions} "
     "Gaussian directions in the same band; median over sources, and for how many it is above 0, of those that could "
-    "be moved so far in that band."
+    "be moved this far in the band."
 )
 STRIPS = (
     "Some sources, evenly spaced or one of each kind, and their edits at the largest budget. Below each: the driver's "
-    "probability of the target, and how many judges see it."
+    "probability of the target, and how many judges predict it."
 )
 
 
 # --- Intervals -------------------------------------------------------------------------------------------------------
 
 
-def _intervals(axes, each: dict, name: str, *, hollow: bool = False, shift: float = 0.0, least: float | None = None):
-    """A point and its interval for each family, from above downwards."""
-    for y, (family, told) in enumerate(each.items()):
-        found = told.get(name)
-        if not found or found["value"] is None:
+def _intervals(
+    axes, families: dict, name: str, *, hollow: bool = False, shift: float = 0.0, lower: float | None = None
+):
+    """Draw a point and its interval for each family, from top to bottom."""
+    for y, (family, entry) in enumerate(families.items()):
+        interval = entry.get(name)
+        if not interval or interval["value"] is None:
             continue
-        value, low, high = (found[k] if least is None else max(found[k], least) for k in ("value", "low", "high"))
+        value, low, high = (interval[k] if lower is None else max(interval[k], lower) for k in ("value", "low", "high"))
         colour = COLOURS.get(family, "#333333")
         axes.plot([low, high], [y + shift] * 2, color=colour, linewidth=1.6, solid_capstyle="butt", alpha=0.75)
-        fill, mark = "white" if hollow else colour, "o" if value == found["value"] else "<"
+        fill, mark = "white" if hollow else colour, "o" if value == interval["value"] else "<"
         axes.plot(value, y + shift, mark, markersize=5.5, markeredgecolor=colour, markerfacecolor=fill, clip_on=False)
 
 
 def _decade(budgets: list[dict]) -> float:
-    """The power of ten at or below every probability that is drawn."""
-    each = (told for budget in budgets for told in (*budget["families"].values(), *budget["controls"].values()))
-    lows = [told["target_probability"]["low"] for told in each if told["target_probability"]["value"] is not None]
-    return max(LEAST, 10.0 ** np.floor(np.log10(max(min(lows, default=1e-3), LEAST))))
+    """Return the power of ten at or below every probability that is drawn."""
+    each = (entry for budget in budgets for entry in (*budget["families"].values(), *budget["controls"].values()))
+    lows = [entry["target_probability"]["low"] for entry in each if entry["target_probability"]["value"] is not None]
+    return max(MIN_PROBABILITY, 10.0 ** np.floor(np.log10(max(min(lows, default=1e-3), MIN_PROBABILITY))))
 
 
-def _rows(axes, each: dict, controls: dict, labelled: bool) -> None:
-    axes.set_ylim(len(each) - 0.4, -0.6)
-    axes.set_yticks(range(len(each)), list(each) if labelled else [""] * len(each))
+def _rows(axes, families: dict, controls: dict, labelled: bool) -> None:
+    axes.set_ylim(len(families) - 0.4, -0.6)
+    axes.set_yticks(range(len(families)), list(families) if labelled else [""] * len(families))
     for label in axes.get_yticklabels():
         if label.get_text() in controls:
             label.set_color(QUIET)
@@ -92,25 +94,25 @@ def _rows(axes, each: dict, controls: dict, labelled: bool) -> None:
 
 
 def measures(summary: dict) -> Figure:
-    """The three measures per family, a row of panels for each budget."""
+    """Draw the three measures of each family, one row of axes per budget."""
     budgets = summary["budgets"]
     rows = len(budgets[0]["families"]) + len(budgets[0]["controls"])
     figure = new_figure(9.2, len(budgets) * (0.27 * rows + 0.75))
-    grid, least = figure.subplots(len(budgets), 3, squeeze=False), _decade(budgets)
+    grid, lower = figure.subplots(len(budgets), 3, squeeze=False), _decade(budgets)
     for row, budget in zip(grid, budgets):
         each = {**budget["families"], **budget["controls"]}
         about = f"L2 = {budget['l2']:.3g}: {budget['attainment']['common']} of {budget['attainment']['of']} sources"
         for n, axes in enumerate(row):
             _rows(axes, each, budget["controls"], labelled=n == 0)
-        _intervals(row[0], each, "target_probability", least=least)
-        row[0].set(xscale="log", xlim=(least * 0.7, 1.4))
+        _intervals(row[0], each, "target_probability", lower=lower)
+        row[0].set(xscale="log", xlim=(lower * 0.7, 1.4))
         _intervals(row[1], each, "jointly")
         row[1].set_xlim(left=0)
         _intervals(row[2], each, "warp", hollow=True, shift=-0.14)
         _intervals(row[2], each, "gain", shift=0.14)
         row[2].set_xlim(0, 1)
         style(row[0], f"{about}\ndriver's target probability")
-        style(row[1], "all judges see the target")
+        style(row[1], "all judges predict the target")
         style(row[2], "E: ○ warp, ● warp + gain")
         if not summary["judges"]:
             row[1].text(0.5, 0.5, "no judges", transform=row[1].transAxes, ha="center", color=QUIET, fontsize=9)
@@ -118,30 +120,30 @@ def measures(summary: dict) -> Figure:
 
 
 def coverage(summary: dict) -> Figure:
-    """Attainment per family and in common, with the counts."""
+    """Draw how many sources attained each budget, by family and in common."""
     budgets = summary["budgets"]
     names = [*budgets[0]["attainment"]["by_family"], "in common"]
     figure = new_figure(9.2, 0.27 * len(names) + 0.75)
     for axes, budget in zip(figure.subplots(1, len(budgets), squeeze=False)[0], budgets):
-        told = budget["attainment"]
-        counts = [*told["by_family"].values(), told["common"]]
-        colours = [*(COLOURS.get(name, "#333333") for name in told["by_family"]), "#1c1e20"]
+        entry = budget["attainment"]
+        counts = [*entry["by_family"].values(), entry["common"]]
+        colours = [*(COLOURS.get(name, "#333333") for name in entry["by_family"]), "#1c1e20"]
         axes.barh(range(len(names)), counts, color=colours, height=0.6)
         for y, n in enumerate(counts):
-            axes.text(n + 0.01 * told["of"], y, f"{n}/{told['of']}", va="center", fontsize=8)
-        axes.set(xlim=(0, told["of"] * 1.16), ylim=(len(names) - 0.4, -0.6))
+            axes.text(n + 0.01 * entry["of"], y, f"{n}/{entry['of']}", va="center", fontsize=8)
+        axes.set(xlim=(0, entry["of"] * 1.16), ylim=(len(names) - 0.4, -0.6))
         axes.set_yticks(range(len(names)), names if budget is budgets[0] else [""] * len(names))
         style(axes, f"sources that attained L2 = {budget['l2']:.3g}")
     return figure
 
 
 def consistency(summary: dict) -> Figure:
-    """What the authors recommend to report and have not published."""
+    """Draw leakage, departure and clipping, which the authors recommend to report and have not published."""
     budget = summary["budgets"][0]
     panels = {
         "leakage": "imaginary leakage",
         "departure": "departure (○), after the clip (●)",
-        "clipped_energy": "energy that the clip takes",
+        "clipped_energy": "energy removed by clipping",
     }
     each = budget["families"]
     figure = new_figure(9.2, 0.27 * len(each) + 0.85)
@@ -153,27 +155,27 @@ def consistency(summary: dict) -> Figure:
         else:
             _intervals(axes, each, name)
         axes.set_xlim(0, 1)
-        for y, told in enumerate(each.values()):
-            if name not in told:
+        for y, entry in enumerate(each.values()):
+            if name not in entry:
                 axes.text(0.02, y, "has no bands", va="center", fontsize=7.5, color=QUIET, style="italic")
         style(axes, f"L2 = {budget['l2']:.3g}\n{title}" if n == 0 else title)
     return figure
 
 
 def alignments(summary: dict) -> Figure:
-    """Cosine and displacement by kind."""
+    """Draw cosine and displacement by kind."""
     groups = next(iter(summary["groups"].values()))
     families = list(next(iter(groups.values())))
     figure = new_figure(9.2, 5.0)
     panels = {
         "alignment": "cosine with the true derivative",
-        "recovered": "displacement told by phase / true displacement",
+        "recovered": "displacement by phase / true displacement",
     }
     for axes, (name, title) in zip(figure.subplots(2, 1, sharex=True), panels.items()):
         for n, family in enumerate(families):
             at = np.arange(len(groups)) + (n - (len(families) - 1) / 2) * 0.11
-            told = [groups[kind][family][name] for kind in groups]
-            points = [(x, t) for x, t in zip(at, told) if t["value"] is not None]
+            entry = [groups[kind][family][name] for kind in groups]
+            points = [(x, t) for x, t in zip(at, entry) if t["value"] is not None]
             colour = COLOURS.get(family, "#333333")
             for x, t in points:
                 axes.plot([x, x], [t["low"], t["high"]], color=colour, linewidth=1.4, alpha=0.75)

@@ -1,13 +1,24 @@
-"""Cells and tables of the report's page: numbers with their intervals and denominators; all text escaped."""
+"""The report's page, rendered from Jinja2 templates; all text is escaped."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Mapping
+import json
+import re
+from base64 import b64encode
+from functools import lru_cache
+from hashlib import sha256
+from importlib.resources import files
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+
+from ..presets.published import SOURCE
+from . import tables
+
+TEMPLATES = ("page.html", "macros.html")
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, as tables have them.
+    """Format a number with three significant digits, as the tables print it.
 
     Examples
     --------
@@ -24,53 +35,61 @@ def number(value: float | None) -> str:
     return text.replace("0.", ".", 1).replace("-", "−") if abs(value) < 1 else text
 
 
-def interval(found: dict) -> str:
-    """From where to where."""
-    return f"{number(found['low'])} to {number(found['high'])}"
-
-
-def median(found: dict | None, told: int | None = None) -> str:
-    """A value and its interval; and of how many cases, unless that is ``told`` elsewhere.
+def low_to_high(interval: dict) -> str:
+    """Format the limits of an interval.
 
     Examples
     --------
-    >>> median({"value": 0.5, "low": 0.25, "high": 0.75, "cases": 9, "of": 10})
+    >>> low_to_high({"low": -0.25, "high": 0.5})
+    '−.250 to .500'
+    """
+    return f"{number(interval['low'])} to {number(interval['high'])}"
+
+
+def share(interval: dict) -> str:
+    """Format a proportion as a count of its cases.
+
+    Examples
+    --------
+    >>> share({"value": 0.25, "cases": 8})
+    '2/8'
+    """
+    return f"{round(interval['value'] * interval['cases'])}/{interval['cases']}"
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Return the templates of the report, with the filters that they use."""
+    sources = {name: files(__package__).joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES}
+    made = Environment(loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined)
+    made.filters |= {"number": number, "low_to_high": low_to_high, "share": share, **tables.FILTERS}
+    made.globals |= {"SOURCE": SOURCE, "GROUPED": tables.GROUPED, "PUBLISHED_MEASURES": tables.PUBLISHED_MEASURES}
+    return made
+
+
+def macro(name: str, *arguments) -> str:
+    """Render one macro of ``macros.html``.
+
+    Examples
+    --------
+    >>> macro("median", {"value": 0.5, "low": 0.25, "high": 0.75, "cases": 9, "of": 10})
     '.500<small>.250 to .750</small><small>9 of 10</small>'
     """
-    if not found or found["value"] is None:
-        return "–" + (f"<small>0 of {found['of']}</small>" if found and told != 0 else "")
-    counted = "" if found["cases"] == told else f"<small>{found['cases']} of {found['of']}</small>"
-    return f"{number(found['value'])}<small>{interval(found)}</small>{counted}"
+    return str(getattr(environment().get_template("macros.html").module, name)(*arguments))
 
 
-def count(found: dict | None) -> str:
-    """A proportion as a count of its cases, with the proportion's interval."""
-    if not found or found["value"] is None:
-        return "–"
-    return f"{round(found['value'] * found['cases'])}/{found['cases']}<small>{interval(found)}</small>"
+def page(summary: dict, figures: list[tuple[str, str]]) -> str:
+    """Render the page of a summary with its figures, given as (name, caption).
 
-
-def difference(found: dict | None) -> str:
-    """A signed value, its interval and denominator; bold where the interval leaves out 0."""
-    if not found or found["value"] is None:
-        return median(found)
-    apart = found["low"] > 0 or found["high"] < 0
-    text = median(found)
-    value, small, rest = text.partition("<small>")
-    return f"<strong>{value}</strong>{small}{rest}" if apart else text
-
-
-def table(head: Iterable[str], rows: Mapping[str, Iterable[str]], controls: Iterable[str] = ()) -> str:
-    """A table that scrolls: titles, and by name rows of cells, which are markup already; grey those of controls."""
-    controls, titles = set(controls), "".join(f"<th>{e(title)}</th>" for title in head)
-    lines = []
-    for name, cells in rows.items():
-        kind = ' class="control"' if name in controls else ""
-        lines.append(f"<tr{kind}><th>{e(name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    body = "".join(lines)
-    return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def e(text: str) -> str:
-    """Escaped."""
-    return html.escape(text.encode(errors="replace").decode())
+    Its content security policy allows the page's own style and figures, and no request to a server.
+    """
+    made = environment()
+    source, _, _ = made.loader.get_source(made, "page.html")
+    style = sha256(re.search("<style>(.*?)</style>", source, re.S)[1].encode()).digest()
+    policy = f"default-src 'none'; img-src 'self' file:; style-src 'sha256-{b64encode(style).decode()}'; "
+    policy += "base-uri 'none'; form-action 'none'"
+    versions = json.dumps(summary["about"]["versions"], indent=1)
+    facts = tables.facts(summary)
+    return made.get_template("page.html").render(
+        summary=summary, figures=figures, facts=facts, versions=versions, policy=policy
+    )

@@ -1,4 +1,4 @@
-"""Figures of pictures: band probes as a map, samples as strips; and what all figures share."""
+"""Figures of band probes and of samples, and the style of all figures."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ QUIET = "#757575"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Of a size in inches; not known to pyplot."""
+    """Return a figure of a size in inches, without pyplot."""
     return require_extra("plot", "matplotlib.figure").Figure(figsize=(width, height), layout="constrained", dpi=150)
 
 
 def style(axes, title: str = "") -> None:
-    """Small titles at the left, no frame."""
+    """Set the style of axes: a small title at the left, no frame."""
     axes.set_title(title, fontsize=9.5, loc="left")
     axes.tick_params(labelsize=8.5, length=2)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def bands(told: dict) -> Figure:
-    """Advantage by scale and orientation."""
-    table = np.array([[np.nan if c["value"] is None else c["value"] for c in row] for row in told["advantage"]])
-    share = told["positive"]
+def bands(probes: dict) -> Figure:
+    """Draw the advantage by scale and orientation."""
+    table = np.array([[np.nan if c["value"] is None else c["value"] for c in row] for row in probes["advantage"]])
+    share = probes["positive"]
     rows, columns = table.shape
     figure = new_figure(1.35 * columns + 1.6, 0.62 * rows + 0.95)
     axes = figure.subplots()
@@ -63,12 +63,12 @@ def bands(told: dict) -> Figure:
 
 
 def _counted(share: dict) -> str:
-    """A share as a count: 299 of 300 are not all."""
+    """Format a proportion as a count, so that 299 of 300 is not rounded to all."""
     return f"{round(share['value'] * share['cases'])}/{share['cases']}"
 
 
 def strip_figure(strips: dict) -> Figure:
-    """Sources and edits: ``rows`` of (label, source picture, {family: (picture, caption, seen)}) in ``families``."""
+    """Draw sources and edits: ``rows`` of (label, source, {family: (picture, caption, reached)}) in ``families``."""
     families, rows = strips["families"], strips["rows"]
     figure = new_figure(1.08 * (len(families) + 1) + 0.9, 1.3 * len(rows) + 0.35)
     grid = figure.subplots(len(rows), len(families) + 1, squeeze=False)
@@ -79,17 +79,17 @@ def strip_figure(strips: dict) -> Figure:
             if family not in edits:
                 axes.set_axis_off()
                 continue
-            picture, caption, seen = edits[family]
+            picture, caption, reached = edits[family]
             _picture(axes, picture)
-            how = {"fontweight": "bold", "color": "#00695c"} if seen else {"color": QUIET}
-            axes.set_xlabel(caption, fontsize=7.5, labelpad=2, **how)
+            text_style = {"fontweight": "bold", "color": "#00695c"} if reached else {"color": QUIET}
+            axes.set_xlabel(caption, fontsize=7.5, labelpad=2, **text_style)
     for axes, name in zip(grid[0], ["source", *families]):
         axes.set_title(name, fontsize=9, color=QUIET if name in ("noise", "true motion") else "black")
     return figure
 
 
 def _picture(axes, pixels: np.ndarray) -> None:
-    """[C, H, W] uint8."""
+    """Draw pixels [C, H, W] uint8."""
     shown = pixels[0] if pixels.shape[0] == 1 else pixels.transpose(1, 2, 0)
     axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set(xticks=[], yticks=[])

@@ -1,13 +1,7 @@
-"""The report: figures as PNG and SVG, and one static page that asks for nothing but these."""
+"""The report: figures as PNG and SVG, and one static page that loads only these."""
 
 from __future__ import annotations
 
-import html
-import json
-import re
-from base64 import b64encode
-from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +10,25 @@ from ...data.class_names import class_name
 from ...extras import require_extra
 from ...io.atomic_io import atomic_write
 from ..summary import read_results
-from ..tasks import Work
-from . import tables
+from ..tasks import TaskRunner
 from .figures import all_figures
-from .html import number
+from .html import number, page
 
 SETTINGS = {"svg.hashsalt": "steerlens_fast", "svg.fonttype": "none", "font.family": "sans-serif"}
 
 
-def write_report(out: Path, summary: dict, work: Work, frames: dict[str, dict[int, np.ndarray]]) -> Path:
-    """Draw everything, and write ``index.html``.
+def write_report(out: Path, summary: dict, runner: TaskRunner, frames: dict[str, dict[int, np.ndarray]]) -> Path:
+    """Draw the figures and write ``index.html``.
 
     Parameters
     ----------
     out : Path
         The evaluation's folder, with ``results.jsonl`` in it.
     summary : dict
-    work : Work
-        Has the sources' images.
+    runner : TaskRunner
+        The task runner, with the images of the sources.
     frames : dict
-        By family: the frames of the sources that are shown, [C, H, W] uint8.
+        The frames [C, H, W] uint8 of the sources that are shown, by family.
 
     Returns
     -------
@@ -46,7 +39,7 @@ def write_report(out: Path, summary: dict, work: Work, frames: dict[str, dict[in
     (out / "figures").mkdir(exist_ok=True)
     shown = []
     with matplotlib.rc_context(SETTINGS):
-        for name, caption, figure in all_figures(summary, _strips(out, work, frames)):
+        for name, caption, figure in all_figures(summary, _strips(out, runner, frames)):
             for kind, unstamped in (("png", {"Software": None}), ("svg", {"Date": None})):
                 with atomic_write(out / "figures" / f"{name}.{kind}") as file:
                     figure.savefig(file, format=kind, metadata=unstamped)
@@ -56,25 +49,25 @@ def write_report(out: Path, summary: dict, work: Work, frames: dict[str, dict[in
     return out / "index.html"
 
 
-def _strips(out: Path, work: Work, frames: dict) -> dict:
-    """What the figure of samples shows, with what driver and judges said."""
-    largest = float(f"{max(work.budgets):.7g}")
-    said = {}
+def _strips(out: Path, runner: TaskRunner, frames: dict) -> dict:
+    """Return the pictures and captions of the figure of samples."""
+    largest = float(f"{max(runner.budgets):.7g}")
+    record_of = {}
     for record in read_results(out / "results.jsonl"):
-        if record.get("budget") == largest and record["source"] in work.shown:
-            said[record["family"], record["source"]] = record
+        if record.get("budget") == largest and record["source"] in runner.shown:
+            record_of[record["family"], record["source"]] = record
     rows = []
-    for n in sorted(work.shown):
-        source = (work.chosen.images[n] * 255).round().byte().numpy()
-        edits = {f: (frames[f][n], *_said(said[f, n])) for f in frames if n in frames[f]}
-        target = next((said[f, n]["target"] for f in edits), None)
-        named = lambda c: "" if c is None else class_name(c, work.chosen.classes)
-        label = f"{named(int(work.chosen.predicted[n]))} → {named(target)}"
+    for n in sorted(runner.shown):
+        source = (runner.sources.images[n] * 255).round().byte().numpy()
+        edits = {f: (frames[f][n], *_edit_caption(record_of[f, n])) for f in frames if n in frames[f]}
+        target = next((record_of[f, n]["target"] for f in edits), None)
+        name_of = lambda c: "" if c is None else class_name(c, runner.sources.classes)
+        label = f"{name_of(int(runner.sources.predicted[n]))} → {name_of(target)}"
         rows.append((label if len(label) < 10 else label.replace(" → ", "\n→ "), source, edits))
     return {"families": list(frames), "rows": rows}
 
 
-def _said(record: dict) -> tuple[str, bool]:
+def _edit_caption(record: dict) -> tuple[str, bool]:
     if record["target_probability"] is None:
         return "no edit" if record["reason"] else "not finite", False
     judges = record.get("judges") or {}
@@ -83,24 +76,4 @@ def _said(record: dict) -> tuple[str, bool]:
         text += f"  {sum(map(bool, judges.values()))}/{len(judges)}"
     if not record["attained"]:
         text += f"\nL2 {record['l2']:.3g} only"
-    return text, bool(record["driver"] and record["attained"])
-
-
-def page(summary: dict, figures: list[tuple[str, str]]) -> str:
-    """The page; no text in it can become markup, and it may load its own figures only."""
-    template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    style = sha256(re.search("<style>(.*?)</style>", template, re.S)[1].encode()).digest()
-    policy = f"default-src 'none'; img-src 'self' file:; style-src 'sha256-{b64encode(style).decode()}'; "
-    policy += "base-uri 'none'; form-action 'none'"
-    parts = {
-        "policy": policy,
-        "title": html.escape(f"Evaluation of {summary['config']['driver']}"),
-        "facts": tables.facts(summary),
-        "problems": tables.problems(summary),
-        "budgets": "\n".join(tables.budget(summary, budget) for budget in summary["budgets"]),
-        "bands": tables.bands(summary),
-        "published": tables.published(summary),
-        "figures": "\n".join(tables.figure(name, caption) for name, caption in figures),
-        "about": html.escape(json.dumps(summary["about"]["versions"], indent=1)),
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], template)
+    return text, bool(record["driver_agrees"] and record["attained"])
