@@ -559,7 +559,7 @@ def test_presets_run(name, tmp_path, monkeypatch):
 def test_a_folder_with_other_files_is_refused(name, overwrite, tmp_path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("{}")
-    with pytest.raises(JobError, match="out must be a new folder, or that of an evaluation"):
+    with pytest.raises(JobError, match="out must be a new folder or that of an evaluation"):
         run_evaluation(tmp_path, {"data": "nowhere", "driver": "none:none"}, overwrite=overwrite)
     assert (tmp_path / name).read_text() == "{}"
 
