@@ -225,5 +225,5 @@ def test_arrays_of_more_than_8_bits(kind, tmp_path):
         assert morph_dataset(path, "job_models:classifier", out, **job, **options).code == 0
         wanted = [expected(v, 0, 4095) for v in values]
         assert all(np.array_equal(a, b) for a, b in zip(first_frames(out), wanted, strict=True))
-    with pytest.raises(JobError, match="or other ints with a range .--range., got (int16|I16)"):
+    with pytest.raises(JobError, match="or other integers with a range .--range., got (int16|I16)"):
         morph_dataset(path, "job_models:classifier", tmp_path / "no", **job)
