@@ -289,8 +289,8 @@ class Morphs:
         ...     torch.equal(Morphs.load(f"{folder}/all.safetensors").frames, m.frames)
         True
         """
-        path = expand_home(path)
-        suffix, options = _suffix(path), {"frames": frames, "samples": samples, "class_names": class_names}
+        suffix, path = _suffix(path), expand_home(path)
+        options = {"frames": frames, "samples": samples, "class_names": class_names}
         if check_bool("differences", differences) and suffix not in FIGURES:
             raise ValueError(f"differences must be False for {suffix}: only {', '.join(FIGURES)} have rows of them")
         if suffix in TENSORS:
@@ -318,9 +318,9 @@ class Morphs:
         ImportError
             Where safetensors is not installed (extra ``steerlens_fast[save]``).
         """
-        path = expand_home(path)
         if _suffix(path) not in TENSORS:
             raise ValueError(f"path must end in .safetensors, got {os.fspath(path)!r}")
+        path = expand_home(path)
         tensors, settings = read_tensors(path, "Morphs")
         return cls(**{f.name: tensors.get(f.name) for f in fields(cls)} | {"settings": settings})
 
