@@ -13,12 +13,10 @@ from .. import checks
 from ..classifier.isolation import frames_within_the_package
 from ..classifier.objectives import loss
 from ..classifier.targets import check_target, resolve_target, slice_target
+from ..morph_status import MorphStatus
 
 if TYPE_CHECKING:
     from .lens import SteerableLens
-
-# Morphs.status, places in morphs.REASONS
-OK, NOT_FINITE, ZERO, BECAME_NOT_FINITE, OVERFLOWED, REFUSED, BECAME_ZERO = range(7)
 
 
 class GradientProvider:
@@ -39,7 +37,7 @@ class GradientProvider:
 
     def refuse(self, bad: Tensor) -> None:
         """Samples [B] whose images are none: they do not move."""
-        self.status = torch.where(bad, REFUSED, self.status)
+        self.status = torch.where(bad, MorphStatus.IMAGE_NOT_IN_BOUNDS, self.status)
 
     def gradient(self, image: Tensor, frame: int | None) -> Tensor:
         """d(loss)/d(image) [B, C, H, W], 0 where a sample has none to follow; ``image`` is frame ``frame``, if any."""
@@ -80,15 +78,23 @@ class GradientProvider:
 
     def _only_good(self, gradient: Tensor, first: bool) -> Tensor:
         largest = gradient.abs().flatten(1).amax(1)  # NaN where there is one
-        status = torch.where(largest.isfinite(), OK, NOT_FINITE if first else BECAME_NOT_FINITE)
-        status = torch.where(largest == 0, ZERO if first else BECAME_ZERO, status)
+        status = torch.where(
+            largest.isfinite(),
+            MorphStatus.OK,
+            MorphStatus.GRADIENT_NOT_FINITE if first else MorphStatus.GRADIENT_BECAME_NOT_FINITE,
+        )
+        status = torch.where(
+            largest == 0, MorphStatus.GRADIENT_ZERO if first else MorphStatus.GRADIENT_BECAME_ZERO, status
+        )
         if first:
             self.gradient_norm = gradient.flatten(1).norm(dim=1)
         self.steps += 1
-        self.stopped = torch.where((self.status == OK) & (status != OK), self.steps, self.stopped)
-        self.status = torch.where(self.status == OK, status, self.status)
+        self.stopped = torch.where(
+            (self.status == MorphStatus.OK) & (status != MorphStatus.OK), self.steps, self.stopped
+        )
+        self.status = torch.where(self.status == MorphStatus.OK, status, self.status)
         # One that failed stays where it is, also where a later gradient is good.
-        return keep_where(self.status == OK, gradient, torch.zeros_like(gradient[:1]))
+        return keep_where(self.status == MorphStatus.OK, gradient, torch.zeros_like(gradient[:1]))
 
     def score(self, frames: Tensor, which: str) -> None:
         """Run the model on those frames [F, B, C, H, W] whose outputs its gradients have not told."""

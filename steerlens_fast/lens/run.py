@@ -13,8 +13,8 @@ from ..checks import check_image
 from ..classifier.isolation import frames_within_the_package
 from ..families.luma import luma
 from ..memory import new_output, store
-from ..morphs import Morphs
-from .gradient_provider import BECAME_NOT_FINITE, OK, OVERFLOWED, REFUSED, GradientProvider
+from ..morphs import Morphs, MorphStatus
+from .gradient_provider import GradientProvider
 from .l2_search import l2_from
 from .regimes import MorphState, frozen, live, persistent
 from .schedule import make_schedule
@@ -117,7 +117,10 @@ class MorphRun:
         Those of samples that had no gradient to start with, and those that left the floating-point range.
         """
         provider = self.provider
-        started = (provider.status == OK) | ((provider.status >= BECAME_NOT_FINITE) & (provider.status != REFUSED))
+        started = (provider.status == MorphStatus.OK) | (
+            (provider.status >= MorphStatus.GRADIENT_BECAME_NOT_FINITE)
+            & (provider.status != MorphStatus.IMAGE_NOT_IN_BOUNDS)
+        )
         l2 = l2_from(frames, self.state.source)
         finite = l2.isfinite()
         if l2.device.type == "cpu" and bool(finite.all()) and bool(started.all()):
@@ -126,7 +129,9 @@ class MorphRun:
         for j, frame in enumerate(frames):
             torch.where((finite[j] & started).view(-1, 1, 1, 1), frame, still, out=frame)
             self.beyond_range[first + j] = finite[j]
-        provider.status = torch.where((provider.status == OK) & ~finite.all(0), OVERFLOWED, provider.status)
+        provider.status = torch.where(
+            (provider.status == MorphStatus.OK) & ~finite.all(0), MorphStatus.OVERFLOW, provider.status
+        )
         return torch.where(finite & started, l2, 0.0)
 
 

@@ -17,16 +17,8 @@ from ..checks import check_bool
 from ..io.atomic_io import atomic_write
 from ..io.paths import expand_home
 from ..io.tensor_files import as_json, read_tensors, write_tensors
+from ..morph_status import MorphStatus
 
-REASONS = (
-    "",
-    "the gradient at the source is not finite",
-    "the gradient at the source is zero",
-    "the gradient became infinite or NaN after the source",
-    "frames left the floating-point range: smaller factors are needed",
-    "the image is not finite, or not in bounds",
-    "the gradient became zero after the source",
-)
 FALL = 0.01  # of the highest target probability: a smaller loss at the last frame is not called one
 INDEX = "an int, a slice, or a list or tensor [n] of ints or bools"
 FIGURES, ANIMATIONS, TENSORS = (".png", ".pdf", ".svg"), (".gif", ".webp"), (".safetensors",)
@@ -58,7 +50,7 @@ class Morphs:
     attained : Tensor [B] or [B, M], bool, or None
         Whether a frame lies there.
     status : Tensor [B], int64
-        0, or what went wrong, an index into ``steerlens_fast.morphs.REASONS``.
+        0, or what went wrong, a :class:`steerlens_fast.morphs.MorphStatus`.
     settings : dict
         How the morphs were made: family, rule, regime, objective, bounds and the like; can be written as JSON.
     gradient_norm : Tensor [B] or None
@@ -120,7 +112,9 @@ class Morphs:
     def reasons(self) -> list[str | None]:
         """For each sample what went wrong, None where nothing did."""
         steps = [0] * len(self) if self.stopped is None else self.stopped.tolist()
-        reasons = (REASONS[s] + (f", at step {n}" if n > 1 else "") for s, n in zip(self.status.tolist(), steps))
+        reasons = (
+            MorphStatus(s).reason + (f", at step {n}" if n > 1 else "") for s, n in zip(self.status.tolist(), steps)
+        )
         return [reason or None for reason in reasons]
 
     @property
