@@ -168,7 +168,9 @@ class Classifier:
             return
         if self.task == "multiclass":
             flat = outputs.dim() == 2
-            if flat and bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
+            if not flat or outputs.min().item() < 0:
+                return
+            if bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
                 self._warn_of_probabilities("at least 0, with a sum of 1", "softmax", "take the logarithm of it")
             return
         logits = 2 * outputs[:, 1].detach()

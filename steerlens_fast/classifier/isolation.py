@@ -152,13 +152,13 @@ class RandomStream:
             if seed is not None:
                 _seed_generators(devices, seed)
                 self._own = self._read()
-                self._write(self._callers)
+                self._write(self._callers, self._own)
 
     def __enter__(self) -> RandomStream:
         self._callers = self._read()
         self._undo = MODEL_LOCK.undone_by(self._leave)
         self._undo.__enter__()
-        self._write(self._own)
+        self._write(self._own, self._callers)
         return self
 
     def __exit__(self, *_) -> None:
@@ -167,14 +167,16 @@ class RandomStream:
     def _leave(self) -> None:
         """Give the caller's numbers back, and keep the place in the stream."""
         self._own = self._read()
-        self._write(self._callers)
+        self._write(self._callers, self._own)
 
     def _read(self) -> list:
         return [read() for read, _ in self._generators]
 
-    def _write(self, states: list) -> None:
-        for (_, write), state in zip(self._generators, states):
-            write(state)
+    def _write(self, states: list, current: list) -> None:
+        """Set the generators' states, but for those that are the current ones."""
+        for (_, write), state, old in zip(self._generators, states, current):
+            if state is not old:
+                write(state)
 
 
 def _global_generators(devices: Iterable[torch.device]) -> Iterator[Accessors]:

@@ -106,7 +106,11 @@ def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") ->
     >>> resolve_target(0, outputs)
     (tensor([0, 0]), tensor([1, 0]))
     """
-    outputs, target = outputs.detach(), check_target(target, len(outputs), task)
+    return resolve_checked_target(check_target(target, len(outputs), task), outputs.detach(), task)
+
+
+def resolve_checked_target(target: str | Tensor, outputs: Tensor, task: str) -> tuple[Tensor, Tensor]:
+    """Resolve what :func:`check_target` returned; see :func:`resolve_target`."""
     if isinstance(target, str):
         return _ranked_label(target, outputs) if task == "multilabel" else _ranked(target, outputs)
     _check_range(target, outputs)
@@ -155,11 +159,13 @@ def _check_range(target: Tensor, outputs: Tensor) -> None:
         hint = "for one class per sample give a list" if len(sizes) == 1 else "give a tuple: class, then position"
         expected = f"{len(sizes)} indices per sample for outputs {list(outputs.shape)}"
         raise ValueError(f"target must have {expected}, got {given} ({hint})")
-    for axis, size in enumerate(sizes):
+    for axis, size in enumerate(sizes if len(target) else ()):
+        low, high = target[:, axis].aminmax()
+        if low.item() >= 0 and high.item() < size:
+            continue
         bad = target[:, axis][(target[:, axis] < 0) | (target[:, axis] >= size)]
-        if len(bad):
-            where = f"in dimension {axis + 1} of outputs {list(outputs.shape)}"
-            raise ValueError(f"target must be 0 to {size - 1} {where}, got {bad[0]}")
+        where = f"in dimension {axis + 1} of outputs {list(outputs.shape)}"
+        raise ValueError(f"target must be 0 to {size - 1} {where}, got {bad[0]}")
 
 
 def _index(value) -> int:

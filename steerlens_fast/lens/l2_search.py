@@ -22,6 +22,7 @@ REACH = math.log(2)  # how much further than in proportion to the factor a searc
 LEAST = 1e-6  # of the way to the target: less than that cannot be told from no motion at all
 TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # of an attained distance: the follow-up's, and its largest share of the budget
 PHASE_LIMIT = 1e6  # radians in one step: float32 sines keep their accuracy up to there
+SERIAL_SIZE = 1 << 15  # torch sums fewer values in one thread: all frames at once give the same bits as one by one
 PATIENCE, PATIENCE_AT_REST = 10, 3  # factors tried that bring an image no closer; that do not move it at all
 
 
@@ -247,6 +248,8 @@ def _predicted(x: Tensor, rise: Tensor) -> Tensor:
 
 def l2_from(frames: Tensor, source: Tensor) -> Tensor:
     """L2 distances [F, B] of frames [F, B, ...] from their sources [B, ...]."""
+    if source.device.type == "cpu" and source.numel() < SERIAL_SIZE and frames.numel() < 8 * SERIAL_SIZE:
+        return torch.linalg.vector_norm((frames - source).flatten(2), dim=2)
     parts = scratch_chunks(source)
     norm = lambda t: torch.linalg.vector_norm(t.flatten(1), dim=1)
     distances = [norm(frame[at] - source[at]) for frame in frames for at in parts]

@@ -125,6 +125,7 @@ class SteerableLens:
         self.scales, self.orientations = checked["scales"], checked["orientations"]
         self._check_named_family() if isinstance(family, str) else self._check_family_object()
         self._check_pyramid()
+        self._last_family: tuple | None = None
 
     def __repr__(self) -> str:
         told = ", ".join(f"{k}={v!r}" for k, v in self.settings.items() if v is not None)
@@ -149,7 +150,6 @@ class SteerableLens:
             "phase_cap": self.phase_cap,
         }
 
-    @torch.no_grad()
     @eager(UNTRACED)
     def morph(
         self,
@@ -276,9 +276,12 @@ class SteerableLens:
         (torch.Size([2, 3, 5]), [1, 4])
         """
         checks.check_choice("score", score, SCORES)
+        self._check_amplitude_factors(amplitude_factors)
         schedule = dict(factors=factors, amplitude_factors=amplitude_factors, max_l2=max_l2, distances=distances)
-        schedule = self._schedule(**schedule, frames=frames, steps=steps)
-        return MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args).morph(score)
+        schedule |= dict(frames=frames, steps=steps)
+        with torch.no_grad():
+            run = MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args)
+            return run.morph(score)
 
     @eager(UNTRACED)
     def iter_frames(
@@ -309,10 +312,11 @@ class SteerableLens:
         (2, 3, 16, 16)
         (2, 3, 16, 16)
         """
+        self._check_amplitude_factors(amplitude_factors)
         schedule = dict(factors=factors, amplitude_factors=amplitude_factors, max_l2=max_l2, distances=distances)
-        schedule = self._schedule(**schedule, frames=frames, steps=steps)
-        call = MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args)
-        return torch.no_grad()(call.iterate)()
+        schedule |= dict(frames=frames, steps=steps)
+        run = MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args)
+        return torch.no_grad()(run.iterate)()
 
     def perturb(
         self,
@@ -376,10 +380,9 @@ class SteerableLens:
 
     # --- What the family decides, and what the images do ---
 
-    def _schedule(self, **asked) -> dict:
-        if asked["amplitude_factors"] is not None and isinstance(self.family, str) and self.family != "csp-joint":
+    def _check_amplitude_factors(self, amplitude_factors) -> None:
+        if amplitude_factors is not None and isinstance(self.family, str) and self.family != "csp-joint":
             raise ValueError(f"amplitude_factors must be None for family {self.family!r}, which has one coordinate")
-        return asked
 
     def _check_named_family(self) -> None:
         checks.check_choice("family", self.family, FAMILIES)
@@ -411,15 +414,20 @@ class SteerableLens:
             kind = type(self.pyramid).__name__
             raise TypeError(f"pyramid must be a SteerablePyramid or a mapping of its options, got {kind}")
 
-    def _family_for(self, images: Tensor) -> Family:
-        """The edit family of images [B, C, H, W], colour included."""
-        family = self.family
-        if isinstance(family, str):
-            restricted = self.scales is not None or self.orientations is not None
-            needs_pyramid = family.startswith("csp-") or restricted
-            pyramid = self._pyramid_for(tuple(images.shape[-2:])) if needs_pyramid else None
-            family = make_family(family, pyramid, self.rule, self.scales, self.orientations)
-        return LumaFamily(family) if self.color != "rgb" and images.shape[1] == 3 else family
+    def family_for(self, images: Tensor) -> Family:
+        """Return the edit family of images [B, C, H, W]; the last one is kept for images of the same shape."""
+        restriction = self.rule, self.scales, self.orientations, self.pyramid
+        key = self.family, self.color, tuple(images.shape[1:]), restriction
+        if self._last_family is None or self._last_family[0] != key:
+            family = self.family
+            if isinstance(family, str):
+                restricted = self.scales is not None or self.orientations is not None
+                needs_pyramid = family.startswith("csp-") or restricted
+                pyramid = self._pyramid_for(tuple(images.shape[-2:])) if needs_pyramid else None
+                family = make_family(family, pyramid, self.rule, self.scales, self.orientations)
+            family = LumaFamily(family) if self.color != "rgb" and images.shape[1] == 3 else family
+            self._last_family = key, family
+        return self._last_family[1]
 
     def _pyramid_for(self, shape: tuple[int, int]) -> SteerablePyramid:
         if isinstance(self.pyramid, SteerablePyramid):

@@ -41,21 +41,25 @@ class MorphState:
     schedule: Schedule
     bounds: Bounds
     phase_cap: float | None = None
-    factors: list[Tensor] = field(default_factory=list)  # [B] of each frame, cumulative
+    factors: list[Tensor] = field(default_factory=list)  # blocks [f, B] of frames, cumulative
     amplitude_factors: list[Tensor] = field(default_factory=list)
     attained: list[Tensor] = field(default_factory=list)  # [B] of each budget
 
-    def note(self, b: Tensor, a: Tensor) -> None:
-        """Factors [F, B] of the next frames."""
-        self.factors += b.unbind(0)
-        self.amplitude_factors += a.unbind(0)
+    def append_factors(self, b: Tensor, a: Tensor) -> None:
+        """Append the factors [f, B] of the next frames."""
+        self.factors.append(b)
+        self.amplitude_factors.append(a)
+
+    def all_factors(self) -> Tensor:
+        """Return the phase factors of all frames [B, F]."""
+        return torch.cat(self.factors).T.contiguous()
 
     def all_amplitude_factors(self) -> Tensor | None:
-        """[B, F], or None where they are the factors."""
-        return None if self.schedule.amplitude_factors is None else torch.stack(self.amplitude_factors, 1)
+        """Return the amplitude factors of all frames [B, F]; None where they equal the phase factors."""
+        return None if self.schedule.amplitude_factors is None else torch.cat(self.amplitude_factors).T.contiguous()
 
-    def still(self) -> Tensor:
-        """The source itself as a frame [1, B, C, H, W]: what a factor of 0 stands for."""
+    def source_frame(self) -> Tensor:
+        """Return the clipped source as a frame [1, B, C, H, W]: the frame of factor 0."""
         return clip(self.source.clone(), self.bounds)[None]
 
 
@@ -65,7 +69,7 @@ def frozen(state: MorphState, gradient: Gradient, block: int | None = None) -> I
     motion = state.family.prepare(state.source, along)
     motion = motion if block is None else _held(motion)
     b, a = _frozen_factors(state, motion)
-    state.note(b, b if a is None else a)
+    state.append_factors(b, b if a is None else a)
     for f in range(0, len(b), block or max(len(b), 1)):
         at = slice(f, f + (block or len(b)))
         yield rendered(motion, b[at], None if a is None else a[at], state.bounds)
@@ -132,8 +136,8 @@ def _step_by_step(state: MorphState, gradient: Gradient, position: _Live | _Pers
     image, frame, previous = state.source, int(state.schedule.starts_at_source), None
     shown = frame - 1 if frame else None  # which frame the image is
     if frame:
-        state.note(b[None], a[None])
-        yield state.still()
+        state.append_factors(b[None], a[None])
+        yield state.source_frame()
     for step in state.schedule.steps():
         along = gradient(image, shown)
         motion = position.toward(along)
@@ -144,7 +148,7 @@ def _step_by_step(state: MorphState, gradient: Gradient, position: _Live | _Pers
         if step.ends_frame:
             if step.budget is not None:
                 state.attained.append(_met(state, image, step.budget))
-            state.note(b[None], a[None])
+            state.append_factors(b[None], a[None])
             yield image[None]
             frame, shown = frame + 1, frame
 

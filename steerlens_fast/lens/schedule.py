@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -157,6 +158,8 @@ def steps_per_frame(steps: int | None, intervals: int) -> int:
 
 
 def _factor_schedule(images: Tensor, factors, amplitude_factors, frames: int | None, steps: int | None) -> Schedule:
+    if amplitude_factors is None and type(factors) is float and math.isfinite(factors):
+        return _ramp_schedule(images, factors, count_frames(frames, steps))
     kinds = "a float, a sequence of floats, or a real tensor [F] or [B, F]"
     named = {"factors": factors, "amplitude_factors": amplitude_factors}
     tables = {name: _real_table(name, value, kinds) for name, value in named.items() if value is not None}
@@ -174,6 +177,16 @@ def _factor_schedule(images: Tensor, factors, amplitude_factors, frames: int | N
     here = lambda name, t: None if t is None else sent(name, t, images.device)
     b, a = here("factors", b), here("amplitude_factors", a)
     return Schedule(len(b), b, a, starts_at_source=at_source, toward=toward)
+
+
+def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
+    """Return the schedule of factors that grow linearly from 0 to ``factor``, the same for all samples."""
+    ramp = (torch.linspace(0, 1, frames, dtype=torch.float64, device="cpu") * factor).to(images.dtype)
+    last = ramp[-1].item()
+    if not math.isfinite(last):
+        raise ValueError(f"factors must be finite in {images.dtype}, got {factor!r}")
+    table = ramp[:, None].expand(-1, images.shape[0])
+    return Schedule(frames, sent("factors", table, images.device), toward=last > 0)
 
 
 def _check_factor_shape(name: str, table: Tensor, count: int) -> None:
