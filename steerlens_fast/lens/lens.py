@@ -414,7 +414,7 @@ class SteerableLens:
             kind = type(self.pyramid).__name__
             raise TypeError(f"pyramid must be a SteerablePyramid or a mapping of its options, got {kind}")
 
-    def family_for(self, images: Tensor) -> Family:
+    def _family_for(self, images: Tensor) -> Family:
         """Return the edit family of images [B, C, H, W]; the last one is kept for images of the same shape."""
         restriction = self.rule, self.scales, self.orientations, self.pyramid
         key = self.family, self.color, tuple(images.shape[1:]), restriction

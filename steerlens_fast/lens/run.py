@@ -43,7 +43,7 @@ class MorphRun:
         can_read = not self.images.is_cuda or self.schedule.budgets is not None  # else it would wait for the device
         self.provider.warns &= lens.warns and can_read and self.schedule.toward
         self.overflowed: dict[int, Tensor] = {}  # frame -> which samples [B] left the floating-point range
-        self.state = MorphState(lens.family_for(source), source, self.schedule, lens.bounds, lens.phase_cap)
+        self.state = MorphState(lens._family_for(source), source, self.schedule, lens.bounds, lens.phase_cap)
 
     def morph(self, score: str) -> Morphs:
         """Render all frames, run the model on those to be scored, and return both as :class:`Morphs`."""

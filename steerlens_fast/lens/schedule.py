@@ -219,7 +219,7 @@ def _budget_schedule(images: Tensor, max_l2, frames: int | None, steps: int | No
     kinds, count = "a float, or a sequence or tensor [B], one for each sample", len(images)
     table = _real_table("max_l2", max_l2, kinds)
     if table.dim() > 1 or (table.dim() and len(table) != count):
-        hint = "for several distances use distances"
+        hint = "for several distances use distances="
         raise ValueError(f"max_l2 must be {kinds} with B = {count} ({hint}), got shape {list(table.shape)}")
     table = _distances_in("max_l2", max_l2, table, images)
     return Schedule(count_frames(frames, steps), budgets=table.reshape(1, -1).expand(1, count))
@@ -230,7 +230,7 @@ def _distances_schedule(images: Tensor, distances, frames: int | None, refreshed
     kinds, count = "a sequence of M floats, or a tensor [B, M]", len(images)
     table = _real_table("distances", distances, kinds)
     if table.dim() not in (1, 2) or not table.shape[-1] or (table.dim() == 2 and len(table) != count):
-        hint = "for a single distance use max_l2"
+        hint = "for a single distance use max_l2="
         raise ValueError(f"distances must be {kinds} with B = {count} ({hint}), got shape {list(table.shape)}")
     if refreshed and not bool((table.diff(dim=-1) > 0).all()):
         raise ValueError(f"distances must increase in regimes that refresh the gradient, got {distances!r}")
