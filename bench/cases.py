@@ -22,6 +22,7 @@ ORDER, HEIGHT, FRAMES = 3, 4, 8
 DIGITS, DIGIT_FRAMES = (256, 1, 32, 32), 12
 PERSISTENT, PERSISTENT_STEPS = [(1, 1, 64, 64), (64, 1, 64, 64)], 11
 RESNET = (8, 3, 224, 224)
+SMALL = (1, 1, 64, 64)
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,23 @@ def gradients(model, images: Tensor, target: Tensor) -> Tensor:
     return torch.autograd.grad(loss, x)[0]
 
 
+def small_morph(shape, who, device="cpu") -> Run:
+    """A morph so small that its Python time shows; or its parts: the model's gradient, and preparing and rendering."""
+    images, target = image_of(shape, device), torch.zeros(shape[0], dtype=torch.int64, device=device)
+    seed = torch.Generator().manual_seed(0)
+    weights = (torch.randn(10, images[0].numel(), generator=seed) / 20).to(device)
+    model = lambda x: x.flatten(1) @ weights.T
+    if who == "gradient":
+        return Run(lambda: gradients(model, images, target), (images,), grad=True)
+    if who == "render":
+        family, gradient = sf.CSPFamily(sf.SteerablePyramid(shape[-2:])), gradients(model, images, target)
+        factors = torch.linspace(0, 20, FRAMES)
+        return Run(lambda: family.prepare(images, gradient).render(factors, bounds=(0, 1)), (images, gradient))
+    lens = sf.SteerableLens(model)
+    function = lambda: lens.morph(images, target, factors=20.0, frames=FRAMES, score="none").frames
+    return Run(function, (images,), grad=True)
+
+
 class Mean(torch.nn.Module):
     """A classifier that costs next to nothing: three classes of the mean colour."""
 
@@ -219,5 +237,6 @@ SETUPS = {
     f"{FRAMES}-frame phase morph": morph,
     f"{DIGIT_FRAMES}-frame joint morph": joint_morph,
     f"frozen {FRAMES}-frame morph, ResNet-50": lens_morph,
+    f"small {FRAMES}-frame morph, linear model": small_morph,
     f"{PERSISTENT_STEPS} persistent steps": persistent_morph,
 }

@@ -98,6 +98,8 @@ def known_to(work: str) -> tuple[str, ...]:
         return ("ours",)
     if SETUPS[work] is cases.lens_morph:
         return "ours", "gradient"
+    if SETUPS[work] is cases.small_morph:
+        return "ours", "gradient", "render"
     return "ours", "plain", "compiled", "plenoptic", "floor"
 
 
@@ -110,6 +112,6 @@ def build(work: str, shape, who: str, **options) -> cases.Run:
 
 def rival(work, shape, who, device="cpu", **options) -> Here | Elsewhere:
     """A peer, where it runs as its users have it; floors and what ours does itself need no process of their own."""
-    if who in ("floor", "gradient") or torch.device(device).type != "cpu":
+    if who in ("floor", "gradient", "render") or torch.device(device).type != "cpu":
         return Here(build(work, shape, who, device=device, **options), device)
     return Elsewhere(work, shape, who, device=device, **options)

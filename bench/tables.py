@@ -138,6 +138,10 @@ def lens(result: dict) -> list[str]:
             each, sample = both(over(int(work.split()[0])), ms), both(over(int(work.split()[0]) * batch), ms)
             what = f"persistent regime, a refreshed step at {shape}, a model that costs next to nothing included"
             lines.append(line([what, f"{each} ms; per sample {sample} ms"]))
+        elif "linear" in work:
+            model, render = (both(of(modes, "seconds", who), ms) for who in ("gradient", "render"))
+            parts = f"the model's gradient {model} ms, preparing and rendering {render} ms"
+            lines.append(line([f"{work}, {shape}, not scored", f"{both(seconds, ms)} ms ({parts})"]))
         elif "ResNet" in work:
             shares = both(of(modes, "over_ours", "gradient"), inverse)
             alone = both(of(modes, "seconds", "gradient"), ms)

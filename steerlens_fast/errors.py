@@ -7,6 +7,7 @@ import re
 import tempfile
 
 from .extras import MissingExtra
+from .morph_status import MorphStatus
 
 DONE, FATAL, USAGE, QUARANTINED, TOO_MANY_FAILURES, NO_SPACE = range(6)  # exit codes
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM
@@ -25,7 +26,7 @@ EXPLANATIONS = {
 
 NO_THREAD = "can't start new thread"  # message of Python's RuntimeError
 
-OK = "ok"
+OK = MorphStatus.OK.key
 REASONS = {
     "unreadable": "the file or entry cannot be read",
     "empty": "the file or entry has no bytes",
@@ -37,23 +38,9 @@ REASONS = {
     "bad-array": "an array whose shape, type or range is not that of an image",
     "no-label": "the data have no label for the image",
     "model-error": "the model raises an error for this image",
-    "gradient-not-finite": "the gradient at the source is not finite",
-    "gradient-zero": "the gradient at the source is zero",
-    "gradient-became-not-finite": "the gradient became infinite or NaN after the source",
-    "overflow": "frames exceed the floating-point range: use smaller factors",
-    "image-not-in-bounds": "the image is not finite, or not in bounds",
-    "gradient-became-zero": "the gradient became zero after the source",
+    # Such items still have frames, which are copies of the source from the failure on.
+    **{status.key: status.reason for status in MorphStatus if status},
 }
-# Reasons by Morphs.status; such items still have frames, which are copies of the source from the failure on
-MORPH_REASONS = (
-    OK,
-    "gradient-not-finite",
-    "gradient-zero",
-    "gradient-became-not-finite",
-    "overflow",
-    "image-not-in-bounds",
-    "gradient-became-zero",
-)
 
 
 VOLATILE_PATTERNS = (  # text that differs between runs

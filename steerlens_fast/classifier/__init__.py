@@ -1,5 +1,7 @@
-"""The classifier: its outputs, targets, objectives and gradients."""
+"""Classifiers: outputs, targets, objectives and gradients without side effects."""
 
 from .classifier import Classifier
+from .objectives import OBJECTIVES
+from .outputs import TASKS
 
-__all__ = ["Classifier"]
+__all__ = ["OBJECTIVES", "TASKS", "Classifier"]

@@ -1,7 +1,4 @@
-"""The driver: the classifier whose outputs are optimised. The field calls it so; another one may judge the result.
-
-Its outputs and their gradient are taken as a guest would: nothing of the caller's is changed, on any path out.
-"""
+"""``Classifier``: outputs and gradients of a model, without side effects on the model or its process."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from torch.nn import DataParallel, Module
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checks import check_choice, check_int
-from .dtypes import cast_for, explained, module_of
+from .dtypes import cast_for, explain_mismatch, module_of
 from .isolation import (
     MODEL_LOCK,
     RandomStream,
@@ -28,38 +25,38 @@ from .isolation import (
 from .outputs import TASKS, class_scores
 
 Losses = Callable[[Tensor, slice], Tensor]
-ENOUGH = 8  # logits, of which all lie between 0 and 1 by accident rarely
+MIN_LOGITS = 8  # so many logits rarely all lie between 0 and 1 by chance
 
 
 class Classifier:
-    """A classifier, run and differentiated with respect to its images, and left as it was found.
+    """A classifier that is run, and differentiated with respect to its images, without side effects.
 
-    Training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random numbers, grad mode and all inputs stay the
-    caller's. Random numbers are torch's (of the CPU and of the CUDA devices in use), Python's, numpy's, and those of
-    generators that modules have as attributes. A plain function may hide a module, whose flags, buffers and generators
-    cannot be seen: those are not looked after. A process that is forked while another thread is in a call finds all of
-    this as it was before the call.
+    Calls do not change training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random number generators,
+    grad mode or inputs. Generators are those of torch (on the CPU and on the CUDA devices in use), Python and numpy,
+    and those that are attributes of modules. A module inside a plain function is not visible: its flags, buffers and
+    generators are not protected. A process that is forked while another thread is in a call has the state from before
+    the call.
 
     Parameters
     ----------
     model : torch.nn.Module, ExportedProgram or callable
-        Maps images (and ``args``) to class scores [N, classes, ...], or to something that holds them: an object with
-        ``logits``, a mapping with "logits", a tuple or list whose first entry they are.
+        Maps images (and ``args``) to class scores [N, classes, ...], or to an object that contains them: as ``logits``,
+        as the key "logits" of a mapping, or as the first entry of a tuple or list.
     preprocessing : callable, optional
-        Applied to each batch of images before the model: the place of normalisation. What it returns (the images, where
-        there is none) is cast to the model's floating-point dtype, if that is a module with one such dtype.
+        Applied to each batch of images before the model, for example a normalisation. Its result (the images, if None)
+        is cast to the model's floating-point dtype, if the model is a module with a single one.
     task : {"multiclass", "binary", "multilabel"}
-        What the outputs are; :func:`~steerlens_fast.classifier.outputs.class_scores` converts them to scores.
+        Meaning of the outputs; :func:`~steerlens_fast.classifier.outputs.class_scores` converts them to scores.
 
     Attributes
     ----------
     seed : tuple of int and str, or None
-        Where random numbers of a call or session begin; None, as at first: at the caller's.
+        Seed of the random numbers of a call or session. None (default): the caller's generators are continued.
 
     Raises
     ------
     TypeError, ValueError
-        Where model or preprocessing cannot be called, or task is no such name.
+        If model or preprocessing is not callable, or task is unknown.
 
     Examples
     --------
@@ -80,11 +77,11 @@ class Classifier:
         if isinstance(model, torch.export.ExportedProgram):
             model = model.module()
         elif isinstance(model, DistributedDataParallel):
-            model = model.module  # its own forward writes the buffers of rank 0 into all, and waits for all
+            model = model.module  # its own forward synchronises all ranks
         if not callable(model) or isinstance(model, type):
-            raise TypeError(f"model must be a module, ExportedProgram or callable on images, got {_kind(model)}")
+            raise TypeError(f"model must be a module, ExportedProgram or callable on images, got {_type_text(model)}")
         if preprocessing is not None and (not callable(preprocessing) or isinstance(preprocessing, type)):
-            raise TypeError(f"preprocessing must be None or a callable on batches, got {_kind(preprocessing)}")
+            raise TypeError(f"preprocessing must be None or a callable on batches, got {_type_text(preprocessing)}")
         self.model, self.preprocessing = model, preprocessing
         self.task = check_choice("task", task, TASKS)
         self.seed: tuple | None = None
@@ -99,11 +96,11 @@ class Classifier:
         images : Tensor [N, ...], floating point
         args
             ``additional_forward_args`` as in captum: None, a value or a tuple, passed after the images. Tensors whose
-            first dimension is N are cut along with the images.
+            first dimension is N are split like the images.
         batch : int, optional
-            Most samples per call of the model; by default all.
+            Largest number of samples in one call of the model; by default all.
         stream : RandomStream, optional
-            Where random numbers come from; by default each call starts anew at the caller's.
+            Source of random numbers; by default each call starts at the state of the caller's generators.
 
         Returns
         -------
@@ -111,8 +108,8 @@ class Classifier:
             Class scores; see ``task``.
         """
         parts = _parts(images, batch)
-        with self._as_guest(images, stream), torch.no_grad():
-            return torch.cat([self._forward(_own(images, at), args, at, len(images)).clone() for at in parts])
+        with self._without_side_effects(images, stream), torch.no_grad():
+            return torch.cat([self._forward(_copy(images, at), args, at, len(images)).clone() for at in parts])
 
     def gradient(
         self, images: Tensor, loss: Losses, args=(), batch: int | None = None, *, stream: RandomStream | None = None
@@ -133,7 +130,7 @@ class Classifier:
             Detached.
         """
         parts, outputs = _parts(images, batch), []
-        with self._as_guest(images, stream), torch.enable_grad():
+        with self._without_side_effects(images, stream), torch.enable_grad():
             gradient = torch.empty_like(images)
             for at in parts:
                 gradient[at], scores = self._differentiate(images, loss, args, at)
@@ -143,79 +140,83 @@ class Classifier:
     def session(self, images: Tensor) -> RandomStream:
         """Begin a stream of random numbers that successive calls continue.
 
-        It begins where the caller's generators stand, or at :attr:`seed`. With it a stochastic model sees another
-        dropout mask at each refreshed gradient; without, the same one.
+        It starts at the state of the caller's generators, or at :attr:`seed`. With a stream, a stochastic model draws
+        a new dropout mask for each refreshed gradient; without one, the same mask each time.
         """
         modules = self._modules()
         return RandomStream([images.device, *(p.device for m in modules for p in m.parameters())], modules, self.seed)
 
     def warn_if_training(self) -> None:
-        """Warn, in the name of whoever called this package, where the model has modules in training mode."""
+        """Warn if the model has modules in training mode."""
         modules = [] if is_exported(self.model) else [m for m in self._modules() if m is not self.preprocessing]
         if any(map(in_training, modules)):
             text = (
-                "model is in training mode, or a part of it is: dropout and batch statistics, where it has any, enter "
+                "model is in training mode, or a part of it is: dropout and batch statistics affect the gradient. Its "
             )
-            text += "the gradient. Its flags are not changed; model.eval() is what is usually meant"
+            text += "flags are not changed; call model.eval() unless this is intended"
             warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
 
     def warn_of_probabilities(self, outputs: Tensor) -> None:
-        """Warn where scores [N, classes] come, by their values, not from logits but from a softmax or sigmoid.
+        """Warn if the scores [N, classes] look like probabilities instead of logits.
 
-        Of the CPU's alone: a GPU would have to be waited for.
+        Only on the CPU, since reading the scores of a GPU waits for the device.
         """
         if outputs.device.type != "cpu" or outputs.dim() < 2 or outputs.shape[1] < 2:
             return
         if self.task == "multiclass":
             flat = outputs.dim() == 2
-            if flat and bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
-                self._warn_of_probabilities("at least 0, with a sum of 1", "softmax", "take the logarithm of it")
+            if not flat or outputs.min().item() < 0:
+                return
+            if bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
+                self._warn_of_probabilities("at least 0, with a sum of 1", "softmax", "return its logarithm")
             return
         logits = 2 * outputs[:, 1].detach()
-        if logits.numel() >= ENOUGH and bool(((logits >= 0) & (logits <= 1)).all()):
-            self._warn_of_probabilities("none below 0 or above 1", "sigmoid", "take torch.logit of it")
+        if logits.numel() >= MIN_LOGITS and bool(((logits >= 0) & (logits <= 1)).all()):
+            self._warn_of_probabilities("none below 0 or above 1", "sigmoid", "return its torch.logit")
 
-    def _warn_of_probabilities(self, looks: str, function: str, instead: str) -> None:
+    def _warn_of_probabilities(self, evidence: str, function: str, remedy: str) -> None:
         text = (
-            f"model must return logits, and what it returned look like probabilities ({looks}): "
-            f"a {function} is taken of them once more. End the model before its {function}, or {instead}"
+            f"model must return logits, got values that look like probabilities ({evidence}), to which another "
+            f"{function} is applied. Remove the model's {function}, or {remedy}"
         )
         warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
 
     def _modules(self) -> list[Module]:
-        """Of model and preprocessing; a bound method's module counts."""
+        """Return the modules of model and preprocessing, including those of bound methods."""
         return [m for m in map(module_of, (self.model, self.preprocessing)) if m is not None]
 
     @contextmanager
-    def _as_guest(self, images: Tensor, stream: RandomStream | None) -> Iterator[None]:
+    def _without_side_effects(self, images: Tensor, stream: RandomStream | None) -> Iterator[None]:
         stream = self.session(images) if stream is None else stream
         with MODEL_LOCK, torch.inference_mode(False), stream, private_buffers(filter(may_write, self._modules())):
             yield
 
     def _differentiate(self, images: Tensor, loss: Losses, args, at: slice) -> tuple[Tensor, Tensor]:
-        """Of one batch; its graph is gone when this returns, before the next begins."""
-        leaf = _own(images, at).requires_grad_()
-        outputs = self._forward(leaf.clone(), args, at, len(images))  # not the leaf: a model may work in place
+        """Return gradient and outputs of one batch, and free its graph."""
+        leaf = _copy(images, at).requires_grad_()
+        outputs = self._forward(leaf.clone(), args, at, len(images))  # a clone, since a model may work in place
         if not outputs.requires_grad:
             raise ValueError("model must return outputs that depend on the images, got outputs without a graph")
         half = outputs.dtype == torch.float16
         gradient = _through_half(leaf, outputs, loss, at) if half else _gradient(loss(outputs, at).sum(), leaf)
         if gradient is None:
             raise ValueError("model and objective must depend on the images, got a loss that does not")
-        return gradient, outputs.detach().clone()  # a copy: a compiled model may reuse its outputs' memory
+        return gradient, outputs.detach().clone()  # cloned, since a compiled model may reuse the memory of its outputs
 
     def _forward(self, images: Tensor, args, at: slice, count: int) -> Tensor:
         given = images if self.preprocessing is None else self.preprocessing(images)
         if given is None:
-            raise TypeError("preprocessing must return what the model takes, got None")
+            raise TypeError("preprocessing must return the inputs of the model, got None")
         self._check_device(given)
         given = cast_for(self.model, given)
-        with explained(self.model, given):
-            outputs = self.model(given, *_cut(args, at, count))
+        with explain_mismatch(self.model, given):
+            outputs = self.model(given, *_split_args(args, at, count))
         return class_scores(outputs, len(images), self.task)
 
     def _check_device(self, images) -> None:
-        if not isinstance(self.model, Module) or isinstance(self.model, DataParallel):  # which moves images itself
+        if not isinstance(self.model, Module) or isinstance(
+            self.model, DataParallel
+        ):  # DataParallel moves images itself
             return
         devices = {p.device for p in self.model.parameters()}
         if isinstance(images, Tensor) and len(devices) == 1 and images.device not in devices:
@@ -227,9 +228,9 @@ def _gradient(total: Tensor, leaf: Tensor) -> Tensor | None:
 
 
 def _through_half(leaf: Tensor, outputs: Tensor, loss: Losses, at: slice) -> Tensor | None:
-    """The gradient by way of float16 outputs, which would hold no loss' gradient below 6e-8.
+    """Return the gradient through float16 outputs, which cannot represent gradients below 6e-8.
 
-    Each sample's is brought to about 1 by a power of 2 on its way through the model, and back after it.
+    Each sample's gradient is scaled to about 1 by a power of 2 in the backward pass of the model, and scaled back.
     """
     scores = outputs.detach().float().requires_grad_()
     along = _gradient(loss(scores, at).sum(), scores)
@@ -243,7 +244,7 @@ def _through_half(leaf: Tensor, outputs: Tensor, loss: Losses, at: slice) -> Ten
     return None if gradient is None else gradient * power.to(leaf.device).view(-1, *[1] * (leaf.dim() - 1))
 
 
-def _kind(value) -> str:
+def _type_text(value) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
@@ -257,12 +258,12 @@ def _parts(images, batch: int | None) -> list[slice]:
     return [slice(i, min(i + size, len(images))) for i in range(0, len(images), size)]
 
 
-def _own(tensor: Tensor, at) -> Tensor:
-    """A private copy of some samples, outside of any graph and of inference mode, in their memory format."""
+def _copy(tensor: Tensor, at) -> Tensor:
+    """Return a detached copy of some samples, in their memory format."""
     return tensor[at].detach().clone()
 
 
-def _cut(args, at: slice, count: int) -> Iterator:
+def _split_args(args, at: slice, count: int) -> Iterator:
     for arg in args if isinstance(args, tuple) else () if args is None else (args,):
         per_sample = isinstance(arg, Tensor) and arg.dim() > 0 and len(arg) == count
-        yield _own(arg, at if per_sample else ...) if isinstance(arg, Tensor) else arg
+        yield _copy(arg, at if per_sample else ...) if isinstance(arg, Tensor) else arg

@@ -1,4 +1,4 @@
-"""What a run of somebody's model may change, kept to itself: random numbers and buffers. And what its flags say."""
+"""Isolation of a model's side effects: random number generators, buffers, and forks during a call."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ import torch
 from torch import Tensor
 from torch.nn import DataParallel, Module, Sequential
 
-WRAPPERS = {DataParallel, Sequential}  # born with the flag set, around a model in eval mode, and without use for it
-Accessors = tuple[Callable[[], object], Callable[[object], object]]  # that read and write the state of a generator
+WRAPPERS = {
+    DataParallel,
+    Sequential,
+}  # new ones are in training mode, even around a model in eval mode; the flag has no effect on them
+Accessors = tuple[Callable[[], object], Callable[[object], object]]  # read and write the state of a generator
 
 
 LOCKS: WeakSet[ForkSafeLock] = WeakSet()
 
 
 class ForkSafeLock:
-    """A re-entrant lock for threads; a process that is forked while another thread holds it finds it free.
+    """A re-entrant lock for threads that is free in a process forked while another thread holds it.
 
-    The other thread does not exist in the child and would never release it. What that thread would have put back is
-    put back in the child: the functions that :meth:`undone_by` was given.
+    The other thread does not exist in the child and would never release the lock. The child runs the functions passed
+    to :meth:`undone_by`, which the thread would have run.
     """
 
     def __init__(self):
@@ -48,7 +51,7 @@ class ForkSafeLock:
 
     @contextmanager
     def undone_by(self, undo: Callable[[], None]) -> Iterator[None]:
-        """Call ``undo`` at the end of the block; or in a child that is forked by another thread within it."""
+        """Call ``undo`` at the end of the block, or in a child that another thread forks within it."""
         self._undo.append(undo)
         try:
             yield
@@ -57,7 +60,7 @@ class ForkSafeLock:
             undo()
 
     def after_fork(self) -> None:
-        """In the child: free the lock, unless its own thread holds it, and undo what no thread will."""
+        """In a forked child: free the lock and run the undo functions, unless the forking thread holds the lock."""
         if self._owner == get_ident():
             return  # the thread that forked holds the lock, goes on in the child, and will release it
         undo, self._undo = self._undo, []
@@ -73,22 +76,22 @@ def _after_fork() -> None:
 
 os.register_at_fork(after_in_child=_after_fork)
 
-# One thread at a time is somebody's guest: random numbers and a module's buffers are the process's.
+# One thread at a time runs a model: random number generators and buffers are shared by the process.
 MODEL_LOCK = ForkSafeLock()
 
 
 class _GlobalNumpy:
     """The state of the generator behind numpy's global functions.
 
-    To read or write a Mersenne Twister's takes numpy 0.1 ms, so the last state is kept while the generator's own words
-    show that nothing was drawn: not where a normal number waits (``has_gauss``), which is drawn without them.
+    Reading or writing it takes numpy 0.1 ms, so the last state is cached while the generator's memory is unchanged. A
+    pending normal number (``has_gauss``) is drawn without changing it, so then the state is read again.
     """
 
     def __init__(self):
         self._words, self._state = None, {"has_gauss": 1}
 
     def read(self) -> dict:
-        """The same object as last time where nothing was drawn since."""
+        """Return the state; the same object as last time if nothing was drawn since."""
         words = self._read_words()
         if words is None or words != self._words or self._state["has_gauss"]:
             self._words, self._state = words, np.random.get_state(legacy=False)
@@ -111,11 +114,11 @@ NUMPY = _GlobalNumpy()
 
 
 class RandomStream:
-    """A private stream of random numbers: entered for a call, left between calls, and continued by the next.
+    """A stream of random numbers that successive ``with`` blocks continue, separate from the caller's.
 
-    It starts where the caller's generators stand when it is made; outside of its ``with`` blocks they are the caller's
-    own, as if it had never been. They are torch's, Python's (``random``) and numpy's (``numpy.random``), and those
-    that modules have as attributes.
+    It starts at the state of the caller's generators when it is created. Outside of its ``with`` blocks the generators
+    have the caller's states. They are those of torch, Python (``random``) and numpy (``numpy.random``), and generators
+    that are attributes of modules.
 
     Parameters
     ----------
@@ -125,8 +128,8 @@ class RandomStream:
         Their attributes that are a ``torch.Generator``, ``random.Random``, ``numpy.random.Generator`` or
         ``numpy.random.RandomState`` are covered.
     seed : tuple of int and str, optional
-        Where torch's, Python's and numpy's numbers begin, in place of the caller's: the same for the same seed,
-        whatever ran before. Its parts are hashed together, so that neighbouring seeds have nothing in common.
+        Seed of the generators of torch, Python and numpy, instead of the caller's states. Its parts are hashed
+        together, so that neighbouring seeds give unrelated numbers.
 
     Examples
     --------
@@ -147,34 +150,36 @@ class RandomStream:
     def __init__(self, devices: Iterable[torch.device] = (), modules: Iterable[Module] = (), seed: tuple | None = None):
         devices = list(devices)
         self._generators = [*_global_generators(devices), *_generators_in(modules)]
-        with MODEL_LOCK:  # else another thread's stream may be in the generators' place
+        with MODEL_LOCK:  # else another thread's stream may be active
             self._own = self._callers = self._read()
             if seed is not None:
                 _seed_generators(devices, seed)
                 self._own = self._read()
-                self._write(self._callers)
+                self._write(self._callers, self._own)
 
     def __enter__(self) -> RandomStream:
         self._callers = self._read()
         self._undo = MODEL_LOCK.undone_by(self._leave)
         self._undo.__enter__()
-        self._write(self._own)
+        self._write(self._own, self._callers)
         return self
 
     def __exit__(self, *_) -> None:
         self._undo.__exit__(None, None, None)
 
     def _leave(self) -> None:
-        """Give the caller's numbers back, and keep the place in the stream."""
+        """Restore the caller's states, and save the state of the stream."""
         self._own = self._read()
-        self._write(self._callers)
+        self._write(self._callers, self._own)
 
     def _read(self) -> list:
         return [read() for read, _ in self._generators]
 
-    def _write(self, states: list) -> None:
-        for (_, write), state in zip(self._generators, states):
-            write(state)
+    def _write(self, states: list, current: list) -> None:
+        """Set the generators' states, but for those that are the current ones."""
+        for (_, write), state, old in zip(self._generators, states, current):
+            if state is not old:
+                write(state)
 
 
 def _global_generators(devices: Iterable[torch.device]) -> Iterator[Accessors]:
@@ -189,7 +194,7 @@ def _global_generators(devices: Iterable[torch.device]) -> Iterator[Accessors]:
 
 
 def _generators_in(modules: Iterable[Module]) -> Iterator[Accessors]:
-    """Of the generators that are attributes of modules, each once."""
+    """Yield the accessors of generators that are attributes of modules, each once."""
     owned = (value for root in modules for module in root.modules() for value in tuple(vars(module).values()))
     kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
     for generator in {id(value): value for value in owned if isinstance(value, kinds)}.values():
@@ -205,7 +210,7 @@ def _generators_in(modules: Iterable[Module]) -> Iterator[Accessors]:
 
 
 def _seed_generators(devices: Iterable[torch.device], seed: tuple) -> None:
-    """Those of torch, Python and numpy; ``torch.manual_seed`` would touch GPUs that are not in use, too."""
+    """Seed torch, Python and numpy; ``torch.manual_seed`` would also seed GPUs that are not in use."""
     number = int.from_bytes(sha256(repr(seed).encode()).digest()[:8], "big") >> 1
     torch.default_generator.manual_seed(number)
     for device in devices:
@@ -218,10 +223,10 @@ def _seed_generators(devices: Iterable[torch.device], seed: tuple) -> None:
 
 @contextmanager
 def private_buffers(modules: Iterable[Module]) -> Iterator[None]:
-    """Let modules work on copies of their buffers, then put the buffers back, with nothing written into them.
+    """Replace the buffers of modules by copies within the block, and put the unchanged originals back after it.
 
-    Copying the values back instead would invalidate a graph of the caller's that has saved a buffer. Buffers that were
-    None, or that a forward registers, are as they were afterwards, too.
+    Copying values back instead would invalidate a graph of the caller's that has saved a buffer. Buffers that were None
+    or that the forward registers are restored or removed, too.
     """
     held = [(m, dict(m._buffers.items())) for root in modules for m in root.modules()]
     copies = {id(b): b.detach().clone() for _, buffers in held for b in buffers.values() if b is not None}
@@ -243,26 +248,26 @@ def _put_back(held: list[tuple[Module, dict[str, Tensor | None]]]) -> None:
 
 
 def in_training(module: Module) -> bool:
-    """Whether a module of it that does more than wrap is in training mode; frozen TorchScript has no flag."""
+    """Return whether a submodule, wrappers excepted, is in training mode; frozen TorchScript has no flag."""
     return any(getattr(m, "training", False) for m in module.modules() if type(m) not in WRAPPERS)
 
 
 def may_write(module: Module) -> bool:
-    """Whether its buffers must be kept apart: in eval mode, too, for it may count or cache there.
+    """Return whether the module may write its buffers, which it may do in eval mode, too.
 
-    Not those of a compiled module in eval mode, which CUDA graphs know by address and would record anew.
+    A compiled module in eval mode is excluded: CUDA graphs hold its buffers by address and would be recorded again.
     """
     compiled = any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in module.modules())
     return in_training(module) or not compiled
 
 
 def is_exported(model) -> bool:
-    """Whether it is an ExportedProgram's module: its flags say "training" whatever was exported, and cannot be set."""
+    """Return whether this is an ExportedProgram's module, whose training flags are meaningless and cannot be set."""
     return isinstance(model, torch.fx.GraphModule) and "eval" in vars(model)
 
 
 def frames_within_the_package() -> int:
-    """The ``stacklevel`` at which the caller's warning names the first line outside of this package (and of torch)."""
+    """Return the ``stacklevel`` at which a warning names the first line outside of this package and torch."""
     ours, level = (__name__.partition(".")[0], "torch"), 1
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:

@@ -1,6 +1,6 @@
-"""Losses: what of a classifier's outputs is to decrease, on the way to the targets of :mod:`.targets`.
+"""Objectives: losses of a classifier's outputs that decrease toward the targets of :mod:`.targets`.
 
-They are per sample: a sum over samples leaves each its own gradient, where a mean would shrink it with the batch.
+Losses are per sample and summed over samples: with a mean, gradients would shrink with the batch size.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ def _margin(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
     return _pick(scores, source) - _pick(scores, target)
 
 
-# Of class scores [N, classes], target [N] and source [N], a loss [N] to decrease.
+# Functions of scores [N, classes], target [N] and source [N] that return a loss [N] to decrease.
 OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "nll": _nll,
     "logit": _logit,
     "margin": _margin,
-    "log-probability": _nll,  # to raise the target's log-probability is to lower its nll: one loss, two names
+    "log-probability": _nll,  # another name of nll: maximising the log-probability minimises the nll
 }
-CONTRASTS = ("nll", "margin", "log-probability")  # identically zero where there is one class only
+CONTRASTS = ("nll", "margin", "log-probability")  # constant if there is only one class
 
 
 def check_objective(objective: str | Loss) -> str | Loss:
-    """One of OBJECTIVES, or a callable (outputs, target) -> loss [N]."""
+    """Check an objective: a key of OBJECTIVES, or a callable (outputs, target) -> loss [N]."""
     if callable(objective):
         return objective
     if not isinstance(objective, str):
@@ -67,7 +67,7 @@ def check_objective(objective: str | Loss) -> str | Loss:
 
 
 def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor, task: str = "multiclass") -> Tensor:
-    """Compute each sample's loss, which is to decrease.
+    """Return the loss of each sample, which is to decrease.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
     >>> loss("margin", outputs, *resolve_target("runner-up", outputs))
     tensor([2.])
     """
-    # A caller in inference mode has made such tensors, and autograd cannot save them.
+    # Autograd cannot save tensors that were created in inference mode.
     target, source = (t.clone() if t.is_inference() else t for t in (target, source))
     if callable(objective):
         return _check_losses(objective(outputs, target), len(outputs))

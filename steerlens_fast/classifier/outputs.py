@@ -1,4 +1,4 @@
-"""Class scores, wherever in its return value a classifier puts them, and what a classifier of labels says by them."""
+"""Class scores: found in the return value of a model, and normalised for binary and multilabel tasks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 TASKS = ("multiclass", "binary", "multilabel")
-LEVELS = 8  # of containers around the scores; an object that answers every attribute has no end
+MAX_LEVELS = 8  # of nested containers around the scores; mock objects nest endlessly
 ONE_LOGIT = "for one logit per image set task='binary' (on the command line --task binary)"
 
 
 def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
-    """Find the tensor in what a model returned for ``count`` images, check it, and make it class scores.
+    """Find the scores in the return value of a model for ``count`` images, and check and normalise them.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        Naming what was expected and what came.
+        If the return value contains no valid scores.
 
     Examples
     --------
@@ -66,18 +66,18 @@ def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
 
 def _tensor_in(outputs) -> Tensor:
     found = outputs
-    for _ in range(LEVELS):
+    for _ in range(MAX_LEVELS):
         if isinstance(found, Tensor):
             return found
-        inner = _opened(found)
+        inner = _content(found)
         if inner is None or inner is found:
             break
         found = inner
     raise TypeError(f"model must return scores [N, classes, ...] or logits, got {_described(outputs, found)}")
 
 
-def _opened(outputs):
-    """What is in a container, None where nothing is known to be."""
+def _content(outputs):
+    """Return the content of a container, None if it is unknown."""
     if isinstance(outputs, Mapping):
         return outputs["logits"] if "logits" in outputs else getattr(outputs, "logits", None)
     if getattr(outputs, "logits", None) is not None:
@@ -86,7 +86,7 @@ def _opened(outputs):
 
 
 def _described(outputs, found) -> str:
-    """What came, and, where it is in something else, where scores were looked for in vain."""
+    """Describe a return value without scores, and the container that was searched last."""
     if isinstance(found, Mapping):
         inner = f"{type(found).__name__} with keys {list(found)}"
     elif isinstance(found, (tuple, list)):
@@ -104,7 +104,7 @@ def _described(outputs, found) -> str:
 
 
 def _binary(scores: Tensor, count: int) -> Tensor:
-    """[N, 1, ...], of [N] or [N, 1, ...]; of one image also what ``squeeze()`` leaves, []."""
+    """Reshape scores [N] or [N, 1, ...], or [] for one image, to [N, 1, ...]."""
     shape = list(scores.shape)
     scores = scores.reshape(1) if scores.dim() == 0 and count == 1 else scores
     scores = scores[:, None] if scores.dim() == 1 else scores

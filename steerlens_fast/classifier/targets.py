@@ -1,4 +1,4 @@
-"""Targets: which output of a classifier is followed. Written as in captum, or named by rank at the source."""
+"""Targets: the class to morph toward, given as in captum or by its rank at the source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Target = int | tuple[int, ...] | Sequence[int] | Sequence[tuple[int, ...]] | Ten
 
 
 def check_target(target: Target, count: int, task: str = "multiclass") -> str | Tensor:
-    """Check a target's type and length, before any model runs.
+    """Check the type and length of a target, before the model runs.
 
     Parameters
     ----------
@@ -66,18 +66,18 @@ def _table(target: Target, count: int) -> Tensor:
 
 
 def _of_labels(labels: Tensor) -> Tensor:
-    """[N, 2]: (1, l) of labels l, (0, l) of ~l."""
+    """Return indices [N, 2] of labels: (1, l) for l, (0, l) for ~l."""
     present = labels >= 0
     return torch.stack([present.long(), torch.where(present, labels, ~labels)], 1)
 
 
 def slice_target(target: str | Tensor, at: slice) -> str | Tensor:
-    """Take the samples ``at`` of what check_target or resolve_target returned; a rank is every sample's."""
+    """Return the targets of the samples ``at``; a rank applies to every sample."""
     return target if isinstance(target, str) else target[at]
 
 
 def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") -> tuple[Tensor, Tensor]:
-    """Turn a target into indices, once the outputs at the source are known.
+    """Convert a target to indices, given the outputs at the source.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") ->
     Raises
     ------
     TypeError, ValueError
-        Naming the target, what was expected and what came.
+        If the target does not fit the outputs.
 
     Examples
     --------
@@ -106,7 +106,11 @@ def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") ->
     >>> resolve_target(0, outputs)
     (tensor([0, 0]), tensor([1, 0]))
     """
-    outputs, target = outputs.detach(), check_target(target, len(outputs), task)
+    return resolve_checked_target(check_target(target, len(outputs), task), outputs.detach(), task)
+
+
+def resolve_checked_target(target: str | Tensor, outputs: Tensor, task: str) -> tuple[Tensor, Tensor]:
+    """Resolve what :func:`check_target` returned; see :func:`resolve_target`."""
     if isinstance(target, str):
         return _ranked_label(target, outputs) if task == "multilabel" else _ranked(target, outputs)
     _check_range(target, outputs)
@@ -116,7 +120,7 @@ def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") ->
 
 
 def scores_at(outputs: Tensor, target: Tensor) -> Tensor:
-    """Take the class scores [N, classes] at each sample's position, the indices after its class."""
+    """Return the class scores [N, classes] at the position of each sample's target."""
     if outputs.dim() == 2:
         return outputs
     each = torch.arange(len(outputs), device=outputs.device)
@@ -124,20 +128,20 @@ def scores_at(outputs: Tensor, target: Tensor) -> Tensor:
 
 
 def _ranked(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    least = 2 if rank == "runner-up" else 1
-    if outputs.dim() != 2 or outputs.shape[1] < least:
-        needs = f"outputs [N, classes] with at least {least} class{'es' if least > 1 else ''}"
+    minimum = 2 if rank == "runner-up" else 1
+    if outputs.dim() != 2 or outputs.shape[1] < minimum:
+        needs = f"outputs [N, classes] with at least {minimum} class{'es' if minimum > 1 else ''}"
         hint = f" ({ONE_LOGIT})" if outputs.dim() == 2 else ""
         raise ValueError(f"target {rank!r} needs {needs}, got outputs {list(outputs.shape)}{hint}")
     source = outputs.argmax(1)
     if rank == "runner-up":
         first, second = outputs.topk(2, 1).indices.unbind(1)
-        return torch.where(first == source, second, first), source  # at ties topk and argmax may name different classes
+        return torch.where(first == source, second, first), source  # with ties topk and argmax may differ
     return (source if rank == "argmax" else outputs.argmin(1)), source
 
 
 def _ranked_label(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Of outputs [N, 2, L]."""
+    """Return target and source for a rank among the labels of outputs [N, 2, L]."""
     if outputs.dim() != 3:
         raise ValueError(f"target {rank!r} needs outputs [N, labels], got outputs {list(outputs.shape)}")
     present, scores = outputs.argmax(1).bool(), outputs[:, 1]
@@ -155,11 +159,13 @@ def _check_range(target: Tensor, outputs: Tensor) -> None:
         hint = "for one class per sample give a list" if len(sizes) == 1 else "give a tuple: class, then position"
         expected = f"{len(sizes)} indices per sample for outputs {list(outputs.shape)}"
         raise ValueError(f"target must have {expected}, got {given} ({hint})")
-    for axis, size in enumerate(sizes):
+    for axis, size in enumerate(sizes if len(target) else ()):
+        low, high = target[:, axis].aminmax()
+        if low.item() >= 0 and high.item() < size:
+            continue
         bad = target[:, axis][(target[:, axis] < 0) | (target[:, axis] >= size)]
-        if len(bad):
-            where = f"in dimension {axis + 1} of outputs {list(outputs.shape)}"
-            raise ValueError(f"target must be 0 to {size - 1} {where}, got {bad[0]}")
+        where = f"in dimension {axis + 1} of outputs {list(outputs.shape)}"
+        raise ValueError(f"target must be 0 to {size - 1} {where}, got {bad[0]}")
 
 
 def _index(value) -> int:

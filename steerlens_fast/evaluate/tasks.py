@@ -14,7 +14,7 @@ from ..classifier import Classifier
 from ..classifier.targets import resolve_target
 from ..families import PixelFamily
 from ..lens.l2_search import factor_at_l2
-from ..morphs import REASONS
+from ..morphs import MorphStatus
 from ..pyramid import SteerablePyramid
 from .classifiers import images_per_call
 from .config import EvaluationConfig
@@ -241,7 +241,7 @@ class TaskRunner:
     # --- Records ---
 
     def _records(self, task: Task, budget: float, columns: dict) -> list[dict]:
-        reasons = [REASONS[s] or None for s in columns.pop("status").tolist()]
+        reasons = [MorphStatus(s).reason or None for s in columns.pop("status").tolist()]
         records = []
         for n, reason in zip(range(task.first, task.last), reasons):
             row = _sample(columns, n - task.first)

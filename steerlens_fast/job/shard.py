@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ..data.items import Item, compact_json
-from ..errors import MORPH_REASONS, OK, REASONS, JobError
+from ..errors import OK, JobError
 from ..io.atomic_io import atomic_write, write_json
 from ..memory import new_output
-from ..morphs import Morphs
+from ..morphs import Morphs, MorphStatus
 from .formats import get_format
 from .loading import Batch, Loaded
 from .plan import Plan
@@ -174,8 +174,8 @@ def _of_item(item: Item, loaded: Loaded) -> dict:
 
 
 def _status(status: int) -> dict:
-    reason = MORPH_REASONS[status]
-    return {"status": OK} if reason == OK else {"status": reason, "message": REASONS[reason]}
+    status = MorphStatus(status)
+    return {"status": status.key, "message": status.reason} if status else {"status": OK}
 
 
 def _columns(morphs: Morphs) -> dict[str, list]:

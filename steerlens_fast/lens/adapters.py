@@ -1,4 +1,4 @@
-"""For other libraries: Quantus' ``explain_func``. (captum takes :class:`SteerableLens` itself, or its ``perturb``.)"""
+"""``quantus_explain``: the lens as an explanation method of Quantus. captum takes :class:`SteerableLens` directly."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def quantus_explain(
     device: str | torch.device | None = None,
     **options,
 ) -> np.ndarray:
-    """Quantus' ``explain_func``: where, and how much, images change when they are morphed toward ``targets``.
+    """Return how images change when they are morphed toward ``targets``, as an ``explain_func`` of Quantus.
 
     Parameters
     ----------
     model : callable
         The classifier.
     inputs : array or Tensor [B, C, H, W]
-        What ``model`` takes; normalised or not.
+        Inputs of ``model``, normalised or not.
     targets : array or Tensor [B] of int
         The classes to explain.
     factor, max_l2 : float, optional
-        How far to morph (a distance for each image: a sequence [B]); by default to an L2
-        distance of 2, or 2 times the range of ``bounds`` where these are given.
+        Factor or L2 distance (a float or a sequence [B]) of the morph; by default an L2 distance of 2, or twice the
+        range of ``bounds`` if given.
     steps : int, optional
-        Gradients that the regimes that refresh theirs take, as in :meth:`SteerableLens.morph`.
+        Number of gradients in the regimes that refresh them, as in :meth:`SteerableLens.morph`.
     signed : bool
-        The change itself, [B, C, H, W]; else its magnitude summed over the channels, [B, 1, H, W].
+        Whether to return the signed change [B, C, H, W] instead of its magnitude summed over channels [B, 1, H, W].
     device : optional
-        Where to compute, by default where the inputs are; Quantus passes it.
+        Device of the computation, by default that of the inputs. Quantus passes it.
     **options
-        Of :class:`SteerableLens`. ``bounds`` is None by default: inputs may be normalised, and metrics perturb them.
+        Options of :class:`SteerableLens`. ``bounds`` is None by default, since inputs may be normalised.
 
     Returns
     -------

@@ -1,7 +1,8 @@
-"""What one morph asks of its classifier: which way to go, and what it says of the frames."""
+"""The classifier as one morph uses it: gradients to follow, outputs of frames, and the status of each sample."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,86 +13,110 @@ from torch import Tensor
 from .. import checks
 from ..classifier.isolation import frames_within_the_package
 from ..classifier.objectives import loss
-from ..classifier.targets import check_target, resolve_target, slice_target
+from ..classifier.targets import check_target, resolve_checked_target, slice_target
+from ..morph_status import MorphStatus
 
 if TYPE_CHECKING:
     from .lens import SteerableLens
 
-# Morphs.status, places in morphs.REASONS
-OK, NOT_FINITE, ZERO, BECAME_NOT_FINITE, OVERFLOWED, REFUSED, BECAME_ZERO = range(7)
-
 
 class GradientProvider:
-    """Targets, gradients and outputs of a batch of images [B, C, H, W], and how each sample fares (``status`` [B])."""
+    """Computes targets, gradients and outputs of images [B, C, H, W], and records the status [B] of each sample."""
 
     def __init__(self, lens: SteerableLens, images: Tensor, target, batch: int | None, args):
         self.classifier, self.objective, self.images, self.args = lens.classifier, lens.objective, images, args
         self.batch = None if batch is None else checks.check_int("internal_batch_size", batch, 1, None)
         self.target, self.source_class = check_target(target, len(images), lens.classifier.task), None
-        self.warns = not (isinstance(target, str) and target == "argmax")  # which asks for the class itself
+        self.warns = not (isinstance(target, str) and target == "argmax")  # "argmax" is the predicted class on purpose
         self.status = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        self.none_failed = images.device.type == "cpu"  # known without reading status; on a GPU never known
         self.outputs: dict[int, Tensor] = {}  # of frames, [B, classes, ...]
         self.classes: tuple[int, ...] = (0,)
         self.gradient_norm = images.new_zeros(len(images))  # at the source
-        self.steps, self.stopped = 0, torch.zeros_like(self.status)  # gradients taken; the one that was the last [B]
+        self.steps, self.stopped = 0, torch.zeros_like(self.status)  # gradients taken; the last one of each sample [B]
         self.classifier.warn_if_training()
         self.stream = self.classifier.session(images)
 
-    def refuse(self, bad: Tensor) -> None:
-        """Samples [B] whose images are none: they do not move."""
-        self.status = torch.where(bad, REFUSED, self.status)
+    def exclude(self, bad: Tensor) -> None:
+        """Mark samples [B] whose images are not finite or not in bounds: they do not move."""
+        self.status = torch.where(bad, MorphStatus.IMAGE_NOT_IN_BOUNDS, self.status)
+        self.none_failed = False
+
+    def fail(self, failed: Tensor, status: MorphStatus) -> None:
+        """Give the samples [B] that failed this status, unless they failed before."""
+        self.status = torch.where((self.status == MorphStatus.OK) & failed, status, self.status)
+        self.none_failed = False
+
+    def started(self) -> Tensor:
+        """Return which samples [B] had an image and a gradient to start with."""
+        later = (MorphStatus.GRADIENT_BECAME_NOT_FINITE, MorphStatus.OVERFLOW, MorphStatus.GRADIENT_BECAME_ZERO)
+        started = self.status == MorphStatus.OK
+        for status in later:
+            started |= self.status == status
+        return started
 
     def gradient(self, image: Tensor, frame: int | None) -> Tensor:
-        """d(loss)/d(image) [B, C, H, W], 0 where a sample has none to follow; ``image`` is frame ``frame``, if any."""
+        """Return d(loss)/d(image) [B, C, H, W], 0 for failed samples; ``frame`` is the image's number if it is one."""
         first = self.source_class is None
         if not len(image):
             self.target = self.source_class = torch.zeros(0, dtype=torch.int64, device=image.device)
             return torch.zeros_like(image)
-        found: list[tuple[Tensor, Tensor]] = []
+        resolved: list[tuple[Tensor, Tensor]] = []
         gradient, outputs = self.classifier.gradient(
-            image.to(self.images.dtype), partial(self._loss, found), self.args, self.batch, stream=self.stream
+            image.to(self.images.dtype), partial(self._loss, resolved), self.args, self.batch, stream=self.stream
         )
         if first:
-            self.target, self.source_class = (torch.cat(parts).to(image.device) for parts in zip(*found))
+            self.target, self.source_class = (_joined(parts).to(image.device) for parts in zip(*resolved))
             self.classes = tuple(outputs.shape[1:])
             self.classifier.warn_of_probabilities(outputs)
-            self._warn_of_targets_predicted()
+            self._warn_of_predicted_targets()
         if frame is not None:
             self.outputs[frame] = outputs.to(image.device)
-        return self._only_good(gradient.to(image.dtype), first)
+        return self._check_gradient(gradient.to(image.dtype), first)
 
-    def _warn_of_targets_predicted(self) -> None:
-        """Warn where a target is no other class than that of the source."""
+    def _warn_of_predicted_targets(self) -> None:
+        """Warn where the target is the class that the model predicts at the source."""
+        if not self.warns:
+            return
         index = self.target if self.target.dim() == 1 else self.target[:, 0]
-        if self.warns and (count := int((index == self.source_class).sum())):
+        if count := int((index == self.source_class).sum()):
             text = (
-                f"target is the class that the model predicts already for {count} of {len(index)} images "
-                "(see Morphs.already_predicted): what they become are no morphs to another class"
+                f"the model already predicts the target class for {count} of {len(index)} images "
+                "(see Morphs.already_predicted): their morphs do not change the class"
             )
             warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
 
-    def _loss(self, found: list, outputs: Tensor, at: slice) -> Tensor:
+    def _loss(self, resolved: list, outputs: Tensor, at: slice) -> Tensor:
         if self.source_class is None:
-            found.append(resolve_target(slice_target(self.target, at), outputs, self.classifier.task))
-            target, source = found[-1]
+            target = slice_target(self.target, at)
+            resolved.append(resolve_checked_target(target, outputs.detach(), self.classifier.task))
+            target, source = resolved[-1]
         else:
             target, source = (t[at].to(outputs.device) for t in (self.target, self.source_class))
         return loss(self.objective, outputs, target, source, self.classifier.task)
 
-    def _only_good(self, gradient: Tensor, first: bool) -> Tensor:
-        largest = gradient.abs().flatten(1).amax(1)  # NaN where there is one
-        status = torch.where(largest.isfinite(), OK, NOT_FINITE if first else BECAME_NOT_FINITE)
-        status = torch.where(largest == 0, ZERO if first else BECAME_ZERO, status)
+    def _check_gradient(self, gradient: Tensor, first: bool) -> Tensor:
+        """Update the status of samples whose gradient is zero or not finite, and return 0 for failed ones."""
+        self.steps += 1
+        largest = gradient.abs().flatten(1).amax(1)  # NaN if any entry is
         if first:
             self.gradient_norm = gradient.flatten(1).norm(dim=1)
-        self.steps += 1
-        self.stopped = torch.where((self.status == OK) & (status != OK), self.steps, self.stopped)
-        self.status = torch.where(self.status == OK, status, self.status)
-        # One that failed stays where it is, also where a later gradient is good.
-        return keep_where(self.status == OK, gradient, torch.zeros_like(gradient[:1]))
+        if self.none_failed:
+            low, high = (t.item() for t in largest.aminmax())
+            if low > 0 and high < math.inf:
+                return gradient
+        not_finite = MorphStatus.GRADIENT_NOT_FINITE if first else MorphStatus.GRADIENT_BECAME_NOT_FINITE
+        zero = MorphStatus.GRADIENT_ZERO if first else MorphStatus.GRADIENT_BECAME_ZERO
+        status = torch.where(largest.isfinite(), MorphStatus.OK, not_finite)
+        status = torch.where(largest == 0, zero, status)
+        failed = status != MorphStatus.OK
+        self.stopped = torch.where((self.status == MorphStatus.OK) & failed, self.steps, self.stopped)
+        self.fail(failed, status)
+        # A sample that failed once stays where it is, even if a later gradient is good.
+        return where_good(self.status == MorphStatus.OK, gradient, torch.zeros_like(gradient[:1]))
 
     def score(self, frames: Tensor, which: str) -> None:
-        """Run the model on those frames [F, B, C, H, W] whose outputs its gradients have not told."""
+        """Run the model on the frames [F, B, C, H, W] to be scored whose outputs are not known from a gradient."""
         wanted = {"all": range(len(frames)), "last": range(len(frames) - 1, len(frames)), "none": ()}[which]
         for frame in wanted if len(self.images) else ():
             if frame not in self.outputs:
@@ -99,22 +124,26 @@ class GradientProvider:
                 outputs = self.classifier.outputs(image, self.args, self.batch, stream=self.stream)
                 self.outputs[frame] = outputs.to(self.images.device)
 
-    def forget(self, frame: int, good: Tensor) -> None:
-        """The outputs of a frame that is replaced for samples that are not ``good`` [B] are not known."""
+    def discard_outputs(self, frame: int, replaced: Tensor) -> None:
+        """Set the outputs of samples [B] whose frame was replaced by the source to NaN."""
         if frame in self.outputs:
             outputs = self.outputs[frame]
-            self.outputs[frame] = torch.where(good.view(-1, *[1] * (outputs.dim() - 1)), outputs, torch.nan)
+            self.outputs[frame] = torch.where(replaced.view(-1, *[1] * (outputs.dim() - 1)), torch.nan, outputs)
 
     def all_outputs(self, frames: int) -> Tensor:
-        """[B, F, classes, ...], NaN where the model was not run."""
+        """Return the outputs of all frames [B, F, classes, ...], NaN where the model was not run."""
         known = next(iter(self.outputs.values()), self.images)
         shape = (len(self.images), *self.classes)
         unknown = torch.full(shape, torch.nan, dtype=known.dtype, device=self.images.device)
         return torch.stack([self.outputs.get(frame, unknown) for frame in range(frames)], 1)
 
 
-def keep_where(good: Tensor, values: Tensor, otherwise: Tensor) -> Tensor:
-    """``values`` [B, ...] of samples that are ``good`` [B], the others' replaced; on the CPU untouched if all are."""
+def _joined(parts: tuple[Tensor, ...]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def where_good(good: Tensor, values: Tensor, otherwise: Tensor) -> Tensor:
+    """Return ``values`` [B, ...] with those of samples that are not ``good`` [B] replaced by ``otherwise``."""
     if good.device.type == "cpu" and bool(good.all()):
         return values
     return torch.where(good.view(-1, *[1] * (values.dim() - 1)), values, otherwise)

@@ -1,4 +1,4 @@
-"""``SteerableLens``: from a classifier and images to morphs."""
+"""``SteerableLens``: morphs images along the gradient of a classifier."""
 
 from __future__ import annotations
 
@@ -23,60 +23,60 @@ from .run import MorphRun
 COLORS = ("rgb", "luma", "grey")
 SCORES = ("all", "last", "none")
 
-UNTRACED = "a lens reads gradients and distances on the host; compile the model instead"
+UNTRACED = "SteerableLens reads gradients and distances on the host; compile the model instead"
 
 
 class SteerableLens:
-    """Shows what a classifier believes separates two classes: morphs images along its gradient, as motion.
+    """Morph images toward a class along the gradient of a classifier.
+
+    The gradient is turned into motion, by default of the phases of a complex steerable pyramid, and followed to frames
+    that show what the classifier believes separates two classes.
 
     Parameters
     ----------
     model : callable
-        The classifier: an ``nn.Module``, any callable, an exported program, compiled, scripted or data-parallel. Takes
-        (preprocessed) images [N, C, H, W], gives logits [N, classes, ...], or an object whose ``.logits``,
-        ``["logits"]`` or first element that is. Logits, not probabilities: a softmax is taken of them (a model on the
-        CPU that gives probabilities is warned of). Its state is left as it is, training flags included.
+        The classifier: an ``nn.Module``, any callable, or an exported, compiled, scripted or data-parallel model. It
+        maps (preprocessed) images [N, C, H, W] to logits [N, classes, ...], or to an object that contains them as
+        ``.logits``, as ``["logits"]`` or as its first element. It must return logits, not probabilities, since a
+        softmax is applied to them. Its state, training flags included, is not changed.
     bounds : (float, float) or None
-        Range of the images; frames are clipped to it. None: images must be finite, and nothing is clipped.
+        Range of the images, to which frames are clipped. With None images must be finite, and frames are not clipped.
     preprocessing : callable, optional
-        From images in ``bounds`` to what ``model`` takes, differentiable; where normalisation lives. What comes of it
-        is cast to the floating-point dtype of the model's parameters, if they have one in common; the gradient comes
-        back in the images'.
+        Differentiable map from images in ``bounds`` to inputs of ``model``, for example a normalisation. The result is
+        cast to the floating-point dtype of the model's parameters, if they have a common one.
     task : {"multiclass", "binary", "multilabel"}
-        What the outputs are. "multiclass": one score per class, [N, classes, ...]. "binary": one logit z per image,
-        [N] or [N, 1], where class 1 has the probability sigmoid(z) and class 0 the rest. "multilabel": a logit for
-        each of L labels, [N, L], independent of the others; a target l is a label to be made present, ``~l`` one to be
-        made absent. Of the latter two ``Morphs.outputs`` and an objective of your own have the scores -z/2 and z/2 in
-        place of z, [B, F, 2] and [B, F, 2, L], whose softmax over the 2 are these probabilities.
+        Meaning of the outputs. "multiclass": one score per class, [N, classes, ...]. "binary": one logit z per image,
+        [N] or [N, 1]; class 1 has the probability sigmoid(z). "multilabel": independent logits of L labels, [N, L];
+        a target l is a label to make present, ``~l`` one to make absent. For the last two, ``Morphs.outputs`` and a
+        custom objective get the scores -z/2 and z/2, [B, F, 2] and [B, F, 2, L], whose softmax over the axis of size 2
+        gives the probabilities.
     family : {"csp-phase", "csp-amplitude", "csp-joint", "fourier", "pixel"} or Family
-        The coordinates in which the gradient is a motion; see :mod:`steerlens_fast.families.registry`.
+        Coordinates in which the image moves; see :mod:`steerlens_fast.families.registry`.
     rule : {"complex", "polar"}
-        How coefficients and gradient become a step; see :func:`steerlens_fast.ops.step`. The step is that of
-        ``eps = 1`` (a family that is an object has its own ``eps``), and ``factors`` multiply it. Under "polar", and in
-        family "pixel", factor b gives what one step with ``eps = b`` gives. Under "complex" it does not: there it gives
-        b times the motion of the step with ``eps = 1``, whose phases are at most pi.
+        How coefficients and gradient become a step of length ``eps = 1``; see :func:`steerlens_fast.ops.step`. Factors
+        multiply this step. With "polar", and in family "pixel", factor b equals one step of ``eps = b``. With "complex"
+        it does not: factor b is b times the step of ``eps = 1``, in which phases change by at most pi.
     regime : {"frozen", "persistent", "live"}
-        One gradient at the source for all frames; a new one for each step, in coordinates anchored at the source
-        (phases by at most pi, log amplitudes by at most 1); a new one for each step, whose image is decomposed anew.
-        How many steps is the argument ``steps`` of :meth:`morph`.
+        Where gradients are computed. "frozen": once, at the source. "persistent": at each step, in coordinates anchored
+        at the source (phases change by at most pi, log amplitudes by at most 1). "live": at each step, and the image
+        is decomposed again. :meth:`morph` takes the number of ``steps``.
     objective : {"nll", "logit", "margin", "log-probability"} or callable
-        What of the outputs is to improve; a callable ``(outputs, target) -> [N]`` is a loss to decrease. Summed, never
-        averaged, over samples.
+        What to improve; a callable ``(outputs, target) -> [N]`` is a loss to decrease. Losses are summed over samples.
     color : {"rgb", "luma", "grey"}
-        Edit each channel; or the luma of RGB images, its change added to all channels; or images made grey first. The
-        same for images of one channel.
+        Edit each channel; edit the luma of RGB images and add the change to all channels; or convert images to grey
+        first. No effect on images of one channel.
     pyramid : SteerablePyramid or mapping, optional
         The pyramid, or options of :class:`SteerablePyramid` for images of any size, e.g. ``{"synthesis": "adjoint"}``.
     scales, orientations : sequence of int, optional
-        Only these bands move.
+        Bands that move; by default all.
     phase_cap : float, optional
-        Radians. Each sample's step is scaled down so that none of its phases moves further along one gradient: over all
-        frames in the frozen regime, at each step in the others.
+        Largest phase change, in radians, that one gradient may cause: each sample's step is scaled down to respect it.
+        In the frozen regime this holds for all frames together, in the others for each step.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        If an argument is invalid.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class SteerableLens:
         orientations: Sequence[int] | None = None,
         phase_cap: float | None = None,
     ):
-        self.warns = True  # of targets that are predicted already, and of morphs that went too far
+        self.warns = True  # whether to warn of targets that are predicted already and of morphs that went too far
         self.classifier = Classifier(model, preprocessing, task)
         self.bounds = checks.check_bounds(bounds)
         self.rule = checks.check_choice("rule", rule, tuple(ops.RULES))
@@ -121,22 +121,23 @@ class SteerableLens:
         checked = {n: None if t is None else tuple(checks.check_indices(n, t, None)) for n, t in bands.items()}
         for name, given in checked.items():
             if given == ():
-                raise ValueError(f"{name} must name at least one, got none: nothing would move (None means all)")
+                raise ValueError(f"{name} must contain at least one index, or be None for all, got an empty sequence")
         self.scales, self.orientations = checked["scales"], checked["orientations"]
         self._check_named_family() if isinstance(family, str) else self._check_family_object()
         self._check_pyramid()
+        self._last_family: tuple | None = None
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{k}={v!r}" for k, v in self.settings.items() if v is not None)
-        return f"SteerableLens({type(self.classifier.model).__name__}, {told})"
+        settings = ", ".join(f"{k}={v!r}" for k, v in self.settings.items() if v is not None)
+        return f"SteerableLens({type(self.classifier.model).__name__}, {settings})"
 
     @property
     def settings(self) -> dict[str, object]:
-        """What decides the frames, as plain data."""
+        """The settings that determine the frames, as JSON-compatible data."""
         name = lambda value: value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
         named = isinstance(self.family, str)
         return {
-            "family": self.family if named else _told(self.family),
+            "family": self.family if named else _family_text(self.family),
             "rule": self.rule if named and self.family != "pixel" else None,
             "regime": self.regime,
             "task": self.classifier.task,
@@ -149,7 +150,6 @@ class SteerableLens:
             "phase_cap": self.phase_cap,
         }
 
-    @torch.no_grad()
     @eager(UNTRACED)
     def morph(
         self,
@@ -171,64 +171,63 @@ class SteerableLens:
         Parameters
         ----------
         images : Tensor [B, C, H, W]
-            In ``bounds``. float16 and bfloat16 are computed in float32, and given to the model as they are.
+            Images in ``bounds``. float16 and bfloat16 images are morphed in float32; the model gets their own dtype.
         target : int, sequence, Tensor [B], str or None
-            As in captum: an int for all samples, a list or tensor of one per sample, tuples for outputs with more
-            dimensions; or "runner-up" (the default: the second class at the source), "least", "argmax".
+            Target class, as in captum: an int for all samples, a list or tensor with one per sample, or tuples for
+            outputs with more dimensions. Or "runner-up" (default: the second most probable class at the source),
+            "least" or "argmax".
         factors : float, sequence [F], Tensor [F] or [B, F], optional
-            Multiples of the step with eps = 1, cumulative; a float is the last of ``frames`` that grow linearly from 0.
-            Negative ones go the other way, along the gradient of the loss: away from the target.
-        amplitude_factors : likewise, optional
-            Those of the amplitude step, in families that move amplitudes too; by default the same as ``factors``.
+            Multiples of the step with ``eps = 1``, cumulative from the source. A float is the factor of the last of
+            ``frames`` frames, which grow linearly from 0. Negative factors move away from the target.
+        amplitude_factors : float, sequence [F], Tensor [F] or [B, F], optional
+            Multiples of the amplitude step, for family "csp-joint"; by default ``factors``.
         max_l2 : float, sequence [B] or Tensor [B], optional
-            L2 distance of the last frame from the source, above 0, over all channels and pixels of the clipped image:
-            a float for all samples, anything else has one for each. With none of ``factors``, ``max_l2`` and
-            ``distances`` it is twice the range of ``bounds``.
+            L2 distance of the last frame from the source, over all channels and pixels of the clipped image. By default
+            twice the range of ``bounds``, if neither ``factors`` nor ``distances`` is given.
         distances : sequence of M floats or Tensor [B, M], optional
-            Several such distances, for all samples or for each: the source, and one frame at each. They must increase
-            in the regimes that refresh their gradient.
+            L2 distances of several frames: the result is the source and one frame at each distance. They must increase
+            in the regimes "persistent" and "live".
         frames : int, optional
-            F, the source included, 12 by default (or ``steps`` + 1, if that is less). A table of factors, or
-            ``distances``, decides it; another number beside them is an error.
+            Number of frames F, including the source; by default 12, or ``steps`` + 1 if that is less. A table of
+            factors or ``distances`` determines it.
         steps : int, optional
-            How many gradients the regimes "persistent" and "live" take on the way, 11 by default, apart from how many
-            frames are shown: from one frame to the next they take ceil(steps / (F - 1)), in equal shares of the
-            distance or of the factors' difference. At least F - 1. Must be None for "frozen", which takes one.
+            Number of gradients in the regimes "persistent" and "live", by default 11 and at least F - 1. Each interval
+            between frames takes ceil(steps / (F - 1)) of them. Must be None in the regime "frozen".
         internal_batch_size : int, optional
-            At most so many samples in one call of the model.
+            Largest number of samples in one call of the model; by default all.
         additional_forward_args : optional
-            Passed to the model after the images, as in captum: a tuple, or one value; tensors [B, ...] go with the
-            samples.
+            Further arguments of the model, as in captum: a value or a tuple. Tensors [B, ...] are split like images.
         score : {"all", "last", "none"}
-            Which frames the model is run on for ``Morphs.outputs``; what its gradients tell anyway is always there.
+            Frames on which the model is run for ``Morphs.outputs``. Outputs known from gradients are always included.
 
         Returns
         -------
         Morphs
-            ``frames`` [B, F, C, H, W] on the images' device, in their dtype, and what is known of them. A sample whose
-            gradient is zero, infinite or NaN is not ``ok``; its frames repeat the source.
+            ``frames`` [B, F, C, H, W] with the images' device and dtype, and outputs, distances and status. A sample
+            without a finite, non-zero gradient is not ``ok``, and its frames repeat the source.
 
         Raises
         ------
         TypeError, ValueError
-            Naming the argument, what was expected and what came; before anything is computed where it is known then.
+            If an argument is invalid; most are checked before anything is computed.
 
         Warns
         -----
         UserWarning
-            Where a target is the class that the model predicts already (``Morphs.already_predicted``; not for
-            "argmax", which asks for it), and where a last frame is less probable to be its target than an earlier one
-            (``Morphs.fell``). On a GPU only with ``max_l2`` or ``distances``, whose search waits for the device anyway.
+            If the model already predicts the target class (``Morphs.already_predicted``; not for target "argmax"), or
+            if the last frame has a lower target probability than an earlier one (``Morphs.fell``). On a GPU only with
+            ``max_l2`` or ``distances``, since the check waits for the device.
 
         Notes
         -----
-        Losses are summed over samples, so that none depends on its batch but by rounding. Threads take turns: one at a
-        time runs its model. A frame whose factor is 0 is the source reconstructed (error below 3e-6 on images in
-        [0, 1]). A distance is met where the frame lies within 5e-4 of it, or a thousandth of it where that is less.
+        Losses are summed over samples, so apart from rounding no sample depends on the rest of its batch. Threads run
+        the model one at a time. A frame of factor 0 is the reconstructed source (error below 3e-6 for images in
+        [0, 1]). A distance is attained if the frame lies within 5e-4 of it, or within a thousandth of it if that is
+        less.
 
-        **Distances by size.** Mean probability of the runner-up class with one gradient ("frozen"), how many of them
-        become the prediction, and (last row) gradients refreshed; 60 test digits of 32 x 32 pixels and the demo's
-        network after 3 epochs, ten photographs of scikit-image at 224 x 224 and EfficientNet-Lite0, 2026-11-28:
+        **Choosing a distance.** Mean probability of the runner-up class, and in parentheses how many images were
+        predicted as it; regime "frozen" but for the last row. 60 test digits of 32 x 32 pixels with the demo's network
+        after 3 epochs, ten photographs of scikit-image at 224 x 224 with EfficientNet-Lite0, 2026-11-28:
 
         ============================ ====== ========= ========= ========= ========= ========= =========
         images, family, rule         source L2 1      2         3         4         8         16
@@ -242,29 +241,28 @@ class SteerableLens:
         photos, joint, persistent    .12    .36 (6)   .49 (8)   .60 (8)   .73 (9)   .87 (10)  .78 (9)
         ============================ ====== ========= ========= ========= ========= ========= =========
 
-        So useful distances hardly grow with the number of pixels, and the default is 2 at every size. With one
-        gradient 1 to 3 serve both sizes under the complex rule, and 3 to 8 under the polar one; with refreshed
-        gradients photographs gain up to 8. At L2 27.7 (an RMS change of 2/28) seven of ten photographs end below
-        their source's probability.
+        Useful distances hardly depend on the number of pixels, so the default is 2 at every size. In the frozen regime,
+        use 1 to 3 with the rule "complex" and 3 to 8 with "polar"; with refreshed gradients photographs gain up to 8.
+        At L2 27.7 (an RMS change of 2/28) seven of ten photographs end below their source's probability.
 
-        **Refreshed gradients.** Steps to a distance are bounded: none goes further from the image where it starts than
-        twice what a step at a right angle to the way so far would need, 2 sqrt(r^2 - d^2) from distance d to r, and
-        none turns a phase by more than 1e6 rad. Where that holds a morph back, later steps catch up; whether it
-        arrived is in ``attained``. A gradient that becomes exactly zero ends a morph: its frames repeat the last one,
-        and ``reasons`` says at which step. The result depends little on ``frames``: with 2, 3, 5, 8 and 12 of them (11
-        to 14 steps) to L2 6 the target probability of four photographs differed by at most .004, .10, .006 and .14
-        (csp-joint, persistent, polar, EfficientNet-Lite0), that of 60 digits at L2 2.29 by .001 (2026-11-28).
+        **Refreshed gradients.** A step toward distance r from distance d moves by at most 2 sqrt(r^2 - d^2), twice the
+        length of a perpendicular step, and changes no phase by more than 1e6 rad. Later steps make up for steps that
+        were limited; ``attained`` contains whether the distance was reached. If a gradient becomes exactly zero, the
+        remaining frames repeat the last one, and ``reasons`` names the step. The result depends little on ``frames``:
+        with 2, 3, 5, 8 and 12 of them (11 to 14 steps) to L2 6 the target probability of four photographs differed by
+        at most .004, .10, .006 and .14 (csp-joint, persistent, polar, EfficientNet-Lite0), that of 60 digits at L2 2.29
+        by .001 (2026-11-28).
 
-        **Batches.** A network with ReLUs has a gradient that jumps where a unit switches: moved by an L2 of 1e-4,
-        float32 or float64, EfficientNet-Lite0's gradient changes by 0.2 to 1 %, moved by 0.01 by 6 to 20 %. So the
-        rounding of its batched kernels, about 1e-6, grows from one refreshed gradient to the next, three- to
-        tenfold at each: after 11 of them to L2 6 a photograph alone and the same among four ended 1 to 5 apart
-        (csp-joint), with target probabilities up to .15 apart; after 4 of them, up to .4 and .005. With
-        ``internal_batch_size=1`` they are equal bit for bit (pixel and pyramid families, CPU, 2026-11-28), and in
-        float64 they agree to 1e-13 after 4.
+        **Batches.** The gradient of a network with ReLUs jumps where a unit switches: when an image moves by an L2 of
+        1e-4, EfficientNet-Lite0's gradient changes by 0.2 to 1 %, when it moves by 0.01 by 6 to 20 %. So rounding
+        differences between batch sizes, about 1e-6, grow three- to tenfold with each refreshed gradient. After 11 of
+        them to L2 6, a photograph morphed alone and the same in a batch of four ended 1 to 5 apart (csp-joint), with
+        target probabilities up to .15 apart; after 4 of them, up to .4 and .005 apart. With ``internal_batch_size=1``
+        results are equal bit for bit (pixel and pyramid families, CPU, 2026-11-28), and in float64 they agree to 1e-13
+        after 4.
 
-        On a GPU, frozen frames of given factors come without a wait for the device, if factors and target are on the
-        host. Images there are not read: one that is not finite, or not in ``bounds``, is not ``ok``.
+        **GPU.** Frozen morphs with given factors do not wait for the device, if factors and target are on the host.
+        Images on a GPU are not read: one that is not finite, or not in ``bounds``, is not ``ok``.
 
         Examples
         --------
@@ -276,9 +274,12 @@ class SteerableLens:
         (torch.Size([2, 3, 5]), [1, 4])
         """
         checks.check_choice("score", score, SCORES)
+        self._check_amplitude_factors(amplitude_factors)
         schedule = dict(factors=factors, amplitude_factors=amplitude_factors, max_l2=max_l2, distances=distances)
-        schedule = self._schedule(**schedule, frames=frames, steps=steps)
-        return MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args).morph(score)
+        schedule |= dict(frames=frames, steps=steps)
+        with torch.no_grad():
+            run = MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args)
+            return run.morph(score)
 
     @eager(UNTRACED)
     def iter_frames(
@@ -295,7 +296,7 @@ class SteerableLens:
         internal_batch_size: int | None = None,
         additional_forward_args=None,
     ) -> Iterator[Tensor]:
-        """The frames of :meth:`morph` one by one, [B, C, H, W] each, with one of them in memory.
+        """Yield the frames of :meth:`morph` one by one, [B, C, H, W] each, keeping one of them in memory.
 
         Examples
         --------
@@ -309,10 +310,11 @@ class SteerableLens:
         (2, 3, 16, 16)
         (2, 3, 16, 16)
         """
+        self._check_amplitude_factors(amplitude_factors)
         schedule = dict(factors=factors, amplitude_factors=amplitude_factors, max_l2=max_l2, distances=distances)
-        schedule = self._schedule(**schedule, frames=frames, steps=steps)
-        call = MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args)
-        return torch.no_grad()(call.iterate)()
+        schedule |= dict(frames=frames, steps=steps)
+        run = MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args)
+        return torch.no_grad()(run.iterate)()
 
     def perturb(
         self,
@@ -325,18 +327,18 @@ class SteerableLens:
         internal_batch_size: int | None = None,
         additional_forward_args=None,
     ) -> Tensor:
-        """The last frame alone: captum's ``Perturbation`` protocol.
+        """Return the last frame of a morph: captum's ``Perturbation`` protocol.
 
         Parameters
         ----------
         inputs : Tensor [B, C, H, W]
             The images.
         target : as in :meth:`morph`
-            Give it to ``captum.robust.MinParamPerturbation`` in ``attack_kwargs``.
+            For ``captum.robust.MinParamPerturbation``, pass it in ``attack_kwargs``.
         factor : float, optional
-            How far: a multiple of the step with eps = 1. 0 is nowhere.
+            Multiple of the step with ``eps = 1``; 0 returns the reconstructed source.
         max_l2 : float, sequence [B] or Tensor [B], optional
-            How far: a distance, for all samples or for each; the float 0 is nowhere. By default as in :meth:`morph`.
+            L2 distance, for all samples or for each; 0 returns the reconstructed source. Default as in :meth:`morph`.
         steps : int, optional
             As in :meth:`morph`.
         internal_batch_size, additional_forward_args
@@ -361,25 +363,24 @@ class SteerableLens:
                 raise ValueError(f"factor and max_l2 exclude each other, got {factor} and {max_l2}")
         options = dict(internal_batch_size=internal_batch_size, additional_forward_args=additional_forward_args)
         if not isinstance(max_l2, bool) and isinstance(max_l2, Real) and max_l2 == 0 and factor is None:
-            factor, max_l2 = 0.0, None  # where a search for the least distance starts
+            factor, max_l2 = 0.0, None  # captum's search for the smallest distance starts there
         if factor == 0 and self.regime != "frozen":
-            steps = 1  # the image itself, whatever the gradients are
-        how_far = dict(factors=factor, max_l2=max_l2, frames=2, steps=steps)
-        morphs = self.morph(inputs, target, **how_far, score="none", **options)
+            steps = 1  # a factor of 0 does not move: more gradients change nothing
+        extent = dict(factors=factor, max_l2=max_l2, frames=2, steps=steps)
+        morphs = self.morph(inputs, target, **extent, score="none", **options)
         if not morphs.ok.all():
             reasons = sorted({reason for reason in morphs.reasons if reason})
-            text = f"{int((~morphs.ok).sum())} of {len(morphs)} inputs were not followed to the end"
+            text = f"{int((~morphs.ok).sum())} of {len(morphs)} inputs were not perturbed to the end"
             warnings.warn(f"{text}: {'; '.join(reasons)}", UserWarning, stacklevel=frames_within_the_package())
         return morphs.frames[:, -1].contiguous()
 
     __call__ = perturb  # as captum's Perturbation has it
 
-    # --- What the family decides, and what the images do ---
+    # --- Checks, and the family of some images ---
 
-    def _schedule(self, **asked) -> dict:
-        if asked["amplitude_factors"] is not None and isinstance(self.family, str) and self.family != "csp-joint":
+    def _check_amplitude_factors(self, amplitude_factors) -> None:
+        if amplitude_factors is not None and isinstance(self.family, str) and self.family != "csp-joint":
             raise ValueError(f"amplitude_factors must be None for family {self.family!r}, which has one coordinate")
-        return asked
 
     def _check_named_family(self) -> None:
         checks.check_choice("family", self.family, FAMILIES)
@@ -389,37 +390,44 @@ class SteerableLens:
 
     def _check_family_object(self) -> None:
         if isinstance(self.family, type):
-            raise TypeError(f"family must be an object, got the class {self.family.__name__}: give an instance of it")
+            raise TypeError(f"family must be an object, got the class {self.family.__name__}: pass an instance")
         if not callable(getattr(self.family, "prepare", None)):
             kinds = f"one of {FAMILIES} or an object with prepare(image, gradient)"
             raise TypeError(f"family must be {kinds}, got {self.family!r}")
         check_regime(self.regime, self.family)
         for name in ("pyramid", "scales", "orientations"):
             if getattr(self, name) is not None:
-                raise ValueError(f"{name} must be None where family is an object, which has its own")
+                raise ValueError(f"{name} must be None if family is an object, which has its own")
         if self.rule != "complex":
-            raise ValueError(f"rule must be left alone where family is an object, which has its own, got {self.rule!r}")
+            raise ValueError(f"rule must be 'complex', the default, if family is an object, got {self.rule!r}")
 
     def _check_pyramid(self) -> None:
         if isinstance(self.pyramid, Mapping):
             self.pyramid = dict(self.pyramid)
             if "image_shape" in self.pyramid:
-                raise ValueError("pyramid must not have image_shape, which the images decide; give a SteerablePyramid")
+                raise ValueError(
+                    "pyramid must not contain image_shape; for images of one shape pass a SteerablePyramid"
+                )
             checks.check_options("pyramid", self.pyramid, SteerablePyramid, beside="image_shape")
-            SteerablePyramid((1 << 14, 1 << 14), **self.pyramid)  # says what is wrong with an option
+            SteerablePyramid((1 << 14, 1 << 14), **self.pyramid)  # raises for an invalid option
         elif self.pyramid is not None and not isinstance(self.pyramid, SteerablePyramid):
             kind = type(self.pyramid).__name__
             raise TypeError(f"pyramid must be a SteerablePyramid or a mapping of its options, got {kind}")
 
     def _family_for(self, images: Tensor) -> Family:
-        """The edit family of images [B, C, H, W], colour included."""
-        family = self.family
-        if isinstance(family, str):
-            restricted = self.scales is not None or self.orientations is not None
-            needs_pyramid = family.startswith("csp-") or restricted
-            pyramid = self._pyramid_for(tuple(images.shape[-2:])) if needs_pyramid else None
-            family = make_family(family, pyramid, self.rule, self.scales, self.orientations)
-        return LumaFamily(family) if self.color != "rgb" and images.shape[1] == 3 else family
+        """Return the edit family of images [B, C, H, W]; the last one is kept for images of the same shape."""
+        restriction = self.rule, self.scales, self.orientations, self.pyramid
+        key = self.family, self.color, tuple(images.shape[1:]), restriction
+        if self._last_family is None or self._last_family[0] != key:
+            family = self.family
+            if isinstance(family, str):
+                restricted = self.scales is not None or self.orientations is not None
+                needs_pyramid = family.startswith("csp-") or restricted
+                pyramid = self._pyramid_for(tuple(images.shape[-2:])) if needs_pyramid else None
+                family = make_family(family, pyramid, self.rule, self.scales, self.orientations)
+            family = LumaFamily(family) if self.color != "rgb" and images.shape[1] == 3 else family
+            self._last_family = key, family
+        return self._last_family[1]
 
     def _pyramid_for(self, shape: tuple[int, int]) -> SteerablePyramid:
         if isinstance(self.pyramid, SteerablePyramid):
@@ -429,6 +437,6 @@ class SteerableLens:
         return SteerablePyramid(checks.check_image_shape(shape, "images"), **(self.pyramid or {}))
 
 
-def _told(family: Family) -> str:
-    """What settings say of a family object: all of it where it can tell, else its kind."""
+def _family_text(family: Family) -> str:
+    """Return the repr of a family object, or its class if it has no repr of its own."""
     return type(family).__name__ if type(family).__repr__ is object.__repr__ else repr(family)

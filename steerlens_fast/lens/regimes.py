@@ -1,10 +1,10 @@
-"""Where the gradient is taken: once, at the source, or anew at every step.
+"""The regimes: a gradient once, at the source, or again at each step.
 
 ========== ========= ==================================================================
 regime     gradients what moves
 ========== ========= ==================================================================
 frozen     1         the source, extrapolated by each frame's factor
-live       steps     the image that the last step reached, decomposed anew
+live       steps     the image after the last step, decomposed again
 persistent steps     coordinates anchored at the source
 ========== ========= ==================================================================
 """
@@ -24,83 +24,86 @@ from .l2_search import factor_at_l2, l2_from, tolerance_at
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
-STEP_REACH = 2.0  # how much farther than a step at a right angle to the way so far a refreshed step may go
+MAX_STEP_RATIO = 2.0  # length of a refreshed step, relative to a step perpendicular to the path so far
 
 
-# Asks the classifier for the gradient at an image [B, C, H, W], zero for samples that cannot move; it is told which
-# frame that image is, None if it is none.
+# Returns the gradient at an image [B, C, H, W], zero for failed samples; the int is the image's frame number, if any.
 Gradient = Callable[[Tensor, int | None], Tensor]
 
 
 @dataclass
 class MorphState:
-    """One morph of a batch on its way: what the regimes read, and what they learn."""
+    """The inputs and the growing results of one morph, shared by the regimes."""
 
     family: Family
     source: Tensor
     schedule: Schedule
     bounds: Bounds
     phase_cap: float | None = None
-    factors: list[Tensor] = field(default_factory=list)  # [B] of each frame, cumulative
+    factors: list[Tensor] = field(default_factory=list)  # blocks [f, B] of frames, cumulative
     amplitude_factors: list[Tensor] = field(default_factory=list)
     attained: list[Tensor] = field(default_factory=list)  # [B] of each budget
 
-    def note(self, b: Tensor, a: Tensor) -> None:
-        """Factors [F, B] of the next frames."""
-        self.factors += b.unbind(0)
-        self.amplitude_factors += a.unbind(0)
+    def append_factors(self, b: Tensor, a: Tensor) -> None:
+        """Append the factors [f, B] of the next frames."""
+        self.factors.append(b)
+        self.amplitude_factors.append(a)
+
+    def all_factors(self) -> Tensor:
+        """Return the phase factors of all frames [B, F]."""
+        return torch.cat(self.factors).T.contiguous()
 
     def all_amplitude_factors(self) -> Tensor | None:
-        """[B, F], or None where they are the factors."""
-        return None if self.schedule.amplitude_factors is None else torch.stack(self.amplitude_factors, 1)
+        """Return the amplitude factors of all frames [B, F]; None where they equal the phase factors."""
+        return None if self.schedule.amplitude_factors is None else torch.cat(self.amplitude_factors).T.contiguous()
 
-    def still(self) -> Tensor:
-        """The source itself as a frame [1, B, C, H, W]: what a factor of 0 stands for."""
+    def source_frame(self) -> Tensor:
+        """Return the clipped source as a frame [1, B, C, H, W]: the frame of factor 0."""
         return clip(self.source.clone(), self.bounds)[None]
 
 
 def frozen(state: MorphState, gradient: Gradient, block: int | None = None) -> Iterator[Tensor]:
-    """Frames [f, B, C, H, W], ``block`` at a time (all at once by default), from one gradient at the source."""
+    """Yield frames in blocks [f, B, C, H, W] of size ``block`` (by default all), from one gradient at the source."""
     along = gradient(state.source, 0 if state.schedule.starts_at_source else None)
     motion = state.family.prepare(state.source, along)
-    motion = motion if block is None else _held(motion)
+    motion = motion if block is None else _with_analysis(motion)
     b, a = _frozen_factors(state, motion)
-    state.note(b, b if a is None else a)
+    state.append_factors(b, b if a is None else a)
     for f in range(0, len(b), block or max(len(b), 1)):
         at = slice(f, f + (block or len(b)))
         yield rendered(motion, b[at], None if a is None else a[at], state.bounds)
 
 
 def _frozen_factors(state: MorphState, motion: Motion) -> tuple[Tensor, Tensor | None]:
-    schedule, most = state.schedule, _largest_factor(state, motion)
+    schedule, max_factor = state.schedule, _largest_factor(state, motion)
     if schedule.budgets is None:
-        return _capped(schedule.factors, schedule.amplitude_factors, most)
+        return _capped(schedule.factors, schedule.amplitude_factors, max_factor)
     reached = []
     for budget in schedule.budgets:
-        factor, _, attained = factor_at_l2(motion, budget, state.bounds, most=most, source=state.source)
+        factor, _, attained = factor_at_l2(motion, budget, state.bounds, max_factor=max_factor, source=state.source)
         reached.append(factor)
         state.attained.append(attained)
     return schedule.factors_to(torch.stack(reached)), None
 
 
-def _held(motion: Motion) -> Motion:
-    """The motion with its analysis kept, where that of all samples is small."""
+def _with_analysis(motion: Motion) -> Motion:
+    """Return the motion with its analysis cached, if that of all samples is small."""
     pieces = list(islice(motion.pieces(), 2)) if isinstance(motion, HoldingMotion) else []
     return pieces[0][1] if len(pieces) == 1 else motion
 
 
 def live(state: MorphState, gradient: Gradient) -> Iterator[Tensor]:
-    """Frames one by one; each is decomposed and stepped anew."""
-    return _step_by_step(state, gradient, _Live(state))
+    """Yield frames one by one; each step decomposes the image again."""
+    return _step_by_step(state, gradient, _LivePosition(state))
 
 
 def persistent(state: MorphState, gradient: Gradient) -> Iterator[Tensor]:
-    """Frames one by one; the gradient is refreshed, the coordinates stay anchored at the source."""
-    return _step_by_step(state, gradient, _Persistent(state.family.anchor(state.source), state.bounds))
+    """Yield frames one by one; each step refreshes the gradient in coordinates anchored at the source."""
+    return _step_by_step(state, gradient, _PersistentPosition(state.family.anchor(state.source), state.bounds))
 
 
-class _Live:
-    """The frame reached is all there is."""
+class _LivePosition:
+    """The position of a live morph: the current image."""
 
     def __init__(self, state: MorphState):
         self.family, self.bounds, self.image = state.family, state.bounds, state.source
@@ -113,8 +116,8 @@ class _Live:
         return self.image
 
 
-class _Persistent:
-    """Coordinates of the source's decomposition."""
+class _PersistentPosition:
+    """The position of a persistent morph: coordinates relative to the source's decomposition."""
 
     def __init__(self, anchor: Anchor, bounds: Bounds):
         self.anchor, self.bounds = anchor, bounds
@@ -127,24 +130,26 @@ class _Persistent:
         return self.anchor.frame(self.bounds)
 
 
-def _step_by_step(state: MorphState, gradient: Gradient, position: _Live | _Persistent) -> Iterator[Tensor]:
+def _step_by_step(
+    state: MorphState, gradient: Gradient, position: _LivePosition | _PersistentPosition
+) -> Iterator[Tensor]:
     b = a = torch.zeros_like(state.source[:, 0, 0, 0])
     image, frame, previous = state.source, int(state.schedule.starts_at_source), None
-    shown = frame - 1 if frame else None  # which frame the image is
+    shown = frame - 1 if frame else None  # the frame number of the image, if it is a frame
     if frame:
-        state.note(b[None], a[None])
-        yield state.still()
+        state.append_factors(b[None], a[None])
+        yield state.source_frame()
     for step in state.schedule.steps():
         along = gradient(image, shown)
         motion = position.toward(along)
         db, da = _step_factors(state, motion, step, image, previous)
-        db = torch.where(along.flatten(1).any(1), db, 0.0)  # rounding alone would decide on a factor
+        db = torch.where(along.flatten(1).any(1), db, 0.0)  # without a gradient, rounding would determine the factor
         image, previous, shown = position.move(motion, along, db, da), db, None
         b, a = b + db, a + (db if da is None else da)
         if step.ends_frame:
             if step.budget is not None:
-                state.attained.append(_met(state, image, step.budget))
-            state.note(b[None], a[None])
+                state.attained.append(_is_attained(state, image, step.budget))
+            state.append_factors(b[None], a[None])
             yield image[None]
             frame, shown = frame + 1, frame
 
@@ -152,61 +157,63 @@ def _step_by_step(state: MorphState, gradient: Gradient, position: _Live | _Pers
 def _step_factors(
     state: MorphState, motion: Motion, step: Step, image: Tensor, previous
 ) -> tuple[Tensor, Tensor | None]:
-    """Factors [B] of one step: those given, or those that meet its distance, as far as a step may go."""
-    most = _largest_factor(state, motion)
+    """Return the factors [B] of one step: as given, or to reach its distance within the limits of a step."""
+    max_factor = _largest_factor(state, motion)
     if step.budget is None:
         a = None if step.amplitude_factor is None else step.amplitude_factor[None]
-        b, a = _capped(step.factor[None], a, most)
+        b, a = _capped(step.factor[None], a, max_factor)
         return b[0], None if a is None else a[0]
     start = None if previous is None else torch.where(previous > 0, previous, 1.0)
     accuracy = _step_tolerance(step.budget)
-    b, _, _ = factor_at_l2(motion, step.budget, state.bounds, accuracy, start=start, most=most, source=state.source)
+    b, _, _ = factor_at_l2(
+        motion, step.budget, state.bounds, accuracy, start=start, max_factor=max_factor, source=state.source
+    )
     here = l2_from(image[None], state.source)[0]
-    longest = STEP_REACH * (step.budget.square() - here.square()).clamp(min=0).sqrt()
-    return _held_back(state, motion, b, image, longest.maximum(accuracy), accuracy), None
+    longest = MAX_STEP_RATIO * (step.budget.square() - here.square()).clamp(min=0).sqrt()
+    return _shortened(state, motion, b, image, longest.maximum(accuracy), accuracy), None
 
 
-def _held_back(
+def _shortened(
     state: MorphState, motion: Motion, b: Tensor, image: Tensor, longest: Tensor, accuracy: Tensor
 ) -> Tensor:
-    """Factors [B], smaller where the frame would lie farther than ``longest`` [B] from the image it starts from."""
+    """Return factors [B], reduced where the frame would lie farther than ``longest`` [B] from ``image``."""
     far = l2_from(rendered(motion, b[None], None, state.bounds), image)[0] > longest
     if not bool(far.any()):
         return b
-    most, start = torch.where(far, b, 0.0), torch.where(far, b / 2, 1.0)
-    near, _, _ = factor_at_l2(motion, longest, state.bounds, accuracy, start=start, most=most, source=image)
+    max_factor, start = torch.where(far, b, 0.0), torch.where(far, b / 2, 1.0)
+    near, _, _ = factor_at_l2(motion, longest, state.bounds, accuracy, start=start, max_factor=max_factor, source=image)
     return torch.where(far, near, b)
 
 
-def _met(state: MorphState, image: Tensor, budget: Tensor) -> Tensor:
-    """[B] bool: whether the image lies at the distance."""
+def _is_attained(state: MorphState, image: Tensor, budget: Tensor) -> Tensor:
+    """Return whether each image lies at its distance, [B] bool."""
     return (l2_from(image[None], state.source)[0] - budget).abs() <= tolerance_at(budget)
 
 
 def _step_tolerance(budget: Tensor) -> Tensor:
-    """[B]: a hundredth of what is reported, but no less than rounding: a step's inaccuracy grows in those after it."""
+    """Return the tolerance [B] of one step: a hundredth of the reported one, since errors grow with later steps."""
     return (tolerance_at(budget) / 100).maximum(8 * torch.finfo(budget.dtype).eps * budget)
 
 
 def _largest_factor(state: MorphState, motion: Motion) -> Tensor | None:
-    """[B]: the factor at which a sample's largest phase step meets the cap."""
+    """Return the factor [B] at which the largest phase step equals the cap."""
     if state.phase_cap is None:
         return None
     if not callable(getattr(motion, "largest_phase_step", None)):
-        raise ValueError("phase_cap must be None for a family whose motions have no largest_phase_step()")
+        raise ValueError("phase_cap must be None for a family without largest_phase_step() in its motions")
     return state.phase_cap / motion.largest_phase_step()
 
 
-def _capped(b: Tensor, a: Tensor | None, most: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Factors [F, B], each sample's whole step scaled down so that none is above ``most``."""
-    if most is None or not len(b):
+def _capped(b: Tensor, a: Tensor | None, max_factor: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return factors [F, B], scaled down per sample so that none exceeds ``max_factor``."""
+    if max_factor is None or not len(b):
         return b, a
-    scale = (most / b.abs().amax(0)).nan_to_num(nan=1.0, posinf=1.0).clamp(max=1)
+    scale = (max_factor / b.abs().amax(0)).nan_to_num(nan=1.0, posinf=1.0).clamp(max=1)
     return b * scale, None if a is None else a * scale
 
 
 def check_regime(regime: str, family: Family) -> None:
-    """The persistent regime needs coordinates that can be anchored."""
+    """Raise if the regime is persistent and the family has no anchor."""
     if regime == "persistent" and not callable(getattr(family, "anchor", None)):
-        without = getattr(family, "family", family) if isinstance(family, LumaFamily) else family
-        raise ValueError(f"regime 'persistent' needs a family with anchor(image), got {type(without).__name__}")
+        unsupported = getattr(family, "family", family) if isinstance(family, LumaFamily) else family
+        raise ValueError(f"regime 'persistent' needs a family with anchor(image), got {type(unsupported).__name__}")

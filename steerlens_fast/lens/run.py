@@ -1,7 +1,8 @@
-"""One call of ``SteerableLens.morph``: a batch on its way from images to frames."""
+"""One call of ``SteerableLens.morph``: checks, gradients, frames, result."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,12 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..checks import check_image
 from ..classifier.isolation import frames_within_the_package
 from ..families.luma import luma
 from ..memory import new_output, store
-from ..morphs import Morphs
-from .gradient_provider import BECAME_NOT_FINITE, OK, OVERFLOWED, REFUSED, GradientProvider
+from ..morphs import Morphs, MorphStatus
+from .gradient_provider import GradientProvider
 from .l2_search import l2_from
 from .regimes import MorphState, frozen, live, persistent
 from .schedule import make_schedule
@@ -22,40 +22,42 @@ from .schedule import make_schedule
 if TYPE_CHECKING:
     from .lens import SteerableLens
 
-BOUNDS_TOLERANCE = 1e-4  # what rounding in a decoder or a resize may leave outside
+BOUNDS_TOLERANCE = 1e-4  # decoders and resizing round: pixels may lie this far outside the bounds
 
 
 class MorphRun:
-    """A batch on its way from images to :class:`Morphs`."""
+    """One batch of images, from the checks to its :class:`Morphs`."""
 
     def __init__(self, lens: SteerableLens, images, target, schedule: dict, batch: int | None, args):
         self.lens = lens
         self.images = check_images(images, lens.bounds, lens.color)
         self.provider = GradientProvider(lens, self.images, target, batch, args)
         if self.images.is_cuda and self.images.numel():
-            self.provider.refuse(~in_range(self.images, lens.bounds))
-        source = check_image("images", self.images).detach().contiguous()
+            self.provider.exclude(~in_range(self.images, lens.bounds))
+        source = self.images.detach().contiguous()
+        if source.dtype not in (torch.float32, torch.float64):
+            source = source.float()
         if lens.color == "grey" and source.shape[1] == 3:
             source = luma(source).repeat(1, 3, 1, 1)
         self.schedule = make_schedule(source, lens.bounds, regime=lens.regime, **schedule)
         can_read = not self.images.is_cuda or self.schedule.budgets is not None  # else it would wait for the device
         self.provider.warns &= lens.warns and can_read and self.schedule.toward
-        self.beyond_range: dict[int, Tensor] = {}  # frame -> which samples [B] are not
+        self.overflowed: dict[int, Tensor] = {}  # frame -> which samples [B] left the floating-point range
         self.state = MorphState(lens._family_for(source), source, self.schedule, lens.bounds, lens.phase_cap)
 
     def morph(self, score: str) -> Morphs:
-        """Render, score, and tell everything that is known."""
-        frames, l2 = self._render()
-        for frame, good in self.beyond_range.items():
-            self.provider.forget(frame, good)
-        self.provider.score(frames, score)
+        """Render all frames, run the model on those to be scored, and return both as :class:`Morphs`."""
         state, provider, budgets = self.state, self.provider, self.schedule.budgets
+        frames, l2 = self._render()
+        for frame, overflowed in self.overflowed.items():
+            provider.discard_outputs(frame, overflowed)
+        provider.score(frames, score)
         attained = torch.stack(state.attained, 1) if budgets is not None else None
         if attained is not None and not self.schedule.several:
             attained = attained[:, -1]
         morphs = Morphs(
             frames=frames.transpose(0, 1).to(self.images.dtype),
-            factors=torch.stack(state.factors, 1),
+            factors=state.all_factors(),
             amplitude_factors=state.all_amplitude_factors(),
             target=provider.target,
             source=provider.source_class,
@@ -68,70 +70,71 @@ class MorphRun:
             gradient_norm=provider.gradient_norm,
             stopped=None if self.lens.regime == "frozen" else provider.stopped,
         )
-        self._warn_of_falls(morphs)
+        if provider.warns and len(provider.outputs) > 1:  # a fall is a difference between two scored frames
+            self._warn_of_falls(morphs)
         return morphs
 
     def _warn_of_falls(self, morphs: Morphs) -> None:
         """Warn where a morph went too far for its target."""
-        if not self.provider.warns or not morphs.l2.numel():
+        if not morphs.l2.numel():
             return
         farthest = morphs.l2[:, -1] >= morphs.l2.amax(1) * (1 - 1e-3)  # else it has not gone too far
         if count := int((morphs.fell & farthest).sum()):
             text = (
-                f"the last frame of {count} of {len(morphs)} morphs is less probable to be its target than an earlier "
-                "frame (see Morphs.fell and best_frame): a smaller distance may serve better"
+                f"the last frame of {count} of {len(morphs)} morphs has a lower target probability than an earlier "
+                "frame (see Morphs.fell and Morphs.best_frame): try a smaller distance"
             )
             warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
 
     def iterate(self) -> Iterator[Tensor]:
-        """Frames one by one [B, C, H, W], as the caller gets them: his own, in the images' dtype."""
-        count = 0
-        for frames in self._blocks(1):
-            self._presentable(frames, count)
-            count += 1
+        """Yield the frames one by one [B, C, H, W], as copies in the images' dtype."""
+        for number, frames in enumerate(self._blocks(1)):
+            self._replace_failed(frames, number)
             yield frames[0].to(self.images.dtype, copy=True)
 
     def _blocks(self, block: int | None = None) -> Iterator[Tensor]:
-        """Frames [f, B, C, H, W], in order."""
+        """Yield all frames in order, in blocks [f, B, C, H, W]."""
         if self.lens.regime == "frozen":
             return frozen(self.state, self.provider.gradient, block)
         return {"live": live, "persistent": persistent}[self.lens.regime](self.state, self.provider.gradient)
 
     def _render(self) -> tuple[Tensor, Tensor]:
-        """All frames [F, B, C, H, W] in float32 or float64, and their distances [F, B]."""
+        """Return all frames [F, B, C, H, W] in float32 or float64, and their distances [F, B] from the source."""
         source, count = self.state.source, 0
         distances, out = [], None
         for frames in self._blocks():
-            if len(frames) == self.schedule.frames:  # all at once: no need to copy them
-                return frames, self._presentable(frames, 0)
+            if len(frames) == self.schedule.frames:  # one block: no copy is needed
+                return frames, self._replace_failed(frames, 0)
             out = new_output((self.schedule.frames, *source.shape), source.dtype, source.device) if out is None else out
             for frame in frames:
                 store(out[count], frame)
-                distances.append(self._presentable(out[count : count + 1], count))
+                distances.append(self._replace_failed(out[count : count + 1], count))
                 count += 1
         return out, torch.cat(distances)
 
-    def _presentable(self, frames: Tensor, first: int) -> Tensor:
-        """Put the source in place of frames that are none, and give the distances [F, B] of all.
+    def _replace_failed(self, frames: Tensor, first: int) -> Tensor:
+        """Overwrite failed frames with the source, and return the distances [F, B] of all frames from it.
 
-        Those of samples that had no gradient to start with, and those that left the floating-point range.
+        A frame has failed if its sample had no gradient at the source, or if it left the floating-point range.
         """
         provider = self.provider
-        started = (provider.status == OK) | ((provider.status >= BECAME_NOT_FINITE) & (provider.status != REFUSED))
         l2 = l2_from(frames, self.state.source)
+        if provider.none_failed and math.isfinite(l2.sum()):
+            return l2
         finite = l2.isfinite()
+        started = provider.started()
         if l2.device.type == "cpu" and bool(finite.all()) and bool(started.all()):
             return l2
-        still = self.state.still()[0].to(frames.dtype)
+        source = self.state.source_frame()[0].to(frames.dtype)
         for j, frame in enumerate(frames):
-            torch.where((finite[j] & started).view(-1, 1, 1, 1), frame, still, out=frame)
-            self.beyond_range[first + j] = finite[j]
-        provider.status = torch.where((provider.status == OK) & ~finite.all(0), OVERFLOWED, provider.status)
+            torch.where((finite[j] & started).view(-1, 1, 1, 1), frame, source, out=frame)
+            self.overflowed[first + j] = ~finite[j]
+        provider.fail(~finite.all(0), MorphStatus.OVERFLOW)
         return torch.where(finite & started, l2, 0.0)
 
 
 def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tensor:
-    """Real images [B, C, H, W] within their bounds."""
+    """Check images [B, C, H, W]: type, shape, channels and, on the CPU, their range."""
     if not isinstance(images, Tensor):
         raise TypeError(f"images must be a torch.Tensor [B, C, H, W], got {type(images).__name__}")
     if not images.is_floating_point():
@@ -144,13 +147,13 @@ def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tens
         raise ValueError(f"images must have their channels first, [B, C, H, W], got {list(images.shape)}")
     if color != "rgb" and images.shape[1] not in (1, 3):
         raise ValueError(f"images must have 1 or 3 channels for color {color!r}, got {images.shape[1]}")
-    if images.numel() and not images.is_cuda:  # there it would wait for the device: see in_range
+    if images.numel() and not images.is_cuda:  # a GPU's images are checked by in_range, without a wait
         _check_range(images, bounds)
     return images
 
 
 def _check_range(images: Tensor, bounds: tuple[float, float] | None) -> None:
-    low, high = torch.stack(torch.aminmax(images.detach())).tolist()
+    low, high = (t.item() for t in torch.aminmax(images.detach()))
     if not (low > float("-inf") and high < float("inf")):  # NaN is neither
         bad = (~images.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()
         raise ValueError(f"images must be finite, got NaN or infinite values in samples {bad}")
@@ -163,7 +166,7 @@ def _check_range(images: Tensor, bounds: tuple[float, float] | None) -> None:
 
 
 def in_range(images: Tensor, bounds: tuple[float, float] | None) -> Tensor:
-    """[B] bool: which images are finite and within their bounds; not read, so that nobody waits for a device."""
+    """Return which images are finite and within the bounds, [B] bool, without waiting for the device."""
     low, high = torch.aminmax(images.detach().flatten(1), dim=1)
     if bounds is None:
         return low.isfinite() & high.isfinite()

@@ -1,7 +1,8 @@
-"""Which frames a morph has: given factors, or distances from the source that its factors must meet."""
+"""The frames of a morph: given factors, or distances from the source that determine the factors."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -33,19 +34,19 @@ class Schedule:
     factors: Tensor | None = None
     amplitude_factors: Tensor | None = None
     budgets: Tensor | None = None
-    several: bool = False  # one frame for each budget, instead of F frames up to the only one
+    several: bool = False  # one frame for each of M budgets, instead of F frames up to a single one
     starts_at_source: bool = True  # the first frame has factor 0 for every sample
-    toward: bool = True  # some frame lies in the target's direction, not only away from it
+    toward: bool = True  # some factor is positive: a frame lies in the direction of the target
     steps_per_frame: int = 1  # gradients from one frame to the next, in regimes that refresh them
 
     def steps(self) -> list[Step]:
-        """Every gradient step, in order, for regimes that refresh their gradient."""
+        """Return all gradient steps in order, for regimes that refresh the gradient."""
         return self._budget_steps() if self.budgets is not None else self._factor_steps()
 
     def _budget_steps(self) -> list[Step]:
-        ladder = self.budgets if self.several else self._shares(self.budgets)[1:] * self.budgets
-        steps, low = [], torch.zeros_like(ladder[0])
-        for high in ladder:
+        budgets = self.budgets if self.several else self._shares(self.budgets)[1:] * self.budgets
+        steps, low = [], torch.zeros_like(budgets[0])
+        for high in budgets:
             for part in range(1, self.steps_per_frame + 1):
                 last = part == self.steps_per_frame
                 budget = high if last else torch.lerp(low, high, part / self.steps_per_frame)
@@ -61,7 +62,7 @@ class Schedule:
         return [Step(*pair, ends_frame=part == count) for pair in zip(b, a) for part in range(1, count + 1)]
 
     def factors_to(self, reached: Tensor) -> Tensor:
-        """[F, B]: from 0 to the factors [M, B] that reach the budgets, linearly to an only one."""
+        """Return the factors [F, B] of all frames, from those [M, B] that reach the budgets."""
         if self.several:
             return torch.cat([torch.zeros_like(reached[:1]), reached])
         return self._shares(reached) * reached
@@ -82,7 +83,7 @@ def make_schedule(
     steps: int | None = None,
     regime: str = "frozen",
 ) -> Schedule:
-    """Check what :meth:`SteerableLens.morph` was asked for; images [B, C, H, W]."""
+    """Check the arguments of :meth:`SteerableLens.morph` that determine the frames of images [B, C, H, W]."""
     refreshed = regime != "frozen"
     check_steps(frames, steps, regime)
     given = {"factors": factors, "max_l2": max_l2, "distances": distances}
@@ -103,7 +104,7 @@ def make_schedule(
 
 
 def check_steps(frames: int | None, steps: int | None, regime: str) -> None:
-    """Numbers of frames and of gradient steps that a regime can have."""
+    """Check the numbers of frames and of gradient steps for a regime."""
     if frames is not None:
         check_int("frames", frames, 2, None)
     if steps is not None:
@@ -115,14 +116,14 @@ def check_steps(frames: int | None, steps: int | None, regime: str) -> None:
 
 
 def check_exclusive(**given) -> None:
-    """At most one of the ways to say how far."""
-    both = [name for name, value in given.items() if value is not None]
-    if len(both) > 1:
-        raise ValueError(f"{both[0]} and {both[1]} exclude each other: give one of {', '.join(given)}")
+    """Raise if more than one of the arguments that determine the extent is given."""
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise ValueError(f"{names[0]} and {names[1]} exclude each other: pass one of {', '.join(given)}")
 
 
 def count_frames(frames: int | None, steps: int | None = None, **tables: int | None) -> int:
-    """F, the source included; ``tables`` name the arguments that decide it, with the frames that each one gives.
+    """Return the number of frames, including the source; ``tables`` maps arguments to the frames they imply.
 
     Examples
     --------
@@ -141,7 +142,7 @@ def count_frames(frames: int | None, steps: int | None = None, **tables: int | N
 
 
 def steps_per_frame(steps: int | None, intervals: int) -> int:
-    """Gradient steps from one frame to the next: ``steps`` over the intervals, rounded up.
+    """Return the number of gradient steps from one frame to the next: ``steps`` / ``intervals``, rounded up.
 
     Examples
     --------
@@ -157,6 +158,8 @@ def steps_per_frame(steps: int | None, intervals: int) -> int:
 
 
 def _factor_schedule(images: Tensor, factors, amplitude_factors, frames: int | None, steps: int | None) -> Schedule:
+    if amplitude_factors is None and type(factors) is float and math.isfinite(factors):
+        return _ramp_schedule(images, factors, count_frames(frames, steps))
     kinds = "a float, a sequence of floats, or a real tensor [F] or [B, F]"
     named = {"factors": factors, "amplitude_factors": amplitude_factors}
     tables = {name: _real_table(name, value, kinds) for name, value in named.items() if value is not None}
@@ -171,9 +174,19 @@ def _factor_schedule(images: Tensor, factors, amplitude_factors, frames: int | N
     b, a = tables["factors"], tables.get("amplitude_factors")
     at_source = not any(bool(t[0].any()) for t in tables.values())
     toward = any(bool((t > 0).any()) for t in tables.values())
-    here = lambda name, t: None if t is None else sent(name, t, images.device)
-    b, a = here("factors", b), here("amplitude_factors", a)
+    on_device = lambda name, t: None if t is None else sent(name, t, images.device)
+    b, a = on_device("factors", b), on_device("amplitude_factors", a)
     return Schedule(len(b), b, a, starts_at_source=at_source, toward=toward)
+
+
+def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
+    """Return the schedule of factors that grow linearly from 0 to ``factor``, the same for all samples."""
+    ramp = (torch.linspace(0, 1, frames, dtype=torch.float64, device="cpu") * factor).to(images.dtype)
+    last = ramp[-1].item()
+    if not math.isfinite(last):
+        raise ValueError(f"factors must be finite in {images.dtype}, got {factor!r}")
+    table = ramp[:, None].expand(-1, images.shape[0])
+    return Schedule(frames, sent("factors", table, images.device), toward=last > 0)
 
 
 def _check_factor_shape(name: str, table: Tensor, count: int) -> None:
@@ -184,7 +197,7 @@ def _check_factor_shape(name: str, table: Tensor, count: int) -> None:
 
 
 def _factor_frames(name: str, given, table: Tensor, frames: int, images: Tensor) -> Tensor:
-    """A largest factor, [F] or [B, F] -> [F, B], finite; still where it was given, to be read without waiting."""
+    """Expand a last factor, [F] or [B, F] to finite factors [F, B], on the device of ``table``."""
     if table.dim() == 0:
         table = torch.linspace(0, 1, frames, dtype=torch.float64, device=table.device) * table
     table = table.to(images.dtype)
@@ -195,38 +208,39 @@ def _factor_frames(name: str, given, table: Tensor, frames: int, images: Tensor)
 
 def _default_l2(bounds: tuple[float, float] | None) -> float:
     if bounds is None:
-        given = "factors or max_l2 (or distances) must be given"
-        raise ValueError(f"{given} where bounds is None: the default distance is relative to them")
+        raise ValueError(
+            "factors, max_l2 or distances must be given if bounds is None, since the default depends on it"
+        )
     return DEFAULT_L2 * (bounds[1] - bounds[0])
 
 
 def _budget_schedule(images: Tensor, max_l2, frames: int | None, steps: int | None) -> Schedule:
-    """One distance for all samples, or one for each."""
+    """Return the schedule up to one distance, the same for all samples or one per sample."""
     kinds, count = "a float, or a sequence or tensor [B], one for each sample", len(images)
     table = _real_table("max_l2", max_l2, kinds)
     if table.dim() > 1 or (table.dim() and len(table) != count):
-        many = "several distances of every sample are distances="
-        raise ValueError(f"max_l2 must be {kinds} with B = {count} ({many}), got shape {list(table.shape)}")
+        hint = "for several distances use distances="
+        raise ValueError(f"max_l2 must be {kinds} with B = {count} ({hint}), got shape {list(table.shape)}")
     table = _distances_in("max_l2", max_l2, table, images)
     return Schedule(count_frames(frames, steps), budgets=table.reshape(1, -1).expand(1, count))
 
 
 def _distances_schedule(images: Tensor, distances, frames: int | None, refreshed: bool) -> Schedule:
-    """A frame at each of M distances."""
+    """Return the schedule with one frame at each of M distances."""
     kinds, count = "a sequence of M floats, or a tensor [B, M]", len(images)
     table = _real_table("distances", distances, kinds)
     if table.dim() not in (1, 2) or not table.shape[-1] or (table.dim() == 2 and len(table) != count):
-        one = "one distance, for all or for each sample, is max_l2="
-        raise ValueError(f"distances must be {kinds} with B = {count} ({one}), got shape {list(table.shape)}")
+        hint = "for a single distance use max_l2="
+        raise ValueError(f"distances must be {kinds} with B = {count} ({hint}), got shape {list(table.shape)}")
     if refreshed and not bool((table.diff(dim=-1) > 0).all()):
-        raise ValueError(f"distances must increase where the gradient is refreshed, got {distances!r}")
+        raise ValueError(f"distances must increase in regimes that refresh the gradient, got {distances!r}")
     table = _distances_in("distances", distances, table, images)
     budgets = table.reshape(-1, table.shape[-1]).T.expand(-1, count)
     return Schedule(count_frames(frames, distances=len(budgets) + 1), budgets=budgets, several=True)
 
 
 def _distances_in(name: str, given, table: Tensor, images: Tensor) -> Tensor:
-    """Finite and above 0, in the images' dtype and on their device."""
+    """Return positive, finite distances in the images' dtype and on their device."""
     table = table.to(images.dtype)
     if not bool((table.isfinite() & (table > 0)).all()):
         raise ValueError(f"{name} must be finite and above 0 in {images.dtype}, got {given!r}")

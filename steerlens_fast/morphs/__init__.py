@@ -1,5 +1,6 @@
 """Morphs: the result of a lens, its strips and animations."""
 
-from .container import REASONS, Morphs
+from ..morph_status import MorphStatus
+from .container import Morphs
 
-__all__ = ["REASONS", "Morphs"]
+__all__ = ["MorphStatus", "Morphs"]

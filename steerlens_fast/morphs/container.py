@@ -1,4 +1,4 @@
-"""Morphs: what a lens returns, with what is asked of it most."""
+"""``Morphs``: the result of a lens, with its probabilities, selection of samples, and files."""
 
 from __future__ import annotations
 
@@ -17,17 +17,9 @@ from ..checks import check_bool
 from ..io.atomic_io import atomic_write
 from ..io.paths import expand_home
 from ..io.tensor_files import as_json, read_tensors, write_tensors
+from ..morph_status import MorphStatus
 
-REASONS = (
-    "",
-    "the gradient at the source is not finite",
-    "the gradient at the source is zero",
-    "the gradient became infinite or NaN after the source",
-    "frames left the floating-point range: smaller factors are needed",
-    "the image is not finite, or not in bounds",
-    "the gradient became zero after the source",
-)
-FALL = 0.01  # of the highest target probability: a smaller loss at the last frame is not called one
+MIN_FALL = 0.01  # relative to the highest target probability: smaller losses may be rounding
 INDEX = "an int, a slice, or a list or tensor [n] of ints or bools"
 FIGURES, ANIMATIONS, TENSORS = (".png", ".pdf", ".svg"), (".gif", ".webp"), (".safetensors",)
 
@@ -36,36 +28,36 @@ FIGURES, ANIMATIONS, TENSORS = (".png", ".pdf", ".svg"), (".gif", ".webp"), (".s
 class Morphs:
     """B images, each morphed toward a target class in F frames.
 
-    Indexing, slicing and iterating select samples: what comes is a ``Morphs`` again, of one sample for an int.
+    Indexing, slicing and iterating select samples and return ``Morphs``; an int selects a single sample.
 
     Attributes
     ----------
     frames : Tensor [B, F, C, H, W], floating point
         Clipped to the bounds. Not contiguous: frames lie before samples in memory.
     factors : Tensor [B, F]
-        Phase factors (or those of the family's only coordinate), cumulative from the source.
+        Phase factors (or factors of the family's only coordinate), cumulative from the source.
     amplitude_factors : Tensor [B, F] or None
-        None where they are ``factors`` too.
+        None if they equal ``factors``.
     target : Tensor [B], or [B, k] for outputs with k - 1 dimensions after the classes; int64
     source : Tensor [B], or [B, ...] like the outputs' dimensions after the classes; int64
         The class that the model predicts at the source.
     outputs : Tensor [B, F, classes, ...]
-        What the model says of each frame; NaN where it was not asked.
+        Class scores of each frame; NaN where the model was not run.
     l2 : Tensor [B, F]
         Distance of each frame from the source.
     budget : Tensor [B, M] or None
-        L2 distances that were asked for.
+        Requested L2 distances.
     attained : Tensor [B] or [B, M], bool, or None
-        Whether a frame lies there.
+        Whether each requested distance was reached.
     status : Tensor [B], int64
-        0, or what went wrong, an index into ``steerlens_fast.morphs.REASONS``.
+        0, or what went wrong, a :class:`steerlens_fast.morphs.MorphStatus`.
     settings : dict
-        How the morphs were made: family, rule, regime, objective, bounds and the like; can be written as JSON.
+        Settings of the lens: family, rule, regime, objective, bounds and others; can be written as JSON.
     gradient_norm : Tensor [B] or None
         L2 norm of the objective's gradient with respect to the source image.
     stopped : Tensor [B], int64, or None
-        Where the gradient is refreshed: the gradient step, counted from 1, at which a morph came to its end since its
-        gradient was zero, infinite or NaN; 0 where there was none. Its frames from there on repeat the last one.
+        With refreshed gradients: the step, counted from 1, at which a morph ended because its gradient was zero,
+        infinite or NaN; 0 if it did not. Later frames repeat the last one.
 
     Examples
     --------
@@ -109,69 +101,71 @@ class Morphs:
             wants = f"[B, {self.outputs.dim() - 2}] for outputs {_shape(self.outputs)}"
             raise ValueError(f"target must be [B] for outputs [B, F, classes], or {wants}, got {_shape(self.target)}")
 
-    # --- What is asked of it
+    # --- Results
 
     @property
     def ok(self) -> Tensor:
-        """[B] bool: whether nothing went wrong."""
+        """Whether each morph succeeded, [B] bool."""
         return self.status == 0
 
     @property
     def reasons(self) -> list[str | None]:
-        """For each sample what went wrong, None where nothing did."""
+        """Why each morph failed; None if it succeeded."""
         steps = [0] * len(self) if self.stopped is None else self.stopped.tolist()
-        reasons = (REASONS[s] + (f", at step {n}" if n > 1 else "") for s, n in zip(self.status.tolist(), steps))
+        reasons = (
+            MorphStatus(s).reason + (f", at step {n}" if n > 1 else "") for s, n in zip(self.status.tolist(), steps)
+        )
         return [reason or None for reason in reasons]
 
     @property
     def probabilities(self) -> Tensor:
-        """[B, F, classes, ...]: softmax of the outputs, in float32 or better; NaN where the model was not asked.
+        """Softmax of the outputs [B, F, classes, ...], at least float32; NaN where the model was not run.
 
-        For a model of one logit [B, F, 2]; of labels [B, F, 2, L], with the labels' own probabilities at ``[:, :, 1]``.
+        [B, F, 2] for task "binary"; [B, F, 2, L] for "multilabel", with each label's probability at ``[:, :, 1]``.
         """
         return self.outputs.softmax(2, dtype=torch.promote_types(self.outputs.dtype, torch.float32))
 
     @property
     def target_probability(self) -> Tensor:
-        """[B, F]: softmax at the target."""
+        """Probability of the target in each frame, [B, F]."""
         return self.probabilities.movedim(1, -1)[(self._rows, *self._index)]
 
     @property
     def predictions(self) -> Tensor:
-        """[B, F, ...] int64: the most probable class, -1 where the model was not asked."""
+        """Most probable class of each frame, [B, F, ...] int64; -1 where the model was not run."""
         return self.outputs.argmax(2).masked_fill(self.outputs.isnan().any(2), -1)
 
     @property
     def reached(self) -> Tensor:
-        """[B, F] bool: whether the model takes the frame for its target."""
+        """Whether the model predicts the target in each frame, [B, F] bool."""
         index = self._index
         return self.predictions.movedim(1, -1)[(self._rows, *index[1:])] == index[0][:, None]
 
     @property
     def already_predicted(self) -> Tensor:
-        """[B] bool: whether the target is the class that the model predicts at the source already."""
+        """Whether the model predicts the target at the source already, [B] bool."""
         index = self._index
         there = self.source if self.source.dim() == 1 else self.source[(self._rows, *index[1:])]
         return there == index[0]
 
     @property
     def best_frame(self) -> Tensor:
-        """[B] int64: the first frame of the highest target probability among the scored ones; -1 if none is scored."""
+        """First scored frame with the highest target probability, [B] int64; -1 if no frame is scored."""
         p = self.target_probability
         return p.nan_to_num(nan=-1.0).argmax(1).masked_fill(p.isnan().all(1), -1)
 
     @property
     def fell(self) -> Tensor:
-        """[B] bool: whether the last scored frame's target probability is lower than an earlier frame's, by over 1 %.
+        """Whether the target probability ended more than 1 % below that of an earlier frame, [B] bool.
 
-        The source counts as a frame; 1 % of the higher probability is what rounding in a model may do. Only frames that
-        the model was run on can be compared: with ``score="none"`` no morph is known to have fallen.
+        Compares the last scored frame with earlier scored ones, including the source. Differences up to 1 % of the
+        higher probability may be rounding. With ``score="none"`` there is nothing to compare, and all are False.
         """
         p = self.target_probability
         scored = ~p.isnan()
         frame = torch.arange(p.shape[1], device=p.device)
         last = torch.where(scored, frame, -1).argmax(1, keepdim=True)
-        return p.gather(1, last)[:, 0] < (1 - FALL) * p.nan_to_num(nan=-1.0).amax(1)
+        return p.gather(1, last)[:, 0] < (1 - MIN_FALL) * p.nan_to_num(nan=-1.0).amax(1)
 
     @property
     def _rows(self) -> Tensor:
@@ -179,7 +173,7 @@ class Morphs:
 
     @property
     def _index(self) -> tuple[Tensor, ...]:
-        """The target's class [B], then its position [B] in each further dimension of the outputs."""
+        """The class [B] of each target, and its position [B] in each further dimension of the outputs."""
         return self.target.reshape(len(self), self.outputs.dim() - 2).unbind(1)
 
     # --- Samples
@@ -191,13 +185,13 @@ class Morphs:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index) -> Morphs:
-        """The samples at an int, a slice, a list, or a tensor of ints or bools."""
-        chosen = _chosen(index, len(self), self.frames.device)
-        return self._map(lambda t: t[chosen])
+        """Return the samples at an int, a slice, a list, or a tensor of ints or bools."""
+        selection = _as_selection(index, len(self), self.frames.device)
+        return self._map(lambda t: t[selection])
 
     @classmethod
     def cat(cls, morphs: Sequence[Morphs]) -> Morphs:
-        """All samples in one, in order. Settings, shapes, dtypes and devices must agree.
+        """Concatenate samples. Settings, shapes, dtypes and devices must agree.
 
         Examples
         --------
@@ -220,12 +214,12 @@ class Morphs:
     # --- Tensors
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor that is there, by name."""
+        """Return all tensors that are not None, by name."""
         named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "settings"}
         return {name: t for name, t in named.items() if t is not None}
 
     def to(self, *args, **kwargs) -> Morphs:
-        """``Tensor.to`` of every tensor; a dtype is for those of floating point only."""
+        """Apply ``Tensor.to`` to every tensor; a dtype applies only to floating-point tensors."""
         dtypes = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)]
         if not all(d.is_floating_point for d in dtypes):
             raise TypeError(f"dtype must be a floating-point dtype, got {dtypes[0]}")
@@ -233,11 +227,11 @@ class Morphs:
         return self._map(lambda t: t.to(*(own(t, a) for a in args), **{k: own(t, v) for k, v in kwargs.items()}))
 
     def cpu(self) -> Morphs:
-        """Every tensor on the CPU."""
+        """Return the morphs on the CPU."""
         return self.to("cpu")
 
     def detach(self) -> Morphs:
-        """The same memory, outside autograd."""
+        """Return the morphs detached from autograd, sharing their memory."""
         return self._map(torch.detach)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Morphs:
@@ -254,28 +248,29 @@ class Morphs:
         class_names: Sequence[str] | Mapping[int, str] | None = None,
         differences: bool = False,
     ) -> None:
-        """Write a figure, an animation, or all tensors, as the path's suffix says; whole or not at all.
+        """Write a figure, an animation, or all tensors, depending on the path's suffix. The write is atomic.
 
         Parameters
         ----------
         path : path
             ``.png``, ``.pdf``, ``.svg``: a strip, see :func:`steerlens_fast.plot_morphs`. ``.gif``, ``.webp``: an
-            animation there and back, of all samples beside each other. ``.safetensors``: what :meth:`load` reads.
+            looping animation of all samples side by side. ``.safetensors``: all tensors, for :meth:`load`.
         frames : int or sequence of int, optional
-            Of pictures: how many frames, evenly spaced, or which. By default 8 in a figure, all in an animation.
+            For figures and animations: number of evenly spaced frames, or their indices. By default 8 in a figure and
+            all in an animation.
         samples : int, optional
-            Of pictures: how many of the first samples, by default 16.
+            For figures and animations: number of samples, from the first; by default 16.
         class_names : sequence of str or mapping from int to str, optional
-            Of pictures: what to call the classes; by default their numbers.
+            For figures and animations: names of the classes; by default their numbers.
         differences : bool
-            Of figures: whether to add, for each sample, a row of each frame's signed difference from the source.
+            For figures: whether to add a row per sample with the signed differences of frames from the source.
 
         Raises
         ------
         TypeError, ValueError, IndexError
-            Naming the argument, what was expected and what came.
+            If an argument is invalid.
         ImportError
-            Naming the extra, ``steerlens_fast[plot]`` or ``steerlens_fast[save]``, that is not installed.
+            If the extra ``steerlens_fast[plot]`` or ``steerlens_fast[save]`` is needed and not installed.
 
         Examples
         --------
@@ -289,8 +284,8 @@ class Morphs:
         ...     torch.equal(Morphs.load(f"{folder}/all.safetensors").frames, m.frames)
         True
         """
-        path = expand_home(path)
-        suffix, options = _suffix(path), {"frames": frames, "samples": samples, "class_names": class_names}
+        suffix, path = _suffix(path), expand_home(path)
+        options = {"frames": frames, "samples": samples, "class_names": class_names}
         if check_bool("differences", differences) and suffix not in FIGURES:
             raise ValueError(f"differences must be False for {suffix}: only {', '.join(FIGURES)} have rows of them")
         if suffix in TENSORS:
@@ -309,18 +304,18 @@ class Morphs:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Morphs:
-        """Read what :meth:`save` wrote as ``.safetensors``, bit for bit, onto the CPU.
+        """Read a ``.safetensors`` file of :meth:`save`, bit for bit, onto the CPU.
 
         Raises
         ------
         ValueError
-            Where the file is none of these.
+            If the file was not written by :meth:`save`.
         ImportError
-            Where safetensors is not installed (extra ``steerlens_fast[save]``).
+            If safetensors is not installed (extra ``steerlens_fast[save]``).
         """
-        path = expand_home(path)
         if _suffix(path) not in TENSORS:
             raise ValueError(f"path must end in .safetensors, got {os.fspath(path)!r}")
+        path = expand_home(path)
         tensors, settings = read_tensors(path, "Morphs")
         return cls(**{f.name: tensors.get(f.name) for f in fields(cls)} | {"settings": settings})
 
@@ -328,33 +323,33 @@ class Morphs:
         b, f, *sizes = self.frames.shape
         kind = [str(self.frames.dtype).removeprefix("torch."), str(self.frames.device), *method_words(self.settings)]
         shape = f"{b} x {f} frames of {' x '.join(map(str, sizes))}"
-        told = [] if self.frames.is_meta or not b * f else _statistics(self)
-        return f"Morphs({'; '.join([', '.join([shape, *kind]), *told])})"
+        statistics = [] if self.frames.is_meta or not b * f else _statistics(self)
+        return f"Morphs({'; '.join([', '.join([shape, *kind]), *statistics])})"
 
 
 def method_words(settings: dict) -> list[str]:
-    """What of the settings names the method."""
+    """Return the settings that name the method."""
     return [str(settings[key]) for key in ("family", "rule", "regime") if settings.get(key) is not None]
 
 
 def _statistics(m: Morphs) -> list[str]:
     median = lambda t: float(t.detach().double().nanquantile(0.5))
     first, last, l2 = median(m.target_probability[:, 0]), median(m.target_probability[:, -1]), median(m.l2[:, -1])
-    told = [f"target probability {first:.3f} -> {last:.3f} (median)"] if first == first and last == last else []
-    told += [f"l2 {l2:.4g} (median, last frame)"]
+    texts = [f"target probability {first:.3f} -> {last:.3f} (median)"] if first == first and last == last else []
+    texts += [f"l2 {l2:.4g} (median, last frame)"]
     if m.attained is not None:
-        told.append(f"{int(m.attained.sum())}/{m.attained.numel()} attained")
-    return told + ([] if m.ok.all() else [f"{int((~m.ok).sum())} not ok"])
+        texts.append(f"{int(m.attained.sum())}/{m.attained.numel()} attained")
+    return texts + ([] if m.ok.all() else [f"{int((~m.ok).sum())} not ok"])
 
 
-def _chosen(index, count: int, device) -> slice | Tensor:
-    """What selects the samples in every tensor; an int becomes a slice of one."""
+def _as_selection(index, count: int, device) -> slice | Tensor:
+    """Convert an index to a slice or an index tensor; an int becomes a slice of one sample."""
     if isinstance(index, slice) and (index.step is None or index.step > 0):
         return index
-    if isinstance(index, slice):  # which torch refuses
+    if isinstance(index, slice):  # torch does not support negative steps
         return torch.tensor(range(count)[index], dtype=torch.int64, device=device)
     if isinstance(index, (list, np.ndarray)) or (isinstance(index, Tensor) and index.dim()):
-        return _many(index, count).to(device)
+        return _index_tensor(index, count).to(device)
     try:
         i = operator.index(index)
     except TypeError:
@@ -364,8 +359,8 @@ def _chosen(index, count: int, device) -> slice | Tensor:
     return slice(i % count, i % count + 1)
 
 
-def _many(index, count: int) -> Tensor:
-    """A list or tensor of ints or bools, checked on the host: a GPU would only tell of it later, and then for good."""
+def _index_tensor(index, count: int) -> Tensor:
+    """Convert a list or tensor of ints or bools, checked on the host: an invalid index breaks a CUDA context."""
     index_on_host = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
     chosen = index_on_host if len(index) else torch.zeros(0, dtype=torch.int64, device="cpu")
     if chosen.dim() != 1 or chosen.is_floating_point() or chosen.is_complex():
@@ -394,7 +389,7 @@ def _check_alike(first: Morphs, other: Morphs) -> None:
 
 
 def _in_dtype(argument, dtype: torch.dtype):
-    """An argument of ``Tensor.to``, made to ask for ``dtype``."""
+    """Replace the dtype in an argument of ``Tensor.to`` by ``dtype``."""
     if isinstance(argument, torch.dtype):
         return dtype
     return argument.new_empty(0, dtype=dtype) if isinstance(argument, Tensor) else argument

@@ -1,4 +1,4 @@
-"""Edit maps: the signed difference of each frame from the source, as pictures."""
+"""Difference maps: the signed difference of each frame from the source, as pictures."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ BLUE, WHITE, RED = (33, 102, 172), (247, 247, 247), (178, 24, 43)  # the ends an
 
 
 def difference_maps(pictures: np.ndarray, source: int) -> tuple[np.ndarray, float]:
-    """Draw the difference of each frame from the source's frame, scaled by the largest of all.
+    """Draw the difference of each frame from the source, scaled by the largest difference of all.
 
     Parameters
     ----------
     pictures : array [F, H, W] or [F, H, W, 3], unsigned integers or floats in [0, 1]
         Frames. Integers span the range of their dtype.
     source : int
-        The frame that is the source.
+        Index of the source frame.
 
     Returns
     -------
@@ -23,7 +23,7 @@ def difference_maps(pictures: np.ndarray, source: int) -> tuple[np.ndarray, floa
         Grey frames: blue where a frame is darker than the source, white where it is the same, red where it is brighter.
         RGB frames: each channel's difference around 128, so that grey is the same.
     scale : float
-        The largest absolute difference, of a range of 1; it has the strongest colour. 0 where all frames are the same.
+        The largest absolute difference, relative to a range of 1, drawn in the strongest colour. 0 if all are equal.
 
     Examples
     --------

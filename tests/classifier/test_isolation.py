@@ -113,7 +113,7 @@ import os, signal, sys, threading
 import torch
 from torch import nn
 import steerlens_fast as sf
-from steerlens_fast.driver import Classifier
+from steerlens_fast.classifier import Classifier
 
 torch.set_num_threads(1)
 inside, leave = threading.Event(), threading.Event()

@@ -176,7 +176,7 @@ def test_unknown_tasks(task):
 def test_sigmoids_are_warned_of_where_logits_are_wanted():
     for task, count in (("binary", 1), ("multilabel", LABELS)):
         model = nn.Sequential(network(count), nn.Sigmoid()).eval()
-        with pytest.warns(UserWarning, match="must return logits, .* a sigmoid is taken of them once more"):
+        with pytest.warns(UserWarning, match="must return logits, .* another sigmoid is applied"):
             SteerableLens(model, task=task).morph(torch.rand(16, 1, 16, 16), 0, factors=[0.0, 1.0])
 
 

@@ -236,7 +236,7 @@ def test_a_jump_over_the_target_ends_the_search():
 def test_nothing_above_most_is_tried():
     curve = Curve(lambda f: f, 3)
     most = torch.tensor([0.0, 0.5, 9.0])
-    factor, l2, attained = factor_at_l2(curve, 1.0, most=most, start=0.01, bounds=None)
+    factor, l2, attained = factor_at_l2(curve, 1.0, max_factor=most, start=0.01, bounds=None)
     assert attained.tolist() == [False, False, True]
     torch.testing.assert_close(factor, torch.tensor([0.0, 0.5, 1.0]), rtol=0, atol=TOLERANCE)
     assert (torch.cat(curve.tried) <= most).all()

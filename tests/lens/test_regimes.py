@@ -562,9 +562,9 @@ def test_targets_that_are_predicted_already_are_warned_of():
     model, x = linear(), images()
     target = model(x).argmax(1)
     lens = SteerableLens(model, family="pixel")
-    with pytest.warns(UserWarning, match="predicts already for 2 of 2 images"):
+    with pytest.warns(UserWarning, match="already predicts the target class for 2 of 2 images"):
         assert lens.morph(x, target, factors=1.0).already_predicted.all()
-    with pytest.warns(UserWarning, match="predicts already for 1 of 2 images"):
+    with pytest.warns(UserWarning, match="already predicts the target class for 1 of 2 images"):
         lens.perturb(x, [int(target[0]), int(target[1] + 1) % CLASSES], max_l2=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -580,7 +580,7 @@ def test_morphs_that_go_too_far_are_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert lens.morph(x, 1, max_l2=3.2).best_frame.tolist() == [11]
-    with pytest.warns(UserWarning, match="1 of 1 morphs is less probable"):
+    with pytest.warns(UserWarning, match="1 of 1 morphs has a lower target probability"):
         morphs = lens.morph(x, 1, max_l2=6.4)  # as far beyond the best image as the source is from it
     assert morphs.fell.all() and morphs.best_frame[0] in (5, 6)
 

@@ -15,7 +15,7 @@ import steerlens_fast
 from steerlens_fast import Morphs
 from steerlens_fast.extras import MissingExtra
 from steerlens_fast.io.atomic_io import atomic_write
-from steerlens_fast.morphs import REASONS, strips
+from steerlens_fast.morphs import MorphStatus, strips
 
 pytest.importorskip("matplotlib")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -78,7 +78,7 @@ def names(folder) -> list[str]:
 def test_ok_and_reasons():
     m = make(status=torch.tensor([0, 2, 0, 3]))
     assert m.ok.tolist() == [True, False, True, False]
-    assert m.reasons == [None, REASONS[2], None, REASONS[3]] and REASONS[0] == ""
+    assert m.reasons == [None, MorphStatus(2).reason, None, MorphStatus(3).reason] and MorphStatus.OK.reason == ""
 
 
 def test_probabilities_and_predictions(morphs):
@@ -484,7 +484,7 @@ def test_class_names_and_reasons():
     for names in (["a cat", "$ $", "x"], {0: "a cat", 1: "$ $", 2: "x"}):
         labels = [a.yaxis.label for a in strips.plot_morphs(m, class_names=names).axes]
         assert labels[0].get_text() == "$ $ → a cat" and not labels[0].get_parse_math()
-        assert labels[5].get_text().replace("\n", " ") == f"x → $ $ {REASONS[2]}"
+        assert labels[5].get_text().replace("\n", " ") == f"x → $ $ {MorphStatus(2).reason}"
     long = ["the great white shark that has many other names too"] * 3
     label = strips.plot_morphs(m, class_names=long).axes[0].get_ylabel()
     assert max(map(len, label.split("\n"))) <= 18 and label.endswith("…")
@@ -588,7 +588,7 @@ def test_failed_samples_and_distances_that_are_not_attained_are_marked():
     m = dataclasses.replace(m, status=torch.tensor([3, 0, 0]), attained=torch.tensor([True, False, True]))
     drawn = panels(strips.plot_morphs(m))
     label = lambda b: drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ")
-    assert [label(b) for b in range(3)] == [f"0 → 1 {REASONS[3]}", "0 → 1 distance not attained", "0 → 1"]
+    assert [label(b) for b in range(3)] == [f"0 → 1 {MorphStatus(3).reason}", "0 → 1 distance not attained", "0 → 1"]
     weights = [looks(drawn[f"sample {b} frame 2"])[1] for b in range(3)]
     assert weights == ["normal", "bold", "bold"]
     several = dataclasses.replace(m, attained=torch.tensor([[True, True], [True, False], [True, True]]))

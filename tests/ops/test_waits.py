@@ -8,7 +8,7 @@ from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerableLens, SteerablePyramid, factor_at_l2
 from steerlens_fast.families import FAMILIES
-from steerlens_fast.morphs import REASONS
+from steerlens_fast.morphs import MorphStatus
 
 SIZE = (24, 20)
 
@@ -145,7 +145,12 @@ def test_what_is_no_image_is_told_without_a_wait(gpu_mode):
         good, some = (lens.morph(OnGpu(t), 3, factors=2.0, frames=3) for t in (x, bad))
     assert not mode.waits
     status = some.status._held.tolist()
-    assert [REASONS[s] for s in status] == ["", REASONS[5], REASONS[5], ""] and "bounds" in REASONS[5]
+    assert [MorphStatus(s).reason for s in status] == [
+        "",
+        MorphStatus(5).reason,
+        MorphStatus(5).reason,
+        "",
+    ] and "bounds" in MorphStatus(5).reason
     for n in (0, 3):
         assert torch.equal(some.frames._held[n], good.frames._held[n])
     assert torch.equal(some.frames._held[2, 2], bad[2].clamp(0, 1)) and not some.l2._held[1:3].any()

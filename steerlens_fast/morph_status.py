@@ -1,0 +1,42 @@
+"""``MorphStatus``: how the morph of one image ended."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class MorphStatus(IntEnum):
+    """A value of ``Morphs.status``: 0 where a morph succeeded, or what went wrong.
+
+    Attributes
+    ----------
+    reason : str
+        What went wrong, in words; "" for ``OK``.
+    key : str
+        The name that a job's records contain.
+
+    Examples
+    --------
+    >>> MorphStatus(2).reason, MorphStatus(2).key
+    ('the gradient at the source is zero', 'gradient-zero')
+    """
+
+    reason: str
+
+    def __new__(cls, value: int, reason: str):
+        """Make the member with its reason."""
+        member = int.__new__(cls, value)
+        member._value_, member.reason = value, reason
+        return member
+
+    OK = 0, ""
+    GRADIENT_NOT_FINITE = 1, "the gradient at the source is not finite"
+    GRADIENT_ZERO = 2, "the gradient at the source is zero"
+    GRADIENT_BECAME_NOT_FINITE = 3, "the gradient became infinite or NaN after the source"
+    OVERFLOW = 4, "frames exceed the floating-point range: use smaller factors"
+    IMAGE_NOT_IN_BOUNDS = 5, "the image is not finite, or not in bounds"
+    GRADIENT_BECAME_ZERO = 6, "the gradient became zero after the source"
+
+    @property
+    def key(self) -> str:
+        return self.name.lower().replace("_", "-")
