@@ -132,7 +132,7 @@ def first_frames(out):
 
 def test_narrow_images_are_warned_of(data, tmp_path, capsys, caplog):
     """In the log, the plan, the dry run, the summary and the last line, naming the option; with it, none of it."""
-    said = "6 of 6 images use a fourth of the range of their 16 bits or less"
+    said = "6 of 6 images use at most a quarter of the range of 16 bits"
     assert run_here(tmp_path / "dry", "--dry-run", data=data) == 0
     assert f"warning: {said}, 0 to 4095 of 65535" in capsys.readouterr().out and said in caplog.text
     assert run_here(tmp_path / "out", data=data) == 0
@@ -225,5 +225,5 @@ def test_arrays_of_more_than_8_bits(kind, tmp_path):
         assert morph_dataset(path, "job_models:classifier", out, **job, **options).code == 0
         wanted = [expected(v, 0, 4095) for v in values]
         assert all(np.array_equal(a, b) for a, b in zip(first_frames(out), wanted, strict=True))
-    with pytest.raises(JobError, match="or other ints with a range .--range., got (int16|I16)"):
+    with pytest.raises(JobError, match="or other integers with a range .--range., got (int16|I16)"):
         morph_dataset(path, "job_models:classifier", tmp_path / "no", **job)
