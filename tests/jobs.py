@@ -94,7 +94,7 @@ def make_job(
     write_json(out / "config.json", asked.as_dict())
     items = (Item(i, key, f"images/{i}.png") for i, key in enumerate(keys))
     listing = write_listing(out / "items.jsonl", items, shard_size)
-    known = dict(threads=1, dropped=0, classes=classes, labels=LABELS, model={}, source={}, versions={})
+    known = dict(threads=1, without_target=0, classes=classes, labels=LABELS, model={}, source={}, versions={})
     Plan(count, shard_size, shard_size, listing.offsets, listing.sha256, size, channels, f, **known).write(out)
     records = []
     for shard in range(len(listing.offsets)):

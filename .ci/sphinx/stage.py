@@ -23,6 +23,7 @@ GUIDES = (  # page, file, in the order of the table of contents
     ("models", "steerlens_fast/models/README.md"),
     ("job", "steerlens_fast/job/README.md"),
     ("evaluate", "steerlens_fast/evaluate/README.md"),
+    ("cli", "steerlens_fast/cli/README.md"),
     ("bench", "bench/README.md"),
     ("csrc", "csrc/README.md"),
     ("contributing", ".github/CONTRIBUTING.md"),

@@ -1,4 +1,4 @@
-"""The command ``steerlens-fast``. Subcommands import what they need when they run."""
+"""The command ``steerlens-fast``. A subcommand imports its modules only when it runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from .demo import add_demo
 from .evaluate import add_evaluate
 from .jobs import add_jobs
 from .morph import add_morph
+from .options import CommandParser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status.
 
-    0 all done, 1 fatal, 2 usage or another configuration than before, 3 done with items that failed, 4 too many items
-    failed, 5 no space left, 130 interrupted, 143 terminated. Errors that argparse sees end in ``SystemExit(2)``.
+    0 complete, 1 fatal error, 2 usage error or changed configuration, 3 complete with failed items, 4 too many failed
+    items, 5 no space left, 130 interrupted, 143 terminated. Errors found by argparse raise ``SystemExit(2)``.
 
     Examples
     --------
@@ -35,19 +36,22 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..errors import INTERRUPTED, JobError, to_job_error
     from ..extras import MissingExtra
 
-    said = lambda text: write_stderr(f"steerlens-fast {arguments.command}: {text}")
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt:
-        said("interrupted")
+        _report(arguments, "interrupted")
         return INTERRUPTED
     except (JobError, OSError) as error:
         error = to_job_error(error)
-        said(error)
+        _report(arguments, error)
         return error.code
     except (MissingExtra, ValueError) as error:
-        said(error)
+        _report(arguments, error)
         return 1
+
+
+def _report(arguments: argparse.Namespace, message) -> None:
+    write_stderr(f"steerlens-fast {arguments.command}: {message}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         description="What a classifier believes separates two classes, as motion in the complex steerable pyramid.",
     )
     parser.add_argument("--version", action="version", version=f"steerlens_fast {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
     add_morph(commands)
     add_jobs(commands)
     add_evaluate(commands)
@@ -68,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_info(commands) -> None:
-    about = "tell what was built: CPU levels, CUDA architectures, torch, compiler"
+    about = "print how the package was built: CPU levels, CUDA architectures, torch, compiler"
     commands.add_parser("info", help=about, description=about).set_defaults(run=_info)
 
 

@@ -1,87 +1,90 @@
-"""What an evaluation is asked to do: everything that decides its results, as plain data."""
+"""The configuration of an evaluation: every option that decides its results, as plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..checks import check_bool, check_choice, check_int, check_number
+from ..checks import check_int, check_number
 from ..errors import USAGE, JobError
 from ..families import FAMILIES
-from ..io.base_config import BaseConfig
+from ..io.argument_types import name_list, number_list, or_none, positive, size
+from ..io.base_config import check_fields, inherited_option, option
 from ..lens import SteerableLens
+from ..lens.config import LensConfig
 from ..lens.schedule import DEFAULT_L2, check_exclusive, check_steps
-from ..models.options import MODEL_OPTIONS
+from ..models.config import ModelConfig
 from .measures.probes import DIRECTIONS, PROBE_L2
 from .measures.statistics import DRAWS
 
 SELECTIONS = ("auto", "right", "agree", "all")
-TASKS = ("multiclass", "binary")  # labels are no classes to choose between
-LENS = ("task", "rule", "regime", "objective", "color", "pyramid", "phase_cap")
+TASKS = ("multiclass", "binary")  # not "multilabel": labels are not alternatives of each other
 LISTS = ("judges", "judge_weights", "families", "distances", "size", "mean", "std")
-NO_WEIGHTS = "-"  # of a judge that has its own
-OF_JUDGES = ("judge_weights", "judge_size", "judge_mean", "judge_std")  # one for each judge
-COUNTS = {"sources": 1, "grid": 2, "restarts": 1, "draws": 1, "samples": 0, "batch_size": 1}
+NO_WEIGHTS = "-"  # a judge that has its own weights
+JUDGE_FIELDS = ("judge_weights", "judge_size", "judge_mean", "judge_std")  # with one value for each judge
+FOR_EACH_JUDGE = "in the order of --judge, or - for the common value; repeated for each judge"
 
 
 @dataclass(frozen=True)
-class EvaluationConfig(BaseConfig):
-    """What decides an evaluation's results.
+class EvaluationConfig(LensConfig, ModelConfig):
+    """The options that decide an evaluation's results.
+
+    The fields of :class:`~steerlens_fast.models.config.ModelConfig` and :class:`~steerlens_fast.lens.config.LensConfig`
+    are fields of it, too; the model's hold for all classifiers that have no own values.
 
     Parameters
     ----------
     data, labels : str
         See :func:`steerlens_fast.data.sources.open_source`.
     driver : str
-        The classifier whose gradient is followed, as :func:`steerlens_fast.models.load_model` takes it.
+        The classifier whose gradient the edits follow, see :func:`steerlens_fast.models.load_model`.
     judges : sequence of str
-        Classifiers over the same classes that are never differentiated.
-    weights, judge_weights, trust_checkpoint, size, mean, std, channels, interpolation, crop_pct, dtype, channels_last
-        See :func:`steerlens_fast.models.load_model`; ``judge_weights`` has one for each judge ("-" for one that
-        has its own), or none. What is given holds for all models; what a hub tells of a model holds for that one.
+        Classifiers of the same classes, which are never differentiated.
+    weights : str
+        Weights of the driver.
+    judge_weights : sequence of str
+        Weights of each judge, "-" for its default weights; or none.
     judge_size, judge_mean, judge_std : sequence
-        One for each judge, or none: its own in place of ``size``, ``mean`` and ``std``; None or "-" for a judge to
-        which those apply. Images of the driver's size are resized for a judge with another one.
-    device : {"cpu", "cuda"} or None
+        Values for each judge in place of ``size``, ``mean`` and ``std``, None or "-" to use these; or none. Images of
+        the driver's size are resized for a judge with another size.
     target : str or int
-        See :func:`steerlens_fast.data.targets.parse_target`; not "argmax", which is the source's own class.
+        See :func:`steerlens_fast.data.targets.parse_target`; "argmax", the source's own class, is not allowed.
     select : {"auto", "right", "agree", "all"}
-        Which images are sources: those that driver and judges take for their label; for the same class; or all.
-        "auto" is "right" where there are labels, else "agree".
+        Source images: "right" are those that driver and judges classify as labelled, "agree" those that they classify
+        as the same class. "auto" is "right" if there are labels, otherwise "agree".
     sources, limit : int
-        At most so many sources, of the first so many images.
+        Maximum number of sources, among the first ``limit`` images.
     families : sequence of str
+        Edit families.
     max_l2 : float, optional
-        The budget: an L2 distance from the source.
+        L2 distance of the edits from the source.
     distances : sequence of float, optional
-        Several budgets. With neither, 2 and 1.
+        Several L2 distances. If neither is given, 2 and 1.
     frames : int, optional
-        Frames to each budget, the source included; the last one is measured.
+        Frames up to each distance, including the source; the last one is measured.
     steps : int, optional
-        Gradients to each budget, in regimes that refresh them; see :meth:`steerlens_fast.SteerableLens.morph`.
+        Gradients up to each distance, in regimes that refresh them; see :meth:`steerlens_fast.SteerableLens.morph`.
     task : {"multiclass", "binary"}
         What the outputs of driver and judges are.
-    rule, regime, objective, color, pyramid, phase_cap
-        See :class:`steerlens_fast.SteerableLens`.
     grid, restarts : int
         See :func:`steerlens_fast.smooth_reconstruction`.
     probe_family, probe_l2, probe_directions
-        See :func:`steerlens_fast.band_probes`; 0 directions leave the probes out.
+        See :func:`steerlens_fast.band_probes`; 0 directions for no probes.
     draws : int
         See :func:`steerlens_fast.bootstrap`.
     samples : int
-        Sources that the report shows.
+        Number of sources in the report.
     seed : int
-        Of all random numbers.
+        Seed of all random numbers.
     batch_size : int
-        Sources that are computed, and written down, together.
+        Number of sources that are computed and stored together.
     threads : int, optional
-        Of torch; by default as many as it has.
+        Threads of torch; by default unchanged.
 
     Raises
     ------
     JobError
-        Naming the field, what was expected and what came.
+        With the name of the field, what was expected and the value.
 
     Examples
     --------
@@ -92,51 +95,106 @@ class EvaluationConfig(BaseConfig):
 
     STRING_FIELDS = ("data", "driver")
 
-    data: str
-    driver: str
-    judges: Sequence[str] = ()
-    labels: str | None = None
-    weights: str | None = None
-    judge_weights: Sequence[str] = ()
-    judge_size: Sequence[tuple[int, int] | None] = ()
-    judge_mean: Sequence[tuple[float, ...] | None] = ()
-    judge_std: Sequence[tuple[float, ...] | None] = ()
-    trust_checkpoint: bool = False
-    size: tuple[int, int] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    channels: int | None = None
-    interpolation: str | None = None
-    crop_pct: float | None = None
-    dtype: str = "float32"
-    channels_last: bool = False
-    device: str | None = None
-    target: str | int | Mapping = "runner-up"
-    task: str = "multiclass"
-    select: str = "auto"
-    sources: int = 300
-    limit: int | None = None
-    families: Sequence[str] = FAMILIES
-    max_l2: float | None = None
-    distances: Sequence[float] | None = None
-    frames: int | None = None
-    steps: int | None = None
-    rule: str = "polar"
-    regime: str = "persistent"
-    objective: str = "nll"
-    color: str = "rgb"
-    pyramid: Mapping | None = None
-    phase_cap: float | None = None
-    grid: int = 8
-    restarts: int = 3
-    probe_family: str = "csp-phase"
-    probe_l2: float = PROBE_L2
-    probe_directions: int = DIRECTIONS
-    draws: int = DRAWS
-    samples: int = 8
-    seed: int = 0
-    batch_size: int = 50
-    threads: int | None = None
+    data: str = option(
+        group="data",
+        metavar="DATA",
+        help="a folder of images, a table, tars, arrays, hf:NAME or pkg.mod:callable",
+    )
+    driver: str = option(
+        group="data",
+        metavar="MODEL",
+        help="the classifier whose gradient the edits follow: timm:NAME, pkg.mod:callable ...",
+    )
+    judges: Sequence[str] = option(
+        (),
+        group="data",
+        metavar="MODEL",
+        flag="--judge",
+        action="append",
+        help="a classifier that scores the edits and is never differentiated; can be repeated",
+    )
+    labels: str | None = option(
+        None, group="data", metavar="FILE", help="a .npy file with the classes of the images in a .npy file"
+    )
+    judge_weights: Sequence[str] = option(
+        (), group="data", metavar="FILE", action="append", help=f"weights of a judge {FOR_EACH_JUDGE}"
+    )
+    judge_size: Sequence[tuple[int, int] | None] = option(
+        (),
+        group="data",
+        metavar="H[xW]",
+        type=or_none(size),
+        action="append",
+        help=f"image size of a judge {FOR_EACH_JUDGE}",
+    )
+    judge_mean: Sequence[tuple[float, ...] | None] = option(
+        (),
+        group="data",
+        metavar="M,M,M",
+        type=or_none(number_list),
+        action="append",
+        help=f"normalisation of a judge {FOR_EACH_JUDGE}",
+    )
+    judge_std: Sequence[tuple[float, ...] | None] = option(
+        (),
+        group="data",
+        metavar="S,S,S",
+        type=or_none(number_list),
+        action="append",
+        help=f"normalisation of a judge {FOR_EACH_JUDGE}",
+    )
+    target: str | int | Mapping = option(
+        "runner-up",
+        group="data",
+        metavar="T",
+        help="runner-up, least, label, a class, a .csv, or map:3=8,7=2",
+    )
+    select: str = option(
+        "auto",
+        group="data",
+        choices=SELECTIONS,
+        help="source images: right: those that driver and judges classify as labelled; agree: as the same class; all; "
+        "auto: right if there are labels, otherwise agree",
+    )
+    sources: int = option(300, group="data", metavar="N", minimum=1, help="maximum number of source images")
+    limit: int | None = option(None, group="data", metavar="N", minimum=1, help="use only the first N items")
+    families: Sequence[str] = option(
+        FAMILIES,
+        group="method",
+        metavar="F,...",
+        type=name_list,
+        help=f"edit families (default: {','.join(FAMILIES)})",
+    )
+    grid: int = option(8, group="measures", metavar="N", minimum=2, help="control points of a warp along each side")
+    restarts: int = option(3, group="measures", metavar="N", minimum=1, help="restarts of the fit of a warp")
+    probe_family: str = option(
+        "csp-phase", group="measures", metavar="F", choices=FAMILIES, help="edit family of single-band probes"
+    )
+    probe_l2: float = option(
+        PROBE_L2, group="measures", metavar="L2", type=positive, help="L2 distance of single-band probes"
+    )
+    probe_directions: int = option(
+        DIRECTIONS,
+        group="measures",
+        metavar="N",
+        minimum=0,
+        help="Gaussian directions of a probe; 0 for no probes",
+    )
+    draws: int = option(DRAWS, group="measures", metavar="N", minimum=1, help="draws of the bootstrap")
+    samples: int = option(8, group="measures", metavar="N", minimum=0, help="source images shown in the report")
+    batch_size: int = option(
+        50, group="running", metavar="N", minimum=1, help="source images computed and stored together"
+    )
+    threads: int | None = option(None, group="running", metavar="N", minimum=1, help="threads of torch")
+
+    weights: str | None = inherited_option(ModelConfig, "weights", help="weights of the driver")
+    task: str = inherited_option(LensConfig, "task", choices=TASKS)
+    rule: str = inherited_option(LensConfig, "rule", default="polar")
+    regime: str = inherited_option(LensConfig, "regime", default="persistent")
+    max_l2: float | None = inherited_option(LensConfig, "max_l2", help="L2 distance of an edit from its source")
+    distances: Sequence[float] | None = inherited_option(
+        LensConfig, "distances", help="several L2 distances (default: 2 1)"
+    )
 
     def __post_init__(self):
         self._normalize_values()
@@ -148,8 +206,8 @@ class EvaluationConfig(BaseConfig):
             elif single:
                 value = (value,)
             object.__setattr__(self, name, tuple(value) if isinstance(value, (list, tuple)) else value)
-        for name in OF_JUDGES[1:]:
-            object.__setattr__(self, name, _of_each(getattr(self, name)))
+        for name in JUDGE_FIELDS[1:]:
+            object.__setattr__(self, name, _value_per_judge(getattr(self, name)))
         if isinstance(self.judge_size, tuple):
             sizes = ((one, one) if isinstance(one, int) else one for one in self.judge_size)
             object.__setattr__(self, "judge_size", tuple(sizes))
@@ -160,41 +218,28 @@ class EvaluationConfig(BaseConfig):
 
     def _check(self) -> None:
         self._check_serializable()
-        check_choice("select", self.select, SELECTIONS)
-        check_choice("task", self.task, TASKS)
+        check_fields(self)
         if self.target == "argmax":
-            raise ValueError("target must be another class than the source's, got 'argmax', the driver's own choice")
-        for name, least in COUNTS.items():
-            check_int(name, getattr(self, name), least, None)
-        for name in ("limit", "threads"):
-            if getattr(self, name) is not None:
-                check_int(name, getattr(self, name), 1, None)
-        for name in ("trust_checkpoint", "channels_last"):
-            check_bool(name, getattr(self, name))
+            raise ValueError(
+                "target must be another class than the source's, got 'argmax', the prediction of the driver"
+            )
         check_int("seed", self.seed, 0, 2**31)
-        if self.device is not None:
-            check_choice("device", self.device, ("cpu", "cuda"))
-        self._check_probes()
+        check_number("probe_l2", self.probe_l2, 0.0)
         self._check_compared()
 
-    def _check_probes(self) -> None:
-        check_choice("probe_family", self.probe_family, FAMILIES)
-        check_number("probe_l2", self.probe_l2, 0.0)
-        check_int("probe_directions", self.probe_directions, 0, None)
-
     def _check_compared(self) -> None:
-        """Judges, families and budgets: at least one of the latter two, none twice."""
+        """Check judges, families and distances."""
         if not self.families or not isinstance(self.families, tuple):
             raise ValueError(f"families must name at least one of {FAMILIES}, got {self.families!r}")
         for name in ("judges", "judge_weights"):
             if not all(isinstance(value, str) for value in getattr(self, name)):
-                raise TypeError(f"{name} must be strs, got {getattr(self, name)!r}")
-        for name in OF_JUDGES:
+                raise TypeError(f"{name} must be a list of str, got {getattr(self, name)!r}")
+        for name in JUDGE_FIELDS:
             given = getattr(self, name)
             if not isinstance(given, tuple):
-                raise TypeError(f"{name} must be a sequence with one for each judge, got {given!r}")
+                raise TypeError(f"{name} must have one value for each judge, got {given!r}")
             if given and len(given) != len(self.judges):
-                raise ValueError(f"{name} must be one for each of {len(self.judges)} judges, got {given}")
+                raise ValueError(f"{name} must have one value for each of {len(self.judges)} judges, got {given}")
         for name in ("families", "distances"):
             values = getattr(self, name) or ()
             if len(set(values)) != len(values):
@@ -205,41 +250,40 @@ class EvaluationConfig(BaseConfig):
         for budget in self.distances or ():
             check_number("distances", budget, 0.0)
         if self.max_l2 is not None:
-            check_number("max_l2", self.max_l2, 0.0, " (several budgets are distances)")
+            check_number("max_l2", self.max_l2, 0.0, " (for several distances use distances)")
         check_steps(self.frames, self.steps, self.regime)
-        for family in self.families:  # says what is wrong with an option, before a model is loaded
+        for family in self.families:  # checks its options, before a model is loaded
             SteerableLens(len, **self.lens_options(family))
 
     @property
     def budgets(self) -> tuple[float, ...]:
-        """L2 distances from the source, as they were given."""
+        """L2 distances of the edits from the source."""
         return self.distances or ((DEFAULT_L2, DEFAULT_L2 / 2) if self.max_l2 is None else (self.max_l2,))
 
     def lens_options(self, family: str) -> dict:
-        """What :class:`SteerableLens` is made with for a family."""
-        options = {name: getattr(self, name) for name in LENS}
+        """Return the arguments of :class:`SteerableLens` for a family."""
+        options = self.arguments_of("lens")
         if family in ("pixel", "csp-amplitude"):
-            options["phase_cap"] = None  # they move no phase
+            options["phase_cap"] = None  # they do not change the phase
         return {"family": family, **options}
 
     def judge_options(self, number: int) -> dict:
-        """What a judge is loaded with, besides its weights."""
+        """Return the arguments of ``load_model`` for a judge, without its weights."""
         options = self.model_options
         for name in ("size", "mean", "std"):
-            of_judges = getattr(self, f"judge_{name}")
-            if of_judges and of_judges[number] is not None:
-                options[name] = of_judges[number]
+            values = getattr(self, f"judge_{name}")
+            if values and values[number] is not None:
+                options[name] = values[number]
         return options
 
     @property
     def model_options(self) -> dict:
-        """What every model is loaded with, besides its weights."""
-        return {name: getattr(self, name) for name in MODEL_OPTIONS if name not in ("weights",)}
+        """Arguments of ``load_model`` for every classifier, without its weights."""
+        return {name: value for name, value in super().model_options.items() if name != "weights"}
 
 
-def _of_each(value):
-    """A value for each judge as tuples, as they are read from JSON too; None for "-"."""
+def _value_per_judge(value):
+    """Convert lists, as JSON has them, to tuples, and "-" to None."""
     if not isinstance(value, (list, tuple)):
         return value
-    plain = lambda one: None if one == NO_WEIGHTS else tuple(one) if isinstance(one, list) else one
-    return tuple(map(plain, value))
+    return tuple(None if v == NO_WEIGHTS else tuple(v) if isinstance(v, list) else v for v in value)

@@ -1,21 +1,25 @@
-"""Configurations as plain data: written to JSON, read in another process, compared."""
+"""Configurations as plain data that can be written down, read in another process, and compared.
+
+Each field is declared once, with :func:`option`: its default, its help text, and the values that it takes. Validation
+and the command line's options are derived from that.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import operator
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..checks import did_you_mean
+from ..checks import check_bool, check_int, did_you_mean
 from ..errors import USAGE, JobError
 
 
 def plain_data(value):
-    """Convert numbers and arrays of numpy and torch to Python's, also within lists, tuples and mappings.
+    """Convert numbers and arrays of other libraries to Python's own, also within lists, tuples and mappings.
 
     Examples
     --------
@@ -26,7 +30,7 @@ def plain_data(value):
     if isinstance(value, (str, int, float)) or value is None:
         return float(value) if type(value) not in (float, str, int, bool) and isinstance(value, float) else value
     if isinstance(value, Mapping):
-        return {plain_data(key): plain_data(entry) for key, entry in value.items()}
+        return {plain_data(key): plain_data(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(map(plain_data, value)) if type(value) in (list, tuple) else value
     if isinstance(value, (np.generic, np.ndarray)):
@@ -37,8 +41,93 @@ def plain_data(value):
         return value
 
 
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str | None = None,
+    group: str | None = None,
+    metavar: str | None = None,
+    type: Callable[[str], Any] | None = None,
+    choices: Sequence | None = None,
+    minimum: int | None = None,
+    passed_to: str | None = None,
+    kw_only: bool = False,
+    **argument,
+) -> Any:
+    """Declare a field of a configuration, with what validation and the command line need.
+
+    Parameters
+    ----------
+    default : optional
+        Without it the field must be given.
+    help : str
+        Help text of the option on the command line.
+    group : str
+        Group of options on the command line; without it the field has no option there.
+    metavar : str
+        Placeholder for the value in the help text.
+    type : callable, optional
+        Parses the option's text, see :mod:`steerlens_fast.io.argument_types`.
+    choices : sequence, optional
+        Values that are allowed.
+    minimum : int, optional
+        The value is an integer of at least this.
+    passed_to : {"model", "lens", "morph"}, optional
+        What the value is an argument of; see :meth:`BaseConfig.arguments_of`.
+    kw_only : bool
+        Whether the field is a keyword-only argument.
+    **argument
+        Further arguments of ``add_argument``: ``nargs``, ``action``; ``flag``, the option's name.
+    """
+    described = {"help": help, "group": group, "metavar": metavar, "type": type, "choices": choices}
+    described |= {"minimum": minimum, "passed_to": passed_to, **argument}
+    metadata = {name: value for name, value in described.items() if value is not None}
+    return dataclasses.field(default=default, metadata=metadata, **({"kw_only": True} if kw_only else {}))
+
+
+def inherited_option(config: type, name: str, **changes) -> Any:
+    """Declare a field of a base class again, with another default or help text.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Base:
+    ...     rule: str = option("complex", help="how a step is made")
+    >>> inherited_option(Base, "rule", default="polar").metadata["help"]
+    'how a step is made'
+    """
+    field = next(field for field in dataclasses.fields(config) if field.name == name)
+    return option(**{"default": field.default, "kw_only": field.kw_only, **field.metadata, **changes})
+
+
+def declared_fields(config) -> list[dataclasses.Field]:
+    """Return the fields of a configuration: first its own, then the keyword-only ones of its base classes."""
+    return sorted(dataclasses.fields(config), key=lambda field: field.kw_only)
+
+
+def check_fields(config) -> None:
+    """Check every field against its choices and its minimum; a field whose default is None may be None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the name of the field, what was expected and the value.
+    """
+    for field in dataclasses.fields(config):
+        value, described = getattr(config, field.name), field.metadata
+        if value is None and field.default is None:
+            continue
+        if isinstance(field.default, bool):
+            check_bool(field.name, value)
+        if "choices" in described and value not in described["choices"]:
+            raise ValueError(f"{field.name} must be one of {tuple(described['choices'])}, got {value!r}")
+        if "minimum" in described:
+            check_int(field.name, value, described["minimum"], None)
+
+
 class BaseConfig:
-    """Base class of configurations: dataclasses of plain data.
+    """Base class of configurations, which are frozen dataclasses.
 
     Attributes
     ----------
@@ -49,12 +138,12 @@ class BaseConfig:
     STRING_FIELDS: ClassVar[tuple[str, ...]]
 
     def _normalize_values(self) -> None:
-        """Replace numbers and arrays of numpy and torch by Python's."""
+        """Convert numbers and arrays of numpy and torch in all fields to Python's own."""
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, plain_data(getattr(self, field.name)))
 
     def _check_serializable(self) -> None:
-        """Raise a TypeError for a field that JSON cannot hold: worker processes receive the configuration as JSON."""
+        """Check that all fields are JSON, so that another process can read them."""
         for name in self.STRING_FIELDS:
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a str, got {getattr(self, name)!r}")
@@ -65,18 +154,24 @@ class BaseConfig:
             except (TypeError, ValueError) as error:
                 raise TypeError(f"{field.name} must be plain data, got {value!r}: {error}") from error
 
+    def arguments_of(self, receiver: str) -> dict:
+        """Return the fields that are passed to ``receiver``: "model", "lens" or "morph"."""
+        names = [field.name for field in declared_fields(self) if field.metadata.get("passed_to") == receiver]
+        return {name: getattr(self, name) for name in names}
+
     def as_dict(self) -> dict:
-        """Return the fields as a JSON-able dict."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """Return all fields as a dictionary of JSON values."""
+        values = {field.name: getattr(self, field.name) for field in declared_fields(self)}
+        return json.loads(json.dumps(values))
 
     @classmethod
-    def from_dict(cls, options: Mapping):
-        """Return the configuration with these options, defaults for the others.
+    def from_dict(cls, values: Mapping):
+        """Make a configuration from (some of) the fields that :meth:`as_dict` returns.
 
         Raises
         ------
         JobError
-            Where an option is unknown, or a required one is missing.
+            If a field is unknown, or a required one is missing.
 
         Examples
         --------
@@ -88,17 +183,22 @@ class BaseConfig:
         Traceback (most recent call last):
         steerlens_fast.errors.JobError: unknown option 'siz'; did you mean 'size'?
         """
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        unknown = sorted(set(options) - fields.keys())
+        known = {field.name: field for field in declared_fields(cls)}
+        unknown = sorted(set(values) - known.keys())
         if unknown:
-            raise JobError(f"unknown option {unknown[0]!r}{did_you_mean(unknown[0], list(fields))}", USAGE)
-        for name, field in fields.items():
-            if name not in options and field.default is dataclasses.MISSING:
+            raise JobError(f"unknown option {unknown[0]!r}{did_you_mean(unknown[0], list(known))}", USAGE)
+        for name, field in known.items():
+            if name not in values and field.default is dataclasses.MISSING:
                 raise JobError(f"option {name!r} is required", USAGE)
-        return cls(**options)
+        return cls(**values)
 
 
 def type_name(value) -> str:
-    """Return the qualified name of a value's type."""
-    kind = type(value)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    """Return the qualified name of a value's type.
+
+    Examples
+    --------
+    >>> type_name(json.JSONDecoder())
+    'json.decoder.JSONDecoder'
+    """
+    return f"{type(value).__module__}.{type(value).__qualname__}"

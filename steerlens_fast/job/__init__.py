@@ -1,4 +1,4 @@
-"""The data-set job: every image of a data set morphed toward another class."""
+"""The data-set job: morph every image of a data set toward another class."""
 
 from ..errors import JobError
 from .api import morph_dataset

@@ -1,10 +1,10 @@
-"""The data-set job: every image of a data set morphed toward another class, in shards that nothing can lose.
+"""``morph_dataset``: the data-set job in Python.
 
 ::
 
-    data    sources -> items (the listing) -> plan: shards of batches
-    shard   loading (decoding, fitting) -> lens -> frames and records -> formats -> marker
-    job     lock, plan or go on, engine -> workers -> shards; report, gallery
+    plan    source -> items (items.jsonl) -> shards of batches (plan.json)
+    shard   loading (decode, resize) -> lens -> frames and records -> format -> marker
+    job     lock -> plan, or resume -> engine -> workers -> shards -> summary, gallery
 """
 
 from __future__ import annotations
@@ -38,35 +38,35 @@ def morph_dataset(
     gallery: int = 48,
     **options,
 ) -> Outcome:
-    """Morph a whole data set toward other classes; what the command ``steerlens-fast morph`` does.
+    """Morph a whole data set toward other classes, as the command ``steerlens-fast morph`` does.
 
     Parameters
     ----------
     data : str, path or Dataset
-        A folder of images, a .csv or .jsonl with ``path``, and where known ``label`` (the image's class, the truth),
-        ``target`` (the class to morph it toward, the goal) and ``key``; webdataset tars, a .npy or .safetensors array,
-        ``hf:NAME``, ``pkg.mod:callable``; or a map-style dataset of ``(image, target[, key])``.
+        A folder of images; a .csv or .jsonl with the columns ``path``, and optionally ``label`` (the image's class),
+        ``target`` (the class to morph it toward) and ``key``; webdataset tars; a .npy or .safetensors array;
+        ``hf:NAME``; ``pkg.mod:callable``; or a map-style dataset of ``(image, label[, key])``.
     model : str or callable
         ``timm:NAME``, ``torchvision:NAME``, ``pkg.mod:callable``, an exported or scripted file; or a classifier on
         images [N, C, H, W] in [0, 1].
     out : path
-        The job's folder: shards, records, manifest, summary, gallery.
+        The job's folder, for shards, records, manifest, summary and gallery.
     engine, workers, decoders, resume, overwrite, retry_failed, max_failures, progress, gallery
-        See :class:`steerlens_fast.job.engines.engine.RunOptions`. With a dataset or a classifier that is an object, all
-        runs in this process.
+        See :class:`steerlens_fast.job.engines.engine.RunOptions`. If data or model is an
+        object, the job runs in this process.
     **options
         Fields of :class:`steerlens_fast.job.config.JobConfig`: ``target``, ``max_l2``, ``frames``, ``score``,
-        ``family``, ``size``, ``format``, ``limit`` and the like.
+        ``family``, ``size``, ``format``, ``limit`` and others.
 
     Returns
     -------
     Outcome
-        ``code``, as the command exits: 0 all done, 3 some items failed, 130 interrupted; and ``summary``.
+        ``code``, the command's exit status: 0 complete, 3 some items failed, 130 interrupted; and ``summary``.
 
     Raises
     ------
     JobError
-        Naming what is wrong, with the ``code`` that the command exits with: 1, 2, 4 or 5.
+        If the job cannot run or continue; its ``code`` is the command's exit status: 1, 2, 4 or 5.
 
     Examples
     --------
@@ -88,13 +88,13 @@ def morph_dataset(
     from .run import run_job
 
     data_is_named, model_is_named = isinstance(data, (str, os.PathLike)), isinstance(model, str)
-    asked = {
+    config = {
         "data": os.fspath(data) if data_is_named else type_name(data),
         "model": model if model_is_named else type_name(model),
         **options,
     }
-    run = RunOptions(
+    run_options = RunOptions(
         engine, workers, decoders, resume, overwrite, retry_failed, max_failures, progress=progress, gallery=gallery
     )
     dataset, classifier = None if data_is_named else data, None if model_is_named else model
-    return run_job(output_folder(out), with_absolute_paths(asked), run, dataset=dataset, model=classifier)
+    return run_job(output_folder(out), with_absolute_paths(config), run_options, dataset=dataset, model=classifier)

@@ -1,72 +1,75 @@
-"""What a job is asked to do: everything that decides its outputs, as plain data that can be written and compared."""
+"""The configuration of a job: every option that decides its outputs, as plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..checks import check_bool, check_choice, check_int, check_number
+from ..checks import check_number
 from ..data.decoding import check_range
 from ..errors import USAGE, JobError
-from ..io.base_config import BaseConfig
+from ..families import FAMILIES
+from ..io.argument_types import integer_list, number_or_list, value_range
+from ..io.base_config import check_fields, option
 from ..lens import SCORES, SteerableLens
+from ..lens.config import LensConfig
 from ..lens.schedule import check_exclusive, check_steps, count_frames, steps_per_frame
-from ..models.options import DTYPES, MODEL_OPTIONS
+from ..models.config import ModelConfig
 
-FORMATS = ("safetensors", "wds", "folder")
 DECODERS = ("pillow", "torchcodec")
-FRAME_DTYPES = {"safetensors": ("uint8", "uint16", "float32"), "folder": ("uint8", "uint16"), "wds": ("uint8",)}
-LENS = ("task", "family", "rule", "regime", "objective", "color", "pyramid", "scales", "orientations", "phase_cap")
-MORPH = ("factors", "amplitude_factors", "max_l2", "distances", "frames", "steps", "score")
+FRAME_DTYPES = {"safetensors": ("uint8", "uint16", "float32"), "wds": ("uint8",), "folder": ("uint8", "uint16")}
+FORMATS = tuple(FRAME_DTYPES)
 
 
 @dataclass(frozen=True)
-class JobConfig(BaseConfig):
-    """What decides a job's outputs.
+class JobConfig(LensConfig, ModelConfig):
+    """The options that decide a job's outputs.
+
+    The fields of :class:`~steerlens_fast.models.config.ModelConfig` and :class:`~steerlens_fast.lens.config.LensConfig`
+    are fields of it, too.
 
     Parameters
     ----------
     data, labels : str
         See :func:`steerlens_fast.data.sources.open_source`.
-    model, weights, trust_checkpoint, size, mean, std, channels, interpolation, crop_pct, dtype, channels_last, seed
+    model : str
         See :func:`steerlens_fast.models.load_model`.
-    device : {"cpu", "cuda"} or None
-        None: a GPU where there is one.
     target : str or int
         See :func:`steerlens_fast.data.targets.parse_target`.
-    task, family, rule, regime, objective, color, pyramid, scales, orientations, phase_cap
-        See :class:`steerlens_fast.SteerableLens`.
-    factors, amplitude_factors, max_l2, distances, frames, steps, score
-        See :meth:`steerlens_fast.SteerableLens.morph`: ``max_l2`` is one float, ``distances`` a list of them, factors
-        are either.
+    limit : int, optional
+        Use only the first ``limit`` items.
     decoder, max_pixels
         See :func:`steerlens_fast.data.decoding.decode`.
     range : (float, float), "auto", "image" or None
-        Of images of more than 8 bits: which values, in the file's own units, become black and white. None: the full
-        range of the file's type, 0 to 65535; (0, 4095) for 12-bit data. "auto": the lowest and the highest value in
-        the data set, for which every image is read once before the job. "image": those of each image, which then are
-        not comparable with each other.
+        For images of more than 8 bits: the values, in the file's own units, that become black and white. None is the
+        full range of the file's type, 0 to 65535; use (0, 4095) for 12-bit data. "auto" is the lowest and the highest
+        value of the data set, for which every image is read once before the job. "image" is the lowest and the highest
+        value of each image, after which images are not comparable with each other.
+    family, scales, orientations
+        See :class:`steerlens_fast.SteerableLens`.
+    factors, amplitude_factors, score
+        See :meth:`steerlens_fast.SteerableLens.morph`; factors are one float or a list of floats.
     format : {"safetensors", "wds", "folder"}
-        How shards are stored.
+        Storage format of the shards.
     frame_dtype : {"uint8", "uint16", "float32"}
-        Of stored frames: 0 to 255, 0 to 65535 or [0, 1]. Grey images of more than 8 bits keep their depth for the
-        model unless it is "uint8". "safetensors" stores all, "folder" uint8, and uint16 of grey frames, "wds" uint8.
+        Dtype of stored frames: 0 to 255, 0 to 65535 or [0, 1]. Grey images of more than 8 bits are decoded at full
+        depth unless it is "uint8". Format "safetensors" supports all, "folder" uint8, and uint16 for grey frames, "wds"
+        uint8.
     batch_size, shard_size : int, optional
-        Images in one call of the model, images in a shard; by default as the image's size suggests.
+        Images in one call of the model, and images in a shard; by default chosen from the size of an image.
     threads : int, optional
-        Of torch, in each worker: another number may round otherwise. By default the machine's cores over the workers.
-    limit : int, optional
-        Only the first so many items.
+        Threads of torch in each worker, which may change the rounding. By default the machine's cores divided by the
+        number of workers.
 
     Raises
     ------
     JobError
-        Naming the field, what was expected and what came.
+        With the name of the field, what was expected and the value.
 
     Examples
     --------
     >>> config = JobConfig("images/", "timm:resnet18", max_l2=5.0)
-    >>> config.count_of_frames, config.lens_options["family"]
+    >>> config.num_frames, config.lens_options["family"]
     (12, 'csp-phase')
     >>> JobConfig.from_dict(config.as_dict()) == config
     True
@@ -74,48 +77,90 @@ class JobConfig(BaseConfig):
 
     STRING_FIELDS = ("data", "model")
 
-    data: str
-    model: str
-    labels: str | None = None
-    weights: str | None = None
-    trust_checkpoint: bool = False
-    size: tuple[int, int] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    channels: int | None = None
-    interpolation: str | None = None
-    crop_pct: float | None = None
-    dtype: str = "float32"
-    channels_last: bool = False
-    seed: int = 0
-    device: str | None = None
-    target: str | int | Mapping = "runner-up"
-    task: str = "multiclass"
-    family: str = "csp-phase"
-    rule: str = "complex"
-    regime: str = "frozen"
-    objective: str = "nll"
-    color: str = "rgb"
-    pyramid: Mapping | None = None
-    scales: Sequence[int] | None = None
-    orientations: Sequence[int] | None = None
-    phase_cap: float | None = None
-    factors: float | Sequence[float] | None = None
-    amplitude_factors: float | Sequence[float] | None = None
-    max_l2: float | None = None
-    distances: Sequence[float] | None = None
-    frames: int | None = None
-    steps: int | None = None
-    score: str = "all"
-    decoder: str = "pillow"
-    max_pixels: int = 178_956_970  # where Pillow speaks of a decompression bomb
-    range: str | Sequence[float] | None = None
-    format: str = "safetensors"
-    frame_dtype: str = "uint8"
-    batch_size: int | None = None
-    shard_size: int | None = None
-    threads: int | None = None
-    limit: int | None = None
+    data: str = option(
+        group="data",
+        metavar="DATA",
+        help="a folder of images (flat, or one sub-folder per class); .csv or .jsonl with the columns path, label (the "
+        "image's class), target (the class to morph it toward) and key; .tar, or a folder or pattern of tars "
+        "(webdataset); .npy; .safetensors; hf:NAME; pkg.mod:callable",
+    )
+    model: str = option(
+        group="data",
+        metavar="MODEL",
+        help="timm:NAME, torchvision:NAME, pkg.mod:callable, an exported .pt2, or TorchScript",
+    )
+    labels: str | None = option(
+        None, group="data", metavar="FILE", help="a .npy file with the classes of the images in a .npy file"
+    )
+    target: str | int | Mapping = option(
+        "runner-up",
+        group="data",
+        metavar="T",
+        help="label (the data's own class), column (the column target of a data table, the default if it has one), "
+        "runner-up (otherwise the default), argmax, least, a class by its number or by its name in the model or the "
+        "data, map:3=8,goldfish=tench, or a .csv with the columns key or path, and target (the class to morph toward); "
+        "not:T removes a label (--task multilabel)",
+    )
+    limit: int | None = option(None, group="data", metavar="N", minimum=1, help="use only the first N items")
+    decoder: str = option("pillow", group="data", choices=DECODERS, help="image decoder")
+    max_pixels: int = option(
+        178_956_970,  # Pillow's limit, beyond which it warns of a decompression bomb
+        group="data",
+        metavar="N",
+        minimum=1,
+        help="reject images with more pixels",
+    )
+    range: str | Sequence[float] | None = option(
+        None,
+        group="data",
+        metavar="LOW,HIGH",
+        type=value_range,
+        help="for images of more than 8 bits: the values, in the file's own units, that become black and white, e.g. "
+        "0,4095 for 12-bit data; auto: the lowest and highest of all images, which are read once before the job; "
+        "image: those of each image (default: the full range of the file's type, 0,65535)",
+    )
+    family: str = option(
+        "csp-phase", group="method", metavar="F", passed_to="lens", help=f"edit family: {', '.join(FAMILIES)}"
+    )
+    scales: Sequence[int] | None = option(
+        None, group="method", metavar="S,...", type=integer_list, passed_to="lens", help="edit only these scales"
+    )
+    orientations: Sequence[int] | None = option(
+        None, group="method", metavar="K,...", type=integer_list, passed_to="lens", help="edit only these orientations"
+    )
+    factors: float | Sequence[float] | None = option(
+        None,
+        group="method",
+        metavar="B[,...]",
+        type=number_or_list,
+        passed_to="morph",
+        help="factor of the last frame, or of every frame: a multiple of the step along the gradient with eps = 1 "
+        "(there is no option eps)",
+    )
+    amplitude_factors: float | Sequence[float] | None = option(
+        None,
+        group="method",
+        metavar="A[,...]",
+        type=number_or_list,
+        passed_to="morph",
+        help="factors of the amplitude, with --factors (default: the same factors)",
+    )
+    score: str = option(
+        "all", group="method", choices=SCORES, passed_to="morph", help="frames that are scored by the model"
+    )
+    format: str = option("safetensors", group="outputs", choices=FORMATS, help="storage format of frames")
+    frame_dtype: str = option(
+        "uint8",
+        group="outputs",
+        choices=FRAME_DTYPES["safetensors"],
+        help="dtype of stored frames; uint16 and float32 keep the depth of grey images of more than 8 bits; float32, "
+        "and uint16 in colour, need --format safetensors",
+    )
+    batch_size: int | None = option(
+        None, group="outputs", metavar="N", minimum=1, help="images in one call of the model"
+    )
+    shard_size: int | None = option(None, group="outputs", metavar="N", minimum=1, help="images in a shard")
+    threads: int | None = option(None, group="running", metavar="N", minimum=1, help="threads of torch in each worker")
 
     def __post_init__(self):
         self._normalize_values()
@@ -128,70 +173,58 @@ class JobConfig(BaseConfig):
 
     def _check(self) -> None:
         self._check_serializable()
-        choices = {"score": SCORES, "decoder": DECODERS, "format": FORMATS, "dtype": DTYPES}
-        for name, among in choices.items():
-            check_choice(name, getattr(self, name), among)
-        for name in ("batch_size", "shard_size", "threads", "limit"):
-            if getattr(self, name) is not None:
-                check_int(name, getattr(self, name), 1, None)
-        for name in ("trust_checkpoint", "channels_last"):
-            check_bool(name, getattr(self, name))
+        check_fields(self)
         if self.range != "auto":
             check_range(self.range)
-        check_choice("frame_dtype", self.frame_dtype, FRAME_DTYPES["safetensors"])
         if self.frame_dtype not in FRAME_DTYPES[self.format]:
             stored = " or ".join(FRAME_DTYPES[self.format])
             raise ValueError(f"frame_dtype must be {stored} with format {self.format!r}, got {self.frame_dtype!r}")
-        check_int("max_pixels", self.max_pixels, 1, None)
         if self.labels is not None and not str(self.labels).lower().endswith(".npy"):
             raise ValueError(f"labels must be a .npy file of integers, got {self.labels}")
-        if self.device is not None:
-            check_choice("device", self.device, ("cpu", "cuda"))
-        self._check_how_far()
-        SteerableLens(len, **self.lens_options)  # says what is wrong with an option, before a model is loaded
+        self._check_distances()
+        SteerableLens(len, **self.lens_options)  # checks its options, before a model is loaded
 
-    def _check_how_far(self) -> None:
+    def _check_distances(self) -> None:
         check_exclusive(factors=self.factors, max_l2=self.max_l2, distances=self.distances)
         for name in ("factors", "amplitude_factors"):
             value = getattr(self, name)
             for number in value if isinstance(value, (list, tuple)) else [] if value is None else [value]:
                 check_number(name, number)
         if self.max_l2 is not None:
-            check_number("max_l2", self.max_l2, 0.0, " (several distances of each image are distances)")
+            check_number("max_l2", self.max_l2, 0.0, " (for several distances use distances)")
         if self.distances is not None and (not isinstance(self.distances, (list, tuple)) or not self.distances):
             raise TypeError(f"distances must be a list of floats, got {self.distances!r}")
         for number in self.distances or ():
             check_number("distances", number, 0.0)
         check_steps(self.frames, self.steps, self.regime)
-        steps_per_frame(self.steps, self.count_of_frames - 1)  # these two say what does not agree
+        steps_per_frame(self.steps, self.num_frames - 1)  # both raise if frames, steps and factors do not agree
         if self.regime != "frozen" and sorted(set(self.distances or ())) != list(self.distances or ()):
-            raise ValueError(f"distances must increase where the gradient is refreshed, got {self.distances}")
+            raise ValueError(f"distances must increase with regime {self.regime!r}, got {self.distances}")
 
     @property
     def lens_options(self) -> dict:
-        """What :class:`SteerableLens` is made with."""
-        return {name: getattr(self, name) for name in LENS}
+        """Arguments of :class:`SteerableLens`."""
+        return self.arguments_of("lens")
 
     @property
     def morph_options(self) -> dict:
-        """What :meth:`SteerableLens.morph` is called with."""
-        return {name: getattr(self, name) for name in MORPH}
+        """Arguments of :meth:`SteerableLens.morph`."""
+        return self.arguments_of("morph")
 
     @property
-    def model_options(self) -> dict:
-        """What the model is loaded with."""
-        return {name: getattr(self, name) for name in MODEL_OPTIONS}
-
-    @property
-    def count_of_frames(self) -> int:
-        """Frames of each morph, the source included."""
-        length = lambda table: len(table) if isinstance(table, (list, tuple)) else None
-        factors = {"factors": length(self.factors), "amplitude_factors": length(self.amplitude_factors)}
+    def num_frames(self) -> int:
+        """Frames of each morph, including the source."""
+        factors = {name: _length(getattr(self, name)) for name in ("factors", "amplitude_factors")}
         distances = None if self.distances is None else len(self.distances) + 1
         return count_frames(self.frames, self.steps, **factors, distances=distances)
 
     @classmethod
-    def from_dict(cls, told: Mapping) -> JobConfig:
-        """See :meth:`BaseConfig.from_dict`; JSON's lists are tuples again."""
-        pairs = {n: tuple(v) for n, v in told.items() if n in ("size", "mean", "std", "range") and isinstance(v, list)}
-        return super().from_dict({**told, **pairs})
+    def from_dict(cls, values: Mapping) -> JobConfig:
+        """Make a configuration as :meth:`BaseConfig.from_dict` does; lists of JSON become tuples."""
+        pairs = ("size", "mean", "std", "range")
+        tuples = {name: tuple(v) for name, v in values.items() if name in pairs and isinstance(v, list)}
+        return super().from_dict({**values, **tuples})
+
+
+def _length(factors: float | Sequence[float] | None) -> int | None:
+    return len(factors) if isinstance(factors, (list, tuple)) else None

@@ -1,4 +1,4 @@
-"""Shards that wait for a worker, batches that wait for its GPU: what is taken in which order, who waits for whom."""
+"""The order of a worker's tasks: shards that are queued, batches on the device, and the shard that is published."""
 
 from __future__ import annotations
 
@@ -10,49 +10,73 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from .loading import Batch
 from .shard import Shard
 
-Tell = Callable[[dict], None]
-END = None  # in a queue of shards: no more will come
+EventCallback = Callable[[dict], None]
+END = None  # the last entry of a queue of shards
 
 
-class Line:
-    """Batches that a GPU may still be at work on, at most ``ahead`` of them, and the shard that is published."""
+class Pipeline:
+    """Batches that the device may still compute, and the shard that is published meanwhile.
 
-    def __init__(self, publisher: ThreadPoolExecutor, publish: Callable, tell: Tell, ahead: int):
-        self._publisher, self._publish, self._tell, self._ahead = publisher, publish, tell, ahead
-        self._waiting: deque[tuple[Shard, Batch, list[Callable[[], int]]]] = deque()
+    Parameters
+    ----------
+    publisher : ThreadPoolExecutor
+        Publishes shards, in one thread.
+    publish : callable
+        Called with a complete shard and ``on_event``.
+    on_event : callable
+        Called with an event for each finished batch.
+    max_pending : int
+        Number of batches that may be pending on the device.
+    """
+
+    def __init__(self, publisher: ThreadPoolExecutor, publish: Callable, on_event: EventCallback, max_pending: int):
+        self._publisher, self._publish, self._on_event = publisher, publish, on_event
+        self._max_pending = max_pending
+        self._pending: deque[tuple[Shard, Batch, list[Callable[[], int]]]] = deque()
         self._publishing: Future | None = None
 
     def add(self, shard: Shard, batch: Batch, parts: list[Callable[[], int]]) -> None:
-        """A batch that was handed to the device."""
-        self._waiting.append((shard, batch, parts))
-        while len(self._waiting) > self._ahead:
-            self._finish(*self._waiting.popleft())
+        """Append a batch that was submitted to the device; ``parts`` finish its parts, see :meth:`Shard.add`."""
+        self._pending.append((shard, batch, parts))
+        while len(self._pending) > self._max_pending:
+            self._finish(*self._pending.popleft())
 
-    def clear(self) -> None:
-        """Finish all; also before anybody waits for more work, which may come only when this is done."""
-        while self._waiting:
-            self._finish(*self._waiting.popleft())
+    def flush(self) -> None:
+        """Finish all pending batches. Required before waiting for more shards, which may depend on their events."""
+        while self._pending:
+            self._finish(*self._pending.popleft())
 
     def wait(self) -> None:
-        """Until the last shard is published, or has failed to be."""
+        """Wait until the last shard is published; raises its error."""
         if self._publishing is not None:
             self._publishing.result()
 
     def _finish(self, shard: Shard, batch: Batch, parts: list[Callable[[], int]]) -> None:
         failed = sum(finish() for finish in parts)
-        self._tell({"event": "batch", "shard": batch.shard, "items": len(batch.items), "failed": failed})
+        self._on_event({"event": "batch", "shard": batch.shard, "items": len(batch.items), "failed": failed})
         if batch.last:
-            self.wait()  # at most one waits to be published: few shards are in memory
-            self._publishing = self._publisher.submit(self._publish, shard, self._tell)
+            self.wait()  # at most one shard is published at a time, so that few are in memory
+            self._publishing = self._publisher.submit(self._publish, shard, self._on_event)
 
 
-class Taker:
-    """Takes shards from a queue; once it has met the end it stays there. ``before_waiting`` is called before a wait."""
+class ShardQueue:
+    """Reads the items of shards whose numbers are in a queue, until its end.
+
+    Parameters
+    ----------
+    shards : Queue
+        Numbers of shards, then ``END``.
+    read : callable
+        Returns the number and the items of a shard.
+    before_waiting : callable
+        Called before the queue is waited for.
+    """
 
     def __init__(self, shards: queue.Queue, read: Callable, before_waiting: Callable[[], None] = lambda: None):
         self._shards, self._read, self._before_waiting, self._ended = shards, read, before_waiting, False
 
     def __call__(self, wait: bool):
+        """Return the next shard; None after the end, or if there is none yet and ``wait`` is False."""
         if self._ended:
             return None
         if wait:
@@ -65,8 +89,8 @@ class Taker:
         return None if self._ended else self._read(number)
 
 
-def filled(*shards: int) -> queue.Queue:
-    """A queue of these shards, and no more."""
+def queue_of(*shards: int) -> queue.Queue:
+    """Return a queue of these shards and ``END``."""
     ready: queue.Queue = queue.Queue()
     for shard in (*shards, END):
         ready.put(shard)

@@ -1,4 +1,4 @@
-"""How a job is cut: shards of items, batches within them; with all that another run must have in common with it."""
+"""The plan of a job: its shards and batches, and the versions and inputs that a resumed run must have."""
 
 from __future__ import annotations
 
@@ -14,43 +14,47 @@ from ..errors import USAGE, JobError
 from ..io.atomic_io import read_json, write_json
 from .config import JobConfig
 
-BATCH_VALUES = 5_000_000  # of an image, times the batch: 32 images of 3 x 224 x 224; at most 256 images
-SHARD_BYTES = 64 << 20  # of frames: what a killed worker loses, and what it holds in memory, twice
+FORMAT_VERSION = 2  # of a job's folder
+BATCH_VALUES = 5_000_000  # values of all images in a batch, e.g. 32 images of 3 x 224 x 224; at most 256 images
+SHARD_BYTES = 64 << 20  # of frames; a worker that is killed loses one shard, and holds up to two in memory
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Shards and batches, and what they were planned with.
+    """The shards and batches of a job, and the inputs that they were planned for.
 
     Attributes
     ----------
     items : int
-        Of the data set.
+        Number of items of the data set.
     shard_size, batch_size : int
-        Items in a shard, and in one call of the model within it; the last of each may be smaller.
+        Items in a shard, and in one call of the model; the last shard and the last batch of a shard may be smaller.
     offsets : list of int
         Byte of ``items.jsonl`` at which each shard begins.
     listing_sha256 : str
-        Of ``items.jsonl``.
+        SHA-256 of ``items.jsonl``.
     size : [H, W]
+        Size of the frames.
     channels, frames : int
-        Every stored morph is [frames, channels, H, W].
+        Channels and number of frames: every stored morph is [frames, channels, H, W].
     threads : int
-        Of torch, in each worker.
-    dropped : int
-        Items that the target says nothing about.
+        Threads of torch in each worker.
+    without_target : int
+        Number of items that are not used because the target does not cover them.
     classes, labels : list of str or None
-        Names of the model's classes (the data's, where it has none), and of the data's labels.
+        Names of the model's classes (or of the data's, if the model has none), and of the data's labels.
     model, source, versions : dict
-        What is known of the model, the data, and the software.
-    left_out : dict
-        What the data hold that is neither an item nor part of one: by reason, the count and some names.
+        Description of the model, of the data, and of the software.
+    unused_entries : dict
+        Entries of the data that are not items: by reason, their count and some names.
     range : [low, high], "image" or None
-        Of images of more than 8 bits; see :class:`JobConfig`.
+        Value range of images of more than 8 bits; see :class:`JobConfig`.
     frame_dtype : {"uint8", "uint16", "float32"}
-        Of the stored frames.
+        Dtype of the stored frames.
     warnings : list of str
-        What whoever started the job should know of the data.
+        Warnings about the data.
+    format_version : int
+        Version of the folder's format.
     """
 
     items: int
@@ -62,57 +66,78 @@ class Plan:
     channels: int
     frames: int
     threads: int
-    dropped: int
+    without_target: int
     classes: list[str] | None
     labels: list[str] | None
     model: dict
     source: dict
     versions: dict
-    left_out: dict = field(default_factory=dict)
+    unused_entries: dict = field(default_factory=dict)
     range: list[float] | str | None = None
     frame_dtype: str = "uint8"
     warnings: list[str] = field(default_factory=list)
+    format_version: int = FORMAT_VERSION
 
     @property
     def shards(self) -> int:
-        """How many there are."""
+        """Number of shards."""
         return len(self.offsets)
 
     @property
     def frame_shape(self) -> tuple[int, int, int, int]:
-        """(F, C, H, W) of a morph."""
+        """Shape (F, C, H, W) of a morph."""
         return (self.frames, self.channels, *self.size)
 
     @property
-    def bytes_of_morph(self) -> int:
-        """Of its frames, as they are stored in memory."""
+    def bytes_per_morph(self) -> int:
+        """Bytes of a morph's frames in memory."""
         return prod(self.frame_shape) * getattr(torch, self.frame_dtype).itemsize
 
     def count(self, shard: int) -> int:
-        """Items of a shard."""
+        """Return the number of items of a shard."""
         return min(self.shard_size, self.items - shard * self.shard_size)
 
     def read_items(self, out: Path, shard: int) -> list[Item]:
-        """The items of a shard, from the listing."""
+        """Read the items of a shard from the listing."""
         return list(read_listing(out / "items.jsonl", self.offsets[shard], self.count(shard)))
 
     def write(self, out: Path) -> None:
-        """As ``plan.json``."""
+        """Write ``plan.json``."""
         write_json(out / "plan.json", asdict(self))
 
     @classmethod
     def read(cls, out: Path) -> Plan:
-        """From ``plan.json``."""
+        """Read ``plan.json``.
+
+        Raises
+        ------
+        JobError
+            If there is none, it is damaged, or it was written by a version with another format.
+        """
+        path = out / "plan.json"
         try:
-            return cls(**read_json(out / "plan.json"))
+            values = read_json(path)
+            _check_version(path, values)
+            return cls(**values)
         except FileNotFoundError:
-            raise JobError(f"out must be a job's folder, got {out}: there is no plan.json", USAGE) from None
+            raise JobError(f"out must be a job's folder, got {out}, which has no plan.json", USAGE) from None
         except (ValueError, TypeError) as error:
-            raise JobError(f"{out / 'plan.json'} is damaged: {error}") from error
+            raise JobError(f"{path} is damaged: {error}") from error
+
+
+def _check_version(path: Path, values) -> None:
+    if not isinstance(values, dict):
+        raise TypeError(f"expected an object, got {type(values).__name__}")
+    version = values.get("format_version", 1)
+    if "listing_sha256" in values and version != FORMAT_VERSION:
+        text = (
+            f"{path} must have format version {FORMAT_VERSION}, got {version}: another version of steerlens_fast wrote "
+        )
+        raise JobError(f"{text}this folder; use that version, or another --out", USAGE)
 
 
 def batch_and_shard_size(config: JobConfig, frame_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Those asked for, else what the sizes suggest: powers of 2."""
+    """Return the configured sizes; by default powers of 2 that bound the values of a batch and the bytes of a shard."""
     values = prod(frame_shape[1:])
     batch = config.batch_size or min(256, _power_of_two(BATCH_VALUES // values))
     stored = prod(frame_shape) * getattr(torch, config.frame_dtype).itemsize
@@ -120,10 +145,11 @@ def batch_and_shard_size(config: JobConfig, frame_shape: tuple[int, ...]) -> tup
     return min(batch, shard), shard
 
 
-def threads_of(config: JobConfig, workers: int) -> int:
-    """Threads of torch in each worker."""
+def threads_per_worker(config: JobConfig, workers: int) -> int:
+    """Return the number of torch threads in each worker."""
     return config.threads or max(1, len(os.sched_getaffinity(0)) // max(workers, 1))
 
 
-def _power_of_two(most: int) -> int:
-    return 1 << max(most, 1).bit_length() - 1
+def _power_of_two(maximum: int) -> int:
+    """Return the largest power of 2 up to ``maximum``, at least 1."""
+    return 1 << max(maximum, 1).bit_length() - 1

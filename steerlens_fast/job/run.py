@@ -1,4 +1,4 @@
-"""A whole job: lock, plan or go on, make what is missing, sum up."""
+"""Running a job: lock the folder, plan or resume, compute the missing shards, write the summary."""
 
 from __future__ import annotations
 
@@ -21,56 +21,56 @@ from .engines.engine import Engine, RunOptions, Stop, make_engine
 from .engines.env import rank_of
 from .plan import Plan
 from .planning import (
-    Inputs,
+    JobInputs,
+    check_own_folder,
     check_plan,
     clear,
-    clear_leftovers,
+    has_no_shards,
     has_plan,
     make_plan,
-    nothing_made,
-    refuse_foreign,
+    remove_temporary_files,
     resumed_config,
-    with_targets_of_data,
+    with_default_target,
 )
-from .report import CompletedShards, done_shards, sum_up, summed_up
-from .shard import marker
+from .report import CompletedShards, completed_shards, read_summary, write_summary
+from .shard import marker_path
 
-FEW = 10  # failures that are never too many where a share of all is the limit
+MIN_MAX_FAILURES = 10  # items that may fail whatever the percentage in max_failures
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: its exit code, and what ``summary.json`` says."""
+    """The result of a job: its exit status, and the contents of ``summary.json``."""
 
     code: int
     summary: dict
 
 
-def run_job(out: Path, asked: Mapping, options: RunOptions | None = None, *, dataset=None, model=None) -> Outcome:
-    """Run a job to its end, or as far as it goes.
+def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, *, dataset=None, model=None) -> Outcome:
+    """Run a job, or resume it.
 
     Parameters
     ----------
     out : path
-        Its folder.
-    asked : mapping
-        Fields of :class:`JobConfig` that are not left to their defaults, or, on resume, to what they were.
-    options : RunOptions
+        The job's folder.
+    options : mapping
+        Fields of :class:`JobConfig`; others have their defaults or, on resume, the job's values.
+    run_options : RunOptions, optional
     dataset, model
-        Objects, in place of those that ``asked`` names; then all runs in this process.
+        Objects that are used in place of the options ``data`` and ``model``; the job then runs in this process.
 
     Raises
     ------
     JobError
-        With an exit code.
+        With the command's exit status as ``code``.
     """
-    options, out = options or RunOptions(), out.absolute()
-    most_failures(options.max_failures, 1)  # before anything is loaded
+    run_options, out = run_options or RunOptions(), out.absolute()
+    max_failed_items(run_options.max_failures, 1)  # checked before anything is loaded
     try:
-        refuse_foreign(out, asked.get("data"))
+        check_own_folder(out, options.get("data"))
         out.mkdir(parents=True, exist_ok=True)
-        with _signals() as stop, _locked(out, options):
-            return _run(out, asked, options, stop, {"dataset": dataset, "model": model})
+        with _signals() as stop, _locked(out, run_options):
+            return _run(out, options, run_options, stop, {"dataset": dataset, "model": model})
     except Terminated:
         raise JobError("terminated", TERMINATED) from None
     except (OSError, ImportError) as error:
@@ -78,65 +78,69 @@ def run_job(out: Path, asked: Mapping, options: RunOptions | None = None, *, dat
 
 
 class Terminated(BaseException):
-    """SIGTERM came; no Exception, so that nobody's handling of errors takes it for one on the way."""
+    """Raised on SIGTERM; no ``Exception``, so that handlers of errors do not catch it."""
 
 
 @contextmanager
-def _locked(out: Path, options: RunOptions) -> Iterator[None]:
-    """One job at a time; the ranks of one job share its folder, each rank being there once."""
-    if options.engine != "env":
+def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
+    """Lock the folder: for this job alone, or shared by the ranks of a job, of which each may run once."""
+    if run_options.engine != "env":
         with hold_lock(out / ".lock"):
             yield
         return
-    if options.overwrite:
-        raise JobError("overwrite must not come with engine 'env': each rank would drop the others' work", USAGE)
+    if run_options.overwrite:
+        text = "overwrite must not be given with engine 'env': each rank would delete the shards of the others"
+        raise JobError(text, USAGE)
     rank = rank_of()
     with hold_lock(out / ".lock", shared=True), hold_lock(out / f".lock-rank-{rank.number}-of-{rank.world}"):
         yield
 
 
-def _run(out: Path, asked: Mapping, options: RunOptions, stop: Stop, objects: dict) -> Outcome:
-    if options.engine == "env":
-        return _run_rank(out, asked, options, stop, objects)
-    going_on = _goes_on(out, options)
-    config = resumed_config(out, asked) if going_on else JobConfig.from_dict(with_targets_of_data(asked))
-    inputs = Inputs(config, resolve_device(config.device), objects["dataset"])
-    plan = check_plan(out, inputs) if going_on else None
-    clear_leftovers(out)
-    pending = None if plan is None else _pending(out, plan, options, range(plan.shards))
-    if pending != []:
-        engine = make_engine(inputs, options, out, objects)
-        try:
-            plan = plan or _new_plan(out, inputs, engine)
-            made = _make(out, plan, range(plan.shards) if pending is None else pending, engine, options, stop)
-        finally:
-            engine.close()
-            clear_leftovers(out)  # of workers that were killed
-    return _finish(out, plan, options, stop, None if pending == [] else made)
+def _run(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objects: dict) -> Outcome:
+    if run_options.engine == "env":
+        return _run_rank(out, options, run_options, stop, objects)
+    resumed = _is_resumed(out, run_options)
+    config = resumed_config(out, options) if resumed else JobConfig.from_dict(with_default_target(options))
+    inputs = JobInputs(config, resolve_device(config.device), objects["dataset"])
+    plan = check_plan(out, inputs) if resumed else None
+    remove_temporary_files(out)
+    pending = None if plan is None else _pending(out, plan, run_options, range(plan.shards))
+    if pending == []:
+        return _finish(out, plan, run_options, stop, None)
+    engine = make_engine(inputs, run_options, out, objects)
+    try:
+        plan = plan or _new_plan(out, inputs, engine)
+        shards = range(plan.shards) if pending is None else pending
+        last_run = _compute(out, plan, shards, engine, run_options, stop)
+    finally:
+        engine.close()
+        remove_temporary_files(out)  # of workers that were killed
+    return _finish(out, plan, run_options, stop, last_run)
 
 
-def _run_rank(out: Path, asked: Mapping, options: RunOptions, stop: Stop, objects: dict) -> Outcome:
-    """Whichever rank comes first makes the plan; whichever is the last to be done sums up."""
+def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objects: dict) -> Outcome:
+    """Run one rank: the first rank makes the plan, and each rank writes the summary after its last shard."""
     rank = rank_of()
-    config = resumed_config(out, asked) if has_plan(out) else JobConfig.from_dict(with_targets_of_data(asked))
-    inputs = Inputs(config, resolve_device(config.device), objects["dataset"])
-    engine = make_engine(inputs, options, out, objects)  # not under the lock: ranks load their models side by side
+    planned = has_plan(out)
+    config = resumed_config(out, options) if planned else JobConfig.from_dict(with_default_target(options))
+    inputs = JobInputs(config, resolve_device(config.device), objects["dataset"])
+    engine = make_engine(inputs, run_options, out, objects)  # without the lock, so that ranks load at the same time
     try:
         with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
             if not has_plan(out):
                 make_plan(out, inputs, engine.describe(), _ranks_here())
-            resumed_config(out, asked)  # whoever planned may have been asked for something else
+            resumed_config(out, options)  # the rank that planned may have been started with other options
             plan = check_plan(out, inputs)
-            pending = _pending(out, plan, options, rank.shards(range(plan.shards)))
-        made = _make(out, plan, pending, engine, options, stop) if pending else {}
+            pending = _pending(out, plan, run_options, rank.shards(range(plan.shards)))
+        last_run = _compute(out, plan, pending, engine, run_options, stop) if pending else {}
     finally:
         engine.close()
     with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
-        return _finish(out, plan, options, stop, made)
+        return _finish(out, plan, run_options, stop, last_run)
 
 
-def _new_plan(out: Path, inputs: Inputs, engine: Engine) -> Plan:
-    """A plan, in place of one that is there: only now that data and model are known to be what a job needs."""
+def _new_plan(out: Path, inputs: JobInputs, engine: Engine) -> Plan:
+    """Make a plan, and replace an existing one; called after data and model were loaded without an error."""
     model = engine.describe()
     if has_plan(out):
         clear(out)
@@ -144,89 +148,89 @@ def _new_plan(out: Path, inputs: Inputs, engine: Engine) -> Plan:
 
 
 def _ranks_here() -> int:
-    """Ranks that share this machine's cores, as far as the environment tells."""
+    """Return the number of ranks on this machine, according to the environment."""
     return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE") or 1)
 
 
-def _goes_on(out: Path, options: RunOptions) -> bool:
-    """Whether there is a plan to go on with; refuses to touch one where that was not asked for."""
+def _is_resumed(out: Path, run_options: RunOptions) -> bool:
+    """Return whether to resume a job in ``out``; raise a JobError if there is one and no option allows it."""
     if not has_plan(out):
         return False
-    if options.overwrite:
-        Plan.read(out)  # says so now if it is no job's; what it holds stays until the new one is known to start
+    if run_options.overwrite:
+        Plan.read(out)  # raises if the folder is not a job's; it is deleted when the new job has its model and data
         return False
-    if not (options.resume or options.retry_failed):
-        if nothing_made(out):  # of a job that failed at once: another may take its place
+    if not (run_options.resume or run_options.retry_failed):
+        if has_no_shards(out):  # a job that failed before its first shard
             return False
-        how = "use --resume or --overwrite (in Python resume=True or overwrite=True)"
-        raise JobError(f"out must be a new folder, got {out}, a job's: {how}", USAGE)
+        hint = "use --resume or --overwrite (in Python resume=True or overwrite=True)"
+        raise JobError(f"out must be a new folder, got {out}, which has a job: {hint}", USAGE)
     return True
 
 
-def _pending(out: Path, plan: Plan, options: RunOptions, mine: Iterable[int]) -> list[int]:
-    """Those of the shards that are to be made."""
-    done = done_shards(out, plan)
-    again = set(done.failing) & set(mine) if options.retry_failed else set()
-    for shard in again:
-        marker(out, shard).unlink()
-    return [shard for shard in mine if shard not in done.shards - again]
+def _pending(out: Path, plan: Plan, run_options: RunOptions, shards: Iterable[int]) -> list[int]:
+    """Return the shards that must be computed, among those given."""
+    done = completed_shards(out, plan)
+    retried = set(done.failed_shards) & set(shards) if run_options.retry_failed else set()
+    for shard in retried:
+        marker_path(out, shard).unlink()
+    return [shard for shard in shards if shard not in done.shards - retried]
 
 
-def _make(out: Path, plan: Plan, pending: Sequence[int], engine: Engine, options: RunOptions, stop: Stop) -> dict:
-    """Make the shards; returns how many images that were, and how long it took."""
+def _compute(out: Path, plan: Plan, shards: Sequence[int], engine: Engine, run_options: RunOptions, stop: Stop) -> dict:
+    """Compute shards; returns the number of images, and the elapsed time."""
     check_same_model(plan.model, engine.describe())
     (out / "shards").mkdir(exist_ok=True)
     sync_folder(out)
-    (out / "summary.json").unlink(missing_ok=True)  # until it is true again: a finished job's is believed
-    listener = Listener(plan, done_shards(out, plan), options, stop)
+    (out / "summary.json").unlink(missing_ok=True)  # it is not up to date while shards are computed
+    listener = ProgressListener(plan, completed_shards(out, plan), run_options, stop)
     try:
         if not listener.too_many:
-            engine.run(out, plan, pending, listener, stop)
+            engine.run(out, plan, shards, listener, stop)
     finally:
         listener.progress.close()
     if listener.too_many:
-        sum_up(out, plan, listener.progress.summary())
+        write_summary(out, plan, listener.progress.summary())
         raise JobError(listener.too_many, TOO_MANY_FAILURES)
     return listener.progress.summary()
 
 
-def _finish(out: Path, plan: Plan, options: RunOptions, stop: Stop, made: dict | None) -> Outcome:
-    """Sum up, unless nothing was ``made`` and that has been done."""
-    summary = summed_up(out) if made is None else None
-    new, summary = summary is None, summary or sum_up(out, plan, made or {})
+def _finish(out: Path, plan: Plan, run_options: RunOptions, stop: Stop, last_run: dict | None) -> Outcome:
+    """Write summary and gallery; ``last_run`` is None if no shard was computed, and the old ones may be valid."""
+    summary = read_summary(out) if last_run is None else None
+    new, summary = summary is None, summary or write_summary(out, plan, last_run or {})
     code = QUARANTINED if summary["failed"] else DONE
     if not summary["complete"]:
         return Outcome(INTERRUPTED if stop.requested else code, summary)
-    if options.engine != "env":  # other ranks may be at work again
-        clear_leftovers(out)
-    if options.gallery and (new or not (out / "gallery").exists()):
+    if run_options.engine != "env":  # otherwise other ranks may be running
+        remove_temporary_files(out)
+    if run_options.gallery and (new or not (out / "gallery").exists()):
         from .gallery import write_gallery
 
-        write_gallery(out, sample=options.gallery)
+        write_gallery(out, sample=run_options.gallery)
     return Outcome(code, summary)
 
 
-class Listener:
-    """Hears of batches and shards: shows progress, counts failures, and asks to stop when there are too many.
+class ProgressListener:
+    """Handles the events of an engine: reports progress, and stops the job if too many items fail.
 
-    As after a Ctrl-C, shards that have begun are finished then, so that ``failed.jsonl`` has what failed in them.
+    Shards that have begun are finished as after a Ctrl-C, so that ``failed.jsonl`` lists the items that failed.
     """
 
-    def __init__(self, plan: Plan, done: CompletedShards, options: RunOptions, stop: Stop):
-        self.progress = Progress(plan.items, done.items, done.failed, options.progress)
-        self._most, self._batches, self._stop = most_failures(options.max_failures, plan.items), {}, stop
+    def __init__(self, plan: Plan, done: CompletedShards, run_options: RunOptions, stop: Stop):
+        self.progress = Progress(plan.items, done.items, done.failed, run_options.progress)
+        self._max_failed, self._batches, self._stop = max_failed_items(run_options.max_failures, plan.items), {}, stop
 
     @property
     def too_many(self) -> str:
-        """What to say of the failures where there are too many, else nothing."""
+        """The error message if too many items failed, otherwise an empty string."""
         failed = self.progress.failed
-        text = f"{failed} items failed, more than max_failures allows ({self._most}): see failed.jsonl"
-        return text if failed > self._most else ""
+        text = f"{failed} items failed, more than max_failures allows ({self._max_failed}): see failed.jsonl"
+        return text if failed > self._max_failed else ""
 
     def __call__(self, event: dict) -> None:
         kind = event["event"]
         if kind == "begun":
-            self._again(event["shard"])
+            self._restart(event["shard"])
         elif kind == "batch":
             self._count(event)
         self.progress.tick()
@@ -238,18 +242,18 @@ class Listener:
         if self.too_many:
             self._stop.requested = True
 
-    def _again(self, shard: int) -> None:
-        """A shard that a dead worker had begun counts from the beginning."""
+    def _restart(self, shard: int) -> None:
+        """Reset the counts of a shard that begins again after its worker died."""
         items, failed = self._batches.pop(shard, (0, 0))
         self.progress.update(-items, -failed)
 
 
-def most_failures(limit: int | str, items: int) -> int:
-    """How many items may fail.
+def max_failed_items(limit: int | str, items: int) -> int:
+    """Return the number of items that may fail.
 
     Examples
     --------
-    >>> most_failures("10%", 1000), most_failures("10%", 20), most_failures(3, 1000)
+    >>> max_failed_items("10%", 1000), max_failed_items("10%", 20), max_failed_items(3, 1000)
     (100, 10, 3)
     """
     text = str(limit)
@@ -260,12 +264,12 @@ def most_failures(limit: int | str, items: int) -> int:
         share, count = None, -1
     if count < 0 or (share or 0) < 0:
         raise JobError(f'max_failures must be a number of items or a share of them like "10%", got {limit!r}', USAGE)
-    return count if share is None else max(FEW, count)
+    return count if share is None else max(MIN_MAX_FAILURES, count)
 
 
 @contextmanager
 def _signals() -> Iterator[Stop]:
-    """The first Ctrl-C asks to stop, the second interrupts; SIGTERM ends the job at once. Only in the main thread."""
+    """Handle signals: the first Ctrl-C stops after the shards that have begun, the second or SIGTERM at once."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -275,8 +279,8 @@ def _signals() -> Iterator[Stop]:
         if stop.requested:
             raise KeyboardInterrupt
         stop.requested = True
-        with suppress(OSError):  # not print, which may be what was interrupted
-            if sys.stderr is not None:  # else descriptor 2 may be any file
+        with suppress(OSError):  # not print, which the signal may have interrupted
+            if sys.stderr is not None:  # otherwise descriptor 2 may be any file
                 os.write(2, b"finishing the shards that have begun; Ctrl-C again stops at once\n")
 
     def terminate(*_):
@@ -288,4 +292,4 @@ def _signals() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None if it was not set from Python

@@ -1,4 +1,4 @@
-"""Whether morphs reached their targets: one record's answer, and counts over a job, per class pair."""
+"""Whether morphs reached their targets: for one record, and counted over a job and per class pair."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from ..errors import OK
 
 REACHED, NOT_REACHED, ALREADY, UNSCORED = "reached", "not-reached", "already-predicted", "not-scored"
-SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # the source's outputs may be NaN: no prediction
-ROUNDING = 1e-4  # a fall smaller than this share of a probability may be rounding of the model
-PAIRS = 100  # listed in summary.json
+SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # the model's outputs for the source may be NaN
+ROUNDING = 1e-4  # relative; smaller decreases of a probability may be rounding
+PAIRS = 100  # maximum number of class pairs in summary.json
 
 
 def judge(record: dict) -> dict[str, bool | None]:
@@ -23,23 +23,23 @@ def judge(record: dict) -> dict[str, bool | None]:
     Parameters
     ----------
     record : dict
-        Of an item, as in ``shards/*.jsonl``.
+        The record of an item, as in ``shards/*.jsonl``.
 
     Returns
     -------
     dict
-        None where the answer is not known (the frame was not scored, or the item failed) or has no meaning.
+        None if the answer is unknown (the frame was not scored, or the item failed) or has no meaning.
 
         ``already_predicted``
-            The source is predicted as the target: there is nothing to reach.
+            The prediction of the source is the target already.
         ``label_differs``
-            The label is not the class that is predicted at the source. None without a label, and where labels are
-            independent of each other and another one is the target.
+            The label differs from the prediction of the source. None without a label, and for task "multilabel" if
+            another label is the target.
         ``reached``
-            The last frame is predicted as the target. None where ``already_predicted``.
+            The prediction of the last frame is the target. None if ``already_predicted``.
         ``fell_below_source``, ``fell_below_earlier``
-            The target's probability at the last frame is below that at the source, or below that at any earlier scored
-            frame, by more than 1e-4 of it.
+            The target's probability in the last frame is lower than in the source, or than in any earlier scored
+            frame, by a factor of more than 1 - 1e-4.
 
     Examples
     --------
@@ -51,13 +51,13 @@ def judge(record: dict) -> dict[str, bool | None]:
     known = record["status"] not in SOURCE_UNKNOWN and source is not None
     already = source == target if known else None
     differs = source != label if known and label is not None else None
-    differs = record.get("label_differs", differs)  # a shard knows whether they can be compared
+    differs = record.get("label_differs", differs)  # None if the shard found that they cannot be compared
     at_source = {"already_predicted": already, "label_differs": differs}
     return at_source | _judge_last_frame(record, already if record["status"] == OK else None)
 
 
 def _judge_last_frame(record: dict, already: bool | None) -> dict[str, bool | None]:
-    """The answers that need the last frame; ``already`` is None for failed items."""
+    """Return the answers that depend on the last frame; ``already`` is None for failed items."""
     if already is None or not is_scored(record):
         return dict.fromkeys(("reached", "fell_below_source", "fell_below_earlier"))
     *earlier, last = record["probability"]
@@ -75,12 +75,12 @@ def _fell(last: float, before: float) -> bool:
 
 
 def is_scored(record: dict) -> bool:
-    """Whether the model's answer at the last frame is known and finite."""
+    """Return whether the last frame was scored, with a finite probability."""
     return record["predictions"][-1] is not None and record["probability"][-1] is not None
 
 
 def start_frame(record: dict) -> int:
-    """The frame that is the source image, or nearest to it: the first whose factors are the smallest.
+    """Return the frame that is the source, or nearest to it: the first one with the smallest factors.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def start_frame(record: dict) -> int:
 
 
 def source_frame(record: dict) -> int | None:
-    """The frame that is the source, whose factors are 0; None where there is none.
+    """Return the frame that is the source, with factors 0; None if there is none.
 
     Examples
     --------
@@ -104,19 +104,19 @@ def source_frame(record: dict) -> int | None:
 
 
 def _sizes(record: dict) -> list[float]:
-    """Of each frame: the sum of its factors' absolute values."""
+    """Return the sum of the absolute factors of each frame."""
     amplitudes = record.get("amplitude_factors") or [0.0] * len(record["factors"])
     return [abs(b or 0) + abs(a or 0) for b, a in zip(record["factors"], amplitudes)]
 
 
 def source_probability(record: dict) -> float | None:
-    """The target's probability at the source; None where that was not scored or is no frame."""
+    """Return the target's probability in the source; None if it was not scored or is not among the frames."""
     frame = source_frame(record)
     return None if frame is None else record["probability"][frame]
 
 
 def outcome_of(record: dict) -> str:
-    """One word for a record: a failed item's status, or whether the target was reached.
+    """Return the outcome of a record: the status of a failed item, or whether the target was reached.
 
     Examples
     --------
@@ -135,11 +135,11 @@ def outcome_of(record: dict) -> str:
 
 
 class _Group:
-    """Counts and target probabilities of some morphs; those already predicted as their target are counted apart."""
+    """Counts and target probabilities of some morphs."""
 
     def __init__(self):
         self.counts = Counter()
-        self.before, self.after = array("f"), array("f")  # 8 bytes per morph: jobs may have millions
+        self.before, self.after = array("f"), array("f")  # arrays, because jobs may have millions of morphs
 
     def add(self, record: dict, verdict: dict) -> None:
         self.counts["morphs"] += 1
@@ -160,20 +160,24 @@ class _Group:
         self.before.extend(other.before)
         self.after.extend(other.after)
 
+    def _count(self, name: str) -> int | None:
+        """Return how often an answer was True; None if it was never known."""
+        known = self.counts[name, True] + self.counts[name, False]
+        return self.counts[name, True] if known else None
+
     def as_dict(self) -> dict:
         counts = self.counts
-        count = lambda name: counts[name, True] if counts[name, True] + counts[name, False] else None
         return {
             "morphs": counts["morphs"],
             "judged": len(self.after),
-            "reached": count("reached"),
+            "reached": self._count("reached"),
             "target_probability": {"source": _median(self.before), "last": _median(self.after)},
-            "fell_below_source": count("fell_below_source"),
-            "fell_below_earlier": count("fell_below_earlier"),
+            "fell_below_source": self._count("fell_below_source"),
+            "fell_below_earlier": self._count("fell_below_earlier"),
             "already_predicted": counts["already_predicted"],
             "not_scored": counts["not_scored"],
             "labelled": counts["label_differs", True] + counts["label_differs", False],
-            "label_differs": count("label_differs"),
+            "label_differs": self._count("label_differs"),
         }
 
 
@@ -184,7 +188,7 @@ def _median(values: array) -> float | None:
 
 
 class Tally:
-    """Sums up the morphs of a job that are ok, over all of them and per class pair (predicted source, target).
+    """Counts successful morphs of a job, over all and per class pair (prediction of the source, target).
 
     Examples
     --------
@@ -201,38 +205,42 @@ class Tally:
         self._pairs: dict[tuple[int, int], _Group] = {}
 
     def add(self, record: dict) -> None:
-        """Count a record; items that failed are left out."""
+        """Add a record; failed items are not counted."""
         if record["status"] == OK:
             self._pairs.setdefault((record["source"], record["target"]), _Group()).add(record, judge(record))
 
     def as_dict(self, name: Callable[[int], str] = str) -> dict:
-        """What ``summary.json`` has under "success".
+        """Return the value of "success" in ``summary.json``.
 
-        ``judged`` morphs are those whose last frame was scored and whose source was not predicted as the target
-        already; ``reached``, ``fell_below_source``, ``fell_below_earlier`` and the medians ``target_probability`` are
-        over them, None where there is none. ``already_predicted`` and ``not_scored`` count the others; ``labelled``
-        morphs have a label, ``label_differs`` of them another one than the prediction at the source. ``pairs`` has the
-        same of each class pair, with ``name`` of both classes, the most frequent first, at most 100;
-        ``pairs_left_out`` says how many more there are.
+        Notes
+        -----
+        ``judged`` morphs have a scored last frame, and a source that was not predicted as the target already;
+        ``reached``, ``fell_below_source``, ``fell_below_earlier`` and the medians ``target_probability`` refer to them,
+        and are None if there are none. ``already_predicted`` and ``not_scored`` are the numbers of the other morphs.
+        ``labelled`` morphs have a label, ``label_differs`` of these a label other than the prediction of the source.
+        ``pairs`` has the same for at most 100 class pairs, the most frequent first, with the names that ``name``
+        returns; ``pairs_left_out`` is the number of further pairs.
         """
         total = _Group()
         for group in self._pairs.values():
             total.merge(group)
         ordered = sorted(self._pairs.items(), key=lambda item: (-item[1].counts["morphs"], item[0]))
-        named = lambda pair: {"source": pair[0], "target": pair[1], "names": [name(number) for number in pair]}
-        pairs = [named(pair) | group.as_dict() for pair, group in ordered[:PAIRS]]
+        pairs = [
+            {"source": pair[0], "target": pair[1], "names": [name(number) for number in pair]} | group.as_dict()
+            for pair, group in ordered[:PAIRS]
+        ]
         return total.as_dict() | {"pairs": pairs, "pairs_left_out": len(ordered) - len(pairs)}
 
 
 def success_parts(success: dict, by_label: bool = False) -> list[str]:
-    """The success of a job in words, for its last line.
+    """Return the success of a job as parts of its summary line.
 
     Parameters
     ----------
     success : dict
-        Of :meth:`Tally.as_dict`.
+        The value of :meth:`Tally.as_dict`.
     by_label : bool
-        Whether the labels are the targets; then labels that differ from the prediction are counted, too.
+        Whether the labels are the targets; then labels that differ from the prediction are reported as well.
 
     Examples
     --------
@@ -243,7 +251,7 @@ def success_parts(success: dict, by_label: bool = False) -> list[str]:
     ...     print(part)
     target reached by 4 of 6 (median target probability 0.0213 -> 0.713)
     target probability fell below the source's in 1, below an earlier frame's in 2
-    3 predicted as their target already, not counted as reached
+    3 already predicted as the target, not counted as reached
     6 labels differ from the prediction
     """
     parts = []
@@ -255,9 +263,9 @@ def success_parts(success: dict, by_label: bool = False) -> list[str]:
         fell = [f"below {frame} in {count}" for frame, count in falls.items() if count]
         parts += [f"target probability fell {', '.join(fell)}"] if fell else []
     if success["not_scored"]:
-        parts.append(f"last frame of {success['not_scored']} not scored: not known whether they reached their target")
+        parts.append(f"last frame of {success['not_scored']} not scored, success unknown")
     if success["already_predicted"]:
-        parts.append(f"{success['already_predicted']} predicted as their target already, not counted as reached")
+        parts.append(f"{success['already_predicted']} already predicted as the target, not counted as reached")
     if by_label and success["label_differs"]:
         parts.append(f"{success['label_differs']} labels differ from the prediction")
     return parts

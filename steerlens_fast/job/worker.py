@@ -1,4 +1,4 @@
-"""What does the work, the same in every engine: a model, a source, and one shard after the other."""
+"""The worker that computes shards, the same in every engine."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from ..data.items import Item
 from ..data.sources import Source
 from ..data.sources.open import open_source_from_config
 from ..data.targets import batch_target, parse_target
@@ -29,90 +30,98 @@ from ..models.errors import is_out_of_memory
 from ..morphs import Morphs
 from .config import JobConfig
 from .loading import Batch, Loader, as_pixels, channels_of, placeholder_for
-from .model_errors import image_failure, may_be_caused_by_image, model_failure, told_of
-from .pipeline import Line, Taker, Tell, filled
+from .model_errors import describe_error, image_failure, may_be_caused_by_image, model_failure
+from .pipeline import EventCallback, Pipeline, ShardQueue, queue_of
 from .plan import Plan
 from .shard import Clock, Shard
 from .transfers import Transfers
 
 
 class Worker:
-    """Holds the model and the data, and makes shards.
+    """Computes shards, with one copy of the model.
 
     Parameters
     ----------
     config : JobConfig
     device : str
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        Device of the model: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     decoders : int
-        Threads that decode.
+        Number of threads that decode images.
     source, model
-        In the library: objects, in place of those that the configuration names.
+        Objects that are used in place of the configuration's ``data`` and ``model``.
     """
 
     def __init__(self, config: JobConfig, device: str, decoders: int, source=None, model=None):
         self.config, self.device, self.decoders = config, torch.device(device), decoders
         if self.device.index is not None:
-            torch.cuda.set_device(self.device)  # somebody's kernels may not look where their tensors are
+            torch.cuda.set_device(self.device)  # kernels of some models use the current device
         given = config.model if model is None else model
         self.source: Source = open_source_from_config(config) if source is None else source
         options = {**config.model_options, "data_channels": channels_of(self.source.description)}
         self.loaded: LoadedModel = load_model(given, device=device, **options)
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
-        self.lens.classifier = _Timed(self.lens.classifier)
-        self.lens.warns = False  # what it would say of a batch stands in the records of all
+        self.lens.classifier = _TimedClassifier(self.lens.classifier)
+        self.lens.warns = False  # the records contain what it would warn of
         self.rule = parse_target(config.target)
         self._has_morphed = False
-        self.parts = 1  # into which a batch is cut for the model; grows in a shard where the device's memory is short
+        self.parts = 1  # of a batch, for the model; doubled when the device's memory is too small
 
     def open(self, out: Path, plan: Plan) -> None:
-        """Begin to work on a planned job; JobError where model, data or software are not what was planned with."""
+        """Prepare for the shards of a plan; raise a JobError if model, data or software differ from it."""
         check_same_model(plan.model, self.loaded.description)
         check_unchanged(plan.source, self.source.description, "the data")
         check_unchanged(plan.versions, versions(self.device.type), "the software")
         self.out, self.plan = out, plan
         torch.set_num_threads(plan.threads)
         self.transfers = Transfers(self.device)
-        how = {"max_pixels": self.config.max_pixels, "decoder": self.config.decoder, "range": plan.range}
-        how["keep_depth"] = plan.frame_dtype != "uint8"
-        fitted = {"crop_pct": self.loaded.crop_pct, "interpolation": self.loaded.interpolation}
+        decode_options = {"max_pixels": self.config.max_pixels, "decoder": self.config.decoder, "range": plan.range}
+        decode_options["keep_depth"] = plan.frame_dtype != "uint8"
+        fit_options = {"crop_pct": self.loaded.crop_pct, "interpolation": self.loaded.interpolation}
         shapes = {"size": plan.size, "channels": plan.channels, "batch_size": plan.batch_size}
         self.loader = Loader(
-            self.source, **shapes, threads=self.decoders, how=how, fitted=fitted, pinned=self.transfers.pinned
+            self.source,
+            **shapes,
+            threads=self.decoders,
+            decode_options=decode_options,
+            fit_options=fit_options,
+            pinned=self.transfers.pinned,
         )
 
-    def run(self, shards: queue.Queue[int | None], tell: Tell) -> None:
-        """Make the shards that the queue gives, until it gives ``END``; ``tell`` hears of every batch and shard.
+    def run(self, shards: queue.Queue[int | None], on_event: EventCallback) -> None:
+        """Compute the shards in a queue, up to ``END``; ``on_event`` is called for every batch and shard.
 
-        While a shard is published, the next one is computed, and its first images are decoded. While a GPU computes a
-        batch, the host writes the records of the one before.
+        While a shard is published, the next one is computed and its first images are decoded. While a GPU computes a
+        batch, the host makes the records of the previous one.
         """
         with _repeatable(), ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
-            line = Line(publisher, self._publish, tell, ahead=self.transfers.ahead)
-            take = Taker(shards, lambda n: (n, self.plan.read_items(self.out, n)), line.clear)
-            shard, batches = None, self.loader.batches(take)
+            pipeline = Pipeline(publisher, self._publish, on_event, max_pending=self.transfers.max_pending)
+            next_shard = ShardQueue(shards, self._read_shard, pipeline.flush)
+            shard, batches = None, self.loader.batches(next_shard)
             while (batch := self._next(batches)) is not None:
                 if shard is None:
                     shard = Shard(batch.shard, self.plan, self.transfers)
-                    self.parts = 1  # a shard is made in the same way whichever was made before it
-                    tell({"event": "begun", "shard": batch.shard})
-                line.add(shard, batch, self._work(shard, batch))
+                    self.parts = 1  # independent of the shards before it
+                    on_event({"event": "begun", "shard": batch.shard})
+                pipeline.add(shard, batch, self._work(shard, batch))
                 shard = None if batch.last else shard
-            line.clear()
-            line.wait()
+            pipeline.flush()
+            pipeline.wait()
 
     def first_batch(self, shard: int = 0) -> float:
-        """Load and compute one batch, and drop it; returns its seconds. For an estimate."""
+        """Compute the first batch of a shard without storing it; returns the seconds that it takes."""
         start = time.perf_counter()
-        batch = next(self.loader.batches(Taker(filled(shard), lambda n: (n, self.plan.read_items(self.out, n)))))
+        batch = next(self.loader.batches(ShardQueue(queue_of(shard), self._read_shard)))
         for finish in self._work(Shard(shard, self.plan, self.transfers), batch):
             finish()
         return time.perf_counter() - start
 
     def close(self) -> None:
-        """Stop decoding."""
+        """Stop the decoding threads."""
         if hasattr(self, "loader"):
             self.loader.close()
+
+    def _read_shard(self, number: int) -> tuple[int, list[Item]]:
+        return number, self.plan.read_items(self.out, number)
 
     def _next(self, batches) -> Batch | None:
         self._waiting = Clock()
@@ -120,7 +129,7 @@ class Worker:
             return next(batches, None)
 
     def _work(self, shard: Shard, batch: Batch) -> list[Callable[[], int]]:
-        """Take a batch through the lens, in parts where memory is short; see :meth:`Shard.add` for what comes back."""
+        """Compute a batch, in parts if memory is too small; returns what :meth:`Shard.add` returns, for each part."""
         shard.clock.seconds.update(self._waiting.seconds if hasattr(self, "_waiting") else {})
         targets = self._targets(batch)
         parts, at = [], 0
@@ -136,17 +145,17 @@ class Worker:
                     raise
                 if size == 1:
                     self._raise_out_of_memory(error)
-            self.parts *= 2  # outside of the handler, which holds the memory of the frames that failed
+            self.parts *= 2  # outside of the except block, which keeps tensors of the failed call alive
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         shard.parts = max(shard.parts, self.parts)
         return parts
 
     def _work_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> list[Callable[[], int]]:
-        """Take some of a batch through the lens. Images at which the model raises an error are left out.
+        """Compute a part of a batch, without the images for which the model raises an error.
 
-        Which ones is decided by the images and the model alone, so that another run decides the same. Their neighbours'
-        batch keeps its composition where the model takes it at all.
+        Which images these are depends on the images and the model alone, so that every run leaves out the same. The
+        other images stay in a batch of the same size if the model accepts that.
         """
         first_error = None
         for change in (None, self._leave_out_failing_images, self._replace_placeholders):
@@ -157,7 +166,7 @@ class Worker:
             except Exception as error:
                 if not may_be_caused_by_image(error):
                     self._raise_described(error, batch, targets)
-                traceback.clear_frames(error.__traceback__)  # they hold memory
+                traceback.clear_frames(error.__traceback__)  # they keep tensors alive
                 first_error = first_error or error
         alone = [(batch.part(slice(n, n + 1)), targets[n : n + 1]) for n in range(len(batch.items))]
         shard.parts = max(shard.parts, len(alone))
@@ -165,41 +174,41 @@ class Worker:
             return [self._compute(shard, *one) for one in alone]
         except Exception as error:
             if is_out_of_memory(error):
-                self._raise_out_of_memory(error)  # here: the shard has some of these images already
+                self._raise_out_of_memory(error)  # the shard already contains some of these images
             self._raise_described(error, batch, targets)
 
     def _compute(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
-        start, driver = time.perf_counter(), self.lens.classifier.clock
-        before = dict(driver.seconds)
+        start, clock = time.perf_counter(), self.lens.classifier.clock
+        before = dict(clock.seconds)
         morphs = self._morph(batch, targets)
-        spent = {what: driver.seconds[what] - before.get(what, 0.0) for what in ("gradient", "score")}
+        spent = {name: clock.seconds[name] - before.get(name, 0.0) for name in ("gradient", "score")}
         shard.clock.seconds.update(spent | {"morph": time.perf_counter() - start - sum(spent.values())})
         return shard.add(batch, morphs)
 
     def _morph(self, batch: Batch, targets: list[int | None]) -> Morphs:
-        # The same numbers for the same images, whichever worker has them and whatever it did before.
+        # The same random numbers for the same images in every worker and every run.
         self.lens.classifier.seed = (self.config.seed, batch.items[0].index)
         pixels, dtype = self.transfers.to_device(batch.pixels), image_dtype(self.config.dtype)
         images = pixels.to(dtype) if pixels.is_floating_point() else pixels.to(dtype).div_(255)
-        target, some = batch_target(self.rule, targets), samples_per_call(images, self.plan.threads)
-        morphs = self.lens.morph(images, target, internal_batch_size=some, **self.config.morph_options)
+        target, batch_size = batch_target(self.rule, targets), samples_per_call(images, self.plan.threads)
+        morphs = self.lens.morph(images, target, internal_batch_size=batch_size, **self.config.morph_options)
         self._has_morphed = True
         return morphs
 
-    # --- Images at which the model raises an error
+    # --- Images for which the model raises an error
 
     def _leave_out_failing_images(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
-        """Mark the images at which the model raises an error also where they are alone."""
+        """Mark the images for which the model also raises an error in a batch of one."""
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
-        errors = {n: found for n in good if (found := self._error_at(batch, targets, n))}
+        errors = {n: own for n in good if (own := self._error_at(batch, targets, n))}
         if errors and len(errors) == len(good) and self._fails_at_any_image(batch, targets):
             self._raise_described(error, batch, targets)
-        for n, found in errors.items():
-            batch.loaded[n].failure = image_failure(found)
+        for n, own in errors.items():
+            batch.loaded[n].failure = image_failure(own)
             batch.pixels[n] = placeholder_for(batch.pixels.dtype)
 
     def _replace_placeholders(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
-        """Put a good image in the place of those that are left out: the model may not take the placeholder."""
+        """Replace placeholders by a good image: the model may raise an error for a placeholder."""
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         control = as_pixels(control_image(batch.pixels.shape[1:]), batch.pixels.dtype)
         stand_in = batch.pixels[good[0]].clone() if good else control
@@ -207,7 +216,7 @@ class Worker:
             batch.pixels[n] = stand_in
 
     def _error_at(self, batch: Batch, targets: list[int | None], n: int) -> Exception | None:
-        """What the model raises at one image of a batch; what no image is to blame for is raised."""
+        """Return the error of the model for one image of a batch, or None; other errors are raised."""
         try:
             self._morph(batch.part(slice(n, n + 1)), targets[n : n + 1])
         except Exception as error:
@@ -218,9 +227,9 @@ class Worker:
         return None
 
     def _fails_at_any_image(self, batch: Batch, targets: list[int | None]) -> bool:
-        """Whether the model, which raises an error at each image of a batch, does so at others as well.
+        """Return whether the model, which raises an error for each image of a batch, does so for any image.
 
-        Where all of the job's first ones fail, nothing speaks for the model; else an image that is no file's decides.
+        Assumed if all images of the job's first batch fail; otherwise a synthetic image is tried.
         """
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         if batch.shard == 0 and batch.first and len(good) > 1:
@@ -229,74 +238,75 @@ class Worker:
         return self._error_at(control, targets, good[0]) is not None
 
     def _raise_described(self, error: Exception, batch: Batch, targets: list[int | None]) -> NoReturn:
-        """Raise what is known of an error that ends the job."""
-        some = None if self.device.type != "cpu" else samples_per_call(batch.pixels[:1].float(), self.plan.threads)
-        sizes = [1, *(n for n in (some, len(batch.items) % some) if n)] if some else [1]
-        known = None if is_out_of_memory(error) else told_of(error, batch, targets, not self._has_morphed, sizes)
+        """Raise the error that ends the job, described as well as possible."""
+        per_call = None if self.device.type != "cpu" else samples_per_call(batch.pixels[:1].float(), self.plan.threads)
+        sizes = [1, *(n for n in (per_call, len(batch.items) % per_call) if n)] if per_call else [1]
+        first = not self._has_morphed
+        described = None if is_out_of_memory(error) else describe_error(error, batch, targets, first, sizes)
         if may_be_caused_by_image(error):
-            raise known or model_failure(error, batch) from error
-        if known is None:
+            raise described or model_failure(error, batch) from error
+        if described is None:
             raise error
-        raise known from error
+        raise described from error
 
     def _raise_out_of_memory(self, error: Exception) -> NoReturn:
         raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
 
     def _targets(self, batch: Batch) -> list[int | None]:
-        """Of each item, where the model does not decide; an item without the label that does fails."""
+        """Return the target of each item, None if the model chooses it; items without a required label fail."""
         targets = []
         for item, loaded in zip(batch.items, batch.loaded):
-            told = item.target
-            if told is None:
-                told = self.rule.target_of(loaded.label, self.plan.labels, self.loaded.class_names)
-            if told is not None and told < 0 and self.config.task != "multilabel":
+            target = item.target
+            if target is None:
+                target = self.rule.target_of(loaded.label, self.plan.labels, self.loaded.class_names)
+            if target is not None and target < 0 and self.config.task != "multilabel":
                 raise JobError(f"target 'not:...' needs task 'multilabel', got task {self.config.task!r}", USAGE)
-            if told is None and self.rule.rank is None and loaded.failure is None:
-                loaded.failure = BadItem("no-label", f"{item.path} has no label, or none that the target maps")
-            targets.append(told)
+            if target is None and self.rule.rank is None and loaded.failure is None:
+                loaded.failure = BadItem("no-label", f"{item.path} has no label, or one that --target does not map")
+            targets.append(target)
         return targets
 
-    def _publish(self, shard: Shard, tell: Tell) -> None:
-        about = {"lens": self.lens.settings, "model": self.loaded.sha256, "shard": shard.number}
-        told = shard.publish(self.out, self.config.format, about)
-        tell({"event": "shard", "shard": shard.number, "items": told["items"], "failed": told["failed"]})
+    def _publish(self, shard: Shard, on_event: EventCallback) -> None:
+        metadata = {"lens": self.lens.settings, "model": self.loaded.sha256, "shard": shard.number}
+        marker = shard.publish(self.out, self.config.format, metadata)
+        on_event({"event": "shard", "shard": shard.number, "items": marker["items"], "failed": marker["failed"]})
 
 
-class _Timed:
-    """A driver that notes what its gradients and its scores take; on a GPU, what it takes to queue them."""
+class _TimedClassifier:
+    """A classifier that measures the time of its gradients and scores; on a GPU, the time to launch them."""
 
-    def __init__(self, driver):
-        self._driver, self.clock = driver, Clock()
+    def __init__(self, classifier):
+        self._classifier, self.clock = classifier, Clock()
 
     @property
     def seed(self) -> tuple | None:
-        """The driver's."""
-        return self._driver.seed
+        """Seed of the classifier's random numbers."""
+        return self._classifier.seed
 
     @seed.setter
     def seed(self, seed: tuple | None) -> None:
-        self._driver.seed = seed
+        self._classifier.seed = seed
 
     def gradient(self, *args, **kwargs):
         with self.clock.spent_on("gradient"):
-            return self._driver.gradient(*args, **kwargs)
+            return self._classifier.gradient(*args, **kwargs)
 
     def outputs(self, *args, **kwargs):
         with self.clock.spent_on("score"):
-            return self._driver.outputs(*args, **kwargs)
+            return self._classifier.outputs(*args, **kwargs)
 
     def __getattr__(self, name):
-        return getattr(self._driver, name)
+        return getattr(self._classifier, name)
 
 
 @contextmanager
 def _repeatable() -> Iterator[None]:
-    """cuDNN's algorithms: the same ones each time, and in the precision that torch begins with."""
-    wanted = {"benchmark": False, "deterministic": True, "allow_tf32": True}
+    """Use deterministic cuDNN algorithms, and torch's default precision."""
+    settings = {"benchmark": False, "deterministic": True, "allow_tf32": True}
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before, tf32 = {name: getattr(cudnn, name) for name in wanted}, matmul.allow_tf32
+    before, tf32 = {name: getattr(cudnn, name) for name in settings}, matmul.allow_tf32
     try:
-        for name, value in wanted.items():
+        for name, value in settings.items():
             setattr(cudnn, name, value)
         matmul.allow_tf32 = False
         yield
@@ -307,7 +317,7 @@ def _repeatable() -> Iterator[None]:
 
 
 def control_image(shape: Sequence[int]) -> Tensor:
-    """An image uint8 [C, H, W] of no file: dark and bright pixels, no two neighbours alike.
+    """Return a synthetic image uint8 [C, H, W] of dark and bright pixels, in which all neighbours differ.
 
     Examples
     --------

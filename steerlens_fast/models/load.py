@@ -18,11 +18,11 @@ from ..classifier.isolation import MODEL_LOCK, RandomStream
 from ..errors import USAGE, JobError
 from ..io.paths import expand_home
 from .attributes import read_attributes
+from .config import DTYPES
 from .exported import SUFFIXES, load_from_file
 from .from_callable import load_from_callable
 from .hubs import load_from_timm, load_from_torchvision
 from .loaded import RawModel, count_parameters, hash_model, model_name, place_model
-from .options import DTYPES
 from .preprocessing import check_options, preprocessing_for
 
 __all__ = ["LoadedModel", "load_model"]

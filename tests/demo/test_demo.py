@@ -264,7 +264,7 @@ def test_unwritable_directory(tmp_path, capsys):
     [
         (["demo", "--pairs", "3-8"], "expected digits like 3:8,7:2, got '3-8'"),
         (["demo", "--pairs", "3:3"], "source and target must differ"),
-        (["demo", "--pairs", "3:8,3:8"], "a pair is repeated"),
+        (["demo", "--pairs", "3:8,3:8"], "expected different pairs"),
         (["demo", "--pairs", "3:12"], "expected digits"),
         (["demo", "--max-l2", "-1"], "expected a number above 0"),
         (["demo", "--max-l2", "inf"], "expected a number above 0"),

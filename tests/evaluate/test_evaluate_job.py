@@ -392,7 +392,7 @@ def test_a_gradient_of_nothing_harms_no_other(tmp_path):
         ({"rule": "linear"}, "rule must be one of"),
         ({"task": "multilabel"}, "task must be one of"),
         ({"threads": 0}, "threads must be at least 1"),
-        ({"judge_weights": ["a", "b", "c"]}, "judge_weights must be one for each of 2 judges"),
+        ({"judge_weights": ["a", "b", "c"]}, "judge_weights must have one value for each of 2 judges"),
         ({"colour": "rgb"}, "colour is no field"),
         ({"target": "map:"}, "target must be 'map:FROM=TO"),
     ],
@@ -497,7 +497,7 @@ def test_an_evaluation_in_float64_is_that_of_float32_but_for_rounding(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"max_l2": [1.0, 2.0]}, "max_l2 must be a float .several budgets are distances"),
+        ({"max_l2": [1.0, 2.0]}, "max_l2 must be a float .for several distances use distances"),
         ({"max_l2": 1.0, "distances": [1.0]}, "max_l2 and distances exclude each other"),
         ({"steps": 1, "frames": 3}, "steps must be at least frames - 1 = 2, got 1"),
         ({"steps": 4, "regime": "frozen"}, "steps must be None for regime 'frozen'"),
@@ -514,7 +514,7 @@ def test_by_default_there_are_two_budgets():
 
 def test_the_command_refuses(tmp_path, capsys):
     assert main(["evaluate", "--out", str(tmp_path), "--data", "x"]) == 2
-    assert "driver must be given" in capsys.readouterr().err
+    assert "option 'driver' is required" in capsys.readouterr().err
     with pytest.raises(SystemExit) as error:
         main(["evaluate", "--out", str(tmp_path), "--distances", "2", "zero"])
     assert error.value.code == 2 and "expected a number above 0" in capsys.readouterr().err

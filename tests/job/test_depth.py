@@ -132,7 +132,7 @@ def first_frames(out):
 
 def test_narrow_images_are_warned_of(data, tmp_path, capsys, caplog):
     """In the log, the plan, the dry run, the summary and the last line, naming the option; with it, none of it."""
-    said = "6 of 6 images use a fourth of the range of their 16 bits or less"
+    said = "6 of 6 images use at most a quarter of the range of 16 bits"
     assert run_here(tmp_path / "dry", "--dry-run", data=data) == 0
     assert f"warning: {said}, 0 to 4095 of 65535" in capsys.readouterr().out and said in caplog.text
     assert run_here(tmp_path / "out", data=data) == 0

@@ -143,7 +143,7 @@ def test_a_shard_that_kills_its_workers_is_given_up_alone(data, tmp_path, monkey
     monkeypatch.setattr(local, "ATTEMPTS", 2)
     monkeypatch.setenv("JOB_WHITE", "exit")
     assert run_here(out, data=images, workers=1) == 1
-    assert "shards [6] could not be made: their workers died 2 times each" in capsys.readouterr().err
+    assert "shards [6] could not be computed: workers died 2 times at each" in capsys.readouterr().err
     assert [path.name[:5] for path in markers(out)] == [f"{n:05d}" for n in range(13) if n != 6]
     assert (out / "logs" / "worker-0.log").read_text().count("the worker ended with status 13 over shards [6]\n") == 2
     monkeypatch.delenv("JOB_WHITE")
@@ -161,7 +161,7 @@ def test_a_model_that_cannot_be_loaded(data, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(local, "ATTEMPTS", 2)
     assert run_here(tmp_path / "two", data=data, model="deadly:model", workers=1) == 1
-    assert "workers die before their first shard (status 7)" in capsys.readouterr().err
+    assert "workers died before their first shard (status 7)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_workers_import_what_the_script_can(data, tmp_path):
     script.write_text(f"""
 import sys, threading
 sys.path.append({str(HERE)!r})
-from steerlens_fast.dataset import morph_dataset
+from steerlens_fast.job import morph_dataset
 def run():
     outcome = morph_dataset({str(data)!r}, "beside:classifier", "out", channels=1, frames=4, max_l2=2, shard_size=4,
                             batch_size=2, threads=1, gallery=0, workers=1)
@@ -242,7 +242,7 @@ def test_a_rank_with_another_configuration_is_refused(data, tmp_path, monkeypatc
     assert run_here(tmp_path, engine="env", data=data, frames=5) == 2
     assert "frames was 4 and is 5 now" in capsys.readouterr().err
     assert run_here(tmp_path, "--overwrite", engine="env", data=data) == 2
-    assert "overwrite must not come with engine 'env'" in capsys.readouterr().err
+    assert "overwrite must not be given with engine 'env'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -265,11 +265,11 @@ def test_rank_of_an_environment(environment, rank):
 @pytest.mark.parametrize(
     "environment, text",
     [
-        ({}, "got none of them"),
+        ({}, "none is set"),
         ({"RANK": "0"}, "WORLD_SIZE must be a whole number"),
         ({"RANK": "one", "WORLD_SIZE": "2"}, "RANK must be a whole number in the environment, got 'one'"),
-        ({"RANK": "2", "WORLD_SIZE": "2"}, "must be 0 to 1 in a world of 2, got 2"),
-        ({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "8"}, "must be 0 to 7"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "must be between 0 and 1 for 2 ranks, got 2"),
+        ({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "8"}, "must be between 0 and 7"),
     ],
 )
 def test_environments_without_a_rank(environment, text):
@@ -351,7 +351,7 @@ def test_ray_goes_on_and_stops(half, expected):
     assert run_here(half, "--resume") == 3 and digests(half) == expected
 
 
-def test_signals_wait_for_rays_calls():
+def test_signals_are_deferred_during_calls_of_ray():
     """A handler that raises does so after the block, not within it."""
 
     def terminate(*_):
@@ -359,7 +359,7 @@ def test_signals_wait_for_rays_calls():
 
     before, reached = signal.signal(signal.SIGTERM, terminate), False
     try:
-        with pytest.raises(KeyboardInterrupt), ray_engine._signals_wait():
+        with pytest.raises(KeyboardInterrupt), ray_engine._deferred_signals():
             signal.raise_signal(signal.SIGTERM)
             reached = True
         assert reached and signal.getsignal(signal.SIGTERM) is terminate
@@ -383,7 +383,12 @@ codes = [main(arguments({str(tmp_path / "one")!r}, data={str(images)!r}, model="
          main(arguments({str(tmp_path / "two")!r}, data={str(images)!r}, **asked))]
 print(json.dumps(codes + [ray.is_initialized()]))
 """
-    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "JOB_WHITE": "raise"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+        "JOB_WHITE": "raise",
+    }
     command = [sys.executable, "-c", script]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     told = [

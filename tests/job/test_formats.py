@@ -29,7 +29,7 @@ PICTURES = pytest.mark.parametrize("kind", ["wds", "folder"])
 ABOUT = {"family": "csp-phase", "shard": 0, "text": "zwölf"}
 
 
-def records_of(keys, frames=6, without=()):
+def make_records(keys, frames=6, without=()):
     """One record for each key; those at ``without`` have no row."""
     rows = iter(range(len(keys)))
     return [
@@ -52,7 +52,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_frames_come_back_bit_for_bit(kind, channels, size, frames, tmp_path):
     """Grey and colour, odd sizes, numbers of one and of three digits; items without frames lie between the others."""
     pixels, keys = morphs_of(3, frames, channels, size), ["a/1.png", "bad.png", "a/2.png", "b"]
-    records = records_of(keys, frames, without=(1,))
+    records = make_records(keys, frames, without=(1,))
     stored = get_format(kind)
     stored.write(tmp_path, "00007", pixels, records, ABOUT)
     back = stored.read(tmp_path, "00007", records)
@@ -62,7 +62,7 @@ def test_frames_come_back_bit_for_bit(kind, channels, size, frames, tmp_path):
 @ALL
 def test_some_records_alone(kind, tmp_path):
     """Their frames, in their order, and none for those without."""
-    pixels, records = morphs_of(4), records_of(list("abcde"), without=(2,))
+    pixels, records = morphs_of(4), make_records(list("abcde"), without=(2,))
     stored = get_format(kind)
     stored.write(tmp_path, "00000", pixels, records, ABOUT)
     some = [records[4], records[2], records[0]]
@@ -75,7 +75,7 @@ def test_keys_of_any_kind(kind, tmp_path):
     """Absolute, upward, too long, like one another's files, of bytes that are no text: no two meet, none escapes."""
     folder = tmp_path / "inside"
     folder.mkdir()
-    pixels, records = morphs_of(len(NASTY), frames=2), records_of(NASTY, 2)
+    pixels, records = morphs_of(len(NASTY), frames=2), make_records(NASTY, 2)
     stored = get_format(kind)
     told = stored.write(folder, "00000", pixels, records, ABOUT)
     assert torch.equal(stored.read(folder, "00000", records), pixels)
@@ -86,7 +86,7 @@ def test_keys_of_any_kind(kind, tmp_path):
 
 @ALL
 def test_a_shard_without_any_frames(kind, tmp_path):
-    records, stored = records_of(["a", "b"], without=(0, 1)), get_format(kind)
+    records, stored = make_records(["a", "b"], without=(0, 1)), get_format(kind)
     told = stored.write(tmp_path, "00000", morphs_of(0), records, ABOUT)
     assert stored.read(tmp_path, "00000", records).numel() == 0
     assert told.keys() == files_of(tmp_path).keys()
@@ -96,7 +96,7 @@ def test_a_shard_without_any_frames(kind, tmp_path):
 
 
 def test_frames_that_lie_otherwise_in_memory(tmp_path):
-    pixels, records = morphs_of(3).transpose(3, 4), records_of(["a", "b", "c"])
+    pixels, records = morphs_of(3).transpose(3, 4), make_records(["a", "b", "c"])
     for kind in MODULES:
         get_format(kind).write(tmp_path, "00000", pixels, records, ABOUT)
         assert torch.equal(get_format(kind).read(tmp_path, "00000", records), pixels)
@@ -108,7 +108,7 @@ def test_frames_that_lie_otherwise_in_memory(tmp_path):
 @ALL
 def test_the_same_bytes_again_and_their_digests(kind, tmp_path):
     """Whenever and wherever they are written; and what the marker will say of them is true."""
-    pixels, records, written = morphs_of(5), records_of([f"k/{i}" for i in range(5)]), []
+    pixels, records, written = morphs_of(5), make_records([f"k/{i}" for i in range(5)]), []
     for name, mask, about in (("one", 0o022, ABOUT), ("two", 0o077, dict(reversed(ABOUT.items())))):
         (tmp_path / name).mkdir()
         before = os.umask(mask)
@@ -123,7 +123,7 @@ def test_the_same_bytes_again_and_their_digests(kind, tmp_path):
 def test_safetensors_reads_it(tmp_path):
     """With the package itself: one tensor, and what is told about it."""
     pixels = morphs_of(3)
-    get_format("safetensors").write(tmp_path, "00000", pixels, records_of(["a", "b", "c"]), ABOUT)
+    get_format("safetensors").write(tmp_path, "00000", pixels, make_records(["a", "b", "c"]), ABOUT)
     with safetensors.safe_open(tmp_path / "00000.safetensors", framework="np") as file:
         assert list(file.keys()) == ["frames"]
         assert json.loads(file.metadata()["steerlens_fast"]) == ABOUT
@@ -133,7 +133,7 @@ def test_safetensors_reads_it(tmp_path):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_tar_is_what_webdataset_reads(channels, tmp_path):
     """Samples by the base name up to its first dot, in a row; no folder that readers skip; safe to unpack."""
-    pixels, records = morphs_of(len(NASTY), 3, channels), records_of(NASTY, 3)
+    pixels, records = morphs_of(len(NASTY), 3, channels), make_records(NASTY, 3)
     get_format("wds").write(tmp_path, "00000", pixels, records, ABOUT)
     samples, order = {}, []
     with tarfile.open(tmp_path / "00000.tar", mode="r|*") as tar:
@@ -160,7 +160,7 @@ def test_a_tar_is_what_webdataset_reads(channels, tmp_path):
 def test_a_folder_is_of_plain_pictures(channels, tmp_path):
     """PNG, one for each frame, grey where the frames are."""
     pixels = morphs_of(2, 3, channels)
-    get_format("folder").write(tmp_path, "00000", pixels, records_of(["x/a.jpg", "b"], 3), ABOUT)
+    get_format("folder").write(tmp_path, "00000", pixels, make_records(["x/a.jpg", "b"], 3), ABOUT)
     assert sorted(files_of(tmp_path)) == [f"00000/{k}/frame_0{f}.png" for k in ("b", "x/a.jpg") for f in range(3)]
     picture = pil.open(tmp_path / "00000/x/a.jpg/frame_02.png")
     assert picture.mode == {1: "L", 3: "RGB"}[channels]
@@ -225,9 +225,9 @@ def test_a_key_of_a_thousand_parts():
 def test_a_shard_is_replaced_whole(kind, tmp_path):
     """Nothing of the old one is left, and no temporary."""
     stored, pixels = get_format(kind), morphs_of(2)
-    stored.write(tmp_path, "00000", morphs_of(3), records_of(["old", "a", "b"]), ABOUT)
-    told = stored.write(tmp_path, "00000", pixels, records_of(["a", "c"]), ABOUT)
-    assert torch.equal(stored.read(tmp_path, "00000", records_of(["a", "c"])), pixels)
+    stored.write(tmp_path, "00000", morphs_of(3), make_records(["old", "a", "b"]), ABOUT)
+    told = stored.write(tmp_path, "00000", pixels, make_records(["a", "c"]), ABOUT)
+    assert torch.equal(stored.read(tmp_path, "00000", make_records(["a", "c"])), pixels)
     assert files_of(tmp_path).keys() == told.keys()
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -235,7 +235,7 @@ def test_a_shard_is_replaced_whole(kind, tmp_path):
 @ALL
 def test_damage_is_noticed(kind, tmp_path):
     """A file that ends early: an error that names it."""
-    stored, records = get_format(kind), records_of(["a", "b"])
+    stored, records = get_format(kind), make_records(["a", "b"])
     (name, *_) = stored.write(tmp_path, "00000", morphs_of(2), records, ABOUT)
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 3])
@@ -246,25 +246,25 @@ def test_damage_is_noticed(kind, tmp_path):
 @ALL
 def test_what_is_missing(kind, tmp_path):
     with pytest.raises(OSError, match="00000"):
-        get_format(kind).read(tmp_path, "00000", records_of(["a"]))
+        get_format(kind).read(tmp_path, "00000", make_records(["a"]))
 
 
 @PICTURES
 def test_frames_of_another_item_are_missing(kind, tmp_path):
-    get_format(kind).write(tmp_path, "00000", morphs_of(1), records_of(["a"]), ABOUT)
+    get_format(kind).write(tmp_path, "00000", morphs_of(1), make_records(["a"]), ABOUT)
     with pytest.raises((OSError, ValueError), match="other"):
-        get_format(kind).read(tmp_path, "00000", records_of(["other"]))
+        get_format(kind).read(tmp_path, "00000", make_records(["other"]))
 
 
 def test_a_row_that_is_not_there(tmp_path):
-    get_format("safetensors").write(tmp_path, "00000", morphs_of(1), records_of(["a"]), ABOUT)
-    with pytest.raises(ValueError, match=r"00000.safetensors must have a row 1, got 1 rows"):
-        get_format("safetensors").read(tmp_path, "00000", records_of(["a", "b"]))
+    get_format("safetensors").write(tmp_path, "00000", morphs_of(1), make_records(["a"]), ABOUT)
+    with pytest.raises(ValueError, match=r"00000.safetensors must have at least 2 rows, got 1"):
+        get_format("safetensors").read(tmp_path, "00000", make_records(["a", "b"]))
 
 
 @ALL
 def test_frames_that_cannot_be_stored(kind, tmp_path):
-    write, records = get_format(kind).write, records_of(["a"])
+    write, records = get_format(kind).write, make_records(["a"])
     with pytest.raises(TypeError, match="frames must be a uint8.* tensor on the CPU, got torch.float64 on cpu"):
         write(tmp_path, "00000", morphs_of(1).double(), records, ABOUT)
     with pytest.raises(ValueError, match=r"frames must be \[n, F, C, H, W\], got \[6, 3, 20, 17\]"):
@@ -285,7 +285,7 @@ import os, sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from jobs import morphs_of, record
-from steerlens_fast.dataset.formats import MODULES, get_format
+from steerlens_fast.job.formats import MODULES, get_format
 folder, pixels = Path({folder!r}), morphs_of(40, 6, 3, (64, 64))
 records = [record(i, f"k/{{i}}", 6, i) for i in range(40)]
 for kind in MODULES:

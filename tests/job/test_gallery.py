@@ -16,7 +16,7 @@ from jobs import CLASSES, LABELS, NASTY, make_job, morphs_of
 from steerlens_fast.errors import REASONS, JobError
 from steerlens_fast.job import reader
 from steerlens_fast.job.gallery import gallery, write_gallery
-from steerlens_fast.job.gallery.gallery import places
+from steerlens_fast.job.gallery.gallery import sample_indices
 
 pil = pytest.importorskip("PIL.Image")
 pytest.importorskip("safetensors")
@@ -117,8 +117,8 @@ def test_the_sample_is_spread_evenly(sample, shown, tmp_path):
 
 
 def test_a_drawn_sample_is_that_of_its_seed():
-    assert places(1000, 20, 7) == places(1000, 20, 7) != places(1000, 20, 8)
-    assert len(set(places(1000, 20, 7))) == 20
+    assert sample_indices(1000, 20, 7) == sample_indices(1000, 20, 7) != sample_indices(1000, 20, 8)
+    assert len(set(sample_indices(1000, 20, 7))) == 20
 
 
 def test_one_shard_at_a_time_and_only_those_with_examples(tmp_path, monkeypatch):
@@ -473,7 +473,7 @@ def test_only_what_was_reached_is_green(sorted_out):
         ["target reached"],
         ["target not reached", "fell below the source"],
         ["target not reached", "fell below an earlier frame"],
-        ["already predicted: nothing to reach"],
+        ["already predicted"],
         ["target reached", "label differs: due"],
         ["not scored"],
         ["failed: gradient-zero"],
@@ -481,7 +481,7 @@ def test_only_what_was_reached_is_green(sorted_out):
     ]
     green = "return cards.map((c) => c.root.querySelectorAll('.good, .reached').length)"
     assert sorted_out.run(green) == [2, 0, 0, 0, 2, 0, 0, 0]
-    says = "return cards.slice(0, 4).map((c) => c.find('.says').textContent)"
+    says = "return cards.slice(0, 4).map((c) => c.find('.prediction').textContent)"
     assert sorted_out.run(says) == [
         f"predicted: {text}" for text in ("one 0.900", "zero 0.950", "zero 0.600", "zero 0.900")
     ]

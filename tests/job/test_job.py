@@ -51,7 +51,7 @@ from steerlens_fast.errors import JobError  # noqa: E402
 from steerlens_fast.io.atomic_io import write_json  # noqa: E402
 from steerlens_fast.job import morph_dataset, worker  # noqa: E402
 from steerlens_fast.job.config import JobConfig  # noqa: E402
-from steerlens_fast.job.planning import Inputs, make_plan  # noqa: E402
+from steerlens_fast.job.planning import JobInputs, make_plan  # noqa: E402
 from steerlens_fast.job.shard import write_records  # noqa: E402
 from steerlens_fast.models import load_model  # noqa: E402
 
@@ -266,7 +266,7 @@ def test_dry_run_tells_and_writes_nothing(data, tmp_path, capsys):
     told = capsys.readouterr().out
     assert not out.exists() and not list(tmp_path.iterdir())
     assert "30 images in 8 shards of 4; each morph is 4 x 1 x 16 x 16 bytes" in told
-    assert "a batch of 2 takes" in told and "for all on 0 worker(s)" in told
+    assert "a batch of 2 takes" in told and "for all images on 0 worker(s)" in told
     assert f"{30 * 4 * 256 / 2**20:.1f} MiB of frames" in told and "max_l2            2.0" in told
 
 
@@ -342,7 +342,7 @@ def test_other_data_are_refused(data, copy, tmp_path, capsys):
     refused(capsys, run_here(copy, "--resume", data=more), "data was", says=2)
     assert run_here(tmp_path / "out", data=more) == 0
     shutil.copy(data / "c0" / "000.png", more / "c0" / "new.png")
-    refused(capsys, run_here(tmp_path / "out", "--resume"), "data must be what it was", says=2)
+    refused(capsys, run_here(tmp_path / "out", "--resume"), "the data must be unchanged", says=2)
     (more / "c0" / "new.png").unlink()
     assert run_here(tmp_path / "out", "--resume") == 0
 
@@ -420,10 +420,10 @@ def test_a_flipped_byte_is_found_and_made_again(name, byte, copy, job, capsys):
     others = untouched(copy, 3)
     code = run_here(copy, "--resume")  # which looks at lengths, and reads records
     told = capsys.readouterr().err
-    assert code == 0 if byte == 2000 else (code == 1 and "00003.jsonl is damaged: verify" in told), told
+    assert code == 0 if byte == 2000 else (code == 1 and "00003.jsonl is damaged: run verify" in told), told
     assert main(["verify", str(copy)]) == 1
     told = capsys.readouterr().out
-    assert f"shard 3: {name} is damaged" in told and told.count("shard ") == 1 and "7 of 8 shards are whole" in told
+    assert f"shard 3: {name} is damaged" in told and told.count("shard ") == 1 and "7 of 8 shards are undamaged" in told
     assert main(["verify", str(copy), "--discard"]) == 1 and run_here(copy, "--resume") == 0
     assert main(["verify", str(copy)]) == 0
     assert untouched(copy, 3) == others and digests(copy) == digests(job)
@@ -471,7 +471,7 @@ def test_a_summary_is_never_older_than_the_shards(data, tmp_path, monkeypatch):
     assert run_here(out, data=images) == 3
     shutil.copy(data / "c0" / "002.png", images / "c0" / "002.png")
     with monkeypatch.context() as patched:
-        patched.setattr("steerlens_fast.job.run.sum_up", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        patched.setattr("steerlens_fast.job.run.write_summary", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         assert run_here(out, "--retry-failed") == 143
     assert run_here(out, "--resume") == 0
     assert lines(out / "failed.jsonl") == [] and json.loads((out / "summary.json").read_text())["failed"] == 0
@@ -482,7 +482,7 @@ def test_a_damaged_listing_is_written_again(damage, copy, job, capsys):
     damage(copy / "items.jsonl")
     markers(copy)[7].unlink()
     assert main(["verify", str(copy)]) == 1
-    assert "items.jsonl is not the one that was planned" in capsys.readouterr().out
+    assert "items.jsonl differs from the plan" in capsys.readouterr().out
     assert run_here(copy, "--resume") == 0 and main(["verify", str(copy)]) == 0
     assert digests(copy) == digests(job)
 
@@ -667,7 +667,7 @@ def test_a_cpu_model_gets_as_many_images_as_its_caches_hold(data, tmp_path, monk
     assert (worker.samples_per_call(photo, 1), worker.samples_per_call(photo, 4)) == (8, 34)
     assert worker.samples_per_call(photo.to("meta"), 1) is None
     assert run_here(tmp_path / "whole", data=data, batch_size=4) == 0
-    monkeypatch.setattr(worker, "CALL_BYTES", 1)
+    monkeypatch.setattr("steerlens_fast.models.device.CALL_BYTES", 1)
     assert run_here(tmp_path / "single", data=data, batch_size=4) == 0
     whole, single = frames(tmp_path / "whole"), frames(tmp_path / "single")
     assert whole.keys() == single.keys()
@@ -717,9 +717,9 @@ def test_wrong_usage_is_named(options, names, data, tmp_path, capsys, monkeypatc
 
 
 def test_what_must_be_given(data, tmp_path, capsys):
-    refused(capsys, run_here(tmp_path), "data must be given", says=2)
-    refused(capsys, main(["morph", "--data", str(data), "--out", str(tmp_path)]), "model must be given", says=2)
-    refused(capsys, main(["status", str(tmp_path)]), "there is no plan.json", says=2)
+    refused(capsys, run_here(tmp_path), "option 'data' is required", says=2)
+    refused(capsys, main(["morph", "--data", str(data), "--out", str(tmp_path)]), "option 'model' is required", says=2)
+    refused(capsys, main(["status", str(tmp_path)]), "which has no plan.json", says=2)
     with pytest.raises(SystemExit) as ended:
         main(["morph", "--out", str(tmp_path), "--frames", "1"])
     assert ended.value.code == 2
@@ -943,7 +943,11 @@ print(max(codes), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def _memory_of_driver(*commands: list[str]) -> int:
     """KiB that a driver takes at most."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+    }
     command = [sys.executable, "-c", DRIVER, json.dumps(commands)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     code, most = run.stdout.split()[-2:]
@@ -955,7 +959,7 @@ def _finished(out: Path, count: int) -> None:
     """A job on so many tiny images, planned and done; its records are written here, its frames are holes in files."""
     np.save(out.with_suffix(".npy"), np.zeros((count, 8, 8), np.uint8))
     asked = {"data": str(out.with_suffix(".npy")), "model": "job_models:for_tiny", "channels": 1, "frames": 2}
-    inputs = Inputs(JobConfig.from_dict(asked | {"shard_size": 500, "threads": 1}), "cpu")
+    inputs = JobInputs(JobConfig.from_dict(asked | {"shard_size": 500, "threads": 1}), "cpu")
     (out / "shards").mkdir(parents=True)
     plan = make_plan(out, inputs, load_model(asked["model"], channels=1).description, 1)
     for shard in range(plan.shards):

@@ -290,7 +290,7 @@ def test_a_job_can_be_looked_at_without_write_access(read_only, job, tmp_path, c
         for folder in ([str(read_only)], ["--out", str(read_only)]):
             assert main(["status", *folder]) == 0
             assert json.loads(capsys.readouterr().out)["running"] is False
-            assert main(["verify", *folder]) == 0 and "2 of 2 shards are whole" in capsys.readouterr().out
+            assert main(["verify", *folder]) == 0 and "2 of 2 shards are undamaged" in capsys.readouterr().out
         assert main(["export", str(read_only), "--format", "npz", "--to", str(tmp_path / "exported")]) == 0
         assert len(list((tmp_path / "exported").rglob("*.npz"))) == len(frames(job))
         assert main(["gallery", str(read_only), "--to", str(tmp_path / "gallery")]) == 0
@@ -300,9 +300,9 @@ def test_a_job_can_be_looked_at_without_write_access(read_only, job, tmp_path, c
 def test_what_writes_to_the_folder_says_so(read_only, data, tmp_path, capsys):
     assert main(["gallery", str(read_only)]) == 1
     told = capsys.readouterr().err
-    assert f"'{read_only / 'gallery'}'" in told and "use --to to write to another folder" in told
+    assert f"'{read_only / 'gallery'}'" in told and "use --to DIR to write to another folder" in told
     assert main(["export", str(read_only), "--format", "npz"]) == 1  # to a folder beside it, on the same mount
-    assert f"'{read_only}-npz': use --to to write to another folder" in capsys.readouterr().err
+    assert f"'{read_only}-npz': use --to DIR to write to another folder" in capsys.readouterr().err
     for argv in (["verify", str(read_only), "--discard"], arguments(read_only, "--resume", workers=0)):
         assert main(argv) == 1
         told = capsys.readouterr().err
@@ -338,8 +338,8 @@ def test_exports_go_beside_the_folder_by_default(job, tmp_path, monkeypatch, cap
         (["status"], '"steerlens-fast status morphs/", or "steerlens-fast status --out morphs/"'),
         (["export", "my job"], "--format must be one of folder, wds, safetensors, npz, gif, webp, strip, as in"),
         (["export", "my job"], "\"steerlens-fast export 'my job' --format gif\""),
-        (["verify", "a", "--out", "b"], "DIR and --out must be the same folder, the job's, got a and b"),
-        (["export", "a", "--out", "b"], "--to says where to write"),
+        (["verify", "a", "--out", "b"], "DIR and --out must both be the job's folder, got a and b"),
+        (["export", "a", "--out", "b"], "use --to for the folder to write"),
     ],
 )
 def test_what_is_missing_is_shown_as_a_whole_command(argv, said, capsys):
@@ -351,7 +351,7 @@ def test_a_gallery_replaces_no_folder_of_others(job, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
     assert main(["gallery", str(job), "--to", str(tmp_path / "mine")]) == 2
-    assert "to must be a new folder, or a gallery's" in capsys.readouterr().err
+    assert "to must be a new folder or a gallery's" in capsys.readouterr().err
     assert (tmp_path / "mine" / "notes.txt").exists()
 
 

@@ -46,7 +46,7 @@ def test_a_job_does_not_write_among_its_data(tmp_path, capsys, inside):
     images = make_folder(tmp_path / "images", 6)
     before = contents(images)
     assert run_here(images / inside, "--overwrite", data=images) == USAGE
-    assert "out must not lie in data" in capsys.readouterr().err and contents(images) == before
+    assert "out must not be inside data" in capsys.readouterr().err and contents(images) == before
 
 
 def test_a_job_that_failed_at_once_makes_room_for_another(data, tmp_path, capsys):
@@ -78,7 +78,7 @@ def test_workers_import_the_package_beside_a_folder_of_its_name(data, tmp_path):
     (tmp_path / "steerlens_fast" / "tests").mkdir(parents=True)
     script = "import sys; sys.path.pop(0); from steerlens_fast.cli import main; sys.exit(main(sys.argv[1:]))"
     job = arguments(Path("out"), "--workers", 1, "--progress", "none", data=data)
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-c", script, *job], cwd=tmp_path, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert len(lines(tmp_path / "out" / "manifest.jsonl")) == 6
@@ -96,7 +96,7 @@ def test_workers_do_not_spin_for_long(monkeypatch):
     for asked, spin in ({}, "4000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None), ({"GOMP_SPINCOUNT": "5"}, "5"):
         seen.clear()
         with monkeypatch.context() as patch:
-            for name in local.WAITING:
+            for name in local.SPIN_SETTINGS:
                 patch.delenv(name, raising=False)
             for name, value in asked.items():
                 patch.setenv(name, value)

@@ -231,7 +231,11 @@ def full_disk(tmp_path_factory):
         pytest.skip("no file system can be mounted here")
     make_folder(folder / "images", 180)
     command = [*own, sys.executable, "-c", FULL_DISK, str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+    }
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr
     return json.loads((folder / "told.json").read_text()), run.stderr

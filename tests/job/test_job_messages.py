@@ -28,7 +28,7 @@ from test_job import refused  # noqa: E402
 
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
-from steerlens_fast.job.report import said_of  # noqa: E402
+from steerlens_fast.job.report import format_summary  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def data(tmp_path_factory):
 def test_a_model_that_refuses_the_images_says_which(dry, data, tmp_path, capsys):
     """The first line of its error, and the options that decide; the traceback is for the log."""
     code = run_here(tmp_path / "out", *dry, data=data, channels=3)
-    told = refused(capsys, code, "the model refused images of 3 x 16 x 16: RuntimeError: mat1 and mat2", says=1)
-    assert told.strip().endswith("; --channels and --size decide them") and "Traceback" not in told
+    told = refused(capsys, code, "the model failed for images of 3 x 16 x 16: RuntimeError: mat1 and mat2", says=1)
+    assert told.strip().endswith("; set --channels and --size to the model's") and "Traceback" not in told
     if not dry:
         assert "Traceback" in (tmp_path / "out" / "logs" / "worker-0.log").read_text()
 
@@ -102,7 +102,7 @@ def test_a_trace_for_one_batch_size_says_so(how, data, tmp_path, capsys):
         told = refused(capsys, code, "batches of 4 only", "trace or export it with a dynamic batch dimension", says=1)
         assert "--channels" not in told and "RuntimeError: " in told
     code = run_here(tmp_path / "size", **{**options, "size": 20}, batch_size=4)
-    refused(capsys, code, "--channels and --size decide them", says=1)
+    refused(capsys, code, "set --channels and --size to the model's", says=1)
 
 
 @pytest.mark.parametrize("count, said", [(1, "the only image cannot"), (3, "none of the first 3 images can")])
@@ -166,7 +166,7 @@ def test_the_last_line_tells_of_failed_items(data, tmp_path, capsys):
 def test_the_last_line_tells_of_items_without_a_target(data, tmp_path, capsys):
     assert run_here(tmp_path, data=data, target="map:c0=c2") == 0
     line = capsys.readouterr().err.strip()
-    assert "all 4 images done; " in line and line.endswith("; 8 left out: no target")
+    assert "all 4 images done; " in line and line.endswith("; 8 skipped: no target")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_where_no_distance_was_asked_for_none_is_attained(data, tmp_path):
 
 def test_a_rank_that_is_done_first_says_who_has_the_rest(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    rest = "; the rest is with the other ranks"
+    rest = "; the other ranks compute the remaining shards"
     for rank, said, end in ((0, "8 of 12 images done; ", rest), (1, "all 12 images done; ", "")):
         monkeypatch.setenv("RANK", str(rank))
         argv = arguments(tmp_path, "--engine", "env", "--progress", "none", data=data)
@@ -242,7 +242,7 @@ def test_wrong_options_are_named_with_what_is_right(options, said, data, tmp_pat
 def test_targets_by_label_need_one(target, data, tmp_path, capsys):
     """Said before anything is computed; a data set that tells labels late is believed until it is read."""
     flat = data / "c0"
-    refused(capsys, run_here(tmp_path, data=flat, target=target), "target", "none of the data", "has a label", says=2)
+    refused(capsys, run_here(tmp_path, data=flat, target=target), "target", "needs labels", "no item of", says=2)
     assert not (tmp_path / "plan.json").exists()
     (tmp_path / "table.csv").write_text(f"path,label\n{next(flat.iterdir())},1\n{next((data / 'c1').iterdir())},\n")
     assert run_here(tmp_path / "out", data=tmp_path / "table.csv", target="label") == 3
@@ -266,11 +266,14 @@ def test_labels_that_the_model_hardly_ever_gives_are_doubted(data, tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     told = records(tmp_path)
     assert summary["labelled"] == len(told) and summary["as_labelled"] == sum(r["label"] == r["source"] for r in told)
-    known = {"items": 40, "done": 40, "failed": 0, "reasons": {}, "attained": None, "dropped": 0}
-    doubted = said_of({**known, "labelled": 40, "as_labelled": 9})
-    assert doubted == "all 40 images done; the model agrees with 9 of 40 labels: are they of its classes, in its order?"
-    assert said_of({**known, "labelled": 40, "as_labelled": 10}) == "all 40 images done"
-    assert said_of({**known, "labelled": 19, "as_labelled": 0}) == "all 40 images done"
+    known = {"items": 40, "done": 40, "failed": 0, "reasons": {}, "attained": None, "without_target": 0}
+    doubted = format_summary({**known, "labelled": 40, "as_labelled": 9})
+    assert (
+        doubted
+        == "all 40 images done; the model agrees with 9 of 40 labels: check that they number its classes in its order"
+    )
+    assert format_summary({**known, "labelled": 40, "as_labelled": 10}) == "all 40 images done"
+    assert format_summary({**known, "labelled": 19, "as_labelled": 0}) == "all 40 images done"
 
 
 def test_a_tables_targets_are_where_its_images_go(data, tmp_path, capsys):
@@ -284,7 +287,7 @@ def test_a_tables_targets_are_where_its_images_go(data, tmp_path, capsys):
     assert [r["target"] for r in records(tmp_path / "label")] == [0, 1, 2]
     table.write_text(f"path\n{paths[0]}\n")
     code = run_here(tmp_path / "none", data=table, target="column")
-    refused(capsys, code, "target must be 'column' only with a data table that has a column target", says=2)
+    refused(capsys, code, "target 'column' needs a data table with a column target", says=2)
 
 
 def test_what_the_data_hold_besides_is_told(data, tmp_path, capsys):
@@ -293,12 +296,12 @@ def test_what_the_data_hold_besides_is_told(data, tmp_path, capsys):
     (tmp_path / "data" / "__MACOSX" / "c0").mkdir(parents=True)
     (tmp_path / "data" / "c0" / "notes.txt").touch()
     assert run_here(tmp_path / "dry", "--dry-run", data=tmp_path / "data") == 0
-    assert "not used: 1 no image file, e.g. c0/notes.txt" in capsys.readouterr().out
+    assert "unused entries: 1 no image file, e.g. c0/notes.txt" in capsys.readouterr().out
     assert run_here(tmp_path / "out", data=tmp_path / "data") == 0
-    assert "other entries of the data: 1 in a system folder, 1 no image file" in capsys.readouterr().err
+    assert "unused entries of the data: 1 in a system folder, 1 no image file" in capsys.readouterr().err
     plan, summary = (json.loads((tmp_path / "out" / name).read_text()) for name in ("plan.json", "summary.json"))
-    assert summary["left_out"] == {"in a system folder": 1, "no image file": 1}
-    assert plan["left_out"]["no image file"] == {"count": 1, "examples": ["c0/notes.txt"]}
+    assert summary["unused_entries"] == {"in a system folder": 1, "no image file": 1}
+    assert plan["unused_entries"]["no image file"] == {"count": 1, "examples": ["c0/notes.txt"]}
     assert [r["key"] for r in records(tmp_path / "out")] == [
         str(p.relative_to(data)) for p in sorted(data.rglob("*.png"))
     ]

@@ -141,7 +141,7 @@ def test_a_model_that_raises_at_everything_later_ends_the_job(data, tmp_path, mo
     calls = []
     raising(monkeypatch, lambda: RuntimeError("tired"), lambda images: len(calls) > 5 or calls.append(0))
     assert run_here(tmp_path, data=data, batch_size=4) == 1
-    assert "RuntimeError: tired; the model raised it at shard 1, " in (told := capsys.readouterr().err)
+    assert "RuntimeError: tired; raised by the model for shard 1, " in (told := capsys.readouterr().err)
     assert str(data / "c1" / "004.png") in told and "and 1 more" in told
     assert [path.name for path in markers(tmp_path)] == ["00000.done.json"]
 
@@ -180,7 +180,7 @@ def test_a_model_that_does_not_take_the_placeholder_of_a_bad_file(batch_size, da
 def test_a_model_that_takes_single_images_only(data, calm, tmp_path, monkeypatch):
     raising(monkeypatch, lambda: RuntimeError("one at a time"), lambda images: len(images) > 1)
     assert run_here(tmp_path, data=data) == 0
-    assert json.loads(markers(tmp_path)[0].read_text())["parts_of_a_batch"] == 2
+    assert json.loads(markers(tmp_path)[0].read_text())["batch_parts"] == 2
     whole, single = frames(calm), frames(tmp_path)
     assert whole.keys() == single.keys()
     assert max(int((whole[key].int() - single[key].int()).abs().max()) for key in whole) <= 1
@@ -205,7 +205,7 @@ def test_batches_are_cut_anew_in_each_shard(data, tmp_path, monkeypatch):
     """What one shard could not hold decides nothing about the next: a resumed job makes the same bytes."""
     raising(monkeypatch, MemoryError, lambda images: len(images) > 1 and bool(white(images).any()))
     assert run_here(tmp_path, data=data, batch_size=4) == 0
-    told = [json.loads(path.read_text()).get("parts_of_a_batch", 1) for path in markers(tmp_path)]
+    told = [json.loads(path.read_text()).get("batch_parts", 1) for path in markers(tmp_path)]
     assert told == [1, 4, 1]
     before = digests(tmp_path)
     markers(tmp_path)[2].unlink()
@@ -221,7 +221,7 @@ def test_a_full_disk_in_the_model_is_not_an_image_s_fault(data, tmp_path, monkey
 def test_a_target_that_the_model_has_not_is_wrong_usage(data, tmp_path, capsys):
     (tmp_path / "targets.csv").write_text("key,target\nc0/000.png,1\nc0/001.png,7\n")
     assert run_here(tmp_path / "out", data=data, target=tmp_path / "targets.csv") == 2
-    assert "largest of this batch: 7, of " in capsys.readouterr().err
+    assert "largest target of this batch: 7, of " in capsys.readouterr().err
 
 
 def test_a_dry_run_leaves_images_out_too(data, tmp_path, monkeypatch, capsys):
@@ -266,7 +266,7 @@ def test_no_memory_to_decode_an_image_names_it(data, tmp_path, monkeypatch, caps
     monkeypatch.setattr("steerlens_fast.job.loading.decode", decode)
     assert run_here(tmp_path, data=data, size=16) == 1
     told = capsys.readouterr().err
-    assert f"out of memory while {data / 'c0' / '000.png'} was decoded: fewer decoders" in told
+    assert f"out of memory while decoding {data / 'c0' / '000.png'}: use fewer --decoders" in told
 
 
 def test_resume_decides_the_same_of_a_stochastic_model(data, tmp_path, monkeypatch):

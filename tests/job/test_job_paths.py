@@ -67,8 +67,8 @@ def test_the_home_directory_in_python(home):
 def test_the_home_of_an_unknown_user_raises(home, capsys):
     with pytest.raises(SystemExit):
         main(["morph", "--out=~no-such-user/x"])
-    assert "below a home directory that is known, got ~no-such-user/x" in capsys.readouterr().err
-    with pytest.raises((JobError, ValueError), match="below a home directory that is known"):
+    assert "in the home directory of a known user, got ~no-such-user/x" in capsys.readouterr().err
+    with pytest.raises((JobError, ValueError), match="in the home directory of a known user"):
         morph_dataset(str(home), MODEL, "~no-such-user/x")
 
 

@@ -7,7 +7,7 @@ from job_models import make_folder, records, run_here
 from jobs import make_job, morphs_of
 
 from steerlens_fast.job.plan import Plan
-from steerlens_fast.job.report import done_shards, said_of, success_of
+from steerlens_fast.job.report import completed_shards, format_summary, read_success
 from steerlens_fast.job.success import PAIRS, Tally, judge, outcome_of, start_frame, success_parts
 
 pytest.importorskip("PIL")
@@ -132,8 +132,8 @@ def test_success_in_words():
     assert success_parts(tally(*MIXED).as_dict(), by_label=True) == [
         "target reached by 3 of 4 (median target probability 0.225 -> 0.55)",
         "target probability fell below the source's in 1, below an earlier frame's in 2",
-        "last frame of 1 not scored: not known whether they reached their target",
-        "1 predicted as their target already, not counted as reached",
+        "last frame of 1 not scored, success unknown",
+        "1 already predicted as the target, not counted as reached",
         "1 labels differ from the prediction",
     ]
     assert success_parts(tally(MIXED[0]).as_dict(), by_label=True) == [
@@ -168,7 +168,7 @@ def test_summary_and_last_line_of_a_job(data, tmp_path, capsys, options, expecte
     summary, line = json.loads((tmp_path / "summary.json").read_text()), capsys.readouterr().err.splitlines()[-1]
     success, found = summary["success"], records(tmp_path)
     assert {name: success[name] for name in expected} == expected
-    assert line == f"{tmp_path}: {said_of(summary)}"
+    assert line == f"{tmp_path}: {format_summary(summary)}"
     for r in found:
         assert r["already_predicted"] == (r["source"] == r["target"]) and r["label_differs"] == (
             r["source"] != r["label"]
@@ -182,8 +182,8 @@ def test_summary_and_last_line_of_a_job(data, tmp_path, capsys, options, expecte
     assert success["label_differs"] == count("label_differs") == summary["labelled"] - summary["as_labelled"]
     assert ("target reached by" in line) == bool(success["judged"])
     assert ("labels differ from the prediction" in line) == (options.get("target") == "label")
-    assert ("predicted as their target already" in line) == bool(success["already_predicted"])
-    assert ("not known whether" in line) == bool(success["not_scored"])
+    assert ("already predicted as the target" in line) == bool(success["already_predicted"])
+    assert ("success unknown" in line) == bool(success["not_scored"])
     assert summary["target_is_label"] == (options.get("target") == "label")
 
 
@@ -203,8 +203,8 @@ def test_success_without_a_summary_is_that_of_the_shards(tmp_path):
     plan = Plan.read(tmp_path)
     for r in made:
         assert set(QUESTIONS) <= r.keys()
-    assert success_of(tmp_path, plan, done_shards(tmp_path, plan))["morphs"] == 9
+    assert read_success(tmp_path, plan, completed_shards(tmp_path, plan))["morphs"] == 9
     (tmp_path / "shards" / "00000.done.json").unlink()
-    assert success_of(tmp_path, plan, done_shards(tmp_path, plan))["morphs"] == 6
+    assert read_success(tmp_path, plan, completed_shards(tmp_path, plan))["morphs"] == 6
     (tmp_path / "summary.json").write_text('{"done": 6, "failed": 0}')
-    assert success_of(tmp_path, plan, done_shards(tmp_path, plan))["morphs"] == 6
+    assert read_success(tmp_path, plan, completed_shards(tmp_path, plan))["morphs"] == 6

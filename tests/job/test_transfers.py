@@ -14,8 +14,8 @@ from test_waits import Linear
 from steerlens_fast import SteerableLens
 from steerlens_fast.job import morph_dataset, worker
 from steerlens_fast.job.engines.inprocess import InProcess
-from steerlens_fast.job.pipeline import END, Line, Taker
-from steerlens_fast.job.shard import to_bytes
+from steerlens_fast.job.pipeline import END, Pipeline, ShardQueue
+from steerlens_fast.job.shard import store_frames
 from steerlens_fast.job.transfers import Transfers
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ class Late(Transfers):
 
     def __init__(self, device):
         super().__init__(device)
-        self.ahead = 1
+        self.max_pending = 1
 
     def to_host(self, pairs):
         pairs = [(source.clone(), place) for source, place in pairs]
@@ -71,7 +71,7 @@ def test_late_copies_make_the_same_job(tmp_path, monkeypatch):
 
 def test_on_the_cpu_nothing_is_copied_twice():
     transfers, t = Transfers(CPU), torch.rand(3, 2, 1, 4, 4)
-    assert not transfers.pinned and transfers.ahead == 0
+    assert not transfers.pinned and transfers.max_pending == 0
     assert transfers.to_device(t).data_ptr() == t.data_ptr()
     morphs = SteerableLens(Linear()).morph(image(2, 3, *SIZE, dtype=torch.float32), 1, factors=1.0, frames=2)
     numbers, arrived = transfers.numbers_to_host(morphs)
@@ -82,7 +82,7 @@ def test_on_the_cpu_nothing_is_copied_twice():
 @pytest.mark.parametrize("shape", [(3, 2, 1, 4, 4), (0, 2, 3, 8, 8), (2, 1, 3, 700, 700)], ids=str)
 def test_bytes_are_rounded(shape):
     frames, out = torch.rand(shape), torch.full(shape, 9, dtype=torch.uint8)
-    to_bytes(frames, out, Transfers(CPU))()
+    store_frames(frames, out, Transfers(CPU))()
     assert np.array_equal(out.numpy(), np.rint(frames.numpy() * np.float32(255)).astype(np.uint8))
 
 
@@ -106,14 +106,14 @@ class Some:
         self.shard, self.last, self.items = shard, last, [None]
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 2])
-def test_batches_are_finished_in_order(ahead):
+@pytest.mark.parametrize("max_pending", [0, 1, 2])
+def test_batches_are_finished_in_order(max_pending):
     told, finished = [], []
-    line = Line(Publisher(), lambda shard, tell: tell({"event": "shard", "shard": shard}), told.append, ahead)
+    line = Pipeline(Publisher(), lambda shard, tell: tell({"event": "shard", "shard": shard}), told.append, max_pending)
     for n in range(6):
         line.add(n // 2, Some(n // 2, n % 2 == 1), [lambda n=n: finished.append(n) or 0])
-        assert len(finished) == max(0, n + 1 - ahead)
-    line.clear()
+        assert len(finished) == max(0, n + 1 - max_pending)
+    line.flush()
     line.wait()
     assert finished == list(range(6))
     kinds = [(event["event"], event["shard"]) for event in told]
@@ -122,7 +122,7 @@ def test_batches_are_finished_in_order(ahead):
 
 def test_nothing_is_left_undone_before_a_wait():
     shards, cleared = queue.Queue(), []
-    take = Taker(shards, lambda n: n, lambda: cleared.append(1) or shards.put(END))
+    take = ShardQueue(shards, lambda n: n, lambda: cleared.append(1) or shards.put(END))
     assert take(wait=False) is None and not cleared
     assert take(wait=True) is None and cleared == [1]
 
@@ -156,7 +156,7 @@ def test_a_driver_that_gives_one_shard_at_a_time(tmp_path, monkeypatch):
 @pytest.mark.cuda
 def test_copies_to_and_from_a_gpu(gpu):
     transfers = Transfers(gpu)
-    assert transfers.pinned and transfers.ahead == 1
+    assert transfers.pinned and transfers.max_pending == 1
     for seed in range(3):
         t = image(8, 3, 200, 200, dtype=torch.float32, seed=seed).pin_memory()
         place = torch.empty(t.shape, pin_memory=True)

@@ -208,7 +208,7 @@ def test_workers_that_cannot_be_started_are_done_without(data, expected, tmp_pat
         return real(command, **how)
 
     monkeypatch.setattr(local.subprocess, "Popen", popen)
-    monkeypatch.setattr(local, "FORK_AGAIN", 0.0)
+    monkeypatch.setattr(local, "RETRY_SECONDS", 0.0)
     with pytest.warns(UserWarning, match=r"worker process 1 cannot be started \(Resource temporarily unavailable\)"):
         assert run_here(tmp_path, workers=2, data=data) == 3
     assert tries == ["0.log"] * 2 + ["1.log"] * local.ATTEMPTS and digests(tmp_path) == expected
@@ -220,11 +220,11 @@ def test_no_worker_at_all_is_told(number, data, tmp_path, monkeypatch, capsys):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(local.subprocess, "Popen", popen)
-    monkeypatch.setattr(local, "FORK_AGAIN", 0.0)
+    monkeypatch.setattr(local, "RETRY_SECONDS", 0.0)
     with pytest.warns(UserWarning, match="worker process 0 cannot be started"):
         assert run_here(tmp_path, workers=2, data=data) == 1
     told = capsys.readouterr().err
-    assert f"worker process 1 cannot be started ({os.strerror(number)}), and there is no other" in told
+    assert f"worker process 1 cannot be started ({os.strerror(number)}), and no other is running" in told
     assert "use --workers 0" in told
 
 

@@ -1,7 +1,7 @@
-"""Where shards are made: in this process, in supervised ones, in those that a cluster has started, or through Ray.
+"""Engines: shards are computed in this process, in worker processes, in ranks that a cluster starts, or by Ray.
 
-Only shard numbers and what is told of them pass through an engine; items and frames never do. Whatever the engine, the
-same :class:`~steerlens_fast.job.worker.Worker` makes the same bytes.
+Only shard numbers and events pass through an engine, never items or frames. In every engine the same
+:class:`~steerlens_fast.job.worker.Worker` computes the same bytes.
 """
 
 from __future__ import annotations
@@ -9,105 +9,119 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from ...checks import check_bool, check_choice, check_int
 from ...errors import USAGE, JobError, is_expected, to_job_error
-from ...io.base_config import plain_data
+from ...io.base_config import check_fields, option, plain_data
 from ...io.progress import KINDS
+from ..pipeline import EventCallback
 from ..plan import Plan
-from ..planning import Inputs
+from ..planning import JobInputs
 from .env import rank_of
 
-Tell = Callable[[dict], None]
 ENGINES = ("local", "env", "ray")
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a job is run; nothing of it changes a byte of its shards.
+    """Options of running a job; none of them changes the bytes of its shards.
 
     Parameters
     ----------
     engine : {"local", "env", "ray"}
-        Worker processes on this machine; this process as one of the ranks that torchrun or a SLURM array has started;
-        actors of Ray.
+        "local": worker processes on this machine. "env": this process is one of the ranks that torchrun or a SLURM
+        array has started. "ray": actors of Ray.
     workers : int, optional
-        Processes or actors; 0 is this process. By default one for each GPU, else one.
+        Number of processes or actors; 0 runs in this process. By default one for each GPU, otherwise one.
     decoders : int, optional
-        Threads that decode, in each worker; by default the cores over the workers, at most 8.
+        Threads that decode images, in each worker; by default the cores divided by the workers, at most 8.
     resume, overwrite, retry_failed : bool
-        Go on with what the folder holds; drop it; go on, and make shards with failed items again.
+        Continue the job in the folder; delete it and start again; continue, and compute shards with failed items again.
     max_failures : int or str
-        Stop when more items have failed: a number, or a share of all like "10%", but at least 10.
+        Stop when more items have failed: a number, or a percentage of all items such as "10%", but at least 10.
     progress : {"auto", "bar", "lines", "json", "none"}
+        How progress is reported on stderr.
     gallery : int
-        Examples that the gallery shows; 0 for no gallery.
+        Number of examples in the gallery; 0 for no gallery.
     """
 
-    engine: str = "local"
-    workers: int | None = None
-    decoders: int | None = None
-    resume: bool = False
-    overwrite: bool = False
-    retry_failed: bool = False
-    max_failures: int | str = "10%"
-    progress: str = "auto"
-    gallery: int = 48
+    engine: str = option(
+        "local",
+        group="running",
+        choices=ENGINES,
+        help="worker processes on this machine; one of the ranks that torchrun or a SLURM array has started; or Ray",
+    )
+    workers: int | None = option(
+        None,
+        group="running",
+        metavar="N",
+        minimum=0,
+        help="worker processes; 0 runs in this process (default: one for each GPU, otherwise one)",
+    )
+    decoders: int | None = option(
+        None, group="running", metavar="N", minimum=1, help="threads that decode images, in each worker"
+    )
+    resume: bool = option(
+        False, group="running", help="continue the job in --out; options that are given again must be the same"
+    )
+    overwrite: bool = option(False, group="running", help="delete what a previous job has written to --out")
+    retry_failed: bool = option(
+        False, group="running", help="continue the job, and compute shards with failed items again"
+    )
+    max_failures: int | str = option(
+        "10%", group="running", metavar="N|P%", help="stop when more items have failed (default: 10%, but at least 10)"
+    )
+    progress: str = option("auto", group="running", choices=KINDS, help="how progress is reported on stderr")
+    gallery: int = option(
+        48, group="outputs", metavar="N", minimum=0, help="number of examples in the gallery; 0 for no gallery"
+    )
 
     def __post_init__(self):
         for name in ("workers", "decoders", "max_failures", "gallery"):
             object.__setattr__(self, name, plain_data(getattr(self, name)))
         try:
-            check_choice("engine", self.engine, ENGINES)
-            check_choice("progress", self.progress, KINDS)
-            for name in ("resume", "overwrite", "retry_failed"):
-                check_bool(name, getattr(self, name))
-            for name, least in (("workers", 0), ("decoders", 1)):
-                if getattr(self, name) is not None:
-                    check_int(name, getattr(self, name), least, None)
-            check_int("gallery", self.gallery, 0, None)
+            check_fields(self)
         except (TypeError, ValueError) as error:
             raise JobError(str(error), USAGE) from error
         if self.overwrite and (self.resume or self.retry_failed):
-            raise JobError("overwrite must not come with resume or retry_failed, which keep what is there", USAGE)
+            raise JobError("overwrite must not be given with resume or retry_failed, which keep the shards", USAGE)
 
 
 class Stop:
-    """Asked for by the first Ctrl-C: finish what has begun, begin nothing more."""
+    """A flag set by the first Ctrl-C: finish the shards that have begun, and begin no others."""
 
     requested = False
 
 
 class Engine(Protocol):
-    """What the job asks of an engine."""
+    """The interface of an engine."""
 
-    workers: int  # that share this machine
+    workers: int  # number of workers on this machine
 
     def describe(self) -> dict:
-        """Wait until a worker has loaded the model; what it tells of it."""
+        """Wait until a worker has loaded the model; returns the model's description."""
 
-    def run(self, out: Path, plan: Plan, shards: Sequence[int], tell: Tell, stop: Stop) -> None:
-        """Make the shards, in any order; ``tell`` hears of batches and shards. Returns early where asked to stop."""
+    def run(self, out: Path, plan: Plan, shards: Sequence[int], on_event: EventCallback, stop: Stop) -> None:
+        """Compute shards in any order; ``on_event`` is called for batches and shards. Returns early after a stop."""
 
     def close(self) -> None:
-        """Stop at once."""
+        """Stop all workers at once."""
 
 
 @contextlib.contextmanager
-def noted(log: Path) -> Iterator[None]:
-    """What nobody foresaw leaves as a JobError, and its traceback in the log."""
+def log_unexpected_errors(log: Path) -> Iterator[None]:
+    """Convert exceptions to JobError, and write the tracebacks of unexpected ones to the log."""
     try:
         yield
     except Exception as error:
         if is_expected(error):
             raise
-        with contextlib.suppress(OSError):  # the log may be on a disk that is full
+        with contextlib.suppress(OSError):  # the disk may be full
             log.parent.mkdir(parents=True, exist_ok=True)
             with open(log, "a", encoding="utf-8", errors="backslashreplace") as file:
                 traceback.print_exception(error, file=file)
@@ -116,14 +130,16 @@ def noted(log: Path) -> Iterator[None]:
         raise to_job_error(error) from error
 
 
-def make_engine(inputs: Inputs, options: RunOptions, out: Path, objects: dict) -> Engine:
-    """The engine that the options ask for, its workers already loading the model."""
-    config, workers = inputs.config, count_of_workers(options, inputs.device)
+def make_engine(inputs: JobInputs, options: RunOptions, out: Path, objects: dict) -> Engine:
+    """Make the engine that the options name; its workers load the model already."""
+    config, workers = inputs.config, num_workers(options, inputs.device)
     decoders = options.decoders or max(1, min(8, len(os.sched_getaffinity(0)) // max(workers, 1)))
-    named = all(thing is None for thing in objects.values())
-    if not named and (options.engine != "local" or (options.workers or 0) > 1):
-        raise JobError("objects for data or model need engine 'local' without workers: name them instead", USAGE)
-    if options.engine == "env" or not named or workers == 0:
+    has_objects = any(value is not None for value in objects.values())
+    if has_objects and (options.engine != "local" or (options.workers or 0) > 1):
+        raise JobError(
+            "data and model must be names for several workers or another engine than 'local', got an object", USAGE
+        )
+    if options.engine == "env" or has_objects or workers == 0:
         from .inprocess import InProcess
 
         source = None if objects["dataset"] is None else inputs.source
@@ -139,15 +155,15 @@ def make_engine(inputs: Inputs, options: RunOptions, out: Path, objects: dict) -
     return Local(config, workers, devices, decoders, out / "logs")
 
 
-def count_of_workers(options: RunOptions, device: str) -> int:
-    """Those asked for, else one for each GPU, else one."""
+def num_workers(options: RunOptions, device: str) -> int:
+    """Return the number of workers: the option's, otherwise one for each GPU, otherwise one."""
     if options.workers is not None:
         return options.workers
     return torch.cuda.device_count() if device == "cuda" else 1
 
 
 def _own_device(device: str, options: RunOptions) -> str:
-    """A rank's GPU is that of its place on its machine."""
+    """Return the device of a rank: the GPU with its local number."""
     if device == "cpu" or options.engine != "env":
         return device
     return f"cuda:{rank_of().local % torch.cuda.device_count()}"

@@ -1,4 +1,4 @@
-"""No engine at all: the worker runs in this process. For objects that have no name, for debugging, and as a rank."""
+"""The engine that runs the worker in this process: for data and models that are objects, and for a rank."""
 
 from __future__ import annotations
 
@@ -9,45 +9,48 @@ from pathlib import Path
 
 from ...memory import threads
 from ..config import JobConfig
-from ..pipeline import END
+from ..pipeline import END, EventCallback
 from ..plan import Plan
 from ..worker import Worker
-from .engine import Stop, Tell, noted
+from .engine import Stop, log_unexpected_errors
 
 
 class InProcess:
-    """See :class:`~steerlens_fast.job.engines.engine.Engine`."""
+    """Computes shards in this process, see :class:`~steerlens_fast.job.engines.engine.Engine`."""
 
     def __init__(self, config: JobConfig, device: str, decoders: int, log: Path, source=None, model=None):
         self._log, self.workers = log, 1
-        with noted(log):
+        with log_unexpected_errors(log):
             self.worker = Worker(config, device, decoders, source, model)
 
     def describe(self) -> dict:
+        """Return the model's description."""
         return self.worker.loaded.description
 
-    def run(self, out: Path, plan: Plan, shards: Sequence[int], tell: Tell, stop: Stop) -> None:
-        with threads(plan.threads), noted(self._log):
+    def run(self, out: Path, plan: Plan, shards: Sequence[int], on_event: EventCallback, stop: Stop) -> None:
+        """Compute shards, until a stop is requested."""
+        with threads(plan.threads), log_unexpected_errors(self._log):
             self.worker.open(out, plan)
-            self.worker.run(_UntilStopped(shards, stop), _one_at_a_time(tell))
+            self.worker.run(_UntilStopped(shards, stop), _serialized(on_event))
 
     def close(self) -> None:
+        """Stop the worker."""
         self.worker.close()
 
 
-def _one_at_a_time(tell: Tell) -> Tell:
-    """Batches are told of by this thread, shards by the one that publishes."""
+def _serialized(on_event: EventCallback) -> EventCallback:
+    """Return a callback with a lock: batches have their events from this thread, shards from the publishing one."""
     lock = threading.Lock()
 
     def locked(event: dict) -> None:
         with lock:
-            tell(event)
+            on_event(event)
 
     return locked
 
 
 class _UntilStopped(queue.Queue):
-    """The shards, until a stop is requested."""
+    """A queue of shards that ends when a stop is requested."""
 
     def __init__(self, shards: Sequence[int], stop: Stop):
         super().__init__()

@@ -1,6 +1,6 @@
-"""A worker process: reads orders from stdin and tells of its work on stdout, one JSON line each; the rest is its log.
+"""A worker process: reads messages from stdin and writes events to stdout, as JSON lines; other output goes to the log.
 
-Started by :mod:`.local`. It ends when its stdin does.
+It is started by :mod:`.local`, and exits when its stdin is closed.
 """
 
 from __future__ import annotations
@@ -18,47 +18,49 @@ from typing import TextIO
 
 from ...errors import is_expected, to_job_error
 from ..config import JobConfig
-from ..pipeline import END
+from ..pipeline import END, EventCallback
 from ..plan import Plan
 from ..worker import Worker
 
 
 def main() -> int:
-    """Serve one driver."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; the driver decides
+    """Run the worker until its supervisor ends it; returns the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor handles Ctrl-C, which reaches all processes
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    told = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a model prints goes into the log
-    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr's
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # output of the model goes to the log
+    sys.stdout.reconfigure(errors="backslashreplace")  # as for stderr
     sys.stdout, sys.stderr = _LossyStream(sys.stdout), _LossyStream(sys.stderr)
     lock = threading.Lock()
 
-    def tell(event: dict) -> None:
+    def on_event(event: dict) -> None:
         with lock:
-            told.write(json.dumps(event) + "\n")
+            events.write(json.dumps(event) + "\n")
 
     try:
-        _serve(sys.stdin, tell)
+        _serve(sys.stdin, on_event)
         return 0
-    except BaseException as error:  # noqa: BLE001  (all that can be done about it is to tell)
+    except BaseException as error:  # noqa: BLE001  (reported to the supervisor)
         reported = to_job_error(error)
-        note(error)
-        tell({"event": "fatal", "message": str(reported), "code": reported.code})
+        log_traceback(error)
+        on_event({"event": "fatal", "message": str(reported), "code": reported.code})
         return 1
 
 
 class _LossyStream:
-    """A stream to the log, which may be on a disk that is full: what cannot be written is dropped, and ends no job."""
+    """A stream that drops what cannot be written, for example to a log on a full disk."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
 
     def write(self, text: str) -> int:
+        """Write text; errors are ignored."""
         with contextlib.suppress(OSError):
             return self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Flush the stream; errors are ignored."""
         with contextlib.suppress(OSError):
             self._stream.flush()
 
@@ -66,37 +68,37 @@ class _LossyStream:
         return getattr(self._stream, name)
 
 
-def note(error: BaseException) -> None:
-    """What nobody foresaw, with where it comes from, on stderr."""
+def log_traceback(error: BaseException) -> None:
+    """Print the traceback of an unexpected error to stderr."""
     if not is_expected(error):
         traceback.print_exception(error)
 
 
-def _serve(orders: TextIO, tell) -> None:
-    order = json.loads(orders.readline())
-    worker = Worker(JobConfig.from_dict(order["config"]), order["device"], order["decoders"])
-    tell({"event": "ready", "model": worker.loaded.description})
-    line = orders.readline()
+def _serve(messages: TextIO, on_event: EventCallback) -> None:
+    settings = json.loads(messages.readline())
+    worker = Worker(JobConfig.from_dict(settings["config"]), settings["device"], settings["decoders"])
+    on_event({"event": "ready", "model": worker.loaded.description})
+    line = messages.readline()
     if not line:
         return
     out = Path(json.loads(line)["open"])
     worker.open(out, Plan.read(out))
     shards: queue.Queue[int | None] = queue.Queue()
-    threading.Thread(target=_listen, args=(orders, shards), daemon=True).start()
+    threading.Thread(target=_listen, args=(messages, shards), daemon=True).start()
     try:
-        worker.run(shards, tell)
+        worker.run(shards, on_event)
     finally:
         worker.close()
 
 
-def _listen(orders: TextIO, shards: queue.Queue) -> None:
-    """Pass on shard numbers; a stop takes back those that have not begun; a driver that is gone ends the process."""
-    for line in orders:
-        order = json.loads(line)
-        if "shard" in order:
-            shards.put(order["shard"])
+def _listen(messages: TextIO, shards: queue.Queue) -> None:
+    """Queue shard numbers; a stop cancels those that have not begun; exit when the supervisor has died."""
+    for line in messages:
+        message = json.loads(line)
+        if "shard" in message:
+            shards.put(message["shard"])
             continue
-        if order.get("stop"):
+        if message.get("stop"):
             with shards.mutex:
                 shards.queue.clear()
         shards.put(END)
@@ -104,7 +106,7 @@ def _listen(orders: TextIO, shards: queue.Queue) -> None:
 
 
 def run() -> None:
-    """The process, from its first to its last moment."""
+    """Run the process, and exit."""
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # decoding threads may be in the middle of an image that nobody wants any more
+    os._exit(code)  # without waiting for threads that still decode

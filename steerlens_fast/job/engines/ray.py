@@ -1,4 +1,4 @@
-"""Actors of Ray (extra ``ray``), each with its own model; shards are their tasks, on a folder that all can reach."""
+"""The engine that computes shards in actors of Ray (extra ``ray``), on a folder that all of them can access."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from pathlib import Path
 from ...errors import JobError, to_job_error
 from ...extras import require_extra
 from ..config import JobConfig
-from ..pipeline import END
+from ..pipeline import END, EventCallback
 from ..plan import Plan
 from ..worker import Worker
-from .engine import Stop, Tell, noted
+from .engine import Stop, log_unexpected_errors
 
-IN_HAND = 2  # tasks of an actor: one runs, one waits in its queue
-ATTEMPTS = 3  # restarts of an actor, and of a task on it
-TICK = 0.25  # seconds
+MAX_ASSIGNED = 2  # tasks of an actor: one runs, one is queued
+ATTEMPTS = 3  # restarts of an actor, and of its tasks
+POLL_SECONDS = 0.25
 
 
 class Ray:
-    """See :class:`~steerlens_fast.job.engines.engine.Engine`.
+    """Computes shards in actors, see :class:`~steerlens_fast.job.engines.engine.Engine`.
 
-    A cluster is joined where ``RAY_ADDRESS`` names one or Ray runs in this process already; else one is started on this
-    machine, for as long as the job takes.
+    The cluster is that of ``RAY_ADDRESS``, or the one to which this process is connected already; otherwise a new one
+    is started on this machine for the job.
 
     Parameters
     ----------
     config : JobConfig
     workers : int
-        Actors; each has a GPU where the device is "cuda".
+        Number of actors; each has a GPU if the device is "cuda".
     device : {"cpu", "cuda"}
     decoders : int
     """
 
     def __init__(self, config: JobConfig, workers: int, device: str, decoders: int):
         self._ray = require_extra("ray", "ray")
-        self._own = not self._ray.is_initialized()
-        if self._own:
+        self._owns_cluster = not self._ray.is_initialized()
+        if self._owns_cluster:
             self._init(workers)
         resources = {"num_cpus": 1, "num_gpus": 1 if device == "cuda" else 0}
         retries = {"max_restarts": ATTEMPTS, "max_task_retries": ATTEMPTS}
@@ -51,19 +51,21 @@ class Ray:
         self._actors = [actor.remote(config.as_dict(), device, decoders, n) for n in range(self.workers)]
 
     def describe(self) -> dict:
+        """Wait until an actor has loaded the model; returns the model's description."""
         task, ended = self._actors[0].describe.remote(), ()
         while not ended:
-            with _signals_wait():
+            with _deferred_signals():
                 ended = self._ended([task])
-        with _signals_wait():
+        with _deferred_signals():
             return self._get(task)
 
-    def run(self, out: Path, plan: Plan, shards: Sequence[int], tell: Tell, stop: Stop) -> None:
+    def run(self, out: Path, plan: Plan, shards: Sequence[int], on_event: EventCallback, stop: Stop) -> None:
+        """Compute shards in the actors, until a stop is requested."""
         pending, running = deque(shards), {}
         load = dict.fromkeys(range(len(self._actors)), 0)
         while running or (pending and not stop.requested):
-            with _signals_wait():
-                while pending and not stop.requested and min(load.values()) < IN_HAND:
+            with _deferred_signals():
+                while pending and not stop.requested and min(load.values()) < MAX_ASSIGNED:
                     n = min(load, key=load.get)
                     running[self._actors[n].run_shard.remote(str(out), pending.popleft())] = n
                     load[n] += 1
@@ -72,24 +74,25 @@ class Ray:
                     load[running.pop(task)] -= 1
                     events += self._get(task)
             for event in events:
-                tell(event)
-            tell({"event": "tick"})
+                on_event(event)
+            on_event({"event": "tick"})
 
     def close(self) -> None:
+        """Kill the actors, and the cluster if it was started for the job."""
         for actor in self._actors:
             self._ray.kill(actor)
-        if self._own:
+        if self._owns_cluster:
             self._ray.shutdown()
 
     def _init(self, workers: int) -> None:
-        ours = signal.getsignal(signal.SIGTERM)
+        handler = signal.getsignal(signal.SIGTERM)
         self._ray.init(**_cluster(workers))
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, ours)  # Ray has put its own there, which exits with 15
+            signal.signal(signal.SIGTERM, handler)  # replaced by Ray's, which exits with status 15
 
     def _ended(self, tasks: list) -> list:
-        """Those that have ended, or end within a tick."""
-        return self._ray.wait(tasks, timeout=TICK)[0] if tasks else []
+        """Return the tasks that have ended, or end within ``POLL_SECONDS``."""
+        return self._ray.wait(tasks, timeout=POLL_SECONDS)[0] if tasks else []
 
     def _get(self, task):
         errors = self._ray.exceptions
@@ -102,19 +105,20 @@ class Ray:
 
 
 class _Actor:
-    """A worker that Ray has placed."""
+    """A worker in an actor of Ray."""
 
     def __init__(self, config: dict, device: str, decoders: int, number: int):
-        self._made_of = JobConfig.from_dict(config), device, decoders
+        self._arguments = JobConfig.from_dict(config), device, decoders
         self._number, self._worker, self._opened = number, None, False
 
     def describe(self) -> dict:
+        """Return the model's description."""
         return self._loaded().loaded.description
 
     def run_shard(self, out: str, shard: int) -> list[dict]:
-        """Make one shard; what there is to tell of it."""
+        """Compute one shard; returns its events."""
         events: list[dict] = []
-        with noted(Path(out) / "logs" / f"worker-{self._number}.log"):
+        with log_unexpected_errors(Path(out) / "logs" / f"worker-{self._number}.log"):
             worker = self._loaded()
             if not self._opened:
                 worker.open(Path(out), Plan.read(Path(out)))
@@ -126,35 +130,35 @@ class _Actor:
         return events
 
     def _loaded(self) -> Worker:
-        """The worker; not made in ``__init__``, of whose errors Ray tells as of an actor that died."""
-        self._worker = self._worker or Worker(*self._made_of)
+        """Return the worker, made at the first call: Ray reports errors in ``__init__`` as the death of the actor."""
+        self._worker = self._worker or Worker(*self._arguments)
         return self._worker
 
 
 @contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Signals that come in the block are raised after it.
+def _deferred_signals() -> Iterator[None]:
+    """Defer signals until the end of the block.
 
-    What a signal's handler raises inside a compiled call of Ray's may leave it as another error, or get lost.
+    An exception raised by a signal handler inside Ray's compiled code may be replaced by another one, or lost.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    received: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: received.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in came:
+        for number in received:
             signal.raise_signal(number)
 
 
 def _cluster(workers: int) -> dict:
-    """What ``ray.init`` is told."""
+    """Return the arguments of ``ray.init``."""
     quiet = {"log_to_driver": False, "configure_logging": False}
     if os.environ.get("RAY_ADDRESS"):
         return quiet
-    # "local": not the cluster that somebody else has started on this machine
+    # "local": a new cluster, not one that another user has started on this machine
     return {**quiet, "address": "local", "num_cpus": max(workers, 1), "include_dashboard": False}

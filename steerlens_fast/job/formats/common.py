@@ -1,4 +1,4 @@
-"""What the formats share: rows, pictures, work ahead in threads, digests of what is written, whole folders."""
+"""Helpers of all formats: checks, images, threads, hashes, and atomic replacement of folders."""
 
 from __future__ import annotations
 
@@ -24,51 +24,51 @@ from ...io.atomic_io import with_file_name
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-THREADS = 4  # at most: beside them the model works
+MAX_THREADS = 4  # few, since the model runs at the same time
 
 
-class Digested:
-    """A file to write to, with the SHA-256 and the length of what was written."""
+class HashingWriter:
+    """Wraps a file, and computes SHA-256 and length of what is written."""
 
     def __init__(self, file: BinaryIO):
         self.file, self.sha256, self.bytes = file, sha256(), 0
 
     def write(self, data) -> int:
-        """As a file's."""
+        """Write bytes; returns their number."""
         self.sha256.update(data)
         self.bytes += len(data)
         return self.file.write(data)
 
     def tell(self) -> int:
-        """Bytes written so far."""
+        """Return the number of bytes written."""
         return self.bytes
 
-    def told(self) -> dict:
-        """What a marker says of the file."""
+    def entry(self) -> dict:
+        """Return the file's entry in a marker."""
         return {"sha256": self.sha256.hexdigest(), "bytes": self.bytes}
 
 
-def with_row(records: list[dict]) -> list[dict]:
-    """The records of items that have frames, in order."""
+def records_with_frames(records: list[dict]) -> list[dict]:
+    """Return the records of items that have frames, in order."""
     return [record for record in records if record["row"] is not None]
 
 
 def check_frames(
     frames: Tensor, channels: tuple[int, ...] | None = None, dtypes: tuple[torch.dtype, ...] = (torch.uint8,)
 ) -> Tensor:
-    """Frames [n, F, C, H, W] on the CPU, of ``channels`` and ``dtypes`` that can be stored."""
+    """Check frames [n, F, C, H, W] on the CPU; only these ``channels`` and ``dtypes`` can be stored."""
     if not isinstance(frames, Tensor) or frames.dtype not in dtypes or frames.device.type != "cpu":
         names = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        raise TypeError(f"frames must be a {names} tensor on the CPU, got {_kind(frames)}")
+        raise TypeError(f"frames must be a {names} tensor on the CPU, got {_describe(frames)}")
     if frames.dim() != 5:
         raise ValueError(f"frames must be [n, F, C, H, W], got {list(frames.shape)}")
     if channels is not None and frames.shape[2] not in channels:
-        raise ValueError(f"frames must have 1 channel (grey) or 3 (RGB) to be pictures, got {frames.shape[2]}")
+        raise ValueError(f"frames must have 1 channel (grey) or 3 (RGB) to be stored as images, got {frames.shape[2]}")
     return frames.detach()
 
 
 def as_8_bit(frames: Tensor) -> Tensor:
-    """Stored frames of any type as uint8, for pictures.
+    """Convert stored frames of any dtype to uint8, for images.
 
     Examples
     --------
@@ -80,48 +80,48 @@ def as_8_bit(frames: Tensor) -> Tensor:
     return frames.mul(255).round_().to(torch.uint8) if frames.is_floating_point() else frames
 
 
-def digits(count: int) -> int:
-    """Of the numbers of so many frames, in file names."""
+def num_digits(count: int) -> int:
+    """Return the number of digits of frame numbers in file names."""
     return max(2, len(str(count - 1)))
 
 
-def to_picture(frame: Tensor) -> Image:
-    """A frame uint8 [C, H, W], of 1 or 3 channels, as a Pillow image, grey or RGB; or uint16 [1, H, W], 16-bit grey."""
+def to_pil(frame: Tensor) -> Image:
+    """Convert a frame to a Pillow image: uint8 [C, H, W] with 1 or 3 channels, or uint16 [1, H, W] to 16-bit grey."""
     pixels = frame[0] if len(frame) == 1 else frame.movedim(0, -1)
     return require_extra("cli", "PIL.Image").fromarray(pixels.contiguous().numpy())
 
 
-def read_picture(file: BinaryIO, kind: str, channels: int | None = None) -> Tensor:
-    """What :func:`to_picture` was given, from an encoded file of one ``kind``; its first ``channels``, or all."""
+def read_image(file: BinaryIO, format: str, channels: int | None = None) -> Tensor:
+    """Decode an image file to a frame; returns its first ``channels``, by default all."""
     try:
-        pixels = torch.from_numpy(np.array(require_extra("cli", "PIL.Image").open(file, formats=[kind])))
-    except (OSError, SyntaxError, EOFError) as error:  # Pillow's words for damage: a ValueError here, not the disk's
-        raise ValueError(f"a {kind} picture is damaged: {error}") from error
+        pixels = torch.from_numpy(np.array(require_extra("cli", "PIL.Image").open(file, formats=[format])))
+    except (OSError, SyntaxError, EOFError) as error:  # raised by Pillow for damaged files
+        raise ValueError(f"a {format} image is damaged: {error}") from error
     return pixels[None] if pixels.dim() == 2 else pixels.movedim(-1, 0)[:channels]
 
 
-def ahead(function: Callable, things: Iterable) -> Iterator:
-    """``function`` of each, in order; worked out in a few threads, a few things ahead.
+def prefetch(function: Callable, items: Iterable) -> Iterator:
+    """Yield ``function(item)`` for all items, in order; computed in a few threads, some items in advance.
 
     Examples
     --------
-    >>> list(ahead(abs, [-1, 2, -3]))
+    >>> list(prefetch(abs, [-1, 2, -3]))
     [1, 2, 3]
     """
-    threads = min(THREADS, len(os.sched_getaffinity(0)))
+    threads = min(MAX_THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(threads) as pool:
-        waiting = deque()
-        for thing in things:
-            waiting.append(pool.submit(function, thing))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        pending = deque()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside ``path``: renamed to ``path``, in place of an old one, when the block ends well, else gone.
+    """Create a temporary folder that replaces ``path`` after the block, or is deleted if the block raises.
 
     Examples
     --------
@@ -149,12 +149,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         raise with_file_name(error, path, temporary) from error
     finally:
         for left in (temporary, old):
-            with suppress(OSError):  # the error that is on its way says more
+            with suppress(OSError):  # so as not to hide the original error
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
 
 
 def _rename_or_remove(path: Path, old: Path) -> None:
-    """Rename a folder that another replaces; one of a lower layer, as containers have them, can only be removed."""
+    """Rename a folder, or delete it if it is in a lower layer of an overlay file system and cannot be renamed."""
     try:
         os.rename(path, old)
     except OSError as error:
@@ -163,5 +163,5 @@ def _rename_or_remove(path: Path, old: Path) -> None:
         shutil.rmtree(path)
 
 
-def _kind(value) -> str:
+def _describe(value) -> str:
     return f"{value.dtype} on {value.device}" if isinstance(value, Tensor) else type(value).__name__

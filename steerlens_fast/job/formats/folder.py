@@ -1,7 +1,6 @@
-"""A shard as a folder of pictures: KEY/frame_00.png and so on of each morph.
+"""A shard as a folder of PNG images: KEY/frame_00.png and so on for each morph.
 
-KEY is :func:`~steerlens_fast.job.formats.names.directory_name` of the record's own key. What is to be known about
-the shard stands in the files beside it.
+KEY is :func:`~steerlens_fast.job.formats.names.directory_name` of the record's key.
 """
 
 from __future__ import annotations
@@ -16,34 +15,41 @@ from torch import Tensor
 
 from ...extras import require_extra
 from ...io.atomic_io import sync_file, sync_folder
-from .common import ahead, check_frames, digits, read_picture, replacing_folder, to_picture, with_row
+from .common import check_frames, num_digits, prefetch, read_image, records_with_frames, replacing_folder, to_pil
 from .names import FRAME, directory_name
 
 name = "folder"
 suffix = ""
 
-DTYPES = (torch.uint8, torch.uint16)  # the second of grey frames, as PNG of 16 bits
-LEVEL = 1  # of zlib: of photographs, level 6 makes 8 % fewer bytes in twice the time
+DTYPES = (torch.uint8, torch.uint16)  # uint16 for grey frames only, as 16-bit PNG
+LEVEL = 1  # of zlib; for photographs, level 6 saves 8 % of the bytes in twice the time
 
 
-def write(folder: Path, stem: str, frames: Tensor, records: list[dict], about: dict) -> dict[str, dict]:
-    """See :class:`~steerlens_fast.job.formats.formats.Format`. ``about`` is not written."""
-    path, frames, files = folder / (stem + suffix), check_frames(frames, (1, 3), DTYPES), {}
+def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict) -> dict[str, dict]:
+    """Write a shard, see :class:`~steerlens_fast.job.formats.formats.Format`; ``metadata`` is not stored."""
+    path, frames, files = folder / (shard_name + suffix), check_frames(frames, (1, 3), DTYPES), {}
     if frames.dtype != torch.uint8 and frames.shape[2] != 1:
-        raise ValueError(f"frames must be uint8 to be pictures in colour, got {frames.dtype}")
+        raise ValueError(f"frames in colour must be uint8, got {frames.dtype}")
     require_extra("cli", "PIL.Image")
     with replacing_folder(path) as temporary:
-        for told in ahead(lambda r: _write_morph(temporary, r["key"], frames[r["row"]]), with_row(records)):
-            files |= told
+        for entries in prefetch(
+            lambda r: _write_morph(temporary, r["key"], frames[r["row"]]), records_with_frames(records)
+        ):
+            files |= entries
         for inner, _, _ in os.walk(temporary, topdown=False):
             sync_folder(Path(inner))
     sync_folder(folder)
-    return {f"{path.name}/{file}": told for file, told in files.items()}
+    return {f"{path.name}/{file}": entry for file, entry in files.items()}
 
 
-def read(folder: Path, stem: str, records: list[dict]) -> Tensor:
-    """See :class:`~steerlens_fast.job.formats.formats.Format`."""
-    morphs = list(ahead(lambda r: _read_morph(folder / (stem + suffix) / directory_name(r["key"])), with_row(records)))
+def read(folder: Path, shard_name: str, records: list[dict]) -> Tensor:
+    """Read morphs, see :class:`~steerlens_fast.job.formats.formats.Format`."""
+    morphs = list(
+        prefetch(
+            lambda r: _read_morph(folder / (shard_name + suffix) / directory_name(r["key"])),
+            records_with_frames(records),
+        )
+    )
     return torch.stack(morphs) if morphs else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8, device="cpu")
 
 
@@ -51,9 +57,9 @@ def _write_morph(folder: Path, key: str, frames: Tensor) -> dict[str, dict]:
     base, files = directory_name(key), {}
     (folder / base).mkdir(parents=True, exist_ok=True)
     for f, frame in enumerate(frames):
-        file = f"{base}/frame_{f:0{digits(len(frames))}d}.png"
+        file = f"{base}/frame_{f:0{num_digits(len(frames))}d}.png"
         buffer = io.BytesIO()
-        to_picture(frame).save(buffer, "png", compress_level=LEVEL)
+        to_pil(frame).save(buffer, "png", compress_level=LEVEL)
         with open(folder / file, "xb") as opened:
             opened.write(buffer.getbuffer())
             sync_file(opened)
@@ -62,10 +68,10 @@ def _write_morph(folder: Path, key: str, frames: Tensor) -> dict[str, dict]:
 
 
 def _read_morph(folder: Path) -> Tensor:
-    found = sorted(file.name for file in folder.iterdir() if FRAME.fullmatch(file.name))
-    if not found or found != [f"frame_{f:0{digits(len(found))}d}.png" for f in range(len(found))]:
-        raise ValueError(f"{folder} must have frames from 0 on, got {found}")
+    names = sorted(file.name for file in folder.iterdir() if FRAME.fullmatch(file.name))
+    if not names or names != [f"frame_{f:0{num_digits(len(names))}d}.png" for f in range(len(names))]:
+        raise ValueError(f"{folder} must have the frames frame_00.png and so on, got {names}")
     try:
-        return torch.stack([read_picture(io.BytesIO((folder / file).read_bytes()), "PNG") for file in found])
+        return torch.stack([read_image(io.BytesIO((folder / file).read_bytes()), "PNG") for file in names])
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{folder} must have whole frames of one size: {error}") from error
+        raise ValueError(f"{folder} must have undamaged frames of one size: {error}") from error

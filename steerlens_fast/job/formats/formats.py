@@ -1,4 +1,4 @@
-"""How a finished shard is stored: one safetensors file, a tar of WebP, or a folder of PNG; written whole, read bit for bit."""  # noqa: E501
+"""Storage formats of shards: one safetensors file, a tar of WebP images, or a folder of PNG images; all lossless."""
 
 from __future__ import annotations
 
@@ -14,69 +14,71 @@ MODULES = {"safetensors": "tensors", "wds": "wds", "folder": "folder"}
 
 
 class Format(Protocol):
-    """What every module of this room has.
+    """The interface of a format's module.
 
     Attributes
     ----------
     name : str
-        What the configuration calls it.
+        Name in the configuration.
     suffix : str
-        A shard is the file, or the folder, ``stem + suffix``.
+        A shard is the file or folder ``shard_name + suffix``.
     """
 
     name: str
     suffix: str
 
-    def write(self, folder: Path, stem: str, frames: Tensor, records: list[dict], about: dict) -> dict[str, dict]:
-        """Store a shard; what was there under its name is replaced. Nothing of it is left where that fails.
+    def write(
+        self, folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict
+    ) -> dict[str, dict]:
+        """Write a shard, and replace an older one; a shard that cannot be written leaves no files.
 
         Parameters
         ----------
         folder : Path
-            Where to; it exists.
-        stem : str
-            What the shard's files begin with, ``"00000"``.
+            An existing folder.
+        shard_name : str
+            Beginning of the file names, such as ``"00000"``.
         frames : Tensor [n, F, C, H, W] on the CPU
-            One row for each record that has one: uint8; "safetensors" also uint16 and float32, "folder" uint16 where C
-            is 1. C is 1 or 3 where they become pictures.
+            One row for each record with a row. The dtype is uint8; for "safetensors" also uint16 and float32, for
+            "folder" also uint16 if C is 1. C is 1 or 3 for formats that store images.
         records : list of dict
-            Of all items of the shard, in order, each with ``"key"`` and ``"row"``.
-        about : dict
-            What the file tells about itself, as JSON; the same ``about`` gives the same bytes.
+            Records of all items of the shard, in order, each with ``"key"`` and ``"row"``.
+        metadata : dict
+            Stored as JSON; the same metadata gives the same bytes.
 
         Returns
         -------
         dict
-            ``{"sha256": str, "bytes": int}`` of each file, by its path relative to ``folder``. All are on the disk.
+            ``{"sha256": str, "bytes": int}`` for each file, by its path relative to ``folder``. All are synced to disk.
 
         Raises
         ------
         OSError
-            From the file system: ``errno.ENOSPC`` where it is full.
+            Error of the file system, such as ``errno.ENOSPC`` for a full one.
         TypeError, ValueError
-            Where the frames are none that can be stored so.
+            If the format cannot store the frames.
         """
 
-    def read(self, folder: Path, stem: str, records: list[dict]) -> Tensor:
-        """Frames [n, F, C, H, W] of those records that have a row, in their order, bit for bit what was written.
+    def read(self, folder: Path, shard_name: str, records: list[dict]) -> Tensor:
+        """Read the frames [n, F, C, H, W] of the records with a row, in their order, exactly as they were written.
 
         Parameters
         ----------
-        folder, stem
-            As they were written.
+        folder, shard_name
+            As for :meth:`write`.
         records : list of dict
-            All of the shard's, or some: what belongs to others is not read, or at least not decoded. Where none has
-            a row, sizes that no file tells are 0.
+            All records of the shard, or some; frames of others are not decoded. If no record has a row, unknown sizes
+            in the shape are 0.
 
         Raises
         ------
         OSError, ValueError
-            Where it is missing or damaged; a ValueError names the file.
+            If the shard is missing or damaged; a ValueError names the file.
         """
 
 
 def get_format(name: str) -> Format:
-    """The format that the configuration calls so; its packages are imported when it is used.
+    """Return the module of a format; its optional packages are imported when it is used.
 
     Examples
     --------
@@ -88,4 +90,4 @@ def get_format(name: str) -> Format:
     >>> list(files), same
     (['00000.safetensors'], True)
     """
-    return importlib.import_module(f".{MODULES[check_choice('format', name, tuple(MODULES))]}", __name__)
+    return importlib.import_module(f".{MODULES[check_choice('format', name, tuple(MODULES))]}", __package__)

@@ -1,4 +1,4 @@
-"""A shard as one safetensors file: the tensor "frames" [n, F, C, H, W], and in its metadata what it is."""
+"""A shard as one safetensors file with the tensor "frames" [n, F, C, H, W] and metadata."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch import Tensor
 from ...extras import require_extra
 from ...io.atomic_io import atomic_write
 from ...io.tensor_files import KEY
-from .common import check_frames, with_row
+from .common import check_frames, records_with_frames
 
 name = "safetensors"
 suffix = ".safetensors"
 DTYPES = {torch.uint8: "U8", torch.uint16: "U16", torch.float32: "F32"}
 
 
-def write(folder: Path, stem: str, frames: Tensor, records: list[dict], about: dict) -> dict[str, dict]:
-    """See :class:`~steerlens_fast.job.formats.formats.Format`.
+def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict) -> dict[str, dict]:
+    """Write a shard, see :class:`~steerlens_fast.job.formats.formats.Format`.
 
-    The package safetensors would copy all frames twice before it wrote them; the format is a header and the bytes.
+    Written without the package safetensors, which would copy all frames twice; the format is a header and the bytes.
     """
-    path, frames = folder / (stem + suffix), check_frames(frames, dtypes=tuple(DTYPES)).contiguous()
-    header, data = _header(frames, about), memoryview(frames.reshape(-1).numpy()).cast("B")
+    path, frames = folder / (shard_name + suffix), check_frames(frames, dtypes=tuple(DTYPES)).contiguous()
+    header, data = _header(frames, metadata), memoryview(frames.reshape(-1).numpy()).cast("B")
     digest = sha256(header)
     with ThreadPoolExecutor(1) as pool:
-        hashing = pool.submit(digest.update, data)  # while the file is written, and while the disk takes it
+        hashing = pool.submit(digest.update, data)  # while the file is written and synced
         with atomic_write(path) as file:
             file.write(header)
             file.write(data)
@@ -37,29 +37,29 @@ def write(folder: Path, stem: str, frames: Tensor, records: list[dict], about: d
     return {path.name: {"sha256": digest.hexdigest(), "bytes": len(header) + len(data)}}
 
 
-def read(folder: Path, stem: str, records: list[dict]) -> Tensor:
-    """See :class:`~steerlens_fast.job.formats.formats.Format`."""
-    path, rows = folder / (stem + suffix), [record["row"] for record in with_row(records)]
+def read(folder: Path, shard_name: str, records: list[dict]) -> Tensor:
+    """Read frames, see :class:`~steerlens_fast.job.formats.formats.Format`."""
+    path, rows = folder / (shard_name + suffix), [record["row"] for record in records_with_frames(records)]
     safetensors = require_extra("save", "safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             frames = file.get_slice("frames")
             shape = frames.get_shape()
             if any(row >= shape[0] for row in rows):
-                raise ValueError(f"{path} must have a row {max(rows)}, got {shape[0]} rows")
+                raise ValueError(f"{path} must have at least {max(rows) + 1} rows, got {shape[0]}")
             if rows == list(range(shape[0])):
                 return file.get_tensor("frames")
-            some = [frames[row : row + 1] for row in rows]
-            return torch.cat(some) if some else frames[:0]
+            selected = [frames[row : row + 1] for row in rows]
+            return torch.cat(selected) if selected else frames[:0]
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} must be a whole safetensors file with frames: {error}") from error
+        raise ValueError(f"{path} must be an undamaged safetensors file with frames: {error}") from error
 
 
-def _header(frames: Tensor, about: dict) -> bytes:
-    """Length and JSON, padded to 8 bytes: https://github.com/huggingface/safetensors#format."""
+def _header(frames: Tensor, metadata: dict) -> bytes:
+    """Return length and JSON, padded to 8 bytes: https://github.com/huggingface/safetensors#format."""
     size = frames.numel() * frames.itemsize
-    told = {"dtype": DTYPES[frames.dtype], "shape": list(frames.shape), "data_offsets": [0, size]}
-    metadata = {KEY: json.dumps(about, sort_keys=True)}
-    text = json.dumps({"__metadata__": metadata, "frames": told}, separators=(",", ":")).encode()
+    entry = {"dtype": DTYPES[frames.dtype], "shape": list(frames.shape), "data_offsets": [0, size]}
+    text_metadata = {KEY: json.dumps(metadata, sort_keys=True)}
+    text = json.dumps({"__metadata__": text_metadata, "frames": entry}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

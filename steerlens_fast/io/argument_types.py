@@ -1,13 +1,15 @@
-"""Kinds of arguments: what argparse calls types."""
+"""Parsers of command-line values, for ``argparse``'s ``type``: each takes the text and returns the value."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 
 def positive(text: str) -> float:
+    """Parse a finite number above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -18,8 +20,8 @@ def positive(text: str) -> float:
 
 
 def folder(text: str) -> Path:
-    """A folder; a leading ``~`` is the home directory, also in ``--out=~/x``."""
-    from ..io.paths import output_folder
+    """Parse a path; a leading ``~`` is the home directory, also in ``--out=~/x``."""
+    from .paths import output_folder
 
     try:
         return output_folder(text)
@@ -27,25 +29,27 @@ def folder(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def int_from(least: int):
+def integer_from(minimum: int) -> Callable[[str], int]:
+    """Return a parser of integers of at least ``minimum``."""
+
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {minimum}, got {text!r}")
         return value
 
     return parse
 
 
-def numbers(text: str) -> float | list[float]:
-    """A number, or several with commas between them.
+def number_or_list(text: str) -> float | list[float]:
+    """Parse a number, or several separated by commas.
 
     Examples
     --------
-    >>> numbers("2"), numbers("0,1,2.5")
+    >>> number_or_list("2"), number_or_list("0,1,2.5")
     (2.0, [0.0, 1.0, 2.5])
     """
     try:
@@ -55,28 +59,39 @@ def numbers(text: str) -> float | list[float]:
     return values if "," in text else values[0]
 
 
-def each(text: str) -> list[float]:
-    """Numbers with commas between them, one for each channel.
+def number_list(text: str) -> list[float]:
+    """Parse numbers separated by commas, one for each channel.
 
     Examples
     --------
-    >>> each("0.5")
+    >>> number_list("0.5")
     [0.5]
     """
-    values = numbers(text)
+    values = number_or_list(text)
     return values if isinstance(values, list) else [values]
 
 
-def ints(text: str) -> list[int]:
-    """Whole numbers with commas between them."""
+def integer_list(text: str) -> list[int]:
+    """Parse integers separated by commas."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected whole numbers like 0,1,2, got {text!r}") from None
 
 
+def name_list(text: str) -> list[str]:
+    """Parse names separated by commas.
+
+    Examples
+    --------
+    >>> name_list("pixel, fourier")
+    ['pixel', 'fourier']
+    """
+    return [name.strip() for name in text.split(",")]
+
+
 def size(text: str) -> list[int]:
-    """``224``, or ``240x320`` (H x W).
+    """Parse an image size: ``224``, or ``240x320`` (H x W).
 
     Examples
     --------
@@ -90,7 +105,7 @@ def size(text: str) -> list[int]:
 
 
 def value_range(text: str) -> str | list[float]:
-    """``auto``, ``image``, or two numbers.
+    """Parse ``auto``, ``image``, or two numbers.
 
     Examples
     --------
@@ -108,12 +123,12 @@ def value_range(text: str) -> str | list[float]:
     return [low, high]
 
 
-def options(text: str) -> dict:
-    """``order=3,synthesis=adjoint``: values are ints, floats, true, false, or words.
+def key_values(text: str) -> dict:
+    """Parse options such as ``order=3,synthesis=adjoint``; values are ints, floats, true, false, or words.
 
     Examples
     --------
-    >>> options("order=3,width=0.5,tight_frame=true,synthesis=adjoint")
+    >>> key_values("order=3,width=0.5,tight_frame=true,synthesis=adjoint")
     {'order': 3, 'width': 0.5, 'tight_frame': True, 'synthesis': 'adjoint'}
     """
     pairs = [part.partition("=") for part in text.split(",")]
@@ -123,9 +138,23 @@ def options(text: str) -> dict:
 
 
 def _value(text: str):
-    for kind in (int, float):
+    for number_type in (int, float):
         try:
-            return kind(text)
+            return number_type(text)
         except ValueError:
             continue
     return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def or_none(parse: Callable[[str], object]) -> Callable[[str], object]:
+    """Return a parser that also takes "-", which is None.
+
+    Examples
+    --------
+    >>> or_none(size)("-")
+    """
+
+    def parse_or_none(text: str):
+        return None if text == "-" else parse(text)
+
+    return parse_or_none

@@ -1,0 +1,93 @@
+"""Command-line options made from the fields of configurations, and those that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from ..io.argument_types import folder, integer_from
+from ..io.base_config import declared_fields
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose options are added when it is used, so that only the command that runs is imported.
+
+    Parameters
+    ----------
+    add_options : callable, optional
+        Called with the parser before it parses for the first time.
+    """
+
+    def __init__(self, *args, add_options: Callable[[argparse.ArgumentParser], None] | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._add_options = add_options
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Add the options, then parse as :class:`argparse.ArgumentParser` does."""
+        if self._add_options is not None:
+            add_options, self._add_options = self._add_options, None
+            add_options(self)
+        return super().parse_known_args(args, namespace)
+
+
+class OptionGroups:
+    """The groups of options in a command's help text.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+    titles : mapping from str to str
+        Titles of the groups, by the ``group`` of the fields in them; in the order of the help text.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser, titles: Mapping[str, str]):
+        self._groups = {name: parser.add_argument_group(title) for name, title in titles.items()}
+
+    def add(self, group: str, *flags: str, **argument) -> None:
+        """Add an option that is no field of a configuration."""
+        self._groups[group].add_argument(*flags, **argument)
+
+    def add_folder(self, group: str, what: str) -> None:
+        """Add ``--out``, which is required."""
+        self.add(group, "--out", required=True, type=folder, metavar="DIR", help=f"folder of the {what}")
+
+    def add_fields(self, config: type, only: tuple[str, ...] | None = None, help: Mapping[str, str] | None = None):
+        """Add an option for each field of a configuration that has a group, or for ``only`` some of them.
+
+        Parameters
+        ----------
+        config : dataclass
+            Fields are declared with :func:`steerlens_fast.io.base_config.option`.
+        only : tuple of str, optional
+            Names of fields.
+        help : mapping from str to str, optional
+            Other help texts, by the field's name.
+        """
+        for field in declared_fields(config):
+            if "group" in field.metadata and (only is None or field.name in only):
+                text = (help or {}).get(field.name, field.metadata["help"])
+                self._groups[field.metadata["group"]].add_argument(*_flags(field), **_arguments(field, text))
+
+
+def given_fields(config: type, arguments: argparse.Namespace) -> dict:
+    """Return the fields of a configuration that were given on the command line."""
+    given = vars(arguments)
+    return {field.name: given[field.name] for field in dataclasses.fields(config) if field.name in given}
+
+
+def _flags(field: dataclasses.Field) -> tuple[str, ...]:
+    return (field.metadata.get("flag", "--" + field.name.replace("_", "-")),)
+
+
+def _arguments(field: dataclasses.Field, text: str) -> dict:
+    """Return the keyword arguments of ``add_argument`` for a field."""
+    known, default = field.metadata, field.default
+    arguments = {name: known[name] for name in ("metavar", "type", "choices", "nargs", "action") if name in known}
+    if isinstance(default, bool):
+        arguments["action"] = "store_true"
+    elif isinstance(default, (str, int, float)) and "default" not in text:
+        text += f" (default: {default})"
+    if "minimum" in known:
+        arguments["type"] = integer_from(known["minimum"])
+    return arguments | {"dest": field.name, "help": text.replace("%", "%%")}

@@ -1,0 +1,115 @@
+"""Options of loading a model, shared by the configurations of jobs and evaluations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..data.resize import INTERPOLATIONS
+from ..io.argument_types import number_list, positive, size
+from ..io.base_config import BaseConfig, option
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+DEVICES = ("cpu", "cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(BaseConfig):
+    """Options of :func:`steerlens_fast.models.load_model`, which documents them, and the model's device.
+
+    Parameters
+    ----------
+    weights, trust_checkpoint, size, mean, std, channels, interpolation, crop_pct, dtype, channels_last, seed
+        See :func:`steerlens_fast.models.load_model`.
+    device : {"cpu", "cuda"}, optional
+        By default a GPU if there is one.
+    """
+
+    weights: str | None = option(
+        None,
+        group="data",
+        metavar="FILE",
+        passed_to="model",
+        help='.pt or .safetensors file, or "random" for untrained weights (default: those of the hub)',
+    )
+    trust_checkpoint: bool = option(
+        False,
+        group="data",
+        passed_to="model",
+        help="unpickle any object in the checkpoint, which runs code of the file",
+    )
+    size: tuple[int, int] | None = option(
+        None,
+        group="data",
+        metavar="H[xW]",
+        type=size,
+        passed_to="model",
+        help="size of the model's images (default: the model's, otherwise the first image's)",
+    )
+    mean: tuple[float, ...] | None = option(
+        None,
+        group="data",
+        metavar="M,M,M",
+        type=number_list,
+        passed_to="model",
+        help="mean that normalises images in [0, 1] (default: the hub's, or the model's attribute)",
+    )
+    std: tuple[float, ...] | None = option(
+        None,
+        group="data",
+        metavar="S,S,S",
+        type=number_list,
+        passed_to="model",
+        help="standard deviation that normalises images in [0, 1] (default: as for --mean)",
+    )
+    channels: int | None = option(
+        None,
+        group="data",
+        type=int,
+        choices=(1, 3),
+        passed_to="model",
+        help="grey or RGB (default: the model's, the array's, or RGB)",
+    )
+    interpolation: str | None = option(
+        None,
+        group="data",
+        choices=INTERPOLATIONS,
+        passed_to="model",
+        help="interpolation when images are resized (default: the model's, or bicubic)",
+    )
+    crop_pct: float | None = option(
+        None,
+        group="data",
+        metavar="P",
+        type=positive,
+        passed_to="model",
+        help="fraction of the shorter side that the centre crop keeps (default: the model's, or 1)",
+    )
+    dtype: str = option(
+        "float32",
+        group="running",
+        choices=DTYPES,
+        passed_to="model",
+        help="dtype of the model; with float64, images and frames are computed in float64 as well",
+    )
+    channels_last: bool = option(
+        False,
+        group="running",
+        passed_to="model",
+        help="use the channels-last memory format, in which convolutions are often faster",
+    )
+    seed: int = option(
+        0,
+        group="running",
+        metavar="N",
+        minimum=0,
+        passed_to="model",
+        help="seed of random weights and of stochastic models",
+    )
+    device: str | None = option(
+        None, group="running", choices=DEVICES, help="device of the model (default: a GPU if there is one)"
+    )
+
+    @property
+    def model_options(self) -> dict:
+        """Arguments of :func:`steerlens_fast.models.load_model`."""
+        return self.arguments_of("model")

@@ -1,0 +1,84 @@
+"""The options of the command line are those of the configurations' fields."""
+
+import argparse
+import dataclasses
+import json
+
+import pytest
+
+from steerlens_fast.cli.evaluate import _add_options as add_evaluate_options
+from steerlens_fast.cli.morph import _add_options as add_morph_options
+from steerlens_fast.cli.options import given_fields
+from steerlens_fast.errors import JobError
+from steerlens_fast.evaluate.config import EvaluationConfig
+from steerlens_fast.io.base_config import BaseConfig, inherited_option, option
+from steerlens_fast.job.config import JobConfig
+from steerlens_fast.job.engines import RunOptions
+from steerlens_fast.job.plan import FORMAT_VERSION, Plan
+from steerlens_fast.lens.config import LensConfig
+from steerlens_fast.models.config import ModelConfig
+
+
+def parser_of(add_options) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
+    add_options(parser)
+    return parser
+
+
+@pytest.mark.parametrize(
+    "add_options, configs",
+    [(add_morph_options, (JobConfig, RunOptions)), (add_evaluate_options, (EvaluationConfig,))],
+    ids=["morph", "evaluate"],
+)
+def test_every_field_has_one_option_with_its_choices(add_options, configs):
+    actions = {action.dest: action for action in parser_of(add_options)._actions}
+    for field in (field for config in configs for field in dataclasses.fields(config)):
+        action = actions[field.name]
+        assert len(action.option_strings) == 1 and action.help
+        assert action.choices == field.metadata.get("choices")
+
+
+@pytest.mark.parametrize("config", [JobConfig, EvaluationConfig])
+def test_a_configuration_has_the_fields_of_model_and_lens(config):
+    names = {field.name for field in dataclasses.fields(config)}
+    for part in (ModelConfig, LensConfig):
+        assert {field.name for field in dataclasses.fields(part)} <= names
+
+
+def test_options_that_are_not_given_are_left_out():
+    arguments = parser_of(add_morph_options).parse_args(["--out", "o", "--size", "24x32", "--trust-checkpoint"])
+    assert given_fields(JobConfig, arguments) == {"size": [24, 32], "trust_checkpoint": True}
+    assert given_fields(RunOptions, arguments) == {}
+
+
+def test_a_default_is_in_the_help_text_once():
+    text = " ".join(parser_of(add_morph_options).format_help().split())
+    assert "how coefficients and gradient become a step (default: complex)" in text
+    assert "(default: 10%, but at least 10)" in text
+    assert "become a step (default: polar)" in " ".join(parser_of(add_evaluate_options).format_help().split())
+
+
+def test_a_choice_and_a_minimum_are_checked_by_the_configuration():
+    with pytest.raises(JobError, match=r"rule must be one of \('complex', 'polar'\), got 'polr'"):
+        JobConfig("images/", "timm:resnet18", rule="polr")
+    with pytest.raises(JobError, match="limit must be .*got 0"):
+        JobConfig("images/", "timm:resnet18", limit=0)
+
+
+def test_an_inherited_option_keeps_its_metadata():
+    @dataclasses.dataclass(frozen=True)
+    class Changed(LensConfig, BaseConfig):
+        rule: str = inherited_option(LensConfig, "rule", default="polar")
+        own: int = option(1, minimum=1, help="another")
+
+    assert Changed().rule == "polar" and Changed().arguments_of("lens")["rule"] == "polar"
+    assert "own" not in Changed().arguments_of("lens")
+
+
+@pytest.mark.parametrize("version", [None, 1, FORMAT_VERSION + 1])
+def test_a_folder_of_another_format_version_raises(tmp_path, version):
+    values = {} if version is None else {"format_version": version}
+    (tmp_path / "plan.json").write_text(json.dumps({"items": 1, "dropped": 0, "listing_sha256": "0", **values}))
+    with pytest.raises(JobError, match=f"must have format version {FORMAT_VERSION}, got {version or 1}") as raised:
+        Plan.read(tmp_path)
+    assert raised.value.code == 2
