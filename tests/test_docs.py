@@ -29,13 +29,14 @@ WITH_EXAMPLES = {
 }
 WITH_EXAMPLES |= {
     "families",
-    "lens",
-    "driver",
-    "driver.objectives",
-    "morphs",
-    "morphs.files",
+    "lens.lens",
+    "lens.adapters",
+    "lens.l2_search",
+    "classifier.classifier",
+    "classifier.objectives",
+    "morph_status",
+    "morphs.container",
     "morphs.strips",
-    "budget",
 }
 WITH_EXAMPLES |= {
     "evaluate",
