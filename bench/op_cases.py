@@ -160,7 +160,7 @@ def _whole(who: str, peer: Callable, *args) -> Run:
 def _filters(shape, real: bool, device) -> tuple[list[Tensor], list[int], list[int]]:
     """(masks [K, h, w], widths, turns) of every scale; two-sided ones for real bands."""
     g = cases.pyramid_of(shape).geometry
-    bands = [filters.band_filter(g, s) * (1 if real else filters.band_side(g, s)) for s in range(g.height)]
+    bands = [filters.band_filter(g, s) * (1 if real else filters.band_side(g, s)) for s in range(g.num_scales)]
     masks = [b.to(device, torch.float32).contiguous() for b in bands]
     return masks, [m.shape[-1] for m in masks], [-g.order % 4] * len(masks)
 

@@ -26,7 +26,7 @@ class PlainPyramid:
 
     def __init__(self, geometry: Geometry, device: str = "cpu", compiled: bool = False):
         self.geometry, self.device = geometry, torch.device(device)
-        self.scales = range(geometry.height)
+        self.scales = range(geometry.num_scales)
         self._place_masks()
         _, w = geometry.shape
         bands = 8 * geometry.orientations * geometry.shape[0] * w
@@ -97,12 +97,12 @@ class PlainPyramid:
     def _analyze_piece(self, images: Tensor) -> list[Tensor]:
         spectrum = torch.fft.rfft2(images)
         bands = [self._band(spectrum, s) for s in self.scales]
-        low = times(crop_half(spectrum, *self.geometry.band_shape(self.geometry.height)), self.low)
+        low = times(crop_half(spectrum, *self.geometry.band_shape(self.geometry.num_scales)), self.low)
         return [inverse(times(spectrum, self.high), self.geometry.shape), *bands, inverse(low, self._low_shape)]
 
     @property
     def _low_shape(self) -> tuple[int, int]:
-        return self.geometry.band_shape(self.geometry.height)
+        return self.geometry.band_shape(self.geometry.num_scales)
 
     def _band(self, spectrum: Tensor, s: int) -> Tensor:
         """Coefficients [N, K, h, w] of a scale from a half spectrum, which is Hermitian where columns are negative."""

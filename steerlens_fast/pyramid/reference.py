@@ -15,11 +15,11 @@ def analyze(image: Tensor, geometry: Geometry) -> tuple[Tensor, list[Tensor], Te
     X = torch.fft.fft2(image)
     to = lambda mask: mask.to(image.device, image.dtype)
     bands = []
-    for s in range(geometry.height):
+    for s in range(geometry.num_scales):
         mask = filters.band_filter(geometry, s) * filters.band_side(geometry, s) * filters.scaling(geometry, s)
         bands.append(torch.fft.ifft2(crop(X, *mask.shape[-2:])[..., None, :, :] * (-1j) ** geometry.order * to(mask)))
     highpass = torch.fft.ifft2(X * to(filters.highpass_filter(geometry))).real
-    low = filters.lowpass_filter(geometry) * filters.scaling(geometry, geometry.height)
+    low = filters.lowpass_filter(geometry) * filters.scaling(geometry, geometry.num_scales)
     return highpass, bands, torch.fft.ifft2(crop(X, *low.shape) * to(low)).real
 
 
@@ -28,7 +28,7 @@ def synthesize(highpass: Tensor, bands: list[Tensor], lowpass: Tensor, geometry:
     H, W = geometry.shape
     to = lambda mask: mask.to(highpass.device, highpass.dtype)
     X = torch.fft.fft2(highpass) * to(filters.highpass_filter(geometry))
-    low = filters.lowpass_filter(geometry) / filters.scaling(geometry, geometry.height)
+    low = filters.lowpass_filter(geometry) / filters.scaling(geometry, geometry.num_scales)
     X = X + pad(torch.fft.fft2(lowpass) * to(low), H, W)
     for s, band in enumerate(bands):
         mask = filters.band_filter(geometry, s) / filters.scaling(geometry, s)

@@ -12,9 +12,9 @@ from tolerances import assert_close
 
 from steerlens_fast import _C, CSPFamily, SteerablePyramid, ops
 from steerlens_fast.ops import reference
-from steerlens_fast.pyramid import backend, transforms
-from steerlens_fast.pyramid.filters import Geometry, max_height
-from steerlens_fast.pyramid.transforms import Bank, Part
+from steerlens_fast.pyramid import backend, bank
+from steerlens_fast.pyramid.bank import Bank, Part
+from steerlens_fast.pyramid.filters import Geometry, max_scales
 
 pytestmark = pytest.mark.skipif(not _C.SIMD_WIDTH, reason="this CPU is not x86-64-v3, or the compiler not GCC")
 REAL, BOTH, PAIRS = 0, 1, 2
@@ -37,7 +37,7 @@ SHAPES = {
     "empty": (0, 16, 12, [(4, 16, 12)]),
     "threads": (27, 100, 96, [(4, 100, 96), (1, 50, 48)]),
 }
-FORMS = {"real": REAL, "both": BOTH, "pairs": PAIRS}
+FORMS = {"real": REAL, "complex": BOTH, "pairs": PAIRS}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PlaneCase:
     def filters(self) -> list:
         """Random, nonzero at every frequency."""
         masks = [image(*size, dtype=torch.float32, seed=i) + 0.5 for i, size in enumerate(self.shape[3])]
-        return [backend.in_panels(mask, self.shape[1]) for mask in masks]
+        return [backend.to_row_blocks(mask, self.shape[1]) for mask in masks]
 
     def how(self) -> list:
         """(heights, turns, forms)."""
@@ -269,10 +269,10 @@ def test_large_results_are_written_past_the_caches(op, planes, width):
         assert torch.equal(every_plane(op, one_plane(op, args, i))[0][0], whole[i])
 
 
-@pytest.mark.parametrize("kind", transforms.KINDS)
+@pytest.mark.parametrize("kind", bank.KINDS)
 @pytest.mark.parametrize("shape", [(28, 28), (45, 35), (64, 90)])
 def test_banks_are_the_same_by_planes_and_by_ffts(kind, shape, monkeypatch, taken):
-    geometry = Geometry(shape, max_height(shape), 3, 5, 1.0, False, True)
+    geometry = Geometry(shape, max_scales(shape), 3, 5, 1.0, False, True)
     parts = (Part("highpass"), Part(0), Part(1, (0, 2, 3)), Part("lowpass"))
     whole, x = Bank(geometry, kind, parts), image(3, *shape, dtype=torch.float32)
     bands = whole.split(x)
@@ -333,7 +333,7 @@ def test_more_lengths_than_the_cache_of_fft_tables_holds():
 
     def identity(n: int) -> bool:
         x = normal(1, n, 2, dtype=torch.float32, seed=n)
-        (back,) = RAW.split_planes(x, [backend.in_panels(torch.ones(1, n, 2), n)], [n], [0], [REAL])
+        (back,) = RAW.split_planes(x, [backend.to_row_blocks(torch.ones(1, n, 2), n)], [n], [0], [REAL])
         return torch.allclose(back[:, 0] / (2 * n), x, atol=1e-5)
 
     lengths = [n for n in range(1, 600) if _C.plane_side_supported(n)]
@@ -388,6 +388,6 @@ def test_bad_arguments_of_merge_planes(change, told):
 def test_wrappers_refuse_unknown_forms(form):
     planes, filters, heights, turns, forms = CASES["even-both"].split()
     with pytest.raises(ValueError, match="forms must be one of"):
-        ops.split_planes(planes, filters, heights, turns, ["both", "both", form])
-    named = ops.split_planes(planes, filters, heights, turns, ["both"] * 3)
+        ops.split_planes(planes, filters, heights, turns, ["complex", "complex", form])
+    named = ops.split_planes(planes, filters, heights, turns, ["complex"] * 3)
     assert all(map(torch.equal, named, RAW.split_planes(planes, filters, heights, turns, forms)))
