@@ -1,4 +1,4 @@
-"""The pyramid in plain torch, the oracle of the tests: full complex FFTs, one band at a time, in float64 or float32."""
+"""The pyramid in plain torch, which the tests compare with: full complex FFTs, one band at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def analyze(image: Tensor, geometry: Geometry) -> tuple[Tensor, list[Tensor], Te
 
 
 def synthesize(highpass: Tensor, bands: list[Tensor], lowpass: Tensor, geometry: Geometry, synthesis: str) -> Tensor:
-    """The inverse of :func:`analyze`. "real": only Re(c) enters; "adjoint": the analysis' adjoint, both quadratures."""
+    """Rebuild the image of :func:`analyze`: from Re(c) only ("real"), or by the analysis' adjoint ("adjoint")."""
     H, W = geometry.shape
     to = lambda mask: mask.to(highpass.device, highpass.dtype)
     X = torch.fft.fft2(highpass) * to(filters.highpass_filter(geometry))

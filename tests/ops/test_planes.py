@@ -17,7 +17,7 @@ from steerlens_fast.pyramid.bank import Bank, Part
 from steerlens_fast.pyramid.filters import Geometry, max_scales
 
 pytestmark = pytest.mark.skipif(not _C.SIMD_WIDTH, reason="this CPU is not x86-64-v3, or the compiler not GCC")
-REAL, BOTH, PAIRS = 0, 1, 2
+REAL, COMPLEX, PAIRS = 0, 1, 2
 PAST_THE_CACHES = 16 << 20  # bytes of a result from which on it is written past them
 
 # N planes of H x W, then groups (K, h, w).
@@ -37,7 +37,7 @@ SHAPES = {
     "empty": (0, 16, 12, [(4, 16, 12)]),
     "threads": (27, 100, 96, [(4, 100, 96), (1, 50, 48)]),
 }
-FORMS = {"real": REAL, "complex": BOTH, "pairs": PAIRS}
+FORMS = {"real": REAL, "complex": COMPLEX, "pairs": PAIRS}
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ of_merge = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_split_planes(case):
     actual, expected = RAW.split_planes(*case.split()), reference.split_planes(*widened(case.split()))
     for a, e in zip(actual, expected, strict=True):
-        assert a.is_contiguous() and a.dtype == (torch.complex64 if case.form == BOTH else torch.float32)
+        assert a.is_contiguous() and a.dtype == (torch.complex64 if case.form == COMPLEX else torch.float32)
         assert_close(a, e, "pyramid")
 
 
@@ -109,7 +109,7 @@ def test_merge_planes(case):
 
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_any_memory_layout(layout):
-    case = CASES["odd-both"]
+    case = CASES["odd-complex"]
     for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(rest=1))):
         args = on_tensors(ODD_LAYOUTS[layout], args)
         actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*widened(args))
@@ -119,7 +119,7 @@ def test_any_memory_layout(layout):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_not_finite_stays_in_its_plane(bad):
-    case = CASES["even-both"]
+    case = CASES["even-complex"]
     planes, *rest = case.split()
     planes[1, 3, 4] = bad
     for band, clean in zip(RAW.split_planes(planes, *rest), RAW.split_planes(*case.split())):
@@ -170,7 +170,7 @@ def test_backward(case):
 
 def test_backward_of_the_backward():
     """Linear: the derivative of the gradient, in the cotangent, is the op again."""
-    case = CASES["odd-both"]
+    case = CASES["odd-complex"]
     x, *how = case.split()
     x.requires_grad_()
     outs = RAW.split_planes(x, *how)
@@ -182,14 +182,14 @@ def test_backward_of_the_backward():
 
 
 def test_filters_are_constants():
-    case = CASES["even-both"]
+    case = CASES["even-complex"]
     x, filters, *how = case.split()
     filters[0].requires_grad_()
     with pytest.raises(RuntimeError, match="constants"):
         RAW.split_planes(x.requires_grad_(), filters, *how)[0].abs().sum().backward()
 
 
-@pytest.mark.parametrize("label", ["odd-real", "odd-both", "odd-pairs"])
+@pytest.mark.parametrize("label", ["odd-real", "odd-complex", "odd-pairs"])
 def test_opcheck(label):
     case = CASES[label]
     leaf = lambda t: t.requires_grad_()
@@ -225,7 +225,7 @@ def every_plane(op: str, args: list) -> list:
     return [out] if isinstance(out, torch.Tensor) else out
 
 
-@pytest.mark.parametrize("label", ["even-both", "odd-real", "threads-both", "threads-pairs", "threads-real"])
+@pytest.mark.parametrize("label", ["even-complex", "odd-real", "threads-complex", "threads-pairs", "threads-real"])
 def test_neither_threads_nor_neighbours_change_a_bit(label):
     case, before = CASES[label], torch.get_num_threads()
     named = [("merge_planes", case.merge(rest=1))] + ([("split_planes", case.split())] if case.form != PAIRS else [])
@@ -261,7 +261,7 @@ def test_a_single_large_plane_is_shared_by_threads(threads):
 @pytest.mark.parametrize("width", [128, 132])
 def test_large_results_are_written_past_the_caches(op, planes, width):
     """They are what a few planes at a time, which are not, give."""
-    case = PlaneCase((planes, 128, width, [(4 if op == "split_planes" else 1, 128, width)]), BOTH)
+    case = PlaneCase((planes, 128, width, [(4 if op == "split_planes" else 1, 128, width)]), COMPLEX)
     args = case.split() if op == "split_planes" else case.merge()
     (whole,) = every_plane(op, args)
     assert whole.nbytes > PAST_THE_CACHES
@@ -359,7 +359,7 @@ def test_more_lengths_than_the_cache_of_fft_tables_holds():
     ],
 )
 def test_bad_arguments_of_split_planes(change, told):
-    args = dict(zip(("planes", "filters", "heights", "i_powers", "forms"), CASES["even-both"].split()))
+    args = dict(zip(("planes", "filters", "heights", "i_powers", "forms"), CASES["even-complex"].split()))
     with pytest.raises(RuntimeError, match=told):
         RAW.split_planes(**{**args, **change})
 
@@ -379,14 +379,14 @@ def test_bad_arguments_of_split_planes(change, told):
 )
 def test_bad_arguments_of_merge_planes(change, told):
     names = ("bands", "filters", "heights", "i_powers", "forms", "residual", "height", "width")
-    args = dict(zip(names, CASES["even-both"].merge()))
+    args = dict(zip(names, CASES["even-complex"].merge()))
     with pytest.raises(RuntimeError, match=told):
         RAW.merge_planes(**{**args, **change})
 
 
 @pytest.mark.parametrize("form", ["all", "pairs"])
 def test_wrappers_refuse_unknown_forms(form):
-    planes, filters, heights, turns, forms = CASES["even-both"].split()
+    planes, filters, heights, turns, forms = CASES["even-complex"].split()
     with pytest.raises(ValueError, match="forms must be one of"):
         ops.split_planes(planes, filters, heights, turns, ["complex", "complex", form])
     named = ops.split_planes(planes, filters, heights, turns, ["complex"] * 3)
