@@ -172,7 +172,7 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     readable = on_host and not torch.compiler.is_compiling() and not has_transforms()
     if readable and not table.detach().isfinite().all():
         raise ValueError(f"{name} must be finite in {image.dtype}, got {factors!r}")
-    table, lead = sent(name, table, image.device), image.shape[:-2]
+    table, lead = to_device_async(name, table, image.device), image.shape[:-2]
     if table.dim() == 1:
         return table[:, None]
     given = table.shape[1:]
@@ -182,7 +182,7 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     return table.reshape(table.shape[0], math.prod(lead))
 
 
-def sent(name: str, table: Tensor, device: torch.device) -> Tensor:
+def to_device_async(name: str, table: Tensor, device: torch.device) -> Tensor:
     """Return a small tensor on ``device``, without waiting for a copy from the host.
 
     Raise if a CUDA graph is being captured: each replay would read the host's memory, which may be reused by then.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_bounds, check_int, sent
+from ..checks import check_bounds, check_int, to_device_async
 from ..families import Motion
 from ..families.planes import render_checked
 from ..families.protocols import PiecewiseMotion
@@ -301,4 +301,4 @@ def _per_sample(name: str, value: float | Tensor, image: Tensor) -> Tensor:
         raise ValueError(f"{name} must be one number or {len(image)}, one per sample, got {list(table.shape)}")
     if table.device.type == "cpu" and not bool((table.isfinite() & (table > 0)).all()):
         raise ValueError(f"{name} must be finite and above 0, got {value!r}")
-    return sent(name, table, image.device).expand(len(image)).clone()
+    return to_device_async(name, table, image.device).expand(len(image)).clone()
