@@ -52,7 +52,7 @@ def check_bool(name: str, value) -> bool:
 
 def check_number(name: str, value, above: float = -math.inf, unit: str = "", closed: bool = False) -> float:
     """Return a finite float above a limit, or equal to it if ``closed``."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{name} must be a float{unit}, got {value!r}")
     if not math.isfinite(value) or value < above or (value == above and not closed):
         limit = "" if above == -math.inf else f" and {'at least' if closed else 'above'} {above:g}"
@@ -152,9 +152,9 @@ def check_bounds(bounds) -> tuple[float, float] | None:
     if bounds is None:
         return None
     bounds = as_list(bounds)
-    if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
+    if type(bounds) is not tuple and (not isinstance(bounds, Sequence) or isinstance(bounds, str)) or len(bounds) != 2:
         raise TypeError(f"bounds must be None or two floats (low, high), got {bounds!r}")
-    low, high = (check_number("bounds", b) for b in bounds)
+    low, high = check_number("bounds", bounds[0]), check_number("bounds", bounds[1])
     if low >= high:
         raise ValueError(f"bounds must be (low, high) with low < high, got {bounds!r}")
     return low, high

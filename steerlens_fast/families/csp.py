@@ -69,6 +69,7 @@ class CSPFamily:
     parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)  # the bands that move
     analysis_bank: Bank = field(init=False, repr=False, compare=False)
     synthesis_bank: Bank = field(init=False, repr=False, compare=False)  # its split is the gradient's analysis
+    plane_spec: tuple[list[int], int] = field(init=False, repr=False, compare=False)  # heights, i_power: constants
 
     def __post_init__(self):
         if not isinstance(self.pyramid, SteerablePyramid):
@@ -81,6 +82,7 @@ class CSPFamily:
         set_field("parts", moving_parts(self.pyramid, self.scales, self.orientations))
         set_field("analysis_bank", Bank(self.pyramid.geometry, "analysis", self.parts))
         set_field("synthesis_bank", Bank(self.pyramid.geometry, self.pyramid.synthesis, self.parts))
+        set_field("plane_spec", (self.synthesis_bank.heights, -self.pyramid.order % 4))
 
     def prepare(self, image: Tensor, gradient: Tensor) -> CSPMotion:
         """See :class:`Family`. All computation is done by ``render``."""
@@ -124,11 +126,9 @@ class CSPFamily:
 
     def morph_planes(self, image: Tensor, gradient: Tensor, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
         """Return frames [F, n, H, W] of planes by one op; see :data:`.Backend.PLANE_OPS`."""
-        synthesis = self.synthesis_bank
-        filters = self.analysis_bank.plane_filters(with_residual=True), synthesis.plane_filters()
-        spec = synthesis.heights, synthesis.split_i_powers[0]
-        options = self.edit, self.rule, not synthesis.paired, self.eps, self.floor, bounds
-        return ops.morph_planes(image, gradient, b, a, *filters, *spec, *options)
+        filters = self.analysis_bank.plane_filters(with_residual=True), self.synthesis_bank.plane_filters()
+        options = self.edit, self.rule, not self.synthesis_bank.paired, self.eps, self.floor, bounds
+        return ops.morph_planes(image, gradient, b, a, *filters, *self.plane_spec, *options)
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
         """Return the memory that rendering one frame of one plane takes."""

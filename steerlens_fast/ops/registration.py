@@ -41,8 +41,7 @@ def are_batched(values) -> bool:
 
 def call_plane_op(name: str, *args):
     """Call an op on whole planes, which not every CPU has."""
-    by_kernel = not has_transforms() and not has_tangent(args)
-    if not _C.SIMD_WIDTH and by_kernel and _first_tensor(args).device.type == "cpu":
+    if not _C.SIMD_WIDTH and _takes_cpu_kernel(args):
         raise RuntimeError(
             f"{name} needs a CPU with AVX2 or AVX-512, a build by GCC 12 or newer and an environment where "
             "STEERLENS_CPU_CAPABILITY is not 'default'; build_info()['cpu_capability'] is 'default' here"
@@ -50,8 +49,9 @@ def call_plane_op(name: str, *args):
     return call(name, *args)
 
 
-def _first_tensor(values) -> Tensor:
-    return next(t for t in leaves(values) if isinstance(t, Tensor))
+def _takes_cpu_kernel(args) -> bool:
+    first = next(t for t in leaves(args) if isinstance(t, Tensor))
+    return first.device.type == "cpu" and not has_transforms() and not has_tangent(args)
 
 
 def leaves(values) -> list:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _C
-from ..memory import is_plain_cpu
+from ..memory import has_plain_memory, is_untraced
 from ..ops.registration import are_batched, has_tangent
 from ..torch_internals import has_transforms
 from . import filters
@@ -38,7 +38,7 @@ def choose_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
         return Backend.COMPILE
     if needs_derivative(*tensors):
         return Backend.AUTOGRAD
-    return forward_backend(geometry, *tensors)
+    return Backend.PLANE_OPS if _plane_ops_supported(geometry, tensors) else Backend.FFT
 
 
 def forward_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
@@ -63,10 +63,14 @@ def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
 
     These ops have derivatives, so this does not depend on ``requires_grad``.
     """
-    if torch.compiler.is_compiling() or not _C.SIMD_WIDTH:
+    return not torch.compiler.is_compiling() and _plane_ops_supported(geometry, tensors)
+
+
+def _plane_ops_supported(geometry: Geometry, tensors: tuple[Tensor, ...]) -> bool:
+    if not _C.SIMD_WIDTH or not is_untraced():
         return False
     for t in tensors:
-        if t.dtype not in (torch.float32, torch.complex64) or not t.numel() or not is_plain_cpu(t):
+        if t.dtype not in (torch.float32, torch.complex64) or not t.numel() or not has_plain_memory(t):
             return False
     return _sizes_supported(geometry)
 
