@@ -152,12 +152,12 @@ ADJOINTS += [
 
 @pytest.mark.parametrize("shape, whole, paired", ADJOINTS)
 def test_merge_is_the_adjoint_of_split(shape, whole, paired, dtype, device):
-    """With opposite turns, and masks that are not 0 at Nyquist."""
+    """With opposite i_powers, and masks that are not 0 at Nyquist."""
     options = dict(whole=whole, paired=paired)
-    spectrum, masks, turns, widths, width, _ = case("split_bands", "", shape, **options).build(dtype, device)
+    spectrum, masks, i_powers, widths, width, _ = case("split_bands", "", shape, **options).build(dtype, device)
     bands = case("merge_bands", "", shape, **options).build(dtype, device)[0]
-    split = ops.split_bands(spectrum, masks, turns, widths, width, paired)
-    opposite = [-t % 4 for t in turns]
+    split = ops.split_bands(spectrum, masks, i_powers, widths, width, paired)
+    opposite = [-power % 4 for power in i_powers]
     merged = ops.merge_bands(bands, masks, opposite, widths, spectrum.shape[1], width, whole, paired)
     there, back = sum(map(dot, split, bands)), dot(spectrum, merged)
     sizes = sum(map(dot, bands, bands)) * max(sum(map(dot, split, split)), dot(spectrum, spectrum))

@@ -13,7 +13,7 @@ COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 dtypes = pytest.mark.parametrize("dtype", COMPLEX, ids=str)
 rules = pytest.mark.parametrize("rule", ["complex", "polar"])
 TINY = {torch.float32: (1e-45, 1e-40, 1.2e-38), torch.float64: (5e-324, 1e-310, 2.3e-308)}
-REPEATS = 37  # so many copies fill vector registers and leave a rest
+REPEATS = 37  # fills vector registers, with a remainder
 
 
 def row(*values, dtype, device="cpu"):

@@ -56,8 +56,8 @@ class PlaneCase:
         masks = [image(*size, dtype=torch.float32, seed=i) + 0.5 for i, size in enumerate(self.shape[3])]
         return [backend.to_row_blocks(mask, self.shape[1]) for mask in masks]
 
-    def how(self) -> list:
-        """(heights, turns, forms)."""
+    def spec(self) -> list:
+        """(heights, i_powers, forms)."""
         groups = self.shape[3]
         return [[h for _, h, _ in groups], [(i + 1) % 4 for i in range(len(groups))], [self.form] * len(groups)]
 
@@ -65,8 +65,8 @@ class PlaneCase:
         return normal(self.shape[0], *self.sizes, dtype=torch.float32)
 
     def split(self) -> list:
-        heights, turns, forms = self.how()
-        return [self.planes(), self.filters(), heights, turns, [form % PAIRS for form in forms]]
+        heights, i_powers, forms = self.spec()
+        return [self.planes(), self.filters(), heights, i_powers, [form % PAIRS for form in forms]]
 
     def bands(self, complex_: bool = False) -> list:
         stored = lambda K: (K + 1) // 2 if self.form == PAIRS else K
@@ -75,9 +75,9 @@ class PlaneCase:
             normal(self.shape[0], stored(K), h, w, dtype=dtype, seed=i) for i, (K, h, w) in enumerate(self.shape[3])
         ]
 
-    def merge(self, rest: int = 0, complex_: bool = False) -> list:
-        rest = normal(rest, *self.sizes, dtype=torch.float32, seed=9) if rest else None
-        return [self.bands(complex_), self.filters(), *self.how(), rest, *self.sizes]
+    def merge(self, residual: int = 0, complex_: bool = False) -> list:
+        residual = normal(residual, *self.sizes, dtype=torch.float32, seed=9) if residual else None
+        return [self.bands(complex_), self.filters(), *self.spec(), residual, *self.sizes]
 
 
 CASES = {f"{name}-{form}": PlaneCase(s, f) for name, s in SHAPES.items() for form, f in FORMS.items()}
@@ -100,8 +100,8 @@ def test_split_planes(case):
 @of_merge
 def test_merge_planes(case):
     n = case.shape[0]
-    for rest, complex_ in itertools.product({0, n, min(n, 1)}, {False, case.form == REAL}):
-        args = case.merge(rest, complex_)
+    for residual, complex_ in itertools.product({0, n, min(n, 1)}, {False, case.form == REAL}):
+        args = case.merge(residual, complex_)
         actual, expected = RAW.merge_planes(*args), reference.merge_planes(*widened(args))
         assert actual.is_contiguous() and actual.dtype == torch.float32
         assert_close(actual, expected, "pyramid")
@@ -110,7 +110,7 @@ def test_merge_planes(case):
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_any_memory_layout(layout):
     case = CASES["odd-complex"]
-    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(rest=1))):
+    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
         args = on_tensors(ODD_LAYOUTS[layout], args)
         actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*widened(args))
         for a, e in zip(*([o] if isinstance(o, torch.Tensor) else o for o in (actual, expected))):
@@ -120,9 +120,9 @@ def test_any_memory_layout(layout):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_not_finite_stays_in_its_plane(bad):
     case = CASES["even-complex"]
-    planes, *rest = case.split()
+    planes, *options = case.split()
     planes[1, 3, 4] = bad
-    for band, clean in zip(RAW.split_planes(planes, *rest), RAW.split_planes(*case.split())):
+    for band, clean in zip(RAW.split_planes(planes, *options), RAW.split_planes(*case.split())):
         assert torch.equal(band[0], clean[0]) and not band[1].isfinite().any()
     args = case.merge()
     args[0][1][1, 2, 3, 4] = bad
@@ -136,10 +136,10 @@ def test_what_is_not_finite_stays_in_its_plane(bad):
 @of_split
 def test_they_are_adjoint(case):
     """<split x, y> = <x, merge y>, in float32."""
-    planes, filters, heights, turns, forms = case.split()
-    bands = [torch.randn_like(b) for b in RAW.split_planes(planes, filters, heights, turns, forms)]
-    back = RAW.merge_planes(bands, filters, heights, [-t % 4 for t in turns], forms, None, *case.sizes)
-    forth = RAW.split_planes(planes, filters, heights, turns, forms)
+    planes, filters, heights, i_powers, forms = case.split()
+    bands = [torch.randn_like(b) for b in RAW.split_planes(planes, filters, heights, i_powers, forms)]
+    back = RAW.merge_planes(bands, filters, heights, [-power % 4 for power in i_powers], forms, None, *case.sizes)
+    forth = RAW.split_planes(planes, filters, heights, i_powers, forms)
     inner = lambda x, y: (x.to(y.dtype).conj() * y).real.double().sum().item() if x.numel() else 0.0
     left, right = sum(inner(f, b) for f, b in zip(forth, bands)), inner(planes, back)
     size = sum(f.norm().item() * b.norm().item() for f, b in zip(forth, bands))
@@ -159,7 +159,7 @@ def gradients(function, args: list, cotangents=None):
 
 @of_merge
 def test_backward(case):
-    named = [("merge_planes", case.merge(rest=case.shape[0]))]
+    named = [("merge_planes", case.merge(residual=case.shape[0]))]
     named += [("split_planes", case.split())] if case.form != PAIRS else []
     for op, args in named:
         actual, cotangents = gradients(getattr(RAW, op), args)
@@ -196,13 +196,13 @@ def test_opcheck(label):
     if case.form != PAIRS:
         args = case.split()
         torch.library.opcheck(RAW.split_planes.default, [leaf(args[0]), *args[1:]])
-    args = case.merge(rest=1)
+    args = case.merge(residual=1)
     torch.library.opcheck(RAW.merge_planes.default, [[leaf(b) for b in args[0]], *args[1:]])
 
 
 @of_merge
 def test_meta_tensors(case):
-    named = [("merge_planes", case.merge(rest=case.shape[0]))]
+    named = [("merge_planes", case.merge(residual=case.shape[0]))]
     named += [("split_planes", case.split())] if case.form != PAIRS else []
     for op, args in named:
         outs = getattr(RAW, op)(*args), getattr(RAW, op)(*on_tensors(lambda t: t.to("meta"), args))
@@ -228,7 +228,9 @@ def every_plane(op: str, args: list) -> list:
 @pytest.mark.parametrize("label", ["even-complex", "odd-real", "threads-complex", "threads-pairs", "threads-real"])
 def test_neither_threads_nor_neighbours_change_a_bit(label):
     case, before = CASES[label], torch.get_num_threads()
-    named = [("merge_planes", case.merge(rest=1))] + ([("split_planes", case.split())] if case.form != PAIRS else [])
+    named = [("merge_planes", case.merge(residual=1))] + (
+        [("split_planes", case.split())] if case.form != PAIRS else []
+    )
     for op, args in named:
         results = []
         try:
@@ -246,7 +248,7 @@ def test_neither_threads_nor_neighbours_change_a_bit(label):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_single_large_plane_is_shared_by_threads(threads):
     case, before = PlaneCase((1, 512, 500, [(2, 512, 500), (1, 256, 250)]), REAL), torch.get_num_threads()
-    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(rest=1))):
+    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
         torch.set_num_threads(threads)
         try:
             actual = every_plane(op, args)
@@ -278,7 +280,7 @@ def test_banks_are_the_same_by_planes_and_by_ffts(kind, shape, monkeypatch, take
     bands = whole.split(x)
     back = whole.merge(bands)
     assert taken == {"split_planes": 1, "merge_planes": 1}
-    monkeypatch.setattr(backend, "serve", lambda *_: False)
+    monkeypatch.setattr(backend._C, "SIMD_WIDTH", 0)
     for a, e in zip(bands, whole.split(x), strict=True):
         assert_close(a, e, "pyramid")
     assert_close(back, whole.merge(bands), "pyramid")
@@ -320,12 +322,14 @@ def test_gradients_of_a_morph_are_those_of_float64(synthesis, taken):
         assert_close(a, e, "render")
 
 
-def test_who_is_not_served():
-    served = lambda shape, t: backend.plane_ops_supported(Geometry(shape, 1, 3, 4, 1.0, False, True), t)
+def test_plane_ops_supported():
+    supported = lambda shape, t: backend.plane_ops_supported(Geometry(shape, 1, 3, 4, 1.0, False, True), t)
     x = torch.rand(2, 32, 32)
-    assert served((32, 32), x) and served((61, 59), x) and served((44, 46), x) and served((2048, 2048), x)
-    assert not served((67, 32), x) and not served((32, 134), x) and not served((8192, 4096), x)
-    assert not served((32, 32), x.double()) and not served((32, 32), x[:0]) and not served((32, 32), x.to("meta"))
+    assert supported((32, 32), x) and supported((61, 59), x) and supported((44, 46), x) and supported((2048, 2048), x)
+    assert not supported((67, 32), x) and not supported((32, 134), x) and not supported((8192, 4096), x)
+    assert (
+        not supported((32, 32), x.double()) and not supported((32, 32), x[:0]) and not supported((32, 32), x.to("meta"))
+    )
 
 
 def test_more_lengths_than_the_cache_of_fft_tables_holds():
@@ -386,8 +390,8 @@ def test_bad_arguments_of_merge_planes(change, told):
 
 @pytest.mark.parametrize("form", ["all", "pairs"])
 def test_wrappers_refuse_unknown_forms(form):
-    planes, filters, heights, turns, forms = CASES["even-complex"].split()
+    planes, filters, heights, i_powers, forms = CASES["even-complex"].split()
     with pytest.raises(ValueError, match="forms must be one of"):
-        ops.split_planes(planes, filters, heights, turns, ["complex", "complex", form])
-    named = ops.split_planes(planes, filters, heights, turns, ["complex"] * 3)
-    assert all(map(torch.equal, named, RAW.split_planes(planes, filters, heights, turns, forms)))
+        ops.split_planes(planes, filters, heights, i_powers, ["complex", "complex", form])
+    named = ops.split_planes(planes, filters, heights, i_powers, ["complex"] * 3)
+    assert all(map(torch.equal, named, RAW.split_planes(planes, filters, heights, i_powers, forms)))
