@@ -125,13 +125,13 @@ def constant_when_traced(function: Callable) -> Callable:
 
     Fallback, if the compiler reads another mark: the public function.
     """
-    if not _compiler_knows("_dynamo_marked_constant"):
+    if not _compiler_reads("_dynamo_marked_constant"):
         return torch.compiler.assume_constant_result(function)
     function._dynamo_marked_constant = True
     return function
 
 
-def _compiler_knows(mark: str) -> bool:
+def _compiler_reads(mark: str) -> bool:
     compiler = find_spec("torch._dynamo")
     decorators = Path(compiler.origin).with_name("decorators.py") if compiler and compiler.origin else None
     return bool(decorators and decorators.is_file() and mark in decorators.read_text())

@@ -1,4 +1,4 @@
-"""What all families share: checks, factors, clipping, and motions that are computed in cache-sized tiles of planes."""
+"""Functions shared by all families (checks, factors, clipping), and motions computed in cache-sized tiles of planes."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class PreparedPlanes(Protocol):
 
 
 class PlaneFamily(Protocol):
-    """What :class:`PlaneMotion` needs of its family."""
+    """The methods of a family that :class:`PlaneMotion` calls."""
 
     def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> PreparedPlanes:
         """Compute analysis and step of planes [n, H, W], starting at the coordinates ``state`` if there are any."""

@@ -85,7 +85,7 @@ def merge_planes(
     filters, heights, i_powers
         As in :func:`split_planes`.
     forms : sequence of {"real", "complex", "pairs"}
-        What is read: the real parts of real or complex bands; complex bands; or real parts in pairs, see :func:`pair`.
+        How bands are read: real parts of real or complex bands, complex bands, or real parts in pairs (:func:`pair`).
     height, width : int
         The planes' size in pixels.
     residual : Tensor [n, height, width], optional

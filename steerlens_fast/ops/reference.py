@@ -147,7 +147,7 @@ def split_planes(
 ) -> list[Tensor]:
     """Real planes [N, H, W] -> per group ifft2(i^power * mask * crop(fft2)), not normalised, [N, K, h, w].
 
-    Form 1: complex bands. Form 0: real ones, the parts of what the filters' pairs give.
+    Form 1: complex bands. Form 0: real bands, from complex filters that pair two real ones.
     """
     H, X, out = planes.shape[-2], _fft2(planes), []
     for row_blocks, h, power, form in zip(filters, heights, i_powers, forms):

@@ -1,4 +1,4 @@
-"""Calling ops, and what their fakes and derivatives share."""
+"""Calling the ops, and functions shared by their fakes and derivatives."""
 
 from __future__ import annotations
 

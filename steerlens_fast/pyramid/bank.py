@@ -65,7 +65,7 @@ class Bank:
         """Return the bank of some of the parts."""
         return Bank(self.geometry, self.kind, tuple(self.parts[i] for i in indices))
 
-    # --- What bands hold ---
+    # --- The bands ---
 
     @property
     def paired(self) -> bool:
@@ -129,9 +129,9 @@ class Bank:
         return list(masks.cached_masks(self.geometry, *options))
 
     def residual_mask(self, like: Tensor) -> Tensor:
-        """Return what these bands do not contain of each frequency, over H W: [1, H, W], or a half spectrum's columns.
+        """Return the share of each frequency that is in none of these bands, divided by H W.
 
-        Whole where bands are paired, else [1, H, W//2+1].
+        [1, H, W] if bands are paired, else [1, H, W//2+1].
         """
         options = self.parts, self.paired, str(like.device), ops.real_dtype(like.dtype)
         if torch.compiler.is_compiling():
