@@ -43,7 +43,7 @@ def label(shape) -> str:
 
 
 def height_for(shape) -> int:
-    return min(HEIGHT, filters.max_height(shape[-2:]))
+    return min(HEIGHT, filters.max_scales(shape[-2:]))
 
 
 def image_of(shape, device="cpu") -> Tensor:
@@ -147,7 +147,7 @@ def morph(shape, who, height=None, order=ORDER, frames=FRAMES, device="cpu") -> 
 
 def joint_morph(shape, who, device="cpu") -> Run:
     """Frames of a morph of phase and amplitude, at full height, clipped to [0, 1]."""
-    return _frozen(shape, who, "joint", filters.max_height(shape[-2:]), ORDER, DIGIT_FRAMES, (0, 1), device)
+    return _frozen(shape, who, "joint", filters.max_scales(shape[-2:]), ORDER, DIGIT_FRAMES, (0, 1), device)
 
 
 def _frozen(shape, who, edit, height, order, frames, bounds, device) -> Run:

@@ -99,7 +99,7 @@ def _in_pieces(function: Callable, planes: Tensor, size: int) -> None:
 def _sizes(shape, height, order) -> tuple[int, list[tuple[int, int]]]:
     """Planes, and each scale's (h, w)."""
     geometry = cases.pyramid_of(shape, height, order).geometry
-    return shape[0] * shape[1], [geometry.band_shape(s) for s in range(geometry.height)]
+    return shape[0] * shape[1], [geometry.band_shape(s) for s in range(geometry.num_scales)]
 
 
 def _analysis(shape, height, order, device, form) -> Callable[[int], None]:

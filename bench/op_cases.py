@@ -127,30 +127,30 @@ def _frozen(shape, joint: bool, device) -> tuple[Tensor, Tensor, list[Tensor]]:
 
 def split_bands(shape, who, paired=False, device="cpu") -> Run:
     """Of the half spectrum for complex bands, of the whole one for real bands in pairs."""
-    masks, widths, turns = _filters(shape, paired, device)
+    masks, widths, i_powers = _filters(shape, paired, device)
     planes = cases.planes_of(cases.image_of(shape, device))
     if who == "ours":
         spectrum = torch.fft.fft2(planes) if paired else torch.fft.rfft2(planes)
-        function = lambda: ops.split_bands(spectrum, masks, turns, widths, shape[-1], paired)
+        function = lambda: ops.split_bands(spectrum, masks, i_powers, widths, shape[-1], paired)
         return Run(function, (spectrum, *masks))
     spectrum, wide = torch.fft.rfft2(planes), [m[..., None] for m in masks]
-    return _whole(who, plain.split_bands, spectrum, wide, turns, widths)
+    return _whole(who, plain.split_bands, spectrum, wide, i_powers, widths)
 
 
 def merge_bands(shape, who, paired=False, device="cpu") -> Run:
     """Of half layouts into the half spectrum, or of real bands in pairs into the whole one."""
-    masks, widths, turns = _filters(shape, True, device)
-    n, (H, W), turns = shape[0] * shape[1], shape[-2:], [-t % 4 for t in turns]
+    masks, widths, i_powers = _filters(shape, True, device)
+    n, (H, W), i_powers = shape[0] * shape[1], shape[-2:], [-power % 4 for power in i_powers]
     spectra = lambda like, K: [_normal(i, n, K, *m.shape[1:], dtype=torch.complex64, device=device)
                                for i, m in enumerate(like)]  # fmt: skip
     if who == "ours" and paired:
         bands = spectra(masks, len(masks[0]) // 2)
-        return Run(lambda: ops.merge_bands(bands, masks, turns, widths, H, W, True, True), (*bands, *masks))
+        return Run(lambda: ops.merge_bands(bands, masks, i_powers, widths, H, W, True, True), (*bands, *masks))
     halves = [m[..., : w // 2 + 1].contiguous() for m, w in zip(masks, widths)]
     bands = spectra(halves, len(masks[0]))
     if who == "ours":
-        return Run(lambda: ops.merge_bands(bands, halves, turns, widths, H, W), (*bands, *halves))
-    return _whole(who, plain.merge_bands, bands, [m[..., None] for m in halves], turns, H, W)
+        return Run(lambda: ops.merge_bands(bands, halves, i_powers, widths, H, W), (*bands, *halves))
+    return _whole(who, plain.merge_bands, bands, [m[..., None] for m in halves], i_powers, H, W)
 
 
 def _whole(who: str, peer: Callable, *args) -> Run:
@@ -158,9 +158,9 @@ def _whole(who: str, peer: Callable, *args) -> Run:
 
 
 def _filters(shape, real: bool, device) -> tuple[list[Tensor], list[int], list[int]]:
-    """(masks [K, h, w], widths, turns) of every scale; two-sided ones for real bands."""
+    """(masks [K, h, w], widths, i_powers) of every scale; two-sided ones for real bands."""
     g = cases.pyramid_of(shape).geometry
-    bands = [filters.band_filter(g, s) * (1 if real else filters.band_side(g, s)) for s in range(g.height)]
+    bands = [filters.band_filter(g, s) * (1 if real else filters.band_side(g, s)) for s in range(g.num_scales)]
     masks = [b.to(device, torch.float32).contiguous() for b in bands]
     return masks, [m.shape[-1] for m in masks], [-g.order % 4] * len(masks)
 

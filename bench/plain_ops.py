@@ -45,8 +45,8 @@ def extrapolate(c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b:
     """Real parts of all frames [F, N, K, h, w], rule "complex"."""
     amplitude, phase = c.abs(), c.angle()
     out = phase.new_empty(len(b), *c.shape)
-    for frame, turn, growth in zip(out, b[:, 0], a[:, 0]):
-        torch.addcmul(phase, phase_step, turn, out=frame).cos_()
+    for frame, factor, growth in zip(out, b[:, 0], a[:, 0]):
+        torch.addcmul(phase, phase_step, factor, out=frame).cos_()
         frame.mul_(amplitude if amplitude_step is None else torch.addcmul(amplitude, amplitude_step, growth).relu_())
     return out
 
@@ -64,24 +64,24 @@ def over_frames(function: Callable, c: Tensor, phase_step: Tensor, amplitude_ste
     return in_pieces(run, *given)[0].movedim(1, 0)
 
 
-def split_bands(spectrum: Tensor, masks: list[Tensor], turns: list[int], widths: list[int]) -> list[Tensor]:
+def split_bands(spectrum: Tensor, masks: list[Tensor], i_powers: list[int], widths: list[int]) -> list[Tensor]:
     """Of a half spectrum, in full layouts."""
     H, out = spectrum.shape[-2], []
-    for mask, turn, w in zip(masks, turns, widths):
+    for mask, power, w in zip(masks, i_powers, widths):
         h, (direct, mirrored) = mask.shape[-3], split_columns(w)
         k = torch.arange(h, device=spectrum.device)
         k = torch.where(k <= h // 2, k, k - h)
         left = spectrum.index_select(1, k % H)[..., :direct]
         right = spectrum.index_select(1, -k % H)[..., 1 : mirrored + 1].flip(-1).conj()
-        out.append(times((torch.cat([left, right], -1) * 1j**turn)[:, None], mask))
+        out.append(times((torch.cat([left, right], -1) * 1j**power)[:, None], mask))
     return out
 
 
-def merge_bands(bands: list[Tensor], masks: list[Tensor], turns: list[int], height: int, width: int) -> Tensor:
+def merge_bands(bands: list[Tensor], masks: list[Tensor], i_powers: list[int], height: int, width: int) -> Tensor:
     """Of half layouts, into a half spectrum."""
     out = bands[0].new_zeros(len(bands[0]), height, width // 2 + 1)
-    for band, mask, turn in zip(bands, masks, turns):
-        block = times(band, mask).sum(1).mul_(1j**turn)
+    for band, mask, power in zip(bands, masks, i_powers):
+        block = times(band, mask).sum(1).mul_(1j**power)
         add_half(out, block, (band.shape[-2], width))
     return out
 

@@ -26,7 +26,7 @@ class PlainPyramid:
 
     def __init__(self, geometry: Geometry, device: str = "cpu", compiled: bool = False):
         self.geometry, self.device = geometry, torch.device(device)
-        self.scales = range(geometry.height)
+        self.scales = range(geometry.num_scales)
         self._place_masks()
         _, w = geometry.shape
         bands = 8 * geometry.orientations * geometry.shape[0] * w
@@ -50,8 +50,8 @@ class PlainPyramid:
         self.real = [place(half(b, b.shape[-1]) / n) for b in bands]  # of synthesis and gradient
         self.high, self.low = place(half(high, W) / n), place(half(low, low.shape[-1]) / low.numel())
         self.low_back = place(half(low, low.shape[-1]) / n)
-        kept = 1 - pad_half(sum_of_squares(bands), H, W)
-        self.kept = place(kept.clamp(min=0) / n)
+        residual = 1 - pad_half(sum_of_squares(bands), H, W)
+        self.residual = place(residual.clamp(min=0) / n)
         self.columns = [split_columns(b.shape[-1]) for b in bands]
         rows = [filters.signed_frequencies(b.shape[-2]).to(self.device) for b in bands]
         self.rows, self.opposite = [r % H for r in rows], [-r % H for r in rows]
@@ -75,9 +75,9 @@ class PlainPyramid:
         frames = image.new_empty(len(factors), *image.shape)
         for at in range(0, len(image), self.planes_per_piece):
             piece = slice(at, at + self.planes_per_piece)
-            kept, state = self._start(image[piece], gradient[piece], joint)
+            residual, state = self._start(image[piece], gradient[piece], joint)
             for j, factor in enumerate(torch.as_tensor(factors, device=image.device)):
-                frames[j, piece] = self._frame(kept, state, factor)
+                frames[j, piece] = self._frame(residual, state, factor)
         return frames if bounds is None else frames.clamp_(*bounds)
 
     def _in_pieces(self, function: Callable, *tensors: Tensor) -> list[Tensor]:
@@ -97,12 +97,12 @@ class PlainPyramid:
     def _analyze_piece(self, images: Tensor) -> list[Tensor]:
         spectrum = torch.fft.rfft2(images)
         bands = [self._band(spectrum, s) for s in self.scales]
-        low = times(crop_half(spectrum, *self.geometry.band_shape(self.geometry.height)), self.low)
+        low = times(crop_half(spectrum, *self.geometry.band_shape(self.geometry.num_scales)), self.low)
         return [inverse(times(spectrum, self.high), self.geometry.shape), *bands, inverse(low, self._low_shape)]
 
     @property
     def _low_shape(self) -> tuple[int, int]:
-        return self.geometry.band_shape(self.geometry.height)
+        return self.geometry.band_shape(self.geometry.num_scales)
 
     def _band(self, spectrum: Tensor, s: int) -> Tensor:
         """Coefficients [N, K, h, w] of a scale from a half spectrum, which is Hermitian where columns are negative."""
@@ -139,15 +139,15 @@ class PlainPyramid:
             polar_step(self._band(spectrum, s), g, joint)
             for s, g in zip(self.scales, self._gradients_of_piece(gradient))
         ]
-        return times(spectrum, self.kept), state
+        return times(spectrum, self.residual), state
 
-    def _frame_of_piece(self, kept: Tensor, state: list, factor: Tensor) -> Tensor:
+    def _frame_of_piece(self, residual: Tensor, state: list, factor: Tensor) -> Tensor:
         bands = []
         for amplitude, phase, phase_step, amplitude_step in state:
             if amplitude_step is not None:
                 amplitude = torch.addcmul(amplitude, amplitude_step, factor).clamp_(min=0)
             bands.append(torch.addcmul(phase, phase_step, factor).cos_().mul_(amplitude))
-        return self._merged(kept.clone(), bands)
+        return self._merged(residual.clone(), bands)
 
 
 def polar_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:

@@ -1,6 +1,6 @@
-"""Argument checks of the public API: a TypeError or ValueError that names argument, expectation and value.
+"""Argument checks of the public API: a TypeError or ValueError with the argument's name, requirement and value.
 
-All of them run on the host, before any kernel. The raw ops check their own arguments in ``csrc/checks.h``.
+All checks run on the host, before any kernel. The raw ops check their own arguments in ``csrc/checks.h``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Factors = Sequence[float] | Tensor
 
 
 def is_int(value) -> bool:
-    """An int of Python, numpy or torch (whatever ``operator.index`` takes), not a bool."""
+    """Return whether this is an int of Python, numpy or torch (anything that ``operator.index`` takes), not a bool."""
     if isinstance(value, int):
         return not isinstance(value, bool)
     if str(getattr(value, "dtype", "")).endswith("bool"):
@@ -33,26 +33,26 @@ def is_int(value) -> bool:
     return True
 
 
-def check_int(name: str, value, least: int, most: int | None, why: str = "") -> int:
-    """An int in [least, most]."""
+def check_int(name: str, value, minimum: int, maximum: int | None, reason: str = "") -> int:
+    """Return an int in [minimum, maximum]; ``reason`` is added to the message."""
     if not is_int(value):
         raise TypeError(f"{name} must be an int, got {value!r}")
-    if value < least or (most is not None and value > most):
-        bounds = f"{least} to {most}" if most is not None else f"at least {least}"
-        raise ValueError(f"{name} must be {bounds}{' ' + why if why else ''}, got {value}")
+    if value < minimum or (maximum is not None and value > maximum):
+        limits = f"{minimum} to {maximum}" if maximum is not None else f"at least {minimum}"
+        raise ValueError(f"{name} must be {limits}{' ' + reason if reason else ''}, got {value}")
     return index(value)
 
 
 def check_bool(name: str, value) -> bool:
-    """True or False, nothing that merely counts as one."""
+    """Return a bool, not another value that is true or false."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, got {value!r}")
     return value
 
 
 def check_number(name: str, value, above: float = -math.inf, unit: str = "", closed: bool = False) -> float:
-    """A finite float above a limit (or, ``closed``, at it)."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    """Return a finite float above a limit, or equal to it if ``closed``."""
+    if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{name} must be a float{unit}, got {value!r}")
     if not math.isfinite(value) or value < above or (value == above and not closed):
         limit = "" if above == -math.inf else f" and {'at least' if closed else 'above'} {above:g}"
@@ -61,23 +61,23 @@ def check_number(name: str, value, above: float = -math.inf, unit: str = "", clo
 
 
 def check_choice(name: str, value, choices: Sequence[str]) -> str:
-    """One of the names."""
+    """Return a value that is one of the names."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {tuple(choices)}, got {value!r}")
     return value
 
 
-def check_options(name: str, options: Mapping, taker, beside: str) -> None:
-    """Every one is a parameter of ``taker``, other than ``beside``."""
-    known = [parameter for parameter in signature(taker).parameters if parameter != beside]
+def check_options(name: str, options: Mapping, function, excluded: str) -> None:
+    """Check that all options are parameters of ``function``, other than ``excluded``."""
+    known = [parameter for parameter in signature(function).parameters if parameter != excluded]
     for option in options:
         if option not in known:
             hint = did_you_mean(option, known)
-            raise TypeError(f"{name} must have options of {taker.__name__} {tuple(known)}, got {option!r}{hint}")
+            raise TypeError(f"{name} must have options of {function.__name__} {tuple(known)}, got {option!r}{hint}")
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """What ends a message about a name that is not known: those that are like it, if any.
+    """Return the end of a message about an unknown name: the similar known ones, or "".
 
     Examples
     --------
@@ -89,7 +89,7 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 
 
 def check_indices(name: str, values, size: int | None) -> list[int]:
-    """Distinct ints in [0, size); from 0 on where the size is not known yet."""
+    """Return distinct ints in [0, size), or of at least 0 if the size is None."""
     values = as_list(values)
     if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, range)):
         raise TypeError(f"{name} must be a sequence of ints, got {values!r}")
@@ -100,32 +100,32 @@ def check_indices(name: str, values, size: int | None) -> list[int]:
 
 
 def as_list(values):
-    """An array of numpy or a tensor as a list of Python's numbers; anything else as it is."""
+    """Return a numpy array or a tensor as a list of Python numbers; anything else unchanged."""
     return values.tolist() if hasattr(values, "tolist") else values
 
 
 def check_image_shape(image_shape, name: str = "image_shape") -> tuple[int, int]:
-    """Two ints, each at least 8."""
+    """Return two ints, each at least 8."""
     image_shape = as_list(image_shape)
     sizes = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
     if len(sizes) != 2 or not all(map(is_int, sizes)):
         raise TypeError(f"{name} must be two ints (H, W), got {image_shape!r}")
     if min(sizes) < 8:
-        raise ValueError(f"{name} must be at least (8, 8), the smallest that holds one scale, got {sizes}")
+        raise ValueError(f"{name} must be at least (8, 8), the smallest size with room for one scale, got {sizes}")
     return index(sizes[0]), index(sizes[1])
 
 
 def check_exportable() -> None:
-    """No torch.func transform within ``torch.export``, whose own functions fail there (``torch.where``'s gradient)."""
+    """Raise within ``torch.export`` under torch.func transforms: torch's own functions fail there (``torch.where``)."""
     if has_transforms() and torch.compiler.is_exporting():
         raise NotImplementedError(
             "torch.export of a function with torch.func transforms (grad, jvp, vmap ...) in it is not supported here; "
-            "export the function without them and transform what is exported, or use torch.compile"
+            "export the function without them and transform the exported program, or use torch.compile"
         )
 
 
 def check_image(name: str, image, shape: tuple[int, int] | None = None) -> Tensor:
-    """A real floating-point tensor [..., H, W]; half precision becomes float32."""
+    """Return a real floating-point tensor [..., H, W]; half precision is converted to float32."""
     check_exportable()
     if not isinstance(image, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(image).__name__}")
@@ -138,7 +138,7 @@ def check_image(name: str, image, shape: tuple[int, int] | None = None) -> Tenso
 
 
 def check_same(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
-    """One shape, dtype and device."""
+    """Check that two tensors have one shape, dtype and device."""
     if tensor.shape != other.shape:
         raise ValueError(f"{name} must have the {other_name}'s shape {list(other.shape)}, got {list(tensor.shape)}")
     if tensor.dtype != other.dtype:
@@ -148,22 +148,22 @@ def check_same(name: str, tensor: Tensor, other_name: str, other: Tensor) -> Non
 
 
 def check_bounds(bounds) -> tuple[float, float] | None:
-    """None, or two finite numbers in order."""
+    """Return None or two finite floats (low, high) with low < high."""
     if bounds is None:
         return None
     bounds = as_list(bounds)
-    if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
+    if type(bounds) is not tuple and (not isinstance(bounds, Sequence) or isinstance(bounds, str)) or len(bounds) != 2:
         raise TypeError(f"bounds must be None or two floats (low, high), got {bounds!r}")
-    low, high = (check_number("bounds", b) for b in bounds)
+    low, high = check_number("bounds", bounds[0]), check_number("bounds", bounds[1])
     if low >= high:
         raise ValueError(f"bounds must be (low, high) with low < high, got {bounds!r}")
     return low, high
 
 
 def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
-    """Factors as [F, 1] or [F, N] with N the image's planes, on its device and in its precision.
+    """Return factors as [F, 1] or [F, N] with N the image's planes, on its device and in its precision.
 
-    Host values are checked to be finite; a tensor on another device is not read, since that would wait for the device.
+    Values on the host must be finite; a tensor on another device is not read, since that would wait for the device.
     """
     table = _as_tensor(name, factors, image)
     if table.is_complex() or table.dim() == 0:
@@ -172,7 +172,7 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     readable = on_host and not torch.compiler.is_compiling() and not has_transforms()
     if readable and not table.detach().isfinite().all():
         raise ValueError(f"{name} must be finite in {image.dtype}, got {factors!r}")
-    table, lead = sent(name, table, image.device), image.shape[:-2]
+    table, lead = to_device_async(name, table, image.device), image.shape[:-2]
     if table.dim() == 1:
         return table[:, None]
     given = table.shape[1:]
@@ -182,10 +182,10 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     return table.reshape(table.shape[0], math.prod(lead))
 
 
-def sent(name: str, table: Tensor, device: torch.device) -> Tensor:
-    """A small tensor on ``device``; from the host without waiting until it is there.
+def to_device_async(name: str, table: Tensor, device: torch.device) -> Tensor:
+    """Return a small tensor on ``device``, without waiting for a copy from the host.
 
-    Not while a CUDA graph is captured: each replay would read the host's memory again, whoever has it then.
+    Raise if a CUDA graph is being captured: each replay would read the host's memory, which may be reused by then.
     """
     if table.device.type != "cpu" or device.type != "cuda":
         return table.to(device)

@@ -1,7 +1,7 @@
-"""Every private function of torch that this package uses, each with what is done in a torch that lacks it.
+"""All private functions of torch that this package uses, each with a fallback for a torch without it.
 
-One binary serves every torch from 2.10 on, and private names may go in any of them. No other file of the package uses
-one. Where a question to torch cannot be asked, the answer is the safe one, which costs speed.
+One binary runs with every torch from 2.10 on, and private names may disappear in any release. No other file of the
+package uses them. The fallbacks return the safe answer, which may be slower.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.autograd import forward_ad
 
 
 def _private(module: str, name: str):
-    """A private object of torch; None where there is none."""
+    """Return a private object of torch, or None if there is none."""
     try:
         return getattr(importlib.import_module(module), name, None)
     except ImportError:
@@ -43,33 +43,35 @@ _pytree = _private("torch.utils", "_pytree")
 
 
 def has_dispatch_modes() -> bool:
-    """Whether a mode (fake tensors, a tracer, a profiler of flops) sees every op. Unknown: True."""
+    """Return whether a dispatch mode is active (fake tensors, a tracer, a FLOP counter). Fallback: True."""
     return _count_modes is None or _count_modes() > 0
 
 
 def has_transforms() -> bool:
-    """Whether a transform of torch.func (grad, vmap ...) is at work. Unknown: True. ``torch.compile`` can trace it."""
+    """Return whether a transform of torch.func (grad, vmap ...) is active. Fallback: True.
+
+    ``torch.compile`` can trace this function.
+    """
     return True if _transforms_active is None else _transforms_active()
 
 
 def has_batched_gradients() -> bool:
-    """Whether autograd pushes many gradients at once (``is_grads_batched``, ``vectorize``). Unknown: False.
+    """Return whether autograd computes batched gradients (``is_grads_batched``, ``vectorize``). Fallback: False.
 
-    Without an answer, ops on such gradients raise torch's own error.
+    With the fallback, ops on batched gradients raise torch's own error.
     """
     return _vmap_key is not None and _key_included(_vmap_key)
 
 
 def is_batched_gradient(t: torch.Tensor) -> bool:
-    """Whether this is one of them: many gradients that look like one."""
+    """Return whether a tensor is a batch of gradients that has the shape of one."""
     return _is_batched is not None and _is_batched(t)
 
 
 def over_batched_gradients(function: Callable, tensors: Sequence[torch.Tensor]):
-    """``function(*tensors)`` of batched gradients, by ``torch.func.vmap``, which has more rules than they do.
+    """Return ``function(*tensors)`` of batched gradients, by ``torch.func.vmap``, which supports more functions.
 
-    The result, a tensor or a list or tuple of tensors, is batched likewise. Without torch's functions to take such
-    gradients apart they are passed on as they are.
+    The result is a batched tensor, or a list or tuple of them. Fallback: the function is called directly.
     """
     if not all((_enter_level, _leave_level, _remove_batch, _add_batch)):
         return function(*tensors)
@@ -83,14 +85,15 @@ def over_batched_gradients(function: Callable, tensors: Sequence[torch.Tensor]):
 
 
 def in_forward_mode() -> bool:
-    """Whether tensors may carry forward-mode tangents. Unknown: True."""
+    """Return whether tensors may have forward-mode tangents. Fallback: True."""
     return getattr(forward_ad, "_current_level", 0) >= 0
 
 
 def outside_modes(function: Callable, *args):
-    """``function(*args)`` outside of inference mode, dispatch modes and transforms: what it makes are real tensors.
+    """Return ``function(*args)``, called outside of inference mode, dispatch modes and transforms.
 
-    From a transform, and where torch has no way out of its modes, in a thread of its own, in which none is on.
+    Its tensors are then ordinary ones. Under a transform, and as a fallback, it is called in a new thread, where none
+    of these is active.
     """
     if _disable_modes is None or has_transforms():
         return _in_thread(function, *args)
@@ -118,27 +121,27 @@ def _in_thread(function: Callable, *args):
 
 
 def constant_when_traced(function: Callable) -> Callable:
-    """What ``torch.compiler.assume_constant_result`` does, without the second that its import of torch._dynamo takes.
+    """Decorate like ``torch.compiler.assume_constant_result``, which takes a second to import torch._dynamo.
 
-    In a torch whose compiler looks for another mark, the public function is called all the same.
+    Fallback, if the compiler reads another mark: the public function.
     """
-    if not _compiler_knows("_dynamo_marked_constant"):
+    if not _compiler_reads("_dynamo_marked_constant"):
         return torch.compiler.assume_constant_result(function)
     function._dynamo_marked_constant = True
     return function
 
 
-def _compiler_knows(mark: str) -> bool:
+def _compiler_reads(mark: str) -> bool:
     compiler = find_spec("torch._dynamo")
     decorators = Path(compiler.origin).with_name("decorators.py") if compiler and compiler.origin else None
     return bool(decorators and decorators.is_file() and mark in decorators.read_text())
 
 
 def eager(reason: str) -> Callable:
-    """A decorator: ``torch.compile`` breaks its graph at this function, and traces nothing of it.
+    """Return a decorator: ``torch.compile`` breaks the graph at the function and does not trace it.
 
-    What ``torch.compiler.disable`` does, which is called only where torch._dynamo is there already: importing that
-    takes a second. Where the compiler looks for another mark than this, it traces the few lines that call it.
+    Like ``torch.compiler.disable``, which is called only once torch._dynamo is imported: that import takes a second.
+    Fallback, if the compiler reads another mark: it traces the few lines of the wrapper.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -159,23 +162,23 @@ def eager(reason: str) -> Callable:
 
 
 def with_static_sizes(t: torch.Tensor) -> torch.Tensor:
-    """A constant whose sizes ``torch.compile(dynamic=True)`` takes as numbers; symbols for them would have no source.
+    """Mark a constant so that ``torch.compile(dynamic=True)`` reads its sizes as numbers, not as symbols.
 
-    What ``torch._dynamo.mark_static`` does, which while it compiles looks for a traced tensor. Where the compiler looks
-    for another mark, this one does nothing, and dynamic compilation fails in torch where it needs one.
+    Like ``torch._dynamo.mark_static``, which accepts only traced tensors during compilation. Fallback, if the compiler
+    reads another mark: none, and dynamic compilation fails in torch where it needs this one.
     """
     t._dynamo_static_indices = set(range(t.dim()))
     return t
 
 
 def read_pt2(path: str):
-    """A context that gives an exported program's archive: ``get_file_names()``, and ``read_bytes(name)`` of each."""
+    """Open the archive of an exported program: a context with ``get_file_names()`` and ``read_bytes(name)``."""
     reader = _private("torch.export.pt2_archive._package", "PT2ArchiveReader")
     return (reader or _ZipReader)(path)
 
 
 class _ZipReader:
-    """The same for a torch without such a reader: a zip file with everything in one folder."""
+    """The fallback of :func:`read_pt2`: reads the archive as a zip file with everything in one folder."""
 
     def __init__(self, path: str):
         self.file = ZipFile(path)
@@ -195,9 +198,9 @@ class _ZipReader:
 
 
 def register_container(kind: type, names: tuple[str, ...], flatten: Callable, unflatten: Callable) -> bool:
-    """Let torch.func, torch.compile and torch.export see into a class of tensors: its fields ``names``.
+    """Register a class as a pytree, so that torch.func, torch.compile and torch.export see its fields ``names``.
 
-    False, and no such view, where torch has no registry of containers.
+    Return whether it was registered. Fallback: not registered.
     """
     register = getattr(_pytree, "register_pytree_node", None)
     if register is None:

@@ -163,8 +163,8 @@ def unpair_args(shape, dtype, device) -> list:
 def split_args(shape, dtype, device, whole=False, paired=False) -> list:
     n, H, W, groups = shape
     spectrum = normal(n, H, W if whole else W // 2 + 1, dtype=dtype.to_complex(), device=device)
-    turns, widths = [(i + 1) % 4 for i in range(len(groups))], [g[2] for g in groups]
-    return [spectrum, masks_of(shape, dtype, device), turns, widths, W, paired]
+    i_powers, widths = [(i + 1) % 4 for i in range(len(groups))], [g[2] for g in groups]
+    return [spectrum, masks_of(shape, dtype, device), i_powers, widths, W, paired]
 
 
 def merge_args(shape, dtype, device, whole=False, paired=False) -> list:
@@ -175,8 +175,8 @@ def merge_args(shape, dtype, device, whole=False, paired=False) -> list:
         normal(g[4], stored(mask.shape[0]), *mask.shape[1:], dtype=dtype.to_complex(), device=device, seed=i)
         for i, (g, mask) in enumerate(zip(groups, masks))
     ]
-    turns, widths = [(i + 3) % 4 for i in range(len(groups))], [g[2] for g in groups]
-    return [bands, masks, turns, widths, H, W, whole, paired]
+    i_powers, widths = [(i + 3) % 4 for i in range(len(groups))], [g[2] for g in groups]
+    return [bands, masks, i_powers, widths, H, W, whole, paired]
 
 
 def polar_split_args(shape, dtype, device) -> list:

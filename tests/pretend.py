@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
-from steerlens_fast.pyramid.transforms import Bank
+from steerlens_fast.pyramid.bank import Bank
 
 aten = torch.ops.aten
 READS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default, aten.masked_select.default}
@@ -88,9 +88,10 @@ def pretend(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(1, dtype=torch.uint8))
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
-    masks, kept = Bank.masks, Bank.kept_mask
+    masks, residual_mask = Bank.masks, Bank.residual_mask
     on_cpu = lambda t: torch.empty(0, dtype=t.dtype)
     there = lambda t: isinstance(t, OnGpu)
     all_masks = lambda b, t, m: [OnGpu(mask) for mask in masks(b, on_cpu(t), m)] if there(t) else masks(b, t, m)
     monkeypatch.setattr(Bank, "masks", lambda b, t, merging: all_masks(b, t, merging))
-    monkeypatch.setattr(Bank, "kept_mask", lambda b, t: OnGpu(kept(b, on_cpu(t))) if there(t) else kept(b, t))
+    the_residual_mask = lambda b, t: OnGpu(residual_mask(b, on_cpu(t))) if there(t) else residual_mask(b, t)
+    monkeypatch.setattr(Bank, "residual_mask", the_residual_mask)

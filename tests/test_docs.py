@@ -18,43 +18,22 @@ READMES += sorted(p for folder in ("steerlens_fast", "csrc", "tests") for p in (
 PREFIX = "steerlens_fast."
 MODULES = sorted(m.name.removeprefix(PREFIX) for m in pkgutil.walk_packages(steerlens_fast.__path__, PREFIX))
 MODULES.remove("_C")
-WITH_EXAMPLES = {
-    *(f"ops.{name}" for name in "bands extrapolate morph pair planes polar step words".split()),
-    "pyramid",
-    "coefficients",
-    "families.csp",
-    "families.fourier",
-    "families.luma",
-    "families.pixel",
-}
-WITH_EXAMPLES |= {
-    "families",
-    "lens.lens",
-    "lens.adapters",
-    "lens.l2_search",
-    "classifier.classifier",
-    "classifier.objectives",
-    "morph_status",
-    "morphs.container",
-    "morphs.strips",
-}
-WITH_EXAMPLES |= {
-    "evaluate",
-    "evaluate.measures.alignment",
-    "evaluate.config",
-    "evaluate.measures.consistency",
-    "evaluate.measures.transfer",
-    "evaluate.measures.probes",
-    "evaluate.measures.smooth",
-    "evaluate.measures.statistics",
-    "evaluate.presets.synthetic",
+WITH_EXAMPLES = {  # modules that must keep theirs
+    *(f"ops.{name}" for name in "bands enums extrapolate morph pair planes polar step".split()),
+    *(f"pyramid.{name}" for name in "coefficients filter_cache module plot".split()),
+    *(f"families.{name}" for name in "csp fourier luma pixel registry".split()),
+    *(f"classifier.{name}" for name in "classifier objectives outputs targets".split()),
+    *(f"lens.{name}" for name in "l2_search lens schedule".split()),
+    *(f"morphs.{name}" for name in "container differences strips".split()),
+    *(f"evaluate.measures.{name}" for name in "alignment consistency probes smooth statistics transfer".split()),
+    *{"lens.adapters", "morph_status", "evaluate", "evaluate.config", "evaluate.presets.synthetic"},
 }
 NEEDS_NO_EXAMPLE = {
     "SteerablePyramid": {"forward", "unpack"},  # the same as analyze; shown with pack
     "Coefficients": {"tensors", "apply", "to", "clone", "detach", "map", "to_plenoptic", "from_plenoptic"},
     "CSPFamily": {  # prepare is shown by its class; the others serve PlaneMotion and PlaneAnchor
-        *{"prepare", "source", "moving", "advance", "anchored", "bank", "morph_planes"},
-        *{"frame_bytes", "moving_bytes", "coordinate_shapes"},
+        *{"prepare", "analyze", "prepare_planes", "advance", "image_at", "morph_planes"},
+        *{"frame_bytes", "prepared_bytes", "coordinate_shapes"},
     },
     "FourierFamily": {"prepare", "anchor", "weights"},  # as CSPFamily's
     "LumaFamily": {"prepare"},

@@ -98,8 +98,8 @@ def test_tensors_made_outside_of_modes_are_real(has, missing):
 
 @pytest.mark.parametrize("knows", [True, False])
 def test_constants_of_the_compiler(knows, monkeypatch):
-    assert internals._compiler_knows("_dynamo_marked_constant") and not internals._compiler_knows("no such mark")
-    monkeypatch.setattr(internals, "_compiler_knows", lambda mark: knows)
+    assert internals._compiler_reads("_dynamo_marked_constant") and not internals._compiler_reads("no such mark")
+    monkeypatch.setattr(internals, "_compiler_reads", lambda mark: knows)
     calls = []
 
     @internals.constant_when_traced
@@ -135,7 +135,7 @@ def test_eager_functions_break_the_graph_and_are_not_traced(marked):
 
 
 def test_sizes_of_constants_are_marked_as_static():
-    assert internals._compiler_knows("_dynamo_static_indices")
+    assert internals._compiler_reads("_dynamo_static_indices")
     assert internals.with_static_sizes(torch.ones(2, 3))._dynamo_static_indices == {0, 1}
 
 

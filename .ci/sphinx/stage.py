@@ -31,7 +31,14 @@ GUIDES = (  # page, file, in the order of the table of contents
 )
 API = {
     "The lens": ["SteerableLens", "Morphs", "factor_at_l2", "plot_morphs", "quantus_explain"],
-    "The pyramid": ["SteerablePyramid", "Coefficients", "plot_pyramid"],
+    "The pyramid": [
+        "SteerablePyramid",
+        "Coefficients",
+        "plot_pyramid",
+        "filter_cache_bytes",
+        "set_filter_cache_limit",
+        "clear_filter_cache",
+    ],
     "Edit families": ["CSPFamily", "FourierFamily", "PixelFamily", "LumaFamily"],
     "Data sets": ["morph_dataset"],
     "Evaluation": [

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from steerlens_fast import SteerablePyramid, ops
-from steerlens_fast.pyramid.transforms import Bank, Part
+from steerlens_fast.pyramid.bank import Bank, Part
+from steerlens_fast.pyramid.spectra import image_spectrum
 
 LARGE = {"planes": 96, "orientations": 4, "size": (224, 224), "frames": 8}
 SMALL = {"planes": 2, "orientations": 4, "size": (28, 28), "frames": 2}
@@ -92,7 +93,7 @@ def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) ->
         "extrapolate, phase, pairs": extrapolate("pairs"),
         "extrapolate, joint, pairs": extrapolate("pairs", joint=True),
         "extrapolate, phase, real": extrapolate("real"),
-        "extrapolate, phase, both": extrapolate("both"),
+        "extrapolate, phase, complex": extrapolate("complex"),
         "extrapolate_backward, phase": backward,
         "pair": lambda d: (raw.pair, [real(d).flatten(0, 1), K]),
         "unpair": lambda d: (raw.unpair, [complex_(d).flatten(0, 1), K]),
@@ -106,14 +107,14 @@ def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) ->
 def bank_of(size: tuple[int, int], kind: str) -> Bank:
     """All scales of a pyramid, as the morph uses them."""
     geometry = SteerablePyramid(size).geometry
-    return Bank(geometry, kind, tuple(map(Part, range(geometry.height))))
+    return Bank(geometry, kind, tuple(map(Part, range(geometry.num_scales))))
 
 
 def split(device, planes: int, size: tuple[int, int], kind: str):
     bank = bank_of(size, kind)
-    spectrum = bank.transform(torch.randn(planes, *size, device=device))
+    spectrum = image_spectrum(bank, torch.randn(planes, *size, device=device))
     masks = bank.masks(spectrum, merging=False)
-    return ops.split_bands, [spectrum, masks, bank.split_turns, bank.widths, size[1], bank.paired]
+    return ops.split_bands, [spectrum, masks, bank.split_i_powers, bank.widths, size[1], bank.paired]
 
 
 def merge(device, planes: int, size: tuple[int, int], kind: str):
@@ -122,5 +123,5 @@ def merge(device, planes: int, size: tuple[int, int], kind: str):
     stored = [(planes, (k + 1) // 2 if bank.paired else k, h, w) for k, h, w in shapes]
     bands = [torch.randn(*shape, device=device, dtype=torch.complex64) for shape in stored]
     masks = bank.masks(bands[0], merging=True)
-    how = (bank.merge_turns, bank.widths, *size, bank.paired, bank.paired)
+    how = (bank.merge_i_powers, bank.widths, *size, bank.paired, bank.paired)
     return ops.merge_bands, [bands, masks, *how]

@@ -19,7 +19,7 @@ from common import ROOT, TESTS, phase_arguments, write_result
 
 CORES_PER_PART = 3
 MOST_PARTS = 6  # each holds a context of the device
-QUICK = ["test_filters.py", "test_transforms.py"]  # what a dry run runs
+QUICK = ["pyramid/test_filters.py", "pyramid/test_transforms.py"]  # what a dry run runs
 
 
 def main() -> int:

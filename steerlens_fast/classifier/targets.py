@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, sent
+from ..checks import check_choice, to_device_async
 from .outputs import ONE_LOGIT
 
 RANKS = ("runner-up", "argmax", "least")
@@ -114,7 +114,7 @@ def resolve_checked_target(target: str | Tensor, outputs: Tensor, task: str) -> 
     if isinstance(target, str):
         return _ranked_label(target, outputs) if task == "multilabel" else _ranked(target, outputs)
     _check_range(target, outputs)
-    target = sent("target", target, outputs.device)
+    target = to_device_async("target", target, outputs.device)
     target = target[:, 0] if outputs.dim() == 2 else target
     return target, scores_at(outputs, target).argmax(1)
 

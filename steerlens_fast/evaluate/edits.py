@@ -10,9 +10,9 @@ from torch import Tensor
 from .. import ops
 from ..classifier import Classifier
 from ..families import CSPFamily, LumaFamily, make_family
-from ..families.anchor import reached
+from ..families.anchor import edited_coefficients
 from ..families.csp import split_state
-from ..families.protocols import planes
+from ..families.planes import flatten_planes
 from ..lens import SteerableLens
 from ..lens.schedule import count_frames, steps_per_frame
 from ..morphs import Morphs
@@ -119,12 +119,12 @@ def _coefficients(recorded: RecordingFamily, factor: Tensor) -> tuple[Tensor | N
     image = (recorded.motion if recorded.anchored is None else recorded.anchored).image
     if state:
         steps = split_state(family, state)
-        edit = lambda c, step: reached(c, *step)[0]
+        edit = lambda c, step: edited_coefficients(c, *step)[0]
     else:
-        moving = family.moving(planes(image), planes(recorded.motion.gradient))
+        prepared = family.prepare_planes(flatten_planes(image), flatten_planes(recorded.motion.gradient))
         b = factor.to(image.dtype).repeat_interleave(image.shape[1])[None]
-        steps = moving.steps
-        edit = lambda c, step: ops.extrapolate(c, *step, b, b, family.rule, "both")[0]
+        steps = prepared.steps
+        edit = lambda c, step: ops.extrapolate(c, *step, b, b, family.rule, "complex")[0]
     with torch.no_grad():
         plain = family.pyramid(image)
         flat = [band.flatten(0, 1) for band in plain.bands]  # [planes, K, h, w], as families have them

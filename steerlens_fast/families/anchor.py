@@ -10,14 +10,15 @@ from torch import Tensor
 from .. import checks, ops
 from ..checks import Factors
 from ..memory import chunks, new_output, store
-from .protocols import Bounds, PlaneMotion, check_pair, factor_pair, of_planes, planes
+from .planes import PlaneMotion, check_pair, factor_pair, factors_of_planes, flatten_planes
+from .protocols import Bounds
 
 PHASE_LIMIT = math.pi  # radians
 LOG_AMPLITUDE_LIMIT = 1.0  # natural log units
 
 
 class PlaneAnchor:
-    """See :class:`Anchor`: keeps the coordinates of every plane, and of a small batch its analysis."""
+    """See :class:`Anchor`: stores the coordinates of all planes and, of a small batch, the analysis."""
 
     def __init__(self, family, image: Tensor, motion: type[PlaneMotion]):
         self.family, self.image, self.motion = family, image, motion
@@ -25,10 +26,10 @@ class PlaneAnchor:
         coordinates = family.moves_phase + family.moves_amplitude
         count = image.shape[:-2].numel()
         new = lambda shape: torch.zeros(count, *shape, dtype=image.dtype, device=image.device)
-        with torch.inference_mode(False):  # they are written to later, perhaps outside of it
+        with torch.inference_mode(False):  # the state is written later, perhaps outside of inference mode
             self.state = tuple(new(shape) for shape in shapes for _ in range(coordinates))
-        self.tiles = chunks(count, family.moving_bytes(image.dtype), image.device)
-        self.kept_source = None
+        self.tiles = chunks(count, family.prepared_bytes(image.dtype), image.device)
+        self.cached_analysis = None
 
     def toward(self, gradient: Tensor) -> PlaneMotion:
         """See :class:`Anchor`."""
@@ -40,27 +41,27 @@ class PlaneAnchor:
         _, gradient = check_pair(self.image, gradient)
         b, a = factor_pair(factors, amplitude_factors, self.image)
         for at in self.tiles:
-            state, factors = tuple(t[at] for t in self.state), (of_planes(b, at), of_planes(a, at))
-            self.family.advance(self._source(at), planes(gradient)[at], state, *factors)
+            state, factors = tuple(t[at] for t in self.state), (factors_of_planes(b, at), factors_of_planes(a, at))
+            self.family.advance(self._analysis(at), flatten_planes(gradient)[at], state, *factors)
 
     def frame(self, bounds: Bounds = None) -> Tensor:
         """See :class:`Anchor`."""
         bounds = checks.check_bounds(bounds)
-        out = new_output(planes(self.image).shape, self.image.dtype, self.image.device)
+        out = new_output(flatten_planes(self.image).shape, self.image.dtype, self.image.device)
         for at in self.tiles:
-            store(out[at], self.family.anchored(self._source(at), tuple(t[at] for t in self.state)), bounds)
+            store(out[at], self.family.image_at(self._analysis(at), tuple(t[at] for t in self.state)), bounds)
         return out.reshape(self.image.shape)
 
-    def _source(self, at: slice):
+    def _analysis(self, at: slice):
         if len(self.tiles) > 1:
-            return self.family.source(planes(self.image)[at])
-        if self.kept_source is None:
-            self.kept_source = self.family.source(planes(self.image))
-        return self.kept_source
+            return self.family.analyze(flatten_planes(self.image)[at])
+        if self.cached_analysis is None:
+            self.cached_analysis = self.family.analyze(flatten_planes(self.image))
+        return self.cached_analysis
 
 
-def reached(c: Tensor, delta: Tensor | None, eta: Tensor | None, form: str = "both") -> Tensor:
-    """c exp(eta + i delta) of source coefficients [n, K, h, w]: one frame [1, ...], in a form of ops.extrapolate."""
+def edited_coefficients(c: Tensor, delta: Tensor | None, eta: Tensor | None, form: str = "complex") -> Tensor:
+    """Return c exp(eta + i delta) of source coefficients [n, K, h, w] as one frame [1, ...]; see ops.extrapolate."""
     one = torch.ones(1, 1, dtype=c.real.dtype, device=c.device)
     return ops.extrapolate(c, delta, eta, one, one, "polar", form)
 
@@ -73,13 +74,15 @@ def moved_coordinates(
     a: Tensor,
     rule: str,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """(delta, eta) of source coefficients ``c`` [n, K, h, w] after one step with factors [1, 1] or [1, n]; limited."""
+    """Return (delta, eta) of source coefficients ``c`` [n, K, h, w] after one step, limited.
+
+    Factors ``b`` and ``a`` are [1, 1] or [1, n].
+    """
     (delta, eta), (phase, amplitude) = at, step
-    plane = lambda t: t[0, :, None, None, None]
     if phase is not None:
-        delta = torch.addcmul(delta, plane(b), phase).clamp_(-PHASE_LIMIT, PHASE_LIMIT)
+        delta = torch.addcmul(delta, b[0, :, None, None, None], phase).clamp_(-PHASE_LIMIT, PHASE_LIMIT)
     if amplitude is not None:
-        eta = _moved_log_amplitude(c, eta, amplitude, plane(a), rule)
+        eta = _moved_log_amplitude(c, eta, amplitude, a[0, :, None, None, None], rule)
     return delta, eta
 
 

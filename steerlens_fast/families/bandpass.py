@@ -1,4 +1,4 @@
-"""Limiting families that are not the pyramid's own to some of its scales and orientations."""
+"""Restrict the pixel and Fourier families to some scales and orientations of a pyramid."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ..pyramid import SteerablePyramid
-from ..pyramid.transforms import Bank, Part
+from ..pyramid.bank import Bank, Part
 
 
 def check_restriction(pyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None) -> None:
-    """Scales and orientations are those of a pyramid, which must be there to name them."""
+    """Check that scales and orientations are those of ``pyramid``, which is required with them."""
     if pyramid is not None and not isinstance(pyramid, SteerablePyramid):
         raise TypeError(f"pyramid must be a SteerablePyramid or None, got {type(pyramid).__name__}")
     if pyramid is None and (scales is not None or orientations is not None):
@@ -24,17 +24,16 @@ def check_restriction(pyramid, scales: Sequence[int] | None, orientations: Seque
 def moving_parts(
     pyramid: SteerablePyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None
 ) -> tuple[Part, ...]:
-    """The bands of the chosen scales and orientations; all by default."""
-    keep = pyramid._check_orientations(orientations)
-    chosen = pyramid._check_scales(scales)
-    return () if keep == () else tuple(Part(s, keep) for s in chosen)
+    """Return the parts of the chosen scales and orientations; all by default."""
+    orientations, scales = pyramid._check_orientations(orientations), pyramid._check_scales(scales)
+    return () if orientations == () else tuple(Part(s, orientations) for s in scales)
 
 
 def band_weights(
     like: Tensor, pyramid: SteerablePyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None
 ) -> Tensor:
-    """Sum of the squared filters of the chosen bands, in [0, 1]: [H, W//2+1] on ``like``'s device, in its precision."""
-    return Bank(pyramid.geometry, "adjoint", moving_parts(pyramid, scales, orientations)).held_weights(like)
+    """Return the sum of the chosen bands' squared filters, in [0, 1]: [H, W//2+1], with ``like``'s device and dtype."""
+    return Bank(pyramid.geometry, "adjoint", moving_parts(pyramid, scales, orientations)).squared_response(like)
 
 
 def band_pass(
@@ -43,7 +42,7 @@ def band_pass(
     scales: Sequence[int] | None = None,
     orientations: Sequence[int] | None = None,
 ) -> Tensor:
-    """What the chosen bands hold of images [..., H, W]; all of them where nothing is chosen."""
+    """Return images [..., H, W] filtered by the chosen bands' squared response; unchanged if none are chosen."""
     if (scales is None and orientations is None) or not image.numel():
         return image
     weights = band_weights(image, pyramid, scales, orientations)

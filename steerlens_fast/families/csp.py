@@ -1,28 +1,23 @@
-"""The paper's family: motion in the complex steerable pyramid."""
+"""The CSP families: motion in the complex steerable pyramid, the method of the paper."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from .. import checks, ops
-from ..pyramid import SteerablePyramid, backend
-from ..pyramid.transforms import (
-    Bank,
-    Part,
-    band_spectra,
-    merge_spectra,
-    needs_no_derivative,
-    pair_spectra,
-    split_image,
-    split_spectrum,
-)
-from .anchor import PlaneAnchor, moved_coordinates, reached
+from ..pyramid import SteerablePyramid
+from ..pyramid.backend import Backend, choose_backend, forward_backend
+from ..pyramid.bank import Bank, Part
+from ..pyramid.spectra import band_spectra, image_spectrum, merge_spectra, pair_spectra, split_image, split_spectrum
+from .anchor import PlaneAnchor, edited_coefficients, moved_coordinates
 from .bandpass import moving_parts
-from .protocols import Bounds, PlaneMotion, check_pair, planes
+from .planes import PlaneMotion, check_pair
+from .protocols import Bounds
 
 EDITS = tuple(ops.EDITS)
 
@@ -34,7 +29,7 @@ class CSPFamily:
     Parameters
     ----------
     pyramid : SteerablePyramid
-        Decides filters and synthesis.
+        Its filters and its synthesis.
     edit : {"phase", "amplitude", "joint"}
         Which coordinates move.
     rule : {"complex", "polar"}
@@ -49,7 +44,7 @@ class CSPFamily:
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        If an argument is invalid; the message names it and what was expected.
 
     Examples
     --------
@@ -71,23 +66,26 @@ class CSPFamily:
     floor: float = 1e-6
     scales: Sequence[int] | None = None
     orientations: Sequence[int] | None = None
+    parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)  # the bands that move
+    analysis_bank: Bank = field(init=False, repr=False, compare=False)
+    synthesis_bank: Bank = field(init=False, repr=False, compare=False)  # its split is the gradient's analysis
+    plane_spec: tuple[list[int], int] = field(init=False, repr=False, compare=False)  # heights, i_power: constants
 
     def __post_init__(self):
         if not isinstance(self.pyramid, SteerablePyramid):
             raise TypeError(f"pyramid must be a SteerablePyramid, got {type(self.pyramid).__name__}")
         checks.check_choice("edit", self.edit, EDITS)
         checks.check_choice("rule", self.rule, tuple(ops.RULES))
-        object.__setattr__(self, "eps", checks.check_number("eps", self.eps))
-        object.__setattr__(self, "floor", checks.check_number("floor", self.floor, above=0.0, closed=True))
-        self.parts  # noqa: B018  (checks scales and orientations)
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The bands that move."""
-        return moving_parts(self.pyramid, self.scales, self.orientations)
+        set_field = partial(object.__setattr__, self)
+        set_field("eps", checks.check_number("eps", self.eps))
+        set_field("floor", checks.check_number("floor", self.floor, above=0.0, closed=True))
+        set_field("parts", moving_parts(self.pyramid, self.scales, self.orientations))
+        set_field("analysis_bank", Bank(self.pyramid.geometry, "analysis", self.parts))
+        set_field("synthesis_bank", Bank(self.pyramid.geometry, self.pyramid.synthesis, self.parts))
+        set_field("plane_spec", (self.synthesis_bank.heights, -self.pyramid.order % 4))
 
     def prepare(self, image: Tensor, gradient: Tensor) -> CSPMotion:
-        """See :class:`Family`. Nothing is computed yet: rendering works through the planes in cache-sized pieces."""
+        """See :class:`Family`. All computation is done by ``render``."""
         image, gradient = check_pair(image, gradient, self.pyramid.image_shape)
         return CSPMotion(self, image, gradient)
 
@@ -108,46 +106,41 @@ class CSPFamily:
 
     # --- Some planes [n, H, W] at a time: see PlaneFamily ---
 
-    def source(self, image: Tensor) -> CSPSource:
-        """The analysis of planes."""
-        return CSPSource(self, image)
+    def analyze(self, image: Tensor) -> CSPAnalysis:
+        """Compute the coefficients of planes."""
+        return CSPAnalysis(self, image)
 
-    def moving(self, image: Tensor, gradient: Tensor, *state: Tensor) -> CSPMoving:
-        """Analysis and step of planes, from the coordinates ``state`` where there are any."""
-        return CSPMoving(self.source(image), gradient, state)
+    def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> CSPStep:
+        """Compute analysis and step of planes, starting at the coordinates ``state`` if there are any."""
+        return CSPStep(self.analyze(image), gradient, state)
 
-    def advance(self, source: CSPSource, gradient: Tensor, state: Sequence[Tensor], b: Tensor, a: Tensor) -> None:
-        """Moves the coordinates ``state`` of planes, in place, by one step with factors [1, 1] or [1, n]."""
-        moved = CSPMoving(source, gradient, state).moved(b, a)
+    def advance(self, source: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor], b: Tensor, a: Tensor) -> None:
+        """Move the coordinates ``state`` of planes, in place, by one step with factors [1, 1] or [1, n]."""
+        moved = CSPStep(source, gradient, state).moved(b, a)
         for old, new in zip(state, (t for pair in moved for t in pair if t is not None)):
             old.copy_(new)
 
-    def anchored(self, source: CSPSource, state: Sequence[Tensor]) -> Tensor:
-        """Images [n, H, W] at the coordinates ``state``."""
-        return anchored_images(source, split_state(self, state))[0]
+    def image_at(self, source: CSPAnalysis, state: Sequence[Tensor]) -> Tensor:
+        """Return the images [n, H, W] at the coordinates ``state``."""
+        return source.image_at(split_state(self, state))[0]
 
     def morph_planes(self, image: Tensor, gradient: Tensor, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
-        """Frames [F, n, H, W] of planes that :func:`backend.plane_ops_supported`, in one pass."""
-        bank, analysis = self.bank(), Bank(self.pyramid.geometry, "analysis", self.parts)
-        filters = analysis.panel_filters(kept=True), bank.panel_filters(), bank.heights, bank.split_turns[0]
-        how = self.edit, self.rule, not bank.paired, self.eps, self.floor, bounds
-        return ops.morph_planes(image, gradient, b, a, *filters, *how)
-
-    def bank(self) -> Bank:
-        """The synthesis of the bands that move; its split is the gradient's analysis."""
-        return Bank(self.pyramid.geometry, self.pyramid.synthesis, self.parts)
+        """Return frames [F, n, H, W] of planes by one op; see :data:`.Backend.PLANE_OPS`."""
+        filters = self.analysis_bank.plane_filters(with_residual=True), self.synthesis_bank.plane_filters()
+        options = self.edit, self.rule, not self.synthesis_bank.paired, self.eps, self.floor, bounds
+        return ops.morph_planes(image, gradient, b, a, *filters, *self.plane_spec, *options)
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
-        """Memory that rendering one frame of one plane takes."""
+        """Return the memory that rendering one frame of one plane takes."""
         return Bank(self.pyramid.geometry, "real", self.parts).plane_bytes(dtype)
 
-    def moving_bytes(self, dtype: torch.dtype) -> int:
-        """Memory that coefficients and step of one plane take."""
+    def prepared_bytes(self, dtype: torch.dtype) -> int:
+        """Return the memory that coefficients and step of one plane take."""
         return 4 * dtype.itemsize * sum(shape.numel() for shape in self.coordinate_shapes())
 
     def coordinate_shapes(self) -> list[torch.Size]:
-        """[K, h, w] of every scale that moves."""
-        return [torch.Size(self.bank().band_shape(part)) for part in self.parts]
+        """Return [K, h, w] of every scale that moves."""
+        return [torch.Size(self.synthesis_bank.band_shape(part)) for part in self.parts]
 
     @property
     def moves_phase(self) -> bool:
@@ -162,103 +155,109 @@ class CSPMotion(PlaneMotion):
     """The motion of :class:`CSPFamily`."""
 
     def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
-        """Frames [F, N, H, W] of all planes; where one op can do all of it, by that."""
-        geometry, moves = self.family.pyramid.geometry, self.held is None and not self.state and self.family.parts
-        if moves and all(backend.plane_ops_supported(geometry, planes(t)) for t in (self.image, self.gradient)):
-            if needs_no_derivative(self.image, self.gradient, b, a):
-                return self.family.morph_planes(*self._planes(), b, a, bounds)
+        """Return frames [F, N, H, W] of all planes, by one op where it can compute them."""
+        if self.prepared is None and not self.state and self.family.parts:
+            planes = self._planes()
+            if choose_backend(self.family.pyramid.geometry, *planes, b, a) is Backend.PLANE_OPS:
+                return self.family.morph_planes(*planes, b, a, bounds)
         return super()._render(b, a, bounds)
 
 
-class CSPSource:
-    """The coefficients of some planes, and how to make images of edited ones."""
+class CSPAnalysis:
+    """The coefficients of some planes, and the synthesis of edited ones."""
 
     def __init__(self, family: CSPFamily, image: Tensor):
-        self.family, self.bank, self.image = family, family.bank(), image
-        analysis = Bank(family.pyramid.geometry, "analysis", family.parts)
-        self.by_planes = backend.plane_ops_supported(analysis.geometry, image)
+        self.family, self.synthesis_bank, self.image = family, family.synthesis_bank, image
+        self.by_plane_ops = forward_backend(family.pyramid.geometry, image) is Backend.PLANE_OPS
         if not family.parts:
-            self.coefficients, self.kept = [], None
-        elif self.by_planes:
-            *self.coefficients, kept = analysis.split_planes(image, kept=True)
-            self.kept = kept[:, 0]
+            self.coefficients, self.residual = [], None
+        elif self.by_plane_ops:
+            *self.coefficients, residual = family.analysis_bank.split_planes(image, with_residual=True)
+            self.residual = residual[:, 0]
         else:
-            spectrum = self.bank.transform(image)
-            self.coefficients = list(split_spectrum(analysis, spectrum))
-            self.kept = spectrum, self.bank.kept_mask(image)
+            spectrum = image_spectrum(self.synthesis_bank, image)
+            self.coefficients = list(split_spectrum(family.analysis_bank, spectrum))
+            self.residual = spectrum, self.synthesis_bank.residual_mask(image)
 
     def gradients(self, gradient: Tensor) -> Iterable[Tensor]:
-        """d/dc of a loss whose gradient in the image is ``gradient``, scale by scale."""
+        """Return d(loss)/dc, scale by scale, from the loss's gradient in the image."""
         if not self.family.parts:
             return ()
-        return self.bank.split_planes(gradient) if self.by_planes else split_image(self.bank, gradient)
+        return (
+            self.synthesis_bank.split_planes(gradient)
+            if self.by_plane_ops
+            else split_image(self.synthesis_bank, gradient)
+        )
 
     def step(self, c: Tensor, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Phase and amplitude step, None where that coordinate does not move."""
+        """Return phase and amplitude step, None where that coordinate does not move."""
         family = self.family
         phase, amplitude = ops.step(c, gradient, family.eps, family.rule, family.floor)
         return (phase if family.moves_phase else None), (amplitude if family.moves_amplitude else None)
 
     def images(self, bands: Iterable[Tensor], frames: int) -> Tensor:
-        """Frames [F, n, H, W] of each scale's coefficients in this form; of complex ones the real part counts."""
+        """Synthesize frames [F, n, H, W] from each scale's coefficients, in the form :attr:`form`.
+
+        Of complex frames the real part is the image.
+        """
         if not self.family.parts:
             return self.image.expand(frames, *self.image.shape).clone()
         flat = (band.flatten(0, 1) for band in bands)
-        if self.by_planes:
-            images = self.bank.merge_planes(list(flat), self.form, self.kept)
+        if self.by_plane_ops:
+            images = self.synthesis_bank.merge_planes(list(flat), self.form, self.residual)
         else:
-            spectra = pair_spectra(flat) if self.bank.paired else band_spectra(self.bank, flat)
-            images = merge_spectra(self.bank, spectra, self.kept)
+            spectra = pair_spectra(flat) if self.synthesis_bank.paired else band_spectra(self.synthesis_bank, flat)
+            images = merge_spectra(self.synthesis_bank, spectra, self.residual)
         return images.unflatten(0, (frames, self.image.shape[0]))
+
+    def image_at(self, coordinates: Iterable[tuple[Tensor | None, Tensor | None]]) -> Tensor:
+        """Return the one frame [1, n, H, W] at these coordinates (delta, eta), scale by scale."""
+        bands = zip(self.coefficients, coordinates)
+        return self.images((edited_coefficients(c, *at, self.form) for c, at in bands), 1)
 
     @property
     def form(self) -> str:
-        """What the synthesis reads of coefficients [F, n, K, h, w]: real parts in pairs, or both quadratures."""
-        return "pairs" if self.bank.paired else "both"
+        """The form of coefficients [F, n, K, h, w] that the synthesis reads; see :func:`ops.extrapolate`."""
+        return "pairs" if self.synthesis_bank.paired else "complex"
 
 
-class CSPMoving:
-    """See :class:`Moving`; anchored at coordinates (phase, log amplitude; scale by scale) where ``state`` has some."""
+class CSPStep:
+    """See :class:`PreparedPlanes`; starts at the coordinates ``state``: phase and log amplitude of each scale."""
 
-    def __init__(self, source: CSPSource, gradient: Tensor, state: Sequence[Tensor] = ()):
+    def __init__(self, source: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor] = ()):
         self.source, self.state, self.anchored = source, split_state(source.family, state), bool(state)
         bands = zip(source.coefficients, source.gradients(gradient), self.state)
-        self.steps = [source.step(reached(c, *at)[0] if self.anchored else c, g) for c, g, at in bands]
+        self.steps = [source.step(edited_coefficients(c, *at)[0] if self.anchored else c, g) for c, g, at in bands]
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
-        """See :class:`Moving`."""
+        """See :class:`PreparedPlanes`."""
         if self.anchored:
-            each = (self.moved(b[j : j + 1], a[j : j + 1]) for j in range(len(b)))
-            return torch.cat([anchored_images(self.source, coordinates) for coordinates in each])
-        how = self.source.family.rule, self.source.form
+            coordinates = (self.moved(b[j : j + 1], a[j : j + 1]) for j in range(len(b)))
+            return torch.cat([self.source.image_at(at) for at in coordinates])
+        options = self.source.family.rule, self.source.form
         bands = zip(self.source.coefficients, self.steps)
-        return self.source.images((ops.extrapolate(c, *step, b, a, *how) for c, step in bands), b.shape[0])
+        return self.source.images((ops.extrapolate(c, *step, b, a, *options) for c, step in bands), b.shape[0])
 
     def moved(self, b: Tensor, a: Tensor) -> list[tuple[Tensor | None, Tensor | None]]:
-        """(delta, eta) of each scale after one step with factors [1, 1] or [1, n]."""
+        """Return (delta, eta) of each scale after one step with factors [1, 1] or [1, n]."""
         bands = zip(self.source.coefficients, self.state, self.steps)
         return [moved_coordinates(*band, b, a, self.source.family.rule) for band in bands]
 
     def largest_phase(self) -> Tensor:
-        """See :class:`Moving`."""
+        """See :class:`PreparedPlanes`."""
         largest = [phase.abs().amax((-3, -2, -1)) for phase, _ in self.steps if phase is not None]
         return torch.stack(largest).amax(0) if largest else self.source.image.new_zeros(len(self.source.image))
 
 
-# --- Coordinates anchored at the source: c = c0 exp(eta + i delta) ---
-
-
 def split_state(family: CSPFamily, state: Sequence[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Coordinates as :class:`PlaneAnchor` keeps them -> (delta, eta) of each scale."""
+    """Return (delta, eta) of each scale, from coordinates as :class:`PlaneAnchor` stores them.
+
+    An edited coefficient is c0 exp(eta + i delta), with c0 the source's.
+    """
     if not state:
         return [(None, None)] * len(family.parts)
-    each = iter(state)
+    tensors = iter(state)
     return [
-        (next(each) if family.moves_phase else None, next(each) if family.moves_amplitude else None)
+        (next(tensors) if family.moves_phase else None, next(tensors) if family.moves_amplitude else None)
         for _ in family.parts
     ]
-
-
-def anchored_images(source: CSPSource, coordinates: Iterable[tuple[Tensor | None, Tensor | None]]) -> Tensor:
-    """The one frame [1, n, H, W] at these coordinates."""
-    return source.images((reached(c, *at, source.form) for c, at in zip(source.coefficients, coordinates)), 1)

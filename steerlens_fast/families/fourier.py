@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .. import checks, ops
 from ..pyramid import SteerablePyramid
-from .anchor import PlaneAnchor, moved_coordinates, reached
+from .anchor import PlaneAnchor, edited_coefficients, moved_coordinates
 from .bandpass import band_weights, check_restriction
-from .protocols import PlaneMotion, check_pair
+from .planes import PlaneMotion, check_pair
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class FourierFamily:
     floor : float
         Coefficients below this fraction of the spectrum's largest amplitude do not move.
     pyramid : SteerablePyramid, optional
-        Whose bands ``scales`` and ``orientations`` are.
+        The pyramid of ``scales`` and ``orientations``.
     scales, orientations : sequence of int, optional
         Only frequencies of these bands move, each as far as the bands' squared responses let its gradient through.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        If an argument is invalid; the message names it and what was expected.
 
     Notes
     -----
@@ -69,20 +69,20 @@ class FourierFamily:
     def prepare(self, image: Tensor, gradient: Tensor) -> FourierMotion:
         """See :class:`Family`."""
         image, gradient = check_pair(image, gradient, self.pyramid.image_shape if self.pyramid else None)
-        return FourierMotion(_Sized(self, *image.shape[-2:]), image, gradient)
+        return FourierMotion(_FourierPlanes(self, *image.shape[-2:]), image, gradient)
 
     def anchor(self, image: Tensor) -> PlaneAnchor:
         """See :class:`AnchoringFamily`: phase change in [-pi, pi]."""
         image = checks.check_image("image", image, self.pyramid.image_shape if self.pyramid else None)
-        return PlaneAnchor(_Sized(self, *image.shape[-2:]), image, FourierMotion)
+        return PlaneAnchor(_FourierPlanes(self, *image.shape[-2:]), image, FourierMotion)
 
     def weights(self, like: Tensor) -> Tensor:
-        """What multiplies each frequency's gradient, [H, W//2+1]: 0 at DC and Nyquist, else the bands' response."""
+        """Return the gradient's factor at each frequency, [H, W//2+1]: 0 at DC and Nyquist, else the response."""
         H, W = like.shape[-2:]
         moving = torch.ones(H, W // 2 + 1, dtype=like.dtype, device=like.device)
         if self.scales is not None or self.orientations is not None:
             moving = band_weights(like, self.pyramid, self.scales, self.orientations).clone()
-        moving[:1, :1] = 0  # not [0, 0], which would be copied from the host, and waited for
+        moving[:1, :1] = 0  # [0, 0] would copy the value from the host and wait for it
         if H % 2 == 0:
             moving[H // 2] = 0
         if W % 2 == 0:
@@ -95,8 +95,8 @@ class FourierMotion(PlaneMotion):
 
 
 @dataclass(frozen=True)
-class _Sized:
-    """A Fourier family of images of one size: see PlaneFamily."""
+class _FourierPlanes:
+    """A Fourier family for images of one size; see :class:`PlaneFamily`."""
 
     family: FourierFamily
     height: int
@@ -108,60 +108,60 @@ class _Sized:
     def __repr__(self) -> str:
         return repr(self.family)
 
-    def source(self, image: Tensor) -> Tensor:
-        """Spectra [n, 1, H, W//2+1]: one band."""
+    def analyze(self, image: Tensor) -> Tensor:
+        """Return spectra [n, 1, H, W//2+1]: one band."""
         return torch.fft.rfft2(image)[:, None]
 
-    def moving(self, image: Tensor, gradient: Tensor, *state: Tensor) -> _FourierMoving:
-        """Spectrum and step of planes."""
-        return _FourierMoving(self, self.source(image), gradient, *state)
+    def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> _FourierStep:
+        """Compute spectrum and step of planes."""
+        return _FourierStep(self, self.analyze(image), gradient, *state)
 
     def advance(self, source: Tensor, gradient: Tensor, state: Sequence[Tensor], b: Tensor, a: Tensor) -> None:
-        """Moves the phases ``state``, in place."""
-        state[0].copy_(_FourierMoving(self, source, gradient, *state).moved(b))
+        """Move the phases ``state``, in place."""
+        state[0].copy_(_FourierStep(self, source, gradient, *state).moved(b))
 
-    def anchored(self, source: Tensor, state: Sequence[Tensor]) -> Tensor:
-        """Images [n, H, W] at the phases ``state``."""
-        return self.images(reached(source, state[0], None))[0]
+    def image_at(self, source: Tensor, state: Sequence[Tensor]) -> Tensor:
+        """Return the images [n, H, W] at the phases ``state``."""
+        return self.images(edited_coefficients(source, state[0], None))[0]
 
     def images(self, spectra: Tensor) -> Tensor:
-        """Frames [F, n, H, W] of spectra [F, n, 1, H, W//2+1]."""
+        """Return frames [F, n, H, W] of spectra [F, n, 1, H, W//2+1]."""
         return torch.fft.irfft2(spectra[:, :, 0], s=(self.height, self.width))
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
-        """Spectrum and image of one frame."""
+        """Return the memory of spectrum and image of one frame."""
         return 2 * dtype.itemsize * self.height * (self.width + 2)
 
-    def moving_bytes(self, dtype: torch.dtype) -> int:
-        """Spectrum and step."""
+    def prepared_bytes(self, dtype: torch.dtype) -> int:
+        """Return the memory of spectrum and step of one plane."""
         return self.frame_bytes(dtype)
 
     def coordinate_shapes(self) -> list[torch.Size]:
-        """[1, H, W//2+1]."""
+        """Return [1, H, W//2+1], of the one band."""
         return [torch.Size((1, self.height, self.width // 2 + 1))]
 
 
-class _FourierMoving:
-    """See :class:`Moving`."""
+class _FourierStep:
+    """See :class:`PreparedPlanes`."""
 
-    def __init__(self, family: _Sized, source: Tensor, gradient: Tensor, state: Tensor | None = None):
+    def __init__(self, family: _FourierPlanes, source: Tensor, gradient: Tensor, state: Tensor | None = None):
         self.family, self.source, self.state = family, source, state
-        at = source if state is None else reached(source, state, None)[0]
+        at = source if state is None else edited_coefficients(source, state, None)[0]
         settings = family.family
         gradients = torch.fft.rfft2(gradient)[:, None] * settings.weights(gradient)
         self.phase, _ = ops.step(at, gradients, settings.eps, settings.rule, settings.floor)
 
     def moved(self, b: Tensor) -> Tensor:
-        """Phases after one step with factors [1, 1] or [1, n]."""
+        """Return the phases after one step with factors [1, 1] or [1, n]."""
         return moved_coordinates(self.source, (self.state, None), (self.phase, None), b, b, self.family.family.rule)[0]
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
-        """See :class:`Moving`."""
+        """See :class:`PreparedPlanes`."""
         if self.state is None:
-            return self.family.images(ops.extrapolate(self.source, self.phase, None, b, b, "complex", "both"))
-        each = (reached(self.source, self.moved(b[j : j + 1]), None) for j in range(len(b)))
-        return torch.cat([self.family.images(spectra) for spectra in each])
+            return self.family.images(ops.extrapolate(self.source, self.phase, None, b, b, "complex", "complex"))
+        spectra = (edited_coefficients(self.source, self.moved(b[j : j + 1]), None) for j in range(len(b)))
+        return torch.cat([self.family.images(one) for one in spectra])
 
     def largest_phase(self) -> Tensor:
-        """See :class:`Moving`."""
+        """See :class:`PreparedPlanes`."""
         return self.phase.abs().amax((-3, -2, -1))

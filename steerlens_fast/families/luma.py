@@ -1,4 +1,4 @@
-"""Colour: any family on the luma of RGB images, with chroma left as it is."""
+"""Colour: any family on the luma of RGB images; chroma stays as it is."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from torch import Tensor
 from .. import checks
 from ..checks import Factors
 from ..memory import chunks, new_output, scratch_chunks, store
-from ..pyramid.transforms import needs_no_derivative
-from .protocols import Anchor, Bounds, Family, HoldingMotion, Motion, check_pair, clip, factor_pair
+from ..pyramid.backend import is_recorded
+from .planes import check_pair, clip, factor_pair
+from .protocols import Anchor, Bounds, Family, Motion, PiecewiseMotion
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
-BLOCK_PASSES = {"cpu": 4}  # passes' worth of frames in a block, else 1: CPU families analyse anew for each block
+BLOCK_PASSES = {"cpu": 4}  # passes of frames in a block, else 1: on a CPU each block repeats the analysis
 
 
 def luma(image: Tensor) -> Tensor:
-    """Y = 0.299 R + 0.587 G + 0.114 B of images [..., 3, H, W]: [..., 1, H, W].
+    """Return Y = 0.299 R + 0.587 G + 0.114 B of images [..., 3, H, W]: [..., 1, H, W].
 
     Examples
     --------
@@ -34,16 +35,16 @@ def luma(image: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LumaFamily:
-    """Another family's motion of the luma of RGB images: Y's change is added to all three channels, so chroma stays.
+    """Another family's motion, of the luma of RGB images: Y's change is added to all three channels, so chroma stays.
 
     Parameters
     ----------
     family : Family
-        What moves the luma. Its gradient is the sum over the channels, d(loss)/dY.
+        The family that moves the luma, along d(loss)/dY: the sum of the gradient over the channels.
 
     Notes
     -----
-    Y of ITU-R BT.601. Where a channel is clipped to its bounds, its chroma changes after all.
+    Y of ITU-R BT.601. Where a channel is clipped to its bounds, chroma does change.
 
     Examples
     --------
@@ -69,7 +70,7 @@ class LumaFamily:
 
     @property
     def anchor(self) -> Callable[[Tensor], LumaAnchor]:
-        """See :class:`AnchoringFamily`; there where the other family has it."""
+        """See :class:`AnchoringFamily`; an AttributeError if the other family has none."""
         anchor = self.family.anchor
         return lambda image: LumaAnchor(anchor, _check_rgb(image))
 
@@ -91,7 +92,7 @@ class LumaMotion:
         b, a = map(table, factor_pair(factors, amplitude_factors, y))
         render = lambda f: self.motion.render(b[f], None if amplitude_factors is None else a[f])
         frame = lambda moved: image + (moved - y)
-        if torch.compiler.is_compiling() or not needs_no_derivative(image, self.gradient, b, a):
+        if is_recorded(image, self.gradient, b, a):
             return clip(frame(render(slice(None))), bounds)
         out = new_output((len(b), *image.shape), image.dtype, image.device)
         passes = BLOCK_PASSES.get(y.device.type, 1)
@@ -101,15 +102,15 @@ class LumaMotion:
         return out
 
     def _add(self, whole: Tensor, moved: Tensor, bounds: Bounds) -> None:
-        """Write one frame: the image, and the change of its luma in all channels."""
+        """Write one frame to ``whole``: the image plus the change of its luma in all channels."""
         samples = lambda t: t.reshape(-1, *t.shape[-3:])
         whole, image, moved, y = map(samples, (whole, self.image, moved, self.y))
         for at in scratch_chunks(image):
             store(whole[at], image[at] + (moved[at] - y[at]), bounds)
 
     def pieces(self) -> Iterator[tuple[slice, LumaMotion]]:
-        """See :class:`HoldingMotion`."""
-        if not isinstance(self.motion, HoldingMotion):
+        """See :class:`PiecewiseMotion`."""
+        if not isinstance(self.motion, PiecewiseMotion):
             yield slice(0, len(self.image)), self
             return
         for at, motion in self.motion.pieces():
@@ -117,7 +118,7 @@ class LumaMotion:
 
     @property
     def largest_phase_step(self):
-        """See :class:`PhaseMotion`; there where the family's motion has it."""
+        """See :class:`PhaseMotion`; an AttributeError if the other family's motion has none."""
         return self.motion.largest_phase_step
 
 

@@ -1,4 +1,4 @@
-"""The pixel family: a plain gradient step, what every other family is compared with."""
+"""The pixel family: a plain gradient step, the baseline of all other families."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .. import checks
 from ..checks import Factors, factor_table
 from ..memory import new_output, store
 from ..pyramid import SteerablePyramid
-from ..pyramid.transforms import needs_no_derivative
+from ..pyramid.backend import is_recorded
 from .bandpass import band_pass, check_restriction
-from .protocols import Bounds, check_pair, clip
+from .planes import check_pair, clip
+from .protocols import Bounds
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,14 @@ class PixelFamily:
     eps : float
         Length of the infinitesimal step.
     pyramid : SteerablePyramid, optional
-        Whose bands ``scales`` and ``orientations`` are.
+        The pyramid of ``scales`` and ``orientations``.
     scales, orientations : sequence of int, optional
-        Only what these bands hold of the gradient moves the image (a filter of squared band responses).
+        Only the gradient in these bands moves the image (a filter of the bands' squared responses).
 
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        If an argument is invalid; the message names it and what was expected.
 
     Examples
     --------
@@ -77,7 +78,7 @@ class PixelMotion:
         bounds, b = checks.check_bounds(bounds), factor_table("factors", factors, self.image)
         lead = self.image.shape[:-2] if b.shape[1] != 1 else (1,) * (self.image.dim() - 2)
         frame = lambda f: torch.addcmul(self.image, f.reshape(*lead, 1, 1), self.gradient, value=-self.eps)
-        if torch.compiler.is_compiling() or not needs_no_derivative(self.image, self.gradient, b):
+        if is_recorded(self.image, self.gradient, b):
             of_frames = b.reshape(b.shape[0], *lead, 1, 1)
             return clip(torch.addcmul(self.image, of_frames, self.gradient, value=-self.eps), bounds)
         out = new_output((len(b), *self.image.shape), self.image.dtype, self.image.device)

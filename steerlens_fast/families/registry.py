@@ -5,7 +5,7 @@ A family turns an image and one image-sized gradient into a :class:`Motion`, whi
     motion = family.prepare(image, gradient)      # gradient: d(loss to decrease) / d(image), summed over samples
     frames = motion.render([0.0, 1.0, 2.0])       # [F, ..., H, W]
 
-Any object with these two methods is a family. What else a family may offer, and for what, is in :mod:`.base`.
+Any object with these two methods is a family; :mod:`.protocols` has the optional ones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def make_family(
     scales: Sequence[int] | None = None,
     orientations: Sequence[int] | None = None,
 ) -> Family:
-    """The family of a name: "pixel", "fourier", "csp-phase", "csp-amplitude" or "csp-joint".
+    """Return the family of a name: "pixel", "fourier", "csp-phase", "csp-amplitude" or "csp-joint".
 
     Examples
     --------

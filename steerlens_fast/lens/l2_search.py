@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_bounds, check_int, sent
+from ..checks import check_bounds, check_int, to_device_async
 from ..families import Motion
-from ..families.protocols import HoldingMotion, rendered
+from ..families.planes import render_checked
+from ..families.protocols import PiecewiseMotion
 from ..memory import scratch_chunks
 
 LOG_REACH = math.log(2)  # log factor beyond proportional growth that a step without a bracket may go
@@ -110,7 +111,7 @@ def factor_at_l2(
     start = _default_start(motion, target) if start is None else _per_sample("start", start, image)
     source = image if source is None else source
     results = []
-    for at, piece in motion.pieces() if isinstance(motion, HoldingMotion) else [(slice(None), motion)]:
+    for at, piece in motion.pieces() if isinstance(motion, PiecewiseMotion) else [(slice(None), motion)]:
         search = _Search(piece, target[at], bounds, tolerance[at], _limit(piece, max_factor, at), source[at])
         search.run(start[at], iterations)
         results.append(search.result())
@@ -207,7 +208,7 @@ class _Search:
 
     def l2_at(self, factor: Tensor) -> Tensor:
         """Return distances [B] at factors [B], infinite where a frame overflows."""
-        l2 = l2_from(rendered(self.motion, factor[None], None, self.bounds), self.source)[0]
+        l2 = l2_from(render_checked(self.motion, factor[None], None, self.bounds), self.source)[0]
         return torch.where(l2.isfinite(), l2, math.inf)
 
     def _update_best(self, factor: Tensor, l2: Tensor) -> None:
@@ -300,4 +301,4 @@ def _per_sample(name: str, value: float | Tensor, image: Tensor) -> Tensor:
         raise ValueError(f"{name} must be one number or {len(image)}, one per sample, got {list(table.shape)}")
     if table.device.type == "cpu" and not bool((table.isfinite() & (table > 0)).all()):
         raise ValueError(f"{name} must be finite and above 0, got {value!r}")
-    return sent(name, table, image.device).expand(len(image)).clone()
+    return to_device_async(name, table, image.device).expand(len(image)).clone()

@@ -408,7 +408,7 @@ class SteerableLens:
                 raise ValueError(
                     "pyramid must not contain image_shape; for images of one shape pass a SteerablePyramid"
                 )
-            checks.check_options("pyramid", self.pyramid, SteerablePyramid, beside="image_shape")
+            checks.check_options("pyramid", self.pyramid, SteerablePyramid, excluded="image_shape")
             SteerablePyramid((1 << 14, 1 << 14), **self.pyramid)  # raises for an invalid option
         elif self.pyramid is not None and not isinstance(self.pyramid, SteerablePyramid):
             kind = type(self.pyramid).__name__

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from ..families import Anchor, Family, LumaFamily, Motion
-from ..families.protocols import Bounds, HoldingMotion, clip, rendered
+from ..families.planes import clip, render_checked
+from ..families.protocols import Bounds, PiecewiseMotion
 from .l2_search import factor_at_l2, l2_from, tolerance_at
 from .schedule import Schedule, Step
 
@@ -71,7 +72,7 @@ def frozen(state: MorphState, gradient: Gradient, block: int | None = None) -> I
     state.append_factors(b, b if a is None else a)
     for f in range(0, len(b), block or max(len(b), 1)):
         at = slice(f, f + (block or len(b)))
-        yield rendered(motion, b[at], None if a is None else a[at], state.bounds)
+        yield render_checked(motion, b[at], None if a is None else a[at], state.bounds)
 
 
 def _frozen_factors(state: MorphState, motion: Motion) -> tuple[Tensor, Tensor | None]:
@@ -88,7 +89,7 @@ def _frozen_factors(state: MorphState, motion: Motion) -> tuple[Tensor, Tensor |
 
 def _with_analysis(motion: Motion) -> Motion:
     """Return the motion with its analysis cached, if that of all samples is small."""
-    pieces = list(islice(motion.pieces(), 2)) if isinstance(motion, HoldingMotion) else []
+    pieces = list(islice(motion.pieces(), 2)) if isinstance(motion, PiecewiseMotion) else []
     return pieces[0][1] if len(pieces) == 1 else motion
 
 
@@ -112,7 +113,7 @@ class _LivePosition:
         return self.family.prepare(self.image, gradient)
 
     def move(self, motion: Motion, gradient: Tensor, b: Tensor, a: Tensor | None) -> Tensor:
-        self.image = rendered(motion, b[None], None if a is None else a[None], self.bounds)[0]
+        self.image = render_checked(motion, b[None], None if a is None else a[None], self.bounds)[0]
         return self.image
 
 
@@ -177,7 +178,7 @@ def _shortened(
     state: MorphState, motion: Motion, b: Tensor, image: Tensor, longest: Tensor, accuracy: Tensor
 ) -> Tensor:
     """Return factors [B], reduced where the frame would lie farther than ``longest`` [B] from ``image``."""
-    far = l2_from(rendered(motion, b[None], None, state.bounds), image)[0] > longest
+    far = l2_from(render_checked(motion, b[None], None, state.bounds), image)[0] > longest
     if not bool(far.any()):
         return b
     max_factor, start = torch.where(far, b, 0.0), torch.where(far, b / 2, 1.0)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import Factors, check_int, sent
+from ..checks import Factors, check_int, to_device_async
 
 DEFAULT_L2 = 2.0  # times the range of the bounds, at every size: see the notes of SteerableLens.morph
 FRAMES, STEPS = 12, 11  # by default
@@ -174,7 +174,7 @@ def _factor_schedule(images: Tensor, factors, amplitude_factors, frames: int | N
     b, a = tables["factors"], tables.get("amplitude_factors")
     at_source = not any(bool(t[0].any()) for t in tables.values())
     toward = any(bool((t > 0).any()) for t in tables.values())
-    on_device = lambda name, t: None if t is None else sent(name, t, images.device)
+    on_device = lambda name, t: None if t is None else to_device_async(name, t, images.device)
     b, a = on_device("factors", b), on_device("amplitude_factors", a)
     return Schedule(len(b), b, a, starts_at_source=at_source, toward=toward)
 
@@ -186,7 +186,7 @@ def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
     if not math.isfinite(last):
         raise ValueError(f"factors must be finite in {images.dtype}, got {factor!r}")
     table = ramp[:, None].expand(-1, images.shape[0])
-    return Schedule(frames, sent("factors", table, images.device), toward=last > 0)
+    return Schedule(frames, to_device_async("factors", table, images.device), toward=last > 0)
 
 
 def _check_factor_shape(name: str, table: Tensor, count: int) -> None:
@@ -244,7 +244,7 @@ def _distances_in(name: str, given, table: Tensor, images: Tensor) -> Tensor:
     table = table.to(images.dtype)
     if not bool((table.isfinite() & (table > 0)).all()):
         raise ValueError(f"{name} must be finite and above 0 in {images.dtype}, got {given!r}")
-    return sent(name, table, images.device)
+    return to_device_async(name, table, images.device)
 
 
 def _real_table(name: str, value, kinds: str) -> Tensor:

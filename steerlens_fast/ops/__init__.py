@@ -1,9 +1,11 @@
-"""The compiled ops, ``torch.ops.steerlens_fast.*``: typed wrappers, fakes (shapes) and autograd. Their only user.
+"""The compiled ops, ``torch.ops.steerlens_fast.*``: typed wrappers, fakes (shapes) and autograd.
 
-Each op has one name: its schema, its kernels' files in ``csrc``, its wrapper here, its formula in :mod:`reference`.
-Linear ops are registered as each other's adjoints, so derivatives of any order are kernels too. The others have a fused
-first derivative; its own derivative is that of the formula in :mod:`reference`, in plain torch. Under ``torch.func``
-and in forward mode, which custom ops have no rules for, the wrappers compute the formula itself.
+The rest of the package calls the ops through these wrappers only. An op has the same name in its schema, its kernels'
+files in ``csrc``, its wrapper here and its formula in :mod:`.reference`.
+
+Linear ops are registered as each other's adjoints, so their derivatives of any order are kernels too. The other ops
+have a fused first derivative, whose own derivative is that of the formula in plain torch. Under ``torch.func`` and in
+forward mode, which custom ops have no rules for, the wrappers compute the formula itself.
 """
 
 from .bands import merge_bands, split_bands

@@ -1,4 +1,4 @@
-"""The words of the wrappers as the numbers of the kernels, and dtypes."""
+"""The wrappers' names of rules, forms and edits as the kernels' numbers, and dtypes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from .. import checks
 
 RULES = {"complex": 0, "polar": 1}
-FORMS = {"real": 0, "both": 1, "pairs": 2}
+FORMS = {"real": 0, "complex": 1, "pairs": 2}
 EDITS = {"phase": 0, "amplitude": 1, "joint": 2}
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The precision of a real or complex dtype. A table, since torch.compile does not know ``dtype.to_real``.
+    """Return the real dtype of the same precision. A table, since torch.compile cannot trace ``dtype.to_real``.
 
     Examples
     --------
@@ -26,9 +26,10 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def rule_index(rule: str) -> int:
-    """The kernels' number of a rule."""
+    """Return the kernels' number of a rule."""
     return RULES[checks.check_choice("rule", rule, tuple(RULES))]
 
 
-def form_indices(forms: Sequence[str], known: tuple[str, ...]) -> list[int]:
-    return [FORMS[checks.check_choice("forms", form, known)] for form in forms]
+def form_indices(forms: Sequence[str], choices: tuple[str, ...]) -> list[int]:
+    """Return the kernels' numbers of forms, which must be among ``choices``."""
+    return [FORMS[checks.check_choice("forms", form, choices)] for form in forms]

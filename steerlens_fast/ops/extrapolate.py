@@ -21,20 +21,20 @@ def extrapolate(
     rule: str = "complex",
     form: str = "real",
 ) -> Tensor:
-    """Every frame of a scale's bands in one pass: coefficients and step are read once.
+    """Compute every frame of a scale's bands in one pass: coefficients and step are read once.
 
     Parameters
     ----------
     coefficients : Tensor [N, K, h, w], complex
     phase_step, amplitude_step : Tensor [N, K, h, w], real, or None
-        As :func:`step` gives them; None where that coordinate does not move.
+        As :func:`step` returns them; None for a coordinate that does not move.
     phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], real
         b_j and a_j of frame j (and plane n).
     rule : {"complex", "polar"}
         "complex": max(A + a dA, 0) exp(i (phi + b dphi)). "polar": c exp(a dlogA + i b dphi).
-    form : {"real", "both", "pairs"}
-        Real parts (all that the synthesis "real" reads); both quadratures; the real parts of two orientations as one
-        complex number, as :func:`pair` makes them.
+    form : {"real", "complex", "pairs"}
+        Real parts, which are all that the synthesis "real" reads; complex numbers; or the real parts of two
+        orientations as one complex number, see :func:`pair`.
 
     Returns
     -------
@@ -47,8 +47,8 @@ def extrapolate(
 
     Notes
     -----
-    Differentiable in coefficients, steps and factors. The factors' gradients are computed in plain torch, with F
-    intermediate copies of a band.
+    Differentiable in coefficients, steps and factors. The gradient of the factors is computed in plain torch, which
+    takes F intermediate copies of a band.
 
     Examples
     --------
@@ -59,8 +59,8 @@ def extrapolate(
     tensor([ 1., -1.])
     """
     factors = phase_factors, amplitude_factors
-    how = rule_index(rule), FORMS[checks.check_choice("form", form, tuple(FORMS))]
-    return call("extrapolate", coefficients, phase_step, amplitude_step, *factors, *how)
+    options = rule_index(rule), FORMS[checks.check_choice("form", form, tuple(FORMS))]
+    return call("extrapolate", coefficients, phase_step, amplitude_step, *factors, *options)
 
 
 @fake("extrapolate")
@@ -97,10 +97,10 @@ def _factor_gradients(ctx, grad, inputs, rule):
         return None, None
     coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors = inputs
 
-    def of_factors(b, a):
+    def frames(b, a):
         return reference.extrapolate(coefficients, phase_step, amplitude_step, b, a, rule, int(grad.is_complex()))
 
-    _, pull_back = torch.func.vjp(of_factors, phase_factors, amplitude_factors)
+    _, pull_back = torch.func.vjp(frames, phase_factors, amplitude_factors)
     return pull_back(grad)
 
 

@@ -1,4 +1,4 @@
-"""Integer frequencies in the order of the FFT."""
+"""Integer frequencies in FFT order."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from torch import Tensor
 
 
 def signed_frequencies(n: int) -> Tensor:
-    """Integer frequencies of an ``n``-point DFT in storage order; Nyquist (even n) is positive."""
+    """Return the integer frequencies of an ``n``-point DFT in FFT order; Nyquist (even n) is positive."""
     k = torch.arange(n, dtype=torch.int64, device="cpu")
     return torch.where(k <= n // 2, k, k - n)

@@ -1,24 +1,23 @@
-"""``morph_planes``: an image and its gradient to every frame, in one pass."""
+"""``morph_planes``: all frames of an image from its gradient, in one pass."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from .. import checks
-from . import reference
-from .enums import EDITS, rule_index
+from .enums import EDITS, FORMS, rule_index
 from .registration import (
     call,
     call_plane_op,
-    constant_masks,
+    check_constant_masks,
     dense,
     fake,
     float32_only,
+    opposite,
     register_derivative,
     save_tensors,
     saved,
@@ -33,18 +32,18 @@ def morph_planes(
     analysis: Sequence[Tensor],
     synthesis: Sequence[Tensor],
     heights: Sequence[int],
-    turns: int = 0,
+    i_power: int = 0,
     edit: str = "phase",
     rule: str = "complex",
-    both: bool = False,
+    complex_bands: bool = False,
     eps: float = 1.0,
     floor: float = 1e-6,
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Frames of planes that move along ``-gradients``: analysis, :func:`step`, :func:`extrapolate`, synthesis and clip.
+    """Move planes along ``-gradients``: analysis, :func:`step`, :func:`extrapolate`, synthesis and clip.
 
-    Plane by plane, in one pass: between image and frames there is nothing but the coefficients of one plane for each
-    thread (of all threads together, where these are more than 32 MiB). Like :func:`split_planes` the CPU's alone.
+    One pass for each plane: the only temporaries are the coefficients of one plane for each thread, or of one plane for
+    all threads if they take more than 32 MiB. CPU and float32 only, as :func:`split_planes`.
 
     Parameters
     ----------
@@ -52,22 +51,22 @@ def morph_planes(
         Planes, and dL/dplane of a loss to decrease.
     phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], float32
         b_j and a_j of frame j (and plane n).
-    analysis : sequence of Tensors [K, panels, w, lanes], float32
-        Filters of the bands that move, as :func:`split_planes` takes them; last that of what these do not hold,
-        [1, panels, W, lanes].
+    analysis : sequence of Tensors [K, row blocks, w, SIMD width], float32
+        Filters of the bands that move, as :func:`split_planes` takes them; last that of the residual,
+        [1, row blocks, W, SIMD width].
     synthesis : sequence of Tensors, shaped as those of ``analysis`` but the last
-        Filters of the way back, whose adjoint analyses the gradient.
+        Filters of the synthesis; its adjoint analyses the gradient.
     heights : sequence of int
         Each group's h, in samples.
-    turns : int
-        The analysis multiplies bands by ``i ** turns``, 0 to 3; the synthesis by the opposite.
+    i_power : int
+        The analysis multiplies bands by ``i ** i_power``, 0 to 3; the synthesis by ``i ** -i_power``.
     edit : {"phase", "amplitude", "joint"}
         Which coordinates move.
     rule : {"complex", "polar"}
     eps, floor : float
         As in :func:`step`.
-    both : bool
-        The synthesis reads both quadratures of a coefficient, not its real part alone.
+    complex_bands : bool
+        The synthesis reads complex coefficients, not only their real parts.
     bounds : (float, float), optional
         Frames are clipped to them.
 
@@ -85,54 +84,87 @@ def morph_planes(
 
     Notes
     -----
-    Differentiable in images, gradients and factors: its derivatives are those of the ops that it is made of.
+    Differentiable in images, gradients and factors: the backward pass is that of the ops it is composed of.
 
     Examples
     --------
     >>> import torch
     >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import in_panels, plane_ops_supported
+    >>> from steerlens_fast.pyramid.backend import to_row_blocks, plane_ops_supported
     >>> planes, mask = torch.rand(2, 32, 32), torch.ones(3, 16, 16)
-    >>> filters, rest = [in_panels(mask, 32)], in_panels(torch.ones(1, 32, 32) / 1024, 32)
+    >>> filters, residual = [to_row_blocks(mask, 32)], to_row_blocks(torch.ones(1, 32, 32) / 1024, 32)
     >>> factors = torch.tensor([[0.0], [1.0]])
     >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
-    ...     frames = morph_planes(planes, planes, factors, factors, [*filters, rest], filters, [16])
+    ...     frames = morph_planes(planes, planes, factors, factors, [*filters, residual], filters, [16])
     ...     assert frames.shape == (2, 2, 32, 32) and torch.equal(frames[0], planes)
     """
-    how = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), both, eps, floor
-    bank = list(analysis), list(synthesis), list(heights), turns
+    options = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), complex_bands, eps, floor
+    groups = list(analysis), list(synthesis), list(heights), i_power
     low, high = (-math.inf, math.inf) if bounds is None else bounds
-    return call_plane_op("morph_planes", images, gradients, phase_factors, amplitude_factors, *bank, *how, low, high)
+    factors = phase_factors, amplitude_factors
+    return call_plane_op("morph_planes", images, gradients, *factors, *groups, *options, low, high)
 
 
 @fake("morph_planes")
-def _(images, gradients, phase_factors, amplitude_factors, *how):
+def _(images, gradients, phase_factors, amplitude_factors, *options):
     float32_only("images", images)
     return images.new_empty(phase_factors.shape[0], *images.shape)
 
 
-_PARTS = SimpleNamespace(
-    **{
-        name: lambda *args, _name=name: call(_name, *args)
-        for name in ("split_planes", "step", "extrapolate", "merge_planes")
-    }
-)
+def _composed(
+    images,
+    gradients,
+    phase_factors,
+    amplitude_factors,
+    analysis,
+    synthesis,
+    heights,
+    i_power,
+    edit,
+    rule,
+    complex_bands,
+    eps,
+    floor,
+    low,
+    high,
+) -> Tensor:
+    """Compute the op's result by the ops it is composed of, which have derivatives."""
+    (N, H, W), groups, form = images.shape, len(synthesis), FORMS["complex" if complex_bands else "real"]
+    i_powers, forms, analysis_forms = [i_power] * groups, [form] * groups, [FORMS["complex"]] * groups
+    *bands, residual = call(
+        "split_planes", images, analysis, [*heights, H], [*i_powers, 0], [*analysis_forms, FORMS["real"]]
+    )
+    band_gradients = call("split_planes", gradients, synthesis, heights, i_powers, forms)
+    frames = []
+    for c, g in zip(bands, band_gradients):
+        phase, amplitude = call("step", c, g, eps, rule, floor)
+        phase = phase if edit != EDITS["amplitude"] else None
+        amplitude = amplitude if edit != EDITS["phase"] else None
+        moved = call("extrapolate", c, phase, amplitude, phase_factors, amplitude_factors, rule, form)
+        frames.append(moved.flatten(0, 1))
+    out = call("merge_planes", frames, synthesis, heights, opposite(i_powers), forms, residual[:, 0], H, W)
+    out = out.unflatten(0, (len(phase_factors), N))
+    phase_still = (phase_factors == 0) | (edit == EDITS["amplitude"])
+    amplitude_still = (amplitude_factors == 0) | (edit == EDITS["phase"])
+    still = (phase_still & amplitude_still)[..., None, None]
+    # A still frame is the image bit by bit, but has the derivative of its reconstruction.
+    return (torch.where(still, images, out).detach() + (out - out.detach())).clamp(low, high)
 
 
 def _morph_planes_backward(ctx, grad):
-    constant_masks(ctx, 4)
-    constant_masks(ctx, 5)
+    check_constant_masks(ctx, 4)
+    check_constant_masks(ctx, 5)
     inputs = saved(ctx)
-    wanted = [i for i, needed in enumerate(ctx.needs_input_grad[:4]) if needed]
-    again = torch.is_grad_enabled()
+    needed = [i for i, needs in enumerate(ctx.needs_input_grad[:4]) if needs]
+    create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        for i in wanted:
-            inputs[i] = inputs[i].view_as(inputs[i])  # an edge of its own: one input may be, or come from, another
-        frames = reference.morph_planes(*inputs, parts=_PARTS)
-    of_wanted = torch.autograd.grad(
-        frames, [inputs[i] for i in wanted], dense(grad), create_graph=again, allow_unused=True
+        for i in needed:
+            inputs[i] = inputs[i].view_as(inputs[i])  # its own graph node: one input may be, or depend on, another
+        frames = _composed(*inputs)
+    needed_grads = torch.autograd.grad(
+        frames, [inputs[i] for i in needed], dense(grad), create_graph=create_graph, allow_unused=True
     )
-    grads = dict(zip(wanted, of_wanted))
+    grads = dict(zip(needed, needed_grads))
     filters = [[None] * len(inputs[i]) for i in (4, 5)]
     return *(grads.get(i) for i in range(4)), *filters, *[None] * (len(inputs) - 6)
 

@@ -10,14 +10,14 @@ from .registration import call, dense, fake, register_derivative
 
 
 def pair(planes: Tensor, run: int) -> Tensor:
-    """Two real planes as one complex plane, x_2p + i x_(2p+1): one complex FFT serves both.
+    """Store two real planes as one complex plane, x_2p + i x_(2p+1): one complex FFT transforms both.
 
     Parameters
     ----------
     planes : Tensor [R run, ...], real or complex
-        Of complex planes the real parts are taken.
+        Of complex planes the real parts.
     run : int
-        Planes are paired within runs of so many; the last of an odd run gets zeros as its partner.
+        Planes are paired within runs of this length; the last one of an odd run is paired with zeros.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def pair(planes: Tensor, run: int) -> Tensor:
 
 
 def unpair(pairs: Tensor, run: int) -> Tensor:
-    """The inverse of :func:`pair`, and its adjoint: [R ceil(run / 2), ...] complex to [R run, ...] real.
+    """Return real planes [R run, ...] from pairs [R ceil(run / 2), ...]: inverse and adjoint of :func:`pair`.
 
     Examples
     --------

@@ -9,28 +9,37 @@ from torch import Tensor
 
 from .enums import FORMS, form_indices, real_dtype
 from .pair import pair
-from .registration import call, call_plane_op, constant_masks, dense, fake, float32_only, opposite, register_derivative
+from .registration import (
+    call,
+    call_plane_op,
+    check_constant_masks,
+    dense,
+    fake,
+    float32_only,
+    opposite,
+    register_derivative,
+)
 
 
 def split_planes(
-    planes: Tensor, filters: Sequence[Tensor], heights: Sequence[int], turns: Sequence[int], forms: Sequence[str]
+    planes: Tensor, filters: Sequence[Tensor], heights: Sequence[int], i_powers: Sequence[int], forms: Sequence[str]
 ) -> list[Tensor]:
-    """Real planes to bands in one pass: :func:`split_bands` and the FFTs around it, within a core's caches.
+    """Split real planes into bands in one pass: :func:`split_bands` and the FFTs around it, within a core's caches.
 
-    For the CPU alone, and float32, where :func:`steerlens_fast.pyramid.backend.plane_ops_supported` returns True.
+    CPU and float32 only, and only if :func:`steerlens_fast.pyramid.backend.plane_ops_supported` returns True.
 
     Parameters
     ----------
     planes : Tensor [N, H, W], float32
-    filters : sequence of float32 Tensors, each [K, panels, w, lanes]
-        One entry for each group of K bands of h x w samples, as :func:`steerlens_fast.pyramid.backend.in_panels` makes
-        them of masks [K, h, w].
+    filters : sequence of float32 Tensors, each [K, row blocks, w, SIMD width]
+        One entry for each group of K bands of h x w samples: masks [K, h, w] in the layout of
+        :func:`steerlens_fast.pyramid.backend.to_row_blocks`.
     heights : sequence of int
         Each group's h, in samples.
-    turns : sequence of int
-        Each group is multiplied by ``i ** turns``, 0 to 3.
-    forms : sequence of {"real", "both"}
-        Real parts of bands that are real but for rounding (two come from one FFT), or complex bands.
+    i_powers : sequence of int
+        Group g is multiplied by ``i ** i_powers[g]``, 0 to 3.
+    forms : sequence of {"real", "complex"}
+        Real bands (the real parts of bands that are real but for rounding), or complex ones.
 
     Returns
     -------
@@ -40,47 +49,47 @@ def split_planes(
     Raises
     ------
     RuntimeError
-        Where a shape, dtype or device does not fit; the message names the argument. Raised before any kernel runs.
+        If a shape, dtype or device is wrong; the message names the argument. Raised before any kernel runs.
 
     Examples
     --------
     >>> import torch
     >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import in_panels, plane_ops_supported
+    >>> from steerlens_fast.pyramid.backend import to_row_blocks, plane_ops_supported
     >>> planes, mask = torch.rand(2, 32, 32), torch.ones(3, 16, 16)
     >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
-    ...     (bands,) = split_planes(planes, [in_panels(mask, 32)], [16], [0], ["both"])
+    ...     (bands,) = split_planes(planes, [to_row_blocks(mask, 32)], [16], [0], ["complex"])
     ...     assert bands.shape == (2, 3, 16, 16)
     """
-    how = list(filters), list(heights), list(turns), form_indices(forms, ("real", "both"))
-    return call_plane_op("split_planes", planes, *how)
+    groups = list(filters), list(heights), list(i_powers), form_indices(forms, ("real", "complex"))
+    return call_plane_op("split_planes", planes, *groups)
 
 
 def merge_planes(
     bands: Sequence[Tensor],
     filters: Sequence[Tensor],
     heights: Sequence[int],
-    turns: Sequence[int],
+    i_powers: Sequence[int],
     forms: Sequence[str],
     height: int,
     width: int,
-    rest: Tensor | None = None,
+    residual: Tensor | None = None,
 ) -> Tensor:
-    """Bands to real planes in one pass: :func:`merge_bands` and the FFTs around it, within a core's caches.
+    """Merge bands into real planes in one pass: :func:`merge_bands` and the FFTs around it, within a core's caches.
 
-    The adjoint of :func:`split_planes` with opposite ``turns``, and like it the CPU's alone.
+    The adjoint of :func:`split_planes` with opposite ``i_powers``; CPU and float32 only, too.
 
     Parameters
     ----------
     bands : sequence of Tensors [N, K, h, w] (or, "pairs", [N, ceil(K / 2), h, w]), float32 or complex64
-    filters, heights, turns
+    filters, heights, i_powers
         As in :func:`split_planes`.
-    forms : sequence of {"real", "both", "pairs"}
-        What is read: real parts (of real or complex bands); both quadratures; real parts as :func:`pair` has them.
+    forms : sequence of {"real", "complex", "pairs"}
+        How bands are read: real parts of real or complex bands, complex bands, or real parts in pairs (:func:`pair`).
     height, width : int
         The planes' size in pixels.
-    rest : Tensor [n, height, width], optional
-        Added, plane j mod n to plane j.
+    residual : Tensor [n, height, width], optional
+        Added to the result: plane j mod n to plane j.
 
     Returns
     -------
@@ -95,18 +104,18 @@ def merge_planes(
     --------
     >>> import torch
     >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import in_panels, plane_ops_supported
+    >>> from steerlens_fast.pyramid.backend import to_row_blocks, plane_ops_supported
     >>> band, mask = torch.rand(2, 3, 16, 16), torch.ones(3, 16, 16)
     >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), band):
-    ...     planes = merge_planes([band], [in_panels(mask, 32)], [16], [0], ["real"], 32, 32)
+    ...     planes = merge_planes([band], [to_row_blocks(mask, 32)], [16], [0], ["real"], 32, 32)
     ...     assert planes.shape == (2, 32, 32)
     """
-    how = list(filters), list(heights), list(turns), form_indices(forms, tuple(FORMS))
-    return call_plane_op("merge_planes", list(bands), *how, rest, height, width)
+    groups = list(filters), list(heights), list(i_powers), form_indices(forms, tuple(FORMS))
+    return call_plane_op("merge_planes", list(bands), *groups, residual, height, width)
 
 
 @fake("split_planes")
-def _(planes, filters, heights, turns, forms):
+def _(planes, filters, heights, i_powers, forms):
     float32_only("planes", planes)
     dtypes = [planes.dtype.to_complex() if form else planes.dtype for form in forms]
     shapes = [(planes.shape[0], f.shape[0], h, f.shape[2]) for f, h in zip(filters, heights)]
@@ -114,50 +123,49 @@ def _(planes, filters, heights, turns, forms):
 
 
 @fake("merge_planes")
-def _(bands, filters, heights, turns, forms, rest, height, width):
+def _(bands, filters, heights, i_powers, forms, residual, height, width):
     float32_only("bands", bands[0])
     return bands[0].new_empty(bands[0].shape[0], height, width, dtype=real_dtype(bands[0].dtype))
 
 
 def _setup_split_planes(ctx, inputs, output):
-    planes, filters, heights, turns, forms = inputs
+    planes, filters, heights, i_powers, forms = inputs
     ctx.save_for_backward(*filters)
-    ctx.how, ctx.shape = (heights, opposite(turns), forms), planes.shape[-2:]
+    ctx.spec, ctx.shape = (heights, opposite(i_powers), forms), planes.shape[-2:]
 
 
 def _split_planes_backward(ctx, grads):
-    constant_masks(ctx, 1)
+    check_constant_masks(ctx, 1)
     filters = list(ctx.saved_tensors)
-    grad = call("merge_planes", [dense(g) for g in grads], filters, *ctx.how, None, *ctx.shape)
+    grad = call("merge_planes", [dense(g) for g in grads], filters, *ctx.spec, None, *ctx.shape)
     return grad, [None] * len(filters), None, None, None
 
 
 def _setup_merge_planes(ctx, inputs, output):
-    bands, filters, heights, turns, forms, rest, _, _ = inputs
+    bands, filters, heights, i_powers, forms, residual, _, _ = inputs
     ctx.save_for_backward(*filters)
-    ctx.how, ctx.forms, ctx.complex = (heights, opposite(turns)), forms, [band.is_complex() for band in bands]
-    ctx.rest = None if rest is None else rest.shape[0]
+    ctx.spec, ctx.forms, ctx.complex = (heights, opposite(i_powers)), forms, [band.is_complex() for band in bands]
+    ctx.residual_planes = None if residual is None else residual.shape[0]
 
 
 def _merge_planes_backward(ctx, grad):
-    constant_masks(ctx, 1)
+    check_constant_masks(ctx, 1)
     filters, grad = list(ctx.saved_tensors), dense(grad)
-    grads = call("split_planes", grad, filters, *ctx.how, [form % FORMS["pairs"] for form in ctx.forms])
+    grads = call("split_planes", grad, filters, *ctx.spec, [form % FORMS["pairs"] for form in ctx.forms])
     bands = [_as_stored(*band) for band in zip(grads, ctx.forms, ctx.complex)]
-    rest = None if ctx.rest is None else grad.unflatten(0, (grad.shape[0] // max(ctx.rest, 1), ctx.rest)).sum(0)
-    return bands, [None] * len(filters), None, None, None, rest, None, None
+    n, residual = ctx.residual_planes, None
+    if n is not None:
+        residual = grad.unflatten(0, (grad.shape[0] // max(n, 1), n)).sum(0)
+    return bands, [None] * len(filters), None, None, None, residual, None, None
 
 
 def _as_stored(grad: Tensor, form: int, complex_: bool) -> Tensor:
-    """A real part's gradient as that of what holds the real part."""
+    """Return the gradient of a band as it is stored: real, complex or in pairs."""
     if form == FORMS["pairs"]:
         N, K = grad.shape[:2]
         return pair(grad.flatten(0, 1), K).unflatten(0, (N, (K + 1) // 2))
     return torch.complex(grad, torch.zeros_like(grad)) if complex_ and form == FORMS["real"] else grad
 
 
-for _name, _backward, _setup in (
-    ("split_planes", _split_planes_backward, _setup_split_planes),
-    ("merge_planes", _merge_planes_backward, _setup_merge_planes),
-):
-    register_derivative(_name, _backward, _setup)
+register_derivative("split_planes", _split_planes_backward, _setup_split_planes)
+register_derivative("merge_planes", _merge_planes_backward, _setup_merge_planes)

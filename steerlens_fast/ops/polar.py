@@ -17,7 +17,7 @@ from .registration import (
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Amplitude and phase (radians, in [-pi, pi]) of complex coefficients of any shape; gradient 0 at amplitude 0.
+    """Return amplitude and phase (radians, in [-pi, pi]) of complex coefficients; the gradient at amplitude 0 is 0.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
-    """``amplitude * exp(i phase)``, the inverse of :func:`polar_split`; two real tensors of one shape.
+    """Return ``amplitude * exp(i phase)``, the inverse of :func:`polar_split`; two real tensors of one shape.
 
     Examples
     --------

@@ -1,12 +1,10 @@
-"""The mathematics in plain torch: what every kernel is tested against. Imports no op; meant to be read.
+"""The formulas of all ops in plain torch: every kernel is tested against them. Imports no op.
 
-Each function has the name, the arguments and the result of the op or method it mirrors. It spends memory and time
-freely: full complex FFTs, one band at a time. All of it is differentiable, any number of times.
+Each function has the name, the arguments and the result of the op it mirrors. It is written to be read, not for speed:
+full complex FFTs, one band at a time. All functions can be differentiated any number of times.
 """
 
 from __future__ import annotations
-
-import sys
 
 import torch
 from torch import Tensor
@@ -65,52 +63,52 @@ def _pair_filters(mask: Tensor) -> Tensor:
 def split_bands(
     spectrum: Tensor,
     masks: list[Tensor],
-    turns: list[int],
+    i_powers: list[int],
     widths: list[int],
     width: int,
     paired: bool = False,
 ) -> list[Tensor]:
-    """Spectrum [N, H, width//2+1] or [N, H, width] -> per group i^turns * mask * crop, [N, K, h, columns].
+    """Spectrum [N, H, width//2+1] or [N, H, width] -> per group i^power * mask * crop, [N, K, h, columns].
 
-    ``paired``: real bands two by two, [N, ceil(K/2), h, w], the filters' pairs as complex filters.
+    ``paired``: real bands in pairs, [N, ceil(K/2), h, w], by pairs of filters as complex filters.
     """
     out = []
     masks = [_pair_filters(mask) for mask in masks] if paired else masks
-    for mask, turn, w in zip(masks, turns, widths):
+    for mask, power, w in zip(masks, i_powers, widths):
         h, columns = mask.shape[-2:]
         rows = signed_frequencies(h).to(spectrum.device)
         cols = signed_frequencies(w).to(spectrum.device)[:columns]
-        out.append(_read(spectrum, rows, cols, width)[:, None] * mask * 1j**turn)
+        out.append(_read(spectrum, rows, cols, width)[:, None] * mask * 1j**power)
     return out
 
 
 def merge_bands(
     bands: list[Tensor],
     masks: list[Tensor],
-    turns: list[int],
+    i_powers: list[int],
     widths: list[int],
     height: int,
     width: int,
     whole: bool = False,
     paired: bool = False,
 ) -> Tensor:
-    """The adjoint of :func:`split_bands` with opposite turns; plane n of a group with P planes reads n mod P."""
+    """The adjoint of :func:`split_bands` with opposite i_powers; plane n of a group with P planes reads n mod P."""
     planes = max(band.shape[0] for band in bands)
     whole = whole and width > 2
     masks = [_pair_filters(mask).conj() for mask in masks] if paired else masks
     out = bands[0].new_zeros(planes, height, width if whole else width // 2 + 1)
-    for band, mask, turn, w in zip(bands, masks, turns, widths):
+    for band, mask, power, w in zip(bands, masks, i_powers, widths):
         h, columns = mask.shape[-2:]
         rows = signed_frequencies(h).to(band.device)
         cols = signed_frequencies(w).to(band.device)[:columns]
-        values = (band * mask * 1j**turn).sum(1)
+        values = (band * mask * 1j**power).sum(1)
         values = values.repeat(planes // max(band.shape[0], 1), 1, 1)
         if whole:
             part = torch.zeros_like(out)
             part[:, (rows % height)[:, None], (cols % width)[None, :]] = values
             out = out + part
             continue
-        direct = min(w // 2 + 1, columns)  # so many columns come first that are not negative
+        direct = min(w // 2 + 1, columns)  # the number of columns of frequencies >= 0, which come first
         at = lambda r, c: (slice(None), (r % height)[:, None], c[None, :])
         part = torch.zeros_like(out)
         part[at(rows, cols[:direct])] = values[..., :direct]
@@ -120,12 +118,15 @@ def merge_bands(
     return out
 
 
-def _from_panels(panels: Tensor, h: int, H: int) -> Tensor:
-    """Filters [K, panels, w, lanes] -> masks [K, h, w]: image row Y is lane Y mod lanes of its panel."""
-    lanes = panels.shape[-1]
+def _from_row_blocks(row_blocks: Tensor, h: int, H: int) -> Tensor:
+    """Filters [K, row blocks, w, S] -> masks [K, h, w]: image row Y is element Y mod S of row block Y // S.
+
+    Row blocks without a row of the band are left out.
+    """
+    S = row_blocks.shape[-1]  # the SIMD width
     image_rows = (signed_frequencies(h) % H).tolist()
-    kept = sorted({Y // lanes for Y in image_rows})
-    return torch.stack([panels[:, kept.index(Y // lanes), :, Y % lanes] for Y in image_rows], 1)
+    stored = sorted({Y // S for Y in image_rows})
+    return torch.stack([row_blocks[:, stored.index(Y // S), :, Y % S] for Y in image_rows], 1)
 
 
 def _fft2(t: Tensor) -> Tensor:
@@ -142,18 +143,18 @@ def _unpaired(pairs: Tensor, K: int) -> Tensor:
 
 
 def split_planes(
-    planes: Tensor, filters: list[Tensor], heights: list[int], turns: list[int], forms: list[int]
+    planes: Tensor, filters: list[Tensor], heights: list[int], i_powers: list[int], forms: list[int]
 ) -> list[Tensor]:
-    """Real planes [N, H, W] -> per group ifft2(i^turns * mask * crop(fft2)), not normalised, [N, K, h, w].
+    """Real planes [N, H, W] -> per group ifft2(i^power * mask * crop(fft2)), not normalised, [N, K, h, w].
 
-    Form 1: complex bands. Form 0: real ones, the parts of what the filters' pairs give.
+    Form 1: complex bands. Form 0: real bands, from complex filters that pair two real ones.
     """
     H, X, out = planes.shape[-2], _fft2(planes), []
-    for panels, h, turn, form in zip(filters, heights, turns, forms):
-        mask = _from_panels(panels, h, H)
+    for row_blocks, h, power, form in zip(filters, heights, i_powers, forms):
+        mask = _from_row_blocks(row_blocks, h, H)
         mask = mask if form == 1 else _pair_filters(mask)
-        band = _ifft2(crop(X, h, mask.shape[-1])[:, None] * mask * 1j**turn)
-        out.append(band if form == 1 else _unpaired(band, len(panels)))
+        band = _ifft2(crop(X, h, mask.shape[-1])[:, None] * mask * 1j**power)
+        out.append(band if form == 1 else _unpaired(band, len(row_blocks)))
     return out
 
 
@@ -161,25 +162,26 @@ def merge_planes(
     bands: list[Tensor],
     filters: list[Tensor],
     heights: list[int],
-    turns: list[int],
+    i_powers: list[int],
     forms: list[int],
-    rest: Tensor | None,
+    residual: Tensor | None,
     height: int,
     width: int,
 ) -> Tensor:
-    """The adjoint of :func:`split_planes` with opposite turns: real planes [N, height, width].
+    """The adjoint of :func:`split_planes` with opposite i_powers: real planes [N, height, width].
 
-    Form 0 reads real parts; form 2 pairs, as :func:`pair` makes them. Plane n of ``rest`` is added to planes n mod N.
+    Form 0 reads real parts, form 1 complex bands, form 2 pairs as :func:`pair` makes them.
+    Plane n mod P of the residual's P planes is added to plane n.
     """
     X = torch.zeros(len(bands[0]), height, width, dtype=filters[0].dtype.to_complex(), device=bands[0].device)
-    for band, panels, h, turn, form in zip(bands, filters, heights, turns, forms):
-        mask = _from_panels(panels, h, height)
+    for band, row_blocks, h, power, form in zip(bands, filters, heights, i_powers, forms):
+        mask = _from_row_blocks(row_blocks, h, height)
         mask = mask if form == 1 else _pair_filters(mask).conj()
-        band = _unpaired(band, len(panels)) if form == 2 else band  # a last one has no partner
-        band = band if form == 1 else pair(band.flatten(0, 1), len(panels)).unflatten(0, (len(band), len(mask)))
-        X = X + pad((_fft2(band) * mask * 1j**turn).sum(1), height, width)
+        band = _unpaired(band, len(row_blocks)) if form == 2 else band  # drops the zeros paired with a last odd one
+        band = band if form == 1 else pair(band.flatten(0, 1), len(row_blocks)).unflatten(0, (len(band), len(mask)))
+        X = X + pad((_fft2(band) * mask * 1j**power).sum(1), height, width)
     out = _ifft2(X).real
-    return out if rest is None else out + rest.repeat(len(out) // max(len(rest), 1), 1, 1)
+    return out if residual is None else out + residual.repeat(len(out) // max(len(residual), 1), 1, 1)
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
@@ -359,30 +361,26 @@ def morph_planes(
     analysis: list[Tensor],
     synthesis: list[Tensor],
     heights: list[int],
-    turns: int,
+    i_power: int,
     edit: int,
     rule: int,
-    both: bool,
+    complex_bands: bool,
     eps: float,
     floor: float,
     low: float,
     high: float,
-    parts=None,
 ) -> Tensor:
-    """Planes and their gradients [N, H, W] -> clipped frames [F, N, H, W]; a frame of factors 0 is the plane.
-
-    ``parts`` has the ops that this is made of, by default those of this page.
-    """
-    parts, (N, H, W), groups = parts or sys.modules[__name__], images.shape, len(synthesis)
-    turned, form = [turns] * groups, int(both)
-    *bands, kept = parts.split_planes(images, analysis, [*heights, H], [*turned, 0], [1] * groups + [0])
-    slopes = parts.split_planes(gradients, synthesis, heights, turned, [form] * groups)
-    steps = [parts.step(c, g, eps, rule, floor) for c, g in zip(bands, slopes)]
-    moving = [(phase if edit != 1 else None, amplitude if edit != 0 else None) for phase, amplitude in steps]
+    """Planes and their gradients [N, H, W] -> clipped frames [F, N, H, W]; a frame of factors 0 is the plane."""
+    (N, H, W), groups = images.shape, len(synthesis)
+    i_powers, form = [i_power] * groups, int(complex_bands)
+    *bands, residual = split_planes(images, analysis, [*heights, H], [*i_powers, 0], [1] * groups + [0])
+    band_gradients = split_planes(gradients, synthesis, heights, i_powers, [form] * groups)
+    steps = [step(c, g, eps, rule, floor) for c, g in zip(bands, band_gradients)]
+    steps = [(phase if edit != 1 else None, amplitude if edit != 0 else None) for phase, amplitude in steps]
     factors = phase_factors, amplitude_factors
-    frames = [parts.extrapolate(c, *s, *factors, rule, form).flatten(0, 1) for c, s in zip(bands, moving)]
-    opposite = [-turns % 4] * groups
-    out = parts.merge_planes(frames, synthesis, heights, opposite, [form] * groups, kept[:, 0], H, W)
+    frames = [extrapolate(c, *s, *factors, rule, form).flatten(0, 1) for c, s in zip(bands, steps)]
+    opposite = [-i_power % 4] * groups
+    out = merge_planes(frames, synthesis, heights, opposite, [form] * groups, residual[:, 0], H, W)
     out = out.unflatten(0, (len(phase_factors), N))
     still = ((phase_factors == 0) | (edit == 1)) & ((amplitude_factors == 0) | (edit == 0))
     value = torch.where(still[..., None, None], images, out).detach()

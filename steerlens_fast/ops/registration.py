@@ -1,4 +1,4 @@
-"""How an op is called, and what fakes and derivatives of several share."""
+"""Calling the ops, and functions shared by their fakes and derivatives."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ..torch_internals import (
     is_batched_gradient,
     over_batched_gradients,
 )
-from . import reference  # noqa: F401  (importing _C registers the ops)
+from . import reference
 from .enums import real_dtype
 
 _ops = torch.ops.steerlens_fast
 
 
 def call(name: str, *args):
-    """The op, or its reference where a transform is at work that custom ops have no rule for."""
-    if has_transforms():  # torch.compile can trace this question, and no other
+    """Call the op, or its reference under a transform that custom ops have no rule for."""
+    if has_transforms():  # the only of these checks that torch.compile can trace
         return getattr(reference, name)(*args)
     if not torch.compiler.is_compiling() and has_tangent(args):
         return getattr(reference, name)(*args)
@@ -33,16 +33,15 @@ def call(name: str, *args):
 
 
 def are_batched(values) -> bool:
-    """Whether a tensor among ``values`` (any nesting) is a batch of gradients in disguise."""
+    """Return whether a tensor among ``values`` (nested lists) is a batch of gradients; see :mod:`.torch_internals`."""
     if not has_batched_gradients():
         return False
     return any(is_batched_gradient(t) for t in leaves(values) if isinstance(t, Tensor))
 
 
 def call_plane_op(name: str, *args):
-    """:func:`call` of an op that takes whole planes, which not every CPU has."""
-    by_kernel = not has_transforms() and not has_tangent(args)
-    if not _C.SIMD_WIDTH and by_kernel and _first_tensor(args).device.type == "cpu":
+    """Call an op on whole planes, which not every CPU has."""
+    if not _C.SIMD_WIDTH and _takes_cpu_kernel(args):
         raise RuntimeError(
             f"{name} needs a CPU with AVX2 or AVX-512, a build by GCC 12 or newer and an environment where "
             "STEERLENS_CPU_CAPABILITY is not 'default'; build_info()['cpu_capability'] is 'default' here"
@@ -50,25 +49,26 @@ def call_plane_op(name: str, *args):
     return call(name, *args)
 
 
-def _first_tensor(values) -> Tensor:
-    return next(t for t in leaves(values) if isinstance(t, Tensor))
+def _takes_cpu_kernel(args) -> bool:
+    first = next(t for t in leaves(args) if isinstance(t, Tensor))
+    return first.device.type == "cpu" and not has_transforms() and not has_tangent(args)
 
 
 def leaves(values) -> list:
-    """What nested lists and tuples hold, in order."""
+    """Return the elements of nested lists and tuples, in order."""
     if not isinstance(values, (list, tuple)):
         return [values]
     return [leaf for value in values for leaf in leaves(value)]
 
 
-def _rebuilt(like, leaf: Iterator):
-    """Nested lists as ``like``, of the next leaves."""
-    return [_rebuilt(value, leaf) for value in like] if isinstance(like, (list, tuple)) else next(leaf)
+def _nested(like, elements: Iterator):
+    """Return the next elements in nested lists of the structure of ``like``."""
+    return [_nested(value, elements) for value in like] if isinstance(like, (list, tuple)) else next(elements)
 
 
 def has_tangent(values) -> bool:
-    """Whether a tensor among ``values`` (any nesting) carries a forward-mode tangent."""
-    if not in_forward_mode():  # spare the look at every tensor
+    """Return whether a tensor among ``values`` (nested lists) has a forward-mode tangent."""
+    if not in_forward_mode():  # avoids the loop over all tensors
         return False
     tensors = [t for t in leaves(values) if isinstance(t, Tensor)]
     return any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
@@ -78,7 +78,7 @@ def has_tangent(values) -> bool:
 
 
 def fake(name: str):
-    """Register a shape function; it too refuses tensors of several devices, which torch sends here."""
+    """Register a shape function, with a check that all tensors are on one device."""
 
     def register(function):
         def checked(*args):
@@ -105,80 +105,83 @@ def float32_only(name: str, t: Tensor) -> None:
 
 
 def dense(grad: Tensor) -> Tensor:
-    """Expanded gradients (stride 0) claim to be contiguous where a size is 1; the kernels want real memory."""
+    """Return a contiguous gradient. Expanded ones (stride 0) are copied: they may report to be contiguous, too."""
     return grad.contiguous() if 0 not in grad.stride() else grad.clone(memory_format=torch.contiguous_format)
 
 
-def opposite(turns: Sequence[int]) -> list[int]:
-    return [-t % 4 for t in turns]
+def opposite(i_powers: Sequence[int]) -> list[int]:
+    """Return the powers of i of the adjoint."""
+    return [-power % 4 for power in i_powers]
 
 
-def constant_masks(ctx, index: int) -> None:
+def check_constant_masks(ctx, index: int) -> None:
+    """Raise if a derivative of the masks, which are input ``index``, is requested."""
     if any(ctx.needs_input_grad[index]):
-        raise RuntimeError("masks are constants: a mask that requires grad has no derivative here; detach it")
+        raise RuntimeError("masks must not require grad: they are constants here; detach them")
 
 
 @dataclass(frozen=True)
 class _Constant:
-    """An argument that is no tensor, in its place among the saved ones."""
+    """An argument that is not a tensor, stored in place of one."""
 
     value: object
 
 
 def save_tensors(ctx, inputs, output):
-    """Saves every tensor, and keeps every other argument, to give them back in order as ``saved(ctx)``."""
+    """Save all inputs, tensors or not, for :func:`saved`: a ``setup_context``."""
     flat = leaves(inputs)
     ctx.save_for_backward(*[x for x in flat if isinstance(x, Tensor)])
-    ctx.layout = _rebuilt(inputs, (None if isinstance(x, Tensor) else _Constant(x) for x in flat))
+    ctx.layout = _nested(inputs, (None if isinstance(x, Tensor) else _Constant(x) for x in flat))
 
 
 def saved(ctx) -> list:
+    """Return the inputs that :func:`save_tensors` saved."""
     tensors = iter(ctx.saved_tensors)
     slots = leaves(ctx.layout)
-    return _rebuilt(ctx.layout, (slot.value if isinstance(slot, _Constant) else next(tensors) for slot in slots))
+    return _nested(ctx.layout, (slot.value if isinstance(slot, _Constant) else next(tensors) for slot in slots))
 
 
 def register_derivative(name: str, backward: Callable, setup_context: Callable) -> None:
-    """``torch.library.register_autograd``, for batched gradients, too."""
+    """Call ``torch.library.register_autograd``, with support for batched gradients."""
 
-    def of_any(ctx, *grads):
+    def backward_of_any(ctx, *grads):
         return _backward_of_batch(backward, ctx, grads) if are_batched(grads) else backward(ctx, *grads)
 
-    torch.library.register_autograd(f"steerlens_fast::{name}", of_any, setup_context=setup_context)
+    torch.library.register_autograd(f"steerlens_fast::{name}", backward_of_any, setup_context=setup_context)
 
 
 def _backward_of_batch(backward: Callable, ctx, grads):
-    flat, found = leaves(grads), []
-    at = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor)]
+    flat, outputs = leaves(grads), []
+    tensor_at = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor)]
 
-    def of_tensors(*tensors):
-        given = dict(zip(at, tensors))
-        out = backward(ctx, *_rebuilt(grads, (given.get(i) for i in range(len(flat)))))
-        found.append(out)
+    def on_tensors(*tensors):
+        by_index = dict(zip(tensor_at, tensors))
+        out = backward(ctx, *_nested(grads, (by_index.get(i) for i in range(len(flat)))))
+        outputs.append(out)
         return tuple(t for t in leaves(out) if isinstance(t, Tensor))
 
-    results = iter(over_batched_gradients(of_tensors, [flat[i] for i in at]))
-    out = found[0]
-    return tuple(_rebuilt(out, (next(results) if isinstance(t, Tensor) else t for t in leaves(out))))
+    results = iter(over_batched_gradients(on_tensors, [flat[i] for i in tensor_at]))
+    out = outputs[0]
+    return tuple(_nested(out, (next(results) if isinstance(t, Tensor) else t for t in leaves(out))))
 
 
 def register_backward_of_backward(name: str) -> None:
-    """Double backward by differentiating ``reference.<name>``, in plain torch."""
+    """Register the double backward: the derivative of ``reference.<name>``, in plain torch."""
     formula = getattr(reference, name)
 
     def backward(ctx, *grads):
         inputs = saved(ctx)
-        tensors = [i for i, x in enumerate(inputs) if isinstance(x, Tensor)]
+        tensor_at = [i for i, x in enumerate(inputs) if isinstance(x, Tensor)]
 
-        def of_tensors(*values):
+        def on_tensors(*values):
             full = list(inputs)
-            for i, value in zip(tensors, values):
+            for i, value in zip(tensor_at, values):
                 full[i] = value
             return formula(*full)
 
-        _, pull_back = torch.func.vjp(of_tensors, *[inputs[i] for i in tensors])
+        _, pull_back = torch.func.vjp(on_tensors, *[inputs[i] for i in tensor_at])
         out = [None] * len(inputs)
-        for i, grad in zip(tensors, pull_back(grads if len(grads) > 1 else grads[0])):
+        for i, grad in zip(tensor_at, pull_back(grads if len(grads) > 1 else grads[0])):
             out[i] = grad
         return tuple(out)
 

@@ -20,7 +20,7 @@ from .registration import (
 def step(
     coefficients: Tensor, gradient: Tensor, eps: float = 1.0, rule: str = "complex", floor: float = 1e-6
 ) -> tuple[Tensor, Tensor]:
-    """The motion of every coefficient along ``-gradient``, in polar coordinates.
+    """Compute the motion of every coefficient along ``-gradient``, in polar coordinates.
 
     Parameters
     ----------

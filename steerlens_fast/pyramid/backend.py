@@ -1,51 +1,104 @@
-"""Filters as ``split_planes`` and ``merge_planes`` read them: some rows of the image's spectrum side by side."""
+"""Which backend computes some images, and the filter layout of the ops on whole planes."""
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from .. import _C
-from ..memory import is_plain_cpu
+from ..memory import has_plain_memory, is_untraced
+from ..ops.registration import are_batched, has_tangent
+from ..torch_internals import has_transforms
 from . import filters
 from .filters import Geometry
 
-# Samples. split_planes and merge_planes hold 16 bytes for each beside their results, morph_planes up to 150 (of a joint
-# morph). Up to here they are faster than torch's FFTs; larger planes were not tried.
+# Samples. split_planes and merge_planes use 16 bytes for each beside their results, morph_planes up to 150 (for a joint
+# morph). Up to this size they are faster than torch's FFTs; larger planes were not measured.
 LARGEST_PLANE = 1 << 24
-# Rows side by side: 16 on CPUs with 512-bit vectors (x86-64-v4), 8 with 256-bit ones (x86-64-v3). Where there are
-# neither, nothing but the reference reads panels.
-LANES = _C.SIMD_WIDTH or 8
+# Rows in a row block: 16 on CPUs with 512-bit vectors (x86-64-v4), 8 with 256-bit ones (x86-64-v3). Where there are
+# neither, only the reference reads this layout.
+SIMD_WIDTH = _C.SIMD_WIDTH or 8
 
 
-@lru_cache(maxsize=512)
-def panel_rows(h: int, H: int) -> Tensor:
-    """For each panel of image rows that a band of h rows has any of: the band's row, or -1; int64 [panels, lanes]."""
-    rows = torch.full((-(-H // LANES) * LANES,), -1, dtype=torch.int64, device="cpu")
-    rows[filters.signed_frequencies(h) % H] = torch.arange(h, device="cpu")
-    rows = rows.view(-1, LANES)
-    return rows[(rows >= 0).any(1)]
+class Backend(Enum):
+    """How a computation runs; see :func:`choose_backend`."""
+
+    PLANE_OPS = "plane ops"  # each plane in one pass of split_planes, merge_planes or morph_planes
+    FFT = "fft"  # torch.fft and the ops on bands, in pieces that fit the caches
+    AUTOGRAD = "autograd"  # recorded for derivatives; the forward pass takes one of the two above
+    COMPILE = "compile"  # traced by torch.compile: torch.fft and the ops on bands, all planes at once
 
 
-def in_panels(mask: Tensor, H: int) -> Tensor:
-    """A mask [K, h, w] as [K, panels, w, lanes]; zeros where the band has no row, which the ops read, too."""
-    rows = panel_rows(mask.shape[-2], H)
-    panels = mask[:, rows.clamp(min=0)] * (rows >= 0)[None, :, :, None]
-    return panels.transpose(-1, -2).contiguous()
-
-
-def plane_ops_supported(geometry: Geometry, planes: Tensor) -> bool:
-    """Whether the ops can transform these planes: plain float32 on a CPU that has them, of a size that they take."""
+def choose_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
+    """Return how images or bands of a pyramid's geometry are computed, given all tensors that the result depends on."""
     if torch.compiler.is_compiling():
+        return Backend.COMPILE
+    if needs_derivative(*tensors):
+        return Backend.AUTOGRAD
+    return Backend.PLANE_OPS if _plane_ops_supported(geometry, tensors) else Backend.FFT
+
+
+def forward_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
+    """Return how values are computed, whether or not derivatives are recorded: PLANE_OPS or FFT."""
+    return Backend.PLANE_OPS if plane_ops_supported(geometry, *tensors) else Backend.FFT
+
+
+def needs_derivative(*tensors: Tensor) -> bool:
+    """Return whether autograd, forward mode or torch.func records what is computed from these tensors."""
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return True
+    return has_transforms() or has_tangent(tensors) or are_batched(tensors)
+
+
+def is_recorded(*tensors: Tensor) -> bool:
+    """Return whether torch.compile or autograd records what is computed: nothing may then be written in place."""
+    return torch.compiler.is_compiling() or needs_derivative(*tensors)
+
+
+def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
+    """Return whether the ops on whole planes take these: plain float32 tensors on a CPU with AVX2, of supported sizes.
+
+    These ops have derivatives, so this does not depend on ``requires_grad``.
+    """
+    return not torch.compiler.is_compiling() and _plane_ops_supported(geometry, tensors)
+
+
+def _plane_ops_supported(geometry: Geometry, tensors: tuple[Tensor, ...]) -> bool:
+    if not _C.SIMD_WIDTH or not is_untraced():
         return False
-    plain = planes.dtype in (torch.float32, torch.complex64) and planes.numel() > 0 and is_plain_cpu(planes)
-    return plain and _C.SIMD_WIDTH > 0 and _sizes_fit(geometry)
+    for t in tensors:
+        if t.dtype not in (torch.float32, torch.complex64) or not t.numel() or not has_plain_memory(t):
+            return False
+    return _sizes_supported(geometry)
 
 
 @lru_cache(maxsize=512)
-def _sizes_fit(geometry: Geometry) -> bool:
+def _sizes_supported(geometry: Geometry) -> bool:
     H, W = geometry.shape
-    sides = {H, W, *(n for scale in range(geometry.height + 1) for n in geometry.band_shape(scale))}
+    sides = {H, W, *(n for scale in range(geometry.num_scales + 1) for n in geometry.band_shape(scale))}
     return H * W <= LARGEST_PLANE and all(map(_C.plane_side_supported, sides))
+
+
+# --- Filter layout: rows of the image's spectrum side by side, one in each element of a vector ---
+
+
+def to_row_blocks(mask: Tensor, H: int) -> Tensor:
+    """Lay out a mask [K, h, w] as [K, row blocks, w, SIMD width], zero in rows that the band does not have."""
+    rows = _block_rows(mask.shape[-2], H)
+    blocks = mask[:, rows.clamp(min=0)] * (rows >= 0)[None, :, :, None]
+    return blocks.transpose(-1, -2).contiguous()
+
+
+@lru_cache(maxsize=512)
+def _block_rows(h: int, H: int) -> Tensor:
+    """Return the band's row in each row of the image's row blocks, -1 for none: int64 [row blocks, SIMD width].
+
+    Row blocks in which a band of h rows has no row are left out.
+    """
+    rows = torch.full((-(-H // SIMD_WIDTH) * SIMD_WIDTH,), -1, dtype=torch.int64, device="cpu")
+    rows[filters.signed_frequencies(h) % H] = torch.arange(h, device="cpu")
+    rows = rows.view(-1, SIMD_WIDTH)
+    return rows[(rows >= 0).any(1)]

@@ -15,7 +15,7 @@ from ..torch_internals import register_container
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """What :meth:`SteerablePyramid.analyze` returns. A part that was not asked for is None.
+    """The result of :meth:`SteerablePyramid.analyze`. A part that was not requested is None.
 
     Attributes
     ----------
@@ -41,28 +41,28 @@ class Coefficients:
     lowpass: Tensor | None
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor that is there: high-pass, bands from fine to coarse, low-pass."""
+        """Return all tensors that are not None: high-pass, bands from fine to coarse, low-pass."""
         return [t for t in (self.highpass, *self.bands, self.lowpass) if t is not None]
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
-        """``function`` of every tensor, residuals included."""
+        """Apply ``function`` to all tensors, residuals included."""
         on = lambda t: None if t is None else function(t)
         return Coefficients(on(self.highpass), tuple(map(on, self.bands)), on(self.lowpass))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
-        """``function`` of every oriented band; the residuals stay."""
+        """Apply ``function`` to all oriented bands; the residuals stay."""
         return replace(self, bands=tuple(None if b is None else function(b) for b in self.bands))
 
     def to(self, *args, **kwargs) -> Coefficients:
-        """``Tensor.to`` of every tensor. A real dtype converts complex bands to the complex dtype of its precision."""
+        """Apply ``Tensor.to`` to all tensors. A real dtype converts complex bands to its complex counterpart."""
         return self.apply(lambda t: t.to(*_complex_args(t, args), **_complex_kwargs(t, kwargs)))
 
     def clone(self) -> Coefficients:
-        """A copy with memory of its own."""
+        """Return a copy that shares no memory."""
         return self.apply(torch.clone)
 
     def detach(self) -> Coefficients:
-        """The same memory, outside autograd."""
+        """Return the coefficients detached from autograd; they share memory."""
         return self.apply(torch.detach)
 
     def __add__(self, other: Coefficients) -> Coefficients:
@@ -77,13 +77,13 @@ class Coefficients:
     __rmul__ = __mul__
 
     def to_plenoptic(self) -> OrderedDict:
-        """plenoptic's ordered dictionary ("residual_highpass", 0, 1, ..., "residual_lowpass"); no copy."""
+        """Return plenoptic's ordered dictionary ("residual_highpass", 0, 1, ..., "residual_lowpass"); no copy."""
         named = [("residual_highpass", self.highpass), *enumerate(self.bands), ("residual_lowpass", self.lowpass)]
         return OrderedDict((key, t) for key, t in named if t is not None)
 
     @staticmethod
     def from_plenoptic(coefficients: dict) -> Coefficients:
-        """The inverse of :meth:`to_plenoptic`; no copy."""
+        """Return coefficients from :meth:`to_plenoptic`; no copy."""
         scales = [key for key in coefficients if is_int(key)]
         bands = tuple(coefficients.get(s) for s in range(max(scales, default=-1) + 1))
         return Coefficients(coefficients.get("residual_highpass"), bands, coefficients.get("residual_lowpass"))
@@ -97,7 +97,7 @@ class Coefficients:
 
 
 def _pairwise(function: Callable, a: Coefficients, b: Coefficients) -> Coefficients:
-    """``function`` of every pair of tensors; a part that both lack stays None."""
+    """Apply ``function`` to each pair of tensors; a part that is None in both stays None."""
     if not isinstance(b, Coefficients):
         raise TypeError(f"other must be Coefficients, got {type(b).__name__}")
     parts = [(a.highpass, b.highpass), *zip(a.bands, b.bands), (a.lowpass, b.lowpass)]

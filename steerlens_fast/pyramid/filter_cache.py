@@ -1,4 +1,4 @@
-"""The pyramids' filters: built once for each geometry, shared by all pyramids, and bounded in bytes."""
+"""The cache of filters: built once for each geometry, shared by all pyramids, with a limit in bytes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DEFAULT_LIMIT = 256 << 20  # bytes: some 30 geometries of 224 x 224, 5 of 1024 x
 
 
 class _Group:
-    """What is kept of one geometry."""
+    """The cached filters of one geometry."""
 
     def __init__(self):
-        self.filters: dict[Hashable, object] = {}  # as the ops read them: a tensor, or a tuple of tensors
-        self.originals: dict[Hashable, object] = {}  # in float64, which those are made from
-        self.captured = False  # by a CUDA graph, which reads them again at each replay
+        self.filters: dict[Hashable, object] = {}  # as the ops read them: a tensor or a tuple of tensors
+        self.originals: dict[Hashable, object] = {}  # in float64: the filters are computed from these
+        self.captured = False  # by a CUDA graph, which reads them at each replay
 
     def bytes(self) -> int:
         values = [*self.filters.values(), *self.originals.values()]
@@ -32,11 +32,11 @@ class _Group:
 
 
 class FilterCache:
-    """Filters by geometry; the geometries used longest ago go first."""
+    """Filters by geometry; the least recently used geometries are evicted first."""
 
     def __init__(self, limit: int):
         self.limit = limit
-        self._groups: OrderedDict[Hashable, _Group] = OrderedDict()  # the one used last is last
+        self._groups: OrderedDict[Hashable, _Group] = OrderedDict()  # the most recently used one is last
         self._latest: _Group | None = None
         self._new_lock()
         os.register_at_fork(after_in_child=self._new_lock)
@@ -45,15 +45,15 @@ class FilterCache:
         self._lock = threading.Lock()
 
     def get(self, geometry: Hashable, key: Hashable, make: Callable[[], object], original: bool = False):
-        """What ``make`` returned for this geometry and key, now or before: a tensor or a tuple of tensors."""
+        """Return the cached value of this geometry and key, from ``make`` if new: a tensor or a tuple of tensors."""
         group = self._groups.get(geometry)
         if group is not None:
-            found = (group.originals if original else group.filters).get(key)
-            if found is not None:
+            value = (group.originals if original else group.filters).get(key)
+            if value is not None:
                 if group is not self._latest:
                     self._use(geometry, group)
-                return found
-        value = outside_modes(make)  # a constant, also when first asked for under a tracer or in inference mode
+                return value
+        value = outside_modes(make)  # an ordinary tensor, even if first used under a tracer or in inference mode
         with self._lock:
             group = self._groups.setdefault(geometry, _Group())
             value = (group.originals if original else group.filters).setdefault(key, value)
@@ -62,7 +62,7 @@ class FilterCache:
         return value
 
     def keep_for_graph(self, geometry: Hashable) -> None:
-        """Never evict this geometry: a CUDA graph is being captured that reads its filters."""
+        """Never evict this geometry: a CUDA graph that is being captured reads its filters."""
         group = self._groups.get(geometry)
         if group is not None:
             group.captured = True
@@ -88,7 +88,7 @@ class FilterCache:
                 self._latest = group
 
     def _shrink(self) -> None:
-        """Drop originals of other geometries; beyond the limit geometries, then the originals of the latest one."""
+        """Free the originals of other geometries; beyond the limit geometries, then the latest one's originals."""
         with self._lock:
             for group in self._groups.values():
                 if group is not self._latest:
@@ -105,7 +105,7 @@ class FilterCache:
 
 
 def _wait_for(groups) -> None:
-    """Until no stream of a GPU reads the filters that are about to go: their memory may be given to another stream."""
+    """Wait until no GPU stream reads the filters of these groups: their memory may be reused by another stream."""
     filters = [f for group in groups for value in group.filters.values() for f in _as_tuple(value)]
     for device in {f.device for f in filters if f.is_cuda}:
         if not torch.cuda.is_current_stream_capturing():
@@ -120,12 +120,11 @@ CACHE = FilterCache(DEFAULT_LIMIT)
 
 
 def set_filter_cache_limit(limit: int) -> int:
-    """Bound the memory of the filters that are kept between calls, over all devices; returns the bound before.
+    """Set the limit of the memory that cached filters take, over all devices; return the previous limit.
 
-    Filters are built when a pyramid of a geometry (image size, height, order ...) is first used, and kept for the next
-    call and for every other pyramid of that geometry. Beyond the bound those of the geometries used longest ago are
-    freed. The geometry used last keeps its own, whatever the bound, and so does one that a CUDA graph was captured
-    with.
+    Filters are built when a pyramid of a geometry (image size, height, order ...) is first used, and cached for the
+    next call and for all pyramids of that geometry. Beyond the limit the filters of the least recently used geometries
+    are freed, but never those of the most recent one, nor those that a captured CUDA graph reads.
 
     Parameters
     ----------
@@ -136,12 +135,12 @@ def set_filter_cache_limit(limit: int) -> int:
     Returns
     -------
     int
-        The bound before, in bytes.
+        The previous limit, in bytes.
 
     Raises
     ------
     TypeError, ValueError
-        If ``limit`` is no int, or negative.
+        If ``limit`` is not an int, or negative.
 
     Examples
     --------
@@ -157,7 +156,7 @@ def set_filter_cache_limit(limit: int) -> int:
 
 
 def filter_cache_bytes() -> int:
-    """Bytes of the filters that are kept between calls, over all devices.
+    """Return the memory that cached filters take, in bytes, over all devices.
 
     Examples
     --------
@@ -172,11 +171,11 @@ def filter_cache_bytes() -> int:
 
 
 def clear_filter_cache() -> None:
-    """Free every filter that is kept between calls; pyramids build theirs anew when they are next used.
+    """Free all cached filters; pyramids rebuild theirs when they are next used.
 
-    What others hold stays: compiled functions and exported programs have filters of their own, autograd graphs those
-    that their backward reads. CUDA graphs do not hold what they read: capture them anew. On a GPU the memory returns to
-    torch's allocator (``torch.cuda.empty_cache`` gives it back to the device).
+    Filters that are referenced elsewhere stay: by compiled functions, exported programs and autograd graphs. CUDA
+    graphs do not reference what they read: capture them again. On a GPU the memory returns to torch's allocator
+    (``torch.cuda.empty_cache`` returns it to the device).
 
     Examples
     --------

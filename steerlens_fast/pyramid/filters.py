@@ -27,53 +27,56 @@ MAX_ORDER = 15
 
 @dataclass(frozen=True)
 class Geometry:
-    """Everything that decides a pyramid's filters. Hashable: filters are cached by it.
+    """All parameters of a pyramid's filters. Hashable: filters are cached by it.
 
-    ``shape`` is (H, W) in pixels, ``height`` the number of scales J, ``width`` the radial transition in octaves.
+    ``shape`` is (H, W) in pixels, ``num_scales`` the number of scales J, ``transition_width`` the width of the radial
+    filters' transition in octaves. :class:`SteerablePyramid` calls these two ``height`` and ``width``, as plenoptic.
     """
 
     shape: tuple[int, int]
-    height: int
+    num_scales: int
     order: int
     orientations: int
-    width: float
+    transition_width: float
     tight_frame: bool
     downsample: bool
-    width_text: str = field(init=False, repr=False, compare=False)
+    transition_width_text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "width_text", repr(self.width))
+        object.__setattr__(self, "transition_width_text", repr(self.transition_width))
 
     @property
     def constants(self) -> tuple:
-        """What :func:`geometry_of` makes this geometry from; constants to ``torch.compile``.
+        """The arguments of :func:`geometry_of`, as constants for ``torch.compile``.
 
-        ``torch.compile(dynamic=True)`` reads ints and floats as symbols. ``index`` makes an int of one, but nothing a
-        float: hence the text.
+        ``torch.compile(dynamic=True)`` makes symbols of ints and floats. ``index`` turns a symbol into an int again;
+        there is no such function for floats, so the transition width is passed as text.
         """
-        sizes = [index(n) for n in (*self.shape, self.height, self.order, self.orientations)]
-        return *sizes, self.width_text, self.tight_frame, self.downsample
+        sizes = [index(n) for n in (*self.shape, self.num_scales, self.order, self.orientations)]
+        return *sizes, self.transition_width_text, self.tight_frame, self.downsample
 
     def band_shape(self, scale: int) -> tuple[int, int]:
-        """Samples (h, w) of a band at ``scale``; ``scale = height`` is the low-pass residual."""
+        """Return the samples (h, w) of a band at ``scale``; ``scale = num_scales`` is the low-pass residual."""
         h, w = self.shape
         for _ in range(scale if self.downsample else 0):
             h, w = -(-h // 2), -(-w // 2)
         return h, w
 
 
-def geometry_of(H: int, W: int, height: int, order: int, orientations: int, width: str, *options: bool) -> Geometry:
-    """The inverse of :attr:`Geometry.constants`."""
-    return Geometry((H, W), height, order, orientations, float(width), *options)
+def geometry_of(
+    H: int, W: int, num_scales: int, order: int, orientations: int, transition_width: str, *options: bool
+) -> Geometry:
+    """Return the geometry of :attr:`Geometry.constants`."""
+    return Geometry((H, W), num_scales, order, orientations, float(transition_width), *options)
 
 
-def max_height(shape: tuple[int, int]) -> int:
-    """The largest number of scales for an image of ``shape``: floor(log2(min(H, W))) - 2."""
+def max_scales(shape: tuple[int, int]) -> int:
+    """Return the largest number of scales for an image of ``shape``: floor(log2(min(H, W))) - 2."""
     return int(math.log2(min(shape))) - 2
 
 
 def polar_grid(geometry: Geometry, block: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """log2 of the radius (-inf at DC) and the angle of the frequencies of a low-frequency ``block`` [h, w]."""
+    """Return log2 of the radius (-inf at DC) and the angle of each frequency in a low-frequency ``block`` [h, w]."""
     (H, W), (h, w) = geometry.shape, block
     fy = 2.0 * signed_frequencies(h).double()[:, None] / H
     fx = 2.0 * signed_frequencies(w).double()[None, :] / W
@@ -85,17 +88,17 @@ def _transition(log_radius: Tensor, scale: int, width: float) -> Tensor:
 
 
 def high(log_radius: Tensor, scale: int, width: float) -> Tensor:
-    """The radial high-pass of ``scale``; exactly 0 where its partner :func:`low` is 1."""
+    """Return the radial high-pass of ``scale``; exactly 0 where its partner :func:`low` is 1."""
     return torch.sin(math.pi / 2 * _transition(log_radius, scale, width))
 
 
 def low(log_radius: Tensor, scale: int, width: float) -> Tensor:
-    """The radial low-pass of ``scale``; written as a sine, so that it is exactly 0 from r = 2^-scale on."""
+    """Return the radial low-pass of ``scale``; written as a sine, so that it is exactly 0 from r = 2^-scale on."""
     return torch.sin(math.pi / 2 * (1.0 - _transition(log_radius, scale, width)))
 
 
 def low_product(log_radius: Tensor, scales: int, width: float) -> Tensor:
-    """low_0 ... low_(scales-1)."""
+    """Return the product low_0 ... low_(scales-1)."""
     product = torch.ones_like(log_radius)
     for s in range(scales):
         product = product * low(log_radius, s, width)
@@ -103,22 +106,22 @@ def low_product(log_radius: Tensor, scales: int, width: float) -> Tensor:
 
 
 def direction_cosines(angle: Tensor, orientations: int) -> tuple[Tensor, Tensor]:
-    """cos(theta - pi k / K), [K, h, w], and a band's side: 2 where it is positive, 0 where it is negative.
+    """Return cos(theta - pi k / K), [K, h, w], and a band's side: 2 where the cosine is positive, 0 where negative.
 
-    The line cos = 0 matters at order 0 only. One half of it counts as positive, so that exactly one of every pair of
-    opposite frequencies does: that keeps the real part, the energy and the adjoint exact there too.
+    The line cos = 0 matters at order 0 only. Half of the line counts as positive, so that exactly one of two opposite
+    frequencies does: this keeps the real part, the energy and the adjoint exact there too.
     """
     offset = (
         angle - math.pi * torch.arange(orientations, dtype=torch.float64, device="cpu")[:, None, None] / orientations
     )
     cosine = torch.cos(offset)
-    on_line = cosine.abs() < 1e-13  # rounding of a zero
+    on_line = cosine.abs() < 1e-13  # zero but for rounding
     side = torch.where(on_line, 1.0 + torch.sign(torch.sin(offset)), 1.0 + torch.sign(cosine))
     return torch.where(on_line, torch.zeros_like(cosine), cosine), side
 
 
 def angular_gain(order: int, orientations: int) -> float:
-    """sqrt(C): makes the squares of the K angular filters add up to 1."""
+    """Return sqrt(C), with which the squares of the K angular filters add up to 1."""
     log_c = 2 * order * math.log(2) + 2 * math.lgamma(order + 1) - math.lgamma(2 * order + 1)
     return math.sqrt(math.exp(log_c) / orientations)
 
@@ -129,7 +132,7 @@ def _band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
 
 def _make_band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
     log_radius, angle = polar_grid(geometry, geometry.band_shape(scale))
-    width = geometry.width
+    width = geometry.transition_width
     radial = low_product(log_radius, scale + 1, width) * high(log_radius, scale + 1, width)
     cosine, side = direction_cosines(angle, geometry.orientations)
     band = radial * cosine**geometry.order * angular_gain(geometry.order, geometry.orientations)
@@ -137,38 +140,40 @@ def _make_band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
 
 
 def band_filter(geometry: Geometry, scale: int) -> Tensor:
-    """``B_sk`` of one scale on its own low-frequency block, [K, h, w], two-sided; 0 at DC and on Nyquist."""
+    """Return ``B_sk`` of one scale on its low-frequency block, [K, h, w], two-sided; 0 at DC and on Nyquist."""
     return _band_filter(geometry, scale)[0]
 
 
 def band_side(geometry: Geometry, scale: int) -> Tensor:
-    """2 on the half plane where cos(theta - pi k / K) is positive, 0 on the other: makes a band analytic."""
+    """Return the factor that makes a band analytic: 2 where cos(theta - pi k / K) is positive, 0 where negative."""
     return _band_filter(geometry, scale)[1]
 
 
 def highpass_filter(geometry: Geometry) -> Tensor:
-    """``R_hi`` at full size, [H, W]."""
-    make = lambda: high(polar_grid(geometry, geometry.shape)[0], 0, geometry.width)
+    """Return ``R_hi`` at full size, [H, W]."""
+    make = lambda: high(polar_grid(geometry, geometry.shape)[0], 0, geometry.transition_width)
     return CACHE.get(geometry, "highpass", make, original=True)
 
 
 def lowpass_filter(geometry: Geometry) -> Tensor:
-    """``R_lo`` on the low-pass residual's block, [h_J, w_J]."""
+    """Return ``R_lo`` on the low-pass residual's block, [h_J, w_J]."""
     return CACHE.get(geometry, "lowpass", lambda: _make_lowpass_filter(geometry), original=True)
 
 
 def _make_lowpass_filter(geometry: Geometry) -> Tensor:
-    log_radius, _ = polar_grid(geometry, geometry.band_shape(geometry.height))
-    return low_product(log_radius, geometry.height + 1, geometry.width)
+    log_radius, _ = polar_grid(geometry, geometry.band_shape(geometry.num_scales))
+    return low_product(log_radius, geometry.num_scales + 1, geometry.transition_width)
 
 
 def scaling(geometry: Geometry, scale: int) -> float:
-    """A coefficient over that of the plain pyramid (downsampled, not tight); ``scale = height`` is the low-pass.
+    """Return a coefficient's ratio to that of the plain pyramid (downsampled, not tight).
+
+    ``scale = num_scales`` is the low-pass residual.
 
     At full size, plenoptic's bands double per scale unless the frame is tight.
     """
     if not geometry.tight_frame:
         return 1.0 if geometry.downsample else 2.0**scale
     (h, w), (H, W) = geometry.band_shape(scale), geometry.shape
-    analytic = 0.5 if scale < geometry.height else 1.0  # an analytic band has twice the energy of a real one
+    analytic = 0.5 if scale < geometry.num_scales else 1.0  # an analytic band has twice the energy of a real one
     return (analytic * h * w / (H * W)) ** 0.5

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from .. import checks
 from ..ops import real_dtype
 from . import filters
+from .bank import HIGHPASS, LOWPASS, Bank, Part
 from .coefficients import Coefficients
 from .filters import Geometry
-from .transforms import HIGHPASS, LOWPASS, Bank, Part
 
 SYNTHESES = ("real", "adjoint")
 
@@ -24,9 +24,9 @@ class SteerablePyramid(nn.Module):
     Parameters
     ----------
     image_shape : (int, int)
-        (H, W) in pixels; at least 8, the smallest that holds one scale.
+        (H, W) in pixels, each at least 8: the smallest size with room for one scale.
     height : int or "auto"
-        Number of scales J, one octave each; at most, and for "auto", ``floor(log2(min(H, W))) - 2``.
+        Number of scales J, one octave each: 1 to ``floor(log2(min(H, W))) - 2``, which "auto" takes.
     order : int
         Order n of the angular filter cos^n, 0 to 15. The kernels are n-th directional derivatives.
     orientations : int, optional
@@ -38,21 +38,22 @@ class SteerablePyramid(nn.Module):
         Scale the coefficients so that their energy is the image's (Parseval), as plenoptic's ``tight_frame=True``.
         False is the convention of matlabPyrTools: bands have the amplitude of the filtered, subsampled image.
     synthesis : {"real", "adjoint"}
-        Which inverse :meth:`synthesize` is. Both invert the analysis; they differ for edited coefficients. "real" reads
-        only Re(c), as plenoptic and matlabPyrTools do; "adjoint" reads both quadratures, through the analytic filters.
+        The inverse that :meth:`synthesize` computes. Both invert the analysis; they differ for edited coefficients.
+        "real" reads only Re(c), as plenoptic and matlabPyrTools do; "adjoint" reads Re(c) and Im(c), through the
+        analytic filters.
     downsample : bool
         False keeps every band at H x W (as plenoptic, amplitudes then double per scale unless ``tight_frame``).
 
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what was expected and what came.
+        If an argument is invalid; the message names it and what was expected.
 
     Notes
     -----
     Filters are those of Simoncelli & Freeman (1995) and Portilla & Simoncelli (2000), sampled at the true DFT
     frequencies; the boundary is circular. They are built once per geometry in float64 and shared by all pyramids,
-    so that the module has no parameters and an empty ``state_dict``; it follows its input's device and dtype.
+    so the module has no parameters and an empty ``state_dict``; it computes on its input's device, in its dtype.
 
     Examples
     --------
@@ -79,10 +80,12 @@ class SteerablePyramid(nn.Module):
         super().__init__()
         shape = checks.check_image_shape(image_shape)
         order = checks.check_int("order", order, 0, filters.MAX_ORDER)
-        most = filters.max_height(shape)
+        max_scales = filters.max_scales(shape)
         if isinstance(height, str) and height != "auto":
             raise TypeError(f'height must be "auto" or an int, got {height!r}')
-        height = most if height == "auto" else checks.check_int("height", height, 1, most, f"for image_shape {shape}")
+        if height == "auto":
+            height = max_scales
+        height = checks.check_int("height", height, 1, max_scales, f"for image_shape {shape}")
         orientations = (
             order + 1 if orientations is None else checks.check_int("orientations", orientations, order + 1, None)
         )
@@ -100,7 +103,7 @@ class SteerablePyramid(nn.Module):
     @property
     def height(self) -> int:
         """Number of scales J."""
-        return self.geometry.height
+        return self.geometry.num_scales
 
     @property
     def order(self) -> int:
@@ -114,13 +117,13 @@ class SteerablePyramid(nn.Module):
 
     def extra_repr(self) -> str:
         g = self.geometry
-        options = f"width={g.width}, tight_frame={g.tight_frame}, downsample={g.downsample}"
-        return f"{g.shape}, height={g.height}, order={g.order}, orientations={g.orientations}, {options}, " + (
+        options = f"width={g.transition_width}, tight_frame={g.tight_frame}, downsample={g.downsample}"
+        return f"{g.shape}, height={g.num_scales}, order={g.order}, orientations={g.orientations}, {options}, " + (
             f"synthesis={self.synthesis!r}"
         )
 
     def forward(self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True) -> Coefficients:
-        """The same as :meth:`analyze`."""
+        """Decompose images: the same as :meth:`analyze`."""
         return self.analyze(image, scales, residuals)
 
     def analyze(self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True) -> Coefficients:
@@ -144,7 +147,7 @@ class SteerablePyramid(nn.Module):
         Raises
         ------
         TypeError, ValueError
-            For an image of another size or type, or a scale out of range.
+            If the image has the wrong size or type, or a scale is out of range.
 
         Examples
         --------
@@ -156,10 +159,10 @@ class SteerablePyramid(nn.Module):
         parts = [Part(s) for s in self._check_scales(scales)]
         parts += [Part(HIGHPASS), Part(LOWPASS)] if residuals else []
         bands = Bank(self.geometry, "analysis", tuple(parts)).split(image) if parts else []
-        found = {part.name: band for part, band in zip(parts, bands)}
+        by_name = {part.name: band for part, band in zip(parts, bands)}
         squeeze = lambda t: None if t is None else t.squeeze(-3)
-        oriented = tuple(found.get(s) for s in range(self.height))
-        return Coefficients(squeeze(found.get(HIGHPASS)), oriented, squeeze(found.get(LOWPASS)))
+        oriented = tuple(by_name.get(s) for s in range(self.height))
+        return Coefficients(squeeze(by_name.get(HIGHPASS)), oriented, squeeze(by_name.get(LOWPASS)))
 
     def synthesize(
         self,
@@ -173,8 +176,8 @@ class SteerablePyramid(nn.Module):
         Parameters
         ----------
         coefficients : Coefficients
-            As :meth:`analyze` gives them; parts that are None contribute nothing. With ``synthesis="real"`` the bands
-            may be real tensors too.
+            As :meth:`analyze` returns them; parts that are None contribute nothing. With ``synthesis="real"`` the bands
+            may also be real tensors.
         scales, orientations : sequence of int, optional
             Only these contribute.
         residuals : bool
@@ -187,7 +190,7 @@ class SteerablePyramid(nn.Module):
         Raises
         ------
         TypeError, ValueError
-            For coefficients of another geometry, dtype or device.
+            If coefficients have the wrong shape, dtype or device.
 
         Examples
         --------
@@ -198,18 +201,18 @@ class SteerablePyramid(nn.Module):
         torch.Size([1, 32, 32])
         """
         bands = self._check_coefficients(coefficients)
-        wanted, keep = self._check_scales(scales), self._check_orientations(orientations)
-        oriented = [] if keep == () else [s for s in wanted if s in bands]
-        chosen = {Part(s, keep): _pick(bands[s], keep) for s in oriented}
+        scales, orientations = self._check_scales(scales), self._check_orientations(orientations)
+        oriented = [] if orientations == () else [s for s in scales if s in bands]
+        chosen = {Part(s, orientations): _pick(bands[s], orientations) for s in oriented}
         if residuals:
             chosen |= {Part(r): bands[r] for r in (HIGHPASS, LOWPASS) if r in bands}
         if not chosen:
-            some = next(iter(bands.values()))
-            return some.real.new_zeros(*some.shape[:-3], *self.image_shape)
+            first = next(iter(bands.values()))
+            return first.real.new_zeros(*first.shape[:-3], *self.image_shape)
         return Bank(self.geometry, self.synthesis, tuple(chosen)).merge(list(chosen.values()))
 
     def steer(self, coefficients: Coefficients, angle: float | Tensor) -> tuple[Tensor | None, ...]:
-        """The real bands at any orientation, exactly: cos^n is steerable with n + 1 or more basis orientations.
+        """Return the real bands at any orientation, exactly: cos^n is steerable with n + 1 or more basis orientations.
 
         Only real parts can be steered: the analytic filters of the imaginary parts have no finite angular basis.
 
@@ -217,7 +220,7 @@ class SteerablePyramid(nn.Module):
         ----------
         coefficients : Coefficients
         angle : float or 0-D Tensor
-            Orientation in radians; ``pi k / K`` gives back Re of band k, and ``angle + pi`` (-1)^n times it.
+            Orientation in radians; ``pi k / K`` returns Re of band k, and ``angle + pi`` (-1)^n times it.
 
         Returns
         -------
@@ -243,7 +246,7 @@ class SteerablePyramid(nn.Module):
         return tuple(None if band is None else steer(band) for band in coefficients.bands)
 
     def pack(self, coefficients: Coefficients) -> Tensor:
-        """All coefficients as one real tensor [..., M]: high-pass, bands (re, im interleaved), low-pass.
+        """Return all coefficients as one real tensor [..., M]: high-pass, bands (re, im interleaved), low-pass.
 
         Examples
         --------
@@ -258,13 +261,13 @@ class SteerablePyramid(nn.Module):
         """
         parts = self._check_coefficients(coefficients)
         if len(parts) != self.height + 2:
-            raise ValueError("coefficients must have every scale and both residuals to be packed, got some None")
+            raise ValueError("coefficients must have all scales and both residuals, got None for some of them")
         order = (HIGHPASS, *range(self.height), LOWPASS)
         flat = lambda t: torch.view_as_real(t.resolve_conj()).flatten(-4) if t.is_complex() else t.flatten(-3)
         return torch.cat([flat(parts[name]) for name in order], -1)
 
     def unpack(self, packed: Tensor) -> Coefficients:
-        """The inverse of :meth:`pack`; a wrong length is a ValueError."""
+        """Return the coefficients of :meth:`pack`; ValueError if the length is wrong."""
         shapes = [self.image_shape]
         shapes += [(self.orientations, *self.geometry.band_shape(s), 2) for s in range(self.height)]
         shapes += [self.geometry.band_shape(self.height)]
@@ -276,7 +279,7 @@ class SteerablePyramid(nn.Module):
         high, *bands, low = [t.unflatten(-1, s) for t, s in zip(packed.split(sizes, -1), shapes)]
         return Coefficients(high, tuple(torch.view_as_complex(b.contiguous()) for b in bands), low)
 
-    # --- Checks: before any kernel runs, naming the argument, what was expected and what came ------------------------
+    # --- Checks: before any kernel runs ---
 
     def _check_scales(self, scales: Sequence[int] | None) -> list[int]:
         return list(range(self.height)) if scales is None else checks.check_indices("scales", scales, self.height)
@@ -287,7 +290,7 @@ class SteerablePyramid(nn.Module):
         return tuple(checks.check_indices("orientations", orientations, self.orientations))
 
     def _check_coefficients(self, coefficients: Coefficients) -> dict[int | str, Tensor]:
-        """The parts that are there, by name, each [..., K, h, w], of one device, precision and leading shape."""
+        """Return the parts that are not None, by name, [..., K, h, w]: of one device, precision and leading shape."""
         checks.check_exportable()
         if not isinstance(coefficients, Coefficients):
             raise TypeError(f"coefficients must be Coefficients, got {type(coefficients).__name__}")
@@ -296,7 +299,7 @@ class SteerablePyramid(nn.Module):
         named = {HIGHPASS: coefficients.highpass, LOWPASS: coefficients.lowpass, **dict(enumerate(coefficients.bands))}
         parts = {name: t for name, t in named.items() if t is not None}
         if not parts:
-            raise ValueError("coefficients must have at least one part, got only None")
+            raise ValueError("coefficients must have at least one part, got None for all")
         for name, t in parts.items():
             if not isinstance(t, Tensor):
                 raise TypeError(f"{_label(name)} must be a torch.Tensor, got {type(t).__name__}")
@@ -327,13 +330,13 @@ class SteerablePyramid(nn.Module):
 
 
 def steering_weights(order: int, orientations: int, angle: float | Tensor) -> Tensor:
-    """w_k with cos^n(t - angle) = sum_k w_k cos^n(t - pi k / K) for every t; [K], float64."""
+    """Return w_k [K], float64, with cos^n(t - angle) = sum_k w_k cos^n(t - pi k / K) for every t."""
     samples = 4 * (order + 1)
     t = torch.arange(samples, dtype=torch.float64, device="cpu") * (2 * math.pi / samples)
     k = torch.arange(orientations, dtype=torch.float64, device="cpu") * (math.pi / orientations)
     basis = torch.cos(t[:, None] - k).pow(order)
-    wanted = torch.cos(t - torch.as_tensor(angle, dtype=torch.float64, device="cpu")).pow(order)
-    return torch.linalg.pinv(basis) @ wanted
+    target = torch.cos(t - torch.as_tensor(angle, dtype=torch.float64, device="cpu")).pow(order)
+    return torch.linalg.pinv(basis) @ target
 
 
 def _label(name: int | str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWS = ("amplitude", "phase", "real", "imaginary")
-CLIPPED = 0.002  # share of a row's coefficients that lies beyond its colours: a few extremes would darken all others
+CLIPPED = 0.002  # share of a row's coefficients beyond the colour scale: a few extremes would darken all others
 PANEL_INCHES = 1.9
 
 
@@ -32,27 +32,27 @@ def plot_pyramid(
     Parameters
     ----------
     coefficients : Coefficients
-        As :meth:`SteerablePyramid.analyze` gives them. Parts that are None are marked "absent".
+        As :meth:`SteerablePyramid.analyze` returns them. Parts that are None are marked "absent".
     show : {"amplitude", "phase", "real", "imaginary"}
-        What of the bands to show. "phase" is shown as hue, and amplitude as its brightness, since the phase of next to
-        nothing means nothing.
+        What to show of the bands. "phase" is shown as hue with the amplitude as brightness, since the phase of a tiny
+        coefficient means nothing.
     index : int or sequence of int, optional
-        Which image, in the leading dimensions; by default the first of each.
+        The image to show, as an index into the leading dimensions; 0 in each by default.
     figure : matplotlib Figure or SubFigure, optional
-        Where to draw; by default a new one of fitting size. It is not registered with pyplot: use ``figure.savefig``,
-        or let a notebook display it.
+        The figure to draw in; by default a new one, which is not registered with pyplot: use ``figure.savefig``, or let
+        a notebook display it.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Its axes carry labels: ``"band s k"``, ``"highpass"``, ``"lowpass"``.
+        Its axes have the labels ``"band s k"``, ``"highpass"``, ``"lowpass"``.
 
     Raises
     ------
     TypeError, ValueError, IndexError
-        Naming the argument, what was expected and what came.
+        If an argument is invalid; the message names it and what was expected.
     ImportError
-        Where matplotlib is not installed.
+        If matplotlib is not installed.
 
     Notes
     -----
@@ -104,13 +104,13 @@ def plot_pyramid(
     return figure
 
 
-# --- What is shown ---------------------------------------------------------------------------------------------------
+# --- Data ---------------------------------------------------------------------------------------------------
 
 
 def _one_image(
     coefficients: Coefficients, show: str, index
 ) -> tuple[list[Tensor | None], Tensor | None, Tensor | None]:
-    """Bands [K, h, w] and residuals [h, w] of one image, checked, on the CPU."""
+    """Return the bands [K, h, w] and the residuals [h, w] of one image, checked, on the CPU."""
     if not isinstance(coefficients, Coefficients):
         raise TypeError(f"coefficients must be Coefficients, got {type(coefficients).__name__}")
     check_choice("show", show, SHOWS)
@@ -145,7 +145,7 @@ def _scale_label(s: int, highpass: Tensor | None) -> str:
 
 
 def _limit(values: Tensor) -> float:
-    """What all but the share CLIPPED lies below; 1 where everything is 0."""
+    """Return the limit that all values but the share CLIPPED lie below; 1 if all are 0."""
     flat = values.abs().flatten().double()
     finite = flat[flat.isfinite()]
     if not len(finite):
@@ -153,7 +153,7 @@ def _limit(values: Tensor) -> float:
     return float(finite.kthvalue(max(1, round(len(finite) * (1 - CLIPPED)))).values) or float(finite.max()) or 1.0
 
 
-# --- How it is drawn -------------------------------------------------------------------------------------------------
+# --- Drawing -------------------------------------------------------------------------------------------------
 
 
 class _Painter:
@@ -165,7 +165,7 @@ class _Painter:
         self.hues = colors.ListedColormap(_hue_circle().numpy(), name="phase")
 
     def row(self, panels, band: Tensor | None, show: str):
-        """Draws a band's orientations; returns what its colour bar needs."""
+        """Draw a band's orientations; return what its colour bar needs."""
         if band is None:
             for axes in panels:
                 self._absent(axes)
@@ -205,10 +205,10 @@ class _Painter:
         bar.outline.set_linewidth(0.4)
         axes.set_label("colour bar")
 
-    def _image(self, axes, picture: Tensor, **how):
+    def _image(self, axes, picture: Tensor, **options):
         # One field of view for all scales; pixels stay square, but for the rounding of odd sizes.
         smooth = "auto" if picture.shape[1] > 128 else "nearest"  # fine bands have more samples than a panel has dots
-        drawn = axes.imshow(picture.numpy(), extent=(0, 1, self.tall, 0), interpolation=smooth, **how)
+        drawn = axes.imshow(picture.numpy(), extent=(0, 1, self.tall, 0), interpolation=smooth, **options)
         self._frame(axes)
         return drawn
 
@@ -223,7 +223,7 @@ class _Painter:
 
 
 def _hue_circle(steps: int = 256, lightness: float = 72.0, chroma: float = 40.0) -> Tensor:
-    """A cyclic map [steps, 3] of even lightness (a circle in CIE Lab), so that brightness is free to tell amplitude."""
+    """Return a cyclic colour map [steps, 3] of even lightness (a circle in CIE Lab): brightness can show amplitude."""
     t = torch.arange(steps, dtype=torch.float64, device="cpu") * (2 * torch.pi / steps)
     y = torch.full_like(t, (lightness + 16) / 116)
     lab = torch.stack([y + chroma * t.cos() / 500, y, y - chroma * t.sin() / 200], -1)

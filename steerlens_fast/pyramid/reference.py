@@ -1,4 +1,4 @@
-"""The pyramid in plain torch, the oracle of the tests: full complex FFTs, one band at a time, in float64 or float32."""
+"""The pyramid in plain torch, which the tests compare with: full complex FFTs, one band at a time."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ def analyze(image: Tensor, geometry: Geometry) -> tuple[Tensor, list[Tensor], Te
     X = torch.fft.fft2(image)
     to = lambda mask: mask.to(image.device, image.dtype)
     bands = []
-    for s in range(geometry.height):
+    for s in range(geometry.num_scales):
         mask = filters.band_filter(geometry, s) * filters.band_side(geometry, s) * filters.scaling(geometry, s)
         bands.append(torch.fft.ifft2(crop(X, *mask.shape[-2:])[..., None, :, :] * (-1j) ** geometry.order * to(mask)))
     highpass = torch.fft.ifft2(X * to(filters.highpass_filter(geometry))).real
-    low = filters.lowpass_filter(geometry) * filters.scaling(geometry, geometry.height)
+    low = filters.lowpass_filter(geometry) * filters.scaling(geometry, geometry.num_scales)
     return highpass, bands, torch.fft.ifft2(crop(X, *low.shape) * to(low)).real
 
 
 def synthesize(highpass: Tensor, bands: list[Tensor], lowpass: Tensor, geometry: Geometry, synthesis: str) -> Tensor:
-    """The inverse of :func:`analyze`. "real": only Re(c) enters; "adjoint": the analysis' adjoint, both quadratures."""
+    """Rebuild the image of :func:`analyze`: from Re(c) only ("real"), or by the analysis' adjoint ("adjoint")."""
     H, W = geometry.shape
     to = lambda mask: mask.to(highpass.device, highpass.dtype)
     X = torch.fft.fft2(highpass) * to(filters.highpass_filter(geometry))
-    low = filters.lowpass_filter(geometry) / filters.scaling(geometry, geometry.height)
+    low = filters.lowpass_filter(geometry) / filters.scaling(geometry, geometry.num_scales)
     X = X + pad(torch.fft.fft2(lowpass) * to(low), H, W)
     for s, band in enumerate(bands):
         mask = filters.band_filter(geometry, s) / filters.scaling(geometry, s)

@@ -33,7 +33,7 @@ def composed(family, x, gradient, factors, amplitude_factors=None, bounds=None):
     high, bands, low = pyramid_reference.analyze(x, g)
     leaves = [band.clone().requires_grad_() for band in bands]
     grads = torch.autograd.grad(pyramid_reference.synthesize(high, leaves, low, g, synthesis), leaves, gradient)
-    scales = range(g.height) if family.scales is None else family.scales
+    scales = range(g.num_scales) if family.scales is None else family.scales
     orientations = range(g.orientations) if family.orientations is None else family.orientations
     moved = [[band.clone() for _ in b] for band in bands]
     for s in scales:
@@ -365,7 +365,7 @@ def band_response(family, shape):
     if family.scales is None and family.orientations is None:
         return torch.ones(shape[0], shape[1] // 2 + 1, dtype=torch.float64)
     g = family.pyramid.geometry
-    scales = range(g.height) if family.scales is None else family.scales
+    scales = range(g.num_scales) if family.scales is None else family.scales
     keep = list(range(g.orientations) if family.orientations is None else family.orientations)
     squares = [reference.pad(filters.band_filter(g, s)[keep].square().sum(0), *shape) for s in scales]
     return sum(squares, torch.zeros(shape, dtype=torch.float64))[:, : shape[1] // 2 + 1]

@@ -11,7 +11,7 @@ from tolerances import TOLERANCES, assert_close
 from steerlens_fast import SteerablePyramid, ops
 from steerlens_fast.ops import reference
 from steerlens_fast.pyramid import reference as pyramid_reference
-from steerlens_fast.pyramid.transforms import HIGHPASS, KINDS, LOWPASS, Bank, Part
+from steerlens_fast.pyramid.bank import HIGHPASS, KINDS, LOWPASS, Bank, Part
 
 SMALL = (2, 1, 2, 3)
 CASES = {
@@ -105,7 +105,7 @@ def test_second_derivatives_at_the_origin_are_finite(rule, device):
     step = torch.full((1, 1, 1, 2), 0.3, dtype=torch.float64, device=device, requires_grad=True)
     factors = torch.ones(2, 1, dtype=torch.float64, device=device)
     outputs = [*ops.polar_split(c), *ops.step(c, step, rule=rule)]
-    outputs.append(torch.view_as_real(ops.extrapolate(c, step, step, factors, factors, rule, "both")))
+    outputs.append(torch.view_as_real(ops.extrapolate(c, step, step, factors, factors, rule, "complex")))
     loss = sum((o * o + o).sum() for o in outputs)
     firsts = torch.autograd.grad(loss, (c, step), create_graph=True)
     assert all(g.isfinite().all() for g in firsts)
@@ -152,12 +152,12 @@ ADJOINTS += [
 
 @pytest.mark.parametrize("shape, whole, paired", ADJOINTS)
 def test_merge_is_the_adjoint_of_split(shape, whole, paired, dtype, device):
-    """With opposite turns, and masks that are not 0 at Nyquist."""
+    """With opposite i_powers, and masks that are not 0 at Nyquist."""
     options = dict(whole=whole, paired=paired)
-    spectrum, masks, turns, widths, width, _ = case("split_bands", "", shape, **options).build(dtype, device)
+    spectrum, masks, i_powers, widths, width, _ = case("split_bands", "", shape, **options).build(dtype, device)
     bands = case("merge_bands", "", shape, **options).build(dtype, device)[0]
-    split = ops.split_bands(spectrum, masks, turns, widths, width, paired)
-    opposite = [-t % 4 for t in turns]
+    split = ops.split_bands(spectrum, masks, i_powers, widths, width, paired)
+    opposite = [-power % 4 for power in i_powers]
     merged = ops.merge_bands(bands, masks, opposite, widths, spectrum.shape[1], width, whole, paired)
     there, back = sum(map(dot, split, bands)), dot(spectrum, merged)
     sizes = sum(map(dot, bands, bands)) * max(sum(map(dot, split, split)), dot(spectrum, spectrum))
@@ -180,7 +180,7 @@ def test_merge_is_the_adjoint_of_split(shape, whole, paired, dtype, device):
 )
 def test_bank_merge_is_the_adjoint_of_split(kind, shape, option, dtype, device):
     geometry = SteerablePyramid(shape, **option).geometry
-    parts = [Part(s) for s in range(geometry.height)] + [Part(0, (0,)), Part(HIGHPASS), Part(LOWPASS)]
+    parts = [Part(s) for s in range(geometry.num_scales)] + [Part(0, (0,)), Part(HIGHPASS), Part(LOWPASS)]
     bank = Bank(geometry, kind, tuple(parts))
     x = normal(2, *shape, dtype=dtype, device=device)
     split = bank.split(x)

@@ -89,7 +89,7 @@ def test_empty_or_higher_env_value_takes_the_cpus_own(value):
 
 def test_missing_ops_raise(monkeypatch):
     monkeypatch.setattr(_C, "SIMD_WIDTH", 0)
-    planes, filters, factors = torch.rand(1, 8, 8), [backend.in_panels(torch.ones(1, 8, 8), 8)], torch.ones(2, 1)
+    planes, filters, factors = torch.rand(1, 8, 8), [backend.to_row_blocks(torch.ones(1, 8, 8), 8)], torch.ones(2, 1)
     calls = {
         "split_planes": lambda: ops.split_planes(planes, filters, [8], [0], ["real"]),
         "merge_planes": lambda: ops.merge_planes([planes[:, None]], filters, [8], [0], ["real"], 8, 8),

@@ -13,7 +13,7 @@ COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 dtypes = pytest.mark.parametrize("dtype", COMPLEX, ids=str)
 rules = pytest.mark.parametrize("rule", ["complex", "polar"])
 TINY = {torch.float32: (1e-45, 1e-40, 1.2e-38), torch.float64: (5e-324, 1e-310, 2.3e-308)}
-REPEATS = 37  # so many copies fill vector registers and leave a rest
+REPEATS = 37  # fills vector registers, with a remainder
 
 
 def row(*values, dtype, device="cpu"):
@@ -63,7 +63,7 @@ def test_an_amplitude_that_overflows_below_0_is_0(factors, dtype, device):
     a = torch.tensor([[huge]], dtype=dtype, device=device)
     leaf = c.clone().requires_grad_()
     for phase in (None, torch.zeros_like(step)):
-        frames = ops.extrapolate(leaf, phase, step, a, a, "complex", "both")
+        frames = ops.extrapolate(leaf, phase, step, a, a, "complex", "complex")
         assert first(frames, 1) == [0]
         assert first(torch.autograd.grad(torch.view_as_real(frames).sum(), leaf)[0], 1) == [0]
         assert first(reference.extrapolate(c, phase, step, a, a, 0, 1), 1) == [0]
@@ -76,7 +76,7 @@ def test_a_phase_whose_product_overflows_keeps_the_amplitude(rule, dtype, device
     c, step = row(3 + 4j, dtype=COMPLEX[dtype], device=device), row(3.0, -9.0, dtype=dtype, device=device)
     c = c.repeat(1, 1, 1, 2)
     b, a = (torch.tensor([[v]], dtype=dtype, device=device) for v in (huge, 0.0))
-    frames = ops.extrapolate(c, step, torch.zeros_like(step), b, a, rule, "both")
+    frames = ops.extrapolate(c, step, torch.zeros_like(step), b, a, rule, "complex")
     assert first(frames.abs(), 2) == pytest.approx([5, 5], rel=1e-6)
     expected = reference.extrapolate(c, step, torch.zeros_like(step), b, a, ops.RULES[rule], 1)
     assert first(expected.abs(), 2) == pytest.approx([5, 5], rel=1e-6)
@@ -91,7 +91,7 @@ def test_a_gain_without_a_number_of_its_own_still_multiplies(dtype, device):
     half = math.exp(large / 2)
     expected = [0, half * small * half, 1j / half / small / half]
     for frames in (
-        ops.extrapolate(c, None, step, one, one, "polar", "both"),
+        ops.extrapolate(c, None, step, one, one, "polar", "complex"),
         reference.extrapolate(c, None, step, one, one, 1, 1),
     ):
         for value, e in zip(first(frames, 3), expected):
@@ -125,7 +125,7 @@ def test_a_band_of_subnormal_numbers_has_finite_gradients(rule, dtype, device):
         phase, amplitude = ops.step(c, gradient, rule=rule)
         assert all(g.isfinite().all() for g in torch.autograd.grad((phase + amplitude).sum(), c))
     still, one = torch.zeros_like(c.real), torch.ones(1, 1, dtype=dtype, device=device)
-    frames = ops.extrapolate(c, still, still, one, one, rule, "both")
+    frames = ops.extrapolate(c, still, still, one, one, rule, "complex")
     assert torch.autograd.grad(torch.view_as_real(frames).sum(), c)[0].isfinite().all()
     polar = ops.polar_split(c)
     assert torch.autograd.grad(polar[0].sum(), c)[0].isfinite().all()

@@ -9,7 +9,7 @@ from cases import ODD_LAYOUTS, RAW, image, normal, on_tensors, widened
 from tolerances import assert_close
 
 from steerlens_fast import _C, CSPFamily, SteerablePyramid, memory, ops
-from steerlens_fast.families.protocols import PlaneMotion, factor_pair
+from steerlens_fast.families.planes import PlaneMotion, factor_pair
 from steerlens_fast.ops import reference
 from steerlens_fast.pyramid import backend
 
@@ -48,8 +48,8 @@ class Case:
         planes, gradients = (f(N, H, W, dtype=torch.float32) for f in (image, normal))
         masks = [image(*size, dtype=torch.float32, seed=i) + 0.5 for i, size in enumerate(groups)]
         masks = [m / (H * W) for m in masks]  # so that images stay near [0, 1]
-        filters = [backend.in_panels(mask, H) for mask in masks]
-        kept = backend.in_panels(image(1, H, W, dtype=torch.float32, seed=7) / (H * W), H)
+        filters = [backend.to_row_blocks(mask, H) for mask in masks]
+        kept = backend.to_row_blocks(image(1, H, W, dtype=torch.float32, seed=7) / (H * W), H)
         table = lambda seed: 0.7 * normal(3, N if self.factors == (None,) else 1, dtype=torch.float32, seed=seed)
         b, a = table(3), table(4)
         b[1], a[1] = 0, 0

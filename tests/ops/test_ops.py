@@ -208,7 +208,7 @@ def test_extrapolate_at_the_origin(rule, dtype, device):
     c = point(0, 0, dtype=dtype.to_complex(), device=device, grad=True)
     phase, amplitude = (point(0.5, 0, dtype=dtype, device=device, grad=True) for _ in range(2))
     factors = torch.ones(1, 1, dtype=dtype, device=device)
-    frames = ops.extrapolate(c, phase, amplitude, factors, factors, rule, "both")
+    frames = ops.extrapolate(c, phase, amplitude, factors, factors, rule, "complex")
     expected = 0.5 * torch.exp(torch.tensor(0.5j)) if rule == "complex" else torch.tensor(0j)
     assert abs(frames.flatten()[0].item() - expected.item()) < 1e-6
     for grad in torch.autograd.grad(torch.view_as_real(frames).sum(), (c, phase, amplitude)):
@@ -229,7 +229,7 @@ def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
     factors = torch.tensor([[0.0], [1.0], [-2.0]], device=device)
     along = step * magnitude if rule == "complex" else step
     args = [c, step, along, factors, factors]
-    frames = ops.extrapolate(*args, rule, "both")
+    frames = ops.extrapolate(*args, rule, "complex")
     assert_close(frames, reference.extrapolate(*widened(args), ops.RULES[rule], 1), "op_backward")
     if rule == "complex":
         gradient = (0.3 + 0.2j) * c
@@ -246,7 +246,7 @@ def test_the_ends_of_float32(magnitude, rule, device):
     amplitude, _ = ops.polar_split(c)
     assert_close(amplitude, widened(c).abs(), "op", like=1e-38)
     still, factors = torch.zeros_like(c.real), torch.ones(1, 1, device=device)
-    frames = ops.extrapolate(c, still, still, factors, factors, rule, "both")
+    frames = ops.extrapolate(c, still, still, factors, factors, rule, "complex")
     assert_close(frames[0], widened(c), "op", like=1e-38)
 
 
@@ -256,7 +256,7 @@ def test_large_phase_factors(factor, device):
     angle = torch.linspace(-torch.pi, torch.pi, 4001).reshape(1, 1, 1, -1).to(device)
     c = torch.ones_like(angle) + 0j
     factors = torch.tensor([[factor]], device=device)
-    frames = ops.extrapolate(c, angle, None, factors, factors, "complex", "both")
+    frames = ops.extrapolate(c, angle, None, factors, factors, "complex", "complex")
     error = (torch.exp(1j * factor * widened(angle)) * frames[0].cpu().conj()).angle().abs().max()
     assert error <= 3e-7
 
@@ -269,7 +269,7 @@ def test_nan_and_inf_show(bad, dtype, device):
     amplitude, _ = ops.polar_split(c)
     outputs = [amplitude, ops.polar_join(amplitude, one)]
     for rule in ("complex", "polar"):
-        outputs += [ops.extrapolate(c, one, a, factors, factors, rule, "both") for a in (None, one)]
+        outputs += [ops.extrapolate(c, one, a, factors, factors, rule, "complex") for a in (None, one)]
         outputs += [ops.step(c, one, rule=rule, floor=0.0)[1]]
     for out in outputs:
         assert not out.flatten()[0].isfinite(), "hidden"
@@ -281,13 +281,13 @@ def test_nan_and_inf_show(bad, dtype, device):
 def test_nan_and_inf_in_steps_show(bad, rule, dtype, device):
     c = point(1 + 1j, 1 + 1j, dtype=dtype.to_complex(), device=device)
     step, factors = point(bad, 0.5, dtype=dtype, device=device), torch.ones(1, 1, dtype=dtype, device=device)
-    phase = ops.extrapolate(c, step, None, factors, factors, rule, "both").flatten()
+    phase = ops.extrapolate(c, step, None, factors, factors, rule, "complex").flatten()
     assert phase[0].isnan() and phase[1].isfinite()
     gradient = torch.complex(step, torch.zeros_like(step))
     moved = ops.step(c, gradient, rule=rule)
     assert not (moved[0].flatten()[0] + moved[1].flatten()[0]).isfinite()
     assert all(m.flatten()[1].isfinite() for m in moved)
-    grown = ops.extrapolate(c, None, step, factors, factors, rule, "both").flatten()
+    grown = ops.extrapolate(c, None, step, factors, factors, rule, "complex").flatten()
     vanishes = rule == "polar" and bad == -float("inf")  # exp(-inf) is 0
     assert grown[1].isfinite() and (grown[0] == 0 if vanishes else not grown[0].isfinite())
 
@@ -298,7 +298,7 @@ def test_amplitude_never_turns_negative(dtype, device):
         point(-1, -1, dtype=dtype, device=device),
     )
     factors = torch.tensor([[10.0]], dtype=dtype, device=device)
-    assert ops.extrapolate(c, None, shrink, factors, factors, "complex", "both").abs().max() == 0
+    assert ops.extrapolate(c, None, shrink, factors, factors, "complex", "complex").abs().max() == 0
 
 
 def test_the_floor_is_each_plane_s_own(device):

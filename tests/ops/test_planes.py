@@ -12,12 +12,12 @@ from tolerances import assert_close
 
 from steerlens_fast import _C, CSPFamily, SteerablePyramid, ops
 from steerlens_fast.ops import reference
-from steerlens_fast.pyramid import backend, transforms
-from steerlens_fast.pyramid.filters import Geometry, max_height
-from steerlens_fast.pyramid.transforms import Bank, Part
+from steerlens_fast.pyramid import backend, bank
+from steerlens_fast.pyramid.bank import Bank, Part
+from steerlens_fast.pyramid.filters import Geometry, max_scales
 
 pytestmark = pytest.mark.skipif(not _C.SIMD_WIDTH, reason="this CPU is not x86-64-v3, or the compiler not GCC")
-REAL, BOTH, PAIRS = 0, 1, 2
+REAL, COMPLEX, PAIRS = 0, 1, 2
 PAST_THE_CACHES = 16 << 20  # bytes of a result from which on it is written past them
 
 # N planes of H x W, then groups (K, h, w).
@@ -37,7 +37,7 @@ SHAPES = {
     "empty": (0, 16, 12, [(4, 16, 12)]),
     "threads": (27, 100, 96, [(4, 100, 96), (1, 50, 48)]),
 }
-FORMS = {"real": REAL, "both": BOTH, "pairs": PAIRS}
+FORMS = {"real": REAL, "complex": COMPLEX, "pairs": PAIRS}
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class PlaneCase:
     def filters(self) -> list:
         """Random, nonzero at every frequency."""
         masks = [image(*size, dtype=torch.float32, seed=i) + 0.5 for i, size in enumerate(self.shape[3])]
-        return [backend.in_panels(mask, self.shape[1]) for mask in masks]
+        return [backend.to_row_blocks(mask, self.shape[1]) for mask in masks]
 
-    def how(self) -> list:
-        """(heights, turns, forms)."""
+    def spec(self) -> list:
+        """(heights, i_powers, forms)."""
         groups = self.shape[3]
         return [[h for _, h, _ in groups], [(i + 1) % 4 for i in range(len(groups))], [self.form] * len(groups)]
 
@@ -65,8 +65,8 @@ class PlaneCase:
         return normal(self.shape[0], *self.sizes, dtype=torch.float32)
 
     def split(self) -> list:
-        heights, turns, forms = self.how()
-        return [self.planes(), self.filters(), heights, turns, [form % PAIRS for form in forms]]
+        heights, i_powers, forms = self.spec()
+        return [self.planes(), self.filters(), heights, i_powers, [form % PAIRS for form in forms]]
 
     def bands(self, complex_: bool = False) -> list:
         stored = lambda K: (K + 1) // 2 if self.form == PAIRS else K
@@ -75,9 +75,9 @@ class PlaneCase:
             normal(self.shape[0], stored(K), h, w, dtype=dtype, seed=i) for i, (K, h, w) in enumerate(self.shape[3])
         ]
 
-    def merge(self, rest: int = 0, complex_: bool = False) -> list:
-        rest = normal(rest, *self.sizes, dtype=torch.float32, seed=9) if rest else None
-        return [self.bands(complex_), self.filters(), *self.how(), rest, *self.sizes]
+    def merge(self, residual: int = 0, complex_: bool = False) -> list:
+        residual = normal(residual, *self.sizes, dtype=torch.float32, seed=9) if residual else None
+        return [self.bands(complex_), self.filters(), *self.spec(), residual, *self.sizes]
 
 
 CASES = {f"{name}-{form}": PlaneCase(s, f) for name, s in SHAPES.items() for form, f in FORMS.items()}
@@ -93,15 +93,15 @@ of_merge = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_split_planes(case):
     actual, expected = RAW.split_planes(*case.split()), reference.split_planes(*widened(case.split()))
     for a, e in zip(actual, expected, strict=True):
-        assert a.is_contiguous() and a.dtype == (torch.complex64 if case.form == BOTH else torch.float32)
+        assert a.is_contiguous() and a.dtype == (torch.complex64 if case.form == COMPLEX else torch.float32)
         assert_close(a, e, "pyramid")
 
 
 @of_merge
 def test_merge_planes(case):
     n = case.shape[0]
-    for rest, complex_ in itertools.product({0, n, min(n, 1)}, {False, case.form == REAL}):
-        args = case.merge(rest, complex_)
+    for residual, complex_ in itertools.product({0, n, min(n, 1)}, {False, case.form == REAL}):
+        args = case.merge(residual, complex_)
         actual, expected = RAW.merge_planes(*args), reference.merge_planes(*widened(args))
         assert actual.is_contiguous() and actual.dtype == torch.float32
         assert_close(actual, expected, "pyramid")
@@ -109,8 +109,8 @@ def test_merge_planes(case):
 
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_any_memory_layout(layout):
-    case = CASES["odd-both"]
-    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(rest=1))):
+    case = CASES["odd-complex"]
+    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
         args = on_tensors(ODD_LAYOUTS[layout], args)
         actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*widened(args))
         for a, e in zip(*([o] if isinstance(o, torch.Tensor) else o for o in (actual, expected))):
@@ -119,10 +119,10 @@ def test_any_memory_layout(layout):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_not_finite_stays_in_its_plane(bad):
-    case = CASES["even-both"]
-    planes, *rest = case.split()
+    case = CASES["even-complex"]
+    planes, *options = case.split()
     planes[1, 3, 4] = bad
-    for band, clean in zip(RAW.split_planes(planes, *rest), RAW.split_planes(*case.split())):
+    for band, clean in zip(RAW.split_planes(planes, *options), RAW.split_planes(*case.split())):
         assert torch.equal(band[0], clean[0]) and not band[1].isfinite().any()
     args = case.merge()
     args[0][1][1, 2, 3, 4] = bad
@@ -136,10 +136,10 @@ def test_what_is_not_finite_stays_in_its_plane(bad):
 @of_split
 def test_they_are_adjoint(case):
     """<split x, y> = <x, merge y>, in float32."""
-    planes, filters, heights, turns, forms = case.split()
-    bands = [torch.randn_like(b) for b in RAW.split_planes(planes, filters, heights, turns, forms)]
-    back = RAW.merge_planes(bands, filters, heights, [-t % 4 for t in turns], forms, None, *case.sizes)
-    forth = RAW.split_planes(planes, filters, heights, turns, forms)
+    planes, filters, heights, i_powers, forms = case.split()
+    bands = [torch.randn_like(b) for b in RAW.split_planes(planes, filters, heights, i_powers, forms)]
+    back = RAW.merge_planes(bands, filters, heights, [-power % 4 for power in i_powers], forms, None, *case.sizes)
+    forth = RAW.split_planes(planes, filters, heights, i_powers, forms)
     inner = lambda x, y: (x.to(y.dtype).conj() * y).real.double().sum().item() if x.numel() else 0.0
     left, right = sum(inner(f, b) for f, b in zip(forth, bands)), inner(planes, back)
     size = sum(f.norm().item() * b.norm().item() for f, b in zip(forth, bands))
@@ -159,7 +159,7 @@ def gradients(function, args: list, cotangents=None):
 
 @of_merge
 def test_backward(case):
-    named = [("merge_planes", case.merge(rest=case.shape[0]))]
+    named = [("merge_planes", case.merge(residual=case.shape[0]))]
     named += [("split_planes", case.split())] if case.form != PAIRS else []
     for op, args in named:
         actual, cotangents = gradients(getattr(RAW, op), args)
@@ -170,7 +170,7 @@ def test_backward(case):
 
 def test_backward_of_the_backward():
     """Linear: the derivative of the gradient, in the cotangent, is the op again."""
-    case = CASES["odd-both"]
+    case = CASES["odd-complex"]
     x, *how = case.split()
     x.requires_grad_()
     outs = RAW.split_planes(x, *how)
@@ -182,27 +182,27 @@ def test_backward_of_the_backward():
 
 
 def test_filters_are_constants():
-    case = CASES["even-both"]
+    case = CASES["even-complex"]
     x, filters, *how = case.split()
     filters[0].requires_grad_()
     with pytest.raises(RuntimeError, match="constants"):
         RAW.split_planes(x.requires_grad_(), filters, *how)[0].abs().sum().backward()
 
 
-@pytest.mark.parametrize("label", ["odd-real", "odd-both", "odd-pairs"])
+@pytest.mark.parametrize("label", ["odd-real", "odd-complex", "odd-pairs"])
 def test_opcheck(label):
     case = CASES[label]
     leaf = lambda t: t.requires_grad_()
     if case.form != PAIRS:
         args = case.split()
         torch.library.opcheck(RAW.split_planes.default, [leaf(args[0]), *args[1:]])
-    args = case.merge(rest=1)
+    args = case.merge(residual=1)
     torch.library.opcheck(RAW.merge_planes.default, [[leaf(b) for b in args[0]], *args[1:]])
 
 
 @of_merge
 def test_meta_tensors(case):
-    named = [("merge_planes", case.merge(rest=case.shape[0]))]
+    named = [("merge_planes", case.merge(residual=case.shape[0]))]
     named += [("split_planes", case.split())] if case.form != PAIRS else []
     for op, args in named:
         outs = getattr(RAW, op)(*args), getattr(RAW, op)(*on_tensors(lambda t: t.to("meta"), args))
@@ -225,10 +225,12 @@ def every_plane(op: str, args: list) -> list:
     return [out] if isinstance(out, torch.Tensor) else out
 
 
-@pytest.mark.parametrize("label", ["even-both", "odd-real", "threads-both", "threads-pairs", "threads-real"])
+@pytest.mark.parametrize("label", ["even-complex", "odd-real", "threads-complex", "threads-pairs", "threads-real"])
 def test_neither_threads_nor_neighbours_change_a_bit(label):
     case, before = CASES[label], torch.get_num_threads()
-    named = [("merge_planes", case.merge(rest=1))] + ([("split_planes", case.split())] if case.form != PAIRS else [])
+    named = [("merge_planes", case.merge(residual=1))] + (
+        [("split_planes", case.split())] if case.form != PAIRS else []
+    )
     for op, args in named:
         results = []
         try:
@@ -246,7 +248,7 @@ def test_neither_threads_nor_neighbours_change_a_bit(label):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_single_large_plane_is_shared_by_threads(threads):
     case, before = PlaneCase((1, 512, 500, [(2, 512, 500), (1, 256, 250)]), REAL), torch.get_num_threads()
-    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(rest=1))):
+    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
         torch.set_num_threads(threads)
         try:
             actual = every_plane(op, args)
@@ -261,7 +263,7 @@ def test_a_single_large_plane_is_shared_by_threads(threads):
 @pytest.mark.parametrize("width", [128, 132])
 def test_large_results_are_written_past_the_caches(op, planes, width):
     """They are what a few planes at a time, which are not, give."""
-    case = PlaneCase((planes, 128, width, [(4 if op == "split_planes" else 1, 128, width)]), BOTH)
+    case = PlaneCase((planes, 128, width, [(4 if op == "split_planes" else 1, 128, width)]), COMPLEX)
     args = case.split() if op == "split_planes" else case.merge()
     (whole,) = every_plane(op, args)
     assert whole.nbytes > PAST_THE_CACHES
@@ -269,16 +271,16 @@ def test_large_results_are_written_past_the_caches(op, planes, width):
         assert torch.equal(every_plane(op, one_plane(op, args, i))[0][0], whole[i])
 
 
-@pytest.mark.parametrize("kind", transforms.KINDS)
+@pytest.mark.parametrize("kind", bank.KINDS)
 @pytest.mark.parametrize("shape", [(28, 28), (45, 35), (64, 90)])
 def test_banks_are_the_same_by_planes_and_by_ffts(kind, shape, monkeypatch, taken):
-    geometry = Geometry(shape, max_height(shape), 3, 5, 1.0, False, True)
+    geometry = Geometry(shape, max_scales(shape), 3, 5, 1.0, False, True)
     parts = (Part("highpass"), Part(0), Part(1, (0, 2, 3)), Part("lowpass"))
     whole, x = Bank(geometry, kind, parts), image(3, *shape, dtype=torch.float32)
     bands = whole.split(x)
     back = whole.merge(bands)
     assert taken == {"split_planes": 1, "merge_planes": 1}
-    monkeypatch.setattr(backend, "serve", lambda *_: False)
+    monkeypatch.setattr(backend._C, "SIMD_WIDTH", 0)
     for a, e in zip(bands, whole.split(x), strict=True):
         assert_close(a, e, "pyramid")
     assert_close(back, whole.merge(bands), "pyramid")
@@ -320,12 +322,14 @@ def test_gradients_of_a_morph_are_those_of_float64(synthesis, taken):
         assert_close(a, e, "render")
 
 
-def test_who_is_not_served():
-    served = lambda shape, t: backend.plane_ops_supported(Geometry(shape, 1, 3, 4, 1.0, False, True), t)
+def test_plane_ops_supported():
+    supported = lambda shape, t: backend.plane_ops_supported(Geometry(shape, 1, 3, 4, 1.0, False, True), t)
     x = torch.rand(2, 32, 32)
-    assert served((32, 32), x) and served((61, 59), x) and served((44, 46), x) and served((2048, 2048), x)
-    assert not served((67, 32), x) and not served((32, 134), x) and not served((8192, 4096), x)
-    assert not served((32, 32), x.double()) and not served((32, 32), x[:0]) and not served((32, 32), x.to("meta"))
+    assert supported((32, 32), x) and supported((61, 59), x) and supported((44, 46), x) and supported((2048, 2048), x)
+    assert not supported((67, 32), x) and not supported((32, 134), x) and not supported((8192, 4096), x)
+    assert (
+        not supported((32, 32), x.double()) and not supported((32, 32), x[:0]) and not supported((32, 32), x.to("meta"))
+    )
 
 
 def test_more_lengths_than_the_cache_of_fft_tables_holds():
@@ -333,7 +337,7 @@ def test_more_lengths_than_the_cache_of_fft_tables_holds():
 
     def identity(n: int) -> bool:
         x = normal(1, n, 2, dtype=torch.float32, seed=n)
-        (back,) = RAW.split_planes(x, [backend.in_panels(torch.ones(1, n, 2), n)], [n], [0], [REAL])
+        (back,) = RAW.split_planes(x, [backend.to_row_blocks(torch.ones(1, n, 2), n)], [n], [0], [REAL])
         return torch.allclose(back[:, 0] / (2 * n), x, atol=1e-5)
 
     lengths = [n for n in range(1, 600) if _C.plane_side_supported(n)]
@@ -359,7 +363,7 @@ def test_more_lengths_than_the_cache_of_fft_tables_holds():
     ],
 )
 def test_bad_arguments_of_split_planes(change, told):
-    args = dict(zip(("planes", "filters", "heights", "i_powers", "forms"), CASES["even-both"].split()))
+    args = dict(zip(("planes", "filters", "heights", "i_powers", "forms"), CASES["even-complex"].split()))
     with pytest.raises(RuntimeError, match=told):
         RAW.split_planes(**{**args, **change})
 
@@ -379,15 +383,15 @@ def test_bad_arguments_of_split_planes(change, told):
 )
 def test_bad_arguments_of_merge_planes(change, told):
     names = ("bands", "filters", "heights", "i_powers", "forms", "residual", "height", "width")
-    args = dict(zip(names, CASES["even-both"].merge()))
+    args = dict(zip(names, CASES["even-complex"].merge()))
     with pytest.raises(RuntimeError, match=told):
         RAW.merge_planes(**{**args, **change})
 
 
 @pytest.mark.parametrize("form", ["all", "pairs"])
 def test_wrappers_refuse_unknown_forms(form):
-    planes, filters, heights, turns, forms = CASES["even-both"].split()
+    planes, filters, heights, i_powers, forms = CASES["even-complex"].split()
     with pytest.raises(ValueError, match="forms must be one of"):
-        ops.split_planes(planes, filters, heights, turns, ["both", "both", form])
-    named = ops.split_planes(planes, filters, heights, turns, ["both"] * 3)
-    assert all(map(torch.equal, named, RAW.split_planes(planes, filters, heights, turns, forms)))
+        ops.split_planes(planes, filters, heights, i_powers, ["complex", "complex", form])
+    named = ops.split_planes(planes, filters, heights, i_powers, ["complex"] * 3)
+    assert all(map(torch.equal, named, RAW.split_planes(planes, filters, heights, i_powers, forms)))

@@ -37,11 +37,11 @@ def radial(geometry, block, scale):
     fy, fx = frequencies(geometry, block)
     with np.errstate(divide="ignore"):
         log_r = np.log2(np.hypot(fy[:, None], fx[None, :]))
-    t = lambda s: np.clip((log_r + s + geometry.width) / geometry.width, 0, 1)
+    t = lambda s: np.clip((log_r + s + geometry.transition_width) / geometry.transition_width, 0, 1)
     product = np.ones_like(log_r)
     for s in range(scale + 1):
         product = product * np.cos(np.pi / 2 * t(s))
-    return product if scale == geometry.height else product * np.sin(np.pi / 2 * t(scale + 1))
+    return product if scale == geometry.num_scales else product * np.sin(np.pi / 2 * t(scale + 1))
 
 
 def angular(geometry, block, k):
@@ -53,13 +53,13 @@ def angular(geometry, block, k):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_filters_are_those_of_the_formulas(geometry):
-    for s in range(geometry.height):
+    for s in range(geometry.num_scales):
         block = geometry.band_shape(s)
         bands = [radial(geometry, block, s) * angular(geometry, block, k) for k in range(geometry.orientations)]
         np.testing.assert_allclose(filters.band_filter(geometry, s).numpy(), bands, atol=FILTER)
-    high, low = geometry.shape, geometry.band_shape(geometry.height)
+    high, low = geometry.shape, geometry.band_shape(geometry.num_scales)
     np.testing.assert_allclose(filters.highpass_filter(geometry).numpy(), radial(geometry, high, -1), atol=FILTER)
-    expected = radial(geometry, low, geometry.height)
+    expected = radial(geometry, low, geometry.num_scales)
     np.testing.assert_allclose(filters.lowpass_filter(geometry).numpy(), expected, atol=FILTER)
 
 
@@ -68,7 +68,7 @@ def test_squares_add_up_to_one(geometry):
     """What makes reconstruction perfect, and nothing is lost where a scale's block was cropped."""
     H, W = geometry.shape
     total = filters.highpass_filter(geometry) ** 2
-    pieces = [filters.band_filter(geometry, s).square().sum(0) for s in range(geometry.height)]
+    pieces = [filters.band_filter(geometry, s).square().sum(0) for s in range(geometry.num_scales)]
     for square in [*pieces, filters.lowpass_filter(geometry).square()]:
         rows, columns = (filters.signed_frequencies(n) for n in square.shape)
         total[(rows % H)[:, None], (columns % W)[None, :]] += square
@@ -77,7 +77,7 @@ def test_squares_add_up_to_one(geometry):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_bands_vanish_at_dc_and_nyquist(geometry):
-    for s in range(geometry.height):
+    for s in range(geometry.num_scales):
         band = filters.band_filter(geometry, s)
         assert band[:, 0, 0].abs().max() == 0
         for dim in (1, 2):
@@ -89,7 +89,7 @@ def test_bands_vanish_at_dc_and_nyquist(geometry):
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_one_of_two_opposite_frequencies_is_kept(geometry):
     """side(f) + side(-f) = 2 wherever a band is not zero: its real part is the two-sided filter's."""
-    for s in range(geometry.height):
+    for s in range(geometry.num_scales):
         side = filters.band_side(geometry, s)
         opposite = torch.roll(side.flip(-2, -1), (1, 1), (-2, -1))
         there = filters.band_filter(geometry, s) != 0
@@ -101,7 +101,7 @@ def test_one_of_two_opposite_frequencies_is_kept(geometry):
 def test_sizes(shape):
     """Each scale has ceil(h / 2) of the samples; the coarsest has at least 2 a side."""
     geometry = SteerablePyramid(shape).geometry
-    assert geometry.height == math.floor(math.log2(min(shape))) - 2
-    for s in range(geometry.height):
+    assert geometry.num_scales == math.floor(math.log2(min(shape))) - 2
+    for s in range(geometry.num_scales):
         h, w = geometry.band_shape(s)
         assert geometry.band_shape(s + 1) == (math.ceil(h / 2), math.ceil(w / 2))

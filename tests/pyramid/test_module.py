@@ -12,7 +12,7 @@ from tolerances import TOLERANCES, assert_close
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from steerlens_fast import SteerablePyramid
-from steerlens_fast.pyramid.transforms import KINDS, Bank, Part
+from steerlens_fast.pyramid.bank import KINDS, Bank, Part
 
 syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 

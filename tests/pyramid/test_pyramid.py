@@ -37,8 +37,8 @@ def edited(pyramid, *lead, dtype=torch.float64, device="cpu") -> Coefficients:
     """Coefficients that no image has: all of them random."""
     g = pyramid.geometry
     draw = lambda *size, kind=dtype: normal(*lead, *size, dtype=kind, device=device, seed=sum(size))
-    bands = [draw(g.orientations, *g.band_shape(s), kind=dtype.to_complex()) for s in range(g.height)]
-    return Coefficients(draw(*g.shape), tuple(bands), draw(*g.band_shape(g.height)))
+    bands = [draw(g.orientations, *g.band_shape(s), kind=dtype.to_complex()) for s in range(g.num_scales)]
+    return Coefficients(draw(*g.shape), tuple(bands), draw(*g.band_shape(g.num_scales)))
 
 
 def assert_same(a: Coefficients, b: Coefficients, name: str) -> None:
@@ -295,7 +295,9 @@ def band_at(pyramid, x, scale: int, angle: float):
     """The real band whose filter is built at this very angle."""
     g = pyramid.geometry
     log_r, theta = filters.polar_grid(g, g.band_shape(scale))
-    radial = filters.low_product(log_r, scale + 1, g.width) * filters.high(log_r, scale + 1, g.width)
+    radial = filters.low_product(log_r, scale + 1, g.transition_width) * filters.high(
+        log_r, scale + 1, g.transition_width
+    )
     mask = radial * torch.cos(theta - angle) ** g.order * filters.angular_gain(g.order, g.orientations)
     spectrum = reference.crop(torch.fft.fft2(x), *g.band_shape(scale)) * mask * (-1j) ** g.order
     return torch.fft.ifft2(spectrum).real

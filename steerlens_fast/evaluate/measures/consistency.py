@@ -149,7 +149,14 @@ def _other_inverse(pyramid: SteerablePyramid) -> SteerablePyramid:
     g = pyramid.geometry
     other = "adjoint" if pyramid.synthesis == "real" else "real"
     return SteerablePyramid(
-        g.shape, g.height, g.order, g.orientations, g.width, g.tight_frame, other, downsample=g.downsample
+        g.shape,
+        g.num_scales,
+        g.order,
+        g.orientations,
+        g.transition_width,
+        g.tight_frame,
+        other,
+        downsample=g.downsample,
     )
 
 

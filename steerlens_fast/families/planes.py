@@ -1,0 +1,178 @@
+"""Functions shared by all families (checks, factors, clipping), and motions computed in cache-sized tiles of planes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .. import checks
+from ..checks import Factors, factor_table
+from ..memory import chunks, is_untraced, new_output, store
+from ..pyramid.backend import is_recorded
+from ..pyramid.spectra import real_images
+from .protocols import Bounds, Motion, PlaneFamily, PreparedPlanes
+
+
+def render_checked(motion: Motion, b: Tensor, a: Tensor | None, bounds: Bounds) -> Tensor:
+    """Render frames [F, B, ...] at factors [F] or [F, B], and check what a motion, perhaps a user's own, returned."""
+    frames = motion.render(b, a, bounds=bounds)
+    expected = (len(b), *motion.image.shape)
+    if not isinstance(frames, Tensor) or frames.shape != expected:
+        got = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
+        raise ValueError(f"render must return frames [F, B, ...], here {list(expected)}, got {got} of {motion!r:.200}")
+    return frames
+
+
+def check_pair(image: Tensor, gradient: Tensor, shape: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+    """Check that image and gradient have one shape, dtype and device."""
+    image, gradient = checks.check_image("image", image, shape), checks.check_image("gradient", gradient, shape)
+    checks.check_same("gradient", gradient, "image", image)
+    return image, gradient
+
+
+def factor_pair(factors: Factors, amplitude_factors: Factors | None, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return phase and amplitude factors of the planes of ``image``, both [F, 1] or both [F, N]."""
+    b = factor_table("factors", factors, image)
+    if amplitude_factors is None:
+        return b, b
+    a = factor_table("amplitude_factors", amplitude_factors, image)
+    if a.shape[0] != b.shape[0]:
+        raise ValueError(f"amplitude_factors must have {len(b)} frames like factors, got {len(a)}")
+    return torch.broadcast_tensors(b, a)
+
+
+def factors_of_planes(factors: Tensor, at: slice) -> Tensor:
+    """Return the factors [F, 1] or [F, n] of some of the planes."""
+    return factors if factors.shape[1] == 1 else factors[:, at]
+
+
+def flatten_planes(t: Tensor) -> Tensor:
+    """Return [..., H, W] as [N, H, W], also where N is 0."""
+    return t.reshape(math.prod(t.shape[:-2]), *t.shape[-2:])
+
+
+def clip(frames: Tensor, bounds: Bounds) -> Tensor:
+    """Return frames real and clipped. They must be new tensors: clipped in place where no derivative is recorded."""
+    if frames.is_complex():
+        frames = real_images(frames.flatten(0, -3)).unflatten(0, frames.shape[:-2])
+    if bounds is None:
+        return frames
+    return frames.clamp(*bounds) if frames.requires_grad else frames.clamp_(*bounds)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PlaneMotion:
+    """The motion of images [..., H, W], rendered in tiles of some planes and some frames."""
+
+    family: PlaneFamily
+    image: Tensor
+    gradient: Tensor
+    state: tuple[Tensor, ...] = ()  # coordinates [N, ...] of the planes, in the persistent regime
+    prepared: PreparedPlanes | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.family}, image {list(self.image.shape)})"
+
+    def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
+        """Return frames [F, ..., H, W].
+
+        Parameters
+        ----------
+        factors : sequence of float, Tensor [F] or [F, *leading]
+            Multiples b_j of the phase step, for all planes or, with the image's leading dimensions (or the first few of
+            them), for each. Where only amplitudes move: multiples a_j of the amplitude step.
+        amplitude_factors : likewise, optional
+            a_j, by default the same as ``factors``.
+        bounds : (float, float), optional
+            Clip the frames, after synthesis.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If factors are not finite or have another shape.
+        """
+        bounds = checks.check_bounds(bounds)
+        b, a = factor_pair(factors, amplitude_factors, self.image)
+        return self._render(b, a, bounds).reshape(b.shape[0], *self.image.shape)
+
+    def pieces(self) -> Iterator[tuple[slice, PlaneMotion]]:
+        """See :class:`PiecewiseMotion`."""
+        per_sample = self.image.shape[1:-2].numel()
+        size = per_sample * self.family.prepared_bytes(self.image.dtype)
+        for at in chunks(len(self.image), size, self.image.device):
+            plane_slice = slice(at.start * per_sample, at.stop * per_sample)
+            state = tuple(t[plane_slice] for t in self.state)
+            piece = replace(self, image=self.image[at], gradient=self.gradient[at], state=state)
+            yield at, replace(piece, prepared=self.family.prepare_planes(*piece._planes()))
+
+    def largest_phase_step(self) -> Tensor:
+        """See :class:`PhaseMotion`."""
+        lead = self.image.shape[:-2]
+        if not lead.numel():
+            return self.image.new_zeros(lead[:1])
+        largest = torch.cat([self._prepare(at).largest_phase() for at in self._plane_tiles()])
+        return largest.reshape(lead[0] if lead else 1, -1).amax(1)
+
+    def _planes(self) -> tuple[Tensor, ...]:
+        return flatten_planes(self.image), flatten_planes(self.gradient), *self.state
+
+    def _prepare(self, at: slice) -> PreparedPlanes:
+        if self.prepared is not None:
+            return self.prepared
+        return self.family.prepare_planes(*(t[at] for t in self._planes()))
+
+    def _plane_tiles(self) -> list[slice]:
+        """Return slices of as many planes as fit the caches with one frame of each."""
+        count = self.image.shape[:-2].numel()
+        if self.prepared is not None:
+            return [slice(0, count)]
+        dtype = self.image.dtype
+        size = self.family.frame_bytes(dtype) + self.family.prepared_bytes(dtype)
+        return chunks(count, size, self.image.device)
+
+    def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
+        """Return frames [F, N, H, W] of all planes."""
+        image, gradient, *_ = self._planes()
+        in_one_pass = torch.compiler.is_compiling() or not image.shape[0] or not b.shape[0]
+        if in_one_pass or is_recorded(image, gradient, b, a):
+            by_planes: dict[int, list[Tensor]] = {}
+            for at, _, frames in self._tiles(b, a, in_one_pass):
+                by_planes.setdefault(at.start, []).append(clip(frames, bounds))
+            return torch.cat([torch.cat(frames) for frames in by_planes.values()], 1)
+        out = new_output((len(b), *image.shape), image.dtype, image.device)
+        if out.is_cuda:  # reading the factors would wait for the device: all frames move, several in one store
+            for at, f, frames in self._tiles(b, a):
+                store(out[f, at], frames, bounds)
+            return out
+        moving = self._moving_frames(b, a)
+        for j in set(range(len(b))) - set(moving):
+            store(out[j], image, bounds)
+        for at, f, frames in self._tiles(b[moving], a[moving]) if moving else ():
+            for j, piece in zip(moving[f], frames):
+                store(out[j, at], piece, bounds)
+        return out
+
+    def _moving_frames(self, b: Tensor, a: Tensor) -> list[int]:
+        """Return the frames that differ from the source: those of factors other than 0, or all if unknown."""
+        if b.device.type != "cpu" or self.state or not is_untraced():
+            return list(range(len(b)))
+        return ((b != 0).any(1) | (a != 0).any(1)).nonzero()[:, 0].tolist()
+
+    def _tiles(self, b: Tensor, a: Tensor, in_one_pass: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Yield (planes, frames, their pixels [f, n, H, W])."""
+        image = flatten_planes(self.image)
+        count, frames = image.shape[0], b.shape[0]
+        plane_tiles = [slice(0, count)] if in_one_pass else self._plane_tiles()
+        size = self.family.frame_bytes(image.dtype)
+        for at in plane_tiles:
+            if not count or not frames:
+                yield at, slice(0, frames), image.expand(frames, *image.shape).clone()
+                return
+            prepared = self._prepare(at)
+            blocks = [slice(0, frames)] if in_one_pass else chunks(frames, (at.stop - at.start) * size, image.device)
+            for f in blocks:
+                yield at, f, prepared.frames(factors_of_planes(b[f], at), factors_of_planes(a[f], at))

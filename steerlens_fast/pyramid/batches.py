@@ -1,0 +1,96 @@
+"""Whole batches [..., H, W] without derivatives: by the ops on whole planes, or in pieces that fit the caches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..memory import chunks, fits_one_pass, new_output, store
+from .backend import Backend
+from .spectra import (
+    band_spectra,
+    image_spectrum,
+    merge_spectra,
+    real_images,
+    split_image,
+    split_spectra,
+    to_band,
+    to_complex,
+)
+
+if TYPE_CHECKING:
+    from .bank import Bank, Part
+
+
+def split(bank: Bank, image: Tensor, backend: Backend) -> tuple[Tensor, ...]:
+    """Split images into bands [..., K, h, w], one tensor for each part."""
+    planes, lead = _flat(image, 2), image.shape[:-2]
+    if backend is Backend.PLANE_OPS:
+        return tuple(band.view(*lead, *band.shape[1:]) for band in bank.split_planes(planes))
+    plane_bytes = bank.plane_bytes(image.dtype)
+    slices = chunks(len(planes), plane_bytes, image.device)
+    if len(slices) == 1 and fits_one_pass(plane_bytes * len(planes), image.device):
+        return tuple(split_in_one_pass(bank, image))
+    out = _new_bands(bank, len(planes), image)
+    for at in slices:
+        for whole, (part, spectra) in zip(out, split_spectra(bank, image_spectrum(bank, planes[at]))):
+            _store_bands(bank, part, spectra, whole[at])
+    return tuple(band.view(*lead, *band.shape[1:]) for band in out)
+
+
+def merge(bank: Bank, bands: Sequence[Tensor], backend: Backend) -> Tensor:
+    """Merge bands [..., K, h, w] into images."""
+    planes = [_flat(band, 3) for band in bands]
+    dtype, lead = bands[0].real.dtype, bands[0].shape[:-3]
+    if backend is Backend.PLANE_OPS and _forms_match(bank, bands):
+        stored = [to_complex(band) if bank.is_complex(part) else band for part, band in zip(bank.parts, planes)]
+        return bank.merge_planes(stored).view(*lead, *bank.geometry.shape)
+    slices = chunks(len(planes[0]), bank.plane_bytes(dtype), bands[0].device)
+    if len(slices) == 1:
+        return merge_in_one_pass(bank, bands)
+    out = new_output((len(planes[0]), *bank.geometry.shape), dtype, bands[0].device)
+    for at in slices:
+        store(out[at], merge_spectra(bank, band_spectra(bank, (band[at] for band in planes))))
+    return out.view(*lead, *bank.geometry.shape)
+
+
+def split_in_one_pass(bank: Bank, image: Tensor) -> list[Tensor]:
+    """Split images by torch.fft, all at once."""
+    lead = image.shape[:-2]
+    bands = split_image(bank, _flat(image, 2))
+    return [band.reshape(*lead, *band.shape[1:]) for band in bands]
+
+
+def merge_in_one_pass(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
+    """Merge bands by torch.fft, all at once."""
+    lead = bands[0].shape[:-3]
+    image = real_images(merge_spectra(bank, band_spectra(bank, [_flat(b, 3) for b in bands])))
+    return image.reshape(*lead, *image.shape[1:])
+
+
+def _flat(t: Tensor, dims: int) -> Tensor:
+    """Return [..., *last] as [N, *last], with ``dims`` last dimensions."""
+    return t.reshape(-1 if t.numel() else t.shape[:-dims].numel(), *t.shape[-dims:])
+
+
+def _new_bands(bank: Bank, count: int, image: Tensor) -> list[Tensor]:
+    dtypes = [image.dtype.to_complex() if bank.is_complex(part) else image.dtype for part in bank.parts]
+    return [new_output((count, *bank.band_shape(p)), t, image.device) for p, t in zip(bank.parts, dtypes)]
+
+
+def _store_bands(bank: Bank, part: Part, spectra: Tensor, whole: Tensor) -> None:
+    """Write the bands of ``spectra`` to ``whole`` [n, K, h, w], for a large image a few orientations at a time."""
+    K, h, w = bank.band_shape(part)
+    if bank.paired:
+        store(whole, to_band(bank, part, spectra))
+        return
+    spectra, whole = spectra.flatten(0, 1), whole.flatten(0, 1)
+    for at in chunks(len(spectra), h * w * whole.itemsize, whole.device):
+        store(whole[at], to_band(bank, part, spectra[at]))
+
+
+def _forms_match(bank: Bank, bands: Sequence[Tensor]) -> bool:
+    """Return whether the plane op takes these bands: only real banks may have complex ones where real are expected."""
+    return bank.paired or all(bank.is_complex(part) or not band.is_complex() for part, band in zip(bank.parts, bands))

@@ -1,0 +1,183 @@
+"""The parts of a bank, and the mask of each: the filters of :mod:`.filters` with every constant of the transform.
+
+Masks are made in float64, converted to the precision and the device of the data, and kept in the filter cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..torch_internals import constant_when_traced, with_static_sizes
+from . import filters
+from .backend import to_row_blocks
+from .filter_cache import CACHE
+from .filters import Geometry
+
+KINDS = ("analysis", "real", "adjoint")
+HIGHPASS, LOWPASS = "highpass", "lowpass"
+
+
+class Part(NamedTuple):
+    """One group of bands: a scale (int) or a residual (str), and its orientations (None: all)."""
+
+    name: int | str
+    orientations: tuple[int, ...] | None = None
+
+
+def is_oriented(part: Part) -> bool:
+    """Return whether a part is a scale, not a residual."""
+    return isinstance(part.name, int)
+
+
+def band_shape(geometry: Geometry, part: Part) -> tuple[int, int, int]:
+    """Return (K, h, w) of a part's bands."""
+    if part.name == HIGHPASS:
+        return 1, *geometry.shape
+    if part.name == LOWPASS:
+        return 1, *geometry.band_shape(geometry.num_scales)
+    return len(part.orientations or range(geometry.orientations)), *geometry.band_shape(part.name)
+
+
+# --- Masks in float64 ---
+
+
+def full_mask(geometry: Geometry, kind: str, part: Part) -> Tensor:
+    """Return a part's mask in the full layout, [K, h, w] float64."""
+    analysis = kind == "analysis"
+    _, h, w = band_shape(geometry, part)
+    samples = h * w if analysis else math.prod(geometry.shape)
+    if part.name == HIGHPASS:
+        return filters.highpass_filter(geometry)[None] / samples
+    scale = geometry.num_scales if part.name == LOWPASS else part.name
+    scaling = filters.scaling(geometry, scale)
+    factor = (scaling if analysis else 1 / scaling) / samples
+    if part.name == LOWPASS:
+        return filters.lowpass_filter(geometry)[None] * factor
+    mask = filters.band_filter(geometry, scale) * factor
+    if kind != "real":
+        mask = mask * filters.band_side(geometry, scale) / (1 if analysis else 2)
+    return mask if part.orientations is None else mask[list(part.orientations)]
+
+
+def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
+    """Return the share of each frequency that the oriented ``parts`` do not contain, over H W: [1, H, W] float64."""
+    H, W = geometry.shape
+    residual = torch.ones(H, W, dtype=torch.float64, device="cpu")
+    for scale, orientations in parts:
+        band = filters.band_filter(geometry, scale)
+        band = band if orientations is None else band[list(orientations)]
+        rows, columns = (filters.signed_frequencies(n) for n in band.shape[-2:])
+        residual[(rows % H)[:, None], (columns % W)[None, :]] -= band.square().sum(0)
+    return residual.clamp(min=0)[None] / (H * W)
+
+
+def _halve_reflected(mask: Tensor, w: int, W: int) -> Tensor:
+    """Halve what a merge into a half spectrum counts twice: irfft2 mirrors all columns but DC and Nyquist."""
+    weight = torch.full((w,), 0.5, dtype=mask.dtype, device="cpu")
+    weight[0] = 1.0
+    if w == W and W % 2 == 0:
+        weight[W // 2] = 1.0
+    return mask * weight
+
+
+# --- Masks as the ops read them, from the cache ---
+
+
+def cached_masks(
+    geometry: Geometry, kind: str, parts: tuple[Part, ...], merging: bool, device: str, dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    """Return the masks of ``parts`` for ``split_bands``, or with ``merging`` for ``merge_bands``.
+
+    Each part has an entry of its own in the cache, which subsets of the scales share.
+    """
+
+    def of_part(part: Part) -> Tensor:
+        reflected = merging and kind != "real" and is_oriented(part)
+        key = "mask", kind, part, reflected, device, ops.real_dtype(dtype)
+        return _cached(geometry, key, lambda: _make_mask(geometry, kind, part, reflected, device, dtype))
+
+    key = "masks", kind, parts, merging, device, dtype
+    return _cached(geometry, key, lambda: tuple(map(of_part, parts)), device)
+
+
+def _make_mask(geometry: Geometry, kind: str, part: Part, reflected: bool, device: str, dtype: torch.dtype) -> Tensor:
+    mask, (_, _, w) = full_mask(geometry, kind, part), band_shape(geometry, part)
+    if kind != "real" and not is_oriented(part):
+        mask = mask[..., : w // 2 + 1]
+    elif reflected:
+        mask = _halve_reflected(mask, w, geometry.shape[1])
+    return mask.to(device=device, dtype=ops.real_dtype(dtype)).contiguous()
+
+
+def cached_residual_mask(
+    geometry: Geometry, parts: tuple[Part, ...], whole: bool, device: str, dtype: torch.dtype
+) -> Tensor:
+    """Return :func:`full_residual_mask` for whole spectra, or its first W//2+1 columns for half spectra."""
+    columns = geometry.shape[1] if whole else geometry.shape[1] // 2 + 1
+
+    def make() -> Tensor:
+        return full_residual_mask(geometry, parts)[..., :columns].to(device=device, dtype=dtype).contiguous()
+
+    return _cached(geometry, ("residual", parts, whole, device, dtype), make, device)
+
+
+def cached_squared_response(geometry: Geometry, parts: tuple[Part, ...], device: str, dtype: torch.dtype) -> Tensor:
+    """Return the sum of the squared filters of ``parts``, [H, W//2+1] in [0, 1]."""
+    samples = math.prod(geometry.shape)
+
+    def make() -> Tensor:
+        return (1 - cached_residual_mask(geometry, parts, False, device, dtype) * samples)[0].clone()
+
+    return _cached(geometry, ("squared response", parts, device, dtype), make, device)
+
+
+def plane_filters(geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool) -> tuple[Tensor, ...]:
+    """Return the filters of ``parts`` in the layout of the ops on whole planes, float32; last that of the residual."""
+
+    def of_part(part: Part) -> Tensor:
+        make = lambda: to_row_blocks(full_mask(geometry, kind, part).float(), geometry.shape[0])
+        return _cached(geometry, ("plane filter", kind, part), make)
+
+    def of_residual() -> Tensor:
+        make = lambda: to_row_blocks(full_residual_mask(geometry, parts).float(), geometry.shape[0])
+        return _cached(geometry, ("plane filter of the residual", parts), make)
+
+    def make() -> tuple[Tensor, ...]:
+        return (*map(of_part, parts), *([of_residual()] if with_residual else []))
+
+    return _cached(geometry, ("plane filters", kind, parts, with_residual), make)
+
+
+def _cached(geometry: Geometry, key: tuple, make: Callable, device: str = "cpu"):
+    value = CACHE.get(geometry, key, make)
+    if device.startswith("cuda") and torch.cuda.is_current_stream_capturing():
+        CACHE.keep_for_graph(geometry)
+    return value
+
+
+# --- Masks as constants of torch.compile: a geometry may be made while it traces, so it comes as plain values ---
+
+
+@constant_when_traced
+def constant_masks(geometry: tuple, kind: str, parts: tuple[Part, ...], *options) -> tuple[Tensor, ...]:
+    """Return :func:`cached_masks` of a geometry given as :attr:`Geometry.constants`."""
+    masks = cached_masks(filters.geometry_of(*geometry), kind, parts, *options)
+    return tuple(map(with_static_sizes, masks))
+
+
+@constant_when_traced
+def constant_residual_mask(geometry: tuple, parts: tuple[Part, ...], *options) -> tuple[Tensor]:
+    """Return :func:`cached_residual_mask` likewise, in a tuple."""
+    return (with_static_sizes(cached_residual_mask(filters.geometry_of(*geometry), parts, *options)),)
+
+
+@constant_when_traced
+def constant_squared_response(geometry: tuple, parts: tuple[Part, ...], *options) -> tuple[Tensor]:
+    """Return :func:`cached_squared_response` likewise, in a tuple."""
+    return (with_static_sizes(cached_squared_response(filters.geometry_of(*geometry), parts, *options)),)

@@ -1,0 +1,116 @@
+"""One pass over some planes by torch.fft and the ops on bands: pure functions of tensors, traced by torch.compile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .. import ops
+
+if TYPE_CHECKING:
+    from .bank import Bank, Part
+
+
+# --- Images to bands ---
+
+
+def split_image(bank: Bank, planes: Tensor) -> Iterator[Tensor]:
+    """Yield the bands [N, K, h, w] of images [N, H, W], part by part."""
+    return split_spectrum(bank, image_spectrum(bank, planes))
+
+
+def split_spectrum(bank: Bank, spectrum: Tensor) -> Iterator[Tensor]:
+    """Yield the bands [N, K, h, w] of images with this ``spectrum``, part by part.
+
+    The spectrum is half or, if the bank is paired or has no residual, whole.
+    """
+    for part, spectra in split_spectra(bank, spectrum):
+        yield to_band(bank, part, spectra)
+
+
+def image_spectrum(bank: Bank, planes: Tensor) -> Tensor:
+    """Return the spectrum of images [N, H, W] that a bank's bands are split from: whole for pairs, else half."""
+    return whole_spectrum(planes) if bank.paired else torch.fft.rfft2(planes)
+
+
+def whole_spectrum(planes: Tensor) -> Tensor:
+    """Return ``fft2`` of real images, as a complex FFT: faster than torch's real one, which copies half the columns."""
+    return torch.fft.fft2(ops.pair(planes, 1))
+
+
+def split_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part, Tensor]]:
+    """Yield each part and its bands' spectra. Memory is freed part by part as the caller moves on."""
+    masks = bank.masks(spectrum, merging=False)
+    spectra = ops.split_bands(spectrum, masks, bank.split_i_powers, bank.widths, bank.geometry.shape[1], bank.paired)
+    for part in bank.parts:
+        first, *spectra = spectra
+        yield part, first
+
+
+def to_band(bank: Bank, part: Part, spectrum: Tensor) -> Tensor:
+    """Return the bands of a part, [N, K, h, w], from their spectra."""
+    if bank.paired:
+        return unpaired(torch.fft.ifft2(spectrum, norm="forward"), bank.band_shape(part)[0])
+    if bank.is_full(part):
+        return torch.fft.ifft2(spectrum, norm="forward")
+    return torch.fft.irfft2(spectrum, s=bank.band_shape(part)[1:], norm="forward")
+
+
+# --- Bands to images ---
+
+
+def band_spectra(bank: Bank, bands: Iterable[Tensor]) -> list[Tensor]:
+    """Return the spectra of bands [N, K, h, w], for :func:`merge_spectra`; a real bank reads the real parts only."""
+    if bank.paired:
+        return pair_spectra(paired(band) for band in bands)
+    complex_parts = map(bank.is_complex, bank.parts)
+    return [
+        torch.fft.fft2(to_complex(band)) if is_complex else torch.fft.rfft2(band)
+        for is_complex, band in zip(complex_parts, bands)
+    ]
+
+
+def pair_spectra(pairs: Iterable[Tensor]) -> list[Tensor]:
+    """Return the spectra of bands that are paired already, [N, ceil(K/2), h, w] complex."""
+    return [torch.fft.fft2(pair) for pair in pairs]
+
+
+def paired(band: Tensor) -> Tensor:
+    """Return the real parts of [N, K, h, w] as [N, ceil(K/2), h, w] complex."""
+    N, K = band.shape[:2]
+    return ops.pair(band.flatten(0, 1), K).unflatten(0, (N, (K + 1) // 2))
+
+
+def unpaired(pairs: Tensor, K: int) -> Tensor:
+    """Return [N, K, h, w] real: the inverse of :func:`paired`."""
+    return ops.unpair(pairs.flatten(0, 1), K).unflatten(0, (pairs.shape[0], K))
+
+
+def to_complex(band: Tensor) -> Tensor:
+    """Return a band as complex, with imaginary parts 0 where it is real."""
+    return band if band.is_complex() else torch.complex(band, torch.zeros_like(band))
+
+
+def merge_spectra(bank: Bank, spectra: Sequence[Tensor], residual: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Merge band spectra into images [F N, H, W]; a paired bank returns complex ones with the images as real parts.
+
+    ``residual`` is (spectra of N images from :func:`image_spectrum`, mask): their product is added to each image.
+    """
+    H, W = bank.geometry.shape
+    masks, i_powers, widths = bank.masks(spectra[0], merging=True), bank.merge_i_powers, bank.widths
+    if residual is not None:
+        spectra, masks = [*spectra, residual[0][:, None]], [*masks, residual[1]]
+        i_powers, widths = [*i_powers, 0], [*widths, W]
+    merged = ops.merge_bands(spectra, masks, i_powers, widths, H, W, bank.paired, bank.paired)
+    del spectra  # free this memory before the FFT allocates its own
+    if bank.paired:
+        return torch.fft.ifft2(merged, norm="forward")
+    return torch.fft.irfft2(merged, s=(H, W), norm="forward")
+
+
+def real_images(images: Tensor) -> Tensor:
+    """Return the real parts [N, H, W] of the images from :func:`merge_spectra`."""
+    return ops.unpair(images, 1) if images.is_complex() else images
