@@ -33,13 +33,31 @@ def test_a_single_axis_keeps_every_value():
     assert covering([]) == []
 
 
-def test_labels_become_ids():
-    mark = pairwise(size=[(8, 8), (9, 9)], option={"plain": {}, "wide": {"width": 2}})
-    assert mark.args[0] == "size,option"
-    assert mark.args[1] == [((8, 8), {}), ((8, 8), {"width": 2}), ((9, 9), {}), ((9, 9), {"width": 2})]
-    assert mark.kwargs["ids"] == ["(8, 8)-plain", "(8, 8)-wide", "(9, 9)-plain", "(9, 9)-wide"]
+def test_the_marks_of_a_test_become_one():
+    @pytest.mark.slow
+    @pytest.mark.parametrize("size", [(8, 8), (9, 9)], ids=str)
+    @pytest.mark.parametrize(
+        "name, option", [("plain", {}), pytest.param("wide", {"width": 2}, marks=pytest.mark.slow)]
+    )
+    @pytest.mark.parametrize("order", range(2))
+    def grid(size, name, option, order): ...
+
+    slow, mark = pairwise(grid).pytestmark
+    assert slow.name == "slow" and mark.args[0] == ["order", "name", "option", "size"]
+    assert [case.values for case in mark.args[1]] == [
+        (0, "plain", {}, (8, 8)),
+        (0, "wide", {"width": 2}, (9, 9)),
+        (1, "plain", {}, (9, 9)),
+        (1, "wide", {"width": 2}, (8, 8)),
+    ]
+    ids = [case.id for case in mark.args[1]]
+    assert ids == ["0-plain-option0-(8, 8)", "0-wide-option1-(9, 9)", "1-plain-option0-(9, 9)", "1-wide-option1-(8, 8)"]
+    assert [len(case.marks) for case in mark.args[1]] == [0, 1, 0, 1]
 
 
-@pairwise(first=[1, 2, 3], second="ab", third=[True, False])
-def test_it_parametrizes(first, second, third):
+@pairwise
+@pytest.mark.parametrize("first", [1, 2, 3])
+@pytest.mark.parametrize("second", "ab")
+@pytest.mark.parametrize("third", [True, False])
+def test_pytest_takes_it(first, second, third):
     assert first in (1, 2, 3) and second in "ab" and isinstance(third, bool)

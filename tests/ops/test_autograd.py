@@ -4,7 +4,8 @@ import functools
 
 import pytest
 import torch
-from cases import BANK_SHAPES, OPS, RAW, WHOLE_SHAPES, case, image, normal, on_tensors, widened
+from cases import BANK_SHAPES, OPS, RAW, WHOLE_SHAPES, case, dtypes, image, normal, on_tensors, widened
+from pairwise import pairwise
 from test_ops import as_list, in_plane, leaves_of
 from tolerances import TOLERANCES, assert_close
 
@@ -150,7 +151,9 @@ ADJOINTS += [
 ]
 
 
+@pairwise
 @pytest.mark.parametrize("shape, whole, paired", ADJOINTS)
+@dtypes
 def test_merge_is_the_adjoint_of_split(shape, whole, paired, dtype, device):
     """With opposite turns, and masks that are not 0 at Nyquist."""
     options = dict(whole=whole, paired=paired)
@@ -165,6 +168,7 @@ def test_merge_is_the_adjoint_of_split(shape, whole, paired, dtype, device):
     assert there != 0 or not spectrum.numel()
 
 
+@pairwise
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(8, 8), (9, 12), (16, 11), (23, 29)], ids=str)
 @pytest.mark.parametrize(
@@ -178,6 +182,7 @@ def test_merge_is_the_adjoint_of_split(shape, whole, paired, dtype, device):
     ],
     ids=str,
 )
+@dtypes
 def test_bank_merge_is_the_adjoint_of_split(kind, shape, option, dtype, device):
     geometry = SteerablePyramid(shape, **option).geometry
     parts = [Part(s) for s in range(geometry.height)] + [Part(0, (0,)), Part(HIGHPASS), Part(LOWPASS)]
@@ -194,8 +199,10 @@ def test_bank_merge_is_the_adjoint_of_split(kind, shape, option, dtype, device):
 # --- The module's derivatives
 
 
+@pairwise
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 @pytest.mark.parametrize("option", [{}, {"tight_frame": True}, {"downsample": False}], ids=str)
+@dtypes
 def test_module_gradients_are_the_reference_s(synthesis, option, dtype, device):
     pyramid = SteerablePyramid((13, 16), order=2, synthesis=synthesis, **option)
     g = pyramid.geometry

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch._dynamo.testing
-from cases import OP_CASES, OPS, RAW, case, image, normal, on_tensors, shapes_of
+from cases import OP_CASES, OPS, RAW, case, image, normal, on_tensors, op_cases_with_dtypes, shapes_of
 from test_autograd import CASES
 from test_ops import as_list, leaves_of
 from tolerances import assert_close
@@ -41,7 +41,7 @@ def described(outputs):
     return [(t.shape, t.dtype, t.stride()) for t in as_list(outputs)]
 
 
-@pytest.mark.parametrize("case_", OP_CASES, ids=str)
+@op_cases_with_dtypes(OP_CASES)
 def test_meta_and_fake_tensors(case_, dtype):
     """Shape, dtype and strides without data, as the kernel gives them."""
     function, args = getattr(RAW, case_.op), case_.build(dtype)

@@ -6,7 +6,8 @@ import pickle
 
 import pytest
 import torch
-from cases import image, normal
+from cases import dtypes, image, normal
+from pairwise import pairwise
 from test_pyramid import assert_same, edited
 from tolerances import TOLERANCES, assert_close
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -29,6 +30,7 @@ def test_half_precisions_are_computed_in_float32(half, device):
     assert pyramid.synthesize(c).dtype == torch.float32
 
 
+@pairwise
 @pytest.mark.parametrize("lead", [(), (1,), (5,), (2, 3), (2, 1, 3)], ids=str)
 @syntheses
 def test_any_leading_dimensions(lead, synthesis, device):
@@ -103,7 +105,9 @@ def test_gradients_in_chunks(small_chunks, device):
 # --- Masks
 
 
+@pairwise
 @pytest.mark.parametrize("kind", KINDS)
+@dtypes
 def test_masks_are_shared(kind, dtype, device):
     """Between pyramids of one geometry, and between all and some of its scales."""
     like = torch.zeros(1, dtype=dtype, device=device)
