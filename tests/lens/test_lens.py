@@ -14,8 +14,8 @@ import pytest
 import torch
 from cases import dtypes, image
 from classifiers import CLASSES, Counted, Restless, Segmenter, gradient, linear, smooth, steps
+from messages import refused
 from pairwise import pairwise
-from test_bad_input import INF, NAN, refused
 from tolerances import assert_close
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
@@ -25,6 +25,7 @@ from steerlens_fast import CSPFamily, Morphs, PixelFamily, SteerableLens, Steera
 REGIMES = ("frozen", "persistent", "live")
 NAMES = ("pixel", "fourier", "csp-phase", "csp-amplitude", "csp-joint")
 TARGET = [1, 4]
+NAN, INF = float("nan"), float("inf")
 regimes = pytest.mark.parametrize("regime", REGIMES)
 names = pytest.mark.parametrize("name", NAMES)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from cases import image
 from classifiers import CLASSES, Counted, Spoilt, Toward, gradient, linear, smooth, steps
+from messages import refused
 from pairwise import pairwise
-from test_bad_input import refused
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerableLens, SteerablePyramid

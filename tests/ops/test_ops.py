@@ -18,6 +18,7 @@ from cases import (
     shapes_of,
     widened,
 )
+from op_results import as_list, in_plane, leaves_of
 from pairwise import pairwise
 from tolerances import assert_close, error_of
 
@@ -26,20 +27,6 @@ from steerlens_fast.ops import reference
 
 DIFFERENTIABLE = [c for c in OP_CASES if not c.op.endswith("_backward")]
 LAYOUT_CASES = [case(op, "odd", shapes_of(op)["odd"]) for op in OPS]
-as_list = lambda out: [out] if isinstance(out, torch.Tensor) else list(out)
-
-
-def in_plane(op: str, wide_args: list, outputs) -> list:
-    """Phases as amplitude * exp(i phase), which has no seam and weighs a phase by what it moves."""
-    outputs = as_list(outputs)
-    if op == "polar_split":
-        amplitude, phase = outputs
-        return [amplitude, torch.polar(wide_args[0].abs().to(phase), phase)]
-    if op == "step" and wide_args[3] == 0:
-        phase, amplitude = outputs
-        c, gradient, eps = wide_args[:3]
-        return [torch.polar((c - eps * gradient).abs().to(phase), phase), amplitude]
-    return outputs
 
 
 def check(op: str, args: list, name: str, dtype: torch.dtype) -> None:
@@ -112,19 +99,6 @@ def test_inputs_are_not_written(case_: OpCase, device):
 
 
 # --- Gradients
-
-
-def leaves_of(args: list, op: str) -> tuple[list, list]:
-    """Arguments with their differentiable tensors as leaves, and these leaves. Masks are constants."""
-    leaves = []
-
-    def leaf(t):
-        leaves.append(t.detach().requires_grad_())
-        return leaves[-1]
-
-    if "bands" in op:
-        return [*on_tensors(leaf, args[:1]), *args[1:]], leaves
-    return on_tensors(leaf, args), leaves
 
 
 def gradients(function, op: str, args: list, cotangents=None):

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch._dynamo.testing
 from cases import OP_CASES, OPS, RAW, case, image, normal, on_tensors, op_cases_with_dtypes, shapes_of
-from test_autograd import CASES
-from test_ops import as_list, leaves_of
+from op_results import as_list, leaves_of
+from small_cases import SMALL_CASES
 from tolerances import assert_close
 from torch._subclasses import FakeTensorMode
 from torch.utils import _pytree
@@ -27,7 +27,7 @@ def fresh_compiler():
 
 
 # Of the polar rule only what the complex rule does not show already.
-CHECKED = {k: c for k, c in CASES.items() if "extrapolate" not in k or "rule0" in k or "rule1_joint_both" in k}
+CHECKED = {k: c for k, c in SMALL_CASES.items() if "extrapolate" not in k or "rule0" in k or "rule1_joint_both" in k}
 
 
 @pytest.mark.parametrize("case_", CHECKED.values(), ids=CHECKED)

@@ -7,8 +7,8 @@ import pickle
 import pytest
 import torch
 from cases import dtypes, image, normal
+from coefficient_checks import assert_same, edited
 from pairwise import pairwise
-from test_pyramid import assert_same, edited
 from tolerances import TOLERANCES, assert_close
 from torch.fx.experimental.proxy_tensor import make_fx
 

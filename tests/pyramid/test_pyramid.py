@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from cases import IMAGE_SHAPES, SMALL_IMAGES, dtypes, image, normal
+from coefficient_checks import assert_same, edited
 from pairwise import pairwise
 from tolerances import TOLERANCES, assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,21 +33,6 @@ OPTIONS = {
 options = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
 syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 small = pytest.mark.parametrize("shape", SMALL_IMAGES, ids=str)
-
-
-def edited(pyramid, *lead, dtype=torch.float64, device="cpu") -> Coefficients:
-    """Coefficients that no image has: all of them random."""
-    g = pyramid.geometry
-    draw = lambda *size, kind=dtype: normal(*lead, *size, dtype=kind, device=device, seed=sum(size))
-    bands = [draw(g.orientations, *g.band_shape(s), kind=dtype.to_complex()) for s in range(g.height)]
-    return Coefficients(draw(*g.shape), tuple(bands), draw(*g.band_shape(g.height)))
-
-
-def assert_same(a: Coefficients, b: Coefficients, name: str) -> None:
-    """Every part of one against the other's."""
-    assert len(a.tensors()) == len(b.tensors())
-    for x, y in zip(a.tensors(), b.tensors()):
-        assert_close(x, y, name, like=1e-3)  # a residual of an image may be all but 0
 
 
 # --- Exactness
