@@ -72,7 +72,7 @@ class CSPFamily:
     scales: Sequence[int] | None = None
     orientations: Sequence[int] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.pyramid, SteerablePyramid):
             raise TypeError(f"pyramid must be a SteerablePyramid, got {type(self.pyramid).__name__}")
         checks.check_choice("edit", self.edit, EDITS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ class FourierFamily:
     scales: Sequence[int] | None = None
     orientations: Sequence[int] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         checks.check_choice("rule", self.rule, tuple(ops.RULES))
         object.__setattr__(self, "eps", checks.check_number("eps", self.eps))
         object.__setattr__(self, "floor", checks.check_number("floor", self.floor, above=0.0, closed=True))
@@ -81,6 +82,7 @@ class FourierFamily:
         H, W = like.shape[-2:]
         moving = torch.ones(H, W // 2 + 1, dtype=like.dtype, device=like.device)
         if self.scales is not None or self.orientations is not None:
+            assert self.pyramid is not None  # checked in __post_init__
             moving = band_weights(like, self.pyramid, self.scales, self.orientations).clone()
         moving[:1, :1] = 0  # not [0, 0], which would be copied from the host, and waited for
         if H % 2 == 0:
@@ -153,7 +155,8 @@ class _FourierMoving:
 
     def moved(self, b: Tensor) -> Tensor:
         """Phases after one step with factors [1, 1] or [1, n]."""
-        return moved_coordinates(self.source, (self.state, None), (self.phase, None), b, b, self.family.family.rule)[0]
+        moved, _ = moved_coordinates(self.source, (self.state, None), (self.phase, None), b, b, self.family.family.rule)
+        return cast(Tensor, moved)
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
         """See :class:`Moving`."""

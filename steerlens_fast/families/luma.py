@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,7 +13,18 @@ from .. import checks
 from ..checks import Factors
 from ..memory import chunks, new_output, scratch_chunks, store
 from ..pyramid.transforms import needs_no_derivative
-from .protocols import Anchor, Bounds, Family, HoldingMotion, Motion, check_pair, clip, factor_pair
+from .protocols import (
+    Anchor,
+    AnchoringFamily,
+    Bounds,
+    Family,
+    HoldingMotion,
+    Motion,
+    PhaseMotion,
+    check_pair,
+    clip,
+    factor_pair,
+)
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
 BLOCK_PASSES = {"cpu": 4}  # passes' worth of frames in a block, else 1: CPU families analyse anew for each block
@@ -57,7 +69,7 @@ class LumaFamily:
 
     family: Family
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(getattr(self.family, "prepare", None)):
             raise TypeError(f"family must have prepare(image, gradient), got {type(self.family).__name__}")
 
@@ -70,7 +82,7 @@ class LumaFamily:
     @property
     def anchor(self) -> Callable[[Tensor], LumaAnchor]:
         """See :class:`AnchoringFamily`; there where the other family has it."""
-        anchor = self.family.anchor
+        anchor = cast(AnchoringFamily, self.family).anchor
         return lambda image: LumaAnchor(anchor, _check_rgb(image))
 
 
@@ -116,9 +128,9 @@ class LumaMotion:
             yield at, LumaMotion(self.image[at], self.gradient[at], self.y[at], motion)
 
     @property
-    def largest_phase_step(self):
+    def largest_phase_step(self) -> Callable[[], Tensor]:
         """See :class:`PhaseMotion`; there where the family's motion has it."""
-        return self.motion.largest_phase_step
+        return cast(PhaseMotion, self.motion).largest_phase_step
 
 
 class LumaAnchor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -128,7 +129,7 @@ def _morph_planes_backward(ctx, grad):
     with torch.enable_grad():
         for i in wanted:
             inputs[i] = inputs[i].view_as(inputs[i])  # an edge of its own: one input may be, or come from, another
-        frames = reference.morph_planes(*inputs, parts=_PARTS)
+        frames = partial(reference.morph_planes, parts=_PARTS)(*inputs)
     of_wanted = torch.autograd.grad(
         frames, [inputs[i] for i in wanted], dense(grad), create_graph=again, allow_unused=True
     )

@@ -7,6 +7,7 @@ freely: full complex FFTs, one band at a time. All of it is differentiable, any 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -367,7 +368,7 @@ def morph_planes(
     floor: float,
     low: float,
     high: float,
-    parts=None,
+    parts: Any = None,
 ) -> Tensor:
     """Planes and their gradients [N, H, W] -> clipped frames [F, N, H, W]; a frame of factors 0 is the plane.
 

@@ -265,7 +265,7 @@ class SteerablePyramid(nn.Module):
 
     def unpack(self, packed: Tensor) -> Coefficients:
         """The inverse of :meth:`pack`; a wrong length is a ValueError."""
-        shapes = [self.image_shape]
+        shapes: list[tuple[int, ...]] = [self.image_shape]
         shapes += [(self.orientations, *self.geometry.band_shape(s), 2) for s in range(self.height)]
         shapes += [self.geometry.band_shape(self.height)]
         sizes = [math.prod(s) for s in shapes]
@@ -293,7 +293,8 @@ class SteerablePyramid(nn.Module):
             raise TypeError(f"coefficients must be Coefficients, got {type(coefficients).__name__}")
         if len(coefficients.bands) != self.height:
             raise ValueError(f"coefficients must have {self.height} scales, got {len(coefficients.bands)}")
-        named = {HIGHPASS: coefficients.highpass, LOWPASS: coefficients.lowpass, **dict(enumerate(coefficients.bands))}
+        named: dict[int | str, Tensor | None] = dict(enumerate(coefficients.bands))
+        named = {HIGHPASS: coefficients.highpass, LOWPASS: coefficients.lowpass, **named}
         parts = {name: t for name, t in named.items() if t is not None}
         if not parts:
             raise ValueError("coefficients must have at least one part, got only None")

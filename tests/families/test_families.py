@@ -159,6 +159,13 @@ def test_to_first_order_the_loss_falls(device):
         assert (change * gradient).sum() < 0
 
 
+def test_defaults():
+    csp, fourier = CSPFamily(SteerablePyramid((16, 16))), FourierFamily()
+    assert (csp.edit, csp.rule, csp.eps, csp.floor) == ("phase", "complex", 1.0, 1e-6)
+    assert (fourier.rule, fourier.eps, fourier.floor) == ("complex", 1.0, 1e-6)
+    assert PixelFamily().eps == 1.0
+
+
 # --- Factors and bounds
 
 

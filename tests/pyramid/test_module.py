@@ -228,6 +228,9 @@ def test_vmap(synthesis, device):
     assert_close(torch.func.vmap(pyramid.synthesize)(c), x, "reconstruction", absolute=True)
     inner = torch.func.vmap(torch.func.vmap(lambda t: pyramid.synthesize(pyramid(t))), in_dims=1, out_dims=1)
     assert_close(inner(x), x, "reconstruction", absolute=True)
+    last = torch.func.vmap(lambda b: pyramid.synthesize(c.map(lambda _: b)), in_dims=-1)
+    bands = torch.stack([c.bands[0], 2 * c.bands[0]])
+    assert_close(last(bands.movedim(0, -1))[1], pyramid.synthesize(c.map(lambda _: bands[1])), "pyramid")
     one_for_all = torch.func.vmap(lambda b: pyramid.synthesize(c.map(lambda _: b)), in_dims=0)
     assert one_for_all(torch.stack([c.bands[0], 2 * c.bands[0]])).shape == (2, 4, 3, 16, 12)
 
