@@ -1,5 +1,7 @@
 """steerlens_fast: what a classifier believes separates two classes, as motion in the complex steerable pyramid."""
 
+from typing import Any
+
 from .extension import build_info
 
 # isort: split
@@ -65,7 +67,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name == "plot_pyramid":  # matplotlib is an extra: only looked for when it is wanted
         from .pyramid.plot import plot_pyramid
 

@@ -23,7 +23,7 @@ class MorphStatus(IntEnum):
 
     reason: str
 
-    def __new__(cls, value: int, reason: str):
+    def __new__(cls, value: int, reason: str = ""):
         """Make the member with its reason."""
         member = int.__new__(cls, value)
         member._value_, member.reason = value, reason

@@ -4,10 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
+import pytest
 import torch
+from pairwise import covering
 from torch import Tensor
 
 RAW = torch.ops.steerlens_fast  # tests alone go past ops/, to give the kernels what its wrappers would not
+
+DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=DTYPES.values())
 
 # --- Sizes
 
@@ -262,12 +267,10 @@ def _op_cases():
         if label != "fewer_planes":
             yield case("split_bands", label, shape)
         yield case("merge_bands", label, shape)
-    for label, shape in WHOLE_SHAPES.items():
-        for paired in (False, True):
+    for op, label, paired in covering(product(("split_bands", "merge_bands"), WHOLE_SHAPES, (False, True))):
+        if op == "merge_bands" or label != "fewer_planes":
             name = f"{'pairs' if paired else 'whole'}_{label}"
-            if label != "fewer_planes":
-                yield case("split_bands", name, shape, whole=True, paired=paired)
-            yield case("merge_bands", name, shape, whole=True, paired=paired)
+            yield case(op, name, WHOLE_SHAPES[label], whole=True, paired=paired)
     for label, shape in PAIR_SHAPES.items():
         yield case("pair", label, shape)
         yield case("pair", f"complex_{label}", shape, complex_planes=True)
@@ -280,23 +283,31 @@ def _op_cases():
 
 def _option_cases(shape):
     for op in ("step", "step_backward"):
-        for rule, real, floor in product((0, 1), (True, False), (0.0, 0.4)):
+        for rule, real, floor in covering(product((0, 1), (True, False), (0.0, 0.4))):
             label = f"rule{rule}_{'real' if real else 'complex'}_floor{floor}"
             yield case(op, label, shape, rule=rule, real_gradient=real, floor=floor)
     for op in ("extrapolate", "extrapolate_backward"):
         forms = {0: "", 1: "_both", 2: "_pairs"} if op == "extrapolate" else {0: "", 1: "_both"}
-        for rule, phase, amplitude, form in product((0, 1), (True, False), (True, False), forms):
+        for rule, phase, amplitude, form in product(
+            (0, 1), (True, False), (True, False), forms
+        ):  # kernels of their own
             moves = "_".join(["phase"] * phase + ["amplitude"] * amplitude) or "still"
             label = f"rule{rule}_{moves}{forms[form]}"
             yield case(op, label, shape, rule=rule, phase=phase, amplitude=amplitude, form=form)
-        for frames, per_plane, rule in product((0, 1, 17), (True, False), (0, 1)):
-            label = f"rule{rule}_F{frames}_{'N' if per_plane else '1'}"
-            yield case(op, label, shape, frames=frames, per_plane=per_plane, rule=rule)
-            if op == "extrapolate":
-                yield case(op, f"{label}_pairs", shape, frames=frames, per_plane=per_plane, rule=rule, form=2)
+        for frames, per_plane, rule, form in covering(product((0, 1, 17), (True, False), (0, 1), forms)):
+            label = f"rule{rule}_F{frames}_{'N' if per_plane else '1'}{forms[form]}"
+            yield case(op, label, shape, frames=frames, per_plane=per_plane, rule=rule, form=form)
 
 
 OP_CASES = list(_op_cases())
+
+
+def op_cases_with_dtypes(cases: list[OpCase]):
+    """Parametrize by ``case_`` and ``dtype``: each op and each label meets both dtypes, most cases have one of them."""
+    names = {(c.op, c.label): c for c in cases}
+    chosen = covering((op, label, dtype) for op, label in names for dtype in DTYPES)
+    params = [(names[op, label], dtype) for op, label, dtype in chosen]
+    return pytest.mark.parametrize("case_, dtype", params, ids=[f"{c}-{DTYPES[dtype]}" for c, dtype in params])
 
 
 # --- Tensors that lie oddly in memory

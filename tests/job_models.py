@@ -284,3 +284,11 @@ def frames(out: Path) -> dict[str, torch.Tensor]:
         stored = get_format(kind).read(out / "shards", path.stem, told)
         found |= dict(zip((r["key"] for r in told if r["row"] is not None), stored))
     return found
+
+
+def refused(capsys, code: int, *names: str, says: int) -> str:
+    """Check an exit status, and that the message has all of these."""
+    message = capsys.readouterr().err
+    assert code == says, message
+    assert all(name in message for name in names), message
+    return message

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from cases import OPS, RAW, case, image, normal, shapes_of
-from test_ops import as_list
+from op_results import as_list
 
 from steerlens_fast import CSPFamily, SteerablePyramid
 

@@ -71,7 +71,7 @@ class CSPFamily:
     synthesis_bank: Bank = field(init=False, repr=False, compare=False)  # its split is the gradient's analysis
     plane_spec: tuple[list[int], int] = field(init=False, repr=False, compare=False)  # heights, i_power: constants
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.pyramid, SteerablePyramid):
             raise TypeError(f"pyramid must be a SteerablePyramid, got {type(self.pyramid).__name__}")
         checks.check_choice("edit", self.edit, EDITS)

@@ -60,7 +60,7 @@ class FourierFamily:
     scales: Sequence[int] | None = None
     orientations: Sequence[int] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         checks.check_choice("rule", self.rule, tuple(ops.RULES))
         object.__setattr__(self, "eps", checks.check_number("eps", self.eps))
         object.__setattr__(self, "floor", checks.check_number("floor", self.floor, above=0.0, closed=True))
@@ -81,6 +81,7 @@ class FourierFamily:
         H, W = like.shape[-2:]
         moving = torch.ones(H, W // 2 + 1, dtype=like.dtype, device=like.device)
         if self.scales is not None or self.orientations is not None:
+            assert self.pyramid is not None  # checked in __post_init__
             moving = band_weights(like, self.pyramid, self.scales, self.orientations).clone()
         moving[:1, :1] = 0  # [0, 0] would copy the value from the host and wait for it
         if H % 2 == 0:

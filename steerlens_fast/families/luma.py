@@ -58,7 +58,7 @@ class LumaFamily:
 
     family: Family
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(getattr(self.family, "prepare", None)):
             raise TypeError(f"family must have prepare(image, gradient), got {type(self.family).__name__}")
 

@@ -49,7 +49,7 @@ class PixelFamily:
     scales: Sequence[int] | None = None
     orientations: Sequence[int] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "eps", checks.check_number("eps", self.eps))
         check_restriction(self.pyramid, self.scales, self.orientations)
 

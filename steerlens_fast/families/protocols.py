@@ -16,8 +16,11 @@ Bounds = tuple[float, float] | None
 class Motion(Protocol):
     """An image and how it moves. ``image`` and ``gradient`` are the tensors it was prepared from."""
 
-    image: Tensor
-    gradient: Tensor
+    @property
+    def image(self) -> Tensor: ...
+
+    @property
+    def gradient(self) -> Tensor: ...
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
         """Return frames [F, ..., H, W] at multiples of the one-step motion, clipped to ``bounds`` after synthesis."""

@@ -39,7 +39,7 @@ FAMILIES = ("pixel", "fourier", *(f"csp-{edit}" for edit in EDITS))
 
 def make_family(
     name: str,
-    pyramid: SteerablePyramid,
+    pyramid: SteerablePyramid | None,
     rule: str = "complex",
     scales: Sequence[int] | None = None,
     orientations: Sequence[int] | None = None,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import JobError
 from ..io.base_config import type_name
@@ -23,7 +23,7 @@ __all__ = ["JobError", "morph_dataset"]
 
 
 def morph_dataset(
-    data,
+    data: Any,
     model: str | Callable,
     out: str | os.PathLike,
     *,
@@ -36,7 +36,7 @@ def morph_dataset(
     max_failures: int | str = "10%",
     progress: str = "none",
     gallery: int = 48,
-    **options,
+    **options: Any,
 ) -> Outcome:
     """Morph a whole data set toward other classes, as the command ``steerlens-fast morph`` does.
 

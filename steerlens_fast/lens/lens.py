@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import checks, ops
+from ..checks import Factors
 from ..classifier import Classifier
 from ..classifier.isolation import frames_within_the_package
 from ..classifier.objectives import check_objective
@@ -137,7 +139,7 @@ class SteerableLens:
         name = lambda value: value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
         named = isinstance(self.family, str)
         return {
-            "family": self.family if named else _family_text(self.family),
+            "family": self.family if isinstance(self.family, str) else _family_text(self.family),
             "rule": self.rule if named and self.family != "pixel" else None,
             "regime": self.regime,
             "task": self.classifier.task,
@@ -154,16 +156,16 @@ class SteerableLens:
     def morph(
         self,
         images: Tensor,
-        target=None,
+        target: int | str | Sequence[Any] | Tensor | None = None,
         *,
-        factors=None,
-        amplitude_factors=None,
-        max_l2=None,
-        distances=None,
+        factors: float | Factors | None = None,
+        amplitude_factors: float | Factors | None = None,
+        max_l2: float | Sequence[float] | Tensor | None = None,
+        distances: Sequence[float] | Tensor | None = None,
         frames: int | None = None,
         steps: int | None = None,
         internal_batch_size: int | None = None,
-        additional_forward_args=None,
+        additional_forward_args: Any = None,
         score: str = "all",
     ) -> Morphs:
         """Morph images toward a target class.
@@ -285,16 +287,16 @@ class SteerableLens:
     def iter_frames(
         self,
         images: Tensor,
-        target=None,
+        target: int | str | Sequence[Any] | Tensor | None = None,
         *,
-        factors=None,
-        amplitude_factors=None,
-        max_l2=None,
-        distances=None,
+        factors: float | Factors | None = None,
+        amplitude_factors: float | Factors | None = None,
+        max_l2: float | Sequence[float] | Tensor | None = None,
+        distances: Sequence[float] | Tensor | None = None,
         frames: int | None = None,
         steps: int | None = None,
         internal_batch_size: int | None = None,
-        additional_forward_args=None,
+        additional_forward_args: Any = None,
     ) -> Iterator[Tensor]:
         """Yield the frames of :meth:`morph` one by one, [B, C, H, W] each, keeping one of them in memory.
 
@@ -319,13 +321,13 @@ class SteerableLens:
     def perturb(
         self,
         inputs: Tensor,
-        target=None,
+        target: int | str | Sequence[Any] | Tensor | None = None,
         *,
         factor: float | None = None,
         max_l2: float | Sequence[float] | Tensor | None = None,
         steps: int | None = None,
         internal_batch_size: int | None = None,
-        additional_forward_args=None,
+        additional_forward_args: Any = None,
     ) -> Tensor:
         """Return the last frame of a morph: captum's ``Perturbation`` protocol.
 
@@ -378,7 +380,7 @@ class SteerableLens:
 
     # --- Checks, and the family of some images ---
 
-    def _check_amplitude_factors(self, amplitude_factors) -> None:
+    def _check_amplitude_factors(self, amplitude_factors: object) -> None:
         if amplitude_factors is not None and isinstance(self.family, str) and self.family != "csp-joint":
             raise ValueError(f"amplitude_factors must be None for family {self.family!r}, which has one coordinate")
 
@@ -389,6 +391,7 @@ class SteerableLens:
             raise ValueError(f"phase_cap must be None for {moves}, got {self.phase_cap}")
 
     def _check_family_object(self) -> None:
+        assert not isinstance(self.family, str)
         if isinstance(self.family, type):
             raise TypeError(f"family must be an object, got the class {self.family.__name__}: pass an instance")
         if not callable(getattr(self.family, "prepare", None)):
@@ -423,7 +426,7 @@ class SteerableLens:
             if isinstance(family, str):
                 restricted = self.scales is not None or self.orientations is not None
                 needs_pyramid = family.startswith("csp-") or restricted
-                pyramid = self._pyramid_for(tuple(images.shape[-2:])) if needs_pyramid else None
+                pyramid = self._pyramid_for((images.shape[-2], images.shape[-1])) if needs_pyramid else None
                 family = make_family(family, pyramid, self.rule, self.scales, self.orientations)
             family = LumaFamily(family) if self.color != "rgb" and images.shape[1] == 3 else family
             self._last_family = key, family

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ class Morphs:
     gradient_norm: Tensor | None = None
     stopped: Tensor | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.frames, Tensor) or self.frames.dim() != 5:
             raise ValueError(f"frames must be a tensor [B, F, C, H, W], got {_shape(self.frames)}")
         size = tuple(self.frames.shape[:2])
@@ -184,7 +185,7 @@ class Morphs:
     def __iter__(self) -> Iterator[Morphs]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, index) -> Morphs:
+    def __getitem__(self, index: Any) -> Morphs:
         """Return the samples at an int, a slice, a list, or a tensor of ints or bools."""
         selection = _as_selection(index, len(self), self.frames.device)
         return self._map(lambda t: t[selection])
@@ -208,7 +209,7 @@ class Morphs:
             raise TypeError(f"morphs must be one or more Morphs, got {got}")
         for m in morphs[1:]:
             _check_alike(morphs[0], m)
-        together = {name: torch.cat([getattr(m, name) for m in morphs]) for name in morphs[0].tensors()}
+        together: dict[str, Any] = {name: torch.cat([getattr(m, name) for m in morphs]) for name in morphs[0].tensors()}
         return replace(morphs[0], **together)
 
     # --- Tensors
@@ -218,7 +219,7 @@ class Morphs:
         named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "settings"}
         return {name: t for name, t in named.items() if t is not None}
 
-    def to(self, *args, **kwargs) -> Morphs:
+    def to(self, *args: Any, **kwargs: Any) -> Morphs:
         """Apply ``Tensor.to`` to every tensor; a dtype applies only to floating-point tensors."""
         dtypes = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)]
         if not all(d.is_floating_point for d in dtypes):
@@ -235,7 +236,8 @@ class Morphs:
         return self._map(torch.detach)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Morphs:
-        return replace(self, **{name: function(t) for name, t in self.tensors().items()})
+        changed: dict[str, Any] = {name: function(t) for name, t in self.tensors().items()}
+        return replace(self, **changed)
 
     # --- Files
 
@@ -285,7 +287,7 @@ class Morphs:
         True
         """
         suffix, path = _suffix(path), expand_home(path)
-        options = {"frames": frames, "samples": samples, "class_names": class_names}
+        options: dict[str, Any] = {"frames": frames, "samples": samples, "class_names": class_names}
         if check_bool("differences", differences) and suffix not in FIGURES:
             raise ValueError(f"differences must be False for {suffix}: only {', '.join(FIGURES)} have rows of them")
         if suffix in TENSORS:
@@ -294,7 +296,7 @@ class Morphs:
                 raise ValueError(
                     f"{given[0]} must be None for {suffix}, which has every sample, got {options[given[0]]!r}"
                 )
-            return write_tensors(path, "Morphs", self.tensors(), self.settings)
+            return write_tensors(path, "Morphs", {**self.tensors()}, self.settings)
         from .strips import animate_morphs, save_figure
 
         options |= {"differences": differences} if suffix in FIGURES else {}
@@ -317,7 +319,8 @@ class Morphs:
             raise ValueError(f"path must end in .safetensors, got {os.fspath(path)!r}")
         path = expand_home(path)
         tensors, settings = read_tensors(path, "Morphs")
-        return cls(**{f.name: tensors.get(f.name) for f in fields(cls)} | {"settings": settings})
+        values: dict[str, Any] = {f.name: tensors.get(f.name) for f in fields(cls)}
+        return cls(**values | {"settings": settings})
 
     def __repr__(self) -> str:
         b, f, *sizes = self.frames.shape
@@ -342,7 +345,7 @@ def _statistics(m: Morphs) -> list[str]:
     return texts + ([] if m.ok.all() else [f"{int((~m.ok).sum())} not ok"])
 
 
-def _as_selection(index, count: int, device) -> slice | Tensor:
+def _as_selection(index: Any, count: int, device: torch.device) -> slice | Tensor:
     """Convert an index to a slice or an index tensor; an int becomes a slice of one sample."""
     if isinstance(index, slice) and (index.step is None or index.step > 0):
         return index
@@ -359,7 +362,7 @@ def _as_selection(index, count: int, device) -> slice | Tensor:
     return slice(i % count, i % count + 1)
 
 
-def _index_tensor(index, count: int) -> Tensor:
+def _index_tensor(index: Any, count: int) -> Tensor:
     """Convert a list or tensor of ints or bools, checked on the host: an invalid index breaks a CUDA context."""
     index_on_host = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
     chosen = index_on_host if len(index) else torch.zeros(0, dtype=torch.int64, device="cpu")
@@ -388,18 +391,18 @@ def _check_alike(first: Morphs, other: Morphs) -> None:
                 raise ValueError(f"morphs must agree in {f.name} (shape of a sample, dtype, device), got {a} and {b}")
 
 
-def _in_dtype(argument, dtype: torch.dtype):
+def _in_dtype(argument: Any, dtype: torch.dtype) -> Any:
     """Replace the dtype in an argument of ``Tensor.to`` by ``dtype``."""
     if isinstance(argument, torch.dtype):
         return dtype
     return argument.new_empty(0, dtype=dtype) if isinstance(argument, Tensor) else argument
 
 
-def _shape(value) -> str:
+def _shape(value: object) -> str:
     return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
-def _suffix(path) -> str:
+def _suffix(path: object) -> str:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be a str or os.PathLike, got {type(path).__name__}")
     suffix, known = Path(path).suffix.lower(), (*FIGURES, *ANIMATIONS, *TENSORS)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -107,7 +108,7 @@ def _pairwise(function: Callable, a: Coefficients, b: Coefficients) -> Coefficie
     return Coefficients(high, tuple(bands), low)
 
 
-def _complex_dtype(t: Tensor, value):
+def _complex_dtype(t: Tensor, value: Any) -> Any:
     convert = isinstance(value, torch.dtype) and t.is_complex() and not value.is_complex
     return value.to_complex() if convert else value
 
@@ -120,11 +121,11 @@ def _complex_kwargs(t: Tensor, kwargs: dict) -> dict:
     return {k: _complex_dtype(t, v) for k, v in kwargs.items()}
 
 
-def _flatten(c: Coefficients):
+def _flatten(c: Coefficients) -> tuple[list[Any], None]:
     return [c.highpass, c.bands, c.lowpass], None
 
 
-def _unflatten(children, _) -> Coefficients:
+def _unflatten(children: Iterable[Any], _: None) -> Coefficients:
     highpass, bands, lowpass = children
     return Coefficients(highpass, tuple(bands), lowpass)
 

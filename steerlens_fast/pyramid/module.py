@@ -296,7 +296,8 @@ class SteerablePyramid(nn.Module):
             raise TypeError(f"coefficients must be Coefficients, got {type(coefficients).__name__}")
         if len(coefficients.bands) != self.height:
             raise ValueError(f"coefficients must have {self.height} scales, got {len(coefficients.bands)}")
-        named = {HIGHPASS: coefficients.highpass, LOWPASS: coefficients.lowpass, **dict(enumerate(coefficients.bands))}
+        named: dict[int | str, Tensor | None] = dict(enumerate(coefficients.bands))
+        named = {HIGHPASS: coefficients.highpass, LOWPASS: coefficients.lowpass, **named}
         parts = {name: t for name, t in named.items() if t is not None}
         if not parts:
             raise ValueError("coefficients must have at least one part, got None for all")

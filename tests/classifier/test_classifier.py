@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import peers
 import pytest
 import torch
-from test_bad_input import refused
+from messages import refused
 from tolerances import assert_close
 from torch import nn
 

@@ -7,7 +7,7 @@ import numpy as np
 import peers
 import pytest
 import torch
-from test_bad_input import refused
+from messages import refused
 from torch.nn import functional as F
 
 from steerlens_fast.classifier.objectives import (

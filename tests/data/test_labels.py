@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from pairwise import pairwise
 
 from steerlens_fast.data.labels import parse_class, sorted_class_names
 from steerlens_fast.data.sources import open_source
@@ -139,6 +140,7 @@ def test_every_source_gives_the_same_labels(make, tmp_path):
     assert labels(make, tmp_path / "names", ["cat", "n02", "ant", "cat"]) == ([1, 2, 0, 1], ["ant", "cat", "n02"])
 
 
+@pairwise
 @pytest.mark.parametrize(
     "values", [[1.0, 1.5], ["1", "1.5"], [1.0, float("nan")], ["cat", "1.5"], ["1", "cat"], [1, -2]]
 )

@@ -4,7 +4,8 @@ from itertools import product
 
 import pytest
 import torch
-from cases import image, normal
+from cases import dtypes, image, normal
+from pairwise import pairwise
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerablePyramid
@@ -54,10 +55,12 @@ def composed(family, x, gradient, factors, amplitude_factors=None, bounds=None):
 # --- Frames
 
 
+@pairwise
 @rules
 @edits
 @syntheses
 @pytest.mark.parametrize("shape", [(16, 16), (17, 22)], ids=str)
+@dtypes
 def test_frames_are_the_composed_ones(shape, synthesis, edit, rule, dtype, device):
     family = CSPFamily(SteerablePyramid(shape, order=2, synthesis=synthesis), edit, rule, eps=0.3)
     x, gradient = inputs(3, *shape, dtype=dtype, device=device)
@@ -67,6 +70,7 @@ def test_frames_are_the_composed_ones(shape, synthesis, edit, rule, dtype, devic
     assert_close(frames, composed(family, x, gradient, factors), "render", like=1.0)
 
 
+@pairwise
 @rules
 @pytest.mark.parametrize(
     "option",
@@ -86,15 +90,18 @@ def test_frames_with_every_option(option, rule):
     assert_close(frames, composed(family, x, gradient, [1.0, 3.0]), "render", like=1.0)
 
 
+@pairwise
 @rules
 @edits
 @syntheses
+@dtypes
 def test_factor_zero_is_the_source(synthesis, edit, rule, dtype, device):
     family = CSPFamily(SteerablePyramid((23, 18), synthesis=synthesis), edit, rule)
     x, gradient = inputs(2, 3, 23, 18, dtype=dtype, device=device)
     assert_close(family.prepare(x, gradient).render([0.0])[0], x, "reconstruction", absolute=True)
 
 
+@pairwise
 @edits
 @syntheses
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([2, 0], [2])], ids=str)
@@ -150,6 +157,13 @@ def test_to_first_order_the_loss_falls(device):
         family = CSPFamily(SteerablePyramid((24, 24), synthesis=synthesis), "joint", rule, eps=1e-6)
         change = (family.prepare(x, gradient).render([1.0])[0] - x) / 1e-6
         assert (change * gradient).sum() < 0
+
+
+def test_defaults():
+    csp, fourier = CSPFamily(SteerablePyramid((16, 16))), FourierFamily()
+    assert (csp.edit, csp.rule, csp.eps, csp.floor) == ("phase", "complex", 1.0, 1e-6)
+    assert (fourier.rule, fourier.eps, fourier.floor) == ("complex", 1.0, 1e-6)
+    assert PixelFamily().eps == 1.0
 
 
 # --- Factors and bounds
@@ -260,6 +274,7 @@ def test_half_precision_is_rendered_in_float32(device):
 # --- Chunks
 
 
+@pairwise
 @edits
 @syntheses
 @pytest.mark.parametrize("pieces", [1, 40_000], ids=["one_plane", "a_few"])
@@ -279,6 +294,7 @@ def test_chunks_change_nothing(small_chunks, pieces, synthesis, edit, device):
 # --- Gradients
 
 
+@pairwise
 @rules
 @edits
 @syntheses
@@ -390,8 +406,10 @@ def composed_fourier(family, x, gradient, factors):
     return torch.stack([torch.fft.irfft2(X * torch.exp(1j * b * phase), s=x.shape[-2:]) for b in factors])
 
 
+@pairwise
 @rules
 @SIZES
+@dtypes
 def test_fourier_frames_are_the_composed_ones(shape, rule, dtype, device):
     family = FourierFamily(rule, eps=0.3)
     x, gradient = inputs(2, 3, *shape, dtype=dtype, device=device)
@@ -430,6 +448,7 @@ def test_the_floor_of_the_fourier_family():
         assert_close(frames, composed_fourier(family, x, gradient, [1.0]), "render", like=1.0)
 
 
+@pairwise
 @rules
 @pytest.mark.parametrize("shape", [(8, 8), (7, 9)], ids=str)
 @pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
@@ -456,7 +475,9 @@ bases = pytest.mark.parametrize("base", BASES)
 WEIGHTS = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 
 
+@pairwise
 @bases
+@dtypes
 def test_luma_is_the_family_of_y_added_to_all_channels(base, dtype, device):
     x, gradient = inputs(2, 3, 8, 8, dtype=dtype, device=device)
     frames = LumaFamily(BASES[base]).prepare(x, gradient).render([0.0, 0.5, 2.0])
@@ -473,7 +494,9 @@ def test_luma_gradcheck(base):
     assert torch.autograd.gradcheck(render, [v.requires_grad_() for v in values], fast_mode=True)
 
 
+@pairwise
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([], None)], ids=str)
+@dtypes
 def test_pixel_moves_only_what_the_chosen_bands_hold(scales, orientations, dtype, device):
     family = PixelFamily(0.3, SteerablePyramid((16, 19)), scales, orientations)
     x, gradient = inputs(2, 16, 19, dtype=dtype, device=device)
@@ -516,6 +539,7 @@ def test_every_family_renders_alike_in_any_chunks(name, small_chunks, device):
         assert_close(render(), whole, "chunk_on_gpu" if device.type == "cuda" else "chunked_real_fft")
 
 
+@pairwise
 @every
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
 def test_every_family_renders_half_precision_in_float32(name, half, device):
@@ -620,6 +644,7 @@ def walk(family, x, gradients, b, a=None):
     return torch.stack(frames)
 
 
+@pairwise
 @anchored
 @pytest.mark.parametrize("size", [1.0, 30.0], ids=["near", "at the limits"])
 def test_anchored_frames_are_the_composed_ones(name, size, device):

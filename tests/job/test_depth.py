@@ -10,9 +10,8 @@ for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
 
 import zoo  # noqa: E402
-from job_models import frames, records, run_here  # noqa: E402
+from job_models import frames, records, refused, run_here  # noqa: E402
 from PIL import Image  # noqa: E402
-from test_job import refused  # noqa: E402
 
 from steerlens_fast.data.decoding import decode, is_narrow_range, pixel_value_range  # noqa: E402
 from steerlens_fast.data.resize import resize_and_crop  # noqa: E402

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from jobs import NASTY, morphs_of, record
+from pairwise import pairwise
 
 from steerlens_fast.job.formats import MODULES, get_format
 from steerlens_fast.job.formats.names import directory_name, file_name, member_name
@@ -45,6 +46,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 # --- What is read is what was written
 
 
+@pairwise
 @ALL
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(20, 17), (1, 1), (8, 33)], ids=str)

@@ -36,6 +36,7 @@ from job_models import (  # noqa: E402
     markers,
     pictures,
     records,
+    refused,
     run_here,
     start,
     temporaries,
@@ -74,14 +75,6 @@ def job(data, tmp_path_factory) -> Path:
 @pytest.fixture
 def copy(job, tmp_path) -> Path:
     return Path(shutil.copytree(job, tmp_path / "copy"))
-
-
-def refused(capsys, code: int, *names: str, says: int) -> str:
-    """Check an exit status, and that the message has all of these."""
-    told = capsys.readouterr().err
-    assert code == says, told
-    assert all(name in told for name in names), told
-    return told
 
 
 # --- What a job writes -----------------------------------------------------------------------------------------------

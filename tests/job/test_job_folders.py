@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pairwise import pairwise
 
 for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
@@ -28,6 +29,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 OTHERS = ["notes.txt", "config.json", "summary.json", "gallery/mine.txt", "shards/00000.safetensors", ".lock/mine"]
 
 
+@pairwise
 @pytest.mark.parametrize("more", [[], ["--overwrite"], ["--resume"], ["--dry-run"]], ids=str)
 @pytest.mark.parametrize("name", OTHERS)
 def test_others_files_are_left_alone(data, tmp_path, capsys, name, more):

@@ -22,9 +22,9 @@ from job_models import (  # noqa: E402
     markers,
     pictures,
     records,
+    refused,
     run_here,
 )
-from test_job import refused  # noqa: E402
 
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.job import JobError, morph_dataset  # noqa: E402

@@ -7,7 +7,7 @@ from unittest.mock import MagicMock, Mock
 
 import pytest
 import torch
-from test_bad_input import refused
+from messages import refused
 from torch import nn
 from torch.nn import functional as F
 

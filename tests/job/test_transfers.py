@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cases import image
-from test_waits import Linear
+from linear import Linear
 
 from steerlens_fast import SteerableLens
 from steerlens_fast.job import morph_dataset, worker

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pairwise import pairwise
 
 for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
@@ -65,6 +66,7 @@ ERRORS = [
 # --- Progress --------------------------------------------------------------------------------------------------------
 
 
+@pairwise
 @pytest.mark.parametrize("kind", ["auto", "bar", "lines", "json"])
 @pytest.mark.parametrize("calls", [("write",), ("flush",), ("isatty",), ("write", "flush", "isatty")], ids="+".join)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

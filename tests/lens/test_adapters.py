@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import image
 from classifiers import CLASSES, gradient, linear, smooth
-from test_bad_input import refused
+from messages import refused
 from tolerances import assert_close
 from torch import nn
 

@@ -6,6 +6,7 @@ import statistics
 import classifiers
 import pytest
 import torch
+from pairwise import pairwise
 from torch.nn import functional as F
 
 from steerlens_fast import CSPFamily, FourierFamily, PixelFamily, SteerablePyramid
@@ -122,6 +123,7 @@ def _of_a_classifier(images):
     return torch.autograd.grad(F.cross_entropy(classifiers.smooth()(x), torch.arange(len(x)) % 5), x)[0]
 
 
+@pairwise
 @pytest.mark.parametrize("share, median, most", [(0.25, 6, 8), (1.0, 7, 14)])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @pytest.mark.parametrize("edit", ["phase", "amplitude", "joint", "fourier", "pixel"])
@@ -180,6 +182,7 @@ class Curve:
         return self.distance(factors)[:, :, None, None, None] / 8 + self.image
 
 
+@pairwise
 @pytest.mark.parametrize("start", [1e-9, 1e-3, 0.1, 0.5, 1.5])
 @pytest.mark.parametrize("target", [0.01, 0.5, 0.99])
 def test_a_wave_is_met_on_its_first_rise(start, target):

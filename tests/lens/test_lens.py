@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cases import image
+from cases import dtypes, image
 from classifiers import CLASSES, Counted, Restless, Segmenter, gradient, linear, smooth, steps
-from test_bad_input import INF, NAN, refused
+from messages import refused
+from pairwise import pairwise
 from tolerances import assert_close
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
@@ -24,6 +25,7 @@ from steerlens_fast import CSPFamily, Morphs, PixelFamily, SteerableLens, Steera
 REGIMES = ("frozen", "persistent", "live")
 NAMES = ("pixel", "fourier", "csp-phase", "csp-amplitude", "csp-joint")
 TARGET = [1, 4]
+NAN, INF = float("nan"), float("inf")
 regimes = pytest.mark.parametrize("regime", REGIMES)
 names = pytest.mark.parametrize("name", NAMES)
 
@@ -35,8 +37,10 @@ def images(count=2, size=16, channels=3, dtype=torch.float32, device="cpu"):
 # --- What comes back
 
 
+@pairwise
 @regimes
 @pytest.mark.parametrize("score", ["all", "last", "none"])
+@dtypes
 def test_the_fields_of_morphs(regime, score, dtype, device):
     x, model = images(3, dtype=dtype, device=device), smooth(dtype=dtype).to(device)
     m = SteerableLens(model, regime=regime).morph(x, 1, max_l2=0.5, frames=4, score=score)
@@ -52,6 +56,7 @@ def test_the_fields_of_morphs(regime, score, dtype, device):
     json.dumps(m.settings)
 
 
+@pairwise
 @regimes
 @pytest.mark.parametrize("score", ["all", "last", "none"])
 def test_outputs_are_the_models_at_every_scored_frame(regime, score, device):
@@ -254,6 +259,7 @@ def test_a_callable_objective():
     assert m.settings["objective"] == "<lambda>"
 
 
+@pairwise
 @pytest.mark.parametrize(
     "target, meant",
     [
@@ -289,6 +295,7 @@ def test_the_runner_up_stays_that_of_the_source():
     assert m.reached[:, -1].all() and (m.target == m.outputs[:, 0].topk(2).indices[:, 1]).all()
 
 
+@pairwise
 @regimes
 @pytest.mark.parametrize("objective", ["nll", "margin", "logit"])
 def test_a_segmenter_with_a_class_and_a_position(regime, objective):
@@ -353,6 +360,7 @@ WAYS = {
 ways = pytest.mark.parametrize("way", WAYS)
 
 
+@pairwise
 @regimes
 @ways
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "training"])
@@ -375,6 +383,7 @@ def test_buffers_written_in_eval_mode_are_not_changed_either(regime, way):
     assert_unchanged(model, before)
 
 
+@pairwise
 @regimes
 @ways
 @pytest.mark.parametrize("call", [0, 1, 2])
@@ -400,6 +409,7 @@ def test_nothing_is_changed_where_the_model_fails(regime, way, call):
     assert_unchanged(guest, before)
 
 
+@pairwise
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad], ids=lambda m: m.__name__)
 @regimes
 def test_it_works_in_every_grad_mode(mode, regime):
@@ -461,6 +471,7 @@ def test_the_callers_random_numbers_are_those_of_the_model():
 # --- Determinism, and samples that do not meet
 
 
+@pairwise
 @names
 @regimes
 @pytest.mark.parametrize("color", ["rgb", "luma"])
@@ -471,6 +482,7 @@ def test_two_runs_are_equal(name, regime, color, device):
         assert torch.equal(t, two.tensors()[field]), field
 
 
+@pairwise
 @names
 @regimes
 @pytest.mark.parametrize("how", [{"factors": 6.0}, {"factors": 2.0, "phase": 1}], ids=["factors", "capped"])
@@ -512,6 +524,7 @@ def test_small_chunks_change_nothing(regime, small_chunks):
 # --- Empty batches
 
 
+@pairwise
 @regimes
 @pytest.mark.parametrize("how", [{"factors": [0.0, 1.0]}, {"distances": [1.0]}, {}], ids=str)
 @pytest.mark.parametrize(
@@ -674,6 +687,7 @@ def test_amplitude_factors_need_two_coordinates(family):
         SteerableLens(disturbed(False), family=family).morph(X, 1, factors=1.0, amplitude_factors=2.0)
 
 
+@pairwise
 @pytest.mark.parametrize("regime", ["frozen", "live"])
 @pytest.mark.parametrize("how", [{"factors": 1.0}, {"max_l2": 1.0}], ids=str)
 @pytest.mark.parametrize("wrong", [lambda x, f: x, lambda x, f: None, lambda x, f: x.expand(len(f) + 1, *x.shape)])

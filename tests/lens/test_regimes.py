@@ -8,7 +8,8 @@ import pytest
 import torch
 from cases import image
 from classifiers import CLASSES, Counted, Spoilt, Toward, gradient, linear, smooth, steps
-from test_bad_input import refused
+from messages import refused
+from pairwise import pairwise
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerableLens, SteerablePyramid
@@ -73,6 +74,7 @@ def grey(x):
     return torch.einsum("c,bchw->bhw", weights, x)[:, None].repeat(1, 3, 1, 1)
 
 
+@pairwise
 @names
 @rules
 @regimes
@@ -92,6 +94,7 @@ def test_frames_are_the_composed_ones(name, rule, regime, color, device):
     assert torch.equal(morphs.factors.cpu(), torch.tensor([FACTORS, FACTORS]))
 
 
+@pairwise
 @names
 @regimes
 @pytest.mark.parametrize(
@@ -129,6 +132,7 @@ def test_amplitude_factors_are_their_own(rule, regime):
 # --- The first frame, and the first step
 
 
+@pairwise
 @names
 @rules
 @regimes
@@ -141,6 +145,7 @@ def test_the_first_frame_is_the_source(name, rule, regime, color, device):
     assert morphs.l2[:, 0].max() < 3e-6 * x[0].numel() ** 0.5
 
 
+@pairwise
 @names
 @rules
 @pytest.mark.parametrize("color", ["rgb", "luma"])
@@ -157,6 +162,7 @@ def test_the_first_live_step_is_the_first_frozen_one(name, rule, color, how, dev
         assert (live.frames[:, first] - frozen.frames[:, first]).flatten(1).norm(dim=1).max() <= 1e-3
 
 
+@pairwise
 @pytest.mark.parametrize(
     "name, rule", [(n, r) for n, r in product(NAMES, RULES) if r == "polar" or n in ("pixel", "fourier", "csp-phase")]
 )
@@ -212,6 +218,7 @@ def test_the_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
 # --- How often the classifier is asked
 
 
+@pairwise
 @regimes
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 @pytest.mark.parametrize("score", ["all", "last", "none"])
@@ -296,6 +303,7 @@ def test_a_cap_and_a_budget(regime):
     assert (tight.l2[:, -1] < 0.1).all() and (tight.l2[:, -1] > 0).all()
 
 
+@pairwise
 @rules
 @pytest.mark.parametrize("bounds", [(0, 1), None], ids=str)
 def test_the_first_live_step_is_nearly_linear_in_the_cap(data, reader, rule, bounds):
@@ -312,6 +320,7 @@ def test_the_first_live_step_is_nearly_linear_in_the_cap(data, reader, rule, bou
 # --- Budgets
 
 
+@pairwise
 @names
 @rules
 @pytest.mark.parametrize("budget", [2.0, 12.0])
@@ -340,6 +349,7 @@ def test_budgets_are_met_on_hundreds_of_digits(data, reader, name, rule, budget)
         assert (rest.l2[:, -1] > near * around.l2.amax(1).clamp(max=budget)).all()
 
 
+@pairwise
 @regimes
 @names
 @pytest.mark.parametrize("color", ["rgb", "luma"])
@@ -378,6 +388,7 @@ def test_steps_of_a_refreshed_gradient_meet_a_ladder_of_budgets(data, reader, re
 # --- Steps apart from frames
 
 
+@pairwise
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize(
     "how, gradients",
@@ -546,6 +557,7 @@ def test_refreshed_steps_meet_their_distances_more_accurately_than_is_reported(d
 # --- Small distances
 
 
+@pairwise
 @names
 @regimes
 @pytest.mark.parametrize("l2", [4e-4, 1e-2])
@@ -600,6 +612,7 @@ def test_by_default_the_last_frame_lies_at_twice_the_range(bounds):
 # --- Gradients that cannot be followed
 
 
+@pairwise
 @names
 @regimes
 def test_a_sample_without_a_gradient_repeats_its_source(name, regime, device):
@@ -661,6 +674,7 @@ def test_a_gradient_that_becomes_nan_keeps_the_last_good_frame(regime, name, cal
 # --- Frame by frame
 
 
+@pairwise
 @names
 @regimes
 @pytest.mark.parametrize(
@@ -788,6 +802,7 @@ TABLES = {
 }
 
 
+@pairwise
 @regimes
 @pytest.mark.parametrize("case", TABLES)
 def test_factors_of_every_kind(regime, case):

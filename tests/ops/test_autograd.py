@@ -4,8 +4,10 @@ import functools
 
 import pytest
 import torch
-from cases import BANK_SHAPES, OPS, RAW, WHOLE_SHAPES, case, image, normal, on_tensors, widened
-from test_ops import as_list, in_plane, leaves_of
+from cases import BANK_SHAPES, OPS, RAW, WHOLE_SHAPES, case, dtypes, image, normal, on_tensors, widened
+from op_results import as_list, in_plane, leaves_of
+from pairwise import pairwise
+from small_cases import SMALL_CASES
 from tolerances import TOLERANCES, assert_close
 
 from steerlens_fast import SteerablePyramid, ops
@@ -13,38 +15,7 @@ from steerlens_fast.ops import reference
 from steerlens_fast.pyramid import reference as pyramid_reference
 from steerlens_fast.pyramid.bank import HIGHPASS, KINDS, LOWPASS, Bank, Part
 
-SMALL = (2, 1, 2, 3)
-CASES = {
-    "split_bands-odd": case("split_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "half", 2)])),
-    "split_bands-1x1": case("split_bands", "", BANK_SHAPES["1x1"]),
-    "merge_bands-odd": case("merge_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "half", 1)])),
-    "merge_bands-1x6": case("merge_bands", "", BANK_SHAPES["1x6"]),
-    "split_bands-whole": case("split_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "full", 2)]), whole=True),
-    "merge_bands-whole": case("merge_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "full", 1)]), whole=True),
-    "split_bands-pairs": case("split_bands", "", (2, 5, 4, [(3, 5, 4, "full", 2)]), whole=True, paired=True),
-    "merge_bands-pairs": case("merge_bands", "", (2, 5, 4, [(3, 5, 4, "full", 1)]), whole=True, paired=True),
-    "pair": case("pair", "", ((3, 2), 3)),
-    "pair-complex": case("pair", "", ((4, 2), 2), complex_planes=True),
-    "unpair": case("unpair", "", ((6, 2), 3)),
-    "polar_split": case("polar_split", "", SMALL),
-    "polar_split_backward": case("polar_split_backward", "", SMALL),
-    "polar_join": case("polar_join", "", SMALL),
-    "polar_join_backward": case("polar_join_backward", "", SMALL),
-}
-for rule in (0, 1):
-    for real in (True, False):
-        for op in ("step", "step_backward"):
-            label = f"{op}-rule{rule}_{'real' if real else 'complex'}"
-            CASES[label] = case(op, "", SMALL, rule=rule, real_gradient=real, floor=0.3)
-    for moves in ("phase", "amplitude", "joint", "still"):
-        for both in (True, False):
-            for op in ("extrapolate", "extrapolate_backward"):
-                shown = {"phase": moves in ("phase", "joint"), "amplitude": moves in ("amplitude", "joint")}
-                label = f"{op}-rule{rule}_{moves}{'_both' if both else ''}"
-                CASES[label] = case(op, "", SMALL, rule=rule, form=int(both), frames=2, per_plane=both, **shown)
-        label = f"extrapolate-rule{rule}_{moves}_pairs"
-        CASES[label] = case("extrapolate", "", (1, 3, 1, 2), rule=rule, form=2, frames=2, **shown)
-cases = pytest.mark.parametrize("case_", CASES.values(), ids=CASES)
+cases = pytest.mark.parametrize("case_", SMALL_CASES.values(), ids=SMALL_CASES)
 
 
 def of_leaves(case_, device):
@@ -131,7 +102,7 @@ def test_third_derivatives_of_linear_ops(op, device):
 
 
 def test_every_op_is_covered():
-    assert {c.op for c in CASES.values()} == set(OPS)
+    assert {c.op for c in SMALL_CASES.values()} == set(OPS)
 
 
 # --- Adjoints: <S x, y> = <x, S' y>
@@ -150,7 +121,9 @@ ADJOINTS += [
 ]
 
 
+@pairwise
 @pytest.mark.parametrize("shape, whole, paired", ADJOINTS)
+@dtypes
 def test_merge_is_the_adjoint_of_split(shape, whole, paired, dtype, device):
     """With opposite i_powers, and masks that are not 0 at Nyquist."""
     options = dict(whole=whole, paired=paired)
@@ -165,6 +138,7 @@ def test_merge_is_the_adjoint_of_split(shape, whole, paired, dtype, device):
     assert there != 0 or not spectrum.numel()
 
 
+@pairwise
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(8, 8), (9, 12), (16, 11), (23, 29)], ids=str)
 @pytest.mark.parametrize(
@@ -178,6 +152,7 @@ def test_merge_is_the_adjoint_of_split(shape, whole, paired, dtype, device):
     ],
     ids=str,
 )
+@dtypes
 def test_bank_merge_is_the_adjoint_of_split(kind, shape, option, dtype, device):
     geometry = SteerablePyramid(shape, **option).geometry
     parts = [Part(s) for s in range(geometry.num_scales)] + [Part(0, (0,)), Part(HIGHPASS), Part(LOWPASS)]
@@ -194,8 +169,10 @@ def test_bank_merge_is_the_adjoint_of_split(kind, shape, option, dtype, device):
 # --- The module's derivatives
 
 
+@pairwise
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 @pytest.mark.parametrize("option", [{}, {"tight_frame": True}, {"downsample": False}], ids=str)
+@dtypes
 def test_module_gradients_are_the_reference_s(synthesis, option, dtype, device):
     pyramid = SteerablePyramid((13, 16), order=2, synthesis=synthesis, **option)
     g = pyramid.geometry

@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 from cases import OPS, RAW, case, image, normal, shapes_of
+from messages import refused
 
 from steerlens_fast import Coefficients, CSPFamily, PixelFamily, SteerablePyramid, ops
 
@@ -14,11 +15,6 @@ SHAPE = (16, 20)
 
 def pyramid(**options) -> SteerablePyramid:
     return SteerablePyramid(SHAPE, height=2, **options)
-
-
-def refused(kind, *words):
-    """pytest.raises whose message has every word, in this order."""
-    return pytest.raises(kind, match="(?s)" + ".*".join(words))
 
 
 # --- The constructor

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from cases import OP_CASES, OPS, RAW, case, image, normal, shapes_of
-from test_ops import as_list
-from test_waits import SIZE, Linear, inputs
+from linear import SIZE, Linear, inputs
+from op_results import as_list
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerableLens, SteerablePyramid, factor_at_l2

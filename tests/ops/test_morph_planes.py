@@ -1,11 +1,12 @@
 """morph_planes: image and gradient to frames in one pass, on CPUs that have it."""
 
-import itertools
 from dataclasses import dataclass, replace
+from itertools import product
 
 import pytest
 import torch
 from cases import ODD_LAYOUTS, RAW, image, normal, on_tensors, widened
+from pairwise import covering
 from tolerances import assert_close
 
 from steerlens_fast import _C, CSPFamily, SteerablePyramid, memory, ops
@@ -60,7 +61,7 @@ class Case:
 
 OPTIONS = {
     f"{'phase amplitude joint'.split()[e]}-{'complex polar'.split()[r]}-{'both' if q else 'real'}": (e, r, q)
-    for e, r, q in itertools.product((PHASE, AMPLITUDE, JOINT), (COMPLEX, POLAR), (False, True))
+    for e, r, q in product((PHASE, AMPLITUDE, JOINT), (COMPLEX, POLAR), (False, True))
 }
 CASES = {f"odd-{name}": Case(SHAPES["odd"], *options) for name, options in OPTIONS.items()}
 CASES |= {name: Case(shape) for name, shape in SHAPES.items()}
@@ -108,7 +109,7 @@ def test_any_memory_layout(layout):
 
 def family_cases():
     sizes, edits = [(28, 28), (45, 35)], ("phase", "amplitude", "joint")
-    for size, synthesis, edit, rule in itertools.product(sizes, ("real", "adjoint"), edits, ("complex", "polar")):
+    for size, synthesis, edit, rule in covering(product(sizes, ("real", "adjoint"), edits, ("complex", "polar"))):
         yield CSPFamily(SteerablePyramid(size, order=2, synthesis=synthesis), edit, rule, floor=0.05)
     yield CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05, scales=[1], orientations=[0, 2, 3])
 

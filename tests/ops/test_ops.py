@@ -12,10 +12,14 @@ from cases import (
     RAW,
     OpCase,
     case,
+    dtypes,
     on_tensors,
+    op_cases_with_dtypes,
     shapes_of,
     widened,
 )
+from op_results import as_list, in_plane, leaves_of
+from pairwise import pairwise
 from tolerances import assert_close, error_of
 
 from steerlens_fast import _C, ops
@@ -23,20 +27,6 @@ from steerlens_fast.ops import reference
 
 DIFFERENTIABLE = [c for c in OP_CASES if not c.op.endswith("_backward")]
 LAYOUT_CASES = [case(op, "odd", shapes_of(op)["odd"]) for op in OPS]
-as_list = lambda out: [out] if isinstance(out, torch.Tensor) else list(out)
-
-
-def in_plane(op: str, wide_args: list, outputs) -> list:
-    """Phases as amplitude * exp(i phase), which has no seam and weighs a phase by what it moves."""
-    outputs = as_list(outputs)
-    if op == "polar_split":
-        amplitude, phase = outputs
-        return [amplitude, torch.polar(wide_args[0].abs().to(phase), phase)]
-    if op == "step" and wide_args[3] == 0:
-        phase, amplitude = outputs
-        c, gradient, eps = wide_args[:3]
-        return [torch.polar((c - eps * gradient).abs().to(phase), phase), amplitude]
-    return outputs
 
 
 def check(op: str, args: list, name: str, dtype: torch.dtype) -> None:
@@ -85,14 +75,16 @@ def test_cuda_has_every_kernel(device):
 # --- Values
 
 
-@pytest.mark.parametrize("case_", OP_CASES, ids=str)
+@op_cases_with_dtypes(OP_CASES)
 def test_forward(case_: OpCase, dtype, device):
     name = "op_backward" if case_.op.endswith("_backward") else "op"
     check(case_.op, case_.build(dtype, device), name, dtype)
 
 
+@pairwise
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 @pytest.mark.parametrize("case_", LAYOUT_CASES, ids=str)
+@dtypes
 def test_any_memory_layout(case_: OpCase, layout, dtype, device):
     args = on_tensors(ODD_LAYOUTS[layout], case_.build(dtype, device))
     check(case_.op, args, "op_backward", dtype)
@@ -109,19 +101,6 @@ def test_inputs_are_not_written(case_: OpCase, device):
 # --- Gradients
 
 
-def leaves_of(args: list, op: str) -> tuple[list, list]:
-    """Arguments with their differentiable tensors as leaves, and these leaves. Masks are constants."""
-    leaves = []
-
-    def leaf(t):
-        leaves.append(t.detach().requires_grad_())
-        return leaves[-1]
-
-    if "bands" in op:
-        return [*on_tensors(leaf, args[:1]), *args[1:]], leaves
-    return on_tensors(leaf, args), leaves
-
-
 def gradients(function, op: str, args: list, cotangents=None):
     """Gradients of every leaf (zeros where it does not enter) for random cotangents of every output."""
     made, leaves = leaves_of(args, op)
@@ -131,7 +110,7 @@ def gradients(function, op: str, args: list, cotangents=None):
     return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, leaves)], cotangents
 
 
-@pytest.mark.parametrize("case_", DIFFERENTIABLE, ids=str)
+@op_cases_with_dtypes(DIFFERENTIABLE)
 def test_backward(case_: OpCase, dtype, device):
     args = case_.build(dtype, device)
     actual, cotangents = gradients(getattr(RAW, case_.op), case_.op, args)
@@ -215,6 +194,7 @@ def test_extrapolate_at_the_origin(rule, dtype, device):
         assert grad.isfinite().all()
 
 
+@pairwise
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @pytest.mark.parametrize("magnitude", [1e-30, 1e-18, 1e-15, 1e15, 1e18, 1e30])
 def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
@@ -238,6 +218,7 @@ def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
             assert_close(a, e, "op_backward")
 
 
+@pairwise
 @pytest.mark.parametrize("magnitude", [1e-45, 1e-40, 1.5e-38, 1.7e38, 3e38])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 def test_the_ends_of_float32(magnitude, rule, device):
@@ -261,7 +242,9 @@ def test_large_phase_factors(factor, device):
     assert error <= 3e-7
 
 
+@pairwise
 @pytest.mark.parametrize("bad", [complex("nan"), complex("inf"), complex(0, float("nan")), complex(1, float("inf"))])
+@dtypes
 def test_nan_and_inf_show(bad, dtype, device):
     """What is not finite stays so: in its own place, and in no other."""
     c = point(bad, 1 + 1j, dtype=dtype.to_complex(), device=device)
@@ -276,8 +259,10 @@ def test_nan_and_inf_show(bad, dtype, device):
         assert out.flatten()[1].isfinite(), "spread"
 
 
+@pairwise
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
+@dtypes
 def test_nan_and_inf_in_steps_show(bad, rule, dtype, device):
     c = point(1 + 1j, 1 + 1j, dtype=dtype.to_complex(), device=device)
     step, factors = point(bad, 0.5, dtype=dtype, device=device), torch.ones(1, 1, dtype=dtype, device=device)

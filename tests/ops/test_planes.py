@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from cases import ODD_LAYOUTS, PLANE_OPS, RAW, image, normal, on_tensors, widened
+from pairwise import pairwise
 from tolerances import assert_close
 
 from steerlens_fast import _C, CSPFamily, SteerablePyramid, ops
@@ -259,6 +260,7 @@ def test_a_single_large_plane_is_shared_by_threads(threads):
             assert_close(a, e, "pyramid")
 
 
+@pairwise
 @pytest.mark.parametrize("op, planes", [("split_planes", 40), ("merge_planes", 264)])
 @pytest.mark.parametrize("width", [128, 132])
 def test_large_results_are_written_past_the_caches(op, planes, width):
@@ -271,6 +273,7 @@ def test_large_results_are_written_past_the_caches(op, planes, width):
         assert torch.equal(every_plane(op, one_plane(op, args, i))[0][0], whole[i])
 
 
+@pairwise
 @pytest.mark.parametrize("kind", bank.KINDS)
 @pytest.mark.parametrize("shape", [(28, 28), (45, 35), (64, 90)])
 def test_banks_are_the_same_by_planes_and_by_ffts(kind, shape, monkeypatch, taken):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch._dynamo.testing
-from cases import OP_CASES, OPS, RAW, case, image, normal, on_tensors, shapes_of
-from test_autograd import CASES
-from test_ops import as_list, leaves_of
+from cases import OP_CASES, OPS, RAW, case, image, normal, on_tensors, op_cases_with_dtypes, shapes_of
+from op_results import as_list, leaves_of
+from small_cases import SMALL_CASES
 from tolerances import assert_close
 from torch._subclasses import FakeTensorMode
 from torch.utils import _pytree
@@ -27,7 +27,7 @@ def fresh_compiler():
 
 
 # Of the polar rule only what the complex rule does not show already.
-CHECKED = {k: c for k, c in CASES.items() if "extrapolate" not in k or "rule0" in k or "rule1_joint_both" in k}
+CHECKED = {k: c for k, c in SMALL_CASES.items() if "extrapolate" not in k or "rule0" in k or "rule1_joint_both" in k}
 
 
 @pytest.mark.parametrize("case_", CHECKED.values(), ids=CHECKED)
@@ -41,7 +41,7 @@ def described(outputs):
     return [(t.shape, t.dtype, t.stride()) for t in as_list(outputs)]
 
 
-@pytest.mark.parametrize("case_", OP_CASES, ids=str)
+@op_cases_with_dtypes(OP_CASES)
 def test_meta_and_fake_tensors(case_, dtype):
     """Shape, dtype and strides without data, as the kernel gives them."""
     function, args = getattr(RAW, case_.op), case_.build(dtype)

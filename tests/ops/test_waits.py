@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import image, normal
+from linear import SIZE, Linear, inputs
 from pretend import OnGpu, PretendGpu, pretend
 from tolerances import assert_close
 
@@ -10,31 +10,11 @@ from steerlens_fast import CSPFamily, SteerableLens, SteerablePyramid, factor_at
 from steerlens_fast.families import FAMILIES
 from steerlens_fast.morphs import MorphStatus
 
-SIZE = (24, 20)
-
 
 @pytest.fixture
 def gpu_mode(monkeypatch):
     pretend(monkeypatch)
     return PretendGpu()
-
-
-def inputs(count=2):
-    x, g = (f(count, 3, *SIZE, dtype=torch.float32) for f in (image, normal))
-    return x, g
-
-
-class Linear(torch.nn.Module):
-    """A classifier whose weights may be where it is told."""
-
-    def __init__(self, to=lambda t: t):
-        super().__init__()
-        self.weights = to(normal(3 * SIZE[0] * SIZE[1], 5, dtype=torch.float32, seed=3) / 10)
-
-        self.eval()
-
-    def forward(self, x):
-        return x.flatten(1) @ self.weights
 
 
 def test_what_does_not_wait_is_not_noted():

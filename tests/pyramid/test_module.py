@@ -6,8 +6,9 @@ import pickle
 
 import pytest
 import torch
-from cases import image, normal
-from test_pyramid import assert_same, edited
+from cases import dtypes, image, normal
+from coefficient_checks import assert_same, edited
+from pairwise import pairwise
 from tolerances import TOLERANCES, assert_close
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -29,6 +30,7 @@ def test_half_precisions_are_computed_in_float32(half, device):
     assert pyramid.synthesize(c).dtype == torch.float32
 
 
+@pairwise
 @pytest.mark.parametrize("lead", [(), (1,), (5,), (2, 3), (2, 1, 3)], ids=str)
 @syntheses
 def test_any_leading_dimensions(lead, synthesis, device):
@@ -103,7 +105,9 @@ def test_gradients_in_chunks(small_chunks, device):
 # --- Masks
 
 
+@pairwise
 @pytest.mark.parametrize("kind", KINDS)
+@dtypes
 def test_masks_are_shared(kind, dtype, device):
     """Between pyramids of one geometry, and between all and some of its scales."""
     like = torch.zeros(1, dtype=dtype, device=device)
@@ -224,6 +228,9 @@ def test_vmap(synthesis, device):
     assert_close(torch.func.vmap(pyramid.synthesize)(c), x, "reconstruction", absolute=True)
     inner = torch.func.vmap(torch.func.vmap(lambda t: pyramid.synthesize(pyramid(t))), in_dims=1, out_dims=1)
     assert_close(inner(x), x, "reconstruction", absolute=True)
+    last = torch.func.vmap(lambda b: pyramid.synthesize(c.map(lambda _: b)), in_dims=-1)
+    bands = torch.stack([c.bands[0], 2 * c.bands[0]])
+    assert_close(last(bands.movedim(0, -1))[1], pyramid.synthesize(c.map(lambda _: bands[1])), "pyramid")
     one_for_all = torch.func.vmap(lambda b: pyramid.synthesize(c.map(lambda _: b)), in_dims=0)
     assert one_for_all(torch.stack([c.bands[0], 2 * c.bands[0]])).shape == (2, 4, 3, 16, 12)
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases import image, normal
+from pairwise import pairwise
 from tolerances import TOLERANCES
 
 from steerlens_fast import Coefficients, SteerablePyramid
@@ -25,7 +26,7 @@ every = [
 def at_every_geometry(test):
     for mark in every:
         test = mark(test)
-    return test
+    return pairwise(test)
 
 
 def both(shape, order, tight_frame, downsample, height="auto"):

@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
-from cases import IMAGE_SHAPES, SMALL_IMAGES, image, normal
+from cases import IMAGE_SHAPES, SMALL_IMAGES, dtypes, image, normal
+from coefficient_checks import assert_same, edited
+from pairwise import pairwise
 from tolerances import TOLERANCES, assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -33,34 +35,23 @@ syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 small = pytest.mark.parametrize("shape", SMALL_IMAGES, ids=str)
 
 
-def edited(pyramid, *lead, dtype=torch.float64, device="cpu") -> Coefficients:
-    """Coefficients that no image has: all of them random."""
-    g = pyramid.geometry
-    draw = lambda *size, kind=dtype: normal(*lead, *size, dtype=kind, device=device, seed=sum(size))
-    bands = [draw(g.orientations, *g.band_shape(s), kind=dtype.to_complex()) for s in range(g.num_scales)]
-    return Coefficients(draw(*g.shape), tuple(bands), draw(*g.band_shape(g.num_scales)))
-
-
-def assert_same(a: Coefficients, b: Coefficients, name: str) -> None:
-    """Every part of one against the other's."""
-    assert len(a.tensors()) == len(b.tensors())
-    for x, y in zip(a.tensors(), b.tensors()):
-        assert_close(x, y, name, like=1e-3)  # a residual of an image may be all but 0
-
-
 # --- Exactness
 
 
+@pairwise
 @syntheses
 @pytest.mark.parametrize("shape", IMAGE_SHAPES, ids=str)
+@dtypes
 def test_reconstruction_at_every_size(shape, synthesis, dtype, device):
     pyramid = SteerablePyramid(shape, synthesis=synthesis)
     x = image(2, *shape, dtype=dtype, device=device)
     assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
 
 
+@pairwise
 @syntheses
 @pytest.mark.parametrize("order", range(16))
+@dtypes
 def test_reconstruction_at_every_order(order, synthesis, dtype, device):
     for shape, more in (((16, 24), 1), ((23, 29), 4)):
         pyramid = SteerablePyramid(shape, order=order, orientations=order + more, synthesis=synthesis)
@@ -68,17 +59,21 @@ def test_reconstruction_at_every_order(order, synthesis, dtype, device):
         assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
 
 
+@pairwise
 @syntheses
 @options
 @small
+@dtypes
 def test_reconstruction_with_every_option(shape, option, synthesis, dtype, device):
     pyramid = SteerablePyramid(shape, **option, synthesis=synthesis)
     x = image(2, *shape, dtype=dtype, device=device)
     assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
 
 
+@pairwise
 @options
 @small
+@dtypes
 def test_analysis_is_the_reference_s(shape, option, dtype, device):
     pyramid = SteerablePyramid(shape, **option)
     x = image(2, *shape, dtype=dtype, device=device)
@@ -86,9 +81,11 @@ def test_analysis_is_the_reference_s(shape, option, dtype, device):
     assert_same(pyramid.analyze(x), Coefficients(highpass, tuple(bands), lowpass), "pyramid")
 
 
+@pairwise
 @syntheses
 @options
 @small
+@dtypes
 def test_synthesis_is_the_reference_s(shape, option, synthesis, dtype, device):
     """Of coefficients that no image has: here the two syntheses differ."""
     pyramid = SteerablePyramid(shape, **option, synthesis=synthesis)
@@ -112,8 +109,10 @@ def test_sizes_and_types(dtype, device):
 # --- Energy and adjoint
 
 
+@pairwise
 @options
 @small
+@dtypes
 def test_parseval(shape, option, dtype, device):
     pyramid = SteerablePyramid(shape, **{**option, "tight_frame": True})
     x = normal(*shape, dtype=dtype, device=device)
@@ -121,8 +120,10 @@ def test_parseval(shape, option, dtype, device):
     assert abs(energy / x.double().square().sum() - 1) <= TOLERANCES["energy"].of(dtype)
 
 
+@pairwise
 @options
 @small
+@dtypes
 def test_tight_adjoint_synthesis_is_the_adjoint(shape, option, dtype, device):
     """<S x, c> = <x, S' c> for coefficients that no image has."""
     pyramid = SteerablePyramid(shape, **{**option, "tight_frame": True}, synthesis="adjoint")
@@ -209,6 +210,7 @@ class FFTs(TorchDispatchMode):
         return out
 
 
+@pairwise
 @pytest.mark.parametrize("scales", [None, [], [0], [2], [2, 0], (1, 2)], ids=str)
 @pytest.mark.parametrize("residuals", [True, False])
 def test_analysis_of_some_scales(scales, residuals, device):
@@ -230,6 +232,7 @@ def test_analysis_of_some_scales(scales, residuals, device):
     assert sorted(ffts.shapes) == sorted(asked)
 
 
+@pairwise
 @syntheses
 @pytest.mark.parametrize("scales", [None, [], [0], [2, 1]], ids=str)
 @pytest.mark.parametrize("orientations", [None, [], [3], [2, 0]], ids=str)

@@ -3,9 +3,12 @@
 A cell equals eager float64, or is refused by an error that says why: REFUSED names those, and README's limits do.
 """
 
+from itertools import product
+
 import pytest
 import torch
 from cases import image, normal
+from pairwise import covering
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerableLens, SteerablePyramid
@@ -156,14 +159,11 @@ SOME_PARTS = "forward", "synthesize_adjoint", "render_pixel_bands", "render_csp_
 
 
 def cells():
-    for way in WAYS:
-        for cell in CELLS:
-            for name in PARTS:
-                if way == "eager" or (way, cell) in REFUSED:
-                    yield pytest.param(way, cell, name)
-                elif cell in EVERY_PART or name in SOME_PARTS:
-                    quick = name in ("forward", "render_pixel_bands") and cell != "double"
-                    yield pytest.param(way, cell, name, marks=() if quick else pytest.mark.slow)
+    every = product(WAYS, CELLS, PARTS)
+    for way, cell, name in covering(c for c in every if c[0] == "eager" or c[1] in EVERY_PART or c[2] in SOME_PARTS):
+        quick = name in ("forward", "render_pixel_bands") and cell != "double"
+        quick |= way == "eager" or (way, cell) in REFUSED
+        yield pytest.param(way, cell, name, marks=() if quick else pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

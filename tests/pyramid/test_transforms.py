@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import OPS, RAW, case, image, normal, shapes_of
-from test_ops import as_list, leaves_of
+from op_results import as_list, leaves_of
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, PixelFamily, SteerablePyramid, ops

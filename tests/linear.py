@@ -1,0 +1,23 @@
+"""A small linear classifier whose weights may lie on any device, with images for it."""
+
+import torch
+from cases import image, normal
+
+SIZE = (24, 20)
+
+
+def inputs(count=2):
+    x, g = (f(count, 3, *SIZE, dtype=torch.float32) for f in (image, normal))
+    return x, g
+
+
+class Linear(torch.nn.Module):
+    """Five classes of images 3 x 24 x 20; ``to`` moves the weights."""
+
+    def __init__(self, to=lambda t: t):
+        super().__init__()
+        self.weights = to(normal(3 * SIZE[0] * SIZE[1], 5, dtype=torch.float32, seed=3) / 10)
+        self.eval()
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weights

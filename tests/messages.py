@@ -1,0 +1,8 @@
+"""Errors whose messages name what they are about."""
+
+import pytest
+
+
+def refused(kind, *words):
+    """Return ``pytest.raises`` for a message that has every word (a regular expression), in this order."""
+    return pytest.raises(kind, match="(?s)" + ".*".join(words))

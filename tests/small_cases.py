@@ -1,0 +1,34 @@
+"""One case of each op and option, small enough for numerical derivatives."""
+
+from itertools import product
+
+from cases import BANK_SHAPES, case
+
+SMALL = (2, 1, 2, 3)
+SMALL_CASES = {
+    "split_bands-odd": case("split_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "half", 2)])),
+    "split_bands-1x1": case("split_bands", "", BANK_SHAPES["1x1"]),
+    "merge_bands-odd": case("merge_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "half", 1)])),
+    "merge_bands-1x6": case("merge_bands", "", BANK_SHAPES["1x6"]),
+    "split_bands-whole": case("split_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "full", 2)]), whole=True),
+    "merge_bands-whole": case("merge_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "full", 1)]), whole=True),
+    "split_bands-pairs": case("split_bands", "", (2, 5, 4, [(3, 5, 4, "full", 2)]), whole=True, paired=True),
+    "merge_bands-pairs": case("merge_bands", "", (2, 5, 4, [(3, 5, 4, "full", 1)]), whole=True, paired=True),
+    "pair": case("pair", "", ((3, 2), 3)),
+    "pair-complex": case("pair", "", ((4, 2), 2), complex_planes=True),
+    "unpair": case("unpair", "", ((6, 2), 3)),
+    "polar_split": case("polar_split", "", SMALL),
+    "polar_split_backward": case("polar_split_backward", "", SMALL),
+    "polar_join": case("polar_join", "", SMALL),
+    "polar_join_backward": case("polar_join_backward", "", SMALL),
+}
+for rule, real, op in product((0, 1), (True, False), ("step", "step_backward")):
+    label = f"{op}-rule{rule}_{'real' if real else 'complex'}"
+    SMALL_CASES[label] = case(op, "", SMALL, rule=rule, real_gradient=real, floor=0.3)
+for rule, moves in product((0, 1), ("phase", "amplitude", "joint", "still")):
+    moving = {"phase": moves in ("phase", "joint"), "amplitude": moves in ("amplitude", "joint")}
+    for both, op in product((True, False), ("extrapolate", "extrapolate_backward")):
+        label = f"{op}-rule{rule}_{moves}{'_both' if both else ''}"
+        SMALL_CASES[label] = case(op, "", SMALL, rule=rule, form=int(both), frames=2, per_plane=both, **moving)
+    label = f"extrapolate-rule{rule}_{moves}_pairs"
+    SMALL_CASES[label] = case("extrapolate", "", (1, 3, 1, 2), rule=rule, form=2, frames=2, **moving)

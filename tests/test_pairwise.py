@@ -1,0 +1,63 @@
+"""The helper that thins out the suite's grids: every pair stays, and little else."""
+
+from itertools import combinations, product
+
+import pytest
+from pairwise import covering, pairwise
+
+
+def pairs_of(cases) -> set:
+    return {pair for case in cases for pair in combinations(enumerate(case), 2)}
+
+
+@pytest.mark.parametrize(
+    "sizes, largest",
+    [((2, 2), 4), ((2, 2, 2), 4), ((13, 4, 2), 52), ((13, 4, 2, 2), 56), ((3, 3, 3, 3), 12), ((5, 1, 4), 20)],
+)
+def test_every_pair_of_a_product_is_covered_by_few_cases(sizes, largest):
+    everything = list(product(*map(range, sizes)))
+    chosen = covering(everything)
+    assert pairs_of(chosen) == pairs_of(everything)
+    assert len(chosen) <= largest and set(chosen) <= set(everything)
+    assert covering(everything) == chosen
+
+
+def test_combinations_that_are_not_offered_are_not_made():
+    cases = [("split", "even", 1), ("split", "odd", 1), ("merge", "odd", 1), ("merge", "odd", 2)]
+    assert covering(cases + cases[:1]) == cases
+    assert covering([*cases, ("merge", "odd", 1)]) == cases
+
+
+def test_a_single_axis_keeps_every_value():
+    assert covering([(1,), (2,), (1,)]) == [(1,), (2,)]
+    assert covering([]) == []
+
+
+def test_the_marks_of_a_test_become_one():
+    @pytest.mark.slow
+    @pytest.mark.parametrize("size", [(8, 8), (9, 9)], ids=str)
+    @pytest.mark.parametrize(
+        "name, option", [("plain", {}), pytest.param("wide", {"width": 2}, marks=pytest.mark.slow)]
+    )
+    @pytest.mark.parametrize("order", range(2))
+    def grid(size, name, option, order): ...
+
+    slow, mark = pairwise(grid).pytestmark
+    assert slow.name == "slow" and mark.args[0] == ["order", "name", "option", "size"]
+    assert [case.values for case in mark.args[1]] == [
+        (0, "plain", {}, (8, 8)),
+        (0, "wide", {"width": 2}, (9, 9)),
+        (1, "plain", {}, (9, 9)),
+        (1, "wide", {"width": 2}, (8, 8)),
+    ]
+    ids = [case.id for case in mark.args[1]]
+    assert ids == ["0-plain-option0-(8, 8)", "0-wide-option1-(9, 9)", "1-plain-option0-(9, 9)", "1-wide-option1-(8, 8)"]
+    assert [len(case.marks) for case in mark.args[1]] == [0, 1, 0, 1]
+
+
+@pairwise
+@pytest.mark.parametrize("first", [1, 2, 3])
+@pytest.mark.parametrize("second", "ab")
+@pytest.mark.parametrize("third", [True, False])
+def test_pytest_takes_it(first, second, third):
+    assert first in (1, 2, 3) and second in "ab" and isinstance(third, bool)
