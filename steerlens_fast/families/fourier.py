@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -154,7 +155,8 @@ class _FourierStep:
 
     def moved(self, b: Tensor) -> Tensor:
         """Return the phases after one step with factors [1, 1] or [1, n]."""
-        return moved_coordinates(self.source, (self.state, None), (self.phase, None), b, b, self.family.family.rule)[0]
+        rule = self.family.family.rule
+        return cast(Tensor, moved_coordinates(self.source, (self.state, None), (self.phase, None), b, b, rule)[0])
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
         """See :class:`PreparedPlanes`."""

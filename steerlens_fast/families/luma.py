@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from ..checks import Factors
 from ..memory import chunks, new_output, scratch_chunks, store
 from ..pyramid.backend import is_recorded
 from .planes import check_pair, clip, factor_pair
-from .protocols import Anchor, Bounds, Family, Motion, PiecewiseMotion
+from .protocols import Anchor, AnchoringFamily, Bounds, Family, Motion, PhaseMotion, PiecewiseMotion
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
 BLOCK_PASSES = {"cpu": 4}  # passes of frames in a block, else 1: on a CPU each block repeats the analysis
@@ -71,7 +72,7 @@ class LumaFamily:
     @property
     def anchor(self) -> Callable[[Tensor], LumaAnchor]:
         """See :class:`AnchoringFamily`; an AttributeError if the other family has none."""
-        anchor = self.family.anchor
+        anchor = cast(AnchoringFamily, self.family).anchor
         return lambda image: LumaAnchor(anchor, _check_rgb(image))
 
 
@@ -117,9 +118,9 @@ class LumaMotion:
             yield at, LumaMotion(self.image[at], self.gradient[at], self.y[at], motion)
 
     @property
-    def largest_phase_step(self):
+    def largest_phase_step(self) -> Callable[[], Tensor]:
         """See :class:`PhaseMotion`; an AttributeError if the other family's motion has none."""
-        return self.motion.largest_phase_step
+        return cast(PhaseMotion, self.motion).largest_phase_step
 
 
 class LumaAnchor:

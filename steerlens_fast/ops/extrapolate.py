@@ -100,8 +100,7 @@ def _factor_gradients(ctx, grad, inputs, rule):
     def frames(b, a):
         return reference.extrapolate(coefficients, phase_step, amplitude_step, b, a, rule, int(grad.is_complex()))
 
-    _, pull_back = torch.func.vjp(frames, phase_factors, amplitude_factors)
-    return pull_back(grad)
+    return torch.func.vjp(frames, phase_factors, amplitude_factors)[1](grad)
 
 
 register_derivative("extrapolate", _extrapolate_backward, save_tensors)

@@ -112,21 +112,21 @@ def _(images, gradients, phase_factors, amplitude_factors, *options):
 
 
 def _composed(
-    images,
-    gradients,
-    phase_factors,
-    amplitude_factors,
-    analysis,
-    synthesis,
-    heights,
-    i_power,
-    edit,
-    rule,
-    complex_bands,
-    eps,
-    floor,
-    low,
-    high,
+    images: Tensor,
+    gradients: Tensor,
+    phase_factors: Tensor,
+    amplitude_factors: Tensor,
+    analysis: list[Tensor],
+    synthesis: list[Tensor],
+    heights: list[int],
+    i_power: int,
+    edit: int,
+    rule: int,
+    complex_bands: bool,
+    eps: float,
+    floor: float,
+    low: float,
+    high: float,
 ) -> Tensor:
     """Compute the op's result by the ops it is composed of, which have derivatives."""
     (N, H, W), groups, form = images.shape, len(synthesis), FORMS["complex" if complex_bands else "real"]

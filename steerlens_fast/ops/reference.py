@@ -375,10 +375,11 @@ def morph_planes(
     i_powers, form = [i_power] * groups, int(complex_bands)
     *bands, residual = split_planes(images, analysis, [*heights, H], [*i_powers, 0], [1] * groups + [0])
     band_gradients = split_planes(gradients, synthesis, heights, i_powers, [form] * groups)
-    steps = [step(c, g, eps, rule, floor) for c, g in zip(bands, band_gradients)]
-    steps = [(phase if edit != 1 else None, amplitude if edit != 0 else None) for phase, amplitude in steps]
-    factors = phase_factors, amplitude_factors
-    frames = [extrapolate(c, *s, *factors, rule, form).flatten(0, 1) for c, s in zip(bands, steps)]
+    frames = []
+    for c, g in zip(bands, band_gradients):
+        phase, amplitude = step(c, g, eps, rule, floor)
+        moving = phase if edit != 1 else None, amplitude if edit != 0 else None
+        frames.append(extrapolate(c, *moving, phase_factors, amplitude_factors, rule, form).flatten(0, 1))
     opposite = [-i_power % 4] * groups
     out = merge_planes(frames, synthesis, heights, opposite, [form] * groups, residual[:, 0], H, W)
     out = out.unflatten(0, (len(phase_factors), N))

@@ -54,7 +54,7 @@ class Coefficients:
         """Apply ``function`` to all oriented bands; the residuals stay."""
         return replace(self, bands=tuple(None if b is None else function(b) for b in self.bands))
 
-    def to(self, *args, **kwargs) -> Coefficients:
+    def to(self, *args: Any, **kwargs: Any) -> Coefficients:
         """Apply ``Tensor.to`` to all tensors. A real dtype converts complex bands to its complex counterpart."""
         return self.apply(lambda t: t.to(*_complex_args(t, args), **_complex_kwargs(t, kwargs)))
 

@@ -268,7 +268,7 @@ class SteerablePyramid(nn.Module):
 
     def unpack(self, packed: Tensor) -> Coefficients:
         """Return the coefficients of :meth:`pack`; ValueError if the length is wrong."""
-        shapes = [self.image_shape]
+        shapes: list[tuple[int, ...]] = [self.image_shape]
         shapes += [(self.orientations, *self.geometry.band_shape(s), 2) for s in range(self.height)]
         shapes += [self.geometry.band_shape(self.height)]
         sizes = [math.prod(s) for s in shapes]
