@@ -393,7 +393,7 @@ def test_a_gradient_of_nothing_harms_no_other(tmp_path):
         ({"task": "multilabel"}, "task must be one of"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"judge_weights": ["a", "b", "c"]}, "judge_weights must have one value for each of 2 judges"),
-        ({"colour": "rgb"}, "colour is no field"),
+        ({"colour": "rgb"}, "unknown option .colour."),
         ({"target": "map:"}, "target must be 'map:FROM=TO"),
     ],
 )
