@@ -16,7 +16,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from steerlens_fast import _C
-from steerlens_fast.cli.kinds import int_from
+from steerlens_fast.io.argument_types import int_from
 
 KINDS = {  # the first that matches an op's name
     "FFTs": r"aten::_?fft",

@@ -145,7 +145,7 @@ def test_a_shard_that_kills_its_workers_is_given_up_alone(data, tmp_path, monkey
     assert run_here(out, data=images, workers=1) == 1
     assert "shards [6] could not be computed: workers died 2 times at each" in capsys.readouterr().err
     assert [path.name[:5] for path in markers(out)] == [f"{n:05d}" for n in range(13) if n != 6]
-    assert (out / "logs" / "worker-0.log").read_text().count("the worker ended with status 13 over shards [6]\n") == 2
+    assert (out / "logs" / "worker-0.log").read_text().count("the worker ended with status 13 at shards [6]\n") == 2
     monkeypatch.delenv("JOB_WHITE")
     assert run_here(out, "--resume") == 3
     assert run_here(tmp_path / "undisturbed", data=images) == 3
