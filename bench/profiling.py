@@ -16,7 +16,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from steerlens_fast import _C
-from steerlens_fast.io.argument_types import int_from
+from steerlens_fast.io.argument_types import integer_from
 
 KINDS = {  # the first that matches an op's name
     "FFTs": r"aten::_?fft",
@@ -85,9 +85,9 @@ def main() -> None:
     parser.add_argument("work", nargs="?", default="analysis", help="as --list names it (analysis)")
     parser.add_argument("shape", nargs="?", type=shape_of, help="8x3x224x224, or what the op has")
     parser.add_argument("--who", default="ours", help="ours, or a rival that knows the work (ours)")
-    parser.add_argument("--threads", type=int_from(1), default=2)
-    parser.add_argument("--rounds", type=int_from(1), default=10)
-    parser.add_argument("--rows", type=int_from(1), default=20, help="of torch's table")
+    parser.add_argument("--threads", type=integer_from(1), default=2)
+    parser.add_argument("--rounds", type=integer_from(1), default=10)
+    parser.add_argument("--rows", type=integer_from(1), default=20, help="of torch's table")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--trace", type=Path, help="write a trace for chrome://tracing or ui.perfetto.dev")
     parser.add_argument("--list", action="store_true", help="name the works and leave")

@@ -255,7 +255,7 @@ def test_judges_have_sizes_means_and_deviations_of_their_own(tmp_path):
     [
         ({"judge_size": [24]}, "judge_size must have one value for each of 2 judges"),
         ({"judge_mean": [[0.5], None, None]}, "judge_mean must have one value for each of 2 judges"),
-        ({"judge_std": 0.5}, "judge_std must be a sequence with one for each judge, got 0.5"),
+        ({"judge_std": 0.5}, "judge_std must have one value for each judge, got 0.5"),
         ({"judge_size": [None, 4]}, "judge 'b': size must be"),
         ({"judge_mean": [None, [0.5]]}, "judge 'b': mean and std must be given together"),
     ],
