@@ -19,8 +19,8 @@ for extra in ("sklearn", "matplotlib", "PIL", "tqdm"):
 
 from PIL import Image  # noqa: E402
 
-from steerlens_fast.demo import demo, run_demo  # noqa: E402
 from steerlens_fast.demo import job as demo_job  # noqa: E402
+from steerlens_fast.demo import run_demo  # noqa: E402
 from steerlens_fast.evaluate.presets import digits_data as digits_module  # noqa: E402
 
 SHORT = {"pairs": [(3, 8), (0, 6), (3, 9)], "frames": 4, "epochs": 2, "max_l2": 3.0}

@@ -275,7 +275,7 @@ def test_a_dtype_that_is_not_known_is_explained(hide):
     model[3].float()
     model[2] = nn.Sequential(nn.Flatten(), Cast(torch.float32))
     for call in (lambda d: d.outputs(images()), lambda d: d.gradient(images(), lambda o, at: o[:, 0])):
-        with refused(TypeError, "images", "torch.float32", "dtype", "cast in preprocessing=") as caught:
+        with refused(TypeError, "images", "torch.float32", "dtype", "in preprocessing=") as caught:
             call(Classifier(hide(model)))
         assert isinstance(caught.value.__cause__, RuntimeError)
     cast = Classifier(hide(model), preprocessing=torch.Tensor.double)

@@ -119,7 +119,7 @@ def test_bounds_of_none_do_not_clip():
     m = SteerableLens(smooth(), bounds=None).morph(x, TARGET, factors=5.0, frames=3)
     assert_close(m.frames[:, 0], x, "reconstruction")
     assert m.frames.min() < -3 and m.frames.max() > 3
-    with refused(ValueError, "factors or max_l2", "bounds is None"):
+    with refused(ValueError, "factors, max_l2 or distances", "bounds is None"):
         SteerableLens(smooth(), bounds=None).morph(x)
 
 
