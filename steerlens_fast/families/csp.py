@@ -66,9 +66,9 @@ class CSPFamily:
     floor: float = 1e-6
     scales: Sequence[int] | None = None
     orientations: Sequence[int] | None = None
-    parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)  # the bands that move
-    analysis_bank: Bank = field(init=False, repr=False, compare=False)
-    synthesis_bank: Bank = field(init=False, repr=False, compare=False)  # its split is the gradient's analysis
+    _parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)
+    _analysis_bank: Bank = field(init=False, repr=False, compare=False)
+    _synthesis_bank: Bank = field(init=False, repr=False, compare=False)
     plane_spec: tuple[list[int], int] = field(init=False, repr=False, compare=False)  # heights, i_power: constants
 
     def __post_init__(self) -> None:
@@ -79,10 +79,33 @@ class CSPFamily:
         set_field = partial(object.__setattr__, self)
         set_field("eps", checks.check_number("eps", self.eps))
         set_field("floor", checks.check_number("floor", self.floor, above=0.0, closed=True))
-        set_field("parts", moving_parts(self.pyramid, self.scales, self.orientations))
-        set_field("analysis_bank", Bank(self.pyramid.geometry, "analysis", self.parts))
-        set_field("synthesis_bank", Bank(self.pyramid.geometry, self.pyramid.synthesis, self.parts))
-        set_field("plane_spec", (self.synthesis_bank.heights, -self.pyramid.order % 4))
+        set_field("_parts", moving_parts(self.pyramid, self.scales, self.orientations))
+        set_field("_analysis_bank", Bank(self.pyramid.geometry, "analysis", self._parts))
+        set_field("_synthesis_bank", Bank(self.pyramid.geometry, self.pyramid.synthesis, self._parts))
+        set_field("plane_spec", (self._synthesis_bank.heights, -self.pyramid.order % 4))
+
+    # torch.compile(dynamic=True) makes symbols of the ints in stored parts: while it traces, parts are made anew.
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The bands that move."""
+        if torch.compiler.is_compiling():
+            return moving_parts(self.pyramid, self.scales, self.orientations)
+        return self._parts
+
+    @property
+    def analysis_bank(self) -> Bank:
+        """The analysis of the bands that move."""
+        if torch.compiler.is_compiling():
+            return Bank(self.pyramid.geometry, "analysis", self.parts)
+        return self._analysis_bank
+
+    @property
+    def synthesis_bank(self) -> Bank:
+        """The synthesis of the bands that move; its split is the gradient's analysis."""
+        if torch.compiler.is_compiling():
+            return Bank(self.pyramid.geometry, self.pyramid.synthesis, self.parts)
+        return self._synthesis_bank
 
     def prepare(self, image: Tensor, gradient: Tensor) -> CSPMotion:
         """See :class:`Family`. All computation is done by ``render``."""
