@@ -34,8 +34,8 @@ class Classifier:
     Calls do not change training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random number generators,
     grad mode or inputs. Generators are those of torch (on the CPU and on the CUDA devices in use), Python and numpy,
     and those that are attributes of modules. A module inside a plain function is not visible: its flags, buffers and
-    generators are not protected. A process that is forked while another thread is in a call has the state from before
-    the call.
+    generators are not protected. If the process is forked during a call in another thread, the child has the state that
+    existed before that call.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ LOCKS: WeakSet[ForkSafeLock] = WeakSet()
 
 
 class ForkSafeLock:
-    """A re-entrant lock for threads that is free in a process forked while another thread holds it.
+    """A re-entrant thread lock. If the process is forked while another thread holds it, it is unlocked in the child.
 
     The other thread does not exist in the child and would never release the lock. The child runs the functions passed
     to :meth:`undone_by`, which the thread would have run.
@@ -83,8 +83,9 @@ MODEL_LOCK = ForkSafeLock()
 class _GlobalNumpy:
     """The state of the generator behind numpy's global functions.
 
-    Reading or writing it takes numpy 0.1 ms, so the last state is cached while the generator's memory is unchanged. A
-    pending normal number (``has_gauss``) is drawn without changing it, so then the state is read again.
+    numpy needs 0.1 ms to read or write it, so the last state is cached while the generator's memory is unchanged. If a
+    normal sample is cached (``has_gauss``), drawing it does not change the generator's memory, so the state is always
+    read again in that case.
     """
 
     def __init__(self):

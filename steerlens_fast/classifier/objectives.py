@@ -26,10 +26,11 @@ def _pick(scores: Tensor, index: Tensor) -> Tensor:
 def _nll(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
     """-log softmax as softplus(logsumexp(others) - target).
 
-    The gradient of log_softmax subtracts the target's probability from 1 and has no digit left once that rounds to 1.
-    Here it is a product, with its relative accuracy down to underflow. Differences to the largest of the others are
-    exact where scores are large and near each other. Scores of -inf are raised to the lowest finite number, since
-    logsumexp's derivative is NaN where there is nothing else.
+    The gradient of log_softmax subtracts the target's probability from 1 and loses all significant digits when that
+    probability rounds to 1. Here the gradient is computed as a product, which keeps its relative accuracy until it
+    underflows. The largest of the other scores is subtracted first: the differences are exact if the scores are large
+    and near each other. Scores of -inf are replaced by the lowest finite number, because the derivative of logsumexp
+    is NaN if all its inputs are -inf.
     """
     lowest = torch.finfo(scores.dtype).min
     others = scores.clamp(min=lowest).scatter(1, target[:, None], lowest)
@@ -82,8 +83,8 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
     target, source : Tensor [N] or [N, k], int64
         What :func:`resolve_target` returns.
     task : {"multiclass", "binary", "multilabel"}
-        Of the two scores -z/2 and z/2 that stand for a logit z, "logit" is -z toward 1 and z toward 0; so is "margin",
-        and "nll" is softplus of it, as for all classes.
+        For "binary" and "multilabel" with logit z, "logit" is -z for target 1 and z for target 0; "margin" is the same
+        if source and target differ (0 if they are equal); "nll" is the softplus of the value of "logit".
 
     Returns
     -------

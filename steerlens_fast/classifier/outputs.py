@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 TASKS = ("multiclass", "binary", "multilabel")
-MAX_LEVELS = 8  # of nested containers around the scores; mock objects nest endlessly
+# Of nested containers around the scores; limits the search, because every attribute of a `unittest.mock.Mock` is again
+# a Mock.
+MAX_LEVELS = 8
 ONE_LOGIT = "for one logit per image set task='binary' (on the command line --task binary)"
 
 

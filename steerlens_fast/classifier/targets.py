@@ -38,7 +38,8 @@ def check_target(target: Target, count: int, task: str = "multiclass") -> str | 
     Returns
     -------
     str or Tensor [N, k], int64
-        One of RANKS, or indices on the CPU, those of labels in full. Both can be resolved, sliced and checked again.
+        One of RANKS, or integer indices on the CPU; a label is the pair (state, label). Both forms are valid inputs of
+        :func:`check_target`, :func:`slice_target` and :func:`resolve_target`.
 
     Examples
     --------
