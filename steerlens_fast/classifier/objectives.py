@@ -36,7 +36,7 @@ def _nll(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
     others = scores.clamp(min=lowest).scatter(1, target[:, None], lowest)
     largest = others.detach().amax(1)
     gap = (_pick(scores, target) - largest) - (others - largest[:, None]).logsumexp(1)
-    return 0 - logsigmoid(gap)  # 0 - x: a loss of 0 is not -0
+    return 0 - logsigmoid(gap)  # not -x, which would turn a loss of 0 into -0
 
 
 def _logit(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
@@ -68,20 +68,20 @@ def check_objective(objective: str | Loss) -> str | Loss:
 
 
 def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor, task: str = "multiclass") -> Tensor:
-    """Return the loss of each sample, which is to decrease.
+    """Return the loss of each sample; morphs decrease it.
 
     Parameters
     ----------
     objective : str or callable
-        "nll" is -log softmax(outputs)[target], over the class axis 1; "log-probability" is the same loss under its
-        other name: to decrease it is to maximise the target's log-probability. Its gradient vanishes as the target's
-        probability goes to 1, but keeps its relative accuracy, and so its direction, until it underflows. "logit" is
-        -outputs[target], "margin" is -(outputs[target] - outputs[source]). A callable ``(outputs, target) -> [N]`` is
-        a loss to decrease, too.
+        "nll" is -log softmax(outputs)[target], over the class axis 1; "log-probability" is another name of
+        the same loss: decreasing it increases the target's log-probability. Its gradient tends to 0 as the target's
+        probability tends to 1, but keeps its relative accuracy, and thus its direction, until it underflows. "logit" is
+        -outputs[target], "margin" is -(outputs[target] - outputs[source]). A callable
+        ``(outputs, target) -> [N]`` must return a loss to decrease, too.
     outputs : Tensor [N, classes, ...]
-        Of the classifier.
+        Outputs of the classifier.
     target, source : Tensor [N] or [N, k], int64
-        What :func:`resolve_target` returns.
+        The return values of :func:`resolve_target`.
     task : {"multiclass", "binary", "multilabel"}
         For "binary" and "multilabel" with logit z, "logit" is -z for target 1 and z for target 0; "margin" is the same
         if source and target differ (0 if they are equal); "nll" is the softplus of the value of "logit".
@@ -89,7 +89,7 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
     Returns
     -------
     Tensor [N]
-        In at least float32; of a callable, what it returns.
+        Float32 or float64; for a callable, its return value.
 
     Examples
     --------
