@@ -89,12 +89,13 @@ def results_phrases(results: Path, day: str) -> list[str]:
 
 def times_phrases(entry: dict) -> list[str]:
     """Return the phrases about running times."""
-    took = lambda name: "{}:{:02d}".format(*divmod(round(entry[name]["seconds"]), 60))
+    took = lambda name: "{} min {} s".format(*divmod(round(entry[name]["seconds"]), 60))
     fits = round(entry["fits"]["seconds, 2 workers"])
     loads = [entry[when][0] for when in ("load_before", "load_after")]
     load = f"(load {min(loads):.0f} to {max(loads):.0f})"
-    said = f"{load} digits took {took('digits')} from end to end and shapes {took('shapes')}"
-    return [said, f"{entry['fits']['fits']} fits of 64 x 64, warp and gain, three starts, {fits} s"]
+    said = f"{load}, the complete digits preset took {took('digits')}, shapes {took('shapes')}"
+    count = entry["fits"]["fits"]
+    return [said, f"fitting warp and gain to {count} images of 64 x 64, with three starts each, took {fits} s"]
 
 
 def digits_phrases(summary: dict) -> list[str]:
@@ -121,7 +122,7 @@ def digits_phrases(summary: dict) -> list[str]:
         f"that of the judges in {pairs('jointly')}",
         f"Smooth reconstruction agrees in {pairs('warp')} only" if pairs("warp") == pairs("gain") else "(E differs)",
         f"{share('folded')} of the pixels lie in folds",
-        f"{share('departure')} do not come back",
+        f"{share('departure')} of the coefficient edit is lost",
         "leakage {} to {}".format(*(hundredths(value) for value in ends("leakage"))),
         f"E of white noise is {hundredths(entry['controls']['noise']['warp']['value'])}",
     ]

@@ -64,7 +64,11 @@ def draw_panel(panel, result: dict, axis: str, work: str, rows: list[dict]) -> N
 
 
 def label_ticks(panel, values: list[int]) -> None:
-    """Plain numbers: at the points below (every other one up to the last where they crowd), at 1, 2, 5 beside."""
+    """Label the ticks with plain numbers.
+
+    x axis: the measured values, or every second one (always including the last) if there are 8 or more. y axis: 1, 2
+    and 5 times powers of 10.
+    """
     shown = [v for i, v in enumerate(values) if len(values) < 8 or (len(values) - i) % 2]
     panel.set_xticks(shown, [str(v) for v in shown])
     panel.xaxis.set_minor_locator(NullLocator())

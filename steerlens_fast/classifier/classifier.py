@@ -25,7 +25,7 @@ from .isolation import (
 from .outputs import TASKS, class_scores
 
 Losses = Callable[[Tensor, slice], Tensor]
-MIN_LOGITS = 8  # so many logits rarely all lie between 0 and 1 by chance
+MIN_LOGITS = 8  # with fewer logits, all can be between 0 and 1 by chance
 
 
 class Classifier:
@@ -34,8 +34,8 @@ class Classifier:
     Calls do not change training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random number generators,
     grad mode or inputs. Generators are those of torch (on the CPU and on the CUDA devices in use), Python and numpy,
     and those that are attributes of modules. A module inside a plain function is not visible: its flags, buffers and
-    generators are not protected. A process that is forked while another thread is in a call has the state from before
-    the call.
+    generators are not protected. If the process is forked during a call in another thread, the child has the state that
+    existed before that call.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Classifier:
         if isinstance(model, torch.export.ExportedProgram):
             model = model.module()
         elif isinstance(model, DistributedDataParallel):
-            model = model.module  # its own forward synchronises all ranks
+            model = model.module  # the forward of DistributedDataParallel synchronises all ranks
         if not callable(model) or isinstance(model, type):
             raise TypeError(f"model must be a module, ExportedProgram or callable on images, got {_type_text(model)}")
         if preprocessing is not None and (not callable(preprocessing) or isinstance(preprocessing, type)):
@@ -89,7 +89,7 @@ class Classifier:
     def outputs(
         self, images: Tensor, args=(), batch: int | None = None, *, stream: RandomStream | None = None
     ) -> Tensor:
-        """Run the model without a graph.
+        """Run the model without an autograd graph.
 
         Parameters
         ----------
@@ -119,9 +119,10 @@ class Classifier:
         Parameters
         ----------
         images, args, batch, stream
-            As :meth:`outputs` takes them.
+            The same as for :meth:`outputs`.
         loss : callable
-            ``loss(outputs, at) -> [n]``, given the outputs [n, classes, ...] of the samples ``images[at]``, with graph.
+            ``loss(outputs, at) -> [n]``; its arguments are the outputs [n, classes, ...] of the samples ``images[at]``,
+            with their autograd graph, and the slice ``at``.
 
         Returns
         -------
@@ -159,7 +160,7 @@ class Classifier:
     def warn_of_probabilities(self, outputs: Tensor) -> None:
         """Warn if the scores [N, classes] look like probabilities instead of logits.
 
-        Only on the CPU, since reading the scores of a GPU waits for the device.
+        This is checked only on the CPU, because reading scores from a GPU would wait for its computations.
         """
         if outputs.device.type != "cpu" or outputs.dim() < 2 or outputs.shape[1] < 2:
             return
@@ -192,9 +193,9 @@ class Classifier:
             yield
 
     def _differentiate(self, images: Tensor, loss: Losses, args, at: slice) -> tuple[Tensor, Tensor]:
-        """Return gradient and outputs of one batch, and free its graph."""
+        """Return gradient and outputs of one batch, and free its autograd graph."""
         leaf = _copy(images, at).requires_grad_()
-        outputs = self._forward(leaf.clone(), args, at, len(images))  # a clone, since a model may work in place
+        outputs = self._forward(leaf.clone(), args, at, len(images))  # a clone, since a model may change it in place
         if not outputs.requires_grad:
             raise ValueError("model must return outputs that depend on the images, got outputs without a graph")
         half = outputs.dtype == torch.float16

@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import DataParallel, Module, Sequential
 
-WRAPPERS = {
-    DataParallel,
-    Sequential,
-}  # new ones are in training mode, even around a model in eval mode; the flag has no effect on them
+# The training flag has no effect on these, and is set in new ones, even around a model in eval mode.
+WRAPPERS = {DataParallel, Sequential}
 Accessors = tuple[Callable[[], object], Callable[[object], object]]  # read and write the state of a generator
 
 
@@ -28,10 +26,10 @@ LOCKS: WeakSet[ForkSafeLock] = WeakSet()
 
 
 class ForkSafeLock:
-    """A re-entrant lock for threads that is free in a process forked while another thread holds it.
+    """A re-entrant thread lock. If the process is forked while another thread holds it, it is unlocked in the child.
 
-    The other thread does not exist in the child and would never release the lock. The child runs the functions passed
-    to :meth:`undone_by`, which the thread would have run.
+    The other thread does not exist in the child and would never release the lock. The child therefore runs the
+    functions passed to :meth:`undone_by`, which the other thread would have run.
     """
 
     def __init__(self):
@@ -51,7 +49,7 @@ class ForkSafeLock:
 
     @contextmanager
     def undone_by(self, undo: Callable[[], None]) -> Iterator[None]:
-        """Call ``undo`` at the end of the block, or in a child that another thread forks within it."""
+        """Call ``undo`` at the end of the block, and in a child that another thread forks during the block."""
         self._undo.append(undo)
         try:
             yield
@@ -62,7 +60,7 @@ class ForkSafeLock:
     def after_fork(self) -> None:
         """In a forked child: free the lock and run the undo functions, unless the forking thread holds the lock."""
         if self._owner == get_ident():
-            return  # the thread that forked holds the lock, goes on in the child, and will release it
+            return  # this thread holds the lock, continues in the child, and will release it
         undo, self._undo = self._undo, []
         self._lock, self._owner, self._depth = RLock(), None, 0
         for function in reversed(undo):
@@ -83,8 +81,9 @@ MODEL_LOCK = ForkSafeLock()
 class _GlobalNumpy:
     """The state of the generator behind numpy's global functions.
 
-    Reading or writing it takes numpy 0.1 ms, so the last state is cached while the generator's memory is unchanged. A
-    pending normal number (``has_gauss``) is drawn without changing it, so then the state is read again.
+    numpy needs 0.1 ms to read or write it, so the last state is cached while the generator's memory is unchanged. If a
+    normal sample is cached (``has_gauss``), drawing it does not change the generator's memory, so the state is always
+    read again in that case.
     """
 
     def __init__(self):
@@ -123,13 +122,13 @@ class RandomStream:
     Parameters
     ----------
     devices : iterable of torch.device
-        The CUDA devices among them are covered, besides the CPU.
+        The generators of the CPU and of the CUDA devices among these are covered.
     modules : iterable of torch.nn.Module
         Their attributes that are a ``torch.Generator``, ``random.Random``, ``numpy.random.Generator`` or
         ``numpy.random.RandomState`` are covered.
     seed : tuple of int and str, optional
-        Seed of the generators of torch, Python and numpy, instead of the caller's states. Its parts are hashed
-        together, so that neighbouring seeds give unrelated numbers.
+        Seed of the generators of torch, Python and numpy, instead of the caller's states. It is hashed, so that
+        similar seeds give unrelated numbers.
 
     Examples
     --------
@@ -150,7 +149,7 @@ class RandomStream:
     def __init__(self, devices: Iterable[torch.device] = (), modules: Iterable[Module] = (), seed: tuple | None = None):
         devices = list(devices)
         self._generators = [*_global_generators(devices), *_generators_in(modules)]
-        with MODEL_LOCK:  # else another thread's stream may be active
+        with MODEL_LOCK:  # otherwise the stream of another thread may be active
             self._own = self._callers = self._read()
             if seed is not None:
                 _seed_generators(devices, seed)
@@ -176,7 +175,7 @@ class RandomStream:
         return [read() for read, _ in self._generators]
 
     def _write(self, states: list, current: list) -> None:
-        """Set the generators' states, but for those that are the current ones."""
+        """Set the states of the generators, except where the state is the current one."""
         for (_, write), state, old in zip(self._generators, states, current):
             if state is not old:
                 write(state)
@@ -225,8 +224,8 @@ def _seed_generators(devices: Iterable[torch.device], seed: tuple) -> None:
 def private_buffers(modules: Iterable[Module]) -> Iterator[None]:
     """Replace the buffers of modules by copies within the block, and put the unchanged originals back after it.
 
-    Copying values back instead would invalidate a graph of the caller's that has saved a buffer. Buffers that were None
-    or that the forward registers are restored or removed, too.
+    Copying the values back instead would invalidate an autograd graph of the caller that has saved a buffer. Buffers
+    that were None are set to None again, and buffers that the forward registers are removed.
     """
     held = [(m, dict(m._buffers.items())) for root in modules for m in root.modules()]
     copies = {id(b): b.detach().clone() for _, buffers in held for b in buffers.values() if b is not None}
@@ -248,21 +247,22 @@ def _put_back(held: list[tuple[Module, dict[str, Tensor | None]]]) -> None:
 
 
 def in_training(module: Module) -> bool:
-    """Return whether a submodule, wrappers excepted, is in training mode; frozen TorchScript has no flag."""
+    """Return whether a submodule other than WRAPPERS is in training mode; frozen TorchScript has no flag."""
     return any(getattr(m, "training", False) for m in module.modules() if type(m) not in WRAPPERS)
 
 
 def may_write(module: Module) -> bool:
-    """Return whether the module may write its buffers, which it may do in eval mode, too.
+    """Return whether the module may write its buffers; a module in eval mode may, too.
 
-    A compiled module in eval mode is excluded: CUDA graphs hold its buffers by address and would be recorded again.
+    A compiled module in eval mode is excluded: CUDA graphs contain the addresses of its buffers, and would be
+    recorded again for other buffers.
     """
     compiled = any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in module.modules())
     return in_training(module) or not compiled
 
 
 def is_exported(model) -> bool:
-    """Return whether this is an ExportedProgram's module, whose training flags are meaningless and cannot be set."""
+    """Return whether this is an ExportedProgram's module, whose training flags have no meaning and cannot be set."""
     return isinstance(model, torch.fx.GraphModule) and "eval" in vars(model)
 
 

@@ -26,16 +26,17 @@ def _pick(scores: Tensor, index: Tensor) -> Tensor:
 def _nll(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
     """-log softmax as softplus(logsumexp(others) - target).
 
-    The gradient of log_softmax subtracts the target's probability from 1 and has no digit left once that rounds to 1.
-    Here it is a product, with its relative accuracy down to underflow. Differences to the largest of the others are
-    exact where scores are large and near each other. Scores of -inf are raised to the lowest finite number, since
-    logsumexp's derivative is NaN where there is nothing else.
+    The gradient of log_softmax subtracts the target's probability from 1 and loses all significant digits when that
+    probability rounds to 1. Here the gradient is computed as a product, which keeps its relative accuracy until it
+    underflows. The largest of the other scores is subtracted first: the differences are exact if the scores are large
+    and near each other. Scores of -inf are replaced by the lowest finite number, because the derivative of logsumexp
+    is NaN if all its inputs are -inf.
     """
     lowest = torch.finfo(scores.dtype).min
     others = scores.clamp(min=lowest).scatter(1, target[:, None], lowest)
     largest = others.detach().amax(1)
     gap = (_pick(scores, target) - largest) - (others - largest[:, None]).logsumexp(1)
-    return 0 - logsigmoid(gap)  # 0 - x: a loss of 0 is not -0
+    return 0 - logsigmoid(gap)  # not -x, which would turn a loss of 0 into -0
 
 
 def _logit(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
@@ -67,28 +68,28 @@ def check_objective(objective: str | Loss) -> str | Loss:
 
 
 def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor, task: str = "multiclass") -> Tensor:
-    """Return the loss of each sample, which is to decrease.
+    """Return the loss of each sample; morphs decrease it.
 
     Parameters
     ----------
     objective : str or callable
-        "nll" is -log softmax(outputs)[target], over the class axis 1; "log-probability" is the same loss under its
-        other name: to decrease it is to maximise the target's log-probability. Its gradient vanishes as the target's
-        probability goes to 1, but keeps its relative accuracy, and so its direction, until it underflows. "logit" is
-        -outputs[target], "margin" is -(outputs[target] - outputs[source]). A callable ``(outputs, target) -> [N]`` is
-        a loss to decrease, too.
+        "nll" is -log softmax(outputs)[target], over the class axis 1; "log-probability" is another name of
+        the same loss: decreasing it increases the target's log-probability. Its gradient tends to 0 as the target's
+        probability tends to 1, but keeps its relative accuracy, and thus its direction, until it underflows. "logit" is
+        -outputs[target], "margin" is -(outputs[target] - outputs[source]). A callable
+        ``(outputs, target) -> [N]`` must return a loss to decrease, too.
     outputs : Tensor [N, classes, ...]
-        Of the classifier.
+        Outputs of the classifier.
     target, source : Tensor [N] or [N, k], int64
-        What :func:`resolve_target` returns.
+        The return values of :func:`resolve_target`.
     task : {"multiclass", "binary", "multilabel"}
-        Of the two scores -z/2 and z/2 that stand for a logit z, "logit" is -z toward 1 and z toward 0; so is "margin",
-        and "nll" is softplus of it, as for all classes.
+        For "binary" and "multilabel" with logit z, "logit" is -z for target 1 and z for target 0; "margin" is the same
+        if source and target differ (0 if they are equal); "nll" is the softplus of the value of "logit".
 
     Returns
     -------
     Tensor [N]
-        In at least float32; of a callable, what it returns.
+        Float32 or float64; for a callable, its return value.
 
     Examples
     --------

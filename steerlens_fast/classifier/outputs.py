@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 TASKS = ("multiclass", "binary", "multilabel")
-MAX_LEVELS = 8  # of nested containers around the scores; mock objects nest endlessly
+# Maximum number of nested containers around the scores. It limits the search, because every attribute of a
+# `unittest.mock.Mock` is again a Mock.
+MAX_LEVELS = 8
 ONE_LOGIT = "for one logit per image set task='binary' (on the command line --task binary)"
 
 
@@ -25,14 +27,14 @@ def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
         N, the number of images.
     task : {"multiclass", "binary", "multilabel"}
         "multiclass": the tensor is [N, classes, ...], floating point. "binary": [N] or [N, 1, ...], the logit of class
-        1. "multilabel": [N, L, ...], each label's own logit.
+        1. "multilabel": [N, L, ...], a logit for each label.
 
     Returns
     -------
     Tensor
-        Scores whose softmax over axis 1 are the probabilities: the model's own [N, classes, ...]; [N, 2, ...], which
-        are -z/2 and z/2 for a logit z, so that class 1 has the probability sigmoid(z); or [N, 2, L, ...], the same for
-        each label, absent and present.
+        Scores whose softmax over axis 1 are the probabilities. "multiclass": the scores of the model
+        [N, classes, ...]. "binary": [N, 2, ...], -z/2 and z/2 for a logit z, so that class 1 has the probability
+        sigmoid(z). "multilabel": [N, 2, L, ...], the same for each label; index 0 is absent, 1 is present.
 
     Raises
     ------

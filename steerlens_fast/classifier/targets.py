@@ -1,4 +1,4 @@
-"""Targets: the class to morph toward, given as in captum or by its rank at the source."""
+"""Targets: the class to morph toward, given as in captum or by its rank among the scores of the source image."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ def check_target(target: Target, count: int, task: str = "multiclass") -> str | 
     ----------
     target : int, tuple, list, Tensor, numpy.ndarray, str or None
         An int (or a tensor of one element): the class, for all samples. A tuple of ints: one index per dimension of the
-        outputs after the batch, for all samples. A list of ints, an integer tensor or array [N]: each sample's class.
-        A list of tuples, or an integer tensor [N, k]: each sample's indices. "runner-up" or None: the second highest
-        class at the source; "argmax": the highest; "least": the lowest.
+        outputs after the batch, for all samples. A list of ints, an integer tensor or array [N]: the class of each
+        sample. A list of tuples, or an integer tensor [N, k]: the indices of each sample. By the scores of the source
+        image: "runner-up" or None, the class with the second highest score; "argmax", the highest; "least", the lowest.
     count : int
         Number of samples N.
     task : {"multiclass", "binary", "multilabel"}
-        What the outputs are. "binary": the classes are 0 and 1. "multilabel": an int l is the label l, to be made
-        present; ``~l`` is the same label, to be made absent; in full they are the tuples (1, l) and (0, l). "argmax"
-        and "least" are the labels with the highest and the lowest score, "runner-up" is the highest of those that are
-        absent at the source (of all present ones the lowest), each to be made present.
+        Meaning of the outputs. "binary": the classes are 0 and 1. "multilabel": the int l means that label l becomes
+        present, ``~l`` that it becomes absent; the tuples (1, l) and (0, l) mean the same. For "argmax", "least" and
+        "runner-up" a label becomes present: the one with the highest score, the one with the lowest, and the one with
+        the highest score among the labels that are absent in the source (if none is absent, the lowest score of all).
 
     Returns
     -------
     str or Tensor [N, k], int64
-        One of RANKS, or indices on the CPU, those of labels in full. Both can be resolved, sliced and checked again.
+        One of RANKS, or integer indices on the CPU; a label is the pair (state, label). Both forms are valid inputs of
+        :func:`check_target`, :func:`slice_target` and :func:`resolve_target`.
 
     Examples
     --------
@@ -77,13 +78,14 @@ def slice_target(target: str | Tensor, at: slice) -> str | Tensor:
 
 
 def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") -> tuple[Tensor, Tensor]:
-    """Convert a target to indices, given the outputs at the source.
+    """Convert a target to indices, given the outputs for the source images.
 
     Parameters
     ----------
-    target : as check_target takes or returns it
+    target
+        An argument or return value of :func:`check_target`.
     outputs : Tensor [N, classes, ...]
-        Of the classifier, for the source images; see :func:`~steerlens_fast.classifier.outputs.class_scores`.
+        Outputs of the classifier for the source images; see :func:`~steerlens_fast.classifier.outputs.class_scores`.
     task : {"multiclass", "binary", "multilabel"}
 
     Returns
@@ -91,7 +93,7 @@ def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") ->
     target : Tensor, int64
         [N] for outputs [N, classes], otherwise [N, k] with k = outputs.dim() - 1: class first, then position.
     source : Tensor [N], int64
-        The highest class at the source; where outputs have more dimensions, at the target's position.
+        The class with the highest score; if outputs have more dimensions, at the target's position.
 
     Raises
     ------
@@ -110,7 +112,7 @@ def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") ->
 
 
 def resolve_checked_target(target: str | Tensor, outputs: Tensor, task: str) -> tuple[Tensor, Tensor]:
-    """Resolve what :func:`check_target` returned; see :func:`resolve_target`."""
+    """Resolve a return value of :func:`check_target`; see :func:`resolve_target`."""
     if isinstance(target, str):
         return _ranked_label(target, outputs) if task == "multilabel" else _ranked(target, outputs)
     _check_range(target, outputs)

@@ -70,7 +70,7 @@ class TargetRule:
         Returns
         -------
         iterator of Item
-            Items without a label keep target None where the label decides.
+            If the target depends on the label, items without a label have target None.
 
         Raises
         ------

@@ -26,7 +26,7 @@ from ..morphs import Morphs
 
 PAIRS = ((3, 8), (7, 2), (5, 6), (2, 3), (1, 7), (4, 9))
 RULES = ("polar", "complex")
-FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # by their names in the pictures
+FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # the keys are their names in the files
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class DemoResult:
 
     examples: list[Example]
     test_accuracy: float
-    flipped: dict[tuple[int, int], dict[str, float]]  # pair -> family -> share of its test digits that flip
-    tested: dict[tuple[int, int], int]  # pair -> number of these test digits
+    flipped: dict[tuple[int, int], dict[str, float]]  # pair -> family -> share of the digits that reach the target
+    tested: dict[tuple[int, int], int]  # pair -> number of correctly classified test digits
     files: list[Path]
     seconds: dict[str, float] = field(compare=False)
     model: nn.Module = field(compare=False, repr=False)
@@ -71,8 +71,8 @@ def run_demo(
 ) -> DemoResult:
     """Train a digit classifier, morph test digits, and write pictures and a table.
 
-    The digit shown for a class is the first of the test set that the classifier gets right (the second, if the class
-    is the source of a second pair, and so on). No digit is selected by the look of its morph.
+    The digit shown for a class is the first one in the test set that is classified correctly (the second one, if the
+    class is the source of a second pair, and so on). No digit was selected because of the appearance of its morph.
 
     Parameters
     ----------
@@ -83,13 +83,13 @@ def run_demo(
     max_l2 : float
         Distance of the last frame from its source, after the clip to [0, 1]; the same for every family.
     frames : int
-        From the source (factor 0) to the budget, linearly.
+        Number of frames, with equal steps from the source (factor 0) to ``max_l2``.
     rule : {"polar", "complex"}
-        How coefficients and gradient become a step; see :func:`steerlens_fast.ops.step`.
+        How a step is computed from coefficients and gradient; see :func:`steerlens_fast.ops.step`.
     epochs : int
-        Of training.
+        Number of training epochs.
     seed : int
-        Of the train/test split and of the training. On one machine the same seed gives the same result.
+        Seed of the train/test split and of the training. On one machine the same seed gives the same result.
     progress : bool
         Show progress bars on stderr.
 

@@ -22,12 +22,13 @@ def morph_all(out: Path, result, *, max_l2: float = 4.0, frames: int = 8, progre
     Parameters
     ----------
     out : path
-        The demo's folder.
+        Folder of the demo.
     result : DemoResult
         The result of :func:`~steerlens_fast.demo.run_demo`.
     max_l2 : float
         L2 distance of the last frame.
     frames : int
+        Number of frames of each morph.
     progress : {"auto", "bar", "lines", "json", "none"}
 
     Returns

@@ -124,7 +124,7 @@ def overview(examples) -> Figure:
 
 
 def animate(example, file) -> None:
-    """Write a GIF to the target and back, with the families side by side and enlarged pixels."""
+    """Write a GIF with the families side by side, forward and backward, with enlarged pixels."""
     count = next(iter(example.morphs.values())).frames.shape[1]
     write_animation([_animation_frame(example, frame) for frame in range(count)], file, "gif")
 

@@ -182,7 +182,8 @@ class JobConfig(LensConfig, ModelConfig):
         if self.labels is not None and not str(self.labels).lower().endswith(".npy"):
             raise ValueError(f"labels must be a .npy file of integers, got {self.labels}")
         self._check_distances()
-        SteerableLens(len, **self.lens_options)  # checks its options, before a model is loaded
+        # Checks the options before a model is loaded; `len` is a placeholder for the model: it is not called here.
+        SteerableLens(len, **self.lens_options)
 
     def _check_distances(self) -> None:
         check_exclusive(factors=self.factors, max_l2=self.max_l2, distances=self.distances)

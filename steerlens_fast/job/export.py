@@ -152,6 +152,7 @@ class _Job:
     @cached_property
     def method(self) -> str:
         """Family, rule and regime, as in ``Morphs.settings``."""
+        # `len` is a placeholder for the model: it is not called here.
         lens = SteerableLens(len, **JobConfig.from_dict(self.config).lens_options)
         return ", ".join(method_words(lens.settings))
 

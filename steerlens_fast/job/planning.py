@@ -177,7 +177,8 @@ def resumed_config(out: Path, options: Mapping) -> JobConfig:
     """Read the configuration in ``out``; raise a JobError if one of ``options`` differs from it."""
     Plan.read(out)  # raises if another version wrote the folder
     saved = JobConfig.from_dict(read_json(out / "config.json"))
-    now = JobConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **options})  # must be given again
+    # trust_checkpoint is never restored from the folder: the user must pass it again
+    now = JobConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **options})
     check_unchanged(saved.as_dict(), now.as_dict(), "the configuration")
     return now
 

@@ -61,7 +61,7 @@ def read_marker(out: Path, shard: int) -> dict | None:
         marker = read_json(marker_path(out, shard))
         counts = [marker["items"], marker["failed"], *(file["bytes"] for file in marker["files"].values())]
         digests = [file["sha256"] for file in marker["files"].values()]
-        Counter() + Counter(marker["seconds"])  # raises unless they are numbers by name
+        Counter() + Counter(marker["seconds"])  # raises an exception if it is not a dict of numbers
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
     valid = all(map(is_int, counts)) and all(isinstance(digest, str) for digest in digests)

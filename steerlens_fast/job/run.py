@@ -35,7 +35,7 @@ from .planning import (
 from .report import CompletedShards, completed_shards, read_summary, write_summary
 from .shard import marker_path
 
-MIN_MAX_FAILURES = 10  # items that may fail whatever the percentage in max_failures
+MIN_MAX_FAILURES = 10  # minimum number of failures that are allowed when max_failures is a percentage
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, 
 
 
 class Terminated(BaseException):
-    """Raised on SIGTERM; no ``Exception``, so that handlers of errors do not catch it."""
+    """Raised on SIGTERM; derives from BaseException, so that ``except Exception`` does not catch it."""
 
 
 @contextmanager
@@ -157,7 +157,9 @@ def _is_resumed(out: Path, run_options: RunOptions) -> bool:
     if not has_plan(out):
         return False
     if run_options.overwrite:
-        Plan.read(out)  # raises if the folder is not a job's; it is deleted when the new job has its model and data
+        # Raises if the folder is not a job's; the old job is deleted later, after the new job has loaded model and data
+        # without errors.
+        Plan.read(out)
         return False
     if not (run_options.resume or run_options.retry_failed):
         if has_no_shards(out):  # a job that failed before its first shard

@@ -72,7 +72,10 @@ class Shard:
         self.rows, self.records, self.parts = 0, [], 1
 
     def add(self, batch: Batch, morphs: Morphs) -> Callable[[], int]:
-        """Add a batch without waiting for the GPU; returns a function that waits, and returns how many items failed."""
+        """Add a batch without waiting for the GPU.
+
+        Returns a function; calling it waits for the copies and returns the number of failed items.
+        """
         with self.clock.spent_on("convert"):
             good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
             frames = morphs.frames if len(good) == len(batch.items) else _select(morphs.frames, good)
@@ -108,14 +111,17 @@ class Shard:
             "failed": failed,
             "seconds": seconds,
         }
-        if self.parts > 1:  # smaller batches may round otherwise
+        if self.parts > 1:  # a different batch size may change rounding errors
             marker["batch_parts"] = self.parts
         write_json(marker_path(out, self.number), marker)
         return marker
 
 
 def store_frames(frames: Tensor, out: Tensor, transfers: Transfers) -> Callable[[], None]:
-    """Convert frames [n, ...] in [0, 1] to the dtype of ``out`` and copy them there; returns a function that waits."""
+    """Convert frames [n, ...] in [0, 1] to the dtype of ``out`` and copy them there.
+
+    Returns a function; calling it waits for the copies.
+    """
     rows = max(1, CONVERTED_VALUES[frames.device.type] // max(1, frames[:1].numel()))
     pieces = zip(frames.split(rows), out.split(rows))
     return transfers.to_host((_to_dtype(piece, out.dtype), place) for piece, place in pieces)

@@ -39,7 +39,7 @@ def judge(record: dict) -> dict[str, bool | None]:
             The prediction of the last frame is the target. None if ``already_predicted``.
         ``fell_below_source``, ``fell_below_earlier``
             The target's probability in the last frame is lower than in the source, or than in any earlier scored
-            frame, by a factor of more than 1 - 1e-4.
+            frame, by more than 0.01 % of that value.
 
     Examples
     --------

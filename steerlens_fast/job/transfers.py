@@ -1,7 +1,7 @@
 """Copies between host and GPU that overlap with computation: pinned memory, and a stream for each direction.
 
 There are two streams because a copy to the host waits for the computation of its batch, and must not delay the pixels
-of the next batch. On the CPU there are no copies but into the output, and nothing waits.
+of the next batch. On the CPU, data are copied only into the output tensor, synchronously.
 """
 
 from __future__ import annotations

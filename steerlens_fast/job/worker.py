@@ -64,7 +64,7 @@ class Worker:
         self.lens.warns = False  # the records contain what it would warn of
         self.rule = parse_target(config.target)
         self._has_morphed = False
-        self.parts = 1  # of a batch, for the model; doubled when the device's memory is too small
+        self.parts = 1  # number of model calls into which a batch is split; doubled after an out-of-memory error
 
     def open(self, out: Path, plan: Plan) -> None:
         """Prepare for the shards of a plan; raise a JobError if model, data or software differ from it."""
@@ -208,12 +208,15 @@ class Worker:
             batch.pixels[n] = placeholder_for(batch.pixels.dtype)
 
     def _replace_placeholders(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
-        """Replace placeholders by a good image: the model may raise an error for a placeholder."""
+        """Replace the pixels of failed images by those of an image that loaded without error.
+
+        Until then these are placeholders, for which the model may raise an error.
+        """
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         control = as_pixels(control_image(batch.pixels.shape[1:]), batch.pixels.dtype)
-        stand_in = batch.pixels[good[0]].clone() if good else control
+        replacement = batch.pixels[good[0]].clone() if good else control
         for n in set(range(len(batch.loaded))).difference(good):
-            batch.pixels[n] = stand_in
+            batch.pixels[n] = replacement
 
     def _error_at(self, batch: Batch, targets: list[int | None], n: int) -> Exception | None:
         """Return the error of the model for one image of a batch, or None; other errors are raised."""
@@ -227,9 +230,10 @@ class Worker:
         return None
 
     def _fails_at_any_image(self, batch: Batch, targets: list[int | None]) -> bool:
-        """Return whether the model, which raises an error for each image of a batch, does so for any image.
+        """The model failed for every image of this batch. Return whether it would fail for all images.
 
-        Assumed if all images of the job's first batch fail; otherwise a synthetic image is tried.
+        This is assumed for the first batch of the job if several of its images loaded; otherwise a synthetic image is
+        tried.
         """
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         if batch.shard == 0 and batch.first and len(good) > 1:

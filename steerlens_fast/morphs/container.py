@@ -20,7 +20,7 @@ from ..io.paths import expand_home
 from ..io.tensor_files import as_json, read_tensors, write_tensors
 from ..morph_status import MorphStatus
 
-MIN_FALL = 0.01  # relative to the highest target probability: smaller losses may be rounding
+MIN_FALL = 0.01  # relative to the highest target probability; smaller decreases may be rounding errors
 INDEX = "an int, a slice, or a list or tensor [n] of ints or bools"
 FIGURES, ANIMATIONS, TENSORS = (".png", ".pdf", ".svg"), (".gif", ".webp"), (".safetensors",)
 
@@ -41,7 +41,7 @@ class Morphs:
         None if they equal ``factors``.
     target : Tensor [B], or [B, k] for outputs with k - 1 dimensions after the classes; int64
     source : Tensor [B], or [B, ...] like the outputs' dimensions after the classes; int64
-        The class that the model predicts at the source.
+        The class that the model predicts for the source image.
     outputs : Tensor [B, F, classes, ...]
         Class scores of each frame; NaN where the model was not run.
     l2 : Tensor [B, F]
@@ -51,7 +51,7 @@ class Morphs:
     attained : Tensor [B] or [B, M], bool, or None
         Whether each requested distance was reached.
     status : Tensor [B], int64
-        0, or what went wrong, a :class:`steerlens_fast.morphs.MorphStatus`.
+        0 for success, otherwise the reason of the failure, a :class:`steerlens_fast.morphs.MorphStatus`.
     settings : dict
         Settings of the lens: family, rule, regime, objective, bounds and others; can be written as JSON.
     gradient_norm : Tensor [B] or None
@@ -144,7 +144,7 @@ class Morphs:
 
     @property
     def already_predicted(self) -> Tensor:
-        """Whether the model predicts the target at the source already, [B] bool."""
+        """Whether the model predicts the target for the source image, [B] bool."""
         index = self._index
         there = self.source if self.source.dim() == 1 else self.source[(self._rows, *index[1:])]
         return there == index[0]
@@ -157,10 +157,10 @@ class Morphs:
 
     @property
     def fell(self) -> Tensor:
-        """Whether the target probability ended more than 1 % below that of an earlier frame, [B] bool.
+        """Whether the last target probability is more than 1 % lower than that of an earlier frame, [B] bool.
 
         Compares the last scored frame with earlier scored ones, including the source. Differences up to 1 % of the
-        higher probability may be rounding. With ``score="none"`` there is nothing to compare, and all are False.
+        higher probability may be rounding errors. With ``score="none"`` there is nothing to compare, and all are False.
         """
         p = self.target_probability
         scored = ~p.isnan()
@@ -255,7 +255,7 @@ class Morphs:
         Parameters
         ----------
         path : path
-            ``.png``, ``.pdf``, ``.svg``: a strip, see :func:`steerlens_fast.plot_morphs`. ``.gif``, ``.webp``: an
+            ``.png``, ``.pdf``, ``.svg``: a strip, see :func:`steerlens_fast.plot_morphs`. ``.gif``, ``.webp``: a
             looping animation of all samples side by side. ``.safetensors``: all tensors, for :meth:`load`.
         frames : int or sequence of int, optional
             For figures and animations: number of evenly spaced frames, or their indices. By default 8 in a figure and
@@ -363,7 +363,10 @@ def _as_selection(index: Any, count: int, device: torch.device) -> slice | Tenso
 
 
 def _index_tensor(index: Any, count: int) -> Tensor:
-    """Convert a list or tensor of ints or bools, checked on the host: an invalid index breaks a CUDA context."""
+    """Convert a list or tensor of ints or bools to a tensor, after checking it on the CPU.
+
+    An invalid index on the GPU causes a device assert, after which CUDA cannot be used in the process.
+    """
     index_on_host = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
     chosen = index_on_host if len(index) else torch.zeros(0, dtype=torch.int64, device="cpu")
     if chosen.dim() != 1 or chosen.is_floating_point() or chosen.is_complex():
@@ -379,7 +382,7 @@ def _index_tensor(index: Any, count: int) -> Tensor:
 
 
 def _check_alike(first: Morphs, other: Morphs) -> None:
-    one, two = (json.loads(as_json(m.settings)) for m in (first, other))  # a tuple that was saved is a list
+    one, two = (json.loads(as_json(m.settings)) for m in (first, other))  # JSON turns tuples into lists
     for key in sorted(one.keys() | two.keys()):
         if one.get(key) != two.get(key):
             raise ValueError(f"morphs must have the same settings, got {key} {one.get(key)!r} and {two.get(key)!r}")

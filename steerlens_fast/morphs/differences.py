@@ -1,29 +1,29 @@
-"""Difference maps: the signed difference of each frame from the source, as pictures."""
+"""Difference maps: the signed difference of each frame from the source, drawn as images."""
 
 from __future__ import annotations
 
 import numpy as np
 
-BLUE, WHITE, RED = (33, 102, 172), (247, 247, 247), (178, 24, 43)  # the ends and the middle of ColorBrewer's RdBu
+BLUE, WHITE, RED = (33, 102, 172), (247, 247, 247), (178, 24, 43)  # from ColorBrewer's colour map RdBu
 
 
 def difference_maps(pictures: np.ndarray, source: int) -> tuple[np.ndarray, float]:
-    """Draw the difference of each frame from the source, scaled by the largest difference of all.
+    """Draw the difference of each frame from the source, scaled by the largest absolute difference in all frames.
 
     Parameters
     ----------
     pictures : array [F, H, W] or [F, H, W, 3], unsigned integers or floats in [0, 1]
-        Frames. Integers span the range of their dtype.
+        Frames. For integers, the largest value of the dtype stands for 1.
     source : int
         Index of the source frame.
 
     Returns
     -------
     maps : array [F, H, W, 3], uint8
-        Grey frames: blue where a frame is darker than the source, white where it is the same, red where it is brighter.
-        RGB frames: each channel's difference around 128, so that grey is the same.
+        Grey frames: blue where a frame is darker than the source, white where they are equal, red where it is brighter.
+        RGB frames: the scaled difference of each channel is added to 128, so grey means no difference.
     scale : float
-        The largest absolute difference, relative to a range of 1, drawn in the strongest colour. 0 if all are equal.
+        The largest absolute difference, for values in [0, 1]; it has the strongest colour. 0 if all frames are equal.
 
     Examples
     --------

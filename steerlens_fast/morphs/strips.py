@@ -1,4 +1,4 @@
-"""Strips and animations of morphs, for papers, notebooks and pages. Needs the extra ``steerlens_fast[plot]``."""
+"""Strips and animations of morphs, for papers, notebooks and web pages. Needs the extra ``steerlens_fast[plot]``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-REACHED, NOT_YET, NOT_OK = "#00695c", "#757575", "#b00020"  # text: the model says target, or does not; no morph at all
+# Text colours: target predicted; target not predicted; a remark, for example a failed morph.
+REACHED, NOT_YET, NOT_OK = "#00695c", "#757575", "#b00020"
 PANEL_INCHES, DPI = 1.25, 170
-FRAMES, SAMPLES = 8, 16  # shown by default
-LABEL_WIDTH = 18  # of a row, in letters
-NAME_WIDTH = 14  # of a predicted class below a frame
+FRAMES, SAMPLES = 8, 16  # default numbers of frames in a strip, and of samples
+LABEL_WIDTH = 18  # characters in a line of a row's label
+NAME_WIDTH = 14  # maximum number of characters of a class name below a frame
 ALREADY, NOT_ATTAINED = "predicted as the target already", "distance not attained"
-SIDE, GAP, FONT_SIZE = 144, 8, 13  # of an animation, in pixels: least side of an image, between images, of captions
-FRAME_MS, HOLD_MS = 110, 900
+# For animations, in pixels: minimum of the longer side of an image, space between images, font size of captions.
+SIDE, GAP, FONT_SIZE = 144, 8, 13
+FRAME_MS, HOLD_MS = 110, 900  # duration of a frame, and of the first and last one
 
 Frames = int | Sequence[int] | None
 Names = Sequence[str] | Mapping[int, str] | None
@@ -46,41 +48,47 @@ def plot_morphs(
     Parameters
     ----------
     morphs : Morphs
-        Of one channel (grey) or three (RGB).
+        Morphs of images with one channel (grey) or three (RGB).
     frames : int or sequence of int, optional
-        How many frames, evenly spaced from the first to the last, or which. By default 8, or all where there are fewer.
+        Number of evenly spaced frames, from the first to the last, or their indices. By default 8, or all if there are
+        fewer.
     samples : int, optional
-        How many of the first samples, by default 16. The figure says how many are left out.
+        Number of samples, from the first; by default 16. A note below the figure says if there are more.
     class_names : sequence of str or mapping from int to str, optional
-        What to call the classes; by default their numbers.
+        Names of the classes; by default their numbers.
     differences : bool
-        Whether to add a second row for each sample: each frame's signed difference from the source frame, the one whose
-        factor is 0 or nearest to it. Grey images: blue is darker, red is brighter. RGB: each channel around mid-grey.
-        The largest difference, which has the strongest colour, stands at the left, in units of the images.
+        Whether to add a second row for each sample, with the signed difference of each frame from the source frame (the
+        frame whose factor is 0 or nearest to 0). Grey images: blue is darker, red is brighter. RGB: the difference of
+        each channel is added to mid-grey. The label of the row is the largest difference, which has the strongest
+        colour, in units of the images.
     figure : matplotlib Figure or SubFigure, optional
-        Where to draw; by default a new one of fitting size. It is not registered with pyplot: use ``figure.savefig``,
-        or let a notebook display it.
+        Figure to draw in; by default a new one of suitable size. The new one is not registered with pyplot: use
+        ``figure.savefig``, or display it in a notebook.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Its axes carry labels: ``"sample i frame j"``, and ``"sample i difference j"``.
+        The labels of its axes are ``"sample i frame j"`` and ``"sample i difference j"``.
 
     Raises
     ------
     TypeError, ValueError, IndexError
-        Naming the argument, what was expected and what came.
+        If an argument is invalid.
     ImportError
-        Where matplotlib is not installed.
+        If matplotlib is not installed.
 
     Notes
     -----
-    At the left of a row stands source -> target, below each frame the target's probability, bold where the model takes
-    the frame for its target; where it predicts another class, that class and its probability; nothing where the model
-    was not asked. Nothing is bold in a sample that is not ``ok`` or whose source is predicted as the target already:
-    its row says so, as it does where a distance is not attained. Above a column stands the factor or the L2 distance
-    that all rows share, the distance first where budgets were asked for; distances that differ stand below the frames.
-    ``settings["bounds"]`` are black and white; where they are None, each row's own least and largest value.
+    The label of a row is source -> target. The target's probability is below each frame, in bold if the target is the
+    predicted class; if another class is predicted, its name and probability are added; frames that were not scored have
+    no text. A sample that is not ``ok``, or whose source is already predicted as the target, has no bold text, and the
+    label of its row contains the reason. The label also says if a distance was not attained.
+
+    The column headers are the L2 distances or the factors if they are equal in all rows, otherwise the numbers of the
+    frames. If both are equal, the distances are shown if they were requested (``budget``), otherwise the factors.
+    Distances that are not in the headers are below the frames.
+
+    Black and white are ``settings["bounds"]``; if these are None, they are the lowest and highest value of each row.
 
     Examples
     --------
@@ -98,7 +106,7 @@ def plot_morphs(
 
 
 def draw_strips(data: StripData, figure: Figure | None = None) -> Figure:
-    """The figure of :func:`plot_morphs`, whatever its numbers and pictures come from."""
+    """Draw the figure of :func:`plot_morphs` from data of any origin: :class:`Morphs` or a record of a job."""
     names, (headers, captions) = _row_labels(data), _headers(data)
     rows = [(b, is_map) for b in range(len(data.names)) for is_map in ((False, True) if data.maps else (False,))]
     if figure is None:
@@ -116,7 +124,7 @@ def draw_strips(data: StripData, figure: Figure | None = None) -> Figure:
         text = f"difference\n±{scale:.2g}" if is_map else names[b]
         style = {"fontsize": 10} if not data.remarks[b] else {"fontsize": 8, "color": NOT_OK}
         style = {"fontsize": 8, "color": NOT_YET} if is_map else style
-        # parse_math: a "$" in a class name is a dollar
+        # parse_math=False: a "$" in a class name is printed as it is
         axes_of_row[0].set_ylabel(text, rotation=0, ha="right", va="center", labelpad=6, parse_math=False, **style)
     figure.suptitle(data.title, fontsize=11)
     figure.supxlabel(textwrap.fill(data.note, 20 * len(data.frames) + 10), fontsize=8, color=NOT_YET)
@@ -124,7 +132,7 @@ def draw_strips(data: StripData, figure: Figure | None = None) -> Figure:
 
 
 def save_figure(morphs: Morphs, file: BinaryIO, *, format: str, **how) -> None:
-    """:func:`plot_morphs`, written."""
+    """Write the figure of :func:`plot_morphs` to a file; ``how`` are its options."""
     plot_morphs(morphs, **how).savefig(file, format=format)
 
 
@@ -137,9 +145,10 @@ def animate_morphs(
     samples: int | None = None,
     class_names: Names = None,
 ) -> None:
-    """Write an animation, "gif" or "webp" (lossless), of all samples beside each other, to their targets and back.
+    """Write an animation, "gif" or "webp" (lossless), of all samples side by side, forward then backward.
 
-    Small images are enlarged. Parameters and captions are those of :func:`plot_morphs`; all frames by default.
+    Small images are enlarged. Parameters and captions are the same as in :func:`plot_morphs`, but by default all frames
+    are used.
 
     Examples
     --------
@@ -157,7 +166,7 @@ def animate_morphs(
 
 
 def tiled_frames(data: StripData) -> list[Image]:
-    """A picture for each frame: all samples beside each other, with classes and probability below."""
+    """Return an image for each frame: all samples side by side, with classes and probability below."""
     tiled = []
     for f in range(len(data.frames)):
         captions = []
@@ -168,32 +177,34 @@ def tiled_frames(data: StripData) -> list[Image]:
     return tiled
 
 
-# --- What is shown ---------------------------------------------------------------------------------------------------
+# --- Contents of strips and animations -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class StripData:
-    """B rows of F frames: what strips and animations show, of :class:`Morphs` or of a job's record.
+    """The contents of a strip or animation with B rows of F frames, from :class:`Morphs` or a record of a job.
 
     Attributes
     ----------
     pictures : array [B, F, H, W] or [B, F, H, W, 3], uint8
     frames : list of int
-        The frames' numbers.
+        Indices of the frames.
     names, remarks : list of str
-        Of each row: "source -> target"; why it is no success, or "".
+        For each row: "source -> target"; the reason if the morph did not succeed, otherwise "".
     probability : array [B, F]
-        Of the target; NaN where not scored.
+        Probability of the target; NaN if the frame was not scored.
     prediction : list of lists of str
-        The predicted class and its probability, "" where it is the target or not scored.
+        Name and probability of the predicted class; "" if it is the target, or if the frame was not scored.
     reached : array [B, F], bool
+        Whether the text of the frame is bold.
     l2, factors, amplitude_factors : Tensor [B, F]
-        The last may be None.
+        ``amplitude_factors`` may be None.
     by_distance : bool
-        Whether distances were asked for.
+        Whether distances were requested.
     title, note : str
+        Texts above and below the figure.
     maps : list of (array [F, H, W, 3], float) or None
-        Of each row: pictures of its frames' differences from the source, and their scale.
+        For each row: images of the differences of its frames from the source, and their scale.
     """
 
     pictures: np.ndarray
@@ -220,7 +231,7 @@ def strip_data(
     default: int | None,
     differences: bool = False,
 ) -> StripData:
-    """What is shown of some samples and frames of morphs; ``default`` frames where ``frames`` is None."""
+    """Collect the data of the selected samples and frames; if ``frames`` is None, of ``default`` frames (None: all)."""
     shown, at = _shown(morphs, frames, samples, default)
     already, probability, remarks = _already_predicted(shown), shown.target_probability.double(), []
     for b, reason in enumerate(shown.reasons):
@@ -246,7 +257,10 @@ def strip_data(
 
 
 def remark(reason: str | None, already: bool, attained: bool) -> str:
-    """Why a row is no success, or "": what failed, a source predicted as the target already, a distance not attained.
+    """Return why a morph did not succeed, or "".
+
+    The reason of the failure; otherwise that the source is already predicted as the target, that a distance was not
+    attained, or both.
 
     Examples
     --------
@@ -259,7 +273,7 @@ def remark(reason: str | None, already: bool, attained: bool) -> str:
 
 
 def predicted_text(name: str, probability: float) -> str:
-    """A predicted class below a frame.
+    """Format the predicted class for the text below a frame.
 
     Examples
     --------
@@ -271,7 +285,7 @@ def predicted_text(name: str, probability: float) -> str:
 
 
 def strip_note(scored: bool, samples: int, all_samples: int, frames: int, all_frames: int) -> str:
-    """What stands below a figure."""
+    """Return the note below a figure."""
     note = []
     if scored:
         note.append(
@@ -285,15 +299,15 @@ def strip_note(scored: bool, samples: int, all_samples: int, frames: int, all_fr
 
 
 def _already_predicted(morphs: Morphs) -> torch.Tensor:
-    """[B] bool: whether the source is predicted as the target."""
+    """Whether the model predicts the target for the source image, [B] bool."""
     target, source = morphs.target.reshape(len(morphs), -1), morphs.source
-    if source.dim() > 1:  # of all positions
+    if source.dim() > 1:  # a class for each position
         source = source[(morphs._rows, *target[:, 1:].unbind(1))]
     return source == target[:, 0]
 
 
 def _predictions(morphs: Morphs, class_names: Names) -> list[list[str]]:
-    """The predicted class at the target's position, and its probability; "" where it is the target or not scored."""
+    """Format the predicted class at the target's position and its probability; "" if it is the target or not scored."""
     at = (morphs._rows, *morphs._index[1:])
     classes, best = (t.movedim(1, -1)[at].tolist() for t in (morphs.predictions, morphs.probabilities.amax(2)))
 
@@ -306,7 +320,7 @@ def _predictions(morphs: Morphs, class_names: Names) -> list[list[str]]:
 
 
 def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Names) -> str:
-    """A class's name; where labels are independent of each other, the target's label, or that it is absent."""
+    """Return the name of a class; for task "multilabel", the name of the target's label, after "not" for state 0."""
     if morphs.settings.get("task") != "multilabel" or len(target) != 2:
         return _class_name(number, class_names)
     label = _class_name(target[1], class_names)
@@ -314,7 +328,7 @@ def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Nam
 
 
 def _maps(morphs: Morphs, at: list[int]) -> list[tuple[np.ndarray, float]]:
-    """Of each sample: the differences of its frames ``at`` from the frame that is the source, or nearest to it."""
+    """Draw the differences of the frames ``at`` from the frame with the smallest factors, for each sample."""
     size = morphs.factors.abs()
     size = size if morphs.amplitude_factors is None else size + morphs.amplitude_factors.abs()
     maps = []
@@ -331,7 +345,7 @@ def _number(probability: float) -> str:
 
 
 def _shown(morphs: Morphs, frames: Frames, samples: int | None, default: int | None) -> tuple[Morphs, list[int]]:
-    """The samples and frames that are drawn, on the CPU, and which frames these are."""
+    """Return the selected samples and frames, on the CPU, and the indices of these frames."""
     if not isinstance(morphs, Morphs):
         raise TypeError(f"morphs must be Morphs, got {type(morphs).__name__}")
     if not morphs.frames.numel():
@@ -357,7 +371,7 @@ def _frame_numbers(frames: Frames, count: int, default: int | None) -> list[int]
 
 
 def to_pixels(morphs: Morphs) -> np.ndarray:
-    """Frames as uint8 [B, F, H, W] or [B, F, H, W, 3]: the bounds become 0 and 255."""
+    """Convert frames to uint8 [B, F, H, W] or [B, F, H, W, 3]; the bounds become 0 and 255."""
     frames = morphs.frames.double()
     bounds = check_bounds(morphs.settings.get("bounds", (0, 1)))
     if bounds is None:
@@ -373,7 +387,7 @@ def to_pixels(morphs: Morphs) -> np.ndarray:
 
 
 def _names(morphs: Morphs, class_names: Names) -> list[str]:
-    """ "source -> target" of each sample."""
+    """Return the text "source -> target" for each sample."""
     names, labels = [], morphs.settings.get("task") == "multilabel"
     for target, source in zip(morphs.target.reshape(len(morphs), -1).tolist(), morphs.source):
         position = () if labels and len(target) == 2 else tuple(target[1:])
@@ -385,7 +399,7 @@ def _names(morphs: Morphs, class_names: Names) -> list[str]:
 
 
 def _row_labels(data: StripData) -> list[str]:
-    """The names, wrapped, and the remarks."""
+    """Return the label of each row: its name and remark, with line breaks."""
     wrap = lambda name: textwrap.wrap(name, LABEL_WIDTH, max_lines=4, placeholder=" …")
     remarks = (textwrap.wrap(text, LABEL_WIDTH) for text in data.remarks)
     return ["\n".join(wrap(name) + text) for name, text in zip(data.names, remarks)]
@@ -403,7 +417,7 @@ def _class_name(number: int, class_names: Names) -> str:
 
 
 def _headers(data: StripData) -> tuple[list[str], list[list[str]]]:
-    """What stands above each column, and below each frame."""
+    """Return the header of each column, and the text below each frame."""
     above, below = _shared(data)
     below = below or [[""] * len(data.frames)] * len(data.names)
     lines = lambda p, prediction, distance: "\n".join(filter(None, (_number(p), prediction, distance)))
@@ -412,7 +426,11 @@ def _headers(data: StripData) -> tuple[list[str], list[list[str]]]:
 
 
 def _shared(data: StripData) -> tuple[list[str] | None, list[list[str]] | None]:
-    """Distances or factors of each column that all rows share, if any; and the distances, where they are not these."""
+    """Choose where distances and factors are shown.
+
+    Return the column headers (distances or factors, if equal in all rows, else None), and the distance of each frame if
+    the headers do not show it.
+    """
     l2, factors, amplitudes = map(_Numbers, (data.l2, data.factors, data.amplitude_factors))
     distances = [[f"L2 {x}" for x in row] for row in l2.text]
     if l2.same and (data.by_distance or not (factors.same and amplitudes.same)):
@@ -425,7 +443,10 @@ def _shared(data: StripData) -> tuple[list[str] | None, list[list[str]] | None]:
 
 
 class _Numbers:
-    """A table [B, F]: its text, zeros where rounding has left a little, and whether all rows are the same."""
+    """A table [B, F] formatted as text, with values below 0.1 % of the largest shown as 0.
+
+    ``same`` is True if all rows are equal within 0.5 %.
+    """
 
     def __init__(self, table: torch.Tensor | None):
         table = torch.zeros(0, 0, device="cpu") if table is None else table.double()
@@ -438,8 +459,8 @@ class _Numbers:
 
 
 def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[str]]) -> Figure:
-    """Of a size that leaves no gaps between panels of ``shape`` [B, F, H, W, ...]."""
-    tall = min(max(shape[2] / shape[3], 0.4), 2.5)  # a panel's height over its width
+    """Create a figure whose size leaves no gaps between panels; ``shape`` is [B, F, H, W, ...]."""
+    tall = min(max(shape[2] / shape[3], 0.4), 2.5)  # height of a panel divided by its width
     widest = max(len(line) for name in names for line in name.split("\n"))
     most = max(len(caption.split("\n")) for row in captions for caption in row)
     inches = (
@@ -450,8 +471,8 @@ def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[st
 
 
 def draw_panel(axes, picture: np.ndarray, caption: str, reached: bool) -> None:
-    """A picture uint8 [H, W] or [H, W, 3] and what is said below it."""
-    smooth = "auto" if picture.shape[1] > 128 else "nearest"  # more pixels than a panel has dots
+    """Draw an image, uint8 [H, W] or [H, W, 3], and the text below it."""
+    smooth = "auto" if picture.shape[1] > 128 else "nearest"  # such images have more pixels than the panel has dots
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation=smooth)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -463,7 +484,7 @@ def draw_panel(axes, picture: np.ndarray, caption: str, reached: bool) -> None:
 
 
 def tile(pictures: np.ndarray, captions: Sequence[str], reached: Sequence[bool]) -> Image:
-    """Pictures uint8 [n, H, W] or [n, H, W, 3], enlarged, in rows, each with its caption of two lines."""
+    """Arrange images, uint8 [n, H, W] or [n, H, W, 3], in rows; each is enlarged and has a caption of two lines."""
     pil, drawing = require_extra("plot", "PIL.Image"), require_extra("plot", "PIL.ImageDraw")
     n, h, w = pictures.shape[:3]
     zoom = -(-SIDE // max(h, w))
@@ -484,7 +505,7 @@ def tile(pictures: np.ndarray, captions: Sequence[str], reached: Sequence[bool])
 
 
 def write_animation(pictures: Sequence[Image], file: BinaryIO, format: str) -> None:
-    """Pictures there and back, again and again, with a rest at both ends."""
+    """Write an endless animation, forward then backward, with a pause at the first and last frame."""
     last = len(pictures) - 1
     if format == "gif":
         pictures = [_with_palette(p) for p in pictures]
@@ -496,7 +517,7 @@ def write_animation(pictures: Sequence[Image], file: BinaryIO, format: str) -> N
 
 
 def _with_palette(picture: Image) -> Image:
-    """256 colours of its own, dithered; 256 greys are there as they are."""
+    """Convert an RGB image to an adaptive palette of 256 colours with dithering; return a grey image unchanged."""
     if picture.mode == "L":
         return picture
     colours = picture.quantize(256)
@@ -504,7 +525,7 @@ def _with_palette(picture: Image) -> Image:
 
 
 def _font(bold: bool):
-    # Pillow's own font has no arrow; matplotlib's has most scripts.
+    # Pillow's default font has no arrow; the font that matplotlib installs has one, and most scripts.
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     folder = require_extra("plot", "matplotlib").get_data_path()
     return require_extra("plot", "PIL.ImageFont").truetype(f"{folder}/fonts/ttf/{name}", FONT_SIZE)

@@ -18,9 +18,9 @@ SPLITS = ("test", "train")  # the default split, in this order
 class HubSource(Source):
     """``NAME`` or ``NAME#split``; NAME is on the hub, a folder of images, or a folder that ``save_to_disk`` wrote.
 
-    The default split is the only one, then "test", then "train". Images are the first column of type Image; labels are
-    the first of type ClassLabel (-1 is no label), otherwise a column "label" of class numbers or names. Other splits
-    and other columns of images are left out and counted.
+    The default split is the only split if there is one; otherwise "test" if it exists, otherwise "train". Images are
+    the first column of type Image; labels are the first of type ClassLabel (-1 is no label), otherwise a column "label"
+    of class numbers or names. Other splits and other columns of images are left out and counted.
     """
 
     def __init__(self, spec: str):

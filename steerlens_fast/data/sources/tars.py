@@ -48,9 +48,9 @@ class TarSource(Source):
 
     Members with the same name up to the first dot after the last "/" form a sample; the case of suffixes is ignored.
     The image is the first member with only an image suffix after that dot, otherwise the first that ends in an image
-    suffix. The true label is in ``.cls``, or in ``.json`` under "label", "target" or "cls": a class number, or in all
-    samples a class name; then the sorted names are the classes. The key consists of the names of the file and the
-    sample.
+    suffix. The true label is in ``.cls``, or in ``.json`` under "label", "target" or "cls": a class number, or a class
+    name (the same kind in all samples). Names are sorted and numbered from 0. The key consists of the names of
+    the file and the sample.
 
     A hard link stands for the member that it names. Of several members of one name the last one is used, as by tar.
     All other members are left out and counted: directories, symbolic links, devices, hidden and system files, members

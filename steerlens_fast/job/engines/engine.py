@@ -41,7 +41,8 @@ class RunOptions:
     decoders : int, optional
         Threads that decode images, in each worker; by default the cores divided by the workers, at most 8.
     resume, overwrite, retry_failed : bool
-        Continue the job in the folder; delete it and start again; continue, and compute shards with failed items again.
+        resume: continue the job. overwrite: delete it and start again. retry_failed: continue, and recompute shards
+        with failed items.
     max_failures : int or str
         Stop when more items have failed: a number, or a percentage of all items such as "10%", but at least 10.
     progress : {"auto", "bar", "lines", "json", "none"}
@@ -131,7 +132,7 @@ def log_unexpected_errors(log: Path) -> Iterator[None]:
 
 
 def make_engine(inputs: JobInputs, options: RunOptions, out: Path, objects: dict) -> Engine:
-    """Make the engine that the options name; its workers load the model already."""
+    """Create the selected engine. Loading of the model starts immediately."""
     config, workers = inputs.config, num_workers(options, inputs.device)
     decoders = options.decoders or max(1, min(8, len(os.sched_getaffinity(0)) // max(workers, 1)))
     has_objects = any(value is not None for value in objects.values())

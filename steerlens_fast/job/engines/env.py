@@ -36,8 +36,9 @@ class Rank:
 def rank_of(environment: Mapping[str, str] = os.environ) -> Rank:
     """Return the rank that the environment describes.
 
-    Read are ``RANK`` and ``WORLD_SIZE`` (torchrun); otherwise ``SLURM_ARRAY_TASK_ID`` and the other variables of an
-    array, ``SLURM_PROCID`` and ``SLURM_NTASKS``, or both for tasks within the elements of an array.
+    The variables ``RANK`` and ``WORLD_SIZE`` (torchrun) are read; without them the SLURM array variables
+    (``SLURM_ARRAY_TASK_ID`` and others), the SLURM task variables (``SLURM_PROCID`` and ``SLURM_NTASKS``), or, for an
+    array job with several tasks per element, both.
 
     Examples
     --------

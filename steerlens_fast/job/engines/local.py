@@ -1,4 +1,4 @@
-"""Supervised worker processes on this machine: one that dies is replaced, and its shards are computed again."""
+"""Supervised worker processes on this machine: one that exits is replaced, and its shards are computed again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from ..plan import Plan
 from .engine import Stop
 
 MAX_ASSIGNED = 2  # shards of a worker; the first images of the second one are decoded before the first one is complete
-ATTEMPTS = 3  # deaths of workers at one shard, or before the model is loaded, after which it is given up
+# Number of worker exits during the same shard (or before the first shard) after which the shard is skipped (or the job
+# ends).
+ATTEMPTS = 3
 # The working directory may contain a clone of this repository, whose folder would be imported as a package of the same
 # name. It is therefore the last entry of sys.path, not the first as with -m.
 PROCESS = """import os, sys
@@ -69,8 +71,11 @@ class Local:
         self._out: Path | None = None
         self._pending: deque[int] = deque()
         self._lost: list[int] = []
-        self._deaths: Counter[int | None] = Counter()  # while computing only this shard; None: before the first shard
-        self._suspects: set[int] = set()  # shards of a worker that died with several; assigned one at a time
+        # number of worker exits during each shard, if only that was assigned; None: before the first shard
+        self._exits: Counter[int | None] = Counter()
+        # shards that were assigned together to a worker that exited; assigned one at a time, to find the one that
+        # causes the exit
+        self._retry_alone: set[int] = set()
         with contextlib.suppress(OSError):  # see _Process.open_log
             logs.mkdir(parents=True, exist_ok=True)
         processes = [_Process(n, devices[n % len(devices)], logs / f"worker-{n}.log") for n in range(workers)]
@@ -125,7 +130,7 @@ class Local:
                     worker.assign(self._pending.popleft())
 
     def _limit(self, worker: _Process, limit: int) -> int:
-        return 1 if self._suspects & {self._pending[0], *worker.assigned} else limit
+        return 1 if self._retry_alone & {self._pending[0], *worker.assigned} else limit
 
     def _poll(self, on_event: EventCallback) -> None:
         for key, _ in self._selector.select(POLL_SECONDS):
@@ -148,7 +153,8 @@ class Local:
             return
         if kind == "shard":
             worker.assigned.remove(event["shard"])
-            self._deaths.pop(None, None)  # rare deaths during a long job must not add up
+            # reset the counter, so that a few unrelated worker exits in a long job do not end it
+            self._exits.pop(None, None)
         on_event(event)
 
     def _check_same_model(self, worker: _Process) -> None:
@@ -162,7 +168,7 @@ class Local:
             worker.opened = True
 
     def _on_exit(self, worker: _Process) -> None:
-        """Put the shards of a worker that died back into the queue, and start it again."""
+        """Put the shards of a worker that exited back into the queue, and start the worker again."""
         self._selector.unregister(worker.popen.stdout)
         status, shards = worker.kill(grace=5.0), worker.assigned
         worker.assigned = []
@@ -170,7 +176,7 @@ class Local:
             return
         worker.log_line(f"the worker ended with status {status} at {'shards' if shards else 'no shard'} {shards or ''}")
         if len(shards) > 1:
-            self._suspects.update(shards)
+            self._retry_alone.update(shards)
         else:
             self._record_failure(worker, status, shards)
         self._pending.extendleft(reversed(shards))
@@ -178,10 +184,10 @@ class Local:
         self._start(worker, last=True)
 
     def _record_failure(self, worker: _Process, status: int, shards: list[int]) -> None:
-        """Count a death; a shard at which too many workers died is given up."""
+        """Count an exit of a worker; a shard during which too many workers exited is skipped."""
         shard = shards[0] if shards else None
-        self._deaths[shard] += 1
-        if self._deaths[shard] < ATTEMPTS:
+        self._exits[shard] += 1
+        if self._exits[shard] < ATTEMPTS:
             return
         if shard is None:
             raise JobError(f"workers died before their first shard (status {status}); see {worker.log}")
@@ -242,7 +248,7 @@ class _Process:
             self.popen.stdin.write(json.dumps(message).encode() + b"\n")
             self.popen.stdin.flush()
         except BrokenPipeError:
-            pass  # the process has died; read() will return None
+            pass  # the process has exited; read() will return None
 
     def assign(self, shard: int) -> None:
         """Send a shard number."""
@@ -262,7 +268,7 @@ class _Process:
             self.send({"end": True})
 
     def read(self) -> list[dict] | None:
-        """Return the events since the last call; None if the process has died."""
+        """Return the events since the last call; None if the process has exited."""
         data = os.read(self.popen.stdout.fileno(), 1 << 16)
         if not data:
             return None

@@ -39,8 +39,8 @@ class Format(Protocol):
         shard_name : str
             Beginning of the file names, such as ``"00000"``.
         frames : Tensor [n, F, C, H, W] on the CPU
-            One row for each record with a row. The dtype is uint8; for "safetensors" also uint16 and float32, for
-            "folder" also uint16 if C is 1. C is 1 or 3 for formats that store images.
+            One row for each record whose "row" is not None. The dtype is uint8; for "safetensors" also uint16
+            and float32, for "folder" also uint16 if C is 1. C is 1 or 3 for formats that store images.
         records : list of dict
             Records of all items of the shard, in order, each with ``"key"`` and ``"row"``.
         metadata : dict

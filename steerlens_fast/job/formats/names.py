@@ -1,9 +1,9 @@
 """Names of files, folders and tar members for keys: safe on every file system, and different for different keys.
 
-Letters of any script are unchanged. Percent-encoded as in a URL are "%", control characters, a leading ".", bytes that
-are not valid text, and dots that would begin a suffix. An empty part becomes "%". A part of more than 230 bytes is
-truncated and ends in "%=" and a hash of the part; a name of more than 1000 bytes becomes one such part. Other names are
-decoded by ``urllib.parse.unquote(name, errors="surrogatepass")``.
+Letters of any script are unchanged. These are percent-encoded as in a URL: "%", control characters, a leading ".",
+bytes that are not valid text, and dots that would begin a suffix. An empty part becomes "%". A part of more than 230
+bytes is truncated and ends in "%=" and a hash of the part; a name of more than 1000 bytes becomes one such part.
+Other names are decoded by ``urllib.parse.unquote(name, errors="surrogatepass")``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ FRAME = re.compile(r"frame_\d+\.png")
 
 
 def directory_name(key: str) -> str:
-    """Return the folder of a key's frames; other keys never have a name like a frame's in it.
+    """Return the folder of a key's frames.
+
+    No path component of a key can be equal to a frame's file name, so keys and frames cannot collide.
 
     Examples
     --------
