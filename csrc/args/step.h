@@ -18,8 +18,8 @@ struct StepArgs {
   const T* gradient;
   T *phase_step, *amplitude_step;                  // written by step
   const T *grad_phase_step, *grad_amplitude_step;  // read by step_backward
-  Cplx<T>* grad_coefficients;                      // written by step_backward, as the next
-  T* grad_gradient;
+  Cplx<T>* grad_coefficients;                      // written by step_backward
+  T* grad_gradient;                                // written by step_backward
 };
 
 inline Rule check_rule(const char* op, int64_t rule) {

@@ -13,11 +13,11 @@ namespace {
 
 constexpr int64_t kBlock = 256;
 
-// The largest value(c) of a plane.
+// Returns the maximum of value(c) over a plane.
 template <typename T, typename Value>
 SL_FN T largest_of(const Cplx<T>* __restrict__ c, int64_t area, const Value& value) {
-  constexpr int kMaxima =
-      16;  // independent ones: a single chain of comparisons would not vectorise
+  // Independent running maxima: a single dependency chain would not vectorise.
+  constexpr int kMaxima = 16;
   T maxima[kMaxima] = {};
   int64_t i = 0;
   for (; i + kMaxima <= area; i += kMaxima)
@@ -48,8 +48,8 @@ SL_FN T plane_threshold(const StepArgs<T>& args, int64_t plane) {
                         in_range ? std::sqrt(square) : largest_of(c, args.area, Amplitude<T>{}));
 }
 
-// The step of one plane, in blocks. `eps` is copied, since the compiler cannot know that the loop does not
-// write the member, and would not vectorise.
+// The step of one plane, in blocks. `eps` is copied to a local: otherwise the compiler must assume that the
+// loop's stores may change the member, and does not vectorise.
 struct StepPlane {
   template <Rule kRule, typename Gradient, typename T>
   SL_FN static void run(const StepArgs<T>& args, int64_t plane) {

@@ -1,5 +1,5 @@
-// How blocks of results are written: directly into the tensor, or past the caches where the tensor is
-// larger than these (memory.h).
+// How blocks of results are written: directly into the tensor, or bypassing the caches if the tensor is
+// larger than they are (memory.h).
 #pragma once
 
 #include "../math/common.h"

@@ -18,7 +18,7 @@ def task_file(out: Path, task: Task) -> Path:
 
 
 def write_result(out: Path, task: Task, result: TaskResult) -> None:
-    """Write the result of a task: frames first, since the records mark the task as result."""
+    """Write the result of a task: frames first, since the existence of the records file marks the task as done."""
     if result.frames:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **result.frames)

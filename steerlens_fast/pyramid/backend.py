@@ -15,8 +15,8 @@ from ..torch_internals import has_transforms
 from . import filters
 from .filters import Geometry
 
-# Samples. split_planes and merge_planes use 16 bytes for each beside their results, morph_planes up to 150 (for a joint
-# morph). Up to this size they are faster than torch's FFTs; larger planes were not measured.
+# In samples. Besides their results, split_planes and merge_planes use 16 bytes per sample, morph_planes up to 150 (for
+# a joint morph). Up to this size they are faster than torch's FFTs; larger planes were not measured.
 LARGEST_PLANE = 1 << 24
 # Rows in a row block: 16 on CPUs with 512-bit vectors (x86-64-v4), 8 with 256-bit ones (x86-64-v3). Where there are
 # neither, only the reference reads this layout.

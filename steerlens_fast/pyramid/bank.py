@@ -90,7 +90,7 @@ class Bank:
         return band_shape(self.geometry, part)
 
     def plane_bytes(self, dtype: torch.dtype) -> int:
-        """Return the memory that one image plane takes in a pass: all spectra, and the largest band beside its own."""
+        """Return the memory of one image plane in a pass: the spectra of all bands, plus the largest band itself."""
         sizes = [math.prod(self.band_shape(p)) * (2 if self.is_complex(p) else 1) for p in self.parts]
         return dtype.itemsize * (sum(sizes) + max(sizes, default=0))
 
@@ -148,7 +148,10 @@ class Bank:
     # --- The ops on whole planes ---
 
     def plane_filters(self, with_residual: bool = False) -> list[Tensor]:
-        """Return each part's filter in the layout of these ops; with ``with_residual`` that of the residual is last."""
+        """Return each part's filter in the layout of these ops, in float32.
+
+        If ``with_residual``, the residual's filter comes last.
+        """
         return list(masks.plane_filters(self.geometry, self.kind, self.parts, with_residual))
 
     def split_planes(self, planes: Tensor, with_residual: bool = False) -> list[Tensor]:

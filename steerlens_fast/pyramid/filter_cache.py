@@ -88,7 +88,10 @@ class FilterCache:
                 self._latest = group
 
     def _shrink(self) -> None:
-        """Free the originals of other geometries; beyond the limit geometries, then the latest one's originals."""
+        """Drop the float64 originals of all geometries but the latest.
+
+        If still over the limit, evict the least recently used geometries, then drop the latest one's originals too.
+        """
         with self._lock:
             for group in self._groups.values():
                 if group is not self._latest:

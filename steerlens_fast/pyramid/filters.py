@@ -30,7 +30,8 @@ class Geometry:
     """All parameters of a pyramid's filters. Hashable: filters are cached by it.
 
     ``shape`` is (H, W) in pixels, ``num_scales`` the number of scales J, ``transition_width`` the width of the radial
-    filters' transition in octaves. :class:`SteerablePyramid` calls these two ``height`` and ``width``, as plenoptic.
+    filters' transition in octaves. :class:`SteerablePyramid` calls these two ``height`` and ``width``, as plenoptic
+    does; neither refers to the image size.
     """
 
     shape: tuple[int, int]

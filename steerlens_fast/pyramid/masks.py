@@ -138,7 +138,10 @@ def cached_squared_response(geometry: Geometry, parts: tuple[Part, ...], device:
 
 
 def plane_filters(geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool) -> tuple[Tensor, ...]:
-    """Return the filters of ``parts`` in the layout of the ops on whole planes, float32; last that of the residual."""
+    """Return the filters of ``parts`` in the layout of the ops on whole planes, in float32.
+
+    If ``with_residual``, the residual's filter comes last.
+    """
 
     def of_part(part: Part) -> Tensor:
         make = lambda: to_row_blocks(full_mask(geometry, kind, part).float(), geometry.shape[0])
@@ -161,7 +164,9 @@ def _cached(geometry: Geometry, key: tuple, make: Callable, device: str = "cpu")
     return value
 
 
-# --- Masks as constants of torch.compile: a geometry may be made while it traces, so it comes as plain values ---
+# --- Masks as torch.compile constants ---
+
+# The Geometry may be created during tracing, so it is passed as plain values.
 
 
 @constant_when_traced

@@ -26,14 +26,16 @@ class SteerablePyramid(nn.Module):
     image_shape : (int, int)
         (H, W) in pixels, each at least 8: the smallest size with room for one scale.
     height : int or "auto"
-        Number of scales J, one octave each: 1 to ``floor(log2(min(H, W))) - 2``, which "auto" takes.
+        Number of scales J, one octave each: 1 to ``floor(log2(min(H, W))) - 2``, which "auto" takes. Named as in
+        plenoptic; not the image's height.
     order : int
         Order n of the angular filter cos^n, 0 to 15. The kernels are n-th directional derivatives.
     orientations : int, optional
         K, at least ``order + 1`` (the default). Orientation k points along ``pi k / K`` radians: 0 is a frequency along
         +x (a vertical edge), ``pi / 2`` one along +y (downwards).
     width : float
-        Transition of the radial filters in octaves, above 0. 1 is plenoptic's and the usual one.
+        Transition of the radial filters in octaves, above 0. 1 is plenoptic's and the usual one. Named as in plenoptic;
+        not the image's width.
     tight_frame : bool
         Scale the coefficients so that their energy is the image's (Parseval), as plenoptic's ``tight_frame=True``.
         False is the convention of matlabPyrTools: bands have the amplitude of the filtered, subsampled image.
@@ -42,7 +44,7 @@ class SteerablePyramid(nn.Module):
         "real" reads only Re(c), as plenoptic and matlabPyrTools do; "adjoint" reads Re(c) and Im(c), through the
         analytic filters.
     downsample : bool
-        False keeps every band at H x W (as plenoptic, amplitudes then double per scale unless ``tight_frame``).
+        False keeps every band at H x W (as plenoptic does; amplitudes then double per scale unless ``tight_frame``).
 
     Raises
     ------

@@ -57,10 +57,11 @@ def plot_pyramid(
     Notes
     -----
     All panels span the same field of view, so that the samples of coarse scales are larger. Each row has one colour
-    scale for all its orientations, each residual its own; none shares its with another, since amplitudes grow from fine
-    to coarse scales in most images. Colours saturate for 0.2 % of a row's samples. Orientation k is the direction of
-    its frequencies: 0 degrees answers to vertical edges. A scale is labelled with the frequency at which its filters
-    peak (for transitions of an octave, the default). Bands with more samples than a panel has dots are averaged.
+    scale for all its orientations, and each residual has its own; no colour scale is shared, since amplitudes grow from
+    fine to coarse scales in most images. Colours saturate for 0.2 % of a row's samples. Orientation k is the direction
+    of its frequencies: 0 degrees responds to vertical edges. A scale is labelled with the frequency at which its
+    filters peak (for transitions of an octave, the default). Bands with more samples than a panel has dots are
+    averaged.
 
     Examples
     --------

@@ -25,7 +25,7 @@ def split_image(bank: Bank, planes: Tensor) -> Iterator[Tensor]:
 def split_spectrum(bank: Bank, spectrum: Tensor) -> Iterator[Tensor]:
     """Yield the bands [N, K, h, w] of images with this ``spectrum``, part by part.
 
-    The spectrum is half or, if the bank is paired or has no residual, whole.
+    ``spectrum`` must be whole if the bank is paired and may be whole if it has no residual parts; otherwise it is half.
     """
     for part, spectra in split_spectra(bank, spectrum):
         yield to_band(bank, part, spectra)

@@ -48,8 +48,9 @@ inline int64_t samples_per_plane(const PlaneArgs& args) {
 // A workspace of more vectors than this (32 MiB) is not allocated for each thread.
 constexpr int64_t kMaxVectorsPerThread = (int64_t{32} << 20) / sizeof(FloatVec);
 
-// Whether all threads work on one plane after the other: if otherwise some would wait for others while a plane
-// has tasks for all of them, or if a workspace for each thread took too much memory.
+// Whether all threads cooperate on one plane at a time: when handing out whole planes would leave some
+// threads idle and one plane has enough tasks for all of them, or when one workspace per thread would need
+// too much memory.
 inline bool threads_share_planes(const PlaneArgs& args, int64_t extra) {
   const int64_t planes = args.count, threads = torch::stable::get_num_threads();
   const bool uneven = planes % threads != 0 && planes < 4 * threads;

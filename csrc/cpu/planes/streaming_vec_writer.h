@@ -1,4 +1,4 @@
-// How vectors of results are written: into the caches or past them.
+// How vectors of results are written: through the caches or bypassing them.
 #pragma once
 
 #include <immintrin.h>

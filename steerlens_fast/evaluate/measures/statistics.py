@@ -94,12 +94,12 @@ def bootstrap(
     if not cases:
         return Interval(None, None, None, 0, total)
     counts = resample_counts(int(sources.max()) + 1, draws, seed)[:, sources[good]]
-    at = {"median": _medians, "mean": _means}[statistic]
-    resampled = at(values[good], counts)
+    compute = {"median": _medians, "mean": _means}[statistic]
+    resampled = compute(values[good], counts)
     resampled = resampled[resampled.isfinite()]
     tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64, device="cpu")
     low, high = resampled.quantile(tails).tolist() if len(resampled) else (None, None)
-    value = float(at(values[good], torch.ones(1, cases, dtype=torch.int64, device="cpu"))[0])
+    value = float(compute(values[good], torch.ones(1, cases, dtype=torch.int64, device="cpu"))[0])
     return Interval(value, low, high, cases, total)
 
 

@@ -44,13 +44,13 @@ CONSISTENCY = (
 ALIGNMENT = (
     "Against the true motion, by kind (medians, 95 %), at the largest budget. Above: cosine between the edit and the "
     "true derivative image. Below: the displacement measured by phases, as a share of that of the true motion to the "
-    "same distance. Each over the sources of the kind for which the family attained the budget; the tables of the "
-    "budget have their numbers."
+    "same distance. Each statistic covers the sources of that kind for which the family attained the budget; their "
+    "counts are in the budget's tables."
 )
 BANDS = (
     "Single-band probes ({family}, L2 {l2:g}): the margin's change along the gradient minus its mean over {directions} "
-    "Gaussian directions in the same band; median over sources, and for how many it is above 0, of those that could "
-    "be moved this far in the band."
+    "Gaussian directions in the same band; median over sources, and the number of sources where it is positive, out of "
+    "those that could be moved this far within the band."
 )
 STRIPS = (
     "Some sources, evenly spaced or one of each kind, and their edits at the largest budget. Below each: the driver's "
@@ -138,7 +138,7 @@ def coverage(summary: dict) -> Figure:
 
 
 def consistency(summary: dict) -> Figure:
-    """Draw leakage, departure and clipping, which the authors recommend to report and have not published."""
+    """Draw leakage, departure and clipping, which the authors recommend reporting but have not published themselves."""
     budget = summary["budgets"][0]
     panels = {
         "leakage": "imaginary leakage",
