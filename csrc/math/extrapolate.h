@@ -1,4 +1,4 @@
-// One coefficient of one frame (design: "The step and the frames"), and its derivative.
+// One coefficient of one frame, and its derivative.
 #pragma once
 
 #include "common.h"

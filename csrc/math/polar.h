@@ -1,4 +1,4 @@
-// Amplitude and phase of a coefficient, and the step (design: "The step and the frames").
+// Amplitude and phase of a coefficient, and the step.
 #pragma once
 
 #include "common.h"

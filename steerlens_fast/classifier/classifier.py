@@ -16,11 +16,11 @@ from .dtypes import cast_for, explain_mismatch, module_of
 from .isolation import (
     MODEL_LOCK,
     RandomStream,
-    frames_within_the_package,
     in_training,
     is_exported,
     may_write,
     private_buffers,
+    warning_stacklevel,
 )
 from .outputs import TASKS, class_scores
 
@@ -155,7 +155,7 @@ class Classifier:
                 "model is in training mode, or a part of it is: dropout and batch statistics affect the gradient. Its "
             )
             text += "flags are not changed; call model.eval() unless this is intended"
-            warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
+            warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def warn_of_probabilities(self, outputs: Tensor) -> None:
         """Warn if the scores [N, classes] look like probabilities instead of logits.
@@ -180,7 +180,7 @@ class Classifier:
             f"model must return logits, got values that look like probabilities ({evidence}), to which another "
             f"{function} is applied. Remove the model's {function}, or {remedy}"
         )
-        warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
+        warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def _modules(self) -> list[Module]:
         """Return the modules of model and preprocessing, including those of bound methods."""

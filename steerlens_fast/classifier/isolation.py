@@ -266,7 +266,7 @@ def is_exported(model) -> bool:
     return isinstance(model, torch.fx.GraphModule) and "eval" in vars(model)
 
 
-def frames_within_the_package() -> int:
+def warning_stacklevel() -> int:
     """Return the ``stacklevel`` at which a warning names the first line outside of this package and torch."""
     ours, level = (__name__.partition(".")[0], "torch"), 1
     frame = sys._getframe(1)

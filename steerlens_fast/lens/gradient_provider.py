@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..classifier.isolation import frames_within_the_package
+from ..classifier.isolation import warning_stacklevel
 from ..classifier.objectives import loss
 from ..classifier.targets import check_target, resolve_checked_target, slice_target
 from ..morph_status import MorphStatus
@@ -29,7 +29,8 @@ class GradientProvider:
         self.target, self.source_class = check_target(target, len(images), lens.classifier.task), None
         self.warns = not (isinstance(target, str) and target == "argmax")  # "argmax" is the predicted class on purpose
         self.status = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        self.none_failed = images.device.type == "cpu"  # known without reading status; on a GPU never known
+        # True only if all are known to be OK without a device sync; always False on a GPU.
+        self.known_all_ok = images.device.type == "cpu"
         self.outputs: dict[int, Tensor] = {}  # of frames, [B, classes, ...]
         self.classes: tuple[int, ...] = (0,)
         self.gradient_norm = images.new_zeros(len(images))  # at the source
@@ -40,12 +41,12 @@ class GradientProvider:
     def exclude(self, bad: Tensor) -> None:
         """Mark samples [B] whose images are not finite or not in bounds: they do not move."""
         self.status = torch.where(bad, MorphStatus.IMAGE_NOT_IN_BOUNDS, self.status)
-        self.none_failed = False
+        self.known_all_ok = False
 
     def fail(self, failed: Tensor, status: MorphStatus) -> None:
-        """Give the samples [B] that failed this status, unless they failed before."""
+        """Set ``status`` for the samples [B] in ``failed`` that have not failed before."""
         self.status = torch.where((self.status == MorphStatus.OK) & failed, status, self.status)
-        self.none_failed = False
+        self.known_all_ok = False
 
     def started(self) -> Tensor:
         """Return which samples [B] had an image and a gradient to start with."""
@@ -56,7 +57,10 @@ class GradientProvider:
         return started
 
     def gradient(self, image: Tensor, frame: int | None) -> Tensor:
-        """Return d(loss)/d(image) [B, C, H, W], 0 for failed samples; ``frame`` is the image's number if it is one."""
+        """Return d(loss)/d(image) [B, C, H, W], 0 for failed samples.
+
+        ``frame`` is the frame number of the image, or None if the image is not a frame.
+        """
         first = self.source_class is None
         if not len(image):
             self.target = self.source_class = torch.zeros(0, dtype=torch.int64, device=image.device)
@@ -84,7 +88,7 @@ class GradientProvider:
                 f"the model already predicts the target class for {count} of {len(index)} images "
                 "(see Morphs.already_predicted): their morphs do not change the class"
             )
-            warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
+            warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def _loss(self, resolved: list, outputs: Tensor, at: slice) -> Tensor:
         if self.source_class is None:
@@ -101,7 +105,7 @@ class GradientProvider:
         largest = gradient.abs().flatten(1).amax(1)  # NaN if any entry is
         if first:
             self.gradient_norm = gradient.flatten(1).norm(dim=1)
-        if self.none_failed:
+        if self.known_all_ok:
             low, high = (t.item() for t in largest.aminmax())
             if low > 0 and high < math.inf:
                 return gradient
@@ -116,7 +120,7 @@ class GradientProvider:
         return where_good(self.status == MorphStatus.OK, gradient, torch.zeros_like(gradient[:1]))
 
     def score(self, frames: Tensor, which: str) -> None:
-        """Run the model on the frames [F, B, C, H, W] to be scored whose outputs are not known from a gradient."""
+        """Run the model on those ``frames`` to be scored that have no outputs from a gradient pass yet."""
         wanted = {"all": range(len(frames)), "last": range(len(frames) - 1, len(frames)), "none": ()}[which]
         for frame in wanted if len(self.images) else ():
             if frame not in self.outputs:

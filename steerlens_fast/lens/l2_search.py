@@ -19,7 +19,8 @@ from ..families.planes import render_checked
 from ..families.protocols import PiecewiseMotion
 from ..memory import scratch_chunks
 
-LOG_REACH = math.log(2)  # log factor beyond proportional growth that a step without a bracket may go
+# Until a bracket exists, a step may exceed the factor predicted by proportional growth by at most this log factor.
+LOG_REACH = math.log(2)
 MIN_SHARE = 1e-6  # of the target distance: smaller changes count as no motion
 TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # of an attained distance: absolute, and relative to the budget
 PHASE_LIMIT = 1e6  # radians in one step: float32 sines keep their accuracy up to there
@@ -64,8 +65,8 @@ def factor_at_l2(
     Returns
     -------
     factor : Tensor [B]
-        The first crossing among the factors tried: all smaller ones fall short. If no factor reaches the distance, the
-        smallest of those whose distance is within ``tolerance`` of the largest.
+        The smallest factor tried that reaches ``max_l2``. If none does, the smallest factor whose distance is within
+        ``tolerance`` of the largest distance found.
     l2 : Tensor [B]
         Distance at that factor.
     attained : Tensor [B], bool
@@ -122,7 +123,8 @@ def factor_at_l2(
 class _Search:
     """State of a search per sample, [B]: a bracket of log factors, points for predictions, and the best factor.
 
-    A rise is a relative distance: 0 at the motion's start and 1 at the target distance, which may also be smaller.
+    A *rise* is the fraction of the way from the initial distance (0) to the target distance (1); the target may be
+    below the initial distance.
     """
 
     def __init__(
@@ -140,7 +142,8 @@ class _Search:
         self.low_rise, self.high_rise = torch.zeros_like(unknown), unknown
         self.points = unknown.repeat(3, 1), unknown.repeat(3, 1)  # log factors and rises, the closest to 1 first
         self.largest = torch.zeros_like(unknown)  # |rise|
-        self.best_gap, self.idle = unknown, torch.zeros_like(unknown)  # the gap when last it shrank; probes since then
+        # The smallest gap so far, and the number of probes since it last shrank by more than 0.05.
+        self.best_gap, self.idle = unknown, torch.zeros_like(unknown)
 
     def run(self, start: Tensor, iterations: int) -> None:
         x = start.double().log()

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import checks, ops
 from ..checks import Factors
 from ..classifier import Classifier
-from ..classifier.isolation import frames_within_the_package
+from ..classifier.isolation import warning_stacklevel
 from ..classifier.objectives import check_objective
 from ..families import FAMILIES, Family, LumaFamily, make_family
 from ..morphs import Morphs
@@ -110,7 +110,7 @@ class SteerableLens:
         orientations: Sequence[int] | None = None,
         phase_cap: float | None = None,
     ):
-        self.warns = True  # whether to warn of targets that are predicted already and of morphs that went too far
+        self.warns = True  # whether to warn about targets that are already predicted and morphs that went too far
         self.classifier = Classifier(model, preprocessing, task)
         self.bounds = checks.check_bounds(bounds)
         self.rule = checks.check_choice("rule", rule, tuple(ops.RULES))
@@ -227,9 +227,9 @@ class SteerableLens:
         [0, 1]). A distance is attained if the frame lies within 5e-4 of it, or within a thousandth of it if that is
         less.
 
-        **Choosing a distance.** Mean probability of the runner-up class, and in parentheses how many images were
-        predicted as it; regime "frozen" but for the last row. 60 test digits of 32 x 32 pixels with the demo's network
-        after 3 epochs, ten photographs of scikit-image at 224 x 224 with EfficientNet-Lite0, 2026-11-28:
+        **Choosing a distance.** Mean probability of the runner-up class and, in parentheses, the number of images
+        classified as that class; regime "frozen" except in the last row. 60 test digits of 32 x 32 pixels with the
+        demo's network after 3 epochs, ten photographs of scikit-image at 224 x 224 with EfficientNet-Lite0, 2026-11-28:
 
         ============================ ====== ========= ========= ========= ========= ========= =========
         images, family, rule         source L2 1      2         3         4         8         16
@@ -245,7 +245,8 @@ class SteerableLens:
 
         Useful distances hardly depend on the number of pixels, so the default is 2 at every size. In the frozen regime,
         use 1 to 3 with the rule "complex" and 3 to 8 with "polar"; with refreshed gradients photographs gain up to 8.
-        At L2 27.7 (an RMS change of 2/28) seven of ten photographs end below their source's probability.
+        At L2 27.7, an RMS change of 0.071 per value (that of L2 2 for a 28 x 28 image), seven of ten photographs end
+        with a lower target probability than they started with.
 
         **Refreshed gradients.** A step toward distance r from distance d moves by at most 2 sqrt(r^2 - d^2), twice the
         length of a perpendicular step, and changes no phase by more than 1e6 rad. Later steps make up for steps that
@@ -256,15 +257,15 @@ class SteerableLens:
         by .001 (2026-11-28).
 
         **Batches.** The gradient of a network with ReLUs jumps where a unit switches: when an image moves by an L2 of
-        1e-4, EfficientNet-Lite0's gradient changes by 0.2 to 1 %, when it moves by 0.01 by 6 to 20 %. So rounding
+        1e-4, EfficientNet-Lite0's gradient changes by 0.2 to 1 %; when it moves by 0.01, by 6 to 20 %. So rounding
         differences between batch sizes, about 1e-6, grow three- to tenfold with each refreshed gradient. After 11 of
-        them to L2 6, a photograph morphed alone and the same in a batch of four ended 1 to 5 apart (csp-joint), with
-        target probabilities up to .15 apart; after 4 of them, up to .4 and .005 apart. With ``internal_batch_size=1``
-        results are equal bit for bit (pixel and pyramid families, CPU, 2026-11-28), and in float64 they agree to 1e-13
-        after 4.
+        them to L2 6, the same photograph, morphed alone and in a batch of four, ended at an L2 distance of 1 to 5 from
+        itself (csp-joint), with target probabilities up to .15 apart; after 4 gradients the differences were at most .4
+        (L2) and .005 (probability). With ``internal_batch_size=1`` results are equal bit for bit (pixel and pyramid
+        families, CPU, 2026-11-28); in float64 they agree to 1e-13 after 4 gradients.
 
         **GPU.** Frozen morphs with given factors do not wait for the device, if factors and target are on the host.
-        Images on a GPU are not read: one that is not finite, or not in ``bounds``, is not ``ok``.
+        Images on a GPU are not validated up front: one that is not finite, or not in ``bounds``, is not ``ok``.
 
         Examples
         --------
@@ -373,7 +374,7 @@ class SteerableLens:
         if not morphs.ok.all():
             reasons = sorted({reason for reason in morphs.reasons if reason})
             text = f"{int((~morphs.ok).sum())} of {len(morphs)} inputs were not perturbed to the end"
-            warnings.warn(f"{text}: {'; '.join(reasons)}", UserWarning, stacklevel=frames_within_the_package())
+            warnings.warn(f"{text}: {'; '.join(reasons)}", UserWarning, stacklevel=warning_stacklevel())
         return morphs.frames[:, -1].contiguous()
 
     __call__ = perturb  # as captum's Perturbation has it

@@ -25,10 +25,12 @@ from .l2_search import factor_at_l2, l2_from, tolerance_at
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
-MAX_STEP_RATIO = 2.0  # length of a refreshed step, relative to a step perpendicular to the path so far
+# Longest refreshed step, as a multiple of the step that reaches the distance perpendicular to the displacement so far
+MAX_STEP_RATIO = 2.0
 
 
-# Returns the gradient at an image [B, C, H, W], zero for failed samples; the int is the image's frame number, if any.
+# Returns the gradient at an image [B, C, H, W], zero for failed samples; the int is the frame number of the image, or
+# None if the image is not a frame.
 Gradient = Callable[[Tensor, int | None], Tensor]
 
 
@@ -88,7 +90,10 @@ def _frozen_factors(state: MorphState, motion: Motion) -> tuple[Tensor, Tensor |
 
 
 def _with_analysis(motion: Motion) -> Motion:
-    """Return the motion with its analysis cached, if that of all samples is small."""
+    """Return the motion with its analysis cached if the analysis of the whole batch fits in one piece.
+
+    Otherwise return the motion itself.
+    """
     pieces = list(islice(motion.pieces(), 2)) if isinstance(motion, PiecewiseMotion) else []
     return pieces[0][1] if len(pieces) == 1 else motion
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..classifier.isolation import frames_within_the_package
+from ..classifier.isolation import warning_stacklevel
 from ..families.luma import luma
 from ..memory import new_output, store
 from ..morphs import Morphs, MorphStatus
@@ -40,7 +40,8 @@ class MorphRun:
         if lens.color == "grey" and source.shape[1] == 3:
             source = luma(source).repeat(1, 3, 1, 1)
         self.schedule = make_schedule(source, lens.bounds, regime=lens.regime, **schedule)
-        can_read = not self.images.is_cuda or self.schedule.budgets is not None  # else it would wait for the device
+        # Reading on CUDA would synchronise, unless the search does so anyway.
+        can_read = not self.images.is_cuda or self.schedule.budgets is not None
         self.provider.warns &= lens.warns and can_read and self.schedule.toward
         self.overflowed: dict[int, Tensor] = {}  # frame -> which samples [B] left the floating-point range
         self.state = MorphState(lens._family_for(source), source, self.schedule, lens.bounds, lens.phase_cap)
@@ -78,13 +79,14 @@ class MorphRun:
         """Warn where a morph went too far for its target."""
         if not morphs.l2.numel():
             return
-        farthest = morphs.l2[:, -1] >= morphs.l2.amax(1) * (1 - 1e-3)  # else it has not gone too far
+        # A morph that moves back toward the source is not an overshoot.
+        farthest = morphs.l2[:, -1] >= morphs.l2.amax(1) * (1 - 1e-3)
         if count := int((morphs.fell & farthest).sum()):
             text = (
                 f"the last frame of {count} of {len(morphs)} morphs has a lower target probability than an earlier "
                 "frame (see Morphs.fell and Morphs.best_frame): try a smaller distance"
             )
-            warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
+            warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def iterate(self) -> Iterator[Tensor]:
         """Yield the frames one by one [B, C, H, W], as copies in the images' dtype."""
@@ -119,7 +121,7 @@ class MorphRun:
         """
         provider = self.provider
         l2 = l2_from(frames, self.state.source)
-        if provider.none_failed and math.isfinite(l2.sum()):
+        if provider.known_all_ok and math.isfinite(l2.sum()):
             return l2
         finite = l2.isfinite()
         started = provider.started()

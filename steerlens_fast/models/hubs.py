@@ -8,7 +8,7 @@ from types import ModuleType
 from torch import Tensor
 
 from ..checks import did_you_mean
-from ..classifier.isolation import frames_within_the_package
+from ..classifier.isolation import warning_stacklevel
 from ..errors import USAGE, JobError
 from ..extras import MissingExtra, require_extra
 from .checkpoints import put_weights, read_weights
@@ -46,7 +46,7 @@ def _timm_metadata(timm: ModuleType, spec: str, model) -> dict:
     if config["crop_mode"] != "center" or config["crop_pct"] > 1:
         crop = f"crop_mode {config['crop_mode']!r} and crop_pct {config['crop_pct']}"
         text = f"model {spec} was evaluated with {crop}; images are centre-cropped with crop_pct at most 1 instead"
-        warnings.warn(text, UserWarning, stacklevel=frames_within_the_package())
+        warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
     return {
         "size": tuple(config["input_size"][1:]),
         "channels": config["input_size"][0],
