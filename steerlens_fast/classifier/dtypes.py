@@ -35,15 +35,21 @@ def cast_for(model, images):
     return images.to(dtypes[0])
 
 
+def _cause(error: Exception) -> str:
+    """Return the line of a message that has the cause: other lines may quote the model's source code."""
+    text = str(error).strip()
+    return text.rpartition("\n")[2] if "TorchScript interpreter" in text else text.partition("\n")[0]
+
+
 @contextmanager
 def explain_mismatch(model, images) -> Iterator[None]:
     """Replace torch's errors about different dtypes or devices by a TypeError that names images and model."""
     try:
         yield
     except (RuntimeError, TypeError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or not MISMATCH.search(str(error)):
+        line = _cause(error)
+        if isinstance(error, torch.OutOfMemoryError) or "memory" in line or not MISMATCH.search(line):
             raise
-        line = str(error).strip().partition("\n")[0]
         given = f"{images.dtype} on {images.device}" if isinstance(images, Tensor) else type(images).__name__
         known = ", ".join(map(str, floating_dtypes(model))) or "unknown"
         hint = "images are not cast for a model with several or unknown dtypes"

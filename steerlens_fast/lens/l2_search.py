@@ -288,7 +288,10 @@ def _default_start(motion: Motion, target: Tensor) -> Tensor:
     gradient = getattr(motion, "gradient", None)
     if gradient is None:
         return torch.ones_like(target)
-    guess = target / torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    if norm.device.type == "cpu" and not bool((norm > 0).all()):  # the squares of tiny gradients underflow
+        norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=torch.float64)
+    guess = (target / norm).clamp(max=torch.finfo(target.dtype).max).to(target.dtype)
     return torch.where(guess.isfinite(), guess, 1.0)  # with a gradient of zeros any factor will do
 
 

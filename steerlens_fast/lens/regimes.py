@@ -183,7 +183,8 @@ def _shortened(
     state: MorphState, motion: Motion, b: Tensor, image: Tensor, longest: Tensor, accuracy: Tensor
 ) -> Tensor:
     """Return factors [B], reduced where the frame would lie farther than ``longest`` [B] from ``image``."""
-    far = l2_from(render_checked(motion, b[None], None, state.bounds), image)[0] > longest
+    distance = l2_from(render_checked(motion, b[None], None, state.bounds), image)[0]
+    far = (distance > longest) & (b > 0)  # at factor 0 the distance is the reconstruction error
     if not bool(far.any()):
         return b
     max_factor, start = torch.where(far, b, 0.0), torch.where(far, b / 2, 1.0)

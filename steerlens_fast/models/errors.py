@@ -7,7 +7,13 @@ import errno
 import torch
 
 # Messages of torch, of cuFFT and cuBLAS (ALLOC_FAILED), and of C++ (std::bad_alloc)
-OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED", "std::bad_alloc")
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUDA out of memory",  # also within an error of TorchScript
+    "ALLOC_FAILED",
+    "std::bad_alloc",
+)
 TORCHSCRIPT = "TorchScript interpreter"
 
 

@@ -370,7 +370,7 @@ def test_signals_are_deferred_during_calls_of_ray():
 @needs_ray
 @pytest.mark.slow
 def test_errors_of_rays_actors_are_the_jobs(data, tmp_path):
-    """Wrong usage keeps its code; a model that raises is told, its traceback logged."""
+    """Wrong usage keeps its exit status; an image at which the model raises an error is listed and left out."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
     make_white(images / "c0" / "000.png")
     script = f"""
@@ -394,6 +394,8 @@ print(json.dumps(codes + [ray.is_initialized()]))
     told = [
         line for line in run.stdout.splitlines() if line.startswith("[2")
     ]  # Ray itself tells of what ends there, too
-    assert json.loads(told[0]) == [2, 1, True], run.stderr  # the caller's own Ray goes on
-    assert "'nothing'" in run.stderr and "ValueError: this model does not like white" in run.stderr
-    assert "in _misbehave" in (tmp_path / "two" / "logs" / "worker-0.log").read_text()
+    assert json.loads(told[0]) == [2, 3, True], run.stderr  # the caller's own Ray goes on
+    failed = [json.loads(line) for line in (tmp_path / "two" / "failed.jsonl").read_text().splitlines()]
+    assert "'nothing'" in run.stderr and [f["message"] for f in failed if f["status"] == "model-error"] == [
+        "ValueError: this model does not like white"
+    ]
