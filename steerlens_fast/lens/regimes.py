@@ -142,14 +142,18 @@ def _step_by_step(
     b = a = torch.zeros_like(state.source[:, 0, 0, 0])
     image, frame, previous = state.source, int(state.schedule.starts_at_source), None
     shown = frame - 1 if frame else None  # the frame number of the image, if it is a frame
+    steps = list(state.schedule.steps())
+    if not steps:
+        gradient(image, shown)  # no step is taken, but targets, outputs and status come from a gradient
     if frame:
         state.append_factors(b[None], a[None])
         yield state.source_frame()
-    for step in state.schedule.steps():
+    for step in steps:
         along = gradient(image, shown)
         motion = position.toward(along)
         db, da = _step_factors(state, motion, step, image, previous)
-        db = torch.where(along.flatten(1).any(1), db, 0.0)  # without a gradient, rounding would determine the factor
+        moves = along.flatten(1).any(1)  # without a gradient, rounding would determine the factor
+        db, da = torch.where(moves, db, 0.0), None if da is None else torch.where(moves, da, 0.0)
         image, previous, shown = position.move(motion, along, db, da), db, None
         b, a = b + db, a + (db if da is None else da)
         if step.ends_frame:

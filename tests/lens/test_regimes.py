@@ -827,3 +827,29 @@ def test_huge_factors_stay_finite_and_in_bounds_or_are_not_ok(regime, rule, fact
     assert morphs.outputs.shape == (2, 4, CLASSES)
     for sample in morphs:
         assert not sample.ok or (sample.frames.min() >= 0 and sample.frames.max() <= 1)
+
+
+@pytest.mark.parametrize("regime", ["live", "persistent"])
+def test_a_single_source_frame_has_target_and_outputs(regime):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval()
+    morphs = SteerableLens(model, family="pixel", regime=regime).morph(torch.rand(2, 1, 8, 8), [1, 2], factors=[0.0])
+    assert morphs.target.tolist() == [1, 2] and morphs.frames.shape == (2, 1, 1, 8, 8)
+    assert bool(morphs.outputs.isfinite().all())
+
+
+@pytest.mark.parametrize("family", ["csp-joint", "csp-phase", "fourier"])
+def test_a_budget_below_the_reconstruction_error_is_no_error(family):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 4)).eval()
+    images = torch.rand(2, 3, 32, 32)
+    morphs = SteerableLens(model, family=family, regime="persistent").morph(images, 1, max_l2=4e-6, frames=3)
+    assert morphs.ok.all()
+
+
+@pytest.mark.parametrize("regime", ["frozen", "persistent"])
+def test_a_saturated_target_still_moves(regime):
+    """At a logit gap of 50 the gradient is about 1e-22: the squares of its values underflow in float32."""
+    weight = torch.zeros(2, 256)
+    weight[0, :10], weight[1, :10] = 1, -1
+    model = lambda x: x.flatten(1) @ weight.T + torch.tensor([50.0, 0.0])
+    morphs = SteerableLens(model, family="pixel", regime=regime).morph(torch.rand(2, 1, 16, 16), 0, max_l2=0.5)
+    assert morphs.attained.all() and morphs.ok.all()
