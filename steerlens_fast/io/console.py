@@ -53,6 +53,7 @@ def warn(text: str) -> None:
     Examples
     --------
     >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
     ...     warn("the folder cannot be synchronised")
     >>> caught[0].category
     <class 'UserWarning'>
