@@ -66,7 +66,9 @@ def import_error(*, cwd, path=(), code="import steerlens_fast", **environment) -
 
 
 def test_unbuilt_checkout_in_working_directory_names_installed_package(checkout, installed):
-    output = import_error(cwd=checkout, code=f"import sys; sys.path.insert(1, {str(installed)!r}); import steerlens_fast")
+    output = import_error(
+        cwd=checkout, code=f"import sys; sys.path.insert(1, {str(installed)!r}); import steerlens_fast"
+    )
     assert f"ImportError: steerlens_fast was imported from {checkout}/steerlens_fast, which has no compiled" in output
     assert f"A built steerlens_fast is installed in {installed}/steerlens_fast" in output
     assert f"Python looks in the working directory, {checkout}, first" in output
