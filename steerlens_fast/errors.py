@@ -143,3 +143,20 @@ def to_job_error(error: BaseException) -> JobError:
     if isinstance(error, OSError) and error.errno in EXPLANATIONS:
         text += f" ({EXPLANATIONS[error.errno]})"
     return JobError(text if isinstance(error, (OSError, MissingExtra)) else f"{type(error).__name__}: {text}")
+
+
+TORCHSCRIPT = "TorchScript interpreter"  # in each message of a scripted or traced model
+
+
+def cause_line(error: BaseException) -> str:
+    """Return the line of a message that has the cause: the first, or the last for TorchScript.
+
+    Other lines of TorchScript's messages quote the model's source code.
+
+    Examples
+    --------
+    >>> cause_line(RuntimeError("sizes differ\\nat line 3"))
+    'sizes differ'
+    """
+    text = str(error).strip()
+    return text.rpartition("\n")[2] if TORCHSCRIPT in text else text.partition("\n")[0]

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from ..errors import cause_line
+
 # Messages of torch about tensors with different dtypes or devices.
 MISMATCH = re.compile(r"dtype|scalar type|Input type \(|same device|data type", re.IGNORECASE)
 
@@ -35,19 +37,13 @@ def cast_for(model, images):
     return images.to(dtypes[0])
 
 
-def _cause(error: Exception) -> str:
-    """Return the line of a message that has the cause: other lines may quote the model's source code."""
-    text = str(error).strip()
-    return text.rpartition("\n")[2] if "TorchScript interpreter" in text else text.partition("\n")[0]
-
-
 @contextmanager
 def explain_mismatch(model, images) -> Iterator[None]:
     """Replace torch's errors about different dtypes or devices by a TypeError that names images and model."""
     try:
         yield
     except (RuntimeError, TypeError) as error:
-        line = _cause(error)
+        line = cause_line(error)
         if isinstance(error, torch.OutOfMemoryError) or "memory" in line or not MISMATCH.search(line):
             raise
         given = f"{images.dtype} on {images.device}" if isinstance(images, Tensor) else type(images).__name__

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from math import prod
 
-from ..errors import NO_THREAD, USAGE, BadItem, JobError, ModelError
-from ..models.errors import TORCHSCRIPT, error_summary, is_out_of_memory
+from ..errors import NO_THREAD, TORCHSCRIPT, USAGE, BadItem, JobError, ModelError
+from ..models.errors import error_summary, is_out_of_memory
 from .loading import Batch
 
 SHAPE_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError)  # raised by models for images of a wrong shape

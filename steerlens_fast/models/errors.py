@@ -6,6 +6,8 @@ import errno
 
 import torch
 
+from ..errors import cause_line
+
 # Messages of torch, of cuFFT and cuBLAS (ALLOC_FAILED), and of C++ (std::bad_alloc)
 OUT_OF_MEMORY = (
     "can't allocate memory",
@@ -14,7 +16,6 @@ OUT_OF_MEMORY = (
     "ALLOC_FAILED",
     "std::bad_alloc",
 )
-TORCHSCRIPT = "TorchScript interpreter"
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -26,6 +27,5 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def error_summary(error: Exception) -> str:
     """Return the type and first line of an error; the last line for TorchScript, which has the cause there."""
-    text = str(error).strip()
-    line = text.rpartition("\n")[2] if TORCHSCRIPT in text else text.partition("\n")[0]
+    line = cause_line(error)
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
