@@ -249,6 +249,6 @@ def test_a_full_disk_ends_a_job_and_room_lets_it_go_on(kind, full_disk):
     assert marked and not left_over
     done = {name.partition(".")[0] for name in marked}
     suffixes = {name.partition(".")[2] for name in names if name.partition(".")[0] not in done}
-    # Which file finds no room first depends on file sizes: frames, or frames and records, can be whole without a marker.
+    # Which file finds no room first depends on sizes: frames, or frames and records, can be whole without a marker.
     assert suffixes <= {"safetensors", "tar", "", "jsonl"}
     assert resumed == 0 and same
