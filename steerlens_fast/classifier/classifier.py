@@ -34,8 +34,11 @@ class Classifier:
     Calls do not change training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random number generators,
     grad mode or inputs. Generators are those of torch (on the CPU and on the CUDA devices in use), Python and numpy,
     and those that are attributes of modules. A module inside a plain function is not visible: its flags, buffers and
-    generators are not protected. If the process is forked during a call in another thread, the child has the state that
-    existed before that call.
+    generators are not protected.
+
+    If the process is forked during a call in another thread, the fork waits up to 5 seconds for the end of the call.
+    After a longer call, the child has the buffers from before the call, but the states of its generators are undefined,
+    and one that the call was drawing from may be locked forever.
 
     Parameters
     ----------

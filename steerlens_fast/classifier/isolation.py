@@ -7,9 +7,10 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from hashlib import sha256
-from threading import RLock, get_ident
+from threading import RLock, get_ident, local
 from weakref import WeakSet
 
 import numpy as np
@@ -23,6 +24,7 @@ Accessors = tuple[Callable[[], object], Callable[[object], object]]  # read and 
 
 
 LOCKS: WeakSet[ForkSafeLock] = WeakSet()
+FORK_SECONDS = 5.0  # for which a fork waits for a model call of another thread
 
 
 class ForkSafeLock:
@@ -36,20 +38,33 @@ class ForkSafeLock:
         self._lock, self._owner, self._depth, self._undo = RLock(), None, 0, []
         LOCKS.add(self)
 
-    def __enter__(self) -> ForkSafeLock:
-        self._lock.acquire()
+    def acquire(self, timeout: float = -1) -> bool:
+        """Acquire the lock, and return whether that succeeded within ``timeout`` seconds; -1 waits without a limit."""
+        if not self._lock.acquire(timeout=timeout):
+            return False
         self._owner, self._depth = get_ident(), self._depth + 1
-        return self
+        return True
 
-    def __exit__(self, *_) -> None:
+    def release(self) -> None:
+        """Release the lock once."""
         self._depth -= 1
         if not self._depth:
             self._owner = None
         self._lock.release()
 
+    def __enter__(self) -> ForkSafeLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()
+
     @contextmanager
     def undone_by(self, undo: Callable[[], None]) -> Iterator[None]:
-        """Call ``undo`` at the end of the block, and in a child that another thread forks during the block."""
+        """Call ``undo`` at the end of the block, and in a child that another thread forks during the block.
+
+        In the child, a mutex of torch or numpy may be locked forever: ``undo`` must not use their generators.
+        """
         self._undo.append(undo)
         try:
             yield
@@ -63,19 +78,43 @@ class ForkSafeLock:
             return  # this thread holds the lock, continues in the child, and will release it
         undo, self._undo = self._undo, []
         self._lock, self._owner, self._depth = RLock(), None, 0
-        for function in reversed(undo):
-            function()
+        _call_all(undo)
 
 
-def _after_fork() -> None:
-    for lock in list(LOCKS):
-        lock.after_fork()
+def _call_all(functions: Iterable[Callable[[], None]]) -> None:
+    """Call all functions, the last one first, even if one raises an error; then raise the error."""
+    with ExitStack() as stack:
+        for function in functions:
+            stack.callback(function)
 
-
-os.register_at_fork(after_in_child=_after_fork)
 
 # One thread at a time runs a model: random number generators and buffers are shared by the process.
 MODEL_LOCK = ForkSafeLock()
+FORK = local()  # per thread, since several threads may fork
+
+
+def _before_fork() -> None:
+    """Wait until no model is running: a running one may hold the mutex of a generator, which stays locked in the child.
+
+    The wait is bounded, because the model call may itself wait for the thread that forks. Locks that other modules
+    acquire before a fork, for example logging, are acquired later than this one if the module was imported earlier.
+    """
+    FORK.holds_lock = False
+    FORK.holds_lock = MODEL_LOCK.acquire(timeout=FORK_SECONDS)
+
+
+def _after_fork_in_parent() -> None:
+    if FORK.holds_lock:
+        MODEL_LOCK.release()
+
+
+def _after_fork_in_child() -> None:
+    if FORK.holds_lock:
+        MODEL_LOCK.release()
+    _call_all([lock.after_fork for lock in LOCKS])
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 class _GlobalNumpy:
@@ -158,38 +197,44 @@ class RandomStream:
 
     def __enter__(self) -> RandomStream:
         self._callers = self._read()
-        self._undo = MODEL_LOCK.undone_by(self._leave)
-        self._undo.__enter__()
         self._write(self._own, self._callers)
         return self
 
     def __exit__(self, *_) -> None:
-        self._undo.__exit__(None, None, None)
-
-    def _leave(self) -> None:
-        """Restore the caller's states, and save the state of the stream."""
-        self._own = self._read()
-        self._write(self._callers, self._own)
+        try:
+            self._own = self._read()
+        finally:
+            self._write(self._callers, self._own)
 
     def _read(self) -> list:
         return [read() for read, _ in self._generators]
 
     def _write(self, states: list, current: list) -> None:
         """Set the states of the generators, except where the state is the current one."""
-        for (_, write), state, old in zip(self._generators, states, current):
-            if state is not old:
-                write(state)
+        pairs = zip(self._generators, states, current)
+        _call_all([partial(write, state) for (_, write), state, old in pairs if state is not old])
 
 
 def _global_generators(devices: Iterable[torch.device]) -> Iterator[Accessors]:
     yield torch.get_rng_state, torch.set_rng_state
     for device in dict.fromkeys(d for d in devices if d.type == "cuda"):
-        yield (
-            lambda device=device: torch.cuda.get_rng_state(device),
-            lambda state, device=device: torch.cuda.set_rng_state(state, device),
-        )
+        yield _cuda_generator(device)
     yield random.getstate, random.setstate
     yield NUMPY.read, NUMPY.write
+
+
+def _cuda_generator(device: torch.device) -> Accessors:
+    """Return the accessors of a GPU's generator; they do nothing in a forked child, where torch cannot use CUDA."""
+    process = os.getpid()
+
+    def read() -> Tensor | None:
+        return torch.cuda.get_rng_state(device) if os.getpid() == process else None
+
+    def write(state: Tensor) -> None:
+        if os.getpid() == process:
+            torch.cuda.set_rng_state(state, device)
+
+    return read, write
 
 
 def _generators_in(modules: Iterable[Module]) -> Iterator[Accessors]:

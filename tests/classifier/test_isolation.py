@@ -113,8 +113,9 @@ import os, signal, sys, threading
 import torch
 from torch import nn
 import steerlens_fast as sf
-from steerlens_fast.classifier import Classifier
+from steerlens_fast.classifier import Classifier, isolation
 
+isolation.FORK_SECONDS = 0.1
 torch.set_num_threads(1)
 inside, leave = threading.Event(), threading.Event()
 
@@ -142,7 +143,7 @@ assert inside.wait(60)
 child = os.fork()
 if not child:
     signal.alarm(60)
-    same = torch.equal(torch.get_rng_state(), before) and model.calls.item() == 0
+    same = model.calls.item() == 0
     same &= torch.equal(lens.morph(images, 1, factors=1.0).frames, expected)
     os._exit(0 if same and model.calls.item() == 0 else 7)
 status = os.waitpid(child, 0)[1]
@@ -160,17 +161,109 @@ def run(script):
     return subprocess.run([sys.executable, "-c", script], env=environment, timeout=150, capture_output=True, text=True)
 
 
-def test_a_fork_while_a_thread_is_in_the_lens_leaves_the_child_free():
-    """It neither waits for a thread that it does not have, nor starts with that thread's numbers and buffers."""
+def test_a_fork_during_a_long_model_call_leaves_the_child_free():
+    """It neither waits for a thread that it does not have, nor starts with that thread's buffers."""
     found = run(FORK)
     assert found.returncode == 0, found.stderr
 
 
+DRAW = """
+import os, random, signal, sys, threading
+import numpy as np
+import torch
+from torch import nn
+from steerlens_fast.classifier import Classifier
+
+torch.set_num_threads(1)
+
+class Noise(nn.Module):
+    def forward(self, x):
+        torch.randn(1_000_000), np.random.randn(1_000_000), random.random()
+        return x.flatten(1)
+
+def states():
+    return torch.get_rng_state().tolist(), repr(np.random.get_state())
+
+driver, images, leave = Classifier(Noise().eval()), torch.rand(1, 1, 2, 2), threading.Event()
+before = states()
+
+def loop():
+    while not leave.is_set():
+        driver.outputs(images)
+
+thread = threading.Thread(target=loop)
+thread.start()
+for _ in range(10):
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        same = states() == before
+        driver.outputs(images)
+        os._exit(0 if same else 7)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status:
+        break
+leave.set()
+thread.join()
+sys.exit(status)
+"""
+
+
+def test_a_fork_while_a_model_draws_leaves_the_child_with_free_generators():
+    found = run(DRAW)
+    assert found.returncode == 0, found.stderr
+
+
+LOADER = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from steerlens_fast.classifier import Classifier
+
+class Loading(nn.Module):
+    def forward(self, x):
+        loader = DataLoader(list(range(4)), num_workers=1, multiprocessing_context="fork")
+        return x.flatten(1) * sum(loader)
+
+images = torch.rand(1, 1, 2, 2)
+assert torch.equal(Classifier(Loading().eval()).outputs(images), images.flatten(1) * 6)
+"""
+
+
+def test_a_model_may_fork_worker_processes():
+    found = run(LOADER)
+    assert found.returncode == 0, found.stderr
+
+
+def test_the_generator_of_a_gpu_is_left_alone_in_a_forked_child(monkeypatch):
+    """There, torch raises an error for every use of CUDA."""
+    parent, state = os.getpid(), torch.zeros(16, dtype=torch.uint8)
+
+    def read(device):
+        assert os.getpid() == parent
+        return state
+
+    monkeypatch.setattr(torch.cuda, "get_rng_state", read)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: read(device))
+    before, code = torch.get_rng_state(), 7
+    with RandomStream([torch.device("cuda")]) as stream:
+        torch.rand(1)
+        child = os.fork()
+        if not child:
+            try:
+                stream.__exit__()
+                code = 0 if torch.equal(torch.get_rng_state(), before) else 8
+            finally:
+                os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child():
-    lock, held, leave = ForkSafeLock(), threading.Event(), threading.Event()
+    """An undo function that fails there does not prevent the others."""
+    lock, held, leave, parent, done = ForkSafeLock(), threading.Event(), threading.Event(), os.getpid(), []
 
     def hold():
-        with lock:
+        with lock, lock.undone_by(lambda: done.append(1)), lock.undone_by(lambda: 1 / (os.getpid() == parent)):
             held.set()
             leave.wait(60)
 
@@ -179,9 +272,9 @@ def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child():
     assert held.wait(60)
     child = os.fork()
     if not child:
-        os._exit(0 if lock._lock.acquire(timeout=30) else 7)
+        os._exit(0 if lock.acquire(timeout=30) and done else 7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert not lock._lock.acquire(blocking=False)
+    assert not lock.acquire(timeout=0)
     leave.set()
     thread.join()
 
