@@ -7,6 +7,7 @@ from torch import nn
 
 from ..data.import_object import import_object, user_code_error
 from ..errors import USAGE, JobError
+from ..extras import MissingExtra
 from .checkpoints import load_weights
 from .loaded import RawModel, copy_model, model_name
 
@@ -34,6 +35,8 @@ def _call_factory(name: str, factory):
         raise JobError(f"model {name!r} must be a module, or a callable that returns one, got {factory!r}", USAGE)
     try:
         model = factory()
+    except MissingExtra as error:
+        raise JobError(f"model {name!r}: {error}", USAGE) from error
     except Exception as error:
         raise user_code_error("model", name, "calling it without arguments") from error
     if isinstance(model, torch.export.ExportedProgram):

