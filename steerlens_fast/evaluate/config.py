@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..checks import check_int, check_number
+from ..data.config import DataConfig
 from ..errors import USAGE, JobError
 from ..families import FAMILIES
 from ..io.argument_types import name_list, number_list, or_none, positive, size
@@ -26,11 +27,13 @@ FOR_EACH_JUDGE = "in the order of --judge, or - for the common value; repeated f
 
 
 @dataclass(frozen=True)
-class EvaluationConfig(LensConfig, ModelConfig):
+class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     """The options that decide an evaluation's results.
 
-    The fields of :class:`~steerlens_fast.models.config.ModelConfig` and :class:`~steerlens_fast.lens.config.LensConfig`
-    are fields of it, too; the model's hold for all classifiers that have no own values.
+    The fields of :class:`~steerlens_fast.data.config.DataConfig`, of
+    :class:`~steerlens_fast.models.config.ModelConfig` and of :class:`~steerlens_fast.lens.config.LensConfig` are
+    fields of it, too; the model's hold for all classifiers that
+    have no own values.
 
     Parameters
     ----------
@@ -219,6 +222,7 @@ class EvaluationConfig(LensConfig, ModelConfig):
     def _check(self) -> None:
         self._check_serializable()
         check_fields(self)
+        self._check_range()
         if self.target == "argmax":
             raise ValueError(
                 "target must be another class than the source's, got 'argmax', the prediction of the driver"

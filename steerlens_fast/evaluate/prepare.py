@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from ..data.class_names import class_name
-from ..data.sources import open_source
+from ..data.sources.open import open_source_from_config
 from ..data.targets import parse_target
+from ..data.value_range import narrow_range_warnings
 from ..errors import USAGE, JobError
 from ..io.versions import versions
 from ..models.device import resolve_device
@@ -35,7 +36,7 @@ def prepare(config: EvaluationConfig, data, driver, judges) -> Preparation:
     """Load models and data, and select the sources."""
     device = resolve_device(config.device)
     rule = parse_target(config.target)
-    source = open_source(config.data if data is None else data, labels=config.labels)
+    source = open_source_from_config(config, data)
     driver_model = load_driver(config, device, driver)
     judge_models = load_judges(config, device, judges)
     if reserved := {"", "driver"} & set(judge_models):
@@ -45,6 +46,8 @@ def prepare(config: EvaluationConfig, data, driver, judges) -> Preparation:
         classifier.seed = (config.seed, "sources")
     sources = select_sources(config, source, rule, driver_model, classifiers)
     problems = classifiers.problems + _source_warnings(sources, bool(classifiers.judges), bool(judge_models))
+    if config.range is None:
+        problems += narrow_range_warnings(source, sources.items)
     truth, problem = ground_truth_of(source, sources.items[0].index, sources.images[0], driver_model.crop_pct < 1)
     problems += [problem] if problem else []
     runner = TaskRunner(config, sources, classifiers.driver, classifiers.judges, truth, device)

@@ -16,6 +16,7 @@ from ..data.items import Item
 from ..data.resize import resize_and_crop
 from ..data.sources import Source
 from ..data.targets import TargetRule, batch_target, target_number
+from ..data.value_range import value_range_of
 from ..errors import REASONS, USAGE, BadItem, JobError
 from ..models import LoadedModel
 from ..models.device import image_dtype
@@ -145,12 +146,15 @@ def _candidates(
         for _ in source.listing():  # some sources have class names only after a full listing
             pass
     names = source.class_names, driver.class_names
+    value_range = config.range
+    if value_range == "auto":
+        value_range = value_range_of(source, islice(rule.resolve(source.listing(), *names), config.limit))
     listed = islice(rule.resolve(source.listing(), *names), config.limit)
     listed = (Candidate(item, rule.dropped) for item in listed)
     size, first = driver.size, True
     while batch := list(islice(listed, BATCH)):
         for candidate in batch:
-            size = _load(source, candidate, driver, size)
+            size = _load(source, candidate, driver, size, value_range)
         readable = [candidate for candidate in batch if candidate.unreadable is None]
         if readable:
             images = torch.stack([candidate.pixels for candidate in readable]).to(image_dtype(config.dtype)).div_(255)
@@ -164,11 +168,11 @@ def _candidates(
         yield from batch
 
 
-def _load(source: Source, candidate: Candidate, driver: LoadedModel, size) -> tuple[int, int] | None:
+def _load(source: Source, candidate: Candidate, driver: LoadedModel, size, value_range) -> tuple[int, int] | None:
     """Read an image and return its size, which all later images are resized to."""
     try:
         data, candidate.label = source.read_with_label(candidate.item)
-        image = decode(data, mode="L" if driver.channels == 1 else "RGB")
+        image = decode(data, mode="L" if driver.channels == 1 else "RGB", range=value_range)
     except BadItem as error:
         candidate.unreadable = error.reason
         return size

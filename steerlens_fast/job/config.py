@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..checks import check_number
-from ..data.decoding import check_range
+from ..data.config import DataConfig
 from ..errors import USAGE, JobError
 from ..families import FAMILIES
-from ..io.argument_types import integer_list, number_or_list, value_range
+from ..io.argument_types import integer_list, number_or_list
 from ..io.base_config import check_fields, option
 from ..lens import SCORES, SteerableLens
 from ..lens.config import LensConfig
@@ -22,11 +22,12 @@ FORMATS = tuple(FRAME_DTYPES)
 
 
 @dataclass(frozen=True)
-class JobConfig(LensConfig, ModelConfig):
+class JobConfig(LensConfig, ModelConfig, DataConfig):
     """The options that decide a job's outputs.
 
-    The fields of :class:`~steerlens_fast.models.config.ModelConfig` and :class:`~steerlens_fast.lens.config.LensConfig`
-    are fields of it, too.
+    The fields of :class:`~steerlens_fast.data.config.DataConfig`, of
+    :class:`~steerlens_fast.models.config.ModelConfig` and of :class:`~steerlens_fast.lens.config.LensConfig` are
+    fields of it, too.
 
     Parameters
     ----------
@@ -40,11 +41,6 @@ class JobConfig(LensConfig, ModelConfig):
         Use only the first ``limit`` items.
     decoder, max_pixels
         See :func:`steerlens_fast.data.decoding.decode`.
-    range : (float, float), "auto", "image" or None
-        For images of more than 8 bits: the values, in the file's own units, that become black and white. None is the
-        full range of the file's type, 0 to 65535; use (0, 4095) for 12-bit data. "auto" is the lowest and the highest
-        value of the data set, for which every image is read once before the job. "image" is the lowest and the highest
-        value of each image, after which images are not comparable with each other.
     family, scales, orientations
         See :class:`steerlens_fast.SteerableLens`.
     factors, amplitude_factors, score
@@ -110,15 +106,6 @@ class JobConfig(LensConfig, ModelConfig):
         minimum=1,
         help="reject images with more pixels",
     )
-    range: str | Sequence[float] | None = option(
-        None,
-        group="data",
-        metavar="LOW,HIGH",
-        type=value_range,
-        help="for images of more than 8 bits: the values, in the file's own units, that become black and white, e.g. "
-        "0,4095 for 12-bit data; auto: the lowest and highest of all images, which are read once before the job; "
-        "image: those of each image (default: the full range of the file's type, 0,65535)",
-    )
     family: str = option(
         "csp-phase", group="method", metavar="F", passed_to="lens", help=f"edit family: {', '.join(FAMILIES)}"
     )
@@ -174,8 +161,7 @@ class JobConfig(LensConfig, ModelConfig):
     def _check(self) -> None:
         self._check_serializable()
         check_fields(self)
-        if self.range != "auto":
-            check_range(self.range)
+        self._check_range()
         if self.frame_dtype not in FRAME_DTYPES[self.format]:
             stored = " or ".join(FRAME_DTYPES[self.format])
             raise ValueError(f"frame_dtype must be {stored} with format {self.format!r}, got {self.frame_dtype!r}")
@@ -222,7 +208,7 @@ class JobConfig(LensConfig, ModelConfig):
     @classmethod
     def from_dict(cls, values: Mapping) -> JobConfig:
         """Make a configuration as :meth:`BaseConfig.from_dict` does; lists of JSON become tuples."""
-        pairs = ("size", "mean", "std", "range")
+        pairs = ("size", "mean", "std")
         tuples = {name: tuple(v) for name, v in values.items() if name in pairs and isinstance(v, list)}
         return super().from_dict({**values, **tuples})
 

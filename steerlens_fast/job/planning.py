@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,12 +17,13 @@ from ..data.sources.base import printable
 from ..data.sources.open import open_source_from_config
 from ..data.sources.table import has_target_column
 from ..data.targets import COLUMN, parse_target
+from ..data.value_range import narrow_range_warnings, read_image, value_range_of
 from ..errors import USAGE, BadItem, JobError
 from ..io.atomic_io import TEMPORARY_PATTERN, read_json, sha256_of, write_json
 from ..io.output_dir import check_unchanged
 from ..io.versions import versions
 from .config import JobConfig
-from .depth import check_depth, data_warnings, logger, read_image, value_range_of
+from .depth import check_depth
 from .plan import Plan, batch_and_shard_size, threads_per_worker
 
 FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
@@ -30,6 +32,7 @@ TARGETS_WITH_NAMES = ("class", "map", "csv", "column")  # kinds of targets that 
 TARGETS_BY_LABEL = ("label", "map")
 OTHER_FILES = ("logs", ".lock", ".lock-*", ".planning")  # of a job's folder; they stay when a job is overwritten
 MAX_SIZE_TRIES = 100  # images that are decoded to find the size of the first one
+logger = logging.getLogger("steerlens_fast.job.api")
 
 
 class JobInputs:
@@ -95,7 +98,10 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int) -> Plan:
     config, inputs.model_names = inputs.config, model["class_names"]
     check_depth(config, model["channels"])
     size = model["size"] or _size_of_first(inputs)
-    value_range = value_range_of(inputs) if config.range == "auto" else config.range
+    decode_options = {"max_pixels": config.max_pixels}
+    value_range = config.range
+    if value_range == "auto":
+        value_range = value_range_of(inputs.source, inputs.items(), **decode_options)
     batch_size, shard_size = batch_and_shard_size(config, (config.num_frames, model["channels"], *size))
     write_json(out / "config.json", config.as_dict())
     listing = write_listing(out / "items.jsonl", inputs.items(), shard_size, inputs.source.where)
@@ -120,7 +126,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int) -> Plan:
         unused_entries=inputs.source.left_out.as_dict(),
         range=list(value_range) if isinstance(value_range, tuple) else value_range,
         frame_dtype=config.frame_dtype,
-        warnings=data_warnings(inputs),
+        warnings=[] if config.range else narrow_range_warnings(inputs.source, inputs.items(), **decode_options),
     )
     for warning in plan.warnings:
         logger.warning(warning)
@@ -211,7 +217,7 @@ def _size_of_first(inputs: JobInputs) -> tuple[int, int]:
     first, count = None, 0
     for item in islice(inputs.items(), MAX_SIZE_TRIES):
         try:
-            image = read_image(inputs, item)
+            image = read_image(inputs.source, item, inputs.config.range, max_pixels=inputs.config.max_pixels)
         except BadItem as error:
             first, count = first or f"{printable(item.path)} is {error.reason}: {error}", count + 1
             continue

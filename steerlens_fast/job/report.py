@@ -12,10 +12,10 @@ from ..data.class_names import class_name
 from ..data.decoding import is_narrow_range
 from ..data.items import compact_json, read_listing
 from ..data.targets import LABEL
+from ..data.value_range import narrow_warning
 from ..errors import OK
 from ..io.atomic_io import atomic_write, read_json, sha256_of, write_json
 from ..io.output_dir import is_locked
-from .depth import narrow_warning
 from .plan import Plan
 from .reader import read_config
 from .shard import marker_path, read_records, shard_name

@@ -9,6 +9,7 @@ import pytest
 from steerlens_fast.cli.evaluate import _add_options as add_evaluate_options
 from steerlens_fast.cli.morph import _add_options as add_morph_options
 from steerlens_fast.cli.options import given_fields
+from steerlens_fast.data.config import DataConfig
 from steerlens_fast.errors import JobError
 from steerlens_fast.evaluate.config import EvaluationConfig
 from steerlens_fast.io.base_config import BaseConfig, inherited_option, option
@@ -39,9 +40,9 @@ def test_every_field_has_one_option_with_its_choices(add_options, configs):
 
 
 @pytest.mark.parametrize("config", [JobConfig, EvaluationConfig])
-def test_a_configuration_has_the_fields_of_model_and_lens(config):
+def test_a_configuration_has_the_fields_of_data_model_and_lens(config):
     names = {field.name for field in dataclasses.fields(config)}
-    for part in (ModelConfig, LensConfig):
+    for part in (DataConfig, ModelConfig, LensConfig):
         assert {field.name for field in dataclasses.fields(part)} <= names
 
 

@@ -1,10 +1,12 @@
 """What an evaluation is given: which images count, targets that must be there, paths from elsewhere, known motions."""
 
+import json
 import re
 import shutil
 import sys
 
 import evaluate_models
+import numpy as np
 import pytest
 import torch
 from evaluations import FAST, dataset, net, pictures, records, run
@@ -33,6 +35,43 @@ def no_work(monkeypatch):
         raise AssertionError(f"{task.name} has begun")
 
     monkeypatch.setattr(TaskRunner, "run", refused)
+
+
+# --- Images of more than 8 bits
+
+
+@pytest.mark.parametrize("value", ["0,4095", "auto", "image"])
+def test_a_range_decides_the_images(value, tmp_path):
+    """Those of 12 bits, stored in 16, are the same sources as their 8 bits."""
+    eight = pictures()[..., 0].numpy()
+    eight[:, 0, 0], eight[:, 0, 1] = 0, 255
+    np.save(tmp_path / "eight.npy", eight)
+    np.save(tmp_path / "twelve.npy", np.round(eight * (4095 / 255)).astype(np.uint16))
+    plans = []
+    for name, more in (("eight", []), ("twelve", ["--range", value])):
+        options = ["--driver", "evaluate_models:driver", "--select", "all", "--channels", "1", "--max-l2", "0.5"]
+        options += [
+            "--families",
+            "pixel",
+            "--probe-directions",
+            "0",
+            "--restarts",
+            "1",
+            "--draws",
+            "20",
+            "--frames",
+            "2",
+        ]
+        options += ["--grid", "4", "--no-figures", "--progress", "none", *more]
+        main(["evaluate", "--data", str(tmp_path / f"{name}.npy"), "--out", str(tmp_path / name), *options])
+        plans.append(json.loads((tmp_path / name / "plan.json").read_text()))
+    assert plans[0]["sources"] == plans[1]["sources"]
+
+
+def test_images_of_a_narrow_range_are_a_problem(tmp_path):
+    images = pictures().to(torch.int32).numpy().astype(np.uint16)
+    found = run(tmp_path, StackDataset(torch.from_numpy(images), [0] * len(images)), judges={}, **QUICK)
+    assert any("at most a quarter of the range of 16 bits" in problem for problem in found.summary["problems"])
 
 
 # --- Which images were looked at

@@ -1,0 +1,41 @@
+"""Options of decoding images, shared by the configurations of jobs and evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..io.argument_types import value_range
+from ..io.base_config import BaseConfig, option
+from .decoding import check_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(BaseConfig):
+    """Options of decoding images.
+
+    Parameters
+    ----------
+    range : (float, float), "auto", "image" or None
+        For images of more than 8 bits: the values, in the file's own units, that become black and white. None is the
+        full range of the file's type, 0 to 65535; use (0, 4095) for 12-bit data. "auto" is the lowest and the highest
+        value of the data set, for which every image is read once before the first one is used. "image" is the lowest
+        and the highest value of each image, after which images are not comparable with each other.
+    """
+
+    range: str | Sequence[float] | None = option(
+        None,
+        group="data",
+        metavar="LOW,HIGH",
+        type=value_range,
+        help="for images of more than 8 bits: the values, in the file's own units, that become black and white, e.g. "
+        "0,4095 for 12-bit data; auto: the lowest and highest of all images, which are read once more before; "
+        "image: those of each image (default: the full range of the file's type, 0,65535)",
+    )
+
+    def _check_range(self) -> None:
+        """Check the range; a list, as JSON has it, becomes a tuple."""
+        if isinstance(self.range, list):
+            object.__setattr__(self, "range", tuple(self.range))
+        if self.range != "auto":
+            check_range(self.range)

@@ -1,0 +1,81 @@
+"""The range of values of a data set whose images have more than 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ..errors import BadItem
+from .decoding import decode, is_narrow_range, pixel_value_range
+from .items import Item
+from .sources import Source
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SAMPLED = 16  # images that are checked for narrow values
+THREADS = 4
+
+
+def read_image(source: Source, item: Item, range=None, **decode_options) -> Image:
+    """Decode an item's image at its own size; raise BadItem if it cannot be decoded.
+
+    Parameters
+    ----------
+    source, item
+    range
+        As in :class:`~steerlens_fast.data.config.DataConfig`.
+    **decode_options
+        Options of :func:`~steerlens_fast.data.decoding.decode`.
+    """
+    return decode(source.read(item), range="image" if range == "auto" else range, **decode_options)
+
+
+def value_range_of(source: Source, items: Iterable[Item], **decode_options) -> tuple[float, float] | None:
+    """Return the lowest and the highest value of all images of more than 8 bits; None if there are none."""
+    low, high, items = float("inf"), float("-inf"), iter(items)
+    with ThreadPoolExecutor(THREADS) as pool:
+        while chunk := list(islice(items, 16 * THREADS)):
+            for values in pool.map(partial(_values, source, range="auto", **decode_options), chunk):
+                if values is not None:
+                    low, high = min(low, values["low"]), max(high, values["high"])
+    if low > high:
+        return None
+    return float(low), float(high if high > low else low + 1)
+
+
+def _values(source: Source, item: Item, **options) -> dict | None:
+    try:
+        return pixel_value_range(read_image(source, item, **options))
+    except BadItem:
+        return None
+
+
+def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_options) -> list[str]:
+    """Return a warning if the first images use a small part of the value range."""
+    narrow = []
+    for n, item in enumerate(islice(items, SAMPLED)):
+        values = _values(source, item, **decode_options)
+        if n == 0 and values is None:
+            return []  # 8 bits, the common case: no further images are checked
+        if is_narrow_range(values):
+            narrow.append(values)
+    if not narrow:
+        return []
+    low, high = min(v["low"] for v in narrow), max(v["high"] for v in narrow)
+    return [narrow_warning(len(narrow), n + 1, f", {low} to {high} of {narrow[0]['full']}")]
+
+
+def narrow_warning(narrow: int, total: int, used: str = "") -> str:
+    """Return a warning about images that use a small part of their value range.
+
+    Examples
+    --------
+    >>> narrow_warning(16, 16, ", 0 to 4095 of 65535")
+    '16 of 16 images use at most a quarter of the range of 16 bits, 0 to 4095 of 65535, which leaves few grey levels: use --range LOW,HIGH, auto or image (in Python range=)'
+    """  # noqa: E501
+    hint = "use --range LOW,HIGH, auto or image (in Python range=)"
+    return f"{narrow} of {total} images use at most a quarter of the range of 16 bits{used}, which leaves few grey levels: {hint}"  # noqa: E501
