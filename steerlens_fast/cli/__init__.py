@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ..io.console import flush_streams, open_closed_descriptors, write_stderr, write_stdout
+from ..io.console import flush_streams, open_closed_descriptors, stdout_error, write_stderr, write_stdout
 from .demo import add_demo
 from .evaluate import add_evaluate
 from .jobs import add_jobs
@@ -17,7 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status.
 
     0 complete, 1 fatal error, 2 usage error or changed configuration, 3 complete with failed items, 4 too many failed
-    items, 5 no space left, 130 interrupted, 143 terminated. Errors found by argparse raise ``SystemExit(2)``.
+    items, 5 no space left, 130 interrupted, 143 terminated. Errors found by argparse raise ``SystemExit(2)``. If the
+    command succeeded but stdout could not be written, the status is 5 for a full disk, otherwise 1; this is reported on
+    stderr, unless the reader of a pipe has ended.
 
     Examples
     --------
@@ -26,10 +28,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     open_closed_descriptors()
+    stdout_error()  # of an earlier call
     try:
-        return _run(_parser().parse_args(argv))
+        code = _run(_parser().parse_args(argv))
+    except SystemExit as ended:  # of argparse
+        raise SystemExit(_final_status(ended.code)) from None
     finally:
         flush_streams()
+    return _final_status(code)
+
+
+def _final_status(code: int) -> int:
+    """Return the exit status of a command: its own, or that of an error of stdout if it succeeded."""
+    from ..errors import FATAL, to_job_error
+
+    flush_streams()
+    error = stdout_error()
+    if error is None:
+        return code
+    if isinstance(error, BrokenPipeError):  # as for "| head"
+        return code or FATAL
+    write_stderr(f"steerlens-fast: stdout cannot be written: {error.strerror}")
+    return code or to_job_error(error).code
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -57,12 +77,12 @@ def _report(arguments: argparse.Namespace, message) -> None:
 def _parser() -> argparse.ArgumentParser:
     from ..version import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="steerlens-fast",
         description="What a classifier believes separates two classes, as motion in the complex steerable pyramid.",
     )
     parser.add_argument("--version", action="version", version=f"steerlens_fast {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_morph(commands)
     add_jobs(commands)
     add_evaluate(commands)
@@ -80,4 +100,5 @@ def _info(_: argparse.Namespace) -> int:
     from .. import build_info
 
     lines = [f"{name:14s}{value if value != '' else '-'}" for name, value in build_info().items()]
-    return 0 if write_stdout("\n".join(lines)) else 1
+    write_stdout("\n".join(lines))
+    return 0

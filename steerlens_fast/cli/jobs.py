@@ -68,7 +68,8 @@ def _status(arguments: argparse.Namespace) -> int:
     from ..job.plan import Plan
     from ..job.report import status_of
 
-    return 0 if write_stdout(json.dumps(status_of(arguments.out, Plan.read(arguments.out)), indent=1)) else 1
+    write_stdout(json.dumps(status_of(arguments.out, Plan.read(arguments.out)), indent=1))
+    return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -57,7 +57,8 @@ def _morph(arguments: argparse.Namespace) -> int:
     options = with_absolute_paths(given_fields(JobConfig, arguments))
     run_options = RunOptions(**given_fields(RunOptions, arguments))
     if "dry_run" in arguments:
-        return 0 if write_stdout("\n".join(dry_run(arguments.out, options, run_options))) else 1
+        write_stdout("\n".join(dry_run(arguments.out, options, run_options)))
+        return 0
     outcome = run_job(arguments.out, options, run_options)
     incomplete = run_options.engine == "env" and not outcome.summary["complete"]
     others = "; the other ranks compute the remaining shards" if incomplete else ""

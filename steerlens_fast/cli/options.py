@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 
 from ..io.argument_types import folder, integer_from
 from ..io.base_config import declared_fields
+from ..io.console import write_stdout
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -29,6 +31,13 @@ class CommandParser(argparse.ArgumentParser):
             add_options, self._add_options = self._add_options, None
             add_options(self)
         return super().parse_known_args(args, namespace)
+
+    def _print_message(self, message, file=None):
+        """Print help and version as other text on stdout, since argparse ignores errors."""
+        if message and file is not None and file is sys.stdout:
+            write_stdout(message.removesuffix("\n"))
+        else:
+            super()._print_message(message, file)
 
 
 class OptionGroups:

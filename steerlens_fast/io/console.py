@@ -1,8 +1,9 @@
-"""Text on stdout and stderr; streams that cannot be written never raise an error."""
+"""Text on stdout and stderr; streams that cannot be written never raise an error, but stdout decides an exit status."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import warnings
@@ -24,22 +25,44 @@ def write_line(text: str, stream: TextIO | None) -> bool:
     >>> write_line("not written", None)
     False
     """
-    if stream is None:
-        return False
+    return _write_error(text, stream) is None
+
+
+def _write_error(text: str, stream: TextIO | None) -> OSError | None:
+    """Write a line, and return the error if that failed."""
     try:
+        if stream is None:
+            raise ValueError("the stream is closed")
         try:
             print(text, file=stream, flush=True)
         except UnicodeEncodeError:
             encoding = getattr(stream, "encoding", None) or "ascii"
             print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
-    except (OSError, ValueError):  # ValueError: the stream is closed
-        return False
-    return True
+    except (OSError, ValueError) as error:
+        return _as_os_error(error)
+    return None
 
 
-def write_stdout(text: str) -> bool:
-    """:func:`write_line` to stdout."""
-    return write_line(text, sys.stdout)
+def _as_os_error(error: OSError | ValueError) -> OSError:
+    """Return an OSError for the ValueError that a closed stream raises."""
+    return error if isinstance(error, OSError) else OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+_stdout_errors: list[OSError] = []
+
+
+def write_stdout(text: str) -> None:
+    """Write a line to stdout. An error is not raised, so that the work goes on; :func:`stdout_error` returns it."""
+    error = _write_error(text, sys.stdout)
+    if error is not None:
+        _stdout_errors.append(error)
+
+
+def stdout_error() -> OSError | None:
+    """Return the first error of stdout since the last call of this function, or None."""
+    errors = _stdout_errors.copy()
+    _stdout_errors.clear()
+    return errors[0] if errors else None
 
 
 def write_stderr(text: str) -> bool:
@@ -86,7 +109,9 @@ def flush_streams() -> None:
         try:
             if stream is not None:
                 stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if stream is sys.stdout:
+                _stdout_errors.append(_as_os_error(error))
             with contextlib.suppress(OSError, ValueError):
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, stream.fileno())

@@ -175,8 +175,58 @@ def test_the_exit_status_is_the_job_s(name, error, data, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, name, stream)
     asked = arguments(tmp_path, data=data, workers=0, progress="lines")
     assert main(asked) == 3 and main([*asked, "--frames", "5", "--resume"]) == 2
-    assert main(["verify", str(tmp_path)]) == 0
-    assert main(["status", str(tmp_path)]) == (1 if name == "stdout" else 0)
+    expected = 0 if name == "stderr" else 5 if getattr(error, "errno", None) == errno.ENOSPC else 1
+    assert main(["verify", str(tmp_path)]) == main(["status", str(tmp_path)]) == expected
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "out"
+    assert run_here(out, data=data) == 3
+    return out
+
+
+COMMANDS = {
+    "status": ["status", "out"],
+    "verify": ["verify", "out"],
+    "gallery": ["gallery", "out", "--to", "page"],
+    "export": ["export", "out", "--format", "npz", "--to", "npz"],
+    "info": ["info"],
+    "help": ["export", "--help"],
+    "version": ["--version"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("error, code, said", [(ERRORS[0], 1, ""), (ERRORS[1], 5, "No space left on device")], ids=str)
+def test_stdout_that_cannot_be_written_decides_the_exit_status(
+    command, error, code, said, finished, tmp_path, monkeypatch, capsys
+):
+    """A full device is reported, the end of a pipe's reader is not; the work is done in both cases."""
+    shutil.copytree(finished, tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    stream = Stream(error, "write", "flush")
+    stream.fileno = stream.fail
+    monkeypatch.setattr(sys, "stdout", stream)
+    try:
+        status = main(COMMANDS[command])
+    except SystemExit as ended:
+        status = ended.code
+    assert status == code
+    assert capsys.readouterr().err == (f"steerlens-fast: stdout cannot be written: {said}\n" if said else "")
+    assert (tmp_path / "page" / "index.html").exists() or command != "gallery"
+    assert (tmp_path / "npz").exists() or command != "export"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize(
+    "command, shell, code, said",
+    [("status", "| true", 1, ""), ("help", ">/dev/full", 5, "No space left"), ("status", ">&-", 1, "Bad file")],
+)
+def test_the_exit_status_of_a_process_whose_stdout_cannot_be_written(command, shell, code, said, finished):
+    ended = run(COMMANDS[command], shell, finished.parent, PYTHONUNBUFFERED="")
+    assert (finished.parent / "status").read_text() == f"{code}\n"
+    assert (said in ended.stderr.decode()) if said else not ended.stderr
 
 
 def test_closed_descriptors_get_no_file_of_the_job(tmp_path):
