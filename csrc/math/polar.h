@@ -14,12 +14,12 @@ template <typename T>
 struct Exponents;
 template <>
 struct Exponents<float> {
-  static constexpr float kMax = 3.402823466e+38f;  // the largest finite number
+  using Unsigned = uint32_t;
   static constexpr int32_t kStep = int32_t{1} << 23, kMask = 255 * kStep, kLargest = 253 * kStep;
 };
 template <>
 struct Exponents<double> {
-  static constexpr double kMax = 1.7976931348623157e+308;
+  using Unsigned = uint64_t;
   static constexpr int64_t kStep = int64_t{1} << 52, kMask = 2047 * kStep, kLargest = 2045 * kStep;
 };
 
@@ -68,13 +68,26 @@ SL_FN Polar<T> polar_of(Cplx<T> c) {
   return {root * s.back, inverse, s.scale, inverse * s.c};
 }
 
-// Gradient of (|c|, arg c), pulled back to c: u * (g_amplitude + i g_phase / |c|), 0 at the origin. The quotient ends
-// at the largest number, since infinity would turn into NaN beside a 0 or another infinity.
+// x, at most the largest finite number in magnitude; of NaN, that number. Two integer minima, since a comparison of
+// floats costs more: signed, positive numbers are above all negative ones; unsigned, the reverse.
+template <typename T>
+SL_FN T saturated(T x) {
+  using E = Exponents<T>;
+  using Unsigned = typename E::Unsigned;
+  constexpr auto kMost = E::kMask - 1;
+  constexpr Unsigned kSign = ~(static_cast<Unsigned>(-1) >> 1), kLeast = kSign | kMost;
+  const auto bits = bits_of(x);
+  const Unsigned below = static_cast<Unsigned>(bits < kMost ? bits : kMost);
+  return from_bits<T>(below < kLeast ? below : kLeast);
+}
+
+// Gradient of (|c|, arg c), pulled back to c: u * (g_amplitude + i g_phase / |c|), 0 at the origin. The quotient is
+// saturated, since infinity would turn into NaN beside a 0 or another infinity; a gradient that is itself infinite
+// or NaN makes both parts NaN.
 template <typename T>
 SL_FN Cplx<T> polar_split_grad(Polar<T> c, T grad_amplitude, T grad_phase) {
-  constexpr T kMax = Exponents<T>::kMax;
-  const T turn = clamped((grad_phase * c.inverse) * c.scale, -kMax, kMax);
-  return c.direction * Cplx<T>{grad_amplitude, turn + (grad_phase - grad_phase)};
+  const T turn = saturated((grad_phase * c.inverse) * c.scale);
+  return c.direction * Cplx<T>{grad_amplitude + T(0) * grad_phase, turn};
 }
 
 template <typename T>
