@@ -96,7 +96,7 @@ def remove_volatile_text(text: str) -> str:
     return re.sub(re.escape(folder) + r"/tmp[a-z0-9_]{8}\b", "<temporary file>", text)
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
     """Return the type and message of an exception, for a record."""
     text = remove_volatile_text(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -138,6 +138,8 @@ def to_job_error(error: BaseException) -> JobError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return JobError(f"no space left: {error}", NO_SPACE)
     text = str(error) or repr(error)
+    if isinstance(error, SystemExit):
+        text += ", raised by the model or the data with sys.exit()"
     if NO_THREAD in text:
         text += ": raise the limit on processes (ulimit -u), or use fewer workers, decoders and threads"
     if isinstance(error, OSError) and error.errno in EXPLANATIONS:

@@ -39,7 +39,7 @@ def import_object(argument: str, name: str):
             text = f"{argument} {name!r} must name an importable module, got {path!r}: {error}"
             raise JobError(f"{text}, in the working directory or on PYTHONPATH", USAGE) from error
         raise user_code_error(argument, name, f"importing {path}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise user_code_error(argument, name, f"importing {path}") from error
     try:
         return reduce(getattr, attribute.split("."), module)

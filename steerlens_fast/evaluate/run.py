@@ -79,7 +79,7 @@ def run_evaluation(
                 _write_or_check_plan(out, prepared, overwrite)
                 _run_tasks(out, prepared.runner, progress)
                 return _finish(out, prepared, figures)
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, SystemExit) as error:
         raise to_job_error(error) from error
 
 
@@ -190,7 +190,7 @@ def _run_task(runner: TaskRunner, task: Task) -> TaskResult:
         return runner.run(task)
     except (JobError, OSError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         hint = "; a smaller batch_size (--batch-size) needs less" if is_out_of_memory(error) else ""
         where = f"{task.kind}, sources {task.first} to {task.last - 1}"
         raise JobError(f"{error_summary(error)}; raised in the evaluation of {where}{hint}") from error

@@ -6,8 +6,8 @@ import os
 import re
 import tempfile
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from math import prod
 
 from ..errors import NO_THREAD, TORCHSCRIPT, USAGE, BadItem, JobError, ModelError
@@ -26,6 +26,19 @@ TRACED = {
     "cat": re.compile(r"Expected size (\d+) but got size (\d+)"),
 }
 DYNAMIC = "trace or export it with a dynamic batch dimension"
+
+
+class ModelExit(RuntimeError):
+    """An error in place of the SystemExit that a model raised, which would end the process without a message."""
+
+
+@contextmanager
+def exit_as_error() -> Iterator[None]:
+    """Convert a SystemExit to a ModelExit, so that it is handled as any other error of the model."""
+    try:
+        yield
+    except SystemExit as error:
+        raise ModelExit(f"sys.exit({'' if error.code is None else repr(error.code)}) was called") from error
 
 
 def may_be_caused_by_image(error: Exception) -> bool:
@@ -52,10 +65,20 @@ def image_failure(error: Exception) -> BadItem:
 
 def model_failure(error: Exception, batch: Batch) -> ModelError:
     """Return the error of a model that raises for every image, with the shard and the images."""
-    keys = [item.path for item, loaded in zip(batch.items, batch.loaded) if loaded.failure is None]
-    more = f" and {len(keys) - MAX_SHOWN} more" if len(keys) > MAX_SHOWN else ""
-    where = f"shard {batch.shard}, {', '.join(keys[:MAX_SHOWN])}{more}"
-    return ModelError(f"{error_summary(error)}; raised by the model for {where}")
+    paths = [item.path for item, loaded in zip(batch.items, batch.loaded) if loaded.failure is None]
+    return ModelError(f"{error_summary(error)}; raised by the model for shard {batch.shard}, {list_paths(paths)}")
+
+
+def list_paths(paths: Sequence[str]) -> str:
+    """Return the first paths of a list as text, and the number of the others.
+
+    Examples
+    --------
+    >>> list_paths(["a.png", "b.png", "c.png", "d.png"])
+    'a.png, b.png, c.png and 1 more'
+    """
+    more = f" and {len(paths) - MAX_SHOWN} more" if len(paths) > MAX_SHOWN else ""
+    return f"{', '.join(paths[:MAX_SHOWN])}{more}"
 
 
 def describe_error(

@@ -73,7 +73,7 @@ def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, 
             return _run(out, options, run_options, stop, {"dataset": dataset, "model": model})
     except Terminated:
         raise JobError("terminated", TERMINATED) from None
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, SystemExit) as error:
         raise to_job_error(error) from error
 
 

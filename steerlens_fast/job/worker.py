@@ -30,7 +30,7 @@ from ..models.errors import is_out_of_memory
 from ..morphs import Morphs
 from .config import JobConfig
 from .loading import Batch, Loader, as_pixels, channels_of, placeholder_for
-from .model_errors import describe_error, image_failure, may_be_caused_by_image, model_failure
+from .model_errors import describe_error, exit_as_error, image_failure, may_be_caused_by_image, model_failure
 from .pipeline import EventCallback, Pipeline, ShardQueue, queue_of
 from .plan import Plan
 from .shard import Clock, Shard
@@ -64,6 +64,7 @@ class Worker:
         self.lens.warns = False  # the records contain what it would warn of
         self.rule = parse_target(config.target)
         self._has_morphed = False
+        self._on_event: EventCallback = lambda event: None
         self.parts = 1  # number of model calls into which a batch is split; doubled after an out-of-memory error
 
     def open(self, out: Path, plan: Plan) -> None:
@@ -88,11 +89,12 @@ class Worker:
         )
 
     def run(self, shards: queue.Queue[int | None], on_event: EventCallback) -> None:
-        """Compute the shards in a queue, up to ``END``; ``on_event`` is called for every batch and shard.
+        """Compute the shards in a queue, up to ``END``; ``on_event`` is called for every morph, batch and shard.
 
         While a shard is published, the next one is computed and its first images are decoded. While a GPU computes a
         batch, the host makes the records of the previous one.
         """
+        self._on_event = on_event
         with _repeatable(), ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
             pipeline = Pipeline(publisher, self._publish, on_event, max_pending=self.transfers.max_pending)
             next_shard = ShardQueue(shards, self._read_shard, pipeline.flush)
@@ -191,9 +193,20 @@ class Worker:
         pixels, dtype = self.transfers.to_device(batch.pixels), image_dtype(self.config.dtype)
         images = pixels.to(dtype) if pixels.is_floating_point() else pixels.to(dtype).div_(255)
         target, batch_size = batch_target(self.rule, targets), samples_per_call(images, self.plan.threads)
-        morphs = self.lens.morph(images, target, internal_batch_size=batch_size, **self.config.morph_options)
+        with self._reported(batch), exit_as_error():
+            morphs = self.lens.morph(images, target, internal_batch_size=batch_size, **self.config.morph_options)
         self._has_morphed = True
         return morphs
+
+    @contextmanager
+    def _reported(self, batch: Batch) -> Iterator[None]:
+        """Report which images the model computes during the block, in case that it ends the process."""
+        place = {"event": "morph", "shard": batch.shard, "first": batch.items[0].index, "count": len(batch.items)}
+        self._on_event(place)
+        try:
+            yield
+        finally:
+            self._on_event({**place, "count": 0})
 
     # --- Images for which the model raises an error
 

@@ -18,14 +18,14 @@ OUT_OF_MEMORY = (
 )
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out, so that a smaller batch may work."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
-def error_summary(error: Exception) -> str:
+def error_summary(error: BaseException) -> str:
     """Return the type and first line of an error; the last line for TorchScript, which has the cause there."""
     line = cause_line(error)
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -37,7 +37,7 @@ def _call_factory(name: str, factory):
         model = factory()
     except MissingExtra as error:
         raise JobError(f"model {name!r}: {error}", USAGE) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise user_code_error("model", name, "calling it without arguments") from error
     if isinstance(model, torch.export.ExportedProgram):
         return model.module()

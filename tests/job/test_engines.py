@@ -137,15 +137,20 @@ def test_a_model_that_raises_ends_the_job_with_its_words(data, tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_a_shard_that_kills_its_workers_is_given_up_alone(data, tmp_path, monkeypatch, capsys):
-    """All others are made; when the image is mended, so is that shard."""
+    """All others are made, and the error names its images; when the image is mended, so is that shard."""
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
     make_white(images / "c1" / "025.png")
     monkeypatch.setattr(local, "ATTEMPTS", 2)
     monkeypatch.setenv("JOB_WHITE", "exit")
     assert run_here(out, data=images, workers=1) == 1
-    assert "shards [6] could not be computed: workers died 2 times at each" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "shards [6] could not be computed: workers died 2 times at each; shard 6: exit status 13" in message
+    paths = [str(images / "c1" / f"{n:03d}.png") for n in (24, 25)]
+    assert f"while the model computed shard 6, {paths[0]}, {paths[1]}; see " in message
     assert [path.name[:5] for path in markers(out)] == [f"{n:05d}" for n in range(13) if n != 6]
-    assert (out / "logs" / "worker-0.log").read_text().count("the worker ended with status 13 at shards [6]\n") == 2
+    assert (out / "logs" / "worker-0.log").read_text().count(
+        "the worker ended at shards [6]: exit status 13 while"
+    ) == 2
     monkeypatch.delenv("JOB_WHITE")
     assert run_here(out, "--resume") == 3
     assert run_here(tmp_path / "undisturbed", data=images) == 3
@@ -161,7 +166,7 @@ def test_a_model_that_cannot_be_loaded(data, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(local, "ATTEMPTS", 2)
     assert run_here(tmp_path / "two", data=data, model="deadly:model", workers=1) == 1
-    assert "workers died before their first shard (status 7)" in capsys.readouterr().err
+    assert "workers died before their first shard (exit status 7)" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ def test_killed_workers_are_replaced(data, expected, tmp_path):
     code, told = ended(job)
     assert code == 0, told
     notes = "".join(path.read_text() for path in (tmp_path / "logs").iterdir())
-    assert notes.count("the worker ended with status -9") == 4
+    assert notes.count(": signal SIGKILL") == 4
     check_whole(tmp_path, expected)
 
 

@@ -89,6 +89,43 @@ def test_images_at_which_the_model_raises_are_listed_and_change_no_other(
             assert {**record, "row": 0} == {**told[record["key"]], "row": 0}
 
 
+def test_sys_exit_in_a_model_is_an_error_of_its_images(data, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched:
+        raising(patched, lambda: SystemExit(0))
+        assert run_here(tmp_path / "some", data=data) == 3
+    failed = lines(tmp_path / "some" / "failed.jsonl")
+    assert {r["key"]: r["message"] for r in failed} == dict.fromkeys(
+        ("c1/006.png", "c1/007.png"), "ModelExit: sys.exit(0) was called"
+    )
+    raising(monkeypatch, SystemExit, when=lambda images: True)
+    assert run_here(tmp_path / "all", data=data) == 1
+    paths = [str(data / "c0" / f"00{n}.png") for n in (0, 1)]
+    assert f"sys.exit() was called; raised by the model for shard 0, {paths[0]}, {paths[1]}" in capsys.readouterr().err
+
+
+def test_sys_exit_in_the_code_of_models_and_data_is_an_error(data, tmp_path, monkeypatch, capsys):
+    """As any other: of one item, or of the call that makes a model or a data set."""
+    (tmp_path / "exits.py").write_text("""
+import sys
+class Items:
+    def __len__(self):
+        return 4
+    def __getitem__(self, n):
+        return sys.exit() if n == 1 else Triples()[n]
+from job_models import Triples
+def call():
+    sys.exit()
+""")
+    (tmp_path / "exits_too.py").write_text("import sys; sys.exit()")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run_here(tmp_path / "items", data="exits:Items") == 3
+    assert [r["status"] for r in lines(tmp_path / "items" / "failed.jsonl")] == ["unreadable"]
+    assert run_here(tmp_path / "data", data="exits:call") == 2
+    assert run_here(tmp_path / "model", data=data, model="exits:call") != 0
+    assert run_here(tmp_path / "module", data=data, model="exits_too:model") == 2
+    assert capsys.readouterr().err.count("SystemExit") >= 3
+
+
 def test_resume_decides_the_same(data, tmp_path, monkeypatch):
     """With a worker that begins at any shard, and with an error that names an address and a temporary file."""
 

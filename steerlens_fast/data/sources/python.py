@@ -75,7 +75,7 @@ class PythonSource(Source):
                 item = self.data[n]
         except (BadItem, MemoryError):
             raise
-        except Exception as error:  # the data set's code may raise anything
+        except (Exception, SystemExit) as error:  # the data set's code may raise anything
             raise BadItem("unreadable", f"{self.name}[{n}]: {describe_error(error)}") from error
         if not isinstance(item, (tuple, list)):
             return item, None, None
@@ -145,7 +145,7 @@ def call_factory(spec: str):
         raise usage_error(f"data must be pkg.mod:callable, got {spec!r}, which is {type(factory).__name__}")
     try:
         return factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise user_code_error("data", spec, "calling it without arguments") from error
 
 

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from ...errors import JobError
 from ...io.console import warn
 from ..config import JobConfig
+from ..model_errors import MAX_SHOWN, list_paths
 from ..pipeline import EventCallback
 from ..plan import Plan
 from .engine import Stop
@@ -70,7 +71,8 @@ class Local:
         self._settings = {"config": config.as_dict(), "decoders": decoders}
         self._out: Path | None = None
         self._pending: deque[int] = deque()
-        self._lost: list[int] = []
+        self._plan: Plan | None = None
+        self._lost: dict[int, str] = {}  # how the last worker ended, by shard
         # number of worker exits during each shard, if only that was assigned; None: before the first shard
         self._exits: Counter[int | None] = Counter()
         # shards that were assigned together to a worker that exited; assigned one at a time, to find the one that
@@ -91,7 +93,7 @@ class Local:
 
     def run(self, out: Path, plan: Plan, shards: Sequence[int], on_event: EventCallback, stop: Stop) -> None:
         """Compute shards in the worker processes, until a stop is requested."""
-        self._out = out
+        self._out, self._plan = out, plan
         self._pending.extend(shards)
         threads = str(plan.threads)
         for worker in self._workers:
@@ -105,7 +107,8 @@ class Local:
             worker.end()
         if self._lost:
             lost = f"shards {sorted(self._lost)} could not be computed: workers died {ATTEMPTS} times at each"
-            raise JobError(f"{lost}; see {self._workers[0].log.parent}")
+            ends = "; ".join(f"shard {shard}: {end}" for shard, end in sorted(self._lost.items())[:MAX_SHOWN])
+            raise JobError(f"{lost}; {ends}; see {self._workers[0].log.parent}")
 
     def close(self) -> None:
         """Kill all workers."""
@@ -151,6 +154,9 @@ class Local:
             self._check_same_model(worker)
             self._open(worker)
             return
+        if kind == "morph":
+            worker.computing = event if event["count"] else None
+            return
         if kind == "shard":
             worker.assigned.remove(event["shard"])
             # reset the counter, so that a few unrelated worker exits in a long job do not end it
@@ -174,24 +180,33 @@ class Local:
         worker.assigned = []
         if worker.ended:
             return
-        worker.log_line(f"the worker ended with status {status} at {'shards' if shards else 'no shard'} {shards or ''}")
+        end = f"{describe_status(status)}{self._images_of(worker)}"
+        worker.log_line(f"the worker ended at {'shards' if shards else 'no shard'} {shards or ''}: {end}")
         if len(shards) > 1:
             self._retry_alone.update(shards)
         else:
-            self._record_failure(worker, status, shards)
+            self._record_failure(worker, end, shards)
         self._pending.extendleft(reversed(shards))
         self._workers.remove(worker)
         self._start(worker, last=True)
 
-    def _record_failure(self, worker: _Process, status: int, shards: list[int]) -> None:
+    def _images_of(self, worker: _Process) -> str:
+        """Return which images the model of a worker that exited was computing, or an empty string."""
+        if worker.computing is None:
+            return ""
+        shard, first, count = (worker.computing[name] for name in ("shard", "first", "count"))
+        paths = [item.path for item in self._plan.read_items(self._out, shard) if item.index >= first][:count]
+        return f" while the model computed shard {shard}, {list_paths(paths)}"
+
+    def _record_failure(self, worker: _Process, end: str, shards: list[int]) -> None:
         """Count an exit of a worker; a shard during which too many workers exited is skipped."""
         shard = shards[0] if shards else None
         self._exits[shard] += 1
         if self._exits[shard] < ATTEMPTS:
             return
         if shard is None:
-            raise JobError(f"workers died before their first shard (status {status}); see {worker.log}")
-        self._lost.append(shards.pop())
+            raise JobError(f"workers died before their first shard ({end}); see {worker.log}")
+        self._lost[shards.pop()] = end
 
     def _start(self, worker: _Process, last: bool) -> None:
         """Start a worker, or continue without it; raise a JobError if it is the ``last`` one and no other runs."""
@@ -219,6 +234,7 @@ class _Process:
     def start(self) -> None:
         """Start the process."""
         self.assigned: list[int] = []
+        self.computing: dict | None = None  # the event of the images that its model computes
         self.model: dict | None = None
         self.opened = self.ended = False
         self._line = b""
@@ -293,6 +309,25 @@ class _Process:
         """Append a line to the log."""
         with contextlib.suppress(OSError), open(self.log, "a") as log:
             print(text, file=log)
+
+
+def describe_status(status: int) -> str:
+    """Return the exit status of a process as text; a negative one is that of a signal.
+
+    Examples
+    --------
+    >>> describe_status(3), describe_status(-11)
+    ('exit status 3', 'signal SIGSEGV')
+    >>> describe_status(-9)
+    'signal SIGKILL, as when memory runs out'
+    """
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # a real-time signal
+        name = str(-status)
+    return f"signal {name}{', as when memory runs out' if name == 'SIGKILL' else ''}"
 
 
 def _popen(command: list[str], **options) -> subprocess.Popen:
