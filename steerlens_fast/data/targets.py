@@ -343,12 +343,14 @@ def _csv_table(path: str, file: TextIO) -> tuple[str, dict[str, Class]]:
     column, table = None, {}
     for where, row in csv_rows(file, f"target {path}", _check_columns):
         column = next(name for name in ("key", "path") if name in row)
-        if not row[column] or not row["target"].strip():
+        name = row[column]
+        if not name or not row["target"].strip():
             raise JobError(f"{where}: {column} and target must not be empty, got {row}", USAGE)
-        target = parse_class(row["target"], f"{where}, column 'target', {column} {row[column]!r}", "target")
-        if table.setdefault(row[column], target) != target:
-            text = f"target of {row[column]!r} must be the same in all lines"
-            raise JobError(f"{where}: {text}, got {target!r} after {table[row[column]]!r}", USAGE)
+        name = expand_home(name) if column == "path" else name
+        target = parse_class(row["target"], f"{where}, column 'target', {column} {name!r}", "target")
+        if table.setdefault(name, target) != target:
+            text = f"target of {name!r} must be the same in all lines"
+            raise JobError(f"{where}: {text}, got {target!r} after {table[name]!r}", USAGE)
     if not table:
         raise JobError(f"target {path} must have at least one line after the header, got none", USAGE)
     return column, table

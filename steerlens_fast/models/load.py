@@ -173,7 +173,7 @@ def load_model(
 def _load_raw(spec, weights: str | None, trust: bool, overrides: dict, device: torch.device) -> RawModel:
     if not isinstance(spec, (str, os.PathLike)):
         return _from_object(spec, weights)
-    spec = os.fspath(spec)
+    spec = expand_home(spec)
     hub, _, name = spec.partition(":")
     if hub in HUBS:
         return HUBS[hub](name, weights, trust, overrides)

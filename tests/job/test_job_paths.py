@@ -22,6 +22,7 @@ from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.data.sources import open_source  # noqa: E402
 from steerlens_fast.errors import BadItem, remove_volatile_text  # noqa: E402
 from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
+from steerlens_fast.models import load_model  # noqa: E402
 
 
 @pytest.fixture
@@ -48,6 +49,23 @@ def test_the_home_directory_in_every_path_of_a_job(home):
     assert (home / "exported").is_dir()
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_the_home_directory_in_the_paths_of_tables(suffix, home):
+    """As absolute paths; a name that only begins with ~ is a file of the table's folder."""
+    make_folder(home / "data", 3)
+    (home / "tables").mkdir()
+    paths = sorted((home / "data").rglob("*.png"))
+    paths[2].rename(home / "tables" / "~2.png")
+    names = [*(f"~/{path.relative_to(home)}" for path in paths[:2]), "~2.png"]
+    table, targets = home / "tables" / f"t.{suffix}", home / "targets.csv"
+    rows = [json.dumps({"path": name}) for name in names] if suffix == "jsonl" else ["path", *names]
+    table.write_text("\n".join(rows))
+    targets.write_text("path,target\n" + "".join(f"{name},1\n" for name in (*names[:2], "tables/~2.png")))
+    assert run_here("~/out", data=table, target=targets) == 0
+    assert [record["path"] for record in records(home / "out")] == [*map(str, paths[:2]), str(table.parent / "~2.png")]
+    assert [record["target"] for record in records(home / "out")] == [1] * 3
+
+
 def test_the_home_directory_in_python(home):
     np.save(home / "x.npy", pictures(4))
     np.save(home / "l.npy", np.arange(4) % 3)
@@ -60,6 +78,8 @@ def test_the_home_directory_in_python(home):
     zero, table = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3)
     outputs = torch.rand(1, 3, 5)
     morphs = Morphs(torch.rand(1, 3, 1, 8, 8), table, None, zero, zero, outputs, table, None, None, zero, {})
+    torch.save(torch.nn.Linear(2, 2), home / "net.pt")
+    assert load_model("~/net.pt", trust_checkpoint=True).model.in_features == 2
     morphs.save("~/m.safetensors")
     assert torch.equal(Morphs.load("~/m.safetensors").frames, morphs.frames) and (home / "m.safetensors").exists()
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 
+from ...io.paths import expand_home
 from ..items import Item
 from ..labels import class_number, parse_class, sorted_class_names
 from ..tables import csv_header, csv_rows, json_object, json_rows, open_table
@@ -29,11 +30,12 @@ def has_target_column(path: str) -> bool:
 class TableSource(Source):
     """Image files named in a .csv or .jsonl table.
 
-    ``path`` is relative to the table's folder, or absolute. ``label`` is the true class of the image, ``target`` the
-    class to morph it toward. All of them are class numbers (3, 3.0, "3"), or all are class names; then the sorted
-    names are the classes. An empty field is no class. ``key`` is by default the path without "..". Columns may have any
-    order and case, other columns are ignored, and names must differ. The text is UTF-8, with or without a byte order
-    mark; lines end in LF or CRLF; empty lines are left out and counted.
+    ``path`` is relative to the table's folder, absolute, or in the home directory (``~/a.png``). ``label`` is the
+    true class of the image, ``target`` the class to morph it toward. All of them are class numbers (3, 3.0, "3"),
+    or all are class names; then the sorted names are the classes. An empty field is no class. ``key`` is by default
+    the path without "..". Columns may have any order and case, other columns are ignored, and names must differ.
+    The text is UTF-8, with or without a byte order mark; lines end in LF or CRLF; empty lines are left out and
+    counted.
     """
 
     def __init__(self, path: str):
@@ -49,7 +51,7 @@ class TableSource(Source):
         numbers = {name: n for n, name in enumerate(self.class_names or ())}
         self.left_out = LeftOut()
         for where, row in self._read():
-            path, key = _path(row["path"], where), row.get("key")
+            path, key = expand_home(_path(row["path"], where)), row.get("key")
             key = (safe_key(path) or path) if key in (None, "") else check_key(key, where)
             label, target = (class_number(row.get(c), where, numbers, c) for c in CLASS_COLUMNS)
             line = int(where.rpartition(" ")[2])
