@@ -73,6 +73,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    from ..io.atomic_io import restore_backups
     from ..io.output_dir import hold_lock
     from ..job.plan import Plan
     from ..job.report import verify
@@ -80,6 +81,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     plan = Plan.read(arguments.out)
     with hold_lock(arguments.out / ".lock") if arguments.discard else nullcontext():
+        if arguments.discard:
+            restore_backups(arguments.out, arguments.out / "shards")
         problems = verify(arguments.out, plan)
         for shard, problem in problems.items():
             write_stdout(f"shard {shard}: {problem}" if shard >= 0 else problem)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import DONE, QUARANTINED, USAGE, JobError, to_job_error
 from ..extras import require_extra
-from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, read_json, sync_folder, write_json
+from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, read_json, restore_backups, sync_folder, write_json
 from ..io.output_dir import check_unchanged, hold_lock
 from ..io.progress import Progress
 from ..memory import threads
@@ -73,6 +73,7 @@ def run_evaluation(
     try:
         out.mkdir(parents=True, exist_ok=True)
         with hold_lock(out / ".lock"):
+            restore_backups(out, *(out / name for name in FOLDERS))
             config = _config(out, settings, resume, overwrite)
             with threads(config.threads):
                 prepared = prepare(config, data, driver, judges)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -18,6 +19,8 @@ NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # rais
 NO_REPLACE = (errno.EEXIST, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # EPERM: sshfs
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 TEMPORARY_PATTERN = f".{'[0-9a-f]' * 32}.tmp"  # names of temporary files, for glob
+BACKUP_SUFFIX = ".previous"
+BACKUP_PATTERN = f".*{BACKUP_SUFFIX}"  # names of backups, for glob
 
 _warned: set[int | None] = set()
 
@@ -67,6 +70,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():  # the error of open() would name the temporary file
         raise FileNotFoundError(errno.ENOENT, "the folder to write into must exist", str(path.parent))
+    restore_backup(path)
     temporary = path.with_name(f".{uuid4().hex}.tmp")  # not path + ".tmp", which may exceed the longest name allowed
     try:
         yield temporary
@@ -85,18 +89,63 @@ def _replace(temporary: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_REPLACE or not path.is_file():
             raise
-        old = path.with_name(f".{uuid4().hex}.tmp")
-        try:
-            os.rename(path, old)
-        except OSError:
-            raise error from None
-        try:
-            os.rename(temporary, path)
-        except OSError:
-            os.rename(old, path)
-            raise
+        replace_by_backup(temporary, path)
         with suppress(OSError):
-            old.unlink()
+            backup_path(path).unlink()
+
+
+def replace_by_backup(temporary: Path, path: Path) -> None:
+    """Rename ``path`` to its backup, and ``temporary`` to ``path``; the caller deletes the backup.
+
+    A process that is killed between the two leaves the backup, which :func:`restore_backups` renames to ``path``.
+    """
+    backup = backup_path(path)
+    os.rename(path, backup)
+    try:
+        sync_folder(path.parent)
+        os.rename(temporary, path)
+        sync_folder(path.parent)
+    except BaseException:
+        if not os.path.lexists(path):
+            os.rename(backup, path)
+        raise
+
+
+def backup_path(path: Path) -> Path:
+    """Return the name of a file or folder while another one takes its place.
+
+    Examples
+    --------
+    >>> backup_path(Path("out/plan.json")).name
+    '.plan.json.previous'
+    """
+    return path.with_name(f".{path.name}{BACKUP_SUFFIX}")
+
+
+def restore_backup(path: Path) -> None:
+    """Rename the backup of a killed process to ``path``, or delete it if ``path`` exists."""
+    backup = backup_path(path)
+    if not os.path.lexists(backup):
+        return
+    if not os.path.lexists(path):
+        os.rename(backup, path)
+    elif backup.is_dir():
+        shutil.rmtree(backup)
+    else:
+        backup.unlink()
+
+
+def restore_backups(*folders: Path) -> None:
+    """Call :func:`restore_backup` for each backup in some folders; no process may be writing to them."""
+    for folder in folders:
+        for backup in folder.glob(BACKUP_PATTERN):
+            restore_backup(backup.with_name(backup.name[1:].removesuffix(BACKUP_SUFFIX)))
+
+
+def existing_path(path: Path) -> Path:
+    """Return ``path``, or its backup if only that exists, for commands that do not write."""
+    backup = backup_path(path)
+    return backup if not path.exists() and backup.exists() else path
 
 
 def with_file_name(error: OSError, path: Path, temporary: Path | None = None) -> OSError:
@@ -174,8 +223,12 @@ def write_json(path: Path, value) -> None:
 
 
 def read_json(path: Path):
-    """Return the value that :func:`write_json` wrote; ValueError where the file is damaged."""
-    return json.loads(path.read_bytes().decode(errors="surrogateescape"))
+    """Return the value that :func:`write_json` wrote, or its backup; ValueError where the file is damaged."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        data = existing_path(path).read_bytes()
+    return json.loads(data.decode(errors="surrogateescape"))
 
 
 def sha256_of(path: Path) -> str:

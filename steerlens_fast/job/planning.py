@@ -19,7 +19,7 @@ from ..data.sources.table import has_target_column
 from ..data.targets import COLUMN, parse_target
 from ..data.value_range import narrow_range_warnings, read_image, value_range_of
 from ..errors import USAGE, BadItem, JobError
-from ..io.atomic_io import TEMPORARY_PATTERN, read_json, sha256_of, write_json
+from ..io.atomic_io import BACKUP_PATTERN, TEMPORARY_PATTERN, existing_path, read_json, sha256_of, write_json
 from ..io.output_dir import check_unchanged
 from ..io.versions import versions
 from .config import JobConfig
@@ -157,7 +157,7 @@ def _restore_listing(out: Path, inputs: JobInputs, plan: Plan) -> None:
 
 def has_plan(out: Path) -> bool:
     """Return whether the folder has a plan, without which a job cannot be resumed."""
-    return (out / "plan.json").exists()
+    return existing_path(out / "plan.json").exists()
 
 
 def check_own_folder(out: Path, data) -> None:
@@ -166,7 +166,7 @@ def check_own_folder(out: Path, data) -> None:
         if out.resolve().is_relative_to(Path(data).resolve()):
             raise JobError(f"out must not be inside data, got {out} and {data}", USAGE)
     names = [] if not out.exists() else os.listdir(out)
-    own = (*FILES, *FOLDERS, *OTHER_FILES, TEMPORARY_PATTERN)
+    own = (*FILES, *FOLDERS, *OTHER_FILES, TEMPORARY_PATTERN, BACKUP_PATTERN)
     others = [name for name in names if not any(fnmatch(name, pattern) for pattern in own)]
     if names and not has_plan(out) and (".lock" not in names or others):
         raise JobError(

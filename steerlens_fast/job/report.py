@@ -14,7 +14,7 @@ from ..data.items import compact_json, read_listing
 from ..data.targets import LABEL
 from ..data.value_range import narrow_warning
 from ..errors import OK
-from ..io.atomic_io import atomic_write, read_json, sha256_of, write_json
+from ..io.atomic_io import atomic_write, backup_path, existing_path, read_json, sha256_of, write_json
 from ..io.output_dir import is_locked
 from .plan import Plan
 from .reader import read_config
@@ -219,7 +219,7 @@ def verify(out: Path, plan: Plan) -> dict[int, str]:
 
     A shard that is not complete has the problem "not done"; a problem of items.jsonl has the key -1.
     """
-    problems, listing = {}, out / "items.jsonl"
+    problems, listing = {}, existing_path(out / "items.jsonl")
     if not listing.exists() or sha256_of(listing) != plan.listing_sha256:
         problems[-1] = "items.jsonl differs from the plan; --resume writes it again"
     for shard in range(plan.shards):
@@ -230,7 +230,7 @@ def verify(out: Path, plan: Plan) -> dict[int, str]:
 
 
 def _problem(out: Path, plan: Plan, shard: int, check_keys: bool) -> str | None:
-    if not marker_path(out, shard).exists():
+    if not existing_path(marker_path(out, shard)).exists():
         return NOT_DONE
     marker = read_marker(out, shard)
     if marker is None:
@@ -238,13 +238,14 @@ def _problem(out: Path, plan: Plan, shard: int, check_keys: bool) -> str | None:
     for name, file in marker["files"].items():
         path = out / "shards" / name
         if _size(path) is None:
-            return f"{name} is missing"
+            backup = backup_path(path)  # of a process that was killed while it replaced the file
+            return f"{name} is missing" + (f"; --resume restores it from {backup.name}" if backup.exists() else "")
         if sha256_of(path) != file["sha256"]:
             return f"{name} is damaged: its SHA-256 differs from the marker's"
     if not check_keys:
         return None
     keys = [record["key"] for record in read_records(out / "shards" / f"{shard_name(shard)}.jsonl")]
-    planned = read_listing(out / "items.jsonl", plan.offsets[shard], plan.count(shard))
+    planned = read_listing(existing_path(out / "items.jsonl"), plan.offsets[shard], plan.count(shard))
     return None if keys == [item.key for item in planned] else "its keys differ from the plan"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DONE, INTERRUPTED, QUARANTINED, TERMINATED, TOO_MANY_FAILURES, USAGE, JobError, to_job_error
-from ..io.atomic_io import sync_folder
+from ..io.atomic_io import restore_backups, sync_folder
 from ..io.output_dir import check_same_model, hold_lock
 from ..io.progress import Progress
 from ..models.device import resolve_device
@@ -99,6 +99,7 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
 def _run(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objects: dict) -> Outcome:
     if run_options.engine == "env":
         return _run_rank(out, options, run_options, stop, objects)
+    restore_backups(out, out / "shards")
     resumed = _is_resumed(out, run_options)
     config = resumed_config(out, options) if resumed else JobConfig.from_dict(with_default_target(options))
     inputs = JobInputs(config, resolve_device(config.device), objects["dataset"])
@@ -127,6 +128,7 @@ def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, 
     engine = make_engine(inputs, run_options, out, objects)  # without the lock, so that ranks load at the same time
     try:
         with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
+            restore_backups(out)  # not of shards, which other ranks may be writing
             if not has_plan(out):
                 make_plan(out, inputs, engine.describe(), _ranks_here())
             resumed_config(out, options)  # the rank that planned may have been started with other options

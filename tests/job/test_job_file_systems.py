@@ -166,6 +166,57 @@ def test_a_file_stays_where_it_cannot_be_replaced_at_all(tmp_path, monkeypatch):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
 
 
+def _write_file(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+
+
+def _write_folder(path: Path, text: str) -> None:
+    with replacing_folder(path) as temporary:
+        (temporary / "text").write_text(text)
+
+
+@pytest.mark.parametrize("write, read", [(_write_file, "a.json"), (_write_folder, "a.json/text")])
+def test_a_kill_between_the_renames_loses_nothing(write, read, tmp_path, monkeypatch):
+    path, synchronised = tmp_path / "a.json", []
+    write(path, '"old"')
+    child = os.fork()
+    if child == 0:  # ends at the second rename, after the folder with the first one is on the disk
+        try:
+            second = lambda source, target: target == path and os._exit(len(synchronised))
+            failing(monkeypatch, os, "replace", errno.EPERM)
+            failing(monkeypatch, os, "rename", errno.EPERM, second)
+            monkeypatch.setattr(atomic_io, "sync_folder", synchronised.append)
+            write(path, '"new"')
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1 and not path.exists()
+    for leftover in tmp_path.glob(atomic_io.TEMPORARY_PATTERN):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    assert write is _write_folder or atomic_io.read_json(path) == "old"
+    atomic_io.restore_backups(tmp_path)
+    assert (tmp_path / read).read_text() == '"old"' and not list(tmp_path.glob(atomic_io.BACKUP_PATTERN))
+
+
+@pytest.mark.parametrize("more", ["--resume", "--overwrite"])
+def test_a_job_goes_on_from_the_files_that_a_kill_left_under_other_names(more, data, job, tmp_path, capsys):
+    out = Path(shutil.copytree(job, tmp_path / "out"))
+    hidden = [out / "plan.json", out / "items.jsonl", markers(out)[0]]
+    for path in hidden:
+        path.rename(atomic_io.backup_path(path))
+    shutil.copy(out / "config.json", atomic_io.backup_path(out / "config.json"))  # killed after the second rename
+    for command in ("status", "verify"):
+        assert main([command, str(out)]) == 0
+    told = capsys.readouterr().out
+    assert '"items": 6' in told and "2 of 2 shards are undamaged" in told
+    first = next((out / "shards").glob("*.safetensors"))
+    first.rename(atomic_io.backup_path(first))
+    assert main(["verify", str(out)]) == 1
+    assert f"{first.name} is missing; --resume restores it from .{first.name}.previous" in capsys.readouterr().out
+    assert run_here(out, more, data=data) == 0
+    assert digests(out) == digests(job) and not list(out.rglob(atomic_io.BACKUP_PATTERN))
+
+
 def test_a_folder_of_a_lower_layer_is_replaced(tmp_path, monkeypatch):
     """As in a container's image: it cannot be renamed."""
     (tmp_path / "a").mkdir()

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...errors import remove_volatile_text
 from ...extras import require_extra
-from ...io.atomic_io import with_file_name
+from ...io.atomic_io import backup_path, replace_by_backup, restore_backup, with_file_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -96,7 +97,7 @@ def read_image(file: BinaryIO, format: str, channels: int | None = None) -> Tens
     try:
         pixels = torch.from_numpy(np.array(require_extra("cli", "PIL.Image").open(file, formats=[format])))
     except (OSError, SyntaxError, EOFError) as error:  # raised by Pillow for damaged files
-        raise ValueError(f"a {format} image is damaged: {error}") from error
+        raise ValueError(f"a {format} image is damaged: {remove_volatile_text(str(error))}") from error
     return pixels[None] if pixels.dim() == 2 else pixels.movedim(-1, 0)[:channels]
 
 
@@ -133,34 +134,36 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     ...     [str(file.relative_to(folder)) for file in Path(folder).rglob("*")]
     ['a', 'a/new']
     """
-    temporary, old = (path.with_name(f".{uuid4().hex}.tmp") for _ in range(2))
+    restore_backup(path)
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
         temporary.mkdir()
         yield temporary
         if os.path.lexists(path):
-            _rename_or_remove(path, old)
-        try:
+            _replace_folder(temporary, path)
+        else:
             os.rename(temporary, path)
-        except OSError:
-            if os.path.lexists(old):
-                os.rename(old, path)
-            raise
     except OSError as error:
         raise with_file_name(error, path, temporary) from error
     finally:
-        for left in (temporary, old):
-            with suppress(OSError):  # so as not to hide the original error
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
+        _remove(temporary)
 
 
-def _rename_or_remove(path: Path, old: Path) -> None:
-    """Rename a folder, or delete it if it is in a lower layer of an overlay file system and cannot be renamed."""
+def _replace_folder(temporary: Path, path: Path) -> None:
+    """Replace a folder; delete it first if it is in a lower layer of an overlay file system and cannot be renamed."""
     try:
-        os.rename(path, old)
+        replace_by_backup(temporary, path)
     except OSError as error:
         if error.errno != errno.EXDEV or path.is_symlink():
             raise
         shutil.rmtree(path)
+        os.rename(temporary, path)
+    _remove(backup_path(path))
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # so as not to hide the original error
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
 def _describe(value) -> str:
