@@ -37,6 +37,7 @@ REASONS = {
     "unsupported": "an image mode without a defined conversion to 8 bits",
     "bad-array": "an array whose shape, type or range is not that of an image",
     "no-label": "the data have no label for the image",
+    "bad-label": "the label is neither a class number nor the name of a class of the data",
     "model-error": "the model raises an error for this image",
     # Such items still have frames, which are copies of the source from the failure on.
     **{status.key: status.reason for status in MorphStatus if status},
@@ -44,6 +45,8 @@ REASONS = {
 
 
 VOLATILE_PATTERNS = (  # text that differs between runs
+    (re.compile(r"<_io\.\w+ name=('[^']*'|\"[^\"]*\")[^<>]*>"), r"\1"),  # an open file: its name
+    (re.compile(r" ?<_io\.\w+( object)?( at 0x[0-9a-fA-F]+)?>"), ""),  # bytes in memory
     (re.compile(r"(,? at)? 0x[0-9a-fA-F]{6,16}\b"), ""),
     (re.compile(r"\b(pid|PID|process|Process|thread|Thread)([ =:-]+)[0-9]+\b"), r"\1\2..."),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?"), "<time>"),
@@ -83,7 +86,9 @@ def remove_volatile_text(text: str) -> str:
     Examples
     --------
     >>> remove_volatile_text("cannot identify image file <_io.BytesIO object at 0x7f05d1a2>")
-    'cannot identify image file <_io.BytesIO object>'
+    'cannot identify image file'
+    >>> remove_volatile_text("closed: <_io.BufferedReader name='a.png'>, <Net object at 0x7f05d1a2>")
+    "closed: 'a.png', <Net object>"
     >>> remove_volatile_text("process 4711 failed at 2026-11-28 19:30:53.123")
     'process ... failed at <time>'
     """

@@ -93,6 +93,25 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+def tiff(values: np.ndarray, order: str, planar: int = 1) -> bytes:
+    """An uncompressed TIFF of 16-bit RGB [H, W, 3], of a byte order "<" or ">"."""
+    height, width, channels = values.shape
+    entries = [(256, width), (257, height), (258, 16), (259, 1), (262, 2), (273, 8 + 2 + 9 * 12 + 4)]
+    entries += [(277, channels), (279, 2 * values.size), (284, planar)]
+    entries[2] = (258, (16,) * channels)
+    at = entries[5][1]
+    body = b""
+    for tag, value in entries:
+        if isinstance(value, tuple):  # after the directory, before the pixels
+            body += struct.pack(order + "HHII", tag, 3, len(value), at)
+        else:
+            body += struct.pack(order + "HHII", tag, 4, 1, value + 2 * channels if tag == 273 else value)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
+    bits = struct.pack(order + "H" * channels, *(16,) * channels)
+    pixels = values if planar == 1 else values.transpose(2, 0, 1)
+    return head + body + bytes(4) + bits + pixels.astype(order + "u2").tobytes()
+
+
 def saved(pixels: np.ndarray | Image.Image, kind: str, **options) -> bytes:
     """A file as Pillow writes it."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
@@ -141,7 +160,7 @@ def good() -> dict[str, tuple]:
         "16-bit-grey.png": (png(deep[:, :, 0], GREY, 16), scaled),
         "16-bit-grey.tif": (saved(deep[:, :, 0], "TIFF"), scaled),
         "16-bit-grey.pgm": (b"P5 32 24 65535\n" + deep[:, :, 0].astype(">u2").tobytes(), scaled),
-        "16-bit-rgb.png": (png(deep, RGB, 16), (deep >> 8).astype(np.uint8)),
+        "16-bit-rgb.png": (png(deep, RGB, 16), np.rint(deep / 257).astype(np.uint8)),
         "32-bit-small.tif": (saved(deep[:, :, 0].astype(np.int32), "TIFF"), scaled),
         "rgba.png": (png(np.dstack([rgb, alpha]), RGBA), over_white(rgb, alpha)),
         "rgba.webp": (saved(np.dstack([rgb, alpha]), "WEBP", lossless=True, exact=True), over_white(rgb, alpha)),

@@ -12,12 +12,15 @@ grey of 1, 2, 4 bits            scaled to 0 ... 255; repeated three times for RG
 RGB to grey                     luma of ITU-R 601: 0.299 R + 0.587 G + 0.114 B
 16-bit grey ("I;16", or "I"     scaled from the full range of the file's type, 0 to 65535, or from ``range``, and
 with values up to 65535)        rounded to 8 bits unless ``keep_depth``. A PGM is scaled from its own maximum
-16-bit RGB, RGBA, grey + alpha  the high byte of each value, as Pillow reads PNG and TIFF; "unsupported" with a range
+16-bit RGB, RGBA, grey + alpha  of PNG, TIFF and PPM: likewise, with all bits, to 8 bits; only grey + alpha keeps its
+                                depth. With alpha, the colours are scaled first
+16-bit CMYK, of TIFF            scaled from the full range; "unsupported" with a range
 other 32-bit integers, floats   "unsupported"; with a ``range``, scaled from that
 LAB                             "unsupported"
 palette                         converted to its colours
 alpha, transparent colours      composited over white, as image viewers do
 CMYK                            Pillow's formula (255 - C)(255 - K) / 255; Adobe's inverted JPEG is inverted first
+PIL image                       as Pillow has decoded it; read as a file if Pillow has only opened it
 array or tensor                 [H, W], [H, W, C] or [C, H, W] with C 1 or 3; where both fit, the channels of an array
                                 are last and those of a tensor first. uint8, uint16 (0 to 65535), or floats in [0, 1];
                                 with a ``range`` also other integers and floats, and all but uint8 are scaled from it.
@@ -41,7 +44,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -50,8 +53,10 @@ import numpy as np
 from torch import Tensor
 
 from ..checks import check_bool, check_choice, check_number
-from ..errors import USAGE, BadItem, JobError, describe_error
+from ..errors import USAGE, BadItem, JobError
 from ..extras import require_extra
+from .damage import END_OF_JPEG, FIRST_BYTES, describe_damage, format_of
+from .deep_colour import MAX_16_BITS, is_deep_colour, read_deep_colour, unit_colours
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,18 +65,12 @@ MAX_PIXELS = 178_956_970  # Pillow's own limit
 DECODERS, MODES = ("pillow", "torchcodec"), ("RGB", "L")
 # A fixed list, so that no file selects another plugin: Pillow's plugin for EPS starts Ghostscript
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-PNG, END_OF_JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd9"
-FIRST_BYTES = {
-    "JPEG": (b"\xff\xd8\xff",),
-    "PNG": (PNG,),
-    "GIF": (b"GIF87a", b"GIF89a"),
-    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-}
+PNG = FIRST_BYTES["PNG"][0]
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
-FLOATS, MAX_16_BITS = "F", 65535  # Pillow's mode of floats; the maximum of 16 bits
+FLOATS = "F"  # Pillow's mode of floats
 RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so no text chunk of a file has this key
-NARROW_SHARE = 4  # at most 1/4 of the range of the type leaves at most 64 of 256 grey levels
+NARROW_SHARE = 4  # at most 1/4 of the range of the type leaves at most 64 of 256 levels
 UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation: the Image.Transpose that undoes it
 ORIENTATION_KEYS = (
     "exif",
@@ -156,11 +155,14 @@ def decode(
         raise BadItem("bad-array", f"image must be bytes, an array, a tensor or a PIL image, got {type(data).__name__}")
     _check_size(data.size, max_pixels)
     try:
+        if is_deep_colour(data) and data.fp is not None and data.tell() == 0:  # opened, not decoded, at its first page
+            data.fp.seek(0)
+            return _from_bytes(data.fp.read(), max_pixels, mode, None, depth)
         return _upright(data, mode, depth)
     except (BadItem, MemoryError):
         raise
     except Exception as error:  # Pillow decodes lazily
-        raise _as_bad_item(error, b"", opened=True) from error
+        raise _as_bad_item(error, b"", data) from error
 
 
 def pixel_value_range(image: Image) -> dict | None:
@@ -186,7 +188,7 @@ def pixel_value_range(image: Image) -> dict | None:
 
 
 def is_narrow_range(values: dict | None) -> bool:
-    """Return whether an image uses so little of its type's range that scaling from all of it leaves few grey levels.
+    """Return whether an image uses so little of its type's range that scaling from all of it leaves few levels.
 
     Examples
     --------
@@ -260,7 +262,8 @@ def _from_bytes(data: bytes, max_pixels: int, mode: str, fast_decode, depth: Dep
         _check_size(image.size, max_pixels)
         if image.format == "PNG":
             _check_png(data)
-        _check_depth(image, data, depth)
+        if is_deep_colour(image):
+            return _from_deep_colour(image, data, mode, depth)
         pixels = _decode_fast(fast_decode, data, image) if fast_decode else None
         return _upright(image, mode, depth) if pixels is None else _convert(pixels, mode, depth)
     except (BadItem, MemoryError):
@@ -268,27 +271,13 @@ def _from_bytes(data: bytes, max_pixels: int, mode: str, fast_decode, depth: Dep
     except Exception as error:
         if image is None and data.startswith(PNG):
             _check_png(data)  # more precise than Pillow's error
-        raise _as_bad_item(error, data, opened=image is not None) from error
+        raise _as_bad_item(error, bytes(data), image) from error
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise BadItem("too-large", f"image must have at most {max_pixels} pixels, got {width} x {height}")
-
-
-def _check_depth(image: Image, data: bytes, depth: DepthOptions) -> None:
-    """Reject a range for 16-bit colours, of which Pillow returns only the high bytes."""
-    if depth.range is None or image.mode in (*SIXTEEN_BITS, FLOATS):
-        return
-    bits = data[24] if image.format == "PNG" else 8
-    if image.format == "TIFF":
-        bits = max(image.tag_v2.get(258, (8,)))
-    if bits > 8:
-        raise BadItem(
-            "unsupported",
-            f"range must be None for {bits}-bit {image.mode}, of which Pillow reads the high bytes, got {depth.range}",
-        )
 
 
 def _check_png(data: bytes) -> None:
@@ -306,34 +295,16 @@ def _check_png(data: bytes) -> None:
         offset = end
 
 
-def _as_bad_item(error: Exception, data: bytes, opened: bool) -> BadItem:
+def _as_bad_item(error: Exception, data: bytes, image: Image | None) -> BadItem:
     """Convert an exception of a decoder, which may be of any type: Pillow raises even SyntaxError for damage."""
-    pillow, kind = _pillow(), _format_of(data)
+    pillow = _pillow()
     if isinstance(error, (pillow.DecompressionBombError, pillow.DecompressionBombWarning)):
         return BadItem("too-large", str(error))
-    if kind is None and not opened:
+    if image is None and format_of(data) is None:
         return BadItem(
             "not-an-image", f"image must be one of {', '.join(FORMATS)}, got bytes beginning with {bytes(data[:12])!r}"
         )
-    truncated = "truncated" in str(error).lower() or isinstance(error, EOFError) or _ends_early(kind, data)
-    return BadItem("truncated" if truncated else "corrupt", describe_error(error))
-
-
-def _format_of(data: bytes) -> str | None:
-    """Return the format by its first bytes; None for BMP and PPM, whose two letters may also begin a text."""
-    head = bytes(data[:12])
-    if head.startswith(b"RIFF") and head[8:] == b"WEBP":
-        return "WEBP"
-    return next((kind for kind, first in FIRST_BYTES.items() if head.startswith(first)), None)
-
-
-def _ends_early(kind: str | None, data: bytes) -> bool:
-    """Return whether the end marker is missing, or bytes compared with the length in the header."""
-    if kind == "JPEG":
-        return END_OF_JPEG not in data
-    if kind == "WEBP":
-        return len(data) < int.from_bytes(data[4:8], "little") + 8
-    return kind == "GIF" and not data.rstrip(b"\0").endswith(b";")
+    return BadItem(*describe_damage(error, data, image))
 
 
 def _decode_fast(fast_decode, data: bytes, image: Image) -> Image | None:
@@ -372,6 +343,22 @@ def _upright(image: Image, mode: str, depth: DepthOptions) -> Image:
     transpose = UPRIGHT.get(_orientation(image))
     converted = _convert(image, mode, depth, maximum)
     return converted if transpose is None else converted.transpose(transpose)
+
+
+def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions) -> Image:
+    """Return an image in colour, or in grey with alpha, of which Pillow alone would read the high bytes."""
+    colours = read_deep_colour(image, data)
+    if colours.layout == "CMYK" and depth.range is not None:
+        raise BadItem("unsupported", f"range must be None for a {image.format} of 16-bit CMYK, got {depth.range}")
+    unit, values = unit_colours(colours, partial(_scaled_to_unit, range=depth.range, maximum=colours.maximum))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, tuple):
+        unit[(values == transparent).all(-1)] = 1.0
+    full = None if colours.layout == "CMYK" else colours.maximum  # no range applies to inks
+    deep = _to_image(unit, depth.keep_depth, _range_of_values(values, full))
+    transpose = UPRIGHT.get(_orientation(image))
+    deep = deep if deep.mode in (mode, FLOATS) else deep.convert(mode)
+    return deep if transpose is None else deep.transpose(transpose)
 
 
 def _pgm_maximum(image: Image) -> int:

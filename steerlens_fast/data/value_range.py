@@ -56,17 +56,14 @@ def _values(source: Source, item: Item, **options) -> dict | None:
 
 def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_options) -> list[str]:
     """Return a warning if the first images use a small part of the value range."""
-    narrow = []
-    for n, item in enumerate(islice(items, SAMPLED)):
-        values = _values(source, item, **decode_options)
-        if n == 0 and values is None:
-            return []  # 8 bits, the common case: no further images are checked
-        if is_narrow_range(values):
-            narrow.append(values)
+    sampled = list(islice(items, SAMPLED))
+    with ThreadPoolExecutor(THREADS) as pool:  # all of them: 8-bit images may precede those of more bits
+        values = pool.map(partial(_values, source, **decode_options), sampled)
+        narrow = [each for each in values if is_narrow_range(each)]
     if not narrow:
         return []
     low, high = min(v["low"] for v in narrow), max(v["high"] for v in narrow)
-    return [narrow_warning(len(narrow), n + 1, f", {low} to {high} of {narrow[0]['full']}")]
+    return [narrow_warning(len(narrow), len(sampled), f", {low} to {high} of {narrow[0]['full']}")]
 
 
 def narrow_warning(narrow: int, total: int, used: str = "") -> str:
@@ -75,7 +72,7 @@ def narrow_warning(narrow: int, total: int, used: str = "") -> str:
     Examples
     --------
     >>> narrow_warning(16, 16, ", 0 to 4095 of 65535")
-    '16 of 16 images use at most a quarter of the range of 16 bits, 0 to 4095 of 65535, which leaves few grey levels: use --range LOW,HIGH, auto or image (in Python range=)'
+    '16 of 16 images use at most a quarter of the range of 16 bits, 0 to 4095 of 65535, which leaves few levels: use --range LOW,HIGH, auto or image (in Python range=)'
     """  # noqa: E501
     hint = "use --range LOW,HIGH, auto or image (in Python range=)"
-    return f"{narrow} of {total} images use at most a quarter of the range of 16 bits{used}, which leaves few grey levels: {hint}"  # noqa: E501
+    return f"{narrow} of {total} images use at most a quarter of the range of 16 bits{used}, which leaves few levels: {hint}"  # noqa: E501

@@ -231,6 +231,42 @@ def test_images_of_a_data_set_are_treated_as_files(animals):
         assert agrees(expected[name], outcome(lambda n=name: Image.open(folder / n))), name
 
 
+def middle(data: bytes, length: int = 40) -> bytes:
+    """Bytes whose middle part is overwritten."""
+    at = len(data) // 2
+    return data[:at] + b"\xa5" * length + data[at + length :]
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+FILES = {
+    "JPEG": zoo.saved(NOISE, "JPEG"),
+    "GIF": zoo.saved(NOISE, "GIF"),
+    "WEBP": zoo.saved(NOISE, "WEBP", lossless=True),
+    "TIFF": zoo.saved(NOISE, "TIFF", compression="tiff_lzw"),
+    "BMP": zoo.saved(NOISE, "BMP"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_what_is_wrong_with_a_file_is_said_in_words(kind):
+    """A file that ends early is truncated, and one that is damaged is not; no address, type or buffer of Pillow."""
+    whole = FILES[kind]
+    cut = whole[: len(whole) * 3 // 4]
+    with pytest.raises(BadItem, match=rf"^the {kind} ends before its image data do, after {len(cut)} bytes$"):
+        decode(cut)
+    header = {"JPEG": 3, "GIF": 6, "WEBP": 12, "TIFF": 8}.get(kind)
+    damaged = {
+        "JPEG": whole[:2] + b"\xff\xdb\x00\x04ab" + whole[20:],
+        "GIF": middle(whole, 2000),
+        "WEBP": whole[:30] + bytes(len(whole) - 30),
+        "TIFF": middle(whole),
+    }
+    for data in () if header is None else (damaged[kind], whole[:header] + bytes(len(whole) - header)):
+        with pytest.raises(BadItem, match=rf"^the (header|image data) of the {kind} (is|are) damaged") as error:
+            decode(data)
+        assert error.value.reason == "corrupt" and "0x" not in str(error.value) and "Error" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     "options, says", [({"mode": "CMYK"}, "mode must be one of"), ({"decoder": "opencv"}, "decoder must be one of")]
 )

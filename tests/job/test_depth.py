@@ -1,6 +1,7 @@
 """Images of more than 8 bits: which values become black and white, what is warned of, how deep frames are stored."""
 
 import json
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from PIL import Image  # noqa: E402
 
 from steerlens_fast.data.decoding import decode, is_narrow_range, pixel_value_range  # noqa: E402
 from steerlens_fast.data.resize import resize_and_crop  # noqa: E402
+from steerlens_fast.data.sources import open_source  # noqa: E402
+from steerlens_fast.data.value_range import narrow_range_warnings  # noqa: E402
 from steerlens_fast.errors import BadItem  # noqa: E402
 from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
 from steerlens_fast.job.export import export  # noqa: E402
@@ -89,13 +92,50 @@ def test_a_range_admits_values_that_have_no_other_meaning():
         decode(np.array([[0.0, np.nan]]), range=(0, 1))
 
 
-def test_16_bit_colours_have_no_range():
-    """Pillow gives their high bytes."""
-    colours = np.repeat(TWELVE[:, :, None], 3, 2)
-    with pytest.raises(BadItem, match="range must be None for 16-bit RGB") as error:
-        decode(zoo.png(colours, zoo.RGB, 16), range=(0, 4095))
-    assert error.value.reason == "unsupported"
-    assert np.array_equal(np.asarray(decode(colours, range=(0, 4095))), expected(colours, 0, 4095))  # of an array
+COLOURS = np.random.default_rng(0).integers(0, 4096, (16, 16, 3), np.uint16)
+ALPHA = np.full((16, 16, 1), 65535, np.uint16)
+OF_COLOURS = {
+    "rgb.png": zoo.png(COLOURS, zoo.RGB, 16),
+    "rgba.png": zoo.png(np.concatenate([COLOURS, ALPHA], 2), zoo.RGBA, 16),
+    "ppm": b"P6 16 16 65535\n" + COLOURS.astype(">u2").tobytes(),
+    "plain.ppm": b"P3 16 16 # of 12 bits\n65535\n" + " ".join(map(str, COLOURS.ravel())).encode(),
+    "little.tif": zoo.tiff(COLOURS, "<"),
+    "big.tif": zoo.tiff(COLOURS, ">"),
+    "array": COLOURS,
+}
+
+
+@pytest.mark.parametrize("data", OF_COLOURS.values(), ids=OF_COLOURS)
+def test_colours_of_16_bits_are_read_with_all_of_them(data):
+    for options, low, high in (({}, 0, 65535), ({"range": (0, 4095)}, 0, 4095), ({"range": (1000, 1100)}, 1000, 1100)):
+        assert np.array_equal(np.asarray(decode(data, **options)), expected(COLOURS, low, high))
+        if isinstance(data, bytes):
+            opened = Image.open(BytesIO(data))
+            assert np.array_equal(np.asarray(decode(opened, **options)), expected(COLOURS, low, high))
+    values = pixel_value_range(decode(data))
+    assert values == {"low": COLOURS.min(), "high": COLOURS.max(), "full": 65535} and is_narrow_range(values)
+
+
+def test_grey_with_alpha_keeps_its_depth_over_white():
+    grey = np.stack([TWELVE, np.where(TWELVE > 2000, 65535, 0).astype(np.uint16)], 2)
+    image = decode(zoo.png(grey, zoo.GREY_ALPHA, 16), range=(0, 4095), keep_depth=True)
+    assert image.mode == "F" and np.allclose(np.asarray(image), np.where(TWELVE > 2000, TWELVE / 4095, 1), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (OF_COLOURS["ppm"][:-3], "truncated"),
+        (OF_COLOURS["plain.ppm"][:-30], "truncated"),
+        (OF_COLOURS["plain.ppm"].replace(b"65535", b"4000"), "corrupt"),
+        (OF_COLOURS["little.tif"][:-9], "truncated"),
+        (zoo.tiff(COLOURS, "<", planar=2), "unsupported"),
+    ],
+)
+def test_colours_of_16_bits_that_cannot_be_read(data, reason):
+    with pytest.raises(BadItem) as error:
+        decode(data)
+    assert error.value.reason == reason
 
 
 @pytest.mark.parametrize(
@@ -144,6 +184,16 @@ def test_narrow_images_are_warned_of(data, tmp_path, capsys, caplog):
     plan, summary = (json.loads((tmp_path / "ranged" / name).read_text()) for name in ("plan.json", "summary.json"))
     assert plan["warnings"] == [] and summary["narrow_range"] == 0 and not caplog.text
     assert plan["range"] == [0.0, 4095.0]
+
+
+def test_narrow_images_after_others_are_warned_of(tmp_path):
+    """Of colours, after an image of 8 bits and one that cannot be decoded."""
+    files = [zoo.png(TWELVE.astype(np.uint8), zoo.GREY), b"", OF_COLOURS["rgb.png"], OF_COLOURS["ppm"]]
+    for n, content in enumerate(files):
+        (tmp_path / f"{n}.png").write_bytes(content)
+    source = open_source(tmp_path)
+    (warning,) = narrow_range_warnings(source, source.listing())
+    assert warning.startswith("2 of 4 images use at most a quarter of the range of 16 bits")
 
 
 @pytest.mark.parametrize("value", ["0,4095", "auto", "image"])

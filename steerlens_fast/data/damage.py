@@ -1,0 +1,125 @@
+"""Why encoded bytes cannot be decoded: they end early, or are damaged; in words that are the same in every run."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FIRST_BYTES = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+}
+END_OF_JPEG = b"\xff\xd9"
+JPEG_SCAN, JPEG_END, JPEG_BARE = 0xDA, 0xD9, (0x01, *range(0xD0, 0xD9))  # markers; the bare ones have no length
+GIF_EXTENSION, GIF_IMAGE = 0x21, 0x2C
+TIFF_PIECES = ((273, 279), (324, 325))  # tags of the offsets and byte counts of strips and tiles
+
+
+def format_of(data: bytes) -> str | None:
+    """Return the format by its first bytes; None for BMP and PPM, whose two letters may also begin a text."""
+    head = bytes(data[:12])
+    if head.startswith(b"RIFF") and head[8:] == b"WEBP":
+        return "WEBP"
+    return next((kind for kind, first in FIRST_BYTES.items() if head.startswith(first)), None)
+
+
+def describe_damage(error: Exception, data: bytes, image: Image | None) -> tuple[str, str]:
+    """Return "truncated" or "corrupt", and the message for an error of a decoder.
+
+    Parameters
+    ----------
+    error : Exception
+    data : bytes
+        The encoded image; empty where it is not known.
+    image : PIL.Image.Image, optional
+        The image, if Pillow could open it.
+    """
+    name = (image.format if image is not None else None) or format_of(data) or "image"
+    if ends_early(name, data, image, str(error)):
+        return "truncated", f"the {name} ends before its image data" + (
+            f" do, after {len(data)} bytes" if data else " do"
+        )
+    if image is None:
+        return "corrupt", f"the header of the {name} is damaged, or of a kind that Pillow does not read"
+    text = "" if "truncated" in str(error).lower() else " ".join(str(error).split())  # which is wrong where data follow
+    return "corrupt", f"the image data of the {name} are damaged" + (f" ({text})" if text else "")
+
+
+def ends_early(name: str, data: bytes, image: Image | None, error: str = "") -> bool:
+    """Return whether a file is incomplete, by the lengths that it states itself.
+
+    Pillow's message ``error`` decides only for formats without such lengths: Pillow also calls damaged files truncated.
+
+    Examples
+    --------
+    >>> ends_early("GIF", b"GIF89a" + bytes(7) + b";", None), ends_early("GIF", b"GIF89a", None)
+    (False, True)
+    """
+    if data and name in CHECKS:
+        try:
+            return CHECKS[name](data, image)
+        except (IndexError, struct.error):  # the bytes end in the middle of a header
+            return True
+    return "truncated" in error.lower() or "not enough image data" in error.lower()
+
+
+def _jpeg_ends_early(data: bytes, image: Image | None) -> bool:
+    at = 2
+    while data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == JPEG_END:
+            return False
+        if marker == JPEG_SCAN:
+            return data.find(END_OF_JPEG, at) < 0  # earlier ones may be those of thumbnails
+        at += 1 if marker == 0xFF else 2 if marker in JPEG_BARE else 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return False  # damaged: something else than a marker
+
+
+def _gif_ends_early(data: bytes, image: Image | None) -> bool:
+    if data.rstrip(b"\0").endswith(b";"):  # damaged lengths may lead beyond the end
+        return False
+    at = 13 + _colours(data[10])
+    while data[at] in (GIF_EXTENSION, GIF_IMAGE):
+        at += 2 if data[at] == GIF_EXTENSION else 11 + _colours(data[at + 9])
+        while data[at]:
+            at += 1 + data[at]
+        at += 1
+    return False  # the end, or something damaged
+
+
+def _colours(flags: int) -> int:
+    """Return the bytes of a GIF's table of colours."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _webp_ends_early(data: bytes, image: Image | None) -> bool:
+    return len(data) < struct.unpack_from("<I", data, 4)[0] + 8
+
+
+def _bmp_ends_early(data: bytes, image: Image | None) -> bool:
+    return len(data) < struct.unpack_from("<I", data, 2)[0]
+
+
+def _tiff_ends_early(data: bytes, image: Image | None) -> bool:
+    order = "<" if data[:2] == b"II" else ">"
+    large = b"+" in data[:4]
+    directory = struct.unpack_from(order + ("Q" if large else "I"), data, 8 if large else 4)[0]
+    if image is None:
+        entries = struct.unpack_from(order + ("Q" if large else "H"), data, directory)[0]
+        return directory + (8 + 20 * entries if large else 2 + 12 * entries) > len(data)
+    pieces = [(image.tag_v2.get(offset, ()), image.tag_v2.get(count, ())) for offset, count in TIFF_PIECES]
+    return any(offset + count > len(data) for piece in pieces for offset, count in zip(*piece))
+
+
+CHECKS = {
+    "JPEG": _jpeg_ends_early,
+    "GIF": _gif_ends_early,
+    "WEBP": _webp_ends_early,
+    "BMP": _bmp_ends_early,
+    "TIFF": _tiff_ends_early,
+}

@@ -1,0 +1,142 @@
+"""Files in colour, or in grey with alpha, of more than 8 bits per value: all bits, where Pillow returns the high bytes.
+
+Pillow unpacks such values to 8 bits. It has unpackers of both byte orders, of which one takes the high bytes and the
+other one the low bytes: two passes give all bits of a PNG or TIFF. Values of a PPM are read here.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from io import BytesIO
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..errors import BadItem
+from ..extras import require_extra
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_16_BITS = 65535
+OPPOSITE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}  # the order that takes the low bytes
+BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
+COMMENT = re.compile(rb"#[^\r\n]*")
+
+
+class DeepColour(NamedTuple):
+    """Values [H, W, channels] of a file, the names of the channels, and the maximum of a value."""
+
+    values: np.ndarray
+    layout: str
+    maximum: int
+
+
+def is_deep_colour(image: Image) -> bool:
+    """Return whether Pillow has opened, but not decoded, a file with values that it cuts to 8 bits.
+
+    Raises
+    ------
+    BadItem
+        For a TIFF with separate colour planes of more than 8 bits, which Pillow does not decode.
+    """
+    if image.format == "TIFF" and image.mode in ("RGB", "RGBA", "CMYK"):
+        bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (8,)))
+        if bits > 8 and image.tag_v2.get(PLANAR_CONFIGURATION) == 2:
+            raise BadItem("unsupported", f"a TIFF of {bits} bits in colour must have interleaved channels, got planes")
+    raw_mode = _raw_mode(image)
+    if image.format == "PPM":
+        return image.mode == "RGB" and _ppm_maximum(image) > 255
+    return image.format in ("PNG", "TIFF") and ";16" in raw_mode and not raw_mode.startswith("I;")
+
+
+def read_deep_colour(image: Image, data: bytes) -> DeepColour:
+    """Return all bits of a file for which :func:`is_deep_colour` is true; decodes ``image``.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Opened from ``data``, not decoded.
+    data : bytes
+    """
+    if image.format == "PPM":
+        return DeepColour(_ppm_values(image, data), "RGB", _ppm_maximum(image))
+    layout, _, order = _raw_mode(image).partition(";16")
+    second = require_extra("cli", "PIL.Image").open(BytesIO(data), formats=(image.format,))
+    if layout == "LA":  # as if its four bytes were four channels: there is one unpacker only
+        _set_raw_mode(second, "RGBA")
+        image.load()  # for the chunks after the pixels
+        second = np.asarray(_loaded(second)).astype(np.uint16)
+        return DeepColour(second[..., 0::2] << 8 | second[..., 1::2], layout, MAX_16_BITS)
+    unpacked = "RGBA" if layout == "RGBa" else layout  # Pillow would divide by alpha, each byte by itself
+    _set_raw_mode(image, f"{unpacked};16{order}")
+    _set_raw_mode(second, f"{unpacked};16{OPPOSITE[order]}")
+    high, low = np.asarray(_loaded(image)).astype(np.uint16), np.asarray(_loaded(second))
+    return DeepColour(high << 8 | low, layout.removesuffix("X"), MAX_16_BITS)
+
+
+def unit_colours(colours: DeepColour, scale) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values in [0, 1], [H, W] or [H, W, 3], composited over white; and the values that were scaled.
+
+    Parameters
+    ----------
+    colours : DeepColour
+    scale : callable
+        Scales values to [0, 1].
+    """
+    values, layout, maximum = colours
+    if layout == "CMYK":  # Pillow's formula
+        inks = values / maximum
+        return (1 - inks[..., :3]) * (1 - inks[..., 3:]), values
+    if layout[-1] not in "Aa":
+        return scale(values), values
+    alpha, values = values[..., -1:] / maximum, values[..., :-1]
+    if layout[-1] == "a":  # stored as products with alpha
+        values = np.minimum(np.rint(values / np.where(alpha == 0, 1, alpha)), maximum).astype(np.uint16)
+    unit = scale(values) * alpha + (1 - alpha)
+    return (unit, values) if layout != "LA" else (unit[..., 0], values[..., 0])
+
+
+def _loaded(image: Image) -> Image:
+    image.load()
+    return image
+
+
+def _raw_mode(image: Image) -> str:
+    """Return the layout of the file's values in Pillow's notation, such as "RGB;16B"."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
+    first = arguments if isinstance(arguments, str) or not arguments else arguments[0]
+    return first if isinstance(first, str) else ""
+
+
+def _set_raw_mode(image: Image, raw_mode: str) -> None:
+    tiles = []
+    for tile in image.tile:
+        arguments = raw_mode if isinstance(tile[3], str) else (raw_mode, *tile[3][1:])
+        tiles.append(tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments))
+    image.tile = tiles
+
+
+def _ppm_maximum(image: Image) -> int:
+    arguments = image.tile[0][3] if getattr(image, "tile", None) else ()
+    return arguments[1] if isinstance(arguments, tuple) and len(arguments) > 1 else 255
+
+
+def _ppm_values(image: Image, data: bytes) -> np.ndarray:
+    """Return the values of a PPM with two bytes per value, binary or as decimals."""
+    codec, _, offset, (_, maximum) = image.tile[0]
+    count = image.width * image.height * 3
+    if codec == "ppm_plain":
+        tokens = COMMENT.sub(b"", data[offset:]).split()[:count]
+        if not all(token.isdigit() and len(token) < 6 for token in tokens):
+            raise BadItem("corrupt", "the values of the PPM must be decimals")
+        values = np.array(tokens, np.int64)
+    else:
+        values = np.frombuffer(data, ">u2", min(count, (len(data) - offset) // 2), offset)
+    if len(values) < count:
+        raise BadItem("truncated", f"the PPM must have {count} values, got {len(values)}")
+    if values.max() > maximum:
+        raise BadItem("corrupt", f"the values of the PPM must be at most {maximum}, got {values.max()}")
+    return values.astype(np.uint16).reshape(image.height, image.width, 3)
