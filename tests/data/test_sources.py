@@ -545,6 +545,10 @@ def test_tars_that_are_wrong(tmp_path):
     )
     bad = [("1.png", b"x"), ("1.json", b'{"label": "cat"}'), ("2.png", b"x"), ("2.cls", b"3")]
     refused("2.cls: labels must be all ints or all names, got '3'; 'cat' in", tar(tmp_path / "b.tar", bad))
+    twice = b'{"label": 1, "cls": 2, "label": 3}'
+    refused(
+        "1.json: names must differ, got 'label', 'label'", tar(tmp_path / "h.tar", [("1.png", b"x"), ("1.json", twice)])
+    )
     refused("1.json: must be a JSON object", tar(tmp_path / "c.tar", [("1.png", b"x"), ("1.json", b"{")]))
     refused("got none in .*d.tar: it has 1 no image file .d.tar!1.txt.$", tar(tmp_path / "d.tar", [("1.txt", b"x")]))
     refused("got none in .*e.tar, which is empty$", tar(tmp_path / "e.tar", []))
@@ -555,7 +559,7 @@ def test_tars_that_are_wrong(tmp_path):
 
 
 def test_members_of_other_kinds(tmp_path):
-    """Hard links are what they link to, before or after it; all else that is no file is counted."""
+    """Hard links are what they link to, as it is when they are met; all else that is no file is counted."""
     with tarfile.open(tmp_path / "t.tar", "w", format=tarfile.GNU_FORMAT) as archive:
 
         def add(name, kind=tarfile.REGTYPE, link="", data=b""):
@@ -566,6 +570,7 @@ def test_members_of_other_kinds(tmp_path):
         add("./d/", tarfile.DIRTYPE)
         add("0.png", tarfile.LNKTYPE, "./1.png")  # before what it links to
         add("1.png", data=b"old")
+        add("1-old.png", tarfile.LNKTYPE, "./1.png")
         add("1.png", data=b"one")
         add("2.PNG", tarfile.LNKTYPE, "1.png")
         add("2.CLS", data=b"7")
@@ -573,6 +578,7 @@ def test_members_of_other_kinds(tmp_path):
         add("4.png", tarfile.LNKTYPE, "gone.png")
         add("5.png", tarfile.LNKTYPE, "6.png")
         add("6.png", tarfile.LNKTYPE, "5.png")
+        add("7.png", data=b"replaced by a symbolic link")
         add("7.png", tarfile.SYMTYPE, "1.png")
         add("8.png", tarfile.FIFOTYPE)
         add("9.png", tarfile.CHRTYPE)
@@ -584,7 +590,7 @@ def test_members_of_other_kinds(tmp_path):
     source = open_source(tmp_path / "t.tar")
     items = list(source.listing())
     assert [(i.key, source.read(i), i.label) for i in items] == [
-        ("t/0", b"one", None),
+        ("t/1-old", b"old", None),
         ("t/1", b"one", None),
         ("t/2", b"one", 7),
         ("t/3", b"one", None),
@@ -592,8 +598,8 @@ def test_members_of_other_kinds(tmp_path):
     ]
     assert {reason: told["count"] for reason, told in source.left_out.as_dict().items()} == {
         "directory": 1,
-        "an earlier member of the same name": 1,
-        "a hard link to a member that does not exist": 3,
+        "an earlier member of the same name": 2,
+        "a hard link to no earlier file": 4,
         "symbolic link": 1,
         "device or pipe": 2,
         "member of type b'V'": 1,
@@ -860,18 +866,41 @@ def test_keys_of_a_data_set():
 
 
 def test_data_sets_of_images_alone_and_of_wrong_targets():
-    """No target is no label, nor is one that is no int: a job that asks for no labels does not miss it."""
+    """No target is no label, nor is one that is no single value; a value that is no label is an error of its item."""
     image = np.zeros((4, 4), np.uint8)
-    source = open_source(
-        [image, (image,), (image, None), (image, "cat"), (image, -1), (image, 2.5), (image, 1, 2, 3), ()]
-    )
+    without = [
+        image,
+        (image,),
+        (image, None),
+        (image, -1),
+        (image, [3, 4]),
+        (image, {"boxes": []}),
+        (image, torch.zeros(2)),
+    ]
+    wrong = [(image, "cat"), (image, 2.5), (image, -3), (image, np.float32("nan")), (image, torch.tensor([1.5]))]
+    source = open_source([*without, *wrong, (image, 1, 2, 3), ()])
     items = list(source.listing())
-    assert [source.read_with_label(item)[1] for item in items[:6]] == [None] * 6
-    for item in items[6:]:
-        with pytest.raises(BadItem) as error:
+    assert [source.read_with_label(item)[1] for item in items[: len(without)]] == [None] * len(without)
+    reasons = []
+    for item in items[len(without) :]:
+        with pytest.raises(BadItem, match=rf"^list\[{item.index}\]") as error:
             source.read_with_label(item)
-        assert error.value.reason == "unreadable"
-    assert source.read(items[3]) is image  # the image is good, whatever its target
+        reasons.append(error.value.reason)
+    assert reasons == ["bad-label"] * len(wrong) + ["unreadable"] * 2
+    assert source.read(items[len(without)]) is image  # the image is good, whatever its target
+
+
+def test_labels_that_come_with_items_are_those_of_the_classes():
+    """By name or number; another name is an error, also where keys make the listing read it."""
+    image = np.zeros((4, 4), np.uint8)
+    data = Numbers(2, classes=["cat", "dog"])
+    data.__class__ = type("Named", (Numbers,), {"__getitem__": lambda self, n: (image, ("dog", "owl")[n])})
+    source = open_source(data)
+    items = list(source.listing())
+    assert source.read_with_label(items[0])[1] == 1
+    with pytest.raises(BadItem, match=r"Named\[1\]: label must be one of 'cat', 'dog' ..., got 'owl'"):
+        source.read_with_label(items[1])
+    refused(r"list\[1\]: label must be an int from 0 on, got 1.5", [(image, 0, "a"), (image, 1.5, "b")])
 
 
 def test_a_callable():

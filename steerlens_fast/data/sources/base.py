@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Iterator
@@ -170,17 +169,6 @@ def numbered_key(index: int, count: int) -> str:
     '00017'
     """
     return f"{index:0{len(str(count))}}"
-
-
-def parse_json(text: str | bytes, where: str) -> dict:
-    """Parse a JSON object."""
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise usage_error(f"{where}: must be a JSON object: {error}") from error
-    if not isinstance(value, dict):
-        raise usage_error(f"{where}: must be a JSON object, got {type(value).__name__}")
-    return value
 
 
 def in_system_folder(name: str) -> bool:

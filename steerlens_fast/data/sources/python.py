@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from numbers import Number
 
@@ -22,8 +23,9 @@ class PythonSource(Source):
     type, or a class name. Without ``classes``, the sorted names of the labels are the classes. -1 is no label, as in
     torchvision.
 
-    An invalid number in ``targets``, ``labels`` or ``samples`` is an error. A target that is not a class (boxes,
-    several labels, fractions) and comes with an item counts as no label.
+    An invalid label in ``targets``, ``labels`` or ``samples`` (1.5, -3, or a name that is not in ``classes``) is an
+    error. With an item, it is an error of that item; so is each name if there are no ``classes``, since names are
+    numbered in the order of all of them. A target that is no single number or text (boxes, several labels) is no label.
 
     Keys are the data set's ``keys``, by default numbers. Where items are triples and there are no ``keys``, the listing
     reads every item once.
@@ -66,7 +68,12 @@ class PythonSource(Source):
 
     def read_with_label(self, item: Item) -> tuple[object, int | None]:
         image, target, _ = self._get(item.place[0])
-        return image, self._label(target) if item.label is None else item.label
+        if item.label is not None:
+            return image, item.label
+        try:
+            return image, self._label(target, item.path)
+        except JobError as error:
+            raise BadItem("bad-label", str(error)) from error
 
     def _get(self, n: int) -> tuple:
         """Return image, target and key of an item; None for those that it lacks."""
@@ -96,17 +103,19 @@ class PythonSource(Source):
         path = f"{self.name}[{n}]"
         try:
             _, target, own_key = self._get(n)
-            return self._label(target) if label is None else label, check_key(own_key, path) if own_key else key
         except BadItem:
             return label, key
+        return self._label(target, path) if label is None else label, check_key(own_key, path) if own_key else key
 
-    def _label(self, target) -> int | None:
-        """Return the class number of a target; None where the target is not a class."""
-        try:
-            value = _class(target, self.name)
-        except JobError:
+    def _label(self, target, where: str) -> int | None:
+        """Return the class number of a target; None where the target is no single number or text."""
+        if not _is_one_value(target):
             return None
-        return self._numbers().get(value) if isinstance(value, str) else value
+        value = _class(target, where)
+        if isinstance(value, str) and not self.class_names:
+            hint = "a data set with names of classes must have them as its attribute classes"
+            raise usage_error(f"{where}: label must be an int from 0 on, got {value!r}: {hint}")
+        return class_number(value, where, self._numbers())
 
     def _numbers(self) -> dict[str, int]:
         return {name: n for n, name in enumerate(self.class_names or ())}
@@ -163,8 +172,14 @@ def _read_attribute(data, name: str, count: int) -> list | None:
 
 def _class(value, where: str) -> int | str | None:
     """Return the class of a value, see :func:`parse_class`; -1 is no class, as in torchvision's data sets."""
-    is_missing = (isinstance(value, Number) or _is_scalar(value)) and value == -1
-    return None if is_missing else parse_class(value, where)
+    is_number = _is_one_value(value) and not isinstance(value, (str, bytes))
+    return None if is_number and value == -1 else parse_class(value, where)
+
+
+def _is_one_value(value) -> bool:
+    """Return whether a value is a number, a text, or an array of one value."""
+    shape = getattr(value, "shape", None) if hasattr(value, "item") else None
+    return isinstance(value, (str, bytes, Number)) or (shape is not None and math.prod(shape) == 1)
 
 
 def _is_scalar(value) -> bool:

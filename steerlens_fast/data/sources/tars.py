@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ...errors import BadItem
 from ..items import Item
 from ..labels import class_number, parse_class, sorted_class_names
+from ..tables import json_object
 from .base import (
     HIDDEN,
     NO_IMAGE,
@@ -22,7 +23,6 @@ from .base import (
     LeftOut,
     Source,
     in_system_folder,
-    parse_json,
     printable,
     safe_key,
     usage_error,
@@ -32,7 +32,9 @@ LABEL_NAMES = ("label", "target", "cls")  # in a sample's .json, in this order
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 COMPRESSED_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 BLOCK = tarfile.BLOCKSIZE
-MAX_LINKS = 40  # in a chain, as in Linux
+NO_TARGET = "a hard link to no earlier file"
+SYMBOLIC_LINK, DEVICE, SPARSE = "symbolic link", "device or pipe", "sparse file"
+REPLACING = (SYMBOLIC_LINK, DEVICE, SPARSE)  # tar puts them in the place of an earlier member of their name
 
 
 class Member(NamedTuple):
@@ -52,7 +54,8 @@ class TarSource(Source):
     name (the same kind in all samples). Names are sorted and numbered from 0. The key consists of the names of
     the file and the sample.
 
-    A hard link stands for the member that it names. Of several members of one name the last one is used, as by tar.
+    A hard link stands for the last member before it that has the name it refers to. Of several members of one name the
+    last one is used, as by tar.
     All other members are left out and counted: directories, symbolic links, devices, hidden and system files, members
     without suffix, and samples without image.
     """
@@ -128,7 +131,7 @@ class TarSource(Source):
                 continue  # an empty file: the label may be in the .json
             if suffix == "cls":
                 return where, text.decode(errors="backslashreplace")
-            row = parse_json(text, where)
+            row = json_object(text, where)
             return where, next((row[name] for name in LABEL_NAMES if name in row), None)
         return printable(self.tars[number]), None
 
@@ -218,32 +221,21 @@ def _samples(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, dict[
 
 
 def _files(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, Member]:
-    """Return regular files and hard links by their normalised names."""
-    entries: dict[str, Member | tuple[str, str]] = {}  # of a link: its name, and the normalised name of its target
+    """Return regular files and hard links by their normalised names, each as ``tar -x`` would leave it."""
+    files: dict[str, Member] = {}
     for member in _members(tar):
         name, reason = _normalized(member.name), _reason_to_leave_out(member)
-        if reason is not None:
-            leave_out(reason, member.name)
-            continue
-        if name in entries:
-            leave_out("an earlier member of the same name", member.name)
         file = Member(member.name, member.offset_data, member.size)
-        entries[name] = (member.name, _normalized(member.linkname)) if member.islnk() else file
-    files = {name: _resolve_link(member, entries) for name, member in entries.items()}
-    for name, member in files.items():
-        if member is None:
-            leave_out("a hard link to a member that does not exist", entries[name][0])
-    return {name: member for name, member in files.items() if member is not None}
-
-
-def _resolve_link(member: Member | tuple[str, str], entries: dict[str, Member | tuple[str, str]]) -> Member | None:
-    """Return a member, or the target of a link under the name of the link; None where there is no target."""
-    target = member
-    for _ in range(MAX_LINKS):
-        if isinstance(target, Member) or target is None:
-            break
-        target = entries.get(target[1])
-    return Member(member[0], *target[1:]) if isinstance(target, Member) else None
+        if member.islnk():  # to what has the name now, not to a later member of that name
+            target = files.get(_normalized(member.linkname))
+            file, reason = (file, NO_TARGET) if target is None else (Member(member.name, *target[1:]), None)
+        if name in files and reason in (None, *REPLACING):
+            leave_out("an earlier member of the same name", files.pop(name).name)
+        if reason is None:
+            files[name] = file
+        else:
+            leave_out(reason, member.name)
+    return files
 
 
 def _normalized(name: str) -> str:
@@ -256,11 +248,11 @@ def _reason_to_leave_out(member: tarfile.TarInfo) -> str | None:
     if member.isdir():
         return "directory"
     if member.issym():
-        return "symbolic link"
+        return SYMBOLIC_LINK
     if member.isdev():
-        return "device or pipe"
+        return DEVICE
     if member.issparse():
-        return "sparse file"
+        return SPARSE
     return None if member.isreg() or member.islnk() else f"member of type {member.type!r}"
 
 
