@@ -18,9 +18,10 @@ from torch import Tensor
 
 from ..checks import check_bool, check_choice, check_int
 from ..data.class_names import class_name
+from ..data.items import read_listing
 from ..errors import OK, USAGE, JobError
 from ..extras import require_extra
-from ..io.atomic_io import atomic_write
+from ..io.atomic_io import atomic_write, existing_path
 from ..io.paths import output_folder
 from ..lens import SteerableLens
 from ..morphs.container import method_words
@@ -29,7 +30,7 @@ from ..morphs.strips import StripData, draw_strips, predicted_text, remark, stri
 from .config import JobConfig
 from .formats import MODULES, get_format
 from .formats.common import as_8_bit, prefetch
-from .formats.names import file_name
+from .formats.names import FileNames
 from .plan import Plan
 from .reader import read_config, read_frames
 from .report import completed_shards
@@ -62,7 +63,8 @@ def export(
         Another folder; created if it does not exist.
     format : {"safetensors", "wds", "folder", "gif", "webp", "strip", "npz"}
         The first three are the formats of jobs: ``to/00000.tar`` or similar, and ``to/00000.jsonl``. The others are one
-        file per item, ``to/KEY.gif`` (:func:`~steerlens_fast.job.formats.names.file_name`): an animation forward and
+        file per item, ``to/KEY.gif``, where ``cat/1.png`` becomes ``cat/1.gif`` unless another item has that name
+        (:class:`~steerlens_fast.job.formats.names.FileNames`): an animation forward and
         backward (GIF, or lossless WebP), a strip of all frames (PNG, as :meth:`steerlens_fast.Morphs.save` draws it),
         or arrays.
     keys : sequence of str, optional
@@ -150,6 +152,11 @@ class _Job:
         return read_frames(self.out, self.config["format"], shard, records)
 
     @cached_property
+    def file_names(self) -> FileNames:
+        """Names of the files of items."""
+        return FileNames(item.key for item in read_listing(existing_path(self.out / "items.jsonl")))
+
+    @cached_property
     def method(self) -> str:
         """Family, rule and regime, as in ``Morphs.settings``."""
         # `len` is a placeholder for the model: it is not called here.
@@ -186,7 +193,7 @@ def _write_shard(job: _Job, shard: int, records: list[dict]) -> None:
 
 def _write_items(job: _Job, shard: int, records: list[dict]) -> None:
     """Write one file per item; existing files are skipped before any frame is read."""
-    paths = {r["key"]: job.to / file_name(r["key"], SUFFIXES[job.format]) for r in records}
+    paths = {r["key"]: job.to / job.file_names(r["key"], SUFFIXES[job.format]) for r in records}
     missing = [r for r in records if job.overwrite or not paths[r["key"]].exists()]
     if job.format != "npz":
         require_extra("plot", "matplotlib")  # for the font of captions; imported here, not in several threads at once

@@ -13,7 +13,7 @@ from steerlens_fast import Morphs
 from steerlens_fast.errors import USAGE, JobError
 from steerlens_fast.job.export import _Job, _strip_data, export
 from steerlens_fast.job.formats import MODULES, get_format
-from steerlens_fast.job.formats.names import file_name
+from steerlens_fast.job.formats.names import FileNames
 from steerlens_fast.job.shard import read_records
 from steerlens_fast.morphs.strips import draw_strips
 
@@ -62,7 +62,7 @@ def test_arrays_of_each_item(job, tmp_path):
     out, frames = job
     assert export(out, tmp_path / "to", "npz") == 8
     for i in OK_PLACES:
-        with np.load(tmp_path / "to" / f"{KEYS[i]}.npz", allow_pickle=False) as arrays:
+        with np.load(tmp_path / "to" / f"{KEYS[i].removesuffix('.png')}.npz", allow_pickle=False) as arrays:
             assert np.array_equal(arrays["frames"], frames[i].numpy())
             record = json.loads(str(arrays["record"]))
             assert record["key"] == KEYS[i]
@@ -162,10 +162,12 @@ def test_differences_are_for_strips(job, tmp_path):
 
 def test_keys_that_no_file_could_have(tmp_path):
     """Every item has its file, inside the folder, whatever its key."""
-    make_job(tmp_path / "out", morphs_of(len(NASTY), 2), NASTY)
-    assert export(tmp_path / "out", tmp_path / "to", "npz") == len(NASTY)
+    keys = [*NASTY, "cat/1.png", "2.png", "2.jpg"]
+    make_job(tmp_path / "out", morphs_of(len(keys), 2), keys)
+    assert export(tmp_path / "out", tmp_path / "to", "npz") == len(keys)
     files = {str(p.relative_to(tmp_path / "to")) for p in (tmp_path / "to").rglob("*") if p.is_file()}
-    assert files == {file_name(key, ".npz") for key in NASTY}
+    assert files == {FileNames(keys)(key, ".npz") for key in keys}
+    assert {"cat/1.npz", "2.png.npz", "2.jpg.npz"} <= files
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "to"]
 
 
@@ -174,7 +176,7 @@ def test_some_items(job, tmp_path):
     out, _ = job
     assert export(out, tmp_path / "a", "npz", keys=["cat/0.png", "dog/*"]) == 5
     files = sorted(p.name for p in (tmp_path / "a").rglob("*.npz"))
-    assert files == ["0.png.npz", "0.png.npz", "1.png.npz", "2.png.npz", "4.png.npz"]
+    assert files == ["0.npz", "0.npz", "1.npz", "2.npz", "4.npz"]
     assert export(out, tmp_path / "b", "safetensors", limit=5) == 5
     assert stored(tmp_path / "b", "safetensors")[0] == [KEYS[i] for i in OK_PLACES[:5]]
     with pytest.raises(JobError, match=r"keys must match at least one item that is ok, got \['cat/1.png'\]"):
@@ -187,7 +189,7 @@ def test_a_key_is_not_taken_for_a_pattern(tmp_path):
     assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a1"]) == 1
 
 
-@pytest.mark.parametrize("kind, name", [("npz", "dog/1.png.npz"), ("wds", "00001.tar")])
+@pytest.mark.parametrize("kind, name", [("npz", "dog/1.npz"), ("wds", "00001.tar")])
 def test_what_is_there_stays(kind, name, job, tmp_path):
     """Unless it shall be written again."""
     out, _ = job

@@ -20,7 +20,7 @@ from jobs import NASTY, morphs_of, record
 from pairwise import pairwise
 
 from steerlens_fast.job.formats import MODULES, get_format
-from steerlens_fast.job.formats.names import directory_name, file_name, member_name
+from steerlens_fast.job.formats.names import FileNames, directory_name, file_name, member_name
 
 pil = pytest.importorskip("PIL.Image")
 safetensors = pytest.importorskip("safetensors")
@@ -177,6 +177,18 @@ NAMES = {  # what a key is called, and the file that then has the name
     "wds": (member_name, "{}.json"),
     "gif": (lambda key: file_name(key, ""), "{}.gif"),
 }
+
+
+def test_names_of_files_have_no_second_suffix_and_differ():
+    assert [FileNames(["a/1.PNG", "2.tar", ".png"])(key, ".png") for key in ("a/1.PNG", "2.tar", ".png")] == [
+        "a/1.png",
+        "2.tar.png",
+        "%2Epng.png",
+    ]
+    letters = ["a", "b", "/", ".png", ".jpg", ".txt", ".PNG"]
+    keys = {"".join(Random(n).choices(letters, k=n % 6)) for n in range(3000)}
+    names = FileNames(keys)
+    assert len({names(key, ".png") for key in keys}) == len(keys)
 
 
 @pytest.mark.parametrize("name_of, file", NAMES.values(), ids=NAMES)

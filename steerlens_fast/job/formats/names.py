@@ -9,7 +9,13 @@ Other names are decoded by ``urllib.parse.unquote(name, errors="surrogatepass")`
 from __future__ import annotations
 
 import re
+from array import array
+from collections.abc import Iterable
 from hashlib import blake2b
+
+import numpy as np
+
+from ...data.sources.base import ENDINGS
 
 MAX_PART_BYTES, MAX_NAME_BYTES = 230, 1000  # file systems allow 255 and 4096, and suffixes are appended
 UNSAFE = re.compile("[%\x00-\x1f\x7f\ud800-\udfff]|^\\.")
@@ -39,6 +45,45 @@ def member_name(key: str) -> str:
     """
     parts = [_safe(part, dots=True) for part in key.split("/")]
     return _join(["%5F" + part[1:] if re.fullmatch("__.*__", part) else part for part in parts])
+
+
+class FileNames:
+    """File names of the keys of a data set: without the suffix of an image, except where two names would be equal.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        All keys of the data set, so that a name does not depend on which of them are written.
+
+    Examples
+    --------
+    >>> names = FileNames(["1.png", "2.png", "2.jpg"])
+    >>> [names(key, ".gif") for key in ("1.png", "2.png", "2.jpg")]
+    ['1.gif', '2.png.gif', '2.jpg.gif']
+    """
+
+    def __init__(self, keys: Iterable[str]):
+        hashes = array("Q")  # 8 bytes each in place of all keys: a data set may have millions
+        for key in keys:
+            hashes.extend({_hash(key), _hash(_without_suffix(key))})
+        values, counts = np.unique(np.frombuffer(hashes, np.uint64), return_counts=True) if hashes else ((), ())
+        self._taken = {value for value, count in zip(values, counts) if count > 1}
+
+    def __call__(self, key: str, suffix: str) -> str:
+        """Return the name of a key's file."""
+        short = _without_suffix(key)
+        return file_name(key if _hash(short) in self._taken else short, suffix)
+
+
+def _without_suffix(key: str) -> str:
+    """Return a key without the suffix of an image, unless nothing would be left of the name."""
+    folder, slash, name = key.rpartition("/")
+    stem, dot, suffix = name.rpartition(".")
+    return folder + slash + stem if stem.strip(".") and (dot + suffix).lower() in ENDINGS else key
+
+
+def _hash(key: str) -> int:
+    return int.from_bytes(blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
 
 
 def file_name(key: str, suffix: str) -> str:
