@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, to_device_async
+from ..checks import did_you_mean, to_device_async
 from .outputs import ONE_LOGIT
 
 RANKS = ("runner-up", "argmax", "least")
+ABSENT = "not:"  # prefix of a label to remove, in the targets of jobs
 GRAMMAR = f"an int, a tuple of ints, one of either per sample, None or one of {RANKS}"
 Target = int | tuple[int, ...] | Sequence[int] | Sequence[tuple[int, ...]] | Tensor | np.ndarray | str | None
 
@@ -35,6 +36,9 @@ def check_target(target: Target, count: int, task: str = "multiclass") -> str | 
         "runner-up" a label becomes present: the one with the highest score, the one with the lowest, and the one with
         the highest score among the labels that are absent in the source (if none is absent, the lowest score of all).
 
+    Names of classes, ``"map:..."``, and ``"not:3"`` for ~3 are for jobs, see
+    :func:`~steerlens_fast.data.targets.parse_target`.
+
     Returns
     -------
     str or Tensor [N, k], int64
@@ -52,10 +56,26 @@ def check_target(target: Target, count: int, task: str = "multiclass") -> str | 
     tensor([[1, 3],
             [0, 7]])
     """
-    if target is None or isinstance(target, str):
-        return check_choice("target", "runner-up" if target is None else target, RANKS)
+    if target is None:
+        return "runner-up"
+    if isinstance(target, str):
+        if target not in RANKS:
+            raise ValueError(f"target must be {GRAMMAR}, got {target!r}{_text_hint(target)}")
+        return target
     table = _table(target, count)
     return table if task != "multilabel" or table.shape[1] > 1 else _of_labels(table[:, 0])
+
+
+def _text_hint(text: str) -> str:
+    """Return what to give in place of a text that only the configuration of a job can contain."""
+    removed = text.startswith(ABSENT)
+    number = text.removeprefix(ABSENT).strip()
+    if removed:
+        label = number if number.isdecimal() else "n"
+        return f"; to remove label {label} give ~{label} or (0, {label}), with task='multilabel'"
+    if number.isdecimal() or not number:
+        return f"; give the int {number}" if number else ""
+    return did_you_mean(text, RANKS) or "; class names are for jobs, a lens knows the numbers only"
 
 
 def _table(target: Target, count: int) -> Tensor:

@@ -6,10 +6,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from ..classifier.targets import RANKS
+from ..checks import did_you_mean
+from ..classifier.targets import ABSENT, RANKS
 from ..errors import USAGE, JobError
 from ..io.atomic_io import sha256_of
 from ..io.paths import expand_home
@@ -18,8 +20,7 @@ from .labels import Class, parse_class
 from .tables import csv_rows, open_table
 
 LABEL, COLUMN, MAP = "label", "column", "map:"
-ABSENT = "not:"  # prefix of a label to remove, for models of several labels
-TARGET_FORMS = f"one of {(LABEL, COLUMN, *RANKS)}, a class, 'map:FROM=TO,FROM=TO', or a file .csv or .json"
+TARGET_FORMS = f"one of {(LABEL, COLUMN, *RANKS)}, a class, 'not:CLASS', 'map:FROM=TO,FROM=TO', or a file .csv or .json"
 MAX_NAMES = 4  # in a message
 
 
@@ -118,11 +119,16 @@ class TargetRule:
     def _numbered(self, names: _ClassNames) -> dict[Class, int]:
         """Return the table with class names replaced by numbers."""
         numbered: dict[Class, int] = {}
+        pairs: dict[Class, str] = {}
         for key, value in self.table.items():
-            source = names.label_number(key) if self.kind == "map" else key
-            target = names.target_number(value)
+            pair = f"{key}={value}"
+            where = f" in {pair!r}" if self.kind == "map" else f" in {self.description['path']}, for {key!r}"
+            source = names.label_number(key, where) if self.kind == "map" else key
+            target = names.target_number(value, where)
             if numbered.setdefault(source, target) != target:
-                raise JobError(f"target must map a class once, got {key!r} twice, by number and by name", USAGE)
+                text = f"{pairs[source]!r} and {pair!r}, in which the class is the same by number and by name"
+                raise JobError(f"target must map a class once, got {text}", USAGE)
+            pairs[source] = pair
         return numbered
 
     def _key(self, item: Item, table: dict[Class, int]) -> Class | None:
@@ -229,43 +235,52 @@ class _ClassNames:
         self._data_names = None if data_names is None else list(data_names)
         self._model_names = None if model_names is None else list(model_names)
 
-    def target_number(self, value: Class) -> int:
-        """Return the number of a target: the model's class of that name, otherwise the data's."""
-        return self._find(
-            value, (_whole, self._model_names), (_whole, self._data_names), (_synonyms, self._model_names)
-        )
+    def target_number(self, value: Class, where: str = "") -> int:
+        """Return the number of a target: the model's class of that name, otherwise the data's.
+
+        ``where`` is the place of the value in a map or file, for messages.
+        """
+        lookups = (_whole, self._model_names), (_whole, self._data_names), (_synonyms, self._model_names)
+        return self._find(value, where, *lookups)
 
     def model_number(self, name: str, default: int) -> int:
         """Return the number of the model's class with that name or synonym, otherwise ``default``."""
         names = _whole(self._model_names), _synonyms(self._model_names)
         if not any(name in synonyms for entries in names for synonyms in entries):
             return default
-        return self._find(name, (_whole, self._model_names), (_synonyms, self._model_names))
+        return self._find(name, "", (_whole, self._model_names), (_synonyms, self._model_names))
 
-    def label_number(self, value: Class) -> int:
+    def label_number(self, value: Class, where: str = "") -> int:
         """Return the number of a label: the data's class of that name; the model's where the data have no names."""
         if self._data_names is not None:
-            return self._find(value, (_whole, self._data_names))
-        return self._find(value, (_whole, self._model_names), (_synonyms, self._model_names))
+            return self._find(value, where, (_whole, self._data_names))
+        return self._find(value, where, (_whole, self._model_names), (_synonyms, self._model_names))
 
-    def _find(self, value: Class, *lookups: tuple[Callable, list[str] | None]) -> int:
+    def _find(self, value: Class, where: str, *lookups: tuple[Callable, list[str] | None]) -> int:
         if isinstance(value, int):
             return value
         for split, names in lookups:
             numbers = [number for number, name in enumerate(split(names)) if value in name]
             if len(numbers) > 1:
-                text = f"target must name one class, got {value!r}, the name of {len(numbers)} classes"
+                text = f"target must name one class, got {value!r}{where}, the name of {len(numbers)} classes"
                 raise JobError(f"{text}: give the number", USAGE)
             if numbers:
                 return numbers[0]
         if value.startswith(ABSENT):
-            return ~self._find(_parse_target_class(value.removeprefix(ABSENT)), *lookups)
+            return ~self._find(_parse_target_class(value.removeprefix(ABSENT), f" in {value!r}"), where, *lookups)
+        raise JobError(self._unknown(value, where, [name for split, names in lookups for name in split(names)]), USAGE)
+
+    def _unknown(self, value: str, where: str, names: list[tuple[str, ...]]) -> str:
+        """Return the message about a name that no class has."""
         known = [("model", self._model_names)] if self._model_names is not None else []
         known += [("data", self._data_names)] if self._data_names is not None or not known else []
         text = "; ".join(
             f"classes of the {owner}: {_shortened(names) if names else 'no names'}" for owner, names in known
         )
-        raise JobError(f"target must be {TARGET_FORMS}, got {value!r} ({text})", USAGE)
+        words = list(dict.fromkeys(name for synonyms in names for name in synonyms))
+        close = did_you_mean(value, words if where else [*words, LABEL, COLUMN, *RANKS])
+        expected = "the number or name of a class" if where else TARGET_FORMS
+        return f"target must be {expected}, got {value!r}{where}{close} ({text})"
 
 
 def _with_model_target(item: Item, class_names: Sequence[str] | None, names: _ClassNames) -> Item:
@@ -284,14 +299,15 @@ def _synonyms(names: list[str] | None) -> list[tuple[str, ...]]:
     return [tuple(part.strip() for part in name.split(",")) for name in names or []]
 
 
-def _parse_target_class(value) -> Class:
-    """Return a class number or name; JobError for anything else."""
+def _parse_target_class(value, where: str = "") -> Class:
+    """Return a class number or name; JobError for anything else. ``where`` is the value's place, for messages."""
     try:
         parsed = parse_class(value, "target", "target")
     except JobError:
         parsed = None
     if parsed is None:
-        raise JobError(f"target must be {TARGET_FORMS}, got {value!r}; classes are numbered from 0", USAGE)
+        expected = "the number or name of a class" if where else TARGET_FORMS
+        raise JobError(f"target must be {expected}, got {value!r}{where}; classes are numbered from 0", USAGE)
     return parsed
 
 
@@ -300,7 +316,12 @@ def _class_rule(value: Class) -> TargetRule:
 
 
 def _map_rule(pairs: Mapping) -> TargetRule:
-    table = {_parse_target_class(source): _parse_target_class(target) for source, target in pairs.items()}
+    table: dict[Class, Class] = {}
+    for source, value in pairs.items():
+        where = f" in '{source}={value}'"
+        key, target = _parse_target_class(source, where), _parse_target_class(value, where)
+        if table.setdefault(key, target) != target:
+            raise JobError(f"target must map a class once, got {key!r} twice: with {table[key]!r}, and{where}", USAGE)
     if not table:
         raise JobError("target must map at least one class, got none", USAGE)
     return TargetRule("map", {"kind": "map", "map": {str(k): v for k, v in table.items()}}, table=table)
@@ -311,15 +332,16 @@ def _parse_map(text: str) -> dict[str, str]:
     for pair in text.removeprefix(MAP).split(","):
         source, equals, target = (part.strip() for part in pair.partition("="))
         if not (source and equals and target) or "=" in target:
-            raise JobError(f"target must be 'map:FROM=TO,FROM=TO', got {pair!r} in {text!r}", USAGE)
+            raise JobError(f"target must be 'map:FROM=TO,FROM=TO' with classes, got {pair!r} in {text!r}", USAGE)
         if pairs.setdefault(source, target) != target:
-            raise JobError(f"target must map a class once, got {source!r} twice in {text!r}", USAGE)
+            both = f"'{source}={pairs[source]}' and '{source}={target}'"
+            raise JobError(f"target must map a class once, got {source!r} twice: {both} in {text!r}", USAGE)
     return pairs
 
 
 def _read_json(path: str) -> dict:
     try:
-        pairs = json.loads(Path(path).read_bytes())
+        pairs = json.loads(Path(path).read_bytes(), object_pairs_hook=partial(_distinct, path))
     except (OSError, ValueError) as error:
         raise JobError(f"target {path} must be a readable JSON file: {error}", USAGE) from error
     if not isinstance(pairs, dict):
@@ -327,6 +349,16 @@ def _read_json(path: str) -> dict:
             f"target {path} must contain a JSON object from class to class, got {type(pairs).__name__}", USAGE
         )
     return pairs
+
+
+def _distinct(path: str, pairs: list[tuple[str, object]]) -> dict:
+    """Return the pairs of a JSON object as a dictionary; JobError where a name has two values."""
+    table: dict = {}
+    for name, value in pairs:
+        if name in table:
+            raise JobError(f"target {path} must map a class once, got {name!r} twice", USAGE)
+        table[name] = value
+    return table
 
 
 def _csv_rule(path: str) -> TargetRule:

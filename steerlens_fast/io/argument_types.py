@@ -55,7 +55,9 @@ def number_or_list(text: str) -> float | list[float]:
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number, or numbers like 0,1,2.5, got {text!r}") from None
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"expected a number, or numbers like 0,1,2.5, got {text!r}")
     return values if "," in text else values[0]
 
 
@@ -140,9 +142,12 @@ def key_values(text: str) -> dict:
 def _value(text: str):
     for number_type in (int, float):
         try:
-            return number_type(text)
+            number = number_type(text)
         except ValueError:
             continue
+        if not math.isfinite(number):
+            raise argparse.ArgumentTypeError(f"expected finite numbers, got {text!r}")
+        return number
     return {"true": True, "false": False}.get(text.lower(), text)
 
 

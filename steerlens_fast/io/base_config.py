@@ -150,9 +150,13 @@ class BaseConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             try:
-                json.dumps(value, allow_nan=False)
+                json.dumps(value)
             except (TypeError, ValueError) as error:
                 raise TypeError(f"{field.name} must be plain data, got {value!r}: {error}") from error
+            try:
+                json.dumps(value, allow_nan=False)
+            except ValueError as error:
+                raise ValueError(f"{field.name} must be finite, got {value!r}") from error
 
     def arguments_of(self, receiver: str) -> dict:
         """Return the fields that are passed to ``receiver``: "model", "lens" or "morph"."""

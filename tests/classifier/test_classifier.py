@@ -17,6 +17,7 @@ from torch import nn
 
 from steerlens_fast.classifier import Classifier
 from steerlens_fast.classifier.objectives import loss, resolve_target
+from steerlens_fast.classifier.targets import check_target
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # old models are still in use
 CLASSES = 5
@@ -715,3 +716,17 @@ def test_images_on_another_device():
             call(Classifier(model))
     moved = Classifier(nn.Conv2d(3, CLASSES, 3, device="meta"), lambda x: x.to("meta"))
     assert moved.outputs(images()).device.type == "meta", "preprocessing may move them"
+
+
+@pytest.mark.parametrize(
+    "target, hint",
+    [
+        ("not:3", r"give ~3 or \(0, 3\), with task='multilabel'"),
+        ("3", "give the int 3"),
+        ("runner_up", "did you mean 'runner-up'"),
+        ("cat", "class names are for jobs"),
+    ],
+)
+def test_targets_of_jobs_are_no_targets_of_a_lens(target, hint):
+    with pytest.raises(ValueError, match=f"^target must be an int, .*, got '{target}'; .*{hint}"):
+        check_target(target, 2)

@@ -83,3 +83,13 @@ def test_a_folder_of_another_format_version_raises(tmp_path, version):
     with pytest.raises(JobError, match=f"must have format version {FORMAT_VERSION}, got {version or 1}") as raised:
         Plan.read(tmp_path)
     assert raised.value.code == 2
+
+
+def test_numbers_that_are_not_finite_are_named_with_their_option(capsys):
+    parser = parser_of(add_morph_options)
+    for argv in (["--factors", "0,nan"], ["--pyramid", "order=inf"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(argv)
+        assert f"argument {argv[0]}: expected" in capsys.readouterr().err
+    with pytest.raises(JobError, match=r"^factors must be finite, got \[0, nan\]"):
+        JobConfig.from_dict({"data": "a", "model": "b", "factors": [0, float("nan")]})

@@ -187,7 +187,9 @@ def test_placeholders_get_class_0_and_do_not_change_their_neighbours():
 
 BAD = {
     "unknown name": ("owl", "'owl'", "'cat', 'dog', 'eel', 'fox'", "runner-up"),
-    "almost a rank": ("runner_up", "'runner_up'"),
+    "almost a rank": ("runner_up", "'runner_up'; did you mean 'runner-up'?"),
+    "almost a name": ("map:1=doq", "'doq' in '1=doq'; did you mean 'dog'?"),
+    "almost a name to remove": ("not:doq", "'doq'"),
     "nothing": ("  ", "'  '"),
     "None": (None, "None"),
     "bool": (True, "True"),
@@ -205,10 +207,11 @@ BAD = {
     "half a pair": ("map:3=8,7", "'7'", "map:3=8,7"),
     "two equals": ("map:3=8=9", "'3=8=9'"),
     "no target": ("map:3=", "'3='"),
-    "a class twice": ("map:3=8,3=9", "'3' twice"),
-    "a class twice by name": ("map:1=0,dog=2", "twice"),
+    "a class twice": ("map:3=8,3=9", "'3' twice: '3=8' and '3=9'"),
+    "a class twice in two forms": ("map:3=8,3.0=9", "3 twice: with 8, and in '3.0=9'"),
+    "a class twice by name": ("map:1=0,dog=2", "'1=0' and 'dog=2'"),
     "unknown in a map": ("map:cat=owl", "'owl'"),
-    "unknown source": ("map:owl=cat", "'owl'"),
+    "unknown source": ("map:owl=cat", "'owl' in 'owl=cat'"),
     "empty mapping": ({}, "none"),
     "bad value": ({1: None}, "None"),
     "map that drops all": ("map:9=1", "with 9"),
@@ -220,6 +223,11 @@ BAD = {
 @pytest.mark.parametrize("value, said", [(v, said) for v, *said in BAD.values()], ids=BAD.keys())
 def test_bad_targets_are_named(value, said):
     refused(value, *said)
+
+
+def test_a_class_twice_in_a_json_file(tmp_path):
+    (tmp_path / "t.json").write_text('{"cat": 1, "cat": 2}')
+    refused(tmp_path / "t.json", "'cat' twice", str(tmp_path / "t.json"))
 
 
 def test_a_name_where_the_data_have_none():
