@@ -48,9 +48,24 @@ class GradientProvider:
         self.status = torch.where((self.status == MorphStatus.OK) & failed, status, self.status)
         self.known_all_ok = False
 
+    def stop(self, failed: Tensor, status: MorphStatus) -> None:
+        """Like :meth:`fail`, and record the current step as the one at which the samples stopped."""
+        self.stopped = torch.where((self.status == MorphStatus.OK) & failed, self.steps, self.stopped)
+        self.fail(failed, status)
+
+    def stop_too_small(self, samples: Tensor) -> None:
+        """Stop the samples [B] whose gradient is too small to reach their distance."""
+        if samples.device.type != "cpu" or bool(samples.any()):  # a GPU is not read, which would wait for it
+            self.stop(samples, MorphStatus.GRADIENT_TOO_SMALL)
+
     def started(self) -> Tensor:
         """Return which samples [B] had an image and a gradient to start with."""
-        later = (MorphStatus.GRADIENT_BECAME_NOT_FINITE, MorphStatus.OVERFLOW, MorphStatus.GRADIENT_BECAME_ZERO)
+        later = (
+            MorphStatus.GRADIENT_BECAME_NOT_FINITE,
+            MorphStatus.OVERFLOW,
+            MorphStatus.GRADIENT_BECAME_ZERO,
+            MorphStatus.GRADIENT_TOO_SMALL,
+        )
         started = self.status == MorphStatus.OK
         for status in later:
             started |= self.status == status
@@ -114,8 +129,7 @@ class GradientProvider:
         status = torch.where(largest.isfinite(), MorphStatus.OK, not_finite)
         status = torch.where(largest == 0, zero, status)
         failed = status != MorphStatus.OK
-        self.stopped = torch.where((self.status == MorphStatus.OK) & failed, self.steps, self.stopped)
-        self.fail(failed, status)
+        self.stop(failed, status)
         # A sample that failed once stays where it is, even if a later gradient is good.
         return where_good(self.status == MorphStatus.OK, gradient, torch.zeros_like(gradient[:1]))
 

@@ -47,11 +47,12 @@ def factor_at_l2(
     motion : Motion
         Result of ``family.prepare(image, gradient)``, for an image [B, ..., H, W].
     max_l2 : float, or sequence or Tensor [B]
-        Target distance, positive, for all samples or for each: over all channels and pixels of the clipped frame.
+        Target distance, at least 0, for all samples or for each: over all channels and pixels of the clipped frame.
     bounds : (float, float) or None
         Range to which frames are clipped.
     tolerance : float or Tensor [B], optional
-        Largest error of an attained distance; by default 5e-4 or a thousandth of ``max_l2``, whichever is less.
+        Largest error of an attained distance; by default 5e-4 or a thousandth of ``max_l2``, whichever is less, and
+        5e-4 for a ``max_l2`` of 0.
     start : float or Tensor [B], optional
         First factor tried; by default the one of a plain pixel step.
     max_factor : Tensor [B], optional
@@ -65,8 +66,8 @@ def factor_at_l2(
     Returns
     -------
     factor : Tensor [B]
-        The smallest factor tried that reaches ``max_l2``. If none does, the smallest factor whose distance is within
-        ``tolerance`` of the largest distance found.
+        The smallest factor tried that reaches ``max_l2``, 0 for a ``max_l2`` of 0. If none does, the smallest factor
+        whose distance is within ``tolerance`` of the largest distance found.
     l2 : Tensor [B]
         Distance at that factor.
     attained : Tensor [B], bool
@@ -104,19 +105,46 @@ def factor_at_l2(
     >>> f"{factor[0]:.3f} {l2[0]:.3f} {l2[1]:.3f}"
     '0.250 2.000 4.000'
     """
-    check_int("iterations", iterations, 0, None)
+    options = dict(start=start, max_factor=max_factor, source=source, iterations=iterations)
+    return search_factors(motion, max_l2, bounds, tolerance, **options)[:3]
+
+
+@torch.no_grad()
+def search_factors(
+    motion: Motion,
+    max_l2: float | Sequence[float] | Tensor,
+    bounds: tuple[float, float] | None,
+    tolerance: float | Tensor | None = None,
+    *,
+    start: float | Tensor | None = None,
+    max_factor: Tensor | None = None,
+    range_end: Tensor | None = None,
+    tiny: Tensor | None = None,
+    source: Tensor | None = None,
+    iterations: int = 48,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the results of :func:`factor_at_l2`, and for which samples [B] the gradient is too small.
+
+    These would need a factor beyond ``range_end`` [B], the largest that can be represented (by default, the dtype's
+    largest number); or no factor moves them, and their gradients are ``tiny`` [B], so that steps are lost to rounding.
+    """
+    iterations = check_int("iterations", iterations, 0, None)
     check_bounds(bounds)
     image = _motion_image(motion)
-    target = _per_sample("max_l2", max_l2, image)
+    target = _per_sample("max_l2", max_l2, image, closed=True)
     tolerance = tolerance_at(target) if tolerance is None else _per_sample("tolerance", tolerance, image)
     start = _default_start(motion, target) if start is None else _per_sample("start", start, image)
     source = image if source is None else source
     results = []
     for at, piece in motion.pieces() if isinstance(motion, PiecewiseMotion) else [(slice(None), motion)]:
-        search = _Search(piece, target[at], bounds, tolerance[at], _limit(piece, max_factor, at), source[at])
+        end = None if range_end is None else range_end[at]
+        search = _Search(piece, target[at], bounds, tolerance[at], _limit(piece, max_factor, at), end, source[at])
         search.run(start[at], iterations)
-        results.append(search.result())
-    empty = target, target, target > 0
+        too_small = search.out_of_range()
+        if tiny is not None:
+            too_small |= tiny[at] & ~search.done() & ~search.moving()
+        results.append((*search.result(), too_small))
+    empty = target, target, target > 0, target > 0
     return tuple(map(torch.cat, zip(*results))) if results else empty
 
 
@@ -128,7 +156,14 @@ class _Search:
     """
 
     def __init__(
-        self, motion: Motion, target: Tensor, bounds, tolerance: Tensor, max_factor: Tensor | None, source: Tensor
+        self,
+        motion: Motion,
+        target: Tensor,
+        bounds,
+        tolerance: Tensor,
+        max_factor: Tensor | None,
+        range_end: Tensor | None,
+        source: Tensor,
     ):
         self.motion, self.bounds, self.source = motion, bounds, source
         self.target, self.tolerance, self.max_factor = target, tolerance, max_factor
@@ -136,7 +171,8 @@ class _Search:
         self.best_l2 = self.source_l2 = self.l2_at(self.best)
         unknown = torch.full_like(target, math.inf, dtype=torch.float64)
         self.low, self.high = -unknown, unknown
-        self.end = torch.full_like(unknown, math.log(torch.finfo(target.dtype).max) - 1e-6)
+        largest = torch.full_like(unknown, torch.finfo(target.dtype).max) if range_end is None else range_end.double()
+        self.range_end = self.end = largest.log() - 1e-6
         if max_factor is not None:
             self.end = torch.minimum(self.end, max_factor.double().log())
         self.low_rise, self.high_rise = torch.zeros_like(unknown), unknown
@@ -160,7 +196,7 @@ class _Search:
         """
         open_bracket = (self.low < self.end) & (self.high - self.low > torch.finfo(self.target.dtype).eps / 2)
         progress = self.bracketed() | (self.idle < torch.where(self.moving(), PATIENCE, PATIENCE_WITHOUT_MOTION))
-        return ~self.done() & self.source_l2.isfinite() & open_bracket & progress
+        return (self.target > 0) & ~self.done() & self.source_l2.isfinite() & open_bracket & progress
 
     def bracketed(self) -> Tensor:
         return self.low.isfinite() & self.high.isfinite()
@@ -229,6 +265,10 @@ class _Search:
     def done(self) -> Tensor:
         return (self.best_l2 - self.target).abs() <= self.tolerance
 
+    def out_of_range(self) -> Tensor:
+        """Return which samples are still short of their distance at the largest factor that can be represented."""
+        return ~self.done() & (self.low >= self.range_end)
+
     def result(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.capped(self.best), self.best_l2, self.done()
 
@@ -271,8 +311,8 @@ def _motion_image(motion: Motion) -> Tensor:
 
 
 def tolerance_at(budget: Tensor) -> Tensor:
-    """Return the default tolerance [B] of an attained distance."""
-    return (TOLERANCE_SHARE * budget).clamp(max=TOLERANCE)
+    """Return the default tolerance [B] of an attained distance; at distance 0 it bounds the reconstruction error."""
+    return torch.where(budget > 0, (TOLERANCE_SHARE * budget).clamp(max=TOLERANCE), TOLERANCE)
 
 
 def _limit(motion: Motion, max_factor: Tensor | None, at: slice) -> Tensor | None:
@@ -295,8 +335,8 @@ def _default_start(motion: Motion, target: Tensor) -> Tensor:
     return torch.where(guess.isfinite(), guess, 1.0)  # with a gradient of zeros any factor will do
 
 
-def _per_sample(name: str, value: float | Tensor, image: Tensor) -> Tensor:
-    """Return positive values [B] in the image's dtype and on its device."""
+def _per_sample(name: str, value: float | Tensor, image: Tensor, closed: bool = False) -> Tensor:
+    """Return values [B] above 0, or equal to it if ``closed``, in the image's dtype and on its device."""
     if image.dim() < 3:
         raise ValueError(f"motion.image must have a batch dimension, [B, ..., H, W], got {list(image.shape)}")
     if isinstance(value, (bool, str)) or not isinstance(value, (Real, Sequence, np.ndarray, Tensor)):
@@ -305,6 +345,6 @@ def _per_sample(name: str, value: float | Tensor, image: Tensor) -> Tensor:
     table = tensor.to(image.dtype)
     if table.dim() > 1 or (table.dim() == 1 and len(table) != len(image)):
         raise ValueError(f"{name} must be one number or {len(image)}, one per sample, got {list(table.shape)}")
-    if table.device.type == "cpu" and not bool((table.isfinite() & (table > 0)).all()):
-        raise ValueError(f"{name} must be finite and above 0, got {value!r}")
+    if table.device.type == "cpu" and not bool((table.isfinite() & ((table > 0) | (closed & (table == 0)))).all()):
+        raise ValueError(f"{name} must be finite and {'at least' if closed else 'above'} 0, got {value!r}")
     return to_device_async(name, table, image.device).expand(len(image)).clone()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import torch
@@ -184,8 +183,9 @@ class SteerableLens:
         amplitude_factors : float, sequence [F], Tensor [F] or [B, F], optional
             Multiples of the amplitude step, for family "csp-joint"; by default ``factors``.
         max_l2 : float, sequence [B] or Tensor [B], optional
-            L2 distance of the last frame from the source, over all channels and pixels of the clipped image. By default
-            twice the range of ``bounds``, if neither ``factors`` nor ``distances`` is given.
+            L2 distance of the last frame from the source, over all channels and pixels of the clipped image; at
+            distance 0 frames are the reconstructed source. By default twice the range of ``bounds``, if neither
+            ``factors`` nor ``distances`` is given.
         distances : sequence of M floats or Tensor [B, M], optional
             L2 distances of several frames: the result is the source and one frame at each distance. They must increase
             in the regimes "persistent" and "live".
@@ -206,7 +206,8 @@ class SteerableLens:
         -------
         Morphs
             ``frames`` [B, F, C, H, W] with the images' device and dtype, and outputs, distances and status. A sample
-            without a finite, non-zero gradient is not ``ok``, and its frames repeat the source.
+            without a finite, non-zero gradient is not ``ok``, and its frames repeat the source. Nor is one with a
+            gradient too small to reach its distance; its frames go as far as factors in the floating-point range do.
 
         Raises
         ------
@@ -225,7 +226,7 @@ class SteerableLens:
         Losses are summed over samples, so apart from rounding no sample depends on the rest of its batch. Threads run
         the model one at a time. A frame of factor 0 is the reconstructed source (error below 3e-6 for images in
         [0, 1]). A distance is attained if the frame lies within 5e-4 of it, or within a thousandth of it if that is
-        less.
+        less and not 0.
 
         **Choosing a distance.** Mean probability of the runner-up class and, in parentheses, the number of images
         classified as that class; regime "frozen" except in the last row. 60 test digits of 32 x 32 pixels with the
@@ -251,10 +252,11 @@ class SteerableLens:
         **Refreshed gradients.** A step toward distance r from distance d moves by at most 2 sqrt(r^2 - d^2), twice the
         length of a perpendicular step, and changes no phase by more than 1e6 rad. Later steps make up for steps that
         were limited; ``attained`` contains whether the distance was reached. If a gradient becomes exactly zero, the
-        remaining frames repeat the last one, and ``reasons`` names the step. The result depends little on ``frames``:
-        with 2, 3, 5, 8 and 12 of them (11 to 14 steps) to L2 6 the target probability of four photographs differed by
-        at most .004, .10, .006 and .14 (csp-joint, persistent, polar, EfficientNet-Lite0), that of 60 digits at L2 2.29
-        by .001 (2026-11-28).
+        remaining frames repeat the last one, and ``reasons`` names the step; the same holds once a saturated model's
+        gradient is so small that no factor within the floating-point range reaches the distance. The result depends
+        little on ``frames``: with 2, 3, 5, 8 and 12 of them (11 to 14 steps) to L2 6 the target probability of four
+        photographs differed by at most .004, .10, .006 and .14 (csp-joint, persistent, polar, EfficientNet-Lite0), that
+        of 60 digits at L2 2.29 by .001 (2026-11-28).
 
         **Batches.** The gradient of a network with ReLUs jumps where a unit switches: when an image moves by an L2 of
         1e-4, EfficientNet-Lite0's gradient changes by 0.2 to 1 %; when it moves by 0.01, by 6 to 20 %. So rounding
@@ -365,8 +367,6 @@ class SteerableLens:
             if max_l2 is not None:
                 raise ValueError(f"factor and max_l2 exclude each other, got {factor} and {max_l2}")
         options = dict(internal_batch_size=internal_batch_size, additional_forward_args=additional_forward_args)
-        if not isinstance(max_l2, bool) and isinstance(max_l2, Real) and max_l2 == 0 and factor is None:
-            factor, max_l2 = 0.0, None  # captum's search for the smallest distance starts there
         if factor == 0 and self.regime != "frozen":
             steps = 1  # a factor of 0 does not move: more gradients change nothing
         extent = dict(factors=factor, max_l2=max_l2, frames=2, steps=steps)

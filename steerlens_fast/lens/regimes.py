@@ -21,7 +21,7 @@ from torch import Tensor
 from ..families import Anchor, Family, LumaFamily, Motion
 from ..families.planes import clip, render_checked
 from ..families.protocols import Bounds, PiecewiseMotion
-from .l2_search import factor_at_l2, l2_from, tolerance_at
+from .l2_search import factor_at_l2, l2_from, search_factors, tolerance_at
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
@@ -32,6 +32,8 @@ MAX_STEP_RATIO = 2.0
 # Returns the gradient at an image [B, C, H, W], zero for failed samples; the int is the frame number of the image, or
 # None if the image is not a frame.
 Gradient = Callable[[Tensor, int | None], Tensor]
+# Called with the samples [B] whose gradient is too small to reach their distance: they stop there.
+TooSmall = Callable[[Tensor], None]
 
 
 @dataclass
@@ -42,7 +44,8 @@ class MorphState:
     source: Tensor
     schedule: Schedule
     bounds: Bounds
-    phase_cap: float | None = None
+    phase_cap: float | None
+    too_small: TooSmall
     factors: list[Tensor] = field(default_factory=list)  # blocks [f, B] of frames, cumulative
     amplitude_factors: list[Tensor] = field(default_factory=list)
     attained: list[Tensor] = field(default_factory=list)  # [B] of each budget
@@ -70,22 +73,25 @@ def frozen(state: MorphState, gradient: Gradient, block: int | None = None) -> I
     along = gradient(state.source, 0 if state.schedule.starts_at_source else None)
     motion = state.family.prepare(state.source, along)
     motion = motion if block is None else _with_analysis(motion)
-    b, a = _frozen_factors(state, motion)
+    b, a = _frozen_factors(state, motion, _is_tiny(along))
     state.append_factors(b, b if a is None else a)
     for f in range(0, len(b), block or max(len(b), 1)):
         at = slice(f, f + (block or len(b)))
         yield render_checked(motion, b[at], None if a is None else a[at], state.bounds)
 
 
-def _frozen_factors(state: MorphState, motion: Motion) -> tuple[Tensor, Tensor | None]:
+def _frozen_factors(state: MorphState, motion: Motion, tiny: Tensor) -> tuple[Tensor, Tensor | None]:
     schedule, max_factor = state.schedule, _largest_factor(state, motion)
     if schedule.budgets is None:
         return _capped(schedule.factors, schedule.amplitude_factors, max_factor)
     reached = []
     for budget in schedule.budgets:
-        factor, _, attained = factor_at_l2(motion, budget, state.bounds, max_factor=max_factor, source=state.source)
+        factor, _, attained, small = search_factors(
+            motion, budget, state.bounds, max_factor=max_factor, tiny=tiny, source=state.source
+        )
         reached.append(factor)
         state.attained.append(attained)
+        state.too_small(small)
     return schedule.factors_to(torch.stack(reached)), None
 
 
@@ -140,7 +146,7 @@ def _step_by_step(
     state: MorphState, gradient: Gradient, position: _LivePosition | _PersistentPosition
 ) -> Iterator[Tensor]:
     b = a = torch.zeros_like(state.source[:, 0, 0, 0])
-    image, frame, previous = state.source, int(state.schedule.starts_at_source), None
+    image, frame, start = state.source, int(state.schedule.starts_at_source), None
     shown = frame - 1 if frame else None  # the frame number of the image, if it is a frame
     steps = list(state.schedule.steps())
     if not steps:
@@ -151,10 +157,13 @@ def _step_by_step(
     for step in steps:
         along = gradient(image, shown)
         motion = position.toward(along)
-        db, da = _step_factors(state, motion, step, image, previous)
+        size = along.abs().flatten(1).amax(1)
+        first = None if start is None else start / size.double()
+        db, da = _step_factors(state, motion, step, image, b, first, _is_tiny(along))
         moves = along.flatten(1).any(1)  # without a gradient, rounding would determine the factor
         db, da = torch.where(moves, db, 0.0), None if da is None else torch.where(moves, da, 0.0)
-        image, previous, shown = position.move(motion, along, db, da), db, None
+        image, shown = position.move(motion, along, db, da), None
+        start = db * size.double()  # factors are about inverse to the size of the gradient
         b, a = b + db, a + (db if da is None else da)
         if step.ends_frame:
             if step.budget is not None:
@@ -165,19 +174,40 @@ def _step_by_step(
 
 
 def _step_factors(
-    state: MorphState, motion: Motion, step: Step, image: Tensor, previous
+    state: MorphState,
+    motion: Motion,
+    step: Step,
+    image: Tensor,
+    so_far: Tensor,
+    start: Tensor | None,
+    tiny: Tensor,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the factors [B] of one step: as given, or to reach its distance within the limits of a step."""
+    """Return the factors [B] of one step: as given, or to reach its distance within the limits of a step.
+
+    ``so_far`` [B] are the factors of the steps before, ``start`` [B] the first ones to try; ``tiny`` [B] are gradients
+    that rounding may cancel.
+    """
     max_factor = _largest_factor(state, motion)
     if step.budget is None:
         a = None if step.amplitude_factor is None else step.amplitude_factor[None]
         b, a = _capped(step.factor[None], a, max_factor)
         return b[0], None if a is None else a[0]
-    start = None if previous is None else torch.where(previous > 0, previous, 1.0)
+    limits = torch.finfo(so_far.dtype)
+    if start is not None:
+        start = torch.where(start > 0, start.clamp(limits.tiny, limits.max), 1.0).to(so_far.dtype)
     accuracy = _step_tolerance(step.budget)
-    b, _, _ = factor_at_l2(
-        motion, step.budget, state.bounds, accuracy, start=start, max_factor=max_factor, source=state.source
+    b, _, _, small = search_factors(
+        motion,
+        step.budget,
+        state.bounds,
+        accuracy,
+        start=start,
+        max_factor=max_factor,
+        range_end=limits.max - so_far,
+        tiny=tiny,
+        source=state.source,
     )
+    state.too_small(small)
     here = l2_from(image[None], state.source)[0]
     longest = MAX_STEP_RATIO * (step.budget.square() - here.square()).clamp(min=0).sqrt()
     return _shortened(state, motion, b, image, longest.maximum(accuracy), accuracy), None
@@ -194,6 +224,11 @@ def _shortened(
     max_factor, start = torch.where(far, b, 0.0), torch.where(far, b / 2, 1.0)
     near, _, _ = factor_at_l2(motion, longest, state.bounds, accuracy, start=start, max_factor=max_factor, source=image)
     return torch.where(far, near, b)
+
+
+def _is_tiny(gradient: Tensor) -> Tensor:
+    """Return which gradients [B, ...] are below the rounding error of values near 1, [B] bool."""
+    return gradient.abs().flatten(1).amax(1) < torch.finfo(gradient.dtype).eps
 
 
 def _is_attained(state: MorphState, image: Tensor, budget: Tensor) -> Tensor:

@@ -44,7 +44,14 @@ class MorphRun:
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
         self.provider.warns &= lens.warns and can_read and self.schedule.toward
         self.overflowed: dict[int, Tensor] = {}  # frame -> which samples [B] left the floating-point range
-        self.state = MorphState(lens._family_for(source), source, self.schedule, lens.bounds, lens.phase_cap)
+        self.state = MorphState(
+            lens._family_for(source),
+            source,
+            self.schedule,
+            lens.bounds,
+            lens.phase_cap,
+            self.provider.stop_too_small,
+        )
 
     def morph(self, score: str) -> Morphs:
         """Render all frames, run the model on those to be scored, and return both as :class:`Morphs`."""
@@ -80,11 +87,11 @@ class MorphRun:
         if not morphs.l2.numel():
             return
         # A morph that moves back toward the source is not an overshoot.
-        farthest = morphs.l2[:, -1] >= morphs.l2.amax(1) * (1 - 1e-3)
-        if count := int((morphs.fell & farthest).sum()):
+        fell, farthest = morphs.fell, morphs.l2[:, -1] >= morphs.l2.amax(1) * (1 - 1e-3)
+        if bool((fell & farthest).any()):
             text = (
-                f"the last frame of {count} of {len(morphs)} morphs has a lower target probability than an earlier "
-                "frame (see Morphs.fell and Morphs.best_frame): try a smaller distance"
+                f"the last frame of {int(fell.sum())} of {len(morphs)} morphs has a lower target probability than an "
+                "earlier frame (see Morphs.fell and Morphs.best_frame): try a smaller distance"
             )
             warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 

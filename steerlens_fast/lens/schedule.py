@@ -97,7 +97,11 @@ def make_schedule(
     else:
         schedule = _budget_schedule(images, _default_l2(bounds) if max_l2 is None else max_l2, frames, steps)
     intervals = schedule.frames - schedule.starts_at_source
-    return replace(schedule, steps_per_frame=steps_per_frame(steps, intervals)) if refreshed else schedule
+    if not refreshed:
+        return schedule
+    per_frame = steps_per_frame(steps, intervals)
+    stays = schedule.budgets is not None and not schedule.toward  # more gradients change nothing at distance 0
+    return replace(schedule, steps_per_frame=1 if stays else per_frame)
 
 
 # --- How many frames and steps ---
@@ -221,8 +225,8 @@ def _budget_schedule(images: Tensor, max_l2, frames: int | None, steps: int | No
     if table.dim() > 1 or (table.dim() and len(table) != count):
         hint = "for several distances use distances="
         raise ValueError(f"max_l2 must be {kinds} with B = {count} ({hint}), got shape {list(table.shape)}")
-    table = _distances_in("max_l2", max_l2, table, images)
-    return Schedule(count_frames(frames, steps), budgets=table.reshape(1, -1).expand(1, count))
+    budgets = _distances_in("max_l2", max_l2, table, images).reshape(1, -1).expand(1, count)
+    return Schedule(count_frames(frames, steps), budgets=budgets, toward=bool((table > 0).any()))
 
 
 def _distances_schedule(images: Tensor, distances, frames: int | None, refreshed: bool) -> Schedule:
@@ -234,16 +238,17 @@ def _distances_schedule(images: Tensor, distances, frames: int | None, refreshed
         raise ValueError(f"distances must be {kinds} with B = {count} ({hint}), got shape {list(table.shape)}")
     if refreshed and not bool((table.diff(dim=-1) > 0).all()):
         raise ValueError(f"distances must increase in regimes that refresh the gradient, got {distances!r}")
-    table = _distances_in("distances", distances, table, images)
-    budgets = table.reshape(-1, table.shape[-1]).T.expand(-1, count)
-    return Schedule(count_frames(frames, distances=len(budgets) + 1), budgets=budgets, several=True)
+    budgets = _distances_in("distances", distances, table, images).reshape(-1, table.shape[-1]).T.expand(-1, count)
+    frames = count_frames(frames, distances=len(budgets) + 1)
+    return Schedule(frames, budgets=budgets, several=True, toward=bool((table > 0).any()))
 
 
 def _distances_in(name: str, given, table: Tensor, images: Tensor) -> Tensor:
-    """Return positive, finite distances in the images' dtype and on their device."""
-    table = table.to(images.dtype)
-    if not bool((table.isfinite() & (table > 0)).all()):
-        raise ValueError(f"{name} must be finite and above 0 in {images.dtype}, got {given!r}")
+    """Return finite distances of at least 0 in the images' dtype and on their device."""
+    rounded = table.to(images.dtype)
+    if not bool((rounded.isfinite() & (rounded >= 0) & ((rounded > 0) | (table == 0))).all()):
+        raise ValueError(f"{name} must be finite, and 0 or positive in {images.dtype}, got {given!r}")
+    table = rounded
     return to_device_async(name, table, images.device)
 
 

@@ -76,6 +76,15 @@ def test_without_bounds():
     assert not factor_at_l2(_motion(PixelFamily()), 500.0)[2].any()
 
 
+@pytest.mark.parametrize("family", [PixelFamily(), FourierFamily(), CSPFamily(SteerablePyramid((32, 32)))], ids=repr)
+def test_a_distance_of_0_has_factor_0(family):
+    motion = _motion(family)
+    factor, l2, attained = factor_at_l2(motion, [0.0, 1.0, 0.0, 2.0, 1.0])
+    assert attained.all() and l2[[0, 2]].max() < 1e-4
+    assert factor[[0, 2]].tolist() == [0, 0] and factor[[1, 3, 4]].min() > 0
+    assert torch.equal(factor[[1, 3, 4]], factor_at_l2(motion, [1.0, 1.0, 1.0, 2.0, 1.0])[0][[1, 3, 4]])
+
+
 def test_unattainable_is_said_and_the_best_returned():
     image, gradient = torch.full((3, 1, 16, 16), 0.5), torch.ones(3, 1, 16, 16)
     gradient[2] = 0  # moves nothing
@@ -294,8 +303,8 @@ def test_float64_and_no_graph():
 @pytest.mark.parametrize(
     "arguments, error, text",
     [
-        ({"max_l2": 0.0}, ValueError, "max_l2 must be finite and above 0"),
-        ({"max_l2": -1}, ValueError, "max_l2"),
+        ({"max_l2": -1}, ValueError, "max_l2 must be finite and at least 0, got -1"),
+        ({"max_l2": [0.0, 1.0, 2.0, 3.0, -1e-9]}, ValueError, "max_l2 must be finite and at least 0"),
         ({"max_l2": math.inf}, ValueError, "max_l2"),
         ({"max_l2": math.nan}, ValueError, "max_l2"),
         ({"max_l2": "4"}, TypeError, "max_l2"),

@@ -171,8 +171,25 @@ def test_perturb_is_the_last_frame():
         last = lens.morph(x, TARGET, frames=2, **how).frames[:, -1]
         assert torch.equal(lens.perturb(x, TARGET, **options), last)
         assert torch.equal(lens(x, TARGET, **options), last)
-    assert_close(lens.perturb(x, TARGET, max_l2=0), x, "reconstruction", absolute=True)
+    for zero in (0, 0.0, torch.tensor(0.0), torch.tensor(0), [0, 0.0], torch.zeros(2)):
+        assert_close(lens.perturb(x, TARGET, max_l2=zero), x, "reconstruction", absolute=True)
+    some = lens.perturb(x, TARGET, max_l2=[0.0, 1.0])
+    assert_close(some[:1], x[:1], "reconstruction", absolute=True)
+    assert (some[1] - x[1]).norm() == pytest.approx(1, abs=1e-3)
     assert lens.perturb(x, TARGET, factor=1.0).is_contiguous()
+
+
+@names
+@regimes
+def test_frames_at_distance_0_are_the_source(name, regime):
+    x, model = images(), Counted(smooth())
+    lens = SteerableLens(model, family=name, regime=regime)
+    still = lens.morph(x, 1, max_l2=0, frames=3)
+    assert model.gradients <= 2 and still.ok.all() and still.attained.all() and not still.factors.any()
+    assert_close(still.frames, x[:, None].expand_as(still.frames), "reconstruction", absolute=True)
+    several = lens.morph(x, 1, distances=[0.0, 0.3])
+    assert several.attained.all() and several.factors[:, :2].eq(0).all() and (several.factors[:, 2] > 0).all()
+    assert_close(several.frames[:, 1], x, "reconstruction", absolute=True)
 
 
 # --- What the model may be
@@ -639,8 +656,8 @@ def altered(value):
         (ValueError, {"factors": [0.0], "amplitude_factors": [NAN]}, ["amplitude_factors", "finite", "nan"]),
         (ValueError, {"amplitude_factors": 1.0}, ["amplitude_factors", "factors", "None"]),
         (ValueError, {"factors": 1.0, "max_l2": 1.0}, ["factors", "max_l2", "exclude"]),
-        (ValueError, {"max_l2": 0.0}, ["max_l2", "above 0", "0"]),
-        (ValueError, {"max_l2": -1.0}, ["max_l2", "above 0", "-1"]),
+        (ValueError, {"max_l2": -1.0}, ["max_l2", "0 or positive", "-1"]),
+        (ValueError, {"max_l2": 1e-60}, ["max_l2", "0 or positive in torch.float32", "1e-60"]),
         (ValueError, {"max_l2": NAN}, ["max_l2", "finite", "nan"]),
         (ValueError, {"max_l2": [1.0, INF]}, ["max_l2", "finite", "inf"]),
         (ValueError, {"max_l2": []}, ["max_l2", r"\[0\]"]),
@@ -652,7 +669,7 @@ def altered(value):
         (ValueError, {"distances": torch.ones(3, 2)}, ["distances", "B = 2", "max_l2=", r"\[3, 2\]"]),
         (ValueError, {"distances": 2.0}, ["distances", "max_l2=", r"\[\]"]),
         (ValueError, {"distances": []}, ["distances", r"\[0\]"]),
-        (ValueError, {"distances": [1.0, 0.0]}, ["distances", "above 0", "0.0"]),
+        (ValueError, {"distances": [1.0, -0.5]}, ["distances", "0 or positive", "-0.5"]),
         (TypeError, {"distances": "1 2"}, ["distances", "sequence", "1 2"]),
         (ValueError, {"distances": [1.0], "max_l2": 1.0}, ["max_l2", "distances", "exclude"]),
         (ValueError, {"distances": [1.0], "factors": 1.0}, ["factors", "distances", "exclude"]),

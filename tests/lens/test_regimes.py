@@ -597,6 +597,18 @@ def test_morphs_that_go_too_far_are_warned_of():
     assert morphs.fell.all() and morphs.best_frame[0] in (5, 6)
 
 
+def test_the_warning_counts_all_morphs_that_fell():
+    x = torch.full((2, 1, 16, 16), 0.5)
+    peaked = lambda t: torch.stack([torch.full_like(t[:, 0, 0, 0], -4.0), -(t - 0.7).square().sum((1, 2, 3))], 1)
+    lens = SteerableLens(peaked, family="pixel", bounds=None)
+    shares = torch.tensor([[0.0, 0.5, 1.0], [0.5, 1.0, 0.9]])  # the second is on its way back
+    with pytest.warns(UserWarning, match="2 of 2 morphs has a lower"):
+        farthest = lens.morph(x, 1, max_l2=6.4).factors[:, -1:]
+    with pytest.warns(UserWarning, match="2 of 2 morphs has a lower"):
+        morphs = lens.morph(x, 1, factors=shares * farthest)
+    assert morphs.fell.sum() == 2
+
+
 @pytest.mark.parametrize("bounds", [(0, 1), (-1, 2), (0.0, 255.0)], ids=str)
 def test_by_default_the_last_frame_lies_at_twice_the_range(bounds):
     low, high = bounds
@@ -843,6 +855,49 @@ def test_a_budget_below_the_reconstruction_error_is_no_error(family):
     images = torch.rand(2, 3, 32, 32)
     morphs = SteerableLens(model, family=family, regime="persistent").morph(images, 1, max_l2=4e-6, frames=3)
     assert morphs.ok.all()
+
+
+@pairwise
+@names
+@rules
+@regimes
+@pytest.mark.parametrize("scale", [60, 200, 1000])
+@pytest.mark.parametrize("target", ["argmax", "runner-up"])
+@pytest.mark.parametrize("kinds", [("float32", "float32"), ("float32", "float64"), ("float64", "float64"),
+                                   ("bfloat16", "float32")], ids="-".join)  # fmt: skip
+def test_morphs_of_saturated_models_end_with_a_reason(name, rule, regime, scale, target, kinds):
+    """Either the distance is attained, or the status says that the gradient was zero or too small for it."""
+    dtype, image_dtype = (getattr(torch, kind) for kind in kinds)
+    model = torch.nn.Sequential(linear(dtype=dtype), Times(scale)).eval()
+    lens = SteerableLens(model, family=name, rule=rule, regime=regime)
+    morphs = lens.morph(images(3, dtype=image_dtype), target, max_l2=2.0, frames=3, **steps(regime, 4))
+    for values in (morphs.factors, morphs.frames, morphs.l2):
+        assert bool(values.isfinite().all())
+    assert torch.equal(morphs.ok, morphs.attained)
+    for reason, ok in zip(morphs.reasons, morphs.ok):
+        assert ok == (reason is None) and (ok or "zero" in reason or "too small" in reason)
+
+
+class Times(torch.nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, scores):
+        return self.factor * scores
+
+
+@pairwise
+@pytest.mark.parametrize("gap", [80.0, 86.0, 95.0, 110.0])
+@regimes
+@names
+def test_a_gap_of_80_and_more_has_a_reason(name, regime, gap):
+    weight = torch.zeros(2, 256)
+    weight[0, :40], weight[1, :40] = 0.2, -0.2
+    model = lambda x: x.flatten(1) @ weight.T + torch.tensor([gap, 0.0])
+    morphs = SteerableLens(model, family=name, rule="polar", regime=regime).morph(images(2, channels=1), 0, max_l2=3.0)
+    assert morphs.factors.isfinite().all() and torch.equal(morphs.ok, morphs.attained)
+    assert all("gradient" in reason for reason, ok in zip(morphs.reasons, morphs.ok) if not ok)
 
 
 @pytest.mark.parametrize("regime", ["frozen", "persistent"])
