@@ -12,6 +12,7 @@ from inspect import signature
 from numbers import Real
 from operator import index
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,10 +38,11 @@ def check_int(name: str, value, minimum: int, maximum: int | None, reason: str =
     """Return an int in [minimum, maximum]; ``reason`` is added to the message."""
     if not is_int(value):
         raise TypeError(f"{name} must be an int, got {value!r}")
+    value = index(value)
     if value < minimum or (maximum is not None and value > maximum):
         limits = f"{minimum} to {maximum}" if maximum is not None else f"at least {minimum}"
         raise ValueError(f"{name} must be {limits}{' ' + reason if reason else ''}, got {value}")
-    return index(value)
+    return value
 
 
 def check_bool(name: str, value) -> bool:
@@ -51,7 +53,9 @@ def check_bool(name: str, value) -> bool:
 
 
 def check_number(name: str, value, above: float = -math.inf, unit: str = "", closed: bool = False) -> float:
-    """Return a finite float above a limit, or equal to it if ``closed``."""
+    """Return a finite float above a limit, or equal to it if ``closed``; a tensor of dimension 0 is a number."""
+    if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0:
+        value = value.item()
     if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{name} must be a float{unit}, got {value!r}")
     if not math.isfinite(value) or value < above or (value == above and not closed):

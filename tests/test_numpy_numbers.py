@@ -1,4 +1,4 @@
-"""numpy's integers and floats are taken wherever Python's are; bools and integral floats are no integers."""
+"""Numbers of numpy and tensors of dimension 0 are taken wherever Python's are; bools and whole floats are no ints."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from steerlens_fast import (
     CSPFamily,
     FourierFamily,
     PixelFamily,
+    SteerableLens,
     SteerablePyramid,
     checks,
     factor_at_l2,
@@ -17,7 +18,7 @@ from steerlens_fast import (
     set_filter_cache_limit,
 )
 
-INTS = [np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint64, int]
+INTS = [np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint64, np.array, torch.tensor, int]
 NO_INTS = [True, np.True_, torch.tensor(True), 1.0, np.float64(1), "1", None, torch.tensor(1.0), np.array([1, 2])]
 
 
@@ -70,6 +71,72 @@ def test_ops_take_integers_of_numpy():
     assert ops.pair(torch.ones(4, 3), two).shape == (2, 3)
     assert ops.split_bands(torch.ones(2, 8, 5) + 0j, [torch.ones(3, 4, 4)], [two], [np.int32(4)], np.int64(8))[0].shape
     assert ops.step(torch.ones(1, 1, 2, 2) + 0j, torch.ones(1, 1, 2, 2), np.float32(1), floor=np.float32(0))[0].shape
+
+
+@pytest.mark.parametrize("whole, real", [(np.int64, np.float32), (np.array, np.array), (torch.tensor, torch.tensor)])
+@pytest.mark.parametrize("regime", ["frozen", "live", "persistent"])
+def test_lenses_take_numbers_of_any_kind(regime, whole, real, tmp_path):
+    x, model = (
+        image(2, 1, 16, 16, dtype=torch.float32),
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 5)),
+    )
+
+    def morphs(whole, real):
+        steps = {} if regime == "frozen" else {"steps": whole(4)}
+        pyramid = {"height": whole(1), "order": whole(2), "width": real(1.0)}
+        options = dict(phase_cap=real(2.0), bounds=(real(0.0), real(1.0)), scales=[whole(0)], orientations=[whole(1)])
+        lens = SteerableLens(model.eval(), family="csp-joint", regime=regime, pyramid=pyramid, **options)
+        options = dict(frames=whole(3), internal_batch_size=whole(1), **steps)
+        given = lens.morph(x, whole(3), factors=real(0.5), amplitude_factors=real(0.25), **options)
+        frames = torch.stack(list(lens.iter_frames(x, whole(3), max_l2=real(0.25), **options)), 1)
+        return given, frames, lens.perturb(x, whole(3), factor=real(0.5), **steps)
+
+    given, *others = morphs(whole, real)
+    expected, *expected_others = morphs(int, float)
+    for ours, theirs in zip([given.frames, *others], [expected.frames, *expected_others]):
+        assert torch.equal(ours, theirs)
+    pytest.importorskip("matplotlib")
+    assert len(given[whole(-1)]) == 1
+    given.save(tmp_path / "a.png", frames=[whole(0), whole(-1)], samples=whole(1))
+
+
+@pytest.mark.parametrize("whole, real", [(np.int64, np.float32), (np.array, np.array), (torch.tensor, torch.tensor)])
+def test_measures_take_numbers_of_any_kind(whole, real):
+    from steerlens_fast.evaluate.measures.probes import band_probes
+    from steerlens_fast.evaluate.measures.smooth import smooth_reconstruction
+    from steerlens_fast.evaluate.measures.statistics import bootstrap
+    from steerlens_fast.evaluate.presets.synthetic import synthetic_images
+
+    x, classes = image(2, 1, 16, 16, dtype=torch.float32), torch.tensor([1, 2])
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 5)).eval()
+
+    def results(whole, real):
+        yield torch.tensor(bootstrap(x[0, 0, 0], draws=whole(20), confidence=real(0.75), seed=whole(1)).low)
+        yield smooth_reconstruction(
+            x, x.flip(-1), grid=whole(2), restarts=whole(1), seed=whole(1), workers=whole(1)
+        ).warp
+        yield band_probes(model, x, classes, classes - 1, directions=whole(2), max_l2=real(0.25), seed=whole(1)).along
+        yield synthetic_images("size", whole(2), size=whole(16), seed=whole(1)).images()
+
+    for ours, theirs in zip(results(whole, real), results(int, float)):
+        assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
+
+
+def test_configurations_take_numbers_of_any_kind():
+    from steerlens_fast.job.config import JobConfig
+
+    plain = JobConfig(data="a", model="b", frames=3, max_l2=0.5, size=16, mean=(0.5,), seed=1, batch_size=2)
+    for whole, real in ((np.int64, np.float32), (np.array, np.array), (torch.tensor, torch.tensor)):
+        numbers = dict(frames=whole(3), max_l2=real(0.5), size=whole(16), seed=whole(1), batch_size=whole(2))
+        assert JobConfig(data="a", model="b", mean=(real(0.5),), **numbers) == plain
+
+
+@pytest.mark.parametrize(
+    "bad", [torch.tensor(True), torch.tensor(1j), torch.ones(1), np.array([1.0]), np.array("1")], ids=repr
+)
+def test_what_is_no_number_raises(bad):
+    with pytest.raises(TypeError, match="eps must be a float"):
+        PixelFamily(bad)
 
 
 def test_plenoptic_keys_of_numpy_are_scales():

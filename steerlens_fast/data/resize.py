@@ -49,7 +49,8 @@ def resize_and_crop(
     (3, 224, 224)
     """
     check_choice("interpolation", interpolation, INTERPOLATIONS)
-    if check_number("crop_pct", crop_pct, above=0) > 1:
+    crop_pct = check_number("crop_pct", crop_pct, above=0)
+    if crop_pct > 1:
         raise ValueError(f"crop_pct must be above 0 and at most 1, got {crop_pct}")
     if size is not None:
         image = _resize(

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import index
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_int, check_number
+from ..checks import check_choice, check_int, check_number, is_int
 from ..evaluate.presets import digits_data
 from ..evaluate.presets.digits_data import Digits
 from ..extras import require_extra
@@ -116,7 +117,7 @@ def run_demo(
     >>> result.examples[0].morphs["joint"].frames.shape
     torch.Size([1, 3, 1, 32, 32])
     """
-    pairs = _check(pairs, max_l2, frames, rule, epochs, seed)
+    pairs, (frames, epochs, seed), max_l2 = _check(pairs, max_l2, frames, rule, epochs, seed)
     from . import pictures  # needs matplotlib and Pillow: fail before any training
 
     out = output_folder(out)
@@ -186,18 +187,17 @@ def _flip_rates(morph, digits: Digits, right: Tensor, pairs, progress):
     return flipped, tested
 
 
-def _check(pairs, max_l2, frames, rule, epochs, seed) -> list[tuple[int, int]]:
-    pairs = [tuple(pair) for pair in pairs]
+def _check(pairs, max_l2, frames, rule, epochs, seed) -> tuple[list[tuple[int, int]], list[int], float]:
+    pairs = [tuple(index(d) if is_int(d) else d for d in pair) for pair in pairs]
     valid = lambda pair: len(pair) == 2 and all(type(d) is int and 0 <= d <= 9 for d in pair) and pair[0] != pair[1]
     if not pairs or not all(map(valid, pairs)):
         raise ValueError(f"pairs must be (source, target) pairs of two different digits, got {pairs}")
     if len(set(pairs)) != len(pairs):
         raise ValueError(f"pairs must not repeat, got {pairs}")
-    for name, value, minimum in (("frames", frames, 2), ("epochs", epochs, 1), ("seed", seed, 0)):
-        check_int(name, value, minimum, None)
-    check_number("max_l2", max_l2, above=0)
+    named = (("frames", frames, 2), ("epochs", epochs, 1), ("seed", seed, 0))
+    counts = [check_int(name, value, minimum, None) for name, value, minimum in named]
     check_choice("rule", rule, RULES)
-    return pairs
+    return pairs, counts, check_number("max_l2", max_l2, above=0)
 
 
 class _timed:

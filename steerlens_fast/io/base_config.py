@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from ..checks import check_bool, check_int, did_you_mean
 from ..errors import USAGE, JobError
@@ -33,7 +34,7 @@ def plain_data(value):
         return {plain_data(key): plain_data(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(map(plain_data, value)) if type(value) in (list, tuple) else value
-    if isinstance(value, (np.generic, np.ndarray)):
+    if isinstance(value, (np.generic, np.ndarray, Tensor)):
         return value.tolist()
     try:
         return operator.index(value)

@@ -363,7 +363,7 @@ class SteerableLens:
         torch.Size([2, 3, 16, 16])
         """
         if factor is not None:
-            checks.check_number("factor", factor)
+            factor = checks.check_number("factor", factor)
             if max_l2 is not None:
                 raise ValueError(f"factor and max_l2 exclude each other, got {factor} and {max_l2}")
         options = dict(internal_batch_size=internal_batch_size, additional_forward_args=additional_forward_args)

@@ -85,7 +85,7 @@ def make_schedule(
 ) -> Schedule:
     """Check the arguments of :meth:`SteerableLens.morph` that determine the frames of images [B, C, H, W]."""
     refreshed = regime != "frozen"
-    check_steps(frames, steps, regime)
+    frames, steps = check_steps(frames, steps, regime)
     given = {"factors": factors, "max_l2": max_l2, "distances": distances}
     check_exclusive(**given)
     if factors is not None:
@@ -107,16 +107,16 @@ def make_schedule(
 # --- How many frames and steps ---
 
 
-def check_steps(frames: int | None, steps: int | None, regime: str) -> None:
-    """Check the numbers of frames and of gradient steps for a regime."""
-    if frames is not None:
-        check_int("frames", frames, 2, None)
+def check_steps(frames: int | None, steps: int | None, regime: str) -> tuple[int | None, int | None]:
+    """Check the numbers of frames and of gradient steps for a regime, and return them."""
+    frames = None if frames is None else check_int("frames", frames, 2, None)
     if steps is not None:
-        check_int("steps", steps, 1, None)
+        steps = check_int("steps", steps, 1, None)
         if regime == "frozen":
             raise ValueError(f"steps must be None for regime 'frozen', which takes one gradient, got {steps}")
         if frames is not None and steps < frames - 1:
             raise ValueError(f"steps must be at least frames - 1 = {frames - 1}, got {steps}")
+    return frames, steps
 
 
 def check_exclusive(**given) -> None:

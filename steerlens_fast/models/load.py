@@ -149,7 +149,7 @@ def load_model(
     options = dict(size=size, mean=mean, std=std, channels=channels, interpolation=interpolation, crop_pct=crop_pct)
     overrides, weights = check_options(options), _path_or_none(weights)
     defaults = {**DEFAULT_METADATA, "channels": _default_channels(data_channels, overrides.get("mean"))}
-    _check_flags(trust_checkpoint=trust_checkpoint, channels_last=channels_last, seed=seed)
+    seed = _check_flags(trust_checkpoint=trust_checkpoint, channels_last=channels_last, seed=seed)
     place = dict(device=_device(device), dtype=_dtype(dtype), channels_last=channels_last)
     with _seeded(seed):
         raw = _load_raw(spec, weights, trust_checkpoint, overrides, place["device"])
@@ -221,11 +221,11 @@ def _path_or_none(weights) -> str | None:
         raise JobError(f"weights must be a path, 'random' or None, got {weights!r}", USAGE) from error
 
 
-def _check_flags(trust_checkpoint: bool, channels_last: bool, seed: int) -> None:
+def _check_flags(trust_checkpoint: bool, channels_last: bool, seed: int) -> int:
     try:
         check_bool("trust_checkpoint", trust_checkpoint)
         check_bool("channels_last", channels_last)
-        check_int("seed", seed, 0, 2**63 - 1)
+        return check_int("seed", seed, 0, 2**63 - 1)
     except (TypeError, ValueError) as error:
         raise JobError(str(error), USAGE) from error
 

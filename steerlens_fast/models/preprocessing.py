@@ -64,13 +64,13 @@ def _check_size(name: str, value) -> tuple[int, int]:
     sides = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
     if len(sides) != 2:
         raise ValueError(f"{name} must be an int or (H, W), got {value!r}")
-    for side in sides:
-        check_int(name, side, MIN_SIZE, None)
-    return sides
+    height, width = (check_int(name, side, MIN_SIZE, None) for side in sides)
+    return height, width
 
 
 def _check_channels(name: str, value) -> int:
-    if check_int(name, value, 1, 3) == 2:
+    value = check_int(name, value, 1, 3)
+    if value == 2:
         raise ValueError(f"{name} must be 1 or 3, got 2")
     return value
 
@@ -85,9 +85,10 @@ def _check_numbers(above: float | None) -> Callable[[str, object], list[float]]:
 
 
 def _check_crop(name: str, value) -> float:
-    if check_number(name, value, 0.0) > 1:
+    value = check_number(name, value, 0.0)
+    if value > 1:
         raise ValueError(f"{name} must be above 0 and at most 1, got {value}")
-    return float(value)
+    return value
 
 
 def _check_interpolation(name: str, value) -> str:

@@ -351,7 +351,7 @@ def _as_selection(index: Any, count: int, device: torch.device) -> slice | Tenso
         return index
     if isinstance(index, slice):  # torch does not support negative steps
         return torch.tensor(range(count)[index], dtype=torch.int64, device=device)
-    if isinstance(index, (list, np.ndarray)) or (isinstance(index, Tensor) and index.dim()):
+    if isinstance(index, list) or (isinstance(index, (np.ndarray, Tensor)) and index.ndim):
         return _index_tensor(index, count).to(device)
     try:
         i = operator.index(index)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
 
-from ..checks import check_bool, check_bounds, check_int, is_int
+from ..checks import as_list, check_bool, check_bounds, check_int, is_int
 from ..extras import require_extra
 from .container import Morphs, method_words
 from .differences import difference_maps
@@ -363,11 +364,12 @@ def _frame_numbers(frames: Frames, count: int, default: int | None) -> list[int]
     if frames is None or is_int(frames):
         n = min(check_int("frames", frames if frames is not None else default or count, 1, None), count)
         return [round(i * (count - 1) / (n - 1)) for i in range(n)] if n > 1 else [count - 1]
+    frames = as_list(frames)
     if isinstance(frames, str) or not isinstance(frames, Sequence) or not all(map(is_int, frames)) or not frames:
         raise TypeError(f"frames must be an int or a sequence of ints, got {frames!r}")
     if not all(-count <= i < count for i in frames):
         raise IndexError(f"frames must lie within the {count} frames, got {frames!r}")
-    return [i % count for i in frames]
+    return [index(i) % count for i in frames]
 
 
 def to_pixels(morphs: Morphs) -> np.ndarray:

@@ -103,8 +103,8 @@ def band_probes(
     images = check_batch("images", images)
     target, source = (check_classes(n, t, len(images)) for n, t in (("target", target), ("source", source)))
     check_choice("family", family, FAMILIES)
-    check_number("max_l2", max_l2, 0.0)
-    check_int("directions", directions, 1, None)
+    max_l2, directions = check_number("max_l2", max_l2, 0.0), check_int("directions", directions, 1, None)
+    seed = check_int("seed", seed, 0, None)
     check_objective(objective)
     pyramid = SteerablePyramid(tuple(images.shape[-2:])) if pyramid is None else pyramid
     classifier = driver if isinstance(driver, Classifier) else Classifier(driver)

@@ -96,8 +96,8 @@ def smooth_reconstruction(
     (True, True)
     """
     source, edit = check_pair("source", source, "edit", edit)
-    check_int("grid", grid, 2, None)
-    check_int("restarts", restarts, 1, None)
+    grid, restarts = check_int("grid", grid, 2, None), check_int("restarts", restarts, 1, None)
+    seed = check_int("seed", seed, 0, None)
     workers = torch.get_num_threads() if workers is None else check_int("workers", workers, 1, None)
     starts = _starts(grid, restarts, seed, source)
     size = 8 * ARRAYS * restarts * source.shape[1:].numel()

@@ -88,7 +88,7 @@ def bootstrap(
     >>> bootstrap(torch.full((4,), torch.nan))
     Interval(value=None, low=None, high=None, cases=0, of=4)
     """
-    values, sources = _check(values, sources, statistic, draws, confidence)
+    values, sources, draws, confidence, seed = _check(values, sources, statistic, draws, confidence, seed)
     good = values.isfinite()
     cases, total = int(good.sum()), len(values)
     if not cases:
@@ -156,12 +156,12 @@ def _medians(values: Tensor, counts: Tensor) -> Tensor:
     return torch.where(total > 0, (low + high) / 2, torch.nan)
 
 
-def _check(values, sources, statistic, draws, confidence) -> tuple[Tensor, Tensor]:
+def _check(values, sources, statistic, draws, confidence, seed) -> tuple[Tensor, Tensor, int, float, int]:
     if not isinstance(values, Tensor) or values.dim() != 1 or values.is_complex():
         raise TypeError(f"values must be a real tensor [N], got {_shape(values)}")
     check_choice("statistic", statistic, STATISTICS)
-    check_int("draws", draws, 1, None)
-    if check_number("confidence", confidence, 0.0) >= 1:
+    draws, confidence = check_int("draws", draws, 1, None), check_number("confidence", confidence, 0.0)
+    if confidence >= 1:
         raise ValueError(f"confidence must be below 1, got {confidence}")
     if sources is None:
         sources = torch.arange(len(values), device="cpu")
@@ -169,7 +169,8 @@ def _check(values, sources, statistic, draws, confidence) -> tuple[Tensor, Tenso
         raise TypeError(f"sources must be an integer tensor {list(values.shape)} like values, got {_shape(sources)}")
     if len(sources) and int(sources.min()) < 0:
         raise ValueError(f"sources must be at least 0, got {int(sources.min())}")
-    return values.detach().cpu().double(), sources.cpu().long()
+    seed = check_int("seed", seed, 0, None)
+    return values.detach().cpu().double(), sources.cpu().long(), draws, confidence, seed
 
 
 def _shape(value) -> str:

@@ -99,7 +99,7 @@ def transfer(
     images = check_batch("images", images)
     target = check_classes("target", target, len(images))
     if batch_size is not None:
-        check_int("batch_size", batch_size, 1, None)
+        batch_size = check_int("batch_size", batch_size, 1, None)
     agrees, probability = {}, {}
     for name, judge in judges.items():
         driver = judge if isinstance(judge, Classifier) else Classifier(judge)

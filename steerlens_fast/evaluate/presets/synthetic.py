@@ -119,9 +119,8 @@ def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) ->
     True
     """
     check_choice("kind", kind, tuple(KINDS))
-    check_int("count", count, 0, None)
-    check_int("size", size, 8, None)
-    check_int("seed", seed, 0, None)
+    count, size = check_int("count", count, 0, None), check_int("size", size, 8, None)
+    seed = check_int("seed", seed, 0, None)
     random = torch.Generator().manual_seed(seed * 101 + tuple(KINDS).index(kind))
     uniform = lambda low, high: (
         low + (high - low) * torch.rand(count, generator=random, dtype=torch.float64, device="cpu")

@@ -70,6 +70,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
         If an extra is not installed.
     """
     out, sample = output_folder(out), check_int("sample", sample, 1, None)
+    seed = None if seed is None else check_int("seed", seed, 0, None)
     to = out / "gallery" if to is None else _check_gallery_folder(output_folder(to))
     plan, config = Plan.read(out), read_config(out)
     if plan.channels not in (1, 3):
