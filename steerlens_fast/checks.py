@@ -71,6 +71,19 @@ def check_choice(name: str, value, choices: Sequence[str]) -> str:
     return value
 
 
+def check_class_names(name: str, names: Sequence[str] | None, count: int) -> None:
+    """Raise a ValueError if there are names, but not one for each of ``count`` classes of a model.
+
+    Examples
+    --------
+    >>> check_class_names("class_names", ["cat", "dog"], 3)
+    Traceback (most recent call last):
+    ValueError: class_names must have one name for each of the model's 3 classes, got 2 names
+    """
+    if names is not None and len(names) != count:
+        raise ValueError(f"{name} must have one name for each of the model's {count} classes, got {len(names)} names")
+
+
 def check_options(name: str, options: Mapping, function, excluded: str) -> None:
     """Check that all options are parameters of ``function``, other than ``excluded``."""
     known = [parameter for parameter in signature(function).parameters if parameter != excluded]

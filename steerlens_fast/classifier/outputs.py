@@ -66,6 +66,18 @@ def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
     return torch.cat([-half, half], 1) if task == "binary" else torch.stack([-half, half], 1)
 
 
+def number_of_classes(scores: Tensor, task: str = "multiclass") -> int:
+    """Return how many classes, or labels for task "multilabel", the scores of :func:`class_scores` are of.
+
+    Examples
+    --------
+    >>> scores = class_scores(torch.zeros(2, 5), 2, "multilabel")
+    >>> number_of_classes(scores, "multilabel"), number_of_classes(torch.zeros(2, 10))
+    (5, 10)
+    """
+    return scores.shape[2] if task == "multilabel" else scores.shape[1]
+
+
 def _tensor_in(outputs) -> Tensor:
     found = outputs
     for _ in range(MAX_LEVELS):

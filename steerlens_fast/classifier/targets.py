@@ -12,6 +12,7 @@ from torch import Tensor
 from ..checks import did_you_mean, to_device_async
 from .outputs import ONE_LOGIT
 
+FLOAT_LABELS = " (convert labels to integers; for labels 0.0 and 1.0 of one logit per image set task='binary' as well)"
 RANKS = ("runner-up", "argmax", "least")
 ABSENT = "not:"  # prefix of a label to remove, in the targets of jobs
 GRAMMAR = f"an int, a tuple of ints, one of either per sample, None or one of {RANKS}"
@@ -179,6 +180,7 @@ def _check_range(target: Tensor, outputs: Tensor) -> None:
     sizes, given = list(outputs.shape[1:]), target.shape[1]
     if given != len(sizes):
         hint = "for one class per sample give a list" if len(sizes) == 1 else "give a tuple: class, then position"
+        hint = ONE_LOGIT if sizes == [1] else hint
         expected = f"{len(sizes)} indices per sample for outputs {list(outputs.shape)}"
         raise ValueError(f"target must have {expected}, got {given} ({hint})")
     for axis, size in enumerate(sizes if len(target) else ()):
@@ -187,7 +189,12 @@ def _check_range(target: Tensor, outputs: Tensor) -> None:
             continue
         bad = target[:, axis][(target[:, axis] < 0) | (target[:, axis] >= size)]
         where = f"in dimension {axis + 1} of outputs {list(outputs.shape)}"
-        raise ValueError(f"target must be 0 to {size - 1} {where}, got {bad[0]}")
+        hint = f" ({ONE_LOGIT})" if axis == 0 and size == 1 else ""
+        raise ValueError(f"target must be 0 to {size - 1} {where}, got {bad[0]}{hint}")
+
+
+def _float_hint(value) -> str:
+    return FLOAT_LABELS if isinstance(value, (float, np.floating)) and value == value // 1 else ""
 
 
 def _index(value) -> int:
@@ -198,7 +205,7 @@ def _index(value) -> int:
     except TypeError:
         index = None
     if index is None:
-        raise TypeError(f"target must be {GRAMMAR}, got {value!r}")
+        raise TypeError(f"target must be {GRAMMAR}, got {value!r}{_float_hint(value)}")
     if abs(index) >= 2**63:
         raise ValueError(f"target must be in the range of the outputs' classes, got {index}")
     return index
@@ -225,7 +232,8 @@ def _tensor_target(target: Tensor | np.ndarray, count: int) -> Tensor:
     array = isinstance(target, np.ndarray)
     kind = target.dtype.name if array else str(target.dtype).removeprefix("torch.")
     if not kind.startswith(("int", "uint")):
-        raise TypeError(f"target must be an integer tensor [N], got dtype {kind}")
+        hint = FLOAT_LABELS if kind.startswith(("float", "bfloat")) else ""
+        raise TypeError(f"target must be an integer tensor [N], got dtype {kind}{hint}")
     target = torch.from_numpy(target.astype(np.int64)) if array else target
     target = target.detach().to("cpu", torch.int64)
     if target.numel() == 1:

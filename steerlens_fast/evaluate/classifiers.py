@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_class_names
 from ..classifier import Classifier
 from ..classifier.outputs import ONE_LOGIT
 from ..errors import USAGE, JobError
@@ -144,6 +145,10 @@ class ClassifierSet:
             raise JobError(f"{got}\nset channels and size to those that the driver takes", USAGE) from error
         if self.classes < 2:
             raise JobError(f"driver must have at least two classes, got {self.classes} ({ONE_LOGIT})", USAGE)
+        try:
+            check_class_names("class_names of the driver", self.names[""], self.classes)
+        except ValueError as error:
+            raise JobError(str(error), USAGE) from error
         mismatches = {name: self._mismatch(name, judge, images) for name, judge in self.judges.items()}
         self.problems = [f"judge {name!r} {text}; it is left out" for name, text in mismatches.items() if text]
         self.judges = {name: judge for name, judge in self.judges.items() if not mismatches[name]}
@@ -155,6 +160,9 @@ class ClassifierSet:
             return f"fails: {error}"
         if count != self.classes:
             return f"has {count} classes and the driver {self.classes}"
+        names = self.names[name]
+        if names is not None and len(names) != count:
+            return f"has {len(names)} class names for {count} classes"
         first = _first_difference(self.names[""], self.names[name])
         if first is None:
             return None

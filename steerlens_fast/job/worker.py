@@ -16,6 +16,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from ..checks import check_class_names
+from ..classifier.outputs import number_of_classes
 from ..data.items import Item
 from ..data.sources import Source
 from ..data.sources.open import open_source_from_config
@@ -195,8 +197,17 @@ class Worker:
         target, batch_size = batch_target(self.rule, targets), samples_per_call(images, self.plan.threads)
         with self._reported(batch), exit_as_error():
             morphs = self.lens.morph(images, target, internal_batch_size=batch_size, **self.config.morph_options)
+        if not self._has_morphed:
+            self._check_class_names(morphs)
         self._has_morphed = True
         return morphs
+
+    def _check_class_names(self, morphs: Morphs) -> None:
+        count = number_of_classes(morphs.outputs[:, 0], self.config.task)
+        try:
+            check_class_names("class_names of the model", self.loaded.class_names, count)
+        except ValueError as error:
+            raise JobError(str(error), USAGE) from error
 
     @contextmanager
     def _reported(self, batch: Batch) -> Iterator[None]:

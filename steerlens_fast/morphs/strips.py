@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import torch
 
-from ..checks import as_list, check_bool, check_bounds, check_int, is_int
+from ..checks import as_list, check_bool, check_bounds, check_class_names, check_int, is_int
+from ..classifier.outputs import number_of_classes
 from ..extras import require_extra
 from .container import Morphs, method_words
 from .differences import difference_maps
@@ -234,6 +235,7 @@ def strip_data(
 ) -> StripData:
     """Collect the data of the selected samples and frames; if ``frames`` is None, of ``default`` frames (None: all)."""
     shown, at = _shown(morphs, frames, samples, default)
+    _check_names(class_names, shown)
     already, probability, remarks = _already_predicted(shown), shown.target_probability.double(), []
     for b, reason in enumerate(shown.reasons):
         attained = shown.attained is None or bool(shown.attained[b].all())
@@ -407,14 +409,22 @@ def _row_labels(data: StripData) -> list[str]:
     return ["\n".join(wrap(name) + text) for name, text in zip(data.names, remarks)]
 
 
+def _check_names(class_names: Names, morphs: Morphs) -> None:
+    """Check the type of names, and that a sequence has one for each class; a mapping may have fewer."""
+    if class_names is None or isinstance(class_names, Mapping):
+        return
+    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
+        raise TypeError(f"class_names must be a sequence or a mapping of str, got {class_names!r}")
+    count = number_of_classes(morphs.outputs[:, 0], str(morphs.settings.get("task")))
+    check_class_names("class_names", class_names, count)
+
+
 def _class_name(number: int, class_names: Names) -> str:
     if class_names is None:
         return str(number)
-    if isinstance(class_names, str) or not isinstance(class_names, (Sequence, Mapping)):
-        raise TypeError(f"class_names must be a sequence or a mapping of str, got {class_names!r}")
     try:
         return str(class_names[number])
-    except (IndexError, KeyError):
+    except KeyError:
         raise ValueError(f"class_names must have a name for class {number}, got {len(class_names)} names") from None
 
 

@@ -278,6 +278,22 @@ def test_judges_with_other_classes_are_left_out(tmp_path):
     assert found.summary["budgets"][0]["families"]["pixel"]["jointly"]["cases"] == 10
 
 
+def test_class_names_are_as_many_as_classes(tmp_path):
+    few, many = (run_net(seed, names) for seed, names in ((0, ["a", "b"]), (1, ["a", "b", "c", "d"])))
+    with pytest.raises(
+        JobError, match="class_names of the driver must have one name for each .* 3 classes, got 2 names"
+    ):
+        run(tmp_path / "a", driver=few)
+    found = run(tmp_path / "b", judges={"a": net(1), "many": many})
+    assert found.summary["problems"] == ["judge 'many' has 4 class names for 3 classes; it is left out"]
+
+
+def run_net(seed, names):
+    model = net(seed)
+    model.class_names = names
+    return model
+
+
 def test_no_judge_at_all(tmp_path):
     asked = run(tmp_path / "a", judges={"wide": net(2, classes=5)})
     assert "no judge has the driver's classes: transfer is not measured" in asked.summary["problems"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import StackDataset
 
 for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
@@ -14,6 +15,7 @@ from job_models import Named, main, make_folder, records  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from steerlens_fast.errors import JobError  # noqa: E402
+from steerlens_fast.job import morph_dataset  # noqa: E402
 from steerlens_fast.models import load_model  # noqa: E402
 
 COUNT = 6
@@ -57,6 +59,16 @@ def test_a_job_takes_names_and_preprocessing_from_the_model(table, tmp_path):
     expected = [r["probability"][0] for r in found]
     torch.testing.assert_close(source[range(COUNT), [2, 3] * 3], torch.tensor(expected), atol=1e-5, rtol=0)
     assert {e["target"] for e in shown(tmp_path)} == {"tench, Tinca tinca", "cat"}
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c"], list("abcde")], ids=str)
+def test_class_names_are_as_many_as_classes(names, tmp_path):
+    model = Named()
+    model.class_names = names
+    images = torch.zeros(2, 12, 12, 3, dtype=torch.uint8)
+    expected = f"class_names of the model must have one name for each of the model's 4 classes, got {len(names)} names"
+    with pytest.raises(JobError, match=expected):
+        morph_dataset(StackDataset(images, [0, 1]), model.eval(), tmp_path / "out", progress="none")
 
 
 @pytest.mark.parametrize("target, number", [("goldfish", 1), ("Carassius auratus", 1), ("cat", 3), ("2", 2)])

@@ -165,6 +165,17 @@ def test_one_column_in_the_default_task_names_the_other(options):
     if options.get("objective") != "logit":
         with refused(ValueError, "objective", "task='binary'", "logit"):
             SteerableLens(network(1), **options).morph(images(), 0)
+    for target in (1, [0, 1, 0, 1, 1], (0, 1)):
+        with refused(ValueError, "target", "task='binary'"):
+            SteerableLens(network(1), **options).morph(images(), target)
+
+
+@pytest.mark.parametrize(
+    "labels", [1.0, [0.0] * N, torch.zeros(N), torch.zeros(N).numpy(), torch.zeros(N).bfloat16()], ids=str
+)
+def test_labels_that_are_floats_are_to_be_converted(labels):
+    with refused(TypeError, "target", "convert labels to integers", "task='binary'"):
+        SteerableLens(network(1)).morph(images(), labels)
 
 
 @pytest.mark.parametrize("task", ["regression", None, 3])

@@ -818,7 +818,12 @@ def test_unknown_suffix(tmp_path, morphs, name):
         ({"frames": [5]}, IndexError, r"frames must lie within the 5 frames, got \[5\]"),
         ({"samples": 0}, ValueError, "samples must be at least 1"),
         ({"samples": [1]}, TypeError, "samples must be an int"),
-        ({"class_names": ["a"]}, ValueError, "class_names must have a name for class 1, got 1 names"),
+        ({"class_names": ["a"]}, ValueError, "class_names must have one name for each of the model's 3 classes, got 1"),
+        (
+            {"class_names": list("abcd")},
+            ValueError,
+            "class_names must have one name for each .* 3 classes, got 4 names",
+        ),
         ({"class_names": {0: "a"}}, ValueError, "class_names must have a name for class 1"),
         ({"class_names": "abc"}, TypeError, "class_names must be a sequence or a mapping"),
         ({"class_names": 3}, TypeError, "class_names must be"),
