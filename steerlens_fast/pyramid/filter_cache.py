@@ -23,6 +23,7 @@ class _Group:
         self.filters: dict[Hashable, object] = {}  # as the ops read them: a tensor or a tuple of tensors
         self.originals: dict[Hashable, object] = {}  # in float64: the filters are computed from these
         self.captured = False  # by a CUDA graph, which reads them at each replay
+        self.streams: set[tuple] = set()  # CUDA streams that read the filters, by key and device
 
     def bytes(self) -> int:
         values = [*self.filters.values(), *self.originals.values()]
@@ -52,14 +53,14 @@ class FilterCache:
             if value is not None:
                 if group is not self._latest:
                     self._use(geometry, group)
-                return value
+                return _record_stream(group, key, value)
         value = outside_modes(make)  # an ordinary tensor, even if first used under a tracer or in inference mode
         with self._lock:
             group = self._groups.setdefault(geometry, _Group())
             value = (group.originals if original else group.filters).setdefault(key, value)
         self._use(geometry, group)
         self._shrink()
-        return value
+        return _record_stream(group, key, value)
 
     def keep_for_graph(self, geometry: Hashable) -> None:
         """Never evict this geometry: a CUDA graph that is being captured reads its filters."""
@@ -69,7 +70,6 @@ class FilterCache:
 
     def clear(self) -> None:
         with self._lock:
-            _wait_for(self._groups.values())
             self._groups.clear()
             self._latest = None
 
@@ -97,26 +97,32 @@ class FilterCache:
                 if group is not self._latest:
                     group.originals.clear()
             sizes = {geometry: group.bytes() for geometry, group in self._groups.items()}
-            total, dropped = sum(sizes.values()), []
+            total = sum(sizes.values())
             for geometry, group in list(self._groups.items()):
                 if total > self.limit and group is not self._latest and not group.captured:
-                    dropped.append(self._groups.pop(geometry))
+                    del self._groups[geometry]
                     total -= sizes[geometry]
             if total > self.limit and self._latest is not None:
                 self._latest.originals.clear()
-            _wait_for(dropped)
 
 
-def _wait_for(groups) -> None:
-    """Wait until no GPU stream reads the filters of these groups: their memory may be reused by another stream."""
-    filters = [f for group in groups for value in group.filters.values() for f in _as_tuple(value)]
-    for device in {f.device for f in filters if f.is_cuda}:
-        if not torch.cuda.is_current_stream_capturing():
-            torch.cuda.synchronize(device)
+def _record_stream(group: _Group, key: Hashable, value):
+    """Tell torch's allocator that the current stream reads these filters, and return them.
 
-
-def _as_tuple(value) -> tuple[Tensor, ...]:
-    return value if isinstance(value, tuple) else (value,)
+    The allocator reuses freed memory only after that stream has finished with it. An eviction thus waits for nothing,
+    and the allocator puts the events off while a CUDA graph is being captured, by whichever thread.
+    """
+    filters = value if isinstance(value, tuple) else (value,)
+    if not filters or not filters[0].is_cuda:
+        return value
+    device = filters[0].device
+    stream = torch.cuda.current_stream(device)
+    use = key, device, stream.cuda_stream
+    if use not in group.streams:
+        for t in filters:
+            outside_modes(t.record_stream, stream)
+        group.streams.add(use)
+    return value
 
 
 CACHE = FilterCache(DEFAULT_LIMIT)

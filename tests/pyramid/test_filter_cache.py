@@ -4,6 +4,7 @@ import gc
 import os
 import threading
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -153,6 +154,35 @@ def test_threads_share_the_cache():
 def test_bad_limits_raise(bad, error):
     with pytest.raises(error, match="limit must be"):
         set_filter_cache_limit(bad)
+
+
+class OnGpu:
+    """A filter that says it is on a GPU, and knows the streams that its memory waits for."""
+
+    is_cuda, device = True, torch.device("cuda", 0)
+
+    def __init__(self):
+        self.storage, self.waits_for = torch.zeros(4), []
+        self.untyped_storage = self.storage.untyped_storage
+
+    def record_stream(self, stream):
+        self.waits_for.append(stream.cuda_stream)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_freed_memory_waits_for_the_streams_that_read_it_and_the_host_for_none(several, monkeypatch):
+    current = SimpleNamespace(cuda_stream=1)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("the host waits"))
+    cache, tensors = module.FilterCache(limit=0), [OnGpu(), OnGpu()]
+    made = tuple(tensors) if several else tensors[0]
+    for current.cuda_stream in (1, 1, 2, 1, 3):
+        assert cache.get("a", "key", lambda: made) is made
+    assert [t.waits_for for t in tensors] == [[1, 2, 3], [1, 2, 3] if several else []]
+    cache.get("b", "key", OnGpu)
+    assert list(cache._groups) == ["b"]
+    cache.clear()
+    assert cache.bytes() == 0
 
 
 def test_filters_of_a_captured_graph_stay(device):
