@@ -70,8 +70,19 @@ def has_tangent(values) -> bool:
     """Return whether a tensor among ``values`` (nested lists) has a forward-mode tangent."""
     if not in_forward_mode():  # avoids the loop over all tensors
         return False
-    tensors = [t for t in leaves(values) if isinstance(t, Tensor)]
-    return any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+    tensors, batched = [t for t in leaves(values) if isinstance(t, Tensor)], has_batched_gradients()
+    try:
+        found = any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+    except RuntimeError:  # torch cannot unpack a batch of tangents
+        if not batched:
+            raise
+        found = True
+    if found and batched:
+        raise NotImplementedError(
+            "jacobian(..., vectorize=True, strategy='forward-mode') is not supported here, since torch has no rules "
+            "for its batched tangents; use torch.func.jacfwd, or vectorize=False"
+        )
+    return found
 
 
 # --- Fakes: shapes and dtypes for meta tensors, torch.compile and torch.export ---

@@ -236,6 +236,18 @@ def test_a_lens_within_a_compiled_function_breaks_the_graph():
     assert_close(torch.compile(morph, backend="eager")(images), morph(images), "render")
 
 
+@pytest.mark.parametrize("name", ["forward", "render_csp_joint", "render_fourier"])
+def test_jacobians_of_forward_mode(name):
+    """Those of torch.func; the older function, vectorised, raises an error that names them."""
+    t, g, f = inputs_of(name, 1, 2)
+    loss = lambda x: as_list(PARTS[name](x, g, f))[0].real.square().mean((-1, -2)).flatten()
+    expected = torch.autograd.functional.jacobian(loss, t)
+    for transform in (torch.func.jacfwd, torch.func.jacrev):
+        assert_close(transform(loss)(t), expected, "compiled")
+    with pytest.raises(NotImplementedError, match="use torch.func.jacfwd, or vectorize=False"):
+        torch.autograd.functional.jacobian(loss, t, vectorize=True, strategy="forward-mode")
+
+
 @pytest.mark.parametrize("vectorize", [False, True])
 def test_jacobians(vectorize):
     t = image(1, *SIZE)
