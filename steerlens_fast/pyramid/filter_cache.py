@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 import torch
-from torch import Tensor
 
 from ..checks import check_int
 from ..torch_internals import outside_modes
