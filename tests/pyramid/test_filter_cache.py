@@ -60,7 +60,8 @@ def test_24_sizes_stay_within_the_bound(device):
         use(384 + 2 * i, 384, device)
         assert filter_cache_bytes() <= 48 * MIB
     gc.collect()
-    assert resident() - before < 160 * MIB  # loosely: what the allocator keeps of temporaries is in it, too
+    # Loosely, since the allocator keeps temporaries: 125 to 170 MiB were measured, and 295 to 310 without a bound.
+    assert resident() - before < 220 * MIB
     assert len(module.CACHE._groups) > 1
 
 
