@@ -7,11 +7,14 @@ import os
 from collections.abc import Mapping
 
 from ..io.paths import expand_home
+from .sources.idx import PREFIX as IDX
+from .sources.idx import absolute_spec
 from .sources.tars import expand_braces
 
 # Options that may name files; relative names are relative to the working directory
-PATH_OPTIONS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights")
-KEYWORDS = {"weights": ("random",), "judge_weights": ("random", "-")}  # never paths, even if such a file exists
+PATH_OPTIONS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights", "class_names")
+# Never paths, even if such a file exists
+KEYWORDS = {"weights": ("random",), "judge_weights": ("random", "-"), "class_names": ("imagenet",)}
 TARGET_SUFFIXES = (".csv", ".json")  # of the files that a target may name
 
 
@@ -26,6 +29,8 @@ def _absolute(name: str, value):
     if not isinstance(value, (str, os.PathLike)):
         return value
     value = os.fspath(value)
+    if name == "data" and value.startswith(IDX):
+        return absolute_spec(value)
     is_keyword = value in KEYWORDS.get(name, ()) or (name == "target" and not value.lower().endswith(TARGET_SUFFIXES))
     if not is_keyword:
         value = f"hf:{expand_home(value[3:])}" if value.startswith("hf:~") else expand_home(value)

@@ -78,7 +78,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         metavar="DATA",
         help="a folder of images (flat, or one sub-folder per class); .csv or .jsonl with the columns path, label (the "
         "image's class), target (the class to morph it toward) and key; .tar, or a folder or pattern of tars "
-        "(webdataset); .npy; .safetensors; hf:NAME; pkg.mod:callable",
+        "(webdataset); .npy; .safetensors; idx:FOLDER[#test], IDX files as of MNIST; hf:NAME; pkg.mod:callable",
     )
     model: str = option(
         group="data",

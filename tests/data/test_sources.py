@@ -51,6 +51,63 @@ def reason(source, item):
     return error.value.reason
 
 
+# --- IDX files -------------------------------------------------------------------------------------------------------
+
+
+def idx(folder, images, labels, part="train", gz=False):
+    """Write the two files of a part as MNIST's are named."""
+    import gzip
+
+    folder.mkdir(exist_ok=True)
+    for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+        header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+        data = header + array.astype(np.uint8).tobytes()
+        path = folder / f"{part}-{kind}-ubyte{'.gz' if gz else ''}"
+        path.write_bytes(gzip.compress(data) if gz else data)
+    return f"idx:{folder}"
+
+
+DIGITS = np.arange(5 * 8 * 9, dtype=np.uint8).reshape(5, 8, 9)
+
+
+@pytest.mark.parametrize("gz", [False, True])
+def test_idx_files(tmp_path, gz):
+    spec = idx(tmp_path / "x", DIGITS, np.arange(5), gz=gz)
+    idx(tmp_path / "x", DIGITS[:3] + 1, np.arange(3) + 7, part="t10k", gz=gz)
+    assert listed(spec) == listed(f"{spec}#train") == [(str(n), n) for n in range(5)]
+    assert listed(f"{spec}#test") == listed(f"{spec}#t10k") == [(str(n), n + 7) for n in range(3)]
+    source = open_source(f"{spec}#test")
+    assert source.description["layout"] == "NHW"
+    assert all(np.array_equal(source.read(item), DIGITS[n] + 1) for n, item in enumerate(source.listing()))
+    (tmp_path / "x" / f"t10k-labels-idx1-ubyte{'.gz' if gz else ''}").unlink()
+    assert [label for _, label in listed(f"{spec}#test")] == [None] * 3
+
+
+def test_damaged_idx_files_are_named(tmp_path):
+    spec = idx(tmp_path / "x", DIGITS, np.arange(4))
+    refused("labels must be 5 class numbers or names, .* got uint8 .4. in .*train-labels-idx1-ubyte", spec)
+    refused("data must be a folder with test-images-idx3-ubyte .* got .*x with the parts train", f"{spec}#test")
+    refused("data must be idx:FOLDER.*: no such folder", f"idx:{tmp_path / 'y'}")
+    for gz in (False, True):
+        spec = idx(tmp_path / f"z{gz}", DIGITS, np.arange(5), gz=gz)
+        path = tmp_path / f"z{gz}" / f"train-images-idx3-ubyte{'.gz' if gz else ''}"
+        import gzip
+
+        opened = gzip.open if gz else open
+        whole = opened(path, "rb").read()
+        for data, says in (
+            (whole[:-1], "360 bytes after the header, as its shape .5, 8, 9. says, got 359 in .*images"),
+            (whole + b"1", "360 bytes after the header, .* got (more than 360|361) in .*images"),
+            (b"\0\0\x0d\3" + whole[4:], r"magic number 2051 \(0x00000803, .*\), got 3331 \(0x00000d03\) in .*images"),
+            (whole[:9], "a header of 16 bytes, got 9 in .*images"),
+        ):
+            with opened(path, "wb") as file:
+                file.write(data)
+            refused(f"images must .*{says}", spec)
+    path.write_bytes(path.read_bytes()[:-9])
+    refused("images must be a whole IDX file, got .*gz", spec)
+
+
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 

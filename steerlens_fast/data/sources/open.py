@@ -13,7 +13,7 @@ __all__ = ["SUFFIXES", "Source", "open_source"]
 CALLABLE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*")
 KINDS = (
     "a folder of images or .tar files, a .csv or .jsonl table, .tar files (also train-{000..003}.tar, *.tar), "
-    "a .npy or .safetensors array, hf:NAME[#split], or pkg.mod:callable"
+    "a .npy or .safetensors array, idx:FOLDER[#part], hf:NAME[#split], or pkg.mod:callable"
 )
 
 
@@ -31,8 +31,8 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
     data : str, path, or map-style data set
         A folder of images (with one sub-folder per class, or none) or of .tar files; a .csv or .jsonl with ``path``,
         ``label`` (the true class), ``target`` (the class to morph toward) and ``key``; webdataset .tar files,
-        by name or pattern; a .npy or .safetensors array; ``"hf:NAME"`` or ``"hf:NAME#split"``; ``"pkg.mod:callable"``;
-        or an object of (image, target[, key]).
+        by name or pattern; a .npy or .safetensors array; ``"idx:FOLDER"`` or ``"idx:FOLDER#test"``; ``"hf:NAME"``
+        or ``"hf:NAME#split"``; ``"pkg.mod:callable"``; or an object of (image, target[, key]).
     labels : str or path, optional
         A .npy of N class numbers or names, for an array of N images.
     any_values : bool
@@ -74,6 +74,10 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
 def _open_path(spec: str, labels: str | None, any_values: bool) -> Source:
     if os.path.isdir(spec):
         return _open_folder(spec)
+    if spec.startswith("idx:"):
+        from .idx import idx_source
+
+        return idx_source(spec)
     if spec.startswith("hf:"):
         from .hub import HubSource
 

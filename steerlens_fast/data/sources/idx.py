@@ -1,0 +1,120 @@
+"""IDX files of images and labels, the format of MNIST and Fashion-MNIST; plain or compressed with gzip."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from ...io.paths import expand_home
+from .arrays import ArraySource, Labels
+from .base import printable, usage_error
+
+PREFIX = "idx:"
+FILE = re.compile(
+    r"(?P<part>.+?)[-_.]*(?P<kind>images|labels)[-_.]*idx(?P<axes>[13])[-_.]ubyte(?P<gz>\.gz)?", re.IGNORECASE
+)
+ALIASES = {"t10k": "test"}  # MNIST's name of its test images
+MAGIC = {"images": 0x803, "labels": 0x801}  # unsigned bytes, 3 axes or 1
+DEFAULT = "train"
+
+
+def idx_source(spec: str) -> ArraySource:
+    """Open ``FOLDER[#part]``: files such as ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, plain or .gz.
+
+    Parts are the beginnings of the file names; "t10k" is also "test". By default "train", or the only part. Labels are
+    used where their file exists.
+
+    Raises
+    ------
+    JobError
+        With the file, where there is none of that name, or its magic number, count or length is wrong.
+    """
+    folder, part = split_spec(spec)
+    files = _files(folder, part)
+    images = _read(files["images"], "images")
+    labels = Labels(_read(files["labels"], "labels"), images.shape[:1], files["labels"]) if "labels" in files else None
+    description = {"kind": "idx", "labels": files.get("labels")}
+    return ArraySource(files["images"], description, images.shape, images.__getitem__, labels)
+
+
+def split_spec(spec: str) -> tuple[str, str | None]:
+    """Return folder and part.
+
+    Examples
+    --------
+    >>> split_spec("mnist#test"), split_spec("mnist")
+    (('mnist', 'test'), ('mnist', None))
+    """
+    folder, mark, part = spec.removeprefix(PREFIX).rpartition("#")
+    return (folder, part) if mark else (part, None)
+
+
+def absolute_spec(spec: str) -> str:
+    """Return the specification ``idx:FOLDER[#part]`` with ``~`` expanded and, where it exists, an absolute folder."""
+    folder, part = split_spec(spec)
+    folder = expand_home(folder)
+    return (
+        PREFIX + (os.path.abspath(folder) if os.path.isdir(folder) else folder) + ("" if part is None else f"#{part}")
+    )
+
+
+def _files(folder: str, part: str | None) -> dict[str, str]:
+    """Return the paths of a part's images and labels."""
+    if not os.path.isdir(folder):
+        raise usage_error(f"data must be idx:FOLDER[#part], got {printable(folder)}: no such folder")
+    parts: dict[str, dict[str, str]] = {}
+    for name in sorted(os.listdir(folder), reverse=True):  # a plain file replaces the same one with .gz
+        if match := FILE.fullmatch(name):
+            own = match["part"].lower()
+            path = os.path.abspath(os.path.join(folder, name))
+            parts.setdefault(ALIASES.get(own, own), {})[match["kind"].lower()] = path
+    with_images = {name: files for name, files in parts.items() if "images" in files}
+    chosen = DEFAULT if part is None and len(with_images) != 1 else part or next(iter(with_images))
+    if ALIASES.get(chosen, chosen) not in with_images:
+        known = f"with the parts {', '.join(sorted(with_images))}" if with_images else "without such a file"
+        expected = f"a folder with {chosen}-images-idx3-ubyte or {chosen}-images-idx3-ubyte.gz"
+        raise usage_error(f"data must be {expected}, got {printable(folder)} {known}")
+    return with_images[ALIASES.get(chosen, chosen)]
+
+
+def _read(path: str, kind: str) -> np.ndarray:
+    """Return the array of a file: memory-mapped where it is not compressed."""
+    axes, name = MAGIC[kind] & 0xFF, printable(path)
+    header = 4 * (1 + axes)
+    compressed = path.lower().endswith(".gz")
+    try:
+        with gzip.open(path) if compressed else open(path, "rb") as file:
+            magic, *shape = _header(file.read(header), kind, name)
+            expected = int(np.prod(shape, dtype=object))
+            body = file.read(expected + 1) if compressed else None
+    except (OSError, EOFError, gzip.zlib.error) as error:
+        raise usage_error(f"{kind} must be a whole IDX file, got {name}: {error}") from error
+    length = len(body) if compressed else Path(path).stat().st_size - header
+    if length != expected:
+        got = f"more than {expected}" if compressed and length > expected else length
+        text = f"{expected} bytes after the header, as its shape {shape} says"
+        raise usage_error(f"{kind} must have {text}, got {got} in {name}")
+    if not expected:
+        raise usage_error(f"{kind} must have at least one value, got the shape {shape} in {name}")
+    if compressed:
+        return np.frombuffer(body, np.uint8).reshape(shape)
+    return np.memmap(path, np.uint8, "r", header, tuple(shape))
+
+
+def _header(data: bytes, kind: str, name: str) -> tuple[int, ...]:
+    """Return magic number and shape of a file, from its first bytes."""
+    expected = MAGIC[kind]
+    magic = int.from_bytes(data[:4], "big")
+    if magic != expected:
+        text = f"the magic number {expected} ({expected:#010x}, unsigned bytes with {expected & 0xFF} axes)"
+        raise usage_error(f"{kind} must begin with {text}, got {magic} ({magic:#010x}) in {name}")
+    if len(data) != 4 * (1 + (expected & 0xFF)):
+        raise usage_error(
+            f"{kind} must have a header of {4 * (1 + (expected & 0xFF))} bytes, got {len(data)} in {name}"
+        )
+    return struct.unpack(f">{len(data) // 4}I", data)
