@@ -37,11 +37,16 @@ def add_morph(commands) -> None:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     from ..job.config import JobConfig
     from ..job.engines import RunOptions
+    from ..lens.settings import SETTINGS
 
     groups = OptionGroups(parser, GROUPS)
     groups.add_folder("outputs", "job")
     groups.add_fields(JobConfig)
     groups.add_fields(RunOptions)
+    text = (
+        "named settings: family, rule, color, regime and distance measured to serve photographs; others override them"
+    )
+    groups.add("method", "--settings", choices=tuple(SETTINGS), help=text)
     text = "print what the job would do, and time one batch; write nothing"
     groups.add("running", "--dry-run", action="store_true", help=text)
 
@@ -55,6 +60,7 @@ def _morph(arguments: argparse.Namespace) -> int:
     from ..job.run import run_job
 
     options = with_absolute_paths(given_fields(JobConfig, arguments))
+    options |= {"settings": arguments.settings} if "settings" in arguments else {}
     run_options = RunOptions(**given_fields(RunOptions, arguments))
     if "dry_run" in arguments:
         write_stdout("\n".join(dry_run(arguments.out, options, run_options)))

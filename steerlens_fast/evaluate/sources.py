@@ -11,6 +11,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from ..classifier.class_names import short_names
 from ..data.decoding import decode
 from ..data.items import Item
 from ..data.resize import resize_and_crop
@@ -134,7 +135,7 @@ def select_sources(
     content = [sha256(images.numpy().tobytes()).hexdigest(), [item.key for item in items], labels, target]
     digest = sha256(repr(content).encode(errors="surrogateescape")).hexdigest()
     predicted = torch.tensor([int(candidate.predicted_classes[0]) for candidate in selected], device="cpu")
-    names = driver.class_names or source.class_names
+    names = short_names(driver.class_names or source.class_names)
     return SourceSelection(images, items, labels, predicted, target, digest, left_out, examined + dropped, names)
 
 

@@ -56,7 +56,8 @@ def morph_dataset(
         object, the job runs in this process.
     **options
         Fields of :class:`steerlens_fast.job.config.JobConfig`: ``target``, ``max_l2``, ``frames``, ``score``,
-        ``family``, ``size``, ``format``, ``limit`` and others.
+        ``family``, ``size``, ``format``, ``limit`` and others; and ``settings="photographs"`` for
+        :meth:`steerlens_fast.SteerableLens.for_photographs`'s.
 
     Returns
     -------

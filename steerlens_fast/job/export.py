@@ -167,7 +167,7 @@ class _Job:
         """Return the name of a class, or its number if there are no names; a negative number is an absent label."""
         if number < 0:
             return f"not {self.name(~number)}"
-        return str(number) if self.plan.classes is None else class_name(number, self.plan.classes)
+        return str(number) if self.plan.classes is None else class_name(number, self.plan.shown_classes)
 
 
 def _matches(key: str, patterns: Sequence[str] | None) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from math import prod
 from pathlib import Path
 
 import torch
 
+from ..classifier.class_names import short_names
 from ..data.items import Item, read_listing
 from ..errors import USAGE, JobError
 from ..io.atomic_io import read_json, write_json
@@ -87,6 +89,11 @@ class Plan:
     def frame_shape(self) -> tuple[int, int, int, int]:
         """Shape (F, C, H, W) of a morph."""
         return (self.frames, self.channels, *self.size)
+
+    @cached_property
+    def shown_classes(self) -> list[str] | None:
+        """The names of the classes as they are shown: the first synonym of each."""
+        return short_names(self.classes)
 
     @property
     def bytes_per_morph(self) -> int:

@@ -22,6 +22,7 @@ from ..errors import USAGE, BadItem, JobError
 from ..io.atomic_io import BACKUP_PATTERN, TEMPORARY_PATTERN, existing_path, read_json, sha256_of, write_json
 from ..io.output_dir import check_unchanged
 from ..io.versions import versions
+from ..lens.settings import with_settings
 from .config import JobConfig
 from .depth import check_depth
 from .plan import Plan, batch_and_shard_size, threads_per_worker
@@ -193,6 +194,14 @@ def with_default_target(options: Mapping) -> dict:
     """Add the target "column" if no target is given and the data is a table with a column ``target``."""
     unset = options.get("target") is None and isinstance(options.get("data"), (str, os.PathLike))
     return {**options, "target": COLUMN} if unset and has_target_column(os.fspath(options["data"])) else dict(options)
+
+
+def expand_settings(options: Mapping) -> dict:
+    """Replace the option ``settings`` by the options that it stands for; JobError for an unknown name."""
+    try:
+        return with_settings(options)
+    except (TypeError, ValueError) as error:
+        raise JobError(str(error), USAGE) from error
 
 
 def clear(out: Path) -> None:

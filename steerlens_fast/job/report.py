@@ -122,7 +122,7 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
         "labelled": labelled[True] + labelled[False],
         "as_labelled": labelled[True],
         "target_is_label": config["target"] == LABEL,
-        "success": tally.as_dict(lambda number: class_name(number, plan.classes)),
+        "success": tally.as_dict(lambda number: class_name(number, plan.shown_classes)),
         "without_target": plan.without_target,
         "unused_entries": {reason: entries["count"] for reason, entries in plan.unused_entries.items()},
         "narrow_range": narrow,
@@ -197,7 +197,7 @@ def read_success(out: Path, plan: Plan, done: CompletedShards) -> dict:
     tally = Tally()
     for record in records(out, done.shards):
         tally.add(record)
-    return tally.as_dict(lambda number: class_name(number, plan.classes))
+    return tally.as_dict(lambda number: class_name(number, plan.shown_classes))
 
 
 def read_summary(out: Path) -> dict | None:

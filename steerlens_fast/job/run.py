@@ -25,6 +25,7 @@ from .planning import (
     check_own_folder,
     check_plan,
     clear,
+    expand_settings,
     has_no_shards,
     has_plan,
     make_plan,
@@ -64,7 +65,7 @@ def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, 
     JobError
         With the command's exit status as ``code``.
     """
-    run_options, out = run_options or RunOptions(), out.absolute()
+    run_options, out, options = run_options or RunOptions(), out.absolute(), expand_settings(options)
     max_failed_items(run_options.max_failures, 1)  # checked before anything is loaded
     try:
         check_own_folder(out, options.get("data"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..data.class_names import class_name
 from ..data.items import Item, compact_json
 from ..errors import OK, JobError
 from ..io.atomic_io import atomic_write, write_json
@@ -89,7 +90,7 @@ class Shard:
             for wait in arrivals:
                 wait()
         with self.clock.spent_on("records"):
-            records = make_records(batch, numbers, first)
+            records = make_records(batch, numbers, first, self.plan.shown_classes, self.plan.labels)
         self.records += records
         return sum(record["status"] != OK for record in records)
 
@@ -165,8 +166,18 @@ def read_records(path: Path) -> list[dict]:
     return records
 
 
-def make_records(batch: Batch, morphs: Morphs, first_row: int) -> list[dict]:
-    """Return the record of each item; frames of items that are ok are in rows from ``first_row`` on."""
+def make_records(
+    batch: Batch,
+    morphs: Morphs,
+    first_row: int,
+    classes: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+) -> list[dict]:
+    """Return the record of each item; frames of items that are ok are in rows from ``first_row`` on.
+
+    With names of the model's ``classes`` or of the data's ``labels``, records also have ``source_name``,
+    ``target_name``, ``prediction_name`` (of the last frame) and ``label_name``.
+    """
     columns, statuses = _columns(morphs), morphs.status.tolist()
     independent = morphs.settings.get("task") == "multilabel"
     records, row = [], first_row
@@ -181,8 +192,17 @@ def make_records(batch: Batch, morphs: Morphs, first_row: int) -> list[dict]:
             row += 1
         if independent and record["label"] not in (record["target"], ~(record["target"] or 0)):
             record["label_differs"] = None  # the state of the item's own label is not recorded
-        records.append(record | judge(record))
+        records.append(record | _names(record, classes, labels) | judge(record))
     return records
+
+
+def _names(record: dict, classes: Sequence[str] | None, labels: Sequence[str] | None) -> dict[str, str | None]:
+    """Return the names of the classes in a record, as far as they are known."""
+    predictions = record["predictions"]
+    of_model = {"source": record["source"], "target": record["target"]}
+    of_model |= {"prediction": predictions[-1] if predictions else None}
+    named = [*((role, n, classes) for role, n in of_model.items()), ("label", record["label"], labels)]
+    return {f"{role}_name": None if n is None else class_name(n, names) for role, n, names in named if names}
 
 
 def _item_fields(item: Item, loaded: LoadedImage) -> dict:

@@ -37,6 +37,12 @@ class GradientProvider:
         self.steps, self.stopped = 0, torch.zeros_like(self.status)  # gradients taken; the last one of each sample [B]
         self.classifier.warn_if_training()
         self.stream = self.classifier.session(images)
+        self.class_names = lens.class_names
+
+    @property
+    def class_count(self) -> int:
+        """Number of the model's classes; of its labels for task "multilabel"."""
+        return self.classes[1 if self.classifier.task == "multilabel" else 0]
 
     def exclude(self, bad: Tensor) -> None:
         """Mark samples [B] whose images are not finite or not in bounds: they do not move."""
@@ -87,6 +93,7 @@ class GradientProvider:
         if first:
             self.target, self.source_class = (_joined(parts).to(image.device) for parts in zip(*resolved))
             self.classes = tuple(outputs.shape[1:])
+            checks.check_class_names("class_names", self.class_names, self.class_count)
             self.classifier.warn_of_probabilities(outputs)
             self._warn_of_predicted_targets()
         if frame is not None:

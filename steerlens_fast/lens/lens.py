@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import checks, ops
 from ..checks import Factors
 from ..classifier import Classifier
+from ..classifier.class_names import as_class_names
 from ..classifier.isolation import warning_stacklevel
 from ..classifier.objectives import check_objective
 from ..families import FAMILIES, Family, LumaFamily, make_family
@@ -20,6 +21,7 @@ from ..pyramid import SteerablePyramid
 from ..torch_internals import eager
 from .regimes import REGIMES, check_regime
 from .run import MorphRun
+from .settings import PHOTOGRAPHS
 
 COLORS = ("rgb", "luma", "grey")
 SCORES = ("all", "last", "none")
@@ -73,6 +75,9 @@ class SteerableLens:
     phase_cap : float, optional
         Largest phase change, in radians, that one gradient may cause: each sample's step is scaled down to respect it.
         In the frozen regime this holds for all frames together, in the others for each step.
+    class_names : sequence of str or mapping from int to str, optional
+        A name for each class, for figures and the representation of ``Morphs``. By default the model's attribute
+        ``class_names``, if it has a name for each class.
 
     Raises
     ------
@@ -108,6 +113,7 @@ class SteerableLens:
         scales: Sequence[int] | None = None,
         orientations: Sequence[int] | None = None,
         phase_cap: float | None = None,
+        class_names: Sequence[str] | Mapping[int, str] | None = None,
     ):
         self.warns = True  # whether to warn about targets that are already predicted and morphs that went too far
         self.classifier = Classifier(model, preprocessing, task)
@@ -124,9 +130,39 @@ class SteerableLens:
             if given == ():
                 raise ValueError(f"{name} must contain at least one index, or be None for all, got an empty sequence")
         self.scales, self.orientations = checked["scales"], checked["orientations"]
+        self.class_names = None if class_names is None else as_class_names("class_names", class_names)
         self._check_named_family() if isinstance(family, str) else self._check_family_object()
         self._check_pyramid()
         self._last_family: tuple | None = None
+        self.default_l2: float | None = None  # of morphs whose extent is not given; None: twice the range of bounds
+
+    @classmethod
+    def for_photographs(cls, model: Callable, **options: Any) -> SteerableLens:
+        """Return a lens with the settings that were measured to serve photographs.
+
+        Phases of the luma move along refreshed gradients with the rule "polar", to an L2 distance of 12 unless
+        :meth:`morph` is given another extent. The README of this folder has the measurement.
+
+        Parameters
+        ----------
+        model : callable
+            As in :class:`SteerableLens`.
+        **options
+            Other arguments of :class:`SteerableLens`; they override these settings.
+
+        Examples
+        --------
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10)).eval()
+        >>> SteerableLens.for_photographs(model, family="csp-joint")
+        SteerableLens(Sequential, family='csp-joint', rule='polar', regime='persistent', task='multiclass', \
+objective='nll', color='luma', bounds=[0, 1])
+        """
+        settings = {**PHOTOGRAPHS, **options}
+        max_l2 = settings.pop("max_l2")
+        lens = cls(model, **settings)
+        lens.default_l2 = max_l2
+        return lens
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{k}={v!r}" for k, v in self.settings.items() if v is not None)
@@ -184,8 +220,8 @@ class SteerableLens:
             Multiples of the amplitude step, for family "csp-joint"; by default ``factors``.
         max_l2 : float, sequence [B] or Tensor [B], optional
             L2 distance of the last frame from the source, over all channels and pixels of the clipped image; at
-            distance 0 frames are the reconstructed source. By default twice the range of ``bounds``, if neither
-            ``factors`` nor ``distances`` is given.
+            distance 0 frames are the reconstructed source. By default twice the range of ``bounds``, or 12 in a lens
+            :meth:`for_photographs`, if neither ``factors`` nor ``distances`` is given.
         distances : sequence of M floats or Tensor [B, M], optional
             L2 distances of several frames: the result is the source and one frame at each distance. They must increase
             in the regimes "persistent" and "live".

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..classifier.class_names import own_class_names
 from ..classifier.isolation import warning_stacklevel
 from ..families.luma import luma
 from ..memory import new_output, store
@@ -39,6 +40,8 @@ class MorphRun:
             source = source.float()
         if lens.color == "grey" and source.shape[1] == 3:
             source = luma(source).repeat(1, 3, 1, 1)
+        if lens.default_l2 is not None and all(schedule[name] is None for name in ("factors", "max_l2", "distances")):
+            schedule = schedule | {"max_l2": lens.default_l2}
         self.schedule = make_schedule(source, lens.bounds, regime=lens.regime, **schedule)
         # Reading on CUDA would synchronise, unless the search does so anyway.
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
@@ -74,13 +77,19 @@ class MorphRun:
             budget=None if budgets is None else budgets.T.clone(),
             attained=attained,
             status=provider.status,
-            settings=self.lens.settings,
+            settings=self.lens.settings | self._class_names(),
             gradient_norm=provider.gradient_norm,
             stopped=None if self.lens.regime == "frozen" else provider.stopped,
         )
         if provider.warns and len(provider.outputs) > 1:  # a fall is a difference between two scored frames
             self._warn_of_falls(morphs)
         return morphs
+
+    def _class_names(self) -> dict[str, list[str]]:
+        """Return the names of the classes as a setting, if there is one for each class."""
+        given, classes = self.lens.class_names, self.provider.class_count
+        names = own_class_names(self.lens.classifier.model) if given is None else given
+        return {} if names is None or len(names) != classes else {"class_names": names}
 
     def _warn_of_falls(self, morphs: Morphs) -> None:
         """Warn where a morph went too far for its target."""

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..classifier.class_names import as_class_names
 from ..errors import USAGE, JobError
 from .preprocessing import CHECKS
 
@@ -68,13 +69,14 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     owner = _attribute_owner(model)
     config = next((c for name in CONFIG_ATTRIBUTES if (c := _data_attribute(owner, name)) is not None), None)
     values = _read_config(config, spec)
-    names = values.pop("class_names", None)
+    names = values.pop("class_names", None) if "class_names" not in overrides else None
+    values.pop("class_names", None)
     values |= {
         name: (f"attribute {name!r}", value)
         for name in ATTRIBUTES
         if (value := _data_attribute(owner, name)) is not None
     }
-    own_names = _data_attribute(owner, "class_names")
+    own_names = _data_attribute(owner, "class_names") if "class_names" not in overrides else None
     names = names if own_names is None else ("attribute 'class_names'", own_names)
     values = {name: pair for name, pair in values.items() if name not in overrides}
     metadata = {name: _check_value(name, where, value, spec) for name, (where, value) in values.items()}
@@ -143,16 +145,7 @@ def _check_value(name: str, where: str, value, spec: str):
 
 
 def _check_class_names(where: str, value, spec: str) -> list[str]:
-    expected = f"{where} of model {spec} must be a sequence of str, or a mapping from 0, 1, ... to str"
-    if isinstance(value, Mapping):
-        if sorted(map(str, value)) != sorted(map(str, range(len(value)))):
-            raise JobError(f"{expected}, got keys {list(value)[:8]}", USAGE)
-        value = [value.get(number, value.get(str(number))) for number in range(len(value))]
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or not value:
-        raise JobError(f"{expected}, got {value!r}", USAGE)
-    for number, name in enumerate(value):
-        if not isinstance(name, str):
-            raise JobError(f"{expected}, got {name!r} for class {number}", USAGE)
-    return [str(name) for name in value]
+    try:
+        return as_class_names(f"{where} of model {spec}", value)
+    except (TypeError, ValueError) as error:
+        raise JobError(f"{error}; option 'class_names' overrides it", USAGE) from error

@@ -18,7 +18,8 @@ class ModelConfig(BaseConfig):
 
     Parameters
     ----------
-    weights, trust_checkpoint, size, mean, std, channels, interpolation, crop_pct, dtype, channels_last, seed
+    weights, trust_checkpoint, size, mean, std, channels, interpolation, crop_pct, class_names, dtype, channels_last,
+    seed
         See :func:`steerlens_fast.models.load_model`.
     device : {"cpu", "cuda"}, optional
         By default a GPU if there is one.
@@ -83,6 +84,14 @@ class ModelConfig(BaseConfig):
         type=positive,
         passed_to="model",
         help="fraction of the shorter side that the centre crop keeps (default: the model's, or 1)",
+    )
+    class_names: str | None = option(
+        None,
+        group="data",
+        metavar="FILE",
+        passed_to="model",
+        help="names of the model's classes: a file with one name a line, or .json; or imagenet, for its 1,000 classes "
+        "(default: the hub's, or the model's attribute)",
     )
     dtype: str = option(
         "float32",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,14 +14,18 @@ import torch
 from torch import Tensor
 
 from ..checks import check_bool, check_int
+from ..classifier.class_names import as_class_names
 from ..classifier.isolation import MODEL_LOCK, RandomStream
+from ..data.class_names import read_class_names
 from ..errors import USAGE, JobError
+from ..extras import MissingExtra
 from ..io.paths import expand_home
 from .attributes import read_attributes
 from .config import DTYPES
 from .exported import SUFFIXES, load_from_file
 from .from_callable import load_from_callable
 from .hubs import load_from_timm, load_from_torchvision
+from .imagenet import imagenet_names
 from .loaded import RawModel, count_parameters, hash_model, model_name, place_model
 from .preprocessing import check_options, preprocessing_for
 
@@ -29,6 +33,7 @@ __all__ = ["LoadedModel", "load_model"]
 
 HUBS = {"timm": load_from_timm, "torchvision": load_from_torchvision}
 CALLABLE_NAME = re.compile(r"[\w.]+:[\w.]+")
+IMAGENET = "imagenet"  # value of class_names
 DEFAULT_METADATA = dict(size=None, mean=None, std=None, channels=3, interpolation="bicubic", crop_pct=1.0)
 KINDS = "timm:NAME, torchvision:NAME, pkg.mod:callable, a .pt2 or TorchScript file, or a module"
 
@@ -51,7 +56,7 @@ class LoadedModel:
     crop_pct : float
         How images are resized and cropped, see :func:`steerlens_fast.data.resize.resize_and_crop`.
     class_names : list of str or None
-        From the hub, for pretrained models, or from the model's attribute ``class_names``.
+        From the argument, from the hub, for pretrained models, or from the model's attribute ``class_names``.
     sha256 : str
         Hash of the weights; see :func:`load_model`.
     description : dict
@@ -81,6 +86,7 @@ def load_model(
     data_channels: int | None = None,
     interpolation: str | None = None,
     crop_pct: float | None = None,
+    class_names: str | os.PathLike | Sequence[str] | Mapping[int, str] | None = None,
     device: str | torch.device = "cpu",
     dtype: str = "float32",
     channels_last: bool = False,
@@ -118,6 +124,9 @@ def load_model(
         Channels of the data; ignored where ``mean`` has another length.
     interpolation, crop_pct : optional
         See :func:`steerlens_fast.data.resize.resize_and_crop`; by default "bicubic" and 1.
+    class_names : str, os.PathLike, sequence of str or mapping, optional
+        Names of the model's classes, in place of those of the hub or the attribute ``class_names``: a file (one name
+        a line, or .json), the names themselves, or ``"imagenet"`` for the names of ImageNet's 1,000 classes.
     device : str
     dtype : {"float32", "float64", "bfloat16", "float16"}
         The model's dtype. Gradients have the dtype of the images.
@@ -147,7 +156,7 @@ def load_model(
     (965, (8, 8))
     """
     options = dict(size=size, mean=mean, std=std, channels=channels, interpolation=interpolation, crop_pct=crop_pct)
-    overrides, weights = check_options(options), _path_or_none(weights)
+    overrides, weights, names = check_options(options), _path_or_none(weights), _class_names(class_names)
     defaults = {**DEFAULT_METADATA, "channels": _default_channels(data_channels, overrides.get("mean"))}
     seed = _check_flags(trust_checkpoint=trust_checkpoint, channels_last=channels_last, seed=seed)
     place = dict(device=_device(device), dtype=_dtype(dtype), channels_last=channels_last)
@@ -155,7 +164,9 @@ def load_model(
         raw = _load_raw(spec, weights, trust_checkpoint, overrides, place["device"])
     name = model_name(spec)
     if not name.startswith(tuple(f"{hub}:" for hub in HUBS)):
-        raw.metadata, raw.class_names = read_attributes(raw.model, name, overrides, defaults["channels"])
+        known = overrides if names is None else {**overrides, "class_names": names}
+        raw.metadata, raw.class_names = read_attributes(raw.model, name, known, defaults["channels"])
+    raw.class_names = raw.class_names if names is None else names
     metadata = {**defaults, **raw.metadata, **overrides}
     preprocessing = preprocessing_for(name, metadata, **place)
     sha256 = raw.sha256 or hash_model(raw.model)
@@ -212,6 +223,20 @@ def _seeded(seed: int) -> Iterator[None]:
         random.seed(seed)
         np.random.seed(seed % 2**32)
         yield
+
+
+def _class_names(given) -> list[str] | None:
+    """Return the names of a file, of ImageNet, or those given; None if none are given."""
+    if given is None:
+        return None
+    try:
+        if given == IMAGENET:
+            return imagenet_names()
+        if isinstance(given, (str, os.PathLike)):
+            return read_class_names(expand_home(given))
+        return as_class_names("class_names", given)
+    except (TypeError, ValueError, MissingExtra) as error:
+        raise JobError(str(error), USAGE) from error
 
 
 def _path_or_none(weights) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,12 +16,14 @@ import torch
 from torch import Tensor
 
 from ..checks import check_bool
+from ..classifier.class_names import short_names
 from ..io.atomic_io import atomic_write
 from ..io.paths import expand_home
 from ..io.tensor_files import as_json, read_tensors, write_tensors
 from ..morph_status import MorphStatus
 
 MIN_FALL = 0.01  # relative to the highest target probability; smaller decreases may be rounding errors
+MAX_PAIRS = 3  # class pairs in the representation
 INDEX = "an int, a slice, or a list or tensor [n] of ints or bools"
 FIGURES, ANIMATIONS, TENSORS = (".png", ".pdf", ".svg"), (".gif", ".webp"), (".safetensors",)
 
@@ -117,6 +120,12 @@ class Morphs:
             MorphStatus(s).reason + (f", at step {n}" if n > 1 else "") for s, n in zip(self.status.tolist(), steps)
         )
         return [reason or None for reason in reasons]
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names of the classes, from the lens or the model; None if they have none."""
+        names = self.settings.get("class_names")
+        return list(names) if isinstance(names, (list, tuple)) else None
 
     @property
     def probabilities(self) -> Tensor:
@@ -263,7 +272,8 @@ class Morphs:
         samples : int, optional
             For figures and animations: number of samples, from the first; by default 16.
         class_names : sequence of str or mapping from int to str, optional
-            For figures and animations: names of the classes; by default their numbers.
+            For figures and animations: names of the classes, one for each; by default those of the lens or the model,
+            otherwise their numbers. Of a list of synonyms such as "tabby, tabby cat" the first is shown.
         differences : bool
             For figures: whether to add a row per sample with the signed differences of frames from the source.
 
@@ -326,8 +336,24 @@ class Morphs:
         b, f, *sizes = self.frames.shape
         kind = [str(self.frames.dtype).removeprefix("torch."), str(self.frames.device), *method_words(self.settings)]
         shape = f"{b} x {f} frames of {' x '.join(map(str, sizes))}"
+        names = pair_names(self)
         statistics = [] if self.frames.is_meta or not b * f else _statistics(self)
-        return f"Morphs({'; '.join([', '.join([shape, *kind]), *statistics])})"
+        return f"Morphs({'; '.join([', '.join([shape, *kind]), *names, *statistics])})"
+
+
+def pair_names(m: Morphs) -> list[str]:
+    """Return text such as "tabby -> lynx, cup -> bee (2)" with the most frequent class pairs, if classes have names."""
+    names = short_names(m.class_names)
+    if names is None or m.frames.is_meta or not len(m):
+        return []
+    at = -1 if m.settings.get("task") == "multilabel" else 0
+    target = m.target.reshape(len(m), -1)[:, at].tolist()
+    if at or m.source.dim() > 1:
+        counts = Counter(f"-> {names[t]}" for t in target)
+    else:
+        counts = Counter(f"{names[s]} -> {names[t]}" for s, t in zip(m.source.tolist(), target))
+    shown = [text if n == 1 else f"{text} ({n})" for text, n in counts.most_common(MAX_PAIRS)]
+    return [", ".join(shown) + (f" and {len(counts) - MAX_PAIRS} more" if len(counts) > MAX_PAIRS else "")]
 
 
 def method_words(settings: dict) -> list[str]:

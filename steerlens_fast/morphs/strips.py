@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..checks import as_list, check_bool, check_bounds, check_class_names, check_int, is_int
+from ..classifier.class_names import short_names
 from ..classifier.outputs import number_of_classes
 from ..extras import require_extra
 from .container import Morphs, method_words
@@ -57,7 +58,8 @@ def plot_morphs(
     samples : int, optional
         Number of samples, from the first; by default 16. A note below the figure says if there are more.
     class_names : sequence of str or mapping from int to str, optional
-        Names of the classes; by default their numbers.
+        Names of the classes, one for each; by default those of the lens or the model, otherwise their numbers. Of
+        synonyms such as "tabby, tabby cat" the first is shown.
     differences : bool
         Whether to add a second row for each sample, with the signed difference of each frame from the source frame (the
         frame whose factor is 0 or nearest to 0). Grey images: blue is darker, red is brighter. RGB: the difference of
@@ -236,6 +238,7 @@ def strip_data(
     """Collect the data of the selected samples and frames; if ``frames`` is None, of ``default`` frames (None: all)."""
     shown, at = _shown(morphs, frames, samples, default)
     _check_names(class_names, shown)
+    class_names = _shown_names(class_names, shown)
     already, probability, remarks = _already_predicted(shown), shown.target_probability.double(), []
     for b, reason in enumerate(shown.reasons):
         attained = shown.attained is None or bool(shown.attained[b].all())
@@ -388,6 +391,13 @@ def to_pixels(morphs: Morphs) -> np.ndarray:
     unit = ((frames - low) / (high - low)).nan_to_num(0).clamp(0, 1)
     pixels = (unit * 255).round().byte().movedim(2, -1)
     return (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
+
+
+def _shown_names(class_names: Names, morphs: Morphs) -> Names:
+    """Return the names to show: those given, otherwise those of the morphs; the first synonym of each."""
+    if isinstance(class_names, Mapping):  # may have only the classes that occur
+        return class_names
+    return short_names(morphs.class_names if class_names is None else list(map(str, class_names)))
 
 
 def _names(morphs: Morphs, class_names: Names) -> list[str]:

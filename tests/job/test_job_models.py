@@ -1,6 +1,7 @@
 """Jobs with models of one's own: names and preprocessing from attributes, one logit, labels."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_a_job_takes_names_and_preprocessing_from_the_model(table, tmp_path):
     source = model.model(model.preprocessing(frames[:, 0].float() / 255)).softmax(1)
     expected = [r["probability"][0] for r in found]
     torch.testing.assert_close(source[range(COUNT), [2, 3] * 3], torch.tensor(expected), atol=1e-5, rtol=0)
-    assert {e["target"] for e in shown(tmp_path)} == {"tench, Tinca tinca", "cat"}
+    assert {e["target"] for e in shown(tmp_path)} == {"tench", "cat"}
 
 
 @pytest.mark.parametrize("names", [["a", "b", "c"], list("abcde")], ids=str)
@@ -75,6 +76,48 @@ def test_class_names_are_as_many_as_classes(names, tmp_path):
 def test_a_target_is_named_as_the_model_does(target, number, table, tmp_path):
     assert run(tmp_path, table, "named", "--target", target) == 0
     assert {r["target"] for r in records(tmp_path)} == {number}
+
+
+def test_class_names_from_a_file(tmp_path):
+    (tmp_path / "names.txt").write_text("tabby, tabby cat\nlynx\nbee\n")
+    (tmp_path / "names.json").write_text('{"0": "tabby, tabby cat", "1": "lynx", "2": "bee"}')
+    folder = make_folder(tmp_path / "images", COUNT)  # classes c0, c1, c2
+    for suffix in ("txt", "json"):
+        options = ("--class-names", tmp_path / f"names.{suffix}", "--target", "map:c0=lynx,c1=tabby")
+        assert run(tmp_path / suffix, folder, "classifier", *options, "--channels", 1) == 0
+    found = records(tmp_path / "txt")
+    assert [r["target"] for r in found] == [r["target"] for r in records(tmp_path / "json")] == [1, 1, 0, 0]
+    assert [(r["target_name"], r["label_name"]) for r in found] == [("lynx", "c0")] * 2 + [("tabby", "c1")] * 2
+    assert {r["source_name"] for r in found} | {r["prediction_name"] for r in found} <= {"tabby", "lynx", "bee"}
+    assert {e["target"] for e in shown(tmp_path / "txt")} == {"tabby", "lynx"}
+
+
+@pytest.mark.parametrize(
+    "text, suffix, words",
+    [
+        ("a\nb\n", "txt", "one name for each of the model's 3 classes, got 2 names"),
+        ("a\n\nb\n", "txt", "one name on each line, got an empty line 2"),
+        ("", "txt", "got an empty file"),
+        ('["a", 1]', "json", "must be a sequence of str.* got 1 for class 1"),
+        ("[", "json", "must be a file that can be read"),
+    ],
+)
+def test_wrong_class_names_are_an_error(text, suffix, words, table, tmp_path, capsys):
+    (tmp_path / f"names.{suffix}").write_text(text)
+    options = ("--class-names", tmp_path / f"names.{suffix}", "--channels", 1)
+    assert run(tmp_path / "out", table, "classifier", *options) == 2
+    assert re.search(f"class_names .*{words}", capsys.readouterr().err)
+
+
+def test_settings_for_photographs(table, tmp_path, capsys):
+    assert run(tmp_path, table, "named", "--target", "2", "--settings", "photographs", "--limit", 2) == 0
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert [config[name] for name in ("family", "rule", "color", "regime", "max_l2")] == [
+        "pixel",  # given on the command line, as is the distance
+        *("polar", "luma", "persistent", 2.0),
+    ]
+    with pytest.raises(JobError, match=r"settings must be one of .*photographs.*, got 'digits'"):
+        morph_dataset(str(table), "job_models:named", tmp_path / "other", settings="digits")
 
 
 def test_options_win_over_attributes(table, tmp_path):

@@ -37,6 +37,27 @@ def images(count=2, size=16, channels=3, dtype=torch.float32, device="cpu"):
 # --- What comes back
 
 
+def test_class_names_are_those_given_or_the_models():
+    model, x = smooth(), images()
+    assert SteerableLens(model).morph(x, 1, factors=1.0).class_names is None
+    model.class_names = [f"name {n}" for n in range(CLASSES)]
+    assert SteerableLens(model).morph(x, 1, factors=1.0).class_names == model.class_names
+    given = [f"other {n}" for n in range(CLASSES)]
+    assert "other 1" in repr(SteerableLens(model, class_names=given).morph(x, 1, factors=1.0))
+    with pytest.raises(ValueError, match=f"class_names must have .* model's {CLASSES} classes, got 1 names"):
+        SteerableLens(model, class_names=["cat"]).morph(x, 1, factors=1.0)
+
+
+def test_settings_for_photographs():
+    lens = SteerableLens.for_photographs(smooth(), regime="live")
+    own = {"family": "csp-phase", "rule": "polar", "color": "luma", "regime": "live"}
+    assert {name: lens.settings[name] for name in own} == own
+    x = images()
+    assert lens.morph(x, 1, frames=2, steps=1).budget.tolist() == [[12.0], [12.0]]
+    assert lens.morph(x, 1, frames=2, steps=1, max_l2=0.5).budget.tolist() == [[0.5], [0.5]]
+    assert lens.morph(x, 1, factors=[0.0, 1.0]).budget is None
+
+
 @pairwise
 @regimes
 @pytest.mark.parametrize("score", ["all", "last", "none"])

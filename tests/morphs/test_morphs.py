@@ -490,6 +490,17 @@ def test_class_names_and_reasons():
     assert max(map(len, label.split("\n"))) <= 18 and label.endswith("…")
 
 
+def test_class_names_of_the_lens_are_shown():
+    names = ["cat, tabby", "dog", "newt"]
+    m = make(4, settings=SETTINGS | {"class_names": names})
+    assert m.class_names == names
+    assert "; dog -> cat (2), newt -> dog, cat -> newt; " in repr(m)
+    assert strips.plot_morphs(m).axes[0].get_ylabel() == "dog → cat"
+    assert strips.plot_morphs(m, class_names=["a", "b", "c"]).axes[0].get_ylabel() == "b → a"
+    with pytest.raises(ValueError, match="class_names must have one name for each of the model's 3 classes, got 4"):
+        strips.plot_morphs(m, class_names=["a", "b", "c", "d"])
+
+
 def test_frames_that_were_not_scored_have_no_probability(morphs):
     outputs = morphs.outputs.clone()
     outputs[:, 1:-1] = NAN

@@ -222,7 +222,7 @@ def _example(record: dict, plan: Plan) -> dict:
 
 
 def _class_name(number: int | None, plan: Plan) -> str | None:
-    return None if number is None else class_name(number, plan.classes)
+    return None if number is None else class_name(number, plan.shown_classes)
 
 
 def _facts(config: dict, plan: Plan, done: CompletedShards) -> list[list[str]]:

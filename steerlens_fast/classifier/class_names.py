@@ -1,0 +1,66 @@
+"""Names of a model's classes: from any container, and short forms for display."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+ATTRIBUTE = "class_names"
+
+
+def as_class_names(where: str, value) -> list[str]:
+    """Return class names as a list; TypeError or ValueError, which begin with ``where``, for anything else.
+
+    Parameters
+    ----------
+    where : str
+        The name of the argument or attribute.
+    value : sequence of str, or mapping from 0, 1, ... to str
+
+    Examples
+    --------
+    >>> as_class_names("class_names", {1: "dog", 0: "cat"})
+    ['cat', 'dog']
+    """
+    expected = f"{where} must be a sequence of str, or a mapping from 0, 1, ... to str"
+    if isinstance(value, Mapping):
+        if sorted(map(str, value)) != sorted(map(str, range(len(value)))):
+            raise ValueError(f"{expected}, got keys {list(value)[:8]}")
+        value = [value.get(number, value.get(str(number))) for number in range(len(value))]
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or not value:
+        raise TypeError(f"{expected}, got {value!r}")
+    for number, name in enumerate(value):
+        if not isinstance(name, str):
+            raise TypeError(f"{expected}, got {name!r} for class {number}")
+    return [str(name) for name in value]
+
+
+def own_class_names(model) -> list[str] | None:
+    """Return the attribute ``class_names`` of a model; None where it has none, or something else by that name."""
+    model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
+    model = model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
+    try:
+        return as_class_names(ATTRIBUTE, getattr(model, ATTRIBUTE, None))
+    except (TypeError, ValueError):
+        return None
+
+
+def short_names(names: Sequence[str] | None) -> list[str] | None:
+    """Return the first synonym of each name, as in "tabby, tabby cat"; the whole name where that is not unique.
+
+    Examples
+    --------
+    >>> short_names(["lynx, catamount", "crane", "crane, large bird"])
+    ['lynx', 'crane', 'crane, large bird']
+    """
+    if names is None:
+        return None
+    first = [name.partition(",")[0].strip() or name for name in names]
+    counts = Counter(first)
+    return [short if counts[short] == 1 else name for short, name in zip(first, names)]

@@ -1,0 +1,26 @@
+"""Named settings of the lens, chosen by measurement for a kind of image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..checks import check_choice
+
+PHOTOGRAPHS = {"family": "csp-phase", "rule": "polar", "color": "luma", "regime": "persistent", "max_l2": 12.0}
+SETTINGS: dict[str, dict] = {"photographs": PHOTOGRAPHS}  # measured in photographs.md
+
+
+def with_settings(options: Mapping) -> dict:
+    """Replace the option ``settings``, a name, by the options that it stands for; those that are given override them.
+
+    Examples
+    --------
+    >>> with_settings({"settings": "photographs", "rule": "complex", "distances": [1, 2]})
+    {'family': 'csp-phase', 'rule': 'complex', 'color': 'luma', 'regime': 'persistent', 'distances': [1, 2]}
+    """
+    given = {name: value for name, value in options.items() if name != "settings"}
+    if options.get("settings") is None:
+        return given
+    named = SETTINGS[check_choice("settings", options["settings"], tuple(SETTINGS))]
+    extent = any(given.get(name) is not None for name in ("max_l2", "distances", "factors"))
+    return {name: value for name, value in named.items() if not (extent and name == "max_l2")} | given
