@@ -262,6 +262,10 @@ def shapes_of(op: str) -> dict:
     return BANK_SHAPES if "bands" in op else PAIR_SHAPES if "pair" in op else POINT_SHAPES
 
 
+BOTH_DTYPES = ("even", "odd", "threads")
+SHAPES_OF_ALL = ("odd", "1x1", "empty", "threads")  # of every pointwise op; the other shapes alternate
+
+
 def _op_cases():
     for label, shape in BANK_SHAPES.items():
         if label != "fewer_planes":
@@ -273,11 +277,12 @@ def _op_cases():
             yield case(op, name, WHOLE_SHAPES[label], whole=True, paired=paired)
     for label, shape in PAIR_SHAPES.items():
         yield case("pair", label, shape)
-        yield case("pair", f"complex_{label}", shape, complex_planes=True)
+        if label in ("even", "odd", "empty", "threads"):  # the kernel is that of real planes
+            yield case("pair", f"complex_{label}", shape, complex_planes=True)
         yield case("unpair", label, shape)
-    for op in OPS:
-        if "bands" not in op and "pair" not in op:
-            yield from (case(op, label, shape) for label, shape in POINT_SHAPES.items())
+    for i, op in enumerate(op for op in OPS if "bands" not in op and "pair" not in op):
+        others = [label for label in POINT_SHAPES if label not in SHAPES_OF_ALL][i % 2 :: 2]
+        yield from (case(op, label, POINT_SHAPES[label]) for label in (*SHAPES_OF_ALL, *others))
     yield from _option_cases(POINT_SHAPES["odd"])
 
 
@@ -303,10 +308,11 @@ OP_CASES = list(_op_cases())
 
 
 def op_cases_with_dtypes(cases: list[OpCase]):
-    """Parametrize by ``case_`` and ``dtype``: each op and each label meets both dtypes, most cases have one of them."""
-    names = {(c.op, c.label): c for c in cases}
-    chosen = covering((op, label, dtype) for op, label in names for dtype in DTYPES)
-    params = [(names[op, label], dtype) for op, label, dtype in chosen]
+    """Parametrize by ``case_`` and ``dtype``: the dtypes alternate; the first and the largest shape have both."""
+    dtypes = list(DTYPES)
+    params = [
+        (c, dtype) for i, c in enumerate(cases) for dtype in (dtypes if c.label in BOTH_DTYPES else [dtypes[i % 2]])
+    ]
     return pytest.mark.parametrize("case_, dtype", params, ids=[f"{c}-{DTYPES[dtype]}" for c, dtype in params])
 
 

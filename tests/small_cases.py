@@ -3,6 +3,7 @@
 from itertools import product
 
 from cases import BANK_SHAPES, case
+from pairwise import covering
 
 SMALL = (2, 1, 2, 3)
 SMALL_CASES = {
@@ -25,10 +26,11 @@ SMALL_CASES = {
 for rule, real, op in product((0, 1), (True, False), ("step", "step_backward")):
     label = f"{op}-rule{rule}_{'real' if real else 'complex'}"
     SMALL_CASES[label] = case(op, "", SMALL, rule=rule, real_gradient=real, floor=0.3)
-for rule, moves in product((0, 1), ("phase", "amplitude", "joint", "still")):
+MOVES = ("phase", "amplitude", "joint", "still")
+FORMS = {"extrapolate": ("real", "both", "pairs"), "extrapolate_backward": ("real", "both")}
+EXTRAPOLATIONS = [case for case in product(FORMS, (0, 1), MOVES, FORMS["extrapolate"]) if case[3] in FORMS[case[0]]]
+for op, rule, moves, form in covering(EXTRAPOLATIONS):
     moving = {"phase": moves in ("phase", "joint"), "amplitude": moves in ("amplitude", "joint")}
-    for both, op in product((True, False), ("extrapolate", "extrapolate_backward")):
-        label = f"{op}-rule{rule}_{moves}{'_both' if both else ''}"
-        SMALL_CASES[label] = case(op, "", SMALL, rule=rule, form=int(both), frames=2, per_plane=both, **moving)
-    label = f"extrapolate-rule{rule}_{moves}_pairs"
-    SMALL_CASES[label] = case("extrapolate", "", (1, 3, 1, 2), rule=rule, form=2, frames=2, **moving)
+    shape, number = (1, 3, 1, 2) if form == "pairs" else SMALL, FORMS["extrapolate"].index(form)
+    label = f"{op}-rule{rule}_{moves}_{form}"
+    SMALL_CASES[label] = case(op, "", shape, rule=rule, form=number, frames=2, per_plane=form == "both", **moving)

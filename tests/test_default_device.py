@@ -1,4 +1,4 @@
-"""Whatever torch's default device is, tensors are made where the caller's are."""
+"""Tensors are made on the device of the arguments, whatever torch's default device is."""
 
 import ast
 from pathlib import Path
@@ -26,7 +26,7 @@ def default_meta():
 
 
 def _without_device(path: Path) -> list[int]:
-    """Lines with a call of torch.FACTORY that says no device."""
+    """Return the lines that call torch.FACTORY without a device."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     return [
         call.lineno
@@ -44,7 +44,7 @@ def test_every_factory_call_names_its_device():
     assert found == {}
 
 
-def test_a_factory_call_without_device_is_found(tmp_path):
+def test_factory_call_without_device_is_found(tmp_path):
     (tmp_path / "a.py").write_text("import torch\ntorch.zeros(3)\ntorch.zeros(3, device='cpu')\nx.zeros(3)\n")
     assert _without_device(tmp_path / "a.py") == [2]
 
@@ -54,14 +54,12 @@ MODEL = smooth()
 
 
 @pairwise
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["pixel", "fourier", "csp-joint"])
 @pytest.mark.parametrize("regime", ["frozen", "persistent", "live"])
 @pytest.mark.parametrize(
-    "how",
-    [{"max_l2": 0.5, "frames": 3}, {"max_l2": [0.3, 0.5]}, {"distances": [0.2, 0.5]}, {"factors": [0.0, 1.0]}, {}],
-    ids=str,
+    "how", [{"max_l2": [0.3, 0.5], "frames": 3}, {"distances": [0.2, 0.5]}, {"factors": [0.0, 1.0]}], ids=str
 )
-def test_the_lens_morphs_as_without_a_default_device(family, regime, how):
+def test_morphs_do_not_depend_on_the_default_device(family, regime, how):
     lens, how = SteerableLens(MODEL, family=family, regime=regime, color="luma"), {**how, **steps(regime, 2)}
     expected = lens.morph(X, [1, 4], **how)
     torch.set_default_device("meta")
@@ -78,7 +76,7 @@ def test_the_lens_morphs_as_without_a_default_device(family, regime, how):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_families_and_budgets(default_meta, name):
+def test_families_and_budgets_are_on_the_device_of_the_image(default_meta, name):
     pyramid = SteerablePyramid((32, 32))
     motion = make_family(name, pyramid, "polar", [1], None).prepare(X, X.flip(0))
     frames = motion.render([0.0, 1.0], bounds=(0, 1))
@@ -86,12 +84,12 @@ def test_families_and_budgets(default_meta, name):
     assert {t.device.type for t in (frames, factor, l2, attained)} == {"cpu"} and bool(attained.all())
 
 
-def test_the_pyramid(default_meta):
+def test_pyramid_is_on_the_device_of_the_image(default_meta):
     pyramid = SteerablePyramid((32, 32))
     assert (pyramid.synthesize(pyramid(X)) - X).abs().max() < 1e-5
     assert pyramid(X.to("meta")).bands[0].device.type == "meta"
 
 
-def test_quantus(default_meta):
+def test_quantus_works_with_another_default_device(default_meta):
     images = X.numpy()
     assert np.abs(quantus_explain(MODEL, images, np.array([1, 4]), max_l2=[0.2, 0.4])).max() > 0

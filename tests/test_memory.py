@@ -8,24 +8,24 @@ from steerlens_fast import _C, memory
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 7, 24, 25])
 @pytest.mark.parametrize("item_bytes", [1, 1 << 20, 3 << 20, 1 << 30])
-def test_chunks_are_even_and_cover_everything_once(count, item_bytes):
-    slices = memory.chunks(count, item_bytes, CPU)
-    assert [i for at in slices for i in range(count)[at]] == list(range(count))
-    sizes = [at.stop - at.start for at in slices]
-    assert not sizes or (max(sizes) - min(sizes) <= 1 and min(sizes) >= 1)
-    assert all(size == 1 or size * item_bytes <= memory.CHUNK_BYTES["cpu"] for size in sizes)
+def test_chunks_have_equal_lengths_and_contain_each_item_once(item_bytes):
+    for count in (0, 1, 2, 7, 24, 25):
+        slices = memory.chunks(count, item_bytes, CPU)
+        assert [i for at in slices for i in range(count)[at]] == list(range(count))
+        sizes = [at.stop - at.start for at in slices]
+        assert not sizes or (max(sizes) - min(sizes) <= 1 and min(sizes) >= 1)
+        assert all(size == 1 or size * item_bytes <= memory.CHUNK_BYTES["cpu"] for size in sizes)
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 63, 64, 65, 127, 128, 1000, 65_535, 65_536, 65_537, 300_001])
-@pytest.mark.parametrize("offset", [0, 1, 13, 32])
-def test_stream_copy_writes_these_bytes_and_no_others(size, offset):
-    source = torch.randint(1, 255, (size + 64,), dtype=torch.uint8)
-    target = torch.zeros(size + 200, dtype=torch.uint8)
-    _C.stream_copy(target.data_ptr() + offset, source.data_ptr() + 7, size)
-    assert torch.equal(target[offset : offset + size], source[7 : 7 + size])
-    assert not target[:offset].any() and not target[offset + size :].any()
+def test_stream_copy_writes_only_these_bytes(size):
+    for offset in (0, 1, 13, 32):
+        source = torch.randint(1, 255, (size + 64,), dtype=torch.uint8)
+        target = torch.zeros(size + 200, dtype=torch.uint8)
+        _C.stream_copy(target.data_ptr() + offset, source.data_ptr() + 7, size)
+        assert torch.equal(target[offset : offset + size], source[7 : 7 + size])
+        assert not target[:offset].any() and not target[offset + size :].any()
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_stream_copy_writes_these_bytes_and_no_others(size, offset):
     ],
     ids=["plain", "transposed", "strided", "conj", "neg", "other dtype"],
 )
-def test_store_copies_any_piece(view):
+def test_store_copies_views(view):
     piece = view(torch.randn(3, 40, 40, dtype=torch.complex64))
     whole = torch.empty(piece.shape, dtype=torch.complex128 if piece.dtype == torch.complex128 else piece.dtype)
     memory.store(whole, piece)
@@ -59,7 +59,7 @@ def test_new_output_is_an_ordinary_tensor():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_a_clipped_piece_stays_within_its_place(dtype):
+def test_store_clips_and_writes_only_the_piece(dtype):
     whole, piece = torch.full((3, 2000), 7.0, dtype=dtype), torch.linspace(-1, 2, 2000).to(dtype)
     memory.store(whole[1], piece, (0.0, 1.0))
     assert torch.equal(whole[1], piece.clamp(0, 1)) and whole[0].eq(7).all() and whole[2].eq(7).all()
@@ -67,7 +67,7 @@ def test_a_clipped_piece_stays_within_its_place(dtype):
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 @pytest.mark.parametrize("bounds", [None, (-0.5, 0.5)])
-def test_the_real_parts_of_a_complex_piece(dtype, bounds):
+def test_store_copies_the_real_parts_of_a_complex_piece(dtype, bounds):
     piece = torch.randn(5, 777, dtype=dtype)
     piece[2, 3] = float("nan")
     whole = torch.zeros(5, 777, dtype=piece.real.dtype)

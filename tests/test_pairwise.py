@@ -1,4 +1,4 @@
-"""The helper that thins out the suite's grids: every pair stays, and little else."""
+"""pairwise.py covers every pair of a grid by few cases."""
 
 from itertools import combinations, product
 
@@ -22,18 +22,18 @@ def test_every_pair_of_a_product_is_covered_by_few_cases(sizes, largest):
     assert covering(everything) == chosen
 
 
-def test_combinations_that_are_not_offered_are_not_made():
+def test_only_given_cases_are_chosen():
     cases = [("split", "even", 1), ("split", "odd", 1), ("merge", "odd", 1), ("merge", "odd", 2)]
     assert covering(cases + cases[:1]) == cases
     assert covering([*cases, ("merge", "odd", 1)]) == cases
 
 
-def test_a_single_axis_keeps_every_value():
+def test_single_axis_keeps_every_value():
     assert covering([(1,), (2,), (1,)]) == [(1,), (2,)]
     assert covering([]) == []
 
 
-def test_the_marks_of_a_test_become_one():
+def test_marks_of_a_test_become_one():
     @pytest.mark.slow
     @pytest.mark.parametrize("size", [(8, 8), (9, 9)], ids=str)
     @pytest.mark.parametrize(
@@ -59,5 +59,5 @@ def test_the_marks_of_a_test_become_one():
 @pytest.mark.parametrize("first", [1, 2, 3])
 @pytest.mark.parametrize("second", "ab")
 @pytest.mark.parametrize("third", [True, False])
-def test_pytest_takes_it(first, second, third):
+def test_pytest_runs_the_chosen_cases(first, second, third):
     assert first in (1, 2, 3) and second in "ab" and isinstance(third, bool)

@@ -1,4 +1,4 @@
-"""Deterministic: bitwise the same for any number of threads, run after run, and from several threads at once."""
+"""Results are bitwise equal for any number of threads, in repeated runs, and in several threads at once."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,14 +14,14 @@ syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 
 @pytest.fixture
 def threads():
-    """torch.set_num_threads, undone afterwards."""
+    """``torch.set_num_threads``; the number is restored after the test."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
 
 
 def work(synthesis: str, dtype, device="cpu") -> list:
-    """Analysis, synthesis, a morph and its gradient: every op runs."""
+    """Return analysis, synthesis, a morph and its gradient, which use every op."""
     pyramid = SteerablePyramid((61, 48), synthesis=synthesis)
     x, gradient = (f(4, 3, 61, 48, dtype=dtype, device=device) for f in (image, normal))
     c = pyramid(x)
@@ -38,7 +38,7 @@ def same(a, b) -> bool:
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_ops_do_not_depend_on_the_number_of_threads(op, dtype, threads):
+def test_ops_are_equal_for_any_number_of_threads(op, dtype, threads):
     args = case(op, "", shapes_of(op)["threads"]).build(dtype)
     results = []
     for count in (1, 2, 3):
@@ -48,7 +48,7 @@ def test_ops_do_not_depend_on_the_number_of_threads(op, dtype, threads):
 
 
 @syntheses
-def test_results_do_not_depend_on_the_number_of_threads(synthesis, dtype, threads):
+def test_results_are_equal_for_any_number_of_threads(synthesis, dtype, threads):
     results = []
     for count in (1, 2):
         threads(count)
@@ -57,20 +57,20 @@ def test_results_do_not_depend_on_the_number_of_threads(synthesis, dtype, thread
 
 
 @syntheses
-def test_runs_repeat_bitwise(synthesis, dtype, device):
+def test_repeated_runs_are_bitwise_equal(synthesis, dtype, device):
     assert same(work(synthesis, dtype, device), work(synthesis, dtype, device))
 
 
 @syntheses
-def test_several_python_threads_at_once(synthesis, device):
+def test_several_python_threads_give_equal_results(synthesis, device):
     expected = work(synthesis, torch.float32, device)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: work(synthesis, torch.float32, device), range(8)))
     assert all(same(result, expected) for result in results)
 
 
-def test_masks_first_asked_for_by_several_threads():
-    """A geometry that nobody has seen: its masks may be built twice, but not wrongly."""
+def test_masks_first_made_by_several_threads_are_right():
+    """No other test has this geometry; two threads may make the same masks."""
     pyramid = SteerablePyramid((40, 40), width=1.03125)
     x = image(40, 40)
     with ThreadPoolExecutor(4) as pool:

@@ -42,10 +42,13 @@ def start(args, part: int, parts: int) -> subprocess.Popen:
     told = args.out / f"tests-{part}.jsonl"
     told.unlink(missing_ok=True)
     command = [sys.executable, __file__, f"--out={args.out}", f"--device={args.device}", f"{part}/{parts}", str(told)]
-    threads = str(max(1, (os.cpu_count() or 1) // parts))
-    return subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": threads}
-    )
+    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=environment(parts))
+
+
+def environment(parts: int) -> dict[str, str]:
+    """Return the environment of one part: its share of the cores, and no options of an outer pytest."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    return inherited | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // parts))}
 
 
 def wait_until(deadline: float, processes: list[subprocess.Popen]) -> None:

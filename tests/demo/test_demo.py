@@ -35,7 +35,7 @@ def short(tmp_path_factory):
 # --- Data and classifier ---------------------------------------------------------------------------------------------
 
 
-def test_digits():
+def test_digits_are_split_by_seed():
     d = digits_module.load(seed=1)
     assert len(d.train_images) + len(d.test_images) == 1797 and d.train_images.shape[1:] == (1, 32, 32)
     assert 0 <= d.train_images.min() and d.train_images.max() <= 1
@@ -86,7 +86,7 @@ def test_examples_follow_the_stated_rule(short):
     assert short.test_accuracy == pytest.approx(right.float().mean().item())
 
 
-def test_morphs(short):
+def test_morphs_reach_their_distance(short):
     for e in short.examples:
         assert list(e.morphs) == FAMILIES
         assert torch.equal(e.image, short.digits.test_images[e.test_index, 0])
@@ -99,7 +99,7 @@ def test_morphs(short):
             torch.testing.assert_close(m.probabilities[0], short.model(m.frames[0]).softmax(1), rtol=1e-4, atol=1e-6)
 
 
-def test_morphs_are_the_lens_s_own(short):
+def test_morphs_are_those_of_the_lens(short):
     """Of one digit alone: those of the demo do not depend on the digits beside it."""
     e = short.examples[0]
     lens = SteerableLens(short.model, family="csp-joint", rule="polar")
@@ -107,7 +107,7 @@ def test_morphs_are_the_lens_s_own(short):
     torch.testing.assert_close(alone.frames, e.morphs["joint"].frames, rtol=0, atol=2e-3)
 
 
-def test_table(short):
+def test_table_has_the_figures_of_the_morphs(short):
     with open(short.files[-1], newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 3 * 4
@@ -132,14 +132,14 @@ def test_flip_rates_cover_all_test_digits(short):
         assert list(share) == FAMILIES and all(0 <= s <= 1 for s in share.values())
 
 
-def test_the_same_seed_gives_the_same_files(short, tmp_path):
+def test_same_seed_gives_the_same_files(short, tmp_path):
     again = run_demo(tmp_path, **SHORT)
     for a, b in zip(short.files, again.files):
         assert a.read_bytes() == b.read_bytes(), a.name
     assert run_demo(tmp_path, **SHORT | {"seed": 1, "pairs": [(3, 8)]}).examples[0].test_index >= 0
 
 
-def test_complex_rule(tmp_path):
+def test_complex_rule_reaches_its_distance(tmp_path):
     result = run_demo(tmp_path, [(0, 6)], rule="complex", epochs=2, frames=2, max_l2=1.0)
     assert all(abs(m.l2[0, -1] - 1) <= 5e-4 for m in result.examples[0].morphs.values())
 
@@ -148,7 +148,7 @@ def test_complex_rule(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_full_demo_turns_a_3_into_an_8(tmp_path):
+def test_full_demo_morphs_a_3_into_an_8(tmp_path):
     result = run_demo(tmp_path, [(3, 8), (7, 2), (5, 6)])
     assert result.test_accuracy > 0.96
     d = result.digits
@@ -168,29 +168,29 @@ def test_the_full_demo_turns_a_3_into_an_8(tmp_path):
 # --- Errors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "arguments, error, text",
-    [
-        ({"pairs": []}, ValueError, "pairs must be"),
-        ({"pairs": [(3, 3)]}, ValueError, "pairs must be .* two different digits"),
-        ({"pairs": [(3, 10)]}, ValueError, "pairs must be"),
-        ({"pairs": [(3, 8), (3, 8)]}, ValueError, "pairs must not repeat"),
-        ({"frames": 1}, ValueError, "frames must be at least 2"),
-        ({"epochs": 0}, ValueError, "epochs"),
-        ({"seed": -1}, ValueError, "seed"),
-        ({"seed": 1.5}, TypeError, "seed"),
-        ({"max_l2": 0.0}, ValueError, "max_l2"),
-        ({"max_l2": float("nan")}, ValueError, "max_l2"),
-        ({"rule": "both"}, ValueError, "rule"),
-    ],
-)
-def test_bad_arguments(tmp_path, arguments, error, text):
-    with pytest.raises(error, match=text):
-        run_demo(tmp_path / "out", **arguments)
-    assert not (tmp_path / "out").exists()  # found before anything is done
+BAD_ARGUMENTS = [
+    ({"pairs": []}, ValueError, "pairs must be"),
+    ({"pairs": [(3, 3)]}, ValueError, "pairs must be .* two different digits"),
+    ({"pairs": [(3, 10)]}, ValueError, "pairs must be"),
+    ({"pairs": [(3, 8), (3, 8)]}, ValueError, "pairs must not repeat"),
+    ({"frames": 1}, ValueError, "frames must be at least 2"),
+    ({"epochs": 0}, ValueError, "epochs"),
+    ({"seed": -1}, ValueError, "seed"),
+    ({"seed": 1.5}, TypeError, "seed"),
+    ({"max_l2": 0.0}, ValueError, "max_l2"),
+    ({"max_l2": float("nan")}, ValueError, "max_l2"),
+    ({"rule": "both"}, ValueError, "rule"),
+]
 
 
-def test_a_failed_write_leaves_no_file_behind(tmp_path):
+def test_bad_arguments_raise(tmp_path):
+    for arguments, error, text in BAD_ARGUMENTS:
+        with pytest.raises(error, match=text):
+            run_demo(tmp_path / "out", **arguments)
+        assert not (tmp_path / "out").exists()  # found before anything is done
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
     from steerlens_fast.demo.pictures import atomic_write
 
     (tmp_path / "a").write_bytes(b"old")
@@ -200,7 +200,7 @@ def test_a_failed_write_leaves_no_file_behind(tmp_path):
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"old")]
 
 
-def test_missing_extra(tmp_path, monkeypatch, capsys):
+def test_missing_extra_raises(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(MissingExtra, match=r"tqdm is not installed: pip install .*tqdm.*  # steerlens_fast\[demo\]"):
         run_demo(tmp_path, **SHORT)
@@ -239,7 +239,7 @@ def check_job(folder, out):
     assert first["probability"] == pytest.approx(again["probability"], abs=1e-4)
 
 
-def test_the_command_line_is_one_that_a_shell_finds(tmp_path, monkeypatch):
+def test_printed_command_is_found_by_a_shell(tmp_path, monkeypatch):
     """By its name where it is on PATH, else by its path, in short where that is below the working directory."""
     program = tmp_path / "venv" / "bin" / "steerlens-fast"
     program.parent.mkdir(parents=True)
@@ -253,33 +253,33 @@ def test_the_command_line_is_one_that_a_shell_finds(tmp_path, monkeypatch):
     assert demo_job.program() == "steerlens-fast"
 
 
-def test_unwritable_directory(tmp_path, capsys):
+def test_unwritable_directory_is_an_error(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["demo", "--out", str(tmp_path / "file")]) == 1
     assert f"cannot write to {tmp_path / 'file'}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "words, text",
-    [
-        (["demo", "--pairs", "3-8"], "expected digits like 3:8,7:2, got '3-8'"),
-        (["demo", "--pairs", "3:3"], "source and target must differ"),
-        (["demo", "--pairs", "3:8,3:8"], "expected different pairs"),
-        (["demo", "--pairs", "3:12"], "expected digits"),
-        (["demo", "--max-l2", "-1"], "expected a number above 0"),
-        (["demo", "--max-l2", "inf"], "expected a number above 0"),
-        (["demo", "--frames", "1"], "expected a whole number of at least 2"),
-        (["demo", "--epochs", "x"], "expected a whole number of at least 1"),
-        (["demo", "--rule", "both"], "invalid choice"),
-        (["nothing"], "invalid choice"),
-        ([], "required"),
-    ],
-)
-def test_usage_errors(words, text, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == 2
-    assert text in capsys.readouterr().err
+USAGE_ERRORS = [
+    (["demo", "--pairs", "3-8"], "expected digits like 3:8,7:2, got '3-8'"),
+    (["demo", "--pairs", "3:3"], "source and target must differ"),
+    (["demo", "--pairs", "3:8,3:8"], "expected different pairs"),
+    (["demo", "--pairs", "3:12"], "expected digits"),
+    (["demo", "--max-l2", "-1"], "expected a number above 0"),
+    (["demo", "--max-l2", "inf"], "expected a number above 0"),
+    (["demo", "--frames", "1"], "expected a whole number of at least 2"),
+    (["demo", "--epochs", "x"], "expected a whole number of at least 1"),
+    (["demo", "--rule", "both"], "invalid choice"),
+    (["nothing"], "invalid choice"),
+    ([], "required"),
+]
+
+
+def test_usage_errors_exit_with_status_2(capsys):
+    for words, text in USAGE_ERRORS:
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 2
+        assert text in capsys.readouterr().err
 
 
 def test_help_version_and_info(capsys):
@@ -294,7 +294,7 @@ def test_help_version_and_info(capsys):
     assert all(name in out for name in build_info())
 
 
-def test_interrupt(tmp_path, monkeypatch, capsys):
+def test_interrupt_exits_with_status_130(tmp_path, monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
@@ -303,7 +303,7 @@ def test_interrupt(tmp_path, monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_help_needs_no_extra():
+def test_help_imports_no_extra():
     """What the command imports before it knows what is wanted."""
     code = (
         "import sys; from steerlens_fast.cli import main\n"

@@ -40,20 +40,20 @@ def test_judges_are_left_as_they_were():
     assert all(torch.equal(t, before[name]) for name, t in judge.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    "judges, target, message",
-    [
-        ({}, torch.zeros(2, dtype=torch.int64), "judges must be a mapping"),
-        ([linear()], torch.zeros(2, dtype=torch.int64), "judges must be a mapping"),
-        ({"a": linear()}, torch.zeros(3, dtype=torch.int64), r"target must have shape \[2\]"),
-        ({"a": linear()}, torch.zeros(2), "target must be an integer tensor"),
-        ({"a": linear()}, torch.tensor([0, CLASSES]), f"target must be 0 to {CLASSES - 1}"),
-        ({"flat": lambda x: x.mean((1, 2, 3))}, torch.zeros(2, dtype=torch.int64), r"model must return \[N, classes"),
-    ],
-)
-def test_bad_judges(judges, target, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        transfer(judges, torch.rand(2, 3, 16, 16), target)
+BAD_JUDGES = [
+    ({}, torch.zeros(2, dtype=torch.int64), "judges must be a mapping"),
+    ([linear()], torch.zeros(2, dtype=torch.int64), "judges must be a mapping"),
+    ({"a": linear()}, torch.zeros(3, dtype=torch.int64), r"target must have shape \[2\]"),
+    ({"a": linear()}, torch.zeros(2), "target must be an integer tensor"),
+    ({"a": linear()}, torch.tensor([0, CLASSES]), f"target must be 0 to {CLASSES - 1}"),
+    ({"flat": lambda x: x.mean((1, 2, 3))}, torch.zeros(2, dtype=torch.int64), r"model must return \[N, classes"),
+]
+
+
+def test_bad_judges_raise():
+    for judges, target, message in BAD_JUDGES:
+        with pytest.raises((TypeError, ValueError), match=message):
+            transfer(judges, torch.rand(2, 3, 16, 16), target)
 
 
 def test_common_attainment_tells_every_denominator():
@@ -152,21 +152,21 @@ def test_pairs_lack_what_either_lacks():
     assert (found.value, found.cases, found.of) == (4.0, 1, 3)
 
 
-@pytest.mark.parametrize(
-    "given, message",
-    [
-        ({"values": [1.0]}, "values must be a real tensor"),
-        ({"values": torch.ones(2, 2)}, "values must be a real tensor"),
-        ({"statistic": "mode"}, "statistic must be one of"),
-        ({"draws": 0}, "draws must be at least 1"),
-        ({"confidence": 1.0}, "confidence must be below 1"),
-        ({"sources": torch.tensor([0])}, "sources must be an integer tensor"),
-        ({"sources": torch.tensor([-1, 0])}, "sources must be at least 0"),
-    ],
-)
-def test_bad_statistics(given, message):
-    given = {"values": torch.ones(2), **given}
-    with pytest.raises((TypeError, ValueError), match=message):
-        bootstrap(given.pop("values"), **given)
-    with pytest.raises(ValueError, match="second must have the shape of first"):
-        paired_difference(torch.ones(2), torch.ones(3))
+BAD_STATISTICS = [
+    ({"values": [1.0]}, "values must be a real tensor"),
+    ({"values": torch.ones(2, 2)}, "values must be a real tensor"),
+    ({"statistic": "mode"}, "statistic must be one of"),
+    ({"draws": 0}, "draws must be at least 1"),
+    ({"confidence": 1.0}, "confidence must be below 1"),
+    ({"sources": torch.tensor([0])}, "sources must be an integer tensor"),
+    ({"sources": torch.tensor([-1, 0])}, "sources must be at least 0"),
+]
+
+
+def test_bad_statistics_raise():
+    for given, message in BAD_STATISTICS:
+        given = {"values": torch.ones(2), **given}
+        with pytest.raises((TypeError, ValueError), match=message):
+            bootstrap(given.pop("values"), **given)
+        with pytest.raises(ValueError, match="second must have the shape of first"):
+            paired_difference(torch.ones(2), torch.ones(3))

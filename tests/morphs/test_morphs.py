@@ -165,27 +165,27 @@ def test_int_index_keeps_the_batch(morphs):
     assert morphs[1].frames.data_ptr() == morphs.frames[1].data_ptr()  # a view
 
 
-@pytest.mark.parametrize(
-    "index, chosen",
-    [
-        (slice(1, 3), [1, 2]),
-        (slice(None, None, -2), [3, 1]),
-        (slice(9, None), []),
-        ([2, 0, 0, -1], [2, 0, 0, 3]),
-        ([], []),
-        ([True, False, False, True], [0, 3]),
-        (torch.tensor([3, 1]), [3, 1]),
-        (torch.tensor([3, 1], dtype=torch.uint8), [3, 1]),
-        (torch.tensor([False, True, False, False]), [1]),
-        (torch.tensor([1, 2]).numpy(), [1, 2]),
-    ],
-)
-def test_other_indices(index, chosen):
-    morphs = make(amplitude_factors=torch.rand(4, 5), budgets=2)
-    some = morphs[index]
-    assert len(some) == len(chosen)
-    for name, t in morphs.tensors().items():
-        assert torch.equal(getattr(some, name), t[chosen] if chosen else t[:0]), name
+INDICES = [
+    (slice(1, 3), [1, 2]),
+    (slice(None, None, -2), [3, 1]),
+    (slice(9, None), []),
+    ([2, 0, 0, -1], [2, 0, 0, 3]),
+    ([], []),
+    ([True, False, False, True], [0, 3]),
+    (torch.tensor([3, 1]), [3, 1]),
+    (torch.tensor([3, 1], dtype=torch.uint8), [3, 1]),
+    (torch.tensor([False, True, False, False]), [1]),
+    (torch.tensor([1, 2]).numpy(), [1, 2]),
+]
+
+
+def test_every_kind_of_index_selects_samples():
+    for index, chosen in INDICES:
+        morphs = make(amplitude_factors=torch.rand(4, 5), budgets=2)
+        some = morphs[index]
+        assert len(some) == len(chosen)
+        for name, t in morphs.tensors().items():
+            assert torch.equal(getattr(some, name), t[chosen] if chosen else t[:0]), name
 
 
 def test_iteration(morphs):
@@ -195,25 +195,25 @@ def test_iteration(morphs):
     assert same(Morphs.cat(reversed(ones)), morphs[::-1])
 
 
-@pytest.mark.parametrize(
-    "index, error, text",
-    [
-        (4, IndexError, "index must lie within the 4 samples, got 4"),
-        (-5, IndexError, "got -5"),
-        ([0, 4], IndexError, "index must lie within"),
-        (torch.tensor([-5]), IndexError, "index must lie within"),
-        ([True, False], IndexError, "one bool for each of 4 samples, got 2"),
-        (1.0, TypeError, "index must be an int, a slice, .* got 1.0"),
-        ((0, 1), TypeError, "index must be"),
-        (None, TypeError, "index must be"),
-        ("a", TypeError, "index must be"),
-        ([0.5], TypeError, "index must be"),
-        ([[0, 1]], TypeError, "index must be"),
-    ],
-)
-def test_bad_index(morphs, index, error, text):
-    with pytest.raises(error, match=text):
-        morphs[index]
+BAD_INDEX = [
+    (4, IndexError, "index must lie within the 4 samples, got 4"),
+    (-5, IndexError, "got -5"),
+    ([0, 4], IndexError, "index must lie within"),
+    (torch.tensor([-5]), IndexError, "index must lie within"),
+    ([True, False], IndexError, "one bool for each of 4 samples, got 2"),
+    (1.0, TypeError, "index must be an int, a slice, .* got 1.0"),
+    ((0, 1), TypeError, "index must be"),
+    (None, TypeError, "index must be"),
+    ("a", TypeError, "index must be"),
+    ([0.5], TypeError, "index must be"),
+    ([[0, 1]], TypeError, "index must be"),
+]
+
+
+def test_bad_index_raises(morphs):
+    for index, error, text in BAD_INDEX:
+        with pytest.raises(error, match=text):
+            morphs[index]
 
 
 def test_cat(morphs):
@@ -231,23 +231,23 @@ def test_cat_compares_settings_as_json(morphs):
     assert len(Morphs.cat([morphs, other])) == 8
 
 
-@pytest.mark.parametrize(
-    "changed, error, text",
-    [
-        ({"f": 6}, ValueError, "morphs must agree in frames"),
-        ({"size": (16, 12)}, ValueError, "morphs must agree in frames"),
-        ({"classes": 4}, ValueError, "morphs must agree in outputs"),
-        ({"budgets": 2}, ValueError, "morphs must agree in budget"),
-        ({"budget": None}, ValueError, r"morphs must agree in budget .* and None"),
-        ({"amplitude_factors": torch.rand(4, 5)}, ValueError, "morphs must agree in amplitude_factors"),
-        ({"dtype": torch.float64}, ValueError, "morphs must agree in frames .* torch.float32.* torch.float64"),
-        ({"settings": SETTINGS | {"rule": "polar"}}, ValueError, "same settings, got rule 'complex' and 'polar'"),
-        ({"settings": SETTINGS | {"color": "luma"}}, ValueError, "same settings, got color None and 'luma'"),
-    ],
-)
-def test_cat_names_what_differs(morphs, changed, error, text):
-    with pytest.raises(error, match=text):
-        Morphs.cat([morphs, make(**changed)])
+UNLIKE_MORPHS = [
+    ({"f": 6}, ValueError, "morphs must agree in frames"),
+    ({"size": (16, 12)}, ValueError, "morphs must agree in frames"),
+    ({"classes": 4}, ValueError, "morphs must agree in outputs"),
+    ({"budgets": 2}, ValueError, "morphs must agree in budget"),
+    ({"budget": None}, ValueError, r"morphs must agree in budget .* and None"),
+    ({"amplitude_factors": torch.rand(4, 5)}, ValueError, "morphs must agree in amplitude_factors"),
+    ({"dtype": torch.float64}, ValueError, "morphs must agree in frames .* torch.float32.* torch.float64"),
+    ({"settings": SETTINGS | {"rule": "polar"}}, ValueError, "same settings, got rule 'complex' and 'polar'"),
+    ({"settings": SETTINGS | {"color": "luma"}}, ValueError, "same settings, got color None and 'luma'"),
+]
+
+
+def test_cat_of_unlike_morphs_raises(morphs):
+    for changed, error, text in UNLIKE_MORPHS:
+        with pytest.raises(error, match=text):
+            Morphs.cat([morphs, make(**changed)])
 
 
 @pytest.mark.parametrize("bad", [[], [1], [None]])
@@ -304,22 +304,22 @@ def test_pickle_and_deepcopy(morphs):
         assert same(pickle.loads(pickle.dumps(m)), m) and same(copy.deepcopy(m), m)
 
 
-@pytest.mark.parametrize(
-    "changes, text",
-    [
-        ({"frames": torch.rand(4, 5, 12, 16)}, r"frames must be a tensor \[B, F, C, H, W\], got \[4, 5, 12, 16\]"),
-        ({"frames": None}, "frames must be a tensor .* got NoneType"),
-        ({"factors": torch.rand(5, 4)}, r"factors must be a tensor \[4, 5\].* got \[5, 4\]"),
-        ({"target": torch.zeros(3, dtype=torch.int64)}, r"target must be a tensor \[4\].* got \[3\]"),
-        ({"target": torch.zeros(4, 2, dtype=torch.int64)}, r"target must be \[B\] for outputs .* got \[4, 2\]"),
-        ({"outputs": torch.rand(4, 5)}, r"target must be .*outputs \[4, 5\]"),
-        ({"attained": torch.ones(5, dtype=torch.bool)}, "attained must be"),
-        ({"status": [0, 0, 0, 0]}, "status must be a tensor .* got list"),
-    ],
-)
-def test_fields_that_do_not_fit(changes, text):
-    with pytest.raises(ValueError, match=text):
-        make(**changes)
+BAD_FIELDS = [
+    ({"frames": torch.rand(4, 5, 12, 16)}, r"frames must be a tensor \[B, F, C, H, W\], got \[4, 5, 12, 16\]"),
+    ({"frames": None}, "frames must be a tensor .* got NoneType"),
+    ({"factors": torch.rand(5, 4)}, r"factors must be a tensor \[4, 5\].* got \[5, 4\]"),
+    ({"target": torch.zeros(3, dtype=torch.int64)}, r"target must be a tensor \[4\].* got \[3\]"),
+    ({"target": torch.zeros(4, 2, dtype=torch.int64)}, r"target must be \[B\] for outputs .* got \[4, 2\]"),
+    ({"outputs": torch.rand(4, 5)}, r"target must be .*outputs \[4, 5\]"),
+    ({"attained": torch.ones(5, dtype=torch.bool)}, "attained must be"),
+    ({"status": [0, 0, 0, 0]}, "status must be a tensor .* got list"),
+]
+
+
+def test_bad_fields_raise():
+    for changes, text in BAD_FIELDS:
+        with pytest.raises(ValueError, match=text):
+            make(**changes)
 
 
 # --- Representation --------------------------------------------------------------------------------------------------
@@ -841,7 +841,7 @@ def test_unknown_suffix(tmp_path, morphs, name):
     ],
 )
 @pytest.mark.parametrize("suffix", ["png", "gif"])
-def test_bad_options(tmp_path, morphs, options, error, text, suffix):
+def test_bad_options_raise(tmp_path, morphs, options, error, text, suffix):
     with pytest.raises(error, match=text):
         morphs.save(tmp_path / f"a.{suffix}", **options)
     assert names(tmp_path) == []

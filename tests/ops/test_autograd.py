@@ -19,7 +19,7 @@ cases = pytest.mark.parametrize("case_", SMALL_CASES.values(), ids=SMALL_CASES)
 
 
 def of_leaves(case_, device):
-    """The op as a function of its differentiable tensors, and these. Empty outputs are left out."""
+    """Return the op as a function of its differentiable tensors, and these tensors; empty outputs are left out."""
     args, leaves = leaves_of(case_.build(torch.float64, device), case_.op)
     position = {id(leaf): i for i, leaf in enumerate(leaves)}
 
@@ -34,22 +34,20 @@ def of_leaves(case_, device):
 
 
 @cases
-def test_gradcheck(case_, device):
+def test_derivatives_agree_with_numerical_ones_and_the_reference(case_, device):
     function, leaves = of_leaves(case_, device)
     assert torch.autograd.gradcheck(function, leaves, nondet_tol=0.0)
-
-
-@cases
-def test_gradgradcheck(case_, device):
-    function, leaves = of_leaves(case_, device)
     assert torch.autograd.gradgradcheck(function, leaves, nondet_tol=0.0)
-
-
-# --- Second derivatives are the reference's, or an error; never something else
+    args = case_.build(torch.float64, device)
+    actual = second_derivatives(RAW, case_, args)
+    expected = second_derivatives(reference, case_, [widened(a) for a in args])
+    assert max(e.abs().max() for e in expected) > 1e-3
+    for a, e in zip(actual, expected, strict=True):
+        assert_close(a, e, "op_backward", like=1e-2)
 
 
 def second_derivatives(module, case_, args):
-    """Second derivatives of a loss that sees amplitude and phase of every output."""
+    """Return second derivatives of a loss that depends on amplitude and phase of every output."""
     made, leaves = leaves_of(args, case_.op)
     outs = in_plane(case_.op, [widened(a) for a in args], getattr(module, case_.op)(*made))
     weights = [normal(*o.shape, dtype=o.dtype, device=o.device, seed=i) for i, o in enumerate(outs)]
@@ -58,16 +56,6 @@ def second_derivatives(module, case_, args):
     again = sum(g.abs().square().sum() for g in firsts if g is not None)
     seconds = torch.autograd.grad(again, leaves, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for g, x in zip(seconds, leaves)]
-
-
-@cases
-def test_second_derivatives_are_the_reference_s(case_, device):
-    args = case_.build(torch.float64, device)
-    actual = second_derivatives(RAW, case_, args)
-    expected = second_derivatives(reference, case_, [widened(a) for a in args])
-    assert max(e.abs().max() for e in expected) > 1e-3
-    for a, e in zip(actual, expected, strict=True):
-        assert_close(a, e, "op_backward", like=1e-2)
 
 
 @pytest.mark.parametrize("rule", ["complex", "polar"])
@@ -85,8 +73,7 @@ def test_second_derivatives_at_the_origin_are_finite(rule, device):
 
 
 @pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
-def test_third_derivatives_of_linear_ops(op, device):
-    """Derivatives of any order are kernels too."""
+def test_third_derivatives_of_linear_ops_are_those_of_the_reference(op, device):
     args = case(op, "", BANK_SHAPES["odd"]).build(torch.float64, device)
 
     def third(module, args):
@@ -101,7 +88,7 @@ def test_third_derivatives_of_linear_ops(op, device):
         assert_close(a, e, "op_backward")
 
 
-def test_every_op_is_covered():
+def test_small_cases_contain_every_op():
     assert {c.op for c in SMALL_CASES.values()} == set(OPS)
 
 
@@ -121,11 +108,10 @@ ADJOINTS += [
 ]
 
 
-@pairwise
 @pytest.mark.parametrize("shape, whole, paired", ADJOINTS)
-@dtypes
-def test_merge_is_the_adjoint_of_split(shape, whole, paired, dtype, device):
-    """With opposite i_powers, and masks that are not 0 at Nyquist."""
+def test_merge_is_the_adjoint_of_split(shape, whole, paired, device):
+    """If i_powers are opposite; masks are not 0 at Nyquist."""
+    dtype = torch.float64
     options = dict(whole=whole, paired=paired)
     spectrum, masks, i_powers, widths, width, _ = case("split_bands", "", shape, **options).build(dtype, device)
     bands = case("merge_bands", "", shape, **options).build(dtype, device)[0]
@@ -173,7 +159,7 @@ def test_bank_merge_is_the_adjoint_of_split(kind, shape, option, dtype, device):
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 @pytest.mark.parametrize("option", [{}, {"tight_frame": True}, {"downsample": False}], ids=str)
 @dtypes
-def test_module_gradients_are_the_reference_s(synthesis, option, dtype, device):
+def test_module_gradients_are_those_of_the_reference(synthesis, option, dtype, device):
     pyramid = SteerablePyramid((13, 16), order=2, synthesis=synthesis, **option)
     g = pyramid.geometry
 
@@ -216,8 +202,7 @@ def test_module_gradcheck(synthesis, device):
     assert torch.autograd.gradgradcheck(lambda t: pyramid(t).bands[0].abs().square().sum(), x)
 
 
-def test_gradients_only_where_asked(device):
-    """A frozen part costs nothing and gets none."""
+def test_only_bands_that_require_grad_have_a_gradient(device):
     pyramid = SteerablePyramid((16, 16))
     c = pyramid(image(16, 16, device=device))
     band = c.bands[1].clone().requires_grad_()

@@ -25,7 +25,7 @@ torch.save([test_cpu_capability._C.SIMD_WIDTH, *test_cpu_capability.results()], 
 
 
 def results() -> list[torch.Tensor]:
-    """Bands, images and frames, one by one, of every shape and of both inverses."""
+    """Return bands, images and frames of every shape and of both syntheses."""
     found = []
     for shape in SHAPES:
         x, g = image(3, *shape, dtype=torch.float32), 0.02 * normal(3, *shape, dtype=torch.float32)
@@ -56,20 +56,11 @@ def test_lower_capability_gives_the_same_results(capability, tmp_path):
     pairs = list(zip(results(), theirs, strict=True))
     for ours, other in pairs:
         assert_close(ours, other, "render")
-    assert any(not torch.equal(ours, other) for ours, other in pairs), "it is another computation"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(_C.SIMD_WIDTH != 16, reason="this CPU has no AVX-512")
-def test_ops_on_whole_planes_with_avx2():
-    """All tests of the ops on whole planes, as a CPU with AVX2 alone runs them."""
-    files = [str(HERE / "test_planes.py"), str(HERE / "test_morph_planes.py")]
-    done = run("-m", "pytest", "-q", "-x", "-m", "not slow", *files, STEERLENS_CPU_CAPABILITY="avx2")
-    assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-4000:]
+    assert any(not torch.equal(ours, other) for ours, other in pairs), "the same kernels ran"
 
 
 def test_invalid_env_value_raises():
-    """Again at the second import, whatever the environment is then: the ops have been registered by the first."""
+    """Also at a second import after the variable was mended: the first one has registered the ops."""
     again = (
         "import os, torch\ntry: import steerlens_fast\n"
         "except ImportError: os.environ['STEERLENS_CPU_CAPABILITY'] = 'default'\n"
@@ -82,7 +73,7 @@ def test_invalid_env_value_raises():
 
 
 @pytest.mark.parametrize("value", ["", "avx512"])
-def test_empty_or_higher_env_value_takes_the_cpus_own(value):
+def test_empty_or_higher_env_value_uses_the_cpus_own(value):
     done = run("-c", "import steerlens_fast; print(steerlens_fast._C.SIMD_WIDTH)", STEERLENS_CPU_CAPABILITY=value)
     assert done.returncode == 0 and int(done.stdout) >= _C.SIMD_WIDTH, done.stderr
 

@@ -1,5 +1,7 @@
 """Every op against its reference: values and gradients, odd shapes, odd memory, extreme numbers."""
 
+from itertools import product
+
 import pytest
 import torch
 from cases import (
@@ -21,16 +23,16 @@ from cases import (
 from op_results import as_list, in_plane, leaves_of
 from pairwise import pairwise
 from tolerances import assert_close, error_of
+from torch._subclasses import FakeTensorMode
 
 from steerlens_fast import _C, ops
 from steerlens_fast.ops import reference
 
-DIFFERENTIABLE = [c for c in OP_CASES if not c.op.endswith("_backward")]
 LAYOUT_CASES = [case(op, "odd", shapes_of(op)["odd"]) for op in OPS]
 
 
-def check(op: str, args: list, name: str, dtype: torch.dtype) -> None:
-    """The op on ``args`` against the reference on the same numbers in float64."""
+def check(op: str, args: list, name: str, dtype: torch.dtype) -> list:
+    """Compare the op on ``args`` with the reference on the same numbers in float64; return the op's outputs."""
     wide_args = [widened(a) for a in args]
     actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*wide_args)
     for a, e in zip(as_list(actual), as_list(expected), strict=True):
@@ -40,12 +42,13 @@ def check(op: str, args: list, name: str, dtype: torch.dtype) -> None:
     pairs = zip(in_plane(op, wide_args, actual), in_plane(op, wide_args, expected), strict=True)
     for a, e in pairs:
         assert_close(a, e, name, like=largest)
+    return as_list(actual)
 
 
-# --- One name everywhere
+# --- Every op is complete
 
 
-def test_the_cases_name_every_op():
+def test_cases_name_every_op():
     names = {
         n.split("::")[1].split(".")[0]
         for n in torch._C._dispatch_get_all_op_names()
@@ -55,7 +58,7 @@ def test_the_cases_name_every_op():
 
 
 @pytest.mark.parametrize("op", OPS + PLANE_OPS)
-def test_one_name_everywhere(op):
+def test_op_has_kernel_autograd_fake_reference_and_wrapper(op):
     name = f"steerlens_fast::{op}"
     if op in OPS or _C.SIMD_WIDTH:
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), "no CPU kernel"
@@ -75,34 +78,57 @@ def test_cuda_has_every_kernel(device):
 # --- Values
 
 
+def described(outputs) -> list:
+    return [(t.shape, t.dtype, t.stride()) for t in as_list(outputs)]
+
+
 @op_cases_with_dtypes(OP_CASES)
-def test_forward(case_: OpCase, dtype, device):
-    name = "op_backward" if case_.op.endswith("_backward") else "op"
-    check(case_.op, case_.build(dtype, device), name, dtype)
+def test_values_fakes_and_gradients_are_the_references(case_: OpCase, dtype, device):
+    op, args = case_.op, case_.build(dtype, device)
+    outputs = check(op, args, "op_backward" if op.endswith("_backward") else "op", dtype)
+    if device.type == "cpu":
+        check_fakes(op, args, described(outputs))
+    if not op.endswith("_backward"):
+        check_gradients(op, args, dtype)
 
 
-@pairwise
-@pytest.mark.parametrize("layout", ODD_LAYOUTS)
-@pytest.mark.parametrize("case_", LAYOUT_CASES, ids=str)
+def check_fakes(op: str, args: list, expected: list) -> None:
+    """Compare shape, dtype and strides of meta and fake tensors with those of the kernel."""
+    function = getattr(RAW, op)
+    assert described(function(*on_tensors(lambda t: t.to("meta"), args))) == expected
+    with FakeTensorMode() as mode:
+        assert described(function(*on_tensors(mode.from_tensor, args))) == expected
+
+
+def check_gradients(op: str, args: list, dtype: torch.dtype) -> None:
+    """Compare the gradients of the op with those of the reference in float64."""
+    actual, cotangents = gradients(getattr(RAW, op), op, args)
+    expected, _ = gradients(getattr(reference, op), op, [widened(a) for a in args], widened(cotangents))
+    for a, e in zip(actual, expected, strict=True):
+        assert a.dtype == (dtype.to_complex() if e.is_complex() else dtype)
+        assert_close(a, e, "op_backward", like=1.0 if op == "step" else None)
+
+
 @dtypes
-def test_any_memory_layout(case_: OpCase, layout, dtype, device):
-    args = on_tensors(ODD_LAYOUTS[layout], case_.build(dtype, device))
-    check(case_.op, args, "op_backward", dtype)
+@pytest.mark.parametrize("case_", LAYOUT_CASES, ids=str)
+def test_memory_layout_does_not_matter(case_: OpCase, dtype, device):
+    for layout in ODD_LAYOUTS.values():
+        check(case_.op, on_tensors(layout, case_.build(dtype, device)), "op_backward", dtype)
 
 
 @pytest.mark.parametrize("case_", LAYOUT_CASES, ids=str)
 def test_inputs_are_not_written(case_: OpCase, device):
-    args, kept = case_.build(torch.float32, device), case_.build(torch.float32, device)
+    args, unchanged = case_.build(torch.float32, device), case_.build(torch.float32, device)
     getattr(RAW, case_.op)(*args)
     tensors = lambda values: [t for v in values for t in (v if isinstance(v, list) else [v]) if hasattr(t, "shape")]
-    assert all(map(torch.equal, tensors(args), tensors(kept)))
+    assert all(map(torch.equal, tensors(args), tensors(unchanged)))
 
 
 # --- Gradients
 
 
 def gradients(function, op: str, args: list, cotangents=None):
-    """Gradients of every leaf (zeros where it does not enter) for random cotangents of every output."""
+    """Return gradients of every leaf (zeros where it has no effect) for random cotangents of every output."""
     made, leaves = leaves_of(args, op)
     outputs = [o for o in as_list(function(*made)) if o.requires_grad]
     cotangents = cotangents or [torch.randn_like(o) for o in outputs]
@@ -110,20 +136,9 @@ def gradients(function, op: str, args: list, cotangents=None):
     return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, leaves)], cotangents
 
 
-@op_cases_with_dtypes(DIFFERENTIABLE)
-def test_backward(case_: OpCase, dtype, device):
-    args = case_.build(dtype, device)
-    actual, cotangents = gradients(getattr(RAW, case_.op), case_.op, args)
-    wide_args = [widened(a) for a in args]
-    expected, _ = gradients(getattr(reference, case_.op), case_.op, wide_args, widened(cotangents))
-    for a, e in zip(actual, expected, strict=True):
-        assert a.dtype == (dtype.to_complex() if e.is_complex() else dtype)
-        assert_close(a, e, "op_backward", like=1.0 if case_.op == "step" else None)
-
-
 @pytest.mark.parametrize("op", [op for op in OPS if not op.endswith("_backward")])
-def test_expanded_gradients(op, device):
-    """sum() sends a stride-0 gradient back: it must be read as such."""
+def test_expanded_gradients_are_read_with_stride_0(op, device):
+    """The gradient of sum() is expanded."""
     shape = BANK_SHAPES["8x8"] if "bands" in op else ((1, 6), 1) if "pair" in op else (1, 1, 1, 6)
     args = case(op, "", shape).build(torch.float64, device)
     made, leaves = leaves_of(args, op)
@@ -135,8 +150,7 @@ def test_expanded_gradients(op, device):
         assert_close(a, e, "op_backward")
 
 
-def test_backward_of_one_output_among_many(device):
-    """Outputs that do not enter the loss send no gradient."""
+def test_unused_outputs_have_no_gradient(device):
     args = case("split_bands", "", BANK_SHAPES["odd"]).build(torch.float64, device)
     made, leaves = leaves_of(args, "split_bands")
     (actual,) = torch.autograd.grad(RAW.split_bands(*made)[2].abs().sum(), leaves)
@@ -146,7 +160,7 @@ def test_backward_of_one_output_among_many(device):
 
 
 @pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
-def test_masks_are_constants(op, device):
+def test_masks_that_require_grad_raise(op, device):
     args = case(op, "", BANK_SHAPES["even"]).build(torch.float64, device)
     args[0] = on_tensors(lambda t: t.requires_grad_(), args[0])
     args[1][1].requires_grad_()
@@ -163,7 +177,7 @@ def point(*values, dtype=torch.complex64, device="cpu", grad=False):
     return torch.tensor(values, dtype=dtype, device=device).reshape(1, 1, 1, -1).requires_grad_(grad)
 
 
-def test_polar_split_at_the_origin(dtype, device):
+def test_polar_split_is_zero_at_the_origin(dtype, device):
     for zero in (complex(0, 0), complex(-0.0, 0), complex(0, -0.0), complex(-0.0, -0.0)):
         c = point(zero, dtype=dtype.to_complex(), device=device, grad=True)
         amplitude, phase = ops.polar_split(c)
@@ -183,7 +197,7 @@ def test_the_origin_does_not_move(rule, dtype, device):
 
 
 @pytest.mark.parametrize("rule", ["complex", "polar"])
-def test_extrapolate_at_the_origin(rule, dtype, device):
+def test_extrapolate_is_finite_at_the_origin(rule, dtype, device):
     c = point(0, 0, dtype=dtype.to_complex(), device=device, grad=True)
     phase, amplitude = (point(0.5, 0, dtype=dtype, device=device, grad=True) for _ in range(2))
     factors = torch.ones(1, 1, dtype=dtype, device=device)
@@ -194,9 +208,7 @@ def test_extrapolate_at_the_origin(rule, dtype, device):
         assert grad.isfinite().all()
 
 
-@pairwise
-@pytest.mark.parametrize("rule", ["complex", "polar"])
-@pytest.mark.parametrize("magnitude", [1e-30, 1e-18, 1e-15, 1e15, 1e18, 1e30])
+@pytest.mark.parametrize("rule, magnitude", list(product(["complex", "polar"], [1e-30, 1e-18, 1e18, 1e30])))
 def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
     """Squares of these leave float32; amplitudes must not."""
     unit = case("polar_split", "", POINT_SHAPES["odd"]).build(torch.float32, device)[0]
@@ -218,11 +230,9 @@ def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
             assert_close(a, e, "op_backward")
 
 
-@pairwise
-@pytest.mark.parametrize("magnitude", [1e-45, 1e-40, 1.5e-38, 1.7e38, 3e38])
+@pytest.mark.parametrize("magnitude", [1e-45, 1.5e-38, 1.7e38, 3e38])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
-def test_the_ends_of_float32(magnitude, rule, device):
-    """Subnormal and largest amplitudes: what is finite stays finite; what does not move is the source."""
+def test_subnormal_and_largest_amplitudes_stay_finite(magnitude, rule, device):
     c = point(complex(magnitude, 0), complex(0, -magnitude), device=device)
     amplitude, _ = ops.polar_split(c)
     assert_close(amplitude, widened(c).abs(), "op", like=1e-38)
@@ -231,9 +241,8 @@ def test_the_ends_of_float32(magnitude, rule, device):
     assert_close(frames[0], widened(c), "op", like=1e-38)
 
 
-@pytest.mark.parametrize("factor", [1.0, 10.0, 1000.0, -1000.0])
-def test_large_phase_factors(factor, device):
-    """A step that is amplified a thousandfold keeps its phase: against float64 of the same numbers."""
+@pytest.mark.parametrize("factor", [1.0, 1000.0, -1000.0])
+def test_phases_amplified_a_thousandfold_are_those_of_float64(factor, device):
     angle = torch.linspace(-torch.pi, torch.pi, 4001).reshape(1, 1, 1, -1).to(device)
     c = torch.ones_like(angle) + 0j
     factors = torch.tensor([[factor]], device=device)
@@ -245,8 +254,7 @@ def test_large_phase_factors(factor, device):
 @pairwise
 @pytest.mark.parametrize("bad", [complex("nan"), complex("inf"), complex(0, float("nan")), complex(1, float("inf"))])
 @dtypes
-def test_nan_and_inf_show(bad, dtype, device):
-    """What is not finite stays so: in its own place, and in no other."""
+def test_nan_and_inf_stay_in_their_place(bad, dtype, device):
     c = point(bad, 1 + 1j, dtype=dtype.to_complex(), device=device)
     one, factors = torch.ones_like(c.real), torch.ones(1, 1, dtype=dtype, device=device)
     amplitude, _ = ops.polar_split(c)
@@ -263,7 +271,7 @@ def test_nan_and_inf_show(bad, dtype, device):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @dtypes
-def test_nan_and_inf_in_steps_show(bad, rule, dtype, device):
+def test_nan_and_inf_in_steps_stay_in_their_place(bad, rule, dtype, device):
     c = point(1 + 1j, 1 + 1j, dtype=dtype.to_complex(), device=device)
     step, factors = point(bad, 0.5, dtype=dtype, device=device), torch.ones(1, 1, dtype=dtype, device=device)
     phase = ops.extrapolate(c, step, None, factors, factors, rule, "complex").flatten()
@@ -286,8 +294,7 @@ def test_amplitude_never_turns_negative(dtype, device):
     assert ops.extrapolate(c, None, shrink, factors, factors, "complex", "complex").abs().max() == 0
 
 
-def test_the_floor_is_each_plane_s_own(device):
-    """A coefficient moves by the largest of its own plane h x w, not of its neighbour's."""
+def test_the_floor_is_relative_to_the_largest_of_each_plane(device):
     c = torch.tensor([[1.0, 0.05], [1e-3, 5e-5]], device=device).reshape(1, 2, 1, 2) + 0j
     moved, _ = ops.step(c, 1j * torch.ones_like(c), floor=0.1)
     assert (moved.reshape(2, 2) != 0).tolist() == [[True, False], [True, False]]
@@ -295,7 +302,7 @@ def test_the_floor_is_each_plane_s_own(device):
     assert (moved != 0).all()
 
 
-def test_errors_are_compared_with_nan_in_mind():
-    """The comparison of this suite itself: a NaN is no agreement."""
+def test_comparison_of_nan_with_a_number_raises():
+    """A check of tolerances.py."""
     with pytest.raises(AssertionError, match="finite"):
         error_of(torch.tensor([float("nan")]), torch.tensor([1.0]))

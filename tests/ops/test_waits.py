@@ -1,8 +1,9 @@
-"""What never waits for the device: analysis, synthesis, frozen morphs; what waits once per render. Needs no GPU."""
+"""Analysis, synthesis and morphs by factors never wait for the device, budgets once per render; needs no GPU."""
 
 import pytest
 import torch
 from linear import SIZE, Linear, inputs
+from pairwise import pairwise
 from pretend import OnGpu, PretendGpu, pretend
 from tolerances import assert_close
 
@@ -17,7 +18,7 @@ def gpu_mode(monkeypatch):
     return PretendGpu()
 
 
-def test_what_does_not_wait_is_not_noted():
+def test_operations_that_do_not_wait_are_not_recorded():
     x, mode = torch.arange(6.0).view(2, 3), PretendGpu()
     with mode:
         t = OnGpu(x)
@@ -40,13 +41,13 @@ WAITS = {
 
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-def test_every_kind_of_wait_is_noted(wait):
+def test_every_kind_of_wait_is_recorded(wait):
     with PretendGpu() as mode:
         t = OnGpu(torch.arange(6.0).view(2, 3))
         try:
             wait(t)
         except (RuntimeError, NotImplementedError):
-            pass  # some go no further with a tensor that is not there
+            pass  # some operations fail on the stand-in for a GPU tensor
         assert mode.waits
 
 
@@ -61,8 +62,8 @@ def test_the_pyramid_does_not_wait(synthesis, gpu_mode):
 
 @pytest.mark.parametrize("edit", ["phase", "joint"])
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
-def test_a_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
-    """Its factors may come from the host."""
+def test_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
+    """The factors are on the host."""
     (x, g), family = inputs(), CSPFamily(SteerablePyramid(SIZE, synthesis=synthesis), edit, "polar")
     expected = family.prepare(x, g).render([0.5, 1.0, 2.0], bounds=(0, 1))
     with gpu_mode as mode:
@@ -71,10 +72,11 @@ def test_a_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
     assert_close(frames._held, expected, "render")
 
 
+@pairwise
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("target", [3, None, [1, 2]], ids=str)
-def test_a_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode):
+def test_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode):
     (x, _), how = inputs(), {"factors": 3.0, "frames": 4}
     rule = "complex" if family == "pixel" else "polar"
     expected = SteerableLens(Linear(), family=family, rule=rule, color=color).morph(x, target, **how)
@@ -99,7 +101,7 @@ def test_refreshed_gradients_do_not_wait(regime, family, gpu_mode):
     assert_close(morphs.frames._held, expected.frames, "render")
 
 
-def test_a_budget_waits_once_per_render(gpu_mode):
+def test_budget_waits_once_per_render(gpu_mode):
     (x, g), family = inputs(), CSPFamily(SteerablePyramid(SIZE), rule="polar")
     expected = factor_at_l2(family.prepare(x, g), 2.0)
     renders = []
@@ -115,8 +117,8 @@ def test_a_budget_waits_once_per_render(gpu_mode):
     assert_close(factor._held, expected[0], "render")
 
 
-def test_what_is_no_image_is_told_without_a_wait(gpu_mode):
-    """On the CPU it is refused; to read it on a GPU would wait. Its neighbours do not notice."""
+def test_invalid_samples_get_a_status_without_a_wait(gpu_mode):
+    """On a CPU they raise; on a GPU that would wait. The other samples are unchanged."""
     x, _ = inputs(4)
     bad = x.clone()
     bad[1, 0, 3, 3], bad[2, 1, 0, 0] = float("nan"), 1.5
@@ -136,7 +138,7 @@ def test_what_is_no_image_is_told_without_a_wait(gpu_mode):
     assert torch.equal(some.frames._held[2, 2], bad[2].clamp(0, 1)) and not some.l2._held[1:3].any()
 
 
-def test_factors_on_the_host_are_refused_in_a_graph(gpu_mode, monkeypatch):
+def test_factors_on_the_host_raise_while_a_graph_is_captured(gpu_mode, monkeypatch):
     """Each replay would read the host's memory again."""
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     (x, g), family = inputs(), CSPFamily(SteerablePyramid(SIZE))

@@ -1,4 +1,4 @@
-"""The filters against the formulas of their docstring, written again in numpy, and their symmetries."""
+"""The filters against the formulas of their docstring, in numpy, and their symmetries."""
 
 import math
 
@@ -27,13 +27,13 @@ GEOMETRIES = [
 
 
 def frequencies(geometry, block):
-    """(f_y, f_x), 1 at Nyquist, of the lowest frequencies of a block; Nyquist of even sizes is positive."""
+    """Return (f_y, f_x), 1 at Nyquist, of the lowest frequencies of a block; Nyquist of even sizes is positive."""
     signed = lambda n: np.array([k if k <= n // 2 else k - n for k in range(n)])
     return [2 * signed(n) / N for n, N in zip(block, geometry.shape)]
 
 
 def radial(geometry, block, scale):
-    """low_0 ... low_scale high_(scale+1); high_0 for scale -1; the low-pass where scale is the height."""
+    """Return low_0 ... low_scale high_(scale+1); high_0 for scale -1; the low-pass if scale is the height."""
     fy, fx = frequencies(geometry, block)
     with np.errstate(divide="ignore"):
         log_r = np.log2(np.hypot(fy[:, None], fx[None, :]))
@@ -65,7 +65,7 @@ def test_filters_are_those_of_the_formulas(geometry):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_squares_add_up_to_one(geometry):
-    """What makes reconstruction perfect, and nothing is lost where a scale's block was cropped."""
+    """Reconstruction is perfect, and the crop of a scale's block loses nothing."""
     H, W = geometry.shape
     total = filters.highpass_filter(geometry) ** 2
     pieces = [filters.band_filter(geometry, s).square().sum(0) for s in range(geometry.num_scales)]
@@ -88,7 +88,7 @@ def test_bands_vanish_at_dc_and_nyquist(geometry):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_one_of_two_opposite_frequencies_is_kept(geometry):
-    """side(f) + side(-f) = 2 wherever a band is not zero: its real part is the two-sided filter's."""
+    """side(f) + side(-f) = 2 wherever a band is not zero: its real part has the two-sided filter."""
     for s in range(geometry.num_scales):
         side = filters.band_side(geometry, s)
         opposite = torch.roll(side.flip(-2, -1), (1, 1), (-2, -1))
@@ -98,8 +98,8 @@ def test_one_of_two_opposite_frequencies_is_kept(geometry):
 
 
 @pytest.mark.parametrize("shape", SMALL_IMAGES)
-def test_sizes(shape):
-    """Each scale has ceil(h / 2) of the samples; the coarsest has at least 2 a side."""
+def test_each_scale_has_half_the_rows_and_columns(shape):
+    """Rounded up; the coarsest has at least 2 on a side."""
     geometry = SteerablePyramid(shape).geometry
     assert geometry.num_scales == math.floor(math.log2(min(shape))) - 2
     for s in range(geometry.num_scales):

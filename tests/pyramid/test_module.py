@@ -31,9 +31,9 @@ def test_half_precisions_are_computed_in_float32(half, device):
 
 
 @pairwise
-@pytest.mark.parametrize("lead", [(), (1,), (5,), (2, 3), (2, 1, 3)], ids=str)
+@pytest.mark.parametrize("lead", [(), (1,), (5,), (2, 1, 3)], ids=str)
 @syntheses
-def test_any_leading_dimensions(lead, synthesis, device):
+def test_leading_dimensions_are_kept(lead, synthesis, device):
     pyramid = SteerablePyramid((9, 14), height=1, synthesis=synthesis)
     x = image(*lead, 9, 14, device=device)
     c = pyramid(x)
@@ -46,7 +46,7 @@ def test_any_leading_dimensions(lead, synthesis, device):
 
 @pytest.mark.parametrize("lead", [(0,), (2, 0), (0, 3)], ids=str)
 @syntheses
-def test_an_empty_batch(lead, synthesis, device):
+def test_empty_batch_gives_empty_results(lead, synthesis, device):
     pyramid = SteerablePyramid((16, 16), synthesis=synthesis)
     x = image(*lead, 16, 16, device=device).requires_grad_()
     c = pyramid(x)
@@ -58,7 +58,7 @@ def test_an_empty_batch(lead, synthesis, device):
 
 
 @syntheses
-def test_odd_memory(synthesis, device):
+def test_memory_layout_does_not_matter(synthesis, device):
     """Transposed, strided and expanded images and bands."""
     pyramid = SteerablePyramid((16, 16), synthesis=synthesis)
     x = image(2, 3, 16, 32, device=device)
@@ -87,7 +87,7 @@ def test_chunks_change_nothing(small_chunks, pieces, synthesis, device):
         assert_close(a, b, "chunk_on_gpu")
 
 
-def test_gradients_in_chunks(small_chunks, device):
+def test_chunks_do_not_change_gradients(small_chunks, device):
     pyramid = SteerablePyramid((16, 16))
     weights = edited(pyramid, 4, device=device)
 
@@ -108,8 +108,8 @@ def test_gradients_in_chunks(small_chunks, device):
 @pairwise
 @pytest.mark.parametrize("kind", KINDS)
 @dtypes
-def test_masks_are_shared(kind, dtype, device):
-    """Between pyramids of one geometry, and between all and some of its scales."""
+def test_masks_are_shared_by_pyramids_of_one_geometry(kind, dtype, device):
+    """Also by banks of all and of some scales."""
     like = torch.zeros(1, dtype=dtype, device=device)
     one, other = (SteerablePyramid((32, 32), order=2).geometry for _ in range(2))
     for merging in (False, True):
@@ -122,7 +122,7 @@ def test_masks_are_shared(kind, dtype, device):
 
 
 def fresh_pyramid(tag: int) -> SteerablePyramid:
-    """A geometry that no other test has: its masks are not cached yet."""
+    """Return a pyramid whose masks are not cached yet: no other test has its geometry."""
     return SteerablePyramid((16, 16), width=1.0 + tag / 1024)
 
 
@@ -133,21 +133,21 @@ def works(pyramid) -> bool:
     return bool((y - x).abs().max() < 1e-12 and (grad - 1).abs().max() < 1e-12)
 
 
-def test_masks_made_in_inference_mode_serve_autograd():
+def test_masks_made_in_inference_mode_work_with_autograd():
     pyramid = fresh_pyramid(1)
     with torch.inference_mode():
         pyramid.synthesize(pyramid(image(16, 16)))
     assert works(pyramid)
 
 
-def test_masks_made_under_a_transform_serve_afterwards():
+def test_masks_made_under_a_transform_work_afterwards():
     pyramid = fresh_pyramid(2)
     loss = lambda x: pyramid.synthesize(pyramid(x)).square().sum()
     torch.func.vmap(torch.func.grad(loss))(image(3, 16, 16))
     assert works(pyramid)
 
 
-def test_masks_made_under_fake_tensors_serve_afterwards():
+def test_masks_made_under_fake_tensors_work_afterwards():
     pyramid = fresh_pyramid(3)
     with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fake = mode.from_tensor(image(2, 16, 16))
@@ -155,8 +155,8 @@ def test_masks_made_under_fake_tensors_serve_afterwards():
     assert works(pyramid)
 
 
-def test_masks_made_under_another_default_device_serve_afterwards():
-    """``torch.set_default_device``: only the input's device counts."""
+def test_masks_made_under_another_default_device_work_afterwards():
+    """``torch.set_default_device`` has no effect: masks are on the device of the input."""
     pyramid = fresh_pyramid(4)
     x = image(16, 16)
     with torch.device("meta"):
@@ -164,7 +164,7 @@ def test_masks_made_under_another_default_device_serve_afterwards():
     assert works(pyramid)
 
 
-def test_the_default_dtype_does_not_matter():
+def test_default_dtype_has_no_effect():
     pyramid = fresh_pyramid(5)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float16)
@@ -177,7 +177,7 @@ def test_the_default_dtype_does_not_matter():
 # --- The module
 
 
-def test_no_parameters_and_an_empty_state():
+def test_module_has_no_parameters_and_an_empty_state():
     pyramid = SteerablePyramid((16, 16))
     assert not list(pyramid.parameters()) and not list(pyramid.buffers()) and not pyramid.state_dict()
     pyramid.load_state_dict({})
@@ -202,14 +202,14 @@ def test_copies_are_equal(synthesis):
         assert all(map(torch.equal, other(x).tensors(), pyramid(x).tensors()))
 
 
-def test_it_follows_its_input(dtype, device):
+def test_coefficients_have_the_dtype_and_device_of_the_input(dtype, device):
     pyramid = SteerablePyramid((16, 16)).to(torch.float64)
     x = image(16, 16, dtype=dtype, device=device)
     c = pyramid(x)
     assert c.highpass.dtype == dtype and c.highpass.device == x.device
 
 
-def test_meta_tensors():
+def test_meta_tensors_give_meta_coefficients():
     pyramid = SteerablePyramid((17, 20))
     c = pyramid(torch.empty(2, 3, 17, 20, device="meta"))
     assert {t.device.type for t in c.tensors()} == {"meta"} and c.bands[1].shape == (2, 3, 4, 9, 10)
@@ -220,7 +220,7 @@ def test_meta_tensors():
 
 
 @syntheses
-def test_vmap(synthesis, device):
+def test_vmap_equals_a_batch(synthesis, device):
     pyramid = SteerablePyramid((16, 12), height=1, synthesis=synthesis)
     x = image(4, 3, 16, 12, device=device)
     c = torch.func.vmap(pyramid)(x)
@@ -236,8 +236,7 @@ def test_vmap(synthesis, device):
 
 
 @syntheses
-def test_jvp(synthesis, device):
-    """Linear: its derivative along a tangent is its value there."""
+def test_jvp_along_a_tangent_is_the_value_at_the_tangent(synthesis, device):
     pyramid = SteerablePyramid((16, 12), height=1, synthesis=synthesis)
     x, tangent = image(16, 12, device=device), normal(16, 12, device=device)
     value, derivative = torch.func.jvp(pyramid, (x,), (tangent,))
@@ -251,7 +250,7 @@ def test_jvp(synthesis, device):
     assert_close(band, pyramid.synthesize(dc, residuals=False), "pyramid")
 
 
-def test_func_grad_and_hessian(device):
+def test_func_grad_and_hessian_agree_with_autograd(device):
     pyramid = SteerablePyramid((8, 8))
     energy = lambda x: sum(t.abs().square().sum() for t in pyramid(x).tensors())
     x = image(8, 8, device=device)
@@ -274,8 +273,8 @@ def test_forward_mode_equals_reverse_mode(device):
 
 
 @pytest.mark.parametrize("trace", [lambda f, x: make_fx(f)(x), lambda f, x: torch.jit.trace(f, x)], ids=["fx", "jit"])
-def test_traced_programs_keep_every_copy(trace, small_chunks):
-    """A tracer sees the pieces of a large result being written. (In float64: both then take the same ops.)"""
+def test_traced_programs_write_every_piece_of_a_large_result(trace, small_chunks):
+    """In float64, where traced and eager code use the same ops."""
     small_chunks()
     pyramid = SteerablePyramid((24, 20))
     f = lambda x: tuple(pyramid(x).tensors())

@@ -18,9 +18,7 @@ PYRAMID = SteerablePyramid(SIZE, height=1)
 ADJOINT = SteerablePyramid(SIZE, height=1, synthesis="adjoint")
 FACTORS = torch.tensor([0.5, -1.0], dtype=torch.float64)
 FAMILIES = {
-    "pixel": PixelFamily(0.2),
     "pixel_bands": PixelFamily(0.2, PYRAMID, [0], [0, 1]),
-    "fourier": FourierFamily("polar", 0.2),
     "fourier_bands": FourierFamily("complex", 0.2, pyramid=PYRAMID, orientations=[0, 1]),
     "csp_phase": CSPFamily(PYRAMID, eps=0.2),
     "csp_joint": CSPFamily(PYRAMID, "joint", eps=0.2),
