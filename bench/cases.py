@@ -1,4 +1,4 @@
-"""What is measured: shapes and set-ups shared by every benchmark. A set-up makes one :class:`Run`.
+"""Shapes and set-ups of all benchmarks; a set-up makes one :class:`Run`.
 
 ``who`` is "ours", a peer (plenoptic, as a user gets it; "plain" torch and "compiled", see plain_peer.py) or "floor":
 the FFTs alone (floors.py). Every set-up takes the device last.
@@ -71,7 +71,7 @@ def plain_of(shape, who, height=None, order=ORDER, device="cpu"):
 
 
 def planes_of(t: Tensor) -> Tensor:
-    """[B, C, H, W] -> [N, H, W]."""
+    """Return images [B, C, H, W] as planes [N, H, W]."""
     return t.flatten(0, 1)
 
 
@@ -79,7 +79,7 @@ def planes_of(t: Tensor) -> Tensor:
 
 
 def analysis(shape, who, height=None, order=ORDER, device="cpu") -> Run:
-    """Image to all coefficients."""
+    """Return the run that computes all coefficients of an image."""
     image, geometry = image_of(shape, device), (height, order, device)
     if who == "floor":
         from floors import analysis_floor
@@ -96,7 +96,7 @@ def analysis(shape, who, height=None, order=ORDER, device="cpu") -> Run:
 
 
 def synthesis(shape, who, height=None, order=ORDER, device="cpu") -> Run:
-    """All coefficients to image."""
+    """Return the run that computes an image from all coefficients."""
     image, geometry = image_of(shape, device), (height, order, device)
     if who == "floor":
         from floors import synthesis_floor
@@ -116,7 +116,7 @@ def synthesis(shape, who, height=None, order=ORDER, device="cpu") -> Run:
 
 
 def synthesis_backward(shape, who, height=None, order=ORDER, device="cpu") -> Run:
-    """Gradient of an image with respect to all bands, from the image's gradient."""
+    """Return the run that computes the gradients of all bands from the gradient of the image."""
     gradient, geometry = gradient_of(shape, device), (height, order, device)
     if who == "floor":  # of real bands, as those of the synthesis
         from floors import synthesis_floor
@@ -141,12 +141,12 @@ def synthesis_backward(shape, who, height=None, order=ORDER, device="cpu") -> Ru
 
 
 def morph(shape, who, height=None, order=ORDER, frames=FRAMES, device="cpu") -> Run:
-    """Frames of a phase morph from an image and its gradient, the frozen step of "Through a Steerable Lens"."""
+    """Return the run that computes the frames of a phase morph from an image and its gradient, with one frozen step."""
     return _frozen(shape, who, "phase", height or height_for(shape), order, frames, None, device)
 
 
 def joint_morph(shape, who, device="cpu") -> Run:
-    """Frames of a morph of phase and amplitude, at full height, clipped to [0, 1]."""
+    """Return the run that computes the frames of a morph of phase and amplitude, at full height, clipped to [0, 1]."""
     return _frozen(shape, who, "joint", filters.max_scales(shape[-2:]), ORDER, DIGIT_FRAMES, (0, 1), device)
 
 
@@ -175,7 +175,7 @@ def _frozen(shape, who, edit, height, order, frames, bounds, device) -> Run:
 
 
 def lens_morph(shape, who, frames=FRAMES, device="cpu") -> Run:
-    """A frozen morph of a ResNet-50, its frames not scored; or the classifier's gradient alone."""
+    """Return the run of a frozen morph of a ResNet-50 with unscored frames, or of the classifier's gradient only."""
     images, target = image_of(shape, device), torch.arange(shape[0], device=device)
     model = networks.resnet50().to(device)
     if who == "ours":
@@ -185,14 +185,14 @@ def lens_morph(shape, who, frames=FRAMES, device="cpu") -> Run:
 
 
 def gradients(model, images: Tensor, target: Tensor) -> Tensor:
-    """What any such morph must compute: one gradient of each image."""
+    """Return one gradient of each image, which every morph computes."""
     x = images.clone().requires_grad_()
     loss = torch.nn.functional.cross_entropy(model(x), target, reduction="sum")
     return torch.autograd.grad(loss, x)[0]
 
 
 def small_morph(shape, who, device="cpu") -> Run:
-    """A morph so small that its Python time shows; or its parts: the model's gradient, and preparing and rendering."""
+    """Return the run of a morph that is mostly Python time, or of its parts: the model's gradient, the rendering."""
     images, target = image_of(shape, device), torch.zeros(shape[0], dtype=torch.int64, device=device)
     seed = torch.Generator().manual_seed(0)
     weights = (torch.randn(10, images[0].numel(), generator=seed) / 20).to(device)
@@ -209,7 +209,7 @@ def small_morph(shape, who, device="cpu") -> Run:
 
 
 class Mean(torch.nn.Module):
-    """A classifier that costs next to nothing: three classes of the mean colour."""
+    """A classifier of negligible cost: three classes of the mean colour."""
 
     def __init__(self):
         super().__init__()
@@ -224,7 +224,7 @@ def cheap_lens(regime="frozen", device="cpu") -> sf.SteerableLens:
 
 
 def persistent_morph(shape, who="ours", steps=PERSISTENT_STEPS, device="cpu") -> Run:
-    """So many refreshed steps of the persistent regime, with a model that costs next to nothing."""
+    """Return the run of refreshed steps of the persistent regime, with a model of negligible cost."""
     images, lens = image_of(shape, device), cheap_lens("persistent", device)
     function = lambda: lens.morph(images, 1, factors=1e3, frames=steps + 1, steps=steps, score="none").frames
     return Run(function, (images,), grad=True)

@@ -1,4 +1,4 @@
-"""Benchmarks run with ``pytest bench [--device cuda]``; ``bench/run`` does it in both allocator modes and reports."""
+"""Fixtures of the benchmarks: ``pytest bench [--device cuda]``; ``bench/run`` runs both allocator modes and reports."""
 
 import measure
 import pytest
@@ -10,19 +10,19 @@ from measure import THREADS, allocator
 
 
 def pytest_addoption(parser):
-    parser.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="where everything is measured")
+    parser.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="the device to measure")
 
 
 def pytest_configure(config):
     torch.set_num_threads(THREADS)
-    config.addinivalue_line("markers", "cpu_only: means nothing on another device")
+    config.addinivalue_line("markers", "cpu_only: does not apply to other devices")
     if config.getoption("--device") == "cuda" and not torch.cuda.is_available():
         raise pytest.UsageError("--device cuda: torch finds no GPU")
 
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--device") != "cpu":
-        skip = pytest.mark.skip(reason="of the CPU only")
+        skip = pytest.mark.skip(reason="applies to the CPU only")
         for item in items:
             if "cpu_only" in item.keywords:
                 item.add_marker(skip)
@@ -40,14 +40,14 @@ def device(request) -> str:
 
 @pytest.fixture
 def threads():
-    """Sets the number of threads, for the time of a test."""
+    """Set the number of threads for one test."""
     yield torch.set_num_threads
     torch.set_num_threads(THREADS)
 
 
 @pytest.fixture
 def measured(benchmark, device):
-    """``measured(work, shape, whom)``: ours and these rivals in turns, a row of the results."""
+    """``measured(work, shape, whom)`` times ours and these rivals in turns and makes a row of the results."""
 
     def run(work, shape, whom=(), **options):
         ours = rivals.Here(rivals.build(work, shape, "ours", device=device, **options), device)
@@ -58,7 +58,7 @@ def measured(benchmark, device):
         try:
             times = in_turns(benchmark, ours, others, device)
             row = {"work": work, "shape": "x".join(map(str, shape)), "threads": torch.get_num_threads()}
-            row |= {"device": device, "allocator": allocator(device), "bytes": moved, **measure.told(times)}
+            row |= {"device": device, "allocator": allocator(device), "bytes": moved, **measure.summarised(times)}
             row["copy_forms"] = copied.milliseconds
             if "seconds" in row:
                 row["bytes_per_second"] = moved / row["seconds"]["ours"]
@@ -66,7 +66,7 @@ def measured(benchmark, device):
             if "floor" in others:
                 floor = others["floor"].run.function
                 row["floor_form"], row["floor_forms"] = floor.name, floor.milliseconds
-            if allocator(device) != "tuned" and torch.get_num_threads() == THREADS:  # it depends on neither
+            if allocator(device) != "tuned" and torch.get_num_threads() == THREADS:  # peak memory depends on neither
                 peers = {who: rival for who, rival in others.items() if who not in ("floor", "copy")}
                 row["peak_beyond_output"] = {who: r.peak()[0] for who, r in {"ours": ours, **peers}.items()}
         finally:
@@ -79,7 +79,7 @@ def measured(benchmark, device):
 
 
 def in_turns(benchmark, ours, others: dict, device: str) -> dict[str, list[float]]:
-    """Seconds of each, round by round. Ours are timed by pytest-benchmark, the others before each of its rounds."""
+    """Return the seconds of each round; pytest-benchmark times ours, the others run before each of its rounds."""
     times = {who: [] for who in others}
     if not benchmark.enabled:  # --benchmark-disable: only whether it runs
         benchmark.pedantic(ours.run)

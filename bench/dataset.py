@@ -50,7 +50,7 @@ PHOTO_JOBS = {
 
 
 def write_photos(folder: Path, count: int) -> None:
-    """JPEGs of 500 x 375: seeded crops of scikit-learn's two photographs."""
+    """Write JPEGs of 500 x 375: seeded crops of scikit-learn's two photographs."""
     random, (h, w) = np.random.default_rng(0), PHOTO_SIZE
     folder.mkdir(parents=True)
     for n in range(count):
@@ -60,7 +60,7 @@ def write_photos(folder: Path, count: int) -> None:
 
 
 def digit_pixels(count: int) -> np.ndarray:
-    """scikit-learn's digits at 32 x 32, shifted and with noise: uint8 [count, 32, 32]."""
+    """Return scikit-learn's digits at 32 x 32, shifted and with noise: uint8 [count, 32, 32]."""
     random, digits = np.random.default_rng(0), load_digits().images
     pixels = np.empty((count, 32, 32), np.uint8)
     for n in range(count):
@@ -71,7 +71,7 @@ def digit_pixels(count: int) -> np.ndarray:
 
 
 def write_digits(folder: Path, count: int) -> None:
-    """Digits as PNG files, and the same in ``digits.npy``."""
+    """Write digits as PNG files, and the same in ``digits.npy``."""
     pixels = digit_pixels(count)
     (folder / "png").mkdir(parents=True)
     for n, digit in enumerate(pixels):
@@ -83,7 +83,7 @@ def write_digits(folder: Path, count: int) -> None:
 
 
 def photographs(folder: Path) -> list[dict]:
-    """Images per second: gradients alone in this process, and jobs on as many workers as there are cores, in turns."""
+    """Return images per second of gradients only, in this process, and of jobs with a worker per core, in turns."""
     write_photos(folder / "photos", PHOTOS)
     model, images = networks.resnet18().requires_grad_(False), in_memory(folder / "photos")
     rates: dict[str, list[float]] = {name: [] for name in ("gradients alone", *PHOTO_JOBS)}
@@ -93,11 +93,11 @@ def photographs(folder: Path) -> list[dict]:
         rates["gradients alone"].append(max(PHOTOS / seconds(partial(gradients, model, images, n)) for n in batches))
         for n, (name, options) in enumerate(PHOTO_JOBS.items()):
             if number and "score" not in options:
-                continue  # it takes minutes, and is told for its share of the time
+                continue  # it takes minutes
             out = folder / f"photos-{number}-{n}"
-            told = photo_job(folder / "photos", out, options)
-            rates[name].append(told["last_run"]["images_per_second"])
-            spent[name] = told["seconds"]
+            finished = photo_job(folder / "photos", out, options)
+            rates[name].append(finished["last_run"]["images_per_second"])
+            spent[name] = finished["seconds"]
     alone = statistics.median(rates["gradients alone"])
     rows = []
     for name, found in rates.items():
@@ -108,13 +108,13 @@ def photographs(folder: Path) -> list[dict]:
 
 
 def photo_job(photos: Path, out: Path, options: dict) -> dict:
-    """One job; its summary."""
+    """Run one job and return its summary."""
     how = dict(size=224, crop_pct=0.95, frames=FRAMES, target=3, batch_size=BATCH, shard_size=BATCH)
     return morph_dataset(str(photos), "networks:resnet18", out, workers=WORKERS, gallery=0, **how, **options).summary
 
 
 def in_memory(folder: Path) -> torch.Tensor:
-    """All photographs [N, 3, 224, 224], uint8, as the job sees them."""
+    """Return all photographs as the job reads them: uint8 [N, 3, 224, 224]."""
     paths = sorted(folder.iterdir())
     return torch.from_numpy(
         np.stack([resize_and_crop(decode(p.read_bytes()), (224, 224), crop_pct=0.95) for p in paths])
@@ -122,7 +122,7 @@ def in_memory(folder: Path) -> torch.Tensor:
 
 
 def gradients(model: torch.nn.Module, images: torch.Tensor, batch: int) -> None:
-    """What any such job must compute: one gradient of each image."""
+    """Compute one gradient of each image, which every job computes."""
     for some in images.split(batch):
         x = some.float().div_(255).requires_grad_()
         loss = -model(x).log_softmax(1)[:, 3].sum()
@@ -130,7 +130,7 @@ def gradients(model: torch.nn.Module, images: torch.Tensor, batch: int) -> None:
 
 
 def seconds(run) -> float:
-    """Of one call."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
@@ -140,7 +140,7 @@ def seconds(run) -> float:
 
 
 def digits(folder: Path) -> list[dict]:
-    """Whole processes, from the command to its end."""
+    """Measure whole processes."""
     write_digits(folder, DIGITS)
     imported = statistics.median(command([sys.executable, "-c", "import torch"])["seconds"] for _ in range(ROUNDS))
     rows = []
@@ -160,21 +160,21 @@ def digits(folder: Path) -> list[dict]:
 
 
 def job(folder: Path, data: str, how: list[str], number: int) -> dict:
-    """One job as a user starts it, then ``--resume`` of what is finished."""
+    """Run one job as a user starts it, then resume the finished job."""
     out = folder / f"{data}-{'-'.join(how)}-{number}"
     base = [sys.executable, "-m", "steerlens_fast.cli", "morph", "--out", str(out), "--progress", "none"]
     given = ["--data", str(folder / data), "--model", MODEL, "--channels", "1", "--frames", str(FRAMES)]
     given += ["--gallery", "0", "--workers", str(WORKERS)]
     start = time.time()
-    told = command([*base, *given, *how])
+    finished = command([*base, *given, *how])
     first = min(p.stat().st_mtime for p in (out / "shards").glob("*.done.json")) - start
     again = command([*base, "--resume"])
     spent = json.loads((out / "summary.json").read_text())["seconds"]
-    return {"seconds": told["seconds"], "first_shard": first, "resume_seconds": again["seconds"], "spent": spent}
+    return {"seconds": finished["seconds"], "first_shard": first, "resume_seconds": again["seconds"], "spent": spent}
 
 
 def command(line: list[str]) -> dict:
-    """Seconds of a process and all that it started."""
+    """Return the seconds of a process and its children."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     start = time.perf_counter()
     subprocess.run(line, check=True, env=environment, cwd=Path(__file__).parent)
@@ -189,19 +189,19 @@ def median(found: list[dict], name: str) -> float:
 
 
 def memory(folder: Path) -> list[dict]:
-    """Peak resident memory of the driver, its worker being another process, for more and more items."""
+    """Return the driver's peak resident memory for growing numbers of items; the worker is another process."""
     rows = []
     for count in (1_000, 10_000, 100_000):
         data, out = folder / f"{count}.npy", folder / f"memory-{count}"
         np.save(data, np.random.default_rng(0).integers(0, 256, (count, 8, 8), np.uint8))
         line = [sys.executable, __file__, "--drive", str(data), str(out)]
-        told = subprocess.run(line, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
-        rows.append({"work": "driver's peak memory", "items": count, "mib": float(told.stdout.split()[-1])})
+        finished = subprocess.run(line, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
+        rows.append({"work": "driver's peak memory", "items": count, "mib": float(finished.stdout.split()[-1])})
     return rows
 
 
 def drive(data: str, out: str) -> None:
-    """One job in a process of its own, which tells its own peak memory."""
+    """Run one job and print the peak memory of this process."""
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     options = dict(channels=1, frames=2, factors=1.0, score="none", family="pixel", gallery=0)
     morph_dataset(data, "networks:smallest", out, **options)

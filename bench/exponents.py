@@ -7,7 +7,7 @@ import statistics
 
 
 def exponents(rows: list[dict]) -> list[dict]:
-    """Of each axis, work and who."""
+    """Return the exponent of each axis, work and implementation."""
     kinds = dict.fromkeys((row["axis"], row["work"]) for row in rows)
     found = []
     for axis, work in kinds:
@@ -21,7 +21,7 @@ def exponents(rows: list[dict]) -> list[dict]:
 
 
 def fit(curve: list[tuple[int, float]]) -> dict | None:
-    """Least squares in logarithms over the upper half of the range, where constants matter least."""
+    """Fit by least squares in logarithms over the upper half of the range, where constants matter least."""
     if len(curve) < 2:
         return None
     upper = curve[len(curve) // 2 :] if len(curve) > 3 else curve

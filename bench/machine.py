@@ -43,8 +43,8 @@ def _cpu() -> str | None:
 def _caches() -> dict[str, str]:
     """Such as {"L1 Data": "32K", "L2 Unified": "1024K"}; of the first core."""
     folders = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
-    told = [[_read(folder / name) for name in ("level", "type", "size")] for folder in folders]
-    return {f"L{level} {kind}": size for level, kind, size in told}
+    fields = [[_read(folder / name) for name in ("level", "type", "size")] for folder in folders]
+    return {f"L{level} {kind}": size for level, kind, size in fields}
 
 
 def _read(path) -> str | None:

@@ -1,4 +1,4 @@
-"""How things are measured: one clock, turns, medians of ratios, and peak memory from a record of every allocation."""
+"""Measurement: one clock, runs in turns, medians of ratios, and peak memory from a record of all allocations."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ TUNED = "MALLOC_MMAP_MAX_"  # bench/run sets it, and two others
 
 
 def allocator(device: str) -> str:
-    """How memory is had: glibc's "default" or "tuned"; elsewhere by the device's own."""
+    """Return the allocator: "default" or "tuned" glibc on the CPU, the name of the device elsewhere."""
     if device != "cpu":
         return device
     return "tuned" if TUNED in os.environ else "default"
 
 
 def turn(run: Callable, device="cpu") -> float:
-    """Seconds of a call; of a short one that of the second, since a rival has just had the caches."""
+    """Return the seconds of a call; of a short one those of a second call, since a rival has filled the caches."""
     first = clocked(run, device)
     return first if first > SLOW else clocked(run, device)
 
 
 def rounds_for(seconds: float) -> int:
-    """How many rounds, where one takes so long."""
+    """Return the number of rounds if one takes this long."""
     least, most = ROUNDS
     return max(least, min(most, int(BUDGET / max(seconds, 1e-6))))
 
 
 def compare(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Seconds of each, in turns: what disturbs the machine disturbs all of them."""
+    """Return the seconds of each, run in turns so that disturbances of the machine affect all of them."""
     least = [min(seconds(), seconds()) for seconds in runs.values()]
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds_for(2 * sum(least))):
@@ -53,18 +53,18 @@ def compare(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
 
 
 def ratio(above: list[float], below: list[float]) -> float:
-    """The median over rounds of the ratio within a round."""
+    """Return the median over rounds of the ratio within a round."""
     return statistics.median(a / b for a, b in zip(above, below))
 
 
 def spread(values: list[float]) -> float:
-    """Half the interquartile range over the median: how far a median can be trusted."""
+    """Return half the interquartile range over the median: the uncertainty of the median."""
     low, middle, high = statistics.quantiles(values, n=4)
     return (high - low) / (2 * middle)
 
 
-def told(times: dict[str, list[float]]) -> dict:
-    """Medians, and ratios within rounds: of each rival to ours."""
+def summarised(times: dict[str, list[float]]) -> dict:
+    """Return medians, and the ratios of each rival to ours within rounds."""
     if "ours" not in times:
         return {}
     return {
@@ -77,9 +77,9 @@ def told(times: dict[str, list[float]]) -> dict:
 
 
 def check_device(parser, device: str) -> None:
-    """Wrong usage where there is no GPU."""
+    """Exit with a usage error if there is no GPU."""
     if device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda needs a GPU, and torch sees none")
+        parser.error("--device cuda needs a GPU, and torch finds none")
 
 
 # --- Bytes ---
@@ -90,12 +90,12 @@ def tensors_in(value) -> list[torch.Tensor]:
 
 
 def nbytes(value) -> int:
-    """Of all tensors in a structure."""
+    """Return the bytes of all tensors in a structure."""
     return sum(t.numel() * t.itemsize for t in tensors_in(value))
 
 
 def beyond_output(function: Callable, device="cpu") -> tuple[int, int]:
-    """(peak bytes beyond those of the result, the result's bytes), above what was allocated before."""
+    """Return the peak bytes beyond those of the result, and the bytes of the result."""
     peak, size = (_peak_cuda if torch.device(device).type == "cuda" else _peak_cpu)(function)
     return peak - size, size
 

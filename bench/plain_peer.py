@@ -22,7 +22,7 @@ FLOOR = 1e-6  # of a band's largest amplitude: coefficients below it do not move
 
 
 class PlainPyramid:
-    """Analysis, synthesis and morphs of images [N, H, W] in float32; ``compiled`` makes one graph of each piece."""
+    """Analysis, synthesis and morphs of images [N, H, W] in float32; ``compiled`` makes a graph of each piece."""
 
     def __init__(self, geometry: Geometry, device: str = "cpu", compiled: bool = False):
         self.geometry, self.device = geometry, torch.device(device)
@@ -38,7 +38,7 @@ class PlainPyramid:
         self._start, self._frame = make(self._start_piece), make(self._frame_of_piece)
 
     def _place_masks(self) -> None:
-        """Masks with a last dimension of 1, which multiply a complex number as two real ones."""
+        """Make masks with a last dimension of 1, which multiply a complex number as two real ones."""
         g = self.geometry
         (H, W), n = g.shape, g.shape[0] * g.shape[1]
         place = lambda m: m.to(self.device, torch.float32)[..., None].contiguous()
@@ -59,19 +59,19 @@ class PlainPyramid:
     # --- Whole batches ---
 
     def analyze(self, images: Tensor) -> list[Tensor]:
-        """Images to highpass [N, H, W], complex bands [N, K, h, w] from fine to coarse, lowpass."""
+        """Return highpass [N, H, W], complex bands [N, K, h, w] from fine to coarse, and lowpass of images."""
         return self._in_pieces(self._analyze, images)
 
     def synthesize(self, coefficients: list[Tensor]) -> Tensor:
-        """The way back; of the bands only the real parts enter."""
+        """Return the images of coefficients; only the real parts of the bands enter."""
         return self._in_pieces(lambda *c: [self._synthesize(*c)], *coefficients)[0]
 
     def gradients(self, gradient: Tensor) -> list[Tensor]:
-        """A loss' gradient in the bands' real parts, from that in the images: the derivative of the synthesis."""
+        """Return the gradient of a loss in the real parts of the bands, from that in the images."""
         return self._in_pieces(self._gradients, gradient)
 
     def morph(self, image: Tensor, gradient: Tensor, factors: list[float], joint=False, bounds=None) -> Tensor:
-        """Frames [F, N, H, W] of the frozen step, rule "complex"."""
+        """Return frames [F, N, H, W] of the frozen step, rule "complex"."""
         frames = image.new_empty(len(factors), *image.shape)
         for at in range(0, len(image), self.planes_per_piece):
             piece = slice(at, at + self.planes_per_piece)
@@ -105,7 +105,7 @@ class PlainPyramid:
         return self.geometry.band_shape(self.geometry.num_scales)
 
     def _band(self, spectrum: Tensor, s: int) -> Tensor:
-        """Coefficients [N, K, h, w] of a scale from a half spectrum, which is Hermitian where columns are negative."""
+        """Return coefficients [N, K, h, w] of a scale from a half spectrum, Hermitian at negative columns."""
         direct, mirrored = self.columns[s]
         left = spectrum.index_select(1, self.rows[s])[..., :direct]
         right = spectrum.index_select(1, self.opposite[s])[..., 1 : mirrored + 1].flip(-1).conj()
@@ -125,7 +125,7 @@ class PlainPyramid:
         return self._merged(spectrum, [band.real for band in bands])
 
     def _merged(self, spectrum: Tensor, bands: list[Tensor]) -> Tensor:
-        """Adds real bands [N, K, h, w] to a half spectrum, in place; its images."""
+        """Add real bands [N, K, h, w] to a half spectrum, in place; return its images."""
         turn = 1j**self.geometry.order
         for band, mask in zip(bands, self.real):
             summed = torch.view_as_complex(torch.view_as_real(torch.fft.rfft2(band)).mul_(mask).sum(1))
@@ -133,7 +133,7 @@ class PlainPyramid:
         return inverse(spectrum, self.geometry.shape)
 
     def _start_piece(self, image: Tensor, gradient: Tensor, joint: bool) -> tuple[Tensor, list]:
-        """What every frame reads: the spectrum that is not edited; amplitude, phase and their steps, by scale."""
+        """Return the inputs of every frame: the unedited spectrum; amplitude, phase and their steps by scale."""
         spectrum = torch.fft.rfft2(image)
         state = [
             polar_step(self._band(spectrum, s), g, joint)
@@ -151,7 +151,7 @@ class PlainPyramid:
 
 
 def polar_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:
-    """(amplitude, phase, phase step, amplitude step or None) of the step c - G."""
+    """Return amplitude, phase, phase step and amplitude step (or None) of the step c - G."""
     amplitude, phase, moved = c.abs(), c.angle(), c - gradient
     still = amplitude <= FLOOR * amplitude.amax((-2, -1), keepdim=True)
     phase_step = (moved * c.conj()).angle().masked_fill_(still, 0)
@@ -162,7 +162,7 @@ def polar_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:
 
 
 def times(spectrum: Tensor, mask: Tensor) -> Tensor:
-    """A complex tensor times a real mask [..., 1], as real numbers: torch would make the mask complex first."""
+    """Multiply a complex tensor by a real mask [..., 1] as real numbers: torch would make the mask complex first."""
     return torch.view_as_complex(torch.view_as_real(spectrum.resolve_conj()) * mask)
 
 
@@ -171,17 +171,17 @@ def inverse(spectrum: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def split_columns(w: int) -> tuple[int, int]:
-    """How many columns of a full spectrum are in the half one, and how many mirror it."""
+    """Return the numbers of columns of a full spectrum that the half one contains, and of mirrored ones."""
     return w // 2 + 1, w - w // 2 - 1
 
 
 def split_rows(h: int) -> tuple[int, int]:
-    """How many rows lie at either end."""
+    """Return the numbers of rows at either end."""
     return h // 2 + 1, h - h // 2 - 1
 
 
 def crop_half(spectrum: Tensor, h: int, w: int) -> Tensor:
-    """The block of lowest frequencies of a half spectrum [N, H, W//2+1], as that of h x w samples."""
+    """Return the block of lowest frequencies of a half spectrum [N, H, W//2+1], for h x w samples."""
     if h == spectrum.shape[-2]:
         return spectrum[..., : w // 2 + 1]
     top, bottom = split_rows(h)
@@ -189,7 +189,7 @@ def crop_half(spectrum: Tensor, h: int, w: int) -> Tensor:
 
 
 def add_half(spectrum: Tensor, block: Tensor, shape: tuple[int, int]) -> None:
-    """The adjoint of :func:`crop_half`, in place."""
+    """Apply the adjoint of :func:`crop_half`, in place."""
     (top, bottom), columns = split_rows(shape[0]), block.shape[-1]
     spectrum[..., :top, :columns] += block[..., :top, :]
     spectrum[..., -bottom:, :columns] += block[..., top:, :]
@@ -200,7 +200,7 @@ def sum_of_squares(bands: list[Tensor]) -> list[Tensor]:
 
 
 def pad_half(blocks: list[Tensor], H: int, W: int) -> Tensor:
-    """Full blocks [h, w] added up in a half layout [H, W//2+1]."""
+    """Add full blocks [h, w] in a half layout [H, W//2+1]."""
     out = blocks[0].new_zeros(H, W // 2 + 1)
     for block in blocks:
         w = block.shape[-1]

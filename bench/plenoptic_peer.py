@@ -1,4 +1,4 @@
-"""plenoptic, as its users write with it: autograd through ``recon_pyr``, ``torch.polar``, one synthesis per frame."""
+"""plenoptic as its users apply it: autograd through ``recon_pyr``, ``torch.polar``, one synthesis per frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pyramid(shape, height, order, device="cpu"):
 
 
 def _with_grad(coefficients) -> tuple[list, list[Tensor]]:
-    """Makes the oriented bands leaves of autograd, in place: (their keys, the bands)."""
+    """Make the oriented bands leaves of autograd, in place; return their keys and the bands."""
     scales = [key for key in coefficients if isinstance(key, int)]
     bands = [coefficients[s].detach().requires_grad_() for s in scales]
     coefficients.update(zip(scales, bands))
@@ -28,7 +28,7 @@ def _with_grad(coefficients) -> tuple[list, list[Tensor]]:
 
 
 def backward(peer, image: Tensor, gradient: Tensor) -> Callable:
-    """The gradient of an image with respect to all bands."""
+    """Return the gradient of an image with respect to all bands."""
     coefficients = peer(image)
     _, bands = _with_grad(coefficients)
     out = peer.recon_pyr(coefficients)
@@ -36,7 +36,7 @@ def backward(peer, image: Tensor, gradient: Tensor) -> Callable:
 
 
 def morph(peer, image: Tensor, gradient: Tensor, factors: Tensor, joint=False, bounds=None) -> Tensor:
-    """Frames [F, B, C, H, W]."""
+    """Return frames [F, B, C, H, W]."""
     coefficients = peer(image)
     scales, bands = _with_grad(coefficients)
     gradients = torch.autograd.grad(peer.recon_pyr(coefficients), bands, gradient)

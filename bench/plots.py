@@ -27,7 +27,7 @@ PANEL = 4.3, 3.6  # inches
 
 
 def draw(result: dict, folder: Path) -> list[Path]:
-    """Every axis' picture; the files."""
+    """Draw a picture for each axis and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     axes = dict.fromkeys(row["axis"] for row in result["rows"])
     return [draw_axis(result, axis, folder / f"{axis}.png") for axis in axes]

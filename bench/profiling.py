@@ -1,4 +1,4 @@
-"""What bench/profile.py does: one case under torch's profiler, its time by kind of work."""
+"""The work of bench/profile.py: one case under torch's profiler, its time by kind of work."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STORES = ("stream_copy", "stream_real_float", "stream_real_double")  # of module
 
 
 def name_the_stores() -> None:
-    """Makes the profiler see the writes past the caches (memory.py's ``store``)."""
+    """Show the profiler the writes past the caches (memory.py's ``store``)."""
     for name in STORES:
         plain = getattr(_C, name)
 
@@ -48,7 +48,7 @@ def kind_of(name: str) -> str:
 
 
 def recorded(run, rounds: int, device: str) -> profile:
-    """So many calls, after two that are not recorded."""
+    """Record several calls, after two unrecorded ones."""
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device != "cpu")
     for _ in range(2):
         measure.clocked(run, device)
@@ -60,7 +60,7 @@ def recorded(run, rounds: int, device: str) -> profile:
 
 
 def shares(record: profile, rounds: int, device: str) -> dict[str, float]:
-    """Milliseconds of a call for each kind: self times on the CPU or, where there is one, on the device."""
+    """Return the milliseconds of a call for each kind of work: self times on the device, or on the CPU."""
     averages = record.key_averages()
     on_cpu = device == "cpu"
     of = lambda event: event.self_cpu_time_total if on_cpu else event.self_device_time_total
@@ -74,7 +74,7 @@ def shares(record: profile, rounds: int, device: str) -> dict[str, float]:
 
 
 def shape_of(text: str) -> tuple[int, ...]:
-    """The inverse of :func:`cases.label`."""
+    """Return the shape of a label: the inverse of :func:`cases.label`."""
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){3}", text):
         raise argparse.ArgumentTypeError(f"must be like 8x3x224x224 (batch, channels, height, width), got {text!r}")
     return tuple(map(int, text.split("x")))

@@ -24,39 +24,39 @@ MARKED = re.compile(r"<!-- table: (?P<name>[\w-]+), (?P<file>\S+) -->\n(?P<body>
 
 
 def tables_of(result: dict) -> dict[str, list[str]]:
-    """{name: lines}; tables that would have no rows are left out."""
+    """Return the lines of all tables that have rows, by name."""
     made = {name: make(result) for name, make in TABLES.get(kind_of(result), {}).items()}
     return {name: lines for name, lines in made.items() if len(lines) > 2}
 
 
 def block(name: str, file: str, lines: list[str], folder: str = ".") -> str:
-    """A table between its markers, for a README in this folder of the repository."""
+    """Return a table between its markers, for a README in this folder of the repository."""
     if file == NONE:
         return f"<!-- table: {name}, {NONE} -->\nNot measured yet.\n<!-- end -->"
     return f"<!-- table: {name}, {file} -->\n" + "\n".join([where(file, folder), "", *lines, "", "<!-- end -->"])
 
 
 def where(file: str, folder: str = ".") -> str:
-    """The sentence above a table: machine, versions, date, and links to the file, relative to the README's folder."""
+    """Return the sentence above a table: machine, versions, date, and links relative to the README's folder."""
     result = results.read(ROOT / file)
     m = result["machine"]
     cpu = m["cpu"] + (f" ({m['vectors']})" if "vectors" in m else "")
     cpu += f", {m['cores']} cores" if "cores" in m else ""
-    told = [m.get("gpu") or cpu, f"{m['threads']} threads", f"torch {m['torch']}"]
-    told += [f"plenoptic {m['plenoptic']}"] if "plenoptic" in m else []
+    parts = [m.get("gpu") or cpu, f"{m['threads']} threads", f"torch {m['torch']}"]
+    parts += [f"plenoptic {m['plenoptic']}"] if "plenoptic" in m else []
     day = m.get("date") or Path(file).name[:10]
     link = lambda path: os.path.relpath(path, folder)
     plots = f", [plots]({link(results.pictures(Path(file)))})" if kind_of(result) == "growth" else ""
-    return f"({', '.join(told)}; {day}; [the figures]({link(file)}){plots}.)"
+    return f"({', '.join(parts)}; {day}; [the figures]({link(file)}){plots}.)"
 
 
 def of_vectors(result: dict) -> dict[str, list[str]]:
-    """:func:`tables_of` as places for results of such a machine alone are called."""
+    """Return :func:`tables_of` under the names of tables for this SIMD width only."""
     return {f"{name}-{result['machine'].get('vectors')}": lines for name, lines in tables_of(result).items()}
 
 
 def rewritten(readme: str, file: str, folder: str = ".") -> str:
-    """A README's text with the tables of this result file, which is named from the repository's root."""
+    """Return the text of a README with the tables of a result file, a path from the root of the repository."""
     result = results.read(ROOT / file)
     places = {match["name"] for match in MARKED.finditer(readme)}
     made = {name: lines for name, lines in of_vectors(result).items() if name in places} or tables_of(result)
@@ -67,15 +67,15 @@ def rewritten(readme: str, file: str, folder: str = ".") -> str:
             return match[0]
         known.add(match["name"])
         if match["body"].count("\n|") > len(made[match["name"]]):
-            told = f"{file} has fewer rows than the README's table {match['name']}: was all of it measured?"
-            raise SystemExit(f"{told} Set that table's file to {NONE!r} to have it rewritten all the same")
+            parts = f"{file} has fewer rows than the README's table {match['name']}: was all of it measured?"
+            raise SystemExit(f"{parts} Set that table's file to {NONE!r} to have it rewritten all the same")
         return block(match["name"], file, made[match["name"]], folder)
 
     return MARKED.sub(replace, readme)
 
 
 def write_tables(files: list[str]) -> None:
-    """Writes the tables of these results into every README that has a place for them."""
+    """Write the tables of these results into every README with markers for them."""
     texts = {path: path.read_text() for path in READMES}
     for file in files:
         names = set(tables_of(results.read(ROOT / file))) | set(of_vectors(results.read(ROOT / file)))
@@ -87,12 +87,12 @@ def write_tables(files: list[str]) -> None:
 
 
 def folder_of(readme: Path) -> str:
-    """A README's folder, relative to the repository's root."""
+    """Return the folder of a README, relative to the root of the repository."""
     return str(readme.parent.relative_to(ROOT))
 
 
 def refreshed(readme: str, folder: str = ".") -> str:
-    """A README's text with every marked table rewritten from the file that it names."""
+    """Return the text of a README with every marked table rewritten from the file that it names."""
     files = {match["file"] for match in MARKED.finditer(readme)} - {NONE}
     found = {file: results.read(ROOT / file) for file in files}
     made = {file: tables_of(result) | of_vectors(result) for file, result in found.items()} | {NONE: {}}

@@ -12,7 +12,7 @@ DIGITS = 4  # significant ones: no time here is known better
 
 
 def write(path: Path, result: dict) -> None:
-    """The whole file or none."""
+    """Write a result file, atomically."""
     lists = {name: result[name] for name in ROWS if name in result}
     text = json.dumps(rounded(result) | {name: [] for name in lists}, indent=1)
     for name, rows in lists.items():
@@ -23,7 +23,7 @@ def write(path: Path, result: dict) -> None:
 
 
 def rounded(value):
-    """Numbers of a structure to so many digits; integers as they are."""
+    """Round the floats of a structure to this many digits."""
     if isinstance(value, dict):
         return {k: rounded(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -36,12 +36,12 @@ def read(path: Path) -> dict:
 
 
 def collect(paths: list[Path]) -> dict:
-    """What pytest-benchmark wrote, without its raw rounds: the rows that conftest.py made."""
+    """Return the rows of conftest.py from the output of pytest-benchmark, without its raw rounds."""
     found = [json.loads(path.read_text()) for path in paths]
     rows = [row["extra_info"] for one in found for row in one["benchmarks"] if row["extra_info"]]
     return {"kind": "speed", "machine": found[0]["machine_info"]["measured_on"], "rows": rows}
 
 
 def pictures(path: Path) -> Path:
-    """The folder beside a result that has its pictures."""
+    """Return the folder for the pictures of a result."""
     return path.with_suffix("")

@@ -1,4 +1,4 @@
-"""Rivals: functions that are timed in turns with ours, in this process or, as their users have them, in another.
+"""Rivals: implementations timed in turns with ours, in this process or, as their users run them, in another.
 
 This package lets its process keep freed memory (memory.py), which makes other libraries faster, too. Peers on the CPU
 therefore get a process each, forked from one that has imported torch and plenoptic and has done nothing else.
@@ -24,22 +24,22 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compil
 
 
 class Here:
-    """A rival in this process."""
+    """A rival that runs in this process."""
 
     def __init__(self, run, device="cpu"):
         self.run, self.seconds = run, partial(measure.turn, run, device)
         self.device = device
 
     def peak(self) -> tuple[int, int]:
-        """(peak bytes beyond the result, the result's bytes)."""
+        """Return the peak bytes beyond the result, and the bytes of the result."""
         return measure.beyond_output(self.run, self.device)
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """Do nothing: there is no process to stop."""
 
 
 class Elsewhere:
-    """A rival in a process of its own; a failure there is raised here."""
+    """A rival that runs in another process; its exceptions are raised here."""
 
     def __init__(self, work, shape, who, threads=None, **options):
         self.pipe, theirs = CONTEXT.Pipe()
@@ -60,7 +60,7 @@ class Elsewhere:
         self.process.join()
 
     def _ask(self, question: str):
-        with suppress(BrokenPipeError):  # told by the answer that does not come
+        with suppress(BrokenPipeError):  # receiving the answer raises
             self.pipe.send(question)
         return self._answer()
 
@@ -76,7 +76,7 @@ class Elsewhere:
 
 
 def _serve(pipe, work, shape, who, threads, options) -> None:
-    """Sets up, then answers until the other side closes."""
+    """Set up, then answer requests until the connection is closed."""
     try:
         torch.set_num_threads(threads)
         rival = Here(build(work, shape, who, **options), options.get("device", "cpu"))
@@ -91,7 +91,7 @@ def _serve(pipe, work, shape, who, threads, options) -> None:
 
 
 def known_to(work: str) -> tuple[str, ...]:
-    """Who can do a work."""
+    """Return the implementations of a work."""
     if work in op_cases.SETUPS:
         return "ours", "plain", "compiled"
     if SETUPS[work] is cases.persistent_morph:
@@ -104,14 +104,14 @@ def known_to(work: str) -> tuple[str, ...]:
 
 
 def build(work: str, shape, who: str, **options) -> cases.Run:
-    """A set-up by name."""
+    """Return the run of a named set-up."""
     if who not in known_to(work):
         raise ValueError(f"who must be one of {', '.join(known_to(work))} for {work}, got {who!r}")
     return SETUPS[work](shape, who, **options)
 
 
 def rival(work, shape, who, device="cpu", **options) -> Here | Elsewhere:
-    """A peer, where it runs as its users have it; floors and what ours does itself need no process of their own."""
+    """Return a rival: peers in a process as their users have it, floors in this process."""
     if who in ("floor", "gradient", "render") or torch.device(device).type != "cpu":
         return Here(build(work, shape, who, device=device, **options), device)
     return Elsewhere(work, shape, who, device=device, **options)

@@ -1,4 +1,4 @@
-"""The tables of the READMEs: each a function from a result to its lines; ``TABLES`` lists those of each kind."""
+"""The tables of the READMEs: functions from a result to lines; ``TABLES`` lists those of each kind of result."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ OPS = "pair", "unpair", "split_", "merge_", "polar_", "step", "extrapolate"
 
 
 def ms(seconds: float) -> str:
-    """Three digits."""
+    """Format milliseconds with three digits."""
     value = 1e3 * seconds
     digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
     return f"{value:.{digits}f}"
 
 
 def both(values: list[float | None], show: Callable[[float], str]) -> str:
-    """``default / tuned``; nothing where neither was measured."""
+    """Return ``default / tuned``, or nothing if neither was measured."""
     cells = ["-" if value is None else show(value) for value in values]
     return " / ".join(cells) if set(cells) != {"-"} else ""
 
@@ -50,7 +50,7 @@ def heading(*names: str) -> list[str]:
 
 
 def by_mode(result: dict, threads: int | None = None) -> dict[tuple[str, str], dict[str, dict]]:
-    """{(work, shape): {allocator: row}} of all timed rows, with so many threads."""
+    """Return the timed rows with this many threads, as {(work, shape): {allocator: row}}."""
     threads = threads or result["machine"]["threads"]
     found: dict = {}
     for row in result["rows"]:
@@ -60,7 +60,7 @@ def by_mode(result: dict, threads: int | None = None) -> dict[tuple[str, str], d
 
 
 def of(modes: dict, *keys) -> list:
-    """A value of each allocator's row, None where it has none. A GPU has one mode."""
+    """Return a value of the row of each allocator, or None; a GPU has one allocator."""
     found = []
     for mode in MODES if "default" in modes or "tuned" in modes else modes:
         value = modes.get(mode)
@@ -71,27 +71,27 @@ def of(modes: dict, *keys) -> list:
 
 
 def own(modes: dict) -> str:
-    """Milliseconds of ours, with a ~ where rounds differ too much for their median to say much."""
+    """Return our milliseconds, with a ~ if rounds differ too much for a reliable median."""
     doubted = ["~" if (spread or 0) > DOUBTFUL else "" for spread in of(modes, "spread", "ours")]
     taken = of(modes, "seconds", "ours")
     return both([None if s is None else mark + ms(s) for mark, s in zip(doubted, taken)], str)
 
 
 def peaks(modes: dict) -> str:
-    """MiB beyond the output of ours, plenoptic, plain torch."""
+    """Return MiB beyond the output of ours, plenoptic and plain torch."""
     found = next((row["peak_beyond_output"] for row in modes.values() if "peak_beyond_output" in row), None)
-    told = lambda who: f"{found[who] / MIB:.1f}" if who in found else "-"
-    return " / ".join(map(told, ("ours", "plenoptic", "plain"))) if found else ""
+    mebibytes = lambda who: f"{found[who] / MIB:.1f}" if who in found else "-"
+    return " / ".join(map(mebibytes, ("ours", "plenoptic", "plain"))) if found else ""
 
 
 def rate(modes: dict) -> str:
-    """Effective GB/s and the share of a copy's, of the last mode."""
+    """Return GB/s and the share of the bandwidth of a copy, with the last allocator."""
     row = list(modes.values())[-1]
     return f"{row['bytes_per_second'] / 1e9:.1f} ({percent(row['share_of_copy'])})" if "share_of_copy" in row else ""
 
 
 def transforms(result: dict) -> list[str]:
-    """Pyramid and morphs from a given gradient."""
+    """Return the table of the pyramid and of morphs from a given gradient."""
     lines = heading(
         "work, float32", "shape", "ours, ms", "plenoptic / ours", "plain torch / ours", "compiled / ours",
         "ours / FFT floor", "MiB moved", "GB/s (of a copy's)", "MiB beyond output: ours / plenoptic / plain",
@@ -108,7 +108,7 @@ def transforms(result: dict) -> list[str]:
 
 
 def ops(result: dict) -> list[str]:
-    """Kernels, with one thread and with two."""
+    """Return the table of the ops, with one thread and with two."""
     alone, together = by_mode(result, 1), by_mode(result)
     lines = heading(
         "op", "MiB moved", "ours, ms, 1 thread", "of copy bandwidth, 1 thread", "ours, ms, 2 threads",
@@ -129,7 +129,7 @@ def ops(result: dict) -> list[str]:
 
 
 def lens(result: dict) -> list[str]:
-    """What a morph costs beyond its classifier, and what the job costs beyond its morphs."""
+    """Return the table of the costs of a morph beyond its classifier, and of a job beyond its morphs."""
     lines = heading("", "default / tuned")
     for (work, shape), modes in by_mode(result).items():
         seconds, batch = of(modes, "seconds", "ours"), int(shape.split("x")[0])
@@ -154,7 +154,7 @@ def lens(result: dict) -> list[str]:
 
 
 def memory(result: dict) -> list[str]:
-    """What test_memory.py holds against limits."""
+    """Return the table of the memory that test_memory.py limits."""
     lines = heading("peak memory beyond the output, 8x3x224x224", "MiB", "limit")
     for row in result["rows"]:
         if "limit" in row and row["allocator"] == "default":
@@ -167,7 +167,7 @@ def memory(result: dict) -> list[str]:
 
 
 def growth(result: dict) -> list[str]:
-    """Exponents."""
+    """Return the table of exponents."""
     lines = heading("cost against", "work", "fitted over", "ours", "plain torch", "plenoptic", "FFT floor")
     for axis, work in dict.fromkeys((e["axis"], e["work"]) for e in result["exponents"]):
         fits = {e["who"]: e for e in result["exponents"] if (e["axis"], e["work"]) == (axis, work)}
@@ -184,7 +184,7 @@ def growth(result: dict) -> list[str]:
 
 
 def dataset(result: dict) -> list[str]:
-    """The long data-set job on digits."""
+    """Return the table of the long data-set job on digits."""
     lines = heading("data", "how far", "images/s", "first shard", "resume of the finished job")
     for row in result["digits"]:
         *_, data, how = row["work"].split(", ")
@@ -194,7 +194,7 @@ def dataset(result: dict) -> list[str]:
 
 
 def photographs(result: dict) -> list[str]:
-    """The data-set job on photographs, beside the classifier's gradients."""
+    """Return the table of the data-set job on photographs, compared with the classifier's gradients."""
     lines = heading("what", "images/s", "of the gradients' rate")
     for row in result["photographs"]:
         lines.append(line([row["what"], f"{row['images_per_second']:.1f}", f"{row['of_gradients_alone']:.2f}"]))
@@ -202,7 +202,7 @@ def photographs(result: dict) -> list[str]:
 
 
 def headline(result: dict) -> list[str]:
-    """The five figures of README.md, from the rows of a speed result."""
+    """Return the table of README.md from the rows of a speed result."""
     lines = heading("work, float32, default / tuned allocator", "time", "compared with", "ratio")
     found = by_mode(result)
     for work, shape, peer, name in HEADLINE:
@@ -232,5 +232,5 @@ TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
 
 
 def kind_of(result: dict) -> str:
-    """Which tables a result has; "" where none."""
+    """Return the kind of a result, a key of ``TABLES``; "" if there is none."""
     return result.get("kind") or next((kind for kind in ("digits", "photographs") if kind in result), "")

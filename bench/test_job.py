@@ -1,4 +1,4 @@
-"""A short data-set job, beside the lens alone over the same images in memory. The long one is bench/dataset.py."""
+"""A short data-set job compared with the lens on the same images in memory; the long one is bench/dataset.py."""
 
 import os
 
@@ -20,7 +20,7 @@ BATCH = 256
 
 @pytest.mark.cpu_only
 def test_job(benchmark, tmp_path, monkeypatch):
-    """Seconds from the call to the finished folder, the start of a worker process included."""
+    """Measure from the call to the finished folder, the start of a worker process included."""
     monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__))  # where the worker finds networks.py
     pixels = digit_pixels(COUNT)
     np.save(tmp_path / "digits.npy", pixels)
@@ -46,5 +46,5 @@ def test_job(benchmark, tmp_path, monkeypatch):
     row["spent"] = outcomes[-1].summary["seconds"]
     if benchmark.stats is not None:
         times["ours"] = list(benchmark.stats.stats.data)
-        row |= measure.told(times)
+        row |= measure.summarised(times)
     benchmark.extra_info.update(row)

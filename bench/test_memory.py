@@ -1,4 +1,4 @@
-"""Peak memory beyond the result, held against limits; not timed. That of the peers is measured beside their times."""
+"""Peak memory beyond the result, compared with limits; that of the peers is measured with their times."""
 
 import cases
 import measure
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.cpu_only  # on a GPU passes are as large as its memory 
 
 
 def check(benchmark, work, run, limit):
-    """One run, its peak recorded."""
+    """Record the peak of one run."""
     run()  # masks are built once
     beyond, output = benchmark.pedantic(measure.beyond_output, (run,))
     row = {"work": work, "shape": cases.label(SHAPE), "device": "cpu", "allocator": measure.allocator("cpu")}
@@ -28,7 +28,7 @@ def test_peak_memory(benchmark, work):
 @pytest.mark.parametrize("frames", [8, 24])
 @pytest.mark.parametrize("regime", ["frozen", "persistent", "live"])
 def test_peak_memory_of_the_lens(benchmark, regime, frames):
-    """The same for a whole morph, with a model that holds next to nothing."""
+    """A whole morph, with a model of negligible size."""
     images, lens = cases.image_of(SHAPE), cases.cheap_lens(regime)
     run = cases.Run(lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames, grad=True)
     check(benchmark, f"memory of the {frames}-frame {regime} morph by the lens", run, LENS_LIMIT)

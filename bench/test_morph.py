@@ -1,4 +1,4 @@
-"""Morphs from a given gradient beside the peers; what the lens costs beyond its classifier's gradient."""
+"""Morphs from a given gradient compared with the peers; the cost of the lens beyond its classifier's gradient."""
 
 import cases
 import pytest

@@ -1,4 +1,4 @@
-"""Every op beside plain torch, compiled plain torch, and a copy of as many bytes; with one thread and with two."""
+"""Every op compared with plain torch, compiled plain torch and a copy of as many bytes; one thread and two."""
 
 import op_cases
 import pytest

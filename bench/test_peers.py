@@ -1,4 +1,4 @@
-"""The peers compute what ours computes: otherwise their times mean nothing. Nothing is timed here."""
+"""The peers compute the same results as ours; without this, comparing times is meaningless."""
 
 import inspect
 
@@ -18,7 +18,7 @@ PLENOPTIC = dict(rtol=2e-4, atol=2e-4)  # its masks are read from tables
 
 
 def check(work, shape, who, device, tolerance, **options):
-    """Every tensor of the result; of complex ones the real part, where the peer gives no other."""
+    """Compare every tensor of the result; only real parts where the peer has no others."""
     results = (rivals.build(work, shape, w, device=device, **options)() for w in ("ours", who))
     ours, theirs = (measure.tensors_in(result) for result in results)
     assert len(ours) == len(theirs)

@@ -1,4 +1,4 @@
-"""Analysis, synthesis and its backward: ours beside plenoptic, plain torch, compiled plain torch and the FFT floor."""
+"""Analysis, synthesis and its backward compared with plenoptic, plain torch, compiled plain torch and the FFT floor."""
 
 import cases
 import pytest

@@ -23,7 +23,7 @@ NO_INTS = [True, np.True_, torch.tensor(True), 1.0, np.float64(1), "1", None, to
 
 
 @pytest.mark.parametrize("kind", INTS)
-def test_pyramid_takes_integers_of_any_kind(kind):
+def test_pyramid_accepts_integers_of_any_kind(kind):
     pyramid = SteerablePyramid((kind(32), kind(24)), kind(2), kind(2), kind(5), np.float32(1))
     assert pyramid.geometry == SteerablePyramid((32, 24), 2, 2, 5, 1.0).geometry
     assert all(type(n) is int for n in (*pyramid.image_shape, pyramid.height, pyramid.order, pyramid.orientations))
@@ -42,13 +42,13 @@ def test_arrays_are_sequences_of_integers():
 
 
 @pytest.mark.parametrize("bad", NO_INTS, ids=repr)
-def test_what_is_no_integer_raises(bad):
+def test_other_numbers_raise(bad):
     with pytest.raises(TypeError, match="order must be an int"):
         SteerablePyramid((32, 24), order=bad)
 
 
 @pytest.mark.parametrize("family", ["csp", "fourier", "pixel"])
-def test_families_take_numbers_of_numpy(family):
+def test_families_accept_numbers_of_numpy(family):
     pyramid, x, g = SteerablePyramid((32, 24)), image(2, 32, 24), normal(2, 32, 24)
     half, small = np.float32(0.5), np.float32(2.0**-20)
 
@@ -66,7 +66,7 @@ def test_families_take_numbers_of_numpy(family):
     assert torch.equal(factor_at_l2(ours, np.float32(0.5))[0], factor_at_l2(ours, 0.5)[0])
 
 
-def test_ops_take_integers_of_numpy():
+def test_ops_accept_integers_of_numpy():
     two = np.int64(2)
     assert ops.pair(torch.ones(4, 3), two).shape == (2, 3)
     assert ops.split_bands(torch.ones(2, 8, 5) + 0j, [torch.ones(3, 4, 4)], [two], [np.int32(4)], np.int64(8))[0].shape

@@ -17,7 +17,7 @@ PACKAGE = Path(steerlens_fast.__file__).parent
 missing = pytest.fixture(lambda monkeypatch: lambda *names: [monkeypatch.setattr(internals, n, None) for n in names])
 
 
-def test_dispatch_modes_are_seen(missing):
+def test_dispatch_modes_are_detected(missing):
     assert not internals.has_dispatch_modes()
     with FakeTensorMode():
         assert internals.has_dispatch_modes()
@@ -25,7 +25,7 @@ def test_dispatch_modes_are_seen(missing):
     assert internals.has_dispatch_modes()  # the safe answer
 
 
-def test_transforms_are_seen(missing):
+def test_transforms_are_detected(missing):
     seen = []
     torch.func.vmap(lambda t: seen.append(internals.has_transforms()) or t)(torch.zeros(2))
     assert seen == [True] and not internals.has_transforms()
@@ -33,7 +33,7 @@ def test_transforms_are_seen(missing):
     assert internals.has_transforms()
 
 
-def test_batched_gradients_are_seen(missing):
+def test_batched_gradients_are_detected(missing):
     x, seen = torch.ones(2, requires_grad=True), []
     y = 2 * x
     y.register_hook(lambda g: seen.append((internals.has_batched_gradients(), internals.is_batched_gradient(g))))
@@ -60,7 +60,7 @@ def batched_sum(function):
     return grad.tolist()
 
 
-def test_functions_of_batched_gradients_see_one_at_a_time(missing):
+def test_functions_of_batched_gradients_get_one_at_a_time(missing):
     shapes = []
 
     def doubled(grad):
@@ -72,7 +72,7 @@ def test_functions_of_batched_gradients_see_one_at_a_time(missing):
     assert shapes == [(2,)]
 
 
-def test_forward_mode_is_seen(monkeypatch):
+def test_forward_mode_is_detected(monkeypatch):
     assert not internals.in_forward_mode()
     with forward_ad.dual_level():
         assert internals.in_forward_mode()
@@ -81,7 +81,7 @@ def test_forward_mode_is_seen(monkeypatch):
 
 
 @pytest.mark.parametrize("has", [True, False])
-def test_tensors_made_outside_of_modes_are_real(has, missing):
+def test_tensors_made_outside_of_modes_are_ordinary(has, missing):
     if not has:
         missing("_disable_modes")
     made = lambda: internals.outside_modes(torch.ones, 2)
@@ -97,7 +97,7 @@ def test_tensors_made_outside_of_modes_are_real(has, missing):
 
 
 @pytest.mark.parametrize("knows", [True, False])
-def test_constants_of_the_compiler(knows, monkeypatch):
+def test_constants_are_kept_by_the_compiler(knows, monkeypatch):
     assert internals._compiler_reads("_dynamo_marked_constant") and not internals._compiler_reads("no such mark")
     monkeypatch.setattr(internals, "_compiler_reads", lambda mark: knows)
     calls = []
@@ -157,7 +157,7 @@ def test_containers_are_registered_where_torch_has_a_registry(monkeypatch):
     assert not internals.register_container(Coefficients, (), None, None)
 
 
-def test_a_torch_without_any_of_them_gives_the_same_numbers(missing):
+def test_torch_without_private_functions_gives_the_same_results(missing):
     pyramid, x = SteerablePyramid((16, 12), width=1.375), image(2, 16, 12)
     expected = pyramid(x)
     clear_filter_cache()

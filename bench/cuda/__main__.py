@@ -1,4 +1,4 @@
-"""The CUDA kernels, seen on a device, phase by phase.
+"""Builds, tests and measures the CUDA kernels on a device, in phases.
 
     build     setup.py build_ext --inplace, for this device
     compile   every kernel for sm_80, sm_90 and sm_100: warnings, registers, spills, 16-byte accesses (needs no GPU)
@@ -6,8 +6,8 @@
     sanitize  compute-sanitizer's memcheck, racecheck and initcheck over every op
     bench     kernels against copy bandwidth, transforms and morphs against plenoptic and the FFT floor, memory
 
-Each phase is a process with a limit of its own; what one leaves of its time, those after it may use. One that fails
-stops none of the others. "--device cpu" is a dry run of small shapes: nothing is built or sanitised, no figure is kept.
+Each phase is a process with a time limit; later phases may use the time that earlier ones leave. A failed phase
+does not stop the others. "--device cpu" is a dry run of small shapes: nothing is built or sanitised, no figure is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from table import lines
 
 PHASES = {"build": 130, "compile": 50, "tests": 145, "sanitize": 75, "bench": 115}  # seconds: in all under nine minutes
 LAST_LINES, WIDTH = 12, 200  # of the log of a phase that has failed
-MARGIN = 12  # seconds that a phase has to sum up in
+MARGIN = 12  # seconds that a phase has to write its summary
 GRACE = 8  # seconds between asking a phase to end and ending it
 HERE = Path(__file__).parent
 FILES = {"compile": "compiled.py", "tests": "suite.py", "sanitize": "sanitize.py", "bench": "measure.py"}
@@ -65,17 +65,17 @@ def arguments() -> argparse.Namespace:
     how = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="bench/cuda.sh", description=__doc__, formatter_class=how)
     parser.add_argument(
-        "--only", type=listed, default=list(PHASES), metavar="PHASES", help="these, with commas between"
+        "--only", type=listed, default=list(PHASES), metavar="PHASES", help="phases to run, separated by commas"
     )
-    parser.add_argument("--skip", type=listed, default=[], metavar="PHASES", help="all but these")
+    parser.add_argument("--skip", type=listed, default=[], metavar="PHASES", help="phases to leave out")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: a dry run")
-    parser.add_argument("--patience", type=float, default=1, metavar="X", help="so many times the phases' limits (1)")
+    parser.add_argument("--patience", type=float, default=1, metavar="X", help="factor of the time limits (1)")
     parser.add_argument("--out", type=Path, help="folder of results and logs ($OUT, else a temporary one)")
     return parser.parse_args()
 
 
 def run_phase(phase: str, out: Path, device: str, limit: float) -> dict:
-    """What a phase wrote, and how it ended: "ok", "failed" or "out of time"."""
+    """Run a phase; return its result with the status "ok", "failed" or "out of time"."""
     start, log = time.monotonic(), out / f"{phase}.log"
     print(f"{phase}: at most {limit:.0f} s (log: {log})", flush=True)
     (out / f"{phase}.json").unlink(missing_ok=True)
@@ -85,20 +85,20 @@ def run_phase(phase: str, out: Path, device: str, limit: float) -> dict:
         where, env = (sources(Path(folder)), build_environment()) if building else (ROOT, environment())
         code = run(command, file, limit, env, where)
     status = {0: "ok", None: "out of time"}.get(code, f"failed ({code})")
-    told = {"status": status, "seconds": round(time.monotonic() - start, 1)}
+    found = {"status": status, "seconds": round(time.monotonic() - start, 1)}
     if (out / f"{phase}.json").exists():
-        told |= json.loads((out / f"{phase}.json").read_text())
-    print(f"{phase}: {told['status']} after {told['seconds']:.0f} s", flush=True)
-    if told["status"] != "ok":
+        found |= json.loads((out / f"{phase}.json").read_text())
+    print(f"{phase}: {found['status']} after {found['seconds']:.0f} s", flush=True)
+    if found["status"] != "ok":
         print(
             "\n".join(f"    {line[:WIDTH]}" for line in log.read_text(errors="replace").splitlines()[-LAST_LINES:]),
             flush=True,
         )
-    return told
+    return found
 
 
 def command_of(phase: str, device: str, out: Path, limit: float) -> list[str]:
-    """A phase's own arguments of Python."""
+    """Return the arguments of Python for a phase."""
     if phase == "build":
         shown = ["-c", "import steerlens_fast; print(steerlens_fast.build_info())"]
         return ["setup.py", "build_ext", "--inplace"] if device == "cuda" else shown
@@ -106,7 +106,7 @@ def command_of(phase: str, device: str, out: Path, limit: float) -> list[str]:
 
 
 def run(command: list[str], log, limit: float, environment: dict[str, str], folder: Path) -> int | None:
-    """A command's exit code; None where it had to be ended, with all that it had started."""
+    """Run a command and return its exit code; None if it was killed at its limit, with all its children."""
     process = subprocess.Popen(
         command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
     )
@@ -125,7 +125,7 @@ def run(command: list[str], log, limit: float, environment: dict[str, str], fold
 
 
 def sources(folder: Path) -> Path:
-    """Where to build: here, or where setuptools is too old to read pyproject.toml, in a folder of links without it."""
+    """Return the folder to build in: a folder of links without pyproject.toml if setuptools is too old to read it."""
     if int(version("setuptools").split(".")[0]) >= 77:
         return ROOT
     for name in ("setup.py", "csrc", "steerlens_fast"):
@@ -134,13 +134,13 @@ def sources(folder: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """The package of this checkout, wherever a phase's processes run; and ninja, which lies beside its Python."""
+    """Return the environment of a phase: the package of this checkout, and ninja from the folder of its Python."""
     first = {"PYTHONPATH": str(ROOT), "PATH": str(Path(sys.executable).parent)}
     return os.environ | {k: os.pathsep.join(filter(None, (v, os.environ.get(k)))) for k, v in first.items()}
 
 
 def build_environment() -> dict[str, str]:
-    """CUDA or nothing, for this device alone unless the caller said which."""
+    """Return the environment of a CUDA build, for this device unless the caller named architectures."""
     found = environment() | {"FORCE_CUDA": "1"}
     import torch
 
@@ -150,25 +150,25 @@ def build_environment() -> dict[str, str]:
 
 
 def about(device: str) -> dict:
-    """Machine and versions."""
+    """Return machine and versions."""
     import torch
 
-    told = {"date": datetime.now(timezone.utc).date().isoformat(), "python": platform.python_version()}
-    told |= {"torch": torch.__version__, "torch_cuda": torch.version.cuda, "cores": os.cpu_count()}
-    told["commit"] = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") or None
+    found = {"date": datetime.now(timezone.utc).date().isoformat(), "python": platform.python_version()}
+    found |= {"torch": torch.__version__, "torch_cuda": torch.version.cuda, "cores": os.cpu_count()}
+    found["commit"] = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") or None
     if device == "cpu" or not torch.cuda.is_available():
-        return told | {"device": "cpu (dry run)" if device == "cpu" else "no GPU"}
+        return found | {"device": "cpu (dry run)" if device == "cpu" else "no GPU"}
     p = torch.cuda.get_device_properties(0)
-    told |= {"device": p.name, "capability": f"{p.major}.{p.minor}", "multiprocessors": p.multi_processor_count}
-    told |= {
+    found |= {"device": p.name, "capability": f"{p.major}.{p.minor}", "multiprocessors": p.multi_processor_count}
+    found |= {
         "memory_mib": p.total_memory >> 20,
         "l2_mib": p.L2_cache_size >> 20,
         "cudnn": torch.backends.cudnn.version(),
     }
-    told["driver"] = (
+    found["driver"] = (
         output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").split("\n")[0] or None
     )
-    return told
+    return found
 
 
 def output_of(*command: str) -> str:

@@ -1,4 +1,4 @@
-"""ResNet-50 with random weights: timm's where it is installed, else the same layers in plain torch."""
+"""ResNet-50 with random weights: timm's if it is installed, else the same layers in plain torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ BLOCKS = (3, 4, 6, 3)
 
 
 def resnet50() -> tuple[nn.Module, str]:
-    """(the classifier in eval mode, where it comes from)"""
+    """Return the classifier in eval mode, and the name of its source."""
     torch.manual_seed(0)
     try:
         import timm
@@ -19,7 +19,7 @@ def resnet50() -> tuple[nn.Module, str]:
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 and a shortcut."""
+    """Convolutions 1x1, 3x3, 1x1 and a shortcut."""
 
     def __init__(self, channels: int, width: int, stride: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Times: CUDA events around calls whose inputs the last-level cache cannot still hold; medians after a warm-up."""
+"""Timing by CUDA events, of calls with inputs that have left the last-level cache; medians after a warm-up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIB = 2**20
 
 
 def median_ms(call: Callable[[], object], device: torch.device, rounds: int = ROUNDS) -> float:
-    """Milliseconds of a call, the median of ``rounds``. Small ones are repeated between two events."""
+    """Return the milliseconds of a call, the median of ``rounds``; short calls are repeated between two events."""
     for _ in range(WARMUP):
         call()
     once = _between(call, device, 1)
@@ -25,7 +25,7 @@ def median_ms(call: Callable[[], object], device: torch.device, rounds: int = RO
 
 
 def _between(call: Callable[[], object], device: torch.device, calls: int) -> float:
-    """Milliseconds of so many calls, one after the other."""
+    """Return the milliseconds of several calls in sequence."""
     if device.type != "cuda":
         start = time.perf_counter()
         for _ in range(calls):
@@ -42,26 +42,26 @@ def _between(call: Callable[[], object], device: torch.device, calls: int) -> fl
 
 
 def rotated(function: Callable, sets: list[list]) -> Callable[[], object]:
-    """``function`` of one set of arguments after the other."""
+    """Return ``function`` with the next set of arguments at each call."""
     turn = iter(range(1 << 62))
     return lambda: function(*sets[next(turn) % len(sets)])
 
 
 def sets_beyond_cache(size: int, device: torch.device) -> int:
-    """How many sets of ``size`` bytes it takes until none is in the cache when it is used again."""
+    """Return the number of sets of ``size`` bytes after which the first has left the cache."""
     cache = torch.cuda.get_device_properties(device).L2_cache_size if device.type == "cuda" else 0
     return 1 if size > 4 * cache else min(64, math.ceil(4 * cache / max(size, 1)) + 1)
 
 
 def copy_bandwidth(size: int, device: torch.device) -> float:
-    """GB/s that a copy of ``size`` bytes moves: every byte once read, once written."""
+    """Return the bandwidth in GB/s of a copy of ``size`` bytes, each read once and written once."""
     source = torch.empty(size // 4, dtype=torch.float32, device=device).normal_()
     target = torch.empty_like(source)
     return 2 * source.nbytes / median_ms(lambda: target.copy_(source), device) / 1e6
 
 
 def peak_beyond(function: Callable[[], torch.Tensor], device: torch.device) -> float:
-    """MiB at the peak of a call beyond what was allocated before it and beyond its result."""
+    """Return the peak MiB of a call beyond earlier allocations and its result."""
     function()  # filters and plans are made once
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
@@ -73,7 +73,7 @@ def peak_beyond(function: Callable[[], torch.Tensor], device: torch.device) -> f
 
 
 def captured(function: Callable[[], object]) -> Callable[[], None]:
-    """Replays ``function``, recorded once in a CUDA graph."""
+    """Return a function that replays ``function``, recorded in a CUDA graph."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

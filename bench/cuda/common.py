@@ -1,4 +1,4 @@
-"""What all phases share: where they are, what they are told, and how a result is written."""
+"""Paths, arguments and result files, shared by all phases."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ TESTS, BENCH = ROOT / "tests", ROOT / "bench"
 
 
 def phase_arguments(about: str) -> argparse.Namespace:
-    """The arguments of every phase."""
+    """Return the arguments of a phase."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--out", type=Path, required=True, help="folder of results and logs")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: a dry run of small shapes")
-    parser.add_argument("--seconds", type=float, default=120.0, help="after so many it should have ended by itself")
+    parser.add_argument("--seconds", type=float, default=120.0, help="time limit, after which the phase ends itself")
     args, args.rest = parser.parse_known_args()
     args.out.mkdir(parents=True, exist_ok=True)
     args.deadline = time.monotonic() + args.seconds
@@ -25,7 +25,7 @@ def phase_arguments(about: str) -> argparse.Namespace:
 
 
 def write_result(out: Path, phase: str, result: dict) -> None:
-    """A phase's JSON, whole or not at all."""
+    """Write the JSON of a phase, atomically."""
     path = out / f"{phase}.json"
     draft = path.with_suffix(".tmp")
     draft.write_text(as_text(result) + "\n")
@@ -33,7 +33,7 @@ def write_result(out: Path, phase: str, result: dict) -> None:
 
 
 def as_text(value, indent: int = 0) -> str:
-    """JSON with one line for each entry of a list, which is what a diff of two results wants."""
+    """Return JSON with one line for each entry of a list, so that a diff of two results is readable."""
     pad = " " * (indent + 1)
     if isinstance(value, dict) and any(isinstance(v, (dict, list)) for v in value.values()) and indent < 2:
         rows = [f"{pad}{json.dumps(k)}: {as_text(v, indent + 1)}" for k, v in value.items()]

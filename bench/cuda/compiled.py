@@ -1,4 +1,4 @@
-"""What the compiler made of every CUDA kernel: registers, stack, spills, and the widths of its memory accesses.
+"""Registers, stack, spills and widths of memory accesses of every compiled CUDA kernel.
 
 Needs nvcc and no GPU. Registers and spills are ptxas' own report; the accesses are read from the machine code where
 nvdisasm is found (in the toolkit, on PATH or in triton, which torch brings), and are "not measured" where it is not.
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def compile_all(nvcc: str, archs: str, work: Path) -> dict[str, str]:
-    """Every .cu file as setup.py compiles it, warnings being errors; {file's stem: all that nvcc printed}."""
+    """Compile every .cu file as setup.py does, with warnings as errors; return the output of nvcc by file."""
     macros = [f"-D{name}={value}" for name, value in setup.MACROS + setup.CUDA_MACROS]
     os.environ["STEERLENS_PTXAS"] = "1"
     flags = [*setup.nvcc_flags(archs, device="cpu"), "-Werror=all-warnings", "-Xcompiler=-Werror,-fPIC"]
@@ -78,13 +78,13 @@ def compile_all(nvcc: str, archs: str, work: Path) -> dict[str, str]:
 
 
 def report(logs: dict[str, str], work: Path) -> list[dict]:
-    """One row for each kernel: its file and, for each architecture, what was found."""
+    """Return one row for each kernel: its file, and the findings for each architecture."""
     rows: dict[str, dict] = {}
     for stem, log in logs.items():
         accesses = {arch: found for cubin in (work / stem).glob("*.cubin") for arch, found in accesses_in(cubin)}
-        for mangled, arch, told in resources(log):
+        for mangled, arch, facts in resources(log):
             row = rows.setdefault(mangled, {"file": f"{stem}.cu", "kernel": mangled})
-            row[arch] = told | accesses.get(arch, {}).get(mangled, {})
+            row[arch] = facts | accesses.get(arch, {}).get(mangled, {})
     names = demangled(list(rows))
     for mangled, row in rows.items():
         row["kernel"] = short_name(names[mangled])
@@ -92,19 +92,19 @@ def report(logs: dict[str, str], work: Path) -> list[dict]:
 
 
 def resources(log: str) -> list[tuple[str, str, dict]]:
-    """(mangled name, architecture, registers and spills) from what ptxas -v prints."""
+    """Return (mangled name, architecture, registers and spills) of each kernel in the output of ptxas -v."""
     found = []
     for part in re.split(r"(?=ptxas info\s+: Compiling entry function)", log)[1:]:
         name, arch = ENTRY.search(part).groups()
         stack, stores, loads = map(int, SPILLS.search(part).groups())
         registers = int(USED.search(part)[1])
-        told = {"registers": registers, "stack": stack, "spill_stores": stores, "spill_loads": loads}
-        found.append((name, arch, told))
+        facts = {"registers": registers, "stack": stack, "spill_stores": stores, "spill_loads": loads}
+        found.append((name, arch, facts))
     return found
 
 
 def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
-    """[(architecture, {mangled name: bits per access -> how many instructions})]; [] without a disassembler."""
+    """Return (architecture, {mangled name: instructions by bits per access}) of a cubin; [] without a disassembler."""
     tool = disassembler()
     if not tool:
         return []
@@ -122,19 +122,21 @@ def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
 
 
 def verdict(kernels: list[dict]) -> dict:
-    """What a reader looks for first: kernels that spill, and wide pointwise ones without a 16-byte access."""
-    archs = lambda row: {arch: told for arch, told in row.items() if arch.startswith("sm_")}
-    each = [(row["kernel"], arch, told) for row in kernels for arch, told in archs(row).items()]
-    spilling = sorted({f"{name} {arch}" for name, arch, told in each if told["spill_stores"] or told["spill_loads"]})
-    wide = [(n, arch, told) for n, arch, told in each if is_wide(n) and not n.startswith(GATHERS) and "loads" in told]
-    narrow = sorted({f"{n} {arch}" for n, arch, told in wide if "128" not in told["loads"]})
+    """Return the kernels that spill, and the wide pointwise ones without a 16-byte access."""
+    archs = lambda row: {arch: facts for arch, facts in row.items() if arch.startswith("sm_")}
+    each = [(row["kernel"], arch, facts) for row in kernels for arch, facts in archs(row).items()]
+    spilling = sorted({f"{name} {arch}" for name, arch, facts in each if facts["spill_stores"] or facts["spill_loads"]})
+    wide = [
+        (n, arch, facts) for n, arch, facts in each if is_wide(n) and not n.startswith(GATHERS) and "loads" in facts
+    ]
+    narrow = sorted({f"{n} {arch}" for n, arch, facts in wide if "128" not in facts["loads"]})
     narrow += sorted(
-        {f"{n} {arch}" for n, arch, told in wide if not n.startswith(READERS) and "128" not in told["stores"]}
+        {f"{n} {arch}" for n, arch, facts in wide if not n.startswith(READERS) and "128" not in facts["stores"]}
     )
     most = {
-        arch: max(told["registers"] for _, a, told in each if a == arch) for arch in sorted({a for _, a, _ in each})
+        arch: max(facts["registers"] for _, a, facts in each if a == arch) for arch in sorted({a for _, a, _ in each})
     }
-    known = any("loads" in told for _, _, told in each)
+    known = any("loads" in facts for _, _, facts in each)
     return {
         "count": len(kernels),
         "most_registers": most,
@@ -145,7 +147,7 @@ def verdict(kernels: list[dict]) -> dict:
 
 
 def is_wide(kernel: str) -> bool:
-    """Whether it is the variant of several coefficients a thread: for_each_kernel<4, ...>."""
+    """Return whether each thread handles several coefficients: for_each_kernel<4, ...>."""
     count = re.match(r"\w+<(\d+),", kernel)
     return bool(count) and int(count[1]) > 1
 
@@ -159,7 +161,7 @@ def demangled(names: list[str]) -> dict[str, str]:
 
 
 def short_name(name: str) -> str:
-    """void steerlens::(anonymous namespace)::f<4, steerlens::X<float> >(args) -> f<4, X<float>>"""
+    """Return f<4, X<float>> for void steerlens::(anonymous namespace)::f<4, steerlens::X<float> >(args)."""
     name = re.sub(r"steerlens::|\(anonymous namespace\)::|^void ", "", name)
     name = re.sub(r"\((Rule)\)(\d)", r"\1 \2", name).replace("> >", ">>").replace("> >", ">>")
     depth = 0
@@ -171,7 +173,7 @@ def short_name(name: str) -> str:
 
 
 def disassembler() -> str | None:
-    """nvdisasm: the toolkit's, PATH's, or triton's."""
+    """Return the path of nvdisasm: of the toolkit, on PATH, or of triton."""
     toolkit, triton = setup.find_toolkit(), find_spec("triton")
     places = [f"{toolkit[0]}/bin"] if toolkit else []
     places += [f"{Path(triton.origin).parent}/backends/nvidia/bin"] if triton and triton.origin else []

@@ -1,4 +1,4 @@
-"""Every op on large inputs, against the bandwidth of a copy on the same device.
+"""Every op on large inputs, compared with the bandwidth of a copy on the same device.
 
 ``moved`` counts each input once and each output once, the least that any implementation moves; ``step`` and its
 backward read the coefficients twice, for the bands' largest amplitudes first.
@@ -23,7 +23,7 @@ TWICE = ("step", "step_backward")  # launches that read the coefficients
 
 
 def rows(device: torch.device) -> Iterator[Callable[[], dict]]:
-    """One function for each row of the table."""
+    """Yield a function for each row of the table."""
     how = LARGE if device.type == "cuda" else SMALL
     size = 1 << 30 if device.type == "cuda" else 1 << 22
     bandwidth: list[float] = []
@@ -43,8 +43,8 @@ def row(name: str, make: Callable, device: torch.device, bandwidth: list[float])
     sets = [args] + [make(device)[1] for _ in range(sets_beyond_cache(moved, device) - 1)]
     ms = median_ms(rotated(op, sets), device)
     rate = moved / ms / 1e6
-    told = {"kernel": name, "ms": round(ms, 4), "moved_mib": round(moved / 2**20, 1), "gb_per_s": round(rate, 1)}
-    return told | ({"of_copy": round(rate / bandwidth[0], 3)} if bandwidth else {})
+    result = {"kernel": name, "ms": round(ms, 4), "moved_mib": round(moved / 2**20, 1), "gb_per_s": round(rate, 1)}
+    return result | ({"of_copy": round(rate / bandwidth[0], 3)} if bandwidth else {})
 
 
 def bytes_of(value) -> int:
@@ -56,7 +56,7 @@ def args_coefficients(args: list) -> int:
 
 
 def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) -> dict[str, Callable]:
-    """{name: device -> (op, arguments)}"""
+    """Return functions of the device that return (op, arguments), by name."""
     N, K, F = planes, orientations, frames
     shape = (N, K, *size)
 
@@ -105,7 +105,7 @@ def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) ->
 
 
 def bank_of(size: tuple[int, int], kind: str) -> Bank:
-    """All scales of a pyramid, as the morph uses them."""
+    """Return the bank of all scales of a pyramid, as the morph uses it."""
     geometry = SteerablePyramid(size).geometry
     return Bank(geometry, kind, tuple(map(Part, range(geometry.num_scales))))
 

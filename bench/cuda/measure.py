@@ -1,4 +1,4 @@
-"""The benchmarks: one row after the other, each written as soon as it is known; what there is no time for is told."""
+"""The benchmarks: each row is written when it is measured; rows without time left are listed."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def main() -> int:
 
 @torch.no_grad()
 def one(row, device: torch.device, deadline: float, errors: list) -> dict:
-    """A row, or why there is none."""
+    """Return a row, or the reason why there is none."""
     if device.type == "cuda" and time.monotonic() > deadline - LEAST_SECONDS:
         return not_measured("out of time")
     try:
-        told = row()
+        result = row()
     except Exception as error:  # one contender that fails, say for memory, stops no other
         traceback.print_exc()
         errors.append(f"{type(error).__name__}: {error}"[:300])
-        told = not_measured(errors[-1])
+        result = not_measured(errors[-1])
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    print(told, flush=True)
-    return told
+    print(result, flush=True)
+    return result
 
 
 if __name__ == "__main__":

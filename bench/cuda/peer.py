@@ -1,4 +1,4 @@
-"""The pyramid as plenoptic computes it, in plain torch: what stands for it where it is not installed.
+"""plenoptic's pyramid in plain torch, used where plenoptic is not installed.
 
 The same operations in the same order as plenoptic 2.1's ``SteerablePyramidFreq(is_complex=True)``: complex FFTs of the
 whole spectrum, shifted to the centre, masked scale by scale, shifted back. Even sizes, as there. Its filters are exact
@@ -18,7 +18,7 @@ AXES = (-2, -1)
 
 
 class EagerPyramid(Module):
-    """Analysis by calling it, synthesis by ``recon_pyr``, as plenoptic's."""
+    """A module for the analysis, with ``recon_pyr`` for the synthesis, as in plenoptic."""
 
     def __init__(self, image_shape: tuple[int, int], height: int, order: int):
         super().__init__()
@@ -71,7 +71,7 @@ class EagerPyramid(Module):
 
 
 def _grid(*shape: int) -> tuple[Tensor, Tensor]:
-    """Octaves below Nyquist and angle of every frequency, zero in the middle; float64."""
+    """Return octaves below Nyquist and angle of every frequency, zero in the middle; float64."""
     if any(n % 2 for n in shape):
         raise ValueError(f"image_shape must be even, got {shape}")
     y, x = (torch.arange(-n // 2, n // 2, dtype=torch.float64) * (2 / n) for n in shape)
@@ -80,7 +80,7 @@ def _grid(*shape: int) -> tuple[Tensor, Tensor]:
 
 
 def _inner(n: int) -> slice:
-    """The central half of a shifted spectrum."""
+    """Return the central half of a shifted spectrum."""
     half = (n + 1) // 2
     return slice(n // 2 - half // 2, n // 2 - half // 2 + half)
 
@@ -98,7 +98,7 @@ def _low(octaves: Tensor, scale: int) -> Tensor:
 
 
 def _angles(angle: Tensor, order: int, one_sided: bool) -> Tensor:
-    """[K, h, w]: sqrt(C) cos^n, and of an analytic filter twice its positive side."""
+    """Return [K, h, w]: sqrt(C) cos^n, and for analytic filters twice the positive side."""
     K = order + 1
     scale = 2 ** (2 * order) * math.factorial(order) ** 2 / (K * math.factorial(2 * order))
     cosine = (angle[None] - torch.arange(K, dtype=torch.float64)[:, None, None] * (math.pi / K)).cos()

@@ -1,7 +1,7 @@
 """compute-sanitizer over every op and a small morph: memcheck, racecheck and initcheck, side by side.
 
-Only what happens in our own kernels counts; torch's and cuFFT's are looked at as well, since initcheck must see who
-writes what, and are told apart by the kernel's name.
+Only errors in our kernels count. Those of torch and cuFFT, which initcheck must observe too, are recognised by the
+kernel's name.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def start(tool: str, name: str, out: Path) -> subprocess.Popen:
 
 
 def verdict(process: subprocess.Popen, args, name: str) -> dict:
-    """Errors in our kernels and in others'; whether the work was done to its end."""
+    """Return the errors in our kernels and in others, and whether the work was completed."""
     try:
         process.wait(max(1.0, args.deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -75,14 +75,14 @@ def verdict(process: subprocess.Popen, args, name: str) -> dict:
 
 
 def end(process: subprocess.Popen) -> None:
-    """The sanitizer and the process that it watches."""
+    """End the sanitizer and the process it runs."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def errors_in(text: str) -> tuple[int, int]:
-    """How many reports name one of our kernels, and how many another; the summaries at the end do not count."""
+    """Return the number of reports that name one of our kernels, and of all others; summaries are not counted."""
     ours = others = 0
     for report in re.split(r"(?m)^========= (?=\S)", text):
         if not re.match(r"(Invalid|Uninitialized|Error:|Warning:|Race|Potential|Program hit|Misaligned)", report):
@@ -96,7 +96,7 @@ def errors_in(text: str) -> tuple[int, int]:
 
 
 def work(device: str) -> int:
-    """Every op in both precisions, a pyramid there and back, and a morph."""
+    """Run every op in both precisions, a pyramid with its inverse, and a morph."""
     sys.path.insert(0, str(TESTS))
     import torch
     from cases import OPS, RAW, case, shapes_of

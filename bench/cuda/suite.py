@@ -1,6 +1,6 @@
-"""The test suite in several processes, tests on the device first, slow ones last; each test is noted when it ends.
+"""The test suite in several processes, tests on the device first, slow ones last; each test is recorded when it ends.
 
-What cannot be imported (an extra that is not installed) is told, and stops no other file.
+Files that cannot be imported, since an extra is not installed, are listed and do not stop the others.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pytest
 from common import ROOT, TESTS, phase_arguments, write_result
 
 CORES_PER_PART = 3
-MOST_PARTS = 6  # each holds a context of the device
-QUICK = ["pyramid/test_filters.py", "pyramid/test_transforms.py"]  # what a dry run runs
+MOST_PARTS = 6  # each has a context on the device
+QUICK = ["pyramid/test_filters.py", "pyramid/test_transforms.py"]  # tests of a dry run
 
 
 def main() -> int:
@@ -39,9 +39,16 @@ def main() -> int:
 
 def start(args, part: int, parts: int) -> subprocess.Popen:
     log = (args.out / f"tests-{part}.log").open("w")
-    told = args.out / f"tests-{part}.jsonl"
-    told.unlink(missing_ok=True)
-    command = [sys.executable, __file__, f"--out={args.out}", f"--device={args.device}", f"{part}/{parts}", str(told)]
+    results = args.out / f"tests-{part}.jsonl"
+    results.unlink(missing_ok=True)
+    command = [
+        sys.executable,
+        __file__,
+        f"--out={args.out}",
+        f"--device={args.device}",
+        f"{part}/{parts}",
+        str(results),
+    ]
     return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=environment(parts))
 
 
@@ -52,13 +59,13 @@ def environment(parts: int) -> dict[str, str]:
 
 
 def wait_until(deadline: float, processes: list[subprocess.Popen]) -> None:
-    """Until all have ended, or there is no more time."""
+    """Wait until all processes have ended or the deadline has passed."""
     while time.monotonic() < deadline and any(process.poll() is None for process in processes):
         time.sleep(0.2)
 
 
 def end(processes: list[subprocess.Popen]) -> None:
-    """Interrupt those that still run, so that pytest sums up, and at last end them."""
+    """Interrupt running processes, so that pytest writes its summary, then kill them."""
     for number, seconds in ((signal.SIGINT, 4), (signal.SIGKILL, 2)):
         for process in processes:
             if process.poll() is None:
@@ -66,23 +73,23 @@ def end(processes: list[subprocess.Popen]) -> None:
         wait_until(time.monotonic() + seconds, processes)
 
 
-def one_part(part: str, told: str, dry: bool) -> int:
-    """pytest in this process, over the tests that are this part's."""
+def one_part(part: str, results: str, dry: bool) -> int:
+    """Run the tests of one part in this process."""
     number, parts = map(int, part.split("/"))
     where = [str(TESTS / name) for name in QUICK] if dry else [str(TESTS)]
     options = ["-q", "-p", "no:cacheprovider", "--continue-on-collection-errors", f"--rootdir={ROOT}"]
-    options += ["-o", "minversion=7"]  # what an older one lacks, the suite does not need
-    return int(pytest.main([*options, *where], plugins=[Part(number, parts, Path(told))]))
+    options += ["-o", "minversion=7"]  # the suite needs nothing newer
+    return int(pytest.main([*options, *where], plugins=[Part(number, parts, Path(results))]))
 
 
 class Part:
-    """Which tests run here, and a line for each that has."""
+    """A pytest plugin that selects the tests of a part and records each result."""
 
-    def __init__(self, number: int, parts: int, told: Path):
-        self.number, self.parts, self.told = number, parts, told
+    def __init__(self, number: int, parts: int, results: Path):
+        self.number, self.parts, self.results = number, parts, results
 
     def note(self, **line) -> None:
-        with self.told.open("a") as file:
+        with self.results.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     @pytest.hookimpl(trylast=True)
@@ -99,14 +106,14 @@ class Part:
             self.note(not_collected=report.nodeid, why=str(report.longrepr).strip().splitlines()[-1])
 
     def pytest_runtest_logreport(self, report) -> None:
-        if report.when == "call" or report.outcome != "passed":  # of set-up and tear-down only what went wrong
+        if report.when == "call" or report.outcome != "passed":  # of set-up and tear-down only failures
             why = "" if report.passed else str(report.longrepr).strip().splitlines()[-1][:300]
             outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
             self.note(test=report.nodeid, outcome=outcome, cuda=report.nodeid in self.on_device, why=why)
 
 
 def summary(files: list[Path], device: str) -> dict:
-    """Counts, and each failure by name."""
+    """Return the counts, and the names of all failures."""
     notes = [json.loads(line) for path in files if path.exists() for line in path.read_text().splitlines()]
     tests = [note for note in notes if "test" in note]
     count = lambda on_device: dict(Counter(t["outcome"] for t in tests if t["cuda"] in on_device))

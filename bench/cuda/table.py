@@ -1,4 +1,4 @@
-"""The short table that the script ends with: phases, then targets and what was measured."""
+"""The table at the end of the script: phases, then targets and measurements."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ BATCH_1, LENS, BEYOND_MIB = 10, 1.10, 256
 
 
 def lines(result: dict) -> list[str]:
-    """Of everything that the phases have left."""
+    """Return the lines of the table."""
     about = result["about"]
     where = ", ".join(f"{k} {about[k]}" for k in ("device", "torch", "torch_cuda", "driver") if about.get(k))
     out = [f"{where}, {about['date']}", "", "| phase | ended | seconds | found |", "|---|---|---|---|"]
@@ -19,13 +19,13 @@ def lines(result: dict) -> list[str]:
 
 
 def found(phase: str, r: dict) -> str:
-    """A phase in a few words."""
+    """Return a phase in a few words."""
     if "not_measured" in r:
         return f"not measured: {r['not_measured']}"
     if phase == "compile" and "kernels" in r:
         narrow = r["wide_kernels_without_16_byte_accesses"]
-        told = f"{len(narrow)} without 16-byte accesses" if isinstance(narrow, list) else f"16-byte accesses {narrow}"
-        return f"{r['count']} kernels, {r['about']['warnings']} warnings, {len(r['spilling'])} spill, {told}"
+        words = f"{len(narrow)} without 16-byte accesses" if isinstance(narrow, list) else f"16-byte accesses {narrow}"
+        return f"{r['count']} kernels, {r['about']['warnings']} warnings, {len(r['spilling'])} spill, {words}"
     if phase == "tests" and "passed" in r:
         on_device = r["on_device"]
         device = on_device if isinstance(on_device, str) else f"{on_device.get('passed', 0)} of them on the GPU"
@@ -33,9 +33,9 @@ def found(phase: str, r: dict) -> str:
         counts = ", ".join(f"{r[name]} {name.replace('_', ' ')}" for name in ("failed", "skipped", "not_run"))
         return f"{r['passed']} passed ({device}), {counts}{absent}"
     if phase == "sanitize":
-        told = {name: v for name, v in r.items() if isinstance(v, dict)}
+        words = {name: v for name, v in r.items() if isinstance(v, dict)}
         return "; ".join(
-            f"{n} {v['ours']} errors" + ("" if v["ended"] else ", not to its end") for n, v in told.items()
+            f"{n} {v['ours']} errors" + ("" if v["ended"] else ", not to its end") for n, v in words.items()
         )
     if phase == "bench" and "kernels" in r:
         rows = [*r["kernels"], *r["transforms"]]
@@ -45,7 +45,7 @@ def found(phase: str, r: dict) -> str:
 
 
 def bench_lines(bench: dict) -> list[str]:
-    """Measured against the targets, a row each; what was not measured says so."""
+    """Return a row for each target; rows that were not measured say so."""
     rows = [row for row in bench.get("transforms", []) if "not_measured" not in row]
     at = {(row["work"], row["shape"], row["who"]): row for row in rows}
     shapes = list(dict.fromkeys(row["shape"] for row in rows if row["who"] in ("ours", "peer", "floor")))
@@ -69,14 +69,14 @@ def transform_lines(at: dict, work: str, shape: str, times: float, floor: float)
     if ours is None:
         return [f"| {work} {shape} | not measured | |"]
     ratio = lambda who: at[work, shape, who]["ms"] / ours["ms"] if (work, shape, who) in at else None
-    told, target = [f"{ours['ms']:.3f} ms ({ours['who']})"], []
+    words, target = [f"{ours['ms']:.3f} ms ({ours['who']})"], []
     if ratio("peer"):
-        told.append(f"{ratio('peer'):.1f}x {at[work, shape, 'peer']['is']}")
+        words.append(f"{ratio('peer'):.1f}x {at[work, shape, 'peer']['is']}")
         target.append(f">= {BATCH_1 if one else times}x")
     if ratio("floor"):
-        told.append(f"{1 / ratio('floor'):.2f}x the FFT floor")
+        words.append(f"{1 / ratio('floor'):.2f}x the FFT floor")
         target.append(f"<= {floor}x")
-    return [f"| {work} {shape} | {', '.join(told)} | {', '.join(target)} |"]
+    return [f"| {work} {shape} | {', '.join(words)} | {', '.join(target)} |"]
 
 
 def lens_line(row: dict) -> str:
@@ -85,9 +85,9 @@ def lens_line(row: dict) -> str:
 
 
 def kernel_lines(rows: list[dict]) -> list[str]:
-    """Each op's share of the bandwidth of a copy."""
+    """Return each op's share of the bandwidth of a copy."""
     known = [row for row in rows if "of_copy" in row]
     name = lambda row: f"copy of {row['moved_mib'] / 2:.0f} MiB" if row["kernel"] == "copy" else row["kernel"]
-    told = lambda row: f"{row['gb_per_s']:.0f} GB/s, {100 * row['of_copy']:.0f} % of a copy"
+    words = lambda row: f"{row['gb_per_s']:.0f} GB/s, {100 * row['of_copy']:.0f} % of a copy"
     target = lambda row: "" if row["kernel"] == "copy" else f">= {100 * COPY:.0f} %"
-    return [f"| {name(row)} | {told(row)} | {target(row)} |" for row in known]
+    return [f"| {name(row)} | {words(row)} | {target(row)} |" for row in known]

@@ -1,4 +1,4 @@
-"""Analysis, synthesis and the morph against plenoptic and the FFT floor; batch 1 as a CUDA graph; the lens; memory."""
+"""Analysis, synthesis and morph compared with plenoptic and the FFT floor; batch 1 as a CUDA graph; lens; memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Row = Callable[[], dict]
 
 
 def rows(device: torch.device) -> Iterator[Row]:
-    """One function for each row of the table; what needs a GPU only where there is one."""
+    """Yield a function for each row of the table; rows that need a GPU only if there is one."""
     on_gpu = device.type == "cuda"
     shape = LARGE if on_gpu else SMALL
     for work in ("analysis", "synthesis", "8-frame phase morph"):
@@ -45,7 +45,7 @@ def rows(device: torch.device) -> Iterator[Row]:
 
 
 def timed(work: str, shape, who: str, device: torch.device) -> dict:
-    """One row of one contender."""
+    """Return the row of one implementation."""
     name = peer_name() if who == "peer" else who
     with torch.set_grad_enabled("morph" in work and who == "peer"):
         function = setup(work, shape, who.partition(",")[0], device)
@@ -70,7 +70,7 @@ def setup(work: str, shape, who: str, device: torch.device) -> Callable:
 
 
 def peer_of(shape, device: torch.device):
-    """plenoptic where it is installed, else the same algorithm in plain torch."""
+    """Return plenoptic if it is installed, else the same algorithm in plain torch."""
     if peer_name().startswith("plenoptic"):
         return cases.plenoptic_of(shape, device=device)
     return EagerPyramid(shape[-2:], cases.height_for(shape), cases.ORDER).to(device)
@@ -88,7 +88,7 @@ def peer_name() -> str:
 
 
 def lens_row(shape, device: torch.device) -> dict:
-    """A frozen morph of ResNet-50, channels last, its frames not scored, and the classifier's gradient alone."""
+    """Return the row of a frozen morph of ResNet-50, channels last, unscored, and of the classifier's gradient only."""
     model, name = resnet50() if device.type == "cuda" else (cases.Mean().eval(), "a mean (dry run)")
     model = model.to(device, memory_format=torch.channels_last)
     images = cases.image_of(shape, device).contiguous(memory_format=torch.channels_last)
@@ -104,26 +104,26 @@ def lens_row(shape, device: torch.device) -> dict:
 
     alone = median_ms(gradient, device, rounds=7)
     morph = median_ms(lambda: lens.morph(images, targets, factors=factors, score="none"), device, rounds=7)
-    told = {"work": f"frozen {cases.FRAMES}-frame morph, ResNet-50, channels-last", "shape": cases.label(shape)}
-    told |= {"who": "lens", "is": name, "ms": round(morph, 3), "gradient_ms": round(alone, 3)}
-    return told | {"ratio": round(morph / alone, 3), "tf32_convolutions": torch.backends.cudnn.allow_tf32}
+    result = {"work": f"frozen {cases.FRAMES}-frame morph, ResNet-50, channels-last", "shape": cases.label(shape)}
+    result |= {"who": "lens", "is": name, "ms": round(morph, 3), "gradient_ms": round(alone, 3)}
+    return result | {"ratio": round(morph / alone, 3), "tf32_convolutions": torch.backends.cudnn.allow_tf32}
 
 
 def morph_of(frames: int, shape, device: torch.device) -> Callable[[], torch.Tensor]:
-    """Frames by the lens with a model that holds next to nothing."""
+    """Return the frames of the lens with a model of negligible size."""
     images, lens = cases.image_of(shape, device), cases.cheap_lens(device=device)
     return lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames
 
 
 def memory_row(frames: int, shape, device: torch.device) -> dict:
-    """What it takes beyond frames and model."""
+    """Return the row of memory beyond frames and model."""
     beyond = peak_beyond(morph_of(frames, shape, device), device)
-    told = {"work": f"frozen {frames}-frame morph by the lens", "shape": cases.label(shape), "who": "memory"}
-    return told | {"mib_beyond_frames_and_model": round(beyond, 1), "chunk_mib": memory.CHUNK_BYTES["cuda"] >> 20}
+    result = {"work": f"frozen {frames}-frame morph by the lens", "shape": cases.label(shape), "who": "memory"}
+    return result | {"mib_beyond_frames_and_model": round(beyond, 1), "chunk_mib": memory.CHUNK_BYTES["cuda"] >> 20}
 
 
 def chunk_row(mib: int, shape, device: torch.device) -> dict:
-    """Time and memory where a pass works on so many MiB: what to choose ``memory.CHUNK_BYTES`` by."""
+    """Return time and memory with passes of this many MiB, for the choice of ``memory.CHUNK_BYTES``."""
     before = memory.CHUNK_BYTES["cuda"]
     memory.CHUNK_BYTES["cuda"] = mib << 20
     try:
@@ -131,5 +131,5 @@ def chunk_row(mib: int, shape, device: torch.device) -> dict:
         ms, beyond = median_ms(morph, device, rounds=5), peak_beyond(morph, device)
     finally:
         memory.CHUNK_BYTES["cuda"] = before
-    told = {"work": f"frozen {cases.FRAMES}-frame morph by the lens", "shape": cases.label(shape), "who": "chunks"}
-    return told | {"chunk_mib": mib, "ms": round(ms, 3), "mib_beyond_frames_and_model": round(beyond, 1)}
+    result = {"work": f"frozen {cases.FRAMES}-frame morph by the lens", "shape": cases.label(shape), "who": "chunks"}
+    return result | {"chunk_mib": mib, "ms": round(ms, 3), "mib_beyond_frames_and_model": round(beyond, 1)}

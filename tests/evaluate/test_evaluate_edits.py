@@ -27,7 +27,7 @@ from steerlens_fast.families import FAMILIES
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_derivative_is_that_of_the_images(kind):
+def test_derivative_is_that_of_the_images(kind):
     made = synthetic_images(kind, 6, seed=2)
     step = 1e-5
     change = (made.images(made.factor + step) - made.images(made.factor - step)) / (2 * step)
@@ -37,7 +37,7 @@ def test_the_derivative_is_that_of_the_images(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_oracle_s_morph_is_aligned(kind):
+def test_morph_of_an_oracle_is_aligned(kind):
     """Along the derivative the cosine is 1 and phases tell how far; against it, -1 and as far back."""
     made = synthetic_images(kind, 8, seed=1)
     source, toward = made.images(), made.toward.view(-1, 1, 1, 1) * made.derivative()
@@ -48,7 +48,7 @@ def test_an_oracle_s_morph_is_aligned(kind):
         assert (moved / by - 1).abs().max() < 0.01
 
 
-def test_what_is_across_the_derivative_is_not_aligned():
+def test_edit_perpendicular_to_the_derivative_is_not_aligned():
     made = synthetic_images("position", 4)
     source, derivative = made.images(), made.derivative()
     other, dot = torch.randn_like(source), lambda a, b: (a * b).sum((1, 2, 3), keepdim=True)
@@ -68,7 +68,7 @@ def test_displacements_beyond_a_turn_are_recovered(shift):
 
 
 @pytest.mark.parametrize("kind", ["position", "size"])
-def test_the_true_motion_lies_at_its_distance(kind):
+def test_true_motion_lies_at_its_distance(kind):
     made = synthetic_images(kind, 6)
     moved, by = made.moved(1.5)
     assert ((moved - made.images()).flatten(1).norm(dim=1) - 1.5).abs().max() < 1e-6
@@ -76,7 +76,7 @@ def test_the_true_motion_lies_at_its_distance(kind):
     assert (alignment(made.images(), moved, made.toward.view(-1, 1, 1, 1) * made.derivative()) > 0.8).all()
 
 
-def test_synthetic_images_are_seeded():
+def test_synthetic_images_depend_on_the_seed():
     one, same, other = (synthetic_images("gap", 4, seed=seed).images() for seed in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
@@ -89,12 +89,12 @@ def test_synthetic_images_are_seeded():
         (("gap", 1.5), "count must be"),
     ],
 )
-def test_bad_synthetic_images(arguments, message):
+def test_bad_options_of_synthetic_images_raise(arguments, message):
     with pytest.raises((TypeError, ValueError), match=message):
         synthetic_images(*arguments)
 
 
-def test_bad_alignment():
+def test_bad_arguments_of_alignment_raise():
     with pytest.raises(ValueError, match="derivative must have the source's shape"):
         alignment(torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 9))
 
@@ -112,14 +112,14 @@ def test_clipping_counts_values_and_energy():
 
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 @pytest.mark.parametrize("options", [{}, {"tight_frame": True}, {"orientations": 6, "height": 2}, {"order": 0}])
-def test_an_image_s_own_coefficients_are_consistent(synthesis, options):
+def test_coefficients_of_an_image_are_consistent(synthesis, options):
     pyramid = SteerablePyramid((24, 31), synthesis=synthesis, **options)
     source, other = torch.rand(2, 3, 2, 24, 31, dtype=torch.float64)
     found = coefficient_consistency(pyramid, source, pyramid(other))
     assert max(found.leakage.max(), found.departure.max(), found.departure_clipped.max()) < 1e-12
 
 
-def test_leakage_is_one_where_real_and_imaginary_parts_say_the_opposite():
+def test_leakage_is_one_if_real_and_imaginary_parts_cancel():
     """Re(c + d) and Im(c - d): the two quadratures change by the same image, with opposite signs."""
     pyramid = SteerablePyramid((32, 32))
     source, change = torch.rand(2, 3, 1, 32, 32, dtype=torch.float64)
@@ -133,7 +133,7 @@ def test_leakage_is_one_where_real_and_imaginary_parts_say_the_opposite():
     assert_close(halved, torch.full_like(halved, 0.5), "fit")
 
 
-def test_nothing_edited_has_no_share():
+def test_no_edit_has_no_share():
     pyramid, source = SteerablePyramid((16, 16)), torch.rand(2, 1, 16, 16)
     assert coefficient_consistency(pyramid, source, pyramid(source)).departure.isnan().all()
 
@@ -150,7 +150,7 @@ def editor(family: str, **how):
 
 @pytest.mark.parametrize("regime", ["persistent", "frozen", "live"])
 @pytest.mark.parametrize("family, rule", [*((family, "polar") for family in FAMILIES), ("csp-joint", "complex")])
-def test_the_unclipped_image_and_the_coefficients_are_the_frame_s(family, rule, regime):
+def test_unclipped_image_and_coefficients_are_those_of_the_frame(family, rule, regime):
     """What is remembered beside a morph is its last frame: clipped it is that frame, and rebuilt it is that image."""
     edit = editor(family, rule=rule, regime=regime)
     images = torch.rand(3, 3, 24, 24)
@@ -163,7 +163,7 @@ def test_the_unclipped_image_and_the_coefficients_are_the_frame_s(family, rule, 
         assert found.coefficients is None
 
 
-def test_the_luma_s_coefficients():
+def test_coefficients_of_luma_edits_are_those_of_y():
     edit = editor("csp-joint", color="luma")
     found = edit(torch.rand(2, 3, 24, 24), [0, 1], 1.0)
     assert_close(found.unclipped.clamp(0, 1), found.frame, "render", absolute=True)
@@ -173,7 +173,7 @@ def test_the_luma_s_coefficients():
 # --- Probes
 
 
-def test_a_linear_driver_s_probes_are_known():
+def test_probes_of_a_linear_driver_are_known():
     """Pixel steps: the margin rises by L2 times the norm of its gradient in the band; chance brings nothing."""
     model = linear(1, 16, dtype=torch.float64)
     images, target, source = torch.full((6, 1, 16, 16), 0.5).double(), torch.tensor([1] * 6), torch.tensor([0] * 6)
@@ -200,13 +200,13 @@ def test_probes_do_not_depend_on_the_batch():
     assert torch.equal(again.advantage, whole.advantage)
 
 
-def test_a_band_that_cannot_move_has_no_advantage():
+def test_band_that_cannot_move_has_no_advantage():
     """A constant image has no phases: no step reaches the distance, and that is told."""
     found = band_probes(smooth(channels=1), torch.full((1, 1, 16, 16), 0.5), torch.tensor([1]), torch.tensor([0]))
     assert not found.attained.any() and found.advantage.isnan().all()
 
 
-def test_probes_take_what_the_lens_takes():
+def test_probes_accept_the_options_of_the_lens():
     driver = Classifier(Toward(torch.rand(1, 16, 16), torch.rand(1, 16, 16)))
     pyramid = SteerablePyramid((16, 16), height=1, orientations=6)
     images, target = torch.rand(2, 1, 16, 16), torch.tensor([1, 1])

@@ -41,7 +41,7 @@ def estimated(clock, order, cost) -> list[tuple[float, float]]:
     return found
 
 
-def test_cheap_kinds_first_do_not_mislead(clock):
+def test_estimate_is_right_if_cheap_tasks_come_first(clock):
     """One batch, kind after kind: those that have not run are weighed by their expected cost."""
     order = [kind for kind, count in RECORDS.items() for _ in range(count)]
     found = estimated(clock, order, cost={"pixel": 5.0, "csp-joint": 5.0, "noise": 1.0, "probes": 30.0})
@@ -49,7 +49,7 @@ def test_cheap_kinds_first_do_not_mislead(clock):
     assert found[-1] == (0.0, 0.0)
 
 
-def test_wrong_expectations_are_corrected_when_each_kind_has_run(clock):
+def test_wrong_expectations_are_corrected_after_each_kind(clock):
     order = [*RECORDS, *(kind for kind, count in RECORDS.items() for _ in range(count - 1))]
     found = estimated(clock, order, cost=dict.fromkeys(RECORDS, 1.0))
     assert all(told == pytest.approx(true) for told, true in found[3:])
@@ -59,7 +59,7 @@ def test_nothing_is_estimated_before_the_first_record(clock):
     assert RemainingTime(RECORDS, SECONDS)() is None
 
 
-def test_progress_tells_the_estimate(clock):
+def test_progress_has_the_estimate(clock):
     stream = io.StringIO()
     remaining = RemainingTime({"noise": 100, "probes": 10}, {"noise": 1.0, "probes": 40.0})
     progress = Progress(110, kind="json", stream=stream, unit="records", remaining=remaining)

@@ -37,7 +37,7 @@ HERE = Path(__file__).parents[1]
 # --- What is written
 
 
-def test_records_are_what_was_measured(tmp_path):
+def test_records_are_the_measured_values(tmp_path):
     """Each number again, by hand."""
     found = run(tmp_path)
     assert found.code == 0 and found.summary["problems"] == []
@@ -78,7 +78,7 @@ def test_binary_classifiers_are_measured_by_their_sigmoid(tmp_path):
     assert [r["judges"]["a"] for r in own] == (toward(judge) > 0).tolist()
 
 
-def test_a_stochastic_classifier_is_measured_the_same_whatever_ran_before(tmp_path):
+def test_stochastic_classifier_is_measured_reproducibly(tmp_path):
     class Noisy(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -95,7 +95,7 @@ def test_a_stochastic_classifier_is_measured_the_same_whatever_ran_before(tmp_pa
     assert found[0] == found[1]
 
 
-def test_denominators_are_everywhere(tmp_path):
+def test_every_figure_has_its_denominator(tmp_path):
     summary = run(tmp_path).summary
     assert summary["sources"] == {"chosen": 10, "examined": 10, "left_out": {}}
     for budget in summary["budgets"]:
@@ -109,7 +109,7 @@ def test_denominators_are_everywhere(tmp_path):
     assert len(bands) == 2 and len(bands[0]) == 4 and all(c["of"] == 10 for row in bands for c in row)
 
 
-def test_truth_is_compared_with(tmp_path):
+def test_records_are_compared_with_the_ground_truth(tmp_path):
     """A driver that knows the true target moves pixels along the true difference; the control moves truly."""
     shapes = Shapes(4, seed=3)
     driver = net(0, classes=14, size=32)
@@ -123,7 +123,7 @@ def test_truth_is_compared_with(tmp_path):
     assert found.summary["bands"] is None
 
 
-def test_an_oracle_driver_is_aligned(tmp_path):
+def test_oracle_driver_is_aligned(tmp_path):
     """Pixel steps along the gradient of the squared distance to the true picture are the true change."""
     shapes = Shapes(2, seed=3)  # the first one is of a bar's position
     source = shapes.pixels[:1].float() / 255
@@ -138,7 +138,7 @@ def test_an_oracle_driver_is_aligned(tmp_path):
 # --- Nothing depends on how it is run
 
 
-def test_the_same_again_bit_for_bit_and_whatever_the_batch(tmp_path):
+def test_results_are_bitwise_equal_for_any_batch_size(tmp_path):
     first, again, other = (tmp_path / name for name in "abc")
     run(first), run(again)
     run(other, batch_size=4)
@@ -150,7 +150,7 @@ def test_the_same_again_bit_for_bit_and_whatever_the_batch(tmp_path):
             assert _close(value, two[name], name), (name, value, two[name])
 
 
-def test_the_same_where_a_few_images_are_worked_on_at_a_time(tmp_path, monkeypatch):
+def test_results_are_equal_in_chunks(tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(whole)
     monkeypatch.setitem(classifiers.CALL_BYTES, "cpu", 3 * 4 * 16 * 16)
@@ -170,7 +170,7 @@ def test_progress_counts_records(tmp_path, capsys):
     assert last["records_per_second"] > 0 and last["eta_seconds"] == 0
 
 
-def test_progress_counts_what_an_earlier_run_has_done(tmp_path, capsys):
+def test_progress_counts_records_of_an_earlier_run(tmp_path, capsys):
     run(tmp_path, batch_size=5)
     (tmp_path / "parts/noise-000005.jsonl").unlink()
     run(tmp_path, batch_size=5, resume=True, progress="lines")
@@ -189,7 +189,7 @@ def _close(one, two, name="") -> bool:
     return abs(one - two) <= limit * (1 + abs(one)) if isinstance(one, float) else one == two
 
 
-def test_interrupted_between_tasks_it_goes_on(tmp_path, monkeypatch):
+def test_interrupted_evaluation_resumes(tmp_path, monkeypatch):
     """Whatever is done stays done, is not done again, and the results are the same."""
     from steerlens_fast.evaluate.tasks import TaskRunner
 
@@ -217,7 +217,7 @@ def test_interrupted_between_tasks_it_goes_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on(tmp_path):
+def test_killed_evaluation_resumes(tmp_path):
     """SIGKILL in the middle, twice; the results are those of an evaluation that nothing disturbed."""
     asked = ["--data", "evaluate_models:data", "--driver", "evaluate_models:driver", "--judge", "evaluate_models:judge"]
     asked += ["--families", "pixel,csp-phase", "--max-l2", "1", "--frames", "3", "--batch-size", "2", "--channels", "1"]
@@ -246,7 +246,7 @@ def test_killed_it_goes_on(tmp_path):
     assert not list(killed.glob("**/.*.tmp"))
 
 
-def test_a_folder_is_not_taken_twice(tmp_path):
+def test_folder_in_use_is_an_error(tmp_path):
     run(tmp_path)
     with pytest.raises(JobError, match="out must be a new folder"):
         run(tmp_path)
@@ -260,7 +260,7 @@ def test_a_folder_is_not_taken_twice(tmp_path):
     assert run(tmp_path, overwrite=True, frames=4).summary["config"]["frames"] == 4
 
 
-def test_overwrite_drops_what_is_its_own_only(tmp_path):
+def test_overwrite_removes_only_its_own_files(tmp_path):
     (tmp_path / "summary.json").write_text("mine")
     with pytest.raises(JobError, match="or that of an evaluation"):
         run(tmp_path, overwrite=True)
@@ -294,7 +294,7 @@ def run_net(seed, names):
     return model
 
 
-def test_no_judge_at_all(tmp_path):
+def test_evaluation_without_judges(tmp_path):
     asked = run(tmp_path / "a", judges={"wide": net(2, classes=5)})
     assert "no judge has the driver's classes: transfer is not measured" in asked.summary["problems"]
     assert run(tmp_path / "b", judges={}).code == 0
@@ -303,7 +303,7 @@ def test_no_judge_at_all(tmp_path):
         assert "jointly" not in told and told["warp"]["cases"] == 10
 
 
-def test_a_budget_that_nobody_attains_is_told_and_not_averaged(tmp_path):
+def test_unattained_budget_is_reported_and_not_averaged(tmp_path):
     found = run(tmp_path, distances=[100.0, 0.5])
     far, near = found.summary["budgets"]
     assert found.code == 3 and far["attainment"]["common"] == 0
@@ -325,7 +325,7 @@ def test_constant_images_are_left_out(tmp_path):
     assert "3" not in {r["key"] for r in records(tmp_path)}
 
 
-def test_a_folder_with_a_bad_file(tmp_path):
+def test_bad_file_is_left_out(tmp_path):
     """Read as the data-set job reads it: classes by sub-folder, what is no image left out and told."""
     from PIL import Image
 
@@ -339,7 +339,7 @@ def test_a_folder_with_a_bad_file(tmp_path):
     assert {r["key"].partition(".")[0] for r in records(tmp_path / "out")} == {"cat/1", "cat/2", "dog/1", "dog/2"}
 
 
-def test_one_class_is_told(tmp_path):
+def test_single_class_is_a_problem(tmp_path):
     found = run(tmp_path, driver=_biased(net(0)), judges={})
     assert any("all sources are of one class" in problem for problem in found.summary["problems"])
     assert found.summary["budgets"][0]["families"]["pixel"]["warp"]["cases"] == 10
@@ -352,12 +352,12 @@ def _biased(model):
     return model
 
 
-def test_a_driver_of_one_class(tmp_path):
+def test_driver_of_one_class_raises(tmp_path):
     with pytest.raises(JobError, match="driver must have at least two classes, got 1"):
         run(tmp_path, driver=net(0, classes=1), judges={})
 
 
-def test_images_that_are_already_there_and_those_that_are_wrong(tmp_path):
+def test_images_in_memory_and_wrong_images(tmp_path):
     predicted = net(0)(pictures().permute(0, 3, 1, 2).float() / 255).argmax(1)
     labels, target = predicted.tolist(), int(predicted[1])
     assert 0 < (predicted[1:] == target).sum() < 9, "the network must see several classes"
@@ -369,13 +369,13 @@ def test_images_that_are_already_there_and_those_that_are_wrong(tmp_path):
     assert all(r["predicted"] != target for r in records(tmp_path))
 
 
-def test_no_source_at_all(tmp_path):
+def test_no_source_raises(tmp_path):
     wrong = (net(0)(pictures().permute(0, 3, 1, 2).float() / 255).argmax(1) + 1) % 3
     with pytest.raises(JobError, match="at least one source, got 10 images: 10 wrong .*select='agree'"):
         run(tmp_path, dataset(labels=wrong.tolist()), judges={}, select="right")
 
 
-def test_a_gradient_of_nothing_harms_no_other(tmp_path):
+def test_zero_gradient_does_not_affect_others(tmp_path):
     """One source without a gradient has no values, is not attained, and its neighbours are as they were."""
 
     class Deaf(torch.nn.Module):
@@ -432,7 +432,7 @@ def test_configurations_are_plain_data():
 # --- Other sizes and channels; the report
 
 
-def test_judges_of_other_sizes_and_channels(tmp_path):
+def test_judges_may_have_other_sizes_and_channels(tmp_path):
     """A judge on grey images of 24 x 24, beside a driver on RGB of 16 x 16."""
     from steerlens_fast.evaluate.classifiers import as_driver
     from steerlens_fast.families.luma import luma
@@ -444,7 +444,7 @@ def test_judges_of_other_sizes_and_channels(tmp_path):
     assert torch.allclose(judge.outputs(images), net(1, size=24)(grey), atol=1e-5)
 
 
-def test_the_report(tmp_path):
+def test_report_has_tables_and_figures(tmp_path):
     """Figures in both forms, one page that asks for nothing but them, and no text that becomes markup."""
     images = pictures(6)
     data = dataset(images)
@@ -461,7 +461,7 @@ def test_the_report(tmp_path):
     assert found.code == 3
 
 
-def test_the_report_asks_for_nothing_else_in_a_browser(tmp_path):
+def test_report_loads_nothing_else_in_a_browser(tmp_path):
     import browser
 
     if not (browser.CHROMIUM and browser.DRIVER):
@@ -481,7 +481,7 @@ def test_the_report_asks_for_nothing_else_in_a_browser(tmp_path):
 # --- The command
 
 
-def test_the_command(tmp_path, capsys, monkeypatch):
+def test_command_runs_an_evaluation(tmp_path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
     asked = ["evaluate", "--data", "evaluate_models:data", "--driver", "evaluate_models:driver", "--channels", "1"]
     asked += ["--judge", "evaluate_models:judge", "--judge", "evaluate_models:wide", "--families", "pixel,fourier"]
@@ -500,7 +500,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert main([*asked, "--resume"]) == 3
 
 
-def test_an_evaluation_in_float64_is_that_of_float32_but_for_rounding(tmp_path):
+def test_float64_evaluation_agrees_with_float32(tmp_path):
     how = dict(max_l2=0.5, families=["csp-joint"], steps=2, probe_directions=0, sources=4)
     found = {dtype: run(tmp_path / dtype, dtype=dtype, **how) for dtype in ("float32", "float64")}
     rows = {dtype: records(tmp_path / dtype) for dtype in found}
@@ -524,11 +524,11 @@ def test_budgets_and_steps_that_do_not_agree_raise(changes, message):
         EvaluationConfig("images/", "timm:resnet18", **changes)
 
 
-def test_by_default_there_are_two_budgets():
+def test_default_has_two_budgets():
     assert EvaluationConfig("images/", "timm:resnet18").budgets == (2.0, 1.0)
 
 
-def test_the_command_refuses(tmp_path, capsys):
+def test_bad_options_of_the_command_are_errors(tmp_path, capsys):
     assert main(["evaluate", "--out", str(tmp_path), "--data", "x"]) == 2
     assert "option 'driver' is required" in capsys.readouterr().err
     with pytest.raises(SystemExit) as error:
@@ -572,7 +572,7 @@ def test_presets_run(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["summary.json", "results.jsonl", "parts/mine.txt", "figures/a.png"])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_with_other_files_is_refused(name, overwrite, tmp_path):
+def test_folder_with_other_files_is_an_error(name, overwrite, tmp_path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("{}")
     with pytest.raises(JobError, match="out must be a new folder or that of an evaluation"):
@@ -580,7 +580,7 @@ def test_a_folder_with_other_files_is_refused(name, overwrite, tmp_path):
     assert (tmp_path / name).read_text() == "{}"
 
 
-def test_another_jobs_plan_is_refused(tmp_path):
+def test_plan_of_another_evaluation_is_an_error(tmp_path):
     (tmp_path / "plan.json").write_text('{"items": 3}')
     with pytest.raises(JobError, match="the plan of another job"):
         run_evaluation(tmp_path, {"data": "nowhere", "driver": "none:none"}, overwrite=True)
@@ -596,13 +596,13 @@ def test_resuming_an_evaluation_of_another_format_raises(tmp_path):
         run(tmp_path, families=["pixel"], probe_directions=0, resume=True)
 
 
-def test_results_may_hold_any_name(tmp_path):
+def test_results_may_contain_any_name(tmp_path):
     names = ["a\u2028b", "c\u0085d", "e\udce9f"]
     lines = [json.dumps({"path": name}, ensure_ascii=False).encode(errors="surrogateescape") for name in names]
     (tmp_path / "results.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     assert [record["path"] for record in read_results(tmp_path / "results.jsonl")] == names
 
 
-def test_short_names_are_each_their_own():
+def test_short_names_are_unique():
     names = short_names(["w/model-2.pt2", "w/model.pt2", "v/model.pt2", "driver"])
     assert len(set(names)) == 4 and "driver" not in names

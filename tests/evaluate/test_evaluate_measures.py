@@ -13,14 +13,14 @@ from steerlens_fast.evaluate.measures.statistics import _medians, resample_count
 # --- Confidence and transfer
 
 
-def test_confidence_is_the_softmax():
+def test_confidence_is_the_softmax_of_the_target():
     outputs = torch.randn(6, 5, dtype=torch.float16)
     target = torch.tensor([0, 1, 2, 3, 4, 0])
     expected = outputs.float().softmax(1)[torch.arange(6), target]
     assert torch.equal(driver_confidence(outputs, target), expected)
 
 
-def test_judges_singly_and_jointly():
+def test_judges_are_counted_singly_and_jointly():
     images = torch.rand(9, 3, 16, 16)
     judges = {"linear": linear(), "smooth": smooth()}
     target = judges["smooth"](images).argmax(1)
@@ -56,7 +56,7 @@ def test_bad_judges_raise():
             transfer(judges, torch.rand(2, 3, 16, 16), target)
 
 
-def test_common_attainment_tells_every_denominator():
+def test_common_attainment_has_every_denominator():
     t, f = True, False
     found = common_attainment({"a": torch.tensor([t, t, f, t]), "b": torch.tensor([t, f, f, t])})
     assert found.common.tolist() == [t, f, f, t]
@@ -66,7 +66,7 @@ def test_common_attainment_tells_every_denominator():
 
 
 @pytest.mark.parametrize("attained", [{}, {"a": torch.ones(2)}, {"a": [True]}])
-def test_bad_attainment(attained):
+def test_bad_attainment_raises(attained):
     with pytest.raises(TypeError, match="attained must"):
         common_attainment(attained)
     with pytest.raises(ValueError, match="one length"):
@@ -76,7 +76,7 @@ def test_bad_attainment(attained):
 # --- The bootstrap
 
 
-def test_against_every_resample_there_is():
+def test_bootstrap_agrees_with_all_resamples():
     """Four sources have 256 resamples: the percentiles of all of them are the answer."""
     values = torch.tensor([0.0, 1.0, 3.0, 7.0], dtype=torch.float64)
     every = torch.stack([values[list(index)].mean() for index in itertools.product(range(4), repeat=4)])
@@ -86,7 +86,7 @@ def test_against_every_resample_there_is():
     assert abs(found.low - low) <= 0.25 and abs(found.high - high) <= 0.25  # neighbouring values lie 0.25 apart
 
 
-def test_against_the_normal_interval():
+def test_bootstrap_agrees_with_the_normal_interval():
     """Of a mean of many values the interval is that of the central limit theorem."""
     values = torch.randn(4000, dtype=torch.float64) * 3 + 5
     found = bootstrap(values, "mean")
@@ -95,14 +95,14 @@ def test_against_the_normal_interval():
     assert abs((found.high + found.low) / 2 - values.mean().item()) < 0.1 * half
 
 
-def test_a_proportion():
+def test_bootstrap_of_a_proportion():
     found = bootstrap(torch.arange(300) < 30, "mean")
     half = 1.96 * math.sqrt(0.1 * 0.9 / 300)
     assert found.value == pytest.approx(0.1)
     assert abs(found.low - (0.1 - half)) < 0.008 and abs(found.high - (0.1 + half)) < 0.008
 
 
-def test_what_never_varies_has_no_width():
+def test_constant_values_have_an_interval_without_width():
     found = bootstrap(torch.full((50,), 2.5))
     assert (found.value, found.low, found.high) == (2.5, 2.5, 2.5)
 
@@ -127,7 +127,7 @@ def test_cases_of_one_source_are_not_independent():
     assert (apart.high - apart.low) < 0.6 * (once.high - once.low)
 
 
-def test_missing_values_stay_out_and_are_counted():
+def test_missing_values_are_left_out_and_counted():
     values = torch.tensor([1.0, math.nan, 3.0, math.nan])
     found = bootstrap(values)
     assert (found.value, found.cases, found.of) == (2.0, 2, 4)
@@ -147,7 +147,7 @@ def test_draws_are_the_same_for_all_and_for_one_seed():
     assert bootstrap(base, seed=1) == bootstrap(base, seed=1)
 
 
-def test_pairs_lack_what_either_lacks():
+def test_pairs_with_a_missing_value_are_left_out():
     found = paired_difference(torch.tensor([5.0, math.nan, 2.0]), torch.tensor([1.0, 1.0, math.nan]))
     assert (found.value, found.cases, found.of) == (4.0, 1, 3)
 

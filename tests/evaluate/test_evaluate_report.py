@@ -45,12 +45,12 @@ sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
     ],
     ids=str,
 )
-def test_only_an_edit_at_its_distance_that_the_driver_takes_for_its_target_is_bold(changes, text, bold):
+def test_only_attained_edits_that_reach_the_target_are_bold(changes, text, bold):
     record = {"target_probability": 0.9, "driver_agrees": True, "attained": True, "l2": 1.5, "reason": None}
     assert _edit_caption(record | {"judges": {"a": True, "b": False}} | changes) == (text, bold)
 
 
-def test_outputs_that_are_nan_are_no_target():
+def test_nan_outputs_do_not_reach_the_target():
     """argmax takes NaN for the largest, and would say class 1."""
     outputs = torch.tensor([[0.0, 1.0], [0.0, math.nan]])
     targets = torch.tensor([1, 1])
@@ -91,7 +91,7 @@ def test_families_are_paired_with_controls(found):
     assert commons[0] < commons[1] == len(both) == 10, "the larger budget must not be everybody's"
 
 
-def test_the_page_shows_them_with_intervals_and_denominators(found):
+def test_page_has_intervals_and_denominators(found):
     page = (found.out / "index.html").read_text()
     for budget, section in zip(found.summary["budgets"], page.split("<h2>L2 = ")[1:], strict=True):
         assert "Paired differences of families from controls" in section
@@ -101,7 +101,7 @@ def test_the_page_shows_them_with_intervals_and_denominators(found):
                 assert macro("difference", told) in row and f"{told['cases']} of {told['of']}" in row
 
 
-def test_the_page_shows_the_denominators_of_every_band(found):
+def test_page_has_the_denominators_of_every_band(found):
     page = (found.out / "index.html").read_text()
     section = page.split("<h2>Single-band probes</h2>")[1].split("</section>")[0]
     bands = found.summary["bands"]
@@ -123,7 +123,7 @@ def test_cells_contain_value_interval_and_cases():
     assert "<strong>" not in difference(told) and difference({**told, "low": 0.1}).startswith("<strong>.250</strong>")
 
 
-def test_figures_draw_what_the_summary_says(found):
+def test_figures_draw_the_values_of_the_summary(found):
     """Probabilities however small where they are, and bands with counts, of which 9 of 10 are not all."""
     summary = json.loads(json.dumps(found.summary))
     tiny, none = summary["budgets"][0]["controls"]["noise"]["target_probability"], 1e-15
@@ -144,7 +144,7 @@ def test_figures_draw_what_the_summary_says(found):
 # --- GroundTruth motions
 
 
-def test_displacements_are_told_kind_by_kind(tmp_path):
+def test_displacements_are_reported_by_kind(tmp_path):
     """Their units differ from kind to kind: what is pooled is the share of the true one."""
     how = {"target": 0, "sources": 28, "families": ["pixel"], "max_l2": 0.5, "probe_directions": 0}
     summary = run(tmp_path, Shapes(4, seed=3), net(0, classes=14, size=32), {}, figures=True, **how).summary
@@ -165,7 +165,7 @@ def test_displacements_are_told_kind_by_kind(tmp_path):
     assert "kind by kind" in page and page.count(f"{len(own)} of {len(own)}") >= 3 * len(groups)
 
 
-def test_a_true_motion_that_falls_short_is_no_measure(tmp_path):
+def test_true_motion_that_misses_its_distance_is_left_out(tmp_path):
     """Of a distance that it does not reach, what a family has moved is no share."""
     how = {"target": 0, "sources": 14, "families": ["pixel"], "max_l2": 5.0, "probe_directions": 0}
     summary = run(tmp_path, Shapes(2, seed=3), net(0, classes=14, size=32), {}, **how).summary
@@ -191,7 +191,7 @@ def shipped(**changes) -> tuple[EvaluationConfig, dict]:
     return config, {"budgets": told, "judges": ["a", "b"], "sources": {"chosen": min(config.sources, 300)}}
 
 
-def test_the_shipped_options_stand_beside_the_published_values():
+def test_shipped_options_are_compared_with_the_published_values():
     for changes in ({}, {"seed": 3, "draws": 10, "probe_directions": 0}, {"distances": [1.0, L2]}):
         told = published(*shipped(**changes))
         assert (told["cases"], told["of"], told["l2"]) == (300, 300, pytest.approx(L2))
@@ -219,7 +219,7 @@ def test_other_options_are_left_out_with_the_reason():
         assert "Left out" in page and why in page and "<table" not in page
 
 
-def test_other_data_have_no_such_section(found):
+def test_other_data_have_no_published_values(found):
     assert published(*shipped(data="digits/")) is None and "published" not in found.summary
     assert "Beside the follow-up" not in (found.out / "index.html").read_text()
 

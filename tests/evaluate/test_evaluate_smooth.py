@@ -30,14 +30,14 @@ def warped(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
 # --- What is known of the answer
 
 
-def test_a_known_warp_is_explained():
+def test_known_warp_is_explained():
     images = pictures(24)
     found = smooth_reconstruction(images, warped(images, displacements(24, 3.0)))
     assert (found.warp > 0.95).all(), found.warp.min()
     assert found.warp.median() > 0.9999
 
 
-def test_the_displacement_is_the_known_one():
+def test_displacement_of_a_known_warp_is_found():
     """Where the image has structure, as it has everywhere here."""
     images, grid = pictures(8), displacements(8, 1.5)
     found = smooth_reconstruction(images, warped(images, grid))
@@ -53,7 +53,7 @@ def test_white_noise_is_not_explained():
     assert found.gain.max() < 0.09
 
 
-def test_a_known_gain_is_explained_by_the_gain_alone():
+def test_known_gain_is_explained_by_the_gain_only():
     images = pictures(6)
     gain = 1 + 0.3 * upsample(torch.randn(6, 1, 8, 8, dtype=torch.float64), (64, 64))
     found = smooth_reconstruction(images, gain * images)
@@ -62,7 +62,7 @@ def test_a_known_gain_is_explained_by_the_gain_alone():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_gain_never_loses_and_both_are_shares(channels):
+def test_gain_is_at_least_warp_and_both_are_shares(channels):
     images = pictures(5, 24, channels)
     for edit in (pictures(5, 24, channels), images + 0.1 * torch.randn_like(images), images.flip(-1), 1 - images):
         found = smooth_reconstruction(images, edit)
@@ -85,7 +85,7 @@ def test_more_restarts_are_never_worse():
     assert (three >= one).all()
 
 
-def test_e_is_the_share_that_its_warp_explains():
+def test_explained_share_is_that_of_the_returned_warp():
     """The displacement that is returned gives the E that is returned."""
     images = pictures(5, 32)
     edit = (warped(images, displacements(5, 3.0)) + 0.05 * torch.randn_like(images)).clamp(0, 1)
@@ -105,19 +105,19 @@ def test_no_edit_has_no_share():
     assert found.warp.isnan().tolist() == found.gain.isnan().tolist() == [True, False, True]
 
 
-def test_a_constant_source_explains_nothing_by_warps():
+def test_constant_source_explains_nothing_by_warps():
     images = torch.full((2, 1, 16, 16), 0.5)
     found = smooth_reconstruction(images, images + 0.2 * torch.rand(2, 1, 16, 16))
     assert found.warp.tolist() == [0, 0] and (found.gain > 0.5).all()
 
 
-def test_no_images_at_all():
+def test_no_images_give_empty_results():
     found = smooth_reconstruction(torch.zeros(0, 1, 16, 16), torch.zeros(0, 1, 16, 16))
     assert len(found) == 0 and found.displacement.shape == (0, 2, 8, 8)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 8, 8), (2, 1, 17, 40), (1, 3, 31, 9)])
-def test_any_size(shape):
+def test_images_of_any_size_are_fitted(shape):
     images = torch.rand(shape)
     found = smooth_reconstruction(images, torch.rand(shape))
     assert found.warp.isfinite().all() and found.displacement.shape == (shape[0], 2, 8, 8)
@@ -126,7 +126,7 @@ def test_any_size(shape):
 # --- The batch, the seed
 
 
-def test_batch_and_seed(small_chunks):
+def test_fits_do_not_depend_on_the_batch(small_chunks):
     """One at a time, in pieces, all at once: the same, within rounding; the same again: bit for bit."""
     images = pictures(7, 32)
     edit = (warped(images, displacements(7, 3.0)) + 0.05 * torch.rand_like(images)).clamp(0, 1)
@@ -141,7 +141,7 @@ def test_batch_and_seed(small_chunks):
         assert_close(pieces.gain, whole.gain, "fit", absolute=True)
 
 
-def test_the_inputs_precision_and_grad_do_not_matter():
+def test_precision_and_grad_of_the_inputs_do_not_matter():
     images, grid = pictures(2, 24), displacements(2, 2.0)
     edit = warped(images, grid)
     a, b = smooth_reconstruction(images, edit), smooth_reconstruction(images.float().requires_grad_(), edit.float())
@@ -204,7 +204,7 @@ def test_chains_of_blocks_are_solved():
     assert solve_block_tridiagonal(rows, neighbours, right).isnan().flatten(1).any(1).tolist() == [False, True, False]
 
 
-def test_a_fit_is_never_above_its_start():
+def test_fit_is_never_worse_than_its_start():
     source, edit = pictures(4, 16), pictures(4, 16)
     start = torch.randn(4, 2, 8, 8, dtype=torch.float64) * 2
     before = (warped(source, start) - edit).square().flatten(1).sum(1)

@@ -107,7 +107,7 @@ def scores(model, images):
 # --- Objects: a caller's stay as they are ---
 
 
-def test_an_object_that_is_in_place_is_used_itself(images):
+def test_model_that_needs_no_change_is_used_itself(images):
     model = smooth()
     loaded = load_model(model)
     assert loaded.model is model and loaded.preprocessing is None
@@ -116,7 +116,7 @@ def test_an_object_that_is_in_place_is_used_itself(images):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_an_object_that_must_change_is_copied(dtype):
+def test_model_that_must_change_is_copied(dtype):
     """Flags, dtypes, gradients' flags: the caller's module keeps them all; its copy is in the dtype asked for."""
     model = Restless().train()
     before, flags = copy.deepcopy(model.state_dict()), [p.requires_grad for p in model.parameters()]
@@ -138,7 +138,7 @@ def test_complex_buffers_keep_their_imaginary_part():
         assert load_model(model, channels_last=True).model.waves.tolist() == [1 + 2j]
 
 
-def test_channels_last_is_of_weights_and_images(images):
+def test_channels_last_applies_to_weights_and_images(images):
     model = smooth()
     loaded = load_model(model, channels_last=True)
     prepared = loaded.preprocessing(images)
@@ -149,7 +149,7 @@ def test_channels_last_is_of_weights_and_images(images):
     torch.testing.assert_close(scores(loaded.model, prepared), scores(model, images))
 
 
-def test_an_exported_object_is_run(images):
+def test_exported_program_object_is_run(images):
     program = torch.export.export(smooth(), (images,))
     torch.testing.assert_close(scores(load_model(program).model, images), scores(smooth(), images))
 
@@ -165,7 +165,7 @@ def test_normalisation_is_mean_and_deviation_of_each_channel(images):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_the_dtype_is_the_model_s_alone(images, dtype):
+def test_dtype_applies_to_the_model_only(images, dtype):
     """Images, gradients and frames of the lens stay float32, whatever the model computes in."""
     loaded = load_model(smooth(), mean=MEAN, std=STD, dtype=dtype)
     prepared = loaded.preprocessing(images)
@@ -191,7 +191,7 @@ def test_grey_models_take_one_channel():
     assert torch.equal(loaded.preprocessing(torch.ones(2, 1, 16, 16)), torch.ones(2, 1, 16, 16))
 
 
-def test_the_description_says_all_and_is_json():
+def test_description_is_complete_and_json():
     loaded = load_model(smooth(), size=(16, 24), mean=MEAN, std=STD, interpolation="box", crop_pct=0.5, dtype="float16")
     assert json.loads(json.dumps(loaded.description)) == {
         "spec": "torch.nn.modules.container.Sequential",
@@ -213,7 +213,7 @@ def test_the_description_says_all_and_is_json():
 # --- SHA-256 ---
 
 
-def test_the_sha_is_of_names_dtypes_shapes_and_bytes():
+def test_sha256_covers_names_dtypes_shapes_and_bytes():
     """As documented: computed here a second time, from numpy's bytes."""
     model, digest = Restless(), sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -223,7 +223,7 @@ def test_the_sha_is_of_names_dtypes_shapes_and_bytes():
 
 
 @pytest.mark.parametrize("change", ["one bit", "a name", "a dtype", "a shape"])
-def test_the_sha_tells_models_apart(change):
+def test_sha256_differs_between_models(change):
     model, other = smooth(), smooth()
     assert load_model(model).sha256 == load_model(other).sha256
     with torch.no_grad():
@@ -238,13 +238,13 @@ def test_the_sha_tells_models_apart(change):
     assert load_model(model).sha256 != load_model(other).sha256
 
 
-def test_the_sha_is_of_the_weights_not_of_how_they_are_used():
+def test_sha256_does_not_depend_on_options():
     loaded = load_model(smooth(), dtype="bfloat16", channels_last=True, mean=MEAN, std=STD)
     assert loaded.sha256 == load_model(smooth()).sha256
     assert load_model(smooth().bfloat16(), dtype="bfloat16").sha256 != loaded.sha256
 
 
-def test_a_callable_without_state_has_the_sha_of_its_name():
+def test_callable_without_state_has_the_sha256_of_its_name():
     assert load_model(scores).sha256 == sha256(b"test_models.scores").hexdigest()
     assert load_model(nn.Flatten()).sha256 == sha256(b"torch.nn.modules.flatten.Flatten").hexdigest()
     model = smooth()
@@ -255,7 +255,7 @@ def test_a_callable_without_state_has_the_sha_of_its_name():
 
 
 @pytest.mark.parametrize("prefix", ["", "arch:"])
-def test_a_name_in_the_working_directory(zoo, images, prefix):
+def test_name_in_the_working_directory_is_imported(zoo, images, prefix):
     loaded = load_model(f"{prefix}user_zoo:smooth")
     assert torch.equal(scores(loaded.model, images), scores(smooth(), images))
     assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
@@ -263,7 +263,7 @@ def test_a_name_in_the_working_directory(zoo, images, prefix):
     assert not load_model(f"{prefix}user_zoo:Holder.Inner").model.training
 
 
-def test_a_name_of_an_instance_gives_a_copy(zoo, images):
+def test_name_of_an_instance_gives_a_copy(zoo, images):
     loaded = load_model("user_zoo:instance", dtype="bfloat16")
     own = sys.modules["user_zoo"].instance
     assert own.training and own.head.weight.requires_grad and own.head.weight.dtype == torch.float32
@@ -271,18 +271,18 @@ def test_a_name_of_an_instance_gives_a_copy(zoo, images):
     assert loaded.sha256 == load_model(own).sha256
 
 
-def test_a_name_of_what_gives_a_function(zoo):
+def test_name_of_a_factory_may_return_a_function(zoo):
     assert load_model("user_zoo:gives_a_function").model is torch.sin
 
 
-def test_the_order_of_sys_path_is_kept_where_the_working_directory_is_there(zoo, monkeypatch):
+def test_sys_path_with_the_working_directory_keeps_its_order(zoo, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path, str(zoo)])
     before = list(sys.path)
     load_model("user_zoo:smooth")
     assert sys.path == before
 
 
-def test_errors_in_the_user_s_module_come_with_their_traceback(zoo):
+def test_errors_in_a_users_module_have_their_traceback(zoo):
     said = refused(
         "user_broken", "Traceback", 'user_broken.py", line 2', "no_such_package_anywhere", spec="user_broken:f"
     )
@@ -302,7 +302,7 @@ def test_errors_in_the_user_s_module_come_with_their_traceback(zoo):
         ("user_zoo:gives_a_number", ["must return a module", "3"]),
     ],
 )
-def test_names_that_lead_nowhere(zoo, spec, said):
+def test_unknown_names_raise(zoo, spec, said):
     message = refused(*said, spec=spec)
     assert message.startswith("model") and "Traceback" not in message
 
@@ -354,7 +354,7 @@ def test_weights_of_all_usual_forms_are_loaded(zoo, images):
         assert loaded.description["weights"] == str(path)
 
 
-def test_a_prefix_that_the_model_has_itself_stays(zoo):
+def test_prefix_that_the_model_has_itself_stays(zoo):
     """And one that only some names have is never taken off."""
     state = {"model.weight": torch.ones(2, 2), "model.bias": torch.zeros(2)}
     torch.save(state, zoo / "w.pt")
@@ -363,7 +363,7 @@ def test_a_prefix_that_the_model_has_itself_stays(zoo):
     refused("missing weight", "unexpected module.weight", spec="user_zoo:Holder.Inner", weights="w.pt")
 
 
-def test_weights_that_do_not_fit_are_named_four_of_each(zoo):
+def test_wrong_weights_raise_and_name_four_of_each(zoo):
     state = smooth().state_dict()
     torch.save({f"x{n}": torch.ones(1) for n in range(6)} | {"0.weight": state["0.weight"]}, zoo / "w.pt")
     said = refused(
@@ -374,7 +374,7 @@ def test_weights_that_do_not_fit_are_named_four_of_each(zoo):
     refused("6.weight", "[9, 64]", "[5, 64]", spec="user_zoo:smooth", weights="w.pt")
 
 
-def test_weights_that_are_none(zoo):
+def test_files_without_weights_raise(zoo):
     (zoo / "text.pt").write_text("hello")
     (zoo / "cut.pt").write_bytes(b"PK\x03\x04 and no more")
     (zoo / "text.safetensors").write_text("hello")
@@ -424,7 +424,7 @@ def test_torchscript_of_any_name_is_run(tmp_path, images, kind, suffix):
 
 
 @pytest.mark.parametrize("name", ["model.pt2", "model.bin"])
-def test_an_exported_program_is_run(tmp_path, images, name):
+def test_exported_program_is_run(tmp_path, images, name):
     path = exported(tmp_path / "model.pt2").rename(tmp_path / name)
     loaded = load_model(str(path), mean=MEAN, std=STD)
     torch.testing.assert_close(scores(loaded.model, images), scores(smooth(), images))
@@ -434,7 +434,7 @@ def test_an_exported_program_is_run(tmp_path, images, name):
     assert SteerableLens(loaded.model, preprocessing=loaded.preprocessing).morph(images[:3], 1, max_l2=1.0).ok.all()
 
 
-def test_programs_in_half_precision(tmp_path, images):
+def test_programs_run_in_half_precision(tmp_path, images):
     torch.jit.script(smooth()).save(tmp_path / "m.pt")
     for path in (exported(tmp_path / "m.pt2"), tmp_path / "m.pt"):
         loaded = load_model(path, dtype="bfloat16", channels_last=True)
@@ -443,7 +443,7 @@ def test_programs_in_half_precision(tmp_path, images):
         torch.testing.assert_close(found.float(), scores(smooth(), images), rtol=0.1, atol=0.1)
 
 
-def test_a_pickled_module_must_be_trusted(tmp_path, images):
+def test_pickled_module_must_be_trusted(tmp_path, images):
     torch.save(smooth().train(), tmp_path / "m.pth")
     refused("m.pth", "--trust-checkpoint", "Sequential", spec=tmp_path / "m.pth")
     loaded = load_model(tmp_path / "m.pth", trust_checkpoint=True)
@@ -451,14 +451,14 @@ def test_a_pickled_module_must_be_trusted(tmp_path, images):
     assert loaded.sha256 == load_model(smooth()).sha256
 
 
-def test_a_checkpoint_with_a_module_in_it_must_be_trusted(zoo, images):
+def test_checkpoint_with_a_module_must_be_trusted(zoo, images):
     torch.save({"model": smooth()}, zoo / "w.pt")
     refused("w.pt", "--trust-checkpoint", spec="user_zoo:smooth", weights="w.pt")
     loaded = load_model("user_zoo:smooth", weights="w.pt", trust_checkpoint=True)
     assert torch.equal(scores(loaded.model, images), scores(smooth(), images))
 
 
-def test_weights_given_as_a_model_say_what_is_missing(tmp_path):
+def test_weights_given_as_a_model_raise(tmp_path):
     torch.save(smooth().state_dict(), tmp_path / "w.pt")
     for trust in (False, True):
         refused("OrderedDict", "architecture", spec=tmp_path / "w.pt", trust_checkpoint=trust)
@@ -473,7 +473,7 @@ def test_files_that_are_no_model_raise(tmp_path, trust):
         assert refused(str(path), spec=path, trust_checkpoint=trust).startswith("model")
 
 
-def test_a_file_that_is_damaged(tmp_path):
+def test_damaged_file_raises(tmp_path):
     for path in (exported(tmp_path / "m.pt2"), tmp_path / "m.pt"):
         if path.suffix == ".pt":
             torch.jit.script(smooth()).save(path)
@@ -563,7 +563,7 @@ def test_malicious_file_runs_no_command(tmp_path, zoo):
 
 
 @pytest.mark.parametrize("name", ["zip.pt", "old.pt", "inputs.pt2", "opaque.pt2", "weights.pt2"])
-def test_the_same_files_do_run_something_where_they_are_trusted(tmp_path, name):
+def test_trusted_malicious_file_runs_its_command(tmp_path, name):
     """So they would show if they were loaded: what the test above does not find is there to be found."""
     trace = tmp_path / "it-ran"
     (tmp_path / "files").mkdir()
@@ -576,7 +576,7 @@ def test_the_same_files_do_run_something_where_they_are_trusted(tmp_path, name):
 # --- Hubs ---
 
 
-def test_timm_random_weights_are_what_timm_says_of_the_images(images):
+def test_timm_preprocessing_is_that_of_timm(images):
     timm = peers.timm()
     loaded = load_model("timm:resnet10t", weights="random", seed=3)
     state = torch.get_rng_state()
@@ -593,7 +593,7 @@ def test_timm_random_weights_are_what_timm_says_of_the_images(images):
     assert loaded.class_names is None and not loaded.model.training
 
 
-def test_what_is_asked_for_overrides_the_hub():
+def test_options_override_those_of_the_hub():
     peers.timm()
     asked = dict(size=(32, 48), mean=[0.5], std=[0.25], channels=1, interpolation="bilinear", crop_pct=0.5)
     loaded = load_model("timm:resnet10t", weights="random", **asked)
@@ -602,13 +602,13 @@ def test_what_is_asked_for_overrides_the_hub():
     refused("mean", "1 values", "timm:resnet10t", spec="timm:resnet10t", weights="random", channels=1)
 
 
-def test_timm_models_of_one_size_are_made_for_the_size_asked_for():
+def test_timm_models_of_fixed_size_are_made_for_the_given_size():
     peers.timm()
     loaded = load_model("timm:test_vit", weights="random", size=64)
     assert scores(loaded.model, torch.rand(1, 3, 64, 64)).shape == (1, 1000)
 
 
-def test_weights_for_a_hub_s_model_decide_how_many_classes_it_has(tmp_path, images):
+def test_weights_determine_the_classes_of_a_hub_model(tmp_path, images):
     timm = peers.timm()
     own = timm.create_model("resnet10t", num_classes=7).eval()
     torch.save({"state_dict": {f"module.{n}": v for n, v in own.state_dict().items()}}, tmp_path / "w.pt")
@@ -624,7 +624,7 @@ def test_weights_for_a_hub_s_model_decide_how_many_classes_it_has(tmp_path, imag
     assert torch.equal(scores(loaded.model, images), scores(own, images))
 
 
-def test_crops_that_cannot_be_had_are_warned_of(monkeypatch):
+def test_impossible_crops_give_a_warning(monkeypatch):
     """Where timm squashes or pads, images are centre-cropped all the same, and that is said."""
     timm = peers.timm()
     with warnings.catch_warnings():
@@ -637,7 +637,7 @@ def test_crops_that_cannot_be_had_are_warned_of(monkeypatch):
         assert load_model("timm:resnet10t", weights="random").crop_pct == 1
 
 
-def test_torchvision_random_weights_are_what_it_says_of_the_images(images):
+def test_torchvision_preprocessing_is_that_of_torchvision(images):
     vision = peers.torchvision().models
     loaded = load_model("torchvision:mobilenet_v2", weights="random", seed=3)
     with torch.random.fork_rng():
@@ -652,19 +652,19 @@ def test_torchvision_random_weights_are_what_it_says_of_the_images(images):
 
 
 @pytest.mark.parametrize("spec", ["timm:resnet10t", "timm:hf-hub:timm/resnet10t", "torchvision:mobilenet_v2"])
-def test_pretrained_weights_that_cannot_be_fetched(offline, spec):
+def test_pretrained_weights_that_cannot_be_fetched_raise(offline, spec):
     """Without network the message says what to do."""
     peers.timm()
     refused(spec, "cannot be loaded", "--weights random", "--weights FILE", spec=spec)
 
 
 @pytest.mark.parametrize("spec", ["timm:resnet10x", "torchvision:mobilnet_v2"])
-def test_hubs_models_that_are_unknown(spec):
+def test_unknown_hub_models_raise(spec):
     peers.timm()
     refused(spec, "did you mean", {"t": "mobilenet_v2", "x": "resnet10t"}["t" if "vision" in spec else "x"], spec=spec)
 
 
-def test_pretrained_models_bring_the_names_of_their_classes(monkeypatch, tmp_path):
+def test_pretrained_models_have_class_names(monkeypatch, tmp_path):
     """Weights as a download would leave them, in torchvision's cache: then the classes' names are known."""
     vision = peers.torchvision().models
     weights = vision.get_model_weights("squeezenet1_1").DEFAULT
@@ -712,7 +712,7 @@ def test_every_process_gets_the_same_untrained_model(zoo, spec, weights):
     assert shas[0] != load_model(spec, weights=weights, seed=2).sha256
 
 
-def test_importing_models_brings_no_optional_package():
+def test_importing_models_loads_no_optional_package():
     """Neither hubs nor images nor files' libraries, before one is asked for."""
     code = "import sys, torch; before = set(sys.modules)\n"  # torch has its own ideas of what it needs
     code += "import steerlens_fast.models.load, steerlens_fast.data.targets\n"
@@ -760,24 +760,24 @@ def test_bad_arguments_raise():
         refused(*message, **arguments)
 
 
-def test_weights_for_a_file_are_refused(tmp_path):
+def test_weights_for_a_program_file_raise(tmp_path):
     torch.jit.script(linear()).save(tmp_path / "m.pt")
     refused("weights", "must be None", spec=tmp_path / "m.pt", weights="w.pt")
 
 
-def test_channels_of_torchvision_are_three():
+def test_torchvision_with_other_channels_raises():
     peers.torchvision()
     refused("channels", "3", "1", spec="torchvision:mobilenet_v2", weights="random", channels=1)
 
 
-def test_a_model_that_cannot_be_copied_says_what_to_do():
+def test_model_that_cannot_be_copied_raises():
     model = linear()
     model.kept = torch.ones(1, requires_grad=True) * 2  # no leaf: torch refuses to copy it
     refused("copied", "the device and in the dtype it will run in", spec=model, dtype="bfloat16")
     assert load_model(model).model is model
 
 
-def test_classes_of_a_loaded_model_are_as_expected(images):
+def test_loaded_model_reports_its_classes(images):
     """The lens takes what load_model gives, end to end, by a name of one of the tests' own modules."""
     loaded = load_model("classifiers:smooth", mean=MEAN, std=STD)
     lens = SteerableLens(loaded.model, preprocessing=loaded.preprocessing)

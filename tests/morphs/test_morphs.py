@@ -75,13 +75,13 @@ def names(folder) -> list[str]:
 # --- What is asked of it ---------------------------------------------------------------------------------------------
 
 
-def test_ok_and_reasons():
+def test_ok_and_reasons_follow_the_status():
     m = make(status=torch.tensor([0, 2, 0, 3]))
     assert m.ok.tolist() == [True, False, True, False]
     assert m.reasons == [None, MorphStatus(2).reason, None, MorphStatus(3).reason] and MorphStatus.OK.reason == ""
 
 
-def test_probabilities_and_predictions(morphs):
+def test_probabilities_and_predictions_are_those_of_the_outputs(morphs):
     torch.testing.assert_close(morphs.probabilities, morphs.outputs.softmax(2))
     for b, t in enumerate(morphs.target):
         assert torch.equal(morphs.target_probability[b], morphs.probabilities[b, :, t])
@@ -95,7 +95,7 @@ def test_probabilities_are_float32_at_least(dtype):
     assert m.probabilities.dtype == m.target_probability.dtype == torch.promote_types(dtype, torch.float32)
 
 
-def test_frames_that_were_not_scored(morphs):
+def test_unscored_frames_have_no_prediction(morphs):
     outputs = morphs.outputs.clone()
     outputs[:, 1:-1] = NAN
     m = dataclasses.replace(morphs, outputs=outputs)
@@ -104,7 +104,7 @@ def test_frames_that_were_not_scored(morphs):
     assert m.target_probability[:, 1:-1].isnan().all() and not m.target_probability[:, [0, -1]].isnan().any()
 
 
-def test_targets_in_outputs_with_more_dimensions():
+def test_targets_with_positions_select_outputs():
     outputs, target = torch.randn(2, 5, 3, 4, 6), torch.tensor([[1, 3, 5], [2, 0, 1]])
     m = make(2, outputs=outputs, target=target, source=torch.zeros(2, 4, 6, dtype=torch.int64))
     expected = torch.stack([outputs[0].softmax(1)[:, 1, 3, 5], outputs[1].softmax(1)[:, 2, 0, 1]])
@@ -130,14 +130,14 @@ def test_fell_and_best_frame_compare_the_scored_frames():
     assert m.best_frame.tolist() == [2, 1, 0, 1, 0]
 
 
-def test_nothing_is_known_to_fall_where_no_frame_is_scored():
+def test_fell_is_false_without_scored_frames():
     outputs = _outputs_of([None, None], [0.4, None])
     zero, one = torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64)
     m = make(2, 2, classes=2, outputs=outputs, source=zero, target=one)
     assert m.fell.tolist() == [False, False] and m.best_frame.tolist() == [-1, 0]
 
 
-def test_already_predicted_is_where_target_and_source_agree():
+def test_already_predicted_compares_target_and_source():
     assert make(3, target=torch.tensor([0, 1, 2]), source=torch.tensor([0, 2, 2])).already_predicted.tolist() == [
         True,
         False,
@@ -149,7 +149,7 @@ def test_already_predicted_is_where_target_and_source_agree():
     assert make(2, outputs=outputs, target=target, source=source).already_predicted.tolist() == [True, False]
 
 
-def test_it_cannot_be_changed(morphs):
+def test_fields_cannot_be_assigned(morphs):
     with pytest.raises(dataclasses.FrozenInstanceError):
         morphs.frames = None
 
@@ -188,7 +188,7 @@ def test_every_kind_of_index_selects_samples():
             assert torch.equal(getattr(some, name), t[chosen] if chosen else t[:0]), name
 
 
-def test_iteration(morphs):
+def test_iteration_yields_one_sample_each(morphs):
     ones = list(morphs)
     assert [len(m) for m in ones] == [1] * 4
     assert same(Morphs.cat(ones), morphs)
@@ -216,7 +216,7 @@ def test_bad_index_raises(morphs):
             morphs[index]
 
 
-def test_cat(morphs):
+def test_cat_joins_samples(morphs):
     other = make(2)
     both = Morphs.cat([morphs, other, other[:0]])
     assert len(both) == 6 and same(both[:4], morphs) and same(both[4:], other)
@@ -251,7 +251,7 @@ def test_cat_of_unlike_morphs_raises(morphs):
 
 
 @pytest.mark.parametrize("bad", [[], [1], [None]])
-def test_cat_of_something_else(bad):
+def test_cat_of_other_objects_raises(bad):
     with pytest.raises(TypeError, match="morphs must be one or more Morphs"):
         Morphs.cat(bad)
 
@@ -289,17 +289,17 @@ def test_to_changes_the_device(morphs, device):
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, torch.bool])
-def test_to_refuses_other_dtypes(morphs, dtype):
+def test_to_other_dtypes_raises(morphs, dtype):
     with pytest.raises(TypeError, match=f"dtype must be a floating-point dtype, got {dtype}"):
         morphs.to(dtype=dtype)
 
 
-def test_detach(morphs):
+def test_detach_shares_memory(morphs):
     m = dataclasses.replace(morphs, frames=morphs.frames.clone().requires_grad_())
     assert m.frames.requires_grad and not m.detach().frames.requires_grad
 
 
-def test_pickle_and_deepcopy(morphs):
+def test_pickle_and_deepcopy_are_equal(morphs):
     for m in (morphs, make(dtype=torch.float16, amplitude_factors=torch.rand(4, 5), budget=None, attained=None)):
         assert same(pickle.loads(pickle.dumps(m)), m) and same(copy.deepcopy(m), m)
 
@@ -325,7 +325,7 @@ def test_bad_fields_raise():
 # --- Representation --------------------------------------------------------------------------------------------------
 
 
-def test_repr():
+def test_repr_has_shape_method_and_medians():
     outputs = torch.tensor([0.25, 0.75]).log().expand(3, 2, 2)
     m = make(3, 2, classes=2, outputs=outputs, target=torch.tensor([1, 1, 0]), status=torch.tensor([0, 0, 1]))
     assert repr(m) == (
@@ -334,7 +334,7 @@ def test_repr():
     )
 
 
-def test_repr_of_little(morphs):
+def test_repr_of_empty_and_meta_morphs(morphs):
     unscored = dataclasses.replace(morphs, outputs=morphs.outputs * NAN, attained=None, settings={})
     assert repr(unscored) == "Morphs(4 x 5 frames of 3 x 12 x 16, float32, cpu; l2 12 (median, last frame))"
     short = "Morphs(0 x 5 frames of 3 x 12 x 16, float16, cpu, csp-phase, complex, frozen)"
@@ -361,7 +361,7 @@ def test_repr_of_little(morphs):
         {"settings": {"x": [1, 0.1, None, {"ü": True}], "y": 1e-300}},
     ],
 )
-def test_safetensors_round_trip(tmp_path, changes):
+def test_safetensors_round_trip_is_bitwise(tmp_path, changes):
     m = make(**changes)
     m.save(tmp_path / "a.safetensors")
     loaded = Morphs.load(str(tmp_path / "a.safetensors"))
@@ -369,7 +369,7 @@ def test_safetensors_round_trip(tmp_path, changes):
     assert loaded.frames.is_contiguous()
 
 
-def test_safetensors_of_views_and_of_what_needs_a_gradient(tmp_path, morphs):
+def test_safetensors_of_views_and_of_tensors_with_gradients(tmp_path, morphs):
     """One memory under several names, which the format refuses; autograd, which it does not keep."""
     table = torch.rand(2, 4, 5, requires_grad=True)
     m = dataclasses.replace(morphs, factors=table[0], l2=table[1], amplitude_factors=table[0], source=morphs.target)
@@ -388,12 +388,12 @@ def test_safetensors_can_be_read_without_this_package(tmp_path, morphs):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif", "a.safetensors"])
-def test_a_folder_that_is_not_there_is_named(tmp_path, morphs, name):
+def test_missing_folder_is_named(tmp_path, morphs, name):
     with pytest.raises(FileNotFoundError, match=r"the folder to write into must exist: '.*/none'"):
         morphs.save(tmp_path / "none" / name)
 
 
-def test_what_cannot_be_loaded(tmp_path, morphs):
+def test_other_files_raise_when_loaded(tmp_path, morphs):
     with pytest.raises(FileNotFoundError):
         Morphs.load(tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match=r"path must end in .safetensors, got .*a.png"):
@@ -407,7 +407,7 @@ def test_what_cannot_be_loaded(tmp_path, morphs):
         Morphs.load(tmp_path / "cut.safetensors")
 
 
-def test_settings_that_are_not_json(tmp_path, morphs):
+def test_settings_that_are_not_json_raise(tmp_path, morphs):
     with pytest.raises(TypeError, match="settings must be JSON-able, got"):
         dataclasses.replace(morphs, settings={"model": object()}).save(tmp_path / "a.safetensors")
     assert names(tmp_path) == []
@@ -441,14 +441,14 @@ def test_strip_shows_frames_and_probabilities(morphs):
     assert [drawn[f"sample 0 frame {f}"].get_title() for f in range(5)] == ["L2 0", "L2 3", "L2 6", "L2 9", "L2 12"]
 
 
-def test_grey_and_half_precision():
+def test_strip_of_grey_and_half_precision_morphs():
     m = make(2, c=1, dtype=torch.float16)
     axes = panels(strips.plot_morphs(m))["sample 1 frame 4"]
     assert torch.equal(shown(axes), (m.frames[1, 4, 0].double() * 255).round().byte())
     assert axes.images[0].get_cmap().name == "gray" and axes.images[0].get_clim() == (0, 255)
 
 
-def test_which_frames_and_samples(morphs):
+def test_strip_shows_the_chosen_frames_and_samples(morphs):
     long = make(20, 30)
     figure = strips.plot_morphs(long)
     assert len(figure.axes) == 16 * 8
@@ -538,7 +538,7 @@ def test_draws_into_a_given_figure(morphs):
     assert pyplot.get_fignums() == before
 
 
-def test_a_red_image_gives_red_pixels(tmp_path):
+def test_red_image_has_red_pixels(tmp_path):
     colours([1.0, 0, 0], [0, 1.0, 0], f=1).save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         counts = dict((colour, n) for n, colour in picture.convert("RGB").getcolors(1 << 20))
@@ -551,7 +551,7 @@ def test_a_red_image_gives_red_pixels(tmp_path):
     "suffix, start", [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml"), ("PNG", b"\x89PNG")]
 )
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 40), (3, 200, 150)])
-def test_every_kind_of_figure(tmp_path, suffix, start, shape):
+def test_every_kind_of_figure_is_written(tmp_path, suffix, start, shape):
     make(2, 3, shape[0], shape[1:]).save(tmp_path / f"a.{suffix}", frames=2, class_names=["a", "b", "c"])
     assert (tmp_path / f"a.{suffix}").read_bytes().startswith(start)
     assert names(tmp_path) == [f"a.{suffix}"]
@@ -565,7 +565,7 @@ def looks(axes) -> tuple[str, str]:
     return axes.get_xlabel(), axes.xaxis.label.get_weight()
 
 
-def test_a_target_that_is_predicted_already_is_not_bold():
+def test_target_that_is_already_predicted_is_not_bold():
     outputs = torch.tensor([[2.0, 0.0, 0.0]]).log_softmax(1).expand(2, 3, 3)
     m = make(2, 3, outputs=outputs, target=torch.tensor([0, 0]), source=torch.tensor([0, 1]))
     drawn = panels(strips.plot_morphs(m))
@@ -613,7 +613,7 @@ def test_probabilities_that_are_nan_are_neither_shown_nor_bold():
     assert [looks(axes) for axes in strips.plot_morphs(m).axes] == [("0.73", "bold"), ("", "normal"), ("", "normal")]
 
 
-def test_a_class_name_below_a_frame_is_short_and_no_formula(morphs):
+def test_class_name_below_a_frame_is_short_and_no_formula(morphs):
     m = dataclasses.replace(morphs[0], outputs=torch.tensor([[0.0, 2.0, 0.0]]).expand(1, 5, 3))
     figure = strips.plot_morphs(m, class_names=["a", "$x$ of a very long name", "c"])
     assert figure.axes[0].get_xlabel().split("\n")[1] == "$x$ of a very…: 0.79"
@@ -711,7 +711,7 @@ def test_animation_shows_the_pixels_enlarged(tmp_path, suffix, c, tolerance):
             assert tolerance or torch.equal(pixels[::9, ::9], expected.expand(16, 16, 3))
 
 
-def test_a_smooth_colour_image_is_good_in_a_gif(tmp_path):
+def test_smooth_colour_image_survives_a_gif(tmp_path):
     y, x = torch.meshgrid(torch.linspace(0, 1, 144), torch.linspace(0, 1, 144), indexing="ij")
     image = torch.stack([x, y, (1 - x) * (1 - y)])
     frames = torch.stack([image * s for s in (1.0, 0.8)])[None]
@@ -747,7 +747,7 @@ def test_captions_are_drawn(tmp_path):
         assert green[0] == 0 and (green[1] > 20) == (name == "reached"), green
 
 
-def test_the_same_morphs_give_the_same_files(tmp_path, morphs):
+def test_same_morphs_give_the_same_files(tmp_path, morphs):
     for name in ("png", "gif", "webp", "safetensors"):
         for folder in ("a", "b"):
             (tmp_path / folder).mkdir(exist_ok=True)
@@ -762,7 +762,7 @@ KINDS = ["png", "gif", "webp", "safetensors"]
 
 @pytest.mark.parametrize("suffix", KINDS)
 @pytest.mark.parametrize("older", [True, False])
-def test_a_writer_that_fails_midway(tmp_path, morphs, monkeypatch, suffix, older):
+def test_failed_write_leaves_the_old_file(tmp_path, morphs, monkeypatch, suffix, older):
     path = tmp_path / f"a.{suffix}"
     if older:
         path.write_bytes(b"older")
@@ -781,27 +781,27 @@ def test_a_writer_that_fails_midway(tmp_path, morphs, monkeypatch, suffix, older
 
 
 @pytest.mark.parametrize("suffix", KINDS)
-def test_an_older_file_is_replaced(tmp_path, morphs, suffix):
+def test_older_file_is_replaced(tmp_path, morphs, suffix):
     (tmp_path / f"a.{suffix}").write_bytes(b"older")
     morphs.save(str(tmp_path / f"a.{suffix}"))
     assert (tmp_path / f"a.{suffix}").stat().st_size > 100 and names(tmp_path) == [f"a.{suffix}"]
 
 
 @pytest.mark.parametrize("suffix", KINDS)
-def test_files_have_the_usual_permissions(tmp_path, morphs, suffix):
+def test_files_have_the_permissions_of_the_umask(tmp_path, morphs, suffix):
     (tmp_path / "usual").touch()
     morphs.save(tmp_path / f"a.{suffix}")
     mode = lambda name: stat.S_IMODE((tmp_path / name).stat().st_mode)
     assert mode(f"a.{suffix}") == mode("usual")
 
 
-def test_a_long_name_can_be_written(tmp_path, morphs):
+def test_longest_file_name_can_be_written(tmp_path, morphs):
     morphs.save(tmp_path / ("n" * 250 + ".png"), frames=1, samples=1)
     with pytest.raises(FileNotFoundError):
         morphs.save(tmp_path / "nowhere" / "a.png")
 
 
-def test_atomic_survives_a_stop(tmp_path):
+def test_stop_during_a_write_leaves_the_old_file(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "a", durable=False) as file:
         file.write(b"half")
         raise KeyboardInterrupt
@@ -812,7 +812,7 @@ def test_atomic_survives_a_stop(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a", "png", "a.png.tmp", ".png"])
-def test_unknown_suffix(tmp_path, morphs, name):
+def test_unknown_suffix_raises(tmp_path, morphs, name):
     with pytest.raises(ValueError, match=r"path must end in one of .png, .pdf, .svg, .gif, .webp, .safetensors, got"):
         morphs.save(tmp_path / name)
     assert names(tmp_path) == []
@@ -847,7 +847,7 @@ def test_bad_options_raise(tmp_path, morphs, options, error, text, suffix):
     assert names(tmp_path) == []
 
 
-def test_bad_morphs(tmp_path, morphs):
+def test_bad_morphs_raise(tmp_path, morphs):
     with pytest.raises(ValueError, match=r"morphs must hold at least one frame of one sample, got \[0, 5, 3, 12, 16\]"):
         morphs[:0].save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="1 channel .* or 3 .* got 4"):
@@ -870,7 +870,7 @@ def test_bad_morphs(tmp_path, morphs):
         ("safetensors", "safetensors", "save"),
     ],
 )
-def test_says_which_extra_is_missing(tmp_path, morphs, monkeypatch, suffix, module, extra):
+def test_missing_extra_is_named(tmp_path, morphs, monkeypatch, suffix, module, extra):
     for name in [n for n in sys.modules if n.partition(".")[0] == module]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtra, match=rf"{module} is not installed: pip install .*  # steerlens_fast\[{extra}\]"):

@@ -194,7 +194,7 @@ def test_module_gradients_are_those_of_the_reference(synthesis, option, dtype, d
 
 
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
-def test_module_gradcheck(synthesis, device):
+def test_numerical_derivatives_of_the_module_agree(synthesis, device):
     pyramid = SteerablePyramid((8, 9), order=1, synthesis=synthesis)
     x = image(8, 9, device=device).requires_grad_()
     function = lambda t: pyramid.synthesize(pyramid(t).map(lambda b: b * b.abs()))

@@ -58,7 +58,7 @@ def on(device, count=2):
 
 @works
 @torch.no_grad()
-def test_capture(work, gpu):
+def test_captured_graph_replays_with_new_inputs(work, gpu):
     """A replay computes what the inputs hold then."""
     x, g = on(gpu)
     stream = torch.cuda.Stream()
@@ -82,7 +82,7 @@ def test_capture(work, gpu):
 
 @works
 @torch.no_grad()
-def test_streams(work, gpu):
+def test_streams_give_the_results_of_one_stream(work, gpu):
     """Side by side on streams of their own, each as if it were alone."""
     batches = [[t.roll(n, -1) for t in on(gpu, 8)] for n in range(6)]
     alone = [tensors_of(work(*batch)) for batch in batches]
@@ -100,7 +100,7 @@ def test_streams(work, gpu):
 
 @works
 @torch.no_grad()
-def test_another_device_than_the_current_one(work, gpu):
+def test_device_other_than_the_current_one_works(work, gpu):
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
     other = torch.device("cuda", 1)
@@ -129,7 +129,7 @@ def no_waits(gpu):
 
 @works
 @torch.no_grad()
-def test_no_waits(work, gpu, no_waits):
+def test_work_does_not_wait(work, gpu, no_waits):
     x, g = on(gpu)
     work(x, g)
     no_waits()
@@ -138,7 +138,7 @@ def test_no_waits(work, gpu, no_waits):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("target", [3, None], ids=str)
-def test_a_frozen_morph_by_the_lens_does_not_wait(family, target, gpu, no_waits):
+def test_frozen_morph_by_the_lens_does_not_wait(family, target, gpu, no_waits):
     lens = SteerableLens(Linear(lambda t: t.to(gpu)), family=family)
     x, _ = on(gpu)
     run = lambda: lens.morph(x, target, factors=3.0, frames=4)
@@ -151,19 +151,19 @@ def test_a_frozen_morph_by_the_lens_does_not_wait(family, target, gpu, no_waits)
 
 
 @works
-def test_the_same_bits_twice(work, gpu):
+def test_repeated_work_is_bitwise_equal(work, gpu):
     x, g = on(gpu)
     assert all(map(torch.equal, tensors_of(work(x, g)), tensors_of(work(x, g))))
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_the_same_bits_of_an_op(op, gpu, dtype):
+def test_repeated_ops_are_bitwise_equal(op, gpu, dtype):
     args = case(op, "threads", shapes_of(op)["threads"]).build(dtype, gpu)
     first, second = (as_list(getattr(RAW, op)(*args)) for _ in range(2))
     assert all(map(torch.equal, first, second))
 
 
-def test_the_same_bits_of_gradients(gpu):
+def test_repeated_gradients_are_bitwise_equal(gpu):
     def gradients():
         leaves = [t.requires_grad_() for t in on(gpu)]
         return torch.autograd.grad(morph("joint")(*leaves).square().sum(), leaves)

@@ -30,14 +30,14 @@ def first(t, n):
 
 
 @dtypes
-def test_the_negative_real_axis_has_the_sign_of_its_zero(dtype, device):
+def test_phase_of_the_negative_real_axis_has_the_sign_of_its_zero(dtype, device):
     c = row(complex(-1, -0.0), complex(-1, 0.0), complex(-INF, -0.0), dtype=COMPLEX[dtype], device=device)
     for _, phase in (ops.polar_split(c), reference.polar_split(c)):
         assert first(phase, 3) == pytest.approx([-math.pi, math.pi, -math.pi], abs=3e-7)
 
 
 @dtypes
-def test_phases_are_atan2_but_at_the_origin(dtype, device):
+def test_phases_are_atan2_except_at_the_origin(dtype, device):
     sides = [0.0, -0.0, 1.0, -1.0, INF, -INF, 1e-40, -1e-40]
     points = [complex(re, im) for re in sides for im in sides]
     c = row(*points, dtype=COMPLEX[dtype], device=device)
@@ -47,7 +47,7 @@ def test_phases_are_atan2_but_at_the_origin(dtype, device):
 
 
 @dtypes
-def test_half_a_turn_is_positive_whatever_the_zero(dtype, device):
+def test_phase_step_of_half_a_turn_is_positive(dtype, device):
     c = row(complex(1, 0.0), complex(1, -0.0), complex(-1, 0.0), complex(-1, -0.0), dtype=COMPLEX[dtype], device=device)
     for gradient in (2 * c, (2 * c).real.clone()):
         phase, _ = ops.step(c, gradient)
@@ -57,7 +57,7 @@ def test_half_a_turn_is_positive_whatever_the_zero(dtype, device):
 
 @dtypes
 @pytest.mark.parametrize("factors", [(1e30, -1e10), (-1e30, 1e10), (1e38, -1e38)])
-def test_an_amplitude_that_overflows_below_0_is_0(factors, dtype, device):
+def test_amplitude_that_overflows_below_0_is_0(factors, dtype, device):
     huge = (1e270 if dtype == torch.float64 else 1.0) * factors[0]
     c, step = row(3 + 4j, dtype=COMPLEX[dtype], device=device), row(factors[1], dtype=dtype, device=device)
     a = torch.tensor([[huge]], dtype=dtype, device=device)
@@ -71,7 +71,7 @@ def test_an_amplitude_that_overflows_below_0_is_0(factors, dtype, device):
 
 @dtypes
 @rules
-def test_a_phase_whose_product_overflows_keeps_the_amplitude(rule, dtype, device):
+def test_overflowing_phase_keeps_the_amplitude(rule, dtype, device):
     huge = torch.finfo(dtype).max / 2
     c, step = row(3 + 4j, dtype=COMPLEX[dtype], device=device), row(3.0, -9.0, dtype=dtype, device=device)
     c = c.repeat(1, 1, 1, 2)
@@ -83,7 +83,7 @@ def test_a_phase_whose_product_overflows_keeps_the_amplitude(rule, dtype, device
 
 
 @dtypes
-def test_a_gain_without_a_number_of_its_own_still_multiplies(dtype, device):
+def test_overflowing_gain_still_multiplies(dtype, device):
     """0 exp(1000) is 0, and 1e-30 exp(100) has a number in float32 though exp(100) has none."""
     large, small = (100.0, 1e-30) if dtype == torch.float32 else (800.0, 1e-300)
     c = row(0j, complex(small, 0), complex(0, 1 / small), dtype=COMPLEX[dtype], device=device)
@@ -100,7 +100,7 @@ def test_a_gain_without_a_number_of_its_own_still_multiplies(dtype, device):
 
 @dtypes
 @rules
-def test_nothing_below_the_floor_enters_a_gradient(rule, dtype, device):
+def test_coefficients_below_the_floor_have_zero_gradients(rule, dtype, device):
     """Subnormal coefficients beside large ones, with infinite gradients of their own."""
     tiny = TINY[dtype]
     c = row(*map(complex, tiny), complex(0, -tiny[0]), 0j, 1 + 1j, dtype=COMPLEX[dtype], device=device).requires_grad_()
@@ -118,7 +118,7 @@ def test_nothing_below_the_floor_enters_a_gradient(rule, dtype, device):
 
 @dtypes
 @rules
-def test_a_band_of_subnormal_numbers_has_finite_gradients(rule, dtype, device):
+def test_band_of_subnormal_numbers_has_finite_gradients(rule, dtype, device):
     c = row(*map(complex, TINY[dtype]), *(complex(0, -t) for t in TINY[dtype]), dtype=COMPLEX[dtype], device=device)
     c.requires_grad_()
     for gradient in (torch.zeros_like(c.real), torch.ones_like(c.real)):
@@ -136,7 +136,7 @@ def test_a_band_of_subnormal_numbers_has_finite_gradients(rule, dtype, device):
 
 
 @dtypes
-def test_infinite_gradients_stay_visible(dtype, device):
+def test_infinite_gradients_stay_infinite(dtype, device):
     """What is clamped is the quotient of finite numbers alone."""
     c = row(1 + 1j, dtype=COMPLEX[dtype], device=device).requires_grad_()
     _, phase = ops.polar_split(c)
@@ -145,7 +145,7 @@ def test_infinite_gradients_stay_visible(dtype, device):
 
 
 @rules
-def test_the_polar_step_of_the_largest_floats_is_finite(rule, device):
+def test_polar_step_of_the_largest_floats_is_finite(rule, device):
     c = row(complex(3e38, 3e38), dtype=torch.complex64, device=device)
     phase, _ = ops.step(c, torch.full_like(c, 1e-38j), rule=rule)
     assert phase.isfinite().all()

@@ -26,7 +26,7 @@ def fresh_compiler():
 
 
 @pytest.mark.parametrize("case_", SMALL_CASES.values(), ids=SMALL_CASES)
-def test_opcheck(case_, device):
+def test_opcheck_passes(case_, device):
     """Schema, autograd registration, fakes and AOT dispatch with dynamic shapes."""
     args, _ = leaves_of(case_.build(torch.float64, device), case_.op)
     torch.library.opcheck(getattr(RAW, case_.op).default, args)
@@ -65,7 +65,7 @@ def family(synthesis, edit="joint", **options):
 
 @pytest.mark.slow
 @syntheses
-def test_module_compiles(synthesis, dtype, device):
+def test_compiled_module_is_equal(synthesis, dtype, device):
     pyramid = SteerablePyramid((17, 20), synthesis=synthesis)
     x = image(2, 3, 17, 20, dtype=dtype, device=device)
     analyze = torch.compile(pyramid, fullgraph=True)
@@ -78,7 +78,7 @@ def test_module_compiles(synthesis, dtype, device):
 
 @pytest.mark.slow
 @syntheses
-def test_compiled_gradients(synthesis, device):
+def test_compiled_gradients_are_equal(synthesis, device):
     pyramid = SteerablePyramid((16, 12), height=1, synthesis=synthesis)
     loss = lambda t: pyramid.synthesize(pyramid(t).map(lambda b: b * b.abs())).square().sum()
     x = image(2, 16, 12, device=device).requires_grad_()
@@ -88,7 +88,7 @@ def test_compiled_gradients(synthesis, device):
 
 
 @pytest.mark.slow
-def test_a_dynamic_batch_compiles_once(device):
+def test_dynamic_batch_compiles_once(device):
     pyramid = SteerablePyramid((16, 12), height=1)
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     run = torch.compile(lambda t: pyramid.synthesize(pyramid(t)), fullgraph=True, dynamic=True, backend=counter)
@@ -101,7 +101,7 @@ def test_a_dynamic_batch_compiles_once(device):
 @pytest.mark.slow
 @syntheses
 @pytest.mark.parametrize("edit, rule", [("phase", "complex"), ("joint", "complex"), ("joint", "polar")])
-def test_render_compiles(edit, rule, synthesis, device):
+def test_compiled_render_is_equal(edit, rule, synthesis, device):
     csp = family(synthesis, edit, rule=rule)
     x, g = image(2, 3, 16, 19, device=device), normal(2, 3, 16, 19, device=device)
     factors = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64, device=device)
@@ -110,7 +110,7 @@ def test_render_compiles(edit, rule, synthesis, device):
 
 
 @pytest.mark.slow
-def test_pixel_render_compiles(device):
+def test_compiled_pixel_render_is_equal(device):
     x, g = image(2, 3, 8, 8, device=device), normal(2, 3, 8, 8, device=device)
     render = lambda x, g: PixelFamily(0.1).prepare(x, g).render([0.0, 1.0], bounds=(0, 1))
     assert_close(torch.compile(render, fullgraph=True)(x, g), render(x, g), "compiled")
@@ -138,7 +138,7 @@ class Render(torch.nn.Module):
 @pytest.mark.slow
 @pytest.mark.parametrize("strict", [True, False])
 @syntheses
-def test_module_exports(synthesis, strict, device):
+def test_exported_module_is_equal(synthesis, strict, device):
     """With a dynamic batch; Coefficients pass as the pytree they are."""
     module = RoundTrip(SteerablePyramid((17, 20), synthesis=synthesis))
     x = image(2, 3, 17, 20, device=device)
@@ -159,7 +159,7 @@ def test_exported_programs_can_be_saved(tmp_path, device):
 
 @pytest.mark.slow
 @syntheses
-def test_render_exports(synthesis, device):
+def test_exported_render_is_equal(synthesis, device):
     module = Render(family(synthesis))
     x, g = image(2, 16, 19, device=device), normal(2, 16, 19, device=device)
     factors = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64, device=device)
@@ -168,7 +168,7 @@ def test_render_exports(synthesis, device):
 
 
 @pytest.mark.slow
-def test_masks_made_by_the_compiler_serve_eager_code(device):
+def test_masks_made_by_the_compiler_work_in_eager_mode(device):
     """A geometry first met while compiling: its cached masks are real tensors."""
     pyramid = SteerablePyramid((16, 16), width=1.125)
     x = image(2, 16, 16, device=device)

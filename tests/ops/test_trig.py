@@ -37,7 +37,7 @@ def angle_error(values: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("limit", [math.pi, 100.0, 1e4, 1e5])
-def test_sincos(limit, device):
+def test_sincos_is_accurate(limit, device):
     x = angles(limit).to(device)
     z = ops.polar_join(torch.ones_like(x), x)
     assert angle_error(z, x.double().cpu()).max() <= ANGLE
@@ -50,7 +50,7 @@ def test_sin_of_small_angles_is_exact_relatively(device):
 
 
 @pytest.mark.parametrize("factor", [1 / 3, 7.77, -123.4, 1000.0, -1000.0])
-def test_sincos_of_a_product(factor, device):
+def test_sincos_of_a_product_is_accurate(factor, device):
     """The product's own rounding error is carried along."""
     angle = angles(math.pi).to(device)
     factors = torch.tensor([[factor]], device=device)
@@ -60,7 +60,7 @@ def test_sincos_of_a_product(factor, device):
 
 
 @pytest.mark.parametrize("radius", [1e-30, 1e-10, 1.0, 1e10, 1e30])
-def test_atan2(radius, device):
+def test_atan2_is_accurate(radius, device):
     """All around the circle, with the axes and diagonals and their neighbours."""
     exact = torch.linspace(-math.pi, math.pi, 100_001, dtype=torch.float64)
     circle = radius * torch.exp(1j * exact)
@@ -75,13 +75,13 @@ def test_atan2(radius, device):
     assert turn.abs().max() <= ANGLE
 
 
-def test_atan2_on_the_axes(device):
+def test_atan2_is_exact_on_the_axes(device):
     z = torch.tensor([1, 1j, -1, -1j, 1 + 1j, -1 + 1j, -1 - 1j, 1 - 1j], device=device)
     expected = torch.tensor([0, 0.5, 1, -0.5, 0.25, 0.75, -0.75, -0.25], dtype=torch.float64) * math.pi
     assert (ops.polar_split(z)[1].double().cpu() - expected).abs().max() <= 1.3e-7  # the rounding of pi
 
 
-def test_amplitude(device):
+def test_amplitude_is_accurate(device):
     """Relative to each value, over all of float32's magnitudes but its ends."""
     size = torch.logspace(-37, 37, 2001, dtype=torch.float64)
     z = torch.cat([size * torch.exp(torch.tensor(1j * a)) for a in (0.0, 0.3, math.pi / 4, 1.5, 3.0)])
@@ -97,7 +97,7 @@ def exp_of(x: torch.Tensor) -> torch.Tensor:
     return ops.extrapolate(one + 0j, None, x.reshape(one.shape), factors, factors, "polar", "complex").real.flatten()
 
 
-def test_exp(device):
+def test_exp_is_accurate(device):
     halves = around(torch.arange(-126, 127, dtype=torch.float64) * (math.log(2) / 2))
     x = torch.cat([torch.linspace(-86.9, 87.9, 100_001), halves, torch.logspace(-30, 0, 200)])
     x = x[(x > -87) & (x < 88)].to(device)
@@ -124,7 +124,7 @@ def test_exp_of_nan_is_nan(device):
     assert exp_of(torch.tensor([math.nan], device=device)).isnan().all()
 
 
-def test_float64_calls_libm(device):
+def test_float64_agrees_with_libm(device):
     x = torch.linspace(-50, 50, 10_001, dtype=torch.float64, device=device)
     z = ops.polar_join(torch.ones_like(x), x)
     assert (z - torch.exp(1j * x)).abs().max() <= TOLERANCES["angle"].float64

@@ -32,12 +32,12 @@ def same(a: Coefficients, b: Coefficients) -> bool:
     return all(there) and len(a.bands) == len(b.bands) and all(map(torch.equal, a.tensors(), b.tensors()))
 
 
-def test_order_of_the_tensors(c, some):
+def test_tensors_are_in_order(c, some):
     assert [t.shape[-1] for t in c.tensors()] == [17, 17, 9, 5]
     assert [tuple(t.shape) for t in some.tensors()] == [(2, 12, 9)]
 
 
-def test_pytree(c):
+def test_coefficients_are_a_pytree(c):
     leaves, spec = _pytree.tree_flatten(c)
     assert len(leaves) == 4 and all(a is b for a, b in zip(leaves, c.tensors()))
     assert same(_pytree.tree_unflatten(leaves, spec), c)
@@ -91,7 +91,7 @@ def test_map_edits_bands_and_apply_edits_all(c, some):
     assert some.map(lambda b: 2 * b).bands[0] is None
 
 
-def test_arithmetic(c):
+def test_arithmetic_applies_to_all_parts(c):
     assert same(c + c, 2 * c) and same(c * 2, 2 * c)
     assert all(not t.any() for t in (c - c).tensors())
     assert same(c * torch.tensor(2.0, dtype=torch.float64), 2 * c)
@@ -103,7 +103,7 @@ def test_arithmetic_of_missing_parts(some):
     assert not (some - some).bands[1].any()
 
 
-def test_it_cannot_be_changed(c):
+def test_fields_cannot_be_assigned(c):
     with pytest.raises(AttributeError):
         c.highpass = None
 
@@ -118,7 +118,7 @@ def test_plenoptic_round_trip_copies_nothing(c, some):
     assert again.bands[0] is None and again.bands[1] is some.bands[1] and again.highpass is None
 
 
-def test_repr_tells_shapes_type_and_device(c, some):
+def test_repr_has_shapes_type_and_device(c, some):
     assert repr(c) == (
         "Coefficients(highpass=[2, 3, 24, 17], bands=([2, 3, 2, 24, 17], [2, 3, 2, 12, 9]), "
         "lowpass=[2, 3, 6, 5], float64, cpu)"
@@ -127,7 +127,7 @@ def test_repr_tells_shapes_type_and_device(c, some):
     assert repr(Coefficients(None, (None,), None)) == "Coefficients(highpass=None, bands=(None,), lowpass=None)"
 
 
-def test_pickle_and_deepcopy(c, some):
+def test_pickle_and_deepcopy_are_equal(c, some):
     for one in (c, some):
         assert same(pickle.loads(pickle.dumps(one)), one) and same(copy.deepcopy(one), one)
 
@@ -135,7 +135,7 @@ def test_pickle_and_deepcopy(c, some):
 # --- One tensor of all of them
 
 
-def test_pack_and_unpack(pyramid, c):
+def test_unpack_inverts_pack(pyramid, c):
     packed = pyramid.pack(c)
     sizes = [t.shape[2:].numel() * (2 if t.is_complex() else 1) for t in c.tensors()]
     assert packed.shape == (2, 3, sum(sizes)) and packed.dtype == torch.float64
@@ -144,7 +144,7 @@ def test_pack_and_unpack(pyramid, c):
     assert torch.allclose(packed.square().sum(), energy), "something is packed twice or not at all"
 
 
-def test_pack_of_conjugate_views(pyramid, c):
+def test_pack_resolves_conjugate_views(pyramid, c):
     turned = c.map(torch.conj)
     assert same(pyramid.unpack(pyramid.pack(turned)), turned.map(torch.resolve_conj))
 
@@ -156,7 +156,7 @@ def test_packed_coefficients_are_differentiable(pyramid):
     assert torch.allclose(grad, torch.ones_like(x))
 
 
-def test_what_cannot_be_packed(pyramid, c, some):
+def test_missing_parts_cannot_be_packed(pyramid, c, some):
     with pytest.raises(ValueError, match="coefficients.*all scales.*None"):
         pyramid.pack(some)
     with pytest.raises(ValueError, match=r"packed.*\[\.\.\., \d+\], got \[2, 3, 7\]"):

@@ -52,7 +52,7 @@ def held_filters():
     ]
 
 
-def test_24_sizes_stay_within_the_bound(device):
+def test_many_sizes_stay_within_the_limit(device):
     set_filter_cache_limit(48 * MIB)
     use(384, 384, device)
     before = resident()
@@ -75,7 +75,7 @@ def test_evicted_filters_are_freed(device):
     assert [ref() for ref in masks] == [None] * len(masks)
 
 
-def test_the_latest_geometry_stays_whatever_the_bound():
+def test_latest_geometry_is_never_evicted():
     set_filter_cache_limit(0)
     use(64, 64)
     held = filter_cache_bytes()
@@ -84,7 +84,7 @@ def test_the_latest_geometry_stays_whatever_the_bound():
     assert filter_cache_bytes() == held
 
 
-def test_the_geometry_used_longest_ago_goes_first():
+def test_least_recently_used_geometry_is_evicted_first():
     for n in (32, 40, 48):
         use(n, n)
     use(32, 32)
@@ -93,27 +93,27 @@ def test_the_geometry_used_longest_ago_goes_first():
     assert [geometry.shape for geometry in module.CACHE._groups] == [(48, 48), (32, 32)]
 
 
-def test_float64_originals_stay_for_the_latest_geometry_alone():
+def test_float64_originals_are_cached_for_the_latest_geometry_only():
     use(32, 32)
     use(40, 40)
     first, second = module.CACHE._groups.values()
     assert not first.originals and second.originals
 
 
-def test_bytes_count_each_memory_once():
+def test_bytes_count_each_storage_once():
     use(32, 32)
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in held_filters()}
     assert filter_cache_bytes() == sum(storages.values())
 
 
-def test_a_second_use_builds_nothing(device):
+def test_second_use_builds_nothing(device):
     use(32, 32, device)
     before = [id(t) for t in held_filters()]
     use(32, 32, device)
     assert [id(t) for t in held_filters()] == before
 
 
-def test_clearing_changes_no_number(device):
+def test_clearing_does_not_change_results(device):
     pyramid, x, g = SteerablePyramid((24, 20)), image(2, 24, 20, device=device), normal(2, 24, 20, device=device)
     families = CSPFamily(pyramid, "joint"), FourierFamily(pyramid=pyramid, scales=[0])
     results = lambda: [*pyramid(x).tensors(), *(f.prepare(x, g).render([0.5]) for f in families)]
@@ -123,7 +123,7 @@ def test_clearing_changes_no_number(device):
     assert all(torch.equal(a, b) for a, b in zip(results(), before))
 
 
-def test_a_backward_survives_clearing():
+def test_backward_works_after_clearing():
     pyramid, x = SteerablePyramid((24, 20)), image(2, 24, 20).requires_grad_()
     loss = pyramid.synthesize(pyramid(x)).square().sum()
     clear_filter_cache()

@@ -41,7 +41,7 @@ def assert_agree(ours, theirs):
 
 
 @at_every_geometry
-def test_coefficients_agree(shape, order, tight_frame, downsample):
+def test_coefficients_agree_with_plenoptic(shape, order, tight_frame, downsample):
     mine, other = both(shape, order, tight_frame, downsample)
     x = image(1, 2, *shape, dtype=torch.float32)
     ours, theirs = mine(x).to_plenoptic(), other(x)
@@ -73,7 +73,7 @@ def test_syntheses_of_some_bands_agree(scales, bands):
     assert_agree(mine.synthesize(c, scales, bands, residuals=False), theirs)
 
 
-def test_gradients_agree():
+def test_gradients_agree_with_plenoptic():
     """By autograd through either, of a weighted sum of an image whose phases were turned."""
     mine, other = both((64, 64), 3, False, True, height=2)
     x, weights = image(1, 1, 64, 64, dtype=torch.float32), normal(1, 1, 64, 64, dtype=torch.float32)

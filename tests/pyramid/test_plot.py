@@ -38,7 +38,7 @@ def test_every_part_has_a_panel(coefficients, show):
     assert file.getvalue().startswith(b"\x89PNG")
 
 
-def test_shows_the_image_asked_for(coefficients):
+def test_chosen_image_is_shown(coefficients):
     c = coefficients
     for show, of in (("amplitude", torch.abs), ("real", torch.real), ("imaginary", torch.imag)):
         drawn = panels(plot_pyramid(c, show=show, index=(1, -1)))
@@ -50,7 +50,7 @@ def test_shows_the_image_asked_for(coefficients):
     torch.testing.assert_close(picture(second), c.bands[0][1, 0, 0].abs(), check_dtype=False)
 
 
-def test_one_field_of_view_and_one_colour_scale_per_row(coefficients):
+def test_rows_share_field_of_view_and_colour_scale(coefficients):
     drawn = panels(plot_pyramid(coefficients, show="real"))
     assert len({a.images[0].get_extent() == drawn["highpass"].images[0].get_extent() for a in drawn.values()}) == 1
     for s in range(3):
@@ -59,13 +59,13 @@ def test_one_field_of_view_and_one_colour_scale_per_row(coefficients):
         assert low == -high and high > 0
 
 
-def test_labels(coefficients):
+def test_panels_have_labels(coefficients):
     drawn = panels(plot_pyramid(coefficients))
     assert [drawn[f"band 0 {k}"].get_title() for k in range(3)] == ["0°", "60°", "120°"]
     assert drawn["band 2 0"].get_ylabel() == "scale 2\n1/16 cycles/pixel\n(3 per height)"
 
 
-def test_the_scale_labels_are_true():
+def test_scale_labels_are_right():
     """A grating of the labelled frequency answers most at that scale."""
     pyramid = SteerablePyramid((64, 64), height=3)
     x = torch.arange(64.0)
@@ -93,7 +93,7 @@ def test_hues_are_a_closed_circle_in_range():
     assert (hues - hues.roll(1, 0)).abs().max() < 0.06
 
 
-def test_absent_parts_are_said_to_be_absent():
+def test_missing_parts_are_labelled():
     c = SteerablePyramid((32, 32), height=3).analyze(torch.rand(32, 32), scales=[1], residuals=False)
     drawn = panels(plot_pyramid(c))
     absent = {name for name, axes in drawn.items() if [t.get_text() for t in axes.texts] == ["absent"]}
@@ -102,13 +102,13 @@ def test_absent_parts_are_said_to_be_absent():
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (31, 97), (200, 16)])
-def test_any_shape_and_a_constant_image(shape):
+def test_images_of_any_shape_and_constant_images(shape):
     c = SteerablePyramid(shape)(torch.full(shape, 0.5))
     for show in SHOWS:
         plot_pyramid(c, show=show).savefig(io.BytesIO(), dpi=30)
 
 
-def test_variants():
+def test_every_variant_is_drawn():
     for options in ({"downsample": False}, {"tight_frame": True}, {"order": 0}):
         c = SteerablePyramid((32, 32), **options)(torch.rand(32, 32).double())
         assert "band 2 0" in panels(plot_pyramid(c))
@@ -130,7 +130,7 @@ def test_draws_into_a_given_figure(coefficients):
     whole.savefig(io.BytesIO(), dpi=30)
 
 
-def test_leaves_pyplot_alone(coefficients):
+def test_pyplot_state_is_unchanged(coefficients):
     from matplotlib import pyplot
 
     before = pyplot.get_fignums()
@@ -154,7 +154,7 @@ def test_bad_arguments_raise(coefficients):
             plot_pyramid(coefficients, **arguments)
 
 
-def test_bad_coefficients(coefficients):
+def test_bad_coefficients_raise(coefficients):
     with pytest.raises(TypeError, match="coefficients must be Coefficients, got Tensor"):
         plot_pyramid(torch.rand(8, 8))
     with pytest.raises(ValueError, match="at least one part"):
@@ -163,7 +163,7 @@ def test_bad_coefficients(coefficients):
         plot_pyramid(coefficients.apply(lambda t: t[:0]))
 
 
-def test_says_which_extra_is_missing(coefficients, monkeypatch):
+def test_missing_extra_is_named(coefficients, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match=r"matplotlib is not installed: pip install matplotlib .*pillow"):
         plot_pyramid(coefficients)

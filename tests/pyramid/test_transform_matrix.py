@@ -177,7 +177,7 @@ def as_list(out):
 
 @pytest.mark.parametrize("way, cell, name", list(cells()))
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
-def test_cell(way, cell, name):
+def test_part_equals_eager_mode_or_raises(way, cell, name):
     part, inputs = PARTS[name], inputs_of(name, 2, 2)
     function = INSIDE[cell](part) if cell in INSIDE else part
     if (way, cell) in REFUSED:
@@ -209,7 +209,7 @@ def expected_of(cell, part, inputs):
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_pyramid_and_family_are_made_where_they_are_compiled(dynamic):
+def test_pyramid_and_family_made_in_a_compiled_function(dynamic):
     inputs = inputs_of("render_csp_phase", 2, 3)
 
     def function(t, g, f):
@@ -220,14 +220,14 @@ def test_pyramid_and_family_are_made_where_they_are_compiled(dynamic):
 
 
 @pytest.mark.slow
-def test_a_render_compiles_with_inductor_and_dynamic_sizes():
+def test_render_compiles_with_inductor_and_dynamic_sizes():
     run = torch.compile(PARTS["render_csp_joint"], fullgraph=True, dynamic=True)
     for batch, frames in ((2, 2), (3, 4)):
         inputs = inputs_of("render_csp_joint", batch, frames)
         assert_close(run(*inputs), PARTS["render_csp_joint"](*inputs), "compiled")
 
 
-def test_a_lens_within_a_compiled_function_breaks_the_graph():
+def test_lens_in_a_compiled_function_breaks_the_graph():
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)).double().eval()
     lens, images = SteerableLens(model), image(2, 1, 16, 12)
     morph = lambda t: lens.morph(t, 1, max_l2=1.0, frames=3).frames * 2
@@ -247,7 +247,7 @@ def test_jacobians_of_forward_mode(name):
 
 
 @pytest.mark.parametrize("vectorize", [False, True])
-def test_jacobians(vectorize):
+def test_jacobians_are_right(vectorize):
     t = image(1, *SIZE)
     low = lambda x: PYRAMID(x).lowpass
     jacobian = torch.autograd.functional.jacobian(low, t, vectorize=vectorize)

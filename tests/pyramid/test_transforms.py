@@ -56,19 +56,19 @@ def assert_jvp_right_or_refused(module, op):
 
 
 @pytest.mark.parametrize("op", WRAPPED)
-def test_jvp_of_ops(op):
+def test_jvp_of_ops_is_right_or_raises(op):
     assert_jvp_right_or_refused(ops, op)
 
 
 @pytest.mark.xfail(reason="torch.library.register_autograd has no forward mode: a tangent is dropped in silence")
 @pytest.mark.parametrize("op", OPS)
-def test_jvp_of_raw_ops(op):
+def test_jvp_of_raw_ops_is_right_or_raises(op):
     """A limit of torch's custom ops; the wrappers stand before it."""
     assert_jvp_right_or_refused(RAW, op)
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_vmap_of_ops(op):
+def test_vmap_of_ops_is_right_or_raises(op):
     (ours, values), (theirs, _) = op_and_leaves(RAW, op), op_and_leaves(reference, op)
     stacked = [torch.stack([v, 2 * v]) for v in values]
     one_by_one = lambda: [torch.stack(pair) for pair in zip(*(theirs(*[s[i] for s in stacked]) for i in range(2)))]
@@ -76,7 +76,7 @@ def test_vmap_of_ops(op):
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_func_grad_of_ops(op):
+def test_func_grad_of_ops_is_right_or_raises(op):
     (ours, values), (theirs, _) = op_and_leaves(RAW, op), op_and_leaves(reference, op)
     loss = lambda f: lambda *v: sum(o.abs().square().sum() for o in f(*v))
     grads = lambda f: lambda: torch.func.grad(loss(f), argnums=tuple(range(len(values))))(*values)
@@ -102,7 +102,7 @@ def render(request):
     assert torch.autograd.grad(family.prepare(leaf, g).render([1.0]).sum(), leaf)[0].isfinite().all()
 
 
-def test_jvp_of_render(render):
+def test_jvp_of_render_is_right(render):
     x, g, tangent = image(2, 16, 12), normal(2, 16, 12), normal(2, 16, 12, seed=5)
     numerical = (render(x + 1e-6 * tangent, g) - render(x - 1e-6 * tangent, g)) / 2e-6
     try:
@@ -113,13 +113,13 @@ def test_jvp_of_render(render):
         assert (derivative - numerical).abs().max() < 1e-5 * numerical.abs().max()
 
 
-def test_func_grad_of_render(render):
+def test_func_grad_of_render_is_right(render):
     x, g = image(2, 16, 12), normal(2, 16, 12)
     loss = lambda t: render(t, g).square().sum()
     leaf = x.clone().requires_grad_()
     right_or_refused(lambda: torch.func.grad(loss)(x), lambda: torch.autograd.grad(loss(leaf), leaf)[0])
 
 
-def test_vmap_of_render(render):
+def test_vmap_of_render_is_right(render):
     x, g = image(2, 16, 12), normal(2, 16, 12)
     right_or_refused(lambda: torch.func.vmap(render, out_dims=1)(x, g), lambda: render(x, g))
