@@ -57,8 +57,7 @@ def test_cases_name_every_op():
     assert names == {*OPS, *PLANE_OPS}
 
 
-@pytest.mark.parametrize("op", OPS + PLANE_OPS)
-def test_op_has_kernel_autograd_fake_reference_and_wrapper(op):
+def check_op_has_kernel_autograd_fake_reference_and_wrapper(op):
     name = f"steerlens_fast::{op}"
     if op in OPS or _C.SIMD_WIDTH:
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), "no CPU kernel"
@@ -67,6 +66,11 @@ def test_op_has_kernel_autograd_fake_reference_and_wrapper(op):
     assert callable(getattr(reference, op)), "no reference"
     if not op.endswith("_backward"):
         assert callable(getattr(ops, op)), "no wrapper"
+
+
+def test_every_op_has_kernel_autograd_fake_reference_and_wrapper():
+    for op in OPS + PLANE_OPS:
+        check_op_has_kernel_autograd_fake_reference_and_wrapper(op)
 
 
 def test_cuda_has_every_kernel(device):
@@ -109,19 +113,27 @@ def check_gradients(op: str, args: list, dtype: torch.dtype) -> None:
         assert_close(a, e, "op_backward", like=1.0 if op == "step" else None)
 
 
-@dtypes
-@pytest.mark.parametrize("case_", LAYOUT_CASES, ids=str)
-def test_memory_layout_does_not_matter(case_: OpCase, dtype, device):
+def check_memory_layout_does_not_matter(case_, dtype, device):
     for layout in ODD_LAYOUTS.values():
         check(case_.op, on_tensors(layout, case_.build(dtype, device)), "op_backward", dtype)
 
 
-@pytest.mark.parametrize("case_", LAYOUT_CASES, ids=str)
-def test_inputs_are_not_written(case_: OpCase, device):
+@dtypes
+def test_memory_layout_does_not_matter(dtype, device):
+    for case_ in LAYOUT_CASES:
+        check_memory_layout_does_not_matter(case_, dtype, device)
+
+
+def check_inputs_are_not_written(case_, device):
     args, unchanged = case_.build(torch.float32, device), case_.build(torch.float32, device)
     getattr(RAW, case_.op)(*args)
     tensors = lambda values: [t for v in values for t in (v if isinstance(v, list) else [v]) if hasattr(t, "shape")]
     assert all(map(torch.equal, tensors(args), tensors(unchanged)))
+
+
+def test_inputs_are_not_written(device):
+    for case_ in LAYOUT_CASES:
+        check_inputs_are_not_written(case_, device)
 
 
 # --- Gradients
@@ -136,9 +148,7 @@ def gradients(function, op: str, args: list, cotangents=None):
     return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, leaves)], cotangents
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if not op.endswith("_backward")])
-def test_expanded_gradients_are_read_with_stride_0(op, device):
-    """The gradient of sum() is expanded."""
+def check_expanded_gradients_are_read_with_stride_0(op, device):
     shape = BANK_SHAPES["8x8"] if "bands" in op else ((1, 6), 1) if "pair" in op else (1, 1, 1, 6)
     args = case(op, "", shape).build(torch.float64, device)
     made, leaves = leaves_of(args, op)
@@ -148,6 +158,12 @@ def test_expanded_gradients_are_read_with_stride_0(op, device):
     expected = torch.autograd.grad(total(getattr(reference, op)(*made)), leaves, allow_unused=True)
     for a, e in zip(actual, expected, strict=True):
         assert_close(a, e, "op_backward")
+
+
+def test_expanded_gradients_are_read_with_stride_0(device):
+    """The gradient of sum() is expanded."""
+    for op in [op for op in OPS if not op.endswith("_backward")]:
+        check_expanded_gradients_are_read_with_stride_0(op, device)
 
 
 def test_unused_outputs_have_no_gradient(device):

@@ -40,8 +40,7 @@ WAITS = {
 }
 
 
-@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-def test_every_kind_of_wait_is_recorded(wait):
+def check_every_kind_of_wait_is_recorded(wait):
     with PretendGpu() as mode:
         t = OnGpu(torch.arange(6.0).view(2, 3))
         try:
@@ -49,6 +48,11 @@ def test_every_kind_of_wait_is_recorded(wait):
         except (RuntimeError, NotImplementedError):
             pass  # some operations fail on the stand-in for a GPU tensor
         assert mode.waits
+
+
+def test_every_kind_of_wait_is_recorded():
+    for wait in WAITS.values():
+        check_every_kind_of_wait_is_recorded(wait)
 
 
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
