@@ -56,8 +56,7 @@ GRAMMAR = [
 ]
 
 
-@pytest.mark.parametrize("shape, target", GRAMMAR, ids=str)
-def test_targets_select_what_captum_selects(shape, target):
+def check_targets_select_what_captum_selects(shape, target):
     peers.captum()
     select = importlib.import_module("captum._utils.common")._select_targets
     outputs = scores(*shape)
@@ -69,26 +68,34 @@ def test_targets_select_what_captum_selects(shape, target):
     assert torch.equal(loss("logit", outputs, resolved, source), -select(outputs, target).flatten())
 
 
-@pytest.mark.parametrize(
-    "target, same",
-    [
-        (np.int64(3), 3),
-        (np.uint8(3), 3),
-        (np.array(3), 3),
-        (np.array([3]), 3),
-        (np.array(INDICES), INDICES),
-        (np.array(INDICES, dtype=">i2")[::1], INDICES),
-        (np.array(INDICES[::-1])[::-1], INDICES),
-        (np.array(INDICES, dtype=np.uint64), INDICES),
-        ([np.int32(i) for i in INDICES], INDICES),
-        ([torch.tensor(i) for i in INDICES], INDICES),
-        ((np.int64(3),), 3),
-        (torch.tensor(INDICES, dtype=torch.uint8), INDICES),
-    ],
-    ids=lambda v: f"{type(v).__name__} {v}",
-)
-def test_integers_of_every_make_are_targets(target, same):
+def test_targets_select_the_outputs_that_captum_selects():
+    for shape, target in GRAMMAR:
+        check_targets_select_what_captum_selects(shape, target)
+
+
+INTEGERS_OF_EVERY_TYPE_ARE_TARGETS = [
+    (np.int64(3), 3),
+    (np.uint8(3), 3),
+    (np.array(3), 3),
+    (np.array([3]), 3),
+    (np.array(INDICES), INDICES),
+    (np.array(INDICES, dtype=">i2")[::1], INDICES),
+    (np.array(INDICES[::-1])[::-1], INDICES),
+    (np.array(INDICES, dtype=np.uint64), INDICES),
+    ([np.int32(i) for i in INDICES], INDICES),
+    ([torch.tensor(i) for i in INDICES], INDICES),
+    ((np.int64(3),), 3),
+    (torch.tensor(INDICES, dtype=torch.uint8), INDICES),
+]
+
+
+def check_integers_of_every_make_are_targets(target, same):
     assert torch.equal(check_target(target, N), check_target(same, N))
+
+
+def test_integers_of_every_type_are_targets():
+    for target, same in INTEGERS_OF_EVERY_TYPE_ARE_TARGETS:
+        check_integers_of_every_make_are_targets(target, same)
 
 
 def test_one_sample_takes_every_form():
@@ -149,10 +156,7 @@ def test_ranks_follow_the_order_of_the_scores():
         assert torch.equal(source, order[:, 0])
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("classes", [2, 3, 100])
-def test_the_runner_up_is_never_the_source(dtype, classes):
-    """At ties topk and argmax may name different classes; NaN and infinities tie, too."""
+def check_the_runner_up_is_never_the_source(dtype, classes):
     for value in (0.0, float("nan"), float("inf"), -float("inf")):
         resolved, source = resolve_target(None, torch.full((3, classes), value, dtype=dtype))
         assert (resolved != source).all()
@@ -160,6 +164,13 @@ def test_the_runner_up_is_never_the_source(dtype, classes):
     resolved, source = resolve_target(None, outputs)
     assert (resolved != source).all()
     assert torch.equal(outputs.gather(1, resolved[:, None])[:, 0], outputs.topk(2, 1).values[:, 1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_runner_up_is_never_the_source(dtype):
+    """At ties topk and argmax may name different classes; NaN and infinities tie, too."""
+    for classes in [2, 3, 100]:
+        check_the_runner_up_is_never_the_source(dtype, classes)
 
 
 def test_the_source_lies_at_the_targets_position():
@@ -193,16 +204,20 @@ def test_losses_of_deep_outputs_are_those_at_the_position():
         assert torch.allclose(loss(objective, outputs, target, source), expected)
 
 
-@pytest.mark.parametrize("objective", list(OBJECTIVES))
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
-def test_losses_are_at_least_float32(objective, dtype):
-    """In half precision a confident class' log-probability would round to 0."""
+def check_losses_are_at_least_float32(objective, dtype):
     outputs = (10 * scores(*FLAT)).to(dtype)
     target, source = resolve_target(INDICES, outputs)
     value = loss(objective, outputs, target, source)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     assert value.dtype == wide
     assert torch.equal(value, loss(objective, outputs.to(wide), target, source))
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_losses_are_at_least_float32(objective):
+    """In half precision a confident class' log-probability would round to 0."""
+    for dtype in [torch.float16, torch.bfloat16, torch.float32, torch.float64]:
+        check_losses_are_at_least_float32(objective, dtype)
 
 
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
@@ -228,38 +243,41 @@ def test_a_bad_sample_leaves_its_neighbours_alone(objective):
 INF = float("inf")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize(
-    "row, value, gradient",
-    [
-        ([0.0, 0.0, 0.0], 1.0986122886681098, [-2 / 3, 1 / 3, 1 / 3]),
-        (
-            [28.0, 0.0, 0.0],
-            1.3828800213880406e-12,
-            [-1.3828800213880406e-12, 6.914400106940203e-13, 6.914400106940203e-13],
-        ),
-        ([-28.0, 0.0, 0.0], 28.69314718055995, [-1.0, 0.5, 0.5]),
-        (
-            [40.0, 20.0, -20.0],
-            2.061153620314381e-09,
-            [-2.06115361819020e-09, 2.06115361819020e-09, 8.75651074464e-27],
-        ),
-        ([1000.0, 999.0, 0.0], 0.31326168751822286, [-0.2689414213699951, 0.2689414213699951, 0.0]),
-        ([60000.0, -60000.0, -60000.0], 0.0, [0.0, 0.0, 0.0]),
-        ([-60000.0, 60000.0, 60000.0], 120000.69314718056, [-1.0, 0.5, 0.5]),
-        ([0.0, -INF, 0.0], 0.6931471805599453, [-0.5, 0.0, 0.5]),
-        ([5.0, -INF, -INF], 0.0, [0.0, 0.0, 0.0]),
-        ([-INF, 0.0, 0.0], INF, [-1.0, 0.5, 0.5]),
-    ],
-    ids=str,
-)
-def test_nll_is_accurate_at_every_probability(dtype, row, value, gradient):
+NLL_IS_ACCURATE_AT_EVERY_PROBABILITY = [
+    ([0.0, 0.0, 0.0], 1.0986122886681098, [-2 / 3, 1 / 3, 1 / 3]),
+    (
+        [28.0, 0.0, 0.0],
+        1.3828800213880406e-12,
+        [-1.3828800213880406e-12, 6.914400106940203e-13, 6.914400106940203e-13],
+    ),
+    ([-28.0, 0.0, 0.0], 28.69314718055995, [-1.0, 0.5, 0.5]),
+    (
+        [40.0, 20.0, -20.0],
+        2.061153620314381e-09,
+        [-2.06115361819020e-09, 2.06115361819020e-09, 8.75651074464e-27],
+    ),
+    ([1000.0, 999.0, 0.0], 0.31326168751822286, [-0.2689414213699951, 0.2689414213699951, 0.0]),
+    ([60000.0, -60000.0, -60000.0], 0.0, [0.0, 0.0, 0.0]),
+    ([-60000.0, 60000.0, 60000.0], 120000.69314718056, [-1.0, 0.5, 0.5]),
+    ([0.0, -INF, 0.0], 0.6931471805599453, [-0.5, 0.0, 0.5]),
+    ([5.0, -INF, -INF], 0.0, [0.0, 0.0, 0.0]),
+    ([-INF, 0.0, 0.0], INF, [-1.0, 0.5, 0.5]),
+]
+
+
+def check_nll_is_accurate_at_every_probability(dtype, row, value, gradient):
     leaf = torch.tensor([row, [0.0, 1.0, 2.0]], dtype=dtype, requires_grad=True)
     losses = loss("nll", leaf, torch.tensor([0, 0]), torch.tensor([1, 1]))
     (found,) = torch.autograd.grad(losses.sum(), leaf)
     options = {"rtol": 2e-6 if dtype == torch.float32 else 1e-11, "atol": 0.0}
     torch.testing.assert_close(losses[0], torch.tensor(value, dtype=dtype), **options)
     torch.testing.assert_close(found[0], torch.tensor(gradient, dtype=dtype), **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_nll_is_accurate_at_every_probability(dtype):
+    for row, value, gradient in NLL_IS_ACCURATE_AT_EVERY_PROBABILITY:
+        check_nll_is_accurate_at_every_probability(dtype, row, value, gradient)
 
 
 @pytest.mark.parametrize("gap, probability", [(27.63, 1 - 1e-12), (60.0, 1.0), (85.0, 1.0)])
@@ -324,75 +342,81 @@ def test_targets_go_where_the_outputs_are(device):
 # --- What is refused
 
 
-@pytest.mark.parametrize(
-    "kind, target, words",
-    [
-        (TypeError, True, ["True"]),
-        (TypeError, np.True_, ["True"]),
-        (TypeError, 1.0, ["1.0"]),
-        (TypeError, np.float32(1), ["1.0"]),
-        (TypeError, {1: 2}, ["int", "tuple"]),
-        (TypeError, int, ["int", "class"]),
-        (TypeError, [0, 1.0, 2, 3], ["1.0"]),
-        (TypeError, [0, True, 2, 3], ["True"]),
-        (TypeError, [0, None, 2, 3], ["None"]),
-        (TypeError, [0, "argmax", 2, 3], ["argmax"]),
-        (TypeError, [[0], [1], [2], [3]], [r"\[0\]"]),
-        (TypeError, [0, (1,), 2, (3,)], ["both"]),
-        (TypeError, (1, 2.0), ["2.0"]),
-        (TypeError, [torch.tensor(1.0)] * N, ["1.0"]),
-        (TypeError, [np.array(1.0)] * N, ["1."]),
-        (TypeError, torch.tensor(1.0), ["integer", "float32"]),
-        (TypeError, torch.tensor([True] * N), ["integer", "bool"]),
-        (TypeError, torch.ones(N), ["integer", "float32"]),
-        (TypeError, np.ones(N), ["integer", "float64"]),
-        (TypeError, np.array(["a"] * N), ["integer", "str"]),
-        (ValueError, (), [r"\(\)"]),
-        (ValueError, [], ["4", "0"]),
-        (ValueError, [1, 2], ["4", "2"]),
-        (ValueError, [3], ["4", "1"]),
-        (ValueError, [(1, 2)], ["4", "1"]),
-        (ValueError, [(1,), (1, 2), (1,), (1,)], ["equally many", r"\(1, 2\)"]),
-        (ValueError, torch.zeros(3, dtype=torch.int64), [r"\[4\]", r"\[3\]"]),
-        (ValueError, torch.zeros(4, 0, dtype=torch.int64), [r"\[4\]", r"\[4, 0\]"]),
-        (ValueError, torch.zeros(4, 1, 1, dtype=torch.int64), [r"\[4\]", r"\[4, 1, 1\]"]),
-        (ValueError, torch.zeros(0, dtype=torch.int64), [r"\[4\]", r"\[0\]"]),
-        (ValueError, np.zeros(5, int), [r"\[4\]", r"\[5\]"]),
-        (ValueError, "second", ["runner-up", "argmax", "least", "second"]),
-        (ValueError, 2**70, [str(2**70)]),
-        (ValueError, -(2**63), [str(2**63)]),
-    ],
-    ids=str,
-)
-def test_bad_targets_are_refused_before_the_model_runs(kind, target, words):
+BAD_TARGETS_BEFORE_THE_MODEL_RUNS = [
+    (TypeError, True, ["True"]),
+    (TypeError, np.True_, ["True"]),
+    (TypeError, 1.0, ["1.0"]),
+    (TypeError, np.float32(1), ["1.0"]),
+    (TypeError, {1: 2}, ["int", "tuple"]),
+    (TypeError, int, ["int", "class"]),
+    (TypeError, [0, 1.0, 2, 3], ["1.0"]),
+    (TypeError, [0, True, 2, 3], ["True"]),
+    (TypeError, [0, None, 2, 3], ["None"]),
+    (TypeError, [0, "argmax", 2, 3], ["argmax"]),
+    (TypeError, [[0], [1], [2], [3]], [r"\[0\]"]),
+    (TypeError, [0, (1,), 2, (3,)], ["both"]),
+    (TypeError, (1, 2.0), ["2.0"]),
+    (TypeError, [torch.tensor(1.0)] * N, ["1.0"]),
+    (TypeError, [np.array(1.0)] * N, ["1."]),
+    (TypeError, torch.tensor(1.0), ["integer", "float32"]),
+    (TypeError, torch.tensor([True] * N), ["integer", "bool"]),
+    (TypeError, torch.ones(N), ["integer", "float32"]),
+    (TypeError, np.ones(N), ["integer", "float64"]),
+    (TypeError, np.array(["a"] * N), ["integer", "str"]),
+    (ValueError, (), [r"\(\)"]),
+    (ValueError, [], ["4", "0"]),
+    (ValueError, [1, 2], ["4", "2"]),
+    (ValueError, [3], ["4", "1"]),
+    (ValueError, [(1, 2)], ["4", "1"]),
+    (ValueError, [(1,), (1, 2), (1,), (1,)], ["equally many", r"\(1, 2\)"]),
+    (ValueError, torch.zeros(3, dtype=torch.int64), [r"\[4\]", r"\[3\]"]),
+    (ValueError, torch.zeros(4, 0, dtype=torch.int64), [r"\[4\]", r"\[4, 0\]"]),
+    (ValueError, torch.zeros(4, 1, 1, dtype=torch.int64), [r"\[4\]", r"\[4, 1, 1\]"]),
+    (ValueError, torch.zeros(0, dtype=torch.int64), [r"\[4\]", r"\[0\]"]),
+    (ValueError, np.zeros(5, int), [r"\[4\]", r"\[5\]"]),
+    (ValueError, "second", ["runner-up", "argmax", "least", "second"]),
+    (ValueError, 2**70, [str(2**70)]),
+    (ValueError, -(2**63), [str(2**63)]),
+]
+
+
+def check_bad_targets_before_the_model_runs(kind, target, words):
     with refused(kind, "target", *words):
         check_target(target, N)
 
 
-@pytest.mark.parametrize(
-    "shape, target, words",
-    [
-        (FLAT, 10, ["0 to 9", "10"]),
-        (FLAT, -1, ["0 to 9", "-1"]),
-        (FLAT, [0, 1, 2, 10], ["0 to 9", "10"]),
-        (FLAT, torch.tensor([0, 1, -7, 2]), ["0 to 9", "-7"]),
-        (FLAT, (1, 2), ["1 ind", r"\[4, 10\]", "2", "list"]),
-        (DEEP, 3, ["3 ind", "got 1", "tuple"]),
-        (DEEP, INDICES, ["3 ind", "got 1"]),
-        (DEEP, (3, 1), ["3 ind", "got 2"]),
-        (DEEP, (3, 5, 0), ["0 to 4", "dimension 2", "5"]),
-        (DEEP, (3, 0, 6), ["0 to 5", "dimension 3", "6"]),
-        (DEEP, (10, 0, 0), ["0 to 9", "dimension 1", "10"]),
-        (DEEP, None, ["runner-up", r"\[N, classes\]", r"\[4, 10, 5, 6\]"]),
-        (DEEP, "argmax", ["argmax", r"\[N, classes\]"]),
-        (DEEP, "least", ["least", r"\[N, classes\]"]),
-        ((N, 1), None, ["runner-up", "2 classes", r"\[4, 1\]"]),
-    ],
-    ids=str,
-)
-def test_targets_that_do_not_fit_the_outputs(shape, target, words):
+def test_bad_targets_raise_before_the_model_runs():
+    for kind, target, words in BAD_TARGETS_BEFORE_THE_MODEL_RUNS:
+        check_bad_targets_before_the_model_runs(kind, target, words)
+
+
+TARGETS_UNLIKE_THE_OUTPUTS = [
+    (FLAT, 10, ["0 to 9", "10"]),
+    (FLAT, -1, ["0 to 9", "-1"]),
+    (FLAT, [0, 1, 2, 10], ["0 to 9", "10"]),
+    (FLAT, torch.tensor([0, 1, -7, 2]), ["0 to 9", "-7"]),
+    (FLAT, (1, 2), ["1 ind", r"\[4, 10\]", "2", "list"]),
+    (DEEP, 3, ["3 ind", "got 1", "tuple"]),
+    (DEEP, INDICES, ["3 ind", "got 1"]),
+    (DEEP, (3, 1), ["3 ind", "got 2"]),
+    (DEEP, (3, 5, 0), ["0 to 4", "dimension 2", "5"]),
+    (DEEP, (3, 0, 6), ["0 to 5", "dimension 3", "6"]),
+    (DEEP, (10, 0, 0), ["0 to 9", "dimension 1", "10"]),
+    (DEEP, None, ["runner-up", r"\[N, classes\]", r"\[4, 10, 5, 6\]"]),
+    (DEEP, "argmax", ["argmax", r"\[N, classes\]"]),
+    (DEEP, "least", ["least", r"\[N, classes\]"]),
+    ((N, 1), None, ["runner-up", "2 classes", r"\[4, 1\]"]),
+]
+
+
+def check_targets_that_do_not_fit_the_outputs(shape, target, words):
     with refused(ValueError, "target", *words):
         resolve_target(target, scores(*shape))
+
+
+def test_targets_unlike_the_outputs_raise():
+    for shape, target, words in TARGETS_UNLIKE_THE_OUTPUTS:
+        check_targets_that_do_not_fit_the_outputs(shape, target, words)
 
 
 @pytest.mark.parametrize("objective", ["nll", "margin", "log-probability"])
@@ -414,19 +438,23 @@ def test_unknown_objectives():
             check_objective(bad)
 
 
-@pytest.mark.parametrize(
-    "kind, objective, words",
-    [
-        (ValueError, F.cross_entropy, [r"\[4\]", r"\[\]"]),
-        (ValueError, lambda o, t: o, [r"\[4\]", r"\[4, 10\]"]),
-        (ValueError, lambda o, t: o[:, :1], [r"\[4\]", r"\[4, 1\]"]),
-        (TypeError, lambda o, t: t, ["floating-point", "int64"]),
-        (TypeError, lambda o, t: o[:, 0] > 0, ["floating-point", "bool"]),
-        (TypeError, lambda o, t: None, ["floating-point", "NoneType"]),
-        (TypeError, lambda o, t: 0.0, ["floating-point", "float"]),
-    ],
-)
-def test_callables_that_return_no_loss_per_sample(kind, objective, words):
+OBJECTIVES_WITHOUT_A_LOSS_PER_SAMPLE = [
+    (ValueError, F.cross_entropy, [r"\[4\]", r"\[\]"]),
+    (ValueError, lambda o, t: o, [r"\[4\]", r"\[4, 10\]"]),
+    (ValueError, lambda o, t: o[:, :1], [r"\[4\]", r"\[4, 1\]"]),
+    (TypeError, lambda o, t: t, ["floating-point", "int64"]),
+    (TypeError, lambda o, t: o[:, 0] > 0, ["floating-point", "bool"]),
+    (TypeError, lambda o, t: None, ["floating-point", "NoneType"]),
+    (TypeError, lambda o, t: 0.0, ["floating-point", "float"]),
+]
+
+
+def check_callables_that_return_no_loss_per_sample(kind, objective, words):
     outputs = scores(*FLAT)
     with refused(kind, "objective", *words):
         loss(objective, outputs, *resolve_target(INDICES, outputs))
+
+
+def test_objectives_without_a_loss_per_sample_raise():
+    for kind, objective, words in OBJECTIVES_WITHOUT_A_LOSS_PER_SAMPLE:
+        check_callables_that_return_no_loss_per_sample(kind, objective, words)

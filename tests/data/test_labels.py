@@ -9,7 +9,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from pairwise import pairwise
 
 from steerlens_fast.data.labels import parse_class, sorted_class_names
 from steerlens_fast.data.sources import open_source
@@ -30,22 +29,34 @@ WRONG = [1.5, "1.5", -1, "-1", "-0.5", float("nan"), "nan", "NaN", float("inf"),
 WRONG += [np.bool_(True), np.float32(0.5), 1j, [1], b"1", {}, np.arange(2)]
 
 
-@pytest.mark.parametrize("value", WHOLE, ids=repr)
-def test_whole_numbers_of_any_type_are_ints(value):
+def check_whole_numbers_of_any_type_are_ints(value):
     found = parse_class(value, "here")
     assert found == 10 and type(found) is int
 
 
-@pytest.mark.parametrize("value", WRONG, ids=repr)
-def test_anything_else_raises_with_place_and_value(value):
+def test_whole_numbers_of_any_type_are_ints():
+    for value in WHOLE:
+        check_whole_numbers_of_any_type_are_ints(value)
+
+
+def check_anything_else_with_place_and_value(value):
     with pytest.raises(JobError, match="^t.csv, line 7: goal must be an int from 0 on, got "):
         parse_class(value, "t.csv, line 7", "goal")
 
 
-@pytest.mark.parametrize("value", ["n01440764", "cat", "1_000", "1,000", "0x10", "3 dogs", "v1.5", "-"])
-def test_other_text_is_a_name(value):
+def test_other_values_raise_with_place_and_value():
+    for value in WRONG:
+        check_anything_else_with_place_and_value(value)
+
+
+def check_other_text_is_a_name(value):
     assert parse_class(f" {value} ", "here") == value
     assert sorted_class_names([("here", value)]) == [value]
+
+
+def test_other_text_is_a_name():
+    for value in ["n01440764", "cat", "1_000", "1,000", "0x10", "3 dogs", "v1.5", "-"]:
+        check_other_text_is_a_name(value)
 
 
 @pytest.mark.parametrize("value", [None, "", "  "])
@@ -140,18 +151,18 @@ def test_every_source_gives_the_same_labels(make, tmp_path):
     assert labels(make, tmp_path / "names", ["cat", "n02", "ant", "cat"]) == ([1, 2, 0, 1], ["ant", "cat", "n02"])
 
 
-@pairwise
-@pytest.mark.parametrize(
-    "values", [[1.0, 1.5], ["1", "1.5"], [1.0, float("nan")], ["cat", "1.5"], ["1", "cat"], [1, -2]]
-)
+WRONG_LABELS = [[1.0, 1.5], ["1", "1.5"], [1.0, float("nan")], ["cat", "1.5"], ["1", "cat"], [1, -2]]
+
+
 @pytest.mark.parametrize("make", SOURCES)
-def test_every_source_refuses_the_same_labels(make, values, tmp_path):
-    """By name: the value, and the file or the data set that it is in."""
-    with pytest.raises(
-        JobError, match="(label must be an int from 0 on|labels must be all ints or all names), got"
-    ) as e:
-        labels(make, tmp_path, values)
-    assert str(values[1]) in str(e.value) and ("t." in str(e.value) or "2" in str(e.value) or "1]" in str(e.value))
+def test_every_source_raises_for_wrong_labels(make, tmp_path):
+    """The message has the value, and the file or the data set."""
+    message = "(label must be an int from 0 on|labels must be all ints or all names), got"
+    for n, values in enumerate(WRONG_LABELS):
+        (tmp_path / str(n)).mkdir()
+        with pytest.raises(JobError, match=message) as e:
+            labels(make, tmp_path / str(n), values)
+        assert str(values[1]) in str(e.value) and ("t." in str(e.value) or "2" in str(e.value) or "1]" in str(e.value))
 
 
 @pytest.mark.parametrize("value", ["2.0", 2.0, "map:1=2.0", "map:1.0=2", {"1.0": "2.0"}, {1.0: 2.0}], ids=repr)

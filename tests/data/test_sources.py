@@ -337,21 +337,25 @@ def test_label_is_the_truth_and_target_the_goal(tmp_path, name):
     assert table(*both) == ([(0, 1), (2, 0)], ["cat", "dog", "eel"])
 
 
-@pytest.mark.parametrize(
-    "name, text, says",
-    [
-        ("t.csv", "path,target,target\na,1,2\n", "line 1: columns must differ, got 'target', 'target'"),
-        ("t.csv", "path,label, Label\na,1,2\n", "line 1: columns must differ, got 'label', ' Label'"),
-        ("t.csv", "path,note,note\na,1,2\n", "columns must differ, got 'note', 'note'"),
-        ("t.jsonl", '{"path": "a", "label": 1, "label": 2}', "line 1: names must differ, got 'label', 'label'"),
-        ("t.jsonl", '{"path": "a", "label": 1}\n{"path": "b", "PATH": "c"}', "line 2: names must differ"),
-        ("t.csv", "path;label\na;1\n", "must have columns separated by commas, got 'path;label'"),
-        ("t.csv", "path\tlabel\na\t1\n", "must have columns separated by commas"),
-    ],
-)
-def test_columns_of_one_name_and_other_separators_raise(tmp_path, name, text, says):
+COLUMNS_OF_ONE_NAME_AND_OTHER_SEPARATORS = [
+    ("t.csv", "path,target,target\na,1,2\n", "line 1: columns must differ, got 'target', 'target'"),
+    ("t.csv", "path,label, Label\na,1,2\n", "line 1: columns must differ, got 'label', ' Label'"),
+    ("t.csv", "path,note,note\na,1,2\n", "columns must differ, got 'note', 'note'"),
+    ("t.jsonl", '{"path": "a", "label": 1, "label": 2}', "line 1: names must differ, got 'label', 'label'"),
+    ("t.jsonl", '{"path": "a", "label": 1}\n{"path": "b", "PATH": "c"}', "line 2: names must differ"),
+    ("t.csv", "path;label\na;1\n", "must have columns separated by commas, got 'path;label'"),
+    ("t.csv", "path\tlabel\na\t1\n", "must have columns separated by commas"),
+]
+
+
+def check_columns_of_one_name_and_other_separators(tmp_path, name, text, says):
     (tmp_path / name).write_text(text)
     refused(says, tmp_path / name)
+
+
+def test_columns_of_one_name_and_other_separators_raise(tmp_path):
+    for name, text, says in COLUMNS_OF_ONE_NAME_AND_OTHER_SEPARATORS:
+        check_columns_of_one_name_and_other_separators(tmp_path, name, text, says)
 
 
 def test_text_as_other_programs_write_it(tmp_path):
@@ -403,49 +407,53 @@ def test_a_table_names_files_that_are_not_utf8(tmp_path):
     assert source.read(next(source.listing())) == b"x"
 
 
-@pytest.mark.parametrize(
-    "name, text, says",
-    [
-        ("t.csv", "", "line 1: columns of the header must include path .* got \\[\\]"),
-        (
-            "t.csv",
-            "file,label\na.png,1\n",
-            "line 1: columns of the header must include path .* got \\['file', 'label'\\]",
-        ),
-        ("t.csv", "path,label\n", "must be a table with rows, got none"),
-        ("t.csv", "path,label\na,1\nb,2,3\n", "t.csv, line 3: must have 2 fields like the header, got 3"),
-        ("t.csv", "path,label\na,1\nb\n", "line 3: must have 2 fields like the header, got 1"),
-        (
-            "t.csv",
-            "path,label\na,1\nb,two\n",
-            "line 3: labels must be all ints or all names, got 'two'; 1 in .*line 2",
-        ),
-        ("t.csv", "path,label\na,-1\n", "line 2: label must be an int from 0 on, got -1"),
-        ("t.csv", "path,label\n,1\n", "line 2: path must be a file name, got ''"),
-        ("t.csv", 'path,label\n"a,1\n', "line 2: must be csv"),
-        ("t.csv", "path,key\na.png,../a\n", "line 2: key must be a relative path .* got '../a'"),
-        ("t.csv", "path,key\na.png,/etc/passwd\n", "line 2: key must be a relative path"),
-        ("t.jsonl", "\n\n", "must be a table with rows"),
-        ("t.jsonl", '{"path": "a"}\n{"path": \n', "t.jsonl, line 2: must be a JSON object"),
-        ("t.jsonl", '["a"]\n', "line 1: must be a JSON object, got list"),
-        ("t.jsonl", '{"file": "a"}\n', "line 1: names must include path"),
-        ("t.jsonl", '{"path": 3}\n', "line 1: path must be a file name, got 3"),
-        ("t.jsonl", '{"path": "\\ud800.png"}\n', "line 1: path must be a file name"),
-        ("t.jsonl", '{"path": "a\\u0000b"}\n', "line 1: path must be a file name"),
-        ("t.jsonl", '{"path": "a", "label": 1.5}\n', "line 1: label must be an int from 0 on, got 1.5"),
-        ("t.jsonl", '{"path": "a", "label": true}\n', "label must be an int"),
-        ("t.jsonl", '{"path": "a", "key": 7}\n', "line 1: key must be a relative path .* got 7"),
-        (
-            "t.jsonl",
-            '{"path":"a","label":1}\n{"path":"b","label":"x"}\n',
-            "line 2: labels must be all ints or all names",
-        ),
-    ],
-)
-def test_tables_that_are_wrong(tmp_path, name, text, says):
-    """The message names the file and the line."""
+WRONG_TABLES = [
+    ("t.csv", "", "line 1: columns of the header must include path .* got \\[\\]"),
+    (
+        "t.csv",
+        "file,label\na.png,1\n",
+        "line 1: columns of the header must include path .* got \\['file', 'label'\\]",
+    ),
+    ("t.csv", "path,label\n", "must be a table with rows, got none"),
+    ("t.csv", "path,label\na,1\nb,2,3\n", "t.csv, line 3: must have 2 fields like the header, got 3"),
+    ("t.csv", "path,label\na,1\nb\n", "line 3: must have 2 fields like the header, got 1"),
+    (
+        "t.csv",
+        "path,label\na,1\nb,two\n",
+        "line 3: labels must be all ints or all names, got 'two'; 1 in .*line 2",
+    ),
+    ("t.csv", "path,label\na,-1\n", "line 2: label must be an int from 0 on, got -1"),
+    ("t.csv", "path,label\n,1\n", "line 2: path must be a file name, got ''"),
+    ("t.csv", 'path,label\n"a,1\n', "line 2: must be csv"),
+    ("t.csv", "path,key\na.png,../a\n", "line 2: key must be a relative path .* got '../a'"),
+    ("t.csv", "path,key\na.png,/etc/passwd\n", "line 2: key must be a relative path"),
+    ("t.jsonl", "\n\n", "must be a table with rows"),
+    ("t.jsonl", '{"path": "a"}\n{"path": \n', "t.jsonl, line 2: must be a JSON object"),
+    ("t.jsonl", '["a"]\n', "line 1: must be a JSON object, got list"),
+    ("t.jsonl", '{"file": "a"}\n', "line 1: names must include path"),
+    ("t.jsonl", '{"path": 3}\n', "line 1: path must be a file name, got 3"),
+    ("t.jsonl", '{"path": "\\ud800.png"}\n', "line 1: path must be a file name"),
+    ("t.jsonl", '{"path": "a\\u0000b"}\n', "line 1: path must be a file name"),
+    ("t.jsonl", '{"path": "a", "label": 1.5}\n', "line 1: label must be an int from 0 on, got 1.5"),
+    ("t.jsonl", '{"path": "a", "label": true}\n', "label must be an int"),
+    ("t.jsonl", '{"path": "a", "key": 7}\n', "line 1: key must be a relative path .* got 7"),
+    (
+        "t.jsonl",
+        '{"path":"a","label":1}\n{"path":"b","label":"x"}\n',
+        "line 2: labels must be all ints or all names",
+    ),
+]
+
+
+def check_tables_that_are_wrong(tmp_path, name, text, says):
     (tmp_path / name).write_text(text)
     refused(says, tmp_path / name)
+
+
+def test_wrong_tables_raise(tmp_path):
+    """The message names the file and the line."""
+    for name, text, says in WRONG_TABLES:
+        check_tables_that_are_wrong(tmp_path, name, text, says)
 
 
 def test_a_table_that_is_not_there():
@@ -548,13 +556,17 @@ def test_tars_of_one_name_in_two_folders(tmp_path):
     assert [key for key, _ in listed(tmp_path / "{a,b}/t.tar")] == ["a/t/1", "b/t/1"]
 
 
-@pytest.mark.parametrize("lost", [1, 1024, 5000, 9216, 9728, 10752, 15000])
-def test_truncated_tars(tmp_path, lost):
-    """Whether cut in a header, in a member, or between two of them: the job stops, naming the tar."""
+def check_truncated_tars(tmp_path, lost):
     whole = shard(tmp_path / "a.tar", range(20)).read_bytes()
     end = 40 * 1024  # of the last member; then zeros
     (tmp_path / "a.tar").write_bytes(whole[: end - lost])
     refused(r"whole .tar files, got .*a\.tar", tmp_path / "a.tar")
+
+
+def test_truncated_tars_raise(tmp_path):
+    """Whether cut in a header, in a member, or between two of them: the job stops, naming the tar."""
+    for lost in [1, 1024, 5000, 9216, 9728, 10752, 15000]:
+        check_truncated_tars(tmp_path, lost)
 
 
 def test_damaged_tars(tmp_path):
@@ -709,25 +721,21 @@ RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (12, 5, 7, 3), np.uint8)
 
 
-@pytest.mark.parametrize(
-    "array, layout",
-    [
-        (BYTES, "NHWC"),
-        (BYTES[..., :1], "NHWC"),
-        (BYTES[..., 0], "NHW"),
-        (BYTES.transpose(0, 3, 1, 2), "NCHW"),
-        (BYTES[..., :1].transpose(0, 3, 1, 2), "NCHW"),
-        ((BYTES / 255).astype(np.float32), "NHWC"),
-        (BYTES / 255, "NHWC"),
-        ((BYTES / 255).astype(">f4"), "NHWC"),
-        ((BYTES[..., 0] / 255).astype(np.float16), "NHW"),
-        (np.asfortranarray(BYTES), "NHWC"),
-    ],
-    ids=lambda v: v if isinstance(v, str) else f"{v.dtype} {v.shape}",
-)
-@pytest.mark.parametrize("kind", ["npy", "safetensors"])
-def test_arrays(tmp_path, array, layout, kind):
-    """Each row is an image, channels last: uint8 as it is, floats as float32; keys are numbers."""
+ROWS_OF_ARRAYS_ARE_IMAGES = [
+    (BYTES, "NHWC"),
+    (BYTES[..., :1], "NHWC"),
+    (BYTES[..., 0], "NHW"),
+    (BYTES.transpose(0, 3, 1, 2), "NCHW"),
+    (BYTES[..., :1].transpose(0, 3, 1, 2), "NCHW"),
+    ((BYTES / 255).astype(np.float32), "NHWC"),
+    (BYTES / 255, "NHWC"),
+    ((BYTES / 255).astype(">f4"), "NHWC"),
+    ((BYTES[..., 0] / 255).astype(np.float16), "NHW"),
+    (np.asfortranarray(BYTES), "NHWC"),
+]
+
+
+def check_arrays(tmp_path, array, layout, kind):
     path = tmp_path / f"images.{kind}"
     if kind == "npy":
         np.save(path, array)
@@ -745,6 +753,13 @@ def test_arrays(tmp_path, array, layout, kind):
         wanted = array[item.index].transpose(1, 2, 0) if layout == "NCHW" else array[item.index]
         got = open_source(path).read(item)
         assert got.dtype == dtype and np.array_equal(got, wanted.astype(dtype))
+
+
+@pytest.mark.parametrize("kind", ["npy", "safetensors"])
+def test_rows_of_arrays_are_images(tmp_path, kind):
+    """Each row is an image, channels last: uint8 as it is, floats as float32; keys are numbers."""
+    for array, layout in ROWS_OF_ARRAYS_ARE_IMAGES:
+        check_arrays(tmp_path, array, layout, kind)
 
 
 def test_labels_of_arrays(tmp_path):
@@ -789,26 +804,30 @@ def test_a_large_array_is_not_loaded(tmp_path):
     assert not source.read(item).any() and source.description["items"] == 1 << 22
 
 
-@pytest.mark.parametrize(
-    "array, says",
-    [
-        (np.zeros((3, 4, 5, 4), np.uint8), r"with C 1 or 3, got \[3, 4, 5, 4\]"),
-        (np.zeros((3, 4, 8, 8), np.uint8), r"with C 1 or 3, got \[3, 4, 8, 8\]"),
-        (np.zeros((8, 8), np.uint8), r"got \[8, 8\]"),
-        (np.zeros((0, 8, 8), np.uint8), r"got \[0, 8, 8\]"),
-        (
-            np.zeros((3, 8, 8), np.int64),
-            "uint8, uint16 or floats in .0, 1., or other integers with a range .--range., got int64",
-        ),
-        (np.zeros((3, 8, 8), bool), "got bool"),
-        (np.zeros((3, 8, 8), object), "must be a whole .npy file"),
-    ],
-)
-def test_arrays_that_are_wrong(tmp_path, array, says):
-    """The message has the shape or type that came, and the file."""
+WRONG_ARRAYS = [
+    (np.zeros((3, 4, 5, 4), np.uint8), r"with C 1 or 3, got \[3, 4, 5, 4\]"),
+    (np.zeros((3, 4, 8, 8), np.uint8), r"with C 1 or 3, got \[3, 4, 8, 8\]"),
+    (np.zeros((8, 8), np.uint8), r"got \[8, 8\]"),
+    (np.zeros((0, 8, 8), np.uint8), r"got \[0, 8, 8\]"),
+    (
+        np.zeros((3, 8, 8), np.int64),
+        "uint8, uint16 or floats in .0, 1., or other integers with a range .--range., got int64",
+    ),
+    (np.zeros((3, 8, 8), bool), "got bool"),
+    (np.zeros((3, 8, 8), object), "must be a whole .npy file"),
+]
+
+
+def check_arrays_that_are_wrong(tmp_path, array, says):
     np.save(tmp_path / "x.npy", array)
     refused(says, tmp_path / "x.npy")
     refused("x.npy", tmp_path / "x.npy")
+
+
+def test_wrong_arrays_raise(tmp_path):
+    """The message has the shape or type that came, and the file."""
+    for array, says in WRONG_ARRAYS:
+        check_arrays_that_are_wrong(tmp_path, array, says)
 
 
 def test_array_files_that_are_wrong(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from jobs import NASTY, make_job, morphs_of
+from pairwise import pairwise
 
 from steerlens_fast import Morphs
 from steerlens_fast.errors import USAGE, JobError
@@ -44,10 +45,11 @@ def stored(to: Path, kind: str):
     return keys, torch.cat(pixels)
 
 
+@pairwise
 @pytest.mark.parametrize("kind", MODULES)
 @pytest.mark.parametrize("source", MODULES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_from_each_format_to_each(source, kind, channels, tmp_path):
+def test_every_format_is_exported_to_every_other(source, kind, channels, tmp_path):
     """Bit for bit, without the items that are not ok."""
     frames = morphs_of(10, channels=channels)
     make_job(tmp_path / "out", frames, KEYS, failed=BAD, format=source)
@@ -115,10 +117,11 @@ def as_morphs(frames: torch.Tensor, record: dict, settings: dict, classes: int =
     return Morphs(frames=frames[None].double() / 255, outputs=outputs, settings=settings, **numbers, **rest)
 
 
+@pairwise
 @pytest.mark.parametrize("changes", [{}, {"attained": False}, {"source": 1, "label": 0}], ids=str)
 @pytest.mark.parametrize("channels, classes", [(1, None), (3, ["zero", "one", "two", "three"])])
 @pytest.mark.parametrize("differences", [False, True])
-def test_a_strip_is_that_of_morphs_save(channels, classes, differences, changes, tmp_path):
+def test_strip_is_that_of_morphs_save(channels, classes, differences, changes, tmp_path):
     """Byte for byte: distances, method, predicted classes, what is no success."""
     frames = morphs_of(1, frames=5, channels=channels)
     how = {"family": "csp-joint", "rule": "polar", "regime": "persistent"}

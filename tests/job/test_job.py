@@ -302,27 +302,31 @@ def test_resume_where_no_job_is_begins_one(data, job, tmp_path):
     assert digests(tmp_path) == digests(job)
 
 
-@pytest.mark.parametrize(
-    "option, value, was",
-    [
-        ("frames", 5, "4"),
-        ("max_l2", 3, "2.0"),
-        ("target", "least", "runner-up"),
-        ("family", "pixel", "csp-phase"),
-        ("batch_size", 4, "2"),
-        ("shard_size", 8, "4"),
-        ("format", "folder", "safetensors"),
-        ("score", "none", "all"),
-        ("threads", 2, "1"),
-        ("limit", 7, "null"),
-        ("pyramid", "order=2", "null"),
-        ("dtype", "float64", "float32"),
-    ],
-)
-def test_another_configuration_is_refused(option, value, was, copy, job, capsys):
+RESUMING_WITH_ANOTHER_CONFIGURATION_IS_AN_ERROR = [
+    ("frames", 5, "4"),
+    ("max_l2", 3, "2.0"),
+    ("target", "least", "runner-up"),
+    ("family", "pixel", "csp-phase"),
+    ("batch_size", 4, "2"),
+    ("shard_size", 8, "4"),
+    ("format", "folder", "safetensors"),
+    ("score", "none", "all"),
+    ("threads", 2, "1"),
+    ("limit", 7, "null"),
+    ("pyramid", "order=2", "null"),
+    ("dtype", "float64", "float32"),
+]
+
+
+def check_another_configuration_is_refused(option, value, was, copy, job, capsys):
     assert str(value) != was
     refused(capsys, run_here(copy, "--resume", **{option: value}), f"{option} was", was, "cannot change", says=2)
     assert digests(copy) == digests(job)
+
+
+def test_resuming_with_another_configuration_is_an_error(copy, job, capsys):
+    for option, value, was in RESUMING_WITH_ANOTHER_CONFIGURATION_IS_AN_ERROR:
+        check_another_configuration_is_refused(option, value, was, copy, job, capsys)
 
 
 def test_every_change_is_named_at_once(copy, capsys):
@@ -685,28 +689,32 @@ def test_a_model_that_raises_is_fatal_and_told(data, tmp_path, monkeypatch, caps
     assert "Traceback" in log and "in _misbehave" in log
 
 
-@pytest.mark.parametrize(
-    "options, names",
-    [
-        ({"target": "7"}, ["target", "7"]),
-        ({"target": "zebra"}, ["target", "zebra"]),
-        ({"family": "wavelets"}, ["family", "wavelets"]),
-        ({"factors": 3}, ["factors and max_l2 exclude each other"]),
-        ({"max_failures": "a few"}, ["max_failures", "a few"]),
-        ({"max_failures": "inf%"}, ["max_failures", "inf%"]),
-        ({"engine": "env"}, ["RANK and WORLD_SIZE"]),
-        ({"model": "job_models:nothing"}, ["model", "nothing"]),
-        ({"model": "no_such_module:model"}, ["model", "no_such_module"]),
-        ({"data": "no/such/folder"}, ["data", "no/such/folder"]),
-        ({"size": 5}, ["size", "5"]),
-        ({"weights": "no-such-file.pt"}, ["weights", "no-such-file.pt"]),
-    ],
-)
-def test_wrong_usage_is_named(options, names, data, tmp_path, capsys, monkeypatch):
+WRONG_USAGE_IS_AN_ERROR = [
+    ({"target": "7"}, ["target", "7"]),
+    ({"target": "zebra"}, ["target", "zebra"]),
+    ({"family": "wavelets"}, ["family", "wavelets"]),
+    ({"factors": 3}, ["factors and max_l2 exclude each other"]),
+    ({"max_failures": "a few"}, ["max_failures", "a few"]),
+    ({"max_failures": "inf%"}, ["max_failures", "inf%"]),
+    ({"engine": "env"}, ["RANK and WORLD_SIZE"]),
+    ({"model": "job_models:nothing"}, ["model", "nothing"]),
+    ({"model": "no_such_module:model"}, ["model", "no_such_module"]),
+    ({"data": "no/such/folder"}, ["data", "no/such/folder"]),
+    ({"size": 5}, ["size", "5"]),
+    ({"weights": "no-such-file.pt"}, ["weights", "no-such-file.pt"]),
+]
+
+
+def check_wrong_usage_is_named(options, names, data, tmp_path, capsys, monkeypatch):
     for name in ("RANK", "SLURM_ARRAY_TASK_ID", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     refused(capsys, run_here(tmp_path / "out", **{"data": data, **options}), *names, says=2)
     assert not (tmp_path / "out" / "shards").exists() or not markers(tmp_path / "out")
+
+
+def test_wrong_usage_is_an_error(data, tmp_path, capsys, monkeypatch):
+    for options, names in WRONG_USAGE_IS_AN_ERROR:
+        check_wrong_usage_is_named(options, names, data, tmp_path, capsys, monkeypatch)
 
 
 def test_what_must_be_given(data, tmp_path, capsys):
@@ -781,24 +789,27 @@ def test_steps_and_distances_from_the_command_line(more, frames_, steps, data, t
     assert config["steps"] == steps and all(len(record["l2"]) == frames_ for record in records(tmp_path))
 
 
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"steps": 5}, ["steps", "frozen"]),
-        ({"steps": 1, "regime": "live"}, ["steps", "at least", "2"]),
-        ({"max_l2": [1.0, 2.0]}, ["max_l2", "distances"]),
-        ({"max_l2": None, "distances": [1.0, 2.0, 3.0]}, ["frames", "4 frames", "distances"]),
-        ({"max_l2": None, "distances": [2.0, 1.0], "regime": "live"}, ["distances", "increase"]),
-        ({"distances": [1.0, 2.0]}, ["max_l2", "distances", "exclude"]),
-        ({"max_l2": None, "factors": [0.0, 1.0]}, ["frames", "2 frames", "factors"]),
-        ({"dtype": "float65"}, ["dtype", "float64"]),
-    ],
-    ids=str,
-)
-def test_distances_and_steps_that_do_not_agree_raise(changes, words, tmp_path):
+DISTANCES_AND_STEPS_THAT_DO_NOT_AGREE = [
+    ({"steps": 5}, ["steps", "frozen"]),
+    ({"steps": 1, "regime": "live"}, ["steps", "at least", "2"]),
+    ({"max_l2": [1.0, 2.0]}, ["max_l2", "distances"]),
+    ({"max_l2": None, "distances": [1.0, 2.0, 3.0]}, ["frames", "4 frames", "distances"]),
+    ({"max_l2": None, "distances": [2.0, 1.0], "regime": "live"}, ["distances", "increase"]),
+    ({"distances": [1.0, 2.0]}, ["max_l2", "distances", "exclude"]),
+    ({"max_l2": None, "factors": [0.0, 1.0]}, ["frames", "2 frames", "factors"]),
+    ({"dtype": "float65"}, ["dtype", "float64"]),
+]
+
+
+def check_distances_and_steps_that_do_not_agree(changes, words, tmp_path):
     with pytest.raises(JobError) as error:
         morph_dataset("nowhere", MODEL, tmp_path, **{**options(), **changes})
     assert error.value.code == 2 and all(word in str(error.value) for word in words)
+
+
+def test_distances_and_steps_that_do_not_agree_raise(tmp_path):
+    for changes, words in DISTANCES_AND_STEPS_THAT_DO_NOT_AGREE:
+        check_distances_and_steps_that_do_not_agree(changes, words, tmp_path)
 
 
 def test_objects_of_pythons(tmp_path):
@@ -853,29 +864,33 @@ def _truncated(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "change, code, text",
-    [
-        ({"frames": 1}, 2, "frames"),
-        ({"engine": "spark"}, 2, "engine"),
-        ({"progress": "loud"}, 2, "progress"),
-        ({"resume": "yes"}, 2, "resume"),
-        ({"max_failures": -1}, 2, "max_failures"),
-        ({"max_failures": "-5%"}, 2, "max_failures"),
-        ({"flames": 3}, 2, "flames"),
-        ({"objective": len}, 2, "objective must be plain data"),
-        ({"max_l2": float("nan")}, 2, "max_l2"),
-        ({"target": object()}, 2, "target"),
-        ({"resume": True, "overwrite": True}, 2, "overwrite"),
-        ({"engine": "env", "overwrite": True}, 2, "overwrite"),
-    ],
-)
-def test_errors_have_codes(change, code, text, tmp_path, monkeypatch):
+ERRORS_HAVE_EXIT_CODES = [
+    ({"frames": 1}, 2, "frames"),
+    ({"engine": "spark"}, 2, "engine"),
+    ({"progress": "loud"}, 2, "progress"),
+    ({"resume": "yes"}, 2, "resume"),
+    ({"max_failures": -1}, 2, "max_failures"),
+    ({"max_failures": "-5%"}, 2, "max_failures"),
+    ({"flames": 3}, 2, "flames"),
+    ({"objective": len}, 2, "objective must be plain data"),
+    ({"max_l2": float("nan")}, 2, "max_l2"),
+    ({"target": object()}, 2, "target"),
+    ({"resume": True, "overwrite": True}, 2, "overwrite"),
+    ({"engine": "env", "overwrite": True}, 2, "overwrite"),
+]
+
+
+def check_errors_have_codes(change, code, text, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
     with pytest.raises(JobError, match=text) as raised:
         morph_dataset(Triples(), classifier().eval(), tmp_path / "out", **{**options(), **change})
     assert raised.value.code == code
+
+
+def test_errors_have_exit_codes(tmp_path, monkeypatch):
+    for change, code, text in ERRORS_HAVE_EXIT_CODES:
+        check_errors_have_codes(change, code, text, tmp_path, monkeypatch)
 
 
 def test_models_errors_have_codes(tmp_path):

@@ -37,9 +37,7 @@ def network(outputs, dtype=torch.float32):
 SHAPES = {"N x 1": lambda z: z, "N": lambda z: z[:, 0], "squeezed": torch.Tensor.squeeze}
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("target", [None, "argmax", "least", 0, 1, [0, 1, 0, 1, 1]], ids=str)
-def test_a_binary_models_probability_is_its_sigmoid(shape, target):
+def check_a_binary_models_probability_is_its_sigmoid(shape, target):
     model = network(1)
     x = images()
     before = model(x)[:, 0] > 0
@@ -54,6 +52,12 @@ def test_a_binary_models_probability_is_its_sigmoid(shape, target):
     expected = torch.where(wanted[:, None] == 1, z.sigmoid(), (-z).sigmoid())
     torch.testing.assert_close(m.target_probability, expected, rtol=1e-5, atol=1e-6)
     assert (m.target_probability.diff(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_probability_of_a_binary_model_is_its_sigmoid(shape):
+    for target in [None, "argmax", "least", 0, 1, [0, 1, 0, 1, 1]]:
+        check_a_binary_models_probability_is_its_sigmoid(shape, target)
 
 
 def test_objectives_of_one_logit_are_their_formulas():
@@ -207,25 +211,28 @@ class Endless:
         return self if self.same else Endless(False)
 
 
-@pytest.mark.parametrize(
-    "output, words",
-    [
-        (Mock(), ["Mock"]),
-        (MagicMock(), ["MagicMock"]),
-        (Endless(True), ["Endless"]),
-        (Endless(False), ["Endless"]),
-        (Result(None, 3), ["Result", "loss", "scores"]),
-        ({"out": 3}, ["dict", "out"]),
-        (({"out": 3},), ["tuple", "dict", "out"]),
-        ((None, torch.zeros(N, 3)), ["tuple", "NoneType"]),
-        (namedtuple("Named", "loss logits")(3, None), ["Named", "int"]),
-        ([], ["empty list"]),
-    ],
-    ids=lambda v: type(v).__name__,
-)
-def test_outputs_without_scores_are_named(output, words):
+OUTPUTS_WITHOUT_SCORES = [
+    (Mock(), ["Mock"]),
+    (MagicMock(), ["MagicMock"]),
+    (Endless(True), ["Endless"]),
+    (Endless(False), ["Endless"]),
+    (Result(None, 3), ["Result", "loss", "scores"]),
+    ({"out": 3}, ["dict", "out"]),
+    (({"out": 3},), ["tuple", "dict", "out"]),
+    ((None, torch.zeros(N, 3)), ["tuple", "NoneType"]),
+    (namedtuple("Named", "loss logits")(3, None), ["Named", "int"]),
+    ([], ["empty list"]),
+]
+
+
+def check_outputs_without_scores(output, words):
     with refused(TypeError, "model", *words):
         class_scores(output, N)
+
+
+def test_outputs_without_scores_raise():
+    for output, words in OUTPUTS_WITHOUT_SCORES:
+        check_outputs_without_scores(output, words)
 
 
 def test_containers_that_hold_themselves_end():
@@ -241,10 +248,7 @@ def test_containers_that_hold_themselves_end():
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
-@pytest.mark.parametrize("given", DTYPES, ids=str)
-@pytest.mark.parametrize("computed", DTYPES, ids=str)
-@pytest.mark.parametrize("preprocessing", [None, lambda x: (x - 0.5) / 0.25])
-def test_images_are_cast_to_the_models_dtype(given, computed, preprocessing):
+def check_images_are_cast_to_the_models_dtype(given, computed, preprocessing):
     model, x = network(3, computed), images(given)
     loss_of = lambda o, at=None: -o[:, 1].float()
     gradient, outputs = Classifier(model, preprocessing).gradient(x, loss_of)
@@ -252,6 +256,13 @@ def test_images_are_cast_to_the_models_dtype(given, computed, preprocessing):
     expected = model((leaf if preprocessing is None else preprocessing(leaf)).to(computed))
     assert torch.equal(outputs, expected) and outputs.dtype == computed
     assert torch.equal(gradient, torch.autograd.grad(loss_of(expected).sum(), leaf)[0]) and gradient.dtype == given
+
+
+@pytest.mark.parametrize("computed", DTYPES, ids=str)
+@pytest.mark.parametrize("preprocessing", [None, lambda x: (x - 0.5) / 0.25])
+def test_images_are_cast_to_the_models_dtype(computed, preprocessing):
+    for given in DTYPES:
+        check_images_are_cast_to_the_models_dtype(given, computed, preprocessing)
 
 
 @pytest.mark.parametrize("computed", [torch.float16, torch.bfloat16], ids=str)
