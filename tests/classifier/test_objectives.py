@@ -18,6 +18,7 @@ from steerlens_fast.classifier.objectives import (
     resolve_target,
     slice_target,
 )
+from steerlens_fast.classifier.outputs import class_scores
 
 N, CLASSES = 4, 10
 INDICES = [3, 0, 9, 4]
@@ -436,6 +437,12 @@ def test_unknown_objectives():
     for bad in (None, 3, ["nll"]):
         with refused(TypeError, "objective", *OBJECTIVES, "callable"):
             check_objective(bad)
+
+
+def test_logit_of_a_binary_model_is_its_output():
+    scores = class_scores(torch.tensor([3.0, -1.0]), 2, "binary")
+    losses = loss("logit", scores, torch.tensor([1, 0]), torch.tensor([1, 0]), task="binary")
+    assert losses.tolist() == [-3.0, -1.0]
 
 
 OBJECTIVES_WITHOUT_A_LOSS_PER_SAMPLE = [

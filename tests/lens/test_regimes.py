@@ -14,6 +14,7 @@ from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerableLens, SteerablePyramid
 from steerlens_fast.evaluate.presets import digits_data
+from steerlens_fast.lens.schedule import make_schedule
 
 REGIMES = ("frozen", "persistent", "live")
 RULES = ("complex", "polar")
@@ -288,6 +289,12 @@ def test_the_cap_bounds_every_phase(name, regime):
         torch.testing.assert_close(turned, torch.full((2,), cap * share), rtol=1e-3, atol=0)
 
 
+def test_cap_bounds_negative_factors_too():
+    lens = SteerableLens(smooth(), phase_cap=0.4, bounds=None)
+    up, down = (lens.morph(images(), TARGET, factors=factor, frames=2).factors for factor in (1e6, -1e6))
+    torch.testing.assert_close(down, -up)
+
+
 @regimes
 def test_a_cap_that_is_not_met_changes_nothing(regime):
     capped, free = (SteerableLens(smooth(), regime=regime, phase_cap=cap) for cap in (3.0, None))
@@ -375,6 +382,11 @@ def test_every_kind_of_budget_is_met(regime, name, color, device):
         assert (one.l2[:, 1] - 0.3).abs().max() <= 5e-4, "a step is not at its share of the distance"
     else:
         assert_close(one.factors[:, 1], one.factors[:, 2] / 2, "render")
+
+
+def test_steps_between_frames_have_budgets_between_those_of_the_frames():
+    steps = make_schedule(images(), (0, 1), distances=[1.0, 2.0], steps=4, regime="live").steps()
+    assert [step.budget.tolist() for step in steps] == [[budget] * 2 for budget in (0.5, 1.0, 1.5, 2.0)]
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
