@@ -283,6 +283,7 @@ def _op_cases():
     for i, op in enumerate(op for op in OPS if "bands" not in op and "pair" not in op):
         others = [label for label in POINT_SHAPES if label not in SHAPES_OF_ALL][i % 2 :: 2]
         yield from (case(op, label, POINT_SHAPES[label]) for label in (*SHAPES_OF_ALL, *others))
+    yield case("extrapolate", "threads_pairs", POINT_SHAPES["threads"], form=2)  # bands of several blocks
     yield from _option_cases(POINT_SHAPES["odd"])
 
 
