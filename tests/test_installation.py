@@ -78,7 +78,7 @@ def test_unbuilt_checkout_in_working_directory_names_installed_package(checkout,
     assert "circular" not in output.splitlines()[-1]
 
 
-def test_unbuilt_checkout_on_pythonpath_says_so(checkout, installed, tmp_path):
+def test_unbuilt_checkout_on_pythonpath_is_reported(checkout, installed, tmp_path):
     output = import_error(cwd=tmp_path, path=[checkout, installed])
     assert f"PYTHONPATH names {checkout}, which comes before it" in output
     assert f"remove {checkout} from PYTHONPATH" in output
@@ -139,14 +139,14 @@ def test_missing_torch_says_what_to_install(installed, tmp_path):
 
 
 @pytest.mark.parametrize("version", ["2.9.1+cu128", "1.13.0"])
-def test_old_torch_is_refused_before_loading(installed, tmp_path, version):
+def test_old_torch_raises_before_loading(installed, tmp_path, version):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch/__init__.py").write_text(f"__version__ = {version!r}")
     output = import_error(cwd=tmp_path, path=[tmp_path, installed])
     assert f"ImportError: steerlens_fast needs torch 2.10 or newer, got torch {version}" in output
 
 
-def test_extension_of_another_version_is_refused(tmp_path):
+def test_extension_of_another_version_raises(tmp_path):
     copy_package(tmp_path, binary=True)
     init = tmp_path / "steerlens_fast/version.py"
     init.write_text(init.read_text().replace(f'"{steerlens_fast.__version__}"', '"99.0"'))

@@ -68,7 +68,7 @@ def test_results_files_of_the_readmes_exist_and_name_their_machine():
         assert machine["cpu"] and machine["torch"] and machine["python"] and machine["threads"]
 
 
-def test_a_result_without_a_place_in_a_readme_raises(tmp_path, monkeypatch):
+def test_result_without_a_place_in_a_readme_raises(tmp_path, monkeypatch):
     file = next(match["file"] for match in report.MARKED.finditer(BENCH_README) if match["name"] == "memory")
     (tmp_path / "README.md").write_text("no tables here")
     monkeypatch.setattr(report, "READMES", (tmp_path / "README.md",))

@@ -136,7 +136,7 @@ def test_inductor():
     assert_same(Classifier(torch.compile(model)), plain(model, x), x)
 
 
-def test_a_distributed_model_waits_for_no_other_rank(monkeypatch):
+def test_distributed_model_waits_for_no_other_rank(monkeypatch):
     """DDP's forward broadcasts the buffers, on every rank or none; the ranks' images need not be equally many.
 
     The process group is torch's fake one: gloo's threads may wait for the GIL forever as they are destroyed.
@@ -235,7 +235,7 @@ def test_losses_are_summed_not_averaged():
         assert_close(gradient[i : i + 1], Classifier(model).gradient(x[i : i + 1], nll)[0], "driver")
 
 
-def test_a_bad_sample_leaves_its_neighbours_alone():
+def test_bad_sample_leaves_the_others_unchanged():
     model, x = network().eval(), images()
     clean, _ = Classifier(model).gradient(x, nll)
     x[1] = float("nan")
@@ -245,7 +245,7 @@ def test_a_bad_sample_leaves_its_neighbours_alone():
     assert_close(gradient[[0, 2, 3]], clean[[0, 2, 3]], "driver")
 
 
-def test_a_batch_is_freed_before_the_next():
+def test_batch_is_freed_before_the_next():
     graphs, alive = [], []
 
     def model(x):
@@ -277,7 +277,7 @@ def test_additional_arguments(per_sample):
     assert all(a[1].shape == () and a[2] is word and a[3].shape == (3,) and a[4] is None for a in seen)
 
 
-def test_a_single_or_no_additional_argument():
+def test_single_or_no_additional_argument():
     model = Mock(side_effect=lambda x, *args: x.flatten(1))
     driver, x = Classifier(model), images()
     for args, expected in ((None, []), ((), []), ("one", ["one"]), ([1, 2], [[1, 2]])):
@@ -330,7 +330,7 @@ def assert_untouched(before, after):
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("requires_grad", [False, True], ids=["fixed", "trainable"])
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-def test_the_callers_state(training, requires_grad, mode):
+def test_callers_state(training, requires_grad, mode):
     model = network(nn.Dropout(0.5)).train(training)
     model(images()).sum().backward()
     model[0].weight.grad = None
@@ -429,7 +429,7 @@ def test_buffers_written_in_eval_mode_are_kept():
     assert outputs.shape == (4, 192)
 
 
-def test_a_compiled_models_buffers_stay_where_cuda_graphs_know_them():
+def test_compiled_models_buffers_stay_where_cuda_graphs_know_them():
     model = network().eval()
     ours, seen = model[1].running_mean.data_ptr(), []
     model[1].register_forward_pre_hook(lambda m, _: seen.append(m.running_mean.data_ptr()))
@@ -441,7 +441,7 @@ def test_a_compiled_models_buffers_stay_where_cuda_graphs_know_them():
     assert seen[1] != ours
 
 
-def test_a_program_exported_in_training_mode_keeps_its_buffers():
+def test_program_exported_in_training_mode_keeps_its_buffers():
     model = network().train()
     program = torch.export.export(model, (images(),))
     made = program.module()
@@ -450,7 +450,7 @@ def test_a_program_exported_in_training_mode_keeps_its_buffers():
     assert all(torch.equal(b, before[k]) for k, b in made.named_buffers())
 
 
-def test_a_pending_graph_of_the_callers_stays_valid():
+def test_pending_graph_of_the_callers_stays_valid():
     """BatchNorm's graph holds its running mean: had it been written to, even with its own values, this would fail."""
     model, x = network().train(), images()
     pending = model(x)
@@ -482,7 +482,7 @@ def test_replaced_and_shared_buffers_come_back():
     assert all(after[k] is held[k] and (held[k] == 0).all() for k in held)
 
 
-def test_the_callers_hooks_fire():
+def test_callers_hooks_fire():
     model, x = network().eval(), images()
     forward, backward = Mock(return_value=None), Mock(return_value=None)
     handles = [model[0].register_forward_hook(forward), model[-1].register_full_backward_hook(backward)]
@@ -518,7 +518,7 @@ def test_under_the_callers_autocast():
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_the_callers_defaults():
+def test_callers_defaults():
     model, x = network().eval(), images()
     expected = plain(model, x)
     with torch.device("meta"):
@@ -567,7 +567,7 @@ def noisy(x):
     return x.flatten(1) * torch.rand(len(x), 192, device=x.device)
 
 
-def test_a_session_continues_one_stream_and_no_session_starts_anew():
+def test_session_continues_one_stream_and_no_session_starts_anew():
     driver, x = Classifier(noisy), images()
     untouched = torch.get_rng_state()
     once, again = driver.outputs(x), driver.outputs(x)
@@ -596,7 +596,7 @@ def test_sessions_are_not_moved_by_what_the_caller_draws_between():
     assert not torch.equal(runs[0][0], runs[0][1])
 
 
-def test_the_caller_draws_as_if_nothing_had_run():
+def test_caller_draws_as_if_nothing_had_run():
     driver, x = Classifier(noisy), images()
     torch.manual_seed(1)
     expected = torch.rand(6)
@@ -625,7 +625,7 @@ def test_models_on_every_device(device):
 # --- Warnings
 
 
-def test_training_mode_is_told_in_the_name_of_the_first_line_outside_of_the_package():
+def test_training_mode_is_reported_in_the_name_of_the_first_line_outside_of_the_package():
     model, here = network(), inspect.currentframe()
     with pytest.warns(UserWarning, match="model.eval()") as caught:
         line = here.f_lineno + 1
@@ -702,7 +702,7 @@ def test_models_that_ignore_their_images():
         (ValueError, torch.zeros(3), [r"\[3\]"]),
     ],
 )
-def test_images_that_are_none(kind, bad, words):
+def test_images_that_are_no_images_raise(kind, bad, words):
     model = Mock()
     for call in (lambda d: d.outputs(bad), lambda d: d.gradient(bad, toward_two)):
         with refused(kind, "images", *words):

@@ -64,7 +64,7 @@ def test_another_numpy_generator_behind_the_global_functions():
 
 
 @pytest.mark.parametrize("drawn", [0, 1, 2], ids=lambda n: f"{n} normal numbers before")
-def test_a_normal_number_that_waits_in_numpys_generator(drawn):
+def test_normal_number_that_waits_in_numpys_generator(drawn):
     """They are made in pairs: the second of a pair is drawn without moving the generator."""
     np.random.seed(5)
     np.random.randn(drawn)
@@ -90,7 +90,7 @@ def test_seeded_streams_repeat_and_leave_no_trace():
     assert (random.getstate(), repr(np.random.get_state())) == before[1:]
 
 
-def test_a_seeded_driver_draws_the_same_whatever_ran_before():
+def test_seeded_driver_draws_the_same_whatever_ran_before():
     model = Drawing().eval()
     images, driver = torch.rand(4, 1, 8, 8), Classifier(model)
     driver.seed = (0, 1)
@@ -101,7 +101,7 @@ def test_a_seeded_driver_draws_the_same_whatever_ran_before():
     assert not torch.equal(driver.outputs(images), first)
 
 
-def test_the_lock_is_reentrant_and_undoes_in_order():
+def test_lock_is_reentrant_and_undoes_in_order():
     lock, done = ForkSafeLock(), []
     with lock, lock.undone_by(lambda: done.append(1)), lock, lock.undone_by(lambda: done.append(2)):
         assert done == []
@@ -161,7 +161,7 @@ def run(script):
     return subprocess.run([sys.executable, "-c", script], env=environment, timeout=150, capture_output=True, text=True)
 
 
-def test_a_fork_during_a_long_model_call_leaves_the_child_free():
+def test_fork_during_a_long_model_call_leaves_the_child_free():
     """It neither waits for a thread that it does not have, nor starts with that thread's buffers."""
     found = run(FORK)
     assert found.returncode == 0, found.stderr
@@ -209,7 +209,7 @@ sys.exit(status)
 """
 
 
-def test_a_fork_while_a_model_draws_leaves_the_child_with_free_generators():
+def test_fork_while_a_model_draws_leaves_the_child_with_free_generators():
     found = run(DRAW)
     assert found.returncode == 0, found.stderr
 
@@ -230,12 +230,12 @@ assert torch.equal(Classifier(Loading().eval()).outputs(images), images.flatten(
 """
 
 
-def test_a_model_may_fork_worker_processes():
+def test_model_may_fork_worker_processes():
     found = run(LOADER)
     assert found.returncode == 0, found.stderr
 
 
-def test_the_generator_of_a_gpu_is_left_alone_in_a_forked_child(monkeypatch):
+def test_generator_of_a_gpu_is_left_alone_in_a_forked_child(monkeypatch):
     """There, torch raises an error for every use of CUDA."""
     parent, state = os.getpid(), torch.zeros(16, dtype=torch.uint8)
 
@@ -258,7 +258,7 @@ def test_the_generator_of_a_gpu_is_left_alone_in_a_forked_child(monkeypatch):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child():
+def test_lock_that_another_thread_holds_is_free_in_a_forked_child():
     """An undo function that fails there does not prevent the others."""
     lock, held, leave, parent, done = ForkSafeLock(), threading.Event(), threading.Event(), os.getpid(), []
 
@@ -279,7 +279,7 @@ def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child():
     thread.join()
 
 
-def test_a_fork_by_the_thread_in_the_lens_itself_goes_on_in_both():
+def test_fork_by_the_thread_in_the_lens_itself_continues_in_both():
     """A model may fork, as a loader does: its own call ends in the child as it does in the parent."""
     before = torch.get_rng_state()
     with MODEL_LOCK, RandomStream():

@@ -138,7 +138,7 @@ def test_targets_made_in_inference_mode(target):
         torch.autograd.grad(loss(objective, outputs, target, source).sum(), outputs)
 
 
-def test_a_target_is_copied_not_kept():
+def test_target_is_copied_not_kept():
     given = torch.tensor(INDICES)
     resolved, _ = resolve_target(given, scores(*FLAT))
     assert given.tolist() == INDICES
@@ -174,7 +174,7 @@ def test_runner_up_is_never_the_source(dtype):
         check_the_runner_up_is_never_the_source(dtype, classes)
 
 
-def test_the_source_lies_at_the_targets_position():
+def test_source_lies_at_the_targets_position():
     outputs = scores(*DEEP)
     for target in (POSITIONS, (3, 1, 2)):
         resolved, source = resolve_target(target, outputs)
@@ -229,7 +229,7 @@ def test_gradients_of_losses(objective):
 
 
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
-def test_a_bad_sample_leaves_its_neighbours_alone(objective):
+def test_bad_sample_leaves_the_others_unchanged(objective):
     for bad in (float("nan"), float("inf")):
         outputs = scores(*FLAT)
         clean = outputs.clone().requires_grad_()
@@ -282,7 +282,7 @@ def test_nll_is_accurate_at_every_probability(dtype):
 
 
 @pytest.mark.parametrize("gap, probability", [(27.63, 1 - 1e-12), (60.0, 1.0), (85.0, 1.0)])
-def test_a_saturated_nll_keeps_the_direction_of_its_gradient(gap, probability):
+def test_saturated_nll_keeps_the_direction_of_its_gradient(gap, probability):
     """In float32 as in float64, although the target's probability is 1 to rounding: -log softmax had no digit left."""
     logits, weights = scores(3, 7), scores(7, 12)
     logits[:, 2] = logits[:, [0, 1, 3, 4, 5, 6]].logsumexp(1) + gap
@@ -297,7 +297,7 @@ def test_a_saturated_nll_keeps_the_direction_of_its_gradient(gap, probability):
     assert (directions[0] - directions[1]).norm(dim=1).max() < 1e-5
 
 
-def test_a_saturated_gradient_does_not_depend_on_the_batch():
+def test_saturated_gradient_does_not_depend_on_the_batch():
     logits = scores(33, 10)
     logits[:, 4] += 30
     target, source = torch.full((33,), 4), torch.zeros(33, dtype=torch.int64)
@@ -315,7 +315,7 @@ def test_margin_toward_the_source_has_no_gradient():
     assert (gradient == 0).all()
 
 
-def test_a_callable_gets_outputs_and_resolved_target():
+def test_callable_gets_outputs_and_resolved_target():
     for shape, given in ((FLAT, INDICES), (DEEP, POSITIONS)):
         outputs = scores(*shape)
         target, source = resolve_target(given, outputs)
@@ -325,7 +325,7 @@ def test_a_callable_gets_outputs_and_resolved_target():
 
 
 @pytest.mark.parametrize("where", ["meta", "cpu"])
-def test_the_callers_default_device_is_not_ours(where):
+def test_callers_default_device_is_not_ours(where):
     with torch.device(where):
         for target in (3, INDICES, np.array(INDICES), None):
             outputs = torch.randn(FLAT, device="cpu")

@@ -40,7 +40,7 @@ def test_every_field_has_one_option_with_its_choices(add_options, configs):
 
 
 @pytest.mark.parametrize("config", [JobConfig, EvaluationConfig])
-def test_a_configuration_has_the_fields_of_data_model_and_lens(config):
+def test_configuration_has_the_fields_of_data_model_and_lens(config):
     names = {field.name for field in dataclasses.fields(config)}
     for part in (DataConfig, ModelConfig, LensConfig):
         assert {field.name for field in dataclasses.fields(part)} <= names
@@ -52,21 +52,21 @@ def test_options_that_are_not_given_are_left_out():
     assert given_fields(RunOptions, arguments) == {}
 
 
-def test_a_default_is_in_the_help_text_once():
+def test_default_is_in_the_help_text_once():
     text = " ".join(parser_of(add_morph_options).format_help().split())
     assert "how coefficients and gradient become a step (default: complex)" in text
     assert "(default: 10%, but at least 10)" in text
     assert "become a step (default: polar)" in " ".join(parser_of(add_evaluate_options).format_help().split())
 
 
-def test_a_choice_and_a_minimum_are_checked_by_the_configuration():
+def test_choice_and_a_minimum_are_checked_by_the_configuration():
     with pytest.raises(JobError, match=r"rule must be one of \('complex', 'polar'\), got 'polr'"):
         JobConfig("images/", "timm:resnet18", rule="polr")
     with pytest.raises(JobError, match="limit must be .*got 0"):
         JobConfig("images/", "timm:resnet18", limit=0)
 
 
-def test_an_inherited_option_keeps_its_metadata():
+def test_inherited_option_keeps_its_metadata():
     @dataclasses.dataclass(frozen=True)
     class Changed(LensConfig, BaseConfig):
         rule: str = inherited_option(LensConfig, "rule", default="polar")
@@ -77,7 +77,7 @@ def test_an_inherited_option_keeps_its_metadata():
 
 
 @pytest.mark.parametrize("version", [None, 1, FORMAT_VERSION + 1])
-def test_a_folder_of_another_format_version_raises(tmp_path, version):
+def test_folder_of_another_format_version_raises(tmp_path, version):
     values = {} if version is None else {"format_version": version}
     (tmp_path / "plan.json").write_text(json.dumps({"items": 1, "dropped": 0, "listing_sha256": "0", **values}))
     with pytest.raises(JobError, match=f"must have format version {FORMAT_VERSION}, got {version or 1}") as raised:

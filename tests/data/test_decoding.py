@@ -58,7 +58,7 @@ def test_every_file_of_the_zoo_gives_its_pixels_or_its_reason(animals):
     assert {name: got for name, got in found.items() if not agrees(expected[name], got)} == {}
 
 
-def test_the_zoo_s_listing(animals):
+def test_zoos_listing(animals):
     """All images are listed, in order, under names that survive; each reads as its file does, or says why not."""
     folder, expected = animals
     source = open_source(folder)
@@ -91,7 +91,7 @@ def test_threads_agree(animals):
     assert settings() == before
 
 
-def test_a_bomb_costs_no_memory():
+def test_bomb_costs_no_memory():
     """What is too large is refused by its header: the process stays small."""
     code = """if True:
         import resource, zlib, struct
@@ -117,7 +117,7 @@ def test_a_bomb_costs_no_memory():
     assert done.stdout.split() == ["too-large", "too-large", "True"]
 
 
-def test_the_limit_is_the_last_allowed():
+def test_limit_is_the_last_allowed():
     """max_pixels themselves may be had, one more may not; also of arrays and images."""
     for image in (zoo.png(zoo.picture(), zoo.RGB), zoo.picture(), Image.fromarray(zoo.picture())):
         assert decode(image, max_pixels=32 * 24).size == (32, 24)
@@ -126,7 +126,7 @@ def test_the_limit_is_the_last_allowed():
         assert error.value.reason == "too-large"
 
 
-def test_pillow_s_own_limits_are_reasons_too():
+def test_pillows_own_limits_are_reasons_too():
     """Its error, and its warning where a user made that an error, mean too large, whatever max_pixels allows."""
     beyond = zoo.png(np.zeros((1, 1), np.uint8), zoo.GREY, 1, size=(20_000, 20_000))
     warned = zoo.png(np.zeros((1, 1), np.uint8), zoo.GREY, 1, size=(10_000, 10_000))
@@ -258,7 +258,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_what_is_wrong_with_a_file_is_said_in_words(kind):
+def test_what_is_wrong_with_a_file_is_reported_in_words(kind):
     """A file that ends early is truncated, and one that is damaged is not; no address, type or buffer of Pillow."""
     whole = FILES[kind]
     cut = whole[: len(whole) * 3 // 4]
@@ -392,7 +392,7 @@ def test_square_crops_are_those_of_torchvision(interpolation):
 
 
 @pytest.mark.parametrize("size, crop_pct", [((224, 224), 0.875), ((32, 48), 0.9), ((96, 64), 1.0), ((240, 240), 0.95)])
-def test_all_sizes_are_as_timm_s(size, crop_pct):
+def test_all_sizes_are_as_timms(size, crop_pct):
     """The transforms of timm for evaluation, bit for bit, also for sizes that are not square."""
     peers.timm()
     from timm.data import create_transform
@@ -417,7 +417,7 @@ def test_what_fits_is_left_alone(size):
     assert got.flags.c_contiguous and got.flags.writeable and got.flags.owndata
 
 
-def test_a_very_narrow_image_stays_small():
+def test_very_narrow_image_stays_small():
     """Only the middle of it is resized, which differs from resizing all by a level at most."""
     image = random_images(2, 2 * 20, 0)[0]
     whole = image.resize((20 * 40, 40), Image.Resampling.BICUBIC).crop((380, 0, 420, 40))

@@ -166,5 +166,5 @@ def test_every_source_raises_for_wrong_labels(make, tmp_path):
 
 
 @pytest.mark.parametrize("value", ["2.0", 2.0, "map:1=2.0", "map:1.0=2", {"1.0": "2.0"}, {1.0: 2.0}], ids=repr)
-def test_the_command_line_has_the_same_numbers(value):
+def test_command_line_has_the_same_numbers(value):
     assert list(parse_target(value).table.values()) == [2]

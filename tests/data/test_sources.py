@@ -111,7 +111,7 @@ def test_damaged_idx_files_are_named(tmp_path):
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_flat_folder(tmp_path):
+def test_flat_folder(tmp_path):
     """Images of every suffix, in any case, in the order of code points; nothing else, nothing hidden; no labels."""
     names = [
         "B.png",
@@ -169,7 +169,7 @@ def test_system_folders_do_not_take_part_in_numbering(tmp_path, system):
 
 
 @pytest.mark.parametrize("content", [[], ["notes.txt"], ["deeper/notes.txt"], [".hidden.png"], ["__MACOSX/1.png"]])
-def test_a_class_folder_without_images_raises(tmp_path, content):
+def test_class_folder_without_images_raises(tmp_path, content):
     """As torchvision's ImageFolder does, also where only the first items are asked for."""
     put(tmp_path, [f"{name}/1.png" for name in ("ant", "cat")])
     (tmp_path / "bee").mkdir()
@@ -235,7 +235,7 @@ def test_files_that_cannot_be_read(tmp_path):
     assert reason(source, Item(0, "n", "a\0b.png")) == "unreadable"
 
 
-def test_a_huge_file_is_not_read(tmp_path):
+def test_huge_file_is_not_read(tmp_path):
     """2 GiB of nothing called an image would fill the memory."""
     with open(tmp_path / "huge.png", "wb") as file:
         file.truncate(1 << 31)
@@ -276,7 +276,7 @@ def test_names_survive_the_listing_on_disk(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_order_is_the_same_in_every_locale(tmp_path):
+def test_order_is_the_same_in_every_locale(tmp_path):
     """Names are compared by their code points."""
     names = ["Z.png", "a.png", "ä.png", "z.png", "B/1.png", "_.png", "10.png", "9.png"]
     put(tmp_path, random.Random(0).sample(names, len(names)))
@@ -290,7 +290,7 @@ def test_the_order_is_the_same_in_every_locale(tmp_path):
         assert done.stdout.strip() == ascii(sorted(names))
 
 
-def test_folders_that_are_none(tmp_path):
+def test_folders_without_items_raise(tmp_path):
     """Missing, empty, or of something else: the message names what was expected and what came."""
     refused("data must exist, got .*nowhere/at all: no such file", tmp_path / "nowhere/at all")
     refused("data must be a folder with images .*jpg, jpeg, png.*, got none in", tmp_path)
@@ -399,7 +399,7 @@ def test_jsonl(tmp_path):
     assert listed(table) == [("a", 1), ("b", 0)]
 
 
-def test_a_table_names_files_that_are_not_utf8(tmp_path):
+def test_table_names_files_that_are_not_utf8(tmp_path):
     """In csv as the bytes they are."""
     (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
     (tmp_path / "t.csv").write_bytes(b"path\ncaf\xe9.png\n")
@@ -456,7 +456,7 @@ def test_wrong_tables_raise(tmp_path):
         check_tables_that_are_wrong(tmp_path, name, text, says)
 
 
-def test_a_table_that_is_not_there():
+def test_table_that_is_not_there():
     refused("data must exist, got no.csv: no such file", "no.csv")
 
 
@@ -686,7 +686,7 @@ def test_what_lies_beside_tars_is_counted(tmp_path):
     assert source.left_out.as_dict() == {"no .tar file": {"count": 2, "examples": [".hidden.tar", "README.md"]}}
 
 
-def test_a_folder_with_tars_and_images_is_one_of_images(tmp_path):
+def test_folder_with_tars_and_images_is_one_of_images(tmp_path):
     """Only a folder that has neither images nor folders is taken for its tars."""
     shard(tmp_path / "a.tar", range(2))
     put(tmp_path, ["cat/1.png"])
@@ -795,7 +795,7 @@ def test_rows_out_of_range(tmp_path):
     assert source.read(items[0]).shape == source.read(items[3]).shape == (5, 6)
 
 
-def test_a_large_array_is_not_loaded(tmp_path):
+def test_large_array_is_not_loaded(tmp_path):
     """Rows come from a map of the file: 4 GiB of zeros on a sparse file cost nothing."""
     array = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (1 << 22, 32, 32))
     del array
@@ -979,7 +979,7 @@ def test_labels_that_come_with_items_are_those_of_the_classes():
     refused(r"list\[1\]: label must be an int from 0 on, got 1.5", [(image, 0, "a"), (image, 1.5, "b")])
 
 
-def test_a_callable():
+def test_callable():
     """Imported and called; the messages say what was wrong with it."""
     source = open_source("test_sources:build")
     assert [item.label for item in source.listing()] == list(range(12))
@@ -992,7 +992,7 @@ def test_a_callable():
     refused("must have items, got none", [])
 
 
-def test_a_data_set_is_read_by_one_thread_at_a_time():
+def test_data_set_is_read_by_one_thread_at_a_time():
     """As in a worker of torch's DataLoader: a file's position is its own."""
     busy, met = threading.Lock(), []
 
@@ -1010,7 +1010,7 @@ def test_a_data_set_is_read_by_one_thread_at_a_time():
     assert not any(met) and [int(image[0, 0]) for image in images] == list(range(40))
 
 
-def test_torchvision_s_fake_data():
+def test_torchvisions_fake_data():
     """A data set of theirs, and a Subset of it, as they are."""
     import peers
 
@@ -1053,7 +1053,7 @@ def pictures(tmp_path, monkeypatch):
     return tmp_path / "hf", whole
 
 
-def test_a_folder_by_datasets(pictures):
+def test_folder_by_datasets(pictures):
     """Bytes as they are, not decoded; labels and their names; the split that is asked for, or test."""
     folder, whole = pictures
     source = open_source(f"hf:{folder}")

@@ -49,14 +49,14 @@ def written(path, text):
 
 
 @pytest.mark.parametrize("rank", ["runner-up", "argmax", "least"])
-def test_a_rank_leaves_the_items_alone(rank):
+def test_rank_leaves_the_items_alone(rank):
     rule = parse_target(rank)
     assert list(rule.resolve(items())) == items()
     assert rule.rank == rank and rule.description == {"kind": "rank", "rank": rank}
     assert batch_target(rule, [None, None]) == rank
 
 
-def test_label_is_each_item_s_own_and_items_without_one_stay():
+def test_label_is_each_items_own_and_items_without_one_stay():
     rule = parse_target("label")
     assert list(rule.resolve(items())) == [replace(item, target=item.label) for item in items()]
     assert rule.dropped == 0 and rule.rank is None and rule.description == {"kind": "label"}
@@ -120,7 +120,7 @@ def test_map_gives_targets_by_label_and_drops_other_labels():
         check_a_map_goes_from_label_to_target_and_drops_the_others(value)
 
 
-def test_a_map_in_a_json_file_is_that_map(tmp_path):
+def test_map_in_a_json_file_is_that_map(tmp_path):
     file = written(tmp_path / "m.json", json.dumps({"1": 3, "fox": "cat"}))
     for value in (file, Path(file)):
         found, rule = targets(value)
@@ -130,7 +130,7 @@ def test_a_map_in_a_json_file_is_that_map(tmp_path):
         )
 
 
-def test_a_configuration_s_rule_is_the_same_after_json(tmp_path):
+def test_configurations_rule_is_the_same_after_json(tmp_path):
     """``about`` says all that decides: a rule made of it again is equal."""
     for value in ({1: 3, "fox": "cat"}, "map:1=3"):
         rule = parse_target(value)
@@ -164,7 +164,7 @@ def test_csv_gives_targets_by_key_or_path_and_drops_other_items(tmp_path):
         check_a_csv_says_it_by_key_or_path_and_drops_the_others(tmp_path, text)
 
 
-def test_a_csv_s_relative_paths_begin_at_its_folder(tmp_path, monkeypatch):
+def test_csvs_relative_paths_begin_at_its_folder(tmp_path, monkeypatch):
     file = written(tmp_path / "t.csv", "path,target\nimages/a/1.png,2\n../a/2.png,3\n")
     some = [*items(2, tmp_path / "images"), replace(items()[2], path=str(tmp_path.parent / "a" / "2.png"))]
     assert targets(file, some)[0] == {"a/1": 2, "a/2": 3}
@@ -188,7 +188,7 @@ def test_counting_begins_anew_with_each_resolve():
         assert rule.dropped == others > 0
 
 
-def test_a_label_that_is_known_late_gets_its_target_then():
+def test_label_that_is_known_late_gets_its_target_then():
     assert [parse_target("label").target_of(n) for n in (4, None)] == [4, None]
     assert [parse_target("map:cat=fox,1=2").target_of(n, NAMES) for n in (0, 1, 2, None)] == [3, 2, None, None]
     assert parse_target("argmax").target_of(3) is None
@@ -197,7 +197,7 @@ def test_a_label_that_is_known_late_gets_its_target_then():
 # --- What the lens is given ---
 
 
-def test_placeholders_get_class_0_and_do_not_change_their_neighbours():
+def test_placeholders_get_class_0_and_leave_the_others_unchanged():
     """What goes to the lens is as captum has it: a list of one class per sample, or a rank."""
     images, lens = torch.rand(3, 3, 16, 16), SteerableLens(linear())
     given = batch_target(parse_target("label"), [4, None, 2])
@@ -254,16 +254,16 @@ def test_bad_targets_raise():
         check_bad_targets(value, said)
 
 
-def test_a_class_twice_in_a_json_file(tmp_path):
+def test_class_twice_in_a_json_file(tmp_path):
     (tmp_path / "t.json").write_text('{"cat": 1, "cat": 2}')
     refused(tmp_path / "t.json", "'cat' twice", str(tmp_path / "t.json"))
 
 
-def test_a_name_where_the_data_have_none():
+def test_name_where_the_data_have_none():
     refused("cat", "'cat'", "classes of the data: no names", names=None)
 
 
-def test_a_name_that_two_classes_have():
+def test_name_that_two_classes_have():
     refused("crane", "'crane'", "number", names=["crane", "owl", "crane"])
     assert set(targets("owl", names=["crane", "owl", "crane"])[0].values()) == {1}
 
@@ -313,7 +313,7 @@ def test_bad_json_files_are_named(tmp_path, text, said):
     refused(written(tmp_path / "t.json", text), said)
 
 
-def test_the_unknown_keys_of_a_csv_do_not_matter_to_who_stops_before_the_end(tmp_path):
+def test_unknown_keys_of_a_csv_do_not_matter_to_who_stops_before_the_end(tmp_path):
     """A limit cuts what is resolved: what it leaves out is not missed."""
     file = written(tmp_path / "t.csv", "key,target\na/1,3\na/2,3\nb/9,3\n")
     stream = parse_target(file).resolve(items())
@@ -322,7 +322,7 @@ def test_the_unknown_keys_of_a_csv_do_not_matter_to_who_stops_before_the_end(tmp
         list(stream)
 
 
-def test_a_columns_names_are_the_models_classes_where_it_has_them(tmp_path):
+def test_columns_names_are_the_models_classes_where_it_has_them(tmp_path):
     """Synonyms, too; else the data's, sorted. Numbers are the model's."""
     table = written(tmp_path / "t.csv", "path,label,target\na.png,cat,tench\nb.png,ant,cat\nc.png,cat,\n")
     source = open_source(table)

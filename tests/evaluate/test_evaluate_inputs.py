@@ -41,7 +41,7 @@ def no_work(monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["0,4095", "auto", "image"])
-def test_a_range_decides_the_images(value, tmp_path):
+def test_range_decides_the_images(value, tmp_path):
     """Those of 12 bits, stored in 16, are the same sources as their 8 bits."""
     eight = pictures()[..., 0].numpy()
     eight[:, 0, 0], eight[:, 0, 1] = 0, 255
@@ -133,7 +133,7 @@ def test_labels_that_are_known_late_are_left_out_by_the_same_name(tmp_path):
 # --- Targets
 
 
-def test_the_source_s_own_class_is_no_target(tmp_path, no_work, capsys):
+def test_sources_own_class_is_no_target(tmp_path, no_work, capsys):
     with pytest.raises(JobError, match="target must be another class than the source's, got 'argmax'"):
         run(tmp_path, target="argmax")
     assert not list(tmp_path.glob("*.json*"))
@@ -142,7 +142,7 @@ def test_the_source_s_own_class_is_no_target(tmp_path, no_work, capsys):
 
 
 @pytest.mark.parametrize("target", [3, "map:0=1,1=7", "gnu", {2: 0, 7: 5}])
-def test_a_class_that_the_driver_has_not_is_refused_before_any_work(target, tmp_path, no_work):
+def test_class_that_the_driver_has_not_raises_before_any_work(target, tmp_path, no_work):
     data = dataset()
     data.labels, data.classes = [n % 3 for n in range(10)], ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"]
     with pytest.raises(JobError, match="target must be one of the driver's 3 classes, 0 to 2, got") as error:
@@ -151,7 +151,7 @@ def test_a_class_that_the_driver_has_not_is_refused_before_any_work(target, tmp_
     assert ("'gnu', class 6 of the data" in str(error.value)) == (target == "gnu")
 
 
-def test_a_table_s_class_that_the_driver_has_not_is_refused(tmp_path, no_work):
+def test_tables_class_that_the_driver_has_not_raises(tmp_path, no_work):
     """Also where the image that it is for would never be looked at."""
     (tmp_path / "t.csv").write_text("key,target\n" + "".join(f"{n:02d},{1 if n < 9 else 99}\n" for n in range(10)))
     with pytest.raises(JobError, match="0 to 2, got 99"):
@@ -173,7 +173,7 @@ def test_judges_that_are_objects_must_have_names(judges, tmp_path, no_work):
         run(tmp_path, judges=judges)
 
 
-def test_a_driver_of_other_images_says_what_it_was_given(tmp_path, no_work):
+def test_driver_of_other_images_says_what_it_was_given(tmp_path, no_work):
     """The commonest slip: a network of grey images, and no ``channels=1``."""
     with pytest.raises(JobError, match=r"driver fails on images \[10, 3, 16, 16\].*\n.*channels and size") as error:
         run(tmp_path, channels=None)
@@ -183,7 +183,7 @@ def test_a_driver_of_other_images_says_what_it_was_given(tmp_path, no_work):
 @pytest.mark.parametrize(
     "driver, judge", [("none:none", "evaluate_models:judge"), ("evaluate_models:driver", "none:none")]
 )
-def test_which_classifier_cannot_be_loaded_is_told(driver, judge, tmp_path):
+def test_which_classifier_cannot_be_loaded_is_reported(driver, judge, tmp_path):
     who = "driver" if driver == "none:none" else "judge 'none'"
     with pytest.raises(JobError, match=f"{who}: model 'none:none' must name an importable module") as error:
         run(tmp_path, driver=driver, judges=[judge])
@@ -206,7 +206,7 @@ def written_to(folder):
         torch.export.save(program, folder / f"{name}.pt2")
 
 
-def test_an_evaluation_goes_on_from_any_working_directory(tmp_path, monkeypatch, capsys):
+def test_evaluation_continues_from_any_working_directory(tmp_path, monkeypatch, capsys):
     """Data, driver and judge were named relative to where it began; the folder is all that is named again."""
     begun, elsewhere = tmp_path / "begun", tmp_path / "elsewhere"
     written_to(begun)
@@ -351,7 +351,7 @@ def test_leftovers_of_a_kill_are_gone(tmp_path):
 # --- GroundTruth motions
 
 
-def test_a_grey_truth_is_compared_with_rgb_images(tmp_path):
+def test_grey_truth_is_compared_with_rgb_images(tmp_path):
     """A driver that takes RGB sees grey images as RGB; what is known of them is the same, at the same distance."""
     shapes, grey = Shapes(2, seed=3), net(0, classes=14, size=32)
     takes_rgb = lambda images: grey(images.mean(1, keepdim=True))
@@ -369,7 +369,7 @@ def test_a_grey_truth_is_compared_with_rgb_images(tmp_path):
                 )
 
 
-def test_a_truth_of_another_size_is_told_and_the_rest_goes_on(tmp_path):
+def test_truth_of_another_size_is_reported_and_the_rest_continues(tmp_path):
     shapes = Shapes(2, seed=3)
     found = run(tmp_path, shapes, net(0, classes=14, size=16), {}, target=0, size=16, sources=7, **QUICK)
     assert found.code == 3 and "groups" not in found.summary
@@ -378,7 +378,7 @@ def test_a_truth_of_another_size_is_told_and_the_rest_goes_on(tmp_path):
     assert found.summary["budgets"][0]["families"]["pixel"]["warp"]["cases"] == 7
 
 
-def test_a_cropped_truth_is_none():
+def test_cropped_truth_is_none():
     class Source:
         data = Shapes(1, seed=0)
 
@@ -390,7 +390,7 @@ def test_a_cropped_truth_is_none():
     assert ground_truth_of(object(), 0, image, cropped=False) == (None, None)
 
 
-def test_a_preset_says_which_extra_it_needs(tmp_path, monkeypatch, capsys):
+def test_preset_says_which_extra_it_needs(tmp_path, monkeypatch, capsys):
     """In one line, before anything is made."""
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     assert main(["evaluate", "--preset", "digits", "--out", str(tmp_path / "out")]) == 1

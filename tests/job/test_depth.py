@@ -38,7 +38,7 @@ def expected(values, low, high):
 
 
 @pytest.mark.parametrize("data", [PNG, TIFF, TWELVE, torch.from_numpy(TWELVE)], ids=["png", "tiff", "array", "tensor"])
-def test_a_range_uses_all_grey_levels_of_12_bit_data(data):
+def test_range_uses_all_grey_levels_of_12_bit_data(data):
     """By default values are scaled from all 16 bits, which leaves 17 levels."""
     assert len(np.unique(levels(data))) == 17
     assert np.array_equal(levels(data), expected(TWELVE, 0, 65535))
@@ -59,7 +59,7 @@ def test_deep_images_keep_their_depth(data):
     assert resized.dtype == np.float32 and resized.min() >= 0 and resized.max() <= 1
 
 
-def test_values_are_told_in_the_files_own_units():
+def test_values_are_reported_in_the_files_own_units():
     for data in (PNG, TIFF, TWELVE):
         assert pixel_value_range(decode(data)) == {"low": 15, "high": 4095, "full": 65535} and is_narrow_range(
             pixel_value_range(decode(data))
@@ -74,7 +74,7 @@ def test_values_are_told_in_the_files_own_units():
     assert np.array_equal(levels(zoo.png(eight, zoo.GREY), range=(0, 4095)), eight)  # 8 bits have their own range
 
 
-def test_a_range_admits_values_that_have_no_other_meaning():
+def test_range_admits_values_that_have_no_other_meaning():
     """32-bit ints and floats of files, ints and floats of arrays."""
     signed, floats = TWELVE.astype(np.int32) - 2000, TWELVE.astype(np.float32) / 7 - 100
     cases = [
@@ -174,7 +174,7 @@ def first_frames(out):
     return [found[0, 0] for _, found in sorted(frames(out).items())]
 
 
-def test_narrow_images_are_warned_of(data, tmp_path, capsys, caplog):
+def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
     """In the log, the plan, the dry run, the summary and the last line, naming the option; with it, none of it."""
     said = "6 of 6 images use at most a quarter of the range of 16 bits"
     assert run_here(tmp_path / "dry", "--dry-run", data=data) == 0
@@ -191,7 +191,7 @@ def test_narrow_images_are_warned_of(data, tmp_path, capsys, caplog):
     assert plan["range"] == [0.0, 4095.0]
 
 
-def test_narrow_images_after_others_are_warned_of(tmp_path):
+def test_narrow_images_after_others_give_a_warning(tmp_path):
     """Of colours, after an image of 8 bits and one that cannot be decoded."""
     files = [zoo.png(TWELVE.astype(np.uint8), zoo.GREY), b"", OF_COLOURS["rgb.png"], OF_COLOURS["ppm"]]
     for n, content in enumerate(files):
@@ -202,7 +202,7 @@ def test_narrow_images_after_others_are_warned_of(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["0,4095", "auto", "image"])
-def test_a_jobs_range_decides_its_images(value, data, tmp_path):
+def test_jobs_range_decides_its_images(value, data, tmp_path):
     """Stored sources are the images in that range; a resumed job has it, too."""
     assert run_here(tmp_path, data=data, range=value) == 0
     highs = [v.max() if value == "image" else 4095 for v in sources(data)]

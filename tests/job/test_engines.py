@@ -71,7 +71,7 @@ def expected(data, tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("model", ["noisy", "noisy_everywhere"])
-def test_a_stochastic_model_gives_the_same_bytes(model, tmp_path):
+def test_stochastic_model_gives_the_same_bytes(model, tmp_path):
     """At the next run, in one worker or in two, and when some of its shards are made again."""
     folder = make_folder(tmp_path / "images", 12)
     options = ("--model", f"job_models:{model}", "--regime", "live")
@@ -123,7 +123,7 @@ def test_local_workers_make_the_same_bytes(workers, data, expected, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_that_raises_ends_the_job_with_its_words(data, tmp_path, monkeypatch, capsys):
+def test_model_that_raises_ends_the_job_with_its_words(data, tmp_path, monkeypatch, capsys):
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
     for path in sorted(images.rglob("*.png"))[:2]:  # all of the first batch
         make_white(path)
@@ -136,7 +136,7 @@ def test_a_model_that_raises_ends_the_job_with_its_words(data, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_a_shard_that_kills_its_workers_is_given_up_alone(data, tmp_path, monkeypatch, capsys):
+def test_shard_that_kills_its_workers_is_given_up_alone(data, tmp_path, monkeypatch, capsys):
     """All others are made, and the error names its images; when the image is mended, so is that shard."""
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
     make_white(images / "c1" / "025.png")
@@ -158,7 +158,7 @@ def test_a_shard_that_kills_its_workers_is_given_up_alone(data, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_be_loaded(data, tmp_path, monkeypatch, capsys):
+def test_model_that_cannot_be_loaded(data, tmp_path, monkeypatch, capsys):
     """Told as it is in this process; one whose process dies is not tried for ever."""
     assert run_here(tmp_path / "one", data=data, model="job_models:nothing", workers=1) == 2
     assert "'nothing'" in capsys.readouterr().err
@@ -224,7 +224,7 @@ def test_ranks_at_the_same_time_make_the_same_bytes(data, expected, tmp_path):
     assert digests(tmp_path) == expected and not temporaries(tmp_path)
 
 
-def test_a_rank_is_there_once(data, expected, tmp_path, monkeypatch, capsys):
+def test_rank_is_there_once(data, expected, tmp_path, monkeypatch, capsys):
     """The same rank twice is refused, and a job of another kind beside ranks."""
     from steerlens_fast.io.output_dir import hold_lock
 
@@ -239,7 +239,7 @@ def test_a_rank_is_there_once(data, expected, tmp_path, monkeypatch, capsys):
         assert run_here(tmp_path, engine="env") == 3
 
 
-def test_a_rank_with_another_configuration_is_refused(data, tmp_path, monkeypatch, capsys):
+def test_rank_with_another_configuration_raises(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert run_here(tmp_path, engine="env", data=data) in (0, 3)
@@ -293,7 +293,7 @@ def test_ranks_share_all_shards(world):
 
 
 @pytest.mark.slow
-def test_another_engine_goes_on(half, expected, monkeypatch):
+def test_another_engine_continues(half, expected, monkeypatch):
     """From this process to a rank to worker processes."""
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -344,7 +344,7 @@ def test_ray_makes_the_same_bytes(data, expected, tmp_path):
 
 @needs_ray
 @pytest.mark.slow
-def test_ray_goes_on_and_stops(half, expected):
+def test_ray_continues_and_stops(half, expected):
     """On a job that another engine has begun; terminated, as other engines are; and another engine goes on."""
     job, before = start(arguments(half, "--resume", engine="ray", workers=2), JOB_SLEEP=0.1), len(markers(half))
     wait_for(lambda: len(markers(half)) > before or job.poll() is not None, "a shard of Ray's")

@@ -90,7 +90,7 @@ def test_animations(kind, channels, tmp_path):
         assert np.array_equal(picture, frames[1, 3].movedim(0, -1).expand(h, w, 3).numpy())
 
 
-def test_a_strip_has_the_pixels_of_its_frames(tmp_path):
+def test_strip_has_the_pixels_of_its_frames(tmp_path):
     """All frames in one row; in red, green and blue, so that each is found by its colour."""
     frames = torch.zeros(1, 3, 3, 20, 17, dtype=torch.uint8)
     frames[0, range(3), range(3)] = 255
@@ -133,7 +133,7 @@ def test_strip_is_that_of_morphs_save(channels, classes, differences, changes, t
     assert (tmp_path / "to" / "a.png").read_bytes() == (tmp_path / "strip.png").read_bytes()
 
 
-def test_the_words_of_a_strip(tmp_path):
+def test_words_of_a_strip(tmp_path):
     make_job(tmp_path / "out", morphs_of(2, frames=3), ["a", "b"], max_l2=2.5, rule="polar", regime="live")
     job = _Job.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
     records = read_records(tmp_path / "out" / "shards" / "00000.jsonl")
@@ -186,7 +186,7 @@ def test_some_items(job, tmp_path):
         export(out, tmp_path / "c", "npz", keys=["cat/1.png"])
 
 
-def test_a_key_is_not_taken_for_a_pattern(tmp_path):
+def test_key_is_not_taken_for_a_pattern(tmp_path):
     make_job(tmp_path / "out", morphs_of(2), ["a[1]", "a1"])
     assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a[1]"]) == 2  # itself, and what the pattern matches
     assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a1"]) == 1
@@ -206,7 +206,7 @@ def test_what_is_there_stays(kind, name, job, tmp_path):
     assert file.read_bytes() == whole
 
 
-def test_an_export_that_was_stopped_goes_on(job, tmp_path):
+def test_export_that_was_stopped_continues(job, tmp_path):
     """Whole files after the first shard, and the same in the end as in one go."""
     out, _ = job
 
@@ -252,7 +252,7 @@ def test_pictures_need_grey_or_colour(tmp_path):
     assert export(tmp_path / "out", tmp_path / "to", "npz") == 2
 
 
-def test_a_damaged_shard_is_named(job, tmp_path):
+def test_damaged_shard_is_named(job, tmp_path):
     """Of the right length, which a marker can tell, but not what was written."""
     out, _ = job
     file = out / "shards" / "00000.safetensors"

@@ -87,7 +87,7 @@ def test_keys_of_any_kind(kind, tmp_path):
 
 
 @ALL
-def test_a_shard_without_any_frames(kind, tmp_path):
+def test_shard_without_any_frames(kind, tmp_path):
     records, stored = make_records(["a", "b"], without=(0, 1)), get_format(kind)
     told = stored.write(tmp_path, "00000", morphs_of(0), records, ABOUT)
     assert stored.read(tmp_path, "00000", records).numel() == 0
@@ -108,7 +108,7 @@ def test_frames_that_lie_otherwise_in_memory(tmp_path):
 
 
 @ALL
-def test_the_same_bytes_again_and_their_digests(kind, tmp_path):
+def test_same_bytes_again_and_their_digests(kind, tmp_path):
     """Whenever and wherever they are written; and what the marker will say of them is true."""
     pixels, records, written = morphs_of(5), make_records([f"k/{i}" for i in range(5)]), []
     for name, mask, about in (("one", 0o022, ABOUT), ("two", 0o077, dict(reversed(ABOUT.items())))):
@@ -133,7 +133,7 @@ def test_safetensors_reads_it(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_tar_is_what_webdataset_reads(channels, tmp_path):
+def test_tar_is_what_webdataset_reads(channels, tmp_path):
     """Samples by the base name up to its first dot, in a row; no folder that readers skip; safe to unpack."""
     pixels, records = morphs_of(len(NASTY), 3, channels), make_records(NASTY, 3)
     get_format("wds").write(tmp_path, "00000", pixels, records, ABOUT)
@@ -159,7 +159,7 @@ def test_a_tar_is_what_webdataset_reads(channels, tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_folder_is_of_plain_pictures(channels, tmp_path):
+def test_folder_is_of_plain_pictures(channels, tmp_path):
     """PNG, one for each frame, grey where the frames are."""
     pixels = morphs_of(2, 3, channels)
     get_format("folder").write(tmp_path, "00000", pixels, make_records(["x/a.jpg", "b"], 3), ABOUT)
@@ -225,7 +225,7 @@ def test_names_are_safe_and_differ(name_of, file):
     assert not files & folders
 
 
-def test_a_key_of_a_thousand_parts():
+def test_key_of_a_thousand_parts():
     """Longer than paths may be: one part, another for another key."""
     one, two = ("/".join(["part"] * 1000 + [end]) for end in "ab")
     assert directory_name(one) != directory_name(two)
@@ -236,7 +236,7 @@ def test_a_key_of_a_thousand_parts():
 
 
 @ALL
-def test_a_shard_is_replaced_whole(kind, tmp_path):
+def test_shard_is_replaced_whole(kind, tmp_path):
     """Nothing of the old one is left, and no temporary."""
     stored, pixels = get_format(kind), morphs_of(2)
     stored.write(tmp_path, "00000", morphs_of(3), make_records(["old", "a", "b"]), ABOUT)
@@ -247,7 +247,7 @@ def test_a_shard_is_replaced_whole(kind, tmp_path):
 
 
 @ALL
-def test_damage_is_noticed(kind, tmp_path):
+def test_damage_is_found(kind, tmp_path):
     """A file that ends early: an error that names it."""
     stored, records = get_format(kind), make_records(["a", "b"])
     (name, *_) = stored.write(tmp_path, "00000", morphs_of(2), records, ABOUT)
@@ -270,7 +270,7 @@ def test_frames_of_another_item_are_missing(kind, tmp_path):
         get_format(kind).read(tmp_path, "00000", make_records(["other"]))
 
 
-def test_a_row_that_is_not_there(tmp_path):
+def test_row_that_is_not_there(tmp_path):
     get_format("safetensors").write(tmp_path, "00000", morphs_of(1), make_records(["a"]), ABOUT)
     with pytest.raises(ValueError, match=r"00000.safetensors must have at least 2 rows, got 1"):
         get_format("safetensors").read(tmp_path, "00000", make_records(["a", "b"]))
@@ -289,7 +289,7 @@ def test_frames_that_cannot_be_stored(kind, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_format_that_does_not_exist():
+def test_format_that_does_not_exist():
     with pytest.raises(ValueError, match="format must be one of .*'wds'.*, got 'tar'"):
         get_format("tar")
 
@@ -310,7 +310,7 @@ for kind in MODULES:
 """
 
 
-def test_a_full_disk(tmp_path):
+def test_full_disk(tmp_path):
     """1 MiB for 3: the system's own error, and nothing is left of the shard."""
     script = FULL.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
     mount = 'mount -t tmpfs -o size=1m none "$1" || exit 77; exec "$2" -c "$3"'

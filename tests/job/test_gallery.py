@@ -49,7 +49,7 @@ def frames_in(strip: np.ndarray, data: dict) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["safetensors", "wds", "folder"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_examples_are_the_job_s(kind, channels, tmp_path):
+def test_examples_are_the_jobs(kind, channels, tmp_path):
     """Every number that is shown, and every frame bit for bit."""
     frames, keys = morphs_of(6, 5, channels), [f"k/{i}" for i in range(6)]
     records = make_job(tmp_path, frames, keys, format=kind, failed=(2,), unscored=(3,))
@@ -106,7 +106,7 @@ def test_many_wide_frames_lie_in_rows(tmp_path):
 
 
 @pytest.mark.parametrize("sample, shown", [(1, [0]), (2, [0, 9]), (4, [0, 3, 5, 9]), (8, None), (100, None)])
-def test_the_sample_is_spread_evenly(sample, shown, tmp_path):
+def test_sample_is_spread_evenly(sample, shown, tmp_path):
     """Over the items that are ok: here 0, 2, 3, 4, 5, 6, 7 and 9."""
     make_job(tmp_path, morphs_of(10, 2), [str(i) for i in range(10)], failed=(1, 8))
     data = data_of(write_gallery(tmp_path, sample=sample))
@@ -116,7 +116,7 @@ def test_the_sample_is_spread_evenly(sample, shown, tmp_path):
     assert failed == (["1"] if sample == 1 else ["1", "8"])
 
 
-def test_a_drawn_sample_is_that_of_its_seed():
+def test_drawn_sample_is_that_of_its_seed():
     assert sample_indices(1000, 20, 7) == sample_indices(1000, 20, 7) != sample_indices(1000, 20, 8)
     assert len(set(sample_indices(1000, 20, 7))) == 20
 
@@ -135,7 +135,7 @@ def test_one_shard_at_a_time_and_only_those_with_examples(tmp_path, monkeypatch)
     assert asked == [(0, ["0"]), (4, ["19"]), (9, ["39"])]
 
 
-def test_the_same_bytes_in_place_of_an_old_gallery(tmp_path):
+def test_same_bytes_in_place_of_an_old_gallery(tmp_path):
     """Whatever was there before; nothing else is left beside it."""
     make_job(tmp_path, morphs_of(6, 3), [str(i) for i in range(6)])
     write_gallery(tmp_path)
@@ -146,7 +146,7 @@ def test_the_same_bytes_in_place_of_an_old_gallery(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == names
 
 
-def test_a_gallery_that_fails_leaves_the_old_one(tmp_path):
+def test_gallery_that_fails_leaves_the_old_one(tmp_path):
     make_job(tmp_path, morphs_of(6, 3), [str(i) for i in range(6)])
     write_gallery(tmp_path)
     before = files_of(tmp_path / "gallery")
@@ -220,7 +220,7 @@ def mixed(tmp_path):
     return tmp_path
 
 
-def test_the_head_and_the_badges_are_those_of_the_records(mixed):
+def test_head_and_the_badges_are_those_of_the_records(mixed):
     data = data_of(write_gallery(mixed))
     kinds = ["reached", "not-reached", "not-reached", "already-predicted", "reached", "not-scored", "failed", "failed"]
     assert [example["outcome"] for example in data["examples"]] == kinds
@@ -257,7 +257,7 @@ def test_labels_of_other_classes_get_no_badges(tmp_path):
         assert data_of(write_gallery(tmp_path / target))["compare_labels"] == (target == "label")
 
 
-def test_the_head_counts_all_morphs_not_only_those_shown(mixed):
+def test_head_counts_all_morphs_not_only_those_shown(mixed):
     assert data_of(write_gallery(mixed, sample=1))["success"]["morphs"] == 6
 
 
@@ -328,7 +328,7 @@ def test_it_opens_with_the_last_frame_beside_the_source(shown):
     assert lead == "8 items, 8 morphed, 8 shown"
 
 
-def test_a_slider_moves_frame_curve_and_numbers(shown):
+def test_slider_moves_frame_curve_and_numbers(shown):
     """By the keyboard, as every slider: of one example alone."""
     before, other = marker_of(shown), marker_of(shown, 3)
     shown.type(".card .slider", browser.KEYS["home"])
@@ -361,7 +361,7 @@ def test_all_of_them_move_together(shown):
     assert len(set(stopped)) == 1
 
 
-def test_what_was_not_scored_says_so(shown):
+def test_what_was_not_scored_is_reported(shown):
     assert shown.run("return cards[1].root.innerText").count("target") == 0
     assert shown.run("return getComputedStyle(cards[1].find('.unscored')).display") != "none"
     assert shown.run("return getComputedStyle(cards[1].find('.marker')).display") == "none"
@@ -462,7 +462,7 @@ def test_orders(sorted_out, value, order):
     assert sorted_out.run(f"return {VISIBLE}") == order
 
 
-def test_a_letter_in_a_choice_is_no_command(sorted_out):
+def test_letter_in_a_choice_is_no_command(sorted_out):
     sorted_out.type("#filter", "d")
     assert not sorted_out.run("return document.getElementById('maps').checked")
 
@@ -487,7 +487,7 @@ def test_only_what_was_reached_is_green(sorted_out):
     ]
 
 
-def test_the_head_says_how_many_reached_their_target(sorted_out):
+def test_head_says_how_many_reached_their_target(sorted_out):
     entries = (
         "return [...document.querySelectorAll('#success dl > div')].map((e) => e.innerText.replace(/\\n+/g, ': '))"
     )
@@ -507,7 +507,7 @@ def test_the_head_says_how_many_reached_their_target(sorted_out):
     ]
 
 
-def test_the_head_of_a_job_that_was_not_scored(window, tmp_path):
+def test_head_of_a_job_that_was_not_scored(window, tmp_path):
     make_job(tmp_path, morphs_of(2, 3), ["a", "b"], unscored=(0, 1), score="none")
     window.open(write_gallery(tmp_path).as_uri())
     head = window.run("return document.getElementById('success').innerText")
@@ -547,7 +547,7 @@ def test_hundreds_of_examples(window, tmp_path):
     window.wait(f"cards[{last}].image?.complete")
 
 
-def test_a_page_without_examples(window, tmp_path):
+def test_page_without_examples(window, tmp_path):
     """It says so, and why."""
     make_job(tmp_path, morphs_of(3, 2), ["a", "b", "c"], failed=(0, 1, 2))
     window.open(write_gallery(tmp_path).as_uri())

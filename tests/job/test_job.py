@@ -253,7 +253,7 @@ def test_limit(data, job, tmp_path):
     assert records(tmp_path) == records(job)[:6] and len(markers(tmp_path)) == 2
 
 
-def test_dry_run_tells_and_writes_nothing(data, tmp_path, capsys):
+def test_dry_run_reports_and_writes_nothing(data, tmp_path, capsys):
     out = tmp_path / "new"
     assert run_here(out, "--dry-run", data=data) == 0
     told = capsys.readouterr().out
@@ -280,7 +280,7 @@ def test_status_export_gallery_of_a_real_job(copy, capsys, tmp_path):
     assert main(["verify", str(copy)]) == 0
 
 
-def test_a_job_writes_its_gallery(data, tmp_path):
+def test_job_writes_its_gallery(data, tmp_path):
     assert run_here(tmp_path, data=data, limit=4, gallery=3) == 0
     assert len(list((tmp_path / "gallery" / "images").iterdir())) == 3
 
@@ -334,7 +334,7 @@ def test_every_change_is_named_at_once(copy, capsys):
     refused(capsys, run_here(copy, "--resume", frames=5, family="pixel"), told, says=2)
 
 
-def test_other_data_are_refused(data, copy, tmp_path, capsys):
+def test_other_data_raise(data, copy, tmp_path, capsys):
     more = Path(shutil.copytree(data, tmp_path / "images"))
     refused(capsys, run_here(copy, "--resume", data=more), "data was", says=2)
     assert run_here(tmp_path / "out", data=more) == 0
@@ -344,7 +344,7 @@ def test_other_data_are_refused(data, copy, tmp_path, capsys):
     assert run_here(tmp_path / "out", "--resume") == 0
 
 
-def test_another_model_is_refused(data, tmp_path, capsys):
+def test_another_model_raises(data, tmp_path, capsys):
     """Weights that are no longer what they were, where something is left to be made."""
     weights, out = tmp_path / "weights.pt", tmp_path / "out"
     torch.save(classifier().state_dict(), weights)
@@ -368,14 +368,14 @@ def test_model_options_survive_a_resume(data, tmp_path):
     assert run_here(tmp_path, "--resume") == 0 and digests(tmp_path) == before
 
 
-def test_a_job_is_not_begun_over_another_unless_asked_to(data, copy, job, capsys):
+def test_job_is_not_begun_over_another_unless_asked_to(data, copy, job, capsys):
     refused(capsys, run_here(copy, data=data), "use --resume or --overwrite", says=2)
     assert digests(copy) == digests(job)
     assert run_here(copy, "--overwrite", data=data, limit=2) == 0
     assert len(records(copy)) == 2 and len(markers(copy)) == 1
 
 
-def test_overwrite_clears_no_folder_of_somebody_else(data, tmp_path, capsys):
+def test_overwrite_clears_no_folder_of_others(data, tmp_path, capsys):
     keep = [tmp_path / name for name in ("shards/mine.txt", "gallery/mine.png", "notes.txt", "summary.json")]
     for path in keep:
         path.parent.mkdir(exist_ok=True)
@@ -385,7 +385,7 @@ def test_overwrite_clears_no_folder_of_somebody_else(data, tmp_path, capsys):
     assert all(path.read_text() == "mine" for path in keep)
 
 
-def test_markers_without_a_plan_are_not_believed(data, job, copy, monkeypatch):
+def test_markers_without_a_plan_are_ignored(data, job, copy, monkeypatch):
     """A folder that somebody has half cleared: nothing of the old job gets into the new one."""
     assert run_here(copy, "--overwrite", data=data, target="least") == 0
     (copy / "plan.json").unlink()
@@ -411,7 +411,7 @@ def untouched(out: Path, shard: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name, byte", [("00003.safetensors", 2000), ("00003.jsonl", 0), ("00003.jsonl", -2)])
-def test_a_flipped_byte_is_found_and_made_again(name, byte, copy, job, capsys):
+def test_flipped_byte_is_found_and_made_again(name, byte, copy, job, capsys):
     flip(copy / "shards" / name, byte)
     (copy / "summary.json").unlink()
     others = untouched(copy, 3)
@@ -427,7 +427,7 @@ def test_a_flipped_byte_is_found_and_made_again(name, byte, copy, job, capsys):
 
 
 @pytest.mark.parametrize("kind, name", [("wds", "00001.tar"), ("folder", "00001/c0/004.png/frame_01.png")])
-def test_a_flipped_byte_in_other_formats(kind, name, data, tmp_path, capsys):
+def test_flipped_byte_in_other_formats(kind, name, data, tmp_path, capsys):
     assert run_here(tmp_path, data=data, format=kind, limit=12) == 0
     before = digests(tmp_path)
     flip(tmp_path / "shards" / name)
@@ -440,7 +440,7 @@ def test_a_flipped_byte_in_other_formats(kind, name, data, tmp_path, capsys):
     "garbage",
     [b"", b'{"shard": 2, "files": {"000', b"null", b"[]", b"\xff\0", b'{"files": [], "items": 4}', b'{"files": {}}'],
 )
-def test_a_damaged_marker_counts_as_none(garbage, copy, job, capsys):
+def test_damaged_marker_counts_as_none(garbage, copy, job, capsys):
     others = untouched(copy, 2)
     markers(copy)[2].write_bytes(garbage)
     assert main(["verify", str(copy)]) == 1
@@ -451,7 +451,7 @@ def test_a_damaged_marker_counts_as_none(garbage, copy, job, capsys):
 
 
 @pytest.mark.parametrize("name", ["00005.safetensors", "00005.jsonl", "00005.done.json"])
-def test_a_missing_file_is_made_again(name, copy, job, capsys):
+def test_missing_file_is_made_again(name, copy, job, capsys):
     others = untouched(copy, 5)
     (copy / "shards" / name).unlink()
     assert main(["verify", str(copy)]) == 1
@@ -461,7 +461,7 @@ def test_a_missing_file_is_made_again(name, copy, job, capsys):
     assert untouched(copy, 5) == others and digests(copy) == digests(job)
 
 
-def test_a_summary_is_never_older_than_the_shards(data, tmp_path, monkeypatch):
+def test_summary_is_never_older_than_the_shards(data, tmp_path, monkeypatch):
     """A retry that is killed after its last shard, before it has summed up."""
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
     (images / "c0" / "002.png").write_bytes(b"")
@@ -475,7 +475,7 @@ def test_a_summary_is_never_older_than_the_shards(data, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, flip, lambda path: path.write_bytes(path.read_bytes()[:-20])])
-def test_a_damaged_listing_is_written_again(damage, copy, job, capsys):
+def test_damaged_listing_is_written_again(damage, copy, job, capsys):
     damage(copy / "items.jsonl")
     markers(copy)[7].unlink()
     assert main(["verify", str(copy)]) == 1
@@ -565,7 +565,7 @@ def test_another_process_writes_the_same_records_of_bad_images(zoo, tmp_path):
     assert " at 0x" not in told and str(tmp_path) not in told
 
 
-def test_bad_images_do_not_change_their_neighbours(zoo):
+def test_bad_images_leave_the_others_unchanged(zoo):
     """Grey images in their places give the others the same bytes."""
     expected, out, other, codes = zoo
     assert codes[1] == 0
@@ -577,7 +577,7 @@ def test_bad_images_do_not_change_their_neighbours(zoo):
             assert {**record, "row": 0, "path": ""} == {**told[record["key"]], "row": 0, "path": ""}
 
 
-def test_a_gradient_that_is_not_finite_harms_nobody_else(data, tmp_path, monkeypatch):
+def test_gradient_that_is_not_finite_leaves_others_unchanged(data, tmp_path, monkeypatch):
     images = Path(shutil.copytree(data, tmp_path / "images"))
     make_white(images / "c1" / "white.png")
     assert run_here(tmp_path / "good", data=images) == 0
@@ -603,7 +603,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("as_what", ["weights", "model"])
-def test_a_malicious_checkpoint_is_not_opened(as_what, data, tmp_path, capsys):
+def test_malicious_checkpoint_is_not_opened(as_what, data, tmp_path, capsys):
     file, owned = tmp_path / "evil.pt", tmp_path / "owned"
     torch.save({"layers.1.weight": torch.zeros(2), "evil": Evil(owned)}, file)
     code = run_here(tmp_path / "out", data=data, **{as_what: file})
@@ -659,7 +659,7 @@ def test_out_of_memory_cuts_batches(data, tmp_path, monkeypatch):
         assert (whole[key].int() - cut[key].int()).abs().max() <= 1
 
 
-def test_a_cpu_model_gets_as_many_images_as_its_caches_hold(data, tmp_path, monkeypatch):
+def test_cpu_model_gets_as_many_images_as_its_caches_hold(data, tmp_path, monkeypatch):
     photo = torch.empty(32, 3, 224, 224)
     assert (worker.samples_per_call(photo, 1), worker.samples_per_call(photo, 4)) == (8, 34)
     assert worker.samples_per_call(photo.to("meta"), 1) is None
@@ -678,7 +678,7 @@ def test_out_of_memory_with_one_image_is_fatal(data, tmp_path, monkeypatch, caps
     assert "tried to allocate 1 images" in told and not markers(tmp_path) and not temporaries(tmp_path)
 
 
-def test_a_model_that_raises_is_fatal_and_told(data, tmp_path, monkeypatch, capsys):
+def test_model_that_raises_is_fatal_and_told(data, tmp_path, monkeypatch, capsys):
     """Also with a ValueError, which is no wrong usage here."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
     for name in ("000.png", "001.png"):  # all of the first batch
@@ -759,7 +759,7 @@ class Seen(torch.nn.Module):
 
 
 @pytest.mark.parametrize("mean", [None, [0.4]])
-def test_a_job_in_float64_computes_in_it(mean, tmp_path):
+def test_job_in_float64_computes_in_it(mean, tmp_path):
     pixels = torch.randint(0, 256, (4, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     how = dict(options(frames=4, family="csp-joint", regime="persistent", rule="polar", steps=3), mean=mean)
     how["std"] = None if mean is None else [0.3]
@@ -929,7 +929,7 @@ def test_another_thread_may_run_a_job(tmp_path):
     assert found[0].code == 0 and len(records(tmp_path)) == 10
 
 
-def test_keys_that_are_not_unique_are_refused(tmp_path):
+def test_keys_that_are_not_unique_raise(tmp_path):
     data = [(pixels, 0, "same") for pixels in pictures(3)]
     with pytest.raises(
         JobError, match=r"keys must be unique in the data set, got 'same' twice: list\[0\] and list\[1\]"
@@ -987,7 +987,7 @@ def _finished(out: Path, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_drivers_memory_does_not_grow_with_the_data(tmp_path, monkeypatch):
+def test_drivers_memory_does_not_grow_with_the_data(tmp_path, monkeypatch):
     """From 1,000 to 100,000 images: listing and planning them, and going over a job that is finished.
 
     The shards between are synthetic: that much is true of them whatever their number, since they are made one by one.

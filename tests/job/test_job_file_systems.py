@@ -108,7 +108,7 @@ def test_ranks_need_locks_where_there_are_several(world, code, data, tmp_path, m
     assert code == 0 or (f"{tmp_path / '.planning'} cannot be locked" in told and "on NFS without nolock" in told)
 
 
-def test_a_lock_that_fails_otherwise_is_named(data, tmp_path, monkeypatch, capsys):
+def test_lock_that_fails_otherwise_is_named(data, tmp_path, monkeypatch, capsys):
     failing(monkeypatch, fcntl, "flock", errno.EIO)
     assert run_here(tmp_path, data=data) == 1
     told = capsys.readouterr().err
@@ -136,7 +136,7 @@ def test_folders_that_cannot_be_opened_are_not_synchronised(number, data, job, t
     assert digests(tmp_path / "out") == digests(job)
 
 
-def test_evaluations_go_on_without_fsync(tmp_path, monkeypatch):
+def test_evaluations_continue_without_fsync(tmp_path, monkeypatch):
     failing(monkeypatch, os, "fsync", errno.EINVAL)
     with pytest.warns(UserWarning, match="cannot be synchronised"):
         found = evaluated(tmp_path)
@@ -156,7 +156,7 @@ def test_files_are_replaced_where_renaming_over_them_is_not_possible(number, dat
     assert evaluated(tmp_path / "evaluation", resume=True).code in (0, 3) and not temporaries(tmp_path)
 
 
-def test_a_file_stays_where_it_cannot_be_replaced_at_all(tmp_path, monkeypatch):
+def test_file_stays_where_it_cannot_be_replaced_at_all(tmp_path, monkeypatch):
     (tmp_path / "a").write_text("old")
     failing(monkeypatch, os, "replace", errno.EPERM)
     renames = []
@@ -177,7 +177,7 @@ def _write_folder(path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("write, read", [(_write_file, "a.json"), (_write_folder, "a.json/text")])
-def test_a_kill_between_the_renames_loses_nothing(write, read, tmp_path, monkeypatch):
+def test_kill_between_the_renames_loses_nothing(write, read, tmp_path, monkeypatch):
     path, synchronised = tmp_path / "a.json", []
     write(path, '"old"')
     child = os.fork()
@@ -199,7 +199,7 @@ def test_a_kill_between_the_renames_loses_nothing(write, read, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("more", ["--resume", "--overwrite"])
-def test_a_job_goes_on_from_the_files_that_a_kill_left_under_other_names(more, data, job, tmp_path, capsys):
+def test_job_continues_from_the_files_that_a_kill_left_under_other_names(more, data, job, tmp_path, capsys):
     out = Path(shutil.copytree(job, tmp_path / "out"))
     hidden = [out / "plan.json", out / "items.jsonl", markers(out)[0]]
     for path in hidden:
@@ -217,7 +217,7 @@ def test_a_job_goes_on_from_the_files_that_a_kill_left_under_other_names(more, d
     assert digests(out) == digests(job) and not list(out.rglob(atomic_io.BACKUP_PATTERN))
 
 
-def test_a_folder_of_a_lower_layer_is_replaced(tmp_path, monkeypatch):
+def test_folder_of_a_lower_layer_is_replaced(tmp_path, monkeypatch):
     """As in a container's image: it cannot be renamed."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "old").touch()
@@ -227,7 +227,7 @@ def test_a_folder_of_a_lower_layer_is_replaced(tmp_path, monkeypatch):
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["a", "a/new"]
 
 
-def test_a_folder_stays_where_it_cannot_be_replaced(tmp_path, monkeypatch):
+def test_folder_stays_where_it_cannot_be_replaced(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "old").touch()
     renames = []
@@ -244,7 +244,7 @@ ERRORS = [(errno.ENOSPC, 5), (errno.EDQUOT, 5), (errno.EROFS, 1), (errno.EACCES,
 
 @pytest.mark.parametrize("call", ["replace", "fsync", "mkdir"])
 @pytest.mark.parametrize("number, code", ERRORS)
-def test_errors_of_a_job_s_disk_name_the_file(number, code, call, data, tmp_path, monkeypatch, capsys):
+def test_errors_of_a_jobs_disk_name_the_file(number, code, call, data, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     failed = failing(monkeypatch, os, call, number)
     assert run_here(out, data=data) == code and failed
@@ -256,7 +256,7 @@ def test_errors_of_a_job_s_disk_name_the_file(number, code, call, data, tmp_path
 
 
 @pytest.mark.parametrize("number, code", ERRORS)
-def test_errors_of_an_evaluation_s_disk_name_the_file(number, code, tmp_path, monkeypatch):
+def test_errors_of_an_evaluations_disk_name_the_file(number, code, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         failing(patched, os, "fsync", number)
         with pytest.raises(JobError, match=rf"{os.strerror(number)}: '{tmp_path}/(?!\.)") as caught:
@@ -288,7 +288,7 @@ def test_writes_that_fail_name_the_file(number, code, data, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("number, code", ERRORS)
-def test_errors_of_an_export_s_and_a_gallery_s_disk_name_the_file(number, code, job, tmp_path, monkeypatch, capsys):
+def test_errors_of_an_exports_and_a_gallerys_disk_name_the_file(number, code, job, tmp_path, monkeypatch, capsys):
     to = tmp_path / "to"
     to.mkdir()
     for command in (["export", "--format", "npz"], ["export", "--format", "safetensors"], ["gallery"]):
@@ -335,7 +335,7 @@ def read_only(job, tmp_path, monkeypatch):
     return out
 
 
-def test_a_job_can_be_looked_at_without_write_access(read_only, job, tmp_path, capsys):
+def test_job_can_be_looked_at_without_write_access(read_only, job, tmp_path, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         for folder in ([str(read_only)], ["--out", str(read_only)]):
@@ -348,7 +348,7 @@ def test_a_job_can_be_looked_at_without_write_access(read_only, job, tmp_path, c
     assert (tmp_path / "gallery" / "index.html").exists() and not (read_only / "gallery").exists()
 
 
-def test_what_writes_to_the_folder_says_so(read_only, data, tmp_path, capsys):
+def test_what_writes_to_the_folder_is_reported(read_only, data, tmp_path, capsys):
     assert main(["gallery", str(read_only)]) == 1
     told = capsys.readouterr().err
     assert f"'{read_only / 'gallery'}'" in told and "use --to DIR to write to another folder" in told
@@ -398,7 +398,7 @@ def test_what_is_missing_is_shown_as_a_whole_command(argv, said, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_a_gallery_replaces_no_folder_of_others(job, tmp_path, capsys):
+def test_gallery_replaces_no_folder_of_others(job, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
     assert main(["gallery", str(job), "--to", str(tmp_path / "mine")]) == 2
@@ -419,7 +419,7 @@ def test_leftovers_that_cannot_be_removed_end_no_job(job, data, tmp_path, monkey
 
 
 @pytest.mark.parametrize("error, said", [(RuntimeError, "RuntimeError: odd"), (MemoryError, "--batch-size")])
-def test_an_error_of_a_classifier_names_the_task(error, said, tmp_path, monkeypatch):
+def test_error_of_a_classifier_names_the_task(error, said, tmp_path, monkeypatch):
     calm, calls = evaluate_models.Net.forward, []
 
     def forward(self, images):

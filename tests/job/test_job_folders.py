@@ -44,14 +44,14 @@ def test_others_files_are_left_alone(data, tmp_path, capsys, name, more):
 
 
 @pytest.mark.parametrize("inside", [".", "out", "c0/out"])
-def test_a_job_does_not_write_among_its_data(tmp_path, capsys, inside):
+def test_job_does_not_write_among_its_data(tmp_path, capsys, inside):
     images = make_folder(tmp_path / "images", 6)
     before = contents(images)
     assert run_here(images / inside, "--overwrite", data=images) == USAGE
     assert "out must not be inside data" in capsys.readouterr().err and contents(images) == before
 
 
-def test_a_job_that_failed_at_once_makes_room_for_another(data, tmp_path, capsys):
+def test_job_that_failed_at_once_makes_room_for_another(data, tmp_path, capsys):
     assert run_here(tmp_path, data=data, target=99) == USAGE  # the model has no such class
     assert (tmp_path / "plan.json").exists() and not markers(tmp_path)
     assert run_here(tmp_path, data=data) == 0
@@ -61,7 +61,7 @@ def test_a_job_that_failed_at_once_makes_room_for_another(data, tmp_path, capsys
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 @pytest.mark.parametrize("column, target", [("target", "column"), ("label", "runner-up")])
-def test_a_tables_targets_are_targets(data, tmp_path, suffix, column, target):
+def test_tables_targets_are_targets(data, tmp_path, suffix, column, target):
     table, images = tmp_path / f"data{suffix}", sorted(data.rglob("*.png"))[:4]
     rows = [(str(path), n % 3) for n, path in enumerate(images)]
     csv = [f"path,{column}", *(f"{path},{n}" for path, n in rows)]

@@ -98,7 +98,7 @@ def test_killed_workers_are_replaced(data, expected, tmp_path):
     check_whole(tmp_path, expected)
 
 
-def test_a_killed_driver_loses_nothing(data, expected, tmp_path):
+def test_killed_driver_loses_nothing(data, expected, tmp_path):
     """Once before anything is planned, twice at work; its workers do not outlive it."""
     chance = random.Random(2)
     job = begin(tmp_path, data, workers=2)
@@ -118,7 +118,7 @@ def test_a_killed_driver_loses_nothing(data, expected, tmp_path):
     check_whole(tmp_path, expected)
 
 
-def test_a_killed_process_without_workers_loses_nothing(data, expected, tmp_path):
+def test_killed_process_without_workers_loses_nothing(data, expected, tmp_path):
     """As one process, and as a rank."""
     chance = random.Random(3)
     job = begin(tmp_path, data, workers=0)
@@ -174,7 +174,7 @@ def test_signals_that_end_a_job_at_once(signals, code, data, expected, tmp_path)
 # --- Two at once -----------------------------------------------------------------------------------------------------
 
 
-def test_a_second_job_on_the_same_output_is_refused(data, expected, tmp_path, capsys, monkeypatch):
+def test_second_job_on_the_same_output_raises(data, expected, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
     job = begin(tmp_path, data, workers=1)
@@ -242,7 +242,7 @@ def full_disk(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "wds", "folder"])
-def test_a_full_disk_ends_a_job_and_room_lets_it_go_on(kind, full_disk):
+def test_full_disk_ends_a_job_and_room_lets_it_continue(kind, full_disk):
     told, errors = full_disk
     code, marked, left_over, names, resumed, same = told[kind]
     assert code == 5 and errors.count("no space left") == 3, errors

@@ -40,7 +40,7 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
-def test_a_model_that_refuses_the_images_says_which(dry, data, tmp_path, capsys):
+def test_model_that_raises_for_the_images_says_which(dry, data, tmp_path, capsys):
     """The first line of its error, and the options that decide; the traceback is for the log."""
     code = run_here(tmp_path / "out", *dry, data=data, channels=3)
     told = refused(capsys, code, "the model failed for images of 3 x 16 x 16: RuntimeError: mat1 and mat2", says=1)
@@ -49,13 +49,13 @@ def test_a_model_that_refuses_the_images_says_which(dry, data, tmp_path, capsys)
         assert "Traceback" in (tmp_path / "out" / "logs" / "worker-0.log").read_text()
 
 
-def test_a_dry_run_has_no_traceback(data, tmp_path, capsys, monkeypatch):
+def test_dry_run_has_no_traceback(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Classifier, "forward", lambda self, images: self.nothing)
     code = run_here(tmp_path / "out", "--dry-run", data=data)
     assert "Traceback" not in refused(capsys, code, "AttributeError", "'nothing'", says=1)
 
 
-def test_a_model_that_has_taken_images_is_not_told_of_their_shape(data, tmp_path, capsys, monkeypatch):
+def test_model_that_has_taken_images_is_not_told_of_their_shape(data, tmp_path, capsys, monkeypatch):
     calm = Classifier.forward
 
     def tires(self, images):
@@ -69,7 +69,7 @@ def test_a_model_that_has_taken_images_is_not_told_of_their_shape(data, tmp_path
     assert "--channels" not in told
 
 
-def test_a_program_for_one_batch_size_says_so(data, tmp_path, capsys):
+def test_program_for_one_batch_size_is_reported(data, tmp_path, capsys):
     """It is met at its own batches, and refuses the last one."""
     torch.export.save(torch.export.export(classifier().layers.eval(), (torch.rand(4, 1, 16, 16),)), tmp_path / "m.pt2")
     options = {"data": data, "model": tmp_path / "m.pt2", "batch_size": 4, "shard_size": 8}
@@ -93,7 +93,7 @@ class Fixed(torch.nn.Module):
 
 @pytest.mark.parametrize("how", [256, -1, "sum"])
 @pytest.mark.filterwarnings("ignore")
-def test_a_trace_for_one_batch_size_says_so(how, data, tmp_path, capsys):
+def test_trace_for_one_batch_size_is_reported(how, data, tmp_path, capsys):
     """And not that the images' channels or size are wrong; but so where they are."""
     torch.jit.trace(Fixed(how).eval(), torch.rand(4, 1, 16, 16)).save(tmp_path / "m.pt")
     options = {"data": data, "model": tmp_path / "m.pt", "size": 16, "shard_size": 8}
@@ -106,7 +106,7 @@ def test_a_trace_for_one_batch_size_says_so(how, data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("count, said", [(1, "the only image cannot"), (3, "none of the first 3 images can")])
-def test_a_size_that_no_image_tells_comes_with_the_first_reason(count, said, tmp_path, capsys):
+def test_size_that_no_image_tells_comes_with_the_first_reason(count, said, tmp_path, capsys):
     for n in range(count):
         path = tmp_path / "images" / f"{n}.png"
         path.parent.mkdir(exist_ok=True)
@@ -153,7 +153,7 @@ def test_means_of_three_channels_ask_for_three(tmp_path, capsys):
 # --- The last line ---------------------------------------------------------------------------------------------------
 
 
-def test_the_last_line_tells_of_failed_items(data, tmp_path, capsys):
+def test_last_line_tells_of_failed_items(data, tmp_path, capsys):
     images = Path(shutil.copytree(data, tmp_path / "images"))
     for name, content in (("c0/000.png", b""), ("c1/005.png", b""), ("c2/010.png", b"text")):
         (images / name).write_bytes(content)
@@ -163,7 +163,7 @@ def test_the_last_line_tells_of_failed_items(data, tmp_path, capsys):
         assert capsys.readouterr().err.strip().startswith(f"{tmp_path / 'out'}: {said}; target reached by ")
 
 
-def test_the_last_line_tells_of_items_without_a_target(data, tmp_path, capsys):
+def test_last_line_tells_of_items_without_a_target(data, tmp_path, capsys):
     assert run_here(tmp_path, data=data, target="map:c0=c2") == 0
     line = capsys.readouterr().err.strip()
     assert "all 4 images done; " in line and line.endswith("; 8 skipped: no target")
@@ -173,7 +173,7 @@ def test_the_last_line_tells_of_items_without_a_target(data, tmp_path, capsys):
     "how_far, attained, said",
     [("2", 12, ""), ("1000", 0, "; 0 of 12 reached the distance"), ([2, 1000], 0, "; 0 of 12 reached the distance")],
 )
-def test_the_last_line_tells_of_distances_out_of_reach(how_far, attained, said, data, tmp_path, capsys):
+def test_last_line_tells_of_distances_out_of_reach(how_far, attained, said, data, tmp_path, capsys):
     how_far = {"distances" if isinstance(how_far, list) else "max_l2": how_far}
     assert run_here(tmp_path, data=data, **how_far) == 0
     assert f"all 12 images done{said}; target reached by " in capsys.readouterr().err
@@ -185,7 +185,7 @@ def test_where_no_distance_was_asked_for_none_is_attained(data, tmp_path):
     assert morph_dataset(str(data), "job_models:classifier", tmp_path, **options).summary["attained"] is None
 
 
-def test_a_rank_that_is_done_first_says_who_has_the_rest(data, tmp_path, capsys, monkeypatch):
+def test_rank_that_is_done_first_says_who_has_the_rest(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     rest = "; the other ranks compute the remaining shards"
     for rank, said, end in ((0, "8 of 12 images done; ", rest), (1, "all 12 images done; ", "")):
@@ -199,7 +199,7 @@ def test_a_rank_that_is_done_first_says_who_has_the_rest(data, tmp_path, capsys,
 # --- Verify ----------------------------------------------------------------------------------------------------------
 
 
-def test_verify_says_what_to_do(data, tmp_path, capsys):
+def test_verify_names_the_remedy(data, tmp_path, capsys):
     """Word for word: its advice, typed, mends the job."""
     out = tmp_path / "out of place"
     assert run_here(out, data=data) == 0 and main(["verify", str(out)]) == 0
@@ -249,7 +249,7 @@ def test_targets_by_label_need_one(target, data, tmp_path, capsys):
     assert [r["status"] for r in records(tmp_path / "out")] == ["ok", "no-label"]
 
 
-def test_python_s_keywords_are_named_as_python_has_them(data, tmp_path):
+def test_pythons_keywords_are_named_as_python_has_them(data, tmp_path):
     options = {"channels": 1, "frames": 3, "gallery": 0, "workers": 0, "limit": 2}
     job = lambda **more: morph_dataset(str(data), "job_models:classifier", tmp_path, **options, **more)
     with pytest.raises(JobError, match=r"unknown option 'factor'; did you mean 'factors'\?"):
@@ -276,7 +276,7 @@ def test_labels_that_the_model_hardly_ever_gives_are_doubted(data, tmp_path):
     assert format_summary({**known, "labelled": 19, "as_labelled": 0}) == "all 40 images done"
 
 
-def test_a_tables_targets_are_where_its_images_go(data, tmp_path, capsys):
+def test_tables_targets_are_where_its_images_go(data, tmp_path, capsys):
     """By default and by "column"; labels are the truth beside them; without targets "column" is an error."""
     table, paths = tmp_path / "table.csv", sorted((data / "c0").iterdir())[:3]
     table.write_text("path,label,target\n" + "".join(f"{path},{n},{2 - n}\n" for n, path in enumerate(paths)))
@@ -290,7 +290,7 @@ def test_a_tables_targets_are_where_its_images_go(data, tmp_path, capsys):
     refused(capsys, code, "target 'column' needs a data table with a column target", says=2)
 
 
-def test_what_the_data_hold_besides_is_told(data, tmp_path, capsys):
+def test_what_the_data_hold_besides_is_reported(data, tmp_path, capsys):
     """In the plan, the summary, the last line and the dry run."""
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "__MACOSX" / "c0").mkdir(parents=True)

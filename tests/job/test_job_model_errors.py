@@ -67,7 +67,7 @@ def calm(data, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
-def test_images_at_which_the_model_raises_are_listed_and_change_no_other(
+def test_images_at_which_the_model_raises_are_listed_and_leave_others_unchanged(
     batch_size, data, tmp_path, monkeypatch, capsys
 ):
     assert run_here(tmp_path / "calm", data=data, batch_size=batch_size) == 0
@@ -160,7 +160,7 @@ def test_one_image_of_the_first_batch_is_left_out(data, tmp_path, monkeypatch):
     assert [r["key"] for r in lines(tmp_path / "out" / "failed.jsonl")][0] == "c0/000.png"
 
 
-def test_a_model_that_raises_at_all_of_the_first_batch_ends_the_job(data, tmp_path, monkeypatch, capsys):
+def test_model_that_raises_at_all_of_the_first_batch_ends_the_job(data, tmp_path, monkeypatch, capsys):
     images = Path(shutil.copytree(data, tmp_path / "images"))
     for path in images.rglob("*.png"):
         make_white(path)
@@ -173,7 +173,7 @@ def test_a_model_that_raises_at_all_of_the_first_batch_ends_the_job(data, tmp_pa
     assert not markers(tmp_path / "out") and not temporaries(tmp_path / "out")
 
 
-def test_a_model_that_raises_at_everything_later_ends_the_job(data, tmp_path, monkeypatch, capsys):
+def test_model_that_raises_at_everything_later_ends_the_job(data, tmp_path, monkeypatch, capsys):
     """Its images are not to blame: it raises at any other as well."""
     calls = []
     raising(monkeypatch, lambda: RuntimeError("tired"), lambda images: len(calls) > 5 or calls.append(0))
@@ -189,7 +189,7 @@ def test_too_many_images_at_which_the_model_raises_end_the_job(data, tmp_path, m
     assert "2 items failed, more than max_failures allows (1)" in capsys.readouterr().err
 
 
-def test_an_error_that_comes_once_is_no_image_s(data, calm, tmp_path, monkeypatch):
+def test_error_that_comes_once_is_no_images(data, calm, tmp_path, monkeypatch):
     calls = []
 
     def seventh(images):
@@ -202,7 +202,7 @@ def test_an_error_that_comes_once_is_no_image_s(data, calm, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_a_model_that_does_not_take_the_placeholder_of_a_bad_file(batch_size, data, tmp_path, monkeypatch):
+def test_model_that_does_not_take_the_placeholder_of_a_bad_file(batch_size, data, tmp_path, monkeypatch):
     """One that wants contrast: neither a truncated file nor a white image costs a good one."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
     (images / "c0" / "001.png").write_bytes((images / "c0" / "001.png").read_bytes()[:40])
@@ -214,7 +214,7 @@ def test_a_model_that_does_not_take_the_placeholder_of_a_bad_file(batch_size, da
     assert len(frames(tmp_path / "out")) == COUNT - 3
 
 
-def test_a_model_that_takes_single_images_only(data, calm, tmp_path, monkeypatch):
+def test_model_that_takes_single_images_only(data, calm, tmp_path, monkeypatch):
     raising(monkeypatch, lambda: RuntimeError("one at a time"), lambda images: len(images) > 1)
     assert run_here(tmp_path, data=data) == 0
     assert json.loads(markers(tmp_path)[0].read_text())["batch_parts"] == 2
@@ -231,7 +231,7 @@ def test_outputs_that_are_none_for_an_image_are_its_own(data, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("error", [MemoryError, lambda: RuntimeError("std::bad_alloc"), lambda: OSError(12, "ENOMEM")])
-def test_memory_is_not_an_image_s_fault(error, data, tmp_path, monkeypatch, capsys):
+def test_memory_is_not_an_images_fault(error, data, tmp_path, monkeypatch, capsys):
     raising(monkeypatch, error)
     assert run_here(tmp_path, data=data) == 1
     assert "out of memory on cpu with one image at a time" in capsys.readouterr().err
@@ -249,19 +249,19 @@ def test_batches_are_cut_anew_in_each_shard(data, tmp_path, monkeypatch):
     assert run_here(tmp_path, "--resume") == 0 and digests(tmp_path) == before
 
 
-def test_a_full_disk_in_the_model_is_not_an_image_s_fault(data, tmp_path, monkeypatch, capsys):
+def test_full_disk_in_the_model_is_not_an_images_fault(data, tmp_path, monkeypatch, capsys):
     raising(monkeypatch, lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "cache"))
     assert run_here(tmp_path, data=data) == 5
     assert "no space left" in capsys.readouterr().err
 
 
-def test_a_target_that_the_model_has_not_is_wrong_usage(data, tmp_path, capsys):
+def test_target_that_the_model_has_not_is_wrong_usage(data, tmp_path, capsys):
     (tmp_path / "targets.csv").write_text("key,target\nc0/000.png,1\nc0/001.png,7\n")
     assert run_here(tmp_path / "out", data=data, target=tmp_path / "targets.csv") == 2
     assert "largest target of this batch: 7, of " in capsys.readouterr().err
 
 
-def test_a_dry_run_leaves_images_out_too(data, tmp_path, monkeypatch, capsys):
+def test_dry_run_leaves_images_out_too(data, tmp_path, monkeypatch, capsys):
     np.save(tmp_path / "images.npy", np.stack([np.full((16, 16), 255, np.uint8), np.eye(16, dtype=np.uint8) * 99]))
     raising(monkeypatch, not_white)
     assert run_here(tmp_path / "out", "--dry-run", data=tmp_path / "images.npy") == 0

@@ -47,7 +47,7 @@ def shown(out):
 # --- Attributes
 
 
-def test_a_job_takes_names_and_preprocessing_from_the_model(table, tmp_path):
+def test_job_takes_names_and_preprocessing_from_the_model(table, tmp_path):
     assert run(tmp_path, table, "named", "--target", "map:ant=tench,1=cat") == 0
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert (plan["size"], plan["channels"], plan["classes"]) == ([12, 12], 3, Named.class_names)
@@ -73,7 +73,7 @@ def test_class_names_are_as_many_as_classes(names, tmp_path):
 
 
 @pytest.mark.parametrize("target, number", [("goldfish", 1), ("Carassius auratus", 1), ("cat", 3), ("2", 2)])
-def test_a_target_is_named_as_the_model_does(target, number, table, tmp_path):
+def test_target_is_named_as_the_model_does(target, number, table, tmp_path):
     assert run(tmp_path, table, "named", "--target", target) == 0
     assert {r["target"] for r in records(tmp_path)} == {number}
 
@@ -129,7 +129,7 @@ def test_options_win_over_attributes(table, tmp_path):
     assert json.loads((tmp_path / "plan.json").read_text())["model"]["mean"] == [0.0] * 3
 
 
-def test_an_unknown_name_says_what_the_model_knows(table, tmp_path, capsys):
+def test_unknown_name_says_what_the_model_knows(table, tmp_path, capsys):
     assert run(tmp_path, table, "named", "--target", "map:ant=dog") == 2
     assert "got 'dog' in 'ant=dog' (classes of the model: 'ant', 'goldfish, Car" in capsys.readouterr().err
 
@@ -141,7 +141,7 @@ def with_attributes(**attributes):
     return model
 
 
-def test_the_configuration_of_timm_is_read():
+def test_configuration_of_timm_is_read():
     cfg = {"input_size": (1, 24, 20), "mean": (0.1,), "std": (0.2,), "interpolation": "bilinear", "crop_pct": 0.9}
     cfg["label_names"] = ["a", "b"]
     for name in ("pretrained_cfg", "default_cfg"):
@@ -227,7 +227,7 @@ def test_bad_attributes_raise():
 # --- One logit, labels
 
 
-def test_a_job_of_a_binary_model(table, tmp_path):
+def test_job_of_a_binary_model(table, tmp_path):
     assert run(tmp_path, table, "one_logit", "--task", "binary", "--target", "ill", "--objective", "logit") == 0
     model = load_model("job_models:one_logit", seed=0)
     frames = load_file(tmp_path / "shards" / "00000.safetensors")["frames"]
@@ -239,7 +239,7 @@ def test_a_job_of_a_binary_model(table, tmp_path):
 
 
 @pytest.mark.parametrize("target, sign", [("cat", 1), ("not:cat", -1), ("map:0=cat,ant=cat,1=not:3", 0)])
-def test_a_job_of_a_model_of_labels(target, sign, table, tmp_path):
+def test_job_of_a_model_of_labels(target, sign, table, tmp_path):
     """A record has l where the label is present, or to be, and ~l where it is absent."""
     assert run(tmp_path, table, "with_labels", "--task", "multilabel", "--target", target) == 0
     model = load_model("job_models:with_labels", seed=0)
@@ -261,7 +261,7 @@ def test_a_job_of_a_model_of_labels(target, sign, table, tmp_path):
 
 
 @pytest.mark.parametrize("options", [("--target", "0"), ("--target", "runner-up")], ids=str)
-def test_the_wrong_task_names_the_option(options, table, tmp_path, capsys):
+def test_wrong_task_names_the_option(options, table, tmp_path, capsys):
     assert run(tmp_path / "a", table, "one_logit", *options) == 2
     assert "--task binary" in capsys.readouterr().err
     assert run(tmp_path / "b", table, "named", "--target", "not:cat") == 2

@@ -36,7 +36,7 @@ def home(tmp_path, monkeypatch):
     assert not [name for name in os.listdir() if name.startswith("~")]
 
 
-def test_the_home_directory_in_every_path_of_a_job(home):
+def test_home_directory_in_every_path_of_a_job(home):
     make_folder(home / "data", 4)
     keys = [str(p.relative_to(home / "data")) for p in sorted((home / "data").rglob("*.png"))]
     (home / "t.csv").write_text("key,target\n" + "".join(f"{key},1\n" for key in keys))
@@ -50,7 +50,7 @@ def test_the_home_directory_in_every_path_of_a_job(home):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_the_home_directory_in_the_paths_of_tables(suffix, home):
+def test_home_directory_in_the_paths_of_tables(suffix, home):
     """As absolute paths; a name that only begins with ~ is a file of the table's folder."""
     make_folder(home / "data", 3)
     (home / "tables").mkdir()
@@ -66,7 +66,7 @@ def test_the_home_directory_in_the_paths_of_tables(suffix, home):
     assert [record["target"] for record in records(home / "out")] == [1] * 3
 
 
-def test_the_home_directory_in_python(home):
+def test_home_directory_in_python(home):
     np.save(home / "x.npy", pictures(4))
     np.save(home / "l.npy", np.arange(4) % 3)
     job = {"workers": 0, "gallery": 0, "channels": 1, "frames": 3, "max_l2": 1.0, "labels": "~/l.npy"}
@@ -84,7 +84,7 @@ def test_the_home_directory_in_python(home):
     assert torch.equal(Morphs.load("~/m.safetensors").frames, morphs.frames) and (home / "m.safetensors").exists()
 
 
-def test_the_home_of_an_unknown_user_raises(home, capsys):
+def test_home_of_an_unknown_user_raises(home, capsys):
     with pytest.raises(SystemExit):
         main(["morph", "--out=~no-such-user/x"])
     assert "in the home directory of a known user, got ~no-such-user/x" in capsys.readouterr().err
@@ -105,7 +105,7 @@ def test_the_home_of_an_unknown_user_raises(home, capsys):
         ("colour 0xff00 of a.png, 60000 x 60000 pixels", "colour 0xff00 of a.png, 60000 x 60000 pixels"),
     ],
 )
-def test_a_reason_holds_nothing_of_one_run(text, stable, monkeypatch):
+def test_reason_holds_nothing_of_one_run(text, stable, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/tmp")
     assert remove_volatile_text(text) == stable == str(BadItem("corrupt", text))
 
@@ -116,7 +116,7 @@ def hashed(out: Path) -> dict[str, str]:
     return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in sorted(names)}
 
 
-def test_the_zoo_gives_the_same_records_in_every_process_and_folder(tmp_path):
+def test_zoo_gives_the_same_records_in_every_process_and_folder(tmp_path):
     """All good and bad images, twice: other processes, hash seeds, working, temporary and output directories."""
     make_zoo(tmp_path / "zoo")
     found = []

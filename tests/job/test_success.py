@@ -64,7 +64,7 @@ def test_answers_of_a_record_are_right():
         check_answers_of_a_record(case, answers, outcome)
 
 
-def test_the_start_is_the_frame_next_to_the_source():
+def test_start_is_the_frame_next_to_the_source():
     assert start_frame({"factors": [-2.0, -0.5, 1.0]}) == 1
     assert start_frame({"factors": [0.0, 0.0], "amplitude_factors": [1.0, 0.0]}) == 1
 
@@ -87,7 +87,7 @@ MIXED = [
 ]
 
 
-def test_a_job_is_summed_up():
+def test_job_is_summed_up():
     success = tally(*MIXED).as_dict(["a", "b", "c"].__getitem__)
     pairs = success.pop("pairs")
     assert success == {

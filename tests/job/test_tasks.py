@@ -84,7 +84,7 @@ def test_dense_binary_outputs_keep_their_positions():
 
 
 @pytest.mark.parametrize("target", [2, -1, [0, 1, 2, 0, 0]], ids=str)
-def test_a_binary_model_has_classes_0_and_1(target):
+def test_binary_model_has_classes_0_and_1(target):
     with refused(ValueError, "target", "0 to 1"):
         SteerableLens(network(1), task="binary").morph(images(), target)
 
@@ -119,7 +119,7 @@ def test_each_label_has_its_own_sigmoid(target, resolved):
     assert (m.target_probability.diff(dim=1) > 0).all()
 
 
-def test_a_labels_gradient_is_that_of_its_logit_alone():
+def test_labels_gradient_is_that_of_its_logit_alone():
     model, x = network(LABELS, torch.float64), images(torch.float64)
     m = SteerableLens(model, task="multilabel", family="pixel").morph(x, ~1, factors=[0.0, 1.0])
     leaf = x.clone().requires_grad_()
@@ -188,7 +188,7 @@ def test_unknown_tasks(task):
         SteerableLens(network(1), task=task)
 
 
-def test_sigmoids_are_warned_of_where_logits_are_wanted():
+def test_sigmoids_give_a_warning_where_logits_are_wanted():
     for task, count in (("binary", 1), ("multilabel", LABELS)):
         model = nn.Sequential(network(count), nn.Sigmoid()).eval()
         with pytest.warns(UserWarning, match="must return logits, .* another sigmoid is applied"):
@@ -266,7 +266,7 @@ def test_images_are_cast_to_the_models_dtype(computed, preprocessing):
 
 
 @pytest.mark.parametrize("computed", [torch.float16, torch.bfloat16], ids=str)
-def test_a_saturated_gradient_survives_half_precision(computed):
+def test_saturated_gradient_survives_half_precision(computed):
     """Of images in float32: at the model's outputs it is 1e-13, and float16 holds nothing below 6e-8."""
     model = network(3)
     with torch.no_grad():
@@ -292,7 +292,7 @@ def test_morphs_of_a_float64_model_have_the_images_dtype():
 
 
 @pytest.mark.parametrize("hide", [lambda model: lambda x: model(x), lambda model: model], ids=["function", "mixed"])
-def test_a_dtype_that_is_not_known_is_explained(hide):
+def test_dtype_that_is_not_known_is_explained(hide):
     model = network(3, torch.float64)
     model[3].float()
     model[2] = nn.Sequential(nn.Flatten(), Cast(torch.float32))

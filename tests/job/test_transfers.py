@@ -127,7 +127,7 @@ def test_nothing_is_left_undone_before_a_wait():
     assert take(wait=True) is None and cleared == [1]
 
 
-def test_a_driver_that_gives_one_shard_at_a_time(tmp_path, monkeypatch):
+def test_driver_that_gives_one_shard_at_a_time(tmp_path, monkeypatch):
     """The next one comes only when this one is published: a worker must not wait with it in hand."""
     monkeypatch.setattr(worker, "Transfers", Late)
     shards, told = queue.Queue(), []
@@ -167,5 +167,5 @@ def test_copies_to_and_from_a_gpu(gpu):
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("how", [{}, {"factors": None, "max_l2": 1.0}], ids=["factors", "max_l2"])
-def test_a_job_on_a_gpu_repeats_itself(how, gpu, tmp_path):
+def test_job_on_a_gpu_repeats_itself(how, gpu, tmp_path):
     assert_same(made(tmp_path / "one", "cuda", **how), made(tmp_path / "two", "cuda", **how))

@@ -70,7 +70,7 @@ ERRORS = [
 @pytest.mark.parametrize("kind", ["auto", "bar", "lines", "json"])
 @pytest.mark.parametrize("calls", [("write",), ("flush",), ("isatty",), ("write", "flush", "isatty")], ids="+".join)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_progress_that_cannot_be_written_goes_on(kind, calls, error, monkeypatch):
+def test_progress_that_cannot_be_written_continues(kind, calls, error, monkeypatch):
     if kind == "bar":
         pytest.importorskip("tqdm")
     monkeypatch.setattr(progress_module, "INTERVAL", 0.0)
@@ -82,7 +82,7 @@ def test_progress_that_cannot_be_written_goes_on(kind, calls, error, monkeypatch
 
 
 @pytest.mark.parametrize("kind", ["auto", "bar", "lines", "json"])
-def test_progress_without_a_stream_goes_on(kind, monkeypatch):
+def test_progress_without_a_stream_continues(kind, monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     progress = Progress(10, kind=kind)
     progress.update(10)
@@ -90,7 +90,7 @@ def test_progress_without_a_stream_goes_on(kind, monkeypatch):
     assert progress.done == 10
 
 
-def test_a_stream_that_recovers_is_written_again(monkeypatch):
+def test_stream_that_recovers_is_written_again(monkeypatch):
     monkeypatch.setattr(progress_module, "INTERVAL", 0.0)
     stream = Stream(OSError(errno.ENOSPC, "No space left on device"), "write")
     progress = Progress(3, kind="json", stream=stream)
@@ -101,7 +101,7 @@ def test_a_stream_that_recovers_is_written_again(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["lines", "json"])
-def test_the_last_line_is_told_once(kind, monkeypatch):
+def test_last_line_is_reported_once(kind, monkeypatch):
     monkeypatch.setattr(progress_module, "INTERVAL", 0.0)
     told = io.StringIO()
     progress = Progress(4, kind=kind, stream=told)
@@ -140,14 +140,14 @@ def run(argv: list[str], shell: str, cwd: Path, **environment) -> subprocess.Com
         ("2>&1 | true", "bar", 0),
     ],
 )
-def test_a_job_ends_well_whatever_becomes_of_what_it_says(shell, kind, workers, data, expected, tmp_path):
+def test_job_ends_well_if_its_output_is_lost(shell, kind, workers, data, expected, tmp_path):
     asked = arguments(tmp_path / "out", data=data, workers=workers, progress=kind)
     run(asked, shell, tmp_path)
     assert (tmp_path / "status").read_text() == "3\n"
     assert digests(tmp_path / "out") == expected
 
 
-def test_a_bar_on_a_terminal_that_goes_away_ends_no_job(data, expected, tmp_path):
+def test_bar_on_a_terminal_that_goes_away_ends_no_job(data, expected, tmp_path):
     pytest.importorskip("tqdm")
     terminal, theirs = os.openpty()
     asked = arguments(tmp_path / "out", data=data, workers=0)
@@ -159,7 +159,7 @@ def test_a_bar_on_a_terminal_that_goes_away_ends_no_job(data, expected, tmp_path
     assert process.wait(PATIENCE) == 3 and digests(tmp_path / "out") == expected
 
 
-def test_a_job_in_an_ascii_locale(data, tmp_path):
+def test_job_in_an_ascii_locale(data, tmp_path):
     images = Path(shutil.copytree(data, tmp_path / "zwölf →"))
     asked = arguments(tmp_path / "außen →", data=images, workers=0, progress="lines")
     ended = run(asked, "", tmp_path, LC_ALL="C", PYTHONIOENCODING="ascii:strict", PYTHONUTF8="1")
@@ -169,7 +169,7 @@ def test_a_job_in_an_ascii_locale(data, tmp_path):
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_the_exit_status_is_the_job_s(name, error, data, tmp_path, monkeypatch):
+def test_exit_status_is_the_jobs(name, error, data, tmp_path, monkeypatch):
     stream = Stream(error, "write", "flush")
     stream.fileno = stream.fail
     monkeypatch.setattr(sys, name, stream)
@@ -223,7 +223,7 @@ def test_stdout_that_cannot_be_written_decides_the_exit_status(
     "command, shell, code, said",
     [("status", "| true", 1, ""), ("help", ">/dev/full", 5, "No space left"), ("status", ">&-", 1, "Bad file")],
 )
-def test_the_exit_status_of_a_process_whose_stdout_cannot_be_written(command, shell, code, said, finished):
+def test_exit_status_of_a_process_whose_stdout_cannot_be_written(command, shell, code, said, finished):
     ended = run(COMMANDS[command], shell, finished.parent, PYTHONUNBUFFERED="")
     assert (finished.parent / "status").read_text() == f"{code}\n"
     assert (said in ended.stderr.decode()) if said else not ended.stderr
@@ -240,7 +240,7 @@ def test_closed_descriptors_get_no_file_of_the_job(tmp_path):
 # --- Logs and workers ------------------------------------------------------------------------------------------------
 
 
-def test_a_log_that_cannot_be_written_ends_no_job(data, expected, tmp_path):
+def test_log_that_cannot_be_written_ends_no_job(data, expected, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".lock").touch()
     (tmp_path / "out" / "logs").write_text("a file in the place of the folder")
@@ -267,7 +267,7 @@ def test_workers_that_cannot_be_started_are_done_without(data, expected, tmp_pat
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
-def test_no_worker_at_all_is_told(number, data, tmp_path, monkeypatch, capsys):
+def test_no_worker_at_all_is_reported(number, data, tmp_path, monkeypatch, capsys):
     def popen(*_, **__):
         raise OSError(number, os.strerror(number))
 
@@ -280,7 +280,7 @@ def test_no_worker_at_all_is_told(number, data, tmp_path, monkeypatch, capsys):
     assert "use --workers 0" in told
 
 
-def test_threads_that_cannot_be_started_say_what_to_do(data, tmp_path, monkeypatch, capsys):
+def test_threads_that_cannot_be_started_name_the_remedy(data, tmp_path, monkeypatch, capsys):
     def submit(*_):
         raise RuntimeError("can't start new thread")
 
@@ -289,7 +289,7 @@ def test_threads_that_cannot_be_started_say_what_to_do(data, tmp_path, monkeypat
     assert "can't start new thread: raise the limit on processes (ulimit -u)" in capsys.readouterr().err
 
 
-def test_a_job_without_home_and_temporary_folder(data, expected, tmp_path):
+def test_job_without_home_and_temporary_folder(data, expected, tmp_path):
     """Neither is needed."""
     environment = {"HOME": "", "TMPDIR": str(tmp_path / "missing"), "XDG_CACHE_HOME": "/proc/no"}
     asked = arguments(tmp_path / "out", data=data, workers=1, progress="none")
@@ -298,7 +298,7 @@ def test_a_job_without_home_and_temporary_folder(data, expected, tmp_path):
     assert digests(tmp_path / "out") == expected
 
 
-def test_the_message_of_a_ctrl_c_may_be_lost(data, tmp_path, monkeypatch):
+def test_message_of_a_ctrl_c_may_be_lost(data, tmp_path, monkeypatch):
     """stderr is a pipe whose reader has left."""
     reader, writer = os.pipe()
     os.close(reader)

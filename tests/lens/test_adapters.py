@@ -164,7 +164,7 @@ def test_quantus_arguments():
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_a_timm_model(regime):
+def test_timm_model(regime):
     """Channels last, batch statistics in eval mode, normalisation as preprocessing."""
     timm = peers.timm()
     model = calm(timm.create_model("resnet18", num_classes=10))
@@ -180,7 +180,7 @@ def test_a_timm_model(regime):
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()) and not model.training
 
 
-def test_a_timm_transformer():
+def test_timm_transformer():
     timm = peers.timm()
     model = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10).eval()
     m = SteerableLens(model, family="csp-joint").morph(images(2, 64), "least", factors=10.0, frames=3)
@@ -233,7 +233,7 @@ def test_programs_give_the_morphs_of_their_module(program):
         check_programs_do_what_their_module_does(program, regime)
 
 
-def test_a_bfloat16_model_of_bfloat16_images():
+def test_bfloat16_model_of_bfloat16_images():
     model = smooth().to(torch.bfloat16)
     x = images(2).to(torch.bfloat16)
     m = SteerableLens(model).morph(x, [1, 4], max_l2=1.0, frames=4)

@@ -77,7 +77,7 @@ def test_without_bounds():
 
 
 @pytest.mark.parametrize("family", [PixelFamily(), FourierFamily(), CSPFamily(SteerablePyramid((32, 32)))], ids=repr)
-def test_a_distance_of_0_has_factor_0(family):
+def test_distance_of_0_has_factor_0(family):
     motion = _motion(family)
     factor, l2, attained = factor_at_l2(motion, [0.0, 1.0, 0.0, 2.0, 1.0])
     assert attained.all() and l2[[0, 2]].max() < 1e-4
@@ -85,7 +85,7 @@ def test_a_distance_of_0_has_factor_0(family):
     assert torch.equal(factor[[1, 3, 4]], factor_at_l2(motion, [1.0, 1.0, 1.0, 2.0, 1.0])[0][[1, 3, 4]])
 
 
-def test_unattainable_is_said_and_the_best_returned():
+def test_unattainable_is_reported_and_the_best_returned():
     image, gradient = torch.full((3, 1, 16, 16), 0.5), torch.ones(3, 1, 16, 16)
     gradient[2] = 0  # moves nothing
     factor, l2, attained = factor_at_l2(PixelFamily().prepare(image, gradient), torch.tensor([4.0, 9.0, 1.0]))
@@ -95,7 +95,7 @@ def test_unattainable_is_said_and_the_best_returned():
     assert (factor[2], l2[2]) == (0, 0)
 
 
-def test_a_sample_does_not_depend_on_its_batch():
+def test_sample_does_not_depend_on_its_batch():
     pyramid = SteerablePyramid((32, 32))
     motion = _motion(CSPFamily(pyramid, "joint", "polar"))
     together = factor_at_l2(motion, 3.0, tolerance=1e-5)[0]
@@ -150,13 +150,13 @@ def test_few_renders(edit, rule, share, median, most):
     assert statistics.median(frames) <= median and max(frames) <= most, frames
 
 
-def test_a_sample_that_is_far_from_its_target_keeps_others_waiting_only_briefly():
+def test_sample_that_is_far_from_its_target_keeps_others_waiting_only_briefly():
     motion = Counted(_motion(CSPFamily(SteerablePyramid((32, 32)), "joint", "polar"), batch=16))
     assert factor_at_l2(motion, torch.logspace(-2, 0.6, 16))[2].all()
     assert motion.frames <= 16
 
 
-def test_a_good_start_saves_renders():
+def test_good_start_saves_renders():
     motion = _motion(CSPFamily(SteerablePyramid((32, 32)), "phase", "polar"))
     reference = factor_at_l2(motion, 2.0)[0]
     again = Counted(motion)
@@ -164,7 +164,7 @@ def test_a_good_start_saves_renders():
     assert again.frames <= 5
 
 
-def test_what_cannot_be_had_is_given_up_on():
+def test_what_cannot_be_had_ends_the_search():
     """Twice: images that do not move at all, and distances that no phase reaches."""
     still = Counted(PixelFamily().prepare(torch.rand(2, 1, 16, 16), torch.zeros(2, 1, 16, 16)))
     factor, l2, attained = factor_at_l2(still, 1.0)
@@ -205,7 +205,7 @@ def test_distance_of_a_wave_is_met_on_its_first_rise(target):
         check_a_wave_is_met_on_its_first_rise(start, target)
 
 
-def test_a_distance_above_the_wave_is_out_of_reach():
+def test_distance_above_the_wave_is_out_of_reach():
     wave = Curve(lambda f: 2 * torch.sin(f / 2))
     _, l2, attained = factor_at_l2(wave, 2.5, start=0.1)
     assert not attained.any() and l2.item() > 1.8
@@ -221,7 +221,7 @@ def test_no_step_goes_far_beyond_proportional_growth():
         assert after <= 2.01 * now * max(1, 0.9 / (now / (1 + now)))
 
 
-def test_a_start_beyond_the_target():
+def test_start_beyond_the_target():
     """Also where the distance says nothing of the way back: on a plateau, or after an overflow."""
     steps = torch.tensor([1e1, 1e4, 1e8, 1e12])
     flat = Curve(lambda f: 2 * f / (1 + f), 4)
@@ -233,7 +233,7 @@ def test_a_start_beyond_the_target():
     assert factor_at_l2(overflow, 2.0, bounds=None, start=steps)[2].all()
 
 
-def test_a_motion_that_begins_away_from_the_source():
+def test_motion_that_begins_away_from_the_source():
     """As in the regimes that step: towards the source first, away from it, or from beyond the target."""
     curve = Curve(lambda f: torch.stack([1 - f[:, 0], 1 + f[:, 1], (4 - f[:, 2]).abs()], 1), 3)
     factor, l2, attained = factor_at_l2(curve, torch.tensor([2.0, 2.0, 2.0]), bounds=None, start=0.5, tolerance=1e-5)
@@ -242,7 +242,7 @@ def test_a_motion_that_begins_away_from_the_source():
     assert min(abs(factor[2].item() - by) for by in (2, 6)) < 1e-4
 
 
-def test_a_jump_over_the_target_ends_the_search():
+def test_jump_over_the_target_ends_the_search():
     curve = Curve(lambda f: torch.where(f < 0.7, 0.1 * f, 3.0))
     factor, _, attained = factor_at_l2(curve, 1.0, bounds=None, tolerance=1e-6)
     assert not attained.any() and factor.item() == pytest.approx(0.7, abs=1e-5)

@@ -63,7 +63,7 @@ def test_settings_for_photographs():
 @regimes
 @pytest.mark.parametrize("score", ["all", "last", "none"])
 @dtypes
-def test_the_fields_of_morphs(regime, score, dtype, device):
+def test_fields_of_morphs(regime, score, dtype, device):
     x, model = images(3, dtype=dtype, device=device), smooth(dtype=dtype).to(device)
     m = SteerableLens(model, regime=regime).morph(x, 1, max_l2=0.5, frames=4, score=score)
     assert isinstance(m, Morphs) and len(m) == 3
@@ -100,7 +100,7 @@ def test_l2_is_that_of_the_clipped_frames(regime):
     assert_close(m.l2, (m.frames - x[:, None]).flatten(2).norm(dim=2), "render")
 
 
-def test_the_step_lowers_the_loss_and_reaches_the_target(device):
+def test_step_lowers_the_loss_and_reaches_the_target(device):
     x, model = images(4, device=device), smooth().to(device)
     m = SteerableLens(model, family="csp-joint", rule="polar", regime="live").morph(x, max_l2=3.0, frames=8)
     assert (m.target_probability.diff(dim=1) > 0).float().mean() > 0.9
@@ -288,7 +288,7 @@ def test_objectives(objective, device):
     assert_close(m.frames[:, 0], (x - 0.01 * torch.autograd.grad(total, leaf)[0]).clamp(0, 1), "render")
 
 
-def test_a_callable_objective():
+def test_callable_objective():
     x, model = images(), smooth()
     entropy = lambda outputs, target: -(outputs.softmax(1) * outputs.log_softmax(1)).sum(1)
     m = SteerableLens(model, family="pixel", objective=entropy).morph(x, TARGET, factors=[0.01])
@@ -327,7 +327,7 @@ def test_targets(target, meant, batch):
     assert_close(m.frames, expected.frames, "composition")
 
 
-def test_the_runner_up_stays_that_of_the_source():
+def test_runner_up_stays_that_of_the_source():
     """Though the ranks change on the way."""
     x = images()
     m = SteerableLens(smooth(), family="pixel", regime="live").morph(x, max_l2=3.0, frames=8)
@@ -337,7 +337,7 @@ def test_the_runner_up_stays_that_of_the_source():
 @pairwise
 @regimes
 @pytest.mark.parametrize("objective", ["nll", "margin", "logit"])
-def test_a_segmenter_with_a_class_and_a_position(regime, objective):
+def test_segmenter_with_a_class_and_a_position(regime, objective):
     x, model = images(), Segmenter().eval()
     least = model(x)[[0, 1], :, [3, 8], [4, 9]].argmin(1).tolist()
     target = [(least[0], 3, 4), (least[1], 8, 9)]
@@ -467,7 +467,7 @@ def test_it_works_in_every_grad_mode(mode, regime):
 
 
 @pytest.mark.parametrize("default", [torch.float64, torch.bfloat16], ids=str)
-def test_the_default_dtype_is_not_ours(default):
+def test_default_dtype_is_not_ours(default):
     x, lens = images(), SteerableLens(smooth())
     expected = lens.morph(x, TARGET, max_l2=0.5, frames=3)
     before = torch.get_default_dtype()
@@ -481,7 +481,7 @@ def test_the_default_dtype_is_not_ours(default):
 
 
 @ways
-def test_a_model_in_training_mode_is_warned_of_once_per_call(way):
+def test_model_in_training_mode_gives_a_warning_once_per_call(way):
     """In the name of the caller's line."""
     with pytest.warns(UserWarning, match="training mode") as record:
         WAYS[way](SteerableLens(Restless().train()), images())
@@ -489,13 +489,13 @@ def test_a_model_in_training_mode_is_warned_of_once_per_call(way):
 
 
 @ways
-def test_a_model_in_eval_mode_is_not_warned_of(way):
+def test_model_in_eval_mode_is_not_warned_of(way):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         WAYS[way](SteerableLens(smooth()), images())
 
 
-def test_the_callers_random_numbers_are_those_of_the_model():
+def test_callers_random_numbers_are_those_of_the_model():
     """A stochastic model draws from where the caller's generator stands, and leaves it there."""
     model, x = Restless().eval(), images()
     model.drop.train()
@@ -537,7 +537,7 @@ def test_sample_does_not_depend_on_the_others(name, regime, how, device):
         assert_close(alone.outputs, together.outputs[i : i + 1], "composition")
 
 
-def test_a_budget_of_a_sample_alone_is_as_among_others():
+def test_budget_of_a_sample_alone_is_as_among_others():
     """The search of each ends where its own distance is met, 5e-4 wide."""
     x, lens = images(5), SteerableLens(smooth())
     together = lens.morph(x, 1, max_l2=0.5, frames=3)
@@ -736,7 +736,7 @@ def test_amplitude_factors_need_two_coordinates(family):
 @pytest.mark.parametrize("regime", ["frozen", "live"])
 @pytest.mark.parametrize("how", [{"factors": 1.0}, {"max_l2": 1.0}], ids=str)
 @pytest.mark.parametrize("wrong", [lambda x, f: x, lambda x, f: None, lambda x, f: x.expand(len(f) + 1, *x.shape)])
-def test_a_family_of_the_users_that_renders_no_frames(wrong, how, regime):
+def test_family_of_the_users_that_renders_no_frames(wrong, how, regime):
     class Family:
         def prepare(self, image, gradient):
             render = lambda factors, amplitude_factors=None, bounds=None: wrong(image, factors)
@@ -756,7 +756,7 @@ def test_perturb_takes_a_factor_or_a_distance():
         SteerableLens(smooth()).perturb(images(), 1, factor=1.0, max_l2=2.0)
 
 
-def test_a_model_that_gives_probabilities_is_warned_of():
+def test_model_that_gives_probabilities_gives_a_warning():
     """Nothing is refused: what looks like probabilities may be logits after all."""
     for model in (nn.Sequential(smooth(), nn.Softmax(1)), nn.Sequential(smooth(), nn.Softmax(1)).double()):
         x = images().to(next(model.parameters()).dtype)
@@ -798,7 +798,7 @@ def test_models_without_scores(scores):
         SteerableLens(lambda x: scores).morph(images(), 0, factors=1.0)
 
 
-def test_a_pyramid_of_another_size():
+def test_pyramid_of_another_size():
     lens = SteerableLens(smooth(), pyramid=SteerablePyramid((16, 20)))
     with refused(ValueError, "images", r"\(16, 20\)", r"\(16, 16\)"):
         lens.morph(images(), 1, factors=1.0)
@@ -950,7 +950,7 @@ def test_threads_leave_the_callers_state_alone():
     assert all(id(b) == buffers[n][0] and torch.equal(b, buffers[n][1]) for n, b in model.named_buffers())
 
 
-def test_frames_beyond_the_range_and_what_is_said_of_them_agree():
+def test_frames_beyond_the_range_and_what_is_reported_of_them_agree():
     x = images()
     m = SteerableLens(linear(), family="pixel", bounds=None).morph(x, 1, factors=[0.0, 3.3e38])
     assert not m.ok.any() and "smaller factors" in m.reasons[0]

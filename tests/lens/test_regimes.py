@@ -152,7 +152,7 @@ def test_first_frame_is_the_source(name, rule, regime, color, device):
 @rules
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 @pytest.mark.parametrize("how", [{"factors": FACTORS}, {"factors": [2.0, 3.0]}, {"distances": [0.5, 1.0]}], ids=str)
-def test_the_first_live_step_is_the_first_frozen_one(name, rule, color, how, device):
+def test_first_live_step_is_the_first_frozen_one(name, rule, color, how, device):
     x, model = images(device=device), smooth().to(device)
     lenses = (SteerableLens(model, family=name, rule=rule, color=color, regime=r) for r in ("live", "frozen"))
     count = 3 if how == {"factors": FACTORS} else 2
@@ -169,7 +169,7 @@ def test_the_first_live_step_is_the_first_frozen_one(name, rule, color, how, dev
     "name, rule", [(n, r) for n, r in product(NAMES, RULES) if r == "polar" or n in ("pixel", "fourier", "csp-phase")]
 )
 @pytest.mark.parametrize("color", ["rgb", "luma"])
-def test_the_first_persistent_step_is_the_first_frozen_one(name, rule, color, device):
+def test_first_persistent_step_is_the_first_frozen_one(name, rule, color, device):
     """Where no coordinate meets its limit; the complex rule takes faint amplitudes beyond theirs at any factor."""
     x, model = images(device=device), smooth().to(device)
     lenses = (SteerableLens(model, family=name, rule=rule, color=color, regime=r) for r in ("persistent", "frozen"))
@@ -187,7 +187,7 @@ def grating(turn, size=64, periods=8):
     return (0.5 + 0.3 * torch.cos(x - turn)).expand(1, size, size)
 
 
-def test_a_shift_turns_the_phases():
+def test_shift_turns_the_phases():
     """Moving a grating of frequency omega by d pixels adds -omega d to the phases of its bands."""
     pyramid, omega = SteerablePyramid((64, 64)), torch.pi / 4
     still = pyramid(grating(0.0)).bands[1][0, 0]
@@ -200,7 +200,7 @@ def test_a_shift_turns_the_phases():
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("family", ["csp-phase", "fourier"])
-def test_the_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
+def test_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
     """A classifier that prefers a copy a quarter of a period away sees it approach, at most 0.25 rad a step."""
     source, target = grating(0.0), grating(torch.pi / 2)
     pyramid = {"synthesis": "adjoint"} if family == "csp-phase" else None
@@ -224,7 +224,7 @@ def test_the_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
 @regimes
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 @pytest.mark.parametrize("score", ["all", "last", "none"])
-def test_the_calls_are_counted(regime, color, score):
+def test_calls_are_counted(regime, color, score):
     """One gradient, or one for each step; their outputs are not computed again."""
     model = Counted(smooth())
     lens = SteerableLens(model, regime=regime, color=color)
@@ -238,7 +238,7 @@ def test_the_calls_are_counted(regime, color, score):
 
 
 @regimes
-def test_a_first_factor_that_is_not_zero_is_scored_like_any_other(regime):
+def test_first_factor_that_is_not_zero_is_scored_like_any_other(regime):
     model = Counted(smooth())
     lens = SteerableLens(model, regime=regime)
     morphs = lens.morph(images(), TARGET, factors=[1.0, 2.0, 3.0], **steps(regime, 3))
@@ -247,7 +247,7 @@ def test_a_first_factor_that_is_not_zero_is_scored_like_any_other(regime):
 
 
 @regimes
-def test_a_search_for_a_budget_asks_the_classifier_nothing(regime):
+def test_search_for_a_budget_asks_the_classifier_nothing(regime):
     model = Counted(smooth())
     SteerableLens(model, regime=regime).morph(images(), TARGET, max_l2=1.0, frames=5, score="none")
     assert (model.gradients, model.scores) == (1 if regime == "frozen" else 12, 0)
@@ -268,7 +268,7 @@ def test_internal_batches(size, sizes):
 
 @names
 @regimes
-def test_the_cap_bounds_every_phase(name, regime):
+def test_cap_bounds_every_phase(name, regime):
     x, model, cap = images(), smooth(), 0.4
     if name in ("pixel", "csp-amplitude"):
         with refused(ValueError, "phase_cap", "None", name):
@@ -296,14 +296,14 @@ def test_cap_bounds_negative_factors_too():
 
 
 @regimes
-def test_a_cap_that_is_not_met_changes_nothing(regime):
+def test_cap_that_is_not_met_changes_nothing(regime):
     capped, free = (SteerableLens(smooth(), regime=regime, phase_cap=cap) for cap in (3.0, None))
     how = dict(factors=1e-3, frames=3)
     assert torch.equal(capped.morph(images(), TARGET, **how).frames, free.morph(images(), TARGET, **how).frames)
 
 
 @regimes
-def test_a_cap_and_a_budget(regime):
+def test_cap_and_a_budget(regime):
     """The budget is searched below the cap, and missed honestly where it lies above."""
     lenses = [SteerableLens(smooth(), rule="polar", regime=regime, phase_cap=cap) for cap in (1e-2, 3.0)]
     tight, loose = (lens.morph(images(), TARGET, max_l2=0.5, frames=2, **steps(regime, 1)) for lens in lenses)
@@ -314,7 +314,7 @@ def test_a_cap_and_a_budget(regime):
 @pairwise
 @rules
 @pytest.mark.parametrize("bounds", [(0, 1), None], ids=str)
-def test_the_first_live_step_is_nearly_linear_in_the_cap(data, reader, rule, bounds):
+def test_first_live_step_is_nearly_linear_in_the_cap(data, reader, rule, bounds):
     """As published: 1.45, 2.84, 5.37 at 0.25, 0.5 and 1 rad. Seen here: each 1.76 to 2.11 times the last."""
     l2 = []
     for cap in (0.25, 0.5, 1.0):
@@ -450,7 +450,7 @@ def test_frames_are_chosen_among_the_steps(regime, how):
 
 
 @pytest.mark.parametrize("name", ["pixel", "csp-joint"])
-def test_the_result_hardly_depends_on_how_many_frames_are_shown(data, reader, name):
+def test_result_hardly_depends_on_how_many_frames_are_shown(data, reader, name):
     x = data.test_images[:30]
     lens = SteerableLens(reader, family=name, rule="polar", regime="persistent")
     last = [lens.morph(x, max_l2=2.0, frames=frames, score="last") for frames in (2, 3, 5, 8, 12)]
@@ -481,7 +481,7 @@ class Turning(torch.nn.Module):
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
-def test_a_step_does_not_swing_round_to_the_far_side(regime):
+def test_step_does_not_swing_round_to_the_far_side(regime):
     """The gradient turns back: meeting 3/4 of the distance on the other side would be a move by 5/4 of it."""
     x, l2 = torch.full((1, 1, 16, 16), 0.5), 4.0
     lens = SteerableLens(Turning(), family="pixel", regime=regime, objective="logit")
@@ -513,7 +513,7 @@ class Fading(torch.nn.Module):
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("name", ["pixel", "csp-joint"])
-def test_a_gradient_that_becomes_zero_ends_the_morph(regime, name):
+def test_gradient_that_becomes_zero_ends_the_morph(regime, name):
     lens = SteerableLens(Fading(smooth()), family=name, regime=regime)
     morphs = lens.morph(images(), [0, 3], max_l2=0.6, frames=7, steps=6)
     assert morphs.ok.tolist() == [True, False] and morphs.stopped.tolist() == [0, 3]
@@ -587,7 +587,7 @@ def test_small_distances_are_met_to_a_thousandth(name, regime, l2):
 # --- Warnings
 
 
-def test_targets_that_are_predicted_already_are_warned_of():
+def test_targets_that_are_predicted_already_give_a_warning():
     model, x = linear(), images()
     target = model(x).argmax(1)
     lens = SteerableLens(model, family="pixel")
@@ -602,7 +602,7 @@ def test_targets_that_are_predicted_already_are_warned_of():
         lens.morph(x, max_l2=0.1)
 
 
-def test_morphs_that_go_too_far_are_warned_of():
+def test_morphs_that_go_too_far_give_a_warning():
     x = torch.full((1, 1, 16, 16), 0.5)
     peaked = lambda t: torch.stack([torch.full_like(t[:, 0, 0, 0], -4.0), -(t - 0.7).square().sum((1, 2, 3))], 1)
     lens = SteerableLens(peaked, family="pixel", bounds=None)
@@ -614,7 +614,7 @@ def test_morphs_that_go_too_far_are_warned_of():
     assert morphs.fell.all() and morphs.best_frame[0] in (5, 6)
 
 
-def test_the_warning_counts_all_morphs_that_fell():
+def test_warning_counts_all_morphs_that_fell():
     x = torch.full((2, 1, 16, 16), 0.5)
     peaked = lambda t: torch.stack([torch.full_like(t[:, 0, 0, 0], -4.0), -(t - 0.7).square().sum((1, 2, 3))], 1)
     lens = SteerableLens(peaked, family="pixel", bounds=None)
@@ -662,7 +662,7 @@ def test_sample_without_a_gradient_repeats_its_source(name, regime, device):
 
 
 @regimes
-def test_a_sample_without_a_gradient_does_not_reach_its_budget(regime):
+def test_sample_without_a_gradient_does_not_reach_its_budget(regime):
     x = images(2)
     x[1, 0, 0, 0] = Spoilt.MARKS["zero"]
     morphs = SteerableLens(Spoilt(smooth()), regime=regime).morph(x, 1, max_l2=0.5, frames=3)
@@ -689,7 +689,7 @@ class SpoiltAt(Spoilt):
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("name", ["pixel", "fourier", "csp-joint"])
 @pytest.mark.parametrize("calls", [range(2, 9), [2]], ids=["for good", "once"])
-def test_a_gradient_that_becomes_nan_keeps_the_last_good_frame(regime, name, calls):
+def test_gradient_that_becomes_nan_keeps_the_last_good_frame(regime, name, calls):
     x = images(2)
     lens, whole = (SteerableLens(SpoiltAt(smooth(), c), family=name, regime=regime) for c in (calls, ()))
     morphs, whole = (each.morph(x, 1, factors=10.0, frames=6, steps=5) for each in (lens, whole))
@@ -788,7 +788,7 @@ class AnchoredSign(Sign):
 
 
 @pytest.mark.parametrize("regime, family", [("frozen", Sign()), ("live", Sign()), ("persistent", AnchoredSign())])
-def test_a_family_of_the_users_own(regime, family):
+def test_family_of_the_users_own(regime, family):
     x, model = images(), linear()
     lens = SteerableLens(model, family=family, regime=regime)
     morphs = lens.morph(x, TARGET, factors=[0.0, 0.01, 0.03], **steps(regime, 2))
@@ -865,7 +865,7 @@ def test_huge_factors_stay_finite_and_in_bounds_or_are_not_ok(regime, rule, fact
 
 
 @pytest.mark.parametrize("regime", ["live", "persistent"])
-def test_a_single_source_frame_has_target_and_outputs(regime):
+def test_single_source_frame_has_target_and_outputs(regime):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval()
     morphs = SteerableLens(model, family="pixel", regime=regime).morph(torch.rand(2, 1, 8, 8), [1, 2], factors=[0.0])
     assert morphs.target.tolist() == [1, 2] and morphs.frames.shape == (2, 1, 1, 8, 8)
@@ -873,7 +873,7 @@ def test_a_single_source_frame_has_target_and_outputs(regime):
 
 
 @pytest.mark.parametrize("family", ["csp-joint", "csp-phase", "fourier"])
-def test_a_budget_below_the_reconstruction_error_is_no_error(family):
+def test_budget_below_the_reconstruction_error_is_no_error(family):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 4)).eval()
     images = torch.rand(2, 3, 32, 32)
     morphs = SteerableLens(model, family=family, regime="persistent").morph(images, 1, max_l2=4e-6, frames=3)
@@ -914,7 +914,7 @@ class Times(torch.nn.Module):
 @pytest.mark.parametrize("gap", [80.0, 86.0, 95.0, 110.0])
 @regimes
 @names
-def test_a_gap_of_80_and_more_has_a_reason(name, regime, gap):
+def test_gap_of_80_and_more_has_a_reason(name, regime, gap):
     weight = torch.zeros(2, 256)
     weight[0, :40], weight[1, :40] = 0.2, -0.2
     model = lambda x: x.flatten(1) @ weight.T + torch.tensor([gap, 0.0])
@@ -924,7 +924,7 @@ def test_a_gap_of_80_and_more_has_a_reason(name, regime, gap):
 
 
 @pytest.mark.parametrize("regime", ["frozen", "persistent"])
-def test_a_saturated_target_still_moves(regime):
+def test_saturated_target_still_moves(regime):
     """At a logit gap of 50 the gradient is about 1e-22: the squares of its values underflow in float32."""
     weight = torch.zeros(2, 256)
     weight[0, :10], weight[1, :10] = 1, -1

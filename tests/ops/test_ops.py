@@ -203,7 +203,7 @@ def test_polar_split_is_zero_at_the_origin(dtype, device):
 
 
 @pytest.mark.parametrize("rule", ["complex", "polar"])
-def test_the_origin_does_not_move(rule, dtype, device):
+def test_origin_does_not_move(rule, dtype, device):
     c = point(0, 1, dtype=dtype.to_complex(), device=device, grad=True)
     gradient = point(0.3, 0.2, dtype=dtype, device=device, grad=True)
     steps = ops.step(c, gradient, rule=rule, floor=0.0)
@@ -310,7 +310,7 @@ def test_amplitude_never_turns_negative(dtype, device):
     assert ops.extrapolate(c, None, shrink, factors, factors, "complex", "complex").abs().max() == 0
 
 
-def test_the_floor_is_relative_to_the_largest_of_each_plane(device):
+def test_floor_is_relative_to_the_largest_of_each_plane(device):
     c = torch.tensor([[1.0, 0.05], [1e-3, 5e-5]], device=device).reshape(1, 2, 1, 2) + 0j
     moved, _ = ops.step(c, 1j * torch.ones_like(c), floor=0.1)
     assert (moved.reshape(2, 2) != 0).tolist() == [[True, False], [True, False]]

@@ -245,7 +245,7 @@ def test_neither_threads_nor_neighbours_change_a_bit(label):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_a_single_large_plane_is_shared_by_threads(threads):
+def test_single_large_plane_is_shared_by_threads(threads):
     case, before = PlaneCase((1, 512, 500, [(2, 512, 500), (1, 256, 250)]), REAL), torch.get_num_threads()
     for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
         torch.set_num_threads(threads)

@@ -56,7 +56,7 @@ def test_every_kind_of_wait_is_recorded():
 
 
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
-def test_the_pyramid_does_not_wait(synthesis, gpu_mode):
+def test_pyramid_does_not_wait(synthesis, gpu_mode):
     pyramid, (x, _) = SteerablePyramid(SIZE, synthesis=synthesis), inputs()
     with gpu_mode as mode:
         back = pyramid.synthesize(pyramid(OnGpu(x)))
