@@ -154,9 +154,9 @@ class SteerableLens:
         --------
         >>> import torch
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10)).eval()
-        >>> SteerableLens.for_photographs(model, family="csp-joint")
-        SteerableLens(Sequential, family='csp-joint', rule='polar', regime='persistent', task='multiclass', \
-objective='nll', color='luma', bounds=[0, 1])
+        >>> lens = SteerableLens.for_photographs(model, family="csp-joint")
+        >>> lens.family, lens.rule, lens.color, lens.regime, lens.default_l2
+        ('csp-joint', 'polar', 'luma', 'persistent', 12.0)
         """
         settings = {**PHOTOGRAPHS, **options}
         max_l2 = settings.pop("max_l2")
