@@ -1,25 +1,30 @@
-"""Builds steerlens_fast._C from csrc/: the C++ always, the CUDA kernels where torch and machine allow.
+"""Builds the libraries of steerlens_fast from csrc/: _C from the C++ always, _C_cuda where torch and machine allow.
 
 Environment variables:
+    CXX                         the C++ compiler (c++), with a launcher before it if wished: "ccache g++"
     FORCE_CPU=1, FORCE_CUDA=1   decide about the CUDA kernels; a wish that cannot be met is an error
     CUDA_HOME                   the CUDA toolkit, where the nvcc on PATH is not the right one
-    TORCH_CUDA_ARCH_LIST        GPU architectures, e.g. "8.0;9.0+PTX"
+    TORCH_CUDA_ARCH_LIST        GPU architectures, e.g. "8.0;9.0+PTX", or "all" (those of CUDA_ARCHS; the
+                                default on a machine without GPUs, else theirs)
     STEERLENS_PTXAS=1           let nvcc report each kernel's registers and spills
     MAX_JOBS                    how many files to compile at a time
 """
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 
 try:
     import torch
@@ -32,11 +37,11 @@ if torch.__version__ < "2.10":  # pip --no-build-isolation does not look at what
 # LibTorch's stable ABI as of this release: one binary runs on every torch from here on.
 TORCH_TARGET = (2, 10)
 MACROS = [("TORCH_TARGET_VERSION", f"0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000")]
-CUDA_MACROS = [("STEERLENS_WITH_CUDA", "1"), ("USE_CUDA", "1")]  # USE_CUDA: torch's CUDA entry points
+CUDA_MACROS = [("USE_CUDA", "1")]  # torch's CUDA entry points
 
 # No fast-math on either side: infinities and NaN must behave. What is given up is errno and floating-point
 # exceptions, which nobody reads and which keep sqrt and selects from being vectorised.
-# -g0 undoes the -g among Python's own flags. Our symbols stay hidden: PyInit__C is all that is looked up.
+# -g0 undoes the -g among Python's own flags. Symbols stay hidden but for those of exports.cpp.
 CXX_FLAGS = "-std=c++17 -O3 -g0 -fno-math-errno -fno-trapping-math -fvisibility=hidden -Wall -Wextra".split()
 NVCC_FLAGS = "-std=c++17 -O3 --expt-relaxed-constexpr -Xcompiler=-fvisibility=hidden,-Wall,-Wextra".split()
 CUDA_ARCHS = ("8.0", "9.0", "10.0")  # those of them that nvcc knows; PTX of the last carries newer GPUs
@@ -99,13 +104,23 @@ def decide():
     return toolkit, f"torch {torch.__version__}, nvcc {toolkit[1]}"
 
 
+def local_archs():
+    """The architectures of this machine's GPUs; empty where there are none."""
+    smi = shutil.which("nvidia-smi")
+    answer = output_of(smi, "--query-gpu=compute_cap", "--format=csv,noheader") if smi else ""
+    return sorted(set(re.findall(r"^\d+\.\d$", answer, re.MULTILINE)), key=float)
+
+
 def cuda_archs(nvcc):
-    """GPU architectures to compile for, in torch's notation."""
-    wished = os.environ.get("TORCH_CUDA_ARCH_LIST")
-    if wished:
+    """GPU architectures to compile for, in torch's notation: each costs its time."""
+    wished = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
+    if wished.lower() not in ("", "all"):
         return wished.replace(" ", ";")
-    known = output_of(nvcc, "--list-gpu-arch").split()
-    return ";".join(arch for arch in CUDA_ARCHS if f"compute_{arch.replace('.', '')}" in known) + "+PTX"
+    listed = output_of(nvcc, "--list-gpu-arch").split()
+    known = lambda arch: f"compute_{arch.replace('.', '')}" in listed
+    local = [] if wished else local_archs()
+    archs = local if local and all(map(known, local)) else filter(known, CUDA_ARCHS)
+    return ";".join(archs) + "+PTX"
 
 
 def gencode(archs):
@@ -124,14 +139,7 @@ def gencode(archs):
 
 def system_includes(device):
     """Other people's headers, as system headers: their warnings are not ours."""
-    paths = cpp_extension.include_paths(device_type=device)
-    try:
-        import pybind11
-
-        paths.insert(0, pybind11.get_include())
-    except ImportError:
-        pass  # torch brings a copy
-    return [flag for path in paths for flag in ("-isystem", path)]
+    return [flag for path in cpp_extension.include_paths(device_type=device) for flag in ("-isystem", path)]
 
 
 def nvcc_flags(archs, device="cuda"):
@@ -139,10 +147,11 @@ def nvcc_flags(archs, device="cuda"):
     return NVCC_FLAGS + gencode(archs) + report + system_includes(device)
 
 
-def extension(toolkit, reason):
-    device = "cuda" if toolkit else "cpu"
-    archs = ""
+def extensions(toolkit, reason):
+    """What is built: _C, and with a toolkit _C_cuda."""
+    device, archs = "cpu", ""
     if toolkit:
+        device = "cuda"
         cpp_extension.CUDA_HOME = toolkit[0]  # torch would take it from PATH, where nvcc may be a wrapper
         archs = cuda_archs(f"{toolkit[0]}/bin/nvcc")
     told = {  # what build_info() repeats
@@ -155,18 +164,86 @@ def extension(toolkit, reason):
     }
     cxx = CXX_FLAGS + [f'-D{name}="{value}"' for name, value in told.items()] + system_includes(device)
     cpp, cu, headers = (sorted(map(str, Path("csrc").glob(p))) for p in ("**/*.cpp", "cuda/*.cu", "**/*.*h"))
-    return Extension(
-        "steerlens_fast._C",
-        sources=cpp + (cu if toolkit else []),
-        depends=[*headers, *cu, "csrc/README.md"],  # what rebuilds it when changed, and what makes the sdist complete
+    shared = dict(
         include_dirs=[os.path.abspath("csrc")],  # absolute, since ninja runs in the build folder
-        define_macros=MACROS + (CUDA_MACROS if toolkit else [("STEERLENS_WITH_CUDA", "0")]),
         # Not torch_python: the ops need libtorch alone. No rpath: `import torch` has loaded these before us.
-        libraries=["c10", "torch", "torch_cpu"] + (["torch_cuda", "cudart"] if toolkit else []),
         library_dirs=cpp_extension.library_paths(device_type=device),
-        extra_compile_args={"cxx": cxx, "nvcc": nvcc_flags(archs) if toolkit else []},
         language="c++",
     )
+    libraries = ["c10", "torch", "torch_cpu"]
+    cpu = Extension(
+        "steerlens_fast._C",
+        sources=cpp,
+        depends=[*headers, *cu, "csrc/README.md"],  # what rebuilds it when changed, and what makes the sdist complete
+        define_macros=MACROS,
+        libraries=libraries,
+        extra_compile_args={"cxx": cxx},
+        **shared,
+    )
+    if not toolkit:
+        return [cpu]
+    cuda = Extension(
+        "steerlens_fast._C_cuda",
+        sources=cu,
+        depends=headers,
+        define_macros=MACROS + CUDA_MACROS,
+        libraries=[*libraries, "torch_cuda", "cudart"],
+        extra_compile_args={"cxx": cxx, "nvcc": nvcc_flags(archs)},
+        **shared,
+    )
+    return [cpu, cuda]
+
+
+# --- The machine: what is missing ends the build in one line
+
+PROBE = """
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 10
+#error this is an older GCC than 10
+#endif
+#include <charconv>
+#include <optional>
+#include <string>
+std::optional<std::string> probe() { return std::string("x"); }
+"""
+NEEDED_SPACE = 200 << 20  # of compilers' temporary files and of object files
+
+
+def check_compiler(command):
+    needed = "building needs a C++17 compiler (GCC 10, clang 14 or newer; Debian: apt install g++)"
+    if not command or shutil.which(command[0]) is None:
+        sys.exit(
+            f"steerlens_fast: {needed}, and {shlex.join(command)!r} is not on PATH. Install one, or set CXX to one."
+        )
+    flags = ["-std=c++17", "-x", "c++", "-", "-fsyntax-only"]
+    done = subprocess.run([*command, *flags], input=PROBE, capture_output=True, text=True, check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or [""]
+        sys.exit(f"steerlens_fast: {needed}; {shlex.join(command)!r} fails: {errors[0]}. Set CXX to another.")
+
+
+def check_folders(folder):
+    """Check the folders of the build and of temporary files."""
+    if not os.access(".", os.W_OK):
+        text = f"{os.getcwd()} is read-only, and the build writes into it. Use a copy: cp -r . /tmp/copy"
+        sys.exit(f"steerlens_fast: {text}")
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.environ.get("TMPDIR", "")  # tempfile would quietly take another folder if this one is full
+    temporary = temporary if os.path.isdir(temporary) else tempfile.gettempdir()
+    for place, advice in ((temporary, "set TMPDIR to another folder"), (os.path.abspath(folder), "free some")):
+        free = shutil.disk_usage(place).free
+        if free < NEEDED_SPACE:
+            text = f"{place} has {free >> 20} MB of free space, and the build needs {NEEDED_SPACE >> 20} MB"
+            sys.exit(f"steerlens_fast: {text}: {advice}.")
+
+
+def single_word_compiler(command, folder):
+    """A script that runs a compiler of several words ("ccache g++"): torch takes CXX for the name of one file."""
+    script = Path(folder).resolve() / Path(next(word for word in command if "cache" not in word)).name
+    text = f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n'
+    if not script.exists() or script.read_text() != text:
+        script.write_text(text)
+        script.chmod(0o755)
+    return str(script)
 
 
 @contextmanager
@@ -194,15 +271,42 @@ class Build(cpp_extension.BuildExtension):
 
     decision = ""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, no_python_abi_suffix=True, **kwargs)  # _C.so: a library, not a Python module
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.include_dirs = []  # without Python's headers: nothing uses them, and they may be absent
+
+    def run(self):
+        # In the checkout also for `pip install -e`, which would throw it away: ninja compiles what changed.
+        self.build_temp = f"build/temp.{sysconfig.get_platform()}"
+        compiler = shlex.split(os.environ.get("CXX") or "c++")
+        check_folders(self.build_temp)
+        check_compiler(compiler)
+        if len(compiler) > 1:
+            os.environ["CXX"] = single_word_compiler(compiler, self.build_temp)
+            os.environ["TORCH_NO_COMPILER_WRAPPER"] = "1"  # or torch adds a launcher of its own
+        super().run()
+
     def build_extensions(self):
         print(f"steerlens_fast: {self.decision}", flush=True)
-        # In the checkout also for `pip install -e`, which would throw it away: ninja compiles what changed.
-        self.build_temp = f"build/temp.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
         with progress(self.build_temp, sum(len(extension.sources) for extension in self.extensions)):
             super().build_extensions()
+
+
+class Wheel(bdist_wheel):
+    """A wheel for every Python: its libraries are loaded by torch, not by Python."""
+
+    def get_tag(self):
+        return "py3", "none", super().get_tag()[2]
 
 
 if __name__ == "__main__":
     toolkit, reason = decide()
     Build.decision = f"building {'C++ and CUDA' if toolkit else 'C++ only, no CUDA kernels'}: {reason}"
-    setup(version=version(), ext_modules=[extension(toolkit, reason)], cmdclass={"build_ext": Build})
+    setup(
+        version=version(),
+        ext_modules=extensions(toolkit, reason),
+        cmdclass={"build_ext": Build, "bdist_wheel": Wheel},
+    )

@@ -18,7 +18,7 @@ import cases
 import torch
 from torch import Tensor
 
-from steerlens_fast import _C
+from steerlens_fast import native
 
 ROUNDS = 5
 FEW = 4  # planes
@@ -140,5 +140,5 @@ def copy(moved: int, device="cpu") -> Fastest:
     source, target = (torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
     forms = {"ordinary": lambda: target.copy_(source)}
     if torch.device(device).type == "cpu":
-        forms["streaming"] = lambda: _C.stream_copy(target.data_ptr(), source.data_ptr(), size)
+        forms["streaming"] = lambda: native.stream_copy(target.data_ptr(), source.data_ptr(), size)
     return Fastest.of(forms, device)

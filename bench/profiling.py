@@ -15,7 +15,7 @@ from op_cases import shape_for
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from steerlens_fast import _C
+from steerlens_fast import native
 from steerlens_fast.io.argument_types import integer_from
 
 KINDS = {  # the first that matches an op's name
@@ -28,19 +28,23 @@ KINDS = {  # the first that matches an op's name
 }
 REST = "views, autograd, other ops"
 OUTSIDE = "outside of ops: Python, dispatch, waiting"
-STORES = ("stream_copy", "stream_real_float", "stream_real_double")  # of module _C: no ops, so they need a name
+STORES = (
+    "stream_copy",
+    "stream_real_float",
+    "stream_real_double",
+)  # functions of the library: no ops, so they need a name
 
 
 def name_the_stores() -> None:
     """Show the profiler the writes past the caches (memory.py's ``store``)."""
     for name in STORES:
-        plain = getattr(_C, name)
+        plain = getattr(native, name)
 
         def named(*args, plain=plain):
             with record_function("store"):
                 return plain(*args)
 
-        setattr(_C, name, named)
+        setattr(native, name, named)
 
 
 def kind_of(name: str) -> str:

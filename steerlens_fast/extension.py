@@ -1,4 +1,4 @@
-"""Loading of the compiled extension ``_C``, with errors that name the cause and the remedy."""
+"""Loading of the compiled library ``_C``, with errors that name the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import importlib
 import os
 import re
 import sys
-import sysconfig
 import warnings
 from importlib.machinery import PathFinder
 from pathlib import Path
-from types import ModuleType
 
 from .version import __version__
 
 PACKAGE = "steerlens_fast"
 FOLDER = Path(__file__).parent
+LIBRARY = "_C.pyd" if os.name == "nt" else "_C.so"
 OLDEST_TORCH = (2, 10)  # setup.py's TORCH_TARGET: the stable ABI that the extension is built for
 BUILD = "python setup.py build_ext --inplace"
 EDITABLE = "pip install --no-build-isolation --no-deps -e ."
@@ -23,7 +22,7 @@ REINSTALL = "pip install --no-build-isolation --no-deps --force-reinstall ."
 
 
 def load_extension() -> None:
-    """Import torch, the extension ``_C`` and its ops.
+    """Import torch, the compiled library ``_C`` and its ops.
 
     Raises
     ------
@@ -32,17 +31,17 @@ def load_extension() -> None:
         of the package. The message names the files and the commands that solve the problem.
     """
     _import_torch()
-    # Only this folder is searched: the import hook of an editable installation could find the extension of another
-    # checkout.
-    if PathFinder.find_spec(f"{PACKAGE}._C", [str(FOLDER)]) is None:
+    if not (FOLDER / LIBRARY).exists():
         raise ImportError(_missing_message(), name=f"{PACKAGE}._C", path=str(FOLDER))
     try:
-        module = importlib.import_module(f"{PACKAGE}._C")
+        native = importlib.import_module(f"{PACKAGE}.native")
     except ImportError as error:
-        if error.path is None:  # raised by the extension itself, about an environment variable
+        if error.path is None:  # about an environment variable
             raise
         raise ImportError(_unloadable_message(error), name=error.name, path=error.path) from error
-    _check_version(module)
+    except AttributeError as error:
+        raise outdated_error(error) from error
+    _check_version(native.build_info())
     try:
         importlib.import_module(f"{PACKAGE}.ops")
     except (AttributeError, ImportError, RuntimeError) as error:
@@ -55,7 +54,8 @@ def build_info() -> dict:
     Returns
     -------
     dict
-        ``version``, ``cuda`` (whether there are CUDA kernels), ``cuda_archs``, ``nvcc``, ``reason`` (for that),
+        ``version``, ``cuda`` (whether this process has CUDA kernels), ``cuda_archs`` and ``nvcc`` ("" where none were
+        built), ``reason`` (for that),
         ``torch_built`` and ``torch_target`` (the torch of the build, and the oldest that the extension runs with),
         ``cpu_levels`` (of most ops), ``cpu_capability`` (of the ops on whole planes: "avx512", "avx2" or "default"),
         ``compiler``; ``torch``, the version in this process; ``torch_mismatch``, the effect of a difference between the
@@ -69,10 +69,14 @@ def build_info() -> dict:
     """
     import torch
 
-    from . import _C
+    from . import native
 
-    info = _C.build_info()
-    return info | {"torch": str(torch.__version__), "torch_mismatch": torch_mismatch(info, torch.version.cuda)}
+    info = native.build_info()
+    return info | {
+        "cuda": native.HAS_CUDA,
+        "torch": str(torch.__version__),
+        "torch_mismatch": torch_mismatch(info, torch.version.cuda),
+    }
 
 
 def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
@@ -105,9 +109,9 @@ def outdated_error(error: Exception) -> Exception:
     >>> outdated_error(ValueError("something else"))
     ValueError('something else')
     """
-    if not re.search(rf"{PACKAGE}::\w+|'_OpNamespace'|module '{PACKAGE}\._C' has no attribute|'_C' \(", str(error)):
+    if not re.search(rf"{PACKAGE}::\w+|'_OpNamespace'|undefined symbol: steerlens_", str(error)):
         return error
-    path = getattr(sys.modules.get(f"{PACKAGE}._C"), "__file__", FOLDER / "_C")
+    path = FOLDER / LIBRARY
     text = f"{PACKAGE}'s compiled extension {path} is older than its Python code ({error}): {_rebuild()}"
     return ImportError(text, name=f"{PACKAGE}._C", path=str(path))
 
@@ -130,16 +134,17 @@ def _import_torch() -> None:
         raise ImportError(f"{needed}, got torch {version} from {getattr(torch, '__file__', None)}", name="torch")
 
 
-def _check_version(module: ModuleType) -> None:
+def _check_version(info: dict) -> None:
     """Check that extension and Python code have the same version; warn where torch has another CUDA release."""
-    info = module.build_info()
     if info["version"] != __version__:
-        text = f"{PACKAGE} is version {__version__} in {FOLDER}, and its compiled extension {module.__file__} was built"
-        raise ImportError(f"{text} from version {info['version']}: {_rebuild()}", name=module.__name__)
+        text = (
+            f"{PACKAGE} is version {__version__} in {FOLDER}, and its compiled extension {FOLDER / LIBRARY} was built"
+        )
+        raise ImportError(f"{text} from version {info['version']}: {_rebuild()}", name=f"{PACKAGE}._C")
     import torch
 
     mismatch = torch_mismatch(info, torch.version.cuda)
-    if info["cuda"] and mismatch:
+    if info["cuda"] and torch.version.cuda is not None and mismatch:
         warnings.warn(f"{PACKAGE} was {mismatch}", RuntimeWarning, stacklevel=2)
 
 
@@ -151,12 +156,7 @@ def _missing_message() -> str:
     if not FOLDER.is_dir():
         archive = FOLDER.parent
         return f"{PACKAGE} cannot be imported from the archive {archive}, since it has a compiled extension: install it"
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    others = sorted(path.name for path in FOLDER.glob("_C*.so"))
-    lines = [f"{PACKAGE} was imported from {FOLDER}, which has no compiled extension _C{suffix}."]
-    if others:
-        version = ".".join(map(str, sys.version_info[:2]))
-        lines.append(f"It was built for another Python ({', '.join(others)}); this is Python {version}.")
+    lines = [f"{PACKAGE} was imported from {FOLDER}, which has no compiled extension {LIBRARY}."]
     installed, remedies = _installed_elsewhere(), []
     if installed is not None:
         lines.append(f"A built {PACKAGE} is installed in {installed}, but {_why_not_found()}.")
@@ -207,13 +207,12 @@ def _rebuild() -> str:
 
 
 def _installed_elsewhere() -> Path | None:
-    """Return the folder of another ``steerlens_fast`` on sys.path with an extension for this Python."""
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    """Return the folder of another ``steerlens_fast`` on sys.path with a compiled extension."""
     specs = [PathFinder.find_spec(PACKAGE, [entry or os.getcwd()]) for entry in sys.path]
     specs += [f.find_spec(PACKAGE, None) for f in sys.meta_path if f is not PathFinder and hasattr(f, "find_spec")]
     for spec in specs:
         folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
-        if folder is not None and folder.resolve() != FOLDER.resolve() and (folder / f"_C{suffix}").exists():
+        if folder is not None and folder.resolve() != FOLDER.resolve() and (folder / LIBRARY).exists():
             return folder
     return None
 

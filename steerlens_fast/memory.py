@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from . import _C
+from . import native
 from .ops import real_dtype
 from .torch_internals import has_batched_gradients, has_dispatch_modes, has_transforms
 
@@ -70,7 +70,7 @@ def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -
     """Return an uninitialised tensor; a large one on the CPU has huge pages where the kernel allows it."""
     t = torch.empty(shape, dtype=dtype, device=device)
     if is_plain_cpu(t):
-        _C.advise_huge_pages(t.data_ptr(), t.numel() * t.itemsize)
+        native.advise_huge_pages(t.data_ptr(), t.numel() * t.itemsize)
     return t
 
 
@@ -91,9 +91,9 @@ def store(whole: Tensor, piece: Tensor, bounds: tuple[float, float] | None = Non
         if bounds is not None:
             whole.clamp_(*bounds)
     elif unchanged:
-        _C.stream_copy(whole.data_ptr(), piece.data_ptr(), piece.numel() * piece.itemsize)
+        native.stream_copy(whole.data_ptr(), piece.data_ptr(), piece.numel() * piece.itemsize)
     else:
-        stream = _C.stream_real_float if whole.dtype == torch.float32 else _C.stream_real_double
+        stream = native.stream_real_float if whole.dtype == torch.float32 else native.stream_real_double
         low, high = (-math.inf, math.inf) if bounds is None else bounds
         stream(whole.data_ptr(), piece.data_ptr(), piece.numel(), 1 + real_of_complex, low, high)
 

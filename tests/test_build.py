@@ -1,5 +1,6 @@
 """The build and its options, what an import loads, which folders import which, and the files of the sdist."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -13,10 +14,15 @@ import torch
 from cases import PLANE_OPS
 
 import steerlens_fast
+from steerlens_fast import native
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "steerlens_fast").rglob("*.py"))
-CHECKOUT = [n for n in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in") if (ROOT / n).exists()]
+CHECKOUT = [
+    n
+    for n in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CITATION.cff")
+    if (ROOT / n).exists()
+]
 
 
 def run(*command, cwd, **environment):
@@ -40,7 +46,7 @@ def test_build_info_has_all_keys():
     assert bool(info["cuda_archs"]) == bool(info["nvcc"]) == info["cuda"]
     assert info["torch_target"] == "2.10"
     assert info["cpu_levels"] and info["compiler"]
-    assert {"default": 0, "avx2": 8, "avx512": 16}[info["cpu_capability"]] == steerlens_fast._C.SIMD_WIDTH
+    assert {"default": 0, "avx2": 8, "avx512": 16}[info["cpu_capability"]] == native.SIMD_WIDTH
 
 
 def test_built_for_this_torch_or_an_older_one():
@@ -81,10 +87,13 @@ def test_import_does_not_initialise_cuda():
     assert code == 0, output
 
 
-def test_extension_can_be_imported_first():
-    """``_C`` needs libtorch, which the package loads."""
-    code, output = run("-c", "import steerlens_fast._C as c; print(c.build_info()['version'])", cwd=ROOT)
-    assert code == 0 and steerlens_fast.__version__ in output
+def test_libraries_need_torch_and_no_python():
+    """One binary for every Python: it must neither call Python nor link to it."""
+    libraries = [path for path in (native.LIBRARY, native.CUDA_LIBRARY) if path.exists()]
+    for path in libraries:
+        text = path.read_bytes()
+        assert b"libtorch_cpu" in text or b"libtorch_cuda" in text
+        assert not re.search(rb"libpython|libtorch_python|\0_?Py[A-Z][a-z]+_\w+\0", text), path.name
 
 
 # --- Imports between folders
@@ -128,7 +137,7 @@ def checkout(tmp_path_factory):
     copy = tmp_path_factory.mktemp("checkout")
     for name in CHECKOUT:
         shutil.copy(ROOT / name, copy)
-    for name in ("csrc", "steerlens_fast"):
+    for name in ("csrc", "steerlens_fast", "tests", "bench", ".ci", ".github"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     return copy
 
@@ -162,12 +171,92 @@ def test_force_cuda_without_a_toolkit_raises(checkout, tmp_path):
     assert "Traceback" not in output
 
 
+@pytest.fixture(scope="module")
+def setup():
+    """setup.py as a module."""
+    if not (ROOT / "setup.py").exists():
+        pytest.skip("not a checkout: there is no setup.py beside tests/")
+    spec = importlib.util.spec_from_file_location("setup", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def ends_with(expected, function, *arguments):
+    """Whether the function ends the program with one line that has a text."""
+    with pytest.raises(SystemExit) as error:
+        function(*arguments)
+    text = str(error.value)
+    return expected in text and text.startswith("steerlens_fast: ") and "\n" not in text
+
+
+def test_missing_or_old_compiler_ends_the_build(setup):
+    setup.check_compiler(["c++"])
+    assert ends_with("'no-compiler' is not on PATH. Install one, or set CXX", setup.check_compiler, ["no-compiler"])
+    old = ["c++", "-U__GNUC__", "-D__GNUC__=7", "-U__clang__"]
+    assert ends_with("this is an older GCC than 10. Set CXX to another.", setup.check_compiler, old)
+
+
+def test_read_only_checkout_ends_the_build(setup, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert ends_with(f"{tmp_path} is read-only, and the build writes into it. Use a copy", setup.check_folders, "build")
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_temporary_folder_ends_the_build(setup, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    setup.check_folders("build")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 30, 1 << 30, 3 << 20))
+    text = f"{tmp_path} has 3 MB of free space, and the build needs 200 MB: set TMPDIR to another folder."
+    assert ends_with(text, setup.check_folders, "build")
+
+
+def test_toolkit_of_another_cuda_major_is_named(setup, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert setup.obstacle(("/usr/local/cuda", "13.2")) is None
+    assert "nvcc in /opt/cuda is of CUDA 12.8 and torch" in setup.obstacle(("/opt/cuda", "12.8"))
+
+
+def executable(path, script):
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    "gpus, wished, expected",
+    [
+        ("echo 10.0; echo 8.6; echo 8.6", "", "8.6;10.0+PTX"),
+        ("echo 12.0", "", "8.0;9.0;10.0+PTX"),  # not known to this nvcc
+        ("echo No devices were found", "", "8.0;9.0;10.0+PTX"),
+        ("echo 8.6", "all", "8.0;9.0;10.0+PTX"),
+        ("echo 8.6", "7.5 8.0", "7.5;8.0"),
+    ],
+)
+def test_gpus_of_the_machine_decide_the_architectures(setup, monkeypatch, tmp_path, gpus, wished, expected):
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", wished)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    executable(tmp_path / "nvidia-smi", gpus)
+    nvcc = executable(tmp_path / "nvcc", "echo compute_80 compute_86 compute_90 compute_100")
+    assert setup.cuda_archs(nvcc) == expected
+
+
+def test_compiler_with_a_launcher_becomes_one_word(setup, tmp_path):
+    launcher = executable(tmp_path / "some cache", f'echo "$@" >>"{tmp_path}/log"; exec "$@"')
+    script = setup.single_word_compiler([str(launcher), "c++", "-DX=1"], tmp_path)
+    assert script == str(tmp_path / "c++")
+    assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout
+    assert (tmp_path / "log").read_text() == "c++ -DX=1 --version\n"
+
+
 def test_sdist_contains_all_sources(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    for folder in ("csrc", "steerlens_fast"):
+    for folder in ("csrc", "steerlens_fast", "tests", "bench", ".ci"):
         files = {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*.*") if p.is_file()}
         files = {f for f in files if not re.search(r"\.(so|pyc)$|__pycache__", f)}
         assert files <= names, f"missing: {sorted(files - names)}"
-    assert {"pyproject.toml", "setup.py", "README.md", "LICENSE"} <= names
+    assert {"pyproject.toml", "setup.py", "README.md", "LICENSE", "CITATION.cff", ".github/CHANGELOG.md"} <= names
     assert not [name for name in names if re.search(r"\.(so|pyc|o)$", name)]

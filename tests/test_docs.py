@@ -17,7 +17,7 @@ READMES = sorted({ROOT / "README.md", *(ROOT / ".github").glob("*.md"), *(ROOT /
 READMES += sorted(p for folder in ("steerlens_fast", "csrc", "tests") for p in (ROOT / folder).rglob("*.md"))
 PREFIX = "steerlens_fast."
 MODULES = sorted(m.name.removeprefix(PREFIX) for m in pkgutil.walk_packages(steerlens_fast.__path__, PREFIX))
-MODULES.remove("_C")
+MODULES = [m for m in MODULES if m not in ("_C", "_C_cuda")]  # libraries
 FOLDERS = sorted({name.partition(".")[0] for name in MODULES})
 WITH_EXAMPLES = {  # modules that must have examples
     *(f"ops.{name}" for name in "bands enums extrapolate morph pair planes polar step".split()),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from steerlens_fast import _C, memory
+from steerlens_fast import memory, native
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,7 @@ def test_stream_copy_writes_only_these_bytes(size):
     for offset in (0, 1, 13, 32):
         source = torch.randint(1, 255, (size + 64,), dtype=torch.uint8)
         target = torch.zeros(size + 200, dtype=torch.uint8)
-        _C.stream_copy(target.data_ptr() + offset, source.data_ptr() + 7, size)
+        native.stream_copy(target.data_ptr() + offset, source.data_ptr() + 7, size)
         assert torch.equal(target[offset : offset + size], source[7 : 7 + size])
         assert not target[:offset].any() and not target[offset + size :].any()
 

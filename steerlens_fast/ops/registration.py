@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .. import _C  # noqa: F401  (importing _C registers the ops)
+from .. import native  # importing it registers the ops
 from ..torch_internals import (
     has_batched_gradients,
     has_transforms,
@@ -41,7 +41,7 @@ def are_batched(values) -> bool:
 
 def call_plane_op(name: str, *args):
     """Call an op on whole planes, which not every CPU has."""
-    if not _C.SIMD_WIDTH and _takes_cpu_kernel(args):
+    if not native.SIMD_WIDTH and _takes_cpu_kernel(args):
         raise RuntimeError(
             f"{name} needs a CPU with AVX2 or AVX-512, a build by GCC 12 or newer and an environment where "
             "STEERLENS_CPU_CAPABILITY is not 'default'; build_info()['cpu_capability'] is 'default' here"

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .. import _C
+from .. import native
 from ..memory import has_plain_memory, is_untraced
 from ..ops.registration import are_batched, has_tangent
 from ..torch_internals import has_transforms
@@ -20,7 +20,7 @@ from .filters import Geometry
 LARGEST_PLANE = 1 << 24
 # Rows in a row block: 16 on CPUs with 512-bit vectors (x86-64-v4), 8 with 256-bit ones (x86-64-v3). Where there are
 # neither, only the reference reads this layout.
-SIMD_WIDTH = _C.SIMD_WIDTH or 8
+SIMD_WIDTH = native.SIMD_WIDTH or 8
 
 
 class Backend(Enum):
@@ -67,7 +67,7 @@ def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
 
 
 def _plane_ops_supported(geometry: Geometry, tensors: tuple[Tensor, ...]) -> bool:
-    if not _C.SIMD_WIDTH or not is_untraced():
+    if not native.SIMD_WIDTH or not is_untraced():
         return False
     for t in tensors:
         if t.dtype not in (torch.float32, torch.complex64) or not t.numel() or not has_plain_memory(t):
@@ -79,7 +79,7 @@ def _plane_ops_supported(geometry: Geometry, tensors: tuple[Tensor, ...]) -> boo
 def _sizes_supported(geometry: Geometry) -> bool:
     H, W = geometry.shape
     sides = {H, W, *(n for scale in range(geometry.num_scales + 1) for n in geometry.band_shape(scale))}
-    return H * W <= LARGEST_PLANE and all(map(_C.plane_side_supported, sides))
+    return H * W <= LARGEST_PLANE and all(map(native.plane_side_supported, sides))
 
 
 # --- Filter layout: rows of the image's spectrum side by side, one in each element of a vector ---

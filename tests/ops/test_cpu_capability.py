@@ -10,17 +10,17 @@ import torch
 from cases import image, normal
 from tolerances import assert_close
 
-from steerlens_fast import _C, CSPFamily, SteerablePyramid, ops
+from steerlens_fast import CSPFamily, SteerablePyramid, native, ops
 from steerlens_fast.pyramid import backend
 
 HERE = Path(__file__).parent
 PATHS = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]  # this file, helpers, the package
 SHAPES = [(45, 61), (64, 96)]  # [H, W]
 WIDTHS = {"default": 0, "avx2": 8, "avx512": 16}
-LOWER = [name for name, width in WIDTHS.items() if width < _C.SIMD_WIDTH]
+LOWER = [name for name, width in WIDTHS.items() if width < native.SIMD_WIDTH]
 WRITE = """
 import sys, torch, test_cpu_capability
-torch.save([test_cpu_capability._C.SIMD_WIDTH, *test_cpu_capability.results()], sys.argv[1])
+torch.save([test_cpu_capability.native.SIMD_WIDTH, *test_cpu_capability.results()], sys.argv[1])
 """
 
 
@@ -74,12 +74,12 @@ def test_invalid_env_value_raises():
 
 @pytest.mark.parametrize("value", ["", "avx512"])
 def test_empty_or_higher_env_value_uses_the_cpus_own(value):
-    done = run("-c", "import steerlens_fast; print(steerlens_fast._C.SIMD_WIDTH)", STEERLENS_CPU_CAPABILITY=value)
-    assert done.returncode == 0 and int(done.stdout) >= _C.SIMD_WIDTH, done.stderr
+    done = run("-c", "import steerlens_fast; print(steerlens_fast.native.SIMD_WIDTH)", STEERLENS_CPU_CAPABILITY=value)
+    assert done.returncode == 0 and int(done.stdout) >= native.SIMD_WIDTH, done.stderr
 
 
 def test_missing_ops_raise(monkeypatch):
-    monkeypatch.setattr(_C, "SIMD_WIDTH", 0)
+    monkeypatch.setattr(native, "SIMD_WIDTH", 0)
     planes, filters, factors = torch.rand(1, 8, 8), [backend.to_row_blocks(torch.ones(1, 8, 8), 8)], torch.ones(2, 1)
     calls = {
         "split_planes": lambda: ops.split_planes(planes, filters, [8], [0], ["real"]),

@@ -9,12 +9,12 @@ from cases import ODD_LAYOUTS, RAW, image, normal, on_tensors, widened
 from pairwise import covering
 from tolerances import assert_close
 
-from steerlens_fast import _C, CSPFamily, SteerablePyramid, memory, ops
+from steerlens_fast import CSPFamily, SteerablePyramid, memory, native, ops
 from steerlens_fast.families.planes import PlaneMotion, factor_pair
 from steerlens_fast.ops import reference
 from steerlens_fast.pyramid import backend
 
-pytestmark = pytest.mark.skipif(not _C.SIMD_WIDTH, reason="this CPU is not x86-64-v3, or the compiler not GCC")
+pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="this CPU is not x86-64-v3, or the compiler not GCC")
 PHASE, AMPLITUDE, JOINT = 0, 1, 2
 COMPLEX, POLAR = 0, 1
 
@@ -132,7 +132,7 @@ def test_frames_by_ffts_are_the_same(monkeypatch):
     family = CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05)
     x, g = image(2, 28, 28, dtype=torch.float32), 0.02 * normal(2, 28, 28, dtype=torch.float32)
     frames = family.prepare(x, g).render([0.5, 1.0])
-    monkeypatch.setattr(backend._C, "SIMD_WIDTH", 0)
+    monkeypatch.setattr(backend.native, "SIMD_WIDTH", 0)
     monkeypatch.setattr(ops, "morph_planes", None)
     assert_close(family.prepare(x, g).render([0.5, 1.0]), frames, "render")
 

@@ -25,7 +25,7 @@ from pairwise import pairwise
 from tolerances import assert_close, error_of
 from torch._subclasses import FakeTensorMode
 
-from steerlens_fast import _C, ops
+from steerlens_fast import native, ops
 from steerlens_fast.ops import reference
 
 LAYOUT_CASES = [case(op, "odd", shapes_of(op)["odd"]) for op in OPS]
@@ -59,7 +59,7 @@ def test_cases_name_every_op():
 
 def check_op_has_kernel_autograd_fake_reference_and_wrapper(op):
     name = f"steerlens_fast::{op}"
-    if op in OPS or _C.SIMD_WIDTH:
+    if op in OPS or native.SIMD_WIDTH:
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), "no CPU kernel"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Autograd"), "no autograd"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta"), "no fake"

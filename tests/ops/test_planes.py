@@ -11,13 +11,13 @@ from cases import ODD_LAYOUTS, PLANE_OPS, RAW, image, normal, on_tensors, widene
 from pairwise import pairwise
 from tolerances import assert_close
 
-from steerlens_fast import _C, CSPFamily, SteerablePyramid, ops
+from steerlens_fast import CSPFamily, SteerablePyramid, native, ops
 from steerlens_fast.ops import reference
 from steerlens_fast.pyramid import backend, bank
 from steerlens_fast.pyramid.bank import Bank, Part
 from steerlens_fast.pyramid.filters import Geometry, max_scales
 
-pytestmark = pytest.mark.skipif(not _C.SIMD_WIDTH, reason="this CPU is not x86-64-v3, or the compiler not GCC")
+pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="this CPU is not x86-64-v3, or the compiler not GCC")
 REAL, COMPLEX, PAIRS = 0, 1, 2
 PAST_THE_CACHES = 16 << 20  # bytes of a result from which on it is written past them
 
@@ -280,7 +280,7 @@ def test_banks_are_the_same_by_planes_and_by_ffts(kind, shape, monkeypatch, take
     bands = whole.split(x)
     back = whole.merge(bands)
     assert taken == {"split_planes": 1, "merge_planes": 1}
-    monkeypatch.setattr(backend._C, "SIMD_WIDTH", 0)
+    monkeypatch.setattr(backend.native, "SIMD_WIDTH", 0)
     for a, e in zip(bands, whole.split(x), strict=True):
         assert_close(a, e, "pyramid")
     assert_close(back, whole.merge(bands), "pyramid")
@@ -339,7 +339,7 @@ def test_fft_tables_stay_valid_while_their_cache_overflows():
         (back,) = RAW.split_planes(x, [backend.to_row_blocks(torch.ones(1, n, 2), n)], [n], [0], [REAL])
         return torch.allclose(back[:, 0] / (2 * n), x, atol=1e-5)
 
-    lengths = [n for n in range(1, 600) if _C.plane_side_supported(n)]
+    lengths = [n for n in range(1, 600) if native.plane_side_supported(n)]
     assert len(lengths) > 300
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(identity, [*lengths, *lengths]))

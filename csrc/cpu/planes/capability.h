@@ -7,7 +7,7 @@
 namespace steerlens {
 
 // Like torch's ATEN_CPU_CAPABILITY. The environment variable STEERLENS_CPU_CAPABILITY limits it ("avx512",
-// "avx2" or "default"); it is read once, when the module is loaded.
+// "avx2" or "default"); it is read once, when the library is loaded.
 enum class CpuCapability { kDefault, kAvx2, kAvx512 };
 
 // The lower one of what the CPU and the compiler have and what the environment allows.
@@ -18,7 +18,7 @@ const char* cpu_capability_name();
 // where these ops do not exist.
 int64_t simd_width();
 
-// The value of STEERLENS_CPU_CAPABILITY if it is invalid, else empty. The module then fails to load.
+// The value of STEERLENS_CPU_CAPABILITY if it is invalid, else empty. Importing the package then fails.
 const std::string& invalid_cpu_capability();
 
 }  // namespace steerlens

@@ -1,0 +1,88 @@
+// C functions of the library, which steerlens_fast/native.py calls through ctypes: they describe the build and
+// write large CPU buffers (memory.h). Loading the library registers the ops (static initialisers in schema.cpp
+// and cpu/). Nothing in it uses Python, so that one binary serves every version of it.
+#include <algorithm>
+#include <string>
+
+#include "args/planes.h"
+#include "cpu/clones.h"
+#include "cpu/parallel.h"
+#include "cpu/planes/capability.h"
+#include "memory.h"
+
+#if defined(_WIN32)
+#define STEERLENS_EXPORT extern "C" __declspec(dllexport)
+#else
+#define STEERLENS_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+namespace {
+
+// Addresses rather than tensors: a call through ctypes takes a microsecond, through the dispatcher eight.
+char* address(uint64_t value) { return reinterpret_cast<char*>(value); }
+
+template <typename T>
+void stream_real(uint64_t to, uint64_t from, uint64_t count, int64_t stride, double low,
+                 double high) {
+  constexpr int64_t kPiece = 1 << 14;
+  const auto copy = [&](int64_t begin, int64_t end) {
+    const uint64_t first = begin * kPiece, last = std::min<uint64_t>(end * kPiece, count);
+    const T* source = reinterpret_cast<const T*>(from);
+    T* target = reinterpret_cast<T*>(to);
+    steerlens::stream_real<T>(target + first, source + stride * first, last - first,
+                              static_cast<int>(stride), static_cast<T>(low), static_cast<T>(high));
+  };
+  steerlens::parallel_rows((count + kPiece - 1) / kPiece, kPiece, copy);
+}
+
+}  // namespace
+
+// How the library was built: lines of "name=value", parsed by native.py.
+STEERLENS_EXPORT const char* steerlens_build_info() {
+  return "version=" STEERLENS_VERSION "\ncuda_archs=" STEERLENS_CUDA_ARCHS "\nnvcc=" STEERLENS_NVCC
+         "\nreason=" STEERLENS_BUILD_REASON "\ntorch_built=" STEERLENS_TORCH_BUILT
+         "\ntorch_target=" STEERLENS_TORCH_TARGET "\ncpu_levels=" STEERLENS_CPU_LEVELS
+         "\ncompiler=" __VERSION__;
+}
+
+// The version of the ops on whole planes that this process runs.
+STEERLENS_EXPORT const char* steerlens_cpu_capability() { return steerlens::cpu_capability_name(); }
+
+// The value of STEERLENS_CPU_CAPABILITY if it is invalid, else "".
+STEERLENS_EXPORT const char* steerlens_invalid_cpu_capability() {
+  return steerlens::invalid_cpu_capability().c_str();
+}
+
+// The width of the blocks in which filters are laid out; 0 where there are no ops on whole planes.
+STEERLENS_EXPORT int64_t steerlens_simd_width() { return steerlens::simd_width(); }
+
+// Whether the ops on whole planes take planes and bands with a side of this many samples.
+STEERLENS_EXPORT bool steerlens_plane_side_supported(int64_t side) {
+  return steerlens::side_supported(side);
+}
+
+// Asks the kernel for huge pages in a large, fresh buffer.
+STEERLENS_EXPORT void steerlens_advise_huge_pages(uint64_t data, uint64_t bytes) {
+  steerlens::advise_huge_pages(address(data), bytes);
+}
+
+// Copies past the caches.
+STEERLENS_EXPORT void steerlens_stream_copy(uint64_t to, uint64_t from, uint64_t bytes) {
+  constexpr int64_t kPiece = 1 << 16;
+  const auto copy = [&](int64_t begin, int64_t end) {
+    const uint64_t first = begin * kPiece, last = std::min<uint64_t>(end * kPiece, bytes);
+    steerlens::stream_copy(address(to) + first, address(from) + first, last - first);
+  };
+  steerlens::parallel_rows((bytes + kPiece - 1) / kPiece, kPiece / 8, copy);
+}
+
+// Writes clipped real parts past the caches.
+STEERLENS_EXPORT void steerlens_stream_real_float(uint64_t to, uint64_t from, uint64_t count,
+                                                  int64_t stride, double low, double high) {
+  stream_real<float>(to, from, count, stride, low, high);
+}
+
+STEERLENS_EXPORT void steerlens_stream_real_double(uint64_t to, uint64_t from, uint64_t count,
+                                                   int64_t stride, double low, double high) {
+  stream_real<double>(to, from, count, stride, low, high);
+}

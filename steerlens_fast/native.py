@@ -1,0 +1,76 @@
+"""The compiled libraries. Loading them registers the ops; other functions of ``_C`` are called through ctypes.
+
+They are plain shared libraries, not Python modules: one build serves every version of Python. ``_C`` has the ops for
+CPUs. ``_C_cuda``, if it was built, has the CUDA kernels, and is loaded if torch has the same major release of CUDA.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+import torch
+
+_ENDING = ".pyd" if os.name == "nt" else ".so"
+LIBRARY = Path(__file__).with_name(f"_C{_ENDING}")
+CUDA_LIBRARY = Path(__file__).with_name(f"_C_cuda{_ENDING}")
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    try:
+        torch.ops.load_library(str(path))
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        cause = error.__cause__ or error  # torch replaces the loader's message by its own
+        raise ImportError(str(cause), name=f"{__package__}.{path.stem}", path=str(path)) from error
+
+
+def _function(name: str, result: type | None, *arguments: type):
+    function = getattr(_library, f"steerlens_{name}")
+    function.restype, function.argtypes = result, arguments
+    return function
+
+
+_ADDRESS = _COUNT = ctypes.c_uint64
+
+_library = _load(LIBRARY)
+_build_info = _function("build_info", ctypes.c_char_p)
+_cpu_capability = _function("cpu_capability", ctypes.c_char_p)
+_invalid_cpu_capability = _function("invalid_cpu_capability", ctypes.c_char_p)
+
+# CPU addresses; to, from. A call releases the GIL.
+advise_huge_pages = _function("advise_huge_pages", None, _ADDRESS, _COUNT)
+stream_copy = _function("stream_copy", None, _ADDRESS, _ADDRESS, _COUNT)
+_REAL = (_ADDRESS, _ADDRESS, _COUNT, ctypes.c_int64, ctypes.c_double, ctypes.c_double)  # ..., stride, low, high
+stream_real_float = _function("stream_real_float", None, *_REAL)
+stream_real_double = _function("stream_real_double", None, *_REAL)
+
+# Whether the ops on whole planes take planes and bands with a side of this many samples.
+plane_side_supported = _function("plane_side_supported", ctypes.c_bool, ctypes.c_int64)
+# The width of the blocks in which filters are laid out; 0 where there are no ops on whole planes.
+SIMD_WIDTH: int = _function("simd_width", ctypes.c_int64)()
+
+
+def build_info() -> dict:
+    """Return how the libraries were built, and with ``cpu_capability`` what this process runs."""
+    info: dict = dict(line.split("=", 1) for line in _build_info().decode().splitlines())
+    return info | {"cuda": bool(info["nvcc"]), "cpu_capability": _cpu_capability().decode()}
+
+
+def _check_environment() -> None:
+    invalid = _invalid_cpu_capability().decode()
+    if invalid:
+        text = "the environment variable STEERLENS_CPU_CAPABILITY must be avx512, avx2 or default"
+        raise ImportError(f"{text}, got '{invalid}'")
+
+
+def _has_matching_cuda() -> bool:
+    info, cuda = build_info(), torch.version.cuda
+    return info["cuda"] and cuda is not None and info["nvcc"].split(".")[0] == cuda.split(".")[0]
+
+
+_check_environment()
+HAS_CUDA = _has_matching_cuda()  # whether there are CUDA kernels in this process
+if HAS_CUDA:
+    _load(CUDA_LIBRARY)
