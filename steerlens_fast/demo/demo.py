@@ -122,7 +122,7 @@ def run_demo(
 
     out = output_folder(out)
     pictures.check_writable(out)
-    bar = partial(require_extra("demo", "tqdm").tqdm, disable=not progress, dynamic_ncols=True)
+    bar = partial(require_extra("demo", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)
     seconds: dict[str, float] = {}
     with threads(1):
         with _timed(seconds, "training"):

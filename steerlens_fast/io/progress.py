@@ -30,7 +30,7 @@ class Progress:
     total, done, failed : int
         Items of the job; those done by earlier runs; and how many of these failed.
     kind : {"auto", "bar", "lines", "json", "none"}
-        "auto" is a bar on a terminal with tqdm (extra ``cli``), else a line every 10 seconds.
+        "auto" is a bar on a terminal or in a notebook with tqdm (extra ``cli``), else a line every 10 seconds.
     unit : str
         Plural name of the items.
     remaining : callable, optional
@@ -68,7 +68,7 @@ class Progress:
         if self._kind == "bar" and self._stream is not None:
             with contextlib.suppress(*UNWRITABLE):
                 options = self._bar_options()
-                self._bar = require_extra("cli", "tqdm").tqdm(
+                self._bar = require_extra("cli", "tqdm.auto").tqdm(
                     total=total, initial=done, file=self._stream, dynamic_ncols=True, **options
                 )
 
@@ -132,7 +132,7 @@ def _resolve_kind(kind: str, stream: TextIO | None) -> str:
     if kind != "auto":
         return kind
     try:
-        if stream is None or not stream.isatty():
+        if stream is None or not (stream.isatty() or in_notebook()):
             return "lines"
     except UNWRITABLE:
         return "lines"
@@ -141,6 +141,12 @@ def _resolve_kind(kind: str, stream: TextIO | None) -> str:
     except MissingExtra:
         return "lines"
     return "bar"
+
+
+def in_notebook() -> bool:
+    """Return whether the process is a notebook's kernel, whose streams are no terminals but show bars."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 def _line(values: dict, unit: str) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..checks import check_bool
 from ..classifier.class_names import short_names
+from ..extras import MissingExtra
 from ..io.atomic_io import atomic_write
 from ..io.paths import expand_home
 from ..io.tensor_files import as_json, read_tensors, write_tensors
@@ -339,6 +340,17 @@ class Morphs:
         names = pair_names(self)
         statistics = [] if self.frames.is_meta or not b * f else _statistics(self)
         return f"Morphs({'; '.join([', '.join([shape, *kind]), *names, *statistics])})"
+
+    def _repr_html_(self) -> str | None:
+        """Return a strip and a slider for notebooks; None, for the text instead, where they cannot be drawn."""
+        if self.frames.is_meta or not self.frames.numel() or self.frames.shape[2] not in (1, 3):
+            return None
+        from .html import morphs_html  # imports this module
+
+        try:
+            return morphs_html(self)
+        except MissingExtra:
+            return None
 
 
 def pair_names(m: Morphs) -> list[str]:

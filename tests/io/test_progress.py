@@ -2,6 +2,8 @@
 
 import io
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +24,19 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(progress_module, "time", clock)
     return clock
+
+
+def test_a_notebook_has_a_bar(monkeypatch):
+    """Its streams are no terminals."""
+    pytest.importorskip("tqdm")
+    shell = SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    stream = io.StringIO()
+    progress = Progress(10, stream=stream)
+    assert progress._kind == "bar"
+    progress.close()
+    shell.config = {"TerminalIPythonApp": {}}
+    assert Progress(10, stream=stream)._kind == "lines"
 
 
 def test_writes_a_line_every_ten_seconds(clock):

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import pickle
+import re
 import stat
 import sys
 
@@ -332,6 +333,20 @@ def test_repr_has_shape_method_and_medians():
         "Morphs(3 x 2 frames of 3 x 12 x 16, float32, cpu, csp-phase, complex, frozen; "
         "target probability 0.750 -> 0.750 (median); l2 12 (median, last frame); 3/3 attained; 1 not ok)"
     )
+
+
+def test_notebooks_show_a_strip_and_a_slider():
+    text = make(5, 3, c=1, settings=SETTINGS | {"family": "<b>"})._repr_html_()
+    assert text.count("<img") == 1 + 3 == text.count('src="data:image/')
+    assert text.count("<img hidden") == 2 and 'max="2"' in text
+    assert "&lt;b&gt;" in text and not re.search(r"<b>|<script|https?:|//", re.sub(r'src="data:[^"]*"', "", text))
+
+
+def test_notebooks_show_text_where_nothing_can_be_drawn(morphs, monkeypatch):
+    assert morphs[:0]._repr_html_() is None and morphs.to("meta")._repr_html_() is None
+    assert make(c=2)._repr_html_() is None
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert morphs._repr_html_() is None
 
 
 def test_repr_of_empty_and_meta_morphs(morphs):
