@@ -43,7 +43,7 @@ def test_build_info_has_all_keys():
     assert set(info) >= keys | {"cpu_capability"}
     assert info["version"] == steerlens_fast.__version__
     assert isinstance(info["cuda"], bool)
-    assert bool(info["cuda_archs"]) == bool(info["nvcc"]) == info["cuda"]
+    assert bool(info["cuda_archs"]) == bool(info["nvcc"]) >= info["cuda"]
     assert info["torch_target"] == "2.10"
     assert info["cpu_levels"] and info["compiler"]
     assert {"default": 0, "avx2": 8, "avx512": 16}[info["cpu_capability"]] == native.SIMD_WIDTH
