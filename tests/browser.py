@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through chromedriver's WebDriver protocol: JSON over HTTP, so urllib is all it needs."""
+"""A headless Chromium driven by chromedriver's WebDriver protocol, which is JSON over HTTP."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Inputs that several files share: shapes, every op's arguments, and tensors that lie oddly in memory."""
+"""Inputs shared by several files: shapes, the arguments of every op, and tensors with unusual memory layouts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

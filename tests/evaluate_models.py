@@ -1,4 +1,4 @@
-"""Data and networks of the evaluation's tests, importable by processes of their own; slow where that is asked for."""
+"""Data and networks of the evaluation's tests, importable by other processes; optionally slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small evaluations: pictures, networks that know no better, options that take no time."""
+"""Small evaluations: pictures, untrained networks, options that take little time."""
 
 from __future__ import annotations
 

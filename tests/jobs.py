@@ -1,4 +1,4 @@
-"""A finished output folder of the documented layout, made without a model: what the gallery and exports read."""
+"""A finished output folder of the documented layout, made without a model, for the gallery and exports."""
 
 import math
 from collections.abc import Callable

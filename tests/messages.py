@@ -1,4 +1,4 @@
-"""Errors whose messages name what they are about."""
+"""Errors whose messages name the argument."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Outputs of ops as lists that can be compared, and their differentiable arguments."""
+"""Outputs of ops as lists for comparison, and their differentiable arguments."""
 
 import torch
 from cases import on_tensors

@@ -1,4 +1,4 @@
-"""Pairwise grids: a small part of a product of axes in which every pair of values of two axes still occurs."""
+"""Pairwise grids: a small part of a product of axes that contains every pair of values of two axes."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import combinations, product

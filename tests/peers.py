@@ -1,4 +1,4 @@
-"""The libraries that users bring along, as test dependencies: each accessor imports one, or skips the test, visibly."""
+"""Optional libraries of users as test dependencies: each function imports one, or skips the test."""
 
 import importlib
 import sys

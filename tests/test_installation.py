@@ -1,4 +1,4 @@
-"""Imports that cannot work say why, extras are installed without replacing torch, builds show their progress."""
+"""Imports that cannot work name the cause, extras are installed without replacing torch, builds show their progress."""
 
 import importlib.metadata
 import json

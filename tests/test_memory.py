@@ -1,4 +1,4 @@
-"""Pieces of work, and copies past the caches."""
+"""Chunks of work, and copies past the caches."""
 
 import pytest
 import torch

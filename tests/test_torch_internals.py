@@ -1,4 +1,4 @@
-"""The private functions of torch: each as torch has it, and what is done where torch lacks it."""
+"""The private functions of torch, and the fallbacks where torch lacks them."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The driver: what it computes, of real models, and what it leaves alone."""
+"""Classifier: gradients and outputs of real models, and the state that it leaves unchanged."""
 
 import copy
 import dataclasses

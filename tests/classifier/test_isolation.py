@@ -1,4 +1,4 @@
-"""What a model may draw, count and hold: nothing of the caller's moves, in this process or in one forked from it."""
+"""Random numbers, buffers and locks of a model do not affect the caller, in this process or in a forked one."""
 
 import os
 import random

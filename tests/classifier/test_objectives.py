@@ -1,4 +1,4 @@
-"""Targets against captum's own selection, losses against their formulas, and what is refused."""
+"""Targets compared with captum's selection, losses with their formulas, and errors."""
 
 import importlib
 from unittest.mock import Mock

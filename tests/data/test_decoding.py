@@ -1,4 +1,4 @@
-"""Decoding and fitting: every kind of image gives the pixels, or the reason, that the rules promise."""
+"""Decoding and resizing: every kind of image gives its pixels, or the reason of its failure."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Labels: what a class number is, the same from every source, every column, and the command line."""
+"""Labels: class numbers are the same from every source, every column and the command line."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Sources: what is listed, in which order, under which names and labels, and how each of them is read and fails."""
+"""Sources: items, their order, names and labels, how they are read, and errors."""
 
 import io
 import json

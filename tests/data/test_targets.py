@@ -1,4 +1,4 @@
-"""Targets: which class each item goes to, where labels or tables decide it; and what the lens is given."""
+"""Targets: the class of each item, from labels or tables."""
 
 import json
 from dataclasses import replace

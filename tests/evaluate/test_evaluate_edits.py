@@ -1,4 +1,4 @@
-"""Probes, consistency, clipping, and the true motion: each against what is known."""
+"""Probes, consistency, clipping and true motion, compared with known answers."""
 
 from dataclasses import replace
 

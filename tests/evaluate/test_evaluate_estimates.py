@@ -1,4 +1,4 @@
-"""How long an evaluation will take, by a clock that moves when it is told to."""
+"""Estimates of the time of an evaluation, with a simulated clock."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What an evaluation is given: which images count, targets that must be there, paths from elsewhere, known motions."""
+"""Inputs of an evaluation: which images count, targets, paths, known motions."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Evaluations from end to end: what is written was measured, whatever is killed, batched otherwise, or bad input."""
+"""Evaluations from end to end: records, resuming after kills, batches, bad input."""
 
 import json
 import math

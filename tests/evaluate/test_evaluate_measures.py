@@ -1,4 +1,4 @@
-"""Confidence, transfer, common attainment and the bootstrap, against answers that are known."""
+"""Confidence, transfer, common attainment and bootstrap, compared with known answers."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""The report of an evaluation, its numbers of cases, and the numbers that bench/evaluation.md quotes from it."""
+"""The report of an evaluation, its numbers of cases, and the numbers that bench/evaluation.md quotes."""
 
 import importlib.util
 import json

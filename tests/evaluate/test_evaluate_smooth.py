@@ -1,4 +1,4 @@
-"""Smooth reconstruction: known warps are found, noise is not, the gain never loses, nothing depends on the batch."""
+"""Smooth reconstruction: known warps are found, noise is not, results do not depend on the batch."""
 
 import math
 

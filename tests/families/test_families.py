@@ -1,4 +1,4 @@
-"""Edit families against a plain composition of the reference; their factors, chunks and gradients."""
+"""Edit families compared with a composition of reference ops; their factors, chunks and gradients."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""Images of more than 8 bits: which values become black and white, what is warned of, how deep frames are stored."""
+"""Images of more than 8 bits: value ranges, warnings, and the depth of stored frames."""
 
 import json
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""Engines: the same bytes from each, from any number of workers, and from one after the other on the same job."""
+"""Engines: each writes the same bytes, with any number of workers, also one after another on the same job."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Exports of a finished job: the same frames in every form, a shard at a time, going on where they were stopped."""
+"""Exports of a finished job: the same frames in every format, shard by shard, resumable."""
 
 import json
 import math

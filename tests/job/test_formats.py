@@ -1,4 +1,4 @@
-"""The formats of a shard: what is read is what was written, whatever the keys; the bytes are always the same."""
+"""Formats of a shard: what is read equals what was written, for any keys; the bytes are reproducible."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""The gallery of a job: which examples, which bytes; and in a browser, that it moves, and asks for nothing else."""
+"""The gallery of a job: its examples and bytes; in a browser, that it works and loads nothing else."""
 
 import hashlib
 import html

@@ -1,4 +1,4 @@
-"""Whole jobs in this process: what they write, what they refuse, how they go on, and what becomes of bad input."""
+"""Whole jobs in this process: files, errors, resuming, and bad input."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""File systems that lack a call, are full, or take no writes: what jobs, evaluations, exports and galleries do."""
+"""Jobs, evaluations, exports and galleries on file systems that lack a call, are full, or read-only."""
 
 import builtins
 import errno

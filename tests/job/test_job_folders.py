@@ -1,4 +1,4 @@
-"""Where a job writes: never among others' files; and what its data decide where nobody else does."""
+"""Output folders: a job never writes among other files; imports beside a folder named like the package."""
 
 import json
 import os

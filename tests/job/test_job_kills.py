@@ -1,4 +1,4 @@
-"""Jobs that are killed, interrupted, or find the disk full: nothing is lost, nothing twice, nobody left behind."""
+"""Jobs that are killed, interrupted, or find the disk full: nothing is lost or done twice, no process is left."""
 
 import json
 import os

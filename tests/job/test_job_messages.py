@@ -1,4 +1,4 @@
-"""What a job says at its end, and when it refuses: what was wrong, in the user's words, and what to do about it."""
+"""Messages of a job: what was wrong, in the user's words, and the remedy."""
 
 import json
 import re

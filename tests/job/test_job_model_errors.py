@@ -1,4 +1,4 @@
-"""Models that raise errors: one image's is left out and listed, the model's own ends the job, memory is nobody's."""
+"""Models that raise: errors of single images are listed, errors of the model end the job, memory errors are neither."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Jobs with models of one's own: names and preprocessing from attributes, one logit, labels."""
+"""Jobs with custom models: names and preprocessing from attributes, one logit, labels."""
 
 import json
 import re

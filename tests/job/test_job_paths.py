@@ -1,4 +1,4 @@
-"""Paths of a job: ``~`` is the home directory, whoever wrote it; hashed files hold nothing of one run alone."""
+"""Paths of a job: ``~`` is the home directory; hashed files contain nothing that differs between runs."""
 
 import json
 import os

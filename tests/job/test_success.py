@@ -1,4 +1,4 @@
-"""Success of morphs: what a record says, and what a job sums up, with literal values."""
+"""Success of morphs in records and summaries, with literal values."""
 
 import json
 

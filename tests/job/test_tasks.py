@@ -1,4 +1,4 @@
-"""Binary and multi-label classifiers, and models whose dtype is not the images'."""
+"""Binary and multi-label classifiers, and models whose dtype differs from that of the images."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Copies beside the computing: the same bytes however late they arrive, in order, and nobody waits for ever."""
+"""Asynchronous copies: the same bytes in order, however late they arrive, without deadlocks."""
 
 import queue
 import threading

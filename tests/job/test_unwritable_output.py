@@ -1,4 +1,4 @@
-"""What a job says of itself may be unwritable: stderr closed or full, a reader gone. That ends nothing."""
+"""Output that cannot be written, to a closed or full stderr or a closed pipe, does not end a job."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""The lens among the libraries that its users bring: captum, Quantus, timm, torchvision, and torch's own compilers."""
+"""The lens with captum, Quantus, timm, torchvision and torch's compilers."""
 
 import copy
 

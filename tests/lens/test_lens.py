@@ -1,4 +1,4 @@
-"""The lens as its users meet it: what they give, what they get, what stays theirs, what is refused."""
+"""SteerableLens: inputs, results, unchanged state of the caller, errors."""
 
 import gc
 import itertools

@@ -1,4 +1,4 @@
-"""Regimes, schedules and budgets: which gradients are taken, and which frames come of them."""
+"""Regimes, schedules and budgets: which gradients are computed, and the frames that result."""
 
 import math
 import warnings

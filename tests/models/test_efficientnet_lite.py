@@ -1,4 +1,4 @@
-"""ImageNet classifiers whose weights are in packages; skipped where the extra ``photographs`` is not installed."""
+"""ImageNet classifiers with weights in packages; skipped without the extra ``photographs``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Models by name, file and object: what they become, that nothing of a stranger's file runs, and what is refused."""
+"""Models by name, file and object; malicious files run nothing; errors."""
 
 import copy
 import io

@@ -1,4 +1,4 @@
-"""Morphs: selecting and joining samples, what is asked of them, and the files they are written to."""
+"""Morphs: selecting and joining samples, properties, and files."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Bad input: a ValueError or TypeError that names the argument, what was expected and what came; never a crash."""
+"""Bad input: a ValueError or TypeError that names the argument, the expected and the actual value; never a crash."""
 
 import random
 from functools import partial

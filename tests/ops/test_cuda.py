@@ -1,4 +1,4 @@
-"""What only a GPU can show: CUDA graphs, streams, a second device, no waits, the same bits twice, the CPU's results."""
+"""On a GPU: CUDA graphs, streams, a second device, no waits, repeatability, agreement with the CPU."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Numbers at the ends of what floats hold: float32 and float64 against what float64 (or the limit) says."""
+"""Extreme numbers: float32 and float64 compared with float64 or the limit."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""morph_planes: image and gradient to frames in one pass, on CPUs that have it."""
+"""morph_planes: image and gradient to frames in one pass, on CPUs that have this op."""
 
 from dataclasses import dataclass, replace
 from itertools import product

@@ -1,4 +1,4 @@
-"""Every op against its reference: values and gradients, odd shapes, odd memory, extreme numbers."""
+"""Every op compared with its reference: values, gradients, shapes, memory layouts, extreme numbers."""
 
 from itertools import product
 

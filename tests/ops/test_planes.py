@@ -1,4 +1,4 @@
-"""split_planes and merge_planes: bands to planes and back in one pass, on CPUs that have them."""
+"""split_planes and merge_planes: planes to bands and back in one pass, on CPUs that have these ops."""
 
 import itertools
 from collections import Counter

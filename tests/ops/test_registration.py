@@ -1,4 +1,4 @@
-"""What torch expects of an op: opcheck, fakes, torch.compile and torch.export, with eager results."""
+"""Registration of the ops with torch: opcheck, torch.compile and torch.export, compared with eager results."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""float32 sincos, atan2 and exp of math/trig.h, through the ops, against float64 of the same numbers."""
+"""float32 sincos, atan2 and exp of math/trig.h, through the ops, compared with float64."""
 
 import math
 

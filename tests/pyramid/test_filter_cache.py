@@ -1,4 +1,4 @@
-"""The filters that are kept between calls: bounded in bytes, freed when evicted, and shared while they are there."""
+"""The filter cache: limited in bytes, freed on eviction, shared by threads."""
 
 import gc
 import os

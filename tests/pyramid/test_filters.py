@@ -1,4 +1,4 @@
-"""The filters against the formulas of their docstring, in numpy, and their symmetries."""
+"""The filters compared with the formulas of their docstring, in numpy, and their symmetries."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The plot of a pyramid. What it looks like was judged by eye; here: what is drawn where."""
+"""The plot of a pyramid: which panels are drawn, and where."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""SteerablePyramid: exact at every size, energy, both syntheses, phase, subsets, steering."""
+"""SteerablePyramid: reconstruction at every size, energy, both syntheses, phase, subsets, steering."""
 
 import math
 from itertools import product

@@ -1,6 +1,6 @@
-"""Every way to run (eager, compiled, exported; static and dynamic sizes) with every derivative, of every part.
+"""Eager, compiled and exported code, with static and dynamic sizes and every derivative, for every part.
 
-A cell equals eager float64, or is refused by an error that says why: REFUSED names those, and README's limits do.
+Each combination equals eager float64, or raises an error that names the cause (REFUSED).
 """
 
 from itertools import product

@@ -1,4 +1,4 @@
-"""torch.func through ops and families: the right answer or an error, never another answer."""
+"""torch.func through ops and families gives the right result or an error."""
 
 import pytest
 import torch
