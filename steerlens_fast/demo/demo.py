@@ -125,17 +125,17 @@ def run_demo(
     bar = partial(require_extra("demo", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)
     seconds: dict[str, float] = {}
     with threads(1):
-        with _timed(seconds, "training"):
+        with timed(seconds, "training"):
             digits = digits_data.load(seed)
             model = digits_data.train(digits, epochs, seed=seed, progress=partial(bar, desc="training", unit="epoch"))
         right = model(digits.test_images).argmax(1) == digits.test_labels
-        with _timed(seconds, "morphs"):
+        with timed(seconds, "morphs"):
             morph = partial(_morph, model, max_l2=max_l2, frames=frames, rule=rule)
             examples = _examples(morph, digits, right, pairs, partial(bar, desc="morphs", unit="family"))
-        with _timed(seconds, "all test digits"):
+        with timed(seconds, "all test digits"):
             rates = partial(bar, desc="all test digits", unit="pair")
             flipped, tested = _flip_rates(morph, digits, right, pairs, rates)
-        with _timed(seconds, "pictures"):
+        with timed(seconds, "pictures"):
             files = pictures.write_all(out, examples, partial(bar, desc="pictures", unit="file"))
     return DemoResult(examples, right.float().mean().item(), flipped, tested, files, seconds, model, digits)
 
@@ -200,7 +200,7 @@ def _check(pairs, max_l2, frames, rule, epochs, seed) -> tuple[list[tuple[int, i
     return pairs, counts, check_number("max_l2", max_l2, above=0)
 
 
-class _timed:
+class timed:
     """Stores the seconds of a with block in a dictionary."""
 
     def __init__(self, seconds: dict[str, float], name: str):

@@ -1,0 +1,158 @@
+"""Files of the demo on photographs: strips, an overview, animations, a table and the licences."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..extras import require_extra
+from ..io.atomic_io import atomic_write
+from ..morphs.strips import NOT_OK, NOT_YET, REACHED, draw_panel, tile, to_pixels, write_animation
+
+LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
+DPI = 110
+COLUMNS = 6  # frames in a strip
+NOTE = "below each frame: the driver's probability of the target, bold where it is predicted; "
+NOTE += "right: the last frame as the driver (lite0) and two other networks see it"
+
+# At import, so that a missing package is reported before anything is computed.
+Figure = require_extra("photographs", "matplotlib.figure").Figure
+require_extra("photographs", "PIL.Image")
+
+
+def write_all(out: Path, examples: Sequence, progress: Callable) -> list[Path]:
+    """Write a strip and an animation of each example, figures of all, ``judges.csv`` and ``licences.txt``."""
+    jobs: list[tuple[str, Callable]] = []
+    for example in examples:
+        title = example.photograph.title
+        jobs.append((f"{title}.png", lambda file, e=example: _save(strip(e), file)))
+        jobs.append((f"{title}.gif", lambda file, e=example: animate(e, file)))
+    jobs.append(("phase.png", lambda file: _save(_of_all(examples), file)))
+    jobs.append(("overview.png", lambda file: _save(overview(examples), file)))
+    jobs.append(("judges.csv", lambda file: _table(examples, file)))
+    jobs.append(("licences.txt", lambda file: file.write(_licences(examples).encode())))
+    for name, write in progress(jobs):
+        with atomic_write(out / name, durable=False) as file:
+            write(file)
+    return [out / name for name, _ in jobs]
+
+
+def _save(figure, file) -> None:
+    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def strip(example) -> Figure:
+    """Draw the morphs of one photograph, with a row per family."""
+    rows = [(LABELS[family], example, family) for family in example.morphs]
+    note = f"{NOTE}. Photograph: {example.photograph.credit}"
+    return strips(rows, f"{example.source} → {example.photograph.target}", note)
+
+
+def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
+    """Draw a morph per row, given by (label, example, family); beside it, what the networks say of its last frame."""
+    count = rows[0][1].morphs[rows[0][2]].frames.shape[1]
+    at = sorted({round(n * (count - 1) / (COLUMNS - 1)) for n in range(COLUMNS)})
+    figure = Figure(figsize=(1.55 * len(at) + 3.1, 1.8 * len(rows) + 0.75), layout="constrained")
+    widths = [1.0] * len(at) + [1.35]
+    grid = figure.subplots(len(rows), len(at) + 1, squeeze=False, gridspec_kw={"width_ratios": widths})
+    for axes, (label, example, family) in zip(grid, rows):
+        morphs = example.morphs[family]
+        pixels = to_pixels(morphs)[0]
+        for panel, frame in zip(axes, at):
+            text = f"{morphs.target_probability[0, frame]:.2f}   L2 {morphs.l2[0, frame]:.1f}"
+            draw_panel(panel, pixels[frame], text, bool(morphs.reached[0, frame]))
+        axes[0].set_ylabel(label, fontsize=10, rotation=0, ha="right", va="center", labelpad=6)
+        _draw_verdicts(axes[-1], example, family)
+    figure.suptitle(title, fontsize=13)
+    figure.supxlabel(note, fontsize=7, color=NOT_YET)
+    return figure
+
+
+def _of_all(examples: Sequence) -> Figure:
+    """Draw the morphs of all photographs by phase."""
+    rows = [(f"{_short(e.source)}\n→ {e.photograph.target}", e, "phase") for e in examples]
+    return strips(rows, "phases of the luma, along refreshed gradients")
+
+
+def _draw_verdicts(axes, example, family: str) -> None:
+    """Write what each network says of the last frame."""
+    axes.set_axis_off()
+    for n, (network, verdict) in enumerate(example.verdicts[family].items()):
+        shown = f"{network}: {_short(verdict.predicted)} {verdict.probability:.2f}"
+        style = {"color": REACHED, "weight": "bold"} if verdict.agrees else {"color": NOT_OK}
+        y = 0.86 - 0.3 * n
+        axes.text(0.02, y, shown, fontsize=8, transform=axes.transAxes, parse_math=False, **style)
+        change = f"{example.photograph.target} {verdict.target_before:.2f} → {verdict.target_probability:.2f}"
+        axes.text(0.02, y - 0.11, change, fontsize=7, transform=axes.transAxes, color=NOT_YET, parse_math=False)
+
+
+def _short(name: str, width: int = 20) -> str:
+    return name if len(name) <= width else name[: width - 1] + "…"
+
+
+def overview(examples: Sequence) -> Figure:
+    """Draw a row per photograph: the photograph, and the last frame of every family with the networks that agree."""
+    families = list(examples[0].morphs)
+    size = (1.75 * (len(families) + 1) + 1.4, 2.1 * len(examples) + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(examples), len(families) + 1, squeeze=False)
+    for row, example in zip(grid, examples):
+        first = example.morphs[families[0]]
+        draw_panel(row[0], to_pixels(first)[0, 0], example.source, False)
+        row[0].set_ylabel(
+            f"→ {example.photograph.target}", fontsize=10, rotation=0, ha="right", va="center", labelpad=6
+        )
+        for axes, family in zip(row[1:], families):
+            verdicts = example.verdicts[family].values()
+            text = "\n".join(f"{n}: {_short(v.predicted, 16)}" for n, v in example.verdicts[family].items())
+            draw_panel(axes, to_pixels(example.morphs[family])[0, -1], text, all(v.agrees for v in verdicts))
+    grid[0, 0].set_title("photograph", fontsize=9)
+    for axes, family in zip(grid[0, 1:], families):
+        axes.set_title(LABELS[family].replace("\n", " "), fontsize=9)
+    l2 = float(examples[0].morphs[families[0]].l2[0, -1])
+    note = (
+        f"last frames at L2 {l2:.1f}, and what the driver (lite0) and two other networks see; bold: all see the target"
+    )
+    figure.supxlabel(note, fontsize=8, color=NOT_YET)
+    return figure
+
+
+def animate(example, file) -> None:
+    """Write a GIF with the families side by side, forward and backward."""
+    count = next(iter(example.morphs.values())).frames.shape[1]
+    write_animation([_animation_frame(example, frame) for frame in range(count)], file, "gif")
+
+
+def _animation_frame(example, frame: int):
+    morphs, target = example.morphs, example.photograph.target
+    caption = lambda name, p: f"{LABELS[name].replace(chr(10), ' ')}\n{target}: {p:.2f}"
+    captions = [caption(name, m.target_probability[0, frame]) for name, m in morphs.items()]
+    reached = [bool(m.reached[0, frame]) for m in morphs.values()]
+    return tile(np.stack([to_pixels(m)[0, frame] for m in morphs.values()]), captions, reached)
+
+
+def _table(examples: Sequence, file) -> None:
+    """Write a CSV table with one line per photograph, family and network."""
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        "photograph source target family l2 network predicted probability target_before target_after".split()
+    )
+    for e in examples:
+        for family, verdicts in e.verdicts.items():
+            l2 = f"{e.morphs[family].l2[0, -1]:.6g}"
+            for network, v in verdicts.items():
+                numbers = (f"{x:.6g}" for x in (v.probability, v.target_before, v.target_probability))
+                named = (e.photograph.name, e.source, e.photograph.target, family, l2, network, v.predicted)
+                writer.writerow([*named, *numbers])
+    text.flush()
+    text.detach()
+
+
+def _licences(examples: Sequence) -> str:
+    photographs = [example.photograph for example in examples]
+    return "".join(f"{p.title}: {p.file} of {p.package.partition('.')[0]}, {p.credit}\n" for p in photographs)

@@ -1,0 +1,197 @@
+"""The demo on photographs: an ImageNet classifier, photographs of scikit-image and scikit-learn, two other classifiers.
+
+EfficientNet-Lite0 drives: its gradients move each photograph toward a class that was chosen for sense.
+EfficientNet-Lite1 and Lite2, whose gradients are not used, say what they see in the last frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checks import check_int, check_number
+from ..classifier.class_names import short_names
+from ..data.resize import resize_and_crop
+from ..data.targets import target_number
+from ..extras import require_extra
+from ..io.paths import output_folder
+from ..lens import SteerableLens
+from ..lens.settings import PHOTOGRAPHS as SETTINGS
+from ..models import LoadedModel, load_model
+from ..morphs import Morphs
+from .demo import timed
+
+FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # the keys are their names in the files
+NETWORKS = ("lite0", "lite1", "lite2")  # the driver, and the judges
+MODEL = "steerlens_fast.models.efficientnet_lite:"
+SIZE = (224, 224)
+BATCH = 2  # images in one call of a network: more need memory that is new to the process
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph of an installed package, and the class to morph it toward."""
+
+    name: str
+    package: str
+    file: str
+    target: str
+    credit: str  # author and licence
+
+    def read(self) -> Tensor:
+        """Return the photograph, cropped to the size of the networks: [3, 224, 224] in [0, 1]."""
+        path = files(require_extra("photographs", self.package.partition(".")[0]).__name__)
+        path = path.joinpath(*self.package.split(".")[1:], self.file)
+        with path.open("rb") as file, require_extra("photographs", "PIL.Image").open(file) as image:
+            return torch.from_numpy(resize_and_crop(image.convert("RGB"), SIZE)).float() / 255
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}-to-{self.target.replace(' ', '-')}"
+
+
+PHOTOGRAPHS = (
+    Photograph("cat", "skimage.data", "chelsea.png", "lynx", "Stéfan van der Walt, CC0"),
+    Photograph("espresso", "skimage.data", "coffee.png", "cup", "Rachel Michetti (Pikolo Espresso Bar), CC0"),
+    Photograph("palace", "sklearn.datasets.images", "china.jpg", "castle", "danielbuechele (Flickr), CC BY 2.0"),
+    Photograph("flower", "sklearn.datasets.images", "flower.jpg", "bee", "vultilion (Flickr), CC BY 2.0"),
+    Photograph("rocket", "skimage.data", "rocket.jpg", "space shuttle", "SpaceX, public domain"),
+    Photograph("tripod", "skimage.data", "camera.png", "reflex camera", "Lav Varshney, CC0"),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a network says of the last frame of a morph."""
+
+    predicted: str
+    probability: float  # of the predicted class
+    target_probability: float
+    target_before: float  # the target's probability in the photograph
+    agrees: bool  # whether the target is predicted
+
+
+@dataclass(frozen=True)
+class PhotographExample:
+    """One photograph, morphed by every family."""
+
+    photograph: Photograph
+    morphs: dict[str, Morphs]  # of one sample each
+    verdicts: dict[str, dict[str, Verdict]]  # family -> network -> verdict
+
+    @property
+    def source(self) -> str:
+        """The class that the driver sees in the photograph."""
+        morphs = next(iter(self.morphs.values()))
+        return short_names(morphs.class_names)[int(morphs.source[0])]
+
+
+@dataclass(frozen=True)
+class PhotographsResult:
+    """The result of :func:`run_photographs`, and the files that it wrote."""
+
+    examples: list[PhotographExample]
+    files: list[Path]
+    seconds: dict[str, float] = field(compare=False)
+
+
+def run_photographs(
+    out: str | Path,
+    photographs: Sequence[Photograph] = PHOTOGRAPHS,
+    *,
+    max_l2: float = SETTINGS["max_l2"],
+    frames: int = 8,
+    progress: bool = False,
+) -> PhotographsResult:
+    """Morph photographs with an ImageNet classifier, let two others judge, and write pictures and a table.
+
+    Parameters
+    ----------
+    out : path
+        Directory to write to; created if missing. Files of the same name are replaced.
+    photographs : sequence of Photograph
+    max_l2 : float
+        L2 distance of the last frame from its source, the same for every family.
+    frames : int
+        Number of frames, including the source; each takes one gradient.
+    progress : bool
+        Show progress bars on stderr.
+
+    Returns
+    -------
+    PhotographsResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an invalid argument.
+    OSError
+        If ``out`` cannot be written, raised before anything is computed.
+    ImportError, JobError
+        If the extra ``steerlens_fast[photographs]`` is not installed; the message has the pip command.
+    """
+    check_number("max_l2", max_l2, above=0)
+    check_int("frames", frames, 2, None)
+    from . import photograph_pictures as pictures  # needs matplotlib and Pillow: fail before anything is computed
+    from .pictures import check_writable
+
+    out = output_folder(out)
+    check_writable(out)
+    bar = partial(require_extra("photographs", "tqdm").tqdm, disable=not progress, dynamic_ncols=True)
+    seconds: dict[str, float] = {}
+    with timed(seconds, "networks"):
+        networks = {name: load_model(MODEL + name, size=SIZE) for name in NETWORKS}
+        images = torch.stack([photograph.read() for photograph in photographs])
+    with timed(seconds, "morphs"):
+        examples = _examples(networks, images, photographs, max_l2, frames, bar)
+    with timed(seconds, "pictures"):
+        written = pictures.write_all(out, examples, partial(bar, desc="pictures", unit="file"))
+    return PhotographsResult(examples, written, seconds)
+
+
+def _examples(
+    networks: dict[str, LoadedModel],
+    images: Tensor,
+    photographs: Sequence[Photograph],
+    max_l2: float,
+    frames: int,
+    bar: Callable[..., Iterable],
+) -> list[PhotographExample]:
+    driver = networks[NETWORKS[0]]
+    targets = [target_number(photograph.target, None, driver.class_names) for photograph in photographs]
+    before = {name: _probabilities(network, images) for name, network in networks.items()}
+    morphs, after = {}, {}
+    for name, family in bar(FAMILIES.items(), desc="morphs", unit="family"):
+        lens = SteerableLens.for_photographs(driver.model, preprocessing=driver.preprocessing, family=family)
+        lens.warns = False
+        options = {"max_l2": max_l2, "frames": frames, "steps": frames - 1, "internal_batch_size": BATCH}
+        morphs[name] = lens.morph(images, targets, **options)
+        last = morphs[name].frames[:, -1]
+        after[name] = {judge: _probabilities(network, last) for judge, network in networks.items()}
+    names = short_names(driver.class_names)
+    verdict = lambda family, judge, n: _verdict(before[judge][n], after[family][judge][n], targets[n], names)
+    return [
+        PhotographExample(
+            photograph,
+            {family: batch[n] for family, batch in morphs.items()},
+            {family: {judge: verdict(family, judge, n) for judge in NETWORKS} for family in morphs},
+        )
+        for n, photograph in enumerate(photographs)
+    ]
+
+
+@torch.no_grad()
+def _probabilities(network: LoadedModel, images: Tensor) -> Tensor:
+    outputs = [network.model(network.preprocessing(part.contiguous())) for part in images.split(BATCH)]
+    return torch.cat(outputs).softmax(1)
+
+
+def _verdict(before: Tensor, after: Tensor, target: int, names: list[str]) -> Verdict:
+    best = int(after.argmax())
+    return Verdict(names[best], float(after[best]), float(after[target]), float(before[target]), best == target)
