@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -263,7 +264,8 @@ class _ClassNames:
             numbers = [number for number, name in enumerate(split(names)) if value in name]
             if len(numbers) > 1:
                 text = f"target must name one class, got {value!r}{where}, the name of {len(numbers)} classes"
-                raise JobError(f"{text}: give the number", USAGE)
+                known = ", ".join(f"{number} {names[number]!r}" for number in numbers[:MAX_NAMES])
+                raise JobError(f"{text} ({known}): give the number", USAGE)
             if numbers:
                 return numbers[0]
         if value.startswith(ABSENT):
@@ -278,7 +280,7 @@ class _ClassNames:
             f"classes of the {owner}: {_shortened(names) if names else 'no names'}" for owner, names in known
         )
         words = list(dict.fromkeys(name for synonyms in names for name in synonyms))
-        close = did_you_mean(value, words if where else [*words, LABEL, COLUMN, *RANKS])
+        close = _containing(value, words) or did_you_mean(value, words if where else [*words, LABEL, COLUMN, *RANKS])
         expected = "the number or name of a class" if where else TARGET_FORMS
         return f"target must be {expected}, got {value!r}{where}{close} ({text})"
 
@@ -391,6 +393,20 @@ def _csv_table(path: str, file: TextIO) -> tuple[str, dict[str, Class]]:
 def _check_columns(columns: list[str], where: str) -> None:
     if "target" not in columns or not {"key", "path"} & set(columns):
         raise JobError(f"{where}: columns must include 'target', and 'key' or 'path', got {columns}", USAGE)
+
+
+def _containing(value: str, names: list[str]) -> str:
+    """Return the end of a message about an unknown name: the names that contain it as a word in any case, or "".
+
+    Examples
+    --------
+    >>> _containing("Cat", ["tiger cat", "Egyptian cat", "cattle"]), _containing("cow", ["tiger cat"])
+    ("; did you mean 'tiger cat' or 'Egyptian cat'?", '')
+    """
+    word = re.compile(rf"\b{re.escape(value)}\b", re.IGNORECASE)
+    found = [repr(name) for name in names if word.search(name) and "," not in name]  # synonyms, not lists of them
+    more = f" or {len(found) - MAX_NAMES} others" if len(found) > MAX_NAMES else ""
+    return f"; did you mean {' or '.join(found[:MAX_NAMES])}{more}?" if found else ""
 
 
 def _shortened(names: Sequence) -> str:

@@ -268,6 +268,17 @@ def test_name_that_two_classes_have():
     assert set(targets("owl", names=["crane", "owl", "crane"])[0].values()) == {1}
 
 
+def test_unknown_and_ambiguous_names_list_near_ones():
+    names = ["tabby, tabby cat", "Egyptian cat", "lynx, catamount", "crane", "crane, bird"]
+    with pytest.raises(JobError, match=r"got 'cat' in 'cat=lynx'; did you mean 'Egyptian cat' or 'tabby cat'\?"):
+        list(parse_target("map:cat=lynx").resolve([], None, names))
+    with pytest.raises(JobError, match=r"got 'Bird'; did you mean 'bird'\?"):
+        parse_target("Bird").resolve([], None, names)
+    twice = ["crane, bird", "crane, machine"]
+    with pytest.raises(JobError, match=r"'crane', the name of 2 classes \(0 'crane, bird', 1 'crane, machine'\)"):
+        parse_target("crane").resolve([], None, twice)
+
+
 def test_names_are_checked_before_the_first_item_is_taken():
     def never():
         raise AssertionError("an item was taken")
