@@ -331,6 +331,20 @@ esac
 
 
 @checkout_only
+def test_setup_in_an_environment_without_pip_says_how_to_install_it(tmp_path):
+    """As uv makes them."""
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    fake = tmp_path / "python"
+    fake.write_text('#!/bin/sh\ncase "$*" in *"pip --version") exit 1 ;; *sys.executable*) echo "$0" ;; esac\n')
+    fake.chmod(0o755)
+    env = {**os.environ, "PYTHON": str(fake)}
+    done = subprocess.run(["sh", ".ci/setup"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f".ci/setup: {fake} has no pip. Install it: uv pip install pip, or {fake} -m ensurepip\n"
+
+
+@checkout_only
 def test_setup_on_an_offline_machine_without_driver_says_what_to_do(tmp_path):
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
