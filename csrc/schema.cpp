@@ -3,8 +3,8 @@
 // Shapes: N planes (images times channels), K orientations, F frames; a half spectrum of an H x W
 // image is [N, H, W/2+1]. `masks[i]` is [K, h, w] (full layout) or [K, h, w/2+1] (half layout) for a
 // band of h x w samples with w = widths[i]; group i is multiplied by i^i_powers[i]. See math/bands.h.
-// The ops on whole planes (split_planes, merge_planes, morph_planes; CPU, float32) take filters that are laid
-// out for their SIMD width, see README.md.
+// The filters of the ops on whole planes (split_planes, merge_planes, morph_planes; CPU, float32) are masks
+// [K, h, w].
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(steerlens_fast, m) {
@@ -40,15 +40,14 @@ STABLE_TORCH_LIBRARY(steerlens_fast, m) {
       " int width, bool whole, bool paired) -> Tensor");
   m.def("unpair(Tensor pairs, int run) -> Tensor");
   m.def(
-      "split_planes(Tensor planes, Tensor[] filters, int[] heights, int[] i_powers, int[] forms)"
+      "split_planes(Tensor planes, Tensor[] filters, int[] i_powers, int[] forms)"
       " -> Tensor[]");
   m.def(
-      "merge_planes(Tensor[] bands, Tensor[] filters, int[] heights, int[] i_powers, int[] forms,"
+      "merge_planes(Tensor[] bands, Tensor[] filters, int[] i_powers, int[] forms,"
       " Tensor? residual, int height, int width) -> Tensor");
   m.def(
       "morph_planes(Tensor images, Tensor gradients, Tensor phase_factors,"
-      " Tensor amplitude_factors, Tensor[] analysis, Tensor[] synthesis, int[] heights, int "
-      "i_power,"
+      " Tensor amplitude_factors, Tensor[] analysis, Tensor[] synthesis, int i_power,"
       " int edit, int rule, bool complex_bands, float eps, float floor, float low, float high) -> "
       "Tensor");
 }

@@ -48,7 +48,7 @@ struct MorphPlanes {
   Tensor frames;  // result
 };
 
-inline void check_morph_inputs(const char* op, int64_t simd_width, MorphInputs& in) {
+inline void check_morph_inputs(const char* op, MorphInputs& in) {
   check_cpu(op, "images", in.images);
   check_type(op, "images", in.images, ScalarType::Float);
   check_rank(op, "images", in.images, 3, "[N, H, W]");
@@ -66,29 +66,26 @@ inline void check_morph_inputs(const char* op, int64_t simd_width, MorphInputs& 
   const int64_t H = in.images.size(1), W = in.images.size(2);
   check_side(op, "images' height", H);
   check_side(op, "images' width", W);
-  check_shape(op, "analysis' last", in.analysis.back(),
-              {1, blocks_of(H, simd_width), W, simd_width});
+  check_shape(op, "analysis' last", in.analysis.back(), {1, H, W});
   in.images = as_contiguous(in.images);
   in.gradients = as_contiguous(in.gradients);
 }
 
 // Fills the groups of the image's and the gradient's analysis and of the synthesis.
-inline void make_morph_groups(const char* op, int64_t simd_width, MorphInputs& in,
-                              const std::vector<int64_t>& heights, int64_t i_power,
+inline void make_morph_groups(const char* op, int64_t simd_width, MorphInputs& in, int64_t i_power,
                               bool complex_bands, MorphArgs& args) {
   const int64_t N = in.images.size(0), H = in.images.size(1), W = in.images.size(2);
   const size_t count = in.synthesis.size();
   const std::vector<int64_t> forms(count, complex_bands), opposite(count, (4 - i_power) % 4);
-  std::vector<int64_t> all_heights = heights, i_powers(count, i_power), all_forms(count, 1);
+  std::vector<int64_t> i_powers(count, i_power), all_forms(count, 1);
   const auto groups = [&](std::vector<Tensor>& filters, const GroupSpec& spec) {
     return make_plane_groups(op, simd_width, filters, spec, H, W, false);
   };
-  args.gradient = groups(in.synthesis, {heights, i_powers, forms});
-  args.synthesis = {N, H, W, groups(in.synthesis, {heights, opposite, forms})};
-  all_heights.push_back(H);  // the residual
-  i_powers.push_back(0);
+  args.gradient = groups(in.synthesis, {i_powers, forms});
+  args.synthesis = {N, H, W, groups(in.synthesis, {opposite, forms})};
+  i_powers.push_back(0);  // the residual
   all_forms.push_back(0);
-  args.analysis = {N, H, W, groups(in.analysis, {all_heights, i_powers, all_forms})};
+  args.analysis = {N, H, W, groups(in.analysis, {i_powers, all_forms})};
 }
 
 struct MorphOptions {
@@ -98,15 +95,14 @@ struct MorphOptions {
 };
 
 inline MorphPlanes prepare_morph_planes(int64_t simd_width, MorphInputs in,
-                                        const std::vector<int64_t>& heights,
                                         const MorphOptions& options) {
   const char* op = "morph_planes";
-  check_morph_inputs(op, simd_width, in);
+  check_morph_inputs(op, in);
   if (options.edit < 0 || options.edit > 2)
     fail(op, "edit must be 0 (phase), 1 (amplitude) or 2 (joint), got ", options.edit);
   check_i_power(op, "i_power", options.i_power);
   MorphArgs args{};
-  make_morph_groups(op, simd_width, in, heights, options.i_power, options.complex_bands, args);
+  make_morph_groups(op, simd_width, in, options.i_power, options.complex_bands, args);
   args.edit = static_cast<Edit>(options.edit);
   args.rule = check_rule(op, options.rule);
   args.eps = static_cast<float>(options.eps);

@@ -1,5 +1,4 @@
-// The arguments of split_planes and merge_planes. A group of bands is as in bands.h; its filters are laid out
-// in row blocks, `simd_width` rows of the image's spectrum side by side (csrc/README.md).
+// The arguments of split_planes and merge_planes. A group of bands is as in bands.h, in the full layout.
 #pragma once
 
 #include <array>
@@ -63,7 +62,7 @@ inline std::vector<RowBlock> row_blocks(int64_t h, int64_t H, int64_t simd_width
 // One group of bands. Its form says what the bands hold: kReal, real parts (merge_planes also reads them from
 // complex bands); kComplex, complex numbers; kPairs, the real parts of two orientations as one complex number.
 struct PlaneGroup {
-  const float* filter;  // [K, row blocks, w, simd_width]; zeros where the band has no row
+  const float* filter;  // [K, h, w]
   float* bands_out;     // split_planes: [N, K, h, w]
   const float* bands;   // merge_planes: [N, stored, h, w]
   int64_t K, h, w;
@@ -71,6 +70,9 @@ struct PlaneGroup {
   Form form;
   int stride;  // floats per sample of the bands
   std::vector<RowBlock> row_blocks;
+  // The filter as the kernels read it, see cpu/planes/filter_blocks.h.
+  const float* filter_blocks;        // [K, row blocks, w, SIMD width]
+  std::vector<uint8_t> zero_blocks;  // [K, row blocks]: whether all of a block is 0
 
   // Real bands share their complex FFTs, two orientations each.
   bool paired() const { return form != Form::kComplex; }
@@ -91,7 +93,7 @@ inline void check_cpu(const char* op, const char* name, const Tensor& t) {
 
 // What describes the groups of bands, one entry for each.
 struct GroupSpec {
-  const std::vector<int64_t>&heights, &i_powers, &forms;
+  const std::vector<int64_t>&i_powers, &forms;
 };
 
 // The groups without their bands. Replaces filters that are not contiguous by copies.
@@ -99,32 +101,29 @@ inline std::vector<PlaneGroup> make_plane_groups(const char* op, int64_t simd_wi
                                                  std::vector<Tensor>& filters,
                                                  const GroupSpec& spec, int64_t H, int64_t W,
                                                  bool pairs_allowed) {
-  const auto& [heights, i_powers, forms] = spec;
+  const auto& [i_powers, forms] = spec;
   const size_t count = filters.size();
   check_side(op, "height", H);
   check_side(op, "width", W);
-  if (heights.size() != count || i_powers.size() != count || forms.size() != count)
-    fail(op, "heights, i_powers and forms must have one entry for each of ", count,
-         " filters, got ", heights.size(), ", ", i_powers.size(), " and ", forms.size());
+  if (i_powers.size() != count || forms.size() != count)
+    fail(op, "i_powers and forms must have one entry for each of ", count, " filters, got ",
+         i_powers.size(), " and ", forms.size());
   std::vector<PlaneGroup> groups;
   for (size_t i = 0; i < count; ++i) {
     check_type(op, "filters[i]", filters[i], ScalarType::Float);
     check_cpu(op, "filters[i]", filters[i]);
-    check_rank(op, "filters[i]", filters[i], 4, "[K, row blocks, w, SIMD width]");
-    if (heights[i] < 1 || heights[i] > H)
-      fail(op, "heights must be 1 to ", H, ", got ", heights[i]);
+    check_rank(op, "filters[i]", filters[i], 3, "[K, h, w]");
     check_i_power(op, "i_powers", i_powers[i]);
     PlaneGroup group{};
-    group.row_blocks = row_blocks(heights[i], H, simd_width);
     group.K = filters[i].size(0);
-    group.h = heights[i];
+    group.h = filters[i].size(1);
     group.w = filters[i].size(2);
-    if (group.w < 1 || group.w > W || filters[i].size(3) != simd_width ||
-        filters[i].size(1) != static_cast<int64_t>(group.row_blocks.size()))
-      fail(op, "filters[", i, "] must have shape [K, ", group.row_blocks.size(), ", w, ",
-           simd_width, "] with w <= ", W, ", got ", shape_text(shape_of(filters[i])));
-    check_side(op, "heights", group.h);
+    if (group.h < 1 || group.h > H || group.w < 1 || group.w > W)
+      fail(op, "filters[", i, "] must have shape [K, h, w] with h <= ", H, " and w <= ", W,
+           ", got ", shape_text(shape_of(filters[i])));
+    check_side(op, "filters' height", group.h);
     check_side(op, "filters' width", group.w);
+    group.row_blocks = row_blocks(group.h, H, simd_width);
     filters[i] = as_contiguous(filters[i]);
     group.filter = const_data<float>(filters[i]);
     group.i_power = static_cast<int>(i_powers[i]);

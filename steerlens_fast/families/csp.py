@@ -69,7 +69,6 @@ class CSPFamily:
     _parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)
     _analysis_bank: Bank = field(init=False, repr=False, compare=False)
     _synthesis_bank: Bank = field(init=False, repr=False, compare=False)
-    plane_spec: tuple[list[int], int] = field(init=False, repr=False, compare=False)  # heights, i_power: constants
 
     def __post_init__(self) -> None:
         if not isinstance(self.pyramid, SteerablePyramid):
@@ -82,7 +81,6 @@ class CSPFamily:
         set_field("_parts", moving_parts(self.pyramid, self.scales, self.orientations))
         set_field("_analysis_bank", Bank(self.pyramid.geometry, "analysis", self._parts))
         set_field("_synthesis_bank", Bank(self.pyramid.geometry, self.pyramid.synthesis, self._parts))
-        set_field("plane_spec", (self._synthesis_bank.heights, -self.pyramid.order % 4))
 
     # torch.compile(dynamic=True) makes symbols of the ints in stored parts: while it traces, parts are made anew.
 
@@ -147,12 +145,6 @@ class CSPFamily:
         """Return the images [n, H, W] at the coordinates ``state``."""
         return source.image_at(split_state(self, state))[0]
 
-    def morph_planes(self, image: Tensor, gradient: Tensor, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
-        """Return frames [F, n, H, W] of planes by one op; see :data:`.Backend.PLANE_OPS`."""
-        filters = self.analysis_bank.plane_filters(with_residual=True), self.synthesis_bank.plane_filters()
-        options = self.edit, self.rule, not self.synthesis_bank.paired, self.eps, self.floor, bounds
-        return ops.morph_planes(image, gradient, b, a, *filters, *self.plane_spec, *options)
-
     def frame_bytes(self, dtype: torch.dtype) -> int:
         """Return the memory that rendering one frame of one plane takes."""
         return Bank(self.pyramid.geometry, "real", self.parts).plane_bytes(dtype)
@@ -179,11 +171,15 @@ class CSPMotion(PlaneMotion):
 
     def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
         """Return frames [F, N, H, W] of all planes, by one op where it can compute them."""
-        if self.prepared is None and not self.state and self.family.parts:
-            planes = self._planes()
-            if choose_backend(self.family.pyramid.geometry, *planes, b, a) is Backend.PLANE_OPS:
-                return self.family.morph_planes(*planes, b, a, bounds)
-        return super()._render(b, a, bounds)
+        family, planes = self.family, self._planes()
+        if self.prepared is not None or self.state or not family.parts:
+            return super()._render(b, a, bounds)
+        if choose_backend(family.pyramid.geometry, *planes, b, a) is not Backend.PLANE_OPS:
+            return super()._render(b, a, bounds)
+        synthesis = family.synthesis_bank
+        filters = family.analysis_bank.plane_filters(with_residual=True), synthesis.plane_filters()
+        options = family.edit, family.rule, not synthesis.paired, family.eps, family.floor, bounds
+        return ops.morph_planes(*planes, b, a, *filters, -family.pyramid.order % 4, *options)
 
 
 class CSPAnalysis:

@@ -12,12 +12,12 @@ from .. import checks
 from .enums import EDITS, FORMS, rule_index
 from .registration import (
     call,
-    call_plane_op,
     check_constant_masks,
     dense,
     fake,
     float32_only,
     opposite,
+    plane_op,
     register_derivative,
     save_tensors,
     saved,
@@ -31,7 +31,6 @@ def morph_planes(
     amplitude_factors: Tensor,
     analysis: Sequence[Tensor],
     synthesis: Sequence[Tensor],
-    heights: Sequence[int],
     i_power: int = 0,
     edit: str = "phase",
     rule: str = "complex",
@@ -51,13 +50,10 @@ def morph_planes(
         Planes, and dL/dplane of a loss to decrease.
     phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], float32
         b_j and a_j of frame j (and plane n).
-    analysis : sequence of Tensors [K, row blocks, w, SIMD width], float32
-        Filters of the bands that move, as :func:`split_planes` takes them; last that of the residual,
-        [1, row blocks, W, SIMD width].
+    analysis : sequence of Tensors [K, h, w], float32
+        Filters of the bands that move, as :func:`split_planes` takes them; last that of the residual, [1, H, W].
     synthesis : sequence of Tensors, shaped as those of ``analysis`` but the last
         Filters of the synthesis; its adjoint analyses the gradient.
-    heights : sequence of int
-        Each group's h, in samples.
     i_power : int
         The analysis multiplies bands by ``i ** i_power``, 0 to 3; the synthesis by ``i ** -i_power``.
     edit : {"phase", "amplitude", "joint"}
@@ -90,19 +86,18 @@ def morph_planes(
     --------
     >>> import torch
     >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import to_row_blocks, plane_ops_supported
-    >>> planes, mask = torch.rand(2, 32, 32), torch.ones(3, 16, 16)
-    >>> filters, residual = [to_row_blocks(mask, 32)], to_row_blocks(torch.ones(1, 32, 32) / 1024, 32)
+    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
     >>> factors = torch.tensor([[0.0], [1.0]])
     >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
-    ...     frames = morph_planes(planes, planes, factors, factors, [*filters, residual], filters, [16])
+    ...     frames = morph_planes(planes, planes, factors, factors, [*filters, residual], filters)
     ...     assert frames.shape == (2, 2, 32, 32) and torch.equal(frames[0], planes)
     """
     options = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), complex_bands, eps, floor
-    groups = list(analysis), list(synthesis), list(heights), i_power
+    groups = list(analysis), list(synthesis), i_power
     low, high = (-math.inf, math.inf) if bounds is None else bounds
-    factors = phase_factors, amplitude_factors
-    return call_plane_op("morph_planes", images, gradients, *factors, *groups, *options, low, high)
+    args = images, gradients, phase_factors, amplitude_factors, *groups, *options, low, high
+    return plane_op("morph_planes", args)(*args)
 
 
 @fake("morph_planes")
@@ -118,7 +113,6 @@ def _composed(
     amplitude_factors: Tensor,
     analysis: list[Tensor],
     synthesis: list[Tensor],
-    heights: list[int],
     i_power: int,
     edit: int,
     rule: int,
@@ -131,10 +125,8 @@ def _composed(
     """Compute the op's result by the ops it is composed of, which have derivatives."""
     (N, H, W), groups, form = images.shape, len(synthesis), FORMS["complex" if complex_bands else "real"]
     i_powers, forms, analysis_forms = [i_power] * groups, [form] * groups, [FORMS["complex"]] * groups
-    *bands, residual = call(
-        "split_planes", images, analysis, [*heights, H], [*i_powers, 0], [*analysis_forms, FORMS["real"]]
-    )
-    band_gradients = call("split_planes", gradients, synthesis, heights, i_powers, forms)
+    *bands, residual = call("split_planes", images, analysis, [*i_powers, 0], [*analysis_forms, FORMS["real"]])
+    band_gradients = call("split_planes", gradients, synthesis, i_powers, forms)
     frames = []
     for c, g in zip(bands, band_gradients):
         phase, amplitude = call("step", c, g, eps, rule, floor)
@@ -142,7 +134,7 @@ def _composed(
         amplitude = amplitude if edit != EDITS["phase"] else None
         moved = call("extrapolate", c, phase, amplitude, phase_factors, amplitude_factors, rule, form)
         frames.append(moved.flatten(0, 1))
-    out = call("merge_planes", frames, synthesis, heights, opposite(i_powers), forms, residual[:, 0], H, W)
+    out = call("merge_planes", frames, synthesis, opposite(i_powers), forms, residual[:, 0], H, W)
     out = out.unflatten(0, (len(phase_factors), N))
     phase_still = (phase_factors == 0) | (edit == EDITS["amplitude"])
     amplitude_still = (amplitude_factors == 0) | (edit == EDITS["phase"])

@@ -11,18 +11,18 @@ from .enums import FORMS, form_indices, real_dtype
 from .pair import pair
 from .registration import (
     call,
-    call_plane_op,
     check_constant_masks,
     dense,
     fake,
     float32_only,
     opposite,
+    plane_op,
     register_derivative,
 )
 
 
 def split_planes(
-    planes: Tensor, filters: Sequence[Tensor], heights: Sequence[int], i_powers: Sequence[int], forms: Sequence[str]
+    planes: Tensor, filters: Sequence[Tensor], i_powers: Sequence[int], forms: Sequence[str]
 ) -> list[Tensor]:
     """Split real planes into bands in one pass: :func:`split_bands` and the FFTs around it, within a core's caches.
 
@@ -31,11 +31,8 @@ def split_planes(
     Parameters
     ----------
     planes : Tensor [N, H, W], float32
-    filters : sequence of float32 Tensors, each [K, row blocks, w, SIMD width]
-        One entry for each group of K bands of h x w samples: masks [K, h, w] in the layout of
-        :func:`steerlens_fast.pyramid.backend.to_row_blocks`.
-    heights : sequence of int
-        Each group's h, in samples.
+    filters : sequence of Tensors, each [K, h, w], float32
+        One entry for each group of K bands of h x w samples: masks in the full layout, see :func:`split_bands`.
     i_powers : sequence of int
         Group g is multiplied by ``i ** i_powers[g]``, 0 to 3.
     forms : sequence of {"real", "complex"}
@@ -55,20 +52,19 @@ def split_planes(
     --------
     >>> import torch
     >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import to_row_blocks, plane_ops_supported
-    >>> planes, mask = torch.rand(2, 32, 32), torch.ones(3, 16, 16)
+    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> planes, filters = torch.rand(2, 32, 32), torch.ones(3, 16, 16)
     >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
-    ...     (bands,) = split_planes(planes, [to_row_blocks(mask, 32)], [16], [0], ["complex"])
+    ...     (bands,) = split_planes(planes, [filters], [0], ["complex"])
     ...     assert bands.shape == (2, 3, 16, 16)
     """
-    groups = list(filters), list(heights), list(i_powers), form_indices(forms, ("real", "complex"))
-    return call_plane_op("split_planes", planes, *groups)
+    args = planes, list(filters), list(i_powers), form_indices(forms, ("real", "complex"))
+    return plane_op("split_planes", args)(*args)
 
 
 def merge_planes(
     bands: Sequence[Tensor],
     filters: Sequence[Tensor],
-    heights: Sequence[int],
     i_powers: Sequence[int],
     forms: Sequence[str],
     height: int,
@@ -82,7 +78,7 @@ def merge_planes(
     Parameters
     ----------
     bands : sequence of Tensors [N, K, h, w] (or, "pairs", [N, ceil(K / 2), h, w]), float32 or complex64
-    filters, heights, i_powers
+    filters, i_powers
         As in :func:`split_planes`.
     forms : sequence of {"real", "complex", "pairs"}
         How bands are read: real parts of real or complex bands, complex bands, or real parts in pairs (:func:`pair`).
@@ -104,59 +100,59 @@ def merge_planes(
     --------
     >>> import torch
     >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import to_row_blocks, plane_ops_supported
-    >>> band, mask = torch.rand(2, 3, 16, 16), torch.ones(3, 16, 16)
+    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> band, filters = torch.rand(2, 3, 16, 16), torch.ones(3, 16, 16)
     >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), band):
-    ...     planes = merge_planes([band], [to_row_blocks(mask, 32)], [16], [0], ["real"], 32, 32)
+    ...     planes = merge_planes([band], [filters], [0], ["real"], 32, 32)
     ...     assert planes.shape == (2, 32, 32)
     """
-    groups = list(filters), list(heights), list(i_powers), form_indices(forms, tuple(FORMS))
-    return call_plane_op("merge_planes", list(bands), *groups, residual, height, width)
+    groups = list(filters), list(i_powers), form_indices(forms, tuple(FORMS))
+    args = list(bands), *groups, residual, height, width
+    return plane_op("merge_planes", args)(*args)
 
 
 @fake("split_planes")
-def _(planes, filters, heights, i_powers, forms):
+def _(planes, filters, i_powers, forms):
     float32_only("planes", planes)
     dtypes = [planes.dtype.to_complex() if form else planes.dtype for form in forms]
-    shapes = [(planes.shape[0], f.shape[0], h, f.shape[2]) for f, h in zip(filters, heights)]
-    return [planes.new_empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes)]
+    return [planes.new_empty(planes.shape[0], *f.shape, dtype=dtype) for f, dtype in zip(filters, dtypes)]
 
 
 @fake("merge_planes")
-def _(bands, filters, heights, i_powers, forms, residual, height, width):
+def _(bands, filters, i_powers, forms, residual, height, width):
     float32_only("bands", bands[0])
     return bands[0].new_empty(bands[0].shape[0], height, width, dtype=real_dtype(bands[0].dtype))
 
 
 def _setup_split_planes(ctx, inputs, output):
-    planes, filters, heights, i_powers, forms = inputs
+    planes, filters, i_powers, forms = inputs
     ctx.save_for_backward(*filters)
-    ctx.spec, ctx.shape = (heights, opposite(i_powers), forms), planes.shape[-2:]
+    ctx.spec, ctx.shape = (opposite(i_powers), forms), planes.shape[-2:]
 
 
 def _split_planes_backward(ctx, grads):
     check_constant_masks(ctx, 1)
     filters = list(ctx.saved_tensors)
     grad = call("merge_planes", [dense(g) for g in grads], filters, *ctx.spec, None, *ctx.shape)
-    return grad, [None] * len(filters), None, None, None
+    return grad, [None] * len(filters), None, None
 
 
 def _setup_merge_planes(ctx, inputs, output):
-    bands, filters, heights, i_powers, forms, residual, _, _ = inputs
+    bands, filters, i_powers, forms, residual, _, _ = inputs
     ctx.save_for_backward(*filters)
-    ctx.spec, ctx.forms, ctx.complex = (heights, opposite(i_powers)), forms, [band.is_complex() for band in bands]
+    ctx.i_powers, ctx.forms, ctx.complex = opposite(i_powers), forms, [band.is_complex() for band in bands]
     ctx.residual_planes = None if residual is None else residual.shape[0]
 
 
 def _merge_planes_backward(ctx, grad):
     check_constant_masks(ctx, 1)
     filters, grad = list(ctx.saved_tensors), dense(grad)
-    grads = call("split_planes", grad, filters, *ctx.spec, [form % FORMS["pairs"] for form in ctx.forms])
+    grads = call("split_planes", grad, filters, ctx.i_powers, [form % FORMS["pairs"] for form in ctx.forms])
     bands = [_as_stored(*band) for band in zip(grads, ctx.forms, ctx.complex)]
     n, residual = ctx.residual_planes, None
     if n is not None:
         residual = grad.unflatten(0, (grad.shape[0] // max(n, 1), n)).sum(0)
-    return bands, [None] * len(filters), None, None, None, residual, None, None
+    return bands, [None] * len(filters), None, None, residual, None, None
 
 
 def _as_stored(grad: Tensor, form: int, complex_: bool) -> Tensor:

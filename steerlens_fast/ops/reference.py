@@ -118,17 +118,6 @@ def merge_bands(
     return out
 
 
-def _from_row_blocks(row_blocks: Tensor, h: int, H: int) -> Tensor:
-    """Filters [K, row blocks, w, S] -> masks [K, h, w]: image row Y is element Y mod S of row block Y // S.
-
-    Row blocks without a row of the band are left out.
-    """
-    S = row_blocks.shape[-1]  # the SIMD width
-    image_rows = (signed_frequencies(h) % H).tolist()
-    stored = sorted({Y // S for Y in image_rows})
-    return torch.stack([row_blocks[:, stored.index(Y // S), :, Y % S] for Y in image_rows], 1)
-
-
 def _fft2(t: Tensor) -> Tensor:
     return torch.fft.fft2(t) if t.numel() else t + 0j
 
@@ -142,26 +131,22 @@ def _unpaired(pairs: Tensor, K: int) -> Tensor:
     return unpair(pairs.flatten(0, 1), K).unflatten(0, (len(pairs), K)) if K else pairs.real
 
 
-def split_planes(
-    planes: Tensor, filters: list[Tensor], heights: list[int], i_powers: list[int], forms: list[int]
-) -> list[Tensor]:
+def split_planes(planes: Tensor, filters: list[Tensor], i_powers: list[int], forms: list[int]) -> list[Tensor]:
     """Real planes [N, H, W] -> per group ifft2(i^power * mask * crop(fft2)), not normalised, [N, K, h, w].
 
     Form 1: complex bands. Form 0: real bands, from complex filters that pair two real ones.
     """
-    H, X, out = planes.shape[-2], _fft2(planes), []
-    for row_blocks, h, power, form in zip(filters, heights, i_powers, forms):
-        mask = _from_row_blocks(row_blocks, h, H)
-        mask = mask if form == 1 else _pair_filters(mask)
-        band = _ifft2(crop(X, h, mask.shape[-1])[:, None] * mask * 1j**power)
-        out.append(band if form == 1 else _unpaired(band, len(row_blocks)))
+    X, out = _fft2(planes), []
+    for masks, power, form in zip(filters, i_powers, forms):
+        mask = masks if form == 1 else _pair_filters(masks)
+        band = _ifft2(crop(X, *mask.shape[-2:])[:, None] * mask * 1j**power)
+        out.append(band if form == 1 else _unpaired(band, len(masks)))
     return out
 
 
 def merge_planes(
     bands: list[Tensor],
     filters: list[Tensor],
-    heights: list[int],
     i_powers: list[int],
     forms: list[int],
     residual: Tensor | None,
@@ -174,11 +159,10 @@ def merge_planes(
     Plane n mod P of the residual's P planes is added to plane n.
     """
     X = torch.zeros(len(bands[0]), height, width, dtype=filters[0].dtype.to_complex(), device=bands[0].device)
-    for band, row_blocks, h, power, form in zip(bands, filters, heights, i_powers, forms):
-        mask = _from_row_blocks(row_blocks, h, height)
-        mask = mask if form == 1 else _pair_filters(mask).conj()
-        band = _unpaired(band, len(row_blocks)) if form == 2 else band  # drops the zeros paired with a last odd one
-        band = band if form == 1 else pair(band.flatten(0, 1), len(row_blocks)).unflatten(0, (len(band), len(mask)))
+    for band, masks, power, form in zip(bands, filters, i_powers, forms):
+        mask = masks if form == 1 else _pair_filters(masks).conj()
+        band = _unpaired(band, len(masks)) if form == 2 else band  # drops the zeros paired with a last odd one
+        band = band if form == 1 else pair(band.flatten(0, 1), len(masks)).unflatten(0, (len(band), len(mask)))
         X = X + pad((_fft2(band) * mask * 1j**power).sum(1), height, width)
     out = _ifft2(X).real
     return out if residual is None else out + residual.repeat(len(out) // max(len(residual), 1), 1, 1)
@@ -360,7 +344,6 @@ def morph_planes(
     amplitude_factors: Tensor,
     analysis: list[Tensor],
     synthesis: list[Tensor],
-    heights: list[int],
     i_power: int,
     edit: int,
     rule: int,
@@ -373,15 +356,15 @@ def morph_planes(
     """Planes and their gradients [N, H, W] -> clipped frames [F, N, H, W]; a frame of factors 0 is the plane."""
     (N, H, W), groups = images.shape, len(synthesis)
     i_powers, form = [i_power] * groups, int(complex_bands)
-    *bands, residual = split_planes(images, analysis, [*heights, H], [*i_powers, 0], [1] * groups + [0])
-    band_gradients = split_planes(gradients, synthesis, heights, i_powers, [form] * groups)
+    *bands, residual = split_planes(images, analysis, [*i_powers, 0], [1] * groups + [0])
+    band_gradients = split_planes(gradients, synthesis, i_powers, [form] * groups)
     frames = []
     for c, g in zip(bands, band_gradients):
         phase, amplitude = step(c, g, eps, rule, floor)
         moving = phase if edit != 1 else None, amplitude if edit != 0 else None
         frames.append(extrapolate(c, *moving, phase_factors, amplitude_factors, rule, form).flatten(0, 1))
     opposite = [-i_power % 4] * groups
-    out = merge_planes(frames, synthesis, heights, opposite, [form] * groups, residual[:, 0], H, W)
+    out = merge_planes(frames, synthesis, opposite, [form] * groups, residual[:, 0], H, W)
     out = out.unflatten(0, (len(phase_factors), N))
     still = ((phase_factors == 0) | (edit == 1)) & ((amplitude_factors == 0) | (edit == 0))
     value = torch.where(still[..., None, None], images, out).detach()

@@ -25,11 +25,15 @@ _ops = torch.ops.steerlens_fast
 
 def call(name: str, *args):
     """Call the op, or its reference under a transform that custom ops have no rule for."""
+    return _function(name, args)(*args)
+
+
+def _function(name: str, args) -> Callable:
     if has_transforms():  # the only of these checks that torch.compile can trace
-        return getattr(reference, name)(*args)
+        return getattr(reference, name)
     if not torch.compiler.is_compiling() and has_tangent(args):
-        return getattr(reference, name)(*args)
-    return getattr(_ops, name)(*args)
+        return getattr(reference, name)
+    return getattr(_ops, name)
 
 
 def are_batched(values) -> bool:
@@ -39,14 +43,14 @@ def are_batched(values) -> bool:
     return any(is_batched_gradient(t) for t in leaves(values) if isinstance(t, Tensor))
 
 
-def call_plane_op(name: str, *args):
-    """Call an op on whole planes, which not every CPU has."""
+def plane_op(name: str, args) -> Callable:
+    """Return what :func:`call` calls with ``args``, for an op on whole planes, which not every CPU has."""
     if not native.SIMD_WIDTH and _takes_cpu_kernel(args):
         raise RuntimeError(
             f"{name} needs a CPU with AVX2 or AVX-512, a build by GCC 12 or newer and an environment where "
             "STEERLENS_CPU_CAPABILITY is not 'default'; build_info()['cpu_capability'] is 'default' here"
         )
-    return call(name, *args)
+    return _function(name, args)
 
 
 def _takes_cpu_kernel(args) -> bool:

@@ -1,4 +1,4 @@
-"""Which backend computes some images, and the filter layout of the ops on whole planes."""
+"""Which backend computes some images."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from .. import native
 from ..memory import has_plain_memory, is_untraced
 from ..ops.registration import are_batched, has_tangent
 from ..torch_internals import has_transforms
-from . import filters
 from .filters import Geometry
 
 # In samples. Besides their results, split_planes and merge_planes use 16 bytes per sample, morph_planes up to 150 (for
 # a joint morph). Up to this size they are faster than torch's FFTs; larger planes were not measured.
 LARGEST_PLANE = 1 << 24
-# Rows in a row block: 16 on CPUs with 512-bit vectors (x86-64-v4), 8 with 256-bit ones (x86-64-v3). Where there are
-# neither, only the reference reads this layout.
-SIMD_WIDTH = native.SIMD_WIDTH or 8
 
 
 class Backend(Enum):
@@ -80,25 +76,3 @@ def _sizes_supported(geometry: Geometry) -> bool:
     H, W = geometry.shape
     sides = {H, W, *(n for scale in range(geometry.num_scales + 1) for n in geometry.band_shape(scale))}
     return H * W <= LARGEST_PLANE and all(map(native.plane_side_supported, sides))
-
-
-# --- Filter layout: rows of the image's spectrum side by side, one in each element of a vector ---
-
-
-def to_row_blocks(mask: Tensor, H: int) -> Tensor:
-    """Lay out a mask [K, h, w] as [K, row blocks, w, SIMD width], zero in rows that the band does not have."""
-    rows = _block_rows(mask.shape[-2], H)
-    blocks = mask[:, rows.clamp(min=0)] * (rows >= 0)[None, :, :, None]
-    return blocks.transpose(-1, -2).contiguous()
-
-
-@lru_cache(maxsize=512)
-def _block_rows(h: int, H: int) -> Tensor:
-    """Return the band's row in each row of the image's row blocks, -1 for none: int64 [row blocks, SIMD width].
-
-    Row blocks in which a band of h rows has no row are left out.
-    """
-    rows = torch.full((-(-H // SIMD_WIDTH) * SIMD_WIDTH,), -1, dtype=torch.int64, device="cpu")
-    rows[filters.signed_frequencies(h) % H] = torch.arange(h, device="cpu")
-    rows = rows.view(-1, SIMD_WIDTH)
-    return rows[(rows >= 0).any(1)]

@@ -102,11 +102,6 @@ class Bank:
         return [self.band_shape(p)[2] for p in self.parts]
 
     @property
-    def heights(self) -> list[int]:
-        """Each part's h."""
-        return [self.band_shape(p)[1] for p in self.parts]
-
-    @property
     def split_i_powers(self) -> list[int]:
         """The power of i that multiplies each part's bands in a split."""
         return [-self.geometry.order % 4 if is_oriented(p) else 0 for p in self.parts]
@@ -148,7 +143,7 @@ class Bank:
     # --- The ops on whole planes ---
 
     def plane_filters(self, with_residual: bool = False) -> list[Tensor]:
-        """Return each part's filter in the layout of these ops, in float32.
+        """Return each part's filter as these ops take it: [K, h, w] float32.
 
         If ``with_residual``, the residual's filter comes last.
         """
@@ -156,13 +151,13 @@ class Bank:
 
     def split_planes(self, planes: Tensor, with_residual: bool = False) -> list[Tensor]:
         """Split planes [N, H, W] into bands; the last entry is the residual [N, 1, H, W] if ``with_residual``."""
-        spec = [self.heights, self.split_i_powers, self.forms]
+        spec = [self.split_i_powers, self.forms]
         if with_residual:
-            spec = [[*values, last] for values, last in zip(spec, (self.geometry.shape[0], 0, "real"))]
+            spec = [[*values, last] for values, last in zip(spec, (0, "real"))]
         return ops.split_planes(planes, self.plane_filters(with_residual), *spec)
 
     def merge_planes(self, bands: Sequence[Tensor], form: str | None = None, residual: Tensor | None = None) -> Tensor:
         """Merge bands [N, K, h, w] into planes [N, H, W] and add ``residual``; ``form`` overrides the bands' form."""
         forms = self.forms if form is None else [form] * len(self.parts)
-        spec = self.plane_filters(), self.heights, self.merge_i_powers, forms
+        spec = self.plane_filters(), self.merge_i_powers, forms
         return ops.merge_planes(bands, *spec, *self.geometry.shape, residual)

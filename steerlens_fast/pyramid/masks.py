@@ -15,7 +15,6 @@ from torch import Tensor
 from .. import ops
 from ..torch_internals import constant_when_traced, with_static_sizes
 from . import filters
-from .backend import to_row_blocks
 from .filter_cache import CACHE
 from .filters import Geometry
 
@@ -138,17 +137,17 @@ def cached_squared_response(geometry: Geometry, parts: tuple[Part, ...], device:
 
 
 def plane_filters(geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool) -> tuple[Tensor, ...]:
-    """Return the filters of ``parts`` in the layout of the ops on whole planes, in float32.
+    """Return the filters of ``parts`` as the ops on whole planes take them: in the full layout, float32.
 
     If ``with_residual``, the residual's filter comes last.
     """
 
     def of_part(part: Part) -> Tensor:
-        make = lambda: to_row_blocks(full_mask(geometry, kind, part).float(), geometry.shape[0])
+        make = lambda: full_mask(geometry, kind, part).float()
         return _cached(geometry, ("plane filter", kind, part), make)
 
     def of_residual() -> Tensor:
-        make = lambda: to_row_blocks(full_residual_mask(geometry, parts).float(), geometry.shape[0])
+        make = lambda: full_residual_mask(geometry, parts).float()
         return _cached(geometry, ("plane filter of the residual", parts), make)
 
     def make() -> tuple[Tensor, ...]:

@@ -11,7 +11,6 @@ from cases import image, normal
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerablePyramid, native, ops
-from steerlens_fast.pyramid import backend
 
 HERE = Path(__file__).parent
 PATHS = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]  # this file, helpers, the package
@@ -21,6 +20,11 @@ LOWER = [name for name, width in WIDTHS.items() if width < native.SIMD_WIDTH]
 WRITE = """
 import sys, torch, test_cpu_capability
 torch.save([test_cpu_capability.native.SIMD_WIDTH, *test_cpu_capability.results()], sys.argv[1])
+"""
+REPLAY = """
+import sys, torch, steerlens_fast
+program = torch.export.load(sys.argv[1] + "/split.pt2").module()
+torch.save(program(torch.load(sys.argv[1] + "/planes.pt")), sys.argv[1] + "/bands.pt")
 """
 
 
@@ -59,6 +63,27 @@ def test_lower_capability_gives_the_same_results(capability, tmp_path):
     assert any(not torch.equal(ours, other) for ours, other in pairs), "the same kernels ran"
 
 
+class Split(torch.nn.Module):
+    """An op on whole planes, with its filters."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("filters", image(3, 20, 11, dtype=torch.float32))
+
+    def forward(self, planes):
+        return ops.split_planes(planes, [self.filters], [1], ["complex"])[0]
+
+
+@pytest.mark.skipif(native.SIMD_WIDTH != 16, reason="this CPU has no AVX-512")
+def test_exported_graph_is_valid_with_another_capability(tmp_path):
+    planes = image(2, 40, 22, dtype=torch.float32)
+    torch.export.save(torch.export.export(Split(), (planes,)), tmp_path / "split.pt2")
+    torch.save(planes, tmp_path / "planes.pt")
+    done = run("-c", REPLAY, str(tmp_path), STEERLENS_CPU_CAPABILITY="avx2")
+    assert done.returncode == 0, done.stderr
+    assert_close(torch.load(tmp_path / "bands.pt"), Split()(planes), "pyramid")
+
+
 def test_invalid_env_value_raises():
     """Also at a second import after the variable was mended: the first one has registered the ops."""
     again = (
@@ -80,11 +105,11 @@ def test_empty_or_higher_env_value_uses_the_cpus_own(value):
 
 def test_missing_ops_raise(monkeypatch):
     monkeypatch.setattr(native, "SIMD_WIDTH", 0)
-    planes, filters, factors = torch.rand(1, 8, 8), [backend.to_row_blocks(torch.ones(1, 8, 8), 8)], torch.ones(2, 1)
+    planes, filters, factors = torch.rand(1, 8, 8), [torch.ones(1, 8, 8)], torch.ones(2, 1)
     calls = {
-        "split_planes": lambda: ops.split_planes(planes, filters, [8], [0], ["real"]),
-        "merge_planes": lambda: ops.merge_planes([planes[:, None]], filters, [8], [0], ["real"], 8, 8),
-        "morph_planes": lambda: ops.morph_planes(planes, planes, factors, factors, filters * 2, filters, [8]),
+        "split_planes": lambda: ops.split_planes(planes, filters, [0], ["real"]),
+        "merge_planes": lambda: ops.merge_planes([planes[:, None]], filters, [0], ["real"], 8, 8),
+        "morph_planes": lambda: ops.morph_planes(planes, planes, factors, factors, filters * 2, filters),
     }
     for name, call in calls.items():
         with pytest.raises(RuntimeError, match=rf"{name} needs a CPU with AVX2 or AVX-512.*STEERLENS_CPU_CAPABILITY"):

@@ -48,14 +48,13 @@ class Case:
         N, H, W, groups = self.shape
         planes, gradients = (f(N, H, W, dtype=torch.float32) for f in (image, normal))
         masks = [image(*size, dtype=torch.float32, seed=i) + 0.5 for i, size in enumerate(groups)]
-        masks = [m / (H * W) for m in masks]  # so that images stay near [0, 1]
-        filters = [backend.to_row_blocks(mask, H) for mask in masks]
-        kept = backend.to_row_blocks(image(1, H, W, dtype=torch.float32, seed=7) / (H * W), H)
+        filters = [m / (H * W) for m in masks]  # so that images stay near [0, 1]
+        kept = image(1, H, W, dtype=torch.float32, seed=7) / (H * W)
         table = lambda seed: 0.7 * normal(3, N if self.factors == (None,) else 1, dtype=torch.float32, seed=seed)
         b, a = table(3), table(4)
         b[1], a[1] = 0, 0
         weak = [f * 0.03 for f in filters]
-        how = [h for _, h, _ in groups], 3, self.edit, self.rule, self.both
+        how = 3, self.edit, self.rule, self.both
         return [planes, gradients, b, a, [*filters, kept], weak, *how, 1.0, 0.3, self.low, self.high]
 
 
@@ -96,7 +95,7 @@ def test_frame_of_factor_0_is_the_plane_itself(edit, moved):
 def test_frames_are_clipped_and_nan_stays_in_its_plane():
     args = CASES["even"].args()
     args[0][1, 3, 4] = torch.nan
-    args[13], args[14] = 0.25, 0.5
+    args[12], args[13] = 0.25, 0.5
     frames = RAW.morph_planes(*args)
     clean = frames[:, [0, 2]]
     assert clean.min() == 0.25 and clean.max() == 0.5
@@ -225,7 +224,7 @@ def test_forward_mode_has_frames_and_a_tangent():
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(args[0], torch.ones_like(args[0]))
         how = ["joint", "complex", False, 1.0, 0.3, (-0.5, 0.75)]
-        frames, tangent = torch.autograd.forward_ad.unpack_dual(ops.morph_planes(dual, *args[1:8], *how))
+        frames, tangent = torch.autograd.forward_ad.unpack_dual(ops.morph_planes(dual, *args[1:7], *how))
     assert_close(frames, RAW.morph_planes(*args), "render")
     assert tangent.isfinite().all() and tangent.any()
 
@@ -264,7 +263,7 @@ def test_neither_threads_nor_neighbours_change_a_bit(label):
 def test_large_planes_are_shared_by_threads():
     """The coefficients of one plane are too many for one thread's memory."""
     args = Case((2, 640, 720, [(4, 640, 720), (4, 320, 360)]), rule=POLAR).args()
-    args[12] = 0.0  # a floor: of millions of coefficients some are so near to any that rounding decides
+    args[11] = 0.0  # a floor: of millions of coefficients some are so near to any that rounding decides
     frames = with_threads(1, args)
     assert torch.equal(with_threads(2, args), frames)
     assert_close(frames, reference.morph_planes(*widened(args)), "render")
@@ -280,8 +279,6 @@ BAD_ARGUMENTS = [
     (dict(phase_factors=torch.rand(3, 2)), r"phase_factors must have shape \[F, 1\] or \[F, N\] with N = 3"),
     (dict(amplitude_factors=torch.rand(2, 1)), r"amplitude_factors must have shape \[3, 1\]"),
     (dict(synthesis=[]), "analysis must have one filter more than synthesis, .* got 3 and 0"),
-    (dict(heights=[32]), "heights, i_powers and forms must have one entry"),
-    (dict(heights=[33, 16]), "heights must be 1 to 32"),
     (dict(i_power=4), "i_power must be 0 to 3, got 4"),
     (dict(edit=3), "edit must be 0 .* got 3"),
     (dict(rule=2), "rule must be 0 .* got 2"),
@@ -290,7 +287,7 @@ BAD_ARGUMENTS = [
 
 def test_bad_arguments_raise():
     for change, message in BAD_ARGUMENTS:
-        names = "images gradients phase_factors amplitude_factors analysis synthesis heights i_power edit rule"
+        names = "images gradients phase_factors amplitude_factors analysis synthesis i_power edit rule"
         args = dict(zip([*names.split(), "complex_bands", "eps", "floor", "low", "high"], CASES["even"].args()))
         with pytest.raises(RuntimeError, match=message):
             RAW.morph_planes(**{**args, **change})
@@ -300,6 +297,6 @@ def test_unknown_edit_or_rule_raises():
     for change in (dict(edit="all"), dict(rule="real")):
         args = CASES["even"].args()
         with pytest.raises(ValueError, match=f"{next(iter(change))} must be one of"):
-            ops.morph_planes(*args[:8], **change)
-        named = ops.morph_planes(*args[:8], "joint", "complex", False, 1.0, 0.3, (-0.5, 0.75))
+            ops.morph_planes(*args[:7], **change)
+        named = ops.morph_planes(*args[:7], "joint", "complex", False, 1.0, 0.3, (-0.5, 0.75))
         assert torch.equal(named, RAW.morph_planes(*args))

@@ -54,20 +54,19 @@ class PlaneCase:
 
     def filters(self) -> list:
         """Random, nonzero at every frequency."""
-        masks = [image(*size, dtype=torch.float32, seed=i) + 0.5 for i, size in enumerate(self.shape[3])]
-        return [backend.to_row_blocks(mask, self.shape[1]) for mask in masks]
+        return [image(*size, dtype=torch.float32, seed=i) + 0.5 for i, size in enumerate(self.shape[3])]
 
     def spec(self) -> list:
-        """(heights, i_powers, forms)."""
-        groups = self.shape[3]
-        return [[h for _, h, _ in groups], [(i + 1) % 4 for i in range(len(groups))], [self.form] * len(groups)]
+        """(i_powers, forms)."""
+        groups = len(self.shape[3])
+        return [[(i + 1) % 4 for i in range(groups)], [self.form] * groups]
 
     def planes(self) -> torch.Tensor:
         return normal(self.shape[0], *self.sizes, dtype=torch.float32)
 
     def split(self) -> list:
-        heights, i_powers, forms = self.spec()
-        return [self.planes(), self.filters(), heights, i_powers, [form % PAIRS for form in forms]]
+        i_powers, forms = self.spec()
+        return [self.planes(), self.filters(), i_powers, [form % PAIRS for form in forms]]
 
     def bands(self, complex_: bool = False) -> list:
         stored = lambda K: (K + 1) // 2 if self.form == PAIRS else K
@@ -147,10 +146,10 @@ def test_nan_and_inf_stay_in_their_plane(bad):
 
 def assert_adjoint(case):
     """Check that <split x, y> = <x, merge y>, in float32."""
-    planes, filters, heights, i_powers, forms = case.split()
-    bands = [torch.randn_like(b) for b in RAW.split_planes(planes, filters, heights, i_powers, forms)]
-    back = RAW.merge_planes(bands, filters, heights, [-power % 4 for power in i_powers], forms, None, *case.sizes)
-    forth = RAW.split_planes(planes, filters, heights, i_powers, forms)
+    planes, filters, i_powers, forms = case.split()
+    bands = [torch.randn_like(b) for b in RAW.split_planes(planes, filters, i_powers, forms)]
+    back = RAW.merge_planes(bands, filters, [-power % 4 for power in i_powers], forms, None, *case.sizes)
+    forth = RAW.split_planes(planes, filters, i_powers, forms)
     inner = lambda x, y: (x.to(y.dtype).conj() * y).real.double().sum().item() if x.numel() else 0.0
     left, right = sum(inner(f, b) for f, b in zip(forth, bands)), inner(planes, back)
     size = sum(f.norm().item() * b.norm().item() for f, b in zip(forth, bands))
@@ -160,8 +159,8 @@ def assert_adjoint(case):
 def gradients(function, args: list, cotangents=None):
     """Return gradients with respect to every tensor but the filters, and the cotangents of the outputs."""
     leaf = lambda t: t.detach().requires_grad_()
-    made = [on_tensors(leaf, [a])[0] if i in (0, 5) else a for i, a in enumerate(args)]
-    leaves = [t for a in (made[0], *made[5:6]) for t in (a if isinstance(a, list) else [a]) if hasattr(t, "shape")]
+    made = [on_tensors(leaf, [a])[0] if i in (0, 4) else a for i, a in enumerate(args)]
+    leaves = [t for a in (made[0], *made[4:5]) for t in (a if isinstance(a, list) else [a]) if hasattr(t, "shape")]
     out = function(*made)
     out = [out] if isinstance(out, torch.Tensor) else list(out)
     cotangents = cotangents or [torch.randn_like(o) for o in out]
@@ -336,7 +335,7 @@ def test_fft_tables_stay_valid_while_their_cache_overflows():
 
     def identity(n: int) -> bool:
         x = normal(1, n, 2, dtype=torch.float32, seed=n)
-        (back,) = RAW.split_planes(x, [backend.to_row_blocks(torch.ones(1, n, 2), n)], [n], [0], [REAL])
+        (back,) = RAW.split_planes(x, [torch.ones(1, n, 2)], [0], [REAL])
         return torch.allclose(back[:, 0] / (2 * n), x, atol=1e-5)
 
     lengths = [n for n in range(1, 600) if native.plane_side_supported(n)]
@@ -349,8 +348,9 @@ def test_fft_tables_stay_valid_while_their_cache_overflows():
 
 
 BAD_ARGUMENTS_OF_SPLIT_PLANES = [
-    (dict(heights=[32]), "heights, i_powers and forms must have one entry"),
-    (dict(heights=[33, 16, 8]), "heights must be 1 to 32"),
+    (dict(forms=[1]), "i_powers and forms must have one entry for each of 3 filters, got 3 and 1"),
+    (dict(filters=[torch.rand(4, 33, 24)] * 3), r"filters\[0\] must have shape \[K, h, w\] with h <= 32 and w <= 24"),
+    (dict(filters=[torch.rand(4, 2, 24, 16)] * 3), r"filters\[i\] must have shape \[K, h, w\]"),
     (dict(i_powers=[4, 0, 0]), "i_powers must be 0 to 3, got 4"),
     (dict(forms=[3, 1, 1]), "forms must be 0 \\(real\\) or 1 \\(complex\\), got 3"),
     (dict(planes=torch.rand(2, 32, 24).double()), "planes must have dtype Float"),
@@ -362,7 +362,7 @@ BAD_ARGUMENTS_OF_SPLIT_PLANES = [
 
 def test_bad_arguments_of_split_planes_raise():
     for change, message in BAD_ARGUMENTS_OF_SPLIT_PLANES:
-        args = dict(zip(("planes", "filters", "heights", "i_powers", "forms"), CASES["even-complex"].split()))
+        args = dict(zip(("planes", "filters", "i_powers", "forms"), CASES["even-complex"].split()))
         with pytest.raises(RuntimeError, match=message):
             RAW.split_planes(**{**args, **change})
 
@@ -381,7 +381,7 @@ BAD_ARGUMENTS_OF_MERGE_PLANES = [
 
 def test_bad_arguments_of_merge_planes_raise():
     for change, message in BAD_ARGUMENTS_OF_MERGE_PLANES:
-        names = ("bands", "filters", "heights", "i_powers", "forms", "residual", "height", "width")
+        names = ("bands", "filters", "i_powers", "forms", "residual", "height", "width")
         args = dict(zip(names, CASES["even-complex"].merge()))
         with pytest.raises(RuntimeError, match=message):
             RAW.merge_planes(**{**args, **change})
@@ -389,8 +389,8 @@ def test_bad_arguments_of_merge_planes_raise():
 
 def test_unknown_form_raises():
     for form in ("all", "pairs"):
-        planes, filters, heights, i_powers, forms = CASES["even-complex"].split()
+        planes, filters, i_powers, forms = CASES["even-complex"].split()
         with pytest.raises(ValueError, match="forms must be one of"):
-            ops.split_planes(planes, filters, heights, i_powers, ["complex", "complex", form])
-        named = ops.split_planes(planes, filters, heights, i_powers, ["complex"] * 3)
-        assert all(map(torch.equal, named, RAW.split_planes(planes, filters, heights, i_powers, forms)))
+            ops.split_planes(planes, filters, i_powers, ["complex", "complex", form])
+        named = ops.split_planes(planes, filters, i_powers, ["complex"] * 3)
+        assert all(map(torch.equal, named, RAW.split_planes(planes, filters, i_powers, forms)))

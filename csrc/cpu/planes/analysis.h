@@ -67,7 +67,7 @@ struct Analysis {
   void filter_rows(const PlaneGroup& group, int64_t i, int64_t block, const ComplexVec* spectrum,
                    FftScratch& scratch, ComplexVec* out) const {
     const FilterRows filter(group, i, block);
-    if (filter.zero()) {  // gives zeros, even where the spectrum is not finite
+    if (filter.zero) {  // gives zeros, even where the spectrum is not finite
       for (int64_t x = 0; x < group.w; ++x) out[x] = ComplexVec{};
       return;
     }

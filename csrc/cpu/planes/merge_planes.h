@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../../args/planes.h"
+#include "filter_blocks.h"
 #include "streaming_vec_writer.h"
 #include "synthesis.h"
 
@@ -57,6 +58,7 @@ struct BandReader {
 
 void run_merge(MergePlanes& p) {
   const PlaneArgs& args = p.args;
+  const Tensor filters = lay_out_filters(p.planes, {&p.args.groups});
   const FftTables ffts(args);
   const Synthesis synthesis{args, ffts};
   const int64_t area = args.H * args.W;
@@ -80,11 +82,10 @@ void run_merge(MergePlanes& p) {
 }
 
 Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
-                    std::vector<int64_t> heights, std::vector<int64_t> i_powers,
-                    std::vector<int64_t> forms, std::optional<Tensor> residual, int64_t height,
-                    int64_t width) {
-  auto p = prepare_merge_planes(kSimdWidth, bands, filters, {heights, i_powers, forms}, residual,
-                                height, width);
+                    std::vector<int64_t> i_powers, std::vector<int64_t> forms,
+                    std::optional<Tensor> residual, int64_t height, int64_t width) {
+  auto p =
+      prepare_merge_planes(kSimdWidth, bands, filters, {i_powers, forms}, residual, height, width);
   if (p.args.count > 0) run_merge(p);
   return p.planes;
 }

@@ -6,6 +6,7 @@
 
 #include "../../args/morph.h"
 #include "analysis.h"
+#include "filter_blocks.h"
 #include "motion.h"
 #include "streaming_vec_writer.h"
 #include "synthesis.h"
@@ -190,8 +191,20 @@ int64_t vectors_per_plane(const MorphArgs& args, const Motion& motion) {
   return coefficients + gradient + vectors_of(args.analysis.groups.back());
 }
 
-void run_morph(const MorphPlanes& p) {
+// Lays out the filters. The gradient's analysis reads those of the synthesis.
+Tensor lay_out_filters(const Tensor& like, MorphArgs& args) {
+  std::vector<PlaneGroup>& synthesis = args.synthesis.groups;
+  const Tensor memory = lay_out_filters(like, {&args.analysis.groups, &synthesis});
+  for (size_t i = 0; i < synthesis.size(); ++i) {
+    args.gradient[i].filter_blocks = synthesis[i].filter_blocks;
+    args.gradient[i].zero_blocks = synthesis[i].zero_blocks;
+  }
+  return memory;
+}
+
+void run_morph(MorphPlanes& p) {
   const MorphArgs& args = p.args;
+  const Tensor filters = lay_out_filters(p.frames, p.args);
   Motion motion;
   for_edit(args.moves_phase(), args.moves_amplitude(), args.rule, MakeMotion{motion});
   const PlaneArgs& planes = args.analysis;
@@ -207,12 +220,12 @@ void run_morph(const MorphPlanes& p) {
 }
 
 Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tensor amplitude_factors,
-                    std::vector<Tensor> analysis, std::vector<Tensor> synthesis,
-                    std::vector<int64_t> heights, int64_t i_power, int64_t edit, int64_t rule,
-                    bool complex_bands, double eps, double floor, double low, double high) {
-  const auto p = prepare_morph_planes(
+                    std::vector<Tensor> analysis, std::vector<Tensor> synthesis, int64_t i_power,
+                    int64_t edit, int64_t rule, bool complex_bands, double eps, double floor,
+                    double low, double high) {
+  auto p = prepare_morph_planes(
       kSimdWidth, {images, gradients, phase_factors, amplitude_factors, analysis, synthesis},
-      heights, {i_power, edit, rule, complex_bands, eps, floor, low, high});
+      {i_power, edit, rule, complex_bands, eps, floor, low, high});
   if (p.frames.numel() > 0) run_morph(p);
   return p.frames;
 }

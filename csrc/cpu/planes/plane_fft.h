@@ -76,14 +76,17 @@ SL_FN void forward_real_columns(const FftTable& fft, FftScratch& scratch, const 
 // A row block of a group's i-th filter; for two orientations that share a transform, m + i m'.
 struct FilterRows {
   const float *first, *second;
-  int64_t w;
+  bool zero;
   Cplx<float> factor;  // i^i_power
 
   SL_FN FilterRows(const PlaneGroup& group, int64_t i, int64_t block)
-      : w(group.w), factor(power_of_i<float>(group.i_power)) {
+      : factor(power_of_i<float>(group.i_power)) {
     const int64_t blocks = group.row_blocks.size(), size = group.w * kSimdWidth;
-    first = group.filter + ((group.paired() ? 2 * i : i) * blocks + block) * size;
-    second = group.paired() && !group.unpaired(i) ? first + blocks * size : nullptr;
+    const int64_t at = (group.paired() ? 2 * i : i) * blocks + block;
+    const bool two = group.paired() && !group.unpaired(i);
+    first = group.filter_blocks + at * size;
+    second = two ? first + blocks * size : nullptr;
+    zero = group.zero_blocks[at] && (!two || group.zero_blocks[at + blocks]);
   }
 
   // i^i_power (m + i sign m').
@@ -91,17 +94,6 @@ struct FilterRows {
     ComplexVec f = {load_vec(first + x * kSimdWidth), {}};
     if (second) f.im = sign * load_vec(second + x * kSimdWidth);
     return f * factor;
-  }
-  SL_FN bool zero() const { return zero(first) && (!second || zero(second)); }
-
- private:
-  SL_FN bool zero(const float* filter) const {
-    for (int64_t x = 0; x < w; ++x) {
-      bool any = false;
-      for (int64_t lane = 0; lane < kSimdWidth; ++lane) any |= filter[x * kSimdWidth + lane] != 0;
-      if (any) return false;
-    }
-    return true;
   }
 };
 

@@ -28,6 +28,8 @@ typedef float FloatVec __attribute__((vector_size(4 * STEERLENS_SIMD_WIDTH)));
 typedef float UnalignedFloatVec
     __attribute__((vector_size(4 * STEERLENS_SIMD_WIDTH), aligned(4), may_alias));
 
+typedef int32_t BitsVec __attribute__((vector_size(4 * STEERLENS_SIMD_WIDTH)));
+
 // Complex numbers with their real and imaginary parts in separate registers: products need no shuffles.
 struct ComplexVec {
   FloatVec re, im;

@@ -5,6 +5,7 @@
 
 #include "../../args/planes.h"
 #include "analysis.h"
+#include "filter_blocks.h"
 #include "streaming_vec_writer.h"
 
 STEERLENS_SIMD_BEGIN
@@ -35,8 +36,9 @@ struct BandWriter {
   }
 };
 
-void run_split(const SplitPlanes& p) {
+void run_split(SplitPlanes& p) {
   const PlaneArgs& args = p.args;
+  const Tensor filters = lay_out_filters(p.planes, {&p.args.groups});
   const FftTables ffts(args);
   const Analysis analysis{args, ffts};
   const StreamingVecWriter out(p.result_bytes());
@@ -50,9 +52,8 @@ void run_split(const SplitPlanes& p) {
 }
 
 std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
-                                 std::vector<int64_t> heights, std::vector<int64_t> i_powers,
-                                 std::vector<int64_t> forms) {
-  auto p = prepare_split_planes(kSimdWidth, planes, filters, {heights, i_powers, forms});
+                                 std::vector<int64_t> i_powers, std::vector<int64_t> forms) {
+  auto p = prepare_split_planes(kSimdWidth, planes, filters, {i_powers, forms});
   if (p.result_bytes() > 0) run_split(p);
   return p.bands;
 }

@@ -1,0 +1,85 @@
+// The filters of an op as its kernels read them: [K, row blocks, w, kSimdWidth], where an element of a vector is one
+// row of a row block, 0 where the band does not have that row. They are laid out anew at each call, which takes a few
+// percent of the time of one plane: so the ops take plain filters [K, h, w], the same on every CPU, and cache nothing.
+#pragma once
+
+#include <algorithm>
+#include <initializer_list>
+
+#include "../parallel.h"
+#include "simd.h"
+
+STEERLENS_SIMD_BEGIN
+namespace steerlens {
+namespace {
+
+// Lays out columns x to x + count of one row block of a filter [h, w]; `bits` collects their bits. Inlined, so that
+// `count` is a constant where all columns of a vector exist: that takes half the time.
+SL_FN void lay_out_columns(const float* filter, int64_t w, const RowBlock& rows, int64_t x,
+                           int64_t count, float* out, BitsVec& bits) {
+  FloatVec columns[kSimdWidth];
+  for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
+    const int64_t y = rows.rows[lane];
+    columns[lane] = y < 0 ? FloatVec{} : load_vec(filter + y * w + x, count);
+  }
+  transpose(columns);
+  for (int64_t i = 0; i < count; ++i) {
+    store_vec(out + (x + i) * kSimdWidth, columns[i]);
+    bits |= reinterpret_cast<BitsVec>(columns[i]);
+  }
+}
+
+// Lays out one row block of filter k; returns whether all of it is 0.
+inline bool lay_out_block(const PlaneGroup& group, int64_t k, int64_t block, float* out) {
+  const float* filter = group.filter + k * group.h * group.w;
+  const RowBlock& rows = group.row_blocks[block];
+  const int64_t w = group.w;
+  BitsVec bits = {};
+  for (int64_t x = 0; x + kSimdWidth <= w; x += kSimdWidth)
+    lay_out_columns(filter, w, rows, x, kSimdWidth, out, bits);
+  if (w < kSimdWidth)
+    lay_out_columns(filter, w, rows, 0, w, out, bits);
+  else if (w % kSimdWidth)  // some columns again
+    lay_out_columns(filter, w, rows, w - kSimdWidth, kSimdWidth, out, bits);
+  bits &= 0x7fffffff;  // -0 is 0
+  bool zero = true;
+  for (int64_t lane = 0; lane < kSimdWidth; ++lane) zero &= bits[lane] == 0;
+  return zero;
+}
+
+inline int64_t floats_per_block(const PlaneGroup& group) { return group.w * kSimdWidth; }
+inline int64_t filter_block_count(const PlaneGroup& group) {
+  return group.K * static_cast<int64_t>(group.row_blocks.size());
+}
+
+// Lays out the filters of one group in `memory`.
+inline void lay_out_group(PlaneGroup& group, float* memory) {
+  const int64_t blocks = group.row_blocks.size(), size = floats_per_block(group);
+  group.filter_blocks = memory;
+  group.zero_blocks.resize(filter_block_count(group));
+  parallel_rows(filter_block_count(group), size, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      group.zero_blocks[i] = lay_out_block(group, i / blocks, i % blocks, memory + i * size);
+  });
+}
+
+// Lays out the filters of all groups; returns the memory that they are in.
+inline Tensor lay_out_filters(const Tensor& like,
+                              std::initializer_list<std::vector<PlaneGroup>*> lists) {
+  int64_t floats = 0;
+  for (const auto* groups : lists)
+    for (const PlaneGroup& group : *groups)
+      floats += filter_block_count(group) * floats_per_block(group);
+  Tensor memory = new_tensor(like, {floats}, ScalarType::Float);
+  float* at = mutable_data<float>(memory);
+  for (auto* groups : lists)
+    for (PlaneGroup& group : *groups) {
+      lay_out_group(group, at);
+      at += filter_block_count(group) * floats_per_block(group);
+    }
+  return memory;
+}
+
+}  // namespace
+}  // namespace steerlens
+STEERLENS_SIMD_END
