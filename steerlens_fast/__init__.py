@@ -24,8 +24,8 @@ from .evaluate import (
 from .families import CSPFamily, FourierFamily, LumaFamily, PixelFamily
 from .job import morph_dataset
 from .lens import SteerableLens
-from .lens.adapters import quantus_explain
 from .lens.l2_search import factor_at_l2
+from .lens.quantus import quantus_explain
 from .morphs import Morphs
 from .pyramid import Coefficients, SteerablePyramid
 from .pyramid.filter_cache import clear_filter_cache, filter_cache_bytes, set_filter_cache_limit

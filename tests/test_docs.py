@@ -24,10 +24,10 @@ WITH_EXAMPLES = {  # modules that must have examples
     *(f"pyramid.{name}" for name in "coefficients filter_cache module plot".split()),
     *(f"families.{name}" for name in "csp fourier luma pixel registry".split()),
     *(f"classifier.{name}" for name in "classifier objectives outputs targets".split()),
-    *(f"lens.{name}" for name in "l2_search lens schedule".split()),
+    *(f"lens.{name}" for name in "l2_search lens quantus schedule".split()),
     *(f"morphs.{name}" for name in "container differences strips".split()),
     *(f"evaluate.measures.{name}" for name in "alignment consistency probes smooth statistics transfer".split()),
-    *{"lens.adapters", "morph_status", "evaluate", "evaluate.config", "evaluate.presets.synthetic"},
+    *{"morph_status", "evaluate", "evaluate.config", "evaluate.presets.synthetic"},
 }
 NEEDS_NO_EXAMPLE = {
     "SteerablePyramid": {"forward", "unpack"},  # the same as analyze; shown with pack

@@ -12,7 +12,7 @@ from ..classifier import Classifier
 from ..families import CSPFamily, LumaFamily, make_family
 from ..families.anchor import edited_coefficients
 from ..families.csp import split_state
-from ..families.planes import flatten_planes
+from ..families.shared import flatten_planes
 from ..lens import SteerableLens
 from ..lens.schedule import count_frames, steps_per_frame
 from ..morphs import Morphs

@@ -1,4 +1,12 @@
-"""Edit families: the coordinates in which a gradient becomes a motion."""
+"""Edit families: the coordinates in which a gradient becomes a motion.
+
+A family turns an image and one image-sized gradient into a :class:`Motion`, which renders frames for any factors::
+
+    motion = family.prepare(image, gradient)      # gradient: d(loss to decrease) / d(image), summed over samples
+    frames = motion.render([0.0, 1.0, 2.0])       # [F, ..., H, W]
+
+Any object with these two methods is a family; :mod:`.protocols` has the optional ones.
+"""
 
 from .csp import EDITS, CSPFamily, CSPMotion
 from .fourier import FourierFamily

@@ -10,8 +10,9 @@ from torch import Tensor
 from .. import checks, ops
 from ..checks import Factors
 from ..memory import chunks, new_output, store
-from .planes import PlaneMotion, check_pair, factor_pair, factors_of_planes, flatten_planes
+from .planes import PlaneMotion
 from .protocols import Bounds
+from .shared import check_pair, factor_pair, factors_of_planes, flatten_planes
 
 PHASE_LIMIT = math.pi  # radians
 LOG_AMPLITUDE_LIMIT = 1.0  # natural log units

@@ -16,8 +16,9 @@ from ..pyramid.bank import Bank, Part
 from ..pyramid.spectra import band_spectra, image_spectrum, merge_spectra, pair_spectra, split_image, split_spectrum
 from .anchor import PlaneAnchor, edited_coefficients, moved_coordinates
 from .bandpass import moving_parts
-from .planes import PlaneMotion, check_pair
+from .planes import PlaneMotion
 from .protocols import Bounds
+from .shared import check_pair
 
 EDITS = tuple(ops.EDITS)
 

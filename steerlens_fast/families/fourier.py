@@ -13,7 +13,8 @@ from .. import checks, ops
 from ..pyramid import SteerablePyramid
 from .anchor import PlaneAnchor, edited_coefficients, moved_coordinates
 from .bandpass import band_weights, check_restriction
-from .planes import PlaneMotion, check_pair
+from .planes import PlaneMotion
+from .shared import check_pair
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from .. import checks
 from ..checks import Factors
 from ..memory import chunks, new_output, scratch_chunks, store
 from ..pyramid.backend import is_recorded
-from .planes import check_pair, clip, factor_pair
 from .protocols import Anchor, AnchoringFamily, Bounds, Family, Motion, PhaseMotion, PiecewiseMotion
+from .shared import check_pair, clip, factor_pair
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
 BLOCK_PASSES = {"cpu": 4}  # passes of frames in a block, else 1: on a CPU each block repeats the analysis

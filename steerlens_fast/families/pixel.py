@@ -14,8 +14,8 @@ from ..memory import new_output, store
 from ..pyramid import SteerablePyramid
 from ..pyramid.backend import is_recorded
 from .bandpass import band_pass, check_restriction
-from .planes import check_pair, clip
 from .protocols import Bounds
+from .shared import check_pair, clip
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""Functions shared by all families (checks, factors, clipping), and motions computed in cache-sized tiles of planes."""
+"""Motions of image planes, computed in tiles that fit the caches."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -10,58 +9,11 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..checks import Factors, factor_table
+from ..checks import Factors
 from ..memory import chunks, is_untraced, new_output, store
 from ..pyramid.backend import is_recorded
-from ..pyramid.spectra import real_images
-from .protocols import Bounds, Motion, PlaneFamily, PreparedPlanes
-
-
-def render_checked(motion: Motion, b: Tensor, a: Tensor | None, bounds: Bounds) -> Tensor:
-    """Render frames [F, B, ...] at factors [F] or [F, B], and check what a motion, perhaps a user's own, returned."""
-    frames = motion.render(b, a, bounds=bounds)
-    expected = (len(b), *motion.image.shape)
-    if not isinstance(frames, Tensor) or frames.shape != expected:
-        got = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
-        raise ValueError(f"render must return frames [F, B, ...], here {list(expected)}, got {got} of {motion!r:.200}")
-    return frames
-
-
-def check_pair(image: Tensor, gradient: Tensor, shape: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
-    """Check that image and gradient have one shape, dtype and device."""
-    image, gradient = checks.check_image("image", image, shape), checks.check_image("gradient", gradient, shape)
-    checks.check_same("gradient", gradient, "image", image)
-    return image, gradient
-
-
-def factor_pair(factors: Factors, amplitude_factors: Factors | None, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return phase and amplitude factors of the planes of ``image``, both [F, 1] or both [F, N]."""
-    b = factor_table("factors", factors, image)
-    if amplitude_factors is None:
-        return b, b
-    a = factor_table("amplitude_factors", amplitude_factors, image)
-    if a.shape[0] != b.shape[0]:
-        raise ValueError(f"amplitude_factors must have {len(b)} frames like factors, got {len(a)}")
-    return torch.broadcast_tensors(b, a)
-
-
-def factors_of_planes(factors: Tensor, at: slice) -> Tensor:
-    """Return the factors [F, 1] or [F, n] of some of the planes."""
-    return factors if factors.shape[1] == 1 else factors[:, at]
-
-
-def flatten_planes(t: Tensor) -> Tensor:
-    """Return [..., H, W] as [N, H, W], also where N is 0."""
-    return t.reshape(math.prod(t.shape[:-2]), *t.shape[-2:])
-
-
-def clip(frames: Tensor, bounds: Bounds) -> Tensor:
-    """Return frames real and clipped. They must be new tensors: clipped in place where no derivative is recorded."""
-    if frames.is_complex():
-        frames = real_images(frames.flatten(0, -3)).unflatten(0, frames.shape[:-2])
-    if bounds is None:
-        return frames
-    return frames.clamp(*bounds) if frames.requires_grad else frames.clamp_(*bounds)
+from .protocols import Bounds, PlaneFamily, PreparedPlanes
+from .shared import clip, factor_pair, factors_of_planes, flatten_planes
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,12 +1,4 @@
-"""Edit families: the coordinates in which a gradient becomes a motion.
-
-A family turns an image and one image-sized gradient into a :class:`Motion`, which renders frames for any factors::
-
-    motion = family.prepare(image, gradient)      # gradient: d(loss to decrease) / d(image), summed over samples
-    frames = motion.render([0.0, 1.0, 2.0])       # [F, ..., H, W]
-
-Any object with these two methods is a family; :mod:`.protocols` has the optional ones.
-"""
+"""Families by name."""
 
 from __future__ import annotations
 
@@ -14,25 +6,10 @@ from collections.abc import Sequence
 
 from ..checks import check_choice
 from ..pyramid import SteerablePyramid
-from .csp import EDITS, CSPFamily, CSPMotion
+from .csp import EDITS, CSPFamily
 from .fourier import FourierFamily
-from .luma import LumaFamily
 from .pixel import PixelFamily
-from .protocols import Anchor, Family, Motion
-
-__all__ = [
-    "EDITS",
-    "FAMILIES",
-    "Anchor",
-    "CSPFamily",
-    "CSPMotion",
-    "Family",
-    "FourierFamily",
-    "LumaFamily",
-    "Motion",
-    "PixelFamily",
-    "make_family",
-]
+from .protocols import Family
 
 FAMILIES = ("pixel", "fourier", *(f"csp-{edit}" for edit in EDITS))
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..checks import check_bounds, check_int, to_device_async
 from ..families import Motion
-from ..families.planes import render_checked
 from ..families.protocols import PiecewiseMotion
 from ..memory import scratch_chunks
+from .rendering import check_frames
 
 # Until a bracket exists, a step may exceed the factor predicted by proportional growth by at most this log factor.
 LOG_REACH = math.log(2)
@@ -247,7 +247,8 @@ class _Search:
 
     def l2_at(self, factor: Tensor) -> Tensor:
         """Return distances [B] at factors [B], infinite where a frame overflows."""
-        l2 = l2_from(render_checked(self.motion, factor[None], None, self.bounds), self.source)[0]
+        frames = check_frames(self.motion.render(factor[None], None, bounds=self.bounds), self.motion, 1)
+        l2 = l2_from(frames, self.source)[0]
         return torch.where(l2.isfinite(), l2, math.inf)
 
     def _update_best(self, factor: Tensor, l2: Tensor) -> None:

@@ -54,7 +54,7 @@ class SteerableLens:
         custom objective get the scores -z/2 and z/2, [B, F, 2] and [B, F, 2, L], whose softmax over the axis of size 2
         gives the probabilities.
     family : {"csp-phase", "csp-amplitude", "csp-joint", "fourier", "pixel"} or Family
-        Coordinates in which the image moves; see :mod:`steerlens_fast.families.registry`.
+        Coordinates in which the image moves; see :mod:`steerlens_fast.families`.
     rule : {"complex", "polar"}
         How coefficients and gradient become a step of length ``eps = 1``; see :func:`steerlens_fast.ops.step`. Factors
         multiply this step. With "polar", and in family "pixel", factor b equals one step of ``eps = b``. With "complex"
@@ -320,7 +320,7 @@ class SteerableLens:
         schedule |= dict(frames=frames, steps=steps)
         with torch.no_grad():
             run = MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args)
-            return run.morph(score)
+            return run.result(*run.render(), score)
 
     @eager(UNTRACED)
     def iter_frames(

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from ..families import Anchor, Family, LumaFamily, Motion
-from ..families.planes import clip, render_checked
 from ..families.protocols import Bounds, PiecewiseMotion
+from ..families.shared import clip
 from .l2_search import factor_at_l2, l2_from, search_factors, tolerance_at
+from .rendering import check_frames
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
@@ -76,8 +77,9 @@ def frozen(state: MorphState, gradient: Gradient, block: int | None = None) -> I
     b, a = _frozen_factors(state, motion, _is_tiny(along))
     state.append_factors(b, b if a is None else a)
     for f in range(0, len(b), block or max(len(b), 1)):
-        at = slice(f, f + (block or len(b)))
-        yield render_checked(motion, b[at], None if a is None else a[at], state.bounds)
+        some_b, some_a = (None if t is None else t[f : f + (block or len(b))] for t in (b, a))
+        frames = motion.render(some_b, some_a, bounds=state.bounds)
+        yield check_frames(frames, motion, len(some_b))
 
 
 def _frozen_factors(state: MorphState, motion: Motion, tiny: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -124,7 +126,8 @@ class _LivePosition:
         return self.family.prepare(self.image, gradient)
 
     def move(self, motion: Motion, gradient: Tensor, b: Tensor, a: Tensor | None) -> Tensor:
-        self.image = render_checked(motion, b[None], None if a is None else a[None], self.bounds)[0]
+        frames = motion.render(b[None], None if a is None else a[None], bounds=self.bounds)
+        self.image = check_frames(frames, motion, 1)[0]
         return self.image
 
 
@@ -217,7 +220,8 @@ def _shortened(
     state: MorphState, motion: Motion, b: Tensor, image: Tensor, longest: Tensor, accuracy: Tensor
 ) -> Tensor:
     """Return factors [B], reduced where the frame would lie farther than ``longest`` [B] from ``image``."""
-    distance = l2_from(render_checked(motion, b[None], None, state.bounds), image)[0]
+    frames = check_frames(motion.render(b[None], None, bounds=state.bounds), motion, 1)
+    distance = l2_from(frames, image)[0]
     far = (distance > longest) & (b > 0)  # at factor 0 the distance is the reconstruction error
     if not bool(far.any()):
         return b

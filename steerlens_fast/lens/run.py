@@ -56,10 +56,9 @@ class MorphRun:
             self.provider.stop_too_small,
         )
 
-    def morph(self, score: str) -> Morphs:
-        """Render all frames, run the model on those to be scored, and return both as :class:`Morphs`."""
+    def result(self, frames: Tensor, l2: Tensor, score: str) -> Morphs:
+        """Run the model on the rendered frames to be scored, and return both as :class:`Morphs`."""
         state, provider, budgets = self.state, self.provider, self.schedule.budgets
-        frames, l2 = self._render()
         for frame, overflowed in self.overflowed.items():
             provider.discard_outputs(frame, overflowed)
         provider.score(frames, score)
@@ -116,7 +115,7 @@ class MorphRun:
             return frozen(self.state, self.provider.gradient, block)
         return {"live": live, "persistent": persistent}[self.lens.regime](self.state, self.provider.gradient)
 
-    def _render(self) -> tuple[Tensor, Tensor]:
+    def render(self) -> tuple[Tensor, Tensor]:
         """Return all frames [F, B, C, H, W] in float32 or float64, and their distances [F, B] from the source."""
         source, count = self.state.source, 0
         distances, out = [], None

@@ -10,7 +10,8 @@ from pairwise import covering
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerablePyramid, memory, native, ops
-from steerlens_fast.families.planes import PlaneMotion, factor_pair
+from steerlens_fast.families.planes import PlaneMotion
+from steerlens_fast.families.shared import factor_pair
 from steerlens_fast.ops import reference
 from steerlens_fast.pyramid import backend
 

@@ -1,0 +1,50 @@
+"""Functions shared by all families: checks of image and gradient, factors, planes, clipping."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .. import checks
+from ..checks import Factors, factor_table
+from ..pyramid.spectra import real_images
+from .protocols import Bounds
+
+
+def check_pair(image: Tensor, gradient: Tensor, shape: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+    """Check that image and gradient have one shape, dtype and device."""
+    image, gradient = checks.check_image("image", image, shape), checks.check_image("gradient", gradient, shape)
+    checks.check_same("gradient", gradient, "image", image)
+    return image, gradient
+
+
+def factor_pair(factors: Factors, amplitude_factors: Factors | None, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return phase and amplitude factors of the planes of ``image``, both [F, 1] or both [F, N]."""
+    b = factor_table("factors", factors, image)
+    if amplitude_factors is None:
+        return b, b
+    a = factor_table("amplitude_factors", amplitude_factors, image)
+    if a.shape[0] != b.shape[0]:
+        raise ValueError(f"amplitude_factors must have {len(b)} frames like factors, got {len(a)}")
+    return torch.broadcast_tensors(b, a)
+
+
+def factors_of_planes(factors: Tensor, at: slice) -> Tensor:
+    """Return the factors [F, 1] or [F, n] of some of the planes."""
+    return factors if factors.shape[1] == 1 else factors[:, at]
+
+
+def flatten_planes(t: Tensor) -> Tensor:
+    """Return [..., H, W] as [N, H, W], also where N is 0."""
+    return t.reshape(math.prod(t.shape[:-2]), *t.shape[-2:])
+
+
+def clip(frames: Tensor, bounds: Bounds) -> Tensor:
+    """Return frames real and clipped. They must be new tensors: clipped in place where no derivative is recorded."""
+    if frames.is_complex():
+        frames = real_images(frames.flatten(0, -3)).unflatten(0, frames.shape[:-2])
+    if bounds is None:
+        return frames
+    return frames.clamp(*bounds) if frames.requires_grad else frames.clamp_(*bounds)
