@@ -40,12 +40,14 @@ def where(file: str, folder: str = ".") -> str:
     """Return the sentence above a table: machine, versions, date, and links relative to the README's folder."""
     result = results.read(ROOT / file)
     m = result["machine"]
+    link = lambda path: os.path.relpath(path, folder)
+    if kind_of(result) == "traffic":
+        return f"({m['how'].capitalize()}; torch {m['torch']}; {m['date']}; [the figures]({link(file)}).)"
     cpu = m["cpu"] + (f" ({m['vectors']})" if "vectors" in m else "")
     cpu += f", {m['cores']} cores" if "cores" in m else ""
     parts = [m.get("gpu") or cpu, f"{m['threads']} threads", f"torch {m['torch']}"]
     parts += [f"plenoptic {m['plenoptic']}"] if "plenoptic" in m else []
     day = m.get("date") or Path(file).name[:10]
-    link = lambda path: os.path.relpath(path, folder)
     plots = f", [plots]({link(results.pictures(Path(file)))})" if kind_of(result) == "growth" else ""
     return f"({', '.join(parts)}; {day}; [the figures]({link(file)}){plots}.)"
 

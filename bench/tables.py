@@ -201,6 +201,27 @@ def photographs(result: dict) -> list[str]:
     return lines
 
 
+def traffic(result: dict) -> list[str]:
+    """Bytes of CUDA kernels over their ideal, for each size; and with each sector once per block."""
+    sizes = list(dict.fromkeys(row["size"] for row in result["rows"]))
+    found = {(row["op"], row["size"]): row for row in result["rows"]}
+    lines = heading("op", "MiB at best, " + sizes[0], *sizes)
+    for op in dict.fromkeys(row["op"] for row in result["rows"]):
+        rows = [found[op, size] for size in sizes]
+        cells = [f"{row['ratio']:.2f} ({row['ratio_once_per_block']:.2f})" for row in rows]
+        lines.append(line([f"`{op}`", f"{rows[0]['ideal_bytes'] / MIB:.0f}", *cells]))
+    return lines
+
+
+def traffic_works(result: dict) -> list[str]:
+    """Bytes per pixel (and frame) of whole works on CUDA."""
+    lines = heading("work", "size", "our kernels", "FFTs", "torch's other ops", "bytes per pixel (and frame)")
+    for row in result["works"]:
+        numbers = [f"{row[name]:.0f}" for name in ("kernels", "ffts", "other_ops", "bytes_per_sample")]
+        lines.append(line([row["work"], row["size"], *numbers]))
+    return lines
+
+
 def headline(result: dict) -> list[str]:
     """Return the table of README.md from the rows of a speed result."""
     lines = heading("work, float32, default / tuned allocator", "time", "compared with", "ratio")
@@ -228,6 +249,7 @@ TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
     "growth": {"growth": growth},
     "digits": {"dataset": dataset},
     "photographs": {"photographs": photographs},
+    "traffic": {"traffic": traffic, "traffic-works": traffic_works},
 }
 
 

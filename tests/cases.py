@@ -94,6 +94,7 @@ PAIR_SHAPES = {
     "runs": ((6, 4, 4), 2),
     "single": ((1, 6, 6), 1),
     "singles": ((4, 3), 1),
+    "one_pair": ((2, 3, 5), 2),
     "flat": ((5,), 5),
     "empty": ((0, 4, 4), 3),
     "no_run": ((0, 4, 4), 0),
@@ -303,6 +304,8 @@ def _option_cases(shape):
         for frames, per_plane, rule, form in covering(product((0, 1, 17), (True, False), (0, 1), forms)):
             label = f"rule{rule}_F{frames}_{'N' if per_plane else '1'}{forms[form]}"
             yield case(op, label, shape, frames=frames, per_plane=per_plane, rule=rule, form=form)
+    for label in ("prime", "K1"):  # an odd number of orientations: the last one of a plane has no partner
+        yield case("extrapolate", f"pairs_{label}", POINT_SHAPES[label], form=2)
 
 
 OP_CASES = list(_op_cases())

@@ -1,13 +1,26 @@
 """Fixtures of the whole suite."""
 
+import emulation
 import pytest
 import torch
 
-import steerlens_fast
-from steerlens_fast import memory
+EMULATED = emulation.requested()  # changes the environment that steerlens_fast reads when it is imported
 
+import steerlens_fast  # noqa: E402
+from steerlens_fast import memory  # noqa: E402
+
+collect_ignore = [] if EMULATED else ["emulation"]
 HAS_CUDA = torch.cuda.is_available() and steerlens_fast.build_info()["cuda"]
 WHY_NOT = "no GPU" if not torch.cuda.is_available() else "steerlens_fast was built without CUDA kernels"
+
+
+def pytest_configure(config):
+    if EMULATED:
+        config.stash[pytest.StashKey()] = emulation.install(EMULATED)
+
+
+def pytest_report_header(config):
+    return "the CPU's kernels are emulated CUDA kernels (tests/emulation)" if EMULATED else None
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])

@@ -96,8 +96,12 @@ class Launcher {
 
   template <typename... Params, typename... Args>
   void run(void (*kernel)(Params...), dim3 grid, int threads, const Args&... args) const {
-    kernel<<<grid, threads, 0, stream_>>>(args...);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.stream = stream_;
+    // A function, not <<<>>>: a host compiler can read it, too (tests/emulation).
+    STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
   }
 
  private:

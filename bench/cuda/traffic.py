@@ -1,0 +1,202 @@
+"""Counts the bytes that the CUDA kernels move, in emulation (tests/emulation): no GPU, no time.
+
+    python bench/cuda/traffic.py --out bench/results/DATE-cuda-traffic.json     # a few minutes on one core
+
+A kernel's bytes are 32 for each sector that a warp access touches. Its ideal is each input and each output once. Counts
+of 4 and of 8 planes give those of 64x3 planes: both grow linearly. For whole works torch's own ops are added, by
+assumption: an FFT reads and writes all of its data once for each dimension, as cuFFT does for these sizes; any other op
+reads its inputs and writes its outputs once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["STEERLENS_CPU_CAPABILITY"] = "default"  # CUDA has no ops on whole planes
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "tests"), str(HERE.parents[1])]
+
+import emulation  # noqa: E402
+import kernels  # noqa: E402
+import results  # noqa: E402
+import torch  # noqa: E402
+from machine import machine  # noqa: E402
+from torch import Tensor  # noqa: E402
+from torch.utils import _pytree  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+import steerlens_fast as sf  # noqa: E402
+from steerlens_fast import memory  # noqa: E402
+from steerlens_fast.families import planes as plane_motion  # noqa: E402
+
+PLANES, COUNTED = 64 * 3, (4, 8)
+SIZES = [(224, 224), (28, 28), (101, 97)]
+FRAMES, ORIENTATIONS = 8, 4
+FREE = ("empty", "new_empty", "empty_like", "detach", "alias", "_local_scalar_dense", "is_pinned")
+
+
+# --- One op at a time ---
+
+
+def kernel_row(name: str, size: tuple[int, int]) -> dict:
+    """Bytes of an op on 64x3 planes, of its ideal, and their ratios."""
+    counts = [op_counts(name, size, planes) for planes in COUNTED]
+    moved, of_blocks, ideal = (extrapolated([count[i] for count in counts]) for i in range(3))
+    return {
+        "op": name,
+        "size": "x".join(map(str, size)),
+        "ideal_bytes": ideal,
+        "bytes": moved,
+        "ratio": moved / ideal,
+        "ratio_once_per_block": of_blocks / ideal,
+    }
+
+
+def op_counts(name: str, size: tuple[int, int], planes: int) -> tuple[int, int, int]:
+    torch.manual_seed(0)
+    op, args = kernels.cases(planes, ORIENTATIONS, size, FRAMES)[name](torch.device("cpu"))
+    found: list = []
+    traffic = emulation.counted(lambda: found.append(op(*args)))
+    ideal = kernels.bytes_of(args) + kernels.bytes_of(found)
+    if name.startswith(kernels.TWICE):  # two kernels read the coefficients
+        ideal += kernels.args_coefficients(args)
+    return sum(t.bytes for t in traffic), sum(t.block_bytes for t in traffic), ideal
+
+
+def extrapolated(counts: list[int]) -> int:
+    few, many = COUNTED
+    return counts[0] + (counts[1] - counts[0]) * (PLANES - few) // (many - few)
+
+
+# --- Whole works ---
+
+
+class TorchBytes(TorchDispatchMode):
+    """Bytes that torch's own ops move, by the assumptions above."""
+
+    def __init__(self):
+        super().__init__()
+        self.ffts = self.others = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name.startswith("_fft_"):
+            self.ffts += fft_bytes(args[0], out, len(args[1]))
+        elif func.namespace == "aten" and name not in FREE and not is_view(func):
+            self.others += sum(map(touched, tensors(args) + tensors(out)))  # not kwargs: an out= is only written
+        return out
+
+
+def fft_bytes(given: Tensor, out: Tensor, dimensions: int) -> int:
+    """A pass for each dimension; one of them reads or writes the real side of a real FFT."""
+    larger = max(touched(given), touched(out)) if given.is_complex() == out.is_complex() else 0
+    complex_side = larger or touched(given if given.is_complex() else out)
+    return touched(given) + touched(out) + 2 * (dimensions - 1) * complex_side
+
+
+def is_view(func) -> bool:
+    aliases = [value.alias_info for value in func._schema.returns]
+    return any(alias is not None and not alias.is_write for alias in aliases)
+
+
+def tensors(value) -> list[Tensor]:
+    return [t for t in _pytree.tree_leaves(value) if isinstance(t, Tensor)]
+
+
+def touched(t: Tensor) -> int:
+    """With the gaps of a strided tensor, such as the real parts of a complex one."""
+    gaps = min(t.stride(-1), emulation.SECTOR // t.itemsize) if t.dim() else 1
+    return t.numel() * t.itemsize * max(gaps, 1) if 0 not in t.stride() else t.itemsize
+
+
+def work_row(name: str, size: tuple[int, int]) -> dict:
+    counts = [work_counts(name, size, planes) for planes in COUNTED]
+    samples = PLANES * math.prod(size) * (FRAMES if "morph" in name else 1)
+    ours, ffts, others = (extrapolated([count[i] for count in counts]) / samples for i in range(3))
+    return {
+        "work": name,
+        "size": "x".join(map(str, size)),
+        "kernels": ours,
+        "ffts": ffts,
+        "other_ops": others,
+        "bytes_per_sample": ours + ffts + others,
+    }
+
+
+def work_counts(name: str, size: tuple[int, int], planes: int) -> tuple[int, int, int]:
+    work = WORKS[name](size, planes)
+    work()  # makes the masks
+    found: list[TorchBytes] = []
+
+    def run():
+        with TorchBytes() as mode:
+            work()
+        found.append(mode)
+
+    traffic = emulation.counted(run)
+    return sum(t.bytes for t in traffic), found[0].ffts, found[0].others
+
+
+def pyramid_of(size) -> sf.SteerablePyramid:
+    return sf.SteerablePyramid(size, height=min(4, sf.SteerablePyramid(size).geometry.num_scales))
+
+
+def analysis(size, planes) -> Callable:
+    pyramid, image = pyramid_of(size), torch.rand(planes, 1, *size)
+    return lambda: pyramid(image)
+
+
+def synthesis(size, planes) -> Callable:
+    pyramid = pyramid_of(size)
+    coefficients = pyramid(torch.rand(planes, 1, *size))
+    return lambda: pyramid.synthesize(coefficients)
+
+
+def morph(size, planes) -> Callable:
+    family = sf.CSPFamily(pyramid_of(size), "phase")
+    image, gradient = torch.rand(planes, 1, *size), torch.randn(planes, 1, *size)
+    factors = torch.arange(1.0, FRAMES + 1)
+    return lambda: family.prepare(image, gradient).render(factors, bounds=(0, 1))
+
+
+WORKS = {"analysis": analysis, "synthesis": synthesis, f"{FRAMES}-frame phase morph": morph}
+
+
+def store_as_cuda(whole: Tensor, piece: Tensor, bounds=None) -> None:
+    """``memory.store`` as it is for tensors on a GPU."""
+    piece = piece.real if piece.is_complex() and not whole.is_complex() else piece
+    if bounds is None:
+        whole.copy_(piece)
+    else:
+        torch.clamp(piece, *bounds, out=whole)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    installed = emulation.install("counting")
+    memory.CHUNK_BYTES["cpu"] = memory.SCRATCH_BYTES["cpu"] = 1 << 40  # so few planes are one pass on a GPU
+    plane_motion.store = store_as_cuda
+    found = {"rows": [], "works": []}
+    for size in SIZES:
+        for name in kernels.cases(1, ORIENTATIONS, size, FRAMES):
+            found["rows"].append(kernel_row(name, size))
+            print(found["rows"][-1], flush=True)
+        for name in WORKS:
+            found["works"].append(work_row(name, size))
+            print(found["works"][-1], flush=True)
+    del installed
+    about = machine() | {"how": "counted in emulation, no time", "planes": "64x3, from counts of 4 and of 8"}
+    about |= {"orientations": ORIENTATIONS, "frames": FRAMES}
+    results.write(args.out, {"kind": "traffic", "machine": about} | found)
+
+
+if __name__ == "__main__":
+    main()

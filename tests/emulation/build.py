@@ -1,0 +1,105 @@
+"""Builds csrc/cuda/*.cu for the CPU, unmodified: one shared library with the ops of ``torch.ops.steerlens_emulated``.
+
+Object files are kept under build/emulation, named by a hash of all that they are made from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch.utils import cpp_extension
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+import setup  # noqa: E402  (the flags are its)
+
+HERE, CSRC, BUILD = Path(__file__).parent, ROOT / "csrc", ROOT / "build/emulation"
+CUDA_RUNTIME = HERE / "device/cuda_runtime.h"
+NAMESPACE = "steerlens_emulated"  # of the ops, in place of steerlens_fast; as in __init__.py
+CXX = shlex.split(os.environ.get("CXX", "g++"))
+
+# {kind of build: flags for the kernels}
+KINDS = {
+    "plain": ["-O2", "-fsanitize=alignment"],
+    # No scalar replacement: it would store a struct's members one by one, where a device stores 16 bytes.
+    "counting": ["-O1", "-fno-tree-sra", "-fsanitize=thread"],
+    "sanitized": ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+}
+COMMON = ["-fPIC", "-Wno-unknown-pragmas", "-Wno-tsan", "-fno-ipa-icf", f"-Dsteerlens_fast={NAMESPACE}"]
+LINKED = {"sanitized": ["-fsanitize=address,undefined"]}
+
+
+def build(kind: str = "plain", sources: list[Path] | None = None, csrc: Path = CSRC) -> Path:
+    """Return the library of this kind; ``sources`` in place of the ops', or those of another ``csrc``."""
+    kernels = [*sorted(csrc.glob("cuda/*.cu")), csrc / "schema.cpp"] if sources is None else sources
+    device, device_flags = sorted((HERE / "device").glob("*.cpp")), ["-O2"]
+    if kind == "sanitized":
+        device = [source for source in device if source.stem != "alignment"]  # that sanitizer's library has it
+        device_flags.append("-DEMULATION_SANITIZED")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with open(BUILD / f"{kind}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
+            objects = list(pool.map(lambda s: compiled(s, KINDS[kind], csrc), kernels))
+            objects += pool.map(lambda s: compiled(s, device_flags, csrc), device)
+        return linked(objects, LINKED.get(kind, []))
+
+
+def compiled(source: Path, flags: list[str], csrc: Path) -> Path:
+    macros = [f"-D{name}={value}" for name, value in setup.MACROS]
+    includes = [f"-I{HERE / 'device'}", f"-I{csrc}", *setup.system_includes("cpu")]
+    kept = [flag for flag in setup.CXX_FLAGS if flag not in ("-O3", "-g0")]
+    command = [*CXX, *kept, *COMMON, *flags, *macros, *includes]
+    own = source.is_relative_to(HERE / "device")
+    headers = sorted((HERE / "device").glob("*.h")) if own else [*sorted(csrc.glob("**/*.h")), CUDA_RUNTIME]
+    target = BUILD / f"{source.stem}-{digest(command, source, *headers)}.o"
+    if not target.exists():
+        run([*command, "-x", "c++", "-c", str(source), "-o", f"{target}.{os.getpid()}"])
+        os.replace(f"{target}.{os.getpid()}", target)
+    return target
+
+
+def linked(objects: list[Path], flags: list[str]) -> Path:
+    target = BUILD / f"emulated-{digest([*flags, *map(str, objects)])}.so"
+    if not target.exists():
+        paths = [f"-L{path}" for path in cpp_extension.library_paths(device_type="cpu")]
+        libraries = ["-lc10", "-ltorch", "-ltorch_cpu", "-ldl"]
+        run([*CXX, "-shared", *flags, *map(str, objects), *paths, *libraries, "-o", f"{target}.new"])
+        # The names of kernels, which have no dynamic symbols.
+        names = run(["nm", "-C", "--defined-only", f"{target}.new"])
+        lines = [line.split(" ", 2) for line in names.splitlines()]
+        text = [f"{address} {name}\n" for address, kind, name in lines if kind in "tTwW"]
+        Path(f"{target}.symbols").write_text("".join(text))
+        os.replace(f"{target}.new", target)
+    return target
+
+
+def digest(command: list[str], *files: Path) -> str:
+    found = hashlib.sha256(repr([command, torch.__version__, sys.version, compiler()]).encode())
+    for file in files:
+        found.update(file.read_bytes())
+    return found.hexdigest()[:20]
+
+
+def compiler() -> str:
+    return run([*CXX, "--version"])
+
+
+def run(command: list[str]) -> str:
+    env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # of the sanitizers
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=env)
+    if done.returncode != 0:
+        raise RuntimeError(f"{shlex.join(command)}\n{done.stdout}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    print(build(*sys.argv[1:2]))

@@ -1,0 +1,139 @@
+// The words of CUDA that csrc/cuda uses, for a host compiler: kernels become functions, which scheduler.cpp runs for
+// every thread of a grid. Includes all of torch that they need first, since some of its names are macros below.
+#pragma once
+
+#ifndef EMULATION_WITHOUT_TORCH
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/macros.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#endif
+
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <tuple>
+#include <utility>
+
+#define __global__ __attribute__((noinline))
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __grid_constant__
+#define __launch_bounds__(...)
+// All in one section, so that the scheduler knows where it begins and ends.
+#define __shared__ static __attribute__((section("shared_memory")))
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  dim3() = default;
+  dim3(unsigned x, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+struct uint3 {
+  unsigned x, y, z;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+
+// One thread runs at a time, so these can be plain variables.
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+
+namespace emulation {
+
+// A place in the sources: two inlined copies of one call have the same.
+struct Place {
+  const char* file;
+  int line;
+};
+
+void wait_for_block(Place place);
+// Exchanges 8 bytes within a warp: gives `value`, returns that of lane `source`.
+uint64_t exchange(unsigned mask, uint64_t value, int source, Place place, const char* what);
+int lane();
+
+struct Launch {
+  const void* kernel;
+  dim3 grid, block;
+  size_t dynamic_shared_bytes, parameter_bytes;
+  std::function<void()> run_thread;
+};
+// Runs all threads; raises std::runtime_error for what a device would reject, or what would never end on it.
+void run(const Launch& launch);
+
+template <typename T>
+T shuffle(unsigned mask, T value, int source, Place place, const char* what) {
+  static_assert(sizeof(T) <= sizeof(uint64_t), "shuffles exchange up to 8 bytes");
+  uint64_t bits = 0;
+  memcpy(&bits, &value, sizeof(T));
+  bits = exchange(mask, bits, source, place, what);
+  memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+
+}  // namespace emulation
+
+// -fsanitize=alignment checks the address, here and in stores.
+template <typename T>
+__forceinline__ T __ldg(const T* p) {
+  return *p;
+}
+
+#define EMULATION_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+inline void __syncthreads(EMULATION_PLACE) { emulation::wait_for_block({file, line}); }
+inline void __syncwarp(unsigned mask = 0xffffffffu, EMULATION_PLACE) {
+  emulation::exchange(mask, 0, emulation::lane(), {file, line}, "__syncwarp");
+}
+template <typename T>
+T __shfl_sync(unsigned mask, T value, int source, EMULATION_PLACE) {
+  return emulation::shuffle(mask, value, source, {file, line}, "__shfl_sync");
+}
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, int lane_mask, EMULATION_PLACE) {
+  return emulation::shuffle(mask, value, emulation::lane() ^ lane_mask, {file, line},
+                            "__shfl_xor_sync");
+}
+
+using cudaStream_t = void*;
+using cudaError_t = int;
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes = 0;
+  cudaStream_t stream = nullptr;
+};
+
+template <typename... Params, typename... Args>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...),
+                               Args&&... args) {
+  const std::tuple<Params...> params(std::forward<Args>(args)...);
+  emulation::run({reinterpret_cast<const void*>(kernel), config->gridDim, config->blockDim,
+                  config->dynamicSmemBytes, sizeof(params), [&] { std::apply(kernel, params); }});
+  return 0;
+}
+
+#ifndef EMULATION_WITHOUT_TORCH
+
+#undef STD_CUDA_CHECK
+#define STD_CUDA_CHECK(call) static_cast<void>(call)
+
+inline AOTITorchError aoti_torch_get_current_cuda_stream(int32_t, void** stream) {
+  *stream = nullptr;
+  return 0;
+}
+
+namespace torch::stable::accelerator {
+struct HostGuard {
+  explicit HostGuard(DeviceIndex) {}
+};
+}  // namespace torch::stable::accelerator
+
+#define DeviceGuard HostGuard
+#define CUDA CPU  // the dispatch key of STABLE_TORCH_LIBRARY_IMPL
+
+#endif

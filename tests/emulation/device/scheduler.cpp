@@ -1,0 +1,394 @@
+// Runs kernels on the CPU, one thread of the grid at a time. A thread that never waits is a function call; one that
+// waits (at a barrier, in a shuffle) keeps its stack, and another goes on. The order of blocks, warps and lanes is
+// drawn from a seed. A warp runs as far as it can before the next one does, so that what only works while warps
+// happen to run side by side fails.
+#include <dlfcn.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <fstream>
+#include <mutex>
+#include <numeric>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#define EMULATION_WITHOUT_TORCH
+#include "cuda_runtime.h"
+#include "fiber.h"
+#include "scheduler.h"
+#include "traffic.h"
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+// Where the linker put all __shared__ variables; null if there are none.
+extern char __start_shared_memory[] __attribute__((weak, visibility("hidden")));
+extern char __stop_shared_memory[] __attribute__((weak, visibility("hidden")));
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+#ifndef EMULATION_UCONTEXT
+asm(R"(
+.text
+.globl emulation_switch
+.hidden emulation_switch
+.type emulation_switch, @function
+emulation_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size emulation_switch, .-emulation_switch
+)");
+#endif
+
+namespace emulation {
+namespace {
+
+// What every GPU since sm_80 allows.
+constexpr int kWarpSize = 32, kMaxThreads = 1024;
+constexpr uint64_t kMaxGridX = 2147483647, kMaxGridYZ = 65535, kMaxBlockXY = 1024, kMaxBlockZ = 64;
+constexpr size_t kMaxSharedBytes = 48 << 10, kMaxParameterBytes = 4096;
+constexpr size_t kStackBytes = 256 << 10, kGuardBytes = 4096;
+
+bool operator!=(const Place& a, const Place& b) {
+  return a.line != b.line || strcmp(a.file, b.file) != 0;
+}
+
+enum class State { kNotStarted, kReady, kAtBarrier, kInShuffle, kEnded };
+
+struct Thread {
+  State state;
+  int fiber;  // that it runs on, once it has waited
+  Place place;
+  const char* what;
+  unsigned mask;
+  unsigned shuffles;   // how many it has entered
+  uint64_t values[2];  // given to the last two: a lane may enter the next one before all have read
+};
+
+std::mutex one_launch;
+uint64_t seed = 0, random_state = 0;
+unsigned max_grid_rows = 0;  // 0: a device's limit
+
+const Launch* launch;
+std::vector<Thread> threads;
+int current = -1;                 // the thread that runs
+std::vector<int> lanes_to_start;  // of the warp that runs, the next one last
+Fiber scheduler, fibers[kMaxThreads];
+std::vector<int> idle_fibers;
+int fiber_count = 0, current_fiber = -1;
+std::string error;
+
+uint64_t random_number() {  // splitmix64
+  uint64_t z = random_state += 0x9e3779b97f4a7c15u;
+  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+  return z ^ z >> 31;
+}
+
+template <typename T>
+void shuffle_order(std::vector<T>& items) {
+  for (size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[random_number() % i]);
+}
+
+// --- Text of errors
+
+std::string size_text(dim3 size) {
+  std::ostringstream out;
+  out << "(" << size.x << ", " << size.y << ", " << size.z << ")";
+  return out.str();
+}
+
+std::string index_text(uint3 at) { return size_text({at.x, at.y, at.z}); }
+
+[[noreturn]] void reject(const std::string& reason) {
+  throw std::runtime_error("emulated CUDA: " + kernel_name(launch->kernel) + ": " + reason);
+}
+
+std::string state_text(const Thread& t) {
+  std::ostringstream out;
+  if (t.state == State::kEnded) return "ended";
+  out << (t.state == State::kAtBarrier ? "__syncthreads" : t.what) << " at " << t.place.file << ":"
+      << t.place.line;
+  if (t.state == State::kInShuffle) out << " with mask 0x" << std::hex << t.mask;
+  return out.str();
+}
+
+// "threads 0-31: ended; threads 32-63: __syncthreads at step.cu:24"
+std::string waiting_text() {
+  std::ostringstream out;
+  for (size_t first = 0, i = 1; i <= threads.size(); ++i) {
+    const std::string text = state_text(threads[first]);
+    if (i < threads.size() && state_text(threads[i]) == text) continue;
+    out << (first ? "; " : "") << "threads " << first << "-" << i - 1 << ": " << text;
+    first = i;
+  }
+  return out.str();
+}
+
+// --- Fibers
+
+void to_scheduler() { switch_fiber(fibers[current_fiber], scheduler); }
+
+void resume(int fiber) {
+  current_fiber = fiber;
+  switch_fiber(scheduler, fibers[fiber]);
+}
+
+void set_thread(int t) {
+  current = t;
+  const unsigned x = blockDim.x, y = blockDim.y, i = t;
+  threadIdx = {i % x, i / x % y, i / (x * y)};
+}
+
+// A fiber runs one thread after another, until one waits: then another fiber takes the next.
+void fiber_main() {
+  for (;;) {
+    while (!lanes_to_start.empty()) {
+      const int t = lanes_to_start.back();
+      lanes_to_start.pop_back();
+      set_thread(t);
+      threads[t].fiber = current_fiber;
+      launch->run_thread();
+      threads[current].state = State::kEnded;
+    }
+    idle_fibers.push_back(current_fiber);
+    to_scheduler();
+  }
+}
+
+// All stacks, one after another.
+char* stacks() {
+  static char* const memory =
+      static_cast<char*>(mmap(nullptr, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  return memory;
+}
+
+int idle_fiber() {
+  if (!idle_fibers.empty()) {
+    const int fiber = idle_fibers.back();
+    idle_fibers.pop_back();
+    return fiber;
+  }
+  char* const stack = stacks() + fiber_count * kStackBytes;
+  mprotect(stack, kGuardBytes, PROT_NONE);
+  make_fiber(fibers[fiber_count], stack + kGuardBytes, kStackBytes - kGuardBytes, fiber_main);
+  return fiber_count++;
+}
+
+void wait(State state, Place place) {
+  Thread& t = threads[current];
+  t.state = state;
+  t.place = place;
+  to_scheduler();
+}
+
+// --- The order of execution
+
+int lanes_of(int warp) {
+  return std::min<int>(kWarpSize, static_cast<int>(threads.size()) - warp * kWarpSize);
+}
+
+// Starts the lanes that have not started and resumes those that need not wait; whether there was one.
+bool run_ready_lanes(int warp) {
+  const uint64_t order = random_number();
+  int ready[kWarpSize], count = 0;
+  for (uint64_t i = 0; i < kWarpSize; ++i) {
+    const int lane = static_cast<int>((order + i * (order >> 8 | 1)) % kWarpSize);
+    if (lane >= lanes_of(warp)) continue;
+    const int t = warp * kWarpSize + lane;
+    if (threads[t].state == State::kNotStarted) lanes_to_start.push_back(t);
+    if (threads[t].state == State::kReady) ready[count++] = t;
+  }
+  const bool any = count > 0 || !lanes_to_start.empty();
+  while (!lanes_to_start.empty() && error.empty()) resume(idle_fiber());
+  for (int i = 0; i < count && error.empty(); ++i) {
+    set_thread(ready[i]);
+    resume(threads[ready[i]].fiber);
+  }
+  return any;
+}
+
+// Whether all lanes of a lane's mask have entered the same shuffle.
+bool is_complete(const Thread* lanes, int lane_count, const Thread& t) {
+  for (int i = 0; i < kWarpSize; ++i) {
+    if (!(t.mask >> i & 1)) continue;
+    if (i >= lane_count) return false;
+    const Thread& other = lanes[i];
+    if (other.state != State::kInShuffle || other.mask != t.mask || other.place != t.place)
+      return false;
+  }
+  return true;
+}
+
+// Ends the shuffles that all lanes of their mask have entered.
+void end_shuffles(int warp) {
+  Thread* const lanes = &threads[warp * kWarpSize];
+  const int count = lanes_of(warp);
+  unsigned seen = 0;
+  for (int i = 0; i < count; ++i) {
+    if (lanes[i].state != State::kInShuffle || (seen >> i & 1)) continue;
+    const unsigned mask = lanes[i].mask;
+    seen |= mask;
+    if (!is_complete(lanes, count, lanes[i])) continue;
+    for (int j = 0; j < count; ++j)
+      if (mask >> j & 1) lanes[j].state = State::kReady;
+  }
+}
+
+// Opens the barrier if all threads have reached it.
+bool open_barrier() {
+  const Place place = threads[0].place;
+  for (const Thread& t : threads)
+    if (t.state != State::kAtBarrier || t.place != place) return false;
+  for (Thread& t : threads) t.state = State::kReady;
+  return true;
+}
+
+bool all_ended() {
+  return std::all_of(threads.begin(), threads.end(),
+                     [](const Thread& t) { return t.state == State::kEnded; });
+}
+
+void run_block() {
+  threads.assign(threads.size(), Thread{});
+  // Shared memory has no defined contents at the start of a block.
+  if (__start_shared_memory)
+    memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
+  std::vector<int> warps((threads.size() + kWarpSize - 1) / kWarpSize);
+  std::iota(warps.begin(), warps.end(), 0);
+  do {
+    shuffle_order(warps);
+    for (const int warp : warps)
+      while (error.empty() && run_ready_lanes(warp)) end_shuffles(warp);
+    if (error.empty() && !all_ended() && !open_barrier())
+      error = "block " + index_text(blockIdx) + " never ends: " + waiting_text();
+  } while (error.empty() && !all_ended());
+}
+
+// Blocks in the order of a random walk through all of them: no list, since there may be billions.
+void run_blocks(uint64_t count) {
+  uint64_t step = count > 1 ? random_number() % count : 1;
+  while (std::gcd(step, count) != 1) ++step;
+  uint64_t block = random_number() % count;
+  for (uint64_t i = 0; i < count && error.empty(); ++i) {
+    blockIdx = {static_cast<unsigned>(block % gridDim.x),
+                static_cast<unsigned>(block / gridDim.x % gridDim.y),
+                static_cast<unsigned>(block / gridDim.x / gridDim.y)};
+    run_block();
+    traffic::end_block();
+    block = (block + step) % count;
+  }
+}
+
+void check_limits() {
+  const dim3 &g = launch->grid, &b = launch->block;
+  if (g.x < 1 || g.y < 1 || g.z < 1 || g.x > kMaxGridX || g.y > kMaxGridYZ || g.z > kMaxGridYZ)
+    reject("the grid must be at most (2147483647, 65535, 65535) and not empty, got " +
+           size_text(g));
+  const uint64_t count = uint64_t{b.x} * b.y * b.z;
+  if (count < 1 || b.x > kMaxBlockXY || b.y > kMaxBlockXY || b.z > kMaxBlockZ ||
+      count > kMaxThreads)
+    reject("a block must have 1 to 1024 threads and at most (1024, 1024, 64), got " + size_text(b));
+  if (launch->parameter_bytes > kMaxParameterBytes)
+    reject("parameters must have at most 4096 bytes, got " +
+           std::to_string(launch->parameter_bytes));
+  const size_t shared =
+      __start_shared_memory ? __stop_shared_memory - __start_shared_memory : size_t{0};
+  if (shared + launch->dynamic_shared_bytes >
+      kMaxSharedBytes)  // that of all kernels: none has more
+    reject("shared memory must have at most 49152 bytes, got " +
+           std::to_string(shared + launch->dynamic_shared_bytes));
+  if (launch->dynamic_shared_bytes) reject("dynamic shared memory is not emulated");
+}
+
+}  // namespace
+
+std::string kernel_name(const void* kernel) {
+  Dl_info info;
+  if (!dladdr(kernel, &info)) return "?";
+  const auto offset = static_cast<const char*>(kernel) - static_cast<const char*>(info.dli_fbase);
+  std::ifstream symbols(std::string(info.dli_fname) + ".symbols");  // build.py writes it
+  uint64_t at;
+  for (std::string name; symbols >> std::hex >> at && std::getline(symbols, name);)
+    if (at == static_cast<uint64_t>(offset)) return name.substr(name.find_first_not_of(' '));
+  return "?";
+}
+
+// On an error the kernel's frames are left behind as they are: nothing in them needs a destructor.
+void stop_thread(const std::string& reason) {
+  std::ostringstream out;
+  out << "block " << index_text(blockIdx) << ", thread " << current << ": " << reason;
+  error = out.str();
+  to_scheduler();
+  __builtin_unreachable();
+}
+
+bool is_local(uintptr_t address) {
+  const auto first = reinterpret_cast<uintptr_t>(stacks());
+  return address >= first && address < first + kMaxThreads * kStackBytes;
+}
+
+bool running() { return current >= 0; }
+int current_thread() { return current; }
+int lane() { return current % kWarpSize; }
+
+void wait_for_block(Place place) { wait(State::kAtBarrier, place); }
+
+uint64_t exchange(unsigned mask, uint64_t value, int source, Place place, const char* what) {
+  Thread& t = threads[current];
+  const int first = current - lane();
+  t.what = what;
+  t.mask = mask;
+  t.values[t.shuffles++ % 2] = value;
+  if (!(mask >> lane() & 1))
+    stop_thread(std::string(what) + " with a mask without the thread itself");
+  wait(State::kInShuffle, place);
+  if (source < 0 || source >= kWarpSize || !(mask >> source & 1))
+    stop_thread(std::string(what) + " reads from a lane that is not in the mask");
+  return threads[first + source].values[(threads[current].shuffles - 1) % 2];
+}
+
+void run(const Launch& wanted) {
+  const std::lock_guard<std::mutex> lock(one_launch);
+  launch = &wanted;
+  check_limits();
+  random_state = seed;
+  blockDim = wanted.block;
+  gridDim = wanted.grid;
+  if (max_grid_rows) gridDim.y = std::min(gridDim.y, max_grid_rows);
+  threads.resize(size_t{blockDim.x} * blockDim.y * blockDim.z);
+  traffic::begin_launch(wanted.kernel);
+  run_blocks(uint64_t{gridDim.x} * gridDim.y * gridDim.z);
+  current = -1;
+  if (error.empty()) return;
+  const std::string reason = std::exchange(error, {});
+  fiber_count = 0;  // their threads never end: all start anew
+  idle_fibers.clear();
+  lanes_to_start.clear();
+  reject(reason);
+}
+
+}  // namespace emulation
+
+// The order of everything that runs from now on.
+EXPORTED void emulation_set_seed(uint64_t value) { emulation::seed = value; }
+
+// Grids get at most so many rows (gridDim.y), as if a device allowed no more; 0 for the real limit. For kernels that
+// loop over what exceeds the grid.
+EXPORTED void emulation_set_max_grid_rows(unsigned rows) { emulation::max_grid_rows = rows; }

@@ -1,0 +1,189 @@
+// Counts the 32-byte sectors of global memory that each warp access touches. The build for it is compiled with
+// -fsanitize=thread, without that sanitizer's library: the compiler calls the functions at the end of this file before
+// every access to memory. A *warp access* is what lanes of a warp do at one place of the program, the n-th time that
+// each of them comes there.
+#include <pthread.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <sstream>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "scheduler.h"
+#include "traffic.h"
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+// This library: its constants and shared memory.
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _end[] __attribute__((visibility("hidden")));
+
+namespace emulation::traffic {
+namespace {
+
+constexpr uintptr_t kSector = 32, kWidest = 16;
+constexpr int kWarpSize = 32;
+
+struct Access {
+  int thread;
+  uintptr_t place;  // in the program
+  int time;         // how often the thread has come there before
+  uintptr_t address;
+  int bytes;
+};
+
+struct Count {
+  uint64_t accesses = 0, sectors = 0, block_sectors = 0;  // block_sectors: each once for a block
+};
+struct Counts {
+  uint64_t launches = 0;
+  Count loads, stores;
+};
+
+bool counting = false;
+const void* kernel;
+std::map<const void*, Counts> counts;
+std::vector<Access> loads, stores;  // of the block that runs
+
+void add(Count& count, std::vector<Access>& accesses) {
+  const auto by_thread = [](const Access& a, const Access& b) {
+    return std::tie(a.thread, a.place) < std::tie(b.thread, b.place);
+  };
+  std::stable_sort(accesses.begin(), accesses.end(), by_thread);
+  for (size_t i = 1; i < accesses.size(); ++i) {
+    const Access& before = accesses[i - 1];
+    if (!by_thread(before, accesses[i])) accesses[i].time = before.time + 1;
+  }
+  std::vector<std::tuple<int, uintptr_t, int, uintptr_t>> touched;
+  std::vector<uintptr_t> of_block;
+  for (const Access& a : accesses)
+    for (uintptr_t at = a.address / kSector; at <= (a.address + a.bytes - 1) / kSector; ++at) {
+      touched.emplace_back(a.thread / kWarpSize, a.place, a.time, at);
+      of_block.push_back(at);
+    }
+  const auto distinct = [](auto& items) {
+    std::sort(items.begin(), items.end());
+    items.erase(std::unique(items.begin(), items.end()), items.end());
+    return items.size();
+  };
+  count.sectors += distinct(touched);
+  count.block_sectors += distinct(of_block);
+  for (size_t i = 0; i < touched.size(); ++i) {
+    const auto access = [&](size_t j) {
+      const auto& [warp, place, time, sector] = touched[j];
+      return std::make_tuple(warp, place, time);
+    };
+    count.accesses += i == 0 || access(i) != access(i - 1);
+  }
+  accesses.clear();
+}
+
+// The stack of the thread that launches, where the kernel's parameters are.
+uintptr_t host_stack = 0, host_stack_end = 0;
+
+void find_host_stack() {
+  pthread_attr_t attributes;
+  void* first = nullptr;
+  size_t bytes = 0;
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
+  pthread_attr_getstack(&attributes, &first, &bytes);
+  pthread_attr_destroy(&attributes);
+  host_stack = reinterpret_cast<uintptr_t>(first);
+  host_stack_end = host_stack + bytes;
+}
+
+bool is_global(uintptr_t address) {
+  const bool constant = address >= reinterpret_cast<uintptr_t>(__ehdr_start) &&
+                        address < reinterpret_cast<uintptr_t>(_end);
+  const bool parameter = address >= host_stack && address < host_stack_end;
+  return !is_local(address) && !constant && !parameter;
+}
+
+// A device splits what is wider than 16 bytes.
+void record(std::vector<Access>& accesses, const void* address, size_t bytes, void* place) {
+  if (!counting || !running()) return;
+  const auto first = reinterpret_cast<uintptr_t>(address);
+  if (!is_global(first)) return;
+  for (uintptr_t at = first; at < first + bytes; at += kWidest)
+    accesses.push_back({current_thread(), reinterpret_cast<uintptr_t>(place) + at - first, 0, at,
+                        static_cast<int>(std::min(kWidest, first + bytes - at))});
+}
+
+std::string report() {
+  std::ostringstream out;
+  for (const auto& [kernel, count] : counts) {
+    out << kernel_name(kernel) << "\t" << count.launches;
+    for (const Count& c : {count.loads, count.stores})
+      out << "\t" << c.accesses << "\t" << c.sectors << "\t" << c.block_sectors;
+    out << "\n";
+  }
+  return out.str();
+}
+
+}  // namespace
+
+void begin_launch(const void* launched) {
+  kernel = launched;
+  loads.clear();
+  stores.clear();
+  if (!counting) return;
+  ++counts[kernel].launches;
+  find_host_stack();
+}
+
+void end_block() {
+  if (!counting) return;
+  add(counts[kernel].loads, loads);
+  add(counts[kernel].stores, stores);
+}
+
+}  // namespace emulation::traffic
+
+// Starts counting anew.
+EXPORTED void emulation_start_counting() {
+  emulation::traffic::counts.clear();
+  emulation::traffic::counting = true;
+}
+
+// Lines of kernel, launches, and accesses, sectors and block_sectors of loads, then of stores, with tabs between them.
+EXPORTED const char* emulation_stop_counting() {
+  emulation::traffic::counting = false;
+  static std::string text;
+  text = emulation::traffic::report();
+  return text.c_str();
+}
+
+#define RECORD(kind, bytes)                                           \
+  extern "C" void __tsan_##kind##bytes(void* p) {                     \
+    emulation::traffic::record(emulation::traffic::kind##s, p, bytes, \
+                               __builtin_return_address(0));          \
+  }                                                                   \
+  extern "C" void __tsan_unaligned_##kind##bytes(void* p) {           \
+    emulation::traffic::record(emulation::traffic::kind##s, p, bytes, \
+                               __builtin_return_address(0));          \
+  }
+#define RECORD_ALL(kind)                                                                          \
+  RECORD(kind, 1)                                                                                 \
+  RECORD(kind, 2)                                                                                 \
+  RECORD(kind, 4)                                                                                 \
+  RECORD(kind, 8) RECORD(kind, 16) extern "C" void __tsan_##kind##_range(void* p, size_t bytes) { \
+    emulation::traffic::record(emulation::traffic::kind##s, p, bytes,                             \
+                               __builtin_return_address(0));                                      \
+  }
+
+namespace emulation::traffic {
+std::vector<Access>&reads = loads, &writes = stores;
+}
+RECORD_ALL(read)
+RECORD_ALL(write)
+extern "C" void __tsan_init() {}
+extern "C" void __tsan_func_entry(void*) {}
+extern "C" void __tsan_func_exit(void*) {}
+extern "C" void __tsan_vptr_update(void**, void*) {}
+// Of std::shared_ptr, outside of kernels.
+extern "C" int __tsan_atomic32_fetch_add(volatile int* p, int value, int) {
+  return __atomic_fetch_add(p, value, __ATOMIC_SEQ_CST);
+}

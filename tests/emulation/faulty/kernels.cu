@@ -1,0 +1,117 @@
+// Kernels with faults, one each, and some without: test_rejects.py runs them.
+#define EMULATION_WITHOUT_TORCH
+#include <cuda_runtime.h>
+
+#include <map>
+#include <stdexcept>
+#include <string>
+
+namespace {
+
+__global__ void misaligned_load(float* data) {
+  const uint4 v = __ldg(reinterpret_cast<const uint4*>(data + 1));
+  data[8] = static_cast<float>(v.x);
+}
+
+__global__ void misaligned_store(float* data) {
+  *reinterpret_cast<uint2*>(data + 1) = {threadIdx.x, 0};
+}
+
+__global__ void barrier_of_some(float*) {
+  if (threadIdx.x < 32) __syncthreads();
+}
+
+__global__ void two_barriers(float*) {
+  if (threadIdx.x < 32)
+    __syncthreads();
+  else
+    __syncthreads();
+}
+
+__global__ void shuffle_of_some(float* data) {
+  if (threadIdx.x % 2) data[threadIdx.x] = __shfl_xor_sync(0xffffffffu, 1.0f, 2);
+}
+
+__global__ void shuffle_from_outside(float* data) {
+  if (threadIdx.x % 2) data[threadIdx.x] = __shfl_xor_sync(0xaaaaaaaau, 1.0f, 1);
+}
+
+__global__ void barrier_against_shuffle(float*) {
+  if (threadIdx.x % 32 == 0)
+    __syncthreads();
+  else
+    __syncwarp();
+}
+
+// Which of them comes last is not defined.
+__global__ void order_of_blocks(float* data) { data[0] = blockIdx.x; }
+__global__ void order_of_threads(float* data) { data[0] = threadIdx.x; }
+
+__global__ void reads_before_barrier(float* data) {
+  __shared__ float values[64];
+  values[threadIdx.x] = threadIdx.x;
+  data[threadIdx.x] = values[63 - threadIdx.x];
+}
+
+__global__ void uninitialised_shared(float* data) {
+  __shared__ float value;
+  if (blockIdx.x == 0) value = 1;
+  __syncthreads();
+  data[blockIdx.x] = value;
+}
+
+__global__ void sound(float* data) {
+  __shared__ float values[64];
+  values[threadIdx.x] = threadIdx.x;
+  __syncthreads();
+  const float other = values[63 - threadIdx.x];
+  data[threadIdx.x] = __shfl_xor_sync(0xffffffffu, other, 1) + 100 * threadIdx.x;
+}
+
+struct Case {
+  void (*kernel)(float*);
+  dim3 grid, block;
+  size_t shared = 0;
+};
+
+const std::map<std::string, Case> cases = {
+    {"misaligned_load", {misaligned_load, 1, 1}},
+    {"misaligned_store", {misaligned_store, 1, 1}},
+    {"barrier_of_some", {barrier_of_some, 2, 64}},
+    {"two_barriers", {two_barriers, 1, 64}},
+    {"shuffle_of_some", {shuffle_of_some, 1, 32}},
+    {"shuffle_of_part", {sound, 1, 60}},
+    {"shuffle_from_outside", {shuffle_from_outside, 1, 32}},
+    {"barrier_against_shuffle", {barrier_against_shuffle, 1, 64}},
+    {"order_of_blocks", {order_of_blocks, 1000, 1}},
+    {"order_of_threads", {order_of_threads, 1, 64}},
+    {"reads_before_barrier", {reads_before_barrier, 1, 64}},
+    {"uninitialised_shared", {uninitialised_shared, 2, 32}},
+    {"sound", {sound, 1, 64}},
+    {"large_block", {sound, 1, 1025}},
+    {"deep_block", {sound, 1, dim3(1, 1, 65)}},
+    {"no_block", {sound, 1, 0}},
+    {"tall_grid", {sound, dim3(1, 65536), 64}},
+    {"no_grid", {sound, 0, 64}},
+    {"much_shared", {sound, 1, 64, 48 << 10}},
+};
+
+}  // namespace
+
+// The error of a case, "" where there is none.
+extern "C" __attribute__((visibility("default"))) const char* run_case(const char* name,
+                                                                       float* data) {
+  static thread_local std::string error;
+  error.clear();
+  const Case& c = cases.at(name);
+  cudaLaunchConfig_t config;
+  config.gridDim = c.grid;
+  config.blockDim = c.block;
+  config.dynamicSmemBytes = c.shared;
+  try {
+    cudaLaunchKernelEx(&config, c.kernel, data);
+  } catch (const std::runtime_error& e) {
+    error = e.what();
+  }
+  return error.c_str();
+}

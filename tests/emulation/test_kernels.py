@@ -1,0 +1,75 @@
+"""The emulated kernels beyond the suite's cases: the order of threads, and grids too small for all planes."""
+
+import pytest
+import torch
+from cases import OP_CASES, OPS, RAW, OpCase, case, widened
+from op_results import as_list, in_plane
+from tolerances import assert_close
+
+from steerlens_fast.ops import reference
+
+from . import set_max_grid_rows, set_seed
+
+SEEDS = range(1, 5)
+ROWS = 2  # of blocks in a grid
+# More planes than ROWS; bands are computed four planes at a time.
+MANY = {
+    **dict.fromkeys(OPS, (5, 2, 7, 9)),
+    **dict.fromkeys(["pair", "unpair"], ((10, 3, 5), 2)),
+    **dict.fromkeys(["split_bands", "merge_bands"], (17, 6, 4, [(2, 6, 4, "full", 17), (1, 3, 2, "half", 17)])),
+}
+
+
+@pytest.fixture
+def few_rows():
+    set_max_grid_rows(ROWS)
+    yield
+    set_max_grid_rows(None)
+
+
+@pytest.fixture(autouse=True)
+def first_seed():
+    yield
+    set_seed(0)
+
+
+@pytest.mark.parametrize("case_", [c for c in OP_CASES if c.label.endswith(("odd", "threads"))], ids=str)
+def test_order_does_not_change_a_bit(case_: OpCase):
+    args = case_.build(torch.float32)
+
+    def results(seed):
+        set_seed(seed)
+        return as_list(getattr(RAW, case_.op)(*args))
+
+    expected = results(0)
+    assert all(all(map(torch.equal, expected, results(seed))) for seed in SEEDS)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_more_planes_than_a_grid_has_rows(op, few_rows):
+    args = case(op, "many", MANY[op]).build(torch.float32)
+    wide_args = [widened(a) for a in args]
+    actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*wide_args)
+    for a, e in zip(in_plane(op, wide_args, actual), in_plane(op, wide_args, expected), strict=True):
+        assert_close(a, e, "op_backward", like=1.0 if op.startswith("step") else None)
+
+
+def test_planes_of_one_block_do_not_mix(few_rows):
+    """A block finds the largest amplitude of one plane after the other; the floor of each is its own."""
+    args = case("step", "many", (4, 1, 9, 99), floor=0.4).build(torch.float32)
+    args[0][ROWS:] *= 100  # nothing in the first planes would reach this floor
+    for seed in SEEDS:
+        set_seed(seed)
+        phase, _ = RAW.step(*args)
+        assert (phase != 0).flatten(1).any(1).all()
+
+
+def test_largest_amplitude_is_found_anywhere():
+    """Whichever thread and warp reads it: only this coefficient reaches the floor."""
+    args = case("step", "many", (32, 1, 7, 143), floor=0.4).build(torch.float32)
+    at = torch.arange(32) * 32 + 3
+    args[0].flatten(1)[torch.arange(32), at] *= 100
+    for seed in SEEDS:
+        set_seed(seed)
+        phase, _ = RAW.step(*args)
+        assert (phase.flatten(1).nonzero()[:, 1]).tolist() == at.tolist()

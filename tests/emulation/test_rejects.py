@@ -1,0 +1,79 @@
+"""What the emulation rejects, as a device would, on kernels made for it."""
+
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from .build import build
+
+SOURCE = Path(__file__).parent / "faulty/kernels.cu"
+SEEDS = range(8)
+
+# {kernel: a part of the error}
+REJECTED = {
+    "misaligned_load": "thread 0: misaligned access to .*cuda_runtime.h:.*: the address must be a multiple of 16",
+    "misaligned_store": "thread 0: misaligned access to .*kernels.cu:17: the address must be a multiple of 8",
+    "barrier_of_some": r"block \(\d, 0, 0\) never ends: threads 0-31: __syncthreads at .*; threads 32-63: ended",
+    "two_barriers": "never ends: threads 0-31: __syncthreads at .*:26; threads 32-63: __syncthreads at .*:28",
+    "shuffle_of_some": "threads 1-1: __shfl_xor_sync at .*:32 with mask 0xffffffff; threads 2-2: ended",
+    "shuffle_of_part": "never ends: .*threads 32-59: __shfl_xor_sync",
+    "shuffle_from_outside": "__shfl_xor_sync reads from a lane that is not in the mask",
+    "barrier_against_shuffle": "never ends: threads 0-0: __syncthreads at .*; threads 1-31: __syncwarp",
+    "large_block": r"a block must have 1 to 1024 threads .*, got \(1025, 1, 1\)",
+    "deep_block": r"a block must have .* at most \(1024, 1024, 64\), got \(1, 1, 65\)",
+    "no_block": r"a block must have 1 to 1024 threads .*, got \(0, 1, 1\)",
+    "tall_grid": r"the grid must be at most .*, got \(1, 65536, 1\)",
+    "no_grid": r"the grid must be .* not empty, got \(0, 1, 1\)",
+    "much_shared": r"shared memory must have at most 49152 bytes, got \d+",
+}
+
+
+@pytest.fixture(scope="module")
+def library():
+    loaded = ctypes.CDLL(str(build("plain", [SOURCE])))
+    loaded.run_case.restype = ctypes.c_char_p
+    return loaded
+
+
+def run(library, name, seed=0) -> list[float]:
+    """What the kernel writes to 64 floats; raises its error."""
+    memory = (ctypes.c_float * 68)()
+    offset = -ctypes.addressof(memory) % 16 // 4
+    data = (ctypes.c_float * 64).from_buffer(memory, 4 * offset)
+    library.emulation_set_seed(ctypes.c_uint64(seed))
+    error = library.run_case(name.encode(), data)
+    if error:
+        raise RuntimeError(error.decode())
+    return list(data)
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_faulty_kernels_and_launches_are_rejected(library, name):
+    for seed in SEEDS:
+        with pytest.raises(RuntimeError, match=f"^emulated CUDA: .*: .*{REJECTED[name]}"):
+            run(library, name, seed)
+    assert run(library, "sound"), "the next launch is not affected"
+
+
+def test_errors_name_the_kernel(library):
+    with pytest.raises(RuntimeError, match=r"^emulated CUDA: \(anonymous namespace\)::barrier_of_some\(float\*\): "):
+        run(library, "barrier_of_some")
+
+
+@pytest.mark.parametrize("name", ["order_of_blocks", "order_of_threads", "reads_before_barrier"])
+def test_results_that_depend_on_the_order_differ(library, name):
+    assert len({tuple(run(library, name, seed)) for seed in SEEDS}) > 1
+
+
+def test_shared_memory_starts_undefined(library):
+    first, second = run(library, "uninitialised_shared")[:2]
+    assert first == 1 and second != second, "NaN, not the value of another block"
+
+
+def test_sound_kernel_on_several_threads(library):
+    expected = [(threads := i) * 100 + (63 - (threads ^ 1)) for i in range(64)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda seed: run(library, "sound", seed), range(64)))
+    assert all(result == expected for result in results)
