@@ -59,7 +59,8 @@ def compiled(source: Path, flags: list[str], csrc: Path) -> Path:
     kept = [flag for flag in setup.CXX_FLAGS if flag not in ("-O3", "-g0")]
     command = [*CXX, *kept, *COMMON, *flags, *macros, *includes]
     own = source.is_relative_to(HERE / "device")
-    headers = sorted((HERE / "device").glob("*.h")) if own else [*sorted(csrc.glob("**/*.h")), CUDA_RUNTIME]
+    shared = [path for path in sorted(csrc.glob("**/*.h")) if "cpu" not in path.relative_to(csrc).parts]
+    headers = sorted((HERE / "device").glob("*.h")) if own else [*shared, CUDA_RUNTIME]
     target = BUILD / f"{source.stem}-{digest(command, source, *headers)}.o"
     if not target.exists():
         run([*command, "-x", "c++", "-c", str(source), "-o", f"{target}.{os.getpid()}"])
