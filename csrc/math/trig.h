@@ -80,7 +80,7 @@ SL_FN SinCos<float> sincos_of(float angle) {
 }
 SL_FN SinCos<double> sincos_of(double angle) { return sincos_product(1.0, angle); }
 
-// atan2(y, x), the angle of x + iy in [-pi, pi], but 0 at the origin, whatever the zeros' signs.
+// atan2(y, x), the angle of x + iy in [-pi, pi]; at the origin it is y, a zero, where atan2 may be pi.
 SL_FN float angle_of(float y, float x) {
   const float ax = fabsf(x), ay = fabsf(y);
   const bool steep = ay > ax;
@@ -102,7 +102,7 @@ SL_FN float angle_of(float y, float x) {
   return with_sign_of(y, angle);  // NaN in, NaN out
 }
 
-SL_FN double angle_of(double y, double x) { return x == 0 && y == 0 ? 0.0 : atan2(y, x); }
+SL_FN double angle_of(double y, double x) { return x == 0 && y == 0 ? y : atan2(y, x); }
 
 // 2^k for an integer k in [-126, 127], from the bits of the exponent.
 SL_FN float power_of_two(int k) { return from_bits<float>((k + 127) << 23); }

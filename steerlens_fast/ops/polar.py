@@ -19,6 +19,8 @@ from .registration import (
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
     """Return amplitude and phase (radians, in [-pi, pi]) of complex coefficients; the gradient at amplitude 0 is 0.
 
+    The phase is atan2's, but that of 0 is a zero whatever the sign of its real part, where atan2 may be pi.
+
     Examples
     --------
     >>> import torch

@@ -169,9 +169,9 @@ def merge_planes(
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Complex -> (amplitude, phase in radians): that of atan2, but 0 at the origin, whatever the zeros' signs."""
+    """Complex -> (amplitude, phase in radians): atan2's, but at the origin a zero, the imaginary part."""
     amplitude, phase = coefficients.abs(), coefficients.angle()
-    return amplitude, torch.where(amplitude == 0, torch.zeros_like(phase), phase)
+    return amplitude, torch.where(amplitude == 0, coefficients.imag, phase)
 
 
 def polar_split_backward(coefficients: Tensor, grad_amplitude: Tensor, grad_phase: Tensor) -> Tensor:
