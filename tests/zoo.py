@@ -120,6 +120,12 @@ def saved(pixels: np.ndarray | Image.Image, kind: str, **options) -> bytes:
     return file.getvalue()
 
 
+def as_white_is_zero(tiff: bytes) -> bytes:
+    """A little-endian TIFF of grey, with PhotometricInterpretation 0 in place of 1."""
+    assert tiff.count(entry := struct.pack("<HHIHH", 262, 3, 1, 1, 0)) == 1
+    return tiff.replace(entry, struct.pack("<HHIHH", 262, 3, 1, 0, 0))
+
+
 def jpeg(pixels: np.ndarray | Image.Image, **options) -> bytes:
     return saved(pixels, "JPEG", **{"quality": 95, "subsampling": 0} | options)
 
@@ -159,6 +165,7 @@ def good() -> dict[str, tuple]:
         "4-bit.png": (png(grey // 16, GREY, 4), grey // 16 * 17),
         "16-bit-grey.png": (png(deep[:, :, 0], GREY, 16), scaled),
         "16-bit-grey.tif": (saved(deep[:, :, 0], "TIFF"), scaled),
+        "16-bit-white-is-zero.tif": (as_white_is_zero(saved(65535 - deep[:, :, 0], "TIFF")), scaled),
         "16-bit-grey.pgm": (b"P5 32 24 65535\n" + deep[:, :, 0].astype(">u2").tobytes(), scaled),
         "16-bit-rgb.png": (png(deep, RGB, 16), np.rint(deep / 257).astype(np.uint8)),
         "32-bit-small.tif": (saved(deep[:, :, 0].astype(np.int32), "TIFF"), scaled),

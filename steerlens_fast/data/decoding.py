@@ -12,6 +12,8 @@ grey of 1, 2, 4 bits            scaled to 0 ... 255; repeated three times for RG
 RGB to grey                     luma of ITU-R 601: 0.299 R + 0.587 G + 0.114 B
 16-bit grey ("I;16", or "I"     scaled from the full range of the file's type, 0 to 65535, or from ``range``, and
 with values up to 65535)        rounded to 8 bits unless ``keep_depth``. A PGM is scaled from its own maximum
+16-bit grey and floats of TIFF  inverted after scaling, as Pillow inverts 8 bits: ``range`` is then (white, black)
+with WhiteIsZero
 16-bit RGB, RGBA, grey + alpha  of PNG, TIFF and PPM: likewise, with all bits, to 8 bits; only grey + alpha keeps its
                                 depth. With alpha, the colours are scaled first
 16-bit CMYK, of TIFF            scaled from the full range; "unsupported" with a range
@@ -69,6 +71,7 @@ PNG = FIRST_BYTES["PNG"][0]
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 FLOATS = "F"  # Pillow's mode of floats
+PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # tag of TIFF, and a value of it
 RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so no text chunk of a file has this key
 NARROW_SHARE = 4  # at most 1/4 of the range of the type leaves at most 64 of 256 levels
 UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation: the Image.Transpose that undoes it
@@ -338,10 +341,10 @@ def _orientation(image: Image) -> int:
 
 
 def _upright(image: Image, mode: str, depth: DepthOptions) -> Image:
-    maximum = _pgm_maximum(image)
+    maximum, inverted = _pgm_maximum(image), _is_white_zero(image)
     image.load()  # Pillow applies the orientation of TIFF files here and removes it
     transpose = UPRIGHT.get(_orientation(image))
-    converted = _convert(image, mode, depth, maximum)
+    converted = _convert(image, mode, depth, maximum, inverted)
     return converted if transpose is None else converted.transpose(transpose)
 
 
@@ -367,9 +370,14 @@ def _pgm_maximum(image: Image) -> int:
     return tile[3][1] if tile and isinstance(tile[3], tuple) and len(tile[3]) > 1 else MAX_16_BITS
 
 
-def _convert(image: Image, mode: str, depth: DepthOptions, maximum: int = MAX_16_BITS) -> Image:
+def _is_white_zero(image: Image) -> bool:
+    """Return whether 0 is white in a TIFF; Pillow inverts such values only where they have at most 8 bits."""
+    return image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
+
+
+def _convert(image: Image, mode: str, depth: DepthOptions, maximum: int = MAX_16_BITS, inverted: bool = False) -> Image:
     if image.mode in SIXTEEN_BITS or (image.mode == FLOATS and (depth.range is not None or RANGE_KEY in image.info)):
-        image = _scale(image, depth, maximum)
+        image = _scale(image, depth, maximum, inverted)
         if image.mode == FLOATS:
             return image
     elif image.mode not in EIGHT_BITS:
@@ -390,7 +398,7 @@ def _over_white(image: Image) -> Image:
     return over
 
 
-def _scale(image: Image, depth: DepthOptions, maximum: int) -> Image:
+def _scale(image: Image, depth: DepthOptions, maximum: int, inverted: bool) -> Image:
     """Scale grey of more than 8 bits to 8 bits or to floats in [0, 1]."""
     if RANGE_KEY in image.info:  # an array that is scaled already
         return image
@@ -407,6 +415,7 @@ def _scale(image: Image, depth: DepthOptions, maximum: int) -> Image:
         else np.rint(pixels.astype(np.float64) * maximum / MAX_16_BITS).astype(np.int64)
     )
     unit = _scaled_to_unit(original, depth.range, maximum)
+    unit = 1 - unit if inverted else unit
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         unit[pixels == transparent] = 1.0

@@ -87,6 +87,8 @@ def test_range_admits_values_that_have_no_other_meaning():
             decode(data)
         assert np.array_equal(levels(data, range=(-50, 300)), expected(values, -50, 300))
         assert np.array_equal(levels(data, range="image"), expected(values, values.min(), values.max()))
+    negative = zoo.as_white_is_zero(zoo.saved(values, "TIFF"))  # the last values are floats
+    assert np.array_equal(levels(negative, range=(-50, 300)), expected(-values, -300, 50))
     assert levels(np.full((4, 4), 7, np.uint16), range="image").max() == 0  # an image of one value
     with pytest.raises(BadItem, match="must be finite"):
         decode(np.array([[0.0, np.nan]]), range=(0, 1))
