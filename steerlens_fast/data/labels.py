@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from decimal import Decimal
 from numbers import Rational, Real
 
@@ -20,7 +21,7 @@ def parse_class(value, where: str, what: str = "label") -> Class | None:
     """Return the class number or class name that a value stands for; None for no value.
 
     Whole numbers of any type are class numbers: ``3``, ``3.0``, ``"3"``, ``"3.0"``, ``numpy.float32(3)``, a tensor
-    of one value. Other text is a class name, stripped. None and empty text are no label.
+    of one value. Other text is a class name, stripped; bytes are text in UTF-8. None and empty text are no label.
 
     Parameters
     ----------
@@ -45,6 +46,7 @@ def parse_class(value, where: str, what: str = "label") -> Class | None:
     """
     if value is None or (type(value) is int and 0 <= value < LIMIT):  # the most common case first
         return value
+    value = _unwrapped(value)
     parsed = _parse_text(value.strip()) if isinstance(value, str) else _whole_number(value)
     if parsed is None or (isinstance(parsed, int) and not 0 <= parsed < LIMIT):
         number = isinstance(value, str) and NUMERAL.fullmatch(value.strip())
@@ -103,6 +105,17 @@ def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None
     return sorted(names) or None
 
 
+def _unwrapped(value):
+    """Return the value of a scalar or array of one value, of numpy or torch; bytes in UTF-8 as text."""
+    if hasattr(value, "item"):
+        with suppress(TypeError, ValueError, RuntimeError):  # more than one value
+            value = value.item()
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            value = value.decode()
+    return value
+
+
 def _parse_text(text: str) -> Class | None:
     """Return a class number or name; None for numbers that are not whole."""
     if NUMERAL.fullmatch(text):
@@ -112,20 +125,12 @@ def _parse_text(text: str) -> Class | None:
 
 def _whole_number(value) -> int | None:
     """Return a value as an int; None where it is not a whole number."""
-    if hasattr(value, "item") and not isinstance(value, Real):  # numpy's and torch's scalars, arrays of one value
-        try:
-            value = value.item()
-        except (TypeError, ValueError, RuntimeError):
-            return None
     if isinstance(value, bool):
         return None
     try:
         return operator.index(value)
     except TypeError:
         pass
-    if isinstance(value, str):  # numpy's strings
-        parsed = _parse_text(value.strip())
-        return parsed if isinstance(parsed, int) else None
     if not isinstance(value, (float, Decimal, Rational)) and not isinstance(value, Real):
         return None
     if value != value or not -LIMIT <= value <= LIMIT:  # NaN, infinite, or too large for any class

@@ -909,6 +909,7 @@ def test_map_style_data_sets():
         {"samples": [(f"{n}.png", n) for n in range(12)]},
         {"targets": ["a"] * 12, "labels": list(range(12))},
         {"targets": list(range(3)), "labels": range(12)},
+        {"targets": np.array(list("abcdefghijkl"), "S"), "classes": np.array(list("abcdefghijkl"))},
     ],
     ids=repr,
 )
@@ -921,9 +922,24 @@ def test_labels_that_a_data_set_tells(told):
     assert source.read_with_label(list(source.listing())[7])[1] == 7
 
 
-@pytest.mark.parametrize("told", [{"targets": [[0, 1]] * 12}, {"targets": list(range(12)), "target_transform": str}])
-def test_labels_that_it_does_not_tell(told):
-    """Several labels each, or labels that are transformed later: the item's own count."""
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"targets": [[0, 1]] * 12},
+        {"targets": list(range(12)), "target_transform": str},
+        {"samples": [f"{n % 10}9.png" for n in range(12)]},
+        {"samples": [(f"{n}.png", f"{n}-mask.png") for n in range(12)]},
+        {"targets": [f"{n}.xml" for n in range(12)]},
+        {"targets": ["a"] * 11 + ["b"], "classes": ["a"]},
+        {"labels": dict.fromkeys(range(12), 0)},
+        {"labels": set(range(12))},
+        {"labels": "0" * 12},
+        {"labels": b"0" * 12},
+    ],
+    ids=repr,
+)
+def test_attributes_that_are_no_labels_are_ignored(told):
+    """Several labels each, labels that are transformed later, paths, mappings, sets or texts: the item's own count."""
     source = open_source(Numbers(**told))
     items = list(source.listing())
     assert {item.label for item in items} == {None} and source.read_with_label(items[7])[1] == 1
@@ -977,6 +993,32 @@ def test_labels_that_come_with_items_are_those_of_the_classes():
     with pytest.raises(BadItem, match=r"Named\[1\]: label must be one of 'cat', 'dog' ..., got 'owl'"):
         source.read_with_label(items[1])
     refused(r"list\[1\]: label must be an int from 0 on, got 1.5", [(image, 0, "a"), (image, 1.5, "b")])
+
+
+@pytest.mark.parametrize(
+    "named, expected",
+    [
+        ({"classes": np.array(["cat", "dog"])}, (1, 0)),
+        ({"classes": {"dog": 0, "cat": np.int64(1)}}, (0, 1)),
+        ({"classes": {1: "dog", 0: "cat"}}, (1, 0)),
+        ({"class_to_idx": {"dog": 0, "cat": 1}}, (0, 1)),
+        ({"classes": {"dog": 3, "cat": 7}}, "must have .* classes, a sequence of names, or a mapping between names"),
+        ({"classes": ["cat", "dog", "dog", "cat"]}, "must be the name of one class, got 'dog', which several"),
+    ],
+)
+def test_names_of_classes_come_in_several_containers(named, expected):
+    class Named(Numbers):
+        def __getitem__(self, n):
+            return np.zeros((4, 4), np.uint8), (np.array("dog"), b"cat")[n]
+
+    source = open_source(Named(2, **named))
+    items = list(source.listing())
+    if isinstance(expected, tuple):
+        assert tuple(source.read_with_label(item)[1] for item in items) == expected
+        assert [source.class_names[number] for number in expected] == ["dog", "cat"]
+    else:
+        with pytest.raises(BadItem, match=expected):
+            source.read_with_label(items[0])
 
 
 def test_callable():

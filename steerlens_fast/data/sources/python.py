@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Number
 
+from ...checks import is_int
 from ...classifier.isolation import ForkSafeLock
 from ...errors import BadItem, JobError, describe_error
 from ..import_object import import_object, user_code_error
 from ..items import Item
-from ..labels import class_number, parse_class, sorted_class_names
+from ..labels import class_number, parse_class
 from .base import Source, check_key, numbered_key, usage_error
+
+CLASSES = "a sequence of names, or a mapping between names and 0, 1, ..."  # accepted types
 
 
 class PythonSource(Source):
     """A data set of (image, target), (image, target, key), or images.
 
     An image is a PIL image, a uint8 tensor or array [H, W, C] or [C, H, W], a float tensor in [0, 1], or encoded bytes.
-    Class names are the data set's ``classes``, and labels its ``targets``, ``labels`` or ``samples``, as in
-    torchvision; without these, the label of an item is read together with its image. A label is a class number of any
-    type, or a class name. Without ``classes``, the sorted names of the labels are the classes. -1 is no label, as in
-    torchvision.
+    Class names are the data set's ``classes``: a sequence of names, or a mapping between names and 0, 1, ..., in either
+    direction; without these, the keys of ``class_to_idx``. A label is a class number of any type, or a class name. -1
+    is no label, as in torchvision.
 
-    An invalid label in ``targets``, ``labels`` or ``samples`` (1.5, -3, or a name that is not in ``classes``) is an
-    error. With an item, it is an error of that item; so is each name if there are no ``classes``, since names are
-    numbered in the order of all of them. A target that is no single number or text (boxes, several labels) is no label.
+    Labels are the first of the data set's ``targets``, ``labels`` and ``samples`` that is a sequence with one class
+    number for each item, or one name of ``classes``; in ``samples``, tuples or lists with the class number as second
+    part. All others (texts that are not in ``classes``, such as paths of files; mappings; lists of boxes) are ignored,
+    and the label of an item is read together with its image.
+
+    A number that is no class (1.5, -3) in ``targets`` or ``labels`` is an error. With an item, it is an error of that
+    item, and so is a name that is not in ``classes``, or that two of them have. A target that is no single number or
+    text (boxes, several labels) is no label.
 
     Keys are the data set's ``keys``, by default numbers. Where items are triples and there are no ``keys``, the listing
     reads every item once.
@@ -46,6 +54,9 @@ class PythonSource(Source):
             "items": len(data),
         }
         super().__init__(description, _class_names(data))
+        names = self.class_names or ()
+        self._numbers = {name: number for number, name in enumerate(names)}
+        self._ambiguous = {name for name, count in Counter(names).items() if count > 1}  # such as ImageNet's "crane"
         self._lock = (
             ForkSafeLock()
         )  # one item at a time, as in a worker of torch's DataLoader: data sets share file handles
@@ -113,32 +124,30 @@ class PythonSource(Source):
             return None
         value = _class(target, where)
         if isinstance(value, str) and not self.class_names:
-            hint = "a data set with names of classes must have them as its attribute classes"
+            hint = f"a data set with names of classes must have them as its attribute classes, {CLASSES}"
             raise usage_error(f"{where}: label must be an int from 0 on, got {value!r}: {hint}")
-        return class_number(value, where, self._numbers())
+        return self._number(value, where)
 
-    def _numbers(self) -> dict[str, int]:
-        return {name: n for n, name in enumerate(self.class_names or ())}
+    def _number(self, value: int | str | None, where: str) -> int | None:
+        if value in self._ambiguous:
+            raise usage_error(
+                f"{where}: label must be the name of one class, got {value!r}, which several classes have"
+            )
+        return class_number(value, where, self._numbers)
 
     def _labels(self, count: int) -> list[int | None] | None:
         """Return the labels of the data set's attributes; None where there are none, or a transform changes targets."""
         if getattr(self.data, "target_transform", None) is not None:
             return None
-        named = None
         for name in ("targets", "labels", "samples"):
             values = _read_attribute(self.data, name, count)
             if values is None:
                 continue
             places = [f"{self.name}.{name}[{n}]" for n in range(count)]
             classes = [_class(value, place) for value, place in zip(values, places)]
-            if not any(isinstance(value, str) for value in classes):
-                return classes
-            named = named or list(zip(places, classes))
-        if named is None:
-            return None
-        self.class_names = self.class_names or sorted_class_names(named)
-        numbers = self._numbers()
-        return [class_number(value, place, numbers) for place, value in named]
+            if all(value in self._numbers for value in classes if isinstance(value, str)):
+                return [self._number(value, place) for value, place in zip(classes, places)]
+        return None
 
 
 def call_factory(spec: str):
@@ -158,16 +167,15 @@ def call_factory(spec: str):
         raise user_code_error("data", spec, "calling it without arguments") from error
 
 
-def _read_attribute(data, name: str, count: int) -> list | None:
+def _read_attribute(data, name: str, count: int) -> Sequence | None:
     """Return an attribute that has one number or text for each item; None for any other attribute."""
     entries = _of_length(data, name, count)
     if entries is None:
         return None
-    try:
-        values = [entry[1] if name == "samples" else entry for entry in entries]
-    except (TypeError, IndexError, KeyError):
-        return None
-    return values if all(v is None or isinstance(v, (str, Number)) or _is_scalar(v) for v in values) else None
+    if name == "samples":
+        pairs = all(isinstance(entry, (tuple, list)) and len(entry) > 1 and is_int(entry[1]) for entry in entries)
+        return [entry[1] for entry in entries] if pairs else None
+    return entries if all(v is None or isinstance(v, (str, bytes, Number)) or _is_scalar(v) for v in entries) else None
 
 
 def _class(value, where: str) -> int | str | None:
@@ -187,18 +195,37 @@ def _is_scalar(value) -> bool:
     return hasattr(value, "item") and getattr(value, "shape", None) == ()
 
 
-def _of_length(data, name: str, count: int):
-    """Return an attribute of the given length, as a list if it is an array; None for any other."""
-    value = getattr(data, name, None)
+def _of_length(data, name: str, count: int) -> Sequence | None:
+    """Return an attribute that is a sequence of the given length, as a list if it is an array; None for any other."""
+    value = _sequence(getattr(data, name, None))
+    return value if value is not None and len(value) == count else None
+
+
+def _sequence(value) -> Sequence | None:
+    """Return a sequence that is no text, or an array as a list; None for others, such as mappings and sets."""
     value = value.tolist() if hasattr(value, "tolist") else value  # reading a tensor's scalars one by one is slow
-    try:
-        return value if len(value) == count else None
-    except TypeError:
-        return None
+    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)) else None
 
 
 def _class_names(data) -> list[str] | None:
-    names = getattr(data, "classes", None)
-    if not isinstance(names, (list, tuple)) or not names:
-        return None
-    return [n if isinstance(n, str) else ", ".join(map(str, n)) if isinstance(n, tuple) else str(n) for n in names]
+    """Return the names of a data set's classes in the order of their numbers; None where it has none."""
+    classes, class_to_idx = getattr(data, "classes", None), getattr(data, "class_to_idx", None)
+    names = _in_order(classes) if isinstance(classes, Mapping) else _sequence(classes)
+    if not names and isinstance(class_to_idx, Mapping):
+        names = _in_order(class_to_idx)
+    return [_name(name) for name in names] if names else None
+
+
+def _in_order(mapping: Mapping) -> list | None:
+    """Return the names of a mapping between names and 0, 1, ..., in the order of the numbers; None for any other."""
+    names, numbers = list(mapping), list(mapping.values())
+    if not all(map(is_int, numbers)):
+        names, numbers = numbers, names
+    by_number = {int(number): name for number, name in zip(numbers, names) if is_int(number)}
+    return [by_number[n] for n in range(len(names))] if by_number.keys() == set(range(len(names))) else None
+
+
+def _name(name) -> str:
+    if isinstance(name, bytes):
+        return name.decode(errors="backslashreplace")
+    return ", ".join(map(str, name)) if isinstance(name, tuple) else str(name)
