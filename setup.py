@@ -25,6 +25,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.sdist import sdist
 
 try:
     import torch
@@ -174,7 +175,7 @@ def extensions(toolkit, reason):
     cpu = Extension(
         "steerlens_fast._C",
         sources=cpp,
-        depends=[*headers, *cu, "csrc/README.md"],  # what rebuilds it when changed, and what makes the sdist complete
+        depends=headers,  # what rebuilds it when changed
         define_macros=MACROS,
         libraries=libraries,
         extra_compile_args={"cxx": cxx},
@@ -302,11 +303,36 @@ class Wheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
+def tracked_files(folder="."):
+    """The files that git has; none in an unpacked source archive, whose SOURCES.txt lists them."""
+    if not Path(folder, ".git").exists():
+        return []
+    command = ["git", "-C", str(folder), "ls-files", "-z"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, "stderr", None) or str(error)
+        sys.exit(f"steerlens_fast: git must list the files of the source archive: {reason.strip().splitlines()[0]}")
+    return [name for name in done.stdout.split("\0") if Path(folder, name).is_file()]
+
+
+class SourceArchive(sdist):
+    """A source archive with every file that git has: it builds, lints and tests on its own."""
+
+    def make_distribution(self):
+        self.filelist.extend(tracked_files())
+        self.filelist.sort()
+        self.filelist.remove_duplicates()
+        listed = Path(self.get_finalized_command("egg_info").egg_info, "SOURCES.txt")
+        listed.write_text("\n".join(self.filelist.files) + "\n")
+        super().make_distribution()
+
+
 if __name__ == "__main__":
     toolkit, reason = decide()
     Build.decision = f"building {'C++ and CUDA' if toolkit else 'C++ only, no CUDA kernels'}: {reason}"
     setup(
         version=version(),
         ext_modules=extensions(toolkit, reason),
-        cmdclass={"build_ext": Build, "bdist_wheel": Wheel},
+        cmdclass={"build_ext": Build, "bdist_wheel": Wheel, "sdist": SourceArchive},
     )

@@ -1,4 +1,5 @@
-"""The build and its options, what an import loads, which folders import which, and the files of the sdist."""
+"""The build and its options, what an import loads, which folders import which, and the files of the repository and its
+archive."""
 
 import importlib.util
 import os
@@ -18,11 +19,8 @@ from steerlens_fast import native
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "steerlens_fast").rglob("*.py"))
-CHECKOUT = [
-    n
-    for n in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CITATION.cff")
-    if (ROOT / n).exists()
-]
+TOP_LEVEL = {"setup.py", "pyproject.toml", "README.md", "LICENSE", "csrc", "steerlens_fast", "tests", "bench"}
+needs_checkout = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="there is no setup.py beside tests/")
 
 
 def run(*command, cwd, **environment):
@@ -129,44 +127,26 @@ def test_both_devices_have_the_same_files():
 # --- Building
 
 
-@pytest.fixture(scope="session")
-def checkout(tmp_path_factory):
-    """A copy of the sources, without build outputs."""
-    if not (ROOT / "setup.py").exists():
-        pytest.skip("not a checkout: there is no setup.py beside tests/")
-    copy = tmp_path_factory.mktemp("checkout")
-    for name in CHECKOUT:
-        shutil.copy(ROOT / name, copy)
-    for name in ("csrc", "steerlens_fast", "tests", "bench", ".ci", ".github"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    return copy
-
-
-@pytest.fixture(scope="session")
-def sdist(checkout):
-    code, output = run("setup.py", "-q", "sdist", cwd=checkout, FORCE_CPU="1")
-    assert code == 0, output
-    (archive,) = (checkout / "dist").glob("*.tar.gz")
-    return archive
-
-
-def test_force_cpu_with_force_cuda_raises(checkout):
-    code, output = run("setup.py", "--version", cwd=checkout, FORCE_CPU="1", FORCE_CUDA="1")
+@needs_checkout
+def test_force_cpu_with_force_cuda_raises():
+    code, output = run("setup.py", "--version", cwd=ROOT, FORCE_CPU="1", FORCE_CUDA="1")
     assert code != 0 and "FORCE_CPU" in output and "FORCE_CUDA" in output
     assert "Traceback" not in output
 
 
+@needs_checkout
 @pytest.mark.skipif(torch.version.cuda is not None, reason="this torch has CUDA")
-def test_force_cuda_with_a_cpu_torch_raises(checkout):
-    code, output = run("setup.py", "--version", cwd=checkout, FORCE_CUDA="1")
+def test_force_cuda_with_a_cpu_torch_raises():
+    code, output = run("setup.py", "--version", cwd=ROOT, FORCE_CUDA="1")
     assert code != 0 and "FORCE_CUDA is set" in output
     assert f"torch {torch.__version__}" in output and "without CUDA" in output
     assert "Traceback" not in output
 
 
+@needs_checkout
 @pytest.mark.skipif(torch.version.cuda is None, reason="this torch has no CUDA")
-def test_force_cuda_without_a_toolkit_raises(checkout, tmp_path):
-    code, output = run("setup.py", "--version", cwd=checkout, FORCE_CUDA="1", CUDA_HOME=str(tmp_path))
+def test_force_cuda_without_a_toolkit_raises(tmp_path):
+    code, output = run("setup.py", "--version", cwd=ROOT, FORCE_CUDA="1", CUDA_HOME=str(tmp_path))
     assert code != 0 and "nvcc" in output and str(tmp_path) in output
     assert "Traceback" not in output
 
@@ -251,12 +231,47 @@ def test_compiler_with_a_launcher_becomes_one_word(setup, tmp_path):
     assert (tmp_path / "log").read_text() == "c++ -DX=1 --version\n"
 
 
-def test_sdist_contains_all_sources(sdist):
-    with tarfile.open(sdist) as archive:
-        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    for folder in ("csrc", "steerlens_fast", "tests", "bench", ".ci"):
-        files = {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*.*") if p.is_file()}
-        files = {f for f in files if not re.search(r"\.(so|pyc)$|__pycache__", f)}
-        assert files <= names, f"missing: {sorted(files - names)}"
-    assert {"pyproject.toml", "setup.py", "README.md", "LICENSE", "CITATION.cff", ".github/CHANGELOG.md"} <= names
-    assert not [name for name in names if re.search(r"\.(so|pyc|o)$", name)]
+# --- The repository and its archive
+
+
+@pytest.fixture(scope="module")
+def tracked(setup):
+    """The files that git has."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone: git has no files here")
+    return set(setup.tracked_files(ROOT))
+
+
+def test_top_level_has_no_other_names(tracked):
+    names = {name.partition("/")[0] for name in tracked}
+    assert {name for name in names if not name.startswith(".")} == TOP_LEVEL
+
+
+def source_archive(folder):
+    """Return the path of the source archive of a folder, and the names in it."""
+    code, output = run("setup.py", "-q", "sdist", cwd=folder, FORCE_CPU="1")
+    assert code == 0, output
+    (path,) = (folder / "dist").glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        return path, {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+
+
+def test_sdist_has_what_git_has(tracked, tmp_path):
+    clone, unpacked = tmp_path / "clone", tmp_path / "unpacked"
+    for name in tracked:
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, clone / name)
+    subprocess.run(["git", "init", "-q", clone], check=True)
+    subprocess.run(["git", "-C", clone, "add", "--all", "--force"], check=True)
+    (clone / "tests/untracked.py").write_text("")
+    path, names = source_archive(clone)
+    generated = {name for name in names if name in ("PKG-INFO", "setup.cfg") or ".egg-info/" in name}
+    assert names - generated == tracked
+    with tarfile.open(path) as archive:
+        archive.extractall(unpacked, filter="data")
+    assert source_archive(next(unpacked.iterdir()))[1] == names
+
+
+def test_sdist_without_git_raises(setup, monkeypatch, tmp_path):
+    (tmp_path / ".git").mkdir()
+    assert ends_with("git must list the files of the source archive: ", setup.tracked_files, tmp_path)
