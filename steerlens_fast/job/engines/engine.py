@@ -62,7 +62,8 @@ class RunOptions:
         group="running",
         metavar="N",
         minimum=0,
-        help="worker processes; 0 runs in this process (default: one for each GPU, otherwise one)",
+        help="worker processes; 0 runs in this process (default: one for each GPU, otherwise one); if a model ends its "
+        "process, with --workers 1 the images in progress are named",
     )
     decoders: int | None = option(
         None, group="running", metavar="N", minimum=1, help="threads that decode images, in each worker"
