@@ -27,7 +27,9 @@ def add_jobs(commands) -> None:
     gallery = _add(commands, "gallery", "write a job's gallery again", _gallery)
     gallery.add_argument("--sample", type=integer_from(1), default=48, metavar="N", help="examples (default: 48)")
     gallery.add_argument("--to", type=folder, metavar="DIR", help="folder to write (default: gallery in DIR)")
-    export = _add(commands, "export", "write a job's morphs in another format", _export)
+    export = _add(
+        commands, "export", "write a job's morphs in another format; exit status 1 if there are none", _export
+    )
     export.add_argument("--format", choices=EXPORTS, help="format of the files; required")
     export.add_argument("--to", type=folder, metavar="DIR", help="folder to write (default: DIR-FORMAT, beside DIR)")
     export.add_argument(
@@ -113,7 +115,7 @@ def _gallery(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from ..errors import USAGE, JobError
+    from ..errors import DONE, FATAL, USAGE, JobError
     from ..job.export import export
 
     if arguments.format is None:
@@ -123,8 +125,21 @@ def _export(arguments: argparse.Namespace) -> int:
     options = {name: getattr(arguments, name) for name in ("keys", "limit", "differences")}
     with _suggest_to_option(arguments.to):
         count = export(arguments.out, to, arguments.format, **options)
-    write_stdout(f"{count} morphs in {to}")
-    return 0
+    write_stdout(f"{count} morphs in {to}{_missing_shards(arguments.out)}")
+    return DONE if count else FATAL
+
+
+def _missing_shards(out: Path) -> str:
+    """Return text about a job's incomplete shards, which exports leave out; empty if there are none."""
+    from ..job.plan import Plan
+    from ..job.report import completed_shards
+
+    plan = Plan.read(out)
+    complete = len(completed_shards(out, plan).shards)
+    if complete == plan.shards:
+        return ""
+    command = f"steerlens-fast verify {shlex.quote(str(out))}"
+    return f'; {complete} of {plan.shards} shards are complete, see "{command}"'
 
 
 @contextmanager

@@ -19,7 +19,7 @@ NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # rais
 NO_REPLACE = (errno.EEXIST, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # EPERM: sshfs
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 TEMPORARY_PATTERN = f".{'[0-9a-f]' * 32}.tmp"  # names of temporary files, for glob
-BACKUP_SUFFIX = ".previous"
+BACKUP_SUFFIX = ".steerlens-previous"  # no other program names its files like this
 BACKUP_PATTERN = f".*{BACKUP_SUFFIX}"  # names of backups, for glob
 
 _warned: set[int | None] = set()
@@ -70,7 +70,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():  # the error of open() would name the temporary file
         raise FileNotFoundError(errno.ENOENT, "the folder to write into must exist", str(path.parent))
-    restore_backup(path)
+    restore_backup(path, folder=False)
     temporary = path.with_name(f".{uuid4().hex}.tmp")  # not path + ".tmp", which may exceed the longest name allowed
     try:
         yield temporary
@@ -117,19 +117,22 @@ def backup_path(path: Path) -> Path:
     Examples
     --------
     >>> backup_path(Path("out/plan.json")).name
-    '.plan.json.previous'
+    '.plan.json.steerlens-previous'
     """
     return path.with_name(f".{path.name}{BACKUP_SUFFIX}")
 
 
-def restore_backup(path: Path) -> None:
-    """Rename the backup of a killed process to ``path``, or delete it if ``path`` exists."""
+def restore_backup(path: Path, *, folder: bool) -> None:
+    """Rename the backup of a killed process to ``path``, or delete it if ``path`` exists.
+
+    Only a backup of a folder is touched if ``folder``, and only one of a file if not; either may be a link to it.
+    """
     backup = backup_path(path)
-    if not os.path.lexists(backup):
+    if not (backup.is_dir() if folder else backup.is_file()):
         return
     if not os.path.lexists(path):
         os.rename(backup, path)
-    elif backup.is_dir():
+    elif folder and not backup.is_symlink():
         shutil.rmtree(backup)
     else:
         backup.unlink()
@@ -139,7 +142,8 @@ def restore_backups(*folders: Path) -> None:
     """Call :func:`restore_backup` for each backup in some folders; no process may be writing to them."""
     for folder in folders:
         for backup in folder.glob(BACKUP_PATTERN):
-            restore_backup(backup.with_name(backup.name[1:].removesuffix(BACKUP_SUFFIX)))
+            path = backup.with_name(backup.name[1:].removesuffix(BACKUP_SUFFIX))
+            restore_backup(path, folder=backup.is_dir())
 
 
 def existing_path(path: Path) -> Path:

@@ -14,7 +14,7 @@ from ..data.items import compact_json, read_listing
 from ..data.targets import LABEL
 from ..data.value_range import narrow_warning
 from ..errors import OK
-from ..io.atomic_io import atomic_write, backup_path, existing_path, read_json, sha256_of, write_json
+from ..io.atomic_io import atomic_write, existing_path, read_json, sha256_of, write_json
 from ..io.output_dir import is_locked
 from .plan import Plan
 from .reader import read_config
@@ -69,8 +69,17 @@ def read_marker(out: Path, shard: int) -> dict | None:
 
 
 def _files_exist(out: Path, plan: Plan, shard: int, marker: dict) -> bool:
-    sizes = {name: file["bytes"] for name, file in marker["files"].items()}
-    return marker["items"] == plan.count(shard) and all(_size(out / "shards" / name) == n for name, n in sizes.items())
+    paths = _stored_files(out, marker)
+    return marker["items"] == plan.count(shard) and all(
+        _size(paths[name]) == file["bytes"] for name, file in marker["files"].items()
+    )
+
+
+def _stored_files(out: Path, marker: dict) -> dict[str, Path]:
+    """Return the path of each file of a shard, which is in a backup if a process was killed while it replaced it."""
+    parts = {name: name.partition("/") for name in marker["files"]}  # a shard of format "folder" is one folder
+    roots = {first: existing_path(out / "shards" / first) for first in {first for first, _, _ in parts.values()}}
+    return {name: roots[first] / inner for name, (first, _, inner) in parts.items()}
 
 
 def _size(path: Path) -> int | None:
@@ -235,12 +244,11 @@ def _problem(out: Path, plan: Plan, shard: int, check_keys: bool) -> str | None:
     marker = read_marker(out, shard)
     if marker is None:
         return "the marker is damaged"
+    paths = _stored_files(out, marker)
     for name, file in marker["files"].items():
-        path = out / "shards" / name
-        if _size(path) is None:
-            backup = backup_path(path)  # of a process that was killed while it replaced the file
-            return f"{name} is missing" + (f"; --resume restores it from {backup.name}" if backup.exists() else "")
-        if sha256_of(path) != file["sha256"]:
+        if _size(paths[name]) is None:
+            return f"{name} is missing"
+        if sha256_of(paths[name]) != file["sha256"]:
             return f"{name} is damaged: its SHA-256 differs from the marker's"
     if not check_keys:
         return None

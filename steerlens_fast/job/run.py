@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DONE, INTERRUPTED, QUARANTINED, TERMINATED, TOO_MANY_FAILURES, USAGE, JobError, to_job_error
-from ..io.atomic_io import restore_backups, sync_folder
+from ..io.atomic_io import existing_path, restore_backups, sync_folder
 from ..io.output_dir import check_same_model, hold_lock
 from ..io.progress import Progress
 from ..models.device import resolve_device
@@ -177,7 +177,7 @@ def _pending(out: Path, plan: Plan, run_options: RunOptions, shards: Iterable[in
     done = completed_shards(out, plan)
     retried = set(done.failed_shards) & set(shards) if run_options.retry_failed else set()
     for shard in retried:
-        marker_path(out, shard).unlink()
+        existing_path(marker_path(out, shard)).unlink()
     return [shard for shard in shards if shard not in done.shards - retried]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..data.class_names import class_name
 from ..data.items import Item, compact_json
 from ..errors import OK, JobError
-from ..io.atomic_io import atomic_write, write_json
+from ..io.atomic_io import atomic_write, existing_path, write_json
 from ..memory import new_output
 from ..morphs import Morphs, MorphStatus
 from .formats import get_format
@@ -97,7 +97,9 @@ class Shard:
     def publish(self, out: Path, format: str, metadata: dict) -> dict:
         """Write frames, records and marker, in this order; returns the contents of the marker."""
         folder = out / "shards"
-        marker_path(out, self.number).unlink(missing_ok=True)  # of a process that was killed right after writing it
+        existing_path(marker_path(out, self.number)).unlink(
+            missing_ok=True
+        )  # of a process that was killed right after writing it
         with self.clock.spent_on("write"):
             files = get_format(format).write(
                 folder, shard_name(self.number), self.frames[: self.rows], self.records, metadata
@@ -157,7 +159,11 @@ def write_records(path: Path, records: list[dict]) -> dict[str, dict]:
 def read_records(path: Path) -> list[dict]:
     """Read records that :func:`write_records` wrote; raise a JobError if the file is damaged."""
     try:
-        records = [json.loads(line) for line in path.read_bytes().decode(errors="surrogateescape").split("\n") if line]
+        records = [
+            json.loads(line)
+            for line in existing_path(path).read_bytes().decode(errors="surrogateescape").split("\n")
+            if line
+        ]
         valid = all(set(REQUIRED) <= record.keys() for record in records)
     except (ValueError, AttributeError):
         valid = False

@@ -20,8 +20,10 @@ def test_durable_write_synchronises_the_file_then_its_folder(tmp_path, monkeypat
         calls.append("replace")
         replace(*paths)
 
+    (tmp_path / ".a.previous").touch()  # the user's own
     monkeypatch.setattr(os, "fsync", recorded_fsync)
     monkeypatch.setattr(os, "replace", recorded_replace)
     with atomic_write(tmp_path / "a", durable=durable) as file:
         file.write(b"whole")
     assert calls == expected and (tmp_path / "a").read_bytes() == b"whole"
+    assert sorted(os.listdir(tmp_path)) == [".a.previous", "a"]

@@ -12,6 +12,7 @@ from pairwise import pairwise
 
 from steerlens_fast import Morphs
 from steerlens_fast.errors import USAGE, JobError
+from steerlens_fast.io.atomic_io import backup_path
 from steerlens_fast.job.export import _Job, _strip_data, export
 from steerlens_fast.job.formats import MODULES, get_format
 from steerlens_fast.job.formats.names import FileNames
@@ -229,6 +230,14 @@ def test_only_what_is_done(job, tmp_path):
     out, _ = job
     (out / "shards" / "00001.done.json").unlink()
     assert export(out, tmp_path / "to", "npz") == 4
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_shards_are_read_from_their_backups(kind, tmp_path):
+    make_job(tmp_path / "out", morphs_of(2), ["a", "b"], format=kind)
+    shard = tmp_path / "out" / "shards" / f"00000{get_format(kind).suffix}"
+    shard.rename(backup_path(shard))
+    assert export(tmp_path / "out", tmp_path / "to", "npz") == 2
 
 
 def test_what_cannot_be_exported(job, tmp_path):

@@ -211,10 +211,45 @@ def test_job_continues_from_the_files_that_a_kill_left_under_other_names(more, d
     assert '"items": 6' in told and "2 of 2 shards are undamaged" in told
     first = next((out / "shards").glob("*.safetensors"))
     first.rename(atomic_io.backup_path(first))
-    assert main(["verify", str(out)]) == 1
-    assert f"{first.name} is missing; --resume restores it from .{first.name}.previous" in capsys.readouterr().out
+    records = first.with_suffix(".jsonl")
+    records.rename(atomic_io.backup_path(records))
+    assert main(["verify", str(out)]) == main(["export", str(out), "--format", "npz"]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 shards are undamaged" in said and f"6 morphs in {out}-npz\n" in said
     assert run_here(out, more, data=data) == 0
     assert digests(out) == digests(job) and not list(out.rglob(atomic_io.BACKUP_PATTERN))
+
+
+def test_exports_name_incomplete_shards(job, tmp_path, capsys):
+    out = Path(shutil.copytree(job, tmp_path / "out"))
+    for number, code, morphs in ((0, 0, 2), (1, 1, 0)):
+        (out / "shards" / f"{number:05d}.safetensors").unlink()
+        assert main(["export", str(out), "--format", "npz", "--to", str(tmp_path / str(number))]) == code
+        said = capsys.readouterr().out
+        assert f"{morphs} morphs in" in said and f'; {1 - number} of 2 shards are complete, see "steerlens' in said
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_backups_of_the_other_kind_are_not_touched(kind, tmp_path):
+    """They are the user's: a folder or a link to one where a file is written, and a file where a folder is."""
+    write, other = (_write_folder, _write_file) if kind == "file" else (_write_file, _write_folder)
+    backup = atomic_io.backup_path(tmp_path / "a")
+    own = tmp_path / "own" if kind == "link" else backup
+    other(own, "precious")
+    if kind == "link":
+        backup.symlink_to(own)
+    for _ in range(1 if kind == "file" else 2):  # a folder cannot be renamed to a file
+        write(tmp_path / "a", "new")
+    assert os.path.lexists(backup) and (own / "text" if own.is_dir() else own).read_text() == "precious"
+
+
+def test_backup_that_is_a_link_to_a_folder_is_deleted_without_it(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "precious").touch()
+    atomic_io.backup_path(tmp_path / "a").symlink_to("own")
+    (tmp_path / "a").mkdir()
+    _write_folder(tmp_path / "a", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "own"] and any((tmp_path / "own").iterdir())
 
 
 def test_folder_of_a_lower_layer_is_replaced(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...extras import require_extra
-from ...io.atomic_io import sync_file, sync_folder
+from ...io.atomic_io import existing_path, sync_file, sync_folder
 from .common import check_frames, num_digits, prefetch, read_image, records_with_frames, replacing_folder, to_pil
 from .names import FRAME, directory_name
 
@@ -44,12 +44,8 @@ def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], me
 
 def read(folder: Path, shard_name: str, records: list[dict]) -> Tensor:
     """Read morphs, see :class:`~steerlens_fast.job.formats.formats.Format`."""
-    morphs = list(
-        prefetch(
-            lambda r: _read_morph(folder / (shard_name + suffix) / directory_name(r["key"])),
-            records_with_frames(records),
-        )
-    )
+    path = existing_path(folder / (shard_name + suffix))
+    morphs = list(prefetch(lambda r: _read_morph(path / directory_name(r["key"])), records_with_frames(records)))
     return torch.stack(morphs) if morphs else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8, device="cpu")
 
 

@@ -62,6 +62,8 @@ class Format(Protocol):
     def read(self, folder: Path, shard_name: str, records: list[dict]) -> Tensor:
         """Read the frames [n, F, C, H, W] of the records with a row, in their order, exactly as they were written.
 
+        A shard that a killed process was replacing is read from its backup.
+
         Parameters
         ----------
         folder, shard_name

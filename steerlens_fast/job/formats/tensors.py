@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...extras import require_extra
-from ...io.atomic_io import atomic_write
+from ...io.atomic_io import atomic_write, existing_path
 from ...io.tensor_files import KEY
 from .common import check_frames, records_with_frames
 
@@ -39,7 +39,8 @@ def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], me
 
 def read(folder: Path, shard_name: str, records: list[dict]) -> Tensor:
     """Read frames, see :class:`~steerlens_fast.job.formats.formats.Format`."""
-    path, rows = folder / (shard_name + suffix), [record["row"] for record in records_with_frames(records)]
+    path = existing_path(folder / (shard_name + suffix))
+    rows = [record["row"] for record in records_with_frames(records)]
     safetensors = require_extra("save", "safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...extras import require_extra
-from ...io.atomic_io import atomic_write
+from ...io.atomic_io import atomic_write, existing_path
 from .common import HashingWriter, check_frames, num_digits, prefetch, read_image, records_with_frames, to_pil
 from .names import member_name
 
@@ -45,7 +45,7 @@ def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], me
 
 def read(folder: Path, shard_name: str, records: list[dict]) -> Tensor:
     """Read morphs, see :class:`~steerlens_fast.job.formats.formats.Format`."""
-    path, stored = folder / (shard_name + suffix), records_with_frames(records)
+    path, stored = existing_path(folder / (shard_name + suffix)), records_with_frames(records)
     if not stored:
         return torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8, device="cpu")
     try:
