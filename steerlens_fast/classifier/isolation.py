@@ -5,12 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import signal
 import sys
+import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from hashlib import sha256
-from threading import RLock, get_ident, local
+from threading import RLock, Thread, get_ident, local, main_thread
 from weakref import WeakSet
 
 import numpy as np
@@ -24,7 +28,8 @@ Accessors = tuple[Callable[[], object], Callable[[object], object]]  # read and 
 
 
 LOCKS: WeakSet[ForkSafeLock] = WeakSet()
-FORK_SECONDS = 5.0  # for which a fork waits for a model call of another thread
+FORK_SECONDS = 1.0  # for which a fork waits for a model call of another thread
+RESEND_SECONDS = 0.01  # between checks whether a fork has returned
 
 
 class ForkSafeLock:
@@ -36,12 +41,14 @@ class ForkSafeLock:
 
     def __init__(self):
         self._lock, self._owner, self._depth, self._undo = RLock(), None, 0, []
+        self.holds = 0  # how often a thread acquired it without holding it yet
         LOCKS.add(self)
 
     def acquire(self, timeout: float = -1) -> bool:
         """Acquire the lock, and return whether that succeeded within ``timeout`` seconds; -1 waits without a limit."""
         if not self._lock.acquire(timeout=timeout):
             return False
+        self.holds += not self._depth
         self._owner, self._depth = get_ident(), self._depth + 1
         return True
 
@@ -93,19 +100,87 @@ MODEL_LOCK = ForkSafeLock()
 FORK = local()  # per thread, since several threads may fork
 
 
+class _Waits:
+    """The waits of forks for model calls that other threads run."""
+
+    def __init__(self):
+        self.given_up: int | None = None  # the number of the call that the last wait did not see end
+        self.warned = False
+
+    def acquire(self) -> bool:
+        """Acquire the model lock if the running call ends in time; wait for each call only once."""
+        if MODEL_LOCK.acquire(timeout=0):
+            return True
+        call = MODEL_LOCK.holds
+        if call == self.given_up:
+            return False
+        with _signals_recorded(FORK.signals):
+            acquired = MODEL_LOCK.acquire(timeout=FORK_SECONDS)
+        if not acquired:
+            self.given_up = call
+            self._warn()
+        return acquired
+
+    def _warn(self) -> None:
+        if not self.warned:
+            self.warned = True
+            text = (
+                f"the process was forked while a model call of another thread had run for {FORK_SECONDS:g} s or more: "
+                "if it was drawing random numbers, a generator may stay locked in the child"
+            )
+            warnings.warn(text, RuntimeWarning, stacklevel=warning_stacklevel())
+
+
+WAITS = _Waits()
+
+
+@contextmanager
+def _signals_recorded(received: list[int]) -> Iterator[None]:
+    """Append the numbers of signals to a list instead of running their Python handlers.
+
+    Python ignores what a handler raises during a hook of a fork: a KeyboardInterrupt would be lost. Only the main
+    thread runs handlers, and only there is anything done.
+    """
+    handlers = {}
+    if get_ident() == main_thread().ident:
+        handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def _before_fork() -> None:
     """Wait until no model is running: a running one may hold the mutex of a generator, which stays locked in the child.
 
     The wait is bounded, because the model call may itself wait for the thread that forks. Locks that other modules
     acquire before a fork, for example logging, are acquired later than this one if the module was imported earlier.
     """
-    FORK.holds_lock = False
-    FORK.holds_lock = MODEL_LOCK.acquire(timeout=FORK_SECONDS)
+    FORK.holds_lock, FORK.signals = False, []
+    FORK.holds_lock = WAITS.acquire()
 
 
 def _after_fork_in_parent() -> None:
+    """Release the lock, and send the signals of the wait again, once the fork has returned: see _signals_recorded."""
     if FORK.holds_lock:
         MODEL_LOCK.release()
+    if FORK.signals:
+        Thread(target=_send_after_fork, args=(FORK.signals, get_ident())).start()
+
+
+def _send_after_fork(signals: list[int], thread: int) -> None:
+    """Send signals to this process as soon as the hook above has returned in a thread, and with it the fork."""
+    forking = True
+    while forking:
+        time.sleep(RESEND_SECONDS)
+        stack = traceback.walk_stack(sys._current_frames()[thread])
+        forking = any(frame.f_code is _after_fork_in_parent.__code__ for frame, _ in stack)
+    for number in signals:
+        os.kill(os.getpid(), number)
 
 
 def _after_fork_in_child() -> None:

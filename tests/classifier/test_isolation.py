@@ -147,6 +147,10 @@ if not child:
     same &= torch.equal(lens.morph(images, 1, factors=1.0).frames, expected)
     os._exit(0 if same and model.calls.item() == 0 else 7)
 status = os.waitpid(child, 0)[1]
+isolation.FORK_SECONDS = 3600.0  # no fork waits for the same call again
+if not os.fork():
+    os._exit(0)
+os.wait()
 assert not torch.equal(torch.get_rng_state(), before), "the parent's thread is still within"
 leave.set()
 thread.join()
@@ -164,6 +168,54 @@ def run(script):
 def test_fork_during_a_long_model_call_leaves_the_child_free():
     """It neither waits for a thread that it does not have, nor starts with that thread's buffers."""
     found = run(FORK)
+    assert found.returncode == 0, found.stderr
+    assert found.stderr.count("RuntimeWarning: the process was forked while a model call") == 1
+
+
+INTERRUPT = """
+import os, signal, threading
+from steerlens_fast.classifier import isolation
+
+lock, inside, leave = isolation.MODEL_LOCK, threading.Event(), threading.Event()
+isolation.FORK_SECONDS, acquire, handled = 0.1, lock.acquire, []
+
+def call():
+    with lock:
+        inside.set()
+        assert leave.wait(60)
+
+def interrupted(timeout=-1):
+    if timeout > 0:
+        os.kill(os.getpid(), number)
+    return acquire(timeout)
+
+def handler(number, frame):
+    handled.append(number)
+    raise RuntimeError
+
+signal.signal(signal.SIGTERM, handler)
+thread = threading.Thread(target=call)
+thread.start()
+assert inside.wait(60)
+lock.acquire = interrupted
+for number, error in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, RuntimeError)):
+    isolation.WAITS.given_up = None
+    try:
+        if not os.fork():
+            os._exit(0)
+        os.wait()
+        threading.Event().wait(30)
+        raise AssertionError("the handler's error was lost")
+    except error:
+        pass
+leave.set()
+thread.join()
+assert handled == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) is handler
+"""
+
+
+def test_signals_during_the_wait_before_a_fork_are_handled_after_it():
+    found = run(INTERRUPT)
     assert found.returncode == 0, found.stderr
 
 
