@@ -194,9 +194,12 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     task: str = inherited_option(LensConfig, "task", choices=TASKS)
     rule: str = inherited_option(LensConfig, "rule", default="polar")
     regime: str = inherited_option(LensConfig, "regime", default="persistent")
-    max_l2: float | None = inherited_option(LensConfig, "max_l2", help="L2 distance of an edit from its source")
+    # Above 0: measures divide by the length of the edit.
+    max_l2: float | None = inherited_option(
+        LensConfig, "max_l2", type=positive, help="L2 distance of an edit from its source"
+    )
     distances: Sequence[float] | None = inherited_option(
-        LensConfig, "distances", help="several L2 distances (default: 2 1)"
+        LensConfig, "distances", type=positive, help="several L2 distances (default: 2 1)"
     )
 
     def __post_init__(self):

@@ -19,6 +19,17 @@ def positive(text: str) -> float:
     return value
 
 
+def at_least_0(text: str) -> float:
+    """Parse a finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
+    return value
+
+
 def folder(text: str) -> Path:
     """Parse a path; a leading ``~`` is the home directory, also in ``--out=~/x``."""
     from .paths import output_folder

@@ -178,11 +178,11 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
             for number in value if isinstance(value, (list, tuple)) else [] if value is None else [value]:
                 check_number(name, number)
         if self.max_l2 is not None:
-            check_number("max_l2", self.max_l2, 0.0, " (for several distances use distances)")
+            check_number("max_l2", self.max_l2, 0.0, " (for several distances use distances)", closed=True)
         if self.distances is not None and (not isinstance(self.distances, (list, tuple)) or not self.distances):
             raise TypeError(f"distances must be a list of floats, got {self.distances!r}")
         for number in self.distances or ():
-            check_number("distances", number, 0.0)
+            check_number("distances", number, 0.0, closed=True)
         check_steps(self.frames, self.steps, self.regime)
         steps_per_frame(self.steps, self.num_frames - 1)  # both raise if frames, steps and factors do not agree
         if self.regime != "frozen" and sorted(set(self.distances or ())) != list(self.distances or ()):

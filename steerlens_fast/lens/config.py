@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..classifier.objectives import OBJECTIVES
 from ..classifier.outputs import TASKS
-from ..io.argument_types import key_values, positive
+from ..io.argument_types import at_least_0, key_values, positive
 from ..io.base_config import BaseConfig, option
 from ..ops import RULES
 from .lens import COLORS
@@ -93,7 +93,7 @@ class LensConfig(BaseConfig):
         None,
         group="method",
         metavar="L2",
-        type=positive,
+        type=at_least_0,
         passed_to="morph",
         help="L2 distance of the last frame from the source (default: 2)",
     )
@@ -101,7 +101,7 @@ class LensConfig(BaseConfig):
         None,
         group="method",
         metavar="L2",
-        type=positive,
+        type=at_least_0,
         nargs="+",
         passed_to="morph",
         help="several L2 distances, one frame at each, e.g. 1 2 4",

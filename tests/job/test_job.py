@@ -780,7 +780,7 @@ def test_job_in_float64_computes_in_it(mean, tmp_path):
 
 @pytest.mark.parametrize(
     "more, frames_, steps",
-    [({"regime": "live"}, 4, None), ({"regime": "live", "steps": 5}, 4, 5), ({"distances": [0.5, 1.0]}, 3, None)],
+    [({"regime": "live"}, 4, None), ({"regime": "live", "steps": 5}, 4, 5), ({"distances": [0.0, 1.0]}, 3, None)],
     ids=str,
 )
 def test_steps_and_distances_from_the_command_line(more, frames_, steps, data, tmp_path):
