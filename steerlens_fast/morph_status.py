@@ -36,7 +36,7 @@ class MorphStatus(IntEnum):
     OVERFLOW = 4, "frames exceed the floating-point range: use smaller factors"
     IMAGE_NOT_IN_BOUNDS = 5, "the image is not finite, or not in bounds"
     GRADIENT_BECAME_ZERO = 6, "the gradient became zero after the source"
-    GRADIENT_TOO_SMALL = 7, "the gradient is too small to reach the distance: the model is saturated"
+    GRADIENT_TOO_SMALL = 7, "the gradient is too small: no factor in the floating-point range reaches the distance"
 
     @property
     def key(self) -> str:

@@ -119,14 +119,13 @@ def search_factors(
     start: float | Tensor | None = None,
     max_factor: Tensor | None = None,
     range_end: Tensor | None = None,
-    tiny: Tensor | None = None,
     source: Tensor | None = None,
     iterations: int = 48,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the results of :func:`factor_at_l2`, and for which samples [B] the gradient is too small.
 
-    These would need a factor beyond ``range_end`` [B], the largest that can be represented (by default, the dtype's
-    largest number); or no factor moves them, and their gradients are ``tiny`` [B], so that steps are lost to rounding.
+    These move, but would need a factor beyond ``range_end`` [B], the largest that can be represented (by default, the
+    dtype's largest number).
     """
     iterations = check_int("iterations", iterations, 0, None)
     check_bounds(bounds)
@@ -140,10 +139,7 @@ def search_factors(
         end = None if range_end is None else range_end[at]
         search = _Search(piece, target[at], bounds, tolerance[at], _limit(piece, max_factor, at), end, source[at])
         search.run(start[at], iterations)
-        too_small = search.out_of_range()
-        if tiny is not None:
-            too_small |= tiny[at] & ~search.done() & ~search.moving()
-        results.append((*search.result(), too_small))
+        results.append((*search.result(), search.out_of_range()))
     empty = target, target, target > 0, target > 0
     return tuple(map(torch.cat, zip(*results))) if results else empty
 
@@ -267,8 +263,8 @@ class _Search:
         return (self.best_l2 - self.target).abs() <= self.tolerance
 
     def out_of_range(self) -> Tensor:
-        """Return which samples are still short of their distance at the largest factor that can be represented."""
-        return ~self.done() & (self.low >= self.range_end)
+        """Return which samples move, but not far enough at the largest factor that can be represented."""
+        return ~self.done() & (self.low >= self.range_end) & (self.largest > MIN_SHARE)
 
     def result(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.capped(self.best), self.best_l2, self.done()

@@ -241,9 +241,10 @@ class SteerableLens:
         Returns
         -------
         Morphs
-            ``frames`` [B, F, C, H, W] with the images' device and dtype, and outputs, distances and status. A sample
-            without a finite, non-zero gradient is not ``ok``, and its frames repeat the source. Nor is one with a
-            gradient too small to reach its distance; its frames go as far as factors in the floating-point range do.
+            ``frames`` [B, F, C, H, W] with the images' device and dtype, and outputs, distances and status: ``OK``, or
+            one of :class:`steerlens_fast.morphs.MorphStatus`. A sample without a finite, non-zero gradient is not
+            ``ok``, and its frames repeat the source. Nor is one with a gradient too small to reach its distance
+            (``GRADIENT_TOO_SMALL``); its frames go as far as factors in the floating-point range do.
 
         Raises
         ------
@@ -288,11 +289,10 @@ class SteerableLens:
         **Refreshed gradients.** A step toward distance r from distance d moves by at most 2 sqrt(r^2 - d^2), twice the
         length of a perpendicular step, and changes no phase by more than 1e6 rad. Later steps make up for steps that
         were limited; ``attained`` contains whether the distance was reached. If a gradient becomes exactly zero, the
-        remaining frames repeat the last one, and ``reasons`` names the step; the same holds once a saturated model's
-        gradient is so small that no factor within the floating-point range reaches the distance. The result depends
-        little on ``frames``: with 2, 3, 5, 8 and 12 of them (11 to 14 steps) to L2 6 the target probability of four
-        photographs differed by at most .004, .10, .006 and .14 (csp-joint, persistent, polar, EfficientNet-Lite0), that
-        of 60 digits at L2 2.29 by .001 (2026-11-28).
+        remaining frames repeat the last one, and ``reasons`` names the step; so they do after a gradient too small to
+        reach the distance. The result depends little on ``frames``: with 2, 3, 5, 8 and 12 of them (11 to 14 steps) to
+        L2 6 the target probability of four photographs differed by at most .004, .10, .006 and .14 (csp-joint,
+        persistent, polar, EfficientNet-Lite0), that of 60 digits at L2 2.29 by .001 (2026-11-28).
 
         **Batches.** The gradient of a network with ReLUs jumps where a unit switches: when an image moves by an L2 of
         1e-4, EfficientNet-Lite0's gradient changes by 0.2 to 1 %; when it moves by 0.01, by 6 to 20 %. So rounding
@@ -339,6 +339,8 @@ class SteerableLens:
     ) -> Iterator[Tensor]:
         """Yield the frames of :meth:`morph` one by one, [B, C, H, W] each, keeping one of them in memory.
 
+        Arguments, errors and warnings are those of :meth:`morph`, which also runs the model on the frames.
+
         Examples
         --------
         >>> import torch
@@ -378,11 +380,7 @@ class SteerableLens:
             For ``captum.robust.MinParamPerturbation``, pass it in ``attack_kwargs``.
         factor : float, optional
             Multiple of the step with ``eps = 1``; 0 returns the reconstructed source.
-        max_l2 : float, sequence [B] or Tensor [B], optional
-            L2 distance, for all samples or for each; 0 returns the reconstructed source. Default as in :meth:`morph`.
-        steps : int, optional
-            As in :meth:`morph`.
-        internal_batch_size, additional_forward_args
+        max_l2, steps, internal_batch_size, additional_forward_args
             As in :meth:`morph`.
 
         Returns

@@ -11,6 +11,7 @@ persistent steps     coordinates anchored at the source
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -72,24 +73,26 @@ class MorphState:
 def frozen(state: MorphState, gradient: Gradient, block: int | None = None) -> Iterator[Tensor]:
     """Yield frames in blocks [f, B, C, H, W] of size ``block`` (by default all), from one gradient at the source."""
     along = gradient(state.source, 0 if state.schedule.starts_at_source else None)
+    along, scale = _scaled_up(along, state.schedule)
     motion = state.family.prepare(state.source, along)
     motion = motion if block is None else _with_analysis(motion)
-    b, a = _frozen_factors(state, motion, _is_tiny(along))
-    state.append_factors(b, b if a is None else a)
+    b, a = _frozen_factors(state, motion, scale)
+    state.append_factors(b * scale, (b if a is None else a) * scale)
     for f in range(0, len(b), block or max(len(b), 1)):
         some_b, some_a = (None if t is None else t[f : f + (block or len(b))] for t in (b, a))
         frames = motion.render(some_b, some_a, bounds=state.bounds)
         yield check_frames(frames, motion, len(some_b))
 
 
-def _frozen_factors(state: MorphState, motion: Motion, tiny: Tensor) -> tuple[Tensor, Tensor | None]:
+def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the factors [F, B] of the motion along gradients that were multiplied by ``scale`` [B]."""
     schedule, max_factor = state.schedule, _largest_factor(state, motion)
     if schedule.budgets is None:
         return _capped(schedule.factors, schedule.amplitude_factors, max_factor)
-    reached = []
+    reached, range_end = [], torch.finfo(scale.dtype).max / scale
     for budget in schedule.budgets:
         factor, _, attained, small = search_factors(
-            motion, budget, state.bounds, max_factor=max_factor, tiny=tiny, source=state.source
+            motion, budget, state.bounds, max_factor=max_factor, range_end=range_end, source=state.source
         )
         reached.append(factor)
         state.attained.append(attained)
@@ -158,16 +161,17 @@ def _step_by_step(
         state.append_factors(b[None], a[None])
         yield state.source_frame()
     for step in steps:
-        along = gradient(image, shown)
+        along, scale = _scaled_up(gradient(image, shown), state.schedule)
         motion = position.toward(along)
         size = along.abs().flatten(1).amax(1)
         first = None if start is None else start / size.double()
-        db, da = _step_factors(state, motion, step, image, b, first, _is_tiny(along))
+        range_end = (torch.finfo(b.dtype).max - b) / scale
+        db, da = _step_factors(state, motion, step, image, range_end, first)
         moves = along.flatten(1).any(1)  # without a gradient, rounding would determine the factor
         db, da = torch.where(moves, db, 0.0), None if da is None else torch.where(moves, da, 0.0)
         image, shown = position.move(motion, along, db, da), None
         start = db * size.double()  # factors are about inverse to the size of the gradient
-        b, a = b + db, a + (db if da is None else da)
+        b, a = b + db * scale, a + (db if da is None else da) * scale
         if step.ends_frame:
             if step.budget is not None:
                 state.attained.append(_is_attained(state, image, step.budget))
@@ -181,23 +185,21 @@ def _step_factors(
     motion: Motion,
     step: Step,
     image: Tensor,
-    so_far: Tensor,
+    range_end: Tensor,
     start: Tensor | None,
-    tiny: Tensor,
 ) -> tuple[Tensor, Tensor | None]:
     """Return the factors [B] of one step: as given, or to reach its distance within the limits of a step.
 
-    ``so_far`` [B] are the factors of the steps before, ``start`` [B] the first ones to try; ``tiny`` [B] are gradients
-    that rounding may cancel.
+    ``range_end`` [B] are the largest factors that can be represented, ``start`` [B] the first ones to try.
     """
     max_factor = _largest_factor(state, motion)
     if step.budget is None:
         a = None if step.amplitude_factor is None else step.amplitude_factor[None]
         b, a = _capped(step.factor[None], a, max_factor)
         return b[0], None if a is None else a[0]
-    limits = torch.finfo(so_far.dtype)
     if start is not None:
-        start = torch.where(start > 0, start.clamp(limits.tiny, limits.max), 1.0).to(so_far.dtype)
+        limits = torch.finfo(image.dtype)
+        start = torch.where(start > 0, start.clamp(limits.tiny, limits.max), 1.0).to(image.dtype)
     accuracy = _step_tolerance(step.budget)
     b, _, _, small = search_factors(
         motion,
@@ -206,8 +208,7 @@ def _step_factors(
         accuracy,
         start=start,
         max_factor=max_factor,
-        range_end=limits.max - so_far,
-        tiny=tiny,
+        range_end=range_end,
         source=state.source,
     )
     state.too_small(small)
@@ -230,9 +231,23 @@ def _shortened(
     return torch.where(far, near, b)
 
 
-def _is_tiny(gradient: Tensor) -> Tensor:
-    """Return which gradients [B, ...] are below the rounding error of values near 1, [B] bool."""
-    return gradient.abs().flatten(1).amax(1) < torch.finfo(gradient.dtype).eps
+def _scaled_up(gradient: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+    """Return gradients [B, ...] to search distances along, and the powers of two [B] that they were multiplied by.
+
+    A step is a finite difference: where a gradient is below the rounding error of values near 1, it would be lost to
+    rounding. Such a gradient is scaled to about the square root of that error, where rounding and curvature are small.
+    """
+    one = torch.ones_like(gradient[:, 0, 0, 0])
+    if schedule.budgets is None:
+        return gradient, one
+    limits, size = torch.finfo(gradient.dtype), gradient.abs().flatten(1).amax(1)
+    tiny = (size > 0) & (size < limits.eps)
+    if size.device.type == "cpu" and not bool(tiny.any()):
+        return gradient, one
+    power = size / torch.frexp(size).mantissa  # the power of two above the size
+    wanted = 2.0 ** round(math.log2(limits.eps) / 2)
+    scale = torch.where(tiny, (wanted / power).clamp(max=1 / limits.tiny), 1.0)
+    return gradient * scale.view(-1, *[1] * (gradient.dim() - 1)), scale
 
 
 def _is_attained(state: MorphState, image: Tensor, budget: Tensor) -> Tensor:

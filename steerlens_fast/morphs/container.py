@@ -61,8 +61,8 @@ class Morphs:
     gradient_norm : Tensor [B] or None
         L2 norm of the objective's gradient with respect to the source image.
     stopped : Tensor [B], int64, or None
-        With refreshed gradients: the step, counted from 1, at which a morph ended because its gradient was zero,
-        infinite or NaN; 0 if it did not. Later frames repeat the last one.
+        With refreshed gradients: the step, counted from 1, at which a morph ended because its gradient was zero, too
+        small, infinite or NaN; 0 if it did not. Later frames repeat the last one.
 
     Examples
     --------

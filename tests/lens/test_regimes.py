@@ -931,3 +931,25 @@ def test_saturated_target_still_moves(regime):
     model = lambda x: x.flatten(1) @ weight.T + torch.tensor([50.0, 0.0])
     morphs = SteerableLens(model, family="pixel", regime=regime).morph(torch.rand(2, 1, 16, 16), 0, max_l2=0.5)
     assert morphs.attained.all() and morphs.ok.all()
+
+
+@pairwise
+@names
+@rules
+@regimes
+@pytest.mark.parametrize("scale", [1e-9, 1e-20, 1e-30])
+@pytest.mark.parametrize("kind", ["random", "flat"])
+@pytest.mark.parametrize("cap", [None, 0.01])
+def test_morphs_do_not_depend_on_the_scale_of_small_gradients(name, rule, regime, scale, kind, cap):
+    """Nor does the status: where the phase cap or a flat image is the limit, the gradient is not too small."""
+    source = images(2) if kind == "random" else torch.full_like(images(2), 0.5)
+    cap = None if name in ("pixel", "csp-amplitude") else cap
+    model, options = smooth(), dict(family=name, rule=rule, regime=regime, phase_cap=cap)
+    morph = lambda factor: SteerableLens(torch.nn.Sequential(model, Times(factor)).eval(), **options).morph(
+        source, TARGET, max_l2=1.0, frames=3, score="none", **steps(regime, 4)
+    )
+    small, expected = morph(scale), morph(1e-3)
+    assert small.ok.all() and expected.ok.all()
+    if kind == "random" and (cap or rule == "polar"):
+        assert torch.equal(small.attained, expected.attained)
+        assert (small.l2 - expected.l2).abs().max() < 0.01 * expected.l2.max()
