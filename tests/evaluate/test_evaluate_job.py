@@ -425,7 +425,7 @@ def test_configurations_are_plain_data():
     assert EvaluationConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
     with pytest.raises(JobError, match="option 'driver' is required"):
         EvaluationConfig.from_dict({"data": "x"})
-    with pytest.raises(JobError, match="must be plain data"):
+    with pytest.raises(JobError, match="target must be finite"):
         EvaluationConfig("x", "y", target={"a": math.nan})
 
 
