@@ -39,7 +39,7 @@ PUBLISHED = ("pixel", "csp-joint", "csp-phase", "fourier")  # the follow-up's or
 # --- Classifiers -----------------------------------------------------------------------------------------------------
 
 
-def classifiers(d: digits_data.Digits, seed: int) -> dict[str, nn.Module]:
+def classifiers(d: digits_data.LabelledImages, seed: int) -> dict[str, nn.Module]:
     """Train the three classifiers on the training digits."""
     makers = {"robust CNN": networks.robust_cnn, "plain CNN": networks.plain_cnn, "MLP": networks.mlp}
     return {name: make(d, seed) for name, make in makers.items()}

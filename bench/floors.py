@@ -1,6 +1,6 @@
-"""How fast it could be at best: the FFTs alone for the transforms, a copy of as many bytes for the kernels.
+"""Lower bounds of time: the FFTs alone for the transforms, a copy of as many bytes for the kernels.
 
-A floor takes the fastest of the forms that are known, and tells how long each took (:class:`Fastest`). FFTs run over
+A floor takes the fastest of the forms that are known, and reports the time of each (:class:`Fastest`). FFTs run over
 buffers that exist already: rfft2 of the images and ifft2 of the bands, and the way back, without the residuals; real
 bands each by a real FFT, or two by two as one complex FFT; the whole batch at once, or four planes at a time, which is
 faster where results leave the caches.
@@ -52,7 +52,7 @@ def synchronize(device: str) -> None:
 
 
 def clocked(function: Callable, device: str = "cpu") -> float:
-    """Seconds of one call, to the end of what it started on the device; its result is freed, as in a loop."""
+    """Seconds of one call, including the work it launched on the device; its result is freed, as in a loop."""
     synchronize(device)
     start = time.perf_counter()
     function()

@@ -126,7 +126,7 @@ def _frozen(shape, joint: bool, device) -> tuple[Tensor, Tensor, list[Tensor]]:
 
 
 def split_bands(shape, who, paired=False, device="cpu") -> Run:
-    """Of the half spectrum for complex bands, of the whole one for real bands in pairs."""
+    """Return the split of the half spectrum into complex bands, or of the whole one into real bands in pairs."""
     masks, widths, i_powers = _filters(shape, paired, device)
     planes = cases.planes_of(cases.image_of(shape, device))
     if who == "ours":
@@ -138,7 +138,7 @@ def split_bands(shape, who, paired=False, device="cpu") -> Run:
 
 
 def merge_bands(shape, who, paired=False, device="cpu") -> Run:
-    """Of half layouts into the half spectrum, or of real bands in pairs into the whole one."""
+    """Return the merge of half layouts into the half spectrum, or of real bands in pairs into the whole one."""
     masks, widths, i_powers = _filters(shape, True, device)
     n, (H, W), i_powers = shape[0] * shape[1], shape[-2:], [-power % 4 for power in i_powers]
     spectra = lambda like, K: [_normal(i, n, K, *m.shape[1:], dtype=torch.complex64, device=device)

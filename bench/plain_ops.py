@@ -65,7 +65,7 @@ def over_frames(function: Callable, c: Tensor, phase_step: Tensor, amplitude_ste
 
 
 def split_bands(spectrum: Tensor, masks: list[Tensor], i_powers: list[int], widths: list[int]) -> list[Tensor]:
-    """Of a half spectrum, in full layouts."""
+    """Split a half spectrum into bands in full layouts."""
     H, out = spectrum.shape[-2], []
     for mask, power, w in zip(masks, i_powers, widths):
         h, (direct, mirrored) = mask.shape[-3], split_columns(w)
@@ -78,7 +78,7 @@ def split_bands(spectrum: Tensor, masks: list[Tensor], i_powers: list[int], widt
 
 
 def merge_bands(bands: list[Tensor], masks: list[Tensor], i_powers: list[int], height: int, width: int) -> Tensor:
-    """Of half layouts, into a half spectrum."""
+    """Merge bands in half layouts into a half spectrum."""
     out = bands[0].new_zeros(len(bands[0]), height, width // 2 + 1)
     for band, mask, power in zip(bands, masks, i_powers):
         block = times(band, mask).sum(1).mul_(1j**power)

@@ -230,18 +230,18 @@ def headline(result: dict) -> list[str]:
         modes = next((modes for (w, s), modes in found.items() if w.startswith(work) and s == shape), None)
         if modes is None:
             continue
-        show = inverse if peer == "gradient" else times
-        ratio = both(of(modes, "over_ours", peer), show)
+        show, unit = (inverse, "as long") if peer == "gradient" else (times, "as fast")
+        ratio = f"{both(of(modes, 'over_ours', peer), show)} {unit}"
         lines.append(line([f"{work}, {shape}", f"{both(of(modes, 'seconds', 'ours'), ms)} ms", name, ratio]))
     return lines
 
 
 HEADLINE = (
-    ("8-frame phase morph", "8x3x224x224", "plenoptic", "plenoptic 2, times as fast"),
-    ("12-frame joint morph", "256x1x32x32", "plenoptic", "plenoptic 2, times as fast"),
-    ("analysis", "8x3x224x224", "plenoptic", "plenoptic 2, times as fast"),
-    ("synthesis", "8x3x224x224", "plenoptic", "plenoptic 2, times as fast"),
-    ("frozen 8-frame morph, ResNet-50", "8x3x224x224", "gradient", "the model's gradient alone, times as long"),
+    ("8-frame phase morph", "8x3x224x224", "plenoptic", "plenoptic 2"),
+    ("12-frame joint morph", "256x1x32x32", "plenoptic", "plenoptic 2"),
+    ("analysis", "8x3x224x224", "plenoptic", "plenoptic 2"),
+    ("synthesis", "8x3x224x224", "plenoptic", "plenoptic 2"),
+    ("frozen 8-frame morph, ResNet-50", "8x3x224x224", "gradient", "the model's gradient alone"),
 )
 
 TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {

@@ -1,4 +1,4 @@
-"""steerlens_fast: what a classifier believes separates two classes, as motion in the complex steerable pyramid."""
+"""Which changes to an image separate two classes for a classifier, as motion in the complex steerable pyramid."""
 
 from typing import Any
 

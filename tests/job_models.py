@@ -265,7 +265,7 @@ def temporaries(out: Path) -> list[str]:
 
 
 def lines(path: Path) -> list[dict]:
-    """Of a jsonl file."""
+    """Return the records of a JSON lines file."""
     return [json.loads(line) for line in path.read_bytes().decode(errors="surrogateescape").split("\n") if line]
 
 

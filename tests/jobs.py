@@ -13,7 +13,7 @@ from steerlens_fast.job.config import JobConfig
 from steerlens_fast.job.formats import get_format
 from steerlens_fast.job.plan import Plan
 from steerlens_fast.job.shard import write_records
-from steerlens_fast.job.success import judge
+from steerlens_fast.job.success import assess
 
 CLASSES = ["zero", "one", "two", "three"]  # the model's
 LABELS = ["nil", "uno", "due", "tre"]  # the data's
@@ -86,7 +86,7 @@ def make_job(
 ) -> list[dict]:
     """Write a job's folder; items at ``failed`` were truncated files and have no frames. Returns all records.
 
-    ``change`` takes each record, and returns what is written in its place, with the answers of ``judge`` added.
+    ``change`` takes each record, and returns what is written in its place, with the answers of ``assess`` added.
     """
     (out / "shards").mkdir(parents=True)
     count, f, channels, *size = frames.shape
@@ -102,7 +102,7 @@ def make_job(
         good = [i for i in places if i not in failed]
         rows = {i: row for row, i in enumerate(good)}
         own = [change(_record(i, keys[i], f, rows.get(i), unscored)) for i in places]
-        own = [told | judge(told) for told in own]
+        own = [told | assess(told) for told in own]
         folder, stem = out / "shards", f"{shard:05d}"
         files = get_format(format).write(folder, stem, frames[good], own, {"shard": shard})
         files |= write_records(folder / f"{stem}.jsonl", own)

@@ -76,16 +76,18 @@ inline void make_morph_groups(const char* op, int64_t simd_width, MorphInputs& i
                               bool complex_bands, MorphArgs& args) {
   const int64_t N = in.images.size(0), H = in.images.size(1), W = in.images.size(2);
   const size_t count = in.synthesis.size();
-  const std::vector<int64_t> forms(count, complex_bands), opposite(count, (4 - i_power) % 4);
-  std::vector<int64_t> i_powers(count, i_power), all_forms(count, 1);
+  const std::vector<int64_t> forms(count, complex_bands),
+      inverse_i_powers(count, (4 - i_power) % 4);
+  std::vector<int64_t> i_powers(count, i_power);
+  std::vector<int64_t> analysis_forms(count, static_cast<int64_t>(Form::kComplex));
   const auto groups = [&](std::vector<Tensor>& filters, const GroupSpec& spec) {
     return make_plane_groups(op, simd_width, filters, spec, H, W, false);
   };
   args.gradient = groups(in.synthesis, {i_powers, forms});
-  args.synthesis = {N, H, W, groups(in.synthesis, {opposite, forms})};
+  args.synthesis = {N, H, W, groups(in.synthesis, {inverse_i_powers, forms})};
   i_powers.push_back(0);  // the residual
-  all_forms.push_back(0);
-  args.analysis = {N, H, W, groups(in.analysis, {i_powers, all_forms})};
+  analysis_forms.push_back(static_cast<int64_t>(Form::kReal));
+  args.analysis = {N, H, W, groups(in.analysis, {i_powers, analysis_forms})};
 }
 
 struct MorphOptions {

@@ -11,8 +11,8 @@ namespace steerlens {
 template <typename T>
 struct Coefficient {
   Cplx<T> c;          // the coefficient
-  Cplx<T> direction;  // c / |c|, 1 (phase 0) at the origin
-  T amplitude;        // |c|
+  Cplx<T> direction;  // if kNeedsAmplitude: c / |c|, and 1 (phase 0) where c = 0; otherwise c
+  T amplitude;        // if kNeedsAmplitude: |c|; otherwise 1
   T phase_step;
   T amplitude_step;
 };
@@ -42,7 +42,7 @@ struct Extrapolation {
     return {t.cos, t.sin};
   }
 
-  // The frame's amplitude over |direction|: max(A + a dA, 0), or exp(a dlogA).
+  // The frame's amplitude divided by |direction|: max(A + a dA, 0), or exp(a dlogA).
   template <typename T>
   SL_FN static Gain<T> gain(const Coefficient<T>& p, T amplitude_factor) {
     if constexpr (!kAmplitude) return {T(1), T(1)};
@@ -84,17 +84,18 @@ struct Extrapolation {
     const Cplx<T> grad = frame_grad * conj(rotation(p, phase_factor));  // turned back
     const Gain<T> g = gain(p, amplitude_factor);
     const Cplx<T> base = kNeedsAmplitude ? p.direction : p.c;
-    const Cplx<T> along = grad * conj(base);  // (d/d gain, d/d phase over gain)
-    if constexpr (kPhase) sum.phase_step = sum.phase_step + phase_factor * (g * along.im);
+    const Cplx<T> polar_grad = grad * conj(base);  // (d/d gain, d/d phase divided by gain)
+    if constexpr (kPhase) sum.phase_step = sum.phase_step + phase_factor * (g * polar_grad.im);
     if constexpr (kNeedsAmplitude) {
-      const T open = p.amplitude + amplitude_factor * p.amplitude_step > T(0) ? along.re : T(0);
+      const T open =
+          p.amplitude + amplitude_factor * p.amplitude_step > T(0) ? polar_grad.re : T(0);
       sum.amplitude = sum.amplitude + open;
-      sum.phase = sum.phase + g * along.im;
+      sum.phase = sum.phase + g * polar_grad.im;
       sum.amplitude_step = sum.amplitude_step + amplitude_factor * open;
     } else {
       sum.c = sum.c + g * grad;
       if constexpr (kAmplitude)
-        sum.amplitude_step = sum.amplitude_step + amplitude_factor * (g * along.re);
+        sum.amplitude_step = sum.amplitude_step + amplitude_factor * (g * polar_grad.re);
     }
   }
 

@@ -81,7 +81,7 @@ SL_FN T saturated(T x) {
   return from_bits<T>(below < kLeast ? below : kLeast);
 }
 
-// Gradient of (|c|, arg c), pulled back to c: u * (g_amplitude + i g_phase / |c|), 0 at the origin. The quotient is
+// Gradient of (|c|, arg c), pulled back to c: u * (g_amplitude + i g_phase / |c|), 0 where c = 0. The quotient is
 // saturated, since infinity would turn into NaN beside a 0 or another infinity; a gradient that is itself infinite
 // or NaN makes both parts NaN.
 template <typename T>
@@ -128,9 +128,10 @@ SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplit
   }
   // c' conj(c) has that angle, and so has an eighth of it, scaled, whose parts are in range. |c|^2
   // enters as such: a small phase is not what is left of a difference.
-  const Cplx<T> along = ((T(-0.125) * eps) * gradient) * conj(s.c);
+  const Cplx<T> scaled_step = ((T(-0.125) * eps) * gradient) * conj(s.c);
   // Half a turn is +pi, whatever the sign of its zero.
-  const Cplx<T> turned = {std::fma(T(0.125) * s.square, s.back, along.re), along.im + T(0)};
+  const Cplx<T> turned = {std::fma(T(0.125) * s.square, s.back, scaled_step.re),
+                          scaled_step.im + T(0)};
   const Cplx<T> moved = c - eps * gradient;
   return {amplitude_of(moved) - amplitude, angle_of(turned.im, turned.re)};
 }

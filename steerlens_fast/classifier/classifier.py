@@ -64,9 +64,9 @@ class Classifier:
     Examples
     --------
     >>> _ = torch.manual_seed(0)
-    >>> driver = Classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval())
+    >>> classifier = Classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval())
     >>> images = torch.rand(5, 1, 8, 8)
-    >>> gradient, outputs = driver.gradient(images, lambda outputs, at: -outputs[:, 2], batch=2)
+    >>> gradient, outputs = classifier.gradient(images, lambda outputs, at: -outputs[:, 2], batch=2)
     >>> gradient.shape, outputs.shape
     (torch.Size([5, 1, 8, 8]), torch.Size([5, 3]))
     """
@@ -237,14 +237,14 @@ def _through_half(leaf: Tensor, outputs: Tensor, loss: Losses, at: slice) -> Ten
     Each sample's gradient is scaled to about 1 by a power of 2 in the backward pass of the model, and scaled back.
     """
     scores = outputs.detach().float().requires_grad_()
-    along = _gradient(loss(scores, at).sum(), scores)
-    if along is None:
+    score_gradient = _gradient(loss(scores, at).sum(), scores)
+    if score_gradient is None:
         return None
-    largest = along.abs().flatten(1).amax(1)
+    largest = score_gradient.abs().flatten(1).amax(1)
     usable = largest.isfinite() & (largest > 0)
     power = torch.where(usable, torch.exp2(largest.log2().floor()), 1.0)
-    along = along / power.view(-1, *[1] * (along.dim() - 1))
-    (gradient,) = torch.autograd.grad(outputs, leaf, along.to(outputs.dtype), allow_unused=True)
+    score_gradient = score_gradient / power.view(-1, *[1] * (score_gradient.dim() - 1))
+    (gradient,) = torch.autograd.grad(outputs, leaf, score_gradient.to(outputs.dtype), allow_unused=True)
     return None if gradient is None else gradient * power.to(leaf.device).view(-1, *[1] * (leaf.dim() - 1))
 
 

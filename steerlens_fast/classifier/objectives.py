@@ -54,7 +54,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "margin": _margin,
     "log-probability": _nll,  # another name of nll: maximising the log-probability minimises the nll
 }
-CONTRASTS = ("nll", "margin", "log-probability")  # constant if there is only one class
+NEED_TWO_CLASSES = ("nll", "margin", "log-probability")  # constant if there is only one
 
 
 def check_objective(objective: str | Loss) -> str | Loss:
@@ -101,7 +101,7 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
     target, source = (t.clone() if t.is_inference() else t for t in (target, source))
     if callable(objective):
         return _check_losses(objective(outputs, target), len(outputs))
-    if outputs.shape[1] < 2 and objective in CONTRASTS:
+    if outputs.shape[1] < 2 and objective in NEED_TWO_CLASSES:
         got = f"outputs {list(outputs.shape)} ({ONE_LOGIT}; objective 'logit' takes a single score)"
         raise ValueError(f"objective {objective!r} needs at least two classes, got {got}")
     index = target if target.dim() == 1 else target[:, 0]

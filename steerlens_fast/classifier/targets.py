@@ -76,7 +76,7 @@ def _text_hint(text: str) -> str:
         return f"; to remove label {label} give ~{label} or (0, {label}), with task='multilabel'"
     if number.isdecimal() or not number:
         return f"; give the int {number}" if number else ""
-    return did_you_mean(text, RANKS) or "; class names are for jobs, a lens knows the numbers only"
+    return did_you_mean(text, RANKS) or "; class names are for jobs, a lens accepts class numbers only"
 
 
 def _table(target: Target, count: int) -> Tensor:

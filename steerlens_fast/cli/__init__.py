@@ -79,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = CommandParser(
         prog="steerlens-fast",
-        description="What a classifier believes separates two classes, as motion in the complex steerable pyramid.",
+        description="Which changes to an image separate two classes for a classifier, as motion in the complex "
+        "steerable pyramid.",
     )
     parser.add_argument("--version", action="version", version=f"steerlens_fast {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

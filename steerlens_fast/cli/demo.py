@@ -81,8 +81,8 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
 
 
 def _verdicts(result) -> list[str]:
-    """Return the table of what each network sees in the last frames."""
-    lines = ["what each network sees in the last frame, and its probability of the target before and after:"]
+    """Return the table of what each network predicts for the last frames."""
+    lines = ["what each network predicts for the last frame, and its probability of the target before and after:"]
     for e in result.examples:
         lines.append(f"{e.source} -> {e.photograph.target}")
         for family, verdicts in e.verdicts.items():

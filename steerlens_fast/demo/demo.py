@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..checks import check_choice, check_int, check_number, is_int
 from ..evaluate.presets import digits_data
-from ..evaluate.presets.digits_data import Digits
+from ..evaluate.presets.digits_data import LabelledImages
 from ..extras import require_extra
 from ..io.paths import output_folder
 from ..lens import SteerableLens
@@ -56,7 +56,7 @@ class DemoResult:
     files: list[Path]
     seconds: dict[str, float] = field(compare=False)
     model: nn.Module = field(compare=False, repr=False)
-    digits: Digits = field(compare=False, repr=False)
+    digits: LabelledImages = field(compare=False, repr=False)
 
 
 def run_demo(
@@ -157,7 +157,7 @@ def _morph(
     }
 
 
-def _examples(morph, digits: Digits, right: Tensor, pairs, progress) -> list[Example]:
+def _examples(morph, digits: LabelledImages, right: Tensor, pairs, progress) -> list[Example]:
     used: dict[int, int] = {}
     indices = []
     for source, _ in pairs:
@@ -176,7 +176,7 @@ def _examples(morph, digits: Digits, right: Tensor, pairs, progress) -> list[Exa
     ]
 
 
-def _flip_rates(morph, digits: Digits, right: Tensor, pairs, progress):
+def _flip_rates(morph, digits: LabelledImages, right: Tensor, pairs, progress):
     """Return the share of correctly classified source digits whose last frame is classified as the target."""
     flipped, tested = {}, {}
     for source, target in progress(list(dict.fromkeys(pairs))):

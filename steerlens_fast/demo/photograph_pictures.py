@@ -17,7 +17,7 @@ LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
 DPI = 110
 COLUMNS = 6  # frames in a strip
 NOTE = "below each frame: the driver's probability of the target, bold where it is predicted; "
-NOTE += "right: the last frame as the driver (lite0) and two other networks see it"
+NOTE += "right: what the driver (lite0) and two other networks predict for the last frame"
 
 # At import, so that a missing package is reported before anything is computed.
 Figure = require_extra("photographs", "matplotlib.figure").Figure
@@ -53,7 +53,7 @@ def strip(example) -> Figure:
 
 
 def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
-    """Draw a morph per row, given by (label, example, family); beside it, what the networks say of its last frame."""
+    """Draw a morph per row, given by (label, example, family); beside it, the predictions for its last frame."""
     count = rows[0][1].morphs[rows[0][2]].frames.shape[1]
     at = sorted({round(n * (count - 1) / (COLUMNS - 1)) for n in range(COLUMNS)})
     figure = Figure(figsize=(1.55 * len(at) + 3.1, 1.8 * len(rows) + 0.75), layout="constrained")
@@ -79,11 +79,11 @@ def _of_all(examples: Sequence) -> Figure:
 
 
 def _draw_verdicts(axes, example, family: str) -> None:
-    """Write what each network says of the last frame."""
+    """Write what each network predicts for the last frame."""
     axes.set_axis_off()
     for n, (network, verdict) in enumerate(example.verdicts[family].items()):
         shown = f"{network}: {_short(verdict.predicted)} {verdict.probability:.2f}"
-        style = {"color": REACHED, "weight": "bold"} if verdict.agrees else {"color": NOT_OK}
+        style = {"color": REACHED, "weight": "bold"} if verdict.target_predicted else {"color": NOT_OK}
         y = 0.86 - 0.3 * n
         axes.text(0.02, y, shown, fontsize=8, transform=axes.transAxes, parse_math=False, **style)
         change = f"{example.photograph.target} {verdict.target_before:.2f} → {verdict.target_probability:.2f}"
@@ -95,7 +95,7 @@ def _short(name: str, width: int = 20) -> str:
 
 
 def overview(examples: Sequence) -> Figure:
-    """Draw a row per photograph: the photograph, and the last frame of every family with the networks that agree."""
+    """Draw a row per photograph: the photograph, and the last frame of every family with the predictions."""
     families = list(examples[0].morphs)
     size = (1.75 * (len(families) + 1) + 1.4, 2.1 * len(examples) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
@@ -109,13 +109,14 @@ def overview(examples: Sequence) -> Figure:
         for axes, family in zip(row[1:], families):
             verdicts = example.verdicts[family].values()
             text = "\n".join(f"{n}: {_short(v.predicted, 16)}" for n, v in example.verdicts[family].items())
-            draw_panel(axes, to_pixels(example.morphs[family])[0, -1], text, all(v.agrees for v in verdicts))
+            draw_panel(axes, to_pixels(example.morphs[family])[0, -1], text, all(v.target_predicted for v in verdicts))
     grid[0, 0].set_title("photograph", fontsize=9)
     for axes, family in zip(grid[0, 1:], families):
         axes.set_title(LABELS[family].replace("\n", " "), fontsize=9)
     l2 = float(examples[0].morphs[families[0]].l2[0, -1])
     note = (
-        f"last frames at L2 {l2:.1f}, and what the driver (lite0) and two other networks see; bold: all see the target"
+        f"last frames at L2 {l2:.1f}, and what the driver (lite0) and two other networks predict; "
+        "bold: all predict the target"
     )
     figure.supxlabel(note, fontsize=8, color=NOT_YET)
     return figure

@@ -1,7 +1,7 @@
 """The demo on photographs: an ImageNet classifier, photographs of scikit-image and scikit-learn, two other classifiers.
 
 EfficientNet-Lite0 drives: its gradients move each photograph toward a class that was chosen for sense.
-EfficientNet-Lite1 and Lite2, whose gradients are not used, say what they see in the last frames.
+EfficientNet-Lite1 and Lite2, whose gradients are not used, predict the classes of the last frames.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ PHOTOGRAPHS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a network says of the last frame of a morph."""
+    """What a network predicts for the last frame of a morph."""
 
     predicted: str
     probability: float  # of the predicted class
     target_probability: float
     target_before: float  # the target's probability in the photograph
-    agrees: bool  # whether the target is predicted
+    target_predicted: bool
 
 
 @dataclass(frozen=True)

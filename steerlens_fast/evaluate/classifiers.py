@@ -18,7 +18,7 @@ from ..classifier.outputs import ONE_LOGIT
 from ..errors import USAGE, JobError
 from ..families.luma import luma
 from ..models import LoadedModel, load_model
-from .config import NO_WEIGHTS, EvaluationConfig
+from .config import USE_DEFAULT, EvaluationConfig
 
 # Bytes of images that are passed to a classifier in one call. Small on the CPU, so that a network's activations fit in
 # memory that the process already has. EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU time for an image in a
@@ -53,7 +53,7 @@ def load_judges(
     names = short_names(config.judges) if given is None else list(given)
     judges = {}
     for number, (name, spec, file) in enumerate(zip(names, specs, files)):
-        weights = None if file == NO_WEIGHTS else file
+        weights = None if file == USE_DEFAULT else file
         with _errors_named(f"judge {name!r}"):
             judges[name] = load_model(spec, device=device, weights=weights, **config.judge_options(number))
     return judges
@@ -119,6 +119,7 @@ class ClassifierSet:
     """
 
     def __init__(self, driver: LoadedModel, judges: Mapping[str, LoadedModel], device: str, task: str = "multiclass"):
+        # The key "" stands for the driver: no judge can have this name (see prepare).
         self.device, self.names = device, {"": driver.class_names} | {n: j.class_names for n, j in judges.items()}
         self.driver = as_driver(driver, driver.channels, task)
         self.judges = {name: as_driver(judge, driver.channels, task) for name, judge in judges.items()}

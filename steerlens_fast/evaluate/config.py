@@ -21,9 +21,11 @@ from .measures.statistics import DRAWS
 SELECTIONS = ("auto", "right", "agree", "all")
 TASKS = ("multiclass", "binary")  # not "multilabel": labels are not alternatives of each other
 LISTS = ("judges", "judge_weights", "families", "distances", "size", "mean", "std")
-NO_WEIGHTS = "-"  # a judge that has its own weights
+USE_DEFAULT = "-"  # in a list with one value for each judge
 JUDGE_FIELDS = ("judge_weights", "judge_size", "judge_mean", "judge_std")  # with one value for each judge
-FOR_EACH_JUDGE = "in the order of --judge, or - for the common value; repeated for each judge"
+FOR_EACH_JUDGE = "in the order of --judge, or - for {}; repeated for each judge"
+COMMON_VALUE = FOR_EACH_JUDGE.format("the common value")
+DEFAULT_WEIGHTS = FOR_EACH_JUDGE.format("its default weights")
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
 
     The fields of :class:`~steerlens_fast.data.config.DataConfig`, of
     :class:`~steerlens_fast.models.config.ModelConfig` and of :class:`~steerlens_fast.lens.config.LensConfig` are
-    fields of it, too; the model's hold for all classifiers that
-    have no own values.
+    fields of it, too; the model's hold for all classifiers
+    without values of their own.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         None, group="data", metavar="FILE", help="a .npy file with the classes of the images in a .npy file"
     )
     judge_weights: Sequence[str] = option(
-        (), group="data", metavar="FILE", action="append", help=f"weights of a judge {FOR_EACH_JUDGE}"
+        (), group="data", metavar="FILE", action="append", help=f"weights of a judge {DEFAULT_WEIGHTS}"
     )
     judge_size: Sequence[tuple[int, int] | None] = option(
         (),
@@ -128,7 +130,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         metavar="H[xW]",
         type=or_none(size),
         action="append",
-        help=f"image size of a judge {FOR_EACH_JUDGE}",
+        help=f"image size of a judge {COMMON_VALUE}",
     )
     judge_mean: Sequence[tuple[float, ...] | None] = option(
         (),
@@ -136,7 +138,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         metavar="M,M,M",
         type=or_none(number_list),
         action="append",
-        help=f"normalisation of a judge {FOR_EACH_JUDGE}",
+        help=f"normalisation of a judge {COMMON_VALUE}",
     )
     judge_std: Sequence[tuple[float, ...] | None] = option(
         (),
@@ -144,7 +146,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         metavar="S,S,S",
         type=or_none(number_list),
         action="append",
-        help=f"normalisation of a judge {FOR_EACH_JUDGE}",
+        help=f"normalisation of a judge {COMMON_VALUE}",
     )
     target: str | int | Mapping = option(
         "runner-up",
@@ -293,4 +295,4 @@ def _value_per_judge(value):
     """Convert lists, as JSON has them, to tuples, and "-" to None."""
     if not isinstance(value, (list, tuple)):
         return value
-    return tuple(None if v == NO_WEIGHTS else tuple(v) if isinstance(v, list) else v for v in value)
+    return tuple(None if v == USE_DEFAULT else tuple(v) if isinstance(v, list) else v for v in value)

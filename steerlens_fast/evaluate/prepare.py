@@ -32,11 +32,11 @@ class Preparation:
     problems: list[str]
 
 
-def prepare(config: EvaluationConfig, data, driver, judges) -> Preparation:
+def prepare(config: EvaluationConfig, dataset, driver, judges) -> Preparation:
     """Load models and data, and select the sources."""
     device = resolve_device(config.device)
-    rule = parse_target(config.target)
-    source = open_source_from_config(config, data)
+    target_rule = parse_target(config.target)
+    data = open_source_from_config(config, dataset)
     driver_model = load_driver(config, device, driver)
     judge_models = load_judges(config, device, judges)
     if reserved := {"", "driver"} & set(judge_models):
@@ -44,18 +44,18 @@ def prepare(config: EvaluationConfig, data, driver, judges) -> Preparation:
     classifiers = ClassifierSet(driver_model, judge_models, device, config.task)
     for classifier in (classifiers.driver, *classifiers.judges.values()):
         classifier.seed = (config.seed, "sources")
-    sources = select_sources(config, source, rule, driver_model, classifiers)
+    sources = select_sources(config, data, target_rule, driver_model, classifiers)
     problems = classifiers.problems + _source_warnings(sources, bool(classifiers.judges), bool(judge_models))
     if config.range is None:
-        problems += narrow_range_warnings(source, sources.items)
-    truth, problem = ground_truth_of(source, sources.items[0].index, sources.images[0], driver_model.crop_pct < 1)
+        problems += narrow_range_warnings(data, sources.items)
+    truth, problem = ground_truth_of(data, sources.items[0].index, sources.images[0], driver_model.crop_pct < 1)
     problems += [problem] if problem else []
     runner = TaskRunner(config, sources, classifiers.driver, classifiers.judges, truth, device)
     models = {"driver": driver_model.description, **{name: model.description for name, model in judge_models.items()}}
     about = {
         "format_version": FORMAT_VERSION,
         "models": models,
-        "data": source.description,
+        "data": data.description,
         "sources": sources.sha256,
         "budgets": runner.budgets,
     }

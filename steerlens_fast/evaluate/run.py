@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DONE, QUARANTINED, USAGE, JobError, to_job_error
+from ..errors import COMPLETE_WITH_FAILURES, DONE, USAGE, JobError, to_job_error
 from ..extras import require_extra
 from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, read_json, restore_backups, sync_folder, write_json
 from ..io.output_dir import check_unchanged, hold_lock
@@ -213,4 +213,4 @@ def _finish(out: Path, prepared: Preparation, figures: bool) -> Evaluation:
     write_json(out / "summary.json", summary)
     if figures:
         write_report(out, summary, prepared.runner, read_frames(out, tasks))
-    return Evaluation(QUARANTINED if summary["problems"] else DONE, summary, out)
+    return Evaluation(COMPLETE_WITH_FAILURES if summary["problems"] else DONE, summary, out)

@@ -93,13 +93,13 @@ class Candidate:
 
 
 def select_sources(
-    config: EvaluationConfig, source: Source, rule: TargetRule, driver: LoadedModel, classifiers: ClassifierSet
+    config: EvaluationConfig, data: Source, target_rule: TargetRule, driver: LoadedModel, classifiers: ClassifierSet
 ) -> SourceSelection:
     """Select the first images that meet the criteria, in the data's order.
 
     Parameters
     ----------
-    config, source, rule
+    config, data, target_rule
     driver : LoadedModel
         Defines size and channels of the images.
     classifiers : ClassifierSet
@@ -111,9 +111,9 @@ def select_sources(
         If no image meets the criteria, with the counts of the reasons.
     """
     selected, left_out, examined = [], Counter(), 0
-    for candidate in _candidates(config, source, rule, driver, classifiers):
+    for candidate in _candidates(config, data, target_rule, driver, classifiers):
         examined += 1
-        reason = candidate.unreadable or _reason(config, candidate, rule.rank, classifiers.classes)
+        reason = candidate.unreadable or _reason(config, candidate, target_rule.rank, classifiers.classes)
         if reason is not None:
             left_out[reason] += 1
             continue
@@ -122,7 +122,7 @@ def select_sources(
             dropped = candidate.dropped
             break
     else:
-        dropped = rule.dropped
+        dropped = target_rule.dropped
     left_out += Counter({NO_TARGET: dropped})
     if not selected:
         reasons = ", ".join(f"{n} {reason} ({EXCLUSION_REASONS[reason]})" for reason, n in left_out.items())
@@ -131,49 +131,49 @@ def select_sources(
         raise JobError(f"data must have at least one source, got {got}{hint}", USAGE)
     images = torch.stack([candidate.image for candidate in selected])
     items, labels = [candidate.item for candidate in selected], [candidate.label for candidate in selected]
-    target = batch_target(rule, [candidate.target for candidate in selected])
+    target = batch_target(target_rule, [candidate.target for candidate in selected])
     content = [sha256(images.numpy().tobytes()).hexdigest(), [item.key for item in items], labels, target]
     digest = sha256(repr(content).encode(errors="surrogateescape")).hexdigest()
     predicted = torch.tensor([int(candidate.predicted_classes[0]) for candidate in selected], device="cpu")
-    names = short_names(driver.class_names or source.class_names)
+    names = short_names(driver.class_names or data.class_names)
     return SourceSelection(images, items, labels, predicted, target, digest, left_out, examined + dropped, names)
 
 
 def _candidates(
-    config, source: Source, rule: TargetRule, driver: LoadedModel, classifiers: ClassifierSet
+    config, data: Source, target_rule: TargetRule, driver: LoadedModel, classifiers: ClassifierSet
 ) -> Iterator[Candidate]:
     """Yield every image with its predicted classes; images are read and classified in batches."""
-    if source.class_names is None and rule.kind in ("class", "map", "csv"):
-        for _ in source.listing():  # some sources have class names only after a full listing
+    if data.class_names is None and target_rule.kind in ("class", "map", "csv"):
+        for _ in data.listing():  # some sources have class names only after a full listing
             pass
-    names = source.class_names, driver.class_names
+    names = data.class_names, driver.class_names
     value_range = config.range
     if value_range == "auto":
-        value_range = value_range_of(source, islice(rule.resolve(source.listing(), *names), config.limit))
-    listed = islice(rule.resolve(source.listing(), *names), config.limit)
-    listed = (Candidate(item, rule.dropped) for item in listed)
+        value_range = value_range_of(data, islice(target_rule.resolve(data.listing(), *names), config.limit))
+    listed = islice(target_rule.resolve(data.listing(), *names), config.limit)
+    listed = (Candidate(item, target_rule.dropped) for item in listed)
     size, first = driver.size, True
     while batch := list(islice(listed, BATCH)):
         for candidate in batch:
-            size = _load(source, candidate, driver, size, value_range)
+            size = _load(data, candidate, driver, size, value_range)
         readable = [candidate for candidate in batch if candidate.unreadable is None]
         if readable:
             images = torch.stack([candidate.pixels for candidate in readable]).to(image_dtype(config.dtype)).div_(255)
             predicted_classes = classifiers(images)
             if first:
-                check_targets(rule, *names, classes=classifiers.classes)
+                check_targets(target_rule, *names, classes=classifiers.classes)
                 first = False
             for n, candidate in enumerate(readable):
                 candidate.image, candidate.predicted_classes = images[n], predicted_classes[:, n]
-                candidate.target = _target(rule, candidate, names)
+                candidate.target = _target(target_rule, candidate, names)
         yield from batch
 
 
-def _load(source: Source, candidate: Candidate, driver: LoadedModel, size, value_range) -> tuple[int, int] | None:
+def _load(data: Source, candidate: Candidate, driver: LoadedModel, size, value_range) -> tuple[int, int] | None:
     """Read an image and return its size, which all later images are resized to."""
     try:
-        data, candidate.label = source.read_with_label(candidate.item)
-        image = decode(data, mode="L" if driver.channels == 1 else "RGB", range=value_range)
+        encoded, candidate.label = data.read_with_label(candidate.item)
+        image = decode(encoded, mode="L" if driver.channels == 1 else "RGB", range=value_range)
     except BadItem as error:
         candidate.unreadable = error.reason
         return size
@@ -182,8 +182,8 @@ def _load(source: Source, candidate: Candidate, driver: LoadedModel, size, value
     return size or tuple(candidate.pixels.shape[-2:])
 
 
-def check_targets(rule: TargetRule, class_names: list[str] | None, model_names=None, *, classes: int) -> None:
-    """Raise JobError if any target of the rule is not a class of the driver.
+def check_targets(target_rule: TargetRule, class_names: list[str] | None, model_names=None, *, classes: int) -> None:
+    """Raise JobError if any target of the target rule is not a class of the driver.
 
     Examples
     --------
@@ -192,7 +192,7 @@ def check_targets(rule: TargetRule, class_names: list[str] | None, model_names=N
     Traceback (most recent call last):
     steerlens_fast.errors.JobError: target must be one of the driver's 3 classes, 0 to 2, got 3
     """
-    for value in rule.table.values():
+    for value in target_rule.table.values():
         number = target_number(value, class_names, model_names)
         if not 0 <= number < classes:
             got = value if value == number else f"{value!r}, class {number} of the data"
@@ -223,5 +223,7 @@ def _reason(config: EvaluationConfig, candidate: Candidate, rank: str | None, cl
     return ALREADY if target == int(predicted_classes[0]) else None
 
 
-def _target(rule: TargetRule, candidate: Candidate, names: tuple) -> int | None:
-    return candidate.item.target if candidate.item.target is not None else rule.target_of(candidate.label, *names)
+def _target(target_rule: TargetRule, candidate: Candidate, names: tuple) -> int | None:
+    return (
+        candidate.item.target if candidate.item.target is not None else target_rule.target_of(candidate.label, *names)
+    )

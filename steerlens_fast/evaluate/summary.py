@@ -32,7 +32,7 @@ MEASURES = {
     "alignment": "median",
     "recovered": "median",
 }
-RECOVERED = "recovered"  # displacement as a share of that of the true motion to the same distance
+RECOVERED = "recovered"  # displacement divided by that of the true motion at the same L2 distance
 PAIRED = ("target_probability", "jointly", "warp", "gain", "alignment")
 GROUPED = ("alignment", "displacement", RECOVERED)  # by kind, since factors of different kinds have different units
 

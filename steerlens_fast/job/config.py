@@ -78,7 +78,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         metavar="DATA",
         help="a folder of images (flat, or one sub-folder per class); .csv or .jsonl with the columns path, label (the "
         "image's class), target (the class to morph it toward) and key; .tar, or a folder or pattern of tars "
-        "(webdataset); .npy; .safetensors; idx:FOLDER[#test], IDX files as of MNIST; hf:NAME; pkg.mod:callable",
+        "(webdataset); .npy; .safetensors; idx:FOLDER[#test], IDX files (MNIST's format); hf:NAME; pkg.mod:callable",
     )
     model: str = option(
         group="data",
@@ -92,10 +92,10 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         "runner-up",
         group="data",
         metavar="T",
-        help="label (the data's own class), column (the column target of a data table, the default if it has one), "
-        "runner-up (otherwise the default), argmax, least, a class by its number or by its name in the model or the "
-        "data, map:3=8,goldfish=tench, or a .csv with the columns key or path, and target (the class to morph toward); "
-        "not:T removes a label (--task multilabel)",
+        help="label (the data's own class), column (the column target of a data table), runner-up, argmax, least, "
+        "a class by its number or by its name in the model or the data, map:3=8,goldfish=tench, or a .csv with the "
+        "columns key or path, and target (the class to morph toward); "
+        "not:T removes a label (--task multilabel). Default: column if the table has it, else runner-up",
     )
     limit: int | None = option(None, group="data", metavar="N", minimum=1, help="use only the first N items")
     decoder: str = option("pillow", group="data", choices=DECODERS, help="image decoder")
@@ -121,8 +121,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         metavar="B[,...]",
         type=number_or_list,
         passed_to="morph",
-        help="factor of the last frame, or of every frame: a multiple of the step along the gradient with eps = 1 "
-        "(there is no option eps)",
+        help="factor of the last frame, or of every frame: a multiple of one step along the gradient",
     )
     amplitude_factors: float | Sequence[float] | None = option(
         None,

@@ -14,14 +14,14 @@ from ..models.device import resolve_device
 from .config import JobConfig
 from .engines.engine import RunOptions, num_workers
 from .plan import Plan
-from .planning import JobInputs, check_own_folder, expand_settings, make_plan, with_default_target
+from .planning import JobInputs, check_output_folder, expand_settings, make_plan, with_default_target
 from .worker import Worker
 
 
 def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
     """Return lines of text: the configuration, counts, bytes, and the time of a batch and of the whole job."""
     options = expand_settings(options)
-    check_own_folder(out, options.get("data"))
+    check_output_folder(out, options.get("data"))
     config = JobConfig.from_dict(with_default_target(options))
     inputs = JobInputs(config, resolve_device(config.device))
     workers = num_workers(run_options, inputs.device)

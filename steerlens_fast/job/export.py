@@ -35,7 +35,7 @@ from .plan import Plan
 from .reader import read_config, read_frames
 from .report import completed_shards
 from .shard import read_records, shard_name, write_records
-from .success import judge, start_frame
+from .success import assess, start_frame
 
 SUFFIXES = {"gif": ".gif", "webp": ".webp", "strip": ".png", "npz": ".npz"}
 FORMATS = (*MODULES, *SUFFIXES)
@@ -233,7 +233,7 @@ def _strip_data(job: _Job, record: dict, frames: Tensor) -> StripData:
     """Return the data of a strip or an animation, from an item's record and stored frames."""
     pixels = frames.movedim(1, -1)
     pictures = (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
-    target, already, attained = record["target"], judge(record)["already_predicted"], record["attained"]
+    target, already, attained = record["target"], assess(record)["already_predicted"], record["attained"]
     probability = np.array([record["probability"]], np.float64)  # None becomes NaN
     reached = np.array([[p == target and not already for p in record["predictions"]]])
     count, start = len(frames), start_frame(record)

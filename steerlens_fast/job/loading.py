@@ -53,7 +53,7 @@ class LoadedImage:
     size: tuple[int, int] | None = None
     label: int | None = None
     failure: BadItem | None = None
-    values: dict | None = None  # of images of more than 8 bits, see pixel_value_range
+    value_range: dict | None = None  # of images of more than 8 bits, see pixel_value_range
 
 
 @dataclass
@@ -159,7 +159,7 @@ class Loader:
         loaded.sha256 = digest(data)
         image = decode(data, mode="L" if self._channels == 1 else "RGB", **self._decode_options)
         loaded.sha256 = loaded.sha256 or sha256(image.tobytes()).hexdigest()
-        loaded.size, loaded.values = (image.height, image.width), pixel_value_range(image)
+        loaded.size, loaded.value_range = (image.height, image.width), pixel_value_range(image)
         pixels = resize_and_crop(image, self._size, **self._fit_options)
         return pixels / np.float32(255) if self._dtype.is_floating_point and pixels.dtype == np.uint8 else pixels
 

@@ -16,7 +16,7 @@ from ..errors import USAGE, JobError
 from ..io.atomic_io import read_json, write_json
 from .config import JobConfig
 
-FORMAT_VERSION = 2  # of a job's folder
+FORMAT_VERSION = 3  # of a job's folder
 BATCH_VALUES = 5_000_000  # values of all images in a batch, e.g. 32 images of 3 x 224 x 224; at most 256 images
 SHARD_BYTES = 64 << 20  # of frames; a worker that is killed loses one shard, and holds up to two in memory
 

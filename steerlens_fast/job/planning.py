@@ -33,7 +33,7 @@ TARGETS_WITH_NAMES = ("class", "map", "csv", "column")  # kinds of targets that 
 TARGETS_BY_LABEL = ("label", "map")
 OTHER_FILES = ("logs", ".lock", ".lock-*", ".planning")  # of a job's folder; they stay when a job is overwritten
 MAX_SIZE_TRIES = 100  # images that are decoded to find the size of the first one
-logger = logging.getLogger("steerlens_fast.job.api")
+logger = logging.getLogger(__name__)
 
 
 class JobInputs:
@@ -54,21 +54,21 @@ class JobInputs:
 
     def __init__(self, config: JobConfig, device: str, dataset=None):
         self.config, self.device = config, device
-        self.rule, self.model_names = parse_target(config.target), None
+        self.target_rule, self.model_names = parse_target(config.target), None
         self.source: Source = open_source_from_config(config, dataset)
 
     def items(self) -> Iterator[Item]:
         """Iterate over the items that have a target, up to the limit."""
-        if self.source.class_names is None and self.rule.kind in TARGETS_WITH_NAMES:
+        if self.source.class_names is None and self.target_rule.kind in TARGETS_WITH_NAMES:
             for _ in self.source.listing():  # some sources have their class names only after the last item
                 pass
-        resolved = self.rule.resolve(self.source.listing(), self.source.class_names, self.model_names)
+        resolved = self.target_rule.resolve(self.source.listing(), self.source.class_names, self.model_names)
         items = islice(resolved, self.config.limit)
-        if self.rule.kind == COLUMN:
+        if self.target_rule.kind == COLUMN:
             return self._check_targets(items)
-        return (
-            self._check_labels(items) if self.rule.kind in TARGETS_BY_LABEL and not self.source.labels_late else items
-        )
+        if self.target_rule.kind in TARGETS_BY_LABEL and not self.source.labels_read_with_images:
+            return self._check_labels(items)
+        return items
 
     def _check_targets(self, items: Iterator[Item]) -> Iterator[Item]:
         """Yield the items; raise a JobError after the last one if no item has a target."""
@@ -118,7 +118,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int) -> Plan:
         channels=model["channels"],
         frames=config.num_frames,
         threads=threads_per_worker(config, workers),
-        without_target=inputs.rule.dropped,
+        without_target=inputs.target_rule.dropped,
         classes=model["class_names"] or inputs.source.class_names,
         labels=inputs.source.class_names,
         model=model,
@@ -161,7 +161,7 @@ def has_plan(out: Path) -> bool:
     return existing_path(out / "plan.json").exists()
 
 
-def check_own_folder(out: Path, data) -> None:
+def check_output_folder(out: Path, data) -> None:
     """Raise a JobError if ``out`` has files of something else, or is inside the data's folder."""
     if isinstance(data, (str, os.PathLike)) and os.path.isdir(data):
         if out.resolve().is_relative_to(Path(data).resolve()):
@@ -175,7 +175,7 @@ def check_own_folder(out: Path, data) -> None:
         )
 
 
-def has_no_shards(out: Path) -> bool:
+def has_no_complete_shard(out: Path) -> bool:
     """Return whether no shard of the job in ``out`` is complete, so that replacing it loses nothing."""
     return not any((out / "shards").glob("*.done.json"))
 

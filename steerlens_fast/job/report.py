@@ -113,7 +113,7 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
     with atomic_write(out / "manifest.jsonl") as manifest, atomic_write(out / "failed.jsonl") as failed:
         for record in records(out, done.shards):
             reasons[record["status"]] += 1
-            narrow += plan.range is None and is_narrow_range(record.get("values"))
+            narrow += plan.range is None and is_narrow_range(record.get("value_range"))
             tally.add(record)
             manifest.write(_json_line({name: record[name] for name in MANIFEST_FIELDS}))
             if record["status"] == OK:
@@ -158,7 +158,7 @@ def _as_labelled(record: dict) -> bool | None:
 
 
 def format_summary(summary: dict) -> str:
-    """Return a summary as one line of text, with a warning if the model agrees with few labels.
+    """Return a summary as one line of text, with a warning if the model predicts few of the labels.
 
     Examples
     --------
@@ -185,13 +185,13 @@ def format_summary(summary: dict) -> str:
     labelled, as_labelled = summary.get("labelled", 0), summary.get("as_labelled", 0)
     if labels_look_wrong(labelled, as_labelled):
         parts.append(
-            f"the model agrees with {as_labelled} of {labelled} labels: check that they number its classes in its order"
+            f"the model predicts {as_labelled} of {labelled} labels: check that they number its classes in its order"
         )
     return "; ".join(parts)
 
 
 def labels_look_wrong(labelled: int, as_labelled: int) -> bool:
-    """Return whether the model agrees with so few labels that they may be numbers of other classes."""
+    """Return whether the model predicts so few of the labels that they may be numbers of other classes."""
     return labelled >= MIN_LABELS and as_labelled < MIN_AGREEMENT * labelled
 
 

@@ -11,7 +11,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DONE, INTERRUPTED, QUARANTINED, TERMINATED, TOO_MANY_FAILURES, USAGE, JobError, to_job_error
+from ..errors import (
+    COMPLETE_WITH_FAILURES,
+    DONE,
+    INTERRUPTED,
+    TERMINATED,
+    TOO_MANY_FAILURES,
+    USAGE,
+    JobError,
+    to_job_error,
+)
 from ..io.atomic_io import existing_path, restore_backups, sync_folder
 from ..io.output_dir import check_same_model, hold_lock
 from ..io.progress import Progress
@@ -22,11 +31,11 @@ from .engines.env import rank_of
 from .plan import Plan
 from .planning import (
     JobInputs,
-    check_own_folder,
+    check_output_folder,
     check_plan,
     clear,
     expand_settings,
-    has_no_shards,
+    has_no_complete_shard,
     has_plan,
     make_plan,
     remove_temporary_files,
@@ -68,7 +77,7 @@ def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, 
     run_options, out, options = run_options or RunOptions(), out.absolute(), expand_settings(options)
     max_failed_items(run_options.max_failures, 1)  # checked before anything is loaded
     try:
-        check_own_folder(out, options.get("data"))
+        check_output_folder(out, options.get("data"))
         out.mkdir(parents=True, exist_ok=True)
         with _signals() as stop, _locked(out, run_options):
             return _run(out, options, run_options, stop, {"dataset": dataset, "model": model})
@@ -165,7 +174,7 @@ def _is_resumed(out: Path, run_options: RunOptions) -> bool:
         Plan.read(out)
         return False
     if not (run_options.resume or run_options.retry_failed):
-        if has_no_shards(out):  # a job that failed before its first shard
+        if has_no_complete_shard(out):  # a job that failed before its first shard
             return False
         hint = "use --resume or --overwrite (in Python resume=True or overwrite=True)"
         raise JobError(f"out must be a new folder, got {out}, which has a job: {hint}", USAGE)
@@ -203,7 +212,7 @@ def _finish(out: Path, plan: Plan, run_options: RunOptions, stop: Stop, last_run
     """Write summary and gallery; ``last_run`` is None if no shard was computed, and the old ones may be valid."""
     summary = read_summary(out) if last_run is None else None
     new, summary = summary is None, summary or write_summary(out, plan, last_run or {})
-    code = QUARANTINED if summary["failed"] else DONE
+    code = COMPLETE_WITH_FAILURES if summary["failed"] else DONE
     if not summary["complete"]:
         return Outcome(INTERRUPTED if stop.requested else code, summary)
     if run_options.engine != "env":  # otherwise other ranks may be running

@@ -24,7 +24,7 @@ from ..morphs import Morphs, MorphStatus
 from .formats import get_format
 from .loading import Batch, LoadedImage
 from .plan import Plan
-from .success import judge
+from .success import assess
 from .transfers import Transfers
 
 CONVERTED_VALUES = {"cpu": 1 << 20, "cuda": 16 << 20}  # converted at a time, to stay in the cache and to save memory
@@ -97,9 +97,8 @@ class Shard:
     def publish(self, out: Path, format: str, metadata: dict) -> dict:
         """Write frames, records and marker, in this order; returns the contents of the marker."""
         folder = out / "shards"
-        existing_path(marker_path(out, self.number)).unlink(
-            missing_ok=True
-        )  # of a process that was killed right after writing it
+        # A marker may be left by a worker that was killed before it reported the shard.
+        existing_path(marker_path(out, self.number)).unlink(missing_ok=True)
         with self.clock.spent_on("write"):
             files = get_format(format).write(
                 folder, shard_name(self.number), self.frames[: self.rows], self.records, metadata
@@ -198,7 +197,7 @@ def make_records(
             row += 1
         if independent and record["label"] not in (record["target"], ~(record["target"] or 0)):
             record["label_differs"] = None  # the state of the item's own label is not recorded
-        records.append(record | _names(record, classes, labels) | judge(record))
+        records.append(record | _names(record, classes, labels) | assess(record))
     return records
 
 
@@ -215,8 +214,9 @@ def _item_fields(item: Item, loaded: LoadedImage) -> dict:
     size = None if loaded.size is None else list(loaded.size)
     label = item.label if loaded.label is None else loaded.label
     identity = {"key": item.key, "index": item.index, "path": item.path, "sha256": loaded.sha256}
-    values = {} if loaded.values is None else {"values": loaded.values}  # of images of more than 8 bits
-    return {**identity, "size": size, **values, "label": label}
+    # Only images of more than 8 bits have a value range.
+    value_range = {} if loaded.value_range is None else {"value_range": loaded.value_range}
+    return {**identity, "size": size, **value_range, "label": label}
 
 
 def _status(status: int) -> dict:

@@ -17,7 +17,7 @@ ROUNDING = 1e-4  # relative; smaller decreases of a probability may be rounding
 PAIRS = 100  # maximum number of class pairs in summary.json
 
 
-def judge(record: dict) -> dict[str, bool | None]:
+def assess(record: dict) -> dict[str, bool | None]:
     """Compare a record's target with the predictions at the source and at the last frame.
 
     Parameters
@@ -44,7 +44,7 @@ def judge(record: dict) -> dict[str, bool | None]:
     Examples
     --------
     >>> record = {"status": "ok", "source": 0, "target": 1, "label": 0, "predictions": [0, 1, 0]}
-    >>> judge(record | {"probability": [0.1, 0.8, 0.4], "factors": [0.0, 1.0, 2.0]})
+    >>> assess(record | {"probability": [0.1, 0.8, 0.4], "factors": [0.0, 1.0, 2.0]})
     {'already_predicted': False, 'label_differs': False, 'reached': False, 'fell_below_source': False, 'fell_below_earlier': True}
     """  # noqa: E501  (a dictionary is one line)
     source, target, label = (record.get(name) for name in ("source", "target", "label"))
@@ -53,10 +53,10 @@ def judge(record: dict) -> dict[str, bool | None]:
     differs = source != label if known and label is not None else None
     differs = record.get("label_differs", differs)  # None if the shard found that they cannot be compared
     at_source = {"already_predicted": already, "label_differs": differs}
-    return at_source | _judge_last_frame(record, already if record["status"] == OK else None)
+    return at_source | _assess_last_frame(record, already if record["status"] == OK else None)
 
 
-def _judge_last_frame(record: dict, already: bool | None) -> dict[str, bool | None]:
+def _assess_last_frame(record: dict, already: bool | None) -> dict[str, bool | None]:
     """Return the answers that depend on the last frame; ``already`` is None for failed items."""
     if already is None or not is_scored(record):
         return dict.fromkeys(("reached", "fell_below_source", "fell_below_earlier"))
@@ -128,10 +128,10 @@ def outcome_of(record: dict) -> str:
     """
     if record["status"] != OK:
         return record["status"]
-    verdict = judge(record)
-    if verdict["already_predicted"]:
+    answers = assess(record)
+    if answers["already_predicted"]:
         return ALREADY
-    return {True: REACHED, False: NOT_REACHED, None: UNSCORED}[verdict["reached"]]
+    return {True: REACHED, False: NOT_REACHED, None: UNSCORED}[answers["reached"]]
 
 
 class _Group:
@@ -141,16 +141,16 @@ class _Group:
         self.counts = Counter()
         self.before, self.after = array("f"), array("f")  # arrays, because jobs may have millions of morphs
 
-    def add(self, record: dict, verdict: dict) -> None:
+    def add(self, record: dict, answers: dict) -> None:
         self.counts["morphs"] += 1
-        self.counts["label_differs", verdict["label_differs"]] += 1
-        if verdict["already_predicted"]:
+        self.counts["label_differs", answers["label_differs"]] += 1
+        if answers["already_predicted"]:
             self.counts["already_predicted"] += 1
         elif not is_scored(record):
             self.counts["not_scored"] += 1
         else:
             for name in ("reached", "fell_below_source", "fell_below_earlier"):
-                self.counts[name, verdict[name]] += 1
+                self.counts[name, answers[name]] += 1
             before = source_probability(record)
             self.before.append(math.nan if before is None else before)
             self.after.append(record["probability"][-1])
@@ -169,7 +169,7 @@ class _Group:
         counts = self.counts
         return {
             "morphs": counts["morphs"],
-            "judged": len(self.after),
+            "counted": len(self.after),
             "reached": self._count("reached"),
             "target_probability": {"source": _median(self.before), "last": _median(self.after)},
             "fell_below_source": self._count("fell_below_source"),
@@ -207,14 +207,14 @@ class Tally:
     def add(self, record: dict) -> None:
         """Add a record; failed items are not counted."""
         if record["status"] == OK:
-            self._pairs.setdefault((record["source"], record["target"]), _Group()).add(record, judge(record))
+            self._pairs.setdefault((record["source"], record["target"]), _Group()).add(record, assess(record))
 
     def as_dict(self, name: Callable[[int], str] = str) -> dict:
         """Return the value of "success" in ``summary.json``.
 
         Notes
         -----
-        ``judged`` morphs have a scored last frame, and a source that was not predicted as the target already;
+        ``counted`` morphs have a scored last frame, and a source that was not predicted as the target already;
         ``reached``, ``fell_below_source``, ``fell_below_earlier`` and the medians ``target_probability`` refer to them,
         and are None if there are none. ``already_predicted`` and ``not_scored`` are the numbers of the other morphs.
         ``labelled`` morphs have a label, ``label_differs`` of these a label other than the prediction of the source.
@@ -244,7 +244,7 @@ def success_parts(success: dict, by_label: bool = False) -> list[str]:
 
     Examples
     --------
-    >>> success = {"judged": 6, "reached": 4, "target_probability": {"source": 0.0213, "last": 0.7131}}
+    >>> success = {"counted": 6, "reached": 4, "target_probability": {"source": 0.0213, "last": 0.7131}}
     >>> success |= {"fell_below_source": 1, "fell_below_earlier": 2}
     >>> success |= {"already_predicted": 3, "not_scored": 0, "label_differs": 6}
     >>> for part in success_parts(success, by_label=True):
@@ -255,10 +255,10 @@ def success_parts(success: dict, by_label: bool = False) -> list[str]:
     6 labels differ from the prediction
     """
     parts = []
-    if success["judged"]:
+    if success["counted"]:
         before, after = ("unknown" if p is None else f"{p:.3g}" for p in success["target_probability"].values())
         medians = f"median target probability {before} -> {after}"
-        parts.append(f"target reached by {success['reached']} of {success['judged']} ({medians})")
+        parts.append(f"target reached by {success['reached']} of {success['counted']} ({medians})")
         falls = {"the source's": success["fell_below_source"], "an earlier frame's": success["fell_below_earlier"]}
         fell = [f"below {frame} in {count}" for frame, count in falls.items() if count]
         parts += [f"target probability fell {', '.join(fell)}"] if fell else []

@@ -64,7 +64,7 @@ class Worker:
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
         self.lens.classifier = _TimedClassifier(self.lens.classifier)
         self.lens.warns = False  # the records contain what it would warn of
-        self.rule = parse_target(config.target)
+        self.target_rule = parse_target(config.target)
         self._has_morphed = False
         self._on_event: EventCallback = lambda event: None
         self.parts = 1  # number of model calls into which a batch is split; doubled after an out-of-memory error
@@ -194,7 +194,7 @@ class Worker:
         self.lens.classifier.seed = (self.config.seed, batch.items[0].index)
         pixels, dtype = self.transfers.to_device(batch.pixels), image_dtype(self.config.dtype)
         images = pixels.to(dtype) if pixels.is_floating_point() else pixels.to(dtype).div_(255)
-        target, batch_size = batch_target(self.rule, targets), samples_per_call(images, self.plan.threads)
+        target, batch_size = batch_target(self.target_rule, targets), samples_per_call(images, self.plan.threads)
         with self._reported(batch), exit_as_error():
             morphs = self.lens.morph(images, target, internal_batch_size=batch_size, **self.config.morph_options)
         if not self._has_morphed:
@@ -225,7 +225,7 @@ class Worker:
         """Mark the images for which the model also raises an error in a batch of one."""
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         errors = {n: own for n in good if (own := self._error_at(batch, targets, n))}
-        if errors and len(errors) == len(good) and self._fails_at_any_image(batch, targets):
+        if errors and len(errors) == len(good) and self._fails_for_every_image(batch, targets):
             self._raise_described(error, batch, targets)
         for n, own in errors.items():
             batch.loaded[n].failure = image_failure(own)
@@ -253,7 +253,7 @@ class Worker:
             return error
         return None
 
-    def _fails_at_any_image(self, batch: Batch, targets: list[int | None]) -> bool:
+    def _fails_for_every_image(self, batch: Batch, targets: list[int | None]) -> bool:
         """The model failed for every image of this batch. Return whether it would fail for all images.
 
         This is assumed for the first batch of the job if several of its images loaded; otherwise a synthetic image is
@@ -286,10 +286,10 @@ class Worker:
         for item, loaded in zip(batch.items, batch.loaded):
             target = item.target
             if target is None:
-                target = self.rule.target_of(loaded.label, self.plan.labels, self.loaded.class_names)
+                target = self.target_rule.target_of(loaded.label, self.plan.labels, self.loaded.class_names)
             if target is not None and target < 0 and self.config.task != "multilabel":
                 raise JobError(f"target 'not:...' needs task 'multilabel', got task {self.config.task!r}", USAGE)
-            if target is None and self.rule.rank is None and loaded.failure is None:
+            if target is None and self.target_rule.rank is None and loaded.failure is None:
                 loaded.failure = BadItem("no-label", f"{item.path} has no label, or one that --target does not map")
             targets.append(target)
         return targets

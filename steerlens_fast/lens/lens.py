@@ -33,7 +33,7 @@ class SteerableLens:
     """Morph images toward a class along the gradient of a classifier.
 
     The gradient is turned into motion, by default of the phases of a complex steerable pyramid, and followed to frames
-    that show what the classifier believes separates two classes.
+    that show which changes separate two classes for the classifier.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ class SteerableLens:
     family : {"csp-phase", "csp-amplitude", "csp-joint", "fourier", "pixel"} or Family
         Coordinates in which the image moves; see :mod:`steerlens_fast.families`.
     rule : {"complex", "polar"}
-        How coefficients and gradient become a step of length ``eps = 1``; see :func:`steerlens_fast.ops.step`. Factors
+        How coefficients and gradient become a step; see :func:`steerlens_fast.ops.step`, here with ``eps = 1``. Factors
         multiply this step. With "polar", and in family "pixel", factor b equals one step of ``eps = b``. With "complex"
-        it does not: factor b is b times the step of ``eps = 1``, in which phases change by at most pi.
+        it does not: factor b is b times the step, in which phases change by at most pi.
     regime : {"frozen", "persistent", "live"}
         Where gradients are computed. "frozen": once, at the source. "persistent": at each step, in coordinates anchored
         at the source (phases change by at most pi, log amplitudes by at most 1). "live": at each step, and the image
@@ -214,7 +214,7 @@ class SteerableLens:
             outputs with more dimensions. Or "runner-up" (default: the second most probable class at the source),
             "least" or "argmax".
         factors : float, sequence [F], Tensor [F] or [B, F], optional
-            Multiples of the step with ``eps = 1``, cumulative from the source. A float is the factor of the last of
+            Multiples of one step along the gradient, cumulative from the source. A float is the factor of the last of
             ``frames`` frames, which grow linearly from 0. Negative factors move away from the target.
         amplitude_factors : float, sequence [F], Tensor [F] or [B, F], optional
             Multiples of the amplitude step, for family "csp-joint"; by default ``factors``.
@@ -379,7 +379,7 @@ class SteerableLens:
         target : as in :meth:`morph`
             For ``captum.robust.MinParamPerturbation``, pass it in ``attack_kwargs``.
         factor : float, optional
-            Multiple of the step with ``eps = 1``; 0 returns the reconstructed source.
+            Multiple of one step along the gradient; 0 returns the reconstructed source.
         max_l2, steps, internal_batch_size, additional_forward_args
             As in :meth:`morph`.
 

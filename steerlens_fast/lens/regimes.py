@@ -27,7 +27,8 @@ from .rendering import check_frames
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
-# Longest refreshed step, as a multiple of the step that reaches the distance perpendicular to the displacement so far
+# Longest refreshed step, as a multiple of sqrt(distance² - distance so far²): the length of a step that reaches the
+# distance perpendicular to the displacement so far
 MAX_STEP_RATIO = 2.0
 
 
@@ -72,9 +73,9 @@ class MorphState:
 
 def frozen(state: MorphState, gradient: Gradient, block: int | None = None) -> Iterator[Tensor]:
     """Yield frames in blocks [f, B, C, H, W] of size ``block`` (by default all), from one gradient at the source."""
-    along = gradient(state.source, 0 if state.schedule.starts_at_source else None)
-    along, scale = _scaled_up(along, state.schedule)
-    motion = state.family.prepare(state.source, along)
+    loss_gradient = gradient(state.source, 0 if state.schedule.starts_at_source else None)
+    loss_gradient, scale = _scaled_up(loss_gradient, state.schedule)
+    motion = state.family.prepare(state.source, loss_gradient)
     motion = motion if block is None else _with_analysis(motion)
     b, a = _frozen_factors(state, motion, scale)
     state.append_factors(b * scale, (b if a is None else a) * scale)
@@ -161,15 +162,15 @@ def _step_by_step(
         state.append_factors(b[None], a[None])
         yield state.source_frame()
     for step in steps:
-        along, scale = _scaled_up(gradient(image, shown), state.schedule)
-        motion = position.toward(along)
-        size = along.abs().flatten(1).amax(1)
+        loss_gradient, scale = _scaled_up(gradient(image, shown), state.schedule)
+        motion = position.toward(loss_gradient)
+        size = loss_gradient.abs().flatten(1).amax(1)
         first = None if start is None else start / size.double()
         range_end = (torch.finfo(b.dtype).max - b) / scale
         db, da = _step_factors(state, motion, step, image, range_end, first)
-        moves = along.flatten(1).any(1)  # without a gradient, rounding would determine the factor
+        moves = loss_gradient.flatten(1).any(1)  # without a gradient, rounding would determine the factor
         db, da = torch.where(moves, db, 0.0), None if da is None else torch.where(moves, da, 0.0)
-        image, shown = position.move(motion, along, db, da), None
+        image, shown = position.move(motion, loss_gradient, db, da), None
         start = db * size.double()  # factors are about inverse to the size of the gradient
         b, a = b + db * scale, a + (db if da is None else da) * scale
         if step.ends_frame:

@@ -169,7 +169,7 @@ def merge_planes(
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Complex -> (amplitude, phase in radians): atan2's, but at the origin a zero, the imaginary part."""
+    """Complex -> (amplitude, phase in radians): atan2's, but where the number is 0, a zero, the imaginary part."""
     amplitude, phase = coefficients.abs(), coefficients.angle()
     return amplitude, torch.where(amplitude == 0, coefficients.imag, phase)
 
@@ -190,8 +190,8 @@ def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
 
 def polar_join_backward(grad: Tensor, amplitude: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
     """(Re(g exp(-i phase)), amplitude Im(g exp(-i phase)))."""
-    along = grad * torch.complex(phase.cos(), -phase.sin())
-    return along.real, amplitude * along.imag
+    polar_grad = grad * torch.complex(phase.cos(), -phase.sin())
+    return polar_grad.real, amplitude * polar_grad.imag
 
 
 def _divided_or_zero(x: Tensor, a: Tensor) -> Tensor:
@@ -237,8 +237,8 @@ def step(coefficients: Tensor, gradient: Tensor, eps: float, rule: int, floor: f
         turned = torch.complex(turned.real, turned.imag + 0.0)  # half a turn is +pi, whatever the sign of its zero
         phase, amplitude = turned.angle(), moved.abs() - c.abs()
     else:
-        along = -eps * gradient * c.conj()
-        phase, amplitude = along.imag, along.real
+        log_step = -eps * gradient * c.conj()
+        phase, amplitude = log_step.imag, log_step.real
     zero = torch.zeros_like(phase)
     return torch.where(moves, phase, zero), torch.where(moves, amplitude, zero)
 
@@ -294,7 +294,7 @@ def extrapolate(
         amplitude = coefficients.abs()
         at_origin = amplitude == 0
         direction = torch.where(at_origin, torch.ones_like(frames), _direction_or_zero(frames, amplitude))
-        if phase_step is not None:  # at the origin the phase is 0, then moves like any other
+        if phase_step is not None:  # where c = 0 the phase is 0, then moves like any other
             direction = torch.where(at_origin, torch.complex(angle.cos(), angle.sin()), direction)
         frames = (amplitude + a * amplitude_step).clamp(min=0) * direction
     if form == 2:
@@ -324,17 +324,17 @@ def extrapolate_backward(
         at_origin = amplitude == 0
         direction = torch.where(at_origin, torch.ones_like(coefficients), _direction_or_zero(coefficients, amplitude))
         moved = amplitude + a * amplitude_step
-        along = grad * (direction * turn).conj()
+        polar_grad = grad * (direction * turn).conj()
         open_ = (moved > 0).to(moved.dtype)
-        g_amplitude, g_phase = open_ * along.real, moved.clamp(min=0) * along.imag
+        g_amplitude, g_phase = open_ * polar_grad.real, moved.clamp(min=0) * polar_grad.imag
         grad_c = polar_split_backward(coefficients, g_amplitude.sum(0), g_phase.sum(0))
         grad_phase = (b * g_phase).sum(0) if phase_step is not None else none
         return grad_c, grad_phase, (a * g_amplitude).sum(0)
     log_gain = torch.zeros_like(b) if amplitude_step is None else a * amplitude_step
-    along = _grown(grad * (coefficients * turn).conj(), log_gain)
+    polar_grad = _grown(grad * (coefficients * turn).conj(), log_gain)
     grad_c = _grown(grad * turn.conj(), log_gain).sum(0)
-    grad_phase = (b * along.imag).sum(0) if phase_step is not None else none
-    return grad_c, grad_phase, (a * along.real).sum(0) if amplitude_step is not None else none
+    grad_phase = (b * polar_grad.imag).sum(0) if phase_step is not None else none
+    return grad_c, grad_phase, (a * polar_grad.real).sum(0) if amplitude_step is not None else none
 
 
 def morph_planes(

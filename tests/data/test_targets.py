@@ -109,7 +109,7 @@ MAPS = [
 
 def check_a_map_goes_from_label_to_target_and_drops_the_others(value):
     found, rule = targets(value)
-    goes = {1: 3, 3: 0, None: None}  # without a label nothing can be said: kept, and quarantined later
+    goes = {1: 3, 3: 0, None: None}  # without a label nothing can be said: kept, and fails later
     assert found == {item.key: goes[item.label] for item in items() if item.label in goes}
     assert rule.dropped == sum(item.label in (0, 2) for item in items()) > 0
     assert rule.description["kind"] == "map" and len(json.loads(json.dumps(rule.description))["map"]) == 2

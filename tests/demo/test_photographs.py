@@ -48,7 +48,7 @@ def test_files_and_verdicts(short):
         verdict = example.verdicts[row["family"]][row["network"]]
         assert (row["predicted"], row["target"]) == (verdict.predicted, "lynx")
         assert 0 <= verdict.target_probability <= verdict.probability <= 1
-        assert verdict.agrees == (verdict.predicted == "lynx")
+        assert verdict.target_predicted == (verdict.predicted == "lynx")
 
 
 def test_verdicts_of_the_driver_are_those_of_the_morphs(short):

@@ -277,7 +277,7 @@ def test_every_table_row_of_the_results_page_is_checked():
 
 
 def test_statements_about_shapes_hold():
-    """Which family is nearest to the true motion, kind by kind; and whom driver and judges believe."""
+    """Which family is nearest to the true motion, kind by kind; and what driver and judges predict."""
     summary = summary_of("shapes")
     kinds = next(iter(summary["groups"].values()))
     cosine = lambda kind, family: kinds[kind][family]["alignment"]["value"]

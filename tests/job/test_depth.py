@@ -185,7 +185,7 @@ def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
     assert said in capsys.readouterr().err and "--range" in caplog.text
     plan, summary = (json.loads((tmp_path / "out" / name).read_text()) for name in ("plan.json", "summary.json"))
     assert len(plan["warnings"]) == 1 and said in plan["warnings"][0] and summary["narrow_range"] == 6
-    assert records(tmp_path / "out")[1]["values"] == {"low": 0, "high": 4095, "full": 65535}
+    assert records(tmp_path / "out")[1]["value_range"] == {"low": 0, "high": 4095, "full": 65535}
     caplog.clear()
     assert run_here(tmp_path / "ranged", data=data, range="0,4095") == 0
     plan, summary = (json.loads((tmp_path / "ranged" / name).read_text()) for name in ("plan.json", "summary.json"))
@@ -194,7 +194,7 @@ def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
 
 
 def test_narrow_images_after_others_give_a_warning(tmp_path):
-    """Of colours, after an image of 8 bits and one that cannot be decoded."""
+    """Images in colour, after an image of 8 bits and one that cannot be decoded."""
     files = [zoo.png(TWELVE.astype(np.uint8), zoo.GREY), b"", OF_COLOURS["rgb.png"], OF_COLOURS["ppm"]]
     for n, content in enumerate(files):
         (tmp_path / f"{n}.png").write_bytes(content)

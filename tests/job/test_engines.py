@@ -144,12 +144,15 @@ def test_shard_that_kills_its_workers_is_given_up_alone(data, tmp_path, monkeypa
     monkeypatch.setenv("JOB_WHITE", "exit")
     assert run_here(out, data=images, workers=1) == 1
     message = capsys.readouterr().err
-    assert "shards [6] could not be computed: workers died 2 times at each; shard 6: exit status 13" in message
+    assert (
+        "shards [6] could not be computed: workers died 2 times while computing each; shard 6: exit status 13"
+        in message
+    )
     paths = [str(images / "c1" / f"{n:03d}.png") for n in (24, 25)]
     assert f"while the model computed shard 6, {paths[0]}, {paths[1]}; see " in message
     assert [path.name[:5] for path in markers(out)] == [f"{n:05d}" for n in range(13) if n != 6]
     assert (out / "logs" / "worker-0.log").read_text().count(
-        "the worker ended at shards [6]: exit status 13 while"
+        "the worker ended while it had shards [6]: exit status 13 while"
     ) == 2
     monkeypatch.delenv("JOB_WHITE")
     assert run_here(out, "--resume") == 3

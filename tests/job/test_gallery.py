@@ -57,7 +57,7 @@ def test_examples_are_the_jobs(kind, channels, tmp_path):
     data = data_of(page)
     assert page == tmp_path / "gallery" / "index.html"
     assert (data["items"], data["ok"]) == (6, 5)
-    assert data["quarantined"] == [["truncated", REASONS["truncated"], 1]]
+    assert data["failures"] == [["truncated", REASONS["truncated"], 1]]
     assert dict(data["facts"])["Model"] == "timm:resnet18" and dict(data["facts"])["Family"] == "csp-phase"
     assert [example["key"] for example in data["examples"]] == keys
     assert data["examples"][2]["image"] is None and data["examples"][2]["message"] == REASONS["truncated"]
@@ -232,7 +232,7 @@ def test_head_and_the_badges_are_those_of_the_records(mixed):
     pairs = success.pop("pairs")
     assert success == {
         "morphs": 6,
-        "judged": 4,
+        "counted": 4,
         "reached": 2,
         "target_probability": {"source": 0.1, "last": 0.65},
         "fell_below_source": 1,
@@ -250,7 +250,7 @@ def test_head_and_the_badges_are_those_of_the_records(mixed):
 
 
 def test_labels_of_other_classes_get_no_badges(tmp_path):
-    """Where next to none agrees, unless the labels are the targets."""
+    """Where the model predicts hardly any label, unless the labels are the targets."""
     change = lambda record: record | {"label": 3, "source": 0}
     for target in ("runner-up", "label"):
         make_job(tmp_path / target, morphs_of(24, 2), [str(i) for i in range(24)], target=target, change=change)
@@ -306,7 +306,7 @@ def shown(window, tmp_path):
 
 
 def colour_of(window, canvas: str) -> int:
-    """Of the middle of what an element looks like."""
+    """Return the grey level in the middle of an element's picture."""
     picture = np.asarray(pil.open(io.BytesIO(window.picture(canvas))).convert("RGB"))
     middle = picture[picture.shape[0] // 2, picture.shape[1] // 2]
     assert len(set(middle.tolist())) == 1
@@ -473,7 +473,7 @@ def test_only_what_was_reached_is_green(sorted_out):
         ["target reached"],
         ["target not reached", "fell below the source"],
         ["target not reached", "fell below an earlier frame"],
-        ["already predicted"],
+        ["target already predicted for the source"],
         ["target reached", "label differs: due"],
         ["not scored"],
         ["failed: gradient-zero"],
@@ -496,7 +496,7 @@ def test_head_says_how_many_reached_their_target(sorted_out):
         "Median target probability: 0.1 → 0.65",
         "Fell below the source: 1",
         "Fell below an earlier frame: 2",
-        "Already predicted: 1 not counted as reached",
+        "Target already predicted for the source: 1 not counted as reached",
         "Not scored: 1",
         "Label differs from the prediction: 1 of 6",
     ]

@@ -832,7 +832,7 @@ def test_objects_of_pythons(tmp_path):
 
 
 def test_what_a_python_data_set_may_give(tmp_path):
-    """Floats, halves, PIL images and files' bytes; and what is no image at all is quarantined."""
+    """Floats, halves, PIL images and files' bytes; and what is no image at all fails."""
     image = pictures(1)[0]
     file = make_folder(tmp_path / "images", 1) / "c0" / "000.png"
     half = torch.from_numpy(image)[None].float().div(255).to(torch.bfloat16)

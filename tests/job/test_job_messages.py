@@ -240,7 +240,7 @@ def test_wrong_options_are_named_with_what_is_right(options, said, data, tmp_pat
 
 @pytest.mark.parametrize("target", ["label", "map:0=1"])
 def test_targets_by_label_need_one(target, data, tmp_path, capsys):
-    """Said before anything is computed; a data set that tells labels late is believed until it is read."""
+    """Reported before anything is computed, unless labels are read with the images; then each item fails."""
     flat = data / "c0"
     refused(capsys, run_here(tmp_path, data=flat, target=target), "target", "needs labels", "no item of", says=2)
     assert not (tmp_path / "plan.json").exists()
@@ -270,7 +270,7 @@ def test_labels_that_the_model_hardly_ever_gives_are_doubted(data, tmp_path):
     doubted = format_summary({**known, "labelled": 40, "as_labelled": 9})
     assert (
         doubted
-        == "all 40 images done; the model agrees with 9 of 40 labels: check that they number its classes in its order"
+        == "all 40 images done; the model predicts 9 of 40 labels: check that they number its classes in its order"
     )
     assert format_summary({**known, "labelled": 40, "as_labelled": 10}) == "all 40 images done"
     assert format_summary({**known, "labelled": 19, "as_labelled": 0}) == "all 40 images done"

@@ -8,7 +8,7 @@ from jobs import make_job, morphs_of
 
 from steerlens_fast.job.plan import Plan
 from steerlens_fast.job.report import completed_shards, format_summary, read_success
-from steerlens_fast.job.success import PAIRS, Tally, judge, outcome_of, start_frame, success_parts
+from steerlens_fast.job.success import PAIRS, Tally, assess, outcome_of, start_frame, success_parts
 
 pytest.importorskip("PIL")
 pytest.importorskip("safetensors")
@@ -55,7 +55,7 @@ ANSWERS_OF_A_RECORD_ARE_RIGHT = [
 
 
 def check_answers_of_a_record(case, answers, outcome):
-    assert judge(case) == dict(zip(QUESTIONS, answers))
+    assert assess(case) == dict(zip(QUESTIONS, answers))
     assert outcome_of(case) == outcome
 
 
@@ -92,7 +92,7 @@ def test_job_is_summed_up():
     pairs = success.pop("pairs")
     assert success == {
         "morphs": 6,
-        "judged": 4,
+        "counted": 4,
         "reached": 3,
         "target_probability": {"source": 0.225, "last": 0.55},
         "fell_below_source": 1,
@@ -103,7 +103,7 @@ def test_job_is_summed_up():
         "label_differs": 1,
         "pairs_left_out": 0,
     }
-    assert [(p["source"], p["target"], p["names"], p["morphs"], p["judged"], p["reached"]) for p in pairs] == [
+    assert [(p["source"], p["target"], p["names"], p["morphs"], p["counted"], p["reached"]) for p in pairs] == [
         (0, 1, ["a", "b"], 3, 3, 2),
         (2, 1, ["c", "b"], 2, 1, 1),
         (1, 1, ["b", "b"], 1, 0, None),
@@ -116,7 +116,7 @@ def test_what_is_not_known_is_none():
     unscored = tally(record([0.1, None], [0, None]), record([0.2, None], [0, None])).as_dict()
     for name in ("reached", "fell_below_source", "fell_below_earlier", "label_differs"):
         assert unscored[name] is None
-    assert (unscored["not_scored"], unscored["judged"], unscored["labelled"]) == (2, 0, 0)
+    assert (unscored["not_scored"], unscored["counted"], unscored["labelled"]) == (2, 0, 0)
     assert unscored["target_probability"] == {"source": None, "last": None}
     no_source = tally(record([0.2, 0.6], [0, 1], factors=[1.0, 2.0])).as_dict()
     assert no_source["target_probability"] == {"source": None, "last": 0.6}
@@ -160,7 +160,7 @@ def data(tmp_path_factory):
         ({"target": "runner-up"}, {"already_predicted": 0, "not_scored": 0}),
         ({"target": "argmax"}, {"already_predicted": 12, "not_scored": 0, "reached": None}),
         ({"target": "label"}, {"not_scored": 0}),
-        ({"score": "none"}, {"already_predicted": 0, "not_scored": 12, "reached": None, "judged": 0}),
+        ({"score": "none"}, {"already_predicted": 0, "not_scored": 12, "reached": None, "counted": 0}),
         ({"score": "last"}, {"already_predicted": 0, "not_scored": 0}),
         ({"target": "label", "score": "none", "regime": "persistent"}, {"reached": None, "fell_below_source": None}),
     ],
@@ -181,10 +181,10 @@ def test_summary_and_last_line_of_a_job(data, tmp_path, capsys, options, expecte
         flipped = scored and not r["already_predicted"]
         assert r["reached"] == ((r["predictions"][-1] == r["target"]) if flipped else None)
     count = lambda name: sum(r[name] is True for r in found)
-    assert success["reached"] == (count("reached") if success["judged"] else None)
+    assert success["reached"] == (count("reached") if success["counted"] else None)
     assert success["already_predicted"] == count("already_predicted")
     assert success["label_differs"] == count("label_differs") == summary["labelled"] - summary["as_labelled"]
-    assert ("target reached by" in line) == bool(success["judged"])
+    assert ("target reached by" in line) == bool(success["counted"])
     assert ("labels differ from the prediction" in line) == (options.get("target") == "label")
     assert ("already predicted as the target" in line) == bool(success["already_predicted"])
     assert ("success unknown" in line) == bool(success["not_scored"])
@@ -202,7 +202,7 @@ def test_probabilities_of_predictions_are_in_the_record(data, tmp_path):
 
 
 def test_success_without_a_summary_is_that_of_the_shards(tmp_path):
-    """Of a job that is not at its end, or of an older version."""
+    """The summary of a job that has not ended, or of an older version."""
     made = make_job(tmp_path, morphs_of(10, 3), [str(i) for i in range(10)], failed=(2,), unscored=(3,))
     plan = Plan.read(tmp_path)
     for r in made:

@@ -132,7 +132,7 @@ def test_quantus_metrics(metric):
 
 @pytest.mark.filterwarnings("ignore")
 def test_quantus_knows_a_good_explanation_from_a_random_one():
-    """Of a linear model: hiding what the pixel family changes most lowers the score faster than hiding at random."""
+    """For a linear model, hiding what the pixel family changes most lowers the score faster than hiding at random."""
     quantus = peers.quantus()
     model, x, y = linear(channels=1), images(6, channels=1).numpy(), np.arange(6) % CLASSES
     flipping = quantus.PixelFlipping(

@@ -62,13 +62,13 @@ class Source:
         Kind, paths and shape of the source; JSON-able, recorded in the plan.
     class_names : list of str or None
         Names of the labels, complete when the listing ends; None where there are none.
-    labels_late : bool
+    labels_read_with_images : bool
         Whether labels may be read only together with the image.
     left_out : LeftOut
         Entries that the last listing left out.
     """
 
-    labels_late = False
+    labels_read_with_images = False
 
     def __init__(self, description: dict, class_names: list[str] | None = None):
         self.description, self.class_names, self.left_out = description, class_names, LeftOut()

@@ -39,7 +39,7 @@ class PythonSource(Source):
     reads every item once.
     """
 
-    labels_late = True
+    labels_read_with_images = True
 
     def __init__(self, data, spec: str | None = None):
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):

@@ -42,11 +42,11 @@ def sample(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
     slopes : Tensor [N, 2, C, H, W]
         Derivatives of the values with respect to the displacement; 0 outside the image.
     """
-    reading = Reading(image, displacement)
-    return reading.values, torch.stack(reading.slopes(), 1)
+    samples = BilinearSamples(image, displacement)
+    return samples.values, torch.stack(samples.slopes(), 1)
 
 
-class Reading:
+class BilinearSamples:
     """Images sampled as by :func:`sample`; their derivatives are computed on request.
 
     Attributes

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .grids import Reading, interpolation, upsample
+from .grids import BilinearSamples, interpolation, upsample
 
 ITERATIONS = 60
 PATIENCE = 6  # consecutive steps below MIN_GAIN after which a problem has converged
@@ -62,17 +62,17 @@ class _Trial:
     def __init__(self, source: Tensor, edit: Tensor, grids: Tensor):
         self.grids = grids
         fields = upsample(grids, tuple(source.shape[-2:]))
-        self.reading = Reading(source, fields[:, :2])
+        self.samples = BilinearSamples(source, fields[:, :2])
         self.gain = fields[:, 2:3] if grids.shape[1] == 3 else None
-        values = self.reading.values
+        values = self.samples.values
         self.residual = values - edit if self.gain is None else self.gain * values - edit
         self.error = self.residual.square().flatten(1).sum(1)
 
     def derivatives(self, at=slice(None)) -> tuple[Tensor, Tensor]:
         """Return the products [N, pairs of P, H, W] of the derivatives, and [N, P, H, W] with the residual."""
-        slopes, residual = self.reading.slopes(at), self.residual[at]
+        slopes, residual = self.samples.slopes(at), self.residual[at]
         if self.gain is not None:
-            slopes = [*(self.gain[at] * slope for slope in slopes), self.reading.values[at]]
+            slopes = [*(self.gain[at] * slope for slope in slopes), self.samples.values[at]]
         pairs = [_over_channels(a, b) for i, a in enumerate(slopes) for b in slopes[i:]]
         return torch.stack(pairs, 1), torch.stack([_over_channels(slope, residual) for slope in slopes], 1)
 

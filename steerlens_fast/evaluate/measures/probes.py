@@ -103,7 +103,7 @@ def band_probes(
     images = check_batch("images", images)
     target, source = (check_classes(n, t, len(images)) for n, t in (("target", target), ("source", source)))
     check_choice("family", family, FAMILIES)
-    max_l2, directions = check_number("max_l2", max_l2, 0.0), check_int("directions", directions, 1, None)
+    max_l2, num_directions = check_number("max_l2", max_l2, 0.0), check_int("directions", directions, 1, None)
     seed = check_int("seed", seed, 0, None)
     check_objective(objective)
     pyramid = SteerablePyramid(tuple(images.shape[-2:])) if pyramid is None else pyramid
@@ -113,10 +113,9 @@ def band_probes(
         images,
         lambda out, at: loss(objective, out, target[at].to(out.device), source[at].to(out.device), classifier.task),
     )
-    directions_of_steps = _directions(images, gradient, directions, seed, numbers)
-    probe = _Probe(
-        classifier, images, directions_of_steps, _margin(outputs, target, source), (target, source), max_l2, bounds
-    )
+    direction_images = _direction_images(images, gradient, num_directions, seed, numbers)
+    before = _margin(outputs, target, source)
+    probe = _Probe(classifier, images, direction_images, before, (target, source), max_l2, bounds)
     bands = [(s, k) for s in range(pyramid.height) for k in range(pyramid.orientations)]
     changes, attained = zip(*(probe(make_family(family, pyramid, rule, [s], [k])) for s, k in bands))
     shape = lambda t: torch.stack(t, -1).unflatten(-1, (pyramid.height, pyramid.orientations))
@@ -125,10 +124,10 @@ def band_probes(
     return BandProbes(torch.where(attained, along - chance, torch.nan), along, chance, attained)
 
 
-def _directions(images: Tensor, gradient: Tensor, directions: int, seed: int, numbers) -> Tensor:
+def _direction_images(images: Tensor, gradient: Tensor, num_directions: int, seed: int, numbers) -> Tensor:
     """Return the gradient, then noise, [1 + D, N, C, H, W]."""
     numbers = range(len(images)) if numbers is None else check_classes("numbers", numbers, len(images)).tolist()
-    samples = gaussian_noise((directions, *images.shape[1:]), seed, numbers).transpose(0, 1).to(gradient)
+    samples = gaussian_noise((num_directions, *images.shape[1:]), seed, numbers).transpose(0, 1).to(gradient)
     return torch.cat([gradient[None], samples])
 
 
@@ -138,7 +137,7 @@ class _Probe:
 
     classifier: Classifier
     images: Tensor
-    directions_of_steps: Tensor
+    direction_images: Tensor
     before: Tensor  # [N]: the margin at the source
     classes: tuple[Tensor, Tensor]
     max_l2: float
@@ -146,9 +145,9 @@ class _Probe:
 
     def __call__(self, family) -> tuple[Tensor, Tensor]:
         """Return the change of the margin and whether the distance was reached, [1 + D, N] each."""
-        count = len(self.directions_of_steps)
+        count = len(self.direction_images)
         repeated = self.images.repeat(count, 1, 1, 1)
-        motion = family.prepare(repeated, self.directions_of_steps.flatten(0, 1).to(repeated.dtype))
+        motion = family.prepare(repeated, self.direction_images.flatten(0, 1).to(repeated.dtype))
         factor, _, attained = factor_at_l2(motion, self.max_l2, self.bounds, TOLERANCE * self.max_l2)
         moved = motion.render(factor[None], bounds=self.bounds)[0]
         after = _margin(self.classifier.outputs(moved), *(t.repeat(count) for t in self.classes))

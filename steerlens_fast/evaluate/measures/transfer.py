@@ -102,8 +102,8 @@ def transfer(
         batch_size = check_int("batch_size", batch_size, 1, None)
     agrees, probability = {}, {}
     for name, judge in judges.items():
-        driver = judge if isinstance(judge, Classifier) else Classifier(judge)
-        outputs = _check_outputs(f"judge {name!r}", driver.outputs(images, batch=batch_size))
+        classifier = judge if isinstance(judge, Classifier) else Classifier(judge)
+        outputs = _check_outputs(f"judge {name!r}", classifier.outputs(images, batch=batch_size))
         check_classes("target", target, len(images), outputs.shape[1])
         agrees[name] = (outputs.argmax(1) == target.to(outputs.device)) & ~outputs.isnan().any(1)
         probability[name] = driver_confidence(outputs, target)

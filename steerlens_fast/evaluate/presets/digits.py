@@ -13,7 +13,7 @@ NEXT = "map:" + ",".join(f"{d}={(d + 1) % 10}" for d in range(10))
 
 
 @lru_cache(maxsize=1)
-def data() -> digits_data.Digits:
+def data() -> digits_data.LabelledImages:
     """Return the demo's split with seed 0."""
     return digits_data.load(0)
 

@@ -18,7 +18,7 @@ Progress = Callable[..., Iterable]
 
 
 @dataclass(frozen=True)
-class Digits:
+class LabelledImages:
     """Images [N, 1, 32, 32] in [0, 1] and their labels [N]."""
 
     train_images: Tensor
@@ -27,19 +27,19 @@ class Digits:
     test_labels: Tensor
 
 
-def load(seed: int = 0) -> Digits:
-    """scikit-learn's 1797 handwritten digits (real ones, 8 x 8), with a margin, at 32 x 32; a quarter for testing."""
+def load(seed: int = 0) -> LabelledImages:
+    """Return scikit-learn's 1797 handwritten digits, 8 x 8, with a margin, at 32 x 32; a quarter is for testing."""
     datasets, selection = require_extra("demo", "sklearn.datasets"), require_extra("demo", "sklearn.model_selection")
     pixels, labels = datasets.load_digits(return_X_y=True)
     train, test = selection.train_test_split(range(len(labels)), test_size=0.25, random_state=seed, stratify=labels)
     small = F.pad(torch.tensor(pixels, dtype=torch.float32, device="cpu").reshape(-1, 1, 8, 8) / 16, [MARGIN] * 4)
     images = F.interpolate(small, size=(SIZE, SIZE), mode="bicubic", align_corners=False).clamp(0, 1)
     labels = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
-    return Digits(images[train], labels[train], images[test], labels[test])
+    return LabelledImages(images[train], labels[train], images[test], labels[test])
 
 
 def classifier(classes: int = 10) -> nn.Module:
-    """Two convolutions and two linear layers; smooth, since its gradient is what is looked at."""
+    """Return two convolutions and two linear layers; smooth, because the demo shows its gradient."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 8, stride=4, padding=2),
         nn.GELU(),
@@ -53,12 +53,12 @@ def classifier(classes: int = 10) -> nn.Module:
 
 
 def count_of_classes(labels: Tensor) -> int:
-    """Of labels from 0 on."""
+    """Return the number of classes of labels that count from 0."""
     return int(labels.max()) + 1
 
 
 def adversarial(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: int = 2) -> Tensor:
-    """Images within ``radius`` (L2) of the given ones that the model likes less: projected gradient ascent."""
+    """Return images within ``radius`` (L2) of the given ones, with a higher loss: projected gradient ascent."""
     length = lambda t: t.flatten(1).norm(dim=1)[:, None, None, None]
     shift = torch.zeros_like(images)
     for _ in range(steps):
@@ -70,7 +70,9 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, radius: float,
     return images + shift
 
 
-def train(digits: Digits, epochs: int = 15, radius: float = 1.5, seed: int = 0, progress: Progress = iter) -> nn.Module:
+def train(
+    digits: LabelledImages, epochs: int = 15, radius: float = 1.5, seed: int = 0, progress: Progress = iter
+) -> nn.Module:
     """Train :func:`classifier` on adversarial images; every random number comes from ``seed``.
 
     ``progress`` wraps the loop over epochs (tqdm, say).

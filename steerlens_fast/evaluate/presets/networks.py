@@ -12,12 +12,12 @@ from . import digits_data
 EPOCHS = 15
 
 
-def robust_cnn(data: digits_data.Digits, seed: int = 0) -> nn.Module:
+def robust_cnn(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
     """Train the demo's network: large first filters, smooth, with mild L2 adversarial steps."""
     return digits_data.train(data, EPOCHS, seed=seed)
 
 
-def plain_cnn(data: digits_data.Digits, seed: int = 0) -> nn.Module:
+def plain_cnn(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
     """Train three 3 x 3 convolutions with pooling and one linear layer, with standard training."""
     block = lambda before, after: [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     side = data.train_images.shape[-1] // 8
@@ -30,7 +30,7 @@ def plain_cnn(data: digits_data.Digits, seed: int = 0) -> nn.Module:
     )
 
 
-def mlp(data: digits_data.Digits, seed: int = 0) -> nn.Module:
+def mlp(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
     """Train a network of two hidden layers, with standard training."""
     wide = lambda before: [nn.Linear(before, 256), nn.ReLU()]
     pixels = data.train_images[0].numel()
@@ -39,7 +39,7 @@ def mlp(data: digits_data.Digits, seed: int = 0) -> nn.Module:
     )
 
 
-def _fit(make, data: digits_data.Digits, seed: int) -> nn.Module:
+def _fit(make, data: digits_data.LabelledImages, seed: int) -> nn.Module:
     """Train without adversarial steps; every random number comes from ``seed``."""
     images, labels = data.train_images, data.train_labels
     with torch.random.fork_rng(devices=[]), threads(1):

@@ -22,8 +22,8 @@ def preset(name: str) -> dict:
     """Return the fields of a preset's :class:`EvaluationConfig`.
 
     The driver has standard training, like the follow-up's; the robust network is a judge. Targets do not depend on
-    any network: the next digit, or the other class of the same kind. When this was decided, medians and transfer of
-    each of the three digit networks as driver were known (``bench/digits.py``), and no other measure.
+    any network: the next digit, or the other class of the same kind. These choices were made after seeing only the
+    medians and transfer of each of the three digit networks as driver (``bench/digits.py``).
 
     Examples
     --------

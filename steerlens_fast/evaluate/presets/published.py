@@ -24,7 +24,8 @@ IGNORED_FIELDS = (
     "samples",
 )
 IGNORED_FIELDS += ("seed", "batch_size", "threads", "device", "channels_last", "families")
-# Median target probability, sources on which both judges agree, median E of the warp, and of the warp with gain.
+# Median target probability, share of sources for which both judges predict the target, median E of the warp, and of
+# the warp with gain.
 FOLLOW_UP: dict[str, dict[str, float]] = {
     "pixel": {"target_probability": 0.962, "jointly": 10 / SOURCES, "warp": 0.365, "gain": 0.457},
     "fourier": {"target_probability": 1.6e-5, "jointly": 3 / SOURCES, "warp": 0.345, "gain": 0.410},
@@ -34,7 +35,7 @@ FOLLOW_UP: dict[str, dict[str, float]] = {
 
 
 def published(config: EvaluationConfig, summary: dict) -> dict | None:
-    """Return the comparison, or the reasons reasons there is none; None if the data are not the preset's digits."""
+    """Return the comparison, or the reasons why there is none; None if the data are not the preset's digits."""
     shipped = EvaluationConfig(**preset("digits"))
     if config.data != shipped.data:
         return None
@@ -82,8 +83,8 @@ def compare_orders(families: dict) -> dict:
     Returns
     -------
     dict
-        By measure: ``ours`` and ``published`` values by family, the pairs "a > b" of the published order that are
-        the same in ours (``agrees``), and those that are not (``differs``), ties included.
+        By measure: ``ours`` and ``published`` values by family, the pairs "a > b" of the published order that have
+        the same order in ours (``agrees``), and the others (``differs``), ties included.
 
     Examples
     --------

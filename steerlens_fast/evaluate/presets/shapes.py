@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from . import networks
-from .digits_data import Digits
+from .digits_data import LabelledImages
 from .synthetic import KINDS, SyntheticImages, synthetic_images
 
 SIZE = 32
@@ -69,12 +69,12 @@ def test_set() -> Shapes:
 
 
 @lru_cache(maxsize=1)
-def data() -> Digits:
+def data() -> LabelledImages:
     """Return training images and those of :func:`test_set`."""
     parts = []
     for shapes in (Shapes(TRAINING, seed=0), test_set()):
         parts += [shapes.pixels.float() / 255, torch.tensor(shapes.labels, device="cpu")]
-    return Digits(*parts)
+    return LabelledImages(*parts)
 
 
 def robust_cnn() -> nn.Module:

@@ -30,22 +30,22 @@ def all_figures(summary: dict, strips: dict | None) -> Iterator[tuple[str, str, 
 
 
 MEASURES = (
-    "The three measures with 95 % bootstrap intervals, at each budget, over the sources for which every family "
+    "The three measures with 95 % bootstrap intervals, at each distance, over the sources for which every family "
     "attained it. Left: the driver's probability of its target (median). Middle: share of sources on which all "
     "judges predict the target. Right: energy of the edit that a smooth warp of the source explains (median), hollow "
     "without gain, filled with it. Grey names are controls."
 )
-COVERAGE = "Number of sources for which each family attained the budget, and for which all families did."
+COVERAGE = "Number of sources for which each family attained each distance, and for which all families did."
 CONSISTENCY = (
     "Whether edited coefficients are those of an image (medians, 95 %). Imaginary leakage: 0 where real and imaginary "
     "parts describe the same image, ½ where unrelated ones. Departure: share of the edit of the coefficients that "
     "does not come back when the edited image is analysed. Clipping: share of the edit's energy that clipping removes."
 )
 ALIGNMENT = (
-    "Against the true motion, by kind (medians, 95 %), at the largest budget. Above: cosine between the edit and the "
-    "true derivative image. Below: the displacement measured by phases, as a share of that of the true motion to the "
-    "same distance. Each statistic covers the sources of that kind for which the family attained the budget; their "
-    "counts are in the budget's tables."
+    "Against the true motion, by kind (medians, 95 %), at the largest distance. Above: cosine between the edit and the "
+    "true derivative image. Below: the displacement measured by phases, divided by the true motion's displacement "
+    "at the same L2 distance. Each statistic covers the sources of that kind for which the family attained the "
+    "distance; their counts are in the tables of the distance."
 )
 BANDS = (
     "Single-band probes ({family}, L2 {l2:g}): the margin's change along the gradient minus its mean over {directions} "
@@ -53,8 +53,8 @@ BANDS = (
     "those that could be moved this far within the band."
 )
 STRIPS = (
-    "Some sources, evenly spaced or one of each kind, and their edits at the largest budget. Below each: the driver's "
-    "probability of the target, and how many judges predict it."
+    "Some sources, evenly spaced or one of each kind, and their edits at the largest distance. Below each: the "
+    "driver's probability of the target, and how many judges predict it."
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 COLUMNS = {
     "target_probability": "driver: G",
-    "driver_agrees": "driver says target",
+    "driver_agrees": "driver: target predicted",
     "jointly": "all judges",
     "warp": "E warp",
     "gain": "E warp + gain",
@@ -16,7 +16,7 @@ COLUMNS = {
 }
 GROUPED = {
     "alignment": "Cosine between the edit and the true derivative image",
-    "recovered": "Displacement measured by phases, as a share of that of the true motion to the same distance",
+    "recovered": "Displacement measured by phases, divided by the true motion's displacement at the same L2 distance",
     "displacement": "Displacement measured by phases, in units of the kind's own factor",
 }
 PUBLISHED_MEASURES = {
@@ -39,7 +39,7 @@ def facts(summary: dict) -> dict[str, str]:
         "Sources": f"{sources['chosen']} of the first {sources['examined']} images; left out: {left_out}",
         "Target": str(config["target"]),
         "Edits": f"{config['regime']}, {config['rule']} rule, {config['frames']} frames, {config['objective']}",
-        "Intervals": f"95 %, {config['draws']:,} draws of sources, the same for every family and budget",
+        "Intervals": f"95 %, {config['draws']:,} draws of sources, the same for every family and distance",
     }
 
 
@@ -66,8 +66,14 @@ def pair_names(differences: dict) -> dict[str, str]:
 
 
 def any_has(families: dict, name: str) -> bool:
-    """Whether the families have a measure that is pooled over kinds."""
-    return name in next(iter(families.values()))
+    """Return whether at least one family has a measure that is pooled over kinds.
+
+    Examples
+    --------
+    >>> any_has({"pixel": {}, "fourier": {"recovered": {}}}, "recovered")
+    True
+    """
+    return any(name in measures for measures in families.values())
 
 
 def scale_titles(rows: list) -> dict[str, int]:

@@ -2,6 +2,20 @@
 
 Only shard numbers and events pass through an engine, never items or frames. In every engine the same
 :class:`~steerlens_fast.job.worker.Worker` computes the same bytes.
+
+Events are dictionaries:
+
+========= ============================== =====================================================================
+``event`` other keys                     meaning
+========= ============================== =====================================================================
+ready     ``model``                      a worker process has loaded the model; its description
+begun     ``shard``                      the first batch of a shard is loaded
+morph     ``shard, first, count``        the model computes ``count`` items from index ``first`` on; 0: it has ended
+batch     ``shard, items, failed``       the records of a batch are made
+shard     ``shard, items, failed``       a shard is complete, with its marker
+fatal     ``message, code``              a worker process ends with an error, and so does the job
+tick      –                              sent by the engine between events, to refresh the progress
+========= ============================== =====================================================================
 """
 
 from __future__ import annotations
@@ -44,7 +58,7 @@ class RunOptions:
         resume: continue the job. overwrite: delete it and start again. retry_failed: continue, and recompute shards
         with failed items.
     max_failures : int or str
-        Stop when more items have failed: a number, or a percentage of all items such as "10%", but at least 10.
+        Maximum number of failed items, or a percentage of all items such as "10%", which allows at least 10.
     progress : {"auto", "bar", "lines", "json", "none"}
         How progress is reported on stderr.
     gallery : int
@@ -76,7 +90,10 @@ class RunOptions:
         False, group="running", help="continue the job, and compute shards with failed items again"
     )
     max_failures: int | str = option(
-        "10%", group="running", metavar="N|P%", help="stop when more items have failed (default: 10%, but at least 10)"
+        "10%",
+        group="running",
+        metavar="N|P%",
+        help="maximum number or percentage of failed items (default: 10%; a percentage allows at least 10)",
     )
     progress: str = option("auto", group="running", choices=KINDS, help="how progress is reported on stderr")
     gallery: int = option(
@@ -95,7 +112,10 @@ class RunOptions:
 
 
 class Stop:
-    """A flag set by the first Ctrl-C: finish the shards that have begun, and begin no others."""
+    """A flag set by the first Ctrl-C, or after too many failed items.
+
+    The shards that have begun are finished, and no others are begun.
+    """
 
     requested = False
 

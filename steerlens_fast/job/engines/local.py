@@ -106,7 +106,8 @@ class Local:
         for worker in self._workers:
             worker.end()
         if self._lost:
-            lost = f"shards {sorted(self._lost)} could not be computed: workers died {ATTEMPTS} times at each"
+            text = f"could not be computed: workers died {ATTEMPTS} times while computing each"
+            lost = f"shards {sorted(self._lost)} {text}"
             ends = "; ".join(f"shard {shard}: {end}" for shard, end in sorted(self._lost.items())[:MAX_SHOWN])
             raise JobError(f"{lost}; {ends}; see {self._workers[0].log.parent}")
 
@@ -181,7 +182,7 @@ class Local:
         if worker.ended:
             return
         end = f"{describe_status(status)}{self._images_of(worker)}"
-        worker.log_line(f"the worker ended at {'shards' if shards else 'no shard'} {shards or ''}: {end}")
+        worker.log_line(f"the worker ended while it had {f'shards {shards}' if shards else 'no shard'}: {end}")
         if len(shards) > 1:
             self._retry_alone.update(shards)
         else:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...checks import check_choice
 
-MODULES = {"safetensors": "tensors", "wds": "wds", "folder": "folder"}
+MODULES = ("safetensors", "wds", "folder")  # a format has the name of its module
 
 
 class Format(Protocol):
@@ -92,4 +92,4 @@ def get_format(name: str) -> Format:
     >>> list(files), same
     (['00000.safetensors'], True)
     """
-    return importlib.import_module(f".{MODULES[check_choice('format', name, tuple(MODULES))]}", __package__)
+    return importlib.import_module(f".{check_choice('format', name, MODULES)}", __package__)

@@ -29,7 +29,7 @@ from ..plan import Plan
 from ..reader import read_config, read_frames
 from ..report import CompletedShards, completed_shards, labels_look_wrong, read_success
 from ..shard import read_records, shard_name
-from ..success import NOT_REACHED, REACHED, judge, outcome_of, start_frame
+from ..success import NOT_REACHED, REACHED, assess, outcome_of, start_frame
 
 SETTINGS = {name: name.capitalize() for name in ("model", "data", "target", "family", "rule", "regime", "objective")}
 DISTANCES = {
@@ -86,8 +86,8 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
             examples += _write_examples(folder, out, config, plan, shard, records, columns)
         success = read_success(out, plan, done)
         about = {"facts": _facts(config, plan, done), **_counts(out, plan, done), "success": success}
-        agree = success["labelled"] - (success["label_differs"] or 0)
-        about["compare_labels"] = config["target"] == LABEL or not labels_look_wrong(success["labelled"], agree)
+        as_labelled = success["labelled"] - (success["label_differs"] or 0)
+        about["compare_labels"] = config["target"] == LABEL or not labels_look_wrong(success["labelled"], as_labelled)
         shape = {"height": plan.size[0], "width": plan.size[1], "frames": plan.frames, "columns": columns}
         shape["channels"] = plan.channels
         (folder / "index.html").write_text(page({**about, **shape, "examples": examples}), encoding="utf-8")
@@ -194,19 +194,19 @@ def edit_maps(frames: Tensor, start: int) -> tuple[Tensor, float]:
 
 
 def _example(record: dict, plan: Plan) -> dict:
-    outcome, verdict = outcome_of(record), judge(record)
-    judged = outcome in (REACHED, NOT_REACHED)
+    outcome, answers = outcome_of(record), assess(record)
+    counted = outcome in (REACHED, NOT_REACHED)
     example = {
         "key": record["key"],
         "index": record["index"],
-        "source": _class_name(record["source"], plan) if verdict["already_predicted"] is not None else None,
+        "source": _class_name(record["source"], plan) if answers["already_predicted"] is not None else None,
         "target": _class_name(record["target"], plan),
         "label": None if record["label"] is None else class_name(record["label"], plan.labels),
         "status": record["status"],
         "outcome": outcome if record["status"] == OK else "failed",
-        "already_predicted": verdict["already_predicted"],
-        "label_differs": verdict["label_differs"],
-        **{name: judged and verdict[name] for name in ("fell_below_source", "fell_below_earlier")},
+        "already_predicted": answers["already_predicted"],
+        "label_differs": answers["label_differs"],
+        **{name: counted and answers[name] for name in ("fell_below_source", "fell_below_earlier")},
     }
     if record["status"] != OK:
         example["message"] = record.get("message") or REASONS.get(record["status"], "")
@@ -246,8 +246,8 @@ def _counts(out: Path, plan: Plan, done: CompletedShards) -> dict:
         reasons.update(
             r["status"] for r in read_records(out / "shards" / f"{shard_name(shard)}.jsonl") if r["status"] != OK
         )
-    quarantined = [[reason, REASONS.get(reason, ""), n] for reason, n in sorted(reasons.items())]
-    return {"items": plan.items, "ok": done.items - done.failed, "quarantined": quarantined}
+    failures = [[reason, REASONS.get(reason, ""), n] for reason, n in sorted(reasons.items())]
+    return {"items": plan.items, "ok": done.items - done.failed, "failures": failures}
 
 
 # --- The page ---------------------------------------------------------------------------------------------------------

@@ -172,11 +172,11 @@ function badgesOf(example) {
   const badges = {
     reached: [["target reached", "good"]],
     "not-reached": [["target not reached", ""]],
-    "already-predicted": [["already predicted", "warn"]],
+    "already-predicted": [["target already predicted for the source", "warn"]],
     "not-scored": [["not scored", ""]],
     failed: [[`failed: ${example.status}`, "bad"]],
   }[example.outcome];
-  if (example.outcome === "failed" && example.already_predicted) badges.push(["already predicted", "warn"]);
+  if (example.outcome === "failed" && example.already_predicted) badges.push(["target already predicted for the source", "warn"]);
   if (example.fell_below_source) badges.push(["fell below the source", "bad"]);
   else if (example.fell_below_earlier) badges.push(["fell below an earlier frame", "warn"]);
   if (data.compare_labels && example.label_differs) badges.push([`label differs: ${example.label}`, "warn"]);
@@ -190,7 +190,7 @@ const FILTERS = {
   "not-reached": ["target not reached", (e) => e.outcome === "not-reached"],
   "fell-source": ["fell below the source", (e) => e.fell_below_source === true],
   "fell-earlier": ["fell below an earlier frame", (e) => e.fell_below_earlier === true],
-  "already-predicted": ["already predicted", (e) => e.already_predicted === true],
+  "already-predicted": ["target already predicted for the source", (e) => e.already_predicted === true],
   "label-differs": ["label differs from the prediction", (e) => data.compare_labels && e.label_differs === true],
   "not-scored": ["not scored", (e) => e.outcome === "not-scored"],
   failed: ["failed", (e) => e.outcome === "failed"],
@@ -199,14 +199,14 @@ const FILTERS = {
 const end = (e) => e.probability?.at(-1) ?? null;
 const begin = (e) => e.probability?.[e.start] ?? null;
 const best = (e) => (end(e) === null ? null : Math.max(...e.probability.filter((p) => p !== null)));
-const less = (a, b) => (a === null || b === null ? null : a - b);
+const minus = (a, b) => (a === null || b === null ? null : a - b);
 const SORTS = {  // in decreasing order; examples without a value are last
   data: ["order of the data", (e) => -e.index],
-  gain: ["largest gain of target probability", (e) => less(end(e), begin(e))],
-  loss: ["smallest gain of target probability", (e) => less(begin(e), end(e))],
-  fall: ["largest fall from the best frame", (e) => less(best(e), end(e))],
+  gain: ["largest gain of target probability", (e) => minus(end(e), begin(e))],
+  loss: ["smallest gain of target probability", (e) => minus(begin(e), end(e))],
+  fall: ["largest fall from the best frame", (e) => minus(best(e), end(e))],
   highest: ["highest target probability at the end", end],
-  lowest: ["lowest target probability at the end", (e) => less(0, end(e))],
+  lowest: ["lowest target probability at the end", (e) => minus(0, end(e))],
   distance: ["largest L2", (e) => e.l2?.at(-1) ?? null],
 };
 
@@ -286,18 +286,18 @@ function showSuccess() {
   const percent = (n, all) => ` (${(100 * n / all).toFixed(0)} %)`, {source, last: end} = success.target_probability;
   const add = (term, n, rest = "") => entry(list, term, n.toLocaleString("en")).append(element("small", rest));
   section.hidden = success.morphs === 0;
-  section.querySelector("p").textContent = success.judged
+  section.querySelector("p").textContent = success.counted
     ? `Success of all ${many(success.morphs, "morph")}:`
     : `Success of all ${many(success.morphs, "morph")} is not known: ` +
       (success.not_scored ? "their last frames were not scored." : "each target was predicted already.");
-  if (success.judged) {
-    add("Target reached", success.reached, ` of ${success.judged.toLocaleString("en")}` +
-      percent(success.reached, success.judged));
+  if (success.counted) {
+    add("Target reached", success.reached, ` of ${success.counted.toLocaleString("en")}` +
+      percent(success.reached, success.counted));
     entry(list, "Median target probability", `${number(source)} → ${number(end)}`);
     if (success.fell_below_source !== null) add("Fell below the source", success.fell_below_source);
     if (success.fell_below_earlier !== null) add("Fell below an earlier frame", success.fell_below_earlier);
   }
-  add("Already predicted", success.already_predicted, success.already_predicted ? " not counted as reached" : "");
+  add("Target already predicted for the source", success.already_predicted, success.already_predicted ? " not counted as reached" : "");
   if (success.not_scored) add("Not scored", success.not_scored);
   if (success.labelled && data.compare_labels) {
     add("Label differs from the prediction", success.label_differs, ` of ${success.labelled.toLocaleString("en")}`);
@@ -315,10 +315,10 @@ function showPairs(details, success) {
   details.querySelector("summary").textContent =
     `By class pair: ${many(success.pairs.length + success.pairs_left_out, "pair")}, the most frequent first`;
   row(["source → target", "morphs", "target reached", "median target probability", "fell below source / earlier",
-    "already predicted"], "th");
+    "target already predicted for the source"], "th");
   for (const pair of success.pairs) {
     const {source, last: end} = pair.target_probability;
-    row([pair.names.join(" → "), String(pair.morphs), pair.reached === null ? "–" : `${pair.reached} of ${pair.judged}`,
+    row([pair.names.join(" → "), String(pair.morphs), pair.reached === null ? "–" : `${pair.reached} of ${pair.counted}`,
       `${number(source)} → ${number(end)}`, `${number(pair.fell_below_source)} / ${number(pair.fell_below_earlier)}`,
       String(pair.already_predicted)], "td");
   }
@@ -328,17 +328,17 @@ function showPairs(details, success) {
 
 function start() {
   const shown = data.examples.length - data.examples.filter((e) => e.outcome === "failed").length;
-  const quarantined = data.quarantined.reduce((sum, [, , n]) => sum + n, 0);
+  const failed = data.failures.reduce((sum, [, , n]) => sum + n, 0);
   byId("lead").textContent = `${many(data.items, "item")}, ${data.ok.toLocaleString("en")} morphed, ${shown} shown` +
-    (quarantined ? `, ${quarantined.toLocaleString("en")} quarantined` : "");
+    (failed ? `, ${failed.toLocaleString("en")} failed` : "");
   for (const [term, text] of data.facts) entry(byId("facts"), term, text);
-  if (quarantined) {
-    byId("quarantined").hidden = false;
-    byId("quarantined").firstElementChild.textContent = `Quarantined: ${many(quarantined, "item")}, by reason`;
-    for (const [reason, sentence, n] of data.quarantined) {
+  if (failed) {
+    byId("failures").hidden = false;
+    byId("failures").firstElementChild.textContent = `Failed: ${many(failed, "item")}, by reason`;
+    for (const [reason, sentence, n] of data.failures) {
       const line = element("li", `${reason}: ${sentence} `);
       line.append(element("strong", n.toLocaleString("en")));
-      byId("quarantined").lastElementChild.append(line);
+      byId("failures").lastElementChild.append(line);
     }
   }
   showSuccess();

@@ -30,7 +30,7 @@ constexpr int kWarpSize = 32;
 struct Access {
   int thread;
   uintptr_t place;  // in the program
-  int time;         // how often the thread has come there before
+  int occurrence;   // number of earlier accesses of the thread at this place
   uintptr_t address;
   int bytes;
 };
@@ -55,13 +55,13 @@ void add(Count& count, std::vector<Access>& accesses) {
   std::stable_sort(accesses.begin(), accesses.end(), by_thread);
   for (size_t i = 1; i < accesses.size(); ++i) {
     const Access& before = accesses[i - 1];
-    if (!by_thread(before, accesses[i])) accesses[i].time = before.time + 1;
+    if (!by_thread(before, accesses[i])) accesses[i].occurrence = before.occurrence + 1;
   }
   std::vector<std::tuple<int, uintptr_t, int, uintptr_t>> touched;
   std::vector<uintptr_t> of_block;
   for (const Access& a : accesses)
     for (uintptr_t at = a.address / kSector; at <= (a.address + a.bytes - 1) / kSector; ++at) {
-      touched.emplace_back(a.thread / kWarpSize, a.place, a.time, at);
+      touched.emplace_back(a.thread / kWarpSize, a.place, a.occurrence, at);
       of_block.push_back(at);
     }
   const auto distinct = [](auto& items) {
@@ -73,8 +73,8 @@ void add(Count& count, std::vector<Access>& accesses) {
   count.block_sectors += distinct(of_block);
   for (size_t i = 0; i < touched.size(); ++i) {
     const auto access = [&](size_t j) {
-      const auto& [warp, place, time, sector] = touched[j];
-      return std::make_tuple(warp, place, time);
+      const auto& [warp, place, occurrence, sector] = touched[j];
+      return std::make_tuple(warp, place, occurrence);
     };
     count.accesses += i == 0 || access(i) != access(i - 1);
   }
