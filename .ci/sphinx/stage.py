@@ -15,8 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDES = (  # page, file, in the order of the table of contents
     ("readme", "README.md"),
     ("package", "steerlens_fast/README.md"),
+    ("ops", "steerlens_fast/ops/README.md"),
     ("pyramid", "steerlens_fast/pyramid/README.md"),
     ("families", "steerlens_fast/families/README.md"),
+    ("classifier", "steerlens_fast/classifier/README.md"),
+    ("morphs", "steerlens_fast/morphs/README.md"),
     ("lens", "steerlens_fast/lens/README.md"),
     ("photographs", "steerlens_fast/lens/photographs.md"),
     ("io", "steerlens_fast/io/README.md"),
