@@ -80,7 +80,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     samples : int
         Number of sources in the report.
     seed : int
-        Seed of all random numbers.
+        Seed of all random numbers but those of ``smoothing``, which has its own.
     batch_size : int
         Number of sources that are computed and stored together.
     threads : int, optional

@@ -20,7 +20,7 @@ class LensConfig(BaseConfig):
 
     Parameters
     ----------
-    task, rule, regime, objective, color, pyramid, phase_cap
+    task, rule, regime, objective, color, pyramid, phase_cap, smoothing
         See :class:`steerlens_fast.SteerableLens`.
     frames, steps, max_l2, distances
         See :meth:`steerlens_fast.SteerableLens.morph`: ``max_l2`` is one float, ``distances`` a list of floats.
@@ -72,6 +72,15 @@ class LensConfig(BaseConfig):
         type=positive,
         passed_to="lens",
         help="upper bound of phase changes, in radians",
+    )
+    smoothing: Mapping | None = option(
+        None,
+        group="method",
+        metavar="K=V,...",
+        type=key_values,
+        passed_to="lens",
+        help="average each gradient over noisy copies of the image (SmoothGrad), e.g. noise=0.1,samples=8,seed=0; "
+        "noise is the standard deviation, for images in [0, 1]",
     )
     frames: int | None = option(
         None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,6 +39,7 @@ class GradientProvider:
         self.classifier.warn_if_training()
         self.stream = self.classifier.session(images)
         self.class_names = lens.class_names
+        self.smoothing, self.noise = lens.smoothing, None  # the noise [C, H, W] of all copies, one after the other
 
     @property
     def class_count(self) -> int:
@@ -86,19 +88,53 @@ class GradientProvider:
         if not len(image):
             self.target = self.source_class = torch.zeros(0, dtype=torch.int64, device=image.device)
             return torch.zeros_like(image)
+        gradient, outputs = self._plain_gradient(image) if self.smoothing is None else self._averaged_gradient(image)
+        if frame is not None and outputs is not None:
+            self.outputs[frame] = outputs.to(image.device)
+        return self._check_gradient(gradient, first)
+
+    def _plain_gradient(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return gradient and outputs."""
         resolved: list[tuple[Tensor, Tensor]] = []
         gradient, outputs = self.classifier.gradient(
             image.to(self.images.dtype), partial(self._loss, resolved), self.args, self.batch, stream=self.stream
         )
-        if first:
-            self.target, self.source_class = (_joined(parts).to(image.device) for parts in zip(*resolved))
-            self.classes = tuple(outputs.shape[1:])
-            checks.check_class_names("class_names", self.class_names, self.class_count)
-            self.classifier.warn_of_probabilities(outputs)
-            self._warn_of_predicted_targets()
-        if frame is not None:
-            self.outputs[frame] = outputs.to(image.device)
-        return self._check_gradient(gradient.to(image.dtype), first)
+        if resolved:
+            self._start(outputs, resolved)
+        return gradient.to(image.dtype), outputs
+
+    def _start(self, outputs: Tensor, resolved: list[tuple[Tensor, Tensor]]) -> None:
+        """Set target, source class and classes from the outputs of the source."""
+        self.target, self.source_class = (_joined(parts).to(self.images.device) for parts in zip(*resolved))
+        self.classes = tuple(outputs.shape[1:])
+        checks.check_class_names("class_names", self.class_names, self.class_count)
+        self.classifier.warn_of_probabilities(outputs)
+        self._warn_of_predicted_targets()
+
+    def _averaged_gradient(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the mean of the gradients at noisy copies of the image, and at the source the outputs without noise.
+
+        One call of the model takes as many copies of the batch as fit in ``internal_batch_size``.
+        """
+        outputs = None
+        if self.source_class is None:  # target and source class are those of the image without noise
+            outputs = self._run_model(image.to(self.images.dtype))
+            self._start(outputs, [resolve_checked_target(self.target, outputs, self.classifier.task)])
+        batch = self.batch or len(image)
+        self.noise = self.smoothing.noise_like(image) if self.noise is None else self.noise
+        # Forward arguments are split along the batch; they would have to be repeated for several copies.
+        no_args = self.args is None or (isinstance(self.args, tuple) and not self.args)
+        per_call = max(1, batch // len(image)) if no_args else 1
+        total, remaining = torch.zeros_like(image), self.smoothing.samples
+        while remaining:
+            copies = min(per_call, remaining)
+            noisy = torch.cat([image + noise for noise in islice(self.noise, copies)]).to(self.images.dtype)
+            loss = partial(self._loss_of_copies, copies)
+            gradient, _ = self.classifier.gradient(noisy, loss, self.args, batch, stream=self.stream)
+            for one in gradient.to(image.dtype).chunk(copies):  # one by one: the sum does not depend on per_call
+                total += one
+            remaining -= copies
+        return total / self.smoothing.samples, outputs
 
     def _warn_of_predicted_targets(self) -> None:
         """Warn where the target is the class that the model predicts at the source."""
@@ -120,6 +156,13 @@ class GradientProvider:
         else:
             target, source = (t[at].to(outputs.device) for t in (self.target, self.source_class))
         return loss(self.objective, outputs, target, source, self.classifier.task)
+
+    def _loss_of_copies(self, copies: int, outputs: Tensor, at: slice) -> Tensor:
+        target, source = (torch.cat([t] * copies)[at].to(outputs.device) for t in (self.target, self.source_class))
+        return loss(self.objective, outputs, target, source, self.classifier.task)
+
+    def _run_model(self, image: Tensor) -> Tensor:
+        return self.classifier.outputs(image, self.args, self.batch, stream=self.stream)
 
     def _check_gradient(self, gradient: Tensor, first: bool) -> Tensor:
         """Update the status of samples whose gradient is zero or not finite, and return 0 for failed ones."""
@@ -145,9 +188,7 @@ class GradientProvider:
         wanted = {"all": range(len(frames)), "last": range(len(frames) - 1, len(frames)), "none": ()}[which]
         for frame in wanted if len(self.images) else ():
             if frame not in self.outputs:
-                image = frames[frame].to(self.images.dtype)
-                outputs = self.classifier.outputs(image, self.args, self.batch, stream=self.stream)
-                self.outputs[frame] = outputs.to(self.images.device)
+                self.outputs[frame] = self._run_model(frames[frame].to(self.images.dtype)).to(self.images.device)
 
     def discard_outputs(self, frame: int, replaced: Tensor) -> None:
         """Set the outputs of samples [B] whose frame was replaced by the source to NaN."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from ..torch_internals import eager
 from .regimes import REGIMES, check_regime
 from .run import MorphRun
 from .settings import PHOTOGRAPHS
+from .smoothing import Smoothing
 
 COLORS = ("rgb", "luma", "grey")
 SCORES = ("all", "last", "none")
@@ -75,6 +77,10 @@ class SteerableLens:
     phase_cap : float, optional
         Largest phase change, in radians, that one gradient may cause: each sample's step is scaled down to respect it.
         In the frozen regime this holds for all frames together, in the others for each step.
+    smoothing : mapping, optional
+        Averages each gradient over noisy copies of the image (SmoothGrad, arXiv 1706.03825), by default not. Options:
+        ``noise``, the standard deviation in the units of the images; ``samples`` (8), the number of copies, which are
+        not clipped and each cost as much as a plain gradient; ``seed`` (0), of noise that is the same for all images.
     class_names : sequence of str or mapping from int to str, optional
         A name for each class, for figures and the representation of ``Morphs``. By default the model's attribute
         ``class_names``, if it has a name for each class.
@@ -113,6 +119,7 @@ class SteerableLens:
         scales: Sequence[int] | None = None,
         orientations: Sequence[int] | None = None,
         phase_cap: float | None = None,
+        smoothing: Mapping | None = None,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
     ):
         self.warns = True  # whether to warn about targets that are already predicted and morphs that went too far
@@ -123,6 +130,7 @@ class SteerableLens:
         self.objective = check_objective(objective)
         self.color = checks.check_choice("color", color, COLORS)
         self.phase_cap = None if phase_cap is None else checks.check_number("phase_cap", phase_cap, 0.0, " (radians)")
+        self.smoothing = None if smoothing is None else Smoothing.from_options(smoothing)
         self.family, self.pyramid = family, pyramid
         bands = {"scales": scales, "orientations": orientations}
         checked = {n: None if t is None else tuple(checks.check_indices(n, t, None)) for n, t in bands.items()}
@@ -185,6 +193,7 @@ class SteerableLens:
             "scales": None if self.scales is None else list(self.scales),
             "orientations": None if self.orientations is None else list(self.orientations),
             "phase_cap": self.phase_cap,
+            "smoothing": None if self.smoothing is None else asdict(self.smoothing),
         }
 
     @eager(UNTRACED)
@@ -236,7 +245,8 @@ class SteerableLens:
         additional_forward_args : optional
             Further arguments of the model, as in captum: a value or a tuple. Tensors [B, ...] are split like images.
         score : {"all", "last", "none"}
-            Frames on which the model is run for ``Morphs.outputs``. Outputs known from gradients are always included.
+            Frames on which the model is run for ``Morphs.outputs``. Outputs known from gradients are always included;
+            with ``smoothing``, these are the source's only.
 
         Returns
         -------

@@ -170,6 +170,12 @@ def test_coefficients_of_luma_edits_are_those_of_y():
     assert found.source.shape == (2, 1, 24, 24) and found.coefficients.bands[0].shape[:2] == (2, 1)
 
 
+def test_edits_follow_averaged_gradients():
+    images, smoothing = torch.rand(2, 3, 24, 24), {"noise": 0.5, "samples": 2}
+    plain, averaged = (editor("csp-joint", smoothing=s)(images, [0, 1], 1.0) for s in (None, smoothing))
+    assert averaged.morphs.attained.all() and not torch.allclose(averaged.frame, plain.frame, atol=1e-3)
+
+
 # --- Probes
 
 

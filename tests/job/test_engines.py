@@ -24,6 +24,7 @@ from job_models import (  # noqa: E402
     arguments,
     digests,
     ended,
+    frames,
     kill,
     make_folder,
     make_white,
@@ -85,6 +86,23 @@ def test_stochastic_model_gives_the_same_bytes(model, tmp_path):
     assert found[0] == found[1] == found[2] == digests(tmp_path / "0")
     assert run_here(tmp_path / "other", *options, "--seed", 1, data=folder, workers=0) == 0
     assert digests(tmp_path / "other") != found[0]
+
+
+def test_averaged_gradients_give_the_same_bytes(tmp_path, capsys):
+    folder, noise = make_folder(tmp_path / "images", 6), ("--regime", "live", "--smoothing", "noise=0.1,samples=3")
+    found = []
+    for workers in (0, 1, 2):
+        assert run_here(tmp_path / str(workers), *noise, data=folder, workers=workers) == 0
+        found.append(digests(tmp_path / str(workers)))
+    assert found[0] == found[1] == found[2]
+    assert json.loads((tmp_path / "0" / "config.json").read_text())["smoothing"] == {"noise": 0.1, "samples": 3}
+    assert run_here(tmp_path / "plain", "--regime", "live", data=folder) == 0
+    plain = frames(tmp_path / "plain")
+    assert not any(torch.equal(frame, plain[key]) for key, frame in frames(tmp_path / "0").items())
+    capsys.readouterr()
+    assert run_here(tmp_path / "bad", "--smoothing", "noise=-0.1", data=folder) == 2
+    assert "smoothing's noise must be finite and at least 0, got -0.1" in capsys.readouterr().err
+    assert not (tmp_path / "bad" / "config.json").exists()
 
 
 @pytest.fixture

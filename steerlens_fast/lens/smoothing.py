@@ -1,0 +1,68 @@
+"""Averaged gradients: SmoothGrad's mean over noisy copies of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import checks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smoothing:
+    """The gradient of a loss L, averaged over noisy copies of the image: SmoothGrad.
+
+    The gradient at an image x becomes ``1/S * sum_s grad L(x + noise * n_s)``, with S ``samples`` of Gaussian noise n_s
+    of mean 0 and variance 1 (Smilkov, Thorat, Kim, Viegas and Wattenberg, 2017, arXiv 1706.03825). As there, noisy
+    copies are not clipped to the bounds of the images.
+
+    Parameters
+    ----------
+    noise : float
+        Standard deviation of the noise, in the units of the images; 0 averages over a stochastic model alone.
+    samples : int
+        Number of noisy copies, each of which costs as much as a plain gradient.
+    seed : int
+        Seed of the noise. It is the same for all images and all batches, and differs from one refreshed gradient to the
+        next.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the name of the option, and the expected and the actual value.
+
+    Examples
+    --------
+    >>> Smoothing(noise=0.1)
+    Smoothing(noise=0.1, samples=8, seed=0)
+    """
+
+    noise: float
+    samples: int = 8
+    seed: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "noise", checks.check_number("smoothing's noise", self.noise, 0.0, closed=True))
+        object.__setattr__(self, "samples", checks.check_int("smoothing's samples", self.samples, 1, None))
+        object.__setattr__(self, "seed", checks.check_int("smoothing's seed", self.seed, 0, 2**63 - 1))
+
+    @classmethod
+    def from_options(cls, options: Mapping) -> Smoothing:
+        """Make smoothing from a mapping of its parameters."""
+        if not isinstance(options, Mapping):
+            expected = "None or a mapping like {'noise': 0.1, 'samples': 8}"
+            raise TypeError(f"smoothing must be {expected}, got {options!r}")
+        checks.check_options("smoothing", options, cls, excluded="")
+        if "noise" not in options:
+            raise ValueError(f"smoothing must have the option noise, got {dict(options)!r}")
+        return cls(**options)
+
+    def noise_like(self, image: Tensor) -> Iterator[Tensor]:
+        """Yield noise for images [B, C, H, W] without end, [C, H, W] each: the same for every B, device and dtype."""
+        generator = torch.Generator("cpu").manual_seed(self.seed)
+        while True:
+            normal = torch.randn(image.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
+            yield checks.to_device_async("smoothing", (normal * self.noise).to(image.dtype), image.device)

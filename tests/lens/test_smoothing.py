@@ -1,0 +1,99 @@
+"""Gradients averaged over noisy copies of the images."""
+
+import pytest
+import torch
+from cases import image
+from classifiers import CLASSES, Counted, gradient, smooth, steps
+from tolerances import assert_close
+
+from steerlens_fast import SteerableLens
+
+REGIMES = ("frozen", "persistent", "live")
+SMOOTHING = {"noise": 0.1, "samples": 5, "seed": 3}
+regimes = pytest.mark.parametrize("regime", REGIMES)
+
+
+def images(count=3, dtype=torch.float64):
+    return image(count, 3, 16, 16, dtype=dtype)
+
+
+@regimes
+def test_frames_follow_the_mean_gradient_of_noisy_images(regime):
+    """In pixels, each step subtracts a multiple of the gradient; noise is drawn anew for each step."""
+    x, target, model = images(), torch.tensor([1, 4, 2]), smooth(dtype=torch.float64)
+    lens = SteerableLens(model, family="pixel", regime=regime, bounds=None, smoothing=SMOOTHING)
+    morphs = lens.morph(x, target, factors=3.0, frames=4, score="none", **steps(regime, 3))
+
+    generator, expected, along = torch.Generator().manual_seed(SMOOTHING["seed"]), [x], None
+    for _ in range(3):
+        if along is None or regime != "frozen":
+            along = torch.zeros_like(x)
+            for _ in range(SMOOTHING["samples"]):
+                noise = torch.randn(3, 16, 16, generator=generator, dtype=torch.float64)
+                along += gradient(model, expected[-1] + SMOOTHING["noise"] * noise, target)
+            along /= SMOOTHING["samples"]
+        expected.append(expected[-1] - along)
+    assert_close(morphs.frames, torch.stack(expected, 1), "composition")
+
+
+@regimes
+def test_target_and_scores_are_those_of_images_without_noise(regime):
+    x, model = images(), smooth(dtype=torch.float64)
+    morphs = SteerableLens(model, regime=regime, smoothing=SMOOTHING | {"noise": 2.0}).morph(x, factors=1.0, frames=3)
+    assert_close(morphs.outputs, model(morphs.frames.flatten(0, 1)).detach().unflatten(0, (3, 3)), "driver")
+    assert torch.equal(morphs.target, model(x).topk(2).indices[:, 1])
+
+
+@regimes
+def test_sample_does_not_depend_on_its_batch(regime):
+    x, model = images(dtype=torch.float32), smooth()
+    lens = SteerableLens(model, family="csp-joint", rule="polar", regime=regime, smoothing=SMOOTHING)
+    together = lens.morph(x, max_l2=1.0, frames=3, internal_batch_size=1)
+    for i in (0, 2):
+        alone = lens.morph(x[i : i + 1], max_l2=1.0, frames=3)
+        assert torch.equal(alone.frames[0], together.frames[i])
+    state = torch.get_rng_state()
+    assert torch.equal(lens.morph(x, max_l2=1.0, frames=3, internal_batch_size=1).frames, together.frames)
+    assert torch.equal(torch.get_rng_state(), state)
+    lens = SteerableLens(model, family="csp-joint", rule="polar", regime=regime, smoothing=SMOOTHING | {"seed": 4})
+    assert not torch.equal(lens.morph(x, max_l2=1.0, frames=3, internal_batch_size=1).frames, together.frames)
+
+
+@pytest.mark.parametrize(
+    "batch, sizes", [(None, [3] * 5), (1, [1] * 15), (2, [2, 1] * 5), (7, [6, 6, 3])], ids=["all", "1", "2", "7"]
+)
+def test_model_calls_are_as_large_as_allowed_and_change_nothing(batch, sizes):
+    x, model = images(), smooth(dtype=torch.float64)
+    expected = SteerableLens(model, smoothing=SMOOTHING).morph(x, [1, 2, 3], factors=4.0, frames=2)
+    counted = Counted(model)
+    options = {"factors": 4.0, "frames": 2, "score": "none", "internal_batch_size": batch}
+    morphs = SteerableLens(counted, smoothing=SMOOTHING).morph(x, [1, 2, 3], **options)
+    assert counted.sizes[-counted.gradients :] == sizes
+    assert sum(counted.sizes) == 3 + 15  # the source once for target and outputs, and five copies
+    assert_close(morphs.frames, expected.frames, "composition")
+
+
+def test_forward_arguments_go_with_every_copy():
+    x, scale, net = images(), torch.tensor([[0.5], [2.0], [-1.0]], dtype=torch.float64), smooth(dtype=torch.float64)
+    options = {"factors": 4.0, "frames": 2}
+    morphs = SteerableLens(lambda t, by: net(t) * by, smoothing=SMOOTHING).morph(
+        x, 1, additional_forward_args=scale, internal_batch_size=8, **options
+    )
+    for i in range(3):
+        lens = SteerableLens(lambda t, i=i: net(t) * scale[i], smoothing=SMOOTHING)
+        assert_close(morphs.frames[i : i + 1], lens.morph(x[i : i + 1], 1, **options).frames, "composition")
+
+
+def test_low_precision_and_outputs_of_more_dimensions():
+    x = images(dtype=torch.float16)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, CLASSES, 3, padding=1)).half().eval()
+    lens = SteerableLens(model, smoothing=SMOOTHING)
+    lens.warns = False  # of a target that is predicted already
+    morphs = lens.morph(x, (1, 4, 5), factors=1.0, frames=2)
+    assert morphs.ok.all() and morphs.frames.dtype == torch.float16
+
+
+def test_settings_contain_the_defaults():
+    lens = SteerableLens(smooth(), smoothing={"noise": 0.2})
+    assert lens.settings["smoothing"] == {"noise": 0.2, "samples": 8, "seed": 0}
+    assert SteerableLens(smooth()).settings["smoothing"] is None
