@@ -48,7 +48,7 @@ def axes(cores: int) -> dict[str, list[Point]]:
     colour = (1, 3, 224, 224)
     sizes = [28, 56, 112, 224, 448, 896, 1792, 2048]
     heights, orientations = range(1, 8), (1, 2, 3, 4, 6, 8, 12, 16)
-    each = lambda works, values, make: [make(work, value) for work in works for value in values]
+    each = lambda workloads, values, make: [make(work, value) for work in workloads for value in values]
     return {
         "batch": each((*PYRAMID, MORPH), powers(256), lambda w, b: Point(b, w, (b, 1, 128, 128))),
         "size": each((*PYRAMID, MORPH), sizes, lambda w, n: Point(n, w, (1, 1, n, n))),

@@ -1,4 +1,4 @@
-"""Measurement: one clock, runs in turns, medians of ratios, and peak memory from a record of all allocations."""
+"""Measurement: runs in turns, medians of ratios, peak memory from a record of allocations; floors.py has the clock."""
 
 from __future__ import annotations
 

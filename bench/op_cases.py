@@ -126,7 +126,7 @@ def _frozen(shape, joint: bool, device) -> tuple[Tensor, Tensor, list[Tensor]]:
 
 
 def split_bands(shape, who, paired=False, device="cpu") -> Run:
-    """Return the split of the half spectrum into complex bands, or of the whole one into real bands in pairs."""
+    """Split the half spectrum into complex bands, or the whole one into real bands in pairs."""
     masks, widths, i_powers = _filters(shape, paired, device)
     planes = cases.planes_of(cases.image_of(shape, device))
     if who == "ours":
@@ -138,7 +138,7 @@ def split_bands(shape, who, paired=False, device="cpu") -> Run:
 
 
 def merge_bands(shape, who, paired=False, device="cpu") -> Run:
-    """Return the merge of half layouts into the half spectrum, or of real bands in pairs into the whole one."""
+    """Merge half layouts into the half spectrum, or real bands in pairs into the whole one."""
     masks, widths, i_powers = _filters(shape, True, device)
     n, (H, W), i_powers = shape[0] * shape[1], shape[-2:], [-power % 4 for power in i_powers]
     spectra = lambda like, K: [_normal(i, n, K, *m.shape[1:], dtype=torch.complex64, device=device)
@@ -160,7 +160,7 @@ def _whole(who: str, peer: Callable, *args) -> Run:
 def _filters(shape, real: bool, device) -> tuple[list[Tensor], list[int], list[int]]:
     """(masks [K, h, w], widths, i_powers) of every scale; two-sided ones for real bands."""
     g = cases.pyramid_of(shape).geometry
-    bands = [filters.band_filter(g, s) * (1 if real else filters.band_side(g, s)) for s in range(g.num_scales)]
+    bands = [filters.band_filter(g, s) * (1 if real else filters.analytic_weight(g, s)) for s in range(g.num_scales)]
     masks = [b.to(device, torch.float32).contiguous() for b in bands]
     return masks, [m.shape[-1] for m in masks], [-g.order % 4] * len(masks)
 

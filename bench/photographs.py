@@ -46,14 +46,14 @@ STEPS, BATCH, COARSE = 12, 3, 4  # COARSE: pixels are averaged before the fit of
 
 
 def main() -> None:
-    """Measure all settings; print a line for each, and write the figures."""
+    """Measure all settings; print a line for each, and write the results."""
     networks = [load_model(f"steerlens_fast.models.efficientnet_lite:lite{n}", size=224) for n in range(3)]
     images = torch.stack([_read(package, file) for package, file, _ in PHOTOGRAPHS])
     targets = [target_number(target, None, networks[0].class_names) for *_, target in PHOTOGRAPHS]
     results = {}
     for name, settings in SETTINGS.items():
         lens = SteerableLens(networks[0].model, preprocessing=networks[0].preprocessing, **settings)
-        lens.warns = False
+        lens.warn_about_targets = False
         steps = None if settings["regime"] == "frozen" else STEPS
         morphs = lens.morph(images, targets, distances=DISTANCES, steps=steps, score="none", internal_batch_size=BATCH)
         frames = morphs.frames[:, 1:].unbind(1)

@@ -43,10 +43,10 @@ class PlainPyramid:
         (H, W), n = g.shape, g.shape[0] * g.shape[1]
         place = lambda m: m.to(self.device, torch.float32)[..., None].contiguous()
         half = lambda m, w: m[..., : w // 2 + 1]
-        bands, sides = ([f(g, s) for s in self.scales] for f in (filters.band_filter, filters.band_side))
+        bands, weights = ([f(g, s) for s in self.scales] for f in (filters.band_filter, filters.analytic_weight))
         sizes = [band.shape[-2:].numel() for band in bands]
         low, high = filters.lowpass_filter(g), filters.highpass_filter(g)
-        self.analytic = [place(b * side / size) for b, side, size in zip(bands, sides, sizes)]
+        self.analytic = [place(b * weight / size) for b, weight, size in zip(bands, weights, sizes)]
         self.real = [place(half(b, b.shape[-1]) / n) for b in bands]  # of synthesis and gradient
         self.high, self.low = place(half(high, W) / n), place(half(low, low.shape[-1]) / low.numel())
         self.low_back = place(half(low, low.shape[-1]) / n)

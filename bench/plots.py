@@ -35,10 +35,10 @@ def draw(result: dict, folder: Path) -> list[Path]:
 
 def draw_axis(result: dict, axis: str, path: Path) -> Path:
     rows = [row for row in result["rows"] if row["axis"] == axis]
-    works = list(dict.fromkeys(row["work"] for row in rows))
-    figure = Figure(figsize=(PANEL[0] * len(works), PANEL[1]), layout="constrained")
-    panels = figure.subplots(1, len(works), squeeze=False)[0]
-    for panel, work in zip(panels, works):
+    workloads = list(dict.fromkeys(row["work"] for row in rows))
+    figure = Figure(figsize=(PANEL[0] * len(workloads), PANEL[1]), layout="constrained")
+    panels = figure.subplots(1, len(workloads), squeeze=False)[0]
+    for panel, work in zip(panels, workloads):
         draw_panel(panel, result, axis, work, [row for row in rows if row["work"] == work])
     panels[0].set_ylabel("milliseconds")
     with matplotlib.rc_context({"svg.hashsalt": ""}):

@@ -1,4 +1,8 @@
-"""The work of bench/profile.py: one case under torch's profiler, its time by kind of work."""
+"""Where the time of a case goes: ``python bench/profiling.py WORK [SHAPE] [--who WHO] [--trace TRACE.json]``.
+
+Prints shares of the wall clock for FFTs, this package's kernels, copies, other arithmetic of torch, memory, and what no
+op accounts for (Python, dispatch, waiting), then torch's profiler table. ``--list`` lists the workloads.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +32,12 @@ KINDS = {  # the first that matches an op's name
 }
 REST = "views, autograd, other ops"
 OUTSIDE = "outside of ops: Python, dispatch, waiting"
-STORES = (
-    "stream_copy",
-    "stream_real_float",
-    "stream_real_double",
-)  # functions of the library: no ops, so they need a name
+# Functions of the library: not ops, so the profiler cannot see them
+STORES = "stream_copy", "stream_real_float", "stream_real_double"
 
 
 def name_the_stores() -> None:
-    """Show the profiler the writes past the caches (memory.py's ``store``)."""
+    """Show the profiler the writes with non-temporal stores (memory.py's ``store``)."""
     for name in STORES:
         plain = getattr(native, name)
 
@@ -85,23 +86,25 @@ def shape_of(text: str) -> tuple[int, ...]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench/profile.py", description="Where the time of a case goes.")
+    parser = argparse.ArgumentParser(prog="bench/profiling.py", description="Where the time of a case goes.")
     parser.add_argument("work", nargs="?", default="analysis", help="as --list names it (analysis)")
     parser.add_argument("shape", nargs="?", type=shape_of, help="8x3x224x224, or what the op has")
-    parser.add_argument("--who", default="ours", help="ours, or a rival that knows the work (ours)")
+    parser.add_argument("--who", default="ours", help="ours, or another implementation of it (ours)")
     parser.add_argument("--threads", type=integer_from(1), default=2)
     parser.add_argument("--rounds", type=integer_from(1), default=10)
     parser.add_argument("--rows", type=integer_from(1), default=20, help="of torch's table")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--trace", type=Path, help="write a trace for chrome://tracing or ui.perfetto.dev")
-    parser.add_argument("--list", action="store_true", help="name the works and leave")
+    parser.add_argument("--list", action="store_true", help="list the workloads and exit")
     args = parser.parse_args()
     if args.list:
         return print(*rivals.SETUPS, sep="\n")
     if args.work not in rivals.SETUPS:
         parser.error(f"work must be one of {', '.join(rivals.SETUPS)}, got {args.work!r}")
-    if args.who not in rivals.known_to(args.work):
-        parser.error(f"--who must be one of {', '.join(rivals.known_to(args.work))} for {args.work}, got {args.who}")
+    if args.who not in rivals.implementations_of(args.work):
+        parser.error(
+            f"--who must be one of {', '.join(rivals.implementations_of(args.work))} for {args.work}, got {args.who}"
+        )
     measure.check_device(parser, args.device)
     torch.set_num_threads(args.threads)
     shape = args.shape or (shape_for(args.work) if args.work not in cases.SETUPS else cases.SHAPES[0])
@@ -123,3 +126,7 @@ def show(args, shape, found: dict[str, float], alone: float) -> None:
     for kind, milliseconds in found.items():
         if milliseconds:
             print(f"  {milliseconds:8.2f} ms  {100 * milliseconds / whole:5.1f} %  {kind}")
+
+
+if __name__ == "__main__":
+    main()

@@ -42,14 +42,14 @@ def where(file: str, folder: str = ".") -> str:
     m = result["machine"]
     link = lambda path: os.path.relpath(path, folder)
     if kind_of(result) == "traffic":
-        return f"({m['how'].capitalize()}; torch {m['torch']}; {m['date']}; [the figures]({link(file)}).)"
+        return f"({m['how'].capitalize()}; torch {m['torch']}; {m['date']}; [raw results]({link(file)}).)"
     cpu = m["cpu"] + (f" ({m['vectors']})" if "vectors" in m else "")
     cpu += f", {m['cores']} cores" if "cores" in m else ""
     parts = [m.get("gpu") or cpu, f"{m['threads']} threads", f"torch {m['torch']}"]
     parts += [f"plenoptic {m['plenoptic']}"] if "plenoptic" in m else []
     day = m.get("date") or Path(file).name[:10]
     plots = f", [plots]({link(results.pictures(Path(file)))})" if kind_of(result) == "growth" else ""
-    return f"({', '.join(parts)}; {day}; [the figures]({link(file)}){plots}.)"
+    return f"({', '.join(parts)}; {day}; [raw results]({link(file)}){plots}.)"
 
 
 def of_vectors(result: dict) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from steerlens_fast.io.atomic_io import atomic_write
 
-ROWS = ("rows", "exponents", "works")
+ROWS = ("rows", "exponents", "workloads")
 DIGITS = 4  # significant ones: no time here is known better
 
 

@@ -90,8 +90,8 @@ def _serve(pipe, work, shape, who, threads, options) -> None:
         pipe.send((True, traceback.format_exc()))
 
 
-def known_to(work: str) -> tuple[str, ...]:
-    """Return the implementations of a work."""
+def implementations_of(work: str) -> tuple[str, ...]:
+    """Return the implementations of a workload."""
     if work in op_cases.SETUPS:
         return "ours", "plain", "compiled"
     if SETUPS[work] is cases.persistent_morph:
@@ -105,8 +105,8 @@ def known_to(work: str) -> tuple[str, ...]:
 
 def build(work: str, shape, who: str, **options) -> cases.Run:
     """Return the run of a named set-up."""
-    if who not in known_to(work):
-        raise ValueError(f"who must be one of {', '.join(known_to(work))} for {work}, got {who!r}")
+    if who not in implementations_of(work):
+        raise ValueError(f"who must be one of {', '.join(implementations_of(work))} for {work}, got {who!r}")
     return SETUPS[work](shape, who, **options)
 
 

@@ -213,10 +213,10 @@ def traffic(result: dict) -> list[str]:
     return lines
 
 
-def traffic_works(result: dict) -> list[str]:
-    """Bytes per pixel (and frame) of whole works on CUDA."""
+def traffic_workloads(result: dict) -> list[str]:
+    """Bytes per pixel (and frame) of whole workloads on CUDA."""
     lines = heading("work", "size", "our kernels", "FFTs", "torch's other ops", "bytes per pixel (and frame)")
-    for row in result["works"]:
+    for row in result["workloads"]:
         numbers = [f"{row[name]:.0f}" for name in ("kernels", "ffts", "other_ops", "bytes_per_sample")]
         lines.append(line([row["work"], row["size"], *numbers]))
     return lines
@@ -249,7 +249,7 @@ TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
     "growth": {"growth": growth},
     "digits": {"dataset": dataset},
     "photographs": {"photographs": photographs},
-    "traffic": {"traffic": traffic, "traffic-works": traffic_works},
+    "traffic": {"traffic": traffic, "traffic-workloads": traffic_workloads},
 }
 
 

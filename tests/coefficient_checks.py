@@ -7,8 +7,8 @@ from tolerances import assert_close
 from steerlens_fast import Coefficients
 
 
-def edited(pyramid, *lead, dtype=torch.float64, device="cpu") -> Coefficients:
-    """Coefficients that no image has: all of them random."""
+def random_coefficients(pyramid, *lead, dtype=torch.float64, device="cpu") -> Coefficients:
+    """Return random coefficients, which no image has."""
     g = pyramid.geometry
     draw = lambda *size, kind=dtype: normal(*lead, *size, dtype=kind, device=device, seed=sum(size))
     bands = [draw(g.orientations, *g.band_shape(s), kind=dtype.to_complex()) for s in range(g.num_scales)]
@@ -19,4 +19,4 @@ def assert_same(a: Coefficients, b: Coefficients, name: str) -> None:
     """Every part of one against the other's."""
     assert len(a.tensors()) == len(b.tensors())
     for x, y in zip(a.tensors(), b.tensors()):
-        assert_close(x, y, name, like=1e-3)  # a residual of an image may be all but 0
+        assert_close(x, y, name, like=1e-3)  # a residual of an image may be almost 0

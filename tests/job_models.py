@@ -265,7 +265,7 @@ def temporaries(out: Path) -> list[str]:
 
 
 def lines(path: Path) -> list[dict]:
-    """Return the records of a JSON lines file."""
+    """Return the objects of a jsonl file."""
     return [json.loads(line) for line in path.read_bytes().decode(errors="surrogateescape").split("\n") if line]
 
 

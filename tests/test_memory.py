@@ -1,4 +1,4 @@
-"""Chunks of work, and copies past the caches."""
+"""Chunks of work, and copies with non-temporal stores."""
 
 import pytest
 import torch

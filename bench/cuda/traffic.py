@@ -1,9 +1,9 @@
 """Counts the bytes that the CUDA kernels move, in emulation (tests/emulation): no GPU, no time.
 
-    python bench/cuda/traffic.py --out bench/results/DATE-cuda-traffic.json     # a few minutes on one core
+    python bench/cuda/traffic.py --out bench/results/DATE-cuda-emulated-traffic.json     # a few minutes on one core
 
 A kernel's bytes are 32 for each sector that a warp access touches. Its ideal is each input and each output once. Counts
-of 4 and of 8 planes give those of 64x3 planes: both grow linearly. For whole works torch's own ops are added, by
+of 4 and of 8 planes give those of 64x3 planes: both grow linearly. For whole workloads torch's own ops are added, by
 assumption: an FFT reads and writes all of its data once for each dimension, as cuFFT does for these sizes; any other op
 reads its inputs and writes its outputs once.
 """
@@ -73,7 +73,7 @@ def extrapolated(counts: list[int]) -> int:
     return counts[0] + (counts[1] - counts[0]) * (PLANES - few) // (many - few)
 
 
-# --- Whole works ---
+# --- Whole workloads ---
 
 
 class TorchBytes(TorchDispatchMode):
@@ -184,14 +184,14 @@ def main() -> None:
     installed = emulation.install("counting")
     memory.CHUNK_BYTES["cpu"] = memory.SCRATCH_BYTES["cpu"] = 1 << 40  # so few planes are one pass on a GPU
     plane_motion.store = store_as_cuda
-    found = {"rows": [], "works": []}
+    found = {"rows": [], "workloads": []}
     for size in SIZES:
         for name in kernels.cases(1, ORIENTATIONS, size, FRAMES):
             found["rows"].append(kernel_row(name, size))
             print(found["rows"][-1], flush=True)
         for name in WORKS:
-            found["works"].append(work_row(name, size))
-            print(found["works"][-1], flush=True)
+            found["workloads"].append(work_row(name, size))
+            print(found["workloads"][-1], flush=True)
     del installed
     about = machine() | {"how": "counted in emulation, no time", "planes": "64x3, from counts of 4 and of 8"}
     about |= {"orientations": ORIENTATIONS, "frames": FRAMES}

@@ -1,6 +1,6 @@
 """The demo on photographs: an ImageNet classifier, photographs of scikit-image and scikit-learn, two other classifiers.
 
-EfficientNet-Lite0 drives: its gradients move each photograph toward a class that was chosen for sense.
+EfficientNet-Lite0 drives: its gradients move each photograph toward a class chosen as semantically plausible.
 EfficientNet-Lite1 and Lite2, whose gradients are not used, predict the classes of the last frames.
 """
 
@@ -169,7 +169,7 @@ def _examples(
     morphs, after = {}, {}
     for name, family in bar(FAMILIES.items(), desc="morphs", unit="family"):
         lens = SteerableLens.for_photographs(driver.model, preprocessing=driver.preprocessing, family=family)
-        lens.warns = False
+        lens.warn_about_targets = False
         options = {"max_l2": max_l2, "frames": frames, "steps": frames - 1, "internal_batch_size": BATCH}
         morphs[name] = lens.morph(images, targets, **options)
         last = morphs[name].frames[:, -1]

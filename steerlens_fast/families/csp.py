@@ -184,7 +184,7 @@ class CSPMotion(PlaneMotion):
 
 
 class CSPAnalysis:
-    """The coefficients of some planes, and the synthesis of edited ones."""
+    """The coefficients of a batch of planes, and the synthesis of edited ones."""
 
     def __init__(self, family: CSPFamily, image: Tensor):
         self.family, self.synthesis_bank, self.image = family, family.synthesis_bank, image
@@ -218,7 +218,7 @@ class CSPAnalysis:
     def images(self, bands: Iterable[Tensor], frames: int) -> Tensor:
         """Synthesize frames [F, n, H, W] from each scale's coefficients, in the form :attr:`form`.
 
-        Of complex frames the real part is the image.
+        The image of a complex frame is its real part.
         """
         if not self.family.parts:
             return self.image.expand(frames, *self.image.shape).clone()

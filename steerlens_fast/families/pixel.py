@@ -74,7 +74,7 @@ class PixelMotion:
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
         """See :class:`Motion`. There is no amplitude here; ``amplitude_factors`` must be None."""
         if amplitude_factors is not None:
-            raise ValueError("amplitude_factors must be None for the pixel family, which has one coordinate")
+            raise ValueError("amplitude_factors must be None for the pixel family, which moves only pixels")
         bounds, b = checks.check_bounds(bounds), factor_table("factors", factors, self.image)
         lead = self.image.shape[:-2] if b.shape[1] != 1 else (1,) * (self.image.dim() - 2)
         frame = lambda f: torch.addcmul(self.image, f.reshape(*lead, 1, 1), self.gradient, value=-self.eps)

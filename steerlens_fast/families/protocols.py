@@ -26,6 +26,15 @@ class Motion(Protocol):
         """Return frames [F, ..., H, W] at multiples of the one-step motion, clipped to ``bounds`` after synthesis."""
 
 
+def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
+    """Return what ``motion.render``, which may be a user's own, has returned, if it is [count, B, ...]."""
+    expected = (count, *motion.image.shape)
+    if not isinstance(frames, Tensor) or frames.shape != expected:
+        got = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
+        raise ValueError(f"render must return frames [F, B, ...], here {list(expected)}, got {got} of {motion!r:.200}")
+    return frames
+
+
 class Family(Protocol):
     """A way to turn a gradient into a motion."""
 
@@ -72,10 +81,10 @@ class Anchor(Protocol):
 
 
 class PreparedPlanes(Protocol):
-    """Analysis and step of some planes, computed once."""
+    """Analysis and step of a batch of planes, computed once."""
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
-        """Return frames [F, n, H, W] at factors [F, 1] or [F, n]; of complex frames the real part is the image."""
+        """Return frames [F, n, H, W] at factors [F, 1] or [F, n]; the image of a complex frame is its real part."""
 
     def largest_phase(self) -> Tensor:
         """Return the largest |phase step| of each plane, in radians: [n]."""

@@ -83,7 +83,7 @@ def is_locked(path: Path) -> bool | None:
 
 
 def _flock(file: BinaryIO, operation: int) -> None:
-    """Lock a file, trying for a second: :func:`is_locked` of another process holds the lock for a moment."""
+    """Lock a file, trying for a second because another process's :func:`is_locked` may briefly hold it."""
     for _ in range(LOCK_ATTEMPTS - 1):
         try:
             return fcntl.flock(file, operation)
@@ -96,7 +96,7 @@ def _check_unlocked_allowed(path: Path, error: OSError, required: bool) -> None:
     """Warn that a file system has no locks, or raise an error where the lock is required."""
     if error.errno not in NO_LOCKS:
         raise OSError(error.errno, error.strerror, str(path)) from error
-    problem = f"{path} cannot be locked, the file system has no locks ({error.strerror})"
+    problem = f"{path} cannot be locked: the file system does not support locking ({error.strerror})"
     if required:
         why = "processes that share a folder need locks (on Lustre mount with flock, on NFS without nolock)"
         raise JobError(f"{problem}: {why}; use another folder, or a single process") from error

@@ -28,14 +28,16 @@ class GradientProvider:
         self.classifier, self.objective, self.images, self.args = lens.classifier, lens.objective, images, args
         self.batch = None if batch is None else checks.check_int("internal_batch_size", batch, 1, None)
         self.target, self.source_class = check_target(target, len(images), lens.classifier.task), None
-        self.warns = not (isinstance(target, str) and target == "argmax")  # "argmax" is the predicted class on purpose
+        # "argmax" is the predicted class on purpose.
+        self.warn_if_predicted = not (isinstance(target, str) and target == "argmax")
         self.status = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         # True only if all are known to be OK without a device sync; always False on a GPU.
         self.known_all_ok = images.device.type == "cpu"
         self.outputs: dict[int, Tensor] = {}  # of frames, [B, classes, ...]
         self.classes: tuple[int, ...] = (0,)
         self.gradient_norm = images.new_zeros(len(images))  # at the source
-        self.steps, self.stopped = 0, torch.zeros_like(self.status)  # gradients taken; the last one of each sample [B]
+        self.steps = 0  # gradients taken
+        self.stopped_at_step = torch.zeros_like(self.status)  # [B], counted from 1; 0 for samples that did not stop
         self.classifier.warn_if_training()
         self.stream = self.classifier.session(images)
         self.class_names = lens.class_names
@@ -58,10 +60,10 @@ class GradientProvider:
 
     def stop(self, failed: Tensor, status: MorphStatus) -> None:
         """Like :meth:`fail`, and record the current step as the one at which the samples stopped."""
-        self.stopped = torch.where((self.status == MorphStatus.OK) & failed, self.steps, self.stopped)
+        self.stopped_at_step = torch.where((self.status == MorphStatus.OK) & failed, self.steps, self.stopped_at_step)
         self.fail(failed, status)
 
-    def stop_too_small(self, samples: Tensor) -> None:
+    def stop_where_gradient_too_small(self, samples: Tensor) -> None:
         """Stop the samples [B] whose gradient is too small to reach their distance."""
         if samples.device.type != "cpu" or bool(samples.any()):  # a GPU is not read, which would wait for it
             self.stop(samples, MorphStatus.GRADIENT_TOO_SMALL)
@@ -138,7 +140,7 @@ class GradientProvider:
 
     def _warn_of_predicted_targets(self) -> None:
         """Warn where the target is the class that the model predicts at the source."""
-        if not self.warns:
+        if not self.warn_if_predicted:
             return
         index = self.target if self.target.dim() == 1 else self.target[:, 0]
         if count := int((index == self.source_class).sum()):

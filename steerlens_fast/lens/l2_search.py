@@ -15,16 +15,15 @@ from torch import Tensor
 
 from ..checks import check_bounds, check_int, to_device_async
 from ..families import Motion
-from ..families.protocols import PiecewiseMotion
+from ..families.protocols import PiecewiseMotion, check_frames
 from ..memory import scratch_chunks
-from .rendering import check_frames
 
 # Until a bracket exists, a step may exceed the factor predicted by proportional growth by at most this log factor.
 LOG_REACH = math.log(2)
 MIN_SHARE = 1e-6  # of the target distance: smaller changes count as no motion
 TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # of an attained distance: absolute, and relative to the budget
 PHASE_LIMIT = 1e6  # radians in one step: float32 sines keep their accuracy up to there
-SERIAL_SIZE = 1 << 15  # torch sums fewer values in one thread: all frames at once give the same bits as one by one
+SERIAL_SIZE = 1 << 15  # below it torch reduces in one thread: batched and per-frame norms are bitwise equal
 PATIENCE, PATIENCE_WITHOUT_MOTION = 10, 3  # trials without progress before a sample stops; the same without motion
 
 

@@ -122,7 +122,7 @@ class SteerableLens:
         smoothing: Mapping | None = None,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
     ):
-        self.warns = True  # whether to warn about targets that are already predicted and morphs that went too far
+        self.warn_about_targets = True  # targets that are already predicted, or whose probability falls in the end
         self.classifier = Classifier(model, preprocessing, task)
         self.bounds = checks.check_bounds(bounds)
         self.rule = checks.check_choice("rule", rule, tuple(ops.RULES))
@@ -146,10 +146,10 @@ class SteerableLens:
 
     @classmethod
     def for_photographs(cls, model: Callable, **options: Any) -> SteerableLens:
-        """Return a lens with the settings that were measured to serve photographs.
+        """Return a lens with the settings that suited photographs best in a measurement.
 
         Phases of the luma move along refreshed gradients with the rule "polar", to an L2 distance of 12 unless
-        :meth:`morph` is given another extent. The README of this folder has the measurement.
+        :meth:`morph` is given another extent. Measured in ``lens/photographs.md``.
 
         Parameters
         ----------
@@ -297,12 +297,12 @@ class SteerableLens:
         with a lower target probability than they started with.
 
         **Refreshed gradients.** A step toward distance r from distance d moves by at most 2 sqrt(r^2 - d^2), twice the
-        length of a perpendicular step, and changes no phase by more than 1e6 rad. Later steps make up for steps that
-        were limited; ``attained`` contains whether the distance was reached. If a gradient becomes exactly zero, the
-        remaining frames repeat the last one, and ``reasons`` names the step; so they do after a gradient too small to
-        reach the distance. The result depends little on ``frames``: with 2, 3, 5, 8 and 12 of them (11 to 14 steps) to
-        L2 6 the target probability of four photographs differed by at most .004, .10, .006 and .14 (csp-joint,
-        persistent, polar, EfficientNet-Lite0), that of 60 digits at L2 2.29 by .001 (2026-11-28).
+        step that reaches r perpendicular to the displacement so far, and changes no phase by more than 1e6 rad. Later
+        steps make up for steps that were limited; ``attained`` contains whether the distance was reached. If a gradient
+        becomes exactly zero, the remaining frames repeat the last one, and ``reasons`` names the step; so they do after
+        a gradient too small to reach the distance. The result depends little on ``frames``: with 2, 3, 5, 8 and 12 of
+        them (11 to 14 steps) to L2 6 the target probability of four photographs differed by at most .004, .10, .006 and
+        .14 (csp-joint, persistent, polar, EfficientNet-Lite0), that of 60 digits at L2 2.29 by .001 (2026-11-28).
 
         **Batches.** The gradient of a network with ReLUs jumps where a unit switches: when an image moves by an L2 of
         1e-4, EfficientNet-Lite0's gradient changes by 0.2 to 1 %; when it moves by 0.01, by 6 to 20 %. So rounding
@@ -417,17 +417,18 @@ class SteerableLens:
         morphs = self.morph(inputs, target, **extent, score="none", **options)
         if not morphs.ok.all():
             reasons = sorted({reason for reason in morphs.reasons if reason})
-            text = f"{int((~morphs.ok).sum())} of {len(morphs)} inputs were not perturbed to the end"
+            text = f"{int((~morphs.ok).sum())} of {len(morphs)} inputs did not reach the requested factor or distance"
             warnings.warn(f"{text}: {'; '.join(reasons)}", UserWarning, stacklevel=warning_stacklevel())
         return morphs.frames[:, -1].contiguous()
 
     __call__ = perturb  # as captum's Perturbation has it
 
-    # --- Checks, and the family of some images ---
+    # --- Checks, and the family of a batch of images ---
 
     def _check_amplitude_factors(self, amplitude_factors: object) -> None:
         if amplitude_factors is not None and isinstance(self.family, str) and self.family != "csp-joint":
-            raise ValueError(f"amplitude_factors must be None for family {self.family!r}, which has one coordinate")
+            moves = {"pixel": "pixels", "csp-amplitude": "amplitudes"}.get(self.family, "phases")
+            raise ValueError(f"amplitude_factors must be None for family {self.family!r}, which moves only {moves}")
 
     def _check_named_family(self) -> None:
         checks.check_choice("family", self.family, FAMILIES)
@@ -463,7 +464,7 @@ class SteerableLens:
             raise TypeError(f"pyramid must be a SteerablePyramid or a mapping of its options, got {kind}")
 
     def _family_for(self, images: Tensor) -> Family:
-        """Return the edit family of images [B, C, H, W]; the last one is kept for images of the same shape."""
+        """Return the edit family of images [B, C, H, W]; the last one is cached for images of the same shape."""
         restriction = self.rule, self.scales, self.orientations, self.pyramid
         key = self.family, self.color, tuple(images.shape[1:]), restriction
         if self._last_family is None or self._last_family[0] != key:

@@ -7,6 +7,8 @@ frozen     1         the source, extrapolated by each frame's factor
 live       steps     the image after the last step, decomposed again
 persistent steps     coordinates anchored at the source
 ========== ========= ==================================================================
+
+In the code, ``b`` are phase factors and ``a`` amplitude factors (None where they equal ``b``).
 """
 
 from __future__ import annotations
@@ -20,10 +22,9 @@ import torch
 from torch import Tensor
 
 from ..families import Anchor, Family, LumaFamily, Motion
-from ..families.protocols import Bounds, PiecewiseMotion
+from ..families.protocols import Bounds, PiecewiseMotion, check_frames
 from ..families.shared import clip
 from .l2_search import factor_at_l2, l2_from, search_factors, tolerance_at
-from .rendering import check_frames
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
@@ -34,9 +35,9 @@ MAX_STEP_RATIO = 2.0
 
 # Returns the gradient at an image [B, C, H, W], zero for failed samples; the int is the frame number of the image, or
 # None if the image is not a frame.
-Gradient = Callable[[Tensor, int | None], Tensor]
+GradientFn = Callable[[Tensor, int | None], Tensor]
 # Called with the samples [B] whose gradient is too small to reach their distance: they stop there.
-TooSmall = Callable[[Tensor], None]
+OnTooSmall = Callable[[Tensor], None]
 
 
 @dataclass
@@ -48,7 +49,7 @@ class MorphState:
     schedule: Schedule
     bounds: Bounds
     phase_cap: float | None
-    too_small: TooSmall
+    on_too_small: OnTooSmall
     factors: list[Tensor] = field(default_factory=list)  # blocks [f, B] of frames, cumulative
     amplitude_factors: list[Tensor] = field(default_factory=list)
     attained: list[Tensor] = field(default_factory=list)  # [B] of each budget
@@ -71,7 +72,7 @@ class MorphState:
         return clip(self.source.clone(), self.bounds)[None]
 
 
-def frozen(state: MorphState, gradient: Gradient, block: int | None = None) -> Iterator[Tensor]:
+def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) -> Iterator[Tensor]:
     """Yield frames in blocks [f, B, C, H, W] of size ``block`` (by default all), from one gradient at the source."""
     loss_gradient = gradient(state.source, 0 if state.schedule.starts_at_source else None)
     loss_gradient, scale = _scaled_up(loss_gradient, state.schedule)
@@ -97,7 +98,7 @@ def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor) -> tuple[T
         )
         reached.append(factor)
         state.attained.append(attained)
-        state.too_small(small)
+        state.on_too_small(small)
     return schedule.factors_to(torch.stack(reached)), None
 
 
@@ -110,12 +111,12 @@ def _with_analysis(motion: Motion) -> Motion:
     return pieces[0][1] if len(pieces) == 1 else motion
 
 
-def live(state: MorphState, gradient: Gradient) -> Iterator[Tensor]:
+def live(state: MorphState, gradient: GradientFn) -> Iterator[Tensor]:
     """Yield frames one by one; each step decomposes the image again."""
     return _step_by_step(state, gradient, _LivePosition(state))
 
 
-def persistent(state: MorphState, gradient: Gradient) -> Iterator[Tensor]:
+def persistent(state: MorphState, gradient: GradientFn) -> Iterator[Tensor]:
     """Yield frames one by one; each step refreshes the gradient in coordinates anchored at the source."""
     return _step_by_step(state, gradient, _PersistentPosition(state.family.anchor(state.source), state.bounds))
 
@@ -126,7 +127,7 @@ class _LivePosition:
     def __init__(self, state: MorphState):
         self.family, self.bounds, self.image = state.family, state.bounds, state.source
 
-    def toward(self, gradient: Tensor) -> Motion:
+    def motion_along(self, gradient: Tensor) -> Motion:
         return self.family.prepare(self.image, gradient)
 
     def move(self, motion: Motion, gradient: Tensor, b: Tensor, a: Tensor | None) -> Tensor:
@@ -141,7 +142,7 @@ class _PersistentPosition:
     def __init__(self, anchor: Anchor, bounds: Bounds):
         self.anchor, self.bounds = anchor, bounds
 
-    def toward(self, gradient: Tensor) -> Motion:
+    def motion_along(self, gradient: Tensor) -> Motion:
         return self.anchor.toward(gradient)
 
     def move(self, motion: Motion, gradient: Tensor, b: Tensor, a: Tensor | None) -> Tensor:
@@ -150,27 +151,27 @@ class _PersistentPosition:
 
 
 def _step_by_step(
-    state: MorphState, gradient: Gradient, position: _LivePosition | _PersistentPosition
+    state: MorphState, gradient: GradientFn, position: _LivePosition | _PersistentPosition
 ) -> Iterator[Tensor]:
     b = a = torch.zeros_like(state.source[:, 0, 0, 0])
     image, frame, start = state.source, int(state.schedule.starts_at_source), None
-    shown = frame - 1 if frame else None  # the frame number of the image, if it is a frame
+    frame_number = frame - 1 if frame else None  # of the image, if it is a frame
     steps = list(state.schedule.steps())
     if not steps:
-        gradient(image, shown)  # no step is taken, but targets, outputs and status come from a gradient
+        gradient(image, frame_number)  # no step is taken, but targets, outputs and status come from a gradient
     if frame:
         state.append_factors(b[None], a[None])
         yield state.source_frame()
     for step in steps:
-        loss_gradient, scale = _scaled_up(gradient(image, shown), state.schedule)
-        motion = position.toward(loss_gradient)
+        loss_gradient, scale = _scaled_up(gradient(image, frame_number), state.schedule)
+        motion = position.motion_along(loss_gradient)
         size = loss_gradient.abs().flatten(1).amax(1)
         first = None if start is None else start / size.double()
         range_end = (torch.finfo(b.dtype).max - b) / scale
         db, da = _step_factors(state, motion, step, image, range_end, first)
         moves = loss_gradient.flatten(1).any(1)  # without a gradient, rounding would determine the factor
         db, da = torch.where(moves, db, 0.0), None if da is None else torch.where(moves, da, 0.0)
-        image, shown = position.move(motion, loss_gradient, db, da), None
+        image, frame_number = position.move(motion, loss_gradient, db, da), None
         start = db * size.double()  # factors are about inverse to the size of the gradient
         b, a = b + db * scale, a + (db if da is None else da) * scale
         if step.ends_frame:
@@ -178,7 +179,7 @@ def _step_by_step(
                 state.attained.append(_is_attained(state, image, step.budget))
             state.append_factors(b[None], a[None])
             yield image[None]
-            frame, shown = frame + 1, frame
+            frame, frame_number = frame + 1, frame
 
 
 def _step_factors(
@@ -212,7 +213,7 @@ def _step_factors(
         range_end=range_end,
         source=state.source,
     )
-    state.too_small(small)
+    state.on_too_small(small)
     here = l2_from(image[None], state.source)[0]
     longest = MAX_STEP_RATIO * (step.budget.square() - here.square()).clamp(min=0).sqrt()
     return _shortened(state, motion, b, image, longest.maximum(accuracy), accuracy), None

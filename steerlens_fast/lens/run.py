@@ -45,7 +45,8 @@ class MorphRun:
         self.schedule = make_schedule(source, lens.bounds, regime=lens.regime, **schedule)
         # Reading on CUDA would synchronise, unless the search does so anyway.
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
-        self.provider.warns &= lens.warns and can_read and self.schedule.toward
+        self.provider.warn_if_predicted &= lens.warn_about_targets and can_read and self.schedule.moves_toward_target
+        self.warn_if_fell = self.provider.warn_if_predicted
         self.overflowed: dict[int, Tensor] = {}  # frame -> which samples [B] left the floating-point range
         self.state = MorphState(
             lens._family_for(source),
@@ -53,7 +54,7 @@ class MorphRun:
             self.schedule,
             lens.bounds,
             lens.phase_cap,
-            self.provider.stop_too_small,
+            self.provider.stop_where_gradient_too_small,
         )
 
     def result(self, frames: Tensor, l2: Tensor, score: str) -> Morphs:
@@ -63,7 +64,7 @@ class MorphRun:
             provider.discard_outputs(frame, overflowed)
         provider.score(frames, score)
         attained = torch.stack(state.attained, 1) if budgets is not None else None
-        if attained is not None and not self.schedule.several:
+        if attained is not None and not self.schedule.one_frame_per_budget:
             attained = attained[:, -1]
         morphs = Morphs(
             frames=frames.transpose(0, 1).to(self.images.dtype),
@@ -78,10 +79,10 @@ class MorphRun:
             status=provider.status,
             settings=self.lens.settings | self._class_names(),
             gradient_norm=provider.gradient_norm,
-            stopped=None if self.lens.regime == "frozen" else provider.stopped,
+            stopped=None if self.lens.regime == "frozen" else provider.stopped_at_step,
         )
-        if provider.warns and len(provider.outputs) > 1:  # a fall is a difference between two scored frames
-            self._warn_of_falls(morphs)
+        if self.warn_if_fell and len(provider.outputs) > 1:  # two scored frames are compared
+            self._warn_if_fell(morphs)
         return morphs
 
     def _class_names(self) -> dict[str, list[str]]:
@@ -90,8 +91,8 @@ class MorphRun:
         names = own_class_names(self.lens.classifier.model) if given is None else given
         return {} if names is None or len(names) != classes else {"class_names": names}
 
-    def _warn_of_falls(self, morphs: Morphs) -> None:
-        """Warn where a morph went too far for its target."""
+    def _warn_if_fell(self, morphs: Morphs) -> None:
+        """Warn where the last frame's target probability is below that of an earlier frame."""
         if not morphs.l2.numel():
             return
         # A morph that moves back toward the source is not an overshoot.

@@ -34,9 +34,9 @@ class Schedule:
     factors: Tensor | None = None
     amplitude_factors: Tensor | None = None
     budgets: Tensor | None = None
-    several: bool = False  # one frame for each of M budgets, instead of F frames up to a single one
+    one_frame_per_budget: bool = False  # one frame for each of M budgets, instead of F frames up to a single one
     starts_at_source: bool = True  # the first frame has factor 0 for every sample
-    toward: bool = True  # some factor is positive: a frame lies in the direction of the target
+    moves_toward_target: bool = True  # some factor is positive: a frame lies in the direction of the target
     steps_per_frame: int = 1  # gradients from one frame to the next, in regimes that refresh them
 
     def steps(self) -> list[Step]:
@@ -44,7 +44,7 @@ class Schedule:
         return self._budget_steps() if self.budgets is not None else self._factor_steps()
 
     def _budget_steps(self) -> list[Step]:
-        budgets = self.budgets if self.several else self._shares(self.budgets)[1:] * self.budgets
+        budgets = self.budgets if self.one_frame_per_budget else self._shares(self.budgets)[1:] * self.budgets
         steps, low = [], torch.zeros_like(budgets[0])
         for high in budgets:
             for part in range(1, self.steps_per_frame + 1):
@@ -63,7 +63,7 @@ class Schedule:
 
     def factors_to(self, reached: Tensor) -> Tensor:
         """Return the factors [F, B] of all frames, from those [M, B] that reach the budgets."""
-        if self.several:
+        if self.one_frame_per_budget:
             return torch.cat([torch.zeros_like(reached[:1]), reached])
         return self._shares(reached) * reached
 
@@ -100,7 +100,8 @@ def make_schedule(
     if not refreshed:
         return schedule
     per_frame = steps_per_frame(steps, intervals)
-    stays = schedule.budgets is not None and not schedule.toward  # more gradients change nothing at distance 0
+    # More gradients change nothing at distance 0.
+    stays = schedule.budgets is not None and not schedule.moves_toward_target
     return replace(schedule, steps_per_frame=1 if stays else per_frame)
 
 
@@ -180,7 +181,7 @@ def _factor_schedule(images: Tensor, factors, amplitude_factors, frames: int | N
     toward = any(bool((t > 0).any()) for t in tables.values())
     on_device = lambda name, t: None if t is None else to_device_async(name, t, images.device)
     b, a = on_device("factors", b), on_device("amplitude_factors", a)
-    return Schedule(len(b), b, a, starts_at_source=at_source, toward=toward)
+    return Schedule(len(b), b, a, starts_at_source=at_source, moves_toward_target=toward)
 
 
 def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
@@ -190,7 +191,7 @@ def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
     if not math.isfinite(last):
         raise ValueError(f"factors must be finite in {images.dtype}, got {factor!r}")
     table = ramp[:, None].expand(-1, images.shape[0])
-    return Schedule(frames, to_device_async("factors", table, images.device), toward=last > 0)
+    return Schedule(frames, to_device_async("factors", table, images.device), moves_toward_target=last > 0)
 
 
 def _check_factor_shape(name: str, table: Tensor, count: int) -> None:
@@ -226,7 +227,7 @@ def _budget_schedule(images: Tensor, max_l2, frames: int | None, steps: int | No
         hint = "for several distances use distances="
         raise ValueError(f"max_l2 must be {kinds} with B = {count} ({hint}), got shape {list(table.shape)}")
     budgets = _distances_in("max_l2", max_l2, table, images).reshape(1, -1).expand(1, count)
-    return Schedule(count_frames(frames, steps), budgets=budgets, toward=bool((table > 0).any()))
+    return Schedule(count_frames(frames, steps), budgets=budgets, moves_toward_target=bool((table > 0).any()))
 
 
 def _distances_schedule(images: Tensor, distances, frames: int | None, refreshed: bool) -> Schedule:
@@ -240,7 +241,7 @@ def _distances_schedule(images: Tensor, distances, frames: int | None, refreshed
         raise ValueError(f"distances must increase in regimes that refresh the gradient, got {distances!r}")
     budgets = _distances_in("distances", distances, table, images).reshape(-1, table.shape[-1]).T.expand(-1, count)
     frames = count_frames(frames, distances=len(budgets) + 1)
-    return Schedule(frames, budgets=budgets, several=True, toward=bool((table > 0).any()))
+    return Schedule(frames, budgets=budgets, one_frame_per_budget=True, moves_toward_target=bool((table > 0).any()))
 
 
 def _distances_in(name: str, given, table: Tensor, images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ def pair(planes: Tensor, run: int) -> Tensor:
     Parameters
     ----------
     planes : Tensor [R run, ...], real or complex
-        Of complex planes the real parts.
+        Only the real parts of complex planes are used.
     run : int
         Planes are paired within runs of this length; the last one of an odd run is paired with zeros.
 

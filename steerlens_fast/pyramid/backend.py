@@ -1,4 +1,4 @@
-"""Which backend computes some images."""
+"""Choice of the backend that computes a batch of planes."""
 
 from __future__ import annotations
 

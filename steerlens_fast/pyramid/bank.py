@@ -7,7 +7,7 @@ domain and every derivative of these:
 =========== =============================== ===============================
 bank        split                           merge
 =========== =============================== ===============================
-"analysis"  coefficients of an image        derivative of the analysis
+"analysis"  coefficients of an image        adjoint (VJP) of the analysis
 "real"      gradient w.r.t. Re(c)           synthesis from the real parts
 "adjoint"   gradient w.r.t. c               synthesis from both quadratures
 =========== =============================== ===============================

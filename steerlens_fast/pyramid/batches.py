@@ -92,5 +92,5 @@ def _store_bands(bank: Bank, part: Part, spectra: Tensor, whole: Tensor) -> None
 
 
 def _forms_match(bank: Bank, bands: Sequence[Tensor]) -> bool:
-    """Return whether the plane op takes these bands: only real banks may have complex ones where real are expected."""
+    """Return whether the plane op takes these bands: False if a non-real bank gets a complex band for a residual."""
     return bank.paired or all(bank.is_complex(part) or not band.is_complex() for part, band in zip(bank.parts, bands))

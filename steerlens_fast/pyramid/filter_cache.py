@@ -108,8 +108,8 @@ class FilterCache:
 def _record_stream(group: _Group, key: Hashable, value):
     """Tell torch's allocator that the current stream reads these filters, and return them.
 
-    The allocator reuses freed memory only after that stream has finished with it. An eviction thus waits for nothing,
-    and the allocator puts the events off while a CUDA graph is being captured, by whichever thread.
+    The allocator reuses freed memory only after that stream has finished with it. An eviction thus waits for nothing.
+    The allocator defers its events while any thread captures a CUDA graph.
     """
     filters = value if isinstance(value, tuple) else (value,)
     if not filters or not filters[0].is_cuda:

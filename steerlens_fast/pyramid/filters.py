@@ -107,7 +107,7 @@ def low_product(log_radius: Tensor, scales: int, width: float) -> Tensor:
 
 
 def direction_cosines(angle: Tensor, orientations: int) -> tuple[Tensor, Tensor]:
-    """Return cos(theta - pi k / K), [K, h, w], and a band's side: 2 where the cosine is positive, 0 where negative.
+    """Return cos(theta - pi k / K), [K, h, w], and its analytic weight: 2 where it is positive, 0 where negative.
 
     The line cos = 0 matters at order 0 only. Half of the line counts as positive, so that exactly one of two opposite
     frequencies does: this keeps the real part, the energy and the adjoint exact there too.
@@ -117,8 +117,8 @@ def direction_cosines(angle: Tensor, orientations: int) -> tuple[Tensor, Tensor]
     )
     cosine = torch.cos(offset)
     on_line = cosine.abs() < 1e-13  # zero but for rounding
-    side = torch.where(on_line, 1.0 + torch.sign(torch.sin(offset)), 1.0 + torch.sign(cosine))
-    return torch.where(on_line, torch.zeros_like(cosine), cosine), side
+    weight = torch.where(on_line, 1.0 + torch.sign(torch.sin(offset)), 1.0 + torch.sign(cosine))
+    return torch.where(on_line, torch.zeros_like(cosine), cosine), weight
 
 
 def angular_gain(order: int, orientations: int) -> float:
@@ -135,9 +135,9 @@ def _make_band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
     log_radius, angle = polar_grid(geometry, geometry.band_shape(scale))
     width = geometry.transition_width
     radial = low_product(log_radius, scale + 1, width) * high(log_radius, scale + 1, width)
-    cosine, side = direction_cosines(angle, geometry.orientations)
+    cosine, weight = direction_cosines(angle, geometry.orientations)
     band = radial * cosine**geometry.order * angular_gain(geometry.order, geometry.orientations)
-    return band, side
+    return band, weight
 
 
 def band_filter(geometry: Geometry, scale: int) -> Tensor:
@@ -145,7 +145,7 @@ def band_filter(geometry: Geometry, scale: int) -> Tensor:
     return _band_filter(geometry, scale)[0]
 
 
-def band_side(geometry: Geometry, scale: int) -> Tensor:
+def analytic_weight(geometry: Geometry, scale: int) -> Tensor:
     """Return the factor that makes a band analytic: 2 where cos(theta - pi k / K) is positive, 0 where negative."""
     return _band_filter(geometry, scale)[1]
 

@@ -60,12 +60,12 @@ def full_mask(geometry: Geometry, kind: str, part: Part) -> Tensor:
         return filters.lowpass_filter(geometry)[None] * factor
     mask = filters.band_filter(geometry, scale) * factor
     if kind != "real":
-        mask = mask * filters.band_side(geometry, scale) / (1 if analysis else 2)
+        mask = mask * filters.analytic_weight(geometry, scale) / (1 if analysis else 2)
     return mask if part.orientations is None else mask[list(part.orientations)]
 
 
 def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
-    """Return the share of each frequency that the oriented ``parts`` do not contain, over H W: [1, H, W] float64."""
+    """Return the share of each frequency that the oriented ``parts`` lack, divided by H W: [1, H, W] float64."""
     H, W = geometry.shape
     residual = torch.ones(H, W, dtype=torch.float64, device="cpu")
     for scale, orientations in parts:

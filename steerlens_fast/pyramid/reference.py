@@ -16,7 +16,7 @@ def analyze(image: Tensor, geometry: Geometry) -> tuple[Tensor, list[Tensor], Te
     to = lambda mask: mask.to(image.device, image.dtype)
     bands = []
     for s in range(geometry.num_scales):
-        mask = filters.band_filter(geometry, s) * filters.band_side(geometry, s) * filters.scaling(geometry, s)
+        mask = filters.band_filter(geometry, s) * filters.analytic_weight(geometry, s) * filters.scaling(geometry, s)
         bands.append(torch.fft.ifft2(crop(X, *mask.shape[-2:])[..., None, :, :] * (-1j) ** geometry.order * to(mask)))
     highpass = torch.fft.ifft2(X * to(filters.highpass_filter(geometry))).real
     low = filters.lowpass_filter(geometry) * filters.scaling(geometry, geometry.num_scales)
@@ -33,7 +33,7 @@ def synthesize(highpass: Tensor, bands: list[Tensor], lowpass: Tensor, geometry:
     for s, band in enumerate(bands):
         mask = filters.band_filter(geometry, s) / filters.scaling(geometry, s)
         if synthesis == "adjoint":
-            mask = mask * filters.band_side(geometry, s) / 2
+            mask = mask * filters.analytic_weight(geometry, s) / 2
         spectrum = torch.fft.fft2(band.real if synthesis == "real" else band)
         X = X + pad((spectrum * 1j**geometry.order * to(mask)).sum(-3), H, W)
     return torch.fft.ifft2(X).real

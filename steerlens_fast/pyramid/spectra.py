@@ -1,4 +1,4 @@
-"""One pass over some planes by torch.fft and the ops on bands: pure functions of tensors, traced by torch.compile."""
+"""One pass over a batch of planes by torch.fft and the ops on bands: pure functions, traced by torch.compile."""
 
 from __future__ import annotations
 

@@ -163,17 +163,11 @@ def test_pictures_of_growth_are_reproducible(tmp_path):
     assert first.read_bytes() == before  # the same numbers, the same bytes
 
 
-def test_standard_library_imports_its_own_profile():
-    """cProfile imports a module of the same name as bench/profile.py."""
-    code = "import profile, cProfile; assert 'bench' not in profile.__file__; cProfile.run('1')"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=BENCH, capture_output=True)
-
-
 WRONG_LINES = [
-    (["profile.py", "analysis", "8x3"], "must be like 8x3x224x224 (batch, channels, height, width), got '8x3'"),
-    (["profile.py", "analysis", "--rounds", "0"], "rounds"),
-    (["profile.py", "11 persistent steps", "1x1x32x32", "--who", "plenoptic"], "--who must be one of ours for"),
-    (["profile.py", "split_bands", "--who", "floor"], "--who must be one of ours, plain, compiled for split_bands"),
+    (["profiling.py", "analysis", "8x3"], "must be like 8x3x224x224 (batch, channels, height, width), got '8x3'"),
+    (["profiling.py", "analysis", "--rounds", "0"], "rounds"),
+    (["profiling.py", "11 persistent steps", "1x1x32x32", "--who", "plenoptic"], "--who must be one of ours for"),
+    (["profiling.py", "split_bands", "--who", "floor"], "--who must be one of ours, plain, compiled for split_bands"),
     (["growth.py", "--only", "batch"], "--only needs --out"),
     (["report.py", "nosuch.json"], "no such file: nosuch.json"),
     (["report.py", "--out", "a.json", __file__], "--out is for --collect"),

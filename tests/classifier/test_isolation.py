@@ -32,7 +32,7 @@ class Drawing(nn.Module):
 
 
 def states(model):
-    """Return the state of every generator that :class:`Drawing` reaches."""
+    """Return the state of every generator that :class:`Drawing` uses."""
     own = (model.torch.get_state(), model.python.getstate(), model.numpy.bit_generator.state)
     return (*own, model.legacy.get_state(), torch.get_rng_state(), random.getstate(), np.random.get_state())
 

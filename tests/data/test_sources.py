@@ -188,7 +188,7 @@ def test_entries_of_a_folder_that_are_no_items_are_counted(tmp_path):
     assert source.left_out.as_dict() == {
         "hidden": {"count": 1, "examples": ["cat/.DS_Store"]},
         "link to a folder that contains it": {"count": 1, "examples": ["cat/up"]},
-        "no image file": {"count": 3, "examples": ["Thumbs.db", "labels.zip", "cat/2.heic"]},
+        "not an image": {"count": 3, "examples": ["Thumbs.db", "labels.zip", "cat/2.heic"]},
     }
     list(source.listing())
     assert source.left_out.as_dict()["hidden"]["count"] == 1  # of the last listing
@@ -526,7 +526,7 @@ def test_samples_of_a_tar(tmp_path, format):
     assert {item.key for item in items} == set(wanted)
     assert source.left_out.as_dict() == {
         "hidden": {"count": 1, "examples": ["t.tar!__MACOSX/._3.jpg"]},
-        "no image file": {"count": 1, "examples": ["t.tar!only-text.txt"]},
+        "not an image": {"count": 1, "examples": ["t.tar!only-text.txt"]},
         "no suffix": {"count": 1, "examples": ["t.tar!noext"]},
         "another image of one sample (names end at the first dot)": {
             "count": 1,
@@ -619,7 +619,7 @@ def test_tars_that_are_wrong(tmp_path):
         "1.json: names must differ, got 'label', 'label'", tar(tmp_path / "h.tar", [("1.png", b"x"), ("1.json", twice)])
     )
     refused("1.json: must be a JSON object", tar(tmp_path / "c.tar", [("1.png", b"x"), ("1.json", b"{")]))
-    refused("got none in .*d.tar: it has 1 no image file .d.tar!1.txt.$", tar(tmp_path / "d.tar", [("1.txt", b"x")]))
+    refused("got none in .*d.tar: it has 1 not an image .d.tar!1.txt.$", tar(tmp_path / "d.tar", [("1.txt", b"x")]))
     refused("got none in .*e.tar, which is empty$", tar(tmp_path / "e.tar", []))
     two = [tar(tmp_path / f"f{n}.tar", []) for n in range(2)]
     refused("got none in .*f0.tar and 1 more, which is empty$", tmp_path / "f{0,1}.tar")

@@ -100,7 +100,7 @@ def test_morphs_reach_their_distance(short):
 
 
 def test_morphs_are_those_of_the_lens(short):
-    """Of one digit alone: those of the demo do not depend on the digits beside it."""
+    """A digit's morph in the demo equals that of the digit alone."""
     e = short.examples[0]
     lens = SteerableLens(short.model, family="csp-joint", rule="polar")
     alone = lens.morph(e.image[None, None], e.target, max_l2=SHORT["max_l2"], frames=SHORT["frames"])

@@ -163,7 +163,7 @@ def test_results_are_equal_in_chunks(tmp_path, monkeypatch):
 
 
 def test_progress_counts_records(tmp_path, capsys):
-    """Records of two families and noise at two distances, and of probes: 10 sources x (3 x 2 + 1)."""
+    """The records are two families and noise at two budgets, and probes: 10 sources x (3 x 2 + 1)."""
     run(tmp_path, progress="json")
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert last["done"] == last["total"] == 70 == len(records(tmp_path))

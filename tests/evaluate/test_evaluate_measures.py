@@ -87,7 +87,7 @@ def test_bootstrap_agrees_with_all_resamples():
 
 
 def test_bootstrap_agrees_with_the_normal_interval():
-    """Of a mean of many values the interval is that of the central limit theorem."""
+    """The interval of a mean of many values is that of the central limit theorem."""
     values = torch.randn(4000, dtype=torch.float64) * 3 + 5
     found = bootstrap(values, "mean")
     half = 1.96 * values.std().item() / math.sqrt(4000)

@@ -166,7 +166,7 @@ def test_displacements_are_reported_by_kind(tmp_path):
 
 
 def test_true_motion_that_misses_its_distance_is_left_out(tmp_path):
-    """Of a distance that it does not reach, what a family has moved is no share."""
+    """A family's share is not defined at a distance that it does not reach."""
     how = {"target": 0, "sources": 14, "families": ["pixel"], "max_l2": 5.0, "probe_directions": 0}
     summary = run(tmp_path, Shapes(2, seed=3), net(0, classes=14, size=32), {}, **how).summary
     told = summary["budgets"][0]

@@ -86,7 +86,7 @@ def test_more_restarts_are_never_worse():
 
 
 def test_explained_share_is_that_of_the_returned_warp():
-    """The displacement that is returned gives the E that is returned."""
+    """The returned displacement explains the returned share E of the edit."""
     images = pictures(5, 32)
     edit = (warped(images, displacements(5, 3.0)) + 0.05 * torch.randn_like(images)).clamp(0, 1)
     found = smooth_reconstruction(images, edit)

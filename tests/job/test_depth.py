@@ -177,7 +177,7 @@ def first_frames(out):
 
 
 def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
-    """In the log, the plan, the dry run, the summary and the last line, naming the option; with it, none of it."""
+    """The log, plan, dry run, summary and last line have it and name the option; with the option there is none."""
     said = "6 of 6 images use at most a quarter of the range of 16 bits"
     assert run_here(tmp_path / "dry", "--dry-run", data=data) == 0
     assert f"warning: {said}, 0 to 4095 of 65535" in capsys.readouterr().out and said in caplog.text
@@ -194,7 +194,7 @@ def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
 
 
 def test_narrow_images_after_others_give_a_warning(tmp_path):
-    """Images in colour, after an image of 8 bits and one that cannot be decoded."""
+    """Colour images, after an image of 8 bits and one that cannot be decoded."""
     files = [zoo.png(TWELVE.astype(np.uint8), zoo.GREY), b"", OF_COLOURS["rgb.png"], OF_COLOURS["ppm"]]
     for n, content in enumerate(files):
         (tmp_path / f"{n}.png").write_bytes(content)

@@ -262,7 +262,7 @@ def test_pictures_need_grey_or_colour(tmp_path):
 
 
 def test_damaged_shard_is_named(job, tmp_path):
-    """A file of the length in the marker, with other bytes."""
+    """The shard has the length that its marker records, but other content."""
     out, _ = job
     file = out / "shards" / "00000.safetensors"
     file.write_bytes(bytes(file.stat().st_size))

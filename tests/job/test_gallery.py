@@ -122,7 +122,7 @@ def test_drawn_sample_is_that_of_its_seed():
 
 
 def test_one_shard_at_a_time_and_only_those_with_examples(tmp_path, monkeypatch):
-    """Of 10 shards with 4 morphs, 3 are opened for 3 examples, and one morph read from each."""
+    """For 3 examples, 3 of 10 shards with 4 morphs are opened, and one morph is read from each."""
     make_job(tmp_path, morphs_of(40, 2), [str(i) for i in range(40)])
     asked, read = [], reader.read_frames
 
@@ -306,7 +306,7 @@ def shown(window, tmp_path):
 
 
 def colour_of(window, canvas: str) -> int:
-    """Return the grey level in the middle of an element's picture."""
+    """Return the colour at the centre of an element's picture."""
     picture = np.asarray(pil.open(io.BytesIO(window.picture(canvas))).convert("RGB"))
     middle = picture[picture.shape[0] // 2, picture.shape[1] // 2]
     assert len(set(middle.tolist())) == 1

@@ -84,7 +84,8 @@ def is_file(handle: int) -> bool:
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
 def test_without_locks_there_is_a_warning(number, data, job, tmp_path, monkeypatch, capsys):
     failing(monkeypatch, fcntl, "flock", number)
-    text = rf"\.lock cannot be locked, the file system has no locks \({os.strerror(number)}\): a second job on"
+    problem = r"\.lock cannot be locked: the file system does not support locking "
+    text = rf"{problem}\({os.strerror(number)}\): a second job on"
     with pytest.warns(UserWarning, match=text):
         assert run_here(tmp_path / "out", data=data) == 0
     assert digests(tmp_path / "out") == digests(job)

@@ -291,17 +291,17 @@ def test_tables_targets_are_where_its_images_go(data, tmp_path, capsys):
 
 
 def test_what_the_data_hold_besides_is_reported(data, tmp_path, capsys):
-    """In the plan, the summary, the last line and the dry run."""
+    """The plan, the summary, the last line and the dry run have it."""
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "__MACOSX" / "c0").mkdir(parents=True)
     (tmp_path / "data" / "c0" / "notes.txt").touch()
     assert run_here(tmp_path / "dry", "--dry-run", data=tmp_path / "data") == 0
-    assert "unused entries: 1 no image file, e.g. c0/notes.txt" in capsys.readouterr().out
+    assert "unused entries: 1 not an image, e.g. c0/notes.txt" in capsys.readouterr().out
     assert run_here(tmp_path / "out", data=tmp_path / "data") == 0
-    assert "unused entries of the data: 1 in a system folder, 1 no image file" in capsys.readouterr().err
+    assert "unused entries of the data: 1 in a system folder, 1 not an image" in capsys.readouterr().err
     plan, summary = (json.loads((tmp_path / "out" / name).read_text()) for name in ("plan.json", "summary.json"))
-    assert summary["unused_entries"] == {"in a system folder": 1, "no image file": 1}
-    assert plan["unused_entries"]["no image file"] == {"count": 1, "examples": ["c0/notes.txt"]}
+    assert summary["unused_entries"] == {"in a system folder": 1, "not an image": 1}
+    assert plan["unused_entries"]["not an image"] == {"count": 1, "examples": ["c0/notes.txt"]}
     assert [r["key"] for r in records(tmp_path / "out")] == [
         str(p.relative_to(data)) for p in sorted(data.rglob("*.png"))
     ]

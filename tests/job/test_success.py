@@ -202,7 +202,7 @@ def test_probabilities_of_predictions_are_in_the_record(data, tmp_path):
 
 
 def test_success_without_a_summary_is_that_of_the_shards(tmp_path):
-    """The summary of a job that has not ended, or of an older version."""
+    """As for a job that is unfinished, or was made by an older version."""
     made = make_job(tmp_path, morphs_of(10, 3), [str(i) for i in range(10)], failed=(2,), unscored=(3,))
     plan = Plan.read(tmp_path)
     for r in made:

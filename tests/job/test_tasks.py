@@ -267,7 +267,7 @@ def test_images_are_cast_to_the_models_dtype(computed, preprocessing):
 
 @pytest.mark.parametrize("computed", [torch.float16, torch.bfloat16], ids=str)
 def test_saturated_gradient_survives_half_precision(computed):
-    """Images are in float32; the gradient at the model's outputs is 1e-13, and float16 holds nothing below 6e-8."""
+    """For float32 images the gradient at the model's outputs is 1e-13, and float16 holds nothing below 6e-8."""
     model = network(3)
     with torch.no_grad():
         model[3].bias[1] += 29

@@ -482,7 +482,7 @@ def test_default_dtype_is_not_ours(default):
 
 @ways
 def test_model_in_training_mode_gives_a_warning_once_per_call(way):
-    """In the name of the caller's line."""
+    """The warning points to the caller's line."""
     with pytest.warns(UserWarning, match="training mode") as record:
         WAYS[way](SteerableLens(Restless().train()), images())
     assert [w.filename for w in record if "training" in str(w.message)] == [__file__]
@@ -875,7 +875,7 @@ def test_peak_memory_beyond_the_frames(regime, color, frames, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="resident memory is read from /proc")
 def test_ten_thousand_iterations_in_flat_memory():
-    """In all regimes by turns. After the first thousand, 1 MiB more at most: a hundred bytes for each."""
+    """All regimes take turns. After the first thousand, 1 MiB more at most: a hundred bytes for each."""
     x, model = images(1, size=8, channels=1), linear(1, 8, 3)
     lenses = [SteerableLens(model, regime=regime, family=f) for regime in REGIMES for f in ("csp-joint", "fourier")]
 

@@ -593,7 +593,7 @@ def test_target_that_is_already_predicted_is_not_bold():
 
 
 def test_strips_of_labels_and_of_positions_with_one_class_each():
-    """Of independent labels the target's state; the class at the source is that of the target's position."""
+    """For independent labels, the target's state; for positions, the source class at the target's position."""
     outputs = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1).expand(2, 3, 2, 5)  # every label is present, with 0.73
     target, source = torch.tensor([[0, 3], [1, 2]]), torch.tensor([1, 1])
     m = make(2, 3, outputs=outputs, target=target, source=source, settings=SETTINGS | {"task": "multilabel"})

@@ -46,7 +46,7 @@ WORK = {
     "frozen joint morph": morph("joint"),
     "frozen adjoint morph": morph("phase", "adjoint"),
 }
-works = pytest.mark.parametrize("work", WORK.values(), ids=WORK)
+each_workload = pytest.mark.parametrize("work", WORK.values(), ids=WORK)
 
 
 def on(device, count=2):
@@ -56,7 +56,7 @@ def on(device, count=2):
 # --- CUDA graphs
 
 
-@works
+@each_workload
 @torch.no_grad()
 def test_captured_graph_replays_with_new_inputs(work, gpu):
     """A replay computes what the inputs hold then."""
@@ -80,7 +80,7 @@ def test_captured_graph_replays_with_new_inputs(work, gpu):
 # --- Streams and devices
 
 
-@works
+@each_workload
 @torch.no_grad()
 def test_streams_give_the_results_of_one_stream(work, gpu):
     """Side by side on streams of their own, each as if it were alone."""
@@ -98,7 +98,7 @@ def test_streams_give_the_results_of_one_stream(work, gpu):
         assert all(map(torch.equal, mine, expected))
 
 
-@works
+@each_workload
 @torch.no_grad()
 def test_device_other_than_the_current_one_works(work, gpu):
     if torch.cuda.device_count() < 2:
@@ -127,7 +127,7 @@ def no_waits(gpu):
     torch.cuda.set_sync_debug_mode("default")
 
 
-@works
+@each_workload
 @torch.no_grad()
 def test_work_does_not_wait(work, gpu, no_waits):
     x, g = on(gpu)
@@ -150,7 +150,7 @@ def test_frozen_morph_by_the_lens_does_not_wait(family, target, gpu, no_waits):
 # --- The same bits, twice
 
 
-@works
+@each_workload
 def test_repeated_work_is_bitwise_equal(work, gpu):
     x, g = on(gpu)
     assert all(map(torch.equal, tensors_of(work(x, g)), tensors_of(work(x, g))))
@@ -184,7 +184,7 @@ def test_ops_agree_with_the_cpu(op, gpu, dtype):
             assert_close(ours, theirs, name)
 
 
-@works
+@each_workload
 def test_work_agrees_with_the_cpu(work, gpu):
     for found, expected in zip(*(tensors_of(work(*on(d))) for d in (gpu, "cpu")), strict=True):
         assert_close(found, expected, "render")

@@ -88,18 +88,18 @@ def test_bands_vanish_at_dc_and_nyquist(geometry):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_one_of_two_opposite_frequencies_is_kept(geometry):
-    """side(f) + side(-f) = 2 wherever a band is not zero: its real part has the two-sided filter."""
+    """weight(f) + weight(-f) = 2 wherever a band is not zero: its real part has the two-sided filter."""
     for s in range(geometry.num_scales):
-        side = filters.band_side(geometry, s)
-        opposite = torch.roll(side.flip(-2, -1), (1, 1), (-2, -1))
+        weight = filters.analytic_weight(geometry, s)
+        opposite = torch.roll(weight.flip(-2, -1), (1, 1), (-2, -1))
         there = filters.band_filter(geometry, s) != 0
-        assert ((side + opposite)[there] == 2).all()
-        assert set(side[there].unique().tolist()) <= {0.0, 2.0}
+        assert ((weight + opposite)[there] == 2).all()
+        assert set(weight[there].unique().tolist()) <= {0.0, 2.0}
 
 
 @pytest.mark.parametrize("shape", SMALL_IMAGES)
 def test_each_scale_has_half_the_rows_and_columns(shape):
-    """Rounded up; the coarsest has at least 2 on a side."""
+    """Rounded up; the coarsest has at least 2 on a weight."""
     geometry = SteerablePyramid(shape).geometry
     assert geometry.num_scales == math.floor(math.log2(min(shape))) - 2
     for s in range(geometry.num_scales):

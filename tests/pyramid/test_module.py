@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 from cases import dtypes, image, normal
-from coefficient_checks import assert_same, edited
+from coefficient_checks import assert_same, random_coefficients
 from pairwise import pairwise
 from tolerances import TOLERANCES, assert_close
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -89,7 +89,7 @@ def test_chunks_change_nothing(small_chunks, pieces, synthesis, device):
 
 def test_chunks_do_not_change_gradients(small_chunks, device):
     pyramid = SteerablePyramid((16, 16))
-    weights = edited(pyramid, 4, device=device)
+    weights = random_coefficients(pyramid, 4, device=device)
 
     def gradient():
         x = image(4, 16, 16, device=device).requires_grad_()
@@ -242,7 +242,7 @@ def test_jvp_along_a_tangent_is_the_value_at_the_tangent(synthesis, device):
     value, derivative = torch.func.jvp(pyramid, (x,), (tangent,))
     assert_same(value, pyramid(x), "pyramid")
     assert_same(derivative, pyramid(tangent), "pyramid")
-    c, dc = edited(pyramid, device=device), pyramid(tangent)
+    c, dc = random_coefficients(pyramid, device=device), pyramid(tangent)
     value, derivative = torch.func.jvp(pyramid.synthesize, (c,), (dc,))
     assert_close(derivative, tangent, "pyramid")
     assert_close(value, pyramid.synthesize(c), "pyramid")

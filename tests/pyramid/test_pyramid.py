@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 from cases import DTYPES, IMAGE_SHAPES, SMALL_IMAGES, dtypes, image, normal
-from coefficient_checks import assert_same, edited
+from coefficient_checks import assert_same, random_coefficients
 from pairwise import pairwise
 from tolerances import TOLERANCES, assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -72,7 +72,7 @@ def test_analysis_and_synthesis_are_those_of_the_reference(shape, option, synthe
     highpass, bands, lowpass = pyramid_reference.analyze(x.double().cpu(), pyramid.geometry)
     assert_same(analyzed, Coefficients(highpass, tuple(bands), lowpass), "pyramid")
     assert_close(pyramid.synthesize(analyzed), x, "reconstruction", absolute=True)
-    c = edited(pyramid, 2, dtype=dtype, device=device)
+    c = random_coefficients(pyramid, 2, dtype=dtype, device=device)
     wide = c.to("cpu", torch.float64)
     expected = pyramid_reference.synthesize(wide.highpass, wide.bands, wide.lowpass, pyramid.geometry, synthesis)
     assert_close(pyramid.synthesize(c), expected, "pyramid")
@@ -99,7 +99,7 @@ def test_sizes_and_types(dtype, device):
 def test_tight_frame_keeps_the_energy_and_its_adjoint_synthesis_is_the_adjoint(shape, option, dtype, device):
     """<S x, c> = <x, S' c> for coefficients that no image has."""
     pyramid = SteerablePyramid(shape, **{**option, "tight_frame": True}, synthesis="adjoint")
-    x, c = normal(*shape, dtype=dtype, device=device), edited(pyramid, dtype=dtype, device=device)
+    x, c = normal(*shape, dtype=dtype, device=device), random_coefficients(pyramid, dtype=dtype, device=device)
     dot = lambda a, b: (a.conj() * b).real.double().sum()
     energy = sum(dot(t, t) for t in pyramid(x).tensors())
     assert abs(energy / dot(x, x) - 1) <= TOLERANCES["energy"].of(dtype)
@@ -212,7 +212,7 @@ def test_analysis_of_some_scales_computes_only_these(scales, residuals, device):
 @pytest.mark.parametrize("residuals", [True, False])
 def test_synthesis_from_some_bands_reads_only_these(scales, orientations, residuals, synthesis, device):
     pyramid = SteerablePyramid((40, 36), height=3, synthesis=synthesis)
-    c = edited(pyramid, 2, device=device)
+    c = random_coefficients(pyramid, 2, device=device)
     wanted_scales = range(3) if scales is None else scales
     wanted = range(4) if orientations is None else orientations
     keep = torch.zeros(4, 1, 1, dtype=torch.float64, device=device)

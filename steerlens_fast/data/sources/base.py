@@ -18,7 +18,7 @@ MAX_EXAMPLES = 3  # names of left-out entries, by reason
 # Folders that operating systems and other programs create; names that begin with "." are left out as hidden
 SYSTEM_FOLDERS = ("__MACOSX", "__pycache__", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")
 SYSTEM_FOLDERS += ("lost+found",)
-HIDDEN, SYSTEM, NO_IMAGE = "hidden", "in a system folder", "no image file"  # reasons to leave an entry out
+HIDDEN, SYSTEM, NO_IMAGE = "hidden", "in a system folder", "not an image"  # reasons to leave an entry out
 
 
 class LeftOut:
@@ -48,7 +48,7 @@ class LeftOut:
         return {r: {"count": n, "examples": self._examples[r]} for r, n in sorted(self._counts.items())}
 
     def as_text(self) -> str:
-        """Return text such as ``"2 hidden (.a, .b), 1 no image file (notes.txt)"``; empty where nothing is left out."""
+        """Return text such as ``"2 hidden (.a, .b), 1 not an image (notes.txt)"``; empty where nothing is left out."""
         entries = self.as_dict().items()
         return ", ".join(f"{entry['count']} {reason} ({', '.join(entry['examples'])})" for reason, entry in entries)
 

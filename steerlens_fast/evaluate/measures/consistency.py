@@ -96,7 +96,7 @@ def coefficient_consistency(
         Its filters and synthesis are used.
     source : Tensor [N, C, H, W]
     edited : Coefficients
-        Of the edit, with all of its bands and residuals, [N, C, ...].
+        The edit's coefficients, with all bands and residuals, [N, C, ...].
     bounds : (float, float) or None
         Bounds of the clip for ``departure_clipped``.
 

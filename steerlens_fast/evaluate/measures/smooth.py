@@ -63,7 +63,7 @@ def smooth_reconstruction(
         Starts of the warp's fit: no motion first, then smooth random motions, coarse and fine in turn, the same for all
         images. The best is kept.
     seed : int
-        Of the random starts.
+        Seed of the random starts.
     workers : int, optional
         Threads on the CPU that share the batch; by default torch's number of threads. The result is the same.
 
