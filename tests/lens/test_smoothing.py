@@ -88,7 +88,7 @@ def test_low_precision_and_outputs_of_more_dimensions():
     x = images(dtype=torch.float16)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, CLASSES, 3, padding=1)).half().eval()
     lens = SteerableLens(model, smoothing=SMOOTHING)
-    lens.warns = False  # of a target that is predicted already
+    lens.warn_about_targets = False  # of a target that is predicted already
     morphs = lens.morph(x, (1, 4, 5), factors=1.0, frames=2)
     assert morphs.ok.all() and morphs.frames.dtype == torch.float16
 
