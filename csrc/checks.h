@@ -38,6 +38,21 @@ template <typename... Args>
   throw std::runtime_error(out.str());
 }
 
+// The name of an argument, or of its item `index`, in error messages.
+struct ArgName {
+  const char* name;
+  int64_t index = -1;
+
+  ArgName(const char* name) : name(name) {}
+  ArgName(const char* name, size_t index) : name(name), index(static_cast<int64_t>(index)) {}
+};
+
+inline std::ostream& operator<<(std::ostream& out, const ArgName& arg) {
+  out << arg.name;
+  if (arg.index >= 0) out << "[" << arg.index << "]";
+  return out;
+}
+
 inline Shape shape_of(const Tensor& t) {
   const auto sizes = t.sizes();
   return Shape(sizes.begin(), sizes.end());
@@ -59,14 +74,14 @@ inline ScalarType complex_type(bool float64) {
   return float64 ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
 }
 
-inline void check_type(const char* op, const char* name, const Tensor& t, ScalarType expected) {
+inline void check_type(const char* op, const ArgName& name, const Tensor& t, ScalarType expected) {
   if (t.scalar_type() != expected)
     fail(op, name, " must have dtype ", torch::headeronly::toString(expected), ", got ",
          torch::headeronly::toString(t.scalar_type()));
 }
 
 // Checks for float32 or float64, or for the complex dtypes of these; returns whether it is double precision.
-inline bool check_floating(const char* op, const char* name, const Tensor& t, bool complex) {
+inline bool check_floating(const char* op, const ArgName& name, const Tensor& t, bool complex) {
   const ScalarType type = t.scalar_type();
   const bool float64 = is_double(type);
   if (type != (complex ? complex_type(float64) : real_type(float64)))
@@ -75,21 +90,29 @@ inline bool check_floating(const char* op, const char* name, const Tensor& t, bo
   return float64;
 }
 
-inline void check_rank(const char* op, const char* name, const Tensor& t, int64_t rank,
+inline void check_rank(const char* op, const ArgName& name, const Tensor& t, int64_t rank,
                        const char* layout) {
   if (t.dim() != rank)
     fail(op, name, " must have shape ", layout, ", got ", shape_text(shape_of(t)));
 }
 
-inline void check_shape(const char* op, const char* name, const Tensor& t, const Shape& expected) {
+inline void check_shape(const char* op, const ArgName& name, const Tensor& t,
+                        const Shape& expected) {
   if (shape_of(t) != expected)
     fail(op, name, " must have shape ", shape_text(expected), ", got ", shape_text(shape_of(t)));
 }
 
-inline void check_same_device(const char* op, const char* name, const Tensor& t,
-                              const char* other_name, const Tensor& other) {
+inline std::string device_text(const Tensor& t) {
+  return t.is_cuda()  ? "cuda:" + std::to_string(t.get_device_index())
+         : t.is_cpu() ? "cpu"
+                      : "another device";
+}
+
+inline void check_same_device(const char* op, const ArgName& name, const Tensor& t,
+                              const ArgName& other_name, const Tensor& other) {
   if (t.is_cuda() != other.is_cuda() || t.get_device_index() != other.get_device_index())
-    fail(op, name, " and ", other_name, " must be on the same device");
+    fail(op, name, " and ", other_name, " must be on the same device, got ", device_text(t),
+         " and ", device_text(other));
 }
 
 // A new, uninitialised tensor on the device of `like`. Large CPU tensors ask for huge pages before they

@@ -66,7 +66,7 @@ STEERLENS_EXPORT void steerlens_advise_huge_pages(uint64_t data, uint64_t bytes)
   steerlens::advise_huge_pages(address(data), bytes);
 }
 
-// Copies past the caches.
+// Copies with non-temporal stores.
 STEERLENS_EXPORT void steerlens_stream_copy(uint64_t to, uint64_t from, uint64_t bytes) {
   constexpr int64_t kPiece = 1 << 16;
   const auto copy = [&](int64_t begin, int64_t end) {
@@ -76,7 +76,7 @@ STEERLENS_EXPORT void steerlens_stream_copy(uint64_t to, uint64_t from, uint64_t
   steerlens::parallel_rows((bytes + kPiece - 1) / kPiece, kPiece / 8, copy);
 }
 
-// Writes clipped real parts past the caches.
+// Writes clipped real parts with non-temporal stores.
 STEERLENS_EXPORT void steerlens_stream_real_float(uint64_t to, uint64_t from, uint64_t count,
                                                   int64_t stride, double low, double high) {
   stream_real<float>(to, from, count, stride, low, high);

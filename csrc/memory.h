@@ -17,7 +17,7 @@ namespace steerlens {
 
 constexpr uint64_t kHugePage = uint64_t{1} << 21, kCacheLine = 64;
 
-// A larger result (in bytes) is written past the caches: it does not fit into them until it is read.
+// A larger result (in bytes) is written with non-temporal stores: in the caches, it would be evicted before it is read.
 constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 
 // Asks the kernel for transparent huge pages in [data, data + bytes). This is only advice: it has no effect
@@ -32,7 +32,7 @@ inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] uint
 #endif
 }
 
-// Copies past the caches into a large buffer that will not be read soon: a plain store would first read the
+// Copies with non-temporal stores into a large buffer that will not be read soon: a plain store would first read the
 // cache line that it overwrites. The caller calls end_stream() before other threads may read the result.
 inline void stream(char* to, const char* from, uint64_t bytes) {
 #if defined(__SSE2__)
@@ -64,8 +64,8 @@ inline void stream_copy(char* to, const char* from, uint64_t bytes) {
   end_stream();
 }
 
-// Writes real parts, clipped to [low, high], past the caches (`stride` 2: of complex values; 1: of real
-// values). NaN stays NaN.
+// Writes real parts, clipped to [low, high], with non-temporal stores (`stride` 2: of complex values; 1: of
+// real values). NaN stays NaN.
 template <typename T>
 void stream_real(T* to, const T* from, uint64_t count, int stride, T low, T high) {
   constexpr uint64_t kPiece = 1024;

@@ -9,16 +9,16 @@ namespace steerlens {
 // One group of bands of the same size: an oriented scale (K bands) or a residual (K = 1).
 template <typename T>
 struct BandGroup {
-  const T* mask;    // [K, h, columns]
-  Cplx<T>* data;    // [planes, stored, h, columns]; only read by merge_bands
-  int64_t planes;   // merge_bands: plane n reads data[n % planes]
-  int64_t K, h, w;  // the band's samples
-  int64_t stored;   // bands of data: K, or ceil(K/2) where real bands are in pairs
-  int64_t columns;  // w (full layout) or w/2+1 (half layout)
-  int i_power;      // multiply by i^i_power
+  const T* mask;       // [K, h, columns]
+  Cplx<T>* data;       // [planes, num_stored, h, columns]; merge_bands: read-only
+  int64_t planes;      // merge_bands: plane n reads data[n % planes]
+  int64_t K, h, w;     // the band's samples
+  int64_t num_stored;  // bands of data: K, or ceil(K/2) where real bands are in pairs
+  int64_t columns;     // w (full layout) or w/2+1 (half layout)
+  int i_power;         // multiply by i^i_power
 };
 
-// The scales of an image of 2^28 pixels a side, and both residuals.
+// 26 scales (a side of 2^28) and 2 residuals.
 constexpr int kMaxGroups = 28;
 
 template <typename T>
@@ -29,10 +29,10 @@ struct BandArgs {
   bool whole;         // the spectrum is whole, [H, W], not half
   bool paired;        // real bands are in pairs
   int64_t columns;    // W (whole) or W/2+1
-  Cplx<T>* spectrum;  // [planes, H, columns]; only read by split_bands
+  Cplx<T>* spectrum;  // [planes, H, columns]; split_bands: read-only
 };
 
-inline void check_i_power(const char* op, const char* name, int64_t i_power) {
+inline void check_i_power(const char* op, const ArgName& name, int64_t i_power) {
   if (i_power < 0 || i_power > 3) fail(op, name, " must be 0 to 3, got ", i_power);
 }
 
@@ -45,12 +45,12 @@ inline void check_groups(const char* op, const std::vector<Tensor>& masks,
     fail(op, "i_powers and widths must have one entry for each of ", masks.size(), " masks, got ",
          i_powers.size(), " and ", widths.size());
   for (size_t i = 0; i < masks.size(); ++i) {
-    check_rank(op, "masks[i]", masks[i], 3, "[K, h, columns]");
+    check_rank(op, {"masks", i}, masks[i], 3, "[K, h, columns]");
     const int64_t h = masks[i].size(1), columns = masks[i].size(2), w = widths[i];
-    check_i_power(op, "i_powers", i_powers[i]);
+    check_i_power(op, {"i_powers", i}, i_powers[i]);
     if (w < 1 || w > W || h < 1 || h > H || (columns != w && columns != w / 2 + 1))
-      fail(op, "masks[", i, "] must be [K, h, w] or [K, h, w/2+1] with h <= ", H,
-           ", w = widths[i] <= ", W, ", got ", shape_text(shape_of(masks[i])), " with width ", w);
+      fail(op, "masks[", i, "] must be [K, h, w] or [K, h, w/2+1] with h <= ", H, ", w = widths[",
+           i, "] <= ", W, ", got ", shape_text(shape_of(masks[i])), " with width ", w);
     if (full && columns != w)
       fail(op, "masks[", i, "] must be [K, h, w] for whole spectra and for pairs, got ",
            shape_text(shape_of(masks[i])), " with width ", w);
@@ -66,18 +66,18 @@ BandGroup<T> group_of(const Tensor& mask, int64_t i_power, int64_t width, bool p
   g.columns = mask.size(2);
   g.w = width;
   g.i_power = static_cast<int>(i_power);
-  g.stored = stored_bands(g.K, paired);
+  g.num_stored = stored_bands(g.K, paired);
   return g;
 }
 
 inline std::vector<Tensor> contiguous_masks(const char* op, const std::vector<Tensor>& masks,
-                                            const Tensor& like) {
+                                            const ArgName& like_name, const Tensor& like) {
   const ScalarType type = real_type(is_double(like.scalar_type()));
   std::vector<Tensor> out;
-  for (const Tensor& mask : masks) {
-    check_type(op, "masks[i]", mask, type);
-    check_same_device(op, "masks[i]", mask, "the spectrum", like);
-    out.push_back(as_contiguous(mask));
+  for (size_t i = 0; i < masks.size(); ++i) {
+    check_type(op, {"masks", i}, masks[i], type);
+    check_same_device(op, {"masks", i}, masks[i], like_name, like);
+    out.push_back(as_contiguous(masks[i]));
   }
   return out;
 }
@@ -93,7 +93,7 @@ struct BandTensors {
   bool float64() const { return is_double(spectrum.scalar_type()); }
   int64_t count() const { return spectrum.size(0); }
 
-  // Without pointers to the bands and the spectrum, which are constant for one of the ops.
+  // Leaves the pointers to bands and spectrum unset: which of them is const depends on the op.
   template <typename T>
   BandArgs<T> args() const {
     BandArgs<T> args;
@@ -149,7 +149,7 @@ inline SplitBands prepare_split_bands(Tensor spectrum, std::vector<Tensor> masks
   if (paired && !whole && width > 2)
     fail(op, "spectrum must have width = ", width, " columns for bands in pairs, got ", columns);
   spectrum = as_contiguous(spectrum);
-  masks = contiguous_masks(op, masks, spectrum);
+  masks = contiguous_masks(op, masks, "spectrum", spectrum);
   std::vector<Tensor> bands;
   for (const Tensor& m : masks)
     bands.push_back(new_tensor(spectrum, {N, stored_bands(m.size(0), paired), m.size(1), m.size(2)},
@@ -172,20 +172,21 @@ inline MergeBands prepare_merge_bands(std::vector<Tensor> bands, std::vector<Ten
   const bool float64 = check_floating(op, "bands[0]", bands[0], true);
   int64_t planes = 0, min_planes = INT64_MAX;
   for (size_t i = 0; i < bands.size(); ++i) {
-    check_type(op, "bands[i]", bands[i], complex_type(float64));
-    check_same_device(op, "bands[i]", bands[i], "bands[0]", bands[0]);
-    check_rank(op, "bands[i]", bands[i], 4, "[N, K, h, columns]");
+    check_type(op, {"bands", i}, bands[i], complex_type(float64));
+    check_same_device(op, {"bands", i}, bands[i], "bands[0]", bands[0]);
+    check_rank(op, {"bands", i}, bands[i], 4, "[N, K, h, columns]");
     const Shape expected = {bands[i].size(0), stored_bands(masks[i].size(0), paired),
                             masks[i].size(1), masks[i].size(2)};
-    check_shape(op, "bands[i]", bands[i], expected);
+    check_shape(op, {"bands", i}, bands[i], expected);
     planes = std::max(planes, expected[0]);
     min_planes = std::min(min_planes, expected[0]);
     bands[i] = as_contiguous(bands[i]);
   }
-  for (const Tensor& band : bands)
-    if (planes > 0 && (min_planes == 0 || planes % band.size(0) != 0))
-      fail(op, "bands' first sizes must divide the largest, ", planes, ", got ", band.size(0));
-  masks = contiguous_masks(op, masks, bands[0]);
+  for (size_t i = 0; i < bands.size(); ++i)
+    if (planes > 0 && (min_planes == 0 || planes % bands[i].size(0) != 0))
+      fail(op, "number of planes of bands[", i, "] must divide the largest, ", planes, ", got ",
+           bands[i].size(0));
+  masks = contiguous_masks(op, masks, "bands[0]", bands[0]);
   const Tensor spectrum = new_tensor(bands[0], {planes, height, columns}, bands[0].scalar_type());
   return {{bands, masks, i_powers, widths, spectrum, width, whole, paired}};
 }

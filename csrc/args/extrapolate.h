@@ -1,5 +1,5 @@
 // The arguments of extrapolate and extrapolate_backward: N planes of `area` coefficients (all K
-// orientations of one image together), F frames, one pair of factors for each frame (and plane).
+// orientations of one scale of an image plane together), F frames, one pair of factors for each frame (and plane).
 #pragma once
 
 #include "../checks.h"
@@ -12,7 +12,7 @@ namespace steerlens {
 // one complex number, [F, N, ceil(K/2), h, w], so that one FFT serves both.
 enum class Form : int { kReal = 0, kComplex = 1, kPairs = 2 };
 
-inline Form check_form(const char* op, const char* name, int64_t form, bool pairs = true) {
+inline Form check_form(const char* op, const ArgName& name, int64_t form, bool pairs = true) {
   if (form < 0 || form > (pairs ? 2 : 1))
     fail(op, name, " must be 0 (real)", pairs ? ", 1 (complex) or 2 (pairs)" : " or 1 (complex)",
          ", got ", form);
@@ -21,7 +21,8 @@ inline Form check_form(const char* op, const char* name, int64_t form, bool pair
 
 template <typename T>
 struct FrameArgs {
-  int64_t frames, planes, area, orientations;
+  int64_t frames;
+  int64_t planes, area, orientations;  // a plane has `area` coefficients, in all its orientations
   Rule rule;
   Form form;        // of frames_out
   int frame_parts;  // 2 where grad_frames are complex, else 1

@@ -62,11 +62,11 @@ inline void check_morph_inputs(const char* op, MorphInputs& in) {
     fail(op, "analysis must have one filter more than synthesis, which must not be empty, got ",
          in.analysis.size(), " and ", in.synthesis.size());
   for (size_t i = 0; i < in.synthesis.size(); ++i)
-    check_shape(op, "analysis[i]", in.analysis[i], shape_of(in.synthesis[i]));
+    check_shape(op, {"analysis", i}, in.analysis[i], shape_of(in.synthesis[i]));
   const int64_t H = in.images.size(1), W = in.images.size(2);
-  check_side(op, "images' height", H);
-  check_side(op, "images' width", W);
-  check_shape(op, "analysis' last", in.analysis.back(), {1, H, W});
+  check_side(op, "height of images", H);
+  check_side(op, "width of images", W);
+  check_shape(op, {"analysis", in.synthesis.size()}, in.analysis.back(), {1, H, W});
   in.images = as_contiguous(in.images);
   in.gradients = as_contiguous(in.gradients);
 }

@@ -82,7 +82,8 @@ inline void check_run(const char* op, int64_t run) {
 inline int64_t runs_of(const char* op, const char* name, const Tensor& t, int64_t per_run) {
   if (t.dim() < 1) fail(op, name, " must have shape [N, ...], got a scalar");
   if (per_run == 0 ? t.size(0) != 0 : t.size(0) % per_run != 0)
-    fail(op, name, " must come in runs of ", per_run, ", got ", shape_text(shape_of(t)));
+    fail(op, name, " must have a first dimension that is a multiple of ", per_run, ", got shape ",
+         shape_text(shape_of(t)));
   return per_run == 0 ? 1 : t.size(0) / per_run;
 }
 

@@ -26,7 +26,7 @@ inline bool side_supported(int64_t n) {
   return n == 1;
 }
 
-inline void check_side(const char* op, const char* name, int64_t n) {
+inline void check_side(const char* op, const ArgName& name, int64_t n) {
   if (!side_in_range(n)) fail(op, name, " must be 1 to ", kMaxSide, ", got ", n);
   if (!side_supported(n))
     fail(op, name, " must have no prime factor above ", kMaxPrime, ", got ", n);
@@ -64,7 +64,7 @@ inline std::vector<RowBlock> row_blocks(int64_t h, int64_t H, int64_t simd_width
 struct PlaneGroup {
   const float* filter;  // [K, h, w]
   float* bands_out;     // split_planes: [N, K, h, w]
-  const float* bands;   // merge_planes: [N, stored, h, w]
+  const float* bands;   // merge_planes: [N, num_stored, h, w]
   int64_t K, h, w;
   int i_power;  // multiply by i^i_power
   Form form;
@@ -79,7 +79,7 @@ struct PlaneGroup {
   // Whether the i-th transform is that of a real band without a partner.
   bool unpaired(int64_t i) const { return paired() && 2 * i + 1 == K; }
   int64_t transforms() const { return paired() ? pairs_of(K) : K; }  // complex FFTs of a plane
-  int64_t stored() const { return form == Form::kPairs ? pairs_of(K) : K; }
+  int64_t num_stored() const { return form == Form::kPairs ? pairs_of(K) : K; }
 };
 
 struct PlaneArgs {
@@ -87,8 +87,8 @@ struct PlaneArgs {
   std::vector<PlaneGroup> groups;
 };
 
-inline void check_cpu(const char* op, const char* name, const Tensor& t) {
-  if (t.is_cuda()) fail(op, name, " must be on the CPU");
+inline void check_cpu(const char* op, const ArgName& name, const Tensor& t) {
+  if (t.is_cuda()) fail(op, name, " must be on the CPU, got ", device_text(t));
 }
 
 // What describes the groups of bands, one entry for each.
@@ -110,10 +110,10 @@ inline std::vector<PlaneGroup> make_plane_groups(const char* op, int64_t simd_wi
          i_powers.size(), " and ", forms.size());
   std::vector<PlaneGroup> groups;
   for (size_t i = 0; i < count; ++i) {
-    check_type(op, "filters[i]", filters[i], ScalarType::Float);
-    check_cpu(op, "filters[i]", filters[i]);
-    check_rank(op, "filters[i]", filters[i], 3, "[K, h, w]");
-    check_i_power(op, "i_powers", i_powers[i]);
+    check_type(op, {"filters", i}, filters[i], ScalarType::Float);
+    check_cpu(op, {"filters", i}, filters[i]);
+    check_rank(op, {"filters", i}, filters[i], 3, "[K, h, w]");
+    check_i_power(op, {"i_powers", i}, i_powers[i]);
     PlaneGroup group{};
     group.K = filters[i].size(0);
     group.h = filters[i].size(1);
@@ -121,13 +121,13 @@ inline std::vector<PlaneGroup> make_plane_groups(const char* op, int64_t simd_wi
     if (group.h < 1 || group.h > H || group.w < 1 || group.w > W)
       fail(op, "filters[", i, "] must have shape [K, h, w] with h <= ", H, " and w <= ", W,
            ", got ", shape_text(shape_of(filters[i])));
-    check_side(op, "filters' height", group.h);
-    check_side(op, "filters' width", group.w);
+    check_side(op, {"height of filters", i}, group.h);
+    check_side(op, {"width of filters", i}, group.w);
     group.row_blocks = row_blocks(group.h, H, simd_width);
     filters[i] = as_contiguous(filters[i]);
     group.filter = const_data<float>(filters[i]);
     group.i_power = static_cast<int>(i_powers[i]);
-    group.form = check_form(op, "forms", forms[i], pairs_allowed);
+    group.form = check_form(op, {"forms", i}, forms[i], pairs_allowed);
     group.stride = group.form == Form::kReal ? 1 : 2;
     groups.push_back(group);
   }
@@ -186,11 +186,11 @@ inline MergePlanes prepare_merge_planes(int64_t simd_width, std::vector<Tensor> 
   for (size_t i = 0; i < bands.size(); ++i) {
     PlaneGroup& group = args.groups[i];
     const bool complex = is_complex(bands[i].scalar_type());
-    check_cpu(op, "bands[i]", bands[i]);
-    check_type(op, "bands[i]", bands[i],
+    check_cpu(op, {"bands", i}, bands[i]);
+    check_type(op, {"bands", i}, bands[i],
                complex || group.form != Form::kReal ? ScalarType::ComplexFloat : ScalarType::Float);
-    check_rank(op, "bands[i]", bands[i], 4, "[N, K, h, w]");
-    check_shape(op, "bands[i]", bands[i], {args.count, group.stored(), group.h, group.w});
+    check_rank(op, {"bands", i}, bands[i], 4, "[N, K, h, w]");
+    check_shape(op, {"bands", i}, bands[i], {args.count, group.num_stored(), group.h, group.w});
     bands[i] = as_contiguous(bands[i]);
     group.stride = complex ? 2 : 1;
     group.bands = const_data<float>(bands[i]);
@@ -202,7 +202,7 @@ inline MergePlanes prepare_merge_planes(int64_t simd_width, std::vector<Tensor> 
     const int64_t n = residual->size(0);
     check_shape(op, "residual", *residual, {n, height, width});
     if (args.count > 0 && (n == 0 || args.count % n != 0))
-      fail(op, "residual's first size must divide that of the bands, ", args.count, ", got ", n);
+      fail(op, "number of planes of residual must divide that of bands, ", args.count, ", got ", n);
     residual = as_contiguous(*residual);
   }
   const Tensor planes = new_tensor(bands[0], {args.count, height, width}, ScalarType::Float);

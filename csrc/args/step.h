@@ -1,4 +1,4 @@
-// The arguments of step and step_backward: planes of `area` coefficients, each with its own threshold.
+// The arguments of step and step_backward: bands of `area` coefficients, each with its own threshold.
 #pragma once
 
 #include "../checks.h"
@@ -10,7 +10,7 @@ namespace steerlens {
 // synthesis="adjoint"; `gradient_parts` is 1 or 2.
 template <typename T>
 struct StepArgs {
-  int64_t planes, area;
+  int64_t bands, area;  // a band is one orientation of one scale of an image plane
   int gradient_parts;
   T eps, floor;
   Rule rule;
@@ -42,7 +42,7 @@ struct StepInputs {
     const Tensor& c = coefficients;
     StepArgs<T> args{};
     args.area = c.size(c.dim() - 2) * c.size(c.dim() - 1);
-    args.planes = args.area > 0 ? c.numel() / args.area : 0;
+    args.bands = args.area > 0 ? c.numel() / args.area : 0;
     args.gradient_parts = is_complex(gradient.scalar_type()) ? 2 : 1;
     args.eps = static_cast<T>(eps);
     args.floor = static_cast<T>(floor);

@@ -68,18 +68,18 @@ template <typename T>
 SL_FN void split_rows_body(const SplitRowsArgs<T>& args, int64_t begin, int64_t end) {
   const BandGroup<T>& g = args.group;
   const int64_t per_band = args.bands.paired ? 2 : 1, area = g.h * g.columns;
-  RowWriter<T> writer(args.bands.planes * g.stored * area);
+  RowWriter<T> writer(args.bands.planes * g.num_stored * area);
   std::vector<Cplx<T>> buffer(g.columns);
   Cplx<T>* row = buffer.data();
   for (int64_t i = begin; i < end; ++i) {
     const int64_t n = i / g.h, y = i % g.h;
     read_row(args.bands, g, n, y, row);
-    for (int64_t q = 0; q < g.stored; ++q) {
+    for (int64_t q = 0; q < g.num_stored; ++q) {
       const int64_t k = per_band * q;
       const T* mask = g.mask + k * area + y * g.columns;
       const T* second = args.bands.paired && k + 1 < g.K ? mask + area : nullptr;
-      filter_row(mask, second, row, g.columns, g.data + (n * g.stored + q) * area + y * g.columns,
-                 writer);
+      filter_row(mask, second, row, g.columns,
+                 g.data + (n * g.num_stored + q) * area + y * g.columns, writer);
     }
   }
 }
@@ -157,7 +157,7 @@ SL_FN void add_pair_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t
                             bool first, Cplx<T>* __restrict__ out) {
   const int64_t at = y * g.columns + x;
   const T* mask = g.mask + at;
-  const Cplx<T>* band = g.data + (n % g.planes) * g.stored * g.h * g.columns + at;
+  const Cplx<T>* band = g.data + (n % g.planes) * g.num_stored * g.h * g.columns + at;
   if (g.i_power == 0) add_pair_columns_times_i<0>(g, mask, band, size, first, out);
   if (g.i_power == 1) add_pair_columns_times_i<1>(g, mask, band, size, first, out);
   if (g.i_power == 2) add_pair_columns_times_i<2>(g, mask, band, size, first, out);

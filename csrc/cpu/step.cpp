@@ -1,4 +1,4 @@
-// step and step_backward on the CPU: a task takes whole planes, each in two passes: its largest amplitude,
+// step and step_backward on the CPU: a task takes whole bands, each in two passes: its largest amplitude,
 // then its step.
 #include "../args/step.h"
 
@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kBlock = 256;
 
-// Returns the maximum of value(c) over a plane.
+// Returns the maximum of value(c) over a band.
 template <typename T, typename Value>
 SL_FN T largest_of(const Cplx<T>* __restrict__ c, int64_t area, const Value& value) {
   // Independent running maxima: a single dependency chain would not vectorise.
@@ -39,8 +39,8 @@ struct Amplitude {
 
 // Coefficients below this amplitude do not move.
 template <typename T>
-SL_FN T plane_threshold(const StepArgs<T>& args, int64_t plane) {
-  const Cplx<T>* c = args.coefficients + plane * args.area;
+SL_FN T band_threshold(const StepArgs<T>& args, int64_t band) {
+  const Cplx<T>* c = args.coefficients + band * args.area;
   // The largest square and one root, unless squares are out of range.
   const T square = largest_of(c, args.area, Square<T>{});
   const bool in_range = square > T(1e-20) && square < T(1e30);
@@ -48,17 +48,17 @@ SL_FN T plane_threshold(const StepArgs<T>& args, int64_t plane) {
                         in_range ? std::sqrt(square) : largest_of(c, args.area, Amplitude<T>{}));
 }
 
-// The step of one plane, in blocks. `eps` is copied to a local: otherwise the compiler must assume that the
+// The step of one band, in blocks. `eps` is copied to a local: otherwise the compiler must assume that the
 // loop's stores may change the member, and does not vectorise.
-struct StepPlane {
+struct StepBand {
   template <Rule kRule, typename Gradient, typename T>
-  SL_FN static void run(const StepArgs<T>& args, int64_t plane) {
-    const T threshold = plane_threshold(args, plane), eps = args.eps;
-    const int64_t count = args.planes * args.area;
+  SL_FN static void run(const StepArgs<T>& args, int64_t band) {
+    const T threshold = band_threshold(args, band), eps = args.eps;
+    const int64_t count = args.bands * args.area;
     StreamingWriter<T, kBlock> phases(count), amplitudes(count);
     for (int64_t offset = 0; offset < args.area; offset += kBlock) {
       const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
-      const int64_t first = plane * args.area + offset;
+      const int64_t first = band * args.area + offset;
       const Cplx<T>* __restrict__ c = args.coefficients + first;
       const Gradient* __restrict__ gradient =
           reinterpret_cast<const Gradient*>(args.gradient) + first;
@@ -76,16 +76,16 @@ struct StepPlane {
   }
 };
 
-struct StepBackwardPlane {
+struct StepBackwardBand {
   template <Rule kRule, typename Gradient, typename T>
-  SL_FN static void run(const StepArgs<T>& args, int64_t plane) {
-    const T threshold = plane_threshold(args, plane), eps = args.eps;
-    const int64_t count = args.planes * args.area;
+  SL_FN static void run(const StepArgs<T>& args, int64_t band) {
+    const T threshold = band_threshold(args, band), eps = args.eps;
+    const int64_t count = args.bands * args.area;
     StreamingWriter<Cplx<T>, kBlock> grads_c(count);
     StreamingWriter<Gradient, kBlock> grads_g(count);
     for (int64_t offset = 0; offset < args.area; offset += kBlock) {
       const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
-      const int64_t first = plane * args.area + offset;
+      const int64_t first = band * args.area + offset;
       const Cplx<T>* __restrict__ c = args.coefficients + first;
       const Gradient* __restrict__ gradient =
           reinterpret_cast<const Gradient*>(args.gradient) + first;
@@ -106,41 +106,41 @@ struct StepBackwardPlane {
   }
 };
 
-// Plane::run for planes [begin, end). The rule and the gradient's type are chosen outside the loops over
+// Band::run for bands [begin, end). The rule and the gradient's type are chosen outside the loops over
 // coefficients.
-template <typename Plane, typename T>
-SL_FN void for_planes(const StepArgs<T>& args, int64_t begin, int64_t end) {
+template <typename Band, typename T>
+SL_FN void for_bands(const StepArgs<T>& args, int64_t begin, int64_t end) {
   const bool real = args.gradient_parts == 1, complex_rule = args.rule == Rule::kComplex;
-  for (int64_t plane = begin; plane < end; ++plane) {
+  for (int64_t band = begin; band < end; ++band) {
     if (real && complex_rule)
-      Plane::template run<Rule::kComplex, T>(args, plane);
+      Band::template run<Rule::kComplex, T>(args, band);
     else if (real)
-      Plane::template run<Rule::kPolar, T>(args, plane);
+      Band::template run<Rule::kPolar, T>(args, band);
     else if (complex_rule)
-      Plane::template run<Rule::kComplex, Cplx<T>>(args, plane);
+      Band::template run<Rule::kComplex, Cplx<T>>(args, band);
     else
-      Plane::template run<Rule::kPolar, Cplx<T>>(args, plane);
+      Band::template run<Rule::kPolar, Cplx<T>>(args, band);
   }
 }
 
 template <typename T>
-SL_FN void step_planes_body(const StepArgs<T>& args, int64_t begin, int64_t end) {
-  for_planes<StepPlane>(args, begin, end);
+SL_FN void step_bands_body(const StepArgs<T>& args, int64_t begin, int64_t end) {
+  for_bands<StepBand>(args, begin, end);
 }
-STEERLENS_CLONE_FOR_DTYPES(step_planes, StepArgs)
+STEERLENS_CLONE_FOR_DTYPES(step_bands, StepArgs)
 
 template <typename T>
-SL_FN void step_backward_planes_body(const StepArgs<T>& args, int64_t begin, int64_t end) {
-  for_planes<StepBackwardPlane>(args, begin, end);
+SL_FN void step_backward_bands_body(const StepArgs<T>& args, int64_t begin, int64_t end) {
+  for_bands<StepBackwardBand>(args, begin, end);
 }
-STEERLENS_CLONE_FOR_DTYPES(step_backward_planes, StepArgs)
+STEERLENS_CLONE_FOR_DTYPES(step_backward_bands, StepArgs)
 
 std::tuple<Tensor, Tensor> step(Tensor coefficients, Tensor gradient, double eps, int64_t rule,
                                 double floor) {
   auto p = prepare_step(coefficients, gradient, eps, rule, floor);
   run_kernel(p, [](const auto& args) {
-    parallel_rows(args.planes, args.area,
-                  [&](int64_t begin, int64_t end) { step_planes(args, begin, end); });
+    parallel_rows(args.bands, args.area,
+                  [&](int64_t begin, int64_t end) { step_bands(args, begin, end); });
   });
   return {p.phase_step, p.amplitude_step};
 }
@@ -151,8 +151,8 @@ std::tuple<Tensor, Tensor> step_backward(Tensor grad_phase_step, Tensor grad_amp
   auto p = prepare_step_backward(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps,
                                  rule, floor);
   run_kernel(p, [](const auto& args) {
-    parallel_rows(args.planes, args.area,
-                  [&](int64_t begin, int64_t end) { step_backward_planes(args, begin, end); });
+    parallel_rows(args.bands, args.area,
+                  [&](int64_t begin, int64_t end) { step_backward_bands(args, begin, end); });
   });
   return {p.grad_coefficients, p.grad_gradient};
 }

@@ -1,5 +1,5 @@
-// How blocks of results are written: directly into the tensor, or bypassing the caches if the tensor is
-// larger than they are (memory.h).
+// How blocks of results are written: directly into the tensor, or with non-temporal stores if the tensor is
+// larger than the caches (memory.h).
 #pragma once
 
 #include "../math/common.h"
@@ -30,7 +30,7 @@ STEERLENS_LEVEL_END
 
 namespace steerlens {
 
-// Whether a tensor of `count` values of type V is written past the caches.
+// Whether a tensor of `count` values of type V is written with non-temporal stores.
 template <typename V>
 SL_FN bool exceeds_caches(int64_t count) {
   return count * static_cast<int64_t>(sizeof(V)) > kStreamedBytes;
@@ -57,7 +57,7 @@ SL_FN void copy_block(V* to, const V* from, int64_t count, bool streamed) {
 }
 
 // Gives a loop the memory for a block of results: the tensor itself, or a buffer that flush() then writes
-// past the caches. `buffer` is uninitialised.
+// with non-temporal stores. `buffer` is uninitialised.
 template <typename V, int64_t kSize>
 struct StreamingWriter {
   alignas(64) V buffer[kSize];

@@ -72,11 +72,11 @@ __device__ __forceinline__ void split_at(const BandArgs<T>& args, const BandGrou
   const int64_t area = g.h * g.columns;
   Pack<Cplx<T>, kCount> value[kPlanes];
   read_places(args, g, n, at, value);
-  const int64_t plane_size = g.stored * area;
+  const int64_t plane_size = g.num_stored * area;
   Cplx<T>* band = g.data + n * plane_size + at;
   if (args.paired) {
 #pragma unroll 2
-    for (int64_t q = 0; q < g.stored; ++q) {
+    for (int64_t q = 0; q < g.num_stored; ++q) {
       const auto first = load<kCount>(g.mask + 2 * q * area + at);
       Pack<T, kCount> second{};
       if (2 * q + 1 < g.K) second = load<kCount>(g.mask + (2 * q + 1) * area + at);
@@ -168,11 +168,11 @@ __device__ __forceinline__ void add_pair_sample(const BandGroup<T>& g, int64_t n
   int64_t plane = n < g.planes ? n : n % g.planes;
 #pragma unroll
   for (int p = 0; p < kPlanes; ++p) {
-    band[p] = g.data + plane * g.stored * area + at;
+    band[p] = g.data + plane * g.num_stored * area + at;
     if (++plane == g.planes) plane = 0;
   }
 #pragma unroll 2
-  for (int64_t q = 0; q < g.stored; ++q) {
+  for (int64_t q = 0; q < g.num_stored; ++q) {
     const T first = load_one(g.mask + 2 * q * area + at);
     const T second = 2 * q + 1 < g.K ? load_one(g.mask + (2 * q + 1) * area + at) : T(0);
 #pragma unroll

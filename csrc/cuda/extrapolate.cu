@@ -12,7 +12,7 @@ template <typename T, typename E>
 struct FrameOp {
   FrameArgs<T> args;
 
-  __device__ int64_t plane(int64_t n) const { return n; }
+  __device__ int64_t plane_data(int64_t n) const { return n; }
 
   // A coordinate without a step is not read; E does not use it.
   template <int kCount>
@@ -72,7 +72,7 @@ template <typename T, typename E>
 struct WritePairs : FrameOp<T, E> {
   static constexpr int kWide = 8 / sizeof(T);
 
-  __device__ int64_t plane(int64_t pair) const { return pair; }
+  __device__ int64_t plane_data(int64_t pair) const { return pair; }
 
   template <int kCount>
   __device__ void at(int64_t n, int64_t i) const {
@@ -157,7 +157,7 @@ struct Launch {
   void run() const {
     const bool paired = args.form == Form::kPairs;
     const int64_t area = paired ? args.area / args.orientations : args.area;
-    const bool wide = area % Op<T, E>::kWide == 0 &&  // else a frame begins between accesses
+    const bool wide = area % Op<T, E>::kWide == 0 &&  // else frames begin inside a 16-byte access
                       aligned({args.coefficients, args.phase_step, args.amplitude_step,
                                args.frames_out, args.grad_frames, args.grad_coefficients,
                                args.grad_phase_step, args.grad_amplitude_step});

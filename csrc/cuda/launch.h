@@ -100,7 +100,7 @@ class Launcher {
     config.gridDim = grid;
     config.blockDim = dim3(threads);
     config.stream = stream_;
-    // A function, not <<<>>>: a host compiler can read it, too (tests/emulation).
+    // A function, not <<<>>>: a host compiler can parse it, too (tests/emulation).
     STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
   }
 
@@ -110,14 +110,14 @@ class Launcher {
 };
 
 // Calls op.at<kCount>(of_plane, i) for every kCount consecutive coefficients i of every plane, where
-// of_plane = op.plane(n) is what the coefficients of plane n have in common. The grid's y counts planes.
+// of_plane = op.plane_data(n) is what the coefficients of plane n have in common. The grid's y counts planes.
 template <int kCount, typename Op>
 __global__ void __launch_bounds__(kThreads, kMinBlocks)
     for_each_kernel(const __grid_constant__ Op op, int64_t planes, int64_t area) {
   const int64_t first = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kCount;
   const int64_t stride = int64_t{gridDim.x} * blockDim.x * kCount;
   for (int64_t n = blockIdx.y; n < planes; n += gridDim.y) {
-    const auto of_plane = op.plane(n);
+    const auto of_plane = op.plane_data(n);
     int64_t i = first;
     for (; i + kCount <= area; i += stride) op.template at<kCount>(of_plane, n * area + i);
     for (; i < area; ++i) op.template at<1>(of_plane, n * area + i);
@@ -129,7 +129,7 @@ template <typename Op>
 void for_each_coefficient(const Op& op, int64_t planes, int64_t area, bool wide,
                           const Launcher& launcher) {
   constexpr int kWide = Op::kWide;
-  wide = wide && (planes == 1 || area % kWide == 0);  // else a plane begins between two accesses
+  wide = wide && (planes == 1 || area % kWide == 0);  // else planes begin inside a 16-byte access
   const int64_t per_thread = wide ? kWide : 1, packs = (area + per_thread - 1) / per_thread;
   // Small planes get small blocks, in whole warps.
   const int threads =

@@ -16,7 +16,7 @@ struct PairOpBase {
   static constexpr int kWide = 16 / sizeof(T);
   PairArgs<T> args;
 
-  __device__ PairPlace plane(int64_t pair) const {
+  __device__ PairPlace plane_data(int64_t pair) const {
     return {(first_plane(args, pair) - pair) * args.area, has_second(args, pair)};
   }
 };
@@ -64,7 +64,7 @@ struct UnpairOp : PairOpBase<T> {
 
 template <template <typename> class Op, typename T>
 void launch(const PairArgs<T>& args, const Tensor& on) {
-  const bool wide = args.area % Op<T>::kWide == 0 &&  // else a plane begins between accesses
+  const bool wide = args.area % Op<T>::kWide == 0 &&  // else planes begin inside a 16-byte access
                     aligned({args.pairs_out, args.pairs, args.planes, args.planes_out});
   for_each_coefficient(Op<T>{{args}}, args.runs * pairs_per_run(args), args.area, wide,
                        Launcher(on));

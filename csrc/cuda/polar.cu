@@ -15,7 +15,7 @@ struct PolarOpBase {
   static constexpr int kWide = 16 / sizeof(T);
   PolarArgs<T> args;
 
-  __device__ NoPlaneData plane(int64_t) const { return {}; }
+  __device__ NoPlaneData plane_data(int64_t) const { return {}; }
 };
 
 template <typename T>

@@ -1,5 +1,5 @@
-// step and step_backward on CUDA: one launch finds the largest amplitudes of parts of each plane, with several
-// blocks per plane; a second one combines the parts and computes the step. A maximum does not depend on the
+// step and step_backward on CUDA: one launch finds the largest amplitudes of parts of each band, with several
+// blocks per band; a second one combines the parts and computes the step. A maximum does not depend on the
 // order in which it is taken, so the results are deterministic without atomics.
 #include "../args/step.h"
 
@@ -9,7 +9,7 @@
 namespace steerlens {
 namespace {
 
-// A smaller part is not worth a block; a plane has at most kMaxParts.
+// A smaller part is not worth a block; a band has at most kMaxParts.
 constexpr int64_t kPartSize = 4096, kMaxParts = 256;
 
 template <typename T>
@@ -23,7 +23,7 @@ __device__ T largest_of_warp(T largest) {
 template <typename T>
 __device__ T largest_of_block(T largest) {
   __shared__ T of_warps[kThreads / kWarp];
-  __syncthreads();  // the previous plane's have been read
+  __syncthreads();  // of_warps of the previous band has been read
   largest = largest_of_warp(largest);
   if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp] = largest;
   __syncthreads();
@@ -31,13 +31,13 @@ __device__ T largest_of_block(T largest) {
   return largest_of_warp(lane < kThreads / kWarp ? of_warps[lane] : T(0));
 }
 
-// parts[n, x] = the largest amplitude among the coefficients of plane n that the blocks at x visit.
+// parts[n, x] = the largest amplitude among the coefficients of band n that the blocks at x visit.
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kThreads, kMinBlocks)
-    largest_kernel(const Cplx<T>* coefficients, int64_t planes, int64_t area, T* parts) {
+    largest_kernel(const Cplx<T>* coefficients, int64_t bands, int64_t area, T* parts) {
   const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kCount;
   const int64_t stride = int64_t{gridDim.x} * kThreads * kCount;
-  for (int64_t n = blockIdx.y; n < planes; n += gridDim.y) {
+  for (int64_t n = blockIdx.y; n < bands; n += gridDim.y) {
     T largest = T(0);
 #pragma unroll 4
     for (int64_t i = first; i < area; i += stride) {
@@ -54,14 +54,14 @@ template <typename T>
 struct StepOpBase {
   static constexpr int kWide = 16 / sizeof(T);
   StepArgs<T> args;
-  const T* parts;  // [planes, parts_per_plane]
-  int parts_per_plane;
+  const T* parts;  // [planes, parts_per_band]
+  int parts_per_band;
 
-  // The plane's threshold. All threads of a warp must call this.
-  __device__ T plane(int64_t n) const {
+  // The threshold of band n. All threads of a warp must call this.
+  __device__ T plane_data(int64_t n) const {
     T largest = T(0);
-    for (int i = threadIdx.x % kWarp; i < parts_per_plane; i += kWarp)
-      largest = larger_amplitude(load_one(parts + n * parts_per_plane + i), largest);
+    for (int i = threadIdx.x % kWarp; i < parts_per_band; i += kWarp)
+      largest = larger_amplitude(load_one(parts + n * parts_per_band + i), largest);
     return step_threshold(args.floor, largest_of_warp(largest));
   }
 
@@ -132,12 +132,12 @@ template <typename T>
 Tensor largest_amplitudes(const StepArgs<T>& args, const Tensor& coefficients,
                           const Launcher& launcher) {
   const int64_t parts = std::min((args.area + kPartSize - 1) / kPartSize, kMaxParts);
-  Tensor out = new_tensor(coefficients, {args.planes, parts}, real_type(sizeof(T) == 8));
+  Tensor out = new_tensor(coefficients, {args.bands, parts}, real_type(sizeof(T) == 8));
   constexpr int kWide = 16 / sizeof(Cplx<T>);
   const bool wide = aligned({args.coefficients}) && args.area % kWide == 0;
-  const dim3 grid(static_cast<unsigned>(parts), grid_size(args.planes, 1, kMaxGridY));
+  const dim3 grid(static_cast<unsigned>(parts), grid_size(args.bands, 1, kMaxGridY));
   launcher.run(wide ? largest_kernel<kWide, T> : largest_kernel<1, T>, grid, kThreads,
-               args.coefficients, args.planes, args.area, mutable_data<T>(out));
+               args.coefficients, args.bands, args.area, mutable_data<T>(out));
   return out;
 }
 
@@ -151,9 +151,9 @@ void launch(const StepArgs<T>& args, const Tensor& coefficients) {
                              args.grad_phase_step, args.grad_amplitude_step, args.grad_coefficients,
                              args.grad_gradient});
   if (args.rule == Rule::kComplex)
-    for_each_coefficient(Op<T, Rule::kComplex>{op}, args.planes, args.area, wide, launcher);
+    for_each_coefficient(Op<T, Rule::kComplex>{op}, args.bands, args.area, wide, launcher);
   else
-    for_each_coefficient(Op<T, Rule::kPolar>{op}, args.planes, args.area, wide, launcher);
+    for_each_coefficient(Op<T, Rule::kPolar>{op}, args.bands, args.area, wide, launcher);
 }
 
 std::tuple<Tensor, Tensor> step(Tensor coefficients, Tensor gradient, double eps, int64_t rule,

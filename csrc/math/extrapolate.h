@@ -87,11 +87,11 @@ struct Extrapolation {
     const Cplx<T> polar_grad = grad * conj(base);  // (d/d gain, d/d phase divided by gain)
     if constexpr (kPhase) sum.phase_step = sum.phase_step + phase_factor * (g * polar_grad.im);
     if constexpr (kNeedsAmplitude) {
-      const T open =
+      const T unclamped =
           p.amplitude + amplitude_factor * p.amplitude_step > T(0) ? polar_grad.re : T(0);
-      sum.amplitude = sum.amplitude + open;
+      sum.amplitude = sum.amplitude + unclamped;
       sum.phase = sum.phase + g * polar_grad.im;
-      sum.amplitude_step = sum.amplitude_step + amplitude_factor * open;
+      sum.amplitude_step = sum.amplitude_step + amplitude_factor * unclamped;
     } else {
       sum.c = sum.c + g * grad;
       if constexpr (kAmplitude)

@@ -8,19 +8,21 @@ namespace steerlens {
 
 enum class Rule : int { kComplex = 0, kPolar = 1 };
 
-// The bits of T's exponents: kStep is the smallest normal one, and up to kLargest a power of two has a
-// reciprocal that is normal.
+// The bits of some numbers: kMinNormal, the smallest normal one, also the unit of exponents; kLargest, the largest
+// power of two with a normal reciprocal; kMask, infinity, also the mask of the exponent.
 template <typename T>
 struct Exponents;
 template <>
 struct Exponents<float> {
   using Unsigned = uint32_t;
-  static constexpr int32_t kStep = int32_t{1} << 23, kMask = 255 * kStep, kLargest = 253 * kStep;
+  static constexpr int32_t kMinNormal = int32_t{1} << 23, kMask = 255 * kMinNormal,
+                           kLargest = 253 * kMinNormal;
 };
 template <>
 struct Exponents<double> {
   using Unsigned = uint64_t;
-  static constexpr int64_t kStep = int64_t{1} << 52, kMask = 2047 * kStep, kLargest = 2045 * kStep;
+  static constexpr int64_t kMinNormal = int64_t{1} << 52, kMask = 2047 * kMinNormal,
+                           kLargest = 2045 * kMinNormal;
 };
 
 // c = back * scaled, where back is the power of two below the larger part: squares of the scaled parts
@@ -37,10 +39,10 @@ SL_FN Scaled<T> scaled(Cplx<T> c) {
   using E = Exponents<T>;
   const auto re = bits_of(c.re) & E::kMask, im = bits_of(c.im) & E::kMask;
   const auto larger = re > im ? re : im;
-  const auto above = larger > E::kStep ? larger : E::kStep;
+  const auto above = larger > E::kMinNormal ? larger : E::kMinNormal;
   const auto exponent = above < E::kLargest ? above : E::kLargest;
   const T back = from_bits<T>(exponent);
-  const T scale = from_bits<T>(E::kLargest + E::kStep - exponent);
+  const T scale = from_bits<T>(E::kLargest + E::kMinNormal - exponent);
   const Cplx<T> s = {c.re * scale, c.im * scale};
   return {s, std::fma(s.re, s.re, s.im * s.im), scale, back};
 }
@@ -55,7 +57,7 @@ SL_FN T amplitude_of(Cplx<T> c) {
 template <typename T>
 struct Polar {
   T amplitude;
-  T inverse, scale;   // their product is 1 / |c|, which of a subnormal |c| may be no number
+  T inverse, scale;   // their product is 1 / |c|, which overflows to inf for subnormal |c|
   Cplx<T> direction;  // c / |c|
 };
 
@@ -68,17 +70,18 @@ SL_FN Polar<T> polar_of(Cplx<T> c) {
   return {root * s.back, inverse, s.scale, inverse * s.c};
 }
 
-// x, at most the largest finite number in magnitude; of NaN, that number. Two integer minima, since a comparison of
-// floats costs more: signed, positive numbers are above all negative ones; unsigned, the reverse.
+// x clamped to the finite numbers; NaN becomes the largest or the smallest of them, by its sign bit. By two integer
+// minima, which cost less than comparisons of floats: the bits of positive floats are above those of negative ones as
+// signed integers, and below them as unsigned integers.
 template <typename T>
 SL_FN T saturated(T x) {
   using E = Exponents<T>;
   using Unsigned = typename E::Unsigned;
-  constexpr auto kMost = E::kMask - 1;
-  constexpr Unsigned kSign = ~(static_cast<Unsigned>(-1) >> 1), kLeast = kSign | kMost;
+  constexpr auto kMaxFinite = E::kMask - 1;
+  constexpr Unsigned kSign = ~(static_cast<Unsigned>(-1) >> 1), kMinFinite = kSign | kMaxFinite;
   const auto bits = bits_of(x);
-  const Unsigned below = static_cast<Unsigned>(bits < kMost ? bits : kMost);
-  return from_bits<T>(below < kLeast ? below : kLeast);
+  const Unsigned below = static_cast<Unsigned>(bits < kMaxFinite ? bits : kMaxFinite);
+  return from_bits<T>(below < kMinFinite ? below : kMinFinite);
 }
 
 // Gradient of (|c|, arg c), pulled back to c: u * (g_amplitude + i g_phase / |c|), 0 where c = 0. The quotient is
@@ -123,20 +126,20 @@ SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplit
   amplitude = std::sqrt(s.square) * s.back;
   if (rule == Rule::kPolar) {
     const Cplx<T> w = (-eps) * (gradient * conj(c));
-    const T finite = s.square - s.square;  // 0, or NaN: also where the other part of c is
-    return {w.re + finite, w.im + finite};
+    const T zero = s.square - s.square;  // NaN if either part of c is infinite or NaN
+    return {w.re + zero, w.im + zero};
   }
-  // c' conj(c) has that angle, and so has an eighth of it, scaled, whose parts are in range. |c|^2
-  // enters as such: a small phase is not what is left of a difference.
+  // `turned` is c' conj(c), scaled so that its parts do not overflow: the angle is the same. It is the sum of
+  // |c|^2 and -eps G conj(c), which avoids the cancellation in c - eps G where the phase is small.
   const Cplx<T> scaled_step = ((T(-0.125) * eps) * gradient) * conj(s.c);
-  // Half a turn is +pi, whatever the sign of its zero.
+  // + 0 turns an imaginary part of -0 into 0, so that half a turn is +pi, never -pi.
   const Cplx<T> turned = {std::fma(T(0.125) * s.square, s.back, scaled_step.re),
                           scaled_step.im + T(0)};
   const Cplx<T> moved = c - eps * gradient;
   return {amplitude_of(moved) - amplitude, angle_of(turned.im, turned.re)};
 }
 
-// The larger of a plane's amplitudes; NaN is passed over.
+// The larger amplitude; `a` is ignored if it is NaN.
 template <typename T>
 SL_FN T larger_amplitude(T a, T largest) {
   return a > largest ? a : largest;
@@ -150,7 +153,7 @@ SL_FN T step_threshold(T floor, T largest) {
 
 template <typename T>
 SL_FN bool moves(T amplitude, T threshold) {
-  return !(amplitude < threshold) && !(amplitude == T(0));  // NaN moves, so that it shows
+  return !(amplitude < threshold) && !(amplitude == T(0));  // so NaN propagates
 }
 
 // step_value where a coefficient moves, else 0.
@@ -167,8 +170,8 @@ struct StepGrad {
   Cplx<T> c, gradient;
 };
 
-// Gradient of step_above, pulled back to c and G; the threshold is a constant to it. Selected, not multiplied by 0:
-// where a coefficient does not move, nothing of it enters.
+// Gradient of step_above, pulled back to c and G; the threshold is treated as a constant. Selected, not multiplied
+// by 0: where a coefficient does not move, its values, even NaN, are ignored.
 template <typename T, typename G>
 SL_FN StepGrad<T> step_above_grad(Cplx<T> c, G gradient, T eps, Rule rule, T threshold,
                                   T grad_phase, T grad_amplitude) {

@@ -13,7 +13,7 @@ struct SinCos {
   T sin, cos;
 };
 
-// An integer-valued float as int; 0 where it has none (NaN, beyond 1e9).
+// An integer-valued float as int; 0 for NaN and beyond 1e9.
 SL_FN int to_int(float k) { return static_cast<int>(fabsf(k) < 1e9f ? k : 0.0f); }
 
 // The magnitude of `x`, which is not negative, with the sign of `y`.
@@ -22,30 +22,30 @@ SL_FN float with_sign_of(float y, float x) {
                           (static_cast<uint32_t>(bits_of(y)) & 0x80000000u));
 }
 
-// -x where that bit of `bits` is set, else x.
+// -x where bit 1 of `bits` is set, else x.
 SL_FN float signed_by_bit_1(float x, int32_t bits) {
   const uint32_t sign = (static_cast<uint32_t>(bits) << 30) & 0x80000000u;
   return from_bits<float>(static_cast<uint32_t>(bits_of(x)) ^ sign);
 }
 
-// x = number * pi/2 + rest. Far beyond 1e6 rad the rest means nothing.
+// x = number * pi/2 + rest. Far beyond 1e6 rad the rest is meaningless.
 struct QuarterTurns {
-  int32_t number;  // its last bits
+  int32_t number;  // its low-order bits
   float rest;
 };
 
 SL_FN QuarterTurns in_quarter_turns(float x) {
-  // 2/pi x, rounded by the addition of 1.5 * 2^23, which leaves the integer in the last bits.
+  // 2/pi x, rounded by the addition of 1.5 * 2^23, which leaves the integer in the low-order bits.
   const float shifted = fmaf(x, 0.636619772f, 12582912.0f), k = shifted - 12582912.0f;
   // pi/2 = 1.5707964 - 4.3711388e-8: the first difference is exact.
   return {bits_of(shifted), fmaf(k, 4.371138828673793e-08f, fmaf(k, -1.5707963705062866f, x))};
 }
 
-// `lost`, 0 or NaN, is the rest where the number is too large to have one.
-SL_FN SinCos<float> sincos_of_turns(QuarterTurns turns, float lost) {
-  // The phase of a large number is lost, but never the amplitude: the polynomials stay in their range.
+// `fallback`, 0 or NaN, replaces the rest where the number of turns is too large to be exact.
+SL_FN SinCos<float> sincos_of_turns(QuarterTurns turns, float fallback) {
+  // A large number loses its phase but not its amplitude: the polynomials stay in their range.
   const bool inside = fabsf(turns.rest) < 1.0f;
-  const float r = inside ? turns.rest : lost;
+  const float r = inside ? turns.rest : fallback;
   const float z = r * r;
   const float s = fmaf(
       r * z,
@@ -108,7 +108,7 @@ SL_FN double angle_of(double y, double x) { return x == 0 && y == 0 ? y : atan2(
 SL_FN float power_of_two(int k) { return from_bits<float>((k + 127) << 23); }
 
 // exp(x) as a product of two factors, so that c * exp(x) overflows or vanishes only where it must, though exp(x)
-// alone has no number: (value * first) * second.
+// alone may overflow or underflow: (value * first) * second.
 template <typename T>
 struct Gain {
   T first, second;

@@ -280,6 +280,7 @@ BAD_ARGUMENTS = [
     (dict(phase_factors=torch.rand(3, 2)), r"phase_factors must have shape \[F, 1\] or \[F, N\] with N = 3"),
     (dict(amplitude_factors=torch.rand(2, 1)), r"amplitude_factors must have shape \[3, 1\]"),
     (dict(synthesis=[]), "analysis must have one filter more than synthesis, .* got 3 and 0"),
+    (dict(images=torch.rand(3, 67, 24), gradients=torch.rand(3, 67, 24)), "height of images must have no prime .* 67"),
     (dict(i_power=4), "i_power must be 0 to 3, got 4"),
     (dict(edit=3), "edit must be 0 .* got 3"),
     (dict(rule=2), "rule must be 0 .* got 2"),

@@ -350,9 +350,9 @@ def test_fft_tables_stay_valid_while_their_cache_overflows():
 BAD_ARGUMENTS_OF_SPLIT_PLANES = [
     (dict(forms=[1]), "i_powers and forms must have one entry for each of 3 filters, got 3 and 1"),
     (dict(filters=[torch.rand(4, 33, 24)] * 3), r"filters\[0\] must have shape \[K, h, w\] with h <= 32 and w <= 24"),
-    (dict(filters=[torch.rand(4, 2, 24, 16)] * 3), r"filters\[i\] must have shape \[K, h, w\]"),
-    (dict(i_powers=[4, 0, 0]), "i_powers must be 0 to 3, got 4"),
-    (dict(forms=[3, 1, 1]), "forms must be 0 \\(real\\) or 1 \\(complex\\), got 3"),
+    (dict(filters=[torch.rand(4, 2, 24, 16)] * 3), r"filters\[0\] must have shape \[K, h, w\]"),
+    (dict(i_powers=[0, 4, 0]), r"i_powers\[1\] must be 0 to 3, got 4"),
+    (dict(forms=[1, 1, 3]), r"forms\[2\] must be 0 \(real\) or 1 \(complex\), got 3"),
     (dict(planes=torch.rand(2, 32, 24).double()), "planes must have dtype Float"),
     (dict(planes=torch.rand(32, 24)), r"planes must have shape \[N, H, W\]"),
     (dict(planes=torch.rand(2, 67, 24)), "no prime factor above 61, got 67"),
@@ -372,10 +372,10 @@ BAD_ARGUMENTS_OF_MERGE_PLANES = [
     (dict(height=2**62), "height must be 1 to"),
     (dict(height=2**14 + 2), "height must be 1 to 16384"),
     (dict(width=0), "width must be 1 to"),
-    (dict(residual=torch.rand(3, 32, 24)), "residual's first size must divide"),
+    (dict(residual=torch.rand(3, 32, 24)), "number of planes of residual must divide"),
     (dict(residual=torch.rand(1, 32, 25)), "residual must have shape"),
     (dict(residual=torch.rand(1, 32, 24).double()), "residual must have dtype"),
-    (dict(forms=[2, 1, 1]), r"bands\[i\] must have shape \[2, 2, 32, 24\]"),
+    (dict(forms=[2, 1, 1]), r"bands\[0\] must have shape \[2, 2, 32, 24\]"),
 ]
 
 

@@ -10,7 +10,7 @@ namespace steerlens {
 // "avx2" or "default"); it is read once, when the library is loaded.
 enum class CpuCapability { kDefault, kAvx2, kAvx512 };
 
-// The lower one of what the CPU and the compiler have and what the environment allows.
+// The lower of the supported (by CPU and compiler) and the requested level.
 CpuCapability cpu_capability();
 const char* cpu_capability_name();
 

@@ -1,7 +1,7 @@
 // kSimdWidth complex FFTs at a time, one in each element of the vectors: Stockham's algorithm, in passes of
 // radix 2, 3, 4, 5, 7, 8 or another prime up to kMaxPrime. The first pass reads and the last pass writes
 // through the caller's functions, so that filters, crops and transposes are part of a transform and need no
-// passes over memory of their own. For anything else torch.fft is the better choice.
+// passes over memory of their own. Elsewhere torch.fft is the better choice.
 #pragma once
 
 #include <utility>
@@ -51,20 +51,20 @@ SL_FN void dft(ComplexVec (&a)[R]) {
     a[1] = a[0] - t;
     a[0] = a[0] + t;
   } else if constexpr (R == 4) {
-    const ComplexVec even = a[0] + a[2], even_ = a[0] - a[2];
-    const ComplexVec odd = a[1] + a[3], odd_ = times_minus_i(a[1] - a[3]);
-    a[0] = even + odd;
-    a[1] = even_ + odd_;
-    a[2] = even - odd;
-    a[3] = even_ - odd_;
+    const ComplexVec even_sum = a[0] + a[2], even_diff = a[0] - a[2];
+    const ComplexVec odd_sum = a[1] + a[3], odd_diff = times_minus_i(a[1] - a[3]);
+    a[0] = even_sum + odd_sum;
+    a[1] = even_diff + odd_diff;
+    a[2] = even_sum - odd_sum;
+    a[3] = even_diff - odd_diff;
   } else if constexpr (R == 8) {
     ComplexVec e[4] = {a[0], a[2], a[4], a[6]}, o[4] = {a[1], a[3], a[5], a[7]};
     dft(e);
     dft(o);
-    constexpr float kHalfRoot = kRoots<8>.cos[1];
-    o[1] = {kHalfRoot * (o[1].re + o[1].im), kHalfRoot * (o[1].im - o[1].re)};
+    constexpr float kSqrtHalf = kRoots<8>.cos[1];
+    o[1] = {kSqrtHalf * (o[1].re + o[1].im), kSqrtHalf * (o[1].im - o[1].re)};
     o[2] = times_minus_i(o[2]);
-    o[3] = {kHalfRoot * (o[3].im - o[3].re), -kHalfRoot * (o[3].re + o[3].im)};
+    o[3] = {kSqrtHalf * (o[3].im - o[3].re), -kSqrtHalf * (o[3].re + o[3].im)};
     for (int k = 0; k < 4; ++k) {
       a[k] = e[k] + o[k];
       a[k + 4] = e[k] - o[k];

@@ -39,7 +39,7 @@ inline bool lay_out_block(const PlaneGroup& group, int64_t k, int64_t block, flo
     lay_out_columns(filter, w, rows, x, kSimdWidth, out, bits);
   if (w < kSimdWidth)
     lay_out_columns(filter, w, rows, 0, w, out, bits);
-  else if (w % kSimdWidth)  // some columns again
+  else if (w % kSimdWidth)  // overlaps the previous block
     lay_out_columns(filter, w, rows, w - kSimdWidth, kSimdWidth, out, bits);
   bits &= 0x7fffffff;  // -0 is 0
   bool zero = true;

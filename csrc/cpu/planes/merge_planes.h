@@ -42,16 +42,16 @@ struct BandReader {
   }
   // In pairs, a band without a partner is stored as if it had one.
   SL_FN TwoRealRows two_blocks(int64_t i, int64_t q, FftScratch&) const {
-    const int64_t stored = group.form == Form::kPairs ? i : 2 * i;
-    return {real(stored, 2 * q), real(stored, 2 * q + 1)};
+    const int64_t stored_index = group.form == Form::kPairs ? i : 2 * i;
+    return {real(stored_index, 2 * q), real(stored_index, 2 * q + 1)};
   }
 
  private:
-  SL_FN int64_t sample(int64_t stored, int64_t block) const {
-    return (n * group.stored() + stored) * group.h * group.w + block * kSimdWidth;
+  SL_FN int64_t sample(int64_t stored_index, int64_t block) const {
+    return (n * group.num_stored() + stored_index) * group.h * group.w + block * kSimdWidth;
   }
-  SL_FN RealRows real(int64_t stored, int64_t block) const {
-    const float* from = group.bands + group.stride * sample(stored, block);
+  SL_FN RealRows real(int64_t stored_index, int64_t block) const {
+    const float* from = group.bands + group.stride * sample(stored_index, block);
     return {from, group.stride, group.w, group.w - block * kSimdWidth};
   }
 };

@@ -62,7 +62,7 @@ struct LineRows {
 
 // The bands of one group at one frame: a reader for synthesis.h, which computes a column block when it is read.
 struct FrameReader {
-  const Motion& motion;
+  const MotionKernels& motion;
   const GroupCoefficients& coefficients;
   Factors factors;
 
@@ -95,7 +95,7 @@ struct FrameReader {
 
 struct Morph {
   const MorphArgs& args;
-  const Motion& motion;
+  const MotionKernels& motion;
   const Analysis& analysis;
   const Synthesis& synthesis;
   StreamingVecWriter out;
@@ -182,7 +182,7 @@ struct Morph {
 };
 
 // Vectors of memory for one plane: the coefficients of all groups, the gradient of one, the residual.
-int64_t vectors_per_plane(const MorphArgs& args, const Motion& motion) {
+int64_t vectors_per_plane(const MorphArgs& args, const MotionKernels& motion) {
   int64_t coefficients = 0, gradient = 0;
   for (const PlaneGroup& group : args.gradient) {
     coefficients += motion.fields * vectors_of(group);
@@ -205,8 +205,8 @@ Tensor lay_out_filters(const Tensor& like, MorphArgs& args) {
 void run_morph(MorphPlanes& p) {
   const MorphArgs& args = p.args;
   const Tensor filters = lay_out_filters(p.frames, p.args);
-  Motion motion;
-  for_edit(args.moves_phase(), args.moves_amplitude(), args.rule, MakeMotion{motion});
+  MotionKernels motion;
+  for_edit(args.moves_phase(), args.moves_amplitude(), args.rule, MakeMotionKernels{motion});
   const PlaneArgs& planes = args.analysis;
   const FftTables ffts(planes);
   const Analysis analysis{planes, ffts};

@@ -51,7 +51,7 @@ struct Factors {
 };
 
 // The functions that are compiled for each Extrapolation E.
-struct Motion {
+struct MotionKernels {
   int fields;  // of a coefficient
   // Turns coefficients into what frames read, given their gradient.
   void (*take_step)(const MorphArgs&, const CoefficientSpan& c, const CoefficientSpan& gradient,
@@ -114,8 +114,8 @@ void complex_frame(const CoefficientSpan& c, Factors factors, ComplexVec* line) 
   }
 }
 
-struct MakeMotion {
-  Motion& motion;
+struct MakeMotionKernels {
+  MotionKernels& motion;
   template <typename E>
   void run() const {
     motion = {Layout<E>::kFields, take_step<E>, real_frame<E>, complex_frame<E>};

@@ -126,14 +126,14 @@ SL_FN void transpose(FloatVec (&rows)[8]) {
     rows[i + 4] = __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
   }
   for (int i = 0; i < 8; i += 4) {
-    const FloatVec even = interleave_low_in_halves(rows[i], rows[i + 2]);
-    const FloatVec even_ = interleave_high_in_halves(rows[i], rows[i + 2]);
-    const FloatVec odd = interleave_low_in_halves(rows[i + 1], rows[i + 3]);
-    const FloatVec odd_ = interleave_high_in_halves(rows[i + 1], rows[i + 3]);
-    rows[i] = interleave_low_in_halves(even, odd);
-    rows[i + 1] = interleave_high_in_halves(even, odd);
-    rows[i + 2] = interleave_low_in_halves(even_, odd_);
-    rows[i + 3] = interleave_high_in_halves(even_, odd_);
+    const FloatVec even_low = interleave_low_in_halves(rows[i], rows[i + 2]);
+    const FloatVec even_high = interleave_high_in_halves(rows[i], rows[i + 2]);
+    const FloatVec odd_low = interleave_low_in_halves(rows[i + 1], rows[i + 3]);
+    const FloatVec odd_high = interleave_high_in_halves(rows[i + 1], rows[i + 3]);
+    rows[i] = interleave_low_in_halves(even_low, odd_low);
+    rows[i + 1] = interleave_high_in_halves(even_low, odd_low);
+    rows[i + 2] = interleave_low_in_halves(even_high, odd_high);
+    rows[i + 3] = interleave_high_in_halves(even_high, odd_high);
   }
 }
 #endif

@@ -1,4 +1,4 @@
-// How vectors of results are written: through the caches or bypassing them.
+// How vectors of results are written: with ordinary or with non-temporal stores.
 #pragma once
 
 #include <immintrin.h>
@@ -22,9 +22,9 @@ SL_FN bool begins_cache_line(const float* at) {
   return reinterpret_cast<uint64_t>(at) % kCacheLine == 0;
 }
 
-// Past the caches only whole cache lines are written: half a line would wait for its other half, and be read
+// Non-temporal stores write whole cache lines only: half a line would wait for its other half, and be read
 // back and written a second time (205 ms instead of 19 ms where vectors have eight floats). A single vector of
-// eight floats therefore goes into the caches.
+// eight floats is therefore stored ordinarily.
 struct StreamingVecWriter {
   bool streamed;  // the result is larger than the caches (memory.h); the executor ends the stream
 

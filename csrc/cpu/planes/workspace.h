@@ -15,7 +15,7 @@ struct Workspace {
   FloatVec* extra;           // as many vectors as the op asks for
 };
 
-// Workspaces for some threads. torch's allocator provides the memory, so that torch's memory statistics contain it.
+// One workspace for each thread. torch's allocator provides the memory, so that torch's memory statistics contain it.
 class WorkspaceMemory {
  public:
   WorkspaceMemory(const Tensor& like, const PlaneArgs& args, int64_t extra, int64_t threads)

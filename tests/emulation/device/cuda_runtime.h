@@ -1,4 +1,4 @@
-// The words of CUDA that csrc/cuda uses, for a host compiler: kernels become functions, which scheduler.cpp runs for
+// CUDA's keywords, types and functions that csrc/cuda uses, for a host compiler: kernels become functions, which scheduler.cpp runs for
 // every thread of a grid. Includes all of torch that they need first, since some of its names are macros below.
 #pragma once
 
