@@ -48,7 +48,7 @@ STEPS, BATCH, COARSE = 12, 3, 4  # COARSE: pixels are averaged before the fit of
 def main() -> None:
     """Measure all settings; print a line for each, and write the results."""
     networks = [load_model(f"steerlens_fast.models.efficientnet_lite:lite{n}", size=224) for n in range(3)]
-    images = torch.stack([_read(package, file) for package, file, _ in PHOTOGRAPHS])
+    images = torch.stack([read(package, file) for package, file, _ in PHOTOGRAPHS])
     targets = [target_number(target, None, networks[0].class_names) for *_, target in PHOTOGRAPHS]
     results = {}
     for name, settings in SETTINGS.items():
@@ -63,23 +63,29 @@ def main() -> None:
         Path(sys.argv[1]).write_text(json.dumps(results, indent=1))
 
 
-def _read(package: str, file: str) -> torch.Tensor:
+def read(package: str, file: str) -> torch.Tensor:
+    """Return a photograph of a package, [3, 224, 224] in [0, 1]."""
     with files(package).joinpath(file).open("rb") as opened, Image.open(opened) as image:
         return torch.from_numpy(resize_and_crop(image.convert("RGB"), (224, 224))).float() / 255
 
 
 @torch.no_grad()
-def _measures(networks, images: torch.Tensor, frames: torch.Tensor, targets: list[int]) -> dict:
-    """Return the target's probabilities by each network, whether it is predicted, and the smooth reconstruction."""
+def predictions(networks, frames: torch.Tensor, targets: list[int]) -> dict[str, list]:
+    """Return the target's probabilities by each network, and whether it is predicted."""
     probability, predicted = [], []
     for network in networks:
         outputs = [network.model(network.preprocessing(part.contiguous())) for part in frames.split(BATCH)]
         scores = torch.cat(outputs).softmax(1)
         probability.append([float(row[target]) for row, target in zip(scores, targets)])
         predicted.append((scores.argmax(1) == torch.tensor(targets)).tolist())
+    return {"p": probability, "hit": predicted}
+
+
+def _measures(networks, images: torch.Tensor, frames: torch.Tensor, targets: list[int]) -> dict:
+    """Return the predictions, and the smooth reconstruction."""
     coarse = lambda pictures: torch.nn.functional.avg_pool2d(pictures, COARSE)
     smooth = smooth_reconstruction(coarse(images), coarse(frames.contiguous()), restarts=1)
-    return {"p": probability, "hit": predicted, "warp": smooth.warp.tolist(), "gain": smooth.gain.tolist()}
+    return predictions(networks, frames, targets) | {"warp": smooth.warp.tolist(), "gain": smooth.gain.tolist()}
 
 
 def _line(distance: float, m: dict) -> str:

@@ -1,0 +1,75 @@
+"""Averaged gradients on photographs: python bench/smoothing.py [OUT.json]
+
+The last table of steerlens_fast/lens/photographs.md; photographs, networks and measures are those of
+bench/photographs.py. Needs the extra steerlens_fast[photographs]; about 6 minutes on an idle core.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from statistics import mean
+
+import torch
+from photographs import BATCH, PHOTOGRAPHS, POLAR, STEPS, predictions, read
+
+from steerlens_fast import SteerableLens
+from steerlens_fast.data.targets import target_number
+from steerlens_fast.models import load_model
+
+SETTINGS = {  # toward the classes of PHOTOGRAPHS, or the runner-up
+    "csp-phase, polar, luma, persistent": {"family": "csp-phase", **POLAR},
+    "csp-phase, complex, rgb, frozen": {"family": "csp-phase"},
+    "csp-joint, polar, rgb, frozen": {"family": "csp-joint", "rule": "polar"},
+    "csp-phase, complex, rgb, frozen, runner-up": {"family": "csp-phase"},
+    "csp-joint, complex, rgb, frozen, runner-up": {"family": "csp-joint"},
+}
+NOISE, SAMPLES = (None, 0.05, 0.1, 0.2), 8
+DISTANCES = {"persistent": (4.0, 8.0, 12.0), "frozen": (2.0, 4.0, 8.0)}
+
+
+def main() -> None:
+    """Measure all settings with and without noise; print a line for each distance, and write the figures."""
+    networks = [load_model(f"steerlens_fast.models.efficientnet_lite:lite{n}", size=224) for n in range(3)]
+    images = torch.stack([read(package, file) for package, file, _ in PHOTOGRAPHS])
+    targets = [target_number(target, None, networks[0].class_names) for *_, target in PHOTOGRAPHS]
+    results = {}
+    for name, settings in SETTINGS.items():
+        regime = settings.get("regime", "frozen")
+        extent = {"distances": DISTANCES[regime], "steps": None if regime == "frozen" else STEPS * 3 // 4}
+        for noise in NOISE:
+            smoothing = None if noise is None else {"noise": noise, "samples": SAMPLES}
+            lens = SteerableLens(
+                networks[0].model, preprocessing=networks[0].preprocessing, smoothing=smoothing, **settings
+            )
+            lens.warn_about_targets = False
+            target = "runner-up" if name.endswith("runner-up") else targets
+            morphs = lens.morph(images, target, **extent, score="none", internal_batch_size=BATCH)
+            for distance, frames in zip((0.0, *extent["distances"]), morphs.frames.unbind(1)):
+                key = f"{name}, noise {noise or 'off'}, L2 {distance:g}"
+                results[key] = predictions(networks, frames, morphs.target.tolist())
+                print(key, _line(results[key]), sep=": ", flush=True)
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(json.dumps(results))
+
+
+def _line(m: dict) -> str:
+    judges = [p for network in m["p"][1:] for p in network]
+    hits, verdicts = sum(map(sum, m["hit"][1:])), len(judges)
+    low, high = wilson(hits, verdicts)
+    interval = f"{hits} of {verdicts}, {low:.2f} to {high:.2f}"
+    return f"driver {mean(m['p'][0]):.2f} ({sum(m['hit'][0])}), judges {mean(judges):.2f} ({interval})"
+
+
+def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the Wilson interval of a proportion, 95 % by default: of 3 of 18, from .06 to .39."""
+    share, spread = hits / count, z * z / count
+    middle = share + spread / 2
+    half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    return (middle - half) / (1 + spread), (middle + half) / (1 + spread)
+
+
+if __name__ == "__main__":
+    main()
