@@ -185,6 +185,8 @@ def _loader_hint(text: str) -> str:
     >>> _loader_hint("libtorch_cuda.so: cannot open shared object file: No such file or directory")
     'It has CUDA kernels, and the torch that is installed has no CUDA'
     """
+    if re.search(r"_C_cuda\S*: cannot open", text):
+        return "It has the CUDA kernels of this build, and is missing"
     if re.search(r"lib(torch_cuda|c10_cuda|cudart)\S*: cannot open", text):
         import torch
 

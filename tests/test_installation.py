@@ -13,12 +13,12 @@ import pytest
 import torch
 
 import steerlens_fast
-from steerlens_fast import extension
+from steerlens_fast import extension, native
 from steerlens_fast.extras import NEED_TORCH, MissingExtra, require_extra, torch_pin
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(steerlens_fast.__file__).parent
-BINARY = PACKAGE / "_C.so"
+BINARY = native.LIBRARY
 checkout_only = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="there is no setup.py beside tests/")
 
 
@@ -32,10 +32,11 @@ def python(*arguments, cwd, path=(), **environment):
 
 
 def copy_package(folder: Path, binary: bool = False, setup: bool = False) -> Path:
-    """``folder/steerlens_fast``, with or without its extension and a setup.py beside it."""
+    """``folder/steerlens_fast``, with or without its libraries and a setup.py beside it."""
     shutil.copytree(PACKAGE, folder / "steerlens_fast", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    if binary:
-        (folder / "steerlens_fast" / BINARY.name).symlink_to(BINARY.resolve())
+    for library in (native.LIBRARY, native.CUDA_LIBRARY) if binary else ():
+        if library.exists():
+            (folder / "steerlens_fast" / library.name).symlink_to(library.resolve())
     if setup:
         (folder / "setup.py").write_text("")
     return folder
@@ -112,6 +113,7 @@ def test_archive_says_that_it_cannot_hold_an_extension(checkout, tmp_path):
     [
         ("/x/_C.so: undefined symbol: aoti_torch_get_dim", "It was built for another torch"),
         ("libcudart.so.13: cannot open shared object file: No such file", "It has CUDA kernels, and the torch"),
+        ("/x/_C_cuda.so: cannot open shared object file: No such file", "It has the CUDA kernels of this build"),
         ("/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found", "It was built on a system with a newer C or C++"),
         ("/x/_C.so: invalid ELF header", "The file is damaged"),
     ],
