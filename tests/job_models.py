@@ -208,11 +208,11 @@ def start(argv: list[str], **environment) -> subprocess.Popen:
 def ended(process: subprocess.Popen) -> tuple[int, str]:
     """Wait for it; its status, and what it has written to stderr."""
     try:
-        told = process.communicate(timeout=PATIENCE)
+        output = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-    return process.returncode, told[1]
+    return process.returncode, output[1]
 
 
 def children(process: subprocess.Popen) -> list[int]:
@@ -280,9 +280,9 @@ def frames(out: Path) -> dict[str, torch.Tensor]:
     kind = json.loads((out / "config.json").read_text())["format"]
     found = {}
     for path in sorted((out / "shards").glob("*.jsonl")):
-        told = lines(path)
-        stored = get_format(kind).read(out / "shards", path.stem, told)
-        found |= dict(zip((r["key"] for r in told if r["row"] is not None), stored))
+        records = lines(path)
+        stored = get_format(kind).read(out / "shards", path.stem, records)
+        found |= dict(zip((r["key"] for r in records if r["row"] is not None), stored))
     return found
 
 

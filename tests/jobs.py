@@ -50,15 +50,15 @@ def morphs_of(n: int, frames: int = 6, channels: int = 3, size=(20, 17)) -> torc
 def record(index: int, key: str, frames: int, row: int | None, status: str = OK, scored: bool = True) -> dict:
     """What a shard tells of an item: a target that becomes more likely from frame to frame."""
     source, target = index % 4, (index + 1) % 4
-    told = {"key": key, "index": index, "path": f"images/{index}.png", "sha256": f"{index:064x}", "size": [20, 17]}
-    told |= {"label": source, "status": status, "row": row}
+    record = {"key": key, "index": index, "path": f"images/{index}.png", "sha256": f"{index:064x}", "size": [20, 17]}
+    record |= {"label": source, "status": status, "row": row}
     if row is None:
         names = ("target", "source", "predictions", "probability", "factors", "l2", "attained", "gradient_norm")
-        told |= dict.fromkeys((*names, "prediction_probability")) | {"message": REASONS[status]}
-        return told
+        record |= dict.fromkeys((*names, "prediction_probability")) | {"message": REASONS[status]}
+        return record
     share = [f / (frames - 1) for f in range(frames)]
     rising = [round(1 / (1 + math.exp(6 - (9 + index % 3) * s)), 7) for s in share]
-    return told | {
+    return record | {
         "target": target,
         "source": source,
         "predictions": [(target if p > 0.5 else source) if scored else None for p in rising],
@@ -102,13 +102,13 @@ def make_job(
         good = [i for i in places if i not in failed]
         rows = {i: row for row, i in enumerate(good)}
         own = [change(_record(i, keys[i], f, rows.get(i), unscored)) for i in places]
-        own = [told | assess(told) for told in own]
+        own = [entry | assess(entry) for entry in own]
         folder, stem = out / "shards", f"{shard:05d}"
         files = get_format(format).write(folder, stem, frames[good], own, {"shard": shard})
         files |= write_records(folder / f"{stem}.jsonl", own)
-        told = {"shard": shard, "files": files, "items": len(own), "failed": sum(r["status"] != OK for r in own)}
-        told["seconds"] = {}
-        write_json(folder / f"{stem}.done.json", told)
+        marker = {"shard": shard, "files": files, "items": len(own), "failed": sum(r["status"] != OK for r in own)}
+        marker["seconds"] = {}
+        write_json(folder / f"{stem}.done.json", marker)
         records += own
     return records
 

@@ -54,7 +54,7 @@ class PretendGpu(TorchDispatchMode):
 
 
 def run(function, args, kwargs):
-    """The op on the CPU; its results are on the "GPU" where an argument is, or where it is told to put them."""
+    """The op on the CPU; its results are on the "GPU" where an argument is, or where an argument puts them."""
     there = [t for t in tree_iter((args, kwargs)) if isinstance(t, OnGpu)]
     device = kwargs.get("device")
     to = None if device is None else torch.device(device).type

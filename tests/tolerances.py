@@ -35,8 +35,10 @@ TOLERANCES = {
     "render": Tolerance(3e-5, 1e-12, "gradient and step amplify the analysis' error; measured in the image"),
     "compiled": Tolerance(3e-6, 1e-13, "inductor may fuse and reorder the plain torch around the ops"),
     "plenoptic": Tolerance(1e-5, 1e-5, "the issue's target; plenoptic interpolates its filters in a table (6e-6)"),
-    "driver": Tolerance(2e-5, 1e-12, "a network on another batch size: convolutions may choose another algorithm"),
-    "composition": Tolerance(1e-5, 1e-12, "a sample alone or among others: as driver, then along its gradient (5e-7)"),
+    "classifier": Tolerance(2e-5, 1e-12, "a network on another batch size: convolutions may choose another algorithm"),
+    "composition": Tolerance(
+        1e-5, 1e-12, "a sample alone or among others: as classifier, then along its gradient (5e-7)"
+    ),
     "fit": Tolerance(1e-5, 1e-9, "least squares in float64: 60 damped steps, each a sum over all pixels; 1e-15 seen"),
     "evaluation": Tolerance(
         1e-5, 1e-5, "a record's numbers on another batch size, relative to 1 + their size: as composition; 3e-7 seen"

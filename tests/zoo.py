@@ -49,10 +49,10 @@ def make_zoo(folder: str | os.PathLike) -> list[Expectation]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     expected = []
-    for name, (data, told, *tolerance) in {**good(), **bad(), **named()}.items():
+    for name, (data, result, *tolerance) in {**good(), **bad(), **named()}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
-        how = {"reason": told} if isinstance(told, str) else {"pixels": as_rgb(told)}
+        how = {"reason": result} if isinstance(result, str) else {"pixels": as_rgb(result)}
         expected.append(Expectation(name, **how, tolerance=tolerance[0] if tolerance else 0))
     expected += [Expectation(name, "unreadable") for name in _unreadable(folder)]
     _left_out(folder)

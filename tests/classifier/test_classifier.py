@@ -59,15 +59,15 @@ def counting(model):
     return call, calls
 
 
-def assert_same(driver, expected, x, losses=toward_two, **options):
-    gradient, outputs = driver.gradient(x, losses, **options)
+def assert_same(classifier, expected, x, losses=toward_two, **options):
+    gradient, outputs = classifier.gradient(x, losses, **options)
     assert gradient.shape == x.shape
     assert gradient.dtype == x.dtype
     assert not (gradient.requires_grad or outputs.requires_grad)
     assert not (gradient.is_inference() or outputs.is_inference())
-    assert_close(gradient, expected[0], "driver")
-    assert_close(outputs, expected[1], "driver")
-    assert_close(driver.outputs(x, **options), expected[1], "driver")
+    assert_close(gradient, expected[0], "classifier")
+    assert_close(outputs, expected[1], "classifier")
+    assert_close(classifier.outputs(x, **options), expected[1], "classifier")
 
 
 # --- Models of every make
@@ -122,12 +122,12 @@ MAKES = {
 @pytest.mark.parametrize("make", MAKES)
 def test_every_make_of_model(make):
     model, x = network(nn.Dropout(0.5)).eval(), images()
-    driver, expected = Classifier(MAKES[make](model)), plain(model, x)
+    classifier, expected = Classifier(MAKES[make](model)), plain(model, x)
     for batch in (None, 2, 3):
-        assert_same(driver, expected, x, batch=batch)
+        assert_same(classifier, expected, x, batch=batch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        driver.warn_if_training()
+        classifier.warn_if_training()
 
 
 @pytest.mark.slow
@@ -207,10 +207,10 @@ def test_other_precisions(dtype):
 @pytest.mark.parametrize("batch, calls", [(None, [7]), (7, [7]), (99, [7]), (3, [3, 3, 1]), (1, [1] * 7)])
 def test_one_model_call_per_batch(batch, calls):
     model, seen = counting(network().eval())
-    driver, x = Classifier(model), images(7)
-    driver.gradient(x, toward_two, batch=batch)
+    classifier, x = Classifier(model), images(7)
+    classifier.gradient(x, toward_two, batch=batch)
     assert seen == calls
-    driver.outputs(x, batch=batch)
+    classifier.outputs(x, batch=batch)
     assert seen == calls * 2
 
 
@@ -225,14 +225,14 @@ def test_losses_know_their_samples():
     gradient, _ = Classifier(model).gradient(x, losses, batch=3)
     assert seen == [(0, 3), (3, 6), (6, 7)]
     each = lambda o: -o.gather(1, target[:, None])[:, 0]
-    assert_close(gradient, plain(model, x, each)[0], "driver")
+    assert_close(gradient, plain(model, x, each)[0], "classifier")
 
 
 def test_losses_are_summed_not_averaged():
     model, x = network().eval(), images(6)
     gradient, _ = Classifier(model).gradient(x, nll)
     for i in range(6):
-        assert_close(gradient[i : i + 1], Classifier(model).gradient(x[i : i + 1], nll)[0], "driver")
+        assert_close(gradient[i : i + 1], Classifier(model).gradient(x[i : i + 1], nll)[0], "classifier")
 
 
 def test_bad_sample_leaves_the_others_unchanged():
@@ -242,7 +242,7 @@ def test_bad_sample_leaves_the_others_unchanged():
     gradient, outputs = Classifier(model).gradient(x, nll)
     assert gradient[1].isnan().all()
     assert outputs[1].isnan().all()
-    assert_close(gradient[[0, 2, 3]], clean[[0, 2, 3]], "driver")
+    assert_close(gradient[[0, 2, 3]], clean[[0, 2, 3]], "classifier")
 
 
 def test_batch_is_freed_before_the_next():
@@ -272,16 +272,16 @@ def test_additional_arguments(per_sample):
     args = (per_sample, shared, word, other, None)
     whole = Classifier(model).gradient(x, toward_two, args)
     parts = Classifier(model).gradient(x, toward_two, args, batch=3)
-    assert_close(parts[0], whole[0], "driver")
+    assert_close(parts[0], whole[0], "classifier")
     assert [len(a[0]) for a in seen] == [7, 3, 3, 1]
     assert all(a[1].shape == () and a[2] is word and a[3].shape == (3,) and a[4] is None for a in seen)
 
 
 def test_single_or_no_additional_argument():
     model = Mock(side_effect=lambda x, *args: x.flatten(1))
-    driver, x = Classifier(model), images()
+    classifier, x = Classifier(model), images()
     for args, expected in ((None, []), ((), []), ("one", ["one"]), ([1, 2], [[1, 2]])):
-        driver.outputs(x, args)
+        classifier.outputs(x, args)
         assert list(model.call_args.args[1:]) == expected
 
 
@@ -361,7 +361,7 @@ def test_callers_without_gradients(mode):
         gradient, _ = Classifier(lambda x, s: model(x) * s * x.mean((1, 2, 3))[:, None]).gradient(x, toward_two, scale)
     x, scale = x.clone(), scale.clone()
     expected, _ = plain(lambda x: model(x) * scale * x.mean((1, 2, 3))[:, None], x)
-    assert_close(gradient, expected, "driver")
+    assert_close(gradient, expected, "classifier")
 
 
 def test_state_survives_every_failure():
@@ -397,13 +397,13 @@ def test_batch_statistics_are_used_and_kept(wrap):
     before = state_of(model)
     made = wrap(model)
     buffers = {k: b.clone() for k, b in made.named_buffers()}
-    driver = Classifier(made)
+    classifier = Classifier(made)
     for _ in range(2):
-        assert_same(driver, expected, x)
+        assert_same(classifier, expected, x)
     assert_untouched(before, state_of(model))
     assert all(torch.equal(b, buffers[k]) for k, b in made.named_buffers())
     with pytest.warns(UserWarning, match="training mode.*not changed"):
-        driver.warn_if_training()
+        classifier.warn_if_training()
     assert model.training
 
 
@@ -433,11 +433,11 @@ def test_compiled_models_buffers_stay_where_cuda_graphs_know_them():
     model = network().eval()
     ours, seen = model[1].running_mean.data_ptr(), []
     model[1].register_forward_pre_hook(lambda m, _: seen.append(m.running_mean.data_ptr()))
-    driver = Classifier(torch.compile(model, backend="eager"))
-    driver.outputs(images())
+    classifier = Classifier(torch.compile(model, backend="eager"))
+    classifier.outputs(images())
     assert seen == [ours]
     model.train()
-    driver.outputs(images())
+    classifier.outputs(images())
     assert seen[1] != ours
 
 
@@ -492,7 +492,7 @@ def test_callers_hooks_fire():
     assert_untouched(before, state_of(model))
     for handle in handles:
         handle.remove()
-    assert_close(gradient, plain(model, x)[0], "driver")
+    assert_close(gradient, plain(model, x)[0], "classifier")
 
 
 def test_hooks_on_parameters_do_not_fire():
@@ -543,9 +543,9 @@ def test_memory_formats():
     Classifier(forward).outputs(x)
     assert all(seen)
     assert gradient.is_contiguous(memory_format=torch.channels_last)
-    assert_close(gradient, plain(model, x)[0], "driver")
+    assert_close(gradient, plain(model, x)[0], "classifier")
     expanded = images(1).expand(4, *SHAPE)
-    assert_close(Classifier(model).gradient(expanded, toward_two)[0], plain(model, expanded)[0], "driver")
+    assert_close(Classifier(model).gradient(expanded, toward_two)[0], plain(model, expanded)[0], "classifier")
 
 
 def test_results_are_the_callers_own():
@@ -568,13 +568,13 @@ def noisy(x):
 
 
 def test_session_continues_one_stream_and_no_session_starts_anew():
-    driver, x = Classifier(noisy), images()
+    classifier, x = Classifier(noisy), images()
     untouched = torch.get_rng_state()
-    once, again = driver.outputs(x), driver.outputs(x)
+    once, again = classifier.outputs(x), classifier.outputs(x)
     assert torch.equal(once, again)
-    stream = driver.session(x)
-    first = driver.outputs(x, stream=stream)
-    second = driver.gradient(x, toward_two, stream=stream)[1]
+    stream = classifier.session(x)
+    first = classifier.outputs(x, stream=stream)
+    second = classifier.gradient(x, toward_two, stream=stream)[1]
     assert torch.equal(first, once)
     assert not torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), untouched)
@@ -583,13 +583,13 @@ def test_session_continues_one_stream_and_no_session_starts_anew():
 
 
 def test_sessions_are_not_moved_by_what_the_caller_draws_between():
-    driver, x = Classifier(noisy), images()
+    classifier, x = Classifier(noisy), images()
     runs = []
     for draws in (0, 5):
         torch.manual_seed(3)
-        stream, run = driver.session(x), []
+        stream, run = classifier.session(x), []
         for _ in range(3):
-            run.append(driver.gradient(x, toward_two, batch=2, stream=stream)[0])
+            run.append(classifier.gradient(x, toward_two, batch=2, stream=stream)[0])
             torch.rand(draws)
         runs.append(torch.stack(run))
     assert torch.equal(*runs)
@@ -597,21 +597,21 @@ def test_sessions_are_not_moved_by_what_the_caller_draws_between():
 
 
 def test_caller_draws_as_if_nothing_had_run():
-    driver, x = Classifier(noisy), images()
+    classifier, x = Classifier(noisy), images()
     torch.manual_seed(1)
     expected = torch.rand(6)
     torch.manual_seed(1)
-    stream, drawn = driver.session(x), []
+    stream, drawn = classifier.session(x), []
     for _ in range(3):
-        driver.gradient(x, toward_two, stream=stream)
+        classifier.gradient(x, toward_two, stream=stream)
         drawn.append(torch.rand(2))
     assert torch.equal(torch.cat(drawn), expected)
 
 
 def test_random_numbers_on_every_device(device):
-    driver, x = Classifier(noisy), images().to(device)
-    stream = driver.session(x)
-    first, second = driver.outputs(x, stream=stream), driver.outputs(x, stream=stream)
+    classifier, x = Classifier(noisy), images().to(device)
+    stream = classifier.session(x)
+    first, second = classifier.outputs(x, stream=stream), classifier.outputs(x, stream=stream)
     assert not torch.equal(first, second)
     assert torch.equal(first, noisy(x))
     assert torch.equal(second, noisy(x))

@@ -39,16 +39,16 @@ def states(model):
 
 def test_no_generator_of_the_callers_moves():
     model = Drawing().eval()
-    images, driver = torch.rand(4, 1, 8, 8), Classifier(model)
-    before, stream = repr(states(model)), driver.session(images)
-    first = driver.outputs(images)
-    gradient, outputs = driver.gradient(images, lambda o, at: o[:, 0])
-    continued = [driver.outputs(images, stream=stream) for _ in range(2)]
+    images, classifier = torch.rand(4, 1, 8, 8), Classifier(model)
+    before, stream = repr(states(model)), classifier.session(images)
+    first = classifier.outputs(images)
+    gradient, outputs = classifier.gradient(images, lambda o, at: o[:, 0])
+    continued = [classifier.outputs(images, stream=stream) for _ in range(2)]
     assert repr(states(model)) == before
     assert torch.equal(first, outputs) and torch.equal(first, continued[0])
     assert not torch.equal(*continued)
     with pytest.raises(ZeroDivisionError):
-        driver.gradient(images, lambda o, at: 1 / 0)
+        classifier.gradient(images, lambda o, at: 1 / 0)
     assert repr(states(model)) == before
 
 
@@ -90,15 +90,15 @@ def test_seeded_streams_repeat_and_leave_no_trace():
     assert (random.getstate(), repr(np.random.get_state())) == before[1:]
 
 
-def test_seeded_driver_draws_the_same_whatever_ran_before():
+def test_seeded_classifier_draws_the_same_whatever_ran_before():
     model = Drawing().eval()
-    images, driver = torch.rand(4, 1, 8, 8), Classifier(model)
-    driver.seed = (0, 1)
-    first = driver.outputs(images)
+    images, classifier = torch.rand(4, 1, 8, 8), Classifier(model)
+    classifier.seed = (0, 1)
+    first = classifier.outputs(images)
     torch.rand(5), random.random(), np.random.rand()
-    assert torch.equal(driver.outputs(images), first)
-    driver.seed = (0, 2)
-    assert not torch.equal(driver.outputs(images), first)
+    assert torch.equal(classifier.outputs(images), first)
+    classifier.seed = (0, 2)
+    assert not torch.equal(classifier.outputs(images), first)
 
 
 def test_lock_is_reentrant_and_undoes_in_order():
@@ -236,12 +236,12 @@ class Noise(nn.Module):
 def states():
     return torch.get_rng_state().tolist(), repr(np.random.get_state())
 
-driver, images, leave = Classifier(Noise().eval()), torch.rand(1, 1, 2, 2), threading.Event()
+classifier, images, leave = Classifier(Noise().eval()), torch.rand(1, 1, 2, 2), threading.Event()
 before = states()
 
 def loop():
     while not leave.is_set():
-        driver.outputs(images)
+        classifier.outputs(images)
 
 thread = threading.Thread(target=loop)
 thread.start()
@@ -250,7 +250,7 @@ for _ in range(10):
     if not child:
         signal.alarm(60)
         same = states() == before
-        driver.outputs(images)
+        classifier.outputs(images)
         os._exit(0 if same else 7)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status:

@@ -165,7 +165,7 @@ def test_system_folders_do_not_take_part_in_numbering(tmp_path, system):
     items = list(source.listing())
     assert [(item.key, item.label) for item in items] == [("ant/1.png", 0), ("bee/1.png", 1), ("cat/1.png", 2)]
     assert source.class_names == ["ant", "bee", "cat"]
-    assert [told["count"] for told in source.left_out.as_dict().values()] == [2]
+    assert [entry["count"] for entry in source.left_out.as_dict().values()] == [2]
 
 
 @pytest.mark.parametrize("content", [[], ["notes.txt"], ["deeper/notes.txt"], [".hidden.png"], ["__MACOSX/1.png"]])
@@ -665,7 +665,7 @@ def test_members_of_other_kinds(tmp_path):
         ("t/3", b"one", None),
         ("t/c", b"c", None),
     ]
-    assert {reason: told["count"] for reason, told in source.left_out.as_dict().items()} == {
+    assert {reason: entry["count"] for reason, entry in source.left_out.as_dict().items()} == {
         "directory": 1,
         "an earlier member of the same name": 2,
         "a hard link to no earlier file": 4,
@@ -901,7 +901,7 @@ def test_map_style_data_sets():
 
 
 @pytest.mark.parametrize(
-    "told",
+    "attributes",
     [
         {"targets": list(range(12))},
         {"targets": torch.arange(12)},
@@ -913,9 +913,9 @@ def test_map_style_data_sets():
     ],
     ids=repr,
 )
-def test_labels_that_a_data_set_tells(told):
+def test_labels_that_a_data_set_has(attributes):
     """Known from the listing on, for which one item is looked at, for a key; not those of another length."""
-    data = Numbers(**told)
+    data = Numbers(**attributes)
     assert [label for _, label in listed(data)] == list(range(12))
     assert data.reads <= 1
     source = open_source(data)
@@ -923,7 +923,7 @@ def test_labels_that_a_data_set_tells(told):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "attributes",
     [
         {"targets": [[0, 1]] * 12},
         {"targets": list(range(12)), "target_transform": str},
@@ -938,9 +938,9 @@ def test_labels_that_a_data_set_tells(told):
     ],
     ids=repr,
 )
-def test_attributes_that_are_no_labels_are_ignored(told):
+def test_attributes_that_are_no_labels_are_ignored(attributes):
     """Several labels each, labels that are transformed later, paths, mappings, sets or texts: the item's own count."""
-    source = open_source(Numbers(**told))
+    source = open_source(Numbers(**attributes))
     items = list(source.listing())
     assert {item.label for item in items} == {None} and source.read_with_label(items[7])[1] == 1
 

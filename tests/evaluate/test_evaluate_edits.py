@@ -207,7 +207,7 @@ def test_probes_do_not_depend_on_the_batch():
 
 
 def test_band_that_cannot_move_has_no_advantage():
-    """A constant image has no phases: no step reaches the distance, and that is told."""
+    """A constant image has no phases: no step reaches the distance, and that is reported."""
     found = band_probes(smooth(channels=1), torch.full((1, 1, 16, 16), 0.5), torch.tensor([1]), torch.tensor([0]))
     assert not found.attained.any() and found.advantage.isnan().all()
 

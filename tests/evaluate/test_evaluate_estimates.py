@@ -45,14 +45,14 @@ def test_estimate_is_right_if_cheap_tasks_come_first(clock):
     """One batch, kind after kind: those that have not run are weighed by their expected cost."""
     order = [kind for kind, count in RECORDS.items() for _ in range(count)]
     found = estimated(clock, order, cost={"pixel": 5.0, "csp-joint": 5.0, "noise": 1.0, "probes": 30.0})
-    assert all(0.6 * true <= told <= 1.7 * true for told, true in found)
+    assert all(0.6 * true <= entry <= 1.7 * true for entry, true in found)
     assert found[-1] == (0.0, 0.0)
 
 
 def test_wrong_expectations_are_corrected_after_each_kind(clock):
     order = [*RECORDS, *(kind for kind, count in RECORDS.items() for _ in range(count - 1))]
     found = estimated(clock, order, cost=dict.fromkeys(RECORDS, 1.0))
-    assert all(told == pytest.approx(true) for told, true in found[3:])
+    assert all(entry == pytest.approx(true) for entry, true in found[3:])
 
 
 def test_nothing_is_estimated_before_the_first_record(clock):

@@ -83,7 +83,7 @@ def predicted(images=None) -> list[int]:
 
 
 def counted(sources: dict) -> int:
-    return sources["chosen"] + sum(told["images"] for told in sources["left_out"].values())
+    return sources["chosen"] + sum(entry["images"] for entry in sources["left_out"].values())
 
 
 @pytest.mark.parametrize("wanted", [1, 3, 5, 9])
@@ -95,7 +95,7 @@ def test_images_after_the_last_source_do_not_count(wanted, tmp_path):
     found = run(tmp_path, dataset(images, labels), judges={}, select="right", sources=wanted, **QUICK)
     sources = found.summary["sources"]
     assert sources["examined"] == 2 * wanted == counted(sources)
-    assert {reason: told["images"] for reason, told in sources["left_out"].items()} == {"wrong": wanted}
+    assert {reason: entry["images"] for reason, entry in sources["left_out"].items()} == {"wrong": wanted}
     assert not any("constant" in problem for problem in found.summary["problems"]), "nobody asked for those"
 
 
@@ -107,7 +107,7 @@ def test_every_image_counts_where_there_are_not_enough(tmp_path):
     data = StackDataset(images, labels)
     data.labels = labels  # known without reading
     sources = run(tmp_path, data, judges={}, target=target, **QUICK).summary["sources"]
-    left = {reason: told["images"] for reason, told in sources["left_out"].items()}
+    left = {reason: entry["images"] for reason, entry in sources["left_out"].items()}
     unread = labels[4] in target
     assert left == {"no-target": labels.count(2)} | ({"not-an-image": 1} if unread else {})
     assert sources["examined"] == counted(sources) == 12
@@ -234,9 +234,9 @@ def test_paths_are_from_the_root(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     here = lambda name: str(tmp_path / name)
     asked = {"driver": "net.pt2", "judges": ["net.pt2", "timm:resnet18"], "judge_weights": ["random", "net.pt2"]}
-    told = {"driver": here("net.pt2"), "judges": [here("net.pt2"), "timm:resnet18"]}
-    told |= {"judge_weights": ["random", here("net.pt2")]}
-    assert with_absolute_paths(asked) == told
+    expected = {"driver": here("net.pt2"), "judges": [here("net.pt2"), "timm:resnet18"]}
+    expected |= {"judge_weights": ["random", here("net.pt2")]}
+    assert with_absolute_paths(asked) == expected
     for name in ("a.tar", "t-{00..01}.tar", "t-*.tar", "t-0?.TAR"):
         there = name.islower()
         assert with_absolute_paths({"data": name}) == {"data": here(name) if there else name}
@@ -261,9 +261,9 @@ def test_judges_with_weights_of_their_own_stand_beside_others(tmp_path):
     torch.save(other.state_dict(), tmp_path / "other.pt")
     judges = ["evaluate_models:judge", "evaluate_models:judge", "evaluate_models:wide"]
     how = {"select": "all", "judge_weights": ["-", str(tmp_path / "other.pt"), "-"]}
-    told = run(tmp_path / "out", evaluate_models.data(), "evaluate_models:driver", judges, **how, **QUICK).summary
-    assert told["judges"] == ["judge", "judge-2"]
-    pooled = told["budgets"][0]["families"]["pixel"]["judges"]
+    summary = run(tmp_path / "out", evaluate_models.data(), "evaluate_models:driver", judges, **how, **QUICK).summary
+    assert summary["judges"] == ["judge", "judge-2"]
+    pooled = summary["budgets"][0]["families"]["pixel"]["judges"]
     target = [r["target"] for r in records(tmp_path / "out") if r["family"] == "pixel"]
     assert pooled["judge-2"]["value"] == target.count(2) / 8 != pooled["judge"]["value"]
 
@@ -373,8 +373,8 @@ def test_truth_of_another_size_is_reported_and_the_rest_continues(tmp_path):
     shapes = Shapes(2, seed=3)
     found = run(tmp_path, shapes, net(0, classes=14, size=16), {}, target=0, size=16, sources=7, **QUICK)
     assert found.code == 3 and "groups" not in found.summary
-    told = "the true motion is known for images 1x32x32, got 1x16x16"
-    assert told in " ".join(found.summary["problems"])
+    message = "the true motion is known for images 1x32x32, got 1x16x16"
+    assert message in " ".join(found.summary["problems"])
     assert found.summary["budgets"][0]["families"]["pixel"]["warp"]["cases"] == 7
 
 

@@ -57,9 +57,11 @@ def test_records_are_the_measured_values(tmp_path):
         assert all(r["gain"] >= r["warp"] and r["attained"] for r in own)
         for name, judge in judges.items():
             assert [r["judges"][name] for r in own] == (judge(frames).argmax(1) == target).tolist()
-        told = found.summary["budgets"][0]["families"][family]
-        assert told["target_probability"]["value"] == pytest.approx(float(confidence.double().quantile(0.5)), abs=1e-5)
-        assert told["jointly"]["value"] == sum(r["jointly"] for r in own) / 10
+        results = found.summary["budgets"][0]["families"][family]
+        assert results["target_probability"]["value"] == pytest.approx(
+            float(confidence.double().quantile(0.5)), abs=1e-5
+        )
+        assert results["jointly"]["value"] == sum(r["jointly"] for r in own) / 10
     assert {r["family"] for r in written} == {*FAST["families"], "noise", "probes"}
 
 
@@ -101,8 +103,8 @@ def test_every_figure_has_its_denominator(tmp_path):
     for budget in summary["budgets"]:
         attained = {"common": 10, "of": 10, "by_family": {"pixel": 10, "csp-phase": 10}, "by_control": {"noise": 10}}
         assert budget["attainment"] == attained
-        for told in budget["families"].values():
-            counts = [(told[m]["cases"], told[m]["of"]) for m in ("target_probability", "jointly", "warp", "gain")]
+        for entry in budget["families"].values():
+            counts = [(entry[m]["cases"], entry[m]["of"]) for m in ("target_probability", "jointly", "warp", "gain")]
             assert counts == [(10, 10)] * 4
         assert set(budget["paired"]["warp"]) == {"pixel - csp-phase"}
     bands = summary["bands"]["advantage"]
@@ -267,7 +269,7 @@ def test_overwrite_removes_only_its_own_files(tmp_path):
     assert (tmp_path / "summary.json").read_text() == "mine"
 
 
-# --- Bad input: told, and the rest of the evaluation intact
+# --- Bad input: reported, and the rest of the evaluation intact
 
 
 def test_judges_with_other_classes_are_left_out(tmp_path):
@@ -299,8 +301,8 @@ def test_evaluation_without_judges(tmp_path):
     assert "no judge has the driver's classes: transfer is not measured" in asked.summary["problems"]
     assert run(tmp_path / "b", judges={}).code == 0
     for found in (asked, run(tmp_path / "b", judges={}, resume=True)):
-        told = found.summary["budgets"][0]["families"]["pixel"]
-        assert "jointly" not in told and told["warp"]["cases"] == 10
+        results = found.summary["budgets"][0]["families"]["pixel"]
+        assert "jointly" not in results and results["warp"]["cases"] == 10
 
 
 def test_unattained_budget_is_reported_and_not_averaged(tmp_path):
@@ -308,7 +310,7 @@ def test_unattained_budget_is_reported_and_not_averaged(tmp_path):
     far, near = found.summary["budgets"]
     assert found.code == 3 and far["attainment"]["common"] == 0
     assert far["attainment"]["by_family"] == {"pixel": 0, "csp-phase": 0} and far["attainment"]["of"] == 10
-    assert all(told["value"] is None for told in (far["families"][f]["warp"] for f in FAST["families"]))
+    assert all(entry["value"] is None for entry in (far["families"][f]["warp"] for f in FAST["families"]))
     assert [far["families"]["pixel"]["target_probability"][k] for k in ("value", "cases", "of")] == [None, 0, 10]
     assert any("no source attained L2 = 100 in every family" in problem for problem in found.summary["problems"])
     assert near["attainment"]["common"] == 10 and near["families"]["pixel"]["warp"]["value"] is not None
@@ -326,7 +328,7 @@ def test_constant_images_are_left_out(tmp_path):
 
 
 def test_bad_file_is_left_out(tmp_path):
-    """Read as the data-set job reads it: classes by sub-folder, what is no image left out and told."""
+    """Read as the data-set job reads it: classes by sub-folder, what is no image left out and reported."""
     from PIL import Image
 
     for name, image in zip(("cat/1", "cat/2", "dog/1", "dog/2"), pictures(4)):

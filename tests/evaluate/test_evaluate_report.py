@@ -79,14 +79,14 @@ def test_families_are_paired_with_controls(found):
         both = sorted(there["pixel"] & there["csp-phase"] & there["noise"])
         assert budget["attainment"]["by_control"] == {"noise": len(there["noise"])}
         for name, statistic in (("target_probability", "median"), ("jointly", "mean"), ("warp", "median")):
-            told = budget["paired_with_controls"][name]
-            assert set(told) == {"pixel - noise", "csp-phase - noise"}
+            differences = budget["paired_with_controls"][name]
+            assert set(differences) == {"pixel - noise", "csp-phase - noise"}
             values = torch.full((10,), torch.nan, dtype=torch.float64)
             for n in both:
                 values[n] = float(by["pixel"][n][name]) - float(by["noise"][n][name])
             expected = bootstrap(values, statistic, draws=50)
-            assert told["pixel - noise"] == pytest.approx(expected.as_dict(), abs=1e-6)
-            assert told["pixel - noise"]["cases"] == len(both) and told["pixel - noise"]["of"] == 10
+            assert differences["pixel - noise"] == pytest.approx(expected.as_dict(), abs=1e-6)
+            assert differences["pixel - noise"]["cases"] == len(both) and differences["pixel - noise"]["of"] == 10
     commons = [budget["attainment"]["common"] for budget in found.summary["budgets"]]
     assert commons[0] < commons[1] == len(both) == 10, "the larger budget must not be everybody's"
 
@@ -96,9 +96,9 @@ def test_page_has_intervals_and_denominators(found):
     for budget, section in zip(found.summary["budgets"], page.split("<h2>L2 = ")[1:], strict=True):
         assert "Paired differences of families from controls" in section
         for name in ("paired", "paired_with_controls"):
-            for pair, told in budget[name]["warp"].items():
+            for pair, entry in budget[name]["warp"].items():
                 row = section.split(f'<th scope="row">{pair.replace(" - ", " − ")}</th>')[1].split("</tr>")[0]
-                assert macro("difference", told) in row and f"{told['cases']} of {told['of']}" in row
+                assert macro("difference", entry) in row and f"{entry['cases']} of {entry['of']}" in row
 
 
 def test_page_has_the_denominators_of_every_band(found):
@@ -115,12 +115,14 @@ def test_page_has_the_denominators_of_every_band(found):
 
 def test_cells_contain_value_interval_and_cases():
     median, count, difference = (partial(macro, name) for name in ("median", "count", "difference"))
-    told = {"value": 0.25, "low": -0.5, "high": 0.75, "cases": 8, "of": 10}
-    assert median(told) == median(told, 9) == ".250<small>−.500 to .750</small><small>8 of 10</small>"
-    assert median(told, 8) == ".250<small>−.500 to .750</small>"
-    assert median({**told, "value": None, "cases": 0}) == "–<small>0 of 10</small>" and median(None) == "–"
-    assert count(told) == "2/8<small>−.500 to .750</small>"
-    assert "<strong>" not in difference(told) and difference({**told, "low": 0.1}).startswith("<strong>.250</strong>")
+    interval = {"value": 0.25, "low": -0.5, "high": 0.75, "cases": 8, "of": 10}
+    assert median(interval) == median(interval, 9) == ".250<small>−.500 to .750</small><small>8 of 10</small>"
+    assert median(interval, 8) == ".250<small>−.500 to .750</small>"
+    assert median({**interval, "value": None, "cases": 0}) == "–<small>0 of 10</small>" and median(None) == "–"
+    assert count(interval) == "2/8<small>−.500 to .750</small>"
+    assert "<strong>" not in difference(interval) and difference({**interval, "low": 0.1}).startswith(
+        "<strong>.250</strong>"
+    )
 
 
 def test_figures_draw_the_values_of_the_summary(found):
@@ -156,11 +158,11 @@ def test_displacements_are_reported_by_kind(tmp_path):
     }
     assert pooled["recovered"]["value"] == pytest.approx(torch.tensor(list(each.values())).double().quantile(0.5))
     groups = summary["groups"]["0.5"]
-    for kind, told in groups.items():
+    for kind, entry in groups.items():
         own = [rows["pixel", n]["displacement"] for n in each if rows["pixel", n]["group"] == kind]
         median = torch.tensor(own).double().quantile(0.5).item()  # of records with six significant digits
-        assert told["pixel"]["displacement"]["value"] == pytest.approx(median, rel=1e-5)
-        assert told["pixel"]["displacement"]["cases"] == told["pixel"]["displacement"]["of"] == len(own)
+        assert entry["pixel"]["displacement"]["value"] == pytest.approx(median, rel=1e-5)
+        assert entry["pixel"]["displacement"]["cases"] == entry["pixel"]["displacement"]["of"] == len(own)
     page = (tmp_path / "index.html").read_text()
     assert "kind by kind" in page and page.count(f"{len(own)} of {len(own)}") >= 3 * len(groups)
 
@@ -169,10 +171,10 @@ def test_true_motion_that_misses_its_distance_is_left_out(tmp_path):
     """A family's share is not defined at a distance that it does not reach."""
     how = {"target": 0, "sources": 14, "families": ["pixel"], "max_l2": 5.0, "probe_directions": 0}
     summary = run(tmp_path, Shapes(2, seed=3), net(0, classes=14, size=32), {}, **how).summary
-    told = summary["budgets"][0]
-    reached = told["attainment"]["by_control"]["true motion"]
-    assert 0 < reached < told["attainment"]["by_family"]["pixel"] == 14
-    assert told["families"]["pixel"]["recovered"]["cases"] == reached
+    budget = summary["budgets"][0]
+    reached = budget["attainment"]["by_control"]["true motion"]
+    assert 0 < reached < budget["attainment"]["by_family"]["pixel"] == 14
+    assert budget["families"]["pixel"]["recovered"]["cases"] == reached
     assert sum(kind["pixel"]["recovered"]["cases"] for kind in summary["groups"]["5"].values()) == reached
     assert sum(kind["pixel"]["displacement"]["cases"] for kind in summary["groups"]["5"].values()) == 14
 
@@ -187,16 +189,16 @@ def shipped(**changes) -> tuple[EvaluationConfig, dict]:
     budgets = config.budgets
     attained = {"common": 300, "of": 300}
     families = dict.fromkeys(config.families, value)
-    told = [{"l2": float(f"{b:.7g}"), "attainment": attained, "families": families} for b in budgets]
-    return config, {"budgets": told, "judges": ["a", "b"], "sources": {"chosen": min(config.sources, 300)}}
+    results = [{"l2": float(f"{b:.7g}"), "attainment": attained, "families": families} for b in budgets]
+    return config, {"budgets": results, "judges": ["a", "b"], "sources": {"chosen": min(config.sources, 300)}}
 
 
 def test_shipped_options_are_compared_with_the_published_values():
     for changes in ({}, {"seed": 3, "draws": 10, "probe_directions": 0}, {"distances": [1.0, L2]}):
-        told = published(*shipped(**changes))
-        assert (told["cases"], told["of"], told["l2"]) == (300, 300, pytest.approx(L2))
-        assert set(told["measures"]["warp"]["ours"]) == set(FOLLOW_UP)
-        assert "Ours / published" in macro("published", told)
+        comparison = published(*shipped(**changes))
+        assert (comparison["cases"], comparison["of"], comparison["l2"]) == (300, 300, pytest.approx(L2))
+        assert set(comparison["measures"]["warp"]["ours"]) == set(FOLLOW_UP)
+        assert "Ours / published" in macro("published", comparison)
 
 
 OTHER_OPTIONS = [
@@ -213,9 +215,13 @@ OTHER_OPTIONS = [
 
 def test_other_options_are_left_out_with_the_reason():
     for changes, why in OTHER_OPTIONS:
-        told = published(*shipped(**changes))
-        assert list(told) == ["not_compared"] and len(told["not_compared"]) == 1 and why in told["not_compared"][0]
-        page = macro("published", told)
+        comparison = published(*shipped(**changes))
+        assert (
+            list(comparison) == ["not_compared"]
+            and len(comparison["not_compared"]) == 1
+            and why in comparison["not_compared"][0]
+        )
+        page = macro("published", comparison)
         assert "Left out" in page and why in page and "<table" not in page
 
 
@@ -287,8 +293,8 @@ def test_statements_about_shapes_hold():
         assert min(cosine(kind, "csp-phase"), cosine(kind, "csp-joint")) > cosine(kind, "pixel"), kind
     assert [nearest[kind] for kind in ("width", "size", "gap", "position")] == ["pixel"] * 3 + ["fourier"]
     assert all(cosine(kind, "true motion") > cosine(kind, nearest[kind]) for kind in kinds)
-    told = summary["budgets"][0]
-    value = lambda family, name: {**told["families"], **told["controls"]}[family][name]["value"]
+    budget = summary["budgets"][0]
+    value = lambda family, name: {**budget["families"], **budget["controls"]}[family][name]["value"]
     assert min(value(f, "target_probability") for f in ("pixel", "csp-joint")) > value(
         "true motion", "target_probability"
     )

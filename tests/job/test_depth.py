@@ -219,8 +219,8 @@ def test_jobs_range_decides_its_images(value, data, tmp_path):
 def test_frames_keep_as_many_bits_as_asked(kind, dtype, data, tmp_path):
     """The first frame is the source, to the last bit of the stored type."""
     assert run_here(tmp_path / "out", data=data, range="0,4095", format=kind, frame_dtype=dtype) == 0
-    told = records(tmp_path / "out")
-    stored = torch.cat([read_frames(tmp_path / "out", kind, s, told[4 * s : 4 * s + 4]) for s in range(2)])
+    results = records(tmp_path / "out")
+    stored = torch.cat([read_frames(tmp_path / "out", kind, s, results[4 * s : 4 * s + 4]) for s in range(2)])
     assert stored.dtype == getattr(torch, dtype)
     wanted = np.stack(sources(data)) / 4095
     if dtype == "float32":

@@ -125,13 +125,13 @@ def half(data, tmp_path) -> Path:
 def test_local_workers_make_the_same_bytes(workers, data, expected, tmp_path):
     """Also with a model that writes what looks like a worker's own words to stdout."""
     asked = arguments(tmp_path, data=data, workers=workers, progress=("json", "lines")[workers - 1])
-    code, told = ended(start(asked, JOB_PRINT=1))
-    assert code == 3, told
+    code, stderr = ended(start(asked, JOB_PRINT=1))
+    assert code == 3, stderr
     assert digests(tmp_path) == expected and not temporaries(tmp_path)
     logs = [(tmp_path / "logs" / f"worker-{n}.log").read_text() for n in range(workers)]
     for text in ("a model that talks", '{"event": "shard", "shard": 999}', "and a child of it"):
         assert any(text in log for log in logs)
-    progress, summary = told.splitlines()
+    progress, summary = stderr.splitlines()
     assert f"{COUNT - 1} of {COUNT} images done, 1 failed (failed.jsonl): 1 not-an-image" in summary
     if workers == 2:
         assert progress.startswith(f"{COUNT}/{COUNT} images") and progress.endswith(", 1 failed")
@@ -147,8 +147,8 @@ def test_model_that_raises_ends_the_job_with_its_words(data, tmp_path, monkeypat
         make_white(path)
     monkeypatch.setenv("JOB_WHITE", "raise")
     assert run_here(out, data=images, workers=1) == 1
-    told = capsys.readouterr().err
-    assert "ValueError: this model does not like white" in told and "Traceback" not in told
+    stderr = capsys.readouterr().err
+    assert "ValueError: this model does not like white" in stderr and "Traceback" not in stderr
     log = (out / "logs" / "worker-0.log").read_text()
     assert "Traceback" in log and "in _misbehave" in log and not temporaries(out)
 
@@ -240,8 +240,8 @@ def test_ranks_at_the_same_time_make_the_same_bytes(data, expected, tmp_path):
     kill(ranks[1].pid)
     codes = [ended(rank)[0] for rank in ranks]
     assert codes[1] == -9 and {codes[0], codes[2]} <= {0, 3}
-    code, told = ended(begin(2))
-    assert code == 3, told
+    code, stderr = ended(begin(2))
+    assert code == 3, stderr
     assert digests(tmp_path) == expected and not temporaries(tmp_path)
 
 
@@ -358,8 +358,8 @@ def test_ray_makes_the_same_bytes(data, expected, tmp_path):
     actors = ray_actors(job)
     assert len(actors) == 2, (actors, job.poll() is None or ended(job))
     kill(actors[0])
-    code, told = ended(job)
-    assert code == 3, told
+    code, stderr = ended(job)
+    assert code == 3, stderr
     assert digests(tmp_path) == expected and not temporaries(tmp_path)
 
 
@@ -371,8 +371,8 @@ def test_ray_continues_and_stops(half, expected):
     wait_for(lambda: len(markers(half)) > before or job.poll() is not None, "a shard of Ray's")
     actors = ray_actors(job)
     job.terminate()
-    code, told = ended(job)
-    assert code == 143 and "terminated" in told, told
+    code, stderr = ended(job)
+    assert code == 143 and "terminated" in stderr, stderr
     wait_for(lambda: not any(map(alive, actors)), "the end of Ray's actors")
     assert run_here(half, "--resume") == 3 and digests(half) == expected
 
@@ -396,7 +396,7 @@ def test_signals_are_deferred_during_calls_of_ray():
 @needs_ray
 @pytest.mark.slow
 def test_errors_of_rays_actors_are_the_jobs(data, tmp_path):
-    """Wrong usage keeps its exit status; an image at which the model raises an error is listed and left out."""
+    """Wrong usage keeps its exit status; an image for which the model raises an error is listed and left out."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
     make_white(images / "c0" / "000.png")
     script = f"""
@@ -417,10 +417,10 @@ print(json.dumps(codes + [ray.is_initialized()]))
     }
     command = [sys.executable, "-c", script]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    told = [
+    output_lines = [
         line for line in run.stdout.splitlines() if line.startswith("[2")
     ]  # Ray itself tells of what ends there, too
-    assert json.loads(told[0]) == [2, 3, True], run.stderr  # the caller's own Ray goes on
+    assert json.loads(output_lines[0]) == [2, 3, True], run.stderr  # the caller's own Ray goes on
     failed = [json.loads(line) for line in (tmp_path / "two" / "failed.jsonl").read_text().splitlines()]
     assert "'nothing'" in run.stderr and [f["message"] for f in failed if f["status"] == "model-error"] == [
         "ValueError: this model does not like white"

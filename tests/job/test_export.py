@@ -217,9 +217,9 @@ def test_export_that_was_stopped_continues(job, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         export(out, tmp_path / "to", "wds", progress=stop)
     assert sorted(p.name for p in (tmp_path / "to").iterdir()) == ["00000.jsonl", "00000.tar"]
-    told = []
-    assert export(out, tmp_path / "to", "wds", progress=told.append) == 8
-    assert told == [3, 7, 8]
+    counts = []
+    assert export(out, tmp_path / "to", "wds", progress=counts.append) == 8
+    assert counts == [3, 7, 8]
     export(out, tmp_path / "again", "wds")
     files = [{p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("to", "again")]
     assert files[0] == files[1]

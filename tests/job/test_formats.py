@@ -79,19 +79,19 @@ def test_keys_of_any_kind(kind, tmp_path):
     folder.mkdir()
     pixels, records = morphs_of(len(NASTY), frames=2), make_records(NASTY, 2)
     stored = get_format(kind)
-    told = stored.write(folder, "00000", pixels, records, ABOUT)
+    files = stored.write(folder, "00000", pixels, records, ABOUT)
     assert torch.equal(stored.read(folder, "00000", records), pixels)
     assert [p.name for p in tmp_path.iterdir()] == ["inside"]
-    assert told.keys() == files_of(folder).keys()
-    json.dumps(told).encode()
+    assert files.keys() == files_of(folder).keys()
+    json.dumps(files).encode()
 
 
 @ALL
 def test_shard_without_any_frames(kind, tmp_path):
     records, stored = make_records(["a", "b"], without=(0, 1)), get_format(kind)
-    told = stored.write(tmp_path, "00000", morphs_of(0), records, ABOUT)
+    files = stored.write(tmp_path, "00000", morphs_of(0), records, ABOUT)
     assert stored.read(tmp_path, "00000", records).numel() == 0
-    assert told.keys() == files_of(tmp_path).keys()
+    assert files.keys() == files_of(tmp_path).keys()
     if kind == "wds":
         with tarfile.open(tmp_path / "00000.tar") as tar:
             assert tar.getnames() == []
@@ -114,16 +114,16 @@ def test_same_bytes_again_and_their_digests(kind, tmp_path):
     for name, mask, about in (("one", 0o022, ABOUT), ("two", 0o077, dict(reversed(ABOUT.items())))):
         (tmp_path / name).mkdir()
         before = os.umask(mask)
-        told = get_format(kind).write(tmp_path / name, "00000", pixels.clone(), records, about)
+        marked = get_format(kind).write(tmp_path / name, "00000", pixels.clone(), records, about)
         os.umask(before)
         files = files_of(tmp_path / name)
-        assert told == {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in files.items()}
+        assert marked == {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in files.items()}
         written.append(files)
     assert written[0] == written[1]
 
 
 def test_safetensors_reads_it(tmp_path):
-    """With the package itself: one tensor, and what is told about it."""
+    """With the package itself: one tensor, and its metadata."""
     pixels = morphs_of(3)
     get_format("safetensors").write(tmp_path, "00000", pixels, make_records(["a", "b", "c"]), ABOUT)
     with safetensors.safe_open(tmp_path / "00000.safetensors", framework="np") as file:
@@ -240,9 +240,9 @@ def test_shard_is_replaced_whole(kind, tmp_path):
     """Nothing of the old one is left, and no temporary."""
     stored, pixels = get_format(kind), morphs_of(2)
     stored.write(tmp_path, "00000", morphs_of(3), make_records(["old", "a", "b"]), ABOUT)
-    told = stored.write(tmp_path, "00000", pixels, make_records(["a", "c"]), ABOUT)
+    files = stored.write(tmp_path, "00000", pixels, make_records(["a", "c"]), ABOUT)
     assert torch.equal(stored.read(tmp_path, "00000", make_records(["a", "c"])), pixels)
-    assert files_of(tmp_path).keys() == told.keys()
+    assert files_of(tmp_path).keys() == files.keys()
     assert len(list(tmp_path.iterdir())) == 1
 
 

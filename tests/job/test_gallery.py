@@ -25,7 +25,7 @@ HAS_BROWSER = bool(browser.CHROMIUM and browser.DRIVER)
 
 
 def data_of(page) -> dict:
-    """What the page was told, read as a browser reads it: a script element ends at the first "</script"."""
+    """The data of the page, read as a browser reads it: a script element ends at the first "</script"."""
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script', page.read_text(), re.S | re.I)
     return json.loads(text)
 
@@ -74,7 +74,7 @@ def test_examples_are_the_jobs(kind, channels, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "asked, told",
+    "options, expected",
     [
         ({"max_l2": 3.0}, {"Max L2": "3.0"}),
         (
@@ -85,12 +85,12 @@ def test_examples_are_the_jobs(kind, channels, tmp_path):
         ({}, {}),
     ],
 )
-def test_it_says_toward_what_and_how_far(asked, told, tmp_path):
-    """What was not asked for is not there."""
-    make_job(tmp_path, morphs_of(1), ["a"], **asked)
+def test_it_says_toward_what_and_how_far(options, expected, tmp_path):
+    """What was not given is not there."""
+    make_job(tmp_path, morphs_of(1), ["a"], **options)
     facts = dict(data_of(write_gallery(tmp_path))["facts"])
     names = ("Target", "Max L2", "Distances", "Factors", "Amplitude factors")
-    assert {name: facts[name] for name in names if name in facts} == {"Target": "runner-up", **told}
+    assert {name: facts[name] for name in names if name in facts} == {"Target": "runner-up", **expected}
 
 
 def test_many_wide_frames_lie_in_rows(tmp_path):
@@ -204,12 +204,12 @@ def ended(index: int, record: dict) -> dict:
         return record
     probability = {1: FALLING, 2: PEAK, 3: [0.9] * 6}.get(index, RISING)
     source, target = 0, 0 if index == 3 else 1
-    told = {"source": source, "target": target, "label": 2 if index == 4 else 0, "probability": probability}
-    told["predictions"] = [target if p >= 0.5 else source for p in probability]
-    told["prediction_probability"] = [max(p, round(1 - p, 2)) for p in probability]
+    answers = {"source": source, "target": target, "label": 2 if index == 4 else 0, "probability": probability}
+    answers["predictions"] = [target if p >= 0.5 else source for p in probability]
+    answers["prediction_probability"] = [max(p, round(1 - p, 2)) for p in probability]
     if index == 5:
-        told |= {"predictions": [0, *[None] * 5], "probability": [0.1, *[None] * 5]}
-    return record | told | ({"status": "gradient-zero", "message": "zero"} if index == 6 else {})
+        answers |= {"predictions": [0, *[None] * 5], "probability": [0.1, *[None] * 5]}
+    return record | answers | ({"status": "gradient-zero", "message": "zero"} if index == 6 else {})
 
 
 @pytest.fixture

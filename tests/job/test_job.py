@@ -86,8 +86,8 @@ def test_everything_is_there_once(data, job):
     assert sorted(p.name for p in (job / "shards").iterdir()) == sorted(s + k for s in stems for k in kinds)
     expected = [str(path.relative_to(data)) for path in sorted(data.rglob("*.png"))]
     for file in ("manifest.jsonl", *(f"shards/{s}.jsonl" for s in stems)):
-        told = lines(job / file)
-        assert [r["index"] for r in told] == list(range(told[0]["index"], told[0]["index"] + len(told)))
+        results = lines(job / file)
+        assert [r["index"] for r in results] == list(range(results[0]["index"], results[0]["index"] + len(results)))
     assert [r["key"] for r in lines(job / "manifest.jsonl")] == [r["key"] for r in records(job)] == expected
     assert lines(job / "failed.jsonl") == [] and not temporaries(job)
     summary = json.loads((job / "summary.json").read_text())
@@ -96,13 +96,13 @@ def test_everything_is_there_once(data, job):
 
 def test_records_and_frames_are_those_of_the_lens(data, job):
     """Against the library, image by image, in the batches of the plan."""
-    found, told = frames(job), records(job)
+    found, results = frames(job), records(job)
     files = sorted(data.rglob("*.png"))
     pixels = np.stack([np.asarray(Image.open(path)) for path in files])[:, None]
     lens = SteerableLens(classifier().eval())
     for first in range(0, COUNT, 2):
         morphs = lens.morph(torch.from_numpy(pixels[first : first + 2]).float() / 255, max_l2=2.0, frames=4)
-        for n, record in enumerate(told[first : first + 2]):
+        for n, record in enumerate(results[first : first + 2]):
             path = files[first + n]
             assert torch.equal(found[record["key"]], (morphs.frames[n] * 255).round().byte())
             assert np.array_equal(found[record["key"]][0], pixels[first + n])
@@ -135,9 +135,9 @@ def test_plan_and_config_tell_how_it_was_made(data, job):
 
 def test_markers_hold_the_hashes_of_what_they_stand_for(job):
     for marker in markers(job):
-        told = json.loads(marker.read_text())
-        assert len(told["files"]) == 2
-        for name, file in told["files"].items():
+        contents = json.loads(marker.read_text())
+        assert len(contents["files"]) == 2
+        for name, file in contents["files"].items():
             data = (job / "shards" / name).read_bytes()
             assert file == {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
 
@@ -181,11 +181,11 @@ def _as_safetensors(data: Path, place: Path) -> dict:
 @pytest.mark.parametrize("as_what", [_as_csv, _as_tar, _as_npy, _as_safetensors])
 def test_all_kinds_of_data_give_the_same_morphs(as_what, data, job, tmp_path):
     assert run_here(tmp_path / "out", **as_what(data, tmp_path)) == 0
-    told, expected = records(tmp_path / "out"), records(job)
-    assert [r["label"] for r in told] == [r["label"] for r in expected]
+    results, expected = records(tmp_path / "out"), records(job)
+    assert [r["label"] for r in results] == [r["label"] for r in expected]
     found, wanted = frames(tmp_path / "out"), frames(job)
     assert len(found) == COUNT
-    assert all(torch.equal(found[r["key"]], wanted[e["key"]]) for r, e in zip(told, expected))
+    assert all(torch.equal(found[r["key"]], wanted[e["key"]]) for r, e in zip(results, expected))
 
 
 # --- Options ---------------------------------------------------------------------------------------------------------
@@ -256,11 +256,11 @@ def test_limit(data, job, tmp_path):
 def test_dry_run_reports_and_writes_nothing(data, tmp_path, capsys):
     out = tmp_path / "new"
     assert run_here(out, "--dry-run", data=data) == 0
-    told = capsys.readouterr().out
+    stdout = capsys.readouterr().out
     assert not out.exists() and not list(tmp_path.iterdir())
-    assert "30 images in 8 shards of 4; each morph is 4 x 1 x 16 x 16 bytes" in told
-    assert "a batch of 2 takes" in told and "for all images on 0 worker(s)" in told
-    assert f"{30 * 4 * 256 / 2**20:.1f} MiB of frames" in told and "max_l2            2.0" in told
+    assert "30 images in 8 shards of 4; each morph is 4 x 1 x 16 x 16 bytes" in stdout
+    assert "a batch of 2 takes" in stdout and "for all images on 0 worker(s)" in stdout
+    assert f"{30 * 4 * 256 / 2**20:.1f} MiB of frames" in stdout and "max_l2            2.0" in stdout
 
 
 def test_status_export_gallery_of_a_real_job(copy, capsys, tmp_path):
@@ -330,8 +330,8 @@ def test_resuming_with_another_configuration_is_an_error(copy, job, capsys):
 
 
 def test_every_change_is_named_at_once(copy, capsys):
-    told = 'family was "csp-phase" and is "pixel" now, frames was 4 and is 5 now: the configuration of a job'
-    refused(capsys, run_here(copy, "--resume", frames=5, family="pixel"), told, says=2)
+    message = 'family was "csp-phase" and is "pixel" now, frames was 4 and is 5 now: the configuration of a job'
+    refused(capsys, run_here(copy, "--resume", frames=5, family="pixel"), message, says=2)
 
 
 def test_other_data_raise(data, copy, tmp_path, capsys):
@@ -416,11 +416,15 @@ def test_flipped_byte_is_found_and_made_again(name, byte, copy, job, capsys):
     (copy / "summary.json").unlink()
     others = untouched(copy, 3)
     code = run_here(copy, "--resume")  # which looks at lengths, and reads records
-    told = capsys.readouterr().err
-    assert code == 0 if byte == 2000 else (code == 1 and "00003.jsonl is damaged: run verify" in told), told
+    stderr = capsys.readouterr().err
+    assert code == 0 if byte == 2000 else (code == 1 and "00003.jsonl is damaged: run verify" in stderr), stderr
     assert main(["verify", str(copy)]) == 1
-    told = capsys.readouterr().out
-    assert f"shard 3: {name} is damaged" in told and told.count("shard ") == 1 and "7 of 8 shards are undamaged" in told
+    stdout = capsys.readouterr().out
+    assert (
+        f"shard 3: {name} is damaged" in stdout
+        and stdout.count("shard ") == 1
+        and "7 of 8 shards are undamaged" in stdout
+    )
     assert main(["verify", str(copy), "--discard"]) == 1 and run_here(copy, "--resume") == 0
     assert main(["verify", str(copy)]) == 0
     assert untouched(copy, 3) == others and digests(copy) == digests(job)
@@ -455,8 +459,8 @@ def test_missing_file_is_made_again(name, copy, job, capsys):
     others = untouched(copy, 5)
     (copy / "shards" / name).unlink()
     assert main(["verify", str(copy)]) == 1
-    told = capsys.readouterr().out
-    assert "shard 5: " + ("not done" if name.endswith("done.json") else f"{name} is missing") in told
+    stdout = capsys.readouterr().out
+    assert "shard 5: " + ("not done" if name.endswith("done.json") else f"{name} is missing") in stdout
     assert run_here(copy, "--resume") == 0
     assert untouched(copy, 5) == others and digests(copy) == digests(job)
 
@@ -528,9 +532,9 @@ def _no_pipes(folder: str, names: list[str]) -> list[str]:
 def test_zoo_gives_pixels_or_reasons(zoo):
     expected, out, _, codes = zoo
     assert codes[0] == 3
-    told, found = records(out), frames(out)
-    assert [r["key"] for r in told] == [e.path for e in expected]
-    for e, record in zip(expected, told):
+    results, found = records(out), frames(out)
+    assert [r["key"] for r in results] == [e.path for e in expected]
+    for e, record in zip(expected, results):
         if e.reason is not None:
             assert (record["status"], record["row"]) == (e.reason, None) and record["message"], e.path
             continue
@@ -556,13 +560,13 @@ def test_another_process_writes_the_same_records_of_bad_images(zoo, tmp_path):
     options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "batch_size": 8, "shard_size": 32}
     options |= {"max_pixels": MAX_PIXELS, "max_failures": 100, "workers": 1, "progress": "none"}
     asked = arguments(tmp_path / "out", data=out.parent / "images", **options)
-    code, told = ended(start(asked, PYTHONHASHSEED=7, TMPDIR=tmp_path))
-    assert code == 3, told
+    code, stderr = ended(start(asked, PYTHONHASHSEED=7, TMPDIR=tmp_path))
+    assert code == 3, stderr
     assert digests(tmp_path / "out") == digests(out)
     for name in ("plan.json", "config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (out / name).read_bytes()
-    told = (tmp_path / "out" / "failed.jsonl").read_text()
-    assert " at 0x" not in told and str(tmp_path) not in told
+    text = (tmp_path / "out" / "failed.jsonl").read_text()
+    assert " at 0x" not in text and str(tmp_path) not in text
 
 
 def test_bad_images_leave_the_others_unchanged(zoo):
@@ -570,11 +574,11 @@ def test_bad_images_leave_the_others_unchanged(zoo):
     expected, out, other, codes = zoo
     assert codes[1] == 0
     ours, theirs = frames(out), frames(other)
-    told = {r["key"]: r for r in records(other)}
+    by_key = {r["key"]: r for r in records(other)}
     for record in records(out):
         if record["status"] == "ok":
             assert torch.equal(ours[record["key"]], theirs[record["key"]])
-            assert {**record, "row": 0, "path": ""} == {**told[record["key"]], "row": 0, "path": ""}
+            assert {**record, "row": 0, "path": ""} == {**by_key[record["key"]], "row": 0, "path": ""}
 
 
 def test_gradient_that_is_not_finite_leaves_others_unchanged(data, tmp_path, monkeypatch):
@@ -674,8 +678,8 @@ def test_cpu_model_gets_as_many_images_as_its_caches_hold(data, tmp_path, monkey
 
 def test_out_of_memory_with_one_image_is_fatal(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JOB_OOM", "0")
-    told = refused(capsys, run_here(tmp_path, data=data), "out of memory on cpu with one image at a time", says=1)
-    assert "tried to allocate 1 images" in told and not markers(tmp_path) and not temporaries(tmp_path)
+    message = refused(capsys, run_here(tmp_path, data=data), "out of memory on cpu with one image at a time", says=1)
+    assert "tried to allocate 1 images" in message and not markers(tmp_path) and not temporaries(tmp_path)
 
 
 def test_model_that_raises_is_fatal_and_told(data, tmp_path, monkeypatch, capsys):
@@ -817,9 +821,9 @@ def test_objects_of_pythons(tmp_path):
     data, model = Triples(), classifier().eval()
     outcome = morph_dataset(data, model, tmp_path / "objects", target="label", **options())
     assert outcome.code == 0 and outcome.summary["done"] == 10
-    told = records(tmp_path / "objects")
-    assert [r["key"] for r in told] == [f"mine/{n}" for n in range(10)]
-    assert [r["target"] for r in told] == [r["label"] for r in told] == [n % 3 for n in range(10)]
+    results = records(tmp_path / "objects")
+    assert [r["key"] for r in results] == [f"mine/{n}" for n in range(10)]
+    assert [r["target"] for r in results] == [r["label"] for r in results] == [n % 3 for n in range(10)]
     found = frames(tmp_path / "objects")
     assert all(np.array_equal(found[f"mine/{n}"][0, 0], pixels) for n, pixels in enumerate(data.images))
     named = morph_dataset("job_models:Triples", MODEL, tmp_path / "named", target="label", workers=0, **options())
@@ -848,13 +852,13 @@ def test_what_a_python_data_set_may_give(tmp_path):
     ]
     data = [(thing, n % 3) for n, thing in enumerate([*good, *bad])]
     outcome = morph_dataset(data, classifier().eval(), tmp_path / "out", **options())
-    told, found = records(tmp_path / "out"), frames(tmp_path / "out")
-    assert outcome.code == 3 and [r["status"] == "ok" for r in told] == [True] * len(good) + [False] * len(bad)
-    assert all(len(r["sha256"]) == 64 for r in told[: len(good)])
-    assert {r["status"] for r in told[len(good) :]} == {"bad-array", "truncated"}
+    results, found = records(tmp_path / "out"), frames(tmp_path / "out")
+    assert outcome.code == 3 and [r["status"] == "ok" for r in results] == [True] * len(good) + [False] * len(bad)
+    assert all(len(r["sha256"]) == 64 for r in results[: len(good)])
+    assert {r["status"] for r in results[len(good) :]} == {"bad-array", "truncated"}
     for n in (0, 1, 3, 4, 5):
-        assert np.array_equal(found[told[n]["key"]][0, 0], image)
-    assert (found[told[2]["key"]][0, 0].int() - torch.from_numpy(image).int()).abs().max() <= 1
+        assert np.array_equal(found[results[n]["key"]][0, 0], image)
+    assert (found[results[2]["key"]][0, 0].int() - torch.from_numpy(image).int()).abs().max() <= 1
 
 
 def _truncated(folder: Path) -> Path:
@@ -971,7 +975,7 @@ def _finished(out: Path, count: int) -> None:
     (out / "shards").mkdir(parents=True)
     plan = make_plan(out, inputs, load_model(asked["model"], channels=1).description, 1)
     for shard in range(plan.shards):
-        told = [
+        results = [
             {"key": i.key, "index": i.index, "path": i.path, "status": "ok", "row": 0}
             for i in plan.read_items(out, shard)
         ]
@@ -980,9 +984,9 @@ def _finished(out: Path, count: int) -> None:
         stored = out / "shards" / f"{shard:05d}.safetensors"
         stored.touch()
         os.truncate(stored, 64_000)
-        files = write_records(stored.with_suffix(".jsonl"), [record | pad for record in told])
+        files = write_records(stored.with_suffix(".jsonl"), [record | pad for record in results])
         files |= {stored.name: {"sha256": "0" * 64, "bytes": 64_000}}
-        marker = {"shard": shard, "files": files, "items": len(told), "failed": 0, "seconds": {"morph": 1.0}}
+        marker = {"shard": shard, "files": files, "items": len(results), "failed": 0, "seconds": {"morph": 1.0}}
         write_json(stored.with_suffix(".done.json"), marker)
 
 
@@ -997,8 +1001,8 @@ def test_drivers_memory_does_not_grow_with_the_data(tmp_path, monkeypatch):
     for count in (1_000, 100_000):
         out, new = tmp_path / str(count), str(tmp_path / "new")
         _finished(out, count)
-        told = ["--data", str(out.with_suffix(".npy")), "--model", "job_models:for_tiny", "--channels", "1"]
-        plan = ["morph", *told, "--out", new, "--shard-size", "500", "--dry-run"]
+        options = ["--data", str(out.with_suffix(".npy")), "--model", "job_models:for_tiny", "--channels", "1"]
+        plan = ["morph", *options, "--out", new, "--shard-size", "500", "--dry-run"]
         resume = ["morph", "--out", str(out), "--resume", "--gallery", "0", "--progress", "none"]
         most.append(_memory_of_driver(plan, resume))
         assert sum(1 for _ in (out / "manifest.jsonl").open()) == count

@@ -105,15 +105,15 @@ def test_ranks_need_locks_where_there_are_several(world, code, data, tmp_path, m
     failing(monkeypatch, fcntl, "flock", errno.ENOLCK)
     with pytest.warns(UserWarning, match="cannot be locked"):
         assert run_here(tmp_path, "--engine", "env", data=data) == code
-    told = capsys.readouterr().err
-    assert code == 0 or (f"{tmp_path / '.planning'} cannot be locked" in told and "on NFS without nolock" in told)
+    stderr = capsys.readouterr().err
+    assert code == 0 or (f"{tmp_path / '.planning'} cannot be locked" in stderr and "on NFS without nolock" in stderr)
 
 
 def test_lock_that_fails_otherwise_is_named(data, tmp_path, monkeypatch, capsys):
     failing(monkeypatch, fcntl, "flock", errno.EIO)
     assert run_here(tmp_path, data=data) == 1
-    told = capsys.readouterr().err
-    assert str(tmp_path / ".lock") in told and "the disk, or the connection to it, has failed" in told
+    stderr = capsys.readouterr().err
+    assert str(tmp_path / ".lock") in stderr and "the disk, or the connection to it, has failed" in stderr
 
 
 # --- Without fsync ---------------------------------------------------------------------------------------------------
@@ -208,8 +208,8 @@ def test_job_continues_from_the_files_that_a_kill_left_under_other_names(more, d
     shutil.copy(out / "config.json", atomic_io.backup_path(out / "config.json"))  # killed after the second rename
     for command in ("status", "verify"):
         assert main([command, str(out)]) == 0
-    told = capsys.readouterr().out
-    assert '"items": 6' in told and "2 of 2 shards are undamaged" in told
+    stdout = capsys.readouterr().out
+    assert '"items": 6' in stdout and "2 of 2 shards are undamaged" in stdout
     first = next((out / "shards").glob("*.safetensors"))
     first.rename(atomic_io.backup_path(first))
     records = first.with_suffix(".jsonl")
@@ -284,9 +284,9 @@ def test_errors_of_a_jobs_disk_name_the_file(number, code, call, data, tmp_path,
     out = tmp_path / "out"
     failed = failing(monkeypatch, os, call, number)
     assert run_here(out, data=data) == code and failed
-    told = capsys.readouterr().err
-    assert f"{os.strerror(number)}: '{out}" in told and ".tmp" not in told and "Traceback" not in told
-    assert ("no space left" in told) == (code == 5) and not temporaries(tmp_path)
+    stderr = capsys.readouterr().err
+    assert f"{os.strerror(number)}: '{out}" in stderr and ".tmp" not in stderr and "Traceback" not in stderr
+    assert ("no space left" in stderr) == (code == 5) and not temporaries(tmp_path)
     monkeypatch.undo()
     assert run_here(out, "--resume", data=data) == 0
 
@@ -317,9 +317,9 @@ def test_writes_that_fail_name_the_file(number, code, data, tmp_path, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(builtins, "open", opened)
         assert run_here(tmp_path, data=data) == code
-    told = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     if number != errno.EACCES:  # which no write says
-        assert f"{os.strerror(number)}: '{tmp_path / 'config.json'}'" in told
+        assert f"{os.strerror(number)}: '{tmp_path / 'config.json'}'" in stderr
     assert not temporaries(tmp_path) and run_here(tmp_path, "--resume", data=data) == 0
 
 
@@ -333,8 +333,8 @@ def test_errors_of_an_exports_and_a_gallerys_disk_name_the_file(number, code, jo
                 failing(patched, os, call, number)
             argv = [command[0], str(job), *command[1:], "--to", str(to / command[0])]
             assert main(argv) == code
-        told = capsys.readouterr().err
-        assert f"{os.strerror(number)}: '{to}" in told and ".tmp" not in told and not temporaries(to)
+        stderr = capsys.readouterr().err
+        assert f"{os.strerror(number)}: '{to}" in stderr and ".tmp" not in stderr and not temporaries(to)
 
 
 # --- Mounted without write access ------------------------------------------------------------------------------------
@@ -386,14 +386,14 @@ def test_job_can_be_looked_at_without_write_access(read_only, job, tmp_path, cap
 
 def test_what_writes_to_the_folder_is_reported(read_only, data, tmp_path, capsys):
     assert main(["gallery", str(read_only)]) == 1
-    told = capsys.readouterr().err
-    assert f"'{read_only / 'gallery'}'" in told and "use --to DIR to write to another folder" in told
+    stderr = capsys.readouterr().err
+    assert f"'{read_only / 'gallery'}'" in stderr and "use --to DIR to write to another folder" in stderr
     assert main(["export", str(read_only), "--format", "npz"]) == 1  # to a folder beside it, on the same mount
     assert f"'{read_only}-npz': use --to DIR to write to another folder" in capsys.readouterr().err
     for argv in (["verify", str(read_only), "--discard"], arguments(read_only, "--resume", workers=0)):
         assert main(argv) == 1
-        told = capsys.readouterr().err
-        assert f"'{read_only / '.lock'}'" in told and "mounted without write access" in told
+        stderr = capsys.readouterr().err
+        assert f"'{read_only / '.lock'}'" in stderr and "mounted without write access" in stderr
 
 
 def test_status_knows_of_ranks(job, tmp_path, capsys):

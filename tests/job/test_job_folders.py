@@ -69,8 +69,8 @@ def test_tables_targets_are_targets(data, tmp_path, suffix, column, target):
     table.write_text("\n".join(csv if suffix == ".csv" else jsonl) + "\n")
     assert run_here(tmp_path / "out", data=table) == 0
     assert json.loads((tmp_path / "out" / "config.json").read_text())["target"] == target
-    told = [r["target"] for r in records(tmp_path / "out")]
-    assert (told == [n for _, n in rows]) == (column == "target")
+    targets = [r["target"] for r in records(tmp_path / "out")]
+    assert (targets == [n for _, n in rows]) == (column == "target")
     assert run_here(tmp_path / "asked", data=table, target="least") == 0
     assert json.loads((tmp_path / "asked" / "config.json").read_text())["target"] == "least"
 

@@ -56,12 +56,12 @@ def expected(data, tmp_path_factory) -> dict[str, str]:
 
 def begin(out: Path, data: Path | None, *more, **options) -> subprocess.Popen:
     """A slow job; on what ``out`` holds where there are no data."""
-    asked = arguments(out, *more, data=data, **options) if data else arguments(out, "--resume", *more, **options)
-    return start(asked, JOB_SLEEP=SLOW)
+    command = arguments(out, *more, data=data, **options) if data else arguments(out, "--resume", *more, **options)
+    return start(command, JOB_SLEEP=SLOW)
 
 
-def after(out: Path, process: subprocess.Popen, shards: int, delay: float) -> bool:
-    """Wait until so many more shards are done, and a moment; whether the job is still at work."""
+def runs_after(out: Path, process: subprocess.Popen, shards: int, delay: float) -> bool:
+    """Wait until so many more shards are done, and ``delay`` seconds; return whether the job still runs."""
     wanted = len(markers(out)) + shards
     wait_for(lambda: len(markers(out)) >= wanted or process.poll() is not None, f"{wanted} shards in {out}")
     time.sleep(delay)
@@ -83,70 +83,70 @@ def check_whole(out: Path, expected: dict[str, str]) -> None:
 
 
 def test_killed_workers_are_replaced(data, expected, tmp_path):
-    """One before it has a model, three at work; the job ends well by itself."""
-    chance = random.Random(1)
+    """One before it has a model, three at work; the job completes without help."""
+    rng = random.Random(1)
     job = begin(tmp_path, data, workers=2)
     wait_for(lambda: len(children(job)) == 2, "two workers")
-    kill(chance.choice(children(job)))
+    kill(rng.choice(children(job)))
     for _ in range(3):
-        assert after(tmp_path, job, 1 + chance.randrange(3), chance.uniform(0, 0.2)), ended(job)
-        kill(chance.choice(children(job)))
-    code, told = ended(job)
-    assert code == 0, told
+        assert runs_after(tmp_path, job, 1 + rng.randrange(3), rng.uniform(0, 0.2)), ended(job)
+        kill(rng.choice(children(job)))
+    code, stderr = ended(job)
+    assert code == 0, stderr
     notes = "".join(path.read_text() for path in (tmp_path / "logs").iterdir())
     assert notes.count(": signal SIGKILL") == 4
     check_whole(tmp_path, expected)
 
 
-def test_killed_driver_loses_nothing(data, expected, tmp_path):
+def test_killed_main_process_loses_nothing(data, expected, tmp_path):
     """Once before anything is planned, twice at work; its workers do not outlive it."""
-    chance = random.Random(2)
+    rng = random.Random(2)
     job = begin(tmp_path, data, workers=2)
     wait_for(lambda: children(job), "a worker")
     for n in range(3):
         if n:
-            assert after(tmp_path, job, 1 + chance.randrange(3), chance.uniform(0, 0.2))
+            assert runs_after(tmp_path, job, 1 + rng.randrange(3), rng.uniform(0, 0.2))
         workers = children(job)
         kill(job.pid)
         ended(job)
         none_left(workers)
         done = {path.name: path.stat().st_mtime_ns for path in markers(tmp_path)}
         job = begin(tmp_path, data, "--resume", workers=1 + n % 2)
-    code, told = ended(job)
-    assert code == 0, told
+    code, stderr = ended(job)
+    assert code == 0, stderr
     assert done.items() <= {path.name: path.stat().st_mtime_ns for path in markers(tmp_path)}.items()
     check_whole(tmp_path, expected)
 
 
 def test_killed_process_without_workers_loses_nothing(data, expected, tmp_path):
     """As one process, and as a rank."""
-    chance = random.Random(3)
+    rng = random.Random(3)
     job = begin(tmp_path, data, workers=0)
     for shards in (3, 5):
-        assert after(tmp_path, job, shards, chance.uniform(0, 0.2))
+        assert runs_after(tmp_path, job, shards, rng.uniform(0, 0.2))
         kill(job.pid)
         ended(job)
         job = start(arguments(tmp_path, engine="env"), JOB_SLEEP=SLOW, RANK=0, WORLD_SIZE=1)
-    code, told = ended(job)
-    assert code == 0, told
+    code, stderr = ended(job)
+    assert code == 0, stderr
     check_whole(tmp_path, expected)
 
 
-# --- Signals that may be heard ---------------------------------------------------------------------------------------
+# --- Signals that a process can handle -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_finishes_what_has_begun(workers, data, expected, tmp_path):
     job = begin(tmp_path, data, workers=workers)
-    assert after(tmp_path, job, 2, 0.05)
+    assert runs_after(tmp_path, job, 2, 0.05)
     processes, done = children(job), len(markers(tmp_path))
     job.send_signal(signal.SIGINT)
-    code, told = ended(job)
-    assert code == 130 and "Ctrl-C again stops at once" in told and f"of {COUNT} images done" in told
+    code, stderr = ended(job)
+    assert code == 130 and "Ctrl-C again stops at once" in stderr and f"of {COUNT} images done" in stderr
     none_left(processes)
     assert done < len(markers(tmp_path)) < 23 and not temporaries(tmp_path)
-    told = [path for path in (tmp_path / "shards").iterdir() if not path.name.endswith(".done.json")]
-    assert len(told) == 2 * len(markers(tmp_path))  # what has begun is done and marked
+    files = [path for path in (tmp_path / "shards").iterdir() if not path.name.endswith(".done.json")]
+    assert len(files) == 2 * len(markers(tmp_path))  # what has begun is done and marked
     assert len(lines(tmp_path / "manifest.jsonl")) == 4 * len(markers(tmp_path))
     assert run_here(tmp_path, "--resume") == 0
     check_whole(tmp_path, expected)
@@ -163,8 +163,8 @@ def test_signals_that_end_a_job_at_once(signals, code, data, expected, tmp_path)
     for number in signals:
         job.send_signal(number)
         time.sleep(0.5)
-    found, told = ended(job)
-    assert found == code and ("interrupted" in told or "terminated" in told), told
+    found, stderr = ended(job)
+    assert found == code and ("interrupted" in stderr or "terminated" in stderr), stderr
     none_left(processes)
     assert time.monotonic() - begun < PATIENCE / 2 and not markers(tmp_path) and not temporaries(tmp_path)
     assert run_here(tmp_path, "--resume") == 0
@@ -178,8 +178,8 @@ def test_second_job_on_the_same_output_raises(data, expected, tmp_path, capsys, 
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
     job = begin(tmp_path, data, workers=1)
-    assert after(tmp_path, job, 1, 0)
-    job.send_signal(signal.SIGSTOP)  # a fast machine would be done before the others have asked
+    assert runs_after(tmp_path, job, 1, 0)
+    job.send_signal(signal.SIGSTOP)  # a fast machine would be done before the other jobs try the lock
     for more in (["--resume"], ["--overwrite"], ["--engine", "env"], []):
         assert run_here(tmp_path, *more, data=data) == 2
         assert f"is in use by another job (process {job.pid} on " in capsys.readouterr().err
@@ -203,7 +203,7 @@ FULL_DISK = """
 import json, subprocess, sys
 from pathlib import Path
 from job_models import arguments, digests, main, markers, temporaries
-folder, told = Path(sys.argv[1]), {}
+folder, results = Path(sys.argv[1]), {}
 for kind, workers, limit in (("safetensors", 1, 180), ("wds", 0, 60), ("folder", 0, 16)):
     out = folder / kind
     out.mkdir()
@@ -211,13 +211,13 @@ for kind, workers, limit in (("safetensors", 1, 180), ("wds", 0, 60), ("folder",
     options = dict(data=folder / "images", format=kind, frames=24, limit=limit, score="none", progress="none")
     code = main(arguments(out, workers=workers, **options))
     names = [path.name for path in (out / "shards").iterdir()]
-    told[kind] = [code, [path.name for path in markers(out)], temporaries(out), names]
+    results[kind] = [code, [path.name for path in markers(out)], temporaries(out), names]
     subprocess.run(["mount", "-o", "remount,size=64m", out], check=True)
-    told[kind].append(main(arguments(out, "--resume", "--workers", 0, "--progress", "none")))
+    results[kind].append(main(arguments(out, "--resume", "--workers", 0, "--progress", "none")))
     main(arguments(out / "undisturbed", workers=0, **options))
     whole = digests(out / "undisturbed")
-    told[kind].append(whole == {name: digest for name, digest in digests(out).items() if name in whole})
-(folder / "told.json").write_text(json.dumps(told))
+    results[kind].append(whole == {name: digest for name, digest in digests(out).items() if name in whole})
+(folder / "results.json").write_text(json.dumps(results))
 """
 
 
@@ -238,17 +238,17 @@ def full_disk(tmp_path_factory):
     }
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr
-    return json.loads((folder / "told.json").read_text()), run.stderr
+    return json.loads((folder / "results.json").read_text()), run.stderr
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "wds", "folder"])
-def test_full_disk_ends_a_job_and_room_lets_it_continue(kind, full_disk):
-    told, errors = full_disk
-    code, marked, left_over, names, resumed, same = told[kind]
+def test_full_disk_ends_a_job_and_continues_once_there_is_space(kind, full_disk):
+    results, errors = full_disk
+    code, marked, left_over, names, resumed, same = results[kind]
     assert code == 5 and errors.count("no space left") == 3, errors
     assert marked and not left_over
     done = {name.partition(".")[0] for name in marked}
     suffixes = {name.partition(".")[2] for name in names if name.partition(".")[0] not in done}
-    # Which file finds no room first depends on sizes: frames, or frames and records, can be whole without a marker.
+    # Which file finds no space first depends on sizes: frames, or frames and records, can be whole without a marker.
     assert suffixes <= {"safetensors", "tar", "", "jsonl"}
     assert resumed == 0 and same

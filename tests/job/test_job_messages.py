@@ -43,8 +43,8 @@ def data(tmp_path_factory):
 def test_model_that_raises_for_the_images_says_which(dry, data, tmp_path, capsys):
     """The first line of its error, and the options that decide; the traceback is for the log."""
     code = run_here(tmp_path / "out", *dry, data=data, channels=3)
-    told = refused(capsys, code, "the model failed for images of 3 x 16 x 16: RuntimeError: mat1 and mat2", says=1)
-    assert told.strip().endswith("; set --channels and --size to the model's") and "Traceback" not in told
+    message = refused(capsys, code, "the model failed for images of 3 x 16 x 16: RuntimeError: mat1 and mat2", says=1)
+    assert message.strip().endswith("; set --channels and --size to the model's") and "Traceback" not in message
     if not dry:
         assert "Traceback" in (tmp_path / "out" / "logs" / "worker-0.log").read_text()
 
@@ -65,8 +65,8 @@ def test_model_that_has_taken_images_is_not_told_of_their_shape(data, tmp_path, 
         return calm(self, images)
 
     monkeypatch.setattr(Classifier, "forward", tires)
-    told = refused(capsys, run_here(tmp_path / "out", data=data), "RuntimeError: I am tired", says=1)
-    assert "--channels" not in told
+    message = refused(capsys, run_here(tmp_path / "out", data=data), "RuntimeError: I am tired", says=1)
+    assert "--channels" not in message
 
 
 def test_program_for_one_batch_size_is_reported(data, tmp_path, capsys):
@@ -99,8 +99,10 @@ def test_trace_for_one_batch_size_is_reported(how, data, tmp_path, capsys):
     options = {"data": data, "model": tmp_path / "m.pt", "size": 16, "shard_size": 8}
     for batch_size, limit in ((8, 8), (4, 6)):
         code = run_here(tmp_path / f"{batch_size}", **options, batch_size=batch_size, limit=limit)
-        told = refused(capsys, code, "batches of 4 only", "trace or export it with a dynamic batch dimension", says=1)
-        assert "--channels" not in told and "RuntimeError: " in told
+        message = refused(
+            capsys, code, "batches of 4 only", "trace or export it with a dynamic batch dimension", says=1
+        )
+        assert "--channels" not in message and "RuntimeError: " in message
     code = run_here(tmp_path / "size", **{**options, "size": 20}, batch_size=4)
     refused(capsys, code, "set --channels and --size to the model's", says=1)
 
@@ -264,8 +266,10 @@ def test_pythons_keywords_are_named_as_python_has_them(data, tmp_path):
 def test_labels_that_the_model_hardly_ever_gives_are_doubted(data, tmp_path):
     assert run_here(tmp_path, data=data) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
-    told = records(tmp_path)
-    assert summary["labelled"] == len(told) and summary["as_labelled"] == sum(r["label"] == r["source"] for r in told)
+    results = records(tmp_path)
+    assert summary["labelled"] == len(results) and summary["as_labelled"] == sum(
+        r["label"] == r["source"] for r in results
+    )
     known = {"items": 40, "done": 40, "failed": 0, "reasons": {}, "attained": None, "without_target": 0}
     doubted = format_summary({**known, "labelled": 40, "as_labelled": 9})
     assert (

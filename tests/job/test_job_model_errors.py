@@ -83,10 +83,10 @@ def test_images_at_which_the_model_raises_are_listed_and_leave_others_unchanged(
     found, expected = frames(tmp_path / "out"), frames(tmp_path / "calm")
     assert found.keys() == expected.keys() - {"c1/006.png", "c1/007.png"}
     assert all(torch.equal(found[key], expected[key]) for key in found)
-    told = {r["key"]: r for r in records(tmp_path / "calm")}
+    by_key = {r["key"]: r for r in records(tmp_path / "calm")}
     for record in records(tmp_path / "out"):
         if record["status"] == "ok":
-            assert {**record, "row": 0} == {**told[record["key"]], "row": 0}
+            assert {**record, "row": 0} == {**by_key[record["key"]], "row": 0}
 
 
 def test_sys_exit_in_a_model_is_an_error_of_its_images(data, tmp_path, monkeypatch, capsys):
@@ -166,9 +166,13 @@ def test_model_that_raises_at_all_of_the_first_batch_ends_the_job(data, tmp_path
         make_white(path)
     raising(monkeypatch, not_white)
     assert run_here(tmp_path / "out", data=images) == 1
-    told = capsys.readouterr().err
-    assert "ValueError: this model does not like white" in told and "shard 0, " in told
-    assert str(images / "c0" / "000.png") in told and str(images / "c0" / "001.png") in told and "two lines" not in told
+    stderr = capsys.readouterr().err
+    assert "ValueError: this model does not like white" in stderr and "shard 0, " in stderr
+    assert (
+        str(images / "c0" / "000.png") in stderr
+        and str(images / "c0" / "001.png") in stderr
+        and "two lines" not in stderr
+    )
     assert "Traceback" in (tmp_path / "out" / "logs" / "worker-0.log").read_text()
     assert not markers(tmp_path / "out") and not temporaries(tmp_path / "out")
 
@@ -178,12 +182,12 @@ def test_model_that_raises_at_everything_later_ends_the_job(data, tmp_path, monk
     calls = []
     raising(monkeypatch, lambda: RuntimeError("tired"), lambda images: len(calls) > 5 or calls.append(0))
     assert run_here(tmp_path, data=data, batch_size=4) == 1
-    assert "RuntimeError: tired; raised by the model for shard 1, " in (told := capsys.readouterr().err)
-    assert str(data / "c1" / "004.png") in told and "and 1 more" in told
+    assert "RuntimeError: tired; raised by the model for shard 1, " in (stderr := capsys.readouterr().err)
+    assert str(data / "c1" / "004.png") in stderr and "and 1 more" in stderr
     assert [path.name for path in markers(tmp_path)] == ["00000.done.json"]
 
 
-def test_too_many_images_at_which_the_model_raises_end_the_job(data, tmp_path, monkeypatch, capsys):
+def test_too_many_images_for_which_the_model_raises_end_the_job(data, tmp_path, monkeypatch, capsys):
     raising(monkeypatch, not_white)
     assert run_here(tmp_path, data=data, max_failures=1) == 4
     assert "2 items failed, more than max_failures allows (1)" in capsys.readouterr().err
@@ -242,8 +246,8 @@ def test_batches_are_cut_anew_in_each_shard(data, tmp_path, monkeypatch):
     """What one shard could not hold decides nothing about the next: a resumed job makes the same bytes."""
     raising(monkeypatch, MemoryError, lambda images: len(images) > 1 and bool(white(images).any()))
     assert run_here(tmp_path, data=data, batch_size=4) == 0
-    told = [json.loads(path.read_text()).get("batch_parts", 1) for path in markers(tmp_path)]
-    assert told == [1, 4, 1]
+    parts = [json.loads(path.read_text()).get("batch_parts", 1) for path in markers(tmp_path)]
+    assert parts == [1, 4, 1]
     before = digests(tmp_path)
     markers(tmp_path)[2].unlink()
     assert run_here(tmp_path, "--resume") == 0 and digests(tmp_path) == before
@@ -302,8 +306,8 @@ def test_no_memory_to_decode_an_image_names_it(data, tmp_path, monkeypatch, caps
 
     monkeypatch.setattr("steerlens_fast.job.loading.decode", decode)
     assert run_here(tmp_path, data=data, size=16) == 1
-    told = capsys.readouterr().err
-    assert f"out of memory while decoding {data / 'c0' / '000.png'}: use fewer --decoders" in told
+    stderr = capsys.readouterr().err
+    assert f"out of memory while decoding {data / 'c0' / '000.png'}: use fewer --decoders" in stderr
 
 
 def test_resume_decides_the_same_of_a_stochastic_model(data, tmp_path, monkeypatch):

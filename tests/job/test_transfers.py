@@ -108,15 +108,17 @@ class Some:
 
 @pytest.mark.parametrize("max_pending", [0, 1, 2])
 def test_batches_are_finished_in_order(max_pending):
-    told, finished = [], []
-    line = Pipeline(Publisher(), lambda shard, tell: tell({"event": "shard", "shard": shard}), told.append, max_pending)
+    events, finished = [], []
+    line = Pipeline(
+        Publisher(), lambda shard, tell: tell({"event": "shard", "shard": shard}), events.append, max_pending
+    )
     for n in range(6):
         line.add(n // 2, Some(n // 2, n % 2 == 1), [lambda n=n: finished.append(n) or 0])
         assert len(finished) == max(0, n + 1 - max_pending)
     line.flush()
     line.wait()
     assert finished == list(range(6))
-    kinds = [(event["event"], event["shard"]) for event in told]
+    kinds = [(event["event"], event["shard"]) for event in events]
     assert kinds == [(kind, shard) for shard in range(3) for kind in ("batch", "batch", "shard")]
 
 
@@ -130,10 +132,10 @@ def test_nothing_is_left_undone_before_a_wait():
 def test_driver_that_gives_one_shard_at_a_time(tmp_path, monkeypatch):
     """The next one comes only when this one is published: a worker must not wait with it in hand."""
     monkeypatch.setattr(worker, "Transfers", Late)
-    shards, told = queue.Queue(), []
+    shards, events = queue.Queue(), []
 
     def tell(event):
-        told.append(event)
+        events.append(event)
         if event["event"] == "shard":
             shards.put(event["shard"] + 1 if event["shard"] < 2 else END)
 
@@ -147,7 +149,7 @@ def test_driver_that_gives_one_shard_at_a_time(tmp_path, monkeypatch):
     job.start()
     job.join(60)
     assert not job.is_alive(), "the worker waits for a shard, and its driver for the worker"
-    assert [e["shard"] for e in told if e["event"] == "shard"] == [0, 1, 2]
+    assert [e["shard"] for e in events if e["event"] == "shard"] == [0, 1, 2]
 
 
 # --- On a GPU

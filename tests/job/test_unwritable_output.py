@@ -103,14 +103,14 @@ def test_stream_that_recovers_is_written_again(monkeypatch):
 @pytest.mark.parametrize("kind", ["lines", "json"])
 def test_last_line_is_reported_once(kind, monkeypatch):
     monkeypatch.setattr(progress_module, "INTERVAL", 0.0)
-    told = io.StringIO()
-    progress = Progress(4, kind=kind, stream=told)
+    stream = io.StringIO()
+    progress = Progress(4, kind=kind, stream=stream)
     progress.update(2)
     progress.update(2)
     progress.tick()
     progress.close()
     progress.close()
-    assert told.getvalue().count("4/4" if kind == "lines" else '"done": 4') == 1
+    assert stream.getvalue().count("4/4" if kind == "lines" else '"done": 4') == 1
 
 
 def test_characters_that_a_stream_has_not_are_escaped():
@@ -275,9 +275,9 @@ def test_no_worker_at_all_is_reported(number, data, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(local, "RETRY_SECONDS", 0.0)
     with pytest.warns(UserWarning, match="worker process 0 cannot be started"):
         assert run_here(tmp_path, workers=2, data=data) == 1
-    told = capsys.readouterr().err
-    assert f"worker process 1 cannot be started ({os.strerror(number)}), and no other is running" in told
-    assert "use --workers 0" in told
+    stderr = capsys.readouterr().err
+    assert f"worker process 1 cannot be started ({os.strerror(number)}), and no other is running" in stderr
+    assert "use --workers 0" in stderr
 
 
 def test_threads_that_cannot_be_started_name_the_remedy(data, tmp_path, monkeypatch, capsys):

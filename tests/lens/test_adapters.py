@@ -176,7 +176,7 @@ def test_timm_model(regime):
     m = lens.morph(x, max_l2=3.0, frames=4)
     assert m.ok.all() and m.attained.all()
     assert (m.target_probability[:, -1] > m.target_probability[:, 0]).all()
-    assert_close(m.outputs.flatten(0, 1), model((m.frames.flatten(0, 1) - mean) / std), "driver")
+    assert_close(m.outputs.flatten(0, 1), model((m.frames.flatten(0, 1) - mean) / std), "classifier")
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()) and not model.training
 
 
@@ -223,7 +223,7 @@ def check_programs_do_what_their_module_does(program, regime):
     lens, plain = (SteerableLens(f, regime=regime) for f in (PROGRAMS[program](model, x), model))
     m, expected = (each.morph(x, [1, 2, 3], factors=6.0, frames=3) for each in (lens, plain))
     assert_close(m.frames, expected.frames, "composition")
-    assert_close(m.outputs, expected.outputs, "driver", like=1.0)
+    assert_close(m.outputs, expected.outputs, "classifier", like=1.0)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -87,7 +87,7 @@ def test_outputs_are_the_models_at_every_scored_frame(regime, score, device):
     expected = model(m.frames.flatten(0, 1)).detach().unflatten(0, (3, 4))
     known = ~m.outputs.isnan().any(2)
     assert known.any(0).equal(known.all(0)) and known[:, -1].all() == (score != "none")
-    assert_close(m.outputs[known], expected[known], "driver")
+    assert_close(m.outputs[known], expected[known], "classifier")
     assert torch.equal(m.predictions[known], m.outputs[known].argmax(1))
     assert (m.predictions[~known] == -1).all() and m.target_probability.isnan().equal(~known)
 
@@ -152,7 +152,7 @@ def test_preprocessing_is_part_of_the_gradient():
     m = SteerableLens(model, family=family, preprocessing=normalise).morph(x, TARGET, factors=[1e-3])
     slope = gradient(lambda t: model(normalise(t)), x, torch.tensor(TARGET))
     assert_close(m.frames[:, 0], family.prepare(x, slope).render([1e-3], bounds=(0, 1))[0], "render")
-    assert_close(m.gradient_norm, slope.flatten(1).norm(dim=1), "driver")
+    assert_close(m.gradient_norm, slope.flatten(1).norm(dim=1), "classifier")
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)

@@ -230,9 +230,9 @@ def test_calls_are_counted(regime, color, score):
     lens = SteerableLens(model, regime=regime, color=color)
     morphs = lens.morph(images(), TARGET, factors=6.0, score=score)
     assert model.gradients == (1 if regime == "frozen" else 11)
-    told = {0} if regime == "frozen" else set(range(11))
-    scored = told | {"all": set(range(12)), "last": {11}, "none": set()}[score]
-    assert model.scores == len(scored - told)
+    with_gradient = {0} if regime == "frozen" else set(range(11))
+    scored = with_gradient | {"all": set(range(12)), "last": {11}, "none": set()}[score]
+    assert model.scores == len(scored - with_gradient)
     known = ~morphs.outputs.isnan().flatten(2).any(2)
     assert known.tolist() == [[frame in scored for frame in range(12)]] * 2
 
@@ -243,7 +243,7 @@ def test_first_factor_that_is_not_zero_is_scored_like_any_other(regime):
     lens = SteerableLens(model, regime=regime)
     morphs = lens.morph(images(), TARGET, factors=[1.0, 2.0, 3.0], **steps(regime, 3))
     assert (model.gradients, model.scores) == ((1, 3) if regime == "frozen" else (3, 1))
-    assert_close(morphs.outputs.flatten(0, 1), model.model(morphs.frames.flatten(0, 1)).detach(), "driver")
+    assert_close(morphs.outputs.flatten(0, 1), model.model(morphs.frames.flatten(0, 1)).detach(), "classifier")
 
 
 @regimes

@@ -40,7 +40,7 @@ def test_frames_follow_the_mean_gradient_of_noisy_images(regime):
 def test_target_and_scores_are_those_of_images_without_noise(regime):
     x, model = images(), smooth(dtype=torch.float64)
     morphs = SteerableLens(model, regime=regime, smoothing=SMOOTHING | {"noise": 2.0}).morph(x, factors=1.0, frames=3)
-    assert_close(morphs.outputs, model(morphs.frames.flatten(0, 1)).detach().unflatten(0, (3, 3)), "driver")
+    assert_close(morphs.outputs, model(morphs.frames.flatten(0, 1)).detach().unflatten(0, (3, 3)), "classifier")
     assert torch.equal(morphs.target, model(x).topk(2).indices[:, 1])
 
 

@@ -643,10 +643,10 @@ def test_torchvision_preprocessing_is_that_of_torchvision(images):
     with torch.random.fork_rng():
         torch.manual_seed(3)
         own = vision.get_model("mobilenet_v2").eval()
-    told = vision.get_model_weights("mobilenet_v2").DEFAULT.transforms()
-    assert loaded.size == (told.crop_size[0],) * 2 and loaded.interpolation == told.interpolation.value
-    assert round(loaded.size[0] / loaded.crop_pct) == told.resize_size[0]
-    assert (loaded.description["mean"], loaded.description["std"]) == (told.mean, told.std)
+    expected = vision.get_model_weights("mobilenet_v2").DEFAULT.transforms()
+    assert loaded.size == (expected.crop_size[0],) * 2 and loaded.interpolation == expected.interpolation.value
+    assert round(loaded.size[0] / loaded.crop_pct) == expected.resize_size[0]
+    assert (loaded.description["mean"], loaded.description["std"]) == (expected.mean, expected.std)
     assert torch.equal(scores(loaded.model, images), scores(own, images))
     assert loaded.class_names is None
 

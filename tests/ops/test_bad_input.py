@@ -362,16 +362,16 @@ ALLOWED = (RuntimeError, TypeError, ValueError, NotImplementedError)
 
 
 def check_bad_arguments_of_raw_ops(op, device):
-    ours = 0
+    own_messages = 0
     for name, args in bad_args(op, device):
         with pytest.raises(ALLOWED) as raised:
             getattr(RAW, op)(*args)
             raise AssertionError(f"bad {name} raised no error")
-        _, ours_, message = str(raised.value).partition(f"steerlens_fast::{op}: ")
+        _, is_own, message = str(raised.value).partition(f"steerlens_fast::{op}: ")
         known = [a.name for a in getattr(RAW, op).default._schema.arguments]
-        assert not ours_ or any(n in message for n in known), f"bad {name}: {message}"  # else torch's own message
-        ours += bool(ours_)
-    assert ours >= 2, "the op's own checks were never met"
+        assert not is_own or any(n in message for n in known), f"bad {name}: {message}"  # else torch's own message
+        own_messages += bool(is_own)
+    assert own_messages >= 2, "the op's own checks were never met"
 
 
 def test_bad_arguments_of_raw_ops_raise(device):
