@@ -155,7 +155,7 @@ def extensions(toolkit, reason):
         device = "cuda"
         cpp_extension.CUDA_HOME = toolkit[0]  # torch would take it from PATH, where nvcc may be a wrapper
         archs = cuda_archs(f"{toolkit[0]}/bin/nvcc")
-    told = {  # what build_info() repeats
+    build_facts = {  # what build_info() repeats
         "STEERLENS_VERSION": version(),
         "STEERLENS_TORCH_BUILT": torch.__version__,
         "STEERLENS_TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
@@ -163,7 +163,7 @@ def extensions(toolkit, reason):
         "STEERLENS_CUDA_ARCHS": archs,
         "STEERLENS_BUILD_REASON": reason,
     }
-    cxx = CXX_FLAGS + [f'-D{name}="{value}"' for name, value in told.items()] + system_includes(device)
+    cxx = CXX_FLAGS + [f'-D{name}="{value}"' for name, value in build_facts.items()] + system_includes(device)
     cpp, cu, headers = (sorted(map(str, Path("csrc").glob(p))) for p in ("**/*.cpp", "cuda/*.cu", "**/*.*h"))
     shared = dict(
         include_dirs=[os.path.abspath("csrc")],  # absolute, since ninja runs in the build folder

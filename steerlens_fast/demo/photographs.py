@@ -87,7 +87,7 @@ class PhotographExample:
 
     @property
     def source(self) -> str:
-        """The class that the driver sees in the photograph."""
+        """The class that the driver predicts for the photograph."""
         morphs = next(iter(self.morphs.values()))
         return short_names(morphs.class_names)[int(morphs.source[0])]
 

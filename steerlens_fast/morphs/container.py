@@ -103,8 +103,10 @@ class Morphs:
             if not isinstance(t, Tensor) or tuple(t.shape[: len(known)]) != known:
                 raise ValueError(f"{name} must be a tensor {list(known)} or [{known[0]}, ...], got {_shape(t)}")
         if self.outputs.dim() < 3 or self.target[:1].numel() not in (0, self.outputs.dim() - 2):
-            wants = f"[B, {self.outputs.dim() - 2}] for outputs {_shape(self.outputs)}"
-            raise ValueError(f"target must be [B] for outputs [B, F, classes], or {wants}, got {_shape(self.target)}")
+            expected = f"[B, {self.outputs.dim() - 2}] for outputs {_shape(self.outputs)}"
+            raise ValueError(
+                f"target must be [B] for outputs [B, F, classes], or {expected}, got {_shape(self.target)}"
+            )
 
     # --- Results
 

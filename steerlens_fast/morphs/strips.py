@@ -515,14 +515,14 @@ def tile(pictures: np.ndarray, captions: Sequence[str], reached: Sequence[bool])
     rows, colour = -(-n // columns), pictures.ndim == 4
     canvas = pil.new("RGB" if colour else "L", (columns * wide + GAP, rows * high + GAP), "white")
     draw = drawing.Draw(canvas)
-    for i, (picture, caption, says) in enumerate(zip(pictures, captions, reached)):
+    for i, (picture, caption, is_reached) in enumerate(zip(pictures, captions, reached)):
         x, y = GAP + i % columns * wide, GAP + i // columns * high
         picture = pil.fromarray(picture).resize((w * zoom, h * zoom), pil.Resampling.NEAREST)
         canvas.paste(picture, (x + (wide - GAP - w * zoom) // 2, y))
-        middle, top, font = x + (wide - GAP) / 2, y + h * zoom + 3, _font(says)
+        middle, top, font = x + (wide - GAP) / 2, y + h * zoom + 3, _font(is_reached)
         for k, line in enumerate(caption.split("\n")):
             line = _fitting(line, font, wide - 2)
-            draw.text((middle, top + k * (FONT_SIZE + 4)), line, REACHED if says else NOT_YET, font, anchor="ma")
+            draw.text((middle, top + k * (FONT_SIZE + 4)), line, REACHED if is_reached else NOT_YET, font, anchor="ma")
     return canvas
 
 
