@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..errors import BadItem
+from ..errors import NO_THREAD, BadItem, to_job_error
 from .decoding import decode, is_narrow_range, pixel_value_range
 from .items import Item
 from .sources import Source
@@ -37,7 +38,7 @@ def read_image(source: Source, item: Item, range=None, **decode_options) -> Imag
 def value_range_of(source: Source, items: Iterable[Item], **decode_options) -> tuple[float, float] | None:
     """Return the lowest and the highest value of all images of more than 8 bits; None if there are none."""
     low, high, items = float("inf"), float("-inf"), iter(items)
-    with ThreadPoolExecutor(THREADS) as pool:
+    with _thread_pool() as pool:
         while chunk := list(islice(items, 16 * THREADS)):
             for values in pool.map(partial(_values, source, range="auto", **decode_options), chunk):
                 if values is not None:
@@ -45,6 +46,18 @@ def value_range_of(source: Source, items: Iterable[Item], **decode_options) -> t
     if low > high:
         return None
     return float(low), float(high if high > low else low + 1)
+
+
+@contextmanager
+def _thread_pool() -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool of threads; if the system cannot start them, raise a JobError with a remedy."""
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            yield pool
+    except RuntimeError as error:
+        if NO_THREAD in str(error):
+            raise to_job_error(error) from error
+        raise
 
 
 def _values(source: Source, item: Item, **options) -> dict | None:
@@ -57,7 +70,7 @@ def _values(source: Source, item: Item, **options) -> dict | None:
 def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_options) -> list[str]:
     """Return a warning if the first images use a small part of the value range."""
     sampled = list(islice(items, SAMPLED))
-    with ThreadPoolExecutor(THREADS) as pool:  # all of them: 8-bit images may precede those of more bits
+    with _thread_pool() as pool:  # all of them: 8-bit images may precede those of more bits
         values = pool.map(partial(_values, source, **decode_options), sampled)
         narrow = [each for each in values if is_narrow_range(each)]
     if not narrow:

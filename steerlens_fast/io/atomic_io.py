@@ -128,7 +128,8 @@ def restore_backup(path: Path, *, folder: bool) -> None:
     Only a backup of a folder is touched if ``folder``, and only one of a file if not; either may be a link to it.
     """
     backup = backup_path(path)
-    if not (backup.is_dir() if folder else backup.is_file()):
+    # os.path's tests are False for a name that is too long, where those of Path raise.
+    if not (os.path.isdir(backup) if folder else os.path.isfile(backup)):
         return
     if not os.path.lexists(path):
         os.rename(backup, path)
@@ -149,7 +150,7 @@ def restore_backups(*folders: Path) -> None:
 def existing_path(path: Path) -> Path:
     """Return ``path``, or its backup if only that exists, for commands that do not write."""
     backup = backup_path(path)
-    return backup if not path.exists() and backup.exists() else path
+    return backup if not os.path.exists(path) and os.path.exists(backup) else path
 
 
 def with_file_name(error: OSError, path: Path, temporary: Path | None = None) -> OSError:
