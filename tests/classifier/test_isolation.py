@@ -186,7 +186,7 @@ def call():
 
 def interrupted(timeout=-1):
     if timeout > 0:
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)  # in this thread: another one may take one of os.kill later
     return acquire(timeout)
 
 def handler(number, frame):

@@ -202,6 +202,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
 
 def test_missing_extra_raises(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.delitem(sys.modules, "tqdm.auto", raising=False)  # an earlier test may have imported it
     with pytest.raises(MissingExtra, match=r"tqdm is not installed: pip install .*tqdm.*  # steerlens_fast\[demo\]"):
         run_demo(tmp_path, **SHORT)
     assert main(["demo", "--out", str(tmp_path)]) == 1

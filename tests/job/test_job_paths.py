@@ -98,7 +98,7 @@ def test_home_of_an_unknown_user_raises(home, capsys):
 @pytest.mark.parametrize(
     "text, stable",
     [
-        ("cannot identify <_io.BytesIO object at 0x7f3a5c0d1e40>", "cannot identify <_io.BytesIO object>"),
+        ("cannot identify <_io.BytesIO object at 0x7f3a5c0d1e40>", "cannot identify"),
         ("<PIL.Image.Image size=9x9 at 0x7F3A5C0D1E40> is bad", "<PIL.Image.Image size=9x9> is bad"),
         ("/tmp/tmpab12_9xy/part.png: no such file", "<temporary file>/part.png: no such file"),
         ("worker (pid 4711) died at 2026-11-28T19:30:53.25", "worker (pid ...) died at <time>"),

@@ -234,7 +234,7 @@ def test_lens_in_a_compiled_function_breaks_the_graph():
     assert_close(torch.compile(morph, backend="eager")(images), morph(images), "render")
 
 
-@pytest.mark.parametrize("name", ["forward", "render_csp_joint", "render_fourier"])
+@pytest.mark.parametrize("name", ["forward", "render_csp_joint", "render_fourier_bands"])
 def test_jacobians_of_forward_mode(name):
     """Those of torch.func; the older function, vectorised, raises an error that names them."""
     t, g, f = inputs_of(name, 1, 2)
