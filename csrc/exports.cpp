@@ -61,6 +61,9 @@ STEERLENS_EXPORT bool steerlens_plane_side_supported(int64_t side) {
   return steerlens::side_supported(side);
 }
 
+// How many parallel loops the ops have run in this process.
+STEERLENS_EXPORT int64_t steerlens_parallel_regions() { return steerlens::parallel_regions.load(); }
+
 // Asks the kernel for huge pages in a large, fresh buffer.
 STEERLENS_EXPORT void steerlens_advise_huge_pages(uint64_t data, uint64_t bytes) {
   steerlens::advise_huge_pages(address(data), bytes);

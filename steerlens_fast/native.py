@@ -50,6 +50,8 @@ stream_real_double = _function("stream_real_double", None, *_REAL)
 plane_side_supported = _function("plane_side_supported", ctypes.c_bool, ctypes.c_int64)
 # The width of the blocks in which filters are laid out; 0 where there are no ops on whole planes.
 SIMD_WIDTH: int = _function("simd_width", ctypes.c_int64)()
+# How many parallel loops the ops have run in this process: each may wait for its slowest thread.
+parallel_regions = _function("parallel_regions", ctypes.c_int64)
 
 
 def build_info() -> dict:

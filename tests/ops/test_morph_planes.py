@@ -30,6 +30,7 @@ SHAPES = {
     "K0": (2, 8, 8, [(0, 8, 8), (1, 4, 4)]),
     "empty": (0, 16, 12, [(4, 16, 12)]),
     "threads": (9, 100, 96, [(4, 100, 96), (1, 50, 48)]),
+    "shared": (5, 192, 176, [(3, 192, 176), (1, 96, 88)]),
 }
 
 
@@ -250,7 +251,7 @@ def with_threads(count: int, args: list) -> torch.Tensor:
         return RAW.morph_planes(*args)
 
 
-@pytest.mark.parametrize("label", ["even", "threads", "threads-per_plane"])
+@pytest.mark.parametrize("label", ["even", "threads", "threads-per_plane", "shared"])
 def test_neither_threads_nor_neighbours_change_a_bit(label):
     args = CASES[label].args()
     frames = with_threads(1, args)
@@ -268,6 +269,16 @@ def test_large_planes_are_shared_by_threads():
     frames = with_threads(1, args)
     assert torch.equal(with_threads(2, args), frames)
     assert_close(frames, reference.morph_planes(*widened(args)), "render")
+
+
+@pytest.mark.parametrize("frames", [3, 8])
+def test_parallel_regions_are_few(frames):
+    """One for the filters, one for everything else, whether threads take whole frames or share them."""
+    args = CASES["shared"].args()
+    args[2], args[3] = (0.1 * torch.ones(frames, 1) for _ in range(2))
+    before = native.parallel_regions()
+    with_threads(2, args)
+    assert native.parallel_regions() - before == 2
 
 
 # --- Bad input

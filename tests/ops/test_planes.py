@@ -11,7 +11,7 @@ from cases import ODD_LAYOUTS, PLANE_OPS, RAW, image, normal, on_tensors, widene
 from pairwise import pairwise
 from tolerances import assert_close
 
-from steerlens_fast import CSPFamily, SteerablePyramid, native, ops
+from steerlens_fast import CSPFamily, SteerablePyramid, memory, native, ops
 from steerlens_fast.ops import reference
 from steerlens_fast.pyramid import backend, bank
 from steerlens_fast.pyramid.bank import Bank, Part
@@ -37,6 +37,7 @@ SHAPES = {
     "K0": (2, 8, 8, [(0, 8, 8), (1, 4, 4)]),
     "empty": (0, 16, 12, [(4, 16, 12)]),
     "threads": (27, 100, 96, [(4, 100, 96), (1, 50, 48)]),
+    "shared": (5, 192, 176, [(3, 192, 176), (1, 96, 88)]),
 }
 FORMS = {"real": REAL, "complex": COMPLEX, "pairs": PAIRS}
 
@@ -223,7 +224,10 @@ def every_plane(op: str, args: list) -> list:
     return [out] if isinstance(out, torch.Tensor) else out
 
 
-@pytest.mark.parametrize("label", ["even-complex", "odd-real", "threads-complex", "threads-pairs", "threads-real"])
+THREADED = [label for label in CASES if label.startswith(("threads-", "shared-"))]
+
+
+@pytest.mark.parametrize("label", ["even-complex", "odd-real", *THREADED])
 def test_neither_threads_nor_neighbours_change_a_bit(label):
     case, before = CASES[label], torch.get_num_threads()
     named = [("merge_planes", case.merge(residual=1))] + (
@@ -241,6 +245,16 @@ def test_neither_threads_nor_neighbours_change_a_bit(label):
         for i in range(case.shape[0]):
             alone = every_plane(op, one_plane(op, args, i))
             assert all(torch.equal(a[0], b[i]) for a, b in zip(alone, results[0], strict=True))
+
+
+def test_parallel_regions_are_few():
+    """One for the filters, one for everything else."""
+    case = CASES["shared-complex"]
+    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge())):
+        before = native.parallel_regions()
+        with memory.threads(2):
+            every_plane(op, args)
+        assert native.parallel_regions() - before == 2
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -1,11 +1,18 @@
-// How threads share the work on many planes. An op describes the work on one plane as tasks, each a few rows or
-// columns, and an executor runs them: on one thread, which has the plane for itself, or on all threads. The
-// results are the same bit by bit.
+// How threads share the work on many planes. An op describes the work on one plane as stages of independent tasks,
+// each a few rows or columns or a whole frame, and an executor runs them: on one thread, which has the plane for
+// itself, or on all threads. The results are the same bit by bit.
+//
+// An op enters torch's threads once, not at each stage: a parallel region ends when all its threads have run, which
+// on a busy machine takes milliseconds, even where one of them could have done all the work by then.
 #pragma once
+
+#include <immintrin.h>
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 #include <stdexcept>
+#include <thread>
 
 #include "../parallel.h"
 #include "workspace.h"
@@ -14,28 +21,88 @@ STEERLENS_SIMD_BEGIN
 namespace steerlens {
 namespace {
 
-// Calls task(i, scratch) for i in [0, count).
+// One thread has a plane for itself.
 struct SerialExecutor {
   FftScratch& scratch;
 
+  // Calls task(i, scratch) for i in [0, count).
   template <typename Task>
   void run(int64_t count, const Task& task) const {
     for (int64_t i = 0; i < count; ++i) task(i, scratch);
   }
+
+  // Calls task(i, workspace, executor) for i in [0, count): large tasks, which have stages of their own.
+  template <typename Task>
+  void run_large(int64_t count, const Workspace& workspace, const Task& task) const {
+    for (int64_t i = 0; i < count; ++i) task(i, workspace, *this);
+  }
 };
 
-// The same on all threads. Returns when all tasks are done.
-struct ParallelExecutor {
-  int64_t max_size;  // of a transform
+// How many tasks have been claimed and done, of all stages in turn.
+struct TaskCounts {
+  alignas(64) std::atomic<int64_t> claimed{0};
+  alignas(64) std::atomic<int64_t> done{0};
+};
+
+// All threads share a plane: each runs the op's code with an executor of its own and comes through every stage, whose
+// tasks go to the threads that are there. So a thread waits for tasks that others are running, never for a thread
+// that has not come yet, and one thread alone finishes, too. A task that throws counts as done; torch passes on the
+// exception when all threads have left.
+class SharedExecutor {
+ public:
+  // With a workspace of its own, each thread runs whole large tasks.
+  SharedExecutor(TaskCounts& counts, int64_t threads, FftScratch& scratch,
+                 std::optional<Workspace> own)
+      : counts_(counts), threads_(threads), scratch_(scratch), own_(own) {}
 
   template <typename Task>
   void run(int64_t count, const Task& task) const {
-    parallel_rows(count, max_size * kSimdWidth, [&](int64_t begin, int64_t end) {
-      FftScratch& scratch = thread_scratch(max_size);
-      for (int64_t i = begin; i < end; ++i) task(i, scratch);
-      end_stream();
-    });
+    const int64_t first = end_;
+    end_ += count;
+    run_claimed(first, 1 + count / (8 * threads_), task);
+    for (int64_t tries = 0; counts_.done.load(std::memory_order_acquire) < end_; ++tries)
+      tries < kTriesBeforeYield ? _mm_pause() : std::this_thread::yield();
   }
+
+  template <typename Task>
+  void run_large(int64_t count, const Workspace& workspace, const Task& task) const {
+    if (own_)
+      run(count, [&](int64_t i, FftScratch& scratch) { task(i, *own_, SerialExecutor{scratch}); });
+    else
+      for (int64_t i = 0; i < count; ++i) task(i, workspace, *this);
+  }
+
+ private:
+  struct MarkDone {  // also where a task throws, since others wait for it
+    TaskCounts& counts;
+    int64_t tasks;
+    ~MarkDone() { counts.done.fetch_add(tasks, std::memory_order_release); }
+  };
+
+  static constexpr int64_t kTriesBeforeYield = 200;  // some microseconds: most waits are shorter
+
+  // Claims tasks of the stage that begins at `first`, `size` at a time, and runs them, until none is left.
+  template <typename Task>
+  void run_claimed(int64_t first, int64_t size, const Task& task) const {
+    int64_t next;
+    while ((next = counts_.claimed.load(std::memory_order_relaxed)) < end_) {
+      const int64_t end = std::min(next + size, end_);
+      if (!counts_.claimed.compare_exchange_weak(next, end, std::memory_order_relaxed)) continue;
+      const MarkDone mark{counts_, end - next};
+      for (int64_t i = next; i < end; ++i) task(i - first, scratch_);
+    }
+  }
+
+  TaskCounts& counts_;
+  int64_t threads_;
+  FftScratch& scratch_;
+  std::optional<Workspace> own_;
+  mutable int64_t end_ = 0;  // of the stages so far
+};
+
+// What an op needs for one plane: vectors for its own use; and how many large tasks a plane has.
+struct PlaneNeeds {
+  int64_t extra = 0, large_tasks = 0;
 };
 
 // The work on one plane, in samples of its transforms.
@@ -48,37 +115,73 @@ inline int64_t samples_per_plane(const PlaneArgs& args) {
 // A workspace of more vectors than this (32 MiB) is not allocated for each thread.
 constexpr int64_t kMaxVectorsPerThread = (int64_t{32} << 20) / sizeof(FloatVec);
 
-// Whether all threads cooperate on one plane at a time: when handing out whole planes would leave some
-// threads idle and one plane has enough tasks for all of them, or when one workspace per thread would need
-// too much memory.
-inline bool threads_share_planes(const PlaneArgs& args, int64_t extra) {
-  const int64_t planes = args.count, threads = torch::stable::get_num_threads();
-  const bool uneven = planes % threads != 0 && planes < 4 * threads;
-  const bool enough_tasks = blocks_of(std::min(args.H, args.W)) >= 2 * threads;
-  const bool large = WorkspaceMemory::vectors(args, extra) > kMaxVectorsPerThread;
-  return threads > 1 && ((uneven && enough_tasks) || large);
+inline bool large_workspace(const PlaneArgs& args, int64_t extra) {
+  return WorkspaceMemory::vectors(args, extra) > kMaxVectorsPerThread;
 }
 
-// Calls work(n, workspace, executor) for each plane n; a workspace has `extra` vectors for the op's own use.
-template <typename Work>
-void for_each_plane(const Tensor& like, const PlaneArgs& args, const FftTables& ffts,
-                    const Work& work, int64_t extra = 0) {
-  if (threads_share_planes(args, extra)) {
-    WorkspaceMemory memory(like, args, extra, 1);
-    const ParallelExecutor executor{ffts.max_size()};
-    for (int64_t n = 0; n < args.count; ++n) work(n, memory.of(0), executor);
-    return;
-  }
-  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), args.count);
-  WorkspaceMemory memory(like, args, extra, threads);
+// Whether threads that take whole items are all busy for most of the time.
+inline bool divides_evenly(int64_t items, int64_t threads) {
+  return items % threads == 0 || items >= 4 * threads;
+}
+
+// Whether all threads cooperate on one plane at a time: when handing out whole planes would leave some
+// threads idle and one plane has enough work for all of them, or when one workspace per thread would need
+// too much memory.
+inline bool threads_share_planes(const PlaneArgs& args, int64_t extra) {
+  const int64_t threads = torch::stable::get_num_threads();
+  const bool uneven = !divides_evenly(args.count, threads);
+  const bool enough_work =
+      blocks_of(std::min(args.H, args.W)) >= 2 * threads && args.H * args.W >= kElementsPerTask;
+  return threads > 1 && ((uneven && enough_work) || large_workspace(args, extra));
+}
+
+// parallel_rows whose body also gets the index of its thread, below `threads`.
+template <typename Body>
+void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body& body) {
   std::atomic<int64_t> next{0};  // torch makes at most as many ranges as there are threads
-  parallel_rows(args.count, samples_per_plane(args), [&](int64_t begin, int64_t end) {
+  parallel_rows(rows, elements, [&](int64_t begin, int64_t end) {
     const int64_t thread = next.fetch_add(1);
-    if (thread >= threads) throw std::logic_error("more ranges of planes than threads");
-    const SerialExecutor executor{thread_scratch(ffts.max_size())};
-    for (int64_t n = begin; n < end; ++n) work(n, memory.of(thread), executor);
+    if (thread >= threads) throw std::logic_error("more ranges than threads");
+    body(thread, begin, end);
     end_stream();
   });
+}
+
+// Calls work(n, workspace, executor) for each plane n: each thread takes whole planes as long as there are enough for
+// all, and they share the others. Those are in the first workspace; of its own one, a thread that computes a whole
+// large task of them uses only the spectra, also where it is the same.
+template <typename Work>
+void share_planes(const Tensor& like, const PlaneArgs& args, const FftTables& ffts,
+                  const Work& work, const PlaneNeeds& needs) {
+  const int64_t threads = torch::stable::get_num_threads();
+  const bool own = !large_workspace(args, needs.extra);
+  const bool own_tasks = own && needs.large_tasks > 0 && divides_evenly(needs.large_tasks, threads);
+  const int64_t whole = own ? args.count - args.count % threads : 0;
+  WorkspaceMemory memory(like, args, needs.extra, own ? threads : 1);
+  TaskCounts counts;
+  for_each_thread(threads, threads, kElementsPerTask, [&](int64_t thread, int64_t, int64_t) {
+    const Workspace workspace = memory.of(own ? thread : 0);
+    const SharedExecutor executor(counts, threads, thread_scratch(ffts.max_size()),
+                                  own_tasks ? std::optional(workspace) : std::nullopt);
+    executor.run(whole, [&](int64_t n, FftScratch& scratch) {
+      work(n, workspace, SerialExecutor{scratch});
+    });
+    for (int64_t n = whole; n < args.count; ++n) work(n, memory.of(0), executor);
+  });
+}
+
+// Calls work(n, workspace, executor) for each plane n.
+template <typename Work>
+void for_each_plane(const Tensor& like, const PlaneArgs& args, const FftTables& ffts,
+                    const Work& work, const PlaneNeeds& needs = {}) {
+  if (threads_share_planes(args, needs.extra)) return share_planes(like, args, ffts, work, needs);
+  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), args.count);
+  WorkspaceMemory memory(like, args, needs.extra, threads);
+  for_each_thread(threads, args.count, samples_per_plane(args),
+                  [&](int64_t thread, int64_t begin, int64_t end) {
+                    const SerialExecutor executor{thread_scratch(ffts.max_size())};
+                    for (int64_t n = begin; n < end; ++n) work(n, memory.of(thread), executor);
+                  });
 }
 
 }  // namespace

@@ -52,31 +52,51 @@ inline int64_t filter_block_count(const PlaneGroup& group) {
   return group.K * static_cast<int64_t>(group.row_blocks.size());
 }
 
-// Lays out the filters of one group in `memory`.
-inline void lay_out_group(PlaneGroup& group, float* memory) {
-  const int64_t blocks = group.row_blocks.size(), size = floats_per_block(group);
-  group.filter_blocks = memory;
-  group.zero_blocks.resize(filter_block_count(group));
-  parallel_rows(filter_block_count(group), size, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      group.zero_blocks[i] = lay_out_block(group, i / blocks, i % blocks, memory + i * size);
-  });
-}
+// Where one block is laid out.
+struct FilterBlock {
+  PlaneGroup* group;
+  int64_t index;  // of [K, row blocks]
+  float* out;
 
-// Lays out the filters of all groups; returns the memory that they are in.
-inline Tensor lay_out_filters(const Tensor& like,
-                              std::initializer_list<std::vector<PlaneGroup>*> lists) {
+  void lay_out() const {
+    const int64_t blocks = group->row_blocks.size();
+    group->zero_blocks[index] = lay_out_block(*group, index / blocks, index % blocks, out);
+  }
+};
+
+using GroupLists = std::initializer_list<std::vector<PlaneGroup>*>;
+
+inline int64_t count_floats(GroupLists lists) {
   int64_t floats = 0;
   for (const auto* groups : lists)
     for (const PlaneGroup& group : *groups)
       floats += filter_block_count(group) * floats_per_block(group);
-  Tensor memory = new_tensor(like, {floats}, ScalarType::Float);
-  float* at = mutable_data<float>(memory);
+  return floats;
+}
+
+// Gives each group its part of the memory; returns all blocks.
+inline std::vector<FilterBlock> place_filters(GroupLists lists, float* at) {
+  std::vector<FilterBlock> blocks;
   for (auto* groups : lists)
     for (PlaneGroup& group : *groups) {
-      lay_out_group(group, at);
-      at += filter_block_count(group) * floats_per_block(group);
+      group.filter_blocks = at;
+      group.zero_blocks.resize(filter_block_count(group));
+      for (int64_t i = 0; i < filter_block_count(group); ++i, at += floats_per_block(group))
+        blocks.push_back({&group, i, at});
     }
+  return blocks;
+}
+
+// Lays out the filters of all groups; returns the memory that they are in.
+inline Tensor lay_out_filters(const Tensor& like, GroupLists lists) {
+  const int64_t floats = count_floats(lists);
+  Tensor memory = new_tensor(like, {floats}, ScalarType::Float);
+  const auto blocks = place_filters(lists, mutable_data<float>(memory));
+  const int64_t count = blocks.size(), floats_per_element = 16;  // only copied, not computed with
+  parallel_rows(count, floats / (floats_per_element * std::max<int64_t>(count, 1)),
+                [&](int64_t begin, int64_t end) {
+                  for (int64_t i = begin; i < end; ++i) blocks[i].lay_out();
+                });
   return memory;
 }
 

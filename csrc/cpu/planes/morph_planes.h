@@ -125,7 +125,10 @@ struct Morph {
       executor.run(group.K,
                    [&](int64_t k, FftScratch&) { step_band(groups[i].band(k), gradient.band(k)); });
     }
-    for (int64_t f = 0; f < args.frames; ++f) frame(f, n, groups, workspace, executor);
+    executor.run_large(args.frames, workspace,
+                       [&](int64_t f, const Workspace& own, const auto& frame_executor) {
+                         frame(f, n, groups, own, frame_executor);
+                       });
   }
 
  private:
@@ -216,7 +219,7 @@ void run_morph(MorphPlanes& p) {
   const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
     morph.plane(n, workspace, executor);
   };
-  for_each_plane(p.frames, planes, ffts, work, vectors_per_plane(args, motion));
+  for_each_plane(p.frames, planes, ffts, work, {vectors_per_plane(args, motion), args.frames});
 }
 
 Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tensor amplitude_factors,
