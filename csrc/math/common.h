@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
-// Always inlined, because the functions that cpu/clones.h compiles for several CPU levels only compile for
-// their level what is inlined into them.
+// Always inlined: the clones of a function that cpu/clones.h makes for several CPU levels cover only the code that
+// is inlined into it.
 #if defined(__GNUC__) || defined(__CUDACC__)
 #define SL_INLINE inline __attribute__((always_inline))
 #else

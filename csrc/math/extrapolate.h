@@ -48,7 +48,7 @@ struct Extrapolation {
     if constexpr (!kAmplitude) return {T(1), T(1)};
     if constexpr (kRule == Rule::kPolar) return exp_of(amplitude_factor * p.amplitude_step);
     const T moved = p.amplitude + amplitude_factor * p.amplitude_step;
-    // NaN where an operand is NaN or infinite, but not where their product overflows below 0.
+    // NaN if an operand is not finite; finite operands whose product overflows to -inf give 0.
     const T zero = p.amplitude_step * (amplitude_factor - amplitude_factor);
     return {moved < T(0) ? zero : moved, T(1)};
   }

@@ -129,7 +129,7 @@ SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplit
     const T zero = s.square - s.square;  // NaN if either part of c is infinite or NaN
     return {w.re + zero, w.im + zero};
   }
-  // `turned` is c' conj(c), scaled so that its parts do not overflow: the angle is the same. It is the sum of
+  // `turned` is c' conj(c), scaled by 1/8 so that its sum cannot overflow: the angle is the same. It is the sum of
   // |c|^2 and -eps G conj(c), which avoids the cancellation in c - eps G where the phase is small.
   const Cplx<T> scaled_step = ((T(-0.125) * eps) * gradient) * conj(s.c);
   // + 0 turns an imaginary part of -0 into 0, so that half a turn is +pi, never -pi.

@@ -43,7 +43,7 @@ SL_FN QuarterTurns in_quarter_turns(float x) {
 
 // `fallback`, 0 or NaN, replaces the rest where the number of turns is too large to be exact.
 SL_FN SinCos<float> sincos_of_turns(QuarterTurns turns, float fallback) {
-  // A large number loses its phase but not its amplitude: the polynomials stay in their range.
+  // A huge angle gives a meaningless phase, yet sin^2 + cos^2 = 1: the polynomials stay in their range.
   const bool inside = fabsf(turns.rest) < 1.0f;
   const float r = inside ? turns.rest : fallback;
   const float z = r * r;
@@ -80,7 +80,7 @@ SL_FN SinCos<float> sincos_of(float angle) {
 }
 SL_FN SinCos<double> sincos_of(double angle) { return sincos_product(1.0, angle); }
 
-// atan2(y, x), the angle of x + iy in [-pi, pi]; at the origin it is y, a zero, where atan2 may be pi.
+// atan2(y, x), the angle of x + iy in [-pi, pi]; at the origin it is y (+0 or -0), where atan2 may be +-pi.
 SL_FN float angle_of(float y, float x) {
   const float ax = fabsf(x), ay = fabsf(y);
   const bool steep = ay > ax;

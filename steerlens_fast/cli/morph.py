@@ -43,7 +43,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     groups.add_folder("outputs", "job")
     groups.add_fields(JobConfig)
     groups.add_fields(RunOptions)
-    text = "named settings: family, rule, color, regime and distance measured to suit photographs; others override them"
+    text = "family, rule, color, regime and distance measured to suit photographs; explicit options override them"
     groups.add("method", "--settings", choices=tuple(SETTINGS), help=text)
     text = "print what the job would do, and time one batch; write nothing"
     groups.add("running", "--dry-run", action="store_true", help=text)

@@ -29,7 +29,7 @@ class DataConfig(BaseConfig):
         metavar="LOW,HIGH",
         type=value_range,
         help="for images of more than 8 bits: the values, in the file's own units, that become black and white, e.g. "
-        "0,4095 for 12-bit data; auto: the lowest and highest of all images, which are read once more before; "
+        "0,4095 for 12-bit data; auto: the lowest and highest of all images, which takes an extra pass over them; "
         "image: those of each image (default: the full range of the file's type, 0,65535)",
     )
 

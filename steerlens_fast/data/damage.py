@@ -46,7 +46,8 @@ def describe_damage(error: Exception, data: bytes, image: Image | None) -> tuple
         )
     if image is None:
         return "corrupt", f"the header of the {name} is damaged, or of a kind that Pillow does not read"
-    text = "" if "truncated" in str(error).lower() else " ".join(str(error).split())  # which is wrong where data follow
+    # The file is complete, so Pillow's "truncated" is wrong.
+    text = "" if "truncated" in str(error).lower() else " ".join(str(error).split())
     return "corrupt", f"the image data of the {name} are damaged" + (f" ({text})" if text else "")
 
 

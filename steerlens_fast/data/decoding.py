@@ -14,7 +14,7 @@ RGB to grey                     luma of ITU-R 601: 0.299 R + 0.587 G + 0.114 B
 with values up to 65535)        rounded to 8 bits unless ``keep_depth``. A PGM is scaled from its own maximum
 16-bit grey and floats of TIFF  inverted after scaling, as Pillow inverts 8 bits: ``range`` is then (white, black)
 with WhiteIsZero
-16-bit RGB, RGBA, grey + alpha  of PNG, TIFF and PPM: likewise, with all bits, to 8 bits; only grey + alpha keeps its
+16-bit RGB, RGBA, grey + alpha  of PNG, TIFF and PPM: scaled from all bits to 8; only grey + alpha keeps its
                                 depth. With alpha, the colours are scaled first
 16-bit CMYK, of TIFF            scaled from the full range; "unsupported" with a range
 other 32-bit integers, floats   "unsupported"; with a ``range``, scaled from that
@@ -73,7 +73,7 @@ EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", 
 FLOATS = "F"  # Pillow's mode of floats
 PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # tag of TIFF, and a value of it
 RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so no text chunk of a file has this key
-NARROW_SHARE = 4  # at most 1/4 of the range of the type leaves at most 64 of 256 levels
+NARROW_SHARE = 4  # narrow: at most 1/4 of the type's range, which leaves at most 64 of 256 levels
 UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation: the Image.Transpose that undoes it
 ORIENTATION_KEYS = (
     "exif",
@@ -349,7 +349,7 @@ def _upright(image: Image, mode: str, depth: DepthOptions) -> Image:
 
 
 def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions) -> Image:
-    """Return an image in colour, or in grey with alpha, of which Pillow alone would read the high bytes."""
+    """Return an image in colour, or in grey with alpha, of which Pillow by itself reads only the high bytes."""
     colours = read_deep_colour(image, data)
     if colours.layout == "CMYK" and depth.range is not None:
         raise BadItem("unsupported", f"range must be None for a {image.format} of 16-bit CMYK, got {depth.range}")

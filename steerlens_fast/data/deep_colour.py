@@ -64,12 +64,12 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
         return DeepColour(_ppm_values(image, data), "RGB", _ppm_maximum(image))
     layout, _, order = _raw_mode(image).partition(";16")
     second = require_extra("cli", "PIL.Image").open(BytesIO(data), formats=(image.format,))
-    if layout == "LA":  # as if its four bytes were four channels: there is one unpacker only
+    if layout == "LA":  # read its four bytes per pixel as RGBA, since there is only one unpacker for LA
         _set_raw_mode(second, "RGBA")
         image.load()  # for the chunks after the pixels
         second = np.asarray(_loaded(second)).astype(np.uint16)
         return DeepColour(second[..., 0::2] << 8 | second[..., 1::2], layout, MAX_16_BITS)
-    unpacked = "RGBA" if layout == "RGBa" else layout  # Pillow would divide by alpha, each byte by itself
+    unpacked = "RGBA" if layout == "RGBa" else layout  # Pillow would divide each byte by alpha
     _set_raw_mode(image, f"{unpacked};16{order}")
     _set_raw_mode(second, f"{unpacked};16{OPPOSITE[order]}")
     high, low = np.asarray(_loaded(image)).astype(np.uint16), np.asarray(_loaded(second))
@@ -92,7 +92,7 @@ def unit_colours(colours: DeepColour, scale) -> tuple[np.ndarray, np.ndarray]:
     if layout[-1] not in "Aa":
         return scale(values), values
     alpha, values = values[..., -1:] / maximum, values[..., :-1]
-    if layout[-1] == "a":  # stored as products with alpha
+    if layout[-1] == "a":  # premultiplied by alpha
         values = np.minimum(np.rint(values / np.where(alpha == 0, 1, alpha)), maximum).astype(np.uint16)
     unit = scale(values) * alpha + (1 - alpha)
     return (unit, values) if layout != "LA" else (unit[..., 0], values[..., 0])

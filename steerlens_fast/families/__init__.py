@@ -5,7 +5,7 @@ A family turns an image and one image-sized gradient into a :class:`Motion`, whi
     motion = family.prepare(image, gradient)      # gradient: d(loss to decrease) / d(image), summed over samples
     frames = motion.render([0.0, 1.0, 2.0])       # [F, ..., H, W]
 
-Any object with these two methods is a family; :mod:`.protocols` has the optional ones.
+A family of your own needs ``prepare``, and its motions ``render``; :mod:`.protocols` has the optional members.
 """
 
 from .csp import EDITS, CSPFamily, CSPMotion

@@ -93,4 +93,4 @@ def _moved_log_amplitude(c: Tensor, eta: Tensor, step: Tensor, a: Tensor, rule: 
     source, _ = ops.polar_split(c)
     amplitude = torch.addcmul(source * eta.exp(), a, step).clamp_(min=0)
     moved = (amplitude / source).log_().clamp_(-LOG_AMPLITUDE_LIMIT, LOG_AMPLITUDE_LIMIT)
-    return torch.where(step == 0, eta, moved)  # also where the source's amplitude is 0
+    return torch.where(step == 0, eta, moved)  # at amplitude 0 the step is 0, and eta is kept in place of 0/0

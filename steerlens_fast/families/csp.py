@@ -83,7 +83,7 @@ class CSPFamily:
         set_field("_analysis_bank", Bank(self.pyramid.geometry, "analysis", self._parts))
         set_field("_synthesis_bank", Bank(self.pyramid.geometry, self.pyramid.synthesis, self._parts))
 
-    # torch.compile(dynamic=True) makes symbols of the ints in stored parts: while it traces, parts are made anew.
+    # torch.compile(dynamic=True) turns ints in stored parts into SymInts, so parts are made anew while it traces.
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -101,7 +101,7 @@ class CSPFamily:
 
     @property
     def synthesis_bank(self) -> Bank:
-        """The synthesis of the bands that move; its split is the gradient's analysis."""
+        """The synthesis of the bands that move; its adjoint maps an image's gradient to that of the coefficients."""
         if torch.compiler.is_compiling():
             return Bank(self.pyramid.geometry, self.pyramid.synthesis, self.parts)
         return self._synthesis_bank

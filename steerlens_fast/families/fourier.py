@@ -79,13 +79,13 @@ class FourierFamily:
         return PlaneAnchor(_FourierPlanes(self, *image.shape[-2:]), image, FourierMotion)
 
     def weights(self, like: Tensor) -> Tensor:
-        """Return the gradient's factor at each frequency, [H, W//2+1]: 0 at DC and Nyquist, else the response."""
+        """Return the gradient's factors [H, W//2+1]: 2 / (H W) times the response, but 0 at DC and Nyquist."""
         H, W = like.shape[-2:]
         moving = torch.ones(H, W // 2 + 1, dtype=like.dtype, device=like.device)
         if self.scales is not None or self.orientations is not None:
             assert self.pyramid is not None  # checked in __post_init__
             moving = band_weights(like, self.pyramid, self.scales, self.orientations).clone()
-        moving[:1, :1] = 0  # [0, 0] would copy the value from the host and wait for it
+        moving[:1, :1] = 0  # a slice: assigning to the element [0, 0] would copy from the host and synchronise
         if H % 2 == 0:
             moving[H // 2] = 0
         if W % 2 == 0:

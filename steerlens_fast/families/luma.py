@@ -17,7 +17,7 @@ from .protocols import Anchor, AnchoringFamily, Bounds, Family, Motion, PhaseMot
 from .shared import check_pair, clip, factor_pair
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
-BLOCK_PASSES = {"cpu": 4}  # passes of frames in a block, else 1: on a CPU each block repeats the analysis
+BLOCK_PASSES = {"cpu": 4}  # passes per block of frames, else 1; more on a CPU, where each block repeats the analysis
 
 
 def luma(image: Tensor) -> Tensor:

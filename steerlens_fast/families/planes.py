@@ -96,7 +96,7 @@ class PlaneMotion:
                 by_planes.setdefault(at.start, []).append(clip(frames, bounds))
             return torch.cat([torch.cat(frames) for frames in by_planes.values()], 1)
         out = new_output((len(b), *image.shape), image.dtype, image.device)
-        if out.is_cuda:  # reading the factors would wait for the device: all frames move, several in one store
+        if out.is_cuda:  # reading the factors would synchronise, so every frame is rendered, even at factor 0
             for at, f, frames in self._tiles(b, a):
                 store(out[f, at], frames, bounds)
             return out

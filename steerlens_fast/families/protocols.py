@@ -27,7 +27,7 @@ class Motion(Protocol):
 
 
 def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
-    """Return what ``motion.render``, which may be a user's own, has returned, if it is [count, B, ...]."""
+    """Return the frames of ``motion.render``, which may be user code; raise if they are not [count, B, ...]."""
     expected = (count, *motion.image.shape)
     if not isinstance(frames, Tensor) or frames.shape != expected:
         got = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__

@@ -674,7 +674,7 @@ def test_members_of_other_kinds(tmp_path):
         "member of type b'V'": 1,
         "in a system folder": 1,
         "another image of one sample (names end at the first dot)": 1,
-        "no image of its name": 1,
+        "a label without an image of its name": 1,
     }
 
 
@@ -683,7 +683,7 @@ def test_what_lies_beside_tars_is_counted(tmp_path):
     put(tmp_path, ["README.md", ".hidden.tar"])
     source = open_source(tmp_path)
     list(source.listing())
-    assert source.left_out.as_dict() == {"no .tar file": {"count": 2, "examples": [".hidden.tar", "README.md"]}}
+    assert source.left_out.as_dict() == {"not a .tar file": {"count": 2, "examples": [".hidden.tar", "README.md"]}}
 
 
 def test_folder_with_tars_and_images_is_one_of_images(tmp_path):

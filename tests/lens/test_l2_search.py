@@ -60,7 +60,7 @@ def test_any_start(start):
     reference, _, _ = factor_at_l2(motion, 2.0, tolerance=1e-5)
     factor, _, attained = factor_at_l2(motion, 2.0, tolerance=1e-5, start=start)
     assert attained.all()
-    torch.testing.assert_close(factor, reference, rtol=1e-4, atol=0)  # a distance of 1e-5 in 2, with room
+    torch.testing.assert_close(factor, reference, rtol=1e-4, atol=0)  # 1e-5 of a distance of 2, with a margin
 
 
 def test_agrees_with_the_closed_form_where_nothing_clips():
@@ -120,7 +120,7 @@ class Counted:
 
 
 def _smooth_images(count, size):
-    """What natural images are like: the coarser, the stronger."""
+    """Images with more energy at coarse scales, like natural ones."""
     g = torch.Generator().manual_seed(3)
     noise = lambda n: F.interpolate(torch.rand(count, 3, n, n, generator=g), (size, size), mode="bicubic")
     return (0.5 + 3 * (0.6 * noise(4) + 0.3 * noise(12) + 0.1 * noise(size) - 0.5)).clamp(0, 1)
@@ -164,7 +164,7 @@ def test_good_start_saves_renders():
     assert again.frames <= 5
 
 
-def test_what_cannot_be_had_ends_the_search():
+def test_unattainable_distances_end_the_search():
     """Twice: images that do not move at all, and distances that no phase reaches."""
     still = Counted(PixelFamily().prepare(torch.rand(2, 1, 16, 16), torch.zeros(2, 1, 16, 16)))
     factor, l2, attained = factor_at_l2(still, 1.0)
@@ -177,7 +177,7 @@ def test_what_cannot_be_had_ends_the_search():
     assert (l2 > 0.9 * around.amax(0)).all()
 
 
-# --- Distances that do not just grow
+# --- Non-monotonic distances
 
 
 class Curve:
@@ -222,7 +222,7 @@ def test_no_step_goes_far_beyond_proportional_growth():
 
 
 def test_start_beyond_the_target():
-    """Also where the distance says nothing of the way back: on a plateau, or after an overflow."""
+    """Also where the distance has no slope toward the target: on a plateau, or after an overflow."""
     steps = torch.tensor([1e1, 1e4, 1e8, 1e12])
     flat = Curve(lambda f: 2 * f / (1 + f), 4)
     factor, _, attained = factor_at_l2(flat, 1.0, start=steps, tolerance=1e-5)
@@ -234,7 +234,7 @@ def test_start_beyond_the_target():
 
 
 def test_motion_that_begins_away_from_the_source():
-    """As in the regimes that step: towards the source first, away from it, or from beyond the target."""
+    """As in the regimes live and persistent: towards the source first, away from it, or from beyond the target."""
     curve = Curve(lambda f: torch.stack([1 - f[:, 0], 1 + f[:, 1], (4 - f[:, 2]).abs()], 1), 3)
     factor, l2, attained = factor_at_l2(curve, torch.tensor([2.0, 2.0, 2.0]), bounds=None, start=0.5, tolerance=1e-5)
     assert attained.all() and len(curve.tried) <= 16

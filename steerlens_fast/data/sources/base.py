@@ -63,7 +63,7 @@ class Source:
     class_names : list of str or None
         Names of the labels, complete when the listing ends; None where there are none.
     labels_read_with_images : bool
-        Whether labels may be read only together with the image.
+        Whether some labels are known only once their image is read.
     left_out : LeftOut
         Entries that the last listing left out.
     """

@@ -26,13 +26,13 @@ DEFAULT = "train"
 def idx_source(spec: str) -> ArraySource:
     """Open ``FOLDER[#part]``: files such as ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, plain or .gz.
 
-    Parts are the beginnings of the file names; "t10k" is also "test". By default "train", or the only part. Labels are
+    A part is the prefix of the file names; "test" stands for "t10k". By default "train", or the only part. Labels are
     used where their file exists.
 
     Raises
     ------
     JobError
-        With the file, where there is none of that name, or its magic number, count or length is wrong.
+        If a file is missing, or its magic number, count or length is wrong; the message names it.
     """
     folder, part = split_spec(spec)
     files = _files(folder, part)

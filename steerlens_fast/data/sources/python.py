@@ -31,9 +31,9 @@ class PythonSource(Source):
     part. All others (texts that are not in ``classes``, such as paths of files; mappings; lists of boxes) are ignored,
     and the label of an item is read together with its image.
 
-    A number that is no class (1.5, -3) in ``targets`` or ``labels`` is an error. With an item, it is an error of that
-    item, and so is a name that is not in ``classes``, or that two of them have. A target that is no single number or
-    text (boxes, several labels) is no label.
+    A number that is no class (1.5, -3) in ``targets`` or ``labels`` is an error. If it comes with an item, only that
+    item fails; so does an item whose name is not in ``classes``, or is there twice. A target that is not a single
+    number or string (boxes, several labels) is no label.
 
     Keys are the data set's ``keys``, by default numbers. Where items are triples and there are no ``keys``, the listing
     reads every item once.

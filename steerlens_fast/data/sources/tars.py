@@ -32,6 +32,7 @@ LABEL_NAMES = ("label", "target", "cls")  # in a sample's .json, in this order
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 COMPRESSED_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 BLOCK = tarfile.BLOCKSIZE
+NO_LABELLED_IMAGE = "a label without an image of its name"
 NO_TARGET = "a hard link to no earlier file"
 SYMBOLIC_LINK, DEVICE, SPARSE = "symbolic link", "device or pipe", "sparse file"
 REPLACING = (SYMBOLIC_LINK, DEVICE, SPARSE)  # tar puts them in the place of an earlier member of their name
@@ -70,7 +71,7 @@ class TarSource(Source):
         self.class_names, self.left_out = self._names(), LeftOut()
         numbers = {name: n for n, name in enumerate(self.class_names or ())}
         for name in self._other_files:
-            self.left_out.add("no .tar file", name)
+            self.left_out.add("not a .tar file", name)
         index = 0
         for n, base, members in self._samples(self.left_out):
             image, key = _image(members), safe_key(f"{self._prefixes[n]}/{base}")
@@ -103,7 +104,7 @@ class TarSource(Source):
             for base, members in _samples(tar, leave_out).items():
                 image = _image(members)
                 for suffix, member in members.items() if image is None else ():
-                    leave_out("no image of its name" if suffix in ("cls", "json") else NO_IMAGE, member.name)
+                    leave_out(NO_LABELLED_IMAGE if suffix in ("cls", "json") else NO_IMAGE, member.name)
                 for suffix, member in members.items() if image is not None else ():
                     if member.name != image.name and _is_image_suffix(suffix):
                         leave_out("another image of one sample (names end at the first dot)", member.name)
