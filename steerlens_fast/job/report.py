@@ -232,13 +232,14 @@ def verify(out: Path, plan: Plan) -> dict[int, str]:
     if not listing.exists() or sha256_of(listing) != plan.listing_sha256:
         problems[-1] = "items.jsonl differs from the plan; --resume writes it again"
     for shard in range(plan.shards):
-        problem = _problem(out, plan, shard, check_keys=-1 not in problems)
+        problem = shard_problem(out, plan, shard, check_keys=-1 not in problems)
         if problem:
             problems[shard] = problem
     return problems
 
 
-def _problem(out: Path, plan: Plan, shard: int, check_keys: bool) -> str | None:
+def shard_problem(out: Path, plan: Plan, shard: int, check_keys: bool) -> str | None:
+    """Compare the files of a shard with their hashes, and its keys with the listing; return the problem, or None."""
     if not existing_path(marker_path(out, shard)).exists():
         return NOT_DONE
     marker = read_marker(out, shard)

@@ -194,6 +194,7 @@ def handler(number, frame):
     raise RuntimeError
 
 signal.signal(signal.SIGTERM, handler)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 thread = threading.Thread(target=call)
 thread.start()
 assert inside.wait(60)

@@ -266,5 +266,5 @@ def test_damaged_shard_is_named(job, tmp_path):
     out, _ = job
     file = out / "shards" / "00000.safetensors"
     file.write_bytes(bytes(file.stat().st_size))
-    with pytest.raises(JobError, match="shard 0 cannot be read"):
+    with pytest.raises(JobError, match="shard 0 must be undamaged to be exported: 00000.safetensors is damaged"):
         export(out, tmp_path / "to", "npz")
