@@ -120,7 +120,9 @@ def digits_phrases(summary: dict) -> list[str]:
         "\n".join(lines),
         f"The order of G is the published one in {pairs('target_probability')} of 6 pairs of families",
         f"that of the judges in {pairs('jointly')}",
-        f"Smooth reconstruction has it in {pairs('warp')} only" if pairs("warp") == pairs("gain") else "(E differs)",
+        f"Smooth reconstruction has that order in only {pairs('warp')} of 6"
+        if pairs("warp") == pairs("gain")
+        else "(E differs)",
         f"{share('folded')} of the pixels lie in folds",
         f"{share('departure')} of the coefficient edit is lost",
         "leakage {} to {}".format(*(hundredths(value) for value in ends("leakage"))),
