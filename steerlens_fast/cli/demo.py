@@ -62,7 +62,6 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
             raise JobError(f"--{name} must not be given with --photographs: it is an option of the digits", USAGE)
     from ..demo.photographs import run_photographs
     from ..demo.photographs_job import as_typed, morph_all
-    from ..job.report import format_summary, read_summary
 
     options = {} if arguments.max_l2 is None else {"max_l2": arguments.max_l2}
     options["frames"] = arguments.frames
@@ -73,10 +72,7 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
     out = Path(arguments.out)
     job = morph_all(out, result, **options, progress="none" if arguments.quiet else "auto")
     write_stdout(f"the same photographs as a data set: {out}/job/gallery/index.html")
-    write_stdout(f"  {format_summary(read_summary(out / 'job'))}")
-    write_stdout(f"the same job as a command:\n  {as_typed(job)}")
-    times = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
-    write_stdout(f"{times}; total {sum(result.seconds.values()):.1f} s")
+    _print_job(out, as_typed(job), result.seconds)
     return 0
 
 
@@ -93,6 +89,16 @@ def _verdicts(result) -> list[str]:
     return lines
 
 
+def _print_job(out: Path, command: str, seconds: dict[str, float]) -> None:
+    """Print the success of the demo's job, its command, and the times of all parts."""
+    from ..job.report import format_summary, read_summary
+
+    write_stdout(f"  {format_summary(read_summary(out / 'job'))}")
+    write_stdout(f"the same job as a command:\n  {command}")
+    times = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+    write_stdout(f"{times}; total {sum(seconds.values()):.1f} s")
+
+
 @contextmanager
 def _explained(out) -> Iterator[None]:
     """Name the folder in the error if it cannot be written."""
@@ -105,7 +111,6 @@ def _explained(out) -> Iterator[None]:
 def _digits(arguments: argparse.Namespace) -> int:
     from ..demo import run_demo
     from ..demo.job import as_typed, morph_all
-    from ..job.report import format_summary, read_summary
 
     bars, max_l2 = "none" if arguments.quiet else "auto", arguments.max_l2 or DIGITS_L2
     with _explained(arguments.out):
@@ -125,10 +130,7 @@ def _digits(arguments: argparse.Namespace) -> int:
         write_stdout(f"  {path}")
     job = morph_all(Path(arguments.out), result, max_l2=max_l2, frames=arguments.frames, progress=bars)
     write_stdout(f"all {len(result.digits.test_images)} test digits morphed: {arguments.out}/job/gallery/index.html")
-    write_stdout(f"  {format_summary(read_summary(Path(arguments.out, 'job')))}")
-    write_stdout(f"the same job as a command:\n  {as_typed(job)}")
-    times = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
-    write_stdout(f"{times}; total {sum(result.seconds.values()):.1f} s")
+    _print_job(Path(arguments.out), as_typed(job), result.seconds)
     return 0
 
 

@@ -57,9 +57,8 @@ class PythonSource(Source):
         names = self.class_names or ()
         self._numbers = {name: number for number, name in enumerate(names)}
         self._ambiguous = {name for name, count in Counter(names).items() if count > 1}  # such as ImageNet's "crane"
-        self._lock = (
-            ForkSafeLock()
-        )  # one item at a time, as in a worker of torch's DataLoader: data sets share file handles
+        # One item at a time, as in a worker of torch's DataLoader: data sets share file handles.
+        self._lock = ForkSafeLock()
 
     def listing(self) -> Iterator[Item]:
         count = len(self.data)
