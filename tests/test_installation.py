@@ -235,7 +235,10 @@ def test_documented_command_names_the_installed_torch():
 @pytest.mark.slow
 def test_documented_command_with_every_extra_of_jobs_does_not_replace_torch(environment, tmp_path):
     """timm needs torchvision, whose newest release needs another torch."""
-    pytest.importorskip("pip")
+    # Importing pip here would make setuptools' import hook hand out the standard library's distutils, and a later
+    # `import setuptools` in this process would fail.
+    if not any(importlib.metadata.distributions(name="pip")):
+        pytest.skip("pip is not installed")
     wheel = package_without_code(tmp_path)
     wanted = [a.replace(".[cli,plot]", f"{wheel}[cli,plot,save,timm,torchvision]") for a in documented_arguments()]
     report, pip = tmp_path / "report.json", [sys.executable, "-m", "pip", "--python", str(environment)]
