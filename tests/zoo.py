@@ -112,6 +112,17 @@ def tiff(values: np.ndarray, order: str, planar: int = 1) -> bytes:
     return head + body + bytes(4) + bits + pixels.astype(order + "u2").tobytes()
 
 
+def tiff_of_12_bits(values: np.ndarray) -> bytes:
+    """An uncompressed little-endian TIFF of grey [H, W], two values in three bytes."""
+    height, width = values.shape
+    entries = [(256, width), (257, height), (258, 12), (259, 1), (262, 1), (273, 8 + 2 + 8 * 12 + 4), (277, 1)]
+    entries += [(279, values.size * 3 // 2)]
+    body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    even, odd = values.reshape(-1, 2).astype(np.uint16).T
+    packed = np.stack([even >> 4, (even & 15) << 4 | odd >> 8, odd & 255], 1).astype(np.uint8)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4) + packed.tobytes()
+
+
 def saved(pixels: np.ndarray | Image.Image, kind: str, **options) -> bytes:
     """A file as Pillow writes it."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)

@@ -11,11 +11,12 @@ animation, several pages        the first frame
 grey of 1, 2, 4 bits            scaled to 0 ... 255; repeated three times for RGB
 RGB to grey                     luma of ITU-R 601: 0.299 R + 0.587 G + 0.114 B
 16-bit grey ("I;16", or "I"     scaled from the full range of the file's type, 0 to 65535, or from ``range``, and
-with values up to 65535)        rounded to 8 bits unless ``keep_depth``. A PGM is scaled from its own maximum
+with values up to 65535)        rounded to 8 bits unless ``keep_depth``. A PGM is scaled from its own maximum, a
+                                TIFF of 12 bits from 4095
 16-bit grey and floats of TIFF  inverted after scaling, as Pillow inverts 8 bits: ``range`` is then (white, black)
 with WhiteIsZero
-16-bit RGB, RGBA, grey + alpha  of PNG, TIFF and PPM: scaled from all bits to 8; only grey + alpha keeps its
-                                depth. With alpha, the colours are scaled first
+16-bit RGB, RGBA, grey + alpha  of PNG, TIFF and PPM: scaled from all bits, and rounded to 8 bits unless
+                                ``keep_depth``. With alpha, the colours are scaled first
 16-bit CMYK, of TIFF            scaled from the full range; "unsupported" with a range
 other 32-bit integers, floats   "unsupported"; with a ``range``, scaled from that
 LAB                             "unsupported"
@@ -26,7 +27,7 @@ PIL image                       as Pillow has decoded it; read as a file if Pill
 array or tensor                 [H, W], [H, W, C] or [C, H, W] with C 1 or 3; where both fit, the channels of an array
                                 are last and those of a tensor first. uint8, uint16 (0 to 65535), or floats in [0, 1];
                                 with a ``range`` also other integers and floats, and all but uint8 are scaled from it.
-                                Grey keeps its depth with ``keep_depth``. Anything else: "bad-array"
+                                Rounded to 8 bits unless ``keep_depth``. Anything else: "bad-array"
 no bytes                        "empty"
 unknown format                  "not-an-image"
 incomplete file                 "truncated"; also a PNG without its end chunk
@@ -48,7 +49,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -58,7 +59,7 @@ from ..checks import check_bool, check_choice, check_number
 from ..errors import USAGE, BadItem, JobError
 from ..extras import require_extra
 from .damage import END_OF_JPEG, FIRST_BYTES, describe_damage, format_of
-from .deep_colour import MAX_16_BITS, is_deep_colour, read_deep_colour, unit_colours
+from .deep_colour import MAX_16_BITS, FloatColours, is_deep_colour, read_deep_colour, unit_colours
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,6 +72,7 @@ PNG = FIRST_BYTES["PNG"][0]
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 FLOATS = "F"  # Pillow's mode of floats
+MAX_12_BITS = 4095
 PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # tag of TIFF, and a value of it
 RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so no text chunk of a file has this key
 NARROW_SHARE = 4  # narrow: at most 1/4 of the type's range, which leaves at most 64 of 256 levels
@@ -93,11 +95,18 @@ class DepthOptions:
     range : (float, float), "image" or None
         The values of black and white; None: the full range of the file's type.
     keep_depth : bool
-        Whether grey is returned as floats.
+        Whether values of more than 8 bits are returned as floats.
     """
 
     range: tuple[float, float] | str | None = None
     keep_depth: bool = False
+
+
+class GreyScale(NamedTuple):
+    """The value of white in a file with grey of more than 8 bits, and the value that Pillow decodes it to."""
+
+    maximum: int = MAX_16_BITS
+    decoded_maximum: int = MAX_16_BITS
 
 
 def decode(
@@ -108,7 +117,7 @@ def decode(
     decoder: str = "pillow",
     range: Sequence[float] | str | None = None,
     keep_depth: bool = False,
-) -> Image:
+) -> Image | FloatColours:
     """Decode an image by the rules of this module. Thread-safe.
 
     Parameters
@@ -124,13 +133,13 @@ def decode(
     range : (float, float), "image" or None
         For more than 8 bits: the values of black and white; see this module.
     keep_depth : bool
-        Whether grey of more than 8 bits is returned as floats.
+        Whether values of more than 8 bits are returned as floats.
 
     Returns
     -------
-    PIL.Image.Image
-        Of ``mode``, 8 bits; for grey with ``keep_depth``, of mode "F" with values in [0, 1].
-        See also :func:`pixel_value_range`.
+    PIL.Image.Image or FloatColours
+        Of ``mode``, 8 bits; for more than 8 bits with ``keep_depth``, grey of Pillow's mode "F", or colours that Pillow
+        has no mode for, with values in [0, 1]. See also :func:`pixel_value_range`.
 
     Raises
     ------
@@ -256,7 +265,7 @@ def _pillow():
     return require_extra("cli", "PIL.Image")
 
 
-def _from_bytes(data: bytes, max_pixels: int, mode: str, fast_decode, depth: DepthOptions) -> Image:
+def _from_bytes(data: bytes, max_pixels: int, mode: str, fast_decode, depth: DepthOptions) -> Image | FloatColours:
     if not data:
         raise BadItem("empty", "0 bytes")
     image = None
@@ -340,15 +349,15 @@ def _orientation(image: Image) -> int:
     return orientation if orientation in (1, *UPRIGHT) else 0
 
 
-def _upright(image: Image, mode: str, depth: DepthOptions) -> Image:
-    maximum, inverted = _pgm_maximum(image), _is_white_zero(image)
+def _upright(image: Image, mode: str, depth: DepthOptions) -> Image | FloatColours:
+    scale, inverted = _grey_scale(image), _is_white_zero(image)
     image.load()  # Pillow applies the orientation of TIFF files here and removes it
     transpose = UPRIGHT.get(_orientation(image))
-    converted = _convert(image, mode, depth, maximum, inverted)
+    converted = _convert(image, mode, depth, scale, inverted)
     return converted if transpose is None else converted.transpose(transpose)
 
 
-def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions) -> Image:
+def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions) -> Image | FloatColours:
     """Return an image in colour, or in grey with alpha, of which Pillow by itself reads only the high bytes."""
     colours = read_deep_colour(image, data)
     if colours.layout == "CMYK" and depth.range is not None:
@@ -364,10 +373,15 @@ def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions)
     return deep if transpose is None else deep.transpose(transpose)
 
 
-def _pgm_maximum(image: Image) -> int:
-    """Return the maximum in a PGM's header, which Pillow scales to 65535; 65535 for other images."""
-    tile = image.tile[0] if image.format == "PPM" and image.mode == "I" and getattr(image, "tile", None) else None
-    return tile[3][1] if tile and isinstance(tile[3], tuple) and len(tile[3]) > 1 else MAX_16_BITS
+def _grey_scale(image: Image) -> GreyScale:
+    """Return the scale of grey of more than 8 bits, before the image is decoded."""
+    tile = image.tile[0] if getattr(image, "tile", None) else None
+    arguments = tile[3] if tile and isinstance(tile[3], tuple) else ()
+    if image.format == "PPM" and image.mode == "I" and len(arguments) > 1:
+        return GreyScale(arguments[1], MAX_16_BITS)  # the maximum in the header, which Pillow stretches
+    if arguments and arguments[0] == "I;12":
+        return GreyScale(MAX_12_BITS, MAX_12_BITS)
+    return GreyScale()
 
 
 def _is_white_zero(image: Image) -> bool:
@@ -375,9 +389,17 @@ def _is_white_zero(image: Image) -> bool:
     return image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
 
 
-def _convert(image: Image, mode: str, depth: DepthOptions, maximum: int = MAX_16_BITS, inverted: bool = False) -> Image:
+def _convert(
+    image: Image | FloatColours,
+    mode: str,
+    depth: DepthOptions,
+    grey: GreyScale | None = None,
+    inverted: bool = False,
+) -> Image | FloatColours:
+    if isinstance(image, FloatColours):
+        return image.convert(mode)
     if image.mode in SIXTEEN_BITS or (image.mode == FLOATS and (depth.range is not None or RANGE_KEY in image.info)):
-        image = _scale(image, depth, maximum, inverted)
+        image = _scale(image, depth, grey or GreyScale(), inverted)
         if image.mode == FLOATS:
             return image
     elif image.mode not in EIGHT_BITS:
@@ -398,7 +420,7 @@ def _over_white(image: Image) -> Image:
     return over
 
 
-def _scale(image: Image, depth: DepthOptions, maximum: int, inverted: bool) -> Image:
+def _scale(image: Image, depth: DepthOptions, grey: GreyScale, inverted: bool) -> Image:
     """Scale grey of more than 8 bits to 8 bits or to floats in [0, 1]."""
     if RANGE_KEY in image.info:  # an array that is scaled already
         return image
@@ -409,17 +431,15 @@ def _scale(image: Image, depth: DepthOptions, maximum: int, inverted: bool) -> I
             "unsupported",
             f"range must be given for 32-bit grey beyond 16 bits, got values from {pixels.min()} to {pixels.max()}",
         )
-    original = (
-        pixels
-        if maximum == MAX_16_BITS
-        else np.rint(pixels.astype(np.float64) * maximum / MAX_16_BITS).astype(np.int64)
-    )
-    unit = _scaled_to_unit(original, depth.range, maximum)
+    original = pixels
+    if grey.maximum != grey.decoded_maximum:
+        original = np.rint(pixels.astype(np.float64) * grey.maximum / grey.decoded_maximum).astype(np.int64)
+    unit = _scaled_to_unit(original, depth.range, grey.maximum)
     unit = 1 - unit if inverted else unit
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         unit[pixels == transparent] = 1.0
-    return _to_image(unit, depth.keep_depth, _range_of_values(original, None if beyond_16_bits else maximum))
+    return _to_image(unit, depth.keep_depth, _range_of_values(original, None if beyond_16_bits else grey.maximum))
 
 
 def _range_of_values(pixels: np.ndarray, full: int | None) -> tuple:
@@ -441,16 +461,19 @@ def _scaled_to_unit(pixels: np.ndarray, range, maximum: float) -> np.ndarray:
     return unit.clip(0.0, 1.0, out=unit)
 
 
-def _to_image(unit: np.ndarray, keep_depth: bool, value_range: tuple) -> Image:
-    if keep_depth and unit.ndim == 2:
+def _to_image(unit: np.ndarray, keep_depth: bool, value_range: tuple) -> Image | FloatColours:
+    if not keep_depth:
+        image = _pillow().fromarray(np.rint(unit * 255).astype(np.uint8))
+    elif unit.ndim == 2:
         image = _pillow().fromarray(unit.astype(np.float32))
     else:
-        image = _pillow().fromarray(np.rint(unit * 255).astype(np.uint8))
+        channels = np.ascontiguousarray(unit.transpose(2, 0, 1), np.float32)
+        image = FloatColours(map(_pillow().fromarray, channels))
     image.info[RANGE_KEY] = value_range
     return image
 
 
-def _from_array(data: np.ndarray | Tensor, max_pixels: int, depth: DepthOptions) -> Image:
+def _from_array(data: np.ndarray | Tensor, max_pixels: int, depth: DepthOptions) -> Image | FloatColours:
     array, tensor = _as_array(data, depth), isinstance(data, Tensor)
     if array.ndim == 3:
         last, first = array.shape[-1] in (1, 3), array.shape[0] in (1, 3)
@@ -465,7 +488,7 @@ def _from_array(data: np.ndarray | Tensor, max_pixels: int, depth: DepthOptions)
     if array.dtype == np.uint8:
         return _pillow().fromarray(array)
     floats = array.dtype.kind == "f"
-    if floats and depth.range is None and not (depth.keep_depth and array.ndim == 2):
+    if floats and depth.range is None and not depth.keep_depth:
         return _pillow().fromarray(np.rint(array.astype(np.float32) * 255).astype(np.uint8))
     maximum = 1.0 if floats else MAX_16_BITS
     return _to_image(

@@ -33,6 +33,53 @@ class DeepColour(NamedTuple):
     maximum: int
 
 
+class FloatColours:
+    """An image in colour of float32 values, of which Pillow has no mode: one image of mode "F" for each channel.
+
+    Its methods are those of :class:`PIL.Image.Image` that decoding and resizing use.
+
+    Parameters
+    ----------
+    channels : sequence of PIL.Image.Image
+        Red, green and blue, of mode "F".
+    """
+
+    mode = "RGBF"
+    LUMA = 0.299, 0.587, 0.114  # ITU-R 601, as Pillow converts colours of 8 bits to grey
+
+    def __init__(self, channels, info=None):
+        self._channels, self.info = tuple(channels), {} if info is None else info
+        self.size = self.width, self.height = self._channels[0].size
+
+    def resize(self, *args, **options) -> FloatColours:
+        """Resize each channel."""
+        return self._each(lambda channel: channel.resize(*args, **options))
+
+    def crop(self, box) -> FloatColours:
+        """Crop each channel."""
+        return self._each(lambda channel: channel.crop(box))
+
+    def transpose(self, method) -> FloatColours:
+        """Transpose each channel."""
+        return self._each(lambda channel: channel.transpose(method))
+
+    def convert(self, mode: str) -> FloatColours | Image:
+        """Return the colours for "RGB", and grey of mode "F" for "L"."""
+        if mode == "RGB":
+            return self
+        grey = sum(weight * np.asarray(channel) for weight, channel in zip(self.LUMA, self._channels))
+        image = require_extra("cli", "PIL.Image").fromarray(grey.astype(np.float32))
+        image.info.update(self.info)
+        return image
+
+    def tobytes(self) -> bytes:
+        """Return the values as float32, [H, W, 3]."""
+        return np.stack([np.asarray(channel) for channel in self._channels], -1).tobytes()
+
+    def _each(self, function) -> FloatColours:
+        return FloatColours(map(function, self._channels), self.info)
+
+
 def is_deep_colour(image: Image) -> bool:
     """Return whether Pillow has opened, but not decoded, a file with values that it cuts to 8 bits.
 

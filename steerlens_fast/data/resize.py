@@ -13,12 +13,15 @@ from ..extras import require_extra
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from .deep_colour import FloatColours
+
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box")
+FLOAT_MODES = ("F", "RGBF")
 MAX_RATIO = 16  # above this ratio of sizes, crop before resizing: the uncropped image could fill the memory
 
 
 def resize_and_crop(
-    image: Image, size: tuple[int, int] | None, *, crop_pct: float = 1.0, interpolation: str = "bicubic"
+    image: Image | FloatColours, size: tuple[int, int] | None, *, crop_pct: float = 1.0, interpolation: str = "bicubic"
 ) -> np.ndarray:
     """Return the pixels of an image in the model's size, as timm's evaluation transforms do before normalisation.
 
@@ -28,8 +31,8 @@ def resize_and_crop(
 
     Parameters
     ----------
-    image : PIL.Image.Image
-        Mode ``"RGB"``, ``"L"``, or ``"F"`` with values in [0, 1].
+    image : PIL.Image.Image or FloatColours
+        Mode ``"RGB"``, ``"L"``, or floats in [0, 1] as from :func:`steerlens_fast.data.decoding.decode`.
     size : tuple of int or None
         (H, W) of the result; None leaves the size unchanged.
     crop_pct : float
@@ -40,7 +43,7 @@ def resize_and_crop(
     Returns
     -------
     numpy.ndarray
-        uint8 [C, H, W], contiguous, C = 3 or 1; float32 in [0, 1] for mode ``"F"``.
+        uint8 [C, H, W], contiguous, C = 3 or 1; float32 in [0, 1] for floats.
 
     Examples
     --------
@@ -56,13 +59,13 @@ def resize_and_crop(
         image = _resize(
             image, size, crop_pct, getattr(require_extra("cli", "PIL.Image").Resampling, interpolation.upper())
         )
-    is_float = image.mode == "F"
+    is_float = image.mode in FLOAT_MODES
     pixels = np.frombuffer(image.tobytes(), np.float32 if is_float else np.uint8).reshape(image.height, image.width, -1)
     pixels = pixels.transpose(2, 0, 1)
     return pixels.clip(0, 1) if is_float else pixels.copy()  # interpolation may overshoot
 
 
-def _resize(image: Image, size: tuple[int, int], crop_pct: float, resample: int) -> Image:
+def _resize(image: Image | FloatColours, size: tuple[int, int], crop_pct: float, resample: int) -> Image | FloatColours:
     height, width = size
     full_height, full_width = _size_before_crop((image.height, image.width), size, crop_pct)
     top, left = round((full_height - height) / 2), round((full_width - width) / 2)

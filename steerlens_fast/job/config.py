@@ -48,7 +48,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
     format : {"safetensors", "wds", "folder"}
         Storage format of the shards.
     frame_dtype : {"uint8", "uint16", "float32"}
-        Dtype of stored frames: 0 to 255, 0 to 65535 or [0, 1]. Grey images of more than 8 bits are decoded at full
+        Dtype of stored frames: 0 to 255, 0 to 65535 or [0, 1]. Images of more than 8 bits are decoded at full
         depth unless it is "uint8". Format "safetensors" supports all, "folder" uint8, and uint16 for grey frames, "wds"
         uint8.
     batch_size, shard_size : int, optional
@@ -139,7 +139,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         "uint8",
         group="outputs",
         choices=FRAME_DTYPES["safetensors"],
-        help="dtype of stored frames; uint16 and float32 keep the depth of grey images of more than 8 bits; float32, "
+        help="dtype of stored frames; uint16 and float32 keep the depth of images of more than 8 bits; float32, "
         "and uint16 in colour, need --format safetensors",
     )
     batch_size: int | None = option(

@@ -49,6 +49,14 @@ def test_range_uses_all_grey_levels_of_12_bit_data(data):
     assert np.asarray(decode(data, range=(0, 4095))).shape == (16, 16, 3)
 
 
+def test_tiff_of_12_bits_is_scaled_from_all_of_them():
+    """As a PGM with a maximum of 4095 is, though Pillow stretches only that one to 16 bits."""
+    data = zoo.tiff_of_12_bits(TWELVE)
+    assert np.array_equal(levels(data), expected(TWELVE, 0, 4095))
+    assert np.array_equal(levels(data, range=(1000, 2000)), expected(TWELVE, 1000, 2000))
+    assert pixel_value_range(decode(data)) == {"low": 15, "high": 4095, "full": 4095}
+
+
 @pytest.mark.parametrize("data", [PNG, TIFF, TWELVE], ids=["png", "tiff", "array"])
 def test_deep_images_keep_their_depth(data):
     """As floats in [0, 1], also through a resize."""
@@ -114,7 +122,12 @@ def test_colours_of_16_bits_are_read_with_all_of_them(data):
         if isinstance(data, bytes):
             opened = Image.open(BytesIO(data))
             assert np.array_equal(np.asarray(decode(opened, **options)), expected(COLOURS, low, high))
-    values = pixel_value_range(decode(data))
+        deep = resize_and_crop(decode(data, keep_depth=True, **options), None)
+        unit = ((COLOURS - float(low)) / (high - low)).clip(0, 1)
+        assert deep.dtype == np.float32 and np.allclose(deep, unit.transpose(2, 0, 1), rtol=0, atol=1e-7)
+        grey = resize_and_crop(decode(data, mode="L", keep_depth=True, **options), None)
+        assert np.allclose(grey[0], unit @ [0.299, 0.587, 0.114], rtol=0, atol=1e-6)
+    values = pixel_value_range(decode(data, keep_depth=True))
     assert values == {"low": COLOURS.min(), "high": COLOURS.max(), "full": 65535} and is_narrow_range(values)
 
 
@@ -262,6 +275,16 @@ def test_colour_in_16_bit_folders_raises(data, tmp_path, capsys):
     }
     refused(capsys, run_here(tmp_path, data=data, **options), "frame_dtype must be uint8 with format 'folder'", says=2)
     assert run_here(tmp_path / "rgb", data=data, **{**options, "format": "safetensors"}, range="0,4095") == 0
+
+
+def test_colours_keep_their_depth_in_16_bit_frames(tmp_path):
+    (tmp_path / "in").mkdir()
+    colours = np.resize(COLOURS, (24, 32, 3))
+    (tmp_path / "in" / "1.png").write_bytes(zoo.png(colours, zoo.RGB, 16))
+    options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "frame_dtype": "uint16"}
+    assert run_here(tmp_path / "out", data=tmp_path / "in", **options) == 0
+    (found,) = frames(tmp_path / "out").values()
+    assert np.array_equal(found[0].transpose(1, 2, 0), colours)
 
 
 @pytest.mark.parametrize("kind", ["npy", "safetensors"])
