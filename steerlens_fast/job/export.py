@@ -33,7 +33,7 @@ from .formats.common import as_8_bit, prefetch
 from .formats.names import FileNames
 from .plan import Plan
 from .reader import read_config, read_frames
-from .report import completed_shards, shard_problem
+from .report import check_undamaged, completed_shards
 from .shard import read_records, shard_name, write_records
 from .success import assess, start_frame
 
@@ -113,7 +113,7 @@ def export(
         selected = [r for r in records if r["status"] == OK and _matches(r["key"], keys)]
         selected = selected[: None if remaining is None else remaining - count]
         if selected:
-            _check_undamaged(job, shard)
+            check_undamaged(job.out, job.plan, shard)
             (_write_shard if format in MODULES else _write_items)(job, shard, selected)
             count += len(selected)
             if progress is not None:
@@ -123,13 +123,6 @@ def export(
     if keys is not None and not count:
         raise JobError(f"keys must match at least one item that is ok, got {list(keys)}", USAGE)
     return count
-
-
-def _check_undamaged(job: _Job, shard: int) -> None:
-    problem = shard_problem(job.out, job.plan, shard, check_keys=False)
-    if problem:
-        text = f'shard {shard} must be undamaged to be exported: {problem}; see "steerlens-fast verify {job.out}"'
-        raise JobError(text)
 
 
 @dataclass(frozen=True)

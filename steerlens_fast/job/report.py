@@ -13,7 +13,7 @@ from ..data.decoding import is_narrow_range
 from ..data.items import compact_json, read_listing
 from ..data.targets import LABEL
 from ..data.value_range import narrow_warning
-from ..errors import OK
+from ..errors import OK, JobError
 from ..io.atomic_io import atomic_write, existing_path, read_json, sha256_of, write_json
 from ..io.output_dir import is_locked
 from .plan import Plan
@@ -256,6 +256,13 @@ def shard_problem(out: Path, plan: Plan, shard: int, check_keys: bool) -> str | 
     keys = [record["key"] for record in read_records(out / "shards" / f"{shard_name(shard)}.jsonl")]
     planned = read_listing(existing_path(out / "items.jsonl"), plan.offsets[shard], plan.count(shard))
     return None if keys == [item.key for item in planned] else "its keys differ from the plan"
+
+
+def check_undamaged(out: Path, plan: Plan, shard: int) -> None:
+    """Raise a JobError if a file of a shard differs from its hash."""
+    problem = shard_problem(out, plan, shard, check_keys=False)
+    if problem:
+        raise JobError(f'shard {shard} must be undamaged, {problem}; see "steerlens-fast verify {out}"')
 
 
 def status_of(out: Path, plan: Plan) -> dict:

@@ -284,7 +284,7 @@ def test_colours_keep_their_depth_in_16_bit_frames(tmp_path):
     options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "frame_dtype": "uint16"}
     assert run_here(tmp_path / "out", data=tmp_path / "in", **options) == 0
     (found,) = frames(tmp_path / "out").values()
-    assert np.array_equal(found[0].transpose(1, 2, 0), colours)
+    assert np.array_equal(found[0].permute(1, 2, 0), colours)
 
 
 @pytest.mark.parametrize("kind", ["npy", "safetensors"])

@@ -16,6 +16,7 @@ from steerlens_fast.io.atomic_io import backup_path
 from steerlens_fast.job.export import _Job, _strip_data, export
 from steerlens_fast.job.formats import MODULES, get_format
 from steerlens_fast.job.formats.names import FileNames
+from steerlens_fast.job.gallery import write_gallery
 from steerlens_fast.job.shard import read_records
 from steerlens_fast.morphs.strips import draw_strips
 
@@ -262,9 +263,12 @@ def test_pictures_need_grey_or_colour(tmp_path):
 
 
 def test_damaged_shard_is_named(job, tmp_path):
-    """The shard has the length that its marker records, but other content."""
+    """The shard has the length that its marker records, but other content: it is neither exported nor shown."""
     out, _ = job
     file = out / "shards" / "00000.safetensors"
     file.write_bytes(bytes(file.stat().st_size))
-    with pytest.raises(JobError, match="shard 0 must be undamaged to be exported: 00000.safetensors is damaged"):
+    with pytest.raises(JobError, match="shard 0 must be undamaged, 00000.safetensors is damaged"):
         export(out, tmp_path / "to", "npz")
+    with pytest.raises(JobError, match="shard 0 must be undamaged, 00000.safetensors is damaged"):
+        write_gallery(out)
+    assert not (out / "gallery").exists()

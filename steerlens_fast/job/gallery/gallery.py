@@ -27,7 +27,7 @@ from ..formats.common import as_8_bit, prefetch, replacing_folder, to_pil
 from ..formats.wds import encode_lossless
 from ..plan import Plan
 from ..reader import read_config, read_frames
-from ..report import CompletedShards, completed_shards, labels_look_wrong, read_success
+from ..report import CompletedShards, check_undamaged, completed_shards, labels_look_wrong, read_success
 from ..shard import read_records, shard_name
 from ..success import NOT_REACHED, REACHED, assess, outcome_of, start_frame
 
@@ -83,6 +83,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
         (folder / "maps").mkdir()
         examples = []
         for shard, records in _sampled(out, plan, done, sample, seed):
+            check_undamaged(out, plan, shard)
             examples += _write_examples(folder, out, config, plan, shard, records, columns)
         success = read_success(out, plan, done)
         about = {"facts": _facts(config, plan, done), **_counts(out, plan, done), "success": success}
