@@ -47,9 +47,7 @@ STEPS, BATCH, COARSE = 12, 3, 4  # COARSE: pixels are averaged before the fit of
 
 def main() -> None:
     """Measure all settings; print a line for each, and write the results."""
-    networks = [load_model(f"steerlens_fast.models.efficientnet_lite:lite{n}", size=224) for n in range(3)]
-    images = torch.stack([read(package, file) for package, file, _ in PHOTOGRAPHS])
-    targets = [target_number(target, None, networks[0].class_names) for *_, target in PHOTOGRAPHS]
+    networks, images, targets = load()
     results = {}
     for name, settings in SETTINGS.items():
         lens = SteerableLens(networks[0].model, preprocessing=networks[0].preprocessing, **settings)
@@ -63,7 +61,14 @@ def main() -> None:
         Path(sys.argv[1]).write_text(json.dumps(results, indent=1))
 
 
-def read(package: str, file: str) -> torch.Tensor:
+def load() -> tuple[list, torch.Tensor, list[int]]:
+    """Return the three networks, the photographs [N, 3, 224, 224], and their target classes."""
+    networks = [load_model(f"steerlens_fast.models.efficientnet_lite:lite{n}", size=224) for n in range(3)]
+    images = torch.stack([_read(package, file) for package, file, _ in PHOTOGRAPHS])
+    return networks, images, [target_number(target, None, networks[0].class_names) for *_, target in PHOTOGRAPHS]
+
+
+def _read(package: str, file: str) -> torch.Tensor:
     """Return a photograph of a package, [3, 224, 224] in [0, 1]."""
     with files(package).joinpath(file).open("rb") as opened, Image.open(opened) as image:
         return torch.from_numpy(resize_and_crop(image.convert("RGB"), (224, 224))).float() / 255

@@ -12,12 +12,9 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-import torch
-from photographs import BATCH, PHOTOGRAPHS, POLAR, STEPS, predictions, read
+from photographs import BATCH, POLAR, STEPS, load, predictions
 
 from steerlens_fast import SteerableLens
-from steerlens_fast.data.targets import target_number
-from steerlens_fast.models import load_model
 
 SETTINGS = {  # toward the classes of PHOTOGRAPHS, or the runner-up
     "csp-phase, polar, luma, persistent": {"family": "csp-phase", **POLAR},
@@ -32,9 +29,7 @@ DISTANCES = {"persistent": (4.0, 8.0, 12.0), "frozen": (2.0, 4.0, 8.0)}
 
 def main() -> None:
     """Measure all settings with and without noise; print a line for each distance, and write the figures."""
-    networks = [load_model(f"steerlens_fast.models.efficientnet_lite:lite{n}", size=224) for n in range(3)]
-    images = torch.stack([read(package, file) for package, file, _ in PHOTOGRAPHS])
-    targets = [target_number(target, None, networks[0].class_names) for *_, target in PHOTOGRAPHS]
+    networks, images, targets = load()
     results = {}
     for name, settings in SETTINGS.items():
         regime = settings.get("regime", "frozen")
