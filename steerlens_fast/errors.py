@@ -121,6 +121,11 @@ class JobError(Exception):
         self.code = code
 
 
+def usage_error(message: str) -> JobError:
+    """Return a JobError with the exit status of wrong arguments or data."""
+    return JobError(message, USAGE)
+
+
 class ModelError(JobError):
     """An error raised by a model; its traceback is logged."""
 

@@ -12,7 +12,7 @@ from ..errors import USAGE, JobError
 
 
 def class_name(number: int, classes: Sequence[str] | None) -> str:
-    """Return the name of a class, or "class N" where it has none; ``~N`` stands for the absence of label N.
+    """Return the name of a class, or "class N" if it has none; the number ``~N`` means that label N is absent.
 
     Examples
     --------
@@ -27,14 +27,14 @@ def class_name(number: int, classes: Sequence[str] | None) -> str:
 
 
 def read_class_names(path: str | os.PathLike) -> list[str]:
-    """Read the names of a model's classes from a file: one name a line, or JSON for a suffix .json.
+    """Read the names of a model's classes from a file: one name per line, or JSON if the suffix is .json.
 
     JSON is a list of names, or an object from class number to name. Names are stripped; a line must not be empty.
 
     Raises
     ------
     JobError
-        If the file cannot be read, has an empty line, or other JSON.
+        If the file cannot be read, has an empty line, or contains other JSON.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def read_class_names(path: str | os.PathLike) -> list[str]:
         if name.lower().endswith(".json"):
             return as_class_names(f"class_names in {name}", json.loads(text))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise JobError(f"class_names must be a file that can be read, got {name}: {error}", USAGE) from error
+        raise JobError(f"class_names must be a readable file, got {name}: {error}", USAGE) from error
     except (TypeError, ValueError) as error:
         raise JobError(str(error), USAGE) from error
     lines = [line.strip() for line in text.splitlines()]

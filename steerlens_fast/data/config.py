@@ -1,4 +1,4 @@
-"""Options of decoding images, shared by the configurations of jobs and evaluations."""
+"""Options for decoding images, shared by the configurations of jobs and evaluations."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .decoding import check_range
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(BaseConfig):
-    """Options of decoding images.
+    """Options for decoding images.
 
     Parameters
     ----------
     range : (float, float), "auto", "image" or None
         For images of more than 8 bits: the values, in the file's own units, that become black and white. None is the
         full range of the file's type, 0 to 65535; use (0, 4095) for 12-bit data. "auto" is the lowest and the highest
-        value of the data set, for which every image is read once before the first one is used. "image" is the lowest
-        and the highest value of each image, after which images are not comparable with each other.
+        value of the data set; every image is read once to find them. "image" is the lowest and the highest value of
+        each image; brightness can then not be compared between images.
     """
 
     range: str | Sequence[float] | None = option(
@@ -34,7 +34,7 @@ class DataConfig(BaseConfig):
     )
 
     def _check_range(self) -> None:
-        """Check the range; a list, as JSON has it, becomes a tuple."""
+        """Check the range, and convert a list (from JSON) to a tuple."""
         if isinstance(self.range, list):
             object.__setattr__(self, "range", tuple(self.range))
         if self.range != "auto":

@@ -1,4 +1,4 @@
-"""Why encoded bytes cannot be decoded: they end early, or are damaged; in words that are the same in every run."""
+"""Finds out why an image file cannot be decoded: it is truncated or damaged. Messages are the same in every run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FIRST_BYTES = {
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
 END_OF_JPEG = b"\xff\xd9"
-JPEG_SCAN, JPEG_END, JPEG_BARE = 0xDA, 0xD9, (0x01, *range(0xD0, 0xD9))  # markers; the bare ones have no length
+JPEG_SCAN, JPEG_END, JPEG_BARE = 0xDA, 0xD9, (0x01, *range(0xD0, 0xD9))  # markers; bare ones are without a length
 GIF_EXTENSION, GIF_IMAGE = 0x21, 0x2C
 TIFF_PIECES = ((273, 279), (324, 325))  # tags of the offsets and byte counts of strips and tiles
 
 
 def format_of(data: bytes) -> str | None:
-    """Return the format by its first bytes; None for BMP and PPM, whose two letters may also begin a text."""
+    """Return the format that the first bytes identify; None for BMP and PPM, whose two letters also occur in text."""
     head = bytes(data[:12])
     if head.startswith(b"RIFF") and head[8:] == b"WEBP":
         return "WEBP"
@@ -35,26 +35,25 @@ def describe_damage(error: Exception, data: bytes, image: Image | None) -> tuple
     ----------
     error : Exception
     data : bytes
-        The encoded image; empty where it is not known.
+        The encoded image; empty if it is not known.
     image : PIL.Image.Image, optional
         The image, if Pillow could open it.
     """
     name = (image.format if image is not None else None) or format_of(data) or "image"
     if ends_early(name, data, image, str(error)):
-        return "truncated", f"the {name} ends before its image data" + (
-            f" do, after {len(data)} bytes" if data else " do"
-        )
+        after = f" after {len(data)} bytes," if data else ""
+        return "truncated", f"the {name} ends{after} before the end of its image data"
     if image is None:
-        return "corrupt", f"the header of the {name} is damaged, or of a kind that Pillow does not read"
+        return "corrupt", f"the header of the {name} is damaged, or Pillow does not support it"
     # The file is complete, so Pillow's "truncated" is wrong.
     text = "" if "truncated" in str(error).lower() else " ".join(str(error).split())
     return "corrupt", f"the image data of the {name} are damaged" + (f" ({text})" if text else "")
 
 
 def ends_early(name: str, data: bytes, image: Image | None, error: str = "") -> bool:
-    """Return whether a file is incomplete, by the lengths that it states itself.
+    """Return whether a file is incomplete, according to the lengths in its own headers.
 
-    Pillow's message ``error`` decides only for formats without such lengths: Pillow also calls damaged files truncated.
+    Pillow's message ``error`` is used only for formats without lengths: Pillow calls some damaged files truncated, too.
 
     Examples
     --------
@@ -76,9 +75,9 @@ def _jpeg_ends_early(data: bytes, image: Image | None) -> bool:
         if marker == JPEG_END:
             return False
         if marker == JPEG_SCAN:
-            return data.find(END_OF_JPEG, at) < 0  # earlier ones may be those of thumbnails
+            return data.find(END_OF_JPEG, at) < 0  # before the scan, a thumbnail may contain one
         at += 1 if marker == 0xFF else 2 if marker in JPEG_BARE else 2 + struct.unpack_from(">H", data, at + 2)[0]
-    return False  # damaged: something else than a marker
+    return False  # damaged: something other than a marker
 
 
 def _gif_ends_early(data: bytes, image: Image | None) -> bool:
@@ -90,11 +89,11 @@ def _gif_ends_early(data: bytes, image: Image | None) -> bool:
         while data[at]:
             at += 1 + data[at]
         at += 1
-    return False  # the end, or something damaged
+    return False  # the end of the file, or damage
 
 
 def _colours(flags: int) -> int:
-    """Return the bytes of a GIF's table of colours."""
+    """Return the number of bytes in a GIF's colour table."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 

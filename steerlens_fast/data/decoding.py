@@ -1,4 +1,4 @@
-"""Decoding of encoded bytes, arrays and tensors to images, of 8 bits unless more are requested.
+"""Decodes encoded bytes, arrays and tensors to images, with 8 bits per value unless more are requested.
 
 ==============================  ====================================================================================
 Input                           Result
@@ -13,18 +13,18 @@ RGB to grey                     luma of ITU-R 601: 0.299 R + 0.587 G + 0.114 B
 16-bit grey ("I;16", or "I"     scaled from the full range of the file's type, 0 to 65535, or from ``range``, and
 with values up to 65535)        rounded to 8 bits unless ``keep_depth``. A PGM is scaled from its own maximum, a
                                 TIFF of 12 bits from 4095
-16-bit grey and floats of TIFF  inverted after scaling, as Pillow inverts 8 bits: ``range`` is then (white, black)
-with WhiteIsZero
+TIFF with WhiteIsZero, of       inverted after scaling, as Pillow inverts 8 bits: ``range`` is then (white, black)
+16-bit grey or floats
 16-bit RGB, RGBA, grey + alpha  of PNG, TIFF and PPM: scaled from all bits, and rounded to 8 bits unless
                                 ``keep_depth``. With alpha, the colours are scaled first
-16-bit CMYK, of TIFF            scaled from the full range; "unsupported" with a range
+16-bit CMYK of TIFF             scaled from the full range; "unsupported" with a range
 other 32-bit integers, floats   "unsupported"; with a ``range``, scaled from that
 LAB                             "unsupported"
 palette                         converted to its colours
 alpha, transparent colours      composited over white, as image viewers do
 CMYK                            Pillow's formula (255 - C)(255 - K) / 255; Adobe's inverted JPEG is inverted first
 PIL image                       as Pillow has decoded it; read as a file if Pillow has only opened it
-array or tensor                 [H, W], [H, W, C] or [C, H, W] with C 1 or 3; where both fit, the channels of an array
+array or tensor                 [H, W], [H, W, C] or [C, H, W] with C 1 or 3; if both fit, the channels of an array
                                 are last and those of a tensor first. uint8, uint16 (0 to 65535), or floats in [0, 1];
                                 with a ``range`` also other integers and floats, and all but uint8 are scaled from it.
                                 Rounded to 8 bits unless ``keep_depth``. Anything else: "bad-array"
@@ -34,12 +34,12 @@ incomplete file                 "truncated"; also a PNG without its end chunk
 damaged file                    "corrupt"; also a PNG with a wrong CRC in any chunk, which some decoders do not check
 ==============================  ====================================================================================
 
-A ``range`` (low, high) is in the file's own units: low becomes black, high white, values outside are clipped;
-``"image"`` uses the minimum and the maximum of each image. It applies to values of more than 8 bits; 8-bit images are
-always scaled from 0 to 255.
+A ``range`` (low, high) is in the file's own units: low becomes black, high becomes white, values outside are clipped.
+``"image"`` uses the minimum and the maximum of each image. A range applies only to values of more than 8 bits; 8-bit
+images are always scaled from 0 to 255.
 
 torchcodec decodes the JPEG and PNG files for which it gives the same pixels as Pillow: 8-bit RGB and grey, complete,
-upright and opaque. Pillow decodes all others, and those on which torchcodec fails.
+upright and opaque. Pillow decodes all other files, and those on which torchcodec fails.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 FLOATS = "F"  # Pillow's mode of floats
 MAX_12_BITS = 4095
-PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # tag of TIFF, and a value of it
-RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so no text chunk of a file has this key
+PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # a TIFF tag, and one of its values
+RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so that no text chunk of a file can have this key
 NARROW_SHARE = 4  # narrow: at most 1/4 of the type's range, which leaves at most 64 of 256 levels
-UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation: the Image.Transpose that undoes it
+UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # from EXIF orientation to the Image.Transpose that undoes it
 ORIENTATION_KEYS = (
     "exif",
     "Raw profile type exif",
@@ -88,12 +88,12 @@ ORIENTATION_CHUNKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  
 
 @dataclass(frozen=True)
 class DepthOptions:
-    """Conversion of values of more than 8 bits.
+    """How values of more than 8 bits are converted.
 
     Attributes
     ----------
     range : (float, float), "image" or None
-        The values of black and white; None: the full range of the file's type.
+        The values of black and white; None for the full range of the file's type.
     keep_depth : bool
         Whether values of more than 8 bits are returned as floats.
     """
@@ -103,7 +103,7 @@ class DepthOptions:
 
 
 class GreyScale(NamedTuple):
-    """The value of white in a file with grey of more than 8 bits, and the value that Pillow decodes it to."""
+    """The value of white in a grey image of more than 8 bits, and the value to which Pillow decodes it."""
 
     maximum: int = MAX_16_BITS
     decoded_maximum: int = MAX_16_BITS
@@ -131,15 +131,15 @@ def decode(
     decoder : str
         ``"pillow"`` or ``"torchcodec"``, with the same result.
     range : (float, float), "image" or None
-        For more than 8 bits: the values of black and white; see this module.
+        For values of more than 8 bits: those of black and white; see the top of this module.
     keep_depth : bool
         Whether values of more than 8 bits are returned as floats.
 
     Returns
     -------
     PIL.Image.Image or FloatColours
-        Of ``mode``, 8 bits; for more than 8 bits with ``keep_depth``, grey of Pillow's mode "F", or colours that Pillow
-        has no mode for, with values in [0, 1]. See also :func:`pixel_value_range`.
+        An 8-bit image of ``mode``. With ``keep_depth``, values of more than 8 bits are floats in [0, 1] instead: grey
+        of Pillow's mode "F", or :class:`FloatColours`. See also :func:`pixel_value_range`.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def decode(
     """  # noqa: E501
     check_choice("mode", mode, MODES)
     depth = DepthOptions(check_range(range), check_bool("keep_depth", keep_depth))
-    fast_decode = torchcodec() if check_choice("decoder", decoder, DECODERS) == "torchcodec" else None
+    fast_decode = load_torchcodec() if check_choice("decoder", decoder, DECODERS) == "torchcodec" else None
     if isinstance(data, (bytes, bytearray)):
         return _from_bytes(data, max_pixels, mode, fast_decode, depth)
     if isinstance(data, (np.ndarray, Tensor)):
@@ -178,7 +178,7 @@ def decode(
 
 
 def pixel_value_range(image: Image) -> dict | None:
-    """Return the range of values of an image of more than 8 bits, and the maximum of its type, in the file's units.
+    """Return the lowest and highest value of an image of more than 8 bits, and its type's maximum, in the file's units.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def pixel_value_range(image: Image) -> dict | None:
     Returns
     -------
     dict or None
-        ``low``, ``high`` and ``full``, which is None for 32-bit ints and floats; None for an image of 8 bits.
+        ``low``, ``high`` and ``full`` (None for 32-bit ints and floats); None for an image of 8 bits.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def pixel_value_range(image: Image) -> dict | None:
 
 
 def is_narrow_range(values: dict | None) -> bool:
-    """Return whether an image uses so little of its type's range that scaling from all of it leaves few levels.
+    """Return whether an image uses so little of its type's range that scaling from the full range leaves few levels.
 
     Examples
     --------
@@ -233,20 +233,20 @@ def check_range(range):
 
 
 @cache
-def torchcodec():
-    """Return torchcodec's ``decode_image``.
+def load_torchcodec():
+    """Return torchcodec's function ``decode_image``.
 
     Raises
     ------
     MissingExtra
-        Where torchcodec is not installed.
+        If torchcodec is not installed.
     JobError
-        Where torchcodec cannot be loaded, e.g. because it was built for another torch.
+        If torchcodec cannot be loaded, e.g. because it was built for another version of torch.
     """
     try:
         return require_extra("decode", "torchcodec.decoders").decode_image
     except (OSError, RuntimeError, AttributeError) as error:
-        message = f"decoder torchcodec must be version 0.16 or later, built for this torch; loading it failed: {error}"
+        message = f"torchcodec must be version 0.16 or later and built for this torch; loading it failed: {error}"
         raise JobError(message, USAGE) from error
 
 
@@ -320,7 +320,7 @@ def _as_bad_item(error: Exception, data: bytes, image: Image | None) -> BadItem:
 
 
 def _decode_fast(fast_decode, data: bytes, image: Image) -> Image | None:
-    """Return an image decoded by torchcodec; None where it fails or its pixels would differ from Pillow's."""
+    """Return an image decoded by torchcodec; None if it fails or its pixels would differ from Pillow's."""
     if image.format not in ("JPEG", "PNG") or image.mode not in ("RGB", "L") or image.has_transparency_data:
         return None
     if image.format == "PNG":
@@ -339,7 +339,7 @@ def _decode_fast(fast_decode, data: bytes, image: Image) -> Image | None:
 
 
 def _orientation(image: Image) -> int:
-    """Return the EXIF or XMP orientation, 1 to 8; 0 where the block is damaged or has no orientation."""
+    """Return the EXIF or XMP orientation, 1 to 8; 0 if the metadata are damaged or have none."""
     if not any(key in image.info for key in ORIENTATION_KEYS):
         return 1
     try:
@@ -358,7 +358,7 @@ def _upright(image: Image, mode: str, depth: DepthOptions) -> Image | FloatColou
 
 
 def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions) -> Image | FloatColours:
-    """Return an image in colour, or in grey with alpha, of which Pillow by itself reads only the high bytes."""
+    """Decode a colour image, or a grey one with alpha, of which Pillow alone would read only the high bytes."""
     colours = read_deep_colour(image, data)
     if colours.layout == "CMYK" and depth.range is not None:
         raise BadItem("unsupported", f"range must be None for a {image.format} of 16-bit CMYK, got {depth.range}")
@@ -374,7 +374,7 @@ def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions)
 
 
 def _grey_scale(image: Image) -> GreyScale:
-    """Return the scale of grey of more than 8 bits, before the image is decoded."""
+    """Return the scale of a grey image of more than 8 bits that is opened, but not decoded."""
     tile = image.tile[0] if getattr(image, "tile", None) else None
     arguments = tile[3] if tile and isinstance(tile[3], tuple) else ()
     if image.format == "PPM" and image.mode == "I" and len(arguments) > 1:
@@ -385,7 +385,7 @@ def _grey_scale(image: Image) -> GreyScale:
 
 
 def _is_white_zero(image: Image) -> bool:
-    """Return whether 0 is white in a TIFF; Pillow inverts such values only where they have at most 8 bits."""
+    """Return whether the image is a TIFF in which 0 is white; Pillow inverts these only up to 8 bits."""
     return image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
 
 
@@ -421,8 +421,8 @@ def _over_white(image: Image) -> Image:
 
 
 def _scale(image: Image, depth: DepthOptions, grey: GreyScale, inverted: bool) -> Image:
-    """Scale grey of more than 8 bits to 8 bits or to floats in [0, 1]."""
-    if RANGE_KEY in image.info:  # an array that is scaled already
+    """Scale a grey image of more than 8 bits to 8 bits or to floats in [0, 1]."""
+    if RANGE_KEY in image.info:  # an array, which has been scaled before
         return image
     pixels = np.asarray(image)
     beyond_16_bits = image.mode == FLOATS or (image.mode == "I" and (pixels.min() < 0 or pixels.max() > MAX_16_BITS))
@@ -447,7 +447,7 @@ def _range_of_values(pixels: np.ndarray, full: int | None) -> tuple:
 
 
 def _scaled_to_unit(pixels: np.ndarray, range, maximum: float) -> np.ndarray:
-    """Return values scaled to [0, 1], from black to white."""
+    """Return values scaled to [0, 1], where 0 is black and 1 is white."""
     if range == "image":
         low, high = float(pixels.min()), float(pixels.max())
         high = high if high > low else low + 1  # an image of one value is black
@@ -499,7 +499,7 @@ def _from_array(data: np.ndarray | Tensor, max_pixels: int, depth: DepthOptions)
 
 
 def _as_array(data: np.ndarray | Tensor, depth: DepthOptions) -> np.ndarray:
-    """Return the data as an array of uint8, uint16 or floats in [0, 1]; with a range, of any real type."""
+    """Return the data as an array of uint8, uint16 or floats in [0, 1]; if a range is given, of any real type."""
     if isinstance(data, Tensor):
         data = data.detach().cpu()
         data = (data.float() if data.is_floating_point() else data).numpy()

@@ -1,7 +1,7 @@
-"""Files in colour, or in grey with alpha, of more than 8 bits per value: all bits, where Pillow returns the high bytes.
+"""Reads all bits of images with more than 8 bits per value that are in colour, or in grey with alpha.
 
-Pillow unpacks such values to 8 bits. It has unpackers of both byte orders, of which one takes the high bytes and the
-other one the low bytes: two passes give all bits of a PNG or TIFF. Values of a PPM are read here.
+Pillow returns only the high byte of each value. It has an unpacker for each byte order, so that reading a PNG or TIFF
+twice, once with the wrong byte order, gives the low bytes as well. The values of a PPM are read here.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_16_BITS = 65535
-OPPOSITE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}  # the order that takes the low bytes
-BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
+OPPOSITE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}  # byte order that gives the low bytes
+BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # TIFF tags
 COMMENT = re.compile(rb"#[^\r\n]*")
 
 
@@ -34,9 +34,9 @@ class DeepColour(NamedTuple):
 
 
 class FloatColours:
-    """An image in colour of float32 values, of which Pillow has no mode: one image of mode "F" for each channel.
+    """A colour image of float32 values, for which Pillow has no mode: one image of mode "F" for each channel.
 
-    Its methods are those of :class:`PIL.Image.Image` that decoding and resizing use.
+    It has those methods of :class:`PIL.Image.Image` that decoding and resizing use.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class FloatColours:
     """
 
     mode = "RGBF"
-    LUMA = 0.299, 0.587, 0.114  # ITU-R 601, as Pillow converts colours of 8 bits to grey
+    LUMA = 0.299, 0.587, 0.114  # ITU-R 601, which Pillow uses for 8-bit colours
 
     def __init__(self, channels, info=None):
         self._channels, self.info = tuple(channels), {} if info is None else info
@@ -81,7 +81,7 @@ class FloatColours:
 
 
 def is_deep_colour(image: Image) -> bool:
-    """Return whether Pillow has opened, but not decoded, a file with values that it cuts to 8 bits.
+    """Return whether an image, opened but not decoded, has values that Pillow would cut to 8 bits.
 
     Raises
     ------
@@ -91,7 +91,8 @@ def is_deep_colour(image: Image) -> bool:
     if image.format == "TIFF" and image.mode in ("RGB", "RGBA", "CMYK"):
         bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (8,)))
         if bits > 8 and image.tag_v2.get(PLANAR_CONFIGURATION) == 2:
-            raise BadItem("unsupported", f"a TIFF of {bits} bits in colour must have interleaved channels, got planes")
+            text = f"a colour TIFF of {bits} bits must have interleaved channels, got separate planes"
+            raise BadItem("unsupported", text)
     raw_mode = _raw_mode(image)
     if image.format == "PPM":
         return image.mode == "RGB" and _ppm_maximum(image) > 255
@@ -99,7 +100,7 @@ def is_deep_colour(image: Image) -> bool:
 
 
 def read_deep_colour(image: Image, data: bytes) -> DeepColour:
-    """Return all bits of a file for which :func:`is_deep_colour` is true; decodes ``image``.
+    """Decode ``image``, for which :func:`is_deep_colour` is true, and return all bits of its values.
 
     Parameters
     ----------
@@ -111,9 +112,9 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
         return DeepColour(_ppm_values(image, data), "RGB", _ppm_maximum(image))
     layout, _, order = _raw_mode(image).partition(";16")
     second = require_extra("cli", "PIL.Image").open(BytesIO(data), formats=(image.format,))
-    if layout == "LA":  # read its four bytes per pixel as RGBA, since there is only one unpacker for LA
+    if layout == "LA":  # there is only one unpacker for LA, so its four bytes per pixel are read as RGBA
         _set_raw_mode(second, "RGBA")
-        image.load()  # for the chunks after the pixels
+        image.load()  # reads the chunks after the pixels, too
         second = np.asarray(_loaded(second)).astype(np.uint16)
         return DeepColour(second[..., 0::2] << 8 | second[..., 1::2], layout, MAX_16_BITS)
     unpacked = "RGBA" if layout == "RGBa" else layout  # Pillow would divide each byte by alpha
@@ -124,13 +125,13 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
 
 
 def unit_colours(colours: DeepColour, scale) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values in [0, 1], [H, W] or [H, W, 3], composited over white; and the values that were scaled.
+    """Composite an image over white; return it in [0, 1], [H, W] or [H, W, 3], and the file's values without alpha.
 
     Parameters
     ----------
     colours : DeepColour
     scale : callable
-        Scales values to [0, 1].
+        Scales the file's values to [0, 1].
     """
     values, layout, maximum = colours
     if layout == "CMYK":  # Pillow's formula
@@ -172,7 +173,7 @@ def _ppm_maximum(image: Image) -> int:
 
 
 def _ppm_values(image: Image, data: bytes) -> np.ndarray:
-    """Return the values of a PPM with two bytes per value, binary or as decimals."""
+    """Return the values of a PPM with two bytes per value, stored in binary or as decimals."""
     codec, _, offset, (_, maximum) = image.tile[0]
     count = image.width * image.height * 3
     if codec == "ppm_plain":

@@ -1,4 +1,4 @@
-"""Objects of the user's own Python, imported by name: ``pkg.mod:name``."""
+"""Imports objects of the user's own code by name: ``pkg.mod:name``."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..errors import USAGE, JobError
 
 
 def import_object(argument: str, name: str):
-    """Import the object that ``pkg.mod:name`` names; the working directory is searched first, as by ``python -m``.
+    """Import the object called ``pkg.mod:name``; the working directory is searched first, as with ``python -m``.
 
     Parameters
     ----------
     argument : str
-        The argument that has the name, for messages.
+        The argument that the name was given for; used in messages.
     name : str
 
     Raises
     ------
     JobError
-        Where there is no such module or object, or importing the module raises.
+        If the module or object does not exist, or importing the module raises an exception.
 
     Examples
     --------
@@ -36,8 +36,8 @@ def import_object(argument: str, name: str):
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
         if error.name and f"{path}.".startswith(f"{error.name}."):
-            text = f"{argument} {name!r} must name an importable module, got {path!r}: {error}"
-            raise JobError(f"{text}, in the working directory or on PYTHONPATH", USAGE) from error
+            expected = "an importable module, in the working directory or on PYTHONPATH"
+            raise JobError(f"{argument} {name!r} must name {expected}, got {path!r}: {error}", USAGE) from error
         raise user_code_error(argument, name, f"importing {path}") from error
     except (Exception, SystemExit) as error:
         raise user_code_error(argument, name, f"importing {path}") from error
@@ -49,7 +49,7 @@ def import_object(argument: str, name: str):
 
 
 def user_code_error(argument: str, name: str, what: str) -> JobError:
-    """Return an error for an exception of the user's code, with its traceback."""
+    """Return a JobError for the exception that the user's code has just raised, with its traceback."""
     return JobError(f"{argument} {name!r}: {what} failed\n{traceback.format_exc()}", USAGE)
 
 

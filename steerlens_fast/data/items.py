@@ -1,4 +1,4 @@
-"""Items of a data set, and their listing on disk: one JSON line per item, written and read as a stream."""
+"""Items of a data set, and their listing on disk: one JSON line per item, read and written one at a time."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Item:
     Attributes
     ----------
     index : int
-        Position in the data set, from 0.
+        Position in the data set, counted from 0.
     key : str
-        Name of the item's outputs: unique in the data set, a relative path with "/" between its parts.
+        Name of the item's outputs: a relative path with "/" between its parts, unique in the data set.
     path : str
         Where the image is, for messages: a file, ``"train-000.tar!0001.jpg"``, ``"images.npy[17]"``.
     label : int or None
-        The class that the data give.
+        The item's class in the data.
     place : list or None
-        What the source needs to read the image; JSON-able.
+        What the source needs to read the image; JSON-serialisable.
     target : int or None
         The class to morph toward, where it does not depend on the model.
     """
@@ -61,7 +61,7 @@ def write_listing(
     Raises
     ------
     JobError
-        Where two items have the same key; the message contains ``where`` of both.
+        If two items have the same key; the message has the location of both, from ``where``.
     """
     digest, offsets, size, hashes = sha256(), [], 0, array("Q")
     with atomic_write(path) as file:
@@ -96,27 +96,19 @@ def read_listing(path: Path, offset: int = 0, count: int | None = None) -> Itera
             yield Item(*json.loads(line.decode(errors="surrogateescape")))
 
 
-compact_json = json.JSONEncoder(
-    ensure_ascii=False, separators=(",", ":")
-).encode  # json.dumps would make an encoder per call
+# json.dumps would make an encoder for each call.
+compact_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _line(item: Item) -> bytes:
-    fields = (
-        item.index,
-        item.key,
-        item.path,
-        item.label,
-        item.place,
-        item.target,
-    )  # dataclasses.astuple would copy deeply
-    return (
-        compact_json(fields).encode(errors="surrogateescape") + b"\n"
-    )  # keeps the bytes of file names that are not UTF-8
+    # Not dataclasses.astuple, which makes deep copies.
+    fields = (item.index, item.key, item.path, item.label, item.place, item.target)
+    # surrogateescape keeps the bytes of file names that are not UTF-8.
+    return compact_json(fields).encode(errors="surrogateescape") + b"\n"
 
 
 def _hash(key: str) -> int:
-    # 8 bytes per key in place of all keys: a data set may have millions
+    # 8 bytes per key instead of the key itself: a data set may have millions
     return int.from_bytes(blake2b(key.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
 
 

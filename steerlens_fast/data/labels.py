@@ -12,29 +12,30 @@ from numbers import Rational, Real
 from ..errors import USAGE, JobError
 
 NUMERAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
-MISSING_NUMBERS = ("nan", "inf", "infinity")  # texts of missing numbers, with or without a sign
+NOT_FINITE = ("nan", "inf", "infinity")  # text that is a number, but not a class; with or without a sign
 LIMIT = 2**63
 Class = int | str  # number or name of a class
 
 
 def parse_class(value, where: str, what: str = "label") -> Class | None:
-    """Return the class number or class name that a value stands for; None for no value.
+    """Return a value as a class number or class name; None if it is missing.
 
     Whole numbers of any type are class numbers: ``3``, ``3.0``, ``"3"``, ``"3.0"``, ``numpy.float32(3)``, a tensor
-    of one value. Other text is a class name, stripped; bytes are text in UTF-8. None and empty text are no label.
+    of one value. Any other text, stripped, is a class name; bytes are text in UTF-8. None and empty text mean that
+    there is no label.
 
     Parameters
     ----------
     value : object
     where : str
-        Place of the value, for messages: a file with line and column, or an item.
+        Location of the value, for messages: a file with line and column, or an item.
     what : str
         Name of the value, for messages.
 
     Raises
     ------
     JobError
-        For all other values: fractions, NaN, negative numbers, numbers from 2^63 on, bools, lists.
+        For all other values: fractions, NaN, negative numbers, numbers of 2^63 or more, bools, lists.
 
     Examples
     --------
@@ -42,7 +43,7 @@ def parse_class(value, where: str, what: str = "label") -> Class | None:
     [10, 10, 'cat', None]
     >>> parse_class("1.5", "t.csv, line 2")
     Traceback (most recent call last):
-    steerlens_fast.errors.JobError: t.csv, line 2: label must be an int from 0 on, got 1.5
+    steerlens_fast.errors.JobError: t.csv, line 2: label must be a non-negative int, got 1.5
     """
     if value is None or (type(value) is int and 0 <= value < LIMIT):  # the most common case first
         return value
@@ -50,14 +51,13 @@ def parse_class(value, where: str, what: str = "label") -> Class | None:
     parsed = _parse_text(value.strip()) if isinstance(value, str) else _whole_number(value)
     if parsed is None or (isinstance(parsed, int) and not 0 <= parsed < LIMIT):
         number = isinstance(value, str) and NUMERAL.fullmatch(value.strip())
-        raise JobError(
-            f"{where}: {what} must be an int from 0 on, got {value.strip() if number else repr(value)}", USAGE
-        )
+        got = value.strip() if number else repr(value)
+        raise JobError(f"{where}: {what} must be a non-negative int, got {got}", USAGE)
     return None if parsed == "" else parsed
 
 
 def class_number(value, where: str, numbers: dict[str, int], what: str = "label") -> int | None:
-    """Return the class number that a value stands for; ``numbers`` maps class names to numbers.
+    """Return a value as a class number, or None if it is missing; ``numbers`` maps class names to numbers.
 
     Examples
     --------
@@ -67,24 +67,24 @@ def class_number(value, where: str, numbers: dict[str, int], what: str = "label"
     parsed = parse_class(value, where, what)
     if isinstance(parsed, str):
         if parsed not in numbers:
-            expected = f"one of {', '.join(map(repr, list(numbers)[:4]))} ..." if numbers else "an int from 0 on"
+            expected = f"one of {', '.join(map(repr, list(numbers)[:4]))} ..." if numbers else "a non-negative int"
             raise JobError(f"{where}: {what} must be {expected}, got {parsed!r}", USAGE)
         return numbers[parsed]
     return parsed
 
 
 def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None:
-    """Return the sorted class names of a column, in the order of their numbers; None where the labels are numbers.
+    """Return the sorted class names of a column, so that a name's index is its number; None if labels are numbers.
 
     Parameters
     ----------
     labels : iterable of (str, object)
-        Place and value of each label.
+        Location and value of each label.
 
     Raises
     ------
     JobError
-        Where names and numbers are mixed, or a label is neither.
+        If names and numbers are mixed, or a label is neither.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None
 
 
 def _unwrapped(value):
-    """Return the value of a scalar or array of one value, of numpy or torch; bytes in UTF-8 as text."""
+    """Return the only value of a numpy or torch array as a Python number, UTF-8 bytes as text, others unchanged."""
     if hasattr(value, "item"):
         with suppress(TypeError, ValueError, RuntimeError):  # more than one value
             value = value.item()
@@ -117,14 +117,14 @@ def _unwrapped(value):
 
 
 def _parse_text(text: str) -> Class | None:
-    """Return a class number or name; None for numbers that are not whole."""
+    """Return a class number or name; None for a number that is not whole."""
     if NUMERAL.fullmatch(text):
         return _whole_number(Decimal(text))
-    return None if text.lstrip("+-").lower() in MISSING_NUMBERS else text
+    return None if text.lstrip("+-").lower() in NOT_FINITE else text
 
 
 def _whole_number(value) -> int | None:
-    """Return a value as an int; None where it is not a whole number."""
+    """Return a value as an int; None if it is not a whole number."""
     if isinstance(value, bool):
         return None
     try:

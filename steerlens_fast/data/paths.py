@@ -11,11 +11,11 @@ from .sources.idx import PREFIX as IDX
 from .sources.idx import absolute_spec
 from .sources.tars import expand_braces
 
-# Options that may name files; relative names are relative to the working directory
+# Options that may name files; relative paths are relative to the working directory
 PATH_OPTIONS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights", "class_names")
-# Never paths, even if such a file exists
+# Values that are never paths, even if a file of that name exists
 KEYWORDS = {"weights": ("random",), "judge_weights": ("random", "-"), "class_names": ("imagenet",)}
-TARGET_SUFFIXES = (".csv", ".json")  # of the files that a target may name
+TARGET_SUFFIXES = (".csv", ".json")  # a target is a path only with one of these suffixes
 
 
 def with_absolute_paths(options: Mapping) -> dict:
@@ -39,5 +39,5 @@ def _absolute(name: str, value):
 
 
 def _matches_tars(pattern: str) -> bool:
-    """Return whether a pattern of .tar files matches any."""
+    """Return whether a pattern matches any .tar file."""
     return any(os.path.exists(name) or glob.glob(name) for name in expand_braces(pattern))

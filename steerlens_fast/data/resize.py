@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box")
 FLOAT_MODES = ("F", "RGBF")
-MAX_RATIO = 16  # above this ratio of sizes, crop before resizing: the uncropped image could fill the memory
+MAX_RATIO = 16  # above this ratio of sizes, only the crop is resized: the resized full image could fill the memory
 
 
 def resize_and_crop(
     image: Image | FloatColours, size: tuple[int, int] | None, *, crop_pct: float = 1.0, interpolation: str = "bicubic"
 ) -> np.ndarray:
-    """Return the pixels of an image in the model's size, as timm's evaluation transforms do before normalisation.
+    """Return an image's pixels at the model's size, as timm's evaluation transforms do before normalisation.
 
-    The shorter side is resized to ``floor(size / crop_pct)``, antialiased, the other one in proportion; then the centre
-    is cropped. For a square size the result equals torchvision's ``Resize`` and ``CenterCrop`` on a PIL image; for
-    other sizes the image is resized to just cover the crop.
+    The shorter side is resized to ``floor(size / crop_pct)`` with antialiasing, the longer one in proportion; then the
+    centre is cropped. For a square size the result equals torchvision's ``Resize`` and ``CenterCrop`` of a PIL image;
+    for other sizes the image is resized until it just covers the crop.
 
     Parameters
     ----------
@@ -36,14 +36,14 @@ def resize_and_crop(
     size : tuple of int or None
         (H, W) of the result; None leaves the size unchanged.
     crop_pct : float
-        In (0, 1]: the share of the resized image's shorter side that the crop keeps.
+        The share of the resized image's shorter side that the crop keeps, in (0, 1].
     interpolation : str
         ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"lanczos"`` or ``"box"``.
 
     Returns
     -------
     numpy.ndarray
-        uint8 [C, H, W], contiguous, C = 3 or 1; float32 in [0, 1] for floats.
+        Contiguous uint8 [C, H, W] with C = 3 or 1; float32 in [0, 1] if the image has floats.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def _resize(image: Image | FloatColours, size: tuple[int, int], crop_pct: float,
 
 
 def _size_before_crop(source: tuple[int, int], size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
-    """Return (H, W) before the crop, rounded as by torchvision for square sizes and as by timm for others."""
+    """Return (H, W) before the crop, rounded as in torchvision for square sizes and as in timm for others."""
     height, width = (math.floor(side / crop_pct) for side in size)
     if height != width:
         ratio = min(source[0] / height, source[1] / width)

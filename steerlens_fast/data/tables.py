@@ -1,4 +1,4 @@
-"""Rows of .csv and .jsonl files, each with its file and line for messages."""
+"""Reads rows of .csv and .jsonl files, each with its file and line for messages."""
 
 from __future__ import annotations
 
@@ -8,29 +8,24 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 
-Row = tuple[str, dict]  # place ("data.csv, line 3") and values by column
+Row = tuple[str, dict]  # location ("data.csv, line 3") and values by column
 BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
-def usage_error(message: str) -> JobError:
-    """Return an error in the content of a table."""
-    return JobError(message, USAGE)
-
-
 def _ignore(line: int) -> None:
-    """Do nothing with the number of an empty line."""
+    """Ignore an empty line."""
 
 
 @contextmanager
 def open_table(path: str, name: str) -> Iterator[TextIO]:
-    """Open a table as UTF-8 text, with or without a byte order mark; other bytes, as in file names, are preserved.
+    """Open a table as UTF-8 text, with or without a byte order mark; bytes that are not UTF-8 are preserved.
 
     Raises
     ------
     JobError
-        Where the file is UTF-16, as spreadsheets save "Unicode text".
+        If the file is UTF-16, which spreadsheet programs call "Unicode text".
     """
     with open(path, "rb") as file:
         encoding = BYTE_ORDER_MARKS.get(file.read(2))
@@ -46,7 +41,7 @@ def csv_header(file: TextIO, name: str) -> list[str]:
 
 
 def csv_rows(file: TextIO, name: str, check: Callable[[list[str], str], None], skipped=_ignore):
-    """Yield each row of a csv file, with its place.
+    """Yield each row of a csv file, with its location.
 
     Parameters
     ----------
@@ -54,14 +49,14 @@ def csv_rows(file: TextIO, name: str, check: Callable[[list[str], str], None], s
     name : str
         The file's name, for messages.
     check : callable
-        Called with the columns and their place; raises where one is missing.
+        Called with the columns and their location; raises an error if one is missing.
     skipped : callable
         Called with the number of each empty line.
 
     Yields
     ------
     (str, dict)
-        The row's place, and its values by column.
+        The row's location, and its values by column.
 
     Examples
     --------
@@ -84,7 +79,7 @@ def csv_rows(file: TextIO, name: str, check: Callable[[list[str], str], None], s
 
 
 def json_rows(file: TextIO, name: str, check: Callable, skipped=_ignore) -> Iterator[Row]:
-    """Yield each object of a file with one JSON object per line, with its place; see :func:`csv_rows`."""
+    """Yield each row of a file with one JSON object per line, with its location; see :func:`csv_rows`."""
     for n, line in enumerate(file, 1):
         where = f"{name}, line {n}"
         if not line.strip():
@@ -96,7 +91,7 @@ def json_rows(file: TextIO, name: str, check: Callable, skipped=_ignore) -> Iter
 
 
 def json_object(text: str | bytes, where: str) -> dict:
-    """Parse a JSON object; its names become lower case and are stripped.
+    """Parse a JSON object; its names are stripped and converted to lower case.
 
     Examples
     --------
@@ -131,7 +126,7 @@ def _columns(rows: Iterator[list[str]], name: str) -> list[str]:
 
 
 def _distinct(names: Iterable[str], where: str, what: str) -> list[str]:
-    """Return names stripped and in lower case; they must differ, except that several may be empty (final commas)."""
+    """Return the names stripped and in lower case; they must differ, but several may be empty (trailing commas)."""
     names = list(names)
     normalized = [name.strip().lower() for name in names]
     for name in normalized:

@@ -1,4 +1,4 @@
-"""Target classes: chosen by rank, by label, by a table, or the same for all items."""
+"""Rules that give each item its target class: by rank, by label, from a table, or the same class for all items."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ MAX_NAMES = 4  # in a message
 
 @dataclass
 class TargetRule:
-    """A rule that gives each item its target; made by :func:`parse_target`.
+    """A rule that gives each item its target, made by :func:`parse_target`.
 
     Attributes
     ----------
     kind : {"rank", "label", "column", "class", "map", "csv"}
     description : dict
-        The rule as JSON-able data, recorded in the plan; with the SHA-256 of a csv file.
+        The rule as JSON-serialisable data, recorded in the plan; for a csv file, with its SHA-256.
     rank : str or None
         "runner-up", "argmax" or "least", among the model's scores.
     column : {"key", "path"} or None
-        The attribute of an item by which a csv file gives its target.
+        The attribute by which a csv file refers to items.
     dropped : int
         Number of items so far that are not in the map or csv file.
     """
@@ -47,7 +47,7 @@ class TargetRule:
     rank: str | None = None
     column: str | None = None
     dropped: int = 0
-    table: Mapping[Class, Class] = field(default_factory=dict, repr=False)  # for kind "class" {0: target}
+    table: Mapping[Class, Class] = field(default_factory=dict, repr=False)  # {0: target} for kind "class"
 
     def resolve(
         self,
@@ -55,19 +55,19 @@ class TargetRule:
         class_names: Sequence[str] | None = None,
         model_names: Sequence[str] | None = None,
     ) -> Iterator[Item]:
-        """Yield the items with their targets, without those that are not in the table.
+        """Yield the items with their targets, and drop items that are not in the table.
 
         Targets that depend on the model stay None.
 
         Parameters
         ----------
         items : iterable of Item
-            Read as a stream.
+            Read one at a time.
         class_names : sequence of str, optional
             Names of the data's classes, in the order of their numbers.
         model_names : sequence of str, optional
-            Names of the model's classes. Names of targets are looked up in the model's classes, then the data's; names
-            of labels in the data's classes, or in the model's where the data have no names.
+            Names of the model's classes. Names of targets are looked up among the model's classes, then the data's;
+            names of labels among the data's classes, or the model's if the data have no names.
 
         Returns
         -------
@@ -77,7 +77,7 @@ class TargetRule:
         Raises
         ------
         JobError
-            Immediately, where a class name is unknown. After the last item, where no item has a target, or a csv file
+            Immediately, if a class name is unknown. After the last item, if no item has a target, or a csv file
             contains items that do not exist.
 
         Examples
@@ -106,7 +106,7 @@ class TargetRule:
         class_names: Sequence[str] | None = None,
         model_names: Sequence[str] | None = None,
     ) -> int | None:
-        """Return the target for a label that was read with its image, or None; for kinds "label" and "map".
+        """Return the target of an item whose label was read with its image; None unless the kind is "label" or "map".
 
         Examples
         --------
@@ -127,8 +127,8 @@ class TargetRule:
             source = names.label_number(key, where) if self.kind == "map" else key
             target = names.target_number(value, where)
             if numbered.setdefault(source, target) != target:
-                text = f"{pairs[source]!r} and {pair!r}, in which the class is the same by number and by name"
-                raise JobError(f"target must map a class once, got {text}", USAGE)
+                text = f"{pairs[source]!r} and {pair!r}, which name the same class by number and by name"
+                raise JobError(f"target must map each class only once, got {text}", USAGE)
             pairs[source] = pair
         return numbered
 
@@ -150,11 +150,11 @@ class TargetRule:
             any_found |= key is not None
             yield replace(item, target=table.get(key))
         if self.dropped and not any_found:
-            text = f"a {self.kind} with {_shortened(list(table))}, none of which are in the data"
+            text = f"a {self.kind} with {_shortened(list(table))}, none of which is in the data"
             raise JobError(f"target must apply to at least one item, got {text}", USAGE)
         if unused:
             text = f"{self.description['path']} with {len(unused)} that do not exist: {_shortened(sorted(unused))}"
-            raise JobError(f"target must name items of the data by {self.column}, got {text}", USAGE)
+            raise JobError(f"target must refer to items of the data by {self.column}, got {text}", USAGE)
 
 
 def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
@@ -165,20 +165,20 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
     value : str, int, mapping or os.PathLike
         * ``"runner-up"``, ``"argmax"``, ``"least"``: a rank among the model's scores at the source.
         * ``"label"``: the true class of each image.
-        * ``"column"``: the column ``target`` of a data table; the default where there is one.
+        * ``"column"``: the column ``target`` of a data table; the default if there is one.
         * A class number of any type (7, 7.0, "7"; see :func:`~steerlens_fast.data.labels.parse_class`), or a class name
-          of the model or the data, for all items. In a list of synonyms such as "goldfish, Carassius auratus" each is a
-          name. For a model of several labels (``task="multilabel"``), ``"not:cat"`` or ``"not:3"`` removes a label;
-          also in maps and tables.
+          of the model or the data: the target of all items. Each synonym in a name such as "goldfish, Carassius
+          auratus" is a name, too. For ``task="multilabel"``, ``"not:cat"`` or ``"not:3"`` removes a label, also in maps
+          and tables.
         * ``"map:3=8,cat=dog"``, a mapping, or a .json file with a mapping, from label to target. Items with other
           labels are left out.
-        * A .csv file with the columns ``target`` and ``key`` or ``path``; the path is as in the data, relative to the
-          folder of the .csv file, or a key. Other items are left out.
+        * A .csv file with the columns ``target`` and ``key`` or ``path``. A path is written as in the data, or relative
+          to the folder of the .csv file; it may also be a key. Items that are not in the file are left out.
 
     Raises
     ------
     JobError
-        Where the target is invalid; with code ``USAGE``.
+        If the target is invalid; with code ``USAGE``.
 
     Examples
     --------
@@ -204,9 +204,9 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
 
 
 def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] | str:
-    """Return the argument ``target`` of :meth:`steerlens_fast.SteerableLens.morph` for a batch.
+    """Return a batch's argument ``target`` of :meth:`steerlens_fast.SteerableLens.morph`.
 
-    Items without target get class 0.
+    Items without a target, which are not used, get class 0.
 
     Examples
     --------
@@ -219,7 +219,7 @@ def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] |
 
 
 def target_number(value: Class, class_names: Sequence[str] | None, model_names: Sequence[str] | None = None) -> int:
-    """Return the number of a target class, given by number or name; ``~n`` for a label to remove.
+    """Return the number of a target class given by number or name; ``~n`` if label n is to be removed.
 
     Examples
     --------
@@ -239,23 +239,23 @@ class _ClassNames:
     def target_number(self, value: Class, where: str = "") -> int:
         """Return the number of a target: the model's class of that name, otherwise the data's.
 
-        ``where`` is the place of the value in a map or file, for messages.
+        ``where`` is the location of the value in a map or file, for messages.
         """
-        lookups = (_whole, self._model_names), (_whole, self._data_names), (_synonyms, self._model_names)
+        lookups = (_full_names, self._model_names), (_full_names, self._data_names), (_synonyms, self._model_names)
         return self._find(value, where, *lookups)
 
     def model_number(self, name: str, default: int) -> int:
         """Return the number of the model's class with that name or synonym, otherwise ``default``."""
-        names = _whole(self._model_names), _synonyms(self._model_names)
+        names = _full_names(self._model_names), _synonyms(self._model_names)
         if not any(name in synonyms for entries in names for synonyms in entries):
             return default
-        return self._find(name, "", (_whole, self._model_names), (_synonyms, self._model_names))
+        return self._find(name, "", (_full_names, self._model_names), (_synonyms, self._model_names))
 
     def label_number(self, value: Class, where: str = "") -> int:
-        """Return the number of a label: the data's class of that name; the model's where the data have no names."""
+        """Return the number of a label: the data's class of that name, or the model's if the data have no names."""
         if self._data_names is not None:
-            return self._find(value, where, (_whole, self._data_names))
-        return self._find(value, where, (_whole, self._model_names), (_synonyms, self._model_names))
+            return self._find(value, where, (_full_names, self._data_names))
+        return self._find(value, where, (_full_names, self._model_names), (_synonyms, self._model_names))
 
     def _find(self, value: Class, where: str, *lookups: tuple[Callable, list[str] | None]) -> int:
         if isinstance(value, int):
@@ -273,36 +273,38 @@ class _ClassNames:
         raise JobError(self._unknown(value, where, [name for split, names in lookups for name in split(names)]), USAGE)
 
     def _unknown(self, value: str, where: str, names: list[tuple[str, ...]]) -> str:
-        """Return the message about a name that no class has."""
+        """Return the message for a name that no class has."""
         known = [("model", self._model_names)] if self._model_names is not None else []
         known += [("data", self._data_names)] if self._data_names is not None or not known else []
         text = "; ".join(
             f"classes of the {owner}: {_shortened(names) if names else 'no names'}" for owner, names in known
         )
         words = list(dict.fromkeys(name for synonyms in names for name in synonyms))
-        close = _containing(value, words) or did_you_mean(value, words if where else [*words, LABEL, COLUMN, *RANKS])
+        known_words = words if where else [*words, LABEL, COLUMN, *RANKS]
+        close = _suggest_containing(value, words) or did_you_mean(value, known_words)
         expected = "the number or name of a class" if where else TARGET_FORMS
         return f"target must be {expected}, got {value!r}{where}{close} ({text})"
 
 
 def _with_model_target(item: Item, class_names: Sequence[str] | None, names: _ClassNames) -> Item:
-    """Replace a target of the data's classes by the model's class of the same name, if there is one."""
+    """Replace a target that is a class of the data by the model's class of the same name, if there is one."""
     if item.target is None or class_names is None:
         return item
     return replace(item, target=names.model_number(class_names[item.target], item.target))
 
 
-def _whole(names: list[str] | None) -> list[tuple[str, ...]]:
+def _full_names(names: list[str] | None) -> list[tuple[str, ...]]:
+    """Return each name as the only one of its class."""
     return [(name,) for name in names or []]
 
 
 def _synonyms(names: list[str] | None) -> list[tuple[str, ...]]:
-    """Return the synonyms in each name, separated by commas as in ImageNet."""
+    """Return the synonyms in each name; they are separated by commas, as in ImageNet."""
     return [tuple(part.strip() for part in name.split(",")) for name in names or []]
 
 
 def _parse_target_class(value, where: str = "") -> Class:
-    """Return a class number or name; JobError for anything else. ``where`` is the value's place, for messages."""
+    """Return a class number or name; raise a JobError for anything else. ``where`` is the location, for messages."""
     try:
         parsed = parse_class(value, "target", "target")
     except JobError:
@@ -323,7 +325,8 @@ def _map_rule(pairs: Mapping) -> TargetRule:
         where = f" in '{source}={value}'"
         key, target = _parse_target_class(source, where), _parse_target_class(value, where)
         if table.setdefault(key, target) != target:
-            raise JobError(f"target must map a class once, got {key!r} twice: with {table[key]!r}, and{where}", USAGE)
+            text = f"{key!r} twice: with {table[key]!r}, and{where}"
+            raise JobError(f"target must map each class only once, got {text}", USAGE)
     if not table:
         raise JobError("target must map at least one class, got none", USAGE)
     return TargetRule("map", {"kind": "map", "map": {str(k): v for k, v in table.items()}}, table=table)
@@ -337,7 +340,7 @@ def _parse_map(text: str) -> dict[str, str]:
             raise JobError(f"target must be 'map:FROM=TO,FROM=TO' with classes, got {pair!r} in {text!r}", USAGE)
         if pairs.setdefault(source, target) != target:
             both = f"'{source}={pairs[source]}' and '{source}={target}'"
-            raise JobError(f"target must map a class once, got {source!r} twice: {both} in {text!r}", USAGE)
+            raise JobError(f"target must map each class only once, got {source!r} twice: {both} in {text!r}", USAGE)
     return pairs
 
 
@@ -354,11 +357,11 @@ def _read_json(path: str) -> dict:
 
 
 def _distinct(path: str, pairs: list[tuple[str, object]]) -> dict:
-    """Return the pairs of a JSON object as a dictionary; JobError where a name has two values."""
+    """Return the pairs of a JSON object as a dictionary; raise a JobError if a name occurs twice."""
     table: dict = {}
     for name, value in pairs:
         if name in table:
-            raise JobError(f"target {path} must map a class once, got {name!r} twice", USAGE)
+            raise JobError(f"target {path} must map each class only once, got {name!r} twice", USAGE)
         table[name] = value
     return table
 
@@ -395,16 +398,16 @@ def _check_columns(columns: list[str], where: str) -> None:
         raise JobError(f"{where}: columns must include 'target', and 'key' or 'path', got {columns}", USAGE)
 
 
-def _containing(value: str, names: list[str]) -> str:
+def _suggest_containing(value: str, names: list[str]) -> str:
     """Return the end of a message about an unknown name: the names that contain it as a word in any case, or "".
 
     Examples
     --------
-    >>> _containing("Cat", ["tiger cat", "Egyptian cat", "cattle"]), _containing("cow", ["tiger cat"])
+    >>> _suggest_containing("Cat", ["tiger cat", "Egyptian cat", "cattle"]), _suggest_containing("cow", ["tiger cat"])
     ("; did you mean 'tiger cat' or 'Egyptian cat'?", '')
     """
     word = re.compile(rf"\b{re.escape(value)}\b", re.IGNORECASE)
-    found = [repr(name) for name in names if word.search(name) and "," not in name]  # synonyms, not lists of them
+    found = [repr(name) for name in names if word.search(name) and "," not in name]  # single synonyms only
     more = f" or {len(found) - MAX_NAMES} others" if len(found) > MAX_NAMES else ""
     return f"; did you mean {' or '.join(found[:MAX_NAMES])}{more}?" if found else ""
 

@@ -1,4 +1,4 @@
-"""The range of values of a data set whose images have more than 8 bits."""
+"""The range of values that occur in images of more than 8 bits."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .sources import Source
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SAMPLED = 16  # images that are checked for narrow values
+SAMPLED = 16  # images that are checked for a narrow range of values
 THREADS = 4
 
 
 def read_image(source: Source, item: Item, range=None, **decode_options) -> Image:
-    """Decode an item's image at its own size; raise BadItem if it cannot be decoded.
+    """Decode an item's image at its original size; raise BadItem if it cannot be decoded.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ def _values(source: Source, item: Item, **options) -> dict | None:
 
 
 def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_options) -> list[str]:
-    """Return a warning if the first images use a small part of the value range."""
+    """Return a list, with a warning if the first images use a small part of their value range, else empty."""
     sampled = list(islice(items, SAMPLED))
-    with _thread_pool() as pool:  # all of them: 8-bit images may precede those of more bits
+    with _thread_pool() as pool:  # all sampled images: 8-bit ones may come before those of more bits
         values = pool.map(partial(_values, source, **decode_options), sampled)
         narrow = [each for each in values if is_narrow_range(each)]
     if not narrow:

@@ -262,7 +262,7 @@ def test_what_is_wrong_with_a_file_is_reported_in_words(kind):
     """A file that ends early is truncated, and one that is damaged is not; no address, type or buffer of Pillow."""
     whole = FILES[kind]
     cut = whole[: len(whole) * 3 // 4]
-    with pytest.raises(BadItem, match=rf"^the {kind} ends before its image data do, after {len(cut)} bytes$"):
+    with pytest.raises(BadItem, match=rf"^the {kind} ends after {len(cut)} bytes, before the end of its image data$"):
         decode(cut)
     header = {"JPEG": 3, "GIF": 6, "WEBP": 12, "TIFF": 8}.get(kind)
     damaged = {
@@ -301,7 +301,7 @@ def asked(monkeypatch):
 
     def apply(function):
         monkeypatch.setattr(
-            decoding, "torchcodec", lambda: lambda d, *, mode: files.append(d) or function(d, mode=mode)
+            decoding, "load_torchcodec", lambda: lambda d, *, mode: files.append(d) or function(d, mode=mode)
         )
         return files
 
@@ -338,7 +338,7 @@ def test_what_torchcodec_fails_on_pillow_decodes(asked, answer):
 def test_torchcodec_gives_the_same_pixels(animals, mode):
     """The real one, where it can be loaded beside this torch."""
     try:
-        decoding.torchcodec()
+        decoding.load_torchcodec()
     except (MissingExtra, JobError) as error:
         pytest.skip(f"torchcodec (extra decode): {error}")
     folder, _ = animals
@@ -349,7 +349,7 @@ def test_torchcodec_gives_the_same_pixels(animals, mode):
 
 def test_torchcodec_that_cannot_be_used_is_an_error(monkeypatch):
     """Not installed, or built for another torch: it is said once, before any item is blamed."""
-    decoding.torchcodec.cache_clear()
+    decoding.load_torchcodec.cache_clear()
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     with pytest.raises(MissingExtra, match=r"steerlens_fast\[decode\]"):
         decode(b"", decoder="torchcodec")
@@ -358,7 +358,7 @@ def test_torchcodec_that_cannot_be_used_is_an_error(monkeypatch):
         raise OSError("Could not load this library")
 
     monkeypatch.setattr(decoding, "require_extra", fails)
-    with pytest.raises(JobError, match="decoder torchcodec .* Could not load this library") as error:
+    with pytest.raises(JobError, match="torchcodec must be .* Could not load this library") as error:
         decode(b"", decoder="torchcodec")
     assert error.value.code == 2
 

@@ -42,7 +42,7 @@ def test_whole_numbers_of_any_type_are_ints():
 
 
 def check_anything_else_with_place_and_value(value):
-    with pytest.raises(JobError, match="^t.csv, line 7: goal must be an int from 0 on, got "):
+    with pytest.raises(JobError, match="^t.csv, line 7: goal must be a non-negative int, got "):
         parse_class(value, "t.csv, line 7", "goal")
 
 
@@ -162,7 +162,7 @@ WRONG_LABELS = [[1.0, 1.5], ["1", "1.5"], [1.0, float("nan")], ["cat", "1.5"], [
 @pytest.mark.parametrize("make", SOURCES)
 def test_every_source_raises_for_wrong_labels(make, tmp_path):
     """The message has the value, and the file or the data set."""
-    message = "(label must be an int from 0 on|labels must be all ints or all names), got"
+    message = "(label must be a non-negative int|labels must be all ints or all names), got"
     mixed = [] if make is python else [["1", "cat"]]  # a data set's own classes have both names and numbers
     for n, values in enumerate([*WRONG_LABELS, *mixed]):
         (tmp_path / str(n)).mkdir()

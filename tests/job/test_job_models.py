@@ -99,7 +99,7 @@ def test_class_names_from_a_file(tmp_path):
         ("a\n\nb\n", "txt", "one name on each line, got an empty line 2"),
         ("", "txt", "got an empty file"),
         ('["a", 1]', "json", "must be a sequence of str.* got 1 for class 1"),
-        ("[", "json", "must be a file that can be read"),
+        ("[", "json", "must be a readable file"),
     ],
 )
 def test_wrong_class_names_are_an_error(text, suffix, words, table, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Arrays of images: .npy, memory-mapped, and .safetensors, read row by row."""
+"""Arrays of images: .npy files, which are memory-mapped, and .safetensors files; both are read row by row."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ...errors import BadItem
+from ...errors import BadItem, usage_error
 from ...extras import require_extra
 from ..items import Item
 from ..labels import class_number, parse_class, sorted_class_names
-from .base import LeftOut, Source, numbered_key, printable, usage_error
+from .base import LeftOut, Source, numbered_key, printable
 
 DTYPES = ("U8", "U16", "F16", "BF16", "F32", "F64")  # named as in safetensors
-RANGE_DTYPES = ("I8", "I16", "I32", "I64")  # need a range
+RANGE_DTYPES = ("I8", "I16", "I32", "I64")  # supported only with a range
 EXPECTED_DTYPES = "uint8, uint16 or floats in [0, 1], or other integers with a range (--range)"
 
 
 class ArraySource(Source):
     """The images of an array [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3; uint8, uint16, or floats in [0, 1].
 
-    If the last axis has size 1 or 3 it is the channel axis, otherwise the second one is; ``description["layout"]``
-    records which. Labels, if any, are N class numbers, of any type, or N class names. Other tensors of a .safetensors
+    If the last axis has size 1 or 3, it is the channel axis; otherwise the second axis is. ``description["layout"]``
+    records which. Labels, if any, are N class numbers of any type, or N class names. Other tensors of a .safetensors
     file are left out and counted.
     """
 
@@ -75,12 +75,15 @@ def npy_source(path: str, labels: str | None, any_values: bool = False) -> Array
 
 
 def safetensors_source(path: str, labels: str | None, any_values: bool = False) -> ArraySource:
-    """Open a .safetensors file with "images", or one tensor of 3 or 4 axes; labels are its "labels" or a .npy file."""
+    """Open a .safetensors file with a tensor "images", or only one with 3 or 4 axes.
+
+    Labels come from a .npy file, or from the tensor "labels".
+    """
     safetensors = require_extra("save", "safetensors")
     try:
         file = safetensors.safe_open(path, framework="pt")  # numpy has no bfloat16
     except (OSError, safetensors.SafetensorError) as error:
-        raise usage_error(f"data must be a whole safetensors file, got {printable(path)}: {error}") from error
+        raise usage_error(f"data must be a complete safetensors file, got {printable(path)}: {error}") from error
     name = _images_name(file, path)
     rows = file.get_slice(name)
     kind = rows.get_dtype()
@@ -108,11 +111,11 @@ class Labels:
     Parameters
     ----------
     values : numpy.ndarray
-        Number or name for each row.
+        A number or name for each row.
     count : tuple of int
         (N,), the number of images.
     path : str
-        Their file, for messages.
+        The labels' file, for messages.
     """
 
     def __init__(self, values: np.ndarray, count: Sequence[int], path: str):
@@ -132,7 +135,7 @@ class Labels:
         self._numbers = {name: n for n, name in enumerate(self.names or ())}
 
     def number(self, n: int) -> int | None:
-        """Return the class number of a row."""
+        """Return the class number of row ``n``."""
         return class_number(self._values[n].item(), f"{self._path}[{n}]", self._numbers)
 
 
@@ -142,7 +145,8 @@ def _images_name(file, path: str) -> str:
     if "images" in candidates:
         return "images"
     if len(candidates) != 1:
-        raise usage_error(f'data must have a tensor "images", or one of 3 or 4 axes, got {shapes} in {printable(path)}')
+        expected = 'a tensor "images", or only one tensor with 3 or 4 axes'
+        raise usage_error(f"data must have {expected}, got {shapes} in {printable(path)}")
     return candidates[0]
 
 
@@ -163,9 +167,9 @@ def _load(path: str, what: str) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise usage_error(f"{what} must be a whole .npy file, got {printable(path)}: {error}") from error
+        raise usage_error(f"{what} must be a complete .npy file, got {printable(path)}: {error}") from error
     if not isinstance(array, np.ndarray):
-        raise usage_error(f"{what} must be a .npy file, got an archive of several: {printable(path)}")
+        raise usage_error(f"{what} must be a .npy file, got an archive of several arrays: {printable(path)}")
     return array
 
 

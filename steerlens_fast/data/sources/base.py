@@ -6,14 +6,14 @@ import os
 import stat
 from collections.abc import Iterator
 
-from ...errors import USAGE, BadItem, JobError
+from ...errors import BadItem, usage_error
 from ..items import Item
 
-# Of image files; compared in lower case
+# Suffixes of image files; compared in lower case
 SUFFIXES = ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "gif", "webp", "ppm", "pgm", "pnm", "pbm", "jpe", "jfif")
 ENDINGS = tuple(f".{s}" for s in SUFFIXES)
 MAX_FILE = 1 << 30  # bytes; larger files are not read
-MAX_EXAMPLES = 3  # names of left-out entries, by reason
+MAX_EXAMPLES = 3  # names of left-out entries that are stored for each reason
 
 # Folders that operating systems and other programs create; names that begin with "." are left out as hidden
 SYSTEM_FOLDERS = ("__MACOSX", "__pycache__", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")
@@ -44,11 +44,11 @@ class LeftOut:
             examples.append(printable(name))
 
     def as_dict(self) -> dict[str, dict]:
-        """Return the counts and examples, JSON-able and sorted by reason."""
+        """Return the counts and examples, sorted by reason and JSON-serialisable."""
         return {r: {"count": n, "examples": self._examples[r]} for r, n in sorted(self._counts.items())}
 
     def as_text(self) -> str:
-        """Return text such as ``"2 hidden (.a, .b), 1 not an image (notes.txt)"``; empty where nothing is left out."""
+        """Return text such as ``"2 hidden (.a, .b), 1 not an image (notes.txt)"``; "" if nothing is left out."""
         entries = self.as_dict().items()
         return ", ".join(f"{entry['count']} {reason} ({', '.join(entry['examples'])})" for reason, entry in entries)
 
@@ -59,11 +59,11 @@ class Source:
     Attributes
     ----------
     description : dict
-        Kind, paths and shape of the source; JSON-able, recorded in the plan.
+        Kind, paths and shape of the source; JSON-serialisable, recorded in the plan.
     class_names : list of str or None
-        Names of the labels, complete when the listing ends; None where there are none.
+        Names of the classes, complete only when the listing has ended; None if they have no names.
     labels_read_with_images : bool
-        Whether some labels are known only once their image is read.
+        Whether some labels are known only when their image has been read.
     left_out : LeftOut
         Entries that the last listing left out.
     """
@@ -74,7 +74,7 @@ class Source:
         self.description, self.class_names, self.left_out = description, class_names, LeftOut()
 
     def where(self, item: Item) -> str:
-        """Return the place of an item, for messages."""
+        """Return the location of an item, for messages."""
         return printable(item.path)
 
     def listing(self) -> Iterator[Item]:
@@ -83,19 +83,19 @@ class Source:
         Raises
         ------
         JobError
-            Where there are no items, or the source is damaged.
+            If there are no items, or the source is damaged.
         """
         raise NotImplementedError
 
     def read(self, item: Item):
         """Return the image of an item: encoded bytes, or an array, tensor or PIL image for :func:`decode`.
 
-        Thread-safe, and does not need a listing in the same process.
+        Thread-safe; works without a listing in the same process.
 
         Raises
         ------
         BadItem
-            Where the image cannot be read.
+            If the image cannot be read.
         """
         return read_file(item.path)
 
@@ -104,13 +104,8 @@ class Source:
         return self.read(item), item.label
 
 
-def usage_error(message: str) -> JobError:
-    """Return an error in the arguments or the data."""
-    return JobError(message, USAGE)
-
-
 def read_file(path: str) -> bytes:
-    """Return all bytes of a file; BadItem where it is empty or cannot be read."""
+    """Return all bytes of a file; raise BadItem if it is empty or cannot be read."""
     try:
         # unbuffered: a single read; non-blocking: opening a pipe without a writer would wait forever
         with open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
@@ -135,7 +130,7 @@ def printable(name: str | os.PathLike) -> str:
 
 
 def safe_key(name: str) -> str:
-    """Return a name as a relative path without "." and "..", so that outputs stay in their folder.
+    """Return a name as a relative path without "." and "..", so that it cannot lead out of the output folder.
 
     Examples
     --------
@@ -146,14 +141,14 @@ def safe_key(name: str) -> str:
 
 
 def check_key(key, where: str) -> str:
-    """Check a key given by the data: a relative path that is a valid file name."""
+    """Check that a key from the data is a relative path and a valid file name, and return it."""
     if isinstance(key, str) and key and safe_key(key) == key and is_file_name(key):
         return key
     raise usage_error(f"{where}: key must be a relative path without empty, '.' or '..' parts, got {key!r}")
 
 
 def is_file_name(text: str) -> bool:
-    """Return whether a text is a valid file name: no NUL, and UTF-8 or surrogate escapes of other bytes."""
+    """Return whether a string is a valid file name: without NUL, and without surrogates other than escaped bytes."""
     try:
         return b"\0" not in text.encode(errors="surrogateescape")
     except UnicodeEncodeError:  # a lone surrogate, which JSON can contain
@@ -161,7 +156,7 @@ def is_file_name(text: str) -> bool:
 
 
 def numbered_key(index: int, count: int) -> str:
-    """Return the key of an item without a name: its zero-padded index.
+    """Return the key of an item that has no name: its index, padded with zeros.
 
     Examples
     --------
@@ -183,5 +178,5 @@ def in_system_folder(name: str) -> bool:
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file is treated as an image: it has an image suffix and is not hidden."""
+    """Return whether a file is treated as an image: it has the suffix of an image and is not hidden."""
     return name.lower().endswith(ENDINGS) and not name.startswith(".")

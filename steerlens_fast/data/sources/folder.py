@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from ...errors import usage_error
 from ..items import Item
 from .base import (
     HIDDEN,
@@ -16,7 +17,6 @@ from .base import (
     Source,
     is_image_name,
     printable,
-    usage_error,
 )
 
 FolderId = tuple[int, int]  # device and inode
@@ -25,11 +25,11 @@ FolderId = tuple[int, int]  # device and inode
 class FolderSource(Source):
     """The image files of a folder and its sub-folders, sorted by the code points of their names.
 
-    If the folder itself contains images, there are no labels. Otherwise each sub-folder is a class; classes are
-    numbered in the order of their names, as in torchvision's ImageFolder, and deeper folders belong to their class. A
-    sub-folder without images is an error, since it would shift the numbers of the other classes. Links are followed,
-    but not to a folder that contains them. Hidden files and folders, folders of operating systems (``__MACOSX`` and
-    others, at any depth) and files that are not images are left out and counted.
+    If the folder itself contains images, there are no labels. Otherwise each sub-folder is a class, which includes the
+    folders inside it; classes are numbered in the order of their names, as in torchvision's ImageFolder. A sub-folder
+    without images is an error, since it would shift the numbers of the other classes. Links are followed, but not to a
+    folder that contains them. Hidden files and folders, folders that operating systems create (``__MACOSX`` and
+    others, at any depth), and files that are not images are left out and counted.
     """
 
     def __init__(self, path: str):
@@ -52,14 +52,14 @@ class FolderSource(Source):
             )
 
     def _check_classes(self) -> None:
-        """Check that each class has an image, before the first item: a job may list only some of the items."""
+        """Check that each class has an image. Called before the first item, since a job may list only some items."""
         above = {_folder_id(self.root)}
         empty = [name for name in self.class_names or () if not _has_image(f"{self.root}/{name}", above)]
         if empty and len(empty) < len(self.class_names):
             names = ", ".join(printable(name) for name in empty[:9]) + (" ..." if len(empty) > 9 else "")
             raise usage_error(
                 f"data must have an image ({', '.join(SUFFIXES)}) in each class folder, got none in {names} of "
-                f"{printable(self.root)}: remove folders that are not classes, which would renumber the others"
+                f"{printable(self.root)}: remove folders that are not classes, since they shift the class numbers"
             )
 
 
@@ -74,7 +74,7 @@ def is_tar_folder(path: str) -> bool:
 
 
 def _walk(folder: str, under: str, above: set[FolderId], left_out: LeftOut) -> Iterator[str]:
-    """Yield relative names of image files; ``above`` are the folders that contain this one."""
+    """Yield the relative paths of image files; ``above`` has the folders that contain this one."""
     files, folders = _scan(folder, above, left_out, under)
     for name in sorted(files + list(folders)):
         if name in folders:
@@ -93,7 +93,7 @@ def _has_image(folder: str, above: set[FolderId]) -> bool:
 def _scan(
     folder: str, above: set[FolderId], left_out: LeftOut, under: str = "", only_first: bool = False
 ) -> tuple[list[str], dict[str, FolderId]]:
-    """Return the image files directly in a folder, or only the first one found, and its sub-folders."""
+    """Return the image files directly in a folder, or only the first one that is found, and its sub-folders."""
     files, folders = [], {}
     try:
         with os.scandir(folder) as entries:
@@ -115,9 +115,7 @@ def _scan(
                 else:
                     left_out.add(NO_IMAGE, under + entry.name)
     except OSError as error:  # not left out silently: the folder may contain images
-        raise usage_error(
-            f"data must be folders that can be read, got {printable(folder)}: {error.strerror}"
-        ) from error
+        raise usage_error(f"data must be a readable folder, got {printable(folder)}: {error.strerror}") from error
     return files, folders
 
 

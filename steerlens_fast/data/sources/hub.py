@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from ...errors import BadItem, remove_volatile_text
+from ...errors import BadItem, remove_volatile_text, usage_error
 from ...extras import require_extra
 from ...io.paths import expand_home
 from ..items import Item
 from ..labels import class_number, sorted_class_names
-from .base import LeftOut, Source, numbered_key, printable, read_file, usage_error
+from .base import LeftOut, Source, numbered_key, printable, read_file
 
-SPLITS = ("test", "train")  # the default split, in this order
+SPLITS = ("test", "train")  # default splits, the first that exists is used
 
 
 class HubSource(Source):
-    """``NAME`` or ``NAME#split``; NAME is on the hub, a folder of images, or a folder that ``save_to_disk`` wrote.
+    """The data set ``NAME`` or ``NAME#split``: on the hub, a folder of images, or a folder written by ``save_to_disk``.
 
-    The default split is the only split if there is one; otherwise "test" if it exists, otherwise "train". Images are
-    the first column of type Image; labels are the first of type ClassLabel (-1 is no label), otherwise a column "label"
+    By default the only split is used; if there are several, "test", otherwise "train". Images are in the first column
+    of type Image; labels are in the first column of type ClassLabel (-1 means no label), otherwise in a column "label"
     of class numbers or names. Other splits and other columns of images are left out and counted.
     """
 
@@ -95,11 +95,12 @@ def _load(name: str, split: str):
         split = _choose_split(names, split, name)
         return datasets.load_dataset(name, split=split), split, [other for other in names if other != split]
     except (OSError, ValueError, RuntimeError) as error:
-        raise usage_error(f"data must be a data set that datasets can load, got {printable(name)}: {error}") from error
+        expected = "a data set that the package datasets can load"
+        raise usage_error(f"data must be {expected}, got {printable(name)}: {error}") from error
 
 
 def _single_split(data, split: str):
-    """Return a data set that was saved alone, and the name of its split."""
+    """Return a data set that was saved without other splits, and the name of its split."""
     name = str(data.split or "train")
     _choose_split([name], split, "this data set")
     return data, name

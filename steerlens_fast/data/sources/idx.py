@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ...errors import usage_error
 from ...io.paths import expand_home
 from .arrays import ArraySource, Labels
-from .base import printable, usage_error
+from .base import printable
 
 PREFIX = "idx:"
 FILE = re.compile(
@@ -26,8 +27,8 @@ DEFAULT = "train"
 def idx_source(spec: str) -> ArraySource:
     """Open ``FOLDER[#part]``: files such as ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, plain or .gz.
 
-    A part is the prefix of the file names; "test" stands for "t10k". By default "train", or the only part. Labels are
-    used where their file exists.
+    The part is the prefix of the file names; "test" stands for "t10k". The default is the only part, or "train" if
+    there are several. There are labels if their file exists.
 
     Raises
     ------
@@ -43,7 +44,7 @@ def idx_source(spec: str) -> ArraySource:
 
 
 def split_spec(spec: str) -> tuple[str, str | None]:
-    """Return folder and part.
+    """Return the folder and the part of ``idx:FOLDER[#part]``; None if no part is given.
 
     Examples
     --------
@@ -55,7 +56,7 @@ def split_spec(spec: str) -> tuple[str, str | None]:
 
 
 def absolute_spec(spec: str) -> str:
-    """Return the specification ``idx:FOLDER[#part]`` with ``~`` expanded and, where it exists, an absolute folder."""
+    """Return ``idx:FOLDER[#part]`` with ``~`` expanded and, if the folder exists, its absolute path."""
     folder, part = split_spec(spec)
     folder = expand_home(folder)
     return (
@@ -68,7 +69,7 @@ def _files(folder: str, part: str | None) -> dict[str, str]:
     if not os.path.isdir(folder):
         raise usage_error(f"data must be idx:FOLDER[#part], got {printable(folder)}: no such folder")
     parts: dict[str, dict[str, str]] = {}
-    for name in sorted(os.listdir(folder), reverse=True):  # a plain file replaces the same one with .gz
+    for name in sorted(os.listdir(folder), reverse=True):  # so that a plain file takes precedence over its .gz
         if match := FILE.fullmatch(name):
             own = match["part"].lower()
             path = os.path.abspath(os.path.join(folder, name))
@@ -83,7 +84,7 @@ def _files(folder: str, part: str | None) -> dict[str, str]:
 
 
 def _read(path: str, kind: str) -> np.ndarray:
-    """Return the array of a file: memory-mapped where it is not compressed."""
+    """Return the array in a file, memory-mapped if the file is not compressed."""
     axes, name = MAGIC[kind] & 0xFF, printable(path)
     header = 4 * (1 + axes)
     compressed = path.lower().endswith(".gz")
@@ -93,11 +94,11 @@ def _read(path: str, kind: str) -> np.ndarray:
             expected = int(np.prod(shape, dtype=object))
             body = file.read(expected + 1) if compressed else None
     except (OSError, EOFError, gzip.zlib.error) as error:
-        raise usage_error(f"{kind} must be a whole IDX file, got {name}: {error}") from error
+        raise usage_error(f"{kind} must be a complete IDX file, got {name}: {error}") from error
     length = len(body) if compressed else Path(path).stat().st_size - header
     if length != expected:
         got = f"more than {expected}" if compressed and length > expected else length
-        text = f"{expected} bytes after the header, as its shape {shape} says"
+        text = f"{expected} bytes after the header, which gives the shape {shape}"
         raise usage_error(f"{kind} must have {text}, got {got} in {name}")
     if not expected:
         raise usage_error(f"{kind} must have at least one value, got the shape {shape} in {name}")
@@ -107,7 +108,7 @@ def _read(path: str, kind: str) -> np.ndarray:
 
 
 def _header(data: bytes, kind: str, name: str) -> tuple[int, ...]:
-    """Return magic number and shape of a file, from its first bytes."""
+    """Return the magic number and the shape of a file, from its first bytes."""
     expected = MAGIC[kind]
     magic = int.from_bytes(data[:4], "big")
     if magic != expected:

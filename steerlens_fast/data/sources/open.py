@@ -1,12 +1,13 @@
-"""Opening a source: detects the kind of data from its name or type."""
+"""Opens a source; the kind of data is detected from its name or type."""
 
 from __future__ import annotations
 
 import os
 import re
 
+from ...errors import usage_error
 from ...io.paths import expand_home
-from .base import SUFFIXES, Source, printable, usage_error
+from .base import SUFFIXES, Source, printable
 
 __all__ = ["SUFFIXES", "Source", "open_source"]
 
@@ -18,7 +19,7 @@ KINDS = (
 
 
 def open_source_from_config(config, data=None) -> Source:
-    """Open the data of a configuration, or ``data`` in their place."""
+    """Open a configuration's data, or ``data`` in their place."""
     data = config.data if data is None else data
     return open_source(data, labels=config.labels, any_values=config.range is not None)
 
@@ -29,14 +30,14 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
     Parameters
     ----------
     data : str, path, or map-style data set
-        A folder of images (with one sub-folder per class, or none) or of .tar files; a .csv or .jsonl with ``path``,
+        A folder of images (with or without one sub-folder per class) or of .tar files; a .csv or .jsonl with ``path``,
         ``label`` (the true class), ``target`` (the class to morph toward) and ``key``; webdataset .tar files,
         by name or pattern; a .npy or .safetensors array; ``"idx:FOLDER"`` or ``"idx:FOLDER#test"``; ``"hf:NAME"``
-        or ``"hf:NAME#split"``; ``"pkg.mod:callable"``; or an object of (image, target[, key]).
+        or ``"hf:NAME#split"``; ``"pkg.mod:callable"``; or a map-style data set of (image, target[, key]).
     labels : str or path, optional
         A .npy of N class numbers or names, for an array of N images.
     any_values : bool
-        Whether arrays may contain other integers and floats outside [0, 1], because a range is given.
+        Whether arrays may contain other integers, and floats outside [0, 1], because a range is given.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
     Raises
     ------
     JobError
-        With the code for wrong usage, where ``data`` does not exist or is none of these.
+        If ``data`` does not exist or is none of these; with code ``USAGE``.
 
     Examples
     --------

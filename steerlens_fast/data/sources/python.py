@@ -1,4 +1,4 @@
-"""Map-style data sets: objects with ``__len__`` and ``__getitem__``, passed or made by ``pkg.mod:callable``."""
+"""Map-style data sets: objects with ``__len__`` and ``__getitem__``, or a ``pkg.mod:callable`` that returns one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from numbers import Number
 
 from ...checks import is_int
 from ...classifier.isolation import ForkSafeLock
-from ...errors import BadItem, JobError, describe_error
+from ...errors import BadItem, JobError, describe_error, usage_error
 from ..import_object import import_object, user_code_error
 from ..items import Item
 from ..labels import class_number, parse_class
-from .base import Source, check_key, numbered_key, usage_error
+from .base import Source, check_key, numbered_key
 
 CLASSES = "a sequence of names, or a mapping between names and 0, 1, ..."  # accepted types
 
@@ -23,19 +23,19 @@ class PythonSource(Source):
 
     An image is a PIL image, a uint8 tensor or array [H, W, C] or [C, H, W], a float tensor in [0, 1], or encoded bytes.
     Class names are the data set's ``classes``: a sequence of names, or a mapping between names and 0, 1, ..., in either
-    direction; without these, the keys of ``class_to_idx``. A label is a class number of any type, or a class name. -1
-    is no label, as in torchvision.
+    direction; without this attribute, the keys of ``class_to_idx``. A label is a class number of any type, or a class
+    name. -1 means no label, as in torchvision.
 
-    Labels are the first of the data set's ``targets``, ``labels`` and ``samples`` that is a sequence with one class
-    number for each item, or one name of ``classes``; in ``samples``, tuples or lists with the class number as second
-    part. All others (texts that are not in ``classes``, such as paths of files; mappings; lists of boxes) are ignored,
-    and the label of an item is read together with its image.
+    Labels are taken from the first of the attributes ``targets``, ``labels`` and ``samples`` that is a sequence with
+    one class number or one name of ``classes`` for each item; ``samples`` must be tuples or lists with the class number
+    in second place. An attribute with anything else (strings that are not in ``classes``, such as paths; mappings;
+    lists of boxes) is ignored. Without such an attribute, the label of an item is read together with its image.
 
-    A number that is no class (1.5, -3) in ``targets`` or ``labels`` is an error. If it comes with an item, only that
-    item fails; so does an item whose name is not in ``classes``, or is there twice. A target that is not a single
-    number or string (boxes, several labels) is no label.
+    A number that is not a class (1.5, -3) in ``targets`` or ``labels`` is an error. If it is read with an item, only
+    that item fails; the same holds for a name that is not in ``classes``, or occurs there twice. A target that is not
+    a single number or string (boxes, several labels) is not a label.
 
-    Keys are the data set's ``keys``, by default numbers. Where items are triples and there are no ``keys``, the listing
+    Keys are the data set's ``keys``, by default numbers. If items are triples and there are no ``keys``, the listing
     reads every item once.
     """
 
@@ -86,7 +86,7 @@ class PythonSource(Source):
             raise BadItem("bad-label", str(error)) from error
 
     def _get(self, n: int) -> tuple:
-        """Return image, target and key of an item; None for those that it lacks."""
+        """Return the image, target and key of an item; target and key are None if it has none."""
         try:
             with self._lock:
                 item = self.data[n]
@@ -118,24 +118,22 @@ class PythonSource(Source):
         return self._label(target, path) if label is None else label, check_key(own_key, path) if own_key else key
 
     def _label(self, target, where: str) -> int | None:
-        """Return the class number of a target; None where the target is no single number or text."""
+        """Return the class number of a target; None if the target is not a single number or string."""
         if not _is_one_value(target):
             return None
         value = _class(target, where)
         if isinstance(value, str) and not self.class_names:
-            hint = f"a data set with names of classes must have them as its attribute classes, {CLASSES}"
-            raise usage_error(f"{where}: label must be an int from 0 on, got {value!r}: {hint}")
+            hint = f"for class names, the data set must have the attribute classes, {CLASSES}"
+            raise usage_error(f"{where}: label must be a non-negative int, got {value!r}; {hint}")
         return self._number(value, where)
 
     def _number(self, value: int | str | None, where: str) -> int | None:
         if value in self._ambiguous:
-            raise usage_error(
-                f"{where}: label must be the name of one class, got {value!r}, which several classes have"
-            )
+            raise usage_error(f"{where}: label must be the name of one class, got {value!r}, the name of several")
         return class_number(value, where, self._numbers)
 
     def _labels(self, count: int) -> list[int | None] | None:
-        """Return the labels of the data set's attributes; None where there are none, or a transform changes targets."""
+        """Return the labels in the data set's attributes; None if there are none, or a transform changes targets."""
         if getattr(self.data, "target_transform", None) is not None:
             return None
         for name in ("targets", "labels", "samples"):
@@ -167,7 +165,7 @@ def call_factory(spec: str):
 
 
 def _read_attribute(data, name: str, count: int) -> Sequence | None:
-    """Return an attribute that has one number or text for each item; None for any other attribute."""
+    """Return an attribute that has one number or string for each item; None for any other attribute."""
     entries = _of_length(data, name, count)
     if entries is None:
         return None
@@ -178,36 +176,36 @@ def _read_attribute(data, name: str, count: int) -> Sequence | None:
 
 
 def _class(value, where: str) -> int | str | None:
-    """Return the class of a value, see :func:`parse_class`; -1 is no class, as in torchvision's data sets."""
+    """Return the class of a value, see :func:`parse_class`; None for -1, as in torchvision's data sets."""
     is_number = _is_one_value(value) and not isinstance(value, (str, bytes))
     return None if is_number and value == -1 else parse_class(value, where)
 
 
 def _is_one_value(value) -> bool:
-    """Return whether a value is a number, a text, or an array of one value."""
+    """Return whether a value is a number, a string, or an array of one value."""
     shape = getattr(value, "shape", None) if hasattr(value, "item") else None
     return isinstance(value, (str, bytes, Number)) or (shape is not None and math.prod(shape) == 1)
 
 
 def _is_scalar(value) -> bool:
-    """Return whether a value is a scalar of numpy or torch."""
+    """Return whether a value is a numpy or torch scalar."""
     return hasattr(value, "item") and getattr(value, "shape", None) == ()
 
 
 def _of_length(data, name: str, count: int) -> Sequence | None:
-    """Return an attribute that is a sequence of the given length, as a list if it is an array; None for any other."""
+    """Return an attribute that is a sequence or array of the given length, as a sequence; None for any other."""
     value = _sequence(getattr(data, name, None))
     return value if value is not None and len(value) == count else None
 
 
 def _sequence(value) -> Sequence | None:
-    """Return a sequence that is no text, or an array as a list; None for others, such as mappings and sets."""
+    """Return a sequence, or an array as a list; None for others: strings, mappings, sets."""
     value = value.tolist() if hasattr(value, "tolist") else value  # reading a tensor's scalars one by one is slow
     return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)) else None
 
 
 def _class_names(data) -> list[str] | None:
-    """Return the names of a data set's classes in the order of their numbers; None where it has none."""
+    """Return the names of a data set's classes in the order of their numbers; None if it has none."""
     classes, class_to_idx = getattr(data, "classes", None), getattr(data, "class_to_idx", None)
     names = _in_order(classes) if isinstance(classes, Mapping) else _sequence(classes)
     if not names and isinstance(class_to_idx, Mapping):

@@ -1,4 +1,4 @@
-"""Tables of images with columns ``path``, ``label``, ``target``, ``key``: csv, or one JSON object per line."""
+"""Tables of images with the columns ``path``, ``label``, ``target`` and ``key``: csv, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 from functools import partial
 
+from ...errors import usage_error
 from ...io.paths import expand_home
 from ..items import Item
 from ..labels import class_number, parse_class, sorted_class_names
 from ..tables import csv_header, csv_rows, json_object, json_rows, open_table
-from .base import LeftOut, Source, check_key, is_file_name, printable, safe_key, usage_error
+from .base import LeftOut, Source, check_key, is_file_name, printable, safe_key
 
 CLASS_COLUMNS = ("label", "target")  # the true class, and the class to morph toward
 
@@ -31,11 +32,11 @@ class TableSource(Source):
     """Image files named in a .csv or .jsonl table.
 
     ``path`` is relative to the table's folder, absolute, or in the home directory (``~/a.png``). ``label`` is the
-    true class of the image, ``target`` the class to morph it toward. All of them are class numbers (3, 3.0, "3"),
-    or all are class names; then the sorted names are the classes. An empty field is no class. ``key`` is by default
-    the path without "..". Columns may have any order and case, other columns are ignored, and names must differ.
-    The text is UTF-8, with or without a byte order mark; lines end in LF or CRLF; empty lines are left out and
-    counted.
+    true class of the image, ``target`` the class to morph it toward. Either all labels and targets are class numbers
+    (3, 3.0, "3"), or all are class names, which are sorted and numbered from 0. An empty field means no class. ``key``
+    is by default the path without "..". Column names must differ; their order and case do not matter, and unknown
+    columns are ignored. The text is UTF-8, with or without a byte order mark; lines end in LF or CRLF; empty lines are
+    left out and counted.
     """
 
     def __init__(self, path: str):
@@ -61,7 +62,7 @@ class TableSource(Source):
             raise usage_error(f"data must be a table with rows, got none in {printable(self.path)}")
 
     def where(self, item: Item) -> str:
-        """Return the table's line of an item, for messages."""
+        """Return the line of the table that has an item, for messages."""
         return f"{printable(self.path)}, line {item.place[0]} ({printable(item.path)})"
 
     def _leave_out_line(self, line: int) -> None:
@@ -78,9 +79,7 @@ class TableSource(Source):
             with open_table(self.path, name) as file:
                 yield from self._rows(file, name, self._check, self._leave_out_line)
         except OSError as error:
-            raise usage_error(
-                f"data must be a table that can be read, got {printable(self.path)}: {error.strerror}"
-            ) from error
+            raise usage_error(f"data must be a readable table, got {printable(self.path)}: {error.strerror}") from error
 
 
 def _check_columns(expected: str, columns: list[str], where: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from ...errors import BadItem
+from ...errors import BadItem, usage_error
 from ..items import Item
 from ..labels import class_number, parse_class, sorted_class_names
 from ..tables import json_object
@@ -25,21 +25,20 @@ from .base import (
     in_system_folder,
     printable,
     safe_key,
-    usage_error,
 )
 
-LABEL_NAMES = ("label", "target", "cls")  # in a sample's .json, in this order
+LABEL_NAMES = ("label", "target", "cls")  # in a sample's .json; the first that exists is used
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 COMPRESSED_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 BLOCK = tarfile.BLOCKSIZE
-NO_LABELLED_IMAGE = "a label without an image of its name"
-NO_TARGET = "a hard link to no earlier file"
+NO_LABELLED_IMAGE = "a label without an image of the same name"
+NO_TARGET = "a hard link without an earlier file"
 SYMBOLIC_LINK, DEVICE, SPARSE = "symbolic link", "device or pipe", "sparse file"
-REPLACING = (SYMBOLIC_LINK, DEVICE, SPARSE)  # tar puts them in the place of an earlier member of their name
+REPLACING = (SYMBOLIC_LINK, DEVICE, SPARSE)  # when tar extracts them, they replace an earlier member of the same name
 
 
 class Member(NamedTuple):
-    """Name of a member, and offset and size of its bytes in the .tar file."""
+    """The name of a member, and the offset and size of its bytes in the .tar file."""
 
     name: str
     offset: int
@@ -47,18 +46,17 @@ class Member(NamedTuple):
 
 
 class TarSource(Source):
-    """The samples of .tar files, in their order in the files.
+    """The samples of .tar files, in the order in which the files contain them.
 
     Members with the same name up to the first dot after the last "/" form a sample; the case of suffixes is ignored.
-    The image is the first member with only an image suffix after that dot, otherwise the first that ends in an image
-    suffix. The true label is in ``.cls``, or in ``.json`` under "label", "target" or "cls": a class number, or a class
-    name (the same kind in all samples). Names are sorted and numbered from 0. The key consists of the names of
-    the file and the sample.
+    The image is the first member that has only an image suffix after that dot, otherwise the first that ends in an
+    image suffix. The true label is in ``.cls``, or in ``.json`` under "label", "target" or "cls". Either all labels are
+    class numbers, or all are class names, which are sorted and numbered from 0. The key consists of the names of the
+    file and the sample.
 
-    A hard link stands for the last member before it that has the name it refers to. Of several members of one name the
-    last one is used, as by tar.
-    All other members are left out and counted: directories, symbolic links, devices, hidden and system files, members
-    without suffix, and samples without image.
+    As when tar extracts the file, the last of several members with the same name is used, and a hard link has the
+    content that its target has at that point. All other members are left out and counted: directories, symbolic links,
+    devices, hidden and system files, members without a suffix, and samples without an image.
     """
 
     def __init__(self, pattern: str):
@@ -112,7 +110,7 @@ class TarSource(Source):
                     yield n, base, members
 
     def _names(self) -> list[str] | None:
-        """Return the class names; reads all labels if the first one is a name."""
+        """Return the class names; None if there are no labels, or the first one is a number."""
         classes = (parse_class(label, where) for where, label in self._labels())
         first = next((value for value in classes if value is not None), None)
         return sorted_class_names(self._labels()) if isinstance(first, str) else None
@@ -121,7 +119,7 @@ class TarSource(Source):
         return (self._label(n, members) for n, _, members in self._samples(LeftOut()))
 
     def _label(self, number: int, members: dict[str, Member]) -> tuple[str, object]:
-        """Return the place of a sample's label, and the label, None where there is none."""
+        """Return the location of a sample's label, and the label, which is None if there is none."""
         for suffix in ("cls", "json"):
             if suffix not in members:
                 continue
@@ -148,7 +146,7 @@ def _leave_out(left_out: LeftOut, tar: str, reason: str, name: str) -> None:
 
 
 def find_tars(pattern: str) -> list[str]:
-    """Return the absolute paths of the .tar files of a folder, a name, or a pattern with {000..003}, {a,b}, * and ?."""
+    """Return absolute paths of the .tar files in a folder, or that a pattern with {000..003}, {a,b}, *, ? matches."""
     if os.path.isdir(pattern):
         with os.scandir(pattern) as entries:
             names = [e.name for e in entries if e.name.lower().endswith(".tar") and not e.name.startswith(".")]
@@ -165,7 +163,7 @@ def find_tars(pattern: str) -> list[str]:
 
 
 def _other_files(pattern: str) -> list[str]:
-    """Return the names in a folder that are not .tar files."""
+    """Return the names of the files in a folder that are not .tar files."""
     if not os.path.isdir(pattern):
         return []
     return sorted(n for n in os.listdir(pattern) if not n.lower().endswith(".tar") or n.startswith("."))
@@ -193,7 +191,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def _prefixes(tars: list[str]) -> list[str]:
-    """Return the prefixes of keys: the names of the files, with their folders where the names are not unique."""
+    """Return the prefixes of keys: the names of the files, preceded by their folders if the names are not unique."""
     names = [os.path.basename(t) for t in tars]
     if len(set(names)) < len(names):
         common = os.path.commonpath([os.path.dirname(t) for t in tars])
@@ -216,18 +214,18 @@ def _samples(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, dict[
         else:
             members = samples.setdefault(folder + slash + base, {})
             if suffix.lower() in members:
-                leave_out("another member whose name differs in case only", member.name)
+                leave_out("another member whose name differs only in case", member.name)
             members.setdefault(suffix.lower(), member)
     return samples
 
 
 def _files(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, Member]:
-    """Return regular files and hard links by their normalised names, each as ``tar -x`` would leave it."""
+    """Return the regular files and hard links that ``tar -x`` would leave, by their normalised names."""
     files: dict[str, Member] = {}
     for member in _members(tar):
         name, reason = _normalized(member.name), _reason_to_leave_out(member)
         file = Member(member.name, member.offset_data, member.size)
-        if member.islnk():  # to what has the name now, not to a later member of that name
+        if member.islnk():  # refers to the member that has the name now, not to a later one
             target = files.get(_normalized(member.linkname))
             file, reason = (file, NO_TARGET) if target is None else (Member(member.name, *target[1:]), None)
         if name in files and reason in (None, *REPLACING):
@@ -240,7 +238,7 @@ def _files(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, Member]
 
 
 def _normalized(name: str) -> str:
-    """Return a name without "./", "//" and the root."""
+    """Return a name without "./", "//" and a leading "/"."""
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
@@ -271,7 +269,7 @@ def _members(tar: str) -> Iterator[tarfile.TarInfo]:
                 tarfile.open(fileobj=file, mode="r:", errors="surrogateescape"), file, tar, size
             )
     except (OSError, tarfile.TarError) as error:
-        raise usage_error(f"data must be whole .tar files, got {printable(tar)}: {error}") from error
+        raise usage_error(f"data must be complete .tar files, got {printable(tar)}: {error}") from error
 
 
 def _checked_members(archive: tarfile.TarFile, file, tar: str, size: int) -> Iterator[tarfile.TarInfo]:
@@ -284,14 +282,13 @@ def _checked_members(archive: tarfile.TarFile, file, tar: str, size: int) -> Ite
     file.seek(end)
     if end > size or file.read(BLOCK) != bytes(BLOCK):
         raise usage_error(
-            f"data must be whole .tar files, got {printable(tar)}, truncated or damaged at byte {min(end, size)}"
+            f"data must be complete .tar files, got {printable(tar)}, truncated or damaged at byte {min(end, size)}"
         )
     while block := file.read(1 << 20):
         if any(block):
             got = f"{printable(tar)} with more bytes after the end of the archive at byte {end}"
-            raise usage_error(
-                f"data must be .tar files of one archive each, got {got}: unpack it by tar --ignore-zeros"
-            )
+            hint = "unpack it with tar --ignore-zeros"
+            raise usage_error(f"data must be .tar files of one archive each, got {got}: {hint}")
 
 
 def _is_image_suffix(suffix: str) -> bool:
