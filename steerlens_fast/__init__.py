@@ -1,5 +1,6 @@
 """Which changes to an image separate two classes for a classifier, as motion in the complex steerable pyramid."""
 
+from importlib import import_module
 from typing import Any
 
 from .extension import build_info
@@ -60,6 +61,7 @@ __all__ = [
     "plot_morphs",
     "plot_pyramid",
     "quantus_explain",
+    "rating",
     "set_filter_cache_limit",
     "smooth_reconstruction",
     "synthetic_images",
@@ -76,4 +78,6 @@ def __getattr__(name: str) -> Any:
         from .morphs.strips import plot_morphs
 
         return plot_morphs
+    if name == "rating":  # imports the data-set job, which most programs do not need
+        return import_module(".rating", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ DRIVER = shutil.which("chromedriver")
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key under which the protocol names elements
 QUIET = ["disable-gpu", "disable-quic", "disable-background-networking", "disable-component-update", "disable-sync"]
 KEYS = {"right": "\ue014", "left": "\ue012", "home": "\ue011", "end": "\ue010"}
+KEYS |= {"down": "\ue015", "enter": "\ue007", "backspace": "\ue003"}
 
 
 class Browser:
@@ -82,6 +83,16 @@ class Browser:
 
     def click(self, selector: str) -> None:
         self._post(f"/element/{self.find(selector)}/click", {})
+
+    def resize(self, width: int, height: int) -> None:
+        """Set the size of the page's viewport, which may be smaller than a window can be."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self._post("/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics})
+
+    def download_to(self, folder) -> None:
+        """Save files to a folder, without asking."""
+        behavior = {"behavior": "allow", "downloadPath": str(folder)}
+        self._post("/goog/cdp/execute", {"cmd": "Browser.setDownloadBehavior", "params": behavior})
 
     def picture(self, selector: str) -> bytes:
         """What an element looks like, as PNG."""

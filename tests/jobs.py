@@ -17,6 +17,7 @@ from steerlens_fast.job.success import assess
 
 CLASSES = ["zero", "one", "two", "three"]  # the model's
 LABELS = ["nil", "uno", "due", "tre"]  # the data's
+FAMILIES = ("csp-phase", "pixel")
 NASTY = [
     "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">/</script>",
     "../../outside",
@@ -115,3 +116,12 @@ def make_job(
 
 def _record(index: int, key: str, frames: int, row: int | None, unscored: tuple[int, ...]) -> dict:
     return record(index, key, frames, row, OK if row is not None else "truncated", index not in unscored)
+
+
+def make_jobs(folder: Path, families=FAMILIES, **options) -> tuple[list[Path], dict[str, torch.Tensor]]:
+    """Write a job of the same eight sources for each family; returns their folders and their frames."""
+    frames = {family: morphs_of(8, 3) for family in families}
+    folders = [folder / f"job-{family}" for family in families]
+    for family, out in zip(families, folders):
+        make_job(out, frames[family], [f"photos/{n}.png" for n in range(8)], family=family, **options)
+    return folders, frames

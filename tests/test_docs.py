@@ -27,6 +27,7 @@ WITH_EXAMPLES = {  # modules that must have examples
     *(f"lens.{name}" for name in "l2_search lens quantus schedule".split()),
     *(f"morphs.{name}" for name in "container differences strips".split()),
     *(f"evaluate.measures.{name}" for name in "alignment consistency probes smooth statistics transfer".split()),
+    *(f"rating.{name}" for name in "agreement answers design form tally".split()),
     *{"morph_status", "evaluate", "evaluate.config", "evaluate.presets.synthetic"},
 }
 NEEDS_NO_EXAMPLE = {
@@ -127,7 +128,9 @@ def test_python_blocks_of_a_readme_run(readme, tmp_path, monkeypatch):
 
 def test_main_readmes_have_python_blocks():
     with_blocks = {name_of(path) for path in READMES if python_blocks(path)}
-    rooms = {f"steerlens_fast/{room}/README.md" for room in ("pyramid", "families", "lens", "job", "evaluate")}
+    rooms = {
+        f"steerlens_fast/{room}/README.md" for room in ("pyramid", "families", "lens", "job", "evaluate", "rating")
+    }
     assert {"README.md", *rooms} <= with_blocks
 
 

@@ -11,6 +11,7 @@ from .evaluate import add_evaluate
 from .jobs import add_jobs
 from .morph import add_morph
 from .options import CommandParser
+from .rating import add_rating
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add_morph(commands)
     add_jobs(commands)
     add_evaluate(commands)
+    add_rating(commands)
     add_demo(commands)
     _add_info(commands)
     return parser

@@ -164,14 +164,14 @@ class ClassifierSet:
         names = self.names[name]
         if names is not None and len(names) != count:
             return f"has {len(names)} class names for {count} classes"
-        first = _first_difference(self.names[""], self.names[name])
+        first = first_difference(self.names[""], self.names[name])
         if first is None:
             return None
         theirs, ours = self.names[name][first], self.names[""][first]
         return f"has other classes than the driver: class {first} is {theirs!r}, the driver's is {ours!r}"
 
 
-def _first_difference(ours: list[str] | None, theirs: list[str] | None) -> int | None:
+def first_difference(ours: list[str] | None, theirs: list[str] | None) -> int | None:
     """Return the first class whose name differs (first synonyms are compared), or None."""
     plain = lambda name: str(name).partition(",")[0].strip().casefold()
     pairs = enumerate(zip(ours or (), theirs or ()))

@@ -96,11 +96,63 @@ def bootstrap(
     counts = resample_counts(int(sources.max()) + 1, draws, seed)[:, sources[good]]
     compute = {"median": _medians, "mean": _means}[statistic]
     resampled = compute(values[good], counts)
+    value = float(compute(values[good], torch.ones(1, cases, dtype=torch.int64, device="cpu"))[0])
+    return Interval(value, *percentiles(resampled, confidence), cases, total)
+
+
+def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float = CONFIDENCE, seed: int = 0) -> Interval:
+    """Return the mean of a table of sources x raters with its percentile bootstrap interval over both.
+
+    Parameters
+    ----------
+    values : Tensor [sources, raters]
+        One for each answer; NaN: not answered.
+    draws, confidence, seed
+        As in :func:`bootstrap`.
+
+    Returns
+    -------
+    Interval
+        With one rater, the interval is that over sources only, and conversely.
+
+    Notes
+    -----
+    Sources and raters are resampled independently, and an answer counts as often as its source was drawn times as its
+    rater was drawn (Owen 2007, *The pigeonhole bootstrap*). The interval is slightly conservative.
+
+    Examples
+    --------
+    >>> table = torch.tensor([[1.0, 0.0], [1.0, torch.nan], [0.0, 0.0]])
+    >>> result = crossed_bootstrap(table)
+    >>> result.value, result.low, result.high, result.cases, result.of
+    (0.4, 0.0, 1.0, 5, 6)
+    """
+    if not isinstance(values, Tensor) or values.dim() != 2 or values.is_complex():
+        raise TypeError(f"values must be a real tensor [sources, raters], got {_shape(values)}")
+    _, _, draws, confidence, seed = _check(values.flatten(), None, "mean", draws, confidence, seed)
+    values = values.detach().cpu().double()
+    good = values.isfinite()
+    cases, total = int(good.sum()), values.numel()
+    if not cases:
+        return Interval(None, None, None, 0, total)
+    # Another seed for the raters: with as many of them as sources, both would be resampled in the same way.
+    by_source, by_rater = (resample_counts(n, draws, seed + k).double() for k, n in enumerate(values.shape))
+    total_of = lambda table: ((by_source @ table.double()) * by_rater).sum(1)
+    resampled = total_of(values.nan_to_num(0.0)) / total_of(good)
+    return Interval(float(values[good].mean()), *percentiles(resampled, confidence), cases, total)
+
+
+def percentiles(resampled: Tensor, confidence: float) -> tuple[float | None, float | None]:
+    """Return the limits of a percentile interval; resamples without a value are ignored.
+
+    Examples
+    --------
+    >>> percentiles(torch.tensor([0.0, 1.0, 2.0, torch.nan], dtype=torch.float64), 0.5)
+    (0.5, 1.5)
+    """
     resampled = resampled[resampled.isfinite()]
     tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64, device="cpu")
-    low, high = resampled.quantile(tails).tolist() if len(resampled) else (None, None)
-    value = float(compute(values[good], torch.ones(1, cases, dtype=torch.int64, device="cpu"))[0])
-    return Interval(value, low, high, cases, total)
+    return tuple(resampled.quantile(tails).tolist()) if len(resampled) else (None, None)
 
 
 def paired_difference(first: Tensor, second: Tensor, statistic: str = "median", **options) -> Interval:

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
-from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 
 import torch
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from torch import Tensor
 
 from ...checks import check_int
@@ -21,6 +16,7 @@ from ...data.class_names import class_name
 from ...data.targets import LABEL
 from ...errors import OK, REASONS, USAGE, JobError
 from ...extras import require_extra
+from ...io.html_page import render_page
 from ...io.paths import output_folder
 from ...morphs.differences import difference_maps
 from ..formats.common import as_8_bit, prefetch, replacing_folder, to_pil
@@ -256,20 +252,5 @@ def _counts(out: Path, plan: Plan, done: CompletedShards) -> dict:
 
 def page(data: dict) -> str:
     """Render the page that shows ``data``: text in it is escaped, and only the images beside it can be loaded."""
-    style, script = (Markup(_resource(name)) for name in ("page.css", "page.js"))
-    policy = f"default-src 'none'; img-src 'self' file:; style-src {_source(style)}; script-src {_source(script)}; "
-    policy += "base-uri 'none'; form-action 'none'"
     title = "Morphs of {Data}, {Model}".format(**dict(data["facts"])).encode(errors="replace").decode()
-    environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
-    template = environment.from_string(_resource("page.html"))
-    return template.render(policy=policy, title=title, style=style, script=script, data=data)
-
-
-def _resource(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _source(text: str) -> str:
-    """Return the content-security-policy source of an inline element that contains ``text``."""
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+    return render_page(__package__, title, data, images="'self' file:")

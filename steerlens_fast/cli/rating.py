@@ -1,0 +1,68 @@
+"""``steerlens-fast rate`` and ``tally``: ratings of morphs by people."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+
+from ..io.argument_types import folder, integer_from
+from ..io.console import write_stderr, write_stdout
+
+
+def add_rating(commands) -> None:
+    """Add the subcommands."""
+    about = "write a page on which people rate morphs, with the families hidden"
+    text = "The page works from the disk, sends nothing, and saves a rater's answers as a file for the command tally."
+    rate = commands.add_parser("rate", help=about, description=f"Writes {about.removeprefix('write ')}. {text}")
+    add = rate.add_argument
+    add("jobs", nargs="+", type=folder, metavar="JOB", help="a job's folder; one job for each family to compare")
+    add("--out", required=True, type=folder, metavar="FORM", help="a new folder, for form.html and key.json")
+    add("--count", type=integer_from(1), default=60, metavar="N", help="maximum number of images (default: 60)")
+    add("--seed", type=integer_from(0), default=0, metavar="N", help="of the choice of images and their order")
+    add("--show-source", action="store_true", help="show the source beside each image")
+    add("--no-controls", action="store_true", help="show no unedited sources among the morphs")
+    text = "a classifier that judges the same frames, for comparison, as --model of morph; can be given several times"
+    add("--judge", action="append", default=[], metavar="MODEL", help=text)
+    rate.set_defaults(run=_rate)
+
+    about = "summarise ratings: agreement with the target and naturalness by family, agreement between raters"
+    tally = commands.add_parser("tally", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    tally.add_argument("form", type=folder, metavar="FORM", help="the folder that rate wrote")
+    tally.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files that raters saved")
+    tally.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    tally.add_argument("--out", type=folder, metavar="FILE", help="write JSON to this file as well; replaces it")
+    tally.set_defaults(run=_tally)
+
+
+def _rate(arguments: argparse.Namespace) -> int:
+    from ..rating import write_form
+
+    options = {name: getattr(arguments, name) for name in ("count", "seed", "show_source")}
+    options |= {"controls": not arguments.no_controls, "judges": arguments.judge}
+    form = write_form(arguments.jobs, arguments.out, **options)
+    for note in form.notes:
+        write_stderr(f"steerlens-fast rate: {note}")
+    size = form.page.stat().st_size / 1e6
+    images = ", ".join(f"{n} {name}" for name, n in form.conditions.items())
+    write_stdout(
+        f"{form.page}: for raters, one file of {size:.1f} MB with {sum(form.conditions.values())} images: {images}"
+    )
+    out = shlex.quote(str(arguments.out))
+    write_stdout(f'{form.key}: not for raters; used by "steerlens-fast tally {out} ratings-*.json"')
+    return 0
+
+
+def _tally(arguments: argparse.Namespace) -> int:
+    from ..errors import USAGE, JobError
+    from ..io.atomic_io import write_json
+    from ..rating import table, tally
+
+    if arguments.out is not None and arguments.out.is_dir():
+        raise JobError(f"--out must be a file, got {arguments.out}, which is a folder", USAGE)
+    result = tally(arguments.form, arguments.files)
+    if arguments.out is not None:
+        write_json(arguments.out, result)
+    write_stdout(json.dumps(result, indent=1) if arguments.json else table(result))
+    return 0

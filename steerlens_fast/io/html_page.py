@@ -1,0 +1,43 @@
+"""Static pages: a Jinja2 template with its style, script and data, which makes no request to a server."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from hashlib import sha256
+from importlib.resources import files
+
+from ..extras import require_extra
+
+
+def render_page(package: str, title: str, data: dict, images: str) -> str:
+    """Render ``page.html`` of a package with its ``page.css``, its ``page.js`` and ``data``; all text is escaped.
+
+    Parameters
+    ----------
+    package : str
+        The package with the three files.
+    title : str
+    data : dict
+        Embedded as JSON, for the script.
+    images : str
+        Sources of images that the page may load, as in a content security policy. It may load nothing else.
+
+    Raises
+    ------
+    ImportError
+        If Jinja2 is not installed.
+    """
+    jinja2, markup = require_extra("cli", "jinja2"), require_extra("cli", "markupsafe").Markup
+    shared, own = (files(name).joinpath("page.css").read_text(encoding="utf-8") for name in (__package__, package))
+    style, script = markup(shared + own), markup(files(package).joinpath("page.js").read_text(encoding="utf-8"))
+    policy = f"default-src 'none'; img-src {images}; style-src {_source(style)}; script-src {_source(script)}; "
+    policy += "base-uri 'none'; form-action 'none'"
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
+    template = environment.from_string(files(package).joinpath("page.html").read_text(encoding="utf-8"))
+    return template.render(policy=policy, title=title, style=style, script=script, data=data)
+
+
+def _source(text: str) -> str:
+    """Return the content-security-policy source of an inline element that contains ``text``."""
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"

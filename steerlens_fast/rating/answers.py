@@ -1,0 +1,142 @@
+"""The files that raters export, checked against the key of their form."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checks import is_int
+from ..errors import USAGE, JobError
+from ..io.atomic_io import read_json
+from ..io.paths import output_folder
+from .form import FIRST, FORMAT_VERSION, KEY, SECOND
+
+FORMAT = "steerlens-fast ratings"
+NEITHER = "neither"
+CHOICES = (FIRST, SECOND, NEITHER)
+SCALE = (1, 5)  # of naturalness
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """The answers of one rater.
+
+    Attributes
+    ----------
+    rater : str
+        The pseudonym.
+    file : str
+    exported : str
+        Time in ISO format; empty if unknown.
+    answers : dict from str to dict
+        By the image's id: ``choice`` and ``naturalness``, None if not answered, and times.
+    """
+
+    rater: str
+    file: str
+    exported: str
+    answers: dict[str, dict]
+
+    @property
+    def answered(self) -> int:
+        """Number of answered questions, two for each image."""
+        return sum(answer[name] is not None for answer in self.answers.values() for name in ("choice", "naturalness"))
+
+
+def read_key(form: str | Path) -> dict:
+    """Read the key of a form, given by its folder; raise a JobError if there is none."""
+    folder = output_folder(form)
+    try:
+        key = read_json(folder / KEY)
+        version = key["format_version"]
+        missing = {"form", "jobs", "conditions", "judges", "trials"} - set(key)
+    except (FileNotFoundError, NotADirectoryError):
+        raise JobError(f"form must be the folder of a form, got {folder}, which has no {KEY}", USAGE) from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise JobError(f"{folder / KEY} is damaged: {type(error).__name__}: {error}") from error
+    if version != FORMAT_VERSION:
+        raise JobError(f"{folder / KEY} must have format version {FORMAT_VERSION}, got {version!r}", USAGE)
+    if missing:
+        raise JobError(f"{folder / KEY} is damaged: it has no {', '.join(sorted(missing))}")
+    return key
+
+
+def read_ratings(path: str | Path, key: dict) -> Ratings:
+    """Read the file of one rater.
+
+    Raises
+    ------
+    JobError
+        If it cannot be read, belongs to another form, or has answers that the form does not offer.
+    """
+    file = str(path)
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise JobError(f"files must be ratings exported by a form, got {file}: {error}", USAGE) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise JobError(f"files must be ratings exported by a form, got {file}, which has other contents", USAGE)
+    _check_form(file, data, key)
+    rater = data.get("rater")
+    if not isinstance(rater, str) or not rater.strip():
+        raise JobError(f"rater must be a pseudonym, got {rater!r} in {file}", USAGE)
+    known = {trial["id"] for trial in key["trials"]}
+    given = data.get("answers")
+    if not isinstance(given, list) or not all(isinstance(answer, dict) for answer in given):
+        raise JobError(f"answers must be a list of objects, got {given!r} in {file}", USAGE)
+    answers: dict[str, dict] = {}
+    for answer in given:
+        image = answer.get("id")
+        if not isinstance(image, str) or image not in known:
+            raise JobError(f"id must be that of an image of the form, got {image!r} in {file}", USAGE)
+        if image in answers:
+            raise JobError(f"id must be in answers once, got {image!r} twice in {file}", USAGE)
+        answers[image] = _checked_answer(answer, f"of image {image} in {file}")
+    return Ratings(rater.strip(), file, str(data.get("exported") or ""), answers)
+
+
+def _check_form(file: str, data: dict, key: dict) -> None:
+    if data.get("form") == key["form"]:
+        return
+    ours, theirs = [job["hash"] for job in key["jobs"]], data.get("jobs")
+    other = "another form of the same jobs" if ours == theirs else f"a form of other jobs ({theirs} instead of {ours})"
+    raise JobError(f"ratings must be of form {key['form']}, got form {data.get('form')}: {other}, in {file}", USAGE)
+
+
+def _checked_answer(answer: dict, where: str) -> dict:
+    choice, naturalness = answer.get("choice"), answer.get("naturalness")
+    if choice is not None and choice not in CHOICES:
+        raise JobError(f"choice must be one of {CHOICES} or null, got {choice!r} {where}", USAGE)
+    if naturalness is not None and not (is_int(naturalness) and SCALE[0] <= naturalness <= SCALE[1]):
+        text = f"naturalness must be a whole number from {SCALE[0]} to {SCALE[1]} or null"
+        raise JobError(f"{text}, got {naturalness!r} {where}", USAGE)
+    milliseconds = answer.get("choice_ms")
+    if milliseconds is not None and not (is_int(milliseconds) and milliseconds >= 0):
+        raise JobError(f"choice_ms must be milliseconds of at least 0 or null, got {milliseconds!r} {where}", USAGE)
+    return {"choice": choice, "naturalness": naturalness, "choice_ms": milliseconds}
+
+
+def one_per_rater(ratings: list[Ratings]) -> tuple[list[Ratings], list[str]]:
+    """Return each rater's file with the most answers, of equal ones the latest, and notes about the others.
+
+    Examples
+    --------
+    >>> empty, full = {"choice": None, "naturalness": None}, {"choice": "first", "naturalness": 3}
+    >>> first, again = Ratings("a", "1.json", "", {"x": empty}), Ratings("a", "2.json", "", {"x": full})
+    >>> kept, notes = one_per_rater([first, again])
+    >>> [one.file for one in kept], notes
+    (['2.json'], ['rater a is counted once: 2.json (2 answers) in place of 1.json (0 answers)'])
+    """
+    best: dict[str, Ratings] = {}
+    notes = []
+    for new in ratings:
+        old = best.get(new.rater)
+        if old is None:
+            best[new.rater] = new
+            continue
+        kept, dropped = sorted((old, new), key=lambda one: (one.answered, one.exported), reverse=True)
+        best[new.rater] = kept
+        counts = [f"{one.file} ({one.answered} answers)" for one in (kept, dropped)]
+        notes.append(f"rater {new.rater} is counted once: {counts[0]} in place of {counts[1]}")
+    return list(best.values()), notes

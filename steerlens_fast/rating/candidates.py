@@ -1,0 +1,120 @@
+"""The morphs of a job that can be rated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from ..errors import OK, USAGE, JobError
+from ..io.atomic_io import existing_path
+from ..job.plan import Plan
+from ..job.reader import read_config
+from ..job.report import completed_shards, labels_look_wrong, records
+from ..job.success import assess, source_frame
+
+SETTINGS = ("family", "rule", "regime", "objective", "color", "max_l2", "distances", "model", "data", "target")
+
+Identity = tuple  # (key, SHA-256 of the source's file, source class, target class): the same morph in every family
+
+
+@dataclass
+class JobMorphs:
+    """The morphs of a job that can be rated.
+
+    Attributes
+    ----------
+    out : Path
+        The job's folder.
+    plan : Plan
+    config : dict
+    hash : str
+        Of the job's configuration and plan.
+    places : dict from Identity to (int, int)
+        The shard, and the index of the item, of each morph that can be rated.
+    excluded : Counter
+        Numbers of other morphs, by reason.
+    shards_done : int
+        Number of complete shards.
+    has_sources : bool
+        Whether the source is among the frames of each of these morphs.
+    """
+
+    out: Path
+    plan: Plan
+    config: dict
+    hash: str
+    places: dict[Identity, tuple[int, int]] = field(default_factory=dict)
+    excluded: Counter = field(default_factory=Counter)
+    shards_done: int = 0
+    has_sources: bool = True
+
+    @property
+    def settings(self) -> dict:
+        """The settings that distinguish families."""
+        return {name: self.config[name] for name in SETTINGS if self.config.get(name) is not None}
+
+
+def identity(record: dict) -> Identity:
+    """Return what the records of one morph have in common in the jobs of several families."""
+    return (record["key"], record.get("sha256"), record["source"], record["target"])
+
+
+def read_job(out: Path) -> JobMorphs:
+    """Find the morphs of a job that can be rated.
+
+    Raises
+    ------
+    JobError
+        If ``out`` is not a job's folder, none of its morphs can be rated, or its frames are no images.
+    """
+    plan, config = Plan.read(out), read_config(out)
+    if plan.channels not in (1, 3):
+        raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be rated, got {plan.channels} in {out}", USAGE)
+    job = JobMorphs(out, plan, config, _hash(out))
+    done = completed_shards(out, plan)
+    job.shards_done = len(done.shards)
+    check_labels = _labels_are_comparable(records(out, done.shards))
+    for record in records(out, done.shards):
+        reason = _reason_to_exclude(record, check_labels)
+        if reason is None:
+            job.places[identity(record)] = (record["shard"], record["index"])
+            job.has_sources &= source_frame(record) is not None
+        else:
+            job.excluded[reason] += 1
+    if not job.places:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(job.excluded.items())) or "no morphs"
+        shards = f"{job.shards_done} of {plan.shards} shards complete"
+        raise JobError(f"each job must have morphs that can be rated, got {out}: {reasons}; {shards}", USAGE)
+    return job
+
+
+def _hash(out: Path) -> str:
+    digest = sha256()
+    for name in ("config.json", "plan.json"):
+        digest.update(existing_path(out / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _reason_to_exclude(record: dict, check_labels: bool) -> str | None:
+    """Return why people cannot be asked whether a morph shows its source or its target; None if they can."""
+    if record["status"] != OK or record["row"] is None:
+        return "failed"
+    answers = assess(record)
+    if answers["already_predicted"] is not False:
+        return "target already predicted for the source"
+    attained = record.get("attained")
+    if not (all(attained) if isinstance(attained, list) else attained is not False):
+        return "distance not attained"
+    # The source shows its label. If another class is predicted and offered, the right answer is missing.
+    if check_labels and answers["label_differs"] and record["label"] != record["target"]:
+        return "label differs from the prediction"
+    return None
+
+
+def _labels_are_comparable(all_records: Iterable[dict]) -> bool:
+    """Return whether labels seem to number the classes of the model."""
+    differs = Counter(assess(record)["label_differs"] for record in all_records if record["status"] == OK)
+    return not labels_look_wrong(differs[True] + differs[False], differs[False])

@@ -1,0 +1,89 @@
+"""Which morphs a form shows, and in which order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+
+def choose_sources(pools: Sequence[Mapping], count: int, rng: random.Random) -> list[list]:
+    """Choose ``count`` sources, or as many as there are, with the morph of each family: [source][family].
+
+    Parameters
+    ----------
+    pools : sequence of mapping
+        For each family, a mapping whose keys are its morphs. Equal keys are morphs of the same source.
+    count : int
+    rng : random.Random
+
+    Returns
+    -------
+    list of list
+        Sources that all families have come first; if these are too few, the others are of different sources.
+
+    Examples
+    --------
+    >>> chosen = choose_sources([dict.fromkeys("abcd"), dict.fromkeys("bcdef")], 4, random.Random(0))
+    >>> [a == b for a, b in chosen]
+    [True, True, True, False]
+    """
+    first, *others = pools
+    shared = [morph for morph in first if all(morph in pool for pool in others)]
+    known = set(shared)
+    rest = [[morph for morph in pool if morph not in known] for pool in pools]
+    for morphs in (shared, *rest):
+        rng.shuffle(morphs)
+    chosen = [[morph] * len(pools) for morph in shared[:count]]
+    return chosen + [list(row) for row in zip(*rest)][: count - len(chosen)]
+
+
+def trial_order(sources: int, conditions: int, rng: random.Random) -> list[tuple[int, int]]:
+    """Return all pairs (source, condition) in a random order of balanced blocks.
+
+    Parameters
+    ----------
+    sources, conditions : int
+    rng : random.Random
+
+    Returns
+    -------
+    list of (int, int)
+        In each block of ``sources`` pairs every source occurs once, and conditions occur equally often, up to one.
+
+    Notes
+    -----
+    The conditions of a source follow a Latin square. The order within a block is random, except that the same half of
+    the sources comes first in every block, so that at least ``sources // 2`` other pairs lie between two pairs of one
+    source, also if the whole order is rotated.
+
+    Examples
+    --------
+    >>> order = trial_order(4, 2, random.Random(0))
+    >>> sorted(source for source, _ in order[:4]), sorted(condition for _, condition in order[:4])
+    ([0, 1, 2, 3], [0, 0, 1, 1])
+    >>> sorted(order) == [(s, c) for s in range(4) for c in range(2)]
+    True
+    """
+    ranked, shift = list(range(sources)), list(range(conditions))
+    rng.shuffle(ranked)
+    rng.shuffle(shift)
+    places = list(enumerate(ranked))
+    halves = places[: sources // 2], places[sources // 2 :]
+    order = []
+    for block in range(conditions):
+        for half in halves:
+            order += [(source, shift[(rank + block) % conditions]) for rank, source in rng.sample(half, len(half))]
+    return order
+
+
+def balanced_sides(count: int, rng: random.Random) -> list[bool]:
+    """Return in random order whether each source's target is the first choice, for half of the sources.
+
+    Examples
+    --------
+    >>> sum(balanced_sides(6, random.Random(0)))
+    3
+    """
+    sides = [n % 2 == 0 for n in range(count)]
+    rng.shuffle(sides)
+    return sides

@@ -1,0 +1,75 @@
+"""Classifiers that judge the same frames as the raters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..classifier.class_names import short_names as first_synonyms
+from ..errors import USAGE, JobError
+from ..evaluate.classifiers import as_driver, first_difference, images_per_call, short_names
+from ..job.plan import Plan
+from ..models import LoadedModel, load_model
+
+Judges = Sequence[str] | Mapping[str, str | Callable]
+
+
+def load_judges(judges: Judges, channels: int) -> dict[str, LoadedModel]:
+    """Load classifiers, by name.
+
+    Raises
+    ------
+    JobError
+        If one of them cannot be loaded.
+    """
+    if isinstance(judges, (str, os.PathLike)):
+        judges = [judges]
+    given = judges if isinstance(judges, Mapping) else dict(zip(short_names([str(j) for j in judges]), judges))
+    loaded = {}
+    for name, spec in given.items():
+        try:
+            loaded[name] = load_model(spec, data_channels=channels)
+        except JobError as error:
+            raise JobError(f"judge {name!r}: {error}", error.code) from error
+    return loaded
+
+
+def check_judges(judges: Mapping[str, LoadedModel], plan: Plan, task: str) -> None:
+    """Raise a JobError if a judge has other classes than the job's model."""
+    if judges and task != "multiclass":
+        raise JobError(f"judges must not be given with task {task!r}: they compare the scores of all classes", USAGE)
+    ours = first_synonyms(plan.classes)
+    for name, judge in judges.items():
+        theirs = first_synonyms(judge.class_names)
+        counts = [len(names) for names in (theirs, ours) if names is not None]
+        if len(set(counts)) > 1:
+            got = f"{counts[0]} classes instead of {counts[1]}"
+            raise JobError(f"judge {name!r} must have the classes of the job's model, got {got}", USAGE)
+        differs = first_difference(plan.classes, judge.class_names)
+        if differs is not None:
+            got = f"{theirs[differs]!r} instead of {ours[differs]!r} for class {differs}"
+            raise JobError(f"judge {name!r} must have the classes of the job's model, got {got}", USAGE)
+
+
+def predicted_classes(name: str, judge: LoadedModel, frames: Tensor, classes: int) -> list[int]:
+    """Return the class that a judge predicts for each frame, uint8 [N, C, H, W].
+
+    Raises
+    ------
+    JobError
+        If the judge fails, or has fewer than ``classes`` classes.
+    """
+    images = frames.float() / 255
+    try:
+        batch = images_per_call(images[:1].numel() * images.itemsize, torch.device("cpu"))
+        outputs = as_driver(judge, images.shape[1]).outputs(images, batch=batch)
+    except Exception as error:  # user code
+        text = f"judge {name!r} must take images {list(images.shape)}, got {type(error).__name__}: {error}"
+        raise JobError(text, USAGE) from error
+    if outputs.dim() != 2 or outputs.shape[1] < classes:
+        got = list(outputs.shape)
+        raise JobError(f"judge {name!r} must return scores [N, at least {classes} classes], got {got}", USAGE)
+    return outputs.argmax(1).masked_fill(outputs.isnan().any(1), -1).tolist()

@@ -1,0 +1,273 @@
+"""What raters answered: shares and naturalness by family, their differences, and the raters' agreement."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from ..checks import check_int, check_number
+from ..errors import USAGE, JobError
+from ..evaluate.measures.statistics import CONFIDENCE, DRAWS, bootstrap, crossed_bootstrap
+from .agreement import krippendorff_alpha
+from .answers import NEITHER, Ratings, one_per_rater, read_key, read_ratings
+from .form import CONTROL, FIRST, SECOND
+
+TARGET, SOURCE = "target", "source"
+ROLES = (TARGET, SOURCE, NEITHER)  # what a chosen class is
+
+
+def tally(
+    form: str | os.PathLike,
+    files: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    draws: int = DRAWS,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> dict:
+    """Summarise the ratings of a form by family.
+
+    Parameters
+    ----------
+    form : path
+        The folder that :func:`~steerlens_fast.rating.write_form` wrote.
+    files : path or sequence of path
+        The files that raters exported. A rater with several files is counted once, with the one that has most answers.
+    draws, confidence, seed
+        Of the bootstrap intervals, as in :func:`steerlens_fast.bootstrap`.
+
+    Returns
+    -------
+    dict
+        JSON-able; an interval has ``value``, ``low``, ``high``, and the numbers ``cases`` and ``of``.
+
+        ``conditions``
+            For each family, and "unedited" for sources: the share of answers that are the ``target``, the ``source``
+            and ``neither``, the mean ``naturalness``, with intervals over images and raters; ``seconds``, the median
+            time until the choice; ``l2``, the median distance; the share of images for which the ``driver`` and the
+            ``judges`` predict the target; and ``alpha``, the raters' agreement.
+        ``differences``
+            Of ``target`` and ``naturalness`` between families, over the sources that both have.
+        ``alpha``
+            Krippendorff's alpha of all morphs: of ``choice`` (nominal: target, source or neither) and of
+            ``naturalness`` (ordinal).
+        ``raters``, ``notes``, ``form``, ``settings``
+            Whose files were counted, what is missing, the form's id, and options of the intervals and the jobs.
+
+    Raises
+    ------
+    JobError
+        If ``form`` is not the folder of a form, or a file is not of this form, has an unknown choice, or no answers.
+
+    Notes
+    -----
+    Raters and sources, with all images of a source, are resampled independently; see
+    :func:`~steerlens_fast.evaluate.measures.statistics.crossed_bootstrap`.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> from pathlib import Path
+    >>> trial = {"condition": "pixel", "job": 0, "driver": True, "judges": {}, "l2": 2.0, "target_choice": "second"}
+    >>> trials = [{**trial, "id": name, "source_number": number} for number, name in enumerate("abc")]
+    >>> key = {"format_version": 1, "form": "f", "jobs": [], "conditions": ["pixel"], "judges": [], "trials": trials}
+    >>> answers = [{"id": "a", "choice": "second", "naturalness": 4}, {"id": "b", "choice": "neither"}]
+    >>> ratings = {"format": "steerlens-fast ratings", "form": "f", "rater": "r1", "answers": answers}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "key.json").write_text(json.dumps(key))
+    ...     _ = Path(folder, "r1.json").write_text(json.dumps(ratings))
+    ...     result = tally(folder, [Path(folder, "r1.json")])
+    >>> pixel = result["conditions"]["pixel"]
+    >>> pixel["target"]["value"], pixel["target"]["cases"], pixel["target"]["of"], pixel["naturalness"]["value"]
+    (0.5, 2, 3, 4.0)
+    >>> print(result["notes"][0])
+    rater r1: 1 of 3 images without a choice, 2 without naturalness
+    """
+    options = {"draws": check_int("draws", draws, 1, None), "seed": check_int("seed", seed, 0, None)}
+    options["confidence"] = check_number("confidence", confidence, 0.0)
+    if options["confidence"] >= 1:
+        raise ValueError(f"confidence must be below 1, got {confidence}")
+    key = read_key(form)
+    files = [files] if isinstance(files, (str, os.PathLike)) else list(files)
+    ratings, notes = one_per_rater([read_ratings(path, key) for path in files])
+    if not any(one.answered for one in ratings):
+        raise JobError(f"files must have at least one answer, got none in {len(files)} files", USAGE)
+    notes = [*_unanswered(ratings, len(key["trials"])), *notes]
+    if len(ratings) == 1:
+        notes.append("one rater: intervals are over images only, and agreement between raters is not known")
+    tables = _Tables(key, ratings)
+    families = [name for name in key["conditions"] if name != CONTROL]
+    raters = [{"rater": r.rater, "file": r.file, "answered": r.answered, "of": 2 * len(key["trials"])} for r in ratings]
+    return {
+        "form": key["form"],
+        "raters": raters,
+        "notes": notes,
+        "conditions": {name: _condition(tables, name, options) for name in key["conditions"]},
+        "differences": {f"{a} - {b}": _difference(tables, a, b, options) for a, b in combinations(families, 2)},
+        "alpha": tables.alpha([trial["condition"] != CONTROL for trial in key["trials"]], options),
+        "settings": {**options, "show_source": key.get("show_source"), "jobs": key["jobs"]},
+    }
+
+
+def _unanswered(ratings: list[Ratings], images: int) -> list[str]:
+    notes = []
+    for one in ratings:
+        given = {n: sum(a[n] is not None for a in one.answers.values()) for n in ("choice", "naturalness")}
+        if one.answered < 2 * images:
+            missing = f"{images - given['choice']} of {images} images without a choice"
+            notes.append(f"rater {one.rater}: {missing}, {images - given['naturalness']} without naturalness")
+    return notes
+
+
+class _Tables:
+    """All answers as tables [images, raters], NaN where there is none: ``role`` is an index of ROLES."""
+
+    def __init__(self, key: dict, ratings: list[Ratings]):
+        self.trials, self.judges = key["trials"], key["judges"]
+        self.source = torch.tensor([trial["source_number"] for trial in self.trials], device="cpu")
+        answers = [[one.answers.get(trial["id"], {}) for one in ratings] for trial in self.trials]
+        role = lambda trial, answer: _role(trial, answer.get("choice"))
+        self.role = _tensor([[role(t, a) for a in row] for t, row in zip(self.trials, answers)])
+        self.naturalness = _tensor([[a.get("naturalness") for a in row] for row in answers])
+        self.milliseconds = _tensor([[a.get("choice_ms") for a in row] for row in answers])
+
+    def of(self, condition: str) -> list[int]:
+        """Return the images of a family, or of the unedited sources."""
+        return [n for n, trial in enumerate(self.trials) if trial["condition"] == condition]
+
+    def by_source(self, values: Tensor, images: list[int]) -> Tensor:
+        """Return rows of ``values`` for some images, with one row for each source; NaN: no image has it."""
+        table = values.new_full((int(self.source.max()) + 1, *values.shape[1:]), torch.nan)
+        table[self.source[images]] = values[images]
+        return table
+
+    def is_role(self, role: str) -> Tensor:
+        """Return 1 where the chosen class is the target, the source or neither; 0 where it is not."""
+        return torch.where(self.role.isnan(), torch.nan, (self.role == ROLES.index(role)).double())
+
+    def alpha(self, images: list[bool] | list[int], options: dict) -> dict:
+        """Return the agreement of the raters on some images."""
+        rows = torch.tensor(images, device="cpu")
+        rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
+        options = {"sources": self.source[rows], **options}
+        choice = krippendorff_alpha(self.role[rows], "nominal", **options)
+        naturalness = krippendorff_alpha(self.naturalness[rows], "ordinal", **options)
+        return {"choice": choice.as_dict(), "naturalness": naturalness.as_dict()}
+
+
+def _role(trial: dict, choice: str | None) -> int | None:
+    if choice is None:
+        return None
+    target, source = trial["target_choice"], SECOND if trial["target_choice"] == FIRST else FIRST
+    return ROLES.index({target: TARGET, source: SOURCE, NEITHER: NEITHER}[choice])
+
+
+def _tensor(rows: list[list]) -> Tensor:
+    nan = float("nan")
+    rows = [[nan if value is None else float(value) for value in row] for row in rows]
+    return torch.tensor(rows, dtype=torch.float64, device="cpu")
+
+
+def _condition(tables: _Tables, name: str, options: dict) -> dict:
+    images = tables.of(name)
+    of = len(images) * tables.role.shape[1]
+    mean = lambda values: _crossed(tables.by_source(values, images), of, options)
+    predicted = lambda verdicts: bootstrap(tables.by_source(_tensor([verdicts])[0], images), "mean", **options)
+    over_images = lambda verdicts: replace(predicted(verdicts), of=len(images)).as_dict()
+    times = tables.milliseconds[images]
+    times = times[times.isfinite()]
+    return {
+        "images": len(images),
+        **{role: mean(tables.is_role(role)) for role in ROLES},
+        "naturalness": mean(tables.naturalness),
+        "seconds": round(float(times.median()) / 1000, 3) if len(times) else None,
+        "l2": float(torch.tensor([tables.trials[n]["l2"] for n in images], dtype=torch.float64).median()),
+        "driver": over_images([trial["driver"] for trial in tables.trials]),
+        "judges": {judge: over_images([trial["judges"][judge] for trial in tables.trials]) for judge in tables.judges},
+        "alpha": tables.alpha(images, options),
+    }
+
+
+def _difference(tables: _Tables, first: str, second: str, options: dict) -> dict:
+    def difference(values: Tensor) -> dict:
+        table = tables.by_source(values, tables.of(first)) - tables.by_source(values, tables.of(second))
+        return _crossed(table, table.numel(), options)
+
+    return {"target": difference(tables.is_role(TARGET)), "naturalness": difference(tables.naturalness)}
+
+
+def _crossed(table: Tensor, of: int, options: dict) -> dict:
+    return replace(crossed_bootstrap(table, **options), of=of).as_dict()
+
+
+# --- Text -------------------------------------------------------------------------------------------------------------
+
+
+def table(result: dict) -> str:
+    """Return the result of :func:`tally` as text.
+
+    Parameters
+    ----------
+    result : dict
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> part = {"value": 0.5, "low": 0.25, "high": 0.75, "cases": 8, "of": 8}
+    >>> mark = {"value": 3.5, "low": 3.0, "high": 4.25, "cases": 8, "of": 8}
+    >>> condition = {role: part for role in ("target", "source", "neither", "driver")} | {"judges": {}}
+    >>> condition |= {"naturalness": mark, "alpha": {}}
+    >>> unknown = {"value": None, "low": None, "high": None, "cases": 0, "of": 8}
+    >>> result = {"conditions": {"pixel": condition}, "differences": {}, "raters": [{}], "notes": ["one rater"]}
+    >>> result |= {"alpha": {"choice": unknown, "naturalness": part}, "settings": {"confidence": 0.95}}
+    >>> print(table(result))
+    1 rater; means with 95 % bootstrap intervals over images and raters
+             answers  target             source             neither            naturalness        driver
+    pixel      8/8    .50 [.25, .75]     .50 [.25, .75]     .50 [.25, .75]     3.5 [3.0, 4.2]     .50 [.25, .75]
+    agreement between raters, Krippendorff's alpha: choice unknown, naturalness .50 [.25, .75]
+    note: one rater
+    """
+    raters, confidence = len(result["raters"]), f"{100 * result['settings']['confidence']:.3g} %"
+    title = f"{raters} rater{'' if raters == 1 else 's'}"
+    lines = [f"{title}; means with {confidence} bootstrap intervals over images and raters"]
+    conditions = result["conditions"]
+    judges = list(next(iter(conditions.values()))["judges"])
+    width = max(9, 2 + max(map(len, [*conditions, *result["differences"]])))
+    header = [*ROLES, "naturalness", "driver", *judges]
+    lines.append(_row("", "answers", header, width))
+    for name, one in conditions.items():
+        cells = [_share(one[role]) for role in ROLES] + [_mean(one["naturalness"]), _share(one["driver"])]
+        cells += [_share(one["judges"][judge]) for judge in judges]
+        lines.append(_row(name, f"{one['target']['cases']}/{one['target']['of']}", cells, width))
+    for name, one in result["differences"].items():
+        lines.append(
+            _row(name, str(one["target"]["cases"]), [_share(one["target"]), "", "", _mean(one["naturalness"])], width)
+        )
+    alpha = ", ".join(f"{name} {_share(value)}" for name, value in result["alpha"].items())
+    lines.append(f"agreement between raters, Krippendorff's alpha: {alpha}")
+    return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
+
+
+def _row(name: str, answers: str, cells: list[str], width: int) -> str:
+    return f"{name:{width}s}{answers:^7s}  {''.join(f'{cell:19s}' for cell in cells)}".rstrip()
+
+
+def _share(interval: dict) -> str:
+    return _text(interval, lambda value: f"{value:.2f}".replace("0.", ".", 1))
+
+
+def _mean(interval: dict) -> str:
+    return _text(interval, lambda value: f"{value:.1f}")
+
+
+def _text(interval: dict, number) -> str:
+    if interval["value"] is None:
+        return "unknown"
+    return f"{number(interval['value'])} [{number(interval['low'])}, {number(interval['high'])}]"

@@ -1,0 +1,193 @@
+"""The tally of raters' files, against values computed by hand, and its errors."""
+
+import json
+
+import pytest
+import torch
+from jobs import make_job, morphs_of
+
+from steerlens_fast.cli import main
+from steerlens_fast.errors import JobError
+from steerlens_fast.evaluate import bootstrap
+from steerlens_fast.evaluate.measures.statistics import crossed_bootstrap
+from steerlens_fast.rating import krippendorff_alpha, table, tally
+
+nan = float("nan")
+
+
+def trial(name: str, condition: str, source: int, target: str = "first", **fields) -> dict:
+    known = {"job": 0, "driver": condition != "unedited", "judges": {"judge": name == "a0"}, "l2": 2.0}
+    return {"id": name, "condition": condition, "source_number": source, "target_choice": target, **known, **fields}
+
+
+KEY = {
+    "format_version": 1,
+    "form": "f0",
+    "jobs": [{"hash": "j0"}],
+    "conditions": ["a", "b", "unedited"],
+    "judges": ["judge"],
+    "trials": [
+        trial("a0", "a", 0),
+        trial("b0", "b", 0),
+        trial("a1", "a", 1, "second", driver=False),
+        trial("b1", "b", 1, "second", l2=4.0),
+        trial("u0", "unedited", 0, l2=0.0),
+        trial("u1", "unedited", 1, "second", driver=None),
+    ],
+}
+
+
+def rated(rater: str, answers: dict, /, **fields) -> dict:
+    """A rater's file; ``answers`` has the choice and the naturalness of each image."""
+    listed = [{"id": n, "choice": c, "naturalness": x, "choice_ms": 1500} for n, (c, x) in answers.items()]
+    about = {"format": "steerlens-fast ratings", "form": "f0", "jobs": ["j0"], "rater": rater, "exported": "2026-01-01"}
+    return {**about, "answers": listed, **fields}
+
+
+ANNA = {
+    "a0": ("first", 4),
+    "b0": ("second", 2),
+    "a1": ("second", 5),
+    "b1": ("neither", 1),
+    "u0": ("second", 5),
+    "u1": ("first", 5),
+}
+BERT = {"a0": ("first", 3), "b0": ("first", 2), "a1": ("first", 4), "b1": (None, 2)}
+
+
+@pytest.fixture
+def form(tmp_path):
+    (tmp_path / "form").mkdir()
+    (tmp_path / "form" / "key.json").write_text(json.dumps(KEY))
+    return tmp_path / "form"
+
+
+def write(folder, *ratings: dict) -> list:
+    paths = [folder / f"{n}.json" for n in range(len(ratings))]
+    for path, one in zip(paths, ratings):
+        path.write_text(json.dumps(one))
+    return paths
+
+
+def values(one: dict, *names: str) -> list:
+    return [one[name]["value"] for name in names]
+
+
+def test_shares_and_means_by_family(form, tmp_path):
+    """a: first, second, first are the target (3 of 4); of b's three choices one each is target, source and neither."""
+    result = tally(form, write(tmp_path, rated("anna", ANNA), rated("bert", BERT)))
+    a, b, unedited = (result["conditions"][name] for name in ("a", "b", "unedited"))
+    assert values(a, "target", "source", "neither", "naturalness", "driver") == [0.75, 0.25, 0.0, 4.0, 0.5]
+    assert values(b, "target", "source", "neither") == pytest.approx([1 / 3] * 3)
+    assert values(b, "naturalness", "driver") == [1.75, 1.0]
+    assert values(unedited, "target", "source", "naturalness", "driver") == [0.0, 1.0, 5.0, 0.0]
+    assert [values(one["judges"], "judge") for one in (a, b)] == [[0.5], [0.0]]
+    assert [(one["target"]["cases"], one["target"]["of"]) for one in (a, b, unedited)] == [(4, 4), (3, 4), (2, 4)]
+    assert (unedited["driver"]["cases"], unedited["driver"]["of"], a["seconds"]) == (1, 2, 1.5)
+    assert (a["l2"], unedited["l2"]) == (2.0, 0.0)
+    difference = result["differences"]["a - b"]  # of target: 1 - 0, 1 - 0 and 1 - 1; of naturalness: 2, 4, 1 and 2
+    assert values(difference, "target", "naturalness") == pytest.approx([2 / 3, 2.25])
+    # Units with two values, as roles: a0 (target, target), b0 (source, target), a1 (target, source).
+    # observed: 4 of 6 values differ from their unit's other one; expected: 2 * 4 * 2 / (6 * 5)
+    assert result["alpha"]["choice"]["value"] == pytest.approx(1 - (4 / 6) / (16 / 30))
+    assert result["notes"] == ["rater bert: 3 of 6 images without a choice, 2 without naturalness"]
+    assert "a - b" in table(result) and "2 raters" in table(result)
+
+
+def test_alpha_is_that_of_the_published_example():
+    """Krippendorff (2011), example C: four observers, twelve units, missing values."""
+    observers = [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, nan, nan, nan],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, nan, 3],
+        [nan, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, nan],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, nan],
+    ]
+    ratings = torch.tensor(observers).T
+    alphas = {level: krippendorff_alpha(ratings, level) for level in ("nominal", "ordinal", "interval")}
+    assert {level: round(alpha.value, 3) for level, alpha in alphas.items()} == {
+        "nominal": 0.743,
+        "ordinal": 0.815,
+        "interval": 0.849,
+    }
+    assert all(alpha.cases == 11 and alpha.low < alpha.value < alpha.high <= 1 for alpha in alphas.values())
+    assert krippendorff_alpha(torch.ones(3, 2)).value is None
+
+
+def test_crossed_bootstrap_resamples_images_and_raters():
+    """With one rater it is the bootstrap over images; where only raters differ, the interval is theirs."""
+    one = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, nan])
+    assert crossed_bootstrap(one[:, None], seed=3) == bootstrap(one, "mean", seed=3)
+    raters = torch.tensor([[0.0, 1.0, 1.0, 0.0]]).expand(50, 4)
+    both = crossed_bootstrap(raters)
+    assert (both.value, both.low, both.high) == (0.5, 0.0, 1.0)
+    assert crossed_bootstrap(raters.T).low == 0.0
+
+
+def test_rater_is_counted_once(form, tmp_path):
+    """With the file that has more answers, of equal ones the latest."""
+    late = rated(" anna ", ANNA | {"a0": ("second", 4)}, exported="2026-01-02")
+    files = write(tmp_path, rated("anna", {"a0": ("second", 1)}), late, rated("anna", ANNA))
+    result = tally(form, files)
+    assert [(r["rater"], r["file"], r["answered"]) for r in result["raters"]] == [("anna", str(files[1]), 12)]
+    assert result["conditions"]["a"]["target"]["value"] == 0.5
+    assert result["notes"] == [
+        f"rater anna is counted once: {files[1]} (12 answers) in place of {files[0]} (2 answers)",
+        f"rater anna is counted once: {files[1]} (12 answers) in place of {files[2]} (12 answers)",
+        "one rater: intervals are over images only, and agreement between raters is not known",
+    ]
+    assert result["alpha"]["choice"]["value"] is None and "choice unknown" in table(result)
+
+
+def test_bad_files_raise(form, tmp_path):
+    answer = {"id": "a0", "choice": "first", "naturalness": 3}
+    cases = {
+        "ratings must be of form f0, got form f1: another form of the same jobs": {"form": "f1"},
+        r"got form f1: a form of other jobs \(\['j1'\] instead of \['j0'\]\), in .*json": {
+            "form": "f1",
+            "jobs": ["j1"],
+        },
+        "exported by a form, got .*json, which has other contents": {"format": "csv"},
+        "rater must be a pseudonym, got ' ' in": {"rater": " "},
+        "answers must be a list of objects, got 3 in": {"answers": 3},
+        "id must be that of an image of the form, got 'zz' in": {"answers": [answer | {"id": "zz"}]},
+        "id must be in answers once, got 'a0' twice in": {"answers": [answer, answer]},
+        r"choice must be one of \('first', 'second', 'neither'\) or null, got 'cat' of image a0 in": {
+            "answers": [answer | {"choice": "cat"}]
+        },
+        "naturalness must be a whole number from 1 to 5 or null, got 6 of image a0": {
+            "answers": [answer | {"naturalness": 6}]
+        },
+        "choice_ms must be milliseconds of at least 0 or null, got -1": {"answers": [answer | {"choice_ms": -1}]},
+        "files must have at least one answer, got none in 1 files": {"answers": []},
+    }
+    for message, fields in cases.items():
+        with pytest.raises(JobError, match=message):
+            tally(form, write(tmp_path, rated("anna", ANNA, **fields)))
+    (tmp_path / "cut.json").write_text('{"format": ')
+    for name in ("cut.json", "none.json"):
+        with pytest.raises(JobError, match=f"files must be ratings exported by a form, got .*{name}: "):
+            tally(form, tmp_path / name)
+    (form / "key.json").write_text('{"format_version": 1}')
+    with pytest.raises(JobError, match="key.json is damaged: it has no conditions, form, jobs, judges, trials"):
+        tally(form, [])
+    with pytest.raises(JobError, match="form must be the folder of a form, got .*, which has no key.json"):
+        tally(tmp_path, [])
+
+
+def test_commands_write_a_form_and_its_tally(tmp_path, capsys):
+    pytest.importorskip("PIL.Image")
+    pytest.importorskip("jinja2")
+    make_job(tmp_path / "job", morphs_of(4, 3), list("abcd"))
+    job, form, out = (str(tmp_path / name) for name in ("job", "form", "tally.json"))
+    assert main(["rate", job, "--out", form, "--count", "6"]) == 0
+    assert "form.html: for raters" in capsys.readouterr().out
+    assert main(["rate", job, "--out", form]) == 2
+    assert "out must be a new folder" in capsys.readouterr().err
+    key = json.loads((tmp_path / "form" / "key.json").read_text())
+    answers = {t["id"]: (t["target_choice"], 3) for t in key["trials"]}
+    (file,) = write(tmp_path, rated("anna", answers, form=key["form"]))
+    assert main(["tally", form, str(file), "--json", "--out", out]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "tally.json").read_text())
+    assert printed["conditions"]["csp-phase"]["target"]["value"] == 1.0
+    assert main(["tally", form, str(file), "--out", str(tmp_path)]) == 2
