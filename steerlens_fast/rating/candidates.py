@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +11,7 @@ from ..errors import OK, USAGE, JobError
 from ..io.atomic_io import existing_path
 from ..job.plan import Plan
 from ..job.reader import read_config
-from ..job.report import completed_shards, labels_look_wrong, records
+from ..job.report import completed_shards, labels_look_wrong, read_success, records
 from ..job.success import assess, source_frame
 
 SETTINGS = ("family", "rule", "regime", "objective", "color", "max_l2", "distances", "model", "data", "target")
@@ -70,13 +69,20 @@ def read_job(out: Path) -> JobMorphs:
     JobError
         If ``out`` is not a job's folder, none of its morphs can be rated, or its frames are no images.
     """
+    for name in ("plan.json", "config.json"):
+        if not existing_path(out / name).exists():
+            raise JobError(f"jobs must be folders of jobs, got {out}, which has no {name}", USAGE)
     plan, config = Plan.read(out), read_config(out)
     if plan.channels not in (1, 3):
         raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be rated, got {plan.channels} in {out}", USAGE)
     job = JobMorphs(out, plan, config, _hash(out))
     done = completed_shards(out, plan)
     job.shards_done = len(done.shards)
-    check_labels = _labels_are_comparable(records(out, done.shards))
+    success = read_success(out, plan, done)
+    labelled, differs = success["labelled"], success["label_differs"] or 0
+    check_labels = not labels_look_wrong(
+        labelled, labelled - differs
+    )  # else they number other classes than the model's
     for record in records(out, done.shards):
         reason = _reason_to_exclude(record, check_labels)
         if reason is None:
@@ -112,9 +118,3 @@ def _reason_to_exclude(record: dict, check_labels: bool) -> str | None:
     if check_labels and answers["label_differs"] and record["label"] != record["target"]:
         return "label differs from the prediction"
     return None
-
-
-def _labels_are_comparable(all_records: Iterable[dict]) -> bool:
-    """Return whether labels seem to number the classes of the model."""
-    differs = Counter(assess(record)["label_differs"] for record in all_records if record["status"] == OK)
-    return not labels_look_wrong(differs[True] + differs[False], differs[False])

@@ -130,9 +130,10 @@ def write_form(
 
     Notes
     -----
-    Raters choose between the class of the source, the class of the target (in random order), and neither; and rate
-    how natural the image is, from 1 to 5. Sources that all jobs have are shown in every family. Each block of images
-    has every source once, with families balanced by a Latin square; each rater starts at another place of this order.
+    Raters choose between the class that the model predicts for the source, the target (in random order), and neither;
+    and rate how natural the image is, from 1 to 5. Sources that all jobs have are shown in every family. Each block of
+    images has every source once, with families balanced by a Latin square; each rater starts at another place of this
+    order.
 
     Morphs whose target is predicted for the source already, that do not reach their distance, or whose label differs
     from the prediction are left out, since the offered classes would not fit them, or distances would differ.

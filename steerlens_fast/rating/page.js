@@ -10,13 +10,15 @@ const PAUSE = 180;  // milliseconds for which the last answer is seen before the
 
 let state = load();  // {rater, session, started, answers: {id: {...}}}
 let place = 0;  // position in this rater's order
+let timer = null;  // of the step to the next image
 let shownAt = null;  // time at which the image was drawn; null while it is not
 
 // --- Answers, kept in the browser
 
 function load() {
   try {
-    return JSON.parse(localStorage.getItem(storageKey));
+    const stored = JSON.parse(localStorage.getItem(storageKey));
+    return stored?.rater && stored.answers ? stored : null;
   } catch {
     return null;
   }
@@ -54,7 +56,7 @@ function answer(name, value) {
   mark();
   if (!isComplete(before) && isComplete(now)) {
     shownAt = null;
-    setTimeout(forward, PAUSE);
+    timer = setTimeout(forward, PAUSE);
   }
 }
 
@@ -64,11 +66,14 @@ function show(position) {
   place = position;
   shownAt = null;
   const trial = trialAt(place), images = byId("images"), [height, width] = trial.size;
+  clearTimeout(timer);
   section("trial");
+  if (document.activeElement?.matches(".choices *, .scale *")) document.activeElement.blur();  // Enter would answer
   images.classList.add("waiting");
   images.classList.toggle("small", Math.max(height, width) <= 96);
   images.style.setProperty("--width", `${width}px`);
   images.style.setProperty("--ratio", width / height);
+  images.style.setProperty("--count", data.show_source ? 2 : 1);
   images.style.setProperty("--zoom", Math.max(1, Math.floor(448 / Math.max(height, width))));
   byId("image").src = trial.image;
   byId("source-figure").hidden = byId("caption").hidden = !data.show_source;

@@ -193,9 +193,14 @@ def _condition(tables: _Tables, name: str, options: dict) -> dict:
 
 
 def _difference(tables: _Tables, first: str, second: str, options: dict) -> dict:
+    shared = set.intersection(
+        *({tables.trials[n]["source_number"] for n in tables.of(name)} for name in (first, second))
+    )
+    of = len(shared) * tables.role.shape[1]
+
     def difference(values: Tensor) -> dict:
         table = tables.by_source(values, tables.of(first)) - tables.by_source(values, tables.of(second))
-        return _crossed(table, table.numel(), options)
+        return _crossed(table, of, options)
 
     return {"target": difference(tables.is_role(TARGET)), "naturalness": difference(tables.naturalness)}
 

@@ -59,13 +59,13 @@ def test_images_are_the_frames(tmp_path):
 
 
 def test_page_does_not_tell_the_families(tmp_path):
-    """Nor folders, keys, targets or settings; without images."""
+    """Nor folders, keys, targets or settings; without images and style."""
     jobs, _ = make_jobs(tmp_path)
     form = write_form(jobs, tmp_path / "form", count=12)
     data = data_of(form.page)
     assert set(data) == {"form", "jobs", "show_source", "trials"}
     assert {name for trial in data["trials"] for name in trial} == {"id", "choices", "image", "source", "size"}
-    text = re.sub(r"data:image/webp;base64,[\w+/=]+", "", form.page.read_text()).replace("pixelated", "")
+    text = re.sub(r"data:image/webp;base64,[\w+/=]+|<style>.*?</style>", "", form.page.read_text(), flags=re.S)
     words = (*FAMILIES, "unedited", "phase", "job-", "photos", "target", "resnet18", "runner-up", "lens.")
     assert [word for word in words if word in text] == []
     ids = [trial["id"] for trial in data["trials"]]
@@ -118,6 +118,12 @@ def test_morphs_that_the_classes_do_not_fit_are_left_out(tmp_path):
     ]
 
 
+def test_labels_that_number_other_classes_leave_nothing_out(tmp_path):
+    keys = [str(n) for n in range(24)]
+    make_job(tmp_path / "job", morphs_of(24, 3), keys, change=lambda record: record | {"label": 9})
+    assert write_form(tmp_path / "job", tmp_path / "form").conditions == {"csp-phase": 24, "unedited": 24}
+
+
 def test_jobs_of_different_data_give_equally_many_morphs(tmp_path):
     jobs = [tmp_path / "a", tmp_path / "b"]
     for folder, keys in zip(jobs, (["x", "y", "z"], ["z", "v"])):
@@ -157,7 +163,7 @@ def test_bad_input_raises_and_writes_nothing(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     cases = {
         "out must be a new folder, got .*taken, which exists": ([good], {"out": "taken"}),
-        "out must be a job's folder, got .*taken, which has no plan.json": ([tmp_path / "taken"], {}),
+        "jobs must be folders of jobs, got .*taken, which has no plan.json": ([tmp_path / "taken"], {}),
         "jobs must have at least one job's folder, got none": ([], {}),
         "jobs must be different jobs, got .*phase and .*phase with the same": ([good, good], {}),
         r"must have morphs that can be rated, got .*failed: 2 failed; 1 of 1 shards complete": (

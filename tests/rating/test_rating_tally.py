@@ -85,7 +85,9 @@ def test_shares_and_means_by_family(form, tmp_path):
     assert [(one["target"]["cases"], one["target"]["of"]) for one in (a, b, unedited)] == [(4, 4), (3, 4), (2, 4)]
     assert (unedited["driver"]["cases"], unedited["driver"]["of"], a["seconds"]) == (1, 2, 1.5)
     assert (a["l2"], unedited["l2"]) == (2.0, 0.0)
-    difference = result["differences"]["a - b"]  # of target: 1 - 0, 1 - 0 and 1 - 1; of naturalness: 2, 4, 1 and 2
+    difference = result["differences"]["a - b"]
+    assert (difference["target"]["cases"], difference["target"]["of"]) == (3, 4)
+    # of target: 1 - 0, 1 - 0 and 1 - 1; of naturalness: 2, 4, 1 and 2
     assert values(difference, "target", "naturalness") == pytest.approx([2 / 3, 2.25])
     # Units with two values, as roles: a0 (target, target), b0 (source, target), a1 (target, source).
     # observed: 4 of 6 values differ from their unit's other one; expected: 2 * 4 * 2 / (6 * 5)
@@ -121,6 +123,7 @@ def test_crossed_bootstrap_resamples_images_and_raters():
     both = crossed_bootstrap(raters)
     assert (both.value, both.low, both.high) == (0.5, 0.0, 1.0)
     assert crossed_bootstrap(raters.T).low == 0.0
+    assert crossed_bootstrap(torch.eye(20)).low < 0.05  # images and raters are drawn differently
 
 
 def test_rater_is_counted_once(form, tmp_path):
