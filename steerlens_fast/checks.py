@@ -22,7 +22,7 @@ Factors = Sequence[float] | Tensor
 
 
 def is_int(value) -> bool:
-    """Return whether this is an int of Python, numpy or torch (anything that ``operator.index`` takes), not a bool."""
+    """Return whether a value is a Python, numpy or torch int (anything that ``operator.index`` takes), not a bool."""
     if isinstance(value, int):
         return not isinstance(value, bool)
     if str(getattr(value, "dtype", "")).endswith("bool"):
@@ -46,7 +46,7 @@ def check_int(name: str, value, minimum: int, maximum: int | None, reason: str =
 
 
 def check_bool(name: str, value) -> bool:
-    """Return a bool, not another value that is true or false."""
+    """Return a bool; other values that are true or false are not accepted."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, got {value!r}")
     return value
@@ -65,14 +65,14 @@ def check_number(name: str, value, above: float = -math.inf, unit: str = "", clo
 
 
 def check_choice(name: str, value, choices: Sequence[str]) -> str:
-    """Return a value that is one of the names."""
+    """Return a value that is one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {tuple(choices)}, got {value!r}")
     return value
 
 
 def check_class_names(name: str, names: Sequence[str] | None, count: int) -> None:
-    """Raise a ValueError if there are names, but not one for each of ``count`` classes of a model.
+    """Raise a ValueError if names are given, but not one for each of a model's ``count`` classes.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 
 
 def check_indices(name: str, values, size: int | None) -> list[int]:
-    """Return distinct ints in [0, size), or of at least 0 if the size is None."""
+    """Return distinct ints in [0, size), or at least 0 if the size is None."""
     values = as_list(values)
     if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, range)):
         raise TypeError(f"{name} must be a sequence of ints, got {values!r}")
@@ -133,7 +133,7 @@ def check_image_shape(image_shape, name: str = "image_shape") -> tuple[int, int]
 
 
 def check_exportable() -> None:
-    """Raise within ``torch.export`` under torch.func transforms: torch's own functions fail there (``torch.where``)."""
+    """Raise an error in ``torch.export`` under torch.func transforms, where functions such as ``torch.where`` fail."""
     if has_transforms() and torch.compiler.is_exporting():
         raise NotImplementedError(
             "torch.export of a function with torch.func transforms (grad, jvp, vmap ...) in it is not supported here; "
@@ -155,7 +155,7 @@ def check_image(name: str, image, shape: tuple[int, int] | None = None) -> Tenso
 
 
 def check_same(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
-    """Check that two tensors have one shape, dtype and device."""
+    """Check that two tensors have the same shape, dtype and device."""
     if tensor.shape != other.shape:
         raise ValueError(f"{name} must have the {other_name}'s shape {list(other.shape)}, got {list(tensor.shape)}")
     if tensor.dtype != other.dtype:
@@ -178,9 +178,9 @@ def check_bounds(bounds) -> tuple[float, float] | None:
 
 
 def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
-    """Return factors as [F, 1] or [F, N] with N the image's planes, on its device and in its precision.
+    """Return factors as [F, 1] or [F, N] for the N planes of the image, on its device and in its precision.
 
-    Values on the host must be finite; a tensor on another device is not read, since that would wait for the device.
+    Values on the host must be finite; a tensor on a device is not checked, since the host would have to wait for it.
     """
     table = _as_tensor(name, factors, image)
     if table.is_complex() or table.dim() == 0:
@@ -200,9 +200,9 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
 
 
 def to_device_async(name: str, table: Tensor, device: torch.device) -> Tensor:
-    """Return a small tensor on ``device``, without waiting for a copy from the host.
+    """Return a small tensor on ``device``, without waiting for the copy.
 
-    Raise if a CUDA graph is being captured: each replay would read the host's memory, which may be reused by then.
+    Raises an error if a CUDA graph is being captured: each replay would read the host's memory, which may be reused.
     """
     if table.device.type != "cpu" or device.type != "cuda":
         return table.to(device)

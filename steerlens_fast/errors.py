@@ -12,10 +12,10 @@ from .morph_status import MorphStatus
 DONE, FATAL, USAGE, COMPLETE_WITH_FAILURES, TOO_MANY_FAILURES, NO_SPACE = range(6)  # exit codes
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM
 
-# Explanations of errors of file systems whose own messages are unclear
+# Explanations of file system errors that have unclear messages
 EXPLANATIONS = {
     errno.EROFS: "the file system is mounted without write access",
-    errno.EACCES: "this user may not write or read there",
+    errno.EACCES: "this user may not read or write there",
     errno.EPERM: "this user may not do that, or the file system does not support it",
     errno.EIO: "the disk, or the connection to it, has failed",
     errno.ESTALE: "the network file system was unmounted or remounted",
@@ -39,13 +39,13 @@ REASONS = {
     "no-label": "the data have no label for the image",
     "bad-label": "the label is neither a class number nor the name of a class of the data",
     "model-error": "the model raises an error for this image",
-    # Such items still have frames, which are copies of the source from the failure on.
+    # The following items have frames; those after the failure are copies of the source.
     **{status.key: status.reason for status in MorphStatus if status},
 }
 
 
 VOLATILE_PATTERNS = (  # text that differs between runs
-    (re.compile(r"<_io\.\w+ name=('[^']*'|\"[^\"]*\")[^<>]*>"), r"\1"),  # an open file: its name
+    (re.compile(r"<_io\.\w+ name=('[^']*'|\"[^\"]*\")[^<>]*>"), r"\1"),  # an open file becomes its name
     (re.compile(r" ?<_io\.\w+( object)?( at 0x[0-9a-fA-F]+)?>"), ""),  # bytes in memory
     (re.compile(r"(,? at)? 0x[0-9a-fA-F]{6,16}\b"), ""),
     (re.compile(r"\b(pid|PID|process|Process|thread|Thread)([ =:-]+)[0-9]+\b"), r"\1\2..."),
@@ -61,7 +61,7 @@ class BadItem(Exception):
     reason : str
         A key of ``REASONS``.
     message : str
-        The cause. Text that differs between runs is removed, because records with this message are hashed.
+        The cause. Text that differs between runs is removed, because the records that contain it are hashed.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class BadItem(Exception):
         super().__init__(remove_volatile_text(message))
         self.reason = reason
 
-    def __reduce__(self):  # pickled with both arguments, for other processes
+    def __reduce__(self):  # so that pickling keeps both arguments
         return BadItem, (self.reason, str(self))
 
 
@@ -127,16 +127,16 @@ def usage_error(message: str) -> JobError:
 
 
 class ModelError(JobError):
-    """An error raised by a model; its traceback is logged."""
+    """An error raised by a model. Its traceback is logged."""
 
 
 def is_expected(error: BaseException) -> bool:
-    """Return whether an error is explained by its message, so that no traceback needs to be logged."""
+    """Return whether the message of an error explains it, so that its traceback need not be logged."""
     return isinstance(error, JobError) and not isinstance(error, ModelError)
 
 
 def to_job_error(error: BaseException) -> JobError:
-    """Convert any exception to a JobError: a full disk has its own exit code, unexpected errors are fatal.
+    """Convert any exception to a JobError, with the exit code ``NO_SPACE`` for a full disk, otherwise ``FATAL``.
 
     Examples
     --------
@@ -157,13 +157,13 @@ def to_job_error(error: BaseException) -> JobError:
     return JobError(text if isinstance(error, (OSError, MissingExtra)) else f"{type(error).__name__}: {text}")
 
 
-TORCHSCRIPT = "TorchScript interpreter"  # in each message of a scripted or traced model
+TORCHSCRIPT = "TorchScript interpreter"  # occurs in every error message of scripted and traced models
 
 
 def cause_line(error: BaseException) -> str:
-    """Return the line of a message that has the cause: the first, or the last for TorchScript.
+    """Return the line of an error message that states the cause: the first, or the last for TorchScript.
 
-    Other lines of TorchScript's messages quote the model's source code.
+    The other lines of a TorchScript message quote the model's source code.
 
     Examples
     --------

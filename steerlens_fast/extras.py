@@ -8,14 +8,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from types import ModuleType
 
 PACKAGE = "steerlens_fast"
-NEED_TORCH = (
-    "timm",
-    "torchvision",
-    "decode",
-    "test",
-    "bench",
-    "dev",
-)  # extras with packages that are built for one version of torch
+# Extras with packages that are built for one version of torch
+NEED_TORCH = ("timm", "torchvision", "decode", "test", "bench", "dev")
 
 
 class MissingExtra(ImportError):
@@ -23,7 +17,7 @@ class MissingExtra(ImportError):
 
 
 def require_extra(extra: str, module: str) -> ModuleType:
-    """Import ``module``; raise :class:`MissingExtra` with the install command where it is missing.
+    """Import ``module``; raise :class:`MissingExtra` with the install command if it is missing.
 
     Examples
     --------
@@ -43,7 +37,7 @@ def require_extra(extra: str, module: str) -> ModuleType:
 
 
 def torch_pin() -> str:
-    """Return the installed torch as a requirement, which keeps pip from replacing it.
+    """Return the installed torch as a requirement, so that pip does not replace it.
 
     Examples
     --------
@@ -77,5 +71,5 @@ def packages(extra: str) -> list[str]:
 
 
 def _quoted(requirement: str) -> str:
-    """Quote a requirement for a shell, where it contains > or [."""
+    """Quote a requirement for a shell if it contains ``>`` or ``[``."""
     return requirement if re.fullmatch(r"[\w.-]+", requirement) else f'"{requirement}"'

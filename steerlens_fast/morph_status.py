@@ -6,14 +6,14 @@ from enum import IntEnum
 
 
 class MorphStatus(IntEnum):
-    """A value of ``Morphs.status``: 0 where a morph succeeded, or what went wrong.
+    """A value of ``Morphs.status``: 0 if the morph succeeded, otherwise what went wrong.
 
     Attributes
     ----------
     reason : str
-        What went wrong, in words; "" for ``OK``.
+        What went wrong, as text; "" for ``OK``.
     key : str
-        The name that a job's records contain.
+        The status in the records of a job.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Parsers of command-line values, for ``argparse``'s ``type``: each takes the text and returns the value."""
+"""Parsers of command-line values, for the argument ``type`` of argparse: each takes text and returns the value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def positive(text: str) -> float:
 
 
 def at_least_0(text: str) -> float:
-    """Parse a finite number of at least 0."""
+    """Parse a finite number that is at least 0."""
     try:
         value = float(text)
     except ValueError:
@@ -31,7 +31,7 @@ def at_least_0(text: str) -> float:
 
 
 def folder(text: str) -> Path:
-    """Parse a path; a leading ``~`` is the home directory, also in ``--out=~/x``."""
+    """Parse a path; a leading ``~`` is the home directory, also in ``--out=~/x``, which shells do not expand."""
     from .paths import output_folder
 
     try:
@@ -137,7 +137,7 @@ def value_range(text: str) -> str | list[float]:
 
 
 def key_values(text: str) -> dict:
-    """Parse options such as ``order=3,synthesis=adjoint``; values are ints, floats, true, false, or words.
+    """Parse options such as ``order=3,synthesis=adjoint``; values are ints, floats, true, false, or strings.
 
     Examples
     --------
@@ -163,7 +163,7 @@ def _value(text: str):
 
 
 def or_none(parse: Callable[[str], object]) -> Callable[[str], object]:
-    """Return a parser that also takes "-", which is None.
+    """Return a parser that also accepts "-", for which it returns None.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Atomic writes: a file appears under its name whole or not at all; JSON and SHA-256 of files."""
+"""Atomic writes, after which a file is complete or does not exist; JSON files, and the SHA-256 of files."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _warned: set[int | None] = set()
 
 @contextmanager
 def atomic_write(path: str | os.PathLike, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """Open a binary file that appears at ``path`` when the block ends, and is removed if the block raises.
+    """Open a binary file that appears at ``path`` when the block ends, or is removed if the block raises.
 
     Parameters
     ----------
     path : str or os.PathLike
     durable : bool
-        Whether to synchronise the file and its folder with the disk, so that a power cut cannot undo the write.
+        Whether to flush the file and its folder to disk, so that a power cut cannot undo the write.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with atomic_write(Path(folder, "a")) as file:
-    ...         _ = file.write(b"whole")
+    ...         _ = file.write(b"complete")
     ...     Path(folder, "a").read_bytes()
-    b'whole'
+    b'complete'
     """
     with atomic_path(path) as temporary, open(temporary, "xb") as file:
         yield file
@@ -54,16 +54,16 @@ def atomic_write(path: str | os.PathLike, *, durable: bool = True) -> Iterator[B
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path that is renamed to ``path`` when the block ends, and removed if the block raises.
+    """Yield a temporary path that is renamed to ``path`` when the block ends, or removed if the block raises.
 
-    For code that writes to a path; :func:`atomic_write` is for code that writes to an open file.
+    This is for code that writes to a path; :func:`atomic_write` is for code that writes to an open file.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with atomic_path(Path(folder, "a")) as temporary:
-    ...         _ = temporary.write_text("whole")
+    ...         _ = temporary.write_text("complete")
     ...     [file.name for file in Path(folder).iterdir()]
     ['a']
     """
@@ -71,19 +71,19 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     if not path.parent.is_dir():  # the error of open() would name the temporary file
         raise FileNotFoundError(errno.ENOENT, "the folder to write into must exist", str(path.parent))
     restore_backup(path, folder=False)
-    temporary = path.with_name(f".{uuid4().hex}.tmp")  # not path + ".tmp", which may exceed the longest name allowed
+    temporary = path.with_name(f".{uuid4().hex}.tmp")  # not path + ".tmp", which may be too long for a file name
     try:
         yield temporary
         _replace(temporary, path)
     except OSError as error:
         raise with_file_name(error, path, temporary) from error
     finally:
-        with suppress(OSError):  # would hide the error that is being raised
+        with suppress(OSError):  # an error here would hide the one that is being raised
             temporary.unlink(missing_ok=True)
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Call ``os.replace``; on file systems that cannot rename over a file, rename the old file away first."""
+    """Call ``os.replace``; if the file system cannot rename over a file, rename the old file first."""
     try:
         os.replace(temporary, path)
     except OSError as error:
@@ -97,7 +97,7 @@ def _replace(temporary: Path, path: Path) -> None:
 def replace_by_backup(temporary: Path, path: Path) -> None:
     """Rename ``path`` to its backup, and ``temporary`` to ``path``; the caller deletes the backup.
 
-    A process that is killed between the two leaves the backup, which :func:`restore_backups` renames to ``path``.
+    If the process is killed in between, :func:`restore_backups` renames the backup back to ``path``.
     """
     backup = backup_path(path)
     os.rename(path, backup)
@@ -112,7 +112,7 @@ def replace_by_backup(temporary: Path, path: Path) -> None:
 
 
 def backup_path(path: Path) -> Path:
-    """Return the name of a file or folder while another one takes its place.
+    """Return the path of a file's or folder's backup, its name while another one takes its place.
 
     Examples
     --------
@@ -123,9 +123,9 @@ def backup_path(path: Path) -> Path:
 
 
 def restore_backup(path: Path, *, folder: bool) -> None:
-    """Rename the backup of a killed process to ``path``, or delete it if ``path`` exists.
+    """Rename the backup that a killed process left to ``path``, or delete it if ``path`` exists.
 
-    Only a backup of a folder is touched if ``folder``, and only one of a file if not; either may be a link to it.
+    If ``folder``, the backup must be a folder, otherwise a file; it may be a link. Any other backup is left alone.
     """
     backup = backup_path(path)
     # os.path's tests are False for a name that is too long, where those of Path raise.
@@ -140,7 +140,7 @@ def restore_backup(path: Path, *, folder: bool) -> None:
 
 
 def restore_backups(*folders: Path) -> None:
-    """Call :func:`restore_backup` for each backup in some folders; no process may be writing to them."""
+    """Call :func:`restore_backup` for each backup in the folders, to which no other process may be writing."""
     for folder in folders:
         for backup in folder.glob(BACKUP_PATTERN):
             path = backup.with_name(backup.name[1:].removesuffix(BACKUP_SUFFIX))
@@ -148,15 +148,15 @@ def restore_backups(*folders: Path) -> None:
 
 
 def existing_path(path: Path) -> Path:
-    """Return ``path``, or its backup if only that exists, for commands that do not write."""
+    """Return ``path``, or its backup if only that exists. For commands that do not write."""
     backup = backup_path(path)
     return backup if not os.path.exists(path) and os.path.exists(backup) else path
 
 
 def with_file_name(error: OSError, path: Path, temporary: Path | None = None) -> OSError:
-    """Return an error that names ``path`` where ``error`` names its temporary file, or no file at all.
+    """Return an error that names ``path``, if ``error`` names its temporary file or no file; otherwise ``error``.
 
-    Errors without a file name are only changed where a storage device raised them: others may concern another file.
+    An error without a file name is changed only if it comes from the storage: any other may concern another file.
 
     Examples
     --------
@@ -173,7 +173,7 @@ def with_file_name(error: OSError, path: Path, temporary: Path | None = None) ->
     return error
 
 
-# --- Synchronisation with the disk ---
+# --- Flushing to disk ---
 
 
 def sync_file(file: BinaryIO) -> None:
@@ -183,10 +183,10 @@ def sync_file(file: BinaryIO) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder, renamed ones included, are on the disk.
+    """Wait until the names of the files in a folder are on the disk.
 
-    Where the file system has no fsync, or the folder cannot be opened, this only warns: a power cut may then lose
-    files, which ``verify`` detects and a resumed job writes again.
+    If the file system has no fsync, or the folder cannot be opened, this only warns: a power cut may then lose
+    files. ``verify`` detects that, and a resumed job writes them again.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -214,8 +214,8 @@ def _warn_once(error: OSError, path) -> None:
     """Warn once per process and error number, not for each file."""
     if error.errno not in _warned:
         _warned.add(error.errno)
-        what = f"{path} cannot be synchronised with its disk ({error.strerror})"
-        warn(f"{what}: a power cut may lose what is written there; verify finds that, and resuming writes it again")
+        what = f"{path} cannot be flushed to disk ({error.strerror})"
+        warn(f"{what}: a power cut may lose files; 'verify' detects that, and '--resume' writes them again")
 
 
 # --- JSON and SHA-256 ---
@@ -228,7 +228,10 @@ def write_json(path: Path, value) -> None:
 
 
 def read_json(path: Path):
-    """Return the value that :func:`write_json` wrote, or its backup; ValueError where the file is damaged."""
+    """Return the value that :func:`write_json` wrote; raise a ValueError if the file is damaged.
+
+    If only the file's backup exists, that is read.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Configurations as plain data that can be written down, read in another process, and compared.
+"""The base class of configurations, which are plain data: they can be saved, read in another process, and compared.
 
 Each field is declared once, with :func:`option`: its default, its help text, and the values that it takes. Validation
 and the command line's options are derived from that.
@@ -20,7 +20,7 @@ from ..errors import USAGE, JobError
 
 
 def plain_data(value):
-    """Convert numbers and arrays of other libraries to Python's own, also within lists, tuples and mappings.
+    """Convert numpy and torch numbers and arrays to Python's own types, also inside lists, tuples and mappings.
 
     Examples
     --------
@@ -60,11 +60,11 @@ def option(
     Parameters
     ----------
     default : optional
-        Without it the field must be given.
+        Default value; without one, the field is required.
     help : str
         Help text of the option on the command line.
     group : str
-        Group of options on the command line; without it the field has no option there.
+        Group of options on the command line; without one, the field has no option there.
     metavar : str
         Placeholder for the value in the help text.
     type : callable, optional
@@ -72,9 +72,9 @@ def option(
     choices : sequence, optional
         Values that are allowed.
     minimum : int, optional
-        The value is an integer of at least this.
+        If given, the value must be an integer, at least this.
     passed_to : {"model", "lens", "morph"}, optional
-        What the value is an argument of; see :meth:`BaseConfig.arguments_of`.
+        The receiver that the value is an argument of; see :meth:`BaseConfig.arguments_of`.
     kw_only : bool
         Whether the field is a keyword-only argument.
     **argument
@@ -103,17 +103,17 @@ def inherited_option(config: type, name: str, **changes) -> Any:
 
 
 def declared_fields(config) -> list[dataclasses.Field]:
-    """Return the fields of a configuration: first its own, then the keyword-only ones of its base classes."""
+    """Return the fields of a configuration, the keyword-only ones last."""
     return sorted(dataclasses.fields(config), key=lambda field: field.kw_only)
 
 
 def check_fields(config) -> None:
-    """Check every field against its choices and its minimum; a field whose default is None may be None.
+    """Check every field against its choices and its minimum; a field may be None if its default is None.
 
     Raises
     ------
     TypeError, ValueError
-        With the name of the field, what was expected and the value.
+        With the name of the field, the expected and the actual value.
     """
     for field in dataclasses.fields(config):
         value, described = getattr(config, field.name), field.metadata
@@ -139,12 +139,12 @@ class BaseConfig:
     STRING_FIELDS: ClassVar[tuple[str, ...]]
 
     def _normalize_values(self) -> None:
-        """Convert numbers and arrays of numpy and torch in all fields to Python's own."""
+        """Convert numpy and torch numbers and arrays in all fields to Python's own types."""
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, plain_data(getattr(self, field.name)))
 
     def _check_serializable(self) -> None:
-        """Check that all fields are JSON, so that another process can read them."""
+        """Check that all fields can be written as JSON, so that another process can read them."""
         for name in self.STRING_FIELDS:
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a str, got {getattr(self, name)!r}")
@@ -171,7 +171,7 @@ class BaseConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping):
-        """Make a configuration from (some of) the fields that :meth:`as_dict` returns.
+        """Make a configuration from a dictionary of fields, as from :meth:`as_dict`; other fields have their defaults.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Text on stdout and stderr; streams that cannot be written never raise an error, but stdout decides an exit status."""
+"""Writes text to stdout and stderr. Failures never raise an error; those of stdout are recorded for the exit status."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TextIO
 
 
 def write_line(text: str, stream: TextIO | None) -> bool:
-    """Write a line, and return whether it was written; raises no error.
+    """Write a line, and return whether that succeeded; never raises an error.
 
-    The stream may be None, closed, or on a full disk, or its reader may have ended. Characters that the stream cannot
-    encode are escaped.
+    The stream may be None, closed, on a full disk, or a pipe that nobody reads. Characters that it cannot encode are
+    escaped.
 
     Examples
     --------
@@ -52,32 +52,32 @@ _stdout_errors: list[OSError] = []
 
 
 def write_stdout(text: str) -> None:
-    """Write a line to stdout. An error is not raised, so that the work goes on; :func:`stdout_error` returns it."""
+    """Write a line to stdout. An error does not stop the program; :func:`stdout_error` returns it later."""
     error = _write_error(text, sys.stdout)
     if error is not None:
         _stdout_errors.append(error)
 
 
 def stdout_error() -> OSError | None:
-    """Return the first error of stdout since the last call of this function, or None."""
+    """Return the first error in writing to stdout since the last call of this function, or None."""
     errors = _stdout_errors.copy()
     _stdout_errors.clear()
     return errors[0] if errors else None
 
 
 def write_stderr(text: str) -> bool:
-    """:func:`write_line` to stderr."""
+    """Write a line to stderr, as :func:`write_line` does."""
     return write_line(text, sys.stderr)
 
 
 def warn(text: str) -> None:
-    """Issue a UserWarning; raises no error if stderr cannot be written.
+    """Issue a UserWarning; no error is raised if stderr cannot be written.
 
     Examples
     --------
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
-    ...     warn("the folder cannot be synchronised")
+    ...     warn("the folder cannot be flushed to disk")
     >>> caught[0].category
     <class 'UserWarning'>
     """
@@ -86,9 +86,9 @@ def warn(text: str) -> None:
 
 
 def open_closed_descriptors() -> None:
-    """Open the descriptors 0 to 2 on the null device if they are closed.
+    """Open those of the descriptors 0 to 2 that are closed on the null device.
 
-    Otherwise the next file that is opened gets such a descriptor, and text for stderr is written into that file.
+    Otherwise the next file that is opened would get such a descriptor, and text for stderr would be written into it.
     """
     for number in range(3):
         try:
@@ -101,9 +101,9 @@ def open_closed_descriptors() -> None:
 
 
 def flush_streams() -> None:
-    """Flush stdout and stderr; redirect a stream that cannot be flushed to the null device.
+    """Flush stdout and stderr, and redirect a stream that cannot be flushed to the null device.
 
-    Otherwise the interpreter flushes it again at exit, and ends with status 120.
+    Otherwise the interpreter would flush it again at exit, and end with status 120.
     """
     for stream in (sys.stdout, sys.stderr):
         try:

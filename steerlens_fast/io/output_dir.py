@@ -1,4 +1,4 @@
-"""Output folders: locks, and checks that a resumed run has the settings of the run before."""
+"""Output folders: locks, and checks that a resumed run has the same settings as before."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_SHOWN = 200  # characters of a value in a message
 
 @contextmanager
 def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required: bool = False) -> Iterator[None]:
-    """Hold the lock file ``path`` during the block.
+    """Hold a lock on the file ``path`` during the block.
 
     The kernel releases the lock when the process ends, however it ends.
 
@@ -45,9 +45,9 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
     Raises
     ------
     JobError
-        Where another process holds the lock, naming that process; or where a required lock is not possible.
+        If another process, which the message names, holds the lock, or if a required lock is not possible.
     OSError
-        Where the lock file cannot be opened.
+        If the lock file cannot be opened.
     """
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     with open(path, "a+b", buffering=0) as file:
@@ -66,9 +66,9 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
 
 
 def is_locked(path: Path) -> bool | None:
-    """Return whether another process holds an exclusive lock on ``path``; None where that cannot be determined.
+    """Return whether another process holds an exclusive lock on ``path``; None if that cannot be determined.
 
-    Writes nothing: the lock file is opened for reading and a shared lock is tried.
+    Nothing is written: the lock file is opened for reading, and a shared lock is tried.
     """
     try:
         with open(path, "rb") as file:
@@ -83,7 +83,7 @@ def is_locked(path: Path) -> bool | None:
 
 
 def _flock(file: BinaryIO, operation: int) -> None:
-    """Lock a file, trying for a second because another process's :func:`is_locked` may briefly hold it."""
+    """Lock a file. Tries for a second, because another process may hold the lock briefly in :func:`is_locked`."""
     for _ in range(LOCK_ATTEMPTS - 1):
         try:
             return fcntl.flock(file, operation)
@@ -93,12 +93,12 @@ def _flock(file: BinaryIO, operation: int) -> None:
 
 
 def _check_unlocked_allowed(path: Path, error: OSError, required: bool) -> None:
-    """Warn that a file system has no locks, or raise an error where the lock is required."""
+    """Warn that a file system has no locks, or raise an error if the lock is required."""
     if error.errno not in NO_LOCKS:
         raise OSError(error.errno, error.strerror, str(path)) from error
     problem = f"{path} cannot be locked: the file system does not support locking ({error.strerror})"
     if required:
-        why = "processes that share a folder need locks (on Lustre mount with flock, on NFS without nolock)"
+        why = "processes that share a folder need locks (mount Lustre with flock, NFS without nolock)"
         raise JobError(f"{problem}: {why}; use another folder, or a single process") from error
     warn(f"{problem}: a second job on {path.parent} would not be detected, and must not be started")
 
@@ -107,16 +107,16 @@ def _check_unlocked_allowed(path: Path, error: OSError, required: bool) -> None:
 
 
 def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> None:
-    """Raise a JobError naming every entry in which two configurations or plans differ.
+    """Raise a JobError that names every entry in which two configurations or plans differ.
 
     Parameters
     ----------
     before, now : mapping
-        JSON-able; of the run that began, and of the run that resumes it.
+        Those of the first run, and of the run that resumes it; JSON-serialisable.
     what : str
         What is compared, for the message.
     **labels : str
-        Names of entries in the message, where they differ from the keys.
+        Names of entries in the message, if they are not the keys.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> 
 
 
 def check_same_model(before: Mapping, now: Mapping) -> None:
-    """Raise a JobError where two model descriptions differ; changed weights are named by their file."""
+    """Raise a JobError if two model descriptions differ; changed weights are named by their file."""
     file = before["spec"] if before["weights"] in (None, "random") else before["weights"]
     check_unchanged(before, now, "the model", sha256=f"the SHA-256 of {file}")
 

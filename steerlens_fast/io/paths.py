@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def expand_home(path: str | os.PathLike) -> str:
-    """Return a path with a leading ``~`` replaced by the home directory; a shell does not expand ``--out=~/x``.
+    """Return a path with a leading ``~`` replaced by the home directory; shells do not expand it in ``--out=~/x``.
 
     Examples
     --------
@@ -23,7 +23,7 @@ def output_folder(path: str | os.PathLike) -> Path:
     Raises
     ------
     ValueError
-        Where the path begins with the home directory of an unknown user.
+        If the path begins with the home directory of an unknown user.
 
     Examples
     --------

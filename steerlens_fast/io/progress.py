@@ -1,6 +1,6 @@
-"""Progress on stderr: a bar on a terminal, otherwise a line every ten seconds, or JSON lines.
+"""Reports progress on stderr: a bar on a terminal, otherwise a line every ten seconds, or JSON lines.
 
-Progress that cannot be written is dropped: it never ends a job.
+Progress that cannot be written is dropped, and never stops a job.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ RATE_WINDOW = 60.0  # seconds over which the rate is averaged
 
 
 class Progress:
-    """A count of the items that are done, written to a stream.
+    """Counts the items that are done, and writes the counts to a stream.
 
     Parameters
     ----------
     total, done, failed : int
-        Items of the job; those done by earlier runs; and how many of these failed.
+        Number of items; of those that earlier runs have done; and of those that failed in earlier runs.
     kind : {"auto", "bar", "lines", "json", "none"}
-        "auto" is a bar on a terminal or in a notebook with tqdm (extra ``cli``), else a line every 10 seconds.
+        "auto" is a bar on a terminal or in a notebook if tqdm (extra ``cli``) is installed, otherwise a line every
+        10 seconds.
     unit : str
         Plural name of the items.
     remaining : callable, optional
@@ -93,7 +94,7 @@ class Progress:
         return ", ".join(failed + ([f"{format_duration(left)} left"] if left is not None else []))
 
     def tick(self) -> None:
-        """Write a line if the last one is old enough."""
+        """Write a line if the last one is at least ``INTERVAL`` seconds old."""
         now = time.monotonic()
         complete = self.done == self.total and self._last_counts == (self.done, self.failed)
         if self._kind in ("lines", "json") and now - self._last_time >= INTERVAL and not complete:
@@ -108,7 +109,7 @@ class Progress:
             self._write(time.monotonic(), whole_run=True)
 
     def summary(self) -> dict:
-        """Return the images that this run has done, the seconds it took, and the rate."""
+        """Return the number of images that this run has done, the seconds it took, and the rate."""
         images, seconds = self.done - self._done_before, time.monotonic() - self._start
         rate = images / max(seconds, 1e-9)
         return {"images": images, "seconds": round(seconds, 3), "images_per_second": round(rate, 2)}
@@ -123,7 +124,7 @@ class Progress:
         values |= {f"{self.unit}_per_second": round(rate, 2), "eta_seconds": eta}
         write_line(json.dumps(values) if self._kind == "json" else _line(values, self.unit), self._stream)
         self._last_time, self._last_counts = now, (self.done, self.failed)
-        # Keep one point older than the window, so that the rate always covers all of it
+        # One point older than the window stays, so that the rate always covers the full window
         old = [n for n, (when, _) in enumerate(self._recent) if now - when > RATE_WINDOW]
         self._recent = [*self._recent[old[-1] if old else 0 :], (now, self.done)]
 
@@ -144,7 +145,7 @@ def _resolve_kind(kind: str, stream: TextIO | None) -> str:
 
 
 def in_notebook() -> bool:
-    """Return whether the process is a notebook's kernel, whose streams are no terminals but show bars."""
+    """Return whether the process is the kernel of a notebook, which can show bars although it has no terminal."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return shell is not None and "IPKernelApp" in shell.config
 

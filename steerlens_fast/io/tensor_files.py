@@ -1,4 +1,4 @@
-"""Tensors in safetensors files, with settings in the metadata."""
+"""Reads and writes tensors in safetensors files, with settings in the metadata."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from ..extras import require_extra
 from .atomic_io import atomic_path
 
-KEY = "steerlens_fast"  # the metadata key of our JSON
+KEY = "steerlens_fast"  # the metadata entry that has the settings, as JSON
 
 
 def write_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor | None], settings: dict) -> None:
-    """Write a safetensors file with those tensors that are not None; ``kind`` and settings go into its metadata.
+    """Write a safetensors file with the tensors that are not None; ``kind`` and ``settings`` are in its metadata.
 
     Examples
     --------
@@ -32,7 +32,7 @@ def write_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor 
         temporary.touch()
         mode = temporary.stat().st_mode
         safetensors.save_file(_without_shared_memory(tensors), temporary, metadata={KEY: metadata})
-        temporary.chmod(mode)  # safetensors makes files that only their owner can read, whatever the umask
+        temporary.chmod(mode)  # safetensors ignores the umask: only the owner could read the file
 
 
 def read_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor], dict]:
@@ -44,16 +44,16 @@ def read_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor],
             if metadata.get("kind") == kind:
                 return {name: file.get_tensor(name) for name in file.keys()}, metadata["settings"]
     except safetensors.SafetensorError as error:
-        raise ValueError(f"path must be a whole safetensors file, got {os.fspath(path)!r}: {error}") from error
+        raise ValueError(f"path must be a complete safetensors file, got {os.fspath(path)!r}: {error}") from error
     raise ValueError(f"path must be a file that {kind}.save wrote, got {os.fspath(path)!r}")
 
 
 def as_json(settings: dict) -> str:
-    """Return settings as JSON; TypeError where they cannot be written so."""
+    """Return settings as JSON; raise a TypeError if that is not possible."""
     try:
         return json.dumps(settings)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"settings must be JSON-able, got {settings!r}: {error}") from error
+        raise TypeError(f"settings must be JSON-serialisable, got {settings!r}: {error}") from error
 
 
 def _without_shared_memory(tensors: dict[str, Tensor | None]) -> dict[str, Tensor]:
