@@ -1,4 +1,4 @@
-"""Loading of models and checkpoints, and preprocessing of images."""
+"""Loads models and checkpoints, and preprocesses images for them."""
 
 from .load import LoadedModel, load_model
 

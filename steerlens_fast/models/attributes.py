@@ -1,4 +1,4 @@
-"""Preprocessing and class names from a model's attributes."""
+"""Reads preprocessing and class names from a model's attributes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..classifier.class_names import as_class_names
 from ..errors import USAGE, JobError
 from .preprocessing import CHECKS
 
-CONFIG_ATTRIBUTES = ("pretrained_cfg", "default_cfg")  # of timm's models
+CONFIG_ATTRIBUTES = ("pretrained_cfg", "default_cfg")  # attributes of timm's models
 ATTRIBUTES = ("size", "mean", "std", "channels")
 CONFIG_ENTRIES = ("mean", "std", "interpolation", "crop_pct")
 
@@ -25,7 +25,7 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     attribute                                 value
     ========================================= ============================================================
     ``class_names``                           a sequence of str, or a mapping {0: str, 1: str, ...}
-    ``mean``, ``std``                         a float per channel, or one float; of images in [0, 1]
+    ``mean``, ``std``                         a float for each channel, or one for all; of images in [0, 1]
     ``size``                                  an int or (H, W), 8 or more
     ``channels``                              1 or 3
     ``pretrained_cfg`` or ``default_cfg``     as in timm: a mapping or dataclass with any of ``mean``,
@@ -34,8 +34,8 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
                                               take precedence
     ========================================= ============================================================
 
-    Attributes that are None, methods, buffers or parameters are ignored: a module with ``mean`` and ``std`` in its
-    state normalises images itself.
+    Attributes that are None, methods, buffers or parameters are ignored: a module that has ``mean`` and ``std`` as
+    buffers normalises images itself.
 
     Parameters
     ----------
@@ -46,17 +46,18 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     overrides : mapping
         The caller's options; the attributes that they override are not read.
     channels : int
-        The channels of the images, where neither options nor attributes give them.
+        Number of channels if neither options nor attributes give it.
 
     Returns
     -------
     (dict, list of str or None)
-        Any of size, mean, std, channels, interpolation and crop_pct that are not overridden; class names.
+        Those of size, mean, std, channels, interpolation and crop_pct that the model has and the caller does not
+        override; and the class names.
 
     Raises
     ------
     JobError
-        Where an attribute is invalid; the message names it.
+        If an attribute is invalid; the message names it.
 
     Examples
     --------
@@ -92,13 +93,13 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
 
 
 def _attribute_owner(model):
-    """Return the object that has the attributes: a bound method's object, a data-parallel wrapper's module."""
+    """Return the owner of the attributes: a bound method's object, or the module in a data-parallel wrapper."""
     model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
     return model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
 
 
 def _data_attribute(owner, name: str):
-    """Return an attribute; None where it is missing, a method, or part of the module's state."""
+    """Return an attribute; None if it is missing, a method, or part of the module's state."""
     value = getattr(owner, name, None)
     state = isinstance(owner, nn.Module) and isinstance(value, Tensor) and _is_state(owner, value)
     return None if callable(value) or state else value
@@ -109,7 +110,7 @@ def _is_state(module: nn.Module, value: Tensor) -> bool:
 
 
 def _read_config(config, spec: str) -> dict[str, tuple[str, object]]:
-    """Return {our name: (place for messages, value)} of a timm configuration."""
+    """Return a timm configuration as {our name: (location for messages, value)}."""
     if config is None:
         return {}
     if dataclasses.is_dataclass(config):
@@ -124,8 +125,8 @@ def _read_config(config, spec: str) -> dict[str, tuple[str, object]]:
     if shape is not None:
         if not isinstance(shape, Sequence) or isinstance(shape, str) or len(shape) != 3:
             raise JobError(f"{_entry('input_size')} of model {spec} must be (C, H, W), got {shape!r}", USAGE)
-        place = _entry("input_size")
-        metadata |= {"channels": (place, shape[0]), "size": (place, tuple(shape[1:]))}
+        where = _entry("input_size")
+        metadata |= {"channels": (where, shape[0]), "size": (where, tuple(shape[1:]))}
     return metadata
 
 
@@ -134,7 +135,7 @@ def _entry(name: str) -> str:
 
 
 def _check_value(name: str, where: str, value, spec: str):
-    """Check a value as the option of its name; arrays become lists, and mean and std may be one float."""
+    """Check a value as the option of that name is checked; arrays become lists, and mean and std may be one float."""
     plain = value.tolist() if isinstance(value, (Tensor, np.ndarray, np.generic)) else value
     single = name in ("mean", "std") and isinstance(plain, (int, float)) and not isinstance(plain, bool)
     try:

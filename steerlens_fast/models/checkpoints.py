@@ -1,4 +1,4 @@
-"""Checkpoints: reading tensors from a file without running code in it, and loading them into a model."""
+"""Reads checkpoints without running code in the file, and loads them into a model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MAX_NAMES = 4  # in a message
 
 
 def load_weights(model: nn.Module, path: str, trust: bool) -> None:
-    """Load a checkpoint into a model; JobError where names or shapes differ."""
+    """Load a checkpoint into a model; raise a JobError if names or shapes differ."""
     put_weights(model, read_weights(path, trust), path)
 
 
 def put_weights(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
-    """Load a state dict from :func:`read_weights` into a model; ``path`` is for messages."""
+    """Load a state dict that :func:`read_weights` returned into a model; ``path`` is for messages."""
     state = _without_prefixes(state, model.state_dict())
     try:
         keys = model.load_state_dict(state, strict=False)
@@ -40,11 +40,12 @@ def put_weights(model: nn.Module, state: Mapping[str, Tensor], path: str) -> Non
 def read_weights(path: str, trust: bool) -> Mapping[str, Tensor]:
     """Return the state dict in a .safetensors file, or in a file written by ``torch.save``."""
     if not os.path.isfile(path):
-        raise JobError(f"weights must be a file that exists, got {path!r}", USAGE)
+        raise JobError(f"weights must be an existing file, got {path!r}", USAGE)
     if path.endswith(".safetensors"):
         return _read_safetensors(path)
     if is_torchscript(path):
-        raise JobError(f"weights must be a checkpoint, got the TorchScript file {path}; give it as model", USAGE)
+        text = f"weights must be a checkpoint, got the TorchScript file {path}; pass it as the model instead"
+        raise JobError(text, USAGE)
     state = read_pickle(path, trust, "weights")
     for name in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(name), (Mapping, nn.Module)):
@@ -58,7 +59,7 @@ def read_weights(path: str, trust: bool) -> Mapping[str, Tensor]:
 
 
 def read_pickle(path: str, trust: bool, argument: str):
-    """Return the content of a file written by ``torch.save``: tensors and plain containers; any object if trusted."""
+    """Return the content of a file written by ``torch.save``: tensors and containers, or any object if trusted."""
     if not _is_pickle(path):
         raise JobError(f"{argument} must be a file written by torch.save, got {path}", USAGE)
     try:
@@ -82,7 +83,7 @@ def zip_names(path: str) -> list[str]:
 
 
 def is_torchscript(path: str) -> bool:
-    """Return whether a file was written by ``torch.jit.save``. Runs nothing in it."""
+    """Return whether a file was written by ``torch.jit.save``, without running any of it."""
     return any(name.split("/")[1:] == ["constants.pkl"] for name in zip_names(path))
 
 

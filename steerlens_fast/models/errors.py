@@ -1,4 +1,4 @@
-"""Errors that models raise: detecting out of memory, and one-line summaries."""
+"""Helpers for errors that models raise: whether memory ran out, and one-line summaries."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def error_summary(error: BaseException) -> str:
-    """Return the type and first line of an error; the last line for TorchScript, which has the cause there."""
+    """Return the type of an error and the line of its message that states the cause."""
     line = cause_line(error)
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -1,4 +1,4 @@
-"""Models in files: exported programs, TorchScript, pickled modules."""
+"""Loads models from files: exported programs, TorchScript, pickled modules."""
 
 from __future__ import annotations
 
@@ -21,13 +21,11 @@ SUFFIXES = (".pt2", ".pt", ".pth", ".ts", ".torchscript")
 
 
 def load_from_file(path: str, weights: str | None, trust: bool, device: torch.device) -> RawModel:
-    """Return the model in a file, whose kind is detected from its content."""
+    """Return the model in a file; the kind of file is detected from its content."""
     if not os.path.isfile(path):
-        raise JobError(f"model must be a file that exists, got {path!r}", USAGE)
+        raise JobError(f"model must be an existing file, got {path!r}", USAGE)
     if weights is not None:
-        raise JobError(
-            f"weights must be None where model is a file, which contains its weights, got {weights!r}", USAGE
-        )
+        raise JobError(f"weights must be None if model is a file, which contains its weights, got {weights!r}", USAGE)
     if path.endswith(".pt2") or any(name.rpartition("/")[2] == "archive_format" for name in zip_names(path)):
         return RawModel(_load_exported(path, trust, device), sha256=sha256_of(Path(path)))
     if is_torchscript(path):
@@ -49,7 +47,7 @@ def _load_pickled(path: str, trust: bool) -> nn.Module:
     model = read_pickle(path, trust, "model")
     if isinstance(model, nn.Module):
         return model
-    hint = "for a checkpoint, give its architecture as model (pkg.mod:callable) and the file as weights"
+    hint = "for a checkpoint, pass its architecture as model (pkg.mod:callable) and the file as weights"
     raise JobError(f"model {path} must contain a module, got {type(model).__name__}; {hint}", USAGE)
 
 
@@ -73,7 +71,7 @@ def _load_exported(path: str, trust: bool, device: torch.device) -> nn.Module:
 
 
 def _check_no_pickles(path: str) -> None:
-    """Raise a JobError where a program contains pickles, which torch.export.load would run without any check."""
+    """Raise a JobError if a program contains pickles, which torch.export.load would run without any check."""
     try:
         if "version" in zip_names(path):
             raise ValueError("the format of torch before 2.8 is pickled")

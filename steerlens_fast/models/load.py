@@ -1,4 +1,4 @@
-"""Loading models by name, file or object, together with their preprocessing."""
+"""Loads models by name, from a file or from an object, together with their preprocessing."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ class LoadedModel:
     Attributes
     ----------
     model : callable
-        Takes preprocessed images [B, channels, H, W], returns class scores.
+        Takes preprocessed images [B, channels, H, W] and returns class scores.
     preprocessing : callable or None
         Converts float32 images [B, channels, H, W] in [0, 1] to the input of ``model``: normalised, in its dtype and
-        memory format. None where there is nothing to do.
+        memory format. None if there is nothing to do.
     size : (int, int) or None
-        (H, W) of the images; None where neither the caller nor the hub nor the model gives it.
+        (H, W) of the images; None if neither the caller nor the hub nor the model gives it.
     channels : {1, 3}
     interpolation : str
     crop_pct : float
         How images are resized and cropped, see :func:`steerlens_fast.data.resize.resize_and_crop`.
     class_names : list of str or None
-        From the argument, from the hub, for pretrained models, or from the model's attribute ``class_names``.
+        From the argument, the hub (for pretrained models), or the model's attribute ``class_names``.
     sha256 : str
         Hash of the weights; see :func:`load_model`.
     description : dict
-        JSON-able: all of the above but the objects, and the number of parameters.
+        All of the above except ``model`` and ``preprocessing``, and the number of parameters; JSON-serialisable.
     """
 
     model: Callable
@@ -92,41 +92,41 @@ def load_model(
     channels_last: bool = False,
     seed: int = 0,
 ) -> LoadedModel:
-    """Load a model in eval mode, without gradients of its parameters; the result is the same in every process.
+    """Load a model in eval mode, with frozen parameters; the result is the same in every process.
 
     Parameters
     ----------
     spec : str, os.PathLike, torch.nn.Module, ExportedProgram or callable
         * ``"timm:NAME"``, ``"torchvision:NAME"``: pretrained, or with ``weights``.
         * ``"pkg.mod:callable"`` (or ``"arch:pkg.mod:callable"``): a callable without arguments that returns the model,
-          or a module, which is copied. The working directory is searched first, as by ``python -m``. Class names and
+          or a module, which is copied. The working directory is searched first, as with ``python -m``. Class names and
           preprocessing are read from the model's attributes, see
           :func:`steerlens_fast.models.attributes.read_attributes`.
         * A file: an exported program (``.pt2``), TorchScript, or, with ``trust_checkpoint``, a pickled module. The kind
-          is detected from the content. An exported program is code; only pickles in it are checked.
+          is detected from the content. An exported program contains code; it is only searched for pickles.
         * An object: used as it is, training flags included; its attributes are read as above. It is copied if it must
           move to another device, dtype or memory format.
     weights : str or os.PathLike, optional
-        A checkpoint (.pt, .pth, .safetensors) for a model of a hub or a callable; ``"random"``: an untrained model of a
-        hub. The state dict may be under "state_dict", "model" or "model_state_dict"; the prefixes "module.",
-        "_orig_mod." and "model." are removed where all names have them. A hub's model is created with the number of
-        classes of the checkpoint.
+        A checkpoint (.pt, .pth, .safetensors) for a model from a hub or a callable; ``"random"`` for an untrained model
+        from a hub. The state dict may be under "state_dict", "model" or "model_state_dict"; the prefixes "module.",
+        "_orig_mod." and "model." are removed if all names have them. A hub's model is created with the number of
+        classes in the checkpoint.
     trust_checkpoint : bool
-        Whether to load pickled objects, which may run any code; by default only tensors, with ``weights_only``.
+        Whether to load pickled objects, which may run any code; by default only tensors are loaded.
     size : int or (int, int), optional
-        (H, W) of the images, 8 or more. This and the next options override the metadata of a hub or attributes.
+        (H, W) of the images, 8 or more. This and the following options override the metadata of the hub or the model.
     mean, std : sequence of float, optional
-        One for each channel, of images in [0, 1]; images are not normalised where neither the caller nor the model's
-        metadata gives them.
+        One for each channel, of images in [0, 1]. If neither the caller nor the model's metadata gives them, images
+        are not normalised.
     channels : {1, 3}, optional
         By default from the model's metadata, then ``data_channels``, then 3.
     data_channels : {1, 3}, optional
-        Channels of the data; ignored where ``mean`` has another length.
+        Channels of the data; ignored if ``mean`` has another length.
     interpolation, crop_pct : optional
         See :func:`steerlens_fast.data.resize.resize_and_crop`; by default "bicubic" and 1.
     class_names : str, os.PathLike, sequence of str or mapping, optional
-        Names of the model's classes, in place of those of the hub or the attribute ``class_names``: a file (one name
-        a line, or .json), the names themselves, or ``"imagenet"`` for the names of ImageNet's 1,000 classes.
+        Names of the model's classes, in place of those from the hub or the attribute ``class_names``: a file (one name
+        per line, or .json), the names themselves, or ``"imagenet"`` for the names of ImageNet's 1,000 classes.
     device : str
     dtype : {"float32", "float64", "bfloat16", "float16"}
         The model's dtype. Gradients have the dtype of the images.
@@ -137,14 +137,14 @@ def load_model(
     Returns
     -------
     LoadedModel
-        ``sha256`` is the hash of the file for exported programs and TorchScript; of names, dtypes, shapes and bytes of
-        the state dict, sorted by name and before ``dtype`` is applied, for modules; of the qualified name for models
-        without state.
+        For exported programs and TorchScript, ``sha256`` is the hash of the file; for modules, that of the names,
+        dtypes, shapes and bytes in the state dict, sorted by name, before ``dtype`` is applied; for models without
+        state, that of the qualified name.
 
     Raises
     ------
     JobError
-        Where an argument is invalid, or the model cannot be loaded; with code ``USAGE``.
+        If an argument is invalid, or the model cannot be loaded; with code ``USAGE``.
 
     Examples
     --------
@@ -198,7 +198,7 @@ def _load_raw(spec, weights: str | None, trust: bool, overrides: dict, device: t
 
 def _from_object(model, weights: str | None) -> RawModel:
     if weights is not None:
-        raise JobError(f"weights must be None where model is an object, which has its weights, got {weights!r}", USAGE)
+        raise JobError(f"weights must be None if model is an object, which has its weights, got {weights!r}", USAGE)
     if isinstance(model, torch.export.ExportedProgram):
         return RawModel(model.module(), owned=False)
     if not callable(model) or isinstance(model, type):
@@ -216,7 +216,7 @@ def _default_channels(data_channels: int | None, mean: Sequence[float] | None) -
 def _seeded(seed: int) -> Iterator[None]:
     """Seed the random numbers of torch, Python and numpy during the block, and restore them afterwards.
 
-    ``torch.manual_seed`` would seed GPUs as well.
+    ``torch.manual_seed`` is not used, because it also seeds GPUs.
     """
     with MODEL_LOCK, RandomStream():
         torch.default_generator.manual_seed(seed)
@@ -226,7 +226,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _class_names(given) -> list[str] | None:
-    """Return the names of a file, of ImageNet, or those given; None if none are given."""
+    """Return class names from a file, those of ImageNet, or the names themselves; None if the argument is None."""
     if given is None:
         return None
     try:

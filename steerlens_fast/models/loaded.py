@@ -1,4 +1,4 @@
-"""Models after loading: the metadata of their origin, hashing, and moving to a device."""
+"""Models after loading: their metadata, hashing, and moving to a device."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class RawModel:
         Any of size, mean, std, channels, interpolation and crop_pct.
     class_names : list of str or None
     sha256 : str or None
-        The hash of the file, where the model is a file.
+        The hash of the file, if the model was loaded from one.
     owned : bool
-        Whether the model was made here, so that it may be changed in place; False for an object of the caller.
+        Whether the model was created here and may be changed in place; False for an object of the caller.
     """
 
     model: object
@@ -38,14 +38,14 @@ class RawModel:
 
 
 def model_name(spec) -> str:
-    """Return a model's specification, or the qualified name of an object."""
+    """Return the specification of a model; for an object its qualified name."""
     if isinstance(spec, nn.Module) or not hasattr(spec, "__qualname__"):
         spec = str(spec) if hasattr(spec, "__fspath__") else spec if isinstance(spec, str) else type(spec)
     return spec if isinstance(spec, str) else f"{spec.__module__}.{spec.__qualname__}"
 
 
 def hash_model(model) -> str:
-    """Return the SHA-256 over names, dtypes, shapes and bytes of the state dict; without state, of the name."""
+    """Return the SHA-256 of names, dtypes, shapes and bytes in the state dict; without state, of the name."""
     owner = getattr(model, "__self__", None)
     model = owner if isinstance(owner, nn.Module) else model  # a bound method's module has the weights
     state = model.state_dict() if isinstance(model, nn.Module) else {}
@@ -74,16 +74,16 @@ def count_parameters(model) -> int:
 
 
 def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channels_last: bool):
-    """Return the model on a device, in a dtype and memory format; a copy where the caller's object must change."""
+    """Return the model on a device, in a dtype and memory format; a copy if the caller's object would change."""
     model = raw.model
     if not isinstance(model, nn.Module):
         return model  # a function has nothing to move
     if not raw.owned:
         if _is_placed(model, device, dtype, channels_last):
             return model
-        model = copy_model(model, "pass it on the device and in the dtype it will run in")
+        model = copy_model(model, "pass it on the device and in the dtype in which it is to run")
     if raw.owned:
-        for parameter in model.parameters():  # some kinds of modules have no requires_grad_
+        for parameter in model.parameters():  # not model.requires_grad_, which some kinds of modules lack
             parameter.requires_grad_(False)
         model = model if is_exported(model) else model.eval()
     tensors = _floating_tensors(model)
@@ -94,7 +94,7 @@ def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channel
 
 
 def copy_model(model: nn.Module, hint: str) -> nn.Module:
-    """Return a deep copy; JobError with a hint where the model cannot be copied."""
+    """Return a deep copy; raise a JobError with a hint if the model cannot be copied."""
     try:
         return copy.deepcopy(model)
     except Exception as error:

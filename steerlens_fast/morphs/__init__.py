@@ -1,4 +1,4 @@
-"""Morphs: the result of a lens, its strips and animations."""
+"""``Morphs``, the result of a lens, and its strips and animations."""
 
 from ..morph_status import MorphStatus
 from .container import Morphs

@@ -1,4 +1,4 @@
-"""``Morphs``: the result of a lens, with its probabilities, selection of samples, and files."""
+"""``Morphs``, the result of a lens: probabilities, selection of samples, and files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..io.tensor_files import as_json, read_tensors, write_tensors
 from ..morph_status import MorphStatus
 
 MIN_FALL = 0.01  # relative to the highest target probability; smaller decreases may be rounding errors
-MAX_PAIRS = 3  # class pairs in the representation
+MAX_PAIRS = 3  # class pairs that repr() shows
 INDEX = "an int, a slice, or a list or tensor [n] of ints or bools"
 FIGURES, ANIMATIONS, TENSORS = (".png", ".pdf", ".svg"), (".gif", ".webp"), (".safetensors",)
 
@@ -38,16 +38,16 @@ class Morphs:
     Attributes
     ----------
     frames : Tensor [B, F, C, H, W], floating point
-        Clipped to the bounds. Not contiguous: frames lie before samples in memory.
+        Clipped to the bounds. Not contiguous: in memory, frames are the first axis.
     factors : Tensor [B, F]
-        Phase factors (or factors of the family's only coordinate), cumulative from the source.
+        Phase factors (or factors of the family's only coordinate), accumulated from the source on.
     amplitude_factors : Tensor [B, F] or None
         None if they equal ``factors``.
     target : Tensor [B], or [B, k] for outputs with k - 1 dimensions after the classes; int64
     source : Tensor [B], or [B, ...] like the outputs' dimensions after the classes; int64
         The class that the model predicts for the source image.
     outputs : Tensor [B, F, classes, ...]
-        Class scores of each frame; NaN where the model was not run.
+        Class scores of each frame; NaN for frames on which the model was not run.
     l2 : Tensor [B, F]
         Distance of each frame from the source.
     budget : Tensor [B, M] or None
@@ -55,9 +55,9 @@ class Morphs:
     attained : Tensor [B] or [B, M], bool, or None
         Whether each requested distance was reached.
     status : Tensor [B], int64
-        0 for success, otherwise the reason of the failure, a :class:`steerlens_fast.morphs.MorphStatus`.
+        0 for success, otherwise the reason for the failure, a :class:`steerlens_fast.morphs.MorphStatus`.
     settings : dict
-        Settings of the lens: family, rule, regime, objective, bounds and others; can be written as JSON.
+        Settings of the lens: family, rule, regime, objective, bounds and others; JSON-serialisable.
     gradient_norm : Tensor [B] or None
         L2 norm of the objective's gradient with respect to the source image.
     stopped : Tensor [B], int64, or None
@@ -171,8 +171,8 @@ class Morphs:
     def fell(self) -> Tensor:
         """Whether the last target probability is more than 1 % lower than that of an earlier frame, [B] bool.
 
-        Compares the last scored frame with earlier scored ones, including the source. Differences up to 1 % of the
-        higher probability may be rounding errors. With ``score="none"`` there is nothing to compare, and all are False.
+        The last scored frame is compared with earlier scored ones, including the source. Differences up to 1 % of the
+        higher probability may be rounding errors. With ``score="none"`` nothing can be compared, and all are False.
         """
         p = self.target_probability
         scored = ~p.isnan()
@@ -275,8 +275,8 @@ class Morphs:
         samples : int, optional
             For figures and animations: number of samples, from the first; by default 16.
         class_names : sequence of str or mapping from int to str, optional
-            For figures and animations: names of the classes, one for each; by default those of the lens or the model,
-            otherwise their numbers. Of a list of synonyms such as "tabby, tabby cat" the first is shown.
+            For figures and animations: names of all classes; by default those of the lens or the model, otherwise
+            their numbers. If a name is a list of synonyms such as "tabby, tabby cat", the first is shown.
         differences : bool
             For figures: whether to add a row per sample with the signed differences of frames from the source.
 
@@ -302,13 +302,12 @@ class Morphs:
         suffix, path = _suffix(path), expand_home(path)
         options: dict[str, Any] = {"frames": frames, "samples": samples, "class_names": class_names}
         if check_bool("differences", differences) and suffix not in FIGURES:
-            raise ValueError(f"differences must be False for {suffix}: only {', '.join(FIGURES)} have rows of them")
+            raise ValueError(f"differences must be False for {suffix}: only {', '.join(FIGURES)} can show them")
         if suffix in TENSORS:
             given = [name for name, value in options.items() if value is not None]
             if given:
-                raise ValueError(
-                    f"{given[0]} must be None for {suffix}, which has every sample, got {options[given[0]]!r}"
-                )
+                got = options[given[0]]
+                raise ValueError(f"{given[0]} must be None for {suffix}, which contains all samples, got {got!r}")
             return write_tensors(path, "Morphs", {**self.tensors()}, self.settings)
         from .strips import animate_morphs, save_figure
 
@@ -319,7 +318,7 @@ class Morphs:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Morphs:
-        """Read a ``.safetensors`` file of :meth:`save`, bit for bit, onto the CPU.
+        """Read a ``.safetensors`` file that :meth:`save` wrote; tensors are on the CPU, equal bit for bit.
 
         Raises
         ------
@@ -344,7 +343,7 @@ class Morphs:
         return f"Morphs({'; '.join([', '.join([shape, *kind]), *names, *statistics])})"
 
     def _repr_html_(self) -> str | None:
-        """Return a strip and a slider for notebooks; None, for the text instead, where they cannot be drawn."""
+        """Return a strip and a slider for notebooks; None if they cannot be drawn, so that repr() is shown instead."""
         if self.frames.is_meta or not self.frames.numel() or self.frames.shape[2] not in (1, 3):
             return None
         from .html import morphs_html  # imports this module
@@ -371,7 +370,7 @@ def pair_names(m: Morphs) -> list[str]:
 
 
 def method_words(settings: dict) -> list[str]:
-    """Return the settings that name the method."""
+    """Return family, rule and regime, if they are set."""
     return [str(settings[key]) for key in ("family", "rule", "regime") if settings.get(key) is not None]
 
 

@@ -1,4 +1,4 @@
-"""Difference maps: the signed difference of each frame from the source, drawn as images."""
+"""Difference maps: images that show the signed difference of each frame from the source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def difference_maps(pictures: np.ndarray, source: int) -> tuple[np.ndarray, floa
     Parameters
     ----------
     pictures : array [F, H, W] or [F, H, W, 3], unsigned integers or floats in [0, 1]
-        Frames. For integers, the largest value of the dtype stands for 1.
+        Frames. The largest value of an integer dtype means 1.
     source : int
         Index of the source frame.
 

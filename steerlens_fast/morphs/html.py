@@ -1,4 +1,4 @@
-"""Morphs in a notebook: their strip, and a slider over the frames, in one piece of HTML. Needs the extra ``plot``."""
+"""Shows morphs in a notebook, as HTML with a strip and a slider over the frames. Needs the extra ``plot``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .strips import FRAMES, draw_strips, strip_data, tiled_frames
 if TYPE_CHECKING:
     from .container import Morphs
 
-SAMPLES, SLIDER_FRAMES, DPI = 4, 16, 85  # a notebook stores the output of its cells
-# The slider shows one frame at a time. An attribute needs no name that is unique in the page, as a script would.
+SAMPLES, SLIDER_FRAMES, DPI = 4, 16, 85  # few, since a notebook stores the output of its cells
+# The slider shows one frame at a time. Unlike a script, an attribute needs no name that is unique in the page.
 CHOOSE = "this.parentNode.querySelectorAll('img').forEach((image, i) => (image.hidden = i != this.value))"
 
 
 def morphs_html(morphs: Morphs) -> str:
-    """Return HTML that makes no requests. In a notebook that is not trusted, the slider shows the first frame only.
+    """Return HTML that loads nothing from elsewhere. In an untrusted notebook only the first frame is shown.
 
     Examples
     --------

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-# Text colours: target predicted; target not predicted; a remark, for example a failed morph.
+# Text colours: target predicted; target not predicted; a remark, for example on a failed morph.
 REACHED, NOT_YET, NOT_OK = "#00695c", "#757575", "#b00020"
 PANEL_INCHES, DPI = 1.25, 170
 FRAMES, SAMPLES = 8, 16  # default numbers of frames in a strip, and of samples
 LABEL_WIDTH = 18  # characters in a line of a row's label
 NAME_WIDTH = 14  # maximum number of characters of a class name below a frame
-ALREADY, NOT_ATTAINED = "predicted as the target already", "distance not attained"
+ALREADY, NOT_ATTAINED = "already predicted as the target", "distance not attained"
 # For animations, in pixels: minimum of the longer side of an image, space between images, font size of captions.
 SIDE, GAP, FONT_SIZE = 144, 8, 13
 FRAME_MS, HOLD_MS = 110, 900  # duration of a frame, and of the first and last one
@@ -56,17 +56,17 @@ def plot_morphs(
         Number of evenly spaced frames, from the first to the last, or their indices. By default 8, or all if there are
         fewer.
     samples : int, optional
-        Number of samples, from the first; by default 16. A note below the figure says if there are more.
+        Number of samples, from the first; by default 16. If there are more, a note below the figure says so.
     class_names : sequence of str or mapping from int to str, optional
-        Names of the classes, one for each; by default those of the lens or the model, otherwise their numbers. Of
-        synonyms such as "tabby, tabby cat" the first is shown.
+        Names of all classes; by default those of the lens or the model, otherwise their numbers. If a name is a list
+        of synonyms such as "tabby, tabby cat", the first is shown.
     differences : bool
         Whether to add a second row for each sample, with the signed difference of each frame from the source frame (the
-        frame whose factor is 0 or nearest to 0). Grey images: blue is darker, red is brighter. RGB: the difference of
-        each channel is added to mid-grey. The label of the row is the largest difference, which has the strongest
-        colour, in units of the images.
+        one with the factor nearest to 0). In grey images, blue is darker and red is brighter. In RGB images, the
+        difference of each channel is added to mid-grey. The label of the row is the largest difference, in units of
+        the images; it has the strongest colour.
     figure : matplotlib Figure or SubFigure, optional
-        Figure to draw in; by default a new one of suitable size. The new one is not registered with pyplot: use
+        Figure to draw in; by default a new one of suitable size. A new figure is not registered with pyplot: use
         ``figure.savefig``, or display it in a notebook.
 
     Returns
@@ -84,15 +84,15 @@ def plot_morphs(
     Notes
     -----
     The label of a row is source -> target. The target's probability is below each frame, in bold if the target is the
-    predicted class; if another class is predicted, its name and probability are added; frames that were not scored have
+    predicted class. If another class is predicted, its name and probability are added. Frames that were not scored have
     no text. A sample that is not ``ok``, or whose source is already predicted as the target, has no bold text, and the
     label of its row contains the reason. The label also says if a distance was not attained.
 
-    The column headers are the L2 distances or the factors if they are equal in all rows, otherwise the numbers of the
-    frames. If both are equal, the distances are shown if they were requested (``budget``), otherwise the factors.
-    Distances that are not in the headers are below the frames.
+    The column headers are the L2 distances or the factors, whichever are equal in all rows, otherwise the numbers of
+    the frames. If both are equal, the headers are the distances if these were requested (``budget``), otherwise the
+    factors. Distances that are not in the headers are below the frames.
 
-    Black and white are ``settings["bounds"]``; if these are None, they are the lowest and highest value of each row.
+    Black and white are ``settings["bounds"]``; if these are None, the lowest and highest value of each row.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def plot_morphs(
 
 
 def draw_strips(data: StripData, figure: Figure | None = None) -> Figure:
-    """Draw the figure of :func:`plot_morphs` from data of any origin: :class:`Morphs` or a record of a job."""
+    """Draw the figure of :func:`plot_morphs` from the data of :class:`Morphs` or of a job's record."""
     names, (headers, captions) = _row_labels(data), _headers(data)
     rows = [(b, is_map) for b in range(len(data.names)) for is_map in ((False, True) if data.maps else (False,))]
     if figure is None:
@@ -128,16 +128,16 @@ def draw_strips(data: StripData, figure: Figure | None = None) -> Figure:
         text = f"difference\n±{scale:.2g}" if is_map else names[b]
         style = {"fontsize": 10} if not data.remarks[b] else {"fontsize": 8, "color": NOT_OK}
         style = {"fontsize": 8, "color": NOT_YET} if is_map else style
-        # parse_math=False: a "$" in a class name is printed as it is
+        # parse_math=False, so that a "$" in a class name is printed as it is
         axes_of_row[0].set_ylabel(text, rotation=0, ha="right", va="center", labelpad=6, parse_math=False, **style)
     figure.suptitle(data.title, fontsize=11)
     figure.supxlabel(textwrap.fill(data.note, 20 * len(data.frames) + 10), fontsize=8, color=NOT_YET)
     return figure
 
 
-def save_figure(morphs: Morphs, file: BinaryIO, *, format: str, **how) -> None:
-    """Write the figure of :func:`plot_morphs` to a file; ``how`` are its options."""
-    plot_morphs(morphs, **how).savefig(file, format=format)
+def save_figure(morphs: Morphs, file: BinaryIO, *, format: str, **options) -> None:
+    """Write the figure of :func:`plot_morphs`, with its options, to a file."""
+    plot_morphs(morphs, **options).savefig(file, format=format)
 
 
 def animate_morphs(
@@ -235,11 +235,11 @@ def strip_data(
     default: int | None,
     differences: bool = False,
 ) -> StripData:
-    """Collect the data of the selected samples and frames; if ``frames`` is None, of ``default`` frames (None: all)."""
+    """Collect the data of the selected samples and frames; ``default`` is used if ``frames`` is None."""
     shown, at = _shown(morphs, frames, samples, default)
     _check_names(class_names, shown)
     class_names = _shown_names(class_names, shown)
-    already, probability, remarks = _already_predicted(shown), shown.target_probability.double(), []
+    already, probability, remarks = shown.already_predicted, shown.target_probability.double(), []
     for b, reason in enumerate(shown.reasons):
         attained = shown.attained is None or bool(shown.attained[b].all())
         remarks.append(remark(reason, bool(already[b]), attained))
@@ -265,13 +265,13 @@ def strip_data(
 def remark(reason: str | None, already: bool, attained: bool) -> str:
     """Return why a morph did not succeed, or "".
 
-    The reason of the failure; otherwise that the source is already predicted as the target, that a distance was not
-    attained, or both.
+    This is the reason for the failure; otherwise that the source is already predicted as the target, that a distance
+    was not attained, or both.
 
     Examples
     --------
     >>> remark(None, already=True, attained=False), remark("the gradient is zero", already=True, attained=True)
-    ('predicted as the target already; distance not attained', 'the gradient is zero')
+    ('already predicted as the target; distance not attained', 'the gradient is zero')
     """
     if reason:
         return reason
@@ -304,16 +304,8 @@ def strip_note(scored: bool, samples: int, all_samples: int, frames: int, all_fr
     return "; ".join(note)
 
 
-def _already_predicted(morphs: Morphs) -> torch.Tensor:
-    """Whether the model predicts the target for the source image, [B] bool."""
-    target, source = morphs.target.reshape(len(morphs), -1), morphs.source
-    if source.dim() > 1:  # a class for each position
-        source = source[(morphs._rows, *target[:, 1:].unbind(1))]
-    return source == target[:, 0]
-
-
 def _predictions(morphs: Morphs, class_names: Names) -> list[list[str]]:
-    """Format the predicted class at the target's position and its probability; "" if it is the target or not scored."""
+    """Return the predicted class and its probability as text, for each frame; "" if it is the target or not scored."""
     at = (morphs._rows, *morphs._index[1:])
     classes, best = (t.movedim(1, -1)[at].tolist() for t in (morphs.predictions, morphs.probabilities.amax(2)))
 
@@ -326,7 +318,7 @@ def _predictions(morphs: Morphs, class_names: Names) -> list[list[str]]:
 
 
 def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Names) -> str:
-    """Return the name of a class; for task "multilabel", the name of the target's label, after "not" for state 0."""
+    """Return the name of a class; for task "multilabel", the name of the target's label, with "not" for state 0."""
     if morphs.settings.get("task") != "multilabel" or len(target) != 2:
         return _class_name(number, class_names)
     label = _class_name(target[1], class_names)
@@ -334,7 +326,7 @@ def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Nam
 
 
 def _maps(morphs: Morphs, at: list[int]) -> list[tuple[np.ndarray, float]]:
-    """Draw the differences of the frames ``at`` from the frame with the smallest factors, for each sample."""
+    """Draw how the frames ``at`` differ from the frame with the smallest factors, for each sample."""
     size = morphs.factors.abs()
     size = size if morphs.amplitude_factors is None else size + morphs.amplitude_factors.abs()
     maps = []
@@ -355,7 +347,7 @@ def _shown(morphs: Morphs, frames: Frames, samples: int | None, default: int | N
     if not isinstance(morphs, Morphs):
         raise TypeError(f"morphs must be Morphs, got {type(morphs).__name__}")
     if not morphs.frames.numel():
-        raise ValueError(f"morphs must hold at least one frame of one sample, got {list(morphs.frames.shape)}")
+        raise ValueError(f"morphs must have at least one frame of one sample, got {list(morphs.frames.shape)}")
     if morphs.frames.shape[2] not in (1, 3):
         raise ValueError(f"frames must have 1 channel (grey) or 3 (RGB) to be drawn, got {morphs.frames.shape[2]}")
     chosen = morphs[: check_int("samples", SAMPLES if samples is None else samples, 1, None)]
@@ -395,7 +387,7 @@ def to_pixels(morphs: Morphs) -> np.ndarray:
 
 def _shown_names(class_names: Names, morphs: Morphs) -> Names:
     """Return the names to show: those given, otherwise those of the morphs; the first synonym of each."""
-    if isinstance(class_names, Mapping):  # may have only the classes that occur
+    if isinstance(class_names, Mapping):  # may have only some of the classes
         return class_names
     return short_names(morphs.class_names if class_names is None else list(map(str, class_names)))
 
@@ -420,7 +412,7 @@ def _row_labels(data: StripData) -> list[str]:
 
 
 def _check_names(class_names: Names, morphs: Morphs) -> None:
-    """Check the type of names, and that a sequence has one for each class; a mapping may have fewer."""
+    """Check the type of the names, and that a sequence has one for each class; a mapping may have fewer."""
     if class_names is None or isinstance(class_names, Mapping):
         return
     if isinstance(class_names, str) or not isinstance(class_names, Sequence):
@@ -472,9 +464,9 @@ class _Numbers:
 
     def __init__(self, table: torch.Tensor | None):
         table = torch.zeros(0, 0, device="cpu") if table is None else table.double()
-        least = 1e-3 * table.abs().nan_to_num(0, 0, 0).amax() if table.numel() else 0.0
-        self.same = bool(((table - table[:1]).abs() <= 5e-3 * table[:1].abs() + least).all())
-        self.text = [["0" if abs(x) <= least else f"{x:.3g}" for x in row] for row in table.tolist()]
+        negligible = 1e-3 * table.abs().nan_to_num(0, 0, 0).amax() if table.numel() else 0.0
+        self.same = bool(((table - table[:1]).abs() <= 5e-3 * table[:1].abs() + negligible).all())
+        self.text = [["0" if abs(x) <= negligible else f"{x:.3g}" for x in row] for row in table.tolist()]
 
 
 # --- Figures ---------------------------------------------------------------------------------------------------------
@@ -484,10 +476,10 @@ def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[st
     """Create a figure whose size leaves no gaps between panels; ``shape`` is [B, F, H, W, ...]."""
     tall = min(max(shape[2] / shape[3], 0.4), 2.5)  # height of a panel divided by its width
     widest = max(len(line) for name in names for line in name.split("\n"))
-    most = max(len(caption.split("\n")) for row in captions for caption in row)
+    max_lines = max(len(caption.split("\n")) for row in captions for caption in row)
     inches = (
         PANEL_INCHES * shape[1] + 0.085 * widest + 0.15,
-        (PANEL_INCHES * tall + 0.03) * shape[0] + 0.13 * most * len(captions) + 0.8,  # maps have no captions
+        (PANEL_INCHES * tall + 0.03) * shape[0] + 0.13 * max_lines * len(captions) + 0.8,  # maps have no captions
     )
     return require_extra("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=DPI)
 
@@ -534,8 +526,8 @@ def write_animation(pictures: Sequence[Image], file: BinaryIO, format: str) -> N
     there_and_back = [*range(last + 1), *range(last - 1, 0, -1)]
     first, *rest = [pictures[i] for i in there_and_back]
     durations = [HOLD_MS if i in (0, last) else FRAME_MS for i in there_and_back]
-    how = {"optimize": False} if format == "gif" else {"lossless": True}
-    first.save(file, format=format.upper(), save_all=True, append_images=rest, duration=durations, loop=0, **how)
+    options = {"optimize": False} if format == "gif" else {"lossless": True}
+    first.save(file, format=format.upper(), save_all=True, append_images=rest, duration=durations, loop=0, **options)
 
 
 def _with_palette(picture: Image) -> Image:

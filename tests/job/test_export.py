@@ -145,7 +145,7 @@ def test_words_of_a_strip(tmp_path):
     assert [axes.get_xlabel() for axes in figure.axes] == ["0.00\nzero: 1.00", "0.18\nzero: 0.82", "0.95"]
     assert figure.axes[0].get_ylabel() == "zero → one"
     already = _strip_data(job, records[0] | {"source": 1}, morphs_of(1, 3)[0])
-    assert already.remarks == ["predicted as the target already"] and not already.reached.any()
+    assert already.remarks == ["already predicted as the target"] and not already.reached.any()
     pixel = _strip_data(_Job(*[None] * 5, job.plan, job.config | {"family": "pixel"}), records[0], morphs_of(1, 3)[0])
     assert pixel.title == "pixel, live"
 

@@ -382,9 +382,9 @@ def test_files_without_weights_raise(zoo):
     torch.save([torch.ones(1)], zoo / "list.pt")
     torch.jit.script(smooth()).save(zoo / "script.pt")
     for name, *said in [
-        ("nowhere.pt", "exists"),
-        ("random", "exists"),
-        (".", "exists"),
+        ("nowhere.pt", "existing"),
+        ("random", "existing"),
+        (".", "existing"),
         ("text.pt", "written by torch.save"),
         ("cut.pt", "written by torch.save"),
         ("text.safetensors", "cannot be read"),
@@ -729,7 +729,7 @@ BAD = {
     "empty": (dict(spec=""), "''"),
     "half a name": (dict(spec="pkg:"), "'pkg:'"),
     "arch of nothing": (dict(spec="arch:"), "'arch:'"),
-    "no such file": (dict(spec="nowhere/model.pt2"), "'nowhere/model.pt2'", "exists"),
+    "no such file": (dict(spec="nowhere/model.pt2"), "'nowhere/model.pt2'", "existing"),
     "None": (dict(spec=None), "None"),
     "a class": (dict(spec=nn.Linear), "Linear"),
     "weights of an object": (dict(spec=torch.sin, weights="w.pt"), "weights", "'w.pt'"),
@@ -773,7 +773,7 @@ def test_torchvision_with_other_channels_raises():
 def test_model_that_cannot_be_copied_raises():
     model = linear()
     model.kept = torch.ones(1, requires_grad=True) * 2  # no leaf: torch refuses to copy it
-    refused("copied", "the device and in the dtype it will run in", spec=model, dtype="bfloat16")
+    refused("copied", "the device and in the dtype in which it is to run", spec=model, dtype="bfloat16")
     assert load_model(model).model is model
 
 

@@ -418,12 +418,12 @@ def test_other_files_raise_when_loaded(tmp_path, morphs):
         Morphs.load(tmp_path / "other.safetensors")
     morphs.save(tmp_path / "cut.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-100])
-    with pytest.raises(ValueError, match="path must be a whole safetensors file"):
+    with pytest.raises(ValueError, match="path must be a complete safetensors file"):
         Morphs.load(tmp_path / "cut.safetensors")
 
 
 def test_settings_that_are_not_json_raise(tmp_path, morphs):
-    with pytest.raises(TypeError, match="settings must be JSON-able, got"):
+    with pytest.raises(TypeError, match="settings must be JSON-serialisable, got"):
         dataclasses.replace(morphs, settings={"model": object()}).save(tmp_path / "a.safetensors")
     assert names(tmp_path) == []
 
@@ -584,7 +584,7 @@ def test_target_that_is_already_predicted_is_not_bold():
     outputs = torch.tensor([[2.0, 0.0, 0.0]]).log_softmax(1).expand(2, 3, 3)
     m = make(2, 3, outputs=outputs, target=torch.tensor([0, 0]), source=torch.tensor([0, 1]))
     drawn = panels(strips.plot_morphs(m))
-    assert drawn["sample 0 frame 0"].get_ylabel().replace("\n", " ") == "0 → 0 predicted as the target already"
+    assert drawn["sample 0 frame 0"].get_ylabel().replace("\n", " ") == "0 → 0 already predicted as the target"
     assert drawn["sample 0 frame 0"].yaxis.label.get_color() == strips.NOT_OK
     assert drawn["sample 1 frame 0"].get_ylabel() == "1 → 0"
     for f in range(3):
@@ -600,11 +600,11 @@ def test_strips_of_labels_and_of_positions_with_one_class_each():
     drawn = panels(strips.plot_morphs(m, class_names=["a", "b", "c", "d", "e"]))
     assert looks(drawn["sample 0 frame 2"]) == ("0.27\nd: 0.73", "normal")
     label = lambda b: drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ")
-    assert (label(0), label(1)) == ("d → not d", "c → c predicted as the target already")
+    assert (label(0), label(1)) == ("d → not d", "c → c already predicted as the target")
     assert looks(drawn["sample 1 frame 2"]) == ("0.73", "normal")
     dense = dataclasses.replace(m, settings=dict(SETTINGS))
     drawn = panels(strips.plot_morphs(dense))
-    assert (label(0), label(1)) == ("1 → 0 at (3,)", "1 → 1 at (2,) predicted as the target already")
+    assert (label(0), label(1)) == ("1 → 0 at (3,)", "1 → 1 at (2,) already predicted as the target")
     assert looks(drawn["sample 0 frame 2"]) == ("0.27\n1: 0.73", "normal")
 
 
@@ -863,7 +863,7 @@ def test_bad_options_raise(tmp_path, morphs, options, error, text, suffix):
 
 
 def test_bad_morphs_raise(tmp_path, morphs):
-    with pytest.raises(ValueError, match=r"morphs must hold at least one frame of one sample, got \[0, 5, 3, 12, 16\]"):
+    with pytest.raises(ValueError, match=r"morphs must have at least one frame of one sample, got \[0, 5, 3, 12, 16\]"):
         morphs[:0].save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="1 channel .* or 3 .* got 4"):
         make(c=4).save(tmp_path / "a.gif")
