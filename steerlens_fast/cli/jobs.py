@@ -13,19 +13,22 @@ from pathlib import Path
 
 from ..io.argument_types import folder, integer_from
 from ..io.console import write_stdout
+from .options import as_sentence
 
 EXPORTS = ("folder", "wds", "safetensors", "npz", "gif", "webp", "strip")
-FOLDER = "The job's folder can be given as DIR or as --out DIR."
+FOLDER = "Give the job's folder as DIR or as --out DIR."
 
 
 def add_jobs(commands) -> None:
     """Add the subcommands."""
     _add(commands, "status", "print the progress of a job; needs no write access", _status)
-    about = "compare files with their hashes; exit status 1 if one differs; needs write access only for --discard"
+    about = "compare files with their hashes; exit status 1 if any differs; needs write access only with --discard"
     verify = _add(commands, "verify", about, _verify)
-    verify.add_argument("--discard", action="store_true", help="delete damaged shards, for morph --resume")
+    text = "delete damaged shards, so that morph --resume computes them again"
+    verify.add_argument("--discard", action="store_true", help=text)
     gallery = _add(commands, "gallery", "write a job's gallery again", _gallery)
-    gallery.add_argument("--sample", type=integer_from(1), default=48, metavar="N", help="examples (default: 48)")
+    text = "number of examples (default: 48)"
+    gallery.add_argument("--sample", type=integer_from(1), default=48, metavar="N", help=text)
     gallery.add_argument("--to", type=folder, metavar="DIR", help="folder to write (default: gallery in DIR)")
     export = _add(
         commands, "export", "write a job's morphs in another format; exit status 1 if there are none", _export
@@ -36,22 +39,23 @@ def add_jobs(commands) -> None:
         "--keys",
         nargs="+",
         metavar="PATTERN",
-        help="only these keys; patterns like 'cat/*' match several",
+        help="export only items with these keys; a pattern like 'cat/*' matches several",
     )
-    export.add_argument("--limit", type=integer_from(1), metavar="N", help="only the first N items")
-    export.add_argument("--differences", action="store_true", help="add a row of differences from the source to strips")
+    export.add_argument("--limit", type=integer_from(1), metavar="N", help="export only the first N items")
+    text = "add a row to strips that shows the differences from the source"
+    export.add_argument("--differences", action="store_true", help=text)
 
 
 def _add(commands, name: str, about: str, run) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=about, description=about, epilog=FOLDER)
-    parser.add_argument("folder", nargs="?", type=folder, metavar="DIR", help="a job's folder")
-    parser.add_argument("--out", type=folder, metavar="DIR", help="the same")
+    parser = commands.add_parser(name, help=about, description=as_sentence(about), epilog=FOLDER)
+    parser.add_argument("folder", nargs="?", type=folder, metavar="DIR", help="the job's folder")
+    parser.add_argument("--out", type=folder, metavar="DIR", help="the job's folder, as in morph --out")
     parser.set_defaults(run=lambda arguments: run(_with_folder(arguments)))
     return parser
 
 
 def _with_folder(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Return the arguments with the job's folder as ``out``."""
+    """Return the arguments, with the job's folder in ``out``."""
     from ..errors import USAGE, JobError
 
     given = [folder for folder in (arguments.folder, arguments.out) if folder is not None]
@@ -97,7 +101,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _repair_commands(out: Path, problems: dict[int, str], discarded: bool) -> str:
-    """Return the commands that repair a job."""
+    """Return text with the commands that repair a job."""
     from ..job.report import NOT_DONE
 
     commands, out = [], shlex.quote(str(out))
@@ -130,7 +134,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _missing_shards(out: Path) -> str:
-    """Return text about a job's incomplete shards, which exports leave out; empty if there are none."""
+    """Return text about a job's incomplete shards, which an export leaves out; "" if there are none."""
     from ..job.plan import Plan
     from ..job.report import completed_shards
 
@@ -144,7 +148,7 @@ def _missing_shards(out: Path) -> str:
 
 @contextmanager
 def _suggest_to_option(to: Path | None) -> Iterator[None]:
-    """Mention --to in the error if the default folder cannot be written."""
+    """Suggest --to in the error if the default folder cannot be written."""
     from ..errors import JobError
 
     try:

@@ -1,4 +1,4 @@
-"""``steerlens-fast morph``: the data-set job. On resume, options that are not given have the job's values."""
+"""``steerlens-fast morph``: the data-set job. On resume, options that are not given keep the job's values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GROUPS = {
 }
 EXITS = """exit status: 0 complete; 1 fatal error; 2 usage error, or a configuration that differs from the job's;
 3 complete, but some items failed (see failed.jsonl); 4 more failures than --max-failures; 5 no space left; 130 Ctrl-C
-(the first finishes the shards that have begun, the second stops at once); 143 SIGTERM. After any of them --resume
+(the first one finishes the shards that have begun, the second stops at once); 143 SIGTERM. After any of these, --resume
 continues the job."""
 
 
@@ -25,8 +25,8 @@ def add_morph(commands) -> None:
         "morph",
         help="morph a whole data set: shards of frames, records, a gallery",
         description="Morphs every image of a data set toward another class of a classifier, and writes shards of "
-        "frames, records of the classifier's scores, and a gallery. A job that is killed loses only the shards that it "
-        "was computing: the same command with --resume continues it.",
+        "frames, records with the classifier's scores, and a gallery. A job that is killed loses only the shards that "
+        "it was computing; the same command with --resume continues it.",
         epilog=EXITS,
         argument_default=argparse.SUPPRESS,
         add_options=_add_options,
@@ -43,9 +43,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     groups.add_folder("outputs", "job")
     groups.add_fields(JobConfig)
     groups.add_fields(RunOptions)
-    text = "family, rule, color, regime and distance measured to suit photographs; explicit options override them"
+    text = "use the family, rule, color, regime and distance that suit photographs; other options override them"
     groups.add("method", "--settings", choices=tuple(SETTINGS), help=text)
-    text = "print what the job would do, and time one batch; write nothing"
+    text = "print what the job would do, and the time of one batch; write nothing"
     groups.add("running", "--dry-run", action="store_true", help=text)
 
 

@@ -1,4 +1,4 @@
-"""Command-line options made from the fields of configurations, and those that several commands share."""
+"""Command-line options made from the fields of configurations, and helpers that several commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..io.console import write_stdout
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose options are added when it is used, so that only the command that runs is imported.
+    """A parser that adds its options when it is first used, so that only the command that runs is imported.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class CommandParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def _print_message(self, message, file=None):
-        """Print help and version as other text on stdout, since argparse ignores errors."""
+        """Print help and version like other text on stdout: argparse ignores errors in writing them."""
         if message and file is not None and file is sys.stdout:
             write_stdout(message.removesuffix("\n"))
         else:
@@ -47,14 +47,14 @@ class OptionGroups:
     ----------
     parser : ArgumentParser
     titles : mapping from str to str
-        Titles of the groups, by the ``group`` of the fields in them; in the order of the help text.
+        Titles of the groups in the order of the help text; the keys are values of the fields' ``group``.
     """
 
     def __init__(self, parser: argparse.ArgumentParser, titles: Mapping[str, str]):
         self._groups = {name: parser.add_argument_group(title) for name, title in titles.items()}
 
     def add(self, group: str, *flags: str, **argument) -> None:
-        """Add an option that is no field of a configuration."""
+        """Add an option that is not a field of a configuration."""
         self._groups[group].add_argument(*flags, **argument)
 
     def add_folder(self, group: str, what: str) -> None:
@@ -62,7 +62,7 @@ class OptionGroups:
         self.add(group, "--out", required=True, type=folder, metavar="DIR", help=f"folder of the {what}")
 
     def add_fields(self, config: type, only: tuple[str, ...] | None = None, help: Mapping[str, str] | None = None):
-        """Add an option for each field of a configuration that has a group, or for ``only`` some of them.
+        """Add an option for each field of a configuration that has a group, or only for those named in ``only``.
 
         Parameters
         ----------
@@ -71,12 +71,23 @@ class OptionGroups:
         only : tuple of str, optional
             Names of fields.
         help : mapping from str to str, optional
-            Other help texts, by the field's name.
+            Help texts that replace those of the fields, by the field's name.
         """
         for field in declared_fields(config):
             if "group" in field.metadata and (only is None or field.name in only):
                 text = (help or {}).get(field.name, field.metadata["help"])
                 self._groups[field.metadata["group"]].add_argument(*_flags(field), **_arguments(field, text))
+
+
+def as_sentence(help: str) -> str:
+    """Return a command's short help as the first sentence of its own help text.
+
+    Examples
+    --------
+    >>> as_sentence("print the progress")
+    'Print the progress.'
+    """
+    return f"{help[0].upper()}{help[1:]}."
 
 
 def given_fields(config: type, arguments: argparse.Namespace) -> dict:

@@ -1,4 +1,4 @@
-"""The demo: morphs of handwritten digits along a small classifier's gradient."""
+"""The demos: morphs of handwritten digits by a small classifier, and of photographs by an ImageNet classifier."""
 
 from .demo import run_demo
 

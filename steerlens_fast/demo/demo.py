@@ -1,4 +1,4 @@
-"""The demo: train a small classifier of handwritten digits and morph test digits toward another class.
+"""The demo on digits: trains a small classifier and morphs test digits toward other classes.
 
 Each digit is morphed along one frozen gradient: by phase alone, by phase and amplitude and, for comparison, by a pixel
 step of the same length.
@@ -72,8 +72,8 @@ def run_demo(
 ) -> DemoResult:
     """Train a digit classifier, morph test digits, and write pictures and a table.
 
-    The digit shown for a class is the first one in the test set that is classified correctly (the second one, if the
-    class is the source of a second pair, and so on). No digit was selected because of the appearance of its morph.
+    The digit shown for a pair is the first one of its source class in the test set that is classified correctly (the
+    second one for a second pair with this class, and so on). No digit was selected by the appearance of its morph.
 
     Parameters
     ----------
@@ -165,8 +165,8 @@ def _examples(morph, digits: LabelledImages, right: Tensor, pairs, progress) -> 
         nth = used[source] = used.get(source, -1) + 1
         if nth >= len(candidates):
             raise ValueError(
-                f"pairs must not need more test digits than are classified correctly: class {source} has "
-                f"{len(candidates)} (more epochs may help)"
+                f"pairs must not need more test digits of a class than are classified correctly, got only "
+                f"{len(candidates)} of class {source}; train for more epochs"
             )
         indices.append(int(candidates[nth]))
     morphs = morph(digits.test_images[indices], torch.tensor([t for _, t in pairs], device="cpu"), progress=progress)
@@ -177,7 +177,7 @@ def _examples(morph, digits: LabelledImages, right: Tensor, pairs, progress) -> 
 
 
 def _flip_rates(morph, digits: LabelledImages, right: Tensor, pairs, progress):
-    """Return the share of correctly classified source digits whose last frame is classified as the target."""
+    """Return, for each pair, the share of source digits that reach the target in each family, and their number."""
     flipped, tested = {}, {}
     for source, target in progress(list(dict.fromkeys(pairs))):
         images = digits.test_images[(digits.test_labels == source) & right]

@@ -1,4 +1,4 @@
-"""The data-set job on the demo's test digits: images and labels in one file, a checkpoint in another."""
+"""Runs the data-set job on the demo's test digits, from a file with images and labels, and a checkpoint."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def morph_all(out: Path, result, *, max_l2: float = 4.0, frames: int = 8, progre
 
 
 def program() -> str:
-    """Return the command's name, or its path if its environment is not active."""
+    """Return the name of the command, or its path if the environment is not active."""
     beside = Path(sys.executable).parent / PROGRAM
     if shutil.which(PROGRAM) or not beside.exists():
         return PROGRAM
@@ -56,5 +56,5 @@ def program() -> str:
 
 
 def as_typed(command: list[str]) -> str:
-    """Quote a command line for a shell."""
+    """Return a command line as it is typed in a shell."""
     return shlex.join(command)

@@ -1,4 +1,4 @@
-"""Files of the demo on photographs: strips, an overview, animations, a table and the licences."""
+"""Writes the files of the demo on photographs: strips, an overview, animations, a table and the licences."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ COLUMNS = 6  # frames in a strip
 NOTE = "below each frame: the driver's probability of the target, bold where it is predicted; "
 NOTE += "right: what the driver (lite0) and two other networks predict for the last frame"
 
-# At import, so that a missing package is reported before anything is computed.
+# Imported here, so that a missing package is reported before anything is computed.
 Figure = require_extra("photographs", "matplotlib.figure").Figure
 require_extra("photographs", "PIL.Image")
 
 
 def write_all(out: Path, examples: Sequence, progress: Callable) -> list[Path]:
-    """Write a strip and an animation of each example, figures of all, ``judges.csv`` and ``licences.txt``."""
+    """Write a strip and an animation of each example, figures with all of them, ``judges.csv`` and ``licences.txt``."""
     jobs: list[tuple[str, Callable]] = []
     for example in examples:
         title = example.photograph.title
@@ -53,7 +53,7 @@ def strip(example) -> Figure:
 
 
 def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
-    """Draw a morph per row, given by (label, example, family); beside it, the predictions for its last frame."""
+    """Draw a morph in each row (label, example, family), and beside it the predictions for its last frame."""
     count = rows[0][1].morphs[rows[0][2]].frames.shape[1]
     at = sorted({round(n * (count - 1) / (COLUMNS - 1)) for n in range(COLUMNS)})
     figure = Figure(figsize=(1.55 * len(at) + 3.1, 1.8 * len(rows) + 0.75), layout="constrained")
@@ -73,7 +73,7 @@ def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
 
 
 def _of_all(examples: Sequence) -> Figure:
-    """Draw the morphs of all photographs by phase."""
+    """Draw the morphs by phase of all photographs."""
     rows = [(f"{_short(e.source)}\n→ {e.photograph.target}", e, "phase") for e in examples]
     return strips(rows, "phases of the luma, along refreshed gradients")
 
@@ -123,7 +123,7 @@ def overview(examples: Sequence) -> Figure:
 
 
 def animate(example, file) -> None:
-    """Write a GIF with the families side by side, forward and backward."""
+    """Write a GIF that shows the families side by side, forward then backward."""
     count = next(iter(example.morphs.values())).frames.shape[1]
     write_animation([_animation_frame(example, frame) for frame in range(count)], file, "gif")
 

@@ -1,7 +1,7 @@
-"""The demo on photographs: an ImageNet classifier, photographs of scikit-image and scikit-learn, two other classifiers.
+"""The demo on photographs: an ImageNet classifier morphs photographs, and two other classifiers judge the results.
 
-EfficientNet-Lite0 drives: its gradients move each photograph toward a class chosen as semantically plausible.
-EfficientNet-Lite1 and Lite2, whose gradients are not used, predict the classes of the last frames.
+The gradients of EfficientNet-Lite0, the driver, move each photograph toward a semantically plausible class.
+EfficientNet-Lite1 and Lite2, the judges, predict the classes of the last frames; their gradients are not used.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # the
 NETWORKS = ("lite0", "lite1", "lite2")  # the driver, and the judges
 MODEL = "steerlens_fast.models.efficientnet_lite:"
 SIZE = (224, 224)
-BATCH = 2  # images in one call of a network: more need memory that is new to the process
+BATCH = 2  # images in one call of a network; with more, it would need memory that is new to the process
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph of an installed package, and the class to morph it toward."""
+    """A photograph from an installed package, and the class to morph it toward."""
 
     name: str
     package: str
@@ -68,7 +68,7 @@ PHOTOGRAPHS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a network predicts for the last frame of a morph."""
+    """The prediction of a network for the last frame of a morph."""
 
     predicted: str
     probability: float  # of the predicted class
@@ -109,7 +109,7 @@ def run_photographs(
     frames: int = 8,
     progress: bool = False,
 ) -> PhotographsResult:
-    """Morph photographs with an ImageNet classifier, let two others judge, and write pictures and a table.
+    """Morph photographs with an ImageNet classifier, let two others judge them, and write pictures and a table.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def run_photographs(
     OSError
         If ``out`` cannot be written, raised before anything is computed.
     ImportError, JobError
-        If the extra ``steerlens_fast[photographs]`` is not installed; the message has the pip command.
+        If the extra ``steerlens_fast[photographs]`` is not installed; the message contains the pip command.
     """
     check_number("max_l2", max_l2, above=0)
     check_int("frames", frames, 2, None)

@@ -1,4 +1,4 @@
-"""The data-set job on the demo's photographs, each with its own target."""
+"""Runs the data-set job on the demo's photographs, each with its own target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's files: strips, an overview, animations and a table, each written atomically."""
+"""Writes the files of the demo on digits: strips, an overview, animations and a table, each atomically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..morphs.strips import NOT_YET, draw_panel, tile, to_pixels, write_animatio
 
 LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
 
-# At import, so that a missing package is reported before any training.
+# Imported here, so that a missing package is reported before any training.
 Figure = require_extra("demo", "matplotlib.figure").Figure
 require_extra("demo", "PIL.Image")
 
@@ -124,7 +124,7 @@ def overview(examples) -> Figure:
 
 
 def animate(example, file) -> None:
-    """Write a GIF with the families side by side, forward and backward, with enlarged pixels."""
+    """Write a GIF that shows the families side by side, forward then backward, with enlarged pixels."""
     count = next(iter(example.morphs.values())).frames.shape[1]
     write_animation([_animation_frame(example, frame) for frame in range(count)], file, "gif")
 

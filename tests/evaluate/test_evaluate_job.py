@@ -492,7 +492,7 @@ def test_command_runs_an_evaluation(tmp_path, capsys, monkeypatch):
     assert main(asked) == 3
     out, err = capsys.readouterr()
     assert (
-        "8 of 8 sources in common" in out
+        "over 8 of 8 sources that every family edited this far" in out
         and out.count("noise") == 1
         and "fourier" in out
         and str(tmp_path / "summary.json") in out
