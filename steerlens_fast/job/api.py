@@ -1,4 +1,4 @@
-"""``morph_dataset``: the data-set job in Python.
+"""``morph_dataset``, which runs the data-set job from Python.
 
 ::
 
@@ -52,12 +52,12 @@ def morph_dataset(
     out : path
         The job's folder, for shards, records, manifest, summary and gallery.
     engine, workers, decoders, resume, overwrite, retry_failed, max_failures, progress, gallery
-        See :class:`steerlens_fast.job.engines.engine.RunOptions`. If data or model is an
-        object, the job runs in this process.
+        See :class:`steerlens_fast.job.engines.engine.RunOptions`. If data or model is an object, the job runs in this
+        process.
     **options
         Fields of :class:`steerlens_fast.job.config.JobConfig`: ``target``, ``max_l2``, ``frames``, ``score``,
-        ``family``, ``size``, ``format``, ``limit`` and others; and ``settings="photographs"`` for
-        :meth:`steerlens_fast.SteerableLens.for_photographs`'s.
+        ``family``, ``size``, ``format``, ``limit`` and others; and ``settings="photographs"`` for the settings of
+        :meth:`steerlens_fast.SteerableLens.for_photographs`.
 
     Returns
     -------

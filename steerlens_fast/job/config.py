@@ -25,9 +25,8 @@ FORMATS = tuple(FRAME_DTYPES)
 class JobConfig(LensConfig, ModelConfig, DataConfig):
     """The options that decide a job's outputs.
 
-    The fields of :class:`~steerlens_fast.data.config.DataConfig`, of
-    :class:`~steerlens_fast.models.config.ModelConfig` and of :class:`~steerlens_fast.lens.config.LensConfig` are
-    fields of it, too.
+    It also has the fields of :class:`~steerlens_fast.data.config.DataConfig`,
+    :class:`~steerlens_fast.models.config.ModelConfig` and :class:`~steerlens_fast.lens.config.LensConfig`.
 
     Parameters
     ----------
@@ -48,9 +47,9 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
     format : {"safetensors", "wds", "folder"}
         Storage format of the shards.
     frame_dtype : {"uint8", "uint16", "float32"}
-        Dtype of stored frames: 0 to 255, 0 to 65535 or [0, 1]. Images of more than 8 bits are decoded at full
-        depth unless it is "uint8". Format "safetensors" supports all, "folder" uint8, and uint16 for grey frames, "wds"
-        uint8.
+        Dtype of stored frames, with values 0 to 255, 0 to 65535 or [0, 1]. Unless it is "uint8", images of more than
+        8 bits are decoded at full depth. Format "safetensors" supports all three, "folder" uint8 and, for grey frames,
+        uint16, "wds" only uint8.
     batch_size, shard_size : int, optional
         Images in one call of the model, and images in a shard; by default chosen from the size of an image.
     threads : int, optional
@@ -60,7 +59,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
     Raises
     ------
     JobError
-        With the name of the field, what was expected and the value.
+        With the name of the field, the expected and the actual value.
 
     Examples
     --------
@@ -93,9 +92,9 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         group="data",
         metavar="T",
         help="label (the data's own class), column (the column target of a data table), runner-up, argmax, least, "
-        "a class by its number or by its name in the model or the data, map:3=8,goldfish=tench, or a .csv with the "
-        "columns key or path, and target (the class to morph toward); "
-        "not:T removes a label (--task multilabel). Default: column if the table has it, else runner-up",
+        "a class (its number, or its name in the model or the data), map:3=8,goldfish=tench, or a .csv with the "
+        "columns target (the class to morph toward), and key or path; not:T removes a label, with --task multilabel "
+        "(default: column if the data are a table that has it, otherwise runner-up)",
     )
     limit: int | None = option(None, group="data", metavar="N", minimum=1, help="use only the first N items")
     decoder: str = option("pillow", group="data", choices=DECODERS, help="image decoder")
@@ -104,7 +103,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         group="data",
         metavar="N",
         minimum=1,
-        help="reject images with more pixels",
+        help="maximum number of pixels of an image; larger images fail",
     )
     family: str = option(
         "csp-phase", group="method", metavar="F", passed_to="lens", help=f"edit family: {', '.join(FAMILIES)}"
@@ -121,7 +120,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         metavar="B[,...]",
         type=number_or_list,
         passed_to="morph",
-        help="factor of the last frame, or of every frame: a multiple of one step along the gradient",
+        help="factor of the last frame, or of every frame; a factor multiplies one step along the gradient",
     )
     amplitude_factors: float | Sequence[float] | None = option(
         None,
@@ -131,22 +130,36 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         passed_to="morph",
         help="factors of the amplitude, with --factors (default: the same factors)",
     )
-    score: str = option(
-        "all", group="method", choices=SCORES, passed_to="morph", help="frames that are scored by the model"
-    )
+    score: str = option("all", group="method", choices=SCORES, passed_to="morph", help="frames that the model scores")
     format: str = option("safetensors", group="outputs", choices=FORMATS, help="storage format of frames")
     frame_dtype: str = option(
         "uint8",
         group="outputs",
         choices=FRAME_DTYPES["safetensors"],
         help="dtype of stored frames; uint16 and float32 keep the depth of images of more than 8 bits; float32, "
-        "and uint16 in colour, need --format safetensors",
+        "and uint16 for colour images, need --format safetensors",
     )
     batch_size: int | None = option(
-        None, group="outputs", metavar="N", minimum=1, help="images in one call of the model"
+        None,
+        group="outputs",
+        metavar="N",
+        minimum=1,
+        help="images in one call of the model (default: depends on the image size)",
     )
-    shard_size: int | None = option(None, group="outputs", metavar="N", minimum=1, help="images in a shard")
-    threads: int | None = option(None, group="running", metavar="N", minimum=1, help="threads of torch in each worker")
+    shard_size: int | None = option(
+        None,
+        group="outputs",
+        metavar="N",
+        minimum=1,
+        help="images in a shard (default: depends on the image size)",
+    )
+    threads: int | None = option(
+        None,
+        group="running",
+        metavar="N",
+        minimum=1,
+        help="torch threads in each worker (default: the cores divided by the workers)",
+    )
 
     def __post_init__(self):
         self._normalize_values()
@@ -167,7 +180,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         if self.labels is not None and not str(self.labels).lower().endswith(".npy"):
             raise ValueError(f"labels must be a .npy file of integers, got {self.labels}")
         self._check_distances()
-        # Checks the options before a model is loaded; `len` is a placeholder for the model: it is not called here.
+        # Checks the options before a model is loaded; `len` is a placeholder for the model and is not called.
         SteerableLens(len, **self.lens_options)
 
     def _check_distances(self) -> None:
@@ -199,14 +212,14 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
 
     @property
     def num_frames(self) -> int:
-        """Frames of each morph, including the source."""
+        """Number of frames of each morph, including the source."""
         factors = {name: _length(getattr(self, name)) for name in ("factors", "amplitude_factors")}
         distances = None if self.distances is None else len(self.distances) + 1
         return count_frames(self.frames, self.steps, **factors, distances=distances)
 
     @classmethod
     def from_dict(cls, values: Mapping) -> JobConfig:
-        """Make a configuration as :meth:`BaseConfig.from_dict` does; lists of JSON become tuples."""
+        """Make a configuration as :meth:`BaseConfig.from_dict` does; lists from JSON become tuples."""
         pairs = ("size", "mean", "std")
         tuples = {name: tuple(v) for name, v in values.items() if name in pairs and isinstance(v, list)}
         return super().from_dict({**values, **tuples})

@@ -1,4 +1,4 @@
-"""Frames of more than 8 bits."""
+"""Checks that the format can store frames of more than 8 bits."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from .config import JobConfig
 def check_depth(config: JobConfig, channels: int) -> None:
     """Raise a JobError if the format cannot store frames of this dtype and number of channels."""
     if config.format == "folder" and config.frame_dtype != "uint8" and channels != 1:
-        text = f"frame_dtype must be uint8 with format 'folder' for frames in colour, got {config.frame_dtype!r}"
-        raise JobError(f"{text}: PNG files of 16 bits are grey; use format 'safetensors'", USAGE)
+        text = f"frame_dtype must be uint8 for colour frames in format 'folder', got {config.frame_dtype!r}"
+        raise JobError(f"{text}: only grey frames are stored as 16-bit PNG files; use format 'safetensors'", USAGE)

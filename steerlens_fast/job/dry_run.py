@@ -1,4 +1,4 @@
-"""``--dry-run``: what a job would do, with the time of one batch; nothing is written to the job's folder."""
+"""``--dry-run``: reports what a job would do and times one batch; nothing is written to the job's folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .worker import Worker
 
 
 def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
-    """Return lines of text: the configuration, counts, bytes, and the time of a batch and of the whole job."""
+    """Return lines of text: the configuration, counts, bytes, and the time for one batch and for all images."""
     options = expand_settings(options)
     check_output_folder(out, options.get("data"))
     config = JobConfig.from_dict(with_default_target(options))

@@ -1,4 +1,4 @@
-"""Export of complete shards to another format, or to one animation, strip or array file per item."""
+"""Exports complete shards to another format, or to one animation, strip or array file per item."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def export(
         backward (GIF, or lossless WebP), a strip of all frames (PNG, as :meth:`steerlens_fast.Morphs.save` draws it),
         or arrays.
     keys : sequence of str, optional
-        Only items with these keys, or with keys that match these shell patterns; ``*`` also matches "/".
+        Export only items with these keys, or with keys that match these shell patterns; ``*`` also matches "/".
     limit : int, optional
-        Only the first ``limit`` items.
+        Export only the first ``limit`` items.
     differences : bool
-        Whether a strip has a second row, the signed difference of each frame from the source.
+        Whether a strip has a second row, with the signed difference of each frame from the source.
     overwrite : bool
-        Whether to replace existing files. By default they are kept, so that an interrupted export can be continued; do
-        not change ``keys`` or ``limit`` in that case.
+        Whether to replace existing files. By default they are skipped, so that an interrupted export can be continued;
+        ``keys`` and ``limit`` must then be the same.
     progress : callable, optional
         Called with the number of exported items after each shard.
 
@@ -87,17 +87,17 @@ def export(
     Raises
     ------
     JobError
-        If ``out`` is not a job's folder, ``to`` is the same folder, no item matches ``keys``, images are to be written
-        of frames that do not have 1 or 3 channels, or a shard is damaged.
+        If ``out`` is not a job's folder, ``to`` is the same folder, no item matches ``keys``, the format stores images
+        but frames do not have 1 or 3 channels, or a shard is damaged.
     ImportError
         If an extra is not installed.
 
     Notes
     -----
-    "safetensors" and "npz" keep the dtype of the frames; images have 8 bits.
+    "safetensors" and "npz" keep the dtype of the frames; the other formats store 8-bit images.
 
-    An ``npz`` file has ``frames`` [F, C, H, W]; ``factors``, ``l2`` and ``probability`` [F], NaN for frames without
-    scores; ``label``, ``source`` and ``target``, -1 if unknown; and ``record``, the whole record as JSON.
+    An ``npz`` file has ``frames`` [F, C, H, W]; ``factors``, ``l2`` and ``probability`` [F], NaN for frames that were
+    not scored; ``label``, ``source`` and ``target``, -1 if unknown; and ``record``, the full record as JSON.
     """
     check_bool("overwrite", overwrite)
     if check_bool("differences", differences) and format != "strip":
@@ -154,18 +154,18 @@ class _Job:
 
     @cached_property
     def file_names(self) -> FileNames:
-        """Names of the files of items."""
+        """File names of the items."""
         return FileNames(item.key for item in read_listing(existing_path(self.out / "items.jsonl")))
 
     @cached_property
     def method(self) -> str:
         """Family, rule and regime, as in ``Morphs.settings``."""
-        # `len` is a placeholder for the model: it is not called here.
+        # `len` is a placeholder for the model and is not called.
         lens = SteerableLens(len, **JobConfig.from_dict(self.config).lens_options)
         return ", ".join(method_words(lens.settings))
 
     def name(self, number: int) -> str:
-        """Return the name of a class, or its number if there are no names; a negative number is an absent label."""
+        """Return the name of a class, or its number if classes have no names; ``~n`` means that label n is absent."""
         if number < 0:
             return f"not {self.name(~number)}"
         return str(number) if self.plan.classes is None else class_name(number, self.plan.shown_classes)
@@ -258,7 +258,7 @@ def _strip_data(job: _Job, record: dict, frames: Tensor) -> StripData:
 
 
 def _table(record: dict, name: str) -> Tensor | None:
-    """Return a field as a tensor [1, F]; None if the record does not have it."""
+    """Return a field of a record as a tensor [1, F]; None if the record does not have it."""
     return torch.tensor([record[name]], dtype=torch.float64, device="cpu") if name in record else None
 
 

@@ -1,4 +1,4 @@
-"""Loading of batches: threads decode the images of the next batches while the model computes."""
+"""Loads batches: threads decode the images of the next batches while the model computes."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ..data.resize import resize_and_crop
 from ..data.sources import Source
 from ..errors import BadItem, JobError
 
-MAX_BATCHES = 3  # one that the model computes, one that is ready, one that is decoded
-PLACEHOLDER = 128  # pixel value of images that cannot be used, which stay in the batch so that its size is unchanged
-ITEMS_PER_TASK = 16  # maximum; a task costs more than decoding a small image
+MAX_BATCHES = 3  # one is computed by the model, one is ready, one is being decoded
+PLACEHOLDER = 128  # pixel value of images that cannot be used; they stay in the batch so that its size is unchanged
+ITEMS_PER_TASK = 16  # maximum; starting a task takes longer than decoding a small image
 
 
 def as_pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert an 8-bit image to a batch's dtype: unchanged, or in [0, 1] for floats."""
+    """Convert an 8-bit image to the dtype of a batch: floats in [0, 1], or unchanged."""
     return image / 255 if dtype.is_floating_point else image
 
 
 def placeholder_for(dtype: torch.dtype) -> float:
-    """Return the pixel value of images that are left out."""
+    """Return the pixel value of images that cannot be used, in the dtype of a batch."""
     return PLACEHOLDER / 255 if dtype.is_floating_point else PLACEHOLDER
 
 
 def channels_of(source: Mapping) -> int | None:
-    """Return the number of channels of an array source; None for other sources, whose images may differ.
+    """Return the number of channels of an array source; None for other sources, in which it may differ by image.
 
     Examples
     --------
@@ -53,12 +53,12 @@ class LoadedImage:
     size: tuple[int, int] | None = None
     label: int | None = None
     failure: BadItem | None = None
-    value_range: dict | None = None  # of images of more than 8 bits, see pixel_value_range
+    value_range: dict | None = None  # for images of more than 8 bits, see pixel_value_range
 
 
 @dataclass
 class Batch:
-    """Items and their ``pixels`` [B, C, H, W], uint8 or float32 in [0, 1]; placeholders for items that failed."""
+    """Items and their ``pixels`` [B, C, H, W], uint8 or float32 in [0, 1]; items that failed have placeholders."""
 
     shard: int
     last: bool  # whether it is the last batch of its shard
@@ -69,7 +69,7 @@ class Batch:
     first: bool = False  # whether it is the first batch of its shard
 
     def part(self, at: slice) -> Batch:
-        """Return a part of the batch."""
+        """Return a slice of the batch."""
         return Batch(self.shard, self.last, self.items[at], self.pixels[at], self.loaded[at], first=self.first)
 
 
@@ -85,11 +85,11 @@ class Loader:
     batch_size : int
     threads : int
     decode_options : dict
-        Options of :func:`decode`; with ``keep_depth``, pixels are float32.
+        Options of :func:`decode`; if ``keep_depth``, pixels are float32.
     fit_options : dict
         Options of :func:`resize_and_crop`.
     pinned : bool
-        Whether pixels are in page-locked memory, which a GPU can copy while it computes.
+        Whether pixels are in page-locked memory, from which a GPU can copy while it computes.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class Loader:
     def batches(self, next_shard: Callable[[bool], tuple[int, list[Item]] | None]) -> Iterator[Batch]:
         """Yield every batch of the shards that ``next_shard(wait)`` returns, until ``next_shard(True)`` returns None.
 
-        ``wait`` is False while batches are pending: then the first batch of the next shard, if there is one, is decoded
-        while the model computes the last one of this shard.
+        ``wait`` is False while batches are pending. If the next shard is known by then, its first batch is decoded
+        while the model computes the last batch of the current one.
         """
         waiting: deque[Batch] = deque()
         coming: Iterator[Batch] = iter(())
@@ -150,7 +150,7 @@ class Loader:
             except BadItem as error:
                 batch.loaded[n].failure = error
                 rows[n] = placeholder_for(batch.pixels.dtype)
-            except MemoryError as error:  # not an error of the image: the next one would fail as well
+            except MemoryError as error:  # not caused by the image: the next one would fail, too
                 hint = "use fewer --decoders or smaller --max-pixels"
                 raise JobError(f"out of memory while decoding {batch.items[n].path}: {hint}") from error
 
@@ -167,9 +167,8 @@ class Loader:
 def digest(data) -> str | None:
     """Return the SHA-256 of encoded bytes or of an array's values; None for other objects."""
     if isinstance(data, Tensor):
-        data = (
-            data.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        )  # as bytes, since numpy has no bfloat16
+        # As bytes, since numpy has no bfloat16.
+        data = data.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     if isinstance(data, np.ndarray) and not data.dtype.hasobject:
         data = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
     elif not isinstance(data, (bytes, bytearray)):

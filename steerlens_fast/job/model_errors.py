@@ -1,4 +1,4 @@
-"""Exceptions raised during a morph: classified as an error of an image, of the model, or of the arguments."""
+"""Classifies exceptions raised during a morph: caused by an image, by the model, or by the arguments."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..errors import NO_THREAD, TORCHSCRIPT, USAGE, BadItem, JobError, ModelErro
 from ..models.errors import error_summary, is_out_of_memory
 from .loading import Batch
 
-SHAPE_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError)  # raised by models for images of a wrong shape
+SHAPE_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError)  # models raise these for the wrong image shape
 MAX_SHOWN = 3  # images that a message names
 PACKAGE = __package__.rpartition(".")[0]
-ONE_BATCH_SIZE = re.compile(r"\.size\(\)\[0\] == |\.shape\[0\] to be equal")  # the guards of an exported program
-# Messages of traced models with a constant batch size: at a reshape, a matrix product, a sum, a concatenation
+ONE_BATCH_SIZE = re.compile(r"\.size\(\)\[0\] == |\.shape\[0\] to be equal")  # from the guards of an exported program
+# Messages of models that were traced with a constant batch size: in a reshape, matrix product, sum or concatenation
 TRACED = {
     "reshape": re.compile(r"shape '\[(\d+), ([\d, ]+)\]' is invalid for input of size (\d+)"),
     "product": re.compile(r"mat1 and mat2 shapes cannot be multiplied \((\d+)x(\d+) and (\d+)x\d+\)"),
@@ -29,12 +29,12 @@ DYNAMIC = "trace or export it with a dynamic batch dimension"
 
 
 class ModelExit(RuntimeError):
-    """An error in place of the SystemExit that a model raised, which would end the process without a message."""
+    """Replaces a SystemExit that a model raised, which would end the process without a message."""
 
 
 @contextmanager
 def exit_as_error() -> Iterator[None]:
-    """Convert a SystemExit to a ModelExit, so that it is handled as any other error of the model."""
+    """Convert a SystemExit to a ModelExit, so that it is handled like any other error of the model."""
     try:
         yield
     except SystemExit as error:
@@ -42,9 +42,9 @@ def exit_as_error() -> Iterator[None]:
 
 
 def may_be_caused_by_image(error: Exception) -> bool:
-    """Return whether an error of a batch may be caused by one of its images.
+    """Return whether one of its images may have caused a batch to fail.
 
-    False for errors of memory, threads, files and targets, and of programs exported for one batch size.
+    False for errors of memory, threads, files and targets, and of programs that were exported for one batch size.
     """
     if NO_THREAD in str(error):
         return False
@@ -56,21 +56,21 @@ def may_be_caused_by_image(error: Exception) -> bool:
 
 
 def image_failure(error: Exception) -> BadItem:
-    """Return the failure of an image for which the model raised an error, with the same message in every run."""
+    """Return the failure of an image for which the model raised an error; its message is the same in every run."""
     text = error_summary(error)
-    with suppress(OSError):  # without a folder for temporary files
+    with suppress(OSError):  # there is no folder for temporary files
         text = text.replace(tempfile.gettempdir() + os.sep, "")
     return BadItem("model-error", text)
 
 
 def model_failure(error: Exception, batch: Batch) -> ModelError:
-    """Return the error of a model that raises for every image, with the shard and the images."""
+    """Return the error of a model that fails for every image, with the shard and the images."""
     paths = [item.path for item, loaded in zip(batch.items, batch.loaded) if loaded.failure is None]
-    return ModelError(f"{error_summary(error)}; raised by the model for shard {batch.shard}, {list_paths(paths)}")
+    return ModelError(f"{error_summary(error)}; raised by the model in shard {batch.shard}, for {list_paths(paths)}")
 
 
 def list_paths(paths: Sequence[str]) -> str:
-    """Return the first paths of a list as text, and the number of the others.
+    """Return the first few paths as text, and how many more there are.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def describe_error(
     batch : Batch
     targets : sequence of int or None
     first : bool
-        Whether these are the first images of the model; then the cause is assumed to be their shape.
+        Whether these are the first images of the model; their shape is then assumed to be the cause.
     batch_sizes : sequence of int
         Batch sizes that the model may have been called with.
     """
@@ -105,7 +105,7 @@ def describe_error(
 
 def _argument_error(error: Exception, batch: Batch, targets: Sequence[int | None]) -> JobError:
     given = [(target, item.path) for target, item in zip(targets, batch.items) if target is not None]
-    largest = f" (largest target of this batch: {max(given)[0]}, of {max(given)[1]})" if given else ""
+    largest = f" (largest target in this batch: {max(given)[0]}, of {max(given)[1]})" if given else ""
     return JobError(f"{error}{largest}", USAGE)
 
 
@@ -114,7 +114,7 @@ def _shape_error(error: Exception, batch: Batch, first: bool, sizes: set[int]) -
     size = fixed_batch(text, sizes)
     hint = "set --channels and --size to the model's" if first else None
     if ONE_BATCH_SIZE.search(text):
-        hint = "the model was exported for batches of one size: export it with a dynamic batch dimension"
+        hint = "the model was exported for one batch size: export it with a dynamic batch dimension"
     elif size is not None:
         hint = f"the model was traced or exported for batches of {size} only: {DYNAMIC}"
     elif traced:
@@ -130,7 +130,7 @@ def _shape_error(error: Exception, batch: Batch, first: bool, sizes: set[int]) -
 
 
 def fixed_batch(text: str, sizes: set[int]) -> int | None:
-    """Return the constant batch size of a traced program from the shapes in its error message, or None.
+    """Return the constant batch size of a traced program, found in the shapes of its error message, or None.
 
     Parameters
     ----------

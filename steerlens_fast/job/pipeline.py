@@ -1,4 +1,4 @@
-"""The order of a worker's tasks: shards that are queued, batches on the device, and the shard that is published."""
+"""The order of a worker's tasks: queued shards, batches on the device, and the shard that is being published."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ END = None  # the last entry of a queue of shards
 
 
 class Pipeline:
-    """Batches that the device may still compute, and the shard that is published meanwhile.
+    """Batches that the device may still be computing, and the shard that is published at the same time.
 
     Parameters
     ----------
@@ -36,18 +36,18 @@ class Pipeline:
         self._publishing: Future | None = None
 
     def add(self, shard: Shard, batch: Batch, parts: list[Callable[[], int]]) -> None:
-        """Append a batch that was submitted to the device; ``parts`` finish its parts, see :meth:`Shard.add`."""
+        """Append a batch that was submitted to the device; ``parts`` are results of :meth:`Shard.add`."""
         self._pending.append((shard, batch, parts))
         while len(self._pending) > self._max_pending:
             self._finish(*self._pending.popleft())
 
     def flush(self) -> None:
-        """Finish all pending batches. Required before waiting for more shards, which may depend on their events."""
+        """Finish all pending batches. Must be called before waiting for shards, which may depend on their events."""
         while self._pending:
             self._finish(*self._pending.popleft())
 
     def wait(self) -> None:
-        """Wait until the last shard is published; raises its error."""
+        """Wait until the last shard is published; raise its error if that failed."""
         if self._publishing is not None:
             self._publishing.result()
 
@@ -55,12 +55,12 @@ class Pipeline:
         failed = sum(finish() for finish in parts)
         self._on_event({"event": "batch", "shard": batch.shard, "items": len(batch.items), "failed": failed})
         if batch.last:
-            self.wait()  # at most one shard is published at a time, so that few are in memory
+            self.wait()  # only one shard is published at a time, so that few are in memory
             self._publishing = self._publisher.submit(self._publish, shard, self._on_event)
 
 
 class ShardQueue:
-    """Reads the items of shards whose numbers are in a queue, until its end.
+    """Reads the items of the shards in a queue, until ``END``.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class ShardQueue:
         self._shards, self._read, self._before_waiting, self._ended = shards, read, before_waiting, False
 
     def __call__(self, wait: bool):
-        """Return the next shard; None after the end, or if there is none yet and ``wait`` is False."""
+        """Return the next shard; None after the end, or if ``wait`` is False and there is none yet."""
         if self._ended:
             return None
         if wait:

@@ -1,4 +1,4 @@
-"""The plan of a job: its shards and batches, and the versions and inputs that a resumed run must have."""
+"""The plan of a job: its shards and batches, and the versions and inputs that must be the same on resuming."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .config import JobConfig
 
 FORMAT_VERSION = 3  # of a job's folder
 BATCH_VALUES = 5_000_000  # values of all images in a batch, e.g. 32 images of 3 x 224 x 224; at most 256 images
-SHARD_BYTES = 64 << 20  # of frames; a worker that is killed loses one shard, and holds up to two in memory
+SHARD_BYTES = 64 << 20  # of frames; a worker has up to two shards in memory, and loses one if it is killed
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Plan:
     shard_size, batch_size : int
         Items in a shard, and in one call of the model; the last shard and the last batch of a shard may be smaller.
     offsets : list of int
-        Byte of ``items.jsonl`` at which each shard begins.
+        Byte offset in ``items.jsonl`` at which each shard begins.
     listing_sha256 : str
         SHA-256 of ``items.jsonl``.
     size : [H, W]
@@ -42,13 +42,13 @@ class Plan:
     threads : int
         Threads of torch in each worker.
     without_target : int
-        Number of items that are not used because the target does not cover them.
+        Number of items that are skipped because the target option gives them no target.
     classes, labels : list of str or None
-        Names of the model's classes (or of the data's, if the model has none), and of the data's labels.
+        Names of the model's classes (the data's, if the model has none), and of the data's classes.
     model, source, versions : dict
-        Description of the model, of the data, and of the software.
+        Descriptions of the model, of the data and of the software.
     unused_entries : dict
-        Entries of the data that are not items: by reason, their count and some names.
+        Entries of the data that are not items: their count and some names, by reason.
     range : [low, high], "image" or None
         Value range of images of more than 8 bits; see :class:`JobConfig`.
     frame_dtype : {"uint8", "uint16", "float32"}
@@ -119,7 +119,7 @@ class Plan:
         Raises
         ------
         JobError
-            If there is none, it is damaged, or it was written by a version with another format.
+            If the file does not exist, is damaged, or was written by a version with another format.
         """
         path = out / "plan.json"
         try:
@@ -137,14 +137,13 @@ def _check_version(path: Path, values) -> None:
         raise TypeError(f"expected an object, got {type(values).__name__}")
     version = values.get("format_version", 1)
     if "listing_sha256" in values and version != FORMAT_VERSION:
-        text = (
-            f"{path} must have format version {FORMAT_VERSION}, got {version}: another version of steerlens_fast wrote "
-        )
-        raise JobError(f"{text}this folder; use that version, or another --out", USAGE)
+        text = f"{path} must have format version {FORMAT_VERSION}, got {version}"
+        hint = "another version of steerlens_fast wrote this folder; use that version, or another --out"
+        raise JobError(f"{text}: {hint}", USAGE)
 
 
 def batch_and_shard_size(config: JobConfig, frame_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the configured sizes; by default powers of 2 that bound the values of a batch and the bytes of a shard."""
+    """Return the configured sizes; by default powers of 2 that limit the values in a batch and the bytes in a shard."""
     values = prod(frame_shape[1:])
     batch = config.batch_size or min(256, _power_of_two(BATCH_VALUES // values))
     stored = prod(frame_shape) * getattr(torch, config.frame_dtype).itemsize

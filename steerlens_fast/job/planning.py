@@ -1,4 +1,4 @@
-"""Planning a job, and checking the plan in a folder before the job is resumed."""
+"""Plans a job, and checks the plan in a folder before a job is resumed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.j
 FOLDERS = ("shards", "gallery")
 TARGETS_WITH_NAMES = ("class", "map", "csv", "column")  # kinds of targets that may name classes
 TARGETS_BY_LABEL = ("label", "map")
-OTHER_FILES = ("logs", ".lock", ".lock-*", ".planning")  # of a job's folder; they stay when a job is overwritten
-MAX_SIZE_TRIES = 100  # images that are decoded to find the size of the first one
+OTHER_FILES = ("logs", ".lock", ".lock-*", ".planning")  # in a job's folder; not deleted when a job is overwritten
+MAX_SIZE_TRIES = 100  # images that are tried to find one whose size can be read
 logger = logging.getLogger(__name__)
 
 
@@ -44,7 +44,7 @@ class JobInputs:
     config : JobConfig
     device : {"cpu", "cuda"}
     dataset : Dataset, optional
-        Data set object, used in place of the configuration's ``data``.
+        A data set object that is used in place of the configuration's ``data``.
 
     Attributes
     ----------
@@ -58,9 +58,9 @@ class JobInputs:
         self.source: Source = open_source_from_config(config, dataset)
 
     def items(self) -> Iterator[Item]:
-        """Iterate over the items that have a target, up to the limit."""
+        """Iterate over the items that the target rule keeps, up to the limit."""
         if self.source.class_names is None and self.target_rule.kind in TARGETS_WITH_NAMES:
-            for _ in self.source.listing():  # some sources have their class names only after the last item
+            for _ in self.source.listing():  # some sources know their class names only after the last item
                 pass
         resolved = self.target_rule.resolve(self.source.listing(), self.source.class_names, self.model_names)
         items = islice(resolved, self.config.limit)
@@ -71,7 +71,7 @@ class JobInputs:
         return items
 
     def _check_targets(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Yield the items; raise a JobError after the last one if no item has a target."""
+        """Yield the items; after the last one, raise a JobError if no item has a target."""
         missing, item = True, None
         for item in items:
             missing = missing and item.target is None
@@ -81,7 +81,7 @@ class JobInputs:
             raise JobError(f"{text}, got {self.config.data}, in which no item has a target", USAGE)
 
     def _check_labels(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Yield the items; raise a JobError after the last one if no item has a label."""
+        """Yield the items; after the last one, raise a JobError if no item has a label."""
         missing, item = True, None
         for item in items:
             missing = missing and item.label is None
@@ -144,7 +144,7 @@ def check_plan(out: Path, inputs: JobInputs) -> Plan:
     check_unchanged(plan.source, inputs.source.description, "the data")
     inputs.model_names = plan.model.get("class_names")
     if hash_items(inputs.items()) != plan.listing_sha256:
-        raise JobError(f"the data must be unchanged, got other items than the {plan.items} of the plan", USAGE)
+        raise JobError(f"the data must be unchanged, got items that differ from the {plan.items} in the plan", USAGE)
     _restore_listing(out, inputs, plan)
     return plan
 
@@ -157,12 +157,12 @@ def _restore_listing(out: Path, inputs: JobInputs, plan: Plan) -> None:
 
 
 def has_plan(out: Path) -> bool:
-    """Return whether the folder has a plan, without which a job cannot be resumed."""
+    """Return whether the folder has a plan, which is needed to resume a job."""
     return existing_path(out / "plan.json").exists()
 
 
 def check_output_folder(out: Path, data) -> None:
-    """Raise a JobError if ``out`` has files of something else, or is inside the data's folder."""
+    """Raise a JobError if ``out`` has files that are not a job's, or is inside the data's folder."""
     if isinstance(data, (str, os.PathLike)) and os.path.isdir(data):
         if out.resolve().is_relative_to(Path(data).resolve()):
             raise JobError(f"out must not be inside data, got {out} and {data}", USAGE)
@@ -171,7 +171,8 @@ def check_output_folder(out: Path, data) -> None:
     others = [name for name in names if not any(fnmatch(name, pattern) for pattern in own)]
     if names and not has_plan(out) and (".lock" not in names or others):
         raise JobError(
-            f"out must be a new folder or a job's, got {out}, which has other files, e.g. {(others or names)[0]}", USAGE
+            f"out must be a new folder or a job's folder, got {out} with other files, e.g. {(others or names)[0]}",
+            USAGE,
         )
 
 
@@ -181,7 +182,7 @@ def has_no_complete_shard(out: Path) -> bool:
 
 
 def resumed_config(out: Path, options: Mapping) -> JobConfig:
-    """Read the configuration in ``out``; raise a JobError if one of ``options`` differs from it."""
+    """Read the configuration in ``out``; raise a JobError if any of the ``options`` differs from it."""
     Plan.read(out)  # raises if another version wrote the folder
     saved = JobConfig.from_dict(read_json(out / "config.json"))
     # trust_checkpoint is never restored from the folder: the user must pass it again
@@ -197,7 +198,7 @@ def with_default_target(options: Mapping) -> dict:
 
 
 def expand_settings(options: Mapping) -> dict:
-    """Replace the option ``settings`` by the options that it stands for; JobError for an unknown name."""
+    """Replace the option ``settings`` by the options that it stands for; raise a JobError for an unknown name."""
     try:
         return with_settings(options)
     except (TypeError, ValueError) as error:
@@ -215,7 +216,7 @@ def clear(out: Path) -> None:
 
 
 def remove_temporary_files(out: Path) -> None:
-    """Delete temporary files of killed processes; those that cannot be deleted do no harm."""
+    """Delete temporary files of killed processes, as far as possible: those that stay do no harm."""
     for leftover in (*out.glob(TEMPORARY_PATTERN), *(out / "shards").glob(TEMPORARY_PATTERN)):
         with suppress(OSError):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -234,5 +235,5 @@ def _size_of_first(inputs: JobInputs) -> tuple[int, int]:
     if first is None:
         raise JobError(f"data must have at least one item, got none in {inputs.config.data}", USAGE)
     tried = "the only image cannot" if count == 1 else f"none of the first {count} images can"
-    text = f"size must be given if no image can be decoded and the model has no size: {tried} be decoded"
+    text = f"size must be given if no image can be decoded and the model does not define it: {tried} be decoded"
     raise JobError(f"{text}; {'' if count == 1 else 'the first, '}{first}", USAGE)

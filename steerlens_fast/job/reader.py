@@ -1,4 +1,4 @@
-"""Reading a job's folder: its configuration, and the frames of complete shards in any format."""
+"""Reads a job's folder: its configuration, and the frames of complete shards in any format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_config(out: Path) -> dict:
 
 
 def read_frames(out: Path, format: str, shard: int, records: list[dict]) -> Tensor:
-    """Read the frames [n, F, C, H, W] of some records of a shard; raise a JobError if it is damaged."""
+    """Read the frames [n, F, C, H, W] of some records of a shard; raise a JobError if the shard is damaged."""
     try:
         return get_format(format).read(out / "shards", shard_name(shard), records)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The state of a job's folder: complete shards, their verification, and the summary files."""
+"""Reports the state of a job's folder: complete shards, verification, and the summary files."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from .shard import marker_path, read_records, shard_name
 from .success import Tally, success_parts
 
 NOT_DONE = "not done"
-MIN_LABELS, MIN_AGREEMENT = 20, 0.25  # with fewer agreeing labels than this fraction, a message warns of them
+MIN_LABELS, MIN_AGREEMENT = 20, 0.25  # warn if the model predicts a smaller fraction of at least so many labels
 MANIFEST_FIELDS = ("key", "index", "shard", "row", "status")
 
 
 @dataclass
 class CompletedShards:
-    """The complete shards of a job, and the sums of their markers."""
+    """The complete shards of a job, and the totals of their markers."""
 
     shards: set[int] = field(default_factory=set)
     items: int = 0
     failed: int = 0
-    failed_shards: list[int] = field(default_factory=list)  # those with failed items
+    failed_shards: list[int] = field(default_factory=list)  # shards with failed items
     seconds: Counter = field(default_factory=Counter)
     bytes: int = 0
 
 
 def completed_shards(out: Path, plan: Plan) -> CompletedShards:
-    """Read all markers, except damaged ones and those whose files are missing or have another size."""
+    """Read all valid markers; a marker is not valid if it is damaged, or its files are missing or have other sizes."""
     done = CompletedShards()
     for shard in range(plan.shards):
         marker = read_marker(out, shard)
@@ -76,7 +76,7 @@ def _files_exist(out: Path, plan: Plan, shard: int, marker: dict) -> bool:
 
 
 def _stored_files(out: Path, marker: dict) -> dict[str, Path]:
-    """Return the path of each file of a shard, which is in a backup if a process was killed while it replaced it."""
+    """Return the path of each file of a shard; that of its backup if a process was killed while replacing it."""
     parts = {name: name.partition("/") for name in marker["files"]}  # a shard of format "folder" is one folder
     roots = {first: existing_path(out / "shards" / first) for first in {first for first, _, _ in parts.values()}}
     return {name: roots[first] / inner for name, (first, _, inner) in parts.items()}
@@ -97,14 +97,14 @@ def records(out: Path, shards) -> Iterator[dict]:
 
 
 def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
-    """Write ``manifest.jsonl``, ``failed.jsonl`` and ``summary.json`` of the complete shards; returns the summary.
+    """Write ``manifest.jsonl``, ``failed.jsonl`` and ``summary.json`` of the complete shards; return the summary.
 
     Notes
     -----
-    In the summary, ``attained`` is the number of morphs that reach every requested distance, None if no distance was
-    requested. Of the ``labelled`` items, ``as_labelled`` have the label that the model predicts for the source.
+    In the summary, ``attained`` is the number of morphs that reach every requested distance, or None if no distance was
+    requested. For ``as_labelled`` of the ``labelled`` items, the model predicts the label for the source.
     ``success`` is :meth:`~steerlens_fast.job.success.Tally.as_dict`; ``target_is_label`` is True if labels are the
-    targets. ``seconds`` sums the time of all workers by activity, ``last_run`` has the elapsed time.
+    targets. ``seconds`` is the time of all workers together, by activity; ``last_run`` has the elapsed time.
     """
     config = read_config(out)
     multilabel = config.get("task") == "multilabel"  # an image may have several labels
@@ -185,18 +185,18 @@ def format_summary(summary: dict) -> str:
     labelled, as_labelled = summary.get("labelled", 0), summary.get("as_labelled", 0)
     if labels_look_wrong(labelled, as_labelled):
         parts.append(
-            f"the model predicts {as_labelled} of {labelled} labels: check that they number its classes in its order"
+            f"the model predicts {as_labelled} of {labelled} labels: check that they are numbered as its classes are"
         )
     return "; ".join(parts)
 
 
 def labels_look_wrong(labelled: int, as_labelled: int) -> bool:
-    """Return whether the model predicts so few of the labels that they may be numbers of other classes."""
+    """Return whether the model predicts so few of the labels that they may be numbered differently."""
     return labelled >= MIN_LABELS and as_labelled < MIN_AGREEMENT * labelled
 
 
 def read_success(out: Path, plan: Plan, done: CompletedShards) -> dict:
-    """Return "success" of ``summary.json``; computed from the records if the summary is not up to date."""
+    """Return "success" from ``summary.json``, or compute it from the records if the summary is not up to date."""
     try:
         summary = read_json(out / "summary.json")
         if (summary["done"], summary["failed"]) == (done.items, done.failed):
@@ -224,9 +224,9 @@ def _json_line(record: dict) -> bytes:
 
 
 def verify(out: Path, plan: Plan) -> dict[int, str]:
-    """Compare every file with its hash, and every key with the listing; returns the problems, by shard.
+    """Compare every file with its hash, and every key with the listing; return the problems by shard.
 
-    A shard that is not complete has the problem "not done"; a problem of items.jsonl has the key -1.
+    The problem of an incomplete shard is "not done"; the key -1 has a problem of ``items.jsonl``.
     """
     problems, listing = {}, existing_path(out / "items.jsonl")
     if not listing.exists() or sha256_of(listing) != plan.listing_sha256:
@@ -266,7 +266,7 @@ def check_undamaged(out: Path, plan: Plan, shard: int) -> None:
 
 
 def status_of(out: Path, plan: Plan) -> dict:
-    """Return the progress of the job in ``out``, and whether it is running (None if that is unknown); only reads."""
+    """Return the progress of the job in ``out``, and whether it is running (None if unknown). Nothing is written."""
     done = completed_shards(out, plan)
     return {
         "running": _running(out),

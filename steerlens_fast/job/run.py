@@ -1,4 +1,4 @@
-"""Running a job: lock the folder, plan or resume, compute the missing shards, write the summary."""
+"""Runs a job: locks the folder, plans or resumes, computes the missing shards, and writes the summary."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, 
     out : path
         The job's folder.
     options : mapping
-        Fields of :class:`JobConfig`; others have their defaults or, on resume, the job's values.
+        Fields of :class:`JobConfig`; fields that are not given have their defaults or, on resume, the job's values.
     run_options : RunOptions, optional
     dataset, model
         Objects that are used in place of the options ``data`` and ``model``; the job then runs in this process.
@@ -88,18 +88,18 @@ def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, 
 
 
 class Terminated(BaseException):
-    """Raised on SIGTERM; derives from BaseException, so that ``except Exception`` does not catch it."""
+    """Raised on SIGTERM. A BaseException, so that ``except Exception`` does not catch it."""
 
 
 @contextmanager
 def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
-    """Lock the folder: for this job alone, or shared by the ranks of a job, of which each may run once."""
+    """Lock the folder for this job alone, or shared by the ranks of a job, each of which may run only once."""
     if run_options.engine != "env":
         with hold_lock(out / ".lock"):
             yield
         return
     if run_options.overwrite:
-        text = "overwrite must not be given with engine 'env': each rank would delete the shards of the others"
+        text = "overwrite must not be given with engine 'env', since each rank would delete the others' shards"
         raise JobError(text, USAGE)
     rank = rank_of()
     with hold_lock(out / ".lock", shared=True), hold_lock(out / f".lock-rank-{rank.number}-of-{rank.world}"):
@@ -130,15 +130,15 @@ def _run(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objec
 
 
 def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objects: dict) -> Outcome:
-    """Run one rank: the first rank makes the plan, and each rank writes the summary after its last shard."""
+    """Run one rank. The first to hold the lock makes the plan; each writes the summary after its last shard."""
     rank = rank_of()
     planned = has_plan(out)
     config = resumed_config(out, options) if planned else JobConfig.from_dict(with_default_target(options))
     inputs = JobInputs(config, resolve_device(config.device), objects["dataset"])
-    engine = make_engine(inputs, run_options, out, objects)  # without the lock, so that ranks load at the same time
+    engine = make_engine(inputs, run_options, out, objects)  # before locking, so that ranks load at the same time
     try:
         with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
-            restore_backups(out)  # not of shards, which other ranks may be writing
+            restore_backups(out)  # not those of shards, to which other ranks may be writing
             if not has_plan(out):
                 make_plan(out, inputs, engine.describe(), _ranks_here())
             resumed_config(out, options)  # the rank that planned may have been started with other options
@@ -152,7 +152,7 @@ def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, 
 
 
 def _new_plan(out: Path, inputs: JobInputs, engine: Engine) -> Plan:
-    """Make a plan, and replace an existing one; called after data and model were loaded without an error."""
+    """Make a plan, and replace an existing one. Called when data and model have been loaded without an error."""
     model = engine.describe()
     if has_plan(out):
         clear(out)
@@ -165,11 +165,11 @@ def _ranks_here() -> int:
 
 
 def _is_resumed(out: Path, run_options: RunOptions) -> bool:
-    """Return whether to resume a job in ``out``; raise a JobError if there is one and no option allows it."""
+    """Return whether to resume the job in ``out``; raise a JobError if there is one and the options do not allow it."""
     if not has_plan(out):
         return False
     if run_options.overwrite:
-        # Raises if the folder is not a job's; the old job is deleted later, after the new job has loaded model and data
+        # Raises if the folder is not a job's. The old job is deleted only when the new one has loaded model and data
         # without errors.
         Plan.read(out)
         return False
@@ -191,7 +191,7 @@ def _pending(out: Path, plan: Plan, run_options: RunOptions, shards: Iterable[in
 
 
 def _compute(out: Path, plan: Plan, shards: Sequence[int], engine: Engine, run_options: RunOptions, stop: Stop) -> dict:
-    """Compute shards; returns the number of images, and the elapsed time."""
+    """Compute shards; return the number of images and the elapsed time."""
     check_same_model(plan.model, engine.describe())
     (out / "shards").mkdir(exist_ok=True)
     sync_folder(out)
@@ -209,7 +209,7 @@ def _compute(out: Path, plan: Plan, shards: Sequence[int], engine: Engine, run_o
 
 
 def _finish(out: Path, plan: Plan, run_options: RunOptions, stop: Stop, last_run: dict | None) -> Outcome:
-    """Write summary and gallery; ``last_run`` is None if no shard was computed, and the old ones may be valid."""
+    """Write summary and gallery. If ``last_run`` is None, no shard was computed, and existing ones may be valid."""
     summary = read_summary(out) if last_run is None else None
     new, summary = summary is None, summary or write_summary(out, plan, last_run or {})
     code = COMPLETE_WITH_FAILURES if summary["failed"] else DONE
@@ -283,7 +283,7 @@ def max_failed_items(limit: int | str, items: int) -> int:
 
 @contextmanager
 def _signals() -> Iterator[Stop]:
-    """Handle signals: the first Ctrl-C stops after the shards that have begun, the second or SIGTERM at once."""
+    """Handle signals: the first Ctrl-C stops after the shards that have begun; a second one, or SIGTERM, at once."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -293,8 +293,8 @@ def _signals() -> Iterator[Stop]:
         if stop.requested:
             raise KeyboardInterrupt
         stop.requested = True
-        with suppress(OSError):  # not print, which the signal may have interrupted
-            if sys.stderr is not None:  # otherwise descriptor 2 may be any file
+        with suppress(OSError):  # os.write, not print, since the signal may have interrupted a print
+            if sys.stderr is not None:  # without a stderr, descriptor 2 may be any file
                 os.write(2, b"finishing the shards that have begun; Ctrl-C again stops at once\n")
 
     def terminate(*_):

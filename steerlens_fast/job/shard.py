@@ -1,4 +1,4 @@
-"""One shard: its frames and records, collected batch by batch, and how they are published."""
+"""One shard: collects its frames and records batch by batch, and publishes them."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from .plan import Plan
 from .success import assess
 from .transfers import Transfers
 
-CONVERTED_VALUES = {"cpu": 1 << 20, "cuda": 16 << 20}  # converted at a time, to stay in the cache and to save memory
-REQUIRED = ("key", "index", "path", "status", "row")  # in every record
-UNKNOWN = -(2**63)  # the class of frames that were not scored
+CONVERTED_VALUES = {"cpu": 1 << 20, "cuda": 16 << 20}  # converted at once; few, for the CPU's caches and GPU memory
+REQUIRED = ("key", "index", "path", "status", "row")  # fields of every record
+UNKNOWN = -(2**63)  # predicted class of frames that were not scored
 DIGITS = 7  # significant digits in records, as in float32
 
 
 def shard_name(shard: int) -> str:
-    """Return the name that the files of a shard begin with, such as ``"00000"``."""
+    """Return the beginning of the names of a shard's files, such as ``"00000"``."""
     return f"{shard:05d}"
 
 
 def marker_path(out: Path, shard: int) -> Path:
-    """Return the path of the marker of a complete shard, which is written last."""
+    """Return the path of a shard's marker, which is written last: a shard that has one is complete."""
     return out / "shards" / f"{shard_name(shard)}.done.json"
 
 
 class Clock:
-    """Seconds by activity."""
+    """Measures the seconds spent on each activity."""
 
     def __init__(self):
         self.seconds: Counter[str] = Counter()
@@ -60,7 +60,7 @@ class Clock:
 
 
 class Shard:
-    """Frames and records of a shard, added batch by batch until it is complete and can be published."""
+    """The frames and records of a shard, to which batches are added until it is complete and can be published."""
 
     def __init__(self, number: int, plan: Plan, transfers: Transfers):
         self.number, self.plan, self.clock, self._transfers = number, plan, Clock(), transfers
@@ -75,7 +75,7 @@ class Shard:
     def add(self, batch: Batch, morphs: Morphs) -> Callable[[], int]:
         """Add a batch without waiting for the GPU.
 
-        Returns a function; calling it waits for the copies and returns the number of failed items.
+        Returns a function that waits for the copies and returns the number of failed items.
         """
         with self.clock.spent_on("convert"):
             good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
@@ -95,9 +95,9 @@ class Shard:
         return sum(record["status"] != OK for record in records)
 
     def publish(self, out: Path, format: str, metadata: dict) -> dict:
-        """Write frames, records and marker, in this order; returns the contents of the marker."""
+        """Write frames, records and marker, in this order, and return the contents of the marker."""
         folder = out / "shards"
-        # A marker may be left by a worker that was killed before it reported the shard.
+        # A worker that was killed before it reported the shard may have left a marker.
         existing_path(marker_path(out, self.number)).unlink(missing_ok=True)
         with self.clock.spent_on("write"):
             files = get_format(format).write(
@@ -122,7 +122,7 @@ class Shard:
 def store_frames(frames: Tensor, out: Tensor, transfers: Transfers) -> Callable[[], None]:
     """Convert frames [n, ...] in [0, 1] to the dtype of ``out`` and copy them there.
 
-    Returns a function; calling it waits for the copies.
+    Returns a function that waits for the copies.
     """
     rows = max(1, CONVERTED_VALUES[frames.device.type] // max(1, frames[:1].numel()))
     pieces = zip(frames.split(rows), out.split(rows))
@@ -134,9 +134,8 @@ def _to_dtype(frames: Tensor, dtype: torch.dtype) -> Tensor:
     if dtype.is_floating_point:
         return frames.to(dtype)
     scaled = frames.mul(torch.iinfo(dtype).max).round_()
-    return (
-        scaled.to(dtype) if dtype == torch.uint8 else scaled.to(torch.int32).to(dtype)
-    )  # not all devices support uint16
+    # Not all devices can convert floats to uint16.
+    return scaled.to(dtype) if dtype == torch.uint8 else scaled.to(torch.int32).to(dtype)
 
 
 def _select(frames: Tensor, rows: list[int]) -> Tensor:
@@ -147,7 +146,7 @@ def _select(frames: Tensor, rows: list[int]) -> Tensor:
 
 
 def write_records(path: Path, records: list[dict]) -> dict[str, dict]:
-    """Write records as JSON lines; returns the file's hash and size, as in markers."""
+    """Write records as JSON lines; return the file's hash and size as an entry of the marker."""
     lines = (compact_json(r) + "\n" for r in records)
     data = "".join(lines).encode(errors="surrogateescape")
     with atomic_write(path) as file:
@@ -178,7 +177,7 @@ def make_records(
     classes: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
 ) -> list[dict]:
-    """Return the record of each item; frames of items that are ok are in rows from ``first_row`` on.
+    """Return the record of each item; the rows of items that have frames are counted from ``first_row``.
 
     With names of the model's ``classes`` or of the data's ``labels``, records also have ``source_name``,
     ``target_name``, ``prediction_name`` (of the last frame) and ``label_name``.
@@ -196,13 +195,13 @@ def make_records(
             record |= _status(statuses[n]) | {"row": row}
             row += 1
         if independent and record["label"] not in (record["target"], ~(record["target"] or 0)):
-            record["label_differs"] = None  # the state of the item's own label is not recorded
+            record["label_differs"] = None  # unknown: only the target's label is recorded
         records.append(record | _names(record, classes, labels) | assess(record))
     return records
 
 
 def _names(record: dict, classes: Sequence[str] | None, labels: Sequence[str] | None) -> dict[str, str | None]:
-    """Return the names of the classes in a record, as far as they are known."""
+    """Return the names of the classes in a record, if classes have names."""
     predictions = record["predictions"]
     of_model = {"source": record["source"], "target": record["target"]}
     of_model |= {"prediction": predictions[-1] if predictions else None}
@@ -242,9 +241,9 @@ def _columns(morphs: Morphs) -> dict[str, list]:
 
 
 def _classes(morphs: Morphs) -> tuple[Tensor, Tensor, Tensor]:
-    """Return target, class of the source, and predicted class of each frame (UNKNOWN if it was not scored).
+    """Return the target, the class of the source, and the predicted class of each frame (UNKNOWN if not scored).
 
-    For task "multilabel", only the target's label: l if the label is present (or to be made present), ~l if absent.
+    For task "multilabel" they refer only to the target's label l: l if it is (or is to be) present, ~l if absent.
     """
     predictions = morphs.predictions
     predictions = predictions.masked_fill(predictions == -1, UNKNOWN)
@@ -269,7 +268,7 @@ def _prediction_probability(morphs: Morphs) -> Tensor:
 
 
 def _rounded(table: Tensor) -> list:
-    """Return a table as lists of rounded numbers; NaN and infinity, which JSON does not have, become None."""
+    """Return a table as lists of rounded numbers, with None for NaN and infinity, which JSON does not have."""
     return _round(table.double().tolist())
 
 

@@ -1,4 +1,4 @@
-"""Whether morphs reached their targets: for one record, and counted over a job and per class pair."""
+"""Determines whether morphs reached their targets: for one record, and counted over a job and per class pair."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import OK
 
 REACHED, NOT_REACHED, ALREADY, UNSCORED = "reached", "not-reached", "already-predicted", "not-scored"
 SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # the model's outputs for the source may be NaN
-ROUNDING = 1e-4  # relative; smaller decreases of a probability may be rounding
+ROUNDING = 1e-4  # relative; smaller decreases of a probability may be rounding errors
 PAIRS = 100  # maximum number of class pairs in summary.json
 
 
@@ -28,15 +28,15 @@ def assess(record: dict) -> dict[str, bool | None]:
     Returns
     -------
     dict
-        None if the answer is unknown (the frame was not scored, or the item failed) or has no meaning.
+        Answers, each None if it is unknown (the frame was not scored, or the item failed) or has no meaning:
 
         ``already_predicted``
-            The prediction of the source is the target already.
+            The target is predicted for the source.
         ``label_differs``
-            The label differs from the prediction of the source. None without a label, and for task "multilabel" if
+            The label differs from the prediction for the source. None without a label, and for task "multilabel" if
             another label is the target.
         ``reached``
-            The prediction of the last frame is the target. None if ``already_predicted``.
+            The target is predicted for the last frame. None if ``already_predicted``.
         ``fell_below_source``, ``fell_below_earlier``
             The target's probability in the last frame is lower than in the source, or than in any earlier scored
             frame, by more than 0.01 % of that value.
@@ -51,7 +51,7 @@ def assess(record: dict) -> dict[str, bool | None]:
     known = record["status"] not in SOURCE_UNKNOWN and source is not None
     already = source == target if known else None
     differs = source != label if known and label is not None else None
-    differs = record.get("label_differs", differs)  # None if the shard found that they cannot be compared
+    differs = record.get("label_differs", differs)  # None in the record if they cannot be compared
     at_source = {"already_predicted": already, "label_differs": differs}
     return at_source | _assess_last_frame(record, already if record["status"] == OK else None)
 
@@ -80,7 +80,7 @@ def is_scored(record: dict) -> bool:
 
 
 def start_frame(record: dict) -> int:
-    """Return the frame that is the source, or nearest to it: the first one with the smallest factors.
+    """Return the number of the frame that is the source or nearest to it: the first with the smallest factors.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def start_frame(record: dict) -> int:
 
 
 def source_frame(record: dict) -> int | None:
-    """Return the frame that is the source, with factors 0; None if there is none.
+    """Return the number of the frame that is the source, with factors 0; None if there is none.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def outcome_of(record: dict) -> str:
 
 
 class _Group:
-    """Counts and target probabilities of some morphs."""
+    """Counts and target probabilities of a group of morphs."""
 
     def __init__(self):
         self.counts = Counter()
@@ -188,7 +188,7 @@ def _median(values: array) -> float | None:
 
 
 class Tally:
-    """Counts successful morphs of a job, over all and per class pair (prediction of the source, target).
+    """Counts a job's successful morphs, in total and per class pair (prediction for the source, target).
 
     Examples
     --------
@@ -214,12 +214,12 @@ class Tally:
 
         Notes
         -----
-        ``counted`` morphs have a scored last frame, and a source that was not predicted as the target already;
-        ``reached``, ``fell_below_source``, ``fell_below_earlier`` and the medians ``target_probability`` refer to them,
-        and are None if there are none. ``already_predicted`` and ``not_scored`` are the numbers of the other morphs.
-        ``labelled`` morphs have a label, ``label_differs`` of these a label other than the prediction of the source.
-        ``pairs`` has the same for at most 100 class pairs, the most frequent first, with the names that ``name``
-        returns; ``pairs_left_out`` is the number of further pairs.
+        ``counted`` is the number of morphs that have a scored last frame, and whose target was not predicted for the
+        source. ``reached``, ``fell_below_source``, ``fell_below_earlier`` and the medians in ``target_probability``
+        refer to these morphs, and are None if there are none. ``already_predicted`` and ``not_scored`` are the numbers
+        of the other morphs. ``labelled`` is the number of morphs that have a label, and ``label_differs`` the number of
+        those whose label is not predicted for the source. ``pairs`` has the same values for the most frequent class
+        pairs, at most 100, with the names that ``name`` returns; ``pairs_left_out`` is the number of other pairs.
         """
         total = _Group()
         for group in self._pairs.values():
@@ -240,7 +240,7 @@ def success_parts(success: dict, by_label: bool = False) -> list[str]:
     success : dict
         The value of :meth:`Tally.as_dict`.
     by_label : bool
-        Whether the labels are the targets; then labels that differ from the prediction are reported as well.
+        Whether the labels are the targets; labels that differ from the prediction are then reported, too.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Copies between host and GPU that overlap with computation: pinned memory, and a stream for each direction.
 
-There are two streams because a copy to the host waits for the computation of its batch, and must not delay the pixels
-of the next batch. On the CPU, data are copied only into the output tensor, synchronously.
+There are two streams because a copy to the host waits until its batch is computed, and must not delay the copy of the
+next batch's pixels. On the CPU, data are copied only into the output tensor, synchronously.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Transfers:
     pinned : bool
         Whether host memory must be page-locked.
     max_pending : int
-        Number of batches that the device may still compute while the host continues.
+        Number of batches that the device may still be computing while the host continues.
 
     Examples
     --------
@@ -56,7 +56,7 @@ class Transfers:
         return copied
 
     def to_host(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Callable[[], None]:
-        """Copy the first tensor of each pair into the second, which is pinned; returns a function that waits."""
+        """Copy the first tensor of each pair into the second, which is pinned; return a function that waits for it."""
         if not self.pinned:
             for source, place in pairs:
                 place.copy_(source)
@@ -71,7 +71,7 @@ class Transfers:
         return arrived.synchronize
 
     def numbers_to_host(self, morphs: Morphs) -> tuple[Morphs, Callable[[], None]]:
-        """Copy all tensors but the frames to the host; returns them and a function that waits."""
+        """Copy all tensors except the frames to the host; return them, and a function that waits for that."""
         numbers = replace(morphs, frames=morphs.frames[..., :0])
         if not self.pinned:
             return numbers.cpu(), _no_wait
@@ -82,4 +82,4 @@ class Transfers:
 
 
 def _no_wait() -> None:
-    """Return at once: the copies are complete."""
+    """Do not wait, since the copies are complete."""

@@ -1,4 +1,4 @@
-"""The worker that computes shards, the same in every engine."""
+"""The worker, which computes shards; it is the same in every engine."""
 
 from __future__ import annotations
 
@@ -56,21 +56,21 @@ class Worker:
     def __init__(self, config: JobConfig, device: str, decoders: int, source=None, model=None):
         self.config, self.device, self.decoders = config, torch.device(device), decoders
         if self.device.index is not None:
-            torch.cuda.set_device(self.device)  # kernels of some models use the current device
+            torch.cuda.set_device(self.device)  # since some models use kernels that run on the current device
         given = config.model if model is None else model
         self.source: Source = open_source_from_config(config) if source is None else source
         options = {**config.model_options, "data_channels": channels_of(self.source.description)}
         self.loaded: LoadedModel = load_model(given, device=device, **options)
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
         self.lens.classifier = _TimedClassifier(self.lens.classifier)
-        self.lens.warn_about_targets = False  # the records contain what it would warn of
+        self.lens.warn_about_targets = False  # the records contain what it would warn about
         self.target_rule = parse_target(config.target)
         self._has_morphed = False
         self._on_event: EventCallback = lambda event: None
         self.parts = 1  # number of model calls into which a batch is split; doubled after an out-of-memory error
 
     def open(self, out: Path, plan: Plan) -> None:
-        """Prepare for the shards of a plan; raise a JobError if model, data or software differ from it."""
+        """Prepare for the shards of a plan; raise a JobError if model, data or software differ from the plan's."""
         check_same_model(plan.model, self.loaded.description)
         check_unchanged(plan.source, self.source.description, "the data")
         check_unchanged(plan.versions, versions(self.device.type), "the software")
@@ -91,10 +91,10 @@ class Worker:
         )
 
     def run(self, shards: queue.Queue[int | None], on_event: EventCallback) -> None:
-        """Compute the shards in a queue, up to ``END``; ``on_event`` is called for every morph, batch and shard.
+        """Compute the shards in a queue until ``END``; ``on_event`` is called for every morph, batch and shard.
 
-        While a shard is published, the next one is computed and its first images are decoded. While a GPU computes a
-        batch, the host makes the records of the previous one.
+        While one shard is published, the next is computed. While a GPU computes a batch, the host makes the records of
+        the previous one.
         """
         self._on_event = on_event
         with _repeatable(), ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
@@ -104,7 +104,7 @@ class Worker:
             while (batch := self._next(batches)) is not None:
                 if shard is None:
                     shard = Shard(batch.shard, self.plan, self.transfers)
-                    self.parts = 1  # independent of the shards before it
+                    self.parts = 1  # so that the result does not depend on earlier shards
                     on_event({"event": "begun", "shard": batch.shard})
                 pipeline.add(shard, batch, self._work(shard, batch))
                 shard = None if batch.last else shard
@@ -112,7 +112,7 @@ class Worker:
             pipeline.wait()
 
     def first_batch(self, shard: int = 0) -> float:
-        """Compute the first batch of a shard without storing it; returns the seconds that it takes."""
+        """Compute the first batch of a shard without storing it; return the seconds that this takes."""
         start = time.perf_counter()
         batch = next(self.loader.batches(ShardQueue(queue_of(shard), self._read_shard)))
         for finish in self._work(Shard(shard, self.plan, self.transfers), batch):
@@ -133,7 +133,7 @@ class Worker:
             return next(batches, None)
 
     def _work(self, shard: Shard, batch: Batch) -> list[Callable[[], int]]:
-        """Compute a batch, in parts if memory is too small; returns what :meth:`Shard.add` returns, for each part."""
+        """Compute a batch, in parts if memory is too small; return the result of :meth:`Shard.add` for each part."""
         shard.clock.seconds.update(self._waiting.seconds if hasattr(self, "_waiting") else {})
         targets = self._targets(batch)
         parts, at = [], 0
@@ -149,7 +149,7 @@ class Worker:
                     raise
                 if size == 1:
                     self._raise_out_of_memory(error)
-            self.parts *= 2  # outside of the except block, which keeps tensors of the failed call alive
+            self.parts *= 2  # after the except block, within which the failed call's tensors stay alive
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         shard.parts = max(shard.parts, self.parts)
@@ -158,8 +158,8 @@ class Worker:
     def _work_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> list[Callable[[], int]]:
         """Compute a part of a batch, without the images for which the model raises an error.
 
-        Which images these are depends on the images and the model alone, so that every run leaves out the same. The
-        other images stay in a batch of the same size if the model accepts that.
+        Which images are left out depends only on the images and the model, so that it is the same in every run. The
+        other images are computed in a batch of the same size if the model accepts that.
         """
         first_error = None
         for change in (None, self._leave_out_failing_images, self._replace_placeholders):
@@ -211,7 +211,7 @@ class Worker:
 
     @contextmanager
     def _reported(self, batch: Batch) -> Iterator[None]:
-        """Report which images the model computes during the block, in case that it ends the process."""
+        """Report which images the model computes during the block, in case it ends the process."""
         place = {"event": "morph", "shard": batch.shard, "first": batch.items[0].index, "count": len(batch.items)}
         self._on_event(place)
         try:
@@ -232,9 +232,9 @@ class Worker:
             batch.pixels[n] = placeholder_for(batch.pixels.dtype)
 
     def _replace_placeholders(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
-        """Replace the pixels of failed images by those of an image that loaded without error.
+        """Replace the pixels of failed images by those of an image that was loaded without an error.
 
-        Until then these are placeholders, for which the model may raise an error.
+        Before, they are placeholders, for which the model may raise an error, too.
         """
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         control = as_pixels(control_image(batch.pixels.shape[1:]), batch.pixels.dtype)
@@ -254,10 +254,10 @@ class Worker:
         return None
 
     def _fails_for_every_image(self, batch: Batch, targets: list[int | None]) -> bool:
-        """The model failed for every image of this batch. Return whether it would fail for all images.
+        """Return whether the model, which failed for every image of this batch, would fail for any image.
 
-        This is assumed for the first batch of the job if several of its images loaded; otherwise a synthetic image is
-        tried.
+        For the first batch of the job this is assumed, if several of its images were loaded; otherwise a synthetic
+        image is tried.
         """
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         if batch.shard == 0 and batch.first and len(good) > 1:
@@ -266,7 +266,7 @@ class Worker:
         return self._error_at(control, targets, good[0]) is not None
 
     def _raise_described(self, error: Exception, batch: Batch, targets: list[int | None]) -> NoReturn:
-        """Raise the error that ends the job, described as well as possible."""
+        """Raise the error that ends the job, with the best explanation of it."""
         per_call = None if self.device.type != "cpu" else samples_per_call(batch.pixels[:1].float(), self.plan.threads)
         sizes = [1, *(n for n in (per_call, len(batch.items) % per_call) if n)] if per_call else [1]
         first = not self._has_morphed
@@ -281,7 +281,7 @@ class Worker:
         raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
 
     def _targets(self, batch: Batch) -> list[int | None]:
-        """Return the target of each item, None if the model chooses it; items without a required label fail."""
+        """Return the target of each item, or None if the model chooses it; items that lack a required label fail."""
         targets = []
         for item, loaded in zip(batch.items, batch.loaded):
             target = item.target
@@ -290,7 +290,8 @@ class Worker:
             if target is not None and target < 0 and self.config.task != "multilabel":
                 raise JobError(f"target 'not:...' needs task 'multilabel', got task {self.config.task!r}", USAGE)
             if target is None and self.target_rule.rank is None and loaded.failure is None:
-                loaded.failure = BadItem("no-label", f"{item.path} has no label, or one that --target does not map")
+                text = f"{item.path} has no label, or one for which --target gives no target"
+                loaded.failure = BadItem("no-label", text)
             targets.append(target)
         return targets
 
@@ -301,7 +302,7 @@ class Worker:
 
 
 class _TimedClassifier:
-    """A classifier that measures the time of its gradients and scores; on a GPU, the time to launch them."""
+    """Wraps a classifier and measures the time of its gradients and scores; on a GPU, the time to launch them."""
 
     def __init__(self, classifier):
         self._classifier, self.clock = classifier, Clock()

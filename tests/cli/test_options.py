@@ -55,7 +55,7 @@ def test_options_that_are_not_given_are_left_out():
 def test_default_is_in_the_help_text_once():
     text = " ".join(parser_of(add_morph_options).format_help().split())
     assert "how coefficients and gradient become a step (default: complex)" in text
-    assert "(default: 10%; a percentage allows at least 10)" in text
+    assert "a percentage allows at least 10 items (default: 10%)" in text
     assert "become a step (default: polar)" in " ".join(parser_of(add_evaluate_options).format_help().split())
 
 

@@ -273,7 +273,12 @@ def test_colour_in_16_bit_folders_raises(data, tmp_path, capsys):
         "format": "folder",
         "frame_dtype": "uint16",
     }
-    refused(capsys, run_here(tmp_path, data=data, **options), "frame_dtype must be uint8 with format 'folder'", says=2)
+    refused(
+        capsys,
+        run_here(tmp_path, data=data, **options),
+        "frame_dtype must be uint8 for colour frames in format 'folder'",
+        says=2,
+    )
     assert run_here(tmp_path / "rgb", data=data, **{**options, "format": "safetensors"}, range="0,4095") == 0
 
 

@@ -291,7 +291,7 @@ def test_rank_of_an_environment(environment, rank):
 @pytest.mark.parametrize(
     "environment, text",
     [
-        ({}, "none is set"),
+        ({}, "none of them is set"),
         ({"RANK": "0"}, "WORLD_SIZE must be a whole number"),
         ({"RANK": "one", "WORLD_SIZE": "2"}, "RANK must be a whole number in the environment, got 'one'"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, "must be between 0 and 1 for 2 ranks, got 2"),

@@ -75,7 +75,7 @@ def test_program_for_one_batch_size_is_reported(data, tmp_path, capsys):
     options = {"data": data, "model": tmp_path / "m.pt2", "batch_size": 4, "shard_size": 8}
     assert run_here(tmp_path / "even", **options) == 0
     code = run_here(tmp_path / "odd", **options, limit=6)
-    refused(capsys, code, "[0] == 4", "exported for batches of one size", "a dynamic batch dimension", says=1)
+    refused(capsys, code, "[0] == 4", "exported for one batch size", "a dynamic batch dimension", says=1)
 
 
 class Fixed(torch.nn.Module):
@@ -274,7 +274,7 @@ def test_labels_that_the_model_hardly_ever_gives_are_doubted(data, tmp_path):
     doubted = format_summary({**known, "labelled": 40, "as_labelled": 9})
     assert (
         doubted
-        == "all 40 images done; the model predicts 9 of 40 labels: check that they number its classes in its order"
+        == "all 40 images done; the model predicts 9 of 40 labels: check that they are numbered as its classes are"
     )
     assert format_summary({**known, "labelled": 40, "as_labelled": 10}) == "all 40 images done"
     assert format_summary({**known, "labelled": 19, "as_labelled": 0}) == "all 40 images done"

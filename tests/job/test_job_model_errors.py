@@ -100,7 +100,9 @@ def test_sys_exit_in_a_model_is_an_error_of_its_images(data, tmp_path, monkeypat
     raising(monkeypatch, SystemExit, when=lambda images: True)
     assert run_here(tmp_path / "all", data=data) == 1
     paths = [str(data / "c0" / f"00{n}.png") for n in (0, 1)]
-    assert f"sys.exit() was called; raised by the model for shard 0, {paths[0]}, {paths[1]}" in capsys.readouterr().err
+    assert (
+        f"sys.exit() was called; raised by the model in shard 0, for {paths[0]}, {paths[1]}" in capsys.readouterr().err
+    )
 
 
 def test_sys_exit_in_the_code_of_models_and_data_is_an_error(data, tmp_path, monkeypatch, capsys):
@@ -182,7 +184,7 @@ def test_model_that_raises_at_everything_later_ends_the_job(data, tmp_path, monk
     calls = []
     raising(monkeypatch, lambda: RuntimeError("tired"), lambda images: len(calls) > 5 or calls.append(0))
     assert run_here(tmp_path, data=data, batch_size=4) == 1
-    assert "RuntimeError: tired; raised by the model for shard 1, " in (stderr := capsys.readouterr().err)
+    assert "RuntimeError: tired; raised by the model in shard 1, for " in (stderr := capsys.readouterr().err)
     assert str(data / "c1" / "004.png") in stderr and "and 1 more" in stderr
     assert [path.name for path in markers(tmp_path)] == ["00000.done.json"]
 
@@ -262,7 +264,7 @@ def test_full_disk_in_the_model_is_not_an_images_fault(data, tmp_path, monkeypat
 def test_target_that_the_model_has_not_is_wrong_usage(data, tmp_path, capsys):
     (tmp_path / "targets.csv").write_text("key,target\nc0/000.png,1\nc0/001.png,7\n")
     assert run_here(tmp_path / "out", data=data, target=tmp_path / "targets.csv") == 2
-    assert "largest target of this batch: 7, of " in capsys.readouterr().err
+    assert "largest target in this batch: 7, of " in capsys.readouterr().err
 
 
 def test_dry_run_leaves_images_out_too(data, tmp_path, monkeypatch, capsys):

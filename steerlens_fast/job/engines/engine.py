@@ -1,4 +1,4 @@
-"""Engines: shards are computed in this process, in worker processes, in ranks that a cluster starts, or by Ray.
+"""Engines compute shards in this process, in worker processes, in ranks that a cluster starts, or in Ray.
 
 Only shard numbers and events pass through an engine, never items or frames. In every engine the same
 :class:`~steerlens_fast.job.worker.Worker` computes the same bytes.
@@ -10,10 +10,10 @@ Events are dictionaries:
 ========= ============================== =====================================================================
 ready     ``model``                      a worker process has loaded the model; its description
 begun     ``shard``                      the first batch of a shard is loaded
-morph     ``shard, first, count``        the model computes ``count`` items from index ``first`` on; 0: it has ended
+morph     ``shard, first, count``        the model starts to compute ``count`` items from index ``first``; 0: it is done
 batch     ``shard, items, failed``       the records of a batch are made
 shard     ``shard, items, failed``       a shard is complete, with its marker
-fatal     ``message, code``              a worker process ends with an error, and so does the job
+fatal     ``message, code``              a worker process ends with an error, which ends the job
 tick      –                              sent by the engine between events, to refresh the progress
 ========= ============================== =====================================================================
 """
@@ -43,7 +43,7 @@ ENGINES = ("local", "env", "ray")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options of running a job; none of them changes the bytes of its shards.
+    """Options for running a job; none of them changes the bytes of its shards.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ class RunOptions:
         "local": worker processes on this machine. "env": this process is one of the ranks that torchrun or a SLURM
         array has started. "ray": actors of Ray.
     workers : int, optional
-        Number of processes or actors; 0 runs in this process. By default one for each GPU, otherwise one.
+        Number of processes or actors; 0 runs in this process. By default one for each GPU, or one without a GPU.
     decoders : int, optional
         Threads that decode images, in each worker; by default the cores divided by the workers, at most 8.
     resume, overwrite, retry_failed : bool
-        resume: continue the job. overwrite: delete it and start again. retry_failed: continue, and recompute shards
-        with failed items.
+        resume: continue the job. overwrite: delete the job and start again. retry_failed: continue the job, and compute
+        shards with failed items again.
     max_failures : int or str
         Maximum number of failed items, or a percentage of all items such as "10%", which allows at least 10.
     progress : {"auto", "bar", "lines", "json", "none"}
@@ -69,18 +69,22 @@ class RunOptions:
         "local",
         group="running",
         choices=ENGINES,
-        help="worker processes on this machine; one of the ranks that torchrun or a SLURM array has started; or Ray",
+        help="local: worker processes on this machine; env: this command is one of the ranks that torchrun or a SLURM "
+        "array has started; ray: actors of Ray",
     )
     workers: int | None = option(
         None,
         group="running",
         metavar="N",
         minimum=0,
-        help="worker processes; 0 runs in this process (default: one for each GPU, otherwise one); if a model ends its "
-        "process, with --workers 1 the images in progress are named",
+        help="worker processes; 0 runs in this process (default: one for each GPU, or one without a GPU)",
     )
     decoders: int | None = option(
-        None, group="running", metavar="N", minimum=1, help="threads that decode images, in each worker"
+        None,
+        group="running",
+        metavar="N",
+        minimum=1,
+        help="threads that decode images, in each worker (default: the cores divided by the workers, at most 8)",
     )
     resume: bool = option(
         False, group="running", help="continue the job in --out; options that are given again must be the same"
@@ -93,7 +97,7 @@ class RunOptions:
         "10%",
         group="running",
         metavar="N|P%",
-        help="maximum number or percentage of failed items (default: 10%; a percentage allows at least 10)",
+        help="maximum number or percentage of failed items; a percentage allows at least 10 items (default: 10%)",
     )
     progress: str = option("auto", group="running", choices=KINDS, help="how progress is reported on stderr")
     gallery: int = option(
@@ -108,13 +112,13 @@ class RunOptions:
         except (TypeError, ValueError) as error:
             raise JobError(str(error), USAGE) from error
         if self.overwrite and (self.resume or self.retry_failed):
-            raise JobError("overwrite must not be given with resume or retry_failed, which keep the shards", USAGE)
+            raise JobError("overwrite must not be given with resume or retry_failed, which keep the job", USAGE)
 
 
 class Stop:
-    """A flag set by the first Ctrl-C, or after too many failed items.
+    """A flag that is set by the first Ctrl-C, or when too many items have failed.
 
-    The shards that have begun are finished, and no others are begun.
+    Shards that have begun are then finished, and no others are started.
     """
 
     requested = False
@@ -126,10 +130,10 @@ class Engine(Protocol):
     workers: int  # number of workers on this machine
 
     def describe(self) -> dict:
-        """Wait until a worker has loaded the model; returns the model's description."""
+        """Wait until a worker has loaded the model; return the model's description."""
 
     def run(self, out: Path, plan: Plan, shards: Sequence[int], on_event: EventCallback, stop: Stop) -> None:
-        """Compute shards in any order; ``on_event`` is called for batches and shards. Returns early after a stop."""
+        """Compute shards in any order, until a stop is requested; ``on_event`` is called for batches and shards."""
 
     def close(self) -> None:
         """Stop all workers at once."""
@@ -137,7 +141,7 @@ class Engine(Protocol):
 
 @contextlib.contextmanager
 def log_unexpected_errors(log: Path) -> Iterator[None]:
-    """Convert exceptions to JobError, and write the tracebacks of unexpected ones to the log."""
+    """Convert exceptions to JobErrors, and write the tracebacks of unexpected ones to the log."""
     try:
         yield
     except Exception as error:
@@ -153,14 +157,13 @@ def log_unexpected_errors(log: Path) -> Iterator[None]:
 
 
 def make_engine(inputs: JobInputs, options: RunOptions, out: Path, objects: dict) -> Engine:
-    """Create the selected engine. Loading of the model starts immediately."""
+    """Create the selected engine, which starts to load the model at once."""
     config, workers = inputs.config, num_workers(options, inputs.device)
     decoders = options.decoders or max(1, min(8, len(os.sched_getaffinity(0)) // max(workers, 1)))
     has_objects = any(value is not None for value in objects.values())
     if has_objects and (options.engine != "local" or (options.workers or 0) > 1):
-        raise JobError(
-            "data and model must be names for several workers or another engine than 'local', got an object", USAGE
-        )
+        text = "data and model must be given by name for several workers or an engine other than 'local'"
+        raise JobError(f"{text}, got an object", USAGE)
     if options.engine == "env" or has_objects or workers == 0:
         from .inprocess import InProcess
 
@@ -178,14 +181,14 @@ def make_engine(inputs: JobInputs, options: RunOptions, out: Path, objects: dict
 
 
 def num_workers(options: RunOptions, device: str) -> int:
-    """Return the number of workers: the option's, otherwise one for each GPU, otherwise one."""
+    """Return the number of workers: the option, or by default one for each GPU, or one without a GPU."""
     if options.workers is not None:
         return options.workers
     return torch.cuda.device_count() if device == "cuda" else 1
 
 
 def _own_device(device: str, options: RunOptions) -> str:
-    """Return the device of a rank: the GPU with its local number."""
+    """Return the device of this process; for a rank, the GPU whose number is the rank's number on its machine."""
     if device == "cpu" or options.engine != "env":
         return device
     return f"cuda:{rank_of().local % torch.cuda.device_count()}"

@@ -1,7 +1,7 @@
-"""One of several ranks that torchrun, a SLURM array, or a loop in a shell has started.
+"""The number of this process among several ranks that torchrun, a SLURM array, or a loop in a shell has started.
 
-A rank reads its number from the environment, and computes every n-th shard. The ranks share the output folder and do
-not communicate: if one dies the others continue, and it can be started again at any time.
+A rank reads its number from the environment, and computes every n-th shard of n ranks. The ranks share the output
+folder and do not communicate: if one dies, the others continue, and it can be started again at any time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ...errors import USAGE, JobError
 
 @dataclass(frozen=True)
 class Rank:
-    """The number of a rank, the number of ranks, and its number on its machine.
+    """The number of a rank, the number of ranks, and the rank's number on its machine.
 
     Examples
     --------
@@ -36,9 +36,9 @@ class Rank:
 def rank_of(environment: Mapping[str, str] = os.environ) -> Rank:
     """Return the rank that the environment describes.
 
-    The variables ``RANK`` and ``WORLD_SIZE`` (torchrun) are read; without them the SLURM array variables
-    (``SLURM_ARRAY_TASK_ID`` and others), the SLURM task variables (``SLURM_PROCID`` and ``SLURM_NTASKS``), or, for an
-    array job with several tasks per element, both.
+    The variables ``RANK`` and ``WORLD_SIZE`` (torchrun) take precedence. Without them, SLURM's array variables
+    (``SLURM_ARRAY_TASK_ID`` and others), its task variables (``SLURM_PROCID`` and ``SLURM_NTASKS``) or, for an array
+    job with several tasks per element, both are read.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def rank_of(environment: Mapping[str, str] = os.environ) -> Rank:
         element, elements = offset // number("SLURM_ARRAY_TASK_STEP", 1), number("SLURM_ARRAY_TASK_COUNT")
     elif "SLURM_PROCID" not in environment:
         names = "RANK and WORLD_SIZE, SLURM_ARRAY_TASK_ID, or SLURM_PROCID"
-        raise JobError(f"engine 'env' needs {names} in the environment, and none is set", USAGE)
+        raise JobError(f"engine 'env' needs {names} in the environment, but none of them is set", USAGE)
     task, tasks = number("SLURM_PROCID", 0), number("SLURM_NTASKS", 1)
     return _checked(element * tasks + task, elements * tasks, number("SLURM_LOCALID", 0))
 

@@ -1,4 +1,4 @@
-"""The engine that runs the worker in this process: for data and models that are objects, and for a rank."""
+"""The engine that runs the worker in this process: for data or models that are objects, and for ranks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class InProcess:
 
 
 def _serialized(on_event: EventCallback) -> EventCallback:
-    """Return a callback with a lock: batches have their events from this thread, shards from the publishing one."""
+    """Return a callback with a lock, since events of batches and of shards come from different threads."""
     lock = threading.Lock()
 
     def locked(event: dict) -> None:

@@ -1,4 +1,4 @@
-"""Supervised worker processes on this machine: one that exits is replaced, and its shards are computed again."""
+"""The engine that supervises worker processes on this machine; one that dies is replaced, and its shards recomputed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ from ..pipeline import EventCallback
 from ..plan import Plan
 from .engine import Stop
 
-MAX_ASSIGNED = 2  # shards of a worker; the first images of the second one are decoded before the first one is complete
-# Number of worker exits during the same shard (or before the first shard) after which the shard is skipped (or the job
-# ends).
+MAX_ASSIGNED = 2  # shards of a worker; it decodes the first images of the second before the first is complete
+# After so many worker exits during the same shard it is skipped; after so many before the first shard, the job ends.
 ATTEMPTS = 3
 # The working directory may contain a clone of this repository, whose folder would be imported as a package of the same
 # name. It is therefore the last entry of sys.path, not the first as with -m.
@@ -34,7 +33,7 @@ here = [folder for folder in sys.path if not folder or os.path.abspath(folder) =
 sys.path[:] = [folder for folder in sys.path if folder not in here]
 try:
     from steerlens_fast.job.engines.process import run
-except ImportError:  # the package may be importable from the working directory only
+except ImportError:  # the package may be importable only from the working directory
     sys.path += here
     sys.modules.pop("steerlens_fast", None)
     from steerlens_fast.job.engines.process import run
@@ -43,9 +42,9 @@ else:
 run()
 """
 # OpenMP threads that spin while they wait take cores from other processes. With a short spin count, which the libgomp
-# of torch's wheels reads, a job beside a busy process was 3 times as fast; a job alone changed by less than 2 %.
+# in torch's wheels reads, a job beside a busy process was 3 times as fast; alone, its time changed by less than 2 %.
 SHORT_SPIN = {"GOMP_SPINCOUNT": "4000"}
-SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # if one is set by the user, nothing is changed
+SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # if the user has set one, nothing is changed
 RETRY_SECONDS = 1.0  # before a process is started again
 POLL_SECONDS = 0.25  # between checks for a requested stop
 
@@ -72,11 +71,11 @@ class Local:
         self._out: Path | None = None
         self._pending: deque[int] = deque()
         self._plan: Plan | None = None
-        self._lost: dict[int, str] = {}  # how the last worker ended, by shard
-        # number of worker exits during each shard, if only that was assigned; None: before the first shard
+        self._lost: dict[int, str] = {}  # skipped shards, and how the last worker ended
+        # Number of worker exits by shard, if no other shard was assigned; None: before the first shard.
         self._exits: Counter[int | None] = Counter()
-        # shards that were assigned together to a worker that exited; assigned one at a time, to find the one that
-        # causes the exit
+        # Shards that were assigned together to a worker that exited. They are then assigned one at a time, to find the
+        # one that causes the exit.
         self._retry_alone: set[int] = set()
         with contextlib.suppress(OSError):  # see _Process.open_log
             logs.mkdir(parents=True, exist_ok=True)
@@ -86,7 +85,7 @@ class Local:
             self._start(worker, last=worker is processes[-1])
 
     def describe(self) -> dict:
-        """Wait until a worker has loaded the model; returns the model's description."""
+        """Wait until a worker has loaded the model; return the model's description."""
         while not any(worker.model for worker in self._workers):
             self._poll(lambda event: None)
         return next(worker.model for worker in self._workers if worker.model)
@@ -123,7 +122,7 @@ class Local:
         return bool(self._pending and not stop.requested) or any(worker.assigned for worker in self._workers)
 
     def _assign_shards(self, stop: Stop) -> None:
-        """Assign pending shards to workers, in turns so that all workers have a first shard before any has a second."""
+        """Assign pending shards to workers; every worker gets a first shard before any gets a second."""
         if stop.requested:
             for worker in self._workers:
                 worker.cancel_pending()
@@ -160,7 +159,7 @@ class Local:
             return
         if kind == "shard":
             worker.assigned.remove(event["shard"])
-            # reset the counter, so that a few unrelated worker exits in a long job do not end it
+            # Reset the counter, so that unrelated worker exits in a long job do not add up and end it.
             self._exits.pop(None, None)
         on_event(event)
 
@@ -200,7 +199,7 @@ class Local:
         return f" while the model computed shard {shard}, {list_paths(paths)}"
 
     def _record_failure(self, worker: _Process, end: str, shards: list[int]) -> None:
-        """Count an exit of a worker; a shard during which too many workers exited is skipped."""
+        """Count the exit of a worker; skip a shard during which too many workers have exited."""
         shard = shards[0] if shards else None
         self._exits[shard] += 1
         if self._exits[shard] < ATTEMPTS:
@@ -210,7 +209,7 @@ class Local:
         self._lost[shards.pop()] = end
 
     def _start(self, worker: _Process, last: bool) -> None:
-        """Start a worker, or continue without it; raise a JobError if it is the ``last`` one and no other runs."""
+        """Start a worker or, if that fails, continue without it; raise a JobError if ``last`` and no other one runs."""
         try:
             worker.start()
         except OSError as error:
@@ -273,13 +272,13 @@ class _Process:
         self.send({"shard": shard})
 
     def cancel_pending(self) -> None:
-        """Cancel the shards that have not begun."""
+        """Cancel the assigned shards that have not begun."""
         if self.opened and not self.ended:
             self.ended = True
             self.send({"stop": True})
 
     def end(self) -> None:
-        """Let the process end after its shards."""
+        """Let the process end when it has computed its shards."""
         if self.opened and not self.ended:
             self.ended = True
             self.send({"end": True})
@@ -293,7 +292,7 @@ class _Process:
         return [json.loads(line) for line in lines]
 
     def kill(self, grace: float = 0.0) -> int:
-        """Kill the process if it does not end within ``grace`` seconds; returns its status, negative for a signal."""
+        """Kill the process if it does not end within ``grace`` seconds; return its status, negative for a signal."""
         try:
             self.popen.wait(grace)
         except subprocess.TimeoutExpired:
@@ -313,7 +312,7 @@ class _Process:
 
 
 def describe_status(status: int) -> str:
-    """Return the exit status of a process as text; a negative one is that of a signal.
+    """Return the exit status of a process as text; a negative status is the number of a signal.
 
     Examples
     --------
@@ -332,7 +331,7 @@ def describe_status(status: int) -> str:
 
 
 def _popen(command: list[str], **options) -> subprocess.Popen:
-    """Start a process; tries again if the system has no process left for the moment."""
+    """Start a process; try again if the limit on processes is reached for the moment."""
     for _ in range(ATTEMPTS - 1):
         try:
             return subprocess.Popen(command, **options)

@@ -1,4 +1,4 @@
-"""A worker process: reads messages from stdin and writes events to stdout, as JSON lines; other output goes to the log.
+"""A worker process. It reads messages from stdin and writes events to stdout, as JSON lines; other output is logged.
 
 It is started by :mod:`.local`, and exits when its stdin is closed.
 """
@@ -24,7 +24,7 @@ from ..worker import Worker
 
 
 def main() -> int:
-    """Run the worker until its supervisor ends it; returns the exit status."""
+    """Run the worker until its supervisor ends it; return the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor handles Ctrl-C, which reaches all processes
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     events = os.fdopen(os.dup(1), "w", buffering=1)
@@ -92,7 +92,7 @@ def _serve(messages: TextIO, on_event: EventCallback) -> None:
 
 
 def _listen(messages: TextIO, shards: queue.Queue) -> None:
-    """Queue shard numbers; a stop cancels those that have not begun; exit when the supervisor has died."""
+    """Queue the shards that the supervisor sends; on a stop, cancel those that have not begun; exit if it has died."""
     for line in messages:
         message = json.loads(line)
         if "shard" in message:
@@ -109,4 +109,4 @@ def run() -> None:
     """Run the process, and exit."""
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # without waiting for threads that still decode
+    os._exit(code)  # does not wait for threads that are still decoding

@@ -1,4 +1,4 @@
-"""The engine that computes shards in actors of Ray (extra ``ray``), on a folder that all of them can access."""
+"""The engine that computes shards in Ray actors (extra ``ray``), which must all have access to the job's folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..plan import Plan
 from ..worker import Worker
 from .engine import Stop, log_unexpected_errors
 
-MAX_ASSIGNED = 2  # tasks of an actor: one runs, one is queued
+MAX_ASSIGNED = 2  # tasks of an actor: one that runs, one that is queued
 ATTEMPTS = 3  # restarts of an actor, and of its tasks
 POLL_SECONDS = 0.25
 
@@ -27,8 +27,8 @@ POLL_SECONDS = 0.25
 class Ray:
     """Computes shards in actors, see :class:`~steerlens_fast.job.engines.engine.Engine`.
 
-    The cluster is that of ``RAY_ADDRESS``, or the one to which this process is connected already; otherwise a new one
-    is started on this machine for the job.
+    The cluster is the one that this process is already connected to, otherwise the one at ``RAY_ADDRESS``, otherwise a
+    new one on this machine, which is started for the job.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Ray:
         self._actors = [actor.remote(config.as_dict(), device, decoders, n) for n in range(self.workers)]
 
     def describe(self) -> dict:
-        """Wait until an actor has loaded the model; returns the model's description."""
+        """Wait until an actor has loaded the model; return the model's description."""
         task, ended = self._actors[0].describe.remote(), ()
         while not ended:
             with _deferred_signals():
@@ -88,10 +88,10 @@ class Ray:
         handler = signal.getsignal(signal.SIGTERM)
         self._ray.init(**_cluster(workers))
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # replaced by Ray's, which exits with status 15
+            signal.signal(signal.SIGTERM, handler)  # Ray replaced it by a handler that exits with status 15
 
     def _ended(self, tasks: list) -> list:
-        """Return the tasks that have ended, or end within ``POLL_SECONDS``."""
+        """Return the tasks that have ended; if there are none, wait for up to ``POLL_SECONDS``."""
         return self._ray.wait(tasks, timeout=POLL_SECONDS)[0] if tasks else []
 
     def _get(self, task):
@@ -116,7 +116,7 @@ class _Actor:
         return self._loaded().loaded.description
 
     def run_shard(self, out: str, shard: int) -> list[dict]:
-        """Compute one shard; returns its events."""
+        """Compute one shard and return its events."""
         events: list[dict] = []
         with log_unexpected_errors(Path(out) / "logs" / f"worker-{self._number}.log"):
             worker = self._loaded()
@@ -130,7 +130,7 @@ class _Actor:
         return events
 
     def _loaded(self) -> Worker:
-        """Return the worker, made at the first call: Ray reports errors in ``__init__`` as the death of the actor."""
+        """Return the worker; it is made in the first call, since Ray reports errors in ``__init__`` as a dead actor."""
         self._worker = self._worker or Worker(*self._arguments)
         return self._worker
 

@@ -1,4 +1,4 @@
-"""Formats of a shard: safetensors, webdataset tar, folder of PNG."""
+"""Storage formats of shards: safetensors, webdataset tars, folders of PNG files."""
 
 from .formats import MODULES, get_format
 

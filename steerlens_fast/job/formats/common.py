@@ -1,4 +1,4 @@
-"""Helpers of all formats: checks, images, threads, hashes, and atomic replacement of folders."""
+"""Helpers for all formats: checks, images, threads, hashes, and atomic replacement of folders."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ MAX_THREADS = 4  # few, since the model runs at the same time
 
 
 class HashingWriter:
-    """Wraps a file, and computes SHA-256 and length of what is written."""
+    """Wraps a file, and computes the SHA-256 and the length of what is written."""
 
     def __init__(self, file: BinaryIO):
         self.file, self.sha256, self.bytes = file, sha256(), 0
 
     def write(self, data) -> int:
-        """Write bytes; returns their number."""
+        """Write bytes and return their number."""
         self.sha256.update(data)
         self.bytes += len(data)
         return self.file.write(data)
@@ -57,7 +57,7 @@ def records_with_frames(records: list[dict]) -> list[dict]:
 def check_frames(
     frames: Tensor, channels: tuple[int, ...] | None = None, dtypes: tuple[torch.dtype, ...] = (torch.uint8,)
 ) -> Tensor:
-    """Check frames [n, F, C, H, W] on the CPU; only these ``channels`` and ``dtypes`` can be stored."""
+    """Check that frames are [n, F, C, H, W] on the CPU, with one of ``channels`` and one of ``dtypes``."""
     if not isinstance(frames, Tensor) or frames.dtype not in dtypes or frames.device.type != "cpu":
         names = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"frames must be a {names} tensor on the CPU, got {_describe(frames)}")
@@ -82,7 +82,7 @@ def as_8_bit(frames: Tensor) -> Tensor:
 
 
 def num_digits(count: int) -> int:
-    """Return the number of digits of frame numbers in file names."""
+    """Return how many digits the frame numbers in file names have."""
     return max(2, len(str(count - 1)))
 
 
@@ -93,7 +93,7 @@ def to_pil(frame: Tensor) -> Image:
 
 
 def read_image(file: BinaryIO, format: str, channels: int | None = None) -> Tensor:
-    """Decode an image file to a frame; returns its first ``channels``, by default all."""
+    """Decode an image file to a frame, and return its first ``channels``, by default all."""
     try:
         pixels = torch.from_numpy(np.array(require_extra("cli", "PIL.Image").open(file, formats=[format])))
     except (OSError, SyntaxError, EOFError) as error:  # raised by Pillow for damaged files
@@ -102,7 +102,7 @@ def read_image(file: BinaryIO, format: str, channels: int | None = None) -> Tens
 
 
 def prefetch(function: Callable, items: Iterable) -> Iterator:
-    """Yield ``function(item)`` for all items, in order; computed in a few threads, some items in advance.
+    """Yield ``function(item)`` for all items, in order; a few threads compute some results in advance.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
-    """Replace a folder; delete it first if it is in a lower layer of an overlay file system and cannot be renamed."""
+    """Replace a folder; delete it first if it cannot be renamed (in a lower layer of an overlay file system)."""
     try:
         replace_by_backup(temporary, path)
     except OSError as error:
@@ -162,7 +162,7 @@ def _replace_folder(temporary: Path, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # so as not to hide the original error
+    with suppress(OSError):  # an error here would hide the original one
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""A shard as a folder of PNG images: KEY/frame_00.png and so on for each morph.
+"""Stores a shard as a folder of PNG images: KEY/frame_00.png and so on for each morph.
 
 KEY is :func:`~steerlens_fast.job.formats.names.directory_name` of the record's key.
 """
@@ -21,15 +21,15 @@ from .names import FRAME, directory_name
 name = "folder"
 suffix = ""
 
-DTYPES = (torch.uint8, torch.uint16)  # uint16 for grey frames only, as 16-bit PNG
-LEVEL = 1  # of zlib; for photographs, level 6 saves 8 % of the bytes in twice the time
+DTYPES = (torch.uint8, torch.uint16)  # uint16 only for grey frames, as 16-bit PNG
+LEVEL = 1  # zlib level; for photographs, level 6 saves 8 % of the bytes but takes twice the time
 
 
 def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict) -> dict[str, dict]:
     """Write a shard, see :class:`~steerlens_fast.job.formats.formats.Format`; ``metadata`` is not stored."""
     path, frames, files = folder / (shard_name + suffix), check_frames(frames, (1, 3), DTYPES), {}
     if frames.dtype != torch.uint8 and frames.shape[2] != 1:
-        raise ValueError(f"frames in colour must be uint8, got {frames.dtype}")
+        raise ValueError(f"colour frames must be uint8, got {frames.dtype}")
     require_extra("cli", "PIL.Image")
     with replacing_folder(path) as temporary:
         for entries in prefetch(

@@ -1,4 +1,4 @@
-"""Storage formats of shards: one safetensors file, a tar of WebP images, or a folder of PNG images; all lossless."""
+"""The storage formats of shards, all lossless: a safetensors file, a tar of WebP images, or a folder of PNG images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Format(Protocol):
     def write(
         self, folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict
     ) -> dict[str, dict]:
-        """Write a shard, and replace an older one; a shard that cannot be written leaves no files.
+        """Write a shard, replacing an older one; if this fails, no files of the new one remain.
 
         Parameters
         ----------
@@ -39,8 +39,8 @@ class Format(Protocol):
         shard_name : str
             Beginning of the file names, such as ``"00000"``.
         frames : Tensor [n, F, C, H, W] on the CPU
-            One row for each record whose "row" is not None. The dtype is uint8; for "safetensors" also uint16
-            and float32, for "folder" also uint16 if C is 1. C is 1 or 3 for formats that store images.
+            One row for each record whose "row" is not None. The dtype is uint8, or for "safetensors" also uint16
+            and float32, for "folder" also uint16 if C is 1. For formats that store images, C is 1 or 3.
         records : list of dict
             Records of all items of the shard, in order, each with ``"key"`` and ``"row"``.
         metadata : dict
@@ -49,28 +49,28 @@ class Format(Protocol):
         Returns
         -------
         dict
-            ``{"sha256": str, "bytes": int}`` for each file, by its path relative to ``folder``. All are synced to disk.
+            ``{"sha256": str, "bytes": int}`` for each file, by its path in ``folder``; all are flushed to disk.
 
         Raises
         ------
         OSError
-            Error of the file system, such as ``errno.ENOSPC`` for a full one.
+            If the file system raises an error, for example because it is full (``errno.ENOSPC``).
         TypeError, ValueError
             If the format cannot store the frames.
         """
 
     def read(self, folder: Path, shard_name: str, records: list[dict]) -> Tensor:
-        """Read the frames [n, F, C, H, W] of the records with a row, in their order, exactly as they were written.
+        """Read the frames [n, F, C, H, W] of the records that have a row, in their order, exactly as written.
 
-        A shard that a killed process was replacing is read from its backup.
+        If a process was killed while it replaced the shard, the shard's backup is read.
 
         Parameters
         ----------
         folder, shard_name
             As for :meth:`write`.
         records : list of dict
-            All records of the shard, or some; frames of others are not decoded. If no record has a row, unknown sizes
-            in the shape are 0.
+            All records of the shard, or some; the frames of others are not decoded. If no record has a row, sizes that
+            are unknown are 0 in the result's shape.
 
         Raises
         ------

@@ -1,9 +1,9 @@
-"""Names of files, folders and tar members for keys: safe on every file system, and different for different keys.
+"""Converts keys to names of files, folders and tar members that are safe on every file system and never collide.
 
-Letters of any script are unchanged. These are percent-encoded as in a URL: "%", control characters, a leading ".",
-bytes that are not valid text, and dots that would begin a suffix. An empty part becomes "%". A part of more than 230
-bytes is truncated and ends in "%=" and a hash of the part; a name of more than 1000 bytes becomes one such part.
-Other names are decoded by ``urllib.parse.unquote(name, errors="surrogatepass")``.
+Letters of any script are unchanged. "%", control characters, a leading ".", bytes that are not valid text, and dots
+that would begin a suffix are percent-encoded, as in a URL. An empty part becomes "%". A part of more than 230 bytes is
+truncated, and ends in "%=" and a hash of the part; a name of more than 1000 bytes becomes one such part. Names that are
+not truncated can be decoded by ``urllib.parse.unquote(name, errors="surrogatepass")``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ FRAME = re.compile(r"frame_\d+\.png")
 
 
 def directory_name(key: str) -> str:
-    """Return the folder of a key's frames.
+    """Return the name of the folder with a key's frames.
 
-    No path component of a key can be equal to a frame's file name, so keys and frames cannot collide.
+    No part of it can be equal to a frame's file name, so that folders and frames cannot collide.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def directory_name(key: str) -> str:
 
 
 def member_name(key: str) -> str:
-    """Return the name of a key in a webdataset tar; it has no dot, at which webdataset ends a sample's name.
+    """Return the name of a key in a webdataset tar, without dots, since a sample's name ends at the first dot.
 
     Examples
     --------
@@ -48,12 +48,12 @@ def member_name(key: str) -> str:
 
 
 class FileNames:
-    """File names of the keys of a data set: without the suffix of an image, except where two names would be equal.
+    """The file names of a data set's keys: without an image suffix, unless two names would be equal.
 
     Parameters
     ----------
     keys : iterable of str
-        All keys of the data set, so that a name does not depend on which of them are written.
+        All keys of the data set, so that a name does not depend on which items are written.
 
     Examples
     --------
@@ -63,20 +63,20 @@ class FileNames:
     """
 
     def __init__(self, keys: Iterable[str]):
-        hashes = array("Q")  # 8 bytes each in place of all keys: a data set may have millions
+        hashes = array("Q")  # 8 bytes per key instead of the key itself: a data set may have millions
         for key in keys:
             hashes.extend({_hash(key), _hash(_without_suffix(key))})
         values, counts = np.unique(np.frombuffer(hashes, np.uint64), return_counts=True) if hashes else ((), ())
         self._taken = {value for value, count in zip(values, counts) if count > 1}
 
     def __call__(self, key: str, suffix: str) -> str:
-        """Return the name of a key's file."""
+        """Return the name of the file for a key."""
         short = _without_suffix(key)
         return file_name(key if _hash(short) in self._taken else short, suffix)
 
 
 def _without_suffix(key: str) -> str:
-    """Return a key without the suffix of an image, unless nothing would be left of the name."""
+    """Return a key without its image suffix, unless nothing would be left of the name."""
     folder, slash, name = key.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     return folder + slash + stem if stem.strip(".") and (dot + suffix).lower() in ENDINGS else key
@@ -87,7 +87,7 @@ def _hash(key: str) -> int:
 
 
 def file_name(key: str, suffix: str) -> str:
-    """Return the file name of a key; its folders have no dot, so that none has the name of a file.
+    """Return the file name of a key; its folders have no dots, so that none has the name of a file.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A shard as one safetensors file with the tensor "frames" [n, F, C, H, W] and metadata."""
+"""Stores a shard as one safetensors file, with the tensor "frames" [n, F, C, H, W] and metadata."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ DTYPES = {torch.uint8: "U8", torch.uint16: "U16", torch.float32: "F32"}
 def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict) -> dict[str, dict]:
     """Write a shard, see :class:`~steerlens_fast.job.formats.formats.Format`.
 
-    Written without the package safetensors, which would copy all frames twice; the format is a header and the bytes.
+    The package safetensors is not used, since it would copy all frames twice; the format is a header and the bytes.
     """
     path, frames = folder / (shard_name + suffix), check_frames(frames, dtypes=tuple(DTYPES)).contiguous()
     header, data = _header(frames, metadata), memoryview(frames.reshape(-1).numpy()).cast("B")
     digest = sha256(header)
     with ThreadPoolExecutor(1) as pool:
-        hashing = pool.submit(digest.update, data)  # while the file is written and synced
+        hashing = pool.submit(digest.update, data)  # while the file is written and flushed
         with atomic_write(path) as file:
             file.write(header)
             file.write(data)
@@ -57,7 +57,7 @@ def read(folder: Path, shard_name: str, records: list[dict]) -> Tensor:
 
 
 def _header(frames: Tensor, metadata: dict) -> bytes:
-    """Return length and JSON, padded to 8 bytes: https://github.com/huggingface/safetensors#format."""
+    """Return the file's header, a length and padded JSON: https://github.com/huggingface/safetensors#format."""
     size = frames.numel() * frames.itemsize
     entry = {"dtype": DTYPES[frames.dtype], "shape": list(frames.shape), "data_offsets": [0, size]}
     text_metadata = {KEY: json.dumps(metadata, sort_keys=True)}

@@ -1,4 +1,4 @@
-"""A shard as a webdataset tar: lossless KEY.00.webp and so on, and the record KEY.json, for each morph.
+"""Stores a shard as a webdataset tar: lossless KEY.00.webp and so on, and the record KEY.json, for each morph.
 
 KEY is :func:`~steerlens_fast.job.formats.names.member_name` of the record's key. Items without frames are skipped.
 """
@@ -21,7 +21,8 @@ from .names import member_name
 name = "wds"
 suffix = ".tar"
 
-# The fastest settings. For photographs, method 1 saves 7 % of the bytes in 4 times the time, method 4 11 % in 20 times.
+# The fastest settings. For photographs, method 1 saves 7 % of the bytes and takes 4 times as long; method 4 saves 11 %
+# and takes 20 times as long.
 LOSSLESS = {"format": "webp", "lossless": True, "method": 0, "quality": 20}
 
 
@@ -30,7 +31,7 @@ def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], me
     path, frames, stored = folder / (shard_name + suffix), check_frames(frames, (1, 3)), records_with_frames(records)
     require_extra("cli", "PIL.Image")
     comment = {"metadata": metadata, "channels": frames.shape[2], "frames": frames.shape[1]}
-    # an empty tar has no comment, since Python cannot open a tar of a comment alone
+    # An empty tar gets no comment, since Python cannot open a tar that has only a comment.
     headers = {"comment": json.dumps(comment, sort_keys=True)} if stored else {}
     with atomic_write(path) as opened:
         file = HashingWriter(opened)

@@ -1,4 +1,4 @@
-"""The gallery: a static page of some of a job's morphs, with one strip image for each example."""
+"""Writes the gallery: a static page with some of a job's morphs, and one strip image for each of them."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ from ..shard import read_records, shard_name
 from ..success import NOT_REACHED, REACHED, assess, outcome_of, start_frame
 
 SETTINGS = {name: name.capitalize() for name in ("model", "data", "target", "family", "rule", "regime", "objective")}
+# Shown if they are set
 DISTANCES = {
     "max_l2": "Max L2",
     "distances": "Distances",
     "factors": "Factors",
     "amplitude_factors": "Amplitude factors",
-}  # shown if they are set
-MAX_SIDE = 16_383  # pixels of a WebP image
+}
+MAX_SIDE = 16_383  # maximum side of a WebP image, in pixels
 
 
 def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: Path | None = None) -> Path:
-    """Write ``gallery/index.html`` and images of some complete morphs; an older gallery is replaced.
+    """Write ``gallery/index.html`` and images of some morphs; an older gallery is replaced.
 
     Parameters
     ----------
     out : Path
         The job's folder.
     sample : int
-        Maximum number of morphs, and of failed items.
+        Maximum number of morphs, and also of failed items.
     seed : int, optional
         Seed of a random sample. By default examples are evenly spaced over the data set.
     to : Path, optional
@@ -54,9 +55,9 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     Returns
     -------
     Path
-        Path of the page, which works from the disk and loads only the images beside it; the same morphs give the same
-        bytes. It has a summary of all complete morphs, and examples that can be filtered by outcome, sorted, and shown
-        with their signed differences from the source.
+        Path of the page. It can be opened from the disk and loads only the images beside it; the same morphs give the
+        same bytes. It has a summary of all morphs of complete shards, and examples that can be filtered by outcome,
+        sorted, and shown with their signed differences from the source.
 
     Raises
     ------
@@ -92,9 +93,9 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
 
 
 def _check_gallery_folder(to: Path) -> Path:
-    """Return ``to``; raise a JobError if it has files that are not of a gallery."""
+    """Return ``to``; raise a JobError if it has files that do not belong to a gallery."""
     if os.path.lexists(to) and not (to.is_dir() and set(os.listdir(to)) <= {"index.html", "images", "maps"}):
-        raise JobError(f"to must be a new folder or a gallery's, got {to}, which has other files", USAGE)
+        raise JobError(f"to must be a new folder or a gallery's folder, got {to} with other files", USAGE)
     to.parent.mkdir(parents=True, exist_ok=True)
     return to
 
@@ -102,7 +103,7 @@ def _check_gallery_folder(to: Path) -> Path:
 def _write_examples(
     folder: Path, out: Path, config: dict, plan: Plan, shard: int, records: list[dict], columns: int
 ) -> list[dict]:
-    """Write frames and difference maps of some items of a shard; returns their data for the page."""
+    """Write frames and difference maps of some items of a shard; return the items' data for the page."""
     with_frames = [record for record in records if record["row"] is not None]
     frames = as_8_bit(read_frames(out, config["format"], shard, with_frames)) if with_frames else []
     files: dict[int, dict] = {}
@@ -126,12 +127,10 @@ def _write_examples(
 def _sampled(
     out: Path, plan: Plan, done: CompletedShards, sample: int, seed: int | None
 ) -> Iterator[tuple[int, list[dict]]]:
-    """Yield the shards that have examples, and the records of these; no other shard is read."""
+    """Yield the shards that have examples, and the records of the examples; no other shard is read."""
     sampled = [set(sample_indices(count, sample, seed)) for count in (done.items - done.failed, done.failed)]
-    first = [
-        0,
-        0,
-    ]  # index of the shard's first morph among all morphs, and of its first failed item among all failed items
+    # Index of the shard's first morph among all morphs, and of its first failed item among all failed items.
+    first = [0, 0]
     for shard in sorted(done.shards):
         kinds = _split_by_status(out, shard) if shard in done.failed_shards else None
         counts = [plan.count(shard), 0] if kinds is None else [len(kind) for kind in kinds]
@@ -144,7 +143,7 @@ def _sampled(
 
 
 def _split_by_status(out: Path, shard: int) -> tuple[list[dict], list[dict]]:
-    """Return the records of a shard that are ok, and the others."""
+    """Return the records of a shard with status "ok", and the others."""
     records = read_records(out / "shards" / f"{shard_name(shard)}.jsonl")
     return [r for r in records if r["status"] == OK], [r for r in records if r["status"] != OK]
 
@@ -168,7 +167,7 @@ def sample_indices(count: int, sample: int, seed: int | None) -> list[int]:
 
 
 def strip(frames: Tensor, columns: int) -> Tensor:
-    """Arrange frames [F, C, H, W] in rows of ``columns`` frames; returns [C, rows * H, columns * W].
+    """Arrange frames [F, C, H, W] in rows of ``columns`` frames; return [C, rows * H, columns * W].
 
     Examples
     --------
@@ -184,7 +183,7 @@ def strip(frames: Tensor, columns: int) -> Tensor:
 
 
 def edit_maps(frames: Tensor, start: int) -> tuple[Tensor, float]:
-    """Return images uint8 [F, 3, H, W] of the differences of frames [F, C, H, W] from one frame, and their scale."""
+    """Draw how frames [F, C, H, W] differ from frame ``start``: uint8 [F, 3, H, W]. Return also the maps' scale."""
     pixels = frames[:, 0] if frames.shape[1] == 1 else frames.movedim(1, -1)
     maps, scale = difference_maps(pixels.contiguous().numpy(), start)
     return torch.from_numpy(maps).movedim(-1, 1), scale
@@ -251,6 +250,6 @@ def _counts(out: Path, plan: Plan, done: CompletedShards) -> dict:
 
 
 def page(data: dict) -> str:
-    """Render the page that shows ``data``: text in it is escaped, and only the images beside it can be loaded."""
+    """Render the page that shows ``data``; text is escaped, and only the images beside the page can be loaded."""
     title = "Morphs of {Data}, {Model}".format(**dict(data["facts"])).encode(errors="replace").decode()
     return render_page(__package__, title, data, images="'self' file:")
