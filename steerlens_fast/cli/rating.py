@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..io.argument_types import folder, integer_from
 from ..io.console import write_stderr, write_stdout
+from .options import as_sentence
 
 
 def add_rating(commands) -> None:
@@ -28,7 +29,7 @@ def add_rating(commands) -> None:
     rate.set_defaults(run=_rate)
 
     about = "summarise ratings: agreement with the target and naturalness by family, agreement between raters"
-    tally = commands.add_parser("tally", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    tally = commands.add_parser("tally", help=about, description=as_sentence(about))
     tally.add_argument("form", type=folder, metavar="FORM", help="the folder that rate wrote")
     tally.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files that raters saved")
     tally.add_argument("--json", action="store_true", help="print JSON in place of a table")
