@@ -71,11 +71,11 @@ def evaluate(
         As in :func:`steerlens_fast.morph_dataset`. Where the true motion from class to class is known (see
         :class:`steerlens_fast.evaluate.ground_truth.TrueMotionData`), edits are compared with it, at the data's size.
     driver : str, path or callable
-        The classifier whose gradient is followed: its name, or a callable on images [N, C, H, W] in [0, 1].
+        The classifier whose gradient the edits follow: its name, or a callable on images [N, C, H, W] in [0, 1].
     judges : mapping from str to callable, or list of str
-        Classifiers over the same classes, never differentiated: callables by name, or a list of names.
+        Classifiers over the same classes, which are never differentiated: callables by name, or a list of names.
     out : path
-        The folder of results.jsonl (a line per source, family and budget), summary.json, figures and index.html.
+        The folder for results.jsonl (a line per source, family and budget), summary.json, figures and index.html.
     resume : bool
         Continue the evaluation in ``out``: finished tasks are kept, and the results are bitwise the same.
     overwrite : bool
@@ -85,7 +85,7 @@ def evaluate(
         Draw figures and write the page; needs the extra ``plot``.
     **options
         Fields of :class:`steerlens_fast.evaluate.config.EvaluationConfig`: ``families``, ``max_l2``, ``target``,
-        ``sources``, ``rule``, ``regime`` and the like.
+        ``sources``, ``rule``, ``regime`` and others.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def evaluate(
     Raises
     ------
     JobError
-        With a message, and the command's exit code as ``code``.
+        If the evaluation cannot run or continue; its ``code`` is the command's exit status.
 
     Examples
     --------
@@ -145,5 +145,5 @@ def _judges(given) -> Mapping[str, Callable] | list[str | os.PathLike]:
         return given
     if not isinstance(given, (list, tuple)) or not all(isinstance(one, (str, os.PathLike)) for one in given):
         got = [type(one).__name__ for one in given] if isinstance(given, (list, tuple)) else type(given).__name__
-        raise JobError(f"judges must be a dict {{name: classifier}}, or strs that name classifiers, got {got}", USAGE)
+        raise JobError(f"judges must be a dict {{name: classifier}}, or a list of names, got {got}", USAGE)
     return list(given)

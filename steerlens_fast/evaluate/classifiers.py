@@ -1,6 +1,6 @@
 """The driver and the judges: loaded, and adapted to take the same images.
 
-The driver is the classifier whose gradient is followed; the judges are never differentiated.
+The driver is the classifier whose gradient the edits follow; the judges are never differentiated.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..models import LoadedModel, load_model
 from .config import USE_DEFAULT, EvaluationConfig
 
 # Bytes of images that are passed to a classifier in one call. Small on the CPU, so that a network's activations fit in
-# memory that the process already has. EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU time for an image in a
-# batch of 9, and 93 ms in one of 180, where each layer's output needs new pages from the kernel.
+# memory that the process already has. EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU time per image in a batch of
+# 9, but 93 ms in a batch of 180, for which each layer's output needs new pages from the kernel.
 CALL_BYTES = {"cpu": 5 << 20, "cuda": 128 << 20}
 
 
 def images_per_call(image_bytes: int, device: torch.device) -> int:
-    """Return how many images of ``image_bytes`` bytes a classifier gets in one call.
+    """Return how many images of ``image_bytes`` bytes are passed to a classifier in one call.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def images_per_call(image_bytes: int, device: torch.device) -> int:
 
 
 def load_driver(config: EvaluationConfig, device: str, given: Callable | None = None) -> LoadedModel:
-    """Load the classifier whose gradient is followed: the configuration's, or a callable."""
+    """Load the driver: the configuration's, or the given callable."""
     spec = config.driver if given is None else given
     with _errors_named("driver"):
         return load_model(spec, device=device, weights=config.weights, **config.model_options)
@@ -47,7 +47,7 @@ def load_driver(config: EvaluationConfig, device: str, given: Callable | None = 
 def load_judges(
     config: EvaluationConfig, device: str, given: Mapping[str, Callable] | None = None
 ) -> dict[str, LoadedModel]:
-    """Load the judges, by name."""
+    """Load the judges; the keys are their names."""
     specs = config.judges if given is None else given.values()
     files = (None,) * len(specs) if given is not None else config.judge_weights or (None,) * len(specs)
     names = short_names(config.judges) if given is None else list(given)
@@ -69,7 +69,7 @@ def _errors_named(role: str) -> Iterator[None]:
 
 
 def short_names(specs) -> list[str]:
-    """Return the names of classifiers in results: the end of each name, numbered where two are equal.
+    """Return short names of classifiers for the results: the end of each name, numbered if two are equal.
 
     Examples
     --------
@@ -105,7 +105,7 @@ class _AdaptedModel:
 
 
 class ClassifierSet:
-    """The driver and the judges. Judges with other classes than the driver's are dropped at the first batch.
+    """The driver and the judges. Judges whose classes differ from the driver's are dropped at the first batch.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class ClassifierSet:
     problems : list of str
         A message for each judge that was dropped.
     classes : int or None
-        How many the driver has; None before the first batch.
+        Number of classes of the driver; None before the first batch.
     """
 
     def __init__(self, driver: LoadedModel, judges: Mapping[str, LoadedModel], device: str, task: str = "multiclass"):
@@ -127,7 +127,7 @@ class ClassifierSet:
         self.classes: int | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the predicted classes [1 + judges, N] of the driver and of each judge; -1 where scores are NaN."""
+        """Return the classes [1 + judges, N] that the driver and each judge predict; -1 where scores are NaN."""
         images = images.to(self.device)
         if self.classes is None:
             self._compare(images)
@@ -136,14 +136,14 @@ class ClassifierSet:
         return torch.stack([o.argmax(1).masked_fill(o.isnan().any(1), -1) for o in outputs]).cpu()
 
     def _compare(self, images: Tensor) -> None:
-        """Drop the judges that have other classes than the driver."""
+        """Drop the judges whose classes differ from the driver's."""
         try:
             self.classes = _number_of_classes("driver", self.driver, images)
         except JobError:
             raise
         except Exception as error:  # user code; usually it takes images of another shape
-            got = f"driver fails on images {list(images.shape)}: {error}"
-            raise JobError(f"{got}\nset channels and size to those that the driver takes", USAGE) from error
+            got = f"the driver fails on images {list(images.shape)}: {error}"
+            raise JobError(f"{got}\nset channels and size to those that it accepts", USAGE) from error
         if self.classes < 2:
             raise JobError(f"driver must have at least two classes, got {self.classes} ({ONE_LOGIT})", USAGE)
         try:
@@ -160,7 +160,7 @@ class ClassifierSet:
         except Exception as error:  # user code; the other judges are still used
             return f"fails: {error}"
         if count != self.classes:
-            return f"has {count} classes and the driver {self.classes}"
+            return f"has {count} classes, but the driver has {self.classes}"
         names = self.names[name]
         if names is not None and len(names) != count:
             return f"has {len(names)} class names for {count} classes"
@@ -168,11 +168,11 @@ class ClassifierSet:
         if first is None:
             return None
         theirs, ours = self.names[name][first], self.names[""][first]
-        return f"has other classes than the driver: class {first} is {theirs!r}, the driver's is {ours!r}"
+        return f"has classes that differ from the driver's: class {first} is {theirs!r}, not {ours!r}"
 
 
 def first_difference(ours: list[str] | None, theirs: list[str] | None) -> int | None:
-    """Return the first class whose name differs (first synonyms are compared), or None."""
+    """Return the number of the first class with different names (only first synonyms are compared), or None."""
     plain = lambda name: str(name).partition(",")[0].strip().casefold()
     pairs = enumerate(zip(ours or (), theirs or ()))
     return next((n for n, (a, b) in pairs if plain(a) != plain(b)), None)

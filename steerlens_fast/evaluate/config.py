@@ -19,23 +19,20 @@ from .measures.probes import DIRECTIONS, PROBE_L2
 from .measures.statistics import DRAWS
 
 SELECTIONS = ("auto", "right", "agree", "all")
-TASKS = ("multiclass", "binary")  # not "multilabel": labels are not alternatives of each other
+TASKS = ("multiclass", "binary")  # not "multilabel", whose labels do not exclude each other
 LISTS = ("judges", "judge_weights", "families", "distances", "size", "mean", "std")
 USE_DEFAULT = "-"  # in a list with one value for each judge
 JUDGE_FIELDS = ("judge_weights", "judge_size", "judge_mean", "judge_std")  # with one value for each judge
-FOR_EACH_JUDGE = "in the order of --judge, or - for {}; repeated for each judge"
-COMMON_VALUE = FOR_EACH_JUDGE.format("the common value")
-DEFAULT_WEIGHTS = FOR_EACH_JUDGE.format("its default weights")
+FOR_EACH_JUDGE = "{}, or - for {}; give it once for each --judge, in the same order"
 
 
 @dataclass(frozen=True)
 class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     """The options that decide an evaluation's results.
 
-    The fields of :class:`~steerlens_fast.data.config.DataConfig`, of
-    :class:`~steerlens_fast.models.config.ModelConfig` and of :class:`~steerlens_fast.lens.config.LensConfig` are
-    fields of it, too; the model's hold for all classifiers
-    without values of their own.
+    It also has the fields of :class:`~steerlens_fast.data.config.DataConfig`,
+    :class:`~steerlens_fast.models.config.ModelConfig` and :class:`~steerlens_fast.lens.config.LensConfig`. Those of
+    the model apply to all classifiers that do not have their own values.
 
     Parameters
     ----------
@@ -48,15 +45,15 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     weights : str
         Weights of the driver.
     judge_weights : sequence of str
-        Weights of each judge, "-" for its default weights; or none.
+        Weights of each judge, or "-" for its default weights. Empty: default weights for all.
     judge_size, judge_mean, judge_std : sequence
-        Values for each judge in place of ``size``, ``mean`` and ``std``, None or "-" to use these; or none. Images of
-        the driver's size are resized for a judge with another size.
+        Values for each judge in place of ``size``, ``mean`` and ``std``; None or "-" to use these. Empty: these for
+        all judges. Images have the driver's size, and are resized for a judge with another size.
     target : str or int
         See :func:`steerlens_fast.data.targets.parse_target`; "argmax", the source's own class, is not allowed.
     select : {"auto", "right", "agree", "all"}
-        Source images: "right" are those that driver and judges classify as labelled, "agree" those that they classify
-        as the same class. "auto" is "right" if there are labels, otherwise "agree".
+        Source images: "right" are those whose label driver and judges predict, "agree" those for which they predict the
+        same class. "auto" is "right" if there are labels, otherwise "agree".
     sources, limit : int
         Maximum number of sources, among the first ``limit`` images.
     families : sequence of str
@@ -74,13 +71,13 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     grid, restarts : int
         See :func:`steerlens_fast.smooth_reconstruction`.
     probe_family, probe_l2, probe_directions
-        See :func:`steerlens_fast.band_probes`; 0 directions for no probes.
+        See :func:`steerlens_fast.band_probes`; with 0 directions there are no probes.
     draws : int
         See :func:`steerlens_fast.bootstrap`.
     samples : int
         Number of sources in the report.
     seed : int
-        Seed of all random numbers but those of ``smoothing``, which has its own.
+        Seed of all random numbers except those of ``smoothing``, which has its own.
     batch_size : int
         Number of sources that are computed and stored together.
     threads : int, optional
@@ -89,7 +86,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     Raises
     ------
     JobError
-        With the name of the field, what was expected and the value.
+        With the name of the field, the expected and the actual value.
 
     Examples
     --------
@@ -108,7 +105,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     driver: str = option(
         group="data",
         metavar="MODEL",
-        help="the classifier whose gradient the edits follow: timm:NAME, pkg.mod:callable ...",
+        help="the classifier whose gradient the edits follow: timm:NAME, pkg.mod:callable, ...",
     )
     judges: Sequence[str] = option(
         (),
@@ -119,10 +116,17 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         help="a classifier that scores the edits and is never differentiated; can be repeated",
     )
     labels: str | None = option(
-        None, group="data", metavar="FILE", help="a .npy file with the classes of the images in a .npy file"
+        None,
+        group="data",
+        metavar="FILE",
+        help="for --data .npy or .safetensors: a .npy file with the class of each image",
     )
     judge_weights: Sequence[str] = option(
-        (), group="data", metavar="FILE", action="append", help=f"weights of a judge {DEFAULT_WEIGHTS}"
+        (),
+        group="data",
+        metavar="FILE",
+        action="append",
+        help=FOR_EACH_JUDGE.format("weights of a judge", "its default weights"),
     )
     judge_size: Sequence[tuple[int, int] | None] = option(
         (),
@@ -130,7 +134,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         metavar="H[xW]",
         type=or_none(size),
         action="append",
-        help=f"image size of a judge {COMMON_VALUE}",
+        help=FOR_EACH_JUDGE.format("image size of a judge", "the value of --size"),
     )
     judge_mean: Sequence[tuple[float, ...] | None] = option(
         (),
@@ -138,7 +142,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         metavar="M,M,M",
         type=or_none(number_list),
         action="append",
-        help=f"normalisation of a judge {COMMON_VALUE}",
+        help=FOR_EACH_JUDGE.format("mean for a judge", "the value of --mean"),
     )
     judge_std: Sequence[tuple[float, ...] | None] = option(
         (),
@@ -146,7 +150,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         metavar="S,S,S",
         type=or_none(number_list),
         action="append",
-        help=f"normalisation of a judge {COMMON_VALUE}",
+        help=FOR_EACH_JUDGE.format("standard deviation for a judge", "the value of --std"),
     )
     target: str | int | Mapping = option(
         "runner-up",
@@ -158,8 +162,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         "auto",
         group="data",
         choices=SELECTIONS,
-        help="source images: right: those that driver and judges classify as labelled; agree: as the same class; all; "
-        "auto: right if there are labels, otherwise agree",
+        help="images to edit: right: those whose label driver and judges predict; agree: those for which they predict "
+        "the same class; all; auto: right if there are labels, otherwise agree",
     )
     sources: int = option(300, group="data", metavar="N", minimum=1, help="maximum number of source images")
     limit: int | None = option(None, group="data", metavar="N", minimum=1, help="use only the first N items")
@@ -171,7 +175,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         help=f"edit families (default: {','.join(FAMILIES)})",
     )
     grid: int = option(8, group="measures", metavar="N", minimum=2, help="control points of a warp along each side")
-    restarts: int = option(3, group="measures", metavar="N", minimum=1, help="restarts of the fit of a warp")
+    restarts: int = option(3, group="measures", metavar="N", minimum=1, help="starts of the fit of each warp")
     probe_family: str = option(
         "csp-phase", group="measures", metavar="F", choices=FAMILIES, help="edit family of single-band probes"
     )
@@ -183,20 +187,20 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         group="measures",
         metavar="N",
         minimum=0,
-        help="Gaussian directions of a probe; 0 for no probes",
+        help="random directions that a probe is compared with; 0 for no probes",
     )
-    draws: int = option(DRAWS, group="measures", metavar="N", minimum=1, help="draws of the bootstrap")
+    draws: int = option(DRAWS, group="measures", metavar="N", minimum=1, help="resamples of the bootstrap")
     samples: int = option(8, group="measures", metavar="N", minimum=0, help="source images shown in the report")
     batch_size: int = option(
         50, group="running", metavar="N", minimum=1, help="source images computed and stored together"
     )
-    threads: int | None = option(None, group="running", metavar="N", minimum=1, help="threads of torch")
+    threads: int | None = option(None, group="running", metavar="N", minimum=1, help="torch threads")
 
     weights: str | None = inherited_option(ModelConfig, "weights", help="weights of the driver")
     task: str = inherited_option(LensConfig, "task", choices=TASKS)
     rule: str = inherited_option(LensConfig, "rule", default="polar")
     regime: str = inherited_option(LensConfig, "regime", default="persistent")
-    # Above 0: measures divide by the length of the edit.
+    # Distances must be above 0, since measures divide by the length of the edit.
     max_l2: float | None = inherited_option(
         LensConfig, "max_l2", type=positive, help="L2 distance of an edit from its source"
     )
@@ -229,9 +233,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         check_fields(self)
         self._check_range()
         if self.target == "argmax":
-            raise ValueError(
-                "target must be another class than the source's, got 'argmax', the prediction of the driver"
-            )
+            raise ValueError("target must differ from the source's class, got 'argmax', which the driver predicts")
         check_int("seed", self.seed, 0, 2**31)
         check_number("probe_l2", self.probe_l2, 0.0)
         self._check_compared()
@@ -261,7 +263,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         if self.max_l2 is not None:
             check_number("max_l2", self.max_l2, 0.0, " (for several distances use distances)")
         check_steps(self.frames, self.steps, self.regime)
-        for family in self.families:  # checks its options, before a model is loaded
+        for family in self.families:  # checks the options before a model is loaded
             SteerableLens(len, **self.lens_options(family))
 
     @property
@@ -287,12 +289,12 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
 
     @property
     def model_options(self) -> dict:
-        """Arguments of ``load_model`` for every classifier, without its weights."""
+        """Arguments of ``load_model`` for every classifier, without the weights."""
         return {name: value for name, value in super().model_options.items() if name != "weights"}
 
 
 def _value_per_judge(value):
-    """Convert lists, as JSON has them, to tuples, and "-" to None."""
+    """Convert lists (from JSON) to tuples, and "-" to None."""
     if not isinstance(value, (list, tuple)):
         return value
     return tuple(None if v == USE_DEFAULT else tuple(v) if isinstance(v, list) else v for v in value)

@@ -1,4 +1,4 @@
-"""Edits of a batch by one family, with the unclipped images and the edited coefficients."""
+"""Edits a batch with one family, and keeps the unclipped images and the edited coefficients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .config import EvaluationConfig
 
 
 def gradient_steps(frames: int | None, steps: int | None) -> int:
-    """Return how many gradient steps a morph takes to its budget in a regime that refreshes the gradient.
+    """Return how many gradients a morph takes to reach its budget, in a regime that refreshes the gradient.
 
     Examples
     --------
@@ -42,9 +42,10 @@ class Edits:
     frame : Tensor [N, C, H, W]
         The last frame, clipped.
     unclipped : Tensor [N, C, H, W]
-        The same before the clip.
+        The last frame before clipping.
     source, coefficients : Tensor [N, c, H, W] and Coefficients, or None
-        The decomposed images (or their luma) and the edited coefficients; None for families without a pyramid.
+        The images that were decomposed (or their luma) and the edited coefficients; None for families without a
+        pyramid.
     """
 
     morphs: Morphs
@@ -101,7 +102,7 @@ class EditGenerator:
         self.inner.motion = self.inner.anchored = self.outer.motion = self.outer.anchored = None
         frames, steps = self.config.frames, self.config.steps
         live = self.config.regime == "live"
-        if live:  # a frame for each step, since the last motion is that of the last step alone
+        if live:  # a frame for each step, since the recorded motion is only that of the last step
             steps = gradient_steps(frames, steps)
             frames = steps + 1
         morphs = self.lens.morph(images, target, max_l2=max_l2, frames=frames, steps=steps, score="last")
@@ -111,7 +112,7 @@ class EditGenerator:
 
 
 def _coefficients(recorded: RecordingFamily, factor: Tensor) -> tuple[Tensor | None, Coefficients | None]:
-    """Return the decomposed images and their edited coefficients, [N, c, ...], or None without a pyramid."""
+    """Return the images that were decomposed and their edited coefficients, [N, c, ...]; None without a pyramid."""
     family = recorded.family
     if not isinstance(family, CSPFamily):
         return None, None

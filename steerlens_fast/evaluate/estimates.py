@@ -1,4 +1,4 @@
-"""Estimate of the time left, where kinds of tasks differ in cost by a factor of ten and more."""
+"""Estimates the time left, although some kinds of tasks cost more than ten times as much as others."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class RemainingTime:
     Parameters
     ----------
     left : mapping from str to int
-        Records to be computed, by kind.
+        Number of records to be computed, by kind.
     cost : mapping from str to float
-        Expected cost of a record of each kind, in any unit; used for kinds that have not run yet.
+        Expected cost of a record, by kind, in any unit; used for kinds that have not run yet.
 
     Examples
     --------

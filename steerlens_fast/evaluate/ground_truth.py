@@ -10,29 +10,29 @@ from torch import Tensor
 
 @runtime_checkable
 class TrueMotionData(Protocol):
-    """Protocol of a data set with a known true motion.
+    """The protocol of a data set with a known true motion.
 
-    ``numbers`` are indices into the data set; all images are [n, C, H, W] in [0, 1].
+    ``numbers`` are indices of items; all images are [n, C, H, W] in [0, 1].
     """
 
     def derivative(self, numbers: Sequence[int]) -> Tensor:
         """Return d(image)/d(factor), [n, C, H, W], toward the target class."""
 
     def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
-        """Return the images of the true motion at an L2 distance, and the change of the factor [n]."""
+        """Return the images moved by the true motion to an L2 distance, and the change of the factor [n]."""
 
     def group(self, number: int) -> str:
-        """Return the kind of an item, by which results are grouped."""
+        """Return the kind of an item; results are grouped by kind."""
 
 
 class GroundTruth:
-    """The true motion in the channels of an evaluation: grey images are repeated for RGB classifiers.
+    """The true motion with an evaluation's number of channels: grey images are repeated for RGB classifiers.
 
     Parameters
     ----------
     truth : TrueMotionData
     channels : int
-        Channels of the evaluation's images: those of the data set, or any number if it has one.
+        Channels of the evaluation's images: as many as the data set has, or any number if it has one.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class GroundTruth:
 
 
 def ground_truth_of(source, number: int, image: Tensor, cropped: bool) -> tuple[GroundTruth | None, str | None]:
-    """Return the true motion that a source's data have, or a message if it cannot be compared with the edits.
+    """Return the true motion of a source's data if it is known, or a message if edits cannot be compared with it.
 
     Parameters
     ----------

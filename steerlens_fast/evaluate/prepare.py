@@ -1,4 +1,4 @@
-"""Preparation of an evaluation: load models and data, compare classes, select sources."""
+"""Prepares an evaluation: loads models and data, compares their classes, selects the sources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMAT_VERSION = 2  # of an evaluation's folder
 
 @dataclass
 class Preparation:
-    """A task runner with its configuration, provenance and warnings."""
+    """The task runner, and the configuration, provenance and warnings of an evaluation."""
 
     config: EvaluationConfig
     runner: TaskRunner
@@ -70,11 +70,9 @@ def _source_warnings(sources: SourceSelection, has_judges: bool, judges_given: b
     if judges_given and not has_judges:
         problems.append("no judge has the driver's classes: transfer is not measured")
     if sources.left_out[CONSTANT]:
-        problems.append(
-            f"{sources.left_out['constant']} images are constant, and left out: {EXCLUSION_REASONS[CONSTANT]}"
-        )
+        problems.append(f"{sources.left_out[CONSTANT]} images are left out: {EXCLUSION_REASONS[CONSTANT]}")
     classes = set(sources.predicted.tolist())
     if len(classes) == 1:
         name = class_name(min(classes), sources.classes)
-        problems.append(f"all sources are of one class ({name}): results hold for that class only")
+        problems.append(f"all sources are of one class ({name}): results hold only for that class")
     return problems

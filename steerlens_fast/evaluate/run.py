@@ -1,4 +1,4 @@
-"""Run of an evaluation: lock the folder, prepare, run the unfinished tasks, write summary and report."""
+"""Runs an evaluation: locks the folder, prepares, runs the unfinished tasks, writes summary and report."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def run_evaluation(
     Raises
     ------
     JobError
-        With an exit code.
+        With the command's exit status as ``code``.
     """
     out = Path(out).absolute()
     if figures:
@@ -88,15 +88,14 @@ def run_evaluation(
 
 
 def _config(out: Path, settings: Mapping, resume: bool, overwrite: bool) -> EvaluationConfig:
-    """Return the configuration; on resume it must be the saved one."""
+    """Return the configuration; on resume, check that it is the saved one."""
     if not (out / "plan.json").exists():
         _check_no_foreign_files(out)
         return EvaluationConfig.from_dict(settings)
     plan = read_json(out / "plan.json")
     if "budgets" not in plan:
-        raise JobError(
-            f"out must be a new folder or that of an evaluation, got {out}, which has the plan of another job", USAGE
-        )
+        text = f"out must be a new folder or an evaluation's, got {out}, which has the plan of a job"
+        raise JobError(text, USAGE)
     if overwrite:
         return EvaluationConfig.from_dict(settings)
     if not resume:
@@ -104,11 +103,9 @@ def _config(out: Path, settings: Mapping, resume: bool, overwrite: bool) -> Eval
             f"out must be a new folder, got {out}, which has an evaluation: use --resume or --overwrite", USAGE
         )
     if (version := plan.get("format_version", 1)) != FORMAT_VERSION:
-        raise JobError(
-            f"{out} must have format version {FORMAT_VERSION}, got {version}: another version of steerlens_fast wrote "
-            "it; use --overwrite or a new folder",
-            USAGE,
-        )
+        text = f"{out} must have format version {FORMAT_VERSION}, got {version}"
+        hint = "another version of steerlens_fast wrote it; use --overwrite or a new folder"
+        raise JobError(f"{text}: {hint}", USAGE)
     saved = EvaluationConfig.from_dict(read_json(out / "config.json"))
     now = EvaluationConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **settings})
     check_unchanged(saved.as_dict(), now.as_dict(), "the configuration")
@@ -135,20 +132,19 @@ def _write_or_check_plan(out: Path, prepared: Preparation, overwrite: bool) -> N
 
 
 def _check_no_foreign_files(out: Path) -> None:
-    """Raise JobError if the folder has files that an evaluation would overwrite or read."""
+    """Raise a JobError if the folder has files that an evaluation would overwrite or read."""
     there = [name for name in (*FILES, *FOLDERS) if (out / name).exists()]
     if "parts" in there and not any((out / "parts").iterdir()):
         there.remove("parts")
     if there == ["config.json"] and "judges" in read_json(out / "config.json"):
         return  # killed before its plan was written
     if there:
-        raise JobError(
-            f"out must be a new folder or that of an evaluation, got {out}, which has {', '.join(there)}", USAGE
-        )
+        text = f"out must be a new folder or an evaluation's, got {out}, which has {', '.join(there)}"
+        raise JobError(text, USAGE)
 
 
 def _clear(out: Path) -> None:
-    """Remove the files of an evaluation; the plan, which marks the folder as one, last."""
+    """Remove the files of an evaluation; the plan is removed last, since it marks the folder as an evaluation's."""
     for name in FOLDERS:
         if (out / name).exists():
             shutil.rmtree(out / name)
@@ -163,7 +159,7 @@ def _run_tasks(out: Path, runner: TaskRunner, progress: str) -> None:
     """Run the unfinished tasks; each result is on disk before the next task starts."""
     tasks = list(runner.tasks())
     missing = [task for task in tasks if not task_file(out, task).exists()]
-    # All kinds of tasks for the first sources, then for the next ones, so that the cost of each kind is known early.
+    # All kinds of tasks for the first sources come first, so that the cost of each kind is known early.
     missing.sort(key=lambda task: task.first)
     left = Counter()
     for task in missing:
@@ -186,7 +182,7 @@ def _run_tasks(out: Path, runner: TaskRunner, progress: str) -> None:
 
 
 def _run_task(runner: TaskRunner, task: Task) -> TaskResult:
-    """Run a task; errors of a classifier are raised with the task and its sources."""
+    """Run a task; if a classifier raises an error, add the task and its sources to the message."""
     try:
         return runner.run(task)
     except (JobError, OSError):
@@ -194,7 +190,7 @@ def _run_task(runner: TaskRunner, task: Task) -> TaskResult:
     except (Exception, SystemExit) as error:
         hint = "; a smaller batch_size (--batch-size) needs less" if is_out_of_memory(error) else ""
         where = f"{task.kind}, sources {task.first} to {task.last - 1}"
-        raise JobError(f"{error_summary(error)}; raised in the evaluation of {where}{hint}") from error
+        raise JobError(f"{error_summary(error)}; raised while evaluating {where}{hint}") from error
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------

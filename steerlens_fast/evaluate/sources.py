@@ -1,4 +1,4 @@
-"""Selection of the images that are edited, made before any of them is edited."""
+"""Selects the images to edit, before any of them is edited."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ EXCLUSION_REASONS = REASONS | {
     CONSTANT: "every pixel has the same value",
     ALREADY: "the target is the image's own class",
     WRONG: "the driver or a judge does not predict its label",
-    DISAGREE: "driver and judges do not predict the same class",
-    NO_TARGET: "no target is given for it",
+    DISAGREE: "the driver and the judges do not predict the same class",
+    NO_TARGET: "it has no target",
     NO_CLASS: "the driver does not have the target class",
 }
 
@@ -45,7 +45,7 @@ class SourceSelection:
     ----------
     images : Tensor [N, C, H, W], float32 in [0, 1], on the CPU
     items : list of Item
-        With their targets, unless the model decides them.
+        Items with their targets, unless these depend on the model.
     labels, predicted : list of int or None; Tensor [N]
         The classes in the data, and those that the driver predicts.
     target : list of int or str
@@ -55,7 +55,7 @@ class SourceSelection:
     left_out : Counter
         Number of images that were not selected, by reason.
     examined : int
-        Number of images that were examined: selected and left out.
+        Number of images that were examined: those selected and those left out.
     classes : list of str or None
         Names of the classes.
     """
@@ -74,7 +74,7 @@ class SourceSelection:
         return len(self.items)
 
     def targets(self, at: slice) -> list[int] | str:
-        """Return the targets of a slice of the sources."""
+        """Return the targets for a slice of the sources."""
         return self.target if isinstance(self.target, str) else self.target[at]
 
 
@@ -83,7 +83,7 @@ class Candidate:
     """One image of the data set, or the reason why it cannot be read."""
 
     item: Item
-    dropped: int  # images before it without a target
+    dropped: int  # number of earlier images without a target
     pixels: Tensor | None = None  # uint8 [C, H, W]
     label: int | None = None
     unreadable: str | None = None
@@ -108,7 +108,7 @@ def select_sources(
     Raises
     ------
     JobError
-        If no image meets the criteria, with the counts of the reasons.
+        If no image meets the criteria; the message has the number of images by reason.
     """
     selected, left_out, examined = [], Counter(), 0
     for candidate in _candidates(config, data, target_rule, driver, classifiers):
@@ -144,7 +144,7 @@ def _candidates(
 ) -> Iterator[Candidate]:
     """Yield every image with its predicted classes; images are read and classified in batches."""
     if data.class_names is None and target_rule.kind in ("class", "map", "csv"):
-        for _ in data.listing():  # some sources have class names only after a full listing
+        for _ in data.listing():  # some sources know their class names only after the last item
             pass
     names = data.class_names, driver.class_names
     value_range = config.range
@@ -170,7 +170,7 @@ def _candidates(
 
 
 def _load(data: Source, candidate: Candidate, driver: LoadedModel, size, value_range) -> tuple[int, int] | None:
-    """Read an image and return its size, which all later images are resized to."""
+    """Read an image; return the size to which all later images are resized, that of the first if it was not known."""
     try:
         encoded, candidate.label = data.read_with_label(candidate.item)
         image = decode(encoded, mode="L" if driver.channels == 1 else "RGB", range=value_range)
@@ -183,7 +183,7 @@ def _load(data: Source, candidate: Candidate, driver: LoadedModel, size, value_r
 
 
 def check_targets(target_rule: TargetRule, class_names: list[str] | None, model_names=None, *, classes: int) -> None:
-    """Raise JobError if any target of the target rule is not a class of the driver.
+    """Raise a JobError if any target in the rule's table is not a class of the driver.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def check_targets(target_rule: TargetRule, class_names: list[str] | None, model_
 
 
 def _reason(config: EvaluationConfig, candidate: Candidate, rank: str | None, classes: int) -> str | None:
-    """Return the reason why an image is left out, or None."""
+    """Return the reason why an image is left out; None if it is selected."""
     image, label, target = candidate.image, candidate.label, candidate.target
     predicted_classes = candidate.predicted_classes
     if bool((image == image[:, :1, :1]).all()):

@@ -1,4 +1,4 @@
-"""Summary of the records: medians and proportions with intervals, paired differences, bands and groups."""
+"""Summarises the records: medians and proportions with intervals, paired differences, bands and groups."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GROUPED = ("alignment", "displacement", RECOVERED)  # by kind, since factors of 
 
 
 def read_results(path: Path) -> list[dict]:
-    """Read the records of ``results.jsonl``; keys may contain any byte but a line feed."""
+    """Read the records of ``results.jsonl``; keys may contain any bytes except line feeds."""
     lines = path.read_bytes().split(b"\n")
     return [json.loads(line.decode(errors="surrogateescape")) for line in lines if line]
 
@@ -46,9 +46,9 @@ def read_results(path: Path) -> list[dict]:
 def summarise(results: Path, config: EvaluationConfig, runner: TaskRunner, problems: list[str]) -> dict:
     """Summarise ``results.jsonl`` as JSON values.
 
-    Statistics of a budget are over the sources that every family brought to it ("common"); each has the number of cases
-    with a value and the number of all cases. A budget without common sources has values of None and is among the
-    problems.
+    Statistics of a budget are computed over the sources for which every family attained it ("common"). Each has the
+    number of cases with a value, and the number of all cases. A budget without common sources has the values None and
+    is listed as a problem.
     """
     records = read_results(results)
     chosen, problems = runner.sources, list(problems)
@@ -120,7 +120,7 @@ def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
         problems.append(f"no source attained L2 = {budget:.4g} in every family: {common}")
     never = [family for family, n in common.by_family.items() if not n]
     problems += [f"no source attained L2 = {budget:.4g} in family {family}" for family in never]
-    # Of a control, the common sources for which it attained the budget, too.
+    # For a control, only those common sources for which the control attained the budget, too.
     attained_too = {control: common.common & table.attained(control, budget) for control in table.controls}
     within = {**dict.fromkeys(table.families, common.common), **attained_too}
     measures = {family: _family(table, family, budget, within[family]) for family in within}
@@ -138,7 +138,7 @@ def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
 
 
 def _family(table: _Table, family: str, budget: float, which: Tensor) -> dict:
-    """Return every measure of a family over some sources, also of each judge."""
+    """Return every measure of a family over some sources, and the predictions of each judge."""
     summary, within = {}, lambda values: torch.where(which, values, torch.nan)
     for name, statistic in MEASURES.items():
         if table.has(family, budget, name):
@@ -151,7 +151,7 @@ def _family(table: _Table, family: str, budget: float, which: Tensor) -> dict:
 
 
 def _paired(table: _Table, budget: float, name: str, within: dict[str, Tensor], pairs: list[tuple]) -> dict:
-    """Return the paired differences of families, over the sources with both values."""
+    """Return the paired differences between families, over the sources that have both values."""
     result = {}
     for pair in pairs:
         if all(table.has(family, budget, name) for family in pair):
@@ -186,7 +186,7 @@ def _shape(rows: list[list]) -> tuple[int, int]:
 def _groups(table: _Table) -> dict:
     """Return alignment and displacement of every family and control, by budget and kind.
 
-    Over the sources of the kind for which the family attained the budget.
+    They are computed over the sources of the kind for which the family attained the budget.
     """
     result: dict = {}
     for budget in table.budgets:

@@ -1,4 +1,4 @@
-"""Files of the finished tasks: their records, and the frames that the report shows."""
+"""Stores the results of finished tasks: their records, and the frames that the report shows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .tasks import Task, TaskResult
 
 
 def task_file(out: Path, task: Task) -> Path:
-    """Return the path of a task's records; the task is done when it exists."""
+    """Return the path of a task's records; if the file exists, the task is done."""
     return out / "parts" / f"{task.name}.jsonl"
 
 
 def write_result(out: Path, task: Task, result: TaskResult) -> None:
-    """Write the result of a task: frames first, since the existence of the records file marks the task as done."""
+    """Write the result of a task; frames come first, since the file with the records marks the task as done."""
     if result.frames:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **result.frames)

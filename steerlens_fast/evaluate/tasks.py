@@ -30,8 +30,8 @@ from .sources import SourceSelection
 
 NOISE, TRUE, PROBES = "noise", "true motion", "probes"  # tasks beside the families
 CONTROLS = (NOISE, TRUE)
-FIT_COST = 12.0  # of a smooth reconstruction: EfficientNet-Lite0's forward pass at 224 x 224 is 1
-DIGITS = 7  # of a number in a record
+FIT_COST = 12.0  # of a smooth reconstruction, in forward passes of EfficientNet-Lite0 at 224 x 224
+DIGITS = 7  # significant digits of numbers in a record
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class TaskRunner:
         return (task.last - task.first) * (1 if task.kind == PROBES else len(self.budgets))
 
     def cost_of(self, kind: str) -> float:
-        """Return the expected cost of a record, in forward passes; a gradient counts as two."""
+        """Return the expected cost of a record in forward passes; a gradient counts as two."""
         if kind == PROBES:
             return 2.0 + self.pyramid.height * self.pyramid.orientations * (1 + self.config.probe_directions)
         steps = 1 if self.config.regime == "frozen" else gradient_steps(self.config.frames, self.config.steps)
@@ -173,7 +173,7 @@ class TaskRunner:
         return columns
 
     def _noise_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
-        """Move along white noise in place of the gradient: the baseline of every measure."""
+        """Move along white noise in place of the gradient, as a baseline of every measure."""
         samples = gaussian_noise(images.shape[1:], self.config.seed, range(task.first, task.last)).to(images)
         motion = PixelFamily().prepare(images, samples)
         factor, l2, attained = factor_at_l2(motion, budget)
@@ -184,7 +184,8 @@ class TaskRunner:
         moved, by = self.truth.moved(self._indices(task), budget)
         frame = moved.to(images).clamp(0, 1)
         l2 = (frame - images).flatten(1).norm(dim=1)
-        columns, _ = self._control(task, frame, l2, (l2 - budget).abs() < 0.01 * budget)  # sources have 8 bits
+        attained = (l2 - budget).abs() < 0.01 * budget  # not exact, since the sources are rounded to 8 bits
+        columns, _ = self._control(task, frame, l2, attained)
         return columns | {"factor_moved": by}, frame
 
     def _control(self, task: Task, frame: Tensor, l2: Tensor, attained: Tensor) -> tuple[dict, Tensor]:
@@ -198,7 +199,7 @@ class TaskRunner:
         }, frame
 
     def _targets(self, task: Task, like: Tensor) -> Tensor:
-        """Return the target classes [n], also where the driver decides them."""
+        """Return the target classes [n], including those that the driver chooses."""
         outputs = self.driver.outputs(self.sources.images[task.at].to(self.device))
         return resolve_target(self.sources.targets(task.at), outputs)[0].to(like.device)
 
@@ -245,7 +246,7 @@ class TaskRunner:
         records = []
         for n, reason in zip(range(task.first, task.last), reasons):
             row = _sample(columns, n - task.first)
-            if reason is not None:  # its frames are the source: nothing to measure
+            if reason is not None:  # the frames are copies of the source: there is nothing to measure
                 row = {name: value if name == "target" else None for name, value in row.items()} | {"attained": False}
             records.append(self._record_start(task, n) | {"budget": _number(budget), "reason": reason, **row})
         return records
@@ -261,7 +262,7 @@ class TaskRunner:
 
 
 def _sample(columns: dict, n: int) -> dict:
-    """Return one sample of every column as JSON values."""
+    """Return the values of one sample in every column, for JSON."""
     record = {}
     for name, values in columns.items():
         record[name] = _sample(values, n) if isinstance(values, dict) else _plain(values[n].tolist())
@@ -269,7 +270,7 @@ def _sample(columns: dict, n: int) -> dict:
 
 
 def _plain(value):
-    """Return rounded numbers, None where they are not finite."""
+    """Round numbers; those that are not finite become None."""
     if isinstance(value, list):
         return [_plain(v) for v in value]
     return _number(value) if isinstance(value, float) else value

@@ -85,7 +85,10 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         help="timm:NAME, torchvision:NAME, pkg.mod:callable, an exported .pt2, or TorchScript",
     )
     labels: str | None = option(
-        None, group="data", metavar="FILE", help="a .npy file with the classes of the images in a .npy file"
+        None,
+        group="data",
+        metavar="FILE",
+        help="for --data .npy or .safetensors: a .npy file with the class of each image",
     )
     target: str | int | Mapping = option(
         "runner-up",

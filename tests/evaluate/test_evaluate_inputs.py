@@ -134,11 +134,11 @@ def test_labels_that_are_known_late_are_left_out_by_the_same_name(tmp_path):
 
 
 def test_sources_own_class_is_no_target(tmp_path, no_work, capsys):
-    with pytest.raises(JobError, match="target must be another class than the source's, got 'argmax'"):
+    with pytest.raises(JobError, match="target must differ from the source's class, got 'argmax'"):
         run(tmp_path, target="argmax")
     assert not list(tmp_path.glob("*.json*"))
     asked = ["evaluate", "--data", "nowhere", "--driver", "no:model", "--target", "argmax", "--out", str(tmp_path)]
-    assert main(asked) == 2 and "another class than the source's" in capsys.readouterr().err
+    assert main(asked) == 2 and "differ from the source's class" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("target", [3, "map:0=1,1=7", "gnu", {2: 0, 7: 5}])
@@ -169,7 +169,7 @@ def test_labels_that_the_driver_has_not_are_left_out(tmp_path):
 
 @pytest.mark.parametrize("judges", [[net(1)], (net(1), "timm:x"), net(1), 5])
 def test_judges_that_are_objects_must_have_names(judges, tmp_path, no_work):
-    with pytest.raises(JobError, match=r"judges must be a dict \{name: classifier\}, or strs"):
+    with pytest.raises(JobError, match=r"judges must be a dict \{name: classifier\}, or a list of names"):
         run(tmp_path, judges=judges)
 
 

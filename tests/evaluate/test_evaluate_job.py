@@ -264,7 +264,7 @@ def test_folder_in_use_is_an_error(tmp_path):
 
 def test_overwrite_removes_only_its_own_files(tmp_path):
     (tmp_path / "summary.json").write_text("mine")
-    with pytest.raises(JobError, match="or that of an evaluation"):
+    with pytest.raises(JobError, match="or an evaluation's, got"):
         run(tmp_path, overwrite=True)
     assert (tmp_path / "summary.json").read_text() == "mine"
 
@@ -275,7 +275,7 @@ def test_overwrite_removes_only_its_own_files(tmp_path):
 def test_judges_with_other_classes_are_left_out(tmp_path):
     found = run(tmp_path, judges={"good": net(1), "wide": net(2, classes=5)})
     assert found.code == 3
-    assert found.summary["problems"] == ["judge 'wide' has 5 classes and the driver 3; it is left out"]
+    assert found.summary["problems"] == ["judge 'wide' has 5 classes, but the driver has 3; it is left out"]
     assert found.summary["judges"] == ["good"]
     assert found.summary["budgets"][0]["families"]["pixel"]["jointly"]["cases"] == 10
 
@@ -323,7 +323,9 @@ def test_constant_images_are_left_out(tmp_path):
     found = run(tmp_path, dataset(images))
     assert found.code == 3 and found.summary["sources"]["chosen"] == 9
     assert found.summary["sources"]["left_out"]["constant"]["images"] == 1
-    assert any("1 images are constant" in problem for problem in found.summary["problems"])
+    assert any(
+        "1 images are left out: every pixel has the same value" in problem for problem in found.summary["problems"]
+    )
     assert "3" not in {r["key"] for r in records(tmp_path)}
 
 
@@ -497,7 +499,7 @@ def test_command_runs_an_evaluation(tmp_path, capsys, monkeypatch):
         and "fourier" in out
         and str(tmp_path / "summary.json") in out
     )
-    assert "judge 'wide' has 4 classes and the driver 3" in err
+    assert "judge 'wide' has 4 classes, but the driver has 3" in err
     assert main(asked) == 2 and "use --resume or --overwrite" in capsys.readouterr().err
     assert main([*asked, "--resume"]) == 3
 
@@ -577,14 +579,14 @@ def test_presets_run(name, tmp_path, monkeypatch):
 def test_folder_with_other_files_is_an_error(name, overwrite, tmp_path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("{}")
-    with pytest.raises(JobError, match="out must be a new folder or that of an evaluation"):
+    with pytest.raises(JobError, match="out must be a new folder or an evaluation's"):
         run_evaluation(tmp_path, {"data": "nowhere", "driver": "none:none"}, overwrite=overwrite)
     assert (tmp_path / name).read_text() == "{}"
 
 
 def test_plan_of_another_evaluation_is_an_error(tmp_path):
     (tmp_path / "plan.json").write_text('{"items": 3}')
-    with pytest.raises(JobError, match="the plan of another job"):
+    with pytest.raises(JobError, match="the plan of a job"):
         run_evaluation(tmp_path, {"data": "nowhere", "driver": "none:none"}, overwrite=True)
     assert (tmp_path / "plan.json").exists()
 

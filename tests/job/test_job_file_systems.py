@@ -465,7 +465,7 @@ def test_error_of_a_classifier_names_the_task(error, said, tmp_path, monkeypatch
         return calm(self, images)
 
     monkeypatch.setattr(evaluate_models.Net, "forward", forward)
-    with pytest.raises(JobError, match=r"; raised in the evaluation of (pixel|noise), sources 0 to 3") as caught:
+    with pytest.raises(JobError, match=r"; raised while evaluating (pixel|noise), sources 0 to 3") as caught:
         evaluated(tmp_path)
     assert said in str(caught.value) and caught.value.code == 1
     monkeypatch.undo()

@@ -9,7 +9,7 @@ from ...checks import check_same
 from ...pyramid import SteerablePyramid
 from .arguments import check_batch, check_pair, energy
 
-FLOOR = 1e-3  # of a band's largest amplitude: phases below it are ignored
+FLOOR = 1e-3  # of a band's largest amplitude; phases of smaller coefficients are ignored
 
 
 def alignment(source: Tensor, edit: Tensor, derivative: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def alignment(source: Tensor, edit: Tensor, derivative: Tensor) -> Tensor:
 def phase_displacement(
     source: Tensor, edit: Tensor, derivative: Tensor, *, pyramid: SteerablePyramid | None = None
 ) -> Tensor:
-    """Return how far an edit has moved along the factor, measured by the pyramid's phases.
+    """Return how far an edit has moved along the factor, measured from the pyramid's phases.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ def phase_displacement(
     derivative : Tensor [N, C, H, W]
         d(image)/d(factor), toward the target class.
     pyramid : SteerablePyramid, optional
-        By default that of the image's size.
+        By default one of the image's size.
 
     Returns
     -------
     Tensor [N], float64
-        In units of the factor; positive toward the target. NaN where the derivative moves no phase.
+        In units of the factor; positive toward the target. NaN where the derivative does not change any phase.
 
     Raises
     ------
@@ -70,8 +70,8 @@ def phase_displacement(
     -----
     With c the coefficients of the source, c' those of the edit and D those of the derivative image, a motion by delta
     turns the phases by ``delta Im(D conj(c)) / |c|^2`` (to first order). delta is the least-squares fit of
-    ``arg(c' conj(c))`` with weights ``|c|^2``. Phases are known modulo 2 pi: the coarsest scale comes first, and
-    each finer one measures the rest of the motion (Fleet & Jepson 1990).
+    ``arg(c' conj(c))`` with weights ``|c|^2``. Phases are known only modulo 2 pi: the coarsest scale comes first, and
+    each finer scale measures what remains of the motion (Fleet & Jepson 1990).
 
     Examples
     --------

@@ -9,10 +9,10 @@ from ...checks import check_image, check_same
 
 
 def check_batch(name: str, images) -> Tensor:
-    """Check that images [N, C, H, W] are finite and return them without gradient."""
+    """Check that images [N, C, H, W] are finite, and return them detached from autograd."""
     images = check_image(name, images).detach()
     if images.dim() != 4:
-        hint = ": for one image give images[None]" if images.dim() == 3 else ""
+        hint = "; for one image pass image[None]" if images.dim() == 3 else ""
         raise ValueError(f"{name} must have shape [N, C, H, W], got {list(images.shape)}{hint}")
     if min(images.shape[1:]) < 1:
         raise ValueError(f"{name} must have at least one channel and pixel, got {list(images.shape)}")
@@ -23,14 +23,14 @@ def check_batch(name: str, images) -> Tensor:
 
 
 def check_pair(name: str, images, other_name: str, other) -> tuple[Tensor, Tensor]:
-    """Check two batches of one shape, dtype and device."""
+    """Check two batches, which must have the same shape, dtype and device."""
     images, other = check_batch(name, images), check_batch(other_name, other)
     check_same(other_name, other, name, images)
     return images, other
 
 
 def check_classes(name: str, classes, count: int, num_classes: int | None = None) -> Tensor:
-    """Return a class for each of ``count`` samples, int64 [N], checked to be in 0 .. ``num_classes`` - 1."""
+    """Check that there is a class in 0 .. ``num_classes`` - 1 for each of ``count`` samples; return int64 [count]."""
     if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.dtype == torch.bool:
         got = classes.dtype if isinstance(classes, Tensor) else type(classes).__name__
         raise TypeError(f"{name} must be an integer tensor [{count}], got {got}")
@@ -48,7 +48,7 @@ def energy(images: Tensor) -> Tensor:
 
 
 def source_generator(seed: int, number: int) -> torch.Generator:
-    """Return a generator for one source, independent of the other sources in a batch.
+    """Return a random generator for one source, so that its noise does not depend on the batch.
 
     Examples
     --------

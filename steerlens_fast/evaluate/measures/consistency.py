@@ -1,4 +1,4 @@
-"""Clipping, and the consistency of edited coefficients with the image synthesized from them."""
+"""Measures clipping, and whether edited coefficients are consistent with the image synthesized from them."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ def clipping(source: Tensor, edit: Tensor, bounds: tuple[float, float] | None = 
 
 @dataclass(frozen=True)
 class Consistency:
-    """Result of :func:`coefficient_consistency` for N edits: in [0, 1], or NaN where nothing was edited.
+    """Result of :func:`coefficient_consistency` for N edits; values are in [0, 1], or NaN where nothing was edited.
 
     Attributes
     ----------
     leakage : Tensor [N], float64
         Imaginary leakage: how much the image of the imaginary parts differs from that of the real parts.
     departure : Tensor [N], float64
-        ||analysis(edited image) - edited||^2 / ||edited - source's||^2 over all bands.
+        ||analysis(edited image) - edited||^2 / ||edited - source's||^2 over the coefficients of all bands.
     departure_clipped : Tensor [N], float64
-        The same for the image after the clip.
+        The same for the clipped image.
     """
 
     leakage: Tensor
@@ -87,13 +87,13 @@ def coefficient_consistency(
 ) -> Consistency:
     """Measure how far edited coefficients are from those of their synthesized image.
 
-    The pyramid is overcomplete: most sets of coefficients belong to no image, and the synthesis projects them. The
-    image then does not show all of the edit of the coefficients.
+    The pyramid is overcomplete: most sets of coefficients are not those of any image, and the synthesis projects them.
+    The image then shows only a part of the edit of the coefficients.
 
     Parameters
     ----------
     pyramid : SteerablePyramid
-        Its filters and synthesis are used.
+        The pyramid that analyses and synthesizes the images.
     source : Tensor [N, C, H, W]
     edited : Coefficients
         The edit's coefficients, with all bands and residuals, [N, C, ...].
@@ -115,7 +115,7 @@ def coefficient_consistency(
     result of the "real" synthesis, and x_im = 2 x_adjoint - x_re. For an image's own coefficients both are that image;
     for edited ones the real synthesis ignores x_im. With r and i their differences from the source, the leakage is
     ``||r - i||^2 / (2 ||r||^2 + 2 ||i||^2)``: 0 where they are equal, 1/2 where they are orthogonal, 1 where they are
-    opposite. This definition is ours: the authors recommend reporting imaginary leakage, without a formula.
+    opposite. This definition is ours: the authors recommend reporting imaginary leakage, but give no formula.
 
     Energies are sums over bands of ``|c|^2 H W / (h w)``, so that each scale has the weight that it has in the image.
 

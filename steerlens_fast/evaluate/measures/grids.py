@@ -22,7 +22,7 @@ def interpolation(size: int, points: int) -> Tensor:
 
 
 def upsample(grid: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Return fields [..., H, W] of control points [..., g, g]."""
+    """Interpolate control points [..., g, g] to fields [..., H, W]."""
     down, across = (interpolation(size, n).to(grid) for size, n in zip(shape, grid.shape[-2:]))
     return down @ grid @ across.mT
 
@@ -47,7 +47,7 @@ def sample(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class BilinearSamples:
-    """Images sampled as by :func:`sample`; their derivatives are computed on request.
+    """Images sampled as in :func:`sample`; their derivatives are computed on request.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Batched Levenberg-Marquardt least squares on control grids."""
+"""Least squares on control grids, by the Levenberg-Marquardt method, for a batch of problems."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .grids import BilinearSamples, interpolation, upsample
 ITERATIONS = 60
 PATIENCE = 6  # consecutive steps below MIN_GAIN after which a problem has converged
 MIN_GAIN = 2e-5  # of the energy to be explained
-# Relative to the mean curvature: one value for all control points, so that those over flat parts of the image, which
-# the data do not determine, stay in place.
+# Relative to the mean curvature. All control points have the same damping, so that those over flat parts of the image,
+# which the data do not determine, stay in place.
 DAMPING, MIN_DAMPING, MAX_DAMPING = 1e-2, 1e-7, 1e7
 EPSILON = 1e-12
 
@@ -49,7 +49,7 @@ def fit(source: Tensor, edit: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         running = stalled[active] < PATIENCE
         if not bool(running.any()):
             break
-        state.replace(better & running, trial)  # derivatives are the largest cost: only where needed
+        state.replace(better & running, trial)  # derivatives cost most of the time: computed only where needed
         if not bool(running.all()):  # drop the problems that have converged
             active, state = active[running], state.only(running)
             source, edit = source[running], edit[running]
@@ -78,7 +78,7 @@ class _Trial:
 
 
 def _over_channels(a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of [N, C, H, W] summed over the channels; several times faster than einsum."""
+    """Return the product of two tensors [N, C, H, W], summed over channels; several times faster than einsum."""
     total = a[:, 0] * b[:, 0]
     for channel in range(1, a.shape[1]):
         total.addcmul_(a[:, channel], b[:, channel])
@@ -125,8 +125,8 @@ class _State:
 def _normal(products: Tensor, gradient: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
     """Return J'J and J'r from their values at each pixel, by rows of control points.
 
-    A control point overlaps its eight neighbours only, and the weights are separable: two small matrix products per
-    map of products are enough.
+    A control point overlaps only its eight neighbours, and the weights are separable, so that two small matrix products
+    for each map of products are enough.
 
     Returns
     -------
@@ -139,9 +139,8 @@ def _normal(products: Tensor, gradient: Tensor, shape: torch.Size) -> tuple[Tens
     P, (g, k) = shape[1], shape[2:]
     down, across = (interpolation(size, n).to(gradient) for size, n in zip(gradient.shape[-2:], (g, k)))
     (pairs_down, _), (pairs_across, overlap) = _weight_products(len(down), g), _weight_products(len(across), k)
-    sums = (
-        pairs_down.to(gradient).mT @ products @ pairs_across.to(gradient)
-    )  # [N, pairs of P, pairs down, pairs across]
+    # [N, pairs of P, pairs down, pairs across]
+    sums = pairs_down.to(gradient).mT @ products @ pairs_across.to(gradient)
     kinds = torch.zeros(P, P, dtype=torch.long, device="cpu")
     first, second = torch.triu_indices(P, P, device="cpu")
     kinds[first, second] = kinds[second, first] = torch.arange(len(first), device="cpu")

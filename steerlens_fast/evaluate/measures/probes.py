@@ -17,7 +17,7 @@ from ...pyramid import SteerablePyramid
 from .arguments import check_batch, check_classes, gaussian_noise
 
 PROBE_L2, DIRECTIONS = 0.025, 8
-TOLERANCE = 1e-3  # relative: an absolute tolerance would be large beside so small a distance
+TOLERANCE = 1e-3  # relative; the default, absolute tolerance would be large for such a small distance
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class BandProbes:
     Attributes
     ----------
     advantage : Tensor [N, J, K]
-        ``along - chance``; NaN where a step did not reach the distance.
+        ``along - chance``; NaN where a step along the gradient or a Gaussian direction did not reach the distance.
     along : Tensor [N, J, K]
         Change of the margin (target's logit minus source's) along the gradient.
     chance : Tensor [N, J, K]
-        Its mean change along Gaussian directions.
+        Mean change of the margin along Gaussian directions.
     attained : Tensor [N, J, K], bool
         Whether all these steps reached the distance.
     """
@@ -72,12 +72,12 @@ def band_probes(
     family, rule, objective
         As in :class:`~steerlens_fast.SteerableLens`; the regime is frozen.
     pyramid : SteerablePyramid, optional
-        The pyramid with the bands to probe; by default that of the image's size.
+        The pyramid with the bands to probe; by default one of the image's size.
     max_l2 : float
-        Distance of every edit, after the clip, met within 0.1 %.
+        Distance of every edit after clipping, reached within 0.1 %.
     directions : int
-        Gaussian directions per image: white noise in place of the gradient, in the same band and family, at the same
-        distance.
+        Gaussian directions per image: white noise takes the place of the gradient, in the same band and family, at the
+        same distance.
     bounds : (float, float) or None
     seed : int
     numbers : Tensor [N], int64, optional

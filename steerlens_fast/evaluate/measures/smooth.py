@@ -16,7 +16,7 @@ from .grids import upsample
 from .least_squares import fit
 
 ARRAYS = 16  # image-sized arrays that one step of a fit uses
-COARSE = 3  # control points per side of every other random start
+COARSE = 3  # control points per side in the coarse random starts, every other one
 REACH = 1 / 32  # displacement of the random starts, as a share of the image's height
 
 
@@ -30,7 +30,7 @@ class SmoothReconstruction:
         E of the best warp, and of the best warp with gain, in [0, 1]; ``gain`` is never below ``warp``. NaN where
         source and edit are the same image.
     folded : Tensor [N], float64
-        Share of the pixels where the best warp folds: the determinant of its Jacobian is not positive.
+        Share of the pixels at which the best warp folds, because the determinant of its Jacobian is not positive.
     displacement : Tensor [N, 2, g, g], float64
         Displacement of the best warp's control points, down and right, in pixels.
     """
@@ -51,7 +51,8 @@ def smooth_reconstruction(
     """Fit a smooth warp of each source to its edit.
 
     E = 1 - ||edit - fit||^2 / ||edit - source||^2 is the share of the edit's energy that the fit explains, where
-    ``fit(x) = gain(x) * source(x + d(x))``, d and gain bilinear between the control points of a grid.
+    ``fit(x) = gain(x) * source(x + d(x))``. The displacement d and the gain are interpolated bilinearly between the
+    control points of a grid.
 
     Parameters
     ----------
@@ -60,8 +61,8 @@ def smooth_reconstruction(
     grid : int
         Control points per side, at least 2; the outer ones lie on the border pixels.
     restarts : int
-        Starts of the warp's fit: no motion first, then smooth random motions, coarse and fine in turn, the same for all
-        images. The best is kept.
+        Number of starts of the warp's fit, of which the best result is used: the first is no motion, the others are
+        smooth random motions, coarse and fine in turn. All images have the same starts.
     seed : int
         Seed of the random starts.
     workers : int, optional
@@ -121,9 +122,8 @@ def _solve(source: Tensor, edit: Tensor, starts: Tensor) -> tuple[Tensor, Tensor
     restarts, count, whole = len(starts), len(source), energy(edit - source)
     of_each = lambda t: t.expand(restarts, *t.shape).flatten(0, 1)
     grids, error = fit(of_each(source), of_each(edit), starts.repeat_interleave(count, 0))
-    error, which = torch.cat([error.view(restarts, count), whole[None]]).min(
-        0
-    )  # zero displacement is always a candidate
+    # Zero displacement is always a candidate.
+    error, which = torch.cat([error.view(restarts, count), whole[None]]).min(0)
     still = torch.zeros_like(grids[:1]).expand(count, -1, -1, -1)
     every = torch.cat([grids.unflatten(0, (restarts, count)), still[None]])
     best = every[which, torch.arange(count, device=which.device)]
@@ -141,7 +141,7 @@ def _folded(displacement: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def _starts(grid: int, restarts: int, seed: int, image: Tensor) -> Tensor:
-    """Return starts [R, 2, g, g], the first zero; drawn on the CPU, so that every device has the same."""
+    """Return starts [R, 2, g, g], the first of them zero; drawn on the CPU, so that they are the same everywhere."""
     random = torch.Generator().manual_seed(seed)
     reach, starts = REACH * image.shape[-2], [torch.zeros(2, grid, grid, dtype=torch.float64, device="cpu")]
     for n in range(1, restarts):

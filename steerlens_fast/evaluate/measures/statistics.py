@@ -16,7 +16,7 @@ DRAWS, CONFIDENCE = 2000, 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic with its interval and its numbers of cases.
+    """A statistic with its interval and its number of cases.
 
     Attributes
     ----------
@@ -53,18 +53,18 @@ def bootstrap(
     Parameters
     ----------
     values : Tensor [N]
-        One for each case; bools count as 0 and 1, so that their mean is a proportion. NaN: the case has no value. It
-        is not part of the statistic, but counted in ``of``.
+        One for each case; bools count as 0 and 1, so that their mean is a proportion. NaN means that the case has no
+        value: it is left out of the statistic, but counted in ``of``.
     statistic : {"median", "mean"}
     sources : Tensor [N], int64, optional
-        The source of each case, from 0 on. Whole sources are resampled, since several cases of one source are not
-        independent. By default each case is its own source.
+        The number of each case's source, counted from 0. All cases of a source are resampled together, since they are
+        not independent. By default each case is its own source.
     draws : int
         Resamples.
     confidence : float
         Of the interval, in (0, 1).
     seed : int
-        The resamples depend only on it and on the number of sources, so they are the same for every family and budget.
+        The resamples depend only on the seed and the number of sources: they are the same for every family and budget.
 
     Returns
     -------

@@ -19,7 +19,7 @@ def driver_confidence(outputs: Tensor, target: Tensor) -> Tensor:
     Parameters
     ----------
     outputs : Tensor [N, classes]
-        Logits of the driver, the classifier whose gradient was followed.
+        Logits of the driver, the classifier whose gradient the edits followed.
     target : Tensor [N], int64
 
     Returns
@@ -70,8 +70,8 @@ def transfer(
     Parameters
     ----------
     judges : mapping from str to callable
-        At least one; each maps images [N, C, H, W] to class scores [N, classes] as
-        :class:`~steerlens_fast.SteerableLens` takes them, over the driver's classes. Their state is not changed.
+        At least one classifier, of a kind that :class:`~steerlens_fast.SteerableLens` accepts, which maps images
+        [N, C, H, W] to scores [N, classes] of the driver's classes. Their state is not changed.
     images : Tensor [N, C, H, W]
     target : Tensor [N], int64
     batch_size : int, optional
@@ -135,7 +135,7 @@ class CommonAttainment:
 
 
 def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
-    """Return the cases in which every family reached the L2 budget, over which families can be compared.
+    """Return the cases in which every family attained the L2 budget: the families can be compared over these.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
     Returns
     -------
     CommonAttainment
-        Printed, it shows the count of every family.
+        When printed, it shows the count of every family.
 
     Raises
     ------

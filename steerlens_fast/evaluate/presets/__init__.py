@@ -1,4 +1,4 @@
-"""Presets: the shipped experiments."""
+"""Presets: experiments that are part of the package."""
 
 from .presets import check_preset, preset
 

@@ -1,4 +1,4 @@
-"""Handwritten digits and a small classifier of them, trained with mild L2 adversarial steps."""
+"""Handwritten digits, and a small classifier for them that is trained with small L2 adversarial steps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ...extras import require_extra
 from ...memory import threads
 
-SIZE = 32  # pixels of a side
-MARGIN = 2  # of the 8 x 8 original, on each side: as in MNIST, and the pyramid's boundary is circular
+SIZE = 32  # pixels per side
+MARGIN = 2  # pixels on each side of the 8 x 8 original, as in MNIST; needed since the pyramid's boundary is circular
 Progress = Callable[..., Iterable]
 
 
@@ -28,7 +28,7 @@ class LabelledImages:
 
 
 def load(seed: int = 0) -> LabelledImages:
-    """Return scikit-learn's 1797 handwritten digits, 8 x 8, with a margin, at 32 x 32; a quarter is for testing."""
+    """Return scikit-learn's 1797 handwritten digits with a margin, upsampled to 32 x 32; a quarter is for testing."""
     datasets, selection = require_extra("demo", "sklearn.datasets"), require_extra("demo", "sklearn.model_selection")
     pixels, labels = datasets.load_digits(return_X_y=True)
     train, test = selection.train_test_split(range(len(labels)), test_size=0.25, random_state=seed, stratify=labels)
@@ -39,7 +39,7 @@ def load(seed: int = 0) -> LabelledImages:
 
 
 def classifier(classes: int = 10) -> nn.Module:
-    """Return two convolutions and two linear layers; smooth, because the demo shows its gradient."""
+    """Return a network of two convolutions and two linear layers; it is smooth, since the demo shows its gradient."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 8, stride=4, padding=2),
         nn.GELU(),
@@ -53,12 +53,12 @@ def classifier(classes: int = 10) -> nn.Module:
 
 
 def count_of_classes(labels: Tensor) -> int:
-    """Return the number of classes of labels that count from 0."""
+    """Return the number of classes of labels that are numbered from 0."""
     return int(labels.max()) + 1
 
 
 def adversarial(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: int = 2) -> Tensor:
-    """Return images within ``radius`` (L2) of the given ones, with a higher loss: projected gradient ascent."""
+    """Return images within ``radius`` (L2) of the given ones that have a higher loss, by projected gradient ascent."""
     length = lambda t: t.flatten(1).norm(dim=1)[:, None, None, None]
     shift = torch.zeros_like(images)
     for _ in range(steps):
@@ -75,7 +75,7 @@ def train(
 ) -> nn.Module:
     """Train :func:`classifier` on adversarial images; every random number comes from ``seed``.
 
-    ``progress`` wraps the loop over epochs (tqdm, say).
+    ``progress`` wraps the loop over epochs, as tqdm does.
     """
     images, labels = digits.train_images, digits.train_labels
     batch, rate = 64, 4e-3

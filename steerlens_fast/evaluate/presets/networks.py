@@ -1,4 +1,4 @@
-"""Three small networks of the presets, with different architectures and training."""
+"""The three small networks of the presets, which differ in architecture and training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EPOCHS = 15
 
 
 def robust_cnn(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
-    """Train the demo's network: large first filters, smooth, with mild L2 adversarial steps."""
+    """Train the demo's network, which is smooth and has large first filters, with small L2 adversarial steps."""
     return digits_data.train(data, EPOCHS, seed=seed)
 
 
@@ -31,7 +31,7 @@ def plain_cnn(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
 
 
 def mlp(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
-    """Train a network of two hidden layers, with standard training."""
+    """Train a network with two hidden layers, with standard training."""
     wide = lambda before: [nn.Linear(before, 256), nn.ReLU()]
     pixels = data.train_images[0].numel()
     return _fit(
@@ -56,6 +56,6 @@ def _fit(make, data: digits_data.LabelledImages, seed: int) -> nn.Module:
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return the share of images whose label a model predicts."""
+    """Return the share of images for which a model predicts the label."""
     with torch.no_grad():
         return (model(images).argmax(1) == labels).double().mean().item()

@@ -1,4 +1,4 @@
-"""The shipped experiments: ``steerlens-fast evaluate --preset NAME``."""
+"""The experiments that are part of the package: ``steerlens-fast evaluate --preset NAME``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def check_preset(name: str) -> None:
         require_extra("demo", "sklearn.datasets")
 
 
-# The follow-up's L2 = 2 and 1 on 28 x 28 pixels, as RMS changes of the presets' 32 x 32.
+# The distances with the same RMS change on the presets' 32 x 32 pixels as the follow-up's L2 = 2 and 1 on 28 x 28.
 FOLLOW_UP_BUDGETS = (2 / 28 * 32, 1 / 28 * 32)
 
 
@@ -22,8 +22,8 @@ def preset(name: str) -> dict:
     """Return the fields of a preset's :class:`EvaluationConfig`.
 
     The driver has standard training, like the follow-up's; the robust network is a judge. Targets do not depend on
-    any network: the next digit, or the other class of the same kind. These choices were made after seeing only the
-    medians and transfer of each of the three digit networks as driver (``bench/digits.py``).
+    any network: they are the next digit, or the other class of the same kind. When these choices were made, only the
+    medians and the transfer with each of the three digit networks as driver were known (``bench/digits.py``).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Comparison with the follow-up's published values, which are of another data set and other networks."""
+"""Compares results with the follow-up's published values, which are for another data set and other networks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .presets import FOLLOW_UP_BUDGETS, preset
 
 SOURCE = '"Confidence Is Not Evidence": MNIST, 28 x 28, 300 sources, L2 = 2, medians'
 SOURCES = 300
-L2 = FOLLOW_UP_BUDGETS[0]  # of the shipped digits, 32 x 32: the RMS of 2 on 28 x 28 pixels
-# Options that do not change the results beyond chance; families, budgets and sources are checked separately.
+L2 = FOLLOW_UP_BUDGETS[0]  # at 32 x 32 pixels; the same RMS change as 2 at 28 x 28
+# Options that change the results only by chance; families, budgets and sources are checked separately.
 IGNORED_FIELDS = (
     "trust_checkpoint",
     "sources",
@@ -35,7 +35,7 @@ FOLLOW_UP: dict[str, dict[str, float]] = {
 
 
 def published(config: EvaluationConfig, summary: dict) -> dict | None:
-    """Return the comparison, or the reasons why there is none; None if the data are not the preset's digits."""
+    """Return the comparison, or the reasons why it is not made; None if the data are not the preset's digits."""
     shipped = EvaluationConfig(**preset("digits"))
     if config.data != shipped.data:
         return None
@@ -45,11 +45,11 @@ def published(config: EvaluationConfig, summary: dict) -> dict | None:
         for name in _changed_fields(config, shipped)
     ]
     if missing := [family for family in FOLLOW_UP if family not in config.families]:
-        reasons.append(f"families lack {', '.join(missing)}")
+        reasons.append(f"the families do not include {', '.join(missing)}")
     if summary["sources"]["chosen"] != shipped.sources:
         reasons.append(f"{summary['sources']['chosen']} images were selected, not {shipped.sources}")
     if not ours:
-        reasons.append(f"distances lack {L2:.4g}, which is the follow-up's L2 = 2")
+        reasons.append(f"the distances do not include {L2:.4g}, which corresponds to the follow-up's L2 = 2")
     elif not ours[0]["attainment"]["common"]:
         reasons.append(f"no source attained L2 = {L2:.4g} in every family")
     if len(summary["judges"]) != len(shipped.judges):
@@ -83,8 +83,8 @@ def compare_orders(families: dict) -> dict:
     Returns
     -------
     dict
-        By measure: ``ours`` and ``published`` values by family, the pairs "a > b" of the published order that have
-        the same order in ours (``agrees``), and the others (``differs``), ties included.
+        For each measure: ``ours`` and ``published``, the values by family; ``agrees``, the pairs "a > b" of the
+        published order that have the same order in ours; and ``differs``, the other pairs, including ties.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The preset "shapes": every kind of synthetic image at 32 x 32, two classes of each, with the true motion."""
+"""The preset "shapes": synthetic images of every kind at 32 x 32, two classes per kind, with the true motion."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OTHER = "map:" + ",".join(f"{2 * k + low}={2 * k + 1 - low}" for k in range(len(
 class Shapes:
     """A map-style data set of (image, label) with a known true motion; see :mod:`steerlens_fast.evaluate.ground_truth`.
 
-    Class ``2 k`` is kind k with a factor below 0, class ``2 k + 1`` with one above; consecutive items are of
-    different kinds, so that the first N have some of each.
+    Class ``2 k`` is kind k with a factor below 0, class ``2 k + 1`` the same kind with a factor above 0. Consecutive
+    items are of different kinds, so that the first N items have some of each kind.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Shapes:
         return torch.cat([one.toward.view(-1, 1, 1, 1) * one.derivative() for one in images])
 
     def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
-        """Return images [n, 1, H, W] of the true motion at a distance, and the change of the factor [n]."""
+        """Return images [n, 1, H, W] moved by the true motion to a distance, and the change of the factor [n]."""
         images, by = zip(*(self._one(n).moved(l2) for n in numbers))
         return torch.cat(images), torch.cat(by)
 

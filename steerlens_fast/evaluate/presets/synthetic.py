@@ -12,8 +12,8 @@ from torch import Tensor
 from ...checks import check_choice, check_int
 from ..measures.arguments import energy
 
-MIN_FACTOR = 0.25  # |factor| of every image, so that there is a gap between the classes
-SEARCH = 40  # bisection steps for the factor at a distance
+MIN_FACTOR = 0.25  # minimum of |factor|, so that there is a gap between the classes
+SEARCH = 40  # bisection steps in the search for the factor at a distance
 Nuisance = dict[str, Tensor]
 
 
@@ -26,7 +26,7 @@ class SyntheticImages:
     kind : str
         One of :data:`KINDS`.
     size : int
-        Pixels of a side.
+        Pixels per side.
     factor : Tensor [N], float64
         In [-1, -0.25] or [0.25, 1].
     nuisance : dict of str to Tensor [N], float64
@@ -58,9 +58,9 @@ class SyntheticImages:
         return torch.func.jvp(render, (self.factor,), (torch.ones_like(self.factor),))[1]
 
     def moved(self, l2: float | Tensor) -> tuple[Tensor, Tensor]:
-        """Return images of the true motion toward the other class at L2 distance ``l2``, and the change of the factor.
+        """Return images moved by the true motion toward the other class to L2 distance ``l2``.
 
-        The factor may leave [-1, 1]; its change is at most 2, where the distance may not be reached.
+        The factor may leave [-1, 1]. It changes by at most 2, even if the distance is not reached by then.
 
         Returns
         -------
@@ -97,7 +97,7 @@ def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) ->
     size : int
         Pixels per side, at least 8.
     seed : int
-        Of factors and nuisances.
+        Seed of factors and nuisance parameters.
 
     Returns
     -------
@@ -131,8 +131,8 @@ def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) ->
         "y": uniform(-0.12, 0.12),
         "contrast": uniform(0.6, 0.9),
         "ground": uniform(0.02, 0.1),
-        "line": uniform(0.85, 1.2),  # of line widths
-        "turn": uniform(0, 1),  # of a full turn
+        "line": uniform(0.85, 1.2),  # factor of line widths
+        "turn": uniform(0, 1),  # fraction of a full turn
     }
     return SyntheticImages(kind, size, sign * uniform(MIN_FACTOR, 1.0), nuisance)
 

@@ -12,7 +12,7 @@ from .pictures import COLOURS, QUIET, bands, new_figure, strip_figure, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MIN_PROBABILITY = 1e-12  # the axis starts here; smaller values are drawn there as an arrow
+MIN_PROBABILITY = 1e-12  # lowest start of the axis; smaller values are drawn there as an arrow
 
 
 def all_figures(summary: dict, strips: dict | None) -> Iterator[tuple[str, str, Figure]]:
@@ -31,15 +31,15 @@ def all_figures(summary: dict, strips: dict | None) -> Iterator[tuple[str, str, 
 
 MEASURES = (
     "The three measures with 95 % bootstrap intervals, at each distance, over the sources for which every family "
-    "attained it. Left: the driver's probability of its target (median). Middle: share of sources on which all "
-    "judges predict the target. Right: energy of the edit that a smooth warp of the source explains (median), hollow "
-    "without gain, filled with it. Grey names are controls."
+    "attained it. Left: the driver's probability of the target (median). Middle: share of sources for which all "
+    "judges predict the target. Right: share of the edit's energy that a smooth warp of the source explains (median); "
+    "hollow: without gain, filled: with gain. Grey names are controls."
 )
 COVERAGE = "Number of sources for which each family attained each distance, and for which all families did."
 CONSISTENCY = (
-    "Whether edited coefficients are those of an image (medians, 95 %). Imaginary leakage: 0 where real and imaginary "
-    "parts describe the same image, ½ where unrelated ones. Departure: share of the edit of the coefficients that "
-    "does not come back when the edited image is analysed. Clipping: share of the edit's energy that clipping removes."
+    "Whether edited coefficients are those of an image (medians, 95 %). Imaginary leakage: 0 if real and imaginary "
+    "parts describe the same image, ½ if they describe unrelated images. Departure: share of the coefficients' edit "
+    "that is lost when the edited image is analysed again. Clipping: share of the edit's energy that clipping removes."
 )
 ALIGNMENT = (
     "Against the true motion, by kind (medians, 95 %), at the largest distance. Above: cosine between the edit and the "
@@ -48,9 +48,9 @@ ALIGNMENT = (
     "distance; their counts are in the tables of the distance."
 )
 BANDS = (
-    "Single-band probes ({family}, L2 {l2:g}): the margin's change along the gradient minus its mean over {directions} "
-    "Gaussian directions in the same band; median over sources, and the number of sources where it is positive, out of "
-    "those that could be moved this far within the band."
+    "Single-band probes ({family}, L2 {l2:g}): the margin's change along the gradient minus its mean change along "
+    "{directions} Gaussian directions in the same band. Shown are the median over sources, and the number of sources "
+    "for which it is positive, out of those that could be moved this far within the band."
 )
 STRIPS = (
     "Some sources, evenly spaced or one of each kind, and their edits at the largest distance. Below each: the "
@@ -77,7 +77,7 @@ def _intervals(
 
 
 def _decade(budgets: list[dict]) -> float:
-    """Return the power of ten at or below every probability that is drawn."""
+    """Return the largest power of ten that is not above any probability that is drawn."""
     each = (entry for budget in budgets for entry in (*budget["families"].values(), *budget["controls"].values()))
     lows = [entry["target_probability"]["low"] for entry in each if entry["target_probability"]["value"] is not None]
     return max(MIN_PROBABILITY, 10.0 ** np.floor(np.log10(max(min(lows, default=1e-3), MIN_PROBABILITY))))
@@ -138,7 +138,7 @@ def coverage(summary: dict) -> Figure:
 
 
 def consistency(summary: dict) -> Figure:
-    """Draw leakage, departure and clipping, which the authors recommend reporting but have not published themselves."""
+    """Draw leakage, departure and clipping, which the authors recommend reporting, but have not published."""
     budget = summary["budgets"][0]
     panels = {
         "leakage": "imaginary leakage",
@@ -163,7 +163,7 @@ def consistency(summary: dict) -> Figure:
 
 
 def alignments(summary: dict) -> Figure:
-    """Draw cosine and displacement by kind."""
+    """Draw the cosine and the displacement for each kind."""
     groups = next(iter(summary["groups"].values()))
     families = list(next(iter(groups.values())))
     figure = new_figure(9.2, 5.0)

@@ -59,7 +59,7 @@ def share(interval: dict) -> str:
 
 @lru_cache(maxsize=1)
 def environment() -> Environment:
-    """Return the templates of the report, with the filters that they use."""
+    """Return the environment with the report's templates, and the filters that they use."""
     sources = {name: files(__package__).joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES}
     made = Environment(loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined)
     made.filters |= {"number": number, "low_to_high": low_to_high, "share": share, **tables.FILTERS}
@@ -81,7 +81,7 @@ def macro(name: str, *arguments) -> str:
 def page(summary: dict, figures: list[tuple[str, str]]) -> str:
     """Render the page of a summary with its figures, given as (name, caption).
 
-    Its content security policy allows the page's own style and figures, and no request to a server.
+    Its content security policy allows only the page's own style and figures, and no requests to a server.
     """
     made = environment()
     source, _, _ = made.loader.get_source(made, "page.html")

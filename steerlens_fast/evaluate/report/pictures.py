@@ -25,7 +25,7 @@ QUIET = "#757575"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a figure of a size in inches, without pyplot."""
+    """Return a figure of the given size in inches, which is not registered with pyplot."""
     return require_extra("plot", "matplotlib.figure").Figure(figsize=(width, height), layout="constrained", dpi=150)
 
 
@@ -37,7 +37,7 @@ def style(axes, title: str = "") -> None:
 
 
 def bands(probes: dict) -> Figure:
-    """Draw the advantage by scale and orientation."""
+    """Draw the probes' advantage by scale and orientation."""
     table = np.array([[np.nan if c["value"] is None else c["value"] for c in row] for row in probes["advantage"]])
     share = probes["positive"]
     rows, columns = table.shape
@@ -63,7 +63,7 @@ def bands(probes: dict) -> Figure:
 
 
 def _counted(share: dict) -> str:
-    """Format a proportion as a count, so that 299 of 300 is not rounded to all."""
+    """Format a proportion as a count, so that 299 of 300 is not rounded to 100 %."""
     return f"{round(share['value'] * share['cases'])}/{share['cases']}"
 
 

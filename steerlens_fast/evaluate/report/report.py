@@ -1,4 +1,4 @@
-"""The report: figures as PNG and SVG, and one static page that loads only these."""
+"""Writes the report: figures as PNG and SVG, and one static page that loads only these."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_report(out: Path, summary: dict, runner: TaskRunner, frames: dict[str,
         The evaluation's folder, with ``results.jsonl`` in it.
     summary : dict
     runner : TaskRunner
-        The task runner, with the images of the sources.
+        The task runner, which has the images of the sources.
     frames : dict
         The frames [C, H, W] uint8 of the sources that are shown, by family.
 

@@ -1,4 +1,4 @@
-"""What the tables of the report's page contain: titles, and which rows and columns there are."""
+"""The contents of the tables on the report's page: their titles, rows and columns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PUBLISHED_MEASURES = {
 
 
 def facts(summary: dict) -> dict[str, str]:
-    """Return what was compared, over which images, by title."""
+    """Return what was compared and over which images, as texts by title."""
     config, sources = summary["config"], summary["sources"]
     reasons = [f"{entry['images']} {reason} ({entry['description']})" for reason, entry in sources["left_out"].items()]
     left_out = ", ".join(reasons) or "none"
@@ -49,7 +49,7 @@ def columns(families: dict) -> list[str]:
 
 
 def paired_measures(differences: dict) -> list[str]:
-    """Return the measures of which there are paired differences."""
+    """Return the measures for which there are paired differences."""
     return [name for name, pairs in differences.items() if pairs]
 
 
