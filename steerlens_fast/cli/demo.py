@@ -69,7 +69,7 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
     options["frames"] = arguments.frames
     with _naming_folder(arguments.out):
         result = run_photographs(arguments.out, progress=not arguments.quiet, **options)
-    write_stdout("\n".join(_verdicts(result)))
+    write_stdout("\n".join(_verdict_lines(result)))
     write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/, with licences.txt")
     out = Path(arguments.out)
     job = morph_all(out, result, **options, progress="none" if arguments.quiet else "auto")
@@ -78,7 +78,7 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
     return 0
 
 
-def _verdicts(result) -> list[str]:
+def _verdict_lines(result) -> list[str]:
     """Return a table of what each network predicts for the last frames."""
     lines = ["what each network predicts for the last frame, and its probability of the target before and after:"]
     for e in result.examples:
@@ -126,7 +126,7 @@ def _digits(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             progress=not arguments.quiet,
         )
-    write_stdout("\n".join(_summary(result)))
+    write_stdout("\n".join(_summary_lines(result)))
     write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/")
     for path in result.files:
         write_stdout(f"  {path}")
@@ -136,7 +136,7 @@ def _digits(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(result) -> list[str]:
+def _summary_lines(result) -> list[str]:
     """Return a table of target probabilities, and the share of all test digits that reach their target."""
     lines = [f"test accuracy {result.test_accuracy:.1%}", "", "probability of the target, frame by frame:"]
     for e in result.examples:

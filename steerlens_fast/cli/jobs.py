@@ -125,7 +125,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.format is None:
         command = f"steerlens-fast export {shlex.quote(str(arguments.out))} --format gif"
         raise JobError(f'--format must be one of {", ".join(EXPORTS)}, as in "{command}"', USAGE)
-    to = arguments.to or _beside(arguments.out, arguments.format)
+    to = arguments.to or _default_export_folder(arguments.out, arguments.format)
     options = {name: getattr(arguments, name) for name in ("keys", "limit", "differences")}
     with _suggest_to_option(arguments.to):
         count = export(arguments.out, to, arguments.format, **options)
@@ -159,12 +159,12 @@ def _suggest_to_option(to: Path | None) -> Iterator[None]:
         raise JobError(f"{error}: use --to DIR to write to another folder") from error
 
 
-def _beside(out: Path, format: str) -> Path:
+def _default_export_folder(out: Path, format: str) -> Path:
     """Return the default folder of an export.
 
     Examples
     --------
-    >>> str(_beside(Path("runs/morphs"), "gif"))
+    >>> str(_default_export_folder(Path("runs/morphs"), "gif"))
     'runs/morphs-gif'
     """
     out = out if out.name not in ("", "..") else out.resolve()

@@ -170,7 +170,7 @@ def decode(
         if is_deep_colour(data) and data.fp is not None and data.tell() == 0:  # opened, not decoded, at its first page
             data.fp.seek(0)
             return _from_bytes(data.fp.read(), max_pixels, mode, None, depth)
-        return _upright(data, mode, depth)
+        return _load_upright(data, mode, depth)
     except (BadItem, MemoryError):
         raise
     except Exception as error:  # Pillow decodes lazily
@@ -277,7 +277,7 @@ def _from_bytes(data: bytes, max_pixels: int, mode: str, fast_decode, depth: Dep
         if is_deep_colour(image):
             return _from_deep_colour(image, data, mode, depth)
         pixels = _decode_fast(fast_decode, data, image) if fast_decode else None
-        return _upright(image, mode, depth) if pixels is None else _convert(pixels, mode, depth)
+        return _load_upright(image, mode, depth) if pixels is None else _convert(pixels, mode, depth)
     except (BadItem, MemoryError):
         raise
     except Exception as error:
@@ -349,7 +349,7 @@ def _orientation(image: Image) -> int:
     return orientation if orientation in (1, *UPRIGHT) else 0
 
 
-def _upright(image: Image, mode: str, depth: DepthOptions) -> Image | FloatColours:
+def _load_upright(image: Image, mode: str, depth: DepthOptions) -> Image | FloatColours:
     scale, inverted = _grey_scale(image), _is_white_zero(image)
     image.load()  # Pillow applies the orientation of TIFF files here and removes it
     transpose = UPRIGHT.get(_orientation(image))
@@ -408,13 +408,13 @@ def _convert(
             f"image must have a mode with a defined conversion to 8 bits, got Pillow's mode {image.mode!r}",
         )
     elif image.has_transparency_data:
-        image = _over_white(image.convert("RGBA"))
+        image = _composite_over_white(image.convert("RGBA"))
     elif image.mode not in ("L", "1"):
         image = image.convert("RGB") if image.mode != "RGB" else image
     return image if image.mode == mode else image.convert(mode)
 
 
-def _over_white(image: Image) -> Image:
+def _composite_over_white(image: Image) -> Image:
     over = _pillow().new("RGB", image.size, "white")
     over.paste(image.convert("RGB"), mask=image.getchannel("A"))
     return over

@@ -115,12 +115,12 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
     if layout == "LA":  # there is only one unpacker for LA, so its four bytes per pixel are read as RGBA
         _set_raw_mode(second, "RGBA")
         image.load()  # reads the chunks after the pixels, too
-        second = np.asarray(_loaded(second)).astype(np.uint16)
+        second = np.asarray(_decoded(second)).astype(np.uint16)
         return DeepColour(second[..., 0::2] << 8 | second[..., 1::2], layout, MAX_16_BITS)
     unpacked = "RGBA" if layout == "RGBa" else layout  # Pillow would divide each byte by alpha
     _set_raw_mode(image, f"{unpacked};16{order}")
     _set_raw_mode(second, f"{unpacked};16{OPPOSITE[order]}")
-    high, low = np.asarray(_loaded(image)).astype(np.uint16), np.asarray(_loaded(second))
+    high, low = np.asarray(_decoded(image)).astype(np.uint16), np.asarray(_decoded(second))
     return DeepColour(high << 8 | low, layout.removesuffix("X"), MAX_16_BITS)
 
 
@@ -146,7 +146,7 @@ def unit_colours(colours: DeepColour, scale) -> tuple[np.ndarray, np.ndarray]:
     return (unit, values) if layout != "LA" else (unit[..., 0], values[..., 0])
 
 
-def _loaded(image: Image) -> Image:
+def _decoded(image: Image) -> Image:
     image.load()
     return image
 

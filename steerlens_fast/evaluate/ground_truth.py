@@ -49,19 +49,19 @@ class GroundTruth:
 
     def derivative(self, numbers: Sequence[int]) -> Tensor:
         """See :class:`TrueMotionData`."""
-        return self._shown(self.truth.derivative(numbers))
+        return self._with_channels(self.truth.derivative(numbers))
 
     def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
         """See :class:`TrueMotionData`."""
         copies = self.channels / self.truth.derivative(numbers[:1]).shape[1]
         images, by = self.truth.moved(numbers, l2 / copies**0.5)
-        return self._shown(images), by
+        return self._with_channels(images), by
 
     def group(self, number: int) -> str:
         """See :class:`TrueMotionData`."""
         return self.truth.group(number)
 
-    def _shown(self, images: Tensor) -> Tensor:
+    def _with_channels(self, images: Tensor) -> Tensor:
         return images.expand(-1, self.channels, -1, -1)
 
 

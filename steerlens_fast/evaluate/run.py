@@ -19,7 +19,7 @@ from ..models.errors import error_summary, is_out_of_memory
 from .config import EvaluationConfig
 from .estimates import RemainingTime
 from .prepare import FORMAT_VERSION, Preparation, prepare
-from .presets.published import published
+from .presets.published import compare_with_published
 from .report import write_report
 from .summary import summarise
 from .task_store import read_frames, task_file, write_result
@@ -204,7 +204,7 @@ def _finish(out: Path, prepared: Preparation, figures: bool) -> Evaluation:
             file.write(task_file(out, task).read_bytes())
     summary = summarise(out / "results.jsonl", prepared.config, prepared.runner, prepared.problems)
     summary["about"] = prepared.about
-    if (comparison := published(prepared.config, summary)) is not None:
+    if (comparison := compare_with_published(prepared.config, summary)) is not None:
         summary["published"] = comparison
     write_json(out / "summary.json", summary)
     if figures:

@@ -265,14 +265,14 @@ def _sample(columns: dict, n: int) -> dict:
     """Return the values of one sample in every column, for JSON."""
     record = {}
     for name, values in columns.items():
-        record[name] = _sample(values, n) if isinstance(values, dict) else _plain(values[n].tolist())
+        record[name] = _sample(values, n) if isinstance(values, dict) else _rounded(values[n].tolist())
     return record
 
 
-def _plain(value):
+def _rounded(value):
     """Round numbers; those that are not finite become None."""
     if isinstance(value, list):
-        return [_plain(v) for v in value]
+        return [_rounded(v) for v in value]
     return _number(value) if isinstance(value, float) else value
 
 

@@ -106,7 +106,7 @@ def export(
         raise TypeError(f"keys must be a sequence of str, got {keys!r}")
     remaining = None if limit is None else check_int("limit", limit, 1, None)
     folders = output_folder(out), output_folder(to)
-    job = _Job.read(*folders, check_choice("format", format, FORMATS), overwrite, differences)
+    job = _ExportJob.read(*folders, check_choice("format", format, FORMATS), overwrite, differences)
     count = 0
     for shard in sorted(completed_shards(job.out, job.plan).shards):
         records = read_records(job.out / "shards" / f"{shard_name(shard)}.jsonl")
@@ -126,7 +126,7 @@ def export(
 
 
 @dataclass(frozen=True)
-class _Job:
+class _ExportJob:
     """The job that is exported, and the options of the export."""
 
     out: Path
@@ -138,7 +138,7 @@ class _Job:
     config: dict
 
     @classmethod
-    def read(cls, out: Path, to: Path, format: str, overwrite: bool, differences: bool) -> _Job:
+    def read(cls, out: Path, to: Path, format: str, overwrite: bool, differences: bool) -> _ExportJob:
         plan, config = Plan.read(out), read_config(out)
         if format not in ("safetensors", "npz") and plan.channels not in (1, 3):
             raise JobError(
@@ -178,7 +178,7 @@ def _matches(key: str, patterns: Sequence[str] | None) -> bool:
 # --- Shards ----------------------------------------------------------------------------------------------------------
 
 
-def _write_shard(job: _Job, shard: int, records: list[dict]) -> None:
+def _write_shard(job: _ExportJob, shard: int, records: list[dict]) -> None:
     listing = job.to / f"{shard_name(shard)}.jsonl"  # written last: if it exists, the shard is complete
     if listing.exists() and not job.overwrite:
         return
@@ -192,7 +192,7 @@ def _write_shard(job: _Job, shard: int, records: list[dict]) -> None:
 # --- Items -----------------------------------------------------------------------------------------------------------
 
 
-def _write_items(job: _Job, shard: int, records: list[dict]) -> None:
+def _write_items(job: _ExportJob, shard: int, records: list[dict]) -> None:
     """Write one file per item; existing files are skipped before any frame is read."""
     paths = {r["key"]: job.to / job.file_names(r["key"], SUFFIXES[job.format]) for r in records}
     missing = [r for r in records if job.overwrite or not paths[r["key"]].exists()]
@@ -212,7 +212,7 @@ def _write_items(job: _Job, shard: int, records: list[dict]) -> None:
             pass
 
 
-def _write_item(job: _Job, record: dict, frames: Tensor, file: BinaryIO) -> None:
+def _write_item(job: _ExportJob, record: dict, frames: Tensor, file: BinaryIO) -> None:
     if job.format == "npz":
         return np.savez(file, **_arrays(record, frames))
     data = _strip_data(job, record, frames)
@@ -230,7 +230,7 @@ def _arrays(record: dict, frames: Tensor) -> dict[str, np.ndarray]:
     return {"frames": frames.numpy(), **numbers, **classes, "record": np.array(json.dumps(record))}
 
 
-def _strip_data(job: _Job, record: dict, frames: Tensor) -> StripData:
+def _strip_data(job: _ExportJob, record: dict, frames: Tensor) -> StripData:
     """Return the data of a strip or an animation, from an item's record and stored frames."""
     pixels = frames.movedim(1, -1)
     pictures = (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
@@ -262,7 +262,7 @@ def _table(record: dict, name: str) -> Tensor | None:
     return torch.tensor([record[name]], dtype=torch.float64, device="cpu") if name in record else None
 
 
-def _predictions(job: _Job, record: dict) -> list[str]:
+def _predictions(job: _ExportJob, record: dict) -> list[str]:
     """Return each frame's prediction and its probability as text; "" if it is the target or was not scored."""
     count, target = len(record["predictions"]), record["target"]
     probabilities = record["prediction_probability"] or [None] * count

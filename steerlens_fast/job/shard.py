@@ -192,15 +192,17 @@ def make_records(
             record |= {"status": loaded.failure.reason, "message": str(loaded.failure), "row": None}
         else:
             record |= {name: column[n] for name, column in columns.items()}
-            record |= _status(statuses[n]) | {"row": row}
+            record |= _status_fields(statuses[n]) | {"row": row}
             row += 1
         if independent and record["label"] not in (record["target"], ~(record["target"] or 0)):
             record["label_differs"] = None  # unknown: only the target's label is recorded
-        records.append(record | _names(record, classes, labels) | assess(record))
+        records.append(record | _class_name_fields(record, classes, labels) | assess(record))
     return records
 
 
-def _names(record: dict, classes: Sequence[str] | None, labels: Sequence[str] | None) -> dict[str, str | None]:
+def _class_name_fields(
+    record: dict, classes: Sequence[str] | None, labels: Sequence[str] | None
+) -> dict[str, str | None]:
     """Return the names of the classes in a record, if classes have names."""
     predictions = record["predictions"]
     of_model = {"source": record["source"], "target": record["target"]}
@@ -218,7 +220,7 @@ def _item_fields(item: Item, loaded: LoadedImage) -> dict:
     return {**identity, "size": size, **value_range, "label": label}
 
 
-def _status(status: int) -> dict:
+def _status_fields(status: int) -> dict:
     status = MorphStatus(status)
     return {"status": status.key, "message": status.reason} if status else {"status": OK}
 

@@ -101,12 +101,12 @@ class Worker:
             pipeline = Pipeline(publisher, self._publish, on_event, max_pending=self.transfers.max_pending)
             next_shard = ShardQueue(shards, self._read_shard, pipeline.flush)
             shard, batches = None, self.loader.batches(next_shard)
-            while (batch := self._next(batches)) is not None:
+            while (batch := self._next_batch(batches)) is not None:
                 if shard is None:
                     shard = Shard(batch.shard, self.plan, self.transfers)
                     self.parts = 1  # so that the result does not depend on earlier shards
                     on_event({"event": "begun", "shard": batch.shard})
-                pipeline.add(shard, batch, self._work(shard, batch))
+                pipeline.add(shard, batch, self._compute_batch(shard, batch))
                 shard = None if batch.last else shard
             pipeline.flush()
             pipeline.wait()
@@ -115,7 +115,7 @@ class Worker:
         """Compute the first batch of a shard without storing it; return the seconds that this takes."""
         start = time.perf_counter()
         batch = next(self.loader.batches(ShardQueue(queue_of(shard), self._read_shard)))
-        for finish in self._work(Shard(shard, self.plan, self.transfers), batch):
+        for finish in self._compute_batch(Shard(shard, self.plan, self.transfers), batch):
             finish()
         return time.perf_counter() - start
 
@@ -127,21 +127,21 @@ class Worker:
     def _read_shard(self, number: int) -> tuple[int, list[Item]]:
         return number, self.plan.read_items(self.out, number)
 
-    def _next(self, batches) -> Batch | None:
+    def _next_batch(self, batches) -> Batch | None:
         self._waiting = Clock()
         with self._waiting.spent_on("wait"):
             return next(batches, None)
 
-    def _work(self, shard: Shard, batch: Batch) -> list[Callable[[], int]]:
+    def _compute_batch(self, shard: Shard, batch: Batch) -> list[Callable[[], int]]:
         """Compute a batch, in parts if memory is too small; return the result of :meth:`Shard.add` for each part."""
         shard.clock.seconds.update(self._waiting.seconds if hasattr(self, "_waiting") else {})
-        targets = self._targets(batch)
+        targets = self._batch_targets(batch)
         parts, at = [], 0
         while at < len(batch.items):
             size = -(-len(batch.items) // self.parts)
             part = slice(at, at + size)
             try:
-                parts += self._work_part(shard, batch.part(part), targets[part])
+                parts += self._compute_part(shard, batch.part(part), targets[part])
                 at += size
                 continue
             except Exception as error:
@@ -155,7 +155,7 @@ class Worker:
         shard.parts = max(shard.parts, self.parts)
         return parts
 
-    def _work_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> list[Callable[[], int]]:
+    def _compute_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> list[Callable[[], int]]:
         """Compute a part of a batch, without the images for which the model raises an error.
 
         Which images are left out depends only on the images and the model, so that it is the same in every run. The
@@ -166,7 +166,7 @@ class Worker:
             if change is not None:
                 change(batch, targets, first_error)
             try:
-                return [self._compute(shard, batch, targets)]
+                return [self._morph_and_add(shard, batch, targets)]
             except Exception as error:
                 if not may_be_caused_by_image(error):
                     self._raise_described(error, batch, targets)
@@ -175,13 +175,13 @@ class Worker:
         alone = [(batch.part(slice(n, n + 1)), targets[n : n + 1]) for n in range(len(batch.items))]
         shard.parts = max(shard.parts, len(alone))
         try:
-            return [self._compute(shard, *one) for one in alone]
+            return [self._morph_and_add(shard, *one) for one in alone]
         except Exception as error:
             if is_out_of_memory(error):
                 self._raise_out_of_memory(error)  # the shard already contains some of these images
             self._raise_described(error, batch, targets)
 
-    def _compute(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
+    def _morph_and_add(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
         start, clock = time.perf_counter(), self.lens.classifier.clock
         before = dict(clock.seconds)
         morphs = self._morph(batch, targets)
@@ -280,7 +280,7 @@ class Worker:
     def _raise_out_of_memory(self, error: Exception) -> NoReturn:
         raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
 
-    def _targets(self, batch: Batch) -> list[int | None]:
+    def _batch_targets(self, batch: Batch) -> list[int | None]:
         """Return the target of each item, or None if the model chooses it; items that lack a required label fail."""
         targets = []
         for item, loaded in zip(batch.items, batch.loaded):

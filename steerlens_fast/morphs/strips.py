@@ -236,9 +236,9 @@ def strip_data(
     differences: bool = False,
 ) -> StripData:
     """Collect the data of the selected samples and frames; ``default`` is used if ``frames`` is None."""
-    shown, at = _shown(morphs, frames, samples, default)
+    shown, at = _select(morphs, frames, samples, default)
     _check_names(class_names, shown)
-    class_names = _shown_names(class_names, shown)
+    class_names = _names_to_show(class_names, shown)
     already, probability, remarks = shown.already_predicted, shown.target_probability.double(), []
     for b, reason in enumerate(shown.reasons):
         attained = shown.attained is None or bool(shown.attained[b].all())
@@ -247,7 +247,7 @@ def strip_data(
     return StripData(
         pictures=to_pixels(shown),
         frames=at,
-        names=_names(shown, class_names),
+        names=_pair_texts(shown, class_names),
         remarks=remarks,
         probability=probability.numpy(),
         prediction=_predictions(shown, class_names),
@@ -342,7 +342,7 @@ def _number(probability: float) -> str:
     return f"{probability:.2f}" if probability == probability else ""
 
 
-def _shown(morphs: Morphs, frames: Frames, samples: int | None, default: int | None) -> tuple[Morphs, list[int]]:
+def _select(morphs: Morphs, frames: Frames, samples: int | None, default: int | None) -> tuple[Morphs, list[int]]:
     """Return the selected samples and frames, on the CPU, and the indices of these frames."""
     if not isinstance(morphs, Morphs):
         raise TypeError(f"morphs must be Morphs, got {type(morphs).__name__}")
@@ -385,14 +385,14 @@ def to_pixels(morphs: Morphs) -> np.ndarray:
     return (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
 
 
-def _shown_names(class_names: Names, morphs: Morphs) -> Names:
+def _names_to_show(class_names: Names, morphs: Morphs) -> Names:
     """Return the names to show: those given, otherwise those of the morphs; the first synonym of each."""
     if isinstance(class_names, Mapping):  # may have only some of the classes
         return class_names
     return short_names(morphs.class_names if class_names is None else list(map(str, class_names)))
 
 
-def _names(morphs: Morphs, class_names: Names) -> list[str]:
+def _pair_texts(morphs: Morphs, class_names: Names) -> list[str]:
     """Return the text "source -> target" for each sample."""
     names, labels = [], morphs.settings.get("task") == "multilabel"
     for target, source in zip(morphs.target.reshape(len(morphs), -1).tolist(), morphs.source):
@@ -432,14 +432,14 @@ def _class_name(number: int, class_names: Names) -> str:
 
 def _headers(data: StripData) -> tuple[list[str], list[list[str]]]:
     """Return the header of each column, and the text below each frame."""
-    above, below = _shared(data)
+    above, below = _header_numbers(data)
     below = below or [[""] * len(data.frames)] * len(data.names)
     lines = lambda p, prediction, distance: "\n".join(filter(None, (_number(p), prediction, distance)))
     captions = [list(map(lines, *row)) for row in zip(data.probability, data.prediction, below)]
     return above or [f"frame {f}" for f in data.frames], captions
 
 
-def _shared(data: StripData) -> tuple[list[str] | None, list[list[str]] | None]:
+def _header_numbers(data: StripData) -> tuple[list[str] | None, list[list[str]] | None]:
     """Choose where distances and factors are shown.
 
     Return the column headers (distances or factors, if equal in all rows, else None), and the distance of each frame if

@@ -19,7 +19,7 @@ for extra in ("PIL", "matplotlib"):
 from steerlens_fast.evaluate import bootstrap  # noqa: E402
 from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
 from steerlens_fast.evaluate.presets import preset  # noqa: E402
-from steerlens_fast.evaluate.presets.published import FOLLOW_UP, L2, published  # noqa: E402
+from steerlens_fast.evaluate.presets.published import FOLLOW_UP, L2, compare_with_published  # noqa: E402
 from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
 from steerlens_fast.evaluate.report import figures, pictures  # noqa: E402
 from steerlens_fast.evaluate.report.html import macro  # noqa: E402
@@ -195,7 +195,7 @@ def shipped(**changes) -> tuple[EvaluationConfig, dict]:
 
 def test_shipped_options_are_compared_with_the_published_values():
     for changes in ({}, {"seed": 3, "draws": 10, "probe_directions": 0}, {"distances": [1.0, L2]}):
-        comparison = published(*shipped(**changes))
+        comparison = compare_with_published(*shipped(**changes))
         assert (comparison["cases"], comparison["of"], comparison["l2"]) == (300, 300, pytest.approx(L2))
         assert set(comparison["measures"]["warp"]["ours"]) == set(FOLLOW_UP)
         assert "Ours / published" in macro("published", comparison)
@@ -215,7 +215,7 @@ OTHER_OPTIONS = [
 
 def test_other_options_are_left_out_with_the_reason():
     for changes, why in OTHER_OPTIONS:
-        comparison = published(*shipped(**changes))
+        comparison = compare_with_published(*shipped(**changes))
         assert (
             list(comparison) == ["not_compared"]
             and len(comparison["not_compared"]) == 1
@@ -226,13 +226,16 @@ def test_other_options_are_left_out_with_the_reason():
 
 
 def test_other_data_have_no_published_values(found):
-    assert published(*shipped(data="digits/")) is None and "published" not in found.summary
+    assert compare_with_published(*shipped(data="digits/")) is None and "published" not in found.summary
     assert "Beside the follow-up" not in (found.out / "index.html").read_text()
 
 
 def test_judges_that_were_left_out_are_a_reason():
     config, summary = shipped()
-    assert "1 judges have the driver's classes" in published(config, summary | {"judges": ["a"]})["not_compared"][0]
+    assert (
+        "1 judges have the driver's classes"
+        in compare_with_published(config, summary | {"judges": ["a"]})["not_compared"][0]
+    )
 
 
 # --- The page of results

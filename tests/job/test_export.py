@@ -13,7 +13,7 @@ from pairwise import pairwise
 from steerlens_fast import Morphs
 from steerlens_fast.errors import USAGE, JobError
 from steerlens_fast.io.atomic_io import backup_path
-from steerlens_fast.job.export import _Job, _strip_data, export
+from steerlens_fast.job.export import _ExportJob, _strip_data, export
 from steerlens_fast.job.formats import MODULES, get_format
 from steerlens_fast.job.formats.names import FileNames
 from steerlens_fast.job.gallery import write_gallery
@@ -137,7 +137,7 @@ def test_strip_is_that_of_morphs_save(channels, classes, differences, changes, t
 
 def test_words_of_a_strip(tmp_path):
     make_job(tmp_path / "out", morphs_of(2, frames=3), ["a", "b"], max_l2=2.5, rule="polar", regime="live")
-    job = _Job.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
+    job = _ExportJob.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
     records = read_records(tmp_path / "out" / "shards" / "00000.jsonl")
     figure = draw_strips(_strip_data(job, records[0], morphs_of(1, 3)[0]))
     assert figure.get_suptitle() == "csp-phase, polar, live"
@@ -146,13 +146,15 @@ def test_words_of_a_strip(tmp_path):
     assert figure.axes[0].get_ylabel() == "zero → one"
     already = _strip_data(job, records[0] | {"source": 1}, morphs_of(1, 3)[0])
     assert already.remarks == ["already predicted as the target"] and not already.reached.any()
-    pixel = _strip_data(_Job(*[None] * 5, job.plan, job.config | {"family": "pixel"}), records[0], morphs_of(1, 3)[0])
+    pixel = _strip_data(
+        _ExportJob(*[None] * 5, job.plan, job.config | {"family": "pixel"}), records[0], morphs_of(1, 3)[0]
+    )
     assert pixel.title == "pixel, live"
 
 
 def test_strips_of_jobs_with_factors(tmp_path):
     make_job(tmp_path / "out", morphs_of(1, frames=3), ["a"], factors=4.0)
-    job = _Job.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
+    job = _ExportJob.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
     (record,) = read_records(tmp_path / "out" / "shards" / "00000.jsonl")
     unknown = record | {"prediction_probability": None}
     figure = draw_strips(_strip_data(job, unknown, morphs_of(1, 3)[0]))

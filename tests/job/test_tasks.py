@@ -15,7 +15,7 @@ from steerlens_fast import SteerableLens
 from steerlens_fast.classifier import Classifier
 from steerlens_fast.classifier.objectives import OBJECTIVES, loss, resolve_target
 from steerlens_fast.classifier.outputs import class_scores
-from steerlens_fast.morphs.strips import _names
+from steerlens_fast.morphs.strips import _pair_texts
 
 N, LABELS = 5, 4
 
@@ -139,7 +139,7 @@ def test_ranks_of_labels():
 def test_pictures_name_labels():
     m = SteerableLens(network(LABELS), task="multilabel").morph(images()[:2], [3, ~3], factors=[0.0, 1.0])
     m.source[:] = torch.tensor([0, 1])
-    assert _names(m, ["cat", "dog", "newt", "owl"]) == ["not owl → owl", "owl → not owl"]
+    assert _pair_texts(m, ["cat", "dog", "newt", "owl"]) == ["not owl → owl", "owl → not owl"]
 
 
 # --- What does not fit

@@ -38,7 +38,7 @@ class HubSource(Source):
         self._data = data.cast_column(self._image, datasets.Image(decode=False)).with_format(None)
         columns = {"image": self._image, "label": self._label}
         description = {"kind": "hf", "name": os.path.abspath(name) if os.path.exists(name) else name, "split": split}
-        super().__init__({**description, **columns, "items": len(data)}, self._names(data, datasets))
+        super().__init__({**description, **columns, "items": len(data)}, self._read_class_names(data, datasets))
 
     def listing(self) -> Iterator[Item]:
         count, self.left_out = len(self._data), LeftOut()
@@ -73,7 +73,7 @@ class HubSource(Source):
         for rows in self._data.select_columns([self._label]).iter(1000):
             yield from rows[self._label]
 
-    def _names(self, data, datasets) -> list[str] | None:
+    def _read_class_names(self, data, datasets) -> list[str] | None:
         feature = data.features.get(self._label)
         if isinstance(feature, datasets.ClassLabel):
             return list(feature.names)

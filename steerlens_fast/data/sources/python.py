@@ -121,7 +121,7 @@ class PythonSource(Source):
         """Return the class number of a target; None if the target is not a single number or string."""
         if not _is_one_value(target):
             return None
-        value = _class(target, where)
+        value = _class_of(target, where)
         if isinstance(value, str) and not self.class_names:
             hint = f"for class names, the data set must have the attribute classes, {CLASSES}"
             raise usage_error(f"{where}: label must be a non-negative int, got {value!r}; {hint}")
@@ -141,7 +141,7 @@ class PythonSource(Source):
             if values is None:
                 continue
             places = [f"{self.name}.{name}[{n}]" for n in range(count)]
-            classes = [_class(value, place) for value, place in zip(values, places)]
+            classes = [_class_of(value, place) for value, place in zip(values, places)]
             if all(value in self._numbers for value in classes if isinstance(value, str)):
                 return [self._number(value, place) for value, place in zip(classes, places)]
         return None
@@ -175,7 +175,7 @@ def _read_attribute(data, name: str, count: int) -> Sequence | None:
     return entries if all(v is None or isinstance(v, (str, bytes, Number)) or _is_scalar(v) for v in entries) else None
 
 
-def _class(value, where: str) -> int | str | None:
+def _class_of(value, where: str) -> int | str | None:
     """Return the class of a value, see :func:`parse_class`; None for -1, as in torchvision's data sets."""
     is_number = _is_one_value(value) and not isinstance(value, (str, bytes))
     return None if is_number and value == -1 else parse_class(value, where)
@@ -210,7 +210,7 @@ def _class_names(data) -> list[str] | None:
     names = _in_order(classes) if isinstance(classes, Mapping) else _sequence(classes)
     if not names and isinstance(class_to_idx, Mapping):
         names = _in_order(class_to_idx)
-    return [_name(name) for name in names] if names else None
+    return [_class_name_text(name) for name in names] if names else None
 
 
 def _in_order(mapping: Mapping) -> list | None:
@@ -222,7 +222,7 @@ def _in_order(mapping: Mapping) -> list | None:
     return [by_number[n] for n in range(len(names))] if by_number.keys() == set(range(len(names))) else None
 
 
-def _name(name) -> str:
+def _class_name_text(name) -> str:
     if isinstance(name, bytes):
         return name.decode(errors="backslashreplace")
     return ", ".join(map(str, name)) if isinstance(name, tuple) else str(name)

@@ -66,7 +66,7 @@ class TarSource(Source):
         self._open = threading.local()  # each thread's last file: samples are mostly read in order
 
     def listing(self) -> Iterator[Item]:
-        self.class_names, self.left_out = self._names(), LeftOut()
+        self.class_names, self.left_out = self._read_class_names(), LeftOut()
         numbers = {name: n for n, name in enumerate(self.class_names or ())}
         for name in self._other_files:
             self.left_out.add("not a .tar file", name)
@@ -109,7 +109,7 @@ class TarSource(Source):
                 if image is not None:
                     yield n, base, members
 
-    def _names(self) -> list[str] | None:
+    def _read_class_names(self) -> list[str] | None:
         """Return the class names; None if there are no labels, or the first one is a number."""
         classes = (parse_class(label, where) for where, label in self._labels())
         first = next((value for value in classes if value is not None), None)

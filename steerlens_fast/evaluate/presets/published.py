@@ -34,7 +34,7 @@ FOLLOW_UP: dict[str, dict[str, float]] = {
 }
 
 
-def published(config: EvaluationConfig, summary: dict) -> dict | None:
+def compare_with_published(config: EvaluationConfig, summary: dict) -> dict | None:
     """Return the comparison, or the reasons why it is not made; None if the data are not the preset's digits."""
     shipped = EvaluationConfig(**preset("digits"))
     if config.data != shipped.data:

@@ -76,7 +76,7 @@ def _intervals(
         axes.plot(value, y + shift, mark, markersize=5.5, markeredgecolor=colour, markerfacecolor=fill, clip_on=False)
 
 
-def _decade(budgets: list[dict]) -> float:
+def _axis_start(budgets: list[dict]) -> float:
     """Return the largest power of ten that is not above any probability that is drawn."""
     each = (entry for budget in budgets for entry in (*budget["families"].values(), *budget["controls"].values()))
     lows = [entry["target_probability"]["low"] for entry in each if entry["target_probability"]["value"] is not None]
@@ -98,7 +98,7 @@ def measures(summary: dict) -> Figure:
     budgets = summary["budgets"]
     rows = len(budgets[0]["families"]) + len(budgets[0]["controls"])
     figure = new_figure(9.2, len(budgets) * (0.27 * rows + 0.75))
-    grid, lower = figure.subplots(len(budgets), 3, squeeze=False), _decade(budgets)
+    grid, lower = figure.subplots(len(budgets), 3, squeeze=False), _axis_start(budgets)
     for row, budget in zip(grid, budgets):
         each = {**budget["families"], **budget["controls"]}
         about = f"L2 = {budget['l2']:.3g}: {budget['attainment']['common']} of {budget['attainment']['of']} sources"
