@@ -1,4 +1,4 @@
-"""``steerlens-fast evaluate``: measures of edits. Options that are not given are the preset's, or the defaults."""
+"""``steerlens-fast evaluate``: measures of edits. Options that are not given have the preset's or default values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of classes: from files, and for reports."""
+"""Reads class names from files, and formats them for reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads all bits of images with more than 8 bits per value that are in colour, or in grey with alpha.
+"""Reads all bits of colour images, and of grey images with alpha, that have more than 8 bits per value.
 
 Pillow returns only the high byte of each value. It has an unpacker for each byte order, so that reading a PNG or TIFF
 twice, once with the wrong byte order, gives the low bytes as well. The values of a PPM are read here.

@@ -1,4 +1,4 @@
-"""Resizing and centre-cropping images to the model's size."""
+"""Resizes and centre-crops images to the model's size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The driver and the judges: loaded, and adapted to take the same images.
+"""Loads the driver and the judges, and adapts them to take the same images.
 
 The driver is the classifier whose gradient the edits follow; the judges are never differentiated.
 """

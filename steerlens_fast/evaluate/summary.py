@@ -98,7 +98,7 @@ class _Table:
         return self.measure(family, budget, "displacement") / true
 
     def attained(self, family: str, budget: float) -> Tensor:
-        """Return which sources reached the budget, [sources] bool."""
+        """Return for which sources the budget was attained, [sources] bool."""
         return self.measure(family, budget, "attained") == 1
 
     def has(self, family: str, budget: float, name: str) -> bool:

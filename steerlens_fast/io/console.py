@@ -86,7 +86,7 @@ def warn(text: str) -> None:
 
 
 def open_closed_descriptors() -> None:
-    """Open those of the descriptors 0 to 2 that are closed on the null device.
+    """Open the null device for each of the descriptors 0 to 2 that is closed.
 
     Otherwise the next file that is opened would get such a descriptor, and text for stderr would be written into it.
     """

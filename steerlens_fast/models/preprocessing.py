@@ -1,4 +1,4 @@
-"""Preprocessing of images for a model, and checks of its options."""
+"""Preprocesses images for a model, and checks the options of the preprocessing."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_set() -> Shapes:
 
 @lru_cache(maxsize=1)
 def data() -> LabelledImages:
-    """Return training images and those of :func:`test_set`."""
+    """Return the training images and the images of :func:`test_set`, with their labels."""
     parts = []
     for shapes in (Shapes(TRAINING, seed=0), test_set()):
         parts += [shapes.pixels.float() / 255, torch.tensor(shapes.labels, device="cpu")]
