@@ -129,7 +129,8 @@ class Plan:
         except FileNotFoundError:
             raise JobError(f"out must be a job's folder, got {out}, which has no plan.json", USAGE) from None
         except (ValueError, TypeError) as error:
-            raise JobError(f"{path} is damaged: {error}") from error
+            hint = "the job cannot be continued; use another --out"
+            raise JobError(f"{path} is damaged ({error}): {hint}") from error
 
 
 def _check_version(path: Path, values) -> None:

@@ -19,7 +19,8 @@ def read_config(out: Path) -> dict:
     except FileNotFoundError:
         raise JobError(f"out must be a job's folder, got {out}, which has no config.json", USAGE) from None
     except ValueError as error:
-        raise JobError(f"{out / 'config.json'} is damaged: {error}") from error
+        hint = "the job cannot be continued; use another --out"
+        raise JobError(f"{out / 'config.json'} is damaged ({error}): {hint}") from error
 
 
 def read_frames(out: Path, format: str, shard: int, records: list[dict]) -> Tensor:
