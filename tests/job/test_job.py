@@ -381,7 +381,13 @@ def test_overwrite_clears_no_folder_of_others(data, tmp_path, capsys):
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
     (tmp_path / "plan.json").write_text('{"buy": ["milk"]}')
-    refused(capsys, run_here(tmp_path, "--overwrite", data=data, limit=2), "plan.json is damaged", "use another --out", says=1)
+    refused(
+        capsys,
+        run_here(tmp_path, "--overwrite", data=data, limit=2),
+        "plan.json is damaged",
+        "use another --out",
+        says=1,
+    )
     assert all(path.read_text() == "mine" for path in keep)
 
 
