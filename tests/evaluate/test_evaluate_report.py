@@ -164,7 +164,9 @@ def test_displacements_are_reported_by_kind(tmp_path):
         assert entry["pixel"]["displacement"]["value"] == pytest.approx(median, rel=1e-5)
         assert entry["pixel"]["displacement"]["cases"] == entry["pixel"]["displacement"]["of"] == len(own)
     page = (tmp_path / "index.html").read_text()
-    assert "Compared with the true motion, by kind" in page and page.count(f"{len(own)} of {len(own)}") >= 3 * len(groups)
+    assert "Compared with the true motion, by kind" in page and page.count(f"{len(own)} of {len(own)}") >= 3 * len(
+        groups
+    )
 
 
 def test_true_motion_that_misses_its_distance_is_left_out(tmp_path):
