@@ -311,13 +311,12 @@ def _option_cases(shape):
 OP_CASES = list(_op_cases())
 
 
-def op_cases_with_dtypes(cases: list[OpCase]):
-    """Parametrize by ``case_`` and ``dtype``: the dtypes alternate; the first and the largest shape have both."""
+def with_dtypes(cases: list[OpCase]) -> list[tuple[OpCase, torch.dtype]]:
+    """Each case with a dtype; they alternate, and the first and the largest shape have both."""
     dtypes = list(DTYPES)
-    params = [
+    return [
         (c, dtype) for i, c in enumerate(cases) for dtype in (dtypes if c.label in BOTH_DTYPES else [dtypes[i % 2]])
     ]
-    return pytest.mark.parametrize("case_, dtype", params, ids=[f"{c}-{DTYPES[dtype]}" for c, dtype in params])
 
 
 # --- Tensors that lie oddly in memory

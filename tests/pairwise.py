@@ -1,9 +1,12 @@
-"""Pairwise grids: a small part of a product of axes that contains every pair of values of two axes."""
+"""Pairwise grids: a small part of a product of axes that contains every pair of values of two axes. Merged cases."""
 
+import functools
+import inspect
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import combinations, product
 
 import pytest
+import torch
 
 
 def covering(cases: Iterable[Sequence[Hashable]]) -> list[Sequence[Hashable]]:
@@ -38,21 +41,66 @@ def pairwise(test):
         @pytest.mark.parametrize("order", range(16))
         def test_reconstruction(shape, order): ...
     """
-    marks = [mark for mark in test.pytestmark if mark.name == "parametrize"]
-    axes = [_cases_of(*mark.args, **mark.kwargs) for mark in marks]
+    names, axes, others = _axes_of(test)
     chosen = covering(product(*(range(len(axis)) for axis in axes)))
-    cases = [[axis[i] for axis, i in zip(axes, indices, strict=True)] for indices in chosen]
-    params = [
-        pytest.param(
-            *(value for one in case for value in one.values),
-            id="-".join(one.id for one in case),
-            marks=[mark for one in case for mark in one.marks],
-        )
-        for case in cases
-    ]
-    names = [name for mark in marks for name in _names_of(mark.args[0])]
-    test.pytestmark = [mark for mark in test.pytestmark if mark.name != "parametrize"]
+    params = [_joined([axis[i] for axis, i in zip(axes, indices, strict=True)]) for indices in chosen]
+    test.pytestmark = others
     return pytest.mark.parametrize(names, params)(test)
+
+
+def merged(test):
+    """Run all cases of the ``parametrize`` marks in one test: for cases of milliseconds that go through the same lines.
+
+    It goes on top of the others, of :func:`pairwise` too. Every case runs, whichever fails; the error lists those that
+    do, and has the first one's as its cause. Each case has the same random numbers as a test of its own.
+
+        @merged
+        @pytest.mark.parametrize("order", range(16))
+        def test_reconstruction(order): ...
+    """
+    names, axes, others = _axes_of(test)
+    cases = [_joined(parts) for parts in product(*axes)]
+    assert not any(case.marks for case in cases), "marks of single cases would be lost"
+
+    @functools.wraps(test)
+    def every_case(**fixtures):
+        arguments = [dict(zip(names, case.values, strict=True)) for case in cases]
+        run_all((case.id, functools.partial(test, **fixtures, **a)) for case, a in zip(cases, arguments, strict=True))
+
+    every_case.pytestmark = others
+    parameters = inspect.signature(test).parameters
+    every_case.__signature__ = inspect.Signature([p for name, p in parameters.items() if name not in names])
+    return every_case
+
+
+def run_all(cases: Iterable[tuple[str, Callable[[], object]]]) -> None:
+    """Run every (name, function), each with the same random numbers; raise an error that lists those that failed."""
+    count, errors = 0, []
+    for name, function in cases:
+        count += 1
+        torch.manual_seed(0)
+        try:
+            function()
+        except Exception as error:
+            errors.append((name, error))
+    if errors:
+        names = ", ".join(name for name, _ in errors)
+        raise AssertionError(f"{len(errors)} of {count} cases failed: {names}") from errors[0][1]
+
+
+def _axes_of(test) -> tuple[list[str], list[list], list]:
+    """The names of all parameters, the cases of each ``parametrize`` mark, and the other marks."""
+    marks = [mark for mark in test.pytestmark if mark.name == "parametrize"]
+    names = [name for mark in marks for name in _names_of(mark.args[0])]
+    axes = [_cases_of(*mark.args, **mark.kwargs) for mark in marks]
+    return names, axes, [mark for mark in test.pytestmark if mark.name != "parametrize"]
+
+
+def _joined(parts: Sequence):
+    """One case of the cases of several marks."""
+    values = [value for part in parts for value in part.values]
+    marks = [mark for part in parts for mark in part.marks]
+    return pytest.param(*values, id="-".join(part.id for part in parts), marks=marks)
 
 
 def _names_of(names: str | Sequence[str]) -> list[str]:

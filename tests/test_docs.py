@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pairwise import merged
 
 import steerlens_fast
 
@@ -81,6 +82,7 @@ def test_every_public_name_exists():
         assert getattr(steerlens_fast, name).__doc__, f"{name} has no docstring"
 
 
+@merged
 @pytest.mark.parametrize("name", [n for n in steerlens_fast.__all__ if inspect.isclass(getattr(steerlens_fast, n))])
 def test_classes_and_methods_have_examples(name):
     cls = getattr(steerlens_fast, name)
@@ -144,6 +146,7 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+@merged
 @pytest.mark.parametrize("readme", READMES, ids=name_of)
 def test_links_point_to_files_and_headings(readme):
     for target in re.findall(r"\]\(([^()\s]+)\)", readme.read_text()):

@@ -1,15 +1,18 @@
-"""pairwise.py covers every pair of a grid by few cases."""
+"""pairwise.py covers every pair of a grid by few cases, and runs cases in one test."""
 
+import inspect
 from itertools import combinations, product
 
 import pytest
-from pairwise import covering, pairwise
+import torch
+from pairwise import covering, merged, pairwise
 
 
 def pairs_of(cases) -> set:
     return {pair for case in cases for pair in combinations(enumerate(case), 2)}
 
 
+@merged
 @pytest.mark.parametrize(
     "sizes, largest",
     [((2, 2), 4), ((2, 2, 2), 4), ((13, 4, 2), 52), ((13, 4, 2, 2), 56), ((3, 3, 3, 3), 12), ((5, 1, 4), 20)],
@@ -61,3 +64,23 @@ def test_marks_of_a_test_become_one():
 @pytest.mark.parametrize("third", [True, False])
 def test_pytest_runs_the_chosen_cases(first, second, third):
     assert first in (1, 2, 3) and second in "ab" and isinstance(third, bool)
+
+
+def test_merged_cases_all_run_and_the_failed_ones_are_listed(tmp_path):
+    seen = []
+
+    @merged
+    @pytest.mark.slow
+    @pytest.mark.parametrize("order", [1, 2, 3])
+    @pytest.mark.parametrize("size", [(8, 8), (9, 9)], ids=str)
+    def grid(order, size, tmp_path):
+        seen.append((order, size, torch.rand(()).item(), tmp_path))
+        assert order != 2, "two"
+
+    assert list(inspect.signature(grid).parameters) == ["tmp_path"]
+    assert [mark.name for mark in grid.pytestmark] == ["slow"]
+    with pytest.raises(AssertionError, match=r"^2 of 6 cases failed: \(8, 8\)-2, \(9, 9\)-2$") as caught:
+        grid(tmp_path=tmp_path)
+    assert str(caught.value.__cause__).startswith("two")
+    assert {case[:2] for case in seen} == set(product([1, 2, 3], [(8, 8), (9, 9)]))
+    assert {case[2:] for case in seen} == {(torch.manual_seed(0) and torch.rand(()).item(), tmp_path)}

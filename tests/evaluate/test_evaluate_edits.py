@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from classifiers import CLASSES, Toward, linear, smooth
+from pairwise import merged
 from tolerances import assert_close
 
 from steerlens_fast import (
@@ -110,6 +111,7 @@ def test_clipping_counts_values_and_energy():
     assert clipping(source, source).energy.isnan().all() and clipping(source, edit, None).energy.tolist() == [0, 0]
 
 
+@merged
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 @pytest.mark.parametrize("options", [{}, {"tight_frame": True}, {"orientations": 6, "height": 2}, {"order": 0}])
 def test_coefficients_of_an_image_are_consistent(synthesis, options):
@@ -148,6 +150,7 @@ def editor(family: str, **how):
     return EditGenerator(config, family, driver, SteerablePyramid((24, 24)), 3)
 
 
+@merged
 @pytest.mark.parametrize("regime", ["persistent", "frozen", "live"])
 @pytest.mark.parametrize("family, rule", [*((family, "polar") for family in FAMILIES), ("csp-joint", "complex")])
 def test_unclipped_image_and_coefficients_are_those_of_the_frame(family, rule, regime):

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 from cases import dtypes, image, normal
-from pairwise import pairwise
+from pairwise import merged, pairwise
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerablePyramid
@@ -55,6 +55,7 @@ def composed(family, x, gradient, factors, amplitude_factors=None, bounds=None):
 # --- Frames
 
 
+@merged
 @pairwise
 @rules
 @edits
@@ -70,6 +71,7 @@ def test_frames_are_those_of_the_reference(shape, synthesis, edit, rule, dtype, 
     assert_close(frames, composed(family, x, gradient, factors), "render", like=1.0)
 
 
+@merged
 @pairwise
 @rules
 @pytest.mark.parametrize(
@@ -90,6 +92,7 @@ def test_frames_with_every_option_are_those_of_the_reference(option, rule):
     assert_close(frames, composed(family, x, gradient, [1.0, 3.0]), "render", like=1.0)
 
 
+@merged
 @pairwise
 @rules
 @edits
@@ -101,6 +104,7 @@ def test_factor_zero_is_the_source(synthesis, edit, rule, dtype, device):
     assert_close(family.prepare(x, gradient).render([0.0])[0], x, "reconstruction", absolute=True)
 
 
+@merged
 @pairwise
 @edits
 @syntheses
@@ -115,6 +119,7 @@ def test_only_the_chosen_bands_move(scales, orientations, edit, synthesis, devic
     assert (frames - whole).abs().max() > 1e-3
 
 
+@merged
 @pytest.mark.parametrize("restriction", [{"scales": []}, {"orientations": []}], ids=str)
 def test_frames_without_moving_bands_are_the_source(restriction, device):
     family = CSPFamily(SteerablePyramid((16, 16)), **restriction)
@@ -178,6 +183,7 @@ def as_planes(table):
     return t if t.dim() == 1 else t.reshape(*t.shape, *[1] * (3 - t.dim())).expand(len(t), *LEAD).flatten(1)
 
 
+@merged
 @pytest.mark.parametrize(
     "table",
     [
@@ -406,6 +412,7 @@ def composed_fourier(family, x, gradient, factors):
     return torch.stack([torch.fft.irfft2(X * torch.exp(1j * b * phase), s=x.shape[-2:]) for b in factors])
 
 
+@merged
 @pairwise
 @rules
 @SIZES
@@ -418,6 +425,7 @@ def test_fourier_frames_are_those_of_the_reference(shape, rule, dtype, device):
     assert_close(frames, composed_fourier(family, x, gradient, [0.0, 0.5, 2.0]), "render", like=1.0)
 
 
+@merged
 @rules
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([], None)], ids=str)
 def test_fourier_moves_only_the_chosen_bands(scales, orientations, rule):
@@ -429,6 +437,7 @@ def test_fourier_moves_only_the_chosen_bands(scales, orientations, rule):
     assert (frames - whole).abs().max() > 1e-3
 
 
+@merged
 @rules
 @SIZES
 def test_fourier_keeps_amplitudes_and_real_frequencies(shape, rule):
@@ -475,6 +484,7 @@ bases = pytest.mark.parametrize("base", BASES)
 WEIGHTS = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 
 
+@merged
 @pairwise
 @bases
 @dtypes
@@ -486,6 +496,7 @@ def test_luma_adds_the_motion_of_y_to_all_channels(base, dtype, device):
     assert_close(frames, x.double() + (moved - y)[:, :, None], "render", like=1.0)
 
 
+@merged
 @bases
 def test_numerical_derivatives_of_luma_agree(base):
     x, gradient = inputs(1, 3, 8, 8)
@@ -494,6 +505,7 @@ def test_numerical_derivatives_of_luma_agree(base):
     assert torch.autograd.gradcheck(render, [v.requires_grad_() for v in values], fast_mode=True)
 
 
+@merged
 @pairwise
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([], None)], ids=str)
 @dtypes
@@ -539,6 +551,7 @@ def test_chunks_do_not_change_frames_of_any_family(name, small_chunks, device):
         assert_close(render(), whole, "chunk_on_gpu" if device.type == "cuda" else "chunked_real_fft")
 
 
+@merged
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
 def test_every_family_renders_half_precision_in_float32(half, device):
     x, gradient = inputs(2, 3, 8, 8, dtype=half, device=device)
@@ -643,6 +656,7 @@ def walk(family, x, gradients, b, a=None):
     return torch.stack(frames)
 
 
+@merged
 @pairwise
 @anchored
 @pytest.mark.parametrize("size", [1.0, 30.0], ids=["near", "at the limits"])
@@ -660,6 +674,7 @@ def test_anchored_frames_are_those_of_the_reference(name, size, device):
         assert_close(frame.reshape(4, 16, 19), wanted, "render", like=1.0)
 
 
+@merged
 @anchored
 def test_anchored_motion_renders_the_frame_after_advancing(name, device):
     family, at = ANCHORED[name], normal(2, 2, 2, 16, 19, device=device)
@@ -674,6 +689,7 @@ def test_anchored_motion_renders_the_frame_after_advancing(name, device):
         assert_close(anchor.frame((0, 1)), expected, "render")
 
 
+@merged
 @anchored
 def test_huge_factors_stay_within_the_limits(name, device):
     """Every amplitude is within a factor e of that of the source, and frames are finite."""
@@ -708,6 +724,7 @@ def test_chunks_do_not_change_anchored_frames(name, small_chunks, device):
     assert_close(chunked, whole, "chunk_on_gpu")
 
 
+@merged
 @pytest.mark.parametrize("name", ["csp-joint-polar", "csp-joint-adjoint", "fourier-complex"])
 def test_anchored_float32_agrees_with_float64(name, device):
     x, gradients = image(2, 16, 19, device=device), normal(2, 2, 16, 19, device=device)
@@ -716,6 +733,7 @@ def test_anchored_float32_agrees_with_float64(name, device):
     assert_close(single, walk(ANCHORED[name], x[None], gradients[:, None], b), "render", like=1.0)
 
 
+@merged
 @pytest.mark.parametrize("name", ["pixel", "fourier", "csp"])
 def test_anchored_luma_adds_the_motion_of_y_to_all_channels(name, device):
     base = BASES[name]
@@ -726,6 +744,7 @@ def test_anchored_luma_adds_the_motion_of_y_to_all_channels(name, device):
     assert_close(walk(LumaFamily(base), x, gradients, b), expected, "render")
 
 
+@merged
 @pytest.mark.parametrize("name", ["pixel", "fourier", "csp"])
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 def test_second_anchored_step_starts_at_the_first_frame(name, color, device):
@@ -738,6 +757,7 @@ def test_second_anchored_step_starts_at_the_first_frame(name, color, device):
     assert_close(ahead, anchor.frame(), "render")
 
 
+@merged
 @pytest.mark.parametrize("kind", ["pixel", "csp", "fourier"])
 @rules
 def test_factor_equals_eps_unless_the_rule_is_complex(kind, rule):

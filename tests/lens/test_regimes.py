@@ -9,7 +9,7 @@ import torch
 from cases import image
 from classifiers import CLASSES, Counted, Spoilt, Toward, gradient, linear, smooth, steps
 from messages import refused
-from pairwise import pairwise
+from pairwise import merged, pairwise
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerableLens, SteerablePyramid
@@ -96,6 +96,7 @@ def test_frames_are_the_composed_ones(name, rule, regime, color, device):
     assert torch.equal(morphs.factors.cpu(), torch.tensor([FACTORS, FACTORS]))
 
 
+@merged
 @pairwise
 @one_csp
 @regimes
@@ -910,6 +911,7 @@ class Times(torch.nn.Module):
         return self.factor * scores
 
 
+@merged
 @pairwise
 @pytest.mark.parametrize("gap", [80.0, 86.0, 95.0, 110.0])
 @regimes

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 import torch
+from pairwise import merged
 
 import steerlens_fast
 from steerlens_fast import Morphs
@@ -826,6 +827,7 @@ def test_stop_during_a_write_leaves_the_old_file(tmp_path):
 # --- Bad input -------------------------------------------------------------------------------------------------------
 
 
+@merged
 @pytest.mark.parametrize("name", ["a.jpg", "a", "png", "a.png.tmp", ".png"])
 def test_unknown_suffix_raises(tmp_path, morphs, name):
     with pytest.raises(ValueError, match=r"path must end in one of .png, .pdf, .svg, .gif, .webp, .safetensors, got"):
@@ -833,6 +835,7 @@ def test_unknown_suffix_raises(tmp_path, morphs, name):
     assert names(tmp_path) == []
 
 
+@merged
 @pytest.mark.parametrize(
     "options, error, text",
     [

@@ -7,6 +7,7 @@ import pytest
 import torch
 from cases import OPS, RAW, case, image, normal, shapes_of
 from messages import refused
+from pairwise import merged
 
 from steerlens_fast import Coefficients, CSPFamily, PixelFamily, SteerablePyramid, ops
 
@@ -85,6 +86,7 @@ bad_images = pytest.mark.parametrize(
 )
 
 
+@merged
 @bad_images
 def test_bad_images_and_gradients_raise(kind, bad, words):
     good = torch.rand(16, 20)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from pairwise import merged
 
 from steerlens_fast import ops
 from steerlens_fast.ops import reference
@@ -29,6 +30,7 @@ def first(t, n):
     return copies[0][:n].tolist()
 
 
+@merged
 @dtypes
 def test_phase_of_the_negative_real_axis_has_the_sign_of_its_zero(dtype, device):
     c = row(complex(-1, -0.0), complex(-1, 0.0), complex(-INF, -0.0), dtype=COMPLEX[dtype], device=device)
@@ -36,6 +38,7 @@ def test_phase_of_the_negative_real_axis_has_the_sign_of_its_zero(dtype, device)
         assert first(phase, 3) == pytest.approx([-math.pi, math.pi, -math.pi], abs=3e-7)
 
 
+@merged
 @dtypes
 def test_phases_are_atan2_except_at_the_origin(dtype, device):
     sides = [0.0, -0.0, 1.0, -1.0, INF, -INF, 1e-40, -1e-40]
@@ -48,6 +51,7 @@ def test_phases_are_atan2_except_at_the_origin(dtype, device):
         assert [math.copysign(1, phase) for phase in phases] == [math.copysign(1, phase) for phase in expected]
 
 
+@merged
 @dtypes
 def test_phase_step_of_half_a_turn_is_positive(dtype, device):
     c = row(complex(1, 0.0), complex(1, -0.0), complex(-1, 0.0), complex(-1, -0.0), dtype=COMPLEX[dtype], device=device)
@@ -57,6 +61,7 @@ def test_phase_step_of_half_a_turn_is_positive(dtype, device):
         assert first(reference.step(c, gradient, 1.0, 0, 1e-6)[0], 4) == pytest.approx([math.pi] * 4, abs=3e-7)
 
 
+@merged
 @dtypes
 @pytest.mark.parametrize("factors", [(1e30, -1e10), (-1e30, 1e10), (1e38, -1e38)])
 def test_amplitude_that_overflows_below_0_is_0(factors, dtype, device):
@@ -71,6 +76,7 @@ def test_amplitude_that_overflows_below_0_is_0(factors, dtype, device):
         assert first(reference.extrapolate(c, phase, step, a, a, 0, 1), 1) == [0]
 
 
+@merged
 @dtypes
 @rules
 def test_overflowing_phase_keeps_the_amplitude(rule, dtype, device):
@@ -84,6 +90,7 @@ def test_overflowing_phase_keeps_the_amplitude(rule, dtype, device):
     assert first(expected.abs(), 2) == pytest.approx([5, 5], rel=1e-6)
 
 
+@merged
 @dtypes
 def test_overflowing_gain_still_multiplies(dtype, device):
     """0 exp(1000) is 0, and 1e-30 exp(100) has a number in float32 though exp(100) has none."""
@@ -100,6 +107,7 @@ def test_overflowing_gain_still_multiplies(dtype, device):
             assert abs(value - e) <= 1e-5 * abs(e)
 
 
+@merged
 @dtypes
 @rules
 def test_coefficients_below_the_floor_have_zero_gradients(rule, dtype, device):
@@ -118,6 +126,7 @@ def test_coefficients_below_the_floor_have_zero_gradients(rule, dtype, device):
     assert all(grad.isfinite().all() for grad in reference.step_backward(*args))
 
 
+@merged
 @dtypes
 @rules
 def test_band_of_subnormal_numbers_has_finite_gradients(rule, dtype, device):
@@ -137,6 +146,7 @@ def test_band_of_subnormal_numbers_has_finite_gradients(rule, dtype, device):
     )
 
 
+@merged
 @dtypes
 def test_infinite_gradients_stay_infinite(dtype, device):
     """What is clamped is the quotient of finite numbers alone."""
@@ -146,6 +156,7 @@ def test_infinite_gradients_stay_infinite(dtype, device):
     assert not grad.isfinite().any()
 
 
+@merged
 @rules
 def test_polar_step_of_the_largest_floats_is_finite(rule, device):
     c = row(complex(3e38, 3e38), dtype=torch.complex64, device=device)

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 from cases import ODD_LAYOUTS, RAW, image, normal, on_tensors, widened
-from pairwise import covering
+from pairwise import covering, merged
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerablePyramid, memory, native, ops
@@ -73,6 +73,7 @@ of_cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 # --- Against the reference
 
 
+@merged
 @of_cases
 def test_frames_are_those_of_the_reference(case):
     args = case.args()
@@ -83,6 +84,7 @@ def test_frames_are_those_of_the_reference(case):
     assert (actual.shape, actual.dtype, actual.stride()) == (meta.shape, meta.dtype, meta.stride())
 
 
+@merged
 @pytest.mark.parametrize("edit, moved", [(PHASE, 2), (AMPLITUDE, 3), (JOINT, None)])
 def test_frame_of_factor_0_is_the_plane_itself(edit, moved):
     """Factors of a coordinate that does not move have no effect."""
@@ -104,6 +106,7 @@ def test_frames_are_clipped_and_nan_stays_in_its_plane():
     assert frames[0, 1].isnan().all() and frames[1, 1].isnan().sum() == 1  # the second is the plane itself
 
 
+@merged
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_memory_layout_does_not_matter(layout):
     args = on_tensors(ODD_LAYOUTS[layout], CASES["odd"].args())
@@ -117,6 +120,7 @@ def family_cases():
     yield CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05, scales=[1], orientations=[0, 2, 3])
 
 
+@merged
 @pytest.mark.parametrize("family", list(family_cases()), ids=str)
 def test_family_renders_the_same_part_by_part(family):
     shape = 3, 2, *family.pyramid.image_shape
@@ -156,6 +160,7 @@ def gradients(function, args: list, cotangent: torch.Tensor) -> tuple:
     return torch.autograd.grad(function(*leaves, *args[4:]), leaves, cotangent, allow_unused=True)
 
 
+@merged
 @pytest.mark.parametrize("label", DIFFERENTIABLE)
 def test_gradients_are_those_of_the_reference(label):
     args = replace(CASES[label], low=-9.0, high=9.0).args()
@@ -182,6 +187,7 @@ def test_second_derivatives_are_those_of_the_reference():
         assert_close(a, e, "op_backward")
 
 
+@merged
 @pytest.mark.parametrize("again", [False, True])
 def test_gradients_of_inputs_that_depend_on_each_other(again):
     """One tensor for both factors, a gradient computed from the image; each hook runs once."""
@@ -203,6 +209,7 @@ def test_gradients_of_inputs_that_depend_on_each_other(again):
         assert_close(a, e, "op_backward")
 
 
+@merged
 @pytest.mark.parametrize("planes, frames", [(0, 3), (2, 0)])
 def test_gradients_of_no_planes_and_no_frames_are_zero(planes, frames):
     args = CASES["odd"].args()
@@ -251,6 +258,7 @@ def with_threads(count: int, args: list) -> torch.Tensor:
         return RAW.morph_planes(*args)
 
 
+@merged
 @pytest.mark.parametrize("label", ["even", "threads", "threads-per_plane", "shared"])
 def test_neither_threads_nor_neighbours_change_a_bit(label):
     args = CASES[label].args()
@@ -271,6 +279,7 @@ def test_large_planes_are_shared_by_threads():
     assert_close(frames, reference.morph_planes(*widened(args)), "render")
 
 
+@merged
 @pytest.mark.parametrize("frames", [3, 8])
 def test_parallel_regions_are_few(frames):
     """One for the filters, one for everything else, whether threads take whole frames or share them."""

@@ -1,11 +1,13 @@
 """Every op compared with its reference: values, gradients, shapes, memory layouts, extreme numbers."""
 
+from functools import partial
 from itertools import product
 
 import pytest
 import torch
 from cases import (
     BANK_SHAPES,
+    DTYPES,
     ODD_LAYOUTS,
     OP_CASES,
     OPS,
@@ -16,12 +18,12 @@ from cases import (
     case,
     dtypes,
     on_tensors,
-    op_cases_with_dtypes,
     shapes_of,
     widened,
+    with_dtypes,
 )
 from op_results import as_list, in_plane, leaves_of
-from pairwise import pairwise
+from pairwise import merged, pairwise, run_all
 from tolerances import assert_close, error_of
 from torch._subclasses import FakeTensorMode
 
@@ -86,8 +88,13 @@ def described(outputs) -> list:
     return [(t.shape, t.dtype, t.stride()) for t in as_list(outputs)]
 
 
-@op_cases_with_dtypes(OP_CASES)
-def test_values_fakes_and_gradients_are_the_references(case_: OpCase, dtype, device):
+@pytest.mark.parametrize("op", OPS)
+def test_values_fakes_and_gradients_are_the_references(op, device):
+    cases = [(case_, dtype) for case_, dtype in with_dtypes(OP_CASES) if case_.op == op]
+    run_all((f"{c}-{DTYPES[d]}", partial(check_values_fakes_and_gradients, c, d, device)) for c, d in cases)
+
+
+def check_values_fakes_and_gradients(case_: OpCase, dtype, device):
     op, args = case_.op, case_.build(dtype, device)
     outputs = check(op, args, "op_backward" if op.endswith("_backward") else "op", dtype)
     if device.type == "cpu":
@@ -118,6 +125,7 @@ def check_memory_layout_does_not_matter(case_, dtype, device):
         check(case_.op, on_tensors(layout, case_.build(dtype, device)), "op_backward", dtype)
 
 
+@merged
 @dtypes
 def test_memory_layout_does_not_matter(dtype, device):
     for case_ in LAYOUT_CASES:
@@ -175,6 +183,7 @@ def test_unused_outputs_have_no_gradient(device):
     assert_close(actual, expected, "op_backward")
 
 
+@merged
 @pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
 def test_masks_that_require_grad_raise(op, device):
     args = case(op, "", BANK_SHAPES["even"]).build(torch.float64, device)
@@ -193,6 +202,8 @@ def point(*values, dtype=torch.complex64, device="cpu", grad=False):
     return torch.tensor(values, dtype=dtype, device=device).reshape(1, 1, 1, -1).requires_grad_(grad)
 
 
+@merged
+@dtypes
 def test_polar_split_is_zero_at_the_origin(dtype, device):
     for zero in (complex(0, 0), complex(-0.0, 0), complex(0, -0.0), complex(-0.0, -0.0)):
         c = point(zero, dtype=dtype.to_complex(), device=device, grad=True)
@@ -202,7 +213,9 @@ def test_polar_split_is_zero_at_the_origin(dtype, device):
         assert grad.item() == 0
 
 
+@merged
 @pytest.mark.parametrize("rule", ["complex", "polar"])
+@dtypes
 def test_origin_does_not_move(rule, dtype, device):
     c = point(0, 1, dtype=dtype.to_complex(), device=device, grad=True)
     gradient = point(0.3, 0.2, dtype=dtype, device=device, grad=True)
@@ -212,7 +225,9 @@ def test_origin_does_not_move(rule, dtype, device):
         assert grad.isfinite().all() and grad.flatten()[0] == 0
 
 
+@merged
 @pytest.mark.parametrize("rule", ["complex", "polar"])
+@dtypes
 def test_extrapolate_is_finite_at_the_origin(rule, dtype, device):
     c = point(0, 0, dtype=dtype.to_complex(), device=device, grad=True)
     phase, amplitude = (point(0.5, 0, dtype=dtype, device=device, grad=True) for _ in range(2))
@@ -224,6 +239,7 @@ def test_extrapolate_is_finite_at_the_origin(rule, dtype, device):
         assert grad.isfinite().all()
 
 
+@merged
 @pytest.mark.parametrize("rule, magnitude", list(product(["complex", "polar"], [1e-30, 1e-18, 1e18, 1e30])))
 def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
     """Squares of these leave float32; amplitudes must not."""
@@ -246,6 +262,7 @@ def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
             assert_close(a, e, "op_backward")
 
 
+@merged
 @pytest.mark.parametrize("magnitude", [1e-45, 1.5e-38, 1.7e38, 3e38])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 def test_subnormal_and_largest_amplitudes_stay_finite(magnitude, rule, device):
@@ -257,6 +274,7 @@ def test_subnormal_and_largest_amplitudes_stay_finite(magnitude, rule, device):
     assert_close(frames[0], widened(c), "op", like=1e-38)
 
 
+@merged
 @pytest.mark.parametrize("factor", [1.0, 1000.0, -1000.0])
 def test_phases_amplified_a_thousandfold_are_those_of_float64(factor, device):
     angle = torch.linspace(-torch.pi, torch.pi, 4001).reshape(1, 1, 1, -1).to(device)
@@ -267,6 +285,7 @@ def test_phases_amplified_a_thousandfold_are_those_of_float64(factor, device):
     assert error <= 3e-7
 
 
+@merged
 @pairwise
 @pytest.mark.parametrize("bad", [complex("nan"), complex("inf"), complex(0, float("nan")), complex(1, float("inf"))])
 @dtypes
@@ -283,6 +302,7 @@ def test_nan_and_inf_stay_in_their_place(bad, dtype, device):
         assert out.flatten()[1].isfinite(), "spread"
 
 
+@merged
 @pairwise
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
@@ -301,6 +321,8 @@ def test_nan_and_inf_in_steps_stay_in_their_place(bad, rule, dtype, device):
     assert grown[1].isfinite() and (grown[0] == 0 if vanishes else not grown[0].isfinite())
 
 
+@merged
+@dtypes
 def test_amplitude_never_turns_negative(dtype, device):
     c, shrink = (
         point(1 + 1j, 2, dtype=dtype.to_complex(), device=device),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from cases import ODD_LAYOUTS, PLANE_OPS, RAW, image, normal, on_tensors, widened
-from pairwise import pairwise
+from pairwise import merged, pairwise
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerablePyramid, memory, native, ops
@@ -92,6 +92,7 @@ DERIVATIVES = {label: CASES[label] for i, label in enumerate(CASES) if i % 4 == 
 # --- Against the reference
 
 
+@merged
 @of_split
 def test_split_planes_is_the_reference_and_the_adjoint_of_merge_planes(case):
     actual, expected = RAW.split_planes(*case.split()), reference.split_planes(*widened(case.split()))
@@ -108,6 +109,7 @@ def assert_meta(op, args: list, outputs) -> None:
     assert described(op(*on_tensors(lambda t: t.to("meta"), args))) == described(outputs)
 
 
+@merged
 @of_merge
 def test_merge_planes_is_the_reference(case):
     n = case.shape[0]
@@ -119,6 +121,7 @@ def test_merge_planes_is_the_reference(case):
         assert_close(actual, expected, "pyramid")
 
 
+@merged
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_memory_layout_does_not_matter(layout):
     case = CASES["odd-complex"]
@@ -129,6 +132,7 @@ def test_memory_layout_does_not_matter(layout):
             assert_close(a, e, "pyramid")
 
 
+@merged
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nan_and_inf_stay_in_their_plane(bad):
     case = CASES["even-complex"]
@@ -168,6 +172,7 @@ def gradients(function, args: list, cotangents=None):
     return torch.autograd.grad(out, leaves, cotangents), cotangents
 
 
+@merged
 @pytest.mark.parametrize("case", DERIVATIVES.values(), ids=DERIVATIVES)
 def test_gradients_are_those_of_the_reference(case):
     named = [("merge_planes", case.merge(residual=case.shape[0]))]
@@ -227,6 +232,7 @@ def every_plane(op: str, args: list) -> list:
 THREADED = [label for label in CASES if label.startswith(("threads-", "shared-"))]
 
 
+@merged
 @pytest.mark.parametrize("label", ["even-complex", "odd-real", *THREADED])
 def test_neither_threads_nor_neighbours_change_a_bit(label):
     case, before = CASES[label], torch.get_num_threads()
@@ -257,6 +263,7 @@ def test_parallel_regions_are_few():
         assert native.parallel_regions() - before == 2
 
 
+@merged
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_single_large_plane_is_shared_by_threads(threads):
     case, before = PlaneCase((1, 512, 500, [(2, 512, 500), (1, 256, 250)]), REAL), torch.get_num_threads()

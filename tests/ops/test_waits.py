@@ -3,7 +3,7 @@
 import pytest
 import torch
 from linear import SIZE, Linear, inputs
-from pairwise import pairwise
+from pairwise import merged, pairwise
 from pretend import OnGpu, PretendGpu, pretend
 from tolerances import assert_close
 
@@ -55,6 +55,7 @@ def test_every_kind_of_wait_is_recorded():
         check_every_kind_of_wait_is_recorded(wait)
 
 
+@merged
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 def test_pyramid_does_not_wait(synthesis, gpu_mode):
     pyramid, (x, _) = SteerablePyramid(SIZE, synthesis=synthesis), inputs()
@@ -64,6 +65,7 @@ def test_pyramid_does_not_wait(synthesis, gpu_mode):
     assert_close(back._held, x, "reconstruction", absolute=True)
 
 
+@merged
 @pytest.mark.parametrize("edit", ["phase", "joint"])
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 def test_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
@@ -76,6 +78,7 @@ def test_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
     assert_close(frames._held, expected, "render")
 
 
+@merged
 @pairwise
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -94,6 +97,7 @@ def test_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode)
     assert not morphs.status._held.any()
 
 
+@merged
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("regime", ["live", "persistent"])
 def test_refreshed_gradients_do_not_wait(regime, family, gpu_mode):

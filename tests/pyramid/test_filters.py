@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases import SMALL_IMAGES
+from pairwise import merged
 from tolerances import TOLERANCES
 
 from steerlens_fast import SteerablePyramid
@@ -51,6 +52,7 @@ def angular(geometry, block, k):
     return math.sqrt(gain) * np.cos(np.arctan2(fy[:, None], fx[None, :]) - np.pi * k / K) ** n
 
 
+@merged
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_filters_are_those_of_the_formulas(geometry):
     for s in range(geometry.num_scales):
@@ -63,6 +65,7 @@ def test_filters_are_those_of_the_formulas(geometry):
     np.testing.assert_allclose(filters.lowpass_filter(geometry).numpy(), expected, atol=FILTER)
 
 
+@merged
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_squares_add_up_to_one(geometry):
     """Reconstruction is perfect, and the crop of a scale's block loses nothing."""
@@ -75,6 +78,7 @@ def test_squares_add_up_to_one(geometry):
     assert (total - 1).abs().max() < FILTER
 
 
+@merged
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_bands_vanish_at_dc_and_nyquist(geometry):
     for s in range(geometry.num_scales):
@@ -86,6 +90,7 @@ def test_bands_vanish_at_dc_and_nyquist(geometry):
                 assert band.select(dim, n // 2).abs().max() == 0
 
 
+@merged
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_one_of_two_opposite_frequencies_is_kept(geometry):
     """weight(f) + weight(-f) = 2 wherever a band is not zero: its real part has the two-sided filter."""
@@ -97,6 +102,7 @@ def test_one_of_two_opposite_frequencies_is_kept(geometry):
         assert set(weight[there].unique().tolist()) <= {0.0, 2.0}
 
 
+@merged
 @pytest.mark.parametrize("shape", SMALL_IMAGES)
 def test_each_scale_has_half_the_rows_and_columns(shape):
     """Rounded up; the coarsest has at least 2 on a weight."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import image, normal
-from pairwise import pairwise
+from pairwise import merged, pairwise
 from tolerances import TOLERANCES
 
 from steerlens_fast import Coefficients, SteerablePyramid
@@ -40,6 +40,7 @@ def assert_agree(ours, theirs):
     assert (ours - theirs).abs().max() <= PLENOPTIC * theirs.abs().max()
 
 
+@merged
 @at_every_geometry
 def test_coefficients_agree_with_plenoptic(shape, order, tight_frame, downsample):
     mine, other = both(shape, order, tight_frame, downsample)
@@ -53,6 +54,7 @@ def test_coefficients_agree_with_plenoptic(shape, order, tight_frame, downsample
         assert (ours[key] - theirs[key]).abs().max() <= PLENOPTIC * largest, key
 
 
+@merged
 @at_every_geometry
 def test_syntheses_of_edited_phases_agree(shape, order, tight_frame, downsample):
     """Each from the other's coefficients, after every phase was turned by another angle."""
@@ -65,6 +67,7 @@ def test_syntheses_of_edited_phases_agree(shape, order, tight_frame, downsample)
     assert_agree(mine.synthesize(theirs), other.recon_pyr(theirs.to_plenoptic()))
 
 
+@merged
 @pytest.mark.parametrize("scales, bands", [([0], [1]), ([1, 2], [0, 3]), ([2], [0, 1, 2, 3])], ids=str)
 def test_syntheses_of_some_bands_agree(scales, bands):
     mine, other = both((64, 64), 3, False, True, height=3)

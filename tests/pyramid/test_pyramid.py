@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import DTYPES, IMAGE_SHAPES, SMALL_IMAGES, dtypes, image, normal
 from coefficient_checks import assert_same, random_coefficients
-from pairwise import pairwise
+from pairwise import merged, pairwise
 from tolerances import TOLERANCES, assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -40,6 +40,7 @@ small = pytest.mark.parametrize("shape", SMALL_IMAGES, ids=str)
 # --- Exactness
 
 
+@merged
 @pairwise
 @syntheses
 @pytest.mark.parametrize("shape", IMAGE_SHAPES, ids=str)
@@ -50,6 +51,7 @@ def test_reconstruction_at_every_size(shape, synthesis, dtype, device):
     assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
 
 
+@merged
 @pytest.mark.parametrize("order", range(16))
 def test_reconstruction_at_every_order(order, device):
     shapes, syntheses = ((16, 24), (23, 29)), ("real", "adjoint")
@@ -59,6 +61,7 @@ def test_reconstruction_at_every_order(order, device):
         assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
 
 
+@merged
 @pairwise
 @syntheses
 @options
@@ -78,6 +81,8 @@ def test_analysis_and_synthesis_are_those_of_the_reference(shape, option, synthe
     assert_close(pyramid.synthesize(c), expected, "pyramid")
 
 
+@merged
+@dtypes
 def test_sizes_and_types(dtype, device):
     pyramid = SteerablePyramid((37, 53))
     c = pyramid(image(2, 3, 37, 53, dtype=dtype, device=device))
@@ -92,6 +97,7 @@ def test_sizes_and_types(dtype, device):
 # --- Energy and adjoint
 
 
+@merged
 @pairwise
 @pytest.mark.parametrize("option", TIGHT.values(), ids=TIGHT)
 @pytest.mark.parametrize("shape", SMALL_IMAGES[::3], ids=str)
@@ -109,6 +115,8 @@ def test_tight_frame_keeps_the_energy_and_its_adjoint_synthesis_is_the_adjoint(s
     assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * size
 
 
+@merged
+@dtypes
 def test_linear(dtype, device):
     pyramid = SteerablePyramid((23, 29))
     x, y = (normal(23, 29, dtype=dtype, device=device, seed=s) for s in (1, 2))
@@ -118,6 +126,7 @@ def test_linear(dtype, device):
 # --- Phase
 
 
+@merged
 @pytest.mark.parametrize("ky, kx", [(2, 5), (-4, 3), (0, 6), (5, 0), (-3, -7)])
 @pytest.mark.parametrize("shape", [(32, 32), (31, 45)], ids=str)
 def test_shift_of_a_grating_changes_the_phase(shape, ky, kx):
@@ -183,6 +192,7 @@ class FFTs(TorchDispatchMode):
         return out
 
 
+@merged
 @pairwise
 @pytest.mark.parametrize("scales", [None, [], [0], [2], [2, 0], (1, 2)], ids=str)
 @pytest.mark.parametrize("residuals", [True, False])
@@ -205,6 +215,7 @@ def test_analysis_of_some_scales_computes_only_these(scales, residuals, device):
     assert sorted(ffts.shapes) == sorted(asked)
 
 
+@merged
 @pairwise
 @syntheses
 @pytest.mark.parametrize("scales", [None, [], [0], [2, 1]], ids=str)
@@ -233,6 +244,7 @@ def test_synthesis_from_some_bands_reads_only_these(scales, orientations, residu
     assert sorted(ffts.shapes) == sorted(asked)
 
 
+@merged
 @syntheses
 def test_syntheses_of_all_parts_add_up(synthesis, device):
     pyramid = SteerablePyramid((23, 29), height=2, synthesis=synthesis)
@@ -242,6 +254,7 @@ def test_syntheses_of_all_parts_add_up(synthesis, device):
     assert_close(sum(parts) + pyramid.synthesize(c, scales=[]), x, "pyramid")
 
 
+@merged
 @syntheses
 def test_planes_are_independent(synthesis, device):
     """A plane of NaN or of huge numbers changes no bit of the others: bands are paired within a plane only."""
@@ -279,6 +292,7 @@ def band_at(pyramid, x, scale: int, angle: float):
     return torch.fft.ifft2(spectrum).real
 
 
+@merged
 @pytest.mark.parametrize("order, orientations", [(0, 1), (1, 2), (2, 5), (3, 4), (3, 9), (6, 7)])
 def test_steering_is_exact_at_any_angle(order, orientations):
     pyramid = SteerablePyramid((23, 32), order=order, orientations=orientations)
@@ -289,7 +303,9 @@ def test_steering_is_exact_at_any_angle(order, orientations):
             assert_close(steered, band_at(pyramid, x, s, angle), "pyramid")
 
 
+@merged
 @pytest.mark.parametrize("orientations", [4, 7])
+@dtypes
 def test_steering_to_a_basis_angle_gives_that_band(orientations, dtype, device):
     pyramid = SteerablePyramid((32, 32), orientations=orientations)
     c = pyramid(image(3, 32, 32, dtype=dtype, device=device))
