@@ -71,19 +71,18 @@ def expected(data, tmp_path_factory) -> dict[str, str]:
     return digests(out)
 
 
-@pytest.mark.parametrize("model", ["noisy", "noisy_everywhere"])
-def test_stochastic_model_gives_the_same_bytes(model, tmp_path):
-    """At the next run, in one worker or in two, and when some of its shards are made again."""
+def test_stochastic_model_gives_the_same_bytes(tmp_path):
+    """In workers too, and when some of its shards are made again. The model draws from every generator there is."""
     folder = make_folder(tmp_path / "images", 12)
-    options = ("--model", f"job_models:{model}", "--regime", "live")
+    options = ("--model", "job_models:noisy_everywhere", "--regime", "live")
     found = []
-    for workers in (0, 1, 2):
+    for workers in (0, 2):
         random.random(), np.random.rand(), torch.rand(1)
         assert run_here(tmp_path / str(workers), *options, data=folder, workers=workers) == 0
         found.append(digests(tmp_path / str(workers)))
     markers(tmp_path / "0")[1].unlink()
     assert run_here(tmp_path / "0", "--resume") == 0
-    assert found[0] == found[1] == found[2] == digests(tmp_path / "0")
+    assert found[0] == found[1] == digests(tmp_path / "0")
     assert run_here(tmp_path / "other", *options, "--seed", 1, data=folder, workers=0) == 0
     assert digests(tmp_path / "other") != found[0]
 
@@ -91,10 +90,10 @@ def test_stochastic_model_gives_the_same_bytes(model, tmp_path):
 def test_averaged_gradients_give_the_same_bytes(tmp_path, capsys):
     folder, noise = make_folder(tmp_path / "images", 6), ("--regime", "live", "--smoothing", "noise=0.1,samples=3")
     found = []
-    for workers in (0, 1, 2):
+    for workers in (0, 1):
         assert run_here(tmp_path / str(workers), *noise, data=folder, workers=workers) == 0
         found.append(digests(tmp_path / str(workers)))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
     assert json.loads((tmp_path / "0" / "config.json").read_text())["smoothing"] == {"noise": 0.1, "samples": 3}
     assert run_here(tmp_path / "plain", "--regime", "live", data=folder) == 0
     plain = frames(tmp_path / "plain")
@@ -122,11 +121,12 @@ def half(data, tmp_path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_local_workers_make_the_same_bytes(workers, data, expected, tmp_path):
+def test_local_workers_make_the_same_bytes(workers, data, expected, tmp_path, monkeypatch, capfd):
     """Also with a model that writes what looks like a worker's own words to stdout."""
+    monkeypatch.setenv("JOB_PRINT", "1")
     asked = arguments(tmp_path, data=data, workers=workers, progress=("json", "lines")[workers - 1])
-    code, stderr = ended(start(asked, JOB_PRINT=1))
-    assert code == 3, stderr
+    code, (stdout, stderr) = main(asked), capfd.readouterr()
+    assert code == 3 and "talks" not in stdout, stderr
     assert digests(tmp_path) == expected and not temporaries(tmp_path)
     logs = [(tmp_path / "logs" / f"worker-{n}.log").read_text() for n in range(workers)]
     for text in ("a model that talks", '{"event": "shard", "shard": 999}', "and a child of it"):
@@ -192,9 +192,12 @@ def test_model_that_cannot_be_loaded(data, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_workers_import_what_the_script_can(data, tmp_path):
-    """A model beside a script that is run from somewhere else; in a thread, with the default engine."""
+    """A model beside a script, whose working directory has a folder of the package's name, as above a clone.
+
+    In a thread, with the default engine.
+    """
     (tmp_path / "beside.py").write_text("from job_models import classifier\n")
-    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "steerlens_fast" / "tests").mkdir(parents=True)
     script = tmp_path / "script.py"
     script.write_text(f"""
 import sys, threading
@@ -231,15 +234,15 @@ def test_ranks_make_the_same_bytes(world, data, expected, tmp_path, monkeypatch)
 @pytest.mark.slow
 def test_ranks_at_the_same_time_make_the_same_bytes(data, expected, tmp_path):
     """As an array of SLURM that counts from 1, of which one is killed and started again."""
-    numbers = {"SLURM_ARRAY_TASK_MIN": 1, "SLURM_ARRAY_TASK_COUNT": 3}
+    numbers = {"SLURM_ARRAY_TASK_MIN": 1, "SLURM_ARRAY_TASK_COUNT": 2}
     begin = lambda n: start(
         arguments(tmp_path, engine="env", data=data), SLURM_ARRAY_TASK_ID=n, **numbers, JOB_SLEEP=0.01
     )
-    ranks = [begin(n) for n in (1, 2, 3)]
+    ranks = [begin(n) for n in (1, 2)]
     wait_for(lambda: markers(tmp_path), "a shard")
     kill(ranks[1].pid)
     codes = [ended(rank)[0] for rank in ranks]
-    assert codes[1] == -9 and {codes[0], codes[2]} <= {0, 3}
+    assert codes[1] == -9 and codes[0] in (0, 3)
     code, stderr = ended(begin(2))
     assert code == 3, stderr
     assert digests(tmp_path) == expected and not temporaries(tmp_path)
@@ -351,20 +354,6 @@ def _under(folder: Path, ancestor: int) -> bool:
 
 @needs_ray
 @pytest.mark.slow
-def test_ray_makes_the_same_bytes(data, expected, tmp_path):
-    """Two actors, really started, one of which is killed at work."""
-    job = start(arguments(tmp_path, engine="ray", workers=2, data=data), JOB_SLEEP=0.03)
-    wait_for(lambda: len(markers(tmp_path)) >= 2 or job.poll() is not None, "shards of Ray's")
-    actors = ray_actors(job)
-    assert len(actors) == 2, (actors, job.poll() is None or ended(job))
-    kill(actors[0])
-    code, stderr = ended(job)
-    assert code == 3, stderr
-    assert digests(tmp_path) == expected and not temporaries(tmp_path)
-
-
-@needs_ray
-@pytest.mark.slow
 def test_ray_continues_and_stops(half, expected):
     """On a job that another engine has begun; terminated, as other engines are; and another engine goes on."""
     job, before = start(arguments(half, "--resume", engine="ray", workers=2), JOB_SLEEP=0.1), len(markers(half))
@@ -395,33 +384,39 @@ def test_signals_are_deferred_during_calls_of_ray():
 
 @needs_ray
 @pytest.mark.slow
-def test_errors_of_rays_actors_are_the_jobs(data, tmp_path):
-    """Wrong usage keeps its exit status; an image for which the model raises an error is listed and left out."""
+def test_rays_actors_make_the_same_bytes_and_their_errors_are_the_jobs(data, tmp_path, monkeypatch):
+    """In the caller's own Ray, which goes on; one of two actors is killed at work.
+
+    Wrong usage keeps its exit status; an image for which the model raises an error is listed and left out.
+    """
     images = Path(shutil.copytree(data, tmp_path / "images"))
     make_white(images / "c0" / "000.png")
     script = f"""
-import json, os, sys
+import json
 import ray
 from job_models import arguments, main
-ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-asked = dict(engine="ray", workers=1)
-codes = [main(arguments({str(tmp_path / "one")!r}, data={str(images)!r}, model="job_models:nothing", **asked)),
-         main(arguments({str(tmp_path / "two")!r}, data={str(images)!r}, **asked))]
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+asked = dict(engine="ray", workers=2, data={str(images)!r})
+codes = [main(arguments({str(tmp_path / "one")!r}, model="job_models:nothing", **asked)),
+         main(arguments({str(tmp_path / "two")!r}, **asked))]
 print(json.dumps(codes + [ray.is_initialized()]))
 """
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
-        "JOB_WHITE": "raise",
-    }
-    command = [sys.executable, "-c", script]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    output_lines = [
-        line for line in run.stdout.splitlines() if line.startswith("[2")
-    ]  # Ray itself tells of what ends there, too
-    assert json.loads(output_lines[0]) == [2, 3, True], run.stderr  # the caller's own Ray goes on
+    monkeypatch.setenv("JOB_WHITE", "raise")
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "JOB_SLEEP": "0.03"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", script], env=environment, **pipes) as job:
+        wait_for(lambda: len(markers(tmp_path / "two")) >= 2 or job.poll() is not None, "shards of Ray's")
+        actors = ray_actors(job)
+        if actors:
+            kill(actors[0])
+        stdout, stderr = job.communicate(timeout=PATIENCE)
+    assert len(actors) == 2, stderr
+    output_lines = [line for line in stdout.splitlines() if line.startswith("[2")]  # among Ray's own
+    assert json.loads(output_lines[0]) == [2, 3, True], stderr
     failed = [json.loads(line) for line in (tmp_path / "two" / "failed.jsonl").read_text().splitlines()]
-    assert "'nothing'" in run.stderr and [f["message"] for f in failed if f["status"] == "model-error"] == [
+    assert "'nothing'" in stderr and [f["message"] for f in failed if f["status"] == "model-error"] == [
         "ValueError: this model does not like white"
     ]
+    assert run_here(tmp_path / "here", data=images) == 3
+    assert digests(tmp_path / "two") == digests(tmp_path / "here") and not temporaries(tmp_path / "two")

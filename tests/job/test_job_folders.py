@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from pairwise import pairwise
 for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
 
-from job_models import HERE, arguments, lines, make_folder, markers, records, run_here  # noqa: E402
+from job_models import make_folder, markers, records, run_here  # noqa: E402
 
 USAGE = 2
 
@@ -73,17 +71,6 @@ def test_tables_targets_are_targets(data, tmp_path, suffix, column, target):
     assert (targets == [n for _, n in rows]) == (column == "target")
     assert run_here(tmp_path / "asked", data=table, target="least") == 0
     assert json.loads((tmp_path / "asked" / "config.json").read_text())["target"] == "least"
-
-
-def test_workers_import_the_package_beside_a_folder_of_its_name(data, tmp_path):
-    """As in the folder above a clone of it; the command, an installed script, does not look there."""
-    (tmp_path / "steerlens_fast" / "tests").mkdir(parents=True)
-    script = "import sys; sys.path.pop(0); from steerlens_fast.cli import main; sys.exit(main(sys.argv[1:]))"
-    job = arguments(Path("out"), "--workers", 1, "--progress", "none", data=data)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run([sys.executable, "-c", script, *job], cwd=tmp_path, env=environment, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert len(lines(tmp_path / "out" / "manifest.jsonl")) == 6
 
 
 def test_workers_do_not_spin_for_long(monkeypatch):

@@ -2,9 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,6 @@ for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
 
 from job_models import MODEL, make_folder, pictures, records, run_here  # noqa: E402
-from zoo import MAX_PIXELS, make_zoo  # noqa: E402
 
 from steerlens_fast import Morphs  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
@@ -108,30 +104,3 @@ def test_home_of_an_unknown_user_raises(home, capsys):
 def test_reason_holds_nothing_of_one_run(text, stable, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/tmp")
     assert remove_volatile_text(text) == stable == str(BadItem("corrupt", text))
-
-
-def hashed(out: Path) -> dict[str, str]:
-    """All files of a job whose hashes or bytes are promised to be the same again."""
-    names = [*out.glob("shards/*.jsonl"), *out.glob("shards/*.safetensors"), *out.glob("*.jsonl")]
-    return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in sorted(names)}
-
-
-def test_zoo_gives_the_same_records_in_every_process_and_folder(tmp_path):
-    """All good and bad images, twice: other processes, hash seeds, working, temporary and output directories."""
-    make_zoo(tmp_path / "zoo")
-    found = []
-    for n in range(2):
-        out, here = tmp_path / f"out-{n}" / ("deeper" * n), tmp_path / f"here-{n}"
-        here.mkdir()
-        argv = ["morph", "--data", tmp_path / "zoo", "--model", "job_models:for_zoo", "--size", "24x32", "--out", out]
-        argv += ["--frames", 3, "--max-l2", 1, "--max-pixels", MAX_PIXELS, "--max-failures", "100%", "--gallery", 0]
-        argv += ["--workers", n, "--decoders", 1 + n, "--threads", 1, "--shard-size", 16, "--progress", "none"]
-        path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": str(n), "TMPDIR": str(here)}
-        command = [sys.executable, "-m", "steerlens_fast.cli", *map(str, argv)]
-        done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
-        assert done.returncode == 3, done.stderr
-        found.append(hashed(out))
-    assert found[0] == found[1] and len(found[0]) > 6
-    reasons = [r["message"] for r in records(out) if r["status"] != "ok"]
-    assert len(reasons) > 30 and not any(" at 0x" in reason for reason in reasons)

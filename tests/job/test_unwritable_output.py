@@ -134,8 +134,7 @@ def run(argv: list[str], shell: str, cwd: Path, **environment) -> subprocess.Com
 @pytest.mark.parametrize(
     "shell, kind, workers",
     [
-        ("2>/dev/full >/dev/full", "lines", 0),
-        ("2>&- >&-", "json", 0),
+        ("2>/dev/full >/dev/full", "json", 0),
         ("<&- 2>&- >&-", "lines", 1),
         ("2>&1 | true", "bar", 0),
     ],
