@@ -3,7 +3,6 @@
 import csv
 import json
 import shlex
-import subprocess
 import sys
 
 import pytest
@@ -136,11 +135,10 @@ def test_same_seed_gives_the_same_files(short, tmp_path):
     again = run_demo(tmp_path, **SHORT)
     for a, b in zip(short.files, again.files):
         assert a.read_bytes() == b.read_bytes(), a.name
-    assert run_demo(tmp_path, **SHORT | {"seed": 1, "pairs": [(3, 8)]}).examples[0].test_index >= 0
 
 
 def test_complex_rule_reaches_its_distance(tmp_path):
-    result = run_demo(tmp_path, [(0, 6)], rule="complex", epochs=2, frames=2, max_l2=1.0)
+    result = run_demo(tmp_path, [(0, 6)], rule="complex", epochs=1, frames=2, max_l2=1.0)
     assert all(abs(m.l2[0, -1] - 1) <= 5e-4 for m in result.examples[0].morphs.values())
 
 
@@ -302,14 +300,3 @@ def test_interrupt_exits_with_status_130(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("steerlens_fast.demo.run_demo", interrupted)
     assert main(["demo", "--out", str(tmp_path)]) == 130
     assert "interrupted" in capsys.readouterr().err
-
-
-def test_help_imports_no_extra():
-    """What the command imports before it knows what is wanted."""
-    code = (
-        "import sys; from steerlens_fast.cli import main\n"
-        "try: main(['demo', '--help'])\nexcept SystemExit: pass\n"
-        "print(sorted({'matplotlib', 'sklearn', 'PIL', 'steerlens_fast.demo.demo'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("[]\n")

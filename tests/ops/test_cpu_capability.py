@@ -17,14 +17,35 @@ PATHS = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH"
 SHAPES = [(45, 61), (64, 96)]  # [H, W]
 WIDTHS = {"default": 0, "avx2": 8, "avx512": 16}
 LOWER = [name for name, width in WIDTHS.items() if width < native.SIMD_WIDTH]
-WRITE = """
-import sys, torch, test_cpu_capability
-torch.save([test_cpu_capability.native.SIMD_WIDTH, *test_cpu_capability.results()], sys.argv[1])
+# One process imports torch, and a fork of it the package with each value of the variable.
+FORKS = """
+import os, sys, torch
+def fork(value):
+    os.environ["STEERLENS_CPU_CAPABILITY"] = value
+    return os.fork() == 0 or os.wait()[1] != 0 and sys.exit("failed with " + repr(value))
 """
-REPLAY = """
-import sys, torch, steerlens_fast
-program = torch.export.load(sys.argv[1] + "/split.pt2").module()
-torch.save(program(torch.load(sys.argv[1] + "/planes.pt")), sys.argv[1] + "/bands.pt")
+IMPORT = """
+for value in sys.argv[1:]:
+    if fork(value):
+        for again in range(2):
+            try:
+                import steerlens_fast
+                sys.exit(print(steerlens_fast.native.SIMD_WIDTH))
+            except ImportError as error:
+                print(error)
+            os.environ["STEERLENS_CPU_CAPABILITY"] = "default"
+        sys.exit()
+"""
+WRITE = """
+folder, *capabilities = sys.argv[1:]
+for capability in capabilities:
+    if fork(capability):
+        import test_cpu_capability
+        width = test_cpu_capability.native.SIMD_WIDTH
+        program, planes = torch.export.load(folder + "/split.pt2").module(), torch.load(folder + "/planes.pt")
+        bands = program(planes) if width else None
+        torch.save([width, bands, *test_cpu_capability.results()], f"{folder}/{capability}.pt")
+        sys.exit()
 """
 
 
@@ -50,19 +71,6 @@ def run(*arguments, **environment):
     )
 
 
-@pytest.mark.skipif(not LOWER, reason="this CPU has no ops on whole planes")
-@pytest.mark.parametrize("capability", LOWER)
-def test_lower_capability_gives_the_same_results(capability, tmp_path):
-    done = run("-c", WRITE, str(tmp_path / "found.pt"), STEERLENS_CPU_CAPABILITY=capability)
-    assert done.returncode == 0, done.stderr
-    used, *theirs = torch.load(tmp_path / "found.pt")
-    assert used == WIDTHS[capability]
-    pairs = list(zip(results(), theirs, strict=True))
-    for ours, other in pairs:
-        assert_close(ours, other, "render")
-    assert any(not torch.equal(ours, other) for ours, other in pairs), "the same kernels ran"
-
-
 class Split(torch.nn.Module):
     """An op on whole planes, with its filters."""
 
@@ -74,33 +82,37 @@ class Split(torch.nn.Module):
         return ops.split_planes(planes, [self.filters], [1], ["complex"])[0]
 
 
-@pytest.mark.skipif(native.SIMD_WIDTH != 16, reason="this CPU has no AVX-512")
-def test_exported_graph_is_valid_with_another_capability(tmp_path):
+@pytest.mark.skipif(not LOWER, reason="this CPU has no ops on whole planes")
+def test_lower_capability_gives_the_same_results(tmp_path):
+    """A graph that was exported here is valid there, too."""
     planes = image(2, 40, 22, dtype=torch.float32)
     torch.export.save(torch.export.export(Split(), (planes,)), tmp_path / "split.pt2")
     torch.save(planes, tmp_path / "planes.pt")
-    done = run("-c", REPLAY, str(tmp_path), STEERLENS_CPU_CAPABILITY="avx2")
+    done = run("-c", FORKS + WRITE, str(tmp_path), *LOWER)
     assert done.returncode == 0, done.stderr
-    assert_close(torch.load(tmp_path / "bands.pt"), Split()(planes), "pyramid")
+    here = results()
+    for capability in LOWER:
+        used, bands, *theirs = torch.load(tmp_path / f"{capability}.pt")
+        assert used == WIDTHS[capability]
+        pairs = list(zip(here, theirs, strict=True))
+        for ours, other in pairs:
+            assert_close(ours, other, "render")
+        assert any(not torch.equal(ours, other) for ours, other in pairs), "the same kernels ran"
+        if used:
+            assert_close(bands, Split()(planes), "pyramid")
 
 
-def test_invalid_env_value_raises():
-    """Also at a second import after the variable was mended: the first one has registered the ops."""
-    again = (
-        "import os, torch\ntry: import steerlens_fast\n"
-        "except ImportError: os.environ['STEERLENS_CPU_CAPABILITY'] = 'default'\n"
-    )
-    for script in ("import steerlens_fast", again + "import steerlens_fast"):
-        done = run("-c", script, STEERLENS_CPU_CAPABILITY="avx")
-        assert done.returncode == 1
-        message = "STEERLENS_CPU_CAPABILITY must be avx512, avx2 or default, got 'avx'"
-        assert f"ImportError: the environment variable {message}" in done.stderr
+def test_env_value_chooses_the_capability_or_raises():
+    """An empty or higher value means the CPU's own. A second import after an invalid one raises, too.
 
-
-@pytest.mark.parametrize("value", ["", "avx512"])
-def test_empty_or_higher_env_value_uses_the_cpus_own(value):
-    done = run("-c", "import steerlens_fast; print(steerlens_fast.native.SIMD_WIDTH)", STEERLENS_CPU_CAPABILITY=value)
-    assert done.returncode == 0 and int(done.stdout) >= native.SIMD_WIDTH, done.stderr
+    Although the variable was mended: the first import has registered the ops.
+    """
+    done = run("-c", FORKS + IMPORT, "avx", "", "avx512")
+    assert done.returncode == 0, done.stderr
+    message = "the environment variable STEERLENS_CPU_CAPABILITY must be avx512, avx2 or default, got 'avx'"
+    first, second, *widths = done.stdout.splitlines()
+    assert message in first and message in second
+    assert len(widths) == 2 and all(int(width) >= native.SIMD_WIDTH for width in widths), done.stdout
 
 
 def test_missing_ops_raise(monkeypatch):

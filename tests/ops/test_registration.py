@@ -5,6 +5,7 @@ import torch
 import torch._dynamo.testing
 from cases import OPS, RAW, case, image, normal, shapes_of
 from op_results import as_list, leaves_of
+from pairwise import merged
 from small_cases import SMALL_CASES
 from tolerances import assert_close
 from torch.utils import _pytree
@@ -22,14 +23,55 @@ def fresh_compiler():
     torch.compiler.reset()
 
 
+def compiled(function):
+    """Traced with its derivative, as for every compiler; test_transform_matrix.py has one case of torch's own."""
+    return torch.compile(function, fullgraph=True, backend="aot_eager")
+
+
 # --- Ops
 
 
-@pytest.mark.parametrize("case_", SMALL_CASES.values(), ids=SMALL_CASES)
-def test_opcheck_passes(case_, device):
-    """Schema, autograd registration, fakes and AOT dispatch with dynamic shapes."""
-    args, _ = leaves_of(case_.build(torch.float64, device), case_.op)
-    torch.library.opcheck(getattr(RAW, case_.op).default, args)
+# One case for each way to compute a derivative.
+DERIVATIVES = [
+    "split_bands-odd",
+    "split_bands-pairs",
+    "merge_bands-odd",
+    "merge_bands-pairs",
+    "pair",
+    "unpair",
+    "polar_split",
+    "polar_split_backward",
+    "polar_join",
+    "polar_join_backward",
+    "step-rule0_real",
+    "step-rule1_complex",
+    "step_backward-rule0_complex",
+    "extrapolate-rule0_joint_real",
+    "extrapolate-rule1_joint_pairs",
+    "extrapolate-rule1_amplitude_both",
+    "extrapolate_backward-rule0_joint_both",
+]
+
+
+def opcheck(label: str, device: torch.device, **options) -> None:
+    op = SMALL_CASES[label].op
+    args, _ = leaves_of(SMALL_CASES[label].build(torch.float64, device), op)
+    torch.library.opcheck(getattr(RAW, op).default, args, **options)
+
+
+@merged
+@pytest.mark.parametrize("label", SMALL_CASES)
+def test_schema_autograd_and_fakes_are_registered(label, device):
+    opcheck(label, device, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+
+
+@pytest.mark.parametrize("label", DERIVATIVES)
+def test_derivatives_are_traced_with_dynamic_sizes(label, device):
+    opcheck(label, device, test_utils="test_aot_dispatch_dynamic")
+
+
+def test_derivatives_of_every_op_are_traced():
+    assert {SMALL_CASES[label].op for label in DERIVATIVES} == set(OPS)
 
 
 @pytest.mark.slow
@@ -43,8 +85,7 @@ def test_compiled_op_has_one_graph_and_the_same_gradients(case_, device):
         grads = torch.autograd.grad(sum(o.abs().square().sum() for o in outs), leaves, allow_unused=True)
         return [*outs, *[g for g in grads if g is not None]]
 
-    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
-    for a, e in zip(run(compiled), run(function), strict=True):
+    for a, e in zip(run(compiled(function)), run(function), strict=True):
         assert_close(a, e, "compiled", like=1e-2)
 
 
@@ -64,15 +105,15 @@ def family(synthesis, edit="joint", **options):
 
 
 @pytest.mark.slow
-@syntheses
+@pytest.mark.parametrize("synthesis, dtype", [("real", torch.float32), ("adjoint", torch.float64)], ids=str)
 def test_compiled_module_is_equal(synthesis, dtype, device):
     pyramid = SteerablePyramid((17, 20), synthesis=synthesis)
     x = image(2, 3, 17, 20, dtype=dtype, device=device)
-    analyze = torch.compile(pyramid, fullgraph=True)
-    synthesize = torch.compile(pyramid.synthesize, fullgraph=True)
+    analyze = compiled(pyramid)
+    synthesize = compiled(pyramid.synthesize)
     assert_same_trees(analyze(x), pyramid(x))
     assert_close(synthesize(pyramid(x)), x, "reconstruction", absolute=True)
-    some = torch.compile(lambda t: pyramid.analyze(t, scales=[1], residuals=False), fullgraph=True)
+    some = compiled(lambda t: pyramid.analyze(t, scales=[1], residuals=False))
     assert_same_trees(some(x).bands[1], pyramid(x).bands[1])
 
 
@@ -83,7 +124,7 @@ def test_compiled_gradients_are_equal(synthesis, device):
     loss = lambda t: pyramid.synthesize(pyramid(t).map(lambda b: b * b.abs())).square().sum()
     x = image(2, 16, 12, device=device).requires_grad_()
     (expected,) = torch.autograd.grad(loss(x), x)
-    (actual,) = torch.autograd.grad(torch.compile(loss, fullgraph=True)(x), x)
+    (actual,) = torch.autograd.grad(compiled(loss)(x), x)
     assert_close(actual, expected, "compiled")
 
 
@@ -99,21 +140,23 @@ def test_dynamic_batch_compiles_once(device):
 
 
 @pytest.mark.slow
-@syntheses
-@pytest.mark.parametrize("edit, rule", [("phase", "complex"), ("joint", "complex"), ("joint", "polar")])
+@pytest.mark.parametrize(
+    "edit, rule, synthesis",
+    [("phase", "complex", "real"), ("joint", "complex", "adjoint"), ("joint", "polar", "real")],
+)
 def test_compiled_render_is_equal(edit, rule, synthesis, device):
     csp = family(synthesis, edit, rule=rule)
     x, g = image(2, 3, 16, 19, device=device), normal(2, 3, 16, 19, device=device)
     factors = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64, device=device)
     render = lambda x, g, f: csp.prepare(x, g).render(f, bounds=(0, 1))
-    assert_close(torch.compile(render, fullgraph=True)(x, g, factors), render(x, g, factors), "compiled")
+    assert_close(compiled(render)(x, g, factors), render(x, g, factors), "compiled")
 
 
 @pytest.mark.slow
 def test_compiled_pixel_render_is_equal(device):
     x, g = image(2, 3, 8, 8, device=device), normal(2, 3, 8, 8, device=device)
     render = lambda x, g: PixelFamily(0.1).prepare(x, g).render([0.0, 1.0], bounds=(0, 1))
-    assert_close(torch.compile(render, fullgraph=True)(x, g), render(x, g), "compiled")
+    assert_close(compiled(render)(x, g), render(x, g), "compiled")
 
 
 class RoundTrip(torch.nn.Module):
@@ -136,8 +179,7 @@ class Render(torch.nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strict", [True, False])
-@syntheses
+@pytest.mark.parametrize("synthesis, strict", [("real", True), ("adjoint", False)])
 def test_exported_module_is_equal(synthesis, strict, device):
     """With a dynamic batch; Coefficients pass as the pytree they are."""
     module = RoundTrip(SteerablePyramid((17, 20), synthesis=synthesis))
@@ -172,5 +214,5 @@ def test_masks_made_by_the_compiler_work_in_eager_mode(device):
     """A geometry first met while compiling: its cached masks are real tensors."""
     pyramid = SteerablePyramid((16, 16), width=1.125)
     x = image(2, 16, 16, device=device)
-    torch.compile(lambda t: pyramid.synthesize(pyramid(t)), fullgraph=True, backend="aot_eager")(x)
+    compiled(lambda t: pyramid.synthesize(pyramid(t)))(x)
     assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)

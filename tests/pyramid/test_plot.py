@@ -101,10 +101,9 @@ def test_missing_parts_are_labelled():
     assert drawn["band 1 0"].get_ylabel() == "scale 1\n1/8 cycles/pixel"  # the image's size is not known
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (31, 97), (200, 16)])
-def test_images_of_any_shape_and_constant_images(shape):
-    c = SteerablePyramid(shape)(torch.full(shape, 0.5))
-    for show in SHOWS:
+def test_images_of_any_shape_and_constant_images():
+    for show, shape in zip(SHOWS, [(8, 8), (31, 97), (200, 16), (8, 8)], strict=True):
+        c = SteerablePyramid(shape, height=1)(torch.full(shape, 0.5))
         plot_pyramid(c, show=show).savefig(io.BytesIO(), dpi=30)
 
 

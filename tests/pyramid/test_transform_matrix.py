@@ -3,12 +3,13 @@
 Each combination equals eager float64, or raises an error that names the cause (REFUSED).
 """
 
+from functools import partial
 from itertools import product
 
 import pytest
 import torch
 from cases import image, normal
-from pairwise import covering
+from pairwise import covering, run_all
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerableLens, SteerablePyramid
@@ -151,16 +152,21 @@ REFUSED = {
     for cell in INSIDE
     if cell != "plain"
 }
-# Compiling and exporting take seconds: every part plainly and backward, the other cells for parts of each kind.
+# Compiling and exporting take seconds: every part with dynamic sizes, plainly or backward; parts of each kind else.
 EVERY_PART = "plain", "backward"
 SOME_PARTS = "forward", "synthesize_adjoint", "render_pixel_bands", "render_csp_joint"
 
 
+def included(way, cell, name) -> bool:
+    if way == "eager":
+        return False  # a test of its own
+    return name in SOME_PARTS or (way.endswith("dynamic") and cell in EVERY_PART)
+
+
 def cells():
-    every = product(WAYS, CELLS, PARTS)
-    for way, cell, name in covering(c for c in every if c[0] == "eager" or c[1] in EVERY_PART or c[2] in SOME_PARTS):
+    for way, cell, name in covering(c for c in product(WAYS, CELLS, PARTS) if included(*c)):
         quick = name in ("forward", "render_pixel_bands") and cell != "double"
-        quick |= way == "eager" or (way, cell) in REFUSED
+        quick |= (way, cell) in REFUSED
         yield pytest.param(way, cell, name, marks=() if quick else pytest.mark.slow)
 
 
@@ -175,9 +181,19 @@ def as_list(out):
     return [out] if isinstance(out, torch.Tensor) else list(out)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_parts_in_eager_mode_equal_autograd(cell):
+    run_all((name, partial(check_part, "eager", cell, name)) for name in PARTS)
+
+
 @pytest.mark.parametrize("way, cell, name", list(cells()))
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 def test_part_equals_eager_mode_or_raises(way, cell, name):
+    check_part(way, cell, name)
+
+
+def check_part(way, cell, name):
     part, inputs = PARTS[name], inputs_of(name, 2, 2)
     function = INSIDE[cell](part) if cell in INSIDE else part
     if (way, cell) in REFUSED:
@@ -208,14 +224,13 @@ def expected_of(cell, part, inputs):
     return backward(part, *inputs) if cell in ("grad", "backward") else double_backward(part, *inputs)
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_pyramid_and_family_made_in_a_compiled_function(dynamic):
+def test_pyramid_and_family_made_in_a_compiled_function():
     inputs = inputs_of("render_csp_phase", 2, 3)
 
     def function(t, g, f):
         return CSPFamily(SteerablePyramid((16, 12), height=1), eps=0.2).prepare(t, g).render(f)
 
-    run = torch.compile(function, backend="eager", fullgraph=True, dynamic=dynamic)
+    run = torch.compile(function, backend="eager", fullgraph=True, dynamic=True)
     assert_close(run(*inputs), function(*inputs), "compiled")
 
 
