@@ -10,7 +10,9 @@ Environment variables:
     MAX_JOBS                    how many files to compile at a time
 """
 
+import itertools
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -45,6 +47,13 @@ CUDA_MACROS = [("USE_CUDA", "1")]  # torch's CUDA entry points
 # -g0 undoes the -g among Python's own flags. Symbols stay hidden but for those of exports.cpp.
 CXX_FLAGS = "-std=c++17 -O3 -g0 -fno-math-errno -fno-trapping-math -fvisibility=hidden -Wall -Wextra".split()
 NVCC_FLAGS = "-std=c++17 -O3 --expt-relaxed-constexpr -Xcompiler=-fvisibility=hidden,-Wall,-Wextra".split()
+# The CPU levels above the default one, for which csrc/cpu/kernels is compiled, too: {name: (SIMD width in floats,
+# flags)}. No more features than csrc/cpu/capability.cpp looks for. No -march=x86-64-v4: GCC 10 does not know it, and
+# clang then prefers registers of half the width.
+AVX2 = "-mavx2 -mfma -mbmi -mbmi2".split()
+AVX512 = "-mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl".split()
+X86_MACRO = ["-DSTEERLENS_X86_LEVELS"]
+X86_LEVELS = {"avx2": (8, AVX2), "avx512": (16, AVX2 + AVX512)}
 CUDA_ARCHS = ("8.0", "9.0", "10.0")  # those of them that nvcc knows; PTX of the last carries newer GPUs
 
 
@@ -148,13 +157,36 @@ def nvcc_flags(archs, device="cuda"):
     return NVCC_FLAGS + gencode(archs) + report + system_includes(device)
 
 
-def extensions(toolkit, reason):
+def cpu_levels(machine):
+    """{name: flags} of the levels that the kernels are compiled for, on a type of machine."""
+    x86 = machine.lower() in ("x86_64", "amd64") and os.name != "nt"  # the flags are those of GCC and clang
+    levels = {"default": (0, [])} | (X86_LEVELS if x86 else {})
+    return {
+        name: [*flags, f"-DSTEERLENS_CPU_LEVEL=cpu_{name}", f"-DSTEERLENS_SIMD_WIDTH={width}"] + X86_MACRO * x86
+        for name, (width, flags) in levels.items()
+    }
+
+
+class KernelExtension(Extension):
+    """An extension with sources that are compiled once for each CPU level, each with flags of its own."""
+
+    def __init__(self, *args, kernels, levels, kernel_flags, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.kernels, self.levels, self.kernel_flags = kernels, levels, kernel_flags
+
+    @property
+    def num_objects(self):
+        return len(self.sources) + len(self.kernels) * len(self.levels)
+
+
+def extensions(toolkit, reason, machine=None):
     """What is built: _C, and with a toolkit _C_cuda."""
     device, archs = "cpu", ""
     if toolkit:
         device = "cuda"
         cpp_extension.CUDA_HOME = toolkit[0]  # torch would take it from PATH, where nvcc may be a wrapper
         archs = cuda_archs(f"{toolkit[0]}/bin/nvcc")
+    levels = cpu_levels(machine or platform.machine())
     build_facts = {  # what build_info() repeats
         "STEERLENS_VERSION": version(),
         "STEERLENS_TORCH_BUILT": torch.__version__,
@@ -162,9 +194,11 @@ def extensions(toolkit, reason):
         "STEERLENS_NVCC": toolkit[1] if toolkit else "",
         "STEERLENS_CUDA_ARCHS": archs,
         "STEERLENS_BUILD_REASON": reason,
+        "STEERLENS_CPU_LEVELS": ", ".join(levels),
     }
     cxx = CXX_FLAGS + [f'-D{name}="{value}"' for name, value in build_facts.items()] + system_includes(device)
-    cpp, cu, headers = (sorted(map(str, Path("csrc").glob(p))) for p in ("**/*.cpp", "cuda/*.cu", "**/*.*h"))
+    patterns = ("**/*.cpp", "cpu/kernels/*.cpp", "cuda/*.cu", "**/*.*h")
+    cpp, kernels, cu, headers = (sorted(map(str, Path("csrc").glob(pattern))) for pattern in patterns)
     shared = dict(
         include_dirs=[os.path.abspath("csrc")],  # absolute, since ninja runs in the build folder
         # Not torch_python: the ops need libtorch alone. No rpath: `import torch` has loaded these before us.
@@ -172,13 +206,16 @@ def extensions(toolkit, reason):
         language="c++",
     )
     libraries = ["c10", "torch", "torch_cpu"]
-    cpu = Extension(
+    cpu = KernelExtension(
         "steerlens_fast._C",
-        sources=cpp,
-        depends=headers,  # what rebuilds it when changed
+        sources=[source for source in cpp if source not in kernels],
+        kernels=kernels,
+        levels=levels,
+        kernel_flags=CXX_FLAGS,
+        depends=headers + kernels,  # what rebuilds it when changed
         define_macros=MACROS,
         libraries=libraries,
-        extra_compile_args={"cxx": cxx},
+        extra_compile_args={"cxx": cxx + X86_MACRO * (len(levels) > 1)},
         **shared,
     )
     if not toolkit:
@@ -292,8 +329,24 @@ class Build(cpp_extension.BuildExtension):
 
     def build_extensions(self):
         print(f"steerlens_fast: {self.decision}", flush=True)
-        with progress(self.build_temp, sum(len(extension.sources) for extension in self.extensions)):
+        count = sum(getattr(one, "num_objects", len(one.sources)) for one in self.extensions)
+        with progress(self.build_temp, count):
             super().build_extensions()
+
+    def build_extension(self, extension):
+        if isinstance(extension, KernelExtension):
+            objects = [self.compile_kernels(extension, level) for level in extension.levels]
+            extension.extra_objects = list(itertools.chain(*objects))
+        super().build_extension(extension)
+
+    def compile_kernels(self, extension, level):
+        """Compile the kernels for one CPU level; return their object files."""
+        return self.compiler.compile(
+            extension.kernels,
+            output_dir=f"{self.build_temp}/{level}",
+            extra_postargs={"cxx": extension.kernel_flags + extension.levels[level]},
+            depends=extension.depends,
+        )
 
 
 class Wheel(bdist_wheel):

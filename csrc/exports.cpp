@@ -5,9 +5,8 @@
 #include <string>
 
 #include "args/planes.h"
-#include "cpu/clones.h"
+#include "cpu/capability.h"
 #include "cpu/parallel.h"
-#include "cpu/planes/capability.h"
 #include "memory.h"
 
 #if defined(_WIN32)
@@ -45,12 +44,12 @@ STEERLENS_EXPORT const char* steerlens_build_info() {
          "\ncompiler=" __VERSION__;
 }
 
-// The version of the ops on whole planes that this process runs.
+// The CPU level whose kernels this process runs.
 STEERLENS_EXPORT const char* steerlens_cpu_capability() { return steerlens::cpu_capability_name(); }
 
 // The value of STEERLENS_CPU_CAPABILITY if it is invalid, else "".
 STEERLENS_EXPORT const char* steerlens_invalid_cpu_capability() {
-  return steerlens::invalid_cpu_capability().c_str();
+  return steerlens::invalid_cpu_capability();
 }
 
 // The width of the blocks in which filters are laid out; 0 where there are no ops on whole planes.
@@ -62,7 +61,7 @@ STEERLENS_EXPORT bool steerlens_plane_side_supported(int64_t side) {
 }
 
 // How many parallel loops the ops have run in this process.
-STEERLENS_EXPORT int64_t steerlens_parallel_regions() { return steerlens::parallel_regions.load(); }
+STEERLENS_EXPORT int64_t steerlens_parallel_regions() { return steerlens::parallel_regions(); }
 
 // Asks the kernel for huge pages in a large, fresh buffer.
 STEERLENS_EXPORT void steerlens_advise_huge_pages(uint64_t data, uint64_t bytes) {

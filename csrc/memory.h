@@ -3,8 +3,7 @@
 // such blocks to the kernel at every free).
 #pragma once
 
-#include <cstdint>
-#include <cstring>
+#include "math/common.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -34,7 +33,7 @@ inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] uint
 
 // Copies with non-temporal stores into a large buffer that will not be read soon: a plain store would first read the
 // cache line that it overwrites. The caller calls end_stream() before other threads may read the result.
-inline void stream(char* to, const char* from, uint64_t bytes) {
+SL_INLINE void stream(char* to, const char* from, uint64_t bytes) {
 #if defined(__SSE2__)
   constexpr uint64_t kVector = sizeof(__m128i);
   const uint64_t head = (kCacheLine - reinterpret_cast<uint64_t>(to) % kCacheLine) % kCacheLine;
@@ -53,7 +52,7 @@ inline void stream(char* to, const char* from, uint64_t bytes) {
 }
 
 // Orders this thread's streaming stores before its later stores.
-inline void end_stream() {
+SL_INLINE void end_stream() {
 #if defined(__SSE2__)
   _mm_sfence();
 #endif

@@ -55,11 +55,10 @@ def build_info() -> dict:
     -------
     dict
         ``version``, ``cuda`` (whether this process has CUDA kernels), ``cuda_archs`` and ``nvcc`` ("" where none were
-        built), ``reason`` (for that),
-        ``torch_built`` and ``torch_target`` (the torch of the build, and the oldest that the extension runs with),
-        ``cpu_levels`` (of most ops), ``cpu_capability`` (of the ops on whole planes: "avx512", "avx2" or "default"),
-        ``compiler``; ``torch``, the version in this process; ``torch_mismatch``, the effect of a difference between the
-        two, or "".
+        built), ``reason`` (for that), ``torch_built`` and ``torch_target`` (the torch of the build, and the oldest that
+        the extension runs with), ``cpu_levels`` (that the kernels were compiled for), ``cpu_capability`` (the level of
+        this process: "avx512", "avx2" or "default"), ``compiler``; ``torch``, the version in this process;
+        ``torch_mismatch``, the effect of a difference between the two, or "".
 
     Examples
     --------

@@ -4,6 +4,7 @@ archive."""
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -44,7 +45,9 @@ def test_build_info_has_all_keys():
     assert isinstance(info["cuda"], bool)
     assert bool(info["cuda_archs"]) == bool(info["nvcc"]) >= info["cuda"]
     assert info["torch_target"] == "2.10"
-    assert info["cpu_levels"] and info["compiler"]
+    assert info["compiler"]
+    x86 = platform.machine().lower() in ("x86_64", "amd64") and os.name != "nt"
+    assert info["cpu_levels"] == ("default, avx2, avx512" if x86 else "default")  # by every compiler
     assert {"default": 0, "avx2": 8, "avx512": 16}[info["cpu_capability"]] == native.SIMD_WIDTH
 
 
@@ -107,6 +110,17 @@ def test_libraries_need_torch_and_no_python():
         assert not re.search(rb"libpython|libtorch_python|\0_?Py[A-Z][a-z]+_\w+\0", text), path.name
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64" or not shutil.which("objdump"), reason="no x86-64, or no objdump")
+def test_only_kernels_of_a_cpu_level_use_avx():
+    """The linker merges functions of the same name: one with AVX code would then be called on CPUs without AVX."""
+    command = ["objdump", "-d", "--no-show-raw-insn", "--no-addresses", native.LIBRARY]
+    code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    functions = re.findall(r"^<(\S+)>:\n((?:.+\n)*)", code, re.M)
+    using_avx = {name for name, body in functions if re.search(r"\tv\w+ .*%[xyz]mm", body)}
+    assert any("cpu_avx512" in name for name in using_avx)
+    assert not [name for name in using_avx if "cpu_avx" not in name]
+
+
 # --- Imports between folders
 
 
@@ -128,12 +142,14 @@ def test_host_and_device_never_include_each_other():
         assert not re.search(r'#include ["<].*cpu/', path.read_text()), path.name
     for path in ROOT.glob("csrc/math/*"):
         assert not re.search(r'#include ["<](torch|ATen|c10)', path.read_text()), f"{path.name}: tensors in math/"
+    for path in [*ROOT.glob("csrc/cpu/kernels/*"), *ROOT.glob("csrc/kernel_args/*"), *ROOT.glob("csrc/cpu/planes/*.h")]:
+        assert not re.search(r'#include ["<](torch|.*checks\.h|.*/args/)', path.read_text()), f"{path.name}: tensors"
 
 
 def test_both_devices_have_the_same_files():
     """The ops on whole planes exist for the CPU only."""
     names = lambda folder, ending: {p.stem for p in (ROOT / "csrc" / folder).glob(f"*{ending}")}
-    assert names("cpu", ".cpp") == names("cuda", ".cu")
+    assert names("cpu/kernels", ".cpp") - {"planes"} == names("cuda", ".cu") <= names("cpu", ".cpp")
     assert names("cpu/planes", "_planes.h") == set(PLANE_OPS)
 
 

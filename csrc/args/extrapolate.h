@@ -3,89 +3,16 @@
 #pragma once
 
 #include "../checks.h"
-#include "../math/extrapolate.h"
+#include "../kernel_args/extrapolate.h"
 #include "step.h"
 
 namespace steerlens {
-
-// What frames hold: the real parts Re(c_j); the complex c_j; or the real parts of two orientations as
-// one complex number, [F, N, ceil(K/2), h, w], so that one FFT serves both.
-enum class Form : int { kReal = 0, kComplex = 1, kPairs = 2 };
 
 inline Form check_form(const char* op, const ArgName& name, int64_t form, bool pairs = true) {
   if (form < 0 || form > (pairs ? 2 : 1))
     fail(op, name, " must be 0 (real)", pairs ? ", 1 (complex) or 2 (pairs)" : " or 1 (complex)",
          ", got ", form);
   return static_cast<Form>(form);
-}
-
-template <typename T>
-struct FrameArgs {
-  int64_t frames;
-  int64_t planes, area, orientations;  // a plane has `area` coefficients, in all its orientations
-  Rule rule;
-  Form form;        // of frames_out
-  int frame_parts;  // 2 where grad_frames are complex, else 1
-  const Cplx<T>* coefficients;
-  const T *phase_step, *amplitude_step;  // null where nothing moves
-  const T *phase_factors, *amplitude_factors;
-  int64_t factor_stride;  // factors are [F, factor_stride ? planes : 1]
-  T* frames_out;          // written by extrapolate
-  const T* grad_frames;   // read by extrapolate_backward
-  Cplx<T>* grad_coefficients;
-  T *grad_phase_step, *grad_amplitude_step;
-};
-
-template <typename T>
-SL_FN int64_t factor_index(const FrameArgs<T>& args, int64_t frame, int64_t plane) {
-  return args.factor_stride ? frame * args.planes + plane : frame;
-}
-
-// A pair of orientations, counted through all planes.
-struct OrientationPair {
-  int64_t plane;
-  int64_t first;  // the index of its first coefficient
-  int64_t band;   // coefficients of one orientation
-  bool has_second;
-};
-
-template <typename T>
-SL_FN int64_t pairs_per_plane(const FrameArgs<T>& args) {
-  return pairs_of(args.orientations);
-}
-
-template <typename T>
-SL_FN OrientationPair pair_at(const FrameArgs<T>& args, int64_t pair) {
-  const int64_t plane = pair / pairs_per_plane(args), k = pair % pairs_per_plane(args) * 2;
-  const int64_t band = args.area / args.orientations;
-  return {plane, plane * args.area + k * band, band, k + 1 < args.orientations};
-}
-
-// Calls body.template run<Extrapolation<...>>() for the coordinates that move: the choice is made once,
-// outside every loop.
-template <typename Body>
-SL_INLINE void for_edit(bool phase, bool amplitude, Rule rule, const Body& body) {
-  if (!amplitude) {
-    if (phase)
-      body.template run<Extrapolation<true, false, Rule::kComplex>>();
-    else
-      body.template run<Extrapolation<false, false, Rule::kComplex>>();
-  } else if (rule == Rule::kComplex) {
-    if (phase)
-      body.template run<Extrapolation<true, true, Rule::kComplex>>();
-    else
-      body.template run<Extrapolation<false, true, Rule::kComplex>>();
-  } else {
-    if (phase)
-      body.template run<Extrapolation<true, true, Rule::kPolar>>();
-    else
-      body.template run<Extrapolation<false, true, Rule::kPolar>>();
-  }
-}
-
-template <typename T, typename Body>
-SL_INLINE void for_extrapolation(const FrameArgs<T>& args, const Body& body) {
-  for_edit(args.phase_step != nullptr, args.amplitude_step != nullptr, args.rule, body);
 }
 
 // What extrapolate and its backward read; a coordinate without a step does not move.

@@ -3,34 +3,9 @@
 #pragma once
 
 #include "../checks.h"
+#include "../kernel_args/pair.h"
 
 namespace steerlens {
-
-template <typename T>
-struct PairArgs {
-  int64_t run, runs, area;
-  bool complex_planes;   // pair: planes are complex, their real parts are taken
-  const void* planes;    // pair: [runs * run, area]
-  Cplx<T>* pairs_out;    // pair: [runs * ceil(run/2), area]
-  const Cplx<T>* pairs;  // unpair
-  T* planes_out;         // unpair
-};
-
-template <typename T>
-SL_FN int64_t pairs_per_run(const PairArgs<T>& args) {
-  return pairs_of(args.run);
-}
-
-// The first of the two planes of a pair; the second, where it exists, is the next.
-template <typename T>
-SL_FN int64_t first_plane(const PairArgs<T>& args, int64_t pair) {
-  return pair / pairs_per_run(args) * args.run + pair % pairs_per_run(args) * 2;
-}
-
-template <typename T>
-SL_FN bool has_second(const PairArgs<T>& args, int64_t pair) {
-  return pair % pairs_per_run(args) * 2 + 1 < args.run;
-}
 
 // What pair (from planes to pairs) and unpair (from pairs to planes) have in common.
 struct PairTensors {

@@ -1,19 +1,15 @@
 // The arguments of split_planes and merge_planes. A group of bands is as in bands.h, in the full layout.
 #pragma once
 
-#include <array>
-
 #include "../checks.h"
+#include "../kernel_args/planes.h"
 #include "../math/bands.h"
 #include "bands.h"
 #include "extrapolate.h"
 
 namespace steerlens {
 
-constexpr int64_t kMaxSimdWidth = 16;
-
-// The largest prime factor of a side (a radix of cpu/planes/fft.h), and the largest side.
-constexpr int64_t kMaxPrime = 61;
+// The largest side.
 constexpr int64_t kMaxSide = int64_t{1} << 14;
 
 inline bool side_in_range(int64_t n) { return n >= 1 && n <= kMaxSide; }
@@ -32,17 +28,6 @@ inline void check_side(const char* op, const ArgName& name, int64_t n) {
     fail(op, name, " must have no prime factor above ", kMaxPrime, ", got ", n);
 }
 
-// The number of blocks of `simd_width` rows or columns that n of them fill.
-constexpr int64_t blocks_of(int64_t n, int64_t simd_width) {
-  return (n + simd_width - 1) / simd_width;
-}
-
-// One block of rows of the image's spectrum: for each, the band's row, or -1 where the band has none.
-struct RowBlock {
-  int64_t index;
-  std::array<int64_t, kMaxSimdWidth> rows;
-};
-
 // The blocks of which a band of h rows has at least one row.
 inline std::vector<RowBlock> row_blocks(int64_t h, int64_t H, int64_t simd_width) {
   std::vector<RowBlock> out;
@@ -58,34 +43,6 @@ inline std::vector<RowBlock> row_blocks(int64_t h, int64_t H, int64_t simd_width
   }
   return out;
 }
-
-// One group of bands. Its form says what the bands hold: kReal, real parts (merge_planes also reads them from
-// complex bands); kComplex, complex numbers; kPairs, the real parts of two orientations as one complex number.
-struct PlaneGroup {
-  const float* filter;  // [K, h, w]
-  float* bands_out;     // split_planes: [N, K, h, w]
-  const float* bands;   // merge_planes: [N, num_stored, h, w]
-  int64_t K, h, w;
-  int i_power;  // multiply by i^i_power
-  Form form;
-  int stride;  // floats per sample of the bands
-  std::vector<RowBlock> row_blocks;
-  // The filter as the kernels read it, see cpu/planes/filter_blocks.h.
-  const float* filter_blocks;        // [K, row blocks, w, SIMD width]
-  std::vector<uint8_t> zero_blocks;  // [K, row blocks]: whether all of a block is 0
-
-  // Real bands share their complex FFTs, two orientations each.
-  bool paired() const { return form != Form::kComplex; }
-  // Whether the i-th transform is that of a real band without a partner.
-  bool unpaired(int64_t i) const { return paired() && 2 * i + 1 == K; }
-  int64_t transforms() const { return paired() ? pairs_of(K) : K; }  // complex FFTs of a plane
-  int64_t num_stored() const { return form == Form::kPairs ? pairs_of(K) : K; }
-};
-
-struct PlaneArgs {
-  int64_t count, H, W;  // planes
-  std::vector<PlaneGroup> groups;
-};
 
 inline void check_cpu(const char* op, const ArgName& name, const Tensor& t) {
   if (t.is_cuda()) fail(op, name, " must be on the CPU, got ", device_text(t));

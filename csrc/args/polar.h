@@ -1,19 +1,10 @@
-// The arguments of polar_split, polar_join and their backwards: flat arrays of one length.
+// The arguments of polar_split, polar_join and their backwards.
 #pragma once
 
 #include "../checks.h"
+#include "../kernel_args/polar.h"
 
 namespace steerlens {
-
-// Arrays that an op does not have are null.
-template <typename T>
-struct PolarArgs {
-  int64_t count;
-  const Cplx<T>* coefficients;  // or the gradient of polar_join's output
-  const T *amplitude, *phase;   // or the gradients of polar_split's outputs
-  Cplx<T>* out_coefficients;
-  T *out_amplitude, *out_phase;
-};
 
 struct PolarSplit {
   Tensor coefficients;

@@ -1,27 +1,32 @@
-// Parallel loops on torch's thread pool.
+// Parallel loops on torch's threads, for code that does not include torch.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-
-#include <atomic>
 #include <cstdint>
 
 namespace steerlens {
 
-// How often parallel_rows has been called in this process, for tests: each call may wait for threads that a busy
-// machine does not run.
-inline std::atomic<int64_t> parallel_regions{0};
-
 // A task of fewer elements costs less than waking a thread for it.
 constexpr int64_t kElementsPerTask = 16384;
 
-// Calls body(begin, end) for ranges of [0, rows), on torch's threads; a row has `elements` elements. torch
-// passes on an exception that is thrown inside a task.
+// Calls body(context, begin, end) for ranges of [0, count) of at least `grain`, on torch's threads. torch passes on
+// an exception that is thrown inside a task.
+void parallel_ranges(int64_t count, int64_t grain,
+                     void (*body)(const void* context, int64_t begin, int64_t end),
+                     const void* context);
+
+int64_t num_threads();
+
+// How often a parallel loop has been entered in this process, for tests: each call may wait for threads that a busy
+// machine does not run.
+int64_t parallel_regions();
+
+// Calls body(begin, end) for ranges of [0, rows); a row has `elements` elements.
 template <typename Body>
 void parallel_rows(int64_t rows, int64_t elements, const Body& body) {
-  const int64_t grain = 1 + kElementsPerTask / (1 + elements);
-  parallel_regions.fetch_add(1, std::memory_order_relaxed);
-  torch::stable::parallel_for(0, rows, grain, body);
+  const auto call = [](const void* context, int64_t begin, int64_t end) {
+    (*static_cast<const Body*>(context))(begin, end);
+  };
+  parallel_ranges(rows, 1 + kElementsPerTask / (1 + elements), call, &body);
 }
 
 }  // namespace steerlens

@@ -5,8 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-// Always inlined: the clones of a function that cpu/clones.h makes for several CPU levels cover only the code that
-// is inlined into it.
+// Always inlined: a copy of its own, compiled for one CPU level, could be linked into another (cpu/levels.h).
 #if defined(__GNUC__) || defined(__CUDACC__)
 #define SL_INLINE inline __attribute__((always_inline))
 #else

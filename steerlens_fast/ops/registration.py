@@ -47,7 +47,7 @@ def plane_op(name: str, args) -> Callable:
     """Return what :func:`call` calls with ``args``, for an op on whole planes, which not every CPU has."""
     if not native.SIMD_WIDTH and _takes_cpu_kernel(args):
         raise RuntimeError(
-            f"{name} needs a CPU with AVX2 or AVX-512, a build by GCC 12 or newer and an environment where "
+            f"{name} needs an x86-64 CPU with AVX2 or AVX-512, a build by GCC or clang and an environment where "
             "STEERLENS_CPU_CAPABILITY is not 'default'; build_info()['cpu_capability'] is 'default' here"
         )
     return _function(name, args)

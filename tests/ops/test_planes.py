@@ -17,7 +17,7 @@ from steerlens_fast.pyramid import backend, bank
 from steerlens_fast.pyramid.bank import Bank, Part
 from steerlens_fast.pyramid.filters import Geometry, max_scales
 
-pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="this CPU is not x86-64-v3, or the compiler not GCC")
+pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="this CPU has no AVX2")
 REAL, COMPLEX, PAIRS = 0, 1, 2
 PAST_THE_CACHES = 16 << 20  # bytes of a result from which on it is written past them
 

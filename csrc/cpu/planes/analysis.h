@@ -5,36 +5,24 @@
 //   write_two_blocks(k, block, y, ComplexVec)  the same of this block and of the next one
 #pragma once
 
+#include "../../math/bands.h"
 #include "executor.h"
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 struct Analysis {
   const PlaneArgs& args;
   const FftTables& ffts;
-  const std::vector<RowBlock> image_blocks = row_blocks(args.H, args.H, kSimdWidth);
 
   // plane [H, W] -> spectrum[block * W + x], the elements of a vector being the rows of a row block.
   template <typename Executor>
   void transform(const float* plane, const Workspace& workspace, const Executor& executor) const {
-    const int64_t H = args.H, W = args.W;
-    const FftTable &columns = ffts.of(H), &rows = ffts.of(W);
-    ComplexVec *spectrum = workspace.spectrum, *intermediate = workspace.intermediate;
-    executor.run(pairs_of(blocks_of(W)), [&](int64_t q, FftScratch& scratch) {
-      const float* first = plane + 2 * q * kSimdWidth;
-      const int64_t count = W - 2 * q * kSimdWidth;
-      const auto read = [&](int64_t y) SL_LAMBDA {
-        const float* from = first + y * W;
-        return load_vec_pair(from, count);
-      };
-      forward_real_columns(columns, scratch, read, W, q, intermediate);
+    executor.run(pairs_of(blocks_of(args.W)), [&](int64_t q, FftScratch& scratch) {
+      transform_columns(plane, q, scratch, workspace.intermediate);
     });
-    executor.run(blocks_of(H), [&](int64_t block, FftScratch& scratch) {
-      ComplexVec* out = spectrum + block * W;
-      const auto write = [out](int64_t x, ComplexVec value) SL_LAMBDA { out[x] = value; };
-      forward_rows(rows, scratch, intermediate, H, image_blocks[block], write);
+    executor.run(blocks_of(args.H), [&](int64_t block, FftScratch& scratch) {
+      transform_rows(workspace.intermediate, block, scratch, workspace.spectrum);
     });
   }
 
@@ -64,6 +52,21 @@ struct Analysis {
   }
 
  private:
+  void transform_columns(const float* plane, int64_t q, FftScratch& scratch,
+                         ComplexVec* intermediate) const {
+    const int64_t W = args.W, count = W - 2 * q * kSimdWidth;
+    const float* first = plane + 2 * q * kSimdWidth;
+    const auto read = [&](int64_t y) SL_LAMBDA { return load_vec_pair(first + y * W, count); };
+    forward_real_columns(ffts.of(args.H), scratch, read, W, q, intermediate);
+  }
+
+  void transform_rows(const ComplexVec* intermediate, int64_t block, FftScratch& scratch,
+                      ComplexVec* spectrum) const {
+    ComplexVec* out = spectrum + block * args.W;
+    const auto write = [out](int64_t x, ComplexVec value) SL_LAMBDA { out[x] = value; };
+    forward_rows(ffts.of(args.W), scratch, intermediate, args.H, args.image_blocks[block], write);
+  }
+
   void filter_rows(const PlaneGroup& group, int64_t i, int64_t block, const ComplexVec* spectrum,
                    FftScratch& scratch, ComplexVec* out) const {
     const FilterRows filter(group, i, block);
@@ -111,5 +114,4 @@ struct Analysis {
 };
 
 }  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

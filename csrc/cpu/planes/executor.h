@@ -17,8 +17,7 @@
 #include "../parallel.h"
 #include "workspace.h"
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 // One thread has a plane for itself.
@@ -128,7 +127,7 @@ inline bool divides_evenly(int64_t items, int64_t threads) {
 // threads idle and one plane has enough work for all of them, or when one workspace per thread would need
 // too much memory.
 inline bool threads_share_planes(const PlaneArgs& args, int64_t extra) {
-  const int64_t threads = torch::stable::get_num_threads();
+  const int64_t threads = num_threads();
   const bool uneven = !divides_evenly(args.count, threads);
   const bool enough_work =
       blocks_of(std::min(args.H, args.W)) >= 2 * threads && args.H * args.W >= kElementsPerTask;
@@ -151,13 +150,13 @@ void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body
 // all, and they share the others. Those are in the first workspace; of its own one, a thread that computes a whole
 // large task of them uses only the spectra, also where it is the same.
 template <typename Work>
-void share_planes(const Tensor& like, const PlaneArgs& args, const FftTables& ffts,
-                  const Work& work, const PlaneNeeds& needs) {
-  const int64_t threads = torch::stable::get_num_threads();
+void share_planes(const PlaneArgs& args, const FftTables& ffts, const Work& work,
+                  const PlaneNeeds& needs) {
+  const int64_t threads = num_threads();
   const bool own = !large_workspace(args, needs.extra);
   const bool own_tasks = own && needs.large_tasks > 0 && divides_evenly(needs.large_tasks, threads);
   const int64_t whole = own ? args.count - args.count % threads : 0;
-  WorkspaceMemory memory(like, args, needs.extra, own ? threads : 1);
+  const WorkspaceMemory memory(args, needs.extra, own ? threads : 1);
   TaskCounts counts;
   for_each_thread(threads, threads, kElementsPerTask, [&](int64_t thread, int64_t, int64_t) {
     const Workspace workspace = memory.of(own ? thread : 0);
@@ -172,11 +171,11 @@ void share_planes(const Tensor& like, const PlaneArgs& args, const FftTables& ff
 
 // Calls work(n, workspace, executor) for each plane n.
 template <typename Work>
-void for_each_plane(const Tensor& like, const PlaneArgs& args, const FftTables& ffts,
-                    const Work& work, const PlaneNeeds& needs = {}) {
-  if (threads_share_planes(args, needs.extra)) return share_planes(like, args, ffts, work, needs);
-  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), args.count);
-  WorkspaceMemory memory(like, args, needs.extra, threads);
+void for_each_plane(const PlaneArgs& args, const FftTables& ffts, const Work& work,
+                    const PlaneNeeds& needs = {}) {
+  if (threads_share_planes(args, needs.extra)) return share_planes(args, ffts, work, needs);
+  const int64_t threads = std::min<int64_t>(num_threads(), args.count);
+  const WorkspaceMemory memory(args, needs.extra, threads);
   for_each_thread(threads, args.count, samples_per_plane(args),
                   [&](int64_t thread, int64_t begin, int64_t end) {
                     const SerialExecutor executor{thread_scratch(ffts.max_size())};
@@ -185,5 +184,4 @@ void for_each_plane(const Tensor& like, const PlaneArgs& args, const FftTables& 
 }
 
 }  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -12,8 +12,7 @@
 
 #define SL_LAMBDA __attribute__((always_inline))
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 constexpr double kTwoPi = 6.28318530717958647692;
@@ -93,9 +92,15 @@ SL_FN void dft(ComplexVec (&a)[R]) {
   }
 }
 
-template <int R, typename Read, typename Write>
+// Where a pass is among those of a transform.
+enum class Place { kFirst, kInner, kLast, kOnly };
+
+// The first pass has a stride of 1; the last one has no twiddles.
+template <int R, Place kPlace, typename Read, typename Write>
 SL_FN void run_radix(const FftPass& pass, const Read& read, const Write& write) {
-  const int64_t count = pass.size / R, s = pass.stride;
+  constexpr bool kTwiddles = kPlace == Place::kFirst || kPlace == Place::kInner;
+  const int64_t count = kTwiddles ? pass.size / R : 1;
+  const int64_t s = kPlace == Place::kInner || kPlace == Place::kLast ? pass.stride : 1;
   const Cplx<float>* w = pass.twiddles.data();
   for (int64_t p = 0; p < count; ++p, w += R - 1)
     for (int64_t q = 0; q < s; ++q) {
@@ -105,7 +110,7 @@ SL_FN void run_radix(const FftPass& pass, const Read& read, const Write& write) 
       dft<R>(a);
       write(q + s * R * p, a[0]);
 #pragma GCC unroll 8
-      for (int k = 1; k < R; ++k) write(q + s * (R * p + k), count > 1 ? a[k] * w[k - 1] : a[k]);
+      for (int k = 1; k < R; ++k) write(q + s * (R * p + k), kTwiddles ? a[k] * w[k - 1] : a[k]);
     }
 }
 
@@ -142,28 +147,29 @@ SL_FN void run_prime(const FftPass& pass, const Read& read, const Write& write) 
     }
 }
 
-template <typename Read, typename Write>
+template <Place kPlace, typename Read, typename Write>
 SL_FN void run_pass(const FftPass& pass, const Read& read, const Write& write) {
   switch (pass.radix) {
     case 2:
-      return run_radix<2>(pass, read, write);
+      return run_radix<2, kPlace>(pass, read, write);
     case 3:
-      return run_radix<3>(pass, read, write);
+      return run_radix<3, kPlace>(pass, read, write);
     case 4:
-      return run_radix<4>(pass, read, write);
+      return run_radix<4, kPlace>(pass, read, write);
     case 5:
-      return run_radix<5>(pass, read, write);
+      return run_radix<5, kPlace>(pass, read, write);
     case 7:
-      return run_radix<7>(pass, read, write);
+      return run_radix<7, kPlace>(pass, read, write);
     case 8:
-      return run_radix<8>(pass, read, write);
+      return run_radix<8, kPlace>(pass, read, write);
     default:
       return run_prime(pass, read, write);
   }
 }
 
-inline void run_inner_pass(const FftPass& pass, const ComplexVec* from, ComplexVec* to) {
-  run_pass(
+template <Place kPlace>
+void run_pass_in_memory(const FftPass& pass, const ComplexVec* from, ComplexVec* to) {
+  run_pass<kPlace>(
       pass, [from](int64_t i) SL_LAMBDA { return from[i]; },
       [to](int64_t i, ComplexVec value) SL_LAMBDA { to[i] = value; });
 }
@@ -176,18 +182,19 @@ SL_FN void run_fft(const FftTable& fft, FftScratch& scratch, const Read& read, c
   if (count < 2) {
     for (int64_t i = 0; i < fft.size; ++i) from[i] = read(i);
     if (count == 0) return write(0, from[0]);
-    run_inner_pass(fft.passes[0], from, to);
+    run_pass_in_memory<Place::kOnly>(fft.passes[0], from, to);
     for (int64_t i = 0; i < fft.size; ++i) write(i, to[i]);
     return;
   }
-  run_pass(fft.passes[0], read, [from](int64_t i, ComplexVec v) SL_LAMBDA { from[i] = v; });
+  run_pass<Place::kFirst>(fft.passes[0], read,
+                          [from](int64_t i, ComplexVec v) SL_LAMBDA { from[i] = v; });
   for (size_t i = 1; i + 1 < count; ++i) {
-    run_inner_pass(fft.passes[i], from, to);
+    run_pass_in_memory<Place::kInner>(fft.passes[i], from, to);
     std::swap(from, to);
   }
-  run_pass(fft.passes[count - 1], [from](int64_t i) SL_LAMBDA { return from[i]; }, write);
+  run_pass<Place::kLast>(
+      fft.passes[count - 1], [from](int64_t i) SL_LAMBDA { return from[i]; }, write);
 }
 
 }  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -5,8 +5,7 @@
 
 #include "simd.h"
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 struct FftScratch {
@@ -31,5 +30,4 @@ inline FftScratch& thread_scratch(int64_t max_size) {
 }
 
 }  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -73,6 +73,12 @@ FftTables::FftTables(const PlaneArgs& args) {
   }
 }
 
+FftTables::~FftTables() = default;
+
+const FftTable& FftTables::of(int64_t size) const { return *tables_.at(size); }
+
+int64_t FftTables::max_size() const { return tables_.rbegin()->first; }
+
 void FftTables::add(int64_t size) {
   if (!tables_.count(size)) tables_.emplace(size, fft_table(size));
 }

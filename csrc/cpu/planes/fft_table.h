@@ -7,8 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "../../args/planes.h"
-#include "../../math/common.h"
+#include "../../kernel_args/planes.h"
 
 namespace steerlens {
 
@@ -32,9 +31,10 @@ std::shared_ptr<const FftTable> fft_table(int64_t size);
 class FftTables {
  public:
   explicit FftTables(const PlaneArgs& args);
+  ~FftTables();  // not inline: kernels must not contain functions of std::map (levels.h)
 
-  const FftTable& of(int64_t size) const { return *tables_.at(size); }
-  int64_t max_size() const { return tables_.rbegin()->first; }
+  const FftTable& of(int64_t size) const;
+  int64_t max_size() const;
 
  private:
   void add(int64_t size);

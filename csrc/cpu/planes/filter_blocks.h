@@ -7,10 +7,10 @@
 #include <initializer_list>
 
 #include "../parallel.h"
+#include "../scratch_memory.h"
 #include "simd.h"
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 // Lays out columns x to x + count of one row block of a filter [h, w]; `bits` collects their bits. Inlined, so that
@@ -66,40 +66,53 @@ struct FilterBlock {
 
 using GroupLists = std::initializer_list<std::vector<PlaneGroup>*>;
 
-inline int64_t count_floats(GroupLists lists) {
-  int64_t floats = 0;
-  for (const auto* groups : lists)
-    for (const PlaneGroup& group : *groups)
-      floats += filter_block_count(group) * floats_per_block(group);
-  return floats;
-}
+// The filters of all groups, laid out.
+class FilterMemory {
+ public:
+  explicit FilterMemory(GroupLists lists) : memory_(bytes(lists)) {
+    const auto blocks = place(lists);
+    const int64_t count = blocks.size(), floats_per_element = 16;  // only copied, not computed with
+    parallel_rows(count, floats(lists) / (floats_per_element * std::max<int64_t>(count, 1)),
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t i = begin; i < end; ++i) blocks[i].lay_out();
+                  });
+  }
 
-// Gives each group its part of the memory; returns all blocks.
-inline std::vector<FilterBlock> place_filters(GroupLists lists, float* at) {
-  std::vector<FilterBlock> blocks;
-  for (auto* groups : lists)
-    for (PlaneGroup& group : *groups) {
-      group.filter_blocks = at;
-      group.zero_blocks.resize(filter_block_count(group));
-      for (int64_t i = 0; i < filter_block_count(group); ++i, at += floats_per_block(group))
-        blocks.push_back({&group, i, at});
-    }
-  return blocks;
-}
+ private:
+  static int64_t floats(GroupLists lists) {
+    int64_t sum = 0;
+    for (const auto* groups : lists)
+      for (const PlaneGroup& group : *groups)
+        sum += filter_block_count(group) * floats_per_block(group);
+    return sum;
+  }
+  // One more for each block: whether it is 0.
+  static int64_t bytes(GroupLists lists) {
+    int64_t blocks = 0;
+    for (const auto* groups : lists)
+      for (const PlaneGroup& group : *groups) blocks += filter_block_count(group);
+    return floats(lists) * static_cast<int64_t>(sizeof(float)) + blocks;
+  }
 
-// Lays out the filters of all groups; returns the memory that they are in.
-inline Tensor lay_out_filters(const Tensor& like, GroupLists lists) {
-  const int64_t floats = count_floats(lists);
-  Tensor memory = new_tensor(like, {floats}, ScalarType::Float);
-  const auto blocks = place_filters(lists, mutable_data<float>(memory));
-  const int64_t count = blocks.size(), floats_per_element = 16;  // only copied, not computed with
-  parallel_rows(count, floats / (floats_per_element * std::max<int64_t>(count, 1)),
-                [&](int64_t begin, int64_t end) {
-                  for (int64_t i = begin; i < end; ++i) blocks[i].lay_out();
-                });
-  return memory;
-}
+  // Gives each group its part of the memory; returns all blocks.
+  std::vector<FilterBlock> place(GroupLists lists) const {
+    std::vector<FilterBlock> blocks;
+    float* at = memory_.data<float>();
+    uint8_t* zero_at = reinterpret_cast<uint8_t*>(at + floats(lists));
+    for (auto* groups : lists)
+      for (PlaneGroup& group : *groups) {
+        const int64_t count = filter_block_count(group);
+        group.filter_blocks = at;
+        group.zero_blocks = zero_at;
+        zero_at += count;
+        for (int64_t i = 0; i < count; ++i, at += floats_per_block(group))
+          blocks.push_back({&group, i, at});
+      }
+    return blocks;
+  }
+
+  ScratchMemory memory_;
+};
 
 }  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

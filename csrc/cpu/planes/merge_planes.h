@@ -1,13 +1,11 @@
 // merge_planes: what merge_bands does and the FFTs around it, plane by plane; see split_planes.h.
 #pragma once
 
-#include "../../args/planes.h"
 #include "filter_blocks.h"
 #include "streaming_vec_writer.h"
 #include "synthesis.h"
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 // Row y of a column block of a band in memory; zeros beyond the last column.
@@ -56,40 +54,39 @@ struct BandReader {
   }
 };
 
-void run_merge(MergePlanes& p) {
-  const PlaneArgs& args = p.args;
-  const Tensor filters = lay_out_filters(p.planes, {&p.args.groups});
-  const FftTables ffts(args);
-  const Synthesis synthesis{args, ffts};
-  const int64_t area = args.H * args.W;
-  const StreamingVecWriter writer(args.count * area * int64_t{sizeof(float)});
-  const float* residual = p.residual.has_value() ? const_data<float>(*p.residual) : nullptr;
-  const int64_t residual_planes = p.residual.has_value() ? p.residual->size(0) : 1;
-  float* out = mutable_data<float>(p.planes);
-  const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
-    synthesis.clear(workspace, executor);
-    for (const PlaneGroup& group : args.groups)
-      synthesis.add(group, workspace, executor, BandReader{group, n});
-    const auto put = [&](int64_t block, int64_t y, ComplexVec value) SL_LAMBDA {
-      const int64_t at = y * args.W + block * kSimdWidth, count = args.W - block * kSimdWidth;
-      if (residual)
-        value = value + load_vec_pair(residual + n % residual_planes * area + at, count);
-      writer.write_two(out + n * area + at, value.re, value.im, count);
-    };
-    synthesis.image(workspace, executor, put);
-  };
-  for_each_plane(p.planes, args, ffts, work);
-}
+// Writes two vectors of a row of a plane, with the residual added; see synthesis.h.
+struct PlaneWriter {
+  const float* residual;  // null where there is none
+  float* out;
+  int64_t W;
+  StreamingVecWriter writer;
 
-Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
-                    std::vector<int64_t> i_powers, std::vector<int64_t> forms,
-                    std::optional<Tensor> residual, int64_t height, int64_t width) {
-  auto p =
-      prepare_merge_planes(kSimdWidth, bands, filters, {i_powers, forms}, residual, height, width);
-  if (p.args.count > 0) run_merge(p);
-  return p.planes;
-}
+  SL_FN void operator()(int64_t block, int64_t y, ComplexVec value) const {
+    const int64_t at = y * W + block * kSimdWidth, count = W - block * kSimdWidth;
+    if (residual) value = value + load_vec_pair(residual + at, count);
+    writer.write_two(out + at, value.re, value.im, count);
+  }
+};
 
 }  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+
+void run_merge(MergePlanesArgs& args) {
+  PlaneArgs& planes = args.planes;
+  const FilterMemory filters({&planes.groups});
+  const FftTables ffts(planes);
+  const Synthesis synthesis{planes, ffts};
+  const int64_t area = planes.H * planes.W;
+  const StreamingVecWriter writer(planes.count * area * int64_t{sizeof(float)});
+  const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
+    synthesis.clear(workspace, executor);
+    for (const PlaneGroup& group : planes.groups)
+      synthesis.add(group, workspace, executor, BandReader{group, n});
+    const float* residual =
+        args.residual ? args.residual + n % args.residual_planes * area : nullptr;
+    synthesis.image(workspace, executor,
+                    PlaneWriter{residual, args.out + n * area, planes.W, writer});
+  };
+  for_each_plane(planes, ffts, work);
+}
+
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

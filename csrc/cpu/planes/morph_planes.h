@@ -4,15 +4,14 @@
 // transforms write and read them.
 #pragma once
 
-#include "../../args/morph.h"
+#include "../../kernel_args/morph.h"
 #include "analysis.h"
 #include "filter_blocks.h"
 #include "motion.h"
 #include "streaming_vec_writer.h"
 #include "synthesis.h"
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 // The coefficients of one group, or their gradient: [K, column blocks, h], `fields` vectors each. A writer for
@@ -157,13 +156,21 @@ struct Morph {
     for (size_t i = 0; i < args.synthesis.groups.size(); ++i)
       synthesis.add(args.synthesis.groups[i], workspace, executor,
                     FrameReader{motion, groups[i], factors});
-    const GroupCoefficients& residual = groups.back();
-    const auto put = [&](int64_t block, int64_t y, ComplexVec value) SL_LAMBDA {
-      write(to + y * W + block * kSimdWidth, value + residual.read_two_blocks(block, y),
-            W - block * kSimdWidth);
-    };
-    synthesis.image(workspace, executor, put);
+    synthesis.image(workspace, executor, FrameWriter{*this, groups.back(), to});
   }
+
+  // Writes two vectors of a row of a frame, with the residual added; see synthesis.h.
+  struct FrameWriter {
+    const Morph& morph;
+    const GroupCoefficients& residual;
+    float* to;
+
+    SL_FN void operator()(int64_t block, int64_t y, ComplexVec value) const {
+      const int64_t W = morph.args.synthesis.W;
+      morph.write(to + y * W + block * kSimdWidth, value + residual.read_two_blocks(block, y),
+                  W - block * kSimdWidth);
+    }
+  };
 
   template <typename Executor>
   void copy_image(const float* image, float* to, const Executor& executor) const {
@@ -194,20 +201,16 @@ int64_t vectors_per_plane(const MorphArgs& args, const MotionKernels& motion) {
   return coefficients + gradient + vectors_of(args.analysis.groups.back());
 }
 
-// Lays out the filters. The gradient's analysis reads those of the synthesis.
-Tensor lay_out_filters(const Tensor& like, MorphArgs& args) {
-  std::vector<PlaneGroup>& synthesis = args.synthesis.groups;
-  const Tensor memory = lay_out_filters(like, {&args.analysis.groups, &synthesis});
-  for (size_t i = 0; i < synthesis.size(); ++i) {
-    args.gradient[i].filter_blocks = synthesis[i].filter_blocks;
-    args.gradient[i].zero_blocks = synthesis[i].zero_blocks;
-  }
-  return memory;
-}
+}  // namespace
 
-void run_morph(MorphPlanes& p) {
-  const MorphArgs& args = p.args;
-  const Tensor filters = lay_out_filters(p.frames, p.args);
+void run_morph(MorphArgs& args) {
+  std::vector<PlaneGroup>& groups = args.synthesis.groups;
+  const FilterMemory filters({&args.analysis.groups, &groups});
+  for (size_t i = 0; i < groups.size();
+       ++i) {  // the gradient's analysis reads those of the synthesis
+    args.gradient[i].filter_blocks = groups[i].filter_blocks;
+    args.gradient[i].zero_blocks = groups[i].zero_blocks;
+  }
   MotionKernels motion;
   for_edit(args.moves_phase(), args.moves_amplitude(), args.rule, MakeMotionKernels{motion});
   const PlaneArgs& planes = args.analysis;
@@ -219,20 +222,7 @@ void run_morph(MorphPlanes& p) {
   const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
     morph.plane(n, workspace, executor);
   };
-  for_each_plane(p.frames, planes, ffts, work, {vectors_per_plane(args, motion), args.frames});
+  for_each_plane(planes, ffts, work, {vectors_per_plane(args, motion), args.frames});
 }
 
-Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tensor amplitude_factors,
-                    std::vector<Tensor> analysis, std::vector<Tensor> synthesis, int64_t i_power,
-                    int64_t edit, int64_t rule, bool complex_bands, double eps, double floor,
-                    double low, double high) {
-  auto p = prepare_morph_planes(
-      kSimdWidth, {images, gradients, phase_factors, amplitude_factors, analysis, synthesis},
-      {i_power, edit, rule, complex_bands, eps, floor, low, high});
-  if (p.frames.numel() > 0) run_morph(p);
-  return p.frames;
-}
-
-}  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -1,12 +1,11 @@
 // step and extrapolate for the coefficients of morph_planes, kSimdWidth of them at a time.
 #pragma once
 
-#include "../../args/morph.h"
+#include "../../kernel_args/morph.h"
 #include "../../math/extrapolate.h"
 #include "simd.h"
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 // How the coefficients of an Extrapolation E are stored: kSimdWidth coefficients are an array of kFields
@@ -123,5 +122,4 @@ struct MakeMotionKernels {
 };
 
 }  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -6,14 +6,12 @@
 // and each second half transposes what it reads.
 #pragma once
 
-#include "../../args/planes.h"
 #include "fft.h"
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-constexpr int64_t padded(int64_t n) { return blocks_of(n) * kSimdWidth; }
+SL_FN constexpr int64_t padded(int64_t n) { return blocks_of(n) * kSimdWidth; }
 
 // Transposes a row block of the forward columns: line[x] for x in [0, padded(w)).
 SL_FN void gather_rows(const ComplexVec* from, int64_t h, int64_t w, const RowBlock& rows,
@@ -52,8 +50,7 @@ SL_FN void gather_columns(const ComplexVec* from, int64_t w,
 
 // Forward FFTs of a block of complex columns: read(y) -> out[y].
 template <typename Read>
-SL_FN void forward_columns(const FftTable& fft, FftScratch& scratch, const Read& read,
-                           ComplexVec* out) {
+void forward_columns(const FftTable& fft, FftScratch& scratch, const Read& read, ComplexVec* out) {
   run_fft(fft, scratch, read, [out](int64_t y, ComplexVec value) SL_LAMBDA { out[y] = value; });
 }
 
@@ -152,5 +149,4 @@ SL_FN void inverse_real_columns(const FftTable& fft, FftScratch& scratch, const 
 }
 
 }  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -1,28 +1,17 @@
-// Vectors of as many floats as a register has. The including file defines STEERLENS_SIMD_WIDTH, 8 or 16, and
-// with it the CPU level that the code is compiled for. Uses GNU C's vector extensions (README.md).
+// Vectors of as many floats as a register of the CPU level has: STEERLENS_SIMD_WIDTH, 8 or 16. Uses GNU C's vector
+// extensions (README.md).
 #pragma once
 
 #include <cstring>
 
-#include "../../args/planes.h"
+#include "../../kernel_args/planes.h"
 #include "../../math/common.h"
-#include "../clones.h"
 
-#if STEERLENS_SIMD_WIDTH == 16
-#define STEERLENS_SIMD_BEGIN STEERLENS_AVX512_BEGIN
-#elif STEERLENS_SIMD_WIDTH == 8
-#define STEERLENS_SIMD_BEGIN STEERLENS_AVX2_BEGIN
-#else
-#error "STEERLENS_SIMD_WIDTH must be 8 or 16"
-#endif
-#define STEERLENS_SIMD_END STEERLENS_LEVEL_END
-
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 constexpr int64_t kSimdWidth = STEERLENS_SIMD_WIDTH;
-constexpr int64_t blocks_of(int64_t n) { return steerlens::blocks_of(n, kSimdWidth); }
+SL_FN constexpr int64_t blocks_of(int64_t n) { return steerlens::blocks_of(n, kSimdWidth); }
 
 typedef float FloatVec __attribute__((vector_size(4 * STEERLENS_SIMD_WIDTH)));
 typedef float UnalignedFloatVec
@@ -66,20 +55,29 @@ SL_FN void store_vec(float* to, FloatVec value, int64_t count = kSimdWidth) {
     std::memcpy(to, &value, count * sizeof(float));
 }
 
+// The elements of a and b, counted through both, that the indices name.
+template <int... kIndices>
+SL_FN FloatVec select(FloatVec a, FloatVec b) {
+#if defined(__clang__) || __GNUC__ >= 12
+  return __builtin_shufflevector(a, b, kIndices...);
+#else
+  return __builtin_shuffle(a, b, BitsVec{kIndices...});
+#endif
+}
+
 #if STEERLENS_SIMD_WIDTH == 16
 // a0 b0 a1 b1 ... of the first halves, and of the second halves.
 SL_FN FloatVec interleave_low(FloatVec a, FloatVec b) {
-  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  return select<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b);
 }
 SL_FN FloatVec interleave_high(FloatVec a, FloatVec b) {
-  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
-                                 31);
+  return select<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(a, b);
 }
 SL_FN FloatVec even_elements(FloatVec a, FloatVec b) {
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return select<0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30>(a, b);
 }
 SL_FN FloatVec odd_elements(FloatVec a, FloatVec b) {
-  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  return select<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(a, b);
 }
 
 // Interleaving row i with row i + 8 four times transposes sixteen rows.
@@ -98,32 +96,32 @@ SL_FN void transpose(FloatVec (&rows)[16]) {
 }
 #else
 SL_FN FloatVec interleave_low(FloatVec a, FloatVec b) {
-  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+  return select<0, 8, 1, 9, 2, 10, 3, 11>(a, b);
 }
 SL_FN FloatVec interleave_high(FloatVec a, FloatVec b) {
-  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+  return select<4, 12, 5, 13, 6, 14, 7, 15>(a, b);
 }
 SL_FN FloatVec even_elements(FloatVec a, FloatVec b) {
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+  return select<0, 2, 4, 6, 8, 10, 12, 14>(a, b);
 }
 SL_FN FloatVec odd_elements(FloatVec a, FloatVec b) {
-  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+  return select<1, 3, 5, 7, 9, 11, 13, 15>(a, b);
 }
 
 // Within each half of a register: AVX2's cheap shuffles do not cross the halves.
 SL_FN FloatVec interleave_low_in_halves(FloatVec a, FloatVec b) {
-  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
+  return select<0, 8, 1, 9, 4, 12, 5, 13>(a, b);
 }
 SL_FN FloatVec interleave_high_in_halves(FloatVec a, FloatVec b) {
-  return __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+  return select<2, 10, 3, 11, 6, 14, 7, 15>(a, b);
 }
 
 // Exchanges blocks of four by four, then transposes each of them.
 SL_FN void transpose(FloatVec (&rows)[8]) {
   for (int i = 0; i < 4; ++i) {
     const FloatVec a = rows[i], b = rows[i + 4];
-    rows[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
-    rows[i + 4] = __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+    rows[i] = select<0, 1, 2, 3, 8, 9, 10, 11>(a, b);
+    rows[i + 4] = select<4, 5, 6, 7, 12, 13, 14, 15>(a, b);
   }
   for (int i = 0; i < 8; i += 4) {
     const FloatVec even_low = interleave_low_in_halves(rows[i], rows[i + 2]);
@@ -146,5 +144,4 @@ SL_FN ComplexVec load_complex(const float* from, int64_t count) {
 }
 
 }  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

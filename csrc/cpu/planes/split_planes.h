@@ -3,13 +3,11 @@
 // library's); capability.h says on which CPUs.
 #pragma once
 
-#include "../../args/planes.h"
 #include "analysis.h"
 #include "filter_blocks.h"
 #include "streaming_vec_writer.h"
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 // Writes the bands of plane n of a group into their tensor; see analysis.h.
@@ -36,28 +34,20 @@ struct BandWriter {
   }
 };
 
-void run_split(SplitPlanes& p) {
-  const PlaneArgs& args = p.args;
-  const Tensor filters = lay_out_filters(p.planes, {&p.args.groups});
-  const FftTables ffts(args);
-  const Analysis analysis{args, ffts};
-  const StreamingVecWriter out(p.result_bytes());
-  const float* planes = const_data<float>(p.planes);
+}  // namespace
+
+void run_split(SplitPlanesArgs& args) {
+  PlaneArgs& planes = args.planes;
+  const FilterMemory filters({&planes.groups});
+  const FftTables ffts(planes);
+  const Analysis analysis{planes, ffts};
+  const StreamingVecWriter out(args.result_bytes);
   const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
-    analysis.transform(planes + n * args.H * args.W, workspace, executor);
-    for (const PlaneGroup& group : args.groups)
+    analysis.transform(args.in + n * planes.H * planes.W, workspace, executor);
+    for (const PlaneGroup& group : planes.groups)
       analysis.bands(group, workspace, executor, BandWriter{group, n, out});
   };
-  for_each_plane(p.planes, args, ffts, work);
+  for_each_plane(planes, ffts, work);
 }
 
-std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
-                                 std::vector<int64_t> i_powers, std::vector<int64_t> forms) {
-  auto p = prepare_split_planes(kSimdWidth, planes, filters, {i_powers, forms});
-  if (p.result_bytes() > 0) run_split(p);
-  return p.bands;
-}
-
-}  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

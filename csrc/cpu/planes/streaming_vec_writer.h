@@ -6,8 +6,7 @@
 #include "../../memory.h"
 #include "simd.h"
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 SL_FN void stream_vec(float* to, FloatVec value) {
@@ -53,5 +52,4 @@ struct StreamingVecWriter {
 };
 
 }  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -5,16 +5,15 @@
 //   two_blocks(i, q, scratch)        of orientation 2 i alone: column blocks 2 q and 2 q + 1, likewise
 #pragma once
 
+#include "../../math/bands.h"
 #include "executor.h"
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 struct Synthesis {
   const PlaneArgs& args;
   const FftTables& ffts;
-  const std::vector<RowBlock> image_blocks = row_blocks(args.H, args.H, kSimdWidth);
 
   template <typename Executor>
   void clear(const Workspace& workspace, const Executor& executor) const {
@@ -40,18 +39,12 @@ struct Synthesis {
   // The plane, two vectors of a row at a time: put(block, y, ComplexVec).
   template <typename Executor, typename Put>
   void image(const Workspace& workspace, const Executor& executor, const Put& put) const {
-    const int64_t H = args.H, W = args.W;
-    const FftTable &columns = ffts.of(H), &rows = ffts.of(W);
-    const ComplexVec* spectrum = workspace.spectrum;
     ComplexVec* intermediate = workspace.intermediate;
-    executor.run(blocks_of(H), [&](int64_t block, FftScratch& scratch) {
-      const ComplexVec* from = spectrum + block * W;
-      const auto read = [from](int64_t x) SL_LAMBDA { return from[x]; };
-      inverse_rows(rows, scratch, read, intermediate + block * padded(W));
+    executor.run(blocks_of(args.H), [&](int64_t block, FftScratch& scratch) {
+      image_rows(workspace.spectrum, block, scratch, intermediate);
     });
-    executor.run(pairs_of(blocks_of(W)), [&](int64_t q, FftScratch& scratch) {
-      const auto write = [&](int64_t y, ComplexVec value) SL_LAMBDA { put(2 * q, y, value); };
-      inverse_real_columns(columns, scratch, intermediate, W, image_blocks, q, write);
+    executor.run(pairs_of(blocks_of(args.W)), [&](int64_t q, FftScratch& scratch) {
+      image_columns(intermediate, q, scratch, put);
     });
   }
 
@@ -60,19 +53,40 @@ struct Synthesis {
   template <typename Executor, typename Reader>
   void transform_columns(const PlaneGroup& group, int64_t i, ComplexVec* intermediate,
                          const Executor& executor, const Reader& reader) const {
-    const FftTable& fft = ffts.of(group.h);
     const int64_t blocks = blocks_of(group.w);
     executor.run(group.unpaired(i) ? pairs_of(blocks) : blocks,
                  [&](int64_t block, FftScratch& scratch) {
-                   ComplexVec* to = intermediate + block * group.h;
-                   if (group.unpaired(i))
-                     forward_real_columns(fft, scratch, reader.two_blocks(i, block, scratch),
-                                          group.w, block, intermediate);
-                   else if (group.form == Form::kReal)
-                     forward_columns(fft, scratch, reader.two_bands(i, block, scratch), to);
-                   else
-                     forward_columns(fft, scratch, reader.complex_band(i, block, scratch), to);
+                   transform_block(group, i, block, intermediate, scratch, reader);
                  });
+  }
+
+  template <typename Reader>
+  void transform_block(const PlaneGroup& group, int64_t i, int64_t block, ComplexVec* intermediate,
+                       FftScratch& scratch, const Reader& reader) const {
+    const FftTable& fft = ffts.of(group.h);
+    ComplexVec* to = intermediate + block * group.h;
+    if (group.unpaired(i))
+      forward_real_columns(fft, scratch, reader.two_blocks(i, block, scratch), group.w, block,
+                           intermediate);
+    else if (group.form == Form::kReal)
+      forward_columns(fft, scratch, reader.two_bands(i, block, scratch), to);
+    else
+      forward_columns(fft, scratch, reader.complex_band(i, block, scratch), to);
+  }
+
+  void image_rows(const ComplexVec* spectrum, int64_t block, FftScratch& scratch,
+                  ComplexVec* intermediate) const {
+    const ComplexVec* from = spectrum + block * args.W;
+    const auto read = [from](int64_t x) SL_LAMBDA { return from[x]; };
+    inverse_rows(ffts.of(args.W), scratch, read, intermediate + block * padded(args.W));
+  }
+
+  template <typename Put>
+  void image_columns(const ComplexVec* intermediate, int64_t q, FftScratch& scratch,
+                     const Put& put) const {
+    const auto write = [&](int64_t y, ComplexVec value) SL_LAMBDA { put(2 * q, y, value); };
+    inverse_real_columns(ffts.of(args.H), scratch, intermediate, args.W, args.image_blocks, q,
+                         write);
   }
 
   // The rows' part: multiplied by the conjugate filter and added to the image's spectrum.
@@ -88,5 +102,4 @@ struct Synthesis {
 };
 
 }  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

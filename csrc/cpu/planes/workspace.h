@@ -1,12 +1,10 @@
 // Memory for the work on one plane.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-
+#include "../scratch_memory.h"
 #include "plane_fft.h"
 
-STEERLENS_SIMD_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 struct Workspace {
@@ -15,22 +13,21 @@ struct Workspace {
   FloatVec* extra;           // as many vectors as the op asks for
 };
 
-// One workspace for each thread. torch's allocator provides the memory, so that torch's memory statistics contain it.
+// One workspace for each thread.
 class WorkspaceMemory {
  public:
-  WorkspaceMemory(const Tensor& like, const PlaneArgs& args, int64_t extra, int64_t threads)
+  WorkspaceMemory(const PlaneArgs& args, int64_t extra, int64_t threads)
       : args_(args),
         extra_(extra),
-        memory_(torch::stable::new_empty(like, {threads, vectors(args, extra) * kSimdWidth},
-                                         ScalarType::Float)) {}
+        memory_(threads * vectors(args, extra) * static_cast<int64_t>(sizeof(FloatVec))) {}
 
   // Vectors in one workspace.
   static int64_t vectors(const PlaneArgs& args, int64_t extra) {
     return 4 * complex_vectors(args) + extra;
   }
 
-  Workspace of(int64_t thread) {
-    FloatVec* first = mutable_data<FloatVec>(memory_) + thread * vectors(args_, extra_);
+  Workspace of(int64_t thread) const {
+    FloatVec* first = memory_.data<FloatVec>() + thread * vectors(args_, extra_);
     ComplexVec* spectrum = reinterpret_cast<ComplexVec*>(first);
     ComplexVec* intermediate = spectrum + complex_vectors(args_);
     return {spectrum, intermediate,
@@ -44,9 +41,8 @@ class WorkspaceMemory {
 
   const PlaneArgs& args_;
   int64_t extra_;
-  Tensor memory_;
+  ScratchMemory memory_;
 };
 
 }  // namespace
-}  // namespace steerlens
-STEERLENS_SIMD_END
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
-
-#include "../clones.h"
+#include <string>
 
 namespace steerlens {
 namespace {
@@ -17,10 +16,16 @@ struct Selection {
   std::string invalid = {};
 };
 
+// The features are those of the flags that setup.py compiles the levels with.
 CpuCapability supported_capability() {
-#if STEERLENS_HAS_LEVELS
-  if (__builtin_cpu_supports("x86-64-v4")) return CpuCapability::kAvx512;
-  if (__builtin_cpu_supports("x86-64-v3")) return CpuCapability::kAvx2;
+#if defined(STEERLENS_X86_LEVELS)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl");
+  if (avx2) return avx512 ? CpuCapability::kAvx512 : CpuCapability::kAvx2;
 #endif
   return CpuCapability::kDefault;
 }
@@ -35,7 +40,7 @@ Selection select_capability() {
   return {std::min(supported, static_cast<CpuCapability>(found - kNames.begin()))};
 }
 
-// Selected once in a process: ops are registered and filters are laid out for it.
+// Selected once in a process.
 const Selection& selection() {
   static const Selection selected = select_capability();
   return selected;
@@ -49,6 +54,6 @@ const char* cpu_capability_name() { return kNames[static_cast<size_t>(cpu_capabi
 
 int64_t simd_width() { return kWidths[static_cast<size_t>(cpu_capability())]; }
 
-const std::string& invalid_cpu_capability() { return selection().invalid; }
+const char* invalid_cpu_capability() { return selection().invalid.c_str(); }
 
 }  // namespace steerlens

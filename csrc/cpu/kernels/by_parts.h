@@ -2,7 +2,7 @@
 // structs.
 #pragma once
 
-#include "../math/common.h"
+#include "../../math/common.h"
 
 namespace steerlens {
 

@@ -2,17 +2,17 @@
 // larger than the caches (memory.h).
 #pragma once
 
-#include "../math/common.h"
-#include "../memory.h"
-#include "clones.h"
+#include "../../math/common.h"
+#include "../../memory.h"
 
-#if STEERLENS_HAS_LEVELS
+#if defined(__AVX512F__)
 #include <immintrin.h>
+#endif
 
-STEERLENS_AVX512_BEGIN
-namespace steerlens {
+namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
+#if defined(__AVX512F__)
 // Like stream(), a cache line at a time.
 void stream_cache_lines(char* to, const char* from, uint64_t bytes) {
   uint64_t at = (kCacheLine - reinterpret_cast<uint64_t>(to) % kCacheLine) % kCacheLine;
@@ -22,13 +22,9 @@ void stream_cache_lines(char* to, const char* from, uint64_t bytes) {
     _mm512_stream_si512(reinterpret_cast<__m512i*>(to + at), _mm512_loadu_si512(from + at));
   std::memcpy(to + at, from + at, bytes - at);
 }
-
-}  // namespace
-}  // namespace steerlens
-STEERLENS_LEVEL_END
+#else
+void stream_cache_lines(char* to, const char* from, uint64_t bytes) { stream(to, from, bytes); }
 #endif
-
-namespace steerlens {
 
 // Whether a tensor of `count` values of type V is written with non-temporal stores.
 template <typename V>
@@ -39,13 +35,8 @@ SL_FN bool exceeds_caches(int64_t count) {
 // The caller calls end_stream() after its last block.
 template <typename V>
 SL_FN void stream_block(V* to, const V* from, int64_t count) {
-  char* const target = reinterpret_cast<char*>(to);
-  const char* const source = reinterpret_cast<const char*>(from);
-#if STEERLENS_HAS_LEVELS
-  if (__builtin_cpu_supports("x86-64-v4"))
-    return stream_cache_lines(target, source, count * sizeof(V));
-#endif
-  stream(target, source, count * sizeof(V));
+  stream_cache_lines(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(from),
+                     count * sizeof(V));
 }
 
 template <typename V>
@@ -76,4 +67,5 @@ struct StreamingWriter {
   }
 };
 
-}  // namespace steerlens
+}  // namespace
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

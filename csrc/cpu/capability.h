@@ -1,0 +1,22 @@
+// The CPU level whose kernels this process uses (levels.h).
+#pragma once
+
+#include <cstdint>
+
+namespace steerlens {
+
+// Like torch's ATEN_CPU_CAPABILITY. The environment variable STEERLENS_CPU_CAPABILITY limits it ("avx512",
+// "avx2" or "default"); it is read once, when the library is loaded.
+enum class CpuCapability { kDefault, kAvx2, kAvx512 };
+
+// The lower of the supported (by this CPU and the build) and the requested level.
+CpuCapability cpu_capability();
+const char* cpu_capability_name();
+
+// Floats that the ops on whole planes compute side by side; 0 where these ops do not exist.
+int64_t simd_width();
+
+// The value of STEERLENS_CPU_CAPABILITY if it is invalid, else "". Importing the package then fails.
+const char* invalid_cpu_capability();
+
+}  // namespace steerlens

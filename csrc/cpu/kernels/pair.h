@@ -1,0 +1,14 @@
+// The kernels of pair and unpair: ranges of the blocks of all pairs of planes.
+#pragma once
+
+#include "../../kernel_args/pair.h"
+#include "../levels.h"
+
+namespace steerlens {
+
+constexpr int64_t kBlock = 1024;
+
+STEERLENS_DECLARE_KERNEL(pair_blocks, PairArgs)
+STEERLENS_DECLARE_KERNEL(unpair_blocks, PairArgs)
+
+}  // namespace steerlens

@@ -1,0 +1,13 @@
+// The kernels of the ops on whole planes (../planes); they exist where simd_width() is not 0.
+#pragma once
+
+#include "../../kernel_args/morph.h"
+#include "../levels.h"
+
+namespace steerlens {
+
+STEERLENS_DECLARE_PLANES_KERNEL(run_split, SplitPlanesArgs)
+STEERLENS_DECLARE_PLANES_KERNEL(run_merge, MergePlanesArgs)
+STEERLENS_DECLARE_PLANES_KERNEL(run_morph, MorphArgs)
+
+}  // namespace steerlens

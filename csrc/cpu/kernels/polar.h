@@ -1,0 +1,16 @@
+// The kernels of polar_split, polar_join and their backwards: ranges of blocks of coefficients.
+#pragma once
+
+#include "../../kernel_args/polar.h"
+#include "../levels.h"
+
+namespace steerlens {
+
+constexpr int64_t kBlock = 256;
+
+STEERLENS_DECLARE_KERNEL(split_blocks, PolarArgs)
+STEERLENS_DECLARE_KERNEL(split_backward_blocks, PolarArgs)
+STEERLENS_DECLARE_KERNEL(join_blocks, PolarArgs)
+STEERLENS_DECLARE_KERNEL(join_backward_blocks, PolarArgs)
+
+}  // namespace steerlens

@@ -1,0 +1,63 @@
+// The CPU levels that kernels are compiled for: cpu/kernels/*.cpp becomes one object for each level, with its own
+// compiler flags (setup.py), which define STEERLENS_CPU_LEVEL, the namespace of all its code, and STEERLENS_SIMD_WIDTH.
+// The linker keeps one copy of an inline function for all callers, which must not be one that an older CPU cannot run:
+// in kernels, every function is in the level's namespace or SL_FN, and nothing of the standard library is called that
+// compilers do not inline.
+#pragma once
+
+#include <cstdint>
+
+#include "capability.h"
+
+// The declaration of a kernel for each level.
+#if defined(STEERLENS_X86_LEVELS)
+#define STEERLENS_AT_EACH_LEVEL(...) \
+  namespace cpu_default {            \
+  __VA_ARGS__;                       \
+  }                                  \
+  namespace cpu_avx2 {               \
+  __VA_ARGS__;                       \
+  }                                  \
+  namespace cpu_avx512 {             \
+  __VA_ARGS__;                       \
+  }
+#else
+#define STEERLENS_AT_EACH_LEVEL(...) \
+  namespace cpu_default {            \
+  __VA_ARGS__;                       \
+  }
+#endif
+
+// Calls a kernel of the level that this process uses.
+#if defined(STEERLENS_X86_LEVELS)
+#define STEERLENS_CALL_KERNEL(...)     \
+  switch (cpu_capability()) {          \
+    case CpuCapability::kAvx512:       \
+      return cpu_avx512::__VA_ARGS__;  \
+    case CpuCapability::kAvx2:         \
+      return cpu_avx2::__VA_ARGS__;    \
+    case CpuCapability::kDefault:      \
+      return cpu_default::__VA_ARGS__; \
+  }
+#else
+#define STEERLENS_CALL_KERNEL(...) return cpu_default::__VA_ARGS__
+#endif
+
+// A kernel for a range of its work, in float32 and float64: declares it, and defines `name`, which calls the level's.
+#define STEERLENS_DECLARE_KERNEL(name, Args)                                          \
+  STEERLENS_AT_EACH_LEVEL(template <typename T>                                       \
+                          void name(const Args<T>& args, int64_t begin, int64_t end)) \
+  template <typename T>                                                               \
+  void name(const Args<T>& args, int64_t begin, int64_t end) {                        \
+    STEERLENS_CALL_KERNEL(name(args, begin, end));                                    \
+  }
+
+// A kernel that takes all of its work at once.
+#define STEERLENS_DECLARE_PLANES_KERNEL(name, Args) \
+  STEERLENS_AT_EACH_LEVEL(void name(Args& args))    \
+  inline void name(Args& args) { STEERLENS_CALL_KERNEL(name(args)); }
+
+// In the kernel's source file, after its definition.
+#define STEERLENS_INSTANTIATE_KERNEL(name, Args)            \
+  template void name(const Args<float>&, int64_t, int64_t); \
+  template void name(const Args<double>&, int64_t, int64_t);

@@ -1,0 +1,26 @@
+#include "parallel.h"
+
+#include <torch/csrc/stable/ops.h>
+
+#include <atomic>
+
+namespace steerlens {
+namespace {
+
+std::atomic<int64_t> regions{0};
+
+}  // namespace
+
+void parallel_ranges(int64_t count, int64_t grain,
+                     void (*body)(const void* context, int64_t begin, int64_t end),
+                     const void* context) {
+  regions.fetch_add(1, std::memory_order_relaxed);
+  torch::stable::parallel_for(0, count, grain,
+                              [&](int64_t begin, int64_t end) { body(context, begin, end); });
+}
+
+int64_t num_threads() { return torch::stable::get_num_threads(); }
+
+int64_t parallel_regions() { return regions.load(std::memory_order_relaxed); }
+
+}  // namespace steerlens

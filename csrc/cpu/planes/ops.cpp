@@ -1,0 +1,62 @@
+// split_planes, merge_planes and morph_planes on CPUs with SIMD registers, in float32.
+#include "../../args/morph.h"
+#include "../kernels/planes.h"
+
+namespace steerlens {
+namespace {
+
+// What only the CPU's kernels read.
+void set_image_blocks(PlaneArgs& args) {
+  args.image_blocks = row_blocks(args.H, args.H, simd_width());
+}
+
+std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
+                                 std::vector<int64_t> i_powers, std::vector<int64_t> forms) {
+  auto p = prepare_split_planes(simd_width(), planes, filters, {i_powers, forms});
+  SplitPlanesArgs args{std::move(p.args), const_data<float>(p.planes), p.result_bytes()};
+  if (args.result_bytes == 0) return p.bands;
+  set_image_blocks(args.planes);
+  run_split(args);
+  return p.bands;
+}
+
+Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
+                    std::vector<int64_t> i_powers, std::vector<int64_t> forms,
+                    std::optional<Tensor> residual, int64_t height, int64_t width) {
+  auto p = prepare_merge_planes(simd_width(), bands, filters, {i_powers, forms}, residual, height,
+                                width);
+  MergePlanesArgs args{std::move(p.args), nullptr, 1, mutable_data<float>(p.planes)};
+  if (args.planes.count == 0) return p.planes;
+  if (p.residual.has_value()) {
+    args.residual = const_data<float>(*p.residual);
+    args.residual_planes = p.residual->size(0);
+  }
+  set_image_blocks(args.planes);
+  run_merge(args);
+  return p.planes;
+}
+
+Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tensor amplitude_factors,
+                    std::vector<Tensor> analysis, std::vector<Tensor> synthesis, int64_t i_power,
+                    int64_t edit, int64_t rule, bool complex_bands, double eps, double floor,
+                    double low, double high) {
+  auto p = prepare_morph_planes(
+      simd_width(), {images, gradients, phase_factors, amplitude_factors, analysis, synthesis},
+      {i_power, edit, rule, complex_bands, eps, floor, low, high});
+  if (p.frames.numel() == 0) return p.frames;
+  set_image_blocks(p.args.analysis);
+  set_image_blocks(p.args.synthesis);
+  run_morph(p.args);
+  return p.frames;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
+  if (simd_width() == 0) return;
+  m.impl("split_planes", TORCH_BOX(&split_planes));
+  m.impl("merge_planes", TORCH_BOX(&merge_planes));
+  m.impl("morph_planes", TORCH_BOX(&morph_planes));
+}
+
+}  // namespace steerlens

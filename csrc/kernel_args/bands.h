@@ -1,0 +1,34 @@
+// What the kernels of split_bands and merge_bands read.
+#pragma once
+
+#include "../math/bands.h"
+
+namespace steerlens {
+
+// One group of bands of the same size: an oriented scale (K bands) or a residual (K = 1).
+template <typename T>
+struct BandGroup {
+  const T* mask;       // [K, h, columns]
+  Cplx<T>* data;       // [planes, num_stored, h, columns]; merge_bands: read-only
+  int64_t planes;      // merge_bands: plane n reads data[n % planes]
+  int64_t K, h, w;     // the band's samples
+  int64_t num_stored;  // bands of data: K, or ceil(K/2) where real bands are in pairs
+  int64_t columns;     // w (full layout) or w/2+1 (half layout)
+  int i_power;         // multiply by i^i_power
+};
+
+// 26 scales (a side of 2^28) and 2 residuals.
+constexpr int kMaxGroups = 28;
+
+template <typename T>
+struct BandArgs {
+  BandGroup<T> groups[kMaxGroups];
+  int count;
+  int64_t planes, H, W;
+  bool whole;         // the spectrum is whole, [H, W], not half
+  bool paired;        // real bands are in pairs
+  int64_t columns;    // W (whole) or W/2+1
+  Cplx<T>* spectrum;  // [planes, H, columns]; split_bands: read-only
+};
+
+}  // namespace steerlens

@@ -1,0 +1,24 @@
+// What the kernels of step and step_backward read.
+#pragma once
+
+#include "../math/polar.h"
+
+namespace steerlens {
+
+// The gradient is real for synthesis="real" (its imaginary part is 0 there) and complex for
+// synthesis="adjoint"; `gradient_parts` is 1 or 2.
+template <typename T>
+struct StepArgs {
+  int64_t bands, area;  // a band is one orientation of one scale of an image plane
+  int gradient_parts;
+  T eps, floor;
+  Rule rule;
+  const Cplx<T>* coefficients;
+  const T* gradient;
+  T *phase_step, *amplitude_step;                  // written by step
+  const T *grad_phase_step, *grad_amplitude_step;  // read by step_backward
+  Cplx<T>* grad_coefficients;                      // written by step_backward
+  T* grad_gradient;                                // written by step_backward
+};
+
+}  // namespace steerlens
