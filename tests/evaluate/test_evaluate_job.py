@@ -559,8 +559,8 @@ def test_presets_run(name, tmp_path, monkeypatch):
     assert ("published" in summary) == (name == "digits") and ("groups" in summary) == (name == "shapes")
     if name == "digits":  # not as it ships
         why = " ".join(summary["published"]["not_compared"])
-        assert "frames is 3" in why and "families lack fourier, csp-joint" in why and "distances lack 2.286" in why
-        assert "8 images were selected, not 300" in why and "Left out" in (tmp_path / "index.html").read_text()
+        assert "frames is 3" in why and "do not include fourier, csp-joint" in why and "do not include 2.286" in why
+        assert "8 images were selected, not 300" in why and "Not compared" in (tmp_path / "index.html").read_text()
 
 
 # --- What is somebody else's is left alone
