@@ -1,7 +1,7 @@
-"""The shipped evaluations, with their reports and what they take: ``python bench/evaluate.py [--out FOLDER]``.
+"""The shipped evaluations, with their reports and what they take: ``python bench/evaluate.py [PRESET ...]``.
 
-Writes ``DATE-evaluate-digits`` and ``-shapes`` (report, summary, all records) and ``DATE-evaluate-times.json``, and
-prints what ``bench/evaluation.md`` says of them (``--readme DATE`` prints it alone); a test checks that it does.
+Writes ``DATE-evaluate-PRESET`` (report, summary, all records) and ``DATE-evaluate-times.json``, and prints what
+``bench/evaluation.md`` says of the newest results (``--readme`` prints it alone); a test checks that it does.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def fits() -> dict:
     return entry | {"median E of the warp": round(found.warp.median().item(), 4)}
 
 
-def preset(name: str, folder: Path) -> dict:
+def preset(name: str, folder: Path, *options: str) -> dict:
     """Run the command, keep its report, and return its wall-clock and CPU seconds."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "steerlens_fast.cli", "evaluate", "--preset", name, "--progress", "none"]
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run([*command, "--out", f"{out}/it"], check=True)
+        subprocess.run([*command, "--out", f"{out}/it", *options], check=True)
         seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         _copy_report(Path(out, "it"), folder)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -77,25 +77,44 @@ NAMES = {"noise": "white noise, a control", "true motion": "the true motion, a c
 COLUMNS = ("target_probability", "jointly", "warp", "gain")
 
 
-def results_phrases(results: Path, day: str) -> list[str]:
-    """Return everything that bench/evaluation.md says of a day's results."""
-    read = lambda name: json.loads((results / f"{day}-evaluate-{name}").read_text())
-    return [
-        *times_phrases(read("times.json")),
-        *digits_phrases(read("digits/summary.json")),
-        *shapes_phrases(read("shapes/summary.json")),
-    ]
+def newest(results: Path, name: str) -> Path | None:
+    """Return the newest results of a preset."""
+    return max(results.glob(f"*-evaluate-{name}"), default=None)
+
+
+def results_phrases(results: Path) -> list[str]:
+    """Return everything that bench/evaluation.md says of the newest results."""
+    phrases = times_phrases(newest_times(results))
+    for name in PRESETS:
+        if folder := newest(results, name):
+            phrases += [f"results/{folder.name}", *PHRASES[name](json.loads((folder / "summary.json").read_text()))]
+    return phrases
+
+
+def newest_times(results: Path) -> dict:
+    """Return the newest times of every preset, and of the run that measured digits."""
+    times: dict = {}
+    for file in sorted(results.glob("*-evaluate-times.json")):
+        entry = json.loads(file.read_text())
+        times |= entry if "digits" in entry else {name: entry[name] for name in PRESETS if name in entry}
+    return times
 
 
 def times_phrases(entry: dict) -> list[str]:
     """Return the phrases about running times."""
-    took = lambda name: "{} min {} s".format(*divmod(round(entry[name]["seconds"]), 60))
+    took = lambda name: _minutes(entry[name]["seconds"])
     fits = round(entry["fits"]["seconds, 2 workers"])
     loads = [entry[when][0] for when in ("load_before", "load_after")]
     load = f"(load {min(loads):.0f} to {max(loads):.0f})"
     said = f"{load}, the complete digits preset took {took('digits')}, shapes {took('shapes')}"
     count = entry["fits"]["fits"]
-    return [said, f"fitting warp and gain to {count} images of 64 x 64, with three starts each, took {fits} s"]
+    fitted = f"fitting warp and gain to {count} images of 64 x 64, with three starts each, took {fits} s"
+    others = [name for name in ("mnist", "fashion", "photographs") if name in entry]
+    return [said, fitted, *(f"{name} {_minutes(entry[name]['cpu_seconds'])}" for name in others)]
+
+
+def _minutes(seconds: float) -> str:
+    return "{} min {} s".format(*divmod(round(seconds), 60))
 
 
 def digits_phrases(summary: dict) -> list[str]:
@@ -130,6 +149,63 @@ def digits_phrases(summary: dict) -> list[str]:
     ]
 
 
+def mnist_phrases(summary: dict) -> list[str]:
+    """Return the table beside the published values, with intervals, and the phrases about it."""
+    both = summary["published"]["measures"]
+    pairs = lambda name: len(both[name]["agrees"])
+    certain = lambda name: len([pair for pair in both[name]["agrees"] if pair not in both[name]["unclear"]])
+    return [
+        *_accuracy_phrases(summary),
+        *_attainment_phrases(summary),
+        _interval_table(summary["budgets"][0], FOLLOW_UP),
+        f"The order of G is the published one in {pairs('target_probability')} of 6 pairs of families",
+        f"that of the judges in {pairs('jointly')}",
+        f"that of E without gain in {pairs('warp')} and with gain in {pairs('gain')}",
+        "the interval of the paired difference excludes 0 in {}, {}, {} and {} of these".format(*map(certain, COLUMNS)),
+    ]
+
+
+def fashion_phrases(summary: dict) -> list[str]:
+    """Return the table of the larger distance, and the phrases about it."""
+    table = _interval_table(summary["budgets"][0])
+    return [*_accuracy_phrases(summary), *_attainment_phrases(summary), table]
+
+
+def photographs_phrases(summary: dict) -> list[str]:
+    """Return the tables of both distances, and the phrases about them."""
+    sources = summary["sources"]
+    said = f"of {sources['examined']} photographs, driver and judges agree on {sources['chosen']}"
+    return [said, *_attainment_phrases(summary), *map(_interval_table, summary["budgets"])]
+
+
+def _accuracy_phrases(summary: dict) -> list[str]:
+    networks = summary["networks"]
+    (images,) = {entry["test_images"] for entry in networks.values()}
+    each = ", ".join(f"{name} {entry['test_accuracy']:.1%}" for name, entry in networks.items())
+    return [f"{each} of {images:,} test images"]
+
+
+def _attainment_phrases(summary: dict) -> list[str]:
+    entries = summary["budgets"]
+    counts = [f"{entry['attainment']['common']} at L2 = {entry['l2']:g}" for entry in entries]
+    return [f"of {entries[0]['attainment']['of']} sources every family attained {' and '.join(counts)}"]
+
+
+def _interval_table(entry: dict, published: dict | None = None) -> str:
+    """Return a row for each family and control: value (interval), and the published value after a slash."""
+    lines = []
+    for family, measures in {**entry["families"], **entry["controls"]}.items():
+        cells = []
+        for name in COLUMNS:
+            interval, theirs = measures[name], (published or {}).get(family, {}).get(name)
+            shown = number if name != "jointly" else lambda v, n=interval["cases"]: str(round(v * n))
+            text = f"{shown(interval['value'])} ({shown(interval['low'])} to {shown(interval['high'])})"
+            counted = number if name != "jointly" else lambda v: str(round(v * SOURCES))
+            cells.append(text if theirs is None else f"{text} / {counted(theirs)}")
+        lines.append(f"| {NAMES.get(family, family)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def shapes_phrases(summary: dict) -> list[str]:
     """Return the table of cosines by kind, and the phrases about it."""
     entry, groups = summary["budgets"][0], next(iter(summary["groups"].values()))
@@ -158,24 +234,36 @@ def hundredths(value: float) -> str:
     return f"{value:.2f}".replace("0.", ".", 1).replace("-", "−")
 
 
+PHRASES = {
+    "digits": digits_phrases,
+    "shapes": shapes_phrases,
+    "mnist": mnist_phrases,
+    "fashion": fashion_phrases,
+    "photographs": photographs_phrases,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"which to run: {', '.join(PRESETS)} (all)")
+    parser.add_argument("--fashion", metavar="FOLDER", help="the IDX files of Fashion-MNIST (Debian's)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="where results go")
-    parser.add_argument(
-        "--readme", metavar="DATE", help="measure nothing: print what bench/evaluation.md says of that day"
-    )
+    parser.add_argument("--readme", action="store_true", help="measure nothing: print what bench/evaluation.md says")
     args = parser.parse_args()
+    if unknown := set(args.presets) - set(PRESETS):
+        parser.error(f"PRESET must be one of {', '.join(PRESETS)}, got {', '.join(sorted(unknown))}")
     if args.readme:
-        print("\n".join(results_phrases(args.out, args.readme)))
+        print("\n".join(results_phrases(args.out)))
         return
     entry = {"machine": machine() | {"cores": os.cpu_count()}, "load_before": [round(n, 2) for n in os.getloadavg()]}
     entry["fits"] = fits()
-    for name in PRESETS:
-        entry[name] = preset(name, args.out / f"{date.today()}-evaluate-{name}")
+    for name in args.presets or PRESETS:
+        options = ["--data", args.fashion] if name == "fashion" and args.fashion else []
+        entry[name] = preset(name, args.out / f"{date.today()}-evaluate-{name}", *options)
     entry["load_after"] = [round(n, 2) for n in os.getloadavg()]
     (args.out / f"{date.today()}-evaluate-times.json").write_text(json.dumps(entry, indent=1) + "\n")
     print(json.dumps(entry, indent=1))
-    print("\n".join(results_phrases(args.out, str(date.today()))))
+    print("\n".join(results_phrases(args.out)))
 
 
 if __name__ == "__main__":

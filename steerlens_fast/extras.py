@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 from types import ModuleType
 
 PACKAGE = "steerlens_fast"
@@ -30,10 +31,26 @@ def require_extra(extra: str, module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        missing = (error.name or module).partition(".")[0]
-        requirements = " ".join([*packages(extra), *([torch_pin()] if extra in NEED_TORCH else [])])
-        message = f"{missing} is not installed: pip install {requirements}  # {PACKAGE}[{extra}]"
-        raise MissingExtra(message, name=missing) from error
+        raise _missing(extra, (error.name or module).partition(".")[0]) from error
+
+
+def extra_folder(extra: str, package: str) -> Path:
+    """Return the folder of a package without importing it; raise :class:`MissingExtra` where it is missing.
+
+    Examples
+    --------
+    >>> extra_folder("demo", "json").name
+    'json'
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise _missing(extra, package)
+    return Path(spec.submodule_search_locations[0])
+
+
+def _missing(extra: str, package: str) -> MissingExtra:
+    requirements = " ".join([*packages(extra), *([torch_pin()] if extra in NEED_TORCH else [])])
+    return MissingExtra(f"{package} is not installed: pip install {requirements}  # {PACKAGE}[{extra}]", name=package)
 
 
 def torch_pin() -> str:

@@ -57,17 +57,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from ..data.paths import with_absolute_paths
     from ..evaluate.config import EvaluationConfig
-    from ..evaluate.presets import check_preset, preset
+    from ..evaluate.presets.presets import with_preset
     from ..evaluate.run import run_evaluation
 
     given = vars(arguments)
-    if "preset" in given:
-        check_preset(given["preset"])
     options = with_absolute_paths(given_fields(EvaluationConfig, arguments))
-    defaults = preset(given["preset"]) if "preset" in given else {}
-    if "max_l2" in options:
-        defaults.pop("distances", None)
-    options = {**defaults, **options}
+    if "preset" in given:
+        options = with_preset(given["preset"], options)
     run = {name: given[name] for name in RUN_HELP if name in given}
     evaluation = run_evaluation(arguments.out, options, figures="no_figures" not in given, **run)
     write_stdout("\n".join(_summary_lines(evaluation)))
@@ -76,7 +72,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _summary_lines(evaluation) -> list[str]:
     """Return a table for each distance, and write the problems to stderr."""
-    lines = [line for budget in evaluation.summary["budgets"] for line in _table(budget)]
+    lines = [
+        f"{name}: {entry['test_accuracy']:.4g} of {entry['test_images']} test images classified correctly"
+        for name, entry in evaluation.summary.get("networks", {}).items()
+    ]
+    lines += [line for budget in evaluation.summary["budgets"] for line in _table(budget)]
     for problem in evaluation.summary["problems"]:
         write_stderr(f"steerlens-fast evaluate: {problem}")
     page = evaluation.out / "index.html"

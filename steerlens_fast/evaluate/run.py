@@ -20,6 +20,7 @@ from .config import EvaluationConfig
 from .estimates import RemainingTime
 from .prepare import FORMAT_VERSION, Preparation, prepare
 from .presets.published import compare_with_published
+from .presets.training import TrainingRun, training_run
 from .report import write_report
 from .summary import summarise
 from .task_store import read_frames, task_file, write_result
@@ -27,6 +28,7 @@ from .tasks import Task, TaskResult, TaskRunner
 
 FILES = ("config.json", "plan.json", "results.jsonl", "summary.json", "index.html")
 FOLDERS = ("parts", "figures")
+NETWORKS = "networks"  # folder of the weights of presets; a file is used only if its network would be trained again
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,12 @@ def run_evaluation(
             restore_backups(out, *(out / name for name in FOLDERS))
             config = _config(out, settings, resume, overwrite)
             with threads(config.threads):
-                prepared = prepare(config, data, driver, judges)
+                with training_run(TrainingRun(out / NETWORKS, config.data, progress)) as training:
+                    prepared = prepare(config, data, driver, judges)
+                prepared.problems += training.problems()
                 _write_or_check_plan(out, prepared, overwrite)
                 _run_tasks(out, prepared.runner, progress)
-                return _finish(out, prepared, figures)
+                return _finish(out, prepared, training.accuracies, figures)
     except (OSError, ImportError, SystemExit) as error:
         raise to_job_error(error) from error
 
@@ -116,7 +120,7 @@ def _write_or_check_plan(out: Path, prepared: Preparation, overwrite: bool) -> N
     """Write the plan, or check that it is unchanged."""
     if overwrite:
         _clear(out)
-    for leftover in (path for folder in ("", *FOLDERS) for path in (out / folder).glob(TEMPORARY_PATTERN)):
+    for leftover in (path for folder in ("", *FOLDERS, NETWORKS) for path in (out / folder).glob(TEMPORARY_PATTERN)):
         with suppress(OSError):  # left by a killed run; harmless if it cannot be removed
             leftover.unlink()
     (out / "parts").mkdir(exist_ok=True)
@@ -196,7 +200,7 @@ def _run_task(runner: TaskRunner, task: Task) -> TaskResult:
 # --- Results ---------------------------------------------------------------------------------------------------------
 
 
-def _finish(out: Path, prepared: Preparation, figures: bool) -> Evaluation:
+def _finish(out: Path, prepared: Preparation, networks: dict[str, dict], figures: bool) -> Evaluation:
     """Write results, summary, figures and page from the tasks' files."""
     tasks = list(prepared.runner.tasks())
     with atomic_write(out / "results.jsonl") as file:
@@ -204,6 +208,8 @@ def _finish(out: Path, prepared: Preparation, figures: bool) -> Evaluation:
             file.write(task_file(out, task).read_bytes())
     summary = summarise(out / "results.jsonl", prepared.config, prepared.runner, prepared.problems)
     summary["about"] = prepared.about
+    if networks:
+        summary["networks"] = networks
     if (comparison := compare_with_published(prepared.config, summary)) is not None:
         summary["published"] = comparison
     write_json(out / "summary.json", summary)

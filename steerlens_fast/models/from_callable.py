@@ -35,6 +35,8 @@ def _call_factory(name: str, factory):
         raise JobError(f"model {name!r} must be a module, or a callable that returns one, got {factory!r}", USAGE)
     try:
         model = factory()
+    except JobError:
+        raise
     except MissingExtra as error:
         raise JobError(f"model {name!r}: {error}", USAGE) from error
     except (Exception, SystemExit) as error:

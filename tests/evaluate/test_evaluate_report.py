@@ -18,8 +18,8 @@ for extra in ("PIL", "matplotlib"):
 
 from steerlens_fast.evaluate import bootstrap  # noqa: E402
 from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
-from steerlens_fast.evaluate.presets import preset  # noqa: E402
-from steerlens_fast.evaluate.presets.published import FOLLOW_UP, L2, compare_with_published  # noqa: E402
+from steerlens_fast.evaluate.presets.presets import preset  # noqa: E402
+from steerlens_fast.evaluate.presets.published import COMPARED, FOLLOW_UP, compare_orders, compare_with_published  # noqa: E402
 from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
 from steerlens_fast.evaluate.report import figures, pictures  # noqa: E402
 from steerlens_fast.evaluate.report.html import macro  # noqa: E402
@@ -184,9 +184,9 @@ def test_true_motion_that_misses_its_distance_is_left_out(tmp_path):
 # --- Beside the follow-up
 
 
-def shipped(**changes) -> tuple[EvaluationConfig, dict]:
-    """The digits preset with changes, and the summary that it would have."""
-    config = EvaluationConfig(**{**preset("digits"), **changes})
+def shipped(name="digits", **changes) -> tuple[EvaluationConfig, dict]:
+    """A preset with changes, and the summary that it would have."""
+    config = EvaluationConfig(**{**preset(name), **changes})
     value = {name: {"value": 0.5} for name in ("target_probability", "jointly", "warp", "gain")}
     budgets = config.budgets
     attained = {"common": 300, "of": 300}
@@ -196,11 +196,24 @@ def shipped(**changes) -> tuple[EvaluationConfig, dict]:
 
 
 def test_shipped_options_are_compared_with_the_published_values():
-    for changes in ({}, {"seed": 3, "draws": 10, "probe_directions": 0}, {"distances": [1.0, L2]}):
-        comparison = compare_with_published(*shipped(**changes))
-        assert (comparison["cases"], comparison["of"], comparison["l2"]) == (300, 300, pytest.approx(L2))
-        assert set(comparison["measures"]["warp"]["ours"]) == set(FOLLOW_UP)
-        assert "Ours / published" in macro("published", comparison)
+    for name, l2 in COMPARED.items():
+        for changes in ({}, {"seed": 3, "draws": 10, "probe_directions": 0}, {"distances": [1.0, l2]}):
+            comparison = compare_with_published(*shipped(name, **changes))
+            assert (comparison["cases"], comparison["of"], comparison["l2"]) == (300, 300, pytest.approx(l2))
+            assert set(comparison["measures"]["warp"]["ours"]) == set(FOLLOW_UP)
+            assert "Ours / published" in (page := macro("published", comparison))
+            assert ("not a reproduction" in page) == (name == "digits")
+
+
+def test_order_of_families_has_intervals():
+    """Pairs of the published order; unclear where the interval of the paired difference contains 0."""
+    ours = {"pixel": 0.6, "fourier": 0.1, "csp-phase": 0.2, "csp-joint": 0.7}
+    of = lambda value: dict.fromkeys(FOLLOW_UP["pixel"], {"value": value, "low": value / 2, "high": 2 * value})
+    paired = {"pixel - csp-joint": {"low": -0.3, "high": 0.1}, "fourier - csp-phase": {"low": -0.2, "high": -0.1}}
+    warp = compare_orders({family: of(value) for family, value in ours.items()}, {"warp": paired})["warp"]
+    others = ["csp-joint > csp-phase", "csp-joint > pixel", "csp-joint > fourier", "csp-phase > fourier"]
+    assert warp["agrees"] == [*others, "pixel > fourier"] and warp["differs"] == ["csp-phase > pixel"]
+    assert warp["unclear"] == ["csp-joint > pixel"] and warp["intervals"]["pixel"] == [0.3, 1.2]
 
 
 OTHER_OPTIONS = [
@@ -247,22 +260,20 @@ def evaluation_section() -> str:
     return RESULTS_PAGE.split("\n## Families at matched distances\n")[0]
 
 
-def days() -> set[str]:
-    return set(re.findall(r"results/(\d{4}-\d\d-\d\d)-evaluate-", RESULTS_PAGE))
+def bench_evaluate():
+    place = importlib.util.spec_from_file_location("bench_evaluate", ROOT / "bench" / "evaluate.py")
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module
 
 
 def measured() -> list[str]:
     """What bench/evaluate.py prints for the committed results; bench/evaluation.md must contain it."""
-    place = importlib.util.spec_from_file_location("bench_evaluate", ROOT / "bench" / "evaluate.py")
-    module = importlib.util.module_from_spec(place)
-    place.loader.exec_module(module)
-    (day,) = days()
-    return module.results_phrases(ROOT / "bench" / "results", day)
+    return bench_evaluate().results_phrases(ROOT / "bench" / "results")
 
 
 def summary_of(name: str) -> dict:
-    (day,) = days()
-    return json.loads((ROOT / "bench" / "results" / f"{day}-evaluate-{name}" / "summary.json").read_text())
+    return json.loads((bench_evaluate().newest(ROOT / "bench" / "results", name) / "summary.json").read_text())
 
 
 def flat(text: str) -> str:
@@ -271,7 +282,7 @@ def flat(text: str) -> str:
 
 
 def test_numbers_of_the_results_page_are_those_of_the_committed_results():
-    """Every row and every phrase with a figure; ``python bench/evaluate.py --readme DATE`` prints what it must say."""
+    """Every row and every phrase with a figure; ``python bench/evaluate.py --readme`` prints what it must say."""
     for said in measured():
         assert flat(said) in flat(evaluation_section()), said
 

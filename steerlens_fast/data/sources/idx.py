@@ -35,10 +35,11 @@ def idx_source(spec: str) -> ArraySource:
     JobError
         If a file is missing, or its magic number, count or length is wrong; the message names it.
     """
-    folder, part = split_spec(spec)
-    files = _files(folder, part)
-    images = _read(files["images"], "images")
-    labels = Labels(_read(files["labels"], "labels"), images.shape[:1], files["labels"]) if "labels" in files else None
+    files = idx_files(spec)
+    images = read_idx(files["images"], "images")
+    labels = None
+    if "labels" in files:
+        labels = Labels(read_idx(files["labels"], "labels"), images.shape[:1], files["labels"])
     description = {"kind": "idx", "labels": files.get("labels")}
     return ArraySource(files["images"], description, images.shape, images.__getitem__, labels)
 
@@ -64,8 +65,9 @@ def absolute_spec(spec: str) -> str:
     )
 
 
-def _files(folder: str, part: str | None) -> dict[str, str]:
-    """Return the paths of a part's images and labels."""
+def idx_files(spec: str) -> dict[str, str]:
+    """Return the paths of a part's images and, where they exist, labels."""
+    folder, part = split_spec(spec)
     if not os.path.isdir(folder):
         raise usage_error(f"data must be idx:FOLDER[#part], got {printable(folder)}: no such folder")
     parts: dict[str, dict[str, str]] = {}
@@ -83,8 +85,8 @@ def _files(folder: str, part: str | None) -> dict[str, str]:
     return with_images[ALIASES.get(chosen, chosen)]
 
 
-def _read(path: str, kind: str) -> np.ndarray:
-    """Return the array in a file, memory-mapped if the file is not compressed."""
+def read_idx(path: str, kind: str) -> np.ndarray:
+    """Return the array in a file of images or labels, memory-mapped if the file is not compressed."""
     axes, name = MAGIC[kind] & 0xFF, printable(path)
     header = 4 * (1 + axes)
     compressed = path.lower().endswith(".gz")

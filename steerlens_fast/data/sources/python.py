@@ -160,6 +160,8 @@ def call_factory(spec: str):
         raise usage_error(f"data must be pkg.mod:callable, got {spec!r}, which is {type(factory).__name__}")
     try:
         return factory()
+    except JobError:
+        raise
     except (Exception, SystemExit) as error:
         raise user_code_error("data", spec, "calling it without arguments") from error
 

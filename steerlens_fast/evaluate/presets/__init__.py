@@ -1,5 +1,1 @@
-"""Presets: experiments that are part of the package."""
-
-from .presets import check_preset, preset
-
-__all__ = ["check_preset", "preset"]
+"""Presets: experiments that are part of the package; the module ``presets`` has their options."""

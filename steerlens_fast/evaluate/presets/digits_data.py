@@ -19,7 +19,7 @@ Progress = Callable[..., Iterable]
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images [N, 1, 32, 32] in [0, 1] and their labels [N]."""
+    """Images [N, 1, H, W], floats in [0, 1] or uint8, and their labels [N]."""
 
     train_images: Tensor
     train_labels: Tensor

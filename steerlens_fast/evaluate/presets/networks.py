@@ -59,3 +59,44 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Return the share of images for which a model predicts the label."""
     with torch.no_grad():
         return (model(images).argmax(1) == labels).double().mean().item()
+
+
+# --- Layers of several sizes, with random weights ---------------------------------------------------------------------
+
+
+def pooling_layers(side: int, classes: int, width: int) -> nn.Module:
+    """Return three 3 x 3 convolutions of ``width``, 2 and 4 times ``width`` channels, with pooling, and a linear layer.
+
+    Examples
+    --------
+    >>> pooling_layers(28, 10, width=4)(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    block = lambda before, after: [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    blocks = [*block(1, width), *block(width, 2 * width), *block(2 * width, 4 * width)]
+    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(4 * width * (side // 8) ** 2, classes))
+
+
+def strided_layers(side: int, classes: int) -> nn.Module:
+    """Return two convolutions with stride 2, 5 x 5 and 3 x 3, and two linear layers; smooth."""
+    coarse = -(-side // 4)
+    convolutions = [nn.Conv2d(1, 32, 5, 2, padding=2), nn.GELU(), nn.Conv2d(32, 64, 3, 2, padding=1), nn.GELU()]
+    linear = [nn.Linear(64 * coarse**2, 128), nn.GELU(), nn.Linear(128, classes)]
+    return nn.Sequential(*convolutions, nn.Flatten(), *linear)
+
+
+def normalised_layers(classes: int) -> nn.Module:
+    """Return three 3 x 3 convolutions with batch normalisation, two with stride 2, and the mean over all pixels."""
+    block = lambda before, after, stride: [
+        nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(),
+    ]
+    blocks = [*block(1, 24, 2), *block(24, 48, 2), *block(48, 96, 1)]
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, classes))
+
+
+def linear_layers(pixels: int, classes: int, width: int) -> nn.Module:
+    """Return two hidden layers."""
+    hidden = [nn.Linear(pixels, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, classes))

@@ -1,15 +1,25 @@
-"""Compares results with the follow-up's published values, which are for another data set and other networks."""
+"""Compares results with the follow-up's published values, which are for other networks."""
 
 from __future__ import annotations
 
 from itertools import combinations
 
 from ..config import EvaluationConfig
+from . import mnist
 from .presets import FOLLOW_UP_BUDGETS, preset
 
 SOURCE = '"Confidence Is Not Evidence": MNIST, 28 x 28, 300 sources, L2 = 2, medians'
 SOURCES = 300
-L2 = FOLLOW_UP_BUDGETS[0]  # at 32 x 32 pixels; the same RMS change as 2 at 28 x 28
+# The distance at which a preset is compared; at 32 x 32 pixels, with the same RMS change as 2 at 28 x 28.
+COMPARED = {"digits": FOLLOW_UP_BUDGETS[0], "mnist": mnist.DISTANCES[0]}
+NOTES = {
+    "digits": "This is not a reproduction: the images are 8 × 8 digits upsampled to 32 × 32, not MNIST, networks and "
+    "targets are different, and distances are matched by RMS. The values cannot be compared, but the order of families "
+    "may be.",
+    "mnist": "The images are MNIST digits of the published size, at the published distances; networks and targets are "
+    "different, and the networks were trained on 4,000 digits. The values depend on the networks; the order of "
+    "families can be compared.",
+}
 # Options that change the results only by chance; families, budgets and sources are checked separately.
 IGNORED_FIELDS = (
     "trust_checkpoint",
@@ -35,11 +45,12 @@ FOLLOW_UP: dict[str, dict[str, float]] = {
 
 
 def compare_with_published(config: EvaluationConfig, summary: dict) -> dict | None:
-    """Return the comparison, or the reasons why it is not made; None if the data are not the preset's digits."""
-    shipped = EvaluationConfig(**preset("digits"))
-    if config.data != shipped.data:
+    """Return the comparison, or the reasons why it is not made; None if the data are not those of COMPARED."""
+    name = next((name for name in COMPARED if preset(name)["data"] == config.data), None)
+    if name is None:
         return None
-    ours = [budget for budget in summary["budgets"] if abs(budget["l2"] / L2 - 1) < 1e-3]
+    shipped, l2 = EvaluationConfig(**preset(name)), COMPARED[name]
+    ours = [budget for budget in summary["budgets"] if abs(budget["l2"] / l2 - 1) < 1e-3]
     reasons = [
         f"{name} is {_field_text(config, name)}, not {_field_text(shipped, name)}"
         for name in _changed_fields(config, shipped)
@@ -49,16 +60,16 @@ def compare_with_published(config: EvaluationConfig, summary: dict) -> dict | No
     if summary["sources"]["chosen"] != shipped.sources:
         reasons.append(f"{summary['sources']['chosen']} images were selected, not {shipped.sources}")
     if not ours:
-        reasons.append(f"the distances do not include {L2:.4g}, which corresponds to the follow-up's L2 = 2")
+        reasons.append(f"the distances do not include {l2:.4g}, which corresponds to the follow-up's L2 = 2")
     elif not ours[0]["attainment"]["common"]:
-        reasons.append(f"no source attained L2 = {L2:.4g} in every family")
+        reasons.append(f"no source attained L2 = {l2:.4g} in every family")
     if len(summary["judges"]) != len(shipped.judges):
         reasons.append(f"{len(summary['judges'])} judges have the driver's classes, not {len(shipped.judges)}")
     if reasons:
         return {"not_compared": reasons}
     attainment = ours[0]["attainment"]
-    result = {"l2": ours[0]["l2"], "cases": attainment["common"], "of": attainment["of"]}
-    return result | {"measures": compare_orders(ours[0]["families"])}
+    result = {"note": NOTES[name], "l2": ours[0]["l2"], "cases": attainment["common"], "of": attainment["of"]}
+    return result | {"measures": compare_orders(ours[0]["families"], ours[0].get("paired", {}))}
 
 
 def _changed_fields(config: EvaluationConfig, shipped: EvaluationConfig) -> list[str]:
@@ -72,25 +83,30 @@ def _field_text(config: EvaluationConfig, name: str) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def compare_orders(families: dict) -> dict:
+def compare_orders(families: dict, paired: dict) -> dict:
     """Compare the order of our families with the published one, by pairs, for every measure.
 
     Parameters
     ----------
     families : dict
         The families of one budget of a summary: family -> measure -> interval.
+    paired : dict
+        The paired differences of the same budget: measure -> "a - b" -> interval.
 
     Returns
     -------
     dict
-        For each measure: ``ours`` and ``published``, the values by family; ``agrees``, the pairs "a > b" of the
-        published order that have the same order in ours; and ``differs``, the other pairs, including ties.
+        For each measure: ``ours`` and ``published``, the values by family; ``intervals``, those of ours; ``agrees``,
+        the pairs "a > b" of the published order that have the same order in ours; ``differs``, the other pairs,
+        including ties; and ``unclear``, the pairs of both whose paired difference has an interval that contains 0.
 
     Examples
     --------
     >>> value = lambda v: {name: {"value": v} for name in ("target_probability", "jointly", "warp", "gain")}
-    >>> compare_orders({"pixel": value(0.5), "fourier": value(0.1)})["warp"]["agrees"]
-    ['pixel > fourier']
+    >>> paired = {"warp": {"pixel - fourier": {"low": -0.1, "high": 0.9}}}
+    >>> warp = compare_orders({"pixel": value(0.5), "fourier": value(0.1)}, paired)["warp"]
+    >>> warp["agrees"], warp["unclear"]
+    (['pixel > fourier'], ['pixel > fourier'])
     """
     result = {}
     for measure in next(iter(FOLLOW_UP.values())):
@@ -101,10 +117,19 @@ def compare_orders(families: dict) -> dict:
         pairs = list(combinations(order, 2))
         same = [pair for pair in pairs if ours[pair[0]] > ours[pair[1]]]
         as_text = lambda pairs: [f"{first} > {second}" for first, second in pairs]
+        differences = paired.get(measure, {})
         result[measure] = {
             "ours": ours,
+            "intervals": {f: [families[f][measure].get(end) for end in ("low", "high")] for f in ours},
             "published": published,
             "agrees": as_text(same),
             "differs": as_text(pair for pair in pairs if pair not in same),
+            "unclear": as_text(pair for pair in pairs if _contains_zero(differences, *pair)),
         }
     return result
+
+
+def _contains_zero(differences: dict, first: str, second: str) -> bool:
+    """Return whether the interval of the difference of two families contains 0."""
+    interval = differences.get(f"{first} - {second}") or differences.get(f"{second} - {first}")
+    return interval is not None and interval["low"] is not None and interval["low"] <= 0 <= interval["high"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
@@ -78,8 +79,8 @@ def macro(name: str, *arguments) -> str:
     return str(getattr(environment().get_template("macros.html").module, name)(*arguments))
 
 
-def page(summary: dict, figures: list[tuple[str, str]]) -> str:
-    """Render the page of a summary with its figures, given as (name, caption).
+def page(summary: dict, figures: list[tuple[str, str, Sequence[str]]]) -> str:
+    """Render the page of a summary with its figures, given as (name, caption, formats).
 
     Its content security policy allows only the page's own style and figures, and no requests to a server.
     """

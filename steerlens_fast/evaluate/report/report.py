@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from ...data.class_names import class_name
 from ...extras import require_extra
@@ -15,6 +16,24 @@ from .figures import all_figures
 from .html import number, page
 
 SETTINGS = {"svg.hashsalt": "steerlens_fast", "svg.fonttype": "none", "font.family": "sans-serif"}
+OPTIONS: dict[str, dict] = {  # of savefig; no times or versions
+    "png": {"metadata": {"Software": None}},
+    "svg": {"metadata": {"Date": None}},
+    "jpg": {"pil_kwargs": {"quality": 88}},
+}
+PHOTOGRAPH_SIDE = 96  # pixels; figures of larger colour images take megabytes as PNG and SVG
+
+
+def is_photographs(images: Tensor) -> bool:
+    """Return whether images [N, C, H, W] are in colour and large.
+
+    Examples
+    --------
+    >>> import torch
+    >>> is_photographs(torch.empty(2, 3, 224, 224)), is_photographs(torch.empty(2, 1, 224, 224))
+    (True, False)
+    """
+    return images.shape[1] == 3 and max(images.shape[-2:]) > PHOTOGRAPH_SIDE
 
 
 def write_report(out: Path, summary: dict, runner: TaskRunner, frames: dict[str, dict[int, np.ndarray]]) -> Path:
@@ -40,10 +59,11 @@ def write_report(out: Path, summary: dict, runner: TaskRunner, frames: dict[str,
     shown = []
     with matplotlib.rc_context(SETTINGS):
         for name, caption, figure in all_figures(summary, _strips(out, runner, frames)):
-            for kind, unstamped in (("png", {"Software": None}), ("svg", {"Date": None})):
+            kinds = ("jpg",) if name == "strips" and is_photographs(runner.sources.images) else ("svg", "png")
+            for kind in kinds:
                 with atomic_write(out / "figures" / f"{name}.{kind}") as file:
-                    figure.savefig(file, format=kind, metadata=unstamped)
-            shown.append((name, caption))
+                    figure.savefig(file, format=kind, **OPTIONS[kind])
+            shown.append((name, caption, kinds))
     with atomic_write(out / "index.html") as file:
         file.write(page(summary, shown).encode(errors="replace"))
     return out / "index.html"

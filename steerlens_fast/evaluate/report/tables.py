@@ -32,9 +32,12 @@ def facts(summary: dict) -> dict[str, str]:
     config, sources = summary["config"], summary["sources"]
     reasons = [f"{entry['images']} {reason} ({entry['description']})" for reason, entry in sources["left_out"].items()]
     left_out = ", ".join(reasons) or "none"
+    networks = summary.get("networks", {})
+    accuracies = [f"{name} {entry['test_accuracy']:.1%} of {entry['test_images']}" for name, entry in networks.items()]
     return {
         "Classifier": config["driver"],
         "Judges": ", ".join(config["judges"]) or "none",
+        **({"Test accuracy": ", ".join(accuracies)} if accuracies else {}),
         "Data": config["data"],
         "Sources": f"{sources['chosen']} of the first {sources['examined']} images; left out: {left_out}",
         "Target": str(config["target"]),

