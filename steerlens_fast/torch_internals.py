@@ -10,7 +10,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +38,7 @@ _enter_level = _private("torch._C", "_vmapmode_increment_nesting")
 _leave_level = _private("torch._C", "_vmapmode_decrement_nesting")
 _remove_batch = _private("torch", "_remove_batch_dim")
 _add_batch = _private("torch", "_add_batch_dim")
+_below_autograd = _private("torch._C", "_AutoDispatchBelowAutograd")
 _disable_modes = _private("torch.utils._python_dispatch", "_disable_current_modes")
 _pytree = _private("torch.utils", "_pytree")
 
@@ -53,6 +54,14 @@ def has_transforms() -> bool:
     ``torch.compile`` can trace this function.
     """
     return True if _transforms_active is None else _transforms_active()
+
+
+def below_autograd() -> AbstractContextManager:
+    """Return a context in which ops do not pass through autograd, which takes as long in Python as a small op.
+
+    For code that records no derivatives. Fallback: a context that does nothing.
+    """
+    return nullcontext() if _below_autograd is None else _below_autograd()
 
 
 def has_batched_gradients() -> bool:

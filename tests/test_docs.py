@@ -35,7 +35,7 @@ NEEDS_NO_EXAMPLE = {
     "SteerablePyramid": {"forward", "unpack"},  # the same as analyze; shown with pack
     "Coefficients": {"tensors", "apply", "to", "clone", "detach", "map", "to_plenoptic", "from_plenoptic"},
     "CSPFamily": {  # prepare is shown by its class; the others serve PlaneMotion and PlaneAnchor
-        *{"prepare", "analyze", "prepare_planes", "advance", "image_at"},
+        *{"prepare", "analyze", "prepare_planes", "step_from", "image_at"},
         *{"frame_bytes", "prepared_bytes", "coordinate_shapes"},
     },
     "FourierFamily": {"prepare", "anchor", "weights"},  # as CSPFamily's

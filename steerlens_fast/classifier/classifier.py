@@ -24,7 +24,7 @@ from .isolation import (
 )
 from .outputs import TASKS, class_scores
 
-Losses = Callable[[Tensor, slice], Tensor]
+Losses = Callable[[Tensor, slice], Tensor | tuple[Tensor, Tensor]]
 MIN_LOGITS = 8  # with fewer logits, all can be between 0 and 1 by chance
 
 
@@ -125,7 +125,8 @@ class Classifier:
             The same as for :meth:`outputs`.
         loss : callable
             ``loss(outputs, at) -> [n]``; its arguments are the outputs [n, classes, ...] of the samples ``images[at]``,
-            with their autograd graph, and the slice ``at``.
+            with their autograd graph, and the slice ``at``. Instead of the losses it may return a tensor that depends
+            on the outputs, and the gradient of the summed losses in it: autograd continues from there.
 
         Returns
         -------
@@ -139,7 +140,7 @@ class Classifier:
             for at in parts:
                 gradient[at], scores = self._differentiate(images, loss, args, at)
                 outputs.append(scores)
-            return gradient, torch.cat(outputs)
+            return gradient, outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def session(self, images: Tensor) -> RandomStream:
         """Begin a stream of random numbers that successive calls continue.
@@ -202,7 +203,7 @@ class Classifier:
         if not outputs.requires_grad:
             raise ValueError("model must return outputs that depend on the images, got outputs without a graph")
         half = outputs.dtype == torch.float16
-        gradient = _through_half(leaf, outputs, loss, at) if half else _gradient(loss(outputs, at).sum(), leaf)
+        gradient = _through_half(leaf, outputs, loss, at) if half else _gradient(loss(outputs, at), leaf)
         if gradient is None:
             raise ValueError("model and objective must depend on the images, got a loss that does not")
         return gradient, outputs.detach().clone()  # cloned, since a compiled model may reuse the memory of its outputs
@@ -227,8 +228,10 @@ class Classifier:
             raise ValueError(f"images must be on the model's device {devices.pop()}, got {images.device}")
 
 
-def _gradient(total: Tensor, leaf: Tensor) -> Tensor | None:
-    return torch.autograd.grad(total, leaf, allow_unused=True)[0] if total.requires_grad else None
+def _gradient(losses: Tensor | tuple[Tensor, Tensor], leaf: Tensor) -> Tensor | None:
+    """Return the gradient of the summed losses, which may be given as a tensor and their gradient in it."""
+    start, gradient = losses if isinstance(losses, tuple) else (losses.sum(), None)
+    return torch.autograd.grad(start, leaf, gradient, allow_unused=True)[0] if start.requires_grad else None
 
 
 def _through_half(leaf: Tensor, outputs: Tensor, loss: Losses, at: slice) -> Tensor | None:
@@ -237,7 +240,7 @@ def _through_half(leaf: Tensor, outputs: Tensor, loss: Losses, at: slice) -> Ten
     Each sample's gradient is scaled to about 1 by a power of 2 in the backward pass of the model, and scaled back.
     """
     scores = outputs.detach().float().requires_grad_()
-    score_gradient = _gradient(loss(scores, at).sum(), scores)
+    score_gradient = _gradient(loss(scores, at), scores)
     if score_gradient is None:
         return None
     largest = score_gradient.abs().flatten(1).amax(1)

@@ -6,6 +6,7 @@ import ctypes
 import os
 import random
 import signal
+import struct
 import sys
 import time
 import traceback
@@ -192,38 +193,85 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
-class _GlobalNumpy:
-    """The state of the generator behind numpy's global functions.
+class _GlobalGenerator:
+    """The generator behind the global functions of torch (on the CPU), Python or numpy.
 
-    numpy needs 0.1 ms to read or write it, so the last state is cached while the generator's memory is unchanged. If a
-    normal sample is cached (``has_gauss``), drawing it does not change the generator's memory, so the state is always
-    read again in that case.
+    Reading or writing a state takes up to 0.1 ms, so the last one is cached while the generator's memory is unchanged.
+
+    Parameters
+    ----------
+    read, write : callable
+        Return and set the state.
+    memory : callable
+        Returns the bytes that change whenever a number is drawn; None where they are not known.
     """
 
-    def __init__(self):
-        self._words, self._state = None, {"has_gauss": 1}
+    def __init__(self, read: Callable, write: Callable, memory: Callable[[], bytes | None]):
+        self._read, self._write, self._memory = read, write, memory
+        self._bytes: bytes | None = None
+        self._state = None
 
-    def read(self) -> dict:
+    def read(self):
         """Return the state; the same object as last time if nothing was drawn since."""
-        words = self._read_words()
-        if words is None or words != self._words or self._state["has_gauss"]:
-            self._words, self._state = words, np.random.get_state(legacy=False)
+        memory = self._memory()
+        if memory is None or memory != self._bytes:
+            self._bytes, self._state = memory, self._read()
         return self._state
 
-    def write(self, state: dict) -> None:
+    def write(self, state) -> None:
         if self.read() is not state:
-            np.random.set_state(state)
-            self._words, self._state = self._read_words(), state
-
-    @staticmethod
-    def _read_words() -> bytes | None:
-        generator = np.random.get_bit_generator() if hasattr(np.random, "get_bit_generator") else None
-        if not isinstance(generator, np.random.MT19937):
-            return None
-        return ctypes.string_at(generator.ctypes.state_address, 625 * 4)  # the key and the position
+            self._write(state)
+            self._bytes, self._state = self._memory(), state
 
 
-NUMPY = _GlobalNumpy()
+def _torch_memory() -> bytes:
+    return torch.get_rng_state().numpy().tobytes()
+
+
+def _python_memory() -> bytes | None:
+    """Return the memory of the C object: its position and key, after the header of all objects.
+
+    With a number that ``random.gauss`` has made but not returned yet, a draw would not change it.
+    """
+    generator = random.getstate.__self__
+    if not _PYTHON_MEMORY_IS_KNOWN or generator.gauss_next is not None:
+        return None
+    return ctypes.string_at(id(generator) + object.__basicsize__, 625 * 4)
+
+
+def _python_memory_is_known() -> bool:
+    """Return whether objects have the layout that CPython's have up to now: a trial with a generator of our own."""
+    if sys.implementation.name != "cpython" or random.Random.__basicsize__ < object.__basicsize__ + 625 * 4:
+        return False
+    trial = random.Random(5)
+    *key, position = trial.getstate()[1]
+    return ctypes.string_at(id(trial) + object.__basicsize__, 625 * 4) == struct.pack("=625I", position, *key)
+
+
+def _numpy_memory() -> bytes | None:
+    """Return the key and the position.
+
+    With a normal number that is made but not returned yet (``has_gauss``), a draw would not change them.
+    """
+    generator = np.random.get_bit_generator() if hasattr(np.random, "get_bit_generator") else None
+    if not isinstance(generator, np.random.MT19937):
+        return None
+    return ctypes.string_at(generator.ctypes.state_address, 625 * 4)
+
+
+class _GlobalNumpy(_GlobalGenerator):
+    """The generator behind numpy's global functions."""
+
+    def read(self) -> dict:
+        if self._state is None or self._state["has_gauss"]:  # then the memory does not tell whether it was drawn
+            self._bytes = None
+        return super().read()
+
+
+_PYTHON_MEMORY_IS_KNOWN = _python_memory_is_known()
+TORCH = _GlobalGenerator(torch.get_rng_state, torch.set_rng_state, _torch_memory)
+PYTHON = _GlobalGenerator(random.getstate, random.setstate, _python_memory)
+NUMPY = _GlobalNumpy(partial(np.random.get_state, legacy=False), np.random.set_state, _numpy_memory)
 
 
 class RandomStream:
@@ -287,14 +335,16 @@ class RandomStream:
     def _write(self, states: list, current: list) -> None:
         """Set the states of the generators, except where the state is the current one."""
         pairs = zip(self._generators, states, current)
-        _call_all([partial(write, state) for (_, write), state, old in pairs if state is not old])
+        writes = [partial(write, state) for (_, write), state, old in pairs if state is not old]
+        if writes:
+            _call_all(writes)
 
 
 def _global_generators(devices: Iterable[torch.device]) -> Iterator[Accessors]:
-    yield torch.get_rng_state, torch.set_rng_state
+    yield TORCH.read, TORCH.write
     for device in dict.fromkeys(d for d in devices if d.type == "cuda"):
         yield _cuda_generator(device)
-    yield random.getstate, random.setstate
+    yield PYTHON.read, PYTHON.write
     yield NUMPY.read, NUMPY.write
 
 

@@ -111,6 +111,42 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
     return 2 * losses if objective == "logit" and task != "multiclass" else losses
 
 
+def gradient_start(
+    objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor, task: str = "multiclass"
+) -> tuple[Tensor, Tensor]:
+    """Return a tensor that depends on the outputs, and the gradient of the summed :func:`loss` in it.
+
+    ``torch.autograd.grad`` continues from there. For "nll", the gradient is computed without an autograd graph of the
+    loss, in which autograd would take longer than in a small model.
+
+    Examples
+    --------
+    >>> outputs = torch.tensor([[0.0, 0.0]], requires_grad=True)
+    >>> scores, gradient = gradient_start("nll", outputs, torch.tensor([0]), torch.tensor([1]))
+    >>> torch.autograd.grad(scores, outputs, gradient)
+    (tensor([[-0.5000,  0.5000]]),)
+    """
+    if objective not in ("nll", "log-probability") or outputs.dim() != 2 or outputs.shape[1] < 2:
+        losses = loss(objective, outputs, target, source, task)
+        return losses, torch.ones_like(losses)
+    scores = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+    return scores, _nll_gradient(scores.detach(), target if target.dim() == 1 else target[:, 0])
+
+
+def _nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
+    """Return the gradient of :func:`_nll` [N, classes], bit for bit as autograd computes it."""
+    lowest, index = torch.finfo(scores.dtype).min, target[:, None]
+    others = scores.clamp(min=lowest).scatter_(1, index, lowest)
+    largest = others.amax(1, keepdim=True)
+    others.sub_(largest)
+    total = others.exp().sum(1, keepdim=True).log_()
+    gap = (scores.gather(1, index) - largest).sub_(total)
+    _, buffer = torch.ops.aten.log_sigmoid_forward(gap)
+    slope = torch.ops.aten.log_sigmoid_backward(torch.ones_like(gap), gap, buffer)  # 1 - probability of the target
+    gradient = others.sub_(total).exp_().mul_(slope).masked_fill_(scores == -torch.inf, 0.0)
+    return gradient.scatter_(1, index, 0 - slope)
+
+
 def _check_losses(losses, count: int) -> Tensor:
     if not isinstance(losses, Tensor) or not losses.is_floating_point():
         got = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__

@@ -10,8 +10,10 @@ from torch import Tensor
 from .. import checks, ops
 from ..checks import Factors
 from ..memory import chunks, new_output, store
+from ..ops.enums import real_dtype
+from ..pyramid.backend import is_recorded
 from .planes import PlaneMotion
-from .protocols import Bounds
+from .protocols import Bounds, PreparedPlanes
 from .shared import check_pair, factor_pair, factors_of_planes, flatten_planes
 
 PHASE_LIMIT = math.pi  # radians
@@ -31,19 +33,22 @@ class PlaneAnchor:
             self.state = tuple(new(shape) for shape in shapes for _ in range(coordinates))
         self.tiles = chunks(count, family.prepared_bytes(image.dtype), image.device)
         self.cached_analysis = None
+        self.cached_step: tuple[Tensor, PreparedPlanes] | None = None  # and the gradient that it follows
 
     def toward(self, gradient: Tensor) -> PlaneMotion:
         """See :class:`Anchor`."""
         image, gradient = check_pair(self.image, gradient)
-        return self.motion(self.family, image, gradient, self.state)
+        if len(self.tiles) != 1 or is_recorded(image, gradient):
+            return self.motion(self.family, image, gradient, self.state)
+        return self.motion(self.family, image, gradient, self.state, self._step(gradient, self.tiles[0]))
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
         """See :class:`Anchor`."""
         _, gradient = check_pair(self.image, gradient)
         b, a = factor_pair(factors, amplitude_factors, self.image)
         for at in self.tiles:
-            state, factors = tuple(t[at] for t in self.state), (factors_of_planes(b, at), factors_of_planes(a, at))
-            self.family.advance(self._analysis(at), flatten_planes(gradient)[at], state, *factors)
+            self._step(gradient, at).advance(factors_of_planes(b, at), factors_of_planes(a, at))
+        self.cached_step = None  # it starts at the coordinates before
 
     def frame(self, bounds: Bounds = None) -> Tensor:
         """See :class:`Anchor`."""
@@ -53,6 +58,16 @@ class PlaneAnchor:
             store(out[at], self.family.image_at(self._analysis(at), tuple(t[at] for t in self.state)), bounds)
         return out.reshape(self.image.shape)
 
+    def _step(self, gradient: Tensor, at: slice):
+        """Return the step of some planes along a gradient; of a small batch it is cached, for this tensor only."""
+        if self.cached_step is not None and self.cached_step[0] is gradient:
+            return self.cached_step[1]
+        state = tuple(t[at] for t in self.state)
+        step = self.family.step_from(self._analysis(at), flatten_planes(gradient)[at], state)
+        if len(self.tiles) == 1:
+            self.cached_step = gradient, step
+        return step
+
     def _analysis(self, at: slice):
         if len(self.tiles) > 1:
             return self.family.analyze(flatten_planes(self.image)[at])
@@ -61,9 +76,15 @@ class PlaneAnchor:
         return self.cached_analysis
 
 
-def edited_coefficients(c: Tensor, delta: Tensor | None, eta: Tensor | None, form: str = "complex") -> Tensor:
-    """Return c exp(eta + i delta) of source coefficients [n, K, h, w] as one frame [1, ...]; see ops.extrapolate."""
-    one = torch.ones(1, 1, dtype=c.real.dtype, device=c.device)
+def edited_coefficients(
+    c: Tensor, delta: Tensor | None, eta: Tensor | None, form: str = "complex", one: Tensor | None = None
+) -> Tensor:
+    """Return c exp(eta + i delta) of source coefficients [n, K, h, w] as one frame [1, ...]; see ops.extrapolate.
+
+    ``one`` is the number 1 as factors [1, 1], if it exists already.
+    """
+    if one is None:
+        one = torch.ones(1, 1, dtype=real_dtype(c.dtype), device=c.device)
     return ops.extrapolate(c, delta, eta, one, one, "polar", form)
 
 
@@ -74,14 +95,16 @@ def moved_coordinates(
     b: Tensor,
     a: Tensor,
     rule: str,
+    in_place: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return (delta, eta) of source coefficients ``c`` [n, K, h, w] after one step, limited.
 
-    Factors ``b`` and ``a`` are [1, 1] or [1, n].
+    Factors ``b`` and ``a`` are [1, 1] or [1, n]. Phases ``delta`` are written ``in_place`` if requested.
     """
     (delta, eta), (phase, amplitude) = at, step
     if phase is not None:
-        delta = torch.addcmul(delta, b[0, :, None, None, None], phase).clamp_(-PHASE_LIMIT, PHASE_LIMIT)
+        add = Tensor.addcmul_ if in_place else Tensor.addcmul
+        delta = add(delta, b[0, :, None, None, None], phase).clamp_(-PHASE_LIMIT, PHASE_LIMIT)
     if amplitude is not None:
         eta = _moved_log_amplitude(c, eta, amplitude, a[0, :, None, None, None], rule)
     return delta, eta

@@ -136,11 +136,9 @@ class CSPFamily:
         """Compute analysis and step of planes, starting at the coordinates ``state`` if there are any."""
         return CSPStep(self.analyze(image), gradient, state)
 
-    def advance(self, source: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor], b: Tensor, a: Tensor) -> None:
-        """Move the coordinates ``state`` of planes, in place, by one step with factors [1, 1] or [1, n]."""
-        moved = CSPStep(source, gradient, state).moved(b, a)
-        for old, new in zip(state, (t for pair in moved for t in pair if t is not None)):
-            old.copy_(new)
+    def step_from(self, source: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor]) -> CSPStep:
+        """Compute the step of planes whose analysis is known, starting at the coordinates ``state``."""
+        return CSPStep(source, gradient, state)
 
     def image_at(self, source: CSPAnalysis, state: Sequence[Tensor]) -> Tensor:
         """Return the images [n, H, W] at the coordinates ``state``."""
@@ -188,6 +186,7 @@ class CSPAnalysis:
 
     def __init__(self, family: CSPFamily, image: Tensor):
         self.family, self.synthesis_bank, self.image = family, family.synthesis_bank, image
+        self.one = torch.ones(1, 1, dtype=image.dtype, device=image.device)
         self.by_plane_ops = forward_backend(family.pyramid.geometry, image) is Backend.PLANE_OPS
         if not family.parts:
             self.coefficients, self.residual = [], None
@@ -233,7 +232,7 @@ class CSPAnalysis:
     def image_at(self, coordinates: Iterable[tuple[Tensor | None, Tensor | None]]) -> Tensor:
         """Return the one frame [1, n, H, W] at these coordinates (delta, eta), scale by scale."""
         bands = zip(self.coefficients, coordinates)
-        return self.images((edited_coefficients(c, *at, self.form) for c, at in bands), 1)
+        return self.images((edited_coefficients(c, *at, self.form, self.one) for c, at in bands), 1)
 
     @property
     def form(self) -> str:
@@ -247,7 +246,8 @@ class CSPStep:
     def __init__(self, source: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor] = ()):
         self.source, self.state, self.anchored = source, split_state(source.family, state), bool(state)
         bands = zip(source.coefficients, source.gradients(gradient), self.state)
-        self.steps = [source.step(edited_coefficients(c, *at)[0] if self.anchored else c, g) for c, g, at in bands]
+        here = lambda c, at: edited_coefficients(c, *at, one=source.one)[0] if self.anchored else c
+        self.steps = [source.step(here(c, at), g) for c, g, at in bands]
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
         """See :class:`PreparedPlanes`."""
@@ -262,6 +262,14 @@ class CSPStep:
         """Return (delta, eta) of each scale after one step with factors [1, 1] or [1, n]."""
         bands = zip(self.source.coefficients, self.state, self.steps)
         return [moved_coordinates(*band, b, a, self.source.family.rule) for band in bands]
+
+    def advance(self, b: Tensor, a: Tensor) -> None:
+        """Move the coordinates of the planes, in place, by one step with factors [1, 1] or [1, n]."""
+        bands = zip(self.source.coefficients, self.state, self.steps)
+        for c, (delta, eta), step in bands:
+            _, moved = moved_coordinates(c, (delta, eta), step, b, a, self.source.family.rule, in_place=True)
+            if eta is not None and moved is not None:
+                eta.copy_(moved)
 
     def largest_phase(self) -> Tensor:
         """See :class:`PreparedPlanes`."""

@@ -119,9 +119,9 @@ class _FourierPlanes:
         """Compute spectrum and step of planes."""
         return _FourierStep(self, self.analyze(image), gradient, *state)
 
-    def advance(self, source: Tensor, gradient: Tensor, state: Sequence[Tensor], b: Tensor, a: Tensor) -> None:
-        """Move the phases ``state``, in place."""
-        state[0].copy_(_FourierStep(self, source, gradient, *state).moved(b))
+    def step_from(self, source: Tensor, gradient: Tensor, state: Sequence[Tensor]) -> _FourierStep:
+        """Compute the step of planes whose spectra are known, starting at the phases ``state``."""
+        return _FourierStep(self, source, gradient, *state)
 
     def image_at(self, source: Tensor, state: Sequence[Tensor]) -> Tensor:
         """Return the images [n, H, W] at the phases ``state``."""
@@ -158,6 +158,10 @@ class _FourierStep:
         """Return the phases after one step with factors [1, 1] or [1, n]."""
         rule = self.family.family.rule
         return cast(Tensor, moved_coordinates(self.source, (self.state, None), (self.phase, None), b, b, rule)[0])
+
+    def advance(self, b: Tensor, a: Tensor) -> None:
+        """Move the phases of the planes, in place."""
+        cast(Tensor, self.state).copy_(self.moved(b))
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
         """See :class:`PreparedPlanes`."""

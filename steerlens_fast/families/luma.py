@@ -129,19 +129,27 @@ class LumaAnchor:
     def __init__(self, anchor: Callable[[Tensor], Anchor], image: Tensor):
         self.image, self.y = image, luma(image)
         self.anchor = anchor(self.y)
+        self.luma_gradient: tuple[Tensor, Tensor] | None = None  # a gradient, and its sum over channels
 
     def toward(self, gradient: Tensor) -> LumaMotion:
         """See :class:`Anchor`."""
         _, gradient = check_pair(self.image, gradient)
-        return LumaMotion(self.image, gradient, self.y, self.anchor.toward(gradient.sum(-3, keepdim=True)))
+        return LumaMotion(self.image, gradient, self.y, self.anchor.toward(self._of_luma(gradient)))
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
         """See :class:`Anchor`."""
-        self.anchor.advance(gradient.sum(-3, keepdim=True), factors, amplitude_factors)
+        self.anchor.advance(self._of_luma(gradient), factors, amplitude_factors)
+        self.luma_gradient = None
 
     def frame(self, bounds: Bounds = None) -> Tensor:
         """See :class:`Anchor`."""
         return clip(self.image + (self.anchor.frame() - self.y), checks.check_bounds(bounds))
+
+    def _of_luma(self, gradient: Tensor) -> Tensor:
+        """Return the gradient in the luma: the same tensor for the same gradient, whose step the anchor caches."""
+        if self.luma_gradient is None or self.luma_gradient[0] is not gradient:
+            self.luma_gradient = gradient, gradient.sum(-3, keepdim=True)
+        return self.luma_gradient[1]
 
 
 def _check_rgb(image: Tensor) -> Tensor:

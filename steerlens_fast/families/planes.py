@@ -53,6 +53,9 @@ class PlaneMotion:
 
     def pieces(self) -> Iterator[tuple[slice, PlaneMotion]]:
         """See :class:`PiecewiseMotion`."""
+        if self.prepared is not None:
+            yield slice(0, len(self.image)), self
+            return
         per_sample = self.image.shape[1:-2].numel()
         size = per_sample * self.family.prepared_bytes(self.image.dtype)
         for at in chunks(len(self.image), size, self.image.device):

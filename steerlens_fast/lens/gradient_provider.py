@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import checks
 from ..classifier.isolation import warning_stacklevel
-from ..classifier.objectives import loss
+from ..classifier.objectives import gradient_start
 from ..classifier.targets import check_target, resolve_checked_target, slice_target
 from ..morph_status import MorphStatus
 
@@ -81,15 +81,15 @@ class GradientProvider:
             started |= self.status == status
         return started
 
-    def gradient(self, image: Tensor, frame: int | None) -> Tensor:
-        """Return d(loss)/d(image) [B, C, H, W], 0 for failed samples.
+    def gradient(self, image: Tensor, frame: int | None) -> tuple[Tensor, Tensor]:
+        """Return d(loss)/d(image) [B, C, H, W], 0 for failed samples, and its largest absolute values [B].
 
         ``frame`` is the frame number of the image, or None if the image is not a frame.
         """
         first = self.source_class is None
         if not len(image):
             self.target = self.source_class = torch.zeros(0, dtype=torch.int64, device=image.device)
-            return torch.zeros_like(image)
+            return torch.zeros_like(image), self.gradient_norm
         gradient, outputs = self._plain_gradient(image) if self.smoothing is None else self._averaged_gradient(image)
         if frame is not None and outputs is not None:
             self.outputs[frame] = outputs.to(image.device)
@@ -99,7 +99,11 @@ class GradientProvider:
         """Return gradient and outputs."""
         resolved: list[tuple[Tensor, Tensor]] = []
         gradient, outputs = self.classifier.gradient(
-            image.to(self.images.dtype), partial(self._loss, resolved), self.args, self.batch, stream=self.stream
+            image.to(self.images.dtype),
+            partial(self._gradient_start, resolved),
+            self.args,
+            self.batch,
+            stream=self.stream,
         )
         if resolved:
             self._start(outputs, resolved)
@@ -131,8 +135,8 @@ class GradientProvider:
         while remaining:
             copies = min(per_call, remaining)
             noisy = torch.cat([image + noise for noise in islice(self.noise, copies)]).to(self.images.dtype)
-            loss = partial(self._loss_of_copies, copies)
-            gradient, _ = self.classifier.gradient(noisy, loss, self.args, batch, stream=self.stream)
+            start = partial(self._gradient_start_of_copies, copies)
+            gradient, _ = self.classifier.gradient(noisy, start, self.args, batch, stream=self.stream)
             for one in gradient.to(image.dtype).chunk(copies):  # one by one: the sum does not depend on per_call
                 total += one
             remaining -= copies
@@ -150,32 +154,34 @@ class GradientProvider:
             )
             warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
-    def _loss(self, resolved: list, outputs: Tensor, at: slice) -> Tensor:
+    def _gradient_start(self, resolved: list, outputs: Tensor, at: slice) -> tuple[Tensor, Tensor]:
         if self.source_class is None:
             target = slice_target(self.target, at)
             resolved.append(resolve_checked_target(target, outputs.detach(), self.classifier.task))
             target, source = resolved[-1]
         else:
             target, source = (t[at].to(outputs.device) for t in (self.target, self.source_class))
-        return loss(self.objective, outputs, target, source, self.classifier.task)
+        return gradient_start(self.objective, outputs, target, source, self.classifier.task)
 
-    def _loss_of_copies(self, copies: int, outputs: Tensor, at: slice) -> Tensor:
+    def _gradient_start_of_copies(self, copies: int, outputs: Tensor, at: slice) -> tuple[Tensor, Tensor]:
         target, source = (torch.cat([t] * copies)[at].to(outputs.device) for t in (self.target, self.source_class))
-        return loss(self.objective, outputs, target, source, self.classifier.task)
+        return gradient_start(self.objective, outputs, target, source, self.classifier.task)
 
     def _run_model(self, image: Tensor) -> Tensor:
         return self.classifier.outputs(image, self.args, self.batch, stream=self.stream)
 
-    def _check_gradient(self, gradient: Tensor, first: bool) -> Tensor:
-        """Update the status of samples whose gradient is zero or not finite, and return 0 for failed ones."""
+    def _check_gradient(self, gradient: Tensor, first: bool) -> tuple[Tensor, Tensor]:
+        """Update the status of samples whose gradient is zero or not finite.
+
+        Return the gradient, 0 for failed samples, and its largest absolute values [B].
+        """
         self.steps += 1
-        largest = gradient.abs().flatten(1).amax(1)  # NaN if any entry is
+        flat = gradient.flatten(1)
+        largest = torch.linalg.vector_norm(flat, math.inf, dim=1)  # NaN if any entry is
         if first:
-            self.gradient_norm = gradient.flatten(1).norm(dim=1)
-        if self.known_all_ok:
-            low, high = (t.item() for t in largest.aminmax())
-            if low > 0 and high < math.inf:
-                return gradient
+            self.gradient_norm = torch.linalg.vector_norm(flat, dim=1)
+        if self.known_all_ok and all(0 < size < math.inf for size in largest.tolist()):
+            return gradient, largest
         not_finite = MorphStatus.GRADIENT_NOT_FINITE if first else MorphStatus.GRADIENT_BECAME_NOT_FINITE
         zero = MorphStatus.GRADIENT_ZERO if first else MorphStatus.GRADIENT_BECAME_ZERO
         status = torch.where(largest.isfinite(), MorphStatus.OK, not_finite)
@@ -183,7 +189,8 @@ class GradientProvider:
         failed = status != MorphStatus.OK
         self.stop(failed, status)
         # A sample that failed once stays where it is, even if a later gradient is good.
-        return where_good(self.status == MorphStatus.OK, gradient, torch.zeros_like(gradient[:1]))
+        good = self.status == MorphStatus.OK
+        return where_good(good, gradient, torch.zeros_like(gradient[:1])), torch.where(good, largest, 0.0)
 
     def score(self, frames: Tensor, which: str) -> None:
         """Run the model on those ``frames`` to be scored that have no outputs from a gradient pass yet."""
@@ -200,17 +207,21 @@ class GradientProvider:
 
     def all_outputs(self, frames: int) -> Tensor:
         """Return the outputs of all frames [B, F, classes, ...], NaN where the model was not run."""
+        if len(self.outputs) == frames:
+            return torch.stack([self.outputs[frame] for frame in range(frames)], 1)
         known = next(iter(self.outputs.values()), self.images)
-        shape = (len(self.images), *self.classes)
-        unknown = torch.full(shape, torch.nan, dtype=known.dtype, device=self.images.device)
-        return torch.stack([self.outputs.get(frame, unknown) for frame in range(frames)], 1)
+        shape = (len(self.images), frames, *self.classes)
+        outputs = torch.full(shape, torch.nan, dtype=known.dtype, device=self.images.device)
+        for frame, of_frame in self.outputs.items():
+            outputs[:, frame] = of_frame
+        return outputs
 
 
 def _joined(parts: tuple[Tensor, ...]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def where_good(good: Tensor, values: Tensor, otherwise: Tensor) -> Tensor:
+def where_good(good: Tensor, values: Tensor, otherwise: Tensor | float) -> Tensor:
     """Return ``values`` [B, ...] with those of samples that are not ``good`` [B] replaced by ``otherwise``."""
     if good.device.type == "cpu" and bool(good.all()):
         return values

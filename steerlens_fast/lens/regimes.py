@@ -24,6 +24,7 @@ from torch import Tensor
 from ..families import Anchor, Family, LumaFamily, Motion
 from ..families.protocols import Bounds, PiecewiseMotion, check_frames
 from ..families.shared import clip
+from .gradient_provider import where_good
 from .l2_search import factor_at_l2, l2_from, search_factors, tolerance_at
 from .schedule import Schedule, Step
 
@@ -33,9 +34,9 @@ REGIMES = ("frozen", "persistent", "live")
 MAX_STEP_RATIO = 2.0
 
 
-# Returns the gradient at an image [B, C, H, W], zero for failed samples; the int is the frame number of the image, or
-# None if the image is not a frame.
-GradientFn = Callable[[Tensor, int | None], Tensor]
+# Returns the gradient at an image [B, C, H, W], zero for failed samples, and its largest absolute values [B]. The int
+# is the frame number of the image, or None if the image is not a frame.
+GradientFn = Callable[[Tensor, int | None], tuple[Tensor, Tensor]]
 # Called with the samples [B] whose gradient is too small to reach their distance: they stop there.
 OnTooSmall = Callable[[Tensor], None]
 
@@ -74,24 +75,24 @@ class MorphState:
 
 def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) -> Iterator[Tensor]:
     """Yield frames in blocks [f, B, C, H, W] of size ``block`` (by default all), from one gradient at the source."""
-    loss_gradient = gradient(state.source, 0 if state.schedule.starts_at_source else None)
-    loss_gradient, scale = _scaled_up(loss_gradient, state.schedule)
+    loss_gradient, size = gradient(state.source, 0 if state.schedule.starts_at_source else None)
+    loss_gradient, scale = _scaled_up(loss_gradient, size, state.schedule)
     motion = state.family.prepare(state.source, loss_gradient)
     motion = motion if block is None else _with_analysis(motion)
     b, a = _frozen_factors(state, motion, scale)
-    state.append_factors(b * scale, (b if a is None else a) * scale)
+    state.append_factors(_scaled(b, scale), _scaled(b if a is None else a, scale))
     for f in range(0, len(b), block or max(len(b), 1)):
         some_b, some_a = (None if t is None else t[f : f + (block or len(b))] for t in (b, a))
         frames = motion.render(some_b, some_a, bounds=state.bounds)
         yield check_frames(frames, motion, len(some_b))
 
 
-def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor) -> tuple[Tensor, Tensor | None]:
+def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Return the factors [F, B] of the motion along gradients that were multiplied by ``scale`` [B]."""
     schedule, max_factor = state.schedule, _largest_factor(state, motion)
     if schedule.budgets is None:
         return _capped(schedule.factors, schedule.amplitude_factors, max_factor)
-    reached, range_end = [], torch.finfo(scale.dtype).max / scale
+    reached, range_end = [], _range_end(state.source, 0.0, scale)
     for budget in schedule.budgets:
         factor, _, attained, small = search_factors(
             motion, budget, state.bounds, max_factor=max_factor, range_end=range_end, source=state.source
@@ -163,17 +164,20 @@ def _step_by_step(
         state.append_factors(b[None], a[None])
         yield state.source_frame()
     for step in steps:
-        loss_gradient, scale = _scaled_up(gradient(image, frame_number), state.schedule)
+        loss_gradient, size = gradient(image, frame_number)
+        loss_gradient, scale = _scaled_up(loss_gradient, size, state.schedule)
         motion = position.motion_along(loss_gradient)
-        size = loss_gradient.abs().flatten(1).amax(1)
-        first = None if start is None else start / size.double()
-        range_end = (torch.finfo(b.dtype).max - b) / scale
-        db, da = _step_factors(state, motion, step, image, range_end, first)
-        moves = loss_gradient.flatten(1).any(1)  # without a gradient, rounding would determine the factor
-        db, da = torch.where(moves, db, 0.0), None if da is None else torch.where(moves, da, 0.0)
+        if step.budget is None:
+            db, da = _given_factors(state, motion, step)
+        else:
+            size = _scaled(size, scale).double()
+            first = None if start is None else start / size
+            db, da = _budget_factors(state, motion, step, image, _range_end(b, b, scale), first), None
+        # Without a gradient, rounding would determine the factor.
+        db, da = where_good(size > 0, db, 0.0), None if da is None else where_good(size > 0, da, 0.0)
         image, frame_number = position.move(motion, loss_gradient, db, da), None
-        start = db * size.double()  # factors are about inverse to the size of the gradient
-        b, a = b + db * scale, a + (db if da is None else da) * scale
+        start = None if step.budget is None else db * size  # factors are about inverse to the size of the gradient
+        b, a = b + _scaled(db, scale), a + _scaled(db if da is None else da, scale)
         if step.ends_frame:
             if step.budget is not None:
                 state.attained.append(_is_attained(state, image, step.budget))
@@ -182,23 +186,23 @@ def _step_by_step(
             frame, frame_number = frame + 1, frame
 
 
-def _step_factors(
-    state: MorphState,
-    motion: Motion,
-    step: Step,
-    image: Tensor,
-    range_end: Tensor,
-    start: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Return the factors [B] of one step: as given, or to reach its distance within the limits of a step.
+def _given_factors(state: MorphState, motion: Motion, step: Step) -> tuple[Tensor, Tensor | None]:
+    """Return the factors [B] of one step as given, scaled down to the cap."""
+    max_factor = _largest_factor(state, motion)
+    if max_factor is None:
+        return step.factor, step.amplitude_factor
+    a = None if step.amplitude_factor is None else step.amplitude_factor[None]
+    b, a = _capped(step.factor[None], a, max_factor)
+    return b[0], None if a is None else a[0]
+
+
+def _budget_factors(
+    state: MorphState, motion: Motion, step: Step, image: Tensor, range_end: Tensor, start: Tensor | None
+) -> Tensor:
+    """Return the factors [B] of one step to reach its distance within the limits of a step.
 
     ``range_end`` [B] are the largest factors that can be represented, ``start`` [B] the first ones to try.
     """
-    max_factor = _largest_factor(state, motion)
-    if step.budget is None:
-        a = None if step.amplitude_factor is None else step.amplitude_factor[None]
-        b, a = _capped(step.factor[None], a, max_factor)
-        return b[0], None if a is None else a[0]
     if start is not None:
         limits = torch.finfo(image.dtype)
         start = torch.where(start > 0, start.clamp(limits.tiny, limits.max), 1.0).to(image.dtype)
@@ -209,14 +213,14 @@ def _step_factors(
         state.bounds,
         accuracy,
         start=start,
-        max_factor=max_factor,
+        max_factor=_largest_factor(state, motion),
         range_end=range_end,
         source=state.source,
     )
     state.on_too_small(small)
     here = l2_from(image[None], state.source)[0]
     longest = MAX_STEP_RATIO * (step.budget.square() - here.square()).clamp(min=0).sqrt()
-    return _shortened(state, motion, b, image, longest.maximum(accuracy), accuracy), None
+    return _shortened(state, motion, b, image, longest.maximum(accuracy), accuracy)
 
 
 def _shortened(
@@ -233,23 +237,37 @@ def _shortened(
     return torch.where(far, near, b)
 
 
-def _scaled_up(gradient: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+def _scaled_up(gradient: Tensor, size: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor | None]:
     """Return gradients [B, ...] to search distances along, and the powers of two [B] that they were multiplied by.
+
+    These are None where no gradient was multiplied; ``size`` [B] are the gradients' largest absolute values.
 
     A step is a finite difference: where a gradient is below the rounding error of values near 1, it would be lost to
     rounding. Such a gradient is scaled to about the square root of that error, where rounding and curvature are small.
     """
-    one = torch.ones_like(gradient[:, 0, 0, 0])
     if schedule.budgets is None:
-        return gradient, one
-    limits, size = torch.finfo(gradient.dtype), gradient.abs().flatten(1).amax(1)
+        return gradient, None
+    limits = torch.finfo(gradient.dtype)
     tiny = (size > 0) & (size < limits.eps)
     if size.device.type == "cpu" and not bool(tiny.any()):
-        return gradient, one
+        return gradient, None
     power = size / torch.frexp(size).mantissa  # the power of two above the size
     wanted = 2.0 ** round(math.log2(limits.eps) / 2)
     scale = torch.where(tiny, (wanted / power).clamp(max=1 / limits.tiny), 1.0)
     return gradient * scale.view(-1, *[1] * (gradient.dim() - 1)), scale
+
+
+def _scaled(values: Tensor, scale: Tensor | None) -> Tensor:
+    """Return values [..., B] times the powers of two of :func:`_scaled_up`."""
+    return values if scale is None else values * scale
+
+
+def _range_end(like: Tensor, reached: Tensor | float, scale: Tensor | None) -> Tensor:
+    """Return the largest factors [B] of scaled-up gradients, beyond those ``reached``, that can be represented."""
+    largest = torch.finfo(like.dtype).max - reached
+    if scale is None:
+        return largest if isinstance(largest, Tensor) else like.new_full(like.shape[:1], largest)
+    return largest / scale
 
 
 def _is_attained(state: MorphState, image: Tensor, budget: Tensor) -> Tensor:

@@ -186,12 +186,11 @@ def _factor_schedule(images: Tensor, factors, amplitude_factors, frames: int | N
 
 def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
     """Return the schedule of factors that grow linearly from 0 to ``factor``, the same for all samples."""
-    ramp = (torch.linspace(0, 1, frames, dtype=torch.float64, device="cpu") * factor).to(images.dtype)
-    last = ramp[-1].item()
-    if not math.isfinite(last):
+    if abs(factor) > torch.finfo(images.dtype).max:
         raise ValueError(f"factors must be finite in {images.dtype}, got {factor!r}")
-    table = ramp[:, None].expand(-1, images.shape[0])
-    return Schedule(frames, to_device_async("factors", table, images.device), moves_toward_target=last > 0)
+    ramp = (torch.linspace(0, 1, frames, dtype=torch.float64, device="cpu") * factor).to(images.dtype)
+    table = to_device_async("factors", ramp[:, None].expand(-1, images.shape[0]), images.device)
+    return Schedule(frames, table, moves_toward_target=factor > 0)
 
 
 def _check_factor_shape(name: str, table: Tensor, count: int) -> None:

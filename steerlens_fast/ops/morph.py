@@ -12,12 +12,12 @@ from .. import checks
 from .enums import EDITS, FORMS, rule_index
 from .registration import (
     call,
+    call_plane_op,
     check_constant_masks,
     dense,
     fake,
     float32_only,
     opposite,
-    plane_op,
     register_derivative,
     save_tensors,
     saved,
@@ -97,7 +97,7 @@ def morph_planes(
     groups = list(analysis), list(synthesis), i_power
     low, high = (-math.inf, math.inf) if bounds is None else bounds
     args = images, gradients, phase_factors, amplitude_factors, *groups, *options, low, high
-    return plane_op("morph_planes", args)(*args)
+    return call_plane_op("morph_planes", *args)
 
 
 @fake("morph_planes")

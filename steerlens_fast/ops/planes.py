@@ -11,12 +11,12 @@ from .enums import FORMS, form_indices, real_dtype
 from .pair import pair
 from .registration import (
     call,
+    call_plane_op,
     check_constant_masks,
     dense,
     fake,
     float32_only,
     opposite,
-    plane_op,
     register_derivative,
 )
 
@@ -59,7 +59,7 @@ def split_planes(
     ...     assert bands.shape == (2, 3, 16, 16)
     """
     args = planes, list(filters), list(i_powers), form_indices(forms, ("real", "complex"))
-    return plane_op("split_planes", args)(*args)
+    return call_plane_op("split_planes", *args)
 
 
 def merge_planes(
@@ -108,7 +108,7 @@ def merge_planes(
     """
     groups = list(filters), list(i_powers), form_indices(forms, tuple(FORMS))
     args = list(bands), *groups, residual, height, width
-    return plane_op("merge_planes", args)(*args)
+    return call_plane_op("merge_planes", *args)
 
 
 @fake("split_planes")

@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 
 from .. import native  # importing it registers the ops
 from ..torch_internals import (
+    below_autograd,
     has_batched_gradients,
     has_transforms,
     in_forward_mode,
@@ -25,7 +26,15 @@ _ops = torch.ops.steerlens_fast
 
 def call(name: str, *args):
     """Call the op, or its reference under a transform that custom ops have no rule for."""
-    return _function(name, args)(*args)
+    return _call(_function(name, args), args)
+
+
+def _call(function: Callable, args):
+    """Call an op or a reference; below autograd where no derivative can be recorded."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or has_transforms() or in_forward_mode():
+        return function(*args)
+    with below_autograd():
+        return function(*args)
 
 
 def _function(name: str, args) -> Callable:
@@ -43,14 +52,14 @@ def are_batched(values) -> bool:
     return any(is_batched_gradient(t) for t in leaves(values) if isinstance(t, Tensor))
 
 
-def plane_op(name: str, args) -> Callable:
-    """Return what :func:`call` calls with ``args``, for an op on whole planes, which not every CPU has."""
+def call_plane_op(name: str, *args):
+    """Call an op on whole planes, which not every CPU has, as :func:`call` does."""
     if not native.SIMD_WIDTH and _takes_cpu_kernel(args):
         raise RuntimeError(
             f"{name} needs an x86-64 CPU with AVX2 or AVX-512, a build by GCC or clang and an environment where "
             "STEERLENS_CPU_CAPABILITY is not 'default'; build_info()['cpu_capability'] is 'default' here"
         )
-    return _function(name, args)
+    return call(name, *args)
 
 
 def _takes_cpu_kernel(args) -> bool:

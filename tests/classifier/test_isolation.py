@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from steerlens_fast.classifier import Classifier
-from steerlens_fast.classifier.isolation import MODEL_LOCK, ForkSafeLock, RandomStream
+from steerlens_fast.classifier.isolation import MODEL_LOCK, NUMPY, PYTHON, TORCH, ForkSafeLock, RandomStream
 
 
 class Drawing(nn.Module):
@@ -75,6 +75,31 @@ def test_normal_number_that_waits_in_numpys_generator(drawn):
             inside.append(np.random.randn())
         assert repr(np.random.get_state()) == before
     assert inside == np.random.randn(3).tolist()
+
+
+@pytest.mark.parametrize("drawn", [0, 1, 2], ids=lambda n: f"{n} normal numbers before")
+def test_normal_number_that_waits_in_pythons_generator(drawn):
+    random.seed(5)
+    for _ in range(drawn):
+        random.gauss(0, 1)
+    before, stream, inside = random.getstate(), RandomStream(), []
+    for _ in range(3):
+        with stream:
+            inside.append(random.gauss(0, 1))
+        assert random.getstate() == before
+    assert inside == [random.gauss(0, 1) for _ in range(3)]
+
+
+def test_states_are_read_and_written_only_if_a_number_was_drawn(monkeypatch):
+    random.seed(5)
+    np.random.seed(5)
+    stream, calls = RandomStream(), []
+    for name in ("_read", "_write"):
+        for generator in (TORCH, PYTHON, NUMPY):
+            monkeypatch.setattr(generator, name, lambda *_, name=name, generator=generator: calls.append(name))
+    with stream:
+        pass
+    assert calls == []
 
 
 def test_seeded_streams_repeat_and_leave_no_trace():

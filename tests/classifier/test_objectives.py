@@ -14,6 +14,7 @@ from steerlens_fast.classifier.objectives import (
     OBJECTIVES,
     check_objective,
     check_target,
+    gradient_start,
     loss,
     resolve_target,
     slice_target,
@@ -306,6 +307,21 @@ def test_saturated_gradient_does_not_depend_on_the_batch():
     assert (whole != 0).all()
     for at in (slice(0, 1), slice(7, 8), slice(3, 20), slice(32, 33)):
         assert torch.equal(gradient(at), whole[at])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_gradient_without_a_graph_of_the_loss_equals_that_of_autograd(objective, dtype):
+    """Bit for bit, signs of zeros included; also where scores are large or -inf."""
+    for scale, excluded in ((1e-3, 0.0), (1.0, 0.3), (1e4, 0.3), (1e30, 0.0)):
+        outputs = scale * scores(7, 5, dtype=dtype)
+        outputs = outputs.masked_fill(torch.rand(7, 5) < excluded, -torch.inf).requires_grad_()
+        target, source = resolve_target([0, 1, 2, 3, 4, 0, 1], outputs)
+        (expected,) = torch.autograd.grad(loss(objective, outputs, target, source).sum(), outputs)
+        start, gradient = gradient_start(objective, outputs, target, source)
+        (found,) = torch.autograd.grad(start, outputs, gradient)
+        assert torch.equal(found.nan_to_num(), expected.nan_to_num())
+        assert torch.equal(found.signbit(), expected.signbit())
 
 
 def test_margin_toward_the_source_has_no_gradient():
