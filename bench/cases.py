@@ -6,6 +6,11 @@ the FFTs alone (floors.py). Every set-up takes the device last.
 
 from __future__ import annotations
 
+import atexit
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,7 +27,7 @@ ORDER, HEIGHT, FRAMES = 3, 4, 8
 DIGITS, DIGIT_FRAMES = (256, 1, 32, 32), 12
 PERSISTENT, PERSISTENT_STEPS = [(1, 1, 64, 64), (64, 1, 64, 64)], 11
 RESNET = (8, 3, 224, 224)
-SMALL = (1, 1, 64, 64)
+SMALL, ONE_IMAGE = (1, 1, 64, 64), (1, 3, 224, 224)
 
 
 @dataclass(frozen=True)
@@ -191,23 +196,6 @@ def gradients(model, images: Tensor, target: Tensor) -> Tensor:
     return torch.autograd.grad(loss, x)[0]
 
 
-def small_morph(shape, who, device="cpu") -> Run:
-    """Return the run of a morph that is mostly Python time, or of its parts: the model's gradient, the rendering."""
-    images, target = image_of(shape, device), torch.zeros(shape[0], dtype=torch.int64, device=device)
-    seed = torch.Generator().manual_seed(0)
-    weights = (torch.randn(10, images[0].numel(), generator=seed) / 20).to(device)
-    model = lambda x: x.flatten(1) @ weights.T
-    if who == "gradient":
-        return Run(lambda: gradients(model, images, target), (images,), grad=True)
-    if who == "render":
-        family, gradient = sf.CSPFamily(sf.SteerablePyramid(shape[-2:])), gradients(model, images, target)
-        factors = torch.linspace(0, 20, FRAMES)
-        return Run(lambda: family.prepare(images, gradient).render(factors, bounds=(0, 1)), (images, gradient))
-    lens = sf.SteerableLens(model)
-    function = lambda: lens.morph(images, target, factors=20.0, frames=FRAMES, score="none").frames
-    return Run(function, (images,), grad=True)
-
-
 class Mean(torch.nn.Module):
     """A classifier of negligible cost: three classes of the mean colour."""
 
@@ -237,6 +225,100 @@ SETUPS = {
     f"{FRAMES}-frame phase morph": morph,
     f"{DIGIT_FRAMES}-frame joint morph": joint_morph,
     f"frozen {FRAMES}-frame morph, ResNet-50": lens_morph,
-    f"small {FRAMES}-frame morph, linear model": small_morph,
     f"{PERSISTENT_STEPS} persistent steps": persistent_morph,
 }
+
+
+# --- Small images, where Python and the start of ops take most of the time; rivals are the least that must be done ---
+
+
+def linear(shape, device) -> Callable:
+    """Return a classifier of ten classes, linear in the pixels."""
+    count, seed = torch.Size(shape[1:]).numel(), torch.Generator().manual_seed(0)
+    weights = (torch.randn(10, count, generator=seed) / 20).to(device)
+    return lambda x: x.flatten(1) @ weights.T
+
+
+def _small_lens(shape, device, extent: dict, regime="frozen") -> Run:
+    images, target = image_of(shape, device), torch.zeros(shape[0], dtype=torch.int64, device=device)
+    lens = sf.SteerableLens(linear(shape, device), regime=regime)
+    lens.warn_about_targets = False
+    return Run(lambda: lens.morph(images, target, score="none", **extent).frames, (images,), grad=True)
+
+
+def small_morph(shape, who, device="cpu") -> Run:
+    """Return the run of a frozen morph by factors, or of the model's gradient and the rendering ("parts")."""
+    if who == "ours":
+        return _small_lens(shape, device, {"factors": 20.0, "frames": FRAMES})
+    images, target = image_of(shape, device), torch.zeros(shape[0], dtype=torch.int64, device=device)
+    model, family = linear(shape, device), sf.CSPFamily(sf.SteerablePyramid(shape[-2:]))
+    factors = torch.linspace(0, 20, FRAMES)
+
+    def parts():
+        gradient = gradients(model, images, target)
+        return family.prepare(images, gradient).render(factors, bounds=(0, 1))
+
+    return Run(parts, (images,), grad=True)
+
+
+def small_distance(shape, who, device="cpu") -> Run:
+    """Return the run of a frozen morph to a distance, or by factors."""
+    if who == "factors":
+        return small_morph(shape, "ours", device)
+    return _small_lens(shape, device, {"max_l2": 2.0, "frames": FRAMES})
+
+
+def small_steps(shape, who, device="cpu") -> Run:
+    """Return the run of persistent steps by factors, or of a gradient, an analysis and a synthesis for each."""
+    if who == "ours":
+        extent = {"factors": 20.0, "frames": PERSISTENT_STEPS + 1, "steps": PERSISTENT_STEPS}
+        return _small_lens(shape, device, extent, "persistent")
+    images, target = image_of(shape, device), torch.zeros(shape[0], dtype=torch.int64, device=device)
+    model, pyramid = linear(shape, device), sf.SteerablePyramid(shape[-2:])
+
+    def parts():
+        for _ in range(PERSISTENT_STEPS):
+            gradients(model, images, target)
+            image = pyramid.synthesize(pyramid(images))
+        return image
+
+    return Run(parts, (images,), grad=True)
+
+
+def small_steps_to_distance(shape, who, device="cpu") -> Run:
+    """Return the run of persistent steps to a distance, or by factors."""
+    if who == "factors":
+        return small_steps(shape, "ours", device)
+    extent = {"max_l2": 2.0, "frames": PERSISTENT_STEPS + 1, "steps": PERSISTENT_STEPS}
+    return _small_lens(shape, device, extent, "persistent")
+
+
+# --- A busy machine ---
+
+
+def beside_spinner(shape, who, device="cpu") -> Run:
+    """Return the run of a phase morph while another process keeps one core busy, or alone."""
+    alone = morph(shape, "ours", device=device)
+    if who == "alone":
+        return alone
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    atexit.register(process.kill)
+    os.kill(process.pid, signal.SIGSTOP)
+
+    def disturbed():
+        os.kill(process.pid, signal.SIGCONT)
+        try:
+            return alone.function()
+        finally:
+            os.kill(process.pid, signal.SIGSTOP)
+
+    return Run(disturbed, alone.inputs)
+
+
+SMALL_SETUPS = {
+    f"frozen {FRAMES}-frame morph by factors": small_morph,
+    f"frozen {FRAMES}-frame morph to a distance": small_distance,
+    f"{PERSISTENT_STEPS} persistent steps by factors": small_steps,
+    f"{PERSISTENT_STEPS} persistent steps to a distance": small_steps_to_distance,
+}
+BUSY_SETUPS = {f"{FRAMES}-frame phase morph beside a spinning process": beside_spinner}

@@ -85,6 +85,15 @@ def shape_of(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split("x")))
 
 
+def default_shape(work: str) -> tuple[int, ...]:
+    """Return the shape at which a workload is measured; the first one, if there are several."""
+    if work in cases.SMALL_SETUPS:
+        return cases.SMALL
+    if work in cases.BUSY_SETUPS:
+        return cases.ONE_IMAGE
+    return cases.SHAPES[0] if work in cases.SETUPS else shape_for(work)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/profiling.py", description="Where the time of a case goes.")
     parser.add_argument("work", nargs="?", default="analysis", help="as --list names it (analysis)")
@@ -107,7 +116,7 @@ def main() -> None:
         )
     measure.check_device(parser, args.device)
     torch.set_num_threads(args.threads)
-    shape = args.shape or (shape_for(args.work) if args.work not in cases.SETUPS else cases.SHAPES[0])
+    shape = args.shape or default_shape(args.work)
     run = rivals.build(args.work, shape, args.who, device=args.device)
     name_the_stores()
     record = recorded(run, args.rounds, args.device)

@@ -17,7 +17,18 @@ import measure
 import op_cases
 import torch
 
-SETUPS = {**cases.SETUPS, **op_cases.SETUPS}
+SETUPS = {**cases.SETUPS, **cases.SMALL_SETUPS, **cases.BUSY_SETUPS, **op_cases.SETUPS}
+# Rivals of the set-ups that no peer has: parts of the work, the same work in another way, or undisturbed
+PARTS = {
+    cases.persistent_morph: (),
+    cases.lens_morph: ("gradient",),
+    cases.small_morph: ("parts",),
+    cases.small_distance: ("factors",),
+    cases.small_steps: ("parts",),
+    cases.small_steps_to_distance: ("factors",),
+    cases.beside_spinner: ("alone",),
+}
+IN_THIS_PROCESS = "floor", "gradient", "parts", "factors", "alone"
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "torch._inductor.compile_fx", "plenoptic", "plenoptic.process"])
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers beside what is timed
@@ -94,12 +105,8 @@ def implementations_of(work: str) -> tuple[str, ...]:
     """Return the implementations of a workload."""
     if work in op_cases.SETUPS:
         return "ours", "plain", "compiled"
-    if SETUPS[work] is cases.persistent_morph:
-        return ("ours",)
-    if SETUPS[work] is cases.lens_morph:
-        return "ours", "gradient"
-    if SETUPS[work] is cases.small_morph:
-        return "ours", "gradient", "render"
+    if SETUPS[work] in PARTS:
+        return "ours", *PARTS[SETUPS[work]]
     return "ours", "plain", "compiled", "plenoptic", "floor"
 
 
@@ -112,6 +119,6 @@ def build(work: str, shape, who: str, **options) -> cases.Run:
 
 def rival(work, shape, who, device="cpu", **options) -> Here | Elsewhere:
     """Return a rival: peers in a process as their users have it, floors in this process."""
-    if who in ("floor", "gradient", "render") or torch.device(device).type != "cpu":
+    if who in IN_THIS_PROCESS or torch.device(device).type != "cpu":
         return Here(build(work, shape, who, device=device, **options), device)
     return Elsewhere(work, shape, who, device=device, **options)

@@ -138,10 +138,6 @@ def lens(result: dict) -> list[str]:
             each, sample = both(over(int(work.split()[0])), ms), both(over(int(work.split()[0]) * batch), ms)
             what = f"persistent regime, a refreshed step at {shape}, a model that costs next to nothing included"
             lines.append(line([what, f"{each} ms; per sample {sample} ms"]))
-        elif "linear" in work:
-            model, render = (both(of(modes, "seconds", who), ms) for who in ("gradient", "render"))
-            parts = f"the model's gradient {model} ms, preparing and rendering {render} ms"
-            lines.append(line([f"{work}, {shape}, not scored", f"{both(seconds, ms)} ms ({parts})"]))
         elif "ResNet" in work:
             shares = both(of(modes, "over_ours", "gradient"), inverse)
             alone = both(of(modes, "seconds", "gradient"), ms)
@@ -150,6 +146,28 @@ def lens(result: dict) -> list[str]:
             rates = both(over(batch), lambda s: f"{1 / s:,.0f}")
             shares = both(of(modes, "over_ours", "lens"), inverse)
             lines.append(line([f"{work}, {shape}, one worker", f"{rates} images/s; {shares} the lens alone"]))
+    return lines
+
+
+# The rival of a small or disturbed work, as the table names it
+AGAINST = {
+    "parts": "gradient and rendering",
+    "factors": "the same by factors",
+    "alone": "the same without that process",
+}
+
+
+def small(result: dict) -> list[str]:
+    """Return the table of small images, not scored, and of one image beside a spinning process."""
+    lines = heading("work", "shape", "ours, ms", "against", "ms", "ours / that")
+    for (work, shape), modes in (by_mode(result, 1) | by_mode(result)).items():
+        row = list(modes.values())[-1]
+        who = next((who for who in AGAINST if who in row["seconds"]), None)
+        if who is None:
+            continue
+        against = "gradients, analyses, syntheses" if "steps" in work and who == "parts" else AGAINST[who]
+        taken = both(of(modes, "seconds", who), ms)
+        lines.append(line([work, shape, own(modes), against, taken, both(of(modes, "over_ours", who), inverse)]))
     return lines
 
 
@@ -245,7 +263,14 @@ HEADLINE = (
 )
 
 TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
-    "speed": {"headline": headline, "transforms": transforms, "ops": ops, "lens": lens, "memory": memory},
+    "speed": {
+        "headline": headline,
+        "transforms": transforms,
+        "ops": ops,
+        "lens": lens,
+        "small": small,
+        "memory": memory,
+    },
     "growth": {"growth": growth},
     "digits": {"dataset": dataset},
     "photographs": {"photographs": photographs},

@@ -3,7 +3,7 @@
 import cases
 import pytest
 
-PHASE, JOINT, RESNET, SMALL, PERSISTENT = (work for work in cases.SETUPS if "morph" in work or "persistent" in work)
+PHASE, JOINT, RESNET, PERSISTENT = (work for work in cases.SETUPS if "morph" in work or "persistent" in work)
 
 
 @pytest.mark.parametrize("shape", cases.MORPH_SHAPES, ids=cases.label)
@@ -18,11 +18,6 @@ def test_joint_morph(measured):
 
 def test_frozen_morph_of_a_resnet(measured):
     measured(RESNET, cases.RESNET, ["gradient"])
-
-
-def test_small_morph_of_a_linear_model(measured, threads):
-    threads(1)  # a second thread would only add waits
-    measured(SMALL, cases.SMALL, ["gradient", "render"])
 
 
 @pytest.mark.parametrize("shape", cases.PERSISTENT, ids=cases.label)
