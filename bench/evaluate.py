@@ -188,7 +188,9 @@ def _accuracy_phrases(summary: dict) -> list[str]:
 def _attainment_phrases(summary: dict) -> list[str]:
     entries = summary["budgets"]
     counts = [f"{entry['attainment']['common']} at L2 = {entry['l2']:g}" for entry in entries]
-    return [f"of {entries[0]['attainment']['of']} sources every family attained {' and '.join(counts)}"]
+    header = "| family | median G | both judges, of {} | E warp | E warp + gain |"
+    headers = [header.format(entry["attainment"]["common"]) for entry in entries]
+    return [f"of {entries[0]['attainment']['of']} sources every family attained {' and '.join(counts)}", *headers]
 
 
 def _interval_table(entry: dict, published: dict | None = None) -> str:

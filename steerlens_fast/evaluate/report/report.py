@@ -19,7 +19,7 @@ SETTINGS = {"svg.hashsalt": "steerlens_fast", "svg.fonttype": "none", "font.fami
 OPTIONS: dict[str, dict] = {  # of savefig; no times or versions
     "png": {"metadata": {"Software": None}},
     "svg": {"metadata": {"Date": None}},
-    "jpg": {"pil_kwargs": {"quality": 88}},
+    "jpg": {"dpi": 110, "pil_kwargs": {"quality": 75}},
 }
 PHOTOGRAPH_SIDE = 96  # pixels; figures of larger colour images take megabytes as PNG and SVG
 
