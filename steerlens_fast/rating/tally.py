@@ -185,7 +185,7 @@ def _condition(tables: _Tables, name: str, options: dict) -> dict:
         **{role: mean(tables.is_role(role)) for role in ROLES},
         "naturalness": mean(tables.naturalness),
         "seconds": round(float(times.median()) / 1000, 3) if len(times) else None,
-        "l2": float(torch.tensor([tables.trials[n]["l2"] for n in images], dtype=torch.float64).median()),
+        "l2": float(_tensor([[tables.trials[n]["l2"] for n in images]]).median()),
         "driver": over_images([trial["driver"] for trial in tables.trials]),
         "judges": {judge: over_images([trial["judges"][judge] for trial in tables.trials]) for judge in tables.judges},
         "alpha": tables.alpha(images, options),
