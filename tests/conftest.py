@@ -1,5 +1,7 @@
 """Fixtures of the whole suite."""
 
+import sys
+
 import emulation
 import pytest
 import torch
@@ -48,6 +50,13 @@ def dtype(request) -> torch.dtype:
 def seeded():
     """The same random numbers in every test, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled():
+    """Forget what earlier tests compiled: beyond a limit of recompilations, torch runs a function uncompiled."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 @pytest.fixture

@@ -16,13 +16,6 @@ ODD = [case(op, "odd", shapes_of(op)["odd"]) for op in OPS]
 syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 
 
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
 def compiled(function):
     """Traced with its derivative, as for every compiler; test_transform_matrix.py has one case of torch's own."""
     return torch.compile(function, fullgraph=True, backend="aot_eager")

@@ -170,13 +170,6 @@ def cells():
         yield pytest.param(way, cell, name, marks=() if quick else pytest.mark.slow)
 
 
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
 def as_list(out):
     return [out] if isinstance(out, torch.Tensor) else list(out)
 
