@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import networks
 import torch
@@ -28,6 +29,7 @@ DIGITS, DIGIT_FRAMES = (256, 1, 32, 32), 12
 PERSISTENT, PERSISTENT_STEPS = [(1, 1, 64, 64), (64, 1, 64, 64)], 11
 RESNET = (8, 3, 224, 224)
 SMALL, ONE_IMAGE = (1, 1, 64, 64), (1, 3, 224, 224)
+MORPHED_L2 = {(8, 3, 224, 224): 10.0, SMALL: 3.0}  # the distance of the last frame
 
 
 @dataclass(frozen=True)
@@ -291,6 +293,53 @@ def small_steps_to_distance(shape, who, device="cpu") -> Run:
         return small_steps(shape, "ours", device)
     extent = {"max_l2": 2.0, "frames": PERSISTENT_STEPS + 1, "steps": PERSISTENT_STEPS}
     return _small_lens(shape, device, extent, "persistent")
+
+
+# --- Searches for a distance ---
+
+
+def photographs(shape, device="cpu") -> Tensor:
+    """Return squares of two photographs of scikit-learn at several places and scales; grey if the shape is."""
+    from sklearn.datasets import load_sample_images
+
+    B, C, H, W = shape
+    china, flower = (torch.from_numpy(p.copy()).permute(2, 0, 1) / 255.0 for p in load_sample_images().images)
+    squares = []
+    for i in range(B):
+        side = 427 - 40 * (i // 2)
+        square = (china, flower)[i % 2][None, :, :side, 40 * i : 40 * i + side]
+        squares.append(torch.nn.functional.interpolate(square, (H, W), mode="bilinear", antialias=True))
+    images = torch.cat(squares)
+    return (images if C == 3 else images.mean(1, keepdim=True)).to(device)
+
+
+class Patches(torch.nn.Module):
+    """A classifier of little cost whose gradient varies over the image: five classes of random patches of 8 x 8."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        seed = torch.Generator().manual_seed(0)
+        self.register_buffer("patches", torch.randn(5, channels, 8, 8, generator=seed))
+
+    def forward(self, x):
+        return 5 * torch.tanh(torch.nn.functional.conv2d(x, self.patches, stride=8) / 5).mean((2, 3))
+
+
+def distance_morph(shape, who, family="csp-phase", rule="complex", device="cpu") -> Run:
+    """Return the run of a frozen morph of photographs to an L2 distance, or of the same with its factors given."""
+    images = photographs(shape, device)
+    lens = sf.SteerableLens(Patches(shape[1]).eval().to(device), family=family, rule=rule)
+    lens.warn_about_targets = False
+    extent = {"max_l2": MORPHED_L2[shape], "frames": FRAMES}
+    if who == "factors":
+        extent = {"factors": lens.morph(images, 1, score="none", **extent).factors}
+    return Run(lambda: lens.morph(images, 1, score="none", **extent).frames, (images,), grad=True)
+
+
+DISTANCE_SETUPS = {
+    f"{FRAMES}-frame morph to a distance, csp-phase, complex": distance_morph,
+    f"{FRAMES}-frame morph to a distance, csp-joint, polar": partial(distance_morph, family="csp-joint", rule="polar"),
+}
 
 
 # --- A busy machine ---

@@ -17,7 +17,7 @@ import measure
 import op_cases
 import torch
 
-SETUPS = {**cases.SETUPS, **cases.SMALL_SETUPS, **cases.BUSY_SETUPS, **op_cases.SETUPS}
+SETUPS = {**cases.SETUPS, **cases.SMALL_SETUPS, **cases.DISTANCE_SETUPS, **cases.BUSY_SETUPS, **op_cases.SETUPS}
 # Rivals of the set-ups that no peer has: parts of the work, the same work in another way, or undisturbed
 PARTS = {
     cases.persistent_morph: (),
@@ -26,6 +26,7 @@ PARTS = {
     cases.small_distance: ("factors",),
     cases.small_steps: ("parts",),
     cases.small_steps_to_distance: ("factors",),
+    **dict.fromkeys(cases.DISTANCE_SETUPS.values(), ("factors",)),
     cases.beside_spinner: ("alone",),
 }
 IN_THIS_PROCESS = "floor", "gradient", "parts", "factors", "alone"

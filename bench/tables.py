@@ -158,7 +158,7 @@ AGAINST = {
 
 
 def small(result: dict) -> list[str]:
-    """Return the table of small images, not scored, and of one image beside a spinning process."""
+    """Return the table of small images and of searches, not scored, and of one image beside a spinning process."""
     lines = heading("work", "shape", "ours, ms", "against", "ms", "ours / that")
     for (work, shape), modes in (by_mode(result, 1) | by_mode(result)).items():
         row = list(modes.values())[-1]

@@ -1,4 +1,4 @@
-"""Small images compared with the work that they cannot do without; and one image on a machine with a busy core."""
+"""Small images compared with the work that they cannot do without; searches for a distance; one image beside a busy core."""
 
 import cases
 import pytest
@@ -9,6 +9,12 @@ import rivals
 def test_small(measured, threads, work):
     threads(1)  # a second thread would only add waits
     measured(work, cases.SMALL, rivals.implementations_of(work)[1:])
+
+
+@pytest.mark.parametrize("shape", cases.MORPHED_L2, ids=cases.label)
+@pytest.mark.parametrize("work", cases.DISTANCE_SETUPS)
+def test_distance(measured, work, shape):
+    measured(work, shape, ["factors"])
 
 
 @pytest.mark.cpu_only

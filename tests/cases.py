@@ -251,7 +251,8 @@ MAKERS = {  # in the order of the schema
     "unpair": unpair_args,
 }
 OPS = tuple(MAKERS)
-PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")  # the CPU's alone, float32: tests of their own
+# The CPU's alone, float32: tests of their own.
+PLANE_OPS = ("split_planes", "merge_planes", "morph_planes", "step_planes", "move_planes")
 
 
 def case(op: str, label: str, shape, **options) -> OpCase:

@@ -1,5 +1,6 @@
 // The arguments of morph_planes: N planes and their gradients, the filters of the analysis and of the
 // synthesis (whose adjoint analyses the gradient), and the options of step and extrapolate.
+// step_planes and move_planes are its halves: the first without frames, the second without gradients.
 #pragma once
 
 #include "../kernel_args/morph.h"
@@ -68,8 +69,8 @@ struct MorphOptions {
 };
 
 inline MorphPlanes prepare_morph_planes(int64_t simd_width, MorphInputs in,
-                                        const MorphOptions& options) {
-  const char* op = "morph_planes";
+                                        const MorphOptions& options,
+                                        const char* op = "morph_planes") {
   check_morph_inputs(op, in);
   if (options.edit < 0 || options.edit > 2)
     fail(op, "edit must be 0 (phase), 1 (amplitude) or 2 (joint), got ", options.edit);
@@ -93,6 +94,39 @@ inline MorphPlanes prepare_morph_planes(int64_t simd_width, MorphInputs in,
       new_tensor(in.images, {args.frames, planes.count, planes.H, planes.W}, ScalarType::Float);
   args.out = mutable_data<float>(frames);
   return {in, args, frames};
+}
+
+// Without frames; the caller allocates the results.
+inline MorphPlanes prepare_step_planes(int64_t simd_width, const Tensor& images,
+                                       const Tensor& gradients, const std::vector<Tensor>& analysis,
+                                       const std::vector<Tensor>& synthesis,
+                                       const MorphOptions& options) {
+  const char* op = "step_planes";
+  check_type(op, "images", images, ScalarType::Float);
+  const Tensor factors = new_tensor(images, {0, 1}, ScalarType::Float);
+  return prepare_morph_planes(
+      simd_width, {images, gradients, factors, factors, analysis, synthesis}, options, op);
+}
+
+// Gradients are not read; of the analysis, only the shapes.
+inline MorphPlanes prepare_move_planes(int64_t simd_width, const MorphInputs& in,
+                                       const MorphOptions& options) {
+  return prepare_morph_planes(simd_width, in, options, "move_planes");
+}
+
+// Coefficients as step_planes has returned them.
+inline void set_coefficients(Tensor& coefficients, int64_t simd_width, MorphArgs& args) {
+  const char* op = "move_planes";
+  check_cpu(op, "coefficients", coefficients);
+  check_type(op, "coefficients", coefficients, ScalarType::Float);
+  check_rank(op, "coefficients", coefficients, 2, "[N, floats]");
+  check_shape(op, "coefficients", coefficients,
+              {args.analysis.count, args.coefficient_vectors(simd_width) * simd_width});
+  coefficients = as_contiguous(coefficients);
+  args.coefficients = mutable_data<float>(coefficients);
+  const size_t alignment = simd_width * sizeof(float);
+  if (reinterpret_cast<uintptr_t>(args.coefficients) % alignment)
+    fail(op, "coefficients must be aligned to ", alignment, " bytes");
 }
 
 }  // namespace steerlens

@@ -1,4 +1,4 @@
-// What the kernels of morph_planes read.
+// What the kernels of morph_planes, step_planes and move_planes read.
 #pragma once
 
 #include "planes.h"
@@ -20,7 +20,27 @@ struct MorphArgs {
   const float *phase_factors, *amplitude_factors;
   int64_t factor_stride;  // factors are [F, factor_stride ? N : 1]
   float* out;             // [F, N, H, W]
+  // step_planes writes and move_planes reads, [N, floats]: of each plane what its frames are made of.
+  float* coefficients;
+  float *speeds, *phases;  // step_planes: [N, bands]
 
+  // The floats of one coefficient: Layout in cpu/planes/motion.h.
+  SL_FN int64_t fields() const {
+    return 2 + moves_phase() + moves_amplitude() * (rule == Rule::kComplex ? 2 : 1);
+  }
+  // Of a plane, in vectors: the coefficients of the groups that move, the residual.
+  SL_FN int64_t coefficient_vectors(int64_t simd_width) const {
+    int64_t vectors = synthesis.H * blocks_of(synthesis.W, simd_width);
+    for (const PlaneGroup& group : synthesis.groups)
+      vectors += fields() * group.K * group.h * blocks_of(group.w, simd_width);
+    return vectors;
+  }
+  // Bands that move.
+  SL_FN int64_t bands() const {
+    int64_t count = 0;
+    for (const PlaneGroup& group : synthesis.groups) count += group.K;
+    return count;
+  }
   SL_FN int64_t factor_index(int64_t frame, int64_t plane) const {
     return factor_stride ? frame * analysis.count + plane : frame;
   }

@@ -53,6 +53,19 @@ struct Extrapolation {
     return {moved < T(0) ? zero : moved, T(1)};
   }
 
+  // |d value / d factor|^2 at factors 0, the same for both.
+  template <typename T>
+  SL_FN static T squared_speed(const Coefficient<T>& p) {
+    const Cplx<T> base = kNeedsAmplitude ? p.direction : p.c;
+    const T size =
+        kNeedsAmplitude ? p.amplitude * p.amplitude : base.re * base.re + base.im * base.im;
+    T speed = T(0);
+    if constexpr (kPhase) speed = size * (p.phase_step * p.phase_step);
+    if constexpr (kAmplitude)
+      speed += (kNeedsAmplitude ? T(1) : size) * (p.amplitude_step * p.amplitude_step);
+    return speed;
+  }
+
   template <typename T>
   SL_FN static Cplx<T> value(const Coefficient<T>& p, T phase_factor, T amplitude_factor) {
     const Cplx<T> base = kNeedsAmplitude ? p.direction : p.c;

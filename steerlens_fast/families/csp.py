@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -170,15 +170,57 @@ class CSPMotion(PlaneMotion):
 
     def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
         """Return frames [F, N, H, W] of all planes, by one op where it can compute them."""
-        family, planes = self.family, self._planes()
-        if self.prepared is not None or self.state or not family.parts:
+        family = self.family
+        if isinstance(self.prepared, CSPPlanes):
+            if self._by_plane_ops(b, a):
+                return self.prepared.render(b, a, bounds)
+            return replace(self, prepared=None)._render(b, a, bounds)
+        if self.prepared is not None or not self._by_plane_ops(b, a):
             return super()._render(b, a, bounds)
-        if choose_backend(family.pyramid.geometry, *planes, b, a) is not Backend.PLANE_OPS:
-            return super()._render(b, a, bounds)
-        synthesis = family.synthesis_bank
-        filters = family.analysis_bank.plane_filters(with_residual=True), synthesis.plane_filters()
-        options = family.edit, family.rule, not synthesis.paired, family.eps, family.floor, bounds
-        return ops.morph_planes(*planes, b, a, *filters, -family.pyramid.order % 4, *options)
+        return ops.morph_planes(*self._planes(), b, a, *plane_options(family), family.eps, family.floor, bounds)
+
+    def _prepared_once(self) -> CSPMotion:
+        if not self._by_plane_ops():
+            return super()._prepared_once()
+        return replace(self, prepared=CSPPlanes(self.family, *self._planes()))
+
+    def _by_plane_ops(self, *factors: Tensor) -> bool:
+        """Return whether the ops on whole planes compute all frames."""
+        if self.state or not self.family.parts:
+            return False
+        return choose_backend(self.family.pyramid.geometry, *self._planes(), *factors) is Backend.PLANE_OPS
+
+
+def plane_options(family: CSPFamily) -> tuple[list[Tensor], list[Tensor], int, str, str, bool]:
+    """Return filters and options as the ops on whole planes take them."""
+    synthesis = family.synthesis_bank
+    filters = family.analysis_bank.plane_filters(with_residual=True), synthesis.plane_filters()
+    return *filters, -family.pyramid.order % 4, family.edit, family.rule, not synthesis.paired
+
+
+class CSPPlanes:
+    """See :class:`PreparedPlanes`: analysis and step by one op, frames by another."""
+
+    def __init__(self, family: CSPFamily, image: Tensor, gradient: Tensor):
+        self.image, self.options = image, plane_options(family)
+        steps = ops.step_planes(image, gradient, *self.options, family.eps, family.floor)
+        self.coefficients, self.speeds, self.phases = steps
+
+    def render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
+        """Return frames [F, n, H, W] at factors [F, 1] or [F, n], clipped."""
+        return ops.move_planes(self.image, self.coefficients, b, a, *self.options, bounds)
+
+    def frames(self, b: Tensor, a: Tensor) -> Tensor:
+        """See :class:`PreparedPlanes`."""
+        return self.render(b, a, None)
+
+    def largest_phase(self) -> Tensor:
+        """See :class:`PreparedPlanes`."""
+        return self.phases.amax(1)
+
+    def squared_speed(self) -> Tensor:
+        """See :class:`PreparedPlanes`."""
+        return self.speeds.sum(1)
 
 
 class CSPAnalysis:
@@ -275,6 +317,20 @@ class CSPStep:
         """See :class:`PreparedPlanes`."""
         largest = [phase.abs().amax((-3, -2, -1)) for phase, _ in self.steps if phase is not None]
         return torch.stack(largest).amax(0) if largest else self.source.image.new_zeros(len(self.source.image))
+
+    def squared_speed(self) -> Tensor:
+        """See :class:`PreparedPlanes`."""
+        image, polar = self.source.image, self.source.family.rule == "polar"
+        total = image.new_zeros(len(image))
+        for c, (phase, amplitude) in zip(self.source.coefficients, self.steps):
+            size, scale = c.real.square() + c.imag.square(), c.shape[2:].numel() / image.shape[1:].numel()
+            for squares in (
+                None if phase is None else size * phase.square(),
+                None if amplitude is None else amplitude.square() * (size if polar else 1),
+            ):
+                if squares is not None:
+                    total += scale / 2 * squares.sum((1, 2, 3))  # half of it, since only real parts enter the image
+        return total
 
 
 def split_state(family: CSPFamily, state: Sequence[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:

@@ -173,3 +173,9 @@ class _FourierStep:
     def largest_phase(self) -> Tensor:
         """See :class:`PreparedPlanes`."""
         return self.phase.abs().amax((-3, -2, -1))
+
+    def squared_speed(self) -> Tensor:
+        """See :class:`PreparedPlanes`: by Parseval's theorem; columns but the first stand for two."""
+        squares = (self.source.real.square() + self.source.imag.square()) * self.phase.square()
+        both = 2 * squares.sum((-3, -2, -1)) - squares[..., 0].sum((-2, -1))
+        return both / (self.family.height * self.family.width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -116,6 +117,11 @@ class LumaMotion:
             return
         for at, motion in self.motion.pieces():
             yield at, LumaMotion(self.image[at], self.gradient[at], self.y[at], motion)
+
+    def speed(self) -> Tensor | None:
+        """See :class:`PiecewiseMotion`: the luma's change is in all three channels."""
+        speed = getattr(self.motion, "speed", lambda: None)()
+        return None if speed is None else math.sqrt(3) * speed
 
     @property
     def largest_phase_step(self) -> Callable[[], Tensor]:

@@ -15,6 +15,10 @@ from ..pyramid.backend import is_recorded
 from .protocols import Bounds, PlaneFamily, PreparedPlanes
 from .shared import clip, factor_pair, factors_of_planes, flatten_planes
 
+# A piece is prepared once and rendered several times: two photographs in place of one are faster, since two threads
+# then have whole planes, and still fit a cache of 32 MiB (phases of 2x3x224x224: 20 MiB).
+PASSES_PER_PIECE = 2
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PlaneMotion:
@@ -57,12 +61,21 @@ class PlaneMotion:
             yield slice(0, len(self.image)), self
             return
         per_sample = self.image.shape[1:-2].numel()
-        size = per_sample * self.family.prepared_bytes(self.image.dtype)
+        size = per_sample * self.family.prepared_bytes(self.image.dtype) // PASSES_PER_PIECE
         for at in chunks(len(self.image), size, self.image.device):
             plane_slice = slice(at.start * per_sample, at.stop * per_sample)
             state = tuple(t[plane_slice] for t in self.state)
             piece = replace(self, image=self.image[at], gradient=self.gradient[at], state=state)
-            yield at, replace(piece, prepared=self.family.prepare_planes(*piece._planes()))
+            yield at, piece._prepared_once()
+
+    def _prepared_once(self) -> PlaneMotion:
+        """Return the same motion, with analysis and step of all planes computed."""
+        return replace(self, prepared=self.family.prepare_planes(*self._planes()))
+
+    def speed(self) -> Tensor | None:
+        """See :class:`PiecewiseMotion`."""
+        squares = None if self.state else getattr(self.prepared, "squared_speed", None)
+        return None if squares is None else squares().reshape(len(self.image), -1).sum(1).sqrt()
 
     def largest_phase_step(self) -> Tensor:
         """See :class:`PhaseMotion`."""

@@ -47,7 +47,11 @@ class PiecewiseMotion(Protocol):
     """A motion that can be split into pieces of some samples each, which keep their analysis for many renders."""
 
     def pieces(self) -> Iterator[tuple[slice, Motion]]:
-        """Yield (samples, their motion), in pieces small enough that what they keep fits the caches."""
+        """Yield (samples, their motion), in pieces small enough that what they keep fits the caches.
+
+        A piece's ``speed()``, if it has one, returns about how fast the L2 distances of its samples [B] grow with
+        small factors, or None.
+        """
 
 
 class PhaseMotion(Protocol):
@@ -88,6 +92,12 @@ class PreparedPlanes(Protocol):
 
     def largest_phase(self) -> Tensor:
         """Return the largest |phase step| of each plane, in radians: [n]."""
+
+    def squared_speed(self) -> Tensor:
+        """Return about the square of each plane's L2 distance at a small factor, over the factor squared: [n].
+
+        Optional: where a search for a distance begins.
+        """
 
 
 class PlaneFamily(Protocol):

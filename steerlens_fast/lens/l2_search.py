@@ -6,7 +6,8 @@ Factors of different edit families are not comparable; image distances are.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
@@ -24,6 +25,7 @@ MIN_SHARE = 1e-6  # of the target distance: smaller changes count as no motion
 TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # of an attained distance: absolute, and relative to the budget
 PHASE_LIMIT = 1e6  # radians in one step: float32 sines keep their accuracy up to there
 SERIAL_SIZE = 1 << 15  # below it torch reduces in one thread: batched and per-frame norms are bitwise equal
+SPEED_SHARE = 0.87  # of a motion's speed that the synthesis leaves, about: measured on photographs
 PATIENCE, PATIENCE_WITHOUT_MOTION = 10, 3  # trials without progress before a sample stops; the same without motion
 
 
@@ -53,7 +55,7 @@ def factor_at_l2(
         Largest error of an attained distance; by default 5e-4 or a thousandth of ``max_l2``, whichever is less, and
         5e-4 for a ``max_l2`` of 0.
     start : float or Tensor [B], optional
-        First factor tried; by default the one of a plain pixel step.
+        First factor tried; by default the one that reaches ``max_l2`` if the motion stays linear.
     max_factor : Tensor [B], optional
         Largest factor to try, at least 0. Independently of it, no phase step exceeds 1e6 rad, beyond which float32
         phases are inaccurate.
@@ -84,9 +86,10 @@ def factor_at_l2(
     ``motion.render(torch.linspace(0, 1, frames)[:, None] * factor)``. The search ends early if the distance no longer
     grows. Even if the distance is attained, some phases may have wrapped.
 
-    Each render tries one factor per sample, predicted from the best three so far: near 0 distances are proportional
-    to the factor, and log(factor / distance) is smooth beyond. If the distance grows smoothly, 4 to 7 renders suffice;
-    with wrapped phases it may take 20. Inside a bracket, regula falsi replaces a prediction that lies outside or
+    The first factor is the one of a linear motion, from the energy of its step. Each render tries one factor per
+    sample, predicted from the best three so far: near 0 distances are proportional to the factor, and
+    log(factor / distance) is smooth beyond. If the distance grows smoothly, 3 to 6 renders suffice; with wrapped
+    phases it may take 20. Inside a bracket, regula falsi replaces a prediction that lies outside or
     follows a step with little progress, and shrinks the bracket by at least a tenth. Without a bracket, a step goes at
     most to twice the factor of proportional growth. A smaller crossing is missed only if the distance rises above
     ``max_l2`` and falls again between two factors tried.
@@ -130,162 +133,228 @@ def search_factors(
     check_bounds(bounds)
     image = _motion_image(motion)
     target = _per_sample("max_l2", max_l2, image, closed=True)
-    tolerance = tolerance_at(target) if tolerance is None else _per_sample("tolerance", tolerance, image)
-    start = _default_start(motion, target) if start is None else _per_sample("start", start, image)
-    source = image if source is None else source
-    results = []
-    for at, piece in motion.pieces() if isinstance(motion, PiecewiseMotion) else [(slice(None), motion)]:
-        end = None if range_end is None else range_end[at]
-        search = _Search(piece, target[at], bounds, tolerance[at], _limit(piece, max_factor, at), end, source[at])
-        search.run(start[at], iterations)
-        results.append((*search.result(), search.out_of_range()))
-    empty = target, target, target > 0, target > 0
-    return tuple(map(torch.cat, zip(*results))) if results else empty
+    tolerance = None if tolerance is None else _per_sample("tolerance", tolerance, image)
+    start = None if start is None else _per_sample("start", start, image)
+    given = {"tolerance": tolerance, "start": start, "max_factor": max_factor, "range_end": range_end}
+    found = []
+    for at, piece in pieces_of(motion):
+        of_piece = {name: None if t is None else t[at] for name, t in given.items()}
+        of_piece["source"] = None if source is None else source[at]
+        found.append(search_piece(piece, target[at], bounds, **of_piece, iterations=iterations))
+    if not found:
+        return target, target, target > 0, target > 0
+    parts = ((f.factor, f.l2, f.attained, f.out_of_range) for f in found)
+    return tuple(map(torch.cat, zip(*parts)))
+
+
+def pieces_of(motion: Motion) -> Iterator[tuple[slice, Motion]]:
+    """Yield (samples, their motion), in pieces that keep their analysis where the motion has such pieces."""
+    return motion.pieces() if isinstance(motion, PiecewiseMotion) else iter([(slice(None), motion)])
+
+
+@dataclass(frozen=True)
+class Found:
+    """The results of :func:`factor_at_l2`, and what else a search has found."""
+
+    factor: Tensor  # [B]
+    l2: Tensor
+    attained: Tensor
+    out_of_range: Tensor  # the samples that move, but not far enough at the largest factor that can be represented
+    frame: Tensor | None  # at these factors, [B, ..., H, W], if it was wanted
+
+
+@torch.no_grad()
+def search_piece(
+    motion: Motion,
+    target: Tensor,
+    bounds: tuple[float, float] | None,
+    *,
+    tolerance: Tensor | None = None,
+    start: Tensor | None = None,
+    max_factor: Tensor | None = None,
+    range_end: Tensor | None = None,
+    source: Tensor | None = None,
+    iterations: int = 48,
+    keep_frame: bool = False,
+) -> Found:
+    """Search factors for all samples of a motion at once; the arguments are those of :func:`search_factors`, checked.
+
+    ``keep_frame`` keeps the frames at the factors found.
+    """
+    start = _default_start(motion, target) if start is None else start
+    tolerance = tolerance_at(target) if tolerance is None else tolerance
+    largest = torch.full_like(target, math.inf) if (limit := _limit(motion, max_factor)) is None else limit
+    range_end = torch.full_like(target, torch.finfo(target.dtype).max) if range_end is None else range_end
+    given = torch.stack([t.double() for t in (target, tolerance, start, largest, range_end)])
+    search = _Search(motion, bounds, motion.image if source is None else source, given, keep_frame)
+    search.run(iterations)
+    return search.result()
 
 
 class _Search:
-    """State of a search per sample, [B]: a bracket of log factors, points for predictions, and the best factor.
+    """State of a search per sample, [B] in float64 on the host: a bracket of log factors, points for predictions, and
+    the best factor.
 
     A *rise* is the fraction of the way from the initial distance (0) to the target distance (1); the target may be
     below the initial distance.
     """
 
-    def __init__(
-        self,
-        motion: Motion,
-        target: Tensor,
-        bounds,
-        tolerance: Tensor,
-        max_factor: Tensor | None,
-        range_end: Tensor | None,
-        source: Tensor,
-    ):
-        self.motion, self.bounds, self.source = motion, bounds, source
-        self.target, self.tolerance, self.max_factor = target, tolerance, max_factor
-        self.best = torch.zeros_like(target)
-        self.best_l2 = self.source_l2 = self.l2_at(self.best)
-        unknown = torch.full_like(target, math.inf, dtype=torch.float64)
-        self.low, self.high = -unknown, unknown
-        largest = torch.full_like(unknown, torch.finfo(target.dtype).max) if range_end is None else range_end.double()
-        self.range_end = self.end = largest.log() - 1e-6
-        if max_factor is not None:
-            self.end = torch.minimum(self.end, max_factor.double().log())
-        self.low_rise, self.high_rise = torch.zeros_like(unknown), unknown
-        self.points = unknown.repeat(3, 1), unknown.repeat(3, 1)  # log factors and rises, the closest to 1 first
-        self.largest = torch.zeros_like(unknown)  # |rise|
-        # The smallest gap so far, and the number of probes since it last shrank by more than 0.05.
-        self.best_gap, self.idle = unknown, torch.zeros_like(unknown)
+    def __init__(self, motion: Motion, bounds, source: Tensor, given: Tensor, keep_frame: bool):
+        self.motion, self.bounds, self.source, self.given = motion, bounds, source, given
+        self.keep_frame = keep_frame
 
-    def run(self, start: Tensor, iterations: int) -> None:
-        x = start.double().log()
-        for _ in range(iterations):
+    @np.errstate(all="ignore")
+    def run(self, iterations: int) -> None:
+        """Try up to so many factors for each sample, besides 0."""
+        x = self._begin(with_start=iterations > 0)
+        for trial in range(iterations):
             active = self.active()
-            if not bool(active.any()):
+            if not active.any():
                 return
-            x = self.probe(torch.minimum(x, self.end), active)
+            if trial:
+                factor = np.where(active, self._factor(x), 0.0)  # a sample that is done costs no synthesis at 0
+                frames, l2 = self._render(self._on_device(factor)[None])
+                l2 = l2.double().cpu().numpy()[0]
+            else:
+                frames, factor, l2 = self.first
+            x = self._update(x, factor, _or_infinite(l2), frames[-1], active)
 
-    def active(self) -> Tensor:
+    def _begin(self, with_start: bool) -> np.ndarray:
+        """Render at factors 0 and, if ``with_start``, at the first ones; return their logarithms.
+
+        One render, and on a GPU one wait: what was given comes to the host with the distances.
+        """
+        dtype = self.source.dtype
+        _, _, start, largest, range_end = self.given
+        first = torch.minimum(torch.minimum(start, largest), range_end * (1 - 1e-6)).to(dtype)
+        factors = torch.stack([torch.zeros_like(first), first]) if with_start else torch.zeros_like(first)[None]
+        frames, l2 = self._render(factors)
+        table = torch.cat([self.given, l2.double(), factors[-1:].double()]).cpu().numpy()
+        self.target, self.tolerance, start, self.max_factor, range_end = table[:5]
+        self.best, self.frame = np.zeros_like(self.target), frames[0]
+        self.best_l2 = self.source_l2 = _or_infinite(table[5])
+        self.first = frames, table[-1], table[-2]
+        unknown = np.full_like(self.target, math.inf)
+        self.low, self.high = -unknown, unknown
+        self.range_end = np.log(range_end) - 1e-6
+        self.end = np.minimum(self.range_end, np.log(self.max_factor))
+        self.low_rise, self.high_rise = np.zeros_like(unknown), unknown
+        # Rises and the logarithms of factor / rise, the rises closest to 1 first.
+        self.points = np.stack([unknown] * 3), np.stack([unknown] * 3)
+        self.largest = np.zeros_like(unknown)  # |rise|
+        # The smallest gap so far, and the number of probes since it last shrank by more than 0.05.
+        self.best_gap, self.idle = unknown, np.zeros_like(unknown)
+        return np.minimum(np.log(start), self.end)
+
+    def active(self) -> np.ndarray:
         """Return which samples are not done and may still get closer.
 
         Phases wrap: once the distance no longer grows, larger factors only add noise.
         """
-        open_bracket = (self.low < self.end) & (self.high - self.low > torch.finfo(self.target.dtype).eps / 2)
-        progress = self.bracketed() | (self.idle < torch.where(self.moving(), PATIENCE, PATIENCE_WITHOUT_MOTION))
-        return (self.target > 0) & ~self.done() & self.source_l2.isfinite() & open_bracket & progress
+        open_bracket = (self.low < self.end) & (self.high - self.low > torch.finfo(self.source.dtype).eps / 2)
+        progress = self.bracketed() | (self.idle < np.where(self.moving(), PATIENCE, PATIENCE_WITHOUT_MOTION))
+        return (self.target > 0) & ~self.done() & np.isfinite(self.source_l2) & open_bracket & progress
 
-    def bracketed(self) -> Tensor:
-        return self.low.isfinite() & self.high.isfinite()
+    def bracketed(self) -> np.ndarray:
+        return np.isfinite(self.low) & np.isfinite(self.high)
 
-    def moving(self) -> Tensor:
+    def moving(self) -> np.ndarray:
         """Return which samples have moved by more than rounding."""
         return self.largest > 0.05
 
-    def probe(self, x: Tensor, active: Tensor) -> Tensor:
-        """Render the active samples at log factors ``x``, update the state, and return the next log factors."""
-        factor = torch.where(
-            active, self.capped(x.exp().to(self.best)), self.best
-        )  # a sample that is done stays at its best
-        l2 = self.l2_at(factor)
-        self._update_best(factor, l2)
-        rise = (l2 - self.source_l2).double() / (self.target - self.source_l2).double()
-        rise = torch.where(l2.isfinite(), rise, math.inf)
+    def _update(self, x, factor, l2, frame: Tensor, active) -> np.ndarray:
+        """Update the state by the distances ``l2`` at log factors ``x``, and return the next log factors."""
+        self._update_best(factor, l2, frame, active)
+        rise = (l2 - self.source_l2) / (self.target - self.source_l2)
+        rise = np.where(np.isfinite(l2), rise, math.inf)
         up, down = active & (rise < 1), active & (rise >= 1)
-        self.low, self.low_rise = torch.where(up, x, self.low), torch.where(up, rise, self.low_rise)
-        self.high, self.high_rise = torch.where(down, x, self.high), torch.where(down, rise, self.high_rise)
-        slow = _gap(rise) > _gap(self.points[1][0]) / 2
+        self.low, self.low_rise = np.where(up, x, self.low), np.where(up, rise, self.low_rise)
+        self.high, self.high_rise = np.where(down, x, self.high), np.where(down, rise, self.high_rise)
+        slow = _gap(rise) > _gap(self.points[0][0]) / 2
         self._update_points(x, rise, active)
-        return self.next(slow)
+        return np.minimum(self.next(slow), self.end)
 
-    def _update_points(self, x: Tensor, rise: Tensor, active: Tensor) -> None:
+    def _update_points(self, x, rise, active) -> None:
         """Update the points for predictions and the number of trials without progress."""
-        self.largest = torch.maximum(self.largest, rise.abs())
+        self.largest = np.maximum(self.largest, np.abs(rise))
         closer = active & (_gap(rise) < self.best_gap - 0.05)
-        self.best_gap = torch.where(closer, _gap(rise), self.best_gap)
-        self.idle = torch.where(closer, 0.0, self.idle + 1)
-        xs, rises = (torch.cat([old, new[None]]) for old, new in zip(self.points, (x, rise)))
-        order = _gap(rises).argsort(0)[:3]
-        self.points = xs.gather(0, order), rises.gather(0, order)
+        self.best_gap = np.where(closer, _gap(rise), self.best_gap)
+        self.idle = np.where(closer, 0.0, self.idle + 1)
+        new = rise, x - np.log(np.maximum(rise, 0))
+        rises, ratios = (np.concatenate([old, values[None]]) for old, values in zip(self.points, new))
+        order = np.argsort(_gap(rises), axis=0, kind="stable")[:3]
+        self.points = np.take_along_axis(rises, order, 0), np.take_along_axis(ratios, order, 0)
 
-    def next(self, slow: Tensor) -> Tensor:
+    def next(self, slow) -> np.ndarray:
         """Return the next log factors: inside the bracket, or a bounded step beyond its only end."""
         x = _predicted(*self.points)
-        room = self.largest.clamp(MIN_SHARE, 1 / MIN_SHARE).log().abs()
+        room = np.abs(np.log(np.clip(self.largest, MIN_SHARE, 1 / MIN_SHARE)))
         stalled = self.moving() & (self.idle > 0)  # growth has ended: double the factor
-        up = self.low + torch.where(stalled, 0.0, room) + LOG_REACH
-        down = self.high - room - LOG_REACH * torch.exp2(self.idle)  # large steps down, since the rise is 0 at factor 0
+        up = self.low + np.where(stalled, 0.0, room) + LOG_REACH
+        down = self.high - room - LOG_REACH * np.exp2(self.idle)  # large steps down, since the rise is 0 at factor 0
         inside = (x > self.low) & (x < self.high) & ~slow
-        share = ((1 - self.low_rise) / (self.high_rise - self.low_rise)).clamp(0.1, 0.9)
-        middle = torch.where(inside, x, self.low + (self.high - self.low) * share)
-        up = torch.where(x > self.low, torch.minimum(x, up), up)
-        down = torch.where(inside, torch.maximum(x, down), down)
-        return torch.where(self.bracketed(), middle, torch.where(self.low.isfinite(), up, down))
+        share = np.clip((1 - self.low_rise) / (self.high_rise - self.low_rise), 0.1, 0.9)
+        middle = np.where(inside, x, self.low + (self.high - self.low) * share)
+        up = np.where(x > self.low, np.minimum(x, up), up)
+        down = np.where(inside, np.maximum(x, down), down)
+        return np.where(self.bracketed(), middle, np.where(np.isfinite(self.low), up, down))
 
-    def l2_at(self, factor: Tensor) -> Tensor:
-        """Return distances [B] at factors [B], infinite where a frame overflows."""
-        frames = check_frames(self.motion.render(factor[None], None, bounds=self.bounds), self.motion, 1)
-        l2 = l2_from(frames, self.source)[0]
-        return torch.where(l2.isfinite(), l2, math.inf)
+    def _render(self, factors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return frames [F, B, ...] at factors [F, B], and their distances [F, B]."""
+        frames = check_frames(self.motion.render(factors, None, bounds=self.bounds), self.motion, len(factors))
+        return frames, l2_from(frames, self.source)
 
-    def _update_best(self, factor: Tensor, l2: Tensor) -> None:
+    def _factor(self, x) -> np.ndarray:
+        """Return the factors of log factors, as the motion's dtype represents them."""
+        precision = np.float64 if self.source.dtype == torch.float64 else np.float32
+        return np.minimum(np.exp(x).astype(precision), self.max_factor.astype(precision))
+
+    def _on_device(self, values: np.ndarray) -> Tensor:
+        dtype = torch.bool if values.dtype == bool else self.source.dtype
+        return to_device_async("factor", torch.from_numpy(values).to(dtype), self.source.device)
+
+    def _update_best(self, factor, l2, frame: Tensor, active) -> None:
         """Update the best factors: the closest to the target, or the smallest of those equal within the tolerance."""
-        miss, best_miss = (l2 - self.target).abs(), (self.best_l2 - self.target).abs()
-        far = torch.minimum(miss, best_miss) > self.tolerance
+        miss, best_miss = np.abs(l2 - self.target), np.abs(self.best_l2 - self.target)
+        far = np.minimum(miss, best_miss) > self.tolerance
         level = far & (miss < best_miss + self.tolerance) & (factor < self.best)
-        better = (miss < torch.where(far, best_miss - self.tolerance, best_miss)) | level
-        self.best = torch.where(better, factor, self.best)
-        self.best_l2 = torch.where(better, l2, self.best_l2)
+        better = active & ((miss < np.where(far, best_miss - self.tolerance, best_miss)) | level)
+        self.best = np.where(better, factor, self.best)
+        self.best_l2 = np.where(better, l2, self.best_l2)
+        if self.keep_frame and better.any():
+            where = self._on_device(better).view(-1, *[1] * (frame.dim() - 1))
+            self.frame = frame if better.all() else torch.where(where, frame, self.frame)
 
-    def capped(self, factor: Tensor) -> Tensor:
-        return factor if self.max_factor is None else torch.minimum(factor, self.max_factor)
+    def done(self) -> np.ndarray:
+        return np.abs(self.best_l2 - self.target) <= self.tolerance
 
-    def done(self) -> Tensor:
-        return (self.best_l2 - self.target).abs() <= self.tolerance
-
-    def out_of_range(self) -> Tensor:
-        """Return which samples move, but not far enough at the largest factor that can be represented."""
-        return ~self.done() & (self.low >= self.range_end) & (self.largest > MIN_SHARE)
-
-    def result(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.capped(self.best), self.best_l2, self.done()
+    def result(self) -> Found:
+        out_of_range = ~self.done() & (self.low >= self.range_end) & (self.largest > MIN_SHARE)
+        values = map(self._on_device, (self.best, self.best_l2, self.done(), out_of_range))
+        return Found(*values, self.frame if self.keep_frame else None)
 
 
-def _gap(rise: Tensor) -> Tensor:
+def _or_infinite(l2: np.ndarray) -> np.ndarray:
+    """Return distances, infinite where a frame overflowed."""
+    return np.where(np.isfinite(l2), l2, math.inf)
+
+
+def _gap(rise: np.ndarray) -> np.ndarray:
     """Return |log rise|, 0 at the target and infinite without a rise."""
-    return rise.clamp(min=0).log().abs()
+    return np.abs(np.log(np.maximum(rise, 0)))
 
 
-def _predicted(x: Tensor, rise: Tensor) -> Tensor:
-    """Predict the log factor [B] of rise 1 from points [3, B]; not finite if there are too few.
+def _predicted(rise: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """Predict the log factor [B] of rise 1 from points [3, B]; not finite if there are none.
 
-    log(factor / rise) is constant while the image moves in proportion to the factor, and smooth beyond. It is
-    interpolated in the rise by a parabola, a line or a constant, depending on the number of points.
+    ``ratio``, log(factor / rise), is constant while the image moves in proportion to the factor, and smooth beyond. It
+    is interpolated in the rise by a parabola, a line or a constant, depending on the number of points.
     """
-    ratio = x - rise.clamp(min=0).log()
     first = (ratio[1:] - ratio[:-1]) / (rise[1:] - rise[:-1])
     second = (first[1] - first[0]) / (rise[2] - rise[0])
     line = ratio[0] + first[0] * (1 - rise[0])
     parabola = line + second * (1 - rise[0]) * (1 - rise[1])
-    return torch.where(parabola.isfinite(), parabola, torch.where(line.isfinite(), line, ratio[0]))
+    return np.where(np.isfinite(parabola), parabola, np.where(np.isfinite(line), line, ratio[0]))
 
 
 def l2_from(frames: Tensor, source: Tensor) -> Tensor:
@@ -311,9 +380,8 @@ def tolerance_at(budget: Tensor) -> Tensor:
     return torch.where(budget > 0, (TOLERANCE_SHARE * budget).clamp(max=TOLERANCE), TOLERANCE)
 
 
-def _limit(motion: Motion, max_factor: Tensor | None, at: slice) -> Tensor | None:
+def _limit(motion: Motion, max_factor: Tensor | None) -> Tensor | None:
     """Return the largest factor to try [B], None without a limit."""
-    max_factor = None if max_factor is None else max_factor[at]
     if not callable(getattr(motion, "largest_phase_step", None)):
         return max_factor
     limit = (PHASE_LIMIT / motion.largest_phase_step()).nan_to_num(nan=math.inf, posinf=math.inf)
@@ -321,14 +389,27 @@ def _limit(motion: Motion, max_factor: Tensor | None, at: slice) -> Tensor | Non
 
 
 def _default_start(motion: Motion, target: Tensor) -> Tensor:
+    """Return the first factors to try [B]: those that reach the target if the motion stays linear."""
+    speed = motion.speed() if callable(getattr(motion, "speed", None)) else None
+    if speed is None:
+        speed = _gradient_norm(motion, target)
+    else:
+        known = (speed > 0) & speed.isfinite()  # not where its square underflowed or overflowed
+        speed = SPEED_SHARE * speed
+        if speed.device.type != "cpu" or not bool(known.all()):
+            speed = torch.where(known, speed, _gradient_norm(motion, target))
+    guess = (target / speed).clamp(max=torch.finfo(target.dtype).max).to(target.dtype)
+    return torch.where(guess.isfinite() & (guess > 0), guess, 1.0)  # with a gradient of zeros any factor will do
+
+
+def _gradient_norm(motion: Motion, target: Tensor) -> Tensor:
     gradient = getattr(motion, "gradient", None)
     if gradient is None:
-        return torch.ones_like(target)
+        return target
     norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
     if norm.device.type == "cpu" and not bool((norm > 0).all()):  # the squares of tiny gradients underflow
         norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=torch.float64)
-    guess = (target / norm).clamp(max=torch.finfo(target.dtype).max).to(target.dtype)
-    return torch.where(guess.isfinite(), guess, 1.0)  # with a gradient of zeros any factor will do
+    return norm
 
 
 def _per_sample(name: str, value: float | Tensor, image: Tensor, closed: bool = False) -> Tensor:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 
 import torch
@@ -24,14 +25,16 @@ from torch import Tensor
 from ..families import Anchor, Family, LumaFamily, Motion
 from ..families.protocols import Bounds, PiecewiseMotion, check_frames
 from ..families.shared import clip
+from ..memory import chunks, new_output, store
 from .gradient_provider import where_good
-from .l2_search import factor_at_l2, l2_from, search_factors, tolerance_at
+from .l2_search import Found, factor_at_l2, l2_from, search_factors, search_piece, tolerance_at
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
 # Longest refreshed step, as a multiple of sqrt(distance² - distance so far²): the length of a step that reaches the
 # distance perpendicular to the displacement so far
 MAX_STEP_RATIO = 2.0
+FRAME_BLOCKS = 4  # A piece's frames are rendered in blocks of a quarter of one pass, beside its coefficients
 
 
 # Returns the gradient at an image [B, C, H, W], zero for failed samples, and its largest absolute values [B]. The int
@@ -78,6 +81,9 @@ def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) ->
     loss_gradient, size = gradient(state.source, 0 if state.schedule.starts_at_source else None)
     loss_gradient, scale = _scaled_up(loss_gradient, size, state.schedule)
     motion = state.family.prepare(state.source, loss_gradient)
+    if state.schedule.budgets is not None and block is None and isinstance(motion, PiecewiseMotion) and len(size):
+        yield _frames_to_budgets(state, motion, scale)
+        return
     motion = motion if block is None else _with_analysis(motion)
     b, a = _frozen_factors(state, motion, scale)
     state.append_factors(_scaled(b, scale), _scaled(b if a is None else a, scale))
@@ -101,6 +107,43 @@ def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor | None) -> 
         state.attained.append(attained)
         state.on_too_small(small)
     return schedule.factors_to(torch.stack(reached)), None
+
+
+def _frames_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor | None) -> Tensor:
+    """Search the factors and return all frames [F, B, C, H, W], piece by piece, so that each is analysed once."""
+    source, schedule = state.source, state.schedule
+    out = new_output((schedule.frames, *source.shape), source.dtype, source.device)
+    range_end, factors, found = _range_end(source, 0.0, scale), [], []
+    for at, piece in motion.pieces():
+        of_piece = _search_budgets(state, piece, at, range_end[at])
+        factors.append(schedule.factors_to(torch.stack([f.factor for f in of_piece])))
+        _write_frames(out[:, at], piece, factors[-1], of_piece, state.bounds)
+        found.append([replace(f, frame=None) for f in of_piece])
+        del piece, of_piece  # the next piece gets their memory, which is in the caches
+    b = _scaled(torch.cat(factors, 1), scale)
+    state.append_factors(b, b)
+    for of_budget in zip(*found):
+        state.attained.append(torch.cat([f.attained for f in of_budget]))
+        state.on_too_small(torch.cat([f.out_of_range for f in of_budget]))
+    return out
+
+
+def _search_budgets(state: MorphState, piece: Motion, at: slice, range_end: Tensor) -> list[Found]:
+    """Return what a search finds for each budget, with its frames, for the samples ``at``."""
+    limits = {"max_factor": _largest_factor(state, piece), "range_end": range_end}
+    search = partial(search_piece, piece, bounds=state.bounds, source=state.source[at], **limits, keep_frame=True)
+    return [search(budget[at]) for budget in state.schedule.budgets]
+
+
+def _write_frames(out: Tensor, piece: Motion, b: Tensor, found: list[Found], bounds: Bounds) -> None:
+    """Write a piece's frames at factors [F, n] to ``out``; the last ones have been rendered by the search."""
+    count = len(b) - len(found)
+    for f in chunks(count, FRAME_BLOCKS * out[0].numel() * out.itemsize, out.device):
+        frames = check_frames(piece.render(b[f], None, bounds=bounds), piece, f.stop - f.start)
+        for whole, frame in zip(out[f], frames):
+            store(whole, frame)
+    for whole, last in zip(out[count:], found):
+        store(whole, last.frame)
 
 
 def _with_analysis(motion: Motion) -> Motion:

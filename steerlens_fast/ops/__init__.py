@@ -11,7 +11,7 @@ forward mode, which custom ops have no rules for, the wrappers compute the formu
 from .bands import merge_bands, split_bands
 from .enums import EDITS, FORMS, RULES, real_dtype, rule_index
 from .extrapolate import extrapolate
-from .morph import morph_planes
+from .morph import morph_planes, move_planes, step_planes
 from .pair import pair, unpair
 from .planes import merge_planes, split_planes
 from .polar import polar_join, polar_split
@@ -25,6 +25,7 @@ __all__ = [
     "merge_bands",
     "merge_planes",
     "morph_planes",
+    "move_planes",
     "pair",
     "polar_join",
     "polar_split",
@@ -33,5 +34,6 @@ __all__ = [
     "split_bands",
     "split_planes",
     "step",
+    "step_planes",
     "unpair",
 ]

@@ -1,4 +1,4 @@
-"""``morph_planes``: all frames of an image from its gradient, in one pass."""
+"""``morph_planes``: all frames of an image from its gradient, in one pass; its halves, for factors known later."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .. import checks
+from .. import checks, native
 from .enums import EDITS, FORMS, rule_index
 from .registration import (
     call,
@@ -162,3 +162,96 @@ def _morph_planes_backward(ctx, grad):
 
 
 register_derivative("morph_planes", _morph_planes_backward, save_tensors)
+
+
+# --- The two halves, for factors that are not known all at once ---
+
+
+def step_planes(
+    images: Tensor,
+    gradients: Tensor,
+    analysis: Sequence[Tensor],
+    synthesis: Sequence[Tensor],
+    i_power: int = 0,
+    edit: str = "phase",
+    rule: str = "complex",
+    complex_bands: bool = False,
+    eps: float = 1.0,
+    floor: float = 1e-6,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute what :func:`move_planes` reads: the first half of :func:`morph_planes`, with the same arguments.
+
+    Returns
+    -------
+    coefficients : Tensor [N, floats], float32
+        Coefficients and step of all planes, in a layout of the CPU's own.
+    speeds : Tensor [N, bands], float32
+        Of each band, the sum of the squares of its coefficients' changes at a small factor, over the factor squared
+        and as squares of pixels. The planes move by less where the synthesis drops a part of it.
+    phases : Tensor [N, bands], float32
+        Each band's largest absolute phase step, 0 where no phase moves.
+
+    Raises
+    ------
+    ValueError
+        For an unknown edit or rule.
+    RuntimeError
+        As in :func:`split_planes`.
+
+    Notes
+    -----
+    Has no derivative; that of :func:`morph_planes` is the same.
+    """
+    how = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), complex_bands, eps, floor
+    args = images, gradients, list(analysis), list(synthesis), i_power, *how
+    return call_plane_op("step_planes", *args)
+
+
+def move_planes(
+    images: Tensor,
+    coefficients: Tensor,
+    phase_factors: Tensor,
+    amplitude_factors: Tensor,
+    analysis: Sequence[Tensor],
+    synthesis: Sequence[Tensor],
+    i_power: int = 0,
+    edit: str = "phase",
+    rule: str = "complex",
+    complex_bands: bool = False,
+    bounds: tuple[float, float] | None = None,
+) -> Tensor:
+    """Compute frames of what :func:`step_planes` returned: the second half of :func:`morph_planes`, bit by bit.
+
+    The arguments are those of :func:`morph_planes`, with ``coefficients`` in place of the gradients.
+    """
+    how = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), complex_bands
+    groups, (low, high) = (list(analysis), list(synthesis)), (-math.inf, math.inf) if bounds is None else bounds
+    args = images, coefficients, phase_factors, amplitude_factors, *groups, i_power, *how, low, high
+    return call_plane_op("move_planes", *args)
+
+
+@fake("step_planes")
+def _(images, gradients, analysis, synthesis, i_power, edit, rule, *options):
+    float32_only("images", images)
+    N, H, W = images.shape
+    width, moves_amplitude = native.SIMD_WIDTH or 1, edit != EDITS["phase"]
+    # As in csrc/cpu/planes/coefficients.h and motion.h.
+    fields = 2 + (edit != EDITS["amplitude"]) + moves_amplitude * (1 + (rule == rule_index("complex")))
+    vectors = lambda K, h, w: K * h * -(-w // width)
+    count = vectors(1, H, W) + sum(fields * vectors(*filters.shape) for filters in synthesis)
+    bands = sum(len(filters) for filters in synthesis)
+    return images.new_empty(N, count * width), images.new_empty(N, bands), images.new_empty(N, bands)
+
+
+@fake("move_planes")
+def _(images, coefficients, phase_factors, *options):
+    float32_only("images", images)
+    return images.new_empty(phase_factors.shape[0], *images.shape)
+
+
+def _no_derivative(ctx, *grads):
+    raise RuntimeError("step_planes and move_planes have no derivative: use morph_planes")
+
+
+for _name in ("step_planes", "move_planes"):
+    register_derivative(_name, _no_derivative, lambda ctx, inputs, output: None)

@@ -354,17 +354,70 @@ def morph_planes(
     high: float,
 ) -> Tensor:
     """Planes and their gradients [N, H, W] -> clipped frames [F, N, H, W]; a frame of factors 0 is the plane."""
-    (N, H, W), groups = images.shape, len(synthesis)
-    i_powers, form = [i_power] * groups, int(complex_bands)
+    options = analysis, synthesis, i_power, edit, rule, complex_bands
+    coefficients, _, _ = step_planes(images, gradients, *options, eps, floor)
+    return move_planes(images, coefficients, phase_factors, amplitude_factors, *options, low, high)
+
+
+def step_planes(
+    images: Tensor,
+    gradients: Tensor,
+    analysis: list[Tensor],
+    synthesis: list[Tensor],
+    i_power: int,
+    edit: int,
+    rule: int,
+    complex_bands: bool,
+    eps: float,
+    floor: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Planes and their gradients [N, H, W] -> what :func:`move_planes` reads, [N, floats], not as the op lays it out.
+
+    And of each band [N, bands]: the squared speed, the largest |phase step|.
+    """
+    (_, H, W), groups = images.shape, len(synthesis)
+    i_powers = [i_power] * groups
     *bands, residual = split_planes(images, analysis, [*i_powers, 0], [1] * groups + [0])
-    band_gradients = split_planes(gradients, synthesis, i_powers, [form] * groups)
-    frames = []
+    band_gradients = split_planes(gradients, synthesis, i_powers, [int(complex_bands)] * groups)
+    parts, speeds, phases = [], [], []
     for c, g in zip(bands, band_gradients):
         phase, amplitude = step(c, g, eps, rule, floor)
+        phase, amplitude = phase * (edit != 1), amplitude * (edit != 0)
+        energy = c.real.square() + c.imag.square()
+        speed = energy * phase.square() + (1 if rule == 0 else energy) * amplitude.square()
+        speeds.append(speed.sum((2, 3)) * c.shape[2:].numel() / (2 * H * W))
+        phases.append(phase.abs().amax((2, 3)))
+        parts += [c.real, c.imag, phase, amplitude]
+    coefficients = torch.cat([part.flatten(1) for part in (*parts, residual)], 1)
+    return coefficients, torch.cat(speeds, 1), torch.cat(phases, 1)
+
+
+def move_planes(
+    images: Tensor,
+    coefficients: Tensor,
+    phase_factors: Tensor,
+    amplitude_factors: Tensor,
+    analysis: list[Tensor],
+    synthesis: list[Tensor],
+    i_power: int,
+    edit: int,
+    rule: int,
+    complex_bands: bool,
+    low: float,
+    high: float,
+) -> Tensor:
+    """Planes [N, H, W] and what :func:`step_planes` returned -> clipped frames [F, N, H, W]."""
+    (N, H, W), groups, form = images.shape, len(synthesis), int(complex_bands)
+    sizes = [filters.numel() for filters in synthesis for _ in range(4)]
+    *parts, residual = coefficients.split([*sizes, H * W], 1)
+    frames = []
+    for i, filters in enumerate(synthesis):
+        real, imag, phase, amplitude = (part.reshape(N, *filters.shape) for part in parts[4 * i : 4 * i + 4])
         moving = phase if edit != 1 else None, amplitude if edit != 0 else None
+        c = torch.complex(real, imag)
         frames.append(extrapolate(c, *moving, phase_factors, amplitude_factors, rule, form).flatten(0, 1))
     opposite = [-i_power % 4] * groups
-    out = merge_planes(frames, synthesis, opposite, [form] * groups, residual[:, 0], H, W)
+    out = merge_planes(frames, synthesis, opposite, [form] * groups, residual.reshape(N, H, W), H, W)
     out = out.unflatten(0, (len(phase_factors), N))
     still = ((phase_factors == 0) | (edit == 1)) & ((amplitude_factors == 0) | (edit == 0))
     value = torch.where(still[..., None, None], images, out).detach()

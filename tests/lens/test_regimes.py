@@ -12,7 +12,17 @@ from messages import refused
 from pairwise import merged, pairwise
 from tolerances import assert_close
 
-from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerableLens, SteerablePyramid
+from steerlens_fast import (
+    CSPFamily,
+    FourierFamily,
+    LumaFamily,
+    PixelFamily,
+    SteerableLens,
+    SteerablePyramid,
+    memory,
+    native,
+    ops,
+)
 from steerlens_fast.evaluate.presets import digits_data
 from steerlens_fast.lens.schedule import make_schedule
 
@@ -955,3 +965,31 @@ def test_morphs_do_not_depend_on_the_scale_of_small_gradients(name, rule, regime
     if kind == "random" and (cap or rule == "polar"):
         assert torch.equal(small.attained, expected.attained)
         assert (small.l2 - expected.l2).abs().max() < 0.01 * expected.l2.max()
+
+
+@pytest.mark.parametrize(
+    "extent", [{"max_l2": [1.0, 0.1, 2.0, 0.5, 3.0], "frames": 5}, {"distances": [0.5, 2.0]}], ids=str
+)
+@pytest.mark.parametrize("settings", [{}, {"rule": "polar", "color": "luma"}, {"family": "pixel"}], ids=str)
+def test_frames_to_a_distance_are_those_of_their_factors(settings, extent, monkeypatch):
+    """Bit by bit, in pieces and blocks of any size, though the last ones come from the search."""
+    images, lens = (
+        torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(2)),
+        SteerableLens(smooth(), **settings),
+    )
+    lens.warn_about_targets = False
+    for size in (1 << 14, 1 << 18, 16 << 20):
+        monkeypatch.setitem(memory.CHUNK_BYTES, "cpu", size)
+        morphs = lens.morph(images, 1, **extent)
+        again = lens.morph(images, 1, factors=morphs.factors)
+        assert torch.equal(morphs.frames, again.frames) and torch.equal(morphs.l2, again.l2) and morphs.attained.all()
+
+
+def test_search_analyses_each_sample_once(monkeypatch):
+    if not native.SIMD_WIDTH:
+        pytest.skip("needs the ops on whole planes")
+    analysed, step_planes = [], ops.step_planes
+    monkeypatch.setattr(ops, "step_planes", lambda x, *args: (analysed.append(len(x)), step_planes(x, *args))[1])
+    monkeypatch.setattr(ops, "morph_planes", None)
+    SteerableLens(smooth(), phase_cap=2.0).morph(torch.rand(4, 3, 32, 32), 1, distances=[0.2, 0.4, 0.5])
+    assert sum(analysed) == 12

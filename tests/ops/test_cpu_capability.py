@@ -122,6 +122,8 @@ def test_missing_ops_raise(monkeypatch):
         "split_planes": lambda: ops.split_planes(planes, filters, [0], ["real"]),
         "merge_planes": lambda: ops.merge_planes([planes[:, None]], filters, [0], ["real"], 8, 8),
         "morph_planes": lambda: ops.morph_planes(planes, planes, factors, factors, filters * 2, filters),
+        "step_planes": lambda: ops.step_planes(planes, planes, filters * 2, filters),
+        "move_planes": lambda: ops.move_planes(planes, planes[0], factors, factors, filters * 2, filters),
     }
     for name, call in calls.items():
         with pytest.raises(RuntimeError, match=rf"{name} needs an x86-64 CPU with AVX2.*STEERLENS_CPU_CAPABILITY"):

@@ -84,6 +84,38 @@ def test_frames_are_those_of_the_reference(case):
     assert (actual.shape, actual.dtype, actual.stride()) == (meta.shape, meta.dtype, meta.stride())
 
 
+def halves(args: list) -> tuple[list, list]:
+    """Return the arguments of step_planes, and those of move_planes but for the coefficients."""
+    planes, gradients, b, a, analysis, synthesis, *how, eps, floor, low, high = args
+    return [planes, gradients, analysis, synthesis, *how, eps, floor], [b, a, analysis, synthesis, *how, low, high]
+
+
+@merged
+@of_cases
+def test_halves_give_the_same_frames_and_the_sizes_of_the_reference(case):
+    args = case.args()
+    step, move = halves(args)
+    coefficients, *sizes = RAW.step_planes(*step)
+    assert torch.equal(RAW.move_planes(args[0], coefficients, *move), RAW.morph_planes(*args))
+    for actual, expected in zip(sizes, reference.step_planes(*widened(step))[1:], strict=True):
+        assert_close(actual, expected, "op")
+    meta = RAW.step_planes(*on_tensors(lambda t: t.to("meta"), step))
+    assert [(t.shape, t.dtype) for t in meta] == [(t.shape, t.dtype) for t in (coefficients, *sizes)]
+    frames = RAW.move_planes(*on_tensors(lambda t: t.to("meta"), [args[0], coefficients, *move]))
+    assert frames.shape == (3, *args[0].shape)
+
+
+def test_coefficients_of_another_size_raise():
+    args = CASES["even"].args()
+    step, move = halves(args)
+    coefficients = RAW.step_planes(*step)[0]
+    for wrong, text in [(coefficients[:, 1:], "shape"), (coefficients[:1], "shape"), (coefficients.double(), "Float")]:
+        with pytest.raises(RuntimeError, match=f"move_planes.*coefficients must .*{text}"):
+            RAW.move_planes(args[0], wrong, *move)
+    with pytest.raises(RuntimeError, match="step_planes and move_planes have no derivative: use morph_planes"):
+        RAW.move_planes(args[0].requires_grad_(), coefficients, *move).sum().backward()
+
+
 @merged
 @pytest.mark.parametrize("edit, moved", [(PHASE, 2), (AMPLITUDE, 3), (JOINT, None)])
 def test_frame_of_factor_0_is_the_plane_itself(edit, moved):

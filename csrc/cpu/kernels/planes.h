@@ -9,5 +9,7 @@ namespace steerlens {
 STEERLENS_DECLARE_PLANES_KERNEL(run_split, SplitPlanesArgs)
 STEERLENS_DECLARE_PLANES_KERNEL(run_merge, MergePlanesArgs)
 STEERLENS_DECLARE_PLANES_KERNEL(run_morph, MorphArgs)
+STEERLENS_DECLARE_PLANES_KERNEL(run_step, MorphArgs)
+STEERLENS_DECLARE_PLANES_KERNEL(run_move, MorphArgs)
 
 }  // namespace steerlens

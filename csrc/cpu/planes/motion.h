@@ -1,5 +1,7 @@
-// step and extrapolate for the coefficients of morph_planes, kSimdWidth of them at a time.
+// step and extrapolate for the coefficients of step_planes and move_planes, kSimdWidth of them at a time.
 #pragma once
+
+#include <cmath>
 
 #include "../../kernel_args/morph.h"
 #include "../../math/extrapolate.h"
@@ -49,12 +51,19 @@ struct Factors {
   float phase, amplitude;
 };
 
+// Of some coefficients: the sum of |dc/df|^2 at factors f = 0, and the largest |phase step|.
+struct StepSize {
+  float squared_speed, phase;
+};
+
 // The functions that are compiled for each Extrapolation E.
 struct MotionKernels {
   int fields;  // of a coefficient
   // Turns coefficients into what frames read, given their gradient.
   void (*take_step)(const MorphArgs&, const CoefficientSpan& c, const CoefficientSpan& gradient,
                     float threshold);
+  // Of coefficients that take_step has turned.
+  StepSize (*step_size)(const CoefficientSpan& c);
   // One frame: the real parts, into every second vector of `line`; or the complex numbers.
   void (*real_frame)(const CoefficientSpan& c, Factors, FloatVec* line);
   void (*complex_frame)(const CoefficientSpan& c, Factors, ComplexVec* line);
@@ -88,6 +97,24 @@ void take_step(const MorphArgs& args, const CoefficientSpan& c, const Coefficien
 }
 
 template <typename E>
+StepSize step_size(const CoefficientSpan& c) {
+  alignas(64) float sums[kSimdWidth] = {}, largest[kSimdWidth] = {};
+  for (int64_t i = 0; i < c.count; ++i)
+    for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
+      const Coefficient<float> p = Layout<E>::load(c.at(i) + lane);
+      sums[lane] += E::squared_speed(p);
+      if constexpr (E::kMovesPhase)
+        largest[lane] = larger_amplitude(std::fabs(p.phase_step), largest[lane]);
+    }
+  StepSize size = {};
+  for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
+    size.squared_speed += sums[lane];
+    size.phase = larger_amplitude(largest[lane], size.phase);
+  }
+  return size;
+}
+
+template <typename E>
 void real_frame(const CoefficientSpan& c, Factors factors, FloatVec* line) {
   for (int64_t i = 0; i < c.count; ++i) {
     const float* f = c.at(i);
@@ -117,7 +144,7 @@ struct MakeMotionKernels {
   MotionKernels& motion;
   template <typename E>
   void run() const {
-    motion = {Layout<E>::kFields, take_step<E>, real_frame<E>, complex_frame<E>};
+    motion = {Layout<E>::kFields, take_step<E>, step_size<E>, real_frame<E>, complex_frame<E>};
   }
 };
 

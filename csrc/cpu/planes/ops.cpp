@@ -1,4 +1,4 @@
-// split_planes, merge_planes and morph_planes on CPUs with SIMD registers, in float32.
+// split_planes, merge_planes, morph_planes, step_planes and move_planes on CPUs with SIMD registers, in float32.
 #include "../../args/morph.h"
 #include "../kernels/planes.h"
 
@@ -50,6 +50,43 @@ Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tenso
   return p.frames;
 }
 
+std::tuple<Tensor, Tensor, Tensor> step_planes(Tensor images, Tensor gradients,
+                                               std::vector<Tensor> analysis,
+                                               std::vector<Tensor> synthesis, int64_t i_power,
+                                               int64_t edit, int64_t rule, bool complex_bands,
+                                               double eps, double floor) {
+  auto p = prepare_step_planes(simd_width(), images, gradients, analysis, synthesis,
+                               {i_power, edit, rule, complex_bands, eps, floor, 0, 0});
+  const int64_t N = p.args.analysis.count,
+                floats = p.args.coefficient_vectors(simd_width()) * simd_width();
+  const auto new_result = [&](int64_t n) {
+    return new_tensor(p.in.images, {N, n}, ScalarType::Float);
+  };
+  Tensor coefficients = new_result(floats), speeds = new_result(p.args.bands()),
+         phases = new_result(p.args.bands());
+  if (N == 0) return {coefficients, speeds, phases};
+  p.args.coefficients = mutable_data<float>(coefficients);
+  p.args.speeds = mutable_data<float>(speeds);
+  p.args.phases = mutable_data<float>(phases);
+  set_image_blocks(p.args.analysis);
+  run_step(p.args);
+  return {coefficients, speeds, phases};
+}
+
+Tensor move_planes(Tensor images, Tensor coefficients, Tensor phase_factors,
+                   Tensor amplitude_factors, std::vector<Tensor> analysis,
+                   std::vector<Tensor> synthesis, int64_t i_power, int64_t edit, int64_t rule,
+                   bool complex_bands, double low, double high) {
+  auto p = prepare_move_planes(
+      simd_width(), {images, images, phase_factors, amplitude_factors, analysis, synthesis},
+      {i_power, edit, rule, complex_bands, 0, 0, low, high});
+  set_coefficients(coefficients, simd_width(), p.args);
+  if (p.frames.numel() == 0) return p.frames;
+  set_image_blocks(p.args.synthesis);
+  run_move(p.args);
+  return p.frames;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
@@ -57,6 +94,8 @@ STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
   m.impl("split_planes", TORCH_BOX(&split_planes));
   m.impl("merge_planes", TORCH_BOX(&merge_planes));
   m.impl("morph_planes", TORCH_BOX(&morph_planes));
+  m.impl("step_planes", TORCH_BOX(&step_planes));
+  m.impl("move_planes", TORCH_BOX(&move_planes));
 }
 
 }  // namespace steerlens

@@ -1,0 +1,105 @@
+// step_planes: split_planes of an image and of its gradient, and step, plane by plane: what move_planes makes
+// frames of. Callers that do not know all factors at once keep it between calls.
+#pragma once
+
+#include "analysis.h"
+#include "coefficients.h"
+#include "filter_blocks.h"
+
+namespace steerlens::STEERLENS_CPU_LEVEL {
+namespace {
+
+struct MorphStep {
+  const MorphArgs& args;
+  const MotionKernels& motion;
+  const Analysis& analysis;
+
+  // Analysis and step of plane n. `memory` has room for the gradient of one group.
+  template <typename Executor>
+  void plane(int64_t n, const Groups& groups, FloatVec* memory, const Workspace& workspace,
+             const Executor& executor) const {
+    const int64_t at = n * args.analysis.H * args.analysis.W;
+    analysis.transform(args.images + at, workspace, executor);
+    for (size_t i = 0; i < groups.size(); ++i)
+      analysis.bands(args.analysis.groups[i], workspace, executor, groups[i]);
+    analysis.transform(args.gradients + at, workspace, executor);
+    for (size_t i = 0; i < args.gradient.size(); ++i) {
+      const PlaneGroup& group = args.gradient[i];
+      const GroupCoefficients gradient = {memory, blocks_of(group.w), group.h,
+                                          gradient_fields(group)};
+      analysis.bands(group, workspace, executor, gradient);
+      executor.run(group.K,
+                   [&](int64_t k, FftScratch&) { step_band(groups[i].band(k), gradient.band(k)); });
+    }
+  }
+
+  // Of each band of plane n: its largest |phase step|, and how fast it moves the image: the sum of the squares of its
+  // coefficients' changes at a small factor, over the factor squared and as squares of pixels. The synthesis makes
+  // less of it where it drops a part of the change.
+  template <typename Executor>
+  void sizes(int64_t n, const Groups& groups, const Executor& executor) const {
+    int64_t at = n * args.bands();
+    for (size_t i = 0; i < args.synthesis.groups.size(); ++i) {
+      const PlaneGroup& group = args.synthesis.groups[i];
+      // Only real parts enter the image: half of the squares.
+      const float scale = 0.5f * static_cast<float>(group.h * group.w) /
+                          static_cast<float>(args.synthesis.H * args.synthesis.W);
+      executor.run(group.K, [&](int64_t k, FftScratch&) {
+        const StepSize size = motion.step_size(groups[i].band(k));
+        args.speeds[at + k] = scale * size.squared_speed;
+        args.phases[at + k] = size.phase;
+      });
+      at += group.K;
+    }
+  }
+
+ private:
+  // One orientation's step: its largest amplitude, then every coefficient.
+  void step_band(const CoefficientSpan& c, const CoefficientSpan& gradient) const {
+    alignas(64) float largest[kSimdWidth] = {};
+    for (int64_t i = 0; i < c.count; ++i)
+      for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
+        const float* f = c.at(i) + lane;
+        largest[lane] =
+            larger_amplitude(amplitude_of(Cplx<float>{f[0], f[kSimdWidth]}), largest[lane]);
+      }
+    for (int64_t lane = 1; lane < kSimdWidth; ++lane)
+      largest[0] = larger_amplitude(largest[lane], largest[0]);
+    motion.take_step(args, c, gradient, step_threshold(args.floor, largest[0]));
+  }
+};
+
+// Vectors of memory for the gradient of one group.
+inline int64_t gradient_vectors(const MorphArgs& args) {
+  int64_t vectors = 0;
+  for (const PlaneGroup& group : args.gradient)
+    vectors = std::max(vectors, gradient_fields(group) * vectors_of(group));
+  return vectors;
+}
+
+// The gradient's analysis reads the filters of the synthesis, once they are laid out.
+inline void share_filters(MorphArgs& args) {
+  for (size_t i = 0; i < args.gradient.size(); ++i) {
+    args.gradient[i].filter_blocks = args.synthesis.groups[i].filter_blocks;
+    args.gradient[i].zero_blocks = args.synthesis.groups[i].zero_blocks;
+  }
+}
+
+}  // namespace
+
+void run_step(MorphArgs& args) {
+  const FilterMemory filters({&args.analysis.groups, &args.synthesis.groups});
+  share_filters(args);
+  const MotionKernels motion = motion_kernels(args);
+  const FftTables ffts(args.analysis);
+  const Analysis analysis{args.analysis, ffts};
+  const MorphStep step{args, motion, analysis};
+  const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
+    const Groups groups = stored_groups(n, args, motion);
+    step.plane(n, groups, workspace.extra, workspace, executor);
+    step.sizes(n, groups, executor);
+  };
+  for_each_plane(args.analysis, ffts, work, {gradient_vectors(args)});
+}
+
+}  // namespace steerlens::STEERLENS_CPU_LEVEL
