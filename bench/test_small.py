@@ -1,4 +1,4 @@
-"""Small images compared with the work that they cannot do without; searches for a distance; one image beside a busy core."""
+"""Small images beside the least that must be done; searches for a distance; one image beside a busy core."""
 
 import cases
 import pytest

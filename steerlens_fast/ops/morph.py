@@ -184,10 +184,10 @@ def step_planes(
     Returns
     -------
     coefficients : Tensor [N, floats], float32
-        Coefficients and step of all planes, in a layout of the CPU's own.
+        Coefficients and step of all planes. The layout depends on the CPU: only :func:`move_planes` reads it.
     speeds : Tensor [N, bands], float32
-        Of each band, the sum of the squares of its coefficients' changes at a small factor, over the factor squared
-        and as squares of pixels. The planes move by less where the synthesis drops a part of it.
+        For each band, the squared L2 norm, in pixels, of its change at a small factor, divided by the factor squared.
+        The planes change by less where the synthesis drops a part of it.
     phases : Tensor [N, bands], float32
         Each band's largest absolute phase step, 0 where no phase moves.
 
@@ -200,10 +200,20 @@ def step_planes(
 
     Notes
     -----
-    Has no derivative; that of :func:`morph_planes` is the same.
+    Has no derivative: use :func:`morph_planes` where one is needed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from steerlens_fast.pyramid.filters import Geometry
+    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
+    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    ...     coefficients, speeds, phases = step_planes(planes, planes, [*filters, residual], filters)
+    ...     assert speeds.shape == phases.shape == (2, 3)
     """
-    how = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), complex_bands, eps, floor
-    args = images, gradients, list(analysis), list(synthesis), i_power, *how
+    options = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), complex_bands, eps, floor
+    args = images, gradients, list(analysis), list(synthesis), i_power, *options
     return call_plane_op("step_planes", *args)
 
 
@@ -222,11 +232,36 @@ def move_planes(
 ) -> Tensor:
     """Compute frames of what :func:`step_planes` returned: the second half of :func:`morph_planes`, bit by bit.
 
-    The arguments are those of :func:`morph_planes`, with ``coefficients`` in place of the gradients.
+    The arguments are those of :func:`morph_planes`, with ``coefficients`` [N, floats] in place of the gradients; the
+    filters, ``edit`` and ``rule`` must be those that :func:`step_planes` was given.
+
+    Returns
+    -------
+    Tensor [F, N, H, W], float32
+        The frames, clipped to ``bounds``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown edit or rule.
+    RuntimeError
+        If the coefficients have another size than :func:`step_planes` returns; otherwise as in :func:`split_planes`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from steerlens_fast.pyramid.filters import Geometry
+    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
+    >>> filters, factors = ([*filters, residual], filters), torch.tensor([[0.0], [1.0]])
+    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    ...     coefficients, *_ = step_planes(planes, planes, *filters)
+    ...     frames = move_planes(planes, coefficients, factors, factors, *filters)
+    ...     assert torch.equal(frames, morph_planes(planes, planes, factors, factors, *filters))
     """
-    how = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), complex_bands
+    options = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), complex_bands
     groups, (low, high) = (list(analysis), list(synthesis)), (-math.inf, math.inf) if bounds is None else bounds
-    args = images, coefficients, phase_factors, amplitude_factors, *groups, i_power, *how, low, high
+    args = images, coefficients, phase_factors, amplitude_factors, *groups, i_power, *options, low, high
     return call_plane_op("move_planes", *args)
 
 
@@ -235,7 +270,7 @@ def _(images, gradients, analysis, synthesis, i_power, edit, rule, *options):
     float32_only("images", images)
     N, H, W = images.shape
     width, moves_amplitude = native.SIMD_WIDTH or 1, edit != EDITS["phase"]
-    # As in csrc/cpu/planes/coefficients.h and motion.h.
+    # The layout of csrc/cpu/planes/coefficients.h and motion.h.
     fields = 2 + (edit != EDITS["amplitude"]) + moves_amplitude * (1 + (rule == rule_index("complex")))
     vectors = lambda K, h, w: K * h * -(-w // width)
     count = vectors(1, H, W) + sum(fields * vectors(*filters.shape) for filters in synthesis)

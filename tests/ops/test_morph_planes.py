@@ -86,8 +86,16 @@ def test_frames_are_those_of_the_reference(case):
 
 def halves(args: list) -> tuple[list, list]:
     """Return the arguments of step_planes, and those of move_planes but for the coefficients."""
-    planes, gradients, b, a, analysis, synthesis, *how, eps, floor, low, high = args
-    return [planes, gradients, analysis, synthesis, *how, eps, floor], [b, a, analysis, synthesis, *how, low, high]
+    planes, gradients, b, a, analysis, synthesis, *options, eps, floor, low, high = args
+    return [planes, gradients, analysis, synthesis, *options, eps, floor], [
+        b,
+        a,
+        analysis,
+        synthesis,
+        *options,
+        low,
+        high,
+    ]
 
 
 @merged
