@@ -179,7 +179,7 @@ class GradientProvider:
         flat = gradient.flatten(1)
         largest = torch.linalg.vector_norm(flat, math.inf, dim=1)  # NaN if any entry is
         if first:
-            self.gradient_norm = torch.linalg.vector_norm(flat, dim=1)
+            self.gradient_norm = _l2_norms(flat)
         if self.known_all_ok and all(0 < size < math.inf for size in largest.tolist()):
             return gradient, largest
         not_finite = MorphStatus.GRADIENT_NOT_FINITE if first else MorphStatus.GRADIENT_BECAME_NOT_FINITE
@@ -219,6 +219,15 @@ class GradientProvider:
 
 def _joined(parts: tuple[Tensor, ...]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _l2_norms(rows: Tensor) -> Tensor:
+    """Return the L2 norms of rows, also where the squares of their values overflow or underflow."""
+    norms = torch.linalg.vector_norm(rows, dim=1)
+    accurate = (norms > math.sqrt(torch.finfo(rows.dtype).tiny) * 1e6) & norms.isfinite()
+    if rows.device.type == "cpu" and all(accurate.tolist()):
+        return norms
+    return torch.where(accurate, norms, torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).to(rows.dtype))
 
 
 def where_good(good: Tensor, values: Tensor, otherwise: Tensor | float) -> Tensor:

@@ -25,6 +25,7 @@ from steerlens_fast import (
 )
 from steerlens_fast.evaluate.presets import digits_data
 from steerlens_fast.lens.schedule import make_schedule
+from steerlens_fast.morph_status import MorphStatus
 
 REGIMES = ("frozen", "persistent", "live")
 RULES = ("complex", "polar")
@@ -965,6 +966,24 @@ def test_morphs_do_not_depend_on_the_scale_of_small_gradients(name, rule, regime
     if kind == "random" and (cap or rule == "polar"):
         assert torch.equal(small.attained, expected.attained)
         assert (small.l2 - expected.l2).abs().max() < 0.01 * expected.l2.max()
+
+
+@pytest.mark.parametrize("scale", [1e22, 1e34, 1e-23, 1e-33])
+def test_gradient_norms_follow_the_scale_of_gradients(scale):
+    """Squares of their values overflow or underflow; the other sample, with a gradient of 0, has no part in it."""
+    weight = torch.randn(3, 3 * 16 * 16)
+
+    def model(x):
+        moves = x[:, :1, 0, 0] < 0.9
+        return (x.flatten(1) * moves * scale) @ weight.T
+
+    source = torch.rand(2, 3, 16, 16) / 2
+    source[1, 0, 0, 0] = 0.95
+    for regime in ("frozen", "persistent"):
+        lens = SteerableLens(model, family="pixel", objective="logit", regime=regime)
+        morphs = lens.morph(source, 1, max_l2=1.0, frames=3)
+        assert morphs.status.tolist() == [0, MorphStatus.GRADIENT_ZERO] and morphs.attained.tolist() == [True, False]
+        torch.testing.assert_close(morphs.gradient_norm / scale, torch.stack([weight[1].norm(), torch.tensor(0.0)]))
 
 
 @pytest.mark.parametrize(
