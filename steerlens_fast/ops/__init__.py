@@ -1,10 +1,10 @@
 """The compiled ops, ``torch.ops.steerlens_fast.*``: typed wrappers, fakes (shapes) and autograd.
 
-The rest of the package calls the ops through these wrappers only. An op has the same name in its schema, its kernels'
-files in ``csrc``, its wrapper here and its formula in :mod:`.reference`.
+The rest of the package calls the ops only through these wrappers. An op has the same name in its schema, in the files
+of its kernels in ``csrc``, in its wrapper here and in :mod:`.reference`.
 
-Linear ops are registered as each other's adjoints, so their derivatives of any order are kernels too. The other ops
-have a fused first derivative, whose own derivative is that of the formula in plain torch. Under ``torch.func`` and in
+Linear ops are registered as pairs of adjoints, so their derivatives of any order are kernels, too. The other ops have
+a fused first derivative, whose own derivative is that of the formula in plain torch. Under ``torch.func`` and in
 forward mode, which custom ops have no rules for, the wrappers compute the formula itself.
 """
 

@@ -1,4 +1,9 @@
-"""``split_bands`` and ``merge_bands``: spectra of images and of bands; each other's adjoints."""
+"""``split_bands`` and ``merge_bands``: from spectra of images to spectra of bands, and back; each other's adjoints.
+
+The spectrum of a real image of width W is stored whole (as ``fft2`` returns it, W columns) or half (as ``rfft2``, the
+W // 2 + 1 columns of frequencies that are not negative). Masks and spectra of bands of width w are likewise stored in
+the full layout (w columns) or, for real bands, in the half layout (w // 2 + 1 columns).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .registration import call, check_constant_masks, dense, fake, opposite, register_derivative
+from .registration import call, check_constant, dense, fake, opposite_i_powers, register_derivative
 
 
 def split_bands(
@@ -23,24 +28,25 @@ def split_bands(
     Parameters
     ----------
     spectrum : Tensor [N, H, width // 2 + 1] or [N, H, width], complex64 or complex128
-        ``rfft2`` of N images of H x ``width`` pixels, or ``fft2``, which needs full layouts.
+        ``rfft2`` of N images of H x ``width`` pixels, or ``fft2``, which requires masks in the full layout.
     masks : sequence of real Tensors, each [K, h, w] (full layout) or [K, h, w // 2 + 1] (half layout)
-        One entry for each group of K bands of h x w samples; constants, in the precision of ``spectrum``.
+        One mask for each group of K bands of h x w samples, in the precision of ``spectrum``. Masks are constants and
+        contain the normalisation of the FFTs.
     i_powers : sequence of int
-        Group g is multiplied by ``i ** i_powers[g]``, 0 to 3.
+        Powers of i, 0 to 3: group g is multiplied by ``i ** i_powers[g]``.
     widths : sequence of int
-        Each group's w, in samples.
+        The width w of each group's bands, in samples.
     width : int
         The image's width in pixels.
     paired : bool
-        Return real bands in pairs: orientations 2q and 2q + 1 become the real and imaginary part of one inverse FFT,
-        with the filter m + i m'. Needs a whole spectrum.
+        Return two real bands as one: their masks m and m', of orientations 2q and 2q + 1, are applied as m + i m', so
+        that one inverse FFT has them as its real and imaginary part. Requires a whole spectrum.
 
     Returns
     -------
     list of Tensor
-        For each group complex spectra [N, K, h, columns], or [N, ceil(K / 2), h, w] if ``paired``, as ``ifft2`` (full
-        layout) or ``irfft2`` (half layout) takes them.
+        For each group, complex spectra [N, K, h, columns] with the columns of its mask, as ``ifft2`` (full layout) or
+        ``irfft2`` (half layout) takes them; if ``paired``, [N, ceil(K / 2), h, w] for ``ifft2``.
 
     Raises
     ------
@@ -67,28 +73,29 @@ def merge_bands(
     whole: bool = False,
     paired: bool = False,
 ) -> Tensor:
-    """Mask, pad and add the spectra of all bands: the spectrum of an image, each frequency written once.
+    """Mask, pad and sum the spectra of all bands into the spectrum of an image, in one pass.
 
-    The adjoint of :func:`split_bands` with opposite ``i_powers``: it conjugates reflected columns of the full layout.
+    The adjoint of :func:`split_bands` if ``i_powers`` are the opposite ones, ``-power % 4``. If the result is a half
+    spectrum, columns of negative frequency in the full layout are added, conjugated, to those of positive frequency.
 
     Parameters
     ----------
     bands : sequence of Tensors [P, K, h, columns], complex
-        One for each mask. P may differ: N is the largest, and plane n reads plane n mod P, so that all frames can share
-        one residual.
+        Spectra of bands, one tensor for each mask. Each tensor has its own P; N is the largest. Image n is made of
+        plane n mod P of each, so that all frames can share one residual.
     masks, i_powers, widths
         As in :func:`split_bands`.
     height, width : int
         The image's size in pixels.
     whole : bool
-        Return whole spectra; needs full layouts.
+        Return whole spectra; requires masks in the full layout.
     paired : bool
-        Bands are real, in pairs as ``split_bands(..., paired=True)`` returns them. The spectrum must be ``whole``; the
-        real part of its inverse FFT is the image.
+        ``bands`` are spectra of pairs, as ``split_bands(..., paired=True)`` returns them. Requires ``whole=True``; the
+        real part of the result's inverse FFT is the image.
 
     Returns
     -------
-    Tensor [N, height, width // 2 + 1] or, ``whole``, [N, height, width], complex
+    Tensor [N, height, width // 2 + 1], or [N, height, width] if ``whole``, complex
         As ``irfft2`` or ``ifft2`` takes it.
 
     Raises
@@ -123,28 +130,30 @@ def _(bands, masks, i_powers, widths, height, width, whole, paired):
 def _setup_split_bands(ctx, inputs, output):
     spectrum, masks, i_powers, widths, width, paired = inputs
     ctx.save_for_backward(*masks)
-    ctx.spec = opposite(i_powers), widths
-    ctx.shape = spectrum.shape[-2], width, spectrum.shape[-1] == width and width > 2, paired
+    ctx.i_powers, ctx.widths = opposite_i_powers(i_powers), widths
+    whole = spectrum.shape[-1] == width and width > 2  # up to width 2, half spectra have as many columns
+    ctx.merge_options = spectrum.shape[-2], width, whole, paired
 
 
 def _split_bands_backward(ctx, grads):
-    check_constant_masks(ctx, 1)
-    masks, (i_powers, widths) = list(ctx.saved_tensors), ctx.spec
-    grad = merge_bands([dense(g) for g in grads], masks, i_powers, widths, *ctx.shape)
+    check_constant(ctx, 1, "masks")
+    masks = list(ctx.saved_tensors)
+    grad = merge_bands([dense(g) for g in grads], masks, ctx.i_powers, ctx.widths, *ctx.merge_options)
     return grad, [None] * len(masks), None, None, None, None
 
 
 def _setup_merge_bands(ctx, inputs, output):
     bands, masks, i_powers, widths, _, width, _, paired = inputs
     ctx.save_for_backward(*masks)
-    ctx.spec = opposite(i_powers), widths
+    ctx.i_powers, ctx.widths = opposite_i_powers(i_powers), widths
     ctx.planes, ctx.width, ctx.paired = [band.shape[0] for band in bands], width, paired
 
 
 def _merge_bands_backward(ctx, grad):
-    check_constant_masks(ctx, 1)
-    masks, (i_powers, widths) = list(ctx.saved_tensors), ctx.spec
-    grads = split_bands(dense(grad), masks, i_powers, widths, ctx.width, ctx.paired)
+    check_constant(ctx, 1, "masks")
+    masks = list(ctx.saved_tensors)
+    grads = split_bands(dense(grad), masks, ctx.i_powers, ctx.widths, ctx.width, ctx.paired)
+    # A band with fewer planes than others was read several times: its gradient is the sum of all reads.
     summed = [g if g.shape[0] == p or p == 0 else g.unflatten(0, (-1, p)).sum(0) for g, p in zip(grads, ctx.planes)]
     return summed, [None] * len(masks), None, None, None, None, None, None
 

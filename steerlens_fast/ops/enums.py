@@ -1,4 +1,4 @@
-"""The wrappers' names of rules, forms and edits as the kernels' numbers, and dtypes."""
+"""Names of rules, forms and edits, the numbers that the kernels take for them, and real dtypes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import torch
 
 from .. import checks
 
+# How coefficients and gradient become a step: see ``step``.
 RULES = {"complex": 0, "polar": 1}
+# How bands are stored: only their real parts, complex numbers, or the real parts of two bands as one complex band.
 FORMS = {"real": 0, "complex": 1, "pairs": 2}
+# Which coordinates of the coefficients move.
 EDITS = {"phase": 0, "amplitude": 1, "joint": 2}
 
 
@@ -26,10 +29,15 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def rule_index(rule: str) -> int:
-    """Return the kernels' number of a rule."""
+    """Return the number that the kernels take for a rule."""
     return RULES[checks.check_choice("rule", rule, tuple(RULES))]
 
 
+def edit_index(edit: str) -> int:
+    """Return the number that the kernels take for an edit."""
+    return EDITS[checks.check_choice("edit", edit, tuple(EDITS))]
+
+
 def form_indices(forms: Sequence[str], choices: tuple[str, ...]) -> list[int]:
-    """Return the kernels' numbers of forms, which must be among ``choices``."""
-    return [FORMS[checks.check_choice("forms", form, choices)] for form in forms]
+    """Return the numbers that the kernels take for forms, which must be among ``choices``."""
+    return [FORMS[checks.check_choice("each of forms", form, choices)] for form in forms]

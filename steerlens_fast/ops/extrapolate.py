@@ -9,7 +9,15 @@ from .. import checks
 from . import reference
 from .enums import FORMS, real_dtype, rule_index
 from .pair import unpair
-from .registration import call, dense, fake, register_backward_of_backward, register_derivative, save_tensors, saved
+from .registration import (
+    call,
+    dense,
+    fake,
+    register_backward_of_backward,
+    register_derivative,
+    save_inputs,
+    saved_inputs,
+)
 
 
 def extrapolate(
@@ -29,9 +37,10 @@ def extrapolate(
     phase_step, amplitude_step : Tensor [N, K, h, w], real, or None
         As :func:`step` returns them; None for a coordinate that does not move.
     phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], real
-        b_j and a_j of frame j (and plane n).
+        Factors b and a of each frame, for all planes or for each plane.
     rule : {"complex", "polar"}
-        "complex": max(A + a dA, 0) exp(i (phi + b dphi)). "polar": c exp(a dlogA + i b dphi).
+        The rule of the step. For a coefficient c = A exp(i phi), the phase step dphi and the amplitude step dA or
+        dlogA, frames are max(A + a dA, 0) exp(i (phi + b dphi)) ("complex") or c exp(a dlogA + i b dphi) ("polar").
     form : {"real", "complex", "pairs"}
         Real parts, which are all that the synthesis "real" reads; complex numbers; or the real parts of two
         orientations as one complex number, see :func:`pair`.
@@ -39,11 +48,14 @@ def extrapolate(
     Returns
     -------
     Tensor [F, N, K, h, w], or [F, N, ceil(K / 2), h, w] for "pairs"
+        Real for "real", otherwise complex.
 
     Raises
     ------
     ValueError
         For an unknown rule or form.
+    RuntimeError
+        If a shape, dtype or device is wrong; the message names the argument. Raised before any kernel runs.
 
     Notes
     -----
@@ -67,20 +79,21 @@ def extrapolate(
 def _(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule, form):
     N, K, h, w = coefficients.shape
     K = (K + 1) // 2 if form == FORMS["pairs"] else K
-    dtype = coefficients.dtype if form else real_dtype(coefficients.dtype)
+    dtype = real_dtype(coefficients.dtype) if form == FORMS["real"] else coefficients.dtype
     return coefficients.new_empty(phase_factors.shape[0], N, K, h, w, dtype=dtype)
 
 
 @fake("extrapolate_backward")
 def _(grad, coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule):
-    def like(s):
-        return coefficients.new_empty(0 if s is None else coefficients.shape, dtype=real_dtype(coefficients.dtype))
+    def grad_of(step):
+        shape = 0 if step is None else coefficients.shape
+        return coefficients.new_empty(shape, dtype=real_dtype(coefficients.dtype))
 
-    return coefficients.new_empty(coefficients.shape), like(phase_step), like(amplitude_step)
+    return coefficients.new_empty(coefficients.shape), grad_of(phase_step), grad_of(amplitude_step)
 
 
 def _extrapolate_backward(ctx, grad):
-    *inputs, rule, form = saved(ctx)
+    *inputs, rule, form = saved_inputs(ctx)
     grad = dense(grad)
     if form == FORMS["pairs"]:
         N, K = inputs[0].shape[:2]
@@ -98,10 +111,11 @@ def _factor_gradients(ctx, grad, inputs, rule):
     coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors = inputs
 
     def frames(b, a):
-        return reference.extrapolate(coefficients, phase_step, amplitude_step, b, a, rule, int(grad.is_complex()))
+        form = FORMS["complex" if grad.is_complex() else "real"]
+        return reference.extrapolate(coefficients, phase_step, amplitude_step, b, a, rule, form)
 
     return torch.func.vjp(frames, phase_factors, amplitude_factors)[1](grad)
 
 
-register_derivative("extrapolate", _extrapolate_backward, save_tensors)
+register_derivative("extrapolate", _extrapolate_backward, save_inputs)
 register_backward_of_backward("extrapolate_backward")

@@ -1,4 +1,4 @@
-"""``morph_planes``: all frames of an image from its gradient, in one pass; its halves, for factors known later."""
+"""``morph_planes``: all frames of images from their gradients; its two halves, for factors that are known later."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .. import checks, native
-from .enums import EDITS, FORMS, rule_index
+from .. import native
+from .enums import EDITS, FORMS, RULES, edit_index, rule_index
 from .registration import (
     call,
     call_plane_op,
-    check_constant_masks,
+    check_constant,
+    check_float32,
     dense,
     fake,
-    float32_only,
-    opposite,
+    opposite_i_powers,
     register_derivative,
-    save_tensors,
-    saved,
+    save_inputs,
+    saved_inputs,
 )
 
 
@@ -49,27 +49,29 @@ def morph_planes(
     images, gradients : Tensor [N, H, W], float32
         Planes, and dL/dplane of a loss to decrease.
     phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], float32
-        b_j and a_j of frame j (and plane n).
+        Factors of each frame, as in :func:`extrapolate`.
     analysis : sequence of Tensors [K, h, w], float32
-        Filters of the bands that move, as :func:`split_planes` takes them; last that of the residual, [1, H, W].
-    synthesis : sequence of Tensors, shaped as those of ``analysis`` but the last
-        Filters of the synthesis; its adjoint analyses the gradient.
+        Filters of the bands that move, as :func:`split_planes` takes them. The last tensor, [1, H, W], is the filter of
+        the residual, which does not move.
+    synthesis : sequence of Tensors, shaped as those of ``analysis`` except the last
+        Filters of the synthesis. Its adjoint maps the gradients from planes to coefficients.
     i_power : int
-        The analysis multiplies bands by ``i ** i_power``, 0 to 3; the synthesis by ``i ** -i_power``.
+        Power of i, 0 to 3: the analysis multiplies bands by ``i ** i_power``, the synthesis by ``i ** -i_power``.
     edit : {"phase", "amplitude", "joint"}
         Which coordinates move.
     rule : {"complex", "polar"}
+        How coefficients and gradients become a step, as in :func:`step`.
+    complex_bands : bool
+        Whether the synthesis reads complex coefficients, or only their real parts.
     eps, floor : float
         As in :func:`step`.
-    complex_bands : bool
-        The synthesis reads complex coefficients, not only their real parts.
     bounds : (float, float), optional
-        Frames are clipped to them.
+        Frames are clipped to these limits.
 
     Returns
     -------
     Tensor [F, N, H, W], float32
-        A frame of factors 0 is the plane itself, bit by bit (but for the clip).
+        A frame whose factors are 0 equals the plane bit for bit, apart from the clip.
 
     Raises
     ------
@@ -80,7 +82,7 @@ def morph_planes(
 
     Notes
     -----
-    Differentiable in images, gradients and factors: the backward pass is that of the ops it is composed of.
+    Differentiable in images, gradients and factors. The backward pass is that of the ops that it combines.
 
     Examples
     --------
@@ -93,7 +95,7 @@ def morph_planes(
     ...     frames = morph_planes(planes, planes, factors, factors, [*filters, residual], filters)
     ...     assert frames.shape == (2, 2, 32, 32) and torch.equal(frames[0], planes)
     """
-    options = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), complex_bands, eps, floor
+    options = edit_index(edit), rule_index(rule), complex_bands, eps, floor
     groups = list(analysis), list(synthesis), i_power
     low, high = (-math.inf, math.inf) if bounds is None else bounds
     args = images, gradients, phase_factors, amplitude_factors, *groups, *options, low, high
@@ -102,11 +104,11 @@ def morph_planes(
 
 @fake("morph_planes")
 def _(images, gradients, phase_factors, amplitude_factors, *options):
-    float32_only("images", images)
+    check_float32("images", images)
     return images.new_empty(phase_factors.shape[0], *images.shape)
 
 
-def _composed(
+def _compose_morph(
     images: Tensor,
     gradients: Tensor,
     phase_factors: Tensor,
@@ -122,7 +124,7 @@ def _composed(
     low: float,
     high: float,
 ) -> Tensor:
-    """Compute the op's result by the ops it is composed of, which have derivatives."""
+    """Compute the result of ``morph_planes`` by the ops that it combines, which have derivatives."""
     (N, H, W), groups, form = images.shape, len(synthesis), FORMS["complex" if complex_bands else "real"]
     i_powers, forms, analysis_forms = [i_power] * groups, [form] * groups, [FORMS["complex"]] * groups
     *bands, residual = call("split_planes", images, analysis, [*i_powers, 0], [*analysis_forms, FORMS["real"]])
@@ -134,25 +136,25 @@ def _composed(
         amplitude = amplitude if edit != EDITS["phase"] else None
         moved = call("extrapolate", c, phase, amplitude, phase_factors, amplitude_factors, rule, form)
         frames.append(moved.flatten(0, 1))
-    out = call("merge_planes", frames, synthesis, opposite(i_powers), forms, residual[:, 0], H, W)
+    out = call("merge_planes", frames, synthesis, opposite_i_powers(i_powers), forms, residual[:, 0], H, W)
     out = out.unflatten(0, (len(phase_factors), N))
     phase_still = (phase_factors == 0) | (edit == EDITS["amplitude"])
     amplitude_still = (amplitude_factors == 0) | (edit == EDITS["phase"])
     still = (phase_still & amplitude_still)[..., None, None]
-    # A still frame is the image bit by bit, but has the derivative of its reconstruction.
+    # A still frame equals the image bit for bit, but has the derivative of its reconstruction.
     return (torch.where(still, images, out).detach() + (out - out.detach())).clamp(low, high)
 
 
 def _morph_planes_backward(ctx, grad):
-    check_constant_masks(ctx, 4)
-    check_constant_masks(ctx, 5)
-    inputs = saved(ctx)
+    check_constant(ctx, 4, "analysis")
+    check_constant(ctx, 5, "synthesis")
+    inputs = saved_inputs(ctx)
     needed = [i for i, needs in enumerate(ctx.needs_input_grad[:4]) if needs]
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         for i in needed:
-            inputs[i] = inputs[i].view_as(inputs[i])  # its own graph node: one input may be, or depend on, another
-        frames = _composed(*inputs)
+            inputs[i] = inputs[i].view_as(inputs[i])  # a graph node of its own, since one input may depend on another
+        frames = _compose_morph(*inputs)
     needed_grads = torch.autograd.grad(
         frames, [inputs[i] for i in needed], dense(grad), create_graph=create_graph, allow_unused=True
     )
@@ -161,10 +163,10 @@ def _morph_planes_backward(ctx, grad):
     return *(grads.get(i) for i in range(4)), *filters, *[None] * (len(inputs) - 6)
 
 
-register_derivative("morph_planes", _morph_planes_backward, save_tensors)
+register_derivative("morph_planes", _morph_planes_backward, save_inputs)
 
 
-# --- The two halves, for factors that are not known all at once ---
+# --- The two halves of morph_planes, for factors that are not all known in advance ---
 
 
 def step_planes(
@@ -179,17 +181,17 @@ def step_planes(
     eps: float = 1.0,
     floor: float = 1e-6,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute what :func:`move_planes` reads: the first half of :func:`morph_planes`, with the same arguments.
+    """Compute coefficients and step of planes: the first half of :func:`morph_planes`, with the same arguments.
 
     Returns
     -------
     coefficients : Tensor [N, floats], float32
-        Coefficients and step of all planes. The layout depends on the CPU: only :func:`move_planes` reads it.
+        Coefficients and step of all planes, for :func:`move_planes` only: the layout depends on the CPU.
     speeds : Tensor [N, bands], float32
-        For each band, the squared L2 norm, in pixels, of its change at a small factor, divided by the factor squared.
-        The planes change by less where the synthesis drops a part of it.
+        Squared speed of each band: ``(d / b) ** 2``, where d is the L2 norm of its change at a small factor b, in the
+        units of the planes. The planes change a little less than that, since the synthesis drops a part of the change.
     phases : Tensor [N, bands], float32
-        Each band's largest absolute phase step, 0 where no phase moves.
+        Largest absolute phase step of each band, in radians; 0 where no phase moves.
 
     Raises
     ------
@@ -200,7 +202,7 @@ def step_planes(
 
     Notes
     -----
-    Has no derivative: use :func:`morph_planes` where one is needed.
+    Has no derivative; use :func:`morph_planes` where one is needed.
 
     Examples
     --------
@@ -212,7 +214,7 @@ def step_planes(
     ...     coefficients, speeds, phases = step_planes(planes, planes, [*filters, residual], filters)
     ...     assert speeds.shape == phases.shape == (2, 3)
     """
-    options = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), complex_bands, eps, floor
+    options = edit_index(edit), rule_index(rule), complex_bands, eps, floor
     args = images, gradients, list(analysis), list(synthesis), i_power, *options
     return call_plane_op("step_planes", *args)
 
@@ -230,10 +232,11 @@ def move_planes(
     complex_bands: bool = False,
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Compute frames of what :func:`step_planes` returned: the second half of :func:`morph_planes`, bit by bit.
+    """Compute frames from the result of :func:`step_planes`: the second half of :func:`morph_planes`.
 
-    The arguments are those of :func:`morph_planes`, with ``coefficients`` [N, floats] in place of the gradients; the
-    filters, ``edit`` and ``rule`` must be those that :func:`step_planes` was given.
+    Both halves together return the frames of :func:`morph_planes` bit for bit. The arguments are the same, with
+    ``coefficients`` [N, floats] in place of the gradients; filters, ``edit`` and ``rule`` must be those that
+    :func:`step_planes` was called with.
 
     Returns
     -------
@@ -245,7 +248,11 @@ def move_planes(
     ValueError
         For an unknown edit or rule.
     RuntimeError
-        If the coefficients have another size than :func:`step_planes` returns; otherwise as in :func:`split_planes`.
+        If the coefficients do not have the size that :func:`step_planes` returns; otherwise as in :func:`split_planes`.
+
+    Notes
+    -----
+    Has no derivative; use :func:`morph_planes` where one is needed.
 
     Examples
     --------
@@ -259,28 +266,31 @@ def move_planes(
     ...     frames = move_planes(planes, coefficients, factors, factors, *filters)
     ...     assert torch.equal(frames, morph_planes(planes, planes, factors, factors, *filters))
     """
-    options = EDITS[checks.check_choice("edit", edit, tuple(EDITS))], rule_index(rule), complex_bands
-    groups, (low, high) = (list(analysis), list(synthesis)), (-math.inf, math.inf) if bounds is None else bounds
+    options = edit_index(edit), rule_index(rule), complex_bands
+    groups = list(analysis), list(synthesis)
+    low, high = (-math.inf, math.inf) if bounds is None else bounds
     args = images, coefficients, phase_factors, amplitude_factors, *groups, i_power, *options, low, high
     return call_plane_op("move_planes", *args)
 
 
 @fake("step_planes")
 def _(images, gradients, analysis, synthesis, i_power, edit, rule, *options):
-    float32_only("images", images)
+    check_float32("images", images)
     N, H, W = images.shape
-    width, moves_amplitude = native.SIMD_WIDTH or 1, edit != EDITS["phase"]
-    # The layout of csrc/cpu/planes/coefficients.h and motion.h.
-    fields = 2 + (edit != EDITS["amplitude"]) + moves_amplitude * (1 + (rule == rule_index("complex")))
-    vectors = lambda K, h, w: K * h * -(-w // width)
-    count = vectors(1, H, W) + sum(fields * vectors(*filters.shape) for filters in synthesis)
+    moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
+    # As in csrc/kernel_args/morph.h: a coefficient has 2 floats, the phase step 1, the amplitude step 1 or 2; rows are
+    # filled up to whole SIMD vectors. The residual has 1 float for each pixel.
+    floats = 2 + moves_phase + moves_amplitude * (2 if rule == RULES["complex"] else 1)
+    width = native.SIMD_WIDTH or 1
+    padded = lambda K, h, w: K * h * -(-w // width) * width
+    count = padded(1, H, W) + sum(floats * padded(*filters.shape) for filters in synthesis)
     bands = sum(len(filters) for filters in synthesis)
-    return images.new_empty(N, count * width), images.new_empty(N, bands), images.new_empty(N, bands)
+    return images.new_empty(N, count), images.new_empty(N, bands), images.new_empty(N, bands)
 
 
 @fake("move_planes")
 def _(images, coefficients, phase_factors, *options):
-    float32_only("images", images)
+    check_float32("images", images)
     return images.new_empty(phase_factors.shape[0], *images.shape)
 
 

@@ -14,14 +14,19 @@ def pair(planes: Tensor, run: int) -> Tensor:
 
     Parameters
     ----------
-    planes : Tensor [R run, ...], real or complex
-        Only the real parts of complex planes are used.
+    planes : Tensor [R * run, ...], real or complex
+        R runs of ``run`` planes. Only the real parts of complex planes are used.
     run : int
         Planes are paired within runs of this length; the last one of an odd run is paired with zeros.
 
     Returns
     -------
-    Tensor [R ceil(run / 2), ...], complex
+    Tensor [R * ceil(run / 2), ...], complex
+
+    Raises
+    ------
+    RuntimeError
+        If the number of planes is not a multiple of ``run``, or a dtype is wrong.
 
     Examples
     --------
@@ -34,7 +39,7 @@ def pair(planes: Tensor, run: int) -> Tensor:
 
 
 def unpair(pairs: Tensor, run: int) -> Tensor:
-    """Return real planes [R run, ...] from pairs [R ceil(run / 2), ...]: inverse and adjoint of :func:`pair`.
+    """Return real planes [R * run, ...] from pairs [R * ceil(run / 2), ...]: inverse and adjoint of :func:`pair`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""``split_planes`` and ``merge_planes``: images and bands, with their FFTs; each other's adjoints."""
+"""``split_planes`` and ``merge_planes``: from images to bands, and back, FFTs included; each other's adjoints."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .pair import pair
 from .registration import (
     call,
     call_plane_op,
-    check_constant_masks,
+    check_constant,
+    check_float32,
     dense,
     fake,
-    float32_only,
-    opposite,
+    opposite_i_powers,
     register_derivative,
 )
 
@@ -32,16 +32,18 @@ def split_planes(
     ----------
     planes : Tensor [N, H, W], float32
     filters : sequence of Tensors, each [K, h, w], float32
-        One entry for each group of K bands of h x w samples: masks in the full layout, see :func:`split_bands`.
+        One tensor for each group of K bands of h x w samples: masks in the full layout, see :func:`split_bands`. They
+        contain the normalisation of the FFTs.
     i_powers : sequence of int
-        Group g is multiplied by ``i ** i_powers[g]``, 0 to 3.
+        Powers of i, 0 to 3: group g is multiplied by ``i ** i_powers[g]``.
     forms : sequence of {"real", "complex"}
-        Real bands (the real parts of bands that are real but for rounding), or complex ones.
+        Whether to return each group's bands as complex, or only their real parts (where imaginary parts are 0, apart
+        from rounding).
 
     Returns
     -------
     list of Tensor [N, K, h, w]
-        Real or complex; no FFT is normalised.
+        float32 or complex64, one tensor for each group.
 
     Raises
     ------
@@ -77,15 +79,15 @@ def merge_planes(
 
     Parameters
     ----------
-    bands : sequence of Tensors [N, K, h, w] (or, "pairs", [N, ceil(K / 2), h, w]), float32 or complex64
+    bands : sequence of Tensors [N, K, h, w], or [N, ceil(K / 2), h, w] for "pairs", float32 or complex64
     filters, i_powers
         As in :func:`split_planes`.
     forms : sequence of {"real", "complex", "pairs"}
-        How bands are read: real parts of real or complex bands, complex bands, or real parts in pairs (:func:`pair`).
+        What is read of each group's bands: real parts only, complex numbers, or real parts stored as :func:`pair` does.
     height, width : int
         The planes' size in pixels.
     residual : Tensor [n, height, width], optional
-        Added to the result: plane j mod n to plane j.
+        Planes that are added to the result: plane j mod n to plane j.
 
     Returns
     -------
@@ -113,41 +115,43 @@ def merge_planes(
 
 @fake("split_planes")
 def _(planes, filters, i_powers, forms):
-    float32_only("planes", planes)
-    dtypes = [planes.dtype.to_complex() if form else planes.dtype for form in forms]
+    check_float32("planes", planes)
+    dtypes = [planes.dtype.to_complex() if form == FORMS["complex"] else planes.dtype for form in forms]
     return [planes.new_empty(planes.shape[0], *f.shape, dtype=dtype) for f, dtype in zip(filters, dtypes)]
 
 
 @fake("merge_planes")
 def _(bands, filters, i_powers, forms, residual, height, width):
-    float32_only("bands", bands[0])
+    check_float32("bands", bands[0])
     return bands[0].new_empty(bands[0].shape[0], height, width, dtype=real_dtype(bands[0].dtype))
 
 
 def _setup_split_planes(ctx, inputs, output):
     planes, filters, i_powers, forms = inputs
     ctx.save_for_backward(*filters)
-    ctx.spec, ctx.shape = (opposite(i_powers), forms), planes.shape[-2:]
+    ctx.i_powers, ctx.forms, ctx.plane_shape = opposite_i_powers(i_powers), forms, planes.shape[-2:]
 
 
 def _split_planes_backward(ctx, grads):
-    check_constant_masks(ctx, 1)
+    check_constant(ctx, 1, "filters")
     filters = list(ctx.saved_tensors)
-    grad = call("merge_planes", [dense(g) for g in grads], filters, *ctx.spec, None, *ctx.shape)
+    grads = [dense(g) for g in grads]
+    grad = call("merge_planes", grads, filters, ctx.i_powers, ctx.forms, None, *ctx.plane_shape)
     return grad, [None] * len(filters), None, None
 
 
 def _setup_merge_planes(ctx, inputs, output):
     bands, filters, i_powers, forms, residual, _, _ = inputs
     ctx.save_for_backward(*filters)
-    ctx.i_powers, ctx.forms, ctx.complex = opposite(i_powers), forms, [band.is_complex() for band in bands]
+    ctx.i_powers, ctx.forms, ctx.complex = opposite_i_powers(i_powers), forms, [band.is_complex() for band in bands]
     ctx.residual_planes = None if residual is None else residual.shape[0]
 
 
 def _merge_planes_backward(ctx, grad):
-    check_constant_masks(ctx, 1)
+    check_constant(ctx, 1, "filters")
     filters, grad = list(ctx.saved_tensors), dense(grad)
-    grads = call("split_planes", grad, filters, ctx.i_powers, [form % FORMS["pairs"] for form in ctx.forms])
+    forms = [FORMS["real"] if form == FORMS["pairs"] else form for form in ctx.forms]
+    grads = call("split_planes", grad, filters, ctx.i_powers, forms)
     bands = [_as_stored(*band) for band in zip(grads, ctx.forms, ctx.complex)]
     n, residual = ctx.residual_planes, None
     if n is not None:

@@ -10,16 +10,16 @@ from .registration import (
     fake,
     register_backward_of_backward,
     register_derivative,
-    save_tensors,
-    saved,
-    two_real,
+    save_inputs,
+    saved_inputs,
+    two_real_like,
 )
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
     """Return amplitude and phase (radians, in [-pi, pi]) of complex coefficients; the gradient at amplitude 0 is 0.
 
-    The phase is atan2's, but that of 0 is a zero whatever the sign of its real part, where atan2 may be pi.
+    The phase is ``atan2(imag, real)``, except that the phase of 0 is always 0; atan2 gives pi if the real part is -0.0.
 
     Examples
     --------
@@ -32,7 +32,7 @@ def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
-    """Return ``amplitude * exp(i phase)``, the inverse of :func:`polar_split`; two real tensors of one shape.
+    """Return ``amplitude * exp(i phase)`` of two real tensors of the same shape: the inverse of :func:`polar_split`.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
 
 @fake("polar_split")
 def _(coefficients):
-    return two_real(coefficients)
+    return two_real_like(coefficients)
 
 
 @fake("polar_split_backward")
@@ -60,19 +60,19 @@ def _(amplitude, phase):
 
 @fake("polar_join_backward")
 def _(grad, amplitude, phase):
-    return two_real(grad)
+    return two_real_like(grad)
 
 
 def _polar_split_backward(ctx, grad_amplitude, grad_phase):
-    (coefficients,) = saved(ctx)
+    (coefficients,) = saved_inputs(ctx)
     return call("polar_split_backward", coefficients, dense(grad_amplitude), dense(grad_phase))
 
 
 def _polar_join_backward(ctx, grad):
-    return call("polar_join_backward", dense(grad), *saved(ctx))
+    return call("polar_join_backward", dense(grad), *saved_inputs(ctx))
 
 
-register_derivative("polar_split", _polar_split_backward, save_tensors)
+register_derivative("polar_split", _polar_split_backward, save_inputs)
 register_backward_of_backward("polar_split_backward")
-register_derivative("polar_join", _polar_join_backward, save_tensors)
+register_derivative("polar_join", _polar_join_backward, save_inputs)
 register_backward_of_backward("polar_join_backward")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .enums import EDITS, FORMS, RULES
 from .frequencies import signed_frequencies
 
 
@@ -29,7 +30,7 @@ def pad(block: Tensor, H: int, W: int) -> Tensor:
 
 
 def pair(planes: Tensor, run: int) -> Tensor:
-    """Real planes [R run, ...] -> [R ceil(run/2), ...] complex: x_2p + i x_(2p+1). Of complex planes the real parts."""
+    """Planes [R * run, ...] -> pairs [R * ceil(run/2), ...]: x_2p + i x_(2p+1), with x the planes' real parts."""
     planes = planes.real if planes.is_complex() else planes
     runs = planes.reshape(planes.shape[0] // max(run, 1), run, *planes.shape[1:])
     if run % 2:
@@ -45,19 +46,21 @@ def unpair(pairs: Tensor, run: int) -> Tensor:
 
 
 def _read(spectrum: Tensor, rows: Tensor, columns: Tensor, W: int) -> Tensor:
-    """A spectrum [N, H, W or W//2+1] at signed frequencies; a half one is Hermitian where columns are negative."""
+    """The values of a spectrum [N, H, W or W//2+1] at signed frequencies.
+
+    Negative columns of a half spectrum follow from the symmetry X[-k] = conj(X[k]) of a real image.
+    """
     H = spectrum.shape[-2]
     if spectrum.shape[-1] == W and W > 2:
         return spectrum[:, (rows % H)[:, None], (columns % W)[None, :]]
-    half_spectrum = spectrum
-    direct = half_spectrum[:, (rows % H)[:, None], columns.clamp(min=0)[None, :]]
-    mirrored = half_spectrum[:, (-rows % H)[:, None], (-columns).clamp(min=0)[None, :]].conj()
+    direct = spectrum[:, (rows % H)[:, None], columns.clamp(min=0)[None, :]]
+    mirrored = spectrum[:, (-rows % H)[:, None], (-columns).clamp(min=0)[None, :]].conj()
     return torch.where(columns >= 0, direct, mirrored)
 
 
-def _pair_filters(mask: Tensor) -> Tensor:
-    """Masks [K, h, w] -> [ceil(K/2), h, w] complex, m_2q + i m_(2q+1)."""
-    return pair(mask, mask.shape[0])
+def _pair_masks(masks: Tensor) -> Tensor:
+    """Real masks [K, h, w] -> [ceil(K/2), h, w] complex, m_2q + i m_(2q+1)."""
+    return pair(masks, masks.shape[0])
 
 
 def split_bands(
@@ -68,12 +71,12 @@ def split_bands(
     width: int,
     paired: bool = False,
 ) -> list[Tensor]:
-    """Spectrum [N, H, width//2+1] or [N, H, width] -> per group i^power * mask * crop, [N, K, h, columns].
+    """Spectrum [N, H, width//2+1] or [N, H, width] -> for each group, i^power * mask * crop: [N, K, h, columns].
 
-    ``paired``: real bands in pairs, [N, ceil(K/2), h, w], by pairs of filters as complex filters.
+    If ``paired``, two real masks are applied as one complex mask: [N, ceil(K/2), h, w].
     """
     out = []
-    masks = [_pair_filters(mask) for mask in masks] if paired else masks
+    masks = [_pair_masks(mask) for mask in masks] if paired else masks
     for mask, power, w in zip(masks, i_powers, widths):
         h, columns = mask.shape[-2:]
         rows = signed_frequencies(h).to(spectrum.device)
@@ -92,10 +95,10 @@ def merge_bands(
     whole: bool = False,
     paired: bool = False,
 ) -> Tensor:
-    """The adjoint of :func:`split_bands` with opposite i_powers; plane n of a group with P planes reads n mod P."""
+    """The adjoint of :func:`split_bands` with opposite i_powers. Image n reads plane n mod P of a group of P planes."""
     planes = max(band.shape[0] for band in bands)
     whole = whole and width > 2
-    masks = [_pair_filters(mask).conj() for mask in masks] if paired else masks
+    masks = [_pair_masks(mask).conj() for mask in masks] if paired else masks
     out = bands[0].new_zeros(planes, height, width if whole else width // 2 + 1)
     for band, mask, power, w in zip(bands, masks, i_powers, widths):
         h, columns = mask.shape[-2:]
@@ -108,7 +111,7 @@ def merge_bands(
             part[:, (rows % height)[:, None], (cols % width)[None, :]] = values
             out = out + part
             continue
-        direct = min(w // 2 + 1, columns)  # the number of columns of frequencies >= 0, which come first
+        direct = min(w // 2 + 1, columns)  # the first columns, of frequencies that are not negative
         at = lambda r, c: (slice(None), (r % height)[:, None], c[None, :])
         part = torch.zeros_like(out)
         part[at(rows, cols[:direct])] = values[..., :direct]
@@ -126,21 +129,28 @@ def _ifft2(t: Tensor) -> Tensor:
     return torch.fft.ifft2(t, norm="forward") if t.numel() else t
 
 
-def _unpaired(pairs: Tensor, K: int) -> Tensor:
+def _pair_orientations(bands: Tensor) -> Tensor:
+    """[N, K, h, w] -> [N, ceil(K/2), h, w] complex: the real parts of orientations 2q and 2q + 1 as one band."""
+    N, K = bands.shape[:2]
+    return pair(bands.flatten(0, 1), K).unflatten(0, (N, (K + 1) // 2))
+
+
+def _unpair_orientations(pairs: Tensor, K: int) -> Tensor:
     """[N, ceil(K/2), h, w] complex -> [N, K, h, w] real."""
     return unpair(pairs.flatten(0, 1), K).unflatten(0, (len(pairs), K)) if K else pairs.real
 
 
 def split_planes(planes: Tensor, filters: list[Tensor], i_powers: list[int], forms: list[int]) -> list[Tensor]:
-    """Real planes [N, H, W] -> per group ifft2(i^power * mask * crop(fft2)), not normalised, [N, K, h, w].
+    """Real planes [N, H, W] -> for each group, ifft2(i^power * mask * crop(fft2)), not normalised: [N, K, h, w].
 
-    Form 1: complex bands. Form 0: real bands, from complex filters that pair two real ones.
+    Two real bands ("real") are computed by one FFT, with their masks as one complex mask.
     """
     X, out = _fft2(planes), []
     for masks, power, form in zip(filters, i_powers, forms):
-        mask = masks if form == 1 else _pair_filters(masks)
+        is_complex = form == FORMS["complex"]
+        mask = masks if is_complex else _pair_masks(masks)
         band = _ifft2(crop(X, *mask.shape[-2:])[:, None] * mask * 1j**power)
-        out.append(band if form == 1 else _unpaired(band, len(masks)))
+        out.append(band if is_complex else _unpair_orientations(band, len(masks)))
     return out
 
 
@@ -155,32 +165,36 @@ def merge_planes(
 ) -> Tensor:
     """The adjoint of :func:`split_planes` with opposite i_powers: real planes [N, height, width].
 
-    Form 0 reads real parts, form 1 complex bands, form 2 pairs as :func:`pair` makes them.
-    Plane n mod P of the residual's P planes is added to plane n.
+    Forms "real" and "pairs" read real parts. Plane n mod P of the residual's P planes is added to plane n.
     """
     X = torch.zeros(len(bands[0]), height, width, dtype=filters[0].dtype.to_complex(), device=bands[0].device)
     for band, masks, power, form in zip(bands, filters, i_powers, forms):
-        mask = masks if form == 1 else _pair_filters(masks).conj()
-        band = _unpaired(band, len(masks)) if form == 2 else band  # drops the zeros paired with a last odd one
-        band = band if form == 1 else pair(band.flatten(0, 1), len(masks)).unflatten(0, (len(band), len(mask)))
+        is_complex = form == FORMS["complex"]
+        mask = masks if is_complex else _pair_masks(masks).conj()
+        if form == FORMS["pairs"]:  # drops the imaginary part of a last, single orientation
+            band = _unpair_orientations(band, len(masks))
+        band = band if is_complex else _pair_orientations(band)
         X = X + pad((_fft2(band) * mask * 1j**power).sum(1), height, width)
     out = _ifft2(X).real
     return out if residual is None else out + residual.repeat(len(out) // max(len(residual), 1), 1, 1)
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Complex -> (amplitude, phase in radians): atan2's, but where the number is 0, a zero, the imaginary part."""
+    """Complex -> (amplitude, phase in radians). The phase of 0 is 0 with the sign of the imaginary part."""
     amplitude, phase = coefficients.abs(), coefficients.angle()
     return amplitude, torch.where(amplitude == 0, coefficients.imag, phase)
 
 
 def polar_split_backward(coefficients: Tensor, grad_amplitude: Tensor, grad_phase: Tensor) -> Tensor:
-    """u (g_amplitude + i g_phase / |c|) with u = c / |c|, and 0 where c = 0. The quotient ends at the largest float."""
+    """u (g_amplitude + i g_phase / |c|) with u = c / |c|, and 0 where c = 0.
+
+    The quotient g_phase / |c| is limited to the largest finite float.
+    """
     amplitude = coefficients.abs()
-    turn = _divided_or_zero(grad_phase, amplitude)
-    largest = torch.finfo(turn.dtype).max
-    turn = torch.where(grad_phase.isinf(), grad_phase - grad_phase, turn.clamp(-largest, largest))
-    return _direction_or_zero(coefficients, amplitude) * torch.complex(grad_amplitude, turn)
+    quotient = _divided_or_zero(grad_phase, amplitude)
+    largest = torch.finfo(quotient.dtype).max
+    quotient = torch.where(grad_phase.isinf(), grad_phase - grad_phase, quotient.clamp(-largest, largest))
+    return _direction_or_zero(coefficients, amplitude) * torch.complex(grad_amplitude, quotient)
 
 
 def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
@@ -195,7 +209,7 @@ def polar_join_backward(grad: Tensor, amplitude: Tensor, phase: Tensor) -> tuple
 
 
 def _divided_or_zero(x: Tensor, a: Tensor) -> Tensor:
-    """x / a, and 0 where a = 0. Not x times 1 / a, which overflows where a is subnormal."""
+    """x / a, and 0 where a = 0. Not x * (1 / a), which overflows where a is subnormal."""
     zero = a == 0
     return torch.where(zero, torch.zeros_like(x), x / torch.where(zero, torch.ones_like(a), a))
 
@@ -205,37 +219,40 @@ def _direction_or_zero(c: Tensor, amplitude: Tensor) -> Tensor:
 
 
 def _product_angle(factor: Tensor, angle: Tensor) -> Tensor:
-    """factor * angle, and 0 where that overflows though both are finite: such a phase has no meaning."""
+    """factor * angle, but 0 where the product of two finite numbers overflows: such an angle has no meaning."""
     product = factor * angle
     return torch.where(product.isinf(), angle * (factor - factor), product)
 
 
 def _grown(c: Tensor, log_gain: Tensor) -> Tensor:
     """c exp(log_gain), which overflows or vanishes only where the product does, not where exp(log_gain) alone does."""
-    limit = 87.0 if log_gain.dtype == torch.float32 else 700.0
+    limit = 87.0 if log_gain.dtype == torch.float32 else 700.0  # exp(limit) and exp(-limit) are normal numbers
     inside = log_gain.clamp(-limit, limit)
     return c * inside.exp() * (log_gain.clamp(-2 * limit, 2 * limit) - inside).exp()
 
 
 def _moves(coefficients: Tensor, floor: float) -> Tensor:
-    """False below `floor` of the plane's largest amplitude, and at 0."""
+    """Whether coefficients move: not those below ``floor`` times their plane's largest amplitude, nor those equal to 0.
+
+    A coefficient that is NaN moves, so the result is NaN too.
+    """
     a = coefficients.detach().abs()
     largest = a.amax((-2, -1), keepdim=True) if a.numel() else a
     return ~(a < floor * largest) & ~(a == 0)
 
 
 def step(coefficients: Tensor, gradient: Tensor, eps: float, rule: int, floor: float) -> tuple[Tensor, Tensor]:
-    """The polar step along -gradient: (phase, amplitude), or (phase, log amplitude) for the polar rule.
+    """The step along -gradient in polar coordinates: (phase, amplitude), or (phase, log amplitude) for "polar".
 
-    "complex" (0): c' = c - eps G; arg(c' conj c), |c'| - |c|.   "polar" (1): -eps Im(G conj c), -eps Re(G conj c).
+    "complex": arg(c' conj c) and |c'| - |c|, with c' = c - eps G.   "polar": -eps Im(G conj c) and -eps Re(G conj c).
     """
     moves = _moves(coefficients, floor)
     c = torch.where(moves, coefficients, torch.ones_like(coefficients))
-    if rule == 0:
+    if rule == RULES["complex"]:
         moved = c - eps * gradient
-        turned = moved * c.conj()
-        turned = torch.complex(turned.real, turned.imag + 0.0)  # half a turn is +pi, whatever the sign of its zero
-        phase, amplitude = turned.angle(), moved.abs() - c.abs()
+        product = moved * c.conj()
+        product = torch.complex(product.real, product.imag + 0.0)  # -0.0 becomes 0.0: a phase step is pi, never -pi
+        phase, amplitude = product.angle(), moved.abs() - c.abs()
     else:
         log_step = -eps * gradient * c.conj()
         phase, amplitude = log_step.imag, log_step.real
@@ -252,14 +269,14 @@ def step_backward(
     rule: int,
     floor: float,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of :func:`step` with respect to coefficients and gradient (real if the gradient is)."""
+    """Gradients of :func:`step` with respect to ``coefficients`` and ``gradient``; the latter is real if it is."""
     moves = _moves(coefficients, floor)
     coefficients = torch.where(moves, coefficients, torch.ones_like(coefficients))
     gradient = torch.where(moves, gradient, torch.zeros_like(gradient))
     zero = torch.zeros_like(grad_phase_step)
     g_phase = torch.where(moves, grad_phase_step, zero)
     g_amplitude = torch.where(moves, grad_amplitude_step, zero)
-    if rule == 0:
+    if rule == RULES["complex"]:
         moved = coefficients - eps * gradient
         through_moved = polar_split_backward(moved, g_amplitude, g_phase)
         grad_c = through_moved + polar_split_backward(coefficients, -g_amplitude, -g_phase)
@@ -279,28 +296,29 @@ def extrapolate(
     rule: int,
     form: int,
 ) -> Tensor:
-    """Coefficients [N, K, h, w] and their step -> frames [F, N, K, h, w]: Re(c_j), c_j, or Re(c_j) in pairs.
+    """Coefficients [N, K, h, w] and their step -> frames [F, N, K, h, w], or [F, N, ceil(K/2), h, w] in pairs.
 
-    "complex": max(A + a dA, 0) exp(i (phi + b dphi)).   "polar": c exp(a dlogA + i b dphi).   Factors are [F, 1|N].
+    "complex": max(A + a dA, 0) exp(i (phi + b dphi)).   "polar": c exp(a dlogA + i b dphi).
+    The factors b of the phase and a of the amplitude are [F, 1] or [F, N].
     """
     a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]
     frames = coefficients * torch.ones_like(b)
     if phase_step is not None:
         angle = _product_angle(b, phase_step)
         frames = frames * torch.complex(angle.cos(), angle.sin())
-    if amplitude_step is not None and rule == 1:
+    if amplitude_step is not None and rule == RULES["polar"]:
         frames = _grown(frames, a * amplitude_step)
     elif amplitude_step is not None:
         amplitude = coefficients.abs()
         at_origin = amplitude == 0
         direction = torch.where(at_origin, torch.ones_like(frames), _direction_or_zero(frames, amplitude))
-        if phase_step is not None:  # where c = 0 the phase is 0, then moves like any other
+        if phase_step is not None:  # where c = 0 the phase starts at 0 and moves like any other
             direction = torch.where(at_origin, torch.complex(angle.cos(), angle.sin()), direction)
         frames = (amplitude + a * amplitude_step).clamp(min=0) * direction
-    if form == 2:
-        F, N, K = frames.shape[:3]
-        return pair(frames.real.flatten(0, 2), K).unflatten(0, (F, N, (K + 1) // 2))
-    return frames if form == 1 else frames.real
+    if form == FORMS["pairs"]:
+        F, N = frames.shape[:2]
+        return _pair_orientations(frames.flatten(0, 1)).unflatten(0, (F, N))
+    return frames if form == FORMS["complex"] else frames.real
 
 
 def extrapolate_backward(
@@ -312,27 +330,27 @@ def extrapolate_backward(
     amplitude_factors: Tensor,
     rule: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of :func:`extrapolate` with respect to coefficients and both steps; empty for a step not given."""
+    """Gradients of :func:`extrapolate` with respect to coefficients and both steps; empty for a step that is None."""
     a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]
-    turn = torch.ones_like(coefficients)
+    rotation = torch.ones_like(coefficients)
     if phase_step is not None:
         angle = _product_angle(b, phase_step)
-        turn = torch.complex(angle.cos(), angle.sin())
+        rotation = torch.complex(angle.cos(), angle.sin())
     none = coefficients.real.new_empty(0)
-    if amplitude_step is not None and rule == 0:
+    if amplitude_step is not None and rule == RULES["complex"]:
         amplitude = coefficients.abs()
         at_origin = amplitude == 0
         direction = torch.where(at_origin, torch.ones_like(coefficients), _direction_or_zero(coefficients, amplitude))
         moved = amplitude + a * amplitude_step
-        polar_grad = grad * (direction * turn).conj()
-        open_ = (moved > 0).to(moved.dtype)
-        g_amplitude, g_phase = open_ * polar_grad.real, moved.clamp(min=0) * polar_grad.imag
+        polar_grad = grad * (direction * rotation).conj()
+        not_clamped = (moved > 0).to(moved.dtype)
+        g_amplitude, g_phase = not_clamped * polar_grad.real, moved.clamp(min=0) * polar_grad.imag
         grad_c = polar_split_backward(coefficients, g_amplitude.sum(0), g_phase.sum(0))
         grad_phase = (b * g_phase).sum(0) if phase_step is not None else none
         return grad_c, grad_phase, (a * g_amplitude).sum(0)
     log_gain = torch.zeros_like(b) if amplitude_step is None else a * amplitude_step
-    polar_grad = _grown(grad * (coefficients * turn).conj(), log_gain)
-    grad_c = _grown(grad * turn.conj(), log_gain).sum(0)
+    polar_grad = _grown(grad * (coefficients * rotation).conj(), log_gain)
+    grad_c = _grown(grad * rotation.conj(), log_gain).sum(0)
     grad_phase = (b * polar_grad.imag).sum(0) if phase_step is not None else none
     return grad_c, grad_phase, (a * polar_grad.real).sum(0) if amplitude_step is not None else none
 
@@ -353,7 +371,7 @@ def morph_planes(
     low: float,
     high: float,
 ) -> Tensor:
-    """Planes and their gradients [N, H, W] -> clipped frames [F, N, H, W]; a frame of factors 0 is the plane."""
+    """Planes and their gradients [N, H, W] -> clipped frames [F, N, H, W]; a frame whose factors are 0 is the plane."""
     options = analysis, synthesis, i_power, edit, rule, complex_bands
     coefficients, _, _ = step_planes(images, gradients, *options, eps, floor)
     return move_planes(images, coefficients, phase_factors, amplitude_factors, *options, low, high)
@@ -371,20 +389,22 @@ def step_planes(
     eps: float,
     floor: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Planes and their gradients [N, H, W] -> what :func:`move_planes` reads, [N, floats], not as the op lays it out.
+    """Planes and their gradients [N, H, W] -> coefficients and step, squared speeds, largest phase steps.
 
-    And of each band [N, bands]: the squared speed, the largest |phase step|.
+    The first result, [N, floats], is for :func:`move_planes`; its layout is not that of the op. The others, [N, bands],
+    have one number for each band.
     """
     (_, H, W), groups = images.shape, len(synthesis)
-    i_powers = [i_power] * groups
-    *bands, residual = split_planes(images, analysis, [*i_powers, 0], [1] * groups + [0])
-    band_gradients = split_planes(gradients, synthesis, i_powers, [int(complex_bands)] * groups)
+    i_powers, form = [i_power] * groups, FORMS["complex" if complex_bands else "real"]
+    *bands, residual = split_planes(images, analysis, [*i_powers, 0], [FORMS["complex"]] * groups + [FORMS["real"]])
+    band_gradients = split_planes(gradients, synthesis, i_powers, [form] * groups)
+    moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
     parts, speeds, phases = [], [], []
     for c, g in zip(bands, band_gradients):
         phase, amplitude = step(c, g, eps, rule, floor)
-        phase, amplitude = phase * (edit != 1), amplitude * (edit != 0)
+        phase, amplitude = phase * moves_phase, amplitude * moves_amplitude
         energy = c.real.square() + c.imag.square()
-        speed = energy * phase.square() + (1 if rule == 0 else energy) * amplitude.square()
+        speed = energy * phase.square() + (1 if rule == RULES["complex"] else energy) * amplitude.square()
         speeds.append(speed.sum((2, 3)) * c.shape[2:].numel() / (2 * H * W))
         phases.append(phase.abs().amax((2, 3)))
         parts += [c.real, c.imag, phase, amplitude]
@@ -406,19 +426,20 @@ def move_planes(
     low: float,
     high: float,
 ) -> Tensor:
-    """Planes [N, H, W] and what :func:`step_planes` returned -> clipped frames [F, N, H, W]."""
-    (N, H, W), groups, form = images.shape, len(synthesis), int(complex_bands)
+    """Planes [N, H, W] and the coefficients of :func:`step_planes` -> clipped frames [F, N, H, W]."""
+    (N, H, W), groups, form = images.shape, len(synthesis), FORMS["complex" if complex_bands else "real"]
+    moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
     sizes = [filters.numel() for filters in synthesis for _ in range(4)]
     *parts, residual = coefficients.split([*sizes, H * W], 1)
     frames = []
     for i, filters in enumerate(synthesis):
         real, imag, phase, amplitude = (part.reshape(N, *filters.shape) for part in parts[4 * i : 4 * i + 4])
-        moving = phase if edit != 1 else None, amplitude if edit != 0 else None
+        c_step = (phase if moves_phase else None), (amplitude if moves_amplitude else None)
         c = torch.complex(real, imag)
-        frames.append(extrapolate(c, *moving, phase_factors, amplitude_factors, rule, form).flatten(0, 1))
-    opposite = [-i_power % 4] * groups
-    out = merge_planes(frames, synthesis, opposite, [form] * groups, residual.reshape(N, H, W), H, W)
+        frames.append(extrapolate(c, *c_step, phase_factors, amplitude_factors, rule, form).flatten(0, 1))
+    opposite_i_power = -i_power % 4
+    out = merge_planes(frames, synthesis, [opposite_i_power] * groups, [form] * groups, residual.reshape(N, H, W), H, W)
     out = out.unflatten(0, (len(phase_factors), N))
-    still = ((phase_factors == 0) | (edit == 1)) & ((amplitude_factors == 0) | (edit == 0))
+    still = ((phase_factors == 0) | (not moves_phase)) & ((amplitude_factors == 0) | (not moves_amplitude))
     value = torch.where(still[..., None, None], images, out).detach()
     return (value + (out - out.detach())).clamp(low, high)  # a still frame has the derivative of its reconstruction

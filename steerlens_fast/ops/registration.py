@@ -38,7 +38,7 @@ def _call(function: Callable, args):
 
 
 def _function(name: str, args) -> Callable:
-    if has_transforms():  # the only of these checks that torch.compile can trace
+    if has_transforms():  # the only one of these checks that torch.compile can trace
         return getattr(reference, name)
     if not torch.compiler.is_compiling() and has_tangent(args):
         return getattr(reference, name)
@@ -75,7 +75,7 @@ def leaves(values) -> list:
 
 
 def _nested(like, elements: Iterator):
-    """Return the next elements in nested lists of the structure of ``like``."""
+    """Return nested lists structured as ``like``, filled with the next of ``elements``."""
     return [_nested(value, elements) for value in like] if isinstance(like, (list, tuple)) else next(elements)
 
 
@@ -102,7 +102,10 @@ def has_tangent(values) -> bool:
 
 
 def fake(name: str):
-    """Register a shape function, with a check that all tensors are on one device."""
+    """Return a decorator that registers the shape function of an op (its "fake kernel" in torch).
+
+    The registered function also checks that all tensors are on one device.
+    """
 
     def register(function):
         def checked(*args):
@@ -116,11 +119,13 @@ def fake(name: str):
     return register
 
 
-def two_real(t: Tensor) -> tuple[Tensor, Tensor]:
+def two_real_like(t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two new real tensors of the shape and precision of ``t``."""
     return tuple(t.new_empty(t.shape, dtype=real_dtype(t.dtype)) for _ in range(2))
 
 
-def float32_only(name: str, t: Tensor) -> None:
+def check_float32(name: str, t: Tensor) -> None:
+    """Raise if a tensor is neither float32 nor complex64."""
     if real_dtype(t.dtype) != torch.float32:
         raise RuntimeError(f"{name} must have dtype float32 or complex64, got {t.dtype}")
 
@@ -129,19 +134,19 @@ def float32_only(name: str, t: Tensor) -> None:
 
 
 def dense(grad: Tensor) -> Tensor:
-    """Return a contiguous gradient. Expanded ones (stride 0) are copied: they may report to be contiguous, too."""
+    """Return a contiguous gradient, copied if a stride is 0: ``is_contiguous()`` is true for some such tensors."""
     return grad.contiguous() if 0 not in grad.stride() else grad.clone(memory_format=torch.contiguous_format)
 
 
-def opposite(i_powers: Sequence[int]) -> list[int]:
-    """Return the powers of i of the adjoint."""
+def opposite_i_powers(i_powers: Sequence[int]) -> list[int]:
+    """Return the exponents, 0 to 3, of the conjugate powers of i: those of the adjoint."""
     return [-power % 4 for power in i_powers]
 
 
-def check_constant_masks(ctx, index: int) -> None:
-    """Raise if a derivative of the masks, which are input ``index``, is requested."""
+def check_constant(ctx, index: int, name: str) -> None:
+    """Raise if a derivative with respect to the tensors of input ``index``, the argument ``name``, is requested."""
     if any(ctx.needs_input_grad[index]):
-        raise RuntimeError("masks must not require grad: they are constants here; detach them")
+        raise RuntimeError(f"{name} must not require grad: they are constants here; detach them")
 
 
 @dataclass(frozen=True)
@@ -151,27 +156,27 @@ class _Constant:
     value: object
 
 
-def save_tensors(ctx, inputs, output):
-    """Save all inputs, tensors or not, for :func:`saved`: a ``setup_context``."""
+def save_inputs(ctx, inputs, output):
+    """Save all inputs, tensors or not, for :func:`saved_inputs`. A ``setup_context`` of ``register_autograd``."""
     flat = leaves(inputs)
     ctx.save_for_backward(*[x for x in flat if isinstance(x, Tensor)])
     ctx.layout = _nested(inputs, (None if isinstance(x, Tensor) else _Constant(x) for x in flat))
 
 
-def saved(ctx) -> list:
-    """Return the inputs that :func:`save_tensors` saved."""
+def saved_inputs(ctx) -> list:
+    """Return the inputs that :func:`save_inputs` saved."""
     tensors = iter(ctx.saved_tensors)
     slots = leaves(ctx.layout)
     return _nested(ctx.layout, (slot.value if isinstance(slot, _Constant) else next(tensors) for slot in slots))
 
 
 def register_derivative(name: str, backward: Callable, setup_context: Callable) -> None:
-    """Call ``torch.library.register_autograd``, with support for batched gradients."""
+    """Register the backward of an op by ``torch.library.register_autograd``; it also takes batched gradients."""
 
-    def backward_of_any(ctx, *grads):
+    def backward_with_batches(ctx, *grads):
         return _backward_of_batch(backward, ctx, grads) if are_batched(grads) else backward(ctx, *grads)
 
-    torch.library.register_autograd(f"steerlens_fast::{name}", backward_of_any, setup_context=setup_context)
+    torch.library.register_autograd(f"steerlens_fast::{name}", backward_with_batches, setup_context=setup_context)
 
 
 def _backward_of_batch(backward: Callable, ctx, grads):
@@ -194,7 +199,7 @@ def register_backward_of_backward(name: str) -> None:
     formula = getattr(reference, name)
 
     def backward(ctx, *grads):
-        inputs = saved(ctx)
+        inputs = saved_inputs(ctx)
         tensor_at = [i for i, x in enumerate(inputs) if isinstance(x, Tensor)]
 
         def on_tensors(*values):
@@ -209,4 +214,4 @@ def register_backward_of_backward(name: str) -> None:
             out[i] = grad
         return tuple(out)
 
-    register_derivative(name, backward, save_tensors)
+    register_derivative(name, backward, save_inputs)

@@ -11,9 +11,9 @@ from .registration import (
     fake,
     register_backward_of_backward,
     register_derivative,
-    save_tensors,
-    saved,
-    two_real,
+    save_inputs,
+    saved_inputs,
+    two_real_like,
 )
 
 
@@ -57,7 +57,7 @@ def step(
 
 @fake("step")
 def _(coefficients, gradient, eps, rule, floor):
-    return two_real(coefficients)
+    return two_real_like(coefficients)
 
 
 @fake("step_backward")
@@ -66,9 +66,9 @@ def _(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps, rule, f
 
 
 def _step_backward(ctx, grad_phase_step, grad_amplitude_step):
-    grads = call("step_backward", dense(grad_phase_step), dense(grad_amplitude_step), *saved(ctx))
+    grads = call("step_backward", dense(grad_phase_step), dense(grad_amplitude_step), *saved_inputs(ctx))
     return *grads, None, None, None
 
 
-register_derivative("step", _step_backward, save_tensors)
+register_derivative("step", _step_backward, save_inputs)
 register_backward_of_backward("step_backward")

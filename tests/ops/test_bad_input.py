@@ -204,7 +204,7 @@ BAD_COEFFICIENTS = {
     ),
     "rank": (ValueError, lambda: with_band(good(), 0, good().bands[0][0]), [r"bands\[0\]", r"\[4, 16, 20\]"]),
     "precision": (TypeError, lambda: with_band(good(), 1, good().bands[1].cdouble()), [r"bands\[1\]", "complex128"]),
-    "half": (TypeError, lambda: good().apply(lambda t: t.real.half()), ["float32 or 64", "float16"]),
+    "half": (TypeError, lambda: good().apply(lambda t: t.real.half()), ["float32 or float64", "float16"]),
     "integer": (TypeError, lambda: with_band(good(), 0, torch.zeros(2, 4, *SHAPE).int()), [r"bands\[0\]", "int32"]),
     "device": (ValueError, lambda: with_band(good(), 0, good().bands[0].to("meta")), [r"bands\[0\]", "cpu", "meta"]),
     "complex_highpass": (
