@@ -1,8 +1,13 @@
-"""Coordinates anchored at the source, for the persistent regime: c0 exp(eta + i delta), |delta| <= pi, |eta| <= 1."""
+"""Coordinates anchored at the source, for the persistent regime.
+
+A source coefficient c0 becomes c0 exp(eta + i delta). The coordinates delta and eta are limited: |delta| <= pi,
+|eta| <= 1.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,42 +18,42 @@ from ..memory import chunks, new_output, store
 from ..ops.enums import real_dtype
 from ..pyramid.backend import is_recorded
 from .planes import PlaneMotion
-from .protocols import Bounds, PreparedPlanes
-from .shared import check_pair, factor_pair, factors_of_planes, flatten_planes
+from .protocols import AnchorPlaneFamily, Bounds
+from .shared import check_image_and_gradient, factor_pair, factors_of_planes, flatten_planes
 
 PHASE_LIMIT = math.pi  # radians
 LOG_AMPLITUDE_LIMIT = 1.0  # natural log units
 
 
 class PlaneAnchor:
-    """See :class:`Anchor`: stores the coordinates of all planes and, of a small batch, the analysis."""
+    """See :class:`Anchor`: stores the coordinates of all planes and, for a small batch, the analysis."""
 
-    def __init__(self, family, image: Tensor, motion: type[PlaneMotion]):
-        self.family, self.image, self.motion = family, image, motion
+    def __init__(self, family: AnchorPlaneFamily, image: Tensor, motion_type: type[PlaneMotion]):
+        self.family, self.image, self.motion_type = family, image, motion_type
         shapes = family.coordinate_shapes()
-        coordinates = family.moves_phase + family.moves_amplitude
+        coordinates = family.moves_phase + family.moves_amplitude  # of each coefficient: 1 or 2
         count = image.shape[:-2].numel()
         new = lambda shape: torch.zeros(count, *shape, dtype=image.dtype, device=image.device)
-        with torch.inference_mode(False):  # the state is written later, perhaps outside of inference mode
+        with torch.inference_mode(False):  # the state is written later, possibly outside of inference mode
             self.state = tuple(new(shape) for shape in shapes for _ in range(coordinates))
         self.tiles = chunks(count, family.prepared_bytes(image.dtype), image.device)
-        self.cached_analysis = None
-        self.cached_step: tuple[Tensor, PreparedPlanes] | None = None  # and the gradient that it follows
+        self.cached_analysis: Any = None
+        self.cached_step: tuple[Tensor, Any] | None = None  # (gradient, its step)
 
     def toward(self, gradient: Tensor) -> PlaneMotion:
         """See :class:`Anchor`."""
-        image, gradient = check_pair(self.image, gradient)
+        image, gradient = check_image_and_gradient(self.image, gradient)
         if len(self.tiles) != 1 or is_recorded(image, gradient):
-            return self.motion(self.family, image, gradient, self.state)
-        return self.motion(self.family, image, gradient, self.state, self._step(gradient, self.tiles[0]))
+            return self.motion_type(self.family, image, gradient, self.state)
+        return self.motion_type(self.family, image, gradient, self.state, self._step(gradient, self.tiles[0]))
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
         """See :class:`Anchor`."""
-        _, gradient = check_pair(self.image, gradient)
+        _, gradient = check_image_and_gradient(self.image, gradient)
         b, a = factor_pair(factors, amplitude_factors, self.image)
         for at in self.tiles:
             self._step(gradient, at).advance(factors_of_planes(b, at), factors_of_planes(a, at))
-        self.cached_step = None  # it starts at the coordinates before
+        self.cached_step = None  # it started at the previous coordinates
 
     def frame(self, bounds: Bounds = None) -> Tensor:
         """See :class:`Anchor`."""
@@ -59,7 +64,7 @@ class PlaneAnchor:
         return out.reshape(self.image.shape)
 
     def _step(self, gradient: Tensor, at: slice):
-        """Return the step of some planes along a gradient; of a small batch it is cached, for this tensor only."""
+        """Return the step of the planes ``at``; that of a small batch is cached, for this gradient tensor only."""
         if self.cached_step is not None and self.cached_step[0] is gradient:
             return self.cached_step[1]
         state = tuple(t[at] for t in self.state)
@@ -79,9 +84,9 @@ class PlaneAnchor:
 def edited_coefficients(
     c: Tensor, delta: Tensor | None, eta: Tensor | None, form: str = "complex", one: Tensor | None = None
 ) -> Tensor:
-    """Return c exp(eta + i delta) of source coefficients [n, K, h, w] as one frame [1, ...]; see ops.extrapolate.
+    """Return c exp(eta + i delta) of source coefficients [n, K, h, w] as one frame [1, ...].
 
-    ``one`` is the number 1 as factors [1, 1], if it exists already.
+    ``form`` is that of :func:`ops.extrapolate`; ``one`` a tensor [1, 1] of 1, if the caller has it already.
     """
     if one is None:
         one = torch.ones(1, 1, dtype=real_dtype(c.dtype), device=c.device)
@@ -90,18 +95,19 @@ def edited_coefficients(
 
 def moved_coordinates(
     c: Tensor,
-    at: tuple[Tensor | None, Tensor | None],
+    coordinates: tuple[Tensor | None, Tensor | None],
     step: tuple[Tensor | None, Tensor | None],
     b: Tensor,
     a: Tensor,
     rule: str,
     in_place: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return (delta, eta) of source coefficients ``c`` [n, K, h, w] after one step, limited.
+    """Return ``coordinates`` (delta, eta) of source coefficients ``c`` [n, K, h, w] after a step, within their limits.
 
-    Factors ``b`` and ``a`` are [1, 1] or [1, n]. Phases ``delta`` are written ``in_place`` if requested.
+    ``step`` is (phase step, amplitude step); factors ``b`` of the first and ``a`` of the second are [1, 1] or [1, n].
+    With ``in_place``, delta is written in place; eta never is.
     """
-    (delta, eta), (phase, amplitude) = at, step
+    (delta, eta), (phase, amplitude) = coordinates, step
     if phase is not None:
         add = Tensor.addcmul_ if in_place else Tensor.addcmul
         delta = add(delta, b[0, :, None, None, None], phase).clamp_(-PHASE_LIMIT, PHASE_LIMIT)
@@ -116,4 +122,4 @@ def _moved_log_amplitude(c: Tensor, eta: Tensor, step: Tensor, a: Tensor, rule: 
     source, _ = ops.polar_split(c)
     amplitude = torch.addcmul(source * eta.exp(), a, step).clamp_(min=0)
     moved = (amplitude / source).log_().clamp_(-LOG_AMPLITUDE_LIMIT, LOG_AMPLITUDE_LIMIT)
-    return torch.where(step == 0, eta, moved)  # at amplitude 0 the step is 0, and eta is kept in place of 0/0
+    return torch.where(step == 0, eta, moved)  # at amplitude 0 the step is 0, and moved is 0/0

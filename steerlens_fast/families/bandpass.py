@@ -1,4 +1,4 @@
-"""Restrict the pixel and Fourier families to some scales and orientations of a pyramid."""
+"""Restriction of the pixel and Fourier families to some scales and orientations of a pyramid."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..pyramid.bank import Bank, Part
 
 
 def check_restriction(pyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None) -> None:
-    """Check that scales and orientations are those of ``pyramid``, which is required with them."""
+    """Check that ``pyramid`` has these scales and orientations; it is required if either is given."""
     if pyramid is not None and not isinstance(pyramid, SteerablePyramid):
         raise TypeError(f"pyramid must be a SteerablePyramid or None, got {type(pyramid).__name__}")
     if pyramid is None and (scales is not None or orientations is not None):
-        raise ValueError("pyramid must be given where scales or orientations are, got None")
+        raise ValueError("pyramid must be a SteerablePyramid if scales or orientations are given, got None")
     if pyramid is not None:
         moving_parts(pyramid, scales, orientations)
 
@@ -24,7 +24,7 @@ def check_restriction(pyramid, scales: Sequence[int] | None, orientations: Seque
 def moving_parts(
     pyramid: SteerablePyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None
 ) -> tuple[Part, ...]:
-    """Return the parts of the chosen scales and orientations; all by default."""
+    """Return the parts with the chosen scales and orientations; None chooses all."""
     orientations, scales = pyramid._check_orientations(orientations), pyramid._check_scales(scales)
     return () if orientations == () else tuple(Part(s, orientations) for s in scales)
 
@@ -32,7 +32,10 @@ def moving_parts(
 def band_weights(
     like: Tensor, pyramid: SteerablePyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None
 ) -> Tensor:
-    """Return the sum of the chosen bands' squared filters, in [0, 1]: [H, W//2+1], with ``like``'s device and dtype."""
+    """Return the sum of the chosen bands' squared filters, in [0, 1]: [H, W//2+1].
+
+    On the device and in the precision of ``like``.
+    """
     return Bank(pyramid.geometry, "adjoint", moving_parts(pyramid, scales, orientations)).squared_response(like)
 
 
@@ -42,7 +45,7 @@ def band_pass(
     scales: Sequence[int] | None = None,
     orientations: Sequence[int] | None = None,
 ) -> Tensor:
-    """Return images [..., H, W] filtered by the chosen bands' squared response; unchanged if none are chosen."""
+    """Return images [..., H, W] filtered by the chosen bands' squared responses; unchanged if both choices are None."""
     if (scales is None and orientations is None) or not image.numel():
         return image
     weights = band_weights(image, pyramid, scales, orientations)

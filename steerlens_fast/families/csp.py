@@ -18,7 +18,7 @@ from .anchor import PlaneAnchor, edited_coefficients, moved_coordinates
 from .bandpass import moving_parts
 from .planes import PlaneMotion
 from .protocols import Bounds
-from .shared import check_pair
+from .shared import check_image_and_gradient
 
 EDITS = tuple(ops.EDITS)
 
@@ -30,7 +30,7 @@ class CSPFamily:
     Parameters
     ----------
     pyramid : SteerablePyramid
-        Its filters and its synthesis.
+        The pyramid that the coefficients belong to; its ``synthesis`` renders the frames.
     edit : {"phase", "amplitude", "joint"}
         Which coordinates move.
     rule : {"complex", "polar"}
@@ -40,7 +40,7 @@ class CSPFamily:
     floor : float
         Coefficients below this fraction of their band's largest amplitude do not move.
     scales, orientations : sequence of int, optional
-        Only these bands move.
+        Scales and orientations that move, by default all.
 
     Raises
     ------
@@ -83,7 +83,7 @@ class CSPFamily:
         set_field("_analysis_bank", Bank(self.pyramid.geometry, "analysis", self._parts))
         set_field("_synthesis_bank", Bank(self.pyramid.geometry, self.pyramid.synthesis, self._parts))
 
-    # torch.compile(dynamic=True) turns ints in stored parts into SymInts, so parts are made anew while it traces.
+    # torch.compile(dynamic=True) turns ints in stored parts into SymInts, so parts are created anew during tracing.
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -107,12 +107,12 @@ class CSPFamily:
         return self._synthesis_bank
 
     def prepare(self, image: Tensor, gradient: Tensor) -> CSPMotion:
-        """See :class:`Family`. All computation is done by ``render``."""
-        image, gradient = check_pair(image, gradient, self.pyramid.image_shape)
+        """See :class:`Family`. Only checks its arguments; ``render`` does all computation."""
+        image, gradient = check_image_and_gradient(image, gradient, self.pyramid.image_shape)
         return CSPMotion(self, image, gradient)
 
     def anchor(self, image: Tensor) -> PlaneAnchor:
-        """See :class:`AnchoringFamily`: phase change in [-pi, pi], change of the log amplitude in [-1, 1].
+        """See :class:`AnchoringFamily`. Phases change by up to pi radians, log amplitudes by up to 1.
 
         Examples
         --------
@@ -126,34 +126,34 @@ class CSPFamily:
         """
         return PlaneAnchor(self, checks.check_image("image", image, self.pyramid.image_shape), CSPMotion)
 
-    # --- Some planes [n, H, W] at a time: see PlaneFamily ---
+    # --- For n planes [n, H, W] at a time: see PlaneFamily and AnchorPlaneFamily ---
 
     def analyze(self, image: Tensor) -> CSPAnalysis:
-        """Compute the coefficients of planes."""
+        """Compute the coefficients of planes [n, H, W]."""
         return CSPAnalysis(self, image)
 
     def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> CSPStep:
-        """Compute analysis and step of planes, starting at the coordinates ``state`` if there are any."""
+        """Compute analysis and step of planes, starting at the coordinates ``state`` if they are given."""
         return CSPStep(self.analyze(image), gradient, state)
 
-    def step_from(self, source: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor]) -> CSPStep:
-        """Compute the step of planes whose analysis is known, starting at the coordinates ``state``."""
-        return CSPStep(source, gradient, state)
+    def step_from(self, analysis: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor]) -> CSPStep:
+        """Compute the step of planes with a known analysis, starting at the coordinates ``state``."""
+        return CSPStep(analysis, gradient, state)
 
-    def image_at(self, source: CSPAnalysis, state: Sequence[Tensor]) -> Tensor:
+    def image_at(self, analysis: CSPAnalysis, state: Sequence[Tensor]) -> Tensor:
         """Return the images [n, H, W] at the coordinates ``state``."""
-        return source.image_at(split_state(self, state))[0]
+        return analysis.image_at(split_state(self, state))[0]
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
-        """Return the memory that rendering one frame of one plane takes."""
+        """Return the bytes that rendering one frame of one plane takes."""
         return Bank(self.pyramid.geometry, "real", self.parts).plane_bytes(dtype)
 
     def prepared_bytes(self, dtype: torch.dtype) -> int:
-        """Return the memory that coefficients and step of one plane take."""
+        """Return the bytes that coefficients (two numbers each) and steps (of phase and amplitude) of a plane take."""
         return 4 * dtype.itemsize * sum(shape.numel() for shape in self.coordinate_shapes())
 
     def coordinate_shapes(self) -> list[torch.Size]:
-        """Return [K, h, w] of every scale that moves."""
+        """Return the shape [K, h, w] of each scale that moves."""
         return [torch.Size(self.synthesis_bank.band_shape(part)) for part in self.parts]
 
     @property
@@ -185,7 +185,7 @@ class CSPMotion(PlaneMotion):
         return replace(self, prepared=CSPPlanes(self.family, *self._planes()))
 
     def _by_plane_ops(self, *factors: Tensor) -> bool:
-        """Return whether the ops on whole planes compute all frames."""
+        """Return whether the ops on whole planes can compute all frames."""
         if self.state or not self.family.parts:
             return False
         return choose_backend(self.family.pyramid.geometry, *self._planes(), *factors) is Backend.PLANE_OPS
@@ -241,7 +241,7 @@ class CSPAnalysis:
             self.residual = spectrum, self.synthesis_bank.residual_mask(image)
 
     def gradients(self, gradient: Tensor) -> Iterable[Tensor]:
-        """Return d(loss)/dc, scale by scale, from the loss's gradient in the image."""
+        """Return d(loss)/dc, scale by scale, from d(loss)/d(image)."""
         if not self.family.parts:
             return ()
         return (
@@ -251,92 +251,93 @@ class CSPAnalysis:
         )
 
     def step(self, c: Tensor, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Return phase and amplitude step, None where that coordinate does not move."""
+        """Return (phase step, amplitude step); None for a coordinate that does not move."""
         family = self.family
         phase, amplitude = ops.step(c, gradient, family.eps, family.rule, family.floor)
         return (phase if family.moves_phase else None), (amplitude if family.moves_amplitude else None)
 
-    def images(self, bands: Iterable[Tensor], frames: int) -> Tensor:
-        """Synthesize frames [F, n, H, W] from each scale's coefficients, in the form :attr:`form`.
+    def images(self, bands: Iterable[Tensor], num_frames: int) -> Tensor:
+        """Synthesize frames [F, n, H, W] from the coefficients of each scale, stored as :attr:`form` says.
 
-        The image of a complex frame is its real part.
+        Frames may be complex; then only their real parts count.
         """
         if not self.family.parts:
-            return self.image.expand(frames, *self.image.shape).clone()
+            return self.image.expand(num_frames, *self.image.shape).clone()
         flat = (band.flatten(0, 1) for band in bands)
         if self.by_plane_ops:
             images = self.synthesis_bank.merge_planes(list(flat), self.form, self.residual)
         else:
             spectra = pair_spectra(flat) if self.synthesis_bank.paired else band_spectra(self.synthesis_bank, flat)
             images = merge_spectra(self.synthesis_bank, spectra, self.residual)
-        return images.unflatten(0, (frames, self.image.shape[0]))
+        return images.unflatten(0, (num_frames, self.image.shape[0]))
 
     def image_at(self, coordinates: Iterable[tuple[Tensor | None, Tensor | None]]) -> Tensor:
-        """Return the one frame [1, n, H, W] at these coordinates (delta, eta), scale by scale."""
-        bands = zip(self.coefficients, coordinates)
-        return self.images((edited_coefficients(c, *at, self.form, self.one) for c, at in bands), 1)
+        """Return one frame [1, n, H, W], at the coordinates (delta, eta) of each scale."""
+        edited = (edited_coefficients(c, *d, self.form, self.one) for c, d in zip(self.coefficients, coordinates))
+        return self.images(edited, 1)
 
     @property
     def form(self) -> str:
-        """The form of coefficients [F, n, K, h, w] that the synthesis reads; see :func:`ops.extrapolate`."""
+        """The form in which the synthesis reads the coefficients of frames; see :func:`ops.extrapolate`."""
         return "pairs" if self.synthesis_bank.paired else "complex"
 
 
 class CSPStep:
-    """See :class:`PreparedPlanes`; starts at the coordinates ``state``: phase and log amplitude of each scale."""
+    """See :class:`PreparedPlanes`. Starts at the coordinates ``state`` (see :func:`split_state`) if they are given."""
 
-    def __init__(self, source: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor] = ()):
-        self.source, self.state, self.anchored = source, split_state(source.family, state), bool(state)
-        bands = zip(source.coefficients, source.gradients(gradient), self.state)
-        here = lambda c, at: edited_coefficients(c, *at, one=source.one)[0] if self.anchored else c
-        self.steps = [source.step(here(c, at), g) for c, g, at in bands]
+    def __init__(self, analysis: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor] = ()):
+        self.analysis, self.state, self.anchored = analysis, split_state(analysis.family, state), bool(state)
+        bands = zip(analysis.coefficients, analysis.gradients(gradient), self.state)
+        current = lambda c, d: edited_coefficients(c, *d, one=analysis.one)[0] if self.anchored else c
+        self.steps = [analysis.step(current(c, d), g) for c, g, d in bands]
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
         """See :class:`PreparedPlanes`."""
         if self.anchored:
             coordinates = (self.moved(b[j : j + 1], a[j : j + 1]) for j in range(len(b)))
-            return torch.cat([self.source.image_at(at) for at in coordinates])
-        options = self.source.family.rule, self.source.form
-        bands = zip(self.source.coefficients, self.steps)
-        return self.source.images((ops.extrapolate(c, *step, b, a, *options) for c, step in bands), b.shape[0])
+            return torch.cat([self.analysis.image_at(of_frame) for of_frame in coordinates])
+        options = self.analysis.family.rule, self.analysis.form
+        bands = zip(self.analysis.coefficients, self.steps)
+        return self.analysis.images((ops.extrapolate(c, *step, b, a, *options) for c, step in bands), b.shape[0])
 
     def moved(self, b: Tensor, a: Tensor) -> list[tuple[Tensor | None, Tensor | None]]:
-        """Return (delta, eta) of each scale after one step with factors [1, 1] or [1, n]."""
-        bands = zip(self.source.coefficients, self.state, self.steps)
-        return [moved_coordinates(*band, b, a, self.source.family.rule) for band in bands]
+        """Return the coordinates (delta, eta) of each scale after one step with factors [1, 1] or [1, n]."""
+        bands = zip(self.analysis.coefficients, self.state, self.steps)
+        return [moved_coordinates(*band, b, a, self.analysis.family.rule) for band in bands]
 
     def advance(self, b: Tensor, a: Tensor) -> None:
         """Move the coordinates of the planes, in place, by one step with factors [1, 1] or [1, n]."""
-        bands = zip(self.source.coefficients, self.state, self.steps)
+        bands = zip(self.analysis.coefficients, self.state, self.steps)
         for c, (delta, eta), step in bands:
-            _, moved = moved_coordinates(c, (delta, eta), step, b, a, self.source.family.rule, in_place=True)
-            if eta is not None and moved is not None:
-                eta.copy_(moved)
+            _, moved_eta = moved_coordinates(c, (delta, eta), step, b, a, self.analysis.family.rule, in_place=True)
+            if eta is not None and moved_eta is not None:
+                eta.copy_(moved_eta)
 
     def largest_phase(self) -> Tensor:
         """See :class:`PreparedPlanes`."""
         largest = [phase.abs().amax((-3, -2, -1)) for phase, _ in self.steps if phase is not None]
-        return torch.stack(largest).amax(0) if largest else self.source.image.new_zeros(len(self.source.image))
+        image = self.analysis.image
+        return torch.stack(largest).amax(0) if largest else image.new_zeros(len(image))
 
     def squared_speed(self) -> Tensor:
         """See :class:`PreparedPlanes`."""
-        image, polar = self.source.image, self.source.family.rule == "polar"
+        image, polar = self.analysis.image, self.analysis.family.rule == "polar"
         total = image.new_zeros(len(image))
-        for c, (phase, amplitude) in zip(self.source.coefficients, self.steps):
-            size, scale = c.real.square() + c.imag.square(), c.shape[2:].numel() / image.shape[1:].numel()
-            for squares in (
-                None if phase is None else size * phase.square(),
-                None if amplitude is None else amplitude.square() * (size if polar else 1),
-            ):
-                if squares is not None:
-                    total += scale / 2 * squares.sum((1, 2, 3))  # half of it, since only real parts enter the image
+        for c, (phase, amplitude) in zip(self.analysis.coefficients, self.steps):
+            energy = c.real.square() + c.imag.square()
+            squares = [] if phase is None else [energy * phase.square()]
+            if amplitude is not None:
+                squares.append(amplitude.square() * (energy if polar else 1))
+            samples_per_pixel = c.shape[2:].numel() / image.shape[1:].numel()
+            for t in squares:
+                total += samples_per_pixel / 2 * t.sum((1, 2, 3))  # half, since only real parts enter the image
         return total
 
 
 def split_state(family: CSPFamily, state: Sequence[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Return (delta, eta) of each scale, from coordinates as :class:`PlaneAnchor` stores them.
+    """Return the coordinates (delta, eta) of each scale, from the tensors that :class:`PlaneAnchor` stores.
 
-    An edited coefficient is c0 exp(eta + i delta), with c0 the source's.
+    A source coefficient c0 becomes c0 exp(eta + i delta). A coordinate that does not move is None.
     """
     if not state:
         return [(None, None)] * len(family.parts)

@@ -1,4 +1,4 @@
-"""The Fourier family: phases of the whole image's spectrum, the global counterpart of the pyramid's local ones."""
+"""The Fourier family: phases of the image's spectrum, the global counterpart of the pyramid's local phases."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..pyramid import SteerablePyramid
 from .anchor import PlaneAnchor, edited_coefficients, moved_coordinates
 from .bandpass import band_weights, check_restriction
 from .planes import PlaneMotion
-from .shared import check_pair
+from .shared import check_image_and_gradient
 
 
 @dataclass(frozen=True)
 class FourierFamily:
-    """Motion of the phases of ``rfft2(image)``; DC and every frequency with a Nyquist component stay.
+    """Motion of the phases of ``rfft2(image)``, except at DC and frequencies that are Nyquist along an axis.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ class FourierFamily:
     floor : float
         Coefficients below this fraction of the spectrum's largest amplitude do not move.
     pyramid : SteerablePyramid, optional
-        The pyramid of ``scales`` and ``orientations``.
+        The pyramid that ``scales`` and ``orientations`` belong to; required with them.
     scales, orientations : sequence of int, optional
-        Only frequencies of these bands move, each as far as the bands' squared responses let its gradient through.
+        Only frequencies of these bands move: the gradient is multiplied by the sum of the bands' squared filters.
 
     Raises
     ------
@@ -69,17 +69,20 @@ class FourierFamily:
         check_restriction(self.pyramid, self.scales, self.orientations)
 
     def prepare(self, image: Tensor, gradient: Tensor) -> FourierMotion:
-        """See :class:`Family`."""
-        image, gradient = check_pair(image, gradient, self.pyramid.image_shape if self.pyramid else None)
+        """See :class:`Family`. ``render`` uses only ``factors``, since no amplitude moves."""
+        image, gradient = check_image_and_gradient(image, gradient, self.pyramid.image_shape if self.pyramid else None)
         return FourierMotion(_FourierPlanes(self, *image.shape[-2:]), image, gradient)
 
     def anchor(self, image: Tensor) -> PlaneAnchor:
-        """See :class:`AnchoringFamily`: phase change in [-pi, pi]."""
+        """See :class:`AnchoringFamily`. Phases change by up to pi radians."""
         image = checks.check_image("image", image, self.pyramid.image_shape if self.pyramid else None)
         return PlaneAnchor(_FourierPlanes(self, *image.shape[-2:]), image, FourierMotion)
 
     def weights(self, like: Tensor) -> Tensor:
-        """Return the gradient's factors [H, W//2+1]: 2 / (H W) times the response, but 0 at DC and Nyquist."""
+        """Return the factors [H, W//2+1] that turn ``rfft2(gradient)`` into d(loss) / d(rfft2(image)).
+
+        2 / (H W), times the squared filters of the chosen bands; 0 where phases do not move.
+        """
         H, W = like.shape[-2:]
         moving = torch.ones(H, W // 2 + 1, dtype=like.dtype, device=like.device)
         if self.scales is not None or self.orientations is not None:
@@ -99,7 +102,7 @@ class FourierMotion(PlaneMotion):
 
 @dataclass(frozen=True)
 class _FourierPlanes:
-    """A Fourier family for images of one size; see :class:`PlaneFamily`."""
+    """A Fourier family for images of one size; see :class:`PlaneFamily` and :class:`AnchorPlaneFamily`."""
 
     family: FourierFamily
     height: int
@@ -119,63 +122,64 @@ class _FourierPlanes:
         """Compute spectrum and step of planes."""
         return _FourierStep(self, self.analyze(image), gradient, *state)
 
-    def step_from(self, source: Tensor, gradient: Tensor, state: Sequence[Tensor]) -> _FourierStep:
-        """Compute the step of planes whose spectra are known, starting at the phases ``state``."""
-        return _FourierStep(self, source, gradient, *state)
+    def step_from(self, analysis: Tensor, gradient: Tensor, state: Sequence[Tensor]) -> _FourierStep:
+        """Compute the step of planes with known spectra, starting at the phase changes ``state``."""
+        return _FourierStep(self, analysis, gradient, *state)
 
-    def image_at(self, source: Tensor, state: Sequence[Tensor]) -> Tensor:
-        """Return the images [n, H, W] at the phases ``state``."""
-        return self.images(edited_coefficients(source, state[0], None))[0]
+    def image_at(self, analysis: Tensor, state: Sequence[Tensor]) -> Tensor:
+        """Return the images [n, H, W] at the phase changes ``state``."""
+        return self.images(edited_coefficients(analysis, state[0], None))[0]
 
     def images(self, spectra: Tensor) -> Tensor:
         """Return frames [F, n, H, W] of spectra [F, n, 1, H, W//2+1]."""
         return torch.fft.irfft2(spectra[:, :, 0], s=(self.height, self.width))
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
-        """Return the memory of spectrum and image of one frame."""
+        """Return the bytes of spectrum and image of one frame."""
         return 2 * dtype.itemsize * self.height * (self.width + 2)
 
     def prepared_bytes(self, dtype: torch.dtype) -> int:
-        """Return the memory of spectrum and step of one plane."""
+        """Return the bytes of spectrum and step of one plane."""
         return self.frame_bytes(dtype)
 
     def coordinate_shapes(self) -> list[torch.Size]:
-        """Return [1, H, W//2+1], of the one band."""
+        """Return the shape of the only band, [1, H, W//2+1]."""
         return [torch.Size((1, self.height, self.width // 2 + 1))]
 
 
 class _FourierStep:
-    """See :class:`PreparedPlanes`."""
+    """See :class:`PreparedPlanes`. Starts at the phase changes ``state`` if they are given."""
 
-    def __init__(self, family: _FourierPlanes, source: Tensor, gradient: Tensor, state: Tensor | None = None):
-        self.family, self.source, self.state = family, source, state
-        at = source if state is None else edited_coefficients(source, state, None)[0]
-        settings = family.family
-        gradients = torch.fft.rfft2(gradient)[:, None] * settings.weights(gradient)
-        self.phase, _ = ops.step(at, gradients, settings.eps, settings.rule, settings.floor)
+    def __init__(self, planes: _FourierPlanes, spectra: Tensor, gradient: Tensor, state: Tensor | None = None):
+        self.planes, self.spectra, self.state = planes, spectra, state
+        current = spectra if state is None else edited_coefficients(spectra, state, None)[0]
+        family = planes.family
+        gradients = torch.fft.rfft2(gradient)[:, None] * family.weights(gradient)
+        self.phase, _ = ops.step(current, gradients, family.eps, family.rule, family.floor)
 
     def moved(self, b: Tensor) -> Tensor:
-        """Return the phases after one step with factors [1, 1] or [1, n]."""
-        rule = self.family.family.rule
-        return cast(Tensor, moved_coordinates(self.source, (self.state, None), (self.phase, None), b, b, rule)[0])
+        """Return the phase changes after one step with factors [1, 1] or [1, n]."""
+        rule = self.planes.family.rule
+        return cast(Tensor, moved_coordinates(self.spectra, (self.state, None), (self.phase, None), b, b, rule)[0])
 
     def advance(self, b: Tensor, a: Tensor) -> None:
-        """Move the phases of the planes, in place."""
+        """Move the phases of the planes, in place, by one step with factors [1, 1] or [1, n]; ``a`` is not used."""
         cast(Tensor, self.state).copy_(self.moved(b))
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
         """See :class:`PreparedPlanes`."""
         if self.state is None:
-            return self.family.images(ops.extrapolate(self.source, self.phase, None, b, b, "complex", "complex"))
-        spectra = (edited_coefficients(self.source, self.moved(b[j : j + 1]), None) for j in range(len(b)))
-        return torch.cat([self.family.images(one) for one in spectra])
+            return self.planes.images(ops.extrapolate(self.spectra, self.phase, None, b, b, "complex", "complex"))
+        frames = (edited_coefficients(self.spectra, self.moved(b[j : j + 1]), None) for j in range(len(b)))
+        return torch.cat([self.planes.images(spectra) for spectra in frames])
 
     def largest_phase(self) -> Tensor:
         """See :class:`PreparedPlanes`."""
         return self.phase.abs().amax((-3, -2, -1))
 
     def squared_speed(self) -> Tensor:
-        """See :class:`PreparedPlanes`: by Parseval's theorem; columns but the first stand for two."""
-        squares = (self.source.real.square() + self.source.imag.square()) * self.phase.square()
-        both = 2 * squares.sum((-3, -2, -1)) - squares[..., 0].sum((-2, -1))
-        return both / (self.family.height * self.family.width)
+        """See :class:`PreparedPlanes`. By Parseval's theorem; exact to first order in the factor."""
+        squares = (self.spectra.real.square() + self.spectra.imag.square()) * self.phase.square()
+        # Each column also stands for its mirrored one, except the first; where W is even, the last does not move.
+        energy = 2 * squares.sum((-3, -2, -1)) - squares[..., 0].sum((-2, -1))
+        return energy / (self.planes.height * self.planes.width)

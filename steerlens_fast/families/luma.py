@@ -1,4 +1,4 @@
-"""Colour: any family on the luma of RGB images; chroma stays as it is."""
+"""The luma family: any other family on the luma of RGB images; chroma stays unchanged."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from ..checks import Factors
 from ..memory import chunks, new_output, scratch_chunks, store
 from ..pyramid.backend import is_recorded
 from .protocols import Anchor, AnchoringFamily, Bounds, Family, Motion, PhaseMotion, PiecewiseMotion
-from .shared import check_pair, clip, factor_pair
+from .shared import check_image_and_gradient, clip, factor_pair
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
-BLOCK_PASSES = {"cpu": 4}  # passes per block of frames, else 1; more on a CPU, where each block repeats the analysis
+# Size of the blocks in which frames are rendered, in passes (memory.chunks); 1 on other devices. Each block repeats
+# the analysis, so larger blocks are faster on a CPU.
+BLOCK_PASSES = {"cpu": 4}
 
 
 def luma(image: Tensor) -> Tensor:
@@ -37,16 +39,21 @@ def luma(image: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LumaFamily:
-    """Another family's motion, of the luma of RGB images: Y's change is added to all three channels, so chroma stays.
+    """Motion of the luma Y of RGB images by another family. Y's change is added to R, G and B, so chroma stays.
 
     Parameters
     ----------
     family : Family
-        The family that moves the luma, along d(loss)/dY: the sum of the gradient over the channels.
+        The family that moves the luma. It receives d(loss)/dY, the sum of the image's gradient over the channels.
+
+    Raises
+    ------
+    TypeError
+        If ``family`` has no method ``prepare``.
 
     Notes
     -----
-    Y of ITU-R BT.601. Where a channel is clipped to its bounds, chroma does change.
+    Y is the luma of ITU-R BT.601. Where a channel is clipped to its bounds, chroma changes.
 
     Examples
     --------
@@ -65,14 +72,14 @@ class LumaFamily:
             raise TypeError(f"family must have prepare(image, gradient), got {type(self.family).__name__}")
 
     def prepare(self, image: Tensor, gradient: Tensor) -> LumaMotion:
-        """See :class:`Family`; images [..., 3, H, W]."""
-        image, gradient = check_pair(_check_rgb(image), gradient)
+        """See :class:`Family`. Images are [..., 3, H, W]."""
+        image, gradient = check_image_and_gradient(_check_rgb(image), gradient)
         y = luma(image)
         return LumaMotion(image, gradient, y, self.family.prepare(y, gradient.sum(-3, keepdim=True)))
 
     @property
     def anchor(self) -> Callable[[Tensor], LumaAnchor]:
-        """See :class:`AnchoringFamily`; an AttributeError if the other family has none."""
+        """See :class:`AnchoringFamily`. Raises an AttributeError if the other family has no ``anchor``."""
         anchor = cast(AnchoringFamily, self.family).anchor
         return lambda image: LumaAnchor(anchor, _check_rgb(image))
 
@@ -90,25 +97,25 @@ class LumaMotion:
         """See :class:`Motion`."""
         bounds = checks.check_bounds(bounds)
         image, y = self.image, self.y
-        table = lambda t: t[:, 0] if t.shape[1] == 1 else t.reshape(t.shape[0], *y.shape[:-2])
-        b, a = map(table, factor_pair(factors, amplitude_factors, y))
+        per_sample = lambda t: t[:, 0] if t.shape[1] == 1 else t.reshape(t.shape[0], *y.shape[:-2])
+        b, a = map(per_sample, factor_pair(factors, amplitude_factors, y))
         render = lambda f: self.motion.render(b[f], None if amplitude_factors is None else a[f])
-        frame = lambda moved: image + (moved - y)
+        frame = lambda moved_y: image + (moved_y - y)
         if is_recorded(image, self.gradient, b, a):
             return clip(frame(render(slice(None))), bounds)
         out = new_output((len(b), *image.shape), image.dtype, image.device)
         passes = BLOCK_PASSES.get(y.device.type, 1)
         for f in chunks(len(b), y.numel() * y.itemsize // passes, y.device):
-            for whole, moved in zip(out[f], render(f)):
-                self._add(whole, moved, bounds)
+            for out_frame, moved_y in zip(out[f], render(f)):
+                self._store_frame(out_frame, moved_y, bounds)
         return out
 
-    def _add(self, whole: Tensor, moved: Tensor, bounds: Bounds) -> None:
-        """Write one frame to ``whole``: the image plus the change of its luma in all channels."""
+    def _store_frame(self, out: Tensor, moved_y: Tensor, bounds: Bounds) -> None:
+        """Write one frame to ``out``: the image plus the change of its luma in all channels."""
         samples = lambda t: t.reshape(-1, *t.shape[-3:])
-        whole, image, moved, y = map(samples, (whole, self.image, moved, self.y))
+        out, image, moved_y, y = map(samples, (out, self.image, moved_y, self.y))
         for at in scratch_chunks(image):
-            store(whole[at], image[at] + (moved[at] - y[at]), bounds)
+            store(out[at], image[at] + (moved_y[at] - y[at]), bounds)
 
     def pieces(self) -> Iterator[tuple[slice, LumaMotion]]:
         """See :class:`PiecewiseMotion`."""
@@ -119,13 +126,13 @@ class LumaMotion:
             yield at, LumaMotion(self.image[at], self.gradient[at], self.y[at], motion)
 
     def speed(self) -> Tensor | None:
-        """See :class:`PiecewiseMotion`: the luma's change is in all three channels."""
+        """See :class:`PiecewiseMotion`. The image moves sqrt(3) times as fast as its luma: in three channels."""
         speed = getattr(self.motion, "speed", lambda: None)()
         return None if speed is None else math.sqrt(3) * speed
 
     @property
     def largest_phase_step(self) -> Callable[[], Tensor]:
-        """See :class:`PhaseMotion`; an AttributeError if the other family's motion has none."""
+        """See :class:`PhaseMotion`. Raises an AttributeError if the other family's motion has no phases."""
         return cast(PhaseMotion, self.motion).largest_phase_step
 
 
@@ -135,11 +142,11 @@ class LumaAnchor:
     def __init__(self, anchor: Callable[[Tensor], Anchor], image: Tensor):
         self.image, self.y = image, luma(image)
         self.anchor = anchor(self.y)
-        self.luma_gradient: tuple[Tensor, Tensor] | None = None  # a gradient, and its sum over channels
+        self.luma_gradient: tuple[Tensor, Tensor] | None = None  # (a gradient, its sum over channels)
 
     def toward(self, gradient: Tensor) -> LumaMotion:
         """See :class:`Anchor`."""
-        _, gradient = check_pair(self.image, gradient)
+        _, gradient = check_image_and_gradient(self.image, gradient)
         return LumaMotion(self.image, gradient, self.y, self.anchor.toward(self._of_luma(gradient)))
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
@@ -152,7 +159,7 @@ class LumaAnchor:
         return clip(self.image + (self.anchor.frame() - self.y), checks.check_bounds(bounds))
 
     def _of_luma(self, gradient: Tensor) -> Tensor:
-        """Return the gradient in the luma: the same tensor for the same gradient, whose step the anchor caches."""
+        """Return d(loss)/dY. The same gradient returns the same tensor, for which the anchor caches the step."""
         if self.luma_gradient is None or self.luma_gradient[0] is not gradient:
             self.luma_gradient = gradient, gradient.sum(-3, keepdim=True)
         return self.luma_gradient[1]

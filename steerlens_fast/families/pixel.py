@@ -15,7 +15,7 @@ from ..pyramid import SteerablePyramid
 from ..pyramid.backend import is_recorded
 from .bandpass import band_pass, check_restriction
 from .protocols import Bounds
-from .shared import check_pair, clip
+from .shared import check_image_and_gradient, clip
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class PixelFamily:
     eps : float
         Length of the infinitesimal step.
     pyramid : SteerablePyramid, optional
-        The pyramid of ``scales`` and ``orientations``.
+        The pyramid that ``scales`` and ``orientations`` belong to; required with them.
     scales, orientations : sequence of int, optional
-        Only the gradient in these bands moves the image (a filter of the bands' squared responses).
+        Only the gradient in these bands moves the image: it is filtered by the sum of the bands' squared filters.
 
     Raises
     ------
@@ -55,11 +55,11 @@ class PixelFamily:
 
     def prepare(self, image: Tensor, gradient: Tensor) -> PixelMotion:
         """See :class:`Family`."""
-        image, gradient = check_pair(image, gradient, self.pyramid.image_shape if self.pyramid else None)
+        image, gradient = check_image_and_gradient(image, gradient, self.pyramid.image_shape if self.pyramid else None)
         return PixelMotion(image, band_pass(gradient, self.pyramid, self.scales, self.orientations), self.eps)
 
     def anchor(self, image: Tensor) -> PixelAnchor:
-        """See :class:`AnchoringFamily`: the coordinate is the change of each pixel, without a limit."""
+        """See :class:`AnchoringFamily`. The coordinates are the changes of all pixels, without a limit."""
         return PixelAnchor(self, checks.check_image("image", image))
 
 
@@ -68,22 +68,22 @@ class PixelMotion:
     """The motion of :class:`PixelFamily`."""
 
     image: Tensor
-    gradient: Tensor
+    gradient: Tensor  # restricted to the family's bands
     eps: float
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
-        """See :class:`Motion`. There is no amplitude here; ``amplitude_factors`` must be None."""
+        """See :class:`Motion`. Pixels have no amplitude: ``amplitude_factors`` must be None."""
         if amplitude_factors is not None:
             raise ValueError("amplitude_factors must be None for the pixel family, which moves only pixels")
         bounds, b = checks.check_bounds(bounds), factor_table("factors", factors, self.image)
         lead = self.image.shape[:-2] if b.shape[1] != 1 else (1,) * (self.image.dim() - 2)
-        frame = lambda f: torch.addcmul(self.image, f.reshape(*lead, 1, 1), self.gradient, value=-self.eps)
+        frame = lambda b_j: torch.addcmul(self.image, b_j.reshape(*lead, 1, 1), self.gradient, value=-self.eps)
         if is_recorded(self.image, self.gradient, b):
-            of_frames = b.reshape(b.shape[0], *lead, 1, 1)
-            return clip(torch.addcmul(self.image, of_frames, self.gradient, value=-self.eps), bounds)
+            b_of_frames = b.reshape(b.shape[0], *lead, 1, 1)
+            return clip(torch.addcmul(self.image, b_of_frames, self.gradient, value=-self.eps), bounds)
         out = new_output((len(b), *self.image.shape), self.image.dtype, self.image.device)
-        for whole, f in zip(out, b):
-            store(whole, frame(f), bounds)
+        for out_frame, b_j in zip(out, b):
+            store(out_frame, frame(b_j), bounds)
         return out
 
 

@@ -1,4 +1,4 @@
-"""Motions of image planes, computed in tiles that fit the caches."""
+"""``PlaneMotion``: motions of images that are computed plane by plane, in tiles that fit the caches."""
 
 from __future__ import annotations
 
@@ -15,41 +15,46 @@ from ..pyramid.backend import is_recorded
 from .protocols import Bounds, PlaneFamily, PreparedPlanes
 from .shared import clip, factor_pair, factors_of_planes, flatten_planes
 
-# A piece is prepared once and rendered several times: two photographs in place of one are faster, since two threads
-# then have whole planes, and still fit a cache of 32 MiB (phases of 2x3x224x224: 20 MiB).
+# A piece is prepared once and rendered several times. Two photographs at a time are faster than one, since each of two
+# threads then has whole planes, and they still fit a cache of 32 MiB (phases of 2x3x224x224 take 20 MiB).
 PASSES_PER_PIECE = 2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PlaneMotion:
-    """The motion of images [..., H, W], rendered in tiles of some planes and some frames."""
+    """The motion of images [..., H, W], rendered in tiles of a few planes and a few frames."""
 
     family: PlaneFamily
     image: Tensor
     gradient: Tensor
     state: tuple[Tensor, ...] = ()  # coordinates [N, ...] of the planes, in the persistent regime
-    prepared: PreparedPlanes | None = None
+    prepared: PreparedPlanes | None = None  # analysis and step of all planes, if they are computed already
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.family}, image {list(self.image.shape)})"
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
-        """Return frames [F, ..., H, W].
+        """Return frames: the image after ``factors`` times one step.
 
         Parameters
         ----------
-        factors : sequence of float, Tensor [F] or [F, *leading]
-            Multiples b_j of the phase step, for all planes or, with the image's leading dimensions (or the first few of
-            them), for each. Where only amplitudes move: multiples a_j of the amplitude step.
-        amplitude_factors : likewise, optional
-            a_j, by default the same as ``factors``.
+        factors : sequence of float, or Tensor [F] or [F, *leading]
+            Factor of the phase step for each frame: the same for all samples, or with ``leading``, the first few (or
+            all) of the image's leading dimensions, one for each.
+        amplitude_factors : as ``factors``, optional
+            Factor of the amplitude step, by default the same as ``factors``.
         bounds : (float, float), optional
-            Clip the frames, after synthesis.
+            Limits to which frames are clipped after synthesis.
+
+        Returns
+        -------
+        Tensor [F, ..., H, W]
+            In the image's dtype.
 
         Raises
         ------
         TypeError, ValueError
-            If factors are not finite or have another shape.
+            If factors or bounds are not finite numbers, or factors have the wrong shape.
         """
         bounds = checks.check_bounds(bounds)
         b, a = factor_pair(factors, amplitude_factors, self.image)
@@ -69,13 +74,13 @@ class PlaneMotion:
             yield at, piece._prepared_once()
 
     def _prepared_once(self) -> PlaneMotion:
-        """Return the same motion, with analysis and step of all planes computed."""
+        """Return the same motion with analysis and step of all planes, which later renders use."""
         return replace(self, prepared=self.family.prepare_planes(*self._planes()))
 
     def speed(self) -> Tensor | None:
         """See :class:`PiecewiseMotion`."""
-        squares = None if self.state else getattr(self.prepared, "squared_speed", None)
-        return None if squares is None else squares().reshape(len(self.image), -1).sum(1).sqrt()
+        squared_speed = None if self.state else getattr(self.prepared, "squared_speed", None)
+        return None if squared_speed is None else squared_speed().reshape(len(self.image), -1).sum(1).sqrt()
 
     def largest_phase_step(self) -> Tensor:
         """See :class:`PhaseMotion`."""
@@ -94,7 +99,7 @@ class PlaneMotion:
         return self.family.prepare_planes(*(t[at] for t in self._planes()))
 
     def _plane_tiles(self) -> list[slice]:
-        """Return slices of as many planes as fit the caches with one frame of each."""
+        """Return slices of planes, each of which fits the caches together with one frame of its planes."""
         count = self.image.shape[:-2].numel()
         if self.prepared is not None:
             return [slice(0, count)]
@@ -112,7 +117,7 @@ class PlaneMotion:
                 by_planes.setdefault(at.start, []).append(clip(frames, bounds))
             return torch.cat([torch.cat(frames) for frames in by_planes.values()], 1)
         out = new_output((len(b), *image.shape), image.dtype, image.device)
-        if out.is_cuda:  # reading the factors would synchronise, so every frame is rendered, even at factor 0
+        if out.is_cuda:  # reading the factors would synchronise, so frames at factor 0 are rendered, too
             for at, f, frames in self._tiles(b, a):
                 store(out[f, at], frames, bounds)
             return out
@@ -125,22 +130,23 @@ class PlaneMotion:
         return out
 
     def _moving_frames(self, b: Tensor, a: Tensor) -> list[int]:
-        """Return the frames that differ from the source: those of factors other than 0, or all if unknown."""
+        """Return the indices of the frames with a factor other than 0, or of all frames if factors cannot be read."""
         if b.device.type != "cpu" or self.state or not is_untraced():
             return list(range(len(b)))
         return ((b != 0).any(1) | (a != 0).any(1)).nonzero()[:, 0].tolist()
 
     def _tiles(self, b: Tensor, a: Tensor, in_one_pass: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Yield (planes, frames, their pixels [f, n, H, W])."""
+        """Yield tiles: (slice of planes, slice of frames, these frames of these planes [f, n, H, W])."""
         image = flatten_planes(self.image)
-        count, frames = image.shape[0], b.shape[0]
+        count, num_frames = image.shape[0], b.shape[0]
         plane_tiles = [slice(0, count)] if in_one_pass else self._plane_tiles()
         size = self.family.frame_bytes(image.dtype)
         for at in plane_tiles:
-            if not count or not frames:
-                yield at, slice(0, frames), image.expand(frames, *image.shape).clone()
+            if not count or not num_frames:
+                yield at, slice(0, num_frames), image.expand(num_frames, *image.shape).clone()
                 return
             prepared = self._prepare(at)
-            blocks = [slice(0, frames)] if in_one_pass else chunks(frames, (at.stop - at.start) * size, image.device)
+            bytes_of_frame = (at.stop - at.start) * size
+            blocks = [slice(0, num_frames)] if in_one_pass else chunks(num_frames, bytes_of_frame, image.device)
             for f in blocks:
                 yield at, f, prepared.frames(factors_of_planes(b[f], at), factors_of_planes(a[f], at))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ Bounds = tuple[float, float] | None
 
 
 class Motion(Protocol):
-    """An image and how it moves. ``image`` and ``gradient`` are the tensors it was prepared from."""
+    """An image and how it moves. ``image`` and ``gradient`` are the tensors that it was prepared from."""
 
     @property
     def image(self) -> Tensor: ...
@@ -23,34 +23,40 @@ class Motion(Protocol):
     def gradient(self) -> Tensor: ...
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
-        """Return frames [F, ..., H, W] at multiples of the one-step motion, clipped to ``bounds`` after synthesis."""
+        """Return frames [F, ..., H, W]: the image after ``factors`` times one step, clipped to ``bounds``.
+
+        ``amplitude_factors``, by default the same, apply to amplitudes, ``factors`` to everything else.
+        """
 
 
 def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
-    """Return the frames of ``motion.render``, which may be user code; raise if they are not [count, B, ...]."""
+    """Return the frames of ``motion.render`` (possibly user code); raise an error if they are not [count, B, ...]."""
     expected = (count, *motion.image.shape)
     if not isinstance(frames, Tensor) or frames.shape != expected:
         got = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
-        raise ValueError(f"render must return frames [F, B, ...], here {list(expected)}, got {got} of {motion!r:.200}")
+        raise ValueError(f"render must return frames [F, B, ...] = {list(expected)}, got {got} from {motion!r:.200}")
     return frames
 
 
 class Family(Protocol):
-    """A way to turn a gradient into a motion."""
+    """The coordinates in which a gradient becomes a motion."""
 
     def prepare(self, image: Tensor, gradient: Tensor) -> Motion:
-        """Return the motion of ``image`` [..., H, W] along ``-gradient``, a tensor of the same shape."""
+        """Return the motion of ``image`` [..., H, W] along ``-gradient``.
+
+        ``gradient`` is d(loss to decrease) / d(image), summed over samples: a tensor like ``image``.
+        """
 
 
 @runtime_checkable
 class PiecewiseMotion(Protocol):
-    """A motion that can be split into pieces of some samples each, which keep their analysis for many renders."""
+    """A motion that can be split into pieces of a few samples each, which are analysed once and rendered often."""
 
     def pieces(self) -> Iterator[tuple[slice, Motion]]:
-        """Yield (samples, their motion), in pieces small enough that what they keep fits the caches.
+        """Yield (samples, their motion), in pieces whose analysis and step fit the caches.
 
-        A piece's ``speed()``, if it has one, returns about how fast the L2 distances of its samples [B] grow with
-        small factors, or None.
+        A piece may have a method ``speed()`` that returns an estimate of d(L2 distance) / d(factor) at factor 0 for
+        each sample, [B], or None if it is unknown.
         """
 
 
@@ -62,41 +68,44 @@ class PhaseMotion(Protocol):
 
 
 class AnchoringFamily(Protocol):
-    """A family that can edit coordinates anchored at the source, for the persistent regime."""
+    """A family with coordinates relative to the source, for the persistent regime."""
 
     def anchor(self, image: Tensor) -> Anchor:
-        """Return the source ``image`` [B, ..., H, W] at coordinates 0."""
+        """Return the anchor of a source ``image`` [B, ..., H, W], at coordinates 0."""
 
 
 class Anchor(Protocol):
     """A source image and the coordinates reached so far."""
 
     def toward(self, gradient: Tensor) -> Motion:
-        """Return the motion from the current image along ``-gradient``, which was taken there."""
+        """Return the motion from the current image along ``-gradient``, where ``gradient`` is that at this image."""
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
-        """Move the coordinates, in place, by one factor [1] or [1, B] of the motion :meth:`toward` ``gradient``."""
+        """Move the coordinates in place: by one frame's factors, [1] or [1, B], times the step along ``-gradient``."""
 
     def frame(self, bounds: Bounds = None) -> Tensor:
         """Return the current image [..., H, W], clipped to ``bounds`` after synthesis."""
 
 
-# --- Families that compute each plane on its own: see PlaneMotion ---
+# --- Families that compute each plane independently of the others: see PlaneMotion ---
 
 
 class PreparedPlanes(Protocol):
-    """Analysis and step of a batch of planes, computed once."""
+    """Analysis and step of a batch of n planes, computed once."""
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
-        """Return frames [F, n, H, W] at factors [F, 1] or [F, n]; the image of a complex frame is its real part."""
+        """Return frames [F, n, H, W] at phase factors ``b`` and amplitude factors ``a``, both [F, 1] or both [F, n].
+
+        Frames may be complex; then only their real parts count.
+        """
 
     def largest_phase(self) -> Tensor:
         """Return the largest |phase step| of each plane, in radians: [n]."""
 
     def squared_speed(self) -> Tensor:
-        """Return about the square of each plane's L2 distance at a small factor, over the factor squared: [n].
+        """Return an estimate of each plane's squared speed, (L2 distance / factor)^2 at a small factor: [n].
 
-        Optional: where a search for a distance begins.
+        Optional. The search for a distance starts from it.
         """
 
 
@@ -104,10 +113,36 @@ class PlaneFamily(Protocol):
     """The methods of a family that :class:`PlaneMotion` calls."""
 
     def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> PreparedPlanes:
-        """Compute analysis and step of planes [n, H, W], starting at the coordinates ``state`` if there are any."""
+        """Compute analysis and step of planes [n, H, W], starting at the coordinates ``state`` if they are given."""
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
-        """Return the memory that rendering one frame of one plane takes."""
+        """Return the bytes that rendering one frame of one plane takes."""
 
     def prepared_bytes(self, dtype: torch.dtype) -> int:
-        """Return the memory that the result of :meth:`prepare_planes` takes for one plane."""
+        """Return the bytes that the result of :meth:`prepare_planes` takes for one plane."""
+
+
+class AnchorPlaneFamily(PlaneFamily, Protocol):
+    """The methods of a family that :class:`PlaneAnchor` calls.
+
+    ``analysis`` is what :meth:`analyze` returns; ``state`` the coordinates of the same planes, for each shape of
+    :meth:`coordinate_shapes` first phases, then log amplitudes, of those that move.
+    """
+
+    @property
+    def moves_phase(self) -> bool: ...
+
+    @property
+    def moves_amplitude(self) -> bool: ...
+
+    def coordinate_shapes(self) -> list[torch.Size]:
+        """Return the shapes of the coordinates of one plane."""
+
+    def analyze(self, image: Tensor) -> Any:
+        """Return the analysis of planes [n, H, W]."""
+
+    def step_from(self, analysis: Any, gradient: Tensor, state: Sequence[Tensor]) -> Any:
+        """Return the step of planes from the coordinates ``state``: PreparedPlanes with ``advance(b, a)``."""
+
+    def image_at(self, analysis: Any, state: Sequence[Tensor]) -> Tensor:
+        """Return the images [n, H, W] at the coordinates ``state``."""

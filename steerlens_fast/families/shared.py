@@ -1,4 +1,4 @@
-"""Functions shared by all families: checks of image and gradient, factors, planes, clipping."""
+"""Functions that all families share: checks of images, gradients and factors, planes of a batch, clipping."""
 
 from __future__ import annotations
 
@@ -13,26 +13,31 @@ from ..pyramid.spectra import real_images
 from .protocols import Bounds
 
 
-def check_pair(image: Tensor, gradient: Tensor, shape: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
-    """Check that image and gradient have one shape, dtype and device."""
+def check_image_and_gradient(
+    image: Tensor, gradient: Tensor, shape: tuple[int, int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return image and gradient [..., H, W] if they have the same shape, dtype and device; else raise an error.
+
+    ``shape`` is the (H, W) that they must have. Half precision is converted to float32.
+    """
     image, gradient = checks.check_image("image", image, shape), checks.check_image("gradient", gradient, shape)
     checks.check_same("gradient", gradient, "image", image)
     return image, gradient
 
 
 def factor_pair(factors: Factors, amplitude_factors: Factors | None, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return phase and amplitude factors of the planes of ``image``, both [F, 1] or both [F, N]."""
+    """Return phase and amplitude factors for the N planes of ``image``, both [F, 1] or both [F, N]."""
     b = factor_table("factors", factors, image)
     if amplitude_factors is None:
         return b, b
     a = factor_table("amplitude_factors", amplitude_factors, image)
     if a.shape[0] != b.shape[0]:
-        raise ValueError(f"amplitude_factors must have {len(b)} frames like factors, got {len(a)}")
+        raise ValueError(f"amplitude_factors must have {len(b)} frames, as many as factors, got {len(a)}")
     return torch.broadcast_tensors(b, a)
 
 
 def factors_of_planes(factors: Tensor, at: slice) -> Tensor:
-    """Return the factors [F, 1] or [F, n] of some of the planes."""
+    """Return the factors, [F, 1] or [F, n], of the n planes in the slice ``at``."""
     return factors if factors.shape[1] == 1 else factors[:, at]
 
 
@@ -42,7 +47,10 @@ def flatten_planes(t: Tensor) -> Tensor:
 
 
 def clip(frames: Tensor, bounds: Bounds) -> Tensor:
-    """Return frames real and clipped. They must be new tensors: clipped in place where no derivative is recorded."""
+    """Return the real parts of frames [..., H, W], clipped to ``bounds``.
+
+    ``frames`` must be a tensor that nothing else uses: it is clipped in place if no derivative is recorded.
+    """
     if frames.is_complex():
         frames = real_images(frames.flatten(0, -3)).unflatten(0, frames.shape[:-2])
     if bounds is None:

@@ -1,4 +1,4 @@
-"""``Bank.split`` and ``Bank.merge`` for autograd, forward mode and vmap: linear, and each the other's adjoint."""
+"""``Bank.split`` and ``Bank.merge`` for autograd, forward mode and vmap: linear maps, each the other's adjoint."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ class _Merge(torch.autograd.Function):
         grads: list[Tensor | None] = [None] * len(ctx.complex)
         if grad is not None and needed:
             for i, band in zip(needed, split(ctx.bank.subset(needed), grad)):
-                grads[i] = to_complex(band) if ctx.complex[i] else band.real if band.is_complex() else band
+                if ctx.complex[i]:
+                    grads[i] = to_complex(band)
+                else:
+                    grads[i] = band.real if band.is_complex() else band
         return None, *grads
 
     @staticmethod

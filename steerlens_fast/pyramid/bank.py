@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..ops.registration import opposite_i_powers
 from . import autograd, batches, masks
 from .backend import Backend, choose_backend
 from .filters import Geometry
@@ -37,7 +38,10 @@ __all__ = ["HIGHPASS", "KINDS", "LOWPASS", "Bank", "Part"]
 
 @dataclass(frozen=True)
 class Bank:
-    """A linear map between images [..., H, W] and bands [..., K, h, w], one tensor for each part. Hashable."""
+    """A linear map between images [..., H, W] and bands [..., K, h, w], one tensor for each part. Hashable.
+
+    ``kind`` is one of ``KINDS``; the table in the module's docstring says what each computes.
+    """
 
     geometry: Geometry
     kind: str
@@ -62,7 +66,7 @@ class Bank:
         return batches.merge(self, bands, backend)
 
     def subset(self, indices: Sequence[int]) -> Bank:
-        """Return the bank of some of the parts."""
+        """Return the bank of the parts with these indices."""
         return Bank(self.geometry, self.kind, tuple(self.parts[i] for i in indices))
 
     # --- The bands ---
@@ -71,9 +75,9 @@ class Bank:
     def paired(self) -> bool:
         """Whether two real bands are stored as one complex band.
 
-        A complex FFT of a pair costs less than two real ones: by a factor of 1.1 to 2.4 forward and 2 to 10 inverse,
-        as measured with torch on a CPU. Whole spectra also need no special case for DC and Nyquist. Both bands of a
-        pair belong to one plane, so planes never mix. The other banks read half spectra.
+        One complex FFT of a pair is faster than two real FFTs: 1.1 to 2.4 times forward and 2 to 10 times inverse, as
+        measured with torch on a CPU. Whole spectra also need no special case for DC and Nyquist. Both bands of a pair
+        belong to the same image plane, so planes never mix. Unpaired banks read half spectra.
         """
         return self.kind == "real"
 
@@ -82,7 +86,7 @@ class Bank:
         return not self.paired and is_oriented(part)
 
     def is_full(self, part: Part) -> bool:
-        """Return whether a part's spectra are stored in full, as those of complex bands and of pairs are."""
+        """Return whether a part's spectra have the full layout, as those of complex bands and of pairs have."""
         return self.paired or is_oriented(part)
 
     def band_shape(self, part: Part) -> tuple[int, int, int]:
@@ -90,7 +94,7 @@ class Bank:
         return band_shape(self.geometry, part)
 
     def plane_bytes(self, dtype: torch.dtype) -> int:
-        """Return the memory of one image plane in a pass: the spectra of all bands, plus the largest band itself."""
+        """Return the bytes that one image plane takes in a pass: the spectra of all bands and the largest band."""
         sizes = [math.prod(self.band_shape(p)) * (2 if self.is_complex(p) else 1) for p in self.parts]
         return dtype.itemsize * (sum(sizes) + max(sizes, default=0))
 
@@ -98,18 +102,18 @@ class Bank:
 
     @property
     def widths(self) -> list[int]:
-        """Each part's w."""
+        """The width w of each part's bands, in samples."""
         return [self.band_shape(p)[2] for p in self.parts]
 
     @property
     def split_i_powers(self) -> list[int]:
-        """The power of i that multiplies each part's bands in a split."""
-        return [-self.geometry.order % 4 if is_oriented(p) else 0 for p in self.parts]
+        """The power of i, 0 to 3, that multiplies each part's bands in a split."""
+        return [self.geometry.analysis_i_power if is_oriented(p) else 0 for p in self.parts]
 
     @property
     def merge_i_powers(self) -> list[int]:
-        """The power of i that multiplies each part's bands in a merge."""
-        return [-power % 4 for power in self.split_i_powers]
+        """The power of i, 0 to 3, that multiplies each part's bands in a merge."""
+        return opposite_i_powers(self.split_i_powers)
 
     @property
     def forms(self) -> list[str]:
@@ -117,16 +121,19 @@ class Bank:
         return ["complex" if self.is_complex(p) else "real" for p in self.parts]
 
     def masks(self, like: Tensor, merging: bool) -> list[Tensor]:
-        """Return the masks on ``like``'s device, in its precision."""
+        """Return each part's masks for ``split_bands``, or if ``merging`` for ``merge_bands``.
+
+        [K, h, w], but [1, h, w//2+1] for residuals of unpaired banks; on the device and in the precision of ``like``.
+        """
         options = self.kind, self.parts, merging, str(like.device), like.dtype
         if torch.compiler.is_compiling():
             return list(masks.constant_masks(self.geometry.constants, *options))
         return list(masks.cached_masks(self.geometry, *options))
 
     def residual_mask(self, like: Tensor) -> Tensor:
-        """Return the share of each frequency that is in none of these bands, divided by H W.
+        """Return the share of each frequency's energy that is in none of these bands, divided by H W.
 
-        [1, H, W] if bands are paired, else [1, H, W//2+1].
+        [1, H, W] if bands are paired, else [1, H, W//2+1]; on the device and in the precision of ``like``.
         """
         options = self.parts, self.paired, str(like.device), ops.real_dtype(like.dtype)
         if torch.compiler.is_compiling():
@@ -134,7 +141,7 @@ class Bank:
         return masks.cached_residual_mask(self.geometry, *options)
 
     def squared_response(self, like: Tensor) -> Tensor:
-        """Return the sum of the bands' squared filters: [H, W//2+1] in [0, 1]."""
+        """Return the sum of the bands' squared filters, in [0, 1]: [H, W//2+1], on the device of ``like``."""
         options = self.parts, str(like.device), ops.real_dtype(like.dtype)
         if torch.compiler.is_compiling():
             return masks.constant_squared_response(self.geometry.constants, *options)[0]

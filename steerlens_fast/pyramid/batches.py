@@ -15,7 +15,7 @@ from .spectra import (
     merge_spectra,
     real_images,
     split_image,
-    split_spectra,
+    split_into_band_spectra,
     to_band,
     to_complex,
 )
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def split(bank: Bank, image: Tensor, backend: Backend) -> tuple[Tensor, ...]:
     """Split images into bands [..., K, h, w], one tensor for each part."""
-    planes, lead = _flat(image, 2), image.shape[:-2]
+    planes, lead = _flatten_leading(image, 2), image.shape[:-2]
     if backend is Backend.PLANE_OPS:
         return tuple(band.view(*lead, *band.shape[1:]) for band in bank.split_planes(planes))
     plane_bytes = bank.plane_bytes(image.dtype)
@@ -35,44 +35,45 @@ def split(bank: Bank, image: Tensor, backend: Backend) -> tuple[Tensor, ...]:
         return tuple(split_in_one_pass(bank, image))
     out = _new_bands(bank, len(planes), image)
     for at in slices:
-        for whole, (part, spectra) in zip(out, split_spectra(bank, image_spectrum(bank, planes[at]))):
-            _store_bands(bank, part, spectra, whole[at])
+        for band, (part, spectra) in zip(out, split_into_band_spectra(bank, image_spectrum(bank, planes[at]))):
+            _store_bands(bank, part, spectra, band[at])
     return tuple(band.view(*lead, *band.shape[1:]) for band in out)
 
 
 def merge(bank: Bank, bands: Sequence[Tensor], backend: Backend) -> Tensor:
     """Merge bands [..., K, h, w] into images."""
-    planes = [_flat(band, 3) for band in bands]
+    flat_bands = [_flatten_leading(band, 3) for band in bands]
     dtype, lead = bands[0].real.dtype, bands[0].shape[:-3]
     if backend is Backend.PLANE_OPS and _forms_match(bank, bands):
-        stored = [to_complex(band) if bank.is_complex(part) else band for part, band in zip(bank.parts, planes)]
+        stored = [to_complex(band) if bank.is_complex(part) else band for part, band in zip(bank.parts, flat_bands)]
         return bank.merge_planes(stored).view(*lead, *bank.geometry.shape)
-    slices = chunks(len(planes[0]), bank.plane_bytes(dtype), bands[0].device)
+    count = len(flat_bands[0])
+    slices = chunks(count, bank.plane_bytes(dtype), bands[0].device)
     if len(slices) == 1:
         return merge_in_one_pass(bank, bands)
-    out = new_output((len(planes[0]), *bank.geometry.shape), dtype, bands[0].device)
+    out = new_output((count, *bank.geometry.shape), dtype, bands[0].device)
     for at in slices:
-        store(out[at], merge_spectra(bank, band_spectra(bank, (band[at] for band in planes))))
+        store(out[at], merge_spectra(bank, band_spectra(bank, (band[at] for band in flat_bands))))
     return out.view(*lead, *bank.geometry.shape)
 
 
 def split_in_one_pass(bank: Bank, image: Tensor) -> list[Tensor]:
-    """Split images by torch.fft, all at once."""
+    """Split images into bands by torch.fft, all planes at once."""
     lead = image.shape[:-2]
-    bands = split_image(bank, _flat(image, 2))
+    bands = split_image(bank, _flatten_leading(image, 2))
     return [band.reshape(*lead, *band.shape[1:]) for band in bands]
 
 
 def merge_in_one_pass(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
-    """Merge bands by torch.fft, all at once."""
+    """Merge bands into images by torch.fft, all planes at once."""
     lead = bands[0].shape[:-3]
-    image = real_images(merge_spectra(bank, band_spectra(bank, [_flat(b, 3) for b in bands])))
+    image = real_images(merge_spectra(bank, band_spectra(bank, [_flatten_leading(b, 3) for b in bands])))
     return image.reshape(*lead, *image.shape[1:])
 
 
-def _flat(t: Tensor, dims: int) -> Tensor:
-    """Return [..., *last] as [N, *last], with ``dims`` last dimensions."""
-    return t.reshape(-1 if t.numel() else t.shape[:-dims].numel(), *t.shape[-dims:])
+def _flatten_leading(t: Tensor, kept: int) -> Tensor:
+    """Return ``t`` with all dimensions but the last ``kept`` flattened to one; also where their product is 0."""
+    return t.reshape(-1 if t.numel() else t.shape[:-kept].numel(), *t.shape[-kept:])
 
 
 def _new_bands(bank: Bank, count: int, image: Tensor) -> list[Tensor]:
@@ -80,17 +81,20 @@ def _new_bands(bank: Bank, count: int, image: Tensor) -> list[Tensor]:
     return [new_output((count, *bank.band_shape(p)), t, image.device) for p, t in zip(bank.parts, dtypes)]
 
 
-def _store_bands(bank: Bank, part: Part, spectra: Tensor, whole: Tensor) -> None:
-    """Write the bands of ``spectra`` to ``whole`` [n, K, h, w], for a large image a few orientations at a time."""
+def _store_bands(bank: Bank, part: Part, spectra: Tensor, out: Tensor) -> None:
+    """Write the bands with these spectra to ``out`` [n, K, h, w]; for large images, a few orientations at a time."""
     K, h, w = bank.band_shape(part)
     if bank.paired:
-        store(whole, to_band(bank, part, spectra))
+        store(out, to_band(bank, part, spectra))
         return
-    spectra, whole = spectra.flatten(0, 1), whole.flatten(0, 1)
-    for at in chunks(len(spectra), h * w * whole.itemsize, whole.device):
-        store(whole[at], to_band(bank, part, spectra[at]))
+    spectra, out = spectra.flatten(0, 1), out.flatten(0, 1)
+    for at in chunks(len(spectra), h * w * out.itemsize, out.device):
+        store(out[at], to_band(bank, part, spectra[at]))
 
 
 def _forms_match(bank: Bank, bands: Sequence[Tensor]) -> bool:
-    """Return whether the plane op takes these bands: False if a non-real bank gets a complex band for a residual."""
+    """Return whether the op on whole planes takes these bands: not if a part that must be real is complex.
+
+    A paired bank takes both, since it reads only real parts.
+    """
     return bank.paired or all(bank.is_complex(part) or not band.is_complex() for part, band in zip(bank.parts, bands))

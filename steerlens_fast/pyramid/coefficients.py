@@ -1,4 +1,4 @@
-"""The coefficients of a pyramid: a small, immutable, pytree-registered container."""
+"""``Coefficients``: a small, immutable container, registered as a pytree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Coefficients:
     ----------
     highpass : Tensor [..., H, W], real, or None
     bands : tuple of (Tensor [..., K, h_s, w_s], complex, or None)
-        Scale 0 is the finest.
+        One entry for each scale s = 0 ... J - 1; 0 is the finest. h_s = ceil(H / 2^s), w_s = ceil(W / 2^s).
     lowpass : Tensor [..., h_J, w_J], real, or None
 
     Examples
@@ -51,7 +51,7 @@ class Coefficients:
         return Coefficients(on(self.highpass), tuple(map(on, self.bands)), on(self.lowpass))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
-        """Apply ``function`` to all oriented bands; the residuals stay."""
+        """Apply ``function`` to all oriented bands; the residuals stay unchanged."""
         return replace(self, bands=tuple(None if b is None else function(b) for b in self.bands))
 
     def to(self, *args: Any, **kwargs: Any) -> Coefficients:
@@ -59,11 +59,11 @@ class Coefficients:
         return self.apply(lambda t: t.to(*_complex_args(t, args), **_complex_kwargs(t, kwargs)))
 
     def clone(self) -> Coefficients:
-        """Return a copy that shares no memory."""
+        """Return a copy that shares no memory with these coefficients."""
         return self.apply(torch.clone)
 
     def detach(self) -> Coefficients:
-        """Return the coefficients detached from autograd; they share memory."""
+        """Return the same coefficients detached from autograd; the tensors share memory."""
         return self.apply(torch.detach)
 
     def __add__(self, other: Coefficients) -> Coefficients:
@@ -78,13 +78,13 @@ class Coefficients:
     __rmul__ = __mul__
 
     def to_plenoptic(self) -> OrderedDict:
-        """Return plenoptic's ordered dictionary ("residual_highpass", 0, 1, ..., "residual_lowpass"); no copy."""
+        """Return the tensors in plenoptic's dictionary: "residual_highpass", 0, 1, ..., "residual_lowpass"; no copy."""
         named = [("residual_highpass", self.highpass), *enumerate(self.bands), ("residual_lowpass", self.lowpass)]
         return OrderedDict((key, t) for key, t in named if t is not None)
 
     @staticmethod
     def from_plenoptic(coefficients: dict) -> Coefficients:
-        """Return coefficients from :meth:`to_plenoptic`; no copy."""
+        """Return coefficients from plenoptic's dictionary, as :meth:`to_plenoptic` returns it; no copy."""
         scales = [key for key in coefficients if is_int(key)]
         bands = tuple(coefficients.get(s) for s in range(max(scales, default=-1) + 1))
         return Coefficients(coefficients.get("residual_highpass"), bands, coefficients.get("residual_lowpass"))
@@ -92,8 +92,8 @@ class Coefficients:
     def __repr__(self) -> str:
         shape = lambda t: "None" if t is None else str(list(t.shape))
         bands = ", ".join(map(shape, self.bands)) + ("," if len(self.bands) == 1 else "")
-        any_ = next(iter(self.tensors()), None)
-        kind = "" if any_ is None else f", {str(any_.real.dtype).removeprefix('torch.')}, {any_.device}"
+        first = next(iter(self.tensors()), None)
+        kind = "" if first is None else f", {str(first.real.dtype).removeprefix('torch.')}, {first.device}"
         return f"Coefficients(highpass={shape(self.highpass)}, bands=({bands}), lowpass={shape(self.lowpass)}{kind})"
 
 
@@ -103,7 +103,7 @@ def _pairwise(function: Callable, a: Coefficients, b: Coefficients) -> Coefficie
         raise TypeError(f"other must be Coefficients, got {type(b).__name__}")
     parts = [(a.highpass, b.highpass), *zip(a.bands, b.bands), (a.lowpass, b.lowpass)]
     if len(a.bands) != len(b.bands) or any((x is None) != (y is None) for x, y in parts):
-        raise ValueError(f"other must have the same parts: {a} against {b}")
+        raise ValueError(f"other must have the same parts as {a}, got {b}")
     high, *bands, low = [None if x is None else function(x, y) for x, y in parts]
     return Coefficients(high, tuple(bands), low)
 

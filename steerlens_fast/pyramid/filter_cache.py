@@ -19,10 +19,11 @@ class _Group:
     """The cached filters of one geometry."""
 
     def __init__(self):
-        self.filters: dict[Hashable, object] = {}  # as the ops read them: a tensor or a tuple of tensors
-        self.originals: dict[Hashable, object] = {}  # in float64: the filters are computed from these
-        self.captured = False  # by a CUDA graph, which reads them at each replay
-        self.streams: set[tuple] = set()  # CUDA streams that read the filters, by key and device
+        # Values are tensors or tuples of tensors.
+        self.filters: dict[Hashable, object] = {}  # as the ops take them
+        self.originals: dict[Hashable, object] = {}  # in float64, from which the filters are computed
+        self.captured = False  # whether a CUDA graph reads the filters at each replay
+        self.streams: set[tuple] = set()  # (key, device, CUDA stream) of all reads so far
 
     def bytes(self) -> int:
         values = [*self.filters.values(), *self.originals.values()]
@@ -45,7 +46,11 @@ class FilterCache:
         self._lock = threading.Lock()
 
     def get(self, geometry: Hashable, key: Hashable, make: Callable[[], object], original: bool = False):
-        """Return the cached value of this geometry and key, from ``make`` if new: a tensor or a tuple of tensors."""
+        """Return the cached value of this geometry and key; if there is none, call ``make`` and cache the result.
+
+        A value is a tensor or a tuple of tensors. ``original`` marks float64 filters that others are computed from:
+        they are freed first.
+        """
         group = self._groups.get(geometry)
         if group is not None:
             value = (group.originals if original else group.filters).get(key)
@@ -53,7 +58,7 @@ class FilterCache:
                 if group is not self._latest:
                     self._use(geometry, group)
                 return _record_stream(group, key, value)
-        value = outside_modes(make)  # an ordinary tensor, even if first used under a tracer or in inference mode
+        value = outside_modes(make)  # ordinary tensors, even under a tracer or in inference mode
         with self._lock:
             group = self._groups.setdefault(geometry, _Group())
             value = (group.originals if original else group.filters).setdefault(key, value)
@@ -62,7 +67,7 @@ class FilterCache:
         return _record_stream(group, key, value)
 
     def keep_for_graph(self, geometry: Hashable) -> None:
-        """Never evict this geometry: a CUDA graph that is being captured reads its filters."""
+        """Exclude this geometry from eviction, since a CUDA graph that is being captured reads its filters."""
         group = self._groups.get(geometry)
         if group is not None:
             group.captured = True
@@ -106,10 +111,10 @@ class FilterCache:
 
 
 def _record_stream(group: _Group, key: Hashable, value):
-    """Tell torch's allocator that the current stream reads these filters, and return them.
+    """Record in torch's CUDA allocator that the current stream reads these filters, and return them.
 
-    The allocator reuses freed memory only after that stream has finished with it. An eviction thus waits for nothing.
-    The allocator defers its events while any thread captures a CUDA graph.
+    The allocator then reuses their memory only after the stream has finished reading, so the cache may evict them
+    without waiting. While any thread captures a CUDA graph, the allocator postpones the events that it does this by.
     """
     filters = value if isinstance(value, tuple) else (value,)
     if not filters or not filters[0].is_cuda:
@@ -128,17 +133,17 @@ CACHE = FilterCache(DEFAULT_LIMIT)
 
 
 def set_filter_cache_limit(limit: int) -> int:
-    """Set the limit of the memory that cached filters take, over all devices; return the previous limit.
+    """Limit the memory that cached filters take on all devices together; return the previous limit.
 
     Filters are built when a pyramid of a geometry (image size, height, order ...) is first used, and cached for the
-    next call and for all pyramids of that geometry. Beyond the limit the filters of the least recently used geometries
-    are freed, but never those of the most recent one, nor those that a captured CUDA graph reads.
+    next call and for all pyramids of that geometry. When the limit is exceeded, the filters of the least recently used
+    geometries are freed, but never those of the latest geometry, nor those that a captured CUDA graph reads.
 
     Parameters
     ----------
     limit : int
-        Bytes, at least 0; 256 MiB (268435456) unless set. A geometry of 224 x 224 pixels takes 2 to 8 MiB, one of
-        1024 x 1024 takes 30 to 100 MiB, depending on what it is used for.
+        Bytes, at least 0; initially 256 MiB (268435456). A geometry of 224 x 224 pixels takes 2 to 8 MiB, one of
+        1024 x 1024 takes 30 to 100 MiB, depending on the operations that are used.
 
     Returns
     -------
@@ -164,7 +169,7 @@ def set_filter_cache_limit(limit: int) -> int:
 
 
 def filter_cache_bytes() -> int:
-    """Return the memory that cached filters take, in bytes, over all devices.
+    """Return the memory that cached filters take on all devices together, in bytes.
 
     Examples
     --------
@@ -181,8 +186,8 @@ def filter_cache_bytes() -> int:
 def clear_filter_cache() -> None:
     """Free all cached filters; pyramids rebuild theirs when they are next used.
 
-    Filters that are referenced elsewhere stay: by compiled functions, exported programs and autograd graphs. CUDA
-    graphs do not reference what they read: capture them again. On a GPU the memory returns to torch's allocator
+    Filters that compiled functions, exported programs or autograd graphs reference stay in memory. CUDA graphs hold no
+    references to the filters that they read, so capture them again. On a GPU the memory returns to torch's allocator
     (``torch.cuda.empty_cache`` returns it to the device).
 
     Examples

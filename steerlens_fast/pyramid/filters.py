@@ -1,6 +1,8 @@
 """The pyramid's geometry and filters: sizes, masks and their symmetries, in float64.
 
-Frequencies are those of ``fftfreq``; ``r = 1`` is Nyquist. For order ``n`` and ``K`` orientations::
+``fx`` and ``fy`` are twice the frequencies of ``fftfreq``, so Nyquist is 1; ``r = hypot(fx, fy)``,
+``theta = atan2(fy, fx)``. For scales ``s = 0 ... J - 1`` from fine to coarse, radial filters with transitions of
+``width`` octaves, order ``n`` and ``K`` orientations ``k``::
 
     high_s(r) = sin(pi/2 t_s)    low_s(r) = cos(pi/2 t_s)    t_s = clamp((log2 r + s + width) / width, 0, 1)
     a_k(theta) = sqrt(C) cos(theta - pi k / K)^n             C   = 2^(2n) (n!)^2 / (K (2n)!)
@@ -50,14 +52,19 @@ class Geometry:
     def constants(self) -> tuple:
         """The arguments of :func:`geometry_of`, as constants for ``torch.compile``.
 
-        ``torch.compile(dynamic=True)`` makes symbols of ints and floats. ``index`` turns a symbol into an int again;
+        ``torch.compile(dynamic=True)`` replaces ints and floats by symbols. ``index`` turns a symbol into an int again;
         there is no such function for floats, so the transition width is passed as text.
         """
         sizes = [index(n) for n in (*self.shape, self.num_scales, self.order, self.orientations)]
         return *sizes, self.transition_width_text, self.tight_frame, self.downsample
 
+    @property
+    def analysis_i_power(self) -> int:
+        """Power of i, 0 to 3, that the analysis multiplies oriented bands by: (-i)^order."""
+        return -self.order % 4
+
     def band_shape(self, scale: int) -> tuple[int, int]:
-        """Return the samples (h, w) of a band at ``scale``; ``scale = num_scales`` is the low-pass residual."""
+        """Return the samples (h, w) of the bands of ``scale``; ``scale = num_scales`` is the low-pass residual."""
         h, w = self.shape
         for _ in range(scale if self.downsample else 0):
             h, w = -(-h // 2), -(-w // 2)
@@ -67,7 +74,7 @@ class Geometry:
 def geometry_of(
     H: int, W: int, num_scales: int, order: int, orientations: int, transition_width: str, *options: bool
 ) -> Geometry:
-    """Return the geometry of :attr:`Geometry.constants`."""
+    """Return the geometry with these :attr:`Geometry.constants`."""
     return Geometry((H, W), num_scales, order, orientations, float(transition_width), *options)
 
 
@@ -89,12 +96,12 @@ def _transition(log_radius: Tensor, scale: int, width: float) -> Tensor:
 
 
 def high(log_radius: Tensor, scale: int, width: float) -> Tensor:
-    """Return the radial high-pass of ``scale``; exactly 0 where its partner :func:`low` is 1."""
+    """Return the radial high-pass filter of ``scale``; exactly 0 where :func:`low` of the same scale is 1."""
     return torch.sin(math.pi / 2 * _transition(log_radius, scale, width))
 
 
 def low(log_radius: Tensor, scale: int, width: float) -> Tensor:
-    """Return the radial low-pass of ``scale``; written as a sine, so that it is exactly 0 from r = 2^-scale on."""
+    """Return the radial low-pass filter of ``scale``; a sine, not a cosine, makes it exactly 0 from r = 2^-scale on."""
     return torch.sin(math.pi / 2 * (1.0 - _transition(log_radius, scale, width)))
 
 
@@ -107,16 +114,17 @@ def low_product(log_radius: Tensor, scales: int, width: float) -> Tensor:
 
 
 def direction_cosines(angle: Tensor, orientations: int) -> tuple[Tensor, Tensor]:
-    """Return cos(theta - pi k / K), [K, h, w], and its analytic weight: 2 where it is positive, 0 where negative.
+    """Return cos(theta - pi k / K) and the analytic weight, both [K, h, w].
 
-    The line cos = 0 matters at order 0 only. Half of the line counts as positive, so that exactly one of two opposite
-    frequencies does: this keeps the real part, the energy and the adjoint exact there too.
+    The weight is 2 where the cosine is positive and 0 where it is negative. The line where it is 0 matters at order 0
+    only. One half of the line counts as positive, so that exactly one of two opposite frequencies does: real part,
+    energy and adjoint then are exact there, too.
     """
     offset = (
         angle - math.pi * torch.arange(orientations, dtype=torch.float64, device="cpu")[:, None, None] / orientations
     )
     cosine = torch.cos(offset)
-    on_line = cosine.abs() < 1e-13  # zero but for rounding
+    on_line = cosine.abs() < 1e-13  # zero, apart from rounding
     weight = torch.where(on_line, 1.0 + torch.sign(torch.sin(offset)), 1.0 + torch.sign(cosine))
     return torch.where(on_line, torch.zeros_like(cosine), cosine), weight
 
@@ -141,12 +149,15 @@ def _make_band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
 
 
 def band_filter(geometry: Geometry, scale: int) -> Tensor:
-    """Return ``B_sk`` of one scale on its low-frequency block, [K, h, w], two-sided; 0 at DC and on Nyquist."""
+    """Return ``B_sk`` of scale s = ``scale`` for all k on its low-frequency block, [K, h, w]; 0 at DC and Nyquist.
+
+    Two-sided: a band contains both of two opposite frequencies, as for a real kernel.
+    """
     return _band_filter(geometry, scale)[0]
 
 
 def analytic_weight(geometry: Geometry, scale: int) -> Tensor:
-    """Return the factor that makes a band analytic: 2 where cos(theta - pi k / K) is positive, 0 where negative."""
+    """Return the factor [K, h, w] that makes bands analytic: 2 where cos(theta - pi k / K) > 0, 0 where it is < 0."""
     return _band_filter(geometry, scale)[1]
 
 
@@ -167,11 +178,10 @@ def _make_lowpass_filter(geometry: Geometry) -> Tensor:
 
 
 def scaling(geometry: Geometry, scale: int) -> float:
-    """Return a coefficient's ratio to that of the plain pyramid (downsampled, not tight).
+    """Return the factor of a scale's coefficients relative to the default pyramid (downsampled, not a tight frame).
 
-    ``scale = num_scales`` is the low-pass residual.
-
-    At full size, plenoptic's bands double per scale unless the frame is tight.
+    ``scale = num_scales`` is the low-pass residual. Without downsampling, coefficients double at each scale, as
+    plenoptic's do, unless the frame is tight.
     """
     if not geometry.tight_frame:
         return 1.0 if geometry.downsample else 2.0**scale

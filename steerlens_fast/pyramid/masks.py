@@ -1,6 +1,6 @@
-"""The parts of a bank, and the mask of each: the filters of :mod:`.filters` with every constant of the transform.
+"""The parts of a bank and their masks: the filters of :mod:`.filters` times all constants of the transform.
 
-Masks are made in float64, converted to the precision and the device of the data, and kept in the filter cache.
+Masks are computed in float64, converted to the precision and the device of the data, and cached.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def band_shape(geometry: Geometry, part: Part) -> tuple[int, int, int]:
 
 
 def full_mask(geometry: Geometry, kind: str, part: Part) -> Tensor:
-    """Return a part's mask in the full layout, [K, h, w] float64."""
+    """Return the masks of a part's bands in the full layout, [K, h, w] float64."""
     analysis = kind == "analysis"
     _, h, w = band_shape(geometry, part)
-    samples = h * w if analysis else math.prod(geometry.shape)
+    samples = h * w if analysis else math.prod(geometry.shape)  # 1 / samples normalises the inverse FFT
     if part.name == HIGHPASS:
         return filters.highpass_filter(geometry)[None] / samples
     scale = geometry.num_scales if part.name == LOWPASS else part.name
@@ -60,12 +60,17 @@ def full_mask(geometry: Geometry, kind: str, part: Part) -> Tensor:
         return filters.lowpass_filter(geometry)[None] * factor
     mask = filters.band_filter(geometry, scale) * factor
     if kind != "real":
-        mask = mask * filters.analytic_weight(geometry, scale) / (1 if analysis else 2)
+        mask = mask * filters.analytic_weight(geometry, scale)
+    if kind == "adjoint":
+        mask = mask / 2  # the analysis has already doubled the positive frequencies
     return mask if part.orientations is None else mask[list(part.orientations)]
 
 
 def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
-    """Return the share of each frequency that the oriented ``parts`` lack, divided by H W: [1, H, W] float64."""
+    """Return the share of each frequency's energy that is in none of the oriented ``parts``, divided by H W.
+
+    [1, H, W] float64.
+    """
     H, W = geometry.shape
     residual = torch.ones(H, W, dtype=torch.float64, device="cpu")
     for scale, orientations in parts:
@@ -77,7 +82,7 @@ def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
 
 
 def _halve_reflected(mask: Tensor, w: int, W: int) -> Tensor:
-    """Halve what a merge into a half spectrum counts twice: irfft2 mirrors all columns but DC and Nyquist."""
+    """Halve the columns that irfft2 mirrors, all but DC and Nyquist: merging into a half spectrum counts them twice."""
     weight = torch.full((w,), 0.5, dtype=mask.dtype, device="cpu")
     weight[0] = 1.0
     if w == W and W % 2 == 0:
@@ -91,9 +96,9 @@ def _halve_reflected(mask: Tensor, w: int, W: int) -> Tensor:
 def cached_masks(
     geometry: Geometry, kind: str, parts: tuple[Part, ...], merging: bool, device: str, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """Return the masks of ``parts`` for ``split_bands``, or with ``merging`` for ``merge_bands``.
+    """Return the masks of ``parts`` for ``split_bands``, or if ``merging`` for ``merge_bands``.
 
-    Each part has an entry of its own in the cache, which subsets of the scales share.
+    Each part also has its own entry in the cache, so banks with some of the same parts share them.
     """
 
     def of_part(part: Part) -> Tensor:
@@ -107,7 +112,7 @@ def cached_masks(
 
 def _make_mask(geometry: Geometry, kind: str, part: Part, reflected: bool, device: str, dtype: torch.dtype) -> Tensor:
     mask, (_, _, w) = full_mask(geometry, kind, part), band_shape(geometry, part)
-    if kind != "real" and not is_oriented(part):
+    if kind != "real" and not is_oriented(part):  # a residual is real: half layout
         mask = mask[..., : w // 2 + 1]
     elif reflected:
         mask = _halve_reflected(mask, w, geometry.shape[1])
@@ -127,7 +132,7 @@ def cached_residual_mask(
 
 
 def cached_squared_response(geometry: Geometry, parts: tuple[Part, ...], device: str, dtype: torch.dtype) -> Tensor:
-    """Return the sum of the squared filters of ``parts``, [H, W//2+1] in [0, 1]."""
+    """Return the sum of the squared filters of ``parts``, in [0, 1]: [H, W//2+1]."""
     samples = math.prod(geometry.shape)
 
     def make() -> Tensor:
@@ -163,25 +168,25 @@ def _cached(geometry: Geometry, key: tuple, make: Callable, device: str = "cpu")
     return value
 
 
-# --- Masks as torch.compile constants ---
+# --- Masks as constants of torch.compile ---
 
-# The Geometry may be created during tracing, so it is passed as plain values.
+# The Geometry may be created during tracing, so it is passed as plain values: see Geometry.constants.
 
 
 @constant_when_traced
 def constant_masks(geometry: tuple, kind: str, parts: tuple[Part, ...], *options) -> tuple[Tensor, ...]:
-    """Return :func:`cached_masks` of a geometry given as :attr:`Geometry.constants`."""
+    """Return the result of :func:`cached_masks`."""
     masks = cached_masks(filters.geometry_of(*geometry), kind, parts, *options)
     return tuple(map(with_static_sizes, masks))
 
 
 @constant_when_traced
 def constant_residual_mask(geometry: tuple, parts: tuple[Part, ...], *options) -> tuple[Tensor]:
-    """Return :func:`cached_residual_mask` likewise, in a tuple."""
+    """Return the result of :func:`cached_residual_mask` in a tuple of one."""
     return (with_static_sizes(cached_residual_mask(filters.geometry_of(*geometry), parts, *options)),)
 
 
 @constant_when_traced
 def constant_squared_response(geometry: tuple, parts: tuple[Part, ...], *options) -> tuple[Tensor]:
-    """Return :func:`cached_squared_response` likewise, in a tuple."""
+    """Return the result of :func:`cached_squared_response` in a tuple of one."""
     return (with_static_sizes(cached_squared_response(filters.geometry_of(*geometry), parts, *options)),)

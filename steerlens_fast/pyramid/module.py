@@ -26,25 +26,26 @@ class SteerablePyramid(nn.Module):
     image_shape : (int, int)
         (H, W) in pixels, each at least 8: the smallest size with room for one scale.
     height : int or "auto"
-        Number of scales J, one octave each: 1 to ``floor(log2(min(H, W))) - 2``, which "auto" takes. Named as in
+        Number of scales J, one octave each. "auto" is the maximum, ``floor(log2(min(H, W))) - 2``. Named as in
         plenoptic; not the image's height.
     order : int
         Order n of the angular filter cos^n, 0 to 15. The kernels are n-th directional derivatives.
     orientations : int, optional
-        K, at least ``order + 1`` (the default). Orientation k points along ``pi k / K`` radians: 0 is a frequency along
-        +x (a vertical edge), ``pi / 2`` one along +y (downwards).
+        Number of orientations K, at least ``order + 1`` (the default). Orientation k is the direction ``pi k / K``
+        (radians) of the frequency: 0 is along +x (a vertical edge), ``pi / 2`` along +y (downwards).
     width : float
-        Transition of the radial filters in octaves, above 0. 1 is plenoptic's and the usual one. Named as in plenoptic;
+        Width of the radial filters' transition in octaves, above 0; usually 1, as in plenoptic. Named as in plenoptic;
         not the image's width.
     tight_frame : bool
-        Scale the coefficients so that their energy is the image's (Parseval), as plenoptic's ``tight_frame=True``.
-        False is the convention of matlabPyrTools: bands have the amplitude of the filtered, subsampled image.
+        If True, scale the coefficients so that their energy equals the image's (Parseval), as in plenoptic. If False,
+        bands have the amplitudes of the filtered, subsampled image, as in matlabPyrTools.
     synthesis : {"real", "adjoint"}
-        The inverse that :meth:`synthesize` computes. Both invert the analysis; they differ for edited coefficients.
-        "real" reads only Re(c), as plenoptic and matlabPyrTools do; "adjoint" reads Re(c) and Im(c), through the
-        analytic filters.
+        How :meth:`synthesize` inverts the analysis: from Re(c) only ("real"), as plenoptic and matlabPyrTools do, or
+        from Re(c) and Im(c) through the analytic filters ("adjoint"). Both are exact; results differ for edited
+        coefficients.
     downsample : bool
-        False keeps every band at H x W (as plenoptic does; amplitudes then double per scale unless ``tight_frame``).
+        If False, every band has H x W samples. As in plenoptic, amplitudes then double at each scale, unless
+        ``tight_frame`` is True.
 
     Raises
     ------
@@ -120,9 +121,8 @@ class SteerablePyramid(nn.Module):
     def extra_repr(self) -> str:
         g = self.geometry
         options = f"width={g.transition_width}, tight_frame={g.tight_frame}, downsample={g.downsample}"
-        return f"{g.shape}, height={g.num_scales}, order={g.order}, orientations={g.orientations}, {options}, " + (
-            f"synthesis={self.synthesis!r}"
-        )
+        counts = f"height={g.num_scales}, order={g.order}, orientations={g.orientations}"
+        return f"{g.shape}, {counts}, {options}, synthesis={self.synthesis!r}"
 
     def forward(self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True) -> Coefficients:
         """Decompose images: the same as :meth:`analyze`."""
@@ -134,17 +134,18 @@ class SteerablePyramid(nn.Module):
         Parameters
         ----------
         image : Tensor [..., H, W], float32 or float64
-            Any leading dimensions. float16 and bfloat16 are computed, and returned, in float32.
+            Any leading dimensions. float16 and bfloat16 are converted to float32.
         scales : sequence of int, optional
-            Only these scales (0 is the finest); the others are None in the result. Nothing is computed for them.
+            Scales to compute (0 is the finest), by default all; the others are None in the result.
         residuals : bool
             Whether to compute the high-pass and low-pass residuals.
 
         Returns
         -------
         Coefficients
-            ``bands[s]`` is [..., K, h_s, w_s] complex with h_s = ceil(H / 2^s). Its amplitude is the local contrast
-            along orientation k, its phase moves by ``-omega d`` radians when the image moves by d.
+            ``bands[s]`` is [..., K, h_s, w_s] complex with h_s = ceil(H / 2^s), w_s = ceil(W / 2^s). The amplitude is
+            the local contrast in orientation k. If the image moves by d pixels along that orientation, the phase of a
+            component of frequency omega (radians per pixel) changes by ``-omega d``.
 
         Raises
         ------
@@ -181,13 +182,13 @@ class SteerablePyramid(nn.Module):
             As :meth:`analyze` returns them; parts that are None contribute nothing. With ``synthesis="real"`` the bands
             may also be real tensors.
         scales, orientations : sequence of int, optional
-            Only these contribute.
+            Scales and orientations that contribute, by default all.
         residuals : bool
             Whether the residuals contribute.
 
         Returns
         -------
-        Tensor [..., H, W], real
+        Tensor [..., H, W], float32 or float64
 
         Raises
         ------
@@ -222,16 +223,23 @@ class SteerablePyramid(nn.Module):
         ----------
         coefficients : Coefficients
         angle : float or 0-D Tensor
-            Orientation in radians; ``pi k / K`` returns Re of band k, and ``angle + pi`` (-1)^n times it.
+            Orientation in radians. At ``pi k / K`` the result is the real part of band k; at ``angle + pi`` it is
+            (-1)^n times that at ``angle``.
 
         Returns
         -------
         tuple of Tensor [..., h_s, w_s], real
-            One for each scale.
+            One for each scale; None where the coefficients are.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If coefficients have the wrong shape, dtype or device.
 
         Notes
         -----
-        Freeman & Adelson (1991). With K > n + 1 the basis is redundant; the weights of least norm are used.
+        The method of Freeman & Adelson (1991). With K > n + 1 the basis is redundant, and the weights with the smallest
+        norm are used.
 
         Examples
         --------
@@ -249,6 +257,11 @@ class SteerablePyramid(nn.Module):
 
     def pack(self, coefficients: Coefficients) -> Tensor:
         """Return all coefficients as one real tensor [..., M]: high-pass, bands (re, im interleaved), low-pass.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a part is None, or has the wrong shape, dtype or device.
 
         Examples
         --------
@@ -269,7 +282,13 @@ class SteerablePyramid(nn.Module):
         return torch.cat([flat(parts[name]) for name in order], -1)
 
     def unpack(self, packed: Tensor) -> Coefficients:
-        """Return the coefficients of :meth:`pack`; ValueError if the length is wrong."""
+        """Return the coefficients that :meth:`pack` packed into a real tensor [..., M].
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the tensor is not real, or its last dimension has the wrong length.
+        """
         shapes: list[tuple[int, ...]] = [self.image_shape]
         shapes += [(self.orientations, *self.geometry.band_shape(s), 2) for s in range(self.height)]
         shapes += [self.geometry.band_shape(self.height)]
@@ -292,7 +311,7 @@ class SteerablePyramid(nn.Module):
         return tuple(checks.check_indices("orientations", orientations, self.orientations))
 
     def _check_coefficients(self, coefficients: Coefficients) -> dict[int | str, Tensor]:
-        """Return the parts that are not None, by name, [..., K, h, w]: of one device, precision and leading shape."""
+        """Check all parts; return those that are not None by name, as [..., K, h, w]."""
         checks.check_exportable()
         if not isinstance(coefficients, Coefficients):
             raise TypeError(f"coefficients must be Coefficients, got {type(coefficients).__name__}")
@@ -315,7 +334,8 @@ class SteerablePyramid(nn.Module):
         if not t.is_complex() and not t.is_floating_point():
             raise TypeError(f"{label} must be complex or floating point, got {t.dtype}")
         if real_dtype(t.dtype) not in (torch.float32, torch.float64) or real_dtype(t.dtype) != real_dtype(first.dtype):
-            raise TypeError(f"{label} must have the precision of the other parts, float32 or 64, got {t.dtype}")
+            precision = "float32 or float64, the same for all parts"
+            raise TypeError(f"{label} must have the precision {precision}, got {t.dtype}")
         if t.device != first.device:
             raise ValueError(f"{label} must be on {first.device} like the other parts, got {t.device}")
         if isinstance(name, int):
@@ -333,7 +353,7 @@ class SteerablePyramid(nn.Module):
 
 
 def steering_weights(order: int, orientations: int, angle: float | Tensor) -> Tensor:
-    """Return w_k [K], float64, with cos^n(t - angle) = sum_k w_k cos^n(t - pi k / K) for every t."""
+    """Return w_k, [K] float64, such that cos^n(t - angle) = sum_k w_k cos^n(t - pi k / K) for every t."""
     samples = 4 * (order + 1)
     t = torch.arange(samples, dtype=torch.float64, device="cpu") * (2 * math.pi / samples)
     k = torch.arange(orientations, dtype=torch.float64, device="cpu") * (math.pi / orientations)

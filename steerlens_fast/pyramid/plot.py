@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWS = ("amplitude", "phase", "real", "imaginary")
-CLIPPED = 0.002  # share of a row's coefficients beyond the colour scale: a few extremes would darken all others
+CLIPPED = 0.002  # share of a row's coefficients that exceed its colour scale, so that a few extremes darken nothing
 PANEL_INCHES = 1.9
 
 
@@ -27,17 +27,17 @@ def plot_pyramid(
     index: int | Sequence[int] | None = None,
     figure: Figure | None = None,
 ) -> Figure:
-    """Plot the pyramid of one image: a row for each scale, a column for each orientation, the residuals at the right.
+    """Plot the pyramid of one image: a row for each scale, a column for each orientation, residuals on the right.
 
     Parameters
     ----------
     coefficients : Coefficients
         As :meth:`SteerablePyramid.analyze` returns them. Parts that are None are marked "absent".
     show : {"amplitude", "phase", "real", "imaginary"}
-        What to show of the bands. "phase" is shown as hue with the amplitude as brightness, since the phase of a tiny
-        coefficient means nothing.
+        What to show of the bands. "phase" is drawn as hue, with the amplitude as brightness, since the phase of a tiny
+        coefficient is meaningless.
     index : int or sequence of int, optional
-        The image to show, as an index into the leading dimensions; 0 in each by default.
+        The image to show, as an index into the leading dimensions; by default 0 in each.
     figure : matplotlib Figure or SubFigure, optional
         The figure to draw in; by default a new one, which is not registered with pyplot: use ``figure.savefig``, or let
         a notebook display it.
@@ -56,7 +56,7 @@ def plot_pyramid(
 
     Notes
     -----
-    All panels span the same field of view, so that the samples of coarse scales are larger. Each row has one colour
+    All panels show the same field of view, so the samples of coarse scales are larger. Each row has one colour
     scale for all its orientations, and each residual has its own; no colour scale is shared, since amplitudes grow from
     fine to coarse scales in most images. Colours saturate for 0.2 % of a row's samples. Orientation k is the direction
     of its frequencies: 0 degrees responds to vertical edges. A scale is labelled with the frequency at which its
@@ -75,20 +75,20 @@ def plot_pyramid(
     bands, highpass, lowpass = _one_image(coefficients, show, index)
     require_extra("plot", "matplotlib")
     height, orientations = len(bands), max((len(b) for b in bands if b is not None), default=1)
-    some = next(t for t in (highpass, *bands, lowpass) if t is not None)
-    tall = min(max(some.shape[-2] / some.shape[-1], 0.4), 2.5)  # a panel's height over its width
+    first = next(t for t in (highpass, *bands, lowpass) if t is not None)
+    aspect = min(max(first.shape[-2] / first.shape[-1], 0.4), 2.5)  # a panel's height divided by its width
     rows = max(height, 2)
     if figure is None:
-        inches = PANEL_INCHES * (orientations + 2.2), PANEL_INCHES * tall * rows * 1.04 + 0.5
+        inches = PANEL_INCHES * (orientations + 2.2), PANEL_INCHES * aspect * rows * 1.04 + 0.5
         figure = require_extra("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=200)
     widths = [*[1.0] * orientations, 0.07, 0.16, 1.0, 0.07]
     grid = figure.add_gridspec(rows, len(widths), width_ratios=widths)
-    paint, drawn_bands = _Painter(figure, tall), 0
+    painter, drawn_bands = _Painter(figure, aspect), 0
     for s, band in enumerate(bands):
         panels = [figure.add_subplot(grid[s, k], label=f"band {s} {k}") for k in range(orientations)]
-        drawn = paint.row(panels, band, show)
+        drawn = painter.draw_bands(panels, band, show)
         if drawn is not None and (show != "phase" or drawn_bands == 0):  # one circle of hues serves all scales
-            paint.colour_bar(drawn, figure.add_subplot(grid[s, orientations]), show)
+            painter.colour_bar(drawn, figure.add_subplot(grid[s, orientations]), show)
             drawn_bands += 1
         panels[0].set_ylabel(_scale_label(s, highpass), fontsize=8, linespacing=1.35)
         if s == 0:
@@ -97,9 +97,9 @@ def plot_pyramid(
     for row, name, residual in ((0, "high-pass", highpass), (rows - 1, "low-pass", lowpass)):
         axes = figure.add_subplot(grid[row, -2], label=name.replace("-", ""))
         axes.set_ylabel(name, fontsize=9)
-        drawn = paint.residual(axes, residual, signed=row == 0)
+        drawn = painter.draw_residual(axes, residual, signed=row == 0)
         if drawn is not None:
-            paint.colour_bar(drawn, figure.add_subplot(grid[row, -1]), "residual")
+            painter.colour_bar(drawn, figure.add_subplot(grid[row, -1]), "residual")
     titles = {"real": "Real part", "imaginary": "Imaginary part", "phase": "Phase (hue) and amplitude (brightness)"}
     figure.suptitle(titles.get(show, "Amplitude"), fontsize=10)
     return figure
@@ -118,19 +118,19 @@ def _one_image(
     if not coefficients.tensors():
         raise ValueError("coefficients must hold at least one part, got None for all")
     any_band = next((b for b in coefficients.bands if b is not None), None)
-    lead = any_band.shape[:-3] if any_band is not None else coefficients.tensors()[0].shape[:-2]
-    if 0 in lead:
-        raise ValueError(f"coefficients must hold at least one image, got leading dimensions {list(lead)}")
+    leading = any_band.shape[:-3] if any_band is not None else coefficients.tensors()[0].shape[:-2]
+    if 0 in leading:
+        raise ValueError(f"coefficients must hold at least one image, got leading dimensions {list(leading)}")
     if any_band is not None and not any_band.is_complex() and show in ("phase", "imaginary"):
         raise TypeError(f"coefficients must be complex for show={show!r}, got {any_band.dtype}")
     given = () if index is None else (index,) if is_int(index) else tuple(index)
-    if len(given) > len(lead):
-        raise IndexError(f"index must have at most {len(lead)} numbers, got {index!r}")
-    for i, n in zip(given, lead):
+    if len(given) > len(leading):
+        raise IndexError(f"index must have at most {len(leading)} numbers, got {index!r}")
+    for i, n in zip(given, leading):
         if not (is_int(i) and -n <= i < n):
-            raise IndexError(f"index must lie within the leading dimensions {list(lead)}, got {index!r}")
-    at = given + (0,) * (len(lead) - len(given))
-    pick = lambda t: None if t is None else t[at].detach().cpu().resolve_conj()
+            raise IndexError(f"index must lie within the leading dimensions {list(leading)}, got {index!r}")
+    full_index = given + (0,) * (len(leading) - len(given))
+    pick = lambda t: None if t is None else t[full_index].detach().cpu().resolve_conj()
     return [pick(b) for b in coefficients.bands], pick(coefficients.highpass), pick(coefficients.lowpass)
 
 
@@ -146,7 +146,7 @@ def _scale_label(s: int, highpass: Tensor | None) -> str:
 
 
 def _limit(values: Tensor) -> float:
-    """Return the limit that all values but the share CLIPPED lie below; 1 if all are 0."""
+    """Return the limit of a colour scale, exceeded by the share CLIPPED of all |values|; 1 if all are 0."""
     flat = values.abs().flatten().double()
     finite = flat[flat.isfinite()]
     if not len(finite):
@@ -158,15 +158,17 @@ def _limit(values: Tensor) -> float:
 
 
 class _Painter:
-    def __init__(self, figure, tall: float):
+    """Draws bands, residuals and colour bars; ``aspect`` is the height of a panel divided by its width."""
+
+    def __init__(self, figure, aspect: float):
         colors = require_extra("plot", "matplotlib.colors")
-        self.figure, self.tall = figure, tall
+        self.figure, self.aspect = figure, aspect
         self.mappable = require_extra("plot", "matplotlib.cm").ScalarMappable
         self.normalize = colors.Normalize
         self.hues = colors.ListedColormap(_hue_circle().numpy(), name="phase")
 
-    def row(self, panels, band: Tensor | None, show: str):
-        """Draw a band's orientations; return what its colour bar needs."""
+    def draw_bands(self, panels, band: Tensor | None, show: str):
+        """Draw the orientations of one scale [K, h, w]; return the artist that its colour bar describes."""
         if band is None:
             for axes in panels:
                 self._absent(axes)
@@ -186,7 +188,7 @@ class _Painter:
             drawn = self._image(axes, picture, cmap=colours, vmin=low * limit, vmax=limit)
         return drawn
 
-    def residual(self, axes, values: Tensor | None, signed: bool):
+    def draw_residual(self, axes, values: Tensor | None, signed: bool):
         if values is None:
             return self._absent(axes)
         if signed:
@@ -195,8 +197,8 @@ class _Painter:
         return self._image(axes, values, cmap="gray")
 
     def colour_bar(self, drawn, axes, show: str) -> None:
-        beyond = {"amplitude": "max", "real": "both", "imaginary": "both"}.get(show, "neither")
-        bar = self.figure.colorbar(drawn, cax=axes, extend=beyond, extendfrac=0.04)
+        extend = {"amplitude": "max", "real": "both", "imaginary": "both"}.get(show, "neither")
+        bar = self.figure.colorbar(drawn, cax=axes, extend=extend, extendfrac=0.04)
         if show == "phase":
             bar.set_ticks([-torch.pi, 0, torch.pi], labels=["−π", "0", "π"])
         else:
@@ -207,15 +209,15 @@ class _Painter:
         axes.set_label("colour bar")
 
     def _image(self, axes, picture: Tensor, **options):
-        # One field of view for all scales; pixels stay square, but for the rounding of odd sizes.
+        # All scales show the same field of view; pixels are square, apart from the rounding of odd sizes.
         smooth = "auto" if picture.shape[1] > 128 else "nearest"  # fine bands have more samples than a panel has dots
-        drawn = axes.imshow(picture.numpy(), extent=(0, 1, self.tall, 0), interpolation=smooth, **options)
+        drawn = axes.imshow(picture.numpy(), extent=(0, 1, self.aspect, 0), interpolation=smooth, **options)
         self._frame(axes)
         return drawn
 
     def _absent(self, axes) -> None:
-        axes.set(xlim=(0, 1), ylim=(self.tall, 0), aspect="equal", facecolor="0.96")
-        axes.text(0.5, self.tall / 2, "absent", ha="center", va="center", fontsize=8, color="0.55", style="italic")
+        axes.set(xlim=(0, 1), ylim=(self.aspect, 0), aspect="equal", facecolor="0.96")
+        axes.text(0.5, self.aspect / 2, "absent", ha="center", va="center", fontsize=8, color="0.55", style="italic")
         self._frame(axes)
 
     def _frame(self, axes) -> None:
@@ -224,7 +226,7 @@ class _Painter:
 
 
 def _hue_circle(steps: int = 256, lightness: float = 72.0, chroma: float = 40.0) -> Tensor:
-    """Return a cyclic colour map [steps, 3] of even lightness (a circle in CIE Lab): brightness can show amplitude."""
+    """Return a cyclic colour map [steps, 3] of constant lightness: a circle in CIE Lab."""
     t = torch.arange(steps, dtype=torch.float64, device="cpu") * (2 * torch.pi / steps)
     y = torch.full_like(t, (lightness + 16) / 116)
     lab = torch.stack([y + chroma * t.cos() / 500, y, y - chroma * t.sin() / 200], -1)

@@ -1,4 +1,8 @@
-"""One pass over a batch of planes by torch.fft and the ops on bands: pure functions, traced by torch.compile."""
+"""One pass over a batch of planes by torch.fft and the ops on bands: pure functions, traced by torch.compile.
+
+A half spectrum has the W//2+1 columns of ``rfft2``, a whole one all W columns of ``fft2``. Paired banks use whole
+spectra (see ``Bank.paired``).
+"""
 
 from __future__ import annotations
 
@@ -23,26 +27,30 @@ def split_image(bank: Bank, planes: Tensor) -> Iterator[Tensor]:
 
 
 def split_spectrum(bank: Bank, spectrum: Tensor) -> Iterator[Tensor]:
-    """Yield the bands [N, K, h, w] of images with this ``spectrum``, part by part.
+    """Yield the bands [N, K, h, w] of the images with this ``spectrum``, part by part.
 
-    ``spectrum`` must be whole if the bank is paired and may be whole if it has no residual parts; otherwise it is half.
+    A paired bank requires a whole spectrum; a bank without residual parts takes a whole or a half one; any other bank
+    requires a half one.
     """
-    for part, spectra in split_spectra(bank, spectrum):
+    for part, spectra in split_into_band_spectra(bank, spectrum):
         yield to_band(bank, part, spectra)
 
 
 def image_spectrum(bank: Bank, planes: Tensor) -> Tensor:
-    """Return the spectrum of images [N, H, W] that a bank's bands are split from: whole for pairs, else half."""
+    """Return the spectrum of images [N, H, W] that ``bank`` splits into bands: whole if it is paired, else half."""
     return whole_spectrum(planes) if bank.paired else torch.fft.rfft2(planes)
 
 
 def whole_spectrum(planes: Tensor) -> Tensor:
-    """Return ``fft2`` of real images, as a complex FFT: faster than torch's real one, which copies half the columns."""
+    """Return ``fft2`` of real images [N, H, W] by a complex FFT.
+
+    It is faster than ``fft2`` of real tensors, for which torch computes half the columns and copies the others.
+    """
     return torch.fft.fft2(ops.pair(planes, 1))
 
 
-def split_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part, Tensor]]:
-    """Yield each part and its bands' spectra. Memory is freed part by part as the caller moves on."""
+def split_into_band_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part, Tensor]]:
+    """Yield each part and the spectra of its bands, without holding references to those already yielded."""
     masks = bank.masks(spectrum, merging=False)
     spectra = ops.split_bands(spectrum, masks, bank.split_i_powers, bank.widths, bank.geometry.shape[1], bank.paired)
     for part in bank.parts:
@@ -53,7 +61,7 @@ def split_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part, Tensor]]
 def to_band(bank: Bank, part: Part, spectrum: Tensor) -> Tensor:
     """Return the bands of a part, [N, K, h, w], from their spectra."""
     if bank.paired:
-        return unpaired(torch.fft.ifft2(spectrum, norm="forward"), bank.band_shape(part)[0])
+        return unpair_orientations(torch.fft.ifft2(spectrum, norm="forward"), bank.band_shape(part)[0])
     if bank.is_full(part):
         return torch.fft.ifft2(spectrum, norm="forward")
     return torch.fft.irfft2(spectrum, s=bank.band_shape(part)[1:], norm="forward")
@@ -63,9 +71,9 @@ def to_band(bank: Bank, part: Part, spectrum: Tensor) -> Tensor:
 
 
 def band_spectra(bank: Bank, bands: Iterable[Tensor]) -> list[Tensor]:
-    """Return the spectra of bands [N, K, h, w], for :func:`merge_spectra`; a real bank reads the real parts only."""
+    """Return the spectra of bands [N, K, h, w], for :func:`merge_spectra`; a paired bank reads only real parts."""
     if bank.paired:
-        return pair_spectra(paired(band) for band in bands)
+        return pair_spectra(pair_orientations(band) for band in bands)
     complex_parts = map(bank.is_complex, bank.parts)
     return [
         torch.fft.fft2(to_complex(band)) if is_complex else torch.fft.rfft2(band)
@@ -74,30 +82,31 @@ def band_spectra(bank: Bank, bands: Iterable[Tensor]) -> list[Tensor]:
 
 
 def pair_spectra(pairs: Iterable[Tensor]) -> list[Tensor]:
-    """Return the spectra of bands that are paired already, [N, ceil(K/2), h, w] complex."""
+    """Return the spectra of bands that are already stored in pairs, [N, ceil(K/2), h, w] complex."""
     return [torch.fft.fft2(pair) for pair in pairs]
 
 
-def paired(band: Tensor) -> Tensor:
-    """Return the real parts of [N, K, h, w] as [N, ceil(K/2), h, w] complex."""
+def pair_orientations(band: Tensor) -> Tensor:
+    """Return the real parts of bands [N, K, h, w] in pairs: [N, ceil(K/2), h, w] complex."""
     N, K = band.shape[:2]
     return ops.pair(band.flatten(0, 1), K).unflatten(0, (N, (K + 1) // 2))
 
 
-def unpaired(pairs: Tensor, K: int) -> Tensor:
-    """Return [N, K, h, w] real: the inverse of :func:`paired`."""
+def unpair_orientations(pairs: Tensor, K: int) -> Tensor:
+    """Return real bands [N, K, h, w] from pairs: the inverse of :func:`pair_orientations`."""
     return ops.unpair(pairs.flatten(0, 1), K).unflatten(0, (pairs.shape[0], K))
 
 
 def to_complex(band: Tensor) -> Tensor:
-    """Return a band as complex, with imaginary parts 0 where it is real."""
+    """Return a band as a complex tensor; the imaginary parts of a real band are 0."""
     return band if band.is_complex() else torch.complex(band, torch.zeros_like(band))
 
 
 def merge_spectra(bank: Bank, spectra: Sequence[Tensor], residual: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Merge band spectra into images [F N, H, W]; a paired bank returns complex ones with the images as real parts.
+    """Merge the spectra of F * N planes' bands into images [F * N, H, W].
 
-    ``residual`` is (spectra of N images from :func:`image_spectrum`, mask): their product is added to each image.
+    A paired bank returns complex tensors whose real parts are the images (:func:`real_images`). ``residual`` is
+    (spectra of N images from :func:`image_spectrum`, mask); the product is added to each frame of these images.
     """
     H, W = bank.geometry.shape
     masks, i_powers, widths = bank.masks(spectra[0], merging=True), bank.merge_i_powers, bank.widths
