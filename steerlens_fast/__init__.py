@@ -1,4 +1,4 @@
-"""Which changes to an image separate two classes for a classifier, as motion in the complex steerable pyramid."""
+"""Show which changes to an image separate two classes of a classifier, as motion in the complex steerable pyramid."""
 
 from importlib import import_module
 from typing import Any
@@ -70,7 +70,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plot_pyramid":  # matplotlib is an extra: only looked for when it is wanted
+    if name == "plot_pyramid":  # matplotlib is an optional dependency: imported only when needed
         from .pyramid.plot import plot_pyramid
 
         return plot_pyramid

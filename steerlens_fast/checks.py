@@ -1,5 +1,6 @@
-"""Argument checks of the public API: a TypeError or ValueError with the argument's name, requirement and value.
+"""Argument checks of the public API.
 
+A check returns the argument, or raises a TypeError or ValueError that states its name, what it must be, and what it is.
 All checks run on the host, before any kernel. The raw ops check their own arguments in ``csrc/checks.h``.
 """
 
@@ -22,7 +23,7 @@ Factors = Sequence[float] | Tensor
 
 
 def is_int(value) -> bool:
-    """Return whether a value is a Python, numpy or torch int (anything that ``operator.index`` takes), not a bool."""
+    """Return whether a value is a Python, numpy or torch int (whatever ``operator.index`` takes), but not a bool."""
     if isinstance(value, int):
         return not isinstance(value, bool)
     if str(getattr(value, "dtype", "")).endswith("bool"):
@@ -35,7 +36,7 @@ def is_int(value) -> bool:
 
 
 def check_int(name: str, value, minimum: int, maximum: int | None, reason: str = "") -> int:
-    """Return an int in [minimum, maximum]; ``reason`` is added to the message."""
+    """Return an int in [minimum, maximum]; ``reason``, why these are the limits, is added to the message."""
     if not is_int(value):
         raise TypeError(f"{name} must be an int, got {value!r}")
     value = index(value)
@@ -46,14 +47,14 @@ def check_int(name: str, value, minimum: int, maximum: int | None, reason: str =
 
 
 def check_bool(name: str, value) -> bool:
-    """Return a bool; other values that are true or false are not accepted."""
+    """Return a bool; other values, such as 0 and 1, are not accepted."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, got {value!r}")
     return value
 
 
 def check_number(name: str, value, above: float = -math.inf, unit: str = "", closed: bool = False) -> float:
-    """Return a finite float above a limit, or equal to it if ``closed``; a tensor of dimension 0 is a number."""
+    """Return a finite float above a limit, or equal to it if ``closed``; 0-D tensors and arrays count as numbers."""
     if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0:
         value = value.item()
     if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real)):
@@ -85,16 +86,18 @@ def check_class_names(name: str, names: Sequence[str] | None, count: int) -> Non
 
 
 def check_options(name: str, options: Mapping, function, excluded: str) -> None:
-    """Check that all options are parameters of ``function``, other than ``excluded``."""
+    """Check that all options are parameters of ``function``, except ``excluded``, which the caller passes itself."""
     known = [parameter for parameter in signature(function).parameters if parameter != excluded]
     for option in options:
         if option not in known:
             hint = did_you_mean(option, known)
-            raise TypeError(f"{name} must have options of {function.__name__} {tuple(known)}, got {option!r}{hint}")
+            raise TypeError(
+                f"{name} must only have options of {function.__name__} {tuple(known)}, got {option!r}{hint}"
+            )
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return the end of a message about an unknown name: the similar known ones, or "".
+    """Return the end of a message about an unknown word: the most similar known words, or "".
 
     Examples
     --------
@@ -106,7 +109,7 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 
 
 def check_indices(name: str, values, size: int | None) -> list[int]:
-    """Return distinct ints in [0, size), or at least 0 if the size is None."""
+    """Return distinct ints in [0, size); there is no upper limit if ``size`` is None."""
     values = as_list(values)
     if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, range)):
         raise TypeError(f"{name} must be a sequence of ints, got {values!r}")
@@ -122,7 +125,7 @@ def as_list(values):
 
 
 def check_image_shape(image_shape, name: str = "image_shape") -> tuple[int, int]:
-    """Return two ints, each at least 8."""
+    """Return (H, W), two ints that are each at least 8."""
     image_shape = as_list(image_shape)
     sizes = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
     if len(sizes) != 2 or not all(map(is_int, sizes)):
@@ -133,7 +136,7 @@ def check_image_shape(image_shape, name: str = "image_shape") -> tuple[int, int]
 
 
 def check_exportable() -> None:
-    """Raise an error in ``torch.export`` under torch.func transforms, where functions such as ``torch.where`` fail."""
+    """Raise an error if torch.export traces torch.func transforms, under which ``torch.where`` and others fail."""
     if has_transforms() and torch.compiler.is_exporting():
         raise NotImplementedError(
             "torch.export of a function with torch.func transforms (grad, jvp, vmap ...) in it is not supported here; "
@@ -180,7 +183,7 @@ def check_bounds(bounds) -> tuple[float, float] | None:
 def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     """Return factors as [F, 1] or [F, N] for the N planes of the image, on its device and in its precision.
 
-    Values on the host must be finite; a tensor on a device is not checked, since the host would have to wait for it.
+    Factors on the CPU must be finite; those on a GPU are not checked, since the CPU would have to wait for them.
     """
     table = _as_tensor(name, factors, image)
     if table.is_complex() or table.dim() == 0:
@@ -189,20 +192,20 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     readable = on_host and not torch.compiler.is_compiling() and not has_transforms()
     if readable and not table.detach().isfinite().all():
         raise ValueError(f"{name} must be finite in {image.dtype}, got {factors!r}")
-    table, lead = to_device_async(name, table, image.device), image.shape[:-2]
+    table, leading = to_device_async(name, table, image.device), image.shape[:-2]
     if table.dim() == 1:
         return table[:, None]
-    given = table.shape[1:]
-    if tuple(given) != tuple(lead[: len(given)]):
-        raise ValueError(f"{name} must have shape [F] or [F, *{list(lead)}], got {list(table.shape)}")
-    table = table.reshape(*table.shape, *[1] * (len(lead) - len(given))).expand(table.shape[0], *lead)
-    return table.reshape(table.shape[0], math.prod(lead))
+    given = table.shape[1:]  # the first few leading dimensions of the image
+    if tuple(given) != tuple(leading[: len(given)]):
+        raise ValueError(f"{name} must have shape [F] or [F, *{list(leading)}], got {list(table.shape)}")
+    table = table.reshape(*table.shape, *[1] * (len(leading) - len(given))).expand(table.shape[0], *leading)
+    return table.reshape(table.shape[0], math.prod(leading))
 
 
 def to_device_async(name: str, table: Tensor, device: torch.device) -> Tensor:
     """Return a small tensor on ``device``, without waiting for the copy.
 
-    Raises an error if a CUDA graph is being captured: each replay would read the host's memory, which may be reused.
+    Raises a ValueError while a CUDA graph is captured: each replay would read the CPU's memory, which may be reused.
     """
     if table.device.type != "cpu" or device.type != "cuda":
         return table.to(device)

@@ -27,8 +27,8 @@ def load_extension() -> None:
     Raises
     ------
     ImportError
-        Where torch is missing or too old, or the extension is missing, cannot be loaded, or belongs to another version
-        of the package. The message names the files and the commands that solve the problem.
+        If torch is missing or too old, or the extension is missing, cannot be loaded, or belongs to another version of
+        the package. The message names the files concerned and the commands that solve the problem.
     """
     _import_torch()
     if not (FOLDER / LIBRARY).exists():
@@ -36,7 +36,7 @@ def load_extension() -> None:
     try:
         native = importlib.import_module(f"{PACKAGE}.native")
     except ImportError as error:
-        if error.path is None:  # about an environment variable
+        if error.path is None:  # STEERLENS_CPU_CAPABILITY is invalid: the message is complete
             raise
         raise ImportError(_unloadable_message(error), name=error.name, path=error.path) from error
     except AttributeError as error:
@@ -54,11 +54,12 @@ def build_info() -> dict:
     Returns
     -------
     dict
-        ``version``, ``cuda`` (whether this process has CUDA kernels), ``cuda_archs`` and ``nvcc`` ("" where none were
-        built), ``reason`` (for that), ``torch_built`` and ``torch_target`` (the torch of the build, and the oldest that
-        the extension runs with), ``cpu_levels`` (that the kernels were compiled for), ``cpu_capability`` (the level of
-        this process: "avx512", "avx2" or "default"), ``compiler``; ``torch``, the version in this process;
-        ``torch_mismatch``, the effect of a difference between the two, or "".
+        ``version``; ``cuda`` (whether this process has CUDA kernels); ``cuda_archs`` and ``nvcc`` ("" if no CUDA
+        kernels were built); ``reason`` (why they were built or not); ``torch_built`` and ``torch_target`` (the torch of
+        the build, and the oldest that the extension runs with); ``cpu_levels`` (CPU levels that kernels were compiled
+        for); ``cpu_capability`` (the level that this process uses: "avx512", "avx2" or "default"); ``compiler``;
+        ``torch`` (the version in this process); ``torch_mismatch`` (what does not work because torch's CUDA differs
+        from that of the build, or "").
 
     Examples
     --------
@@ -79,7 +80,7 @@ def build_info() -> dict:
 
 
 def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
-    """Return how a build does not match the CUDA release of torch (None: a CPU build); "" where it does.
+    """Describe the mismatch between a build and torch's CUDA version (None: torch has no CUDA); "" if they match.
 
     Examples
     --------
@@ -134,7 +135,7 @@ def _import_torch() -> None:
 
 
 def _check_version(info: dict) -> None:
-    """Check that extension and Python code have the same version; warn where torch has another CUDA release."""
+    """Check that extension and Python code have the same version; warn if torch has another CUDA version."""
     if info["version"] != __version__:
         text = (
             f"{PACKAGE} is version {__version__} in {FOLDER}, and its compiled extension {FOLDER / LIBRARY} was built"
@@ -169,7 +170,7 @@ def _missing_message() -> str:
 
 
 def _unloadable_message(error: ImportError) -> str:
-    """Return the message of the dynamic loader, with its meaning and the remedy."""
+    """Return the message of the dynamic loader with an explanation and a remedy."""
     import torch
 
     text = f"{PACKAGE}'s compiled extension {error.path} cannot be loaded: {error}\n{_loader_hint(str(error))}"
@@ -177,7 +178,7 @@ def _unloadable_message(error: ImportError) -> str:
 
 
 def _loader_hint(text: str) -> str:
-    """Explain a message of the dynamic loader.
+    """Return an explanation of a message of the dynamic loader.
 
     Examples
     --------
@@ -185,14 +186,14 @@ def _loader_hint(text: str) -> str:
     'It has CUDA kernels, and the torch that is installed has no CUDA'
     """
     if re.search(r"_C_cuda\S*: cannot open", text):
-        return "It has the CUDA kernels of this build, and is missing"
+        return "The library with the CUDA kernels of this build is missing"
     if re.search(r"lib(torch_cuda|c10_cuda|cudart)\S*: cannot open", text):
         import torch
 
         has = f"is for CUDA {torch.version.cuda}" if torch.version.cuda else "has no CUDA"
         return f"It has CUDA kernels, and the torch that is installed {has}"
     if "undefined symbol" in text:
-        return "It was built for another torch, or another version of the package's sources, than is installed"
+        return "It was built for another torch than the installed one, or from other sources of the package"
     if re.search(r"GLIBC(XX)?_", text):
         return "It was built on a system with a newer C or C++ library"
     if re.search(r"ELF|file too short|wrong architecture", text):
@@ -219,7 +220,7 @@ def _installed_elsewhere() -> Path | None:
 
 
 def _why_not_found() -> str:
-    """Return why this package is imported before the installed one."""
+    """Return why Python finds this folder before the installed package."""
     parent = FOLDER.parent.resolve()
     if parent in _python_path():
         return f"PYTHONPATH names {FOLDER.parent}, which comes before it"
@@ -242,4 +243,4 @@ def _python_path() -> list[Path]:
     return [Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
 
 
-load_extension()  # before any other module of the package, and once
+load_extension()  # once, before any other module of the package is imported

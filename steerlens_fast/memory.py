@@ -1,4 +1,4 @@
-"""Cutting work into cache-sized pieces, and writing large CPU results: both are limited by memory, not arithmetic."""
+"""Splitting work into cache-sized pieces, and writing large CPU results: memory limits both, not arithmetic."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .ops import real_dtype
 from .torch_internals import has_batched_gradients, has_dispatch_modes, has_transforms
 
 # Bytes of bands in one pass through a bank. On a CPU they fit the caches, and the allocator does not return them to the
-# kernel between passes (fresh pages cost more than the FFTs); measured in bench/. On a GPU a frozen morph of
-# 16x3x224x224 then allocates 140 MiB beyond frames and model (counted on a CPU), which with the FFTs' workspace stays
-# within 256 MiB; not measured on a GPU yet (bench/cuda.sh does that).
+# kernel between passes (new pages cost more time than the FFTs); measured in bench/. The value for GPUs is not measured
+# yet (bench/cuda.sh does that): counted on a CPU, a frozen morph of 16x3x224x224 allocates 140 MiB with it, apart from
+# frames and model, so that 256 MiB suffice with the workspace of the FFTs.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
 
-# Bytes of a temporary that is written and read once: small enough to stay in the caches, in memory already mapped.
+# Bytes of a temporary that is written and read once: small enough to stay in the caches and in memory already mapped.
 SCRATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
 
 
@@ -42,19 +42,19 @@ def _pass_bytes(device: torch.device) -> int:
 
 
 def fits_one_pass(size: int, device: torch.device) -> bool:
-    """Return whether this many bytes are processed in one pass."""
+    """Return whether ``size`` bytes of bands can be processed in one pass."""
     return size <= _pass_bytes(device)
 
 
 def chunks(count: int, item_bytes: int, device: torch.device) -> list[slice]:
-    """Return slices of ``count`` items, each small enough for one pass, of nearly equal length."""
+    """Return slices of ``count`` items, of nearly equal lengths, each small enough for one pass."""
     if device.type == "cpu":
         keep_freed_memory()
     return _even_slices(count, max(1, _pass_bytes(device) // max(item_bytes, 1)))
 
 
 def scratch_chunks(tensor: Tensor) -> list[slice]:
-    """Return slices of a tensor's first dimension, for temporaries of its size that are read once."""
+    """Return slices of a tensor's first dimension, each small enough for a temporary (SCRATCH_BYTES)."""
     item_bytes = tensor[:1].numel() * tensor.itemsize
     size = SCRATCH_BYTES.get(tensor.device.type, SCRATCH_BYTES["cuda"])
     return _even_slices(len(tensor), max(1, size // max(item_bytes, 1)))
@@ -74,34 +74,35 @@ def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -
     return t
 
 
-def store(whole: Tensor, piece: Tensor, bounds: tuple[float, float] | None = None) -> None:
-    """Copy ``piece`` to ``whole``, clipped: for pieces of a large result that is not read again soon.
+def store(out: Tensor, values: Tensor, bounds: tuple[float, float] | None = None) -> None:
+    """Copy ``values`` to ``out``, clipped to ``bounds``: for large results that are not read again soon.
 
-    If ``piece`` is complex and ``whole`` is real, the real part is copied.
+    If ``values`` is complex and ``out`` is real, the real part is copied.
     """
-    real_of_complex = piece.is_complex() and not whole.is_complex()
-    plain = is_plain_cpu(whole) and is_plain_cpu(piece) and whole.is_contiguous() and piece.is_contiguous()
-    same = whole.shape == piece.shape and whole.dtype == (real_dtype(piece.dtype) if real_of_complex else piece.dtype)
-    unchanged = bounds is None and not real_of_complex
-    if whole.is_cuda and same and bounds is not None:  # in one pass
-        torch.clamp(piece.real if real_of_complex else piece, *bounds, out=whole)
+    takes_real = values.is_complex() and not out.is_complex()
+    plain = is_plain_cpu(out) and is_plain_cpu(values) and out.is_contiguous() and values.is_contiguous()
+    same = out.shape == values.shape and out.dtype == (real_dtype(values.dtype) if takes_real else values.dtype)
+    copies_bits = bounds is None and not takes_real
+    if out.is_cuda and same and bounds is not None:  # in one pass
+        torch.clamp(values.real if takes_real else values, *bounds, out=out)
         return
-    if not plain or not same or not (unchanged or whole.dtype in (torch.float32, torch.float64)):
-        whole.copy_(piece.real if real_of_complex else piece)
+    if not plain or not same or not (copies_bits or out.dtype in (torch.float32, torch.float64)):
+        out.copy_(values.real if takes_real else values)
         if bounds is not None:
-            whole.clamp_(*bounds)
-    elif unchanged:
-        native.stream_copy(whole.data_ptr(), piece.data_ptr(), piece.numel() * piece.itemsize)
+            out.clamp_(*bounds)
+    elif copies_bits:
+        native.stream_copy(out.data_ptr(), values.data_ptr(), values.numel() * values.itemsize)
     else:
-        stream = native.stream_real_float if whole.dtype == torch.float32 else native.stream_real_double
+        stream = native.stream_real_float if out.dtype == torch.float32 else native.stream_real_double
         low, high = (-math.inf, math.inf) if bounds is None else bounds
-        stream(whole.data_ptr(), piece.data_ptr(), piece.numel(), 1 + real_of_complex, low, high)
+        stride = 2 if takes_real else 1
+        stream(out.data_ptr(), values.data_ptr(), values.numel(), stride, low, high)
 
 
 def is_untraced() -> bool:
-    """Return whether no tracer, dispatch mode or torch.func transform records operations, so addresses may be used."""
-    modes = has_dispatch_modes() or has_transforms() or has_batched_gradients()
-    return not modes and not torch.jit.is_tracing()
+    """Return whether no tracer, dispatch mode or torch.func transform is active: memory may then be used directly."""
+    has_modes = has_dispatch_modes() or has_transforms() or has_batched_gradients()
+    return not has_modes and not torch.jit.is_tracing()
 
 
 def is_plain_cpu(t: Tensor) -> bool:
@@ -118,7 +119,7 @@ def has_plain_memory(t: Tensor) -> bool:
 def threads(count: int | None) -> Iterator[None]:
     """Set the number of torch's threads within the block; None leaves it unchanged.
 
-    One is best for small tensors: more are not faster, and much slower where other processes use the cores.
+    One thread is best for small tensors: more are not faster, and much slower if other processes use the cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)

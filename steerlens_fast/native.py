@@ -1,7 +1,7 @@
-"""The compiled libraries. Loading them registers the ops; other functions of ``_C`` are called through ctypes.
+"""The compiled libraries: loading them registers the ops; other functions of ``_C`` are called through ctypes.
 
-They are plain shared libraries, not Python modules: one build serves every version of Python. ``_C`` has the ops for
-CPUs. ``_C_cuda``, if it was built, has the CUDA kernels, and is loaded if torch has the same major release of CUDA.
+They are plain shared libraries, not Python modules, so one build works with every version of Python. ``_C`` contains
+the ops for CPUs; ``_C_cuda``, if it was built, the CUDA kernels. It is loaded if torch has the same CUDA major version.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ CUDA_LIBRARY = Path(__file__).with_name(f"_C_cuda{_ENDING}")
 
 
 def _load(path: Path) -> ctypes.CDLL:
+    """Register the ops of a library; return it for calls of its other functions."""
     try:
         torch.ops.load_library(str(path))
         return ctypes.CDLL(str(path))
@@ -26,36 +27,39 @@ def _load(path: Path) -> ctypes.CDLL:
         raise ImportError(str(cause), name=f"{__package__}.{path.stem}", path=str(path)) from error
 
 
-def _function(name: str, result: type | None, *arguments: type):
+def _function(name: str, return_type: type | None, *argument_types: type):
+    """Return the function ``steerlens_<name>`` of ``_C``. Calling it releases the GIL."""
     function = getattr(_library, f"steerlens_{name}")
-    function.restype, function.argtypes = result, arguments
+    function.restype, function.argtypes = return_type, argument_types
     return function
 
 
-_ADDRESS = _COUNT = ctypes.c_uint64
+_ADDRESS = _COUNT = ctypes.c_uint64  # addresses are those of CPU memory
 
 _library = _load(LIBRARY)
 _build_info = _function("build_info", ctypes.c_char_p)
 _cpu_capability = _function("cpu_capability", ctypes.c_char_p)
 _invalid_cpu_capability = _function("invalid_cpu_capability", ctypes.c_char_p)
 
-# CPU addresses; to, from. A call releases the GIL.
+# (address, bytes)
 advise_huge_pages = _function("advise_huge_pages", None, _ADDRESS, _COUNT)
+# (destination, source, bytes)
 stream_copy = _function("stream_copy", None, _ADDRESS, _ADDRESS, _COUNT)
-_REAL = (_ADDRESS, _ADDRESS, _COUNT, ctypes.c_int64, ctypes.c_double, ctypes.c_double)  # ..., stride, low, high
-stream_real_float = _function("stream_real_float", None, *_REAL)
-stream_real_double = _function("stream_real_double", None, *_REAL)
+# (destination, source, number of results, stride of the source, lower bound, upper bound)
+_STREAM_REAL = (_ADDRESS, _ADDRESS, _COUNT, ctypes.c_int64, ctypes.c_double, ctypes.c_double)
+stream_real_float = _function("stream_real_float", None, *_STREAM_REAL)
+stream_real_double = _function("stream_real_double", None, *_STREAM_REAL)
 
 # Whether the ops on whole planes take planes and bands with a side of this many samples.
 plane_side_supported = _function("plane_side_supported", ctypes.c_bool, ctypes.c_int64)
 # The width of the blocks in which filters are laid out; 0 where there are no ops on whole planes.
 SIMD_WIDTH: int = _function("simd_width", ctypes.c_int64)()
-# How many parallel loops the ops have run in this process: each may wait for its slowest thread.
+# The number of parallel loops that the ops have run in this process. Each may wait for its slowest thread.
 parallel_regions = _function("parallel_regions", ctypes.c_int64)
 
 
 def build_info() -> dict:
-    """Return how the libraries were built, and with ``cpu_capability`` what this process runs."""
+    """Return how the libraries were built, and as ``cpu_capability`` which CPU kernels this process uses."""
     info: dict = dict(line.split("=", 1) for line in _build_info().decode().splitlines())
     return info | {"cuda": bool(info["nvcc"]), "cpu_capability": _cpu_capability().decode()}
 

@@ -1,7 +1,7 @@
 """All private functions of torch that this package uses, each with a fallback for a torch without it.
 
 One binary runs with every torch from 2.10 on, and private names may disappear in any release. No other file of the
-package uses them. The fallbacks return the safe answer, which may be slower.
+package uses private names. A fallback is correct, but may be slower.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def has_transforms() -> bool:
 
 
 def below_autograd() -> AbstractContextManager:
-    """Return a context in which ops do not pass through autograd, which takes as long in Python as a small op.
+    """Return a context in which ops skip autograd, whose Python code takes as long as a small op.
 
-    For code that records no derivatives. Fallback: a context that does nothing.
+    Only for code that records no derivatives. Fallback: a context that does nothing.
     """
     return nullcontext() if _below_autograd is None else _below_autograd()
 
@@ -73,22 +73,23 @@ def has_batched_gradients() -> bool:
 
 
 def is_batched_gradient(t: torch.Tensor) -> bool:
-    """Return whether a tensor is a batch of gradients that has the shape of one."""
+    """Return whether a tensor is a batch of gradients that torch shows as a single gradient."""
     return _is_batched is not None and _is_batched(t)
 
 
 def over_batched_gradients(function: Callable, tensors: Sequence[torch.Tensor]):
-    """Return ``function(*tensors)`` of batched gradients, by ``torch.func.vmap``, which supports more functions.
+    """Return ``function(*tensors)`` of batched gradients, computed by ``torch.func.vmap``.
 
-    The result is a batched tensor, or a list or tuple of them. Fallback: the function is called directly.
+    It supports more functions than the batching of autograd. The result is a batched tensor, or a list or tuple of
+    batched tensors. Fallback: the function is called directly.
     """
     if not all((_enter_level, _leave_level, _remove_batch, _add_batch)):
         return function(*tensors)
     level = _enter_level() - 1
     _leave_level()
-    whole = [_remove_batch(t, level, 1, 0) if is_batched_gradient(t) else t for t in tensors]
+    unwrapped = [_remove_batch(t, level, 1, 0) if is_batched_gradient(t) else t for t in tensors]
     dims = tuple(0 if is_batched_gradient(t) else None for t in tensors)
-    out = torch.func.vmap(function, in_dims=dims)(*whole)
+    out = torch.func.vmap(function, in_dims=dims)(*unwrapped)
     wrap = lambda t: _add_batch(t, 0, level)
     return wrap(out) if isinstance(out, torch.Tensor) else type(out)(map(wrap, out))
 
@@ -101,8 +102,8 @@ def in_forward_mode() -> bool:
 def outside_modes(function: Callable, *args):
     """Return ``function(*args)``, called outside of inference mode, dispatch modes and transforms.
 
-    Its tensors are then ordinary ones. Under a transform, and as a fallback, it is called in a new thread, where none
-    of these is active.
+    The tensors that it creates are then ordinary tensors. Under a transform, and as a fallback, it is called in a new
+    thread, where no mode or transform is active.
     """
     if _disable_modes is None or has_transforms():
         return _in_thread(function, *args)
@@ -130,9 +131,9 @@ def _in_thread(function: Callable, *args):
 
 
 def constant_when_traced(function: Callable) -> Callable:
-    """Decorate like ``torch.compiler.assume_constant_result``, which takes a second to import torch._dynamo.
+    """Decorate like ``torch.compiler.assume_constant_result``, without the second that importing torch._dynamo takes.
 
-    Fallback, if the compiler reads another mark: the public function.
+    Fallback, if the compiler reads another attribute: the public decorator.
     """
     if not _compiler_reads("_dynamo_marked_constant"):
         return torch.compiler.assume_constant_result(function)
@@ -140,17 +141,17 @@ def constant_when_traced(function: Callable) -> Callable:
     return function
 
 
-def _compiler_reads(mark: str) -> bool:
+def _compiler_reads(attribute: str) -> bool:
     compiler = find_spec("torch._dynamo")
     decorators = Path(compiler.origin).with_name("decorators.py") if compiler and compiler.origin else None
-    return bool(decorators and decorators.is_file() and mark in decorators.read_text())
+    return bool(decorators and decorators.is_file() and attribute in decorators.read_text())
 
 
 def eager(reason: str) -> Callable:
-    """Return a decorator: ``torch.compile`` breaks the graph at the function and does not trace it.
+    """Return a decorator for functions that ``torch.compile`` must not trace: it breaks the graph there.
 
-    Like ``torch.compiler.disable``, which is called only once torch._dynamo is imported: that import takes a second.
-    Fallback, if the compiler reads another mark: it traces the few lines of the wrapper.
+    Like ``torch.compiler.disable``, which is not called before torch._dynamo is imported, since that takes a second.
+    Fallback, if the compiler reads another attribute: it traces the few lines of the wrapper.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -173,8 +174,8 @@ def eager(reason: str) -> Callable:
 def with_static_sizes(t: torch.Tensor) -> torch.Tensor:
     """Mark a constant so that ``torch.compile(dynamic=True)`` reads its sizes as numbers, not as symbols.
 
-    Like ``torch._dynamo.mark_static``, which accepts only traced tensors during compilation. Fallback, if the compiler
-    reads another mark: none, and dynamic compilation fails in torch where it needs this one.
+    Like ``torch._dynamo.mark_static``, which accepts only traced tensors during compilation. There is no fallback: if
+    the compiler reads another attribute, dynamic compilation fails where it needs this one.
     """
     t._dynamo_static_indices = set(range(t.dim()))
     return t
@@ -209,7 +210,7 @@ class _ZipReader:
 def register_container(kind: type, names: tuple[str, ...], flatten: Callable, unflatten: Callable) -> bool:
     """Register a class as a pytree, so that torch.func, torch.compile and torch.export see its fields ``names``.
 
-    Return whether it was registered. Fallback: not registered.
+    Return whether it was registered. Fallback: it is not.
     """
     register = getattr(_pytree, "register_pytree_node", None)
     if register is None:

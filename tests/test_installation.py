@@ -113,7 +113,10 @@ def test_archive_says_that_it_cannot_hold_an_extension(checkout, tmp_path):
     [
         ("/x/_C.so: undefined symbol: aoti_torch_get_dim", "It was built for another torch"),
         ("libcudart.so.13: cannot open shared object file: No such file", "It has CUDA kernels, and the torch"),
-        ("/x/_C_cuda.so: cannot open shared object file: No such file", "It has the CUDA kernels of this build"),
+        (
+            "/x/_C_cuda.so: cannot open shared object file: No such file",
+            "The library with the CUDA kernels of this build",
+        ),
         ("/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found", "It was built on a system with a newer C or C++"),
         ("/x/_C.so: invalid ELF header", "The file is damaged"),
     ],

@@ -230,7 +230,7 @@ def advice(capsys) -> list[list[str]]:
     [
         (
             {"pyramid": "hight=3"},
-            ["pyramid must have options of SteerablePyramid", "'height'", "did you mean 'height'?"],
+            ["pyramid must only have options of SteerablePyramid", "'height'", "did you mean 'height'?"],
         ),
         ({"pyramid": "image_shape=3"}, ["pyramid must not contain image_shape"]),
         ({"labels": "t.csv"}, ["labels must be a .npy file of integers, got t.csv"]),
