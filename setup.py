@@ -197,7 +197,7 @@ def extensions(toolkit, reason, machine=None):
         "STEERLENS_CPU_LEVELS": ", ".join(levels),
     }
     cxx = CXX_FLAGS + [f'-D{name}="{value}"' for name, value in build_facts.items()] + system_includes(device)
-    patterns = ("**/*.cpp", "cpu/kernels/*.cpp", "cuda/*.cu", "**/*.*h")
+    patterns = ("**/*.cpp", "cpu/kernels/*.cpp", "cuda/**/*.cu", "**/*.*h")
     cpp, kernels, cu, headers = (sorted(map(str, Path("csrc").glob(pattern))) for pattern in patterns)
     shared = dict(
         include_dirs=[os.path.abspath("csrc")],  # absolute, since ninja runs in the build folder

@@ -55,9 +55,9 @@ STEERLENS_EXPORT const char* steerlens_invalid_cpu_capability() {
 // The width of the blocks in which filters are laid out; 0 where there are no ops on whole planes.
 STEERLENS_EXPORT int64_t steerlens_simd_width() { return steerlens::simd_width(); }
 
-// Whether the ops on whole planes take planes and bands with a side of this many samples.
+// Whether the ops on whole planes take planes and bands with a side of this many samples, on the CPU.
 STEERLENS_EXPORT bool steerlens_plane_side_supported(int64_t side) {
-  return steerlens::side_supported(side);
+  return steerlens::side_supported(steerlens::cpu_limits(steerlens::simd_width()), side);
 }
 
 // How many parallel loops the ops have run in this process.

@@ -3,8 +3,8 @@
 // Shapes: N planes (images times channels), K orientations, F frames; a half spectrum of an H x W
 // image is [N, H, W/2+1]. `masks[i]` is [K, h, w] (full layout) or [K, h, w/2+1] (half layout) for a
 // band of h x w samples with w = widths[i]; group i is multiplied by i^i_powers[i]. See math/bands.h.
-// The filters of the ops on whole planes (split_planes, merge_planes, morph_planes and its
-// halves; CPU, float32) are masks [K, h, w].
+// The filters of the ops on whole planes (float32: split_planes, merge_planes and morph_planes, and on the CPU
+// the halves of the last, step_planes and move_planes) are masks [K, h, w].
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(steerlens_fast, m) {

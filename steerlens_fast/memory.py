@@ -107,12 +107,12 @@ def is_untraced() -> bool:
 
 def is_plain_cpu(t: Tensor) -> bool:
     """Return whether a tensor's memory holds its values and may be read and written directly, on the CPU."""
-    return has_plain_memory(t) and is_untraced()
+    return has_plain_memory(t) and t.device.type == "cpu" and is_untraced()
 
 
 def has_plain_memory(t: Tensor) -> bool:
-    """Return whether a tensor's memory, on the CPU, holds its values: it is no subclass and no lazy conjugate."""
-    return type(t) is Tensor and t.device.type == "cpu" and not t.is_conj() and not t.is_neg()
+    """Return whether a tensor's memory holds its values: it is no subclass and no lazy conjugate."""
+    return type(t) is Tensor and not t.is_conj() and not t.is_neg()
 
 
 @contextmanager

@@ -50,7 +50,7 @@ _STREAM_REAL = (_ADDRESS, _ADDRESS, _COUNT, ctypes.c_int64, ctypes.c_double, cty
 stream_real_float = _function("stream_real_float", None, *_STREAM_REAL)
 stream_real_double = _function("stream_real_double", None, *_STREAM_REAL)
 
-# Whether the ops on whole planes take planes and bands with a side of this many samples.
+# Whether the ops on whole planes take planes and bands with a side of this many samples, on a CPU.
 plane_side_supported = _function("plane_side_supported", ctypes.c_bool, ctypes.c_int64)
 # The width of the blocks in which filters are laid out; 0 where there are no ops on whole planes.
 SIMD_WIDTH: int = _function("simd_width", ctypes.c_int64)()
@@ -80,3 +80,8 @@ _check_environment()
 HAS_CUDA = _has_matching_cuda()  # whether there are CUDA kernels in this process
 if HAS_CUDA:
     _load(CUDA_LIBRARY)
+
+# The largest side of planes and bands that the ops on whole planes take (csrc/args/planes.h), by type of device; 0
+# where there are no such ops.
+CUDA_PLANE_SIDE = 256
+LARGEST_PLANE_SIDE = {"cpu": 1 << 14 if SIMD_WIDTH else 0, "cuda": CUDA_PLANE_SIDE if HAS_CUDA else 0}

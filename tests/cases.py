@@ -251,8 +251,9 @@ MAKERS = {  # in the order of the schema
     "unpair": unpair_args,
 }
 OPS = tuple(MAKERS)
-# The CPU's alone, float32: tests of their own.
-PLANE_OPS = ("split_planes", "merge_planes", "morph_planes", "step_planes", "move_planes")
+# float32, with tests of their own
+PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")
+CPU_PLANE_OPS = ("step_planes", "move_planes")  # the halves of morph_planes, on CPUs only
 
 
 def case(op: str, label: str, shape, **options) -> OpCase:

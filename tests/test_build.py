@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import PLANE_OPS
+from cases import CPU_PLANE_OPS, PLANE_OPS
 
 import steerlens_fast
 from steerlens_fast import native
@@ -138,7 +138,7 @@ def test_reference_uses_no_op():
 def test_host_and_device_never_include_each_other():
     for path in [*ROOT.glob("csrc/cpu/**/*.*"), *ROOT.glob("csrc/math/*")]:
         assert not re.search(r'#include ["<].*cuda', path.read_text()), path.name
-    for path in ROOT.glob("csrc/cuda/*"):
+    for path in ROOT.glob("csrc/cuda/**/*.*"):
         assert not re.search(r'#include ["<].*cpu/', path.read_text()), path.name
     for path in ROOT.glob("csrc/math/*"):
         assert not re.search(r'#include ["<](torch|ATen|c10)', path.read_text()), f"{path.name}: tensors in math/"
@@ -147,10 +147,9 @@ def test_host_and_device_never_include_each_other():
 
 
 def test_both_devices_have_the_same_files():
-    """The ops on whole planes exist for the CPU only."""
     names = lambda folder, ending: {p.stem for p in (ROOT / "csrc" / folder).glob(f"*{ending}")}
     assert names("cpu/kernels", ".cpp") - {"planes"} == names("cuda", ".cu") <= names("cpu", ".cpp")
-    assert names("cpu/planes", "_planes.h") == set(PLANE_OPS)
+    assert names("cpu/planes", "_planes.h") - set(CPU_PLANE_OPS) == names("cuda/planes", ".cu") == set(PLANE_OPS)
 
 
 # --- Building

@@ -74,7 +74,7 @@ def compile_all(nvcc: str, archs: str, work: Path) -> dict[str, str]:
         return source.stem, done.stdout
 
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
-        return dict(pool.map(one, sorted((ROOT / "csrc/cuda").glob("*.cu"))))
+        return dict(pool.map(one, sorted((ROOT / "csrc/cuda").glob("**/*.cu"))))
 
 
 def report(logs: dict[str, str], work: Path) -> list[dict]:

@@ -73,6 +73,8 @@ def transform_lines(at: dict, work: str, shape: str, times: float, floor: float)
     if ratio("peer"):
         words.append(f"{ratio('peer'):.1f}x {at[work, shape, 'peer']['is']}")
         target.append(f">= {BATCH_1 if one else times}x")
+    if ratio("ours, FFTs"):
+        words.append(f"{ratio('ours, FFTs'):.1f}x torch's FFTs and the ops on bands")
     if ratio("floor"):
         words.append(f"{1 / ratio('floor'):.2f}x the FFT floor")
         target.append(f"<= {floor}x")

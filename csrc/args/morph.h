@@ -20,8 +20,7 @@ struct MorphPlanes {
   Tensor frames;  // result
 };
 
-inline void check_morph_inputs(const char* op, MorphInputs& in) {
-  check_cpu(op, "images", in.images);
+inline void check_morph_inputs(const char* op, const PlaneLimits& limits, MorphInputs& in) {
   check_type(op, "images", in.images, ScalarType::Float);
   check_rank(op, "images", in.images, 3, "[N, H, W]");
   check_type(op, "gradients", in.gradients, ScalarType::Float);
@@ -36,16 +35,16 @@ inline void check_morph_inputs(const char* op, MorphInputs& in) {
   for (size_t i = 0; i < in.synthesis.size(); ++i)
     check_shape(op, {"analysis", i}, in.analysis[i], shape_of(in.synthesis[i]));
   const int64_t H = in.images.size(1), W = in.images.size(2);
-  check_side(op, "height of images", H);
-  check_side(op, "width of images", W);
+  check_side(op, limits, "height of images", H);
+  check_side(op, limits, "width of images", W);
   check_shape(op, {"analysis", in.synthesis.size()}, in.analysis.back(), {1, H, W});
   in.images = as_contiguous(in.images);
   in.gradients = as_contiguous(in.gradients);
 }
 
 // Fills the groups of the image's and the gradient's analysis and of the synthesis.
-inline void make_morph_groups(const char* op, int64_t simd_width, MorphInputs& in, int64_t i_power,
-                              bool complex_bands, MorphArgs& args) {
+inline void make_morph_groups(const char* op, const PlaneLimits& limits, MorphInputs& in,
+                              int64_t i_power, bool complex_bands, MorphArgs& args) {
   const int64_t N = in.images.size(0), H = in.images.size(1), W = in.images.size(2);
   const size_t count = in.synthesis.size();
   const std::vector<int64_t> forms(count, complex_bands),
@@ -53,7 +52,7 @@ inline void make_morph_groups(const char* op, int64_t simd_width, MorphInputs& i
   std::vector<int64_t> i_powers(count, i_power);
   std::vector<int64_t> analysis_forms(count, static_cast<int64_t>(Form::kComplex));
   const auto groups = [&](std::vector<Tensor>& filters, const GroupSpec& spec) {
-    return make_plane_groups(op, simd_width, filters, spec, H, W, false);
+    return make_plane_groups(op, limits, filters, spec, {H, W, "images", in.images}, false);
   };
   args.gradient = groups(in.synthesis, {i_powers, forms});
   args.synthesis = {N, H, W, groups(in.synthesis, {inverse_i_powers, forms})};
@@ -68,15 +67,15 @@ struct MorphOptions {
   double eps, floor, low, high;
 };
 
-inline MorphPlanes prepare_morph_planes(int64_t simd_width, MorphInputs in,
+inline MorphPlanes prepare_morph_planes(const PlaneLimits& limits, MorphInputs in,
                                         const MorphOptions& options,
                                         const char* op = "morph_planes") {
-  check_morph_inputs(op, in);
+  check_morph_inputs(op, limits, in);
   if (options.edit < 0 || options.edit > 2)
     fail(op, "edit must be 0 (phase), 1 (amplitude) or 2 (joint), got ", options.edit);
   check_i_power(op, "i_power", options.i_power);
   MorphArgs args{};
-  make_morph_groups(op, simd_width, in, options.i_power, options.complex_bands, args);
+  make_morph_groups(op, limits, in, options.i_power, options.complex_bands, args);
   args.edit = static_cast<Edit>(options.edit);
   args.rule = check_rule(op, options.rule);
   args.eps = static_cast<float>(options.eps);
@@ -97,27 +96,29 @@ inline MorphPlanes prepare_morph_planes(int64_t simd_width, MorphInputs in,
 }
 
 // Without frames; the caller allocates the results.
-inline MorphPlanes prepare_step_planes(int64_t simd_width, const Tensor& images,
+inline MorphPlanes prepare_step_planes(const PlaneLimits& limits, const Tensor& images,
                                        const Tensor& gradients, const std::vector<Tensor>& analysis,
                                        const std::vector<Tensor>& synthesis,
                                        const MorphOptions& options) {
   const char* op = "step_planes";
   check_type(op, "images", images, ScalarType::Float);
   const Tensor factors = new_tensor(images, {0, 1}, ScalarType::Float);
-  return prepare_morph_planes(
-      simd_width, {images, gradients, factors, factors, analysis, synthesis}, options, op);
+  return prepare_morph_planes(limits, {images, gradients, factors, factors, analysis, synthesis},
+                              options, op);
 }
 
 // Gradients are not read; of the analysis, only the shapes.
-inline MorphPlanes prepare_move_planes(int64_t simd_width, const MorphInputs& in,
+inline MorphPlanes prepare_move_planes(const PlaneLimits& limits, const MorphInputs& in,
                                        const MorphOptions& options) {
-  return prepare_morph_planes(simd_width, in, options, "move_planes");
+  return prepare_morph_planes(limits, in, options, "move_planes");
 }
 
 // Coefficients as step_planes has returned them.
-inline void set_coefficients(Tensor& coefficients, int64_t simd_width, MorphArgs& args) {
+inline void set_coefficients(Tensor& coefficients, const PlaneLimits& limits, MorphPlanes& p) {
   const char* op = "move_planes";
-  check_cpu(op, "coefficients", coefficients);
+  MorphArgs& args = p.args;
+  const int64_t simd_width = limits.simd_width;
+  check_same_device(op, "coefficients", coefficients, "images", p.in.images);
   check_type(op, "coefficients", coefficients, ScalarType::Float);
   check_rank(op, "coefficients", coefficients, 2, "[N, floats]");
   check_shape(op, "coefficients", coefficients,

@@ -1,4 +1,4 @@
-// The arguments of split_planes and merge_planes. A group of bands is as in bands.h, in the full layout.
+// The arguments of split_planes and merge_planes, float32. A group of bands is as in bands.h, in the full layout.
 #pragma once
 
 #include "../checks.h"
@@ -9,22 +9,30 @@
 
 namespace steerlens {
 
-// The largest side.
-constexpr int64_t kMaxSide = int64_t{1} << 14;
+// What the kernels of a device take and need.
+struct PlaneLimits {
+  int64_t max_side;    // of planes and bands
+  int64_t max_groups;  // of bands
+  int64_t simd_width;  // of row blocks; 0: none
+};
 
-inline bool side_in_range(int64_t n) { return n >= 1 && n <= kMaxSide; }
+constexpr PlaneLimits cpu_limits(int64_t simd_width) {
+  return {int64_t{1} << 14, INT64_MAX, simd_width};
+}
+// A block's samples are in its registers, and groups are parameters of a kernel (cuda/planes).
+constexpr PlaneLimits kCudaLimits = {256, 20, 0};
 
 // Whether planes and bands may have a side of n samples.
-inline bool side_supported(int64_t n) {
-  if (!side_in_range(n)) return false;
+inline bool side_supported(const PlaneLimits& limits, int64_t n) {
+  if (n < 1 || n > limits.max_side) return false;
   for (int64_t prime = 2; prime <= kMaxPrime; ++prime)
     while (n % prime == 0) n /= prime;
   return n == 1;
 }
 
-inline void check_side(const char* op, const ArgName& name, int64_t n) {
-  if (!side_in_range(n)) fail(op, name, " must be 1 to ", kMaxSide, ", got ", n);
-  if (!side_supported(n))
+inline void check_side(const char* op, const PlaneLimits& limits, const ArgName& name, int64_t n) {
+  if (n < 1 || n > limits.max_side) fail(op, name, " must be 1 to ", limits.max_side, ", got ", n);
+  if (!side_supported(limits, n))
     fail(op, name, " must have no prime factor above ", kMaxPrime, ", got ", n);
 }
 
@@ -44,31 +52,38 @@ inline std::vector<RowBlock> row_blocks(int64_t h, int64_t H, int64_t simd_width
   return out;
 }
 
-inline void check_cpu(const char* op, const ArgName& name, const Tensor& t) {
-  if (t.is_cuda()) fail(op, name, " must be on the CPU, got ", device_text(t));
-}
-
 // What describes the groups of bands, one entry for each.
 struct GroupSpec {
   const std::vector<int64_t>&i_powers, &forms;
 };
 
+// The planes of an op: their size, and an argument that lies where filters must be.
+struct PlaneSpec {
+  int64_t H, W;
+  ArgName like_name;
+  const Tensor& like;
+};
+
 // The groups without their bands. Replaces filters that are not contiguous by copies.
-inline std::vector<PlaneGroup> make_plane_groups(const char* op, int64_t simd_width,
+inline std::vector<PlaneGroup> make_plane_groups(const char* op, const PlaneLimits& limits,
                                                  std::vector<Tensor>& filters,
-                                                 const GroupSpec& spec, int64_t H, int64_t W,
+                                                 const GroupSpec& spec, const PlaneSpec& planes,
                                                  bool pairs_allowed) {
+  const auto& [H, W, like_name, like] = planes;
   const auto& [i_powers, forms] = spec;
   const size_t count = filters.size();
-  check_side(op, "height", H);
-  check_side(op, "width", W);
+  check_side(op, limits, "height", H);
+  check_side(op, limits, "width", W);
+  if (count > static_cast<size_t>(limits.max_groups))
+    fail(op, "filters must hold at most ", limits.max_groups, " tensors on this device, got ",
+         count);
   if (i_powers.size() != count || forms.size() != count)
     fail(op, "i_powers and forms must have one entry for each of ", count, " filters, got ",
          i_powers.size(), " and ", forms.size());
   std::vector<PlaneGroup> groups;
   for (size_t i = 0; i < count; ++i) {
     check_type(op, {"filters", i}, filters[i], ScalarType::Float);
-    check_cpu(op, {"filters", i}, filters[i]);
+    check_same_device(op, {"filters", i}, filters[i], like_name, like);
     check_rank(op, {"filters", i}, filters[i], 3, "[K, h, w]");
     check_i_power(op, {"i_powers", i}, i_powers[i]);
     PlaneGroup group{};
@@ -78,9 +93,9 @@ inline std::vector<PlaneGroup> make_plane_groups(const char* op, int64_t simd_wi
     if (group.h < 1 || group.h > H || group.w < 1 || group.w > W)
       fail(op, "filters[", i, "] must have shape [K, h, w] with h <= ", H, " and w <= ", W,
            ", got ", shape_text(shape_of(filters[i])));
-    check_side(op, {"height of filters", i}, group.h);
-    check_side(op, {"width of filters", i}, group.w);
-    group.row_blocks = row_blocks(group.h, H, simd_width);
+    check_side(op, limits, {"height of filters", i}, group.h);
+    check_side(op, limits, {"width of filters", i}, group.w);
+    if (limits.simd_width) group.row_blocks = row_blocks(group.h, H, limits.simd_width);
     filters[i] = as_contiguous(filters[i]);
     group.filter = const_data<float>(filters[i]);
     group.i_power = static_cast<int>(i_powers[i]);
@@ -104,14 +119,14 @@ struct SplitPlanes {
   }
 };
 
-inline SplitPlanes prepare_split_planes(int64_t simd_width, const Tensor& planes,
+inline SplitPlanes prepare_split_planes(const PlaneLimits& limits, const Tensor& planes,
                                         std::vector<Tensor> filters, const GroupSpec& spec) {
   const char* op = "split_planes";
-  check_cpu(op, "planes", planes);
   check_type(op, "planes", planes, ScalarType::Float);
   check_rank(op, "planes", planes, 3, "[N, H, W]");
   PlaneArgs args{planes.size(0), planes.size(1), planes.size(2), {}};
-  args.groups = make_plane_groups(op, simd_width, filters, spec, args.H, args.W, false);
+  args.groups =
+      make_plane_groups(op, limits, filters, spec, {args.H, args.W, "planes", planes}, false);
   std::vector<Tensor> bands;
   for (PlaneGroup& group : args.groups) {
     const bool real = group.form == Form::kReal;
@@ -129,7 +144,7 @@ struct MergePlanes {
   Tensor planes;                   // result
 };
 
-inline MergePlanes prepare_merge_planes(int64_t simd_width, std::vector<Tensor> bands,
+inline MergePlanes prepare_merge_planes(const PlaneLimits& limits, std::vector<Tensor> bands,
                                         std::vector<Tensor> filters, const GroupSpec& spec,
                                         std::optional<Tensor> residual, int64_t height,
                                         int64_t width) {
@@ -139,11 +154,12 @@ inline MergePlanes prepare_merge_planes(int64_t simd_width, std::vector<Tensor> 
          bands.size());
   check_rank(op, "bands[0]", bands[0], 4, "[N, K, h, w]");
   PlaneArgs args{bands[0].size(0), height, width, {}};
-  args.groups = make_plane_groups(op, simd_width, filters, spec, height, width, true);
+  args.groups =
+      make_plane_groups(op, limits, filters, spec, {height, width, "bands[0]", bands[0]}, true);
   for (size_t i = 0; i < bands.size(); ++i) {
     PlaneGroup& group = args.groups[i];
     const bool complex = is_complex(bands[i].scalar_type());
-    check_cpu(op, {"bands", i}, bands[i]);
+    check_same_device(op, {"bands", i}, bands[i], "bands[0]", bands[0]);
     check_type(op, {"bands", i}, bands[i],
                complex || group.form != Form::kReal ? ScalarType::ComplexFloat : ScalarType::Float);
     check_rank(op, {"bands", i}, bands[i], 4, "[N, K, h, w]");
@@ -153,7 +169,7 @@ inline MergePlanes prepare_merge_planes(int64_t simd_width, std::vector<Tensor> 
     group.bands = const_data<float>(bands[i]);
   }
   if (residual.has_value()) {
-    check_cpu(op, "residual", *residual);
+    check_same_device(op, "residual", *residual, "bands[0]", bands[0]);
     check_type(op, "residual", *residual, ScalarType::Float);
     check_rank(op, "residual", *residual, 3, "[n, H, W]");
     const int64_t n = residual->size(0);

@@ -27,6 +27,9 @@ constexpr int kMinBlocks = 2;
 // The largest grid; kernels loop over what exceeds it.
 constexpr int64_t kMaxGridX = 2147483647, kMaxGridY = 65535;
 
+// What a launch asks for by Launcher::run_with_shared.
+extern __shared__ uint4 dynamic_shared_memory[];
+
 constexpr size_t access_bytes(size_t bytes) { return bytes < 16 ? bytes : 16; }
 
 // kCount values that are read or written together, in accesses of up to 16 bytes.
@@ -96,9 +99,17 @@ class Launcher {
 
   template <typename... Params, typename... Args>
   void run(void (*kernel)(Params...), dim3 grid, int threads, const Args&... args) const {
+    run_with_shared(0, kernel, grid, threads, args...);
+  }
+
+  // The same with so many bytes of dynamic shared memory.
+  template <typename... Params, typename... Args>
+  void run_with_shared(size_t bytes, void (*kernel)(Params...), dim3 grid, int threads,
+                       const Args&... args) const {
     cudaLaunchConfig_t config{};
     config.gridDim = grid;
     config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = bytes;
     config.stream = stream_;
     // A function, not <<<>>>: a host compiler can parse it, too (tests/emulation).
     STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));

@@ -5,31 +5,13 @@
 
 #include "../math/polar.h"
 #include "launch.h"
+#include "reduce.h"
 
 namespace steerlens {
 namespace {
 
 // A smaller part is not worth a block; a band has at most kMaxParts.
 constexpr int64_t kPartSize = 4096, kMaxParts = 256;
-
-template <typename T>
-__device__ T largest_of_warp(T largest) {
-#pragma unroll
-  for (int mask = kWarp / 2; mask > 0; mask /= 2)
-    largest = larger_amplitude(__shfl_xor_sync(0xffffffffu, largest, mask), largest);
-  return largest;
-}
-
-template <typename T>
-__device__ T largest_of_block(T largest) {
-  __shared__ T of_warps[kThreads / kWarp];
-  __syncthreads();  // of_warps of the previous band has been read
-  largest = largest_of_warp(largest);
-  if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp] = largest;
-  __syncthreads();
-  const unsigned lane = threadIdx.x % kWarp;
-  return largest_of_warp(lane < kThreads / kWarp ? of_warps[lane] : T(0));
-}
 
 // parts[n, x] = the largest amplitude among the coefficients of band n that the blocks at x visit.
 template <int kCount, typename T>

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import checks, ops
 from ..pyramid import SteerablePyramid
-from ..pyramid.backend import Backend, choose_backend, forward_backend
+from ..pyramid.backend import Backend, choose_backend, forward_backend, step_planes_supported
 from ..pyramid.bank import Bank, Part
 from ..pyramid.spectra import band_spectra, image_spectrum, merge_spectra, pair_spectra, split_image, split_spectrum
 from .anchor import PlaneAnchor, edited_coefficients, moved_coordinates
@@ -177,10 +177,12 @@ class CSPMotion(PlaneMotion):
             return replace(self, prepared=None)._render(b, a, bounds)
         if self.prepared is not None or not self._by_plane_ops(b, a):
             return super()._render(b, a, bounds)
-        return ops.morph_planes(*self._planes(), b, a, *plane_options(family), family.eps, family.floor, bounds)
+        image, gradient = self._planes()
+        options = *plane_options(family, image), family.eps, family.floor
+        return ops.morph_planes(image, gradient, b, a, *options, bounds)
 
     def _prepared_once(self) -> CSPMotion:
-        if not self._by_plane_ops():
+        if not (self._by_plane_ops() and step_planes_supported(self._planes()[0])):
             return super()._prepared_once()
         return replace(self, prepared=CSPPlanes(self.family, *self._planes()))
 
@@ -191,10 +193,10 @@ class CSPMotion(PlaneMotion):
         return choose_backend(self.family.pyramid.geometry, *self._planes(), *factors) is Backend.PLANE_OPS
 
 
-def plane_options(family: CSPFamily) -> tuple[list[Tensor], list[Tensor], int, str, str, bool]:
-    """Return filters and options as the ops on whole planes take them."""
+def plane_options(family: CSPFamily, image: Tensor) -> tuple[list[Tensor], list[Tensor], int, str, str, bool]:
+    """Return filters, on the image's device, and options as the ops on whole planes take them."""
     synthesis = family.synthesis_bank
-    filters = family.analysis_bank.plane_filters(with_residual=True), synthesis.plane_filters()
+    filters = family.analysis_bank.plane_filters(image, with_residual=True), synthesis.plane_filters(image)
     return *filters, -family.pyramid.order % 4, family.edit, family.rule, not synthesis.paired
 
 
@@ -202,7 +204,7 @@ class CSPPlanes:
     """See :class:`PreparedPlanes`: analysis and step by one op, frames by another."""
 
     def __init__(self, family: CSPFamily, image: Tensor, gradient: Tensor):
-        self.image, self.options = image, plane_options(family)
+        self.image, self.options = image, plane_options(family, image)
         steps = ops.step_planes(image, gradient, *self.options, family.eps, family.floor)
         self.coefficients, self.speeds, self.phases = steps
 

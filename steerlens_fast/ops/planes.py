@@ -24,9 +24,9 @@ from .registration import (
 def split_planes(
     planes: Tensor, filters: Sequence[Tensor], i_powers: Sequence[int], forms: Sequence[str]
 ) -> list[Tensor]:
-    """Split real planes into bands in one pass: :func:`split_bands` and the FFTs around it, within a core's caches.
+    """Split real planes into bands by one op: :func:`split_bands` and the FFTs around it.
 
-    CPU and float32 only, and only if :func:`steerlens_fast.pyramid.backend.plane_ops_supported` returns True.
+    float32 only, and only if :func:`steerlens_fast.pyramid.backend.plane_ops_supported` returns True.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ def merge_planes(
     width: int,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """Merge bands into real planes in one pass: :func:`merge_bands` and the FFTs around it, within a core's caches.
+    """Merge bands into real planes by one op: :func:`merge_bands` and the FFTs around it.
 
-    The adjoint of :func:`split_planes` with opposite ``i_powers``; CPU and float32 only, too.
+    The adjoint of :func:`split_planes` with opposite ``i_powers``; float32 only, too.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ def are_batched(values) -> bool:
 
 def call_plane_op(name: str, *args):
     """Call an op on whole planes, which not every CPU has, as :func:`call` does."""
-    if not native.SIMD_WIDTH and _takes_cpu_kernel(args):
+    if not native.LARGEST_PLANE_SIDE["cpu"] and _takes_cpu_kernel(args):
         raise RuntimeError(
             f"{name} needs an x86-64 CPU with AVX2 or AVX-512, a build by GCC or clang and an environment where "
             "STEERLENS_CPU_CAPABILITY is not 'default'; build_info()['cpu_capability'] is 'default' here"

@@ -15,7 +15,8 @@ from ..torch_internals import has_transforms
 from .filters import Geometry
 
 # In samples. Besides their results, split_planes and merge_planes use 16 bytes per sample, morph_planes up to 150 (for
-# a joint morph). Up to this size they are faster than torch's FFTs; larger planes were not measured.
+# a joint morph). Up to this size they are faster than torch's FFTs; larger planes were not measured. On CUDA the sides
+# are limited more (native.LARGEST_PLANE_SIDE).
 LARGEST_PLANE = 1 << 24
 
 
@@ -55,24 +56,31 @@ def is_recorded(*tensors: Tensor) -> bool:
 
 
 def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
-    """Return whether the ops on whole planes take these: plain float32 tensors on a CPU with AVX2, of supported sizes.
+    """Return whether the ops on whole planes take these: plain float32 tensors of supported sizes.
 
-    These ops have derivatives, so this does not depend on ``requires_grad``.
+    There are such ops for CPUs with AVX2 and for CUDA. They have derivatives, so this does not depend on
+    ``requires_grad``.
     """
     return not torch.compiler.is_compiling() and _plane_ops_supported(geometry, tensors)
 
 
+def step_planes_supported(t: Tensor) -> bool:
+    """Return whether step_planes and move_planes, the halves of morph_planes, exist for a tensor's device."""
+    return t.device.type == "cpu" and native.SIMD_WIDTH > 0
+
+
 def _plane_ops_supported(geometry: Geometry, tensors: tuple[Tensor, ...]) -> bool:
-    if not native.SIMD_WIDTH or not is_untraced():
+    largest_side = min((native.LARGEST_PLANE_SIDE.get(t.device.type, 0) for t in tensors), default=0)
+    if not largest_side or not is_untraced():
         return False
     for t in tensors:
         if t.dtype not in (torch.float32, torch.complex64) or not t.numel() or not has_plain_memory(t):
             return False
-    return _sizes_supported(geometry)
+    return _sizes_supported(geometry, largest_side)
 
 
 @lru_cache(maxsize=512)
-def _sizes_supported(geometry: Geometry) -> bool:
+def _sizes_supported(geometry: Geometry, largest_side: int) -> bool:
     H, W = geometry.shape
     sides = {H, W, *(n for scale in range(geometry.num_scales + 1) for n in geometry.band_shape(scale))}
-    return H * W <= LARGEST_PLANE and all(map(native.plane_side_supported, sides))
+    return H * W <= LARGEST_PLANE and max(sides) <= largest_side and all(map(native.plane_side_supported, sides))

@@ -141,24 +141,26 @@ def cached_squared_response(geometry: Geometry, parts: tuple[Part, ...], device:
     return _cached(geometry, ("squared response", parts, device, dtype), make, device)
 
 
-def plane_filters(geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool) -> tuple[Tensor, ...]:
+def plane_filters(
+    geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool, device: str
+) -> tuple[Tensor, ...]:
     """Return the filters of ``parts`` as the ops on whole planes take them: in the full layout, float32.
 
     If ``with_residual``, the residual's filter comes last.
     """
 
     def of_part(part: Part) -> Tensor:
-        make = lambda: full_mask(geometry, kind, part).float()
-        return _cached(geometry, ("plane filter", kind, part), make)
+        make = lambda: full_mask(geometry, kind, part).float().to(device)
+        return _cached(geometry, ("plane filter", kind, part, device), make)
 
     def of_residual() -> Tensor:
-        make = lambda: full_residual_mask(geometry, parts).float()
-        return _cached(geometry, ("plane filter of the residual", parts), make)
+        make = lambda: full_residual_mask(geometry, parts).float().to(device)
+        return _cached(geometry, ("plane filter of the residual", parts, device), make)
 
     def make() -> tuple[Tensor, ...]:
         return (*map(of_part, parts), *([of_residual()] if with_residual else []))
 
-    return _cached(geometry, ("plane filters", kind, parts, with_residual), make)
+    return _cached(geometry, ("plane filters", kind, parts, with_residual, device), make, device)
 
 
 def _cached(geometry: Geometry, key: tuple, make: Callable, device: str = "cpu"):

@@ -65,6 +65,8 @@ def set_max_grid_rows(rows: int | None) -> None:
 
 def install(kind: str = "plain") -> torch.library.Library:
     """Put the emulated kernels in place of the CPU's, for as long as the returned object lives."""
+    from steerlens_fast import native  # not before requested() has changed the environment
+
     load(kind)
     library = torch.library.Library("steerlens_fast", "IMPL")
     with warnings.catch_warnings():
@@ -73,6 +75,7 @@ def install(kind: str = "plain") -> torch.library.Library:
             namespace, _, op = name.partition("::")
             if namespace == NAMESPACE and torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"):
                 library.impl(op, getattr(getattr(torch.ops, namespace), op).default, "CPU", allow_override=True)
+    native.LARGEST_PLANE_SIDE["cpu"] = native.CUDA_PLANE_SIDE
     return library
 
 
@@ -91,7 +94,7 @@ def counted(function: Callable) -> list[Traffic]:
 
 
 def requested() -> str | None:
-    """Return the kind of build that the environment asks for, and leave out the ops that CUDA does not have."""
+    """Return the kind of build that the environment asks for, and leave out the CPU's own ops on whole planes."""
     kind = os.environ.get(VARIABLE)
     if kind:
         os.environ["STEERLENS_CPU_CAPABILITY"] = "default"

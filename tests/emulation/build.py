@@ -1,4 +1,4 @@
-"""Builds csrc/cuda/*.cu for the CPU, unmodified: one shared library with the ops of ``torch.ops.steerlens_emulated``.
+"""Builds csrc/cuda for the CPU, unmodified: one shared library with the ops of ``torch.ops.steerlens_emulated``.
 
 Object files are kept under build/emulation, named by a hash of all that they are made from.
 """
@@ -39,7 +39,7 @@ LINKED = {"sanitized": ["-fsanitize=address,undefined"]}
 
 def build(kind: str = "plain", sources: list[Path] | None = None, csrc: Path = CSRC) -> Path:
     """Return the library of this kind; ``sources`` in place of the ops', or those of another ``csrc``."""
-    kernels = [*sorted(csrc.glob("cuda/*.cu")), csrc / "schema.cpp"] if sources is None else sources
+    kernels = [*sorted(csrc.glob("cuda/**/*.cu")), csrc / "schema.cpp"] if sources is None else sources
     device, device_flags = sorted((HERE / "device").glob("*.cpp")), ["-O2"]
     if kind == "sanitized":
         device = [source for source in device if source.stem != "alignment"]  # that sanitizer's library has it

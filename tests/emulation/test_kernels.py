@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import OP_CASES, OPS, RAW, OpCase, case, widened
+from cases import OP_CASES, OPS, PLANE_OPS, RAW, OpCase, case, widened
 from op_results import as_list, in_plane
 from tolerances import assert_close
 
@@ -43,6 +43,39 @@ def test_order_does_not_change_a_bit(case_: OpCase):
 
     expected = results(0)
     assert all(all(map(torch.equal, expected, results(seed))) for seed in SEEDS)
+
+
+def plane_args(planes: int, frames: int, H: int = 33, W: int = 22) -> dict[str, list]:
+    """Return arguments of the ops on whole planes: an odd number of bands of the image's size, and smaller ones."""
+    x, g = (torch.rand(planes, H, W) for _ in range(2))
+    filters = [torch.rand(3, H, W) / (H * W), torch.rand(1, H // 2, W // 2) / (H * W)]
+    factors, kept = torch.rand(frames, 1), torch.rand(1, H, W) / (H * W)
+    split = [x, filters, [1, 3], [0, 1]]
+    return {
+        "split_planes": split,
+        "merge_planes": [RAW.split_planes(*split), filters, [3, 1], [0, 1], x, H, W],
+        "morph_planes": [x, g, factors, factors, [*filters, kept], filters, 3, 2, 0, False, 1.0, 1e-6, -1.0, 2.0],
+    }
+
+
+@pytest.mark.parametrize("op", PLANE_OPS)
+def test_order_does_not_change_a_bit_of_planes(op):
+    args = plane_args(9, 3)[op]
+
+    def results(seed):
+        set_seed(seed)
+        return as_list(getattr(RAW, op)(*args))
+
+    expected = results(0)
+    assert all(all(map(torch.equal, expected, results(seed))) for seed in SEEDS)
+
+
+def test_chunks_of_planes_do_not_change_a_bit():
+    """So many frames that the memory for all planes would exceed the limit."""
+    x, g, *how = plane_args(9, 4096, 16, 16)["morph_planes"]
+    frames = RAW.morph_planes(x, g, *how)
+    for n in (0, 8):
+        assert torch.equal(RAW.morph_planes(x[n : n + 1], g[n : n + 1], *how)[:, 0], frames[:, n])
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -26,6 +26,7 @@ REJECTED = {
     "no_block": r"a block must have 1 to 1024 threads .*, got \(0, 1, 1\)",
     "tall_grid": r"the grid must be at most .*, got \(1, 65536, 1\)",
     "no_grid": r"the grid must be .* not empty, got \(0, 1, 1\)",
+    "beyond_dynamic_shared": "writes beyond its 252 bytes of dynamic shared memory",
     "much_shared": r"shared memory must have at most 49152 bytes, got \d+",
 }
 

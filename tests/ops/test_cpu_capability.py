@@ -116,7 +116,7 @@ def test_env_value_chooses_the_capability_or_raises():
 
 
 def test_missing_ops_raise(monkeypatch):
-    monkeypatch.setattr(native, "SIMD_WIDTH", 0)
+    monkeypatch.setitem(native.LARGEST_PLANE_SIDE, "cpu", 0)
     planes, filters, factors = torch.rand(1, 8, 8), [torch.ones(1, 8, 8)], torch.ones(2, 1)
     calls = {
         "split_planes": lambda: ops.split_planes(planes, filters, [0], ["real"]),

@@ -13,9 +13,10 @@ from steerlens_fast import CSPFamily, SteerablePyramid, memory, native, ops
 from steerlens_fast.families.planes import PlaneMotion
 from steerlens_fast.families.shared import factor_pair
 from steerlens_fast.ops import reference
-from steerlens_fast.pyramid import backend
 
-pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="this CPU has no AVX2")
+pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no AVX2")
+# Of what only the CPU's own kernels have: threads, large sides, streaming stores.
+of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's kernels are replaced")
 PHASE, AMPLITUDE, JOINT = 0, 1, 2
 COMPLEX, POLAR = 0, 1
 
@@ -98,6 +99,7 @@ def halves(args: list) -> tuple[list, list]:
     ]
 
 
+@of_cpu_kernels
 @merged
 @of_cases
 def test_halves_give_the_same_frames_and_the_sizes_of_the_reference(case):
@@ -113,6 +115,7 @@ def test_halves_give_the_same_frames_and_the_sizes_of_the_reference(case):
     assert frames.shape == (3, *args[0].shape)
 
 
+@of_cpu_kernels
 def test_coefficients_of_another_size_raise():
     args = CASES["even"].args()
     step, move = halves(args)
@@ -177,7 +180,7 @@ def test_frames_by_ffts_are_the_same(monkeypatch):
     family = CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05)
     x, g = image(2, 28, 28, dtype=torch.float32), 0.02 * normal(2, 28, 28, dtype=torch.float32)
     frames = family.prepare(x, g).render([0.5, 1.0])
-    monkeypatch.setattr(backend.native, "SIMD_WIDTH", 0)
+    monkeypatch.setitem(native.LARGEST_PLANE_SIDE, "cpu", 0)
     monkeypatch.setattr(ops, "morph_planes", None)
     assert_close(family.prepare(x, g).render([0.5, 1.0]), frames, "render")
 
@@ -310,6 +313,7 @@ def test_neither_threads_nor_neighbours_change_a_bit(label):
         assert torch.equal(alone[:, 0], frames[:, n])
 
 
+@of_cpu_kernels
 def test_large_planes_are_shared_by_threads():
     """The coefficients of one plane are too many for one thread's memory."""
     args = Case((2, 640, 720, [(4, 640, 720), (4, 320, 360)]), rule=POLAR).args()
@@ -319,6 +323,7 @@ def test_large_planes_are_shared_by_threads():
     assert_close(frames, reference.morph_planes(*widened(args)), "render")
 
 
+@of_cpu_kernels
 @merged
 @pytest.mark.parametrize("frames", [3, 8])
 def test_parallel_regions_are_few(frames):

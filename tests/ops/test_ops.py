@@ -7,6 +7,7 @@ import pytest
 import torch
 from cases import (
     BANK_SHAPES,
+    CPU_PLANE_OPS,
     DTYPES,
     ODD_LAYOUTS,
     OP_CASES,
@@ -56,12 +57,12 @@ def test_cases_name_every_op():
         for n in torch._C._dispatch_get_all_op_names()
         if n.startswith("steerlens_fast::")
     }
-    assert names == {*OPS, *PLANE_OPS}
+    assert names == {*OPS, *PLANE_OPS, *CPU_PLANE_OPS}
 
 
 def check_op_has_kernel_autograd_fake_reference_and_wrapper(op):
     name = f"steerlens_fast::{op}"
-    if op in OPS or native.SIMD_WIDTH:
+    if op in OPS or (native.SIMD_WIDTH if op in CPU_PLANE_OPS else native.LARGEST_PLANE_SIDE["cpu"]):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), "no CPU kernel"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Autograd"), "no autograd"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta"), "no fake"
@@ -71,14 +72,15 @@ def check_op_has_kernel_autograd_fake_reference_and_wrapper(op):
 
 
 def test_every_op_has_kernel_autograd_fake_reference_and_wrapper():
-    for op in OPS + PLANE_OPS:
+    for op in OPS + PLANE_OPS + CPU_PLANE_OPS:
         check_op_has_kernel_autograd_fake_reference_and_wrapper(op)
 
 
 def test_cuda_has_every_kernel(device):
     key = device.type.upper()
-    missing = [op for op in OPS if not torch._C._dispatch_has_kernel_for_dispatch_key(f"steerlens_fast::{op}", key)]
-    assert not missing
+    expected = [*OPS, *(PLANE_OPS if native.LARGEST_PLANE_SIDE[device.type] else ())]
+    has_kernel = lambda op: torch._C._dispatch_has_kernel_for_dispatch_key(f"steerlens_fast::{op}", key)
+    assert [op for op in expected if not has_kernel(op)] == []
 
 
 # --- Values

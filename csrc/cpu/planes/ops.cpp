@@ -12,7 +12,7 @@ void set_image_blocks(PlaneArgs& args) {
 
 std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
                                  std::vector<int64_t> i_powers, std::vector<int64_t> forms) {
-  auto p = prepare_split_planes(simd_width(), planes, filters, {i_powers, forms});
+  auto p = prepare_split_planes(cpu_limits(simd_width()), planes, filters, {i_powers, forms});
   SplitPlanesArgs args{std::move(p.args), const_data<float>(p.planes), p.result_bytes()};
   if (args.result_bytes == 0) return p.bands;
   set_image_blocks(args.planes);
@@ -23,8 +23,8 @@ std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
 Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
                     std::vector<int64_t> i_powers, std::vector<int64_t> forms,
                     std::optional<Tensor> residual, int64_t height, int64_t width) {
-  auto p = prepare_merge_planes(simd_width(), bands, filters, {i_powers, forms}, residual, height,
-                                width);
+  auto p = prepare_merge_planes(cpu_limits(simd_width()), bands, filters, {i_powers, forms},
+                                residual, height, width);
   MergePlanesArgs args{std::move(p.args), nullptr, 1, mutable_data<float>(p.planes)};
   if (args.planes.count == 0) return p.planes;
   if (p.residual.has_value()) {
@@ -41,7 +41,8 @@ Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tenso
                     int64_t edit, int64_t rule, bool complex_bands, double eps, double floor,
                     double low, double high) {
   auto p = prepare_morph_planes(
-      simd_width(), {images, gradients, phase_factors, amplitude_factors, analysis, synthesis},
+      cpu_limits(simd_width()),
+      {images, gradients, phase_factors, amplitude_factors, analysis, synthesis},
       {i_power, edit, rule, complex_bands, eps, floor, low, high});
   if (p.frames.numel() == 0) return p.frames;
   set_image_blocks(p.args.analysis);
@@ -55,7 +56,7 @@ std::tuple<Tensor, Tensor, Tensor> step_planes(Tensor images, Tensor gradients,
                                                std::vector<Tensor> synthesis, int64_t i_power,
                                                int64_t edit, int64_t rule, bool complex_bands,
                                                double eps, double floor) {
-  auto p = prepare_step_planes(simd_width(), images, gradients, analysis, synthesis,
+  auto p = prepare_step_planes(cpu_limits(simd_width()), images, gradients, analysis, synthesis,
                                {i_power, edit, rule, complex_bands, eps, floor, 0, 0});
   const int64_t N = p.args.analysis.count,
                 floats = p.args.coefficient_vectors(simd_width()) * simd_width();
@@ -77,10 +78,11 @@ Tensor move_planes(Tensor images, Tensor coefficients, Tensor phase_factors,
                    Tensor amplitude_factors, std::vector<Tensor> analysis,
                    std::vector<Tensor> synthesis, int64_t i_power, int64_t edit, int64_t rule,
                    bool complex_bands, double low, double high) {
-  auto p = prepare_move_planes(
-      simd_width(), {images, images, phase_factors, amplitude_factors, analysis, synthesis},
-      {i_power, edit, rule, complex_bands, 0, 0, low, high});
-  set_coefficients(coefficients, simd_width(), p.args);
+  auto p =
+      prepare_move_planes(cpu_limits(simd_width()),
+                          {images, images, phase_factors, amplitude_factors, analysis, synthesis},
+                          {i_power, edit, rule, complex_bands, 0, 0, low, high});
+  set_coefficients(coefficients, cpu_limits(simd_width()), p);
   if (p.frames.numel() == 0) return p.frames;
   set_image_blocks(p.args.synthesis);
   run_move(p.args);

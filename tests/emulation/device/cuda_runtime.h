@@ -23,7 +23,7 @@
 #define __grid_constant__
 #define __launch_bounds__(...)
 // All in one section, so that the scheduler knows where it begins and ends.
-#define __shared__ static __attribute__((section("shared_memory")))
+#define __shared__ __attribute__((section("shared_memory")))
 
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;

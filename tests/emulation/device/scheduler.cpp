@@ -26,6 +26,12 @@
 extern char __start_shared_memory[] __attribute__((weak, visibility("hidden")));
 extern char __stop_shared_memory[] __attribute__((weak, visibility("hidden")));
 
+// What kernels declare as their dynamic shared memory, and a margin that no kernel may change.
+constexpr size_t kMaxSharedBytes = 48 << 10, kMarginBytes = 4 << 10;
+namespace steerlens {
+uint4 dynamic_shared_memory[(kMaxSharedBytes + kMarginBytes) / sizeof(uint4)];
+}
+
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
@@ -61,7 +67,7 @@ namespace {
 // What every GPU since sm_80 allows.
 constexpr int kWarpSize = 32, kMaxThreads = 1024;
 constexpr uint64_t kMaxGridX = 2147483647, kMaxGridYZ = 65535, kMaxBlockXY = 1024, kMaxBlockZ = 64;
-constexpr size_t kMaxSharedBytes = 48 << 10, kMaxParameterBytes = 4096;
+constexpr size_t kMaxParameterBytes = 4096;
 constexpr size_t kStackBytes = 256 << 10, kGuardBytes = 4096;
 
 bool operator!=(const Place& a, const Place& b) {
@@ -265,11 +271,21 @@ bool all_ended() {
                      [](const Thread& t) { return t.state == State::kEnded; });
 }
 
+// Whether the block wrote beyond the dynamic shared memory that it has.
+void check_margin() {
+  const auto* first = reinterpret_cast<const unsigned char*>(steerlens::dynamic_shared_memory);
+  const auto* margin = first + launch->dynamic_shared_bytes;
+  if (std::any_of(margin, margin + kMarginBytes, [](unsigned char c) { return c != 0xff; }))
+    error = "block " + index_text(blockIdx) + " writes beyond its " +
+            std::to_string(launch->dynamic_shared_bytes) + " bytes of dynamic shared memory";
+}
+
 void run_block() {
   threads.assign(threads.size(), Thread{});
   // Shared memory has no defined contents at the start of a block.
   if (__start_shared_memory)
     memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
+  memset(steerlens::dynamic_shared_memory, 0xff, sizeof(steerlens::dynamic_shared_memory));
   std::vector<int> warps((threads.size() + kWarpSize - 1) / kWarpSize);
   std::iota(warps.begin(), warps.end(), 0);
   do {
@@ -279,6 +295,7 @@ void run_block() {
     if (error.empty() && !all_ended() && !open_barrier())
       error = "block " + index_text(blockIdx) + " never ends: " + waiting_text();
   } while (error.empty() && !all_ended());
+  if (error.empty()) check_margin();
 }
 
 // Blocks in the order of a random walk through all of them: no list, since there may be billions.
@@ -311,10 +328,9 @@ void check_limits() {
   const size_t shared =
       __start_shared_memory ? __stop_shared_memory - __start_shared_memory : size_t{0};
   if (shared + launch->dynamic_shared_bytes >
-      kMaxSharedBytes)  // that of all kernels: none has more
+      kMaxSharedBytes)  // the static part is that of all kernels: none has more
     reject("shared memory must have at most 49152 bytes, got " +
            std::to_string(shared + launch->dynamic_shared_bytes));
-  if (launch->dynamic_shared_bytes) reject("dynamic shared memory is not emulated");
 }
 
 }  // namespace

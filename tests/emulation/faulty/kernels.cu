@@ -48,20 +48,32 @@ __global__ void order_of_blocks(float* data) { data[0] = blockIdx.x; }
 __global__ void order_of_threads(float* data) { data[0] = threadIdx.x; }
 
 __global__ void reads_before_barrier(float* data) {
-  __shared__ float values[64];
+  static __shared__ float values[64];
   values[threadIdx.x] = threadIdx.x;
   data[threadIdx.x] = values[63 - threadIdx.x];
 }
 
 __global__ void uninitialised_shared(float* data) {
-  __shared__ float value;
+  static __shared__ float value;
   if (blockIdx.x == 0) value = 1;
   __syncthreads();
   data[blockIdx.x] = value;
 }
 
+}  // namespace
+
+namespace steerlens {
+extern __shared__ uint4 dynamic_shared_memory[];
+}
+
+namespace {
+
+__global__ void beyond_dynamic_shared(float*) {
+  reinterpret_cast<float*>(steerlens::dynamic_shared_memory)[threadIdx.x] = 0;
+}
+
 __global__ void sound(float* data) {
-  __shared__ float values[64];
+  static __shared__ float values[64];
   values[threadIdx.x] = threadIdx.x;
   __syncthreads();
   const float other = values[63 - threadIdx.x];
@@ -93,6 +105,7 @@ const std::map<std::string, Case> cases = {
     {"no_block", {sound, 1, 0}},
     {"tall_grid", {sound, dim3(1, 65536), 64}},
     {"no_grid", {sound, 0, 64}},
+    {"beyond_dynamic_shared", {beyond_dynamic_shared, 1, 64, 63 * sizeof(float)}},
     {"much_shared", {sound, 1, 64, 48 << 10}},
 };
 

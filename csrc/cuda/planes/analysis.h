@@ -1,0 +1,172 @@
+// From real planes to the bands of each unit, up to the inverse FFTs of their columns.
+#pragma once
+
+#include "filter.h"
+
+namespace steerlens {
+namespace {
+
+// Real planes of w columns in memory, `pitch` floats from one to the next; stride 2: the real parts of complex numbers.
+struct RealPlanes {
+  const float* data;
+  int64_t pitch;
+  int stride;
+};
+
+// Forward FFTs of the columns of real planes, two column blocks as real and imaginary part: with Z = A + i B, and A and
+// B Hermitian, 2 A(y) = Z(y) + conj Z(-y) and 2 i B(y) = Z(y) - conj Z(-y). The half rows are stored.
+__global__ void __launch_bounds__(kMaxThreads, 2)
+    real_columns_kernel(const __grid_constant__ RealPlanes planes,
+                        const __grid_constant__ FftPlan plan, int w, Cplx<float>* out) {
+  const int h = plan.size, rows = half_rows(h), blocks = column_blocks(w);
+  const unsigned pairs = (blocks + 1) / 2;
+  const int64_t plane = blockIdx.x / pairs;
+  const int first = 2 * static_cast<int>(blockIdx.x % pairs);
+  const BlockFft fft(plan);
+  const float* from = planes.data + plane * planes.pitch;
+  for (int i = threadIdx.x; i < h * kLines; i += blockDim.x) {
+    const Sample s = column_sample(i);
+    const int x = first * kLines + s.line;
+    const float* at = from + (int64_t{s.at} * w + x) * planes.stride;
+    fft.set_input(s.at, s.line,
+                  {x < w ? load_one(at) : 0.0f,
+                   x + kLines < w ? load_one(at + kLines * planes.stride) : 0.0f});
+  }
+  fft.run();
+  Cplx<float>* to = out + (plane * blocks + first) * rows * kLines;
+  for (int i = threadIdx.x; i < rows * kLines; i += blockDim.x) {
+    const Sample s = column_sample(i);
+    const Cplx<float> z = fft.output(s.at, s.line);
+    const Cplx<float> mirrored = fft.output(s.at == 0 ? 0 : h - s.at, s.line);
+    store_one(to + i, {0.5f * (z.re + mirrored.re), 0.5f * (z.im - mirrored.im)});
+    if (first + 1 < blocks)
+      store_one(to + rows * kLines + i, {0.5f * (z.im + mirrored.im), 0.5f * (mirrored.re - z.re)});
+  }
+}
+
+// One row of the image's spectrum, and the opposite one, of kLines planes: its forward FFT, then for each band filter,
+// crop and inverse FFT.
+__global__ void __launch_bounds__(kMaxThreads, 1)
+    split_rows_kernel(const Cplx<float>* half_planes, const __grid_constant__ FftPlan plan, int H,
+                      int planes, const __grid_constant__ Units units) {
+  const int W = plan.size, half = half_rows(H);
+  const int row = static_cast<int>(blockIdx.x % half);
+  const int first = static_cast<int>(blockIdx.x / half) * kLines;
+  const int plane_size = column_blocks(W) * half * kLines;
+  Cplx<float> spectrum[kItems];
+  const ColumnItems items;
+  {
+    const BlockFft fft(plan);
+    for (int i = threadIdx.x; i < row_samples(W); i += blockDim.x) {
+      const Sample s = row_sample(i);
+      if (s.at >= W) continue;
+      Cplx<float> value = {0.0f, 0.0f};
+      if (first + s.line < planes)
+        value = load_one(half_planes + int64_t{first + s.line} * plane_size +
+                         in_blocks(s.at, row, half));
+      fft.set_input(s.at, s.line, value);
+    }
+    fft.run();
+#pragma unroll
+    for (int m = 0; m < kItems; ++m)
+      spectrum[m] = items.x < W ? fft.output(items.x, items.line + m) : Cplx<float>{0.0f, 0.0f};
+  }
+  for (int u = 0; u < units.count; ++u) {
+    const Unit& unit = units.of[u];
+    const int h = unit.h(), w = unit.w();
+    const BlockFft fft(unit.rows);
+    const int opposite = static_cast<int>(opposite_row(row, H));
+    const bool both = opposite != row && unit.content != Content::kHalf;
+    for (int task = 0; task < unit.transforms * 2; ++task) {
+      const bool mirrored = task % 2;
+      if (mirrored && !both) continue;
+      const int i = task / 2, y = static_cast<int>(band_row(mirrored ? opposite : row, h, H));
+      if (y < 0) continue;
+      const int X = mirrored ? static_cast<int>(opposite_row(items.x, W)) : items.x;
+      const int x = items.x < W ? static_cast<int>(band_column(X, w, W)) : -1;
+      if (x >= 0) {
+        const Cplx<float> filter = filter_at(unit, i, y, x, 1.0f);
+#pragma unroll
+        for (int m = 0; m < kItems; ++m)
+          fft.set_input(x, items.line + m,
+                        swap_parts(filter * (mirrored ? conj(spectrum[m]) : spectrum[m])));
+      }
+      fft.run();
+      for (int j = threadIdx.x; j < row_samples(w); j += blockDim.x) {
+        const Sample s = row_sample(j);
+        if (s.at < w && first + s.line < planes)
+          store_one(unit.transform(first + s.line, i) + in_blocks(s.at, y, unit.data_rows),
+                    swap_parts(fft.output(s.at, s.line)));
+      }
+      __syncthreads();
+    }
+  }
+}
+
+// Reads a column block of a transform for an inverse FFT.
+__device__ __forceinline__ void read_inverse_columns(const BlockFft& fft, const Cplx<float>* from,
+                                                     int columns) {
+  for (int i = threadIdx.x; i < fft.size() * kLines; i += blockDim.x) {
+    const Sample s = column_sample(i);
+    fft.set_input(s.at, s.line,
+                  s.line < columns ? swap_parts(load_one(from + i)) : Cplx<float>{0.0f, 0.0f});
+  }
+}
+
+// Half rows to real planes, two column blocks as in real_columns_kernel: write.plane(n)(at, value) stores sample `at` of
+// plane n.
+template <typename Write>
+__global__ void __launch_bounds__(kMaxThreads, 2)
+    inverse_real_columns_kernel(const Cplx<float>* half_planes,
+                                const __grid_constant__ FftPlan plan, int w,
+                                const __grid_constant__ Write write) {
+  const int h = plan.size, rows = half_rows(h), blocks = column_blocks(w);
+  const unsigned pairs = (blocks + 1) / 2;
+  const int64_t plane = blockIdx.x / pairs;
+  const int first = 2 * static_cast<int>(blockIdx.x % pairs);
+  const BlockFft fft(plan);
+  const Cplx<float>* from = half_planes + (plane * blocks + first) * rows * kLines;
+  const auto read = [&](int x, const Cplx<float>* at) -> Cplx<float> {
+    return x < w ? load_one(at) : Cplx<float>{0.0f, 0.0f};
+  };
+  for (int i = threadIdx.x; i < rows * kLines; i += blockDim.x) {
+    const Sample s = column_sample(i);
+    const int x = first * kLines + s.line;
+    Cplx<float> a = read(x, from + i), b = read(x + kLines, from + rows * kLines + i);
+    const bool own_opposite = s.at == 0 || 2 * s.at == h;
+    if (own_opposite) a.im = b.im = 0.0f;  // but for rounding
+    fft.set_input(s.at, s.line, swap_parts({a.re - b.im, a.im + b.re}));
+    if (!own_opposite) fft.set_input(h - s.at, s.line, swap_parts({a.re + b.im, b.re - a.im}));
+  }
+  fft.run();
+  const auto to = write.plane(plane);
+  for (int i = threadIdx.x; i < h * kLines; i += blockDim.x) {
+    const Sample s = column_sample(i);
+    const int x = first * kLines + s.line, at = s.at * w + x;
+    const Cplx<float> value = swap_parts(fft.output(s.at, s.line));
+    if (x < w) to(at, value.re);
+    if (x + kLines < w) to(at + kLines, value.im);
+  }
+}
+
+inline void transform_columns(const Launcher& launcher, const RealPlanes& planes, int64_t count,
+                              int H, int W, Cplx<float>* half_planes) {
+  launch_lines(launcher, H, count * pairs_of(column_blocks(W)), real_columns_kernel, planes,
+               make_fft_plan(H), W, half_planes);
+}
+
+inline void split_rows(const Launcher& launcher, const Cplx<float>* half_planes, int64_t count,
+                       int H, int W, const Units& units) {
+  launch_lines(launcher, W, int64_t{half_rows(H)} * ((count + kLines - 1) / kLines),
+               split_rows_kernel, half_planes, make_fft_plan(W), H, static_cast<int>(count), units);
+}
+
+template <typename Write>
+void inverse_real_columns(const Launcher& launcher, const Cplx<float>* half_planes, int64_t count,
+                          int H, int W, const Write& write) {
+  launch_lines(launcher, H, count * pairs_of(column_blocks(W)), inverse_real_columns_kernel<Write>,
+               half_planes, make_fft_plan(H), W, write);
+}
+
+}  // namespace
+}  // namespace steerlens

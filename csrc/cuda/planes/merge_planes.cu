@@ -1,0 +1,135 @@
+// merge_planes on CUDA: FFTs of the bands' columns, then of rows with the filters and the sum over all bands, then
+// inverse FFTs of the planes' columns. See cpu/planes/merge_planes.h for what the op computes.
+#include "analysis.h"
+#include "synthesis.h"
+
+namespace steerlens {
+namespace {
+
+// The bands of a group in memory.
+struct BandsIn {
+  const float* data;  // of the chunk's first plane
+  int64_t stored;     // bands of a plane
+  int stride;         // floats per sample
+  bool in_pairs;      // two bands are stored as one complex band
+};
+
+// Row y, column x of what the i-th transform of a unit reads.
+__device__ __forceinline__ Cplx<float> band_sample(const Unit& unit, const BandsIn& in,
+                                                   int64_t plane, int i, int64_t at) {
+  const int64_t area = int64_t{unit.h()} * unit.w();
+  const bool two_bands = unit.content == Content::kPair && !in.in_pairs;
+  const int64_t sample = (plane * in.stored + (two_bands ? 2 * i : i)) * area + at;
+  const bool alone = unit.content == Content::kPair && 2 * i + 1 == unit.bands;
+  if (!two_bands) {
+    Cplx<float> value = load_one(reinterpret_cast<const Cplx<float>*>(in.data) + sample);
+    if (alone) value.im = 0.0f;  // stored as if there were a partner
+    return value;
+  }
+  return {load_one(in.data + sample * in.stride),
+          alone ? 0.0f : load_one(in.data + (sample + area) * in.stride)};
+}
+
+__global__ void __launch_bounds__(kMaxThreads, 2)
+    merge_columns_kernel(const __grid_constant__ Unit unit, const __grid_constant__ BandsIn in) {
+  const int h = unit.h(), w = unit.w(), blocks = column_blocks(w);
+  const int block = static_cast<int>(blockIdx.x % blocks);
+  const int i = static_cast<int>(blockIdx.x / blocks % unit.transforms);
+  const int64_t plane = blockIdx.x / blocks / unit.transforms;
+  const BlockFft fft(unit.columns);
+  for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
+    const Sample s = column_sample(j);
+    const int x = block * kLines + s.line;
+    fft.set_input(
+        s.at, s.line,
+        x < w ? band_sample(unit, in, plane, i, int64_t{s.at} * w + x) : Cplx<float>{0.0f, 0.0f});
+  }
+  fft.run();
+  Cplx<float>* to = unit.transform(plane, i) + int64_t{block} * h * kLines;
+  for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
+    const Sample s = column_sample(j);
+    store_one(to + j, fft.output(s.at, s.line));
+  }
+}
+
+struct WritePlane {
+  float* data;
+  const float* residual;  // [residual planes, H, W], or null
+  int64_t first, residual_planes, area;
+
+  struct Plane {
+    float* data;
+    const float* residual;
+    __device__ void operator()(int at, float value) const {
+      data[at] = residual ? value + load_one(residual + at) : value;
+    }
+  };
+  __device__ Plane plane(int64_t n) const {
+    n += first;
+    return {data + n * area, residual ? residual + n % residual_planes * area : nullptr};
+  }
+};
+
+// The first stored band of a unit in its group's bands.
+int64_t first_stored(const PlaneGroup& group, const Unit& unit) {
+  const int64_t band = (unit.filter - group.filter) / (group.h * group.w);
+  return group.form == Form::kPairs ? band / 2 : band;
+}
+
+void run_merge(MergePlanes& p) {
+  const PlaneArgs& args = p.args;
+  const int H = static_cast<int>(args.H), W = static_cast<int>(args.W);
+  std::vector<Unit> units;
+  std::vector<const PlaneGroup*> groups;  // of each unit
+  for (const PlaneGroup& group : args.groups) {
+    add_units(group, H, W, true, units);
+    groups.resize(units.size(), &group);
+  }
+  const int64_t half_size = half_plane_size(H, W), size = plane_size(units) + half_size;
+  const int64_t chunk = chunk_of(args.count, size);
+  Tensor workspace = new_workspace(p.planes, chunk * size);
+  auto* half_planes = mutable_data<Cplx<float>>(workspace);
+  place_units(units, chunk, half_planes + chunk * half_size);
+  const Units all = kernel_units(units);
+  const Launcher launcher(p.planes);
+  for_chunks(args.count, size, [&](int64_t first, int64_t count) {
+    for (size_t i = 0; i < units.size(); ++i) {
+      const PlaneGroup& group = *groups[i];
+      const Unit& unit = units[i];
+      const int64_t area = group.h * group.w, pitch = group.num_stored() * area * group.stride;
+      const float* from =
+          group.bands + first * pitch + first_stored(group, unit) * area * group.stride;
+      if (unit.content == Content::kHalf)
+        transform_columns(launcher, {from, pitch, group.stride}, count, unit.h(), unit.w(),
+                          unit.data);
+      else
+        launch_lines(launcher, unit.h(), count * unit.transforms * column_blocks(unit.w()),
+                     merge_columns_kernel, unit,
+                     BandsIn{from, group.num_stored(), group.stride, group.form == Form::kPairs});
+    }
+    FrameFactors planes{};
+    planes.frames = 1;
+    merge_rows(launcher, {half_planes, nullptr, count, make_fft_plan(W), H, planes}, all);
+    const WritePlane write{mutable_data<float>(p.planes),
+                           p.residual.has_value() ? const_data<float>(*p.residual) : nullptr, first,
+                           p.residual.has_value() ? p.residual->size(0) : 1, args.H * args.W};
+    inverse_real_columns(launcher, half_planes, count, H, W, write);
+  });
+}
+
+Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
+                    std::vector<int64_t> i_powers, std::vector<int64_t> forms,
+                    std::optional<Tensor> residual, int64_t height, int64_t width) {
+  auto p =
+      prepare_merge_planes(kCudaLimits, bands, filters, {i_powers, forms}, residual, height, width);
+  if (p.planes.numel() > 0) run_merge(p);
+  return p.planes;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CUDA, m) {
+  m.impl("merge_planes", TORCH_BOX(&merge_planes));
+}
+
+}  // namespace steerlens

@@ -1,0 +1,143 @@
+// What the kernels of the ops on whole planes share: the half-transformed data between them, and their launches.
+//
+// Between column and row FFTs a plane [rows, w] is stored by column blocks of kLines columns, [column blocks, rows,
+// kLines]: a block of threads that transforms columns reads or writes consecutive memory, one that transforms rows
+// reads or writes 64 bytes at a time. A real plane is stored as its rows 0 to h/2 after the FFT of its columns; the
+// others are their conjugates.
+#pragma once
+
+#include "block_fft.h"
+
+namespace steerlens {
+namespace {
+
+constexpr int column_blocks(int w) { return (w + kLines - 1) / kLines; }
+constexpr int half_rows(int h) { return h / 2 + 1; }
+
+// What one complex FFT of a band holds: a complex band; two real bands (or one, beside zeros) as the real and imaginary
+// part; or one real band by its half rows.
+enum class Content : int { kComplex, kPair, kHalf };
+
+// The bands of one group that have the same content.
+struct Unit {
+  const float* filter;    // [bands, h, w]
+  Cplx<float>* data;      // [planes, transforms, column blocks, rows, kLines]
+  FftPlan columns, rows;  // of lengths h and w
+  int bands, transforms, data_rows;
+  int i_power;
+  Content content;
+
+  __host__ __device__ int h() const { return columns.size; }
+  __host__ __device__ int w() const { return rows.size; }
+  __host__ __device__ int transform_size() const { return column_blocks(w()) * data_rows * kLines; }
+  __host__ __device__ int64_t plane_size() const { return int64_t{transforms} * transform_size(); }
+  // The data of one transform of a plane.
+  __device__ Cplx<float>* transform(int64_t plane, int i) const {
+    return data + (plane * transforms + i) * transform_size();
+  }
+};
+
+// Where sample x of row y is in a plane of column blocks.
+__device__ __forceinline__ int in_blocks(int x, int y, int rows) {
+  return (x / kLines * rows + y) * kLines + x % kLines;
+}
+
+// A group has at most two. Kernel parameters have at most 4 KiB.
+constexpr int kMaxUnits = 2 * kCudaLimits.max_groups;
+struct Units {
+  Unit of[kMaxUnits];
+  int count;
+};
+
+// Whether a band's frequency -k is that of the image for every k: it has no Nyquist row or column of its own.
+inline bool has_all_opposites(const PlaneGroup& group, int64_t H, int64_t W) {
+  return (group.h == H || group.h % 2 == 1) && (group.w == W || group.w % 2 == 1);
+}
+
+// The units of a group. `halves`: a real band without a partner is stored by half rows where it can be.
+inline void add_units(const PlaneGroup& group, int64_t H, int64_t W, bool halves,
+                      std::vector<Unit>& units) {
+  Unit unit{};
+  unit.filter = group.filter;
+  unit.columns = make_fft_plan(static_cast<int>(group.h));
+  unit.rows = make_fft_plan(static_cast<int>(group.w));
+  unit.i_power = group.i_power;
+  const int K = static_cast<int>(group.K);
+  const auto add = [&](Content content, int first, int bands) {
+    if (bands == 0) return;
+    Unit one = unit;
+    one.filter += first * group.h * group.w;
+    one.content = content;
+    one.bands = bands;
+    one.transforms = content == Content::kPair ? static_cast<int>(pairs_of(bands)) : bands;
+    one.data_rows = content == Content::kHalf ? half_rows(one.h()) : one.h();
+    units.push_back(one);
+  };
+  if (group.form == Form::kComplex) return add(Content::kComplex, 0, K);
+  const bool half = halves && K % 2 == 1 && has_all_opposites(group, H, W);
+  add(Content::kPair, 0, half ? K - 1 : K);
+  if (half) add(Content::kHalf, K - 1, 1);
+}
+
+inline int64_t plane_size(const std::vector<Unit>& units) {
+  int64_t size = 0;
+  for (const Unit& unit : units) size += unit.plane_size();
+  return size;
+}
+
+// Gives each unit its part of the memory for `planes` planes; returns the memory behind.
+inline Cplx<float>* place_units(std::vector<Unit>& units, int64_t planes, Cplx<float>* memory) {
+  for (Unit& unit : units) {
+    unit.data = memory;
+    memory += planes * unit.plane_size();
+  }
+  return memory;
+}
+
+inline Units kernel_units(const std::vector<Unit>& units) {
+  Units out{};
+  out.count = static_cast<int>(units.size());
+  std::copy(units.begin(), units.end(), out.of);
+  return out;
+}
+
+inline int64_t half_plane_size(int64_t H, int64_t W) {
+  return int64_t{column_blocks(static_cast<int>(W))} * half_rows(static_cast<int>(H)) * kLines;
+}
+
+// Memory between the kernels, in bytes; the planes of an op are computed in chunks that need no more, or one by one.
+// Larger chunks fill a GPU better, smaller ones would stay in its second-level cache: to be decided on a device.
+constexpr int64_t kWorkspaceBytes = int64_t{256} << 20;
+
+// Calls body(first, count) for chunks of planes; `size`: complex numbers of memory for one plane.
+template <typename Body>
+void for_chunks(int64_t planes, int64_t size, const Body& body) {
+  const int64_t most =
+      std::max<int64_t>(1, kWorkspaceBytes / (size * int64_t{sizeof(Cplx<float>)}));
+  const int64_t whole = most < kLines ? most : most / kLines * kLines;
+  for (int64_t first = 0; first < planes; first += whole)
+    body(first, std::min(whole, planes - first));
+}
+
+inline int64_t chunk_of(int64_t planes, int64_t size) {
+  int64_t chunk = 0;
+  for_chunks(planes, size, [&](int64_t, int64_t count) { chunk = std::max(chunk, count); });
+  return chunk;
+}
+
+// Memory for `size` complex numbers.
+inline Tensor new_workspace(const Tensor& like, int64_t size) {
+  return new_tensor(like, {size}, ScalarType::ComplexFloat);
+}
+
+// Launches a kernel whose blocks transform lines of at most `size` samples.
+template <typename... Params, typename... Args>
+void launch_lines(const Launcher& launcher, int size, int64_t blocks, void (*kernel)(Params...),
+                  const Args&... args) {
+  if (blocks == 0) return;
+  launcher.run_with_shared(fft_bytes(size), kernel, dim3(static_cast<unsigned>(blocks)),
+                           threads_of(size), args...);
+}
+
+}  // namespace
+}  // namespace steerlens

@@ -1,0 +1,103 @@
+// split_planes on CUDA: FFTs of the planes' columns, then of rows with the filters, then inverse FFTs of the bands'
+// columns. See cpu/planes/split_planes.h for what the op computes.
+#include "analysis.h"
+
+namespace steerlens {
+namespace {
+
+// The bands of a unit in the op's result, from its first band on.
+struct BandsOut {
+  float* data;
+  int64_t bands;  // of a plane, in the tensor
+};
+
+__global__ void __launch_bounds__(kMaxThreads, 2)
+    split_columns_kernel(const __grid_constant__ Unit unit, BandsOut out) {
+  const int h = unit.h(), w = unit.w(), blocks = column_blocks(w);
+  const int block = static_cast<int>(blockIdx.x % blocks);
+  const int i = static_cast<int>(blockIdx.x / blocks % unit.transforms);
+  const int64_t plane = blockIdx.x / blocks / unit.transforms, area = int64_t{h} * w;
+  const BlockFft fft(unit.columns);
+  const int columns = w - block * kLines;
+  read_inverse_columns(fft, unit.transform(plane, i) + int64_t{block} * h * kLines, columns);
+  fft.run();
+  const bool paired = unit.content == Content::kPair;
+  const int64_t band = plane * out.bands + (paired ? 2 * i : i);
+  for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
+    const Sample s = column_sample(j);
+    if (s.line >= columns) continue;
+    const Cplx<float> value = swap_parts(fft.output(s.at, s.line));
+    const int64_t at = band * area + int64_t{s.at} * w + block * kLines + s.line;
+    if (!paired) {
+      store_one(reinterpret_cast<Cplx<float>*>(out.data) + at, value);
+      continue;
+    }
+    out.data[at] = value.re;
+    if (2 * i + 1 < unit.bands) out.data[at + area] = value.im;
+  }
+}
+
+struct WriteBand {
+  float* data;
+  int64_t pitch;  // from a plane's band to the next plane's
+
+  struct Plane {
+    float* data;
+    __device__ void operator()(int at, float value) const { data[at] = value; }
+  };
+  __device__ Plane plane(int64_t n) const { return {data + n * pitch}; }
+};
+
+// Where the bands of a group's unit are written, from plane `first` on.
+BandsOut bands_out(const PlaneGroup& group, const Unit& unit, int64_t first) {
+  const int64_t area = group.h * group.w, band = (unit.filter - group.filter) / area;
+  return {group.bands_out + (first * group.K + band) * area * group.stride, group.K};
+}
+
+void run_split(SplitPlanes& p) {
+  const PlaneArgs& args = p.args;
+  const int H = static_cast<int>(args.H), W = static_cast<int>(args.W);
+  std::vector<Unit> units;
+  std::vector<const PlaneGroup*> groups;  // of each unit
+  for (const PlaneGroup& group : args.groups) {
+    add_units(group, H, W, true, units);
+    groups.resize(units.size(), &group);
+  }
+  const int64_t half_size = half_plane_size(H, W), size = plane_size(units) + half_size;
+  const int64_t chunk = chunk_of(args.count, size);
+  Tensor workspace = new_workspace(p.planes, chunk * size);
+  auto* half_planes = mutable_data<Cplx<float>>(workspace);
+  place_units(units, chunk, half_planes + chunk * half_size);
+  const Units all = kernel_units(units);
+  const Launcher launcher(p.planes);
+  for_chunks(args.count, size, [&](int64_t first, int64_t count) {
+    const RealPlanes planes{const_data<float>(p.planes) + first * H * W, int64_t{H} * W, 1};
+    transform_columns(launcher, planes, count, H, W, half_planes);
+    split_rows(launcher, half_planes, count, H, W, all);
+    for (size_t i = 0; i < units.size(); ++i) {
+      const Unit& unit = units[i];
+      const BandsOut out = bands_out(*groups[i], unit, first);
+      if (unit.content == Content::kHalf)
+        inverse_real_columns(launcher, unit.data, count, unit.h(), unit.w(),
+                             WriteBand{out.data, out.bands * unit.h() * unit.w()});
+      else
+        launch_lines(launcher, unit.h(), count * unit.transforms * column_blocks(unit.w()),
+                     split_columns_kernel, unit, out);
+    }
+  });
+}
+
+std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
+                                 std::vector<int64_t> i_powers, std::vector<int64_t> forms) {
+  auto p = prepare_split_planes(kCudaLimits, planes, filters, {i_powers, forms});
+  if (p.result_bytes() > 0) run_split(p);
+  return p.bands;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CUDA, m) {
+  m.impl("split_planes", TORCH_BOX(&split_planes));
+}
+
+}  // namespace steerlens

@@ -1,0 +1,30 @@
+// The largest amplitude of a warp's and of a block's threads. A maximum does not depend on the order in which it is
+// taken.
+#pragma once
+
+#include "../math/polar.h"
+#include "launch.h"
+
+namespace steerlens {
+
+template <typename T>
+__device__ T largest_of_warp(T largest) {
+#pragma unroll
+  for (int mask = kWarp / 2; mask > 0; mask /= 2)
+    largest = larger_amplitude(__shfl_xor_sync(0xffffffffu, largest, mask), largest);
+  return largest;
+}
+
+// For blocks of whole warps.
+template <typename T>
+__device__ T largest_of_block(T largest) {
+  static __shared__ T of_warps[kWarp];
+  __syncthreads();  // of_warps of an earlier call has been read
+  largest = largest_of_warp(largest);
+  if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp] = largest;
+  __syncthreads();
+  const unsigned lane = threadIdx.x % kWarp;
+  return largest_of_warp(lane < blockDim.x / kWarp ? of_warps[lane] : T(0));
+}
+
+}  // namespace steerlens
