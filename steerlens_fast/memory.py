@@ -111,7 +111,7 @@ def is_plain_cpu(t: Tensor) -> bool:
 
 
 def has_plain_memory(t: Tensor) -> bool:
-    """Return whether a tensor's memory holds its values: it is no subclass and no lazy conjugate."""
+    """Return whether a tensor's memory holds its values: not if it is a subclass, or a lazy conjugate or negative."""
     return type(t) is Tensor and not t.is_conj() and not t.is_neg()
 
 

@@ -52,7 +52,7 @@ stream_real_double = _function("stream_real_double", None, *_STREAM_REAL)
 
 # Whether the ops on whole planes take planes and bands with a side of this many samples, on a CPU.
 plane_side_supported = _function("plane_side_supported", ctypes.c_bool, ctypes.c_int64)
-# The width of the blocks in which filters are laid out; 0 where there are no ops on whole planes.
+# How many floats a SIMD vector of the ops on whole planes has; 0 if this CPU or build has no such ops.
 SIMD_WIDTH: int = _function("simd_width", ctypes.c_int64)()
 # The number of parallel loops that the ops have run in this process. Each may wait for its slowest thread.
 parallel_regions = _function("parallel_regions", ctypes.c_int64)

@@ -169,7 +169,7 @@ class CSPMotion(PlaneMotion):
     """The motion of :class:`CSPFamily`."""
 
     def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
-        """Return frames [F, N, H, W] of all planes, by one op where it can compute them."""
+        """Return frames [F, N, H, W] of all planes: if possible, by one op on whole planes."""
         family = self.family
         if isinstance(self.prepared, CSPPlanes):
             if self._by_plane_ops(b, a):
@@ -194,10 +194,11 @@ class CSPMotion(PlaneMotion):
 
 
 def plane_options(family: CSPFamily, image: Tensor) -> tuple[list[Tensor], list[Tensor], int, str, str, bool]:
-    """Return filters, on the image's device, and options as the ops on whole planes take them."""
+    """Return filters (on the image's device) and options as the ops on whole planes take them, but eps and floor."""
     synthesis = family.synthesis_bank
     filters = family.analysis_bank.plane_filters(image, with_residual=True), synthesis.plane_filters(image)
-    return *filters, -family.pyramid.order % 4, family.edit, family.rule, not synthesis.paired
+    i_power = family.pyramid.geometry.analysis_i_power
+    return *filters, i_power, family.edit, family.rule, not synthesis.paired
 
 
 class CSPPlanes:
@@ -246,11 +247,9 @@ class CSPAnalysis:
         """Return d(loss)/dc, scale by scale, from d(loss)/d(image)."""
         if not self.family.parts:
             return ()
-        return (
-            self.synthesis_bank.split_planes(gradient)
-            if self.by_plane_ops
-            else split_image(self.synthesis_bank, gradient)
-        )
+        if self.by_plane_ops:
+            return self.synthesis_bank.split_planes(gradient)
+        return split_image(self.synthesis_bank, gradient)
 
     def step(self, c: Tensor, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return (phase step, amplitude step); None for a coordinate that does not move."""

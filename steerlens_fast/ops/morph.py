@@ -41,9 +41,9 @@ def morph_planes(
 ) -> Tensor:
     """Move planes along ``-gradients``: analysis, :func:`step`, :func:`extrapolate`, synthesis and clip.
 
-    On a CPU one pass for each plane: the only temporaries are the coefficients of one plane for each thread, or of one
-    plane for all threads if they take more than 32 MiB. On CUDA temporaries take at most 256 MiB, or one plane's.
-    float32 only, as :func:`split_planes`.
+    On a CPU, each plane is computed in one pass. The only temporaries are the coefficients of one plane for each thread
+    or, if these take more than 32 MiB, of one plane at a time. On CUDA, temporaries take at most 256 MiB, or the memory
+    of one plane if that is more. For float32 only, like :func:`split_planes`.
 
     Parameters
     ----------

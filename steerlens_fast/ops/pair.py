@@ -41,6 +41,11 @@ def pair(planes: Tensor, run: int) -> Tensor:
 def unpair(pairs: Tensor, run: int) -> Tensor:
     """Return real planes [R * run, ...] from pairs [R * ceil(run / 2), ...]: inverse and adjoint of :func:`pair`.
 
+    Raises
+    ------
+    RuntimeError
+        If the number of pairs is not a multiple of ``ceil(run / 2)``, or a dtype is wrong.
+
     Examples
     --------
     >>> import torch

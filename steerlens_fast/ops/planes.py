@@ -26,7 +26,7 @@ def split_planes(
 ) -> list[Tensor]:
     """Split real planes into bands by one op: :func:`split_bands` and the FFTs around it.
 
-    float32 only, and only if :func:`steerlens_fast.pyramid.backend.plane_ops_supported` returns True.
+    For float32 only, and only where :func:`steerlens_fast.pyramid.backend.plane_ops_supported` returns True.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def merge_planes(
 ) -> Tensor:
     """Merge bands into real planes by one op: :func:`merge_bands` and the FFTs around it.
 
-    The adjoint of :func:`split_planes` with opposite ``i_powers``; float32 only, too.
+    The adjoint of :func:`split_planes` if ``i_powers`` are the opposite ones, ``-power % 4``. For float32 only, too.
 
     Parameters
     ----------

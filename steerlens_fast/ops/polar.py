@@ -21,6 +21,11 @@ def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
 
     The phase is ``atan2(imag, real)``, except that the phase of 0 is always 0; atan2 gives pi if the real part is -0.0.
 
+    Raises
+    ------
+    RuntimeError
+        If the coefficients are not complex64 or complex128.
+
     Examples
     --------
     >>> import torch
@@ -33,6 +38,11 @@ def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
 
 def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
     """Return ``amplitude * exp(i phase)`` of two real tensors of the same shape: the inverse of :func:`polar_split`.
+
+    Raises
+    ------
+    RuntimeError
+        If a shape, dtype or device is wrong; the message names the argument.
 
     Examples
     --------

@@ -53,7 +53,7 @@ def are_batched(values) -> bool:
 
 
 def call_plane_op(name: str, *args):
-    """Call an op on whole planes, which not every CPU has, as :func:`call` does."""
+    """Call an op on whole planes, as :func:`call` does; raise an error on a CPU for which there is no such op."""
     if not native.LARGEST_PLANE_SIDE["cpu"] and _takes_cpu_kernel(args):
         raise RuntimeError(
             f"{name} needs an x86-64 CPU with AVX2 or AVX-512, a build by GCC or clang and an environment where "

@@ -44,6 +44,8 @@ def step(
     ------
     ValueError
         For an unknown rule.
+    RuntimeError
+        If a shape, dtype or device is wrong; the message names the argument.
 
     Examples
     --------

@@ -14,9 +14,9 @@ from ..ops.registration import are_batched, has_tangent
 from ..torch_internals import has_transforms
 from .filters import Geometry
 
-# In samples. Besides their results, split_planes and merge_planes use 16 bytes per sample, morph_planes up to 150 (for
-# a joint morph). Up to this size they are faster than torch's FFTs; larger planes were not measured. On CUDA the sides
-# are limited more (native.LARGEST_PLANE_SIDE).
+# Samples of the largest plane that the ops on whole planes take. Up to this size they are faster than torch's FFTs on a
+# CPU; larger planes were not measured. Besides their results, split_planes and merge_planes use 16 bytes for each
+# sample, morph_planes up to 150 (for a joint morph). Sides are limited by native.LARGEST_PLANE_SIDE.
 LARGEST_PLANE = 1 << 24
 
 
@@ -30,7 +30,7 @@ class Backend(Enum):
 
 
 def choose_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
-    """Return how images or bands of a pyramid's geometry are computed, given all tensors that the result depends on."""
+    """Return the backend for images or bands of this geometry; the result depends on all of ``tensors``."""
     if torch.compiler.is_compiling():
         return Backend.COMPILE
     if needs_derivative(*tensors):
@@ -39,7 +39,7 @@ def choose_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
 
 
 def forward_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
-    """Return how values are computed, whether or not derivatives are recorded: PLANE_OPS or FFT."""
+    """Return the backend that computes the values, PLANE_OPS or FFT, whether or not derivatives are recorded."""
     return Backend.PLANE_OPS if plane_ops_supported(geometry, *tensors) else Backend.FFT
 
 
@@ -56,9 +56,9 @@ def is_recorded(*tensors: Tensor) -> bool:
 
 
 def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
-    """Return whether the ops on whole planes take these: plain float32 tensors of supported sizes.
+    """Return whether the ops on whole planes take these tensors: plain float32 ones, of supported sizes.
 
-    There are such ops for CPUs with AVX2 and for CUDA. They have derivatives, so this does not depend on
+    There are such ops for CPUs with AVX2 and for CUDA. They have derivatives, so the answer does not depend on
     ``requires_grad``.
     """
     return not torch.compiler.is_compiling() and _plane_ops_supported(geometry, tensors)

@@ -150,7 +150,7 @@ class Bank:
     # --- The ops on whole planes ---
 
     def plane_filters(self, like: Tensor, with_residual: bool = False) -> list[Tensor]:
-        """Return each part's filter as these ops take it, on ``like``'s device: [K, h, w] float32.
+        """Return each part's filters as these ops take them: [K, h, w] float32, on the device of ``like``.
 
         If ``with_residual``, the residual's filter comes last.
         """
@@ -158,13 +158,13 @@ class Bank:
 
     def split_planes(self, planes: Tensor, with_residual: bool = False) -> list[Tensor]:
         """Split planes [N, H, W] into bands; the last entry is the residual [N, 1, H, W] if ``with_residual``."""
-        spec = [self.split_i_powers, self.forms]
+        i_powers, forms = self.split_i_powers, self.forms
         if with_residual:
-            spec = [[*values, last] for values, last in zip(spec, (0, "real"))]
-        return ops.split_planes(planes, self.plane_filters(planes, with_residual), *spec)
+            i_powers, forms = [*i_powers, 0], [*forms, "real"]
+        return ops.split_planes(planes, self.plane_filters(planes, with_residual), i_powers, forms)
 
     def merge_planes(self, bands: Sequence[Tensor], form: str | None = None, residual: Tensor | None = None) -> Tensor:
-        """Merge bands [N, K, h, w] into planes [N, H, W] and add ``residual``; ``form`` overrides the bands' form."""
+        """Merge bands [N, K, h, w] into planes [N, H, W] and add ``residual``; ``form`` overrides the parts' forms."""
         forms = self.forms if form is None else [form] * len(self.parts)
-        spec = self.plane_filters(bands[0]), self.merge_i_powers, forms
-        return ops.merge_planes(bands, *spec, *self.geometry.shape, residual)
+        filters = self.plane_filters(bands[0])
+        return ops.merge_planes(bands, filters, self.merge_i_powers, forms, *self.geometry.shape, residual)

@@ -12,7 +12,7 @@ import torch
 from ..checks import check_int
 from ..torch_internals import outside_modes
 
-DEFAULT_LIMIT = 256 << 20  # bytes: some 30 geometries of 224 x 224, 5 of 1024 x 1024
+DEFAULT_LIMIT = 256 << 20  # bytes: about 30 geometries of 224 x 224, or 5 of 1024 x 1024
 
 
 class _Group:
@@ -114,7 +114,7 @@ def _record_stream(group: _Group, key: Hashable, value):
     """Record in torch's CUDA allocator that the current stream reads these filters, and return them.
 
     The allocator then reuses their memory only after the stream has finished reading, so the cache may evict them
-    without waiting. While any thread captures a CUDA graph, the allocator postpones the events that it does this by.
+    without waiting. If any thread is capturing a CUDA graph, the allocator records this only after the capture.
     """
     filters = value if isinstance(value, tuple) else (value,)
     if not filters or not filters[0].is_cuda:

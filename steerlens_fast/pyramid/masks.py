@@ -144,7 +144,7 @@ def cached_squared_response(geometry: Geometry, parts: tuple[Part, ...], device:
 def plane_filters(
     geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool, device: str
 ) -> tuple[Tensor, ...]:
-    """Return the filters of ``parts`` as the ops on whole planes take them: in the full layout, float32.
+    """Return the filters of ``parts`` as the ops on whole planes take them: in the full layout, float32, on ``device``.
 
     If ``with_residual``, the residual's filter comes last.
     """

@@ -116,11 +116,11 @@ def _one_image(
         raise TypeError(f"coefficients must be Coefficients, got {type(coefficients).__name__}")
     check_choice("show", show, SHOWS)
     if not coefficients.tensors():
-        raise ValueError("coefficients must hold at least one part, got None for all")
+        raise ValueError("coefficients must have at least one part, got None for all")
     any_band = next((b for b in coefficients.bands if b is not None), None)
     leading = any_band.shape[:-3] if any_band is not None else coefficients.tensors()[0].shape[:-2]
     if 0 in leading:
-        raise ValueError(f"coefficients must hold at least one image, got leading dimensions {list(leading)}")
+        raise ValueError(f"coefficients must have at least one image, got leading dimensions {list(leading)}")
     if any_band is not None and not any_band.is_complex() and show in ("phase", "imaginary"):
         raise TypeError(f"coefficients must be complex for show={show!r}, got {any_band.dtype}")
     given = () if index is None else (index,) if is_int(index) else tuple(index)
