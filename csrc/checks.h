@@ -80,7 +80,8 @@ inline void check_type(const char* op, const ArgName& name, const Tensor& t, Sca
          torch::headeronly::toString(t.scalar_type()));
 }
 
-// Checks for float32 or float64, or for the complex dtypes of these; returns whether it is double precision.
+// Checks that `t` is float32 or float64, or complex64 or complex128 if `complex`; returns whether it is double
+// precision.
 inline bool check_floating(const char* op, const ArgName& name, const Tensor& t, bool complex) {
   const ScalarType type = t.scalar_type();
   const bool float64 = is_double(type);
@@ -115,8 +116,8 @@ inline void check_same_device(const char* op, const ArgName& name, const Tensor&
          " and ", device_text(other));
 }
 
-// A new, uninitialised tensor on the device of `like`. Large CPU tensors ask for huge pages before they
-// are first touched (memory.h).
+// A new, uninitialised tensor on the device of `like`. For large CPU tensors, huge pages are requested before the
+// memory is first touched (memory.h).
 inline Tensor new_tensor(const Tensor& like, const Shape& shape, ScalarType type) {
   Tensor t = torch::stable::new_empty(like, shape, type);
   if (!t.is_cuda())

@@ -16,7 +16,8 @@ namespace steerlens {
 
 constexpr uint64_t kHugePage = uint64_t{1} << 21, kCacheLine = 64;
 
-// A larger result (in bytes) is written with non-temporal stores: in the caches, it would be evicted before it is read.
+// Results of more bytes than this are written with non-temporal stores: the caches would evict them before they are
+// read.
 constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 
 // Asks the kernel for transparent huge pages in [data, data + bytes). This is only advice: it has no effect
@@ -63,8 +64,8 @@ inline void stream_copy(char* to, const char* from, uint64_t bytes) {
   end_stream();
 }
 
-// Writes real parts, clipped to [low, high], with non-temporal stores (`stride` 2: of complex values; 1: of
-// real values). NaN stays NaN.
+// Writes values, clipped to [low, high], with non-temporal stores. With a stride of 2, `from` holds complex values,
+// and their real parts are written. NaN stays NaN.
 template <typename T>
 void stream_real(T* to, const T* from, uint64_t count, int stride, T low, T high) {
   constexpr uint64_t kPiece = 1024;

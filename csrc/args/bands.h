@@ -44,6 +44,7 @@ BandGroup<T> group_of(const Tensor& mask, int64_t i_power, int64_t width, bool p
   return g;
 }
 
+// Checks the masks' dtype and device, and returns them contiguous.
 inline std::vector<Tensor> contiguous_masks(const char* op, const std::vector<Tensor>& masks,
                                             const ArgName& like_name, const Tensor& like) {
   const ScalarType type = real_type(is_double(like.scalar_type()));

@@ -1,5 +1,6 @@
-// The arguments of extrapolate and extrapolate_backward: N planes of `area` coefficients (all K
-// orientations of one scale of an image plane together), F frames, one pair of factors for each frame (and plane).
+// The arguments of extrapolate and extrapolate_backward: N planes of `area` coefficients (those of all K
+// orientations of one scale of an image plane), F frames, and a phase and an amplitude factor for each frame, or
+// for each frame and plane.
 #pragma once
 
 #include "../checks.h"
@@ -84,14 +85,14 @@ inline void check_step_tensor(const char* op, const char* name, std::optional<Te
   t = as_contiguous(*t);
 }
 
-// Factors of F frames, for each of the N planes of `of` or for all of them together.
-inline void check_factors(const char* op, const char* name, Tensor& t, const char* of_name,
-                          const Tensor& of, bool float64) {
+// Checks the factors of F frames: one for all N planes, or one for each of them.
+inline void check_factors(const char* op, const char* name, Tensor& t, const char* planes_name,
+                          const Tensor& planes, bool float64) {
   check_type(op, name, t, real_type(float64));
-  check_same_device(op, name, t, of_name, of);
+  check_same_device(op, name, t, planes_name, planes);
   check_rank(op, name, t, 2, "[F, 1] or [F, N]");
-  if (t.size(1) != 1 && t.size(1) != of.size(0))
-    fail(op, name, " must have shape [F, 1] or [F, N] with N = ", of.size(0), ", got ",
+  if (t.size(1) != 1 && t.size(1) != planes.size(0))
+    fail(op, name, " must have shape [F, 1] or [F, N] with N = ", planes.size(0), ", got ",
          shape_text(shape_of(t)));
   t = as_contiguous(t);
 }
@@ -132,7 +133,7 @@ inline ExtrapolateBackward prepare_extrapolate_backward(const Tensor& grad, Fram
   Shape frames_shape = shape;
   frames_shape.insert(frames_shape.begin(), in.phase_factors.size(0));
   check_shape(op, "grad", grad, frames_shape);
-  const Shape empty = {0};  // the gradient of a step that is not given
+  const Shape empty = {0};  // of the gradient of a step that is not given
   return {in, as_contiguous(grad), new_tensor(c, shape, complex),
           new_tensor(c, in.phase_step ? shape : empty, real),
           new_tensor(c, in.amplitude_step ? shape : empty, real)};

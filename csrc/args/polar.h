@@ -81,7 +81,8 @@ struct PolarJoinBackward {
   }
 };
 
-// Two real tensors of one shape, precision and device, made contiguous.
+// Checks that two real tensors have the same shape, precision and device, and makes them contiguous; returns whether
+// they are float64.
 inline bool check_real_tensors(const char* op, const char* a_name, Tensor& a, const char* b_name,
                                Tensor& b) {
   const bool float64 = check_floating(op, a_name, a, false);

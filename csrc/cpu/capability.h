@@ -13,7 +13,7 @@ enum class CpuCapability { kDefault, kAvx2, kAvx512 };
 CpuCapability cpu_capability();
 const char* cpu_capability_name();
 
-// Floats that the ops on whole planes compute side by side; 0 where these ops do not exist.
+// The number of floats per vector in the ops on whole planes; 0 if this level does not have these ops.
 int64_t simd_width();
 
 // The value of STEERLENS_CPU_CAPABILITY if it is invalid, else "". Importing the package then fails.

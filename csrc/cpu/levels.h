@@ -1,8 +1,8 @@
 // The CPU levels that kernels are compiled for: cpu/kernels/*.cpp becomes one object for each level, with its own
-// compiler flags (setup.py), which define STEERLENS_CPU_LEVEL, the namespace of all its code, and STEERLENS_SIMD_WIDTH.
-// The linker keeps one copy of an inline function for all callers, which must not be one that an older CPU cannot run:
-// in kernels, every function is in the level's namespace or SL_FN, and nothing of the standard library is called that
-// compilers do not inline.
+// compiler flags (setup.py). These define STEERLENS_CPU_LEVEL, the namespace of all code of the object, and
+// STEERLENS_SIMD_WIDTH. Of an inline function that several objects contain, the linker keeps one copy for all
+// callers; an older CPU could not run a copy compiled for a newer one. In kernels, every function is therefore in
+// the level's namespace or SL_FN, and of the standard library they call only functions that compilers inline.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,8 @@
 #define STEERLENS_CALL_KERNEL(...) return cpu_default::__VA_ARGS__
 #endif
 
-// A kernel for a range of its work, in float32 and float64: declares it, and defines `name`, which calls the level's.
+// Declares a kernel on ranges of its work, in float32 and float64, for each level; defines `name`, which calls the
+// kernel of the level that this process uses.
 #define STEERLENS_DECLARE_KERNEL(name, Args)                                          \
   STEERLENS_AT_EACH_LEVEL(template <typename T>                                       \
                           void name(const Args<T>& args, int64_t begin, int64_t end)) \
@@ -52,12 +53,12 @@
     STEERLENS_CALL_KERNEL(name(args, begin, end));                                    \
   }
 
-// A kernel that takes all of its work at once.
+// The same for a kernel that does all of its work in one call.
 #define STEERLENS_DECLARE_PLANES_KERNEL(name, Args) \
   STEERLENS_AT_EACH_LEVEL(void name(Args& args))    \
   inline void name(Args& args) { STEERLENS_CALL_KERNEL(name(args)); }
 
-// In the kernel's source file, after its definition.
+// To be placed in the kernel's source file, after the kernel's definition.
 #define STEERLENS_INSTANTIATE_KERNEL(name, Args)            \
   template void name(const Args<float>&, int64_t, int64_t); \
   template void name(const Args<double>&, int64_t, int64_t);

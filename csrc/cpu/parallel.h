@@ -16,8 +16,8 @@ void parallel_ranges(int64_t count, int64_t grain,
 
 int64_t num_threads();
 
-// How often a parallel loop has been entered in this process, for tests: each call may wait for threads that a busy
-// machine does not run.
+// The number of parallel loops that this process has entered, for tests. On a busy machine, each may wait for
+// threads that are not scheduled.
 int64_t parallel_regions();
 
 // Calls body(begin, end) for ranges of [0, rows); a row has `elements` elements.

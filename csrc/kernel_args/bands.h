@@ -11,13 +11,13 @@ struct BandGroup {
   const T* mask;       // [K, h, columns]
   Cplx<T>* data;       // [planes, num_stored, h, columns]; merge_bands: read-only
   int64_t planes;      // merge_bands: plane n reads data[n % planes]
-  int64_t K, h, w;     // the band's samples
+  int64_t K, h, w;     // K orientations of h x w samples
   int64_t num_stored;  // bands of data: K, or ceil(K/2) where real bands are in pairs
   int64_t columns;     // w (full layout) or w/2+1 (half layout)
   int i_power;         // multiply by i^i_power
 };
 
-// 26 scales (a side of 2^28) and 2 residuals.
+// 26 scales, for a side of up to 2^28, and 2 residuals.
 constexpr int kMaxGroups = 28;
 
 template <typename T>

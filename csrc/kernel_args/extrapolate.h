@@ -12,12 +12,12 @@ enum class Form : int { kReal = 0, kComplex = 1, kPairs = 2 };
 template <typename T>
 struct FrameArgs {
   int64_t frames;
-  int64_t planes, area, orientations;  // a plane has `area` coefficients, in all its orientations
+  int64_t planes, area, orientations;  // `area` coefficients per plane, in `orientations` bands
   Rule rule;
   Form form;        // of frames_out
-  int frame_parts;  // 2 where grad_frames are complex, else 1
+  int frame_parts;  // 2 if grad_frames are complex, else 1
   const Cplx<T>* coefficients;
-  const T *phase_step, *amplitude_step;  // null where nothing moves
+  const T *phase_step, *amplitude_step;  // null if that coordinate does not move
   const T *phase_factors, *amplitude_factors;
   int64_t factor_stride;  // factors are [F, factor_stride ? planes : 1]
   T* frames_out;          // written by extrapolate
@@ -31,7 +31,7 @@ SL_FN int64_t factor_index(const FrameArgs<T>& args, int64_t frame, int64_t plan
   return args.factor_stride ? frame * args.planes + plane : frame;
 }
 
-// A pair of orientations, counted through all planes.
+// One pair of orientations; pairs are numbered through all planes.
 struct OrientationPair {
   int64_t plane;
   int64_t first;  // the index of its first coefficient
@@ -51,8 +51,8 @@ SL_FN OrientationPair pair_at(const FrameArgs<T>& args, int64_t pair) {
   return {plane, plane * args.area + k * band, band, k + 1 < args.orientations};
 }
 
-// Calls body.template run<Extrapolation<...>>() for the coordinates that move: the choice is made once,
-// outside every loop.
+// Calls body.template run<E>() with the Extrapolation E of the coordinates that move. The choice is thus made once,
+// outside all loops.
 template <typename Body>
 SL_INLINE void for_edit(bool phase, bool amplitude, Rule rule, const Body& body) {
   if (!amplitude) {

@@ -7,12 +7,12 @@ namespace steerlens {
 
 template <typename T>
 struct PairArgs {
-  int64_t run, runs, area;
-  bool complex_planes;   // pair: planes are complex, their real parts are taken
-  const void* planes;    // pair: [runs * run, area]
-  Cplx<T>* pairs_out;    // pair: [runs * ceil(run/2), area]
-  const Cplx<T>* pairs;  // unpair
-  T* planes_out;         // unpair
+  int64_t run, runs, area;  // `runs` runs of `run` planes of `area` samples
+  bool complex_planes;      // pair: whether planes are complex; then their real parts are used
+  const void* planes;       // pair: [runs * run, area]
+  Cplx<T>* pairs_out;       // pair: [runs * ceil(run/2), area]
+  const Cplx<T>* pairs;     // unpair
+  T* planes_out;            // unpair
 };
 
 template <typename T>

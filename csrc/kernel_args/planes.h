@@ -9,7 +9,7 @@ namespace steerlens {
 
 constexpr int64_t kMaxSimdWidth = 16;
 
-// The largest prime factor of a side: a radix of an FFT.
+// The largest prime factor that a side may have; prime factors are radices of the FFT.
 constexpr int64_t kMaxPrime = 61;
 
 // The number of blocks of `simd_width` rows or columns that n of them fill.
@@ -17,14 +17,14 @@ SL_INLINE constexpr int64_t blocks_of(int64_t n, int64_t simd_width) {
   return (n + simd_width - 1) / simd_width;
 }
 
-// One block of rows of the image's spectrum: for each, the band's row, or -1 where the band has none.
+// A block of rows of the image's spectrum, and for each of them the band's row, or -1 if the band has none.
 struct RowBlock {
   int64_t index;
   int64_t rows[kMaxSimdWidth];
 };
 
-// One group of bands. Its form says what the bands hold: kReal, real parts (merge_planes also reads them from
-// complex bands); kComplex, complex numbers; kPairs, the real parts of two orientations as one complex number.
+// One group of bands. Its form is that of the bands' values (see Form); with kReal, merge_planes also accepts complex
+// bands, of which it reads the real parts.
 struct PlaneGroup {
   const float* filter;  // [K, h, w]
   float* bands_out;     // split_planes: [N, K, h, w]
@@ -38,7 +38,7 @@ struct PlaneGroup {
   const float* filter_blocks;  // [K, row blocks, w, SIMD width]
   uint8_t* zero_blocks;        // [K, row blocks]: whether all of a block is 0
 
-  // Real bands share their complex FFTs, two orientations each.
+  // Whether two real bands (orientations) share one complex FFT.
   SL_FN bool paired() const { return form != Form::kComplex; }
   // Whether the i-th transform is that of a real band without a partner.
   SL_FN bool unpaired(int64_t i) const { return paired() && 2 * i + 1 == K; }
@@ -50,7 +50,7 @@ struct PlaneGroup {
 struct PlaneArgs {
   int64_t count, H, W;  // planes
   std::vector<PlaneGroup> groups;
-  std::vector<RowBlock> image_blocks = {};  // all of a spectrum's; on CPUs
+  std::vector<RowBlock> image_blocks = {};  // all rows of an image's spectrum; only on CPUs
 };
 
 struct SplitPlanesArgs {

@@ -5,7 +5,7 @@
 
 namespace steerlens {
 
-// Arrays that an op does not have are null.
+// Arrays that an op does not use are null.
 template <typename T>
 struct PolarArgs {
   int64_t count;

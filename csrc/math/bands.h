@@ -2,14 +2,15 @@
 // samples holds. Frequencies are signed integers k with -n/2 < k <= n/2.
 //
 // The image's spectrum is a half spectrum [H, W/2+1] of a real image, or the whole [H, W] of a
-// complex one. A band's spectrum is stored in one of two layouts (a complex image has full ones):
+// complex one. A band's spectrum is stored in one of two layouts, for a complex image always in the full one:
 //   full  w columns; column c > w/2 holds the negative frequency c - w, which a half spectrum
 //         stores as the conjugate at (-ky, -kx): a reflected (Hermitian) read;
 //   half  w/2+1 columns, all of them read directly.
 // Real bands may be stored in pairs, orientations 2q and 2q+1 as the real and imaginary parts of one
-// complex band: the filter (m + i m') applied to a real image's spectrum gives a spectrum whose inverse
-// FFT has the two bands as its parts. The synthesis applies the conjugate filter; the image is the real
-// part of the inverse FFT of the sum.
+// complex band. Multiplying a real image's spectrum by m + i m', where m and m' are the masks of the two
+// orientations, gives a spectrum; its inverse FFT has the one band as real and the other as imaginary part.
+// The synthesis multiplies by the conjugate, m - i m'; the image is the real part of the inverse FFT of the sum
+// over all bands.
 #pragma once
 
 #include "common.h"
@@ -19,18 +20,19 @@ namespace steerlens {
 // The number of bands that are stored for K orientations.
 SL_FN int64_t stored_bands(int64_t K, bool paired) { return paired ? pairs_of(K) : K; }
 
+// (first + i second) * value: the filter of a pair of real bands, applied to one value of the spectrum.
 template <typename T>
 SL_FN Cplx<T> pair_filter(T first, T second, Cplx<T> value) {
   return {first * value.re - second * value.im, first * value.im + second * value.re};
 }
 
-// The same with the conjugate filter.
+// (first - i second) * value: the conjugate filter.
 template <typename T>
 SL_FN Cplx<T> conjugate_pair_filter(T first, T second, Cplx<T> value) {
   return pair_filter(first, -second, value);
 }
 
-// The conjugate filter itself, times a power of i: i^kPower (m - i m').
+// i^kPower (first - i second): the conjugate filter times a power of i.
 template <int kPower, typename T>
 SL_FN Cplx<T> conjugate_filter_times_i(T first, T second) {
   if constexpr (kPower == 0) return {first, -second};
@@ -59,11 +61,11 @@ SL_FN int64_t band_row(int64_t Y, int64_t h, int64_t H) {
   return row_of_frequency(signed_frequency(Y, H), h);
 }
 
-// The row of the opposite frequency.
+// The row that holds the negative of row Y's frequency.
 SL_FN int64_t opposite_row(int64_t Y, int64_t H) { return Y == 0 ? 0 : H - Y; }
 
-// The number of leading columns of a band that are read directly; in the full layout the other
-// columns, the negative frequencies, are reflected (half spectra) or at the end of the row (whole ones).
+// The number of leading columns of a band that are read directly. In the full layout, the other columns hold the
+// negative frequencies: they are reflected in a half spectrum, and at the end of the row in a whole one.
 SL_FN int64_t direct_columns(int64_t w) { return w / 2 + 1; }
 
 // The column of a whole spectrum [W columns] that column x of a full band [w columns] reads.

@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
-// Always inlined: a copy of its own, compiled for one CPU level, could be linked into another (cpu/levels.h).
+// Always inlined: a copy that is not inlined is compiled for one CPU level, but the linker could also use it for
+// another level (cpu/levels.h).
 #if defined(__GNUC__) || defined(__CUDACC__)
 #define SL_INLINE inline __attribute__((always_inline))
 #else
@@ -36,13 +37,13 @@ SL_FN int64_t bits_of(double value) {
 }
 template <typename T, typename Bits>
 SL_FN T from_bits(Bits bits) {
-  static_assert(sizeof(T) == sizeof(Bits), "as many bits as the number has");
+  static_assert(sizeof(T) == sizeof(Bits), "Bits must have the size of T");
   T value;
   memcpy(&value, &bits, sizeof(value));
   return value;
 }
 
-// A complex number as it lies in a tensor. Not std::complex, whose product checks for NaN.
+// A complex number, laid out as in a tensor's memory. Not std::complex, since its product checks for NaN.
 template <typename T>
 struct Cplx {
   T re, im;
@@ -73,7 +74,7 @@ SL_FN Cplx<T> conj(Cplx<T> a) {
   return {a.re, -a.im};
 }
 
-// x within [low, high]; NaN stays NaN.
+// x clamped to [low, high]; NaN stays NaN.
 template <typename T>
 SL_FN T clamped(T x, T low, T high) {
   return x < low ? low : (x > high ? high : x);
@@ -84,7 +85,7 @@ SL_FN Cplx<T> selected(bool first, Cplx<T> a, Cplx<T> b) {
   return {first ? a.re : b.re, first ? a.im : b.im};
 }
 
-// i^power for power in 0..3, as a number: multiplying by it is branch-free and exact.
+// i^power for power in 0..3, as a complex number: multiplication by it needs no branch and is exact.
 template <typename T>
 SL_FN Cplx<T> power_of_i(int power) {
   return {T(power == 0) - T(power == 2), T(power == 1) - T(power == 3)};

@@ -7,17 +7,18 @@
 
 namespace steerlens {
 
-// What is read once per coefficient and used by every frame.
+// The values that are computed once per coefficient and used for every frame.
 template <typename T>
 struct Coefficient {
-  Cplx<T> c;          // the coefficient
-  Cplx<T> direction;  // if kNeedsAmplitude: c / |c|, and 1 (phase 0) where c = 0; otherwise c
-  T amplitude;        // if kNeedsAmplitude: |c|; otherwise 1
+  Cplx<T> c;  // the coefficient
+  // What gain and rotation multiply: c or, if kNeedsAmplitude, c / |c| (1 where c = 0).
+  Cplx<T> base;
+  T amplitude;  // |c| if kNeedsAmplitude, else 1
   T phase_step;
   T amplitude_step;
 };
 
-// What moves is known at compile time: phase, amplitude or both.
+// Template arguments say at compile time what moves: phase, amplitude, both or neither.
 template <bool kPhase, bool kAmplitude, Rule kRule>
 struct Extrapolation {
   static constexpr bool kMovesPhase = kPhase, kMovesAmplitude = kAmplitude;
@@ -30,7 +31,7 @@ struct Extrapolation {
     if constexpr (kNeedsAmplitude) {
       const Polar<T> polar = polar_of(c);
       p.amplitude = polar.amplitude;
-      p.direction = {p.amplitude == T(0) ? T(1) : polar.direction.re, polar.direction.im};
+      p.base = {p.amplitude == T(0) ? T(1) : polar.direction.re, polar.direction.im};
     }
     return p;
   }
@@ -42,7 +43,7 @@ struct Extrapolation {
     return {t.cos, t.sin};
   }
 
-  // The frame's amplitude divided by |direction|: max(A + a dA, 0), or exp(a dlogA).
+  // The frame's amplitude divided by |base|: max(A + a dA, 0) or, with the polar rule, exp(a dlogA).
   template <typename T>
   SL_FN static Gain<T> gain(const Coefficient<T>& p, T amplitude_factor) {
     if constexpr (!kAmplitude) return {T(1), T(1)};
@@ -53,51 +54,49 @@ struct Extrapolation {
     return {moved < T(0) ? zero : moved, T(1)};
   }
 
-  // |d value / d factor|^2 at factors 0, the same for both.
+  // |d value / d f|^2 at f = 0, where f is both the phase and the amplitude factor.
   template <typename T>
   SL_FN static T squared_speed(const Coefficient<T>& p) {
-    const Cplx<T> base = kNeedsAmplitude ? p.direction : p.c;
-    const T size =
-        kNeedsAmplitude ? p.amplitude * p.amplitude : base.re * base.re + base.im * base.im;
+    const T square =
+        kNeedsAmplitude ? p.amplitude * p.amplitude : p.base.re * p.base.re + p.base.im * p.base.im;
     T speed = T(0);
-    if constexpr (kPhase) speed = size * (p.phase_step * p.phase_step);
+    if constexpr (kPhase) speed = square * (p.phase_step * p.phase_step);
     if constexpr (kAmplitude)
-      speed += (kNeedsAmplitude ? T(1) : size) * (p.amplitude_step * p.amplitude_step);
+      speed += (kNeedsAmplitude ? T(1) : square) * (p.amplitude_step * p.amplitude_step);
     return speed;
   }
 
   template <typename T>
   SL_FN static Cplx<T> value(const Coefficient<T>& p, T phase_factor, T amplitude_factor) {
-    const Cplx<T> base = kNeedsAmplitude ? p.direction : p.c;
-    return gain(p, amplitude_factor) * (base * rotation(p, phase_factor));
+    return gain(p, amplitude_factor) * (p.base * rotation(p, phase_factor));
   }
 
   // Re(value), without the imaginary part's arithmetic.
   template <typename T>
   SL_FN static T real(const Coefficient<T>& p, T phase_factor, T amplitude_factor) {
-    const Cplx<T> base = kNeedsAmplitude ? p.direction : p.c;
     const Cplx<T> turn = rotation(p, phase_factor);
-    return gain(p, amplitude_factor) * (base.re * turn.re - base.im * turn.im);
+    return gain(p, amplitude_factor) * (p.base.re * turn.re - p.base.im * turn.im);
   }
 
-  // Sums over frames of the gradient with respect to what a coefficient holds.
+  // Sums over frames of the gradient with respect to the coefficient and its steps.
   template <typename T>
   struct Grad {
     Cplx<T> c = {T(0), T(0)};  // through the product with c (no amplitude step, or the polar rule)
     T amplitude = T(0);        // through |c|   (complex rule with an amplitude step)
-    T phase = T(0);            // through arg c (same)
+    T phase = T(0);            // through arg c (likewise)
     T phase_step = T(0);
     T amplitude_step = T(0);
   };
 
-  // `frame_grad` is complex, or real where the frames are.
+  // `frame_grad` is complex, or real if the frames are real.
   template <typename T, typename FrameGrad>
   SL_FN static void add_frame(Grad<T>& sum, const Coefficient<T>& p, FrameGrad frame_grad,
                               T phase_factor, T amplitude_factor) {
-    const Cplx<T> grad = frame_grad * conj(rotation(p, phase_factor));  // turned back
+    const Cplx<T> grad =
+        frame_grad * conj(rotation(p, phase_factor));  // without the frame's rotation
     const Gain<T> g = gain(p, amplitude_factor);
-    const Cplx<T> base = kNeedsAmplitude ? p.direction : p.c;
-    const Cplx<T> polar_grad = grad * conj(base);  // (d/d gain, d/d phase divided by gain)
+    const Cplx<T> polar_grad =
+        grad * conj(p.base);  // re: d/d gain; im: d/d phase, divided by the gain
     if constexpr (kPhase) sum.phase_step = sum.phase_step + phase_factor * (g * polar_grad.im);
     if constexpr (kNeedsAmplitude) {
       const T unclamped =

@@ -3,7 +3,7 @@
 
 #include "trig.h"
 
-// Before a loop of few, constant iterations.
+// Placed before a loop with a small, constant number of iterations.
 #if defined(__CUDA_ARCH__)
 #define SL_UNROLL _Pragma("unroll")
 #elif defined(__CUDACC__)  // nvcc's pass for the host
@@ -48,12 +48,12 @@ SL_FN int input_place(const FftPlan& plan, int i) {
   return place;
 }
 
-// exp(-2 pi i k / n) for 0 <= k < n < 2^22. The quarter turns are integers, so only the rest is rounded.
+// exp(-2 pi i k / n) for 0 <= k < n < 2^22. The quarter turns are integers, so only the remainder is rounded.
 SL_FN Cplx<float> root_of_unity(int k, int n) {
   const int quarters = (4 * k + n / 2) / n;
-  const float rest =
+  const float remainder =
       static_cast<float>(4 * k - quarters * n) * (1.57079633f / static_cast<float>(n));
-  const SinCos<float> t = sincos_of_turns({quarters, rest}, 0.0f);
+  const SinCos<float> t = sincos_of_turns({quarters, remainder}, 0.0f);
   return {t.cos, -t.sin};
 }
 

@@ -8,8 +8,10 @@ namespace steerlens {
 
 enum class Rule : int { kComplex = 0, kPolar = 1 };
 
-// The bits of some numbers: kMinNormal, the smallest normal one, also the unit of exponents; kLargest, the largest
-// power of two with a normal reciprocal; kMask, infinity, also the mask of the exponent.
+// Floating-point numbers as the integers of their bits:
+//   kMinNormal  the smallest normal number; adding it increments the exponent
+//   kLargest    the largest power of two whose reciprocal is normal
+//   kMask       infinity: all bits of the exponent
 template <typename T>
 struct Exponents;
 template <>
@@ -25,13 +27,13 @@ struct Exponents<double> {
                            kLargest = 2045 * kMinNormal;
 };
 
-// c = back * scaled, where back is the power of two below the larger part: squares of the scaled parts
-// neither underflow nor overflow. Integer arithmetic, since it costs less than comparing floats.
+// A complex number, divided by the power of two at or below the larger of |re| and |im|: squares of the scaled parts
+// neither underflow nor overflow. Computed with integers, which costs less than comparing floats.
 template <typename T>
 struct Scaled {
-  Cplx<T> c;
-  T square;       // |scaled|^2
-  T scale, back;  // scale * back = 1
+  Cplx<T> c;               // the number times `scale`
+  T square;                // |c|^2
+  T scale, inverse_scale;  // powers of two
 };
 
 template <typename T>
@@ -41,17 +43,17 @@ SL_FN Scaled<T> scaled(Cplx<T> c) {
   const auto larger = re > im ? re : im;
   const auto above = larger > E::kMinNormal ? larger : E::kMinNormal;
   const auto exponent = above < E::kLargest ? above : E::kLargest;
-  const T back = from_bits<T>(exponent);
+  const T inverse_scale = from_bits<T>(exponent);
   const T scale = from_bits<T>(E::kLargest + E::kMinNormal - exponent);
   const Cplx<T> s = {c.re * scale, c.im * scale};
-  return {s, std::fma(s.re, s.re, s.im * s.im), scale, back};
+  return {s, std::fma(s.re, s.re, s.im * s.im), scale, inverse_scale};
 }
 
 // std::sqrt(re^2 + im^2).
 template <typename T>
 SL_FN T amplitude_of(Cplx<T> c) {
   const Scaled<T> s = scaled(c);
-  return std::sqrt(s.square) * s.back;
+  return std::sqrt(s.square) * s.inverse_scale;
 }
 
 template <typename T>
@@ -67,12 +69,12 @@ SL_FN Polar<T> polar_of(Cplx<T> c) {
   const Scaled<T> s = scaled(c);
   const T root = std::sqrt(s.square);
   const T inverse = root == T(0) ? T(0) : T(1) / root;
-  return {root * s.back, inverse, s.scale, inverse * s.c};
+  return {root * s.inverse_scale, inverse, s.scale, inverse * s.c};
 }
 
-// x clamped to the finite numbers; NaN becomes the largest or the smallest of them, by its sign bit. By two integer
-// minima, which cost less than comparisons of floats: the bits of positive floats are above those of negative ones as
-// signed integers, and below them as unsigned integers.
+// x clamped to the finite numbers; NaN becomes the largest or the lowest of them, depending on its sign bit. Two
+// integer minima do it, which cost less than comparisons of floats: as signed integers, the bits of positive floats
+// are larger than those of negative ones, and as unsigned integers smaller.
 template <typename T>
 SL_FN T saturated(T x) {
   using E = Exponents<T>;
@@ -84,9 +86,9 @@ SL_FN T saturated(T x) {
   return from_bits<T>(below < kMinFinite ? below : kMinFinite);
 }
 
-// Gradient of (|c|, arg c), pulled back to c: u * (g_amplitude + i g_phase / |c|), 0 where c = 0. The quotient is
-// saturated, since infinity would turn into NaN beside a 0 or another infinity; a gradient that is itself infinite
-// or NaN makes both parts NaN.
+// Gradient of (|c|, arg c), pulled back to c: c / |c| * (g_amplitude + i g_phase / |c|), 0 where c = 0. The
+// quotient is saturated, since an infinite one would make the product NaN where a part of c / |c| is 0. A g_phase
+// that is itself infinite or NaN makes both parts NaN.
 template <typename T>
 SL_FN Cplx<T> polar_split_grad(Polar<T> c, T grad_amplitude, T grad_phase) {
   const T turn = saturated((grad_phase * c.inverse) * c.scale);
@@ -117,13 +119,14 @@ SL_FN PolarPair<T> polar_join_grad(Cplx<T> grad, T amplitude, T phase) {
   return {w.re, amplitude * w.im};
 }
 
-// One coefficient's step along -gradient. kComplex: c' = c - eps G, phase = arg(c' conj c),
-// amplitude = |c'| - |c|. kPolar: phase = -eps Im(G conj c), amplitude (its logarithm's) =
-// -eps Re(G conj c). `amplitude` becomes |c|. G, here and below, is complex or real.
+// One coefficient's step along -gradient:
+//   kComplex  c' = c - eps G; phase step arg(c' conj c), amplitude step |c'| - |c|
+//   kPolar    phase step -eps Im(G conj c), step of the logarithm of the amplitude -eps Re(G conj c)
+// Writes |c| to `amplitude`. G, here and below, is complex or real.
 template <typename T, typename G>
 SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplitude) {
   const Scaled<T> s = scaled(c);
-  amplitude = std::sqrt(s.square) * s.back;
+  amplitude = std::sqrt(s.square) * s.inverse_scale;
   if (rule == Rule::kPolar) {
     const Cplx<T> w = (-eps) * (gradient * conj(c));
     const T zero = s.square - s.square;  // NaN if either part of c is infinite or NaN
@@ -133,7 +136,7 @@ SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplit
   // |c|^2 and -eps G conj(c), which avoids the cancellation in c - eps G where the phase is small.
   const Cplx<T> scaled_step = ((T(-0.125) * eps) * gradient) * conj(s.c);
   // + 0 turns an imaginary part of -0 into 0, so that half a turn is +pi, never -pi.
-  const Cplx<T> turned = {std::fma(T(0.125) * s.square, s.back, scaled_step.re),
+  const Cplx<T> turned = {std::fma(T(0.125) * s.square, s.inverse_scale, scaled_step.re),
                           scaled_step.im + T(0)};
   const Cplx<T> moved = c - eps * gradient;
   return {amplitude_of(moved) - amplitude, angle_of(turned.im, turned.re)};
@@ -153,7 +156,7 @@ SL_FN T step_threshold(T floor, T largest) {
 
 template <typename T>
 SL_FN bool moves(T amplitude, T threshold) {
-  return !(amplitude < threshold) && !(amplitude == T(0));  // so NaN propagates
+  return !(amplitude < threshold) && !(amplitude == T(0));  // true for NaN, which thus propagates
 }
 
 // step_value where a coefficient moves, else 0.
@@ -170,8 +173,8 @@ struct StepGrad {
   Cplx<T> c, gradient;
 };
 
-// Gradient of step_above, pulled back to c and G; the threshold is treated as a constant. Selected, not multiplied
-// by 0: where a coefficient does not move, its values, even NaN, are ignored.
+// Gradient of step_above, pulled back to c and G; the threshold is treated as a constant. Zeros are selected, not
+// made by a multiplication: where a coefficient does not move, its values are ignored, even NaN.
 template <typename T, typename G>
 SL_FN StepGrad<T> step_above_grad(Cplx<T> c, G gradient, T eps, Rule rule, T threshold,
                                   T grad_phase, T grad_amplitude) {

@@ -1,7 +1,7 @@
 // Branch-free float32 elementary functions that compilers vectorise; float64 calls libm.
 //
-// The polynomials are weighted least-squares fits iterated to the minimax solution (Lawson), on
-// sin, cos: |r| <= pi/4; atan: 0 <= q <= 1; exp: |r| <= ln(2)/2. Error of each fit below 1e-8.
+// The polynomials are weighted least-squares fits, iterated to the minimax solution (Lawson), on these intervals:
+// sin, cos: |r| <= pi/4; atan: 0 <= q <= 1; exp: |r| <= ln(2)/2. The error of each fit is below 1e-8.
 #pragma once
 
 #include "common.h"
@@ -13,13 +13,13 @@ struct SinCos {
   T sin, cos;
 };
 
-// An integer-valued float as int; 0 for NaN and beyond 1e9.
+// An integer-valued float as int; 0 for NaN and for magnitudes from 1e9 on.
 SL_FN int to_int(float k) { return static_cast<int>(fabsf(k) < 1e9f ? k : 0.0f); }
 
-// The magnitude of `x`, which is not negative, with the sign of `y`.
-SL_FN float with_sign_of(float y, float x) {
-  return from_bits<float>(static_cast<uint32_t>(bits_of(x)) |
-                          (static_cast<uint32_t>(bits_of(y)) & 0x80000000u));
+// copysign(magnitude, sign) for a magnitude that is not negative.
+SL_FN float with_sign(float magnitude, float sign) {
+  return from_bits<float>(static_cast<uint32_t>(bits_of(magnitude)) |
+                          (static_cast<uint32_t>(bits_of(sign)) & 0x80000000u));
 }
 
 // -x where bit 1 of `bits` is set, else x.
@@ -28,10 +28,10 @@ SL_FN float signed_by_bit_1(float x, int32_t bits) {
   return from_bits<float>(static_cast<uint32_t>(bits_of(x)) ^ sign);
 }
 
-// x = number * pi/2 + rest. Far beyond 1e6 rad the rest is meaningless.
+// x = number * pi/2 + remainder. Far beyond 1e6 rad the remainder is meaningless.
 struct QuarterTurns {
-  int32_t number;  // its low-order bits
-  float rest;
+  int32_t number;  // only the low-order bits
+  float remainder;
 };
 
 SL_FN QuarterTurns in_quarter_turns(float x) {
@@ -41,11 +41,12 @@ SL_FN QuarterTurns in_quarter_turns(float x) {
   return {bits_of(shifted), fmaf(k, 4.371138828673793e-08f, fmaf(k, -1.5707963705062866f, x))};
 }
 
-// `fallback`, 0 or NaN, replaces the rest where the number of turns is too large to be exact.
+// `fallback`, 0 or NaN, replaces the remainder where the number of turns is too large to be exact.
 SL_FN SinCos<float> sincos_of_turns(QuarterTurns turns, float fallback) {
-  // A huge angle gives a meaningless phase, yet sin^2 + cos^2 = 1: the polynomials stay in their range.
-  const bool inside = fabsf(turns.rest) < 1.0f;
-  const float r = inside ? turns.rest : fallback;
+  // For a huge angle the result is meaningless, but sin^2 + cos^2 = 1 still holds: the polynomials stay in their
+  // range.
+  const bool inside = fabsf(turns.remainder) < 1.0f;
+  const float r = inside ? turns.remainder : fallback;
   const float z = r * r;
   const float s = fmaf(
       r * z,
@@ -59,12 +60,12 @@ SL_FN SinCos<float> sincos_of_turns(QuarterTurns turns, float fallback) {
           signed_by_bit_1(odd ? s : c, turns.number + 1)};
 }
 
-// sin and cos of the product factor * angle, whose rounding error is carried along: a step that is
-// amplified a thousandfold keeps its phase to 3e-7 rad (|product| < 1e6 rad).
+// sin and cos of factor * angle. The product's rounding error is added to the remainder, so that the phase of a step
+// that is amplified a thousandfold is accurate to 3e-7 rad (|product| < 1e6 rad).
 SL_FN SinCos<float> sincos_product(float factor, float angle) {
   const float x = factor * angle;
   QuarterTurns turns = in_quarter_turns(x);
-  turns.rest = turns.rest + fmaf(factor, angle, -x);
+  turns.remainder = turns.remainder + fmaf(factor, angle, -x);
   // NaN where an operand is NaN or infinite, but not where only their product overflows.
   return sincos_of_turns(turns, angle * (factor - factor));
 }
@@ -80,12 +81,13 @@ SL_FN SinCos<float> sincos_of(float angle) {
 }
 SL_FN SinCos<double> sincos_of(double angle) { return sincos_product(1.0, angle); }
 
-// atan2(y, x), the angle of x + iy in [-pi, pi]; at the origin it is y (+0 or -0), where atan2 may be +-pi.
+// atan2(y, x), the angle of x + iy in [-pi, pi], except that it is y (+0 or -0) at the origin, where atan2 may be
+// +-pi.
 SL_FN float angle_of(float y, float x) {
   const float ax = fabsf(x), ay = fabsf(y);
   const bool steep = ay > ax;
   const float big = steep ? ay : ax, small = steep ? ax : ay;
-  // 0/0 is the origin (angle 0); inf/inf lies on the diagonal, as in libm.
+  // The quotient is 0 at the origin (angle 0), and 1 for two infinities (on the diagonal), as in libm.
   const float q = small == big ? (big == 0.0f ? 0.0f : 1.0f) : small / big;
   const float z = q * q;
   float p = 0.0026222378946840763f;
@@ -99,7 +101,7 @@ SL_FN float angle_of(float y, float x) {
   float angle = fmaf(q * z, p, q);
   angle = steep ? 1.57079637f - angle : angle;
   angle = x < 0.0f ? 3.14159274f - angle : angle;
-  return with_sign_of(y, angle);  // NaN in, NaN out
+  return with_sign(angle, y);  // NaN in, NaN out
 }
 
 SL_FN double angle_of(double y, double x) { return x == 0 && y == 0 ? y : atan2(y, x); }
@@ -107,8 +109,7 @@ SL_FN double angle_of(double y, double x) { return x == 0 && y == 0 ? y : atan2(
 // 2^k for an integer k in [-126, 127], from the bits of the exponent.
 SL_FN float power_of_two(int k) { return from_bits<float>((k + 127) << 23); }
 
-// exp(x) as a product of two factors, so that c * exp(x) overflows or vanishes only where it must, though exp(x)
-// alone may overflow or underflow: (value * first) * second.
+// exp(x) as a product of two factors. exp(x) alone may overflow or underflow where (value * first) * second does not.
 template <typename T>
 struct Gain {
   T first, second;
@@ -123,7 +124,7 @@ SL_FN Cplx<T> operator*(Gain<T> g, Cplx<T> c) {
 }
 
 SL_FN Gain<float> exp_of(float x) {
-  // Beyond these limits even the smallest normal number overflows, and the largest vanishes.
+  // At the upper limit even the smallest normal number overflows; at the lower one even the largest number becomes 0.
   const float inside = clamped(x, -174.0f, 176.0f);
   const float k = rintf(inside * 1.44269502f);
   const float r = fmaf(k, 1.904654323148236e-09f, fmaf(k, -0.6931471824645996f, inside));

@@ -1,4 +1,4 @@
-// A row is contiguous and vectorised.
+// Loops run over one row, which is contiguous, so that they vectorise.
 #include "bands.h"
 
 #include "by_parts.h"
@@ -39,7 +39,7 @@ constexpr int64_t kColumns = 512;
 template <typename T>
 using RowWriter = StreamingWriter<Cplx<T>, kColumns>;
 
-// out = mask * row; or with the filter mask + i second, where there is one.
+// out = mask * row or, if `second` is not null, (mask + i second) * row.
 template <typename T>
 SL_FN void filter_row(const T* mask, const T* second, const Cplx<T>* row, int64_t columns,
                       Cplx<T>* to, RowWriter<T>& writer) {
@@ -116,8 +116,8 @@ SL_FN void add_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t x, i
   }
 }
 
-// The same for bands in pairs, two pairs at a time. The power of i and whether to overwrite are known at
-// compile time, so that the loops are sums of products only.
+// The same for bands in pairs, two pairs at a time. The power of i and whether `out` is overwritten are known at
+// compile time, so that the loops contain only sums of products.
 template <int kPower, bool kFirst, typename T>
 SL_FN void add_pairs(const BandGroup<T>& g, const T* __restrict__ mask,
                      const Cplx<T>* __restrict__ band, int64_t size, Cplx<T>* __restrict__ out) {

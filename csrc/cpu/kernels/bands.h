@@ -1,5 +1,5 @@
 // The kernels of split_bands and merge_bands: ranges of rows, counted plane by plane. The FFT that follows divides its
-// work among the threads in that way, too, and a thread finds its bands in its own cache.
+// work among the threads in the same way, so that a thread finds its bands in its own cache.
 #pragma once
 
 #include "../../kernel_args/bands.h"

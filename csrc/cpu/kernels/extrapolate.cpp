@@ -10,32 +10,23 @@ namespace {
 // A block of coefficients, one array per member so that loops over it vectorise.
 template <typename T>
 struct Block {
-  T re[kBlock], im[kBlock], direction_re[kBlock], direction_im[kBlock];
+  T base_re[kBlock], base_im[kBlock];
   T amplitude[kBlock], phase_step[kBlock], amplitude_step[kBlock];
 
   // Only the members that an Extrapolation E reads.
   template <typename E>
   SL_FN void store(int64_t i, const Coefficient<T>& p) {
-    if constexpr (E::kNeedsAmplitude) {
-      direction_re[i] = p.direction.re;
-      direction_im[i] = p.direction.im;
-      amplitude[i] = p.amplitude;
-    } else {
-      re[i] = p.c.re;
-      im[i] = p.c.im;
-    }
+    base_re[i] = p.base.re;
+    base_im[i] = p.base.im;
+    if constexpr (E::kNeedsAmplitude) amplitude[i] = p.amplitude;
     if constexpr (E::kMovesPhase) phase_step[i] = p.phase_step;
     if constexpr (E::kMovesAmplitude) amplitude_step[i] = p.amplitude_step;
   }
   template <typename E>
   SL_FN Coefficient<T> load(int64_t i) const {
     Coefficient<T> p = {};
-    if constexpr (E::kNeedsAmplitude) {
-      p.direction = {direction_re[i], direction_im[i]};
-      p.amplitude = amplitude[i];
-    } else {
-      p.c = {re[i], im[i]};
-    }
+    p.base = {base_re[i], base_im[i]};
+    if constexpr (E::kNeedsAmplitude) p.amplitude = amplitude[i];
     if constexpr (E::kMovesPhase) p.phase_step = phase_step[i];
     if constexpr (E::kMovesAmplitude) p.amplitude_step = amplitude_step[i];
     return p;

@@ -10,11 +10,18 @@
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
 
-void run_split(SplitPlanesArgs&) { throw std::logic_error("no SIMD width"); }
-void run_merge(MergePlanesArgs&) { throw std::logic_error("no SIMD width"); }
-void run_morph(MorphArgs&) { throw std::logic_error("no SIMD width"); }
-void run_step(MorphArgs&) { throw std::logic_error("no SIMD width"); }
-void run_move(MorphArgs&) { throw std::logic_error("no SIMD width"); }
+namespace {
+[[noreturn]] void fail_without_simd() {
+  throw std::logic_error(
+      "ops on whole planes must not be called at a CPU level without a SIMD width");
+}
+}  // namespace
+
+void run_split(SplitPlanesArgs&) { fail_without_simd(); }
+void run_merge(MergePlanesArgs&) { fail_without_simd(); }
+void run_morph(MorphArgs&) { fail_without_simd(); }
+void run_step(MorphArgs&) { fail_without_simd(); }
+void run_move(MorphArgs&) { fail_without_simd(); }
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL
 #endif

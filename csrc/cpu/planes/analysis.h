@@ -1,8 +1,8 @@
-// The analysis of one plane: its spectrum, and from that its bands. The op passes a writer for the bands, whose
-// functions get one row of a column block each:
+// The analysis of one plane: its spectrum, and from that its bands. The op passes a writer of bands; each call of its
+// functions gets one row of a column block:
 //   write_complex(k, block, y, ComplexVec)     row y of complex band k
 //   write_real(k, block, y, FloatVec)          row y of real band k
-//   write_two_blocks(k, block, y, ComplexVec)  the same of this block and of the next one
+//   write_two_blocks(k, block, y, ComplexVec)  row y of real band k in this block (re) and in the next one (im)
 #pragma once
 
 #include "../../math/bands.h"
@@ -70,7 +70,7 @@ struct Analysis {
   void filter_rows(const PlaneGroup& group, int64_t i, int64_t block, const ComplexVec* spectrum,
                    FftScratch& scratch, ComplexVec* out) const {
     const FilterRows filter(group, i, block);
-    if (filter.zero) {  // gives zeros, even where the spectrum is not finite
+    if (filter.zero) {  // zeros, even if the spectrum is not finite
       for (int64_t x = 0; x < group.w; ++x) out[x] = ComplexVec{};
       return;
     }

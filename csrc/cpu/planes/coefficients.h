@@ -1,5 +1,5 @@
-// The coefficients of one plane as step_planes writes and move_planes reads them: by column blocks, as the
-// transforms do.
+// The coefficients of one plane as step_planes writes and move_planes reads them: ordered by column blocks, like the
+// data of the transforms.
 #pragma once
 
 #include <algorithm>
@@ -38,19 +38,19 @@ struct GroupCoefficients {
     write_real(k, block, y, value.re);
     if (block + 1 < blocks) write_real(k, block + 1, y, value.im);
   }
-  // Of orientation 0, what write_two_blocks wrote.
+  // What write_two_blocks wrote for orientation 0.
   SL_FN ComplexVec read_two_blocks(int64_t block, int64_t y) const {
     return {*at(0, block, y), block + 1 < blocks ? *at(0, block + 1, y) : FloatVec{}};
   }
 };
 
-// Vectors of one field of a group's coefficients.
+// The number of vectors that one field of a group's coefficients takes.
 inline int64_t vectors_of(const PlaneGroup& group) {
   return group.K * blocks_of(group.w) * group.h;
 }
 inline int gradient_fields(const PlaneGroup& group) { return group.form == Form::kComplex ? 2 : 1; }
 
-// Of one plane: groups that move, then the residual.
+// The groups of one plane that move, then its residual.
 using Groups = std::vector<GroupCoefficients>;
 
 inline Groups groups_in(FloatVec* memory, const MorphArgs& args, const MotionKernels& motion) {

@@ -2,8 +2,8 @@
 // each a few rows or columns or a whole frame, and an executor runs them: on one thread, which has the plane for
 // itself, or on all threads. The results are the same bit by bit.
 //
-// An op enters torch's threads once, not at each stage: a parallel region ends when all its threads have run, which
-// on a busy machine takes milliseconds, even where one of them could have done all the work by then.
+// An op starts one parallel region of torch's threads, not one for each stage: a region ends when all its threads
+// have run. On a busy machine this takes milliseconds, in which a single thread could have done all the work.
 #pragma once
 
 #include <immintrin.h>
@@ -37,19 +37,19 @@ struct SerialExecutor {
   }
 };
 
-// How many tasks have been claimed and done, of all stages in turn.
+// How many tasks have been claimed and done; the count goes on from stage to stage.
 struct TaskCounts {
   alignas(64) std::atomic<int64_t> claimed{0};
   alignas(64) std::atomic<int64_t> done{0};
 };
 
-// All threads share a plane: each runs the op's code with an executor of its own and comes through every stage, whose
-// tasks go to the threads that are there. So a thread waits for tasks that others are running, never for a thread
-// that has not come yet, and one thread alone finishes, too. A task that throws counts as done; torch passes on the
-// exception when all threads have left.
+// All threads share a plane. Each runs the op's code, with an executor of its own, through all stages; in every
+// stage the threads that have arrived claim its tasks. A thread thus waits only for tasks that others are running,
+// never for a thread that has not started, and even a single thread finishes the work. A task that throws counts as
+// done; torch rethrows the exception when all threads have finished.
 class SharedExecutor {
  public:
-  // With a workspace of its own, each thread runs whole large tasks.
+  // If `own`, a workspace of this thread, is given, the thread runs whole large tasks in it.
   SharedExecutor(TaskCounts& counts, int64_t threads, FftScratch& scratch,
                  std::optional<Workspace> own)
       : counts_(counts), threads_(threads), scratch_(scratch), own_(own) {}
@@ -72,7 +72,7 @@ class SharedExecutor {
   }
 
  private:
-  struct MarkDone {  // also where a task throws, since others wait for it
+  struct MarkDone {  // a destructor: also if a task throws, since other threads wait for it
     TaskCounts& counts;
     int64_t tasks;
     ~MarkDone() { counts.done.fetch_add(tasks, std::memory_order_release); }
@@ -96,12 +96,12 @@ class SharedExecutor {
   int64_t threads_;
   FftScratch& scratch_;
   std::optional<Workspace> own_;
-  mutable int64_t end_ = 0;  // of the stages so far
+  mutable int64_t end_ = 0;  // the number of tasks in all stages so far
 };
 
-// What an op needs for one plane: vectors for its own use; and how many large tasks a plane has.
 struct PlaneNeeds {
-  int64_t extra = 0, large_tasks = 0;
+  int64_t extra = 0;        // vectors for the op's own use
+  int64_t large_tasks = 0;  // of one plane
 };
 
 // The work on one plane, in samples of its transforms.
@@ -111,14 +111,14 @@ inline int64_t samples_per_plane(const PlaneArgs& args) {
   return samples;
 }
 
-// A workspace of more vectors than this (32 MiB) is not allocated for each thread.
+// If a workspace has more vectors than this (32 MiB), threads share one.
 constexpr int64_t kMaxVectorsPerThread = (int64_t{32} << 20) / sizeof(FloatVec);
 
 inline bool large_workspace(const PlaneArgs& args, int64_t extra) {
   return WorkspaceMemory::vectors(args, extra) > kMaxVectorsPerThread;
 }
 
-// Whether threads that take whole items are all busy for most of the time.
+// Whether all threads are busy for most of the time if each takes whole items.
 inline bool divides_evenly(int64_t items, int64_t threads) {
   return items % threads == 0 || items >= 4 * threads;
 }
@@ -146,9 +146,10 @@ void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body
   });
 }
 
-// Calls work(n, workspace, executor) for each plane n: each thread takes whole planes as long as there are enough for
-// all, and they share the others. Those are in the first workspace; of its own one, a thread that computes a whole
-// large task of them uses only the spectra, also where it is the same.
+// Calls work(n, workspace, executor) for each plane n. Each thread takes whole planes as long as there are enough
+// for all; the threads share the remaining ones. A shared plane is in the first workspace. A thread that runs a
+// whole large task of it uses only `spectrum` and `intermediate` of its own workspace, since for one thread that is
+// the first workspace, in which `extra` belongs to the shared plane.
 template <typename Work>
 void share_planes(const PlaneArgs& args, const FftTables& ffts, const Work& work,
                   const PlaneNeeds& needs) {

@@ -1,7 +1,7 @@
 // kSimdWidth complex FFTs at a time, one in each element of the vectors: Stockham's algorithm, in passes of
 // radix 2, 3, 4, 5, 7, 8 or another prime up to kMaxPrime. The first pass reads and the last pass writes
-// through the caller's functions, so that filters, crops and transposes are part of a transform and need no
-// passes over memory of their own. Elsewhere torch.fft is the better choice.
+// through the caller's functions, so that filters, crops and transposes are part of a transform and need no separate
+// passes over memory. A caller without these should use torch.fft.
 #pragma once
 
 #include <utility>
@@ -17,7 +17,7 @@ namespace {
 
 constexpr double kTwoPi = 6.28318530717958647692;
 
-// cos and sin of 2 pi k / n at compile time, by their series.
+// The power series of cos (term 1, from 1) and of sin (term x, from 2), evaluated at compile time.
 constexpr double series(double x, double term, int from) {
   double sum = term;
   for (int i = from; i < from + 40; i += 2) {
@@ -26,14 +26,16 @@ constexpr double series(double x, double term, int from) {
   }
   return sum;
 }
-constexpr double angle_of(int k, int n) { return kTwoPi * (2 * k > n ? k - n : k) / n; }
+// 2 pi k / n, between -pi and pi.
+constexpr double root_angle(int k, int n) { return kTwoPi * (2 * k > n ? k - n : k) / n; }
 
+// cos and sin of 2 pi k / R for each k.
 template <int R>
 struct Roots {
   float cos[R] = {}, sin[R] = {};
   constexpr Roots() {
     for (int k = 0; k < R; ++k) {
-      const double x = angle_of(k, R);
+      const double x = root_angle(k, R);
       cos[k] = static_cast<float>(series(x, 1.0, 1));
       sin[k] = static_cast<float>(series(x, x, 2));
     }
@@ -92,7 +94,7 @@ SL_FN void dft(ComplexVec (&a)[R]) {
   }
 }
 
-// Where a pass is among those of a transform.
+// The place of a pass in the sequence of a transform's passes.
 enum class Place { kFirst, kInner, kLast, kOnly };
 
 // The first pass has a stride of 1; the last one has no twiddles.

@@ -16,10 +16,10 @@ struct FftScratch {
         pong(new ComplexVec[max_size]) {}
 
   int64_t max_size;  // of a transform
-  // For the caller: the rows or columns that a transform reads, room for two padded ones.
+  // For the caller: the row or column that a transform reads, with room for two padded ones.
   std::unique_ptr<ComplexVec[]> line;
-  std::unique_ptr<ComplexVec[]> ping,
-      pong;  // what the passes of a transform read and write in turn
+  // The passes of a transform read the one and write the other, in turn.
+  std::unique_ptr<ComplexVec[]> ping, pong;
 };
 
 // This thread's scratch memory, kept for the next call.

@@ -10,9 +10,8 @@ namespace {
 
 constexpr double kTwoPi = 6.28318530717958647692;
 
-// A table has at most 16 bytes for each sample: 256 KiB for the largest side, 4 KiB for 224 samples. Where a
-// process meets more lengths than this, the cache starts again from empty; tables in use stay alive, for
-// their users own them, too.
+// A table has at most 16 bytes for each sample: 256 KiB for the largest side, 4 KiB for 224 samples. A full cache is
+// emptied; tables in use stay alive, since their users share ownership.
 constexpr size_t kMaxCachedTables = 256;
 
 // Radices 8 and 4 first, which take the fewest operations per sample; then the odd prime factors.

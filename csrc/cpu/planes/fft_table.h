@@ -1,5 +1,4 @@
-// What a complex FFT of one length needs to know: its passes and their roots of unity. Nothing here depends on
-// the SIMD width.
+// The passes of a complex FFT of one length, and their roots of unity. Nothing here depends on the SIMD width.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // The filters of an op as its kernels read them: [K, row blocks, w, kSimdWidth], where an element of a vector is one
 // row of a row block, 0 where the band does not have that row. They are laid out anew at each call, which takes a few
-// percent of the time of one plane: so the ops take plain filters [K, h, w], the same on every CPU, and cache nothing.
+// percent of the time of one plane. The ops therefore take plain filters [K, h, w], the same on every CPU, and cache
+// nothing.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +15,7 @@ namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 // Lays out columns x to x + count of one row block of a filter [h, w]; `bits` collects their bits. Inlined, so that
-// `count` is a constant where all columns of a vector exist: that takes half the time.
+// `count` is a constant if all columns of a vector exist, which halves the time.
 SL_FN void lay_out_columns(const float* filter, int64_t w, const RowBlock& rows, int64_t x,
                            int64_t count, float* out, BitsVec& bits) {
   FloatVec columns[kSimdWidth];
@@ -52,7 +53,7 @@ inline int64_t filter_block_count(const PlaneGroup& group) {
   return group.K * static_cast<int64_t>(group.row_blocks.size());
 }
 
-// Where one block is laid out.
+// One block of a filter, and the memory that it is laid out in.
 struct FilterBlock {
   PlaneGroup* group;
   int64_t index;  // of [K, row blocks]
@@ -71,7 +72,8 @@ class FilterMemory {
  public:
   explicit FilterMemory(GroupLists lists) : memory_(bytes(lists)) {
     const auto blocks = place(lists);
-    const int64_t count = blocks.size(), floats_per_element = 16;  // only copied, not computed with
+    const int64_t count = blocks.size(),
+                  floats_per_element = 16;  // copying is that much cheaper than computing
     parallel_rows(count, floats(lists) / (floats_per_element * std::max<int64_t>(count, 1)),
                   [&](int64_t begin, int64_t end) {
                     for (int64_t i = begin; i < end; ++i) blocks[i].lay_out();
@@ -86,7 +88,7 @@ class FilterMemory {
         sum += filter_block_count(group) * floats_per_block(group);
     return sum;
   }
-  // One more for each block: whether it is 0.
+  // One more byte for each block: whether all of it is 0.
   static int64_t bytes(GroupLists lists) {
     int64_t blocks = 0;
     for (const auto* groups : lists)

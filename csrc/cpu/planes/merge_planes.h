@@ -38,7 +38,7 @@ struct BandReader {
   SL_FN TwoRealRows two_bands(int64_t i, int64_t block, FftScratch&) const {
     return {real(2 * i, block), real(2 * i + 1, block)};
   }
-  // In pairs, a band without a partner is stored as if it had one.
+  // In Form::kPairs, a band without a partner is stored like a pair, as one complex band.
   SL_FN TwoRealRows two_blocks(int64_t i, int64_t q, FftScratch&) const {
     const int64_t stored_index = group.form == Form::kPairs ? i : 2 * i;
     return {real(stored_index, 2 * q), real(stored_index, 2 * q + 1)};

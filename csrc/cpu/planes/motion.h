@@ -11,8 +11,8 @@ namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 // How the coefficients of an Extrapolation E are stored: kSimdWidth coefficients are an array of kFields
-// vectors, each with one number of every coefficient. Fields 0 and 1 are the complex number that E multiplies
-// by a rotation (the coefficient, or its direction); the others exist where E reads them.
+// vectors, each with one number of every coefficient. Fields 0 and 1 are the real and imaginary part of
+// Coefficient::base; the others exist if E reads them.
 template <typename E>
 struct Layout {
   static constexpr int kPhase = 2, kAmplitude = kPhase + E::kMovesPhase;
@@ -21,24 +21,23 @@ struct Layout {
 
   SL_FN static Coefficient<float> load(const float* f) {
     Coefficient<float> p = {};
-    const Cplx<float> base = {f[0], f[kSimdWidth]};
-    (E::kNeedsAmplitude ? p.direction : p.c) = base;
+    p.base = {f[0], f[kSimdWidth]};
     if constexpr (E::kNeedsAmplitude) p.amplitude = f[kAmplitude * kSimdWidth];
     if constexpr (E::kMovesPhase) p.phase_step = f[kPhase * kSimdWidth];
     if constexpr (E::kMovesAmplitude) p.amplitude_step = f[kAmplitudeStep * kSimdWidth];
     return p;
   }
   SL_FN static void store(float* f, const Coefficient<float>& p) {
-    const Cplx<float> base = E::kNeedsAmplitude ? p.direction : p.c;
-    f[0] = base.re;
-    f[kSimdWidth] = base.im;
+    f[0] = p.base.re;
+    f[kSimdWidth] = p.base.im;
     if constexpr (E::kNeedsAmplitude) f[kAmplitude * kSimdWidth] = p.amplitude;
     if constexpr (E::kMovesPhase) f[kPhase * kSimdWidth] = p.phase_step;
     if constexpr (E::kMovesAmplitude) f[kAmplitudeStep * kSimdWidth] = p.amplitude_step;
   }
 };
 
-// `count` times kSimdWidth consecutive coefficients, or gradients of coefficients, of `fields` vectors each.
+// `count` times kSimdWidth consecutive coefficients, or gradients of coefficients. kSimdWidth of them take `fields`
+// vectors.
 struct CoefficientSpan {
   float* data;
   int64_t count;
@@ -51,7 +50,7 @@ struct Factors {
   float phase, amplitude;
 };
 
-// Of some coefficients: the sum of |dc/df|^2 at factors f = 0, and the largest |phase step|.
+// The sum over some coefficients of |dc/df|^2 at factors f = 0, and their largest |phase step|.
 struct StepSize {
   float squared_speed, phase;
 };
@@ -59,12 +58,12 @@ struct StepSize {
 // The functions that are compiled for each Extrapolation E.
 struct MotionKernels {
   int fields;  // of a coefficient
-  // Turns coefficients into what frames read, given their gradient.
+  // Replaces coefficients, given their gradient, by the fields from which frames are computed (Layout).
   void (*take_step)(const MorphArgs&, const CoefficientSpan& c, const CoefficientSpan& gradient,
                     float threshold);
-  // Of coefficients that take_step has turned.
+  // Of coefficients that take_step has replaced.
   StepSize (*step_size)(const CoefficientSpan& c);
-  // One frame: the real parts, into every second vector of `line`; or the complex numbers.
+  // The values in one frame: the real parts, written to every second vector of `line`, or the complex numbers.
   void (*real_frame)(const CoefficientSpan& c, Factors, FloatVec* line);
   void (*complex_frame)(const CoefficientSpan& c, Factors, ComplexVec* line);
 };

@@ -1,5 +1,5 @@
-// move_planes: extrapolate, merge_planes and the clip of what step_planes has computed, plane by plane. A frame's
-// coefficients are computed when the synthesis reads them.
+// move_planes: from the results of step_planes to frames by extrapolate, merge_planes and a clip, plane by plane. A
+// frame's coefficients are computed when the synthesis reads them.
 #pragma once
 
 #include "coefficients.h"
@@ -42,7 +42,7 @@ struct FrameReader {
   }
 
  private:
-  // Into the real or the imaginary parts of a line.
+  // Computes real values into `parts`, the real or the imaginary parts of a line.
   void compute_real(int64_t k, int64_t block, FloatVec* parts) const {
     motion.real_frame(coefficients.column_block(k, block), factors, parts);
   }

@@ -3,7 +3,7 @@
 // plane is an array of vectors:
 //   intermediate[block * h + y]          after the forward columns: row y of a column block
 //   intermediate[block * padded(w) + x]  after the inverse rows: column x of a row block
-// and each second half transposes what it reads.
+// The second FFTs transpose what they read.
 #pragma once
 
 #include "fft.h"

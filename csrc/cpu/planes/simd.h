@@ -55,7 +55,7 @@ SL_FN void store_vec(float* to, FloatVec value, int64_t count = kSimdWidth) {
     std::memcpy(to, &value, count * sizeof(float));
 }
 
-// The elements of a and b, counted through both, that the indices name.
+// The elements of a and b that the indices select; those of b are numbered after those of a.
 template <int... kIndices>
 SL_FN FloatVec select(FloatVec a, FloatVec b) {
 #if defined(__clang__) || __GNUC__ >= 12

@@ -1,6 +1,5 @@
 // split_planes: what split_bands does and the FFTs around it, plane by plane, so that a spectrum stays within a
-// core's caches. Like merge_planes and morph_planes it exists on CPUs only, in float32 (on GPUs the FFT is a
-// library's); capability.h says on which CPUs.
+// core's caches. On CPUs, like merge_planes and morph_planes, only in float32; capability.h says on which CPUs.
 #pragma once
 
 #include "analysis.h"

@@ -1,5 +1,5 @@
-// step_planes: split_planes of an image and of its gradient, and step, plane by plane: what move_planes makes
-// frames of. Callers that do not know all factors at once keep it between calls.
+// step_planes: split_planes of an image and of its gradient, then step, plane by plane. move_planes computes frames
+// from the result; callers that do not know all factors at once keep it between calls.
 #pragma once
 
 #include "analysis.h"
@@ -33,11 +33,11 @@ struct MorphStep {
     }
   }
 
-  // Of each band of plane n: its largest |phase step|, and how fast it moves the image: the sum of the squares of its
-  // coefficients' changes at a small factor, over the factor squared and as squares of pixels. The synthesis makes
-  // less of it where it drops a part of the change.
+  // Writes, for each band of plane n, its largest |phase step| and its squared speed: the squared L2 distance that it
+  // moves the image by at a small factor, divided by the factor squared. The distance is computed from the
+  // coefficients; that of the image is smaller where the synthesis drops a part of the change.
   template <typename Executor>
-  void sizes(int64_t n, const Groups& groups, const Executor& executor) const {
+  void write_sizes(int64_t n, const Groups& groups, const Executor& executor) const {
     int64_t at = n * args.bands();
     for (size_t i = 0; i < args.synthesis.groups.size(); ++i) {
       const PlaneGroup& group = args.synthesis.groups[i];
@@ -54,7 +54,7 @@ struct MorphStep {
   }
 
  private:
-  // One orientation's step: its largest amplitude, then every coefficient.
+  // The step of one orientation: first its largest amplitude is found, then every coefficient is replaced.
   void step_band(const CoefficientSpan& c, const CoefficientSpan& gradient) const {
     alignas(64) float largest[kSimdWidth] = {};
     for (int64_t i = 0; i < c.count; ++i)
@@ -77,7 +77,7 @@ inline int64_t gradient_vectors(const MorphArgs& args) {
   return vectors;
 }
 
-// The gradient's analysis reads the filters of the synthesis, once they are laid out.
+// Lets the gradient's analysis read the filters that were laid out for the synthesis.
 inline void share_filters(MorphArgs& args) {
   for (size_t i = 0; i < args.gradient.size(); ++i) {
     args.gradient[i].filter_blocks = args.synthesis.groups[i].filter_blocks;
@@ -97,7 +97,7 @@ void run_step(MorphArgs& args) {
   const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
     const Groups groups = stored_groups(n, args, motion);
     step.plane(n, groups, workspace.extra, workspace, executor);
-    step.sizes(n, groups, executor);
+    step.write_sizes(n, groups, executor);
   };
   for_each_plane(args.analysis, ffts, work, {gradient_vectors(args)});
 }

@@ -21,9 +21,9 @@ SL_FN bool begins_cache_line(const float* at) {
   return reinterpret_cast<uint64_t>(at) % kCacheLine == 0;
 }
 
-// Non-temporal stores write whole cache lines only: half a line would wait for its other half, and be read
-// back and written a second time (205 ms instead of 19 ms where vectors have eight floats). A single vector of
-// eight floats is therefore stored ordinarily.
+// Non-temporal stores are used for whole cache lines only: half a line may be written to memory before its other
+// half arrives, and then costs a read and a second write (205 instead of 19 ms with vectors of eight floats). A
+// single vector of eight floats is therefore written with an ordinary store.
 struct StreamingVecWriter {
   bool streamed;  // the result is larger than the caches (memory.h); the executor ends the stream
 

@@ -1,8 +1,8 @@
-// The synthesis of one plane: bands are added to a spectrum, and from that comes the plane. The op passes a
-// reader of the bands; its functions return a function that gives row y of a column block:
-//   complex_band(i, block, scratch)  of the i-th transform: a complex band, or two real ones in pairs
-//   two_bands(i, block, scratch)     of orientations 2 i and 2 i + 1, as real and imaginary part
-//   two_blocks(i, q, scratch)        of orientation 2 i alone: column blocks 2 q and 2 q + 1, likewise
+// The synthesis of one plane: bands are added to a spectrum, from which the plane is computed. The op passes a
+// reader of the bands; each of its functions returns a function of y that gives row y of a column block:
+//   complex_band(i, block, scratch)  complex values of the i-th transform: a complex band, or two real ones in pairs
+//   two_bands(i, block, scratch)     orientations 2 i and 2 i + 1 as real and imaginary part
+//   two_blocks(i, q, scratch)        column blocks 2 q and 2 q + 1 of orientation 2 i as real and imaginary part
 #pragma once
 
 #include "../../math/bands.h"
@@ -49,7 +49,7 @@ struct Synthesis {
   }
 
  private:
-  // The columns' part of the i-th transform.
+  // The FFTs of the columns in the i-th transform.
   template <typename Executor, typename Reader>
   void transform_columns(const PlaneGroup& group, int64_t i, ComplexVec* intermediate,
                          const Executor& executor, const Reader& reader) const {
@@ -89,7 +89,7 @@ struct Synthesis {
                          write);
   }
 
-  // The rows' part: multiplied by the conjugate filter and added to the image's spectrum.
+  // The FFTs of the rows; the result is multiplied by the conjugate filter and added to the image's spectrum.
   void add_rows(const PlaneGroup& group, int64_t i, int64_t block, const ComplexVec* intermediate,
                 FftScratch& scratch, ComplexVec* spectrum) const {
     const FilterRows filter(group, i, block);
