@@ -13,7 +13,7 @@ ATTRIBUTE = "class_names"
 
 
 def as_class_names(where: str, value) -> list[str]:
-    """Return class names as a list; TypeError or ValueError, which begin with ``where``, for anything else.
+    """Return class names as a list; raise a TypeError or ValueError that begins with ``where`` for anything else.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def as_class_names(where: str, value) -> list[str]:
 
 
 def own_class_names(model) -> list[str] | None:
-    """Return the attribute ``class_names`` of a model; None where it has none, or something else by that name."""
+    """Return the attribute ``class_names`` of a model; None if it has none, or one of another kind."""
     model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
     model = model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
     try:

@@ -36,7 +36,7 @@ class Classifier:
     and those that are attributes of modules. A module inside a plain function is not visible: its flags, buffers and
     generators are not protected.
 
-    If the process is forked during a call in another thread, the fork waits up to 5 seconds for the end of the call.
+    If the process is forked during a call in another thread, the fork waits up to 1 second for the end of the call.
     After a longer call, the child has the buffers from before the call, but the states of its generators are undefined,
     and one that the call was drawing from may be locked forever.
 
@@ -126,7 +126,7 @@ class Classifier:
         loss : callable
             ``loss(outputs, at) -> [n]``; its arguments are the outputs [n, classes, ...] of the samples ``images[at]``,
             with their autograd graph, and the slice ``at``. Instead of the losses it may return a tensor that depends
-            on the outputs, and the gradient of the summed losses in it: autograd continues from there.
+            on the outputs, and the gradient of the summed losses with respect to it; autograd continues from there.
 
         Returns
         -------
@@ -229,7 +229,7 @@ class Classifier:
 
 
 def _gradient(losses: Tensor | tuple[Tensor, Tensor], leaf: Tensor) -> Tensor | None:
-    """Return the gradient of the summed losses, which may be given as a tensor and their gradient in it."""
+    """Return the gradient of the summed losses, given as such or as a tensor and their gradient with respect to it."""
     start, gradient = losses if isinstance(losses, tuple) else (losses.sum(), None)
     return torch.autograd.grad(start, leaf, gradient, allow_unused=True)[0] if start.requires_grad else None
 
@@ -260,7 +260,7 @@ def _parts(images, batch: int | None) -> list[slice]:
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"images must be a floating-point tensor [N, C, H, W], got {got}")
     if images.dim() < 2 or not images.numel():
-        raise ValueError(f"images must have shape [N, C, H, W] and hold a sample, got {list(images.shape)}")
+        raise ValueError(f"images must have shape [N, C, H, W] and not be empty, got {list(images.shape)}")
     size = len(images) if batch is None else check_int("batch", batch, 1, None)
     return [slice(i, min(i + size, len(images))) for i in range(0, len(images), size)]
 

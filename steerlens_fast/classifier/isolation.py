@@ -105,7 +105,7 @@ class _Waits:
     """The waits of forks for model calls that other threads run."""
 
     def __init__(self):
-        self.given_up: int | None = None  # the number of the call that the last wait did not see end
+        self.given_up: int | None = None  # number of the call that had not ended after the last wait
         self.warned = False
 
     def acquire(self) -> bool:
@@ -140,7 +140,7 @@ def _signals_recorded(received: list[int]) -> Iterator[None]:
     """Append the numbers of signals to a list instead of running their Python handlers.
 
     Python ignores what a handler raises during a hook of a fork: a KeyboardInterrupt would be lost. Only the main
-    thread runs handlers, and only there is anything done.
+    thread runs handlers; in other threads this does nothing.
     """
     handlers = {}
     if get_ident() == main_thread().ident:
@@ -166,7 +166,7 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    """Release the lock, and send the signals of the wait again, once the fork has returned: see _signals_recorded."""
+    """Release the lock; once the fork has returned, send the signals again that :func:`_signals_recorded` recorded."""
     if FORK.holds_lock:
         MODEL_LOCK.release()
     if FORK.signals:
@@ -174,7 +174,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _send_after_fork(signals: list[int], thread: int) -> None:
-    """Send signals to this process as soon as the hook above has returned in a thread, and with it the fork."""
+    """Send signals to this process as soon as the fork in ``thread`` has returned, and with it the hook above."""
     forking = True
     while forking:
         time.sleep(RESEND_SECONDS)
@@ -231,7 +231,7 @@ def _torch_memory() -> bytes:
 def _python_memory() -> bytes | None:
     """Return the memory of the C object: its position and key, after the header of all objects.
 
-    With a number that ``random.gauss`` has made but not returned yet, a draw would not change it.
+    None while ``random.gauss`` has its second number in store: returning that would not change this memory.
     """
     generator = random.getstate.__self__
     if not _PYTHON_MEMORY_IS_KNOWN or generator.gauss_next is not None:
@@ -240,7 +240,7 @@ def _python_memory() -> bytes | None:
 
 
 def _python_memory_is_known() -> bool:
-    """Return whether objects have the layout that CPython's have up to now: a trial with a generator of our own."""
+    """Return whether objects have the layout of the CPython versions known so far, by a trial with a new generator."""
     if sys.implementation.name != "cpython" or random.Random.__basicsize__ < object.__basicsize__ + 625 * 4:
         return False
     trial = random.Random(5)
@@ -251,7 +251,7 @@ def _python_memory_is_known() -> bool:
 def _numpy_memory() -> bytes | None:
     """Return the key and the position.
 
-    With a normal number that is made but not returned yet (``has_gauss``), a draw would not change them.
+    While a second normal number is in store (``has_gauss``), returning it would not change them.
     """
     generator = np.random.get_bit_generator() if hasattr(np.random, "get_bit_generator") else None
     if not isinstance(generator, np.random.MT19937):
@@ -263,7 +263,7 @@ class _GlobalNumpy(_GlobalGenerator):
     """The generator behind numpy's global functions."""
 
     def read(self) -> dict:
-        if self._state is None or self._state["has_gauss"]:  # then the memory does not tell whether it was drawn
+        if self._state is None or self._state["has_gauss"]:  # the stored number may have been drawn since
             self._bytes = None
         return super().read()
 
@@ -425,14 +425,14 @@ def may_write(module: Module) -> bool:
     """Return whether the module may write its buffers; a module in eval mode may, too.
 
     A compiled module in eval mode is excluded: CUDA graphs contain the addresses of its buffers, and would be
-    recorded again for other buffers.
+    recorded again for copies of them.
     """
     compiled = any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in module.modules())
     return in_training(module) or not compiled
 
 
 def is_exported(model) -> bool:
-    """Return whether this is an ExportedProgram's module, whose training flags have no meaning and cannot be set."""
+    """Return whether a model is the module of an ExportedProgram: its training flags have no meaning and are fixed."""
     return isinstance(model, torch.fx.GraphModule) and "eval" in vars(model)
 
 

@@ -102,8 +102,9 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
     if callable(objective):
         return _check_losses(objective(outputs, target), len(outputs))
     if outputs.shape[1] < 2 and objective in NEED_TWO_CLASSES:
-        got = f"outputs {list(outputs.shape)} ({ONE_LOGIT}; objective 'logit' takes a single score)"
-        raise ValueError(f"objective {objective!r} needs at least two classes, got {got}")
+        hint = f"{ONE_LOGIT}; objective 'logit' accepts a single score"
+        expected = f"at least two classes for objective {objective!r}"
+        raise ValueError(f"outputs must have {expected}, got {list(outputs.shape)} ({hint})")
     index = target if target.dim() == 1 else target[:, 0]
     scores = scores_at(outputs, target)
     scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
@@ -114,10 +115,10 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
 def gradient_start(
     objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor, task: str = "multiclass"
 ) -> tuple[Tensor, Tensor]:
-    """Return a tensor that depends on the outputs, and the gradient of the summed :func:`loss` in it.
+    """Return a tensor that depends on the outputs, and the gradient of the summed :func:`loss` with respect to it.
 
     ``torch.autograd.grad`` continues from there. For "nll", the gradient is computed without an autograd graph of the
-    loss, in which autograd would take longer than in a small model.
+    loss: for a small model, autograd would spend more time in that graph than in the model's.
 
     Examples
     --------

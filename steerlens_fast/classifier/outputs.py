@@ -32,7 +32,7 @@ def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
     Returns
     -------
     Tensor
-        Scores whose softmax over axis 1 are the probabilities. "multiclass": the scores of the model
+        Scores; their softmax over axis 1 gives the probabilities. "multiclass": the scores of the model
         [N, classes, ...]. "binary": [N, 2, ...], -z/2 and z/2 for a logit z, so that class 1 has the probability
         sigmoid(z). "multilabel": [N, 2, L, ...], the same for each label; index 0 is absent, 1 is present.
 
@@ -67,7 +67,7 @@ def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
 
 
 def number_of_classes(scores: Tensor, task: str = "multiclass") -> int:
-    """Return how many classes, or labels for task "multilabel", the scores of :func:`class_scores` are of.
+    """Return the number of classes (of labels, for task "multilabel") in scores from :func:`class_scores`.
 
     Examples
     --------

@@ -64,14 +64,13 @@ def check_target(target: Target, count: int, task: str = "multiclass") -> str | 
             raise ValueError(f"target must be {GRAMMAR}, got {target!r}{_text_hint(target)}")
         return target
     table = _table(target, count)
-    return table if task != "multilabel" or table.shape[1] > 1 else _of_labels(table[:, 0])
+    return table if task != "multilabel" or table.shape[1] > 1 else _label_indices(table[:, 0])
 
 
 def _text_hint(text: str) -> str:
-    """Return what to give in place of a text that only the configuration of a job can contain."""
-    removed = text.startswith(ABSENT)
+    """Return a hint for a text that is not a rank: it may be valid in the configuration of a job."""
     number = text.removeprefix(ABSENT).strip()
-    if removed:
+    if text.startswith(ABSENT):
         label = number if number.isdecimal() else "n"
         return f"; to remove label {label} give ~{label} or (0, {label}), with task='multilabel'"
     if number.isdecimal() or not number:
@@ -87,7 +86,7 @@ def _table(target: Target, count: int) -> Tensor:
     return table[:count].expand(count, -1)
 
 
-def _of_labels(labels: Tensor) -> Tensor:
+def _label_indices(labels: Tensor) -> Tensor:
     """Return indices [N, 2] of labels: (1, l) for l, (0, l) for ~l."""
     present = labels >= 0
     return torch.stack([present.long(), torch.where(present, labels, ~labels)], 1)
@@ -155,7 +154,8 @@ def _ranked(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
     if outputs.dim() != 2 or outputs.shape[1] < minimum:
         needs = f"outputs [N, classes] with at least {minimum} class{'es' if minimum > 1 else ''}"
         hint = f" ({ONE_LOGIT})" if outputs.dim() == 2 else ""
-        raise ValueError(f"target {rank!r} needs {needs}, got outputs {list(outputs.shape)}{hint}")
+        expected = f"given by index for outputs {list(outputs.shape)}"
+        raise ValueError(f"target must be {expected}, got {rank!r}, which needs {needs}{hint}")
     source = outputs.argmax(1)
     if rank == "runner-up":
         first, second = outputs.topk(2, 1).indices.unbind(1)
@@ -166,7 +166,8 @@ def _ranked(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
 def _ranked_label(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return target and source for a rank among the labels of outputs [N, 2, L]."""
     if outputs.dim() != 3:
-        raise ValueError(f"target {rank!r} needs outputs [N, labels], got outputs {list(outputs.shape)}")
+        expected = f"given by index for outputs {list(outputs.shape)}"
+        raise ValueError(f"target must be {expected}, got {rank!r}, which needs outputs [N, 2, labels]")
     present, scores = outputs.argmax(1).bool(), outputs[:, 1]
     labels = scores.argmin(1) if rank == "least" else scores.argmax(1)
     if rank == "runner-up":

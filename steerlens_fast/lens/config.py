@@ -96,7 +96,8 @@ class LensConfig(BaseConfig):
         metavar="N",
         minimum=1,
         passed_to="morph",
-        help="gradients up to the last frame in the regimes persistent and live, at least one per frame (default: 11)",
+        help="number of gradients, in the regimes persistent and live, until the last frame; at least one per frame "
+        "(default: 11)",
     )
     max_l2: float | None = option(
         None,

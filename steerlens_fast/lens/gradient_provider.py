@@ -28,12 +28,12 @@ class GradientProvider:
         self.classifier, self.objective, self.images, self.args = lens.classifier, lens.objective, images, args
         self.batch = None if batch is None else checks.check_int("internal_batch_size", batch, 1, None)
         self.target, self.source_class = check_target(target, len(images), lens.classifier.task), None
-        # "argmax" is the predicted class on purpose.
+        # With "argmax" the target is meant to be the predicted class.
         self.warn_if_predicted = not (isinstance(target, str) and target == "argmax")
         self.status = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         # True only if all are known to be OK without a device sync; always False on a GPU.
         self.known_all_ok = images.device.type == "cpu"
-        self.outputs: dict[int, Tensor] = {}  # of frames, [B, classes, ...]
+        self.outputs: dict[int, Tensor] = {}  # frame number -> [B, classes, ...]
         self.classes: tuple[int, ...] = (0,)
         self.gradient_norm = images.new_zeros(len(images))  # at the source
         self.steps = 0  # gradients taken
@@ -41,7 +41,7 @@ class GradientProvider:
         self.classifier.warn_if_training()
         self.stream = self.classifier.session(images)
         self.class_names = lens.class_names
-        self.smoothing, self.noise = lens.smoothing, None  # the noise [C, H, W] of all copies, one after the other
+        self.smoothing, self.noise = lens.smoothing, None  # an iterator over the noise [C, H, W] of the copies
 
     @property
     def class_count(self) -> int:
@@ -65,7 +65,7 @@ class GradientProvider:
 
     def stop_where_gradient_too_small(self, samples: Tensor) -> None:
         """Stop the samples [B] whose gradient is too small to reach their distance."""
-        if samples.device.type != "cpu" or bool(samples.any()):  # a GPU is not read, which would wait for it
+        if samples.device.type != "cpu" or bool(samples.any()):  # reading from a GPU would wait for it
             self.stop(samples, MorphStatus.GRADIENT_TOO_SMALL)
 
     def started(self) -> Tensor:
@@ -106,10 +106,10 @@ class GradientProvider:
             stream=self.stream,
         )
         if resolved:
-            self._start(outputs, resolved)
+            self._set_target(outputs, resolved)
         return gradient.to(image.dtype), outputs
 
-    def _start(self, outputs: Tensor, resolved: list[tuple[Tensor, Tensor]]) -> None:
+    def _set_target(self, outputs: Tensor, resolved: list[tuple[Tensor, Tensor]]) -> None:
         """Set target, source class and classes from the outputs of the source."""
         self.target, self.source_class = (_joined(parts).to(self.images.device) for parts in zip(*resolved))
         self.classes = tuple(outputs.shape[1:])
@@ -125,7 +125,7 @@ class GradientProvider:
         outputs = None
         if self.source_class is None:  # target and source class are those of the image without noise
             outputs = self._run_model(image.to(self.images.dtype))
-            self._start(outputs, [resolve_checked_target(self.target, outputs, self.classifier.task)])
+            self._set_target(outputs, [resolve_checked_target(self.target, outputs, self.classifier.task)])
         batch = self.batch or len(image)
         self.noise = self.smoothing.noise_like(image) if self.noise is None else self.noise
         # Forward arguments are split along the batch; they would have to be repeated for several copies.
@@ -188,7 +188,7 @@ class GradientProvider:
         status = torch.where(largest == 0, zero, status)
         failed = status != MorphStatus.OK
         self.stop(failed, status)
-        # A sample that failed once stays where it is, even if a later gradient is good.
+        # A sample that has failed does not move again, even if a later gradient is good.
         good = self.status == MorphStatus.OK
         return where_good(good, gradient, torch.zeros_like(gradient[:1])), torch.where(good, largest, 0.0)
 
@@ -222,7 +222,7 @@ def _joined(parts: tuple[Tensor, ...]) -> Tensor:
 
 
 def _l2_norms(rows: Tensor) -> Tensor:
-    """Return the L2 norms of rows, also where the squares of their values overflow or underflow."""
+    """Return the L2 norms of rows, correct even if the squares of their values overflow or underflow."""
     norms = torch.linalg.vector_norm(rows, dim=1)
     accurate = (norms > math.sqrt(torch.finfo(rows.dtype).tiny) * 1e6) & norms.isfinite()
     if rows.device.type == "cpu" and all(accurate.tolist()):

@@ -19,14 +19,15 @@ from ..families import Motion
 from ..families.protocols import PiecewiseMotion, check_frames
 from ..memory import scratch_chunks
 
-# Until a bracket exists, a step may exceed the factor predicted by proportional growth by at most this log factor.
+# Upper bound, while there is no bracket yet, on log(next factor / factor predicted by proportional growth).
 LOG_REACH = math.log(2)
 MIN_SHARE = 1e-6  # of the target distance: smaller changes count as no motion
 TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # of an attained distance: absolute, and relative to the budget
 PHASE_LIMIT = 1e6  # radians in one step: float32 sines keep their accuracy up to there
 SERIAL_SIZE = 1 << 15  # below it torch reduces in one thread: batched and per-frame norms are bitwise equal
-SPEED_SHARE = 0.87  # of a motion's speed that the synthesis leaves, about: measured on photographs
-PATIENCE, PATIENCE_WITHOUT_MOTION = 10, 3  # trials without progress before a sample stops; the same without motion
+SPEED_SHARE = 0.87  # of a motion's speed that remains after the synthesis, roughly; measured on photographs
+# Trials without progress before a sample stops: of one that has moved, of one that has not.
+PATIENCE, PATIENCE_WITHOUT_MOTION = 10, 3
 
 
 @torch.no_grad()
@@ -89,10 +90,10 @@ def factor_at_l2(
     The first factor is the one of a linear motion, from the energy of its step. Each render tries one factor per
     sample, predicted from the best three so far: near 0 distances are proportional to the factor, and
     log(factor / distance) is smooth beyond. If the distance grows smoothly, 3 to 6 renders suffice; with wrapped
-    phases it may take 20. Inside a bracket, regula falsi replaces a prediction that lies outside or
-    follows a step with little progress, and shrinks the bracket by at least a tenth. Without a bracket, a step goes at
-    most to twice the factor of proportional growth. A smaller crossing is missed only if the distance rises above
-    ``max_l2`` and falls again between two factors tried.
+    phases it may take 20. Once two factors bracket the distance, regula falsi replaces a prediction outside the
+    bracket, or after a step with little progress, and shrinks the bracket by at least a tenth. Until then, a factor
+    is at most twice the one that proportional growth predicts. A smaller factor that reaches ``max_l2`` is missed
+    only if the distance rises above ``max_l2`` and falls again between two factors tried.
 
     Samples are independent of each other. The host waits once per render, to read whether all samples are done.
 
@@ -126,8 +127,8 @@ def search_factors(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the results of :func:`factor_at_l2`, and for which samples [B] the gradient is too small.
 
-    These move, but would need a factor beyond ``range_end`` [B], the largest that can be represented (by default, the
-    dtype's largest number).
+    Such samples move, but would need a factor beyond ``range_end`` [B], the largest that can be represented (by
+    default, the dtype's largest number).
     """
     iterations = check_int("iterations", iterations, 0, None)
     check_bounds(bounds)
@@ -148,7 +149,7 @@ def search_factors(
 
 
 def pieces_of(motion: Motion) -> Iterator[tuple[slice, Motion]]:
-    """Yield (samples, their motion), in pieces that keep their analysis where the motion has such pieces."""
+    """Yield (slice of samples, motion): the pieces of a motion, which cache their analysis, or the whole motion."""
     return motion.pieces() if isinstance(motion, PiecewiseMotion) else iter([(slice(None), motion)])
 
 
@@ -160,7 +161,7 @@ class Found:
     l2: Tensor
     attained: Tensor
     out_of_range: Tensor  # the samples that move, but not far enough at the largest factor that can be represented
-    frame: Tensor | None  # at these factors, [B, ..., H, W], if it was wanted
+    frame: Tensor | None  # at these factors, [B, ..., H, W]; None unless ``keep_frame``
 
 
 @torch.no_grad()
@@ -205,7 +206,7 @@ class _Search:
 
     @np.errstate(all="ignore")
     def run(self, iterations: int) -> None:
-        """Try up to so many factors for each sample, besides 0."""
+        """Try at most ``iterations`` factors for each sample, besides 0."""
         x = self._begin(with_start=iterations > 0)
         for trial in range(iterations):
             active = self.active()
@@ -220,9 +221,9 @@ class _Search:
             x = self._update(x, factor, _or_infinite(l2), frames[-1], active)
 
     def _begin(self, with_start: bool) -> np.ndarray:
-        """Render at factors 0 and, if ``with_start``, at the first ones; return their logarithms.
+        """Render at factor 0 and, if ``with_start``, at the first factors; return the logarithms of the latter.
 
-        One render, and on a GPU one wait: what was given comes to the host with the distances.
+        This takes one render and, on a GPU, one wait: the arguments are copied to the host together with the distances.
         """
         dtype = self.source.dtype
         _, _, start, largest, range_end = self.given
@@ -242,7 +243,7 @@ class _Search:
         # Rises and the logarithms of factor / rise, the rises closest to 1 first.
         self.points = np.stack([unknown] * 3), np.stack([unknown] * 3)
         self.largest = np.zeros_like(unknown)  # |rise|
-        # The smallest gap so far, and the number of probes since it last shrank by more than 0.05.
+        # The smallest gap so far, and the number of trials since it last shrank by more than 0.05.
         self.best_gap, self.idle = unknown, np.zeros_like(unknown)
         return np.minimum(np.log(start), self.end)
 
@@ -300,7 +301,7 @@ class _Search:
         return np.where(self.bracketed(), middle, np.where(np.isfinite(self.low), up, down))
 
     def _render(self, factors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return frames [F, B, ...] at factors [F, B], and their distances [F, B]."""
+        """Return frames [F, B, ...] at factors [F, B], and their distances [F, B] from the source."""
         frames = check_frames(self.motion.render(factors, None, bounds=self.bounds), self.motion, len(factors))
         return frames, l2_from(frames, self.source)
 
@@ -317,8 +318,8 @@ class _Search:
         """Update the best factors: the closest to the target, or the smallest of those equal within the tolerance."""
         miss, best_miss = np.abs(l2 - self.target), np.abs(self.best_l2 - self.target)
         far = np.minimum(miss, best_miss) > self.tolerance
-        level = far & (miss < best_miss + self.tolerance) & (factor < self.best)
-        better = active & ((miss < np.where(far, best_miss - self.tolerance, best_miss)) | level)
+        tied = far & (miss < best_miss + self.tolerance) & (factor < self.best)
+        better = active & ((miss < np.where(far, best_miss - self.tolerance, best_miss)) | tied)
         self.best = np.where(better, factor, self.best)
         self.best_l2 = np.where(better, l2, self.best_l2)
         if self.keep_frame and better.any():
@@ -399,7 +400,7 @@ def _default_start(motion: Motion, target: Tensor) -> Tensor:
         if speed.device.type != "cpu" or not bool(known.all()):
             speed = torch.where(known, speed, _gradient_norm(motion, target))
     guess = (target / speed).clamp(max=torch.finfo(target.dtype).max).to(target.dtype)
-    return torch.where(guess.isfinite() & (guess > 0), guess, 1.0)  # with a gradient of zeros any factor will do
+    return torch.where(guess.isfinite() & (guess > 0), guess, 1.0)  # for a gradient of zeros, any factor is as good
 
 
 def _gradient_norm(motion: Motion, target: Tensor) -> Tensor:

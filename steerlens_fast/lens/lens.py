@@ -78,9 +78,10 @@ class SteerableLens:
         Largest phase change, in radians, that one gradient may cause: each sample's step is scaled down to respect it.
         In the frozen regime this holds for all frames together, in the others for each step.
     smoothing : mapping, optional
-        Averages each gradient over noisy copies of the image (SmoothGrad, arXiv 1706.03825), by default not. Options:
-        ``noise``, the standard deviation in the units of the images; ``samples`` (8), the number of copies, which are
-        not clipped and each cost as much as a plain gradient; ``seed`` (0), of noise that is the same for all images.
+        Options of SmoothGrad (arXiv 1706.03825), which averages each gradient over noisy copies of the image; None, the
+        default, does not. ``noise``: the standard deviation in the units of the images. ``samples`` (8): the number of
+        copies, which are not clipped and each cost as much as a plain gradient. ``seed`` (0): of the noise, which is
+        the same for all images.
     class_names : sequence of str or mapping from int to str, optional
         A name for each class, for figures and the representation of ``Morphs``. By default the model's attribute
         ``class_names``, if it has a name for each class.
@@ -224,13 +225,13 @@ class SteerableLens:
             "least" or "argmax".
         factors : float, sequence [F], Tensor [F] or [B, F], optional
             Multiples of one step along the gradient, cumulative from the source. A float is the factor of the last of
-            ``frames`` frames, which grow linearly from 0. Negative factors move away from the target.
+            ``frames`` frames, to which factors grow linearly from 0. Negative factors move away from the target.
         amplitude_factors : float, sequence [F], Tensor [F] or [B, F], optional
             Multiples of the amplitude step, for family "csp-joint"; by default ``factors``.
         max_l2 : float, sequence [B] or Tensor [B], optional
             L2 distance of the last frame from the source, over all channels and pixels of the clipped image; at
-            distance 0 frames are the reconstructed source. By default twice the range of ``bounds``, or 12 in a lens
-            :meth:`for_photographs`, if neither ``factors`` nor ``distances`` is given.
+            distance 0 frames are the reconstructed source. If neither ``factors`` nor ``distances`` is given, the
+            default is twice the range of ``bounds``, or 12 for a lens made by :meth:`for_photographs`.
         distances : sequence of M floats or Tensor [B, M], optional
             L2 distances of several frames: the result is the source and one frame at each distance. They must increase
             in the regimes "persistent" and "live".
@@ -292,17 +293,18 @@ class SteerableLens:
         ============================ ====== ========= ========= ========= ========= ========= =========
 
         Useful distances hardly depend on the number of pixels, so the default is 2 at every size. In the frozen regime,
-        use 1 to 3 with the rule "complex" and 3 to 8 with "polar"; with refreshed gradients photographs gain up to 8.
+        use 1 to 3 with the rule "complex" and 3 to 8 with "polar"; with refreshed gradients, the probability for
+        photographs rises up to L2 8.
         At L2 27.7, an RMS change of 0.071 per value (that of L2 2 for a 28 x 28 image), seven of ten photographs end
         with a lower target probability than they started with.
 
         **Refreshed gradients.** A step toward distance r from distance d moves by at most 2 sqrt(r^2 - d^2), twice the
         step that reaches r perpendicular to the displacement so far, and changes no phase by more than 1e6 rad. Later
-        steps make up for steps that were limited; ``attained`` contains whether the distance was reached. If a gradient
-        becomes exactly zero, the remaining frames repeat the last one, and ``reasons`` names the step; so they do after
-        a gradient too small to reach the distance. The result depends little on ``frames``: with 2, 3, 5, 8 and 12 of
-        them (11 to 14 steps) to L2 6 the target probability of four photographs differed by at most .004, .10, .006 and
-        .14 (csp-joint, persistent, polar, EfficientNet-Lite0), that of 60 digits at L2 2.29 by .001 (2026-11-28).
+        steps make up for steps that were limited; ``attained`` reports whether the distance was reached. If a gradient
+        becomes exactly zero, or is too small to reach the distance, the remaining frames repeat the last one, and
+        ``reasons`` names the step. The result depends little on ``frames``. With 2, 3, 5, 8 and 12 frames (11 to 14
+        steps), the target probabilities of four photographs at L2 6 differed by at most .004, .10, .006 and .14
+        (csp-joint, persistent, polar, EfficientNet-Lite0), those of 60 digits at L2 2.29 by at most .001 (2026-11-28).
 
         **Batches.** The gradient of a network with ReLUs jumps where a unit switches: when an image moves by an L2 of
         1e-4, EfficientNet-Lite0's gradient changes by 0.2 to 1 %; when it moves by 0.01, by 6 to 20 %. So rounding
@@ -349,7 +351,7 @@ class SteerableLens:
     ) -> Iterator[Tensor]:
         """Yield the frames of :meth:`morph` one by one, [B, C, H, W] each, keeping one of them in memory.
 
-        Arguments, errors and warnings are those of :meth:`morph`, which also runs the model on the frames.
+        Arguments, errors and warnings are those of :meth:`morph`, but the frames are not scored.
 
         Examples
         --------
@@ -412,7 +414,7 @@ class SteerableLens:
                 raise ValueError(f"factor and max_l2 exclude each other, got {factor} and {max_l2}")
         options = dict(internal_batch_size=internal_batch_size, additional_forward_args=additional_forward_args)
         if factor == 0 and self.regime != "frozen":
-            steps = 1  # a factor of 0 does not move: more gradients change nothing
+            steps = 1  # at factor 0 nothing moves, and further gradients would change nothing
         extent = dict(factors=factor, max_l2=max_l2, frames=2, steps=steps)
         morphs = self.morph(inputs, target, **extent, score="none", **options)
         if not morphs.ok.all():

@@ -1,4 +1,4 @@
-"""The regimes: a gradient once, at the source, or again at each step.
+"""The regimes: the gradient is computed once, at the source, or again at each step.
 
 ========== ========= ==================================================================
 regime     gradients what moves
@@ -31,16 +31,17 @@ from .l2_search import Found, factor_at_l2, l2_from, search_factors, search_piec
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
-# Longest refreshed step, as a multiple of sqrt(distance² - distance so far²): the length of a step that reaches the
-# distance perpendicular to the displacement so far
+# Limit on the length of a refreshed step, as a multiple of sqrt(r² - d²): the length of a step that leads from
+# distance d to distance r perpendicularly to the displacement so far
 MAX_STEP_RATIO = 2.0
-FRAME_BLOCKS = 4  # A piece's frames are rendered in blocks of a quarter of one pass, beside its coefficients
+# The frames of a piece are rendered in blocks a quarter as large as usual, since its coefficients are kept as well.
+FRAME_BLOCKS = 4
 
 
-# Returns the gradient at an image [B, C, H, W], zero for failed samples, and its largest absolute values [B]. The int
-# is the frame number of the image, or None if the image is not a frame.
+# (image, frame number) -> gradient, and its largest absolute values [B]. Image and gradient are [B, C, H, W]; the
+# gradient is 0 for failed samples. The frame number is None if the image is not a frame.
 GradientFn = Callable[[Tensor, int | None], tuple[Tensor, Tensor]]
-# Called with the samples [B] whose gradient is too small to reach their distance: they stop there.
+# Called with a mask [B] of the samples whose gradient is too small to reach their distance, and which therefore stop.
 OnTooSmall = Callable[[Tensor], None]
 
 
@@ -56,7 +57,7 @@ class MorphState:
     on_too_small: OnTooSmall
     factors: list[Tensor] = field(default_factory=list)  # blocks [f, B] of frames, cumulative
     amplitude_factors: list[Tensor] = field(default_factory=list)
-    attained: list[Tensor] = field(default_factory=list)  # [B] of each budget
+    attained: list[Tensor] = field(default_factory=list)  # one [B] for each budget
 
     def append_factors(self, b: Tensor, a: Tensor) -> None:
         """Append the factors [f, B] of the next frames."""
@@ -82,7 +83,7 @@ def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) ->
     loss_gradient, scale = _scaled_up(loss_gradient, size, state.schedule)
     motion = state.family.prepare(state.source, loss_gradient)
     if state.schedule.budgets is not None and block is None and isinstance(motion, PiecewiseMotion) and len(size):
-        yield _frames_to_budgets(state, motion, scale)
+        yield _render_to_budgets(state, motion, scale)
         return
     motion = motion if block is None else _with_analysis(motion)
     b, a = _frozen_factors(state, motion, scale)
@@ -109,8 +110,8 @@ def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor | None) -> 
     return schedule.factors_to(torch.stack(reached)), None
 
 
-def _frames_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor | None) -> Tensor:
-    """Search the factors and return all frames [F, B, C, H, W], piece by piece, so that each is analysed once."""
+def _render_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor | None) -> Tensor:
+    """Search the factors and return all frames [F, B, C, H, W], piece by piece, so that each piece is analysed once."""
     source, schedule = state.source, state.schedule
     out = new_output((schedule.frames, *source.shape), source.dtype, source.device)
     range_end, factors, found = _range_end(source, 0.0, scale), [], []
@@ -119,7 +120,7 @@ def _frames_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor
         factors.append(schedule.factors_to(torch.stack([f.factor for f in of_piece])))
         _write_frames(out[:, at], piece, factors[-1], of_piece, state.bounds)
         found.append([replace(f, frame=None) for f in of_piece])
-        del piece, of_piece  # the next piece gets their memory, which is in the caches
+        del piece, of_piece  # so that the next piece reuses their memory, which is in the caches
     b = _scaled(torch.cat(factors, 1), scale)
     state.append_factors(b, b)
     for of_budget in zip(*found):
@@ -197,12 +198,13 @@ class _PersistentPosition:
 def _step_by_step(
     state: MorphState, gradient: GradientFn, position: _LivePosition | _PersistentPosition
 ) -> Iterator[Tensor]:
+    """Yield frames one by one, with a new gradient at each step."""
     b = a = torch.zeros_like(state.source[:, 0, 0, 0])
-    image, frame, start = state.source, int(state.schedule.starts_at_source), None
+    image, frame, last_move = state.source, int(state.schedule.starts_at_source), None
     frame_number = frame - 1 if frame else None  # of the image, if it is a frame
     steps = list(state.schedule.steps())
     if not steps:
-        gradient(image, frame_number)  # no step is taken, but targets, outputs and status come from a gradient
+        gradient(image, frame_number)  # no step is taken, but this determines targets, outputs and status
     if frame:
         state.append_factors(b[None], a[None])
         yield state.source_frame()
@@ -214,12 +216,13 @@ def _step_by_step(
             db, da = _given_factors(state, motion, step)
         else:
             size = _scaled(size, scale).double()
-            first = None if start is None else start / size
+            first = None if last_move is None else last_move / size
             db, da = _budget_factors(state, motion, step, image, _range_end(b, b, scale), first), None
         # Without a gradient, rounding would determine the factor.
         db, da = where_good(size > 0, db, 0.0), None if da is None else where_good(size > 0, da, 0.0)
         image, frame_number = position.move(motion, loss_gradient, db, da), None
-        start = None if step.budget is None else db * size  # factors are about inverse to the size of the gradient
+        # The next factor is guessed from this product: factors are roughly proportional to 1 / size.
+        last_move = None if step.budget is None else db * size
         b, a = b + _scaled(db, scale), a + _scaled(db if da is None else da, scale)
         if step.ends_frame:
             if step.budget is not None:
@@ -230,7 +233,7 @@ def _step_by_step(
 
 
 def _given_factors(state: MorphState, motion: Motion, step: Step) -> tuple[Tensor, Tensor | None]:
-    """Return the factors [B] of one step as given, scaled down to the cap."""
+    """Return the given factors [B] of one step, scaled down where they exceed the cap."""
     max_factor = _largest_factor(state, motion)
     if max_factor is None:
         return step.factor, step.amplitude_factor
@@ -244,7 +247,7 @@ def _budget_factors(
 ) -> Tensor:
     """Return the factors [B] of one step to reach its distance within the limits of a step.
 
-    ``range_end`` [B] are the largest factors that can be represented, ``start`` [B] the first ones to try.
+    ``range_end`` [B] contains the largest factors that can be represented, ``start`` [B] the first ones to try.
     """
     if start is not None:
         limits = torch.finfo(image.dtype)
@@ -272,7 +275,7 @@ def _shortened(
     """Return factors [B], reduced where the frame would lie farther than ``longest`` [B] from ``image``."""
     frames = check_frames(motion.render(b[None], None, bounds=state.bounds), motion, 1)
     distance = l2_from(frames, image)[0]
-    far = (distance > longest) & (b > 0)  # at factor 0 the distance is the reconstruction error
+    far = (distance > longest) & (b > 0)  # at factor 0 the distance is only the reconstruction error
     if not bool(far.any()):
         return b
     max_factor, start = torch.where(far, b, 0.0), torch.where(far, b / 2, 1.0)
@@ -281,12 +284,12 @@ def _shortened(
 
 
 def _scaled_up(gradient: Tensor, size: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor | None]:
-    """Return gradients [B, ...] to search distances along, and the powers of two [B] that they were multiplied by.
+    """Return gradients [B, ...] for a search for distances, and the powers of two [B] that they were multiplied by.
 
-    These are None where no gradient was multiplied; ``size`` [B] are the gradients' largest absolute values.
+    The powers are None if no gradient was multiplied. ``size`` [B] contains the gradients' largest absolute values.
 
-    A step is a finite difference: where a gradient is below the rounding error of values near 1, it would be lost to
-    rounding. Such a gradient is scaled to about the square root of that error, where rounding and curvature are small.
+    A step is a finite difference: a gradient below the rounding error of values near 1 would be lost to rounding. It
+    is therefore scaled to about the square root of that error, where rounding and curvature both have little effect.
     """
     if schedule.budgets is None:
         return gradient, None
@@ -306,7 +309,7 @@ def _scaled(values: Tensor, scale: Tensor | None) -> Tensor:
 
 
 def _range_end(like: Tensor, reached: Tensor | float, scale: Tensor | None) -> Tensor:
-    """Return the largest factors [B] of scaled-up gradients, beyond those ``reached``, that can be represented."""
+    """Return by how much the factors ``reached`` can still grow in the dtype [B], as factors of scaled-up gradients."""
     largest = torch.finfo(like.dtype).max - reached
     if scale is None:
         return largest if isinstance(largest, Tensor) else like.new_full(like.shape[:1], largest)
@@ -328,7 +331,8 @@ def _largest_factor(state: MorphState, motion: Motion) -> Tensor | None:
     if state.phase_cap is None:
         return None
     if not callable(getattr(motion, "largest_phase_step", None)):
-        raise ValueError("phase_cap must be None for a family without largest_phase_step() in its motions")
+        expected = "None for a family with motions that lack largest_phase_step()"
+        raise ValueError(f"phase_cap must be {expected}, got {state.phase_cap}")
     return state.phase_cap / motion.largest_phase_step()
 
 
@@ -344,4 +348,5 @@ def check_regime(regime: str, family: Family) -> None:
     """Raise if the regime is persistent and the family has no anchor."""
     if regime == "persistent" and not callable(getattr(family, "anchor", None)):
         unsupported = getattr(family, "family", family) if isinstance(family, LumaFamily) else family
-        raise ValueError(f"regime 'persistent' needs a family with anchor(image), got {type(unsupported).__name__}")
+        name = type(unsupported).__name__
+        raise ValueError(f"family must have anchor(image) for regime 'persistent', got {name}, which has none")

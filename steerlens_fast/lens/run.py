@@ -43,11 +43,11 @@ class MorphRun:
         if lens.default_l2 is not None and all(schedule[name] is None for name in ("factors", "max_l2", "distances")):
             schedule = schedule | {"max_l2": lens.default_l2}
         self.schedule = make_schedule(source, lens.bounds, regime=lens.regime, **schedule)
-        # Reading on CUDA would synchronise, unless the search does so anyway.
+        # Reading from a GPU waits for it; only a search for a distance does so anyway.
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
         self.provider.warn_if_predicted &= lens.warn_about_targets and can_read and self.schedule.moves_toward_target
         self.warn_if_fell = self.provider.warn_if_predicted
-        self.overflowed: dict[int, Tensor] = {}  # frame -> which samples [B] left the floating-point range
+        self.overflowed: dict[int, Tensor] = {}  # frame number -> samples [B] that left the floating-point range
         self.state = MorphState(
             lens._family_for(source),
             source,
@@ -58,7 +58,7 @@ class MorphRun:
         )
 
     def result(self, frames: Tensor, l2: Tensor, score: str) -> Morphs:
-        """Run the model on the rendered frames to be scored, and return both as :class:`Morphs`."""
+        """Run the model on the rendered frames to be scored, and return frames and outputs as :class:`Morphs`."""
         state, provider, budgets = self.state, self.provider, self.schedule.budgets
         for frame, overflowed in self.overflowed.items():
             provider.discard_outputs(frame, overflowed)
@@ -157,7 +157,7 @@ def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tens
         raise TypeError(f"images must be a torch.Tensor [B, C, H, W], got {type(images).__name__}")
     if not images.is_floating_point():
         got = f"{images.dtype} (divide uint8 images by 255)" if images.dtype == torch.uint8 else images.dtype
-        raise TypeError(f"images must be real floating-point tensors, got {got}")
+        raise TypeError(f"images must be a real floating-point tensor, got {got}")
     if images.dim() != 4:
         hint = ": for one image give images[None]" if images.dim() == 3 else ""
         raise ValueError(f"images must have shape [B, C, H, W], got {list(images.shape)}{hint}")

@@ -83,7 +83,7 @@ def make_schedule(
     steps: int | None = None,
     regime: str = "frozen",
 ) -> Schedule:
-    """Check the arguments of :meth:`SteerableLens.morph` that determine the frames of images [B, C, H, W]."""
+    """Return the schedule of images [B, C, H, W], from arguments of :meth:`SteerableLens.morph`, which are checked."""
     refreshed = regime != "frozen"
     frames, steps = check_steps(frames, steps, regime)
     given = {"factors": factors, "max_l2": max_l2, "distances": distances}
@@ -91,7 +91,7 @@ def make_schedule(
     if factors is not None:
         schedule = _factor_schedule(images, factors, amplitude_factors, frames, steps)
     elif amplitude_factors is not None:
-        raise ValueError("amplitude_factors must come with factors, got factors=None")
+        raise ValueError(f"amplitude_factors must be None if factors is None, got {amplitude_factors!r}")
     elif distances is not None:
         schedule = _distances_schedule(images, distances, frames, refreshed)
     else:
@@ -100,9 +100,9 @@ def make_schedule(
     if not refreshed:
         return schedule
     per_frame = steps_per_frame(steps, intervals)
-    # More gradients change nothing at distance 0.
-    stays = schedule.budgets is not None and not schedule.moves_toward_target
-    return replace(schedule, steps_per_frame=1 if stays else per_frame)
+    # At distance 0 nothing moves, and further gradients would change nothing.
+    still = schedule.budgets is not None and not schedule.moves_toward_target
+    return replace(schedule, steps_per_frame=1 if still else per_frame)
 
 
 # --- How many frames and steps ---
@@ -128,7 +128,7 @@ def check_exclusive(**given) -> None:
 
 
 def count_frames(frames: int | None, steps: int | None = None, **tables: int | None) -> int:
-    """Return the number of frames, including the source; ``tables`` maps arguments to the frames they imply.
+    """Return the number of frames, including the source; ``tables`` maps arguments to the numbers they imply.
 
     Examples
     --------
@@ -213,7 +213,7 @@ def _factor_frames(name: str, given, table: Tensor, frames: int, images: Tensor)
 def _default_l2(bounds: tuple[float, float] | None) -> float:
     if bounds is None:
         raise ValueError(
-            "factors, max_l2 or distances must be given if bounds is None, since the default depends on it"
+            "factors, max_l2 or distances must be given if bounds is None, since the default distance depends on bounds"
         )
     return DEFAULT_L2 * (bounds[1] - bounds[0])
 

@@ -11,7 +11,7 @@ SETTINGS: dict[str, dict] = {"photographs": PHOTOGRAPHS}  # measured in photogra
 
 
 def with_settings(options: Mapping) -> dict:
-    """Replace the option ``settings``, a name, by the options that it stands for; those that are given override them.
+    """Replace the option ``settings`` by the options that this name stands for; options given explicitly override them.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from .. import checks
 
 @dataclass(frozen=True, kw_only=True)
 class Smoothing:
-    """The gradient of a loss L, averaged over noisy copies of the image: SmoothGrad.
+    """Options of SmoothGrad, which averages the gradient of a loss L over noisy copies of the image.
 
     The gradient at an image x becomes ``1/S * sum_s grad L(x + noise * n_s)``, with S ``samples`` of Gaussian noise n_s
     of mean 0 and variance 1 (Smilkov, Thorat, Kim, Viegas and Wattenberg, 2017, arXiv 1706.03825). As there, noisy
@@ -22,17 +22,18 @@ class Smoothing:
     Parameters
     ----------
     noise : float
-        Standard deviation of the noise, in the units of the images; 0 averages over a stochastic model alone.
+        Standard deviation of the noise, in the units of the images. With 0, only the randomness of a stochastic
+        model is averaged out.
     samples : int
         Number of noisy copies, each of which costs as much as a plain gradient.
     seed : int
-        Seed of the noise. It is the same for all images and all batches, and differs from one refreshed gradient to the
-        next.
+        Seed of the noise, which is the same for all images and all batches, and is drawn anew for each refreshed
+        gradient.
 
     Raises
     ------
     TypeError, ValueError
-        With the name of the option, and the expected and the actual value.
+        If an option is invalid.
 
     Examples
     --------
@@ -61,7 +62,7 @@ class Smoothing:
         return cls(**options)
 
     def noise_like(self, image: Tensor) -> Iterator[Tensor]:
-        """Yield noise for images [B, C, H, W] without end, [C, H, W] each: the same for every B, device and dtype."""
+        """Yield noise [C, H, W] for images [B, C, H, W], endlessly; it does not depend on B, device or dtype."""
         generator = torch.Generator("cpu").manual_seed(self.seed)
         while True:
             normal = torch.randn(image.shape[1:], generator=generator, dtype=torch.float64, device="cpu")

@@ -49,7 +49,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def reader(data):
-    """A classifier of digits after one epoch: right on most."""
+    """A classifier of digits, trained for one epoch: it is right on most digits."""
     return digits_data.train(data, epochs=1)
 
 
@@ -68,7 +68,7 @@ def family_of(name, rule, color="rgb", shape=(16, 16), scales=None, orientations
 
 
 def composed(family, regime, model, x, target, factors, bounds=(0, 1)):
-    """Frames [F, B, C, H, W] of ``factors``, of which the first is 0."""
+    """Return the frames [F, B, C, H, W] at ``factors``; the first factor is 0."""
     if regime == "frozen":
         return family.prepare(x, gradient(model, x, target)).render(factors, bounds=bounds)
     frames, anchor = [x.clone()], family.anchor(x) if regime == "persistent" else None
@@ -101,7 +101,7 @@ def test_frames_are_the_composed_ones(name, rule, regime, color, device):
     expected = composed(family_of(name, rule, color), regime, model, source, target, FACTORS)
     assert morphs.ok.all() and morphs.target.tolist() == TARGET
     assert_close(morphs.frames, expected.transpose(0, 1), "render")
-    # Grey sources are made here and there in another order: small distances inherit the rounding of pixels near 1.
+    # The lens computes grey sources in another order: small distances inherit the rounding of pixels near 1.
     like = 1.0 if color == "grey" else None
     assert_close(morphs.l2, (expected - source).flatten(2).norm(dim=2).T, "render", like=like)
     assert torch.equal(morphs.factors.cpu(), torch.tensor([FACTORS, FACTORS]))
@@ -134,7 +134,7 @@ def test_limits_and_pyramids_reach_the_family(name, regime, options):
 
 @rules
 @regimes
-def test_amplitude_factors_are_their_own(rule, regime):
+def test_amplitude_factors_of_0_move_phases_only(rule, regime):
     x, model = images(), smooth()
     lens = SteerableLens(model, family="csp-joint", rule=rule, regime=regime)
     still = lens.morph(x, TARGET, factors=FACTORS, amplitude_factors=[0.0] * 4)
@@ -172,7 +172,7 @@ def test_first_live_step_is_the_first_frozen_one(name, rule, color, how, device)
     first = 0 if how == {"factors": [2.0, 3.0]} else 1
     if "factors" in how:
         assert torch.equal(live.frames[:, first], frozen.frames[:, first])
-    else:  # a step of the ladder is met more accurately than a frozen frame
+    else:  # distances of refreshed steps are met more accurately than those of frozen frames
         assert (live.frames[:, first] - frozen.frames[:, first]).flatten(1).norm(dim=1).max() <= 1e-3
 
 
@@ -182,7 +182,7 @@ def test_first_live_step_is_the_first_frozen_one(name, rule, color, how, device)
 )
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 def test_first_persistent_step_is_the_first_frozen_one(name, rule, color, device):
-    """Where no coordinate meets its limit; the complex rule takes faint amplitudes beyond theirs at any factor."""
+    """Where no coordinate reaches its limit; with the complex rule, faint amplitudes exceed theirs at any factor."""
     x, model = images(device=device), smooth().to(device)
     lenses = (SteerableLens(model, family=name, rule=rule, color=color, regime=r) for r in ("persistent", "frozen"))
     how = dict(factors=[0.0, 1.0, 2.0])
@@ -213,7 +213,7 @@ def test_shift_turns_the_phases():
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("family", ["csp-phase", "fourier"])
 def test_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
-    """A classifier that prefers a copy a quarter of a period away sees it approach, at most 0.25 rad a step."""
+    """Toward a copy a quarter of a period away, which the classifier prefers, by at most 0.25 rad per step."""
     source, target = grating(0.0), grating(torch.pi / 2)
     pyramid = {"synthesis": "adjoint"} if family == "csp-phase" else None
     model = Toward(source, target)
@@ -229,14 +229,14 @@ def test_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
     assert distances.min() < 0.15 * distances[0]
 
 
-# --- How often the classifier is asked
+# --- The number of model calls
 
 
 @pairwise
 @regimes
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 @pytest.mark.parametrize("score", ["all", "last", "none"])
-def test_calls_are_counted(regime, color, score):
+def test_model_is_run_once_per_gradient_and_scored_frame(regime, color, score):
     """One gradient, or one for each step; their outputs are not computed again."""
     model = Counted(smooth())
     lens = SteerableLens(model, regime=regime, color=color)
@@ -259,14 +259,14 @@ def test_first_factor_that_is_not_zero_is_scored_like_any_other(regime):
 
 
 @regimes
-def test_search_for_a_budget_asks_the_classifier_nothing(regime):
+def test_search_for_a_budget_does_not_run_the_model(regime):
     model = Counted(smooth())
     SteerableLens(model, regime=regime).morph(images(), TARGET, max_l2=1.0, frames=5, score="none")
     assert (model.gradients, model.scores) == (1 if regime == "frozen" else 12, 0)
 
 
 @pytest.mark.parametrize("size, sizes", [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (5, [5]), (9, [5]), (None, [5])])
-def test_internal_batches(size, sizes):
+def test_internal_batch_size_limits_every_model_call(size, sizes):
     model = Counted(smooth())
     x, target = images(5), [0, 1, 2, 3, 4]
     morphs = SteerableLens(model).morph(x, target, factors=9.0, frames=2, internal_batch_size=size)
@@ -292,7 +292,7 @@ def test_cap_bounds_every_phase(name, regime):
     family = family_of(name, "complex")
     for frame in range(1, 4):
         if regime == "persistent" and frame > 1:
-            break  # its coordinates are not to be had from its frames
+            break  # its coordinates cannot be computed from its frames
         start = 0 if regime == "frozen" else frame - 1
         at = morphs.frames[:, start]
         largest = family.prepare(at, gradient(model, at, torch.tensor(TARGET))).largest_phase_step()
@@ -308,15 +308,15 @@ def test_cap_bounds_negative_factors_too():
 
 
 @regimes
-def test_cap_that_is_not_met_changes_nothing(regime):
+def test_cap_that_is_not_reached_changes_nothing(regime):
     capped, free = (SteerableLens(smooth(), regime=regime, phase_cap=cap) for cap in (3.0, None))
     how = dict(factors=1e-3, frames=3)
     assert torch.equal(capped.morph(images(), TARGET, **how).frames, free.morph(images(), TARGET, **how).frames)
 
 
 @regimes
-def test_cap_and_a_budget(regime):
-    """The budget is searched below the cap, and missed honestly where it lies above."""
+def test_cap_limits_the_search_for_a_budget(regime):
+    """A budget that would need phases beyond the cap is reported as not attained."""
     lenses = [SteerableLens(smooth(), rule="polar", regime=regime, phase_cap=cap) for cap in (1e-2, 3.0)]
     tight, loose = (lens.morph(images(), TARGET, max_l2=0.5, frames=2, **steps(regime, 1)) for lens in lenses)
     assert loose.attained.all() and not tight.attained.any()
@@ -327,7 +327,7 @@ def test_cap_and_a_budget(regime):
 @rules
 @pytest.mark.parametrize("bounds", [(0, 1), None], ids=str)
 def test_first_live_step_is_nearly_linear_in_the_cap(data, reader, rule, bounds):
-    """As published: 1.45, 2.84, 5.37 at 0.25, 0.5 and 1 rad. Seen here: each 1.76 to 2.11 times the last."""
+    """Published distances: 1.45, 2.84, 5.37 at 0.25, 0.5 and 1 rad. Here each is 1.76 to 2.11 times the last."""
     l2 = []
     for cap in (0.25, 0.5, 1.0):
         lens = SteerableLens(reader, rule=rule, regime="live", phase_cap=cap, bounds=bounds)
@@ -345,7 +345,7 @@ def test_first_live_step_is_nearly_linear_in_the_cap(data, reader, rule, bounds)
 @rules
 @pytest.mark.parametrize("budget", [2.0, 12.0])
 def test_budgets_are_met_on_hundreds_of_digits(data, reader, name, rule, budget):
-    """Within 5e-4, or said to be out of reach, and then nothing near the factor returned comes much closer."""
+    """Within 5e-4, or reported as not attained; then no factor near the returned one comes much closer."""
     x = data.test_images[:300]
     lens = SteerableLens(reader, family=name, rule=rule)
     morphs = lens.morph(x, max_l2=budget, frames=3, score="none")
@@ -364,7 +364,7 @@ def test_budgets_are_met_on_hundreds_of_digits(data, reader, name, rule, budget)
             motion = family_of(name, rule, shape=(32, 32)).prepare(far, gradient(reader, far, rest.target))
             limit = 1e6 / motion.largest_phase_step()[:, None]
             assert (rest.factors[:, -1:] <= 1.001 * limit).all()
-            table, near = table.minimum(limit), 0.8  # the search ends at the limit, beyond which phases mean nothing
+            table, near = table.minimum(limit), 0.8  # the search ends at this limit, beyond which phases are inaccurate
         around = lens.morph(x[out_of_reach], rest.target, factors=table, score="none")
         assert (rest.l2[:, -1] > near * around.l2.amax(1).clamp(max=budget)).all()
 
@@ -396,13 +396,13 @@ def test_every_kind_of_budget_is_met(regime, name, color, device):
         assert_close(one.factors[:, 1], one.factors[:, 2] / 2, "render")
 
 
-def test_steps_between_frames_have_budgets_between_those_of_the_frames():
+def test_budgets_of_steps_are_interpolated_between_frames():
     steps = make_schedule(images(), (0, 1), distances=[1.0, 2.0], steps=4, regime="live").steps()
     assert [step.budget.tolist() for step in steps] == [[budget] * 2 for budget in (0.5, 1.0, 1.5, 2.0)]
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
-def test_steps_of_a_refreshed_gradient_meet_a_ladder_of_budgets(data, reader, regime):
+def test_frames_of_refreshed_gradients_are_evenly_spaced_in_distance(data, reader, regime):
     lens = SteerableLens(reader, family="csp-joint", rule="polar", regime=regime)
     morphs = lens.morph(data.test_images[:40], max_l2=2.0, frames=5, score="last")
     ladder = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0])
@@ -410,7 +410,7 @@ def test_steps_of_a_refreshed_gradient_meet_a_ladder_of_budgets(data, reader, re
     assert (morphs.target_probability[:, -1] > morphs.target_probability[:, 0]).float().mean() > 0.9
 
 
-# --- Steps apart from frames
+# --- More steps than frames
 
 
 STEPS_ARE_THE_NUMBER_OF_GRADIENTS = [
@@ -427,7 +427,7 @@ STEPS_ARE_THE_NUMBER_OF_GRADIENTS = [
 ]
 
 
-def check_steps_say_how_many_gradients_are_taken(regime, how, gradients):
+def check_steps_are_the_number_of_gradients(regime, how, gradients):
     model = Counted(smooth())
     how = {"factors": 6.0, **how} if not {"factors", "max_l2", "distances"} & set(how) else how
     morphs = SteerableLens(model, family="pixel", regime=regime).morph(images(), TARGET, **how, score="none")
@@ -445,13 +445,13 @@ def check_steps_say_how_many_gradients_are_taken(regime, how, gradients):
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 def test_steps_are_the_number_of_gradients(regime):
     for how, gradients in STEPS_ARE_THE_NUMBER_OF_GRADIENTS:
-        check_steps_say_how_many_gradients_are_taken(regime, how, gradients)
+        check_steps_are_the_number_of_gradients(regime, how, gradients)
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("how", [{"factors": 6.0}, {"max_l2": 0.6}], ids=str)
-def test_frames_are_chosen_among_the_steps(regime, how):
-    """The same gradients are taken, whichever frames are shown."""
+def test_number_of_frames_does_not_change_the_gradients(regime, how):
+    """The gradients are the same, whichever frames are returned."""
     lens = SteerableLens(smooth(), family="csp-joint", rule="polar", regime=regime)
     every = lens.morph(images(), TARGET, **how, frames=7, steps=6)
     some = lens.morph(images(), TARGET, **how, frames=3, steps=6)
@@ -478,7 +478,7 @@ def test_fewer_steps_than_frames_raise(how):
 
 
 class Turning(torch.nn.Module):
-    """Two classes, whose difference points the other way from the second gradient on."""
+    """Two classes; the gradient has the opposite sign from the second one on."""
 
     def __init__(self):
         super().__init__()
@@ -493,8 +493,8 @@ class Turning(torch.nn.Module):
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
-def test_step_does_not_swing_round_to_the_far_side(regime):
-    """The gradient turns back: meeting 3/4 of the distance on the other side would be a move by 5/4 of it."""
+def test_step_is_limited_if_the_gradient_turns_back(regime):
+    """Along the reversed gradient, 3/4 of the distance would be reached only on the other side, by a move of 5/4."""
     x, l2 = torch.full((1, 1, 16, 16), 0.5), 4.0
     lens = SteerableLens(Turning(), family="pixel", regime=regime, objective="logit")
     morphs = lens.morph(x, 1, max_l2=l2, frames=5, steps=4, score="none")
@@ -561,12 +561,12 @@ def test_no_step_changes_a_phase_by_more_than_1e6_radians(regime, name, rule):
     assert not morphs.attained.any() and (turned <= 1.001e6).all()
 
 
-# --- What a batch does to a sample
+# --- Batches and accuracy
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "fourier"])  # real FFTs depend on their batch
-def test_samples_are_equal_bit_for_bit_in_any_batch_if_the_model_sees_them_alone(data, reader, regime, name):
+def test_batch_changes_no_bit_with_internal_batch_size_1(data, reader, regime, name):
     x = data.test_images[:4]
     lens = SteerableLens(reader, family=name, rule="polar", regime=regime)
     together = lens.morph(x, max_l2=2.0, frames=4, internal_batch_size=1)
@@ -576,7 +576,7 @@ def test_samples_are_equal_bit_for_bit_in_any_batch_if_the_model_sees_them_alone
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
-def test_refreshed_steps_meet_their_distances_more_accurately_than_is_reported(data, reader, regime):
+def test_refreshed_steps_are_more_accurate_than_the_reported_tolerance(data, reader, regime):
     lens = SteerableLens(reader, family="csp-joint", rule="polar", regime=regime)
     morphs = lens.morph(data.test_images[:40], max_l2=2.0, frames=5, score="none")
     ladder = torch.tensor([0.5, 1.0, 1.5, 2.0])
@@ -599,7 +599,7 @@ def test_small_distances_are_met_to_a_thousandth(name, regime, l2):
 # --- Warnings
 
 
-def test_targets_that_are_predicted_already_give_a_warning():
+def test_targets_that_are_already_predicted_warn():
     model, x = linear(), images()
     target = model(x).argmax(1)
     lens = SteerableLens(model, family="pixel")
@@ -614,7 +614,7 @@ def test_targets_that_are_predicted_already_give_a_warning():
         lens.morph(x, max_l2=0.1)
 
 
-def test_morphs_that_go_too_far_give_a_warning():
+def test_morphs_beyond_the_best_frame_warn():
     x = torch.full((1, 1, 16, 16), 0.5)
     peaked = lambda t: torch.stack([torch.full_like(t[:, 0, 0, 0], -4.0), -(t - 0.7).square().sum((1, 2, 3))], 1)
     lens = SteerableLens(peaked, family="pixel", bounds=None)
@@ -683,7 +683,7 @@ def test_sample_without_a_gradient_does_not_reach_its_budget(regime):
 
 
 class SpoiltAt(Spoilt):
-    """NaN for sample 1 at some of the calls, counted from 0."""
+    """Gives sample 1 a gradient of NaN at some calls, counted from 0."""
 
     def __init__(self, model, calls):
         super().__init__(model)
@@ -765,7 +765,7 @@ def test_iter_frames_checks_its_arguments_before_the_first_frame():
 
 
 class Sign:
-    """prepare and render only: every pixel moves by as much."""
+    """A family with prepare and render only: every pixel moves by the same amount."""
 
     def prepare(self, image, gradient):
         return SignMotion(image, gradient)
@@ -800,7 +800,7 @@ class AnchoredSign(Sign):
 
 
 @pytest.mark.parametrize("regime, family", [("frozen", Sign()), ("live", Sign()), ("persistent", AnchoredSign())])
-def test_family_of_the_users_own(regime, family):
+def test_family_object_gives_its_own_frames(regime, family):
     x, model = images(), linear()
     lens = SteerableLens(model, family=family, regime=regime)
     morphs = lens.morph(x, TARGET, factors=[0.0, 0.01, 0.03], **steps(regime, 2))
@@ -811,25 +811,25 @@ def test_family_of_the_users_own(regime, family):
     assert met.attained.all() and (met.l2[:, -1] - 0.4).abs().max() <= 5e-4
 
 
-def test_persistent_needs_an_anchor():
-    with refused(ValueError, "persistent", "anchor", "Sign"):
+def test_persistent_without_an_anchor_raises():
+    with refused(ValueError, "anchor", "persistent", "Sign"):
         SteerableLens(linear(), family=Sign(), regime="persistent")
 
 
 @pytest.mark.parametrize("color, family", [("luma", Sign()), ("grey", Sign()), ("rgb", LumaFamily(Sign()))])
-def test_persistent_needs_an_anchor_in_colour_too(color, family):
-    with refused(ValueError, "persistent", "anchor", "Sign"):
+def test_persistent_without_an_anchor_raises_for_luma_and_grey(color, family):
+    with refused(ValueError, "anchor", "persistent", "Sign"):
         SteerableLens(linear(), family=family, regime="persistent", color=color).morph(images(), 1, factors=1.0)
 
 
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 @pytest.mark.parametrize("family", [Sign(), PixelFamily()])
-def test_phase_caps_need_phases_of_a_family_object(family, color):
+def test_phase_cap_for_a_family_object_without_phases_raises(family, color):
     with refused(ValueError, "phase_cap", "largest_phase_step"):
         SteerableLens(linear(), family=family, phase_cap=1.0, color=color).morph(images(), 1, factors=1.0)
 
 
-# --- Frames of odd factors
+# --- Unusual factors
 
 
 TABLES = {
@@ -885,7 +885,7 @@ def test_single_source_frame_has_target_and_outputs(regime):
 
 
 @pytest.mark.parametrize("family", ["csp-joint", "csp-phase", "fourier"])
-def test_budget_below_the_reconstruction_error_is_no_error(family):
+def test_budget_below_the_reconstruction_error_does_not_fail(family):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 4)).eval()
     images = torch.rand(2, 3, 32, 32)
     morphs = SteerableLens(model, family=family, regime="persistent").morph(images, 1, max_l2=4e-6, frames=3)
@@ -901,7 +901,7 @@ def test_budget_below_the_reconstruction_error_is_no_error(family):
 @pytest.mark.parametrize("kinds", [("float32", "float32"), ("float32", "float64"), ("float64", "float64"),
                                    ("bfloat16", "float32")], ids="-".join)  # fmt: skip
 def test_morphs_of_saturated_models_end_with_a_reason(name, rule, regime, scale, target, kinds):
-    """Either the distance is attained, or the status says that the gradient was zero or too small for it."""
+    """Either the distance is attained, or the reason is that the gradient was zero or too small."""
     dtype, image_dtype = (getattr(torch, kind) for kind in kinds)
     model = torch.nn.Sequential(linear(dtype=dtype), Times(scale)).eval()
     lens = SteerableLens(model, family=name, rule=rule, regime=regime)
@@ -927,7 +927,7 @@ class Times(torch.nn.Module):
 @pytest.mark.parametrize("gap", [80.0, 86.0, 95.0, 110.0])
 @regimes
 @names
-def test_gap_of_80_and_more_has_a_reason(name, regime, gap):
+def test_morphs_at_logit_gaps_from_80_on_end_with_a_reason(name, regime, gap):
     weight = torch.zeros(2, 256)
     weight[0, :40], weight[1, :40] = 0.2, -0.2
     model = lambda x: x.flatten(1) @ weight.T + torch.tensor([gap, 0.0])
@@ -937,7 +937,7 @@ def test_gap_of_80_and_more_has_a_reason(name, regime, gap):
 
 
 @pytest.mark.parametrize("regime", ["frozen", "persistent"])
-def test_saturated_target_still_moves(regime):
+def test_image_with_a_saturated_target_still_moves(regime):
     """At a logit gap of 50 the gradient is about 1e-22: the squares of its values underflow in float32."""
     weight = torch.zeros(2, 256)
     weight[0, :10], weight[1, :10] = 1, -1
@@ -954,7 +954,7 @@ def test_saturated_target_still_moves(regime):
 @pytest.mark.parametrize("kind", ["random", "flat"])
 @pytest.mark.parametrize("cap", [None, 0.01])
 def test_morphs_do_not_depend_on_the_scale_of_small_gradients(name, rule, regime, scale, kind, cap):
-    """Nor does the status: where the phase cap or a flat image is the limit, the gradient is not too small."""
+    """Nor does the status: if the phase cap or a flat image is the limit, it is not that the gradient is too small."""
     source = images(2) if kind == "random" else torch.full_like(images(2), 0.5)
     cap = None if name in ("pixel", "csp-amplitude") else cap
     model, options = smooth(), dict(family=name, rule=rule, regime=regime, phase_cap=cap)
@@ -970,7 +970,7 @@ def test_morphs_do_not_depend_on_the_scale_of_small_gradients(name, rule, regime
 
 @pytest.mark.parametrize("scale", [1e22, 1e34, 1e-23, 1e-33])
 def test_gradient_norms_follow_the_scale_of_gradients(scale):
-    """Squares of their values overflow or underflow; the other sample, with a gradient of 0, has no part in it."""
+    """Even if squares of their values overflow or underflow; the second sample has a gradient of 0."""
     weight = torch.randn(3, 3 * 16 * 16)
 
     def model(x):
@@ -990,8 +990,8 @@ def test_gradient_norms_follow_the_scale_of_gradients(scale):
     "extent", [{"max_l2": [1.0, 0.1, 2.0, 0.5, 3.0], "frames": 5}, {"distances": [0.5, 2.0]}], ids=str
 )
 @pytest.mark.parametrize("settings", [{}, {"rule": "polar", "color": "luma"}, {"family": "pixel"}], ids=str)
-def test_frames_to_a_distance_are_those_of_their_factors(settings, extent, monkeypatch):
-    """Bit by bit, in pieces and blocks of any size, though the last ones come from the search."""
+def test_frames_for_a_distance_equal_those_for_the_same_factors(settings, extent, monkeypatch):
+    """Bit by bit, in pieces and blocks of any size, although the last frames come from the search."""
     images, lens = (
         torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(2)),
         SteerableLens(smooth(), **settings),
