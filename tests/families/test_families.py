@@ -612,7 +612,7 @@ class ComposedAnchor:
         return pyramid_reference.synthesize(self.high, self.at(), self.low, g, synthesis)
 
     def steps(self, gradient):
-        """(phase, amplitude) of each band, zero where the family does not move it."""
+        """Return the (phase, amplitude) steps of each band, zero where the family does not move it."""
         family = self.family
         if isinstance(family, FourierFamily):
             phase = fourier_phase_step(family, self.x, gradient, self.at()[0])
@@ -633,7 +633,7 @@ class ComposedAnchor:
         return steps
 
     def advance(self, gradient, b, a):
-        """Factors [N] of each plane."""
+        """Advance by factors [N], one for each plane, and return the frame."""
         for i, (phase, amplitude) in enumerate(self.steps(gradient.double().cpu())):
             b_i, a_i = (t.reshape(-1, *[1] * (phase.dim() - 1)) for t in (b, a))
             self.delta[i] = (self.delta[i] + b_i * phase).clamp(-torch.pi, torch.pi)
@@ -647,7 +647,7 @@ class ComposedAnchor:
         return self.frame()
 
 
-def walk(family, x, gradients, b, a=None):
+def advanced_frames(family, x, gradients, b, a=None):
     """Return the frames of an anchor that advances along ``gradients`` with factors [F, B]."""
     anchor, frames = family.anchor(x), []
     for j, gradient in enumerate(gradients):
@@ -666,7 +666,7 @@ def test_anchored_frames_are_those_of_the_reference(name, size, device):
     x, gradients = image(2, 2, 16, 19, device=device), normal(3, 2, 2, 16, 19, device=device)
     b, a = size * image(3, 2, seed=5), size * image(3, 2, seed=6)
     one = getattr(family, "edit", "phase") == "amplitude" or isinstance(family, FourierFamily)
-    frames = walk(family, x, gradients, b.to(device), None if one else a.to(device))
+    frames = advanced_frames(family, x, gradients, b.to(device), None if one else a.to(device))
     expected = ComposedAnchor(family, x.reshape(4, 16, 19))
     for j, frame in enumerate(frames):
         factors = b[j].repeat_interleave(2), (b if one else a)[j].repeat_interleave(2)
@@ -694,7 +694,9 @@ def test_anchored_motion_renders_the_frame_after_advancing(name, device):
 def test_huge_factors_stay_within_the_limits(name, device):
     """Every amplitude is within a factor e of that of the source, and frames are finite."""
     family, x = ANCHORED[name], image(2, 16, 19, device=device)
-    frames = walk(family, x[None], 1e9 * normal(3, 1, 2, 16, 19, device=device), torch.ones(3, 1, device=device))
+    frames = advanced_frames(
+        family, x[None], 1e9 * normal(3, 1, 2, 16, 19, device=device), torch.ones(3, 1, device=device)
+    )
     assert frames.isfinite().all()
     if isinstance(family, FourierFamily):
         assert_close(torch.fft.rfft2(frames[-1, 0]).abs(), torch.fft.rfft2(x).abs(), "pyramid")
@@ -716,9 +718,9 @@ def test_chunks_do_not_change_anchored_frames(name, small_chunks, device):
         normal(3, 3, 2, 16, 19, device=device).float(),
     )
     b = image(3, 3, dtype=torch.float32, device=device, seed=5)
-    whole = walk(ANCHORED[name], x, gradients, b)
+    whole = advanced_frames(ANCHORED[name], x, gradients, b)
     small_chunks()
-    chunked = walk(ANCHORED[name], x, gradients, b)
+    chunked = advanced_frames(ANCHORED[name], x, gradients, b)
     if device.type == "cpu":
         assert torch.equal(chunked, whole)
     assert_close(chunked, whole, "chunk_on_gpu")
@@ -729,8 +731,8 @@ def test_chunks_do_not_change_anchored_frames(name, small_chunks, device):
 def test_anchored_float32_agrees_with_float64(name, device):
     x, gradients = image(2, 16, 19, device=device), normal(2, 2, 16, 19, device=device)
     b = torch.ones(2, 1, device=device)
-    single = walk(ANCHORED[name], x[None].float(), gradients[:, None].float(), b)
-    assert_close(single, walk(ANCHORED[name], x[None], gradients[:, None], b), "render", like=1.0)
+    single = advanced_frames(ANCHORED[name], x[None].float(), gradients[:, None].float(), b)
+    assert_close(single, advanced_frames(ANCHORED[name], x[None], gradients[:, None], b), "render", like=1.0)
 
 
 @merged
@@ -740,8 +742,8 @@ def test_anchored_luma_adds_the_motion_of_y_to_all_channels(name, device):
     x, gradients = image(2, 3, 8, 8, device=device), normal(3, 2, 3, 8, 8, device=device)
     b = image(3, 2, device=device, seed=5)
     y = torch.einsum("c,bchw->bhw", WEIGHTS.to(device), x)[:, None]
-    expected = x + (walk(base, y, gradients.sum(2, keepdim=True), b) - y)
-    assert_close(walk(LumaFamily(base), x, gradients, b), expected, "render")
+    expected = x + (advanced_frames(base, y, gradients.sum(2, keepdim=True), b) - y)
+    assert_close(advanced_frames(LumaFamily(base), x, gradients, b), expected, "render")
 
 
 @merged

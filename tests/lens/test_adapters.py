@@ -21,8 +21,8 @@ def images(count=2, size=16, channels=3, dtype=torch.float32):
     return image(count, channels, size, size, dtype=dtype)
 
 
-def calm(model):
-    """Random weights, but batch statistics that let the classes differ."""
+def with_batch_statistics(model):
+    """Return a model with random weights, and with batch statistics under which the classes differ."""
     with torch.no_grad():
         model.train()(torch.randn(8, 3, 64, 64))
     return model.eval().requires_grad_(False)
@@ -41,8 +41,8 @@ def minimum():
 
 @pytest.mark.parametrize("mode", ["linear", "binary"])
 @pytest.mark.parametrize("way", ["lens", "perturb"])
-def test_captum_finds_the_least_factor_and_distance(minimum, mode, way):
-    """MinParamPerturbation takes the lens, or its method, as its attack; neither knows of the other."""
+def test_captum_finds_the_smallest_factor_and_distance(minimum, mode, way):
+    """MinParamPerturbation accepts the lens or its method as attack, without code made for it."""
     x, model = images(1), smooth()
     lens = SteerableLens(model, family="pixel")
     target = int(model(x).argsort(1)[0, -2])
@@ -66,7 +66,7 @@ def test_captum_finds_the_least_factor_and_distance(minimum, mode, way):
 
 
 def test_captum_attributes_the_same_gradient():
-    """A pixel step is captum's saliency, unsigned: one grammar of targets, one sum over samples."""
+    """The magnitude of a pixel step is captum's saliency, for every form of target."""
     peers.captum()
     from captum.attr import Saliency
 
@@ -80,7 +80,7 @@ def test_captum_attributes_the_same_gradient():
 
 
 def digits_like(count=4, size=16):
-    """A batch as Quantus wants it, and a model of it."""
+    """Return a model, and a batch of images and classes as Quantus passes them."""
     x = images(count, size, channels=1).numpy()
     return smooth(channels=1), x, np.arange(count) % CLASSES
 
@@ -96,8 +96,8 @@ def test_quantus_explanations_are_the_change(name):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_quantus_explanations_by_default(channels):
-    """An L2 distance of 2, of tensors, arrays and float64 alike, whatever their range."""
+def test_quantus_explanation_has_l2_2_by_default(channels):
+    """For tensors, arrays and float64, whatever the range of their values."""
     model, x = smooth(channels=channels), 4 * images(2, channels=channels) - 2
     for given in (x, x.numpy(), x.numpy().astype(np.float64)):
         model_of = model if given.dtype != np.float64 else copy.deepcopy(model).double()
@@ -109,7 +109,7 @@ def test_quantus_explanations_by_default(channels):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("metric", ["PixelFlipping", "Selectivity", "LocalLipschitzEstimate", "AvgSensitivity"])
-def test_quantus_metrics(metric):
+def test_quantus_metrics_accept_the_explanation(metric):
     quantus = peers.quantus()
     model, x, y = digits_like()
     options = {
@@ -131,7 +131,7 @@ def test_quantus_metrics(metric):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_quantus_knows_a_good_explanation_from_a_random_one():
+def test_quantus_scores_the_explanation_better_than_noise():
     """For a linear model, hiding what the pixel family changes most lowers the score faster than hiding at random."""
     quantus = peers.quantus()
     model, x, y = linear(channels=1), images(6, channels=1).numpy(), np.arange(6) % CLASSES
@@ -148,7 +148,7 @@ def test_quantus_knows_a_good_explanation_from_a_random_one():
     assert scores(explain) < scores(noise)
 
 
-def test_quantus_arguments():
+def test_bad_arguments_of_quantus_explain_raise():
     model, x, y = digits_like()
     with refused(ValueError, "images", "bounds"):
         quantus_explain(model, x + 5, y, bounds=(0, 1))
@@ -164,10 +164,10 @@ def test_quantus_arguments():
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_timm_model(regime):
+def test_timm_model_moves_toward_the_target(regime):
     """Channels last, batch statistics in eval mode, normalisation as preprocessing."""
     timm = peers.timm()
-    model = calm(timm.create_model("resnet18", num_classes=10))
+    model = with_batch_statistics(timm.create_model("resnet18", num_classes=10))
     mean, std = (torch.tensor(model.pretrained_cfg[k])[:, None, None] for k in ("mean", "std"))
     x = images(2, 64).to(memory_format=torch.channels_last)
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -180,18 +180,18 @@ def test_timm_model(regime):
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()) and not model.training
 
 
-def test_timm_transformer():
+def test_timm_transformer_is_morphed():
     timm = peers.timm()
     model = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10).eval()
     m = SteerableLens(model, family="csp-joint").morph(images(2, 64), "least", factors=10.0, frames=3)
     assert m.ok.all() and m.l2[:, -1].min() > 0 and all(p.grad is None for p in model.parameters())
 
 
-def test_torchvision_models():
-    """A classifier, and a segmentation model, whose output is a mapping: the caller says where its scores are."""
+def test_torchvision_models_are_morphed():
+    """A classifier, and a segmentation model; it returns a mapping, from which the caller selects the scores."""
     models = peers.torchvision().models
     x = images(2, 64)
-    classifier = calm(models.mobilenet_v3_small(num_classes=7))
+    classifier = with_batch_statistics(models.mobilenet_v3_small(num_classes=7))
     m = SteerableLens(classifier, color="luma").morph(x, max_l2=2.0, frames=3)
     assert m.ok.all() and m.attained.all() and m.outputs.shape == (2, 3, 7)
     segmenter = models.segmentation.lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=3).eval()
@@ -218,7 +218,7 @@ PROGRAMS = {
 }
 
 
-def check_programs_do_what_their_module_does(program, regime):
+def check_program_gives_the_morphs_of_its_module(program, regime):
     x, model = images(3), smooth()
     lens, plain = (SteerableLens(f, regime=regime) for f in (PROGRAMS[program](model, x), model))
     m, expected = (each.morph(x, [1, 2, 3], factors=6.0, frames=3) for each in (lens, plain))
@@ -230,10 +230,10 @@ def check_programs_do_what_their_module_does(program, regime):
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_give_the_morphs_of_their_module(program):
     for regime in REGIMES:
-        check_programs_do_what_their_module_does(program, regime)
+        check_program_gives_the_morphs_of_its_module(program, regime)
 
 
-def test_bfloat16_model_of_bfloat16_images():
+def test_bfloat16_model_gives_bfloat16_frames():
     model = smooth().to(torch.bfloat16)
     x = images(2).to(torch.bfloat16)
     m = SteerableLens(model).morph(x, [1, 4], max_l2=1.0, frames=4)
@@ -247,7 +247,7 @@ def test_bfloat16_model_of_bfloat16_images():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_autocast_around_the_call(dtype):
+def test_autocast_around_the_call_keeps_float32_frames(dtype):
     x, model = images(2), smooth()
     expected = SteerableLens(model).morph(x, 1, factors=6.0, frames=3)
     with torch.autocast("cpu", dtype=dtype):

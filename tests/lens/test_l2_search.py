@@ -48,14 +48,14 @@ def test_meets_the_budget(family):
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1e-3, 1e3, 1e8])
-def test_any_gradient_scale(scale):
+def test_budget_is_met_at_any_gradient_scale(scale):
     for family in (PixelFamily(), CSPFamily(SteerablePyramid((32, 32)), "joint", "polar")):
         _, l2, attained = factor_at_l2(_motion(family, scale=scale), 2.0)
         assert attained.all() and (l2 - 2).abs().max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("start", [1e-6, 1.0, 1e5])
-def test_any_start(start):
+def test_start_does_not_change_the_factor(start):
     motion = _motion(PixelFamily())
     reference, _, _ = factor_at_l2(motion, 2.0, tolerance=1e-5)
     factor, _, attained = factor_at_l2(motion, 2.0, tolerance=1e-5, start=start)
@@ -63,14 +63,14 @@ def test_any_start(start):
     torch.testing.assert_close(factor, reference, rtol=1e-4, atol=0)  # 1e-5 of a distance of 2, with a margin
 
 
-def test_agrees_with_the_closed_form_where_nothing_clips():
+def test_factor_agrees_with_the_closed_form_without_clipping():
     motion = PixelFamily().prepare(torch.full((2, 1, 8, 8), 0.5), torch.ones(2, 1, 8, 8))
     factor, _, attained = factor_at_l2(motion, torch.tensor([1.0, 2.0]), tolerance=1e-5)
     assert attained.all()
     torch.testing.assert_close(factor, torch.tensor([1.0, 2.0]) / 8, rtol=1e-5, atol=0)
 
 
-def test_without_bounds():
+def test_distances_beyond_the_bounds_are_attained_without_bounds():
     _, l2, attained = factor_at_l2(_motion(PixelFamily()), 500.0, bounds=None, tolerance=1e-2)
     assert attained.all() and (l2 - 500).abs().max() <= 1e-2
     assert not factor_at_l2(_motion(PixelFamily()), 500.0)[2].any()
@@ -85,7 +85,7 @@ def test_distance_of_0_has_factor_0(family):
     assert torch.equal(factor[[1, 3, 4]], factor_at_l2(motion, [1.0, 1.0, 1.0, 2.0, 1.0])[0][[1, 3, 4]])
 
 
-def test_unattainable_is_reported_and_the_best_returned():
+def test_unattainable_distance_is_reported_with_the_best_factor():
     image, gradient = torch.full((3, 1, 16, 16), 0.5), torch.ones(3, 1, 16, 16)
     gradient[2] = 0  # moves nothing
     factor, l2, attained = factor_at_l2(PixelFamily().prepare(image, gradient), torch.tensor([4.0, 9.0, 1.0]))
@@ -104,11 +104,11 @@ def test_sample_does_not_depend_on_its_batch():
         assert torch.equal(factor_at_l2(alone, 3.0, tolerance=1e-5)[0], together[n : n + 1])
 
 
-# --- What it costs
+# --- The number of renders
 
 
 class Counted:
-    """A motion that notes how often each sample is rendered."""
+    """A motion that counts how often each sample is rendered."""
 
     def __init__(self, motion):
         self.motion, self.image, self.gradient, self.frames = motion, motion.image, motion.gradient, 0
@@ -127,17 +127,17 @@ def _smooth_images(count, size):
 
 
 def _of_a_classifier(images):
-    """A network's gradient, as the lens takes it."""
+    """Return the gradient of a network's loss, as in the lens."""
     x = images.clone().requires_grad_()
     return torch.autograd.grad(F.cross_entropy(classifiers.smooth()(x), torch.arange(len(x)) % 5), x)[0]
 
 
 @pairwise
-@pytest.mark.parametrize("share, median, most", [(0.25, 5, 5), (1.0, 8, 10)])
+@pytest.mark.parametrize("share, median, maximum", [(0.25, 5, 5), (1.0, 8, 10)])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @pytest.mark.parametrize("edit", ["phase", "amplitude", "joint", "fourier", "pixel"])
-def test_few_renders(edit, rule, share, median, most):
-    """At the lens's default distance and below, counted sample by sample, the source itself among them."""
+def test_number_of_renders_is_bounded(edit, rule, share, median, maximum):
+    """At the default distance of the lens and below, counted per sample, including the render at factor 0."""
     images = _smooth_images(6, 48)
     gradient = _of_a_classifier(images)
     csp = lambda: CSPFamily(SteerablePyramid((48, 48)), edit, rule)
@@ -148,10 +148,10 @@ def test_few_renders(edit, rule, share, median, most):
         motion = Counted(piece)
         assert factor_at_l2(motion, share * 2 / 28 * math.sqrt(images[0].numel()))[2].all()
         frames.append(motion.frames)
-    assert statistics.median(frames) <= median and max(frames) <= most, frames
+    assert statistics.median(frames) <= median and max(frames) <= maximum, frames
 
 
-def test_sample_that_is_far_from_its_target_keeps_others_waiting_only_briefly():
+def test_renders_of_a_batch_of_spread_targets_are_bounded():
     motion = Counted(_motion(CSPFamily(SteerablePyramid((32, 32)), "joint", "polar"), batch=16))
     assert factor_at_l2(motion, torch.logspace(-2, 0.6, 16))[2].all()
     assert motion.frames <= 16
@@ -166,7 +166,7 @@ def test_good_start_saves_renders():
 
 
 def test_unattainable_distances_end_the_search():
-    """Twice: images that do not move at all, and distances that no phase reaches."""
+    """For images that do not move at all, and for distances that no phase reaches."""
     still = Counted(PixelFamily().prepare(torch.rand(2, 1, 16, 16), torch.zeros(2, 1, 16, 16)))
     factor, l2, attained = factor_at_l2(still, 1.0)
     assert not (factor.any() or l2.any() or attained.any()) and still.frames <= 5
@@ -192,7 +192,7 @@ class Curve:
         return self.distance(factors)[:, :, None, None, None] / 8 + self.image
 
 
-def check_a_wave_is_met_on_its_first_rise(start, target):
+def check_distance_is_met_on_the_first_rise(start, target):
     wave = Curve(torch.sin)
     factor, _, attained = factor_at_l2(wave, target, start=start, tolerance=1e-6)
     assert attained.all() and factor.item() == pytest.approx(math.asin(target), rel=1e-4)
@@ -203,7 +203,7 @@ def check_a_wave_is_met_on_its_first_rise(start, target):
 @pytest.mark.parametrize("target", [0.01, 0.5, 0.99])
 def test_distance_of_a_wave_is_met_on_its_first_rise(target):
     for start in [1e-9, 1e-3, 0.1, 0.5, 1.5]:
-        check_a_wave_is_met_on_its_first_rise(start, target)
+        check_distance_is_met_on_the_first_rise(start, target)
 
 
 def test_distance_above_the_wave_is_out_of_reach():
@@ -222,8 +222,8 @@ def test_no_step_goes_far_beyond_proportional_growth():
         assert after <= 2.01 * now * max(1, 0.9 / (now / (1 + now)))
 
 
-def test_start_beyond_the_target():
-    """Also where the distance has no slope toward the target: on a plateau, or after an overflow."""
+def test_budget_is_met_from_a_start_beyond_it():
+    """Even if the distance at the start gives no direction: on a plateau, or after an overflow."""
     steps = torch.tensor([1e1, 1e4, 1e8, 1e12])
     flat = Curve(lambda f: 2 * f / (1 + f), 4)
     factor, _, attained = factor_at_l2(flat, 1.0, start=steps, tolerance=1e-5)
@@ -234,7 +234,7 @@ def test_start_beyond_the_target():
     assert factor_at_l2(overflow, 2.0, bounds=None, start=steps)[2].all()
 
 
-def test_motion_that_begins_away_from_the_source():
+def test_budget_is_met_by_a_motion_that_begins_away_from_the_source():
     """As in the regimes live and persistent: towards the source first, away from it, or from beyond the target."""
     curve = Curve(lambda f: torch.stack([1 - f[:, 0], 1 + f[:, 1], (4 - f[:, 2]).abs()], 1), 3)
     factor, l2, attained = factor_at_l2(curve, torch.tensor([2.0, 2.0, 2.0]), bounds=None, start=0.5, tolerance=1e-5)
@@ -250,17 +250,17 @@ def test_jump_over_the_target_ends_the_search():
     assert len(curve.tried) <= 40
 
 
-def test_nothing_above_most_is_tried():
+def test_no_factor_above_max_factor_is_tried():
     curve = Curve(lambda f: f, 3)
-    most = torch.tensor([0.0, 0.5, 9.0])
-    factor, l2, attained = factor_at_l2(curve, 1.0, max_factor=most, start=0.01, bounds=None)
+    limits = torch.tensor([0.0, 0.5, 9.0])
+    factor, l2, attained = factor_at_l2(curve, 1.0, max_factor=limits, start=0.01, bounds=None)
     assert attained.tolist() == [False, False, True]
     torch.testing.assert_close(factor, torch.tensor([0.0, 0.5, 1.0]), rtol=0, atol=TOLERANCE)
-    assert (torch.cat(curve.tried) <= most).all()
+    assert (torch.cat(curve.tried) <= limits).all()
 
 
-def test_every_sample_follows_its_own_probes():
-    """Easy, wrapping, out of reach, still and overflowing samples: each as it would be alone."""
+def test_factors_tried_for_a_sample_do_not_depend_on_its_batch():
+    """A batch of easy, wrapping, unattainable, still and overflowing samples gives what each gives alone."""
     kinds = [
         lambda f: f,
         torch.sin,
@@ -282,7 +282,7 @@ def test_every_sample_follows_its_own_probes():
         assert torch.equal(tried[: len(sequence), n], sequence)
 
 
-def test_zero_gradients_among_good_ones():
+def test_samples_with_zero_gradients_do_not_affect_others():
     motion = _motion(CSPFamily(SteerablePyramid((32, 32)), "phase"), batch=4)
     motion.gradient[1::2] = 0
     factor, l2, attained = factor_at_l2(motion, 1.0)
@@ -290,14 +290,14 @@ def test_zero_gradients_among_good_ones():
     assert not factor[1::2].any() and l2[1::2].max() < 1e-4
 
 
-def test_float64_far_below_what_float32_resolves():
+def test_float64_tolerance_below_float32_resolution_is_met():
     curve = Curve(lambda f: f / (1 + f), dtype=torch.float64)
     factor, _, attained = factor_at_l2(curve, 0.5, start=1e-12, tolerance=1e-14)
     assert attained.all() and factor.item() == pytest.approx(1, rel=1e-12)
     assert len(curve.tried) <= 16
 
 
-def test_float64_and_no_graph():
+def test_results_are_float64_without_a_graph():
     image, gradient = torch.rand(2, 1, 16, 16).double().requires_grad_(), torch.randn(2, 1, 16, 16).double()
     motion = CSPFamily(SteerablePyramid((16, 16)), "joint", "polar").prepare(image, gradient)
     factor, l2, attained = factor_at_l2(motion, 1.0, tolerance=1e-10)
@@ -328,13 +328,13 @@ def test_bad_arguments_raise():
         check_bad_arguments(arguments, error, text)
 
 
-def test_needs_a_batch():
+def test_motion_without_a_batch_dimension_raises():
     motion = PixelFamily().prepare(torch.rand(8, 8), torch.rand(8, 8))
     with pytest.raises(ValueError, match="batch dimension"):
         factor_at_l2(motion, 1.0)
 
 
-def test_device(device):
+def test_search_runs_on_the_device_of_the_motion(device):
     pyramid = SteerablePyramid((32, 32))
     cpu = _motion(CSPFamily(pyramid, "joint", "polar"))
     motion = cpu.family.prepare(cpu.image.to(device), cpu.gradient.to(device))

@@ -331,7 +331,7 @@ def other_type(t):
 
 
 def worse(value, alone: bool):
-    """Return bad values of an argument; ``alone``: no other tensor determines its shape and precision."""
+    """Return bad values of an argument. If ``alone``, no other tensor determines its shape and precision."""
     if isinstance(value, torch.Tensor):
         shapes = [] if alone else [value[..., :-1], value[0], value.to(torch.promote_types(value.dtype, torch.float64))]
         return [*shapes, other_type(value), torch.zeros_like(value, dtype=torch.int32), value.to_sparse()]
@@ -356,7 +356,7 @@ def bad_args(op, device="cpu"):
         any_shape = len(names) == 1 or "pair" in op
         for bad in worse(build()[i], any_shape):
             if op == "pair" and isinstance(bad, torch.Tensor) and bad.is_complex():
-                continue  # of complex planes the real parts are taken
+                continue  # complex planes are valid: their real parts are used
             yield name, [bad if j == i else value for j, value in enumerate(build())]
 
 

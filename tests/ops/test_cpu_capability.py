@@ -84,7 +84,7 @@ class Split(torch.nn.Module):
 
 @pytest.mark.skipif(not LOWER, reason="this CPU has no ops on whole planes")
 def test_lower_capability_gives_the_same_results(tmp_path):
-    """A graph that was exported here is valid there, too."""
+    """So does a graph that was exported at the higher capability."""
     planes = image(2, 40, 22, dtype=torch.float32)
     torch.export.save(torch.export.export(Split(), (planes,)), tmp_path / "split.pt2")
     torch.save(planes, tmp_path / "planes.pt")
@@ -103,9 +103,9 @@ def test_lower_capability_gives_the_same_results(tmp_path):
 
 
 def test_env_value_chooses_the_capability_or_raises():
-    """An empty or higher value means the CPU's own. A second import after an invalid one raises, too.
+    """An empty or higher value selects the capability of the CPU. After an invalid one, a second import raises as well.
 
-    Although the variable was mended: the first import has registered the ops.
+    It raises even if the variable has been corrected, since the first import has registered the ops.
     """
     done = run("-c", FORKS + IMPORT, "avx", "", "avx512")
     assert done.returncode == 0, done.stderr

@@ -59,7 +59,7 @@ def on(device, count=2):
 @each_workload
 @torch.no_grad()
 def test_captured_graph_replays_with_new_inputs(work, gpu):
-    """A replay computes what the inputs hold then."""
+    """A replay uses the values that the inputs have at that time."""
     x, g = on(gpu)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -83,7 +83,7 @@ def test_captured_graph_replays_with_new_inputs(work, gpu):
 @each_workload
 @torch.no_grad()
 def test_streams_give_the_results_of_one_stream(work, gpu):
-    """Side by side on streams of their own, each as if it were alone."""
+    """Work on several streams at the same time gives, for each, what it gives alone."""
     batches = [[t.roll(n, -1) for t in on(gpu, 8)] for n in range(6)]
     alone = [tensors_of(work(*batch)) for batch in batches]
     torch.cuda.synchronize()
@@ -117,7 +117,7 @@ def test_device_other_than_the_current_one_works(work, gpu):
 
 @pytest.fixture
 def no_waits(gpu):
-    """From the ``yield`` on, what waits for the device raises."""
+    """After the ``yield``, operations that wait for the device raise an error."""
     torch.cuda.synchronize()
 
     def begin():

@@ -18,12 +18,12 @@ REPEATS = 37  # fills vector registers, with a remainder
 
 
 def row(*values, dtype, device="cpu"):
-    """[1, 1, 1, n]: all values, many times."""
+    """Return a tensor [1, 1, 1, n] that repeats the values many times."""
     return torch.tensor(values * REPEATS, dtype=dtype, device=device).reshape(1, 1, 1, -1)
 
 
 def first(t, n):
-    """The first ``n`` of what :func:`row` made, which all copies must equal."""
+    """Return the first ``n`` values of a tensor made by :func:`row`; check that all its copies are equal."""
     t = t.detach().cpu().flatten()
     copies = t.reshape(REPEATS, -1)
     assert torch.allclose(copies, copies[:1].expand_as(copies), rtol=1e-6, atol=0, equal_nan=True)
@@ -93,7 +93,7 @@ def test_overflowing_phase_keeps_the_amplitude(rule, dtype, device):
 @merged
 @dtypes
 def test_overflowing_gain_still_multiplies(dtype, device):
-    """0 exp(1000) is 0, and 1e-30 exp(100) has a number in float32 though exp(100) has none."""
+    """0 exp(1000) is 0, and float32 can represent 1e-30 exp(100) although it cannot represent exp(100)."""
     large, small = (100.0, 1e-30) if dtype == torch.float32 else (800.0, 1e-300)
     c = row(0j, complex(small, 0), complex(0, 1 / small), dtype=COMPLEX[dtype], device=device)
     step, one = row(1e4, large, -large, dtype=dtype, device=device), torch.ones(1, 1, dtype=dtype, device=device)
@@ -111,7 +111,7 @@ def test_overflowing_gain_still_multiplies(dtype, device):
 @dtypes
 @rules
 def test_coefficients_below_the_floor_have_zero_gradients(rule, dtype, device):
-    """Subnormal coefficients beside large ones, with infinite gradients of their own."""
+    """Subnormal coefficients, with infinite gradients, in a band that also has large ones."""
     tiny = TINY[dtype]
     c = row(*map(complex, tiny), complex(0, -tiny[0]), 0j, 1 + 1j, dtype=COMPLEX[dtype], device=device).requires_grad_()
     g = row(INF, 1.0, -1.0, NAN, INF, 0.5, dtype=dtype, device=device).requires_grad_()
@@ -149,7 +149,7 @@ def test_band_of_subnormal_numbers_has_finite_gradients(rule, dtype, device):
 @merged
 @dtypes
 def test_infinite_gradients_stay_infinite(dtype, device):
-    """What is clamped is the quotient of finite numbers alone."""
+    """Only quotients of finite numbers are clamped."""
     c = row(1 + 1j, dtype=COMPLEX[dtype], device=device).requires_grad_()
     _, phase = ops.polar_split(c)
     (grad,) = torch.autograd.grad(phase, c, torch.full_like(phase, INF))

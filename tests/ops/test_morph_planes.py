@@ -15,7 +15,7 @@ from steerlens_fast.families.shared import factor_pair
 from steerlens_fast.ops import reference
 
 pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no AVX2")
-# Of what only the CPU's own kernels have: threads, large sides, streaming stores.
+# Marks tests of what only the CPU's own kernels have: threads, large sides, streaming stores.
 of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's kernels are replaced")
 PHASE, AMPLITUDE, JOINT = 0, 1, 2
 COMPLEX, POLAR = 0, 1
@@ -37,7 +37,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Case:
-    """The op's arguments. The floor keeps every coefficient that moves away from the origin, where phases jump."""
+    """The arguments of the op. With its floor, coefficients near the origin, where phases jump, do not move."""
 
     shape: tuple
     edit: int = JOINT
@@ -211,7 +211,7 @@ def test_gradients_are_those_of_the_reference(label):
     actual = gradients(RAW.morph_planes, args, cotangent)
     expected = gradients(reference.morph_planes, widened(args), widened(cotangent))
     for a, e in zip(actual, expected, strict=True):
-        if a is None or e is None:  # factors of what does not move
+        if a is None or e is None:  # the factors of a coordinate that does not move
             assert all(g is None or not g.any() for g in (a, e))
         else:
             assert_close(a, e, "op_backward")
@@ -233,7 +233,7 @@ def test_second_derivatives_are_those_of_the_reference():
 @merged
 @pytest.mark.parametrize("again", [False, True])
 def test_gradients_of_inputs_that_depend_on_each_other(again):
-    """One tensor for both factors, a gradient computed from the image; each hook runs once."""
+    """One tensor is both factors, the gradient is computed from the image; each hook runs once."""
     x, _, b, _, *how = replace(CASES["odd-joint-complex-both"], low=-9.0, high=9.0).args()
 
     def gradients_of(function, x, b, how):
@@ -293,7 +293,7 @@ def test_opcheck():
     torch.library.opcheck(RAW.morph_planes.default, [*(a.requires_grad_() for a in args[:4]), *args[4:]])
 
 
-# --- Bitwise, however the work is cut
+# --- Equal bit for bit, however the work is divided
 
 
 def with_threads(count: int, args: list) -> torch.Tensor:
@@ -315,9 +315,9 @@ def test_neither_threads_nor_neighbours_change_a_bit(label):
 
 @of_cpu_kernels
 def test_large_planes_are_shared_by_threads():
-    """The coefficients of one plane are too many for one thread's memory."""
+    """The coefficients of one plane exceed the memory that each thread may allocate."""
     args = Case((2, 640, 720, [(4, 640, 720), (4, 320, 360)]), rule=POLAR).args()
-    args[11] = 0.0  # a floor: of millions of coefficients some are so near to any that rounding decides
+    args[11] = 0.0  # no floor: with any, rounding would decide whether some of the millions of coefficients move
     frames = with_threads(1, args)
     assert torch.equal(with_threads(2, args), frames)
     assert_close(frames, reference.morph_planes(*widened(args)), "render")

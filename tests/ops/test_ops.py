@@ -41,7 +41,7 @@ def check(op: str, args: list, name: str, dtype: torch.dtype) -> list:
     for a, e in zip(as_list(actual), as_list(expected), strict=True):
         assert a.dtype == (dtype.to_complex() if e.is_complex() else dtype)
         assert a.is_contiguous()
-    largest = 1.0 if op.startswith("step") else None  # differences of what is about 1
+    largest = 1.0 if op.startswith("step") else None  # the differences of values near 1
     pairs = zip(in_plane(op, wide_args, actual), in_plane(op, wide_args, expected), strict=True)
     for a, e in pairs:
         assert_close(a, e, name, like=largest)
@@ -244,7 +244,7 @@ def test_extrapolate_is_finite_at_the_origin(rule, dtype, device):
 @merged
 @pytest.mark.parametrize("rule, magnitude", list(product(["complex", "polar"], [1e-30, 1e-18, 1e18, 1e30])))
 def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
-    """Squares of these leave float32; amplitudes must not."""
+    """Even where squares of the amplitudes are beyond the range of float32."""
     unit = case("polar_split", "", POINT_SHAPES["odd"]).build(torch.float32, device)[0]
     c = unit * magnitude
     wide_c = widened(c)

@@ -18,10 +18,10 @@ from steerlens_fast.pyramid.bank import Bank, Part
 from steerlens_fast.pyramid.filters import Geometry, max_scales
 
 pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no AVX2")
-# Of what only the CPU's own kernels have: threads, large sides, streaming stores.
+# Marks tests of what only the CPU's own kernels have: threads, large sides, streaming stores.
 of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's kernels are replaced")
 REAL, COMPLEX, PAIRS = 0, 1, 2
-PAST_THE_CACHES = 16 << 20  # bytes of a result from which on it is written past them
+PAST_THE_CACHES = 16 << 20  # results of more bytes are written with non-temporal stores
 
 # N planes of H x W, then groups (K, h, w).
 SHAPES = {
@@ -217,7 +217,7 @@ def test_opcheck(label):
     torch.library.opcheck(RAW.merge_planes.default, [[leaf(b) for b in args[0]], *args[1:]])
 
 
-# --- Bitwise, however the work is cut
+# --- Equal bit for bit, however the work is divided
 
 
 def one_plane(op: str, args: list, i: int) -> list:

@@ -17,7 +17,7 @@ syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 
 
 def compiled(function):
-    """Traced with its derivative, as for every compiler; test_transform_matrix.py has one case of torch's own."""
+    """Trace the function and its derivative, as every backend does; test_transform_matrix.py covers Inductor."""
     return torch.compile(function, fullgraph=True, backend="aot_eager")
 
 

@@ -30,7 +30,7 @@ def angles(limit: float) -> torch.Tensor:
 
 
 def angle_error(values: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
-    """Radians between unit numbers and the angles ``exact``, or how far they are from the circle."""
+    """Return the angles between complex numbers and ``exact``, or the distances from the unit circle if larger."""
     apart = values.cpu().to(torch.complex128) * torch.exp(-1j * exact)
     return torch.maximum(apart.angle().abs(), (apart.abs() - 1).abs())
 
@@ -46,7 +46,7 @@ def test_sincos_is_accurate(device):
         check_sincos(limit, device)
 
 
-def test_sin_of_small_angles_is_exact_relatively(device):
+def test_sin_of_small_angles_is_accurate_relative_to_its_value(device):
     x = torch.logspace(-30, -4, 1000, device=device)
     z = ops.polar_join(torch.ones_like(x), x)
     assert ((z.imag.double() / x.double().sin()) - 1).abs().max() <= EXP
@@ -61,7 +61,7 @@ def check_sincos_of_a_product(factor, device):
 
 
 def test_sincos_of_a_product_is_accurate(device):
-    """The product's own rounding error is carried along."""
+    """The rounding error of the product is taken into account."""
     for factor in [1 / 3, 7.77, -123.4, 1000.0, -1000.0]:
         check_sincos_of_a_product(factor, device)
 
@@ -93,7 +93,7 @@ def test_atan2_is_exact_on_the_axes(device):
 
 
 def test_amplitude_is_accurate(device):
-    """Relative to each value, over all of float32's magnitudes but its ends."""
+    """Relative to each value, over the magnitudes of float32 except the extremes."""
     size = torch.logspace(-37, 37, 2001, dtype=torch.float64)
     z = torch.cat([size * torch.exp(torch.tensor(1j * a)) for a in (0.0, 0.3, math.pi / 4, 1.5, 3.0)])
     z = z.to(torch.complex64).to(device)
@@ -102,7 +102,7 @@ def test_amplitude_is_accurate(device):
 
 
 def exp_of(x: torch.Tensor) -> torch.Tensor:
-    """exp as the polar rule's gain uses it: exact products, so that only exp itself is tested."""
+    """Return exp(x) by the gain of the polar rule, with factors whose products are exact: only exp itself is tested."""
     one = torch.ones_like(x).reshape(1, 1, 1, -1)
     factors = torch.ones(1, 1, device=x.device)
     return ops.extrapolate(one + 0j, None, x.reshape(one.shape), factors, factors, "polar", "complex").real.flatten()
@@ -125,7 +125,7 @@ def test_exp_at_the_ends_of_float32(device):
 
 
 def test_amplitudes_survive_any_phase(device):
-    """Far beyond where a float32 phase means anything, amplitude * exp(i phase) still has that amplitude."""
+    """amplitude * exp(i phase) has that amplitude even if the phase is too large to be accurate in float32."""
     phase = torch.logspace(5, 38, 4001, device=device)
     joined = ops.polar_join(torch.ones_like(phase), torch.cat([phase[::2], -phase[1::2]]))
     assert (joined.abs() - 1).abs().max() < 2e-4

@@ -97,7 +97,7 @@ def test_arithmetic_applies_to_all_parts(c):
     assert same(c * torch.tensor(2.0, dtype=torch.float64), 2 * c)
 
 
-def test_arithmetic_of_missing_parts(some):
+def test_missing_parts_stay_missing_in_arithmetic(some):
     """None plus None is None, as for every other helper."""
     assert same(some + some, 2 * some)
     assert not (some - some).bands[1].any()

@@ -89,7 +89,7 @@ def test_least_recently_used_geometry_is_evicted_first():
     for n in (32, 40, 48):
         use(n, n)
     use(32, 32)
-    set_filter_cache_limit(filter_cache_bytes())  # float64 originals of the others go
+    set_filter_cache_limit(filter_cache_bytes())  # evicts the float64 originals of the other geometries
     set_filter_cache_limit(filter_cache_bytes() - 1)
     assert [geometry.shape for geometry in module.CACHE._groups] == [(48, 48), (32, 32)]
 
@@ -133,7 +133,7 @@ def test_backward_works_after_clearing():
 
 
 def test_threads_share_the_cache():
-    set_filter_cache_limit(0)  # evict at every turn
+    set_filter_cache_limit(0)  # every use evicts the filters of the last one
     errors = []
 
     def work(n):
@@ -160,7 +160,7 @@ def test_bad_limits_raise(bad, error):
 
 
 class OnGpu:
-    """A filter that says it is on a GPU, and knows the streams that its memory waits for."""
+    """A fake filter on a GPU that records the streams passed to ``record_stream``."""
 
     is_cuda, device = True, torch.device("cuda", 0)
 
@@ -173,7 +173,7 @@ class OnGpu:
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_freed_memory_waits_for_the_streams_that_read_it_and_the_host_for_none(several, monkeypatch):
+def test_freed_filters_are_recorded_on_every_stream_that_used_them(several, monkeypatch):
     current = SimpleNamespace(cuda_stream=1)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("the host waits"))
@@ -188,7 +188,7 @@ def test_freed_memory_waits_for_the_streams_that_read_it_and_the_host_for_none(s
     assert cache.bytes() == 0
 
 
-def test_filters_of_a_captured_graph_stay(device):
+def test_filters_of_a_captured_graph_are_not_freed(device):
     if device.type != "cuda":
         pytest.skip("cuda: graphs are CUDA's")
     pyramid, x = SteerablePyramid((32, 32)), torch.rand(1, 32, 32, device=device)

@@ -105,7 +105,7 @@ def test_one_of_two_opposite_frequencies_is_kept(geometry):
 @merged
 @pytest.mark.parametrize("shape", SMALL_IMAGES)
 def test_each_scale_has_half_the_rows_and_columns(shape):
-    """Rounded up; the coarsest has at least 2 on a weight."""
+    """Half of the next finer scale, rounded up."""
     geometry = SteerablePyramid(shape).geometry
     assert geometry.num_scales == math.floor(math.log2(min(shape))) - 2
     for s in range(geometry.num_scales):

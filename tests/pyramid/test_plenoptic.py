@@ -56,7 +56,7 @@ def test_coefficients_agree_with_plenoptic(shape, order, tight_frame, downsample
 
 @merged
 @at_every_geometry
-def test_syntheses_of_edited_phases_agree(shape, order, tight_frame, downsample):
+def test_syntheses_of_edited_phases_agree_with_plenoptic(shape, order, tight_frame, downsample):
     """Each from the other's coefficients, after every phase was turned by another angle."""
     mine, other = both(shape, order, tight_frame, downsample)
     x = image(1, 1, *shape, dtype=torch.float32)
@@ -69,7 +69,7 @@ def test_syntheses_of_edited_phases_agree(shape, order, tight_frame, downsample)
 
 @merged
 @pytest.mark.parametrize("scales, bands", [([0], [1]), ([1, 2], [0, 3]), ([2], [0, 1, 2, 3])], ids=str)
-def test_syntheses_of_some_bands_agree(scales, bands):
+def test_syntheses_of_some_bands_agree_with_plenoptic(scales, bands):
     mine, other = both((64, 64), 3, False, True, height=3)
     c = mine(image(1, 1, 64, 64, dtype=torch.float32))
     theirs = other.recon_pyr(c.to_plenoptic(), levels=scales, bands=bands)

@@ -66,7 +66,7 @@ def test_panels_have_labels(coefficients):
 
 
 def test_scale_labels_are_right():
-    """A grating of the labelled frequency answers most at that scale."""
+    """A grating of the labelled frequency has its largest amplitudes at that scale."""
     pyramid = SteerablePyramid((64, 64), height=3)
     x = torch.arange(64.0)
     for s in range(3):

@@ -83,7 +83,7 @@ def test_analysis_and_synthesis_are_those_of_the_reference(shape, option, synthe
 
 @merged
 @dtypes
-def test_sizes_and_types(dtype, device):
+def test_coefficients_have_the_documented_sizes_and_types(dtype, device):
     pyramid = SteerablePyramid((37, 53))
     c = pyramid(image(2, 3, 37, 53, dtype=dtype, device=device))
     assert pyramid.height == 3
@@ -117,7 +117,7 @@ def test_tight_frame_keeps_the_energy_and_its_adjoint_synthesis_is_the_adjoint(s
 
 @merged
 @dtypes
-def test_linear(dtype, device):
+def test_analysis_and_synthesis_are_linear(dtype, device):
     pyramid = SteerablePyramid((23, 29))
     x, y = (normal(23, 29, dtype=dtype, device=device, seed=s) for s in (1, 2))
     assert_same(pyramid(2 * x - 3 * y), 2 * pyramid(x) - 3 * pyramid(y), "pyramid")
@@ -130,7 +130,7 @@ def test_linear(dtype, device):
 @pytest.mark.parametrize("ky, kx", [(2, 5), (-4, 3), (0, 6), (5, 0), (-3, -7)])
 @pytest.mark.parametrize("shape", [(32, 32), (31, 45)], ids=str)
 def test_shift_of_a_grating_changes_the_phase(shape, ky, kx):
-    """A shift by d changes the phase by -omega d, with omega on the side of the band."""
+    """A shift by d changes the phase by -omega d, with the sign of omega that lies in the passband."""
     H, W = shape
     pyramid = SteerablePyramid(shape, order=2)
     y, x = torch.arange(H, dtype=torch.float64)[:, None], torch.arange(W, dtype=torch.float64)

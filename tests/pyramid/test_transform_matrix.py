@@ -1,6 +1,6 @@
 """Eager, compiled and exported code, with static and dynamic sizes and every derivative, for every part.
 
-Each combination equals eager float64, or raises an error that names the cause (REFUSED).
+Each combination equals eager float64, or raises an error that names the cause (UNSUPPORTED).
 """
 
 from functools import partial
@@ -70,7 +70,7 @@ def loss_of(part):
     return lambda t, g, f: (part(t, g, f).square() * 0.5).sum()
 
 
-# Cells: what is computed of a part, with transforms inside of the function that is compiled or exported.
+# Cells: derivatives of a part that are computed inside the function that is compiled or exported.
 INSIDE = {
     "plain": lambda part: part,
     "grad": lambda part: torch.func.grad(loss_of(part), argnums=(0, 1)),
@@ -87,7 +87,7 @@ def leaves(t, g, f):
 
 
 def of_leaves(outputs, inputs, lead=(), **how):
-    """Their gradients, zeros where they do not enter; ``lead`` is the batch of batched ones."""
+    """Return the gradients of inputs, zeros for those without effect; ``lead`` is the batch shape of the gradients."""
     grads = torch.autograd.grad(outputs, inputs, allow_unused=True, **how)
     return [x.new_zeros(*lead, *x.shape) if d is None else d for d, x in zip(grads, inputs)]
 
@@ -98,7 +98,7 @@ def backward(part, t, g, f):
 
 
 def batched_backward(part, t, g, f):
-    """As ``torch.autograd.functional.jacobian(vectorize=True)``, of three directions."""
+    """Return gradients for three cotangents at once, as ``torch.autograd.functional.jacobian(vectorize=True)`` does."""
     t, g, f = leaves(t, g, f)
     out = part(t, g, f)
     return of_leaves(out, (t, g), (3,), grad_outputs=cotangents_of(out), is_grads_batched=True)
@@ -114,7 +114,7 @@ def double_backward(part, t, g, f):
     return of_leaves(first.square().sum(), (t, g))
 
 
-# What is asked of a part, compiled or exported, from outside: autograd through it.
+# Cells: derivatives by autograd through a part after it was compiled or exported.
 OUTSIDE = {"backward": backward, "batched_backward": batched_backward, "double_backward": double_backward}
 CELLS = [*INSIDE, *OUTSIDE]
 
@@ -146,7 +146,7 @@ WAYS = {
     "export_dynamic": lambda function, inputs: exported(function, True, inputs),
 }
 
-REFUSED = {
+UNSUPPORTED = {
     (way, cell): "torch.export of a function with torch.func transforms"
     for way in ("export_static", "export_dynamic")
     for cell in INSIDE
@@ -166,7 +166,7 @@ def included(way, cell, name) -> bool:
 def cells():
     for way, cell, name in covering(c for c in product(WAYS, CELLS, PARTS) if included(*c)):
         quick = name in ("forward", "render_pixel_bands") and cell != "double"
-        quick |= (way, cell) in REFUSED
+        quick |= (way, cell) in UNSUPPORTED
         yield pytest.param(way, cell, name, marks=() if quick else pytest.mark.slow)
 
 
@@ -189,12 +189,12 @@ def test_part_equals_eager_mode_or_raises(way, cell, name):
 def check_part(way, cell, name):
     part, inputs = PARTS[name], inputs_of(name, 2, 2)
     function = INSIDE[cell](part) if cell in INSIDE else part
-    if (way, cell) in REFUSED:
-        with pytest.raises(NotImplementedError, match=REFUSED[way, cell]):
+    if (way, cell) in UNSUPPORTED:
+        with pytest.raises(NotImplementedError, match=UNSUPPORTED[way, cell]):
             WAYS[way](function, inputs)
         return
     run = WAYS[way](function, inputs)
-    others = inputs_of(name, 3, 4) if way.endswith("dynamic") else inputs  # of sizes that were not there yet
+    others = inputs_of(name, 3, 4) if way.endswith("dynamic") else inputs  # of other sizes than the traced ones
     actual = run(*others) if cell in INSIDE else OUTSIDE[cell](run, *others)
     expected = expected_of(cell, part, others)
     for a, e in zip(as_list(actual), as_list(expected), strict=True):
@@ -203,7 +203,7 @@ def check_part(way, cell, name):
 
 
 def expected_of(cell, part, inputs):
-    """By autograd in eager mode, without a transform; one by one where vmap or batched gradients take all at once."""
+    """Return the result of autograd in eager mode, without transforms: samples and cotangents one by one."""
     t, g, f = inputs
     if cell in ("plain", "vmap"):
         return part(t, g, f) if cell == "plain" else torch.stack([part(*one, f) for one in zip(t, g)])
@@ -243,8 +243,8 @@ def test_lens_in_a_compiled_function_breaks_the_graph():
 
 
 @pytest.mark.parametrize("name", ["forward", "render_csp_joint", "render_fourier_bands"])
-def test_jacobians_of_forward_mode(name):
-    """Those of torch.func; the older function, vectorised, raises an error that names them."""
+def test_forward_mode_jacobians_of_torch_func_equal_reverse_mode(name):
+    """The vectorised older function raises an error that names those of torch.func."""
     t, g, f = inputs_of(name, 1, 2)
     loss = lambda x: as_list(PARTS[name](x, g, f))[0].real.square().mean((-1, -2)).flatten()
     expected = torch.autograd.functional.jacobian(loss, t)
@@ -255,7 +255,7 @@ def test_jacobians_of_forward_mode(name):
 
 
 @pytest.mark.parametrize("vectorize", [False, True])
-def test_jacobians_are_right(vectorize):
+def test_jacobians_of_reverse_mode_do_not_depend_on_vectorize(vectorize):
     t = image(1, *SIZE)
     low = lambda x: PYRAMID(x).lowpass
     jacobian = torch.autograd.functional.jacobian(low, t, vectorize=vectorize)

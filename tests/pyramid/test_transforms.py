@@ -9,13 +9,13 @@ from tolerances import assert_close
 from steerlens_fast import CSPFamily, PixelFamily, SteerablePyramid, ops
 from steerlens_fast.ops import reference
 
-REFUSALS = (RuntimeError, NotImplementedError)
+ACCEPTED_ERRORS = (RuntimeError, NotImplementedError)
 WRAPPED = [op for op in OPS if not op.endswith("_backward")]
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 
 
 def op_and_leaves(module, op):
-    """The op as a function of its differentiable tensors, and these."""
+    """Return the op as a function of its differentiable tensors, and these tensors."""
     args = case(op, "", shapes_of(op)["odd"]).build(torch.float64)
     if module is ops:
         args = [
@@ -36,27 +36,27 @@ def op_and_leaves(module, op):
     return function, values
 
 
-def right_or_refused(transformed, expected):
-    """``transformed()`` equals ``expected()``, or raises an error that says something."""
+def assert_right_or_raises(transformed, expected):
+    """Check that ``transformed()`` equals ``expected()``, or raises an error with a message."""
     try:
         actual = transformed()
-    except REFUSALS as error:
+    except ACCEPTED_ERRORS as error:
         assert str(error)
         return
     for a, e in zip(as_list(actual), as_list(expected()), strict=True):
         assert_close(a, e, "render", like=1e-3)
 
 
-def assert_jvp_right_or_refused(module, op):
-    """Forward mode must not see a constant where there is none."""
+def assert_jvp_right_or_raises(module, op):
+    """Check forward mode: it must not treat an input that has a tangent as a constant."""
     (ours, values), (theirs, _) = op_and_leaves(module, op), op_and_leaves(reference, op)
     tangents = [normal(*v.shape, dtype=v.dtype, seed=i) for i, v in enumerate(values)]
     derivative = lambda f: lambda: torch.func.jvp(f, tuple(values), tuple(tangents))[1]
-    right_or_refused(derivative(ours), derivative(theirs))
+    assert_right_or_raises(derivative(ours), derivative(theirs))
 
 
 def check_jvp_of_ops(op):
-    assert_jvp_right_or_refused(ops, op)
+    assert_jvp_right_or_raises(ops, op)
 
 
 def test_jvp_of_ops_is_right_or_raises():
@@ -65,12 +65,12 @@ def test_jvp_of_ops_is_right_or_raises():
 
 
 def check_jvp_of_raw_ops(op):
-    assert_jvp_right_or_refused(RAW, op)
+    assert_jvp_right_or_raises(RAW, op)
 
 
 @pytest.mark.xfail(reason="torch.library.register_autograd has no forward mode: a tangent is dropped in silence")
 def test_jvp_of_raw_ops_is_right_or_raises():
-    """A limit of torch's custom ops; the wrappers stand before it."""
+    """Torch's custom ops have this limit; users call the wrappers."""
     for op in OPS:
         check_jvp_of_raw_ops(op)
 
@@ -79,7 +79,7 @@ def check_vmap_of_ops(op):
     (ours, values), (theirs, _) = op_and_leaves(RAW, op), op_and_leaves(reference, op)
     stacked = [torch.stack([v, 2 * v]) for v in values]
     one_by_one = lambda: [torch.stack(pair) for pair in zip(*(theirs(*[s[i] for s in stacked]) for i in range(2)))]
-    right_or_refused(lambda: torch.func.vmap(ours)(*stacked), one_by_one)
+    assert_right_or_raises(lambda: torch.func.vmap(ours)(*stacked), one_by_one)
 
 
 def test_vmap_of_ops_is_right_or_raises():
@@ -91,7 +91,7 @@ def check_func_grad_of_ops(op):
     (ours, values), (theirs, _) = op_and_leaves(RAW, op), op_and_leaves(reference, op)
     loss = lambda f: lambda *v: sum(o.abs().square().sum() for o in f(*v))
     grads = lambda f: lambda: torch.func.grad(loss(f), argnums=tuple(range(len(values))))(*values)
-    right_or_refused(grads(ours), grads(theirs))
+    assert_right_or_raises(grads(ours), grads(theirs))
 
 
 def test_func_grad_of_ops_is_right_or_raises():
@@ -110,11 +110,14 @@ FAMILIES = {"pixel": lambda width: PixelFamily(0.2)} | {
 
 @pytest.fixture(params=FAMILIES.values(), ids=FAMILIES)
 def render(request):
-    """(image, gradient) -> frames, of a geometry whose masks no other test has made."""
+    """Return (image, gradient) -> frames, for a geometry that no other test has cached masks of."""
     serial = sum(map(ord, request.node.name))
     family = request.param(0.8 + serial / 1e6)
     yield lambda x, g: family.prepare(x, g).render([0.5, 1.0])
-    leaf, g = image(2, 16, 12).requires_grad_(), normal(2, 16, 12)  # what was cached then is usable now
+    leaf, g = (
+        image(2, 16, 12).requires_grad_(),
+        normal(2, 16, 12),
+    )  # masks cached under a transform are usable afterwards
     assert torch.autograd.grad(family.prepare(leaf, g).render([1.0]).sum(), leaf)[0].isfinite().all()
 
 
@@ -123,7 +126,7 @@ def test_jvp_of_render_is_right(render):
     numerical = (render(x + 1e-6 * tangent, g) - render(x - 1e-6 * tangent, g)) / 2e-6
     try:
         derivative = torch.func.jvp(lambda t: render(t, g), (x,), (tangent,))[1]
-    except REFUSALS as error:
+    except ACCEPTED_ERRORS as error:
         assert str(error)
     else:
         assert (derivative - numerical).abs().max() < 1e-5 * numerical.abs().max()
@@ -133,9 +136,9 @@ def test_func_grad_of_render_is_right(render):
     x, g = image(2, 16, 12), normal(2, 16, 12)
     loss = lambda t: render(t, g).square().sum()
     leaf = x.clone().requires_grad_()
-    right_or_refused(lambda: torch.func.grad(loss)(x), lambda: torch.autograd.grad(loss(leaf), leaf)[0])
+    assert_right_or_raises(lambda: torch.func.grad(loss)(x), lambda: torch.autograd.grad(loss(leaf), leaf)[0])
 
 
 def test_vmap_of_render_is_right(render):
     x, g = image(2, 16, 12), normal(2, 16, 12)
-    right_or_refused(lambda: torch.func.vmap(render, out_dims=1)(x, g), lambda: render(x, g))
+    assert_right_or_raises(lambda: torch.func.vmap(render, out_dims=1)(x, g), lambda: render(x, g))
