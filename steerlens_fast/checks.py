@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .torch_internals import has_transforms
+from .torch_internals import has_transforms, is_exporting
 
 Factors = Sequence[float] | Tensor
 
@@ -59,7 +59,8 @@ def check_number(name: str, value, above: float = -math.inf, unit: str = "", clo
         value = value.item()
     if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{name} must be a float{unit}, got {value!r}")
-    if not math.isfinite(value) or value < above or (value == above and not closed):
+    # Not math.isfinite, which torch.compile of torch 2.10 cannot trace.
+    if not -math.inf < value < math.inf or value < above or (value == above and not closed):
         limit = "" if above == -math.inf else f" and {'at least' if closed else 'above'} {above:g}"
         raise ValueError(f"{name} must be finite{limit}{unit}, got {value}")
     return float(value)
@@ -137,7 +138,7 @@ def check_image_shape(image_shape, name: str = "image_shape") -> tuple[int, int]
 
 def check_exportable() -> None:
     """Raise an error if torch.export traces torch.func transforms, under which ``torch.where`` and others fail."""
-    if has_transforms() and torch.compiler.is_exporting():
+    if has_transforms() and is_exporting():
         raise NotImplementedError(
             "torch.export of a function with torch.func transforms (grad, jvp, vmap ...) in it is not supported here; "
             "export the function without them and transform the exported program, or use torch.compile"

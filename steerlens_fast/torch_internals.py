@@ -56,6 +56,15 @@ def has_transforms() -> bool:
     return True if _transforms_active is None else _transforms_active()
 
 
+def is_exporting() -> bool:
+    """Return what ``torch.compiler.is_exporting`` does, which torch.compile of torch 2.10 takes for True.
+
+    Fallback: that function.
+    """
+    flag = getattr(torch.compiler, "_is_exporting_flag", None)
+    return torch.compiler.is_exporting() if flag is None else flag
+
+
 def below_autograd() -> AbstractContextManager:
     """Return a context in which ops skip autograd, whose Python code takes as long as a small op.
 

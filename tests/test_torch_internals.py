@@ -25,6 +25,21 @@ def test_dispatch_modes_are_detected(missing):
     assert internals.has_dispatch_modes()  # the safe answer
 
 
+def test_export_is_detected(monkeypatch):
+    seen = []
+
+    class Recorder(torch.nn.Module):
+        def forward(self, t):
+            seen.append(internals.is_exporting())
+            return t + 1
+
+    torch.export.export(Recorder(), (torch.zeros(2),), strict=False)
+    assert set(seen) == {True} and not internals.is_exporting()
+    monkeypatch.setattr(torch.compiler, "_is_exporting_flag", None)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert internals.is_exporting()
+
+
 def test_transforms_are_detected(missing):
     seen = []
     torch.func.vmap(lambda t: seen.append(internals.has_transforms()) or t)(torch.zeros(2))
