@@ -42,6 +42,7 @@ def load_extension() -> None:
     except AttributeError as error:
         raise outdated_error(error) from error
     _check_version(native.build_info())
+    _warn_if_sources_are_newer()
     try:
         importlib.import_module(f"{PACKAGE}.ops")
     except (AttributeError, ImportError, RuntimeError) as error:
@@ -146,6 +147,16 @@ def _check_version(info: dict) -> None:
     mismatch = torch_mismatch(info, torch.version.cuda)
     if info["cuda"] and torch.version.cuda is not None and mismatch:
         warnings.warn(f"{PACKAGE} was {mismatch}", RuntimeWarning, stacklevel=2)
+
+
+def _warn_if_sources_are_newer() -> None:
+    """Warn if a checkout's C++ has changed since its extension was built, by an edit or by git."""
+    built = (FOLDER / LIBRARY).stat().st_mtime
+    sources = sorted(path for path in (FOLDER.parent / "csrc").rglob("*") if path.suffix in (".cpp", ".h"))
+    newer = next((path for path in sources if path.stat().st_mtime > built), None)
+    if newer is not None:
+        text = f"{newer} is newer than {PACKAGE}'s compiled extension {FOLDER / LIBRARY}: {_rebuild()}"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 # --- Errors: the extension is missing, or cannot be loaded ---

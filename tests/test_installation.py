@@ -166,6 +166,20 @@ def test_extension_without_a_function_is_called_outdated(tmp_path):
     assert "is older than its Python code" in output and "stream_copy_of_tomorrow" in output
 
 
+def test_sources_newer_than_the_extension_are_named(tmp_path):
+    copy_package(tmp_path, binary=True)
+    source = tmp_path / "csrc/math/polar.h"
+    source.parent.mkdir(parents=True)
+    source.touch()
+    (tmp_path / "csrc/README.md").touch()
+    command = [sys.executable, "-c", "import steerlens_fast"]
+    output = lambda: subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+    os.utime(source, (2e9, 2e9))
+    assert f"{source} is newer than steerlens_fast's compiled extension" in output()
+    os.utime(source, (0, 0))
+    assert output() == ""
+
+
 def test_invalid_environment_variable_keeps_its_message(installed, tmp_path):
     output = import_error(cwd=tmp_path, path=[installed], STEERLENS_CPU_CAPABILITY="7")
     message = "the environment variable STEERLENS_CPU_CAPABILITY must be avx512, avx2 or default, got '7'"
