@@ -259,11 +259,14 @@ def check_compiler(command):
         sys.exit(f"steerlens_fast: {needed}; {shlex.join(command)!r} fails: {errors[0]}. Set CXX to another.")
 
 
-def check_folders(folder):
-    """Check the folders of the build and of temporary files."""
+def check_writable():
     if not os.access(".", os.W_OK):
         text = f"{os.getcwd()} is read-only, and the build writes into it. Use a copy: cp -r . /tmp/copy"
         sys.exit(f"steerlens_fast: {text}")
+
+
+def check_folders(folder):
+    """Check the folders of the build and of temporary files."""
     os.makedirs(folder, exist_ok=True)
     temporary = os.environ.get("TMPDIR", "")  # tempfile would quietly take another folder if this one is full
     temporary = temporary if os.path.isdir(temporary) else tempfile.gettempdir()
@@ -382,6 +385,7 @@ class SourceArchive(sdist):
 
 
 if __name__ == "__main__":
+    check_writable()  # before any command of setuptools fails at its first file
     toolkit, reason = decide()
     Build.decision = f"building {'C++ and CUDA' if toolkit else 'C++ only, no CUDA kernels'}: {reason}"
     setup(

@@ -208,7 +208,7 @@ def test_missing_or_old_compiler_ends_the_build(setup):
 def test_read_only_checkout_ends_the_build(setup, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert ends_with(f"{tmp_path} is read-only, and the build writes into it. Use a copy", setup.check_folders, "build")
+    assert ends_with(f"{tmp_path} is read-only, and the build writes into it. Use a copy", setup.check_writable)
     assert not list(tmp_path.iterdir())
 
 
