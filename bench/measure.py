@@ -15,6 +15,8 @@ from floors import clocked
 from torch.profiler import ProfilerActivity, profile
 from torch.utils import _pytree
 
+from steerlens_fast import native
+
 THREADS = 2
 BUDGET = 1.5  # seconds for all rounds of one comparison, about
 ROUNDS = 5, 25  # at least, at most
@@ -105,6 +107,7 @@ def _storage(result) -> int:
 
 
 def _peak_cpu(function: Callable) -> tuple[int, int]:
+    native.free_idle_blocks()  # memory that is there already would not be recorded
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         result = function()
         size = _storage(result)

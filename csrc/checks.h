@@ -14,12 +14,10 @@
 #include <vector>
 
 #include "math/common.h"
-#include "memory.h"
+#include "recycled_memory.h"
 
 namespace steerlens {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 using Shape = std::vector<int64_t>;
 
 inline std::string shape_text(const Shape& shape) {
@@ -116,9 +114,10 @@ inline void check_same_device(const char* op, const ArgName& name, const Tensor&
          " and ", device_text(other));
 }
 
-// A new, uninitialised tensor on the device of `like`. For large CPU tensors, huge pages are requested before the
-// memory is first touched (memory.h).
+// A new, uninitialised tensor on the device of `like`; a large one on the CPU uses freed memory again.
 inline Tensor new_tensor(const Tensor& like, const Shape& shape, ScalarType type) {
+  if (like.is_cpu() && can_recycle_results() && bytes_of(shape, type) >= kMinRecycledBytes)
+    return recycled_tensor(shape, type);
   Tensor t = torch::stable::new_empty(like, shape, type);
   if (!t.is_cuda())
     advise_huge_pages(t.mutable_data_ptr(), static_cast<uint64_t>(t.numel()) * t.element_size());

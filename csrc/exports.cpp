@@ -8,6 +8,7 @@
 #include "cpu/capability.h"
 #include "cpu/parallel.h"
 #include "memory.h"
+#include "recycled_memory.h"
 
 #if defined(_WIN32)
 #define STEERLENS_EXPORT extern "C" __declspec(dllexport)
@@ -62,6 +63,10 @@ STEERLENS_EXPORT bool steerlens_plane_side_supported(int64_t side) {
 
 // How many parallel loops the ops have run in this process.
 STEERLENS_EXPORT int64_t steerlens_parallel_regions() { return steerlens::parallel_regions(); }
+
+// The memory of earlier results that is kept for later ones; and an end to that.
+STEERLENS_EXPORT int64_t steerlens_idle_bytes() { return steerlens::idle_bytes(); }
+STEERLENS_EXPORT void steerlens_free_idle_blocks() { steerlens::free_idle_blocks(); }
 
 // Asks the kernel for huge pages in a large, fresh buffer.
 STEERLENS_EXPORT void steerlens_advise_huge_pages(uint64_t data, uint64_t bytes) {

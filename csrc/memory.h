@@ -20,15 +20,27 @@ constexpr uint64_t kHugePage = uint64_t{1} << 21, kCacheLine = 64;
 // read.
 constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 
+// The whole huge pages in [data, data + bytes).
+struct HugePages {
+  void* first;
+  uint64_t bytes;
+
+  HugePages(void* data, uint64_t bytes_of_data) {
+    const uint64_t begin = reinterpret_cast<uint64_t>(data);
+    const uint64_t start = (begin + kHugePage - 1) & ~(kHugePage - 1);
+    const uint64_t end = (begin + bytes_of_data) & ~(kHugePage - 1);
+    first = reinterpret_cast<void*>(start);
+    bytes = end > start ? end - start : 0;
+  }
+};
+
 // Asks the kernel for transparent huge pages in [data, data + bytes). This is only advice: it has no effect
 // where huge pages are off or the memory has been touched before.
 inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] uint64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  const uint64_t begin = reinterpret_cast<uint64_t>(data);
-  const uint64_t first = (begin + kHugePage - 1) & ~(kHugePage - 1);
-  const uint64_t last = (begin + bytes) & ~(kHugePage - 1);
-  if (bytes >= 2 * kHugePage && last > first)
-    (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  const HugePages pages(data, bytes);
+  if (bytes >= 2 * kHugePage && pages.bytes > 0)
+    (void)madvise(pages.first, pages.bytes, MADV_HUGEPAGE);
 #endif
 }
 

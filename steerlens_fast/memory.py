@@ -31,7 +31,8 @@ def keep_freed_memory() -> None:
 
     Its thresholds grow with the largest block freed so far (mallopt(3), M_MMAP_THRESHOLD). Otherwise each pass would
     return its temporaries to the kernel and fault them in again. The block is never written, so it costs nothing.
-    The thresholds apply to the whole process; STEERLENS_KEEP_FREED_MEMORY=0 leaves them unchanged.
+    The thresholds apply to the whole process; STEERLENS_KEEP_FREED_MEMORY=0 leaves them unchanged. With it, the ops
+    also keep no freed results for later ones (csrc/recycled_memory.h).
     """
     if os.environ.get("STEERLENS_KEEP_FREED_MEMORY", "1") != "0":
         torch.empty(31 << 20, dtype=torch.uint8, device="cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pairwise import merged
 
-from steerlens_fast import memory, native
+from steerlens_fast import memory, native, ops
 
 CPU = torch.device("cpu")
 
@@ -80,3 +80,29 @@ def test_store_copies_the_real_parts_of_a_complex_piece(dtype, bounds):
     memory.store(whole, piece, bounds)
     expected = piece.real.clamp(*bounds) if bounds else piece.real
     torch.testing.assert_close(whole, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_freed_results_are_used_again():
+    if not _recycles():
+        pytest.skip("torch 2.10 cannot make tensors of memory that is used again")
+    native.free_idle_blocks()
+    c = torch.randn(1, 1, 1, 1 << 20, dtype=torch.complex64)
+    size = c.numel() * 4
+    amplitude, phase = ops.polar_split(c)
+    view = amplitude[0, 0, 0, 5:]
+    address = phase.data_ptr()
+    assert native.idle_bytes() == 0
+    del amplitude, phase
+    assert native.idle_bytes() == size  # the view keeps the other one
+    first, second = ops.polar_split(2 * c)
+    assert native.idle_bytes() == 0 and address in (first.data_ptr(), second.data_ptr())
+    assert torch.equal(2 * view, first[0, 0, 0, 5:])
+    del view, first, second
+    assert native.idle_bytes() == 3 * size
+    native.free_idle_blocks()
+    assert native.idle_bytes() == 0
+
+
+def _recycles() -> bool:
+    ops.polar_split(torch.zeros(1, 1, 1, 1 << 20, dtype=torch.complex64))
+    return native.idle_bytes() > 0

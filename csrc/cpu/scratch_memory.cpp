@@ -1,16 +1,15 @@
 #include "scratch_memory.h"
 
-#include "../checks.h"
+#include "../recycled_memory.h"
 
 namespace steerlens {
 
 ScratchMemory::ScratchMemory(int64_t bytes) {
-  Tensor tensor = torch::stable::empty({bytes}, ScalarType::Byte);
-  data_ = tensor.mutable_data_ptr();
-  advise_huge_pages(data_, static_cast<uint64_t>(bytes));
-  tensor_ = new Tensor(std::move(tensor));
+  auto* block = new RecycledBlock(bytes);
+  data_ = block->data();
+  block_ = block;
 }
 
-ScratchMemory::~ScratchMemory() { delete static_cast<Tensor*>(tensor_); }
+ScratchMemory::~ScratchMemory() { delete static_cast<RecycledBlock*>(block_); }
 
 }  // namespace steerlens

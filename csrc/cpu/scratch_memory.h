@@ -5,7 +5,8 @@
 
 namespace steerlens {
 
-// Uninitialised memory from torch's allocator, so that torch's memory statistics contain it.
+// Uninitialised memory from torch's allocator, so that torch's memory statistics contain it; large blocks are used
+// again (recycled_memory.h).
 class ScratchMemory {
  public:
   explicit ScratchMemory(int64_t bytes);
@@ -18,7 +19,7 @@ class ScratchMemory {
   }
 
  private:
-  void* tensor_;
+  void* block_;
   void* data_;
 };
 

@@ -1,0 +1,196 @@
+// Large blocks of CPU memory, kept when they are freed and used again: results and scratch memory of the ops.
+//
+// glibc returns a block of more than 32 MiB to the kernel when it is freed, and often smaller ones, too. The next
+// result then consists of fresh pages, which the kernel has to find and to zero: that can take longer than the op that
+// writes them. A block that is kept is marked as free (MADV_FREE), so that the kernel may take its pages back when
+// memory becomes scarce; those that it has not taken cost next to nothing when they are used again.
+//
+// Blocks come from torch's allocator, so that torch's memory statistics contain them, those that are kept as well.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "memory.h"
+
+#if defined(__linux__) && defined(MADV_FREE)
+#define STEERLENS_RECYCLE 1
+// In torch 2.11 and newer; null in 2.10, where results are not recycled.
+extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(
+    void* data, int64_t ndim, const int64_t* sizes, const int64_t* strides, int64_t offset,
+    int32_t dtype, int32_t device_type, int32_t device_index, AtenTensorHandle* result,
+    int32_t layout, const uint8_t* opaque_metadata, int64_t opaque_metadata_size,
+    void (*deleter)(void* data, void* context), void* context);
+#endif
+
+namespace steerlens {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// Smaller blocks are left to torch's allocator: they have no huge pages.
+constexpr int64_t kMinRecycledBytes = 2 * int64_t{kHugePage};
+// Idle blocks have at most this many bytes together; the oldest are freed first.
+constexpr int64_t kMaxIdleBytes = int64_t{512} << 20;
+
+// The bytes of a contiguous tensor; -1 if they are too many for a number, which torch's allocator rejects.
+inline int64_t bytes_of(const std::vector<int64_t>& shape, ScalarType type) {
+  const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+  int64_t bytes = static_cast<int64_t>(aoti_torch_dtype_element_size(dtype));
+  for (const int64_t n : shape) {
+    if (n > 0 && bytes > INT64_MAX / n) return -1;
+    bytes *= n;
+  }
+  return bytes;
+}
+
+// New memory, a tensor of bytes.
+inline Tensor new_block(int64_t bytes) {
+  Tensor block = torch::stable::empty({bytes}, ScalarType::Byte);
+  advise_huge_pages(block.mutable_data_ptr(), static_cast<uint64_t>(bytes));
+  return block;
+}
+
+#ifdef STEERLENS_RECYCLE
+
+// The blocks that are free. A thread that does not get the lock at once goes without, so that a process that was
+// forked while another thread had it does not wait for ever.
+class IdleBlocks {
+ public:
+  static IdleBlocks& instance() {
+    static IdleBlocks* blocks =
+        new IdleBlocks;  // never deleted: results may be freed after static destructors
+    return *blocks;
+  }
+
+  // The smallest idle block with room for `bytes` that is not much larger, or a new one.
+  Tensor take(int64_t bytes) {
+    {
+      const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+      size_t best = idle_.size();
+      if (lock.owns_lock())
+        for (size_t i = 0; i < idle_.size(); ++i) {
+          const int64_t size = idle_[i].numel();
+          if (size < bytes || size > bytes + bytes / 2) continue;
+          if (best == idle_.size() || size < idle_[best].numel()) best = i;
+        }
+      if (best < idle_.size()) return remove(best);
+    }
+    return new_block(bytes);
+  }
+
+  // Keeps a block; its pages lose their contents.
+  void give(Tensor block) {
+    std::vector<Tensor> freed;  // without the lock
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock() || !enabled_ || block.numel() > kMaxIdleBytes) return;
+    mark_as_free(block);
+    idle_bytes_ += block.numel();
+    idle_.push_back(std::move(block));
+    while (idle_bytes_ > kMaxIdleBytes) freed.push_back(remove(0));
+  }
+
+  int64_t bytes() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return idle_bytes_;
+  }
+
+  void free_all() {
+    std::vector<Tensor> freed;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    idle_.swap(freed);
+    idle_bytes_ = 0;
+  }
+
+ private:
+  IdleBlocks() {
+    const char* setting = std::getenv("STEERLENS_KEEP_FREED_MEMORY");
+    enabled_ = setting == nullptr || std::strcmp(setting, "0") != 0;
+  }
+
+  Tensor remove(size_t index) {
+    Tensor block = std::move(idle_[index]);
+    idle_.erase(idle_.begin() + static_cast<int64_t>(index));
+    idle_bytes_ -= block.numel();
+    return block;
+  }
+
+  // Whole huge pages only: others would be split.
+  static void mark_as_free(const Tensor& block) {
+    const HugePages pages(block.mutable_data_ptr(), static_cast<uint64_t>(block.numel()));
+    if (pages.bytes > 0) (void)madvise(pages.first, pages.bytes, MADV_FREE);
+  }
+
+  std::mutex mutex_;
+  std::vector<Tensor> idle_;  // tensors of bytes, the oldest first
+  int64_t idle_bytes_ = 0;
+  bool enabled_;
+};
+
+// A block for as long as this exists.
+class RecycledBlock {
+ public:
+  explicit RecycledBlock(int64_t bytes)
+      : block_(bytes < kMinRecycledBytes ? new_block(bytes) : IdleBlocks::instance().take(bytes)) {}
+  RecycledBlock(const RecycledBlock&) = delete;
+  ~RecycledBlock() {
+    if (block_.numel() >= kMinRecycledBytes) IdleBlocks::instance().give(std::move(block_));
+  }
+
+  void* data() const { return block_.mutable_data_ptr(); }
+
+ private:
+  Tensor block_;
+};
+
+inline bool can_recycle_results() { return &torch_from_blob != nullptr; }
+
+// An uninitialised, contiguous CPU tensor in a recycled block.
+inline Tensor recycled_tensor(const std::vector<int64_t>& shape, ScalarType type) {
+  std::vector<int64_t> strides(shape.size(), 1);
+  for (size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
+  auto* block = new RecycledBlock(bytes_of(shape, type));
+  const auto give_back = [](void*, void* context) { delete static_cast<RecycledBlock*>(context); };
+  const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+  AtenTensorHandle result;
+  const AOTITorchError error =
+      torch_from_blob(block->data(), static_cast<int64_t>(shape.size()), shape.data(),
+                      strides.data(), 0, dtype, aoti_torch_device_type_cpu(), -1, &result,
+                      aoti_torch_layout_strided(), nullptr, 0, give_back, block);
+  if (error != AOTI_TORCH_SUCCESS) delete block;
+  TORCH_ERROR_CODE_CHECK(error);
+  return Tensor(result);
+}
+
+inline int64_t idle_bytes() { return IdleBlocks::instance().bytes(); }
+inline void free_idle_blocks() { IdleBlocks::instance().free_all(); }
+
+#else
+
+class RecycledBlock {
+ public:
+  explicit RecycledBlock(int64_t bytes) : block_(new_block(bytes)) {}
+  RecycledBlock(const RecycledBlock&) = delete;
+
+  void* data() const { return block_.mutable_data_ptr(); }
+
+ private:
+  Tensor block_;
+};
+
+inline bool can_recycle_results() { return false; }
+inline Tensor recycled_tensor(const std::vector<int64_t>&, ScalarType) { return Tensor(); }
+inline int64_t idle_bytes() { return 0; }
+inline void free_idle_blocks() {}
+
+#endif
+
+}  // namespace steerlens
