@@ -52,6 +52,9 @@ inline std::vector<RowBlock> row_blocks(int64_t h, int64_t H, int64_t simd_width
   return out;
 }
 
+// In split_planes on CPUs, the form of real bands that are stored as complex ones, with imaginary parts 0.
+constexpr int64_t kWidened = 3;
+
 // What describes the groups of bands, one entry for each.
 struct GroupSpec {
   const std::vector<int64_t>&i_powers, &forms;
@@ -68,7 +71,7 @@ struct PlaneSpec {
 inline std::vector<PlaneGroup> make_plane_groups(const char* op, const PlaneLimits& limits,
                                                  std::vector<Tensor>& filters,
                                                  const GroupSpec& spec, const PlaneSpec& planes,
-                                                 bool pairs_allowed) {
+                                                 bool pairs_allowed, bool widened_allowed = false) {
   const auto& [H, W, like_name, like] = planes;
   const auto& [i_powers, forms] = spec;
   const size_t count = filters.size();
@@ -99,8 +102,11 @@ inline std::vector<PlaneGroup> make_plane_groups(const char* op, const PlaneLimi
     filters[i] = as_contiguous(filters[i]);
     group.filter = const_data<float>(filters[i]);
     group.i_power = static_cast<int>(i_powers[i]);
-    group.form = check_form(op, {"forms", i}, forms[i], pairs_allowed);
-    group.stride = group.form == Form::kReal ? 1 : 2;
+    const bool widened = widened_allowed && forms[i] == kWidened;
+    if (widened_allowed && (forms[i] < 0 || (forms[i] > 1 && !widened)))
+      fail(op, "forms[", i, "] must be 0 (real), 1 (complex) or 3 (widened), got ", forms[i]);
+    group.form = widened ? Form::kReal : check_form(op, {"forms", i}, forms[i], pairs_allowed);
+    group.stride = group.form == Form::kReal && !widened ? 1 : 2;
     groups.push_back(group);
   }
   return groups;
@@ -125,13 +131,12 @@ inline SplitPlanes prepare_split_planes(const PlaneLimits& limits, const Tensor&
   check_type(op, "planes", planes, ScalarType::Float);
   check_rank(op, "planes", planes, 3, "[N, H, W]");
   PlaneArgs args{planes.size(0), planes.size(1), planes.size(2), {}};
-  args.groups =
-      make_plane_groups(op, limits, filters, spec, {args.H, args.W, "planes", planes}, false);
+  args.groups = make_plane_groups(op, limits, filters, spec, {args.H, args.W, "planes", planes},
+                                  false, limits.simd_width > 0);
   std::vector<Tensor> bands;
   for (PlaneGroup& group : args.groups) {
-    const bool real = group.form == Form::kReal;
     bands.push_back(new_tensor(planes, {args.count, group.K, group.h, group.w},
-                               real ? ScalarType::Float : ScalarType::ComplexFloat));
+                               group.stride == 1 ? ScalarType::Float : ScalarType::ComplexFloat));
     group.bands_out = mutable_data<float>(bands.back());
   }
   return {as_contiguous(planes), filters, args, bands};

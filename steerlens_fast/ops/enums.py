@@ -12,6 +12,8 @@ from .. import checks
 RULES = {"complex": 0, "polar": 1}
 # How bands are stored: only their real parts, complex numbers, or the real parts of two bands as one complex band.
 FORMS = {"real": 0, "complex": 1, "pairs": 2}
+# Those of split_planes; "widened": real bands, stored as complex ones with imaginary parts 0.
+SPLIT_FORMS = {"real": 0, "complex": 1, "widened": 3}
 # Which coordinates of the coefficients move.
 EDITS = {"phase": 0, "amplitude": 1, "joint": 2}
 
@@ -38,6 +40,6 @@ def edit_index(edit: str) -> int:
     return EDITS[checks.check_choice("edit", edit, tuple(EDITS))]
 
 
-def form_indices(forms: Sequence[str], choices: tuple[str, ...]) -> list[int]:
-    """Return the numbers that the kernels take for forms, which must be among ``choices``."""
-    return [FORMS[checks.check_choice("each of forms", form, choices)] for form in forms]
+def form_indices(forms: Sequence[str], numbers: dict[str, int]) -> list[int]:
+    """Return the numbers that the kernels take for forms, which must be keys of ``numbers``."""
+    return [numbers[checks.check_choice("each of forms", form, tuple(numbers))] for form in forms]

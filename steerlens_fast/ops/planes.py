@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .enums import FORMS, form_indices, real_dtype
+from .enums import FORMS, SPLIT_FORMS, form_indices, real_dtype
 from .pair import pair
 from .registration import (
     call,
@@ -36,9 +36,9 @@ def split_planes(
         contain the normalisation of the FFTs.
     i_powers : sequence of int
         Powers of i, 0 to 3: group g is multiplied by ``i ** i_powers[g]``.
-    forms : sequence of {"real", "complex"}
+    forms : sequence of {"real", "complex", "widened"}
         Whether to return each group's bands as complex, or only their real parts (where imaginary parts are 0, apart
-        from rounding).
+        from rounding); "widened", on a CPU, returns the real parts as complex numbers with imaginary parts 0.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def split_planes(
     ...     (bands,) = split_planes(planes, [filters], [0], ["complex"])
     ...     assert bands.shape == (2, 3, 16, 16)
     """
-    args = planes, list(filters), list(i_powers), form_indices(forms, ("real", "complex"))
+    args = planes, list(filters), list(i_powers), form_indices(forms, SPLIT_FORMS)
     return call_plane_op("split_planes", *args)
 
 
@@ -108,7 +108,7 @@ def merge_planes(
     ...     planes = merge_planes([band], [filters], [0], ["real"], 32, 32)
     ...     assert planes.shape == (2, 32, 32)
     """
-    groups = list(filters), list(i_powers), form_indices(forms, tuple(FORMS))
+    groups = list(filters), list(i_powers), form_indices(forms, FORMS)
     args = list(bands), *groups, residual, height, width
     return call_plane_op("merge_planes", *args)
 
@@ -116,7 +116,7 @@ def merge_planes(
 @fake("split_planes")
 def _(planes, filters, i_powers, forms):
     check_float32("planes", planes)
-    dtypes = [planes.dtype.to_complex() if form == FORMS["complex"] else planes.dtype for form in forms]
+    dtypes = [planes.dtype.to_complex() if form != SPLIT_FORMS["real"] else planes.dtype for form in forms]
     return [planes.new_empty(planes.shape[0], *f.shape, dtype=dtype) for f, dtype in zip(filters, dtypes)]
 
 
@@ -129,7 +129,8 @@ def _(bands, filters, i_powers, forms, residual, height, width):
 def _setup_split_planes(ctx, inputs, output):
     planes, filters, i_powers, forms = inputs
     ctx.save_for_backward(*filters)
-    ctx.i_powers, ctx.forms, ctx.plane_shape = opposite_i_powers(i_powers), forms, planes.shape[-2:]
+    read_as = [FORMS["real"] if form == SPLIT_FORMS["widened"] else form for form in forms]
+    ctx.i_powers, ctx.forms, ctx.plane_shape = opposite_i_powers(i_powers), read_as, planes.shape[-2:]
 
 
 def _split_planes_backward(ctx, grads):

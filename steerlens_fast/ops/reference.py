@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .enums import EDITS, FORMS, RULES
+from .enums import EDITS, FORMS, RULES, SPLIT_FORMS
 from .frequencies import signed_frequencies
 
 
@@ -143,14 +143,15 @@ def _unpair_orientations(pairs: Tensor, K: int) -> Tensor:
 def split_planes(planes: Tensor, filters: list[Tensor], i_powers: list[int], forms: list[int]) -> list[Tensor]:
     """Real planes [N, H, W] -> for each group, ifft2(i^power * mask * crop(fft2)), not normalised: [N, K, h, w].
 
-    Two real bands ("real") are computed by one FFT, with their masks as one complex mask.
+    Two real bands ("real") are computed by one FFT, with their masks as one complex mask. "widened" become complex.
     """
     X, out = _fft2(planes), []
     for masks, power, form in zip(filters, i_powers, forms):
         is_complex = form == FORMS["complex"]
         mask = masks if is_complex else _pair_masks(masks)
         band = _ifft2(crop(X, *mask.shape[-2:])[:, None] * mask * 1j**power)
-        out.append(band if is_complex else _unpair_orientations(band, len(masks)))
+        band = band if is_complex else _unpair_orientations(band, len(masks))
+        out.append(torch.complex(band, torch.zeros_like(band)) if form == SPLIT_FORMS["widened"] else band)
     return out
 
 

@@ -12,17 +12,16 @@ from ..ops.registration import are_batched
 from ..torch_internals import over_batched_gradients
 from . import batches
 from .backend import forward_backend
-from .spectra import to_complex
 
 if TYPE_CHECKING:
     from .bank import Bank
 
 
-def split(bank: Bank, image: Tensor) -> tuple[Tensor, ...]:
-    """Split images into bands, recorded for derivatives."""
+def split(bank: Bank, image: Tensor, widen: tuple[bool, ...] = ()) -> tuple[Tensor, ...]:
+    """Split images into bands, recorded for derivatives; see :func:`.batches.split` for ``widen``."""
     if are_batched((image,)):
-        return over_batched_gradients(lambda t: _Split.apply(t, bank), (image,))
-    return _Split.apply(image, bank)
+        return over_batched_gradients(lambda t: _Split.apply(t, bank, widen), (image,))
+    return _Split.apply(image, bank, widen)
 
 
 def merge(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
@@ -36,28 +35,28 @@ class _Split(torch.autograd.Function):
     """``Bank.split``."""
 
     @staticmethod
-    def forward(image, bank):
-        return batches.split(bank, image, forward_backend(bank.geometry, image))
+    def forward(image, bank, widen):
+        return batches.split(bank, image, forward_backend(bank.geometry, image), widen)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.bank = inputs[1]
+        _, ctx.bank, ctx.widen = inputs
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, *grads):
         defined = [i for i, g in enumerate(grads) if g is not None]
         if not defined:
-            return None, None
-        return merge(ctx.bank.subset(defined), [grads[i] for i in defined]), None
+            return None, None, None
+        return merge(ctx.bank.subset(defined), [grads[i] for i in defined]), None, None
 
     @staticmethod
-    def jvp(ctx, tangent, _):
-        return _Split.apply(tangent, ctx.bank)
+    def jvp(ctx, tangent, *_):
+        return _Split.apply(tangent, ctx.bank, ctx.widen)
 
     @staticmethod
-    def vmap(info, in_dims, image, bank):
-        return _Split.apply(image.movedim(in_dims[0], 0), bank), (0,) * len(bank.parts)
+    def vmap(info, in_dims, image, bank, widen):
+        return _Split.apply(image.movedim(in_dims[0], 0), bank, widen), (0,) * len(bank.parts)
 
 
 class _Merge(torch.autograd.Function):
@@ -78,11 +77,9 @@ class _Merge(torch.autograd.Function):
         needed = [i for i, needs in enumerate(ctx.needs_input_grad[1:]) if needs]
         grads: list[Tensor | None] = [None] * len(ctx.complex)
         if grad is not None and needed:
-            for i, band in zip(needed, split(ctx.bank.subset(needed), grad)):
-                if ctx.complex[i]:
-                    grads[i] = to_complex(band)
-                else:
-                    grads[i] = band.real if band.is_complex() else band
+            widen = tuple(ctx.complex[i] for i in needed)
+            for i, band in zip(needed, split(ctx.bank.subset(needed), grad, widen)):
+                grads[i] = band.real if band.is_complex() and not ctx.complex[i] else band
         return None, *grads
 
     @staticmethod

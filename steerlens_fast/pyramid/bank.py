@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -156,9 +157,13 @@ class Bank:
         """
         return list(masks.plane_filters(self.geometry, self.kind, self.parts, with_residual, str(like.device)))
 
-    def split_planes(self, planes: Tensor, with_residual: bool = False) -> list[Tensor]:
-        """Split planes [N, H, W] into bands; the last entry is the residual [N, 1, H, W] if ``with_residual``."""
-        i_powers, forms = self.split_i_powers, self.forms
+    def split_planes(self, planes: Tensor, with_residual: bool = False, widen: Sequence[bool] = ()) -> list[Tensor]:
+        """Split planes [N, H, W] into bands; the last entry is the residual [N, 1, H, W] if ``with_residual``.
+
+        The parts that ``widen`` marks, one entry for each, are complex even where their imaginary parts are 0.
+        """
+        forms = ["widened" if wide and form == "real" else form for form, wide in zip_longest(self.forms, widen)]
+        i_powers = self.split_i_powers
         if with_residual:
             i_powers, forms = [*i_powers, 0], [*forms, "real"]
         return ops.split_planes(planes, self.plane_filters(planes, with_residual), i_powers, forms)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from .. import native
 from ..memory import chunks, fits_one_pass, new_output, store
 from .backend import Backend
 from .spectra import (
@@ -24,8 +26,19 @@ if TYPE_CHECKING:
     from .bank import Bank, Part
 
 
-def split(bank: Bank, image: Tensor, backend: Backend) -> tuple[Tensor, ...]:
-    """Split images into bands [..., K, h, w], one tensor for each part."""
+def split(bank: Bank, image: Tensor, backend: Backend, widen: Sequence[bool] = ()) -> tuple[Tensor, ...]:
+    """Split images into bands [..., K, h, w], one tensor for each part.
+
+    The parts that ``widen`` marks, one entry for each, are complex even where their imaginary parts are 0.
+    """
+    planes, lead = _flatten_leading(image, 2), image.shape[:-2]
+    if backend is Backend.PLANE_OPS and image.device.type == "cpu" and native.SIMD_WIDTH:  # writes the zeros itself
+        return tuple(band.view(*lead, *band.shape[1:]) for band in bank.split_planes(planes, widen=widen))
+    bands = _split(bank, image, backend)
+    return tuple(to_complex(band) if wide else band for band, wide in zip_longest(bands, widen))
+
+
+def _split(bank: Bank, image: Tensor, backend: Backend) -> tuple[Tensor, ...]:
     planes, lead = _flatten_leading(image, 2), image.shape[:-2]
     if backend is Backend.PLANE_OPS:
         return tuple(band.view(*lead, *band.shape[1:]) for band in bank.split_planes(planes))

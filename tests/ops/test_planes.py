@@ -105,6 +105,23 @@ def test_split_planes_is_the_reference_and_the_adjoint_of_merge_planes(case):
     assert_adjoint(case)
 
 
+@of_cpu_kernels
+@merged
+@pytest.mark.parametrize("label", ["even-real", "odd-real", "1x6-real", "threads-real"])
+def test_widened_bands_are_the_real_ones_with_imaginary_parts_0(label):
+    planes, filters, i_powers, forms = CASES[label].split()
+    widened_forms = [ops.enums.SPLIT_FORMS["widened"]] * len(forms)
+    actual = RAW.split_planes(planes.requires_grad_(), filters, i_powers, widened_forms)
+    real = RAW.split_planes(planes, filters, i_powers, forms)
+    assert_meta(RAW.split_planes, [planes, filters, i_powers, widened_forms], actual)
+    for a, e in zip(actual, real, strict=True):
+        assert torch.equal(torch.view_as_real(a), torch.stack([e, torch.zeros_like(e)], -1))
+    cotangents = [torch.randn_like(band) for band in actual]
+    (grad,) = torch.autograd.grad(actual, planes, cotangents)
+    (expected,) = torch.autograd.grad(real, planes, [c.real for c in cotangents])
+    assert torch.equal(grad, expected)
+
+
 def assert_meta(op, args: list, outputs) -> None:
     """Compare shape, dtype and strides of meta tensors with those of ``outputs``."""
     described = lambda out: [(t.shape, t.dtype, t.stride()) for t in ([out] if isinstance(out, torch.Tensor) else out)]
@@ -380,7 +397,7 @@ BAD_ARGUMENTS_OF_SPLIT_PLANES = [
     (dict(filters=[torch.rand(4, 33, 24)] * 3), r"filters\[0\] must have shape \[K, h, w\] with h <= 32 and w <= 24"),
     (dict(filters=[torch.rand(4, 2, 24, 16)] * 3), r"filters\[0\] must have shape \[K, h, w\]"),
     (dict(i_powers=[0, 4, 0]), r"i_powers\[1\] must be 0 to 3, got 4"),
-    (dict(forms=[1, 1, 3]), r"forms\[2\] must be 0 \(real\) or 1 \(complex\), got 3"),
+    (dict(forms=[1, 1, 2]), r"forms\[2\] must be 0 \(real\)(, | or )1 \(complex\)( or 3 \(widened\))?, got 2"),
     (dict(planes=torch.rand(2, 32, 24).double()), "planes must have dtype Float"),
     (dict(planes=torch.rand(32, 24)), r"planes must have shape \[N, H, W\]"),
     (dict(planes=torch.rand(2, 67, 24)), "no prime factor above 61, got 67"),

@@ -9,7 +9,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// Writes the bands of plane n of a group into their tensor; see analysis.h.
+// Writes the bands of plane n of a group into their tensor; see analysis.h. With a stride of 2, a real band gets
+// imaginary parts, 0.
 struct BandWriter {
   const PlaneGroup& group;
   int64_t n;
@@ -25,9 +26,14 @@ struct BandWriter {
                   count);
   }
   SL_FN void write_real(int64_t k, int64_t block, int64_t y, FloatVec value) const {
+    if (group.stride == 2) return write_complex(k, block, y, {value, FloatVec{}});
     out.write(group.bands_out + sample(k, block, y), value, group.w - block * kSimdWidth);
   }
   SL_FN void write_two_blocks(int64_t k, int64_t block, int64_t y, ComplexVec value) const {
+    if (group.stride == 2) {
+      write_complex(k, block, y, {value.re, FloatVec{}});
+      return write_complex(k, block + 1, y, {value.im, FloatVec{}});
+    }
     float* at = group.bands_out + sample(k, block, y);
     out.write_two(at, value.re, value.im, group.w - block * kSimdWidth);
   }
