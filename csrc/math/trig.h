@@ -1,6 +1,7 @@
-// Branch-free float32 elementary functions that compilers vectorise; float64 calls libm.
+// Branch-free elementary functions that compilers vectorise; in float64 only sine and cosine, the others call libm.
 //
-// The polynomials are weighted least-squares fits, iterated to the minimax solution (Lawson), on these intervals:
+// The float32 polynomials are weighted least-squares fits, iterated to the minimax solution (Lawson),
+// on these intervals:
 // sin, cos: |r| <= pi/4; atan: 0 <= q <= 1; exp: |r| <= ln(2)/2. The error of each fit is below 1e-8.
 #pragma once
 
@@ -27,26 +28,33 @@ SL_FN float signed_by_bit_1(float x, int32_t bits) {
   const uint32_t sign = (static_cast<uint32_t>(bits) << 30) & 0x80000000u;
   return from_bits<float>(static_cast<uint32_t>(bits_of(x)) ^ sign);
 }
+SL_FN double signed_by_bit_1(double x, int64_t bits) {
+  const uint64_t sign = (static_cast<uint64_t>(bits) << 62) & (uint64_t{1} << 63);
+  return from_bits<double>(static_cast<uint64_t>(bits_of(x)) ^ sign);
+}
 
-// x = number * pi/2 + remainder. Far beyond 1e6 rad the remainder is meaningless.
+// x = number * pi/2 + remainder. Far beyond 1e6 rad, or 1e15 rad in float64, the remainder is meaningless.
+template <typename T, typename Bits>
 struct QuarterTurns {
-  int32_t number;  // only the low-order bits
-  float remainder;
+  Bits number;  // its low-order bits
+  T remainder;
 };
 
-SL_FN QuarterTurns in_quarter_turns(float x) {
+SL_FN QuarterTurns<float, int32_t> in_quarter_turns(float x) {
   // 2/pi x, rounded by the addition of 1.5 * 2^23, which leaves the integer in the low-order bits.
   const float shifted = fmaf(x, 0.636619772f, 12582912.0f), k = shifted - 12582912.0f;
   // pi/2 = 1.5707964 - 4.3711388e-8: the first difference is exact.
   return {bits_of(shifted), fmaf(k, 4.371138828673793e-08f, fmaf(k, -1.5707963705062866f, x))};
 }
 
-// `fallback`, 0 or NaN, replaces the remainder where the number of turns is too large to be exact.
-SL_FN SinCos<float> sincos_of_turns(QuarterTurns turns, float fallback) {
-  // For a huge angle the result is meaningless, but sin^2 + cos^2 = 1 still holds: the polynomials stay in their
-  // range.
-  const bool inside = fabsf(turns.remainder) < 1.0f;
-  const float r = inside ? turns.remainder : fallback;
+SL_FN QuarterTurns<double, int64_t> in_quarter_turns(double x) {
+  constexpr double kShift = 6755399441055744.0;  // 1.5 * 2^52
+  const double shifted = fma(x, 0.63661977236758138, kShift), k = shifted - kShift;
+  return {bits_of(shifted), fma(k, -6.123233995736766e-17, fma(k, -1.5707963267948966, x))};
+}
+
+// sin and cos of |r| < 1.
+SL_FN SinCos<float> sincos_near_0(float r) {
   const float z = r * r;
   const float s = fmaf(
       r * z,
@@ -55,31 +63,60 @@ SL_FN SinCos<float> sincos_of_turns(QuarterTurns turns, float fallback) {
       fmaf(z * z,
            fmaf(z, fmaf(z, 2.4437729734927416e-05f, -0.001388736185617745f), 0.04166664555668831f),
            fmaf(z, -0.5f, 1.0f));
+  return {s, c};
+}
+
+// The polynomials of FreeBSD's msun (fdlibm), for |r| <= pi/4.
+SL_FN SinCos<double> sincos_near_0(double r) {
+  const double z = r * r;
+  double s = 1.58969099521155010221e-10;
+  s = fma(s, z, -2.50507602534068634195e-08);
+  s = fma(s, z, 2.75573137070700676789e-06);
+  s = fma(s, z, -1.98412698298579493134e-04);
+  s = fma(s, z, 8.33333333332248946124e-03);
+  s = fma(s, z, -1.66666666666666324348e-01);
+  double c = -1.13596475577881948265e-11;
+  c = fma(c, z, 2.08757232129817482790e-09);
+  c = fma(c, z, -2.75573143513906633035e-07);
+  c = fma(c, z, 2.48015872894767294178e-05);
+  c = fma(c, z, -1.38888888888741095749e-03);
+  c = fma(c, z, 4.16666666666666019037e-02);
+  const double half = 0.5 * z, one = 1.0 - half;
+  return {fma(r * z, s, r), one + fma(z * z, c, (1.0 - one) - half)};
+}
+
+SL_FN float magnitude(float x) { return fabsf(x); }
+SL_FN double magnitude(double x) { return fabs(x); }
+SL_FN float fused(float a, float b, float c) { return fmaf(a, b, c); }
+SL_FN double fused(double a, double b, double c) { return fma(a, b, c); }
+
+// `fallback`, 0 or NaN, replaces the remainder where the number of turns is too large to be exact.
+template <typename T, typename Bits>
+SL_FN SinCos<T> sincos_of_turns(QuarterTurns<T, Bits> turns, T fallback) {
+  // For a huge angle the result is meaningless, but sin^2 + cos^2 = 1 still holds: the polynomials stay in their
+  // range.
+  const bool inside = magnitude(turns.remainder) < T(1);
+  const SinCos<T> near_0 = sincos_near_0(inside ? turns.remainder : fallback);
   const bool odd = turns.number & 1;
-  return {signed_by_bit_1(odd ? c : s, turns.number),
-          signed_by_bit_1(odd ? s : c, turns.number + 1)};
+  return {signed_by_bit_1(odd ? near_0.cos : near_0.sin, turns.number),
+          signed_by_bit_1(odd ? near_0.sin : near_0.cos, turns.number + 1)};
 }
 
 // sin and cos of factor * angle. The product's rounding error is added to the remainder, so that the phase of a step
-// that is amplified a thousandfold is accurate to 3e-7 rad (|product| < 1e6 rad).
-SL_FN SinCos<float> sincos_product(float factor, float angle) {
-  const float x = factor * angle;
-  QuarterTurns turns = in_quarter_turns(x);
-  turns.remainder = turns.remainder + fmaf(factor, angle, -x);
+// that is amplified a thousandfold is accurate to 3e-7 rad (float32, |product| < 1e6 rad).
+template <typename T>
+SL_FN SinCos<T> sincos_product(T factor, T angle) {
+  const T x = factor * angle;
+  auto turns = in_quarter_turns(x);
+  turns.remainder = turns.remainder + fused(factor, angle, -x);
   // NaN where an operand is NaN or infinite, but not where only their product overflows.
   return sincos_of_turns(turns, angle * (factor - factor));
 }
 
-SL_FN SinCos<double> sincos_product(double factor, double angle) {
-  const double product = factor * angle;
-  const double x = fabs(product) < HUGE_VAL ? product : angle * (factor - factor);
-  return {sin(x), cos(x)};
-}
-
-SL_FN SinCos<float> sincos_of(float angle) {
+template <typename T>
+SL_FN SinCos<T> sincos_of(T angle) {
   return sincos_of_turns(in_quarter_turns(angle), angle - angle);
 }
-SL_FN SinCos<double> sincos_of(double angle) { return sincos_product(1.0, angle); }
 
 // atan2(y, x), the angle of x + iy in [-pi, pi], except that it is y (+0 or -0) at the origin, where atan2 may be
 // +-pi.

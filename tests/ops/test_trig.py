@@ -1,4 +1,4 @@
-"""float32 sincos, atan2 and exp of math/trig.h, through the ops, compared with float64."""
+"""sincos, atan2 and exp of math/trig.h, through the ops, compared with float64."""
 
 import math
 
@@ -64,6 +64,17 @@ def test_sincos_of_a_product_is_accurate(device):
     """The rounding error of the product is taken into account."""
     for factor in [1 / 3, 7.77, -123.4, 1000.0, -1000.0]:
         check_sincos_of_a_product(factor, device)
+
+
+def test_sincos_of_a_product_is_accurate_in_float64(device):
+    """Compared with the complex exponential of the rounded product: 1e-16 for each radian of the product."""
+    angle = torch.cat([angles(math.pi).double(), torch.linspace(-1, 1, 10_001, dtype=torch.float64)]).to(device)
+    one = torch.ones_like(angle).reshape(1, 1, 1, -1) + 0j
+    for factor in (1 / 3, -1000.0, 1e9):
+        factors = torch.tensor([[factor]], device=device, dtype=torch.float64)
+        z = ops.extrapolate(one, angle.reshape(1, 1, 1, -1), None, factors, factors, "complex", "complex").flatten()
+        error = (z - torch.polar(torch.ones_like(angle), factor * angle)).abs().max()
+        assert error <= 4e-16 * max(1.0, abs(factor))
 
 
 def check_atan2(radius, device):
