@@ -231,6 +231,38 @@ SETUPS = {
 }
 
 
+# --- float64 ---
+
+
+def in_float64(setup: Callable) -> Callable:
+    """Return a set-up of the same work in float64; its rival is "float32"."""
+
+    def run(shape, who, device="cpu") -> Run:
+        if who == "float32":
+            return setup(shape, "ours", device=device)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)  # of the images and gradients that are made here
+        try:
+            return setup(shape, "ours", device=device)
+        finally:
+            torch.set_default_dtype(before)
+
+    return run
+
+
+TRANSFORMS = {
+    name: setup for name, setup in SETUPS.items() if setup in (analysis, synthesis, synthesis_backward, morph)
+}
+FLOAT64_SETUPS = {f"{name}, float64": in_float64(setup) for name, setup in TRANSFORMS.items()}
+# Beside the same in a process that keeps its freed memory
+ALLOCATOR_SETUPS = {f"{name}, default allocator": partial(setup) for name, setup in TRANSFORMS.items()}
+
+
+def in_all_shapes(setups) -> list[tuple]:
+    """Return (work, shape) of these transforms and morphs."""
+    return [(work, shape) for work in setups for shape in (MORPH_SHAPES if "morph" in work else SHAPES)]
+
+
 # --- Small images, where Python and the start of ops take most of the time; rivals are the least that must be done ---
 
 

@@ -67,7 +67,7 @@ def measured(benchmark, device):
                 floor = others["floor"].run.function
                 row["floor_form"], row["floor_forms"] = floor.name, floor.milliseconds
             if allocator(device) != "tuned" and torch.get_num_threads() == THREADS:  # peak memory depends on neither
-                peers = {who: rival for who, rival in others.items() if who not in ("floor", "copy")}
+                peers = {who: rival for who, rival in others.items() if who not in ("floor", "copy", "tuned")}
                 row["peak_beyond_output"] = {who: r.peak()[0] for who, r in {"ours": ours, **peers}.items()}
         finally:
             for rival in others.values():

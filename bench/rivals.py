@@ -11,13 +11,22 @@ import os
 import traceback
 from contextlib import suppress
 from functools import partial
+from unittest import mock
 
 import cases
 import measure
 import op_cases
 import torch
 
-SETUPS = {**cases.SETUPS, **cases.SMALL_SETUPS, **cases.DISTANCE_SETUPS, **cases.BUSY_SETUPS, **op_cases.SETUPS}
+SETUPS = {
+    **cases.SETUPS,
+    **cases.FLOAT64_SETUPS,
+    **cases.ALLOCATOR_SETUPS,
+    **cases.SMALL_SETUPS,
+    **cases.DISTANCE_SETUPS,
+    **cases.BUSY_SETUPS,
+    **op_cases.SETUPS,
+}
 # Rivals of the set-ups that no peer has: parts of the work, the same work in another way, or undisturbed
 PARTS = {
     cases.persistent_morph: (),
@@ -28,8 +37,12 @@ PARTS = {
     cases.small_steps_to_distance: ("factors",),
     **dict.fromkeys(cases.DISTANCE_SETUPS.values(), ("factors",)),
     cases.beside_spinner: ("alone",),
+    **dict.fromkeys(cases.FLOAT64_SETUPS.values(), ("float32",)),
+    **dict.fromkeys(cases.ALLOCATOR_SETUPS.values(), ("tuned",)),
 }
-IN_THIS_PROCESS = "floor", "gradient", "parts", "factors", "alone"
+IN_THIS_PROCESS = "floor", "gradient", "parts", "factors", "alone", "float32"
+# glibc's settings that keep freed memory in the process: no mmap, no trimming (bench/run)
+TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456"}
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "torch._inductor.compile_fx", "plenoptic", "plenoptic.process"])
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers beside what is timed
@@ -53,10 +66,10 @@ class Here:
 class Elsewhere:
     """A rival that runs in another process; its exceptions are raised here."""
 
-    def __init__(self, work, shape, who, threads=None, **options):
-        self.pipe, theirs = CONTEXT.Pipe()
+    def __init__(self, work, shape, who, threads=None, context=CONTEXT, **options):
+        self.pipe, theirs = context.Pipe()
         arguments = theirs, work, shape, who, threads or torch.get_num_threads(), options
-        self.process = CONTEXT.Process(target=_serve, args=arguments, daemon=True)  # ends with this one
+        self.process = context.Process(target=_serve, args=arguments, daemon=True)  # ends with this one
         self.process.start()
         theirs.close()
         self._answer()
@@ -120,6 +133,10 @@ def build(work: str, shape, who: str, **options) -> cases.Run:
 
 def rival(work, shape, who, device="cpu", **options) -> Here | Elsewhere:
     """Return a rival: peers in a process as their users have it, floors in this process."""
+    if who == "tuned":
+        with mock.patch.dict(os.environ, TUNED):  # read as the process starts
+            context = multiprocessing.get_context("spawn")
+            return Elsewhere(work, shape, "ours", context=context, device=device, **options)
     if who in IN_THIS_PROCESS or torch.device(device).type != "cpu":
         return Here(build(work, shape, who, device=device, **options), device)
     return Elsewhere(work, shape, who, device=device, **options)

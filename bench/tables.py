@@ -171,6 +171,28 @@ def small(result: dict) -> list[str]:
     return lines
 
 
+def float64(result: dict) -> list[str]:
+    """Return the table of float64."""
+    lines = heading("work, float64", "shape", "ours, ms", "in float32, ms", "ours / float32")
+    for (work, shape), modes in by_mode(result).items():
+        ratios = of(modes, "over_ours", "float32")
+        if set(ratios) != {None}:
+            cells = both(of(modes, "seconds", "float32"), ms), both(ratios, inverse)
+            lines.append(line([work.removesuffix(", float64"), shape, own(modes), *cells]))
+    return lines
+
+
+def allocators(result: dict) -> list[str]:
+    """Return the table of the allocator's default settings, compared with tuned ones in the same run."""
+    lines = heading("work, float32", "shape", "default, ms", "tuned, ms", "default / tuned")
+    for row in result["rows"]:
+        if "tuned" in row.get("over_ours", {}):
+            taken = [ms(row["seconds"][who]) for who in ("ours", "tuned")]
+            ratio = inverse(row["over_ours"]["tuned"])
+            lines.append(line([row["work"].removesuffix(", default allocator"), row["shape"], *taken, ratio]))
+    return lines
+
+
 def memory(result: dict) -> list[str]:
     """Return the table of the memory that test_memory.py limits."""
     lines = heading("peak memory beyond the output, 8x3x224x224", "MiB", "limit")
@@ -269,6 +291,8 @@ TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
         "ops": ops,
         "lens": lens,
         "small": small,
+        "float64": float64,
+        "allocators": allocators,
         "memory": memory,
     },
     "growth": {"growth": growth},

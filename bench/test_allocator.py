@@ -1,0 +1,12 @@
+"""Ours with glibc's default settings, compared with ours in a process that keeps its freed memory."""
+
+import cases
+import pytest
+from measure import allocator
+
+
+@pytest.mark.cpu_only
+@pytest.mark.skipif(allocator("cpu") == "tuned", reason="compares the default settings with these")
+@pytest.mark.parametrize("work, shape", cases.in_all_shapes(cases.ALLOCATOR_SETUPS))
+def test_allocator(measured, work, shape):
+    measured(work, shape, ["tuned"])
