@@ -11,7 +11,7 @@ from torch import Tensor
 from ..ops.registration import are_batched
 from ..torch_internals import over_batched_gradients
 from . import batches
-from .backend import forward_backend
+from .backend import forward_backend, needs_derivative
 
 if TYPE_CHECKING:
     from .bank import Bank
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def split(bank: Bank, image: Tensor, widen: tuple[bool, ...] = ()) -> tuple[Tensor, ...]:
     """Split images into bands, recorded for derivatives; see :func:`.batches.split` for ``widen``."""
+    if not needs_derivative(image):  # as in most backward passes: Function.apply takes as long as a small op
+        return _Split.forward(image, bank, widen)
     if are_batched((image,)):
         return over_batched_gradients(lambda t: _Split.apply(t, bank, widen), (image,))
     return _Split.apply(image, bank, widen)
@@ -26,6 +28,8 @@ def split(bank: Bank, image: Tensor, widen: tuple[bool, ...] = ()) -> tuple[Tens
 
 def merge(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
     """Merge bands into images, recorded for derivatives."""
+    if not needs_derivative(*bands):
+        return _Merge.forward(bank, *bands)
     if are_batched(bands):
         return over_batched_gradients(lambda *tensors: _Merge.apply(bank, *tensors), bands)
     return _Merge.apply(bank, *bands)
