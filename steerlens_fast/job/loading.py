@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import prod
 
 import numpy as np
 import torch
@@ -157,10 +158,28 @@ class Loader:
     def _load(self, item: Item, loaded: LoadedImage) -> np.ndarray:
         data, loaded.label = self._source.read_with_label(item)
         loaded.sha256 = digest(data)
+        if (pixels := self._unchanged_pixels(data)) is not None:
+            loaded.size = self._size
+            return self._as_floats(pixels)
         image = decode(data, mode="L" if self._channels == 1 else "RGB", **self._decode_options)
         loaded.sha256 = loaded.sha256 or sha256(image.tobytes()).hexdigest()
         loaded.size, loaded.value_range = (image.height, image.width), pixel_value_range(image)
-        pixels = resize_and_crop(image, self._size, **self._fit_options)
+        return self._as_floats(resize_and_crop(image, self._size, **self._fit_options))
+
+    def _unchanged_pixels(self, data) -> np.ndarray | None:
+        """Return the pixels [C, H, W] of an array that :func:`decode` and :func:`resize_and_crop` would not change.
+
+        None for all other data. Small images take longer to pass through Pillow than through the lens.
+        """
+        shape = self._size if self._channels == 1 else (*self._size, self._channels)
+        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != shape:
+            return None
+        if self._fit_options.get("crop_pct", 1) != 1 or prod(self._size) > self._decode_options["max_pixels"]:
+            return None
+        return data[None] if self._channels == 1 else data.transpose(2, 0, 1)
+
+    def _as_floats(self, pixels: np.ndarray) -> np.ndarray:
+        """Convert uint8 pixels to floats in [0, 1] if the batches have floats."""
         return pixels / np.float32(255) if self._dtype.is_floating_point and pixels.dtype == np.uint8 else pixels
 
 

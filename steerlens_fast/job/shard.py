@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
-from math import isfinite
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -271,10 +271,10 @@ def _prediction_probability(morphs: Morphs) -> Tensor:
 
 def _rounded(table: Tensor) -> list:
     """Return a table as lists of rounded numbers, with None for NaN and infinity, which JSON does not have."""
-    return _round(table.double().tolist())
-
-
-def _round(value):
-    if isinstance(value, list):
-        return [_round(v) for v in value]
-    return float(f"{value:.{DIGITS}g}") if isfinite(value) else None
+    values = table.double().numpy()
+    finite = np.isfinite(values)
+    rounded = np.full(values.shape, None, object)
+    # All numbers are formatted in one call: tables have several numbers per frame.
+    text = f"%.{DIGITS}g " * int(finite.sum()) % tuple(values[finite].tolist())
+    rounded[finite] = [float(number) for number in text.split()]
+    return rounded.tolist()

@@ -73,7 +73,7 @@ def test_tables_targets_are_targets(data, tmp_path, suffix, column, target):
     assert json.loads((tmp_path / "asked" / "config.json").read_text())["target"] == "least"
 
 
-def test_workers_do_not_spin_for_long(monkeypatch):
+def test_workers_do_not_spin_for_long_and_keep_freed_memory(monkeypatch):
     from steerlens_fast.job.engines import local
 
     seen = {}
@@ -82,14 +82,18 @@ def test_workers_do_not_spin_for_long(monkeypatch):
         seen.update(env)
         raise FileNotFoundError
 
-    for asked, spin in ({}, "4000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None), ({"GOMP_SPINCOUNT": "5"}, "5"):
+    spin, keep = {"GOMP_SPINCOUNT": "4000"}, local.KEEP_MEMORY
+    cases = [({}, spin | keep), ({"OMP_WAIT_POLICY": "ACTIVE"}, keep), ({"GOMP_SPINCOUNT": "5"}, keep)]
+    cases += [({"MALLOC_MMAP_MAX_": "9"}, spin), ({"STEERLENS_KEEP_FREED_MEMORY": "0"}, spin)]
+    names = {*local.SPIN_SETTINGS, *local.ALLOCATOR_SETTINGS}
+    for asked, added in cases:
         seen.clear()
         with monkeypatch.context() as patch:
-            for name in local.SPIN_SETTINGS:
+            for name in names:
                 patch.delenv(name, raising=False)
             for name, value in asked.items():
                 patch.setenv(name, value)
             patch.setattr(local.subprocess, "Popen", popen)
             with pytest.raises(FileNotFoundError):
                 local._Process(0, "cpu", Path(os.devnull)).start()
-        assert seen.get("GOMP_SPINCOUNT") == spin
+        assert {name: value for name, value in seen.items() if name in names} == asked | added

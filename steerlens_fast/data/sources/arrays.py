@@ -69,9 +69,8 @@ def npy_source(path: str, labels: str | None, any_values: bool = False) -> Array
         raise usage_error(f"data must be {EXPECTED_DTYPES}, got {images.dtype} in {printable(path)}")
     row_labels = None if labels is None else Labels(_load(labels, "labels"), images.shape[:1], labels)
     description = {"kind": "npy", "labels": _absolute(labels)}
-    return ArraySource(
-        _absolute(path), description, images.shape, images.__getitem__, row_labels, any_values=any_values
-    )
+    rows = np.asarray(images)  # without the class memmap, which makes each access slower
+    return ArraySource(_absolute(path), description, images.shape, rows.__getitem__, row_labels, any_values=any_values)
 
 
 def safetensors_source(path: str, labels: str | None, any_values: bool = False) -> ArraySource:
