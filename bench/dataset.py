@@ -2,7 +2,8 @@
 
 Photographs through a ResNet-18, beside the classifier's gradients alone over the same images in memory, in turns; small
 digits through a tiny network, as PNG files and as an array; how soon the first shard is there; what going on with a
-finished job costs; and the driver's memory.
+finished job costs; the CPU time of a worker beside that of its gradients or morphs alone, which other processes on the
+machine change little; and the driver's memory.
 """
 
 from __future__ import annotations
@@ -27,9 +28,15 @@ from machine import machine
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
+from steerlens_fast import SteerableLens
 from steerlens_fast.data.decoding import decode
 from steerlens_fast.data.resize import resize_and_crop
 from steerlens_fast.job import morph_dataset
+from steerlens_fast.job.config import JobConfig
+from steerlens_fast.job.engines.local import KEEP_MEMORY
+from steerlens_fast.job.pipeline import queue_of
+from steerlens_fast.job.planning import JobInputs, make_plan
+from steerlens_fast.job.worker import Worker
 
 ROUNDS = 3
 FRAMES = 8
@@ -38,11 +45,24 @@ DIGITS = 20_000
 MODEL = "networks:tiny"
 BATCH, WORKERS = 32, len(os.sched_getaffinity(0))
 UNSCORED = {"score": "none"}
+HOW_FAR = ("factors", "max_l2")
 PHOTO_JOBS = {
     "csp-phase, factors": {"factors": 1000.0, **UNSCORED},
     "csp-phase, factors, luma": {"factors": 1000.0, "color": "luma", **UNSCORED},
     "csp-phase, max_l2": {"max_l2": 10.0, **UNSCORED},
     "csp-phase, factors, all frames scored": {"factors": 1000.0},
+}
+DIGIT_OPTIONS = {"model": MODEL, "channels": 1, "target": "runner-up", "frames": FRAMES, **UNSCORED}
+PHOTO_OPTIONS = {"model": "networks:resnet18", "size": 224, "crop_pct": 0.95, "target": 3, "frames": FRAMES}
+PHOTO_OPTIONS |= {"batch_size": BATCH, "shard_size": BATCH, **UNSCORED}
+DISTANCES = {"csp-phase, factors": {"factors": 1000.0}, "csp-phase, max_l2": {"max_l2": 10.0}}
+CPU_JOBS = {  # work: data, options, shards that are measured
+    **{f"JPEGs of 500 x 375, {name}": ("photos", {**PHOTO_OPTIONS, **how}, 1) for name, how in DISTANCES.items()},
+    **{
+        f"digits, {data}, {name}": (data, {**DIGIT_OPTIONS, **how}, 3)
+        for data in ("png", "digits.npy")
+        for name, how in {"factors": {"factors": 10.0}, "max_l2": {"max_l2": 2.3}}.items()
+    },
 }
 
 
@@ -185,6 +205,69 @@ def median(found: list[dict], name: str) -> float:
     return statistics.median(row[name] for row in found)
 
 
+# --- CPU time of a worker --------------------------------------------------------------------------------------------
+
+
+def cpu(folder: Path) -> list[dict]:
+    """Return the CPU time per image of a worker with one thread, in a process with the settings of the job's workers.
+
+    The same process then computes the gradients (photographs) or the morphs (digits) alone, of images in memory.
+    """
+    if not (folder / "photos").exists():
+        write_photos(folder / "photos", 4 * BATCH)
+    if not (folder / "png").exists():
+        write_digits(folder, DIGITS)
+    environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": "1"}
+    found: dict[str, list[dict]] = {work: [] for work in CPU_JOBS}
+    for work in list(CPU_JOBS) * ROUNDS:  # in turns
+        line = [sys.executable, __file__, "--worker", work, str(folder)]
+        finished = subprocess.run(line, check=True, capture_output=True, text=True, env=environment)
+        found[work].append(json.loads(finished.stdout.splitlines()[-1]))
+    names = "job", "alone", "alone_of_job", "peak_mib"
+    return [{"work": work} | {name: median(runs, name) for name in names} for work, runs in found.items()]
+
+
+def worker_cpu(work: str, folder: str) -> None:
+    """Run a worker in this process; print the CPU seconds per image of the job, and of its gradients or morphs."""
+    data, options, shards = CPU_JOBS[work]
+    config = JobConfig.from_dict({"data": str(Path(folder, data)), **options, "target": str(options["target"])})
+    worker = Worker(config, "cpu", decoders=1)
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name)
+        (out / "shards").mkdir()
+        plan = make_plan(out, JobInputs(config, "cpu"), worker.loaded.description, WORKERS)
+        worker.open(out, plan)
+        worker.run(queue_of(0), lambda event: None)  # warm-up
+        measured = range(1, 1 + shards)
+        count = sum(map(plan.count, measured))
+        job = cpu_seconds(lambda: worker.run(queue_of(*measured), lambda event: None)) / count
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if data == "photos":
+        images = in_memory(Path(folder, data))[:BATCH]
+        run = partial(gradients, worker.loaded.model, images, BATCH // 4)  # batches of the worker
+    else:
+        images = torch.from_numpy(np.load(Path(folder, "digits.npy"))[:2048])
+        run = partial(morphs, images, plan.batch_size, {name: options[name] for name in options.keys() & HOW_FAR})
+    run()
+    alone = cpu_seconds(run) / len(images)
+    print(json.dumps({"job": job, "alone": alone, "alone_of_job": alone / job, "peak_mib": peak}))
+
+
+def morphs(images: torch.Tensor, batch: int, how_far: dict) -> None:
+    """Morph digits [N, H, W] in memory, as the jobs do."""
+    lens = SteerableLens(networks.tiny())
+    lens.warn_about_targets = False
+    for some in images[:, None].split(batch):
+        lens.morph(some.float().div_(255), "runner-up", frames=FRAMES, **UNSCORED, **how_far)
+
+
+def cpu_seconds(run) -> float:
+    """Return the CPU seconds that this process spends on one call, in all threads."""
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
 # --- Memory of the driver --------------------------------------------------------------------------------------------
 
 
@@ -215,12 +298,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     out = Path(__file__).parent / "results" / f"{date.today()}-dataset.json"
     parser.add_argument("--out", type=Path, default=out, help="where the result goes (bench/results/DATE-dataset.json)")
-    parser.add_argument("--only", choices=("photographs", "digits", "memory"), help="one part of it")
+    parser.add_argument("--only", choices=("photographs", "digits", "cpu", "memory"), help="one part of it")
     parser.add_argument("--drive", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.drive:
         return drive(*args.drive)
-    parts = {"photographs": photographs, "digits": digits, "memory": memory}
+    if args.worker:
+        return worker_cpu(*args.worker)
+    parts = {"photographs": photographs, "digits": digits, "cpu": cpu, "memory": memory}
     result = {"machine": machine(), "rounds": ROUNDS}
     with tempfile.TemporaryDirectory() as folder:
         for name, measure in parts.items():

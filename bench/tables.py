@@ -241,6 +241,15 @@ def photographs(result: dict) -> list[str]:
     return lines
 
 
+def worker_cpu(result: dict) -> list[str]:
+    """Return the table of the CPU time of a worker, compared with its gradients or morphs alone."""
+    lines = heading("work", "CPU ms per image", "gradients or morphs alone", "their share", "peak memory, MiB")
+    for row in result["cpu"]:
+        cells = [ms(row["job"]), ms(row["alone"]), f"{row['alone_of_job']:.2f}", f"{row['peak_mib']:.0f}"]
+        lines.append(line([row["work"], *cells]))
+    return lines
+
+
 def traffic(result: dict) -> list[str]:
     """Bytes of CUDA kernels over their ideal, for each size; and with each sector once per block."""
     sizes = list(dict.fromkeys(row["size"] for row in result["rows"]))
@@ -298,10 +307,11 @@ TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
     "growth": {"growth": growth},
     "digits": {"dataset": dataset},
     "photographs": {"photographs": photographs},
+    "cpu": {"worker-cpu": worker_cpu},
     "traffic": {"traffic": traffic, "traffic-workloads": traffic_workloads},
 }
 
 
 def kind_of(result: dict) -> str:
     """Return the kind of a result, a key of ``TABLES``; "" if there is none."""
-    return result.get("kind") or next((kind for kind in ("digits", "photographs") if kind in result), "")
+    return result.get("kind") or next((kind for kind in ("digits", "photographs", "cpu") if kind in result), "")
