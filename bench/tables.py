@@ -263,11 +263,15 @@ def traffic(result: dict) -> list[str]:
 
 
 def traffic_workloads(result: dict) -> list[str]:
-    """Bytes per pixel (and frame) of whole workloads on CUDA."""
-    lines = heading("work", "size", "our kernels", "FFTs", "torch's other ops", "bytes per pixel (and frame)")
+    """Bytes per pixel (and frame) of whole workloads on CUDA, and the bank conflicts of the kernels."""
+    columns = ("our kernels", "torch's FFTs", "torch's other ops", "bytes per pixel (and frame)", "bank conflicts")
+    lines = heading("work", "size", "by", *columns)
     for row in result["workloads"]:
         numbers = [f"{row[name]:.0f}" for name in ("kernels", "ffts", "other_ops", "bytes_per_sample")]
-        lines.append(line([row["work"], row["size"], *numbers]))
+        conflicts = f"{row['bank_conflicts']:.1%}" if "bank_conflicts" in row else "not counted"
+        lines.append(
+            line([row["work"], row["size"], row.get("way", "torch's FFTs and ops on bands"), *numbers, conflicts])
+        )
     return lines
 
 

@@ -14,7 +14,8 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ["STEERLENS_CPU_CAPABILITY"] = "default"  # no kernels of the CPU
@@ -31,13 +32,14 @@ from torch.utils import _pytree  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import steerlens_fast as sf  # noqa: E402
-from steerlens_fast import memory  # noqa: E402
+from steerlens_fast import memory, native  # noqa: E402
 from steerlens_fast.families import planes as plane_motion  # noqa: E402
 from steerlens_fast.pyramid import backend  # noqa: E402
 
 PLANES, COUNTED = 64 * 3, (8, 16)
 SIZES = [(224, 224), (28, 28), (101, 97)]
 FRAMES, ORIENTATIONS = 8, 4
+WHOLE_PLANES, BANDS = "ops on whole planes", "torch's FFTs and ops on bands"
 FREE = ("empty", "new_empty", "empty_like", "detach", "alias", "_local_scalar_dense", "is_pinned")
 
 
@@ -116,13 +118,17 @@ def touched(t: Tensor) -> int:
     return t.numel() * t.itemsize * max(gaps, 1) if 0 not in t.stride() else t.itemsize
 
 
-def work_row(name: str, size: tuple[int, int]) -> dict:
-    counts = [work_counts(name, size, planes) for planes in COUNTED]
+def work_row(name: str, size: tuple[int, int], way: str) -> dict:
+    with plane_ops(way == WHOLE_PLANES):
+        counts = [work_counts(name, size, planes) for planes in COUNTED]
     samples = PLANES * math.prod(size) * (FRAMES if "morph" in name else 1)
     ours, ffts, others = (extrapolated([count[i] for count in counts]) / samples for i in range(3))
+    wavefronts, fewest = counts[-1][3:]
     return {
         "work": name,
         "size": "x".join(map(str, size)),
+        "way": way,
+        "bank_conflicts": 1 - fewest / wavefronts if wavefronts else 0.0,  # their share of the wavefronts
         "kernels": ours,
         "ffts": ffts,
         "other_ops": others,
@@ -130,7 +136,7 @@ def work_row(name: str, size: tuple[int, int]) -> dict:
     }
 
 
-def work_counts(name: str, size: tuple[int, int], planes: int) -> tuple[int, int, int]:
+def work_counts(name: str, size: tuple[int, int], planes: int) -> tuple[int, int, int, int, int]:
     work = WORKS[name](size, planes)
     work()  # makes the masks
     found: list[TorchBytes] = []
@@ -141,7 +147,25 @@ def work_counts(name: str, size: tuple[int, int], planes: int) -> tuple[int, int
         found.append(mode)
 
     traffic = emulation.counted(run)
-    return sum(t.bytes for t in traffic), found[0].ffts, found[0].others
+    totals = (sum(getattr(t, name) for t in traffic) for name in ("bytes", "wavefronts", "fewest_wavefronts"))
+    ours, *shared = totals
+    return ours, found[0].ffts, found[0].others, *shared
+
+
+@contextmanager
+def plane_ops(allowed: bool) -> Iterator[None]:
+    sides = native.LARGEST_PLANE_SIDE
+    before = sides["cpu"]
+    sides["cpu"] = before if allowed else 0
+    try:
+        yield
+    finally:
+        sides["cpu"] = before
+
+
+def ways(size: tuple[int, int]) -> tuple[str, ...]:
+    both = backend.plane_ops_supported(pyramid_of(size).geometry, torch.rand(1, *size))
+    return (WHOLE_PLANES, BANDS) if both else (BANDS,)
 
 
 def pyramid_of(size) -> sf.SteerablePyramid:
@@ -192,8 +216,9 @@ def main() -> None:
             found["rows"].append(kernel_row(name, size))
             print(found["rows"][-1], flush=True)
         for name in WORKS:
-            found["workloads"].append(work_row(name, size))
-            print(found["workloads"][-1], flush=True)
+            for way in ways(size):
+                found["workloads"].append(work_row(name, size, way))
+                print(found["workloads"][-1], flush=True)
     del installed
     about = machine() | {"how": "counted in emulation, no time", "planes": "64x3, from counts of 8 and of 16"}
     about |= {"orientations": ORIENTATIONS, "frames": FRAMES}

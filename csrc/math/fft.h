@@ -16,8 +16,10 @@ namespace steerlens {
 
 constexpr int kMaxFftPasses = 6;  // lengths up to 512 have no more
 
-// Decimation in time: inputs are placed by `input_place`, then each pass combines transforms of the product of the
-// earlier radices, in place. Odd radices come first, so that neighbouring threads access shared memory at odd strides.
+// The Stockham algorithm (decimation in time, outputs in order): a pass combines transforms of `span` samples, the product
+// of the earlier radices, to transforms of span times its radix R. With n / R groups of which each has span transforms,
+// j = group % span, its inputs are x[group + k n / R] exp(-2 pi i j k / (span R)), k = 0 ... R - 1, and its outputs are
+// y[(group - j) R + j + k span]. Odd radices come first, so that neighbouring groups write at odd distances.
 struct FftPlan {
   int size = 1, passes = 0;
   unsigned char radix[kMaxFftPasses] = {};
@@ -36,25 +38,25 @@ inline FftPlan make_fft_plan(int size) {
   return plan;
 }
 
-// Where input i is placed before the first pass.
-SL_FN int input_place(const FftPlan& plan, int i) {
-  int place = 0, span = plan.size;
-  for (int pass = plan.passes - 1; pass >= 0; --pass) {
-    const int radix = plan.radix[pass];
-    span /= radix;
-    place += i % radix * span;
-    i /= radix;
-  }
-  return place;
-}
-
 // exp(-2 pi i k / n) for 0 <= k < n < 2^22. The quarter turns are integers, so only the remainder is rounded.
 SL_FN Cplx<float> root_of_unity(int k, int n) {
   const int quarters = (4 * k + n / 2) / n;
   const float remainder =
       static_cast<float>(4 * k - quarters * n) * (1.57079633f / static_cast<float>(n));
-  const SinCos<float> t = sincos_of_turns({quarters, remainder}, 0.0f);
+  const QuarterTurns<float, int32_t> turns{quarters, remainder};
+  const SinCos<float> t = sincos_of_turns(turns, 0.0f);
   return {t.cos, -t.sin};
+}
+
+// The factors exp(-2 pi i j k / (span R)) of all passes, one after the other: those of a pass begin at pass_factors(span) and
+// are [R - 1, span] for k = 1 ... R - 1 and j; n - 1 altogether.
+SL_FN int pass_factors(int span) { return span - 1; }
+
+SL_FN Cplx<float> pass_factor(const FftPlan& plan, int at) {
+  int span = 1, pass = 0;
+  while (at >= pass_factors(span * plan.radix[pass])) span *= plan.radix[pass++];
+  const int within = at - pass_factors(span), j = within % span, k = within / span + 1;
+  return root_of_unity(j * k, span * plan.radix[pass]);
 }
 
 SL_FN Cplx<float> swap_parts(Cplx<float> a) { return {a.im, a.re}; }

@@ -24,7 +24,9 @@ class Traffic:
     """What one kernel moved to and from global memory, in sectors of 32 bytes.
 
     ``loads`` and ``stores`` count a sector once for each warp access that touches it; ``block_loads`` and
-    ``block_stores`` once for each block, as if a block's own accesses always found it in the L1 cache.
+    ``block_stores`` once for each block, as if a block's own accesses always found it in the L1 cache. A warp access to
+    shared memory takes as many ``wavefronts`` as the words of the bank from which its lanes read or write most; without
+    bank conflicts there would be the ``fewest_wavefronts``.
     """
 
     kernel: str
@@ -33,6 +35,8 @@ class Traffic:
     block_loads: int
     stores: int
     block_stores: int
+    wavefronts: int
+    fewest_wavefronts: int
 
     @property
     def bytes(self) -> int:
@@ -88,8 +92,8 @@ def counted(function: Callable) -> list[Traffic]:
         function()
     finally:
         text = library.emulation_stop_counting().decode()
-    rows = [line.rsplit("\t", 7) for line in text.splitlines()]
-    order = (0, 2, 3, 5, 6)  # launches, then sectors and those of blocks
+    rows = [line.rsplit("\t", 9) for line in text.splitlines()]
+    order = (0, 2, 3, 5, 6, 7, 8)  # launches, then sectors and those of blocks, and wavefronts
     return [Traffic(kernel, *(int(numbers[i]) for i in order)) for kernel, *numbers in rows]
 
 

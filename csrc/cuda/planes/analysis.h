@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
     fft.run();
 #pragma unroll
     for (int m = 0; m < kItems; ++m)
-      spectrum[m] = items.x < W ? fft.output(items.x, items.line + m) : Cplx<float>{0.0f, 0.0f};
+      spectrum[m] = items.x < W ? fft.output(items.x, items.line(m)) : Cplx<float>{0.0f, 0.0f};
   }
   for (int u = 0; u < units.count; ++u) {
     const Unit& unit = units.of[u];
@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
         const Cplx<float> filter = filter_at(unit, i, y, x, 1.0f);
 #pragma unroll
         for (int m = 0; m < kItems; ++m)
-          fft.set_input(x, items.line + m,
+          fft.set_input(x, items.line(m),
                         swap_parts(filter * (mirrored ? conj(spectrum[m]) : spectrum[m])));
       }
       fft.run();

@@ -10,8 +10,6 @@ namespace {
 
 // FFTs that a block computes side by side: so many neighbouring columns, of 64 bytes, or so many rows.
 constexpr int kLines = 8;
-// Complex numbers from one sample of a line to the next: odd, so that neighbours are in different banks.
-constexpr int kPitch = kLines + 1;
 
 // One access of 8 bytes; Cplx itself is aligned to 4.
 using Word = Pack<Cplx<float>, 1>;
@@ -27,24 +25,26 @@ constexpr int kMaxThreads = kLines * kCudaLimits.max_side / kItems;
 
 inline int threads_of(int size) { return (kLines * size / kItems + kWarp - 1) / kWarp * kWarp; }
 
-// In shared memory: samples [size, kPitch], roots of unity [size], places [size]. 82 bytes per sample: 21 KiB
-// for the largest side.
-inline size_t fft_bytes(int size) {
-  return size * (sizeof(Word) * (kPitch + 1) + sizeof(uint16_t));
-}
+// In shared memory: samples [2, size, kLines], roots of unity [size], the factors of all passes [size]. 144 bytes per
+// sample: 36 KiB for the largest side.
+inline size_t fft_bytes(int size) { return size * sizeof(Word) * (2 * kLines + 2); }
 
+// The Stockham algorithm: a pass reads one buffer and writes the other, inputs and outputs being in their natural order.
+// 16 lanes access shared memory together, 8 bytes each in 16 pairs of banks. They take two samples of all lines, or eight
+// consecutive samples of two lines; see word().
 class BlockFft {
  public:
   // All threads of the block must call this; it waits for those that still read an earlier FFT.
   __device__ explicit BlockFft(const FftPlan& plan)
       : plan_(plan),
         samples_(reinterpret_cast<Word*>(dynamic_shared_memory)),
-        roots_(samples_ + plan.size * kPitch),
-        places_(reinterpret_cast<uint16_t*>(roots_ + plan.size)) {
+        roots_(samples_ + 2 * plan.size * kLines),
+        factors_(roots_ + plan.size),
+        moved_bit_(plan.passes > 0 && plan.radix[0] % 2 == 0) {
     __syncthreads();
     for (int i = threadIdx.x; i < plan.size; i += blockDim.x) {
       roots_[i] = Word{{root_of_unity(i, plan.size)}};
-      places_[i] = static_cast<uint16_t>(input_place(plan, i));
+      if (i > 0) factors_[i - 1] = Word{{pass_factor(plan, i - 1)}};
     }
     __syncthreads();
   }
@@ -53,11 +53,11 @@ class BlockFft {
 
   // Input i of a line.
   __device__ void set_input(int i, int line, Cplx<float> value) const {
-    samples_[places_[i] * kPitch + line] = Word{{value}};
+    samples_[word(i, line)] = Word{{value}};
   }
   // Output i of a line, after run().
   __device__ Cplx<float> output(int i, int line) const {
-    return read(samples_ + i * kPitch + line);
+    return read(buffer(plan_.passes) + word(i, line));
   }
 
   // The forward FFTs. Inverse ones are those of numbers with swapped parts. All threads of the block must call this;
@@ -67,73 +67,73 @@ class BlockFft {
     for (int pass = 0; pass < plan_.passes; ++pass) {
       const int radix = plan_.radix[pass];
       __syncthreads();
-      run_pass(radix, span);
+      run_pass(radix, span, buffer(pass), buffer(pass + 1));
       span *= radix;
     }
     __syncthreads();
   }
 
  private:
-  __device__ void run_pass(int radix, int span) const {
+  __device__ Word* buffer(int pass) const { return samples_ + pass % 2 * plan_.size * kLines; }
+
+  // Where a sample is in a buffer. Consecutive samples alternate between two halves of the banks, and of four that are in
+  // the same half, two lines of each are in banks of their own. A size that is a power of two has a first pass that
+  // writes every eighth sample: these alternate, too.
+  __device__ int word(int i, int line) const {
+    return (i ^ (i >> 3 & moved_bit_)) * kLines + (line ^ (i & 6));
+  }
+
+  __device__ void run_pass(int radix, int span, const Word* from, Word* to) const {
     switch (radix) {
       case 2:
-        return combine<2>(span);
+        return combine<2>(span, from, to);
       case 3:
-        return combine<3>(span);
+        return combine<3>(span, from, to);
       case 4:
-        return combine<4>(span);
+        return combine<4>(span, from, to);
       case 5:
-        return combine<5>(span);
+        return combine<5>(span, from, to);
       case 7:
-        return combine<7>(span);
+        return combine<7>(span, from, to);
       case 8:
-        return combine<8>(span);
+        return combine<8>(span, from, to);
       default:
-        return combine_prime(radix, span);
+        return combine_prime(radix, span, from, to);
     }
   }
 
   template <int R>
-  __device__ void combine(int span) const {
-    const int count = plan_.size / R * kLines, root_step = plan_.size / (span * R);
-    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+  __device__ void combine(int span, const Word* from, Word* to) const {
+    const int groups = plan_.size / R;
+    for (int i = threadIdx.x; i < groups * kLines; i += blockDim.x) {
       const int line = i % kLines, group = i / kLines, j = group % span;
-      Word* at = samples_ + ((group - j) * R + j) * kPitch + line;
+      const int first = (group - j) * R + j;
+      const Word* factors = factors_ + pass_factors(span) + j;
       Cplx<float> a[R];
 #pragma unroll
-      for (int k = 0; k < R; ++k) a[k] = read(at + k * span * kPitch);
+      for (int k = 0; k < R; ++k) a[k] = read(from + word(group + k * groups, line));
 #pragma unroll
-      for (int k = 1; k < R; ++k) a[k] = a[k] * read(roots_ + j * k * root_step);
+      for (int k = 1; k < R; ++k) a[k] = a[k] * read(factors + (k - 1) * span);
       dft(a);
 #pragma unroll
-      for (int k = 0; k < R; ++k) at[k * span * kPitch] = Word{{a[k]}};
+      for (int k = 0; k < R; ++k) to[word(first + k * span, line)] = Word{{a[k]}};
     }
   }
 
   // Any other radix, with radix^2 products: the coarse scales of odd sizes have such.
-  __device__ void combine_prime(int radix, int span) const {
-    const int size = plan_.size, length = span * radix, root_step = size / length;
-    Cplx<float> out[kItems];
-#pragma unroll
-    for (int m = 0; m < kItems; ++m) {
-      const int i = threadIdx.x + m * blockDim.x;
-      if (i >= size * kLines) continue;
+  __device__ void combine_prime(int radix, int span, const Word* from, Word* to) const {
+    const int size = plan_.size, groups = size / radix, length = span * radix;
+    for (int i = threadIdx.x; i < size * kLines; i += blockDim.x) {
       const int line = i % kLines, place = i / kLines, within = place % length;
-      const int turn = within * root_step;
-      const Word* at = samples_ + (place - within + within % span) * kPitch + line;
+      const int group = place / length * span + within % span;
+      const int turn = within * (size / length);
       Cplx<float> sum = {0.0f, 0.0f};
       for (int k = 0, root = 0; k < radix; ++k) {
-        sum = sum + read(at + k * span * kPitch) * read(roots_ + root);
+        sum = sum + read(from + word(group + k * groups, line)) * read(roots_ + root);
         root += turn;
         if (root >= size) root -= size;
       }
-      out[m] = sum;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int m = 0; m < kItems; ++m) {
-      const int i = threadIdx.x + m * blockDim.x;
-      if (i < size * kLines) samples_[i / kLines * kPitch + i % kLines] = Word{{out[m]}};
+      to[word(place, line)] = Word{{sum}};
     }
   }
 
@@ -145,7 +145,8 @@ class BlockFft {
   const FftPlan& plan_;
   Word* samples_;
   Word* roots_;
-  uint16_t* places_;
+  Word* factors_;  // see pass_factors
+  int moved_bit_;  // 1 or 0
 };
 
 // How the threads of a block divide the samples of its lines among them.

@@ -26,11 +26,14 @@ __device__ __forceinline__ Cplx<float> filter_at(const Unit& unit, int i, int y,
   return 0.5f * (first * factor + load_one(filter + opposite) * conj(factor));
 }
 
-// How the threads of a block divide the columns of kLines rows: each has kItems lines of one column.
+// How the threads of a block divide the columns of kLines rows: each has kItems lines of one column. Neighbouring threads
+// have neighbouring lines, as BlockFft needs.
 struct ColumnItems {
-  int x, line;
-  __device__ ColumnItems()
-      : x(threadIdx.x / (kLines / kItems)), line(threadIdx.x % (kLines / kItems) * kItems) {}
+  static constexpr int kThreads = kLines / kItems;  // of a column
+  int x, first_line;
+
+  __device__ ColumnItems() : x(threadIdx.x / kThreads), first_line(threadIdx.x % kThreads) {}
+  __device__ int line(int m) const { return first_line + kThreads * m; }
 };
 
 }  // namespace

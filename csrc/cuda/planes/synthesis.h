@@ -80,13 +80,13 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
         const Cplx<float> filter = (halved ? 1.0f : 0.5f) * filter_at(unit, i, y, direct, -1.0f);
 #pragma unroll
         for (int m = 0; m < kItems; ++m)
-          sum[m] = sum[m] + filter * fft.output(direct, items.line + m);
+          sum[m] = sum[m] + filter * fft.output(direct, items.line(m));
       }
       if ((mirrored || own_opposite) && !halved && reflected >= 0) {
         const Cplx<float> filter = 0.5f * filter_at(unit, i, y, reflected, -1.0f);
 #pragma unroll
         for (int m = 0; m < kItems; ++m)
-          sum[m] = sum[m] + conj(filter * fft.output(reflected, items.line + m));
+          sum[m] = sum[m] + conj(filter * fft.output(reflected, items.line(m)));
       }
       __syncthreads();
     }
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   const BlockFft fft(args.plan);
   if (items.x < W) {
 #pragma unroll
-    for (int m = 0; m < kItems; ++m) fft.set_input(items.x, items.line + m, swap_parts(sum[m]));
+    for (int m = 0; m < kItems; ++m) fft.set_input(items.x, items.line(m), swap_parts(sum[m]));
   }
   fft.run();
   const int64_t plane_size = int64_t{column_blocks(W)} * half * kLines;

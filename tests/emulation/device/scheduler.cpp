@@ -360,6 +360,16 @@ bool is_local(uintptr_t address) {
   return address >= first && address < first + kMaxThreads * kStackBytes;
 }
 
+bool is_shared(uintptr_t address) {
+  const auto within = [&](const void* first, const void* end) {
+    return address >= reinterpret_cast<uintptr_t>(first) &&
+           address < reinterpret_cast<uintptr_t>(end);
+  };
+  return within(__start_shared_memory, __stop_shared_memory) ||
+         within(std::begin(steerlens::dynamic_shared_memory),
+                std::end(steerlens::dynamic_shared_memory));
+}
+
 bool running() { return current >= 0; }
 int current_thread() { return current; }
 int lane() { return current % kWarpSize; }

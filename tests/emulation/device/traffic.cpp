@@ -1,4 +1,5 @@
-// Counts the 32-byte sectors of global memory that each warp access touches. The build for it is compiled with
+// Counts the 32-byte sectors of global memory that each warp access touches, and the bank conflicts of those to shared
+// memory. The build for it is compiled with
 // -fsanitize=thread, without that sanitizer's library: the compiler calls the functions at the end of this file before
 // every access to memory. A *warp access* is what lanes of a warp do at one place of the program, the n-th time that
 // each of them comes there.
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <sstream>
 #include <string>
 #include <tuple>
@@ -26,6 +28,8 @@ namespace {
 
 constexpr uintptr_t kSector = 32, kWidest = 16;
 constexpr int kWarpSize = 32;
+// Shared memory: neighbouring words lie in neighbouring banks, and a bank gives one word at a time.
+constexpr uintptr_t kBanks = 32, kWord = 4;
 
 struct Access {
   int thread;
@@ -38,17 +42,21 @@ struct Access {
 struct Count {
   uint64_t accesses = 0, sectors = 0, block_sectors = 0;  // block_sectors: each once for a block
 };
+struct SharedCount {
+  uint64_t wavefronts = 0, fewest = 0;  // how often a bank is waited for; without conflicts
+};
 struct Counts {
   uint64_t launches = 0;
   Count loads, stores;
+  SharedCount shared;
 };
 
 bool counting = false;
 const void* kernel;
 std::map<const void*, Counts> counts;
-std::vector<Access> loads, stores;  // of the block that runs
+std::vector<Access> loads, stores, shared;  // of the block that runs
 
-void add(Count& count, std::vector<Access>& accesses) {
+void find_occurrences(std::vector<Access>& accesses) {
   const auto by_thread = [](const Access& a, const Access& b) {
     return std::tie(a.thread, a.place) < std::tie(b.thread, b.place);
   };
@@ -57,6 +65,40 @@ void add(Count& count, std::vector<Access>& accesses) {
     const Access& before = accesses[i - 1];
     if (!by_thread(before, accesses[i])) accesses[i].occurrence = before.occurrence + 1;
   }
+}
+
+// The lanes of a warp that a device serves together: 32 for words of 4 bytes, 16 for 8 bytes, 8 for 16 bytes.
+struct Phase {
+  int warp;
+  uintptr_t place;
+  int occurrence, part;
+
+  bool operator<(const Phase& other) const {
+    return std::tie(warp, place, occurrence, part) <
+           std::tie(other.warp, other.place, other.occurrence, other.part);
+  }
+};
+
+void add_shared(SharedCount& count, std::vector<Access>& accesses) {
+  find_occurrences(accesses);
+  std::map<Phase, std::set<uintptr_t>> words;
+  for (const Access& a : accesses) {
+    const int lanes = a.bytes <= 4 ? kWarpSize : kWarpSize * 4 / a.bytes;
+    const Phase phase{a.thread / kWarpSize, a.place, a.occurrence, a.thread % kWarpSize / lanes};
+    for (uintptr_t at = a.address / kWord; at <= (a.address + a.bytes - 1) / kWord; ++at)
+      words[phase].insert(at);
+  }
+  for (const auto& [phase, touched] : words) {
+    int in_bank[kBanks] = {};
+    for (uintptr_t word : touched) ++in_bank[word % kBanks];
+    count.wavefronts += *std::max_element(std::begin(in_bank), std::end(in_bank));
+    count.fewest += 1;
+  }
+  accesses.clear();
+}
+
+void add(Count& count, std::vector<Access>& accesses) {
+  find_occurrences(accesses);
   std::vector<std::tuple<int, uintptr_t, int, uintptr_t>> touched;
   std::vector<uintptr_t> of_block;
   for (const Access& a : accesses)
@@ -106,6 +148,9 @@ bool is_global(uintptr_t address) {
 void record(std::vector<Access>& accesses, const void* address, size_t bytes, void* place) {
   if (!counting || !running()) return;
   const auto first = reinterpret_cast<uintptr_t>(address);
+  if (is_shared(first))
+    return shared.push_back(
+        {current_thread(), reinterpret_cast<uintptr_t>(place), 0, first, static_cast<int>(bytes)});
   if (!is_global(first)) return;
   for (uintptr_t at = first; at < first + bytes; at += kWidest)
     accesses.push_back({current_thread(), reinterpret_cast<uintptr_t>(place) + at - first, 0, at,
@@ -118,7 +163,7 @@ std::string report() {
     out << kernel_name(kernel) << "\t" << count.launches;
     for (const Count& c : {count.loads, count.stores})
       out << "\t" << c.accesses << "\t" << c.sectors << "\t" << c.block_sectors;
-    out << "\n";
+    out << "\t" << count.shared.wavefronts << "\t" << count.shared.fewest << "\n";
   }
   return out.str();
 }
@@ -129,6 +174,7 @@ void begin_launch(const void* launched) {
   kernel = launched;
   loads.clear();
   stores.clear();
+  shared.clear();
   if (!counting) return;
   ++counts[kernel].launches;
   find_host_stack();
@@ -138,6 +184,7 @@ void end_block() {
   if (!counting) return;
   add(counts[kernel].loads, loads);
   add(counts[kernel].stores, stores);
+  add_shared(counts[kernel].shared, shared);
 }
 
 }  // namespace emulation::traffic
@@ -148,7 +195,8 @@ EXPORTED void emulation_start_counting() {
   emulation::traffic::counting = true;
 }
 
-// Lines of kernel, launches, and accesses, sectors and block_sectors of loads, then of stores, with tabs between them.
+// Lines of kernel, launches, accesses, sectors and block_sectors of loads, then of stores, and wavefronts of shared memory
+// and the fewest possible, with tabs between them.
 EXPORTED const char* emulation_stop_counting() {
   emulation::traffic::counting = false;
   static std::string text;

@@ -72,6 +72,14 @@ __global__ void beyond_dynamic_shared(float*) {
   reinterpret_cast<float*>(steerlens::dynamic_shared_memory)[threadIdx.x] = 0;
 }
 
+// Neighbouring threads use words of the same bank.
+__global__ void bank_conflicts(float* data) {
+  static __shared__ float values[64 * 32];
+  values[threadIdx.x * 32] = threadIdx.x;
+  __syncthreads();
+  data[threadIdx.x] = values[threadIdx.x * 32];
+}
+
 __global__ void sound(float* data) {
   static __shared__ float values[64];
   values[threadIdx.x] = threadIdx.x;
@@ -105,6 +113,7 @@ const std::map<std::string, Case> cases = {
     {"no_block", {sound, 1, 0}},
     {"tall_grid", {sound, dim3(1, 65536), 64}},
     {"no_grid", {sound, 0, 64}},
+    {"bank_conflicts", {bank_conflicts, 1, 64}},
     {"beyond_dynamic_shared", {beyond_dynamic_shared, 1, 64, 63 * sizeof(float)}},
     {"much_shared", {sound, 1, 64, 48 << 10}},
 };

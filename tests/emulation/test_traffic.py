@@ -1,0 +1,27 @@
+"""What the emulation counts, on kernels made for its tests."""
+
+import ctypes
+
+import pytest
+
+from .build import build
+from .test_rejects import SOURCE, run
+
+# {kernel: sectors of global memory, wavefronts of shared memory and the fewest possible}; 64 threads, 4 bytes each
+COUNTED = {"sound": (8, 4, 4), "bank_conflicts": (8, 2 * 2 * 32, 4)}
+
+
+@pytest.fixture(scope="module")
+def library():
+    loaded = ctypes.CDLL(str(build("counting", [SOURCE])))
+    loaded.run_case.restype = loaded.emulation_stop_counting.restype = ctypes.c_char_p
+    return loaded
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_sectors_and_bank_conflicts_are_counted(library, name):
+    library.emulation_start_counting()
+    run(library, name)
+    (line,) = library.emulation_stop_counting().decode().splitlines()
+    launches, _, loads, _, _, stores, _, wavefronts, fewest = map(int, line.split("\t")[1:])
+    assert (launches, loads, stores, wavefronts, fewest) == (1, 0, *COUNTED[name])
