@@ -106,6 +106,14 @@ def test_mnist_preset_resumes_with_its_trained_networks(digits, tmp_path, monkey
     assert "frames is 3" in why and "distances do not include 2," in why and "2 images were selected, not 300" in why
 
 
+@pytest.mark.parametrize("regime, frames, text", [("frozen", None, "12 frames"), ("persistent", 4, "12 gradients")])
+def test_reports_state_how_many_frames_or_gradients(regime, frames, text):
+    config = {name: "a name" for name in ("driver", "judges", "data", "target", "rule", "objective")}
+    config |= {"regime": regime, "frames": frames, "steps": None, "draws": 1000}
+    sources = {"left_out": {}, "chosen": 1, "examined": 2}
+    assert facts({"config": config, "sources": sources})["Edits"] == f"{regime}, a name rule, {text}, a name"
+
+
 def test_weights_are_used_only_where_training_would_give_them(digits, tmp_path, monkeypatch):
     data, recipe = mnist.data(), training.Recipe(1, "affine", 0.0, batch=50)
     make = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ...lens.schedule import count_frames
+from ..edits import gradient_steps
+
 COLUMNS = {
     "target_probability": "driver: G",
     "driver_agrees": "driver: target predicted",
@@ -41,9 +44,17 @@ def facts(summary: dict) -> dict[str, str]:
         "Data": config["data"],
         "Sources": f"{sources['chosen']} of the first {sources['examined']} images; left out: {left_out}",
         "Target": str(config["target"]),
-        "Edits": f"{config['regime']}, {config['rule']} rule, {config['frames']} frames, {config['objective']}",
+        "Edits": f"{config['regime']}, {config['rule']} rule, {_counts(config)}, {config['objective']}",
         "Intervals": f"95 %, {config['draws']:,} draws of sources, the same for every family and distance",
     }
+
+
+def _counts(config: dict) -> str:
+    """Return the number of frames, or where the gradient is refreshed that of gradients."""
+    frames, steps = config["frames"], config["steps"]
+    if config["regime"] == "frozen":
+        return f"{count_frames(frames, steps)} frames"
+    return f"{gradient_steps(frames, steps)} gradients"
 
 
 def columns(families: dict) -> list[str]:
