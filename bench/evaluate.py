@@ -50,7 +50,8 @@ def fits() -> dict:
 
 
 def preset(name: str, folder: Path, *options: str) -> dict:
-    """Run the command, keep its report, and return its wall-clock and CPU seconds."""
+    """Run the command, keep its report, and return its wall-clock and CPU seconds, and the load before and after."""
+    load = [round(os.getloadavg()[0], 2)]
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "steerlens_fast.cli", "evaluate", "--preset", name, "--progress", "none"]
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -58,7 +59,8 @@ def preset(name: str, folder: Path, *options: str) -> dict:
         seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         _copy_report(Path(out, "it"), folder)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1)}
+    load.append(round(os.getloadavg()[0], 2))
+    return {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "load": load}
 
 
 def _copy_report(out: Path, folder: Path) -> None:
@@ -263,7 +265,10 @@ def main() -> None:
         options = ["--data", args.fashion] if name == "fashion" and args.fashion else []
         entry[name] = preset(name, args.out / f"{date.today()}-evaluate-{name}", *options)
     entry["load_after"] = [round(n, 2) for n in os.getloadavg()]
-    (args.out / f"{date.today()}-evaluate-times.json").write_text(json.dumps(entry, indent=1) + "\n")
+    file = args.out / f"{date.today()}-evaluate-times.json"
+    earlier = json.loads(file.read_text()) if file.exists() else {}
+    entry = {name: value for name, value in earlier.items() if name in PRESETS} | entry  # of other presets, this day
+    file.write_text(json.dumps(entry, indent=1) + "\n")
     print(json.dumps(entry, indent=1))
     print("\n".join(results_phrases(args.out)))
 
