@@ -5,7 +5,8 @@
 // writes them. A block that is kept is marked as free (MADV_FREE), so that the kernel may take its pages back when
 // memory becomes scarce; those that it has not taken cost next to nothing when they are used again.
 //
-// Blocks come from torch's allocator, so that torch's memory statistics contain them, those that are kept as well.
+// Blocks come from torch's allocator, so that torch's memory statistics contain them, those that are kept as well. A result
+// in such a block cannot be resized in place (torch: "Trying to resize storage that is not resizable").
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -23,12 +24,7 @@
 
 #if defined(__linux__) && defined(MADV_FREE)
 #define STEERLENS_RECYCLE 1
-// In torch 2.11 and newer; null in 2.10, where results are not recycled.
-extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(
-    void* data, int64_t ndim, const int64_t* sizes, const int64_t* strides, int64_t offset,
-    int32_t dtype, int32_t device_type, int32_t device_index, AtenTensorHandle* result,
-    int32_t layout, const uint8_t* opaque_metadata, int64_t opaque_metadata_size,
-    void (*deleter)(void* data, void* context), void* context);
+#include <dlfcn.h>
 #endif
 
 namespace steerlens {
@@ -84,8 +80,15 @@ class IdleBlocks {
         }
       if (best < idle_.size()) return remove(best);
     }
-    return new_block(bytes);
+    try {
+      return new_block(bytes);
+    } catch (...) {  // out of memory, of which the idle blocks may be a part
+      free_all();
+      return new_block(bytes);
+    }
   }
+
+  bool enabled() const { return enabled_; }
 
   // Keeps a block; its pages lose their contents.
   void give(Tensor block) {
@@ -99,13 +102,14 @@ class IdleBlocks {
   }
 
   int64_t bytes() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return idle_bytes_;
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    return lock.owns_lock() ? idle_bytes_ : 0;
   }
 
   void free_all() {
     std::vector<Tensor> freed;
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return;
     idle_.swap(freed);
     idle_bytes_ = 0;
   }
@@ -151,22 +155,53 @@ class RecycledBlock {
   Tensor block_;
 };
 
-inline bool can_recycle_results() { return &torch_from_blob != nullptr; }
+// torch_from_blob of torch 2.11 and newer; null in 2.10, where results are not recycled. Looked up, since a reference would
+// make 2.11 the oldest torch that the library loads with.
+using FromBlob = AOTITorchError (*)(void* data, int64_t ndim, const int64_t* sizes,
+                                    const int64_t* strides, int64_t offset, int32_t dtype,
+                                    int32_t device_type, int32_t device_index,
+                                    AtenTensorHandle* result, int32_t layout,
+                                    const uint8_t* opaque_metadata, int64_t opaque_metadata_size,
+                                    void (*deleter)(void* data, void* context), void* context);
+inline FromBlob from_blob() {
+  static const FromBlob function = [] {
+    void* torch = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
+    return torch == nullptr ? nullptr : reinterpret_cast<FromBlob>(dlsym(torch, "torch_from_blob"));
+  }();
+  return function;
+}
+
+inline bool can_recycle_results() {
+  return from_blob() != nullptr && IdleBlocks::instance().enabled();
+}
+
+// What a result owns.
+struct ResultBlock {
+  RecycledBlock block;
+  bool*
+      freed;  // set by the deleter while the result is made, since torch may call it before it fails
+};
 
 // An uninitialised, contiguous CPU tensor in a recycled block.
 inline Tensor recycled_tensor(const std::vector<int64_t>& shape, ScalarType type) {
   std::vector<int64_t> strides(shape.size(), 1);
   for (size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
-  auto* block = new RecycledBlock(bytes_of(shape, type));
-  const auto give_back = [](void*, void* context) { delete static_cast<RecycledBlock*>(context); };
+  bool freed = false;
+  auto* owned = new ResultBlock{RecycledBlock(bytes_of(shape, type)), &freed};
+  const auto give_back = [](void*, void* context) {
+    auto* result = static_cast<ResultBlock*>(context);
+    if (result->freed) *result->freed = true;
+    delete result;
+  };
   const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   AtenTensorHandle result;
   const AOTITorchError error =
-      torch_from_blob(block->data(), static_cast<int64_t>(shape.size()), shape.data(),
-                      strides.data(), 0, dtype, aoti_torch_device_type_cpu(), -1, &result,
-                      aoti_torch_layout_strided(), nullptr, 0, give_back, block);
-  if (error != AOTI_TORCH_SUCCESS) delete block;
+      from_blob()(owned->block.data(), static_cast<int64_t>(shape.size()), shape.data(),
+                  strides.data(), 0, dtype, aoti_torch_device_type_cpu(), -1, &result,
+                  aoti_torch_layout_strided(), nullptr, 0, give_back, owned);
+  if (error != AOTI_TORCH_SUCCESS && !freed) delete owned;
   TORCH_ERROR_CODE_CHECK(error);
+  owned->freed = nullptr;
   return Tensor(result);
 }
 

@@ -150,13 +150,25 @@ def _check_version(info: dict) -> None:
 
 
 def _warn_if_sources_are_newer() -> None:
-    """Warn if a checkout's C++ has changed since its extension was built, by an edit or by git."""
-    built = (FOLDER / LIBRARY).stat().st_mtime
-    sources = sorted(path for path in (FOLDER.parent / "csrc").rglob("*") if path.suffix in (".cpp", ".h"))
-    newer = next((path for path in sources if path.stat().st_mtime > built), None)
+    """Warn if a checkout's C++ has changed since its extension was built, by an edit or by git.
+
+    What only CUDA's kernels are made from does not count: they are another library, which may be missing.
+    """
+    csrc = FOLDER.parent / "csrc"
+    sources = (p for p in sorted(csrc.rglob("*")) if p.suffix in (".cpp", ".h") and not p.is_relative_to(csrc / "cuda"))
+    built = _changed_at(FOLDER / LIBRARY)
+    newer = next((path for path in sources if _changed_at(path) > built), None)
     if newer is not None:
         text = f"{newer} is newer than {PACKAGE}'s compiled extension {FOLDER / LIBRARY}: {_rebuild()}"
         warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+def _changed_at(path: Path) -> float:
+    """Return when a file was last changed; 0 if it is gone, or a link to nothing, as editors make them."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 # --- Errors: the extension is missing, or cannot be loaded ---

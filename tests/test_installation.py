@@ -177,6 +177,10 @@ def test_sources_newer_than_the_extension_are_named(tmp_path):
     os.utime(source, (2e9, 2e9))
     assert f"{source} is newer than steerlens_fast's compiled extension" in output()
     os.utime(source, (0, 0))
+    (tmp_path / "csrc/.#polar.h").symlink_to("nobody@nowhere")  # an editor's lock
+    (tmp_path / "csrc/cuda").mkdir()
+    (tmp_path / "csrc/cuda/launch.h").touch()  # of another library
+    os.utime(tmp_path / "csrc/cuda/launch.h", (2e9, 2e9))
     assert output() == ""
 
 

@@ -1,4 +1,8 @@
-"""Chunks of work, and copies with non-temporal stores."""
+"""Chunks of work, copies with non-temporal stores, and memory that is used again."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -101,6 +105,44 @@ def test_freed_results_are_used_again():
     assert native.idle_bytes() == 3 * size
     native.free_idle_blocks()
     assert native.idle_bytes() == 0
+
+
+SHORT_OF_MEMORY = """
+import resource, torch
+from steerlens_fast import native, ops
+small, large = (torch.zeros(1, 1, 1, n << 20, dtype=torch.complex64) for n in (8, 10))
+results = ops.polar_split(small)
+del results
+if native.idle_bytes() == 64 << 20:
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (30 << 20), -1))
+    ops.polar_split(large)
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
+def test_freed_results_are_given_up_where_memory_is_short():
+    assert printed_by(SHORT_OF_MEMORY) == "done\n"
+
+
+RESIZED = """
+import torch
+from steerlens_fast import ops
+ops.polar_split(torch.zeros(1, 1, 1, 1 << 20, dtype=torch.complex64))[0].resize_(2 << 20)
+print("done")
+"""
+
+
+def test_results_can_be_resized_where_freed_memory_is_not_kept():
+    assert printed_by(RESIZED, STEERLENS_KEEP_FREED_MEMORY="0") == "done\n"
+
+
+def printed_by(code: str, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+    return done.stdout or done.stderr
 
 
 def _recycles() -> bool:

@@ -1,4 +1,5 @@
-// Branch-free elementary functions that compilers vectorise; in float64 only sine and cosine, the others call libm.
+// Branch-free elementary functions that compilers vectorise; in float64 only sine and cosine on CPUs with
+// FMA, the others call libm.
 //
 // The float32 polynomials are weighted least-squares fits, iterated to the minimax solution (Lawson),
 // on these intervals:
@@ -117,6 +118,17 @@ template <typename T>
 SL_FN SinCos<T> sincos_of(T angle) {
   return sincos_of_turns(in_quarter_turns(angle), angle - angle);
 }
+
+#if defined(__CUDACC__) || (!defined(__FMA__) && !defined(__ARM_FEATURE_FMA))
+// Where fma() is a function of libm, and on CPUs without it a slow one, libm's sine and cosine are faster. CUDA's take fewer
+// registers: with ours kernels spill.
+SL_FN SinCos<double> sincos_product(double factor, double angle) {
+  const double product = factor * angle;
+  const double x = magnitude(product) < HUGE_VAL ? product : angle * (factor - factor);
+  return {sin(x), cos(x)};
+}
+SL_FN SinCos<double> sincos_of(double angle) { return sincos_product(1.0, angle); }
+#endif
 
 // atan2(y, x), the angle of x + iy in [-pi, pi], except that it is y (+0 or -0) at the origin, where atan2 may be
 // +-pi.

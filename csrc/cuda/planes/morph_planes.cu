@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   float largest = 0.0f;
   for (int i = threadIdx.x; i < h * kLines; i += blockDim.x) {
     const Sample s = column_sample(i);
-    largest = larger_amplitude(amplitude_of(fft.output(s.at, s.line)), largest);
+    largest = larger_amplitude(amplitude_of(swap_parts(fft.output(s.at, s.line))), largest);
   }
   largest = largest_of_block(largest);
   if (threadIdx.x == 0) parts[blockIdx.x] = largest;

@@ -46,10 +46,17 @@ run()
 SHORT_SPIN = {"GOMP_SPINCOUNT": "4000"}
 # If the user has set one of these, SHORT_SPIN is not used; likewise KEEP_MEMORY below.
 SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-# Freed memory stays in the process. Otherwise glibc returns blocks above 32 MiB to the kernel, and each batch faults
-# its activations and frames in again: 5 to 10 % of the CPU time of a job on photographs.
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(16 << 20)}
-ALLOCATOR_SETTINGS = (*KEEP_MEMORY, "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", "STEERLENS_KEEP_FREED_MEMORY")
+# Up to 256 MiB of freed memory stay in the process; otherwise each batch faults its activations in again. Only blocks
+# of up to 32 MiB, the most that glibc allows: larger ones return to the kernel, so that images of growing size do not
+# leave gaps of all earlier sizes.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+ALLOCATOR_SETTINGS = (
+    *KEEP_MEMORY,
+    "MALLOC_MMAP_MAX_",
+    "MALLOC_TOP_PAD_",
+    "GLIBC_TUNABLES",
+    "STEERLENS_KEEP_FREED_MEMORY",
+)
 RETRY_SECONDS = 1.0  # before a process is started again
 POLL_SECONDS = 0.25  # between checks for a requested stop
 
