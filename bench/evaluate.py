@@ -168,9 +168,9 @@ def mnist_phrases(summary: dict) -> list[str]:
 
 
 def fashion_phrases(summary: dict) -> list[str]:
-    """Return the table of the larger distance, and the phrases about it."""
-    table = _interval_table(summary["budgets"][0])
-    return [*_accuracy_phrases(summary), *_attainment_phrases(summary), table]
+    """Return the tables of both distances, and the phrases about them."""
+    tables = map(_interval_table, summary["budgets"])
+    return [*_accuracy_phrases(summary), *_attainment_phrases(summary), *tables]
 
 
 def photographs_phrases(summary: dict) -> list[str]:
