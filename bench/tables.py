@@ -268,10 +268,7 @@ def traffic_workloads(result: dict) -> list[str]:
     lines = heading("work", "size", "by", *columns)
     for row in result["workloads"]:
         numbers = [f"{row[name]:.0f}" for name in ("kernels", "ffts", "other_ops", "bytes_per_sample")]
-        conflicts = f"{row['bank_conflicts']:.1%}" if "bank_conflicts" in row else "not counted"
-        lines.append(
-            line([row["work"], row["size"], row.get("way", "torch's FFTs and ops on bands"), *numbers, conflicts])
-        )
+        lines.append(line([row["work"], row["size"], row["way"], *numbers, f"{row['bank_conflicts']:.1%}"]))
     return lines
 
 

@@ -14,8 +14,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ["STEERLENS_CPU_CAPABILITY"] = "default"  # no kernels of the CPU
@@ -27,12 +26,13 @@ import kernels  # noqa: E402
 import results  # noqa: E402
 import torch  # noqa: E402
 from machine import machine  # noqa: E402
+from plane_ops import plane_ops  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.utils import _pytree  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import steerlens_fast as sf  # noqa: E402
-from steerlens_fast import memory, native  # noqa: E402
+from steerlens_fast import memory  # noqa: E402
 from steerlens_fast.families import planes as plane_motion  # noqa: E402
 from steerlens_fast.pyramid import backend  # noqa: E402
 
@@ -119,7 +119,7 @@ def touched(t: Tensor) -> int:
 
 
 def work_row(name: str, size: tuple[int, int], way: str) -> dict:
-    with plane_ops(way == WHOLE_PLANES):
+    with plane_ops("cpu", way == WHOLE_PLANES):
         counts = [work_counts(name, size, planes) for planes in COUNTED]
     samples = PLANES * math.prod(size) * (FRAMES if "morph" in name else 1)
     ours, ffts, others = (extrapolated([count[i] for count in counts]) / samples for i in range(3))
@@ -150,17 +150,6 @@ def work_counts(name: str, size: tuple[int, int], planes: int) -> tuple[int, int
     totals = (sum(getattr(t, name) for t in traffic) for name in ("bytes", "wavefronts", "fewest_wavefronts"))
     ours, *shared = totals
     return ours, found[0].ffts, found[0].others, *shared
-
-
-@contextmanager
-def plane_ops(allowed: bool) -> Iterator[None]:
-    sides = native.LARGEST_PLANE_SIDE
-    before = sides["cpu"]
-    sides["cpu"] = before if allowed else 0
-    try:
-        yield
-    finally:
-        sides["cpu"] = before
 
 
 def ways(size: tuple[int, int]) -> tuple[str, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 from clock import captured, median_ms, peak_beyond
 from common import BENCH
+from plane_ops import plane_ops
 
 sys.path.append(str(BENCH))
 import cases  # noqa: E402
@@ -17,7 +17,7 @@ from classifier import resnet50  # noqa: E402
 from peer import EagerPyramid  # noqa: E402
 
 import steerlens_fast as sf  # noqa: E402
-from steerlens_fast import memory, native  # noqa: E402
+from steerlens_fast import memory  # noqa: E402
 
 LARGE, ONE = (64, 3, 224, 224), (1, 3, 224, 224)
 SMALL = (2, 3, 32, 32)
@@ -51,21 +51,9 @@ def timed(work: str, shape, who: str, device: torch.device) -> dict:
     with torch.set_grad_enabled("morph" in work and who == "peer"):
         function = setup(work, shape, who.partition(",")[0], device)
         function = captured(function) if who.endswith("graph") else function
-        with plane_ops(device, who != "ours, FFTs"):
+        with plane_ops(device.type, who != "ours, FFTs"):
             ms = median_ms(function, device, rounds=7 if "morph" in work else 15)
     return {"work": work, "shape": cases.label(shape), "who": who, "is": name, "ms": round(ms, 4)}
-
-
-@contextmanager
-def plane_ops(device: torch.device, allowed: bool) -> Iterator[None]:
-    """Let "ours" use the ops on whole planes, or only torch.fft and the ops on bands."""
-    sides = native.LARGEST_PLANE_SIDE
-    before = sides[device.type]
-    sides[device.type] = before if allowed else 0
-    try:
-        yield
-    finally:
-        sides[device.type] = before
 
 
 def setup(work: str, shape, who: str, device: torch.device) -> Callable:
