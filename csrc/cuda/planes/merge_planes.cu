@@ -32,20 +32,19 @@ __device__ __forceinline__ Cplx<float> band_sample(const Unit& unit, const Bands
 
 __global__ void __launch_bounds__(kMaxThreads, 2)
     merge_columns_kernel(const __grid_constant__ Unit unit, const __grid_constant__ BandsIn in) {
-  const int h = unit.h(), w = unit.w(), blocks = column_blocks(w);
-  const int block = static_cast<int>(blockIdx.x % blocks);
-  const int i = static_cast<int>(blockIdx.x / blocks % unit.transforms);
-  const int64_t plane = blockIdx.x / blocks / unit.transforms;
+  const int h = unit.h(), w = unit.w();
+  const ColumnBlock block(unit.transforms, w);
+  const int i = block.transform;
   const BlockFft fft(unit.columns);
   for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
     const Sample s = column_sample(j);
-    const int x = block * kLines + s.line;
-    fft.set_input(
-        s.at, s.line,
-        x < w ? band_sample(unit, in, plane, i, int64_t{s.at} * w + x) : Cplx<float>{0.0f, 0.0f});
+    const int x = block.index * kLines + s.line;
+    fft.set_input(s.at, s.line,
+                  x < w ? band_sample(unit, in, block.plane, i, int64_t{s.at} * w + x)
+                        : Cplx<float>{0.0f, 0.0f});
   }
   fft.run();
-  Cplx<float>* to = unit.transform(plane, i) + int64_t{block} * h * kLines;
+  Cplx<float>* to = unit.transform(block.plane, i) + block.offset(h);
   for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
     const Sample s = column_sample(j);
     store_one(to + j, fft.output(s.at, s.line));
@@ -79,23 +78,13 @@ int64_t first_stored(const PlaneGroup& group, const Unit& unit) {
 void run_merge(MergePlanes& p) {
   const PlaneArgs& args = p.args;
   const int H = static_cast<int>(args.H), W = static_cast<int>(args.W);
-  std::vector<Unit> units;
-  std::vector<const PlaneGroup*> groups;  // of each unit
-  for (const PlaneGroup& group : args.groups) {
-    add_units(group, H, W, true, units);
-    groups.resize(units.size(), &group);
-  }
-  const int64_t half_size = half_plane_size(H, W), size = plane_size(units) + half_size;
-  const int64_t chunk = chunk_of(args.count, size);
-  Tensor workspace = new_workspace(p.planes, chunk * size);
-  auto* half_planes = mutable_data<Cplx<float>>(workspace);
-  place_units(units, chunk, half_planes + chunk * half_size);
-  const Units all = kernel_units(units);
+  const UnitWorkspace work = make_unit_workspace(args, p.planes);
+  const Units all = kernel_units(work.units);
   const Launcher launcher(p.planes);
-  for_chunks(args.count, size, [&](int64_t first, int64_t count) {
-    for (size_t i = 0; i < units.size(); ++i) {
-      const PlaneGroup& group = *groups[i];
-      const Unit& unit = units[i];
+  for_chunks(args.count, work.size, [&](int64_t first, int64_t count) {
+    for (size_t i = 0; i < work.units.size(); ++i) {
+      const PlaneGroup& group = *work.groups[i];
+      const Unit& unit = work.units[i];
       const int64_t area = group.h * group.w, pitch = group.num_stored() * area * group.stride;
       const float* from =
           group.bands + first * pitch + first_stored(group, unit) * area * group.stride;
@@ -109,11 +98,11 @@ void run_merge(MergePlanes& p) {
     }
     FrameFactors planes{};
     planes.frames = 1;
-    merge_rows(launcher, {half_planes, nullptr, count, make_fft_plan(W), H, planes}, all);
+    merge_rows(launcher, {work.half_planes, nullptr, count, make_fft_plan(W), H, planes}, all);
     const WritePlane write{mutable_data<float>(p.planes),
                            p.residual.has_value() ? const_data<float>(*p.residual) : nullptr, first,
                            p.residual.has_value() ? p.residual->size(0) : 1, args.H * args.W};
-    inverse_real_columns(launcher, half_planes, count, H, W, write);
+    inverse_real_columns(launcher, work.half_planes, count, H, W, write);
   });
 }
 

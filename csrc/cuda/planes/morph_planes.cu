@@ -14,13 +14,11 @@ namespace {
 // The largest amplitude in each column block of each band: parts[plane, band, column block].
 __global__ void __launch_bounds__(kMaxThreads, 2)
     largest_columns_kernel(const __grid_constant__ Unit unit, float* parts) {
-  const int h = unit.h(), blocks = column_blocks(unit.w());
-  const int block = static_cast<int>(blockIdx.x % blocks);
-  const int k = static_cast<int>(blockIdx.x / blocks % unit.transforms);
-  const int64_t plane = blockIdx.x / blocks / unit.transforms;
+  const int h = unit.h();
+  const ColumnBlock block(unit.transforms, unit.w());
   const BlockFft fft(unit.columns);
-  read_inverse_columns(fft, unit.transform(plane, k) + int64_t{block} * h * kLines,
-                       unit.w() - block * kLines);
+  read_inverse_columns(fft, unit.transform(block.plane, block.transform) + block.offset(h),
+                       block.columns(unit.w()));
   fft.run();
   float largest = 0.0f;
   for (int i = threadIdx.x; i < h * kLines; i += blockDim.x) {
@@ -55,11 +53,10 @@ template <typename E, bool kComplexBands>
 __global__ void __launch_bounds__(kMaxThreads, 1)
     morph_columns_kernel(const __grid_constant__ MorphColumns args) {
   constexpr int kBands = kComplexBands ? 1 : 2;
-  const int h = args.image.h(), w = args.image.w(), blocks = column_blocks(w);
-  const int block = static_cast<int>(blockIdx.x % blocks), columns = w - block * kLines;
-  const int i = static_cast<int>(blockIdx.x / blocks % args.frames.transforms);
-  const int64_t plane = blockIdx.x / blocks / args.frames.transforms;
-  const int64_t offset = int64_t{block} * h * kLines;
+  const int h = args.image.h(), w = args.image.w();
+  const ColumnBlock block(args.frames.transforms, w);
+  const int i = block.transform, columns = block.columns(w);
+  const int64_t plane = block.plane, offset = block.offset(h);
   const int left = args.image.transforms - kBands * i, bands = left < kBands ? left : kBands;
   const BlockFft fft(args.image.columns);
   const auto output = [&](int m) -> Cplx<float> {

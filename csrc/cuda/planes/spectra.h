@@ -42,6 +42,22 @@ __device__ __forceinline__ int in_blocks(int x, int y, int rows) {
   return (x / kLines * rows + y) * kLines + x % kLines;
 }
 
+// The column block of a transform that a block of threads takes, in a grid over all planes and transforms.
+struct ColumnBlock {
+  int64_t plane;
+  int transform, index;
+
+  __device__ ColumnBlock(int transforms, int w) {
+    const int blocks = column_blocks(w);
+    index = static_cast<int>(blockIdx.x % blocks);
+    transform = static_cast<int>(blockIdx.x / blocks % transforms);
+    plane = blockIdx.x / blocks / transforms;
+  }
+  // Where it begins in a transform of h rows, and its columns within the plane, which may be fewer than kLines.
+  __device__ int64_t offset(int h) const { return int64_t{index} * h * kLines; }
+  __device__ int columns(int w) const { return w - index * kLines; }
+};
+
 // A group has at most two. Kernel parameters have at most 4 KiB.
 constexpr int kMaxUnits = 2 * kCudaLimits.max_groups;
 struct Units {
@@ -128,6 +144,30 @@ inline int64_t chunk_of(int64_t planes, int64_t size) {
 // Memory for `size` complex numbers.
 inline Tensor new_workspace(const Tensor& like, int64_t size) {
   return new_tensor(like, {size}, ScalarType::ComplexFloat);
+}
+
+// The units of split_planes or merge_planes and the memory between its kernels, for one chunk of planes.
+struct UnitWorkspace {
+  std::vector<Unit> units;
+  std::vector<const PlaneGroup*> groups;  // of each unit
+  int64_t size;                           // complex numbers for one plane
+  Tensor memory;
+  Cplx<float>* half_planes;
+};
+
+inline UnitWorkspace make_unit_workspace(const PlaneArgs& args, const Tensor& like) {
+  UnitWorkspace work{};
+  for (const PlaneGroup& group : args.groups) {
+    add_units(group, args.H, args.W, true, work.units);
+    work.groups.resize(work.units.size(), &group);
+  }
+  const int64_t half_size = half_plane_size(args.H, args.W);
+  work.size = plane_size(work.units) + half_size;
+  const int64_t chunk = chunk_of(args.count, work.size);
+  work.memory = new_workspace(like, chunk * work.size);
+  work.half_planes = mutable_data<Cplx<float>>(work.memory);
+  place_units(work.units, chunk, work.half_planes + chunk * half_size);
+  return work;
 }
 
 // Launches a kernel whose blocks transform lines of at most `size` samples.

@@ -13,21 +13,20 @@ struct BandsOut {
 
 __global__ void __launch_bounds__(kMaxThreads, 2)
     split_columns_kernel(const __grid_constant__ Unit unit, BandsOut out) {
-  const int h = unit.h(), w = unit.w(), blocks = column_blocks(w);
-  const int block = static_cast<int>(blockIdx.x % blocks);
-  const int i = static_cast<int>(blockIdx.x / blocks % unit.transforms);
-  const int64_t plane = blockIdx.x / blocks / unit.transforms, area = int64_t{h} * w;
+  const int h = unit.h(), w = unit.w();
+  const ColumnBlock block(unit.transforms, w);
+  const int i = block.transform, columns = block.columns(w);
+  const int64_t area = int64_t{h} * w;
   const BlockFft fft(unit.columns);
-  const int columns = w - block * kLines;
-  read_inverse_columns(fft, unit.transform(plane, i) + int64_t{block} * h * kLines, columns);
+  read_inverse_columns(fft, unit.transform(block.plane, i) + block.offset(h), columns);
   fft.run();
   const bool paired = unit.content == Content::kPair;
-  const int64_t band = plane * out.bands + (paired ? 2 * i : i);
+  const int64_t band = block.plane * out.bands + (paired ? 2 * i : i);
   for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
     const Sample s = column_sample(j);
     if (s.line >= columns) continue;
     const Cplx<float> value = swap_parts(fft.output(s.at, s.line));
-    const int64_t at = band * area + int64_t{s.at} * w + block * kLines + s.line;
+    const int64_t at = band * area + int64_t{s.at} * w + block.index * kLines + s.line;
     if (!paired) {
       store_one(reinterpret_cast<Cplx<float>*>(out.data) + at, value);
       continue;
@@ -57,26 +56,16 @@ BandsOut bands_out(const PlaneGroup& group, const Unit& unit, int64_t first) {
 void run_split(SplitPlanes& p) {
   const PlaneArgs& args = p.args;
   const int H = static_cast<int>(args.H), W = static_cast<int>(args.W);
-  std::vector<Unit> units;
-  std::vector<const PlaneGroup*> groups;  // of each unit
-  for (const PlaneGroup& group : args.groups) {
-    add_units(group, H, W, true, units);
-    groups.resize(units.size(), &group);
-  }
-  const int64_t half_size = half_plane_size(H, W), size = plane_size(units) + half_size;
-  const int64_t chunk = chunk_of(args.count, size);
-  Tensor workspace = new_workspace(p.planes, chunk * size);
-  auto* half_planes = mutable_data<Cplx<float>>(workspace);
-  place_units(units, chunk, half_planes + chunk * half_size);
-  const Units all = kernel_units(units);
+  const UnitWorkspace work = make_unit_workspace(args, p.planes);
+  const Units all = kernel_units(work.units);
   const Launcher launcher(p.planes);
-  for_chunks(args.count, size, [&](int64_t first, int64_t count) {
+  for_chunks(args.count, work.size, [&](int64_t first, int64_t count) {
     const RealPlanes planes{const_data<float>(p.planes) + first * H * W, int64_t{H} * W, 1};
-    transform_columns(launcher, planes, count, H, W, half_planes);
-    split_rows(launcher, half_planes, count, H, W, all);
-    for (size_t i = 0; i < units.size(); ++i) {
-      const Unit& unit = units[i];
-      const BandsOut out = bands_out(*groups[i], unit, first);
+    transform_columns(launcher, planes, count, H, W, work.half_planes);
+    split_rows(launcher, work.half_planes, count, H, W, all);
+    for (size_t i = 0; i < work.units.size(); ++i) {
+      const Unit& unit = work.units[i];
+      const BandsOut out = bands_out(*work.groups[i], unit, first);
       if (unit.content == Content::kHalf)
         inverse_real_columns(launcher, unit.data, count, unit.h(), unit.w(),
                              WriteBand{out.data, out.bands * unit.h() * unit.w()});
