@@ -1,6 +1,6 @@
 // How threads share the work on many planes. An op describes the work on one plane as stages of independent tasks,
-// each a few rows or columns or a whole frame, and an executor runs them: on one thread, which has the plane for
-// itself, or on all threads. The results are the same bit by bit.
+// each a few rows or columns or a whole frame, and an executor runs them: on one thread, which has the plane to
+// itself, or on all threads. The results are the same bit for bit.
 //
 // An op starts one parallel region of torch's threads, not one for each stage: a region ends when all its threads
 // have run. On a busy machine this takes milliseconds, in which a single thread could have done all the work.
@@ -20,7 +20,7 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// One thread has a plane for itself.
+// One thread has a plane to itself.
 struct SerialExecutor {
   FftScratch& scratch;
 
@@ -37,7 +37,7 @@ struct SerialExecutor {
   }
 };
 
-// How many tasks have been claimed and done; the count goes on from stage to stage.
+// How many tasks have been claimed and done, counted through all stages.
 struct TaskCounts {
   alignas(64) std::atomic<int64_t> claimed{0};
   alignas(64) std::atomic<int64_t> done{0};
@@ -72,7 +72,8 @@ class SharedExecutor {
   }
 
  private:
-  struct MarkDone {  // a destructor: also if a task throws, since other threads wait for it
+  // In its destructor, so also if a task throws: other threads wait for the count.
+  struct MarkDone {
     TaskCounts& counts;
     int64_t tasks;
     ~MarkDone() { counts.done.fetch_add(tasks, std::memory_order_release); }
@@ -147,9 +148,8 @@ void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body
 }
 
 // Calls work(n, workspace, executor) for each plane n. Each thread takes whole planes as long as there are enough
-// for all; the threads share the remaining ones. A shared plane is in the first workspace. A thread that runs a
-// whole large task of it uses only `spectrum` and `intermediate` of its own workspace, since for one thread that is
-// the first workspace, in which `extra` belongs to the shared plane.
+// for all; the threads share the remaining ones. A shared plane is in the first workspace, which is also a thread's
+// own. A large task therefore uses only `spectrum` and `intermediate` of the thread's own workspace, not `extra`.
 template <typename Work>
 void share_planes(const PlaneArgs& args, const FftTables& ffts, const Work& work,
                   const PlaneNeeds& needs) {

@@ -15,10 +15,10 @@ struct FftScratch {
         ping(new ComplexVec[max_size]),
         pong(new ComplexVec[max_size]) {}
 
-  int64_t max_size;  // of a transform
+  int64_t max_size;  // the longest transform that it has room for
   // For the caller: the row or column that a transform reads, with room for two padded ones.
   std::unique_ptr<ComplexVec[]> line;
-  // The passes of a transform read the one and write the other, in turn.
+  // The passes of a transform read one and write the other, alternately.
   std::unique_ptr<ComplexVec[]> ping, pong;
 };
 

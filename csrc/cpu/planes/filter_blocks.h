@@ -1,7 +1,6 @@
 // The filters of an op as its kernels read them: [K, row blocks, w, kSimdWidth], where an element of a vector is one
-// row of a row block, 0 where the band does not have that row. They are laid out anew at each call, which takes a few
-// percent of the time of one plane. The ops therefore take plain filters [K, h, w], the same on every CPU, and cache
-// nothing.
+// row of a row block, 0 where the band does not have that row. Each call lays them out anew, which takes only a few
+// percent of the time of one plane; so the ops take plain filters [K, h, w], the same on every CPU, and cache nothing.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// morph_planes: step_planes and move_planes, plane by plane. The coefficients of one plane are all that is in
-// memory between image and frames (some MiB for each thread at 224 x 224; a large plane is shared by all threads).
+// morph_planes: step_planes, then move_planes, plane by plane. Only the coefficients of one plane are in memory at a
+// time (some MiB for each thread at 224 x 224; all threads share a large plane).
 #pragma once
 
 #include "move_planes.h"

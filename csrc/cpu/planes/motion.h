@@ -55,13 +55,13 @@ struct StepSize {
   float squared_speed, phase;
 };
 
-// The functions that are compiled for each Extrapolation E.
+// Functions that are compiled for each Extrapolation E.
 struct MotionKernels {
   int fields;  // of a coefficient
   // Replaces coefficients, given their gradient, by the fields from which frames are computed (Layout).
   void (*take_step)(const MorphArgs&, const CoefficientSpan& c, const CoefficientSpan& gradient,
                     float threshold);
-  // Of coefficients that take_step has replaced.
+  // The step size of coefficients that take_step has replaced.
   StepSize (*step_size)(const CoefficientSpan& c);
   // The values in one frame: the real parts, written to every second vector of `line`, or the complex numbers.
   void (*real_frame)(const CoefficientSpan& c, Factors, FloatVec* line);

@@ -5,7 +5,7 @@
 namespace steerlens {
 namespace {
 
-// What only the CPU's kernels read.
+// Sets a member that only the CPU's kernels read.
 void set_image_blocks(PlaneArgs& args) {
   args.image_blocks = row_blocks(args.H, args.H, simd_width());
 }

@@ -1,5 +1,5 @@
-// split_planes: what split_bands does and the FFTs around it, plane by plane, so that a spectrum stays within a
-// core's caches. On CPUs, like merge_planes and morph_planes, only in float32; capability.h says on which CPUs.
+// split_planes: split_bands with the FFTs around it, plane by plane, so that a spectrum stays within a core's
+// caches. Like all ops on whole planes, only in float32, and only on CPUs with SIMD registers (capability.h).
 #pragma once
 
 #include "analysis.h"
@@ -9,8 +9,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// Writes the bands of plane n of a group into their tensor; see analysis.h. With a stride of 2, a real band gets
-// imaginary parts, 0.
+// Writes the bands of plane n of a group into their tensor; see analysis.h. With a stride of 2, a real band is
+// written with imaginary parts 0.
 struct BandWriter {
   const PlaneGroup& group;
   int64_t n;

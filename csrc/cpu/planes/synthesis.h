@@ -89,7 +89,7 @@ struct Synthesis {
                          write);
   }
 
-  // The FFTs of the rows; the result is multiplied by the conjugate filter and added to the image's spectrum.
+  // FFTs of the rows, multiplied by the conjugate filter and added to the image's spectrum.
   void add_rows(const PlaneGroup& group, int64_t i, int64_t block, const ComplexVec* intermediate,
                 FftScratch& scratch, ComplexVec* spectrum) const {
     const FilterRows filter(group, i, block);

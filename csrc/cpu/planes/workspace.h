@@ -10,7 +10,7 @@ namespace {
 struct Workspace {
   ComplexVec* spectrum;      // [row blocks of H, W]
   ComplexVec* intermediate;  // between the transforms of rows and of columns: plane_fft.h
-  FloatVec* extra;           // as many vectors as the op asks for
+  FloatVec* extra;           // for the op's own use: see PlaneNeeds
 };
 
 // One workspace for each thread.
