@@ -25,7 +25,7 @@ EDITS = tuple(ops.EDITS)
 
 @dataclass(frozen=True)
 class CSPFamily:
-    """Motion in the complex steerable pyramid: phase, amplitude or both move, the residuals stay.
+    """Motion in the complex steerable pyramid: of phase, amplitude or both; the residuals do not change.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class CSPFamily:
         return CSPMotion(self, image, gradient)
 
     def anchor(self, image: Tensor) -> PlaneAnchor:
-        """See :class:`AnchoringFamily`. Phases change by up to pi radians, log amplitudes by up to 1.
+        """See :class:`AnchoringFamily`. Phases change by at most pi radians, log amplitudes by at most 1.
 
         Examples
         --------
@@ -169,7 +169,7 @@ class CSPMotion(PlaneMotion):
     """The motion of :class:`CSPFamily`."""
 
     def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
-        """Return frames [F, N, H, W] of all planes: if possible, by one op on whole planes."""
+        """Return frames [F, N, H, W] of all planes, if possible by one op on whole planes."""
         family = self.family
         if isinstance(self.prepared, CSPPlanes):
             if self._by_plane_ops(b, a):
@@ -194,7 +194,7 @@ class CSPMotion(PlaneMotion):
 
 
 def plane_options(family: CSPFamily, image: Tensor) -> tuple[list[Tensor], list[Tensor], int, str, str, bool]:
-    """Return filters (on the image's device) and options as the ops on whole planes take them, but eps and floor."""
+    """Return filters (on the image's device) and options as the ops on whole planes take them, except eps and floor."""
     synthesis = family.synthesis_bank
     filters = family.analysis_bank.plane_filters(image, with_residual=True), synthesis.plane_filters(image)
     i_power = family.pyramid.geometry.analysis_i_power

@@ -28,7 +28,7 @@ class PlaneMotion:
     image: Tensor
     gradient: Tensor
     state: tuple[Tensor, ...] = ()  # coordinates [N, ...] of the planes, in the persistent regime
-    prepared: PreparedPlanes | None = None  # analysis and step of all planes, if they are computed already
+    prepared: PreparedPlanes | None = None  # analysis and step of all planes, if already computed
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.family}, image {list(self.image.shape)})"
@@ -39,8 +39,8 @@ class PlaneMotion:
         Parameters
         ----------
         factors : sequence of float, or Tensor [F] or [F, *leading]
-            Factor of the phase step for each frame: the same for all samples, or with ``leading``, the first few (or
-            all) of the image's leading dimensions, one for each.
+            Factor of the phase step for each frame: one for all samples, or one for each entry of the image's first
+            few (or all) leading dimensions, ``leading``.
         amplitude_factors : as ``factors``, optional
             Factor of the amplitude step, by default the same as ``factors``.
         bounds : (float, float), optional
@@ -74,7 +74,7 @@ class PlaneMotion:
             yield at, piece._prepared_once()
 
     def _prepared_once(self) -> PlaneMotion:
-        """Return the same motion with analysis and step of all planes, which later renders use."""
+        """Return this motion with analysis and step of all planes computed, for several renders."""
         return replace(self, prepared=self.family.prepare_planes(*self._planes()))
 
     def speed(self) -> Tensor | None:

@@ -161,7 +161,7 @@ class Found:
     l2: Tensor
     attained: Tensor
     out_of_range: Tensor  # the samples that move, but not far enough at the largest factor that can be represented
-    frame: Tensor | None  # at these factors, [B, ..., H, W]; None unless ``keep_frame``
+    frame: Tensor | None  # [B, ..., H, W] at these factors; None unless ``keep_frame``
 
 
 @torch.no_grad()
@@ -213,7 +213,7 @@ class _Search:
             if not active.any():
                 return
             if trial:
-                factor = np.where(active, self._factor(x), 0.0)  # a sample that is done costs no synthesis at 0
+                factor = np.where(active, self._factor(x), 0.0)  # at factor 0, a finished sample needs no synthesis
                 frames, l2 = self._render(self._on_device(factor)[None])
                 l2 = l2.double().cpu().numpy()[0]
             else:
@@ -250,7 +250,7 @@ class _Search:
     def active(self) -> np.ndarray:
         """Return which samples are not done and may still get closer.
 
-        Phases wrap: once the distance no longer grows, larger factors only add noise.
+        Once the distance no longer grows, phases have wrapped, and larger factors only add noise.
         """
         open_bracket = (self.low < self.end) & (self.high - self.low > torch.finfo(self.source.dtype).eps / 2)
         progress = self.bracketed() | (self.idle < np.where(self.moving(), PATIENCE, PATIENCE_WITHOUT_MOTION))
@@ -400,7 +400,7 @@ def _default_start(motion: Motion, target: Tensor) -> Tensor:
         if speed.device.type != "cpu" or not bool(known.all()):
             speed = torch.where(known, speed, _gradient_norm(motion, target))
     guess = (target / speed).clamp(max=torch.finfo(target.dtype).max).to(target.dtype)
-    return torch.where(guess.isfinite() & (guess > 0), guess, 1.0)  # for a gradient of zeros, any factor is as good
+    return torch.where(guess.isfinite() & (guess > 0), guess, 1.0)  # for a gradient of zeros, any factor will do
 
 
 def _gradient_norm(motion: Motion, target: Tensor) -> Tensor:

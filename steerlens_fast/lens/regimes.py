@@ -34,7 +34,7 @@ REGIMES = ("frozen", "persistent", "live")
 # Limit on the length of a refreshed step, as a multiple of sqrt(r² - d²): the length of a step that leads from
 # distance d to distance r perpendicularly to the displacement so far
 MAX_STEP_RATIO = 2.0
-# The frames of a piece are rendered in blocks a quarter as large as usual, since its coefficients are kept as well.
+# Frames of a piece are rendered in blocks a quarter as large as usual, since its coefficients stay in memory as well.
 FRAME_BLOCKS = 4
 
 
@@ -47,7 +47,7 @@ OnTooSmall = Callable[[Tensor], None]
 
 @dataclass
 class MorphState:
-    """The inputs and the growing results of one morph, shared by the regimes."""
+    """The inputs of one morph, and its results so far; shared by the regimes."""
 
     family: Family
     source: Tensor
@@ -111,7 +111,7 @@ def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor | None) -> 
 
 
 def _render_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor | None) -> Tensor:
-    """Search the factors and return all frames [F, B, C, H, W], piece by piece, so that each piece is analysed once."""
+    """Search the factors and render all frames [F, B, C, H, W], piece by piece: each piece is analysed once."""
     source, schedule = state.source, state.schedule
     out = new_output((schedule.frames, *source.shape), source.dtype, source.device)
     range_end, factors, found = _range_end(source, 0.0, scale), [], []
@@ -141,10 +141,10 @@ def _write_frames(out: Tensor, piece: Motion, b: Tensor, found: list[Found], bou
     count = len(b) - len(found)
     for f in chunks(count, FRAME_BLOCKS * out[0].numel() * out.itemsize, out.device):
         frames = check_frames(piece.render(b[f], None, bounds=bounds), piece, f.stop - f.start)
-        for whole, frame in zip(out[f], frames):
-            store(whole, frame)
-    for whole, last in zip(out[count:], found):
-        store(whole, last.frame)
+        for to, frame in zip(out[f], frames):
+            store(to, frame)
+    for to, last in zip(out[count:], found):
+        store(to, last.frame)
 
 
 def _with_analysis(motion: Motion) -> Motion:
@@ -327,11 +327,11 @@ def _step_tolerance(budget: Tensor) -> Tensor:
 
 
 def _largest_factor(state: MorphState, motion: Motion) -> Tensor | None:
-    """Return the factor [B] at which the largest phase step equals the cap."""
+    """Return the factor [B] at which the largest phase step equals the cap, None without a cap."""
     if state.phase_cap is None:
         return None
     if not callable(getattr(motion, "largest_phase_step", None)):
-        expected = "None for a family with motions that lack largest_phase_step()"
+        expected = "None for a family whose motions lack largest_phase_step()"
         raise ValueError(f"phase_cap must be {expected}, got {state.phase_cap}")
     return state.phase_cap / motion.largest_phase_step()
 
