@@ -84,6 +84,15 @@ def test_idx_files(tmp_path, gz):
     assert [label for _, label in listed(f"{spec}#test")] == [None] * 3
 
 
+def test_idx_folders_are_ignored_and_case_does_not_matter(tmp_path):
+    """Some archives of MNIST have a file, and a folder whose name differs in one character."""
+    spec = idx(tmp_path / "x", DIGITS, np.arange(5), part="Train")
+    for kind in ("images-idx3", "labels-idx1"):
+        (tmp_path / "x" / f"Train-{kind}-ubyte").rename(tmp_path / "x" / f"Train-{kind.replace('-', '.')}-ubyte")
+        (tmp_path / "x" / f"Train-{kind}-ubyte").mkdir()
+    assert listed(f"{spec}#Train") == listed(spec) == [(str(n), n) for n in range(5)]
+
+
 def test_damaged_idx_files_are_named(tmp_path):
     spec = idx(tmp_path / "x", DIGITS, np.arange(4))
     refused("labels must be 5 class numbers or names, .* got uint8 .4. in .*train-labels-idx1-ubyte", spec)
@@ -101,6 +110,7 @@ def test_damaged_idx_files_are_named(tmp_path):
             (whole + b"1", "360 bytes after the header, .* got (more than 360|361) in .*images"),
             (b"\0\0\x0d\3" + whole[4:], r"magic number 2051 \(0x00000803, .*\), got 3331 \(0x00000d03\) in .*images"),
             (whole[:9], "a header of 16 bytes, got 9 in .*images"),
+            (whole[:4] + b"\xff" * 12, r"79228162458924105385300197375 bytes after the header, .* got 0 in .*images"),
         ):
             with opened(path, "wb") as file:
                 file.write(data)

@@ -7,6 +7,7 @@ import os
 import re
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -22,6 +23,7 @@ FILE = re.compile(
 ALIASES = {"t10k": "test"}  # MNIST's name of its test images
 MAGIC = {"images": 0x803, "labels": 0x801}  # unsigned bytes, 3 axes or 1
 DEFAULT = "train"
+BLOCK = 1 << 24  # bytes
 
 
 def idx_source(spec: str) -> ArraySource:
@@ -66,23 +68,24 @@ def absolute_spec(spec: str) -> str:
 
 
 def idx_files(spec: str) -> dict[str, str]:
-    """Return the paths of a part's images and, where they exist, labels."""
+    """Return the paths of a part's images and, where they exist, labels; folders of such names are ignored."""
     folder, part = split_spec(spec)
     if not os.path.isdir(folder):
         raise usage_error(f"data must be idx:FOLDER[#part], got {printable(folder)}: no such folder")
     parts: dict[str, dict[str, str]] = {}
     for name in sorted(os.listdir(folder), reverse=True):  # so that a plain file takes precedence over its .gz
-        if match := FILE.fullmatch(name):
+        path = os.path.abspath(os.path.join(folder, name))
+        if (match := FILE.fullmatch(name)) and not os.path.isdir(path):
             own = match["part"].lower()
-            path = os.path.abspath(os.path.join(folder, name))
             parts.setdefault(ALIASES.get(own, own), {})[match["kind"].lower()] = path
     with_images = {name: files for name, files in parts.items() if "images" in files}
     chosen = DEFAULT if part is None and len(with_images) != 1 else part or next(iter(with_images))
-    if ALIASES.get(chosen, chosen) not in with_images:
+    lower = chosen.lower()
+    if ALIASES.get(lower, lower) not in with_images:
         known = f"with the parts {', '.join(sorted(with_images))}" if with_images else "without such a file"
         expected = f"a folder with {chosen}-images-idx3-ubyte or {chosen}-images-idx3-ubyte.gz"
         raise usage_error(f"data must be {expected}, got {printable(folder)} {known}")
-    return with_images[ALIASES.get(chosen, chosen)]
+    return with_images[ALIASES.get(lower, lower)]
 
 
 def read_idx(path: str, kind: str) -> np.ndarray:
@@ -94,7 +97,7 @@ def read_idx(path: str, kind: str) -> np.ndarray:
         with gzip.open(path) if compressed else open(path, "rb") as file:
             magic, *shape = _header(file.read(header), kind, name)
             expected = int(np.prod(shape, dtype=object))
-            body = file.read(expected + 1) if compressed else None
+            body = _read_at_most(file, expected + 1) if compressed else None
     except (OSError, EOFError, gzip.zlib.error) as error:
         raise usage_error(f"{kind} must be a complete IDX file, got {name}: {error}") from error
     length = len(body) if compressed else Path(path).stat().st_size - header
@@ -107,6 +110,14 @@ def read_idx(path: str, kind: str) -> np.ndarray:
     if compressed:
         return np.frombuffer(body, np.uint8).reshape(shape)
     return np.memmap(path, np.uint8, "r", header, tuple(shape))
+
+
+def _read_at_most(file: BinaryIO, count: int) -> bytes:
+    """Return up to ``count`` bytes; ``file.read(count)`` would allocate them at once, even if the header is damaged."""
+    body = bytearray()
+    while len(body) < count and (part := file.read(min(BLOCK, count - len(body)))):
+        body += part
+    return bytes(body)
 
 
 def _header(data: bytes, kind: str, name: str) -> tuple[int, ...]:
