@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ..classifier.class_names import as_class_names
 from ..errors import USAGE, JobError
+from .tables import distinct_pairs
 
 
 def class_name(number: int, classes: Sequence[str] | None) -> str:
@@ -29,12 +31,12 @@ def class_name(number: int, classes: Sequence[str] | None) -> str:
 def read_class_names(path: str | os.PathLike) -> list[str]:
     """Read the names of a model's classes from a file: one name per line, or JSON if the suffix is .json.
 
-    JSON is a list of names, or an object from class number to name. Names are stripped; a line must not be empty.
+    JSON is a list of names, or an object from class number to name. Names are stripped, and must not be empty.
 
     Raises
     ------
     JobError
-        If the file cannot be read, has an empty line, or contains other JSON.
+        If the file cannot be read, has an empty name or a class with two names, or contains other JSON.
 
     Examples
     --------
@@ -46,16 +48,29 @@ def read_class_names(path: str | os.PathLike) -> list[str]:
     ['cat', 'dog']
     """
     name = os.fspath(path)
+    is_json = name.lower().endswith(".json")
+    once = partial(distinct_pairs, f"class_names in {name} must name each class only once")
     try:
         text = Path(name).read_text(encoding="utf-8-sig")
-        if name.lower().endswith(".json"):
-            return as_class_names(f"class_names in {name}", json.loads(text))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        value = json.loads(text, object_pairs_hook=once) if is_json else None
+    except (OSError, ValueError, RecursionError) as error:
         raise JobError(f"class_names must be a readable file, got {name}: {error}", USAGE) from error
+    names = _names_in_json(name, value) if is_json else _names_in_lines(text)
+    names = [entry.strip() for entry in names]
+    if "" in names or not names:
+        what = f"{'name for class' if is_json else 'line'} {names.index('') + (not is_json)}" if names else "file"
+        expected = "a name for each class" if is_json else "one name on each line"
+        raise JobError(f"class_names must have {expected}, got an empty {what} in {name}", USAGE)
+    return names
+
+
+def _names_in_json(file: str, value) -> list[str]:
+    try:
+        return as_class_names(f"class_names in {file}", value)
     except (TypeError, ValueError) as error:
         raise JobError(str(error), USAGE) from error
-    lines = [line.strip() for line in text.splitlines()]
-    if "" in lines or not lines:
-        got = f"an empty line {lines.index('') + 1}" if lines else "an empty file"
-        raise JobError(f"class_names must have one name on each line, got {got} in {name}", USAGE)
-    return lines
+
+
+def _names_in_lines(text: str) -> list[str]:
+    """Return the lines; str.splitlines would also split them at characters such as U+2028."""
+    return text.removesuffix("\n").split("\n") if text else []

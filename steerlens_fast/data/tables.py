@@ -100,7 +100,7 @@ def json_object(text: str | bytes, where: str) -> dict:
     """
     try:
         value = json.loads(text, object_pairs_hook=_Pairs)  # a dict would drop repeated names
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise usage_error(f"{where}: must be a JSON object: {error}") from error
     if not isinstance(value, _Pairs):
         raise usage_error(f"{where}: must be a JSON object, got {type(value).__name__}")
@@ -134,3 +134,19 @@ def _distinct(names: Iterable[str], where: str, what: str) -> list[str]:
             same = ", ".join(repr(n) for n, f in zip(names, normalized) if f == name)
             raise usage_error(f"{where}: {what} must differ, got {same}")
     return normalized
+
+
+def distinct_pairs(expected: str, pairs: list[tuple[str, object]]) -> dict:
+    """Return the pairs of a JSON object as a dict; raise a JobError that begins with ``expected`` if a name repeats.
+
+    Examples
+    --------
+    >>> distinct_pairs("names must differ", [("a", 1), ("b", 2)])
+    {'a': 1, 'b': 2}
+    """
+    table: dict = {}
+    for name, value in pairs:
+        if name in table:
+            raise usage_error(f"{expected}, got {name!r} twice")
+        table[name] = value
+    return table

@@ -18,7 +18,7 @@ from ..io.atomic_io import sha256_of
 from ..io.paths import expand_home
 from .items import Item
 from .labels import Class, parse_class
-from .tables import csv_rows, open_table
+from .tables import csv_rows, distinct_pairs, open_table
 
 LABEL, COLUMN, MAP = "label", "column", "map:"
 TARGET_FORMS = f"one of {(LABEL, COLUMN, *RANKS)}, a class, 'not:CLASS', 'map:FROM=TO,FROM=TO', or a file .csv or .json"
@@ -346,24 +346,15 @@ def _parse_map(text: str) -> dict[str, str]:
 
 def _read_json(path: str) -> dict:
     try:
-        pairs = json.loads(Path(path).read_bytes(), object_pairs_hook=partial(_distinct, path))
-    except (OSError, ValueError) as error:
+        once = partial(distinct_pairs, f"target {path} must map each class only once")
+        pairs = json.loads(Path(path).read_bytes(), object_pairs_hook=once)
+    except (OSError, ValueError, RecursionError) as error:
         raise JobError(f"target {path} must be a readable JSON file: {error}", USAGE) from error
     if not isinstance(pairs, dict):
         raise JobError(
             f"target {path} must contain a JSON object from class to class, got {type(pairs).__name__}", USAGE
         )
     return pairs
-
-
-def _distinct(path: str, pairs: list[tuple[str, object]]) -> dict:
-    """Return the pairs of a JSON object as a dictionary; raise a JobError if a name occurs twice."""
-    table: dict = {}
-    for name, value in pairs:
-        if name in table:
-            raise JobError(f"target {path} must map each class only once, got {name!r} twice", USAGE)
-        table[name] = value
-    return table
 
 
 def _csv_rule(path: str) -> TargetRule:

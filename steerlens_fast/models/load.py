@@ -230,10 +230,8 @@ def _class_names(given) -> list[str] | None:
     if given is None:
         return None
     try:
-        if given == IMAGENET:
-            return imagenet_names()
         if isinstance(given, (str, os.PathLike)):
-            return read_class_names(expand_home(given))
+            return imagenet_names() if given == IMAGENET else read_class_names(expand_home(given))
         return as_class_names("class_names", given)
     except (TypeError, ValueError, MissingExtra) as error:
         raise JobError(str(error), USAGE) from error

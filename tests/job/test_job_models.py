@@ -80,7 +80,7 @@ def test_target_is_named_as_the_model_does(target, number, table, tmp_path):
 
 def test_class_names_from_a_file(tmp_path):
     (tmp_path / "names.txt").write_text("tabby, tabby cat\nlynx\nbee\n")
-    (tmp_path / "names.json").write_text('{"0": "tabby, tabby cat", "1": "lynx", "2": "bee"}')
+    (tmp_path / "names.json").write_text('{"0": "tabby, tabby cat", "1": " lynx", "2": "bee"}')
     folder = make_folder(tmp_path / "images", COUNT)  # classes c0, c1, c2
     for suffix in ("txt", "json"):
         options = ("--class-names", tmp_path / f"names.{suffix}", "--target", "map:c0=lynx,c1=tabby")
@@ -99,7 +99,10 @@ def test_class_names_from_a_file(tmp_path):
         ("a\n\nb\n", "txt", "one name on each line, got an empty line 2"),
         ("", "txt", "got an empty file"),
         ('["a", 1]', "json", "must be a sequence of str.* got 1 for class 1"),
+        ('["a", " ", "c"]', "json", "a name for each class, got an empty name for class 1"),
+        ('{"0": "a", "1": "b", "2": "c", "1": "d"}', "json", "must name each class only once, got '1' twice"),
         ("[", "json", "must be a readable file"),
+        ("[" * 100_000, "json", "must be a readable file"),
     ],
 )
 def test_wrong_class_names_are_an_error(text, suffix, words, table, tmp_path, capsys):
@@ -165,6 +168,7 @@ def test_configuration_of_timm_is_read():
 )
 def test_class_names_of_every_kind(attributes):
     assert load_model(with_attributes(**attributes)).class_names == ["a", "b"]
+    assert load_model(with_attributes(), **attributes).class_names == ["a", "b"]
 
 
 def test_arrays_and_one_value_per_channel():
