@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 ATTRIBUTE = "class_names"
+LEFT_TO_RIGHT = "\u200e"  # an invisible character
 
 
 def as_class_names(where: str, value) -> list[str]:
@@ -64,3 +66,21 @@ def short_names(names: Sequence[str] | None) -> list[str] | None:
     first = [name.partition(",")[0].strip() or name for name in names]
     counts = Counter(first)
     return [short if counts[short] == 1 else name for short, name in zip(first, names)]
+
+
+def pair_text(source: str, target: str) -> str:
+    """Return "source → target" for a figure; it is drawn in this order if names are written from right to left, too.
+
+    Otherwise, two Hebrew names, or one followed by a Latin name, would be drawn with an arrow from target to source.
+
+    Examples
+    --------
+    >>> pair_text("tabby", "lynx"), pair_text("\u05d0", "lynx")
+    ('tabby → lynx', '\u200eא\u200e → lynx')
+    """
+    names = (f"{LEFT_TO_RIGHT}{n}{LEFT_TO_RIGHT}" if _is_right_to_left(n) else n for n in (source, target))
+    return " → ".join(names)
+
+
+def _is_right_to_left(name: str) -> bool:
+    return any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_bool, check_choice, check_int
+from ..classifier.class_names import pair_text
 from ..data.class_names import class_name
 from ..data.items import read_listing
 from ..errors import OK, USAGE, JobError
@@ -242,7 +243,7 @@ def _strip_data(job: _ExportJob, record: dict, frames: Tensor) -> StripData:
     return StripData(
         pictures=pictures[None],
         frames=list(range(count)),
-        names=[f"{job.name(record['source'])} → {job.name(target)}"],
+        names=[pair_text(job.name(record["source"]), job.name(target))],
         remarks=[remark(None, already, attained is None or bool(np.all(attained)))],
         probability=probability,
         prediction=[_predictions(job, record)],

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..checks import as_list, check_bool, check_bounds, check_class_names, check_int, is_int
-from ..classifier.class_names import short_names
+from ..classifier.class_names import pair_text, short_names
 from ..classifier.outputs import number_of_classes
 from ..extras import require_extra
 from .container import Morphs, method_words
@@ -400,7 +400,7 @@ def _pair_texts(morphs: Morphs, class_names: Names) -> list[str]:
         where = f" at {position}" if position else ""
         before = int(source[tuple(target[1:])] if source.dim() else source)
         both = (_state_name(number, target, morphs, class_names) for number in (before, target[0]))
-        names.append(f"{' → '.join(both)}{where}")
+        names.append(pair_text(*both) + where)
     return names
 
 

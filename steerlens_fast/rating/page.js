@@ -79,7 +79,7 @@ function show(position) {
   byId("source-figure").hidden = byId("caption").hidden = !data.show_source;
   if (data.show_source) byId("source").src = trial.source;
   for (const [value, text] of [["first", trial.choices[0]], ["second", trial.choices[1]]]) {
-    byId("choices").querySelector(`[data-value=${value}] span`).textContent = text;
+    byId("choices").querySelector(`[data-value=${value}] bdi`).textContent = text;
   }
   byId("bar").max = count;
   byId("place").textContent = `${place + 1} of ${count}`;

@@ -374,6 +374,24 @@ def test_markup_in_a_key_is_text(shown):
     assert shown.run("return document.querySelectorAll('.card img, .card script').length") == 0
 
 
+def test_names_from_right_to_left_keep_the_order_of_the_text_around_them(window, tmp_path):
+    """The source stands left of the arrow and the target right of it; a probability stays behind its class."""
+    make_job(tmp_path, morphs_of(2, 2), ["a", "b"], classes=["אב", "גד", "הו", "זח"])
+    window.open(write_gallery(tmp_path).as_uri())
+    window.run("document.querySelector('.pairs').open = true")
+    for selector in (".card h2", ".card .prediction", ".pairs td"):
+        places = window.run(
+            f"""const texts = document.createTreeWalker(document.querySelector("{selector}"), NodeFilter.SHOW_TEXT);
+            const places = [], range = document.createRange();
+            while (texts.nextNode()) if (texts.currentNode.data.trim()) {{
+              range.selectNodeContents(texts.currentNode);
+              places.push(range.getBoundingClientRect().left);
+            }}
+            return places"""
+        )
+        assert len(places) == 3 and places == sorted(places)
+
+
 def test_it_asks_for_its_own_images_only(shown, tmp_path):
     """After everything has been scrolled into view."""
     shown.run("cards.at(-1).root.scrollIntoView()")

@@ -54,7 +54,7 @@ def test_form_is_filled_in_by_keys_and_tallied(window, form, tmp_path):
         ready(window, place)
         trial = key[window.run("return trialAt(place).id")]
         left = (trial["target_choice"] == "first") == (trial["condition"] != "unedited")
-        offered = window.run("return [...document.querySelectorAll('#choices span')].map((e) => e.textContent)")
+        offered = window.run("return [...document.querySelectorAll('#choices bdi')].map((e) => e.textContent)")
         assert offered[0 if left else 1] == trial["target_name" if trial["condition"] != "unedited" else "source_name"]
         window.type("body", KEYS["left" if left else "right"])
         window.type("body", "5" if trial["condition"] == "unedited" else "2")

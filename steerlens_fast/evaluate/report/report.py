@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ...classifier.class_names import pair_text
 from ...data.class_names import class_name
 from ...extras import require_extra
 from ...io.atomic_io import atomic_write
@@ -82,7 +83,7 @@ def _strips(out: Path, runner: TaskRunner, frames: dict) -> dict:
         edits = {f: (frames[f][n], *_edit_caption(record_of[f, n])) for f in frames if n in frames[f]}
         target = next((record_of[f, n]["target"] for f in edits), None)
         name_of = lambda c: "" if c is None else class_name(c, runner.sources.classes)
-        label = f"{name_of(int(runner.sources.predicted[n]))} → {name_of(target)}"
+        label = pair_text(name_of(int(runner.sources.predicted[n])), name_of(target))
         rows.append((label if len(label) < 10 else label.replace(" → ", "\n→ "), source, edits))
     return {"families": list(frames), "rows": rows}
 

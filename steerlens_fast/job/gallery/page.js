@@ -19,6 +19,8 @@ function entry(list, term, text) {
   return value;
 }
 
+const isolated = (name) => element("bdi", name);  // a name from right to left leaves the order of the text around it
+
 // --- One example
 
 class Card {
@@ -116,7 +118,8 @@ class Card {
     this.find(".shown-frame figcaption").textContent = place;
     this.find(".map").setAttribute("aria-label", `Difference of ${place} from the source, ${example.key}`);
     const share = example.prediction_probability[frame];
-    prediction.textContent = predicted === null ? "" : `predicted: ${predicted}${share === null ? "" : ` ${share.toFixed(3)}`}`;
+    const known = predicted === null ? [] : ["predicted: ", isolated(predicted), share === null ? "" : ` ${share.toFixed(3)}`];
+    prediction.replaceChildren(...known);
     const counts = example.outcome !== "failed" && !example.already_predicted;
     prediction.classList.toggle("reached", counts && p !== null && predicted === example.target);
     this.find("output").textContent = p === null && this.unscored ? "" : `target: ${probability}`;
@@ -310,6 +313,7 @@ function showPairs(details, success) {
     const node = document.createElement("tr");
     node.append(...cells.map((text) => element(kind, text)));
     table.append(node);
+    return node;
   };
   details.hidden = success.pairs.length === 0;
   details.querySelector("summary").textContent =
@@ -318,9 +322,11 @@ function showPairs(details, success) {
     "target already predicted for the source"], "th");
   for (const pair of success.pairs) {
     const {source, last: end} = pair.target_probability;
-    row([pair.names.join(" → "), String(pair.morphs), pair.reached === null ? "–" : `${pair.reached} of ${pair.counted}`,
+    const cells = row(["", String(pair.morphs), pair.reached === null ? "–" : `${pair.reached} of ${pair.counted}`,
       `${number(source)} → ${number(end)}`, `${number(pair.fell_below_source)} / ${number(pair.fell_below_earlier)}`,
       String(pair.already_predicted)], "td");
+    const [from, to] = pair.names.map(isolated);
+    cells.firstElementChild.append(from, " → ", to);
   }
   const left = success.pairs_left_out;
   details.querySelector("p").textContent = left ? `${many(left, "pair")} more are not listed.` : "";
