@@ -31,12 +31,15 @@ class Ratings:
         Time in ISO format; empty if unknown.
     answers : dict from str to dict
         By the image's id: ``choice`` and ``naturalness``, None if not answered, and times.
+    session : str
+        Drawn at random when the rater began; empty if unknown.
     """
 
     rater: str
     file: str
     exported: str
     answers: dict[str, dict]
+    session: str = ""
 
     @property
     def answered(self) -> int:
@@ -73,7 +76,7 @@ def read_ratings(path: str | Path, key: dict) -> Ratings:
     file = str(path)
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise JobError(f"files must be ratings exported by a form, got {file}: {error}", USAGE) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise JobError(f"files must be ratings exported by a form, got {file}, which has other contents", USAGE)
@@ -93,7 +96,8 @@ def read_ratings(path: str | Path, key: dict) -> Ratings:
         if image in answers:
             raise JobError(f"id must be in answers once, got {image!r} twice in {file}", USAGE)
         answers[image] = _checked_answer(answer, f"of image {image} in {file}")
-    return Ratings(rater.strip(), file, str(data.get("exported") or ""), answers)
+    exported, session = (str(data.get(name) or "") for name in ("exported", "session"))
+    return Ratings(rater.strip(), file, exported, answers, session)
 
 
 def _check_form(file: str, data: dict, key: dict) -> None:
@@ -138,5 +142,8 @@ def one_per_rater(ratings: list[Ratings]) -> tuple[list[Ratings], list[str]]:
         kept, dropped = sorted((old, new), key=lambda one: (one.answered, one.exported), reverse=True)
         best[new.rater] = kept
         counts = [f"{one.file} ({one.answered} answers)" for one in (kept, dropped)]
-        notes.append(f"rater {new.rater} is counted once: {counts[0]} in place of {counts[1]}")
+        differ = kept.session != dropped.session and kept.session and dropped.session
+        note = f"rater {new.rater} is counted once: {counts[0]} in place of {counts[1]}"
+        hint = "; if two people chose this pseudonym, change it in one file, since the sessions differ"
+        notes.append(note + hint if differ else note)
     return list(best.values()), notes

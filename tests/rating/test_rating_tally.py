@@ -129,13 +129,15 @@ def test_crossed_bootstrap_resamples_images_and_raters():
 def test_rater_is_counted_once(form, tmp_path):
     """With the file that has more answers, of equal ones the latest."""
     late = rated(" anna ", ANNA | {"a0": ("second", 4)}, exported="2026-01-02")
-    files = write(tmp_path, rated("anna", {"a0": ("second", 1)}), late, rated("anna", ANNA))
+    other = rated("anna", ANNA, session="5a")  # began elsewhere, or another person
+    files = write(tmp_path, rated("anna", {"a0": ("second", 1)}, session="17"), late | {"session": "17"}, other)
     result = tally(form, files)
     assert [(r["rater"], r["file"], r["answered"]) for r in result["raters"]] == [("anna", str(files[1]), 12)]
     assert result["conditions"]["a"]["target"]["value"] == 0.5
     assert result["notes"] == [
         f"rater anna is counted once: {files[1]} (12 answers) in place of {files[0]} (2 answers)",
-        f"rater anna is counted once: {files[1]} (12 answers) in place of {files[2]} (12 answers)",
+        f"rater anna is counted once: {files[1]} (12 answers) in place of {files[2]} (12 answers)"
+        "; if two people chose this pseudonym, change it in one file, since the sessions differ",
         "one rater: intervals are over images only, and agreement between raters is not known",
     ]
     assert result["alpha"]["choice"]["value"] is None and "choice unknown" in table(result)
