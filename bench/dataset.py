@@ -182,7 +182,7 @@ def digits(folder: Path) -> list[dict]:
 def job(folder: Path, data: str, how: list[str], number: int) -> dict:
     """Run one job as a user starts it, then resume the finished job."""
     out = folder / f"{data}-{'-'.join(how)}-{number}"
-    base = [sys.executable, "-m", "steerlens_fast.cli", "morph", "--out", str(out), "--progress", "none"]
+    base = [sys.executable, "-m", "steerlens_fast", "morph", "--out", str(out), "--progress", "none"]
     given = ["--data", str(folder / data), "--model", MODEL, "--channels", "1", "--frames", str(FRAMES)]
     given += ["--gallery", "0", "--workers", str(WORKERS)]
     start = time.time()

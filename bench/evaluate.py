@@ -53,7 +53,7 @@ def preset(name: str, folder: Path, *options: str) -> dict:
     """Run the command, keep its report, and return its wall-clock and CPU seconds, and the load before and after."""
     load = [round(os.getloadavg()[0], 2)]
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "steerlens_fast.cli", "evaluate", "--preset", name, "--progress", "none"]
+        command = [sys.executable, "-m", "steerlens_fast", "evaluate", "--preset", name, "--progress", "none"]
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         subprocess.run([*command, "--out", f"{out}/it", *options], check=True)
         seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -200,7 +200,7 @@ def start(argv: list[str], **environment) -> subprocess.Popen:
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     known = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     known |= {name: str(value) for name, value in environment.items()}
-    command = [sys.executable, "-m", "steerlens_fast.cli", *argv]
+    command = [sys.executable, "-m", "steerlens_fast", *argv]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, env=known, start_new_session=True)
 

@@ -227,7 +227,7 @@ def test_killed_evaluation_resumes(tmp_path):
     asked += ["--no-figures", "--progress", "none"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(["evaluate", *asked, "--out", str(whole)]) == 0
-    command = [sys.executable, "-m", "steerlens_fast.cli", "evaluate", *asked, "--out", str(killed)]
+    command = [sys.executable, "-m", "steerlens_fast", "evaluate", *asked, "--out", str(killed)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     done, end = lambda: len(list(killed.glob("parts/*.jsonl"))), time.monotonic() + 300
     with subprocess.Popen(command, env=environment | {"EVALUATE_SLEEP": "0.05"}) as process:

@@ -126,7 +126,7 @@ def run(argv: list[str], shell: str, cwd: Path, **environment) -> subprocess.Com
     """A command line whose streams the shell redirects; its status is on stdout or in a file named status."""
     known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     known |= {"OMP_NUM_THREADS": "1", **environment}
-    command = ["bash", "-c", f'( "$@" ; echo $? > status ) {shell}', "bash", sys.executable, "-m", "steerlens_fast.cli"]
+    command = ["bash", "-c", f'( "$@" ; echo $? > status ) {shell}', "bash", sys.executable, "-m", "steerlens_fast"]
     return subprocess.run([*command, *argv], cwd=cwd, env=known, capture_output=True, timeout=PATIENCE)
 
 
@@ -151,7 +151,7 @@ def test_bar_on_a_terminal_that_goes_away_ends_no_job(data, expected, tmp_path):
     terminal, theirs = os.openpty()
     asked = arguments(tmp_path / "out", data=data, workers=0)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "steerlens_fast.cli", *asked, "--progress", "bar"]
+    command = [sys.executable, "-m", "steerlens_fast", *asked, "--progress", "bar"]
     process = subprocess.Popen(command, env=environment, stderr=theirs)
     os.close(theirs)
     os.close(terminal)
