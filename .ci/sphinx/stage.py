@@ -60,6 +60,8 @@ API = {
         "synthetic_images",
         "bootstrap",
         "paired_difference",
+        "proportion",
+        "proportion_difference",
     ],
     "Ratings by people": [
         "rating.write_form",

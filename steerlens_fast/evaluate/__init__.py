@@ -19,7 +19,7 @@ from .measures.alignment import alignment, phase_displacement
 from .measures.consistency import Clipping, Consistency, clipping, coefficient_consistency
 from .measures.probes import BandProbes, band_probes
 from .measures.smooth import SmoothReconstruction, smooth_reconstruction
-from .measures.statistics import Interval, bootstrap, paired_difference
+from .measures.statistics import Interval, bootstrap, paired_difference, proportion, proportion_difference
 from .measures.transfer import CommonAttainment, Transfer, common_attainment, driver_confidence, transfer
 from .presets.synthetic import SyntheticImages, synthetic_images
 
@@ -45,6 +45,8 @@ __all__ = [
     "evaluate",
     "paired_difference",
     "phase_displacement",
+    "proportion",
+    "proportion_difference",
     "smooth_reconstruction",
     "synthetic_images",
     "transfer",

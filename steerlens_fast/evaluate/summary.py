@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 
 from .config import EvaluationConfig
-from .measures.statistics import bootstrap, paired_difference
+from .measures.statistics import bootstrap, paired_difference, proportion, proportion_difference
 from .measures.transfer import common_attainment
 from .sources import EXCLUSION_REASONS
 from .tasks import CONTROLS, PROBES, TRUE, TaskRunner
 
-# The measures of every family, and the statistic of each.
+# The measures of every family, and the statistic of each; a share is the proportion of sources for which it is true.
+SHARE = "share"
 MEASURES = {
     "target_probability": "median",
-    "driver_agrees": "mean",
-    "jointly": "mean",
+    "driver_agrees": SHARE,
+    "jointly": SHARE,
     "warp": "median",
     "gain": "median",
     "folded": "median",
@@ -110,8 +111,17 @@ class _Table:
         """Options of the bootstrap: the same resamples for every statistic."""
         return {"draws": self.config.draws, "seed": self.config.seed}
 
-    def bootstrap(self, values: Tensor, statistic: str) -> dict:
+    def interval(self, values: Tensor, statistic: str) -> dict:
+        """Return a median or a share with its interval."""
+        if statistic == SHARE:
+            return proportion(values).as_dict()
         return bootstrap(values, statistic, **self.bootstrap_options).as_dict()
+
+    def difference(self, first: Tensor, second: Tensor, statistic: str) -> dict:
+        """Return the paired difference of a median or a share with its interval."""
+        if statistic == SHARE:
+            return proportion_difference(first, second).as_dict()
+        return paired_difference(first, second, statistic, **self.bootstrap_options).as_dict()
 
 
 def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
@@ -142,11 +152,11 @@ def _family(table: _Table, family: str, budget: float, which: Tensor) -> dict:
     summary, within = {}, lambda values: torch.where(which, values, torch.nan)
     for name, statistic in MEASURES.items():
         if table.has(family, budget, name):
-            summary[name] = table.bootstrap(within(table.measure(family, budget, name)), statistic)
+            summary[name] = table.interval(within(table.measure(family, budget, name)), statistic)
     judges = next((row["judges"] for row in table.rows[family, budget] if row.get("judges")), {})
     for judge in judges:
         of = lambda row, judge=judge: (row.get("judges") or {}).get(judge)
-        summary.setdefault("judges", {})[judge] = table.bootstrap(within(table.column(family, budget, of)), "mean")
+        summary.setdefault("judges", {})[judge] = table.interval(within(table.column(family, budget, of)), SHARE)
     return summary
 
 
@@ -156,7 +166,7 @@ def _paired(table: _Table, budget: float, name: str, within: dict[str, Tensor], 
     for pair in pairs:
         if all(table.has(family, budget, name) for family in pair):
             columns = (torch.where(within[f], table.measure(f, budget, name), torch.nan) for f in pair)
-            result[" - ".join(pair)] = paired_difference(*columns, MEASURES[name], **table.bootstrap_options).as_dict()
+            result[" - ".join(pair)] = table.difference(*columns, MEASURES[name])
     return result
 
 
@@ -167,7 +177,7 @@ def _bands(records: list[dict], table: _Table) -> dict:
     for record in probes:
         values = [[torch.nan if v is None else v for v in row] for row in record["advantage"]]
         advantage[record["source"]] = torch.tensor(values, dtype=torch.float64, device="cpu")
-    cell = lambda s, k, f, statistic: table.bootstrap(f(advantage[:, s, k]), statistic)
+    cell = lambda s, k, f, statistic: table.interval(f(advantage[:, s, k]), statistic)
     places = [[(s, k) for k in range(advantage.shape[2])] for s in range(advantage.shape[1])]
     positive = lambda v: torch.where(v.isnan(), v, (v > 0).double())
     return {
@@ -175,7 +185,7 @@ def _bands(records: list[dict], table: _Table) -> dict:
         "l2": table.config.probe_l2,
         "directions": table.config.probe_directions,
         "advantage": [[cell(s, k, lambda v: v, "median") for s, k in row] for row in places],
-        "positive": [[cell(s, k, positive, "mean") for s, k in row] for row in places],
+        "positive": [[cell(s, k, positive, SHARE) for s, k in row] for row in places],
     }
 
 
@@ -197,7 +207,7 @@ def _groups(table: _Table) -> dict:
                 reached = members_mask & table.attained(family, budget)
                 columns = {name: table.measure(family, budget, name) for name in GROUPED}
                 result.setdefault(f"{budget:.4g}", {}).setdefault(group, {})[family] = {
-                    name: table.bootstrap(torch.where(reached, values, torch.nan)[members_mask], "median")
+                    name: table.interval(torch.where(reached, values, torch.nan)[members_mask], "median")
                     for name, values in columns.items()
                 }
     return result

@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice, check_int
-from ..evaluate.measures.statistics import CONFIDENCE, DRAWS, Interval, percentiles, resample_counts
+from ..evaluate.measures.statistics import (
+    CONFIDENCE,
+    DRAWS,
+    Interval,
+    check_confidence,
+    check_sources,
+    percentiles,
+    resample_counts,
+)
 
 LEVELS = ("nominal", "ordinal", "interval")
 
@@ -56,9 +64,9 @@ def krippendorff_alpha(
         raise TypeError(f"ratings must be a real tensor [units, raters], got {got}")
     check_choice("level", level, LEVELS)
     draws, seed = check_int("draws", draws, 1, None), check_int("seed", seed, 0, None)
-    ratings = ratings.detach().cpu().double()
+    confidence, ratings = check_confidence(confidence), ratings.detach().cpu().double()
     paired = ratings.isfinite().sum(1) >= 2
-    sources = torch.arange(len(ratings), device="cpu") if sources is None else sources
+    sources = check_sources(sources, len(ratings))
     cases, total = int(paired.sum()), len(ratings)
     if not cases:
         return Interval(None, None, None, 0, total)

@@ -10,9 +10,16 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ..checks import check_int, check_number
+from ..checks import check_int
 from ..errors import USAGE, JobError
-from ..evaluate.measures.statistics import CONFIDENCE, DRAWS, bootstrap, crossed_bootstrap
+from ..evaluate.measures.statistics import (
+    CONFIDENCE,
+    DRAWS,
+    check_confidence,
+    crossed_bootstrap,
+    crossed_proportion,
+    proportion,
+)
 from .agreement import krippendorff_alpha
 from .answers import NEITHER, Ratings, one_per_rater, read_key, read_ratings
 from .form import CONTROL, FIRST, SECOND
@@ -66,7 +73,8 @@ def tally(
     Notes
     -----
     Raters and sources, with all images of a source, are resampled independently; see
-    :func:`~steerlens_fast.evaluate.measures.statistics.crossed_bootstrap`.
+    :func:`~steerlens_fast.evaluate.measures.statistics.crossed_bootstrap`. Where all answers are the same, and for the
+    classifiers, intervals are those of :func:`steerlens_fast.proportion`.
 
     Examples
     --------
@@ -88,9 +96,7 @@ def tally(
     rater r1: 1 of 3 images without a choice, 2 without naturalness
     """
     options = {"draws": check_int("draws", draws, 1, None), "seed": check_int("seed", seed, 0, None)}
-    options["confidence"] = check_number("confidence", confidence, 0.0)
-    if options["confidence"] >= 1:
-        raise ValueError(f"confidence must be below 1, got {confidence}")
+    options["confidence"] = check_confidence(confidence)
     key = read_key(form)
     files = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     ratings, notes = one_per_rater([read_ratings(path, key) for path in files])
@@ -175,19 +181,19 @@ def _tensor(rows: list[list]) -> Tensor:
 def _condition(tables: _Tables, name: str, options: dict) -> dict:
     images = tables.of(name)
     of = len(images) * tables.role.shape[1]
-    mean = lambda values: _crossed(tables.by_source(values, images), of, options)
-    predicted = lambda verdicts: bootstrap(tables.by_source(_tensor([verdicts])[0], images), "mean", **options)
-    over_images = lambda verdicts: replace(predicted(verdicts), of=len(images)).as_dict()
+    share = lambda values: replace(crossed_proportion(tables.by_source(values, images), **options), of=of).as_dict()
+    predicted = lambda verdicts: proportion(_tensor([verdicts])[0], confidence=options["confidence"]).as_dict()
+    naturalness = crossed_bootstrap(tables.by_source(tables.naturalness, images), **options)
     times = tables.milliseconds[images]
     times = times[times.isfinite()]
     return {
         "images": len(images),
-        **{role: mean(tables.is_role(role)) for role in ROLES},
-        "naturalness": mean(tables.naturalness),
+        **{role: share(tables.is_role(role)) for role in ROLES},
+        "naturalness": replace(naturalness, of=of).as_dict(),
         "seconds": round(float(times.median()) / 1000, 3) if len(times) else None,
         "l2": float(_tensor([[tables.trials[n]["l2"] for n in images]]).median()),
-        "driver": over_images([trial["driver"] for trial in tables.trials]),
-        "judges": {judge: over_images([trial["judges"][judge] for trial in tables.trials]) for judge in tables.judges},
+        "driver": predicted([tables.trials[n]["driver"] for n in images]),
+        "judges": {judge: predicted([tables.trials[n]["judges"][judge] for n in images]) for judge in tables.judges},
         "alpha": tables.alpha(images, options),
     }
 
@@ -198,15 +204,12 @@ def _difference(tables: _Tables, first: str, second: str, options: dict) -> dict
     )
     of = len(shared) * tables.role.shape[1]
 
-    def difference(values: Tensor) -> dict:
-        table = tables.by_source(values, tables.of(first)) - tables.by_source(values, tables.of(second))
-        return _crossed(table, of, options)
+    def table(values: Tensor) -> Tensor:
+        return tables.by_source(values, tables.of(first)) - tables.by_source(values, tables.of(second))
 
-    return {"target": difference(tables.is_role(TARGET)), "naturalness": difference(tables.naturalness)}
-
-
-def _crossed(table: Tensor, of: int, options: dict) -> dict:
-    return replace(crossed_bootstrap(table, **options), of=of).as_dict()
+    target = crossed_proportion(table(tables.is_role(TARGET)), difference=True, **options)
+    naturalness = crossed_bootstrap(table(tables.naturalness), **options)
+    return {name: replace(i, of=of).as_dict() for name, i in (("target", target), ("naturalness", naturalness))}
 
 
 # --- Text -------------------------------------------------------------------------------------------------------------
@@ -233,7 +236,7 @@ def table(result: dict) -> str:
     >>> result = {"conditions": {"pixel": condition}, "differences": {}, "raters": [{}], "notes": ["one rater"]}
     >>> result |= {"alpha": {"choice": unknown, "naturalness": part}, "settings": {"confidence": 0.95}}
     >>> print(table(result))
-    1 rater; means with 95 % bootstrap intervals over images and raters
+    1 rater; means with 95 % intervals over images and raters
              answers  target             source             neither            naturalness        driver
     pixel      8/8    .50 [.25, .75]     .50 [.25, .75]     .50 [.25, .75]     3.5 [3.0, 4.2]     .50 [.25, .75]
     agreement between raters, Krippendorff's alpha: choice unknown, naturalness .50 [.25, .75]
@@ -241,7 +244,7 @@ def table(result: dict) -> str:
     """
     raters, confidence = len(result["raters"]), f"{100 * result['settings']['confidence']:.3g} %"
     title = f"{raters} rater{'' if raters == 1 else 's'}"
-    lines = [f"{title}; means with {confidence} bootstrap intervals over images and raters"]
+    lines = [f"{title}; means with {confidence} intervals over images and raters"]
     conditions = result["conditions"]
     judges = list(next(iter(conditions.values()))["judges"])
     width = max(9, 2 + max(map(len, [*conditions, *result["differences"]])))

@@ -16,7 +16,7 @@ from evaluations import dataset, net, records, run
 for extra in ("PIL", "matplotlib"):
     pytest.importorskip(extra)
 
-from steerlens_fast.evaluate import bootstrap  # noqa: E402
+from steerlens_fast.evaluate import paired_difference, proportion_difference  # noqa: E402
 from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
 from steerlens_fast.evaluate.presets.presets import preset  # noqa: E402
 from steerlens_fast.evaluate.presets.published import COMPARED, FOLLOW_UP, compare_orders, compare_with_published  # noqa: E402
@@ -78,13 +78,14 @@ def test_families_are_paired_with_controls(found):
         there = {f: {n for n, r in by[f].items() if r["attained"]} for f in by}
         both = sorted(there["pixel"] & there["csp-phase"] & there["noise"])
         assert budget["attainment"]["by_control"] == {"noise": len(there["noise"])}
-        for name, statistic in (("target_probability", "median"), ("jointly", "mean"), ("warp", "median")):
+        for name in ("target_probability", "jointly", "warp"):
             differences = budget["paired_with_controls"][name]
             assert set(differences) == {"pixel - noise", "csp-phase - noise"}
-            values = torch.full((10,), torch.nan, dtype=torch.float64)
+            columns = torch.full((2, 10), torch.nan, dtype=torch.float64)
             for n in both:
-                values[n] = float(by["pixel"][n][name]) - float(by["noise"][n][name])
-            expected = bootstrap(values, statistic, draws=50)
+                columns[:, n] = torch.tensor([float(by[family][n][name]) for family in ("pixel", "noise")])
+            shares = name == "jointly"
+            expected = proportion_difference(*columns) if shares else paired_difference(*columns, draws=50)
             assert differences["pixel - noise"] == pytest.approx(expected.as_dict(), abs=1e-6)
             assert differences["pixel - noise"]["cases"] == len(both) and differences["pixel - noise"]["of"] == 10
     commons = [budget["attainment"]["common"] for budget in found.summary["budgets"]]
@@ -123,6 +124,7 @@ def test_cells_contain_value_interval_and_cases():
     assert "<strong>" not in difference(interval) and difference({**interval, "low": 0.1}).startswith(
         "<strong>.250</strong>"
     )
+    assert "<strong>" not in difference({**interval, "low": 0.1, "cases": 5})  # 5 of one sign: 2 of 32 by chance
 
 
 def test_figures_draw_the_values_of_the_summary(found):

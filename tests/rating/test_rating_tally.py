@@ -8,7 +8,7 @@ from jobs import make_job, morphs_of
 
 from steerlens_fast.cli import main
 from steerlens_fast.errors import JobError
-from steerlens_fast.evaluate import bootstrap
+from steerlens_fast.evaluate import bootstrap, proportion
 from steerlens_fast.evaluate.measures.statistics import crossed_bootstrap
 from steerlens_fast.rating import krippendorff_alpha, table, tally
 
@@ -124,6 +124,22 @@ def test_crossed_bootstrap_resamples_images_and_raters():
     assert (both.value, both.low, both.high) == (0.5, 0.0, 1.0)
     assert crossed_bootstrap(raters.T).low == 0.0
     assert crossed_bootstrap(torch.eye(20)).low < 0.05  # images and raters are drawn differently
+
+
+def test_equal_answers_do_not_make_an_interval_without_width(form, tmp_path):
+    """Both raters say "neither" to both images of each family; the driver predicts the target for all of b."""
+    answers = {name: ("neither", 3) for name in ("a0", "b0", "a1", "b1")}
+    result = tally(form, write(tmp_path, rated("anna", answers), rated("bert", answers)))
+    for role, value in (("target", 0.0), ("source", 0.0), ("neither", 1.0)):
+        found, of_two = result["conditions"]["b"][role], proportion(torch.tensor([value] * 2))
+        assert (found["low"], found["high"], found["cases"]) == (of_two.low, of_two.high, 4) and found["value"] == value
+    assert result["conditions"]["b"]["driver"] == proportion(torch.ones(2)).as_dict()
+    difference = result["differences"]["a - b"]["target"]
+    assert difference["value"] == 0 and -difference["low"] == difference["high"] > 0.4
+    bad = {"confidence": 2.0}, {"sources": [0, 1]}, {"sources": torch.zeros(3, dtype=torch.int64)}
+    for options in bad:
+        with pytest.raises((TypeError, ValueError), match=f"{next(iter(options))} must be"):
+            krippendorff_alpha(torch.ones(2, 2), **options)
 
 
 def test_rater_is_counted_once(form, tmp_path):

@@ -1,9 +1,11 @@
-"""Medians and proportions with percentile bootstrap intervals, resampled by source."""
+"""Medians and means with percentile bootstrap intervals, resampled by source; proportions with score intervals."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -53,8 +55,9 @@ def bootstrap(
     Parameters
     ----------
     values : Tensor [N]
-        One for each case; bools count as 0 and 1, so that their mean is a proportion. NaN means that the case has no
-        value: it is left out of the statistic, but counted in ``of``.
+        One for each case; bools count as 0 and 1. NaN means that the case has no value: it is left out of the
+        statistic, but counted in ``of``. For a proportion of independent cases use :func:`proportion`, whose interval
+        is right for few cases, and for proportions near 0 and 1, too.
     statistic : {"median", "mean"}
     sources : Tensor [N], int64, optional
         The number of each case's source, counted from 0. All cases of a source are resampled together, since they are
@@ -142,6 +145,119 @@ def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float =
     return Interval(float(values[good].mean()), *percentiles(resampled, confidence), cases, total)
 
 
+def crossed_proportion(
+    values: Tensor, *, difference: bool = False, confidence: float = CONFIDENCE, **options
+) -> Interval:
+    """Return :func:`crossed_bootstrap` of answers 0 and 1, or of differences of two of them.
+
+    If all answers are the same, so are those of each resample. The interval is then that of :func:`proportion`, or
+    :func:`proportion_difference`, of as many answers as there are sources or raters, whichever are more.
+
+    Examples
+    --------
+    >>> result = crossed_proportion(torch.zeros(20, 3))
+    >>> result.value, result.low, round(result.high, 2), result.cases
+    (0.0, 0.0, 0.16, 60)
+    """
+    result = crossed_bootstrap(values, confidence=confidence, **options)
+    answered = values.isfinite()
+    if not result.cases or not bool((values[answered] == values[answered][0]).all()):
+        return result
+    cases = int(max(answered.any(1).sum(), answered.any(0).sum()))
+    if difference:
+        more, less = (cases * (result.value == sign) for sign in (1, -1))
+        low, high = _agresti_min(more, less, cases, confidence)
+    else:
+        low, high = _wilson(result.value * cases, cases, confidence)
+    return replace(result, low=low, high=high)
+
+
+def proportion(values: Tensor, *, confidence: float = CONFIDENCE) -> Interval:
+    """Return a proportion of independent cases with its Wilson score interval.
+
+    Parameters
+    ----------
+    values : Tensor [N]
+        True (or 1) for each case that counts, False (or 0) for each that does not; NaN: the case has no value.
+    confidence : float
+        Of the interval, in (0, 1).
+
+    Returns
+    -------
+    Interval
+
+    Notes
+    -----
+    Wilson (1927). The percentile bootstrap has no width if all cases are the same: for 8 cases and a proportion of
+    10 %, 95 % intervals of the bootstrap contained it in 54 % of simulations, those of Wilson in 97 %.
+
+    Examples
+    --------
+    >>> result = proportion(torch.zeros(8))
+    >>> result.value, result.low, round(result.high, 3)
+    (0.0, 0.0, 0.324)
+    """
+    values, confidence = _check_zero_one("values", values), check_confidence(confidence)
+    good = values[values.isfinite()]
+    if not len(good):
+        return Interval(None, None, None, 0, len(values))
+    low, high = _wilson(float(good.sum()), len(good), confidence)
+    return Interval(float(good.mean()), low, high, len(good), len(values))
+
+
+def proportion_difference(first: Tensor, second: Tensor, *, confidence: float = CONFIDENCE) -> Interval:
+    """Return the difference of two proportions of the same independent cases, with its interval.
+
+    Parameters
+    ----------
+    first, second : Tensor [N]
+        As ``values`` of :func:`proportion`, of the same cases in the same order. Cases without both are left out.
+    confidence : float
+        Of the interval, in (0, 1).
+
+    Returns
+    -------
+    Interval
+
+    Notes
+    -----
+    The Wald interval after half a case is added to each of the four kinds of pairs (Agresti and Min 2005, *Simple
+    improved confidence intervals for comparing matched proportions*).
+
+    Examples
+    --------
+    >>> result = proportion_difference(torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 1.0, 0.0]))
+    >>> result.value, round(result.low, 2), round(result.high, 2)
+    (0.5, -0.17, 0.83)
+    """
+    first, second = _check_zero_one("first", first), _check_zero_one("second", second)
+    if first.shape != second.shape:
+        raise ValueError(f"second must have the shape of first, got {_shape(first)} and {_shape(second)}")
+    confidence, difference = check_confidence(confidence), first - second
+    good = difference[difference.isfinite()]
+    if not len(good):
+        return Interval(None, None, None, 0, len(difference))
+    low, high = _agresti_min(int((good > 0).sum()), int((good < 0).sum()), len(good), confidence)
+    return Interval(float(good.mean()), low, high, len(good), len(difference))
+
+
+def _wilson(count: float, cases: int, confidence: float) -> tuple[float, float]:
+    """Return the limits of the proportion of which ``count`` of ``cases`` were seen."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, extra = count / cases, z * z / cases
+    middle = (share + extra / 2) / (1 + extra)
+    half = z * math.sqrt(share * (1 - share) / cases + extra / (4 * cases)) / (1 + extra)
+    return (0.0 if share == 0 else middle - half), (1.0 if share == 1 else middle + half)  # exact, without rounding
+
+
+def _agresti_min(more: int, less: int, cases: int, confidence: float) -> tuple[float, float]:
+    """Return the limits of the difference if ``more`` pairs are (1, 0) and ``less`` are (0, 1)."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    middle = (more - less) / (cases + 2)
+    half = z * math.sqrt((more + less + 1) / (cases + 2) - middle**2) / math.sqrt(cases + 2)
+    return max(-1.0, middle - half), min(1.0, middle + half)
+
+
 def percentiles(resampled: Tensor, confidence: float) -> tuple[float | None, float | None]:
     """Return the limits of a percentile interval; resamples without a value are ignored.
 
@@ -212,17 +328,36 @@ def _check(values, sources, statistic, draws, confidence, seed) -> tuple[Tensor,
     if not isinstance(values, Tensor) or values.dim() != 1 or values.is_complex():
         raise TypeError(f"values must be a real tensor [N], got {_shape(values)}")
     check_choice("statistic", statistic, STATISTICS)
-    draws, confidence = check_int("draws", draws, 1, None), check_number("confidence", confidence, 0.0)
+    draws, confidence = check_int("draws", draws, 1, None), check_confidence(confidence)
+    sources, seed = check_sources(sources, len(values)), check_int("seed", seed, 0, None)
+    return values.detach().cpu().double(), sources, draws, confidence, seed
+
+
+def check_sources(sources, count: int) -> Tensor:
+    """Return the source [count] of each case, by default its own."""
+    if sources is None:
+        return torch.arange(count, device="cpu")
+    if not isinstance(sources, Tensor) or sources.shape != (count,) or sources.is_floating_point():
+        raise TypeError(f"sources must be an integer tensor [{count}], one for each case, got {_shape(sources)}")
+    if count and int(sources.min()) < 0:
+        raise ValueError(f"sources must be at least 0, got {int(sources.min())}")
+    return sources.cpu().long()
+
+
+def check_confidence(confidence) -> float:
+    confidence = check_number("confidence", confidence, 0.0)
     if confidence >= 1:
         raise ValueError(f"confidence must be below 1, got {confidence}")
-    if sources is None:
-        sources = torch.arange(len(values), device="cpu")
-    elif not isinstance(sources, Tensor) or sources.shape != values.shape or sources.is_floating_point():
-        raise TypeError(f"sources must be an integer tensor {list(values.shape)} like values, got {_shape(sources)}")
-    if len(sources) and int(sources.min()) < 0:
-        raise ValueError(f"sources must be at least 0, got {int(sources.min())}")
-    seed = check_int("seed", seed, 0, None)
-    return values.detach().cpu().double(), sources.cpu().long(), draws, confidence, seed
+    return confidence
+
+
+def _check_zero_one(name: str, values) -> Tensor:
+    if not isinstance(values, Tensor) or values.dim() != 1 or values.is_complex():
+        raise TypeError(f"{name} must be a real tensor [N], got {_shape(values)}")
+    values = values.detach().cpu().double()
+    if not bool(((values == 0) | (values == 1) | values.isnan()).all()):
+        raise ValueError(f"{name} must be 0, 1 or NaN, got {values[(values != 0) & (values != 1)][0].item():g}")
+    return values
 
 
 def _shape(value) -> str:

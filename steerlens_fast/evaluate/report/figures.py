@@ -30,7 +30,7 @@ def all_figures(summary: dict, strips: dict | None) -> Iterator[tuple[str, str, 
 
 
 MEASURES = (
-    "The three measures with 95 % bootstrap intervals, at each distance, over the sources for which every family "
+    "The three measures with 95 % intervals, at each distance, over the sources for which every family "
     "attained it. Left: the driver's probability of the target (median). Middle: share of sources for which all "
     "judges predict the target. Right: share of the edit's energy that a smooth warp of the source explains (median); "
     "hollow: without gain, filled: with gain. Grey names are controls."

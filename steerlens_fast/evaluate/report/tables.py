@@ -45,7 +45,8 @@ def facts(summary: dict) -> dict[str, str]:
         "Sources": f"{sources['chosen']} of the first {sources['examined']} images; left out: {left_out}",
         "Target": str(config["target"]),
         "Edits": f"{config['regime']}, {config['rule']} rule, {_counts(config)}, {config['objective']}",
-        "Intervals": f"95 %, {config['draws']:,} draws of sources, the same for every family and distance",
+        "Intervals": f"95 %; of medians: {config['draws']:,} draws of sources, the same for every family and distance; "
+        "of counts: Wilson, of their differences: Agresti and Min",
     }
 
 
