@@ -114,9 +114,9 @@ def check_indices(name: str, values, size: int | None) -> list[int]:
     values = as_list(values)
     if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, range)):
         raise TypeError(f"{name} must be a sequence of ints, got {values!r}")
-    checked = [check_int(f"each of {name}", v, 0, None if size is None else size - 1) for v in values]
+    checked = [check_int(f"each item of {name}", v, 0, None if size is None else size - 1) for v in values]
     if len(set(checked)) != len(checked):
-        raise ValueError(f"{name} must not repeat, got {list(values)}")
+        raise ValueError(f"{name} must be distinct, got {list(values)}")
     return checked
 
 

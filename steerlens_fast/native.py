@@ -41,7 +41,7 @@ _build_info = _function("build_info", ctypes.c_char_p)
 _cpu_capability = _function("cpu_capability", ctypes.c_char_p)
 _invalid_cpu_capability = _function("invalid_cpu_capability", ctypes.c_char_p)
 
-# How many bytes of freed results are kept for later ones (csrc/recycled_memory.h); and a function that frees them.
+# The bytes of all idle blocks (csrc/recycled_memory.h); and a function that frees them.
 idle_bytes = _function("idle_bytes", ctypes.c_int64)
 free_idle_blocks = _function("free_idle_blocks", None)
 

@@ -39,7 +39,7 @@ def test_arrays_are_sequences_of_integers():
     pyramid, x = SteerablePyramid(np.array([32, 24])), image(2, 32, 24)
     expected = pyramid.synthesize(pyramid(x, scales=[0, 1]), orientations=[1, 2])
     assert torch.equal(pyramid.synthesize(pyramid(x, scales=np.arange(2)), orientations=np.array([1, 2])), expected)
-    with pytest.raises(TypeError, match="each of scales must be an int"):
+    with pytest.raises(TypeError, match="each item of scales must be an int"):
         pyramid(x, scales=np.array([0.0, 1.0]))
 
 

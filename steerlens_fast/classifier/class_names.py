@@ -44,7 +44,7 @@ def as_class_names(where: str, value) -> list[str]:
 
 
 def own_class_names(model) -> list[str] | None:
-    """Return the attribute ``class_names`` of a model; None if it has none, or one of another kind."""
+    """Return the attribute ``class_names`` of a model; None if it has none, or one that is not valid."""
     model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
     model = model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
     try:

@@ -229,7 +229,7 @@ class Classifier:
 
 
 def _gradient(losses: Tensor | tuple[Tensor, Tensor], leaf: Tensor) -> Tensor | None:
-    """Return the gradient of the summed losses, given as such or as a tensor and their gradient with respect to it."""
+    """Return the gradient of the summed losses: given as [n], or as a tensor and their gradient with respect to it."""
     start, gradient = losses if isinstance(losses, tuple) else (losses.sum(), None)
     return torch.autograd.grad(start, leaf, gradient, allow_unused=True)[0] if start.requires_grad else None
 

@@ -29,8 +29,8 @@ Accessors = tuple[Callable[[], object], Callable[[object], object]]  # read and 
 
 
 LOCKS: WeakSet[ForkSafeLock] = WeakSet()
-FORK_SECONDS = 1.0  # for which a fork waits for a model call of another thread
-RESEND_SECONDS = 0.01  # between checks whether a fork has returned
+FORK_SECONDS = 1.0  # how long a fork waits for a model call of another thread
+RESEND_SECONDS = 0.01  # between checks of whether a fork has returned
 
 
 class ForkSafeLock:
@@ -42,7 +42,7 @@ class ForkSafeLock:
 
     def __init__(self):
         self._lock, self._owner, self._depth, self._undo = RLock(), None, 0, []
-        self.holds = 0  # how often a thread acquired it without holding it yet
+        self.holds = 0  # how often a thread that did not hold it has acquired it
         LOCKS.add(self)
 
     def acquire(self, timeout: float = -1) -> bool:
@@ -102,7 +102,7 @@ FORK = local()  # per thread, since several threads may fork
 
 
 class _Waits:
-    """The waits of forks for model calls that other threads run."""
+    """How forks wait for model calls of other threads."""
 
     def __init__(self):
         self.given_up: int | None = None  # number of the call that had not ended after the last wait
@@ -158,15 +158,15 @@ def _signals_recorded(received: list[int]) -> Iterator[None]:
 def _before_fork() -> None:
     """Wait until no model is running: a running one may hold the mutex of a generator, which stays locked in the child.
 
-    The wait is bounded, because the model call may itself wait for the thread that forks. Locks that other modules
-    acquire before a fork, for example logging, are acquired later than this one if the module was imported earlier.
+    The wait is bounded, because the model call may itself wait for the thread that forks. Hooks before a fork run in
+    reverse order: modules that were imported earlier, for example logging, acquire their locks after this one.
     """
     FORK.holds_lock, FORK.signals = False, []
     FORK.holds_lock = WAITS.acquire()
 
 
 def _after_fork_in_parent() -> None:
-    """Release the lock; once the fork has returned, send the signals again that :func:`_signals_recorded` recorded."""
+    """Release the lock; once the fork has returned, send the signals that :func:`_signals_recorded` recorded."""
     if FORK.holds_lock:
         MODEL_LOCK.release()
     if FORK.signals:
@@ -231,7 +231,7 @@ def _torch_memory() -> bytes:
 def _python_memory() -> bytes | None:
     """Return the memory of the C object: its position and key, after the header of all objects.
 
-    None while ``random.gauss`` has its second number in store: returning that would not change this memory.
+    None while ``random.gauss`` has stored a second number: returning that would not change this memory.
     """
     generator = random.getstate.__self__
     if not _PYTHON_MEMORY_IS_KNOWN or generator.gauss_next is not None:
@@ -240,7 +240,7 @@ def _python_memory() -> bytes | None:
 
 
 def _python_memory_is_known() -> bool:
-    """Return whether objects have the layout of the CPython versions known so far, by a trial with a new generator."""
+    """Return whether a new generator has the memory layout of the CPython versions known so far."""
     if sys.implementation.name != "cpython" or random.Random.__basicsize__ < object.__basicsize__ + 625 * 4:
         return False
     trial = random.Random(5)
@@ -251,7 +251,7 @@ def _python_memory_is_known() -> bool:
 def _numpy_memory() -> bytes | None:
     """Return the key and the position.
 
-    While a second normal number is in store (``has_gauss``), returning it would not change them.
+    While a second normal number is stored (``has_gauss``), returning it would not change them.
     """
     generator = np.random.get_bit_generator() if hasattr(np.random, "get_bit_generator") else None
     if not isinstance(generator, np.random.MT19937):

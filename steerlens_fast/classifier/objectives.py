@@ -52,7 +52,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "nll": _nll,
     "logit": _logit,
     "margin": _margin,
-    "log-probability": _nll,  # another name of nll: maximising the log-probability minimises the nll
+    "log-probability": _nll,  # another name for nll: maximising the log-probability minimises the nll
 }
 NEED_TWO_CLASSES = ("nll", "margin", "log-probability")  # constant if there is only one
 
@@ -73,11 +73,11 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
     Parameters
     ----------
     objective : str or callable
-        "nll" is -log softmax(outputs)[target], over the class axis 1; "log-probability" is another name of
+        "nll" is -log softmax(outputs)[target], over the class axis 1; "log-probability" is another name for
         the same loss: decreasing it increases the target's log-probability. Its gradient tends to 0 as the target's
         probability tends to 1, but keeps its relative accuracy, and thus its direction, until it underflows. "logit" is
         -outputs[target], "margin" is -(outputs[target] - outputs[source]). A callable
-        ``(outputs, target) -> [N]`` must return a loss to decrease, too.
+        ``(outputs, target) -> [N]`` must also return a loss to decrease.
     outputs : Tensor [N, classes, ...]
         Outputs of the classifier.
     target, source : Tensor [N] or [N, k], int64

@@ -15,7 +15,7 @@ from .outputs import ONE_LOGIT
 FLOAT_LABELS = " (convert labels to integers; for labels 0.0 and 1.0 of one logit per image set task='binary' as well)"
 RANKS = ("runner-up", "argmax", "least")
 ABSENT = "not:"  # prefix of a label to remove, in the targets of jobs
-GRAMMAR = f"an int, a tuple of ints, one of either per sample, None or one of {RANKS}"
+GRAMMAR = f"an int, a tuple of ints, a list with one of these per sample, None or one of {RANKS}"
 Target = int | tuple[int, ...] | Sequence[int] | Sequence[tuple[int, ...]] | Tensor | np.ndarray | str | None
 
 
@@ -72,10 +72,10 @@ def _text_hint(text: str) -> str:
     number = text.removeprefix(ABSENT).strip()
     if text.startswith(ABSENT):
         label = number if number.isdecimal() else "n"
-        return f"; to remove label {label} give ~{label} or (0, {label}), with task='multilabel'"
+        return f"; to remove label {label} pass ~{label} or (0, {label}), with task='multilabel'"
     if number.isdecimal() or not number:
-        return f"; give the int {number}" if number else ""
-    return did_you_mean(text, RANKS) or "; class names are for jobs, a lens accepts class numbers only"
+        return f"; pass the int {number}" if number else ""
+    return did_you_mean(text, RANKS) or "; class names are for jobs; a lens accepts only class numbers"
 
 
 def _table(target: Target, count: int) -> Tensor:
@@ -180,7 +180,7 @@ def _ranked_label(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
 def _check_range(target: Tensor, outputs: Tensor) -> None:
     sizes, given = list(outputs.shape[1:]), target.shape[1]
     if given != len(sizes):
-        hint = "for one class per sample give a list" if len(sizes) == 1 else "give a tuple: class, then position"
+        hint = "for one class per sample pass a list" if len(sizes) == 1 else "pass a tuple: class, then position"
         hint = ONE_LOGIT if sizes == [1] else hint
         expected = f"{len(sizes)} indices per sample for outputs {list(outputs.shape)}"
         raise ValueError(f"target must have {expected}, got {given} ({hint})")

@@ -193,7 +193,7 @@ def _check(pairs, max_l2, frames, rule, epochs, seed) -> tuple[list[tuple[int, i
     if not pairs or not all(map(valid, pairs)):
         raise ValueError(f"pairs must be (source, target) pairs of two different digits, got {pairs}")
     if len(set(pairs)) != len(pairs):
-        raise ValueError(f"pairs must not repeat, got {pairs}")
+        raise ValueError(f"pairs must be distinct, got {pairs}")
     named = (("frames", frames, 2), ("epochs", epochs, 1), ("seed", seed, 0))
     counts = [check_int(name, value, minimum, None) for name, value, minimum in named]
     check_choice("rule", rule, RULES)

@@ -254,7 +254,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         for name in ("families", "distances"):
             values = getattr(self, name) or ()
             if len(set(values)) != len(values):
-                raise ValueError(f"{name} must not repeat, got {list(values)}")
+                raise ValueError(f"{name} must be distinct, got {list(values)}")
         check_exclusive(max_l2=self.max_l2, distances=self.distances)
         if self.distances == ():
             raise ValueError("distances must have at least one distance, got none")

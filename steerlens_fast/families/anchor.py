@@ -64,7 +64,7 @@ class PlaneAnchor:
         return out.reshape(self.image.shape)
 
     def _step(self, gradient: Tensor, at: slice):
-        """Return the step of the planes ``at``; that of a small batch is cached, for this gradient tensor only."""
+        """Return the step of the planes ``at``; a small batch's step is cached until another gradient is given."""
         if self.cached_step is not None and self.cached_step[0] is gradient:
             return self.cached_step[1]
         state = tuple(t[at] for t in self.state)
@@ -86,7 +86,7 @@ def edited_coefficients(
 ) -> Tensor:
     """Return c exp(eta + i delta) of source coefficients [n, K, h, w] as one frame [1, ...].
 
-    ``form`` is that of :func:`ops.extrapolate`; ``one`` a tensor [1, 1] of 1, if the caller has it already.
+    ``form`` is that of :func:`ops.extrapolate`; ``one`` is a tensor [[1]], if the caller already has one.
     """
     if one is None:
         one = torch.ones(1, 1, dtype=real_dtype(c.dtype), device=c.device)

@@ -81,7 +81,7 @@ class FourierFamily:
     def weights(self, like: Tensor) -> Tensor:
         """Return the factors [H, W//2+1] that turn ``rfft2(gradient)`` into d(loss) / d(rfft2(image)).
 
-        2 / (H W), times the squared filters of the chosen bands; 0 where phases do not move.
+        They are 2 / (H W) times the squared filters of the chosen bands, and 0 where phases do not move.
         """
         H, W = like.shape[-2:]
         moving = torch.ones(H, W // 2 + 1, dtype=like.dtype, device=like.device)

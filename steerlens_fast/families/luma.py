@@ -1,4 +1,4 @@
-"""The luma family: any other family on the luma of RGB images; chroma stays unchanged."""
+"""The luma family: another family, applied to the luma of RGB images; chroma does not change."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .protocols import Anchor, AnchoringFamily, Bounds, Family, Motion, PhaseMot
 from .shared import check_image_and_gradient, clip, factor_pair
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
-# Size of the blocks in which frames are rendered, in passes (memory.chunks); 1 on other devices. Each block repeats
-# the analysis, so larger blocks are faster on a CPU.
+# Passes (memory.chunks) per block of rendered frames; 1 on other devices. Each block repeats the analysis, so larger
+# blocks are faster on a CPU.
 BLOCK_PASSES = {"cpu": 4}
 
 
@@ -39,7 +39,7 @@ def luma(image: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LumaFamily:
-    """Motion of the luma Y of RGB images by another family. Y's change is added to R, G and B, so chroma stays.
+    """Motion of the luma Y of RGB images by another family. Y's change is added to R, G and B: chroma does not change.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class LumaFamily:
 
     @property
     def anchor(self) -> Callable[[Tensor], LumaAnchor]:
-        """See :class:`AnchoringFamily`. Raises an AttributeError if the other family has no ``anchor``."""
+        """See :class:`AnchoringFamily`. Raises an AttributeError if ``family`` has no ``anchor``."""
         anchor = cast(AnchoringFamily, self.family).anchor
         return lambda image: LumaAnchor(anchor, _check_rgb(image))
 
@@ -132,7 +132,7 @@ class LumaMotion:
 
     @property
     def largest_phase_step(self) -> Callable[[], Tensor]:
-        """See :class:`PhaseMotion`. Raises an AttributeError if the other family's motion has no phases."""
+        """See :class:`PhaseMotion`. Raises an AttributeError if ``motion`` has no phases."""
         return cast(PhaseMotion, self.motion).largest_phase_step
 
 
@@ -159,7 +159,7 @@ class LumaAnchor:
         return clip(self.image + (self.anchor.frame() - self.y), checks.check_bounds(bounds))
 
     def _of_luma(self, gradient: Tensor) -> Tensor:
-        """Return d(loss)/dY. The same gradient returns the same tensor, for which the anchor caches the step."""
+        """Return d(loss)/dY: for the same gradient the same tensor, since the anchor caches its step."""
         if self.luma_gradient is None or self.luma_gradient[0] is not gradient:
             self.luma_gradient = gradient, gradient.sum(-3, keepdim=True)
         return self.luma_gradient[1]

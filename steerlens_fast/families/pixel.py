@@ -1,4 +1,4 @@
-"""The pixel family: a plain gradient step, the baseline of all other families."""
+"""The pixel family: a plain gradient step, the baseline for all other families."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class PlaneMotion:
         return self.family.prepare_planes(*(t[at] for t in self._planes()))
 
     def _plane_tiles(self) -> list[slice]:
-        """Return slices of planes, each of which fits the caches together with one frame of its planes."""
+        """Return slices of planes; what is prepared of a slice fits the caches, together with one frame."""
         count = self.image.shape[:-2].numel()
         if self.prepared is not None:
             return [slice(0, count)]

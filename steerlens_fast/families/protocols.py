@@ -14,7 +14,7 @@ Bounds = tuple[float, float] | None
 
 
 class Motion(Protocol):
-    """An image and how it moves. ``image`` and ``gradient`` are the tensors that it was prepared from."""
+    """An image and how it moves. ``image`` and ``gradient`` are the arguments of ``prepare``."""
 
     @property
     def image(self) -> Tensor: ...
@@ -50,7 +50,7 @@ class Family(Protocol):
 
 @runtime_checkable
 class PiecewiseMotion(Protocol):
-    """A motion that can be split into pieces of a few samples each, which are analysed once and rendered often."""
+    """A motion that can be split into pieces of a few samples, each analysed once and rendered several times."""
 
     def pieces(self) -> Iterator[tuple[slice, Motion]]:
         """Yield (samples, their motion), in pieces whose analysis and step fit the caches.
@@ -78,7 +78,7 @@ class Anchor(Protocol):
     """A source image and the coordinates reached so far."""
 
     def toward(self, gradient: Tensor) -> Motion:
-        """Return the motion from the current image along ``-gradient``, where ``gradient`` is that at this image."""
+        """Return the motion from the current image along ``-gradient``, the gradient at this image."""
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
         """Move the coordinates in place: by one frame's factors, [1] or [1, B], times the step along ``-gradient``."""
@@ -125,8 +125,8 @@ class PlaneFamily(Protocol):
 class AnchorPlaneFamily(PlaneFamily, Protocol):
     """The methods of a family that :class:`PlaneAnchor` calls.
 
-    ``analysis`` is what :meth:`analyze` returns; ``state`` the coordinates of the same planes, for each shape of
-    :meth:`coordinate_shapes` first phases, then log amplitudes, of those that move.
+    ``analysis`` is the result of :meth:`analyze`. ``state`` contains the coordinates of the same planes: for each shape
+    of :meth:`coordinate_shapes`, the phases, then the log amplitudes, if they move.
     """
 
     @property
@@ -142,7 +142,7 @@ class AnchorPlaneFamily(PlaneFamily, Protocol):
         """Return the analysis of planes [n, H, W]."""
 
     def step_from(self, analysis: Any, gradient: Tensor, state: Sequence[Tensor]) -> Any:
-        """Return the step of planes from the coordinates ``state``: PreparedPlanes with ``advance(b, a)``."""
+        """Return the step of planes at the coordinates ``state``: PreparedPlanes that also have ``advance(b, a)``."""
 
     def image_at(self, analysis: Any, state: Sequence[Tensor]) -> Tensor:
         """Return the images [n, H, W] at the coordinates ``state``."""

@@ -16,9 +16,9 @@ from .protocols import Bounds
 def check_image_and_gradient(
     image: Tensor, gradient: Tensor, shape: tuple[int, int] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return image and gradient [..., H, W] if they have the same shape, dtype and device; else raise an error.
+    """Return image and gradient [..., H, W]; raise an error unless they have the same shape, dtype and device.
 
-    ``shape`` is the (H, W) that they must have. Half precision is converted to float32.
+    ``shape`` is their required (H, W). Half precision is converted to float32.
     """
     image, gradient = checks.check_image("image", image, shape), checks.check_image("gradient", gradient, shape)
     checks.check_same("gradient", gradient, "image", image)
@@ -42,7 +42,7 @@ def factors_of_planes(factors: Tensor, at: slice) -> Tensor:
 
 
 def flatten_planes(t: Tensor) -> Tensor:
-    """Return [..., H, W] as [N, H, W], also where N is 0."""
+    """Return [..., H, W] as [N, H, W], even if N is 0."""
     return t.reshape(math.prod(t.shape[:-2]), *t.shape[-2:])
 
 

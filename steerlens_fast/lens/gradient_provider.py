@@ -1,4 +1,4 @@
-"""The classifier as one morph uses it: gradients to follow, outputs of frames, and the status of each sample."""
+"""The classifier during one morph: gradients, outputs of frames, and the status of each sample."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class GradientProvider:
             self.stop(samples, MorphStatus.GRADIENT_TOO_SMALL)
 
     def started(self) -> Tensor:
-        """Return which samples [B] had an image and a gradient to start with."""
+        """Return which samples [B] had a valid image, and a valid gradient at the source."""
         later = (
             MorphStatus.GRADIENT_BECAME_NOT_FINITE,
             MorphStatus.OVERFLOW,

@@ -34,8 +34,8 @@ UNTRACED = "SteerableLens reads gradients and distances on the host; compile the
 class SteerableLens:
     """Morph images toward a class along the gradient of a classifier.
 
-    The gradient is turned into motion, by default of the phases of a complex steerable pyramid, and followed to frames
-    that show which changes separate two classes for the classifier.
+    The gradient is turned into motion, by default of the phases of a complex steerable pyramid. Frames of this motion
+    show which changes separate two classes for the classifier.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class SteerableLens:
         multiply this step. With "polar", and in family "pixel", factor b equals one step of ``eps = b``. With "complex"
         it does not: factor b is b times the step, in which phases change by at most pi.
     regime : {"frozen", "persistent", "live"}
-        Where gradients are computed. "frozen": once, at the source. "persistent": at each step, in coordinates anchored
+        When gradients are computed. "frozen": once, at the source. "persistent": at each step, in coordinates anchored
         at the source (phases change by at most pi, log amplitudes by at most 1). "live": at each step, and the image
         is decomposed again. :meth:`morph` takes the number of ``steps``.
     objective : {"nll", "logit", "margin", "log-probability"} or callable
@@ -123,7 +123,7 @@ class SteerableLens:
         smoothing: Mapping | None = None,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
     ):
-        self.warn_about_targets = True  # targets that are already predicted, or whose probability falls in the end
+        self.warn_about_targets = True  # whether a target is already predicted, or its probability falls at the end
         self.classifier = Classifier(model, preprocessing, task)
         self.bounds = checks.check_bounds(bounds)
         self.rule = checks.check_choice("rule", rule, tuple(ops.RULES))
@@ -143,14 +143,14 @@ class SteerableLens:
         self._check_named_family() if isinstance(family, str) else self._check_family_object()
         self._check_pyramid()
         self._last_family: tuple | None = None
-        self.default_l2: float | None = None  # of morphs whose extent is not given; None: twice the range of bounds
+        self.default_l2: float | None = None  # of morphs without factors or distances; None: twice the range of bounds
 
     @classmethod
     def for_photographs(cls, model: Callable, **options: Any) -> SteerableLens:
         """Return a lens with the settings that suited photographs best in a measurement.
 
         Phases of the luma move along refreshed gradients with the rule "polar", to an L2 distance of 12 unless
-        :meth:`morph` is given another extent. Measured in ``lens/photographs.md``.
+        :meth:`morph` is given factors or other distances. Measured in ``lens/photographs.md``.
 
         Parameters
         ----------
@@ -411,7 +411,7 @@ class SteerableLens:
         if factor is not None:
             factor = checks.check_number("factor", factor)
             if max_l2 is not None:
-                raise ValueError(f"factor and max_l2 exclude each other, got {factor} and {max_l2}")
+                raise ValueError(f"factor and max_l2 are mutually exclusive, got {factor} and {max_l2}")
         options = dict(internal_batch_size=internal_batch_size, additional_forward_args=additional_forward_args)
         if factor == 0 and self.regime != "frozen":
             steps = 1  # at factor 0 nothing moves, and further gradients would change nothing
@@ -423,7 +423,7 @@ class SteerableLens:
             warnings.warn(f"{text}: {'; '.join(reasons)}", UserWarning, stacklevel=warning_stacklevel())
         return morphs.frames[:, -1].contiguous()
 
-    __call__ = perturb  # as captum's Perturbation has it
+    __call__ = perturb  # captum calls a Perturbation
 
     # --- Checks, and the family of a batch of images ---
 
@@ -435,7 +435,7 @@ class SteerableLens:
     def _check_named_family(self) -> None:
         checks.check_choice("family", self.family, FAMILIES)
         if self.phase_cap is not None and self.family in ("pixel", "csp-amplitude"):
-            moves = f"family {self.family!r}, which moves no phase"
+            moves = f"family {self.family!r}, which moves no phases"
             raise ValueError(f"phase_cap must be None for {moves}, got {self.phase_cap}")
 
     def _check_family_object(self) -> None:

@@ -159,7 +159,7 @@ def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tens
         got = f"{images.dtype} (divide uint8 images by 255)" if images.dtype == torch.uint8 else images.dtype
         raise TypeError(f"images must be a real floating-point tensor, got {got}")
     if images.dim() != 4:
-        hint = ": for one image give images[None]" if images.dim() == 3 else ""
+        hint = ": for one image pass images[None]" if images.dim() == 3 else ""
         raise ValueError(f"images must have shape [B, C, H, W], got {list(images.shape)}{hint}")
     if images.shape[3] in (1, 3, 4) and min(images.shape[1:3]) >= 8:
         raise ValueError(f"images must have their channels first, [B, C, H, W], got {list(images.shape)}")

@@ -121,10 +121,10 @@ def check_steps(frames: int | None, steps: int | None, regime: str) -> tuple[int
 
 
 def check_exclusive(**given) -> None:
-    """Raise if more than one of the arguments that determine the extent is given."""
+    """Raise if more than one of the arguments that determine how far a morph goes is given."""
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
-        raise ValueError(f"{names[0]} and {names[1]} exclude each other: pass one of {', '.join(given)}")
+        raise ValueError(f"{names[0]} and {names[1]} are mutually exclusive: pass one of {', '.join(given)}")
 
 
 def count_frames(frames: int | None, steps: int | None = None, **tables: int | None) -> int:
@@ -136,12 +136,12 @@ def count_frames(frames: int | None, steps: int | None = None, **tables: int | N
     (12, 5, 3)
     >>> count_frames(12, distances=3)
     Traceback (most recent call last):
-    ValueError: frames must be None or the 3 frames that distances gives, got 12
+    ValueError: frames must be None or 3, as many as distances gives, got 12
     """
     known = {name: count for name, count in tables.items() if count is not None}
     for name, count in known.items():
         if frames is not None and frames != count:
-            raise ValueError(f"frames must be None or the {count} frames that {name} gives, got {frames}")
+            raise ValueError(f"frames must be None or {count}, as many as {name} gives, got {frames}")
         return count
     return min(FRAMES, (steps or STEPS) + 1) if frames is None else frames
 
@@ -244,7 +244,7 @@ def _distances_schedule(images: Tensor, distances, frames: int | None, refreshed
 
 
 def _distances_in(name: str, given, table: Tensor, images: Tensor) -> Tensor:
-    """Return finite distances of at least 0 in the images' dtype and on their device."""
+    """Return distances in the images' dtype and on their device; raise if any is negative or not finite."""
     rounded = table.to(images.dtype)
     if not bool((rounded.isfinite() & (rounded >= 0) & ((rounded > 0) | (table == 0))).all()):
         raise ValueError(f"{name} must be finite, and 0 or positive in {images.dtype}, got {given!r}")

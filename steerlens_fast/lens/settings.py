@@ -11,7 +11,7 @@ SETTINGS: dict[str, dict] = {"photographs": PHOTOGRAPHS}  # measured in photogra
 
 
 def with_settings(options: Mapping) -> dict:
-    """Replace the option ``settings`` by the options that this name stands for; options given explicitly override them.
+    """Replace the option ``settings`` by the settings of that name; options given explicitly override them.
 
     Examples
     --------
@@ -22,5 +22,5 @@ def with_settings(options: Mapping) -> dict:
     if options.get("settings") is None:
         return given
     named = SETTINGS[check_choice("settings", options["settings"], tuple(SETTINGS))]
-    extent = any(given.get(name) is not None for name in ("max_l2", "distances", "factors"))
-    return {name: value for name, value in named.items() if not (extent and name == "max_l2")} | given
+    overridden = any(given.get(name) is not None for name in ("max_l2", "distances", "factors"))
+    return {name: value for name, value in named.items() if not (overridden and name == "max_l2")} | given

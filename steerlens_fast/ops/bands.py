@@ -40,7 +40,7 @@ def split_bands(
         The image's width in pixels.
     paired : bool
         Return two real bands as one: their masks m and m', of orientations 2q and 2q + 1, are applied as m + i m', so
-        that one inverse FFT has them as its real and imaginary part. Requires a whole spectrum.
+        that one inverse FFT yields both bands, as real and imaginary part. Requires a whole spectrum.
 
     Returns
     -------
@@ -81,8 +81,8 @@ def merge_bands(
     Parameters
     ----------
     bands : sequence of Tensors [P, K, h, columns], complex
-        Spectra of bands, one tensor for each mask. Each tensor has its own P; N is the largest. Image n is made of
-        plane n mod P of each, so that all frames can share one residual.
+        Spectra of bands, one tensor for each mask. Each tensor has its own P, a divisor of N, the largest P. Image n is
+        made of plane n mod P of each tensor, so that all frames can share one residual.
     masks, i_powers, widths
         As in :func:`split_bands`.
     height, width : int
@@ -153,7 +153,7 @@ def _merge_bands_backward(ctx, grad):
     check_constant(ctx, 1, "masks")
     masks = list(ctx.saved_tensors)
     grads = split_bands(dense(grad), masks, ctx.i_powers, ctx.widths, ctx.width, ctx.paired)
-    # A band with fewer planes than others was read several times: its gradient is the sum of all reads.
+    # A band with fewer planes than others was read several times: its gradient is the sum over all reads.
     summed = [g if g.shape[0] == p or p == 0 else g.unflatten(0, (-1, p)).sum(0) for g, p in zip(grads, ctx.planes)]
     return summed, [None] * len(masks), None, None, None, None, None, None
 

@@ -1,4 +1,4 @@
-"""Names of rules, forms and edits, the numbers that the kernels take for them, and real dtypes."""
+"""Names of rules, forms and edits, and their numbers in the ops; real dtypes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .. import checks
 RULES = {"complex": 0, "polar": 1}
 # How bands are stored: only their real parts, complex numbers, or the real parts of two bands as one complex band.
 FORMS = {"real": 0, "complex": 1, "pairs": 2}
-# Those of split_planes; "widened": real bands, stored as complex ones with imaginary parts 0.
+# The forms of split_planes; "widened": real bands, stored as complex ones with imaginary parts 0.
 SPLIT_FORMS = {"real": 0, "complex": 1, "widened": 3}
 # Which coordinates of the coefficients move.
 EDITS = {"phase": 0, "amplitude": 1, "joint": 2}
@@ -31,15 +31,15 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def rule_index(rule: str) -> int:
-    """Return the number that the kernels take for a rule."""
+    """Return the number of a rule in the ops."""
     return RULES[checks.check_choice("rule", rule, tuple(RULES))]
 
 
 def edit_index(edit: str) -> int:
-    """Return the number that the kernels take for an edit."""
+    """Return the number of an edit in the ops."""
     return EDITS[checks.check_choice("edit", edit, tuple(EDITS))]
 
 
 def form_indices(forms: Sequence[str], numbers: dict[str, int]) -> list[int]:
-    """Return the numbers that the kernels take for forms, which must be keys of ``numbers``."""
-    return [numbers[checks.check_choice("each of forms", form, tuple(numbers))] for form in forms]
+    """Return the numbers of forms, which must be keys of ``numbers``."""
+    return [numbers[checks.check_choice("each item of forms", form, tuple(numbers))] for form in forms]

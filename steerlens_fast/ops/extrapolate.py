@@ -59,8 +59,8 @@ def extrapolate(
 
     Notes
     -----
-    Differentiable in coefficients, steps and factors. The gradient of the factors is computed in plain torch, which
-    takes F intermediate copies of a band.
+    Differentiable in coefficients, steps and factors. Gradients with respect to factors are computed in plain torch,
+    with F intermediate copies of a band.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""``morph_planes``: all frames of images from their gradients; its two halves, for factors that are known later."""
+"""``morph_planes``: images and gradients to all frames; and its two halves, for factors not known in advance."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def morph_planes(
     Parameters
     ----------
     images, gradients : Tensor [N, H, W], float32
-        Planes, and dL/dplane of a loss to decrease.
+        Planes, and the gradient of a loss to decrease with respect to them.
     phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], float32
         Factors of each frame, as in :func:`extrapolate`.
     analysis : sequence of Tensors [K, h, w], float32
         Filters of the bands that move, as :func:`split_planes` takes them. The last tensor, [1, H, W], is the filter of
         the residual, which does not move.
-    synthesis : sequence of Tensors, shaped as those of ``analysis`` except the last
+    synthesis : sequence of Tensors, shaped like those of ``analysis`` without the last
         Filters of the synthesis. Its adjoint maps the gradients from planes to coefficients.
     i_power : int
         Power of i, 0 to 3: the analysis multiplies bands by ``i ** i_power``, the synthesis by ``i ** -i_power``.
@@ -190,7 +190,7 @@ def step_planes(
         Coefficients and step of all planes, for :func:`move_planes` only: the layout depends on the CPU.
     speeds : Tensor [N, bands], float32
         Squared speed of each band: ``(d / b) ** 2``, where d is the L2 norm of its change at a small factor b, in the
-        units of the planes. The planes change a little less than that, since the synthesis drops a part of the change.
+        units of the planes. The planes change a little less than that, since the synthesis drops part of the change.
     phases : Tensor [N, bands], float32
         Largest absolute phase step of each band, in radians; 0 where no phase moves.
 
@@ -280,7 +280,7 @@ def _(images, gradients, analysis, synthesis, i_power, edit, rule, *options):
     N, H, W = images.shape
     moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
     # As in csrc/kernel_args/morph.h: a coefficient has 2 floats, the phase step 1, the amplitude step 1 or 2; rows are
-    # filled up to whole SIMD vectors. The residual has 1 float for each pixel.
+    # padded to whole SIMD vectors. The residual has 1 float for each pixel.
     floats = 2 + moves_phase + moves_amplitude * (2 if rule == RULES["complex"] else 1)
     width = native.SIMD_WIDTH or 1
     padded = lambda K, h, w: K * h * -(-w // width) * width

@@ -17,7 +17,7 @@ def pair(planes: Tensor, run: int) -> Tensor:
     planes : Tensor [R * run, ...], real or complex
         R runs of ``run`` planes. Only the real parts of complex planes are used.
     run : int
-        Planes are paired within runs of this length; the last one of an odd run is paired with zeros.
+        Planes are paired within runs of this length; the last plane of a run of odd length is paired with zeros.
 
     Returns
     -------

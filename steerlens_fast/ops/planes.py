@@ -37,8 +37,8 @@ def split_planes(
     i_powers : sequence of int
         Powers of i, 0 to 3: group g is multiplied by ``i ** i_powers[g]``.
     forms : sequence of {"real", "complex", "widened"}
-        Whether to return each group's bands as complex, or only their real parts (where imaginary parts are 0, apart
-        from rounding); "widened", on a CPU, returns the real parts as complex numbers with imaginary parts 0.
+        "complex": complex bands. "real": real parts, for bands with imaginary parts that are 0 up to rounding.
+        "widened" (CPU only): the same as complex numbers with imaginary parts 0.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def merge_planes(
 ) -> Tensor:
     """Merge bands into real planes by one op: :func:`merge_bands` and the FFTs around it.
 
-    The adjoint of :func:`split_planes` if ``i_powers`` are the opposite ones, ``-power % 4``. For float32 only, too.
+    The adjoint of :func:`split_planes` if ``i_powers`` are the opposite ones, ``-power % 4``. Also for float32 only.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def _merge_planes_backward(ctx, grad):
 
 
 def _as_stored(grad: Tensor, form: int, complex_: bool) -> Tensor:
-    """Return the gradient of a band as it is stored: real, complex or in pairs."""
+    """Return a band's gradient in the form in which the band is stored: real, complex or in pairs."""
     if form == FORMS["pairs"]:
         N, K = grad.shape[:2]
         return pair(grad.flatten(0, 1), K).unflatten(0, (N, (K + 1) // 2))

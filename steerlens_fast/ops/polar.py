@@ -1,4 +1,4 @@
-"""``polar_split`` and ``polar_join``: coefficients and their amplitude and phase."""
+"""``polar_split`` and ``polar_join``: coefficients to amplitude and phase, and back."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def merge_planes(
     for band, masks, power, form in zip(bands, filters, i_powers, forms):
         is_complex = form == FORMS["complex"]
         mask = masks if is_complex else _pair_masks(masks).conj()
-        if form == FORMS["pairs"]:  # drops the imaginary part of a last, single orientation
+        if form == FORMS["pairs"]:  # drops the imaginary part of a last orientation without a partner
             band = _unpair_orientations(band, len(masks))
         band = band if is_complex else _pair_orientations(band)
         X = X + pad((_fft2(band) * mask * 1j**power).sum(1), height, width)
@@ -220,12 +220,12 @@ def _direction_or_zero(c: Tensor, amplitude: Tensor) -> Tensor:
 
 
 def _product_angle(factor: Tensor, angle: Tensor) -> Tensor:
-    """factor * angle, but 0 where the product of two finite numbers overflows: such an angle has no meaning."""
+    """factor * angle, but 0 where the product of two finite numbers overflows: such an angle is meaningless."""
     product = factor * angle
     return torch.where(product.isinf(), angle * (factor - factor), product)
 
 
-def _grown(c: Tensor, log_gain: Tensor) -> Tensor:
+def _times_exp(c: Tensor, log_gain: Tensor) -> Tensor:
     """c exp(log_gain), which overflows or vanishes only where the product does, not where exp(log_gain) alone does."""
     limit = 87.0 if log_gain.dtype == torch.float32 else 700.0  # exp(limit) and exp(-limit) are normal numbers
     inside = log_gain.clamp(-limit, limit)
@@ -308,7 +308,7 @@ def extrapolate(
         angle = _product_angle(b, phase_step)
         frames = frames * torch.complex(angle.cos(), angle.sin())
     if amplitude_step is not None and rule == RULES["polar"]:
-        frames = _grown(frames, a * amplitude_step)
+        frames = _times_exp(frames, a * amplitude_step)
     elif amplitude_step is not None:
         amplitude = coefficients.abs()
         at_origin = amplitude == 0
@@ -350,8 +350,8 @@ def extrapolate_backward(
         grad_phase = (b * g_phase).sum(0) if phase_step is not None else none
         return grad_c, grad_phase, (a * g_amplitude).sum(0)
     log_gain = torch.zeros_like(b) if amplitude_step is None else a * amplitude_step
-    polar_grad = _grown(grad * (coefficients * rotation).conj(), log_gain)
-    grad_c = _grown(grad * rotation.conj(), log_gain).sum(0)
+    polar_grad = _times_exp(grad * (coefficients * rotation).conj(), log_gain)
+    grad_c = _times_exp(grad * rotation.conj(), log_gain).sum(0)
     grad_phase = (b * polar_grad.imag).sum(0) if phase_step is not None else none
     return grad_c, grad_phase, (a * polar_grad.real).sum(0) if amplitude_step is not None else none
 

@@ -30,7 +30,7 @@ def call(name: str, *args):
 
 
 def _call(function: Callable, args):
-    """Call an op or a reference; below autograd where no derivative can be recorded."""
+    """Call an op or a reference; skip autograd where it would record nothing."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or has_transforms() or in_forward_mode():
         return function(*args)
     with below_autograd():
@@ -75,7 +75,7 @@ def leaves(values) -> list:
 
 
 def _nested(like, elements: Iterator):
-    """Return nested lists structured as ``like``, filled with the next of ``elements``."""
+    """Return nested lists with the structure of ``like``, filled from ``elements``."""
     return [_nested(value, elements) for value in like] if isinstance(like, (list, tuple)) else next(elements)
 
 

@@ -95,7 +95,7 @@ class Bank:
         return band_shape(self.geometry, part)
 
     def plane_bytes(self, dtype: torch.dtype) -> int:
-        """Return the bytes that one image plane takes in a pass: the spectra of all bands and the largest band."""
+        """Return the bytes that a pass takes for one image plane: the spectra of all bands and the largest band."""
         sizes = [math.prod(self.band_shape(p)) * (2 if self.is_complex(p) else 1) for p in self.parts]
         return dtype.itemsize * (sum(sizes) + max(sizes, default=0))
 

@@ -1,4 +1,4 @@
-"""Whole batches [..., H, W] without derivatives: by the ops on whole planes, or in pieces that fit the caches."""
+"""Batches [..., H, W] without derivatives: by the ops on whole planes, or in pieces that fit the caches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def split(bank: Bank, image: Tensor, backend: Backend, widen: Sequence[bool] = (
     The parts that ``widen`` marks, one entry for each, are complex even where their imaginary parts are 0.
     """
     planes, lead = _flatten_leading(image, 2), image.shape[:-2]
-    if backend is Backend.PLANE_OPS and image.device.type == "cpu" and native.SIMD_WIDTH:  # writes the zeros itself
+    if backend is Backend.PLANE_OPS and image.device.type == "cpu" and native.SIMD_WIDTH:  # it writes the zeros itself
         return tuple(band.view(*lead, *band.shape[1:]) for band in bank.split_planes(planes, widen=widen))
     bands = _split(bank, image, backend)
     return tuple(to_complex(band) if wide else band for band, wide in zip_longest(bands, widen))
@@ -85,7 +85,7 @@ def merge_in_one_pass(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
 
 
 def _flatten_leading(t: Tensor, kept: int) -> Tensor:
-    """Return ``t`` with all dimensions but the last ``kept`` flattened to one; also where their product is 0."""
+    """Return ``t`` with all dimensions but the last ``kept`` flattened to one, even if one of them is 0."""
     return t.reshape(-1 if t.numel() else t.shape[:-kept].numel(), *t.shape[-kept:])
 
 
@@ -106,7 +106,7 @@ def _store_bands(bank: Bank, part: Part, spectra: Tensor, out: Tensor) -> None:
 
 
 def _forms_match(bank: Bank, bands: Sequence[Tensor]) -> bool:
-    """Return whether the op on whole planes takes these bands: not if a part that must be real is complex.
+    """Return whether merge_planes takes these bands: not if a part that must be real is complex.
 
     A paired bank takes both, since it reads only real parts.
     """

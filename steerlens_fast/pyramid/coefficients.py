@@ -63,7 +63,7 @@ class Coefficients:
         return self.apply(torch.clone)
 
     def detach(self) -> Coefficients:
-        """Return the same coefficients detached from autograd; the tensors share memory."""
+        """Return these coefficients detached from autograd; they share memory."""
         return self.apply(torch.detach)
 
     def __add__(self, other: Coefficients) -> Coefficients:

@@ -23,7 +23,7 @@ class _Group:
         self.filters: dict[Hashable, object] = {}  # as the ops take them
         self.originals: dict[Hashable, object] = {}  # in float64, from which the filters are computed
         self.captured = False  # whether a CUDA graph reads the filters at each replay
-        self.streams: set[tuple] = set()  # (key, device, CUDA stream) of all reads so far
+        self.streams: set[tuple] = set()  # (key, device, CUDA stream) of every use so far
 
     def bytes(self) -> int:
         values = [*self.filters.values(), *self.originals.values()]
@@ -48,8 +48,8 @@ class FilterCache:
     def get(self, geometry: Hashable, key: Hashable, make: Callable[[], object], original: bool = False):
         """Return the cached value of this geometry and key; if there is none, call ``make`` and cache the result.
 
-        A value is a tensor or a tuple of tensors. ``original`` marks float64 filters that others are computed from:
-        they are freed first.
+        A value is a tensor or a tuple of tensors. ``original`` marks float64 filters from which others are computed;
+        these originals are freed first.
         """
         group = self._groups.get(geometry)
         if group is not None:

@@ -101,7 +101,7 @@ def high(log_radius: Tensor, scale: int, width: float) -> Tensor:
 
 
 def low(log_radius: Tensor, scale: int, width: float) -> Tensor:
-    """Return the radial low-pass filter of ``scale``; a sine, not a cosine, makes it exactly 0 from r = 2^-scale on."""
+    """Return the radial low-pass filter of ``scale``; as a sine, not a cosine, it is exactly 0 for r >= 2^-scale."""
     return torch.sin(math.pi / 2 * (1.0 - _transition(log_radius, scale, width)))
 
 
@@ -117,8 +117,8 @@ def direction_cosines(angle: Tensor, orientations: int) -> tuple[Tensor, Tensor]
     """Return cos(theta - pi k / K) and the analytic weight, both [K, h, w].
 
     The weight is 2 where the cosine is positive and 0 where it is negative. The line where it is 0 matters at order 0
-    only. One half of the line counts as positive, so that exactly one of two opposite frequencies does: real part,
-    energy and adjoint then are exact there, too.
+    only. One half of the line counts as positive, so that exactly one of two opposite frequencies does; real part,
+    energy and adjoint are then exact there, too.
     """
     offset = (
         angle - math.pi * torch.arange(orientations, dtype=torch.float64, device="cpu")[:, None, None] / orientations
@@ -130,7 +130,7 @@ def direction_cosines(angle: Tensor, orientations: int) -> tuple[Tensor, Tensor]
 
 
 def angular_gain(order: int, orientations: int) -> float:
-    """Return sqrt(C), with which the squares of the K angular filters add up to 1."""
+    """Return sqrt(C), the factor with which the squares of the K angular filters add up to 1."""
     log_c = 2 * order * math.log(2) + 2 * math.lgamma(order + 1) - math.lgamma(2 * order + 1)
     return math.sqrt(math.exp(log_c) / orientations)
 

@@ -98,7 +98,7 @@ def cached_masks(
 ) -> tuple[Tensor, ...]:
     """Return the masks of ``parts`` for ``split_bands``, or if ``merging`` for ``merge_bands``.
 
-    Each part also has its own entry in the cache, so banks with some of the same parts share them.
+    Each part also has its own entry in the cache, so banks share the masks of parts that they have in common.
     """
 
     def of_part(part: Part) -> Tensor:

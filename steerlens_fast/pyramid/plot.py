@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWS = ("amplitude", "phase", "real", "imaginary")
-CLIPPED = 0.002  # share of a row's coefficients that exceed its colour scale, so that a few extremes darken nothing
+CLIPPED = 0.002  # share of a row's coefficients beyond its colour scale, so that a few extremes do not darken the rest
 PANEL_INCHES = 1.9
 
 
@@ -87,7 +87,7 @@ def plot_pyramid(
     for s, band in enumerate(bands):
         panels = [figure.add_subplot(grid[s, k], label=f"band {s} {k}") for k in range(orientations)]
         drawn = painter.draw_bands(panels, band, show)
-        if drawn is not None and (show != "phase" or drawn_bands == 0):  # one circle of hues serves all scales
+        if drawn is not None and (show != "phase" or drawn_bands == 0):  # one hue bar serves all scales
             painter.colour_bar(drawn, figure.add_subplot(grid[s, orientations]), show)
             drawn_bands += 1
         panels[0].set_ylabel(_scale_label(s, highpass), fontsize=8, linespacing=1.35)

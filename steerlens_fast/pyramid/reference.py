@@ -1,4 +1,4 @@
-"""The pyramid in plain torch, which the tests compare with: full complex FFTs, one band at a time."""
+"""The pyramid in plain torch, the reference of the tests: full complex FFTs, one band at a time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One pass over a batch of planes by torch.fft and the ops on bands: pure functions, traced by torch.compile.
 
-A half spectrum has the W//2+1 columns of ``rfft2``, a whole one all W columns of ``fft2``. Paired banks use whole
+A half spectrum has the W//2+1 columns of ``rfft2``, a whole spectrum all W columns of ``fft2``. Paired banks use whole
 spectra (see ``Bank.paired``).
 """
 
@@ -29,8 +29,7 @@ def split_image(bank: Bank, planes: Tensor) -> Iterator[Tensor]:
 def split_spectrum(bank: Bank, spectrum: Tensor) -> Iterator[Tensor]:
     """Yield the bands [N, K, h, w] of the images with this ``spectrum``, part by part.
 
-    A paired bank requires a whole spectrum; a bank without residual parts takes a whole or a half one; any other bank
-    requires a half one.
+    A paired bank requires a whole spectrum, an unpaired one with residual parts a half spectrum; other banks take both.
     """
     for part, spectra in split_into_band_spectra(bank, spectrum):
         yield to_band(bank, part, spectra)

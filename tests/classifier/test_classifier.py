@@ -723,8 +723,8 @@ def test_images_on_another_device():
 @pytest.mark.parametrize(
     "target, hint",
     [
-        ("not:3", r"give ~3 or \(0, 3\), with task='multilabel'"),
-        ("3", "give the int 3"),
+        ("not:3", r"pass ~3 or \(0, 3\), with task='multilabel'"),
+        ("3", "pass the int 3"),
         ("runner_up", "did you mean 'runner-up'"),
         ("cat", "class names are for jobs"),
     ],

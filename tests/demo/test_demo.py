@@ -170,7 +170,7 @@ BAD_ARGUMENTS = [
     ({"pairs": []}, ValueError, "pairs must be"),
     ({"pairs": [(3, 3)]}, ValueError, "pairs must be .* two different digits"),
     ({"pairs": [(3, 10)]}, ValueError, "pairs must be"),
-    ({"pairs": [(3, 8), (3, 8)]}, ValueError, "pairs must not repeat"),
+    ({"pairs": [(3, 8), (3, 8)]}, ValueError, "pairs must be distinct"),
     ({"frames": 1}, ValueError, "frames must be at least 2"),
     ({"epochs": 0}, ValueError, "epochs"),
     ({"seed": -1}, ValueError, "seed"),

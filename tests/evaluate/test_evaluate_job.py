@@ -391,11 +391,11 @@ def test_zero_gradient_does_not_affect_others(tmp_path):
 
 BAD_OPTIONS = [
     ({"families": []}, "families must name at least one"),
-    ({"families": ["pixel", "pixel"]}, "families must not repeat"),
+    ({"families": ["pixel", "pixel"]}, "families must be distinct"),
     ({"families": ["wavelet"]}, "family must be one of"),
     ({"distances": [1.0, -1.0]}, "distances must be finite and above 0"),
     ({"distances": []}, "distances must have at least one distance"),
-    ({"distances": [1.0, 1.0]}, "distances must not repeat"),
+    ({"distances": [1.0, 1.0]}, "distances must be distinct"),
     ({"frames": 1}, "frames must be at least 2"),
     ({"select": "some"}, "select must be one of"),
     ({"probe_family": "haar"}, "probe_family must be one of"),
@@ -510,7 +510,7 @@ def test_float64_evaluation_agrees_with_float32(tmp_path):
     "changes, message",
     [
         ({"max_l2": [1.0, 2.0]}, "max_l2 must be a float .for several distances use distances"),
-        ({"max_l2": 1.0, "distances": [1.0]}, "max_l2 and distances exclude each other"),
+        ({"max_l2": 1.0, "distances": [1.0]}, "max_l2 and distances are mutually exclusive"),
         ({"steps": 1, "frames": 3}, "steps must be at least frames - 1 = 2, got 1"),
         ({"steps": 4, "regime": "frozen"}, "steps must be None for regime 'frozen'"),
     ],

@@ -703,7 +703,7 @@ WRONG_USAGE_IS_AN_ERROR = [
     ({"target": "7"}, ["target", "7"]),
     ({"target": "zebra"}, ["target", "zebra"]),
     ({"family": "wavelets"}, ["family", "wavelets"]),
-    ({"factors": 3}, ["factors and max_l2 exclude each other"]),
+    ({"factors": 3}, ["factors and max_l2 are mutually exclusive"]),
     ({"max_failures": "a few"}, ["max_failures", "a few"]),
     ({"max_failures": "inf%"}, ["max_failures", "inf%"]),
     ({"engine": "env"}, ["RANK and WORLD_SIZE"]),
@@ -803,10 +803,10 @@ DISTANCES_AND_STEPS_THAT_DO_NOT_AGREE = [
     ({"steps": 5}, ["steps", "frozen"]),
     ({"steps": 1, "regime": "live"}, ["steps", "at least", "2"]),
     ({"max_l2": [1.0, 2.0]}, ["max_l2", "distances"]),
-    ({"max_l2": None, "distances": [1.0, 2.0, 3.0]}, ["frames", "4 frames", "distances"]),
+    ({"max_l2": None, "distances": [1.0, 2.0, 3.0]}, ["frames", "None or 4", "distances"]),
     ({"max_l2": None, "distances": [2.0, 1.0], "regime": "live"}, ["distances", "increase"]),
-    ({"distances": [1.0, 2.0]}, ["max_l2", "distances", "exclude"]),
-    ({"max_l2": None, "factors": [0.0, 1.0]}, ["frames", "2 frames", "factors"]),
+    ({"distances": [1.0, 2.0]}, ["max_l2", "distances", "mutually exclusive"]),
+    ({"max_l2": None, "factors": [0.0, 1.0]}, ["frames", "None or 2", "factors"]),
     ({"dtype": "float65"}, ["dtype", "float64"]),
 ]
 

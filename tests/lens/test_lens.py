@@ -628,9 +628,9 @@ BAD_OPTIONS = [
     (ValueError, {"pyramid": {"order": -1}}, ["order", "-1"]),
     (TypeError, {"pyramid": {"depth": 2}}, ["depth"]),
     (TypeError, {"scales": 1}, ["scales", "sequence", "1"]),
-    (ValueError, {"scales": [0, 0]}, ["scales", "repeat"]),
-    (TypeError, {"orientations": [0.5]}, ["each of orientations", "an int", "0.5"]),
-    (ValueError, {"scales": [-1]}, ["each of scales", "at least 0", "-1"]),
+    (ValueError, {"scales": [0, 0]}, ["scales", "distinct"]),
+    (TypeError, {"orientations": [0.5]}, ["each item of orientations", "an int", "0.5"]),
+    (ValueError, {"scales": [-1]}, ["each item of scales", "at least 0", "-1"]),
     (ValueError, {"scales": []}, ["scales", "at least one", "None"]),
     (TypeError, {"family": PixelFamily}, ["family", "an object", "the class PixelFamily"]),
     (TypeError, {"pyramid": {"height": "max"}}, ["height", "auto", "int", "'max'"]),
@@ -700,7 +700,7 @@ BAD_ARGUMENTS_AND_CHANGE_NOTHING = [
     (ValueError, {"factors": [0.0, 1.0], "amplitude_factors": [1.0]}, ["amplitude_factors", "2 frames", "1"]),
     (ValueError, {"factors": [0.0], "amplitude_factors": [NAN]}, ["amplitude_factors", "finite", "nan"]),
     (ValueError, {"amplitude_factors": 1.0}, ["amplitude_factors", "factors", "None"]),
-    (ValueError, {"factors": 1.0, "max_l2": 1.0}, ["factors", "max_l2", "exclude"]),
+    (ValueError, {"factors": 1.0, "max_l2": 1.0}, ["factors", "max_l2", "mutually exclusive"]),
     (ValueError, {"max_l2": -1.0}, ["max_l2", "0 or positive", "-1"]),
     (ValueError, {"max_l2": 1e-60}, ["max_l2", "0 or positive in torch.float32", "1e-60"]),
     (ValueError, {"max_l2": NAN}, ["max_l2", "finite", "nan"]),
@@ -716,11 +716,11 @@ BAD_ARGUMENTS_AND_CHANGE_NOTHING = [
     (ValueError, {"distances": []}, ["distances", r"\[0\]"]),
     (ValueError, {"distances": [1.0, -0.5]}, ["distances", "0 or positive", "-0.5"]),
     (TypeError, {"distances": "1 2"}, ["distances", "sequence", "1 2"]),
-    (ValueError, {"distances": [1.0], "max_l2": 1.0}, ["max_l2", "distances", "exclude"]),
-    (ValueError, {"distances": [1.0], "factors": 1.0}, ["factors", "distances", "exclude"]),
-    (ValueError, {"distances": [1.0, 2.0], "frames": 12}, ["frames", "3 frames", "distances", "12"]),
-    (ValueError, {"factors": [0.0, 1.0], "frames": 12}, ["frames", "2 frames", "factors", "12"]),
-    (ValueError, {"factors": 1.0, "amplitude_factors": [0.0, 1.0], "frames": 3}, ["2 frames", "amplitude_factors"]),
+    (ValueError, {"distances": [1.0], "max_l2": 1.0}, ["max_l2", "distances", "mutually exclusive"]),
+    (ValueError, {"distances": [1.0], "factors": 1.0}, ["factors", "distances", "mutually exclusive"]),
+    (ValueError, {"distances": [1.0, 2.0], "frames": 12}, ["frames", "None or 3", "distances", "12"]),
+    (ValueError, {"factors": [0.0, 1.0], "frames": 12}, ["frames", "None or 2", "factors", "12"]),
+    (ValueError, {"factors": 1.0, "amplitude_factors": [0.0, 1.0], "frames": 3}, ["None or 2", "amplitude_factors"]),
     (ValueError, {"steps": 3}, ["steps", "None", "frozen", "3"]),
     (ValueError, {"frames": 1}, ["frames", "at least 2", "1"]),
     (TypeError, {"frames": 2.0}, ["frames", "int", "2.0"]),
@@ -774,7 +774,7 @@ def test_preprocessing_that_returns_none_raises():
 
 
 def test_perturb_with_factor_and_distance_raises():
-    with refused(ValueError, "factor and max_l2 exclude each other", "1.0", "2.0"):
+    with refused(ValueError, "factor and max_l2 are mutually exclusive", "1.0", "2.0"):
         SteerableLens(smooth()).perturb(images(), 1, factor=1.0, max_l2=2.0)
 
 

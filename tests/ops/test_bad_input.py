@@ -135,7 +135,7 @@ def test_pixel_images_of_one_dimension_raise():
 BAD_SCALES = [
     (ValueError, [2], ["0 to 1", "2"]),
     (ValueError, [-1], ["0 to 1", "-1"]),
-    (ValueError, [0, 0], ["repeat", r"\[0, 0\]"]),
+    (ValueError, [0, 0], ["distinct", r"\[0, 0\]"]),
     (TypeError, [0.0], ["int", "0.0"]),
     (TypeError, [True], ["int", "True"]),
     (TypeError, 1, ["sequence", "1"]),
@@ -157,7 +157,7 @@ def test_bad_scales_raise():
 
 BAD_ORIENTATIONS = [
     (ValueError, [4], ["0 to 3", "4"]),
-    (ValueError, [1, 1], ["repeat", r"\[1, 1\]"]),
+    (ValueError, [1, 1], ["distinct", r"\[1, 1\]"]),
     (TypeError, 0, ["sequence", "0"]),
     (TypeError, [None], ["int", "None"]),
 ]
