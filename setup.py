@@ -1,9 +1,9 @@
-"""Builds the libraries of steerlens_fast from csrc/: _C from the C++ always, _C_cuda where torch and machine allow.
+"""Builds the libraries of steerlens_fast from csrc/: _C from C++, and _C_cuda if torch has CUDA and a toolkit is found.
 
 Environment variables:
-    CXX                         the C++ compiler (c++), with a launcher before it if wished: "ccache g++"
-    FORCE_CPU=1, FORCE_CUDA=1   decide about the CUDA kernels; a wish that cannot be met is an error
-    CUDA_HOME                   the CUDA toolkit, where the nvcc on PATH is not the right one
+    CXX                         the C++ compiler (c++), which may follow a launcher: "ccache g++"
+    FORCE_CPU=1, FORCE_CUDA=1   leave out the CUDA kernels; raise an error if they cannot be built
+    CUDA_HOME                   the CUDA toolkit, if the nvcc on PATH is not the right one
     TORCH_CUDA_ARCH_LIST        GPU architectures, e.g. "8.0;9.0+PTX", or "all" (those of CUDA_ARCHS; the
                                 default on a machine without GPUs, else theirs)
     STEERLENS_PTXAS=1           let nvcc report each kernel's registers and spills
@@ -34,7 +34,7 @@ try:
     from torch.utils import cpp_extension
 except ImportError as error:
     sys.exit(f"steerlens_fast: building needs torch >= 2.10: {error}. Install torch, then build.")
-if torch.__version__ < "2.10":  # pip --no-build-isolation does not look at what pyproject.toml asks for
+if torch.__version__ < "2.10":  # pip --no-build-isolation does not check pyproject.toml's requirements
     sys.exit(f"steerlens_fast: building needs torch >= 2.10; this one is {torch.__version__}.")
 
 # LibTorch's stable ABI as of this release: one binary runs on every torch from here on.
@@ -42,19 +42,19 @@ TORCH_TARGET = (2, 10)
 MACROS = [("TORCH_TARGET_VERSION", f"0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000")]
 CUDA_MACROS = [("USE_CUDA", "1")]  # torch's CUDA entry points
 
-# No fast-math on either side: infinities and NaN must behave. What is given up is errno and floating-point
-# exceptions, which nobody reads and which keep sqrt and selects from being vectorised.
-# -g0 undoes the -g among Python's own flags. Symbols stay hidden but for those of exports.cpp.
+# No fast-math on either side: infinities and NaN must behave. Only errno and floating-point exceptions are
+# given up, which nobody reads and which keep sqrt and selects from being vectorised.
+# -g0 undoes the -g among Python's own flags. Symbols are hidden, except those of exports.cpp.
 CXX_FLAGS = "-std=c++17 -O3 -g0 -fno-math-errno -fno-trapping-math -fvisibility=hidden -Wall -Wextra".split()
 NVCC_FLAGS = "-std=c++17 -O3 --expt-relaxed-constexpr -Xcompiler=-fvisibility=hidden,-Wall,-Wextra".split()
 # The CPU levels above the default one, for which csrc/cpu/kernels is compiled, too: {name: (SIMD width in floats,
-# flags)}. No more features than csrc/cpu/capability.cpp looks for. No -march=x86-64-v4: GCC 10 does not know it, and
+# flags)}. Only features that csrc/cpu/capability.cpp checks. No -march=x86-64-v4: GCC 10 does not know it, and
 # clang then prefers registers of half the width.
 AVX2 = "-mavx2 -mfma -mbmi -mbmi2".split()
 AVX512 = "-mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl".split()
 X86_MACRO = ["-DSTEERLENS_X86_LEVELS"]
 X86_LEVELS = {"avx2": (8, AVX2), "avx512": (16, AVX2 + AVX512)}
-CUDA_ARCHS = ("8.0", "9.0", "10.0")  # those of them that nvcc knows; PTX of the last carries newer GPUs
+CUDA_ARCHS = ("8.0", "9.0", "10.0")  # those of them that nvcc knows; newer GPUs use the PTX of the last
 
 
 def version():
@@ -72,7 +72,7 @@ def flag_set(name):
 
 
 def find_toolkit():
-    """(home, release) of the CUDA toolkit, or None. Its nvcc is asked: the one on PATH may be a wrapper."""
+    """Return (home, release) of the CUDA toolkit, or None. nvcc prints them: the one on PATH may be a wrapper."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     path = f"{home}/bin" if home else os.environ.get("PATH", "") + ":/usr/local/cuda/bin"
     nvcc = shutil.which("nvcc", path=path)
@@ -85,24 +85,24 @@ def find_toolkit():
 
 
 def obstacle(toolkit):
-    """What stands in the way of CUDA kernels, in words; None where nothing does."""
+    """Return why CUDA kernels cannot be built; None if they can."""
     this_torch, cuda = f"torch {torch.__version__}", torch.version.cuda
     if cuda is None:
         return f"{this_torch} was built without CUDA"
     if toolkit is None:
         home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
         where = f"{home}/bin, where CUDA_HOME points" if home else "PATH or /usr/local/cuda/bin"
-        return f"there is no nvcc in {where}; {this_torch} wants that of CUDA {cuda}"
+        return f"there is no nvcc in {where}; {this_torch} needs that of CUDA {cuda}"
     home, release = toolkit
     if release.split(".")[0] != cuda.split(".")[0]:
-        return f"nvcc in {home} is of CUDA {release} and {this_torch} of CUDA {cuda}: the majors differ"
+        return f"nvcc in {home} is of CUDA {release}, but {this_torch} needs CUDA {cuda.split('.')[0]}"
     return None
 
 
 def decide():
     """(toolkit, reason): the toolkit to build CUDA kernels with, None for a CPU-only build; and why."""
     if flag_set("FORCE_CPU") and flag_set("FORCE_CUDA"):
-        sys.exit("steerlens_fast: FORCE_CPU and FORCE_CUDA are both set; they exclude each other.")
+        sys.exit("steerlens_fast: FORCE_CPU and FORCE_CUDA are mutually exclusive, but both are set.")
     if flag_set("FORCE_CPU"):
         return None, "FORCE_CPU is set"
     toolkit = find_toolkit()
@@ -122,25 +122,25 @@ def local_archs():
 
 
 def cuda_archs(nvcc):
-    """GPU architectures to compile for, in torch's notation: each costs its time."""
-    wished = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
-    if wished.lower() not in ("", "all"):
-        return wished.replace(" ", ";")
+    """Return the GPU architectures to compile for, in torch's notation; each takes compile time."""
+    requested = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
+    if requested.lower() not in ("", "all"):
+        return requested.replace(" ", ";")
     listed = output_of(nvcc, "--list-gpu-arch").split()
     known = lambda arch: f"compute_{arch.replace('.', '')}" in listed
-    local = [] if wished else local_archs()
+    local = [] if requested else local_archs()
     archs = local if local and all(map(known, local)) else filter(known, CUDA_ARCHS)
     return ";".join(archs) + "+PTX"
 
 
 def gencode(archs):
-    """nvcc's flags for them. Not left to torch, which looks for GPUs and takes any flag with "arch" in it,
-    be it the path of a home directory, for an architecture already chosen."""
+    """Return nvcc's flags for ``archs``. Not left to torch, which looks for GPUs and takes any flag with "arch" in it,
+    even a path, for an architecture already chosen."""
     flags = []
     for arch in filter(None, archs.split(";")):
         number = re.fullmatch(r"(\d+)\.(\d+[af]?)(\+PTX)?", arch)
         if not number:
-            sys.exit(f'steerlens_fast: TORCH_CUDA_ARCH_LIST has {arch!r}; not like "8.0;9.0+PTX".')
+            sys.exit(f'steerlens_fast: TORCH_CUDA_ARCH_LIST must be like "8.0;9.0+PTX", got {arch!r}.')
         sm = number[1] + number[2]
         codes = [f"sm_{sm}", f"compute_{sm}"] if number[3] else [f"sm_{sm}"]
         flags += [f"-gencode=arch=compute_{sm},code={code}" for code in codes]
@@ -148,7 +148,7 @@ def gencode(archs):
 
 
 def system_includes(device):
-    """Other people's headers, as system headers: their warnings are not ours."""
+    """Return flags for the headers of torch and CUDA, as system headers: without their warnings."""
     return [flag for path in cpp_extension.include_paths(device_type=device) for flag in ("-isystem", path)]
 
 
@@ -212,7 +212,7 @@ def extensions(toolkit, reason, machine=None):
         kernels=kernels,
         levels=levels,
         kernel_flags=CXX_FLAGS,
-        depends=headers + kernels,  # what rebuilds it when changed
+        depends=headers + kernels,  # a change of these rebuilds it
         define_macros=MACROS,
         libraries=libraries,
         extra_compile_args={"cxx": cxx + X86_MACRO * (len(levels) > 1)},
@@ -232,11 +232,11 @@ def extensions(toolkit, reason, machine=None):
     return [cpu, cuda]
 
 
-# --- The machine: what is missing ends the build in one line
+# --- Checks of the machine, each of which ends the build with one line
 
 PROBE = """
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 10
-#error this is an older GCC than 10
+#error GCC is older than 10
 #endif
 #include <charconv>
 #include <optional>
@@ -308,7 +308,7 @@ def progress(folder, total, every=15.0):
 
 
 class Build(cpp_extension.BuildExtension):
-    """torch's build (ninja, in parallel, nvcc), which first says what is built and why."""
+    """torch's build (ninja, in parallel, nvcc), which first prints what is built and why."""
 
     decision = ""
 
@@ -360,7 +360,7 @@ class Wheel(bdist_wheel):
 
 
 def tracked_files(folder="."):
-    """The files that git has; none in an unpacked source archive, whose SOURCES.txt lists them."""
+    """Return the files that git tracks; none in an unpacked source archive, whose SOURCES.txt lists them."""
     if not Path(folder, ".git").exists():
         return []
     command = ["git", "-C", str(folder), "ls-files", "-z"]
@@ -373,7 +373,7 @@ def tracked_files(folder="."):
 
 
 class SourceArchive(sdist):
-    """A source archive with every file that git has: it builds, lints and tests on its own."""
+    """A source archive with every file that git tracks: it can be built, linted and tested on its own."""
 
     def make_distribution(self):
         self.filelist.extend(tracked_files())

@@ -205,7 +205,7 @@ def test_missing_or_old_compiler_ends_the_build(setup):
     setup.check_compiler(["c++"])
     assert ends_with("'no-compiler' is not on PATH. Install one, or set CXX", setup.check_compiler, ["no-compiler"])
     old = ["c++", "-U__GNUC__", "-D__GNUC__=7", "-U__clang__"]
-    assert ends_with("this is an older GCC than 10. Set CXX to another.", setup.check_compiler, old)
+    assert ends_with("GCC is older than 10. Set CXX to another.", setup.check_compiler, old)
 
 
 def test_read_only_checkout_ends_the_build(setup, monkeypatch, tmp_path):
@@ -227,7 +227,7 @@ def test_full_temporary_folder_ends_the_build(setup, monkeypatch, tmp_path):
 def test_toolkit_of_another_cuda_major_is_named(setup, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     assert setup.obstacle(("/usr/local/cuda", "13.2")) is None
-    assert "nvcc in /opt/cuda is of CUDA 12.8 and torch" in setup.obstacle(("/opt/cuda", "12.8"))
+    assert "nvcc in /opt/cuda is of CUDA 12.8, but torch" in setup.obstacle(("/opt/cuda", "12.8"))
 
 
 def executable(path, script):
@@ -237,7 +237,7 @@ def executable(path, script):
 
 
 @pytest.mark.parametrize(
-    "gpus, wished, expected",
+    "gpus, requested, expected",
     [
         ("echo 10.0; echo 8.6; echo 8.6", "", "8.6;10.0+PTX"),
         ("echo 12.0", "", "8.0;9.0;10.0+PTX"),  # not known to this nvcc
@@ -246,8 +246,8 @@ def executable(path, script):
         ("echo 8.6", "7.5 8.0", "7.5;8.0"),
     ],
 )
-def test_gpus_of_the_machine_decide_the_architectures(setup, monkeypatch, tmp_path, gpus, wished, expected):
-    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", wished)
+def test_gpus_of_the_machine_decide_the_architectures(setup, monkeypatch, tmp_path, gpus, requested, expected):
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", requested)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     executable(tmp_path / "nvidia-smi", gpus)
     nvcc = executable(tmp_path / "nvcc", "echo compute_80 compute_86 compute_90 compute_100")
