@@ -14,20 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import ops
 from ..checks import check_bounds, check_int, to_device_async
 from ..families import Motion
 from ..families.protocols import PiecewiseMotion, check_frames
 from ..memory import scratch_chunks
+from ..ops import SearchColumn
 
-# Upper bound, while there is no bracket yet, on log(next factor / factor predicted by proportional growth).
-LOG_REACH = math.log(2)
-MIN_SHARE = 1e-6  # of the target distance: smaller changes count as no motion
 TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # of an attained distance: absolute, and relative to the budget
 PHASE_LIMIT = 1e6  # radians in one step: float32 sines keep their accuracy up to there
 SERIAL_SIZE = 1 << 15  # below it torch reduces in one thread: batched and per-frame norms are bitwise equal
 SPEED_SHARE = 0.87  # of a motion's speed that remains after the synthesis, roughly; measured on photographs
-# Trials without progress before a sample stops: of one that has moved, of one that has not.
-PATIENCE, PATIENCE_WITHOUT_MOTION = 10, 3
 
 
 @torch.no_grad()
@@ -193,35 +190,26 @@ def search_piece(
 
 
 class _Search:
-    """State of a search per sample, [B] in float64 on the host: a bracket of log factors, points for predictions, and
-    the best factor.
-
-    A *rise* is the fraction of the way from the initial distance (0) to the target distance (1); the target may be
-    below the initial distance.
-    """
+    """Renders the factors that a search asks for; its state per sample is that of :func:`ops.begin_l2_search`."""
 
     def __init__(self, motion: Motion, bounds, source: Tensor, given: Tensor, keep_frame: bool):
         self.motion, self.bounds, self.source, self.given = motion, bounds, source, given
         self.keep_frame = keep_frame
 
-    @np.errstate(all="ignore")
     def run(self, iterations: int) -> None:
         """Try at most ``iterations`` factors for each sample, besides 0."""
-        x = self._begin(with_start=iterations > 0)
+        frames, l2 = self._begin(with_start=iterations > 0)
         for trial in range(iterations):
-            active = self.active()
-            if not active.any():
+            if not self._column(SearchColumn.ACTIVE).any():
                 return
-            if trial:
-                factor = np.where(active, self._factor(x), 0.0)  # at factor 0, a finished sample needs no synthesis
-                frames, l2 = self._render(self._on_device(factor)[None])
-                l2 = l2.double().cpu().numpy()[0]
-            else:
-                frames, factor, l2 = self.first
-            x = self._update(x, factor, _or_infinite(l2), frames[-1], active)
+            if trial:  # a finished sample has factor 0, which needs no synthesis
+                frames, l2 = self._render(self._on_device(self._column(SearchColumn.FACTOR))[None])
+                l2 = l2[0].double().cpu()
+            self.state = ops.advance_l2_search(self.state, l2)
+            self._keep_improved(frames[-1])
 
-    def _begin(self, with_start: bool) -> np.ndarray:
-        """Render at factor 0 and, if ``with_start``, at the first factors; return the logarithms of the latter.
+    def _begin(self, with_start: bool) -> tuple[Tensor, Tensor]:
+        """Render at factor 0 and, if ``with_start``, at the first factors; return the frames and the last distances.
 
         This takes one render and, on a GPU, one wait: the arguments are copied to the host together with the distances.
         """
@@ -230,132 +218,38 @@ class _Search:
         first = torch.minimum(torch.minimum(start, largest), range_end * (1 - 1e-6)).to(dtype)
         factors = torch.stack([torch.zeros_like(first), first]) if with_start else torch.zeros_like(first)[None]
         frames, l2 = self._render(factors)
-        table = torch.cat([self.given, l2.double(), factors[-1:].double()]).cpu().numpy()
-        self.target, self.tolerance, start, self.max_factor, range_end = table[:5]
-        self.best, self.frame = np.zeros_like(self.target), frames[0]
-        self.best_l2 = self.source_l2 = _or_infinite(table[5])
-        self.first = frames, table[-1], table[-2]
-        unknown = np.full_like(self.target, math.inf)
-        self.low, self.high = -unknown, unknown
-        self.range_end = np.log(range_end) - 1e-6
-        self.end = np.minimum(self.range_end, np.log(self.max_factor))
-        self.low_rise, self.high_rise = np.zeros_like(unknown), unknown
-        # Rises and the logarithms of factor / rise, the rises closest to 1 first.
-        self.points = np.stack([unknown] * 3), np.stack([unknown] * 3)
-        self.largest = np.zeros_like(unknown)  # |rise|
-        # The smallest gap so far, and the number of trials since it last shrank by more than 0.05.
-        self.best_gap, self.idle = unknown, np.zeros_like(unknown)
-        return np.minimum(np.log(start), self.end)
-
-    def active(self) -> np.ndarray:
-        """Return which samples are not done and may still get closer.
-
-        Once the distance no longer grows, phases have wrapped, and larger factors only add noise.
-        """
-        open_bracket = (self.low < self.end) & (self.high - self.low > torch.finfo(self.source.dtype).eps / 2)
-        progress = self.bracketed() | (self.idle < np.where(self.moving(), PATIENCE, PATIENCE_WITHOUT_MOTION))
-        return (self.target > 0) & ~self.done() & np.isfinite(self.source_l2) & open_bracket & progress
-
-    def bracketed(self) -> np.ndarray:
-        return np.isfinite(self.low) & np.isfinite(self.high)
-
-    def moving(self) -> np.ndarray:
-        """Return which samples have moved by more than rounding."""
-        return self.largest > 0.05
-
-    def _update(self, x, factor, l2, frame: Tensor, active) -> np.ndarray:
-        """Update the state by the distances ``l2`` at log factors ``x``, and return the next log factors."""
-        self._update_best(factor, l2, frame, active)
-        rise = (l2 - self.source_l2) / (self.target - self.source_l2)
-        rise = np.where(np.isfinite(l2), rise, math.inf)
-        up, down = active & (rise < 1), active & (rise >= 1)
-        self.low, self.low_rise = np.where(up, x, self.low), np.where(up, rise, self.low_rise)
-        self.high, self.high_rise = np.where(down, x, self.high), np.where(down, rise, self.high_rise)
-        slow = _gap(rise) > _gap(self.points[0][0]) / 2
-        self._update_points(x, rise, active)
-        return np.minimum(self.next(slow), self.end)
-
-    def _update_points(self, x, rise, active) -> None:
-        """Update the points for predictions and the number of trials without progress."""
-        self.largest = np.maximum(self.largest, np.abs(rise))
-        closer = active & (_gap(rise) < self.best_gap - 0.05)
-        self.best_gap = np.where(closer, _gap(rise), self.best_gap)
-        self.idle = np.where(closer, 0.0, self.idle + 1)
-        new = rise, x - np.log(np.maximum(rise, 0))
-        rises, ratios = (np.concatenate([old, values[None]]) for old, values in zip(self.points, new))
-        order = np.argsort(_gap(rises), axis=0, kind="stable")[:3]
-        self.points = np.take_along_axis(rises, order, 0), np.take_along_axis(ratios, order, 0)
-
-    def next(self, slow) -> np.ndarray:
-        """Return the next log factors: inside the bracket, or a bounded step beyond its only end."""
-        x = _predicted(*self.points)
-        room = np.abs(np.log(np.clip(self.largest, MIN_SHARE, 1 / MIN_SHARE)))
-        stalled = self.moving() & (self.idle > 0)  # growth has ended: double the factor
-        up = self.low + np.where(stalled, 0.0, room) + LOG_REACH
-        down = self.high - room - LOG_REACH * np.exp2(self.idle)  # large steps down, since the rise is 0 at factor 0
-        inside = (x > self.low) & (x < self.high) & ~slow
-        share = np.clip((1 - self.low_rise) / (self.high_rise - self.low_rise), 0.1, 0.9)
-        middle = np.where(inside, x, self.low + (self.high - self.low) * share)
-        up = np.where(x > self.low, np.minimum(x, up), up)
-        down = np.where(inside, np.maximum(x, down), down)
-        return np.where(self.bracketed(), middle, np.where(np.isfinite(self.low), up, down))
+        table = torch.cat([self.given, l2.double()]).cpu()
+        self.state = ops.begin_l2_search(table[:5], table[5], torch.finfo(dtype).eps)
+        self.frame = frames[0]
+        return frames, table[-1]
 
     def _render(self, factors: Tensor) -> tuple[Tensor, Tensor]:
         """Return frames [F, B, ...] at factors [F, B], and their distances [F, B] from the source."""
         frames = check_frames(self.motion.render(factors, None, bounds=self.bounds), self.motion, len(factors))
         return frames, l2_from(frames, self.source)
 
-    def _factor(self, x) -> np.ndarray:
-        """Return the factors of log factors, as the motion's dtype represents them."""
-        precision = np.float64 if self.source.dtype == torch.float64 else np.float32
-        return np.minimum(np.exp(x).astype(precision), self.max_factor.astype(precision))
+    def _column(self, column: SearchColumn) -> Tensor:
+        return self.state[:, column]
 
-    def _on_device(self, values: np.ndarray) -> Tensor:
-        dtype = torch.bool if values.dtype == bool else self.source.dtype
-        return to_device_async("factor", torch.from_numpy(values).to(dtype), self.source.device)
+    def _on_device(self, values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        return to_device_async("factor", values.to(dtype or self.source.dtype), self.source.device)
 
-    def _update_best(self, factor, l2, frame: Tensor, active) -> None:
-        """Update the best factors: the closest to the target, or the smallest of those equal within the tolerance."""
-        miss, best_miss = np.abs(l2 - self.target), np.abs(self.best_l2 - self.target)
-        far = np.minimum(miss, best_miss) > self.tolerance
-        tied = far & (miss < best_miss + self.tolerance) & (factor < self.best)
-        better = active & ((miss < np.where(far, best_miss - self.tolerance, best_miss)) | tied)
-        self.best = np.where(better, factor, self.best)
-        self.best_l2 = np.where(better, l2, self.best_l2)
-        if self.keep_frame and better.any():
-            where = self._on_device(better).view(-1, *[1] * (frame.dim() - 1))
-            self.frame = frame if better.all() else torch.where(where, frame, self.frame)
-
-    def done(self) -> np.ndarray:
-        return np.abs(self.best_l2 - self.target) <= self.tolerance
+    def _keep_improved(self, frame: Tensor) -> None:
+        """Keep the frames at the best factors."""
+        if not self.keep_frame:
+            return
+        improved = self._column(SearchColumn.IMPROVED).bool()
+        if bool(improved.all()):
+            self.frame = frame
+        elif bool(improved.any()):
+            where = self._on_device(improved, torch.bool).view(-1, *[1] * (frame.dim() - 1))
+            self.frame = torch.where(where, frame, self.frame)
 
     def result(self) -> Found:
-        out_of_range = ~self.done() & (self.low >= self.range_end) & (self.largest > MIN_SHARE)
-        values = map(self._on_device, (self.best, self.best_l2, self.done(), out_of_range))
-        return Found(*values, self.frame if self.keep_frame else None)
-
-
-def _or_infinite(l2: np.ndarray) -> np.ndarray:
-    """Return distances, infinite where a frame overflowed."""
-    return np.where(np.isfinite(l2), l2, math.inf)
-
-
-def _gap(rise: np.ndarray) -> np.ndarray:
-    """Return |log rise|, 0 at the target and infinite without a rise."""
-    return np.abs(np.log(np.maximum(rise, 0)))
-
-
-def _predicted(rise: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """Predict the log factor [B] of rise 1 from points [3, B]; not finite if there are none.
-
-    ``ratio``, log(factor / rise), is constant while the image moves in proportion to the factor, and smooth beyond. It
-    is interpolated in the rise by a parabola, a line or a constant, depending on the number of points.
-    """
-    first = (ratio[1:] - ratio[:-1]) / (rise[1:] - rise[:-1])
-    second = (first[1] - first[0]) / (rise[2] - rise[0])
-    line = ratio[0] + first[0] * (1 - rise[0])
-    parabola = line + second * (1 - rise[0]) * (1 - rise[1])
-    return np.where(np.isfinite(parabola), parabola, np.where(np.isfinite(line), line, ratio[0]))
+        factor, l2 = (self._on_device(self._column(c)) for c in (SearchColumn.BEST, SearchColumn.BEST_L2))
+        flags = SearchColumn.ATTAINED, SearchColumn.OUT_OF_RANGE
+        attained, out_of_range = (self._on_device(self._column(c), torch.bool) for c in flags)
+        return Found(factor, l2, attained, out_of_range, self.frame if self.keep_frame else None)
 
 
 def l2_from(frames: Tensor, source: Tensor) -> Tensor:

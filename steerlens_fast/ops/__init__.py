@@ -11,6 +11,7 @@ forward mode, which custom ops have no rules for, the wrappers compute the formu
 from .bands import merge_bands, split_bands
 from .enums import EDITS, FORMS, RULES, real_dtype, rule_index
 from .extrapolate import extrapolate
+from .l2_search import SearchColumn, advance_l2_search, begin_l2_search
 from .morph import morph_planes, move_planes, step_planes
 from .pair import pair, unpair
 from .planes import merge_planes, split_planes
@@ -21,6 +22,9 @@ __all__ = [
     "EDITS",
     "FORMS",
     "RULES",
+    "SearchColumn",
+    "advance_l2_search",
+    "begin_l2_search",
     "extrapolate",
     "merge_bands",
     "merge_planes",

@@ -19,6 +19,7 @@ from .registration import (
     fake,
     opposite_i_powers,
     register_derivative,
+    register_no_derivative,
     save_inputs,
     saved_inputs,
 )
@@ -295,9 +296,5 @@ def _(images, coefficients, phase_factors, *options):
     return images.new_empty(phase_factors.shape[0], *images.shape)
 
 
-def _no_derivative(ctx, *grads):
-    raise RuntimeError("step_planes and move_planes have no derivative: use morph_planes")
-
-
 for _name in ("step_planes", "move_planes"):
-    register_derivative(_name, _no_derivative, lambda ctx, inputs, output: None)
+    register_no_derivative(_name, "step_planes and move_planes have no derivative: use morph_planes")

@@ -29,6 +29,11 @@ def call(name: str, *args):
     return _call(_function(name, args), args)
 
 
+def call_op(name: str, *args):
+    """Call an op that has no reference."""
+    return _call(getattr(_ops, name), args)
+
+
 def _call(function: Callable, args):
     """Call an op or a reference; skip autograd where it would record nothing."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or has_transforms() or in_forward_mode():
@@ -177,6 +182,15 @@ def register_derivative(name: str, backward: Callable, setup_context: Callable) 
         return _backward_of_batch(backward, ctx, grads) if are_batched(grads) else backward(ctx, *grads)
 
     torch.library.register_autograd(f"steerlens_fast::{name}", backward_with_batches, setup_context=setup_context)
+
+
+def register_no_derivative(name: str, message: str) -> None:
+    """Make the backward of an op raise a RuntimeError with this message."""
+
+    def backward(ctx, *grads):
+        raise RuntimeError(message)
+
+    register_derivative(name, backward, lambda ctx, inputs, output: None)
 
 
 def _backward_of_batch(backward: Callable, ctx, grads):

@@ -15,6 +15,7 @@ from cases import (
     PLANE_OPS,
     POINT_SHAPES,
     RAW,
+    SEARCH_OPS,
     OpCase,
     case,
     dtypes,
@@ -57,7 +58,7 @@ def test_cases_name_every_op():
         for n in torch._C._dispatch_get_all_op_names()
         if n.startswith("steerlens_fast::")
     }
-    assert names == {*OPS, *PLANE_OPS, *CPU_PLANE_OPS}
+    assert names == {*OPS, *PLANE_OPS, *CPU_PLANE_OPS, *SEARCH_OPS}
 
 
 def check_op_has_kernel_autograd_fake_reference_and_wrapper(op):

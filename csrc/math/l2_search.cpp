@@ -1,0 +1,175 @@
+#include "l2_search.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <limits>
+
+namespace steerlens {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+// Upper bound, while there is no bracket yet, on log(next factor / factor predicted by proportional growth).
+constexpr double kLogReach = 0.6931471805599453;
+constexpr double kMinShare = 1e-6;     // of the target distance: smaller changes count as no motion
+constexpr double kMinProgress = 0.05;  // of a gap
+constexpr double kMinRise = 0.05;      // smaller ones may be rounding
+// Trials without progress before a sample stops: of one that has moved, of one that has not.
+constexpr double kPatience = 10, kPatienceWithoutMotion = 3;
+// Positions stay below the end of the range by this, so that their factors do not exceed it.
+constexpr double kRangeMargin = 1e-6;
+
+// The smaller value, or NaN if one of them is NaN.
+double min_or_nan(double a, double b) { return a < b || std::isnan(a) ? a : b; }
+
+double or_infinite(double l2) { return std::isfinite(l2) ? l2 : kInfinity; }
+
+// |log rise|: 0 at the target and infinite without a rise.
+double gap(double rise) { return std::fabs(std::log(std::max(rise, 0.0))); }
+
+}  // namespace
+
+L2Search L2Search::begin(const L2SearchLimits& limits, double source_l2, double epsilon) {
+  L2Search s{};
+  s.target = limits.target;
+  s.tolerance = limits.tolerance;
+  s.max_factor = limits.max_factor;
+  s.epsilon = epsilon;
+  s.best_l2 = s.source_l2 = or_infinite(source_l2);
+  s.log_range_end = std::log(limits.range_end) - kRangeMargin;
+  s.end = min_or_nan(s.log_range_end, std::log(limits.max_factor));
+  s.low = -kInfinity;
+  s.high = s.high_rise = s.best_gap = kInfinity;
+  std::fill_n(s.rises, 3, kInfinity);
+  std::fill_n(s.ratios, 3, kInfinity);
+  s.position = min_or_nan(std::log(limits.start), s.end);
+  s.update_results();
+  const double first = min_or_nan(min_or_nan(limits.start, limits.max_factor),
+                                  limits.range_end * (1 - kRangeMargin));
+  s.factor = s.active != 0 ? s.as_represented(first) : 0;
+  return s;
+}
+
+void L2Search::advance(double l2) {
+  improved = 0;
+  if (active == 0) return;
+  l2 = or_infinite(l2);
+  const double rise = std::isfinite(l2) ? (l2 - source_l2) / (target - source_l2) : kInfinity;
+  const bool slow = gap(rise) > gap(rises[0]) / 2;
+  update_best(l2);
+  update_bracket(rise);
+  update_progress(rise);
+  add_point(rise);
+  position = min_or_nan(next_position(slow), end);
+  update_results();
+  factor = active != 0 ? as_represented(min_or_nan(std::exp(position), max_factor)) : 0;
+}
+
+void L2Search::update_best(double l2) {
+  const double miss = std::fabs(l2 - target), best_miss = std::fabs(best_l2 - target);
+  const bool far = std::min(miss, best_miss) > tolerance;
+  const bool tied = far && miss < best_miss + tolerance && factor < best;
+  if (!tied && !(miss < (far ? best_miss - tolerance : best_miss))) return;
+  improved = 1;
+  best = factor;
+  best_l2 = l2;
+}
+
+void L2Search::update_bracket(double rise) {
+  if (rise < 1) {
+    low = position;
+    low_rise = rise;
+  } else if (rise >= 1) {
+    high = position;
+    high_rise = rise;
+  }
+}
+
+void L2Search::update_progress(double rise) {
+  largest = std::max(largest, std::fabs(rise));
+  if (gap(rise) < best_gap - kMinProgress) {
+    best_gap = gap(rise);
+    idle = 0;
+  } else {
+    ++idle;
+  }
+}
+
+// Keeps the three points with the smallest gaps.
+void L2Search::add_point(double rise) {
+  int at = 0;
+  while (at < 3 && !(gap(rise) < gap(rises[at]))) ++at;
+  if (at == 3) return;
+  std::copy_backward(rises + at, rises + 2, rises + 3);
+  std::copy_backward(ratios + at, ratios + 2, ratios + 3);
+  rises[at] = rise;
+  ratios[at] = position - std::log(std::max(rise, 0.0));
+}
+
+void L2Search::update_results() {
+  attained = std::fabs(best_l2 - target) <= tolerance;
+  out_of_range = attained == 0 && low >= log_range_end && largest > kMinShare;
+  active = is_active();
+}
+
+// Once the distance no longer grows, phases have wrapped, and larger factors only add noise.
+bool L2Search::is_active() const {
+  const bool open = low < end && high - low > epsilon / 2;
+  const double patience = has_moved() ? kPatience : kPatienceWithoutMotion;
+  return target > 0 && attained == 0 && std::isfinite(source_l2) && open &&
+         (is_bracketed() || idle < patience);
+}
+
+bool L2Search::is_bracketed() const { return std::isfinite(low) && std::isfinite(high); }
+
+bool L2Search::has_moved() const { return largest > kMinRise; }
+
+// Inside the bracket, or a bounded step beyond its only end. `slow`: the last step made little progress.
+double L2Search::next_position(bool slow) const {
+  const double x = predicted();
+  const bool inside = x > low && x < high && !slow;
+  if (is_bracketed()) return inside_bracket(x, inside);
+  return std::isfinite(low) ? beyond_low(x) : below_high(x, inside);
+}
+
+// The position of rise 1; not finite if there are no points. log(factor / rise) is constant while the image moves in
+// proportion to the factor, and smooth beyond. It is interpolated in the rise by a parabola, a line or a constant,
+// depending on the number of points.
+double L2Search::predicted() const {
+  const double first = (ratios[1] - ratios[0]) / (rises[1] - rises[0]);
+  const double next = (ratios[2] - ratios[1]) / (rises[2] - rises[1]);
+  const double second = (next - first) / (rises[2] - rises[0]);
+  const double line = ratios[0] + first * (1 - rises[0]);
+  const double parabola = line + second * (1 - rises[0]) * (1 - rises[1]);
+  return std::isfinite(parabola) ? parabola : std::isfinite(line) ? line : ratios[0];
+}
+
+// The prediction, or regula falsi, which shrinks the bracket by at least a tenth.
+double L2Search::inside_bracket(double x, bool inside) const {
+  if (inside) return x;
+  const double share = (1 - low_rise) / (high_rise - low_rise);
+  return low + (high - low) * std::min(std::max(share, 0.1), 0.9);
+}
+
+double L2Search::beyond_low(double x) const {
+  const bool stalled = has_moved() && idle > 0;  // growth has ended: double the factor
+  const double bound = low + (stalled ? 0.0 : room()) + kLogReach;
+  return x > low ? std::min(x, bound) : bound;
+}
+
+// Large steps down, since the rise is 0 at factor 0.
+double L2Search::below_high(double x, bool inside) const {
+  const double bound = high - room() - kLogReach * std::exp2(idle);
+  return inside ? std::max(x, bound) : bound;
+}
+
+// The step that proportional growth predicts.
+double L2Search::room() const {
+  return std::fabs(std::log(std::min(std::max(largest, kMinShare), 1 / kMinShare)));
+}
+
+double L2Search::as_represented(double value) const {
+  return epsilon > DBL_EPSILON ? static_cast<double>(static_cast<float>(value)) : value;
+}
+
+}  // namespace steerlens

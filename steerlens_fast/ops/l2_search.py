@@ -1,0 +1,91 @@
+"""``begin_l2_search`` and ``advance_l2_search``: the search for the factor at a given L2 distance, for each sample."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from .registration import call_op, fake, register_no_derivative
+
+STATE_FIELDS = 28  # as in csrc/math/l2_search.h
+
+
+class SearchColumn(IntEnum):
+    """The columns of a search's state that callers read; True is 1, False is 0."""
+
+    ACTIVE = 0  # whether the search goes on
+    FACTOR = 1  # to try next; 0 if the search has ended
+    IMPROVED = 2  # whether the last factor tried is the best so far
+    BEST = 3  # the factor closest to the target, or the smallest of those equal within the tolerance
+    BEST_L2 = 4  # its distance
+    ATTAINED = 5  # whether that distance is within the tolerance of the target
+    OUT_OF_RANGE = 6  # whether the sample moves, but would need a factor that cannot be represented
+
+
+def begin_l2_search(limits: Tensor, source_l2: Tensor, epsilon: float) -> Tensor:
+    """Begin searches for the factors at which B samples lie at their target distances.
+
+    Parameters
+    ----------
+    limits : Tensor [5, B], float64
+        Target distances, their tolerances, first factors to try, largest factors to try, and largest factors that can
+        be represented.
+    source_l2 : Tensor [B], float64
+        Distances at factor 0.
+    epsilon : float
+        Difference between 1 and the next number in the factors' dtype: above that of float64, factors are float32.
+
+    Returns
+    -------
+    Tensor [B, fields], float64
+        The state of each search: see :class:`SearchColumn` for the first columns.
+
+    Notes
+    -----
+    On the CPU only; without a derivative. ``lens/l2_search.py`` describes the search.
+
+    Examples
+    --------
+    >>> import math, torch
+    >>> limits = torch.tensor([[2.0], [1e-3], [1.0], [math.inf], [1e30]], dtype=torch.float64)
+    >>> state = begin_l2_search(limits, torch.zeros(1, dtype=torch.float64), 1e-7)
+    >>> while state[0, SearchColumn.ACTIVE]:
+    ...     factor = state[:, SearchColumn.FACTOR]
+    ...     state = advance_l2_search(state, factor.square())  # a distance that is the factor's square
+    >>> round(state[0, SearchColumn.BEST].item(), 3)
+    1.414
+    """
+    return call_op("begin_l2_search", limits, source_l2, epsilon)
+
+
+def advance_l2_search(state: Tensor, l2: Tensor) -> Tensor:
+    """Return the state of searches after the distances ``l2`` [B], float64, at the factors that they had to try.
+
+    A distance that is not finite is that of an image that overflowed. A search that has ended stays as it is.
+
+    Examples
+    --------
+    >>> import math, torch
+    >>> limits = torch.tensor([[2.0], [1e-3], [1.0], [math.inf], [1e30]], dtype=torch.float64)
+    >>> state = begin_l2_search(limits, torch.zeros(1, dtype=torch.float64), 1e-7)
+    >>> state = advance_l2_search(state, torch.tensor([0.5], dtype=torch.float64))  # factor 1 is at distance 0.5
+    >>> state[0, SearchColumn.FACTOR].item()  # 2 would be there if the distance grew in proportion
+    4.0
+    """
+    return call_op("advance_l2_search", state, l2)
+
+
+@fake("begin_l2_search")
+def _(limits, source_l2, epsilon):
+    return limits.new_empty(len(source_l2), STATE_FIELDS)
+
+
+@fake("advance_l2_search")
+def _(state, l2):
+    return torch.empty_like(state)
+
+
+for _name in ("begin_l2_search", "advance_l2_search"):
+    register_no_derivative(_name, f"{_name} has no derivative")
