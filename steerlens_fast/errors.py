@@ -39,7 +39,7 @@ REASONS = {
     "no-label": "the data have no label for the image",
     "bad-label": "the label is neither a class number nor the name of a class of the data",
     "model-error": "the model raises an error for this image",
-    # The following items have frames; those after the failure are copies of the source.
+    # Items with the following reasons have frames, which stop changing at the failure.
     **{status.key: status.reason for status in MorphStatus if status},
 }
 
@@ -122,7 +122,7 @@ class JobError(Exception):
 
 
 def usage_error(message: str) -> JobError:
-    """Return a JobError with the exit status of wrong arguments or data."""
+    """Return a JobError with the exit status for invalid arguments or data."""
     return JobError(message, USAGE)
 
 

@@ -152,7 +152,7 @@ def _check_version(info: dict) -> None:
 def _warn_if_sources_are_newer() -> None:
     """Warn if a checkout's C++ has changed since its extension was built, by an edit or by git.
 
-    What only CUDA's kernels are made from does not count: they are another library, which may be missing.
+    Sources of the CUDA kernels are ignored: these are another library, which may be missing.
     """
     csrc = FOLDER.parent / "csrc"
     sources = (p for p in sorted(csrc.rglob("*")) if p.suffix in (".cpp", ".h") and not p.is_relative_to(csrc / "cuda"))
@@ -164,7 +164,7 @@ def _warn_if_sources_are_newer() -> None:
 
 
 def _changed_at(path: Path) -> float:
-    """Return when a file was last changed; 0 if it is gone, or a link to nothing, as editors make them."""
+    """Return when a file was last changed; 0 if it is missing or a dangling link, such as an editor's lock file."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -246,7 +246,7 @@ def _why_not_found() -> str:
     """Return why Python finds this folder before the installed package."""
     parent = FOLDER.parent.resolve()
     if parent in _python_path():
-        return f"PYTHONPATH names {FOLDER.parent}, which comes before it"
+        return f"PYTHONPATH contains {FOLDER.parent}, which comes before it"
     if parent == Path.cwd().resolve():
         return f"Python looks in the working directory, {parent}, first"
     return f"{FOLDER.parent} comes before it on sys.path"

@@ -15,10 +15,10 @@ from . import native
 from .ops import real_dtype
 from .torch_internals import has_batched_gradients, has_dispatch_modes, has_transforms
 
-# Bytes of bands in one pass through a bank. On a CPU they fit the caches, and the allocator does not return them to the
-# kernel between passes (new pages cost more time than the FFTs); measured in bench/. The value for GPUs is not measured
-# yet (bench/cuda.sh does that): counted on a CPU, a frozen morph of 16x3x224x224 allocates 140 MiB with it, apart from
-# frames and model, so that 256 MiB suffice with the workspace of the FFTs.
+# Bytes of bands in one pass through a filter bank. On a CPU they fit the caches, and the allocator does not return them
+# to the kernel between passes (new pages cost more time than the FFTs); measured in bench/. The value for GPUs is not
+# measured yet (bench/cuda.sh does that): counted on a CPU, a frozen morph of 16x3x224x224 allocates 140 MiB with it,
+# apart from frames and model, so 256 MiB suffice, the workspace of the FFTs included.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
 
 # Bytes of a temporary that is written and read once: small enough to stay in the caches and in memory already mapped.

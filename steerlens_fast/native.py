@@ -85,7 +85,7 @@ HAS_CUDA = _has_matching_cuda()  # whether there are CUDA kernels in this proces
 if HAS_CUDA:
     _load(CUDA_LIBRARY)
 
-# The largest side of planes and bands that the ops on whole planes take (csrc/args/planes.h), by type of device; 0
-# where there are no such ops.
+# The largest side of planes and bands that the ops on whole planes take (csrc/args/planes.h), by device type; 0 if
+# there are no such ops.
 CUDA_PLANE_SIDE = 256
 LARGEST_PLANE_SIDE = {"cpu": 1 << 14 if SIMD_WIDTH else 0, "cuda": CUDA_PLANE_SIDE if HAS_CUDA else 0}

@@ -19,4 +19,4 @@ numpydoc_xref_param_type = False
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "html_image"]
-suppress_warnings = ["myst.header"]  # a README may begin a section below its title
+suppress_warnings = ["myst.header"]  # a README may skip a heading level

@@ -77,13 +77,13 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
 
 def missing_from_api() -> list[str]:
-    """Exported names that no API page lists."""
+    """Returns the exported names that no API page lists."""
     listed = {name.partition(".")[0] for names in API.values() for name in names}
     return sorted(name for name in sf.__all__ if name not in listed and not name.startswith("__"))
 
 
 def stage_guide(page: str, source: Path, out: Path) -> None:
-    """Copies a README, its pictures and what its links need."""
+    """Copies a README and its pictures, with its links changed to the copies."""
     pages = {str(ROOT / file): name for name, file in GUIDES}
 
     def relink(match: re.Match) -> str:
@@ -103,7 +103,7 @@ def stage_guide(page: str, source: Path, out: Path) -> None:
 
 
 def stage_api(title: str, names: list[str], out: Path) -> str:
-    """Writes one API page; its name."""
+    """Writes one API page; returns its name."""
     page = "api-" + re.sub(r"\W+", "-", title.lower())
     lines = [title, "=" * len(title), ""]
     for name in names:
@@ -117,7 +117,7 @@ def stage_api(title: str, names: list[str], out: Path) -> str:
 
 
 def table_of_contents(caption: str, pages: list[str]) -> str:
-    """A toctree directive."""
+    """Returns a toctree directive."""
     return "\n".join(["```{toctree}", f":caption: {caption}", ":maxdepth: 1", "", *pages, "```"])
 
 

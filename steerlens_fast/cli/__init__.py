@@ -29,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     open_closed_descriptors()
-    stdout_error()  # of an earlier call
+    stdout_error()  # clears that of an earlier call
     try:
         code = _run(_parser().parse_args(argv))
-    except SystemExit as ended:  # of argparse
+    except SystemExit as ended:  # raised by argparse
         raise SystemExit(_final_status(ended.code)) from None
     finally:
         flush_streams()

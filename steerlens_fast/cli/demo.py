@@ -67,7 +67,7 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
 
     options = {} if arguments.max_l2 is None else {"max_l2": arguments.max_l2}
     options["frames"] = arguments.frames
-    with _naming_folder(arguments.out):
+    with _folder_in_errors(arguments.out):
         result = run_photographs(arguments.out, progress=not arguments.quiet, **options)
     write_stdout("\n".join(_verdict_lines(result)))
     write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/, with licences.txt")
@@ -102,8 +102,8 @@ def _print_job(out: Path, command: str, seconds: dict[str, float]) -> None:
 
 
 @contextmanager
-def _naming_folder(out) -> Iterator[None]:
-    """Add the folder to the message of an error in writing to it."""
+def _folder_in_errors(out) -> Iterator[None]:
+    """Add the folder to the message of an error that is raised while files are written to it."""
     try:
         yield
     except OSError as error:
@@ -115,7 +115,7 @@ def _digits(arguments: argparse.Namespace) -> int:
     from ..demo.job import as_typed, morph_all
 
     bars, max_l2 = "none" if arguments.quiet else "auto", arguments.max_l2 or DIGITS_L2
-    with _naming_folder(arguments.out):
+    with _folder_in_errors(arguments.out):
         result = run_demo(
             arguments.out,
             arguments.pairs,

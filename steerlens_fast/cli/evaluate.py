@@ -28,7 +28,7 @@ def add_evaluate(commands) -> None:
     """Add the subcommand."""
     parser: CommandParser = commands.add_parser(
         "evaluate",
-        help="measure what morphs show: confidence, transfer, smooth reconstruction, band probes; write a report",
+        help="measure edits: confidence, transfer, smooth reconstruction, band probes; write a report",
         description="Edits images with every family to the same L2 distances, measures the edits with the driver, "
         "the judges and smooth warps, and writes results.jsonl, summary.json, figures and index.html. The driver is "
         "the classifier whose gradient the edits follow; judges are other classifiers. --preset runs an experiment "
@@ -90,7 +90,7 @@ def _table(budget: dict) -> list[str]:
     counts = budget["attainment"]
     attained = {**counts["by_family"], **counts["by_control"]}
     common = f"{counts['common']} of {counts['of']} sources that every family edited this far"
-    lines = [f"L2 = {budget['l2']:.4g}: medians over {common}; of the judges, the share"]
+    lines = [f"L2 = {budget['l2']:.4g}: medians over {common}; for the judges, shares"]
     lines.append(f"{'':15s}{'attained':>9s}{'G':>9s}{'judges':>9s}{'E warp':>9s}{'E gain':>9s}")
     for family, measures in {**budget["families"], **budget["controls"]}.items():
         values = [measures.get(name, {}).get("value") for name in ("target_probability", "jointly", "warp", "gain")]

@@ -34,7 +34,7 @@ def add_jobs(commands) -> None:
         commands, "export", "write a job's morphs in another format; exit status 1 if there are none", _export
     )
     export.add_argument("--format", choices=EXPORTS, help="format of the files; required")
-    export.add_argument("--to", type=folder, metavar="DIR", help="folder to write (default: DIR-FORMAT, beside DIR)")
+    export.add_argument("--to", type=folder, metavar="DIR", help="folder to write (default: DIR-FORMAT, next to DIR)")
     export.add_argument(
         "--keys",
         nargs="+",

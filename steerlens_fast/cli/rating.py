@@ -14,17 +14,17 @@ from .options import as_sentence
 
 def add_rating(commands) -> None:
     """Add the subcommands."""
-    about = "write a page on which people rate morphs, with the families hidden"
+    about = "write a page for blind ratings of morphs by people"
     text = "The page works from the disk, sends nothing, and saves a rater's answers as a file for the command tally."
     rate = commands.add_parser("rate", help=about, description=f"Writes {about.removeprefix('write ')}. {text}")
     add = rate.add_argument
     add("jobs", nargs="+", type=folder, metavar="JOB", help="a job's folder; one job for each family to compare")
     add("--out", required=True, type=folder, metavar="FORM", help="a new folder, for form.html and key.json")
     add("--count", type=integer_from(1), default=60, metavar="N", help="maximum number of images (default: 60)")
-    add("--seed", type=integer_from(0), default=0, metavar="N", help="of the choice of images and their order")
-    add("--show-source", action="store_true", help="show the source beside each image")
+    add("--seed", type=integer_from(0), default=0, metavar="N", help="seed of the choice and order of images")
+    add("--show-source", action="store_true", help="show the source next to each image")
     add("--no-controls", action="store_true", help="show no unedited sources among the morphs")
-    text = "a classifier that judges the same frames, for comparison, as --model of morph; can be given several times"
+    text = "a classifier that judges the same frames, for comparison, as --model of morph; can be repeated"
     add("--judge", action="append", default=[], metavar="MODEL", help=text)
     rate.set_defaults(run=_rate)
 
@@ -33,7 +33,7 @@ def add_rating(commands) -> None:
     tally.add_argument("form", type=folder, metavar="FORM", help="the folder that rate wrote")
     tally.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files that raters saved")
     tally.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    tally.add_argument("--out", type=folder, metavar="FILE", help="write JSON to this file as well; replaces it")
+    tally.add_argument("--out", type=folder, metavar="FILE", help="also write JSON to this file, replacing it")
     tally.set_defaults(run=_tally)
 
 

@@ -15,7 +15,7 @@ FIRST_BYTES = {
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
 END_OF_JPEG = b"\xff\xd9"
-JPEG_SCAN, JPEG_END, JPEG_BARE = 0xDA, 0xD9, (0x01, *range(0xD0, 0xD9))  # markers; bare ones are without a length
+JPEG_SCAN, JPEG_END, JPEG_BARE = 0xDA, 0xD9, (0x01, *range(0xD0, 0xD9))  # markers; bare ones have no length
 GIF_EXTENSION, GIF_IMAGE = 0x21, 0x2C
 TIFF_PIECES = ((273, 279), (324, 325))  # tags of the offsets and byte counts of strips and tiles
 

@@ -75,15 +75,11 @@ FLOATS = "F"  # Pillow's mode of floats
 MAX_12_BITS = 4095
 PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # a TIFF tag, and one of its values
 RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so that no text chunk of a file can have this key
-NARROW_SHARE = 4  # narrow: at most 1/4 of the type's range, which leaves at most 64 of 256 levels
+NARROW_DIVISOR = 4  # narrow: at most 1/4 of the type's range, which leaves at most 64 of 256 levels
 UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # from EXIF orientation to the Image.Transpose that undoes it
-ORIENTATION_KEYS = (
-    "exif",
-    "Raw profile type exif",
-    "xmp",
-    "XML:com.adobe.xmp",
-)  # keys of Image.info that may contain the orientation
-ORIENTATION_CHUNKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # may follow the pixels
+# Keys of Image.info that may contain the orientation, and marks of its PNG chunks, which may follow the pixels
+ORIENTATION_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+ORIENTATION_CHUNKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
 
 @dataclass(frozen=True)
@@ -210,7 +206,7 @@ def is_narrow_range(values: dict | None) -> bool:
     False
     """
     full = None if values is None else values["full"]
-    return full is not None and (values["high"] - values["low"]) * NARROW_SHARE <= full
+    return full is not None and (values["high"] - values["low"]) * NARROW_DIVISOR <= full
 
 
 def check_range(range):
@@ -252,15 +248,8 @@ def load_torchcodec():
 
 @cache
 def _pillow():
-    for plugin in (
-        "Jpeg",
-        "Png",
-        "WebP",
-        "Bmp",
-        "Gif",
-        "Tiff",
-        "Ppm",
-    ):  # otherwise Pillow loads all plugins when it needs one
+    # Otherwise Pillow loads all plugins when it needs one.
+    for plugin in ("Jpeg", "Png", "WebP", "Bmp", "Gif", "Tiff", "Ppm"):
         require_extra("cli", f"PIL.{plugin}ImagePlugin")
     return require_extra("cli", "PIL.Image")
 
@@ -358,7 +347,7 @@ def _load_upright(image: Image, mode: str, depth: DepthOptions) -> Image | Float
 
 
 def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions) -> Image | FloatColours:
-    """Decode a colour image, or a grey one with alpha, of which Pillow alone would read only the high bytes."""
+    """Decode a colour image, or a grey one with alpha, with all bits; Pillow alone would read only the high bytes."""
     colours = read_deep_colour(image, data)
     if colours.layout == "CMYK" and depth.range is not None:
         raise BadItem("unsupported", f"range must be None for a {image.format} of 16-bit CMYK, got {depth.range}")

@@ -1,7 +1,7 @@
 """Reads all bits of colour images, and of grey images with alpha, that have more than 8 bits per value.
 
-Pillow returns only the high byte of each value. It has an unpacker for each byte order, so that reading a PNG or TIFF
-twice, once with the wrong byte order, gives the low bytes as well. The values of a PPM are read here.
+Pillow returns only the high byte of each value. It has an unpacker for each byte order, so reading a PNG or TIFF twice,
+once with the wrong byte order, gives the low bytes as well. The values of a PPM are read here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DeepColour(NamedTuple):
 class FloatColours:
     """A colour image of float32 values, for which Pillow has no mode: one image of mode "F" for each channel.
 
-    It has those methods of :class:`PIL.Image.Image` that decoding and resizing use.
+    It has the methods of :class:`PIL.Image.Image` that decoding and resizing use.
 
     Parameters
     ----------

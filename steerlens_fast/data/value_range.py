@@ -68,7 +68,7 @@ def _values(source: Source, item: Item, **options) -> dict | None:
 
 
 def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_options) -> list[str]:
-    """Return a list, with a warning if the first images use a small part of their value range, else empty."""
+    """Return a warning, in a list, if the first images use a small part of their value range; else an empty list."""
     sampled = list(islice(items, SAMPLED))
     with _thread_pool() as pool:  # all sampled images: 8-bit ones may come before those of more bits
         values = pool.map(partial(_values, source, **decode_options), sampled)

@@ -16,7 +16,7 @@ from ..morphs.strips import NOT_OK, NOT_YET, REACHED, draw_panel, tile, to_pixel
 LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
 DPI = 110
 COLUMNS = 6  # frames in a strip
-NOTE = "below each frame: the driver's probability of the target, bold where it is predicted; "
+NOTE = "below each frame: the driver's probability of the target, bold if the target is predicted; "
 NOTE += "right: what the driver (lite0) and two other networks predict for the last frame"
 
 # Imported here, so that a missing package is reported before anything is computed.
@@ -53,7 +53,7 @@ def strip(example) -> Figure:
 
 
 def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
-    """Draw a morph in each row (label, example, family), and beside it the predictions for its last frame."""
+    """Draw a morph in each row (label, example, family), and next to it the predictions for its last frame."""
     count = rows[0][1].morphs[rows[0][2]].frames.shape[1]
     at = sorted({round(n * (count - 1) / (COLUMNS - 1)) for n in range(COLUMNS)})
     figure = Figure(figsize=(1.55 * len(at) + 3.1, 1.8 * len(rows) + 0.75), layout="constrained")

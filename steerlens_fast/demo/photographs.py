@@ -31,7 +31,7 @@ FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # the
 NETWORKS = ("lite0", "lite1", "lite2")  # the driver, and the judges
 MODEL = "steerlens_fast.models.efficientnet_lite:"
 SIZE = (224, 224)
-BATCH = 2  # images in one call of a network; with more, it would need memory that is new to the process
+BATCH = 2  # images in one call of a network; with more, each layer's output would need new pages from the kernel
 
 
 @dataclass(frozen=True)

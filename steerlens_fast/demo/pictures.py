@@ -87,7 +87,7 @@ def strip(example) -> Figure:
         f"{example.source} → {example.target}   along one frozen gradient (test digit {example.test_index})",
         fontsize=12,
     )
-    note = f"below each frame: probability of {example.target}, bold where the classifier predicts {example.target}"
+    note = f"below each frame: probability of {example.target}, bold if the classifier predicts {example.target}"
     figure.supxlabel(note, fontsize=8, color=NOT_YET)
     return figure
 
@@ -116,7 +116,7 @@ def overview(examples) -> Figure:
     at = (
         f"all last frames at the same distance, {last}"
         if attained
-        else "some distances are out of reach: see the strips"
+        else "some distances were not attained: see the strips"
     )
     note = f"below: probability of the target class; {at}"
     figure.supxlabel(note, fontsize=8, color=NOT_YET)

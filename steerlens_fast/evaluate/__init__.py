@@ -1,4 +1,4 @@
-"""Measurements of what morphs show, after "Confidence Is Not Evidence".
+"""Measures of edits, after "Confidence Is Not Evidence".
 
 ::
 

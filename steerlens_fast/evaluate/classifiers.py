@@ -40,7 +40,7 @@ def images_per_call(image_bytes: int, device: torch.device) -> int:
 def load_driver(config: EvaluationConfig, device: str, given: Callable | None = None) -> LoadedModel:
     """Load the driver: the configuration's, or the given callable."""
     spec = config.driver if given is None else given
-    with _errors_named("driver"):
+    with _prefix_errors("driver"):
         return load_model(spec, device=device, weights=config.weights, **config.model_options)
 
 
@@ -54,13 +54,13 @@ def load_judges(
     judges = {}
     for number, (name, spec, file) in enumerate(zip(names, specs, files)):
         weights = None if file == USE_DEFAULT else file
-        with _errors_named(f"judge {name!r}"):
+        with _prefix_errors(f"judge {name!r}"):
             judges[name] = load_model(spec, device=device, weights=weights, **config.judge_options(number))
     return judges
 
 
 @contextmanager
-def _errors_named(role: str) -> Iterator[None]:
+def _prefix_errors(role: str) -> Iterator[None]:
     """Prefix the message of a JobError with the classifier's role."""
     try:
         yield

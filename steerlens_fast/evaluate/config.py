@@ -71,7 +71,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     grid, restarts : int
         See :func:`steerlens_fast.smooth_reconstruction`.
     probe_family, probe_l2, probe_directions
-        See :func:`steerlens_fast.band_probes`; with 0 directions there are no probes.
+        See :func:`steerlens_fast.band_probes`; with 0 directions, probes are skipped.
     draws : int
         See :func:`steerlens_fast.bootstrap`.
     samples : int

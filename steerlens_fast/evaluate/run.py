@@ -28,7 +28,7 @@ from .tasks import Task, TaskResult, TaskRunner
 
 FILES = ("config.json", "plan.json", "results.jsonl", "summary.json", "index.html")
 FOLDERS = ("parts", "figures")
-NETWORKS = "networks"  # folder of the weights of presets; a file is used only if its network would be trained again
+NETWORKS = "networks"  # folder of the presets' trained weights; a file is reused only if its fingerprint matches
 
 
 @dataclass(frozen=True)

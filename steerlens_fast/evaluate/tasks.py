@@ -28,7 +28,7 @@ from .measures.smooth import smooth_reconstruction
 from .measures.transfer import driver_confidence, transfer
 from .sources import SourceSelection
 
-NOISE, TRUE, PROBES = "noise", "true motion", "probes"  # tasks beside the families
+NOISE, TRUE, PROBES = "noise", "true motion", "probes"  # tasks other than the families
 CONTROLS = (NOISE, TRUE)
 FIT_COST = 12.0  # of a smooth reconstruction, in forward passes of EfficientNet-Lite0 at 224 x 224
 DIGITS = 7  # significant digits of numbers in a record
@@ -246,7 +246,7 @@ class TaskRunner:
         records = []
         for n, reason in zip(range(task.first, task.last), reasons):
             row = _sample(columns, n - task.first)
-            if reason is not None:  # the frames are copies of the source: there is nothing to measure
+            if reason is not None:  # the last frame is not the requested edit: it is not measured
                 row = {name: value if name == "target" else None for name, value in row.items()} | {"attained": False}
             records.append(self._record_start(task, n) | {"budget": _number(budget), "reason": reason, **row})
         return records

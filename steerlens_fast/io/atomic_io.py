@@ -89,12 +89,12 @@ def _replace(temporary: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_REPLACE or not path.is_file():
             raise
-        replace_by_backup(temporary, path)
+        replace_keeping_backup(temporary, path)
         with suppress(OSError):
             backup_path(path).unlink()
 
 
-def replace_by_backup(temporary: Path, path: Path) -> None:
+def replace_keeping_backup(temporary: Path, path: Path) -> None:
     """Rename ``path`` to its backup, and ``temporary`` to ``path``; the caller deletes the backup.
 
     If the process is killed in between, :func:`restore_backups` renames the backup back to ``path``.

@@ -56,7 +56,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
         except BlockingIOError:
             file.seek(0)
             holder = file.read(200).decode(errors="replace").strip()
-            raise JobError(f"{path.parent} is in use by another job ({holder})", USAGE) from None
+            raise JobError(f"{path.parent} is in use by another run ({holder})", USAGE) from None
         except OSError as error:
             _check_unlocked_allowed(path, error, required)
         with suppress(OSError):  # e.g. a full disk: the text is only for the message above
@@ -100,7 +100,7 @@ def _check_unlocked_allowed(path: Path, error: OSError, required: bool) -> None:
     if required:
         why = "processes that share a folder need locks (mount Lustre with flock, NFS without nolock)"
         raise JobError(f"{problem}: {why}; use another folder, or a single process") from error
-    warn(f"{problem}: a second job on {path.parent} would not be detected, and must not be started")
+    warn(f"{problem}: a second run in {path.parent} would not be detected, and must not be started")
 
 
 # --- Resuming ---
@@ -122,7 +122,7 @@ def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> 
     --------
     >>> check_unchanged({"frames": 8}, {"frames": 12}, "the configuration")
     Traceback (most recent call last):
-    steerlens_fast.errors.JobError: frames was 8 and is 12 now: the configuration of a job cannot change; use --overwrite (in Python overwrite=True) or another --out
+    steerlens_fast.errors.JobError: frames was 8 and is 12 now: the configuration cannot change on resuming; use --overwrite (in Python overwrite=True) or another --out
     """  # noqa: E501
     before, now = (json.loads(json.dumps(mapping)) for mapping in (before, now))  # JSON turns tuples into lists
     names = sorted((before.keys() | now.keys()).difference(NOT_COMPARED))
@@ -133,7 +133,7 @@ def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> 
     ]
     if changes:
         hint = "use --overwrite (in Python overwrite=True) or another --out"
-        raise JobError(f"{', '.join(changes)}: {what} of a job cannot change; {hint}", USAGE)
+        raise JobError(f"{', '.join(changes)}: {what} cannot change on resuming; {hint}", USAGE)
 
 
 def check_same_model(before: Mapping, now: Mapping) -> None:

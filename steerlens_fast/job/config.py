@@ -181,7 +181,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
             stored = " or ".join(FRAME_DTYPES[self.format])
             raise ValueError(f"frame_dtype must be {stored} with format {self.format!r}, got {self.frame_dtype!r}")
         if self.labels is not None and not str(self.labels).lower().endswith(".npy"):
-            raise ValueError(f"labels must be a .npy file of integers, got {self.labels}")
+            raise ValueError(f"labels must be a .npy file of class numbers or names, got {self.labels}")
         self._check_distances()
         # Checks the options before a model is loaded; `len` is a placeholder for the model and is not called.
         SteerableLens(len, **self.lens_options)

@@ -102,7 +102,7 @@ def export(
     """
     check_bool("overwrite", overwrite)
     if check_bool("differences", differences) and format != "strip":
-        raise ValueError(f"differences must be False with format {format!r}, only strips have them")
+        raise ValueError(f"differences must be False with format {format!r}: only strips show them")
     if isinstance(keys, str):
         raise TypeError(f"keys must be a sequence of str, got {keys!r}")
     remaining = None if limit is None else check_int("limit", limit, 1, None)
@@ -224,9 +224,8 @@ def _write_item(job: _ExportJob, record: dict, frames: Tensor, file: BinaryIO) -
 
 
 def _arrays(record: dict, frames: Tensor) -> dict[str, np.ndarray]:
-    numbers = {
-        name: np.array(record[name], np.float64) for name in ("factors", "l2", "probability")
-    }  # None becomes NaN
+    # None becomes NaN.
+    numbers = {name: np.array(record[name], np.float64) for name in ("factors", "l2", "probability")}
     classes = {name: np.array(-1 if record[name] is None else record[name]) for name in ("label", "source", "target")}
     return {"frames": frames.numpy(), **numbers, **classes, "record": np.array(json.dumps(record))}
 

@@ -87,17 +87,17 @@ class Loader:
     threads : int
     decode_options : dict
         Options of :func:`decode`; if ``keep_depth``, pixels are float32.
-    fit_options : dict
+    resize_options : dict
         Options of :func:`resize_and_crop`.
     pinned : bool
         Whether pixels are in page-locked memory, from which a GPU can copy while it computes.
     """
 
     def __init__(
-        self, source: Source, *, size, channels, batch_size, threads, decode_options, fit_options, pinned=False
+        self, source: Source, *, size, channels, batch_size, threads, decode_options, resize_options, pinned=False
     ):
         self._source, self._size, self._batch_size, self._pinned = source, tuple(size), batch_size, pinned
-        self._channels, self._decode_options, self._fit_options = channels, decode_options, fit_options
+        self._channels, self._decode_options, self._resize_options = channels, decode_options, resize_options
         self._dtype = torch.float32 if decode_options.get("keep_depth") else torch.uint8
         self._per_task = max(1, min(ITEMS_PER_TASK, batch_size // threads))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
@@ -164,7 +164,7 @@ class Loader:
         image = decode(data, mode="L" if self._channels == 1 else "RGB", **self._decode_options)
         loaded.sha256 = loaded.sha256 or sha256(image.tobytes()).hexdigest()
         loaded.size, loaded.value_range = (image.height, image.width), pixel_value_range(image)
-        return self._as_floats(resize_and_crop(image, self._size, **self._fit_options))
+        return self._as_floats(resize_and_crop(image, self._size, **self._resize_options))
 
     def _unchanged_pixels(self, data) -> np.ndarray | None:
         """Return the pixels [C, H, W] of an array that :func:`decode` and :func:`resize_and_crop` would not change.
@@ -174,7 +174,7 @@ class Loader:
         shape = self._size if self._channels == 1 else (*self._size, self._channels)
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != shape:
             return None
-        if self._fit_options.get("crop_pct", 1) != 1 or prod(self._size) > self._decode_options["max_pixels"]:
+        if self._resize_options.get("crop_pct", 1) != 1 or prod(self._size) > self._decode_options["max_pixels"]:
             return None
         return data[None] if self._channels == 1 else data.transpose(2, 0, 1)
 

@@ -43,7 +43,7 @@ def completed_shards(out: Path, plan: Plan) -> CompletedShards:
     done = CompletedShards()
     for shard in range(plan.shards):
         marker = read_marker(out, shard)
-        if marker is None or not _files_exist(out, plan, shard, marker):
+        if marker is None or not _has_all_files(out, plan, shard, marker):
             continue
         done.shards.add(shard)
         done.items += marker["items"]
@@ -68,7 +68,8 @@ def read_marker(out: Path, shard: int) -> dict | None:
     return marker if valid and f"{shard_name(shard)}.jsonl" in marker["files"] else None
 
 
-def _files_exist(out: Path, plan: Plan, shard: int, marker: dict) -> bool:
+def _has_all_files(out: Path, plan: Plan, shard: int, marker: dict) -> bool:
+    """Return whether a shard has all its items, and files of the sizes in its marker."""
     paths = _stored_files(out, marker)
     return marker["items"] == plan.count(shard) and all(
         _size(paths[name]) == file["bytes"] for name, file in marker["files"].items()
@@ -262,7 +263,7 @@ def check_undamaged(out: Path, plan: Plan, shard: int) -> None:
     """Raise a JobError if a file of a shard differs from its hash."""
     problem = shard_problem(out, plan, shard, check_keys=False)
     if problem:
-        raise JobError(f'shard {shard} must be undamaged, {problem}; see "steerlens-fast verify {out}"')
+        raise JobError(f'shard {shard} is damaged: {problem}; see "steerlens-fast verify {out}"')
 
 
 def status_of(out: Path, plan: Plan) -> dict:

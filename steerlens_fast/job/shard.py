@@ -126,7 +126,7 @@ def store_frames(frames: Tensor, out: Tensor, transfers: Transfers) -> Callable[
     """
     rows = max(1, CONVERTED_VALUES[frames.device.type] // max(1, frames[:1].numel()))
     pieces = zip(frames.split(rows), out.split(rows))
-    return transfers.to_host((_to_dtype(piece, out.dtype), place) for piece, place in pieces)
+    return transfers.to_host((_to_dtype(piece, out.dtype), destination) for piece, destination in pieces)
 
 
 def _to_dtype(frames: Tensor, dtype: torch.dtype) -> Tensor:

@@ -32,10 +32,10 @@ class Transfers:
 
     Examples
     --------
-    >>> transfers, place = Transfers(torch.device("cpu")), torch.zeros(2)
-    >>> arrived = transfers.to_host([(transfers.to_device(torch.ones(2)), place)])
-    >>> arrived()  # waits for the copies
-    >>> place
+    >>> transfers, destination = Transfers(torch.device("cpu")), torch.zeros(2)
+    >>> wait = transfers.to_host([(transfers.to_device(torch.ones(2)), destination)])
+    >>> wait()
+    >>> destination
     tensor([1., 1.])
     """
 
@@ -58,13 +58,13 @@ class Transfers:
     def to_host(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Callable[[], None]:
         """Copy the first tensor of each pair into the second, which is pinned; return a function that waits for it."""
         if not self.pinned:
-            for source, place in pairs:
-                place.copy_(source)
+            for source, destination in pairs:
+                destination.copy_(source)
             return _no_wait
-        for source, place in pairs:  # computed one after the other on the current stream
+        for source, destination in pairs:  # computed one after the other on the current stream
             self._download.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self._download):
-                place.copy_(source, non_blocking=True)
+                destination.copy_(source, non_blocking=True)
             source.record_stream(self._download)
         arrived = torch.cuda.Event(blocking=True)  # the waiting thread sleeps, so that others can decode
         arrived.record(self._download)

@@ -79,14 +79,14 @@ class Worker:
         self.transfers = Transfers(self.device)
         decode_options = {"max_pixels": self.config.max_pixels, "decoder": self.config.decoder, "range": plan.range}
         decode_options["keep_depth"] = plan.frame_dtype != "uint8"
-        fit_options = {"crop_pct": self.loaded.crop_pct, "interpolation": self.loaded.interpolation}
+        resize_options = {"crop_pct": self.loaded.crop_pct, "interpolation": self.loaded.interpolation}
         shapes = {"size": plan.size, "channels": plan.channels, "batch_size": plan.batch_size}
         self.loader = Loader(
             self.source,
             **shapes,
             threads=self.decoders,
             decode_options=decode_options,
-            fit_options=fit_options,
+            resize_options=resize_options,
             pinned=self.transfers.pinned,
         )
 
@@ -158,7 +158,7 @@ class Worker:
     def _compute_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> list[Callable[[], int]]:
         """Compute a part of a batch, without the images for which the model raises an error.
 
-        Which images are left out depends only on the images and the model, so that it is the same in every run. The
+        Which images are left out depends only on the images and the model, so it is the same in every run. The
         other images are computed in a batch of the same size if the model accepts that.
         """
         first_error = None

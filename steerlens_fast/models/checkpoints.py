@@ -67,7 +67,7 @@ def read_pickle(path: str, trust: bool, argument: str):
     except pickle.UnpicklingError as error:
         if trust:
             raise JobError(f"{argument} {path} cannot be read: {error}", USAGE) from error
-        text = f"{argument} {path} contains pickled objects, and loading them may run any code"
+        text = f"{argument} {path} contains pickled objects, and loading them may run arbitrary code"
         raise JobError(f"{text}: give --trust-checkpoint if you trust the file ({_cause(error)})", USAGE) from error
     except Exception as error:
         raise JobError(f"{argument} {path} cannot be read: {_first_line(error)}", USAGE) from error

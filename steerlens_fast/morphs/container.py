@@ -40,7 +40,7 @@ class Morphs:
     frames : Tensor [B, F, C, H, W], floating point
         Clipped to the bounds. Not contiguous: in memory, frames are the first axis.
     factors : Tensor [B, F]
-        Phase factors (or factors of the family's only coordinate), accumulated from the source on.
+        Phase factors (or factors of the family's only coordinate), cumulative from the source.
     amplitude_factors : Tensor [B, F] or None
         None if they equal ``factors``.
     target : Tensor [B], or [B, k] for outputs with k - 1 dimensions after the classes; int64
@@ -158,8 +158,8 @@ class Morphs:
     def already_predicted(self) -> Tensor:
         """Whether the model predicts the target for the source image, [B] bool."""
         index = self._index
-        there = self.source if self.source.dim() == 1 else self.source[(self._rows, *index[1:])]
-        return there == index[0]
+        predicted = self.source if self.source.dim() == 1 else self.source[(self._rows, *index[1:])]
+        return predicted == index[0]
 
     @property
     def best_frame(self) -> Tensor:
@@ -221,8 +221,8 @@ class Morphs:
             raise TypeError(f"morphs must be one or more Morphs, got {got}")
         for m in morphs[1:]:
             _check_alike(morphs[0], m)
-        together: dict[str, Any] = {name: torch.cat([getattr(m, name) for m in morphs]) for name in morphs[0].tensors()}
-        return replace(morphs[0], **together)
+        joined: dict[str, Any] = {name: torch.cat([getattr(m, name) for m in morphs]) for name in morphs[0].tensors()}
+        return replace(morphs[0], **joined)
 
     # --- Tensors
 

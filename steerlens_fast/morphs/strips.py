@@ -296,7 +296,7 @@ def strip_note(scored: bool, samples: int, all_samples: int, frames: int, all_fr
     note = []
     if scored:
         note.append(
-            "below each frame: the target's probability, bold where it is predicted; otherwise the predicted class"
+            "below each frame: the target's probability, bold if the target is predicted; otherwise the predicted class"
         )
     if samples < all_samples:
         note.append(f"the first {samples} of {all_samples} samples")
@@ -514,7 +514,7 @@ def tile(pictures: np.ndarray, captions: Sequence[str], reached: Sequence[bool])
         canvas.paste(picture, (x + (wide - GAP - w * zoom) // 2, y))
         middle, top, font = x + (wide - GAP) / 2, y + h * zoom + 3, _font(is_reached)
         for k, line in enumerate(caption.split("\n")):
-            line = _fitting(line, font, wide - 2)
+            line = _shorten_to(line, font, wide - 2)
             draw.text((middle, top + k * (FONT_SIZE + 4)), line, REACHED if is_reached else NOT_YET, font, anchor="ma")
     return canvas
 
@@ -550,7 +550,8 @@ def _font(bold: bool):
     return require_extra("plot", "PIL.ImageFont").truetype(f"{folder}/fonts/ttf/{name}", FONT_SIZE)
 
 
-def _fitting(line: str, font, width: float) -> str:
+def _shorten_to(line: str, font, width: float) -> str:
+    """Return a line, with its end replaced by "…" if it is wider than ``width`` pixels."""
     if font.getlength(line) <= width:
         return line
     while line and font.getlength(line + "…") > width:

@@ -94,7 +94,7 @@ def _alpha(coincidences: Tensor, values: Tensor, level: str) -> Tensor:
         distance = 1 - torch.eye(len(values), dtype=torch.float64, device="cpu")
     elif level == "interval":
         distance = (values[:, None] - values) ** 2
-    else:  # the number of values from one to the other, of which the two themselves count half
+    else:  # the number of ratings from one value to the other; those of the two values count half
         middle = count.cumsum(1) - count / 2
         distance = (middle[:, :, None] - middle[:, None]) ** 2
     total = count.sum(1)

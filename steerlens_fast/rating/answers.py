@@ -94,7 +94,7 @@ def read_ratings(path: str | Path, key: dict) -> Ratings:
         if not isinstance(image, str) or image not in known:
             raise JobError(f"id must be that of an image of the form, got {image!r} in {file}", USAGE)
         if image in answers:
-            raise JobError(f"id must be in answers once, got {image!r} twice in {file}", USAGE)
+            raise JobError(f"id must occur only once in answers, got {image!r} twice in {file}", USAGE)
         answers[image] = _checked_answer(answer, f"of image {image} in {file}")
     exported, session = (str(data.get(name) or "") for name in ("exported", "session"))
     return Ratings(rater.strip(), file, exported, answers, session)
@@ -117,7 +117,7 @@ def _checked_answer(answer: dict, where: str) -> dict:
         raise JobError(f"{text}, got {naturalness!r} {where}", USAGE)
     milliseconds = answer.get("choice_ms")
     if milliseconds is not None and not (is_int(milliseconds) and milliseconds >= 0):
-        raise JobError(f"choice_ms must be milliseconds of at least 0 or null, got {milliseconds!r} {where}", USAGE)
+        raise JobError(f"choice_ms must be a non-negative int or null, got {milliseconds!r} {where}", USAGE)
     return {"choice": choice, "naturalness": naturalness, "choice_ms": milliseconds}
 
 

@@ -67,7 +67,7 @@ def read_job(out: Path) -> JobMorphs:
     Raises
     ------
     JobError
-        If ``out`` is not a job's folder, none of its morphs can be rated, or its frames are no images.
+        If ``out`` is not a job's folder, none of its morphs can be rated, or its frames are not images.
     """
     for name in ("plan.json", "config.json"):
         if not existing_path(out / name).exists():
@@ -80,9 +80,8 @@ def read_job(out: Path) -> JobMorphs:
     job.shards_done = len(done.shards)
     success = read_success(out, plan, done)
     labelled, differs = success["labelled"], success["label_differs"] or 0
-    check_labels = not labels_look_wrong(
-        labelled, labelled - differs
-    )  # else they number other classes than the model's
+    # Labels that look wrong may number other classes than the model's.
+    check_labels = not labels_look_wrong(labelled, labelled - differs)
     for record in records(out, done.shards):
         reason = _reason_to_exclude(record, check_labels)
         if reason is None:

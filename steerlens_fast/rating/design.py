@@ -19,7 +19,7 @@ def choose_sources(pools: Sequence[Mapping], count: int, rng: random.Random) -> 
     Returns
     -------
     list of list
-        Sources that all families have come first; if these are too few, the others are of different sources.
+        Sources that all families have come first; if these are too few, families fill up with sources of their own.
 
     Examples
     --------
@@ -48,13 +48,13 @@ def trial_order(sources: int, conditions: int, rng: random.Random) -> list[tuple
     Returns
     -------
     list of (int, int)
-        In each block of ``sources`` pairs every source occurs once, and conditions occur equally often, up to one.
+        In each block of ``sources`` pairs every source occurs once, and numbers of conditions differ by at most one.
 
     Notes
     -----
     The conditions of a source follow a Latin square. The order within a block is random, except that the same half of
-    the sources comes first in every block, so that at least ``sources // 2`` other pairs lie between two pairs of one
-    source, also if the whole order is rotated.
+    the sources comes first in every block, so at least ``sources // 2`` other pairs lie between two pairs of one
+    source, even if the order is rotated.
 
     Examples
     --------

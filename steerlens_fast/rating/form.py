@@ -35,7 +35,7 @@ from .judges import Judges, check_judges, load_judges, predicted_classes
 PAGE, KEY, FORMAT_VERSION = "form.html", "key.json", 1
 CONTROL = "unedited"  # the condition of sources shown as they are
 FIRST, SECOND = "first", "second"
-TITLE = "Image rating"  # nothing that a job's folder, data or settings are called
+TITLE = "Image rating"  # reveals nothing about the jobs
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class _Trial:
 
 
 @dataclass
-class _Shown:
-    """What a trial shows, and what is known of it."""
+class _TrialData:
+    """The record and images of a trial, and whether each judge predicts the target."""
 
     record: dict
     image: bytes
@@ -106,8 +106,8 @@ def write_form(
     seed : int
         Of the choice of images and their order. The same jobs and seed give the same bytes.
     show_source : bool
-        Whether the source is shown beside each image. It then becomes easy to say what was changed, and hard to say
-        what the image alone shows.
+        Whether the source is shown next to each image. Raters then tend to say what was changed, not what the image
+        alone shows.
     controls : bool
         Whether unedited sources are shown as well, as many as morphs of each family: they measure how raters judge
         images without any edit.
@@ -132,8 +132,8 @@ def write_form(
     -----
     Raters choose between the class that the model predicts for the source, the target (in random order), and neither;
     and rate how natural the image is, from 1 to 5. Sources that all jobs have are shown in every family. Each block of
-    images has every source once, with families balanced by a Latin square; each rater starts at another place of this
-    order.
+    images has every source once, with families balanced by a Latin square; each rater starts at a different place in
+    this order.
 
     Morphs whose target is predicted for the source already, that do not reach their distance, or whose label differs
     from the prediction are left out, since the offered classes would not fit them, or distances would differ.
@@ -237,7 +237,9 @@ def _design(jobs: list[JobMorphs], conditions: int, count: int, rng: random.Rand
     """Choose the trials, in order; adds notes."""
     sources = choose_sources([job.places for job in jobs], count // conditions, rng)
     if len(sources) < count // conditions:
-        notes.append(f"{len(sources) * conditions} of {count} images: the jobs have no more morphs that can be rated")
+        notes.append(
+            f"only {len(sources) * conditions} of {count} images: the jobs have no more morphs that can be rated"
+        )
     unshared = sum(len(set(row)) > 1 for row in sources)
     if unshared:
         notes.append(f"{unshared} of {len(sources)} morphs of each family are of sources that the other families lack")
@@ -253,13 +255,13 @@ def _design(jobs: list[JobMorphs], conditions: int, count: int, rng: random.Rand
 # --- Frames -----------------------------------------------------------------------------------------------------------
 
 
-def _show(jobs: list[JobMorphs], trials: list[_Trial], judges: dict, show_source: bool) -> list[_Shown]:
+def _show(jobs: list[JobMorphs], trials: list[_Trial], judges: dict, show_source: bool) -> list[_TrialData]:
     """Read and encode the frames of all trials, one shard at a time."""
     by_shard = defaultdict(list)
     for number, trial in enumerate(trials):
         shard, _ = jobs[trial.job].places[trial.morph]
         by_shard[trial.job, shard].append(number)
-    shown: list[_Shown | None] = [None] * len(trials)
+    shown: list[_TrialData | None] = [None] * len(trials)
     for (job, shard), numbers in sorted(by_shard.items()):
         for number, one in zip(
             numbers, _show_shard(jobs[job], shard, [trials[n] for n in numbers], judges, show_source)
@@ -268,7 +270,9 @@ def _show(jobs: list[JobMorphs], trials: list[_Trial], judges: dict, show_source
     return shown
 
 
-def _show_shard(job: JobMorphs, shard: int, trials: list[_Trial], judges: dict, show_source: bool) -> Iterator[_Shown]:
+def _show_shard(
+    job: JobMorphs, shard: int, trials: list[_Trial], judges: dict, show_source: bool
+) -> Iterator[_TrialData]:
     check_undamaged(job.out, job.plan, shard)
     wanted = {job.places[trial.morph][1] for trial in trials}
     records = [r for r in read_records(job.out / "shards" / f"{shard_name(shard)}.jsonl") if r["index"] in wanted]
@@ -282,7 +286,7 @@ def _show_shard(job: JobMorphs, shard: int, trials: list[_Trial], judges: dict, 
     pictures = list(encoded)
     for n, row in enumerate(at):
         judged = {name: verdict[n] for name, verdict in verdicts.items()}
-        yield _Shown(records[row], pictures[n], pictures[n + len(at)], judged)
+        yield _TrialData(records[row], pictures[n], pictures[n + len(at)], judged)
 
 
 def _verdicts(name: str, judge, images: list[Tensor], records: list[dict]) -> list[bool]:
@@ -301,7 +305,7 @@ def _encode(frame: Tensor | None) -> bytes | None:
 # --- Key and page -----------------------------------------------------------------------------------------------------
 
 
-def _key_entry(identifier: str, trial: _Trial, shown: _Shown, conditions: list[str], jobs: list[JobMorphs]) -> dict:
+def _key_entry(identifier: str, trial: _Trial, shown: _TrialData, conditions: list[str], jobs: list[JobMorphs]) -> dict:
     record = shown.record
     frame = source_frame(record) if trial.control else -1
     prediction, probability = record["predictions"][frame], record["probability"][frame]
@@ -342,15 +346,15 @@ def _job_entry(name: str, job: JobMorphs) -> dict:
     return {"hash": job.hash, "condition": name, "settings": job.settings}
 
 
-def _form_id(key: dict, shown: list[_Shown]) -> str:
+def _form_id(key: dict, shown: list[_TrialData]) -> str:
     digest = sha256(compact_json(key).encode(errors="surrogateescape"))
     for one in shown:
         digest.update(one.image)
     return digest.hexdigest()[:16]
 
 
-def _page(key: dict, trials: list[_Trial], shown: list[_Shown], jobs: list[JobMorphs]) -> str:
-    """Render the page. Of the key it has only the ids, and the two classes of each image in random order."""
+def _page(key: dict, trials: list[_Trial], shown: list[_TrialData], jobs: list[JobMorphs]) -> str:
+    """Render the page; from the key it contains only the ids, and the two classes of each image in random order."""
     data = {"form": key["form"], "jobs": [job["hash"] for job in key["jobs"]], "show_source": key["show_source"]}
     data["trials"] = [
         {

@@ -6,7 +6,7 @@ const storageKey = `steerlens-fast rating ${data.form}`;
 const count = data.trials.length;
 const SCALE = [1, 2, 3, 4, 5];
 const SECONDS = 6;  // that an image takes, for the estimate on the first page
-const PAUSE = 180;  // milliseconds for which the last answer is seen before the next image comes
+const PAUSE = 180;  // milliseconds for which the last answer stays visible before the next image
 
 let state = load();  // {rater, session, started, answers: {id: {...}}}
 let place = 0;  // position in this rater's order
@@ -39,7 +39,7 @@ function begin(rater) {
   show(0);
 }
 
-// Each rater starts at another place of the same order, so that the first and the last images differ between raters.
+// Each rater starts at a different place in the same order: the first and the last images differ between raters.
 const offset = () => [...state.rater].reduce((hash, letter) => (31 * hash + letter.codePointAt(0)) % count, 0);
 const trialAt = (position) => data.trials[(position + offset()) % count];
 const answerTo = (trial) => state.answers[trial.id] ?? {};
@@ -98,7 +98,7 @@ function mark() {
   for (const button of byId("choices").children) button.setAttribute("aria-pressed", button.dataset.value === choice);
   for (const button of byId("scale").children) button.setAttribute("aria-pressed", Number(button.dataset.value) === naturalness);
   byId("bar").value = count - missing().length;
-  byId("next").textContent = isComplete({choice, naturalness}) ? "Next" : "Leave out";
+  byId("next").textContent = isComplete({choice, naturalness}) ? "Next" : "Skip";
 }
 
 function forward() {

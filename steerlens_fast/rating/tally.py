@@ -50,7 +50,7 @@ def tally(
     Returns
     -------
     dict
-        JSON-able; an interval has ``value``, ``low``, ``high``, and the numbers ``cases`` and ``of``.
+        JSON-serialisable; an interval has ``value``, ``low``, ``high``, and the numbers ``cases`` and ``of``.
 
         ``conditions``
             For each family, and "unedited" for sources: the share of answers that are the ``target``, the ``source``
@@ -146,7 +146,7 @@ class _Tables:
         return [n for n, trial in enumerate(self.trials) if trial["condition"] == condition]
 
     def by_source(self, values: Tensor, images: list[int]) -> Tensor:
-        """Return rows of ``values`` for some images, with one row for each source; NaN: no image has it."""
+        """Return rows of ``values`` for some images, with one row for each source; NaN if it has no such image."""
         table = values.new_full((int(self.source.max()) + 1, *values.shape[1:]), torch.nan)
         table[self.source[images]] = values[images]
         return table

@@ -183,7 +183,7 @@ def test_true_motion_that_misses_its_distance_is_left_out(tmp_path):
     assert sum(kind["pixel"]["displacement"]["cases"] for kind in summary["groups"]["5"].values()) == 14
 
 
-# --- Beside the follow-up
+# --- Comparison with the follow-up
 
 
 def shipped(name="digits", **changes) -> tuple[EvaluationConfig, dict]:
@@ -244,7 +244,7 @@ def test_other_options_are_left_out_with_the_reason():
 
 def test_other_data_have_no_published_values(found):
     assert compare_with_published(*shipped(data="digits/")) is None and "published" not in found.summary
-    assert "Beside the follow-up" not in (found.out / "index.html").read_text()
+    assert "Comparison with the follow-up" not in (found.out / "index.html").read_text()
 
 
 def test_judges_that_were_left_out_are_a_reason():

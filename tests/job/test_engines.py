@@ -258,7 +258,7 @@ def test_rank_is_there_once(data, expected, tmp_path, monkeypatch, capsys):
     with hold_lock(tmp_path / ".lock", shared=True), hold_lock(tmp_path / ".lock-rank-1-of-2"):
         assert run_here(tmp_path, engine="env") == 2
         assert run_here(tmp_path, "--resume") == 2
-        assert capsys.readouterr().err.count(f"is in use by another job (process {os.getpid()} on ") == 2
+        assert capsys.readouterr().err.count(f"is in use by another run (process {os.getpid()} on ") == 2
         monkeypatch.setenv("RANK", "0")
         assert run_here(tmp_path, engine="env") == 3
 

@@ -163,7 +163,7 @@ def test_strips_of_jobs_with_factors(tmp_path):
 
 
 def test_differences_are_for_strips(job, tmp_path):
-    with pytest.raises(ValueError, match="differences must be False with format 'gif', only strips have them"):
+    with pytest.raises(ValueError, match="differences must be False with format 'gif': only strips show them"):
         export(job[0], tmp_path / "to", "gif", differences=True)
 
 
@@ -269,8 +269,8 @@ def test_damaged_shard_is_named(job, tmp_path):
     out, _ = job
     file = out / "shards" / "00000.safetensors"
     file.write_bytes(bytes(file.stat().st_size))
-    with pytest.raises(JobError, match="shard 0 must be undamaged, 00000.safetensors is damaged"):
+    with pytest.raises(JobError, match="shard 0 is damaged: 00000.safetensors is damaged"):
         export(out, tmp_path / "to", "npz")
-    with pytest.raises(JobError, match="shard 0 must be undamaged, 00000.safetensors is damaged"):
+    with pytest.raises(JobError, match="shard 0 is damaged: 00000.safetensors is damaged"):
         write_gallery(out)
     assert not (out / "gallery").exists()

@@ -330,7 +330,7 @@ def test_resuming_with_another_configuration_is_an_error(copy, job, capsys):
 
 
 def test_every_change_is_named_at_once(copy, capsys):
-    message = 'family was "csp-phase" and is "pixel" now, frames was 4 and is 5 now: the configuration of a job'
+    message = 'family was "csp-phase" and is "pixel" now, frames was 4 and is 5 now: the configuration cannot'
     refused(capsys, run_here(copy, "--resume", frames=5, family="pixel"), message, says=2)
 
 
@@ -352,7 +352,9 @@ def test_another_model_raises(data, tmp_path, capsys):
     before = digests(out)
     torch.save(Classifier().state_dict(), weights)
     markers(out)[3].unlink()
-    refused(capsys, run_here(out, "--resume"), f"SHA-256 of {weights} was", "the model of a job cannot change", says=2)
+    refused(
+        capsys, run_here(out, "--resume"), f"SHA-256 of {weights} was", "the model cannot change on resuming", says=2
+    )
     torch.save(classifier().state_dict(), weights)
     assert run_here(out, "--resume") == 0 and digests(out) == before
 

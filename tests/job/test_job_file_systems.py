@@ -85,7 +85,7 @@ def is_file(handle: int) -> bool:
 def test_without_locks_there_is_a_warning(number, data, job, tmp_path, monkeypatch, capsys):
     failing(monkeypatch, fcntl, "flock", number)
     problem = r"\.lock cannot be locked: the file system does not support locking "
-    text = rf"{problem}\({os.strerror(number)}\): a second job on"
+    text = rf"{problem}\({os.strerror(number)}\): a second run in"
     with pytest.warns(UserWarning, match=text):
         assert run_here(tmp_path / "out", data=data) == 0
     assert digests(tmp_path / "out") == digests(job)

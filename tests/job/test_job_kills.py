@@ -181,7 +181,7 @@ def test_second_job_on_the_same_output_raises(data, expected, tmp_path, capsys, 
     job.send_signal(signal.SIGSTOP)  # a fast machine would be done before the other jobs try the lock
     for more in (["--resume"], ["--overwrite"], ["--engine", "env"], []):
         assert run_here(tmp_path, *more, data=data) == 2
-        assert f"is in use by another job (process {job.pid} on " in capsys.readouterr().err
+        assert f"is in use by another run (process {job.pid} on " in capsys.readouterr().err
     assert main(["verify", str(tmp_path), "--discard"]) == 2
     capsys.readouterr()
     assert main(["status", str(tmp_path)]) == 0

@@ -24,9 +24,9 @@ class Arrays:
 
 def load(array, channels: int, *, crop_pct=1.0, keep_depth=False, max_pixels=100):
     decode_options = {"max_pixels": max_pixels, "decoder": "pillow", "range": None, "keep_depth": keep_depth}
-    fit_options = {"crop_pct": crop_pct, "interpolation": "bicubic"}
+    resize_options = {"crop_pct": crop_pct, "interpolation": "bicubic"}
     shapes = {"size": (5, 6), "channels": channels, "batch_size": 1}
-    options = {"decode_options": decode_options, "fit_options": fit_options}
+    options = {"decode_options": decode_options, "resize_options": resize_options}
     loader, loaded = Loader(Arrays(array), **shapes, threads=1, **options), LoadedImage()
     try:
         return loader._load(Item(0, "0", "0"), loaded), loaded

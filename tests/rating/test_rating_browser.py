@@ -94,7 +94,7 @@ def test_form_on_a_phone(window, form):
     assert window.run(answer) == ["first", 4]
     window.click("#next")
     ready(window, 1)
-    window.click("#next")  # left out
+    window.click("#next")  # skipped
     ready(window, 2)
     window.click("#stop")
     exported = json.loads(window.run("return byId('text').value"))

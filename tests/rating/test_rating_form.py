@@ -114,7 +114,7 @@ def test_morphs_that_the_classes_do_not_fit_are_left_out(tmp_path):
         "pixel: 1 left out: failed",
         "pixel: 1 left out: label differs from the prediction",
         "pixel: 1 left out: target already predicted for the source",
-        "8 of 60 images: the jobs have no more morphs that can be rated",
+        "only 8 of 60 images: the jobs have no more morphs that can be rated",
     ]
 
 
@@ -171,7 +171,7 @@ def test_bad_input_raises_and_writes_nothing(tmp_path):
             {},
         ),
         "frames must have 1 channel .* or 3 .* to be rated, got 2 in": ([tmp_path / "two"], {}),
-        "shard 1 must be undamaged, .*SHA-256 differs .*verify .*job-pixel": ([good, damaged], {}),
+        "shard 1 is damaged: .*SHA-256 differs .*verify .*job-pixel": ([good, damaged], {}),
         "count must be at least 2, one image of each of csp-phase, unedited, got 1": ([good], {"count": 1}),
         "show_source must be False: the jobs have no frame": ([tmp_path / "no-source"], {"show_source": True}),
         "judge 'nothing': model must be": ([good], {"judges": ["nothing"]}),

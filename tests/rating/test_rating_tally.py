@@ -171,14 +171,14 @@ def test_bad_files_raise(form, tmp_path):
         "rater must be a pseudonym, got ' ' in": {"rater": " "},
         "answers must be a list of objects, got 3 in": {"answers": 3},
         "id must be that of an image of the form, got 'zz' in": {"answers": [answer | {"id": "zz"}]},
-        "id must be in answers once, got 'a0' twice in": {"answers": [answer, answer]},
+        "id must occur only once in answers, got 'a0' twice in": {"answers": [answer, answer]},
         r"choice must be one of \('first', 'second', 'neither'\) or null, got 'cat' of image a0 in": {
             "answers": [answer | {"choice": "cat"}]
         },
         "naturalness must be a whole number from 1 to 5 or null, got 6 of image a0": {
             "answers": [answer | {"naturalness": 6}]
         },
-        "choice_ms must be milliseconds of at least 0 or null, got -1": {"answers": [answer | {"choice_ms": -1}]},
+        "choice_ms must be a non-negative int or null, got -1": {"answers": [answer | {"choice_ms": -1}]},
         "files must have at least one answer, got none in 1 files": {"answers": []},
     }
     for message, fields in cases.items():

@@ -12,7 +12,7 @@ from ..items import Item
 from ..labels import class_number, sorted_class_names
 from .base import LeftOut, Source, numbered_key, printable, read_file
 
-SPLITS = ("test", "train")  # default splits, the first that exists is used
+SPLITS = ("test", "train")  # default splits; the first that exists is used
 
 
 class HubSource(Source):

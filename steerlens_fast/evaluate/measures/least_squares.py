@@ -125,8 +125,8 @@ class _State:
 def _normal(products: Tensor, gradient: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
     """Return J'J and J'r from their values at each pixel, by rows of control points.
 
-    A control point overlaps only its eight neighbours, and the weights are separable, so that two small matrix products
-    for each map of products are enough.
+    A control point overlaps only its eight neighbours, and the weights are separable, so two small matrix products for
+    each map of products are enough.
 
     Returns
     -------

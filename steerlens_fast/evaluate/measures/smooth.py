@@ -16,7 +16,7 @@ from .grids import upsample
 from .least_squares import fit
 
 ARRAYS = 16  # image-sized arrays that one step of a fit uses
-COARSE = 3  # control points per side in the coarse random starts, every other one
+COARSE = 3  # control points per side in every second random start
 REACH = 1 / 32  # displacement of the random starts, as a share of the image's height
 
 
@@ -84,7 +84,7 @@ def smooth_reconstruction(
     Displacements are unbounded, so E may include folds (see ``folded``). The gain starts at 1 on the best warp.
 
     The fit has 2 g^2 parameters, or 3 g^2 with gain, so it explains a part of any edit of a small image: about 0.03
-    of white noise at 64 x 64 pixels. Measure that baseline beside your own edits.
+    of white noise at 64 x 64 pixels. Measure this baseline with your own edits.
 
     Examples
     --------

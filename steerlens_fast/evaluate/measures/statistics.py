@@ -57,7 +57,7 @@ def bootstrap(
     values : Tensor [N]
         One for each case; bools count as 0 and 1. NaN means that the case has no value: it is left out of the
         statistic, but counted in ``of``. For a proportion of independent cases use :func:`proportion`, whose interval
-        is right for few cases, and for proportions near 0 and 1, too.
+        is valid for few cases as well, and for proportions near 0 and 1.
     statistic : {"median", "mean"}
     sources : Tensor [N], int64, optional
         The number of each case's source, counted from 0. All cases of a source are resampled together, since they are

@@ -91,7 +91,7 @@ def normalised_cnn() -> nn.Module:
 
 
 def _trained(name: str, make: Callable[[int], nn.Module], recipe: Recipe) -> nn.Module:
-    """Train on the folder of the evaluation's data; Debian's where there is no evaluation."""
+    """Train on the folder of the evaluation's data, or Debian's if there is no evaluation."""
     spec = current_run().data
     images = data(spec if spec.startswith(PREFIX) else data_spec())
     model = trained(name, lambda: make(images.train_images.shape[-1]), images, recipe)

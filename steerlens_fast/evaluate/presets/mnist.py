@@ -36,7 +36,7 @@ def file() -> Path:
 def data() -> LabelledImages:
     """Return 4,000 digits for training and 1,000 for testing, 100 of each class, as uint8.
 
-    Test digits are in turn of each class, so that the first N have some of each.
+    Test digits cycle through the classes, so the first N have some of each.
     """
     images, labels = _read(file())
     by_class = labels.argsort(stable=True).view(CLASSES, OF_EACH)

@@ -7,7 +7,7 @@ from ...lens.settings import PHOTOGRAPHS as SETTINGS
 from ...models import efficientnet_lite
 
 DISTANCES = (12.0, 4.0)  # the first is that of the settings for photographs
-# All photographs in the two packages whose licence is known: CC0 or public domain, but for scikit-learn's, CC BY 2.0.
+# All photographs in the two packages whose licence is known: CC0 or public domain, except scikit-learn's, CC BY 2.0.
 FILES = {
     "skimage": [
         f"data/{name}"

@@ -24,7 +24,7 @@ FOLLOW_UP_BUDGETS = (2 / 28 * 32, 1 / 28 * 32)
 def with_preset(name: str, given: Mapping) -> dict:
     """Return the fields of a preset's :class:`EvaluationConfig`, overridden by those that are given.
 
-    Of the preset "fashion", ``data`` is the folder of the IDX files, of which one part is for training.
+    For the preset "fashion", ``data`` is a folder of IDX files, which has both the training and the test images.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def preset(name: str) -> dict:
     """Return the fields of a preset's :class:`EvaluationConfig`.
 
     The drivers have standard training, like the follow-up's. Targets do not depend on any network: the next class, or
-    the other class of the same kind; but of photographs, which have no labels, they are the driver's second guess.
+    the other class of the same kind. Only for photographs, which have no labels, they are the driver's runner-up.
     The choices for digits were made after seeing only the medians and transfer of each of the three digit networks as
     driver (``bench/digits.py``).
 
@@ -82,7 +82,7 @@ def preset(name: str) -> dict:
 
 
 def _photographs(data: str) -> dict:
-    """Return few sources and expensive networks: fewer directions of a probe, all pictures in the report."""
+    """Return the fields for few sources and expensive networks: fewer probe directions, small batches."""
     driver, *judges = photographs.NETWORKS
     fields = {"data": data, "driver": driver, "judges": judges, "select": "agree", "target": "runner-up"}
     fields |= {"distances": photographs.DISTANCES, "probe_directions": 4, "batch_size": 4}

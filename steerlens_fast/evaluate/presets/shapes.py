@@ -21,7 +21,7 @@ class Shapes:
     """A map-style data set of (image, label) with a known true motion; see :mod:`steerlens_fast.evaluate.ground_truth`.
 
     Class ``2 k`` is kind k with a factor below 0, class ``2 k + 1`` the same kind with a factor above 0. Consecutive
-    items are of different kinds, so that the first N items have some of each kind.
+    items are of different kinds, so the first N items have some of each kind.
 
     Parameters
     ----------

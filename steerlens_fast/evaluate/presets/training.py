@@ -20,7 +20,7 @@ from ...memory import threads
 from ...version import __version__
 from .digits_data import LabelledImages
 
-THREADS = 1  # two took ten times as long where other programs ran on the cores, and the weights depend on the number
+THREADS = 1  # on busy cores, two took ten times as long; and the weights depend on the number
 TEST_BATCH = 500
 
 
@@ -72,7 +72,7 @@ class TrainingRun:
     accuracies: dict[str, dict] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
-        """Return a message for every network that is less accurate than it must be."""
+        """Return a message for every network below its required accuracy."""
         return [
             f"test accuracy of {name} must be at least {entry['minimum']}, got {entry['test_accuracy']:.4g}"
             for name, entry in self.accuracies.items()
@@ -115,12 +115,12 @@ def trained(name: str, make: Callable[[], nn.Module], data: LabelledImages, reci
     Returns
     -------
     nn.Module
-        In eval mode, without gradients of its parameters.
+        In eval mode, with frozen parameters.
 
     Raises
     ------
     JobError
-        If the file of the weights in the run's folder is not one that this function has written.
+        If the file of weights in the run's folder was not written by this function.
     """
     run = current_run()
     with torch.random.fork_rng(devices=[]), threads(THREADS):
@@ -211,7 +211,7 @@ def _fingerprint(model: nn.Module, data: LabelledImages, recipe: Recipe) -> str:
 
 
 def _read_weights(path: Path, key: str) -> dict | None:
-    """Return the weights in a file, or None if they were trained otherwise."""
+    """Return the weights in a file, or None if their fingerprint differs."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         return saved["state"] if saved["fingerprint"] == key else None

@@ -12,7 +12,7 @@ from .pictures import COLOURS, QUIET, bands, new_figure, strip_figure, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MIN_PROBABILITY = 1e-12  # lowest start of the axis; smaller values are drawn there as an arrow
+MIN_PROBABILITY = 1e-12  # lowest start of the axis; an arrow there marks smaller values
 
 
 def all_figures(summary: dict, strips: dict | None) -> Iterator[tuple[str, str, Figure]]:

@@ -42,13 +42,13 @@ else:
 run()
 """
 # OpenMP threads that spin while they wait take cores from other processes. With a short spin count, which the libgomp
-# in torch's wheels reads, a job beside a busy process was 3 times as fast; alone, its time changed by less than 2 %.
+# in torch's wheels reads, a job next to a busy process was 3 times as fast; alone, its time changed by less than 2 %.
 SHORT_SPIN = {"GOMP_SPINCOUNT": "4000"}
 # If the user has set one of these, SHORT_SPIN is not used; likewise KEEP_MEMORY below.
 SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 # Up to 256 MiB of freed memory stay in the process; otherwise each batch faults its activations in again. Only blocks
-# of up to 32 MiB, the most that glibc allows: larger ones return to the kernel, so that images of growing size do not
-# leave gaps of all earlier sizes.
+# of up to 32 MiB, the most that glibc allows, are kept: larger ones return to the kernel, so images of growing sizes do
+# not fragment the heap.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 ALLOCATOR_SETTINGS = (
     *KEEP_MEMORY,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...errors import remove_volatile_text
 from ...extras import require_extra
-from ...io.atomic_io import backup_path, replace_by_backup, restore_backup, with_file_name
+from ...io.atomic_io import backup_path, replace_keeping_backup, restore_backup, with_file_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -152,7 +152,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def _replace_folder(temporary: Path, path: Path) -> None:
     """Replace a folder; delete it first if it cannot be renamed (in a lower layer of an overlay file system)."""
     try:
-        replace_by_backup(temporary, path)
+        replace_keeping_backup(temporary, path)
     except OSError as error:
         if error.errno != errno.EXDEV or path.is_symlink():
             raise

@@ -55,7 +55,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     Returns
     -------
     Path
-        Path of the page. It can be opened from the disk and loads only the images beside it; the same morphs give the
+        Path of the page. It can be opened from the disk and loads only the images next to it; the same morphs give the
         same bytes. It has a summary of all morphs of complete shards, and examples that can be filtered by outcome,
         sorted, and shown with their signed differences from the source.
 
@@ -250,6 +250,6 @@ def _counts(out: Path, plan: Plan, done: CompletedShards) -> dict:
 
 
 def page(data: dict) -> str:
-    """Render the page that shows ``data``; text is escaped, and only the images beside the page can be loaded."""
+    """Render the page that shows ``data``; text is escaped, and only the images next to the page can be loaded."""
     title = "Morphs of {Data}, {Model}".format(**dict(data["facts"])).encode(errors="replace").decode()
     return render_page(__package__, title, data, images="'self' file:")

@@ -349,7 +349,7 @@ function start() {
   }
   showSuccess();
   byId("nothing").hidden = shown > 0;
-  byId("nothing").textContent = "There is nothing to show: no item is ok so far.";
+  byId("nothing").textContent = "There is nothing to show: no item has been morphed so far.";
   byId("tools").hidden = !cards.length;
   byId("bar").hidden = !cards.some((card) => card.hasFrames);
   choices(byId("filter"), FILTERS, (name) => data.examples.filter(FILTERS[name][1]).length);
