@@ -73,7 +73,7 @@ def tally(
     Notes
     -----
     Raters and sources, with all images of a source, are resampled independently; see
-    :func:`~steerlens_fast.evaluate.measures.statistics.crossed_bootstrap`. Where all answers are the same, and for the
+    :func:`~steerlens_fast.evaluate.measures.statistics.crossed_bootstrap`. If all answers are the same, and for the
     classifiers, intervals are those of :func:`steerlens_fast.proportion`.
 
     Examples

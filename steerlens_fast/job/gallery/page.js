@@ -19,7 +19,7 @@ function entry(list, term, text) {
   return value;
 }
 
-const isolated = (name) => element("bdi", name);  // a name from right to left leaves the order of the text around it
+const isolated = (name) => element("bdi", name);  // a right-to-left name must not reorder the text around it
 
 // --- One example
 
