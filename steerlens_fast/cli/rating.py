@@ -15,7 +15,7 @@ from .options import as_sentence
 def add_rating(commands) -> None:
     """Add the subcommands."""
     about = "write a page for blind ratings of morphs by people"
-    text = "The page works from the disk, sends nothing, and saves a rater's answers as a file for the command tally."
+    text = "The page needs no server, sends nothing, and saves a rater's answers as a file for the command tally."
     rate = commands.add_parser("rate", help=about, description=f"Writes {about.removeprefix('write ')}. {text}")
     add = rate.add_argument
     add("jobs", nargs="+", type=folder, metavar="JOB", help="a job's folder; one job for each family to compare")

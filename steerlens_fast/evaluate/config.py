@@ -19,7 +19,7 @@ from .measures.probes import DIRECTIONS, PROBE_L2
 from .measures.statistics import DRAWS
 
 SELECTIONS = ("auto", "right", "agree", "all")
-TASKS = ("multiclass", "binary")  # not "multilabel", whose labels do not exclude each other
+TASKS = ("multiclass", "binary")  # not "multilabel", whose labels are not mutually exclusive
 LISTS = ("judges", "judge_weights", "families", "distances", "size", "mean", "std")
 USE_DEFAULT = "-"  # in a list with one value for each judge
 JUDGE_FIELDS = ("judge_weights", "judge_size", "judge_mean", "judge_std")  # with one value for each judge

@@ -112,7 +112,7 @@ def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> 
     Parameters
     ----------
     before, now : mapping
-        Those of the first run, and of the run that resumes it; JSON-serialisable.
+        Configurations or plans of the first run and of the run that resumes it; JSON-serialisable.
     what : str
         What is compared, for the message.
     **labels : str

@@ -30,7 +30,7 @@ class JobMorphs:
     plan : Plan
     config : dict
     hash : str
-        Of the job's configuration and plan.
+        Hash of the job's configuration and plan.
     places : dict from Identity to (int, int)
         The shard, and the index of the item, of each morph that can be rated.
     excluded : Counter

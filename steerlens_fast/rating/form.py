@@ -104,7 +104,7 @@ def write_form(
     count : int
         Maximum number of images; each family has equally many.
     seed : int
-        Of the choice of images and their order. The same jobs and seed give the same bytes.
+        Seed of the choice and order of images. The same jobs and seed give the same bytes.
     show_source : bool
         Whether the source is shown next to each image. Raters then tend to say what was changed, not what the image
         alone shows.

@@ -144,7 +144,7 @@ function download() {
 async function copy() {
   try {
     await navigator.clipboard.writeText(byId("text").value);
-  } catch {  // not allowed for pages from the disk in some browsers
+  } catch {  // not allowed for local files in some browsers
     byId("text").select();
     document.execCommand("copy");
   }

@@ -45,7 +45,7 @@ def tally(
     files : path or sequence of path
         The files that raters exported. A rater with several files is counted once, with the one that has most answers.
     draws, confidence, seed
-        Of the bootstrap intervals, as in :func:`steerlens_fast.bootstrap`.
+        Options of the intervals, as in :func:`steerlens_fast.bootstrap`.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def tally(
             Krippendorff's alpha of all morphs: of ``choice`` (nominal: target, source or neither) and of
             ``naturalness`` (ordinal).
         ``raters``, ``notes``, ``form``, ``settings``
-            Whose files were counted, what is missing, the form's id, and options of the intervals and the jobs.
+            The raters counted, missing answers, the form's id, and options of the intervals and the jobs.
 
     Raises
     ------

@@ -63,9 +63,9 @@ def bootstrap(
         The number of each case's source, counted from 0. All cases of a source are resampled together, since they are
         not independent. By default each case is its own source.
     draws : int
-        Resamples.
+        Number of resamples.
     confidence : float
-        Of the interval, in (0, 1).
+        Confidence level of the interval, in (0, 1).
     seed : int
         The resamples depend only on the seed and the number of sources: they are the same for every family and budget.
 
@@ -180,7 +180,7 @@ def proportion(values: Tensor, *, confidence: float = CONFIDENCE) -> Interval:
     values : Tensor [N]
         True (or 1) for each case that counts, False (or 0) for each that does not; NaN: the case has no value.
     confidence : float
-        Of the interval, in (0, 1).
+        Confidence level of the interval, in (0, 1).
 
     Returns
     -------
@@ -213,7 +213,7 @@ def proportion_difference(first: Tensor, second: Tensor, *, confidence: float = 
     first, second : Tensor [N]
         As ``values`` of :func:`proportion`, of the same cases in the same order. Cases without both are left out.
     confidence : float
-        Of the interval, in (0, 1).
+        Confidence level of the interval, in (0, 1).
 
     Returns
     -------

@@ -93,7 +93,7 @@ def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) ->
         What the factor changes: "position" (of a bar, across it), "orientation" (of a bar), "width" (of a bar),
         "curvature" (of a line), "frequency" (of a grating), "gap" (of a ring), "size" (of a disc).
     count : int
-        N.
+        Number of images, N.
     size : int
         Pixels per side, at least 8.
     seed : int

@@ -39,7 +39,7 @@ class Recipe:
     rate : float
         Highest learning rate; it rises and falls in one cycle.
     seed : int
-        Of weights, order, augmentation and dropout.
+        Seed of weights, order, augmentation and dropout.
     """
 
     epochs: int

@@ -55,7 +55,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     Returns
     -------
     Path
-        Path of the page. It can be opened from the disk and loads only the images next to it; the same morphs give the
+        Path of the page. It needs no server and loads only the images next to it; the same morphs give the
         same bytes. It has a summary of all morphs of complete shards, and examples that can be filtered by outcome,
         sorted, and shown with their signed differences from the source.
 
