@@ -45,7 +45,8 @@ def where(file: str, folder: str = ".") -> str:
         return f"({m['how'].capitalize()}; torch {m['torch']}; {m['date']}; [raw results]({link(file)}).)"
     cpu = m["cpu"] + (f" ({m['vectors']})" if "vectors" in m else "")
     cpu += f", {m['cores']} cores" if "cores" in m else ""
-    parts = [m.get("gpu") or cpu, f"{m['threads']} threads", f"torch {m['torch']}"]
+    threads = f"{m['threads']} thread{'' if m['threads'] == 1 else 's'}"
+    parts = [m.get("gpu") or cpu, threads, f"torch {m['torch']}"]
     parts += [f"plenoptic {m['plenoptic']}"] if "plenoptic" in m else []
     day = m.get("date") or Path(file).name[:10]
     plots = f", [plots]({link(results.pictures(Path(file)))})" if kind_of(result) == "growth" else ""

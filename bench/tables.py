@@ -136,7 +136,7 @@ def lens(result: dict) -> list[str]:
         over = lambda count, found=seconds: [None if s is None else s / count for s in found]
         if "persistent" in work:
             each, sample = both(over(int(work.split()[0])), ms), both(over(int(work.split()[0]) * batch), ms)
-            what = f"persistent regime, a refreshed step at {shape}, a model that costs next to nothing included"
+            what = f"persistent regime, a refreshed step at {shape}, including a very cheap model"
             lines.append(line([what, f"{each} ms; per sample {sample} ms"]))
         elif "ResNet" in work:
             shares = both(of(modes, "over_ours", "gradient"), inverse)
@@ -225,7 +225,7 @@ def growth(result: dict) -> list[str]:
 
 def dataset(result: dict) -> list[str]:
     """Return the table of the long data-set job on digits."""
-    lines = heading("data", "how far", "images/s", "first shard", "resume of the finished job")
+    lines = heading("data", "option", "images/s", "first shard", "resume of the finished job")
     for row in result["digits"]:
         *_, data, how = row["work"].split(", ")
         seconds = [f"{row[name]:.1f} s" for name in ("first_shard", "resume_seconds")]

@@ -82,7 +82,7 @@ def run_demo(
     pairs : sequence of (int, int)
         Source and target digits.
     max_l2 : float
-        Distance of the last frame from its source, after the clip to [0, 1]; the same for every family.
+        Distance of the last frame from its source, after clipping to [0, 1]; the same for every family.
     frames : int
         Number of frames, with equal steps from the source (factor 0) to ``max_l2``.
     rule : {"polar", "complex"}

@@ -28,7 +28,7 @@ class Progress:
     Parameters
     ----------
     total, done, failed : int
-        Number of items; of those that earlier runs have done; and of those that failed in earlier runs.
+        Number of all items, of those done by earlier runs, and of those that failed in them.
     kind : {"auto", "bar", "lines", "json", "none"}
         "auto" is a bar on a terminal or in a notebook if tqdm (extra ``cli``) is installed, otherwise a line every
         10 seconds.

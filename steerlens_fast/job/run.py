@@ -209,7 +209,7 @@ def _compute(out: Path, plan: Plan, shards: Sequence[int], engine: Engine, run_o
 
 
 def _finish(out: Path, plan: Plan, run_options: RunOptions, stop: Stop, last_run: dict | None) -> Outcome:
-    """Write summary and gallery. If ``last_run`` is None, no shard was computed, and existing ones may be valid."""
+    """Write summary and gallery. If ``last_run`` is None, no shard was computed, and files may be up to date."""
     summary = read_summary(out) if last_run is None else None
     new, summary = summary is None, summary or write_summary(out, plan, last_run or {})
     code = COMPLETE_WITH_FAILURES if summary["failed"] else DONE

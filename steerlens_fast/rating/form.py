@@ -213,7 +213,7 @@ def _read_jobs(jobs) -> list[JobMorphs]:
 
 
 def _condition_names(jobs: list[JobMorphs]) -> list[str]:
-    """Return the family of each job, with its folder where that is not unique."""
+    """Return the family of each job, with its folder if the family is not unique."""
     families = [str(job.config["family"]) for job in jobs]
     named = [
         f"{family} ({job.out.name})" if families.count(family) > 1 else family for family, job in zip(families, jobs)
@@ -234,7 +234,7 @@ def _notes(names: list[str], jobs: list[JobMorphs]) -> list[str]:
 
 
 def _design(jobs: list[JobMorphs], conditions: int, count: int, rng: random.Random, notes: list[str]) -> list[_Trial]:
-    """Choose the trials, in order; adds notes."""
+    """Choose the trials, in order, and append to ``notes``."""
     sources = choose_sources([job.places for job in jobs], count // conditions, rng)
     if len(sources) < count // conditions:
         notes.append(

@@ -68,7 +68,7 @@ def absolute_spec(spec: str) -> str:
 
 
 def idx_files(spec: str) -> dict[str, str]:
-    """Return the paths of a part's images and, where they exist, labels; folders of such names are ignored."""
+    """Return the paths of a part's images and, if they exist, labels; folders with such names are ignored."""
     folder, part = split_spec(spec)
     if not os.path.isdir(folder):
         raise usage_error(f"data must be idx:FOLDER[#part], got {printable(folder)}: no such folder")
