@@ -5,16 +5,11 @@
 #include <string>
 
 #include "args/planes.h"
+#include "compiler.h"
 #include "cpu/capability.h"
 #include "cpu/parallel.h"
 #include "memory.h"
 #include "recycled_memory.h"
-
-#if defined(_WIN32)
-#define STEERLENS_EXPORT extern "C" __declspec(dllexport)
-#else
-#define STEERLENS_EXPORT extern "C" __attribute__((visibility("default")))
-#endif
 
 namespace {
 
@@ -38,43 +33,43 @@ void stream_real(uint64_t to, uint64_t from, uint64_t count, int64_t stride, dou
 }  // namespace
 
 // How the library was built: lines of "name=value", parsed by native.py.
-STEERLENS_EXPORT const char* steerlens_build_info() {
+SL_EXPORT const char* steerlens_build_info() {
   return "version=" STEERLENS_VERSION "\ncuda_archs=" STEERLENS_CUDA_ARCHS "\nnvcc=" STEERLENS_NVCC
          "\nreason=" STEERLENS_BUILD_REASON "\ntorch_built=" STEERLENS_TORCH_BUILT
          "\ntorch_target=" STEERLENS_TORCH_TARGET "\ncpu_levels=" STEERLENS_CPU_LEVELS
-         "\ncompiler=" __VERSION__;
+         "\ncompiler=" SL_COMPILER;
 }
 
 // The CPU level whose kernels this process runs.
-STEERLENS_EXPORT const char* steerlens_cpu_capability() { return steerlens::cpu_capability_name(); }
+SL_EXPORT const char* steerlens_cpu_capability() { return steerlens::cpu_capability_name(); }
 
 // The value of STEERLENS_CPU_CAPABILITY if it is invalid, else "".
-STEERLENS_EXPORT const char* steerlens_invalid_cpu_capability() {
+SL_EXPORT const char* steerlens_invalid_cpu_capability() {
   return steerlens::invalid_cpu_capability();
 }
 
 // The width of the blocks in which filters are laid out; 0 where there are no ops on whole planes.
-STEERLENS_EXPORT int64_t steerlens_simd_width() { return steerlens::simd_width(); }
+SL_EXPORT int64_t steerlens_simd_width() { return steerlens::simd_width(); }
 
 // Whether the ops on whole planes take planes and bands with a side of this many samples, on the CPU.
-STEERLENS_EXPORT bool steerlens_plane_side_supported(int64_t side) {
+SL_EXPORT bool steerlens_plane_side_supported(int64_t side) {
   return steerlens::side_supported(steerlens::cpu_limits(steerlens::simd_width()), side);
 }
 
 // How many parallel loops the ops have run in this process.
-STEERLENS_EXPORT int64_t steerlens_parallel_regions() { return steerlens::parallel_regions(); }
+SL_EXPORT int64_t steerlens_parallel_regions() { return steerlens::parallel_regions(); }
 
 // The memory of earlier results that is kept for later ones; and an end to that.
-STEERLENS_EXPORT int64_t steerlens_idle_bytes() { return steerlens::idle_bytes(); }
-STEERLENS_EXPORT void steerlens_free_idle_blocks() { steerlens::free_idle_blocks(); }
+SL_EXPORT int64_t steerlens_idle_bytes() { return steerlens::idle_bytes(); }
+SL_EXPORT void steerlens_free_idle_blocks() { steerlens::free_idle_blocks(); }
 
 // Asks the kernel for huge pages in a large, fresh buffer.
-STEERLENS_EXPORT void steerlens_advise_huge_pages(uint64_t data, uint64_t bytes) {
+SL_EXPORT void steerlens_advise_huge_pages(uint64_t data, uint64_t bytes) {
   steerlens::advise_huge_pages(address(data), bytes);
 }
 
 // Copies with non-temporal stores.
-STEERLENS_EXPORT void steerlens_stream_copy(uint64_t to, uint64_t from, uint64_t bytes) {
+SL_EXPORT void steerlens_stream_copy(uint64_t to, uint64_t from, uint64_t bytes) {
   constexpr int64_t kPiece = 1 << 16;
   const auto copy = [&](int64_t begin, int64_t end) {
     const uint64_t first = begin * kPiece, last = std::min<uint64_t>(end * kPiece, bytes);
@@ -84,12 +79,12 @@ STEERLENS_EXPORT void steerlens_stream_copy(uint64_t to, uint64_t from, uint64_t
 }
 
 // Writes clipped real parts with non-temporal stores.
-STEERLENS_EXPORT void steerlens_stream_real_float(uint64_t to, uint64_t from, uint64_t count,
-                                                  int64_t stride, double low, double high) {
+SL_EXPORT void steerlens_stream_real_float(uint64_t to, uint64_t from, uint64_t count,
+                                           int64_t stride, double low, double high) {
   stream_real<float>(to, from, count, stride, low, high);
 }
 
-STEERLENS_EXPORT void steerlens_stream_real_double(uint64_t to, uint64_t from, uint64_t count,
-                                                   int64_t stride, double low, double high) {
+SL_EXPORT void steerlens_stream_real_double(uint64_t to, uint64_t from, uint64_t count,
+                                            int64_t stride, double low, double high) {
   stream_real<double>(to, from, count, stride, low, high);
 }

@@ -149,6 +149,16 @@ def test_host_and_device_never_include_each_other():
         assert not re.search(r'#include ["<](torch|.*checks\.h|.*/args/)', path.read_text()), f"{path.name}: tensors"
 
 
+def test_extensions_of_standard_cpp_are_in_two_headers():
+    """Other compilers than GCC and clang, and other systems than Linux, then need changes there alone."""
+    extension = r"__attribute__|__builtin_|\b(__)?asm(__)?\b|_Pragma|#pragma (?!once)|__restrict__|__int128|__VERSION__"
+    linux_header, linux_only = r"#include <(sys/|unistd|dlfcn|pthread|malloc)", r"(?s)#if defined\(__linux__\).*?#endif"
+    cpp = [path for path in ROOT.glob("csrc/**/*.*") if path.suffix in (".h", ".cpp") and "cuda" not in path.parts]
+    using = lambda pattern: {path.name for path in cpp if re.search(pattern, re.sub(linux_only, "", path.read_text()))}
+    assert using(extension) == {"compiler.h", "simd.h"}
+    assert not using(linux_header)
+
+
 def test_both_devices_have_the_same_files():
     names = lambda folder, ending: {p.stem for p in (ROOT / "csrc" / folder).glob(f"*{ending}")}
     assert names("cpu/kernels", ".cpp") - {"planes"} == names("cuda", ".cu") <= names("cpu", ".cpp")

@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "../compiler.h"
+
 namespace steerlens {
 namespace {
 
@@ -19,12 +21,11 @@ struct Selection {
 // The features are those of the flags that setup.py compiles the levels with.
 CpuCapability supported_capability() {
 #if defined(STEERLENS_X86_LEVELS)
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vl");
+  const bool avx2 = SL_CPU_SUPPORTS("avx2") && SL_CPU_SUPPORTS("fma") && SL_CPU_SUPPORTS("bmi") &&
+                    SL_CPU_SUPPORTS("bmi2");
+  const bool avx512 = SL_CPU_SUPPORTS("avx512f") && SL_CPU_SUPPORTS("avx512bw") &&
+                      SL_CPU_SUPPORTS("avx512cd") && SL_CPU_SUPPORTS("avx512dq") &&
+                      SL_CPU_SUPPORTS("avx512vl");
   if (avx2) return avx512 ? CpuCapability::kAvx512 : CpuCapability::kAvx2;
 #endif
   return CpuCapability::kDefault;

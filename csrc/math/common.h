@@ -5,19 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-// Always inlined: a copy that is not inlined is compiled for one CPU level, but the linker could also use it for
-// another level (cpu/levels.h).
-#if defined(__GNUC__) || defined(__CUDACC__)
-#define SL_INLINE inline __attribute__((always_inline))
-#else
-#define SL_INLINE inline
-#endif
-
-#if defined(__CUDACC__)
-#define SL_FN __host__ __device__ SL_INLINE
-#else
-#define SL_FN SL_INLINE
-#endif
+#include "../compiler.h"
 
 namespace steerlens {
 

@@ -3,15 +3,6 @@
 
 #include "trig.h"
 
-// Placed before a loop with a small, constant number of iterations.
-#if defined(__CUDA_ARCH__)
-#define SL_UNROLL _Pragma("unroll")
-#elif defined(__CUDACC__)  // nvcc's pass for the host
-#define SL_UNROLL
-#else
-#define SL_UNROLL _Pragma("GCC unroll 8")
-#endif
-
 namespace steerlens {
 
 constexpr int kMaxFftPasses = 6;  // lengths up to 512 have no more

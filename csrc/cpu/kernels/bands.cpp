@@ -45,11 +45,11 @@ SL_FN void filter_row(const T* mask, const T* second, const Cplx<T>* row, int64_
                       Cplx<T>* to, RowWriter<T>& writer) {
   for (int64_t first = 0; first < columns; first += kColumns) {
     const int64_t size = columns - first < kColumns ? columns - first : kColumns;
-    const T* __restrict__ m = mask + first;
-    const Cplx<T>* __restrict__ from = row + first;
-    Cplx<T>* __restrict__ out = writer.block(to + first);
+    const T* __restrict m = mask + first;
+    const Cplx<T>* __restrict from = row + first;
+    Cplx<T>* __restrict out = writer.block(to + first);
     if (second) {
-      const T* __restrict__ m2 = second + first;
+      const T* __restrict m2 = second + first;
       for (int64_t x = 0; x < size; ++x)
         store_parts(pair_filter(m[x], m2[x], load_parts(from[x])), out[x]);
     } else {
@@ -85,18 +85,18 @@ STEERLENS_INSTANTIATE_KERNEL(split_rows, SplitRowsArgs)
 namespace {
 
 template <typename T>
-SL_FN void clear_row(Cplx<T>* __restrict__ out, int64_t columns) {
+SL_FN void clear_row(Cplx<T>* __restrict out, int64_t columns) {
   for (int64_t X = 0; X < columns; ++X) out[X] = {T(0), T(0)};
 }
 
 // out[x] (+)= i^i_power * sum_k mask * band, four orientations at a time: columns [x, x + size) of row y.
 template <typename T>
 SL_FN void add_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t x, int64_t size,
-                       bool first, Cplx<T>* __restrict__ out) {
+                       bool first, Cplx<T>* __restrict out) {
   const Cplx<T> factor = power_of_i<T>(g.i_power);
   const int64_t area = g.h * g.columns, at = y * g.columns + x;
-  const T* __restrict__ mask = g.mask + at;
-  const Cplx<T>* __restrict__ band = g.data + (n % g.planes) * g.K * area + at;
+  const T* __restrict mask = g.mask + at;
+  const Cplx<T>* __restrict band = g.data + (n % g.planes) * g.K * area + at;
   int64_t k = 0;
   for (; k + 4 <= g.K; k += 4, mask += 4 * area, band += 4 * area) {
     const T *m0 = mask, *m1 = mask + area, *m2 = m1 + area, *m3 = m2 + area;
@@ -119,8 +119,8 @@ SL_FN void add_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t x, i
 // The same for bands in pairs, two pairs at a time. The power of i and whether `out` is overwritten are known at
 // compile time, so that the loops contain only sums of products.
 template <int kPower, bool kFirst, typename T>
-SL_FN void add_pairs(const BandGroup<T>& g, const T* __restrict__ mask,
-                     const Cplx<T>* __restrict__ band, int64_t size, Cplx<T>* __restrict__ out) {
+SL_FN void add_pairs(const BandGroup<T>& g, const T* __restrict mask,
+                     const Cplx<T>* __restrict band, int64_t size, Cplx<T>* __restrict out) {
   const int64_t area = g.h * g.columns;
   const T *m0 = mask, *m1 = mask + area, *m2 = m1 + area, *m3 = m2 + area;
   const Cplx<T>*b0 = band, *b1 = band + area;
@@ -135,9 +135,9 @@ SL_FN void add_pairs(const BandGroup<T>& g, const T* __restrict__ mask,
 }
 
 template <int kPower, typename T>
-SL_FN void add_pair_columns_times_i(const BandGroup<T>& g, const T* __restrict__ mask,
-                                    const Cplx<T>* __restrict__ band, int64_t size, bool first,
-                                    Cplx<T>* __restrict__ out) {
+SL_FN void add_pair_columns_times_i(const BandGroup<T>& g, const T* __restrict mask,
+                                    const Cplx<T>* __restrict band, int64_t size, bool first,
+                                    Cplx<T>* __restrict out) {
   const int64_t area = g.h * g.columns;
   int64_t k = 0;
   for (; k + 4 <= g.K; k += 4, mask += 4 * area, band += 2 * area, first = false)
@@ -153,7 +153,7 @@ SL_FN void add_pair_columns_times_i(const BandGroup<T>& g, const T* __restrict__
 
 template <typename T>
 SL_FN void add_pair_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t x, int64_t size,
-                            bool first, Cplx<T>* __restrict__ out) {
+                            bool first, Cplx<T>* __restrict out) {
   const int64_t at = y * g.columns + x;
   const T* mask = g.mask + at;
   const Cplx<T>* band = g.data + (n % g.planes) * g.num_stored * g.h * g.columns + at;
@@ -165,8 +165,7 @@ SL_FN void add_pair_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t
 
 // A row of a whole spectrum: nothing is reflected, each group adds its columns at either end of the row.
 template <typename T>
-SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y,
-                           Cplx<T>* __restrict__ out) {
+SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict out) {
   bool first = true;
   for (int i = 0; i < args.count; ++i) {
     const BandGroup<T>& g = args.groups[i];
@@ -190,8 +189,8 @@ SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y,
 
 // A row of a half spectrum: the direct columns, and the reflected ones of the opposite row.
 template <typename T>
-SL_FN void merge_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict__ sum,
-                     Cplx<T>* __restrict__ out) {
+SL_FN void merge_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict sum,
+                     Cplx<T>* __restrict out) {
   bool first = true;
   for (int i = 0; i < args.count; ++i) {
     const BandGroup<T>& g = args.groups[i];

@@ -35,7 +35,7 @@ struct Block {
 
 template <typename E, typename T>
 SL_FN void read_block(const FrameArgs<T>& args, int64_t first, int64_t size, Block<T>& block) {
-  const Cplx<T>* __restrict__ c = args.coefficients + first;
+  const Cplx<T>* __restrict c = args.coefficients + first;
   for (int64_t i = 0; i < size; ++i) {
     const T phase_step = args.phase_step ? args.phase_step[first + i] : T(0);
     const T amplitude_step = args.amplitude_step ? args.amplitude_step[first + i] : T(0);
@@ -67,11 +67,11 @@ struct WriteFrames {
     const T phase_factor = args.phase_factors[at], amplitude_factor = args.amplitude_factors[at];
     const int64_t first = (f * args.planes + plane) * args.area + offset;
     if (args.form == Form::kReal) {
-      T* __restrict__ out = args.frames_out + first;
+      T* __restrict out = args.frames_out + first;
       for (int64_t i = 0; i < size; ++i)
         out[i] = E::real(block.template load<E>(i), phase_factor, amplitude_factor);
     } else {
-      Cplx<T>* __restrict__ out = reinterpret_cast<Cplx<T>*>(args.frames_out) + first;
+      Cplx<T>* __restrict out = reinterpret_cast<Cplx<T>*>(args.frames_out) + first;
       for (int64_t i = 0; i < size; ++i)
         out[i] = E::value(block.template load<E>(i), phase_factor, amplitude_factor);
     }
@@ -110,7 +110,7 @@ struct WritePairs {
   template <typename E>
   SL_FN void write_one(const Block<T>& first, int64_t factor, int64_t size, int64_t to) const {
     const T phase = args.phase_factors[factor], amplitude = args.amplitude_factors[factor];
-    Cplx<T>* __restrict__ out = reinterpret_cast<Cplx<T>*>(args.frames_out) + to;
+    Cplx<T>* __restrict out = reinterpret_cast<Cplx<T>*>(args.frames_out) + to;
     for (int64_t i = 0; i < size; ++i)
       out[i] = {E::real(first.template load<E>(i), phase, amplitude), T(0)};
   }
@@ -119,7 +119,7 @@ struct WritePairs {
   SL_FN void write_two(const Block<T>& first, const Block<T>& second, int64_t factor, int64_t size,
                        int64_t to) const {
     const T phase = args.phase_factors[factor], amplitude = args.amplitude_factors[factor];
-    Cplx<T>* __restrict__ out = reinterpret_cast<Cplx<T>*>(args.frames_out) + to;
+    Cplx<T>* __restrict out = reinterpret_cast<Cplx<T>*>(args.frames_out) + to;
     for (int64_t i = 0; i < size; ++i)
       out[i] = {E::real(first.template load<E>(i), phase, amplitude),
                 E::real(second.template load<E>(i), phase, amplitude)};
@@ -212,7 +212,7 @@ struct SumFrames {
                        int64_t first, int64_t size) const {
     const int64_t at = factor_index(args, f, plane);
     const T phase_factor = args.phase_factors[at], amplitude_factor = args.amplitude_factors[at];
-    const FrameGrad* __restrict__ grad =
+    const FrameGrad* __restrict grad =
         reinterpret_cast<const FrameGrad*>(args.grad_frames) + f * args.planes * args.area + first;
     for (int64_t i = 0; i < size; ++i) {
       auto sum = sums.template load<E>(i);
@@ -224,8 +224,8 @@ struct SumFrames {
 
   template <typename E>
   SL_FN void finish(const Sums<T>& sums, int64_t first, int64_t size,
-                    Cplx<T>* __restrict__ out) const {
-    const Cplx<T>* __restrict__ c = args.coefficients + first;
+                    Cplx<T>* __restrict out) const {
+    const Cplx<T>* __restrict c = args.coefficients + first;
     for (int64_t i = 0; i < size; ++i) {
       Coefficient<T> p = {};
       p.c = load_parts(c[i]);

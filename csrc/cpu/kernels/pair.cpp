@@ -30,11 +30,11 @@ SL_FN void pair_planes(const PairArgs<T>& args, int64_t begin, int64_t end) {
   StreamingWriter<Cplx<T>, kBlock> writer(args.runs * pairs_per_run(args) * args.area);
   for (int64_t b = begin; b < end; ++b) {
     const auto [pair, first, size] = block_at(args, b);
-    const Plane* __restrict__ plane =
+    const Plane* __restrict plane =
         static_cast<const Plane*>(args.planes) + first_plane(args, pair) * args.area + first;
-    const Plane* __restrict__ second = plane + args.area;
+    const Plane* __restrict second = plane + args.area;
     Cplx<T>* const to = args.pairs_out + pair * args.area + first;
-    Cplx<T>* __restrict__ out = writer.block(to);
+    Cplx<T>* __restrict out = writer.block(to);
     if (has_second(args, pair))
       for (int64_t i = 0; i < size; ++i) out[i] = {real_part(plane[i]), real_part(second[i])};
     else
@@ -58,10 +58,10 @@ void unpair_blocks(const PairArgs<T>& args, int64_t begin, int64_t end) {
   for (int64_t b = begin; b < end; ++b) {
     const auto [pair, first, size] = block_at(args, b);
     const bool has_two = has_second(args, pair);
-    const Cplx<T>* __restrict__ in = args.pairs + pair * args.area + first;
+    const Cplx<T>* __restrict in = args.pairs + pair * args.area + first;
     T* const to = args.planes_out + first_plane(args, pair) * args.area + first;
-    T* __restrict__ out = writer.block(to);
-    T* __restrict__ second = second_writer.block(to + args.area);
+    T* __restrict out = writer.block(to);
+    T* __restrict second = second_writer.block(to + args.area);
     if (has_two)
       for (int64_t i = 0; i < size; ++i) {
         out[i] = in[i].re;

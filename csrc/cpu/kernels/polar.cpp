@@ -19,9 +19,9 @@ void split_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end) {
   StreamingWriter<T, kBlock> amplitudes(args.count), phases(args.count);
   for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
     const int64_t size = block_size(args, first);
-    const Cplx<T>* __restrict__ c = args.coefficients + first;
-    T* __restrict__ amplitude = amplitudes.block(args.out_amplitude + first);
-    T* __restrict__ phase = phases.block(args.out_phase + first);
+    const Cplx<T>* __restrict c = args.coefficients + first;
+    T* __restrict amplitude = amplitudes.block(args.out_amplitude + first);
+    T* __restrict phase = phases.block(args.out_phase + first);
     for (int64_t i = 0; i < size; ++i) {
       amplitude[i] = amplitude_of(load_parts(c[i]));
       phase[i] = angle_of(c[i].im, c[i].re);
@@ -37,9 +37,9 @@ void split_backward_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end)
   StreamingWriter<Cplx<T>, kBlock> writer(args.count);
   for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
     const int64_t size = block_size(args, first);
-    const Cplx<T>* __restrict__ c = args.coefficients + first;
+    const Cplx<T>* __restrict c = args.coefficients + first;
     const T *amplitude = args.amplitude + first, *phase = args.phase + first;
-    Cplx<T>* __restrict__ out = writer.block(args.out_coefficients + first);
+    Cplx<T>* __restrict out = writer.block(args.out_coefficients + first);
     for (int64_t i = 0; i < size; ++i)
       store_parts(polar_split_grad(load_parts(c[i]), amplitude[i], phase[i]), out[i]);
     writer.flush(args.out_coefficients + first, size);
@@ -53,7 +53,7 @@ void join_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end) {
   for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
     const int64_t size = block_size(args, first);
     const T *amplitude = args.amplitude + first, *phase = args.phase + first;
-    Cplx<T>* __restrict__ out = writer.block(args.out_coefficients + first);
+    Cplx<T>* __restrict out = writer.block(args.out_coefficients + first);
     for (int64_t i = 0; i < size; ++i)
       store_parts(polar_join_value(amplitude[i], phase[i]), out[i]);
     writer.flush(args.out_coefficients + first, size);
@@ -66,10 +66,10 @@ void join_backward_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end) 
   StreamingWriter<T, kBlock> amplitudes(args.count), phases(args.count);
   for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
     const int64_t size = block_size(args, first);
-    const Cplx<T>* __restrict__ grad = args.coefficients + first;
+    const Cplx<T>* __restrict grad = args.coefficients + first;
     const T *amplitude = args.amplitude + first, *phase = args.phase + first;
-    T* __restrict__ grad_amplitude = amplitudes.block(args.out_amplitude + first);
-    T* __restrict__ grad_phase = phases.block(args.out_phase + first);
+    T* __restrict grad_amplitude = amplitudes.block(args.out_amplitude + first);
+    T* __restrict grad_phase = phases.block(args.out_phase + first);
     for (int64_t i = 0; i < size; ++i) {
       const PolarPair<T> g = polar_join_grad(load_parts(grad[i]), amplitude[i], phase[i]);
       grad_amplitude[i] = g.amplitude;

@@ -11,7 +11,7 @@ constexpr int64_t kBlock = 256;
 
 // Returns the maximum of value(c) over a band.
 template <typename T, typename Value>
-SL_FN T largest_of(const Cplx<T>* __restrict__ c, int64_t area, const Value& value) {
+SL_FN T largest_of(const Cplx<T>* __restrict c, int64_t area, const Value& value) {
   // Independent running maxima: a single dependency chain would not vectorise.
   constexpr int kMaxima = 16;
   T maxima[kMaxima] = {};
@@ -55,11 +55,11 @@ struct StepBand {
     for (int64_t offset = 0; offset < args.area; offset += kBlock) {
       const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
       const int64_t first = band * args.area + offset;
-      const Cplx<T>* __restrict__ c = args.coefficients + first;
-      const Gradient* __restrict__ gradient =
+      const Cplx<T>* __restrict c = args.coefficients + first;
+      const Gradient* __restrict gradient =
           reinterpret_cast<const Gradient*>(args.gradient) + first;
-      T* __restrict__ phase = phases.block(args.phase_step + first);
-      T* __restrict__ amplitude = amplitudes.block(args.amplitude_step + first);
+      T* __restrict phase = phases.block(args.phase_step + first);
+      T* __restrict amplitude = amplitudes.block(args.amplitude_step + first);
       for (int64_t i = 0; i < size; ++i) {
         const PolarPair<T> s =
             step_above(load_parts(c[i]), load_parts(gradient[i]), eps, kRule, threshold);
@@ -82,14 +82,14 @@ struct StepBackwardBand {
     for (int64_t offset = 0; offset < args.area; offset += kBlock) {
       const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
       const int64_t first = band * args.area + offset;
-      const Cplx<T>* __restrict__ c = args.coefficients + first;
-      const Gradient* __restrict__ gradient =
+      const Cplx<T>* __restrict c = args.coefficients + first;
+      const Gradient* __restrict gradient =
           reinterpret_cast<const Gradient*>(args.gradient) + first;
-      const T* __restrict__ phase = args.grad_phase_step + first;
-      const T* __restrict__ amplitude = args.grad_amplitude_step + first;
+      const T* __restrict phase = args.grad_phase_step + first;
+      const T* __restrict amplitude = args.grad_amplitude_step + first;
       Gradient* const to_g = reinterpret_cast<Gradient*>(args.grad_gradient) + first;
-      Cplx<T>* __restrict__ grad_c = grads_c.block(args.grad_coefficients + first);
-      Gradient* __restrict__ grad_g = grads_g.block(to_g);
+      Cplx<T>* __restrict grad_c = grads_c.block(args.grad_coefficients + first);
+      Gradient* __restrict grad_g = grads_g.block(to_g);
       for (int64_t i = 0; i < size; ++i) {
         const StepGrad<T> g = step_above_grad(load_parts(c[i]), load_parts(gradient[i]), eps, kRule,
                                               threshold, phase[i], amplitude[i]);

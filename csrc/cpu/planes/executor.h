@@ -6,14 +6,13 @@
 // have run. On a busy machine this takes milliseconds, in which a single thread could have done all the work.
 #pragma once
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <atomic>
 #include <optional>
 #include <stdexcept>
 #include <thread>
 
+#include "../../compiler.h"
 #include "../parallel.h"
 #include "workspace.h"
 
@@ -60,7 +59,10 @@ class SharedExecutor {
     end_ += count;
     run_claimed(first, 1 + count / (8 * threads_), task);
     for (int64_t tries = 0; counts_.done.load(std::memory_order_acquire) < end_; ++tries)
-      tries < kTriesBeforeYield ? _mm_pause() : std::this_thread::yield();
+      if (tries < kTriesBeforeYield)
+        SL_PAUSE();
+      else
+        std::this_thread::yield();
   }
 
   template <typename Task>

@@ -10,8 +10,6 @@
 #include "fft_table.h"
 #include "simd.h"
 
-#define SL_LAMBDA __attribute__((always_inline))
-
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
@@ -79,10 +77,10 @@ SL_FN void dft(ComplexVec (&a)[R]) {
       difference[j] = a[j + 1] - a[R - 1 - j];
       a[0] = a[0] + sum[j];
     }
-#pragma GCC unroll 8
+    SL_UNROLL
     for (int k = 1; k <= kHalf; ++k) {
       ComplexVec cos = first, sin = {};
-#pragma GCC unroll 8
+      SL_UNROLL
       for (int j = 0; j < kHalf; ++j) {
         const float c = kRoots<R>.cos[(j + 1) * k % R], s = kRoots<R>.sin[(j + 1) * k % R];
         cos = {cos.re + c * sum[j].re, cos.im + c * sum[j].im};
@@ -107,11 +105,11 @@ SL_FN void run_radix(const FftPass& pass, const Read& read, const Write& write) 
   for (int64_t p = 0; p < count; ++p, w += R - 1)
     for (int64_t q = 0; q < s; ++q) {
       ComplexVec a[R];
-#pragma GCC unroll 8
+      SL_UNROLL
       for (int k = 0; k < R; ++k) a[k] = read(q + s * (p + count * k));
       dft<R>(a);
       write(q + s * R * p, a[0]);
-#pragma GCC unroll 8
+      SL_UNROLL
       for (int k = 1; k < R; ++k) write(q + s * (R * p + k), kTwiddles ? a[k] * w[k - 1] : a[k]);
     }
 }
