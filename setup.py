@@ -47,6 +47,8 @@ CUDA_MACROS = [("USE_CUDA", "1")]  # torch's CUDA entry points
 # -g0 undoes the -g among Python's own flags. Symbols are hidden, except those of exports.cpp.
 CXX_FLAGS = "-std=c++17 -O3 -g0 -fno-math-errno -fno-trapping-math -fvisibility=hidden -Wall -Wextra".split()
 NVCC_FLAGS = "-std=c++17 -O3 --expt-relaxed-constexpr -Xcompiler=-fvisibility=hidden,-Wall,-Wextra".split()
+# SIMD width of the default level: NEON's, which every aarch64 CPU has; elsewhere 0, without ops on whole planes.
+DEFAULT_WIDTHS = {"aarch64": 4, "arm64": 4}
 # The CPU levels above the default one, for which csrc/cpu/kernels is compiled, too: {name: (SIMD width in floats,
 # flags)}. Only features that csrc/cpu/capability.cpp checks. No -march=x86-64-v4: GCC 10 does not know it, and
 # clang then prefers registers of half the width.
@@ -158,13 +160,14 @@ def nvcc_flags(archs, device="cuda"):
 
 
 def cpu_levels(machine):
-    """{name: flags} of the levels that the kernels are compiled for, on a type of machine."""
-    x86 = machine.lower() in ("x86_64", "amd64") and os.name != "nt"  # the flags are those of GCC and clang
-    levels = {"default": (0, [])} | (X86_LEVELS if x86 else {})
-    return {
-        name: [*flags, f"-DSTEERLENS_CPU_LEVEL=cpu_{name}", f"-DSTEERLENS_SIMD_WIDTH={width}"] + X86_MACRO * x86
-        for name, (width, flags) in levels.items()
-    }
+    """({name: flags}, macros): the levels that kernels of a machine are compiled for, and macros of all files."""
+    machine = machine.lower() if os.name != "nt" else ""  # the flags and vectors are those of GCC and clang
+    x86 = machine in ("x86_64", "amd64")
+    default = DEFAULT_WIDTHS.get(machine, 0)
+    levels = {"default": (default, [])} | (X86_LEVELS if x86 else {})
+    macros = [f"-DSTEERLENS_DEFAULT_SIMD_WIDTH={default}"] + X86_MACRO * x86
+    flags_of = lambda name, width: [f"-DSTEERLENS_CPU_LEVEL=cpu_{name}", f"-DSTEERLENS_SIMD_WIDTH={width}"]
+    return {name: flags + flags_of(name, width) + macros for name, (width, flags) in levels.items()}, macros
 
 
 class KernelExtension(Extension):
@@ -186,7 +189,7 @@ def extensions(toolkit, reason, machine=None):
         device = "cuda"
         cpp_extension.CUDA_HOME = toolkit[0]  # torch would take it from PATH, where nvcc may be a wrapper
         archs = cuda_archs(f"{toolkit[0]}/bin/nvcc")
-    levels = cpu_levels(machine or platform.machine())
+    levels, macros = cpu_levels(machine or platform.machine())
     build_facts = {  # what build_info() repeats
         "STEERLENS_VERSION": version(),
         "STEERLENS_TORCH_BUILT": torch.__version__,
@@ -215,7 +218,7 @@ def extensions(toolkit, reason, machine=None):
         depends=headers + kernels,  # a change of these rebuilds it
         define_macros=MACROS,
         libraries=libraries,
-        extra_compile_args={"cxx": cxx + X86_MACRO * (len(levels) > 1)},
+        extra_compile_args={"cxx": cxx + macros},
         **shared,
     )
     if not toolkit:

@@ -11,7 +11,7 @@ namespace steerlens {
 namespace {
 
 constexpr std::array<const char*, 3> kNames = {"default", "avx2", "avx512"};  // as in CpuCapability
-constexpr std::array<int64_t, 3> kWidths = {0, 8, 16};
+constexpr std::array<int64_t, 3> kWidths = {STEERLENS_DEFAULT_SIMD_WIDTH, 8, 16};
 
 struct Selection {
   CpuCapability capability = CpuCapability::kDefault;

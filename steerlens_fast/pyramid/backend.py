@@ -58,7 +58,8 @@ def is_recorded(*tensors: Tensor) -> bool:
 def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
     """Return whether the ops on whole planes take these tensors: plain float32 ones, of supported sizes.
 
-    CPUs with AVX2 and CUDA have such ops. The ops have derivatives, so the answer does not depend on ``requires_grad``.
+    CPUs with AVX2 or NEON, and CUDA, have such ops. They have derivatives, so the answer does not depend on
+    ``requires_grad``.
     """
     return not torch.compiler.is_compiling() and _plane_ops_supported(geometry, tensors)
 

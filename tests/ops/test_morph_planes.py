@@ -14,7 +14,7 @@ from steerlens_fast.families.planes import PlaneMotion
 from steerlens_fast.families.shared import factor_pair
 from steerlens_fast.ops import reference
 
-pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no AVX2")
+pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no ops on whole planes")
 # Marks tests of what only the CPU's own kernels have: threads, large sides, streaming stores.
 of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's kernels are replaced")
 PHASE, AMPLITUDE, JOINT = 0, 1, 2

@@ -17,7 +17,7 @@ from steerlens_fast.pyramid import backend, bank
 from steerlens_fast.pyramid.bank import Bank, Part
 from steerlens_fast.pyramid.filters import Geometry, max_scales
 
-pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no AVX2")
+pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no ops on whole planes")
 # Marks tests of what only the CPU's own kernels have: threads, large sides, streaming stores.
 of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's kernels are replaced")
 REAL, COMPLEX, PAIRS = 0, 1, 2

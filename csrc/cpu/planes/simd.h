@@ -1,4 +1,4 @@
-// Vectors of as many floats as a register of the CPU level has: STEERLENS_SIMD_WIDTH, 8 or 16. Uses GNU C's vector
+// Vectors of as many floats as a register of the CPU level has: STEERLENS_SIMD_WIDTH, 4, 8 or 16. Uses GNU C's vector
 // extensions (README.md).
 #pragma once
 
@@ -35,11 +35,20 @@ SL_FN ComplexVec operator*(ComplexVec a, Cplx<float> b) {
 SL_FN ComplexVec swap_parts(ComplexVec a) { return {a.im, a.re}; }
 SL_FN ComplexVec times_minus_i(ComplexVec a) { return {a.im, -a.re}; }
 
+// Bytes of the first `count` floats of a vector, 0 < count < kSimdWidth. GCC 11 does not see this bound and warns;
+// the others are spared the remainder, with which they write the copy out, in place of a call.
+SL_FN size_t bytes_of_part(int64_t count) {
+#if !defined(__clang__) && __GNUC__ < 12
+  count %= kSimdWidth;
+#endif
+  return static_cast<size_t>(count) * sizeof(float);
+}
+
 // The first `count` floats in memory, then zeros; all zeros where `count` is not positive.
 SL_FN FloatVec load_vec(const float* from, int64_t count = kSimdWidth) {
   if (count >= kSimdWidth) return *reinterpret_cast<const UnalignedFloatVec*>(from);
   FloatVec out = {};
-  if (count > 0) std::memcpy(&out, from, count * sizeof(float));
+  if (count > 0) std::memcpy(&out, from, bytes_of_part(count));
   return out;
 }
 
@@ -52,7 +61,7 @@ SL_FN void store_vec(float* to, FloatVec value, int64_t count = kSimdWidth) {
   if (count >= kSimdWidth)
     *reinterpret_cast<UnalignedFloatVec*>(to) = value;
   else if (count > 0)
-    std::memcpy(to, &value, count * sizeof(float));
+    std::memcpy(to, &value, bytes_of_part(count));
 }
 
 // The elements of a and b that the indices select; those of b are numbered after those of a.
@@ -79,22 +88,7 @@ SL_FN FloatVec even_elements(FloatVec a, FloatVec b) {
 SL_FN FloatVec odd_elements(FloatVec a, FloatVec b) {
   return select<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(a, b);
 }
-
-// Interleaving row i with row i + 8 four times transposes sixteen rows.
-SL_FN void interleave_rows(const FloatVec (&from)[16], FloatVec (&to)[16]) {
-  for (int i = 0; i < 8; ++i) {
-    to[2 * i] = interleave_low(from[i], from[i + 8]);
-    to[2 * i + 1] = interleave_high(from[i], from[i + 8]);
-  }
-}
-SL_FN void transpose(FloatVec (&rows)[16]) {
-  FloatVec other[16];
-  interleave_rows(rows, other);
-  interleave_rows(other, rows);
-  interleave_rows(rows, other);
-  interleave_rows(other, rows);
-}
-#else
+#elif STEERLENS_SIMD_WIDTH == 8
 SL_FN FloatVec interleave_low(FloatVec a, FloatVec b) {
   return select<0, 8, 1, 9, 2, 10, 3, 11>(a, b);
 }
@@ -133,6 +127,31 @@ SL_FN void transpose(FloatVec (&rows)[8]) {
     rows[i + 2] = interleave_low_in_halves(even_high, odd_high);
     rows[i + 3] = interleave_high_in_halves(even_high, odd_high);
   }
+}
+#else
+SL_FN FloatVec interleave_low(FloatVec a, FloatVec b) { return select<0, 4, 1, 5>(a, b); }
+SL_FN FloatVec interleave_high(FloatVec a, FloatVec b) { return select<2, 6, 3, 7>(a, b); }
+SL_FN FloatVec even_elements(FloatVec a, FloatVec b) { return select<0, 2, 4, 6>(a, b); }
+SL_FN FloatVec odd_elements(FloatVec a, FloatVec b) { return select<1, 3, 5, 7>(a, b); }
+#endif
+
+#if STEERLENS_SIMD_WIDTH != 8
+// Interleaving row i with row i + n/2 transposes n rows, if done log2(n) times.
+SL_FN void interleave_rows(const FloatVec (&from)[kSimdWidth], FloatVec (&to)[kSimdWidth]) {
+  constexpr int half = STEERLENS_SIMD_WIDTH / 2;
+  for (int i = 0; i < half; ++i) {
+    to[2 * i] = interleave_low(from[i], from[i + half]);
+    to[2 * i + 1] = interleave_high(from[i], from[i + half]);
+  }
+}
+SL_FN void transpose(FloatVec (&rows)[kSimdWidth]) {
+  FloatVec other[kSimdWidth];
+  interleave_rows(rows, other);
+  interleave_rows(other, rows);
+#if STEERLENS_SIMD_WIDTH == 16
+  interleave_rows(rows, other);
+  interleave_rows(other, rows);
+#endif
 }
 #endif
 

@@ -1,10 +1,12 @@
 // How vectors of results are written: with ordinary or with non-temporal stores.
 #pragma once
 
-#include <immintrin.h>
-
 #include "../../memory.h"
 #include "simd.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
@@ -12,8 +14,10 @@ namespace {
 SL_FN void stream_vec(float* to, FloatVec value) {
 #if STEERLENS_SIMD_WIDTH == 16
   _mm512_stream_ps(to, reinterpret_cast<__m512>(value));
-#else
+#elif STEERLENS_SIMD_WIDTH == 8
   _mm256_stream_ps(to, reinterpret_cast<__m256>(value));
+#else
+  store_vec(to, value);
 #endif
 }
 
