@@ -3,9 +3,9 @@
 
 #include "../checks.h"
 #include "../kernel_args/planes.h"
-#include "../math/bands.h"
 #include "bands.h"
 #include "extrapolate.h"
+#include "row_blocks.h"
 
 namespace steerlens {
 
@@ -34,22 +34,6 @@ inline void check_side(const char* op, const PlaneLimits& limits, const ArgName&
   if (n < 1 || n > limits.max_side) fail(op, name, " must be 1 to ", limits.max_side, ", got ", n);
   if (!side_supported(limits, n))
     fail(op, name, " must have no prime factor above ", kMaxPrime, ", got ", n);
-}
-
-// The blocks of which a band of h rows has at least one row.
-inline std::vector<RowBlock> row_blocks(int64_t h, int64_t H, int64_t simd_width) {
-  std::vector<RowBlock> out;
-  for (int64_t index = 0; index < blocks_of(H, simd_width); ++index) {
-    RowBlock block{index, {}};
-    bool any = false;
-    for (int64_t lane = 0; lane < simd_width; ++lane) {
-      const int64_t Y = index * simd_width + lane;
-      block.rows[lane] = Y < H ? band_row(Y, h, H) : -1;
-      any = any || block.rows[lane] >= 0;
-    }
-    if (any) out.push_back(block);
-  }
-  return out;
 }
 
 // In split_planes on CPUs, the form of real bands that are stored as complex ones, with imaginary parts 0.

@@ -1,0 +1,25 @@
+// The row blocks of bands; no tensors.
+#pragma once
+
+#include "../kernel_args/planes.h"
+#include "../math/bands.h"
+
+namespace steerlens {
+
+// The blocks of which a band of h rows has at least one row.
+inline std::vector<RowBlock> row_blocks(int64_t h, int64_t H, int64_t simd_width) {
+  std::vector<RowBlock> out;
+  for (int64_t index = 0; index < blocks_of(H, simd_width); ++index) {
+    RowBlock block{index, {}};
+    bool any = false;
+    for (int64_t lane = 0; lane < simd_width; ++lane) {
+      const int64_t Y = index * simd_width + lane;
+      block.rows[lane] = Y < H ? band_row(Y, h, H) : -1;
+      any = any || block.rows[lane] >= 0;
+    }
+    if (any) out.push_back(block);
+  }
+  return out;
+}
+
+}  // namespace steerlens
