@@ -120,9 +120,9 @@ def run_demo(
     pairs, (frames, epochs, seed), max_l2 = _check(pairs, max_l2, frames, rule, epochs, seed)
     from . import pictures  # needs matplotlib and Pillow: fail before any training
 
+    bar = partial(require_extra("demo", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)
     out = output_folder(out)
     pictures.check_writable(out)
-    bar = partial(require_extra("demo", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)
     seconds: dict[str, float] = {}
     with threads(1):
         with timed(seconds, "training"):

@@ -19,6 +19,7 @@ from ..checks import check_int, check_number
 from ..classifier.class_names import short_names
 from ..data.resize import resize_and_crop
 from ..data.targets import target_number
+from ..evaluate.presets.photographs import check as check_packages
 from ..extras import require_extra
 from ..io.paths import output_folder
 from ..lens import SteerableLens
@@ -141,9 +142,10 @@ def run_photographs(
     from . import photograph_pictures as pictures  # needs matplotlib and Pillow: fail before anything is computed
     from .pictures import check_writable
 
+    bar = partial(require_extra("photographs", "tqdm").tqdm, disable=not progress, dynamic_ncols=True)
+    check_packages(data_given=False)
     out = output_folder(out)
     check_writable(out)
-    bar = partial(require_extra("photographs", "tqdm").tqdm, disable=not progress, dynamic_ncols=True)
     seconds: dict[str, float] = {}
     with timed(seconds, "networks"):
         networks = {name: load_model(MODEL + name, size=SIZE) for name in NETWORKS}

@@ -202,9 +202,9 @@ def test_missing_extra_raises(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.delitem(sys.modules, "tqdm.auto", raising=False)  # an earlier test may have imported it
     with pytest.raises(MissingExtra, match=r"tqdm is not installed: pip install .*tqdm.*  # steerlens_fast\[demo\]"):
-        run_demo(tmp_path, **SHORT)
-    assert main(["demo", "--out", str(tmp_path)]) == 1
-    assert "# steerlens_fast[demo]" in capsys.readouterr().err
+        run_demo(tmp_path / "out", **SHORT)
+    assert main(["demo", "--out", str(tmp_path / "out")]) == 1
+    assert "# steerlens_fast[demo]" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 # --- The command -----------------------------------------------------------------------------------------------------

