@@ -1,7 +1,7 @@
 """Averaged gradients on photographs: python bench/smoothing.py [OUT.json]
 
 The last table of steerlens_fast/lens/photographs.md; photographs, networks and measures are those of
-bench/photographs.py. Needs the extra steerlens_fast[photographs]; about 6 minutes on an idle core.
+bench/photographs.py. Needs the extra steerlens_fast[photographs]; about 8 minutes on an idle core.
 """
 
 from __future__ import annotations
@@ -23,19 +23,22 @@ SETTINGS = {  # toward the classes of PHOTOGRAPHS, or the runner-up
     "csp-phase, complex, rgb, frozen, runner-up": {"family": "csp-phase"},
     "csp-joint, complex, rgb, frozen, runner-up": {"family": "csp-joint"},
 }
-NOISE, SAMPLES = (None, 0.05, 0.1, 0.2), 8
+SMOOTHING: dict[str, dict | None] = {
+    "noise off": None,
+    **{f"noise {noise}": {"noise": noise} for noise in (0.05, 0.1, 0.2)},
+    "moved": {"noise": 0.0, "shift": 4.0, "scale": 0.05, "flip": True},  # 8 copies each
+}
 DISTANCES = {"persistent": (4.0, 8.0, 12.0), "frozen": (2.0, 4.0, 8.0)}
 
 
 def main() -> None:
-    """Measure all settings with and without noise; print a line for each distance, and write the figures."""
+    """Measure all settings with each kind of copies; print a line for each distance, and write the figures."""
     networks, images, targets = load()
     results = {}
     for name, settings in SETTINGS.items():
         regime = settings.get("regime", "frozen")
         extent = {"distances": DISTANCES[regime], "steps": None if regime == "frozen" else STEPS * 3 // 4}
-        for noise in NOISE:
-            smoothing = None if noise is None else {"noise": noise, "samples": SAMPLES}
+        for copies, smoothing in SMOOTHING.items():
             lens = SteerableLens(
                 networks[0].model, preprocessing=networks[0].preprocessing, smoothing=smoothing, **settings
             )
@@ -43,7 +46,7 @@ def main() -> None:
             target = "runner-up" if name.endswith("runner-up") else targets
             morphs = lens.morph(images, target, **extent, score="none", internal_batch_size=BATCH)
             for distance, frames in zip((0.0, *extent["distances"]), morphs.frames.unbind(1)):
-                key = f"{name}, noise {noise or 'off'}, L2 {distance:g}"
+                key = f"{name}, {copies}, L2 {distance:g}"
                 results[key] = predictions(networks, frames, morphs.target.tolist())
                 print(key, _line(results[key]), sep=": ", flush=True)
     if len(sys.argv) > 1:

@@ -80,7 +80,7 @@ class LensConfig(BaseConfig):
         type=key_values,
         passed_to="lens",
         help="average each gradient over noisy copies of the image (SmoothGrad), e.g. noise=0.1,samples=8,seed=0; "
-        "noise is the standard deviation, for images in [0, 1]",
+        "noise is the standard deviation, for images in [0, 1]; shift=2,scale=0.1,flip=true also moves the copies",
     )
     frames: int | None = option(
         None,

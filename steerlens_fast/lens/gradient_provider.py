@@ -41,7 +41,7 @@ class GradientProvider:
         self.classifier.warn_if_training()
         self.stream = self.classifier.session(images)
         self.class_names = lens.class_names
-        self.smoothing, self.noise = lens.smoothing, None  # an iterator over the noise [C, H, W] of the copies
+        self.smoothing, self.copies = lens.smoothing, None  # an iterator over the copies of the images
 
     @property
     def class_count(self) -> int:
@@ -127,19 +127,19 @@ class GradientProvider:
             outputs = self._run_model(image.to(self.images.dtype))
             self._set_target(outputs, [resolve_checked_target(self.target, outputs, self.classifier.task)])
         batch = self.batch or len(image)
-        self.noise = self.smoothing.noise_like(image) if self.noise is None else self.noise
+        self.copies = self.smoothing.copies(image) if self.copies is None else self.copies
         # Forward arguments are split along the batch; they would have to be repeated for several copies.
         no_args = self.args is None or (isinstance(self.args, tuple) and not self.args)
         per_call = max(1, batch // len(image)) if no_args else 1
         total, remaining = torch.zeros_like(image), self.smoothing.samples
         while remaining:
-            copies = min(per_call, remaining)
-            noisy = torch.cat([image + noise for noise in islice(self.noise, copies)]).to(self.images.dtype)
-            start = partial(self._gradient_start_of_copies, copies)
+            copies = list(islice(self.copies, min(per_call, remaining)))
+            noisy = torch.cat([copy.of(image) for copy in copies]).to(self.images.dtype)
+            start = partial(self._gradient_start_of_copies, len(copies))
             gradient, _ = self.classifier.gradient(noisy, start, self.args, batch, stream=self.stream)
-            for one in gradient.to(image.dtype).chunk(copies):  # one by one: the sum does not depend on per_call
-                total += one
-            remaining -= copies
+            for copy, one in zip(copies, gradient.to(image.dtype).chunk(len(copies))):
+                total += copy.pull_back(one)  # one by one: the sum does not depend on per_call
+            remaining -= len(copies)
         return total / self.smoothing.samples, outputs
 
     def _warn_of_predicted_targets(self) -> None:

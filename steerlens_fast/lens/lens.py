@@ -81,7 +81,8 @@ class SteerableLens:
         Options of SmoothGrad (arXiv 1706.03825), which averages each gradient over noisy copies of the image; None, the
         default, does not. ``noise``: the standard deviation in the units of the images. ``samples`` (8): the number of
         copies, which are not clipped and each cost as much as a plain gradient. ``seed`` (0): of the noise, which is
-        the same for all images.
+        the same for all images. ``shift`` (0), ``scale`` (0), ``flip`` (False): copies are also shifted by up to so
+        many pixels, resized by up to this share, and mirrored or not, at random.
     class_names : sequence of str or mapping from int to str, optional
         A name for each class, for figures and the representation of ``Morphs``. By default the model's attribute
         ``class_names``, if it has a name for each class.

@@ -1,4 +1,4 @@
-"""Averaged gradients: SmoothGrad's mean over noisy copies of an image."""
+"""Averaged gradients: SmoothGrad's mean over noisy, and optionally moved, copies of an image."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from torch import Tensor
 
 from .. import checks
 
+MOVEMENT = 0x5DEECE66D  # changes the seed, so that movements and noise are drawn independently
+
 
 @dataclass(frozen=True, kw_only=True)
 class Smoothing:
     """Options of SmoothGrad, which averages the gradient of a loss L over noisy copies of the image.
 
-    The gradient at an image x becomes ``1/S * sum_s grad L(x + noise * n_s)``, with S ``samples`` of Gaussian noise n_s
-    of mean 0 and variance 1 (Smilkov, Thorat, Kim, Viegas and Wattenberg, 2017, arXiv 1706.03825). As there, noisy
-    copies are not clipped to the bounds of the images.
+    The gradient at an image x becomes the mean of the gradients of ``L(T_s x + noise * n_s)`` with respect to x, over S
+    ``samples`` of Gaussian noise n_s of mean 0 and variance 1 (Smilkov, Thorat, Kim, Viegas and Wattenberg, 2017, arXiv
+    1706.03825). As there, noisy copies are not clipped to the bounds of the images. T_s is the identity or, with
+    ``shift``, ``scale`` or ``flip``, a random movement of the image, with linear interpolation and repeated edges.
 
     Parameters
     ----------
@@ -27,8 +30,14 @@ class Smoothing:
     samples : int
         Number of noisy copies, each of which costs as much as a plain gradient.
     seed : int
-        Seed of the noise, which is the same for all images and all batches, and is drawn anew for each refreshed
-        gradient.
+        Seed of noise and movements, which are the same for all images and all batches, and are drawn anew for each
+        refreshed gradient. The noise does not depend on ``shift``, ``scale`` and ``flip``.
+    shift : float
+        Largest shift of a copy along each axis, in pixels.
+    scale : float
+        Largest change of a copy's size: it is resized by a factor from 1 - ``scale`` to 1 + ``scale``; below 1.
+    flip : bool
+        Whether half of the copies, at random, are mirrored from left to right.
 
     Raises
     ------
@@ -38,15 +47,23 @@ class Smoothing:
     Examples
     --------
     >>> Smoothing(noise=0.1)
-    Smoothing(noise=0.1, samples=8, seed=0)
+    Smoothing(noise=0.1, samples=8, seed=0, shift=0.0, scale=0.0, flip=False)
     """
 
     noise: float
     samples: int = 8
     seed: int = 0
+    shift: float = 0.0
+    scale: float = 0.0
+    flip: bool = False
 
     def __post_init__(self):
-        object.__setattr__(self, "noise", checks.check_number("smoothing's noise", self.noise, 0.0, closed=True))
+        for name in ("noise", "shift", "scale"):
+            value = checks.check_number(f"smoothing's {name}", getattr(self, name), 0.0, closed=True)
+            object.__setattr__(self, name, value)
+        if self.scale >= 1:
+            raise ValueError(f"smoothing's scale must be below 1, got {self.scale}")
+        checks.check_bool("smoothing's flip", self.flip)
         object.__setattr__(self, "samples", checks.check_int("smoothing's samples", self.samples, 1, None))
         object.__setattr__(self, "seed", checks.check_int("smoothing's seed", self.seed, 0, 2**63 - 1))
 
@@ -61,9 +78,63 @@ class Smoothing:
             raise ValueError(f"smoothing must have the option noise, got {dict(options)!r}")
         return cls(**options)
 
-    def noise_like(self, image: Tensor) -> Iterator[Tensor]:
-        """Yield noise [C, H, W] for images [B, C, H, W], endlessly; it does not depend on B, device or dtype."""
-        generator = torch.Generator("cpu").manual_seed(self.seed)
+    def copies(self, images: Tensor) -> Iterator[Copy]:
+        """Yield copies of images [B, C, H, W], endlessly; they do not depend on B, device or dtype."""
+        noise = torch.Generator("cpu").manual_seed(self.seed)
+        movement = torch.Generator("cpu").manual_seed(self.seed ^ MOVEMENT)
+        moves = bool(self.shift or self.scale or self.flip)
+        like = lambda t: checks.to_device_async("smoothing", t.to(images.dtype), images.device)
         while True:
-            normal = torch.randn(image.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
-            yield checks.to_device_async("smoothing", (normal * self.noise).to(image.dtype), image.device)
+            normal = torch.randn(images.shape[1:], generator=noise, dtype=torch.float64, device="cpu")
+            matrices = map(like, self._movement(*images.shape[2:], movement)) if moves else (None, None)
+            yield Copy(like(normal * self.noise), *matrices)
+
+    def _movement(self, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw a movement: the matrices [H, H] of the rows and [W, W] of the columns."""
+        down, right, size, side = torch.rand(4, generator=generator, dtype=torch.float64, device="cpu").tolist()
+        factor = 1 + self.scale * (2 * size - 1)
+        rows, columns = (
+            _interpolation(n, factor, self.shift * (2 * at - 1)) for n, at in ((height, down), (width, right))
+        )
+        return rows, columns.flip(0) if self.flip and side < 0.5 else columns
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy of the images of a batch: moved, if it has matrices, and noisy.
+
+    Attributes
+    ----------
+    noise : Tensor [C, H, W]
+    rows, columns : Tensor [H, H] and [W, W], or None
+    """
+
+    noise: Tensor
+    rows: Tensor | None
+    columns: Tensor | None
+
+    def of(self, images: Tensor) -> Tensor:
+        """Return the copies of images [B, C, H, W]."""
+        return (images if self.rows is None else _moved(images, self.rows, self.columns)) + self.noise
+
+    def pull_back(self, gradient: Tensor) -> Tensor:
+        """Return the gradient with respect to the images, from that with respect to their copies."""
+        return gradient if self.rows is None else _moved(gradient, self.rows.mT, self.columns.mT)
+
+
+def _moved(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    # One by one, so that no image depends on the others of its batch, not even by rounding.
+    return torch.stack([rows @ image @ columns.mT for image in images])
+
+
+def _interpolation(size: int, factor: float, shift: float) -> Tensor:
+    """Return the matrix that resizes a line about its centre by ``factor``, and shifts it.
+
+    Examples
+    --------
+    >>> _interpolation(3, 1.0, 0.5).tolist()
+    [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
+    """
+    centre, numbers = (size - 1) / 2, torch.arange(size, dtype=torch.float64, device="cpu")
+    place = ((numbers - shift - centre) / factor + centre).clamp(0, size - 1)
+    return (1 - (place[:, None] - numbers).abs()).clamp(min=0)

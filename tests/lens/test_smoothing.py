@@ -1,15 +1,20 @@
-"""Gradients averaged over noisy copies of the images."""
+"""Gradients averaged over noisy and moved copies of the images."""
+
+from itertools import islice
 
 import pytest
 import torch
+import torch.nn.functional as F
 from cases import image
 from classifiers import CLASSES, Counted, gradient, smooth, steps
 from tolerances import assert_close
 
 from steerlens_fast import SteerableLens
+from steerlens_fast.lens.smoothing import MOVEMENT, Smoothing
 
 REGIMES = ("frozen", "persistent", "live")
 SMOOTHING = {"noise": 0.1, "samples": 5, "seed": 3}
+MOVED = SMOOTHING | {"shift": 2, "scale": 0.2, "flip": True}
 regimes = pytest.mark.parametrize("regime", REGIMES)
 
 
@@ -44,10 +49,36 @@ def test_target_and_scores_are_those_of_images_without_noise(regime):
     assert torch.equal(morphs.target, model(x).topk(2).indices[:, 1])
 
 
-@regimes
-def test_sample_does_not_depend_on_its_batch(regime):
+def test_copies_are_moved_and_the_gradient_is_that_of_the_image():
+    """Compared with torch's interpolation, and with the derivative by autograd of the mean over the copies."""
+    x, target, model, smoothing = images(), torch.tensor([1, 4, 2]), smooth(dtype=torch.float64), Smoothing(**MOVED)
+    copies = list(islice(smoothing.copies(x), MOVED["samples"]))
+    generator, mirrored = torch.Generator().manual_seed(smoothing.seed ^ MOVEMENT), []
+    for copy, plain in zip(copies, Smoothing(**SMOOTHING).copies(x)):
+        down, right, size, side = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+        mirrored.append(side < 0.5)
+        by = 1 / (1 + 0.2 * (2 * size - 1))
+        line = torch.linspace(-1, 1, 16, dtype=torch.float64)  # 7.5 pixels each way
+        rows, columns = ((line - 2 * (2 * at - 1) / 7.5) * by for at in (down, right))
+        columns = columns.flip(0) if mirrored[-1] else columns
+        grid = torch.stack(torch.broadcast_tensors(columns, rows[:, None]), -1).expand(3, -1, -1, -1)
+        expected = F.grid_sample(x, grid, padding_mode="border", align_corners=True) + plain.noise
+        assert_close(copy.of(x), expected, "composition")
+    assert len(set(mirrored)) == 2
+    at = x.clone().requires_grad_()
+    losses = [F.cross_entropy(model(copy.of(at)), target, reduction="sum") for copy in copies]
+    (expected,) = torch.autograd.grad(sum(losses) / len(losses), at)
+    lens = SteerableLens(model, family="pixel", bounds=None, smoothing=MOVED)
+    morphs = lens.morph(x, target, factors=3.0, frames=2, internal_batch_size=7)
+    assert_close(morphs.frames[:, 1], x - 3 * expected, "composition")
+
+
+@pytest.mark.parametrize(
+    "regime, smoothing", [*((regime, SMOOTHING) for regime in REGIMES), ("persistent", MOVED)], ids=[*REGIMES, "moved"]
+)
+def test_sample_does_not_depend_on_its_batch(regime, smoothing):
     x, model = images(dtype=torch.float32), smooth()
-    lens = SteerableLens(model, family="csp-joint", rule="polar", regime=regime, smoothing=SMOOTHING)
+    lens = SteerableLens(model, family="csp-joint", rule="polar", regime=regime, smoothing=smoothing)
     together = lens.morph(x, max_l2=1.0, frames=3, internal_batch_size=1)
     for i in (0, 2):
         alone = lens.morph(x[i : i + 1], max_l2=1.0, frames=3)
@@ -55,7 +86,7 @@ def test_sample_does_not_depend_on_its_batch(regime):
     state = torch.get_rng_state()
     assert torch.equal(lens.morph(x, max_l2=1.0, frames=3, internal_batch_size=1).frames, together.frames)
     assert torch.equal(torch.get_rng_state(), state)
-    lens = SteerableLens(model, family="csp-joint", rule="polar", regime=regime, smoothing=SMOOTHING | {"seed": 4})
+    lens = SteerableLens(model, family="csp-joint", rule="polar", regime=regime, smoothing=smoothing | {"seed": 4})
     assert not torch.equal(lens.morph(x, max_l2=1.0, frames=3, internal_batch_size=1).frames, together.frames)
 
 
@@ -95,5 +126,6 @@ def test_half_images_and_segmentation_outputs_are_averaged():
 
 def test_settings_contain_the_defaults():
     lens = SteerableLens(smooth(), smoothing={"noise": 0.2})
-    assert lens.settings["smoothing"] == {"noise": 0.2, "samples": 8, "seed": 0}
+    movement = {"shift": 0.0, "scale": 0.0, "flip": False}
+    assert lens.settings["smoothing"] == {"noise": 0.2, "samples": 8, "seed": 0, **movement}
     assert SteerableLens(smooth()).settings["smoothing"] is None
