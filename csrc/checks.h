@@ -72,10 +72,26 @@ inline ScalarType complex_type(bool float64) {
   return float64 ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
 }
 
+// A dtype's name in Python.
+inline const char* dtype_text(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::ComplexFloat:
+      return "complex64";
+    case ScalarType::ComplexDouble:
+      return "complex128";
+    default:
+      return torch::headeronly::toString(type);
+  }
+}
+
 inline void check_type(const char* op, const ArgName& name, const Tensor& t, ScalarType expected) {
   if (t.scalar_type() != expected)
-    fail(op, name, " must have dtype ", torch::headeronly::toString(expected), ", got ",
-         torch::headeronly::toString(t.scalar_type()));
+    fail(op, name, " must have dtype ", dtype_text(expected), ", got ",
+         dtype_text(t.scalar_type()));
 }
 
 // Checks that `t` is float32 or float64, or complex64 or complex128 if `complex`; returns whether it is double
@@ -85,7 +101,7 @@ inline bool check_floating(const char* op, const ArgName& name, const Tensor& t,
   const bool float64 = is_double(type);
   if (type != (complex ? complex_type(float64) : real_type(float64)))
     fail(op, name, " must have dtype ", complex ? "complex64 or complex128" : "float32 or float64",
-         ", got ", torch::headeronly::toString(type));
+         ", got ", dtype_text(type));
   return float64;
 }
 
@@ -114,7 +130,7 @@ inline void check_same_device(const char* op, const ArgName& name, const Tensor&
          " and ", device_text(other));
 }
 
-// A new, uninitialised tensor on the device of `like`; a large one on the CPU uses freed memory again.
+// A new, uninitialised tensor on the device of `like`; a large one on the CPU reuses freed memory.
 inline Tensor new_tensor(const Tensor& like, const Shape& shape, ScalarType type) {
   if (like.is_cpu() && can_recycle_results() && bytes_of(shape, type) >= kMinRecycledBytes)
     return recycled_tensor(shape, type);

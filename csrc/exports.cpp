@@ -1,6 +1,6 @@
 // C functions of the library, which steerlens_fast/native.py calls through ctypes: they describe the build and
 // write large CPU buffers (memory.h). Loading the library registers the ops (static initialisers in schema.cpp
-// and cpu/). Nothing in it uses Python, so that one binary serves every version of it.
+// and cpu/). It does not use Python, so one binary serves every Python version.
 #include <algorithm>
 #include <string>
 
@@ -48,7 +48,7 @@ SL_EXPORT const char* steerlens_invalid_cpu_capability() {
   return steerlens::invalid_cpu_capability();
 }
 
-// The width of the blocks in which filters are laid out; 0 where there are no ops on whole planes.
+// The number of floats per vector in the ops on whole planes; 0 where there are no such ops.
 SL_EXPORT int64_t steerlens_simd_width() { return steerlens::simd_width(); }
 
 // Whether the ops on whole planes take planes and bands with a side of this many samples, on the CPU.
@@ -59,7 +59,7 @@ SL_EXPORT bool steerlens_plane_side_supported(int64_t side) {
 // How many parallel loops the ops have run in this process.
 SL_EXPORT int64_t steerlens_parallel_regions() { return steerlens::parallel_regions(); }
 
-// The memory of earlier results that is kept for later ones; and an end to that.
+// The bytes of all idle blocks (recycled_memory.h); and a function that frees them.
 SL_EXPORT int64_t steerlens_idle_bytes() { return steerlens::idle_bytes(); }
 SL_EXPORT void steerlens_free_idle_blocks() { steerlens::free_idle_blocks(); }
 

@@ -1,12 +1,12 @@
-// Large blocks of CPU memory, kept when they are freed and used again: results and scratch memory of the ops.
+// Recycling of large blocks of CPU memory: results and scratch memory of the ops are kept when freed, and reused.
 //
 // glibc returns a block of more than 32 MiB to the kernel when it is freed, and often smaller ones, too. The next
-// result then consists of fresh pages, which the kernel has to find and to zero: that can take longer than the op that
-// writes them. A block that is kept is marked as free (MADV_FREE), so that the kernel may take its pages back when
-// memory becomes scarce; those that it has not taken cost next to nothing when they are used again.
+// result then consists of fresh pages, which the kernel has to find and zero: that can take longer than the op that
+// writes them. A block that is kept (an idle block) is marked as free (MADV_FREE), so that the kernel may take its
+// pages back when memory becomes scarce; reusing the remaining pages costs next to nothing.
 //
-// Blocks come from torch's allocator, so that torch's memory statistics contain them, those that are kept as well. A result
-// in such a block cannot be resized in place (torch: "Trying to resize storage that is not resizable").
+// Blocks come from torch's allocator, so that torch's memory statistics include them, even while idle. A result in
+// such a block cannot be resized in place (torch: "Trying to resize storage that is not resizable").
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -37,7 +37,7 @@ constexpr int64_t kMinRecycledBytes = 2 * int64_t{kHugePage};
 // Idle blocks have at most this many bytes together; the oldest are freed first.
 constexpr int64_t kMaxIdleBytes = int64_t{512} << 20;
 
-// The bytes of a contiguous tensor; -1 if they are too many for a number, which torch's allocator rejects.
+// The bytes of a contiguous tensor; -1 if they overflow int64, which torch's allocator rejects.
 inline int64_t bytes_of(const std::vector<int64_t>& shape, ScalarType type) {
   const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   int64_t bytes = static_cast<int64_t>(aoti_torch_dtype_element_size(dtype));
@@ -57,8 +57,8 @@ inline Tensor new_block(int64_t bytes) {
 
 #ifdef STEERLENS_RECYCLE
 
-// The blocks that are free. A thread that does not get the lock at once goes without, so that a process that was
-// forked while another thread had it does not wait for ever.
+// The idle blocks. A thread that cannot take the lock at once goes without them: in a child that was forked while
+// another thread held the lock, nobody releases it.
 class IdleBlocks {
  public:
   static IdleBlocks& instance() {
@@ -82,7 +82,7 @@ class IdleBlocks {
     }
     try {
       return new_block(bytes);
-    } catch (...) {  // out of memory, of which the idle blocks may be a part
+    } catch (...) {  // out of memory, some of which idle blocks may hold
       free_all();
       return new_block(bytes);
     }
@@ -90,9 +90,9 @@ class IdleBlocks {
 
   bool enabled() const { return enabled_; }
 
-  // Keeps a block; its pages lose their contents.
+  // Keeps a block; its contents may be lost.
   void give(Tensor block) {
-    std::vector<Tensor> freed;  // without the lock
+    std::vector<Tensor> freed;  // destroyed after the lock is released
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock() || !enabled_ || block.numel() > kMaxIdleBytes) return;
     mark_as_free(block);
@@ -127,7 +127,7 @@ class IdleBlocks {
     return block;
   }
 
-  // Whole huge pages only: others would be split.
+  // Only whole huge pages: a partial one would be split.
   static void mark_as_free(const Tensor& block) {
     const HugePages pages(block.mutable_data_ptr(), static_cast<uint64_t>(block.numel()));
     if (pages.bytes > 0) (void)madvise(pages.first, pages.bytes, MADV_FREE);
@@ -139,7 +139,7 @@ class IdleBlocks {
   bool enabled_;
 };
 
-// A block for as long as this exists.
+// Owns a block, which it recycles at the end of its lifetime.
 class RecycledBlock {
  public:
   explicit RecycledBlock(int64_t bytes)
@@ -155,8 +155,8 @@ class RecycledBlock {
   Tensor block_;
 };
 
-// torch_from_blob of torch 2.11 and newer; null in 2.10, where results are not recycled. Looked up, since a reference would
-// make 2.11 the oldest torch that the library loads with.
+// torch_from_blob of torch 2.11 and newer; null in 2.10, where results are not recycled. Looked up at
+// run time, since a library that is linked with it would not load with torch 2.10.
 using FromBlob = AOTITorchError (*)(void* data, int64_t ndim, const int64_t* sizes,
                                     const int64_t* strides, int64_t offset, int32_t dtype,
                                     int32_t device_type, int32_t device_index,

@@ -159,8 +159,8 @@ inline MergeBands prepare_merge_bands(std::vector<Tensor> bands, std::vector<Ten
   }
   for (size_t i = 0; i < bands.size(); ++i)
     if (planes > 0 && (min_planes == 0 || planes % bands[i].size(0) != 0))
-      fail(op, "number of planes of bands[", i, "] must divide the largest, ", planes, ", got ",
-           bands[i].size(0));
+      fail(op, "bands[", i, "] must have a number of planes that divides the largest, ", planes,
+           ", got ", bands[i].size(0));
   masks = contiguous_masks(op, masks, "bands[0]", bands[0]);
   const Tensor spectrum = new_tensor(bands[0], {planes, height, columns}, bands[0].scalar_type());
   return {{bands, masks, i_powers, widths, spectrum, width, whole, paired}};

@@ -133,7 +133,7 @@ inline ExtrapolateBackward prepare_extrapolate_backward(const Tensor& grad, Fram
   Shape frames_shape = shape;
   frames_shape.insert(frames_shape.begin(), in.phase_factors.size(0));
   check_shape(op, "grad", grad, frames_shape);
-  const Shape empty = {0};  // of the gradient of a step that is not given
+  const Shape empty = {0};  // the gradient of a step that is not given
   return {in, as_contiguous(grad), new_tensor(c, shape, complex),
           new_tensor(c, in.phase_step ? shape : empty, real),
           new_tensor(c, in.amplitude_step ? shape : empty, real)};

@@ -113,7 +113,7 @@ inline MorphPlanes prepare_move_planes(const PlaneLimits& limits, const MorphInp
   return prepare_morph_planes(limits, in, options, "move_planes");
 }
 
-// Coefficients as step_planes has returned them.
+// Checks coefficients from step_planes, and makes the kernels read them.
 inline void set_coefficients(Tensor& coefficients, const PlaneLimits& limits, MorphPlanes& p) {
   const char* op = "move_planes";
   MorphArgs& args = p.args;

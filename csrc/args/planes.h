@@ -19,7 +19,7 @@ struct PlaneLimits {
 constexpr PlaneLimits cpu_limits(int64_t simd_width) {
   return {int64_t{1} << 14, INT64_MAX, simd_width};
 }
-// A block's samples are in its registers, and groups are parameters of a kernel (cuda/planes).
+// Registers limit the sides; the size of kernel parameters limits the groups (cuda/planes).
 constexpr PlaneLimits kCudaLimits = {256, 20, 0};
 
 // Whether planes and bands may have a side of n samples.
@@ -39,12 +39,12 @@ inline void check_side(const char* op, const PlaneLimits& limits, const ArgName&
 // In split_planes on CPUs, the form of real bands that are stored as complex ones, with imaginary parts 0.
 constexpr int64_t kWidened = 3;
 
-// What describes the groups of bands, one entry for each.
+// Options of the groups of bands, one entry for each group.
 struct GroupSpec {
   const std::vector<int64_t>&i_powers, &forms;
 };
 
-// The planes of an op: their size, and an argument that lies where filters must be.
+// The planes of an op: their size, and an argument on whose device filters must be.
 struct PlaneSpec {
   int64_t H, W;
   ArgName like_name;
@@ -164,7 +164,8 @@ inline MergePlanes prepare_merge_planes(const PlaneLimits& limits, std::vector<T
     const int64_t n = residual->size(0);
     check_shape(op, "residual", *residual, {n, height, width});
     if (args.count > 0 && (n == 0 || args.count % n != 0))
-      fail(op, "number of planes of residual must divide that of bands, ", args.count, ", got ", n);
+      fail(op, "residual must have a number of planes that divides that of bands, ", args.count,
+           ", got ", n);
     residual = as_contiguous(*residual);
   }
   const Tensor planes = new_tensor(bands[0], {args.count, height, width}, ScalarType::Float);

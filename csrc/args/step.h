@@ -73,7 +73,7 @@ inline StepInputs check_step(const char* op, const Tensor& coefficients, const T
   const ScalarType type = gradient.scalar_type();
   if (type != real_type(float64) && type != complex_type(float64))
     fail(op, "gradient must be real or complex with the coefficients' precision, got ",
-         torch::headeronly::toString(type));
+         dtype_text(type));
   check_same_device(op, "gradient", gradient, "coefficients", coefficients);
   check_shape(op, "gradient", gradient, shape_of(coefficients));
   return {as_contiguous(coefficients), as_contiguous(gradient), eps, checked_rule, floor};

@@ -2,7 +2,7 @@
 // compiler flags (setup.py). These define STEERLENS_CPU_LEVEL, the namespace of all code of the object, and
 // STEERLENS_SIMD_WIDTH. Of an inline function that several objects contain, the linker keeps one copy for all
 // callers; an older CPU could not run a copy compiled for a newer one. In kernels, every function is therefore in
-// the level's namespace or SL_FN, and of the standard library they call only functions that compilers inline.
+// the level's namespace or SL_FN; from the standard library, kernels call only functions that compilers inline.
 #pragma once
 
 #include <cstdint>

@@ -5,8 +5,8 @@
 
 namespace steerlens {
 
-// Uninitialised memory from torch's allocator, so that torch's memory statistics contain it; large blocks are used
-// again (recycled_memory.h).
+// Uninitialised memory from torch's allocator, so that torch's memory statistics include it; large blocks are
+// recycled (recycled_memory.h).
 class ScratchMemory {
  public:
   explicit ScratchMemory(int64_t bytes);

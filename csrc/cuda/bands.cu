@@ -1,7 +1,7 @@
-// split_bands and merge_bands on CUDA, each in one launch for all groups: with small batches the time is
-// that of the launches.
+// split_bands and merge_bands on CUDA, each in one launch for all groups, since launches dominate the time of small
+// batches.
 //
-// A thread computes one place of the plane (split: 16 bytes of it) in kPlanes planes: masks are read and
+// A thread computes one place (split: 16 bytes) of kPlanes planes: masks are read and
 // indices computed once for all of them, and kPlanes independent accesses are in flight. Places are counted
 // through the whole plane, not row by row, at the cost of one division per thread: rows often have an odd
 // length (W/2+1 where 4 divides W), planes seldom do.

@@ -27,7 +27,7 @@ constexpr int kMinBlocks = 2;
 // The largest grid; kernels loop over what exceeds it.
 constexpr int64_t kMaxGridX = 2147483647, kMaxGridY = 65535;
 
-// What a launch asks for by Launcher::run_with_shared.
+// Launcher::run_with_shared sets its size.
 extern __shared__ uint4 dynamic_shared_memory[];
 
 constexpr size_t access_bytes(size_t bytes) { return bytes < 16 ? bytes : 16; }
@@ -88,7 +88,7 @@ inline unsigned grid_size(int64_t items, int64_t per_block, int64_t max_size) {
   return static_cast<unsigned>(std::min((items + per_block - 1) / per_block, max_size));
 }
 
-// Makes the tensor's device current for as long as it lives, and launches on its current stream.
+// Makes the tensor's device current for its lifetime, and launches kernels on the device's current stream.
 class Launcher {
  public:
   explicit Launcher(const Tensor& on) : guard_(on.get_device_index()) {
@@ -102,7 +102,7 @@ class Launcher {
     run_with_shared(0, kernel, grid, threads, args...);
   }
 
-  // The same with so many bytes of dynamic shared memory.
+  // The same with `bytes` of dynamic shared memory.
   template <typename... Params, typename... Args>
   void run_with_shared(size_t bytes, void (*kernel)(Params...), dim3 grid, int threads,
                        const Args&... args) const {

@@ -1,5 +1,4 @@
-// The largest amplitude of a warp's and of a block's threads. A maximum does not depend on the order in which it is
-// taken.
+// The largest amplitude among the threads of a warp, or of a block. It does not depend on the order of comparisons.
 #pragma once
 
 #include "../math/polar.h"

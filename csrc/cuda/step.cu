@@ -1,6 +1,6 @@
 // step and step_backward on CUDA: one launch finds the largest amplitudes of parts of each band, with several
 // blocks per band; a second one combines the parts and computes the step. A maximum does not depend on the
-// order in which it is taken, so the results are deterministic without atomics.
+// order of comparisons, so the results are deterministic without atomics.
 #include "../args/step.h"
 
 #include "../math/polar.h"
@@ -36,7 +36,7 @@ template <typename T>
 struct StepOpBase {
   static constexpr int kWide = 16 / sizeof(T);
   StepArgs<T> args;
-  const T* parts;  // [planes, parts_per_band]
+  const T* parts;  // [bands, parts_per_band]
   int parts_per_band;
 
   // The threshold of band n. All threads of a warp must call this.

@@ -8,7 +8,7 @@
 //   half  w/2+1 columns, all of them read directly.
 // Real bands may be stored in pairs, orientations 2q and 2q+1 as the real and imaginary parts of one
 // complex band. Multiplying a real image's spectrum by m + i m', where m and m' are the masks of the two
-// orientations, gives a spectrum; its inverse FFT has the one band as real and the other as imaginary part.
+// orientations, gives a spectrum whose inverse FFT has one band as its real and the other as its imaginary part.
 // The synthesis multiplies by the conjugate, m - i m'; the image is the real part of the inverse FFT of the sum
 // over all bands.
 #pragma once

@@ -71,7 +71,7 @@ struct Extrapolation {
     return gain(p, amplitude_factor) * (p.base * rotation(p, phase_factor));
   }
 
-  // Re(value), without the imaginary part's arithmetic.
+  // Re(value), without computing the imaginary part.
   template <typename T>
   SL_FN static T real(const Coefficient<T>& p, T phase_factor, T amplitude_factor) {
     const Cplx<T> turn = rotation(p, phase_factor);
@@ -99,11 +99,11 @@ struct Extrapolation {
         grad * conj(p.base);  // re: d/d gain; im: d/d phase, divided by the gain
     if constexpr (kPhase) sum.phase_step = sum.phase_step + phase_factor * (g * polar_grad.im);
     if constexpr (kNeedsAmplitude) {
-      const T unclamped =
+      const T amplitude_grad =  // 0 where the amplitude is clamped
           p.amplitude + amplitude_factor * p.amplitude_step > T(0) ? polar_grad.re : T(0);
-      sum.amplitude = sum.amplitude + unclamped;
+      sum.amplitude = sum.amplitude + amplitude_grad;
       sum.phase = sum.phase + g * polar_grad.im;
-      sum.amplitude_step = sum.amplitude_step + amplitude_factor * unclamped;
+      sum.amplitude_step = sum.amplitude_step + amplitude_factor * amplitude_grad;
     } else {
       sum.c = sum.c + g * grad;
       if constexpr (kAmplitude)

@@ -5,12 +5,12 @@
 
 namespace steerlens {
 
-constexpr int kMaxFftPasses = 6;  // lengths up to 512 have no more
+constexpr int kMaxFftPasses = 6;  // enough for lengths up to 512
 
 // The Stockham algorithm (decimation in time, outputs in order): a pass combines transforms of `span` samples, the product
-// of the earlier radices, to transforms of span times its radix R. With n / R groups of which each has span transforms,
-// j = group % span, its inputs are x[group + k n / R] exp(-2 pi i j k / (span R)), k = 0 ... R - 1, and its outputs are
-// y[(group - j) R + j + k span]. Odd radices come first, so that neighbouring groups write at odd distances.
+// of the earlier radices, into transforms of span times its radix R. It has n / R groups of R samples. With
+// j = group % span, the inputs of a group are x[group + k n / R] exp(-2 pi i j k / (span R)), k = 0 ... R - 1, and its
+// outputs are y[(group - j) R + j + k span]. Odd radices come first, so that neighbouring groups write at odd distances.
 struct FftPlan {
   int size = 1, passes = 0;
   unsigned char radix[kMaxFftPasses] = {};

@@ -27,7 +27,7 @@ struct Exponents<double> {
                            kLargest = 2045 * kMinNormal;
 };
 
-// A complex number, divided by the power of two at or below the larger of |re| and |im|: squares of the scaled parts
+// A complex number, divided by the largest power of two up to the larger of |re| and |im|: squares of the scaled parts
 // neither underflow nor overflow. Computed with integers, which costs less than comparing floats.
 template <typename T>
 struct Scaled {

@@ -1,5 +1,5 @@
-// Branch-free elementary functions that compilers vectorise; in float64 only sine and cosine on CPUs with
-// FMA, the others call libm.
+// Branch-free elementary functions that compilers vectorise. In float64, only sine and cosine are such functions, on
+// CPUs with FMA; the others call libm.
 //
 // The float32 polynomials are weighted least-squares fits, iterated to the minimax solution (Lawson),
 // on these intervals:
@@ -121,7 +121,7 @@ SL_FN SinCos<T> sincos_of(T angle) {
 
 #if defined(__CUDACC__) || (!defined(__FMA__) && !defined(__ARM_FEATURE_FMA))
 // Where fma() is a function of libm, and on CPUs without it a slow one, libm's sine and cosine are faster. CUDA's take fewer
-// registers: with ours kernels spill.
+// registers: with ours, kernels would spill.
 SL_FN SinCos<double> sincos_product(double factor, double angle) {
   const double product = factor * angle;
   const double x = magnitude(product) < HUGE_VAL ? product : angle * (factor - factor);

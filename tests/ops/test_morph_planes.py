@@ -120,7 +120,7 @@ def test_coefficients_of_another_size_raise():
     args = CASES["even"].args()
     step, move = halves(args)
     coefficients = RAW.step_planes(*step)[0]
-    for wrong, text in [(coefficients[:, 1:], "shape"), (coefficients[:1], "shape"), (coefficients.double(), "Float")]:
+    for wrong, text in [(coefficients[:, 1:], "shape"), (coefficients[:1], "shape"), (coefficients.double(), "dtype")]:
         with pytest.raises(RuntimeError, match=f"move_planes.*coefficients must .*{text}"):
             RAW.move_planes(args[0], wrong, *move)
     with pytest.raises(RuntimeError, match="step_planes and move_planes have no derivative: use morph_planes"):
@@ -339,7 +339,7 @@ def test_parallel_regions_are_few(frames):
 
 
 BAD_ARGUMENTS = [
-    (dict(images=torch.rand(3, 32, 24).double()), "images must have dtype Float"),
+    (dict(images=torch.rand(3, 32, 24).double()), "images must have dtype float32, got float64"),
     (dict(images=torch.rand(32, 24)), r"images must have shape \[N, H, W\]"),
     (dict(gradients=torch.rand(2, 32, 24)), r"gradients must have shape \[3, 32, 24\]"),
     (dict(phase_factors=torch.rand(3, 2)), r"phase_factors must have shape \[F, 1\] or \[F, N\] with N = 3"),

@@ -1,4 +1,5 @@
-// From real planes to the bands of each unit, up to the inverse FFTs of their columns.
+// From real planes to the bands of each unit, before the inverse FFTs of their columns; and from half rows to real
+// planes.
 #pragma once
 
 #include "filter.h"
@@ -134,7 +135,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
     const int x = first * kLines + s.line;
     Cplx<float> a = read(x, from + i), b = read(x + kLines, from + rows * kLines + i);
     const bool own_opposite = s.at == 0 || 2 * s.at == h;
-    if (own_opposite) a.im = b.im = 0.0f;  // but for rounding
+    if (own_opposite) a.im = b.im = 0.0f;  // 0 up to rounding
     fft.set_input(s.at, s.line, swap_parts({a.re - b.im, a.im + b.re}));
     if (!own_opposite) fft.set_input(h - s.at, s.line, swap_parts({a.re + b.im, b.re - a.im}));
   }

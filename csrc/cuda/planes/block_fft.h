@@ -8,7 +8,7 @@
 namespace steerlens {
 namespace {
 
-// FFTs that a block computes side by side: so many neighbouring columns, of 64 bytes, or so many rows.
+// FFTs that a block computes side by side: of neighbouring columns (64 bytes of each row), or of rows.
 constexpr int kLines = 8;
 
 // One access of 8 bytes; Cplx itself is aligned to 4.
@@ -60,8 +60,8 @@ class BlockFft {
     return read(buffer(plan_.passes) + word(i, line));
   }
 
-  // The forward FFTs. Inverse ones are those of numbers with swapped parts. All threads of the block must call this;
-  // before the next inputs are written, they must wait for each other.
+  // The forward FFTs; inverse FFTs are forward ones with real and imaginary parts swapped before and after. All threads
+  // of the block must call this; before the next inputs are written, they must wait for each other.
   __device__ void run() const {
     int span = 1;
     for (int pass = 0; pass < plan_.passes; ++pass) {
@@ -76,9 +76,9 @@ class BlockFft {
  private:
   __device__ Word* buffer(int pass) const { return samples_ + pass % 2 * plan_.size * kLines; }
 
-  // Where a sample is in a buffer. Consecutive samples alternate between two halves of the banks, and of four that are in
-  // the same half, two lines of each are in banks of their own. A size that is a power of two has a first pass that
-  // writes every eighth sample: these alternate, too.
+  // Where a sample is in a buffer. Consecutive samples alternate between two halves of the banks; in each half, two lines
+  // of four such samples use different banks. If the size is a power of two, the first pass writes every eighth sample;
+  // moved_bit_ makes these alternate, too.
   __device__ int word(int i, int line) const {
     return (i ^ (i >> 3 & moved_bit_)) * kLines + (line ^ (i & 6));
   }
@@ -120,7 +120,7 @@ class BlockFft {
     }
   }
 
-  // Any other radix, with radix^2 products: the coarse scales of odd sizes have such.
+  // Any other radix, with radix^2 products; the coarse scales of odd sizes have such radices.
   __device__ void combine_prime(int radix, int span, const Word* from, Word* to) const {
     const int size = plan_.size, groups = size / radix, length = span * radix;
     for (int i = threadIdx.x; i < size * kLines; i += blockDim.x) {
@@ -158,7 +158,7 @@ struct Sample {
 __device__ __forceinline__ Sample column_sample(int i) { return {i / kLines, i % kLines}; }
 
 // Neighbouring threads have neighbouring samples of a line: for rows, of which kLines samples are together in memory.
-// There are samples beyond the last one of a line.
+// Some are beyond the end of the line.
 __device__ __forceinline__ Sample row_sample(int i) {
   return {i / (kLines * kLines) * kLines + i % kLines, i / kLines % kLines};
 }

@@ -14,7 +14,7 @@ struct BandsIn {
   bool in_pairs;      // two bands are stored as one complex band
 };
 
-// Row y, column x of what the i-th transform of a unit reads.
+// Sample `at` of what the i-th transform of a unit reads.
 __device__ __forceinline__ Cplx<float> band_sample(const Unit& unit, const BandsIn& in,
                                                    int64_t plane, int i, int64_t at) {
   const int64_t area = int64_t{unit.h()} * unit.w();

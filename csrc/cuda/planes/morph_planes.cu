@@ -1,5 +1,5 @@
-// morph_planes on CUDA. The half-transformed bands of image and gradient are all that is in memory between image and
-// frames: a block that has a band's columns computes their coefficients and step, and all frames of them, in registers.
+// morph_planes on CUDA. Between image and frames, only the half-transformed bands of image and gradient are in memory:
+// a block that has a band's columns computes their coefficients, step and all frames in registers.
 // See cpu/planes/morph_planes.h for what the op computes.
 #include "../../args/morph.h"
 
@@ -169,7 +169,7 @@ struct LaunchMorphColumns {
 // The units of an op's groups and the memory between its kernels, for one chunk of planes.
 struct MorphWorkspace {
   std::vector<Unit> image, gradient, frames;  // image: the bands that move, then the residual
-  int64_t half_size, parts_size, size;        // complex numbers of a plane, and of all
+  int64_t size;                               // complex numbers for one plane
   Tensor memory;
   Cplx<float>* half_planes;
   float* parts;
@@ -199,11 +199,9 @@ MorphWorkspace make_workspace(const MorphPlanes& p) {
   Tensor memory = new_workspace(p.frames, chunk * size);
   auto* half_planes = mutable_data<Cplx<float>>(memory);
   Cplx<float>* parts = half_planes + chunk * half_size;
-  Cplx<float>* rest = place_units(image, chunk, parts + chunk * pairs_of(parts_size));
-  place_units(merged, chunk * frames, place_units(gradient, chunk, rest));
-  return {image,     gradient,    merged,
-          half_size, parts_size,  size,
-          memory,    half_planes, reinterpret_cast<float*>(parts)};
+  Cplx<float>* after_image = place_units(image, chunk, parts + chunk * pairs_of(parts_size));
+  place_units(merged, chunk * frames, place_units(gradient, chunk, after_image));
+  return {image, gradient, merged, size, memory, half_planes, reinterpret_cast<float*>(parts)};
 }
 
 void run_morph(MorphPlanes& p) {

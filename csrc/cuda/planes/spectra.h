@@ -2,8 +2,8 @@
 //
 // Between column and row FFTs a plane [rows, w] is stored by column blocks of kLines columns, [column blocks, rows,
 // kLines]: a block of threads that transforms columns reads or writes consecutive memory, one that transforms rows
-// reads or writes 64 bytes at a time. A real plane is stored as its rows 0 to h/2 after the FFT of its columns; the
-// others are their conjugates.
+// reads or writes 64 bytes at a time. After the FFT of its columns, a real plane is stored as its *half rows*, 0 to h/2;
+// the others are their conjugates.
 #pragma once
 
 #include "block_fft.h"
@@ -53,7 +53,7 @@ struct ColumnBlock {
     transform = static_cast<int>(blockIdx.x / blocks % transforms);
     plane = blockIdx.x / blocks / transforms;
   }
-  // Where it begins in a transform of h rows, and its columns within the plane, which may be fewer than kLines.
+  // Where it begins in a transform of h rows; and how many columns remain from there, perhaps fewer than kLines.
   __device__ int64_t offset(int h) const { return int64_t{index} * h * kLines; }
   __device__ int columns(int w) const { return w - index * kLines; }
 };
@@ -65,7 +65,8 @@ struct Units {
   int count;
 };
 
-// Whether a band's frequency -k is that of the image for every k: it has no Nyquist row or column of its own.
+// Whether a band contains the opposite of each of its frequencies: not if it has a Nyquist row or column, unless the
+// image has the same.
 inline bool has_all_opposites(const PlaneGroup& group, int64_t H, int64_t W) {
   return (group.h == H || group.h % 2 == 1) && (group.w == W || group.w % 2 == 1);
 }
@@ -101,7 +102,7 @@ inline int64_t plane_size(const std::vector<Unit>& units) {
   return size;
 }
 
-// Gives each unit its part of the memory for `planes` planes; returns the memory behind.
+// Gives each unit its part of the memory for `planes` planes; returns the memory after the last part.
 inline Cplx<float>* place_units(std::vector<Unit>& units, int64_t planes, Cplx<float>* memory) {
   for (Unit& unit : units) {
     unit.data = memory;
@@ -122,17 +123,17 @@ inline int64_t half_plane_size(int64_t H, int64_t W) {
 }
 
 // Memory between the kernels, in bytes; the planes of an op are computed in chunks that need no more, or one by one.
-// Larger chunks fill a GPU better, smaller ones would stay in its second-level cache: to be decided on a device.
+// Larger chunks fill a GPU better, smaller ones stay in its L2 cache: to be measured on a device.
 constexpr int64_t kWorkspaceBytes = int64_t{256} << 20;
 
 // Calls body(first, count) for chunks of planes; `size`: complex numbers of memory for one plane.
 template <typename Body>
 void for_chunks(int64_t planes, int64_t size, const Body& body) {
-  const int64_t most =
+  const int64_t max_chunk =
       std::max<int64_t>(1, kWorkspaceBytes / (size * int64_t{sizeof(Cplx<float>)}));
-  const int64_t whole = most < kLines ? most : most / kLines * kLines;
-  for (int64_t first = 0; first < planes; first += whole)
-    body(first, std::min(whole, planes - first));
+  const int64_t chunk = max_chunk < kLines ? max_chunk : max_chunk / kLines * kLines;
+  for (int64_t first = 0; first < planes; first += chunk)
+    body(first, std::min(chunk, planes - first));
 }
 
 inline int64_t chunk_of(int64_t planes, int64_t size) {

@@ -6,7 +6,7 @@
 namespace steerlens {
 namespace {
 
-// The factors of frames, or none: planes then are frames of their own that all move.
+// The factors of frames; or none: then each plane is one frame, and all move.
 struct FrameFactors {
   const float *phase, *amplitude;  // [F, N or 1]
   int64_t stride;                  // N or 0, between the factors of one plane: see index()
@@ -23,7 +23,7 @@ struct FrameFactors {
     return phase && !(moves_phase && load_one(phase + at) != 0.0f) &&
            !(moves_amplitude && load_one(amplitude + at) != 0.0f);
   }
-  // The same of the frames of all planes, those of one plane together.
+  // The same for a line: frames are numbered through all planes, those of one plane together.
   __device__ bool still(int64_t line) const { return still(line / frames, line % frames); }
 };
 
@@ -38,7 +38,7 @@ struct MergedRows {
 
 // One row of the half spectrum of kLines planes: the FFTs of the bands' rows and of the opposite ones, filtered and
 // summed up, and the inverse FFT of the sum. The real part of an image comes from the Hermitian part of its spectrum,
-// (S(Y, X) + conj S(-Y, -X)) / 2. A thread collects what its columns get, in registers.
+// (S(Y, X) + conj S(-Y, -X)) / 2. A thread sums the values of its columns in registers.
 __global__ void __launch_bounds__(kMaxThreads, 2)
     merge_rows_kernel(const __grid_constant__ MergedRows args,
                       const __grid_constant__ Units units) {
