@@ -9,7 +9,7 @@ import torch
 from pairwise import covering
 from torch import Tensor
 
-RAW = torch.ops.steerlens_fast  # tests alone go past ops/, to give the kernels what its wrappers would not
+RAW = torch.ops.steerlens_fast  # only tests bypass ops/, to pass the kernels what its wrappers would not
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=DTYPES.values())
@@ -298,7 +298,7 @@ def _option_cases(shape):
             label = f"rule{rule}_{'real' if real else 'complex'}_floor{floor}"
             yield case(op, label, shape, rule=rule, real_gradient=real, floor=floor)
     for op in ("extrapolate", "extrapolate_backward"):
-        forms = {0: "", 1: "_both", 2: "_pairs"} if op == "extrapolate" else {0: "", 1: "_both"}
+        forms = {0: "", 1: "_complex", 2: "_pairs"} if op == "extrapolate" else {0: "", 1: "_complex"}
         for rule, phase, amplitude, form in product(
             (0, 1), (True, False), (True, False), forms
         ):  # kernels of their own
@@ -323,7 +323,7 @@ def with_dtypes(cases: list[OpCase]) -> list[tuple[OpCase, torch.dtype]]:
     ]
 
 
-# --- Tensors that lie oddly in memory
+# --- Tensors with unusual memory layouts
 
 
 def strided(t: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def smooth(channels=3, classes=CLASSES, dtype=torch.float32) -> nn.Module:
 
 
 class Restless(nn.Module):
-    """Everything that a run may disturb: batch statistics, a counting buffer, dropout, a frozen parameter."""
+    """Has all that a run could change: batch statistics, a counting buffer, dropout, a frozen parameter."""
 
     def __init__(self):
         super().__init__()
@@ -128,7 +128,7 @@ def steps(regime: str, count: int) -> dict:
 
 
 def gradient(model, x: Tensor, target: Tensor) -> Tensor:
-    """d(nll summed over samples)/dx, as autograd has it."""
+    """Return d(nll summed over samples)/dx, computed by autograd."""
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
         return torch.autograd.grad(F.cross_entropy(model(leaf), target, reduction="sum"), leaf)[0]

@@ -1,4 +1,4 @@
-"""Coefficients that no image has, and their comparison."""
+"""Random coefficients, and the comparison of coefficients."""
 
 import torch
 from cases import normal
@@ -8,7 +8,7 @@ from steerlens_fast import Coefficients
 
 
 def random_coefficients(pyramid, *lead, dtype=torch.float64, device="cpu") -> Coefficients:
-    """Return random coefficients, which no image has."""
+    """Return random coefficients: not the analysis of an image."""
     g = pyramid.geometry
     draw = lambda *size, kind=dtype: normal(*lead, *size, dtype=kind, device=device, seed=sum(size))
     bands = [draw(g.orientations, *g.band_shape(s), kind=dtype.to_complex()) for s in range(g.num_scales)]

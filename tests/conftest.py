@@ -27,7 +27,7 @@ def pytest_report_header(config):
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request) -> torch.device:
-    """Every device that the ops have kernels for; cuda is skipped, visibly, where there is none."""
+    """Every device that the ops have kernels for; cuda is reported as skipped if there is no GPU."""
     if request.param == "cuda" and not HAS_CUDA:
         pytest.skip(f"cuda: {WHY_NOT}")
     return torch.device(request.param)
@@ -35,7 +35,7 @@ def device(request) -> torch.device:
 
 @pytest.fixture
 def gpu() -> torch.device:
-    """The first GPU, for tests of what no CPU has; mark them ``cuda``."""
+    """The first GPU, for tests that need one; mark them ``cuda``."""
     if not HAS_CUDA:
         pytest.skip(f"cuda: {WHY_NOT}")
     return torch.device("cuda", 0)

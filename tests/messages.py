@@ -4,5 +4,5 @@ import pytest
 
 
 def refused(kind, *words):
-    """Return ``pytest.raises`` for a message that has every word (a regular expression), in this order."""
+    """Return ``pytest.raises`` for a message that contains all ``words`` (regular expressions) in this order."""
     return pytest.raises(kind, match="(?s)" + ".*".join(words))

@@ -9,7 +9,7 @@ def as_list(outputs) -> list:
 
 
 def in_plane(op: str, wide_args: list, outputs) -> list:
-    """Phases as amplitude * exp(i phase), which has no seam and weighs a phase by what it moves."""
+    """Replace phases by amplitude * exp(i phase), which is continuous at pi and weighs each phase by its amplitude."""
     outputs = as_list(outputs)
     if op == "polar_split":
         amplitude, phase = outputs

@@ -1,4 +1,4 @@
-"""Optional libraries of users as test dependencies: each function imports one, or skips the test."""
+"""Optional libraries that users combine with this one: each function imports one, or skips the test."""
 
 import importlib
 import sys
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_kept = []  # a Library's definitions go when it does
+_kept = []  # a Library that is garbage-collected takes its definitions with it
 
 
 def importable_torchvision() -> ModuleType | None:

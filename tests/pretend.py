@@ -1,7 +1,7 @@
-"""Tensors that say they are on a GPU and lie on the CPU: where the host would wait for a device shows without one.
+"""Tensors on the CPU that report a GPU as their device: they show, without a GPU, where the host would wait for one.
 
-Reads of a value, copies to the host and blocking copies from it are noted, as ``torch.cuda.set_sync_debug_mode`` does
-on a device.
+Reads of a value, copies to the host and blocking copies from it are recorded, as ``torch.cuda.set_sync_debug_mode``
+does on a device.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ GPU = torch.device("cuda", 0)
 
 
 class OnGpu(Tensor):
-    """Says that it is on a GPU; ``_held`` has its values."""
+    """Reports a GPU as its device; ``_held`` has its values, on the CPU."""
 
     @staticmethod
     def __new__(cls, real: Tensor):
-        how = {"strides": real.stride(), "storage_offset": real.storage_offset(), "dtype": real.dtype}
-        return Tensor._make_wrapper_subclass(cls, real.shape, device="meta", **how)
+        layout = {"strides": real.stride(), "storage_offset": real.storage_offset(), "dtype": real.dtype}
+        return Tensor._make_wrapper_subclass(cls, real.shape, device="meta", **layout)
 
     def __init__(self, real: Tensor):
         self._held = real
 
-    device, is_cuda = GPU, True  # to Python; C++ takes it for a meta tensor, whose device is always there
+    device, is_cuda = GPU, True  # in Python; to C++ it is a meta tensor, which needs no GPU
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @classmethod
@@ -40,7 +40,7 @@ class OnGpu(Tensor):
 
 
 class PretendGpu(TorchDispatchMode):
-    """Tensors that are made on "cuda" are :class:`OnGpu`; ``waits`` says where the host would have waited."""
+    """Makes tensors on "cuda" instances of :class:`OnGpu`; ``waits`` lists where the host would have waited."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ class PretendGpu(TorchDispatchMode):
 
 
 def run(function, args, kwargs):
-    """The op on the CPU; its results are on the "GPU" where an argument is, or where an argument puts them."""
+    """Run the op on the CPU; its results are "on the GPU" if an argument is, or if ``device=`` requests it."""
     there = [t for t in tree_iter((args, kwargs)) if isinstance(t, OnGpu)]
     device = kwargs.get("device")
     to = None if device is None else torch.device(device).type
@@ -83,7 +83,7 @@ def waits(function, args, kwargs) -> bool:
 
 
 def pretend(monkeypatch) -> None:
-    """What else must not ask for a device in this process: torch's start of CUDA, random states, the filters' cache."""
+    """Patch what else would need a GPU: the initialisation of CUDA, random states, the masks of banks."""
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(1, dtype=torch.uint8))

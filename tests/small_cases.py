@@ -27,10 +27,10 @@ for rule, real, op in product((0, 1), (True, False), ("step", "step_backward")):
     label = f"{op}-rule{rule}_{'real' if real else 'complex'}"
     SMALL_CASES[label] = case(op, "", SMALL, rule=rule, real_gradient=real, floor=0.3)
 MOVES = ("phase", "amplitude", "joint", "still")
-FORMS = {"extrapolate": ("real", "both", "pairs"), "extrapolate_backward": ("real", "both")}
+FORMS = {"extrapolate": ("real", "complex", "pairs"), "extrapolate_backward": ("real", "complex")}
 EXTRAPOLATIONS = [case for case in product(FORMS, (0, 1), MOVES, FORMS["extrapolate"]) if case[3] in FORMS[case[0]]]
 for op, rule, moves, form in covering(EXTRAPOLATIONS):
     moving = {"phase": moves in ("phase", "joint"), "amplitude": moves in ("amplitude", "joint")}
     shape, number = (1, 3, 1, 2) if form == "pairs" else SMALL, FORMS["extrapolate"].index(form)
     label = f"{op}-rule{rule}_{moves}_{form}"
-    SMALL_CASES[label] = case(op, "", shape, rule=rule, form=number, frames=2, per_plane=form == "both", **moving)
+    SMALL_CASES[label] = case(op, "", shape, rule=rule, form=number, frames=2, per_plane=form == "complex", **moving)

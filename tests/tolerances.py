@@ -28,13 +28,13 @@ TOLERANCES = {
     "filter": Tolerance(
         1e-7, 1e-13, "absolute: sums of K squares, and a gain that comes from logarithms of factorials"
     ),
-    "reconstruction": Tolerance(3e-6, 1e-13, "absolute, on images in [0, 1]: the issue's target"),
+    "reconstruction": Tolerance(3e-6, 1e-13, "absolute, on images in [0, 1]: the accuracy promised in the docs"),
     "pyramid": Tolerance(3e-6, 1e-13, "two FFTs of up to 10^5 samples and a sum over all bands"),
     "energy": Tolerance(3e-6, 1e-13, "relative: a sum of squares of all coefficients"),
     "adjoint": Tolerance(1e-5, 1e-13, "<Sx, y> against <x, S'y>, relative to |Sx||y|: two sums over all coefficients"),
     "render": Tolerance(3e-5, 1e-12, "gradient and step amplify the analysis' error; measured in the image"),
     "compiled": Tolerance(3e-6, 1e-13, "inductor may fuse and reorder the plain torch around the ops"),
-    "plenoptic": Tolerance(1e-5, 1e-5, "the issue's target; plenoptic interpolates its filters in a table (6e-6)"),
+    "plenoptic": Tolerance(1e-5, 1e-5, "plenoptic interpolates its filters in a table (6e-6)"),
     "classifier": Tolerance(2e-5, 1e-12, "a network on another batch size: convolutions may choose another algorithm"),
     "composition": Tolerance(
         1e-5, 1e-12, "a sample alone or among others: as classifier, then along its gradient (5e-7)"

@@ -25,8 +25,8 @@ class Traffic:
 
     ``loads`` and ``stores`` count a sector once for each warp access that touches it; ``block_loads`` and
     ``block_stores`` once for each block, as if a block's own accesses always found it in the L1 cache. A warp access to
-    shared memory takes as many ``wavefronts`` as the words of the bank from which its lanes read or write most; without
-    bank conflicts there would be the ``fewest_wavefronts``.
+    shared memory takes as many ``wavefronts`` as there are words of the bank with the most accessed words;
+    ``fewest_wavefronts`` is the number without bank conflicts.
     """
 
     kernel: str
@@ -58,12 +58,12 @@ def load(kind: str = "plain") -> ctypes.CDLL:
 
 
 def set_seed(seed: int) -> None:
-    """Draw the order of blocks, warps and lanes anew."""
+    """Set the seed from which the order of blocks, warps and lanes is drawn."""
     load(requested()).emulation_set_seed(ctypes.c_uint64(seed))
 
 
 def set_max_grid_rows(rows: int | None) -> None:
-    """Let grids have at most so many rows, so that kernels must loop; None for a device's limit."""
+    """Limit the rows of grids, so that kernels must loop; None for a device's limit."""
     load(requested()).emulation_set_max_grid_rows(rows or 0)
 
 
@@ -74,7 +74,7 @@ def install(kind: str = "plain") -> torch.library.Library:
     load(kind)
     library = torch.library.Library("steerlens_fast", "IMPL")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that kernels are replaced
+        warnings.simplefilter("ignore")  # torch warns that kernels are replaced
         for name in torch._C._dispatch_get_all_op_names():
             namespace, _, op = name.partition("::")
             if namespace == NAMESPACE and torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"):
@@ -98,7 +98,7 @@ def counted(function: Callable) -> list[Traffic]:
 
 
 def requested() -> str | None:
-    """Return the kind of build that the environment asks for, and leave out the CPU's own ops on whole planes."""
+    """Return the kind of build that the environment requests; if any, disable the CPU's ops on whole planes."""
     kind = os.environ.get(VARIABLE)
     if kind:
         os.environ["STEERLENS_CPU_CAPABILITY"] = "default"

@@ -1,6 +1,6 @@
 """Builds csrc/cuda for the CPU, unmodified: one shared library with the ops of ``torch.ops.steerlens_emulated``.
 
-Object files are kept under build/emulation, named by a hash of all that they are made from.
+Object files are kept under build/emulation, named by a hash of everything that they depend on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.utils import cpp_extension
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
-import setup  # noqa: E402  (the flags are its)
+import setup  # noqa: E402  (for its flags)
 
 HERE, CSRC, BUILD = Path(__file__).parent, ROOT / "csrc", ROOT / "build/emulation"
 CUDA_RUNTIME = HERE / "device/cuda_runtime.h"
@@ -38,11 +38,11 @@ LINKED = {"sanitized": ["-fsanitize=address,undefined"]}
 
 
 def build(kind: str = "plain", sources: list[Path] | None = None, csrc: Path = CSRC) -> Path:
-    """Return the library of this kind; ``sources`` in place of the ops', or those of another ``csrc``."""
+    """Build the library of this kind, from ``sources`` or the ops of another ``csrc`` if given; return its path."""
     kernels = [*sorted(csrc.glob("cuda/**/*.cu")), csrc / "schema.cpp"] if sources is None else sources
     device, device_flags = sorted((HERE / "device").glob("*.cpp")), ["-O2"]
     if kind == "sanitized":
-        device = [source for source in device if source.stem != "alignment"]  # that sanitizer's library has it
+        device = [source for source in device if source.stem != "alignment"]  # the sanitizer's library defines it
         device_flags.append("-DEMULATION_SANITIZED")
     BUILD.mkdir(parents=True, exist_ok=True)
     with open(BUILD / f"{kind}.lock", "w") as lock:

@@ -49,12 +49,12 @@ def plane_args(planes: int, frames: int, H: int = 33, W: int = 22) -> dict[str, 
     """Return arguments of the ops on whole planes: an odd number of bands of the image's size, and smaller ones."""
     x, g = (torch.rand(planes, H, W) for _ in range(2))
     filters = [torch.rand(3, H, W) / (H * W), torch.rand(1, H // 2, W // 2) / (H * W)]
-    factors, kept = torch.rand(frames, 1), torch.rand(1, H, W) / (H * W)
+    factors, residual = torch.rand(frames, 1), torch.rand(1, H, W) / (H * W)
     split = [x, filters, [1, 3], [0, 1]]
     return {
         "split_planes": split,
         "merge_planes": [RAW.split_planes(*split), filters, [3, 1], [0, 1], x, H, W],
-        "morph_planes": [x, g, factors, factors, [*filters, kept], filters, 3, 2, 0, False, 1.0, 1e-6, -1.0, 2.0],
+        "morph_planes": [x, g, factors, factors, [*filters, residual], filters, 3, 2, 0, False, 1.0, 1e-6, -1.0, 2.0],
     }
 
 
@@ -72,10 +72,10 @@ def test_order_does_not_change_a_bit_of_planes(op):
 
 def test_chunks_of_planes_do_not_change_a_bit():
     """So many frames that the memory for all planes would exceed the limit."""
-    x, g, *how = plane_args(9, 4096, 16, 16)["morph_planes"]
-    frames = RAW.morph_planes(x, g, *how)
+    x, g, *options = plane_args(9, 4096, 16, 16)["morph_planes"]
+    frames = RAW.morph_planes(x, g, *options)
     for n in (0, 8):
-        assert torch.equal(RAW.morph_planes(x[n : n + 1], g[n : n + 1], *how)[:, 0], frames[:, n])
+        assert torch.equal(RAW.morph_planes(x[n : n + 1], g[n : n + 1], *options)[:, 0], frames[:, n])
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -88,7 +88,7 @@ def test_more_planes_than_a_grid_has_rows(op, few_rows):
 
 
 def test_planes_of_one_block_do_not_mix(few_rows):
-    """A block finds the largest amplitude of one plane after the other; the floor of each is its own."""
+    """A block finds the largest amplitude of one plane after the other; each has its own floor."""
     args = case("step", "many", (4, 1, 9, 99), floor=0.4).build(torch.float32)
     args[0][ROWS:] *= 100  # nothing in the first planes would reach this floor
     for seed in SEEDS:

@@ -41,8 +41,8 @@ DERIVATIVES = [
     "step_backward-rule0_complex",
     "extrapolate-rule0_joint_real",
     "extrapolate-rule1_joint_pairs",
-    "extrapolate-rule1_amplitude_both",
-    "extrapolate_backward-rule0_joint_both",
+    "extrapolate-rule1_amplitude_complex",
+    "extrapolate_backward-rule0_joint_complex",
 ]
 
 

@@ -1,5 +1,6 @@
-// CUDA's keywords, types and functions that csrc/cuda uses, for a host compiler: kernels become functions, which scheduler.cpp runs for
-// every thread of a grid. Includes all of torch that they need first, since some of its names are macros below.
+// CUDA's keywords, types and functions that csrc/cuda uses, for a host compiler: kernels become functions, which
+// scheduler.cpp runs for every thread of a grid. First includes all headers of torch that they need, since some of
+// torch's names are macros below.
 #pragma once
 
 #ifndef EMULATION_WITHOUT_TORCH
@@ -46,7 +47,7 @@ extern dim3 blockDim, gridDim;
 
 namespace emulation {
 
-// A place in the sources: two inlined copies of one call have the same.
+// A line of the sources: the same for two inlined copies of one call.
 struct Place {
   const char* file;
   int line;
@@ -63,7 +64,7 @@ struct Launch {
   size_t dynamic_shared_bytes, parameter_bytes;
   std::function<void()> run_thread;
 };
-// Runs all threads; raises std::runtime_error for what a device would reject, or what would never end on it.
+// Runs all threads; throws std::runtime_error for what a device would reject, or what would hang on it.
 void run(const Launch& launch);
 
 template <typename T>

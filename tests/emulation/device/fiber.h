@@ -1,4 +1,4 @@
-// Stacks to switch between. ucontext can do it anywhere, at the price of a system call for each switch.
+// Switching between stacks. ucontext can do it anywhere, at the price of a system call for each switch.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // Runs kernels on the CPU, one thread of the grid at a time. A thread that never waits is a function call; one that
-// waits (at a barrier, in a shuffle) keeps its stack, and another goes on. The order of blocks, warps and lanes is
-// drawn from a seed. A warp runs as far as it can before the next one does, so that what only works while warps
-// happen to run side by side fails.
+// waits (at a barrier, in a shuffle) keeps its stack, and another one runs. The order of blocks, warps and lanes is
+// drawn from a seed. A warp runs as far as it can before the next one does, so that code that relies on warps running
+// side by side fails.
 #include <dlfcn.h>
 #include <sys/mman.h>
 
@@ -328,7 +328,7 @@ void check_limits() {
   const size_t shared =
       __start_shared_memory ? __stop_shared_memory - __start_shared_memory : size_t{0};
   if (shared + launch->dynamic_shared_bytes >
-      kMaxSharedBytes)  // the static part is that of all kernels: none has more
+      kMaxSharedBytes)  // the static part is that of all kernels together
     reject("shared memory must have at most 49152 bytes, got " +
            std::to_string(shared + launch->dynamic_shared_bytes));
 }
@@ -383,7 +383,7 @@ uint64_t exchange(unsigned mask, uint64_t value, int source, Place place, const 
   t.mask = mask;
   t.values[t.shuffles++ % 2] = value;
   if (!(mask >> lane() & 1))
-    stop_thread(std::string(what) + " with a mask without the thread itself");
+    stop_thread(std::string(what) + " must have the thread's own lane in its mask");
   wait(State::kInShuffle, place);
   if (source < 0 || source >= kWarpSize || !(mask >> source & 1))
     stop_thread(std::string(what) + " reads from a lane that is not in the mask");
@@ -412,9 +412,9 @@ void run(const Launch& wanted) {
 
 }  // namespace emulation
 
-// The order of everything that runs from now on.
+// Sets the seed of the order of everything that runs from now on.
 EXPORTED void emulation_set_seed(uint64_t value) { emulation::seed = value; }
 
-// Grids get at most so many rows (gridDim.y), as if a device allowed no more; 0 for the real limit. For kernels that
+// Limits the rows of grids (gridDim.y), as if a device allowed no more; 0 for the real limit. For kernels that
 // loop over what exceeds the grid.
 EXPORTED void emulation_set_max_grid_rows(unsigned rows) { emulation::max_grid_rows = rows; }

@@ -1,4 +1,4 @@
-// What the other files of the emulation know of the scheduler.
+// The scheduler's functions for the other files of the emulation.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,7 @@
-// Counts the 32-byte sectors of global memory that each warp access touches, and the bank conflicts of those to shared
-// memory. The build for it is compiled with
-// -fsanitize=thread, without that sanitizer's library: the compiler calls the functions at the end of this file before
-// every access to memory. A *warp access* is what lanes of a warp do at one place of the program, the n-th time that
-// each of them comes there.
+// Counts the 32-byte sectors of global memory that each warp access touches, and bank conflicts of shared memory. Its
+// build is compiled with -fsanitize=thread, without that sanitizer's library: the compiler calls the functions at the
+// end of this file before every access to memory. A *warp access* consists of the accesses of a warp's lanes at
+// one place of the program, for each lane its n-th one there.
 #include <pthread.h>
 
 #include <algorithm>
@@ -28,7 +27,7 @@ namespace {
 
 constexpr uintptr_t kSector = 32, kWidest = 16;
 constexpr int kWarpSize = 32;
-// Shared memory: neighbouring words lie in neighbouring banks, and a bank gives one word at a time.
+// Shared memory: neighbouring words are in neighbouring banks, and a bank serves one word at a time.
 constexpr uintptr_t kBanks = 32, kWord = 4;
 
 struct Access {
@@ -43,7 +42,7 @@ struct Count {
   uint64_t accesses = 0, sectors = 0, block_sectors = 0;  // block_sectors: each once for a block
 };
 struct SharedCount {
-  uint64_t wavefronts = 0, fewest = 0;  // how often a bank is waited for; without conflicts
+  uint64_t wavefronts = 0, fewest = 0;  // taken, and possible without bank conflicts
 };
 struct Counts {
   uint64_t launches = 0;
