@@ -14,7 +14,7 @@ Bounds = tuple[float, float] | None
 
 
 class Motion(Protocol):
-    """An image and how it moves. ``image`` and ``gradient`` are the arguments of ``prepare``."""
+    """An image and how it moves. ``gradient`` is that of the loss to decrease, or its part that moves the image."""
 
     @property
     def image(self) -> Tensor: ...
