@@ -1,4 +1,4 @@
-// begin_l2_search and advance_l2_search: one state for each sample. Samples are few and cost little: no threads.
+// begin_l2_search and advance_l2_search: one state for each sample. On one thread, since samples are few and cheap.
 #include "../args/l2_search.h"
 
 namespace steerlens {

@@ -31,7 +31,7 @@ struct L2Search {
 
   double target, tolerance, max_factor, source_l2;
   double epsilon;             // of the factors' dtype
-  double log_range_end, end;  // end: of the factors that may be tried
+  double log_range_end, end;  // logarithms of range_end and of the largest factor to try
   double low, high;           // the bracket
   double low_rise, high_rise;
   double rises[3],

@@ -190,7 +190,7 @@ def search_piece(
 
 
 class _Search:
-    """Renders the factors that a search asks for; its state per sample is that of :func:`ops.begin_l2_search`."""
+    """Renders frames at the factors of a search; its state per sample is that of :func:`ops.begin_l2_search`."""
 
     def __init__(self, motion: Motion, bounds, source: Tensor, given: Tensor, keep_frame: bool):
         self.motion, self.bounds, self.source, self.given = motion, bounds, source, given

@@ -53,7 +53,7 @@ def begin_l2_search(limits: Tensor, source_l2: Tensor, epsilon: float) -> Tensor
     >>> state = begin_l2_search(limits, torch.zeros(1, dtype=torch.float64), 1e-7)
     >>> while state[0, SearchColumn.ACTIVE]:
     ...     factor = state[:, SearchColumn.FACTOR]
-    ...     state = advance_l2_search(state, factor.square())  # a distance that is the factor's square
+    ...     state = advance_l2_search(state, factor.square())  # here, the distance is the factor's square
     >>> round(state[0, SearchColumn.BEST].item(), 3)
     1.414
     """
@@ -61,9 +61,9 @@ def begin_l2_search(limits: Tensor, source_l2: Tensor, epsilon: float) -> Tensor
 
 
 def advance_l2_search(state: Tensor, l2: Tensor) -> Tensor:
-    """Return the state of searches after the distances ``l2`` [B], float64, at the factors that they had to try.
+    """Return the state of searches, given the distances ``l2`` [B], float64, at the factors to try.
 
-    A distance that is not finite is that of an image that overflowed. A search that has ended stays as it is.
+    A distance that is not finite means that the image overflowed. A search that has ended does not change.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def advance_l2_search(state: Tensor, l2: Tensor) -> Tensor:
     >>> limits = torch.tensor([[2.0], [1e-3], [1.0], [math.inf], [1e30]], dtype=torch.float64)
     >>> state = begin_l2_search(limits, torch.zeros(1, dtype=torch.float64), 1e-7)
     >>> state = advance_l2_search(state, torch.tensor([0.5], dtype=torch.float64))  # factor 1 is at distance 0.5
-    >>> state[0, SearchColumn.FACTOR].item()  # 2 would be there if the distance grew in proportion
+    >>> state[0, SearchColumn.FACTOR].item()  # where the distance is 2 if it grows in proportion
     4.0
     """
     return call_op("advance_l2_search", state, l2)
