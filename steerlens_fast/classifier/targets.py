@@ -10,16 +10,20 @@ import torch
 from torch import Tensor
 
 from ..checks import did_you_mean, to_device_async
+from .named_classes import find_class, full_names, synonyms, unknown_class
 from .outputs import ONE_LOGIT
 
 FLOAT_LABELS = " (convert labels to integers; for labels 0.0 and 1.0 of one logit per image set task='binary' as well)"
 RANKS = ("runner-up", "argmax", "least")
-ABSENT = "not:"  # prefix of a label to remove, in the targets of jobs
-GRAMMAR = f"an int, a tuple of ints, a list with one of these per sample, None or one of {RANKS}"
-Target = int | tuple[int, ...] | Sequence[int] | Sequence[tuple[int, ...]] | Tensor | np.ndarray | str | None
+ABSENT = "not:"  # prefix of a label to remove
+GRAMMAR = f"an int, a class name, a tuple of ints, a list with one of these per sample, None or one of {RANKS}"
+NO_NAMES = "to give classes by name, pass class_names= to SteerableLens, or set the model's attribute class_names"
+Target = int | tuple[int, ...] | Sequence[int | str] | Sequence[tuple[int, ...]] | Tensor | np.ndarray | str | None
 
 
-def check_target(target: Target, count: int, task: str = "multiclass") -> str | Tensor:
+def check_target(
+    target: Target, count: int, task: str = "multiclass", class_names: Sequence[str] | None = None
+) -> str | Tensor:
     """Check the type and length of a target, before the model runs.
 
     Parameters
@@ -36,8 +40,12 @@ def check_target(target: Target, count: int, task: str = "multiclass") -> str | 
         present, ``~l`` that it becomes absent; the tuples (1, l) and (0, l) mean the same. For "argmax", "least" and
         "runner-up" a label becomes present: the one with the highest score, the one with the lowest, and the one with
         the highest score among the labels that are absent in the source (if none is absent, the lowest score of all).
+    class_names : sequence of str, optional
+        Names of the classes. A class may then be given by name, also in a list or as the class in a tuple. Each synonym
+        in a name such as "goldfish, Carassius auratus" is a name, too, if no other class has it. ``"not:cat"`` is ~n
+        for the label n of that name. An array of names is like a list.
 
-    Names of classes, ``"map:..."``, and ``"not:3"`` for ~3 are for jobs, see
+    The rules of jobs, such as ``"map:..."``, are not targets here; see
     :func:`~steerlens_fast.data.targets.parse_target`.
 
     Returns
@@ -56,26 +64,62 @@ def check_target(target: Target, count: int, task: str = "multiclass") -> str | 
     >>> check_target([3, ~7], 2, "multilabel")
     tensor([[1, 3],
             [0, 7]])
+    >>> check_target(["tabby", 0], 2, class_names=["ant", "cat, tabby"])
+    tensor([[1],
+            [0]])
     """
     if target is None:
         return "runner-up"
-    if isinstance(target, str):
-        if target not in RANKS:
-            raise ValueError(f"target must be {GRAMMAR}, got {target!r}{_text_hint(target)}")
+    if isinstance(target, str) and target in RANKS:
         return target
+    target = _numbered(target, task, class_names) if has_names(target) else target
     table = _table(target, count)
     return table if task != "multilabel" or table.shape[1] > 1 else _label_indices(table[:, 0])
 
 
-def _text_hint(text: str) -> str:
-    """Return a hint for a text that is not a rank: it may be valid in the configuration of a job."""
-    number = text.removeprefix(ABSENT).strip()
-    if text.startswith(ABSENT):
-        label = number if number.isdecimal() else "n"
-        return f"; to remove label {label} pass ~{label} or (0, {label}), with task='multilabel'"
-    if number.isdecimal() or not number:
-        return f"; pass the int {number}" if number else ""
-    return did_you_mean(text, RANKS) or "; class names are for jobs; a lens accepts only class numbers"
+def has_names(target: Target) -> bool:
+    """Return whether a target contains texts other than a rank: names of classes.
+
+    Examples
+    --------
+    >>> has_names("least"), has_names("cat"), has_names([3, "cat"]), has_names([(1, 2)])
+    (False, True, True, False)
+    """
+    if isinstance(target, str):
+        return target not in RANKS
+    if isinstance(target, np.ndarray):
+        return target.dtype.kind in "OU" and any(isinstance(entry, str) for entry in target.flat)
+    return isinstance(target, (list, tuple)) and any(isinstance(e, str) or has_names(e) for e in target)
+
+
+def _numbered(target: Target, task: str, class_names: Sequence[str] | None) -> Target:
+    """Return the target with class names replaced by numbers."""
+    if isinstance(target, str):
+        return _class_number(target, class_names)
+    if isinstance(target, tuple):  # only one index is a class: the label is the second of (state, label)
+        at = 1 if task == "multilabel" else 0
+        return tuple(_numbered(e, task, class_names) if i == at else e for i, e in enumerate(target))
+    target = target.tolist() if isinstance(target, np.ndarray) else target
+    return [_numbered(entry, task, class_names) for entry in target] if isinstance(target, list) else target
+
+
+def _class_number(name: str, class_names: Sequence[str] | None) -> int:
+    """Return the number of a class given by name, or ~n for "not:name"."""
+    lookups, label = ((full_names, class_names), (synonyms, class_names)), name.removeprefix(ABSENT).strip()
+    if label.isdecimal():  # jobs take it for a number, whatever the names of the classes are
+        hint = f"to remove label {label} pass ~{label} or (0, {label}), with task='multilabel'"
+        hint = hint if name.startswith(ABSENT) else f"pass the int {label}"
+        raise ValueError(f"target must be {GRAMMAR}, got {name!r}; {hint}")
+    number = find_class(name, lookups)
+    if number is not None:
+        return number
+    if name in RANKS:
+        raise ValueError(f"target must be {GRAMMAR}, got {name!r} in a list; a rank is for all samples: pass {name!r}")
+    if class_names is None:
+        raise ValueError(f"target must be {GRAMMAR}, got {name!r}{did_you_mean(name, RANKS) or f'; {NO_NAMES}'}")
+    if name.startswith(ABSENT):
+        return ~_class_number(label, class_names)
+    raise ValueError(f"target must be {GRAMMAR}, {unknown_class(name, lookups, [('model', class_names)], RANKS)}")
 
 
 def _table(target: Target, count: int) -> Tensor:
@@ -206,7 +250,8 @@ def _index(value) -> int:
     except TypeError:
         index = None
     if index is None:
-        raise TypeError(f"target must be {GRAMMAR}, got {value!r}{_float_hint(value)}")
+        hint = "; for one class per sample pass a list" if isinstance(value, str) else _float_hint(value)
+        raise TypeError(f"target must be {GRAMMAR}, got {value!r}{hint}")
     if abs(index) >= 2**63:
         raise ValueError(f"target must be in the range of the outputs' classes, got {index}")
     return index

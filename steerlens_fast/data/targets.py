@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from ..checks import did_you_mean
+from ..classifier.named_classes import Lookup, find_class, full_names, shorten, synonyms, unknown_class
 from ..classifier.targets import ABSENT, RANKS
 from ..errors import USAGE, JobError
 from ..io.atomic_io import sha256_of
@@ -22,7 +21,6 @@ from .tables import csv_rows, distinct_pairs, open_table
 
 LABEL, COLUMN, MAP = "label", "column", "map:"
 TARGET_FORMS = f"one of {(LABEL, COLUMN, *RANKS)}, a class, 'not:CLASS', 'map:FROM=TO,FROM=TO', or a file .csv or .json"
-MAX_NAMES = 4  # in a message
 
 
 @dataclass
@@ -150,10 +148,10 @@ class TargetRule:
             any_found |= key is not None
             yield replace(item, target=table.get(key))
         if self.dropped and not any_found:
-            text = f"a {self.kind} with {_shortened(list(table))}, none of which is in the data"
+            text = f"a {self.kind} with {shorten(list(table))}, none of which is in the data"
             raise JobError(f"target must apply to at least one item, got {text}", USAGE)
         if unused:
-            text = f"{self.description['path']} with {len(unused)} that do not exist: {_shortened(sorted(unused))}"
+            text = f"{self.description['path']} with {len(unused)} that do not exist: {shorten(sorted(unused))}"
             raise JobError(f"target must refer to items of the data by {self.column}, got {text}", USAGE)
 
 
@@ -241,49 +239,38 @@ class _ClassNames:
 
         ``where`` is the location of the value in a map or file, for messages.
         """
-        lookups = (_full_names, self._model_names), (_full_names, self._data_names), (_synonyms, self._model_names)
+        lookups = (full_names, self._model_names), (full_names, self._data_names), (synonyms, self._model_names)
         return self._find(value, where, *lookups)
 
     def model_number(self, name: str, default: int) -> int:
         """Return the number of the model's class with that name or synonym, otherwise ``default``."""
-        names = _full_names(self._model_names), _synonyms(self._model_names)
+        names = full_names(self._model_names), synonyms(self._model_names)
         if not any(name in synonyms for entries in names for synonyms in entries):
             return default
-        return self._find(name, "", (_full_names, self._model_names), (_synonyms, self._model_names))
+        return self._find(name, "", (full_names, self._model_names), (synonyms, self._model_names))
 
     def label_number(self, value: Class, where: str = "") -> int:
         """Return the number of a label: the data's class of that name, or the model's if the data have no names."""
         if self._data_names is not None:
-            return self._find(value, where, (_full_names, self._data_names))
-        return self._find(value, where, (_full_names, self._model_names), (_synonyms, self._model_names))
+            return self._find(value, where, (full_names, self._data_names))
+        return self._find(value, where, (full_names, self._model_names), (synonyms, self._model_names))
 
-    def _find(self, value: Class, where: str, *lookups: tuple[Callable, list[str] | None]) -> int:
+    def _find(self, value: Class, where: str, *lookups: Lookup) -> int:
         if isinstance(value, int):
             return value
-        for split, names in lookups:
-            numbers = [number for number, name in enumerate(split(names)) if value in name]
-            if len(numbers) > 1:
-                text = f"target must name one class, got {value!r}{where}, the name of {len(numbers)} classes"
-                known = ", ".join(f"{number} {names[number]!r}" for number in numbers[:MAX_NAMES])
-                raise JobError(f"{text} ({known}): give the number", USAGE)
-            if numbers:
-                return numbers[0]
+        try:
+            number = find_class(value, lookups, where)
+        except ValueError as error:
+            raise JobError(str(error), USAGE) from error
+        if number is not None:
+            return number
         if value.startswith(ABSENT):
             return ~self._find(_parse_target_class(value.removeprefix(ABSENT), f" in {value!r}"), where, *lookups)
-        raise JobError(self._unknown(value, where, [name for split, names in lookups for name in split(names)]), USAGE)
-
-    def _unknown(self, value: str, where: str, names: list[tuple[str, ...]]) -> str:
-        """Return the message for a name that no class has."""
         known = [("model", self._model_names)] if self._model_names is not None else []
         known += [("data", self._data_names)] if self._data_names is not None or not known else []
-        text = "; ".join(
-            f"classes of the {owner}: {_shortened(names) if names else 'no names'}" for owner, names in known
-        )
-        words = list(dict.fromkeys(name for synonyms in names for name in synonyms))
-        known_words = words if where else [*words, LABEL, COLUMN, *RANKS]
-        close = _suggest_containing(value, words) or did_you_mean(value, known_words)
         expected = "the number or name of a class" if where else TARGET_FORMS
-        return f"target must be {expected}, got {value!r}{where}{close} ({text})"
+        keywords = () if where else (LABEL, COLUMN, *RANKS)
+        raise JobError(f"target must be {expected}, {unknown_class(value, lookups, known, keywords, where)}", USAGE)
 
 
 def _with_model_target(item: Item, class_names: Sequence[str] | None, names: _ClassNames) -> Item:
@@ -291,16 +278,6 @@ def _with_model_target(item: Item, class_names: Sequence[str] | None, names: _Cl
     if item.target is None or class_names is None:
         return item
     return replace(item, target=names.model_number(class_names[item.target], item.target))
-
-
-def _full_names(names: list[str] | None) -> list[tuple[str, ...]]:
-    """Return each name as the only one of its class."""
-    return [(name,) for name in names or []]
-
-
-def _synonyms(names: list[str] | None) -> list[tuple[str, ...]]:
-    """Return the synonyms in each name; they are separated by commas, as in ImageNet."""
-    return [tuple(part.strip() for part in name.split(",")) for name in names or []]
 
 
 def _parse_target_class(value, where: str = "") -> Class:
@@ -387,22 +364,3 @@ def _csv_table(path: str, file: TextIO) -> tuple[str, dict[str, Class]]:
 def _check_columns(columns: list[str], where: str) -> None:
     if "target" not in columns or not {"key", "path"} & set(columns):
         raise JobError(f"{where}: columns must include 'target', and 'key' or 'path', got {columns}", USAGE)
-
-
-def _suggest_containing(value: str, names: list[str]) -> str:
-    """Return the end of a message about an unknown name: the names that contain it as a word in any case, or "".
-
-    Examples
-    --------
-    >>> _suggest_containing("Cat", ["tiger cat", "Egyptian cat", "cattle"]), _suggest_containing("cow", ["tiger cat"])
-    ("; did you mean 'tiger cat' or 'Egyptian cat'?", '')
-    """
-    word = re.compile(rf"\b{re.escape(value)}\b", re.IGNORECASE)
-    found = [repr(name) for name in names if word.search(name) and "," not in name]  # single synonyms only
-    more = f" or {len(found) - MAX_NAMES} others" if len(found) > MAX_NAMES else ""
-    return f"; did you mean {' or '.join(found[:MAX_NAMES])}{more}?" if found else ""
-
-
-def _shortened(names: Sequence) -> str:
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(repr(name) for name in names[:MAX_NAMES]) + more

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from .. import checks
+from ..classifier.class_names import own_class_names
 from ..classifier.isolation import warning_stacklevel
 from ..classifier.objectives import gradient_start
-from ..classifier.targets import check_target, resolve_checked_target, slice_target
+from ..classifier.targets import check_target, has_names, resolve_checked_target, slice_target
 from ..morph_status import MorphStatus
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ class GradientProvider:
     def __init__(self, lens: SteerableLens, images: Tensor, target, batch: int | None, args):
         self.classifier, self.objective, self.images, self.args = lens.classifier, lens.objective, images, args
         self.batch = None if batch is None else checks.check_int("internal_batch_size", batch, 1, None)
-        self.target, self.source_class = check_target(target, len(images), lens.classifier.task), None
+        self.class_names = lens.class_names
+        if self.class_names is None and has_names(target):
+            self.class_names = own_class_names(lens.classifier.model)
+        self.target = check_target(target, len(images), lens.classifier.task, self.class_names)
+        self.source_class: Tensor | None = None
         # With "argmax" the target is meant to be the predicted class.
         self.warn_if_predicted = not (isinstance(target, str) and target == "argmax")
         self.status = torch.zeros(len(images), dtype=torch.int64, device=images.device)
@@ -40,7 +45,6 @@ class GradientProvider:
         self.stopped_at_step = torch.zeros_like(self.status)  # [B], counted from 1; 0 for samples that did not stop
         self.classifier.warn_if_training()
         self.stream = self.classifier.session(images)
-        self.class_names = lens.class_names
         self.smoothing, self.copies = lens.smoothing, None  # an iterator over the copies of the images
 
     @property

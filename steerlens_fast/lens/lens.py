@@ -84,8 +84,8 @@ class SteerableLens:
         the same for all images. ``shift`` (0), ``scale`` (0), ``flip`` (False): copies are also shifted by up to so
         many pixels, resized by up to this share, and mirrored or not, at random.
     class_names : sequence of str or mapping from int to str, optional
-        A name for each class, for figures and the representation of ``Morphs``. By default the model's attribute
-        ``class_names``, if it has a name for each class.
+        A name for each class, for targets, figures and the representation of ``Morphs``. By default the model's
+        attribute ``class_names``, if it has a name for each class.
 
     Raises
     ------
@@ -222,8 +222,8 @@ class SteerableLens:
             Images in ``bounds``. float16 and bfloat16 images are morphed in float32; the model gets their own dtype.
         target : int, sequence, Tensor [B], str or None
             Target class, as in captum: an int for all samples, a list or tensor with one per sample, or tuples for
-            outputs with more dimensions. Or "runner-up" (default: the second most probable class at the source),
-            "least" or "argmax".
+            outputs with more dimensions. Instead of an int, a name in ``class_names``, or a synonym in one of them. Or
+            "runner-up" (default: the second most probable class at the source), "least" or "argmax".
         factors : float, sequence [F], Tensor [F] or [B, F], optional
             Multiples of one step along the gradient, cumulative from the source. A float is the factor of the last of
             ``frames`` frames, to which factors grow linearly from 0. Negative factors move away from the target.

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .. import checks
+from ..classifier.targets import has_names
 from .lens import SteerableLens
 from .schedule import DEFAULT_L2
 
@@ -30,8 +31,8 @@ def quantus_explain(
         The classifier.
     inputs : array or Tensor [B, C, H, W]
         Inputs of ``model``, normalised or not.
-    targets : array or Tensor [B] of int
-        The classes to explain.
+    targets : array or Tensor [B] of int, or sequence [B] of str
+        The classes to explain, by number or name.
     factor, max_l2 : float, optional
         Factor or L2 distance (a float or a sequence [B]) of the morph; by default an L2 distance of 2, or twice the
         range of ``bounds`` if given.
@@ -75,7 +76,8 @@ def quantus_explain(
         low, high = checks.check_bounds(options.get("bounds")) or (0, 1)
         max_l2 = DEFAULT_L2 * (high - low)
     lens = SteerableLens(model, **{"bounds": None, **options})
-    morphed = lens.perturb(images, torch.as_tensor(targets, device="cpu"), factor=factor, max_l2=max_l2, steps=steps)
+    targets = targets if has_names(targets) else torch.as_tensor(targets, device="cpu")
+    morphed = lens.perturb(images, targets, factor=factor, max_l2=max_l2, steps=steps)
     change = morphed - images.detach()
     change = change if signed else change.abs().sum(1, keepdim=True)
     return change.cpu().to(torch.float64 if change.dtype == torch.float64 else torch.float32).numpy()

@@ -8,6 +8,7 @@ import warnings
 import weakref
 from unittest.mock import Mock
 
+import numpy as np
 import peers
 import pytest
 import torch
@@ -726,9 +727,48 @@ def test_images_on_another_device():
         ("not:3", r"pass ~3 or \(0, 3\), with task='multilabel'"),
         ("3", "pass the int 3"),
         ("runner_up", "did you mean 'runner-up'"),
-        ("cat", "class names are for jobs"),
+        ("cat", "pass class_names= to SteerableLens"),
     ],
 )
 def test_targets_of_jobs_are_no_targets_of_a_lens(target, hint):
     with pytest.raises(ValueError, match=f"^target must be an int, .*, got '{target}'; .*{hint}"):
         check_target(target, 2)
+
+
+NAMES = ["cat, tabby", "tiger cat", "crane", "crane"]
+
+
+@pytest.mark.parametrize(
+    "target, task, expected",
+    [
+        ("tabby", "multiclass", [[0], [0]]),
+        (["cat, tabby", "tiger cat"], "multiclass", [[0], [1]]),
+        (np.array(["cat", "tiger cat"]), "multiclass", [[0], [1]]),
+        ([3, "cat"], "multiclass", [[3], [0]]),
+        ([("tabby", 5), (1, 2)], "multiclass", [[0, 5], [1, 2]]),
+        ([(0, "tiger cat"), (1, 3)], "multilabel", [[0, 1], [1, 3]]),
+        (["not:tabby", "tiger cat"], "multilabel", [[0, 0], [1, 1]]),
+    ],
+)
+def test_targets_by_class_name(target, task, expected):
+    assert check_target(target, 2, task, NAMES).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "target, hint",
+    [
+        ("Cat", "did you mean 'tiger cat' or 'cat'.*classes of the model: 'cat, tabby', 'tiger cat'"),
+        (["cat", "dag"], "got 'dag' .classes of the model"),
+        ("leest", "did you mean 'least'"),
+        ("crane", "one class, got 'crane', the name of 2 classes .2 'crane', 3 'crane'.: give the number"),
+        ("3", "pass the int 3"),
+    ],
+)
+def test_names_that_are_not_those_of_one_class_raise(target, hint):
+    with pytest.raises(ValueError, match=f"^target must .*{hint}"):
+        check_target(target, 2, class_names=NAMES)
+
+
+def test_tuple_of_names_raises():
+    with pytest.raises(TypeError, match="got 'tiger cat'; for one class per sample pass a list"):
+        check_target(("cat", "tiger cat"), 2, class_names=NAMES)

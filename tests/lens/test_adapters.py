@@ -148,6 +148,12 @@ def test_quantus_scores_the_explanation_better_than_noise():
     assert scores(explain) < scores(noise)
 
 
+def test_quantus_explain_takes_class_names():
+    model, x, names = smooth(), images(), [f"name {n}" for n in range(CLASSES)]
+    named = quantus_explain(model, x, ["name 3", "name 1"], class_names=names)
+    assert np.array_equal(named, quantus_explain(model, x, np.array([3, 1])))
+
+
 def test_bad_arguments_of_quantus_explain_raise():
     model, x, y = digits_like()
     with refused(ValueError, "images", "bounds"):

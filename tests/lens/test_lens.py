@@ -52,6 +52,21 @@ def test_class_names_are_those_given_or_the_models():
         SteerableLens(model, class_names=["cat"]).morph(x, 1, factors=1.0)
 
 
+def test_targets_are_class_names_of_the_lens_or_the_model():
+    model, x = smooth(), images()
+    names = [f"name {n}" for n in range(CLASSES)]
+    lens = SteerableLens(model, class_names=names)
+    assert lens.morph(x, ["name 3", 1], factors=1.0).target.tolist() == [3, 1]
+    assert torch.equal(lens.perturb(x, "name 2", factor=1.0), lens.perturb(x, 2, factor=1.0))
+    model.class_names = [f"own {n}" for n in range(CLASSES)]
+    assert SteerableLens(model).morph(x, "own 4", factors=1.0).target.tolist() == [4, 4]
+    model.class_names = model.class_names[1:]  # names of other classes
+    with pytest.raises(
+        ValueError, match=f"class_names must have .* model's {CLASSES} classes, got {CLASSES - 1} names"
+    ):
+        SteerableLens(model).morph(x, "own 1", factors=1.0)
+
+
 def test_settings_for_photographs_are_overridden_by_options():
     lens = SteerableLens.for_photographs(smooth(), regime="live")
     own = {"family": "csp-phase", "rule": "polar", "color": "luma", "regime": "live"}

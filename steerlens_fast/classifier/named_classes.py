@@ -1,0 +1,96 @@
+"""Classes given by name: their numbers, and messages about names that no class, or more than one class, has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from ..checks import did_you_mean
+
+MAX_NAMES = 4  # in a message
+Names = Sequence[str] | None
+Lookup = tuple[Callable[[Names], list[tuple[str, ...]]], Names]  # full_names or synonyms, and the names of the classes
+
+
+def full_names(names: Names) -> list[tuple[str, ...]]:
+    """Return each name as the only one of its class."""
+    return [(name,) for name in names or []]
+
+
+def synonyms(names: Names) -> list[tuple[str, ...]]:
+    """Return the synonyms in each name; they are separated by commas, as in ImageNet."""
+    return [tuple(part.strip() for part in name.split(",")) for name in names or []]
+
+
+def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | None:
+    """Return the number of the class with a name in the first lookup that has the name; None if none has it.
+
+    Raises
+    ------
+    ValueError
+        If more than one class has the name. ``where`` is the location of the name in a map or file, for the message.
+
+    Examples
+    --------
+    >>> names = ["ant", "cat, tabby"]
+    >>> find_class("tabby", [(full_names, names)]), find_class("tabby", [(full_names, names), (synonyms, names)])
+    (None, 1)
+    """
+    for split, names in lookups:
+        numbers = [number for number, of_class in enumerate(split(names)) if name in of_class]
+        if len(numbers) > 1:
+            text = f"target must name one class, got {name!r}{where}, the name of {len(numbers)} classes"
+            known = ", ".join(f"{number} {(names or ())[number]!r}" for number in numbers[:MAX_NAMES])
+            raise ValueError(f"{text} ({known}): give the number")
+        if numbers:
+            return numbers[0]
+    return None
+
+
+def unknown_class(
+    name: str,
+    lookups: Sequence[Lookup],
+    owners: Sequence[tuple[str, Names]],
+    keywords: Sequence[str] = (),
+    where: str = "",
+) -> str:
+    """Return the end of a message about a name that no class has: similar names, and some of those that exist.
+
+    Parameters
+    ----------
+    name, lookups, where
+        As in :func:`find_class`.
+    owners : sequence of (str, sequence of str or None)
+        Who names the classes, "model" or "data", and the names.
+    keywords : sequence of str
+        Other valid texts.
+
+    Examples
+    --------
+    >>> unknown_class("cta", [(full_names, ["cat", "dog"])], [("model", ["cat", "dog"])])
+    "got 'cta'; did you mean 'cat'? (classes of the model: 'cat', 'dog')"
+    """
+    words = list(dict.fromkeys(word for split, names in lookups for of_class in split(names) for word in of_class))
+    close = _suggest_containing(name, words) or did_you_mean(name, [*words, *keywords])
+    known = (f"classes of the {owner}: {shorten(names) if names else 'no names'}" for owner, names in owners)
+    return f"got {name!r}{where}{close} ({'; '.join(known)})"
+
+
+def shorten(names: Sequence) -> str:
+    """Return the first names as text, and the number of the others."""
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(repr(name) for name in names[:MAX_NAMES]) + more
+
+
+def _suggest_containing(value: str, names: list[str]) -> str:
+    """Return the end of a message about an unknown name: the names that contain it as a word in any case, or "".
+
+    Examples
+    --------
+    >>> _suggest_containing("Cat", ["tiger cat", "Egyptian cat", "cattle"]), _suggest_containing("cow", ["tiger cat"])
+    ("; did you mean 'tiger cat' or 'Egyptian cat'?", '')
+    """
+    word = re.compile(rf"\b{re.escape(value)}\b", re.IGNORECASE)
+    found = [repr(name) for name in names if word.search(name) and "," not in name]  # single synonyms only
+    more = f" or {len(found) - MAX_NAMES} others" if len(found) > MAX_NAMES else ""
+    return f"; did you mean {' or '.join(found[:MAX_NAMES])}{more}?" if found else ""
