@@ -10,6 +10,7 @@ import warnings
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from .openmp import shorten_spin_of_command
 from .version import __version__
 
 PACKAGE = "steerlens_fast"
@@ -30,6 +31,7 @@ def load_extension() -> None:
         If torch is missing or too old, or the extension is missing, cannot be loaded, or belongs to another version of
         the package. The message names the files concerned and the commands that solve the problem.
     """
+    shorten_spin_of_command()
     _import_torch()
     if not (FOLDER / LIBRARY).exists():
         raise ImportError(_missing_message(), name=f"{PACKAGE}._C", path=str(FOLDER))

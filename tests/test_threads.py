@@ -1,5 +1,9 @@
 """Results are bitwise equal for any number of threads, in repeated runs, and in several threads at once."""
 
+import os
+import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,7 +11,7 @@ import torch
 from cases import OPS, RAW, case, image, normal, shapes_of
 from op_results import as_list
 
-from steerlens_fast import CSPFamily, SteerablePyramid
+from steerlens_fast import CSPFamily, SteerablePyramid, openmp
 
 syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 
@@ -80,3 +84,16 @@ def test_masks_first_made_by_several_threads_are_right():
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: pyramid.synthesize(pyramid(x)), range(8)))
     assert all((r - x).abs().max() < 1e-13 for r in results)
+
+
+@pytest.mark.parametrize(
+    "arguments, shortened", [(["-m", "steerlens_fast", "info"], True), (["-c", "import steerlens_fast"], False)]
+)
+def test_only_the_command_shortens_the_spinning_of_threads(arguments, shortened):
+    environment = {name: value for name, value in os.environ.items() if name not in openmp.SPIN_SETTINGS}
+    environment["OMP_DISPLAY_ENV"] = "verbose"  # libgomp prints its settings when it is loaded
+    shown = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=True)
+    found = re.search(r"GOMP_SPINCOUNT = '(\d+)'", shown.stderr)
+    if found is None:
+        pytest.skip("this torch does not use libgomp")
+    assert (found[1] == "4000") == shortened

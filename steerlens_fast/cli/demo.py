@@ -17,7 +17,7 @@ def add_demo(commands) -> None:
 
     parser = commands.add_parser(
         "demo",
-        help="morph handwritten digits, or photographs with an ImageNet classifier (under a minute on two cores)",
+        help="morph handwritten digits, or photographs with an ImageNet classifier (about a minute on two idle cores)",
         description="Trains a small classifier of scikit-learn's handwritten digits, morphs test digits toward another "
         "class along one frozen gradient (by phase, by phase and amplitude, and by pixels, to the same L2 distance), "
         "and writes strips, an overview, animations and a table. Requires the extra steerlens_fast[demo]. With "
@@ -80,12 +80,15 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
 
 def _verdict_lines(result) -> list[str]:
     """Return a table of what each network predicts for the last frames."""
-    lines = ["what each network predicts for the last frame, and its probability of the target before and after:"]
+    lines = [
+        "what each network predicts for the photograph and for the last frame, and its probabilities of the target:"
+    ]
     for e in result.examples:
         lines.append(f"{e.source} -> {e.photograph.target}")
         for family, verdicts in e.verdicts.items():
             cells = (
-                f"{n} {v.predicted} ({v.target_before:.2f} -> {v.target_probability:.2f})" for n, v in verdicts.items()
+                f"{n} {v.predicted_before} -> {v.predicted} ({v.target_before:.2f} -> {v.target_probability:.2f})"
+                for n, v in verdicts.items()
             )
             lines.append(f"  {family:6s} L2 {e.morphs[family].l2[0, -1]:5.2f}  {'; '.join(cells)}")
     return lines

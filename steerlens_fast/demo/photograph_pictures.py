@@ -17,7 +17,9 @@ LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
 DPI = 110
 COLUMNS = 6  # frames in a strip
 NOTE = "below each frame: the driver's probability of the target, bold if the target is predicted; "
-NOTE += "right: what the driver (lite0) and two other networks predict for the last frame"
+NOTE += (
+    "right: what the driver (lite0) and two other networks predict for the last frame, and for the photograph (before)"
+)
 
 # Imported here, so that a missing package is reported before anything is computed.
 Figure = require_extra("photographs", "matplotlib.figure").Figure
@@ -30,7 +32,7 @@ def write_all(out: Path, examples: Sequence, progress: Callable) -> list[Path]:
     for example in examples:
         title = example.photograph.title
         jobs.append((f"{title}.png", lambda file, e=example: _save(strip(e), file)))
-        jobs.append((f"{title}.gif", lambda file, e=example: animate(e, file)))
+        jobs.append((f"{title}.webp", lambda file, e=example: animate(e, file)))
     jobs.append(("phase.png", lambda file: _save(_of_all(examples), file)))
     jobs.append(("overview.png", lambda file: _save(overview(examples), file)))
     jobs.append(("judges.csv", lambda file: _table(examples, file)))
@@ -84,10 +86,12 @@ def _draw_verdicts(axes, example, family: str) -> None:
     for n, (network, verdict) in enumerate(example.verdicts[family].items()):
         shown = f"{network}: {_short(verdict.predicted)} {verdict.probability:.2f}"
         style = {"color": REACHED, "weight": "bold"} if verdict.target_predicted else {"color": NOT_OK}
-        y = 0.86 - 0.3 * n
-        axes.text(0.02, y, shown, fontsize=8, transform=axes.transAxes, parse_math=False, **style)
+        y = 0.88 - 0.35 * n
+        options = {"transform": axes.transAxes, "parse_math": False}
+        axes.text(0.02, y, shown, fontsize=8, **style, **options)
         change = f"{example.photograph.target} {verdict.target_before:.2f} → {verdict.target_probability:.2f}"
-        axes.text(0.02, y - 0.11, change, fontsize=7, transform=axes.transAxes, color=NOT_YET, parse_math=False)
+        for k, line in enumerate((f"before: {_short(verdict.predicted_before)}", change), start=1):
+            axes.text(0.02, y - 0.1 * k, line, fontsize=7, color=NOT_YET, **options)
 
 
 def _short(name: str, width: int = 20) -> str:
@@ -95,37 +99,52 @@ def _short(name: str, width: int = 20) -> str:
 
 
 def overview(examples: Sequence) -> Figure:
-    """Draw a row per photograph: the photograph, and the last frame of every family with the predictions."""
+    """Draw a row per photograph: the photograph, and the last frame of every family, each with the predictions."""
     families = list(examples[0].morphs)
     size = (1.75 * (len(families) + 1) + 1.4, 2.1 * len(examples) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(examples), len(families) + 1, squeeze=False)
     for row, example in zip(grid, examples):
         first = example.morphs[families[0]]
-        draw_panel(row[0], to_pixels(first)[0, 0], example.source, False)
+        draw_panel(row[0], to_pixels(first)[0, 0], "", False)
+        verdicts = example.verdicts[families[0]].items()
+        _write_below(row[0], [(f"{network}: {_short(v.predicted_before, 16)}", False) for network, v in verdicts])
         row[0].set_ylabel(
             f"→ {example.photograph.target}", fontsize=10, rotation=0, ha="right", va="center", labelpad=6
         )
         for axes, family in zip(row[1:], families):
-            verdicts = example.verdicts[family].values()
-            text = "\n".join(f"{n}: {_short(v.predicted, 16)}" for n, v in example.verdicts[family].items())
-            draw_panel(axes, to_pixels(example.morphs[family])[0, -1], text, all(v.target_predicted for v in verdicts))
+            draw_panel(axes, to_pixels(example.morphs[family])[0, -1], "", False)
+            verdicts = example.verdicts[family].items()
+            _write_below(
+                axes, [(f"{network}: {_short(v.predicted, 16)}", v.target_predicted) for network, v in verdicts]
+            )
     grid[0, 0].set_title("photograph", fontsize=9)
     for axes, family in zip(grid[0, 1:], families):
         axes.set_title(LABELS[family].replace("\n", " "), fontsize=9)
     l2 = float(examples[0].morphs[families[0]].l2[0, -1])
     note = (
-        f"last frames at L2 {l2:.1f}, and what the driver (lite0) and two other networks predict; "
-        "bold: all predict the target"
+        f"photographs and last frames at L2 {l2:.1f}, and what the driver (lite0) and two other networks predict; "
+        "bold: the target"
     )
     figure.supxlabel(note, fontsize=8, color=NOT_YET)
     return figure
 
 
+def _write_below(axes, lines: Sequence[tuple[str, bool]]) -> None:
+    """Write lines (text, whether it is the target) below a panel."""
+    for n, (text, is_target) in enumerate(lines):
+        style = {"color": REACHED, "weight": "bold"} if is_target else {"color": NOT_YET}
+        at = (0.5, -0.03 - 0.09 * n)
+        axes.text(*at, text, fontsize=8, ha="center", va="top", transform=axes.transAxes, parse_math=False, **style)
+
+
 def animate(example, file) -> None:
-    """Write a GIF that shows the families side by side, forward then backward."""
+    """Write a lossless WebP animation that shows the families side by side, forward then backward.
+
+    The 256 colours of a GIF would change a photograph about half as much as the edit does.
+    """
     count = next(iter(example.morphs.values())).frames.shape[1]
-    write_animation([_animation_frame(example, frame) for frame in range(count)], file, "gif")
+    write_animation([_animation_frame(example, frame) for frame in range(count)], file, "webp")
 
 
 def _animation_frame(example, frame: int):
@@ -141,15 +160,16 @@ def _table(examples: Sequence, file) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        "photograph source target family l2 network predicted probability target_before target_after".split()
+        "photograph source target family l2 network predicted_before predicted probability target_before "
+        "target_after".split()
     )
     for e in examples:
         for family, verdicts in e.verdicts.items():
             l2 = f"{e.morphs[family].l2[0, -1]:.6g}"
             for network, v in verdicts.items():
                 numbers = (f"{x:.6g}" for x in (v.probability, v.target_before, v.target_probability))
-                named = (e.photograph.name, e.source, e.photograph.target, family, l2, network, v.predicted)
-                writer.writerow([*named, *numbers])
+                named = (e.photograph.name, e.source, e.photograph.target, family, l2, network)
+                writer.writerow([*named, v.predicted_before, v.predicted, *numbers])
     text.flush()
     text.detach()
 

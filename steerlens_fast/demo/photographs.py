@@ -69,9 +69,10 @@ PHOTOGRAPHS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """The prediction of a network for the last frame of a morph."""
+    """The predictions of a network for a photograph and for the last frame of its morph."""
 
-    predicted: str
+    predicted_before: str  # for the photograph
+    predicted: str  # for the last frame
     probability: float  # of the predicted class
     target_probability: float
     target_before: float  # the target's probability in the photograph
@@ -195,5 +196,6 @@ def _probabilities(network: LoadedModel, images: Tensor) -> Tensor:
 
 
 def _verdict(before: Tensor, after: Tensor, target: int, names: list[str]) -> Verdict:
-    best = int(after.argmax())
-    return Verdict(names[best], float(after[best]), float(after[target]), float(before[target]), best == target)
+    first, last = int(before.argmax()), int(after.argmax())
+    probabilities = float(after[last]), float(after[target]), float(before[target])
+    return Verdict(names[first], names[last], *probabilities, last == target)

@@ -268,7 +268,8 @@ class Morphs:
         ----------
         path : path
             ``.png``, ``.pdf``, ``.svg``: a strip, see :func:`steerlens_fast.plot_morphs`. ``.gif``, ``.webp``: a
-            looping animation of all samples side by side. ``.safetensors``: all tensors, for :meth:`load`.
+            looping animation of all samples side by side; WebP is lossless, while the 256 colours of a GIF change a
+            photograph visibly. ``.safetensors``: all tensors, for :meth:`load`.
         frames : int or sequence of int, optional
             For figures and animations: number of evenly spaced frames, or their indices. By default 8 in a figure and
             all in an animation.

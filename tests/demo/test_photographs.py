@@ -31,7 +31,7 @@ def short(tmp_path_factory):
 
 
 def test_files_and_verdicts(short):
-    names = ["cat-to-lynx.png", "cat-to-lynx.gif", "phase.png", "overview.png", "judges.csv", "licences.txt"]
+    names = ["cat-to-lynx.png", "cat-to-lynx.webp", "phase.png", "overview.png", "judges.csv", "licences.txt"]
     assert [path.name for path in short.files] == names
     for path in short.files[:4]:
         with Image.open(path) as picture:

@@ -74,6 +74,7 @@ def test_tables_targets_are_targets(data, tmp_path, suffix, column, target):
 
 
 def test_workers_do_not_spin_for_long_and_keep_freed_memory(monkeypatch):
+    from steerlens_fast import openmp
     from steerlens_fast.job.engines import local
 
     seen = {}
@@ -85,7 +86,7 @@ def test_workers_do_not_spin_for_long_and_keep_freed_memory(monkeypatch):
     spin, keep = {"GOMP_SPINCOUNT": "4000"}, local.KEEP_MEMORY
     cases = [({}, spin | keep), ({"OMP_WAIT_POLICY": "ACTIVE"}, keep), ({"GOMP_SPINCOUNT": "5"}, keep)]
     cases += [({"MALLOC_MMAP_MAX_": "9"}, spin), ({"STEERLENS_KEEP_FREED_MEMORY": "0"}, spin)]
-    names = {*local.SPIN_SETTINGS, *local.ALLOCATOR_SETTINGS}
+    names = {*openmp.SPIN_SETTINGS, *local.ALLOCATOR_SETTINGS}
     for asked, added in cases:
         seen.clear()
         with monkeypatch.context() as patch:

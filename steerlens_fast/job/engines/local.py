@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from ...errors import JobError
 from ...io.console import warn
+from ...openmp import short_spin
 from ..config import JobConfig
 from ..model_errors import MAX_SHOWN, list_paths
 from ..pipeline import EventCallback
@@ -41,15 +42,11 @@ else:
     sys.path += here
 run()
 """
-# OpenMP threads that spin while they wait take cores from other processes. With a short spin count, which the libgomp
-# in torch's wheels reads, a job next to a busy process was 3 times as fast; alone, its time changed by less than 2 %.
-SHORT_SPIN = {"GOMP_SPINCOUNT": "4000"}
-# If the user has set one of these, SHORT_SPIN is not used; likewise KEEP_MEMORY below.
-SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 # Up to 256 MiB of freed memory stay in the process; otherwise each batch faults its activations in again. Only blocks
 # of up to 32 MiB, the most that glibc allows, are kept: larger ones return to the kernel, so images of growing sizes do
 # not fragment the heap.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+# If the user has set one of these, KEEP_MEMORY is not used.
 ALLOCATOR_SETTINGS = (
     *KEEP_MEMORY,
     "MALLOC_MMAP_MAX_",
@@ -253,8 +250,8 @@ class _Process:
         command = [sys.executable, "-c", PROCESS]
         # the same modules can be imported as in this process, e.g. from a script's folder
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(folder) for folder in sys.path)}
-        for settings, names in ((SHORT_SPIN, SPIN_SETTINGS), (KEEP_MEMORY, ALLOCATOR_SETTINGS)):
-            environment |= {} if any(name in environment for name in names) else settings
+        environment |= short_spin(environment)
+        environment |= {} if any(name in environment for name in ALLOCATOR_SETTINGS) else KEEP_MEMORY
         environment |= {"OMP_NUM_THREADS": self.threads} if self.threads else {}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with self.open_log() as log:
