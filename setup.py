@@ -25,6 +25,12 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import setuptools
+
+# pip --no-build-isolation does not check pyproject.toml's requirements.
+if int(setuptools.__version__.split(".")[0]) < 77:
+    found = f"this one is {setuptools.__version__}: pip install 'setuptools>=77.0.3'"
+    sys.exit(f"steerlens_fast: building needs setuptools >= 77.0.3; {found}.")
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.sdist import sdist
@@ -34,7 +40,7 @@ try:
     from torch.utils import cpp_extension
 except ImportError as error:
     sys.exit(f"steerlens_fast: building needs torch >= 2.10: {error}. Install torch, then build.")
-if torch.__version__ < "2.10":  # pip --no-build-isolation does not check pyproject.toml's requirements
+if torch.__version__ < "2.10":
     sys.exit(f"steerlens_fast: building needs torch >= 2.10; this one is {torch.__version__}.")
 
 # LibTorch's stable ABI as of this release: one binary runs on every torch from here on.
@@ -237,15 +243,7 @@ def extensions(toolkit, reason, machine=None):
 
 # --- Checks of the machine, each of which ends the build with one line
 
-PROBE = """
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 10
-#error GCC is older than 10
-#endif
-#include <charconv>
-#include <optional>
-#include <string>
-std::optional<std::string> probe() { return std::string("x"); }
-"""
+PROBE = Path(__file__).resolve().parent / ".ci/compiler.txt"  # C++ that too old a compiler rejects
 NEEDED_SPACE = 200 << 20  # of compilers' temporary files and of object files
 
 
@@ -256,10 +254,20 @@ def check_compiler(command):
             f"steerlens_fast: {needed}, and {shlex.join(command)!r} is not on PATH. Install one, or set CXX to one."
         )
     flags = ["-std=c++17", "-x", "c++", "-", "-fsyntax-only"]
-    done = subprocess.run([*command, *flags], input=PROBE, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *flags], input=PROBE.read_text(), capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or [""]
         sys.exit(f"steerlens_fast: {needed}; {shlex.join(command)!r} fails: {errors[0]}. Set CXX to another.")
+
+
+def find_ninja():
+    """Add this Python's folders of programs to PATH, where torch looks for ninja; the environment may be inactive."""
+    if shutil.which("ninja") is None:
+        schemes = [sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")]
+        folders = [*(sysconfig.get_path("scripts", scheme) for scheme in schemes), os.path.join(sys.base_prefix, "bin")]
+        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), *folders])
+    if shutil.which("ninja") is None:
+        print("steerlens_fast: there is no ninja, so files are compiled one at a time: pip install ninja", flush=True)
 
 
 def check_writable():
@@ -316,6 +324,7 @@ class Build(cpp_extension.BuildExtension):
     decision = ""
 
     def __init__(self, *args, **kwargs):
+        find_ninja()
         super().__init__(*args, no_python_abi_suffix=True, **kwargs)  # _C.so: a library, not a Python module
 
     def finalize_options(self):

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 from pathlib import Path
 
@@ -217,6 +218,28 @@ def test_missing_or_old_compiler_ends_the_build(setup):
     assert ends_with("'no-compiler' is not on PATH. Install one, or set CXX", setup.check_compiler, ["no-compiler"])
     old = ["c++", "-U__GNUC__", "-D__GNUC__=7", "-U__clang__"]
     assert ends_with("GCC is older than 10. Set CXX to another.", setup.check_compiler, old)
+
+
+def test_old_setuptools_ends_the_build(setup):
+    script = "import setuptools, runpy; setuptools.__version__ = '65.5.0'; runpy.run_path('setup.py')"
+    status, output = run("-c", script, cwd=ROOT)
+    assert status == 1
+    assert output == (
+        "steerlens_fast: building needs setuptools >= 77.0.3; this one is 65.5.0: pip install 'setuptools>=77.0.3'.\n"
+    )
+
+
+def test_ninja_of_an_inactive_environment_is_found(setup, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sysconfig, "get_path", lambda *_: str(tmp_path / "bin"))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    setup.find_ninja()
+    assert "there is no ninja, so files are compiled one at a time: pip install ninja" in capsys.readouterr().out
+    (tmp_path / "bin").mkdir()
+    ninja = executable(tmp_path / "bin/ninja", "exit 0")
+    setup.find_ninja()
+    assert shutil.which("ninja") == str(ninja)
+    assert not capsys.readouterr().out
 
 
 def test_read_only_checkout_ends_the_build(setup, monkeypatch, tmp_path):

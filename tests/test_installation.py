@@ -345,9 +345,9 @@ with setup.progress({str(tmp_path)!r}, total=45, every=0.05):
 
 
 FAKE_PYTHON = """#!/bin/sh
-# A Python without torch, and with a pip that fails.
+# A Python with an old torch, and with a pip that fails.
 case "$1 $2" in
-*"import sys, torch"*) exit 1 ;;
+*"import sys, torch"*) echo 2.9.1; exit 1 ;;
 "-m venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
 "-m pip") echo "$PIP_OUTPUT"; exit 1 ;;
 -c*) ;;
@@ -380,7 +380,7 @@ FAILURES = {
 
 @checkout_only
 @pytest.mark.parametrize("output", FAILURES, ids=["offline", "no release"])
-def test_setup_without_torch_and_driver_says_what_to_do(output, tmp_path):
+def test_setup_without_new_torch_and_driver_says_what_to_do(output, tmp_path):
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     fake = tmp_path / "python"
@@ -389,10 +389,25 @@ def test_setup_without_torch_and_driver_says_what_to_do(output, tmp_path):
     env = {k: v for k, v in os.environ.items() if k != "STEERLENS_TORCH"} | {"PYTHON": str(fake), "PIP_OUTPUT": output}
     done = subprocess.run(["sh", ".ci/setup"], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 1
+    assert "the active environment has torch 2.9.1, and 2.10 or newer is needed: .venv gets a torch" in done.stdout
     if not Path("/proc/driver/nvidia/version").exists() and not shutil.which("nvidia-smi"):
         assert "no NVIDIA driver" in done.stdout
         assert "STEERLENS_TORCH='torch --index-url https://download.pytorch.org/whl/cpu'" in done.stdout
     assert done.stderr.splitlines()[-1].startswith(f".ci/setup: {FAILURES[output]}")
+
+
+@checkout_only
+def test_setup_with_an_old_compiler_ends_before_anything_is_installed(tmp_path):
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    old = "c++ -U__GNUC__ -D__GNUC__=9 -U__clang__"
+    env = {**os.environ, "PYTHON": sys.executable, "CXX": old}
+    done = subprocess.run(["sh", ".ci/setup"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and not done.stdout
+    expected = f".ci/setup: a C++17 compiler is needed (GCC 10, clang 14 or newer), and '{old}' fails: "
+    assert done.stderr.startswith(expected)
+    assert done.stderr.endswith("GCC is older than 10. Set CXX to another\n") and done.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".ci", "pyproject.toml"]
 
 
 @checkout_only
