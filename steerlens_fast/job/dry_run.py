@@ -7,15 +7,20 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 
 from ..errors import NO_SPACE, JobError, to_job_error
 from ..io.progress import format_duration
+from ..lens.schedule import DEFAULT_L2
 from ..models.device import resolve_device
 from .config import JobConfig
 from .engines.engine import RunOptions, num_workers
 from .plan import Plan
 from .planning import JobInputs, check_output_folder, expand_settings, make_plan, with_default_target
 from .worker import Worker
+
+TIMED_BATCHES = 3
+LONG_BATCH = 20.0  # seconds; a batch that takes longer is timed once
 
 
 def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
@@ -30,8 +35,7 @@ def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             plan = make_plan(Path(folder), inputs, worker.loaded.description, max(workers, 1))
             worker.open(Path(folder), plan)
-            worker.first_batch()  # warm-up
-            seconds = worker.first_batch()
+            seconds = _batch_seconds(worker)
     except Exception as error:
         raise to_job_error(error) from error
     finally:
@@ -39,10 +43,22 @@ def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
     return [*_configuration(config, plan), "", *_counts(plan), *_time(plan, seconds, workers), *_space(out, plan)]
 
 
+def _batch_seconds(worker: Worker) -> float:
+    """Return the median time of the first batch, in seconds, after a warm-up."""
+    worker.first_batch()
+    seconds = [worker.first_batch()]
+    while len(seconds) < TIMED_BATCHES and seconds[0] <= LONG_BATCH:
+        seconds.append(worker.first_batch())
+    return median(seconds)
+
+
 def _configuration(config: JobConfig, plan: Plan) -> list[str]:
     planned = ("size", "channels", "threads", "range", "batch_size", "shard_size")
     values = {**config.as_dict(), **{name: getattr(plan, name) for name in planned}}
-    return [f"{name:18s}{json.dumps(value)}" for name, value in values.items() if value is not None]
+    lines = [f"{name:18s}{json.dumps(value)}" for name, value in values.items() if value is not None]
+    if all(values[name] is None for name in ("max_l2", "distances", "factors")):
+        lines.append(f"{'max_l2':18s}{DEFAULT_L2} (default)")  # images are in [0, 1]
+    return lines
 
 
 def _counts(plan: Plan) -> list[str]:
@@ -60,7 +76,7 @@ def _time(plan: Plan, seconds: float, workers: int) -> list[str]:
     n = min(plan.batch_size, plan.items)
     total = seconds / n * plan.items / max(workers, 1)
     estimate = f"about {format_duration(total)} for all images on {workers} worker(s)"
-    return [f"a batch of {n} takes {seconds:.3f} s, including decoding: {estimate}"]
+    return [f"a batch of {n} takes {seconds:.3f} s, including decoding: {estimate}, at the machine's present load"]
 
 
 def _space(out: Path, plan: Plan) -> list[str]:

@@ -263,6 +263,17 @@ def test_dry_run_reports_and_writes_nothing(data, tmp_path, capsys):
     assert f"{30 * 4 * 256 / 2**20:.1f} MiB of frames" in stdout and "max_l2            2.0" in stdout
 
 
+def test_dry_run_states_the_default_distance_and_the_median_time(data, tmp_path, capsys, monkeypatch):
+    seconds = iter([99.0, 1.0, 9.0, 2.0])  # the first is the warm-up
+    monkeypatch.setattr("steerlens_fast.job.worker.Worker.first_batch", lambda _: next(seconds))
+    words = arguments(tmp_path / "new", "--workers", 0, "--dry-run", data=data)
+    at = words.index("--max-l2")
+    assert main(words[:at] + words[at + 2 :]) == 0
+    stdout = capsys.readouterr().out
+    assert "max_l2            2.0 (default)" in stdout
+    assert "takes 2.000 s" in stdout and "at the machine's present load" in stdout
+
+
 def test_status_export_gallery_of_a_real_job(copy, capsys, tmp_path):
     assert main(["status", str(copy)]) == 0
     status = json.loads(capsys.readouterr().out)
