@@ -534,7 +534,7 @@ def test_bad_options_of_the_command_are_errors(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits", "shapes"])
-def test_presets_run(name, tmp_path, monkeypatch):
+def test_presets_run(name, tmp_path, monkeypatch, capsys):
     """With networks that are hardly trained."""
     pytest.importorskip("sklearn")
     monkeypatch.setattr("steerlens_fast.evaluate.presets.networks.EPOCHS", 2)
@@ -552,9 +552,11 @@ def test_presets_run(name, tmp_path, monkeypatch):
         "--draws",
         "50",
     ]
-    code = main(["evaluate", "--preset", name, "--out", str(tmp_path), "--progress", "none", *quick])
+    code = main(["evaluate", "--preset", name, "--out", str(tmp_path), "--progress", "lines", *quick])
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert code == 0, summary["problems"]
+    stderr = capsys.readouterr().err
+    assert all(f"2/2 epochs of {network}" in stderr for network in ("robust_cnn", "plain_cnn", "mlp"))
     assert summary["sources"]["chosen"] == 8 and summary["judges"] == ["robust_cnn", "mlp"]
     assert ("published" in summary) == (name == "digits") and ("groups" in summary) == (name == "shapes")
     if name == "digits":  # not as it ships

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...memory import threads
 from . import digits_data
+from .training import report_epochs
 
 EPOCHS = 15
 
 
 def robust_cnn(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
     """Train the demo's network, which is smooth and has large first filters, with small L2 adversarial steps."""
-    return digits_data.train(data, EPOCHS, seed=seed)
+    return digits_data.train(data, EPOCHS, seed=seed, progress=partial(report_epochs, name="robust_cnn"))
 
 
 def plain_cnn(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
@@ -27,6 +30,7 @@ def plain_cnn(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
         ),
         data,
         seed + 1,
+        "plain_cnn",
     )
 
 
@@ -35,18 +39,21 @@ def mlp(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
     wide = lambda before: [nn.Linear(before, 256), nn.ReLU()]
     pixels = data.train_images[0].numel()
     return _fit(
-        lambda classes: nn.Sequential(nn.Flatten(), *wide(pixels), *wide(256), nn.Linear(256, classes)), data, seed + 2
+        lambda classes: nn.Sequential(nn.Flatten(), *wide(pixels), *wide(256), nn.Linear(256, classes)),
+        data,
+        seed + 2,
+        "mlp",
     )
 
 
-def _fit(make, data: digits_data.LabelledImages, seed: int) -> nn.Module:
+def _fit(make, data: digits_data.LabelledImages, seed: int, name: str) -> nn.Module:
     """Train without adversarial steps; every random number comes from ``seed``."""
     images, labels = data.train_images, data.train_labels
     with torch.random.fork_rng(devices=[]), threads(1):
         torch.manual_seed(seed)
         model = make(digits_data.count_of_classes(labels))
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        for _ in range(EPOCHS):
+        for _ in report_epochs(range(EPOCHS), name):
             for rows in torch.randperm(len(images), device="cpu").split(64):
                 loss = F.cross_entropy(model(images[rows]), labels[rows])
                 optimizer.zero_grad()

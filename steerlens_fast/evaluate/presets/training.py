@@ -101,6 +101,15 @@ def current_run() -> TrainingRun:
     return _RUN.get() or TrainingRun()
 
 
+def report_epochs(epochs: range, name: str) -> Iterator[int]:
+    """Yield the numbers of epochs, and report the progress of training the network ``name``."""
+    progress = Progress(len(epochs), kind=current_run().progress, unit=f"epochs of {name}")
+    for epoch in epochs:
+        yield epoch
+        progress.update(1)
+    progress.close()
+
+
 def trained(name: str, make: Callable[[], nn.Module], data: LabelledImages, recipe: Recipe) -> nn.Module:
     """Return a trained network: from the run's folder if it was trained before with the same recipe and data.
 
@@ -130,7 +139,7 @@ def trained(name: str, make: Callable[[], nn.Module], data: LabelledImages, reci
         path = None if run.folder is None else run.folder / f"{name}.pt"
         state = None if path is None or not path.exists() else _read_weights(path, key)
         if state is None:
-            _fit(model, data, recipe, Progress(recipe.epochs, kind=run.progress, unit=f"epochs of {name}"))
+            _fit(model, data, recipe, name)
             if path is not None:
                 _write_weights(path, key, model)
         else:
@@ -144,13 +153,13 @@ def trained(name: str, make: Callable[[], nn.Module], data: LabelledImages, reci
     return model
 
 
-def _fit(model: nn.Module, data: LabelledImages, recipe: Recipe, progress: Progress) -> None:
+def _fit(model: nn.Module, data: LabelledImages, recipe: Recipe, name: str) -> None:
     count, change = len(data.train_images), {"affine": affine, "flip": flip}[recipe.augment]
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate)
     steps = recipe.epochs * -(-count // recipe.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps)
     model.train()
-    for _ in range(recipe.epochs):
+    for _ in report_epochs(range(recipe.epochs), name):
         for rows in torch.randperm(count, device="cpu").split(recipe.batch):
             outputs = model(change(unit_range(data.train_images[rows])))
             loss = F.cross_entropy(outputs, data.train_labels[rows])
@@ -158,8 +167,6 @@ def _fit(model: nn.Module, data: LabelledImages, recipe: Recipe, progress: Progr
             loss.backward()
             optimizer.step()
             schedule.step()
-        progress.update(1)
-    progress.close()
 
 
 def unit_range(images: Tensor) -> Tensor:
