@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..io.argument_types import folder, integer_from
 from ..io.console import write_stderr, write_stdout
+from ..io.progress import format_bytes
 from .options import as_sentence
 
 
@@ -45,11 +46,9 @@ def _rate(arguments: argparse.Namespace) -> int:
     form = write_form(arguments.jobs, arguments.out, **options)
     for note in form.notes:
         write_stderr(f"steerlens-fast rate: {note}")
-    size = form.page.stat().st_size / 1e6
+    size = format_bytes(form.page.stat().st_size)
     images = ", ".join(f"{n} {name}" for name, n in form.conditions.items())
-    write_stdout(
-        f"{form.page}: for raters, one file of {size:.1f} MB with {sum(form.conditions.values())} images: {images}"
-    )
+    write_stdout(f"{form.page}: for raters, one file of {size} with {sum(form.conditions.values())} images: {images}")
     out = shlex.quote(str(arguments.out))
     write_stdout(f'{form.key}: not for raters; used by "steerlens-fast tally {out} ratings-*.json"')
     return 0

@@ -169,3 +169,14 @@ def format_duration(seconds: float) -> str:
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+def format_bytes(count: int) -> str:
+    """Return a number of bytes as text, in kB below 1 MB, otherwise in MB.
+
+    Examples
+    --------
+    >>> format_bytes(300), format_bytes(34_500), format_bytes(2_340_000)
+    ('1 kB', '35 kB', '2.3 MB')
+    """
+    return f"{-(-count // 1000)} kB" if count < 10**6 else f"{count / 1e6:.1f} MB"

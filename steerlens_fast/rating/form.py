@@ -224,7 +224,10 @@ def _condition_names(jobs: list[JobMorphs]) -> list[str]:
 
 
 def _notes(names: list[str], jobs: list[JobMorphs]) -> list[str]:
-    notes = []
+    notes, targets = [], [str(job.config["target"]) for job in jobs]
+    if len(set(targets)) > 1:
+        rules = ", ".join(f"{target} ({name})" for target, name in zip(targets, names))
+        notes.append(f"warning: the jobs have different targets, so that their families cannot be compared: {rules}")
     for name, job in zip(names, jobs):
         notes += [f"{name}: {n} left out: {reason}" for reason, n in sorted(job.excluded.items())]
         if job.shards_done < job.plan.shards:

@@ -118,6 +118,14 @@ def test_morphs_that_the_classes_do_not_fit_are_left_out(tmp_path):
     ]
 
 
+def test_jobs_with_different_targets_are_noted(tmp_path):
+    (first, second), _ = make_jobs(tmp_path, ["pixel", "csp-phase"])
+    config = json.loads((second / "config.json").read_text())
+    (second / "config.json").write_text(json.dumps(config | {"target": "least"}))
+    (note,) = write_form([first, second], tmp_path / "form", count=9).notes
+    assert "different targets" in note and note.endswith("runner-up (pixel), least (csp-phase)")
+
+
 def test_labels_that_number_other_classes_leave_nothing_out(tmp_path):
     keys = [str(n) for n in range(24)]
     make_job(tmp_path / "job", morphs_of(24, 3), keys, change=lambda record: record | {"label": 9})

@@ -1,6 +1,7 @@
 """The tally of raters' files, against values computed by hand, and its errors."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -201,7 +202,7 @@ def test_commands_write_a_form_and_its_tally(tmp_path, capsys):
     make_job(tmp_path / "job", morphs_of(4, 3), list("abcd"))
     job, form, out = (str(tmp_path / name) for name in ("job", "form", "tally.json"))
     assert main(["rate", job, "--out", form, "--count", "6"]) == 0
-    assert "form.html: for raters" in capsys.readouterr().out
+    assert re.search(r"form.html: for raters, one file of [1-9]\d* kB with 6 images", capsys.readouterr().out)
     assert main(["rate", job, "--out", form]) == 2
     assert "out must be a new folder" in capsys.readouterr().err
     key = json.loads((tmp_path / "form" / "key.json").read_text())
