@@ -16,6 +16,7 @@ from torch import Tensor
 from ..checks import check_bool, check_int
 from ..classifier.class_names import as_class_names
 from ..classifier.isolation import MODEL_LOCK, RandomStream
+from ..classifier.named_classes import shorten
 from ..data.class_names import read_class_names
 from ..errors import USAGE, JobError
 from ..extras import MissingExtra
@@ -72,6 +73,13 @@ class LoadedModel:
     class_names: list[str] | None
     sha256: str
     description: dict
+
+    def __repr__(self) -> str:
+        names = None if self.class_names is None else f"[{shorten(self.class_names)}]"
+        form = {name: getattr(self, name) for name in ("size", "channels", "interpolation", "crop_pct")}
+        settings = ", ".join(f"{name}={value!r}" for name, value in form.items())
+        model = f"{model_name(self.model)}, {self.description['parameters']} parameters"
+        return f"LoadedModel({model}, {settings}, class_names={names}, sha256={self.sha256[:12]}...)"
 
 
 def load_model(

@@ -115,6 +115,12 @@ def test_model_that_needs_no_change_is_used_itself(images):
     assert load_model(torch.sin).model is torch.sin
 
 
+def test_repr_is_short():
+    loaded = load_model(smooth(), class_names=[f"class {n}" for n in range(1000)], size=32)
+    text = repr(loaded)
+    assert len(text) < 300 and "size=(32, 32)" in text and "'class 3' and 996 more]" in text
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_model_that_must_change_is_copied(dtype):
     """Flags, dtypes, gradients' flags: the caller's module keeps them all; its copy is in the dtype asked for."""
