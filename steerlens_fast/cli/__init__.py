@@ -102,6 +102,8 @@ def _add_info(commands) -> None:
 def _info(_: argparse.Namespace) -> int:
     from .. import build_info
 
-    lines = [f"{name:14s}{value if value != '' else '-'}" for name, value in build_info().items()]
+    info = build_info()
+    width = max(map(len, info)) + 2
+    lines = [f"{name:{width}s}{value if value != '' else '-'}" for name, value in info.items()]
     write_stdout("\n".join(lines))
     return 0
