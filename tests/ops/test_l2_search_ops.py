@@ -97,11 +97,11 @@ def test_bad_arguments_raise():
     limits, l2, epsilon = arguments()
     state = RAW.begin_l2_search(limits, l2, epsilon)
     for call, message in [
-        (lambda: RAW.begin_l2_search(limits.float(), l2, epsilon), "begin_l2_search: limits must have dtype Double"),
+        (lambda: RAW.begin_l2_search(limits.float(), l2, epsilon), "begin_l2_search: limits must have dtype float64"),
         (lambda: RAW.begin_l2_search(limits[:4], l2, epsilon), r"limits must have shape \[5, 3\], got \[4, 3\]"),
         (lambda: RAW.begin_l2_search(limits, l2[:2], epsilon), r"source_l2 must have shape \[3\], got \[2\]"),
         (lambda: RAW.advance_l2_search(state[:, 1:], l2), r"advance_l2_search: state must have shape \[3, \d+\]"),
-        (lambda: RAW.advance_l2_search(state, l2.float()), "l2 must have dtype Double"),
+        (lambda: RAW.advance_l2_search(state, l2.float()), "l2 must have dtype float64"),
         (lambda: RAW.advance_l2_search(state, l2[:2]), r"l2 must have shape \[3\], got \[2\]"),
     ]:
         with pytest.raises(RuntimeError, match=message):
