@@ -160,7 +160,7 @@ class _ExportJob:
 
     @cached_property
     def method(self) -> str:
-        """Family, rule and regime, as in ``Morphs.settings``."""
+        """Family, rule, regime and changed settings, as in the title of a strip of ``Morphs``."""
         # `len` is a placeholder for the model and is not called.
         lens = SteerableLens(len, **JobConfig.from_dict(self.config).lens_options)
         return ", ".join(method_words(lens.settings))

@@ -371,8 +371,17 @@ def pair_names(m: Morphs) -> list[str]:
 
 
 def method_words(settings: dict) -> list[str]:
-    """Return family, rule and regime, if they are set."""
-    return [str(settings[key]) for key in ("family", "rule", "regime") if settings.get(key) is not None]
+    """Return family, rule and regime, if they are set; color and smoothing, if they are not the defaults.
+
+    Examples
+    --------
+    >>> method_words({"family": "pixel", "color": "luma", "smoothing": {"noise": 0.1, "samples": 8}})
+    ['pixel', 'luma', 'smoothing 0.1 x 8']
+    """
+    words = [str(settings[key]) for key in ("family", "rule", "regime") if settings.get(key) is not None]
+    words += [str(settings["color"])] if settings.get("color", "rgb") != "rgb" else []
+    smoothing = settings.get("smoothing")
+    return words + ([f"smoothing {smoothing['noise']:g} x {smoothing['samples']}"] if smoothing else [])
 
 
 def _statistics(m: Morphs) -> list[str]:

@@ -147,9 +147,11 @@ def test_words_of_a_strip(tmp_path):
     already = _strip_data(job, records[0] | {"source": 1}, morphs_of(1, 3)[0])
     assert already.remarks == ["already predicted as the target"] and not already.reached.any()
     pixel = _strip_data(
-        _ExportJob(*[None] * 5, job.plan, job.config | {"family": "pixel"}), records[0], morphs_of(1, 3)[0]
+        _ExportJob(*[None] * 5, job.plan, job.config | {"family": "pixel", "color": "luma"}),
+        records[0],
+        morphs_of(1, 3)[0],
     )
-    assert pixel.title == "pixel, live"
+    assert pixel.title == "pixel, live, luma"
 
 
 def test_strips_of_jobs_with_factors(tmp_path):

@@ -82,14 +82,18 @@ def test_examples_are_the_jobs(kind, channels, tmp_path):
             {"Target": "map:3=8,cat=dog", "Distances": "0.5, 1.0, 2.0, 3.0, 4.0"},
         ),
         ({"factors": 2.0, "amplitude_factors": 1.0}, {"Factors": "2.0", "Amplitude factors": "1.0"}),
-        ({}, {}),
+        ({}, {"Max L2": "2.0 (default)"}),
+        (
+            {"color": "luma", "regime": "live", "steps": 8, "smoothing": {"noise": 0.1, "samples": 4}, "max_l2": 3.0},
+            {"Max L2": "3.0", "Color": "luma", "Steps": "8", "Smoothing": "noise=0.1,samples=4"},
+        ),
     ],
 )
 def test_it_says_toward_what_and_how_far(options, expected, tmp_path):
-    """What was not given is not there."""
+    """Without settings that are the defaults."""
     make_job(tmp_path, morphs_of(1), ["a"], **options)
     facts = dict(data_of(write_gallery(tmp_path))["facts"])
-    names = ("Target", "Max L2", "Distances", "Factors", "Amplitude factors")
+    names = ("Target", "Max L2", "Distances", "Factors", "Amplitude factors", "Color", "Steps", "Smoothing")
     assert {name: facts[name] for name in names if name in facts} == {"Target": "runner-up", **expected}
 
 
@@ -328,6 +332,10 @@ def test_it_opens_with_the_last_frame_beside_the_source(shown):
     assert lead == "8 items, 8 morphed, 8 shown"
 
 
+def test_small_probabilities_are_not_shown_as_zero(shown):
+    assert shown.run("return [8e-5, 6e-4, 0, 1, null].map(chance)") == ["< 0.001", "0.001", "0.000", "1.000", "–"]
+
+
 def test_slider_moves_frame_curve_and_numbers(shown):
     """By the keyboard, as every slider: of one example alone."""
     before, other = marker_of(shown), marker_of(shown, 3)
@@ -511,7 +519,7 @@ def test_head_says_how_many_reached_their_target(sorted_out):
     )
     assert sorted_out.run(entries) == [
         "Target reached: 2 of 4 (50 %)",
-        "Median target probability: 0.1 → 0.65",
+        "Median target probability: 0.100 → 0.650",
         "Fell below the source: 1",
         "Fell below an earlier frame: 2",
         "Target already predicted for the source: 1 not counted as reached",
@@ -520,7 +528,7 @@ def test_head_says_how_many_reached_their_target(sorted_out):
     ]
     cells = "return [...document.querySelectorAll('#success tr')].map((r) => [...r.children].map((c) => c.textContent))"
     assert sorted_out.run(cells)[1:] == [
-        ["zero → one", "5", "2 of 4", "0.1 → 0.65", "1 / 2", "0"],
+        ["zero → one", "5", "2 of 4", "0.100 → 0.650", "1 / 2", "0"],
         ["zero → zero", "1", "–", "– → –", "– / –", "1"],
     ]
 

@@ -6,6 +6,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -13,12 +14,14 @@ from torch import Tensor
 
 from ...checks import check_int
 from ...data.class_names import class_name
-from ...data.targets import LABEL
+from ...data.targets import LABEL, MAP
 from ...errors import OK, REASONS, USAGE, JobError
 from ...extras import require_extra
 from ...io.html_page import render_page
 from ...io.paths import output_folder
+from ...lens.schedule import DEFAULT_L2
 from ...morphs.differences import difference_maps
+from ..config import JobConfig
 from ..formats.common import as_8_bit, prefetch, replacing_folder, to_pil
 from ..formats.wds import encode_lossless
 from ..plan import Plan
@@ -34,6 +37,16 @@ DISTANCES = {
     "distances": "Distances",
     "factors": "Factors",
     "amplitude_factors": "Amplitude factors",
+}
+# Shown if they are not the defaults
+OPTIONS = {
+    "color": "Color",
+    "steps": "Steps",
+    "smoothing": "Smoothing",
+    "phase_cap": "Phase cap",
+    "scales": "Scales",
+    "orientations": "Orientations",
+    "task": "Task",
 }
 MAX_SIDE = 16_383  # maximum side of a WebP image, in pixels
 
@@ -222,17 +235,21 @@ def _class_name(number: int | None, plan: Plan) -> str | None:
 
 
 def _facts(config: dict, plan: Plan, done: CompletedShards) -> list[list[str]]:
-    facts = [[title, _setting(config.get(name))] for name, title in SETTINGS.items()]
-    facts += [[title, _setting(config[name])] for name, title in DISTANCES.items() if config.get(name) is not None]
+    facts = [[title, _setting(config.get(name), prefix=MAP)] for name, title in SETTINGS.items()]
+    defaults = {f.name: f.default for f in fields(JobConfig)}
+    changed = (name for name in OPTIONS if config.get(name, defaults[name]) != defaults[name])
+    facts += [[OPTIONS[name], _setting(config[name])] for name in changed]
+    distances = [[title, _setting(config[name])] for name, title in DISTANCES.items() if config.get(name) is not None]
+    facts += distances or [[DISTANCES["max_l2"], f"{DEFAULT_L2} (default)"]]
     size = f"{plan.frames} of {plan.size[0]} × {plan.size[1]}, {'grey' if plan.channels == 1 else 'RGB'}"
     shards = f"{len(done.shards)} of {plan.shards} done"
     return [*facts, ["Frames", size], ["Shards", shards]]
 
 
-def _setting(value) -> str:
-    """Return a setting as text: numbers separated by commas, mappings as on the command line."""
+def _setting(value, prefix: str = "") -> str:
+    """Return a setting as text, as on the command line; ``prefix`` is that of mappings."""
     if isinstance(value, dict):
-        return "map:" + ",".join(f"{a}={b}" for a, b in value.items())
+        return prefix + ",".join(f"{a}={b}" for a, b in value.items())
     return ", ".join(map(_setting, value)) if isinstance(value, list) else str(value)
 
 

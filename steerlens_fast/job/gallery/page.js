@@ -3,6 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const last = data.frames - 1, byId = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const number = (x) => (x === null || x === undefined ? "–" : String(Number(x.toPrecision(3))));
+const chance = (p) => (p === null || p === undefined ? "–" : p > 0 && p < 0.0005 ? "< 0.001" : p.toFixed(3));
 const many = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 
 function element(name, text, kind) {
@@ -101,7 +102,7 @@ class Card {
     }
     this.unscored = !known.some(Boolean);
     this.find(".unscored").toggleAttribute("hidden", !this.unscored);
-    const texts = this.example.probability.map((p) => (p === null ? "not scored" : p.toFixed(2)));
+    const texts = this.example.probability.map((p) => (p === null ? "not scored" : chance(p)));
     const scored = this.unscored ? "not scored" : texts.join(", ");
     this.find("svg").setAttribute("aria-label", `Probability of ${this.example.target} in each frame: ${scored}`);
   }
@@ -110,7 +111,7 @@ class Card {
     if (!this.hasFrames) return;
     const {example} = this, p = example.probability[frame], place = `frame ${frame + 1} of ${data.frames}`;
     const prediction = this.find(".prediction"), predicted = example.predictions[frame];
-    const probability = p === null ? "not scored" : p.toFixed(3);
+    const probability = p === null ? "not scored" : chance(p);
     this.frame = frame;
     this.slider.value = frame;
     this.slider.setAttribute("aria-valuetext", `${place}, probability ${probability}`);
@@ -118,7 +119,7 @@ class Card {
     this.find(".shown-frame figcaption").textContent = place;
     this.find(".map").setAttribute("aria-label", `Difference of ${place} from the source, ${example.key}`);
     const share = example.prediction_probability[frame];
-    const known = predicted === null ? [] : ["predicted: ", isolated(predicted), share === null ? "" : ` ${share.toFixed(3)}`];
+    const known = predicted === null ? [] : ["predicted: ", isolated(predicted), share === null ? "" : ` ${chance(share)}`];
     prediction.replaceChildren(...known);
     const counts = example.outcome !== "failed" && !example.already_predicted;
     prediction.classList.toggle("reached", counts && p !== null && predicted === example.target);
@@ -296,7 +297,7 @@ function showSuccess() {
   if (success.counted) {
     add("Target reached", success.reached, ` of ${success.counted.toLocaleString("en")}` +
       percent(success.reached, success.counted));
-    entry(list, "Median target probability", `${number(source)} → ${number(end)}`);
+    entry(list, "Median target probability", `${chance(source)} → ${chance(end)}`);
     if (success.fell_below_source !== null) add("Fell below the source", success.fell_below_source);
     if (success.fell_below_earlier !== null) add("Fell below an earlier frame", success.fell_below_earlier);
   }
@@ -323,7 +324,7 @@ function showPairs(details, success) {
   for (const pair of success.pairs) {
     const {source, last: end} = pair.target_probability;
     const cells = row(["", String(pair.morphs), pair.reached === null ? "–" : `${pair.reached} of ${pair.counted}`,
-      `${number(source)} → ${number(end)}`, `${number(pair.fell_below_source)} / ${number(pair.fell_below_earlier)}`,
+      `${chance(source)} → ${chance(end)}`, `${number(pair.fell_below_source)} / ${number(pair.fell_below_earlier)}`,
       String(pair.already_predicted)], "td");
     const [from, to] = pair.names.map(isolated);
     cells.firstElementChild.append(from, " → ", to);
