@@ -143,7 +143,7 @@ def run_photographs(
     from . import photograph_pictures as pictures  # needs matplotlib and Pillow: fail before anything is computed
     from .pictures import check_writable
 
-    bar = partial(require_extra("photographs", "tqdm").tqdm, disable=not progress, dynamic_ncols=True)
+    bar = partial(require_extra("photographs", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)
     check_packages(data_given=False)
     out = output_folder(out)
     check_writable(out)
