@@ -35,20 +35,11 @@ SL_FN ComplexVec operator*(ComplexVec a, Cplx<float> b) {
 SL_FN ComplexVec swap_parts(ComplexVec a) { return {a.im, a.re}; }
 SL_FN ComplexVec times_minus_i(ComplexVec a) { return {a.im, -a.re}; }
 
-// Bytes of the first `count` floats of a vector, 0 < count < kSimdWidth. GCC 11 does not see this bound and warns;
-// the others are spared the remainder, with which they write the copy out, in place of a call.
-SL_FN size_t bytes_of_part(int64_t count) {
-#if !defined(__clang__) && __GNUC__ < 12
-  count %= kSimdWidth;
-#endif
-  return static_cast<size_t>(count) * sizeof(float);
-}
-
 // The first `count` floats in memory, then zeros; all zeros where `count` is not positive.
 SL_FN FloatVec load_vec(const float* from, int64_t count = kSimdWidth) {
   if (count >= kSimdWidth) return *reinterpret_cast<const UnalignedFloatVec*>(from);
   FloatVec out = {};
-  if (count > 0) std::memcpy(&out, from, bytes_of_part(count));
+  if (count > 0) std::memcpy(&out, from, count * sizeof(float));
   return out;
 }
 
@@ -61,7 +52,7 @@ SL_FN void store_vec(float* to, FloatVec value, int64_t count = kSimdWidth) {
   if (count >= kSimdWidth)
     *reinterpret_cast<UnalignedFloatVec*>(to) = value;
   else if (count > 0)
-    std::memcpy(to, &value, bytes_of_part(count));
+    std::memcpy(to, &value, count * sizeof(float));
 }
 
 // The elements of a and b that the indices select; those of b are numbered after those of a.
