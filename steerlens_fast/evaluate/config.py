@@ -105,8 +105,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     driver: str = option(
         group="data",
         metavar="MODEL",
-        help="the classifier whose gradient the edits follow: timm:NAME, "
-        "pkg.mod:callable (with the extra photographs, for example, steerlens_fast.models.efficientnet_lite:lite0), ...",
+        help="the classifier whose gradient the edits follow: timm:NAME, pkg.mod:callable (with the extra photographs, "
+        "for example, steerlens_fast.models.efficientnet_lite:lite0), ...",
     )
     judges: Sequence[str] = option(
         (),
