@@ -34,6 +34,8 @@ KINDS = {
     "sanitized": ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
 COMMON = ["-fPIC", "-Wno-unknown-pragmas", "-Wno-tsan", "-fno-ipa-icf", f"-Dsteerlens_fast={NAMESPACE}"]
+# Linkers accept a shared library that lacks functions, unless told otherwise.
+COMPLETE = ["-Wl,--no-undefined"]
 LINKED = {"sanitized": ["-fsanitize=address,undefined"]}
 
 
@@ -50,7 +52,7 @@ def build(kind: str = "plain", sources: list[Path] | None = None, csrc: Path = C
         with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
             objects = list(pool.map(lambda s: compiled(s, KINDS[kind], csrc), kernels))
             objects += pool.map(lambda s: compiled(s, device_flags, csrc), device)
-        return linked(objects, LINKED.get(kind, []))
+        return linked(objects, LINKED.get(kind, COMPLETE))
 
 
 def compiled(source: Path, flags: list[str], csrc: Path) -> Path:

@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from .build import build
+from .build import CSRC, build
 from .test_rejects import SOURCE, run
 
 # {kernel: sectors of global memory, wavefronts of shared memory and the fewest possible}; 64 threads, 4 bytes each
@@ -25,3 +25,7 @@ def test_sectors_and_bank_conflicts_are_counted(library, name):
     (line,) = library.emulation_stop_counting().decode().splitlines()
     launches, _, loads, _, _, stores, _, wavefronts, fewest = map(int, line.split("\t")[1:])
     assert (launches, loads, stores, wavefronts, fewest) == (1, 0, *COUNTED[name])
+
+
+def test_ops_link_with_all_functions_that_count():
+    build("counting", [CSRC / "cuda/pair.cu"])

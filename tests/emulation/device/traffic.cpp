@@ -230,7 +230,10 @@ extern "C" void __tsan_init() {}
 extern "C" void __tsan_func_entry(void*) {}
 extern "C" void __tsan_func_exit(void*) {}
 extern "C" void __tsan_vptr_update(void**, void*) {}
-// Of std::shared_ptr, outside of kernels.
+// Of std::shared_ptr and of the guards of static variables, outside of kernels.
+extern "C" char __tsan_atomic8_load(const volatile char* p, int) {
+  return __atomic_load_n(p, __ATOMIC_SEQ_CST);
+}
 extern "C" int __tsan_atomic32_fetch_add(volatile int* p, int value, int) {
   return __atomic_fetch_add(p, value, __ATOMIC_SEQ_CST);
 }
