@@ -4,8 +4,8 @@
 // image is [N, H, W/2+1]. `masks[i]` is [K, h, w] (full layout) or [K, h, w/2+1] (half layout) for a
 // band of h x w samples with w = widths[i]; group i is multiplied by i^i_powers[i]. See math/bands.h.
 // The filters of the ops on whole planes (float32: split_planes, merge_planes and morph_planes, and on the CPU
-// the halves of the last, step_planes and move_planes) are masks [K, h, w]. The state of an L2 search is that of
-// math/l2_search.h, for B samples; it is on the CPU.
+// the halves of the last, step_planes and move_planes, and morph_planes_to_l2) are masks [K, h, w]. The state of an
+// L2 search is that of math/l2_search.h, for B samples; it is on the CPU.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(steerlens_fast, m) {
@@ -59,6 +59,13 @@ STABLE_TORCH_LIBRARY(steerlens_fast, m) {
       "move_planes(Tensor images, Tensor coefficients, Tensor phase_factors,"
       " Tensor amplitude_factors, Tensor[] analysis, Tensor[] synthesis, int i_power,"
       " int edit, int rule, bool complex_bands, float low, float high) -> Tensor");
+  m.def(
+      "morph_planes_to_l2(Tensor images, Tensor gradients, int planes_per_sample, Tensor? base,"
+      " Tensor max_l2, Tensor tolerances, Tensor range_ends, Tensor shares, Tensor[] analysis,"
+      " Tensor[] synthesis, int i_power, int edit, int rule, bool complex_bands, float eps,"
+      " float floor, float low, float high, float phase_cap, float phase_limit,"
+      " float speed_share, int iterations)"
+      " -> (Tensor frames, Tensor factors, Tensor l2, Tensor attained, Tensor out_of_range)");
   m.def("begin_l2_search(Tensor limits, Tensor source_l2, float epsilon) -> Tensor state");
   m.def("advance_l2_search(Tensor state, Tensor l2) -> Tensor");
 }

@@ -251,8 +251,8 @@ MAKERS = {  # in the order of the schema
     "unpair": unpair_args,
 }
 OPS = tuple(MAKERS)
-# float64, on CPUs only, with tests of their own
-SEARCH_OPS = ("begin_l2_search", "advance_l2_search")
+# On CPUs only, without reference, with tests of their own
+SEARCH_OPS = ("begin_l2_search", "advance_l2_search", "morph_planes_to_l2")
 # float32, with tests of their own
 PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")
 CPU_PLANE_OPS = ("step_planes", "move_planes")  # the halves of morph_planes, on CPUs only

@@ -3,7 +3,7 @@
 // step_planes and move_planes are its halves: the first without frames, the second without gradients.
 #pragma once
 
-#include "../kernel_args/morph.h"
+#include "../kernel_args/morph_to_l2.h"
 #include "planes.h"
 #include "step.h"
 
@@ -105,6 +105,119 @@ inline MorphPlanes prepare_step_planes(const PlaneLimits& limits, const Tensor& 
   const Tensor factors = new_tensor(images, {0, 1}, ScalarType::Float);
   return prepare_morph_planes(limits, {images, gradients, factors, factors, analysis, synthesis},
                               options, op);
+}
+
+struct L2Options {
+  double phase_cap, phase_limit, speed_share;
+  int64_t iterations;
+};
+
+struct MorphToL2Inputs {
+  std::optional<Tensor> base;  // [B * channels, H, W]
+  int64_t planes_per_sample;
+  Tensor max_l2, tolerances, range_ends, shares;
+};
+
+struct MorphPlanesToL2 {
+  MorphPlanes morph;
+  MorphToL2Inputs in;
+  MorphToL2Args args;
+  Tensor speeds, phases;
+  Tensor frames, factors, l2, attained, out_of_range;  // results
+};
+
+inline int64_t check_samples(const char* op, const Tensor& images, MorphToL2Inputs& in) {
+  const int64_t N = images.size(0), per_sample = in.planes_per_sample;
+  if (per_sample < 1 || N % per_sample)
+    fail(op, "planes_per_sample must divide the number of planes, ", N, ", got ", per_sample);
+  return N / per_sample;
+}
+
+// Checks the images that the planes' changes are added to; returns the channels of a sample.
+inline int64_t check_base(const char* op, const Tensor& images, int64_t samples,
+                          MorphToL2Inputs& in) {
+  if (!in.base) return in.planes_per_sample;
+  Tensor& base = *in.base;
+  check_type(op, "base", base, ScalarType::Float);
+  check_same_device(op, "base", base, "images", images);
+  check_rank(op, "base", base, 3, "[B * channels, H, W]");
+  check_shape(op, "base", base, {base.size(0), images.size(1), images.size(2)});
+  const int64_t planes = images.size(0);
+  if (planes > 0 ? base.size(0) == 0 || base.size(0) % planes : base.size(0) != 0)
+    fail(op, "number of planes of base must be a multiple of that of images, ", planes, ", got ",
+         base.size(0));
+  base = as_contiguous(base);
+  return samples ? base.size(0) / samples : in.planes_per_sample;
+}
+
+inline void check_l2_limits(const char* op, const Tensor& images, int64_t samples,
+                            MorphToL2Inputs& in) {
+  const auto check = [&](const char* name, Tensor& t, int64_t rank, const char* layout) {
+    check_type(op, name, t, ScalarType::Float);
+    check_same_device(op, name, t, "images", images);
+    check_rank(op, name, t, rank, layout);
+    t = as_contiguous(t);
+  };
+  check("max_l2", in.max_l2, 2, "[M, B]");
+  check_shape(op, "max_l2", in.max_l2, {in.max_l2.size(0), samples});
+  if (in.max_l2.size(0) == 0) fail(op, "max_l2 must have at least one row, got none");
+  check("tolerances", in.tolerances, 2, "[M, B]");
+  check_shape(op, "tolerances", in.tolerances, shape_of(in.max_l2));
+  check("range_ends", in.range_ends, 1, "[B]");
+  check_shape(op, "range_ends", in.range_ends, {samples});
+  check("shares", in.shares, 1, "[F - M]");
+}
+
+inline MorphPlanesToL2 prepare_morph_planes_to_l2(const PlaneLimits& limits, MorphInputs morph_in,
+                                                  MorphToL2Inputs in, const MorphOptions& options,
+                                                  const L2Options& l2_options) {
+  const char* op = "morph_planes_to_l2";
+  check_type(op, "images", morph_in.images, ScalarType::Float);
+  morph_in.phase_factors = morph_in.amplitude_factors =
+      new_tensor(morph_in.images, {0, 1}, ScalarType::Float);
+  MorphPlanesToL2 p{
+      prepare_morph_planes(limits, morph_in, options, op), in, {}, {}, {}, {}, {}, {}, {}, {}};
+  const Tensor& images = p.morph.in.images;
+  MorphToL2Args& args = p.args;
+  args.samples = check_samples(op, images, p.in);
+  args.channels = check_base(op, images, args.samples, p.in);
+  check_l2_limits(op, images, args.samples, p.in);
+  if (l2_options.iterations < 0)
+    fail(op, "iterations must be at least 0, got ", l2_options.iterations);
+  const int64_t B = args.samples, M = p.in.max_l2.size(0), F = M + p.in.shares.size(0);
+  const int64_t N = images.size(0), H = images.size(1), W = images.size(2);
+  args.morph = p.morph.args;
+  args.morph.frames = F;
+  args.planes_per_sample = p.in.planes_per_sample;
+  args.base = p.in.base ? const_data<float>(*p.in.base) : nullptr;
+  args.distances = M;
+  args.max_l2 = const_data<float>(p.in.max_l2);
+  args.tolerances = const_data<float>(p.in.tolerances);
+  args.range_ends = const_data<float>(p.in.range_ends);
+  args.shares = const_data<float>(p.in.shares);
+  args.phase_cap = static_cast<float>(l2_options.phase_cap);
+  args.phase_limit = static_cast<float>(l2_options.phase_limit);
+  args.speed_share = static_cast<float>(l2_options.speed_share);
+  args.iterations = l2_options.iterations;
+  const auto new_result = [&](const Shape& shape, ScalarType type) {
+    return new_tensor(images, shape, type);
+  };
+  const int64_t bands = args.morph.bands();
+  p.speeds = new_result({N, bands}, ScalarType::Float);
+  p.phases = new_result({N, bands}, ScalarType::Float);
+  p.frames = new_result({F, B * args.channels, H, W}, ScalarType::Float);
+  p.factors = new_result({F, B}, ScalarType::Float);
+  p.l2 = new_result({M, B}, ScalarType::Float);
+  p.attained = new_result({M, B}, ScalarType::Bool);
+  p.out_of_range = new_result({M, B}, ScalarType::Bool);
+  args.morph.speeds = mutable_data<float>(p.speeds);
+  args.morph.phases = mutable_data<float>(p.phases);
+  args.morph.out = mutable_data<float>(p.frames);
+  args.factors = mutable_data<float>(p.factors);
+  args.l2 = mutable_data<float>(p.l2);
+  args.attained = mutable_data<bool>(p.attained);
+  args.out_of_range = mutable_data<bool>(p.out_of_range);
+  return p;
 }
 
 // Gradients are not read; of the analysis, only the shapes.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import checks, ops
+from ..ops import FramesAtL2
 from ..pyramid import SteerablePyramid
 from ..pyramid.backend import Backend, choose_backend, forward_backend, step_planes_supported
 from ..pyramid.bank import Bank, Part
@@ -17,8 +18,8 @@ from ..pyramid.spectra import band_spectra, image_spectrum, merge_spectra, pair_
 from .anchor import PlaneAnchor, edited_coefficients, moved_coordinates
 from .bandpass import moving_parts
 from .planes import PlaneMotion
-from .protocols import Bounds
-from .shared import check_image_and_gradient
+from .protocols import Bounds, L2Limits
+from .shared import check_image_and_gradient, flatten_planes
 
 EDITS = tuple(ops.EDITS)
 
@@ -185,6 +186,29 @@ class CSPMotion(PlaneMotion):
         if not (self._by_plane_ops() and step_planes_supported(self._planes()[0])):
             return super()._prepared_once()
         return replace(self, prepared=CSPPlanes(self.family, *self._planes()))
+
+    def frames_at_l2(self, limits: L2Limits, bounds: Bounds = None, base: Tensor | None = None) -> FramesAtL2 | None:
+        """See :class:`DistanceMotion`."""
+        image, gradient = self._planes()[:2]
+        if not (self._by_plane_ops() and step_planes_supported(image)):
+            return None
+        if base is not None:
+            base = flatten_planes(base)
+        family, planes_per_sample = self.family, self.image.shape[1:-2].numel()
+        of_samples = limits.max_l2, limits.tolerances, limits.range_ends, limits.shares
+        options = *plane_options(family, image), family.eps, family.floor, bounds
+        return ops.morph_planes_to_l2(
+            image,
+            gradient,
+            planes_per_sample,
+            *of_samples,
+            *options,
+            base=base,
+            phase_cap=limits.phase_cap,
+            phase_limit=limits.phase_limit,
+            speed_share=limits.speed_share,
+            iterations=limits.iterations,
+        )
 
     def _by_plane_ops(self, *factors: Tensor) -> bool:
         """Return whether the ops on whole planes can compute all frames."""

@@ -13,8 +13,19 @@ from torch import Tensor
 from .. import checks
 from ..checks import Factors
 from ..memory import chunks, new_output, scratch_chunks, store
+from ..ops import FramesAtL2
 from ..pyramid.backend import is_recorded
-from .protocols import Anchor, AnchoringFamily, Bounds, Family, Motion, PhaseMotion, PiecewiseMotion
+from .protocols import (
+    Anchor,
+    AnchoringFamily,
+    Bounds,
+    DistanceMotion,
+    Family,
+    L2Limits,
+    Motion,
+    PhaseMotion,
+    PiecewiseMotion,
+)
 from .shared import check_image_and_gradient, clip, factor_pair
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
@@ -124,6 +135,12 @@ class LumaMotion:
             return
         for at, motion in self.motion.pieces():
             yield at, LumaMotion(self.image[at], self.gradient[at], self.y[at], motion)
+
+    def frames_at_l2(self, limits: L2Limits, bounds: Bounds = None, base: Tensor | None = None) -> FramesAtL2 | None:
+        """See :class:`DistanceMotion`."""
+        if base is not None or not isinstance(self.motion, DistanceMotion):
+            return None
+        return self.motion.frames_at_l2(limits, bounds, self.image)
 
     def speed(self) -> Tensor | None:
         """See :class:`PiecewiseMotion`. The image moves sqrt(3) times as fast as its luma: in three channels."""

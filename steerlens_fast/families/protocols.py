@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ..checks import Factors
+from ..ops import FramesAtL2
 
 Bounds = tuple[float, float] | None
 
@@ -36,6 +38,31 @@ def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
         got = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
         raise ValueError(f"render must return frames [F, B, ...] = {list(expected)}, got {got} from {motion!r:.200}")
     return frames
+
+
+@dataclass(frozen=True)
+class L2Limits:
+    """Distances that frames of B samples should have, M for each sample, and limits of the search for their factors."""
+
+    max_l2: Tensor  # [M, B], distances of the last M frames
+    tolerances: Tensor  # [M, B]
+    range_ends: Tensor  # [B], the largest factors that can be represented
+    shares: Tensor  # [F - M], of the first frames: shares of the factor at the first distance
+    phase_cap: float  # largest phase steps, in radians: that of the user, and that of accurate phases
+    phase_limit: float
+    speed_share: float  # see morph_planes_to_l2
+    iterations: int
+
+
+@runtime_checkable
+class DistanceMotion(Protocol):
+    """A motion that may be able to compute all frames at given distances by one op."""
+
+    def frames_at_l2(self, limits: L2Limits, bounds: Bounds = None, base: Tensor | None = None) -> FramesAtL2 | None:
+        """Return the frames, or None if no op takes this motion.
+
+        ``base`` [B, C, H, W] are images to whose channels the change is added, in place of the motion's own image.
+        """
 
 
 class Family(Protocol):

@@ -25,6 +25,7 @@ TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # of an attained distance: absolute, an
 PHASE_LIMIT = 1e6  # radians in one step: float32 sines keep their accuracy up to there
 SERIAL_SIZE = 1 << 15  # below it torch reduces in one thread: batched and per-frame norms are bitwise equal
 SPEED_SHARE = 0.87  # of a motion's speed that remains after the synthesis, roughly; measured on photographs
+ITERATIONS = 48
 
 
 @torch.no_grad()
@@ -37,7 +38,7 @@ def factor_at_l2(
     start: float | Tensor | None = None,
     max_factor: Tensor | None = None,
     source: Tensor | None = None,
-    iterations: int = 48,
+    iterations: int = ITERATIONS,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Find, for each sample, the factor whose frame lies at L2 distance ``max_l2`` from the source.
 
@@ -120,7 +121,7 @@ def search_factors(
     max_factor: Tensor | None = None,
     range_end: Tensor | None = None,
     source: Tensor | None = None,
-    iterations: int = 48,
+    iterations: int = ITERATIONS,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the results of :func:`factor_at_l2`, and for which samples [B] the gradient is too small.
 
@@ -172,7 +173,7 @@ def search_piece(
     max_factor: Tensor | None = None,
     range_end: Tensor | None = None,
     source: Tensor | None = None,
-    iterations: int = 48,
+    iterations: int = ITERATIONS,
     keep_frame: bool = False,
 ) -> Found:
     """Search factors for all samples of a motion at once; the arguments are those of :func:`search_factors`, checked.

@@ -23,11 +23,22 @@ import torch
 from torch import Tensor
 
 from ..families import Anchor, Family, LumaFamily, Motion
-from ..families.protocols import Bounds, PiecewiseMotion, check_frames
+from ..families.protocols import Bounds, DistanceMotion, L2Limits, PiecewiseMotion, check_frames
 from ..families.shared import clip
 from ..memory import chunks, new_output, store
+from ..ops import FramesAtL2
 from .gradient_provider import where_good
-from .l2_search import Found, factor_at_l2, l2_from, search_factors, search_piece, tolerance_at
+from .l2_search import (
+    ITERATIONS,
+    PHASE_LIMIT,
+    SPEED_SHARE,
+    Found,
+    factor_at_l2,
+    l2_from,
+    search_factors,
+    search_piece,
+    tolerance_at,
+)
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
@@ -83,7 +94,8 @@ def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) ->
     loss_gradient, scale = _scaled_up(loss_gradient, size, state.schedule)
     motion = state.family.prepare(state.source, loss_gradient)
     if state.schedule.budgets is not None and block is None and isinstance(motion, PiecewiseMotion) and len(size):
-        yield _render_to_budgets(state, motion, scale)
+        frames = _render_by_one_op(state, motion, scale)
+        yield _render_to_budgets(state, motion, scale) if frames is None else frames
         return
     motion = motion if block is None else _with_analysis(motion)
     b, a = _frozen_factors(state, motion, scale)
@@ -99,15 +111,26 @@ def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor | None) -> 
     schedule, max_factor = state.schedule, _largest_factor(state, motion)
     if schedule.budgets is None:
         return _capped(schedule.factors, schedule.amplitude_factors, max_factor)
-    reached, range_end = [], _range_end(state.source, 0.0, scale)
+    reached = []
     for budget in schedule.budgets:
-        factor, _, attained, small = search_factors(
-            motion, budget, state.bounds, max_factor=max_factor, range_end=range_end, source=state.source
-        )
+        factor, attained, small = _factor_at_budget(state, motion, budget, max_factor, scale)
         reached.append(factor)
         state.attained.append(attained)
         state.on_too_small(small)
     return schedule.factors_to(torch.stack(reached)), None
+
+
+def _factor_at_budget(
+    state: MorphState, motion: Motion, budget: Tensor, max_factor: Tensor | None, scale: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return factors [B] at distances [B], whether these are attained, and whether the gradients are too small."""
+    found = _frames_at_l2(state, motion, scale, budget[None], shares=budget.new_empty(0))
+    if found is not None:  # the same factors as where all frames are rendered by the op
+        return found.factors[0], found.attained[0], found.out_of_range[0]
+    range_end = _range_end(state.source, 0.0, scale)
+    limits = {"max_factor": max_factor, "range_end": range_end}
+    factor, _, attained, small = search_factors(motion, budget, state.bounds, source=state.source, **limits)
+    return factor, attained, small
 
 
 def _render_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor | None) -> Tensor:
@@ -127,6 +150,39 @@ def _render_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor
         state.attained.append(torch.cat([f.attained for f in of_budget]))
         state.on_too_small(torch.cat([f.out_of_range for f in of_budget]))
     return out
+
+
+def _render_by_one_op(state: MorphState, motion: Motion, scale: Tensor | None) -> Tensor | None:
+    """Search the factors and return all frames [F, B, C, H, W] by one op; None if there is no op for this motion."""
+    schedule = state.schedule
+    found = _frames_at_l2(state, motion, scale, schedule.budgets, schedule.shares_of_budget())
+    if found is None:
+        return None
+    b = _scaled(found.factors, scale)
+    state.append_factors(b, b)
+    for attained, out_of_range in zip(found.attained, found.out_of_range):
+        state.attained.append(attained)
+        state.on_too_small(out_of_range)
+    return found.frames.view(-1, *state.source.shape)
+
+
+def _frames_at_l2(
+    state: MorphState, motion: Motion, scale: Tensor | None, budgets: Tensor, shares: Tensor
+) -> FramesAtL2 | None:
+    """Return the frames at distances [M, B] by one op, after those of ``shares`` [F - M]; None if there is no op."""
+    if not isinstance(motion, DistanceMotion) or not len(state.source):
+        return None
+    limits = L2Limits(
+        max_l2=budgets,
+        tolerances=tolerance_at(budgets),
+        range_ends=_range_end(state.source, 0.0, scale),
+        shares=shares,
+        phase_cap=math.inf if state.phase_cap is None else state.phase_cap,
+        phase_limit=PHASE_LIMIT,
+        speed_share=SPEED_SHARE,
+        iterations=ITERATIONS,
+    )
+    return motion.frames_at_l2(limits, state.bounds)
 
 
 def _search_budgets(state: MorphState, piece: Motion, at: slice, range_end: Tensor) -> list[Found]:

@@ -67,6 +67,13 @@ class Schedule:
             return torch.cat([torch.zeros_like(reached[:1]), reached])
         return self._shares(reached) * reached
 
+    def shares_of_budget(self) -> Tensor:
+        """Return the shares [F - M] of the first budget's factor that the first frames have.
+
+        The last M frames are those at the M budgets.
+        """
+        return self.budgets.new_zeros(1) if self.one_frame_per_budget else self._shares(self.budgets)[:-1, 0]
+
     def _shares(self, like: Tensor) -> Tensor:
         return torch.linspace(0, 1, self.frames, dtype=like.dtype, device=like.device)[:, None]
 

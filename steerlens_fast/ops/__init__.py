@@ -13,6 +13,7 @@ from .enums import EDITS, FORMS, RULES, real_dtype, rule_index
 from .extrapolate import extrapolate
 from .l2_search import SearchColumn, advance_l2_search, begin_l2_search
 from .morph import morph_planes, move_planes, step_planes
+from .morph_to_l2 import FramesAtL2, morph_planes_to_l2
 from .pair import pair, unpair
 from .planes import merge_planes, split_planes
 from .polar import polar_join, polar_split
@@ -21,6 +22,7 @@ from .step import step
 __all__ = [
     "EDITS",
     "FORMS",
+    "FramesAtL2",
     "RULES",
     "SearchColumn",
     "advance_l2_search",
@@ -29,6 +31,7 @@ __all__ = [
     "merge_bands",
     "merge_planes",
     "morph_planes",
+    "morph_planes_to_l2",
     "move_planes",
     "pair",
     "polar_join",

@@ -59,12 +59,17 @@ def are_batched(values) -> bool:
 
 def call_plane_op(name: str, *args):
     """Call an op on whole planes, as :func:`call` does; raise an error on a CPU for which there is no such op."""
+    check_plane_ops_exist(name, args)
+    return call(name, *args)
+
+
+def check_plane_ops_exist(name: str, args) -> None:
+    """Raise an error if the arguments of an op on whole planes are on a CPU for which there is no such op."""
     if not native.LARGEST_PLANE_SIDE["cpu"] and _takes_cpu_kernel(args):
         raise RuntimeError(
             f"{name} needs a CPU with AVX2, AVX-512 or NEON (aarch64), a build by GCC or clang and an environment "
             "where STEERLENS_CPU_CAPABILITY is not 'default'; build_info()['cpu_capability'] is 'default' here"
         )
-    return call(name, *args)
 
 
 def _takes_cpu_kernel(args) -> bool:

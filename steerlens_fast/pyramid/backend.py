@@ -16,7 +16,8 @@ from .filters import Geometry
 
 # Samples of the largest plane that the ops on whole planes take. Up to this size they are faster than torch's FFTs on a
 # CPU; larger planes were not measured. Besides their results, split_planes and merge_planes use 16 bytes for each
-# sample, morph_planes up to 150 (for a joint morph). Sides are limited by native.LARGEST_PLANE_SIDE.
+# sample, morph_planes up to 150 (for a joint morph), morph_planes_to_l2 as much for each plane of an image. Sides are
+# limited by native.LARGEST_PLANE_SIDE.
 LARGEST_PLANE = 1 << 24
 
 
@@ -65,7 +66,7 @@ def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
 
 
 def step_planes_supported(t: Tensor) -> bool:
-    """Return whether step_planes and move_planes, the halves of morph_planes, exist for a tensor's device."""
+    """Return whether step_planes, move_planes and morph_planes_to_l2 exist for a tensor's device."""
     return t.device.type == "cpu" and native.SIMD_WIDTH > 0
 
 

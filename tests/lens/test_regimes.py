@@ -24,6 +24,7 @@ from steerlens_fast import (
     ops,
 )
 from steerlens_fast.evaluate.presets import digits_data
+from steerlens_fast.lens.l2_search import factor_at_l2
 from steerlens_fast.lens.schedule import make_schedule
 from steerlens_fast.morph_status import MorphStatus
 
@@ -1007,8 +1008,20 @@ def test_frames_for_a_distance_equal_those_for_the_same_factors(settings, extent
 def test_search_analyses_each_sample_once(monkeypatch):
     if not native.SIMD_WIDTH:
         pytest.skip("needs the ops on whole planes")
+    images, analysed, op = torch.rand(4, 3, 32, 32), [], ops.morph_planes_to_l2
+    monkeypatch.setattr(ops, "morph_planes_to_l2", lambda x, *a, **k: (analysed.append(len(x)), op(x, *a, **k))[1])
+    for name in ("step_planes", "move_planes", "morph_planes"):
+        monkeypatch.setattr(ops, name, None)
+    SteerableLens(smooth(), phase_cap=2.0).morph(images, 1, distances=[0.2, 0.4, 0.5])
+    assert analysed == [12]
+
+
+def test_search_alone_analyses_each_sample_once(monkeypatch):
+    if not native.SIMD_WIDTH:
+        pytest.skip("needs the ops on whole planes")
     analysed, step_planes = [], ops.step_planes
     monkeypatch.setattr(ops, "step_planes", lambda x, *args: (analysed.append(len(x)), step_planes(x, *args))[1])
     monkeypatch.setattr(ops, "morph_planes", None)
-    SteerableLens(smooth(), phase_cap=2.0).morph(torch.rand(4, 3, 32, 32), 1, distances=[0.2, 0.4, 0.5])
+    motion = CSPFamily(SteerablePyramid((32, 32))).prepare(torch.rand(4, 3, 32, 32), torch.randn(4, 3, 32, 32))
+    factor_at_l2(motion, 0.3)
     assert sum(analysed) == 12

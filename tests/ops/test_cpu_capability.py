@@ -123,6 +123,9 @@ def test_missing_ops_raise(monkeypatch):
         "merge_planes": lambda: ops.merge_planes([planes[:, None]], filters, [0], ["real"], 8, 8),
         "morph_planes": lambda: ops.morph_planes(planes, planes, factors, factors, filters * 2, filters),
         "step_planes": lambda: ops.step_planes(planes, planes, filters * 2, filters),
+        "morph_planes_to_l2": lambda: ops.morph_planes_to_l2(
+            planes, planes, 1, *[factors[:1]] * 2, *[factors[0]] * 2, filters * 2, filters
+        ),
         "move_planes": lambda: ops.move_planes(planes, planes[0], factors, factors, filters * 2, filters),
     }
     for name, call in calls.items():

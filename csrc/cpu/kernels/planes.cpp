@@ -2,7 +2,7 @@
 
 #if STEERLENS_SIMD_WIDTH
 #include "../planes/merge_planes.h"
-#include "../planes/morph_planes.h"
+#include "../planes/morph_planes_to_l2.h"
 #include "../planes/split_planes.h"
 #else
 
@@ -22,6 +22,7 @@ void run_merge(MergePlanesArgs&) { fail_without_simd(); }
 void run_morph(MorphArgs&) { fail_without_simd(); }
 void run_step(MorphArgs&) { fail_without_simd(); }
 void run_move(MorphArgs&) { fail_without_simd(); }
+void run_morph_to_l2(MorphToL2Args&) { fail_without_simd(); }
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL
 #endif

@@ -102,9 +102,13 @@ class SharedExecutor {
   mutable int64_t end_ = 0;  // the number of tasks in all stages so far
 };
 
-struct PlaneNeeds {
+// What the work on one item, a plane or a sample of several planes, needs.
+struct ItemNeeds {
   int64_t extra = 0;        // vectors for the op's own use
-  int64_t large_tasks = 0;  // of one plane
+  int64_t large_tasks = 0;  // of one item
+  int64_t planes = 1;
+
+  int64_t count(const PlaneArgs& args) const { return args.count / planes; }
 };
 
 // The work on one plane, in samples of its transforms.
@@ -126,15 +130,15 @@ inline bool divides_evenly(int64_t items, int64_t threads) {
   return items % threads == 0 || items >= 4 * threads;
 }
 
-// Whether all threads cooperate on one plane at a time: when handing out whole planes would leave some
+// Whether all threads cooperate on one item at a time: when handing out whole items would leave some
 // threads idle and one plane has enough work for all of them, or when one workspace per thread would need
 // too much memory.
-inline bool threads_share_planes(const PlaneArgs& args, int64_t extra) {
+inline bool threads_share_items(const PlaneArgs& args, const ItemNeeds& needs) {
   const int64_t threads = num_threads();
-  const bool uneven = !divides_evenly(args.count, threads);
+  const bool uneven = !divides_evenly(needs.count(args), threads);
   const bool enough_work =
       blocks_of(std::min(args.H, args.W)) >= 2 * threads && args.H * args.W >= kElementsPerTask;
-  return threads > 1 && ((uneven && enough_work) || large_workspace(args, extra));
+  return threads > 1 && ((uneven && enough_work) || large_workspace(args, needs.extra));
 }
 
 // parallel_rows whose body also gets the index of its thread, below `threads`.
@@ -149,16 +153,16 @@ void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body
   });
 }
 
-// Calls work(n, workspace, executor) for each plane n. Each thread takes whole planes as long as there are enough
-// for all; the threads share the remaining ones. A shared plane is in the first workspace, which is also a thread's
+// Calls work(n, workspace, executor) for each item n. Each thread takes whole items as long as there are enough
+// for all; the threads share the remaining ones. A shared item is in the first workspace, which is also a thread's
 // own. A large task therefore uses only `spectrum` and `intermediate` of the thread's own workspace, not `extra`.
 template <typename Work>
-void share_planes(const PlaneArgs& args, const FftTables& ffts, const Work& work,
-                  const PlaneNeeds& needs) {
+void share_items(const PlaneArgs& args, const FftTables& ffts, const Work& work,
+                 const ItemNeeds& needs) {
   const int64_t threads = num_threads();
   const bool own = !large_workspace(args, needs.extra);
   const bool own_tasks = own && needs.large_tasks > 0 && divides_evenly(needs.large_tasks, threads);
-  const int64_t whole = own ? args.count - args.count % threads : 0;
+  const int64_t count = needs.count(args), whole = own ? count - count % threads : 0;
   const WorkspaceMemory memory(args, needs.extra, own ? threads : 1);
   TaskCounts counts;
   for_each_thread(threads, threads, kElementsPerTask, [&](int64_t thread, int64_t, int64_t) {
@@ -168,18 +172,18 @@ void share_planes(const PlaneArgs& args, const FftTables& ffts, const Work& work
     executor.run(whole, [&](int64_t n, FftScratch& scratch) {
       work(n, workspace, SerialExecutor{scratch});
     });
-    for (int64_t n = whole; n < args.count; ++n) work(n, memory.of(0), executor);
+    for (int64_t n = whole; n < count; ++n) work(n, memory.of(0), executor);
   });
 }
 
-// Calls work(n, workspace, executor) for each plane n.
+// Calls work(n, workspace, executor) for each item n.
 template <typename Work>
-void for_each_plane(const PlaneArgs& args, const FftTables& ffts, const Work& work,
-                    const PlaneNeeds& needs = {}) {
-  if (threads_share_planes(args, needs.extra)) return share_planes(args, ffts, work, needs);
-  const int64_t threads = std::min<int64_t>(num_threads(), args.count);
+void for_each_item(const PlaneArgs& args, const FftTables& ffts, const Work& work,
+                   const ItemNeeds& needs = {}) {
+  if (threads_share_items(args, needs)) return share_items(args, ffts, work, needs);
+  const int64_t count = needs.count(args), threads = std::min<int64_t>(num_threads(), count);
   const WorkspaceMemory memory(args, needs.extra, threads);
-  for_each_thread(threads, args.count, samples_per_plane(args),
+  for_each_thread(threads, count, needs.planes * samples_per_plane(args),
                   [&](int64_t thread, int64_t begin, int64_t end) {
                     const SerialExecutor executor{thread_scratch(ffts.max_size())};
                     for (int64_t n = begin; n < end; ++n) work(n, memory.of(thread), executor);

@@ -86,7 +86,7 @@ void run_merge(MergePlanesArgs& args) {
     synthesis.image(workspace, executor,
                     PlaneWriter{residual, args.out + n * area, planes.W, writer});
   };
-  for_each_plane(planes, ffts, work);
+  for_each_item(planes, ffts, work);
 }
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL

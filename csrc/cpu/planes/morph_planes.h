@@ -15,14 +15,15 @@ void run_morph(MorphArgs& args) {
   const Analysis analysis{args.analysis, ffts};
   const Synthesis synthesis{args.synthesis, ffts};
   const MorphStep step{args, motion, analysis};
-  const MorphFrames frames{args, motion, synthesis, frame_writer(args)};
+  const FrameSynthesis frame_synthesis{args, motion, synthesis};
+  const MorphFrames frames{args, frame_synthesis, frame_values(args)};
   const int64_t coefficients = args.coefficient_vectors(kSimdWidth);
   const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
     const Groups groups = groups_in(workspace.extra, args, motion);
     step.plane(n, groups, workspace.extra + coefficients, workspace, executor);
     frames.plane(n, groups, workspace, executor);
   };
-  for_each_plane(args.analysis, ffts, work, {coefficients + gradient_vectors(args), args.frames});
+  for_each_item(args.analysis, ffts, work, {coefficients + gradient_vectors(args), args.frames});
 }
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -48,11 +48,53 @@ struct FrameReader {
   }
 };
 
-struct MorphFrames {
+// Writes values of frames, clipped.
+struct FrameValues {
+  float low, high;
+  StreamingVecWriter out;
+
+  // NaN stays NaN.
+  SL_FN FloatVec clip(FloatVec value) const {
+    const FloatVec above = value < low ? low : value;
+    return above > high ? high : above;
+  }
+  SL_FN ComplexVec clip(ComplexVec value) const { return {clip(value.re), clip(value.im)}; }
+  SL_FN void write(float* to, ComplexVec value, int64_t count) const {
+    const ComplexVec clipped = clip(value);
+    out.write_two(to, clipped.re, clipped.im, count);
+  }
+
+  // Writes `count` values of an image.
+  template <typename Executor>
+  void copy(const float* image, int64_t count, float* to, const Executor& executor) const {
+    executor.run(pairs_of(blocks_of(count)), [&](int64_t i, FftScratch&) {
+      const int64_t at = 2 * i * kSimdWidth;
+      write(to + at, load_vec_pair(image + at, count - at), count - at);
+    });
+  }
+};
+
+struct FrameSynthesis {
   const MorphArgs& args;
   const MotionKernels& motion;
   const Synthesis& synthesis;
-  StreamingVecWriter out;
+
+  // One frame of a plane, but for its residual: put(block, y, ComplexVec), as in synthesis.h.
+  template <typename Executor, typename Put>
+  void frame(const Groups& groups, Factors factors, const Workspace& workspace,
+             const Executor& executor, const Put& put) const {
+    synthesis.clear(workspace, executor);
+    for (size_t i = 0; i < args.synthesis.groups.size(); ++i)
+      synthesis.add(args.synthesis.groups[i], workspace, executor,
+                    FrameReader{motion, groups[i], factors});
+    synthesis.image(workspace, executor, put);
+  }
+};
+
+struct MorphFrames {
+  const MorphArgs& args;
+  const FrameSynthesis& synthesis;
+  FrameValues values;
 
   // All frames of plane n.
   template <typename Executor>
@@ -68,15 +110,11 @@ struct MorphFrames {
   template <typename Executor>
   void frame(int64_t f, int64_t n, const Groups& groups, const Workspace& workspace,
              const Executor& executor) const {
-    const int64_t H = args.synthesis.H, W = args.synthesis.W, at = args.factor_index(f, n);
-    float* to = args.out + (f * args.synthesis.count + n) * H * W;
-    if (!args.moves(f, n)) return copy_image(args.images + n * H * W, to, executor);
+    const int64_t area = args.synthesis.H * args.synthesis.W, at = args.factor_index(f, n);
+    float* to = args.out + (f * args.synthesis.count + n) * area;
+    if (!args.moves(f, n)) return values.copy(args.images + n * area, area, to, executor);
     const Factors factors = {args.phase_factors[at], args.amplitude_factors[at]};
-    synthesis.clear(workspace, executor);
-    for (size_t i = 0; i < args.synthesis.groups.size(); ++i)
-      synthesis.add(args.synthesis.groups[i], workspace, executor,
-                    FrameReader{motion, groups[i], factors});
-    synthesis.image(workspace, executor, FrameWriter{*this, groups.back(), to});
+    synthesis.frame(groups, factors, workspace, executor, FrameWriter{*this, groups.back(), to});
   }
 
   // Writes two vectors of a row of a frame, with the residual added; see synthesis.h.
@@ -87,34 +125,16 @@ struct MorphFrames {
 
     SL_FN void operator()(int64_t block, int64_t y, ComplexVec value) const {
       const int64_t W = frames.args.synthesis.W;
-      frames.write(to + y * W + block * kSimdWidth, value + residual.read_two_blocks(block, y),
-                   W - block * kSimdWidth);
+      frames.values.write(to + y * W + block * kSimdWidth,
+                          value + residual.read_two_blocks(block, y), W - block * kSimdWidth);
     }
   };
-
-  template <typename Executor>
-  void copy_image(const float* image, float* to, const Executor& executor) const {
-    const int64_t area = args.synthesis.H * args.synthesis.W;
-    executor.run(pairs_of(blocks_of(area)), [&](int64_t i, FftScratch&) {
-      const int64_t at = 2 * i * kSimdWidth;
-      write(to + at, load_vec_pair(image + at, area - at), area - at);
-    });
-  }
-
-  // NaN stays NaN.
-  SL_FN FloatVec clip(FloatVec value) const {
-    const FloatVec above = value < args.low ? args.low : value;
-    return above > args.high ? args.high : above;
-  }
-  SL_FN void write(float* to, ComplexVec value, int64_t count) const {
-    out.write_two(to, clip(value.re), clip(value.im), count);
-  }
 };
 
-inline StreamingVecWriter frame_writer(const MorphArgs& args) {
+inline FrameValues frame_values(const MorphArgs& args) {
   const PlaneArgs& planes = args.synthesis;
-  return StreamingVecWriter(args.frames * planes.count * planes.H * planes.W *
-                            int64_t{sizeof(float)});
+  const int64_t bytes = args.frames * planes.count * planes.H * planes.W * int64_t{sizeof(float)};
+  return {args.low, args.high, StreamingVecWriter(bytes)};
 }
 
 }  // namespace
@@ -124,11 +144,12 @@ void run_move(MorphArgs& args) {
   const MotionKernels motion = motion_kernels(args);
   const FftTables ffts(args.analysis);
   const Synthesis synthesis{args.synthesis, ffts};
-  const MorphFrames frames{args, motion, synthesis, frame_writer(args)};
+  const FrameSynthesis frame_synthesis{args, motion, synthesis};
+  const MorphFrames frames{args, frame_synthesis, frame_values(args)};
   const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
     frames.plane(n, stored_groups(n, args, motion), workspace, executor);
   };
-  for_each_plane(args.synthesis, ffts, work, {0, args.frames});
+  for_each_item(args.synthesis, ffts, work, {0, args.frames});
 }
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL

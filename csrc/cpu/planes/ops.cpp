@@ -89,6 +89,25 @@ Tensor move_planes(Tensor images, Tensor coefficients, Tensor phase_factors,
   return p.frames;
 }
 
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> morph_planes_to_l2(
+    Tensor images, Tensor gradients, int64_t planes_per_sample, std::optional<Tensor> base,
+    Tensor max_l2, Tensor tolerances, Tensor range_ends, Tensor shares,
+    std::vector<Tensor> analysis, std::vector<Tensor> synthesis, int64_t i_power, int64_t edit,
+    int64_t rule, bool complex_bands, double eps, double floor, double low, double high,
+    double phase_cap, double phase_limit, double speed_share, int64_t iterations) {
+  auto p = prepare_morph_planes_to_l2(
+      cpu_limits(simd_width()), {images, gradients, images, images, analysis, synthesis},
+      {base, planes_per_sample, max_l2, tolerances, range_ends, shares},
+      {i_power, edit, rule, complex_bands, eps, floor, low, high},
+      {phase_cap, phase_limit, speed_share, iterations});
+  if (p.args.samples > 0) {
+    set_image_blocks(p.args.morph.analysis);
+    set_image_blocks(p.args.morph.synthesis);
+    run_morph_to_l2(p.args);
+  }
+  return {p.frames, p.factors, p.l2, p.attained, p.out_of_range};
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
@@ -98,6 +117,7 @@ STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
   m.impl("morph_planes", TORCH_BOX(&morph_planes));
   m.impl("step_planes", TORCH_BOX(&step_planes));
   m.impl("move_planes", TORCH_BOX(&move_planes));
+  m.impl("morph_planes_to_l2", TORCH_BOX(&morph_planes_to_l2));
 }
 
 }  // namespace steerlens

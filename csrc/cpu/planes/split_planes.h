@@ -52,7 +52,7 @@ void run_split(SplitPlanesArgs& args) {
     for (const PlaneGroup& group : planes.groups)
       analysis.bands(group, workspace, executor, BandWriter{group, n, out});
   };
-  for_each_plane(planes, ffts, work);
+  for_each_item(planes, ffts, work);
 }
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -99,7 +99,7 @@ void run_step(MorphArgs& args) {
     step.plane(n, groups, workspace.extra, workspace, executor);
     step.write_sizes(n, groups, executor);
   };
-  for_each_plane(args.analysis, ffts, work, {gradient_vectors(args)});
+  for_each_item(args.analysis, ffts, work, {gradient_vectors(args)});
 }
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL

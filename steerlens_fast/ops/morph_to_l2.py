@@ -1,0 +1,125 @@
+"""``morph_planes_to_l2``: frames of images at given L2 distances, from their gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .enums import edit_index, rule_index
+from .registration import call_op, check_float32, check_plane_ops_exist, fake, register_no_derivative
+
+
+class FramesAtL2(NamedTuple):
+    """The results of :func:`morph_planes_to_l2`, for B samples, F frames and M distances."""
+
+    frames: Tensor  # [F, B * channels, H, W]
+    factors: Tensor  # [F, B]
+    l2: Tensor  # [M, B], the distances of the last M frames
+    attained: Tensor  # [M, B], bool: whether they are within the tolerances
+    out_of_range: Tensor  # [M, B], bool: whether the sample moves, but would need a factor beyond ``range_ends``
+
+
+def morph_planes_to_l2(
+    images: Tensor,
+    gradients: Tensor,
+    planes_per_sample: int,
+    max_l2: Tensor,
+    tolerances: Tensor,
+    range_ends: Tensor,
+    shares: Tensor,
+    analysis: Sequence[Tensor],
+    synthesis: Sequence[Tensor],
+    i_power: int = 0,
+    edit: str = "phase",
+    rule: str = "complex",
+    complex_bands: bool = False,
+    eps: float = 1.0,
+    floor: float = 1e-6,
+    bounds: tuple[float, float] | None = None,
+    *,
+    base: Tensor | None = None,
+    phase_cap: float = math.inf,
+    phase_limit: float = math.inf,
+    speed_share: float = 1.0,
+    iterations: int = 48,
+) -> FramesAtL2:
+    """Morph samples of several planes each to given L2 distances, by the factors that a search finds.
+
+    The search is that of :func:`begin_l2_search`; a factor is that of phases and amplitudes of a whole sample.
+    Analysis and step are computed once. The temporaries are the coefficients of one sample for each thread or, if these
+    take more than 32 MiB, of one sample at a time.
+
+    Parameters
+    ----------
+    images, gradients : Tensor [B * planes_per_sample, H, W], float32
+        As in :func:`morph_planes`.
+    planes_per_sample : int
+    max_l2, tolerances : Tensor [M, B], float32
+        Distances from the images, and their largest errors.
+    range_ends : Tensor [B], float32
+        Largest factors that can be represented.
+    shares : Tensor [F - M], float32
+        The last M frames are those at the distances. The others have these shares of the first of their factors.
+    analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds
+        As in :func:`morph_planes`.
+    base : Tensor [B * channels, H, W], float32, optional
+        Images to all channels of which the change of the planes is added, such as the colour images that the planes are
+        the luma of; ``channels`` is a multiple of ``planes_per_sample``. By default the frames are the changed planes.
+    phase_cap, phase_limit : float
+        No phase step exceeds the smaller of them, in radians.
+    speed_share : float
+        Share of the change of the coefficients that the images keep, for the first factor.
+    iterations : int
+        Largest number of factors tried for a distance, besides 0.
+
+    Returns
+    -------
+    FramesAtL2
+        The frames are those of :func:`morph_planes` at the returned factors, bit for bit, without ``base``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown edit or rule.
+    RuntimeError
+        As in :func:`split_planes`.
+
+    Notes
+    -----
+    On CPUs with AVX2, AVX-512 or NEON only. Has no derivative; use :func:`morph_planes` where one is needed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from steerlens_fast.pyramid.filters import Geometry
+    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
+    >>> limits = torch.tensor([[0.1]]), torch.tensor([[1e-4]]), torch.tensor([1e30]), torch.tensor([0.0, 0.5])
+    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    ...     found = morph_planes_to_l2(planes, -planes.flip(0), 2, *limits, [*filters, residual], filters)
+    ...     assert found.frames.shape == (3, 2, 32, 32) and torch.equal(found.frames[0], planes)
+    """
+    low, high = (-math.inf, math.inf) if bounds is None else bounds
+    limits = max_l2, tolerances, range_ends, shares
+    options = i_power, edit_index(edit), rule_index(rule), complex_bands, eps, floor, low, high
+    search = phase_cap, phase_limit, speed_share, iterations
+    args = images, gradients, planes_per_sample, base, *limits, list(analysis), list(synthesis), *options, *search
+    check_plane_ops_exist("morph_planes_to_l2", args)
+    return FramesAtL2(*call_op("morph_planes_to_l2", *args))
+
+
+@fake("morph_planes_to_l2")
+def _(images, gradients, planes_per_sample, base, max_l2, tolerances, range_ends, shares, *options):
+    check_float32("images", images)
+    M, B = max_l2.shape
+    F = M + len(shares)
+    flags = (torch.empty_like(max_l2, dtype=torch.bool) for _ in range(2))
+    frames = images.new_empty(F, *(images if base is None else base).shape)
+    return frames, max_l2.new_empty(F, B), torch.empty_like(max_l2), *flags
+
+
+register_no_derivative("morph_planes_to_l2", "morph_planes_to_l2 has no derivative: use morph_planes")

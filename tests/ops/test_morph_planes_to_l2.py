@@ -1,0 +1,228 @@
+"""morph_planes_to_l2: beside the search that renders by the other ops, and morph_planes at the factors found."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from cases import ODD_LAYOUTS, RAW, image, normal, on_tensors
+from pairwise import covering, merged
+from tolerances import assert_close
+
+from steerlens_fast import CSPFamily, LumaFamily, SteerablePyramid, memory, native, ops
+from steerlens_fast.families.protocols import L2Limits
+from steerlens_fast.lens.l2_search import (
+    ITERATIONS,
+    PHASE_LIMIT,
+    SPEED_SHARE,
+    l2_from,
+    pieces_of,
+    search_piece,
+    tolerance_at,
+)
+
+pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="needs AVX2, and the CPU's own kernels")
+BOUNDS = (0.0, 1.0)
+
+
+def motion_of(family, shape, gradient_scale=0.02):
+    x, g = image(*shape, dtype=torch.float32), gradient_scale * normal(*shape, dtype=torch.float32)
+    return family.prepare(x, g)
+
+
+def csp(size, edit="phase", rule="complex", **options):
+    return CSPFamily(SteerablePyramid(size, order=2, **options), edit, rule, floor=0.05)
+
+
+def limits_of(motion, max_l2, frames_before=3, **changes):
+    """``max_l2`` [M] or [M, B]."""
+    B = len(motion.image)
+    max_l2 = torch.as_tensor(max_l2, dtype=torch.float32)
+    max_l2 = (max_l2[:, None] if max_l2.dim() == 1 else max_l2).expand(-1, B).contiguous()
+    of_samples = {
+        "max_l2": max_l2,
+        "tolerances": tolerance_at(max_l2),
+        "range_ends": torch.full((B,), torch.finfo(torch.float32).max),
+        "shares": torch.linspace(0, 1, frames_before + 1)[:-1],
+    }
+    search = dict(phase_cap=math.inf, phase_limit=PHASE_LIMIT, speed_share=SPEED_SHARE, iterations=ITERATIONS)
+    return L2Limits(**{**of_samples, **search, **changes})
+
+
+def check_beside_the_search(motion, limits, bounds=BOUNDS):
+    """Check frames, distances and flags of the op; return its results, frames as [F, B, C, H, W]."""
+    found = motion.frames_at_l2(limits, bounds)
+    M, source = len(limits.max_l2), motion.image
+    frames = found.frames.view(-1, *source.shape)
+    shares = limits.shares[:, None] * found.factors[-M]
+    assert torch.equal(found.factors[:-M], shares)
+    assert torch.equal(frames, motion.render(found.factors, bounds=bounds))
+    assert_close(found.l2, l2_from(frames[-M:], source), "op")
+    ((_, piece),) = pieces_of(motion)
+    max_factor = None if math.isinf(limits.phase_cap) else limits.phase_cap / motion.largest_phase_step()
+    for m, target in enumerate(limits.max_l2):
+        expected = search_piece(
+            piece, target, bounds, tolerance=limits.tolerances[m], max_factor=max_factor, range_end=limits.range_ends
+        )
+        assert torch.equal(found.attained[m], expected.attained)
+        assert torch.equal(found.out_of_range[m], expected.out_of_range)
+        # The same trials, but for the rounding of distances and speeds.
+        torch.testing.assert_close(found.factors[m - M], expected.factor, rtol=1e-3, atol=0)
+        assert ((found.l2[m] - expected.l2).abs() <= 2 * limits.tolerances[m]).all()
+    return found._replace(frames=frames)
+
+
+def settings():
+    sizes, edits = [(28, 28), (45, 35)], ("phase", "amplitude", "joint")
+    axes = sizes, (1, 3), edits, ("complex", "polar"), ("real", "adjoint"), (None, BOUNDS)
+    return covering(product(*axes))
+
+
+@merged
+@pytest.mark.parametrize("size, channels, edit, rule, synthesis, bounds", settings())
+def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, bounds):
+    motion = motion_of(csp(size, edit, rule, synthesis=synthesis), (4, channels, *size))
+    targets = torch.tensor([[0.05, 0.3, 0.0, 1.0]])
+    found = check_beside_the_search(motion, limits_of(motion, targets), bounds)
+    assert found.attained.all() and not found.out_of_range.any()
+
+
+@merged
+@pytest.mark.parametrize("size, edit", [((45, 35), "phase"), ((32, 32), "joint")])
+def test_luma_moves_all_channels(size, edit):
+    motion = motion_of(LumaFamily(csp(size, edit)), (3, 3, *size))
+    assert check_beside_the_search(motion, limits_of(motion, [0.2, 0.9], 1)).attained.all()
+
+
+def test_each_distance_has_a_frame():
+    motion = motion_of(csp((32, 32), "joint"), (2, 3, 32, 32))
+    found = check_beside_the_search(motion, limits_of(motion, [0.2, 0.1, 0.7], 1))
+    assert found.attained.all() and torch.equal(found.frames[0], motion.image)
+
+
+def test_limits_are_kept():
+    """Distances that no phase reaches, a cap on phases, and factors that cannot be represented."""
+    motion = motion_of(csp((32, 32)), (3, 1, 32, 32))
+    assert not check_beside_the_search(motion, limits_of(motion, [50.0])).attained.any()
+    cap = 0.01
+    found = check_beside_the_search(motion, limits_of(motion, [5.0], phase_cap=cap))
+    torch.testing.assert_close(found.factors[-1], cap / motion.largest_phase_step(), rtol=1e-6, atol=0)
+    weak = motion_of(csp((32, 32)), (3, 1, 32, 32), gradient_scale=1e-6)
+    found = check_beside_the_search(weak, limits_of(weak, [1.0], range_ends=torch.tensor([1.0, 1e30, 2.0])))
+    assert found.out_of_range.tolist() == [[True, False, True]]
+    no_trial = motion.frames_at_l2(limits_of(motion, [1.0], iterations=0), BOUNDS)
+    assert not no_trial.factors.any() and not no_trial.attained.any()
+
+
+def test_source_outside_the_bounds_is_clipped():
+    motion = motion_of(csp((35, 27)), (2, 1, 35, 27))
+    bounds = (0.2, 0.8)
+    found = check_beside_the_search(motion, limits_of(motion, [0.0]), bounds)
+    assert not found.attained.any() and torch.equal(found.frames[-1], motion.image.clamp(*bounds))
+    check_beside_the_search(motion, limits_of(motion, [[3.0, 4.0]]), bounds)
+
+
+def test_gradients_without_motion_and_not_finite_ones_leave_others_alone():
+    motion = motion_of(csp((32, 32), "joint"), (5, 1, 32, 32))
+    expected = motion.frames_at_l2(limits_of(motion, [0.5]), BOUNDS)
+    motion.gradient[1] = 0
+    motion.gradient[2, 0, 3, 4] = math.nan
+    motion.gradient[3] = math.inf
+    found = motion.frames_at_l2(limits_of(motion, [0.5]), BOUNDS)
+    assert found.attained.tolist() == [[True, False, False, False, True]]
+    assert not found.factors[:, 1:4].any()
+    assert all(torch.equal(a[:, [0, 4]], b[:, [0, 4]]) for a, b in zip(found, expected))
+    assert torch.equal(found.frames[-1, 1:4], motion.image[1:4, 0])
+
+
+def test_underflowing_speeds_start_from_the_gradient():
+    motion = motion_of(csp((32, 32), "joint", "polar"), (2, 1, 32, 32), gradient_scale=1e-30)
+    found = motion.frames_at_l2(limits_of(motion, [0.5]), BOUNDS)
+    assert found.attained.all()
+
+
+def results(motion, count, limits):
+    with memory.threads(count):
+        return motion.frames_at_l2(limits, BOUNDS)
+
+
+@merged
+@pytest.mark.parametrize(
+    "shape", [(5, 1, 40, 36), (1, 1, 128, 192), (1, 3, 128, 192), (3, 2, 128, 192)], ids=str
+)  # whole samples, and one that threads share
+def test_threads_change_no_bit(shape):
+    motion = motion_of(csp(shape[-2:], "joint"), shape)
+    limits = limits_of(motion, [0.5, 2.0], 2)
+    expected = results(motion, 1, limits)
+    for count in (2, 3):
+        assert all(torch.equal(a, b) for a, b in zip(results(motion, count, limits), expected))
+
+
+# --- The raw op
+
+
+def raw_arguments() -> list:
+    motion = motion_of(csp((32, 28)), (2, 3, 32, 28))
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops, "morph_planes_to_l2", lambda *args, **options: calls.append((args, options)))
+        motion.frames_at_l2(limits_of(motion, [0.1]), BOUNDS)
+    ((x, g, count, *tensors, analysis, synthesis, i_power, edit, rule, both, eps, floor, bounds), options) = calls[0]
+    how = [i_power, ops.EDITS[edit], ops.RULES[rule], both, eps, floor, *bounds]
+    search = [options[name] for name in ("phase_cap", "phase_limit", "speed_share", "iterations")]
+    return [x, g, count, options["base"], *tensors, analysis, synthesis, *how, *search]
+
+
+def test_empty_batches_have_empty_results():
+    args = raw_arguments()
+    args[:2] = [t[:0] for t in args[:2]]
+    args[4:7] = args[4][:, :0], args[5][:, :0], args[6][:0]
+    found = RAW.morph_planes_to_l2(*args)
+    assert [list(t.shape) for t in found] == [[4, 0, 32, 28], [4, 0], [1, 0], [1, 0], [1, 0]]
+
+
+def test_opcheck():
+    args = raw_arguments()
+    torch.library.opcheck(RAW.morph_planes_to_l2.default, args)
+    args[3] = image(18, 32, 28, dtype=torch.float32)
+    torch.library.opcheck(RAW.morph_planes_to_l2.default, args, test_utils="test_faketensor")
+    with pytest.raises(RuntimeError, match="morph_planes_to_l2 has no derivative: use morph_planes"):
+        RAW.morph_planes_to_l2(args[0].requires_grad_(), *args[1:])[0].sum().backward()
+
+
+@merged
+@pytest.mark.parametrize("layout", ODD_LAYOUTS)
+def test_memory_layout_does_not_matter(layout):
+    args = raw_arguments()
+    odd = on_tensors(ODD_LAYOUTS[layout], args)
+    plain = on_tensors(lambda t: t.clone(memory_format=torch.contiguous_format).resolve_neg(), odd)
+    pairs = zip(RAW.morph_planes_to_l2(*odd), RAW.morph_planes_to_l2(*plain))
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+NAMES = (
+    "images gradients planes_per_sample base max_l2 tolerances range_ends shares analysis synthesis i_power edit rule "
+    "complex_bands eps floor low high phase_cap phase_limit speed_share iterations"
+).split()
+BAD_ARGUMENTS = [
+    (dict(images=torch.rand(6, 32, 28).double()), "images must have dtype float32"),
+    (dict(planes_per_sample=4), "planes_per_sample must divide the number of planes, 6, got 4"),
+    (dict(planes_per_sample=0), "planes_per_sample must divide"),
+    (dict(base=torch.rand(7, 32, 28)), "number of planes of base must be a multiple of that of images, 6, got 7"),
+    (dict(base=torch.rand(6, 32, 20)), r"base must have shape \[6, 32, 28\], got \[6, 32, 20\]"),
+    (dict(max_l2=torch.ones(1, 3)), r"max_l2 must have shape \[1, 2\], got \[1, 3\]"),
+    (dict(max_l2=torch.ones(2)), r"max_l2 must have shape \[M, B\]"),
+    (dict(max_l2=torch.ones(0, 2)), "max_l2 must have at least one row"),
+    (dict(tolerances=torch.ones(2, 2)), r"tolerances must have shape \[1, 2\]"),
+    (dict(range_ends=torch.ones(3)), r"range_ends must have shape \[2\], got \[3\]"),
+    (dict(shares=torch.ones(3).double()), "shares must have dtype float32"),
+    (dict(iterations=-1), "iterations must be at least 0, got -1"),
+    (dict(edit=3), "edit must be 0 .* got 3"),
+]
+
+
+def test_bad_arguments_raise():
+    args = dict(zip(NAMES, raw_arguments(), strict=True))
+    for change, message in BAD_ARGUMENTS:
+        with pytest.raises(RuntimeError, match=f"morph_planes_to_l2: .*{message}"):
+            RAW.morph_planes_to_l2(**{**args, **change})
