@@ -47,14 +47,14 @@ def threads():
 
 @pytest.fixture
 def measured(benchmark, device):
-    """``measured(work, shape, whom)`` times ours and these rivals in turns and makes a row of the results."""
+    """``measured(work, shape, whom)`` times ours and these rivals alternately and makes a row of the results."""
 
     def run(work, shape, whom=(), **options):
-        ours = rivals.Here(rivals.build(work, shape, "ours", device=device, **options), device)
+        ours = rivals.InProcess(rivals.build(work, shape, "ours", device=device, **options), device)
         moved = measure.nbytes(ours.run.inputs) + measure.nbytes(ours.run())
         others = {who: rivals.rival(work, shape, who, device, **options) for who in whom}
         copied = copy(moved, device)
-        others["copy"] = rivals.Here(copied, device)
+        others["copy"] = rivals.InProcess(copied, device)
         try:
             times = in_turns(benchmark, ours, others, device)
             row = {"work": work, "shape": "x".join(map(str, shape)), "threads": torch.get_num_threads()}

@@ -1,9 +1,9 @@
-"""The data-set job, whole: ``python bench/dataset.py [--out RESULT.json]``; about twenty minutes on two cores.
+"""Benchmarks of the whole data-set job: ``python bench/dataset.py [--out RESULT.json]``; 20 minutes on two cores.
 
-Photographs through a ResNet-18, beside the classifier's gradients alone over the same images in memory, in turns; small
-digits through a tiny network, as PNG files and as an array; how soon the first shard is there; what going on with a
-finished job costs; the CPU time of a worker beside that of its gradients or morphs alone, which other processes on the
-machine change little; and the driver's memory.
+Photographs with a ResNet-18, compared with the gradients alone of the same images in memory; small digits, as PNG files
+and as an array, with a tiny network: the whole command, the time until the first shard is complete, and the time to
+resume a finished job; the CPU time of a worker, on which other processes have little influence, compared with that of
+its gradients or morphs alone; the memory of the process that supervises the workers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DIGITS = 20_000
 MODEL = "networks:tiny"
 BATCH, WORKERS = 32, len(os.sched_getaffinity(0))
 UNSCORED = {"score": "none"}
-HOW_FAR = ("factors", "max_l2")
+DISTANCE_OPTIONS = ("factors", "max_l2")
 PHOTO_JOBS = {
     "csp-phase, factors": {"factors": 1000.0, **UNSCORED},
     "csp-phase, factors, luma": {"factors": 1000.0, "color": "luma", **UNSCORED},
@@ -57,11 +57,11 @@ PHOTO_OPTIONS = {"model": "networks:resnet18", "size": 224, "crop_pct": 0.95, "t
 PHOTO_OPTIONS |= {"batch_size": BATCH, "shard_size": BATCH, **UNSCORED}
 DISTANCES = {"csp-phase, factors": {"factors": 1000.0}, "csp-phase, max_l2": {"max_l2": 10.0}}
 CPU_JOBS = {  # work: data, options, shards that are measured
-    **{f"JPEGs of 500 x 375, {name}": ("photos", {**PHOTO_OPTIONS, **how}, 1) for name, how in DISTANCES.items()},
+    **{f"JPEGs of 500 x 375, {name}": ("photos", {**PHOTO_OPTIONS, **one}, 1) for name, one in DISTANCES.items()},
     **{
-        f"digits, {data}, {name}": (data, {**DIGIT_OPTIONS, **how}, 3)
+        f"digits, {data}, {name}": (data, {**DIGIT_OPTIONS, **one}, 3)
         for data in ("png", "digits.npy")
-        for name, how in {"factors": {"factors": 10.0}, "max_l2": {"max_l2": 2.3}}.items()
+        for name, one in {"factors": {"factors": 10.0}, "max_l2": {"max_l2": 2.3}}.items()
     },
 }
 
@@ -103,7 +103,7 @@ def write_digits(folder: Path, count: int) -> None:
 
 
 def photographs(folder: Path) -> list[dict]:
-    """Return images per second of gradients only, in this process, and of jobs with a worker per core, in turns."""
+    """Return images per second of gradients only, in this process, and of jobs with a worker per core, alternately."""
     write_photos(folder / "photos", PHOTOS)
     model, images = networks.resnet18().requires_grad_(False), in_memory(folder / "photos")
     rates: dict[str, list[float]] = {name: [] for name in ("gradients alone", *PHOTO_JOBS)}
@@ -129,8 +129,8 @@ def photographs(folder: Path) -> list[dict]:
 
 def photo_job(photos: Path, out: Path, options: dict) -> dict:
     """Run one job and return its summary."""
-    how = dict(size=224, crop_pct=0.95, frames=FRAMES, target=3, batch_size=BATCH, shard_size=BATCH)
-    return morph_dataset(str(photos), "networks:resnet18", out, workers=WORKERS, gallery=0, **how, **options).summary
+    shared = dict(size=224, crop_pct=0.95, frames=FRAMES, target=3, batch_size=BATCH, shard_size=BATCH)
+    return morph_dataset(str(photos), "networks:resnet18", out, workers=WORKERS, gallery=0, **shared, **options).summary
 
 
 def in_memory(folder: Path) -> torch.Tensor:
@@ -165,10 +165,10 @@ def digits(folder: Path) -> list[dict]:
     imported = statistics.median(command([sys.executable, "-c", "import torch"])["seconds"] for _ in range(ROUNDS))
     rows = []
     for data in ("png", "digits.npy"):
-        for how in (["--factors", "10"], ["--max-l2", "2.3"]):
-            found = [job(folder, data, [*how, "--score", "none"], number) for number in range(ROUNDS)]
+        for distance in (["--factors", "10"], ["--max-l2", "2.3"]):
+            found = [job(folder, data, [*distance, "--score", "none"], number) for number in range(ROUNDS)]
             rows.append({
-                "work": f"{DIGITS} digits, {FRAMES} frames, {data}, {how[0]}",
+                "work": f"{DIGITS} digits, {FRAMES} frames, {data}, {distance[0]}",
                 "images_per_second": DIGITS / median(found, "seconds"),
                 "seconds": median(found, "seconds"),
                 "import_torch": imported,
@@ -179,14 +179,14 @@ def digits(folder: Path) -> list[dict]:
     return rows
 
 
-def job(folder: Path, data: str, how: list[str], number: int) -> dict:
+def job(folder: Path, data: str, flags: list[str], number: int) -> dict:
     """Run one job as a user starts it, then resume the finished job."""
-    out = folder / f"{data}-{'-'.join(how)}-{number}"
+    out = folder / f"{data}-{'-'.join(flags)}-{number}"
     base = [sys.executable, "-m", "steerlens_fast", "morph", "--out", str(out), "--progress", "none"]
     given = ["--data", str(folder / data), "--model", MODEL, "--channels", "1", "--frames", str(FRAMES)]
     given += ["--gallery", "0", "--workers", str(WORKERS)]
     start = time.time()
-    finished = command([*base, *given, *how])
+    finished = command([*base, *given, *flags])
     first = min(p.stat().st_mtime for p in (out / "shards").glob("*.done.json")) - start
     again = command([*base, "--resume"])
     spent = json.loads((out / "summary.json").read_text())["seconds"]
@@ -219,7 +219,7 @@ def cpu(folder: Path) -> list[dict]:
         write_digits(folder, DIGITS)
     environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": "1"}
     found: dict[str, list[dict]] = {work: [] for work in CPU_JOBS}
-    for work in list(CPU_JOBS) * ROUNDS:  # in turns
+    for work in list(CPU_JOBS) * ROUNDS:  # alternately, so that disturbances affect all of them
         line = [sys.executable, __file__, "--worker", work, str(folder)]
         finished = subprocess.run(line, check=True, capture_output=True, text=True, env=environment)
         found[work].append(json.loads(finished.stdout.splitlines()[-1]))
@@ -247,18 +247,19 @@ def worker_cpu(work: str, folder: str) -> None:
         run = partial(gradients, worker.loaded.model, images, BATCH // 4)  # batches of the worker
     else:
         images = torch.from_numpy(np.load(Path(folder, "digits.npy"))[:2048])
-        run = partial(morphs, images, plan.batch_size, {name: options[name] for name in options.keys() & HOW_FAR})
+        distance = {name: options[name] for name in options.keys() & DISTANCE_OPTIONS}
+        run = partial(morphs, images, plan.batch_size, distance)
     run()
     alone = cpu_seconds(run) / len(images)
     print(json.dumps({"job": job, "alone": alone, "alone_of_job": alone / job, "peak_mib": peak}))
 
 
-def morphs(images: torch.Tensor, batch: int, how_far: dict) -> None:
+def morphs(images: torch.Tensor, batch: int, distance: dict) -> None:
     """Morph digits [N, H, W] in memory, as the jobs do."""
     lens = SteerableLens(networks.tiny())
     lens.warn_about_targets = False
     for some in images[:, None].split(batch):
-        lens.morph(some.float().div_(255), "runner-up", frames=FRAMES, **UNSCORED, **how_far)
+        lens.morph(some.float().div_(255), "runner-up", frames=FRAMES, **UNSCORED, **distance)
 
 
 def cpu_seconds(run) -> float:
@@ -297,8 +298,8 @@ def drive(data: str, out: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     out = Path(__file__).parent / "results" / f"{date.today()}-dataset.json"
-    parser.add_argument("--out", type=Path, default=out, help="where the result goes (bench/results/DATE-dataset.json)")
-    parser.add_argument("--only", choices=("photographs", "digits", "cpu", "memory"), help="one part of it")
+    parser.add_argument("--out", type=Path, default=out, help="result file (default: bench/results/DATE-dataset.json)")
+    parser.add_argument("--only", choices=("photographs", "digits", "cpu", "memory"), help="run only this part")
     parser.add_argument("--drive", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()

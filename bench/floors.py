@@ -26,7 +26,7 @@ FEW = 4  # planes
 
 @dataclass(frozen=True)
 class Fastest:
-    """The fastest of some functions, by the shortest of a few calls of each, in turns."""
+    """The fastest of some functions, by the shortest of a few alternating calls of each."""
 
     name: str
     function: Callable
@@ -135,7 +135,7 @@ def _synthesis(shape, height, order, device, form) -> Callable[[int], None]:
 
 
 def copy(moved: int, device="cpu") -> Fastest:
-    """A copy that moves so many bytes, half of them read and half written, in buffers that exist already."""
+    """A copy that moves ``moved`` bytes, half of them read and half written, between existing buffers."""
     size = max(moved // 2, 1)
     source, target = (torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
     forms = {"ordinary": lambda: target.copy_(source)}

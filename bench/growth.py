@@ -1,6 +1,6 @@
 """How cost grows with batch, size, frames, scales, orientations and threads: ``python bench/growth.py``.
 
-Ours, plain torch, plenoptic (while it takes less than a few seconds) and the FFT floor, in turns, at each point;
+Ours, plain torch, plenoptic (while it takes less than a few seconds) and the FFT floor, alternately, at each point;
 glibc's allocator as it comes, since that is what a user has. The result goes to bench/results/DATE-DEVICE-growth.json;
 beside it lies a folder with a picture of each axis (plots.py).
 """
@@ -78,7 +78,7 @@ def work_of(axis: str, point: Point) -> str:
 
 def at_point(point: Point, whom: list[str], device: str) -> dict[str, float]:
     """Median seconds of each."""
-    ours = rivals.Here(rivals.build(point.work, point.shape, "ours", device=device, **point.options), device)
+    ours = rivals.InProcess(rivals.build(point.work, point.shape, "ours", device=device, **point.options), device)
     runs = {"ours": ours}
     try:
         for who in whom[1:]:

@@ -1,4 +1,4 @@
-"""Measurement: runs in turns, medians of ratios, peak memory from a record of allocations; floors.py has the clock."""
+"""Measurement: alternate runs, medians of ratios, peak memory from a record of allocations; floors.py has the clock."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rounds_for(seconds: float) -> int:
 
 
 def compare(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Return the seconds of each, run in turns so that disturbances of the machine affect all of them."""
+    """Return the seconds of each, run alternately so that disturbances of the machine affect all of them."""
     least = [min(seconds(), seconds()) for seconds in runs.values()]
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds_for(2 * sum(least))):

@@ -8,7 +8,7 @@ from pathlib import Path
 from steerlens_fast.io.atomic_io import atomic_write
 
 ROWS = ("rows", "exponents", "workloads")
-DIGITS = 4  # significant ones: no time here is known better
+DIGITS = 4  # significant digits; no time is measured more precisely
 
 
 def write(path: Path, result: dict) -> None:
@@ -23,7 +23,7 @@ def write(path: Path, result: dict) -> None:
 
 
 def rounded(value):
-    """Round the floats of a structure to this many digits."""
+    """Round all floats in nested lists and dictionaries to ``DIGITS`` significant digits."""
     if isinstance(value, dict):
         return {k: rounded(v) for k, v in value.items()}
     if isinstance(value, list):

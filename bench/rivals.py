@@ -1,4 +1,4 @@
-"""Rivals: implementations timed in turns with ours, in this process or, as their users run them, in another.
+"""Rivals: implementations timed alternately with ours, in this process or, as their users run them, in another.
 
 This package lets its process keep freed memory (memory.py), which makes other libraries faster, too. Peers on the CPU
 therefore get a process each, forked from one that has imported torch and plenoptic and has done nothing else.
@@ -48,7 +48,7 @@ CONTEXT.set_forkserver_preload(["torch", "torch._inductor.compile_fx", "plenopti
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers beside what is timed
 
 
-class Here:
+class InProcess:
     """A rival that runs in this process."""
 
     def __init__(self, run, device="cpu"):
@@ -63,7 +63,7 @@ class Here:
         """Do nothing: there is no process to stop."""
 
 
-class Elsewhere:
+class InSubprocess:
     """A rival that runs in another process; its exceptions are raised here."""
 
     def __init__(self, work, shape, who, threads=None, context=CONTEXT, **options):
@@ -104,7 +104,7 @@ def _serve(pipe, work, shape, who, threads, options) -> None:
     """Set up, then answer requests until the connection is closed."""
     try:
         torch.set_num_threads(threads)
-        rival = Here(build(work, shape, who, **options), options.get("device", "cpu"))
+        rival = InProcess(build(work, shape, who, **options), options.get("device", "cpu"))
         rival.seconds()  # masks are built, graphs compiled
         pipe.send((False, None))
         while True:
@@ -131,12 +131,12 @@ def build(work: str, shape, who: str, **options) -> cases.Run:
     return SETUPS[work](shape, who, **options)
 
 
-def rival(work, shape, who, device="cpu", **options) -> Here | Elsewhere:
+def rival(work, shape, who, device="cpu", **options) -> InProcess | InSubprocess:
     """Return a rival: peers in a process as their users have it, floors in this process."""
     if who == "tuned":
         with mock.patch.dict(os.environ, TUNED):  # read as the process starts
             context = multiprocessing.get_context("spawn")
-            return Elsewhere(work, shape, "ours", context=context, device=device, **options)
+            return InSubprocess(work, shape, "ours", context=context, device=device, **options)
     if who in IN_THIS_PROCESS or torch.device(device).type != "cpu":
-        return Here(build(work, shape, who, device=device, **options), device)
-    return Elsewhere(work, shape, who, device=device, **options)
+        return InProcess(build(work, shape, who, device=device, **options), device)
+    return InSubprocess(work, shape, who, device=device, **options)

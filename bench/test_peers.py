@@ -12,13 +12,13 @@ import torch
 SHAPE, ODD = (2, 1, 64, 48), (1, 2, 37, 53)
 POINTS = (2, 4, 24, 32)
 CLOSE = dict(rtol=2e-5, atol=2e-5)  # float32 FFTs of numbers around 1, summed in another order
-MORPHS = dict(rtol=1e-3, atol=1e-3)  # phases times factors up to 11 grow the same rounding
-PAIRED_FILTERS = "split_bands, pairs", "merge_bands, pairs"  # of whole spectra, which the plain filters do not know
+MORPHS = dict(rtol=1e-3, atol=1e-3)  # factors up to 11 amplify the rounding errors of phases
+PAIRED_FILTERS = "split_bands, pairs", "merge_bands, pairs"  # need whole spectra; the plain filters do not
 PLENOPTIC = dict(rtol=2e-4, atol=2e-4)  # its masks are read from tables
 
 
 def check(work, shape, who, device, tolerance, **options):
-    """Compare every tensor of the result; only real parts where the peer has no others."""
+    """Compare every tensor of the result; only the real parts where the peer's tensor is real."""
     results = (rivals.build(work, shape, w, device=device, **options)() for w in ("ours", who))
     ours, theirs = (measure.tensors_in(result) for result in results)
     assert len(ours) == len(theirs)
@@ -63,10 +63,10 @@ def test_bytes_are_arguments_and_result(device):
 
 
 @pytest.mark.cpu_only
-def test_a_rival_that_fails_or_dies_says_so():
+def test_failed_or_killed_rival_raises():
     with pytest.raises(RuntimeError, match="the rival's process failed:\n.*Traceback"):
-        rivals.Elsewhere("analysis", (1, 1, 4, 4), "plain")
-    alive = rivals.Elsewhere("analysis", SHAPE, "plain")
+        rivals.InSubprocess("analysis", (1, 1, 4, 4), "plain")
+    alive = rivals.InSubprocess("analysis", SHAPE, "plain")
     alive.process.kill()
     with pytest.raises(RuntimeError, match="the rival's process died, exit status -9"):
         alive.seconds()

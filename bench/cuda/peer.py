@@ -1,8 +1,8 @@
 """plenoptic's pyramid in plain torch, used where plenoptic is not installed.
 
 The same operations in the same order as plenoptic 2.1's ``SteerablePyramidFreq(is_complex=True)``: complex FFTs of the
-whole spectrum, shifted to the centre, masked scale by scale, shifted back. Even sizes, as there. Its filters are exact
-here, plenoptic's are interpolated in a table (6e-6).
+whole spectrum, shifted to the centre, masked scale by scale, shifted back. Sizes must be even, as in plenoptic. The
+filters are exact here; plenoptic interpolates them in a table (with differences of about 6e-6).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class EagerPyramid(Module):
     def __init__(self, image_shape: tuple[int, int], height: int, order: int):
         super().__init__()
         self.height, self.order = height, order
-        self.forth, self.back = (-1j) ** order, 1j**order
+        self.analysis_factor, self.synthesis_factor = (-1j) ** order, 1j**order
         radius, angle = _grid(*image_shape)
         self._keep("low", _low(radius, 0))
         self._keep("high", _high(radius, 0))
@@ -44,13 +44,13 @@ class EagerPyramid(Module):
         spectrum = fft.fftshift(fft.fft2(image), dim=AXES)
         high = fft.ifft2(fft.ifftshift(spectrum * self.high, dim=AXES)).real
         found = OrderedDict(residual_highpass=high)
-        rest = spectrum[:, :, None] * self.low
+        lowpass = spectrum[:, :, None] * self.low
         for scale in range(self.height):
             mask = getattr(self, f"angles_{scale}") * getattr(self, f"high_{scale}")
-            band = self.forth * rest * mask
+            band = self.analysis_factor * lowpass * mask
             found[scale] = fft.ifft2(fft.ifftshift(band, dim=AXES))
-            rest = rest[(..., *self.inner[scale])] * getattr(self, f"low_{scale}")
-        found["residual_lowpass"] = fft.ifft2(fft.ifftshift(rest, dim=AXES)).real.squeeze(2)
+            lowpass = lowpass[(..., *self.inner[scale])] * getattr(self, f"low_{scale}")
+        found["residual_lowpass"] = fft.ifft2(fft.ifftshift(lowpass, dim=AXES)).real.squeeze(2)
         return found
 
     def recon_pyr(self, coefficients: OrderedDict) -> Tensor:
@@ -63,15 +63,15 @@ class EagerPyramid(Module):
             return fft.fftshift(fft.fft2(coefficients["residual_lowpass"]), dim=AXES)
         mask = getattr(self, f"angles_back_{scale}") * getattr(self, f"high_{scale}")
         band = fft.fftshift(fft.fft2(coefficients[scale]), dim=AXES)
-        oriented = (self.back * band * mask).sum(2)
-        rest = torch.zeros_like(coefficients[scale][:, :, 0], dtype=torch.complex64)
+        oriented = (self.synthesis_factor * band * mask).sum(2)
+        lowpass = torch.zeros_like(coefficients[scale][:, :, 0], dtype=torch.complex64)
         inner = self._from_scale(coefficients, scale + 1) * getattr(self, f"low_{scale}")
-        rest[(..., *self.inner[scale])] = inner
-        return rest + oriented
+        lowpass[(..., *self.inner[scale])] = inner
+        return lowpass + oriented
 
 
 def _grid(*shape: int) -> tuple[Tensor, Tensor]:
-    """Return octaves below Nyquist and angle of every frequency, zero in the middle; float64."""
+    """Return log2(frequency / Nyquist) and the angle of every frequency, float64; frequency zero is in the centre."""
     if any(n % 2 for n in shape):
         raise ValueError(f"image_shape must be even, got {shape}")
     y, x = (torch.arange(-n // 2, n // 2, dtype=torch.float64) * (2 / n) for n in shape)
