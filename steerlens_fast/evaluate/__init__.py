@@ -125,14 +125,14 @@ def evaluate(
         "driver": None if isinstance(driver, (str, os.PathLike)) else driver,
         "judges": judges if isinstance(judges, Mapping) else None,
     }
-    objects_by_type = {
+    type_names = {
         name: list(value) if name == "judges" else type_name(value)
         for name, value in objects.items()
         if value is not None
     }
     given = {"data": data, "driver": driver, "judges": judges, **options}
-    settings = {name: value for name, value in given.items() if name not in objects_by_type}
-    settings = with_absolute_paths(settings) | objects_by_type
+    settings = {name: value for name, value in given.items() if name not in type_names}
+    settings = with_absolute_paths(settings) | type_names
     run_options = {"resume": resume, "overwrite": overwrite, "progress": progress, "figures": figures}
     return run_evaluation(output_folder(out), settings, **objects, **run_options)
 

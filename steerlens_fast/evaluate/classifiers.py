@@ -90,7 +90,7 @@ def as_driver(model: LoadedModel, channels: int, task: str = "multiclass") -> Cl
 
 
 class _AdaptedModel:
-    """Resizes, recolours and normalises the evaluation's images for a model."""
+    """Resizes, converts (to grey or RGB) and normalises the evaluation's images for a model."""
 
     def __init__(self, model: LoadedModel, channels: int):
         self.model, self.channels = model, channels

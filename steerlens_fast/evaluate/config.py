@@ -67,7 +67,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     steps : int, optional
         Gradients up to each distance, in regimes that refresh them; see :meth:`steerlens_fast.SteerableLens.morph`.
     task : {"multiclass", "binary"}
-        What the outputs of driver and judges are.
+        Outputs of driver and judges: one score per class, or one logit per image.
     grid, restarts : int
         See :func:`steerlens_fast.smooth_reconstruction`.
     probe_family, probe_l2, probe_directions
@@ -157,7 +157,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         "runner-up",
         group="data",
         metavar="T",
-        help="runner-up, least, label, a class, a .csv, or map:3=8,7=2",
+        help="runner-up (second highest score for the source), least (lowest), label, a class, a .csv, or map:3=8,7=2",
     )
     select: str = option(
         "auto",

@@ -45,7 +45,7 @@ class RemainingTime:
         if not expected:
             return None
         scale = sum(self.seconds.values()) / expected
-        of_each = {
+        seconds_per_record = {
             kind: self.seconds[kind] / count if count else self.cost[kind] * scale for kind, count in self.count.items()
         }
-        return sum(of_each[kind] * left for kind, left in self.left.items())
+        return sum(seconds_per_record[kind] * left for kind, left in self.left.items())

@@ -192,7 +192,7 @@ def _run_task(runner: TaskRunner, task: Task) -> TaskResult:
     except (JobError, OSError):
         raise
     except (Exception, SystemExit) as error:
-        hint = "; a smaller batch_size (--batch-size) needs less" if is_out_of_memory(error) else ""
+        hint = "; a smaller batch_size (--batch-size) needs less memory" if is_out_of_memory(error) else ""
         where = f"{task.kind}, sources {task.first} to {task.last - 1}"
         raise JobError(f"{error_summary(error)}; raised while evaluating {where}{hint}") from error
 

@@ -170,7 +170,7 @@ def _candidates(
 
 
 def _load(data: Source, candidate: Candidate, driver: LoadedModel, size, value_range) -> tuple[int, int] | None:
-    """Read an image; return the size to which all later images are resized, that of the first if it was not known."""
+    """Read an image; return the size of all later images: ``size`` or, if it is None, the size of this image."""
     try:
         encoded, candidate.label = data.read_with_label(candidate.item)
         image = decode(encoded, mode="L" if driver.channels == 1 else "RGB", range=value_range)

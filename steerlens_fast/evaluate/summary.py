@@ -99,7 +99,7 @@ class _Table:
         return self.measure(family, budget, "displacement") / true
 
     def attained(self, family: str, budget: float) -> Tensor:
-        """Return for which sources the budget was attained, [sources] bool."""
+        """Return whether each source attained the budget, [sources] bool."""
         return self.measure(family, budget, "attained") == 1
 
     def has(self, family: str, budget: float, name: str) -> bool:

@@ -190,7 +190,7 @@ def test_missing_or_damaged_clothes_raise(clothes, tmp_path, monkeypatch, capsys
     for content, says in (
         (whole[:-1], "150 bytes after the header, .* got 149 in .*train-labels"),
         (b"\0\0\x08\3" + whole[4:], r"magic number 2049 .* got 2051"),
-        (whole[:4] + (149).to_bytes(4, "big") + whole[8:-1], "labels must be one for each of 150 images, got 149"),
+        (whole[:4] + (149).to_bytes(4, "big") + whole[8:-1], "labels must have one entry for each of 150 images"),
         (whole[:-1] + b"\x0a", "labels must be 0 to 9, got 10 in .*train-labels"),
     ):
         labels.write_bytes(gzip.compress(content))

@@ -84,17 +84,17 @@ def phase_displacement(
     source, edit, derivative = _check(source, edit, derivative)
     pyramid = SteerablePyramid(tuple(source.shape[-2:])) if pyramid is None else pyramid
     bands = zip(*(pyramid.analyze(t.double(), residuals=False).bands for t in (source, edit, derivative)))
-    displacement = upper = lower = torch.zeros(len(source), dtype=torch.float64, device=source.device)
+    displacement = numerator = denominator = torch.zeros(len(source), dtype=torch.float64, device=source.device)
     for c, edited, rate in reversed(list(bands)):  # from coarse to fine
         weight, change, rate_of_phase = _phase_changes(c, edited, rate)
         remainder = change - _per_sample(displacement, change) * rate_of_phase
         remainder = torch.atan2(remainder.sin(), remainder.cos())
         scale = source.shape[-2] * source.shape[-1] / (c.shape[-2] * c.shape[-1])
         unwrapped = _per_sample(displacement, change) * rate_of_phase + remainder  # the unwrapped phase change
-        upper = upper + scale * (weight * rate_of_phase * unwrapped).flatten(1).sum(1)
-        lower = lower + scale * (weight * rate_of_phase * rate_of_phase).flatten(1).sum(1)
-        displacement = torch.where(lower > 0, upper / lower, 0.0)
-    return torch.where(lower > 0, upper / lower, torch.nan)
+        numerator = numerator + scale * (weight * rate_of_phase * unwrapped).flatten(1).sum(1)
+        denominator = denominator + scale * (weight * rate_of_phase * rate_of_phase).flatten(1).sum(1)
+        displacement = torch.where(denominator > 0, numerator / denominator, 0.0)
+    return torch.where(denominator > 0, numerator / denominator, torch.nan)
 
 
 def _phase_changes(c: Tensor, edited: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -120,8 +120,8 @@ def _in_threads(solve: Callable, pieces: list, workers: int) -> list:
 def _solve(source: Tensor, edit: Tensor, starts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return (E of the warp, E with gain, share of folds, displacements) of one piece."""
     restarts, count, whole = len(starts), len(source), energy(edit - source)
-    of_each = lambda t: t.expand(restarts, *t.shape).flatten(0, 1)
-    grids, error = fit(of_each(source), of_each(edit), starts.repeat_interleave(count, 0))
+    repeat = lambda t: t.expand(restarts, *t.shape).flatten(0, 1)
+    grids, error = fit(repeat(source), repeat(edit), starts.repeat_interleave(count, 0))
     # Zero displacement is always a candidate.
     error, which = torch.cat([error.view(restarts, count), whole[None]]).min(0)
     still = torch.zeros_like(grids[:1]).expand(count, -1, -1, -1)

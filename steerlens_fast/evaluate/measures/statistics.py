@@ -116,7 +116,7 @@ def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float =
     Returns
     -------
     Interval
-        With one rater, the interval is that over sources only, and conversely.
+        With one rater, the interval is that over sources only, and vice versa.
 
     Notes
     -----
@@ -188,8 +188,8 @@ def proportion(values: Tensor, *, confidence: float = CONFIDENCE) -> Interval:
 
     Notes
     -----
-    Wilson (1927). The percentile bootstrap has no width if all cases are the same: for 8 cases and a proportion of
-    10 %, 95 % intervals of the bootstrap contained it in 54 % of simulations, those of Wilson in 97 %.
+    Wilson (1927). A percentile bootstrap interval has no width if all cases are the same: for 8 cases and a proportion
+    of 10 %, 95 % intervals contained the proportion in 54 % of simulations with the bootstrap, in 97 % with Wilson's.
 
     Examples
     --------

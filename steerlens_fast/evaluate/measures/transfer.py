@@ -39,8 +39,8 @@ def driver_confidence(outputs: Tensor, target: Tensor) -> Tensor:
     """
     outputs = _check_outputs("outputs", outputs)
     target = check_classes("target", target, len(outputs), outputs.shape[1]).to(outputs.device)
-    wide = outputs.softmax(1, dtype=torch.promote_types(outputs.dtype, torch.float32))
-    return wide.gather(1, target[:, None])[:, 0]
+    probabilities = outputs.softmax(1, dtype=torch.promote_types(outputs.dtype, torch.float32))
+    return probabilities.gather(1, target[:, None])[:, 0]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 
 
 def data_spec(folder: str | os.PathLike | None = None) -> str:
-    """Return the test part of a folder, given as FOLDER or idx:FOLDER, or of Debian's, as a data source.
+    """Return the data source of a folder's test images; the folder is FOLDER or idx:FOLDER, by default Debian's.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def _read(spec: str, part: str) -> tuple[Tensor, Tensor]:
     files = _files(spec, part)
     images, labels = (torch.tensor(read_idx(files[kind], kind), device="cpu") for kind in ("images", "labels"))
     if len(images) != len(labels):
-        text = f"labels must be one for each of {len(images)} images, got {len(labels)} in {files['labels']}"
+        text = f"labels must have one entry for each of {len(images)} images, got {len(labels)} in {files['labels']}"
         raise JobError(text, USAGE)
     if int(labels.max()) >= len(CLASSES):
         raise JobError(f"labels must be 0 to {len(CLASSES) - 1}, got {int(labels.max())} in {files['labels']}", USAGE)

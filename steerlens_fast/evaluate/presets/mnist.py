@@ -79,6 +79,6 @@ def strided_cnn() -> nn.Module:
 
 
 def mlp() -> nn.Module:
-    """Train two hidden layers, in about 20 seconds of CPU time."""
+    """Train a network with two hidden layers, in about 20 seconds of CPU time."""
     make = lambda: networks.linear_layers(SIZE**2, CLASSES, width=512)
     return trained("mlp", make, data(), Recipe(40, "affine", MINIMUM, seed=3))

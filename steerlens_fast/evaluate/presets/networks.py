@@ -1,4 +1,4 @@
-"""The three small networks of the presets, which differ in architecture and training."""
+"""Networks of the presets: three small ones that differ in architecture and training, and layers of larger ones."""
 
 from __future__ import annotations
 
@@ -104,6 +104,6 @@ def normalised_layers(classes: int) -> nn.Module:
 
 
 def linear_layers(pixels: int, classes: int, width: int) -> nn.Module:
-    """Return two hidden layers."""
+    """Return a network with two hidden layers."""
     hidden = [nn.Linear(pixels, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, classes))

@@ -29,7 +29,7 @@ def with_preset(name: str, given: Mapping) -> dict:
     Raises
     ------
     MissingExtra
-        If a package is not installed that the preset needs.
+        If a package that the preset needs is not installed.
     JobError
         If its files do not exist.
 
@@ -57,9 +57,10 @@ def preset(name: str) -> dict:
     """Return the fields of a preset's :class:`EvaluationConfig`.
 
     The drivers have standard training, like the follow-up's. Targets do not depend on any network: the next class, or
-    the other class of the same kind. Only for photographs, which have no labels, they are the driver's runner-up.
-    The choices for digits were made after seeing only the medians and transfer of each of the three digit networks as
-    driver (``bench/digits.py``).
+    the other class of the same kind. Photographs have no labels, so their targets are the driver's runner-up.
+
+    When the options for digits were chosen, the only known results were medians and transfer, with each of the three
+    digit networks as the driver (``bench/digits.py``).
 
     Examples
     --------

@@ -20,7 +20,7 @@ NOTES = {
     "different, and the networks were trained on 4,000 digits. The values depend on the networks; the order of "
     "families can be compared.",
 }
-# Options that change the results only by chance; families, budgets and sources are checked separately.
+# Options that do not change the compared values except by chance; families, budgets and sources are checked separately.
 IGNORED_FIELDS = (
     "trust_checkpoint",
     "sources",

@@ -85,9 +85,10 @@ _RUN: ContextVar[TrainingRun | None] = ContextVar("training_run", default=None)
 
 @contextmanager
 def training_run(run: TrainingRun) -> Iterator[TrainingRun]:
-    """Train the networks that are loaded within the block for ``run``.
+    """Make ``run`` the current run within the block; networks that are loaded there are trained for it.
 
-    The functions that make the networks have no arguments, so that ``pkg.mod:callable`` can name them.
+    It is not an argument, since the functions that make the networks are called by name, ``pkg.mod:callable``, without
+    arguments.
     """
     token = _RUN.set(run)
     try:

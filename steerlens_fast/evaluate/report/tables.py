@@ -38,15 +38,15 @@ def facts(summary: dict) -> dict[str, str]:
     networks = summary.get("networks", {})
     accuracies = [f"{name} {entry['test_accuracy']:.1%} of {entry['test_images']}" for name, entry in networks.items()]
     return {
-        "Classifier": config["driver"],
+        "Driver": config["driver"],
         "Judges": ", ".join(config["judges"]) or "none",
         **({"Test accuracy": ", ".join(accuracies)} if accuracies else {}),
         "Data": config["data"],
         "Sources": f"{sources['chosen']} of the first {sources['examined']} images; left out: {left_out}",
         "Target": str(config["target"]),
         "Edits": f"{config['regime']}, {config['rule']} rule, {_counts(config)}, {config['objective']}",
-        "Intervals": f"95 %; of medians: {config['draws']:,} draws of sources, the same for every family and distance; "
-        "of counts: Wilson, of their differences: Agresti and Min",
+        "Intervals": f"95 %; medians: bootstrap with {config['draws']:,} resamples of the sources, the same for every "
+        "family and distance; counts: Wilson; differences of counts: Agresti and Min",
     }
 
 
