@@ -95,10 +95,11 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         "runner-up",
         group="data",
         metavar="T",
-        help="label (the data's own class), column (the column target of a data table), runner-up, argmax, least, "
-        "a class (its number, or its name in the model or the data), map:3=8,goldfish=tench, or a .csv with the "
-        "columns target (the class to morph toward), and key or path; not:T removes a label, with --task multilabel "
-        "(default: column if the data are a table that has it, otherwise runner-up)",
+        help="label (the data's own class), column (the column target of a data table), runner-up, argmax or least "
+        "(the class with the second highest, the highest or the lowest score for the source), a class (its number, or "
+        "its name in the model or the data), map:3=8,goldfish=tench, or a .csv with the columns target (the class to "
+        "morph toward), and key or path; not:T removes a label, with --task multilabel (default: column if the data "
+        "are a table that has it, otherwise runner-up)",
     )
     limit: int | None = option(None, group="data", metavar="N", minimum=1, help="use only the first N items")
     decoder: str = option("pillow", group="data", choices=DECODERS, help="image decoder")
@@ -224,8 +225,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
     @classmethod
     def from_dict(cls, values: Mapping) -> JobConfig:
         """Make a configuration as :meth:`BaseConfig.from_dict` does; lists from JSON become tuples."""
-        pairs = ("size", "mean", "std")
-        tuples = {name: tuple(v) for name, v in values.items() if name in pairs and isinstance(v, list)}
+        tuple_fields = ("size", "mean", "std")
+        tuples = {name: tuple(v) for name, v in values.items() if name in tuple_fields and isinstance(v, list)}
         return super().from_dict({**values, **tuples})
 
 

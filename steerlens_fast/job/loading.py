@@ -105,8 +105,8 @@ class Loader:
     def batches(self, next_shard: Callable[[bool], tuple[int, list[Item]] | None]) -> Iterator[Batch]:
         """Yield every batch of the shards that ``next_shard(wait)`` returns, until ``next_shard(True)`` returns None.
 
-        ``wait`` is False while batches are pending. If the next shard is known by then, its first batch is decoded
-        while the model computes the last batch of the current one.
+        ``wait`` is False while batches are pending: if the next shard is already known, its first batch is decoded
+        while the model computes the last batch of the current shard; if not, ``next_shard`` must return None at once.
         """
         waiting: deque[Batch] = deque()
         coming: Iterator[Batch] = iter(())

@@ -229,11 +229,11 @@ def _size_of_first(inputs: JobInputs) -> tuple[int, int]:
         try:
             image = read_image(inputs.source, item, inputs.config.range, max_pixels=inputs.config.max_pixels)
         except BadItem as error:
-            first, count = first or f"{printable(item.path)} is {error.reason}: {error}", count + 1
+            first, count = first or f"{printable(item.path)} ({error.reason}: {error})", count + 1
             continue
         return image.height, image.width
     if first is None:
         raise JobError(f"data must have at least one item, got none in {inputs.config.data}", USAGE)
     tried = "the only image cannot" if count == 1 else f"none of the first {count} images can"
     text = f"size must be given if no image can be decoded and the model does not define it: {tried} be decoded"
-    raise JobError(f"{text}; {'' if count == 1 else 'the first, '}{first}", USAGE)
+    raise JobError(f"{text}; {'it' if count == 1 else 'the first'} is {first}", USAGE)

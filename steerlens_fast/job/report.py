@@ -22,7 +22,7 @@ from .shard import marker_path, read_records, shard_name
 from .success import Tally, success_parts
 
 NOT_DONE = "not done"
-MIN_LABELS, MIN_AGREEMENT = 20, 0.25  # warn if the model predicts a smaller fraction of at least so many labels
+MIN_LABELS, MIN_AGREEMENT = 20, 0.25  # of this many labels or more, warn if the model predicts a smaller share
 MANIFEST_FIELDS = ("key", "index", "shard", "row", "status")
 
 

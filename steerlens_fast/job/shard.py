@@ -27,7 +27,7 @@ from .plan import Plan
 from .success import assess
 from .transfers import Transfers
 
-CONVERTED_VALUES = {"cpu": 1 << 20, "cuda": 16 << 20}  # converted at once; few, for the CPU's caches and GPU memory
+CONVERTED_VALUES = {"cpu": 1 << 20, "cuda": 16 << 20}  # per conversion; limited by the CPU's caches, and by GPU memory
 REQUIRED = ("key", "index", "path", "status", "row")  # fields of every record
 UNKNOWN = -(2**63)  # predicted class of frames that were not scored
 DIGITS = 7  # significant digits in records, as in float32

@@ -263,7 +263,7 @@ def success_parts(success: dict, by_label: bool = False) -> list[str]:
         fell = [f"below {frame} in {count}" for frame, count in falls.items() if count]
         parts += [f"target probability fell {', '.join(fell)}"] if fell else []
     if success["not_scored"]:
-        parts.append(f"last frame of {success['not_scored']} not scored, success unknown")
+        parts.append(f"success of {success['not_scored']} unknown: last frame not scored")
     if success["already_predicted"]:
         parts.append(f"{success['already_predicted']} already predicted as the target, not counted as reached")
     if by_label and success["label_differs"]:

@@ -61,7 +61,7 @@ class Transfers:
             for source, destination in pairs:
                 destination.copy_(source)
             return _no_wait
-        for source, destination in pairs:  # computed one after the other on the current stream
+        for source, destination in pairs:  # computed only now, so each copy waits for its own source only
             self._download.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self._download):
                 destination.copy_(source, non_blocking=True)

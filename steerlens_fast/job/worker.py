@@ -254,7 +254,7 @@ class Worker:
         return None
 
     def _fails_for_every_image(self, batch: Batch, targets: list[int | None]) -> bool:
-        """Return whether the model, which failed for every image of this batch, would fail for any image.
+        """Return whether the model, which failed for every image of this batch, would fail for every image.
 
         For the first batch of the job this is assumed, if several of its images were loaded; otherwise a synthetic
         image is tried.

@@ -40,7 +40,7 @@ class Morphs:
     frames : Tensor [B, F, C, H, W], floating point
         Clipped to the bounds. Not contiguous: in memory, frames are the first axis.
     factors : Tensor [B, F]
-        Phase factors (or factors of the family's only coordinate), cumulative from the source.
+        Phase factors (for families that change no phases: factors of the amplitudes or pixels), cumulative from the source.
     amplitude_factors : Tensor [B, F] or None
         None if they equal ``factors``.
     target : Tensor [B], or [B, k] for outputs with k - 1 dimensions after the classes; int64
@@ -236,8 +236,8 @@ class Morphs:
         dtypes = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)]
         if not all(d.is_floating_point for d in dtypes):
             raise TypeError(f"dtype must be a floating-point dtype, got {dtypes[0]}")
-        own = lambda t, a: a if t.is_floating_point() else _in_dtype(a, t.dtype)
-        return self._map(lambda t: t.to(*(own(t, a) for a in args), **{k: own(t, v) for k, v in kwargs.items()}))
+        adapt = lambda t, a: a if t.is_floating_point() else _in_dtype(a, t.dtype)
+        return self._map(lambda t: t.to(*(adapt(t, a) for a in args), **{k: adapt(t, v) for k, v in kwargs.items()}))
 
     def cpu(self) -> Morphs:
         """Return the morphs on the CPU."""
@@ -319,7 +319,7 @@ class Morphs:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Morphs:
-        """Read a ``.safetensors`` file that :meth:`save` wrote; tensors are on the CPU, equal bit for bit.
+        """Read a ``.safetensors`` file that :meth:`save` wrote; tensors are on the CPU and exactly as saved.
 
         Raises
         ------

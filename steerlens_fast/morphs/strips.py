@@ -32,7 +32,7 @@ ALREADY, NOT_ATTAINED = "already predicted as the target", "distance not attaine
 # For animations, in pixels: minimum of the longer side of an image, space between images, font size of captions.
 SIDE, GAP, FONT_SIZE = 144, 8, 13
 FRAME_MS, HOLD_MS = 110, 900  # duration of a frame, and of the first and last one
-FEW_COLOURS = 1024  # of a picture in an animation; with up to this many, the slower choice of a palette is fast enough
+MAX_MEDIAN_CUT_COLOURS = 1024  # for pictures with more colours, median cut is too slow
 
 Frames = int | Sequence[int] | None
 Names = Sequence[str] | Mapping[int, str] | None
@@ -536,8 +536,9 @@ def _with_palette(picture: Image) -> Image:
     if picture.mode == "L":
         return picture
     pil = require_extra("plot", "PIL.Image")
-    # An octree is 20 times as fast as the median cut; after dithering it is closer to photographs, but not to greys.
-    method = pil.Quantize.FASTOCTREE if picture.getcolors(FEW_COLOURS) is None else pil.Quantize.MEDIANCUT
+    # Octree quantisation is 20 times as fast as median cut. With dithering it reproduces photographs more closely, but
+    # grey pictures less closely.
+    method = pil.Quantize.FASTOCTREE if picture.getcolors(MAX_MEDIAN_CUT_COLOURS) is None else pil.Quantize.MEDIANCUT
     colours = picture.quantize(256, method)
     return picture.quantize(palette=colours, dither=pil.Dither.FLOYDSTEINBERG)
 

@@ -19,7 +19,7 @@ def choose_sources(pools: Sequence[Mapping], count: int, rng: random.Random) -> 
     Returns
     -------
     list of list
-        Sources that all families have come first; if these are too few, families fill up with sources of their own.
+        Sources that all families have come first; if these are too few, each family adds sources of its own.
 
     Examples
     --------
@@ -48,7 +48,8 @@ def trial_order(sources: int, conditions: int, rng: random.Random) -> list[tuple
     Returns
     -------
     list of (int, int)
-        In each block of ``sources`` pairs every source occurs once, and numbers of conditions differ by at most one.
+        In each block of ``sources`` pairs, every source occurs once, and the conditions occur equally often, or differ
+        by one.
 
     Notes
     -----
@@ -77,7 +78,7 @@ def trial_order(sources: int, conditions: int, rng: random.Random) -> list[tuple
 
 
 def balanced_sides(count: int, rng: random.Random) -> list[bool]:
-    """Return in random order whether each source's target is the first choice, for half of the sources.
+    """Return, for each source, whether its target is the first choice: True for half of them, in random order.
 
     Examples
     --------

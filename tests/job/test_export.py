@@ -181,7 +181,7 @@ def test_keys_that_no_file_could_have(tmp_path):
 
 
 def test_some_items(job, tmp_path):
-    """By key, by pattern, and no more than so many."""
+    """By key, by pattern, and no more than a given number."""
     out, _ = job
     assert export(out, tmp_path / "a", "npz", keys=["cat/0.png", "dog/*"]) == 5
     files = sorted(p.name for p in (tmp_path / "a").rglob("*.npz"))

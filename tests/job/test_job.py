@@ -987,7 +987,7 @@ def _memory_of_driver(*commands: list[str]) -> int:
 
 
 def _finished(out: Path, count: int) -> None:
-    """A job on so many tiny images, planned and done; its records are written here, its frames are holes in files."""
+    """A job on ``count`` tiny images, planned and done; its records are written here, its frames are holes in files."""
     np.save(out.with_suffix(".npy"), np.zeros((count, 8, 8), np.uint8))
     asked = {"data": str(out.with_suffix(".npy")), "model": "job_models:for_tiny", "channels": 1, "frames": 2}
     inputs = JobInputs(JobConfig.from_dict(asked | {"shard_size": 500, "threads": 1}), "cpu")

@@ -61,7 +61,7 @@ def begin(out: Path, data: Path | None, *more, **options) -> subprocess.Popen:
 
 
 def runs_after(out: Path, process: subprocess.Popen, shards: int, delay: float) -> bool:
-    """Wait until so many more shards are done, and ``delay`` seconds; return whether the job still runs."""
+    """Wait until this many more shards are done, and ``delay`` seconds; return whether the job still runs."""
     wanted = len(markers(out)) + shards
     wait_for(lambda: len(markers(out)) >= wanted or process.poll() is not None, f"{wanted} shards in {out}")
     time.sleep(delay)

@@ -114,7 +114,7 @@ def test_size_that_no_image_tells_comes_with_the_first_reason(count, said, tmp_p
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"" if n == 0 else b"text")
     code = run_here(tmp_path / "out", data=tmp_path / "images", model="job_models:for_zoo")
-    refused(capsys, code, "size must be given", said, "0.png is empty: ", "0.png has 0 bytes", says=2)
+    refused(capsys, code, "size must be given", said, "0.png (empty: ", "0.png has 0 bytes", says=2)
 
 
 def test_keys_that_are_not_unique_are_named_with_their_lines(data, tmp_path, capsys):

@@ -136,7 +136,7 @@ def test_success_in_words():
     assert success_parts(tally(*MIXED).as_dict(), by_label=True) == [
         "target reached by 3 of 4 (median target probability 0.225 -> 0.55)",
         "target probability fell below the source's in 1, below an earlier frame's in 2",
-        "last frame of 1 not scored, success unknown",
+        "success of 1 unknown: last frame not scored",
         "1 already predicted as the target, not counted as reached",
         "1 labels differ from the prediction",
     ]
@@ -187,7 +187,7 @@ def test_summary_and_last_line_of_a_job(data, tmp_path, capsys, options, expecte
     assert ("target reached by" in line) == bool(success["counted"])
     assert ("labels differ from the prediction" in line) == (options.get("target") == "label")
     assert ("already predicted as the target" in line) == bool(success["already_predicted"])
-    assert ("success unknown" in line) == bool(success["not_scored"])
+    assert ("last frame not scored" in line) == bool(success["not_scored"])
     assert summary["target_is_label"] == (options.get("target") == "label")
 
 

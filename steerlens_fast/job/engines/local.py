@@ -25,7 +25,7 @@ from ..plan import Plan
 from .engine import Stop
 
 MAX_ASSIGNED = 2  # shards of a worker; it decodes the first images of the second before the first is complete
-# After so many worker exits during the same shard it is skipped; after so many before the first shard, the job ends.
+# A shard during which this many workers have exited is skipped; if this many exit before the first shard, the job ends.
 ATTEMPTS = 3
 # The working directory may contain a clone of this repository, whose folder would be imported as a package of the same
 # name. It is therefore the last entry of sys.path, not the first as with -m.

@@ -73,7 +73,7 @@ class Card {
     const caption = this.find(".difference figcaption");
     caption.textContent = scale;
     if (data.channels === 1) caption.append(element("span", "", "ramp"));
-    caption.title = "of a range of 1; the middle colour is no difference";
+    caption.title = "pixel values range from 0 to 1; the middle colour means no difference";
     this.l2 = entry(list, "L2", "");
     this.factor = entry(list, "Factor", "");
     if (attained !== null) {
@@ -293,7 +293,7 @@ function showSuccess() {
   section.querySelector("p").textContent = success.counted
     ? `Success of all ${many(success.morphs, "morph")}:`
     : `Success of all ${many(success.morphs, "morph")} is not known: ` +
-      (success.not_scored ? "their last frames were not scored." : "each target was predicted already.");
+      (success.not_scored ? "their last frames were not scored." : "every target was already predicted for the source.");
   if (success.counted) {
     add("Target reached", success.reached, ` of ${success.counted.toLocaleString("en")}` +
       percent(success.reached, success.counted));
@@ -330,7 +330,7 @@ function showPairs(details, success) {
     cells.firstElementChild.append(from, " → ", to);
   }
   const left = success.pairs_left_out;
-  details.querySelector("p").textContent = left ? `${many(left, "pair")} more are not listed.` : "";
+  details.querySelector("p").textContent = left ? `${many(left, "more pair")} ${left === 1 ? "is" : "are"} not listed.` : "";
 }
 
 function start() {
