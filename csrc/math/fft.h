@@ -39,14 +39,14 @@ SL_FN Cplx<float> root_of_unity(int k, int n) {
   return {t.cos, -t.sin};
 }
 
-// The factors exp(-2 pi i j k / (span R)) of all passes, one after the other: those of a pass begin at pass_factors(span) and
+// The factors exp(-2 pi i j k / (span R)) of all passes, one after the other: those of a pass begin at factor_offset(span) and
 // are [R - 1, span] for k = 1 ... R - 1 and j; n - 1 altogether.
-SL_FN int pass_factors(int span) { return span - 1; }
+SL_FN int factor_offset(int span) { return span - 1; }
 
 SL_FN Cplx<float> pass_factor(const FftPlan& plan, int at) {
   int span = 1, pass = 0;
-  while (at >= pass_factors(span * plan.radix[pass])) span *= plan.radix[pass++];
-  const int within = at - pass_factors(span), j = within % span, k = within / span + 1;
+  while (at >= factor_offset(span * plan.radix[pass])) span *= plan.radix[pass++];
+  const int within = at - factor_offset(span), j = within % span, k = within / span + 1;
   return root_of_unity(j * k, span * plan.radix[pass]);
 }
 

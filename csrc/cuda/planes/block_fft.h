@@ -108,7 +108,7 @@ class BlockFft {
     for (int i = threadIdx.x; i < groups * kLines; i += blockDim.x) {
       const int line = i % kLines, group = i / kLines, j = group % span;
       const int first = (group - j) * R + j;
-      const Word* factors = factors_ + pass_factors(span) + j;
+      const Word* factors = factors_ + factor_offset(span) + j;
       Cplx<float> a[R];
 #pragma unroll
       for (int k = 0; k < R; ++k) a[k] = read(from + word(group + k * groups, line));
@@ -145,7 +145,7 @@ class BlockFft {
   const FftPlan& plan_;
   Word* samples_;
   Word* roots_;
-  Word* factors_;  // see pass_factors
+  Word* factors_;  // see pass_factor
   int moved_bit_;  // 1 or 0
 };
 
