@@ -22,20 +22,20 @@ struct L2Search {
   double active;    // whether the search goes on, 1 or 0
   double factor;    // to try next; 0 if the search has ended
   double improved;  // whether the last factor tried is the best so far, 1 or 0
-  double
-      best;  // the factor closest to the target, or the smallest of those equal within the tolerance
+  // The factor closest to the target, or the smallest of those equal within the tolerance.
+  double best;
   double best_l2;   // its distance
   double attained;  // whether this distance is within the tolerance, 1 or 0
-  double
-      out_of_range;  // whether the sample moves, but would need a factor beyond range_end, 1 or 0
+  // Whether the sample moves, but would need a factor beyond range_end, 1 or 0.
+  double out_of_range;
 
   double target, tolerance, max_factor, source_l2;
   double epsilon;             // of the factors' dtype
   double log_range_end, end;  // logarithms of range_end and of the largest factor to try
   double low, high;           // the bracket
   double low_rise, high_rise;
-  double rises[3],
-      ratios[3];          // points for predictions: rises closest to 1 first, log(factor / rise)
+  // Points for predictions: rises closest to 1 first, log(factor / rise).
+  double rises[3], ratios[3];
   double largest;         // |rise|
   double best_gap, idle;  // smallest gap; trials since it last shrank by more than kMinProgress
   double position;        // of the next factor

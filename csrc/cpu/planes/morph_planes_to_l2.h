@@ -19,8 +19,8 @@ namespace {
 // The memory of one sample.
 struct SampleMemory {
   std::vector<Groups> planes;
-  ComplexVec*
-      sums;  // [planes, pairs of column blocks], of squared differences; zero between frames
+  // Of squared differences: [planes, pairs of column blocks]; zero between frames.
+  ComplexVec* sums;
   int64_t sums_count;
   FloatVec* gradient;  // of one group
 
@@ -252,11 +252,10 @@ struct MorphToL2 {
     if (frame.factor == 0) return values.copy(image, channels * area, to, executor);
     const float* plane = args.morph.images + (n * args.planes_per_sample + c) * area;
     const bool adds_change = args.base != nullptr;
-    const SampleWriter writer{values,      memory.planes[c].back(),
-                              plane,       image,
-                              to,          args.morph.synthesis.W,
-                              area,        channels,
-                              adds_change, sums};
+    const GroupCoefficients& residual = memory.planes[c].back();
+    const int64_t W = args.morph.synthesis.W;
+    const SampleWriter writer{values, residual, plane,    image,       to,
+                              W,      area,     channels, adds_change, sums};
     synthesis.frame(memory.planes[c], {frame.factor, frame.factor}, workspace, executor, writer);
   }
 };
