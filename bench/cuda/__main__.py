@@ -1,7 +1,7 @@
 """Builds, tests and measures the CUDA kernels on a device, in phases.
 
     build     setup.py build_ext --inplace, for this device
-    compile   every kernel for sm_80, sm_90 and sm_100: warnings, registers, spills, 16-byte accesses (needs no GPU)
+    compile   every kernel for sm_80, sm_90 and sm_100: warnings, registers, spills, narrow accesses (needs no GPU)
     tests     the whole suite, tests on the device first
     sanitize  compute-sanitizer's memcheck, racecheck and initcheck over every op
     bench     kernels against copy bandwidth, transforms and morphs against plenoptic and the FFT floor, memory

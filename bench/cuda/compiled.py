@@ -27,7 +27,6 @@ ENTRY = re.compile(r"Compiling entry function '(\S+)' for '(sm_\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 ACCESS = re.compile(r"\b(LDG|STG)\.E(?:\.\w+)*")
-GATHERS = ("split_kernel", "merge_kernel")  # index maps; all others are pointwise
 READERS = ("largest_kernel",)  # write one value for each block
 
 
@@ -122,17 +121,12 @@ def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
 
 
 def verdict(kernels: list[dict]) -> dict:
-    """Return the kernels that spill, and the wide pointwise ones without a 16-byte access."""
+    """Return the kernels that spill, and the wide ones with narrow accesses."""
     archs = lambda row: {arch: facts for arch, facts in row.items() if arch.startswith("sm_")}
     each = [(row["kernel"], arch, facts) for row in kernels for arch, facts in archs(row).items()]
     spilling = sorted({f"{name} {arch}" for name, arch, facts in each if facts["spill_stores"] or facts["spill_loads"]})
-    wide = [
-        (n, arch, facts) for n, arch, facts in each if is_wide(n) and not n.startswith(GATHERS) and "loads" in facts
-    ]
-    narrow = sorted({f"{n} {arch}" for n, arch, facts in wide if "128" not in facts["loads"]})
-    narrow += sorted(
-        {f"{n} {arch}" for n, arch, facts in wide if not n.startswith(READERS) and "128" not in facts["stores"]}
-    )
+    wide = [(n, arch, facts) for n, arch, facts in each if is_wide(n) and "loads" in facts]
+    narrow = sorted({f"{n} {arch}" for n, arch, facts in wide if has_narrow_accesses(n, facts)})
     most = {
         arch: max(facts["registers"] for _, a, facts in each if a == arch) for arch in sorted({a for _, a, _ in each})
     }
@@ -142,14 +136,25 @@ def verdict(kernels: list[dict]) -> dict:
         "most_registers": most,
         "spilling": spilling,
         "wide_kernels": len({n for n, _, _ in wide}),
-        "wide_kernels_without_16_byte_accesses": sorted(set(narrow)) if known else "not measured: no nvdisasm",
+        "wide_kernels_with_narrow_accesses": narrow if known else "not measured: no nvdisasm",
     }
 
 
 def is_wide(kernel: str) -> bool:
-    """Return whether each thread handles several coefficients: for_each_kernel<4, ...>."""
+    """Return whether a thread accesses several coefficients at a time: for_each_kernel<2, ...>."""
     count = re.match(r"\w+<(\d+),", kernel)
     return bool(count) and int(count[1]) > 1
+
+
+def has_narrow_accesses(kernel: str, facts: dict) -> bool:
+    """Return whether complex numbers are not accessed 16 bytes at a time, or real ones not 8 bytes at a time.
+
+    Loads of 4 bytes are allowed, since factors are single numbers.
+    """
+    loads, stores = facts["loads"], facts["stores"]
+    if kernel.startswith(READERS):
+        return "128" not in loads
+    return "128" not in {*loads, *stores} or not {"64", "128"} & set(loads) or "32" in stores
 
 
 def demangled(names: list[str]) -> dict[str, str]:

@@ -23,8 +23,8 @@ def found(phase: str, r: dict) -> str:
     if "not_measured" in r:
         return f"not measured: {r['not_measured']}"
     if phase == "compile" and "kernels" in r:
-        narrow = r["wide_kernels_without_16_byte_accesses"]
-        words = f"{len(narrow)} without 16-byte accesses" if isinstance(narrow, list) else f"16-byte accesses {narrow}"
+        narrow = r["wide_kernels_with_narrow_accesses"]
+        words = f"{len(narrow)} wide ones with narrow accesses" if isinstance(narrow, list) else f"widths {narrow}"
         return f"{r['count']} kernels, {r['about']['warnings']} warnings, {len(r['spilling'])} spill, {words}"
     if phase == "tests" and "passed" in r:
         on_device = r["on_device"]

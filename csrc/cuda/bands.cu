@@ -1,10 +1,8 @@
 // split_bands and merge_bands on CUDA, each in one launch for all groups, since launches dominate the time of small
 // batches.
 //
-// A thread computes one place (split: 16 bytes) of kPlanes planes: masks are read and
-// indices computed once for all of them, and kPlanes independent accesses are in flight. Places are counted
-// through the whole plane, not row by row, at the cost of one division per thread: rows often have an odd
-// length (W/2+1 where 4 divides W), planes seldom do.
+// A thread computes one frequency of the image's spectrum in several planes: this value of the spectrum is read or
+// written once for all bands, and masks are read once for all of these planes.
 #include "../math/bands.h"
 
 #include "../args/bands.h"
@@ -13,229 +11,172 @@
 namespace steerlens {
 namespace {
 
-constexpr int kPlanes = 4;
-
-// How the blocks along the grid's x are divided among the groups.
-struct Tiles {
-  int64_t first[kMaxGroups + 1];  // group i has the tiles [first[i], first[i+1])
-  bool wide[kMaxGroups];          // its masks and bands are accessed 16 bytes at a time
-};
-
-// The place of the image's spectrum that a band reads.
-struct Place {
-  int64_t offset;  // in the spectrum's plane
-  bool conjugate;
-};
-
+// Planes of a thread. With more of them masks would be read less often, but their values fill the registers.
 template <typename T>
-__device__ Place place_of(const BandArgs<T>& args, const BandGroup<T>& g, int64_t y, int64_t x) {
-  const int64_t Y = image_row(y, g.h, args.H);
-  if (args.whole) return {Y * args.columns + image_column(x, g.w, args.W), false};
-  if (x < direct_columns(g.w)) return {Y * args.columns + x, false};
-  return {opposite_row(Y, args.H) * args.columns + g.w - x, true};
+constexpr int kPlanes = 32 / sizeof(T);
+
+// Threads are counted through rows that are rounded up to whole sectors of complex64: where the bands' rows begin at a
+// sector, so do the accesses of a warp.
+__host__ __device__ inline int64_t threads_per_row(int64_t columns) {
+  return (columns + kPerSector / 2 - 1) / (kPerSector / 2) * (kPerSector / 2);
 }
 
-// What kCount consecutive places of a band, from `at` on, read in planes [n, n + kPlanes), times i^i_power.
-template <int kCount, typename T>
-__device__ __forceinline__ void read_places(const BandArgs<T>& args, const BandGroup<T>& g,
-                                            int64_t n, int64_t at,
-                                            Pack<Cplx<T>, kCount> (&value)[kPlanes]) {
-  const int64_t plane_size = args.H * args.columns;
+// Calls body(Y, X, n) for the frequencies at row Y, column X and the planes [n, n + kPlanes) that are this thread's.
+template <typename T, typename Body>
+__device__ __forceinline__ void for_each_frequency(const BandArgs<T>& args, const Body& body) {
+  const int64_t per_row = threads_per_row(args.columns), end = args.H * per_row;
+  const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  for (int64_t i = first; i < end; i += int64_t{gridDim.x} * kThreads) {
+    const int64_t Y = i / per_row, X = i - Y * per_row;
+    if (X >= args.columns) continue;
+    for (int64_t n = int64_t{blockIdx.y} * kPlanes<T>; n < args.planes;
+         n += int64_t{gridDim.y} * kPlanes<T>)
+      body(Y, X, n);
+  }
+}
+
+// The place of group g that holds the value at row Y, column X of the image's spectrum or, if `conjugate`, its
+// conjugate; -1 where there is none.
+template <typename T>
+__device__ __forceinline__ int64_t place_of(const BandArgs<T>& args, const BandGroup<T>& g,
+                                            int64_t Y, int64_t X, bool conjugate) {
+  const bool half = !args.whole && !args.paired;
+  const int64_t split = direct_columns(g.w);
+  int64_t x = X, y = Y;
+  if (conjugate) {
+    x = half && X > 0 && X <= g.columns - split ? g.w - X : -1;
+    y = opposite_row(Y, args.H);
+  } else {
+    x = half ? (X < split ? X : -1) : band_column(X, g.w, args.W);
+  }
+  if (x >= 0) y = band_row(y, g.h, args.H);
+  return x < 0 || y < 0 ? -1 : y * g.columns + x;
+}
+
+// Calls body(group, at, conjugate) for all places of all groups that hold a frequency.
+template <typename T, typename Body>
+__device__ __forceinline__ void for_each_place(const BandArgs<T>& args, int64_t Y, int64_t X,
+                                               const Body& body) {
+#pragma unroll 1
+  for (int i = 0; i < 2 * args.count; ++i) {
+    const BandGroup<T>& g = args.groups[i / 2];
+    const bool conjugate = i % 2;
+    const int64_t at = place_of(args, g, Y, X, conjugate);
+    if (at >= 0) body(g, at, conjugate);
+  }
+}
+
+// Writes value, or its conjugate, times i^i_power and masks to one place of all bands, in planes [n, n + kPlanes).
+template <typename T>
+__device__ __forceinline__ void write_place(const BandArgs<T>& args, const BandGroup<T>& g,
+                                            int64_t n, int64_t at, bool conjugate,
+                                            const Cplx<T> (&value)[kPlanes<T>]) {
+  const int64_t area = g.h * g.columns, plane_size = g.num_stored * area;
   const Cplx<T> factor = power_of_i<T>(g.i_power);
-  int64_t y = at / g.columns, x = at - y * g.columns;
+#pragma unroll 1
+  for (int64_t q = 0; q < g.num_stored; ++q) {
+    const int64_t k = args.paired ? 2 * q : q;
+    const T first = load_one(g.mask + k * area + at);
+    const T second = args.paired && k + 1 < g.K ? load_one(g.mask + (k + 1) * area + at) : T(0);
+    Cplx<T>* band = g.data + n * plane_size + q * area + at;
 #pragma unroll
-  for (int j = 0; j < kCount; ++j) {
-    const Place place = place_of(args, g, y, x);
-#pragma unroll
-    for (int p = 0; p < kPlanes; ++p) {
-      const int64_t plane = n + p < args.planes ? n + p : n;  // beyond the last: read, not written
-      const Cplx<T> v = load_one(args.spectrum + plane * plane_size + place.offset);
-      value[p].v[j] = factor * (place.conjugate ? conj(v) : v);
+    for (int p = 0; p < kPlanes<T>; ++p, band += plane_size) {
+      if (n + p >= args.planes) break;
+      const Cplx<T> v = factor * (conjugate ? conj(value[p]) : value[p]);
+      store_one(band, args.paired ? pair_filter(first, second, v) : first * v);
     }
-    if (++x == g.columns) ++y, x = 0;
-  }
-}
-
-template <typename T, int kCount>
-__device__ __forceinline__ Pack<Cplx<T>, kCount> operator*(const Pack<T, kCount>& mask,
-                                                           const Pack<Cplx<T>, kCount>& value) {
-  Pack<Cplx<T>, kCount> out;
-#pragma unroll
-  for (int j = 0; j < kCount; ++j) out.v[j] = mask.v[j] * value.v[j];
-  return out;
-}
-
-// kCount consecutive coefficients, from `at` on, of every orientation of planes [n, n + kPlanes).
-template <int kCount, typename T>
-__device__ __forceinline__ void split_at(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n,
-                                         int64_t at) {
-  const int64_t area = g.h * g.columns;
-  Pack<Cplx<T>, kCount> value[kPlanes];
-  read_places(args, g, n, at, value);
-  const int64_t plane_size = g.num_stored * area;
-  Cplx<T>* band = g.data + n * plane_size + at;
-  if (args.paired) {
-#pragma unroll 2
-    for (int64_t q = 0; q < g.num_stored; ++q) {
-      const auto first = load<kCount>(g.mask + 2 * q * area + at);
-      Pack<T, kCount> second{};
-      if (2 * q + 1 < g.K) second = load<kCount>(g.mask + (2 * q + 1) * area + at);
-#pragma unroll
-      for (int p = 0; p < kPlanes; ++p) {
-        Pack<Cplx<T>, kCount> out;
-#pragma unroll
-        for (int j = 0; j < kCount; ++j)
-          out.v[j] = pair_filter(first.v[j], second.v[j], value[p].v[j]);
-        if (n + p < args.planes) store(band + p * plane_size + q * area, out);
-      }
-    }
-    return;
-  }
-#pragma unroll 2
-  for (int64_t k = 0; k < g.K; ++k) {
-    const auto mask = load<kCount>(g.mask + k * area + at);
-#pragma unroll
-    for (int p = 0; p < kPlanes; ++p)
-      if (n + p < args.planes) store(band + p * plane_size + k * area, mask * value[p]);
   }
 }
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, kMinBlocks)
-    split_kernel(const __grid_constant__ BandArgs<T> args, const __grid_constant__ Tiles tiles) {
-  constexpr int kWide = 16 / sizeof(Cplx<T>);
-  for (int64_t tile = blockIdx.x; tile < tiles.first[args.count]; tile += gridDim.x) {
-    int i = 0;
-    while (tile >= tiles.first[i + 1]) ++i;
-    const BandGroup<T>& g = args.groups[i];
-    const int64_t thread = (tile - tiles.first[i]) * kThreads + threadIdx.x;
-    const int64_t at = tiles.wide[i] ? thread * kWide : thread;
-    if (at >= g.h * g.columns) continue;
-    for (int64_t n = int64_t{blockIdx.y} * kPlanes; n < args.planes;
-         n += int64_t{gridDim.y} * kPlanes)
-      tiles.wide[i] ? split_at<kWide>(args, g, n, at) : split_at<1>(args, g, n, at);
-  }
+    split_kernel(const __grid_constant__ BandArgs<T> args) {
+  const int64_t plane_size = args.H * args.columns;
+  for_each_frequency(args, [&](int64_t Y, int64_t X, int64_t n) {
+    const Cplx<T>* from = args.spectrum + n * plane_size + Y * args.columns + X;
+    Cplx<T> value[kPlanes<T>] = {};
+#pragma unroll
+    for (int p = 0; p < kPlanes<T>; ++p)
+      if (n + p < args.planes) value[p] = load_one(from + p * plane_size);
+    for_each_place(args, Y, X, [&](const BandGroup<T>& g, int64_t at, bool conjugate) {
+      write_place(args, g, n, at, conjugate, value);
+    });
+  });
 }
 
+// total[p] += i^i_power * sum_k mask * band, or its conjugate, at one place of a group, for output planes
+// [n, n + kPlanes).
 template <typename T>
-Tiles tiles_of(const BandArgs<T>& args) {
-  constexpr int kWide = 16 / sizeof(Cplx<T>);
-  Tiles tiles{};
-  for (int i = 0; i < args.count; ++i) {
-    const BandGroup<T>& g = args.groups[i];
-    const int64_t area = g.K > 0 ? g.h * g.columns : 0;
-    tiles.wide[i] = area % kWide == 0 && aligned({g.data}) && aligned({g.mask}, kWide * sizeof(T));
-    const int64_t per_tile = kThreads * (tiles.wide[i] ? kWide : 1);
-    tiles.first[i + 1] = tiles.first[i] + (area + per_tile - 1) / per_tile;
-  }
-  return tiles;
-}
-
-// total[p] += i^i_power * sum_k mask * band at one place of a group, for output planes [n, n + kPlanes).
-template <bool kConjugate, typename T>
-__device__ __forceinline__ void add_sample(const BandGroup<T>& g, int64_t n, int64_t at,
-                                           Cplx<T> (&total)[kPlanes]) {
+__device__ __forceinline__ void add_place(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n,
+                                          int64_t at, bool conjugate,
+                                          Cplx<T> (&total)[kPlanes<T>]) {
   const int64_t area = g.h * g.columns;
-  const Cplx<T>* band[kPlanes];
+  const Cplx<T> factor = power_of_i<T>(g.i_power);
+  const Cplx<T>* band[kPlanes<T>];
   int64_t plane = n < g.planes ? n : n % g.planes;
 #pragma unroll
-  for (int p = 0; p < kPlanes; ++p) {
-    band[p] = g.data + plane * g.K * area + at;
+  for (int p = 0; p < kPlanes<T>; ++p) {
+    band[p] = g.data + plane * g.num_stored * area + at;
     if (++plane == g.planes) plane = 0;  // so that planes beyond the last output can be read, too
   }
-  Cplx<T> sum[kPlanes] = {};
-#pragma unroll 2
+  if (args.paired) {
+#pragma unroll 1
+    for (int64_t q = 0; q < g.num_stored; ++q) {
+      const T first = load_one(g.mask + 2 * q * area + at);
+      const T second = 2 * q + 1 < g.K ? load_one(g.mask + (2 * q + 1) * area + at) : T(0);
+#pragma unroll
+      for (int p = 0; p < kPlanes<T>; ++p) {
+        const Cplx<T> v = load_one(band[p] + q * area);
+        total[p] = total[p] + factor * conjugate_pair_filter(first, second, v);
+      }
+    }
+    return;
+  }
+  Cplx<T> sum[kPlanes<T>] = {};
+#pragma unroll 1
   for (int64_t k = 0; k < g.K; ++k) {
     const T mask = load_one(g.mask + k * area + at);
 #pragma unroll
-    for (int p = 0; p < kPlanes; ++p) sum[p] = sum[p] + mask * load_one(band[p] + k * area);
+    for (int p = 0; p < kPlanes<T>; ++p) sum[p] = sum[p] + mask * load_one(band[p] + k * area);
   }
-  const Cplx<T> factor = power_of_i<T>(g.i_power);
 #pragma unroll
-  for (int p = 0; p < kPlanes; ++p) {
+  for (int p = 0; p < kPlanes<T>; ++p) {
     const Cplx<T> value = factor * sum[p];
-    total[p] = total[p] + (kConjugate ? conj(value) : value);
+    total[p] = total[p] + (conjugate ? conj(value) : value);
   }
-}
-
-// The same for bands in pairs.
-template <typename T>
-__device__ __forceinline__ void add_pair_sample(const BandGroup<T>& g, int64_t n, int64_t at,
-                                                Cplx<T> (&total)[kPlanes]) {
-  const int64_t area = g.h * g.columns;
-  const Cplx<T> factor = power_of_i<T>(g.i_power);
-  const Cplx<T>* band[kPlanes];
-  int64_t plane = n < g.planes ? n : n % g.planes;
-#pragma unroll
-  for (int p = 0; p < kPlanes; ++p) {
-    band[p] = g.data + plane * g.num_stored * area + at;
-    if (++plane == g.planes) plane = 0;
-  }
-#pragma unroll 2
-  for (int64_t q = 0; q < g.num_stored; ++q) {
-    const T first = load_one(g.mask + 2 * q * area + at);
-    const T second = 2 * q + 1 < g.K ? load_one(g.mask + (2 * q + 1) * area + at) : T(0);
-#pragma unroll
-    for (int p = 0; p < kPlanes; ++p)
-      total[p] =
-          total[p] + factor * conjugate_pair_filter(first, second, load_one(band[p] + q * area));
-  }
-}
-
-// Adds what group g holds of the frequency at row Y, column X of the image's spectrum.
-template <typename T>
-__device__ __forceinline__ void add_group(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n,
-                                          int64_t Y, int64_t X, Cplx<T> (&total)[kPlanes]) {
-  const int64_t split = direct_columns(g.w), H = args.H;
-  if (args.whole || args.paired) {
-    const int64_t x = band_column(X, g.w, args.W), y = x < 0 ? -1 : band_row(Y, g.h, H);
-    if (y < 0) return;
-    if (args.paired)
-      add_pair_sample(g, n, y * g.columns + x, total);
-    else
-      add_sample<false>(g, n, y * g.columns + x, total);
-    return;
-  }
-  const int64_t direct = X < split ? band_row(Y, g.h, H) : -1;
-  if (direct >= 0) add_sample<false>(g, n, direct * g.columns + X, total);
-  const bool has_reflected = X > 0 && X <= g.columns - split;
-  const int64_t reflected = has_reflected ? band_row(opposite_row(Y, H), g.h, H) : -1;
-  if (reflected >= 0) add_sample<true>(g, n, reflected * g.columns + g.w - X, total);
 }
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, kMinBlocks)
     merge_kernel(const __grid_constant__ BandArgs<T> args) {
-  const int64_t area = args.H * args.columns;
-  const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  for (int64_t at = first; at < area; at += int64_t{gridDim.x} * kThreads) {
-    const int64_t Y = at / args.columns, X = at - Y * args.columns;
-    for (int64_t n = int64_t{blockIdx.y} * kPlanes; n < args.planes;
-         n += int64_t{gridDim.y} * kPlanes) {
-      Cplx<T> total[kPlanes] = {};
-      for (int i = 0; i < args.count; ++i) add_group(args, args.groups[i], n, Y, X, total);
+  const int64_t plane_size = args.H * args.columns;
+  for_each_frequency(args, [&](int64_t Y, int64_t X, int64_t n) {
+    Cplx<T> total[kPlanes<T>] = {};
+    for_each_place(args, Y, X, [&](const BandGroup<T>& g, int64_t at, bool conjugate) {
+      add_place(args, g, n, at, conjugate, total);
+    });
+    Cplx<T>* to = args.spectrum + n * plane_size + Y * args.columns + X;
 #pragma unroll
-      for (int p = 0; p < kPlanes; ++p)
-        if (n + p < args.planes)
-          store(args.spectrum + (n + p) * area + at, Pack<Cplx<T>, 1>{total[p]});
-    }
-  }
+    for (int p = 0; p < kPlanes<T>; ++p)
+      if (n + p < args.planes) store_one(to + p * plane_size, total[p]);
+  });
 }
 
 template <typename T>
-void launch_split(const BandArgs<T>& args, const Tensor& on) {
-  const Tiles tiles = tiles_of(args);
-  if (tiles.first[args.count] == 0) return;
-  const dim3 grid(grid_size(tiles.first[args.count], 1, kMaxGridX),
-                  grid_size(args.planes, kPlanes, kMaxGridY));
-  Launcher(on).run(split_kernel<T>, grid, kThreads, args, tiles);
+void launch(void (*kernel)(BandArgs<T>), const BandArgs<T>& args, const Tensor& spectrum) {
+  const dim3 grid(grid_size(args.H * threads_per_row(args.columns), kThreads, kMaxGridX),
+                  grid_size(args.planes, kPlanes<T>, kMaxGridY));
+  Launcher(spectrum).run(kernel, grid, kThreads, args);
 }
 
 template <typename T>
-void launch_merge(const BandArgs<T>& args, const Tensor& on) {
-  const dim3 grid(grid_size(args.H * args.columns, kThreads, kMaxGridX),
-                  grid_size(args.planes, kPlanes, kMaxGridY));
-  Launcher(on).run(merge_kernel<T>, grid, kThreads, args);
+void launch_split(const BandArgs<T>& args, const Tensor& spectrum) {
+  launch(split_kernel<T>, args, spectrum);
+}
+
+template <typename T>
+void launch_merge(const BandArgs<T>& args, const Tensor& spectrum) {
+  launch(merge_kernel<T>, args, spectrum);
 }
 
 std::vector<Tensor> split_bands(Tensor spectrum, std::vector<Tensor> masks,

@@ -15,73 +15,75 @@ struct FrameOp {
   __device__ int64_t plane_data(int64_t n) const { return n; }
 
   // A coordinate without a step is not read; E does not use it.
-  template <int kCount>
-  __device__ void read(int64_t i, Coefficient<T> (&p)[kCount]) const {
-    const auto c = load<kCount>(args.coefficients + i);
-    Pack<T, kCount> phase{}, amplitude{};
-    if (args.phase_step) phase = load<kCount>(args.phase_step + i);
-    if (args.amplitude_step) amplitude = load<kCount>(args.amplitude_step + i);
+  template <typename At>
+  __device__ void read(At at, Coefficient<T> (&p)[At::kCount], int64_t shift = 0) const {
+    const auto c = load(args.coefficients + shift, at);
+    Pack<T, At::kCount> phase{}, amplitude{};
+    if (args.phase_step) phase = load(args.phase_step + shift, at);
+    if (args.amplitude_step) amplitude = load(args.amplitude_step + shift, at);
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) p[j] = E::load(c.v[j], phase.v[j], amplitude.v[j]);
+    for (int j = 0; j < At::kCount; ++j) p[j] = E::load(c.v[j], phase.v[j], amplitude.v[j]);
   }
 };
 
 template <typename T, typename E>
 struct WriteFrames : FrameOp<T, E> {
-  static constexpr int kWide = 16 / sizeof(T);
+  static constexpr int kPerThread = 16 / sizeof(T);
 
-  template <int kCount>
-  __device__ void at(int64_t n, int64_t i) const {
+  template <typename At>
+  __device__ void at(int64_t n, At at) const {
+    constexpr int kCount = At::kCount;
     const FrameArgs<T>& args = this->args;
     Coefficient<T> p[kCount];
-    this->template read<kCount>(i, p);
+    this->read(at, p);
 #pragma unroll 1
     for (int64_t f = 0; f < args.frames; ++f) {
       const int64_t factor = factor_index(args, f, n);
       const T phase_factor = load_one(args.phase_factors + factor);
       const T amplitude_factor = load_one(args.amplitude_factors + factor);
-      const int64_t to = f * args.planes * args.area + i;
+      const int64_t frame = f * args.planes * args.area;
       if (args.form == Form::kReal)
-        write_real(to, p, phase_factor, amplitude_factor);
+        write_real(frame, at, p, phase_factor, amplitude_factor);
       else
-        write_complex(to, p, phase_factor, amplitude_factor);
+        write_complex(frame, at, p, phase_factor, amplitude_factor);
     }
   }
 
-  template <int kCount>
-  __device__ void write_real(int64_t to, const Coefficient<T> (&p)[kCount], T phase_factor,
-                             T amplitude_factor) const {
-    Pack<T, kCount> out;
+  template <typename At>
+  __device__ void write_real(int64_t frame, At at, const Coefficient<T> (&p)[At::kCount],
+                             T phase_factor, T amplitude_factor) const {
+    Pack<T, At::kCount> out;
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) out.v[j] = E::real(p[j], phase_factor, amplitude_factor);
-    store(this->args.frames_out + to, out);
+    for (int j = 0; j < At::kCount; ++j) out.v[j] = E::real(p[j], phase_factor, amplitude_factor);
+    store(this->args.frames_out + frame, at, out);
   }
 
-  template <int kCount>
-  __device__ void write_complex(int64_t to, const Coefficient<T> (&p)[kCount], T phase_factor,
-                                T amplitude_factor) const {
-    Pack<Cplx<T>, kCount> out;
+  template <typename At>
+  __device__ void write_complex(int64_t frame, At at, const Coefficient<T> (&p)[At::kCount],
+                                T phase_factor, T amplitude_factor) const {
+    Pack<Cplx<T>, At::kCount> out;
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) out.v[j] = E::value(p[j], phase_factor, amplitude_factor);
-    store(reinterpret_cast<Cplx<T>*>(this->args.frames_out) + to, out);
+    for (int j = 0; j < At::kCount; ++j) out.v[j] = E::value(p[j], phase_factor, amplitude_factor);
+    store(reinterpret_cast<Cplx<T>*>(this->args.frames_out) + frame, at, out);
   }
 };
 
 // Like WriteFrames, for the real parts of two orientations as one complex number.
 template <typename T, typename E>
 struct WritePairs : FrameOp<T, E> {
-  static constexpr int kWide = 8 / sizeof(T);
+  static constexpr int kPerThread = 8 / sizeof(T);
 
   __device__ int64_t plane_data(int64_t pair) const { return pair; }
 
-  template <int kCount>
-  __device__ void at(int64_t n, int64_t i) const {
+  template <typename At>
+  __device__ void at(int64_t n, At at) const {
+    constexpr int kCount = At::kCount;
     const FrameArgs<T>& args = this->args;
     const OrientationPair pair = pair_at(args, n);
-    const int64_t pairs = args.planes * pairs_per_plane(args), offset = i - n * pair.band;
+    const int64_t pairs = args.planes * pairs_per_plane(args), shift = pair.first - n * pair.band;
     Coefficient<T> first[kCount], second[kCount]{};
-    this->template read<kCount>(pair.first + offset, first);
-    if (pair.has_second) this->template read<kCount>(pair.first + pair.band + offset, second);
+    this->read(at, first, shift);
+    if (pair.has_second) this->read(at, second, shift + pair.band);
 #pragma unroll 1
     for (int64_t f = 0; f < args.frames; ++f) {
       const int64_t factor = factor_index(args, f, pair.plane);
@@ -92,48 +94,50 @@ struct WritePairs : FrameOp<T, E> {
       for (int j = 0; j < kCount; ++j)
         out.v[j] = {E::real(first[j], phase, amplitude),
                     pair.has_second ? E::real(second[j], phase, amplitude) : T(0)};
-      store(reinterpret_cast<Cplx<T>*>(args.frames_out) + f * pairs * pair.band + i, out);
+      store(reinterpret_cast<Cplx<T>*>(args.frames_out) + f * pairs * pair.band, at, out);
     }
   }
 };
 
 template <typename T, typename E>
 struct SumFrames : FrameOp<T, E> {
-  static constexpr int kWide = 8 / sizeof(T);  // half as many: their sums fill the registers
+  static constexpr int kPerThread = 8 / sizeof(T);  // half as many: their sums fill the registers
 
-  template <int kCount>
-  __device__ void at(int64_t n, int64_t i) const {
+  template <typename At>
+  __device__ void at(int64_t n, At at) const {
+    constexpr int kCount = At::kCount;
     const FrameArgs<T>& args = this->args;
     Coefficient<T> p[kCount];
-    this->template read<kCount>(i, p);
+    this->read(at, p);
     typename E::template Grad<T> sum[kCount];
 #pragma unroll 2
     for (int64_t f = 0; f < args.frames; ++f) {
       const int64_t factor = factor_index(args, f, n);
       const T phase_factor = load_one(args.phase_factors + factor);
       const T amplitude_factor = load_one(args.amplitude_factors + factor);
-      const auto grad = frame_grad<kCount>(f * args.planes * args.area + i);
+      const auto grad = frame_grad(f * args.planes * args.area, at);
 #pragma unroll
       for (int j = 0; j < kCount; ++j)
         E::add_frame(sum[j], p[j], grad.v[j], phase_factor, amplitude_factor);
     }
-    write_sums(i, p, sum);
+    write_sums(at, p, sum);
   }
 
-  template <int kCount>
-  __device__ Pack<Cplx<T>, kCount> frame_grad(int64_t at) const {
+  template <typename At>
+  __device__ Pack<Cplx<T>, At::kCount> frame_grad(int64_t frame, At at) const {
     if (this->args.frame_parts == 2)
-      return load<kCount>(reinterpret_cast<const Cplx<T>*>(this->args.grad_frames) + at);
-    const auto real = load<kCount>(this->args.grad_frames + at);
-    Pack<Cplx<T>, kCount> pack;
+      return load(reinterpret_cast<const Cplx<T>*>(this->args.grad_frames) + frame, at);
+    const auto real = load(this->args.grad_frames + frame, at);
+    Pack<Cplx<T>, At::kCount> pack;
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) pack.v[j] = {real.v[j], T(0)};
+    for (int j = 0; j < At::kCount; ++j) pack.v[j] = {real.v[j], T(0)};
     return pack;
   }
 
-  template <int kCount, typename Sum>
-  __device__ void write_sums(int64_t i, const Coefficient<T> (&p)[kCount],
-                             const Sum (&sum)[kCount]) const {
+  template <typename At, typename Sum>
+  __device__ void write_sums(At at, const Coefficient<T> (&p)[At::kCount],
+                             const Sum (&sum)[At::kCount]) const {
+    constexpr int kCount = At::kCount;
     Pack<Cplx<T>, kCount> c;
     Pack<T, kCount> phase, amplitude;
 #pragma unroll
@@ -142,9 +146,9 @@ struct SumFrames : FrameOp<T, E> {
       phase.v[j] = sum[j].phase_step;
       amplitude.v[j] = sum[j].amplitude_step;
     }
-    store(this->args.grad_coefficients + i, c);
-    if (this->args.phase_step) store(this->args.grad_phase_step + i, phase);
-    if (this->args.amplitude_step) store(this->args.grad_amplitude_step + i, amplitude);
+    store(this->args.grad_coefficients, at, c);
+    if (this->args.phase_step) store(this->args.grad_phase_step, at, phase);
+    if (this->args.amplitude_step) store(this->args.grad_amplitude_step, at, amplitude);
   }
 };
 
@@ -157,12 +161,11 @@ struct Launch {
   void run() const {
     const bool paired = args.form == Form::kPairs;
     const int64_t area = paired ? args.area / args.orientations : args.area;
-    const bool wide = area % Op<T, E>::kWide == 0 &&  // else frames begin inside a 16-byte access
-                      aligned({args.coefficients, args.phase_step, args.amplitude_step,
+    const bool wide = aligned({args.coefficients, args.phase_step, args.amplitude_step,
                                args.frames_out, args.grad_frames, args.grad_coefficients,
                                args.grad_phase_step, args.grad_amplitude_step});
     const int64_t planes = paired ? args.planes * pairs_per_plane(args) : args.planes;
-    for_each_coefficient(Op<T, E>{{args}}, planes, area, wide, Launcher(on));
+    for_each_coefficient<kWidePiece<T>>(Op<T, E>{{args}}, planes, area, wide, Launcher(on));
   }
 };
 

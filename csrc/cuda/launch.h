@@ -1,25 +1,18 @@
-// Shared by all kernels: wide loads and stores, and the launch of one thread for every few
-// coefficients.
-//
-// The kernels are bound by memory. A thread moves 16 bytes per access where its array allows it;
-// where it does not (a plane of an odd number of samples), each access is one coefficient, and
-// neighbouring threads still touch neighbouring addresses.
+// Shared by all kernels: their launch, and the loop of the pointwise ones over the coefficients of every plane.
 #pragma once
 
-#include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
 
 #include <algorithm>
-#include <cstring>
 #include <initializer_list>
 
 #include "../checks.h"
+#include "access.h"
 
 namespace steerlens {
 
-constexpr int kWarp = 32;
 constexpr int kThreads = 256;
 // Blocks that a multiprocessor must hold at once, which allows the compiler up to 128 registers a thread. By
 // default it aims at more blocks than memory-bound kernels need, and spills registers.
@@ -29,54 +22,6 @@ constexpr int64_t kMaxGridX = 2147483647, kMaxGridY = 65535;
 
 // Launcher::run_with_shared sets its size.
 extern __shared__ uint4 dynamic_shared_memory[];
-
-constexpr size_t access_bytes(size_t bytes) { return bytes < 16 ? bytes : 16; }
-
-// kCount values that are read or written together, in accesses of up to 16 bytes.
-template <typename V, int kCount>
-struct alignas(access_bytes(sizeof(V) * kCount)) Pack {
-  V v[kCount];
-};
-
-template <size_t kBytes>
-struct WordOf;
-template <>
-struct WordOf<4> {
-  using type = unsigned int;
-};
-template <>
-struct WordOf<8> {
-  using type = uint2;
-};
-template <>
-struct WordOf<16> {
-  using type = uint4;
-};
-
-// Reads through the read-only cache: no kernel writes what it reads, so the compiler may move loads above
-// stores and keep several in flight.
-template <int kCount, typename V>
-__device__ __forceinline__ Pack<V, kCount> load(const V* p) {
-  using Word = typename WordOf<alignof(Pack<V, kCount>)>::type;
-  constexpr int kWords = sizeof(Pack<V, kCount>) / sizeof(Word);
-  const Word* from = reinterpret_cast<const Word*>(p);
-  Word words[kWords];
-#pragma unroll
-  for (int i = 0; i < kWords; ++i) words[i] = __ldg(from + i);
-  Pack<V, kCount> pack;
-  memcpy(&pack, words, sizeof(pack));
-  return pack;
-}
-
-template <typename V>
-__device__ __forceinline__ V load_one(const V* p) {
-  return load<1>(p).v[0];
-}
-
-template <typename V, int kCount>
-__device__ __forceinline__ void store(V* p, const Pack<V, kCount>& pack) {
-  *reinterpret_cast<Pack<V, kCount>*>(p) = pack;
-}
 
 inline bool aligned(std::initializer_list<const void*> pointers, size_t bytes = 16) {
   return std::all_of(pointers.begin(), pointers.end(), [bytes](const void* p) {
@@ -120,32 +65,28 @@ class Launcher {
   cudaStream_t stream_;
 };
 
-// Calls op.at<kCount>(of_plane, i) for every kCount consecutive coefficients i of every plane, where
-// of_plane = op.plane_data(n) is what the coefficients of plane n have in common. The grid's y counts planes.
-template <int kCount, typename Op>
+// Calls op.at(of_plane, at) for the pieces `at` of every plane, where of_plane = op.plane_data(n) is what the
+// coefficients of plane n have in common. The grid's y counts planes.
+template <int kPiece, typename Op>
 __global__ void __launch_bounds__(kThreads, kMinBlocks)
     for_each_kernel(const __grid_constant__ Op op, int64_t planes, int64_t area) {
-  const int64_t first = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kCount;
-  const int64_t stride = int64_t{gridDim.x} * blockDim.x * kCount;
   for (int64_t n = blockIdx.y; n < planes; n += gridDim.y) {
     const auto of_plane = op.plane_data(n);
-    int64_t i = first;
-    for (; i + kCount <= area; i += stride) op.template at<kCount>(of_plane, n * area + i);
-    for (; i < area; ++i) op.template at<1>(of_plane, n * area + i);
+    op.at(of_plane, Pieces<Op::kPerThread / kPiece, kPiece>(n, area, warp_in_row()));
   }
 }
 
-// `wide`: every array that op accesses is aligned to 16 bytes. A single plane may have any size.
-template <typename Op>
+// Launches it for pieces of kWide coefficients if every array that op accesses is aligned to 16 bytes (`wide`) and
+// planes have whole pieces, else of one.
+template <int kWide, typename Op>
 void for_each_coefficient(const Op& op, int64_t planes, int64_t area, bool wide,
                           const Launcher& launcher) {
-  constexpr int kWide = Op::kWide;
-  wide = wide && (planes == 1 || area % kWide == 0);  // else planes begin inside a 16-byte access
-  const int64_t per_thread = wide ? kWide : 1, packs = (area + per_thread - 1) / per_thread;
-  // Small planes get small blocks, in whole warps.
-  const int threads =
-      static_cast<int>(std::min<int64_t>(kThreads, (packs + kWarp - 1) / kWarp * kWarp));
-  const dim3 grid(grid_size(packs, threads, kMaxGridX), grid_size(planes, 1, kMaxGridY));
+  wide = wide && area % kWide == 0;
+  const int64_t warps = warps_of<Op::kPerThread>(area);
+  // Small planes get small blocks.
+  const int threads = static_cast<int>(std::min<int64_t>(kThreads, warps * kWarp));
+  const dim3 grid(static_cast<unsigned>((warps * kWarp + threads - 1) / threads),
+                  grid_size(planes, 1, kMaxGridY));
   launcher.run(wide ? for_each_kernel<kWide, Op> : for_each_kernel<1, Op>, grid, threads, op,
                planes, area);
 }

@@ -1,4 +1,4 @@
-// pair and unpair on CUDA: one thread per 16 bytes of each real plane.
+// pair and unpair on CUDA.
 #include "../args/pair.h"
 
 #include "launch.h"
@@ -13,7 +13,7 @@ struct PairPlace {
 
 template <typename T>
 struct PairOpBase {
-  static constexpr int kWide = 16 / sizeof(T);
+  static constexpr int kPerThread = 16 / sizeof(T);
   PairArgs<T> args;
 
   __device__ PairPlace plane_data(int64_t pair) const {
@@ -23,51 +23,53 @@ struct PairOpBase {
 
 template <typename T>
 struct PairOp : PairOpBase<T> {
-  template <int kCount>
-  __device__ Pack<T, kCount> read_plane(int64_t at) const {
+  // The plane that lies `shift` samples after `at`.
+  template <typename At>
+  __device__ Pack<T, At::kCount> read_plane(int64_t shift, At at) const {
     if (!this->args.complex_planes)
-      return load<kCount>(static_cast<const T*>(this->args.planes) + at);
-    const auto c = load<kCount>(static_cast<const Cplx<T>*>(this->args.planes) + at);
-    Pack<T, kCount> real;
+      return load(static_cast<const T*>(this->args.planes) + shift, at);
+    const auto c = load(static_cast<const Cplx<T>*>(this->args.planes) + shift, at);
+    Pack<T, At::kCount> real;
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) real.v[j] = c.v[j].re;
+    for (int j = 0; j < At::kCount; ++j) real.v[j] = c.v[j].re;
     return real;
   }
 
-  template <int kCount>
-  __device__ void at(PairPlace pair, int64_t i) const {
-    const auto first = read_plane<kCount>(i + pair.shift);
+  template <typename At>
+  __device__ void at(PairPlace pair, At at) const {
+    constexpr int kCount = At::kCount;
+    const auto first = read_plane(pair.shift, at);
     Pack<T, kCount> second{};
-    if (pair.has_second) second = read_plane<kCount>(i + pair.shift + this->args.area);
+    if (pair.has_second) second = read_plane(pair.shift + this->args.area, at);
     Pack<Cplx<T>, kCount> out;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) out.v[j] = {first.v[j], second.v[j]};
-    store(this->args.pairs_out + i, out);
+    store(this->args.pairs_out, at, out);
   }
 };
 
 template <typename T>
 struct UnpairOp : PairOpBase<T> {
-  template <int kCount>
-  __device__ void at(PairPlace pair, int64_t i) const {
-    const auto in = load<kCount>(this->args.pairs + i);
+  template <typename At>
+  __device__ void at(PairPlace pair, At at) const {
+    constexpr int kCount = At::kCount;
+    const auto in = load(this->args.pairs, at);
     Pack<T, kCount> first, second;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
       first.v[j] = in.v[j].re;
       second.v[j] = in.v[j].im;
     }
-    store(this->args.planes_out + i + pair.shift, first);
-    if (pair.has_second) store(this->args.planes_out + i + pair.shift + this->args.area, second);
+    store(this->args.planes_out + pair.shift, at, first);
+    if (pair.has_second) store(this->args.planes_out + pair.shift + this->args.area, at, second);
   }
 };
 
 template <template <typename> class Op, typename T>
 void launch(const PairArgs<T>& args, const Tensor& on) {
-  const bool wide = args.area % Op<T>::kWide == 0 &&  // else planes begin inside a 16-byte access
-                    aligned({args.pairs_out, args.pairs, args.planes, args.planes_out});
-  for_each_coefficient(Op<T>{{args}}, args.runs * pairs_per_run(args), args.area, wide,
-                       Launcher(on));
+  const bool wide = aligned({args.pairs_out, args.pairs, args.planes, args.planes_out});
+  for_each_coefficient<kWidePiece<T>>(Op<T>{{args}}, args.runs * pairs_per_run(args), args.area,
+                                      wide, Launcher(on));
 }
 
 Tensor pair(Tensor planes, int64_t run) {

@@ -1,4 +1,4 @@
-// polar_split, polar_join and their backwards on CUDA: one thread per 16 bytes of real values.
+// polar_split, polar_join and their backwards on CUDA.
 #include "../math/polar.h"
 
 #include "../args/polar.h"
@@ -12,7 +12,7 @@ struct NoPlaneData {};
 // The arrays are flat: one plane of `count` coefficients.
 template <typename T>
 struct PolarOpBase {
-  static constexpr int kWide = 16 / sizeof(T);
+  static constexpr int kPerThread = 16 / sizeof(T);
   PolarArgs<T> args;
 
   __device__ NoPlaneData plane_data(int64_t) const { return {}; }
@@ -20,55 +20,59 @@ struct PolarOpBase {
 
 template <typename T>
 struct SplitOp : PolarOpBase<T> {
-  template <int kCount>
-  __device__ void at(NoPlaneData, int64_t i) const {
-    const auto c = load<kCount>(this->args.coefficients + i);
+  template <typename At>
+  __device__ void at(NoPlaneData, At at) const {
+    constexpr int kCount = At::kCount;
+    const auto c = load(this->args.coefficients, at);
     Pack<T, kCount> amplitude, phase;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
       amplitude.v[j] = amplitude_of(c.v[j]);
       phase.v[j] = angle_of(c.v[j].im, c.v[j].re);
     }
-    store(this->args.out_amplitude + i, amplitude);
-    store(this->args.out_phase + i, phase);
+    store(this->args.out_amplitude, at, amplitude);
+    store(this->args.out_phase, at, phase);
   }
 };
 
 template <typename T>
 struct SplitBackwardOp : PolarOpBase<T> {
-  template <int kCount>
-  __device__ void at(NoPlaneData, int64_t i) const {
-    const auto c = load<kCount>(this->args.coefficients + i);
-    const auto amplitude = load<kCount>(this->args.amplitude + i);
-    const auto phase = load<kCount>(this->args.phase + i);
+  template <typename At>
+  __device__ void at(NoPlaneData, At at) const {
+    constexpr int kCount = At::kCount;
+    const auto c = load(this->args.coefficients, at);
+    const auto amplitude = load(this->args.amplitude, at);
+    const auto phase = load(this->args.phase, at);
     Pack<Cplx<T>, kCount> out;
 #pragma unroll
     for (int j = 0; j < kCount; ++j)
       out.v[j] = polar_split_grad(c.v[j], amplitude.v[j], phase.v[j]);
-    store(this->args.out_coefficients + i, out);
+    store(this->args.out_coefficients, at, out);
   }
 };
 
 template <typename T>
 struct JoinOp : PolarOpBase<T> {
-  template <int kCount>
-  __device__ void at(NoPlaneData, int64_t i) const {
-    const auto amplitude = load<kCount>(this->args.amplitude + i);
-    const auto phase = load<kCount>(this->args.phase + i);
+  template <typename At>
+  __device__ void at(NoPlaneData, At at) const {
+    constexpr int kCount = At::kCount;
+    const auto amplitude = load(this->args.amplitude, at);
+    const auto phase = load(this->args.phase, at);
     Pack<Cplx<T>, kCount> out;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) out.v[j] = polar_join_value(amplitude.v[j], phase.v[j]);
-    store(this->args.out_coefficients + i, out);
+    store(this->args.out_coefficients, at, out);
   }
 };
 
 template <typename T>
 struct JoinBackwardOp : PolarOpBase<T> {
-  template <int kCount>
-  __device__ void at(NoPlaneData, int64_t i) const {
-    const auto grad = load<kCount>(this->args.coefficients + i);
-    const auto amplitude = load<kCount>(this->args.amplitude + i);
-    const auto phase = load<kCount>(this->args.phase + i);
+  template <typename At>
+  __device__ void at(NoPlaneData, At at) const {
+    constexpr int kCount = At::kCount;
+    const auto grad = load(this->args.coefficients, at);
+    const auto amplitude = load(this->args.amplitude, at);
+    const auto phase = load(this->args.phase, at);
     Pack<T, kCount> grad_amplitude, grad_phase;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
@@ -76,8 +80,8 @@ struct JoinBackwardOp : PolarOpBase<T> {
       grad_amplitude.v[j] = g.amplitude;
       grad_phase.v[j] = g.phase;
     }
-    store(this->args.out_amplitude + i, grad_amplitude);
-    store(this->args.out_phase + i, grad_phase);
+    store(this->args.out_amplitude, at, grad_amplitude);
+    store(this->args.out_phase, at, grad_phase);
   }
 };
 
@@ -85,7 +89,7 @@ template <template <typename> class Op, typename T>
 void launch(const PolarArgs<T>& args, const Tensor& on) {
   const bool wide = aligned({args.coefficients, args.amplitude, args.phase, args.out_coefficients,
                              args.out_amplitude, args.out_phase});
-  for_each_coefficient(Op<T>{{args}}, 1, args.count, wide, Launcher(on));
+  for_each_coefficient<kWidePiece<T>>(Op<T>{{args}}, 1, args.count, wide, Launcher(on));
 }
 
 std::tuple<Tensor, Tensor> polar_split(Tensor coefficients) {

@@ -14,18 +14,19 @@ namespace {
 constexpr int64_t kPartSize = 4096, kMaxParts = 256;
 
 // parts[n, x] = the largest amplitude among the coefficients of band n that the blocks at x visit.
-template <int kCount, typename T>
+template <int kPiece, typename T>
 __global__ void __launch_bounds__(kThreads, kMinBlocks)
     largest_kernel(const Cplx<T>* coefficients, int64_t bands, int64_t area, T* parts) {
-  const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kCount;
-  const int64_t stride = int64_t{gridDim.x} * kThreads * kCount;
+  constexpr int kPerThread = 16 / sizeof(T);
+  const int64_t warps = warps_of<kPerThread>(area),
+                stride = int64_t{gridDim.x} * (kThreads / kWarp);
   for (int64_t n = blockIdx.y; n < bands; n += gridDim.y) {
     T largest = T(0);
-#pragma unroll 4
-    for (int64_t i = first; i < area; i += stride) {
-      const auto c = load<kCount>(coefficients + n * area + i);
+    for (int64_t warp = warp_in_row(); warp < warps; warp += stride) {
+      const auto c = load(coefficients, Pieces<kPerThread / kPiece, kPiece>(n, area, warp));
 #pragma unroll
-      for (int j = 0; j < kCount; ++j) largest = larger_amplitude(amplitude_of(c.v[j]), largest);
+      for (int j = 0; j < kPerThread; ++j)
+        largest = larger_amplitude(amplitude_of(c.v[j]), largest);
     }
     largest = largest_of_block(largest);
     if (threadIdx.x == 0) parts[n * gridDim.x + blockIdx.x] = largest;
@@ -34,7 +35,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks)
 
 template <typename T>
 struct StepOpBase {
-  static constexpr int kWide = 16 / sizeof(T);
+  static constexpr int kPerThread = 16 / sizeof(T);
   StepArgs<T> args;
   const T* parts;  // [bands, parts_per_band]
   int parts_per_band;
@@ -47,25 +48,25 @@ struct StepOpBase {
     return step_threshold(args.floor, largest_of_warp(largest));
   }
 
-  template <int kCount>
-  __device__ Pack<Cplx<T>, kCount> gradient(int64_t i) const {
-    if (args.gradient_parts == 2)
-      return load<kCount>(reinterpret_cast<const Cplx<T>*>(args.gradient) + i);
-    const auto real = load<kCount>(args.gradient + i);
-    Pack<Cplx<T>, kCount> pack;
+  template <typename At>
+  __device__ Pack<Cplx<T>, At::kCount> gradient(At at) const {
+    if (args.gradient_parts == 2) return load(reinterpret_cast<const Cplx<T>*>(args.gradient), at);
+    const auto real = load(args.gradient, at);
+    Pack<Cplx<T>, At::kCount> pack;
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) pack.v[j] = {real.v[j], T(0)};
+    for (int j = 0; j < At::kCount; ++j) pack.v[j] = {real.v[j], T(0)};
     return pack;
   }
 };
 
 template <typename T, Rule kRule>
 struct StepOp : StepOpBase<T> {
-  template <int kCount>
-  __device__ void at(T threshold, int64_t i) const {
+  template <typename At>
+  __device__ void at(T threshold, At at) const {
+    constexpr int kCount = At::kCount;
     const StepArgs<T>& args = this->args;
-    const auto c = load<kCount>(args.coefficients + i);
-    const auto g = this->template gradient<kCount>(i);
+    const auto c = load(args.coefficients, at);
+    const auto g = this->gradient(at);
     Pack<T, kCount> phase, amplitude;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
@@ -73,20 +74,21 @@ struct StepOp : StepOpBase<T> {
       phase.v[j] = s.phase;
       amplitude.v[j] = s.amplitude;
     }
-    store(args.phase_step + i, phase);
-    store(args.amplitude_step + i, amplitude);
+    store(args.phase_step, at, phase);
+    store(args.amplitude_step, at, amplitude);
   }
 };
 
 template <typename T, Rule kRule>
 struct StepBackwardOp : StepOpBase<T> {
-  template <int kCount>
-  __device__ void at(T threshold, int64_t i) const {
+  template <typename At>
+  __device__ void at(T threshold, At at) const {
+    constexpr int kCount = At::kCount;
     const StepArgs<T>& args = this->args;
-    const auto c = load<kCount>(args.coefficients + i);
-    const auto g = this->template gradient<kCount>(i);
-    const auto phase = load<kCount>(args.grad_phase_step + i);
-    const auto amplitude = load<kCount>(args.grad_amplitude_step + i);
+    const auto c = load(args.coefficients, at);
+    const auto g = this->gradient(at);
+    const auto phase = load(args.grad_phase_step, at);
+    const auto amplitude = load(args.grad_amplitude_step, at);
     Pack<Cplx<T>, kCount> grad_c, grad_g;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
@@ -95,18 +97,18 @@ struct StepBackwardOp : StepOpBase<T> {
       grad_c.v[j] = grad.c;
       grad_g.v[j] = grad.gradient;
     }
-    store(args.grad_coefficients + i, grad_c);
-    store_gradient(i, grad_g);
+    store(args.grad_coefficients, at, grad_c);
+    store_gradient(at, grad_g);
   }
 
-  template <int kCount>
-  __device__ void store_gradient(int64_t i, const Pack<Cplx<T>, kCount>& grad) const {
+  template <typename At>
+  __device__ void store_gradient(At at, const Pack<Cplx<T>, At::kCount>& grad) const {
     if (this->args.gradient_parts == 2)
-      return store(reinterpret_cast<Cplx<T>*>(this->args.grad_gradient) + i, grad);
-    Pack<T, kCount> real;
+      return store(reinterpret_cast<Cplx<T>*>(this->args.grad_gradient), at, grad);
+    Pack<T, At::kCount> real;
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) real.v[j] = grad.v[j].re;
-    store(this->args.grad_gradient + i, real);
+    for (int j = 0; j < At::kCount; ++j) real.v[j] = grad.v[j].re;
+    store(this->args.grad_gradient, at, real);
   }
 };
 
@@ -115,7 +117,7 @@ Tensor largest_amplitudes(const StepArgs<T>& args, const Tensor& coefficients,
                           const Launcher& launcher) {
   const int64_t parts = std::min((args.area + kPartSize - 1) / kPartSize, kMaxParts);
   Tensor out = new_tensor(coefficients, {args.bands, parts}, real_type(sizeof(T) == 8));
-  constexpr int kWide = 16 / sizeof(Cplx<T>);
+  constexpr int kWide = kWidePiece<T>;
   const bool wide = aligned({args.coefficients}) && args.area % kWide == 0;
   const dim3 grid(static_cast<unsigned>(parts), grid_size(args.bands, 1, kMaxGridY));
   launcher.run(wide ? largest_kernel<kWide, T> : largest_kernel<1, T>, grid, kThreads,
@@ -133,9 +135,11 @@ void launch(const StepArgs<T>& args, const Tensor& coefficients) {
                              args.grad_phase_step, args.grad_amplitude_step, args.grad_coefficients,
                              args.grad_gradient});
   if (args.rule == Rule::kComplex)
-    for_each_coefficient(Op<T, Rule::kComplex>{op}, args.bands, args.area, wide, launcher);
+    for_each_coefficient<kWidePiece<T>>(Op<T, Rule::kComplex>{op}, args.bands, args.area, wide,
+                                        launcher);
   else
-    for_each_coefficient(Op<T, Rule::kPolar>{op}, args.bands, args.area, wide, launcher);
+    for_each_coefficient<kWidePiece<T>>(Op<T, Rule::kPolar>{op}, args.bands, args.area, wide,
+                                        launcher);
 }
 
 std::tuple<Tensor, Tensor> step(Tensor coefficients, Tensor gradient, double eps, int64_t rule,

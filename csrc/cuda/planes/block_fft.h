@@ -14,10 +14,6 @@ constexpr int kLines = 8;
 // One access of 8 bytes; Cplx itself is aligned to 4.
 using Word = Pack<Cplx<float>, 1>;
 
-__device__ __forceinline__ void store_one(Cplx<float>* p, Cplx<float> value) {
-  store(p, Word{{value}});
-}
-
 // Each thread of a block holds kItems samples of its lines, in registers where a kernel keeps them. With more samples,
 // or with the threads for larger sides, the registers of morph_planes would not suffice.
 constexpr int kItems = 4;

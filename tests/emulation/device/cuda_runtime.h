@@ -84,6 +84,10 @@ template <typename T>
 __forceinline__ T __ldg(const T* p) {
   return *p;
 }
+template <typename T>
+__forceinline__ void __stwb(T* p, T value) {
+  *p = value;
+}
 
 #define EMULATION_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 

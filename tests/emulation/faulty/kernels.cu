@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/access.h"
+
 namespace {
 
 __global__ void misaligned_load(float* data) {
@@ -88,6 +90,18 @@ __global__ void sound(float* data) {
   data[threadIdx.x] = __shfl_xor_sync(0xffffffffu, other, 1) + 100 * threadIdx.x;
 }
 
+// Copies the real parts of complex planes.
+template <int kPieces, int kPiece, int kPlanes, int kArea>
+__global__ void real_parts(float* data) {
+  using namespace steerlens;
+  const auto* complex_planes = reinterpret_cast<const Cplx<float>*>(data);
+  const Pieces<kPieces, kPiece> at(blockIdx.y, kArea, warp_in_row());
+  const auto in = load(complex_planes, at);
+  Pack<float, at.kCount> out;
+  for (int j = 0; j < at.kCount; ++j) out.v[j] = in.v[j].re;
+  store(data + 2 * kPlanes * kArea, at, out);
+}
+
 struct Case {
   void (*kernel)(float*);
   dim3 grid, block;
@@ -114,6 +128,8 @@ const std::map<std::string, Case> cases = {
     {"tall_grid", {sound, dim3(1, 65536), 64}},
     {"no_grid", {sound, 0, 64}},
     {"bank_conflicts", {bank_conflicts, 1, 64}},
+    {"wide_pieces", {real_parts<2, 2, 1, 256>, 1, 64}},
+    {"planes_between_sectors", {real_parts<1, 1, 2, 138>, dim3(1, 2), 160}},
     {"beyond_dynamic_shared", {beyond_dynamic_shared, 1, 64, 63 * sizeof(float)}},
     {"much_shared", {sound, 1, 64, 48 << 10}},
 };

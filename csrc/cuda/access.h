@@ -1,0 +1,137 @@
+// Loads and stores of global memory, and which coefficients a thread of a pointwise kernel takes.
+//
+// The kernels are bound by memory: accesses should be wide, and those of a warp should cover whole sectors (32 bytes).
+// So a thread takes *pieces* of a few consecutive coefficients, and in each access the pieces of a warp's lanes lie side
+// by side. A piece is 16 bytes of complex numbers, 8 of real ones; or one coefficient, where planes begin inside pieces.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstring>
+
+#include "../math/common.h"
+
+namespace steerlens {
+
+constexpr int kWarp = 32;
+// Coefficients of float32 in a sector.
+constexpr int64_t kPerSector = 8;
+
+// Complex numbers in 16 bytes.
+template <typename T>
+constexpr int kWidePiece = 16 / sizeof(Cplx<T>);
+
+constexpr size_t access_bytes(size_t bytes) { return bytes < 16 ? bytes : 16; }
+
+// kCount values; those of a piece are read or written by one access of up to 16 bytes.
+template <typename V, int kCount>
+struct alignas(access_bytes(sizeof(V) * kCount)) Pack {
+  V v[kCount];
+};
+
+template <size_t kBytes>
+struct WordOf;
+template <>
+struct WordOf<4> {
+  using type = unsigned int;
+};
+template <>
+struct WordOf<8> {
+  using type = uint2;
+};
+template <>
+struct WordOf<16> {
+  using type = uint4;
+};
+
+// Reads through the read-only cache: no kernel writes what it reads, so the compiler may move loads above
+// stores and keep several in flight.
+template <int kCount, typename V>
+__device__ __forceinline__ Pack<V, kCount> load(const V* p) {
+  using Word = typename WordOf<sizeof(Pack<V, kCount>)>::type;
+  const Word word = __ldg(reinterpret_cast<const Word*>(p));
+  Pack<V, kCount> pack;
+  memcpy(&pack, &word, sizeof(pack));
+  return pack;
+}
+
+template <typename V>
+__device__ __forceinline__ V load_one(const V* p) {
+  return load<1>(p).v[0];
+}
+
+// By an intrinsic, since nvcc splits other stores that a condition guards.
+template <typename V, int kCount>
+__device__ __forceinline__ void store(V* p, const Pack<V, kCount>& pack) {
+  using Word = typename WordOf<sizeof(Pack<V, kCount>)>::type;
+  Word word;
+  memcpy(&word, &pack, sizeof(word));
+  __stwb(reinterpret_cast<Word*>(p), word);
+}
+
+template <typename V>
+__device__ __forceinline__ void store_one(V* p, const V& value) {
+  store(p, Pack<V, 1>{{value}});
+}
+
+// The coefficients of one plane that a thread takes together: kPieces times kPiece consecutive ones. Those of its warp
+// are consecutive, too, and begin at a sector, even where the plane does not.
+template <int kPieces, int kPiece>
+struct Pieces {
+  static constexpr int kCount = kPieces * kPiece;
+  // From one piece to the next, across those of the other lanes.
+  static constexpr int kStep = kWarp * kPiece;
+
+  int64_t first;
+  bool inside[kPieces];  // pieces outside of the plane are neither read (they are 0) nor written
+
+  // Those that warp `warp` of a plane takes, of `area` coefficients: a multiple of kPiece.
+  __device__ __forceinline__ Pieces(int64_t plane, int64_t area, int64_t warp) {
+    const int64_t begin = plane * area, lane = threadIdx.x % kWarp;
+    const int64_t offset = warp * (kWarp * kCount) - begin % kPerSector + lane * kPiece;
+    first = begin + offset;
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i)
+      inside[i] = offset + i * kStep >= 0 && offset + i * kStep < area;
+  }
+};
+
+template <typename V, int kPieces, int kPiece>
+__device__ __forceinline__ Pack<V, kPieces * kPiece> load(const V* p, Pieces<kPieces, kPiece> at) {
+  Pack<V, kPieces * kPiece> pack{};
+#pragma unroll
+  for (int i = 0; i < kPieces; ++i) {
+    if (!at.inside[i]) continue;
+    const auto piece = load<kPiece>(p + at.first + i * at.kStep);
+#pragma unroll
+    for (int j = 0; j < kPiece; ++j) pack.v[i * kPiece + j] = piece.v[j];
+  }
+  return pack;
+}
+
+template <typename V, int kPieces, int kPiece>
+__device__ __forceinline__ void store(V* p, Pieces<kPieces, kPiece> at,
+                                      const Pack<V, kPieces * kPiece>& pack) {
+#pragma unroll
+  for (int i = 0; i < kPieces; ++i) {
+    Pack<V, kPiece> piece;
+#pragma unroll
+    for (int j = 0; j < kPiece; ++j) piece.v[j] = pack.v[i * kPiece + j];
+    if (at.inside[i]) store(p + at.first + i * at.kStep, piece);
+  }
+}
+
+// The number of warps that take a plane, kPerThread coefficients a thread.
+template <int kPerThread>
+__host__ __device__ int64_t warps_of(int64_t area) {
+  constexpr int64_t kPerWarp = kWarp * kPerThread;
+  const int64_t skipped = area % kPerSector ? kPerSector - 1 : 0;  // before a plane, at most
+  return (skipped + area + kPerWarp - 1) / kPerWarp;
+}
+
+// The warp's number in its row of the grid.
+__device__ inline int64_t warp_in_row() {
+  return (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+}
+
+}  // namespace steerlens
