@@ -17,7 +17,7 @@ def add_demo(commands) -> None:
 
     parser = commands.add_parser(
         "demo",
-        help="morph handwritten digits, or photographs with an ImageNet classifier (about a minute on two idle cores)",
+        help="morph handwritten digits, or photographs with an ImageNet classifier (under a minute on two idle cores)",
         description="Trains a small classifier of scikit-learn's handwritten digits, morphs test digits toward another "
         "class along one frozen gradient (by phase, by phase and amplitude, and by pixels, to the same L2 distance), "
         "and writes strips, an overview, animations and a table. Requires the extra steerlens_fast[demo]. With "
