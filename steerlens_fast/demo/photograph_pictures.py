@@ -11,7 +11,7 @@ import numpy as np
 
 from ..extras import require_extra
 from ..io.atomic_io import atomic_write
-from ..morphs.strips import NOT_OK, NOT_YET, REACHED, draw_panel, tile, to_pixels, write_animation
+from ..morphs.strips import NOT_OK, NOT_YET, REACHED, caption_style, draw_panel, tile, to_pixels, write_animation
 
 LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
 DPI = 110
@@ -106,14 +106,14 @@ def overview(examples: Sequence) -> Figure:
     grid = figure.subplots(len(examples), len(families) + 1, squeeze=False)
     for row, example in zip(grid, examples):
         first = example.morphs[families[0]]
-        draw_panel(row[0], to_pixels(first)[0, 0], "", False)
+        draw_panel(row[0], to_pixels(first)[0, 0])
         verdicts = example.verdicts[families[0]].items()
         _write_below(row[0], [(f"{network}: {_short(v.predicted_before, 16)}", False) for network, v in verdicts])
         row[0].set_ylabel(
             f"→ {example.photograph.target}", fontsize=10, rotation=0, ha="right", va="center", labelpad=6
         )
         for axes, family in zip(row[1:], families):
-            draw_panel(axes, to_pixels(example.morphs[family])[0, -1], "", False)
+            draw_panel(axes, to_pixels(example.morphs[family])[0, -1])
             verdicts = example.verdicts[family].items()
             _write_below(
                 axes, [(f"{network}: {_short(v.predicted, 16)}", v.target_predicted) for network, v in verdicts]
@@ -133,9 +133,8 @@ def overview(examples: Sequence) -> Figure:
 def _write_below(axes, lines: Sequence[tuple[str, bool]]) -> None:
     """Write lines (text, whether it is the target) below a panel."""
     for n, (text, is_target) in enumerate(lines):
-        style = {"color": REACHED, "weight": "bold"} if is_target else {"color": NOT_YET}
-        at = (0.5, -0.03 - 0.09 * n)
-        axes.text(*at, text, fontsize=8, ha="center", va="top", transform=axes.transAxes, parse_math=False, **style)
+        options = {"transform": axes.transAxes, "parse_math": False} | caption_style(is_target)
+        axes.text(0.5, -0.03 - 0.09 * n, text, fontsize=8, ha="center", va="top", **options)
 
 
 def animate(example, file) -> None:

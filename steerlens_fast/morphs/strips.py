@@ -121,7 +121,7 @@ def draw_strips(data: StripData, figure: Figure | None = None) -> Figure:
         for f, axes in enumerate(axes_of_row):
             axes.set_label(f"sample {b} {'difference' if is_map else 'frame'} {data.frames[f]}")
             if is_map:
-                draw_panel(axes, maps[f], "", False)
+                draw_panel(axes, maps[f])
                 continue
             draw_panel(axes, data.pictures[b, f], captions[b][f], bool(data.reached[b, f]))
             if b == 0:
@@ -485,14 +485,18 @@ def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[st
     return require_extra("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=DPI)
 
 
-def draw_panel(axes, picture: np.ndarray, caption: str, reached: bool) -> None:
+def draw_panel(axes, picture: np.ndarray, caption: str = "", reached: bool = False) -> None:
     """Draw an image, uint8 [H, W] or [H, W, 3], and the text below it."""
     smooth = "auto" if picture.shape[1] > 128 else "nearest"  # such images have more pixels than the panel has dots
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation=smooth)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    style = {"color": REACHED, "weight": "bold"} if reached else {"color": NOT_YET}
-    axes.set_xlabel(caption, fontsize=8, labelpad=2, parse_math=False, **style)
+    axes.set_xlabel(caption, fontsize=8, labelpad=2, parse_math=False, **caption_style(reached))
+
+
+def caption_style(reached: bool) -> dict[str, str]:
+    """Return matplotlib's options for the text of a prediction: bold if it is the target."""
+    return {"color": REACHED, "weight": "bold"} if reached else {"color": NOT_YET}
 
 
 # --- Animations ------------------------------------------------------------------------------------------------------
