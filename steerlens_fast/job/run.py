@@ -122,11 +122,11 @@ def _run(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objec
     try:
         plan = plan or _new_plan(out, inputs, engine)
         shards = range(plan.shards) if pending is None else pending
-        last_run = _compute(out, plan, shards, engine, run_options, stop)
+        last_run, too_many = _compute(out, plan, shards, engine, run_options, stop)
     finally:
         engine.close()
         remove_temporary_files(out)  # of workers that were killed
-    return _finish(out, plan, run_options, stop, last_run)
+    return _finish(out, plan, run_options, stop, last_run, too_many)
 
 
 def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objects: dict) -> Outcome:
@@ -144,11 +144,11 @@ def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, 
             resumed_config(out, options)  # the rank that planned may have been started with other options
             plan = check_plan(out, inputs)
             pending = _pending(out, plan, run_options, rank.shards(range(plan.shards)))
-        last_run = _compute(out, plan, pending, engine, run_options, stop) if pending else {}
+        last_run, too_many = _compute(out, plan, pending, engine, run_options, stop) if pending else ({}, "")
     finally:
         engine.close()
     with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
-        return _finish(out, plan, run_options, stop, last_run)
+        return _finish(out, plan, run_options, stop, last_run, too_many)
 
 
 def _new_plan(out: Path, inputs: JobInputs, engine: Engine) -> Plan:
@@ -190,8 +190,10 @@ def _pending(out: Path, plan: Plan, run_options: RunOptions, shards: Iterable[in
     return [shard for shard in shards if shard not in done.shards - retried]
 
 
-def _compute(out: Path, plan: Plan, shards: Sequence[int], engine: Engine, run_options: RunOptions, stop: Stop) -> dict:
-    """Compute shards; return the number of images and the elapsed time."""
+def _compute(
+    out: Path, plan: Plan, shards: Sequence[int], engine: Engine, run_options: RunOptions, stop: Stop
+) -> tuple[dict, str]:
+    """Compute shards; return the number of images and the elapsed time, and :attr:`ProgressListener.too_many`."""
     check_same_model(plan.model, engine.describe())
     (out / "shards").mkdir(exist_ok=True)
     sync_folder(out)
@@ -202,21 +204,21 @@ def _compute(out: Path, plan: Plan, shards: Sequence[int], engine: Engine, run_o
             engine.run(out, plan, shards, listener, stop)
     finally:
         listener.progress.close()
-    if listener.too_many:
-        write_summary(out, plan, listener.progress.summary())
-        raise JobError(listener.too_many, TOO_MANY_FAILURES)
-    return listener.progress.summary()
+    return listener.progress.summary(), listener.too_many
 
 
-def _finish(out: Path, plan: Plan, run_options: RunOptions, stop: Stop, last_run: dict | None) -> Outcome:
+def _finish(
+    out: Path, plan: Plan, run_options: RunOptions, stop: Stop, last_run: dict | None, too_many: str = ""
+) -> Outcome:
     """Write summary and gallery. If ``last_run`` is None, no shard was computed, and files may be up to date."""
     summary = read_summary(out) if last_run is None else None
     new, summary = summary is None, summary or write_summary(out, plan, last_run or {})
+    if too_many:
+        raise JobError(too_many, TOO_MANY_FAILURES)
     code = COMPLETE_WITH_FAILURES if summary["failed"] else DONE
     if not summary["complete"]:
         return Outcome(INTERRUPTED if stop.requested else code, summary)
-    if run_options.engine != "env":  # otherwise other ranks may be running
-        remove_temporary_files(out)
+    remove_temporary_files(out)  # no process writes to a complete job: ranks write its summary one at a time
     if run_options.gallery and (new or not (out / "gallery").exists()):
         from .gallery import write_gallery
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -222,12 +223,19 @@ thread.join()
 
 @pytest.mark.parametrize("world", [1, 3])
 def test_ranks_make_the_same_bytes(world, data, expected, tmp_path, monkeypatch):
-    """One after the other: each finds the plan of the first; the last one sums up, and knows that all is done."""
+    """One after the other: each finds the plan of the first; the last one sums up, and knows that all is done.
+
+    The last one also deletes what killed ranks have left.
+    """
     monkeypatch.setenv("WORLD_SIZE", str(world))
+    (tmp_path / ".lock").touch()
+    (tmp_path / "shards").mkdir()
+    for folder in (tmp_path, tmp_path / "shards"):
+        (folder / f".{uuid4().hex}.tmp").write_bytes(b"incomplete")
     for number in reversed(range(world)):
         monkeypatch.setenv("RANK", str(number))
         assert run_here(tmp_path, engine="env", data=data) in (0, 3)
-    assert digests(tmp_path) == expected and main(["verify", str(tmp_path)]) == 0
+    assert digests(tmp_path) == expected and not temporaries(tmp_path) and main(["verify", str(tmp_path)]) == 0
     assert run_here(tmp_path, engine="env", data=data) == 3  # one that is started again finds nothing to do
 
 
