@@ -1,11 +1,4 @@
-"""``morph_dataset``, which runs the data-set job from Python.
-
-::
-
-    plan    source -> items (items.jsonl) -> shards of batches (plan.json)
-    shard   loading (decode, resize) -> lens -> frames and records -> format -> marker
-    job     lock -> plan, or resume -> engine -> workers -> shards -> summary, gallery
-"""
+"""``morph_dataset``, which runs the data-set job from Python; this folder's README.md lists the steps of a job."""
 
 from __future__ import annotations
 
@@ -62,12 +55,13 @@ def morph_dataset(
     Returns
     -------
     Outcome
-        ``code``, the command's exit status: 0 complete, 3 some items failed, 130 interrupted; and ``summary``.
+        ``code`` is the exit status that the command would have: 0 if the job is complete, 3 if some items failed, 130
+        if it was interrupted. ``summary`` has the contents of ``summary.json``.
 
     Raises
     ------
     JobError
-        If the job cannot run or continue; its ``code`` is the command's exit status: 1, 2, 4 or 5.
+        If the job cannot run or continue. Its ``code`` is the exit status that the command would have: 1, 2, 4 or 5.
 
     Examples
     --------

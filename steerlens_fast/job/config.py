@@ -47,11 +47,11 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
     format : {"safetensors", "wds", "folder"}
         Storage format of the shards.
     frame_dtype : {"uint8", "uint16", "float32"}
-        Dtype of stored frames, with values 0 to 255, 0 to 65535 or [0, 1]. Unless it is "uint8", images of more than
-        8 bits are decoded at full depth. Format "safetensors" supports all three, "folder" uint8 and, for grey frames,
-        uint16, "wds" only uint8.
+        Dtype of stored frames. Values are 0 to 255 in uint8, 0 to 65535 in uint16, and in [0, 1] in float32. With
+        uint16 and float32, images of more than 8 bits are decoded at full depth. Format "safetensors" supports all
+        three dtypes; "folder" supports uint8 and, for grey frames, uint16; "wds" supports only uint8.
     batch_size, shard_size : int, optional
-        Images in one call of the model, and images in a shard; by default chosen from the size of an image.
+        Number of images in one call of the model, and in a shard. By default, both depend on the size of an image.
     threads : int, optional
         Threads of torch in each worker, which may change the rounding. By default the machine's cores divided by the
         number of workers.
@@ -201,7 +201,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         for number in self.distances or ():
             check_number("distances", number, 0.0, closed=True)
         check_steps(self.frames, self.steps, self.regime)
-        steps_per_frame(self.steps, self.num_frames - 1)  # both raise if frames, steps and factors do not agree
+        # num_frames and steps_per_frame raise an error if frames, steps and factors do not agree
+        steps_per_frame(self.steps, self.num_frames - 1)
         if self.regime != "frozen" and sorted(set(self.distances or ())) != list(self.distances or ()):
             raise ValueError(f"distances must increase with regime {self.regime!r}, got {self.distances}")
 
@@ -224,7 +225,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
 
     @classmethod
     def from_dict(cls, values: Mapping) -> JobConfig:
-        """Make a configuration as :meth:`BaseConfig.from_dict` does; lists from JSON become tuples."""
+        """Return a configuration, see :meth:`BaseConfig.from_dict`; lists for size, mean and std become tuples."""
         tuple_fields = ("size", "mean", "std")
         tuples = {name: tuple(v) for name, v in values.items() if name in tuple_fields and isinstance(v, list)}
         return super().from_dict({**values, **tuples})

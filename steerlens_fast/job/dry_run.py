@@ -1,4 +1,4 @@
-"""``--dry-run``: reports what a job would do and times one batch; nothing is written to the job's folder."""
+"""The option ``--dry-run``, which reports what a job would do, and does not write to the job's folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONG_BATCH = 20.0  # seconds; a batch that takes longer is timed once
 
 
 def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
-    """Return lines of text: the configuration, counts, bytes, and the time for one batch and for all images."""
+    """Return lines of text with the configuration, counts, bytes, and the time of one batch and of all images."""
     options = expand_settings(options)
     check_output_folder(out, options.get("data"))
     config = JobConfig.from_dict(with_default_target(options))
@@ -57,7 +57,7 @@ def _configuration(config: JobConfig, plan: Plan) -> list[str]:
     values = {**config.as_dict(), **{name: getattr(plan, name) for name in planned}}
     lines = [f"{name:18s}{json.dumps(value)}" for name, value in values.items() if value is not None]
     if all(values[name] is None for name in ("max_l2", "distances", "factors")):
-        lines.append(f"{'max_l2':18s}{DEFAULT_L2} (default)")  # images are in [0, 1]
+        lines.append(f"{'max_l2':18s}{DEFAULT_L2} (default)")  # twice the range of images, [0, 1]
     return lines
 
 

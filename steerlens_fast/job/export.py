@@ -63,11 +63,11 @@ def export(
     to : Path
         Another folder; created if it does not exist.
     format : {"safetensors", "wds", "folder", "gif", "webp", "strip", "npz"}
-        The first three are the formats of jobs: ``to/00000.tar`` or similar, and ``to/00000.jsonl``. The others are one
-        file per item, ``to/KEY.gif``, where ``cat/1.png`` becomes ``cat/1.gif`` unless another item has that name
-        (:class:`~steerlens_fast.job.formats.names.FileNames`): an animation forward and
-        backward (GIF, or lossless WebP), a strip of all frames (PNG, as :meth:`steerlens_fast.Morphs.save` draws it),
-        or arrays.
+        "safetensors", "wds" and "folder" are the formats of jobs; a shard becomes ``to/00000.tar`` or similar, and
+        ``to/00000.jsonl``. The other formats have one file per item. "gif" and "webp" (lossless) are animations that
+        play forward and backward. "strip" is a PNG with all frames, as :meth:`steerlens_fast.Morphs.save` draws it.
+        "npz" has arrays. The item ``cat/1.png`` becomes ``to/cat/1.gif``, unless another item would have the same file
+        name (see :class:`~steerlens_fast.job.formats.names.FileNames`).
     keys : sequence of str, optional
         Export only items with these keys, or with keys that match these shell patterns; ``*`` also matches "/".
     limit : int, optional

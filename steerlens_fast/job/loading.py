@@ -20,8 +20,8 @@ from ..data.sources import Source
 from ..errors import BadItem, JobError
 
 MAX_BATCHES = 3  # one is computed by the model, one is ready, one is being decoded
-PLACEHOLDER = 128  # pixel value of images that cannot be used; they stay in the batch so that its size is unchanged
-ITEMS_PER_TASK = 16  # maximum; starting a task takes longer than decoding a small image
+PLACEHOLDER = 128  # pixel value in place of images that cannot be used, which keeps the batch's size unchanged
+ITEMS_PER_TASK = 16  # maximum; several, because starting a task takes longer than decoding a small image
 
 
 def as_pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
@@ -103,10 +103,11 @@ class Loader:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def batches(self, next_shard: Callable[[bool], tuple[int, list[Item]] | None]) -> Iterator[Batch]:
-        """Yield every batch of the shards that ``next_shard(wait)`` returns, until ``next_shard(True)`` returns None.
+        """Yield every batch of the shards that ``next_shard(wait)`` returns.
 
-        ``wait`` is False while batches are pending: if the next shard is already known, its first batch is decoded
-        while the model computes the last batch of the current shard; if not, ``next_shard`` must return None at once.
+        ``next_shard(True)`` waits for a shard, and returns None if there are no more. ``next_shard(False)`` is called
+        while batches are pending, and returns None immediately if no shard is known yet. A shard that is known is
+        decoded while the model computes the last batches of the shard before.
         """
         waiting: deque[Batch] = deque()
         coming: Iterator[Batch] = iter(())
@@ -169,7 +170,7 @@ class Loader:
     def _unchanged_pixels(self, data) -> np.ndarray | None:
         """Return the pixels [C, H, W] of an array that :func:`decode` and :func:`resize_and_crop` would not change.
 
-        None for all other data. Small images take longer to pass through Pillow than through the lens.
+        Return None for all other data. This saves the time of Pillow, which for small images exceeds that of the lens.
         """
         shape = self._size if self._channels == 1 else (*self._size, self._channels)
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != shape:

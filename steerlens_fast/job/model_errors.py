@@ -42,9 +42,10 @@ def exit_as_error() -> Iterator[None]:
 
 
 def may_be_caused_by_image(error: Exception) -> bool:
-    """Return whether one of its images may have caused a batch to fail.
+    """Return whether the error may have been caused by an image of the batch.
 
-    False for errors of memory, threads, files and targets, and of programs that were exported for one batch size.
+    Errors of memory, threads, files and targets, and errors of programs that were exported for one batch size, are not
+    caused by images.
     """
     if NO_THREAD in str(error):
         return False
@@ -92,7 +93,7 @@ def describe_error(
     batch : Batch
     targets : sequence of int or None
     first : bool
-        Whether these are the first images of the model; their shape is then assumed to be the cause.
+        Whether the model has not computed any images yet. The shape of the images is then assumed to be the cause.
     batch_sizes : sequence of int
         Batch sizes that the model may have been called with.
     """

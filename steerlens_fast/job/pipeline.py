@@ -1,4 +1,8 @@
-"""The order of a worker's tasks: queued shards, batches on the device, and the shard that is being published."""
+"""The order of a worker's tasks.
+
+Shards wait in a queue. Their batches are computed on the device. Complete shards are published, that is, written to the
+job's folder.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,7 @@ class Pipeline:
             self._finish(*self._pending.popleft())
 
     def flush(self) -> None:
-        """Finish all pending batches. Must be called before waiting for shards, which may depend on their events."""
+        """Finish all pending batches. Call this before waiting for shards: they may come only after these batches."""
         while self._pending:
             self._finish(*self._pending.popleft())
 
@@ -76,7 +80,7 @@ class ShardQueue:
         self._shards, self._read, self._before_waiting, self._ended = shards, read, before_waiting, False
 
     def __call__(self, wait: bool):
-        """Return the next shard; None after the end, or if ``wait`` is False and there is none yet."""
+        """Return the next shard; None after ``END``, or if ``wait`` is False and the queue is empty."""
         if self._ended:
             return None
         if wait:

@@ -17,8 +17,8 @@ from ..io.atomic_io import read_json, write_json
 from .config import JobConfig
 
 FORMAT_VERSION = 3  # of a job's folder
-BATCH_VALUES = 5_000_000  # values of all images in a batch, e.g. 32 images of 3 x 224 x 224; at most 256 images
-SHARD_BYTES = 64 << 20  # of frames; a worker has up to two shards in memory, and loses one if it is killed
+BATCH_VALUES = 5_000_000  # maximum number of values in the images of a batch, e.g. 32 images of 3 x 224 x 224
+SHARD_BYTES = 64 << 20  # maximum bytes of a shard's frames; a worker has up to two shards in memory
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,10 @@ class Plan:
         Threads of torch in each worker.
     without_target : int
         Number of items that are skipped because the target option gives them no target.
-    classes, labels : list of str or None
-        Names of the model's classes (the data's, if the model has none), and of the data's classes.
+    classes : list of str or None
+        Names of the model's classes; those of the data's classes if the model's have no names.
+    labels : list of str or None
+        Names of the data's classes.
     model, source, versions : dict
         Descriptions of the model, of the data and of the software.
     unused_entries : dict
@@ -92,7 +94,7 @@ class Plan:
 
     @cached_property
     def shown_classes(self) -> list[str] | None:
-        """The names of the classes as they are shown: the first synonym of each."""
+        """The names of the classes for pictures and pages: the first synonym of each."""
         return short_names(self.classes)
 
     @property

@@ -132,7 +132,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int) -> Plan:
     for warning in plan.warnings:
         logger.warning(warning)
     for marker in (out / "shards").glob("*.done.json"):
-        marker.unlink()  # of an earlier job whose plan was deleted
+        marker.unlink()  # it belongs to an earlier job, whose plan was deleted
     plan.write(out)
     return plan
 
@@ -208,7 +208,7 @@ def expand_settings(options: Mapping) -> dict:
 def clear(out: Path) -> None:
     """Delete the files of a job, except its logs."""
     Plan.read(out)  # raises if the folder is not a job's
-    for name in FOLDERS:  # first, so that no marker is left without its plan
+    for name in FOLDERS:  # before the plan, so that no marker is left without a plan
         if (out / name).exists():
             shutil.rmtree(out / name)
     for name in FILES:
@@ -216,7 +216,7 @@ def clear(out: Path) -> None:
 
 
 def remove_temporary_files(out: Path) -> None:
-    """Delete temporary files of killed processes, as far as possible: those that stay do no harm."""
+    """Delete temporary files of killed processes; errors are ignored, since files that remain do no harm."""
     for leftover in (*out.glob(TEMPORARY_PATTERN), *(out / "shards").glob(TEMPORARY_PATTERN)):
         with suppress(OSError):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()

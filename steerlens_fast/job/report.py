@@ -22,7 +22,8 @@ from .shard import marker_path, read_records, shard_name
 from .success import Tally, success_parts
 
 NOT_DONE = "not done"
-MIN_LABELS, MIN_AGREEMENT = 20, 0.25  # of this many labels or more, warn if the model predicts a smaller share
+# A warning is given if there are at least MIN_LABELS labels, and the model predicts less than MIN_AGREEMENT of them.
+MIN_LABELS, MIN_AGREEMENT = 20, 0.25
 MANIFEST_FIELDS = ("key", "index", "shard", "row", "status")
 
 
@@ -39,7 +40,10 @@ class CompletedShards:
 
 
 def completed_shards(out: Path, plan: Plan) -> CompletedShards:
-    """Read all valid markers; a marker is not valid if it is damaged, or its files are missing or have other sizes."""
+    """Return the shards with a valid marker, and totals of these markers.
+
+    A marker is not valid if it is damaged, or if its files are missing or have other sizes.
+    """
     done = CompletedShards()
     for shard in range(plan.shards):
         marker = read_marker(out, shard)
@@ -103,12 +107,13 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
     Notes
     -----
     In the summary, ``attained`` is the number of morphs that reach every requested distance, or None if no distance was
-    requested. For ``as_labelled`` of the ``labelled`` items, the model predicts the label for the source.
-    ``success`` is :meth:`~steerlens_fast.job.success.Tally.as_dict`; ``target_is_label`` is True if labels are the
-    targets. ``seconds`` is the time of all workers together, by activity; ``last_run`` has the elapsed time.
+    requested. ``labelled`` is the number of items with a label, and ``as_labelled`` the number of those for which the
+    model predicts the label for the source. ``target_is_label`` is True if labels are the targets. ``success`` is
+    described at :meth:`~steerlens_fast.job.success.Tally.as_dict`. ``seconds`` is the time that each activity took in
+    all workers together; ``last_run`` has the elapsed time.
     """
     config = read_config(out)
-    multilabel = config.get("task") == "multilabel"  # an image may have several labels
+    multilabel = config.get("task") == "multilabel"  # labels are not compared: an image may have several
     done, reasons, attained, labelled, tally = completed_shards(out, plan), Counter(), Counter(), Counter(), Tally()
     narrow = 0
     with atomic_write(out / "manifest.jsonl") as manifest, atomic_write(out / "failed.jsonl") as failed:
@@ -203,7 +208,7 @@ def read_success(out: Path, plan: Plan, done: CompletedShards) -> dict:
         if (summary["done"], summary["failed"]) == (done.items, done.failed):
             return summary["success"]
     except (OSError, ValueError, TypeError, KeyError):
-        pass  # none yet, or of another version
+        pass  # there is no summary yet, or it was written by another version
     tally = Tally()
     for record in records(out, done.shards):
         tally.add(record)
@@ -225,9 +230,9 @@ def _json_line(record: dict) -> bytes:
 
 
 def verify(out: Path, plan: Plan) -> dict[int, str]:
-    """Compare every file with its hash, and every key with the listing; return the problems by shard.
+    """Compare every file with its hash, and every key with ``items.jsonl``; return the problems by shard.
 
-    The problem of an incomplete shard is "not done"; the key -1 has a problem of ``items.jsonl``.
+    The problem of an incomplete shard is "not done". A problem of ``items.jsonl`` has the key -1.
     """
     problems, listing = {}, existing_path(out / "items.jsonl")
     if not listing.exists() or sha256_of(listing) != plan.listing_sha256:
@@ -240,7 +245,7 @@ def verify(out: Path, plan: Plan) -> dict[int, str]:
 
 
 def shard_problem(out: Path, plan: Plan, shard: int, check_keys: bool) -> str | None:
-    """Compare the files of a shard with their hashes, and its keys with the listing; return the problem, or None."""
+    """Compare a shard's files with their hashes, and its keys with ``items.jsonl``; return the problem, or None."""
     if not existing_path(marker_path(out, shard)).exists():
         return NOT_DONE
     marker = read_marker(out, shard)

@@ -93,7 +93,7 @@ class Terminated(BaseException):
 
 @contextmanager
 def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
-    """Lock the folder for this job alone, or shared by the ranks of a job, each of which may run only once."""
+    """Lock the folder for this job. The ranks of a job share this lock, and each also locks its own number."""
     if run_options.engine != "env":
         with hold_lock(out / ".lock"):
             yield
@@ -130,7 +130,7 @@ def _run(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objec
 
 
 def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objects: dict) -> Outcome:
-    """Run one rank. The first to hold the lock makes the plan; each writes the summary after its last shard."""
+    """Run one rank. The first rank that holds the lock makes the plan. Each rank writes the summary at its end."""
     rank = rank_of()
     planned = has_plan(out)
     config = resumed_config(out, options) if planned else JobConfig.from_dict(with_default_target(options))
@@ -138,7 +138,7 @@ def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, 
     engine = make_engine(inputs, run_options, out, objects)  # before locking, so that ranks load at the same time
     try:
         with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
-            restore_backups(out)  # not those of shards, to which other ranks may be writing
+            restore_backups(out)  # but not in the folder of shards, to which other ranks may be writing
             if not has_plan(out):
                 make_plan(out, inputs, engine.describe(), _ranks_here())
             resumed_config(out, options)  # the rank that planned may have been started with other options
@@ -193,7 +193,7 @@ def _pending(out: Path, plan: Plan, run_options: RunOptions, shards: Iterable[in
 def _compute(
     out: Path, plan: Plan, shards: Sequence[int], engine: Engine, run_options: RunOptions, stop: Stop
 ) -> tuple[dict, str]:
-    """Compute shards; return the number of images and the elapsed time, and :attr:`ProgressListener.too_many`."""
+    """Compute shards; return a summary of the progress, and the message of :attr:`ProgressListener.too_many`."""
     check_same_model(plan.model, engine.describe())
     (out / "shards").mkdir(exist_ok=True)
     sync_folder(out)
@@ -210,7 +210,7 @@ def _compute(
 def _finish(
     out: Path, plan: Plan, run_options: RunOptions, stop: Stop, last_run: dict | None, too_many: str = ""
 ) -> Outcome:
-    """Write summary and gallery. If ``last_run`` is None, no shard was computed, and files may be up to date."""
+    """Write summary and gallery. If ``last_run`` is None, no shard was computed; files that exist are kept."""
     summary = read_summary(out) if last_run is None else None
     new, summary = summary is None, summary or write_summary(out, plan, last_run or {})
     if too_many:
@@ -285,7 +285,11 @@ def max_failed_items(limit: int | str, items: int) -> int:
 
 @contextmanager
 def _signals() -> Iterator[Stop]:
-    """Handle signals: the first Ctrl-C stops after the shards that have begun; a second one, or SIGTERM, at once."""
+    """Handle signals.
+
+    After the first Ctrl-C, the shards that have begun are finished. A second Ctrl-C, or SIGTERM, stops the job
+    immediately.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -27,7 +27,8 @@ from .plan import Plan
 from .success import assess
 from .transfers import Transfers
 
-CONVERTED_VALUES = {"cpu": 1 << 20, "cuda": 16 << 20}  # per conversion; limited by the CPU's caches, and by GPU memory
+# Number of values that are converted at a time, so that they fit the caches of a CPU, or the free memory of a GPU
+CONVERTED_VALUES = {"cpu": 1 << 20, "cuda": 16 << 20}
 REQUIRED = ("key", "index", "path", "status", "row")  # fields of every record
 UNKNOWN = -(2**63)  # predicted class of frames that were not scored
 DIGITS = 7  # significant digits in records, as in float32
@@ -75,7 +76,7 @@ class Shard:
     def add(self, batch: Batch, morphs: Morphs) -> Callable[[], int]:
         """Add a batch without waiting for the GPU.
 
-        Returns a function that waits for the copies and returns the number of failed items.
+        Return a function that waits for the copies from the GPU, and returns the number of failed items.
         """
         with self.clock.spent_on("convert"):
             good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
@@ -113,16 +114,16 @@ class Shard:
             "failed": failed,
             "seconds": seconds,
         }
-        if self.parts > 1:  # a different batch size may change rounding errors
+        if self.parts > 1:  # recorded, because the batch size may change rounding errors
             marker["batch_parts"] = self.parts
         write_json(marker_path(out, self.number), marker)
         return marker
 
 
 def store_frames(frames: Tensor, out: Tensor, transfers: Transfers) -> Callable[[], None]:
-    """Convert frames [n, ...] in [0, 1] to the dtype of ``out`` and copy them there.
+    """Convert frames [n, ...] in [0, 1] to the dtype of ``out``, and copy them to ``out``.
 
-    Returns a function that waits for the copies.
+    Return a function that waits for the copies.
     """
     rows = max(1, CONVERTED_VALUES[frames.device.type] // max(1, frames[:1].numel()))
     pieces = zip(frames.split(rows), out.split(rows))
@@ -177,10 +178,11 @@ def make_records(
     classes: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
 ) -> list[dict]:
-    """Return the record of each item; the rows of items that have frames are counted from ``first_row``.
+    """Return the record of each item.
 
-    With names of the model's ``classes`` or of the data's ``labels``, records also have ``source_name``,
-    ``target_name``, ``prediction_name`` (of the last frame) and ``label_name``.
+    An item's ``row`` is the place of its frames among those of the shard, counted from ``first_row``; None if it has no
+    frames. If the model's ``classes`` have names, records have ``source_name``, ``target_name`` and ``prediction_name``
+    (of the last frame). If the data's ``labels`` have names, records have ``label_name``.
     """
     columns, statuses = _columns(morphs), morphs.status.tolist()
     independent = morphs.settings.get("task") == "multilabel"
@@ -245,7 +247,8 @@ def _columns(morphs: Morphs) -> dict[str, list]:
 def _classes(morphs: Morphs) -> tuple[Tensor, Tensor, Tensor]:
     """Return the target, the class of the source, and the predicted class of each frame (UNKNOWN if not scored).
 
-    For task "multilabel" they refer only to the target's label l: l if it is (or is to be) present, ~l if absent.
+    For task "multilabel", they state whether the target's label l is present: the number is l if it is present (or, for
+    the target, is to become present), and ~l if it is absent.
     """
     predictions = morphs.predictions
     predictions = predictions.masked_fill(predictions == -1, UNKNOWN)

@@ -116,7 +116,7 @@ def source_probability(record: dict) -> float | None:
 
 
 def outcome_of(record: dict) -> str:
-    """Return the outcome of a record: the status of a failed item, or whether the target was reached.
+    """Return the outcome of a record: "reached" and so on for a morph, or the status of a failed item.
 
     Examples
     --------

@@ -56,12 +56,12 @@ class Transfers:
         return copied
 
     def to_host(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Callable[[], None]:
-        """Copy the first tensor of each pair into the second, which is pinned; return a function that waits for it."""
+        """Copy the first tensor of each pair to the second (pinned); return a function that waits for the copies."""
         if not self.pinned:
             for source, destination in pairs:
                 destination.copy_(source)
             return _no_wait
-        for source, destination in pairs:  # computed only now, so each copy waits for its own source only
+        for source, destination in pairs:  # a source is computed when the loop gets to it; its copy waits only for it
             self._download.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self._download):
                 destination.copy_(source, non_blocking=True)
@@ -71,7 +71,7 @@ class Transfers:
         return arrived.synchronize
 
     def numbers_to_host(self, morphs: Morphs) -> tuple[Morphs, Callable[[], None]]:
-        """Copy all tensors except the frames to the host; return them, and a function that waits for that."""
+        """Copy all tensors except the frames to the host; return the copies, and a function that waits for them."""
         numbers = replace(morphs, frames=morphs.frames[..., :0])
         if not self.pinned:
             return numbers.cpu(), _no_wait

@@ -93,8 +93,8 @@ class Worker:
     def run(self, shards: queue.Queue[int | None], on_event: EventCallback) -> None:
         """Compute the shards in a queue until ``END``; ``on_event`` is called for every morph, batch and shard.
 
-        While one shard is published, the next is computed. While a GPU computes a batch, the host makes the records of
-        the previous one.
+        While one shard is published, the next shard is computed. While a GPU computes a batch, the host makes the
+        records of the batch before.
         """
         self._on_event = on_event
         with _repeatable(), ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
@@ -112,7 +112,7 @@ class Worker:
             pipeline.wait()
 
     def first_batch(self, shard: int = 0) -> float:
-        """Compute the first batch of a shard without storing it; return the seconds that this takes."""
+        """Compute the first batch of a shard without storing it; return the elapsed seconds."""
         start = time.perf_counter()
         batch = next(self.loader.batches(ShardQueue(queue_of(shard), self._read_shard)))
         for finish in self._compute_batch(Shard(shard, self.plan, self.transfers), batch):
@@ -149,7 +149,7 @@ class Worker:
                     raise
                 if size == 1:
                     self._raise_out_of_memory(error)
-            self.parts *= 2  # after the except block, within which the failed call's tensors stay alive
+            self.parts *= 2  # not in the except block, where the tensors of the failed call are still alive
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         shard.parts = max(shard.parts, self.parts)
@@ -158,8 +158,9 @@ class Worker:
     def _compute_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> list[Callable[[], int]]:
         """Compute a part of a batch, without the images for which the model raises an error.
 
-        Which images are left out depends only on the images and the model, so it is the same in every run. The
-        other images are computed in a batch of the same size if the model accepts that.
+        Which images are left out depends only on the images and the model, so every run leaves out the same ones. If
+        the model accepts other pixels in their places, the batch keeps its size; otherwise each image is computed
+        alone.
         """
         first_error = None
         for change in (None, self._leave_out_failing_images, self._replace_placeholders):
@@ -211,7 +212,7 @@ class Worker:
 
     @contextmanager
     def _reported(self, batch: Batch) -> Iterator[None]:
-        """Report which images the model computes during the block, in case it ends the process."""
+        """Send events with the images that the model computes in the block, in case the model ends the process."""
         place = {"event": "morph", "shard": batch.shard, "first": batch.items[0].index, "count": len(batch.items)}
         self._on_event(place)
         try:
@@ -232,9 +233,9 @@ class Worker:
             batch.pixels[n] = placeholder_for(batch.pixels.dtype)
 
     def _replace_placeholders(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
-        """Replace the pixels of failed images by those of an image that was loaded without an error.
+        """Replace the placeholders of failed images by the pixels of an image that was loaded without an error.
 
-        Before, they are placeholders, for which the model may raise an error, too.
+        The model may raise an error for placeholders, too.
         """
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         control = as_pixels(control_image(batch.pixels.shape[1:]), batch.pixels.dtype)
@@ -254,10 +255,10 @@ class Worker:
         return None
 
     def _fails_for_every_image(self, batch: Batch, targets: list[int | None]) -> bool:
-        """Return whether the model, which failed for every image of this batch, would fail for every image.
+        """Return whether the model, which fails for every image of this batch, fails for all images.
 
-        For the first batch of the job this is assumed, if several of its images were loaded; otherwise a synthetic
-        image is tried.
+        In the first batch of the job, it is assumed to fail for all images if several were loaded. Otherwise the model
+        is called with a synthetic image.
         """
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         if batch.shard == 0 and batch.first and len(good) > 1:
@@ -281,7 +282,7 @@ class Worker:
         raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
 
     def _batch_targets(self, batch: Batch) -> list[int | None]:
-        """Return the target of each item, or None if the model chooses it; items that lack a required label fail."""
+        """Return each item's target, None for a rank such as runner-up; items without a required label fail."""
         targets = []
         for item, loaded in zip(batch.items, batch.loaded):
             target = item.target

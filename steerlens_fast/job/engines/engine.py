@@ -5,17 +5,18 @@ Only shard numbers and events pass through an engine, never items or frames. In 
 
 Events are dictionaries:
 
-========= ============================== =====================================================================
-``event`` other keys                     meaning
-========= ============================== =====================================================================
-ready     ``model``                      a worker process has loaded the model; its description
-begun     ``shard``                      the first batch of a shard is loaded
-morph     ``shard, first, count``        the model starts to compute ``count`` items from index ``first``; 0: it is done
-batch     ``shard, items, failed``       the records of a batch are made
-shard     ``shard, items, failed``       a shard is complete, with its marker
-fatal     ``message, code``              a worker process ends with an error, which ends the job
-tick      –                              sent by the engine between events, to refresh the progress
-========= ============================== =====================================================================
+========= ========================= ================================================================================
+``event`` other keys                meaning
+========= ========================= ================================================================================
+ready     ``model``                 a worker process has loaded the model; ``model`` is the model's description
+begun     ``shard``                 the first batch of a shard is loaded
+morph     ``shard, first, count``   the model starts to compute ``count`` items from index ``first``; with ``count`` 0:
+                                    the model has computed them
+batch     ``shard, items, failed``  the records of a batch are made
+shard     ``shard, items, failed``  a shard is complete, and its marker is written
+fatal     ``message, code``         a worker process ends with an error, which also ends the job
+tick      –                         the engine waits for events; the progress can be refreshed
+========= ========================= ================================================================================
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ ENGINES = ("local", "env", "ray")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options for running a job; none of them changes the bytes of its shards.
+    """Options that decide how a job runs; they do not change the bytes of its shards.
 
     Parameters
     ----------
@@ -51,12 +52,16 @@ class RunOptions:
         "local": worker processes on this machine. "env": this process is one of the ranks that torchrun or a SLURM
         array has started. "ray": actors of Ray.
     workers : int, optional
-        Number of processes or actors; 0 runs in this process. By default one for each GPU, or one without a GPU.
+        Number of processes or actors; 0 runs the job in this process. By default one for each GPU, or 1 if there is
+        none.
     decoders : int, optional
-        Threads that decode images, in each worker; by default the cores divided by the workers, at most 8.
-    resume, overwrite, retry_failed : bool
-        resume: continue the job. overwrite: delete the job and start again. retry_failed: continue the job, and compute
-        shards with failed items again.
+        Threads that decode images, in each worker. By default the cores divided by the workers, at most 8.
+    resume : bool
+        Continue the job.
+    overwrite : bool
+        Delete the job and start again.
+    retry_failed : bool
+        Continue the job, and compute shards with failed items again.
     max_failures : int or str
         Maximum number of failed items, or a percentage of all items such as "10%", which allows at least 10.
     progress : {"auto", "bar", "lines", "json", "none"}
@@ -77,7 +82,7 @@ class RunOptions:
         group="running",
         metavar="N",
         minimum=0,
-        help="worker processes; 0 runs in this process (default: one for each GPU, or one without a GPU)",
+        help="worker processes; 0 runs the job in this process (default: one for each GPU, or 1 if there is none)",
     )
     decoders: int | None = option(
         None,
@@ -133,10 +138,10 @@ class Engine(Protocol):
         """Wait until a worker has loaded the model; return the model's description."""
 
     def run(self, out: Path, plan: Plan, shards: Sequence[int], on_event: EventCallback, stop: Stop) -> None:
-        """Compute shards in any order, until a stop is requested; ``on_event`` is called for batches and shards."""
+        """Compute shards in any order, until a stop is requested; call ``on_event`` with every event."""
 
     def close(self) -> None:
-        """Stop all workers at once."""
+        """Stop all workers immediately."""
 
 
 @contextlib.contextmanager
@@ -157,7 +162,7 @@ def log_unexpected_errors(log: Path) -> Iterator[None]:
 
 
 def make_engine(inputs: JobInputs, options: RunOptions, out: Path, objects: dict) -> Engine:
-    """Create the selected engine, which starts to load the model at once."""
+    """Return the selected engine, which starts to load the model immediately."""
     config, workers = inputs.config, num_workers(options, inputs.device)
     decoders = options.decoders or max(1, min(8, len(os.sched_getaffinity(0)) // max(workers, 1)))
     has_objects = any(value is not None for value in objects.values())
@@ -181,7 +186,7 @@ def make_engine(inputs: JobInputs, options: RunOptions, out: Path, objects: dict
 
 
 def num_workers(options: RunOptions, device: str) -> int:
-    """Return the number of workers: the option, or by default one for each GPU, or one without a GPU."""
+    """Return the number of workers: the option, by default one for each GPU, or 1 if there is none."""
     if options.workers is not None:
         return options.workers
     return torch.cuda.device_count() if device == "cuda" else 1

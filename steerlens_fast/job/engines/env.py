@@ -1,7 +1,8 @@
-"""The number of this process among several ranks that torchrun, a SLURM array, or a loop in a shell has started.
+"""Finds the number of this process among the processes ("ranks") that torchrun, a SLURM array or a script has started.
 
-A rank reads its number from the environment, and computes every n-th shard of n ranks. The ranks share the output
-folder and do not communicate: if one dies, the others continue, and it can be started again at any time.
+A rank reads its number r and the number n of ranks from the environment, and computes the shards r, r + n, r + 2 n and
+so on. Ranks share the output folder and do not communicate. If a rank dies, the others continue, and the rank can be
+started again at any time.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class Rank:
 def rank_of(environment: Mapping[str, str] = os.environ) -> Rank:
     """Return the rank that the environment describes.
 
-    The variables ``RANK`` and ``WORLD_SIZE`` (torchrun) take precedence. Without them, SLURM's array variables
-    (``SLURM_ARRAY_TASK_ID`` and others), its task variables (``SLURM_PROCID`` and ``SLURM_NTASKS``) or, for an array
-    job with several tasks per element, both are read.
+    The variables ``RANK`` and ``WORLD_SIZE`` of torchrun take precedence. Otherwise SLURM's variables are read: those
+    of arrays (``SLURM_ARRAY_TASK_ID`` and others), those of tasks (``SLURM_PROCID`` and ``SLURM_NTASKS``), or both if
+    the elements of an array have several tasks.
 
     Examples
     --------

@@ -1,4 +1,7 @@
-"""The engine that supervises worker processes on this machine; one that dies is replaced, and its shards recomputed."""
+"""The engine that computes shards in worker processes on this machine.
+
+A worker process that dies is started again, and its shards are computed again.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,14 @@ from ..pipeline import EventCallback
 from ..plan import Plan
 from .engine import Stop
 
-MAX_ASSIGNED = 2  # shards of a worker; it decodes the first images of the second before the first is complete
-# A shard during which this many workers have exited is skipped; if this many exit before the first shard, the job ends.
+MAX_ASSIGNED = 2  # shards of a worker, which decodes images of the second shard while it completes the first
+# A shard is skipped if workers have exited this many times while they computed it. The job ends if workers have exited
+# this many times before their first shard.
 ATTEMPTS = 3
-# The working directory may contain a clone of this repository, whose folder would be imported as a package of the same
-# name. It is therefore the last entry of sys.path, not the first as with -m.
-PROCESS = """import os, sys
+# The script of a worker process. It makes the working directory the last entry of sys.path, not the first as with
+# python -m: the directory may contain a clone of this repository, whose folder steerlens_fast must not be imported in
+# place of the installed package.
+WORKER_SCRIPT = """import os, sys
 here = [folder for folder in sys.path if not folder or os.path.abspath(folder) == os.getcwd()]
 sys.path[:] = [folder for folder in sys.path if folder not in here]
 try:
@@ -42,9 +47,9 @@ else:
     sys.path += here
 run()
 """
-# Up to 256 MiB of freed memory stay in the process; otherwise each batch faults its activations in again. Only blocks
-# of up to 32 MiB, the most that glibc allows, are kept: larger ones return to the kernel, so images of growing sizes do
-# not fragment the heap.
+# Settings of glibc's allocator, with which a worker keeps up to 256 MiB of freed memory. Without them, the kernel would
+# map new pages for the activations of every batch. Blocks of more than 32 MiB, the largest limit that glibc allows,
+# still return to the kernel.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 # If the user has set one of these, KEEP_MEMORY is not used.
 ALLOCATOR_SETTINGS = (
@@ -54,7 +59,7 @@ ALLOCATOR_SETTINGS = (
     "GLIBC_TUNABLES",
     "STEERLENS_KEEP_FREED_MEMORY",
 )
-RETRY_SECONDS = 1.0  # before a process is started again
+RETRY_SECONDS = 1.0  # between attempts to start a process
 POLL_SECONDS = 0.25  # between checks for a requested stop
 
 
@@ -81,7 +86,7 @@ class Local:
         self._pending: deque[int] = deque()
         self._plan: Plan | None = None
         self._lost: dict[int, str] = {}  # skipped shards, and how the last worker ended
-        # Number of worker exits by shard, if no other shard was assigned; None: before the first shard.
+        # How often a worker exited that had only this shard; the key None is for workers without a shard.
         self._exits: Counter[int | None] = Counter()
         # Shards that were assigned together to a worker that exited. They are then assigned one at a time, to find the
         # one that causes the exit.
@@ -128,6 +133,7 @@ class Local:
     # --- Events of all workers
 
     def _busy(self, stop: Stop) -> bool:
+        """Return whether shards are being computed or must still be assigned."""
         return bool(self._pending and not stop.requested) or any(worker.assigned for worker in self._workers)
 
     def _assign_shards(self, stop: Stop) -> None:
@@ -142,6 +148,7 @@ class Local:
                     worker.assign(self._pending.popleft())
 
     def _limit(self, worker: _Process, limit: int) -> int:
+        """Return how many shards a worker may have: ``limit``, or 1 if one of them must be computed alone."""
         return 1 if self._retry_alone & {self._pending[0], *worker.assigned} else limit
 
     def _poll(self, on_event: EventCallback) -> None:
@@ -168,7 +175,7 @@ class Local:
             return
         if kind == "shard":
             worker.assigned.remove(event["shard"])
-            # Reset the counter, so that unrelated worker exits in a long job do not add up and end it.
+            # Otherwise, exits of workers without a shard would add up in a long job, and end it.
             self._exits.pop(None, None)
         on_event(event)
 
@@ -178,6 +185,7 @@ class Local:
             raise JobError(f"model must be the same in every worker, got SHA-256 {' and '.join(sorted(known))}")
 
     def _open(self, worker: _Process) -> None:
+        """Send the job's folder to a worker that has loaded the model."""
         if self._out is not None and worker.model and not worker.opened:
             worker.send({"open": str(self._out)})
             worker.opened = True
@@ -218,7 +226,7 @@ class Local:
         self._lost[shards.pop()] = end
 
     def _start(self, worker: _Process, last: bool) -> None:
-        """Start a worker or, if that fails, continue without it; raise a JobError if ``last`` and no other one runs."""
+        """Start a worker. If that fails, warn; but raise a JobError if ``last`` is True and no other worker runs."""
         try:
             worker.start()
         except OSError as error:
@@ -247,15 +255,15 @@ class _Process:
         self.model: dict | None = None
         self.opened = self.ended = False
         self._line = b""
-        command = [sys.executable, "-c", PROCESS]
-        # the same modules can be imported as in this process, e.g. from a script's folder
+        command = [sys.executable, "-c", WORKER_SCRIPT]
+        # The worker can import the same modules as this process, for example from the folder of a script.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(folder) for folder in sys.path)}
         environment |= short_spin(environment)
         environment |= {} if any(name in environment for name in ALLOCATOR_SETTINGS) else KEEP_MEMORY
         environment |= {"OMP_NUM_THREADS": self.threads} if self.threads else {}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with self.open_log() as log:
-            # a new session, so that the terminal's Ctrl-C is sent to this process only
+            # In a session of its own, the worker does not get the terminal's Ctrl-C, which the supervisor handles.
             options = {**pipes, "stderr": log, "env": environment, "start_new_session": True}
             self.popen = _popen(command, **options)
         os.set_blocking(self.popen.stdout.fileno(), False)
@@ -341,7 +349,7 @@ def describe_status(status: int) -> str:
 
 
 def _popen(command: list[str], **options) -> subprocess.Popen:
-    """Start a process; try again if the limit on processes is reached for the moment."""
+    """Start a process; if the limit on processes is reached, wait and try again."""
     for _ in range(ATTEMPTS - 1):
         try:
             return subprocess.Popen(command, **options)

@@ -1,6 +1,7 @@
-"""A worker process. It reads messages from stdin and writes events to stdout, as JSON lines; other output is logged.
+"""A worker process, which :mod:`.local` (the supervisor) starts.
 
-It is started by :mod:`.local`, and exits when its stdin is closed.
+It reads messages from stdin and writes events to stdout, as JSON lines. All other output goes to the log. The process
+exits when its stdin is closed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # output of the model goes to the log
-    sys.stdout.reconfigure(errors="backslashreplace")  # as for stderr
+    sys.stdout.reconfigure(errors="backslashreplace")  # stderr has this error handler by default
     sys.stdout, sys.stderr = _LossyStream(sys.stdout), _LossyStream(sys.stderr)
     lock = threading.Lock()
 
@@ -92,7 +93,7 @@ def _serve(messages: TextIO, on_event: EventCallback) -> None:
 
 
 def _listen(messages: TextIO, shards: queue.Queue) -> None:
-    """Queue the shards that the supervisor sends; on a stop, cancel those that have not begun; exit if it has died."""
+    """Queue the shards that the supervisor sends; clear the queue on a stop; exit if the supervisor has died."""
     for line in messages:
         message = json.loads(line)
         if "shard" in message:

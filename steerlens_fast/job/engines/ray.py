@@ -1,4 +1,4 @@
-"""The engine that computes shards in Ray actors (extra ``ray``), which must all have access to the job's folder."""
+"""The engine that computes shards in actors of Ray (extra ``ray``). All actors must have access to the job's folder."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..worker import Worker
 from .engine import Stop, log_unexpected_errors
 
 MAX_ASSIGNED = 2  # tasks of an actor: one that runs, one that is queued
-ATTEMPTS = 3  # restarts of an actor, and of its tasks
+ATTEMPTS = 3  # how often Ray restarts an actor, and how often it repeats a task
 POLL_SECONDS = 0.25
 
 
 class Ray:
     """Computes shards in actors, see :class:`~steerlens_fast.job.engines.engine.Engine`.
 
-    The cluster is the one that this process is already connected to, otherwise the one at ``RAY_ADDRESS``, otherwise a
-    new one on this machine, which is started for the job.
+    It uses the cluster that this process is already connected to. Otherwise it uses the cluster at ``RAY_ADDRESS`` or,
+    if this variable is not set, starts a cluster on this machine.
 
     Parameters
     ----------

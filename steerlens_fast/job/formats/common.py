@@ -150,7 +150,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
-    """Replace a folder; delete it first if it cannot be renamed (in a lower layer of an overlay file system)."""
+    """Replace a folder; delete it first if it cannot be renamed, as in a lower layer of an overlay file system."""
     try:
         replace_keeping_backup(temporary, path)
     except OSError as error:

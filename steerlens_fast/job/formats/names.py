@@ -1,9 +1,15 @@
 """Converts keys to names of files, folders and tar members that are safe on every file system and never collide.
 
-Letters of any script are unchanged. "%", control characters, a leading ".", bytes that are not valid text, and dots
-that would begin a suffix are percent-encoded, as in a URL. An empty part becomes "%". A part of more than 230 bytes is
-truncated, and ends in "%=" and a hash of the part; a name of more than 1000 bytes becomes one such part. Names that are
-not truncated can be decoded by ``urllib.parse.unquote(name, errors="surrogatepass")``.
+The parts of a key, between slashes, are converted as follows:
+
+- Letters of any script are unchanged.
+- "%", control characters, a leading ".", bytes that are not valid text, and dots that would begin a suffix are
+  percent-encoded, as in a URL.
+- An empty part becomes "%".
+- A part of more than 230 bytes is truncated, and ends in "%=" and a hash of the part.
+
+A name of more than 1000 bytes is converted as if it were one part. Names that are not truncated can be decoded by
+``urllib.parse.unquote(name, errors="surrogatepass")``.
 """
 
 from __future__ import annotations
@@ -87,7 +93,7 @@ def _hash(key: str) -> int:
 
 
 def file_name(key: str, suffix: str) -> str:
-    """Return the file name of a key; its folders have no dots, so that none has the name of a file.
+    """Return the file name of a key; dots in its folders are encoded, so that no folder has the name of a file.
 
     Examples
     --------

@@ -23,13 +23,13 @@ DTYPES = {torch.uint8: "U8", torch.uint16: "U16", torch.float32: "F32"}
 def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict) -> dict[str, dict]:
     """Write a shard, see :class:`~steerlens_fast.job.formats.formats.Format`.
 
-    The package safetensors is not used, since it would copy all frames twice; the format is a header and the bytes.
+    The file is written without the package safetensors, which would copy all frames twice.
     """
     path, frames = folder / (shard_name + suffix), check_frames(frames, dtypes=tuple(DTYPES)).contiguous()
     header, data = _header(frames, metadata), memoryview(frames.reshape(-1).numpy()).cast("B")
     digest = sha256(header)
     with ThreadPoolExecutor(1) as pool:
-        hashing = pool.submit(digest.update, data)  # while the file is written and flushed
+        hashing = pool.submit(digest.update, data)  # runs while the file is written and flushed
         with atomic_write(path) as file:
             file.write(header)
             file.write(data)

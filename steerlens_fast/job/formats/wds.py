@@ -1,4 +1,4 @@
-"""Stores a shard as a webdataset tar: lossless KEY.00.webp and so on, and the record KEY.json, for each morph.
+"""Stores a shard as a webdataset tar with frames KEY.00.webp and so on (lossless), and a record KEY.json, per morph.
 
 KEY is :func:`~steerlens_fast.job.formats.names.member_name` of the record's key. Items without frames are skipped.
 """
@@ -27,7 +27,7 @@ LOSSLESS = {"format": "webp", "lossless": True, "method": 0, "quality": 20}
 
 
 def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict) -> dict[str, dict]:
-    """Write a shard, see :class:`.formats.Format`; ``metadata`` and the frames' shape are the tar's comment."""
+    """Write a shard, see :class:`.formats.Format`; the tar's comment has ``metadata`` and the frames' shape."""
     path, frames, stored = folder / (shard_name + suffix), check_frames(frames, (1, 3)), records_with_frames(records)
     require_extra("cli", "PIL.Image")
     comment = {"metadata": metadata, "channels": frames.shape[2], "frames": frames.shape[1]}

@@ -31,14 +31,14 @@ from ..shard import read_records, shard_name
 from ..success import NOT_REACHED, REACHED, assess, outcome_of, start_frame
 
 SETTINGS = {name: name.capitalize() for name in ("model", "data", "target", "family", "rule", "regime", "objective")}
-# Shown if they are set
+# Options that the page shows if they are set
 DISTANCES = {
     "max_l2": "Max L2",
     "distances": "Distances",
     "factors": "Factors",
     "amplitude_factors": "Amplitude factors",
 }
-# Shown if they are not the defaults
+# Options that the page shows if they are not the defaults
 OPTIONS = {
     "color": "Color",
     "steps": "Steps",
@@ -59,7 +59,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     out : Path
         The job's folder.
     sample : int
-        Maximum number of morphs, and also of failed items.
+        Maximum number of morphs, and maximum number of failed items.
     seed : int, optional
         Seed of a random sample. By default examples are evenly spaced over the data set.
     to : Path, optional
@@ -68,9 +68,9 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     Returns
     -------
     Path
-        Path of the page. It needs no server and loads only the images next to it; the same morphs give the
-        same bytes. It has a summary of all morphs of complete shards, and examples that can be filtered by outcome,
-        sorted, and shown with their signed differences from the source.
+        Path of the page. It has a summary of all morphs of complete shards, and examples. Readers can filter the
+        examples by outcome, sort them, and see their signed differences from the source. The page needs no server and
+        loads only the images next to it. The same morphs give the same bytes.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _write_examples(
 def _sampled(
     out: Path, plan: Plan, done: CompletedShards, sample: int, seed: int | None
 ) -> Iterator[tuple[int, list[dict]]]:
-    """Yield the shards that have examples, and the records of the examples; no other shard is read."""
+    """Yield each shard that has examples, with their records; other shards are read only if they have failed items."""
     sampled = [set(sample_indices(count, sample, seed)) for count in (done.items - done.failed, done.failed)]
     # Index of the shard's first morph among all morphs, and of its first failed item among all failed items.
     first = [0, 0]
@@ -196,7 +196,7 @@ def strip(frames: Tensor, columns: int) -> Tensor:
 
 
 def edit_maps(frames: Tensor, start: int) -> tuple[Tensor, float]:
-    """Draw how frames [F, C, H, W] differ from frame ``start``: uint8 [F, 3, H, W]. Return also the maps' scale."""
+    """Return maps (uint8 [F, 3, H, W]) of how frames [F, C, H, W] differ from frame ``start``, and the maps' scale."""
     pixels = frames[:, 0] if frames.shape[1] == 1 else frames.movedim(1, -1)
     maps, scale = difference_maps(pixels.contiguous().numpy(), start)
     return torch.from_numpy(maps).movedim(-1, 1), scale
