@@ -1,7 +1,8 @@
-"""Shapes and set-ups of all benchmarks; a set-up makes one :class:`Run`.
+"""Shapes and set-ups of the benchmarks. A set-up is a function that returns a :class:`Run`.
 
-``who`` is "ours", a peer (plenoptic, as a user gets it; "plain" torch and "compiled", see plain_peer.py) or "floor":
-the FFTs alone (floors.py). Every set-up takes the device last.
+Its argument ``who`` names the implementation: "ours" or a baseline (baselines.py). Baselines of the transforms and
+morphs are "plenoptic" (plenoptic_baseline.py), "plain" torch and "compiled" plain torch (plain_pyramid.py), and "ffts",
+torch's FFTs alone (lower_bounds.py). The last argument of every set-up is the device.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ import steerlens_fast as sf
 from steerlens_fast.pyramid import filters
 
 SHAPES = [(8, 3, 224, 224), (8, 1, 256, 256), (64, 1, 28, 28), (1, 3, 1080, 1920)]
-MORPH_SHAPES = SHAPES[:3]  # plenoptic's morph of the last takes most of a minute and gigabytes
+MORPH_SHAPES = SHAPES[:3]  # plenoptic's morph of the last shape takes most of a minute and gigabytes
 ORDER, HEIGHT, FRAMES = 3, 4, 8
 DIGITS, DIGIT_FRAMES = (256, 1, 32, 32), 12
 PERSISTENT, PERSISTENT_STEPS = [(1, 1, 64, 64), (64, 1, 64, 64)], 11
 RESNET = (8, 3, 224, 224)
 SMALL, ONE_IMAGE = (1, 1, 64, 64), (1, 3, 224, 224)
-MORPHED_L2 = {(8, 3, 224, 224): 10.0, SMALL: 3.0}  # the distance of the last frame
+MORPHED_L2 = {(8, 3, 224, 224): 10.0, SMALL: 3.0}  # L2 distance of the last frame from the source, by shape
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Run:
 
     function: Callable
     inputs: tuple = ()
-    grad: bool = False  # whether it needs autograd
+    grad: bool = False  # whether the function needs autograd
 
     def __call__(self):
         with torch.set_grad_enabled(self.grad):
@@ -66,13 +67,13 @@ def pyramid_of(shape, height=None, order=ORDER, device="cpu") -> sf.SteerablePyr
 
 
 def plenoptic_of(shape, height=None, order=ORDER, device="cpu"):
-    import plenoptic_peer
+    import plenoptic_baseline
 
-    return plenoptic_peer.pyramid(shape, height or height_for(shape), order, device)
+    return plenoptic_baseline.make_pyramid(shape, height or height_for(shape), order, device)
 
 
 def plain_of(shape, who, height=None, order=ORDER, device="cpu"):
-    from plain_peer import PlainPyramid
+    from plain_pyramid import PlainPyramid
 
     return PlainPyramid(pyramid_of(shape, height, order).geometry, device, compiled=who == "compiled")
 
@@ -88,13 +89,13 @@ def planes_of(t: Tensor) -> Tensor:
 def analysis(shape, who, height=None, order=ORDER, device="cpu") -> Run:
     """Return the run that computes all coefficients of an image."""
     image, geometry = image_of(shape, device), (height, order, device)
-    if who == "floor":
-        from floors import analysis_floor
+    if who == "ffts":
+        from lower_bounds import analysis_ffts
 
-        return Run(analysis_floor(shape, *geometry), (image,))
+        return Run(analysis_ffts(shape, *geometry), (image,))
     if who == "plenoptic":
-        peer = plenoptic_of(shape, *geometry)
-        return Run(lambda: peer(image), (image,))
+        pyramid = plenoptic_of(shape, *geometry)
+        return Run(lambda: pyramid(image), (image,))
     if who == "ours":
         ours = pyramid_of(shape, *geometry)
         return Run(lambda: ours(image), (image,))
@@ -105,14 +106,14 @@ def analysis(shape, who, height=None, order=ORDER, device="cpu") -> Run:
 def synthesis(shape, who, height=None, order=ORDER, device="cpu") -> Run:
     """Return the run that computes an image from all coefficients."""
     image, geometry = image_of(shape, device), (height, order, device)
-    if who == "floor":
-        from floors import synthesis_floor
+    if who == "ffts":
+        from lower_bounds import synthesis_ffts
 
-        return Run(synthesis_floor(shape, *geometry))
+        return Run(synthesis_ffts(shape, *geometry))
     if who == "plenoptic":
-        peer = plenoptic_of(shape, *geometry)
-        coefficients = peer(image)
-        return Run(lambda: peer.recon_pyr(coefficients), tuple(coefficients.values()))
+        pyramid = plenoptic_of(shape, *geometry)
+        coefficients = pyramid(image)
+        return Run(lambda: pyramid.recon_pyr(coefficients), tuple(coefficients.values()))
     if who == "ours":
         ours = pyramid_of(shape, *geometry)
         coefficients = ours(image)
@@ -125,14 +126,14 @@ def synthesis(shape, who, height=None, order=ORDER, device="cpu") -> Run:
 def synthesis_backward(shape, who, height=None, order=ORDER, device="cpu") -> Run:
     """Return the run that computes the gradients of all bands from the gradient of the image."""
     gradient, geometry = gradient_of(shape, device), (height, order, device)
-    if who == "floor":  # of real bands, as those of the synthesis
-        from floors import synthesis_floor
+    if who == "ffts":  # the gradients are real bands, so their FFTs take as long as those of the synthesis
+        from lower_bounds import synthesis_ffts
 
-        return Run(synthesis_floor(shape, *geometry), (gradient,))
+        return Run(synthesis_ffts(shape, *geometry), (gradient,))
     if who == "plenoptic":
-        import plenoptic_peer
+        import plenoptic_baseline
 
-        run = plenoptic_peer.backward(plenoptic_of(shape, *geometry), image_of(shape, device), gradient)
+        run = plenoptic_baseline.backward(plenoptic_of(shape, *geometry), image_of(shape, device), gradient)
         return Run(run, (gradient,), grad=True)
     if who == "ours":
         ours = pyramid_of(shape, *geometry)
@@ -159,17 +160,17 @@ def joint_morph(shape, who, device="cpu") -> Run:
 
 def _frozen(shape, who, edit, height, order, frames, bounds, device) -> Run:
     image, gradient = image_of(shape, device), gradient_of(shape, device)
-    factors = torch.arange(1.0, frames + 1.0, device=device)  # none is 0: such a frame is a copy of the source
+    factors = torch.arange(1.0, frames + 1.0, device=device)  # not 0, at which ours copies the source
     geometry = height, order, device
-    if who == "floor":
-        from floors import morph_floor
+    if who == "ffts":
+        from lower_bounds import morph_ffts
 
-        return Run(morph_floor(shape, frames, *geometry), (image, gradient))
+        return Run(morph_ffts(shape, frames, *geometry), (image, gradient))
     if who == "plenoptic":
-        import plenoptic_peer
+        import plenoptic_baseline
 
-        peer, joint = plenoptic_of(shape, *geometry), edit == "joint"
-        function = lambda: plenoptic_peer.morph(peer, image, gradient, factors, joint, bounds)
+        pyramid, joint = plenoptic_of(shape, *geometry), edit == "joint"
+        function = lambda: plenoptic_baseline.morph(pyramid, image, gradient, factors, joint, bounds)
         return Run(function, (image, gradient), grad=True)
     if who == "ours":
         family = sf.CSPFamily(pyramid_of(shape, *geometry), edit)
@@ -182,7 +183,7 @@ def _frozen(shape, who, edit, height, order, frames, bounds, device) -> Run:
 
 
 def lens_morph(shape, who, frames=FRAMES, device="cpu") -> Run:
-    """Return the run of a frozen morph of a ResNet-50 with unscored frames, or of the classifier's gradient only."""
+    """Return the run of a frozen morph of a ResNet-50 with unscored frames; "gradient" is the gradient alone."""
     images, target = image_of(shape, device), torch.arange(shape[0], device=device)
     model = networks.resnet50().to(device)
     if who == "ours":
@@ -192,14 +193,14 @@ def lens_morph(shape, who, frames=FRAMES, device="cpu") -> Run:
 
 
 def gradients(model, images: Tensor, target: Tensor) -> Tensor:
-    """Return one gradient of each image, which every morph computes."""
+    """Return the gradient of the loss in each image, with which every morph begins."""
     x = images.clone().requires_grad_()
     loss = torch.nn.functional.cross_entropy(model(x), target, reduction="sum")
     return torch.autograd.grad(loss, x)[0]
 
 
 class Mean(torch.nn.Module):
-    """A classifier of negligible cost: three classes of the mean colour."""
+    """A classifier of negligible cost: three scores, which are multiples of the mean pixel value."""
 
     def __init__(self):
         super().__init__()
@@ -235,13 +236,13 @@ SETUPS = {
 
 
 def in_float64(setup: Callable) -> Callable:
-    """Return a set-up of the same work in float64; its rival is "float32"."""
+    """Return a set-up of the same work in float64, with the baseline "float32"."""
 
     def run(shape, who, device="cpu") -> Run:
         if who == "float32":
             return setup(shape, "ours", device=device)
         before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float64)  # of the images and gradients that are made here
+        torch.set_default_dtype(torch.float64)  # the dtype of images and gradients that the set-up makes
         try:
             return setup(shape, "ours", device=device)
         finally:
@@ -254,16 +255,16 @@ TRANSFORMS = {
     name: setup for name, setup in SETUPS.items() if setup in (analysis, synthesis, synthesis_backward, morph)
 }
 FLOAT64_SETUPS = {f"{name}, float64": in_float64(setup) for name, setup in TRANSFORMS.items()}
-# Beside the same in a process that keeps its freed memory
+# The baseline "tuned" is ours in a process with the tuned allocator settings
 ALLOCATOR_SETUPS = {f"{name}, default allocator": partial(setup) for name, setup in TRANSFORMS.items()}
 
 
 def in_all_shapes(setups) -> list[tuple]:
-    """Return (work, shape) of these transforms and morphs."""
+    """Return (work, shape) for every shape at which each of these transforms and morphs is measured."""
     return [(work, shape) for work in setups for shape in (MORPH_SHAPES if "morph" in work else SHAPES)]
 
 
-# --- Small images, where Python and the start of ops take most of the time; rivals are the least that must be done ---
+# --- Small images, for which Python and the launch of ops take most of the time ---
 
 
 def linear(shape, device) -> Callable:
@@ -281,7 +282,7 @@ def _small_lens(shape, device, extent: dict, regime="frozen") -> Run:
 
 
 def small_morph(shape, who, device="cpu") -> Run:
-    """Return the run of a frozen morph by factors, or of the model's gradient and the rendering ("parts")."""
+    """Return the run of a frozen morph by factors; "parts" are the model's gradient and the rendering of frames."""
     if who == "ours":
         return _small_lens(shape, device, {"factors": 20.0, "frames": FRAMES})
     images, target = image_of(shape, device), torch.zeros(shape[0], dtype=torch.int64, device=device)
@@ -296,14 +297,14 @@ def small_morph(shape, who, device="cpu") -> Run:
 
 
 def small_distance(shape, who, device="cpu") -> Run:
-    """Return the run of a frozen morph to a distance, or by factors."""
+    """Return the run of a frozen morph to a distance; "factors" is the morph by factors."""
     if who == "factors":
         return small_morph(shape, "ours", device)
     return _small_lens(shape, device, {"max_l2": 2.0, "frames": FRAMES})
 
 
 def small_steps(shape, who, device="cpu") -> Run:
-    """Return the run of persistent steps by factors, or of a gradient, an analysis and a synthesis for each."""
+    """Return the run of persistent steps by factors; "parts" are a gradient, an analysis and a synthesis per step."""
     if who == "ours":
         extent = {"factors": 20.0, "frames": PERSISTENT_STEPS + 1, "steps": PERSISTENT_STEPS}
         return _small_lens(shape, device, extent, "persistent")
@@ -320,7 +321,7 @@ def small_steps(shape, who, device="cpu") -> Run:
 
 
 def small_steps_to_distance(shape, who, device="cpu") -> Run:
-    """Return the run of persistent steps to a distance, or by factors."""
+    """Return the run of persistent steps to a distance; "factors" are the steps by factors."""
     if who == "factors":
         return small_steps(shape, "ours", device)
     extent = {"max_l2": 2.0, "frames": PERSISTENT_STEPS + 1, "steps": PERSISTENT_STEPS}
@@ -331,7 +332,7 @@ def small_steps_to_distance(shape, who, device="cpu") -> Run:
 
 
 def photographs(shape, device="cpu") -> Tensor:
-    """Return squares of two photographs of scikit-learn at several places and scales; grey if the shape is."""
+    """Return square crops of scikit-learn's two photographs, of several sizes; grey if the shape has one channel."""
     from sklearn.datasets import load_sample_images
 
     B, C, H, W = shape
@@ -346,7 +347,7 @@ def photographs(shape, device="cpu") -> Tensor:
 
 
 class Patches(torch.nn.Module):
-    """A classifier of little cost whose gradient varies over the image: five classes of random patches of 8 x 8."""
+    """A cheap classifier of five classes whose gradient varies over the image (correlations with 8 x 8 patches)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -358,7 +359,10 @@ class Patches(torch.nn.Module):
 
 
 def distance_morph(shape, who, family="csp-phase", rule="complex", device="cpu") -> Run:
-    """Return the run of a frozen morph of photographs to an L2 distance, or of the same with its factors given."""
+    """Return the run of a frozen morph of photographs to an L2 distance.
+
+    "factors" is a morph by the factors that the search for this distance finds.
+    """
     images = photographs(shape, device)
     lens = sf.SteerableLens(Patches(shape[1]).eval().to(device), family=family, rule=rule)
     lens.warn_about_targets = False
@@ -378,7 +382,7 @@ DISTANCE_SETUPS = {
 
 
 def beside_spinner(shape, who, device="cpu") -> Run:
-    """Return the run of a phase morph while another process keeps one core busy, or alone."""
+    """Return the run of a phase morph while another process keeps one core busy; "alone" is without that process."""
     alone = morph(shape, "ours", device=device)
     if who == "alone":
         return alone

@@ -1,10 +1,10 @@
 """Fixtures of the benchmarks: ``pytest bench [--device cuda]``; ``bench/run`` runs both allocator modes and reports."""
 
+import baselines
 import measure
 import pytest
-import rivals
 import torch
-from floors import copy, synchronize
+from lower_bounds import copy, synchronize
 from machine import machine
 from measure import THREADS, allocator
 
@@ -47,14 +47,14 @@ def threads():
 
 @pytest.fixture
 def measured(benchmark, device):
-    """``measured(work, shape, whom)`` times ours and these rivals alternately and makes a row of the results."""
+    """A function that times ours and the named baselines alternately, and records a row of the results."""
 
     def run(work, shape, whom=(), **options):
-        ours = rivals.InProcess(rivals.build(work, shape, "ours", device=device, **options), device)
+        ours = baselines.InProcess(baselines.build(work, shape, "ours", device=device, **options), device)
         moved = measure.nbytes(ours.run.inputs) + measure.nbytes(ours.run())
-        others = {who: rivals.rival(work, shape, who, device, **options) for who in whom}
+        others = {who: baselines.open_baseline(work, shape, who, device, **options) for who in whom}
         copied = copy(moved, device)
-        others["copy"] = rivals.InProcess(copied, device)
+        others["copy"] = baselines.InProcess(copied, device)
         try:
             times = in_turns(benchmark, ours, others, device)
             row = {"work": work, "shape": "x".join(map(str, shape)), "threads": torch.get_num_threads()}
@@ -63,15 +63,16 @@ def measured(benchmark, device):
             if "seconds" in row:
                 row["bytes_per_second"] = moved / row["seconds"]["ours"]
                 row["share_of_copy"] = row["over_ours"]["copy"]
-            if "floor" in others:
-                floor = others["floor"].run.function
-                row["floor_form"], row["floor_forms"] = floor.name, floor.milliseconds
-            if allocator(device) != "tuned" and torch.get_num_threads() == THREADS:  # peak memory depends on neither
-                peers = {who: rival for who, rival in others.items() if who not in ("floor", "copy", "tuned")}
-                row["peak_beyond_output"] = {who: r.peak()[0] for who, r in {"ours": ours, **peers}.items()}
+            if "ffts" in others:
+                ffts = others["ffts"].run.function
+                row["fft_form"], row["fft_forms"] = ffts.name, ffts.milliseconds
+            # Peak memory depends neither on the allocator nor on the number of threads, so it is measured once
+            if allocator(device) != "tuned" and torch.get_num_threads() == THREADS:
+                kept = {who: run for who, run in others.items() if who not in ("ffts", "copy", "tuned")}
+                row["peak_beyond_output"] = {who: run.peak()[0] for who, run in {"ours": ours, **kept}.items()}
         finally:
-            for rival in others.values():
-                rival.close()
+            for baseline in others.values():
+                baseline.close()
         benchmark.group = f"{work} {row['shape']}"
         benchmark.extra_info.update(row)
 
@@ -79,25 +80,24 @@ def measured(benchmark, device):
 
 
 def in_turns(benchmark, ours, others: dict, device: str) -> dict[str, list[float]]:
-    """Return the seconds of each round; pytest-benchmark times ours, the others run before each of its rounds."""
+    """Return the seconds of all rounds. pytest-benchmark times ours; the baselines run before each of its rounds."""
     times = {who: [] for who in others}
-    if not benchmark.enabled:  # --benchmark-disable: only whether it runs
+    if not benchmark.enabled:  # with --benchmark-disable everything runs once, without a ratio
         benchmark.pedantic(ours.run)
-        return {who: [rival.seconds()] for who, rival in others.items()}
-    least = [min(rival.seconds(), rival.seconds()) for rival in (ours, *others.values())]
-    brief = least[0] < measure.SLOW
+        return {who: [baseline.seconds()] for who, baseline in others.items()}
+    shortest = [min(run.seconds(), run.seconds()) for run in (ours, *others.values())]
 
     def before():
-        for who, rival in others.items():
-            times[who].append(rival.seconds())
-        if brief:
-            ours.run()
+        for who, baseline in others.items():
+            times[who].append(baseline.seconds())
+        if shortest[0] < measure.SLOW:
+            ours.run()  # warms the caches
         synchronize(device)
 
-    def ours_to_the_end():
+    def ours_until_done():
         ours.run()
         synchronize(device)
 
-    benchmark.pedantic(ours_to_the_end, setup=before, rounds=measure.rounds_for(2 * sum(least)))
+    benchmark.pedantic(ours_until_done, setup=before, rounds=measure.rounds_for(2 * sum(shortest)))
     times["ours"] = list(benchmark.stats.stats.data)
     return times

@@ -1,9 +1,13 @@
-"""Benchmarks of the whole data-set job: ``python bench/dataset.py [--out RESULT.json]``; 20 minutes on two cores.
+"""Benchmarks of whole data-set jobs: ``python bench/dataset.py [--out RESULT.json]``; 20 minutes on two cores.
 
-Photographs with a ResNet-18, compared with the gradients alone of the same images in memory; small digits, as PNG files
-and as an array, with a tiny network: the whole command, the time until the first shard is complete, and the time to
-resume a finished job; the CPU time of a worker, on which other processes have little influence, compared with that of
-its gradients or morphs alone; the memory of the process that supervises the workers.
+There are four parts:
+
+- photographs: jobs with a ResNet-18, compared with the gradients alone for the same images in memory;
+- digits: the command line on small digits, as PNG files and as an array, with a tiny network: the time of the whole
+  command, until the first shard is complete, and to resume a finished job;
+- cpu: the CPU time of one worker, compared with that of its gradients or morphs alone. Other processes on the machine
+  change CPU time less than they change wall-clock time;
+- memory: the peak memory of the main process, which supervises the workers.
 """
 
 from __future__ import annotations
@@ -56,7 +60,7 @@ DIGIT_OPTIONS = {"model": MODEL, "channels": 1, "target": "runner-up", "frames":
 PHOTO_OPTIONS = {"model": "networks:resnet18", "size": 224, "crop_pct": 0.95, "target": 3, "frames": FRAMES}
 PHOTO_OPTIONS |= {"batch_size": BATCH, "shard_size": BATCH, **UNSCORED}
 DISTANCES = {"csp-phase, factors": {"factors": 1000.0}, "csp-phase, max_l2": {"max_l2": 10.0}}
-CPU_JOBS = {  # work: data, options, shards that are measured
+CPU_JOBS = {  # work: (data, options, number of measured shards)
     **{f"JPEGs of 500 x 375, {name}": ("photos", {**PHOTO_OPTIONS, **one}, 1) for name, one in DISTANCES.items()},
     **{
         f"digits, {data}, {name}": (data, {**DIGIT_OPTIONS, **one}, 3)
@@ -113,7 +117,7 @@ def photographs(folder: Path) -> list[dict]:
         rates["gradients alone"].append(max(PHOTOS / seconds(partial(gradients, model, images, n)) for n in batches))
         for n, (name, options) in enumerate(PHOTO_JOBS.items()):
             if number and "score" not in options:
-                continue  # it takes minutes
+                continue  # scoring all frames takes minutes, so this job runs once
             out = folder / f"photos-{number}-{n}"
             finished = photo_job(folder / "photos", out, options)
             rates[name].append(finished["last_run"]["images_per_second"])
@@ -142,7 +146,7 @@ def in_memory(folder: Path) -> torch.Tensor:
 
 
 def gradients(model: torch.nn.Module, images: torch.Tensor, batch: int) -> None:
-    """Compute one gradient of each image, which every job computes."""
+    """Compute one gradient of each image, as every job does."""
     for some in images.split(batch):
         x = some.float().div_(255).requires_grad_()
         loss = -model(x).log_softmax(1)[:, 3].sum()
@@ -160,7 +164,7 @@ def seconds(run) -> float:
 
 
 def digits(folder: Path) -> list[dict]:
-    """Measure whole processes."""
+    """Return a row for each kind of data and way to give the distance."""
     write_digits(folder, DIGITS)
     imported = statistics.median(command([sys.executable, "-c", "import torch"])["seconds"] for _ in range(ROUNDS))
     rows = []
@@ -194,7 +198,7 @@ def job(folder: Path, data: str, flags: list[str], number: int) -> dict:
 
 
 def command(line: list[str]) -> dict:
-    """Return the seconds of a process and its children."""
+    """Return the seconds that a command takes."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     start = time.perf_counter()
     subprocess.run(line, check=True, env=environment, cwd=Path(__file__).parent)
@@ -209,9 +213,10 @@ def median(found: list[dict], name: str) -> float:
 
 
 def cpu(folder: Path) -> list[dict]:
-    """Return the CPU time per image of a worker with one thread, in a process with the settings of the job's workers.
+    """Return a row for each job: the CPU time per image of one worker with one thread.
 
-    The same process then computes the gradients (photographs) or the morphs (digits) alone, of images in memory.
+    The worker runs in a process with the environment of a job's workers. The same process then computes only the
+    gradients (photographs) or only the morphs (digits) of images in memory.
     """
     if not (folder / "photos").exists():
         write_photos(folder / "photos", 4 * BATCH)
@@ -228,7 +233,7 @@ def cpu(folder: Path) -> list[dict]:
 
 
 def worker_cpu(work: str, folder: str) -> None:
-    """Run a worker in this process; print the CPU seconds per image of the job, and of its gradients or morphs."""
+    """Run a worker in this process; print the CPU seconds per image of the worker, and of gradients or morphs alone."""
     data, options, shards = CPU_JOBS[work]
     config = JobConfig.from_dict({"data": str(Path(folder, data)), **options, "target": str(options["target"])})
     worker = Worker(config, "cpu", decoders=1)
@@ -244,7 +249,7 @@ def worker_cpu(work: str, folder: str) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if data == "photos":
         images = in_memory(Path(folder, data))[:BATCH]
-        run = partial(gradients, worker.loaded.model, images, BATCH // 4)  # batches of the worker
+        run = partial(gradients, worker.loaded.model, images, BATCH // 4)  # the worker's size of gradient batches
     else:
         images = torch.from_numpy(np.load(Path(folder, "digits.npy"))[:2048])
         distance = {name: options[name] for name in options.keys() & DISTANCE_OPTIONS}
@@ -269,22 +274,22 @@ def cpu_seconds(run) -> float:
     return time.process_time() - start
 
 
-# --- Memory of the driver --------------------------------------------------------------------------------------------
+# --- Memory of the main process --------------------------------------------------------------------------------------
 
 
 def memory(folder: Path) -> list[dict]:
-    """Return the driver's peak resident memory for growing numbers of items; the worker is another process."""
+    """Return the peak resident memory of a job's main process, without its workers, for growing numbers of items."""
     rows = []
     for count in (1_000, 10_000, 100_000):
         data, out = folder / f"{count}.npy", folder / f"memory-{count}"
         np.save(data, np.random.default_rng(0).integers(0, 256, (count, 8, 8), np.uint8))
-        line = [sys.executable, __file__, "--drive", str(data), str(out)]
+        line = [sys.executable, __file__, "--main-process", str(data), str(out)]
         finished = subprocess.run(line, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
-        rows.append({"work": "driver's peak memory", "items": count, "mib": float(finished.stdout.split()[-1])})
+        rows.append({"work": "main process, peak memory", "items": count, "mib": float(finished.stdout.split()[-1])})
     return rows
 
 
-def drive(data: str, out: str) -> None:
+def main_process(data: str, out: str) -> None:
     """Run one job and print the peak memory of this process."""
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     options = dict(channels=1, frames=2, factors=1.0, score="none", family="pixel", gallery=0)
@@ -300,11 +305,11 @@ def main() -> None:
     out = Path(__file__).parent / "results" / f"{date.today()}-dataset.json"
     parser.add_argument("--out", type=Path, default=out, help="result file (default: bench/results/DATE-dataset.json)")
     parser.add_argument("--only", choices=("photographs", "digits", "cpu", "memory"), help="run only this part")
-    parser.add_argument("--drive", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--main-process", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.drive:
-        return drive(*args.drive)
+    if args.main_process:
+        return main_process(*args.main_process)
     if args.worker:
         return worker_cpu(*args.worker)
     parts = {"photographs": photographs, "digits": digits, "cpu": cpu, "memory": memory}

@@ -1,10 +1,11 @@
-"""Edit families at matched distances, on scikit-learn's digits: ``python bench/digits.py [--out RESULT.json]``.
+"""Compares edit families at equal distances on scikit-learn's digits: ``python bench/digits.py [--out RESULT.json]``.
 
-After the follow-up's experiment on MNIST: three classifiers with different architectures and training. Each in turn is
-the driver, whose gradient is followed; the other two are the judges. Reported: the driver's probability of the target,
-and how often both judges predict it. Classifiers, targets and distances were fixed before the first run (the robust CNN
-is the demo's); running the polar rule toward both targets was decided after it. More measures of one driver, with
-intervals and a report: ``steerlens-fast evaluate --preset digits``.
+The experiment follows that of the follow-up paper on MNIST. There are three classifiers with different architectures
+and training. Each is the driver once: morphs use its gradients. The other two are then the judges. Measured are the
+driver's probability of the target, and how often both judges predict the target. Classifiers, targets and distances
+were chosen before the first run. That the polar rule is run toward both targets was decided after the first run.
+
+``steerlens-fast evaluate --preset digits`` has one driver, more measures, intervals and a report.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from steerlens_fast.memory import threads
 
 SOURCES = 300  # at most
 FRAMES = 12
-BUDGETS = tuple(l2 / 28 * digits_data.SIZE for l2 in (2, 1))  # the follow-up's 2 and 1 at 28 x 28, as RMS
+# L2 distances that change a pixel as much (RMS) as the follow-up's L2 = 2 and L2 = 1 do in images of 28 x 28
+BUDGETS = tuple(l2 / 28 * digits_data.SIZE for l2 in (2, 1))
 TARGETS = ("runner-up", "next digit")
 REGIMES = ("persistent", "frozen")
 RULES = ("complex", "polar")
-PUBLISHED = ("pixel", "csp-joint", "csp-phase", "fourier")  # the follow-up's order, for median and for both judges
+# Families in the order that the follow-up published, from high to low; the same for both measures
+PUBLISHED = ("pixel", "csp-joint", "csp-phase", "fourier")
 
 
 # --- Classifiers -----------------------------------------------------------------------------------------------------
@@ -50,7 +53,7 @@ def classifiers(d: digits_data.LabelledImages, seed: int) -> dict[str, nn.Module
 
 @dataclass(frozen=True)
 class Case:
-    """One cell of a table; ``rule`` is None for the pixel family, which has none."""
+    """One cell of a table; ``rule`` is None for the pixel family, which has no rules."""
 
     target: str
     rule: str | None
@@ -60,7 +63,7 @@ class Case:
 
 
 def cases(drivers) -> Iterator[Case]:
-    """Yield the cases by table; those of the pixel family under the first rule only."""
+    """Yield all cases, table by table; the pixel family, which has no rules, occurs once."""
     for rule, target, driver, regime in product(RULES, TARGETS, drivers, REGIMES):
         for family in FAMILIES:
             if family != "pixel":
@@ -78,7 +81,7 @@ def morphs(case: Case, model: nn.Module, images: Tensor, labels: Tensor) -> Iter
 
 
 def measure(case: Case, models: dict[str, nn.Module], images: Tensor, labels: Tensor) -> Iterator[dict]:
-    """Yield a row per budget: predictions of driver and judges on the last frames; counts are of all sources."""
+    """Yield a row per budget, with the predictions of driver and judges on the last frames of all sources."""
     judges = [model for name, model in models.items() if name != case.driver]
     for budget, m in morphs(case, models[case.driver], images, labels):
         misses = (m.l2[:, -1] - budget).abs()[m.attained].tolist()
@@ -113,7 +116,7 @@ def table(rows: list[dict], target: str, rule: str, l2: float) -> list[str]:
 
 
 def orders(rows: list[dict], target: str, rule: str, l2: float) -> Iterator[str]:
-    """Yield for how many drivers the published order of families holds; ties count as ordered."""
+    """Yield, as text, for how many drivers the published order of families holds; ties count as ordered."""
     chosen = select(rows, target, rule, l2)
     drivers = dict.fromkeys(r["driver"] for r in chosen)
     for regime, what in product(REGIMES, ("median", "both_judges")):
@@ -124,7 +127,10 @@ def orders(rows: list[dict], target: str, rule: str, l2: float) -> Iterator[str]
 
 
 def cell(row: dict) -> str:
-    """Format the median probability, the count of both judges, and how many attained the distance if not all."""
+    """Return a cell's text: median probability, count of both judges, and how many sources attained the distance.
+
+    The last number is left out if all sources attained it.
+    """
     short = "" if row["attained"] == row["sources"] else f", {row['attained']} there"
     return f"{number(row['median'])} ({row['both_judges']}{short})"
 
@@ -175,12 +181,12 @@ def run(seed: int = 0, sources: int = SOURCES) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     out = Path(__file__).parent / "results" / f"{date.today()}-digits.json"
-    parser.add_argument("--out", type=Path, default=out, help="where the result goes (bench/results/DATE-digits.json)")
-    parser.add_argument("--seed", type=int, default=0, help="of the split and of the training")
-    parser.add_argument("--sources", type=int, default=SOURCES, help="test digits, at most")
+    parser.add_argument("--out", type=Path, default=out, help="result file (default: bench/results/DATE-digits.json)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split into training and test, and of training")
+    parser.add_argument("--sources", type=int, default=SOURCES, help="upper limit of the number of test digits")
     args = parser.parse_args()
     start = time.perf_counter()
-    with threads(1):  # so that the result does not depend on their number
+    with threads(1):  # so that the result does not depend on the number of threads
         result = run(args.seed, args.sources)
     args.out.write_text(as_json(result))
     print("\n".join(report(result)))

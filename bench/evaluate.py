@@ -1,7 +1,8 @@
-"""The shipped evaluations, with their reports and what they take: ``python bench/evaluate.py [PRESET ...]``.
+"""Runs the evaluation presets and measures their times: ``python bench/evaluate.py [PRESET ...]``.
 
-Writes ``DATE-evaluate-PRESET`` (report, summary, all records) and ``DATE-evaluate-times.json``, and prints what
-``bench/evaluation.md`` says of the newest results (``--readme`` prints it alone); a test checks that it does.
+Writes the folders ``DATE-evaluate-PRESET`` (report, summary and records) and ``DATE-evaluate-times.json``, and prints
+the tables and phrases that ``bench/evaluation.md`` must contain, made from the newest results. A test compares them
+with the page. ``--readme`` only prints them.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ REPORT_FILES = ("index.html", "summary.json", "figures")
 
 
 def fits() -> dict:
-    """Return the seconds of fits of 64 x 64 images: known warps of up to 3 pixels with noise, three restarts."""
+    """Return the seconds of smooth reconstructions of 64 x 64 images: noisy warps by up to 3 pixels, three starts."""
     torch.manual_seed(0)
     images = F.interpolate(torch.rand(FITS, 1, SIZE // 4, SIZE // 4), size=(SIZE, SIZE), mode="bicubic").clamp(0, 1)
     coarse = torch.rand(FITS, 2, 4, 4) * 6 - 3
     field = upsample(upsample(coarse, (8, 8)), (SIZE, SIZE))
     edits = (sample(images, field)[0] + 0.02 * torch.randn_like(images)).clamp(0, 1)
-    sf.smooth_reconstruction(images[:16], edits[:16])  # warms up
+    sf.smooth_reconstruction(images[:16], edits[:16])  # warm-up
     entry = {"fits": FITS, "size": SIZE}
     for workers in (1, os.cpu_count()):
         start = time.perf_counter()
@@ -50,7 +51,7 @@ def fits() -> dict:
 
 
 def preset(name: str, folder: Path, *options: str) -> dict:
-    """Run the command, keep its report, and return its wall-clock and CPU seconds, and the load before and after."""
+    """Run a preset and copy its report; return wall-clock seconds, CPU seconds, and the load before and after."""
     load = [round(os.getloadavg()[0], 2)]
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "steerlens_fast", "evaluate", "--preset", name, "--progress", "none"]
@@ -73,7 +74,7 @@ def _copy_report(out: Path, folder: Path) -> None:
     (folder / "results.jsonl.gz").write_bytes(gzip.compress(records, mtime=0))
 
 
-# --- Tables and phrases of bench/evaluation.md, apart from line breaks ----------------------------------------------
+# --- Tables and phrases of bench/evaluation.md; line breaks may differ -----------------------------------------------
 
 NAMES = {"noise": "white noise, a control", "true motion": "the true motion, a control"}
 COLUMNS = ("target_probability", "jointly", "warp", "gain")
@@ -85,7 +86,7 @@ def newest(results: Path, name: str) -> Path | None:
 
 
 def results_phrases(results: Path) -> list[str]:
-    """Return everything that bench/evaluation.md says of the newest results."""
+    """Return all tables and phrases that bench/evaluation.md must contain, from the newest results."""
     phrases = times_phrases(newest_times(results))
     for name in PRESETS:
         if folder := newest(results, name):
@@ -94,7 +95,7 @@ def results_phrases(results: Path) -> list[str]:
 
 
 def newest_times(results: Path) -> dict:
-    """Return the newest times of every preset, and of the run that measured digits."""
+    """Return the newest times of every preset; load and other entries are those of the newest run with digits."""
     times: dict = {}
     for file in sorted(results.glob("*-evaluate-times.json")):
         entry = json.loads(file.read_text())
@@ -108,11 +109,11 @@ def times_phrases(entry: dict) -> list[str]:
     fits = round(entry["fits"]["seconds, 2 workers"])
     loads = [entry[when][0] for when in ("load_before", "load_after")]
     load = f"(load {min(loads):.0f} to {max(loads):.0f})"
-    said = f"{load}, the complete digits preset took {took('digits')}, shapes {took('shapes')}"
+    phrase = f"{load}, the complete digits preset took {took('digits')}, shapes {took('shapes')}"
     count = entry["fits"]["fits"]
     fitted = f"fitting warp and gain to {count} images of 64 x 64, with three starts each, took {fits} s"
     others = [name for name in ("mnist", "fashion", "photographs") if name in entry]
-    return [said, fitted, *(f"{name} {_minutes(entry[name]['cpu_seconds'])}" for name in others)]
+    return [phrase, fitted, *(f"{name} {_minutes(entry[name]['cpu_seconds'])}" for name in others)]
 
 
 def _minutes(seconds: float) -> str:
@@ -120,7 +121,7 @@ def _minutes(seconds: float) -> str:
 
 
 def digits_phrases(summary: dict) -> list[str]:
-    """Return the table beside the published values, and the phrases about it."""
+    """Return the table with the published values, and the phrases about it."""
     entry, both = summary["budgets"][0], summary["published"]["measures"]
     all_of = entry["attainment"]["of"]
     lines = []
@@ -136,7 +137,7 @@ def digits_phrases(summary: dict) -> list[str]:
     share = lambda name: "{:.0f} to {:.0f} %".format(*(100 * value for value in ends(name)))
     return [
         f"{all_of} test digits toward the next digit",
-        f"L2 = {entry['l2']:.2f}; all {entry['attainment']['common']} attained by all families",
+        f"L2 = {entry['l2']:.2f}, all families attained the distance for all {entry['attainment']['common']} digits",
         f"| family | median G | both judges, of {SOURCES} | E warp | E warp + gain |",
         "\n".join(lines),
         f"The order of G is the published one in {pairs('target_probability')} of 6 pairs of families",
@@ -152,7 +153,7 @@ def digits_phrases(summary: dict) -> list[str]:
 
 
 def mnist_phrases(summary: dict) -> list[str]:
-    """Return the table beside the published values, with intervals, and the phrases about it."""
+    """Return the table with intervals and published values, and the phrases about it."""
     both = summary["published"]["measures"]
     pairs = lambda name: len(both[name]["agrees"])
     certain = lambda name: len([pair for pair in both[name]["agrees"] if pair not in both[name]["unclear"]])
@@ -176,8 +177,8 @@ def fashion_phrases(summary: dict) -> list[str]:
 def photographs_phrases(summary: dict) -> list[str]:
     """Return the tables of both distances, and the phrases about them."""
     sources = summary["sources"]
-    said = f"of {sources['examined']} photographs, driver and judges agree on {sources['chosen']}"
-    return [said, *_attainment_phrases(summary), *map(_interval_table, summary["budgets"])]
+    phrase = f"of {sources['examined']} photographs, driver and judges agree on {sources['chosen']}"
+    return [phrase, *_attainment_phrases(summary), *map(_interval_table, summary["budgets"])]
 
 
 def _accuracy_phrases(summary: dict) -> list[str]:
@@ -196,7 +197,7 @@ def _attainment_phrases(summary: dict) -> list[str]:
 
 
 def _interval_table(entry: dict, published: dict | None = None) -> str:
-    """Return a row for each family and control: value (interval), and the published value after a slash."""
+    """Return the rows of families and controls: value (interval) and, if there is one, / published value."""
     lines = []
     for family, measures in {**entry["families"], **entry["controls"]}.items():
         cells = []
@@ -249,10 +250,10 @@ PHRASES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"which to run: {', '.join(PRESETS)} (all)")
-    parser.add_argument("--fashion", metavar="FOLDER", help="the IDX files of Fashion-MNIST (Debian's)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="where results go")
-    parser.add_argument("--readme", action="store_true", help="measure nothing: print what bench/evaluation.md says")
+    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"{', '.join(PRESETS)} (default: all)")
+    parser.add_argument("--fashion", metavar="FOLDER", help="IDX files of Fashion-MNIST (default: Debian's package)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the results")
+    parser.add_argument("--readme", action="store_true", help="only print what bench/evaluation.md must contain")
     args = parser.parse_args()
     if unknown := set(args.presets) - set(PRESETS):
         parser.error(f"PRESET must be one of {', '.join(PRESETS)}, got {', '.join(sorted(unknown))}")
@@ -267,7 +268,9 @@ def main() -> None:
     entry["load_after"] = [round(n, 2) for n in os.getloadavg()]
     file = args.out / f"{date.today()}-evaluate-times.json"
     earlier = json.loads(file.read_text()) if file.exists() else {}
-    entry = {name: value for name, value in earlier.items() if name in PRESETS} | entry  # of other presets, this day
+    entry = {
+        name: value for name, value in earlier.items() if name in PRESETS
+    } | entry  # keeps earlier runs of this day
     file.write_text(json.dumps(entry, indent=1) + "\n")
     print(json.dumps(entry, indent=1))
     print("\n".join(results_phrases(args.out)))

@@ -1,4 +1,4 @@
-"""Exponents of growth: p of ``seconds ~ value^p``."""
+"""Fits how time grows: the exponent p of ``seconds ~ value^p``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import statistics
 
 
 def exponents(rows: list[dict]) -> list[dict]:
-    """Return the exponent of each axis, work and implementation."""
+    """Return a fit for each axis, work and implementation."""
     kinds = dict.fromkeys((row["axis"], row["work"]) for row in rows)
     found = []
     for axis, work in kinds:
-        ours = [row for row in rows if (row["axis"], row["work"]) == (axis, work)]
-        for who in dict.fromkeys(who for row in ours for who in row["seconds"]):
-            curve = [(row["value"], row["seconds"][who]) for row in ours if who in row["seconds"]]
+        points = [row for row in rows if (row["axis"], row["work"]) == (axis, work)]
+        for who in dict.fromkeys(who for row in points for who in row["seconds"]):
+            curve = [(row["value"], row["seconds"][who]) for row in points if who in row["seconds"]]
             fitted = fit(curve)
             if fitted:
                 found.append({"axis": axis, "work": work, "who": who, **fitted})
@@ -21,7 +21,10 @@ def exponents(rows: list[dict]) -> list[dict]:
 
 
 def fit(curve: list[tuple[int, float]]) -> dict | None:
-    """Fit by least squares in logarithms over the upper half of the range, where constants matter least."""
+    """Return the exponent and the fitted range: least squares of the logarithms.
+
+    Of more than three points, only the upper half is fitted: there, constant costs matter least.
+    """
     if len(curve) < 2:
         return None
     upper = curve[len(curve) // 2 :] if len(curve) > 3 else curve

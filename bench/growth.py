@@ -1,8 +1,8 @@
-"""How cost grows with batch, size, frames, scales, orientations and threads: ``python bench/growth.py``.
+"""Measures how time grows with batch, size, frames, scales, orientations and threads: ``python bench/growth.py``.
 
-Ours, plain torch, plenoptic (while it takes less than a few seconds) and the FFT floor, alternately, at each point;
-glibc's allocator as it comes, since that is what a user has. The result goes to bench/results/DATE-DEVICE-growth.json;
-beside it lies a folder with a picture of each axis (plots.py).
+One of these quantities (an *axis*) is varied at a time. For each value, ours, plain torch, plenoptic and the FFTs alone
+run alternately, with glibc's default allocator. The result is written to bench/results/DATE-DEVICE-growth.json, and a
+plot for each axis (plots.py) to a folder of the same name without ".json".
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+import baselines
 import cases
 import measure
 import plots
 import results
-import rivals
 import torch
 from exponents import exponents
 from machine import machine
 
-LIMIT = 2.0  # seconds: a rival that took longer is not asked again for more
-WHO = ("ours", "plain", "plenoptic", "floor")
+LIMIT = 2.0  # seconds; a baseline that took longer is not measured at larger values
+WHO = ("ours", "plain", "plenoptic", "ffts")
 PYRAMID = ("analysis", "synthesis")
 MORPH = f"{cases.FRAMES}-frame phase morph"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One piece of work at one value of what is varied."""
+    """A workload at one value of the varied quantity."""
 
     value: int
     work: str
@@ -43,7 +43,7 @@ class Point:
 
 
 def axes(cores: int) -> dict[str, list[Point]]:
-    """Points from small to large, work by work."""
+    """Return the points of each axis, from small to large for each workload."""
     powers = lambda last: [2**i for i in range(int(math.log2(last)) + 1)]
     colour = (1, 3, 224, 224)
     sizes = [28, 56, 112, 224, 448, 896, 1792, 2048]
@@ -60,7 +60,7 @@ def axes(cores: int) -> dict[str, list[Point]]:
 
 
 def measured(axis: str, points: list[Point], device: str) -> Iterator[dict]:
-    """A row for each point."""
+    """Yield a row for each point."""
     slow: dict[str, set[str]] = {}
     for point in points:
         torch.set_num_threads(point.threads or len(os.sched_getaffinity(0)))
@@ -77,12 +77,12 @@ def work_of(axis: str, point: Point) -> str:
 
 
 def at_point(point: Point, whom: list[str], device: str) -> dict[str, float]:
-    """Median seconds of each."""
-    ours = rivals.InProcess(rivals.build(point.work, point.shape, "ours", device=device, **point.options), device)
+    """Return the median seconds of each implementation."""
+    ours = baselines.InProcess(baselines.build(point.work, point.shape, "ours", device=device, **point.options), device)
     runs = {"ours": ours}
     try:
         for who in whom[1:]:
-            runs[who] = rivals.rival(point.work, point.shape, who, device, **point.options)
+            runs[who] = baselines.open_baseline(point.work, point.shape, who, device, **point.options)
         times = measure.compare({who: run.seconds for who, run in runs.items()})
     finally:
         for run in runs.values():
@@ -93,10 +93,10 @@ def at_point(point: Point, whom: list[str], device: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--out", type=Path, help="where the result goes (bench/results/DATE-DEVICE-growth.json)")
+    parser.add_argument("--out", type=Path, help="result file (default: bench/results/DATE-DEVICE-growth.json)")
     names = list(axes(1))
     parser.add_argument(
-        "--only", action="append", choices=names, help="of the axes; may be given again (all); with --out"
+        "--only", action="append", choices=names, help="an axis to measure; may be repeated; needs --out (default: all)"
     )
     args = parser.parse_args()
     measure.check_device(parser, args.device)
@@ -114,7 +114,7 @@ def main() -> None:
             result["rows"].append(row)
             taken = ", ".join(f"{who} {1e3 * s:.2f}" for who, s in row["seconds"].items())
             print(f"{axis} {row['value']}, {row['work']}: {taken} ms", flush=True)
-        results.write(out, result | {"exponents": exponents(result["rows"])})  # what is measured is kept
+        results.write(out, result | {"exponents": exponents(result["rows"])})  # after each axis, in case a later fails
     plots.draw(results.read(out), results.pictures(out))
 
 

@@ -14,11 +14,11 @@ import steerlens_fast as sf
 
 
 def machine(*distributions: str) -> dict:
-    """The processor, its caches and cores, and the versions of what was run; of ``distributions``, too."""
+    """Return processor, caches, cores, date, and versions of torch, Python, this package and ``distributions``."""
     found = {
         "cpu": _cpu(),
-        "vectors": torch.backends.cpu.get_cpu_capability(),  # torch's kernels
-        "cpu_capability": sf.build_info()["cpu_capability"],  # of our ops on whole planes
+        "vectors": torch.backends.cpu.get_cpu_capability(),  # the level of torch's kernels
+        "cpu_capability": sf.build_info()["cpu_capability"],  # the level of our kernels
         "cores": len(os.sched_getaffinity(0)),
         "caches": _caches(),
         "threads": torch.get_num_threads(),
@@ -41,7 +41,7 @@ def _cpu() -> str | None:
 
 
 def _caches() -> dict[str, str]:
-    """Such as {"L1 Data": "32K", "L2 Unified": "1024K"}; of the first core."""
+    """Return the caches of the first core, such as {"L1 Data": "32K", "L2 Unified": "1024K"}."""
     folders = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
     fields = [[_read(folder / name) for name in ("level", "type", "size")] for folder in folders]
     return {f"L{level} {kind}": size for level, kind, size in fields}

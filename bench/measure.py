@@ -1,4 +1,4 @@
-"""Measurement: alternate runs, medians of ratios, peak memory from a record of allocations; floors.py has the clock."""
+"""Times of alternating runs, ratios of these times, and peak memory."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from floors import clocked
+from lower_bounds import clocked
 from torch.profiler import ProfilerActivity, profile
 from torch.utils import _pytree
 
 from steerlens_fast import native
 
 THREADS = 2
-BUDGET = 1.5  # seconds for all rounds of one comparison, about
+BUDGET = 1.5  # seconds for all rounds of one comparison, approximately
 ROUNDS = 5, 25  # at least, at most
-SLOW = 0.03  # seconds; what takes longer leaves the caches anyway, and needs no call to warm them
+SLOW = 0.03  # seconds; longer runs exceed the caches, so they are not run once before to warm the caches
 MIB = 2**20
-TUNED = "MALLOC_MMAP_MAX_"  # bench/run sets it, and two others
+TUNED = "MALLOC_MMAP_MAX_"  # one of the variables that bench/run sets for its tuned mode
 
 
 def allocator(device: str) -> str:
@@ -33,19 +33,19 @@ def allocator(device: str) -> str:
 
 
 def turn(run: Callable, device="cpu") -> float:
-    """Return the seconds of a call; of a short one those of a second call, since a rival has filled the caches."""
+    """Return the seconds of a call. A short call is made twice, and the second counts: the first warms the caches."""
     first = clocked(run, device)
     return first if first > SLOW else clocked(run, device)
 
 
 def rounds_for(seconds: float) -> int:
-    """Return the number of rounds if one takes this long."""
+    """Return the number of rounds that fit into ``BUDGET`` if one takes this many seconds."""
     least, most = ROUNDS
     return max(least, min(most, int(BUDGET / max(seconds, 1e-6))))
 
 
 def compare(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Return the seconds of each, run alternately so that disturbances of the machine affect all of them."""
+    """Return the seconds of each run. They alternate, so that disturbances of the machine affect all of them."""
     least = [min(seconds(), seconds()) for seconds in runs.values()]
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds_for(2 * sum(least))):
@@ -55,18 +55,18 @@ def compare(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
 
 
 def ratio(above: list[float], below: list[float]) -> float:
-    """Return the median over rounds of the ratio within a round."""
+    """Return the median, over rounds, of the ratio of the two times of a round."""
     return statistics.median(a / b for a, b in zip(above, below))
 
 
 def spread(values: list[float]) -> float:
-    """Return half the interquartile range over the median: the uncertainty of the median."""
+    """Return half the interquartile range, divided by the median: how much rounds differ."""
     low, middle, high = statistics.quantiles(values, n=4)
     return (high - low) / (2 * middle)
 
 
 def summarised(times: dict[str, list[float]]) -> dict:
-    """Return medians, and the ratios of each rival to ours within rounds."""
+    """Return the median, shortest and spread of times, and the ratio of each baseline to ours."""
     if "ours" not in times:
         return {}
     return {
@@ -107,7 +107,7 @@ def _storage(result) -> int:
 
 
 def _peak_cpu(function: Callable) -> tuple[int, int]:
-    native.free_idle_blocks()  # memory that is there already would not be recorded
+    native.free_idle_blocks()  # the profiler does not see memory that is reused
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         result = function()
         size = _storage(result)

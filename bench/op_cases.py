@@ -1,7 +1,7 @@
-"""Every op of ``steerlens_fast.ops`` and its backward, on the tensors of 8x3x224x224: float32, larger than the caches.
+"""Set-ups of the single ops of ``steerlens_fast.ops`` and of their backwards.
 
-Pointwise ops work on scale 0 of such a batch, the filters on all of its scales. Bytes moved are those of the
-arguments and of the result, each once.
+Tensors are those of the pyramid of a batch 8x3x224x224, in float32, so that they exceed the caches: pointwise ops take
+the bands of scale 0, filters all scales.
 """
 
 from __future__ import annotations
@@ -18,23 +18,27 @@ from torch import Tensor
 from steerlens_fast import ops
 from steerlens_fast.pyramid import filters
 
-RAW = torch.ops.steerlens_fast  # the backwards, which have no wrapper
+RAW = torch.ops.steerlens_fast  # backwards have no wrapper
 BATCH = (8, 3, 224, 224)
 POINTS = (24, 4, 224, 224)  # [N, K, h, w]
-COMPLEX, POLAR = 0, 1  # the rules' numbers
+COMPLEX, POLAR = 0, 1  # numbers of the rules
 
 
 def _normal(seed: int, *shape, dtype=torch.float32, device="cpu") -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype).to(device)
 
 
-def _run(who: str, ours: Callable, peer: Callable, *inputs, pieces=True) -> Run:
-    """Eager torch goes through planes in pieces; compiled code, which has no temporaries, over all at once."""
+def _run(who: str, ours: Callable, baseline: Callable, *inputs, pieces=True) -> Run:
+    """Return the run of one implementation.
+
+    Plain torch takes a few planes at a time, so that its temporaries stay in the caches. Compiled code has no
+    temporaries and takes all planes.
+    """
     if who == "ours":
         return Run(partial(ours, *inputs), inputs)
     if who == "compiled":
-        return Run(partial(torch.compile(peer, dynamic=False), *inputs), inputs)
-    return Run(partial(plain.in_pieces, peer, *inputs) if pieces else partial(peer, *inputs), inputs)
+        return Run(partial(torch.compile(baseline, dynamic=False), *inputs), inputs)
+    return Run(partial(plain.in_pieces, baseline, *inputs) if pieces else partial(baseline, *inputs), inputs)
 
 
 # --- Pairs ---
@@ -86,9 +90,9 @@ def step(shape, who, rule=COMPLEX, device="cpu") -> Run:
 
 def step_backward(shape, who, device="cpu") -> Run:
     c, gradient = _normal(0, *shape, dtype=torch.complex64, device=device), 0.2 * _normal(3, *shape, device=device)
-    tail = 1.0, COMPLEX, plain.FLOOR
-    ours, peer = (lambda *t, f=f: f(*t, *tail) for f in (RAW.step_backward, plain.step_backward))
-    return _run(who, ours, peer, *_reals(shape, device), c, gradient)
+    tail = 1.0, COMPLEX, plain.AMPLITUDE_FLOOR
+    ours, baseline = (lambda *t, f=f: f(*t, *tail) for f in (RAW.step_backward, plain.step_backward))
+    return _run(who, ours, baseline, *_reals(shape, device), c, gradient)
 
 
 # --- Extrapolation ---
@@ -101,10 +105,10 @@ def extrapolate(shape, who, joint=False, form="pairs", device="cpu") -> Run:
     inputs = c, *given, b, a
     if who == "ours":
         return Run(lambda: ops.extrapolate(c, given[0], amplitude, b, a, form=form), inputs)
-    peer = {"pairs": plain.extrapolate_pairs, "real": plain.extrapolate}[form]
+    baseline = {"pairs": plain.extrapolate_pairs, "real": plain.extrapolate}[form]
     if who == "compiled":
-        return Run(partial(torch.compile(peer, dynamic=False), c, given[0], amplitude, b, a), inputs)
-    return Run(lambda: plain.over_frames(peer, c, given[0], amplitude, b, a), inputs)
+        return Run(partial(torch.compile(baseline, dynamic=False), c, given[0], amplitude, b, a), inputs)
+    return Run(lambda: plain.over_frames(baseline, c, given[0], amplitude, b, a), inputs)
 
 
 def extrapolate_backward(shape, who, device="cpu") -> Run:
@@ -116,7 +120,7 @@ def extrapolate_backward(shape, who, device="cpu") -> Run:
 
 
 def _frozen(shape, joint: bool, device) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Coefficients, factors, and the steps that move."""
+    """Return coefficients, factors and the steps: of phases and, if ``joint``, of amplitudes."""
     c = _normal(0, *shape, dtype=torch.complex64, device=device)
     steps = [0.2 * _normal(s, *shape, device=device) for s in (3, 4)[: 1 + joint]]
     return c, torch.arange(float(cases.FRAMES), device=device)[:, None], steps
@@ -126,7 +130,7 @@ def _frozen(shape, joint: bool, device) -> tuple[Tensor, Tensor, list[Tensor]]:
 
 
 def split_bands(shape, who, paired=False, device="cpu") -> Run:
-    """Split the half spectrum into complex bands, or the whole one into real bands in pairs."""
+    """Return the run that splits a half spectrum into complex bands, or a whole spectrum into pairs of real bands."""
     masks, widths, i_powers = _filters(shape, paired, device)
     planes = cases.planes_of(cases.image_of(shape, device))
     if who == "ours":
@@ -138,7 +142,7 @@ def split_bands(shape, who, paired=False, device="cpu") -> Run:
 
 
 def merge_bands(shape, who, paired=False, device="cpu") -> Run:
-    """Merge half layouts into the half spectrum, or real bands in pairs into the whole one."""
+    """Return the run that merges bands in half layout into a half spectrum, or pairs of bands into a whole spectrum."""
     masks, widths, i_powers = _filters(shape, True, device)
     n, (H, W), i_powers = shape[0] * shape[1], shape[-2:], [-power % 4 for power in i_powers]
     spectra = lambda like, K: [_normal(i, n, K, *m.shape[1:], dtype=torch.complex64, device=device)
@@ -153,12 +157,12 @@ def merge_bands(shape, who, paired=False, device="cpu") -> Run:
     return _whole(who, plain.merge_bands, bands, [m[..., None] for m in halves], i_powers, H, W)
 
 
-def _whole(who: str, peer: Callable, *args) -> Run:
-    return Run(partial(torch.compile(peer, dynamic=False) if who == "compiled" else peer, *args))
+def _whole(who: str, baseline: Callable, *args) -> Run:
+    return Run(partial(torch.compile(baseline, dynamic=False) if who == "compiled" else baseline, *args))
 
 
 def _filters(shape, real: bool, device) -> tuple[list[Tensor], list[int], list[int]]:
-    """(masks [K, h, w], widths, i_powers) of every scale; two-sided ones for real bands."""
+    """Return (masks [K, h, w], widths, i_powers) of every scale; the masks of real bands are two-sided."""
     g = cases.pyramid_of(shape).geometry
     bands = [filters.band_filter(g, s) * (1 if real else filters.analytic_weight(g, s)) for s in range(g.num_scales)]
     masks = [b.to(device, torch.float32).contiguous() for b in bands]

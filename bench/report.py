@@ -1,10 +1,13 @@
-"""Writes results as tables of the READMEs and as plots.
+"""Makes tables and plots of results.
 
-``python bench/report.py RESULT.json`` prints a result's tables and redraws the plots of a growth result. ``--readme``
-writes the tables into README.md and bench/README.md, each between ``<!-- table: NAME, FILE -->`` and ``<!-- end -->``,
-and sets FILE to the result's; without a result it rewrites every table from the file that it names. Results of a
-machine whose SIMD width has tables of its own (``transforms-AVX2``) go into those only. ``--collect`` reads the output
-of pytest-benchmark instead (bench/run does), and ``--out`` saves it as a result.
+    python bench/report.py RESULT.json             # prints the tables; draws the plots of a growth result
+    python bench/report.py --readme RESULT.json    # also writes the tables into README.md and bench/README.md
+    python bench/report.py --readme                # rewrites all tables of both READMEs from the files that they name
+    python bench/report.py --collect RAW.json ... --out RESULT.json    # collects the output of pytest-benchmark
+
+In a README, a table is between ``<!-- table: NAME, FILE -->`` and ``<!-- end -->``; FILE is its result file. Some
+tables have a variant for one instruction set, such as ``transforms-AVX2``: results of a machine with this instruction
+set are written to the variants only.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ MARKED = re.compile(r"<!-- table: (?P<name>[\w-]+), (?P<file>\S+) -->\n(?P<body>
 
 
 def tables_of(result: dict) -> dict[str, list[str]]:
-    """Return the lines of all tables that have rows, by name."""
+    """Return the lines of all tables of a result that have rows, by name."""
     made = {name: make(result) for name, make in TABLES.get(kind_of(result), {}).items()}
     return {name: lines for name, lines in made.items() if len(lines) > 2}
 
@@ -54,7 +57,7 @@ def where(file: str, folder: str = ".") -> str:
 
 
 def of_vectors(result: dict) -> dict[str, list[str]]:
-    """Return :func:`tables_of` under the names of tables for this SIMD width only."""
+    """Return the tables of a result under the names of the variants for its machine's instruction set."""
     return {f"{name}-{result['machine'].get('vectors')}": lines for name, lines in tables_of(result).items()}
 
 
@@ -70,8 +73,8 @@ def rewritten(readme: str, file: str, folder: str = ".") -> str:
             return match[0]
         known.add(match["name"])
         if match["body"].count("\n|") > len(made[match["name"]]):
-            parts = f"{file} has fewer rows than the README's table {match['name']}: was all of it measured?"
-            raise SystemExit(f"{parts} Set that table's file to {NONE!r} to have it rewritten all the same")
+            message = f"{file} has fewer rows than the README's table {match['name']}: was everything measured?"
+            raise SystemExit(f"{message} To rewrite the table anyway, set its file to {NONE!r}")
         return block(match["name"], file, made[match["name"]], folder)
 
     return MARKED.sub(replace, readme)
@@ -83,7 +86,7 @@ def write_tables(files: list[str]) -> None:
     for file in files:
         names = set(tables_of(results.read(ROOT / file))) | set(of_vectors(results.read(ROOT / file)))
         if not names & {match["name"] for text in texts.values() for match in MARKED.finditer(text)}:
-            raise SystemExit(f"no README has a place for {', '.join(names) or 'a table'}: <!-- table: NAME, FILE -->")
+            raise SystemExit(f"no README has a place for {', '.join(names) or file}: <!-- table: NAME, FILE -->")
         texts = {path: rewritten(text, file, folder_of(path)) for path, text in texts.items()}
     for path, text in texts.items():
         path.write_text(text if files else refreshed(text, folder_of(path)))
@@ -99,15 +102,15 @@ def refreshed(readme: str, folder: str = ".") -> str:
     files = {match["file"] for match in MARKED.finditer(readme)} - {NONE}
     found = {file: results.read(ROOT / file) for file in files}
     made = {file: tables_of(result) | of_vectors(result) for file, result in found.items()} | {NONE: {}}
-    anew = lambda m: block(m["name"], m["file"], made[m["file"]].get(m["name"], []), folder)
-    return MARKED.sub(anew, readme)
+    rewrite = lambda m: block(m["name"], m["file"], made[m["file"]].get(m["name"], []), folder)
+    return MARKED.sub(rewrite, readme)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="*", metavar="RESULT.json")
-    parser.add_argument("--collect", action="store_true", help="the files are pytest-benchmark's")
-    parser.add_argument("--out", type=Path, help="with --collect: where the result goes")
+    parser.add_argument("--collect", action="store_true", help="the files are output of pytest-benchmark")
+    parser.add_argument("--out", type=Path, help="with --collect: the result file to write")
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md and bench/README.md")
     args = parser.parse_args()
     if not args.files and (args.collect or not args.readme):
@@ -115,15 +118,15 @@ def main() -> None:
     if missing := [str(path) for path in args.files if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
     if args.out and not args.collect:
-        parser.error("--out is for --collect")
+        parser.error("--out needs --collect")
     kept = [args.out] if args.collect else args.files
     if args.readme and not all(path and path.resolve().is_relative_to(ROOT) for path in kept):
-        parser.error("--readme names files of this repository: keep the result under bench/results")
+        parser.error("--readme needs result files in this repository (bench/results)")
     found = [results.collect(args.files)] if args.collect else [results.read(path) for path in args.files]
     for path, result in zip(args.files, found):
         made = tables_of(result)
         if not made:
-            print(f"{path}: a result without a table of its own ({', '.join(result)})")
+            print(f"{path}: no table shows a result with the keys {', '.join(result)}")
         for name, lines in made.items():
             print(f"\n{name}\n", *lines, sep="\n")
     if args.collect and args.out:

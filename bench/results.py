@@ -1,4 +1,4 @@
-"""Result files: bench/results/DATE-NAME.json, one line for each row; what was measured, where, when."""
+"""Reads and writes result files, bench/results/DATE-NAME.json: machine, versions, date, and one line for each row."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read(path: Path) -> dict:
 
 
 def collect(paths: list[Path]) -> dict:
-    """Return the rows of conftest.py from the output of pytest-benchmark, without its raw rounds."""
+    """Return a result with the rows that conftest.py recorded, from files of pytest-benchmark."""
     found = [json.loads(path.read_text()) for path in paths]
     rows = [row["extra_info"] for one in found for row in one["benchmarks"] if row["extra_info"]]
     return {"kind": "speed", "machine": found[0]["machine_info"]["measured_on"], "rows": rows}

@@ -1,7 +1,7 @@
-"""Averaged gradients on photographs: python bench/smoothing.py [OUT.json]
+"""Compares averaged gradients on photographs: python bench/smoothing.py [OUT.json]
 
-The last table of steerlens_fast/lens/photographs.md; photographs, networks and measures are those of
-bench/photographs.py. Needs the extra steerlens_fast[photographs]; about 8 minutes on an idle core.
+Measures the last table of steerlens_fast/lens/photographs.md, with the photographs, networks and measures of
+bench/photographs.py. Needs the extra steerlens_fast[photographs], and about 8 minutes on an idle core.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from photographs import BATCH, POLAR, STEPS, load, predictions
 
 from steerlens_fast import SteerableLens
 
-SETTINGS = {  # toward the classes of PHOTOGRAPHS, or the runner-up
+SETTINGS = {  # targets are the classes in PHOTOGRAPHS or, where the name says so, runner-ups
     "csp-phase, polar, luma, persistent": {"family": "csp-phase", **POLAR},
     "csp-phase, complex, rgb, frozen": {"family": "csp-phase"},
     "csp-joint, polar, rgb, frozen": {"family": "csp-joint", "rule": "polar"},
@@ -26,13 +26,13 @@ SETTINGS = {  # toward the classes of PHOTOGRAPHS, or the runner-up
 SMOOTHING: dict[str, dict | None] = {
     "noise off": None,
     **{f"noise {noise}": {"noise": noise} for noise in (0.05, 0.1, 0.2)},
-    "moved": {"noise": 0.0, "shift": 4.0, "scale": 0.05, "flip": True},  # 8 copies each
+    "moved": {"noise": 0.0, "shift": 4.0, "scale": 0.05, "flip": True},
 }
 DISTANCES = {"persistent": (4.0, 8.0, 12.0), "frozen": (2.0, 4.0, 8.0)}
 
 
 def main() -> None:
-    """Measure all settings with each kind of copies; print a line for each distance, and write the figures."""
+    """Measure all settings with each kind of smoothing; print a line for each distance, and write the results."""
     networks, images, targets = load()
     results = {}
     for name, settings in SETTINGS.items():
@@ -62,7 +62,7 @@ def _line(m: dict) -> str:
 
 
 def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the Wilson interval of a proportion, 95 % by default: of 3 of 18, from .06 to .39."""
+    """Return the Wilson interval of a proportion, by default of 95 %: (.06, .39) for 3 of 18."""
     share, spread = hits / count, z * z / count
     middle = share + spread / 2
     half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count))

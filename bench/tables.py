@@ -1,4 +1,4 @@
-"""The tables of the READMEs: functions from a result to lines; ``TABLES`` lists those of each kind of result."""
+"""Makes the tables of the READMEs: each function takes a result and returns the lines of a table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 MIB = 2**20
 MODES = "default", "tuned"
-DOUBTFUL = 0.25  # half the interquartile range over the median
+DOUBTFUL = 0.25  # medians of rounds with a larger spread (measure.spread) are marked with ~
 OPS = "pair", "unpair", "split_", "merge_", "polar_", "step", "extrapolate"
 
 
@@ -20,8 +20,8 @@ def ms(seconds: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def both(values: list[float | None], show: Callable[[float], str]) -> str:
-    """Return ``default / tuned``, or nothing if neither was measured."""
+def joined(values: list[float | None], show: Callable[[float], str]) -> str:
+    """Return a cell with the values of both allocators, "1.5 / -" if one is missing, "" if both are."""
     cells = ["-" if value is None else show(value) for value in values]
     return " / ".join(cells) if set(cells) != {"-"} else ""
 
@@ -50,7 +50,7 @@ def heading(*names: str) -> list[str]:
 
 
 def by_mode(result: dict, threads: int | None = None) -> dict[tuple[str, str], dict[str, dict]]:
-    """Return the timed rows with this many threads, as {(work, shape): {allocator: row}}."""
+    """Return the rows with times for this number of threads, as {(work, shape): {allocator: row}}."""
     threads = threads or result["machine"]["threads"]
     found: dict = {}
     for row in result["rows"]:
@@ -59,8 +59,8 @@ def by_mode(result: dict, threads: int | None = None) -> dict[tuple[str, str], d
     return found
 
 
-def of(modes: dict, *keys) -> list:
-    """Return a value of the row of each allocator, or None; a GPU has one allocator."""
+def values(modes: dict, *keys) -> list:
+    """Return ``row[key][key]...`` of the row of each allocator, None where it is missing; a GPU has one allocator."""
     found = []
     for mode in MODES if "default" in modes or "tuned" in modes else modes:
         value = modes.get(mode)
@@ -70,11 +70,11 @@ def of(modes: dict, *keys) -> list:
     return found
 
 
-def own(modes: dict) -> str:
+def our_ms(modes: dict) -> str:
     """Return our milliseconds, with a ~ if rounds differ too much for a reliable median."""
-    doubted = ["~" if (spread or 0) > DOUBTFUL else "" for spread in of(modes, "spread", "ours")]
-    taken = of(modes, "seconds", "ours")
-    return both([None if s is None else mark + ms(s) for mark, s in zip(doubted, taken)], str)
+    marks = ["~" if (spread or 0) > DOUBTFUL else "" for spread in values(modes, "spread", "ours")]
+    seconds = values(modes, "seconds", "ours")
+    return joined([None if s is None else mark + ms(s) for mark, s in zip(marks, seconds)], str)
 
 
 def peaks(modes: dict) -> str:
@@ -85,7 +85,7 @@ def peaks(modes: dict) -> str:
 
 
 def rate(modes: dict) -> str:
-    """Return GB/s and the share of the bandwidth of a copy, with the last allocator."""
+    """Return GB/s, and their share of the bandwidth of a copy, for the last allocator."""
     row = list(modes.values())[-1]
     return f"{row['bytes_per_second'] / 1e9:.1f} ({percent(row['share_of_copy'])})" if "share_of_copy" in row else ""
 
@@ -94,15 +94,15 @@ def transforms(result: dict) -> list[str]:
     """Return the table of the pyramid and of morphs from a given gradient."""
     lines = heading(
         "work, float32", "shape", "ours, ms", "plenoptic / ours", "plain torch / ours", "compiled / ours",
-        "ours / FFT floor", "MiB moved", "GB/s (of a copy's)", "MiB beyond output: ours / plenoptic / plain",
+        "ours / FFTs alone", "MiB moved", "GB/s (share of a copy's)", "MiB beyond output: ours / plenoptic / plain",
     )  # fmt: skip
     for (work, shape), modes in by_mode(result).items():
         row = list(modes.values())[-1]
         if "plenoptic" not in row["seconds"]:
             continue
-        cells = [work, shape, own(modes)]
-        cells += [both(of(modes, "over_ours", who), times) for who in ("plenoptic", "plain", "compiled")]
-        cells += [both(of(modes, "over_ours", "floor"), inverse)]
+        cells = [work, shape, our_ms(modes)]
+        cells += [joined(values(modes, "over_ours", who), times) for who in ("plenoptic", "plain", "compiled")]
+        cells += [joined(values(modes, "over_ours", "ffts"), inverse)]
         lines.append(line([*cells, f"{row['bytes'] / MIB:.0f}" if "bytes" in row else "", rate(modes), peaks(modes)]))
     return lines
 
@@ -111,74 +111,94 @@ def ops(result: dict) -> list[str]:
     """Return the table of the ops, with one thread and with two."""
     alone, together = by_mode(result, 1), by_mode(result)
     lines = heading(
-        "op", "MiB moved", "ours, ms, 1 thread", "of copy bandwidth, 1 thread", "ours, ms, 2 threads",
-        "of copy bandwidth, 2 threads", "GB/s, 1 / 2 threads", "plain torch / ours", "compiled / ours",
+        "op", "MiB moved", "ours, ms, 1 thread", "share of copy bandwidth, 1 thread", "ours, ms, 2 threads",
+        "share of copy bandwidth, 2 threads", "GB/s, 1 / 2 threads", "plain torch / ours", "compiled / ours",
     )  # fmt: skip
     for (work, shape), modes in together.items():
         if not work.startswith(OPS):
             continue
-        runs = [alone.get((work, shape), {}), modes]  # a GPU has the second only
+        runs = [alone.get((work, shape), {}), modes]  # on a GPU, threads are not varied and the first is empty
         last = [list(run.values())[-1] for run in runs if run]
         cells = []
         for run in runs:
-            cells += [own(run), both(of(run, "share_of_copy"), percent)]
+            cells += [our_ms(run), joined(values(run, "share_of_copy"), percent)]
         speed = " / ".join(f"{row['bytes_per_second'] / 1e9:.1f}" for row in last)
-        peers = [both(of(modes, "over_ours", who), times) for who in ("plain", "compiled")]
-        lines.append(line([f"`{work}`", f"{last[0]['bytes'] / MIB:.0f}", *cells, speed, *peers]))
+        ratios = [joined(values(modes, "over_ours", who), times) for who in ("plain", "compiled")]
+        lines.append(line([f"`{work}`", f"{last[0]['bytes'] / MIB:.0f}", *cells, speed, *ratios]))
     return lines
 
 
 def lens(result: dict) -> list[str]:
-    """Return the table of the costs of a morph beyond its classifier, and of a job beyond its morphs."""
-    lines = heading("", "default / tuned")
+    """Return the table of morphs compared with their classifier alone, and of a job compared with its morphs alone."""
+    lines = heading("work", "default / tuned", "goal")
     for (work, shape), modes in by_mode(result).items():
-        seconds, batch = of(modes, "seconds", "ours"), int(shape.split("x")[0])
+        seconds, batch = values(modes, "seconds", "ours"), int(shape.split("x")[0])
         over = lambda count, found=seconds: [None if s is None else s / count for s in found]
         if "persistent" in work:
-            each, sample = both(over(int(work.split()[0])), ms), both(over(int(work.split()[0]) * batch), ms)
-            what = f"persistent regime, a refreshed step at {shape}, including a very cheap model"
-            lines.append(line([what, f"{each} ms; per sample {sample} ms"]))
+            each, sample = joined(over(int(work.split()[0])), ms), joined(over(int(work.split()[0]) * batch), ms)
+            what = f"one step of the persistent regime, {shape}, with a model of negligible cost"
+            goal = "3 ms" if batch == 1 else "0.4 ms per image"
+            lines.append(line([what, f"{each} ms; per image {sample} ms", goal]))
         elif "ResNet" in work:
-            shares = both(of(modes, "over_ours", "gradient"), inverse)
-            alone = both(of(modes, "seconds", "gradient"), ms)
-            lines.append(line([f"{work}, {shape}, not scored", f"{shares} the gradient alone ({alone} ms)"]))
+            shares = joined(values(modes, "over_ours", "gradient"), inverse)
+            alone = joined(values(modes, "seconds", "gradient"), ms)
+            cells = [f"{shares} the time of the gradient alone ({alone} ms)", "1.2x"]
+            lines.append(line([f"{work}, {shape}, not scored", *cells]))
         elif "job" in work:
-            rates = both(over(batch), lambda s: f"{1 / s:,.0f}")
-            shares = both(of(modes, "over_ours", "lens"), inverse)
-            lines.append(line([f"{work}, {shape}, one worker", f"{rates} images/s; {shares} the lens alone"]))
+            rates = joined(over(batch), lambda s: f"{1 / s:,.0f}")
+            shares = joined(values(modes, "over_ours", "lens"), inverse)
+            cells = [f"{rates} images/s; {shares} the time of the lens alone", ""]
+            lines.append(line([f"{work}, {shape}, one worker", *cells]))
     return lines
 
 
-# The rival of a small or disturbed work, as the table names it
-AGAINST = {
-    "parts": "gradient and rendering",
-    "factors": "the same by factors",
-    "alone": "the same without that process",
+# Names of the baselines in the table of small images, searches and a busy machine
+COMPARED_WITH = {
+    "parts": "gradient and rendering alone",
+    "factors": "the morph by factors",
+    "alone": "the morph without that process",
 }
+STEP_PARTS = "gradients, analyses and syntheses alone"
+# Goals for the ratios of that table: (words of the work, shape or None, goal)
+GOALS = (
+    ("frozen by factors", None, "1.3x"),
+    ("frozen to distance", None, "1.8x"),
+    ("persistent by factors", None, "2x"),
+    ("persistent to distance", None, "1.6x"),
+    ("to distance", "1x1x64x64", "1.8x"),
+    ("to distance", None, "1.5x"),
+    ("spinning", None, "3x"),
+)
+
+
+def goal_of(work: str, shape: str) -> str:
+    """Return the first goal that applies to a row, or ""."""
+    applies = lambda words, where: set(words.split()) <= set(work.replace(",", "").split()) and where in (None, shape)
+    return next((goal for words, where, goal in GOALS if applies(words, where)), "")
 
 
 def small(result: dict) -> list[str]:
     """Return the table of small images and of searches, not scored, and of one image beside a spinning process."""
-    lines = heading("work", "shape", "ours, ms", "against", "ms", "ours / that")
+    lines = heading("work", "shape", "ours, ms", "compared with", "its time, ms", "ratio of times", "goal")
     for (work, shape), modes in (by_mode(result, 1) | by_mode(result)).items():
         row = list(modes.values())[-1]
-        who = next((who for who in AGAINST if who in row["seconds"]), None)
+        who = next((who for who in COMPARED_WITH if who in row["seconds"]), None)
         if who is None:
             continue
-        against = "gradients, analyses, syntheses" if "steps" in work and who == "parts" else AGAINST[who]
-        taken = both(of(modes, "seconds", who), ms)
-        lines.append(line([work, shape, own(modes), against, taken, both(of(modes, "over_ours", who), inverse)]))
+        name = STEP_PARTS if "steps" in work and who == "parts" else COMPARED_WITH[who]
+        cells = joined(values(modes, "seconds", who), ms), joined(values(modes, "over_ours", who), inverse)
+        lines.append(line([work, shape, our_ms(modes), name, *cells, goal_of(work, shape)]))
     return lines
 
 
 def float64(result: dict) -> list[str]:
-    """Return the table of float64."""
+    """Return the table of float64 compared with float32."""
     lines = heading("work, float64", "shape", "ours, ms", "in float32, ms", "ours / float32")
     for (work, shape), modes in by_mode(result).items():
-        ratios = of(modes, "over_ours", "float32")
+        ratios = values(modes, "over_ours", "float32")
         if set(ratios) != {None}:
-            cells = both(of(modes, "seconds", "float32"), ms), both(ratios, inverse)
-            lines.append(line([work.removesuffix(", float64"), shape, own(modes), *cells]))
+            cells = joined(values(modes, "seconds", "float32"), ms), joined(ratios, inverse)
+            lines.append(line([work.removesuffix(", float64"), shape, our_ms(modes), *cells]))
     return lines
 
 
@@ -194,7 +214,7 @@ def allocators(result: dict) -> list[str]:
 
 
 def memory(result: dict) -> list[str]:
-    """Return the table of the memory that test_memory.py limits."""
+    """Return the table of peak memory and the limits of test_memory.py."""
     lines = heading("peak memory beyond the output, 8x3x224x224", "MiB", "limit")
     for row in result["rows"]:
         if "limit" in row and row["allocator"] == "default":
@@ -208,17 +228,14 @@ def memory(result: dict) -> list[str]:
 
 def growth(result: dict) -> list[str]:
     """Return the table of exponents."""
-    lines = heading("cost against", "work", "fitted over", "ours", "plain torch", "plenoptic", "FFT floor")
+    lines = heading("varied", "work", "fitted range", "ours", "plain torch", "plenoptic", "FFTs alone")
     for axis, work in dict.fromkeys((e["axis"], e["work"]) for e in result["exponents"]):
         fits = {e["who"]: e for e in result["exponents"] if (e["axis"], e["work"]) == (axis, work)}
         over = {who: f"{e['from']} to {e['to']}" for who, e in fits.items()}
-        shown = lambda who, fits=fits, over=over: (
-            f"{fits[who]['exponent']:.2f}"
-            + (
-                "" if over[who] == over["ours"] else f" ({over[who]})"  # given up where it took too long
-            )
-        )
-        cells = [shown(who) if who in fits else "" for who in ("ours", "plain", "plenoptic", "floor")]
+        # The range is shown where it differs: slow baselines are not measured at large values
+        note = lambda who, over=over: "" if over[who] == over["ours"] else f" ({over[who]})"
+        shown = lambda who, fits=fits, note=note: f"{fits[who]['exponent']:.2f}{note(who)}"
+        cells = [shown(who) if who in fits else "" for who in ("ours", "plain", "plenoptic", "ffts")]
         lines.append(line([axis, work, over["ours"], *cells]))
     return lines
 
@@ -227,15 +244,15 @@ def dataset(result: dict) -> list[str]:
     """Return the table of the long data-set job on digits."""
     lines = heading("data", "option", "images/s", "first shard", "resume of the finished job")
     for row in result["digits"]:
-        *_, data, how = row["work"].split(", ")
+        *_, data, option = row["work"].split(", ")
         seconds = [f"{row[name]:.1f} s" for name in ("first_shard", "resume_seconds")]
-        lines.append(line([data, f"`{how}`", f"{row['images_per_second']:,.0f}", *seconds]))
+        lines.append(line([data, f"`{option}`", f"{row['images_per_second']:,.0f}", *seconds]))
     return lines
 
 
 def photographs(result: dict) -> list[str]:
     """Return the table of the data-set job on photographs, compared with the classifier's gradients."""
-    lines = heading("what", "images/s", "of the gradients' rate")
+    lines = heading("work", "images/s", "share of the gradients' rate")
     for row in result["photographs"]:
         lines.append(line([row["what"], f"{row['images_per_second']:.1f}", f"{row['of_gradients_alone']:.2f}"]))
     return lines
@@ -243,7 +260,8 @@ def photographs(result: dict) -> list[str]:
 
 def worker_cpu(result: dict) -> list[str]:
     """Return the table of the CPU time of a worker, compared with its gradients or morphs alone."""
-    lines = heading("work", "CPU ms per image", "gradients or morphs alone", "their share", "peak memory, MiB")
+    names = ("worker, CPU ms per image", "gradients or morphs alone, CPU ms per image", "their share")
+    lines = heading("work", *names, "peak memory, MiB")
     for row in result["cpu"]:
         cells = [ms(row["job"]), ms(row["alone"]), f"{row['alone_of_job']:.2f}", f"{row['peak_mib']:.0f}"]
         lines.append(line([row["work"], *cells]))
@@ -251,10 +269,10 @@ def worker_cpu(result: dict) -> list[str]:
 
 
 def traffic(result: dict) -> list[str]:
-    """Bytes of CUDA kernels over their ideal, for each size; and with each sector once per block."""
+    """Return the table of the bytes that CUDA kernels move, divided by the smallest possible number, for each size."""
     sizes = list(dict.fromkeys(row["size"] for row in result["rows"]))
     found = {(row["op"], row["size"]): row for row in result["rows"]}
-    lines = heading("op", "MiB at best, " + sizes[0], *sizes)
+    lines = heading("op", f"ideal, {sizes[0]}, MiB", *(f"moved / ideal, {size}" for size in sizes))
     for op in dict.fromkeys(row["op"] for row in result["rows"]):
         rows = [found[op, size] for size in sizes]
         cells = [f"{row['ratio']:.2f} ({row['ratio_once_per_block']:.2f})" for row in rows]
@@ -263,12 +281,12 @@ def traffic(result: dict) -> list[str]:
 
 
 def traffic_workloads(result: dict) -> list[str]:
-    """Bytes per pixel (and frame) of whole workloads on CUDA, and the bank conflicts of the kernels."""
-    columns = ("our kernels", "torch's FFTs", "torch's other ops", "bytes per pixel (and frame)", "bank conflicts")
-    lines = heading("work", "size", "by", *columns)
+    """Return the table of the bytes per pixel (and frame) and of the bank conflicts of whole workloads."""
+    columns = ("our kernels", "torch's FFTs", "torch's other ops", "all", "bank conflicts")
+    lines = heading("work", "size", "computed by", *columns)
     for row in result["workloads"]:
         numbers = [f"{row[name]:.0f}" for name in ("kernels", "ffts", "other_ops", "bytes_per_sample")]
-        lines.append(line([row["work"], row["size"], row["way"], *numbers, f"{row['bank_conflicts']:.1%}"]))
+        lines.append(line([row["work"], row["size"], row["computed_by"], *numbers, f"{row['bank_conflicts']:.1%}"]))
     return lines
 
 
@@ -276,13 +294,13 @@ def headline(result: dict) -> list[str]:
     """Return the table of README.md from the rows of a speed result."""
     lines = heading("work, float32, default / tuned allocator", "time", "compared with", "ratio")
     found = by_mode(result)
-    for work, shape, peer, name in HEADLINE:
+    for work, shape, baseline, name in HEADLINE:
         modes = next((modes for (w, s), modes in found.items() if w.startswith(work) and s == shape), None)
         if modes is None:
             continue
-        show, unit = (inverse, "as long") if peer == "gradient" else (times, "as fast")
-        ratio = f"{both(of(modes, 'over_ours', peer), show)} {unit}"
-        lines.append(line([f"{work}, {shape}", f"{both(of(modes, 'seconds', 'ours'), ms)} ms", name, ratio]))
+        show, unit = (inverse, "as long") if baseline == "gradient" else (times, "as fast")
+        ratio = f"{joined(values(modes, 'over_ours', baseline), show)} {unit}"
+        lines.append(line([f"{work}, {shape}", f"{joined(values(modes, 'seconds', 'ours'), ms)} ms", name, ratio]))
     return lines
 
 
@@ -294,6 +312,7 @@ HEADLINE = (
     ("frozen 8-frame morph, ResNet-50", "8x3x224x224", "gradient", "the model's gradient alone"),
 )
 
+# The functions of all tables, by kind of result and name of the table
 TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
     "speed": {
         "headline": headline,

@@ -1,4 +1,4 @@
-"""Ours with glibc's default settings, compared with ours in a process that keeps its freed memory."""
+"""Ours with glibc's default allocator settings, compared with ours with the tuned settings."""
 
 import cases
 import pytest

@@ -1,4 +1,4 @@
-"""Transforms and morphs in float64, compared with the same in float32."""
+"""Transforms and morphs in float64, compared with float32."""
 
 import cases
 import pytest

@@ -1,4 +1,4 @@
-"""A short data-set job compared with the lens on the same images in memory; the long one is bench/dataset.py."""
+"""A short data-set job, compared with the lens alone on the same images in memory; for long jobs see dataset.py."""
 
 import os
 
@@ -14,14 +14,14 @@ import steerlens_fast as sf
 from steerlens_fast.job import morph_dataset
 
 COUNT, ROUNDS, TARGET = 2000, 3, 3
-HOW = {"factors": 10.0, "frames": cases.FRAMES, "score": "none"}
+OPTIONS = {"factors": 10.0, "frames": cases.FRAMES, "score": "none"}
 BATCH = 256
 
 
 @pytest.mark.cpu_only
 def test_job(benchmark, tmp_path, monkeypatch):
-    """Measure from the call to the finished folder, the start of a worker process included."""
-    monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__))  # where the worker finds networks.py
+    """Measure a whole job, with the start of its worker process."""
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__))  # the worker imports networks.py
     pixels = digit_pixels(COUNT)
     np.save(tmp_path / "digits.npy", pixels)
     lens, images = sf.SteerableLens(networks.tiny()), torch.from_numpy(pixels)[:, None]
@@ -29,14 +29,14 @@ def test_job(benchmark, tmp_path, monkeypatch):
 
     def lens_alone():
         for batch in images.split(BATCH):
-            lens.morph(batch.float().div_(255), TARGET, **HOW).frames.mul_(255).round_().to(torch.uint8)
+            lens.morph(batch.float().div_(255), TARGET, **OPTIONS).frames.mul_(255).round_().to(torch.uint8)
 
     def before():
         times["lens"].append(measure.clocked(lens_alone))
 
     def job():
         data, out = str(tmp_path / "digits.npy"), tmp_path / f"out-{len(outcomes)}"
-        outcomes.append(morph_dataset(data, "networks:tiny", out, channels=1, target=TARGET, gallery=0, **HOW))
+        outcomes.append(morph_dataset(data, "networks:tiny", out, channels=1, target=TARGET, gallery=0, **OPTIONS))
 
     benchmark.pedantic(job, setup=before, rounds=ROUNDS)
     assert all(outcome.code == 0 for outcome in outcomes)

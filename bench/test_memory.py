@@ -1,19 +1,19 @@
-"""Peak memory beyond the result, compared with limits; that of the peers is measured with their times."""
+"""Peak memory beyond the result stays below a limit. The memory of baselines is measured together with their times."""
 
 import cases
 import measure
 import pytest
 
 LIMITS = {"analysis": 16, "synthesis": 16, f"{cases.FRAMES}-frame phase morph": 48}  # MiB
-LENS_LIMIT = 64  # MiB beyond frames and model, however many frames
+LENS_LIMIT = 64  # MiB beyond frames and model, for any number of frames
 SHAPE = cases.SHAPES[0]
 
-pytestmark = pytest.mark.cpu_only  # on a GPU passes are as large as its memory allows
+pytestmark = pytest.mark.cpu_only  # chunks are larger on a GPU
 
 
 def check(benchmark, work, run, limit):
-    """Record the peak of one run."""
-    run()  # masks are built once
+    """Record the peak memory of a run, and compare it with the limit in MiB."""
+    run()  # the first call builds masks
     beyond, output = benchmark.pedantic(measure.beyond_output, (run,))
     row = {"work": work, "shape": cases.label(SHAPE), "device": "cpu", "allocator": measure.allocator("cpu")}
     benchmark.extra_info.update(row, limit=limit * measure.MIB, peak_beyond_output={"ours": beyond})
@@ -28,7 +28,7 @@ def test_peak_memory(benchmark, work):
 @pytest.mark.parametrize("frames", [8, 24])
 @pytest.mark.parametrize("regime", ["frozen", "persistent", "live"])
 def test_peak_memory_of_the_lens(benchmark, regime, frames):
-    """A whole morph, with a model of negligible size."""
+    """Measure a whole morph, with a model of negligible size."""
     images, lens = cases.image_of(SHAPE), cases.cheap_lens(regime)
     run = cases.Run(lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames, grad=True)
     check(benchmark, f"memory of the {frames}-frame {regime} morph by the lens", run, LENS_LIMIT)

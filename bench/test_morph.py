@@ -1,4 +1,4 @@
-"""Morphs from a given gradient compared with the peers; the cost of the lens beyond its classifier's gradient."""
+"""Morphs by a given gradient, compared with the baselines; morphs of the lens, compared with the gradient alone."""
 
 import cases
 import pytest
@@ -9,11 +9,11 @@ PHASE, JOINT, RESNET, PERSISTENT = (work for work in cases.SETUPS if "morph" in 
 @pytest.mark.parametrize("shape", cases.MORPH_SHAPES, ids=cases.label)
 def test_phase_morph(measured, shape):
     compiled = ["compiled"] * (shape == cases.MORPH_SHAPES[0])
-    measured(PHASE, shape, ["plenoptic", "plain", "floor", *compiled])
+    measured(PHASE, shape, ["plenoptic", "plain", "ffts", *compiled])
 
 
 def test_joint_morph(measured):
-    measured(JOINT, cases.DIGITS, ["plenoptic", "plain", "floor"])
+    measured(JOINT, cases.DIGITS, ["plenoptic", "plain", "ffts"])
 
 
 def test_frozen_morph_of_a_resnet(measured):

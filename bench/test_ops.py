@@ -1,4 +1,4 @@
-"""Every op compared with plain torch, compiled plain torch and a copy of as many bytes; one thread and two."""
+"""Every op with one and two threads, compared with plain torch, compiled plain torch and a copy of as many bytes."""
 
 import op_cases
 import pytest
@@ -9,7 +9,7 @@ from measure import THREADS
 @pytest.mark.parametrize("work", op_cases.SETUPS)
 def test_op(measured, threads, work, count, device):
     if device != "cpu" and count != THREADS:
-        pytest.skip("threads are the CPU's")
+        pytest.skip("the number of threads matters on the CPU only")
     threads(count)
-    compiled = ["compiled"] * (count == THREADS)  # compiling takes longer than all that is timed
+    compiled = ["compiled"] * (count == THREADS)  # only once, since compiling takes long
     measured(work, op_cases.shape_for(work), ["plain", *compiled])

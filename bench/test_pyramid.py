@@ -1,14 +1,14 @@
-"""Analysis, synthesis and its backward compared with plenoptic, plain torch, compiled plain torch and the FFT floor."""
+"""Analysis, synthesis and the backward of synthesis, compared with the baselines."""
 
 import cases
 import pytest
 
 WORK = ("analysis", "synthesis", "backward of synthesis")
-COMPILED = cases.SHAPES[:1]  # compiling takes longer than all that is timed
+COMPILED = cases.SHAPES[:1]  # shapes at which plain torch is also compiled, which takes long
 
 
 @pytest.mark.parametrize("shape", cases.SHAPES, ids=cases.label)
 @pytest.mark.parametrize("work", WORK)
 def test_pyramid(measured, work, shape):
-    whom = ["plenoptic", "plain", "floor"]
+    whom = ["plenoptic", "plain", "ffts"]
     measured(work, shape, whom + ["compiled"] * (shape in COMPILED))

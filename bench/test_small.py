@@ -1,14 +1,14 @@
-"""Small images beside the least that must be done; searches for a distance; one image beside a busy core."""
+"""Small images, compared with the parts of their work; searches for a distance; a morph while a core is busy."""
 
+import baselines
 import cases
 import pytest
-import rivals
 
 
 @pytest.mark.parametrize("work", cases.SMALL_SETUPS)
 def test_small(measured, threads, work):
     threads(1)  # a second thread would only add waits
-    measured(work, cases.SMALL, rivals.implementations_of(work)[1:])
+    measured(work, cases.SMALL, baselines.implementations_of(work)[1:])
 
 
 @pytest.mark.parametrize("shape", cases.MORPHED_L2, ids=cases.label)

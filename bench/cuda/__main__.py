@@ -1,13 +1,14 @@
-"""Builds, tests and measures the CUDA kernels on a device, in phases.
+"""Builds, tests and measures the CUDA kernels on a GPU, in phases.
 
-    build     setup.py build_ext --inplace, for this device
+    build     setup.py build_ext --inplace, for this GPU
     compile   every kernel for sm_80, sm_90 and sm_100: warnings, registers, spills, narrow accesses (needs no GPU)
-    tests     the whole suite, tests on the device first
-    sanitize  compute-sanitizer's memcheck, racecheck and initcheck over every op
-    bench     kernels against copy bandwidth, transforms and morphs against plenoptic and the FFT floor, memory
+    tests     the whole test suite; tests that use the GPU run first
+    sanitize  every op under compute-sanitizer's memcheck, racecheck and initcheck
+    bench     ops, compared with a copy; transforms and morphs, compared with plenoptic and torch's FFTs alone; memory
 
-Each phase is a process with a time limit; later phases may use the time that earlier ones leave. A failed phase
-does not stop the others. "--device cpu" is a dry run of small shapes: nothing is built or sanitised, no figure is kept.
+Each phase is a process with a time limit. Time that a phase does not use is added to the next. After a failed phase,
+the others still run. "--device cpu" is a dry run with small shapes: it builds and sanitises nothing, and its times are
+not reported.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from pathlib import Path
 from common import ROOT, write_result
 from table import lines
 
-PHASES = {"build": 130, "compile": 50, "tests": 145, "sanitize": 75, "bench": 115}  # seconds: in all under nine minutes
-LAST_LINES, WIDTH = 12, 200  # of the log of a phase that has failed
+PHASES = {"build": 130, "compile": 50, "tests": 145, "sanitize": 75, "bench": 115}  # time limits in seconds
+LAST_LINES, WIDTH = 12, 200  # lines, and characters of a line, that are printed of a failed phase's log
 MARGIN = 12  # seconds that a phase has to write its summary
-GRACE = 8  # seconds between asking a phase to end and ending it
+GRACE = 8  # seconds between SIGINT and SIGKILL
 HERE = Path(__file__).parent
 FILES = {"compile": "compiled.py", "tests": "suite.py", "sanitize": "sanitize.py", "bench": "measure.py"}
 
@@ -69,13 +70,13 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--skip", type=listed, default=[], metavar="PHASES", help="phases to leave out")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: a dry run")
-    parser.add_argument("--patience", type=float, default=1, metavar="X", help="factor of the time limits (1)")
-    parser.add_argument("--out", type=Path, help="folder of results and logs ($OUT, else a temporary one)")
+    parser.add_argument("--patience", type=float, default=1, metavar="X", help="multiply all time limits by X")
+    parser.add_argument("--out", type=Path, help="folder for results and logs (default: $OUT, or a temporary folder)")
     return parser.parse_args()
 
 
 def run_phase(phase: str, out: Path, device: str, limit: float) -> dict:
-    """Run a phase; return its result with the status "ok", "failed" or "out of time"."""
+    """Run a phase; return its result, with the status "ok", "failed (exit code)" or "out of time"."""
     start, log = time.monotonic(), out / f"{phase}.log"
     print(f"{phase}: at most {limit:.0f} s (log: {log})", flush=True)
     (out / f"{phase}.json").unlink(missing_ok=True)
@@ -100,13 +101,13 @@ def run_phase(phase: str, out: Path, device: str, limit: float) -> dict:
 def command_of(phase: str, device: str, out: Path, limit: float) -> list[str]:
     """Return the arguments of Python for a phase."""
     if phase == "build":
-        shown = ["-c", "import steerlens_fast; print(steerlens_fast.build_info())"]
-        return ["setup.py", "build_ext", "--inplace"] if device == "cuda" else shown
+        dry_run = ["-c", "import steerlens_fast; print(steerlens_fast.build_info())"]
+        return ["setup.py", "build_ext", "--inplace"] if device == "cuda" else dry_run
     return [str(HERE / FILES[phase]), f"--out={out}", f"--device={device}", f"--seconds={limit - MARGIN:.0f}"]
 
 
 def run(command: list[str], log, limit: float, environment: dict[str, str], folder: Path) -> int | None:
-    """Run a command and return its exit code; None if it was killed at its limit, with all its children."""
+    """Run a command and return its exit code, or None if it and its children were killed at the time limit."""
     process = subprocess.Popen(
         command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
     )
@@ -125,7 +126,10 @@ def run(command: list[str], log, limit: float, environment: dict[str, str], fold
 
 
 def sources(folder: Path) -> Path:
-    """Return the folder to build in: a folder of links without pyproject.toml if setuptools is too old to read it."""
+    """Return the folder to build in.
+
+    If setuptools is too old for our pyproject.toml, this is a folder with links to everything else.
+    """
     if int(version("setuptools").split(".")[0]) >= 77:
         return ROOT
     for name in ("setup.py", "csrc", "steerlens_fast"):
@@ -134,7 +138,7 @@ def sources(folder: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a phase: the package of this checkout, and ninja from the folder of its Python."""
+    """Return the environment of a phase: Python imports this checkout's package and finds ninja in its own folder."""
     first = {"PYTHONPATH": str(ROOT), "PATH": str(Path(sys.executable).parent)}
     return os.environ | {k: os.pathsep.join(filter(None, (v, os.environ.get(k)))) for k, v in first.items()}
 

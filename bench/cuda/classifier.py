@@ -1,4 +1,4 @@
-"""ResNet-50 with random weights: timm's if it is installed, else the same layers in plain torch."""
+"""ResNet-50 with random weights: timm's if timm is installed, otherwise the same layers in plain torch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """He et al. (2015), with the stride in the 3x3 convolution, as torchvision and timm have it."""
+    """ResNet-50 (He et al., 2015), with the stride in the 3x3 convolution, as in torchvision and timm."""
 
     def __init__(self, classes: int = 1000):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Timing by CUDA events, of calls with inputs that have left the last-level cache; medians after a warm-up."""
+"""Measures times (by CUDA events, after a warm-up) and peak memory of calls."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 
 WARMUP, ROUNDS = 3, 15
-LEAST_MS = 2.0  # of work between two events: their resolution is half a microsecond
-MOST_CALLS = 50
+MIN_MS = 2.0  # of work between two events, whose resolution is half a microsecond
+MAX_CALLS = 50  # between two events
 MIB = 2**20
 
 
@@ -20,7 +20,7 @@ def median_ms(call: Callable[[], object], device: torch.device, rounds: int = RO
     for _ in range(WARMUP):
         call()
     once = _between(call, device, 1)
-    calls = max(1, min(MOST_CALLS, math.ceil(LEAST_MS / max(once, 1e-3))))
+    calls = max(1, min(MAX_CALLS, math.ceil(MIN_MS / max(once, 1e-3))))
     return statistics.median(_between(call, device, calls) for _ in range(rounds)) / calls
 
 
@@ -42,13 +42,13 @@ def _between(call: Callable[[], object], device: torch.device, calls: int) -> fl
 
 
 def rotated(function: Callable, sets: list[list]) -> Callable[[], object]:
-    """Return ``function`` with the next set of arguments at each call."""
-    turn = iter(range(1 << 62))
-    return lambda: function(*sets[next(turn) % len(sets)])
+    """Return a function that calls ``function``, each time with the next set of arguments."""
+    number = iter(range(1 << 62))
+    return lambda: function(*sets[next(number) % len(sets)])
 
 
 def sets_beyond_cache(size: int, device: torch.device) -> int:
-    """Return the number of sets of ``size`` bytes after which the first has left the cache."""
+    """Return how many sets of arguments, of ``size`` bytes each, exceed the L2 cache together."""
     cache = torch.cuda.get_device_properties(device).L2_cache_size if device.type == "cuda" else 0
     return 1 if size > 4 * cache else min(64, math.ceil(4 * cache / max(size, 1)) + 1)
 
@@ -61,8 +61,8 @@ def copy_bandwidth(size: int, device: torch.device) -> float:
 
 
 def peak_beyond(function: Callable[[], torch.Tensor], device: torch.device) -> float:
-    """Return the peak MiB of a call beyond earlier allocations and its result."""
-    function()  # filters and plans are made once
+    """Return the peak MiB of a call, without earlier allocations and without its result."""
+    function()  # the first call makes filters and FFT plans
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
@@ -73,7 +73,7 @@ def peak_beyond(function: Callable[[], torch.Tensor], device: torch.device) -> f
 
 
 def captured(function: Callable[[], object]) -> Callable[[], None]:
-    """Return a function that replays ``function``, recorded in a CUDA graph."""
+    """Return a function that replays a CUDA graph of ``function``."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

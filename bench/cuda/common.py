@@ -13,10 +13,10 @@ TESTS, BENCH = ROOT / "tests", ROOT / "bench"
 
 
 def phase_arguments(about: str) -> argparse.Namespace:
-    """Return the arguments of a phase."""
+    """Return the command-line arguments of a phase."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--out", type=Path, required=True, help="folder of results and logs")
-    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: a dry run of small shapes")
+    parser.add_argument("--out", type=Path, required=True, help="folder for results and logs")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: a dry run with small shapes")
     parser.add_argument("--seconds", type=float, default=120.0, help="time limit, after which the phase ends itself")
     args, args.rest = parser.parse_known_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def phase_arguments(about: str) -> argparse.Namespace:
 
 
 def write_result(out: Path, phase: str, result: dict) -> None:
-    """Write the JSON of a phase, atomically."""
+    """Write the result of a phase to ``phase.json``, atomically."""
     path = out / f"{phase}.json"
     draft = path.with_suffix(".tmp")
     draft.write_text(as_text(result) + "\n")
@@ -33,7 +33,7 @@ def write_result(out: Path, phase: str, result: dict) -> None:
 
 
 def as_text(value, indent: int = 0) -> str:
-    """Return JSON with one line for each entry of a list, so that a diff of two results is readable."""
+    """Return JSON with one line for each entry of a list, so that diffs of results are readable."""
     pad = " " * (indent + 1)
     if isinstance(value, dict) and any(isinstance(v, (dict, list)) for v in value.values()) and indent < 2:
         rows = [f"{pad}{json.dumps(k)}: {as_text(v, indent + 1)}" for k, v in value.items()]

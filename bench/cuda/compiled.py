@@ -1,7 +1,7 @@
-"""Registers, stack, spills and widths of memory accesses of every compiled CUDA kernel.
+"""The phase "compile": reports registers, stack, spills and widths of memory accesses of every CUDA kernel.
 
-Needs nvcc and no GPU. Registers and spills are ptxas' own report; the accesses are read from the machine code where
-nvdisasm is found (in the toolkit, on PATH or in triton, which torch brings), and are "not measured" where it is not.
+Needs nvcc, but no GPU. Registers, stack and spills are those that ptxas reports. Widths are read from the machine code
+by nvdisasm (of the toolkit, on PATH, or of triton); without nvdisasm they are not measured.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pathlib import Path
 from common import ROOT, not_measured, phase_arguments, write_result
 
 sys.path.insert(0, str(ROOT))
-import setup  # noqa: E402  (the flags are its)
+import setup  # noqa: E402  (setup.py defines the compiler's flags)
 
 ARCHS = "8.0;9.0;10.0"
 ENTRY = re.compile(r"Compiling entry function '(\S+)' for '(sm_\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 ACCESS = re.compile(r"\b(LDG|STG)\.E(?:\.\w+)*")
-READERS = ("largest_kernel",)  # write one value for each block
+REDUCTIONS = ("largest_kernel",)  # kernels that write one value for each block; only their loads are checked
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def compile_all(nvcc: str, archs: str, work: Path) -> dict[str, str]:
 
 
 def report(logs: dict[str, str], work: Path) -> list[dict]:
-    """Return one row for each kernel: its file, and the findings for each architecture."""
+    """Return one row for each kernel: its file and name, and what was found for each architecture."""
     rows: dict[str, dict] = {}
     for stem, log in logs.items():
         accesses = {arch: found for cubin in (work / stem).glob("*.cubin") for arch, found in accesses_in(cubin)}
@@ -103,7 +103,7 @@ def resources(log: str) -> list[tuple[str, str, dict]]:
 
 
 def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
-    """Return (architecture, {mangled name: instructions by bits per access}) of a cubin; [] without a disassembler."""
+    """Return [(architecture, {mangled name: numbers of loads and stores by width})], or [] without nvdisasm."""
     tool = disassembler()
     if not tool:
         return []
@@ -121,7 +121,7 @@ def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
 
 
 def verdict(kernels: list[dict]) -> dict:
-    """Return the kernels that spill, and the wide ones with narrow accesses."""
+    """Return the kernels that spill, the wide kernels with narrow accesses, and the largest numbers of registers."""
     archs = lambda row: {arch: facts for arch, facts in row.items() if arch.startswith("sm_")}
     each = [(row["kernel"], arch, facts) for row in kernels for arch, facts in archs(row).items()]
     spilling = sorted({f"{name} {arch}" for name, arch, facts in each if facts["spill_stores"] or facts["spill_loads"]})
@@ -152,7 +152,7 @@ def has_narrow_accesses(kernel: str, facts: dict) -> bool:
     Loads of 4 bytes are allowed, since factors are single numbers.
     """
     loads, stores = facts["loads"], facts["stores"]
-    if kernel.startswith(READERS):
+    if kernel.startswith(REDUCTIONS):
         return "128" not in loads
     return "128" not in {*loads, *stores} or not {"64", "128"} & set(loads) or "32" in stores
 
@@ -178,7 +178,7 @@ def short_name(name: str) -> str:
 
 
 def disassembler() -> str | None:
-    """Return the path of nvdisasm: of the toolkit, on PATH, or of triton."""
+    """Return the path of nvdisasm, in the toolkit, on PATH or in triton; None if it is not found."""
     toolkit, triton = setup.find_toolkit(), find_spec("triton")
     places = [f"{toolkit[0]}/bin"] if toolkit else []
     places += [f"{Path(triton.origin).parent}/backends/nvidia/bin"] if triton and triton.origin else []

@@ -1,7 +1,7 @@
 """Every op on large inputs, compared with the bandwidth of a copy on the same device.
 
-``moved`` counts each input once and each output once, the least that any implementation moves; ``step`` and its
-backward read the coefficients twice, for the bands' largest amplitudes first.
+Bytes moved are those of each input and each output once. ``step`` and its backward read the coefficients twice (the
+first time to find the largest amplitude of each band), which is counted.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from steerlens_fast.pyramid.spectra import image_spectrum
 
 LARGE = {"planes": 96, "orientations": 4, "size": (224, 224), "frames": 8}
 SMALL = {"planes": 2, "orientations": 4, "size": (28, 28), "frames": 2}
-TWICE = ("step", "step_backward")  # launches that read the coefficients
+READ_TWICE = ("step", "step_backward")  # ops that read the coefficients twice
 
 
 def rows(device: torch.device) -> Iterator[Callable[[], dict]]:
     """Yield a function for each row of the table."""
-    how = LARGE if device.type == "cuda" else SMALL
+    sizes = LARGE if device.type == "cuda" else SMALL
     size = 1 << 30 if device.type == "cuda" else 1 << 22
     bandwidth: list[float] = []
 
@@ -33,13 +33,13 @@ def rows(device: torch.device) -> Iterator[Callable[[], dict]]:
         return {"kernel": "copy", "moved_mib": 2 * size >> 20, "gb_per_s": round(bandwidth[0], 1), "of_copy": 1.0}
 
     yield copy
-    for name, make in cases(**how).items():
+    for name, make in cases(**sizes).items():
         yield lambda name=name, make=make: row(name, make, device, bandwidth)
 
 
 def row(name: str, make: Callable, device: torch.device, bandwidth: list[float]) -> dict:
     op, args = make(device)
-    moved = bytes_of(args) + bytes_of(op(*args)) + (args_coefficients(args) if name.startswith(TWICE) else 0)
+    moved = bytes_of(args) + bytes_of(op(*args)) + (args_coefficients(args) if name.startswith(READ_TWICE) else 0)
     sets = [args] + [make(device)[1] for _ in range(sets_beyond_cache(moved, device) - 1)]
     ms = median_ms(rotated(op, sets), device)
     rate = moved / ms / 1e6
@@ -56,7 +56,7 @@ def args_coefficients(args: list) -> int:
 
 
 def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) -> dict[str, Callable]:
-    """Return functions of the device that return (op, arguments), by name."""
+    """Return, by name of the op, a function that takes a device and returns (op, arguments)."""
     N, K, F = planes, orientations, frames
     shape = (N, K, *size)
 
@@ -69,7 +69,7 @@ def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) ->
     def factors(device):
         return torch.linspace(0, 4, F, device=device)[:, None]
 
-    raw = torch.ops.steerlens_fast  # the backwards have no wrappers
+    raw = torch.ops.steerlens_fast  # backwards have no wrappers
 
     def extrapolate(form, joint=False, rule=0):
         def make(d):
@@ -123,5 +123,5 @@ def merge(device, planes: int, size: tuple[int, int], kind: str):
     stored = [(planes, (k + 1) // 2 if bank.paired else k, h, w) for k, h, w in shapes]
     bands = [torch.randn(*shape, device=device, dtype=torch.complex64) for shape in stored]
     masks = bank.masks(bands[0], merging=True)
-    how = (bank.merge_i_powers, bank.widths, *size, bank.paired, bank.paired)
-    return ops.merge_bands, [bands, masks, *how]
+    options = (bank.merge_i_powers, bank.widths, *size, bank.paired, bank.paired)
+    return ops.merge_bands, [bands, masks, *options]

@@ -1,4 +1,7 @@
-"""The benchmarks: each row is written when it is measured; rows without time left are listed."""
+"""The phase "bench": measures one row after the other, and writes the result after each.
+
+When time runs out, the rows that are left are recorded as not measured.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import torch
 import transforms
 from common import not_measured, phase_arguments, write_result
 
-LEAST_SECONDS = 6.0  # no row is begun with less than that left
+MIN_SECONDS = 6.0  # no row is begun with less time left
 
 
 def main() -> int:
@@ -19,7 +22,7 @@ def main() -> int:
     device = torch.device(args.device, 0) if args.device == "cuda" else torch.device("cpu")
     result: dict = {"kernels": [], "transforms": [], "errors": []}
     torch.manual_seed(0)
-    # Transforms first: should time run out, single kernels are what can be measured again alone.
+    # Transforms are measured first, since they matter more than single ops if time runs out
     for name, rows in (("transforms", transforms.rows(device)), ("kernels", kernels.rows(device))):
         for row in rows:
             result[name].append(one(row, device, args.deadline, result["errors"]))
@@ -29,12 +32,12 @@ def main() -> int:
 
 @torch.no_grad()
 def one(row, device: torch.device, deadline: float, errors: list) -> dict:
-    """Return a row, or the reason why there is none."""
-    if device.type == "cuda" and time.monotonic() > deadline - LEAST_SECONDS:
+    """Return a row, or the reason why it was not measured."""
+    if device.type == "cuda" and time.monotonic() > deadline - MIN_SECONDS:
         return not_measured("out of time")
     try:
         result = row()
-    except Exception as error:  # one contender that fails, say for memory, stops no other
+    except Exception as error:  # such as out of memory; the next rows are still measured
         traceback.print_exc()
         errors.append(f"{type(error).__name__}: {error}"[:300])
         result = not_measured(errors[-1])

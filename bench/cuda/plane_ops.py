@@ -1,4 +1,4 @@
-"""Whether our side takes the ops on whole planes, or torch.fft and the ops on bands."""
+"""A switch between the ops on whole planes, and torch.fft with the ops on bands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from steerlens_fast import native
 
 @contextmanager
 def plane_ops(device: str, allowed: bool) -> Iterator[None]:
-    """Let planes on this type of device use the ops on whole planes, or only torch.fft and the ops on bands."""
+    """Within the block, use the ops on whole planes on this type of device only if ``allowed``."""
     sides = native.LARGEST_PLANE_SIDE
     before = sides[device]
     sides[device] = before if allowed else 0

@@ -1,7 +1,7 @@
-"""compute-sanitizer over every op and a small morph: memcheck, racecheck and initcheck, side by side.
+"""The phase "sanitize": runs every op and a small morph under compute-sanitizer.
 
-Only errors in our kernels count. Those of torch and cuFFT, which initcheck must observe too, are recognised by the
-kernel's name.
+Its tools memcheck, racecheck and initcheck run at the same time. Only errors in our kernels, recognised by their names,
+make the phase fail; initcheck also reports kernels of torch and cuFFT.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from common import ROOT, TESTS, not_measured, phase_arguments, write_result
 
 TOOLS = ("memcheck", "racecheck", "initcheck")
-LABELS = ("odd", "even", "threads")  # of tests/cases.py: narrow and wide accesses, several blocks
+LABELS = ("odd", "even", "threads")  # cases of tests/cases.py: narrow accesses, wide accesses, several blocks
 OURS = re.compile(r"steerlens|for_each_kernel|split_kernel|merge_kernel|largest_kernel")
 
 
@@ -54,14 +54,13 @@ def find_sanitizer() -> str | None:
 def start(tool: str, name: str, out: Path) -> subprocess.Popen:
     command = [tool, f"--tool={name}", "--print-limit=50", sys.executable, __file__, f"--out={out}", "--work"]
     log = (out / f"sanitize-{name}.log").open("w")
-    each_its_own = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # allocation: so that its bounds are known
-    return subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | each_its_own, start_new_session=True
-    )
+    # Without torch's cache, each tensor is an allocation of its own, and the sanitizer knows its bounds
+    environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
 
 
 def verdict(process: subprocess.Popen, args, name: str) -> dict:
-    """Return the errors in our kernels and in others, and whether the work was completed."""
+    """Return the number of errors in our kernels and in others, and whether the work was completed."""
     try:
         process.wait(max(1.0, args.deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -70,7 +69,7 @@ def verdict(process: subprocess.Popen, args, name: str) -> dict:
     ours, others = errors_in(text)
     ended = "all work done" in text
     return {"ours": ours, "others": others, "ended": ended, "exit": process.returncode} | (
-        {} if ended else not_measured("it did not get to the end")
+        {} if ended else not_measured("the work was not completed")
     )
 
 
@@ -82,7 +81,7 @@ def end(process: subprocess.Popen) -> None:
 
 
 def errors_in(text: str) -> tuple[int, int]:
-    """Return the number of reports that name one of our kernels, and of all others; summaries are not counted."""
+    """Return the number of reports about our kernels, and about others; summaries are not counted."""
     ours = others = 0
     for report in re.split(r"(?m)^========= (?=\S)", text):
         if not re.match(r"(Invalid|Uninitialized|Error:|Warning:|Race|Potential|Program hit|Misaligned)", report):
@@ -96,7 +95,7 @@ def errors_in(text: str) -> tuple[int, int]:
 
 
 def work(device: str) -> int:
-    """Run every op in both precisions, a pyramid with its inverse, and a morph."""
+    """Run every op in float32 and float64, an analysis, a synthesis and a morph."""
     sys.path.insert(0, str(TESTS))
     import torch
     from cases import OPS, RAW, case, shapes_of

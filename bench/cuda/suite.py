@@ -1,6 +1,7 @@
-"""The test suite in several processes, tests on the device first, slow ones last; each test is recorded when it ends.
+"""The phase "tests": runs the test suite in several processes, and records each test when it ends.
 
-Files that cannot be imported, since an extra is not installed, are listed and do not stop the others.
+Tests that use the GPU run first, slow tests last. Test files that cannot be imported (since an extra is not installed)
+are listed in the result.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import pytest
 from common import ROOT, TESTS, phase_arguments, write_result
 
 CORES_PER_PART = 3
-MOST_PARTS = 6  # each has a context on the device
-QUICK = ["pyramid/test_filters.py", "pyramid/test_transforms.py"]  # tests of a dry run
+MAX_PARTS = 6  # each process needs memory for its CUDA context
+QUICK = ["pyramid/test_filters.py", "pyramid/test_transforms.py"]  # files of a dry run
 
 
 def main() -> int:
     args = phase_arguments(__doc__)
     if args.rest:
         return one_part(*args.rest, dry=args.device == "cpu")
-    parts = 1 if args.device == "cpu" else max(1, min(MOST_PARTS, (os.cpu_count() or 1) // CORES_PER_PART))
+    parts = 1 if args.device == "cpu" else max(1, min(MAX_PARTS, (os.cpu_count() or 1) // CORES_PER_PART))
     processes = [start(args, part, parts) for part in range(parts)]
     try:
         wait_until(args.deadline, processes)
@@ -53,7 +54,7 @@ def start(args, part: int, parts: int) -> subprocess.Popen:
 
 
 def environment(parts: int) -> dict[str, str]:
-    """Return the environment of one part: its share of the cores, and no options of an outer pytest."""
+    """Return the environment of one part: it uses its share of the cores, and ignores options of an outer pytest."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     return inherited | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // parts))}
 
@@ -65,7 +66,7 @@ def wait_until(deadline: float, processes: list[subprocess.Popen]) -> None:
 
 
 def end(processes: list[subprocess.Popen]) -> None:
-    """Interrupt running processes, so that pytest writes its summary, then kill them."""
+    """Interrupt running processes, so that pytest writes its summary, and kill those that do not end."""
     for number, seconds in ((signal.SIGINT, 4), (signal.SIGKILL, 2)):
         for process in processes:
             if process.poll() is None:
@@ -78,7 +79,7 @@ def one_part(part: str, results: str, dry: bool) -> int:
     number, parts = map(int, part.split("/"))
     where = [str(TESTS / name) for name in QUICK] if dry else [str(TESTS)]
     options = ["-q", "-p", "no:cacheprovider", "--continue-on-collection-errors", f"--rootdir={ROOT}"]
-    options += ["-o", "minversion=7"]  # the suite needs nothing newer
+    options += ["-o", "minversion=7"]  # overrides pyproject.toml; the suite also runs with pytest 7
     return int(pytest.main([*options, *where], plugins=[Part(number, parts, Path(results))]))
 
 
@@ -96,7 +97,7 @@ class Part:
     def pytest_collection_modifyitems(self, items) -> None:
         on_device = lambda item: item.get_closest_marker("cuda") is not None
         slow = lambda item: item.get_closest_marker("slow") is not None
-        items.sort(key=lambda item: (not on_device(item), slow(item)))  # stable: a file's stay together
+        items.sort(key=lambda item: (not on_device(item), slow(item)))  # stable, so the tests of a file stay together
         items[:] = items[self.number :: self.parts]
         self.on_device = {item.nodeid for item in items if on_device(item)}
         self.note(collected=len(items), on_device=len(self.on_device))
@@ -106,14 +107,14 @@ class Part:
             self.note(not_collected=report.nodeid, why=str(report.longrepr).strip().splitlines()[-1])
 
     def pytest_runtest_logreport(self, report) -> None:
-        if report.when == "call" or report.outcome != "passed":  # of set-up and tear-down only failures
+        if report.when == "call" or report.outcome != "passed":  # set-up and tear-down are noted if they do not pass
             why = "" if report.passed else str(report.longrepr).strip().splitlines()[-1][:300]
             outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
             self.note(test=report.nodeid, outcome=outcome, cuda=report.nodeid in self.on_device, why=why)
 
 
 def summary(files: list[Path], device: str) -> dict:
-    """Return the counts, and the names of all failures."""
+    """Return the numbers of tests by outcome, and the names of failed tests."""
     notes = [json.loads(line) for path in files if path.exists() for line in path.read_text().splitlines()]
     tests = [note for note in notes if "test" in note]
     count = lambda on_device: dict(Counter(t["outcome"] for t in tests if t["cuda"] in on_device))

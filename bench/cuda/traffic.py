@@ -1,11 +1,12 @@
-"""Counts the bytes that the CUDA kernels move, in emulation (tests/emulation): no GPU, no time.
+"""Counts the bytes that the CUDA kernels move. The kernels are emulated (tests/emulation), so no GPU is needed.
 
     python bench/cuda/traffic.py --out bench/results/DATE-cuda-emulated-traffic.json     # a few minutes on one core
 
-A kernel's bytes are 32 for each sector that a warp access touches. Its ideal is each input and each output once. Counts
-of 8 and of 16 planes give those of 64x3 planes: both grow linearly. Sizes that the ops on whole planes do not take (of
-a prime factor above 61) need torch's own ops, whose bytes are added by assumption: an FFT reads and writes all of its
-data once for each dimension, as cuFFT does for these sizes; any other op reads its inputs and writes its outputs once.
+A kernel moves 32 bytes for each sector that an access of a warp touches. The ideal is that it reads each input once and
+writes each output once. Bytes are counted for 8 and for 16 planes, and extrapolated to 64x3 planes.
+
+Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
+as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ["STEERLENS_CPU_CAPABILITY"] = "default"  # no kernels of the CPU
+os.environ["STEERLENS_CPU_CAPABILITY"] = "default"  # without the CPU's ops on whole planes
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "tests"), str(HERE.parents[1])]
 
@@ -47,7 +48,10 @@ FREE = ("empty", "new_empty", "empty_like", "detach", "alias", "_local_scalar_de
 
 
 def kernel_row(name: str, size: tuple[int, int]) -> dict:
-    """Bytes of an op on 64x3 planes, of its ideal, and their ratios."""
+    """Return the bytes that an op moves on 64x3 planes, its ideal, and their ratio.
+
+    In the ratio "once per block", a sector counts once for each block that accesses it.
+    """
     counts = [op_counts(name, size, planes) for planes in COUNTED]
     moved, of_blocks, ideal = (extrapolated([count[i] for count in counts]) for i in range(3))
     return {
@@ -66,7 +70,7 @@ def op_counts(name: str, size: tuple[int, int], planes: int) -> tuple[int, int, 
     found: list = []
     traffic = emulation.counted(lambda: found.append(op(*args)))
     ideal = kernels.bytes_of(args) + kernels.bytes_of(found)
-    if name.startswith(kernels.TWICE):  # two kernels read the coefficients
+    if name.startswith(kernels.READ_TWICE):  # two kernels read the coefficients
         ideal += kernels.args_coefficients(args)
     return sum(t.bytes for t in traffic), sum(t.block_bytes for t in traffic), ideal
 
@@ -80,7 +84,7 @@ def extrapolated(counts: list[int]) -> int:
 
 
 class TorchBytes(TorchDispatchMode):
-    """Bytes that torch's own ops move, by the assumptions above."""
+    """Adds up the bytes that torch's own ops move, by the assumptions above."""
 
     def __init__(self):
         super().__init__()
@@ -92,12 +96,12 @@ class TorchBytes(TorchDispatchMode):
         if name.startswith("_fft_"):
             self.ffts += fft_bytes(args[0], out, len(args[1]))
         elif func.namespace == "aten" and name not in FREE and not is_view(func):
-            self.others += sum(map(touched, tensors(args) + tensors(out)))  # not kwargs: an out= is only written
+            self.others += sum(map(touched, tensors(args) + tensors(out)))  # an argument out= is part of the result
         return out
 
 
 def fft_bytes(given: Tensor, out: Tensor, dimensions: int) -> int:
-    """A pass for each dimension; one of them reads or writes the real side of a real FFT."""
+    """Return the bytes of one pass for each dimension; the last or first pass of a real FFT has a real side."""
     larger = max(touched(given), touched(out)) if given.is_complex() == out.is_complex() else 0
     complex_side = larger or touched(given if given.is_complex() else out)
     return touched(given) + touched(out) + 2 * (dimensions - 1) * complex_side
@@ -113,13 +117,13 @@ def tensors(value) -> list[Tensor]:
 
 
 def touched(t: Tensor) -> int:
-    """With the gaps of a strided tensor, such as the real parts of a complex one."""
+    """Return the bytes that are accessed, including the gaps between strided elements, such as real parts."""
     gaps = min(t.stride(-1), emulation.SECTOR // t.itemsize) if t.dim() else 1
     return t.numel() * t.itemsize * max(gaps, 1) if 0 not in t.stride() else t.itemsize
 
 
-def work_row(name: str, size: tuple[int, int], way: str) -> dict:
-    with plane_ops("cpu", way == WHOLE_PLANES):
+def work_row(name: str, size: tuple[int, int], computed_by: str) -> dict:
+    with plane_ops("cpu", computed_by == WHOLE_PLANES):
         counts = [work_counts(name, size, planes) for planes in COUNTED]
     samples = PLANES * math.prod(size) * (FRAMES if "morph" in name else 1)
     ours, ffts, others = (extrapolated([count[i] for count in counts]) / samples for i in range(3))
@@ -127,7 +131,7 @@ def work_row(name: str, size: tuple[int, int], way: str) -> dict:
     return {
         "work": name,
         "size": "x".join(map(str, size)),
-        "way": way,
+        "computed_by": computed_by,
         "bank_conflicts": 1 - fewest / wavefronts if wavefronts else 0.0,  # their share of the wavefronts
         "kernels": ours,
         "ffts": ffts,
@@ -152,7 +156,7 @@ def work_counts(name: str, size: tuple[int, int], planes: int) -> tuple[int, int
     return ours, found[0].ffts, found[0].others, *shared
 
 
-def ways(size: tuple[int, int]) -> tuple[str, ...]:
+def implementations(size: tuple[int, int]) -> tuple[str, ...]:
     both = backend.plane_ops_supported(pyramid_of(size).geometry, torch.rand(1, *size))
     return (WHOLE_PLANES, BANDS) if both else (BANDS,)
 
@@ -183,7 +187,7 @@ WORKS = {"analysis": analysis, "synthesis": synthesis, f"{FRAMES}-frame phase mo
 
 
 def store_as_cuda(whole: Tensor, piece: Tensor, bounds=None) -> None:
-    """``memory.store`` as it is for tensors on a GPU."""
+    """Do what ``memory.store`` does for tensors on a GPU."""
     piece = piece.real if piece.is_complex() and not whole.is_complex() else piece
     if bounds is None:
         whole.copy_(piece)
@@ -196,17 +200,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     installed = emulation.install("counting")
-    memory.CHUNK_BYTES["cpu"] = memory.SCRATCH_BYTES["cpu"] = 1 << 40  # so few planes are one pass on a GPU
+    memory.CHUNK_BYTES["cpu"] = memory.SCRATCH_BYTES["cpu"] = 1 << 40  # one chunk, as for so few planes on a GPU
     plane_motion.store = store_as_cuda
-    backend.is_untraced = lambda: True  # TorchBytes only counts: the ops on whole planes may be called within it
+    backend.is_untraced = lambda: True  # allows the ops on whole planes within TorchBytes, which is a dispatch mode
     found = {"rows": [], "workloads": []}
     for size in SIZES:
         for name in kernels.cases(1, ORIENTATIONS, size, FRAMES):
             found["rows"].append(kernel_row(name, size))
             print(found["rows"][-1], flush=True)
         for name in WORKS:
-            for way in ways(size):
-                found["workloads"].append(work_row(name, size, way))
+            for computed_by in implementations(size):
+                found["workloads"].append(work_row(name, size, computed_by))
                 print(found["workloads"][-1], flush=True)
     del installed
     about = machine() | {"how": "counted in emulation, no time", "planes": "64x3, from counts of 8 and of 16"}

@@ -1,4 +1,4 @@
-"""Analysis, synthesis and morph compared with plenoptic and the FFT floor; batch 1 as a CUDA graph; lens; memory."""
+"""Transforms and morphs on a GPU, compared with plenoptic and with torch's FFTs alone; time and memory of the lens."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from plane_ops import plane_ops
 
 sys.path.append(str(BENCH))
 import cases  # noqa: E402
-import plenoptic_peer  # noqa: E402
+import plenoptic_baseline  # noqa: E402
 from classifier import resnet50  # noqa: E402
-from peer import EagerPyramid  # noqa: E402
+from eager_pyramid import EagerPyramid  # noqa: E402
 
 import steerlens_fast as sf  # noqa: E402
 from steerlens_fast import memory  # noqa: E402
@@ -31,11 +31,11 @@ def rows(device: torch.device) -> Iterator[Row]:
     on_gpu = device.type == "cuda"
     shape = LARGE if on_gpu else SMALL
     for work in ("analysis", "synthesis", "8-frame phase morph"):
-        for who in ("ours", "ours, FFTs", "peer", "floor"):
+        for who in ("ours", "ours, FFTs", "plenoptic", "ffts"):
             yield lambda work=work, who=who: timed(work, shape, who, device)
     one = ONE if on_gpu else (1, 3, 32, 32)
     for work in ("analysis", "synthesis", "8-frame phase morph"):
-        for who in ("ours", "ours, graph", "peer") if on_gpu else ("ours", "peer"):
+        for who in ("ours", "ours, graph", "plenoptic") if on_gpu else ("ours", "plenoptic"):
             yield lambda work=work, who=who: timed(work, one, who, device)
     yield lambda: lens_row(shape, device)
     if on_gpu:
@@ -47,8 +47,8 @@ def rows(device: torch.device) -> Iterator[Row]:
 
 def timed(work: str, shape, who: str, device: torch.device) -> dict:
     """Return the row of one implementation."""
-    name = peer_name() if who == "peer" else who
-    with torch.set_grad_enabled("morph" in work and who == "peer"):
+    name = plenoptic_name() if who == "plenoptic" else who
+    with torch.set_grad_enabled("morph" in work and who == "plenoptic"):
         function = setup(work, shape, who.partition(",")[0], device)
         function = captured(function) if who.endswith("graph") else function
         with plane_ops(device.type, who != "ours, FFTs"):
@@ -57,28 +57,32 @@ def timed(work: str, shape, who: str, device: torch.device) -> dict:
 
 
 def setup(work: str, shape, who: str, device: torch.device) -> Callable:
-    if who != "peer":
+    if who != "plenoptic":
         return {"analysis": cases.analysis, "synthesis": cases.synthesis}.get(work, cases.morph)(
             shape, who, device=device
         )
-    image, gradient, peer = cases.image_of(shape, device), cases.gradient_of(shape, device), peer_of(shape, device)
+    image, gradient, pyramid = (
+        cases.image_of(shape, device),
+        cases.gradient_of(shape, device),
+        plenoptic_pyramid(shape, device),
+    )
     if work == "analysis":
-        return lambda: peer(image)
+        return lambda: pyramid(image)
     if work == "synthesis":
-        coefficients = peer(image)
-        return lambda: peer.recon_pyr(coefficients)
+        coefficients = pyramid(image)
+        return lambda: pyramid.recon_pyr(coefficients)
     factors = torch.arange(1.0, cases.FRAMES + 1.0, device=device)
-    return lambda: plenoptic_peer.morph(peer, image, gradient, factors)
+    return lambda: plenoptic_baseline.morph(pyramid, image, gradient, factors)
 
 
-def peer_of(shape, device: torch.device):
-    """Return plenoptic if it is installed, else the same algorithm in plain torch."""
-    if peer_name().startswith("plenoptic"):
+def plenoptic_pyramid(shape, device: torch.device):
+    """Return plenoptic's pyramid, or the copy in eager_pyramid.py if plenoptic is not installed."""
+    if plenoptic_name().startswith("plenoptic"):
         return cases.plenoptic_of(shape, device=device)
     return EagerPyramid(shape[-2:], cases.height_for(shape), cases.ORDER).to(device)
 
 
-def peer_name() -> str:
+def plenoptic_name() -> str:
     try:
         import plenoptic
     except ImportError:
@@ -86,11 +90,11 @@ def peer_name() -> str:
     return f"plenoptic {plenoptic.__version__}"
 
 
-# --- The lens: a whole morph, as a user would run it ---
+# --- Morphs of the lens ---
 
 
 def lens_row(shape, device: torch.device) -> dict:
-    """Return the row of a frozen morph of ResNet-50, channels last, unscored, and of the classifier's gradient only."""
+    """Return the row of an unscored frozen morph of ResNet-50 (channels last), with the time of its gradient alone."""
     model, name = resnet50() if device.type == "cuda" else (cases.Mean().eval(), "a mean (dry run)")
     model = model.to(device, memory_format=torch.channels_last)
     images = cases.image_of(shape, device).contiguous(memory_format=torch.channels_last)
@@ -118,14 +122,14 @@ def morph_of(frames: int, shape, device: torch.device) -> Callable[[], torch.Ten
 
 
 def memory_row(frames: int, shape, device: torch.device) -> dict:
-    """Return the row of memory beyond frames and model."""
+    """Return the row of the memory that a morph needs beyond frames and model."""
     beyond = peak_beyond(morph_of(frames, shape, device), device)
     result = {"work": f"frozen {frames}-frame morph by the lens", "shape": cases.label(shape), "who": "memory"}
     return result | {"mib_beyond_frames_and_model": round(beyond, 1), "chunk_mib": memory.CHUNK_BYTES["cuda"] >> 20}
 
 
 def chunk_row(mib: int, shape, device: torch.device) -> dict:
-    """Return time and memory with passes of this many MiB, for the choice of ``memory.CHUNK_BYTES``."""
+    """Return time and memory of a morph with chunks of this size, for the choice of ``memory.CHUNK_BYTES``."""
     before = memory.CHUNK_BYTES["cuda"]
     memory.CHUNK_BYTES["cuda"] = mib << 20
     try:

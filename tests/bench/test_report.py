@@ -99,8 +99,8 @@ def test_table_without_results_says_not_measured_yet():
 
 def test_transforms_have_both_allocators_ratios_and_shares():
     rows = [
-        speed_row("analysis", "default", 0.010, plenoptic=0.040, plain=0.020, floor=0.005),
-        speed_row("analysis", "tuned", 0.008, plenoptic=0.020, floor=0.004),
+        speed_row("analysis", "default", 0.010, plenoptic=0.040, plain=0.020, ffts=0.005),
+        speed_row("analysis", "tuned", 0.008, plenoptic=0.020, ffts=0.004),
     ]
     *_, row = tables.transforms(speed(*rows))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -128,7 +128,7 @@ def test_photographs_have_rates_and_shares_of_the_gradients():
 
 
 def test_gpu_has_one_allocator():
-    row = speed_row("analysis", "cuda", 0.001, plenoptic=0.004, floor=0.0005)
+    row = speed_row("analysis", "cuda", 0.001, plenoptic=0.004, ffts=0.0005)
     assert "| 1.00 |" in tables.transforms(speed(row))[-1]
 
 
@@ -167,10 +167,10 @@ WRONG_LINES = [
     (["profiling.py", "analysis", "8x3"], "must be like 8x3x224x224 (batch, channels, height, width), got '8x3'"),
     (["profiling.py", "analysis", "--rounds", "0"], "rounds"),
     (["profiling.py", "11 persistent steps", "1x1x32x32", "--who", "plenoptic"], "--who must be one of ours for"),
-    (["profiling.py", "split_bands", "--who", "floor"], "--who must be one of ours, plain, compiled for split_bands"),
+    (["profiling.py", "split_bands", "--who", "ffts"], "--who must be one of ours, plain, compiled for split_bands"),
     (["growth.py", "--only", "batch"], "--only needs --out"),
     (["report.py", "nosuch.json"], "no such file: nosuch.json"),
-    (["report.py", "--out", "a.json", __file__], "--out is for --collect"),
+    (["report.py", "--out", "a.json", __file__], "--out needs --collect"),
 ]
 RUN_LINES = """
 import contextlib, io, json, runpy, sys
@@ -210,8 +210,8 @@ def test_result_with_fewer_rows_than_the_readme_raises():
 
 def test_medians_of_differing_rounds_are_marked():
     sure, unsure = (speed_row("analysis", "tuned", 0.010, plenoptic=0.04) | {"spread": {"ours": s}} for s in (0.2, 0.3))
-    assert tables.own({"default": sure, "tuned": unsure}) == "10.0 / ~10.0"
-    assert tables.own({"tuned": sure}) == "- / 10.0"
+    assert tables.our_ms({"default": sure, "tuned": unsure}) == "10.0 / ~10.0"
+    assert tables.our_ms({"tuned": sure}) == "- / 10.0"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import weakref
 from unittest.mock import Mock
 
 import numpy as np
-import peers
+import optional_libraries
 import pytest
 import torch
 from messages import refused
@@ -75,15 +75,15 @@ def assert_same(classifier, expected, x, losses=toward_two, **options):
 
 
 def timm_model():
-    return peers.timm().create_model("resnet10t", num_classes=CLASSES), (3, 32, 32)
+    return optional_libraries.timm().create_model("resnet10t", num_classes=CLASSES), (3, 32, 32)
 
 
 def timm_transformer():
-    return peers.timm().create_model("test_vit", num_classes=CLASSES, img_size=32), (3, 32, 32)
+    return optional_libraries.timm().create_model("test_vit", num_classes=CLASSES, img_size=32), (3, 32, 32)
 
 
 def torchvision_model():
-    return peers.torchvision().models.mobilenet_v3_small(num_classes=CLASSES), (3, 32, 32)
+    return optional_libraries.torchvision().models.mobilenet_v3_small(num_classes=CLASSES), (3, 32, 32)
 
 
 def check_real_models(make, batch):

@@ -4,7 +4,7 @@ import importlib
 from unittest.mock import Mock
 
 import numpy as np
-import peers
+import optional_libraries
 import pytest
 import torch
 from messages import refused
@@ -59,7 +59,7 @@ GRAMMAR = [
 
 
 def check_targets_select_what_captum_selects(shape, target):
-    peers.captum()
+    optional_libraries.captum()
     select = importlib.import_module("captum._utils.common")._select_targets
     outputs = scores(*shape)
     resolved, source = resolve_target(target, outputs)

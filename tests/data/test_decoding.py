@@ -7,7 +7,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import peers
+import optional_libraries
 import pytest
 import torch
 
@@ -366,7 +366,7 @@ SIZES = [(375, 500), (500, 375), (64, 64), (33, 97), (1, 1), (10, 37), (300, 301
 
 
 def check_squares_are_as_torchvision_s(interpolation, size, crop_pct):
-    transforms = pytest.importorskip(f"{peers.torchvision().__name__}.transforms")
+    transforms = pytest.importorskip(f"{optional_libraries.torchvision().__name__}.transforms")
     resize = transforms.Resize(int(size / crop_pct), transforms.InterpolationMode(interpolation))
     crop = transforms.CenterCrop(size)
     for n, (height, width) in enumerate(SIZES):
@@ -386,7 +386,7 @@ def test_square_crops_are_those_of_torchvision(interpolation):
 @pytest.mark.parametrize("size, crop_pct", [((224, 224), 0.875), ((32, 48), 0.9), ((96, 64), 1.0), ((240, 240), 0.95)])
 def test_all_sizes_are_as_timms(size, crop_pct):
     """The transforms of timm for evaluation, bit for bit, also for sizes that are not square."""
-    peers.timm()
+    optional_libraries.timm()
     from timm.data import create_transform
 
     how = create_transform((3, *size), is_training=False, crop_pct=crop_pct, interpolation="bicubic", normalize=False)

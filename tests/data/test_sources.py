@@ -1067,9 +1067,9 @@ def test_data_set_is_read_by_one_thread_at_a_time():
 
 def test_torchvisions_fake_data():
     """A data set of theirs, and a Subset of it, as they are."""
-    import peers
+    import optional_libraries
 
-    datasets = pytest.importorskip(f"{peers.torchvision().__name__}.datasets")
+    datasets = pytest.importorskip(f"{optional_libraries.torchvision().__name__}.datasets")
     from steerlens_fast.data.decoding import decode
 
     data = datasets.FakeData(9, (3, 20, 30), 4)

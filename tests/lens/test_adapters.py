@@ -3,7 +3,7 @@
 import copy
 
 import numpy as np
-import peers
+import optional_libraries
 import pytest
 import torch
 from cases import image
@@ -33,7 +33,7 @@ def with_batch_statistics(model):
 
 @pytest.fixture
 def minimum():
-    peers.captum()
+    optional_libraries.captum()
     from captum.robust import MinParamPerturbation
 
     return MinParamPerturbation
@@ -67,7 +67,7 @@ def test_captum_finds_the_smallest_factor_and_distance(minimum, mode, way):
 
 def test_captum_attributes_the_same_gradient():
     """The magnitude of a pixel step is captum's saliency, for every form of target."""
-    peers.captum()
+    optional_libraries.captum()
     from captum.attr import Saliency
 
     x, model = images(3), smooth()
@@ -110,7 +110,7 @@ def test_quantus_explanation_has_l2_2_by_default(channels):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("metric", ["PixelFlipping", "Selectivity", "LocalLipschitzEstimate", "AvgSensitivity"])
 def test_quantus_metrics_accept_the_explanation(metric):
-    quantus = peers.quantus()
+    quantus = optional_libraries.quantus()
     model, x, y = digits_like()
     options = {
         "PixelFlipping": {"features_in_step": 32, "perturb_baseline": "black"},
@@ -133,7 +133,7 @@ def test_quantus_metrics_accept_the_explanation(metric):
 @pytest.mark.filterwarnings("ignore")
 def test_quantus_scores_the_explanation_better_than_noise():
     """For a linear model, hiding what the pixel family changes most lowers the score faster than hiding at random."""
-    quantus = peers.quantus()
+    quantus = optional_libraries.quantus()
     model, x, y = linear(channels=1), images(6, channels=1).numpy(), np.arange(6) % CLASSES
     flipping = quantus.PixelFlipping(
         features_in_step=32,
@@ -172,7 +172,7 @@ def test_bad_arguments_of_quantus_explain_raise():
 @pytest.mark.parametrize("regime", REGIMES)
 def test_timm_model_moves_toward_the_target(regime):
     """Channels last, batch statistics in eval mode, normalisation as preprocessing."""
-    timm = peers.timm()
+    timm = optional_libraries.timm()
     model = with_batch_statistics(timm.create_model("resnet18", num_classes=10))
     mean, std = (torch.tensor(model.pretrained_cfg[k])[:, None, None] for k in ("mean", "std"))
     x = images(2, 64).to(memory_format=torch.channels_last)
@@ -187,7 +187,7 @@ def test_timm_model_moves_toward_the_target(regime):
 
 
 def test_timm_transformer_is_morphed():
-    timm = peers.timm()
+    timm = optional_libraries.timm()
     model = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10).eval()
     m = SteerableLens(model, family="csp-joint").morph(images(2, 64), "least", factors=10.0, frames=3)
     assert m.ok.all() and m.l2[:, -1].min() > 0 and all(p.grad is None for p in model.parameters())
@@ -195,7 +195,7 @@ def test_timm_transformer_is_morphed():
 
 def test_torchvision_models_are_morphed():
     """A classifier, and a segmentation model; it returns a mapping, from which the caller selects the scores."""
-    models = peers.torchvision().models
+    models = optional_libraries.torchvision().models
     x = images(2, 64)
     classifier = with_batch_statistics(models.mobilenet_v3_small(num_classes=7))
     m = SteerableLens(classifier, color="luma").morph(x, max_l2=2.0, frames=3)

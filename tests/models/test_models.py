@@ -14,7 +14,7 @@ from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
-import peers
+import optional_libraries
 import pytest
 import torch
 from classifiers import CLASSES, Restless, linear, smooth
@@ -583,7 +583,7 @@ def test_trusted_malicious_file_runs_its_command(tmp_path, name):
 
 
 def test_timm_preprocessing_is_that_of_timm(images):
-    timm = peers.timm()
+    timm = optional_libraries.timm()
     loaded = load_model("timm:resnet10t", weights="random", seed=3)
     state = torch.get_rng_state()
     with torch.random.fork_rng():
@@ -600,7 +600,7 @@ def test_timm_preprocessing_is_that_of_timm(images):
 
 
 def test_options_override_those_of_the_hub():
-    peers.timm()
+    optional_libraries.timm()
     asked = dict(size=(32, 48), mean=[0.5], std=[0.25], channels=1, interpolation="bilinear", crop_pct=0.5)
     loaded = load_model("timm:resnet10t", weights="random", **asked)
     assert {name: loaded.description[name] for name in asked} == {**asked, "size": [32, 48]}
@@ -609,18 +609,18 @@ def test_options_override_those_of_the_hub():
 
 
 def test_timm_models_of_fixed_size_are_made_for_the_given_size():
-    peers.timm()
+    optional_libraries.timm()
     loaded = load_model("timm:test_vit", weights="random", size=64)
     assert scores(loaded.model, torch.rand(1, 3, 64, 64)).shape == (1, 1000)
 
 
 def test_weights_determine_the_classes_of_a_hub_model(tmp_path, images):
-    timm = peers.timm()
+    timm = optional_libraries.timm()
     own = timm.create_model("resnet10t", num_classes=7).eval()
     torch.save({"state_dict": {f"module.{n}": v for n, v in own.state_dict().items()}}, tmp_path / "w.pt")
     loaded = load_model("timm:resnet10t", weights=tmp_path / "w.pt")
     assert torch.equal(scores(loaded.model, images), scores(own, images)) and loaded.size == (176, 176)
-    vision = peers.torchvision().models
+    vision = optional_libraries.torchvision().models
     own = vision.get_model("squeezenet1_1").eval()
     torch.save(own.state_dict(), tmp_path / "w.pt")
     refused("missing", "unexpected", spec="torchvision:mobilenet_v3_small", weights=tmp_path / "w.pt")
@@ -632,7 +632,7 @@ def test_weights_determine_the_classes_of_a_hub_model(tmp_path, images):
 
 def test_impossible_crops_give_a_warning(monkeypatch):
     """Where timm squashes or pads, images are centre-cropped all the same, and that is said."""
-    timm = peers.timm()
+    timm = optional_libraries.timm()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_model("timm:resnet10t", weights="random")
@@ -644,7 +644,7 @@ def test_impossible_crops_give_a_warning(monkeypatch):
 
 
 def test_torchvision_preprocessing_is_that_of_torchvision(images):
-    vision = peers.torchvision().models
+    vision = optional_libraries.torchvision().models
     loaded = load_model("torchvision:mobilenet_v2", weights="random", seed=3)
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -660,19 +660,19 @@ def test_torchvision_preprocessing_is_that_of_torchvision(images):
 @pytest.mark.parametrize("spec", ["timm:resnet10t", "timm:hf-hub:timm/resnet10t", "torchvision:mobilenet_v2"])
 def test_pretrained_weights_that_cannot_be_fetched_raise(offline, spec):
     """Without network the message says what to do."""
-    peers.timm()
+    optional_libraries.timm()
     refused(spec, "cannot be loaded", "--weights random", "--weights FILE", spec=spec)
 
 
 @pytest.mark.parametrize("spec", ["timm:resnet10x", "torchvision:mobilnet_v2"])
 def test_unknown_hub_models_raise(spec):
-    peers.timm()
+    optional_libraries.timm()
     refused(spec, "did you mean", {"t": "mobilenet_v2", "x": "resnet10t"}["t" if "vision" in spec else "x"], spec=spec)
 
 
 def test_pretrained_models_have_class_names(monkeypatch, tmp_path):
     """Weights as a download would leave them, in torchvision's cache: then the classes' names are known."""
-    vision = peers.torchvision().models
+    vision = optional_libraries.torchvision().models
     weights = vision.get_model_weights("squeezenet1_1").DEFAULT
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
@@ -690,8 +690,8 @@ def test_pretrained_models_have_class_names(monkeypatch, tmp_path):
 ELSEWHERE = """
     import sys
     sys.path[:0] = [{tests!r}]
-    import peers, torch
-    peers.importable_torchvision()
+    import optional_libraries, torch
+    optional_libraries.importable_torchvision()
     torch.rand({seed})
     torch.manual_seed({seed})
     from steerlens_fast.models import load_model
@@ -711,7 +711,7 @@ def _sha_elsewhere(**what) -> str:
 @pytest.mark.parametrize("spec, weights", [("timm:resnet10t", "random"), ("user_zoo:untrained", None)])
 def test_every_process_gets_the_same_untrained_model(zoo, spec, weights):
     """Whatever random numbers it has used before; and another with another seed."""
-    peers.timm()
+    optional_libraries.timm()
     what = {"spec": spec, "weights": weights}
     sha = _sha_elsewhere(seed=2, given=1, **what)
     assert sha == load_model(spec, weights=weights, seed=1).sha256
@@ -762,7 +762,7 @@ def test_weights_for_a_program_file_raise(tmp_path):
 
 
 def test_torchvision_with_other_channels_raises():
-    peers.torchvision()
+    optional_libraries.torchvision()
     refused("channels", "3", "1", spec="torchvision:mobilenet_v2", weights="random", channels=1)
 
 

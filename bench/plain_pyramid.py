@@ -1,7 +1,7 @@
-"""The peer in plain torch: the same algorithm as well as one writes it without kernels, and ``torch.compile`` of it.
+"""The baselines "plain" and "compiled": our algorithm in plain torch, as fast as it can be without custom kernels.
 
-Real FFTs and half spectra wherever bands or images are real, masks with every constant in them, no autograd, no
-residual image where none is asked for, and a batch worked through in pieces whose tensors stay in the caches.
+It uses real FFTs and half spectra for real images and bands, masks that contain all constant factors, no autograd, and
+no residual image where the result does not need it. A batch is computed in pieces whose tensors stay in the caches.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ from torch import Tensor
 from steerlens_fast.pyramid import filters
 from steerlens_fast.pyramid.filters import Geometry
 
-CHUNK_BYTES = {
-    "cpu": 4 << 20,
-    "cuda": 256 << 20,
-}  # of one scale's complex bands; on the CPU 4 to 16 MiB are about as fast
-FLOOR = 1e-6  # of a band's largest amplitude: coefficients below it do not move
+# Size of the complex bands of one scale of a piece; on the CPU, 4 to 16 MiB are about equally fast
+CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
+AMPLITUDE_FLOOR = 1e-6  # coefficients with a smaller amplitude, relative to the band's largest, do not move
 
 
 class PlainPyramid:
-    """Analysis, synthesis and morphs of images [N, H, W] in float32; ``compiled`` makes a graph of each piece."""
+    """Analysis, synthesis and morphs of images [N, H, W] in float32; ``compiled`` compiles the function of a piece."""
 
     def __init__(self, geometry: Geometry, device: str = "cpu", compiled: bool = False):
         self.geometry, self.device = geometry, torch.device(device)
@@ -38,7 +36,7 @@ class PlainPyramid:
         self._start, self._frame = make(self._start_piece), make(self._frame_of_piece)
 
     def _place_masks(self) -> None:
-        """Make masks with a last dimension of 1, which multiply a complex number as two real ones."""
+        """Make the masks. Their last dimension is 1, so that a mask multiplies real and imaginary part alike."""
         g = self.geometry
         (H, W), n = g.shape, g.shape[0] * g.shape[1]
         place = lambda m: m.to(self.device, torch.float32)[..., None].contiguous()
@@ -47,7 +45,7 @@ class PlainPyramid:
         sizes = [band.shape[-2:].numel() for band in bands]
         low, high = filters.lowpass_filter(g), filters.highpass_filter(g)
         self.analytic = [place(b * weight / size) for b, weight, size in zip(bands, weights, sizes)]
-        self.real = [place(half(b, b.shape[-1]) / n) for b in bands]  # of synthesis and gradient
+        self.real = [place(half(b, b.shape[-1]) / n) for b in bands]  # for the synthesis and for gradients
         self.high, self.low = place(half(high, W) / n), place(half(low, low.shape[-1]) / low.numel())
         self.low_back = place(half(low, low.shape[-1]) / n)
         residual = 1 - pad_half(sum_of_squares(bands), H, W)
@@ -63,15 +61,15 @@ class PlainPyramid:
         return self._in_pieces(self._analyze, images)
 
     def synthesize(self, coefficients: list[Tensor]) -> Tensor:
-        """Return the images of coefficients; only the real parts of the bands enter."""
+        """Return the images of coefficients; the imaginary parts of the bands are not used."""
         return self._in_pieces(lambda *c: [self._synthesize(*c)], *coefficients)[0]
 
     def gradients(self, gradient: Tensor) -> list[Tensor]:
-        """Return the gradient of a loss in the real parts of the bands, from that in the images."""
+        """Return the gradients with respect to the real parts of the bands, from the gradient of the images."""
         return self._in_pieces(self._gradients, gradient)
 
     def morph(self, image: Tensor, gradient: Tensor, factors: list[float], joint=False, bounds=None) -> Tensor:
-        """Return frames [F, N, H, W] of the frozen step, rule "complex"."""
+        """Return frames [F, N, H, W] of one frozen step by the rule "complex"."""
         frames = image.new_empty(len(factors), *image.shape)
         for at in range(0, len(image), self.planes_per_piece):
             piece = slice(at, at + self.planes_per_piece)
@@ -92,7 +90,7 @@ class PlainPyramid:
                 whole[at : at + size] = part
         return out
 
-    # --- Pieces: pure functions of tensors ---
+    # --- Pieces ---
 
     def _analyze_piece(self, images: Tensor) -> list[Tensor]:
         spectrum = torch.fft.rfft2(images)
@@ -105,7 +103,7 @@ class PlainPyramid:
         return self.geometry.band_shape(self.geometry.num_scales)
 
     def _band(self, spectrum: Tensor, s: int) -> Tensor:
-        """Return coefficients [N, K, h, w] of a scale from a half spectrum, Hermitian at negative columns."""
+        """Return the coefficients [N, K, h, w] of a scale from the half spectrum of a real image."""
         direct, mirrored = self.columns[s]
         left = spectrum.index_select(1, self.rows[s])[..., :direct]
         right = spectrum.index_select(1, self.opposite[s])[..., 1 : mirrored + 1].flip(-1).conj()
@@ -113,27 +111,27 @@ class PlainPyramid:
         return torch.fft.ifft2(times(block[:, None], self.analytic[s]), norm="forward")
 
     def _gradients_of_piece(self, gradient: Tensor) -> list[Tensor]:
-        spectrum, turn = torch.fft.rfft2(gradient), (-1j) ** self.geometry.order
+        spectrum, power_of_i = torch.fft.rfft2(gradient), (-1j) ** self.geometry.order
         shapes = [self.geometry.band_shape(s) for s in self.scales]
-        blocks = (crop_half(spectrum, *shape)[:, None] * turn for shape in shapes)
+        blocks = (crop_half(spectrum, *shape)[:, None] * power_of_i for shape in shapes)
         return [inverse(times(b, mask), shape) for b, mask, shape in zip(blocks, self.real, shapes)]
 
-    def _synthesize_piece(self, high: Tensor, *rest: Tensor) -> Tensor:
-        *bands, low = rest
+    def _synthesize_piece(self, high: Tensor, *bands_and_low: Tensor) -> Tensor:
+        *bands, low = bands_and_low
         spectrum = times(torch.fft.rfft2(high), self.high)
         add_half(spectrum, times(torch.fft.rfft2(low), self.low_back), self._low_shape)
         return self._merged(spectrum, [band.real for band in bands])
 
     def _merged(self, spectrum: Tensor, bands: list[Tensor]) -> Tensor:
-        """Add real bands [N, K, h, w] to a half spectrum, in place; return its images."""
-        turn = 1j**self.geometry.order
+        """Add real bands [N, K, h, w] to a half spectrum, in place, and return the images of that spectrum."""
+        power_of_i = 1j**self.geometry.order
         for band, mask in zip(bands, self.real):
             summed = torch.view_as_complex(torch.view_as_real(torch.fft.rfft2(band)).mul_(mask).sum(1))
-            add_half(spectrum, summed.mul_(turn), band.shape[-2:])
+            add_half(spectrum, summed.mul_(power_of_i), band.shape[-2:])
         return inverse(spectrum, self.geometry.shape)
 
     def _start_piece(self, image: Tensor, gradient: Tensor, joint: bool) -> tuple[Tensor, list]:
-        """Return the inputs of every frame: the unedited spectrum; amplitude, phase and their steps by scale."""
+        """Return what all frames need: the spectrum of the residual, and for each scale the result of polar_step."""
         spectrum = torch.fft.rfft2(image)
         state = [
             polar_step(self._band(spectrum, s), g, joint)
@@ -151,9 +149,9 @@ class PlainPyramid:
 
 
 def polar_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:
-    """Return amplitude, phase, phase step and amplitude step (or None) of the step c - G."""
+    """Return amplitude, phase, phase step and (if ``joint``, else None) amplitude step of a step from c to c - G."""
     amplitude, phase, moved = c.abs(), c.angle(), c - gradient
-    still = amplitude <= FLOOR * amplitude.amax((-2, -1), keepdim=True)
+    still = amplitude <= AMPLITUDE_FLOOR * amplitude.amax((-2, -1), keepdim=True)
     phase_step = (moved * c.conj()).angle().masked_fill_(still, 0)
     return amplitude, phase, phase_step, (moved.abs() - amplitude).masked_fill_(still, 0) if joint else None
 
@@ -162,7 +160,7 @@ def polar_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:
 
 
 def times(spectrum: Tensor, mask: Tensor) -> Tensor:
-    """Multiply a complex tensor by a real mask [..., 1] as real numbers: torch would make the mask complex first."""
+    """Multiply a complex tensor by a real mask [..., 1] in real numbers; torch would convert the mask to complex."""
     return torch.view_as_complex(torch.view_as_real(spectrum.resolve_conj()) * mask)
 
 
@@ -171,17 +169,17 @@ def inverse(spectrum: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def split_columns(w: int) -> tuple[int, int]:
-    """Return the numbers of columns of a full spectrum that the half one contains, and of mirrored ones."""
+    """Return how many columns of a full spectrum the half spectrum contains, and how many are mirrored from it."""
     return w // 2 + 1, w - w // 2 - 1
 
 
 def split_rows(h: int) -> tuple[int, int]:
-    """Return the numbers of rows at either end."""
+    """Return the numbers of rows with non-negative and with negative frequencies."""
     return h // 2 + 1, h - h // 2 - 1
 
 
 def crop_half(spectrum: Tensor, h: int, w: int) -> Tensor:
-    """Return the block of lowest frequencies of a half spectrum [N, H, W//2+1], for h x w samples."""
+    """Return the half spectrum of h x w samples: the lowest frequencies of a half spectrum [N, H, W//2+1]."""
     if h == spectrum.shape[-2]:
         return spectrum[..., : w // 2 + 1]
     top, bottom = split_rows(h)
@@ -200,7 +198,7 @@ def sum_of_squares(bands: list[Tensor]) -> list[Tensor]:
 
 
 def pad_half(blocks: list[Tensor], H: int, W: int) -> Tensor:
-    """Add full blocks [h, w] in a half layout [H, W//2+1]."""
+    """Return the sum of blocks [h, w] of lowest frequencies, in half layout [H, W//2+1]."""
     out = blocks[0].new_zeros(H, W // 2 + 1)
     for block in blocks:
         w = block.shape[-1]

@@ -1,8 +1,8 @@
-"""plenoptic's pyramid in plain torch, used where plenoptic is not installed.
+"""A copy of plenoptic's pyramid in plain torch, which replaces plenoptic where it is not installed.
 
-The same operations in the same order as plenoptic 2.1's ``SteerablePyramidFreq(is_complex=True)``: complex FFTs of the
-whole spectrum, shifted to the centre, masked scale by scale, shifted back. Sizes must be even, as in plenoptic. The
-filters are exact here; plenoptic interpolates them in a table (with differences of about 6e-6).
+It does the same operations in the same order as plenoptic 2.1's ``SteerablePyramidFreq(is_complex=True)``, and needs
+even image sizes, too. The filters are exact here, whereas plenoptic interpolates them in a table (they differ by about
+6e-6).
 """
 
 from __future__ import annotations

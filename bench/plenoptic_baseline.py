@@ -1,4 +1,4 @@
-"""plenoptic as its users apply it: autograd through ``recon_pyr``, ``torch.polar``, one synthesis per frame."""
+"""The baseline "plenoptic": backward and morphs written with its public functions, as its users would write them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 
-def pyramid(shape, height, order, device="cpu"):
+def make_pyramid(shape, height, order, device="cpu"):
+    """Return plenoptic's complex pyramid."""
     import plenoptic
 
     with warnings.catch_warnings():
@@ -20,26 +21,26 @@ def pyramid(shape, height, order, device="cpu"):
 
 
 def _with_grad(coefficients) -> tuple[list, list[Tensor]]:
-    """Make the oriented bands leaves of autograd, in place; return their keys and the bands."""
+    """Replace the oriented bands by tensors that require gradients; return the keys of the bands, and the bands."""
     scales = [key for key in coefficients if isinstance(key, int)]
     bands = [coefficients[s].detach().requires_grad_() for s in scales]
     coefficients.update(zip(scales, bands))
     return scales, bands
 
 
-def backward(peer, image: Tensor, gradient: Tensor) -> Callable:
-    """Return the gradient of an image with respect to all bands."""
-    coefficients = peer(image)
+def backward(pyramid, image: Tensor, gradient: Tensor) -> Callable:
+    """Return a function that computes the gradient with respect to all bands from the gradient of the image."""
+    coefficients = pyramid(image)
     _, bands = _with_grad(coefficients)
-    out = peer.recon_pyr(coefficients)
+    out = pyramid.recon_pyr(coefficients)
     return lambda: torch.autograd.grad(out, bands, gradient, retain_graph=True)
 
 
-def morph(peer, image: Tensor, gradient: Tensor, factors: Tensor, joint=False, bounds=None) -> Tensor:
-    """Return frames [F, B, C, H, W]."""
-    coefficients = peer(image)
+def morph(pyramid, image: Tensor, gradient: Tensor, factors: Tensor, joint=False, bounds=None) -> Tensor:
+    """Return the frames [F, B, C, H, W] of one frozen step; each takes one synthesis."""
+    coefficients = pyramid(image)
     scales, bands = _with_grad(coefficients)
-    gradients = torch.autograd.grad(peer.recon_pyr(coefficients), bands, gradient)
+    gradients = torch.autograd.grad(pyramid.recon_pyr(coefficients), bands, gradient)
     with torch.no_grad():
         amplitudes = [c.abs() for c in bands]
         phases = [c.angle() for c in bands]
@@ -50,6 +51,6 @@ def morph(peer, image: Tensor, gradient: Tensor, factors: Tensor, joint=False, b
             reached = [(a + factor * d).clamp(min=0) if joint else a for a, d in zip(amplitudes, grown)]
             moved = [torch.polar(a, p + factor * s) for a, p, s in zip(reached, phases, steps)]
             coefficients.update(zip(scales, moved))
-            frames.append(peer.recon_pyr(coefficients))
+            frames.append(pyramid.recon_pyr(coefficients))
         stacked = torch.stack(frames)
         return stacked if bounds is None else stacked.clamp_(*bounds)

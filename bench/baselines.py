@@ -1,7 +1,9 @@
-"""Rivals: implementations timed alternately with ours, in this process or, as their users run them, in another.
+"""Baselines: what this package ("ours") is timed against.
 
-This package lets its process keep freed memory (memory.py), which makes other libraries faster, too. Peers on the CPU
-therefore get a process each, forked from one that has imported torch and plenoptic and has done nothing else.
+A baseline is another implementation of the same work (plenoptic, plain torch, compiled plain torch), a part of the work
+(such as its FFTs alone), or the same work of ours under other conditions (such as float32). Ours and its baselines run
+alternately. On the CPU, each other implementation runs in a process of its own: importing this package changes how its
+process manages memory (steerlens_fast/memory.py), which would make other libraries faster, too.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ SETUPS = {
     **cases.BUSY_SETUPS,
     **op_cases.SETUPS,
 }
-# Rivals of the set-ups that no peer has: parts of the work, the same work in another way, or undisturbed
-PARTS = {
+# Baselines of the set-ups that are not compared with other implementations
+SPECIAL_BASELINES = {
     cases.persistent_morph: (),
     cases.lens_morph: ("gradient",),
     cases.small_morph: ("parts",),
@@ -40,16 +42,17 @@ PARTS = {
     **dict.fromkeys(cases.FLOAT64_SETUPS.values(), ("float32",)),
     **dict.fromkeys(cases.ALLOCATOR_SETUPS.values(), ("tuned",)),
 }
-IN_THIS_PROCESS = "floor", "gradient", "parts", "factors", "alone", "float32"
+IN_THIS_PROCESS = "ffts", "gradient", "parts", "factors", "alone", "float32"
 # glibc's settings that keep freed memory in the process: no mmap, no trimming (bench/run)
 TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456"}
+# Processes are forked from one that has imported these modules and nothing else
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "torch._inductor.compile_fx", "plenoptic", "plenoptic.process"])
-os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers beside what is timed
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compiler processes would disturb the timing
 
 
 class InProcess:
-    """A rival that runs in this process."""
+    """An implementation that runs in this process."""
 
     def __init__(self, run, device="cpu"):
         self.run, self.seconds = run, partial(measure.turn, run, device)
@@ -64,14 +67,14 @@ class InProcess:
 
 
 class InSubprocess:
-    """A rival that runs in another process; its exceptions are raised here."""
+    """An implementation that runs in another process; exceptions of that process are raised in this one."""
 
     def __init__(self, work, shape, who, threads=None, context=CONTEXT, **options):
-        self.pipe, theirs = context.Pipe()
-        arguments = theirs, work, shape, who, threads or torch.get_num_threads(), options
-        self.process = context.Process(target=_serve, args=arguments, daemon=True)  # ends with this one
+        self.pipe, child_end = context.Pipe()
+        arguments = child_end, work, shape, who, threads or torch.get_num_threads(), options
+        self.process = context.Process(target=_serve, args=arguments, daemon=True)  # ends with this process
         self.process.start()
-        theirs.close()
+        child_end.close()
         self._answer()
 
     def seconds(self) -> float:
@@ -85,7 +88,7 @@ class InSubprocess:
         self.process.join()
 
     def _ask(self, question: str):
-        with suppress(BrokenPipeError):  # receiving the answer raises
+        with suppress(BrokenPipeError):  # then _answer raises an error that names the exit status
             self.pipe.send(question)
         return self._answer()
 
@@ -94,21 +97,21 @@ class InSubprocess:
             failed, answer = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            raise RuntimeError(f"the rival's process died, exit status {self.process.exitcode}") from None
+            raise RuntimeError(f"the baseline's process died, exit status {self.process.exitcode}") from None
         if failed:
-            raise RuntimeError(f"the rival's process failed:\n{answer}")
+            raise RuntimeError(f"the baseline's process failed:\n{answer}")
         return answer
 
 
 def _serve(pipe, work, shape, who, threads, options) -> None:
-    """Set up, then answer requests until the connection is closed."""
+    """Build an implementation, then call the methods that arrive through the pipe until the pipe is closed."""
     try:
         torch.set_num_threads(threads)
-        rival = InProcess(build(work, shape, who, **options), options.get("device", "cpu"))
-        rival.seconds()  # masks are built, graphs compiled
+        baseline = InProcess(build(work, shape, who, **options), options.get("device", "cpu"))
+        baseline.seconds()  # the first call builds masks and compiles graphs
         pipe.send((False, None))
         while True:
-            pipe.send((False, getattr(rival, pipe.recv())()))
+            pipe.send((False, getattr(baseline, pipe.recv())()))
     except EOFError:
         return
     except BaseException:
@@ -116,25 +119,25 @@ def _serve(pipe, work, shape, who, threads, options) -> None:
 
 
 def implementations_of(work: str) -> tuple[str, ...]:
-    """Return the implementations of a workload."""
+    """Return the names of ours and of all baselines of a workload."""
     if work in op_cases.SETUPS:
         return "ours", "plain", "compiled"
-    if SETUPS[work] in PARTS:
-        return "ours", *PARTS[SETUPS[work]]
-    return "ours", "plain", "compiled", "plenoptic", "floor"
+    if SETUPS[work] in SPECIAL_BASELINES:
+        return "ours", *SPECIAL_BASELINES[SETUPS[work]]
+    return "ours", "plain", "compiled", "plenoptic", "ffts"
 
 
 def build(work: str, shape, who: str, **options) -> cases.Run:
-    """Return the run of a named set-up."""
+    """Return the run of a workload by one implementation."""
     if who not in implementations_of(work):
         raise ValueError(f"who must be one of {', '.join(implementations_of(work))} for {work}, got {who!r}")
     return SETUPS[work](shape, who, **options)
 
 
-def rival(work, shape, who, device="cpu", **options) -> InProcess | InSubprocess:
-    """Return a rival: peers in a process as their users have it, floors in this process."""
+def open_baseline(work, shape, who, device="cpu", **options) -> InProcess | InSubprocess:
+    """Return a baseline; other implementations on the CPU, and "tuned", get a process of their own."""
     if who == "tuned":
-        with mock.patch.dict(os.environ, TUNED):  # read as the process starts
+        with mock.patch.dict(os.environ, TUNED):  # glibc reads these when a process starts
             context = multiprocessing.get_context("spawn")
             return InSubprocess(work, shape, "ours", context=context, device=device, **options)
     if who in IN_THIS_PROCESS or torch.device(device).type != "cpu":

@@ -1,9 +1,9 @@
-"""Lower bounds of time: the FFTs alone for the transforms, a copy of as many bytes for the kernels.
+"""Times that ours is compared with to see what could still be gained: torch's FFTs alone, and a copy of as many bytes.
 
-A floor takes the fastest of the forms that are known, and reports the time of each (:class:`Fastest`). FFTs run over
-buffers that exist already: rfft2 of the images and ifft2 of the bands, and the way back, without the residuals; real
-bands each by a real FFT, or two by two as one complex FFT; the whole batch at once, or four planes at a time, which is
-faster where results leave the caches.
+Each is measured in several forms, and the fastest form counts (:class:`Fastest`). The FFTs of an analysis are rfft2 of
+the images and ifft2 of the bands; those of a synthesis are the reverse. The FFTs of the residuals are left out. Inputs
+are allocated beforehand. The forms differ in how real bands are transformed (each by a real FFT, or two by one complex
+FFT), and in how many planes a call transforms: the whole batch, or four, which is faster if a batch exceeds the caches.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from steerlens_fast import native
 
-ROUNDS = 5
-FEW = 4  # planes
+ROUNDS = 5  # timed calls of each form
+FEW_PLANES = 4
 
 
 @dataclass(frozen=True)
 class Fastest:
-    """The fastest of some functions, by the shortest of a few alternating calls of each."""
+    """The fastest of several functions; each counts with the shortest of ``ROUNDS`` calls."""
 
     name: str
     function: Callable
@@ -38,7 +38,7 @@ class Fastest:
     @classmethod
     def of(cls, functions: dict[str, Callable], device: str) -> Fastest:
         times: dict[str, list[float]] = {name: [] for name in functions}
-        for _ in range(ROUNDS + 1):  # the first is not counted
+        for _ in range(ROUNDS + 1):  # the first call is a warm-up
             for name, function in functions.items():
                 times[name].append(clocked(function, device))
         milliseconds = {name: 1e3 * min(found[1:]) for name, found in times.items()}
@@ -52,7 +52,7 @@ def synchronize(device: str) -> None:
 
 
 def clocked(function: Callable, device: str = "cpu") -> float:
-    """Seconds of one call, including the work it launched on the device; its result is freed, as in a loop."""
+    """Return the seconds of one call, including the work that it launched on the device."""
     synchronize(device)
     start = time.perf_counter()
     function()
@@ -63,30 +63,34 @@ def clocked(function: Callable, device: str = "cpu") -> float:
 # --- FFTs ---
 
 
-def analysis_floor(shape, height=None, order=cases.ORDER, device="cpu") -> Fastest:
+def analysis_ffts(shape, height=None, order=cases.ORDER, device="cpu") -> Fastest:
     return _fastest_ffts(partial(_analysis, shape, height, order, device), ("complex",), device)
 
 
-def synthesis_floor(shape, height=None, order=cases.ORDER, device="cpu") -> Fastest:
+def synthesis_ffts(shape, height=None, order=cases.ORDER, device="cpu") -> Fastest:
     return _fastest_ffts(partial(_synthesis, shape, height, order, device), ("real", "pairs"), device)
 
 
-def morph_floor(shape, frames=cases.FRAMES, height=None, order=cases.ORDER, device="cpu") -> Fastest:
-    """Analysis of the image and of its gradient (real bands), synthesis of every frame."""
-    forth, back = (f(shape, height, order, device) for f in (analysis_floor, synthesis_floor))
+def morph_ffts(shape, frames=cases.FRAMES, height=None, order=cases.ORDER, device="cpu") -> Fastest:
+    """Return the FFTs of one analysis, and of a synthesis for the gradient and for each frame.
+
+    The gradient is analysed into real bands. Its FFTs take as long as those of a synthesis.
+    """
+    analysis, synthesis = (f(shape, height, order, device) for f in (analysis_ffts, synthesis_ffts))
 
     def run():
-        forth()
+        analysis()
         for _ in range(1 + frames):
-            back()
+            synthesis()
 
-    milliseconds = {name: forth.milliseconds[forth.name] + (1 + frames) * ms for name, ms in back.milliseconds.items()}
-    return Fastest(back.name, run, milliseconds)
+    of_analysis = analysis.milliseconds[analysis.name]
+    milliseconds = {name: of_analysis + (1 + frames) * ms for name, ms in synthesis.milliseconds.items()}
+    return Fastest(synthesis.name, run, milliseconds)
 
 
 def _fastest_ffts(make: Callable, forms: tuple[str, ...], device: str) -> Fastest:
     made = {form: make(form) for form in forms}
-    sizes = {"whole batch": 1 << 30, f"{FEW} planes at a time": FEW}
+    sizes = {"whole batch": 1 << 30, f"{FEW_PLANES} planes at a time": FEW_PLANES}
     pairs = product(made.items(), sizes.items())
     return Fastest.of({f"{form}, {name}": partial(run, size) for (form, run), (name, size) in pairs}, device)
 
@@ -97,7 +101,7 @@ def _in_pieces(function: Callable, planes: Tensor, size: int) -> None:
 
 
 def _sizes(shape, height, order) -> tuple[int, list[tuple[int, int]]]:
-    """Planes, and each scale's (h, w)."""
+    """Return the number of planes, and (h, w) of each scale."""
     geometry = cases.pyramid_of(shape, height, order).geometry
     return shape[0] * shape[1], [geometry.band_shape(s) for s in range(geometry.num_scales)]
 
@@ -135,7 +139,7 @@ def _synthesis(shape, height, order, device, form) -> Callable[[int], None]:
 
 
 def copy(moved: int, device="cpu") -> Fastest:
-    """A copy that moves ``moved`` bytes, half of them read and half written, between existing buffers."""
+    """Return a copy that reads half of ``moved`` bytes and writes the other half, between existing buffers."""
     size = max(moved // 2, 1)
     source, target = (torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
     forms = {"ordinary": lambda: target.copy_(source)}

@@ -1,0 +1,72 @@
+"""The baselines compute the same results as ours; otherwise a comparison of times would mean nothing."""
+
+import inspect
+
+import baselines
+import cases
+import measure
+import op_cases
+import pytest
+import torch
+
+SHAPE, ODD = (2, 1, 64, 48), (1, 2, 37, 53)
+POINTS = (2, 4, 24, 32)
+CLOSE = dict(rtol=2e-5, atol=2e-5)  # rounding errors of float32 FFTs of numbers around 1
+MORPHS = dict(rtol=1e-3, atol=1e-3)  # factors up to 11 amplify the rounding errors of phases
+PAIRED_FILTERS = "split_bands, pairs", "merge_bands, pairs"  # these take whole spectra; plain torch has half spectra
+PLENOPTIC = dict(rtol=2e-4, atol=2e-4)  # plenoptic interpolates its masks in tables
+
+
+def check(work, shape, who, device, tolerance, **options):
+    """Compare all tensors of the results; if the baseline's tensor is real, compare only our real parts."""
+    results = (baselines.build(work, shape, w, device=device, **options)() for w in ("ours", who))
+    ours, expected = (measure.tensors_in(result) for result in results)
+    assert len(ours) == len(expected)
+    for a, b in zip(ours, expected):
+        a = a if b.is_complex() else a.real
+        torch.testing.assert_close(a.reshape(b.shape), b, **tolerance)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, ODD], ids=cases.label)
+@pytest.mark.parametrize("work", ["analysis", "synthesis", "backward of synthesis"])
+def test_plain_pyramid_agrees(work, shape, device):
+    check(work, shape, "plain", device, CLOSE)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, ODD], ids=cases.label)
+@pytest.mark.parametrize("work", [w for w in cases.SETUPS if "phase" in w or "joint" in w])
+def test_plain_morph_agrees(work, shape, device):
+    check(work, shape, "plain", device, MORPHS)
+
+
+@pytest.mark.parametrize("work", ["synthesis", "backward of synthesis"])
+def test_plenoptic_agrees(work, device):
+    check(work, SHAPE, "plenoptic", device, PLENOPTIC)
+
+
+@pytest.mark.parametrize("work", [w for w in op_cases.SETUPS if w not in PAIRED_FILTERS])
+def test_plain_op_agrees(work, device):
+    shape = SHAPE if "bands" in work else POINTS
+    check(work, shape, "plain", device, MORPHS)
+
+
+def test_last_argument_of_every_set_up_is_the_device():
+    for setup in baselines.SETUPS.values():
+        *_, last = inspect.signature(setup).parameters.values()
+        assert last.name == "device" and last.default == "cpu"
+
+
+def test_bytes_are_those_of_arguments_and_result(device):
+    run = baselines.build("polar_split", POINTS, "ours", device=device)
+    samples = 2 * 4 * 24 * 32
+    assert measure.nbytes(run.inputs) == 8 * samples and measure.nbytes(run()) == 2 * 4 * samples
+
+
+@pytest.mark.cpu_only
+def test_failed_or_killed_baseline_raises():
+    with pytest.raises(RuntimeError, match="the baseline's process failed:\n.*Traceback"):
+        baselines.InSubprocess("analysis", (1, 1, 4, 4), "plain")
+    alive = baselines.InSubprocess("analysis", SHAPE, "plain")
+    alive.process.kill()
+    with pytest.raises(RuntimeError, match="the baseline's process died, exit status -9"):
+        alive.seconds()
