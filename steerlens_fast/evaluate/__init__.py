@@ -1,12 +1,7 @@
-"""Measures of edits, after "Confidence Is Not Evidence".
+"""Evaluations: measures of edits, and the comparison of edit families by these measures.
 
-::
-
-    measures/     functions of batches: transfer, smooth, probes, consistency, alignment, statistics
-    presets/      the shipped experiments: data, networks, the follow-up's published values
-    run           config -> prepare (classifiers, sources) -> tasks (edits, measures) -> results.jsonl -> summary
-    report/       figures and one page
-    ground_truth  data whose true motion from class to class is known
+The measures are those of the paper "Confidence Is Not Evidence". This folder's README.md explains the terms driver,
+judge, source and budget, and lists the files.
 """
 
 from __future__ import annotations
@@ -70,12 +65,14 @@ def evaluate(
     Parameters
     ----------
     data : str, path or Dataset
-        As in :func:`steerlens_fast.morph_dataset`. Where the true motion from class to class is known (see
-        :class:`steerlens_fast.evaluate.ground_truth.TrueMotionData`), edits are compared with it, at the data's size.
+        As in :func:`steerlens_fast.morph_dataset`. If the data have the methods of
+        :class:`steerlens_fast.evaluate.ground_truth.TrueMotionData`, edits are compared with the true motion from class
+        to class. Images must then have the size of the data.
     driver : str, path or callable
         The classifier whose gradient the edits follow: its name, or a callable on images [N, C, H, W] in [0, 1].
     judges : mapping from str to callable, or list of str
-        Classifiers over the same classes, which are never differentiated: callables by name, or a list of names.
+        Classifiers with the same classes, whose gradients are never used: callables by name, or a list of names such
+        as "timm:resnet18".
     out : path
         The folder for results.jsonl (a line per source, family and budget), summary.json, figures and index.html.
     resume : bool
@@ -92,12 +89,13 @@ def evaluate(
     Returns
     -------
     Evaluation
-        ``code``: 0, or 3 if ``summary["problems"]`` is not empty; ``summary``; ``out``.
+        ``summary`` has the contents of summary.json, and ``out`` is the folder. ``code`` is 0, or 3 if
+        ``summary["problems"]`` is not empty.
 
     Raises
     ------
     JobError
-        If the evaluation cannot run or continue; its ``code`` is the command's exit status.
+        If the evaluation cannot run or continue. Its ``code`` is the exit status that the command would have.
 
     Examples
     --------

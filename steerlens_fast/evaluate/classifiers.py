@@ -1,6 +1,7 @@
 """Loads the driver and the judges, and adapts them to take the same images.
 
-The driver is the classifier whose gradient the edits follow; the judges are never differentiated.
+The driver is the classifier whose gradient the edits follow. The judges are other classifiers, whose gradients are
+never used.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from ..families.luma import luma
 from ..models import LoadedModel, load_model
 from .config import USE_DEFAULT, EvaluationConfig
 
-# Bytes of images that are passed to a classifier in one call. Small on the CPU, so that a network's activations fit in
-# memory that the process already has. EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU time per image in a batch of
-# 9, but 93 ms in a batch of 180, for which each layer's output needs new pages from the kernel.
+# Bytes of images that are passed to a classifier in one call. On the CPU, small batches are faster, because the outputs
+# of layers fit in memory that the process already has. For example, EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU
+# time per image in a batch of 9, and 93 ms in a batch of 180.
 CALL_BYTES = {"cpu": 5 << 20, "cuda": 128 << 20}
 
 
@@ -69,7 +70,7 @@ def _prefix_errors(role: str) -> Iterator[None]:
 
 
 def short_names(specs) -> list[str]:
-    """Return short names of classifiers for the results: the end of each name, numbered if two are equal.
+    """Return the last part of each classifier's name, for the results; equal names get numbers.
 
     Examples
     --------
@@ -105,21 +106,21 @@ class _AdaptedModel:
 
 
 class ClassifierSet:
-    """The driver and the judges. Judges whose classes differ from the driver's are dropped at the first batch.
+    """The driver and the judges; when the first batch is classified, judges with other classes are removed.
 
     Attributes
     ----------
     driver : Classifier
     judges : dict of str to Classifier
-        After the first batch: those with the driver's classes.
+        All judges; after the first batch, only those with the driver's classes.
     problems : list of str
-        A message for each judge that was dropped.
+        A message for each judge that was removed.
     classes : int or None
         Number of classes of the driver; None before the first batch.
     """
 
     def __init__(self, driver: LoadedModel, judges: Mapping[str, LoadedModel], device: str, task: str = "multiclass"):
-        # The key "" stands for the driver: no judge can have this name (see prepare).
+        # The key "" stands for the driver. The function prepare rejects judges with this name.
         self.device, self.names = device, {"": driver.class_names} | {n: j.class_names for n, j in judges.items()}
         self.driver = as_driver(driver, driver.channels, task)
         self.judges = {name: as_driver(judge, driver.channels, task) for name, judge in judges.items()}
@@ -136,7 +137,7 @@ class ClassifierSet:
         return torch.stack([o.argmax(1).masked_fill(o.isnan().any(1), -1) for o in outputs]).cpu()
 
     def _compare(self, images: Tensor) -> None:
-        """Drop the judges whose classes differ from the driver's."""
+        """Remove the judges whose classes differ from the driver's."""
         try:
             self.classes = _number_of_classes("driver", self.driver, images)
         except JobError:
@@ -172,7 +173,7 @@ class ClassifierSet:
 
 
 def first_difference(ours: list[str] | None, theirs: list[str] | None) -> int | None:
-    """Return the number of the first class with different names (only first synonyms are compared), or None."""
+    """Return the number of the first class with different names, or None; only first synonyms are compared."""
     plain = lambda name: str(name).partition(",")[0].strip().casefold()
     pairs = enumerate(zip(ours or (), theirs or ()))
     return next((n for n, (a, b) in pairs if plain(a) != plain(b)), None)

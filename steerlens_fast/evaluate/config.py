@@ -31,8 +31,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     """The options that decide an evaluation's results.
 
     It also has the fields of :class:`~steerlens_fast.data.config.DataConfig`,
-    :class:`~steerlens_fast.models.config.ModelConfig` and :class:`~steerlens_fast.lens.config.LensConfig`. Those of
-    the model apply to all classifiers that do not have their own values.
+    :class:`~steerlens_fast.models.config.ModelConfig` and :class:`~steerlens_fast.lens.config.LensConfig`. The fields
+    of ModelConfig apply to the driver and to all judges that have no values of their own.
 
     Parameters
     ----------
@@ -41,19 +41,19 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     driver : str
         The classifier whose gradient the edits follow, see :func:`steerlens_fast.models.load_model`.
     judges : sequence of str
-        Classifiers of the same classes, which are never differentiated.
+        Classifiers of the same classes, whose gradients are never used.
     weights : str
         Weights of the driver.
     judge_weights : sequence of str
         Weights of each judge, or "-" for its default weights. Empty: default weights for all.
     judge_size, judge_mean, judge_std : sequence
-        Values for each judge in place of ``size``, ``mean`` and ``std``; None or "-" to use these. Empty: these for
-        all judges. Images have the driver's size, and are resized for a judge with another size.
+        A value for each judge, which replaces ``size``, ``mean`` or ``std``. None or "-" does not replace it; nor does
+        an empty sequence, for all judges. Images have the driver's size, and are resized for judges of other sizes.
     target : str or int
-        See :func:`steerlens_fast.data.targets.parse_target`; "argmax", the source's own class, is not allowed.
+        See :func:`steerlens_fast.data.targets.parse_target`. "argmax" is not allowed, because it is the source's class.
     select : {"auto", "right", "agree", "all"}
-        Source images: "right" are those whose label driver and judges predict, "agree" those for which they predict the
-        same class. "auto" is "right" if there are labels, otherwise "agree".
+        Which images become sources. "right": those whose label the driver and all judges predict. "agree": those for
+        which the driver and all judges predict the same class. "auto": "right" if there are labels, otherwise "agree".
     sources, limit : int
         Maximum number of sources, among the first ``limit`` images.
     families : sequence of str
@@ -63,7 +63,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     distances : sequence of float, optional
         Several L2 distances. If neither is given, 2 and 1.
     frames : int, optional
-        Frames up to each distance, including the source; the last one is measured.
+        Frames up to each distance, including the source. Only the last frame is measured.
     steps : int, optional
         Gradients up to each distance, in regimes that refresh them; see :meth:`steerlens_fast.SteerableLens.morph`.
     task : {"multiclass", "binary"}
@@ -71,13 +71,13 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     grid, restarts : int
         See :func:`steerlens_fast.smooth_reconstruction`.
     probe_family, probe_l2, probe_directions
-        See :func:`steerlens_fast.band_probes`; with 0 directions, probes are skipped.
+        See :func:`steerlens_fast.band_probes`. With 0 directions there are no probes.
     draws : int
         See :func:`steerlens_fast.bootstrap`.
     samples : int
         Number of sources in the report.
     seed : int
-        Seed of all random numbers except those of ``smoothing``, which has its own.
+        Seed of all random numbers except those of ``smoothing``, which has its own seed.
     batch_size : int
         Number of sources that are computed and stored together.
     threads : int, optional
@@ -114,7 +114,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         metavar="MODEL",
         flag="--judge",
         action="append",
-        help="a classifier that scores the edits and is never differentiated; can be repeated",
+        help="a classifier that scores the edits, and whose gradient is never used; can be repeated",
     )
     labels: str | None = option(
         None,
@@ -276,7 +276,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         """Return the arguments of :class:`SteerableLens` for a family."""
         options = self.arguments_of("lens")
         if family in ("pixel", "csp-amplitude"):
-            options["phase_cap"] = None  # they do not change the phase
+            options["phase_cap"] = None  # these families do not change phases
         return {"family": family, **options}
 
     def judge_options(self, number: int) -> dict:

@@ -43,9 +43,10 @@ class Edits:
         The last frame, clipped.
     unclipped : Tensor [N, C, H, W]
         The last frame before clipping.
-    source, coefficients : Tensor [N, c, H, W] and Coefficients, or None
-        The images that were decomposed (or their luma) and the edited coefficients; None for families without a
-        pyramid.
+    source : Tensor [N, c, H, W] or None
+        The images that were decomposed: the sources or their luma. None for families without a pyramid.
+    coefficients : Coefficients or None
+        The edited coefficients of these images.
     """
 
     morphs: Morphs
@@ -75,7 +76,7 @@ class RecordingFamily:
         return self.anchored
 
     def image(self, factor: Tensor) -> Tensor:
-        """Return the unclipped images of the anchor, or of the last motion at a factor [N]."""
+        """Return the unclipped images of the anchor or, if there is none, of the last motion at a factor [N]."""
         return self.anchored.frame() if self.anchored is not None else self.motion.render(factor[None])[0]
 
 
@@ -102,7 +103,7 @@ class EditGenerator:
         self.inner.motion = self.inner.anchored = self.outer.motion = self.outer.anchored = None
         frames, steps = self.config.frames, self.config.steps
         live = self.config.regime == "live"
-        if live:  # a frame for each step, since the recorded motion is only that of the last step
+        if live:  # one frame per step, because the recorded motion is that of the last step only
             steps = gradient_steps(frames, steps)
             frames = steps + 1
         morphs = self.lens.morph(images, target, max_l2=max_l2, frames=frames, steps=steps, score="last")

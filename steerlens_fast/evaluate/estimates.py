@@ -1,4 +1,4 @@
-"""Estimates the time left, although some kinds of tasks cost more than ten times as much as others."""
+"""Estimates the remaining time of an evaluation, whose kinds of tasks take very different times."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 
 class RemainingTime:
-    """Estimates the seconds left from the time that records of each kind took.
+    """Estimates the remaining seconds from the time that the records of each kind have taken.
 
     Parameters
     ----------
     left : mapping from str to int
-        Number of records to be computed, by kind.
+        Number of remaining records of each kind.
     cost : mapping from str to float
-        Expected cost of a record, by kind, in any unit; used for kinds that have not run yet.
+        Expected cost of a record of each kind, in any unit. It is used for kinds without a computed record.
 
     Examples
     --------
@@ -22,7 +22,7 @@ class RemainingTime:
     >>> remaining() is None
     True
     >>> remaining.add("noise", 5, seconds=10.0)
-    >>> remaining()  # 5 at 2 s, and 10 at 20 times as much
+    >>> remaining()  # 5 records of 2 s, and 10 records of 40 s
     410.0
     """
 
@@ -32,7 +32,7 @@ class RemainingTime:
         self._last = time.monotonic()
 
     def add(self, kind: str, records: int, seconds: float | None = None) -> None:
-        """Add computed records; ``seconds`` is by default the time since the last call."""
+        """Add records that took ``seconds``; by default, the time since the last call of this method."""
         now = time.monotonic()
         self.seconds[kind] += now - self._last if seconds is None else seconds
         self.count[kind] += records
@@ -40,7 +40,7 @@ class RemainingTime:
         self._last = now
 
     def __call__(self) -> float | None:
-        """Return the seconds left, or None before the first record."""
+        """Return the estimated seconds, or None before the first record."""
         expected = sum(self.cost[kind] * count for kind, count in self.count.items())
         if not expected:
             return None

@@ -10,9 +10,10 @@ from torch import Tensor
 
 @runtime_checkable
 class TrueMotionData(Protocol):
-    """The protocol of a data set with a known true motion.
+    """The interface of a data set with a known true motion from one class to another.
 
-    ``numbers`` are indices of items; all images are [n, C, H, W] in [0, 1].
+    In all methods, ``numbers`` are indices of items, and images are [n, C, H, W] in [0, 1]. The *factor* of an image is
+    the number that the motion changes, such as the position of a bar.
     """
 
     def derivative(self, numbers: Sequence[int]) -> Tensor:
@@ -26,13 +27,13 @@ class TrueMotionData(Protocol):
 
 
 class GroundTruth:
-    """The true motion with an evaluation's number of channels: grey images are repeated for RGB classifiers.
+    """A true motion with the number of channels of an evaluation; grey images are repeated for RGB classifiers.
 
     Parameters
     ----------
     truth : TrueMotionData
     channels : int
-        Channels of the evaluation's images: as many as the data set has, or any number if it has one.
+        Channels of the evaluation's images: the data set's number of channels, or any number if the data set has one.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Prepares an evaluation: loads models and data, compares their classes, selects the sources."""
+"""Prepares an evaluation: loads models and data, compares the models' classes, and selects the sources."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ FORMAT_VERSION = 2  # of an evaluation's folder
 
 @dataclass
 class Preparation:
-    """The task runner, and the configuration, provenance and warnings of an evaluation."""
+    """What an evaluation needs to run: its configuration, task runner, plan and problems so far."""
 
     config: EvaluationConfig
     runner: TaskRunner
-    about: dict  # models, data, software and sources; unchanged on resume
+    about: dict  # models, data, software and sources, which must not change on resume
     problems: list[str]
 
 

@@ -1,4 +1,4 @@
-"""Runs an evaluation: locks the folder, prepares, runs the unfinished tasks, writes summary and report."""
+"""Runs an evaluation: locks the folder, prepares, runs the unfinished tasks, and writes summary and report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .tasks import Task, TaskResult, TaskRunner
 
 FILES = ("config.json", "plan.json", "results.jsonl", "summary.json", "index.html")
 FOLDERS = ("parts", "figures")
-NETWORKS = "networks"  # folder of the presets' trained weights; a file is reused only if its fingerprint matches
+NETWORKS = "networks"  # folder of the presets' trained weights
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _write_or_check_plan(out: Path, prepared: Preparation, overwrite: bool) -> N
     if overwrite:
         _clear(out)
     for leftover in (path for folder in ("", *FOLDERS, NETWORKS) for path in (out / folder).glob(TEMPORARY_PATTERN)):
-        with suppress(OSError):  # left by a killed run; harmless if it cannot be removed
+        with suppress(OSError):  # temporary files of a killed run do no harm
             leftover.unlink()
     (out / "parts").mkdir(exist_ok=True)
     if (out / "plan.json").exists():
@@ -141,14 +141,14 @@ def _check_no_foreign_files(out: Path) -> None:
     if "parts" in there and not any((out / "parts").iterdir()):
         there.remove("parts")
     if there == ["config.json"] and "judges" in read_json(out / "config.json"):
-        return  # killed before its plan was written
+        return  # an evaluation was killed before it wrote its plan
     if there:
         text = f"out must be a new folder or an evaluation's, got {out}, which has {', '.join(there)}"
         raise JobError(text, USAGE)
 
 
 def _clear(out: Path) -> None:
-    """Remove the files of an evaluation; the plan is removed last, since it marks the folder as an evaluation's."""
+    """Delete an evaluation's files; the plan comes last, since it shows that the folder is an evaluation's."""
     for name in FOLDERS:
         if (out / name).exists():
             shutil.rmtree(out / name)
@@ -179,7 +179,7 @@ def _run_tasks(out: Path, runner: TaskRunner, progress: str) -> None:
     runner.report = report
     try:
         for task in missing:
-            (out / "summary.json").unlink(missing_ok=True)  # it is outdated until all tasks are done
+            (out / "summary.json").unlink(missing_ok=True)  # a summary of an earlier run would be outdated
             write_result(out, task, _run_task(runner, task))
     finally:
         bar.close()

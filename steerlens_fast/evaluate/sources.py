@@ -45,9 +45,11 @@ class SourceSelection:
     ----------
     images : Tensor [N, C, H, W], float32 in [0, 1], on the CPU
     items : list of Item
-        Items with their targets, unless these depend on the model.
-    labels, predicted : list of int or None; Tensor [N]
-        The classes in the data, and those that the driver predicts.
+        One item per image. It has a target, unless the target depends on the model.
+    labels : list of int or None
+        The classes of the images in the data.
+    predicted : Tensor [N]
+        The classes that the driver predicts.
     target : list of int or str
         As in :meth:`steerlens_fast.SteerableLens.morph`.
     sha256 : str
@@ -55,7 +57,7 @@ class SourceSelection:
     left_out : Counter
         Number of images that were not selected, by reason.
     examined : int
-        Number of images that were examined: those selected and those left out.
+        Number of images that were selected or left out.
     classes : list of str or None
         Names of the classes.
     """

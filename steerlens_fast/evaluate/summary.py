@@ -1,4 +1,4 @@
-"""Summarises the records: medians and proportions with intervals, paired differences, bands and groups."""
+"""Summarises the records of an evaluation by medians and proportions, with intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .measures.transfer import common_attainment
 from .sources import EXCLUSION_REASONS
 from .tasks import CONTROLS, PROBES, TRUE, TaskRunner
 
-# The measures of every family, and the statistic of each; a share is the proportion of sources for which it is true.
+# The measures of every family, with their statistic. A share is the proportion of sources for which the value is true.
 SHARE = "share"
 MEASURES = {
     "target_probability": "median",
@@ -33,9 +33,10 @@ MEASURES = {
     "alignment": "median",
     "recovered": "median",
 }
-RECOVERED = "recovered"  # displacement divided by that of the true motion at the same L2 distance
+RECOVERED = "recovered"  # displacement of an edit divided by that of the true motion at the same L2 distance
 PAIRED = ("target_probability", "jointly", "warp", "gain", "alignment")
-GROUPED = ("alignment", "displacement", RECOVERED)  # by kind, since factors of different kinds have different units
+# Measures that are summarised for each kind of image, since factors of different kinds have different units
+GROUPED = ("alignment", "displacement", RECOVERED)
 
 
 def read_results(path: Path) -> list[dict]:
@@ -45,11 +46,11 @@ def read_results(path: Path) -> list[dict]:
 
 
 def summarise(results: Path, config: EvaluationConfig, runner: TaskRunner, problems: list[str]) -> dict:
-    """Summarise ``results.jsonl`` as JSON values.
+    """Return the summary of ``results.jsonl`` as JSON values.
 
-    Statistics of a budget are computed over the sources for which every family attained it ("common"). Each has the
-    number of cases with a value, and the number of all cases. A budget without common sources has the values None and
-    is listed as a problem.
+    The statistics of a budget are computed over the sources for which every family attained the budget ("common"). Each
+    statistic has the number of cases with a value, and the number of all cases. If a budget has no common sources, its
+    statistics are None, and a problem says so.
     """
     records = read_results(results)
     chosen, problems = runner.sources, list(problems)
@@ -70,7 +71,7 @@ def summarise(results: Path, config: EvaluationConfig, runner: TaskRunner, probl
 
 
 class _Table:
-    """Columns [sources] of every family and budget; NaN where a record has no value."""
+    """The records as columns [sources], one for each family, budget and measure; NaN where a value is missing."""
 
     def __init__(self, records: list[dict], count: int, config: EvaluationConfig):
         self.count, self.config, self.groups = count, config, {}
@@ -130,7 +131,7 @@ def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
         problems.append(f"no source attained L2 = {budget:.4g} in every family: {common}")
     never = [family for family, n in common.by_family.items() if not n]
     problems += [f"no source attained L2 = {budget:.4g} in family {family}" for family in never]
-    # For a control, only those common sources for which the control attained the budget, too.
+    # A control is measured over the common sources for which the control attained the budget, too.
     attained_too = {control: common.common & table.attained(control, budget) for control in table.controls}
     within = {**dict.fromkeys(table.families, common.common), **attained_too}
     measures = {family: _family(table, family, budget, within[family]) for family in within}

@@ -18,7 +18,7 @@ def task_file(out: Path, task: Task) -> Path:
 
 
 def write_result(out: Path, task: Task, result: TaskResult) -> None:
-    """Write the result of a task; frames come first, since the file with the records marks the task as done."""
+    """Write the frames of a task, then its records; the file of records shows that the task is done."""
     if result.frames:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **result.frames)

@@ -1,4 +1,4 @@
-"""The tasks of an evaluation: one family, control or probe over a batch of sources."""
+"""The tasks of an evaluation; each measures one family, one control or the probes, for a batch of sources."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from .sources import SourceSelection
 
 NOISE, TRUE, PROBES = "noise", "true motion", "probes"  # tasks other than the families
 CONTROLS = (NOISE, TRUE)
-FIT_COST = 12.0  # of a smooth reconstruction, in forward passes of EfficientNet-Lite0 at 224 x 224
+FIT_COST = 12.0  # cost of a smooth reconstruction, in forward passes of EfficientNet-Lite0 at 224 x 224
 DIGITS = 7  # significant digits of numbers in a record
 
 
 @dataclass(frozen=True)
 class Task:
-    """One family, control or probe over a range of sources."""
+    """The measurement of one family, one control or the probes, for a range of sources."""
 
     kind: str
     first: int
@@ -54,7 +54,7 @@ class Task:
 
 @dataclass
 class TaskResult:
-    """The records of a task, and the uint8 frames that the report shows, by source."""
+    """The records of a task, and the frames (uint8) of the sources that the report shows."""
 
     records: list[dict] = field(default_factory=list)
     frames: dict[str, np.ndarray] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class TaskRunner:
         self.pyramid = SteerablePyramid(tuple(size), **(config.pyramid or {}))
         self.budgets = sorted(config.budgets, reverse=True)  # the largest first
         self.shown = self._shown()
-        self.report: Callable[[str, int], None] = lambda kind, records: None  # progress callback
+        self.report: Callable[[str, int], None] = lambda kind, records: None  # called when records are computed
 
     def tasks(self) -> Iterator[Task]:
         """Yield all tasks in the order of the results."""
@@ -128,7 +128,7 @@ class TaskRunner:
         return (task.last - task.first) * (1 if task.kind == PROBES else len(self.budgets))
 
     def cost_of(self, kind: str) -> float:
-        """Return the expected cost of a record in forward passes; a gradient counts as two."""
+        """Return the expected cost of a record, in forward passes; a gradient costs two."""
         if kind == PROBES:
             return 2.0 + self.pyramid.height * self.pyramid.orientations * (1 + self.config.probe_directions)
         steps = 1 if self.config.regime == "frozen" else gradient_steps(self.config.frames, self.config.steps)
@@ -184,7 +184,7 @@ class TaskRunner:
         moved, by = self.truth.moved(self._indices(task), budget)
         frame = moved.to(images).clamp(0, 1)
         l2 = (frame - images).flatten(1).norm(dim=1)
-        attained = (l2 - budget).abs() < 0.01 * budget  # not exact, since the sources are rounded to 8 bits
+        attained = (l2 - budget).abs() < 0.01 * budget  # 1 %, since the sources are rounded to 8 bits
         columns, _ = self._control(task, frame, l2, attained)
         return columns | {"factor_moved": by}, frame
 
@@ -246,7 +246,7 @@ class TaskRunner:
         records = []
         for n, reason in zip(range(task.first, task.last), reasons):
             row = _sample(columns, n - task.first)
-            if reason is not None:  # the last frame is not the requested edit: it is not measured
+            if reason is not None:  # measures of a failed morph would have no meaning
                 row = {name: value if name == "target" else None for name, value in row.items()} | {"attained": False}
             records.append(self._record_start(task, n) | {"budget": _number(budget), "reason": reason, **row})
         return records

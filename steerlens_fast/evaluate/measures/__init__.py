@@ -1,1 +1,1 @@
-"""Measures of edits; each is a function that takes batches of images."""
+"""Measures of edits, functions that take batches of images."""

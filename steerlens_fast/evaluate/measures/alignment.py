@@ -9,7 +9,7 @@ from ...checks import check_same
 from ...pyramid import SteerablePyramid
 from .arguments import check_batch, check_pair, energy
 
-FLOOR = 1e-3  # of a band's largest amplitude; phases of smaller coefficients are ignored
+FLOOR = 1e-3  # phases of coefficients below this share of the scale's largest amplitude are ignored
 
 
 def alignment(source: Tensor, edit: Tensor, derivative: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def alignment(source: Tensor, edit: Tensor, derivative: Tensor) -> Tensor:
 def phase_displacement(
     source: Tensor, edit: Tensor, derivative: Tensor, *, pyramid: SteerablePyramid | None = None
 ) -> Tensor:
-    """Return how far an edit has moved along the factor, measured from the pyramid's phases.
+    """Return how far an edit has moved an image along the true motion, measured by the pyramid's phases.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def phase_displacement(
     Returns
     -------
     Tensor [N], float64
-        In units of the factor; positive toward the target. NaN where the derivative does not change any phase.
+        Change of the factor, positive toward the target. NaN where the derivative does not change any phase.
 
     Raises
     ------
@@ -68,10 +68,11 @@ def phase_displacement(
 
     Notes
     -----
-    With c the coefficients of the source, c' those of the edit and D those of the derivative image, a motion by delta
-    turns the phases by ``delta Im(D conj(c)) / |c|^2`` (to first order). delta is the least-squares fit of
-    ``arg(c' conj(c))`` with weights ``|c|^2``. Phases are known only modulo 2 pi: the coarsest scale comes first, and
-    each finer scale measures what remains of the motion (Fleet & Jepson 1990).
+    Let c be the coefficients of the source, c' those of the edit, and D those of the derivative image. To first order,
+    a motion by delta changes the phases by ``delta Im(D conj(c)) / |c|^2``. The result is the delta that fits the
+    phase changes ``arg(c' conj(c))`` best, by least squares with weights ``|c|^2``. Phases are known only modulo 2 pi.
+    Therefore the fit begins at the coarsest scale, and each finer scale measures what remains of the motion (Fleet &
+    Jepson 1990).
 
     Examples
     --------

@@ -30,7 +30,7 @@ def check_pair(name: str, images, other_name: str, other) -> tuple[Tensor, Tenso
 
 
 def check_classes(name: str, classes, count: int, num_classes: int | None = None) -> Tensor:
-    """Check that there is a class in 0 .. ``num_classes`` - 1 for each of ``count`` samples; return int64 [count]."""
+    """Check that each of ``count`` samples has a class from 0 to ``num_classes`` - 1; return int64 [count]."""
     if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.dtype == torch.bool:
         got = classes.dtype if isinstance(classes, Tensor) else type(classes).__name__
         raise TypeError(f"{name} must be an integer tensor [{count}], got {got}")
@@ -60,6 +60,6 @@ def source_generator(seed: int, number: int) -> torch.Generator:
 
 
 def gaussian_noise(shape, seed: int, numbers) -> Tensor:
-    """Return Gaussian noise [N, *shape], float32, on the CPU; each source has its own generator."""
+    """Return Gaussian noise [N, *shape] (float32, on the CPU), which depends only on ``seed`` and each number."""
     samples = [torch.randn(tuple(shape), generator=source_generator(seed, int(n)), device="cpu") for n in numbers]
     return torch.stack(samples) if samples else torch.zeros(0, *shape, device="cpu")

@@ -29,7 +29,7 @@ class Clipping:
 
 
 def clipping(source: Tensor, edit: Tensor, bounds: tuple[float, float] | None = (0, 1)) -> Clipping:
-    """Measure how much of an edit is removed by clipping to the image's bounds.
+    """Return how much of an edit is removed by clipping to the image's bounds.
 
     Parameters
     ----------
@@ -64,16 +64,18 @@ def clipping(source: Tensor, edit: Tensor, bounds: tuple[float, float] | None = 
 
 @dataclass(frozen=True)
 class Consistency:
-    """Result of :func:`coefficient_consistency` for N edits; values are in [0, 1], or NaN where nothing was edited.
+    """Result of :func:`coefficient_consistency` for N edits.
+
+    All values are in [0, 1], or NaN where nothing was edited.
 
     Attributes
     ----------
     leakage : Tensor [N], float64
-        Imaginary leakage: how much the image of the imaginary parts differs from that of the real parts.
+        Imaginary leakage: how much the image of the imaginary parts differs from the image of the real parts.
     departure : Tensor [N], float64
-        ||analysis(edited image) - edited||^2 / ||edited - source's||^2 over the coefficients of all bands.
+        ||analysis(edited image) - edited||^2 / ||edited - source||^2 over the coefficients of all bands.
     departure_clipped : Tensor [N], float64
-        The same for the clipped image.
+        The departure for the clipped edited image.
     """
 
     leakage: Tensor
@@ -85,10 +87,10 @@ class Consistency:
 def coefficient_consistency(
     pyramid: SteerablePyramid, source: Tensor, edited: Coefficients, bounds: tuple[float, float] | None = (0, 1)
 ) -> Consistency:
-    """Measure how far edited coefficients are from those of their synthesized image.
+    """Return how much edited coefficients differ from the coefficients of the image synthesized from them.
 
-    The pyramid is overcomplete: most sets of coefficients are not those of any image, and the synthesis projects them.
-    The image then shows only a part of the edit of the coefficients.
+    The pyramid is overcomplete, so most sets of coefficients are not the coefficients of any image. The synthesized
+    image then has only a part of the edit.
 
     Parameters
     ----------
@@ -111,20 +113,22 @@ def coefficient_consistency(
 
     Notes
     -----
-    Real and imaginary parts are two pyramids in quadrature, each of which alone reconstructs the image: x_re, the
-    result of the "real" synthesis, and x_im = 2 x_adjoint - x_re. For an image's own coefficients both are that image;
-    for edited ones the real synthesis ignores x_im. With r and i their differences from the source, the leakage is
-    ``||r - i||^2 / (2 ||r||^2 + 2 ||i||^2)``: 0 where they are equal, 1/2 where they are orthogonal, 1 where they are
-    opposite. This definition is ours: the authors recommend reporting imaginary leakage, but give no formula.
+    The real parts and the imaginary parts of the coefficients each give an image: x_re, the result of the "real"
+    synthesis, and x_im = 2 x_adjoint - x_re. For the coefficients of an image, both are this image. For edited
+    coefficients they differ, and the "real" synthesis ignores x_im. Let r and i be the differences of x_re and x_im
+    from the source. The leakage is ``||r - i||^2 / (2 ||r||^2 + 2 ||i||^2)``: 0 if r and i are equal, 1/2 if they are
+    orthogonal, 1 if they are opposite. "Confidence Is Not Evidence" recommends reporting imaginary leakage, but gives
+    no formula, so this definition may differ from the authors'.
 
-    Energies are sums over bands of ``|c|^2 H W / (h w)``, so that each scale has the weight that it has in the image.
+    The energy of coefficients is the sum over bands of ``|c|^2 H W / (h w)``, so that each scale has the weight that it
+    has in the image.
 
     Examples
     --------
     >>> import torch
     >>> from steerlens_fast import SteerablePyramid
     >>> pyramid, image = SteerablePyramid((32, 32)), torch.rand(2, 1, 32, 32)
-    >>> shifted = pyramid(image.roll(2, -1))  # coefficients of an image: nothing is lost
+    >>> shifted = pyramid(image.roll(2, -1))  # these are the coefficients of an image, so nothing is lost
     >>> result = coefficient_consistency(pyramid, image, shifted)
     >>> bool(result.leakage.max() < 1e-9), bool(result.departure.max() < 1e-9)
     (True, True)
@@ -161,7 +165,7 @@ def _other_inverse(pyramid: SteerablePyramid) -> SteerablePyramid:
 
 
 def _energy(pyramid: SteerablePyramid, first: Coefficients, second: Coefficients) -> Tensor:
-    """Return the energy [N] of the difference of two sets of bands, in the image's units."""
+    """Return the energy [N] of the difference of two sets of bands, see :func:`coefficient_consistency`."""
     pixels = pyramid.image_shape[0] * pyramid.image_shape[1]
     weight = lambda band: 1.0 if pyramid.geometry.tight_frame else pixels / (band.shape[-2] * band.shape[-1])
     return sum(weight(a) * (a - b).abs().double().square().flatten(1).sum(1) for a, b in zip(first.bands, second.bands))

@@ -69,7 +69,7 @@ class BilinearSamples:
 
 
 def _cell_corners(image: Tensor, displacement: Tensor) -> tuple:
-    """Return the corner values and differences of each position's cell, the offset in it, and whether it is inside."""
+    """Return, for each position, values and differences at its cell's corners, its offset, and if it is inside."""
     H, W = image.shape[-2:]
     (top, down, inside_y), (left, right, inside_x) = (
         _pixel_and_offset(torch.arange(size, device=image.device).to(image), d, axis, size)

@@ -1,4 +1,4 @@
-"""Least squares on control grids, by the Levenberg-Marquardt method, for a batch of problems."""
+"""Least-squares fits of control grids for a batch of images, by the Levenberg-Marquardt method."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from .grids import BilinearSamples, interpolation, upsample
 
 ITERATIONS = 60
-PATIENCE = 6  # consecutive steps below MIN_GAIN after which a problem has converged
-MIN_GAIN = 2e-5  # of the energy to be explained
-# Relative to the mean curvature. All control points have the same damping, so that those over flat parts of the image,
-# which the data do not determine, stay in place.
+PATIENCE = 6  # a fit ends after this number of consecutive steps that gain less than MIN_GAIN
+MIN_GAIN = 2e-5  # share of the energy of the edit
+# Damping relative to the mean curvature. All control points have the same damping, so that control points over flat
+# parts of the image stay in place.
 DAMPING, MIN_DAMPING, MAX_DAMPING = 1e-2, 1e-7, 1e7
 EPSILON = 1e-12
 
@@ -49,8 +49,8 @@ def fit(source: Tensor, edit: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         running = stalled[active] < PATIENCE
         if not bool(running.any()):
             break
-        state.replace(better & running, trial)  # derivatives cost most of the time: computed only where needed
-        if not bool(running.all()):  # drop the problems that have converged
+        state.replace(better & running, trial)  # only where needed, since derivatives take most of the time
+        if not bool(running.all()):  # go on without the problems that have converged
             active, state = active[running], state.only(running)
             source, edit = source[running], edit[running]
     return grids, error
@@ -69,7 +69,7 @@ class _Trial:
         self.error = self.residual.square().flatten(1).sum(1)
 
     def derivatives(self, at=slice(None)) -> tuple[Tensor, Tensor]:
-        """Return the products [N, pairs of P, H, W] of the derivatives, and [N, P, H, W] with the residual."""
+        """Return the products of pairs of derivatives [N, pairs, H, W], and of each with the residual [N, P, H, W]."""
         slopes, residual = self.samples.slopes(at), self.residual[at]
         if self.gain is not None:
             slopes = [*(self.gain[at] * slope for slope in slopes), self.samples.values[at]]
@@ -78,7 +78,7 @@ class _Trial:
 
 
 def _over_channels(a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of two tensors [N, C, H, W], summed over channels; several times faster than einsum."""
+    """Return the product of two tensors [N, C, H, W], summed over channels, several times as fast as einsum."""
     total = a[:, 0] * b[:, 0]
     for channel in range(1, a.shape[1]):
         total.addcmul_(a[:, channel], b[:, channel])
@@ -123,10 +123,10 @@ class _State:
 
 
 def _normal(products: Tensor, gradient: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
-    """Return J'J and J'r from their values at each pixel, by rows of control points.
+    """Return the normal equations, J'J and J'r, from their values at each pixel, as blocks of rows of control points.
 
-    A control point overlaps only its eight neighbours, and the weights are separable, so two small matrix products for
-    each map of products are enough.
+    A control point overlaps only its eight neighbours, and the weights are separable. Therefore two small matrix
+    products are enough for each map of products.
 
     Returns
     -------
@@ -186,7 +186,8 @@ def solve_block_tridiagonal(rows: Tensor, neighbours: Tensor, right: Tensor) -> 
 def _weight_products(size: int, points: int) -> tuple[Tensor, Tensor]:
     """Return the products [size, pairs] of the weights of overlapping points, and the pair index [g, g] of two points.
 
-    The pairs are each point with itself, then with the next one; the last column, 0, is for points that do not overlap.
+    The first pairs are each point with itself, the next pairs each point with the next point. The last column is 0, for
+    points that do not overlap.
     """
     weights = interpolation(size, points)
     near = [(i, i) for i in range(points)] + [(i, i + 1) for i in range(points - 1)]

@@ -17,7 +17,7 @@ from ...pyramid import SteerablePyramid
 from .arguments import check_batch, check_classes, gaussian_noise
 
 PROBE_L2, DIRECTIONS = 0.025, 8
-TOLERANCE = 1e-3  # relative; the default, absolute tolerance would be large for such a small distance
+TOLERANCE = 1e-3  # of the distance; relative, since the default tolerance is absolute and too large here
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class BandProbes:
     advantage : Tensor [N, J, K]
         ``along - chance``; NaN where a step along the gradient or a Gaussian direction did not reach the distance.
     along : Tensor [N, J, K]
-        Change of the margin (target's logit minus source's) along the gradient.
+        Change of the margin along the gradient. The margin is the target's logit minus the source's logit.
     chance : Tensor [N, J, K]
         Mean change of the margin along Gaussian directions.
     attained : Tensor [N, J, K], bool
@@ -59,7 +59,7 @@ def band_probes(
     seed: int = 0,
     numbers: Tensor | None = None,
 ) -> BandProbes:
-    """Move one band at a time by a small L2 distance, along the gradient and along Gaussian noise.
+    """Return how the margin changes if one band moves by a small L2 distance, along the gradient and along noise.
 
     Parameters
     ----------
@@ -68,20 +68,19 @@ def band_probes(
     images : Tensor [N, C, H, W]
         In ``bounds``.
     target, source : Tensor [N], int64
-        The margin is the target's logit minus the source's.
+        Target and source classes; the margin is the target's logit minus the source's logit.
     family, rule, objective
-        As in :class:`~steerlens_fast.SteerableLens`; the regime is frozen.
+        As in :class:`~steerlens_fast.SteerableLens`. The regime is "frozen".
     pyramid : SteerablePyramid, optional
         The pyramid with the bands to probe; by default one of the image's size.
     max_l2 : float
         Distance of every edit after clipping, reached within 0.1 %.
     directions : int
-        Gaussian directions per image: white noise takes the place of the gradient, in the same band and family, at the
-        same distance.
+        Number of Gaussian directions per image. For each of them, white noise replaces the gradient.
     bounds : (float, float) or None
     seed : int
     numbers : Tensor [N], int64, optional
-        The number of each image, which seeds its noise; by default its index in the batch.
+        A number for each image, which seeds the image's noise. By default the index in the batch.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Smooth reconstruction: the share of an edit that a smooth warp (and gain) of the source explains."""
+"""Smooth reconstruction: the share of an edit that a smooth warp of the source explains, without and with gain."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class SmoothReconstruction:
     Attributes
     ----------
     warp, gain : Tensor [N], float64
-        E of the best warp, and of the best warp with gain, in [0, 1]; ``gain`` is never below ``warp``. NaN where
-        source and edit are the same image.
+        E of the best warp, and E of the best warp with gain, in [0, 1]. ``gain`` is at least ``warp``. NaN where source
+        and edit are the same image.
     folded : Tensor [N], float64
-        Share of the pixels at which the best warp folds, because the determinant of its Jacobian is not positive.
+        Share of the pixels at which the best warp folds, that is, the determinant of its Jacobian is not positive.
     displacement : Tensor [N, 2, g, g], float64
         Displacement of the best warp's control points, down and right, in pixels.
     """
@@ -48,25 +48,25 @@ class SmoothReconstruction:
 def smooth_reconstruction(
     source: Tensor, edit: Tensor, *, grid: int = 8, restarts: int = 3, seed: int = 0, workers: int | None = None
 ) -> SmoothReconstruction:
-    """Fit a smooth warp of each source to its edit.
+    """Return the share of each edit that the best smooth warp of its source explains.
 
-    E = 1 - ||edit - fit||^2 / ||edit - source||^2 is the share of the edit's energy that the fit explains, where
-    ``fit(x) = gain(x) * source(x + d(x))``. The displacement d and the gain are interpolated bilinearly between the
-    control points of a grid.
+    The warped source is ``fit(x) = gain(x) * source(x + d(x))``. The displacement d and the gain are interpolated
+    bilinearly between the control points of a grid. E = 1 - ||edit - fit||^2 / ||edit - source||^2 is the share of the
+    edit's energy that the fit explains.
 
     Parameters
     ----------
     source, edit : Tensor [N, C, H, W]
         Images of one shape, dtype and device, real and finite. The channels share one warp and one gain.
     grid : int
-        Control points per side, at least 2; the outer ones lie on the border pixels.
+        Control points per side, at least 2. The outer points lie on the border pixels.
     restarts : int
-        Number of starts of the warp's fit, of which the best result is used: the first is no motion, the others are
-        smooth random motions, coarse and fine in turn. All images have the same starts.
+        Number of starts of the warp's fit; the best result is used. The first start is no motion. The others are smooth
+        random motions, alternately coarse and fine. All images have the same starts.
     seed : int
         Seed of the random starts.
     workers : int, optional
-        Threads on the CPU that share the batch; by default torch's number of threads. The result is the same.
+        Threads on the CPU that share the batch; by default torch's number of threads. The result does not depend on it.
 
     Returns
     -------
@@ -79,12 +79,13 @@ def smooth_reconstruction(
 
     Notes
     -----
-    The measure is that of "Confidence Is Not Evidence", which does not describe its fitting method. Here it is
-    a least-squares fit in float64 (damped Gauss-Newton steps); the source is sampled bilinearly with border padding.
-    Displacements are unbounded, so E may include folds (see ``folded``). The gain starts at 1 on the best warp.
+    The measure is that of "Confidence Is Not Evidence", which does not describe how the warp is fitted. Here it is
+    fitted by least squares in float64, with damped Gauss-Newton steps. The source is sampled bilinearly with border
+    padding. Displacements are unbounded, so the best warp may fold (see ``folded``). The fit with gain starts at the
+    best warp, with gain 1.
 
-    The fit has 2 g^2 parameters, or 3 g^2 with gain, so it explains a part of any edit of a small image: about 0.03
-    of white noise at 64 x 64 pixels. Measure this baseline with your own edits.
+    The fit has 2 g^2 parameters for a grid of g x g, or 3 g^2 with gain, so it explains a part of any edit of a small
+    image. For white noise at 64 x 64 pixels, E is about 0.03. Compare your edits with such a baseline.
 
     Examples
     --------

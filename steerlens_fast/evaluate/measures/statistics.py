@@ -1,4 +1,4 @@
-"""Medians and means with percentile bootstrap intervals, resampled by source; proportions with score intervals."""
+"""Medians and means with bootstrap intervals, and proportions with Wilson intervals."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def bootstrap(
     Parameters
     ----------
     values : Tensor [N]
-        One for each case; bools count as 0 and 1. NaN means that the case has no value: it is left out of the
-        statistic, but counted in ``of``. For a proportion of independent cases use :func:`proportion`, whose interval
-        is valid for few cases as well, and for proportions near 0 and 1.
+        One value for each case; bools count as 0 and 1. NaN means that a case has no value. Such a case is counted only
+        in ``of``. For a proportion of independent cases use :func:`proportion`, whose interval is also valid for few
+        cases, and for proportions near 0 and 1.
     statistic : {"median", "mean"}
     sources : Tensor [N], int64, optional
         The number of each case's source, counted from 0. All cases of a source are resampled together, since they are
@@ -67,7 +67,7 @@ def bootstrap(
     confidence : float
         Confidence level of the interval, in (0, 1).
     seed : int
-        The resamples depend only on the seed and the number of sources: they are the same for every family and budget.
+        Seed of the resamples, which depend only on the seed and the number of sources.
 
     Returns
     -------
@@ -80,8 +80,8 @@ def bootstrap(
 
     Notes
     -----
-    Percentiles of the resampled statistics, interpolated linearly (Efron 1979). Resamples in which no case has a value
-    are ignored.
+    The limits are percentiles of the resampled statistics, interpolated linearly (Efron 1979). Resamples in which no
+    case has a value are ignored.
 
     Examples
     --------
@@ -109,19 +109,20 @@ def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float =
     Parameters
     ----------
     values : Tensor [sources, raters]
-        One for each answer; NaN: not answered.
+        One value for each answer; NaN if there is no answer.
     draws, confidence, seed
         As in :func:`bootstrap`.
 
     Returns
     -------
     Interval
-        With one rater, the interval is that over sources only, and vice versa.
+        With one rater, only sources are resampled; with one source, only raters.
 
     Notes
     -----
-    Sources and raters are resampled independently, and an answer counts as often as its source was drawn times as its
-    rater was drawn (Owen 2007, *The pigeonhole bootstrap*). The interval is slightly conservative.
+    Sources and raters are resampled independently. The weight of an answer is the number of times its source was drawn,
+    multiplied by the number of times its rater was drawn (Owen 2007, *The pigeonhole bootstrap*). The interval is
+    slightly conservative.
 
     Examples
     --------
@@ -138,7 +139,7 @@ def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float =
     cases, total = int(good.sum()), values.numel()
     if not cases:
         return Interval(None, None, None, 0, total)
-    # Another seed for the raters: with as many of them as sources, both would be resampled in the same way.
+    # Raters have another seed; otherwise, equally many sources and raters would be resampled in the same way.
     by_source, by_rater = (resample_counts(n, draws, seed + k).double() for k, n in enumerate(values.shape))
     total_of = lambda table: ((by_source @ table.double()) * by_rater).sum(1)
     resampled = total_of(values.nan_to_num(0.0)) / total_of(good)
@@ -148,10 +149,11 @@ def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float =
 def crossed_proportion(
     values: Tensor, *, difference: bool = False, confidence: float = CONFIDENCE, **options
 ) -> Interval:
-    """Return :func:`crossed_bootstrap` of answers 0 and 1, or of differences of two of them.
+    """Return :func:`crossed_bootstrap` of answers 0 and 1, or of differences between two answers.
 
-    If all answers are the same, so are those of each resample. The interval is then that of :func:`proportion`, or
-    :func:`proportion_difference`, of as many answers as there are sources or raters, whichever are more.
+    If all answers are the same, the bootstrap's interval has no width. The interval is then that of :func:`proportion`
+    or, for differences, :func:`proportion_difference`. The number of cases is the number of sources or of raters,
+    whichever is larger.
 
     Examples
     --------
@@ -178,7 +180,7 @@ def proportion(values: Tensor, *, confidence: float = CONFIDENCE) -> Interval:
     Parameters
     ----------
     values : Tensor [N]
-        True (or 1) for each case that counts, False (or 0) for each that does not; NaN: the case has no value.
+        True (or 1) for each case that counts, False (or 0) for each case that does not, NaN for cases without a value.
     confidence : float
         Confidence level of the interval, in (0, 1).
 
@@ -188,8 +190,9 @@ def proportion(values: Tensor, *, confidence: float = CONFIDENCE) -> Interval:
 
     Notes
     -----
-    Wilson (1927). A percentile bootstrap interval has no width if all cases are the same: for 8 cases and a proportion
-    of 10 %, 95 % intervals contained the proportion in 54 % of simulations with the bootstrap, in 97 % with Wilson's.
+    The interval is that of Wilson (1927). A bootstrap interval would have no width if all cases are the same. In
+    simulations with 8 cases and a proportion of 10 %, 95 % intervals contained the proportion 54 % of the time with the
+    bootstrap, and 97 % of the time with Wilson's method.
 
     Examples
     --------
@@ -211,7 +214,8 @@ def proportion_difference(first: Tensor, second: Tensor, *, confidence: float = 
     Parameters
     ----------
     first, second : Tensor [N]
-        As ``values`` of :func:`proportion`, of the same cases in the same order. Cases without both are left out.
+        As ``values`` of :func:`proportion`, for the same cases in the same order. Cases without both values are left
+        out.
     confidence : float
         Confidence level of the interval, in (0, 1).
 
@@ -221,8 +225,8 @@ def proportion_difference(first: Tensor, second: Tensor, *, confidence: float = 
 
     Notes
     -----
-    The Wald interval after half a case is added to each of the four kinds of pairs (Agresti and Min 2005, *Simple
-    improved confidence intervals for comparing matched proportions*).
+    There are four kinds of pairs: (0, 0), (0, 1), (1, 0) and (1, 1). The interval is Wald's after half a case is added
+    to each kind (Agresti and Min 2005, *Simple improved confidence intervals for comparing matched proportions*).
 
     Examples
     --------
@@ -242,7 +246,7 @@ def proportion_difference(first: Tensor, second: Tensor, *, confidence: float = 
 
 
 def _wilson(count: float, cases: int, confidence: float) -> tuple[float, float]:
-    """Return the limits of the proportion of which ``count`` of ``cases`` were seen."""
+    """Return the limits of Wilson's interval for ``count`` of ``cases``."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share, extra = count / cases, z * z / cases
     middle = (share + extra / 2) / (1 + extra)
@@ -251,7 +255,7 @@ def _wilson(count: float, cases: int, confidence: float) -> tuple[float, float]:
 
 
 def _agresti_min(more: int, less: int, cases: int, confidence: float) -> tuple[float, float]:
-    """Return the limits of the difference if ``more`` pairs are (1, 0) and ``less`` are (0, 1)."""
+    """Return the limits of a difference of proportions if ``more`` pairs are (1, 0) and ``less`` are (0, 1)."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     middle = (more - less) / (cases + 2)
     half = z * math.sqrt((more + less + 1) / (cases + 2) - middle**2) / math.sqrt(cases + 2)
@@ -272,7 +276,7 @@ def percentiles(resampled: Tensor, confidence: float) -> tuple[float | None, flo
 
 
 def paired_difference(first: Tensor, second: Tensor, statistic: str = "median", **options) -> Interval:
-    """Return :func:`bootstrap` of ``first - second``, over the cases that have both values.
+    """Return :func:`bootstrap` of ``first - second``; cases without both values are left out.
 
     Parameters
     ----------
@@ -334,7 +338,7 @@ def _check(values, sources, statistic, draws, confidence, seed) -> tuple[Tensor,
 
 
 def check_sources(sources, count: int) -> Tensor:
-    """Return the source [count] of each case, by default its own."""
+    """Return the number of each case's source, [count]; by default, each case is its own source."""
     if sources is None:
         return torch.arange(count, device="cpu")
     if not isinstance(sources, Tensor) or sources.shape != (count,) or sources.is_floating_point():

@@ -50,9 +50,9 @@ class Transfer:
     Attributes
     ----------
     agrees : dict of str to Tensor [N], bool
-        By judge: whether it predicts the target.
+        For each judge, whether it predicts the target.
     probability : dict of str to Tensor [N]
-        By judge: its probability of the target.
+        For each judge, its probability of the target.
     jointly : Tensor [N], bool
         Whether all judges predict the target.
     """
@@ -65,7 +65,7 @@ class Transfer:
 def transfer(
     judges: Mapping[str, Callable], images: Tensor, target: Tensor, *, batch_size: int | None = None
 ) -> Transfer:
-    """Return which judges predict the target on images that were edited for another classifier.
+    """Return which judges predict the target for edited images; a judge is a classifier that did not guide the edit.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class CommonAttainment:
 
 
 def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
-    """Return the cases in which every family attained the L2 budget: the families can be compared over these.
+    """Return the cases for which every family attained the L2 budget, over which families can be compared.
 
     Parameters
     ----------

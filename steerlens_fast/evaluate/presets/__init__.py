@@ -1,1 +1,1 @@
-"""Presets: experiments that are part of the package; the module ``presets`` has their options."""
+"""Presets, the experiments that are part of the package. The module ``presets`` has their options."""

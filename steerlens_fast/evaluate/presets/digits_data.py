@@ -13,7 +13,7 @@ from ...extras import require_extra
 from ...memory import threads
 
 SIZE = 32  # pixels per side
-MARGIN = 2  # pixels on each side of the 8 x 8 original, as in MNIST; needed since the pyramid's boundary is circular
+MARGIN = 2  # pixels around the 8 x 8 original, as in MNIST; needed because the pyramid's filters wrap around
 Progress = Callable[..., Iterable]
 
 
@@ -28,7 +28,7 @@ class LabelledImages:
 
 
 def load(seed: int = 0) -> LabelledImages:
-    """Return scikit-learn's 1797 handwritten digits with a margin, upsampled to 32 x 32; a quarter is for testing."""
+    """Return scikit-learn's 1797 digits with a margin, upsampled to 32 x 32; a quarter of them is for testing."""
     datasets, selection = require_extra("demo", "sklearn.datasets"), require_extra("demo", "sklearn.model_selection")
     pixels, labels = datasets.load_digits(return_X_y=True)
     train, test = selection.train_test_split(range(len(labels)), test_size=0.25, random_state=seed, stratify=labels)
@@ -39,7 +39,7 @@ def load(seed: int = 0) -> LabelledImages:
 
 
 def classifier(classes: int = 10) -> nn.Module:
-    """Return a network of two convolutions and two linear layers; it is smooth, since the demo shows its gradient."""
+    """Return a network of two convolutions and two linear layers, smooth so that its gradient is, too."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 8, stride=4, padding=2),
         nn.GELU(),
@@ -53,12 +53,12 @@ def classifier(classes: int = 10) -> nn.Module:
 
 
 def count_of_classes(labels: Tensor) -> int:
-    """Return the number of classes of labels that are numbered from 0."""
+    """Return the number of classes, which are numbered from 0."""
     return int(labels.max()) + 1
 
 
 def adversarial(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: int = 2) -> Tensor:
-    """Return images within ``radius`` (L2) of the given ones that have a higher loss, by projected gradient ascent."""
+    """Return images with a higher loss, at an L2 distance of at most ``radius``, by projected gradient ascent."""
     length = lambda t: t.flatten(1).norm(dim=1)[:, None, None, None]
     shift = torch.zeros_like(images)
     for _ in range(steps):

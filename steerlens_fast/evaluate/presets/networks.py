@@ -1,4 +1,4 @@
-"""Networks of the presets: three small ones that differ in architecture and training, and layers of larger ones."""
+"""Networks of the presets: three small networks with their training, and the layers of larger networks."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def pooling_layers(side: int, classes: int, width: int) -> nn.Module:
 
 
 def strided_layers(side: int, classes: int) -> nn.Module:
-    """Return two convolutions with stride 2, 5 x 5 and 3 x 3, and two linear layers; smooth."""
+    """Return a smooth network of two convolutions with stride 2, 5 x 5 and 3 x 3, and two linear layers."""
     coarse = -(-side // 4)
     convolutions = [nn.Conv2d(1, 32, 5, 2, padding=2), nn.GELU(), nn.Conv2d(32, 64, 3, 2, padding=1), nn.GELU()]
     linear = [nn.Linear(64 * coarse**2, 128), nn.GELU(), nn.Linear(128, classes)]
@@ -93,7 +93,7 @@ def strided_layers(side: int, classes: int) -> nn.Module:
 
 
 def normalised_layers(classes: int) -> nn.Module:
-    """Return three 3 x 3 convolutions with batch normalisation, two with stride 2, and the mean over all pixels."""
+    """Return three 3 x 3 convolutions with batch normalisation (the first two with stride 2), and a linear layer."""
     block = lambda before, after, stride: [
         nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
         nn.BatchNorm2d(after),

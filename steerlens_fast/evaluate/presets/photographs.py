@@ -6,8 +6,9 @@ from ...extras import extra_folder, require_extra
 from ...lens.settings import PHOTOGRAPHS as SETTINGS
 from ...models import efficientnet_lite
 
-DISTANCES = (12.0, 4.0)  # the first is that of the settings for photographs
-# All photographs in the two packages whose licence is known: CC0 or public domain, except scikit-learn's, CC BY 2.0.
+DISTANCES = (12.0, 4.0)  # 12 is the distance of SteerableLens.for_photographs
+# All photographs in the two packages whose licence is known: CC BY 2.0 in scikit-learn, CC0 or public domain in
+# scikit-image
 FILES = {
     "skimage": [
         f"data/{name}"

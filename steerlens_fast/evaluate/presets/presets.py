@@ -16,13 +16,13 @@ JUDGES = {
     "fashion": ("strided_cnn", "normalised_cnn"),
 }
 
-# The distances with the same RMS change on the 32 x 32 pixels of digits and shapes as the follow-up's L2 = 2 and 1
-# on 28 x 28.
+# L2 distances in "Confidence Is Not Evidence" ("the follow-up") are 2 and 1 for 28 x 28 pixels. These distances have
+# the same RMS change for the 32 x 32 pixels of digits and shapes.
 FOLLOW_UP_BUDGETS = (2 / 28 * 32, 1 / 28 * 32)
 
 
 def with_preset(name: str, given: Mapping) -> dict:
-    """Return the fields of a preset's :class:`EvaluationConfig`, overridden by those that are given.
+    """Return the fields of a preset's :class:`EvaluationConfig`, with the values in ``given`` where there are any.
 
     For the preset "fashion", ``data`` is a folder of IDX files, which has both the training and the test images.
 
@@ -56,11 +56,12 @@ def with_preset(name: str, given: Mapping) -> dict:
 def preset(name: str) -> dict:
     """Return the fields of a preset's :class:`EvaluationConfig`.
 
-    The drivers have standard training, like the follow-up's. Targets do not depend on any network: the next class, or
-    the other class of the same kind. Photographs have no labels, so their targets are the driver's runner-up.
+    The drivers have standard training, as in "Confidence Is Not Evidence". The target is the next class or, for shapes,
+    the other class of the same kind, so it does not depend on any network. Photographs have no labels, so their target
+    is the driver's runner-up.
 
-    When the options for digits were chosen, the only known results were medians and transfer, with each of the three
-    digit networks as the driver (``bench/digits.py``).
+    When the options for digits were chosen, only medians and transfer were known, with each of the three digit networks
+    as the driver (``bench/digits.py``).
 
     Examples
     --------
@@ -83,7 +84,7 @@ def preset(name: str) -> dict:
 
 
 def _photographs(data: str) -> dict:
-    """Return the fields for few sources and expensive networks: fewer probe directions, small batches."""
+    """Return the fields for photographs: fewer probe directions and smaller batches, since the networks are slow."""
     driver, *judges = photographs.NETWORKS
     fields = {"data": data, "driver": driver, "judges": judges, "select": "agree", "target": "runner-up"}
     fields |= {"distances": photographs.DISTANCES, "probe_directions": 4, "batch_size": 4}

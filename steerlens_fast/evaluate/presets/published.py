@@ -1,4 +1,4 @@
-"""Compares results with the follow-up's published values, which are for other networks."""
+"""Compares results with the values of "Confidence Is Not Evidence" ("the follow-up"), which are for other networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .presets import FOLLOW_UP_BUDGETS, preset
 
 SOURCE = '"Confidence Is Not Evidence": MNIST, 28 x 28, 300 sources, L2 = 2, medians'
 SOURCES = 300
-# The distance at which a preset is compared; at 32 x 32 pixels, with the same RMS change as 2 at 28 x 28.
+# The distance at which a preset is compared. For digits (32 x 32 pixels), it has the RMS change of L2 = 2 at 28 x 28.
 COMPARED = {"digits": FOLLOW_UP_BUDGETS[0], "mnist": mnist.DISTANCES[0]}
 NOTES = {
     "digits": "This is not a reproduction: the images are 8 × 8 digits upsampled to 32 × 32, not MNIST, networks and "
@@ -34,8 +34,8 @@ IGNORED_FIELDS = (
     "samples",
 )
 IGNORED_FIELDS += ("seed", "batch_size", "threads", "device", "channels_last", "families")
-# Median target probability, share of sources for which both judges predict the target, median E of the warp, and of
-# the warp with gain.
+# The published values: median target probability, share of sources for which both judges predict the target, median E
+# of the warp, and median E of the warp with gain
 FOLLOW_UP: dict[str, dict[str, float]] = {
     "pixel": {"target_probability": 0.962, "jointly": 10 / SOURCES, "warp": 0.365, "gain": 0.457},
     "fourier": {"target_probability": 1.6e-5, "jointly": 3 / SOURCES, "warp": 0.345, "gain": 0.410},
@@ -45,7 +45,7 @@ FOLLOW_UP: dict[str, dict[str, float]] = {
 
 
 def compare_with_published(config: EvaluationConfig, summary: dict) -> dict | None:
-    """Return the comparison, or the reasons why it is not made; None if the data are not those of COMPARED."""
+    """Return the comparison or the reasons why there is none; None if the data are not those of a compared preset."""
     name = next((name for name in COMPARED if preset(name)["data"] == config.data), None)
     if name is None:
         return None
@@ -96,9 +96,18 @@ def compare_orders(families: dict, paired: dict) -> dict:
     Returns
     -------
     dict
-        For each measure: ``ours`` and ``published``, the values by family; ``intervals``, those of ours; ``agrees``,
-        the pairs "a > b" of the published order that have the same order in ours; ``differs``, the other pairs,
-        including ties; and ``unclear``, the pairs of both whose paired difference has an interval that contains 0.
+        For each measure:
+
+        ``ours``, ``published``
+            The values of each family.
+        ``intervals``
+            The limits of our values' intervals.
+        ``agrees``
+            The pairs "a > b" of the published order for which our values have the same order.
+        ``differs``
+            The other pairs of the published order, including ties.
+        ``unclear``
+            The pairs for which the interval of our paired difference contains 0.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The preset "shapes": synthetic images of every kind at 32 x 32, two classes per kind, with the true motion."""
+"""The preset "shapes": synthetic images of seven kinds at 32 x 32, with two classes per kind and the true motion."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OTHER = "map:" + ",".join(f"{2 * k + low}={2 * k + 1 - low}" for k in range(len(
 class Shapes:
     """A map-style data set of (image, label) with a known true motion; see :mod:`steerlens_fast.evaluate.ground_truth`.
 
-    Class ``2 k`` is kind k with a factor below 0, class ``2 k + 1`` the same kind with a factor above 0. Consecutive
-    items are of different kinds, so the first N items have some of each kind.
+    Class ``2 k`` is kind k with a factor below 0, and class ``2 k + 1`` is kind k with a factor above 0. The kinds of
+    the items alternate, so that the first N items are of all kinds.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Synthetic shapes that differ in one continuous factor, with their derivative with respect to it."""
+"""Synthetic shapes that are drawn from a factor, such as a position, with their derivative by the factor."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from ...checks import check_choice, check_int
 from ..measures.arguments import energy
 
-MIN_FACTOR = 0.25  # minimum of |factor|, so that there is a gap between the classes
+MIN_FACTOR = 0.25  # minimum of |factor|, which makes a gap between the classes
 SEARCH = 40  # bisection steps in the search for the factor at a distance
 Nuisance = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class SyntheticImages:
-    """N images of one kind, with a factor that separates the classes, and nuisance parameters.
+    """N images of one kind. The sign of their factor is their class; nuisance parameters vary within a class.
 
     Attributes
     ----------
@@ -45,11 +45,11 @@ class SyntheticImages:
 
     @property
     def toward(self) -> Tensor:
-        """Return the sign of the factor's change toward the other class, [N] float64."""
+        """Return the sign of a change of the factor toward the other class, [N] float64."""
         return -self.factor.sign()
 
     def images(self, factor: Tensor | None = None) -> Tensor:
-        """Return images [N, 1, size, size], float64 in [0, 1], at their own or at other factors."""
+        """Return images [N, 1, size, size], float64 in [0, 1], at ``factor``, by default their own."""
         return _render(self.kind, self.size, self.factor if factor is None else factor, self.nuisance)
 
     def derivative(self) -> Tensor:
@@ -60,7 +60,7 @@ class SyntheticImages:
     def moved(self, l2: float | Tensor) -> tuple[Tensor, Tensor]:
         """Return images moved by the true motion toward the other class to L2 distance ``l2``.
 
-        The factor may leave [-1, 1]. It changes by at most 2, even if the distance is not reached by then.
+        The factor may leave [-1, 1]. It changes by at most 2, even if this is not enough to reach the distance.
 
         Returns
         -------
@@ -85,7 +85,7 @@ class SyntheticImages:
 
 
 def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) -> SyntheticImages:
-    """Draw images of one kind, half of each class.
+    """Return random images of one kind, half of them of each class.
 
     Parameters
     ----------

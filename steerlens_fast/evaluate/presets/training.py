@@ -1,4 +1,4 @@
-"""Training of the presets' larger networks; the trained weights are kept in the evaluation's folder."""
+"""Trains the larger networks of the presets, and keeps the trained weights in the evaluation's folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...memory import threads
 from ...version import __version__
 from .digits_data import LabelledImages
 
-THREADS = 1  # on busy cores, two took ten times as long; and the weights depend on the number
+THREADS = 1  # the weights depend on the number of threads; on busy cores, two threads took ten times as long
 TEST_BATCH = 500
 
 
@@ -34,10 +34,10 @@ class Recipe:
     augment : {"affine", "flip"}
         Random changes of the training images: see :func:`affine` and :func:`flip`.
     minimum : float
-        Test accuracy that the network must have.
+        Required test accuracy, a share of 1.
     batch : int
     rate : float
-        Highest learning rate; it rises and falls in one cycle.
+        Highest learning rate. The rate rises to it and falls again, once.
     seed : int
         Seed of weights, order, augmentation and dropout.
     """
@@ -57,13 +57,13 @@ class TrainingRun:
     Attributes
     ----------
     folder : Path or None
-        Where trained weights are kept.
+        The folder of trained weights; None to keep none.
     data : str
         The evaluation's data.
     progress : str
         How progress is reported, see :class:`steerlens_fast.io.progress.Progress`.
     accuracies : dict
-        By network: ``test_accuracy``, ``test_images`` and the required ``minimum``.
+        For each network, ``test_accuracy``, ``test_images`` and the required ``minimum``.
     """
 
     folder: Path | None = None
@@ -85,10 +85,10 @@ _RUN: ContextVar[TrainingRun | None] = ContextVar("training_run", default=None)
 
 @contextmanager
 def training_run(run: TrainingRun) -> Iterator[TrainingRun]:
-    """Make ``run`` the current run within the block; networks that are loaded there are trained for it.
+    """Make ``run`` the current run in the block; networks that are loaded in the block are trained for this run.
 
-    It is not an argument, since the functions that make the networks are called by name, ``pkg.mod:callable``, without
-    arguments.
+    The functions that make the networks are called by name (``pkg.mod:callable``) without arguments, so they cannot get
+    the run as an argument.
     """
     token = _RUN.set(run)
     try:
@@ -98,7 +98,7 @@ def training_run(run: TrainingRun) -> Iterator[TrainingRun]:
 
 
 def current_run() -> TrainingRun:
-    """Return the run of the block, or one that keeps nothing."""
+    """Return the current run, or a run without a folder if there is none."""
     return _RUN.get() or TrainingRun()
 
 
@@ -112,7 +112,7 @@ def report_epochs(epochs: range, name: str) -> Iterator[int]:
 
 
 def trained(name: str, make: Callable[[], nn.Module], data: LabelledImages, recipe: Recipe) -> nn.Module:
-    """Return a trained network: from the run's folder if it was trained before with the same recipe and data.
+    """Return a trained network; if the run's folder has its weights, for this recipe and data, they are read.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def unit_range(images: Tensor) -> Tensor:
 
 
 def affine(images: Tensor) -> Tensor:
-    """Rotate, scale, shear and shift each image at random: by up to 11 degrees, 15 %, 20 % and 2 pixels of 28."""
+    """Return images that are randomly rotated, scaled, sheared and shifted, by up to 11°, 15 %, 20 % and 2/28."""
     uniform = lambda *shape: torch.rand(len(images), *shape, device="cpu") * 2 - 1
     angle, scale, shear, shift = 0.2 * uniform(), 1 + 0.15 * uniform(), 0.2 * uniform(), 0.15 * uniform(2)
     top = torch.stack([scale * angle.cos(), shear - scale * angle.sin(), shift[:, 0]], 1)
@@ -192,7 +192,7 @@ def affine(images: Tensor) -> Tensor:
 
 
 def flip(images: Tensor) -> Tensor:
-    """Mirror half of the images at random."""
+    """Return images of which half, chosen at random, are mirrored."""
     mirrored = torch.rand(len(images), 1, 1, 1, device="cpu") < 0.5
     return torch.where(mirrored, images.flip(3), images)
 
@@ -211,7 +211,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def _fingerprint(model: nn.Module, data: LabelledImages, recipe: Recipe) -> str:
-    """Return a hash of all that the weights depend on."""
+    """Return a hash of everything that the trained weights depend on."""
     digest = sha256(repr((__version__, torch.__version__, THREADS, repr(model), recipe)).encode())
     for tensor in (data.train_images, data.train_labels):
         digest.update(tensor.contiguous().numpy())

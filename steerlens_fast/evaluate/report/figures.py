@@ -12,7 +12,7 @@ from .pictures import COLOURS, QUIET, bands, new_figure, strip_figure, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MIN_PROBABILITY = 1e-12  # lowest start of the axis; an arrow there marks smaller values
+MIN_PROBABILITY = 1e-12  # lower limit of the axis; an arrow at the limit marks smaller values
 
 
 def all_figures(summary: dict, strips: dict | None) -> Iterator[tuple[str, str, Figure]]:
@@ -30,27 +30,28 @@ def all_figures(summary: dict, strips: dict | None) -> Iterator[tuple[str, str, 
 
 
 MEASURES = (
-    "The three measures with 95 % intervals, at each distance, over the sources for which every family "
-    "attained it. Left: the driver's probability of the target (median). Middle: share of sources for which all "
-    "judges predict the target. Right: share of the edit's energy that a smooth warp of the source explains (median); "
-    "hollow: without gain, filled: with gain. Grey names are controls."
+    "Three measures with 95 % intervals, at each distance, over the sources for which every family attained the "
+    "distance. Left: the driver's probability of the target (median). Middle: share of sources for which all judges "
+    "predict the target. Right: share of the edit's energy that a smooth warp of the source explains (median); hollow: "
+    "without gain, filled: with gain. Grey names are controls."
 )
 COVERAGE = "Number of sources for which each family attained each distance, and for which all families did."
 CONSISTENCY = (
-    "Whether edited coefficients are those of an image (medians, 95 %). Imaginary leakage: 0 if real and imaginary "
-    "parts describe the same image, ½ if they describe unrelated images. Departure: share of the coefficients' edit "
-    "that is lost when the edited image is analysed again. Clipping: share of the edit's energy that clipping removes."
+    "How much edited coefficients differ from those of an image (medians with 95 % intervals). Imaginary leakage: 0 if "
+    "real and imaginary parts describe the same image, ½ if they describe unrelated images. Departure: share of the "
+    "coefficients' edit that is lost when the edited image is analysed again. Clipping: share of the edit's energy "
+    "that clipping removes."
 )
 ALIGNMENT = (
-    "Against the true motion, by kind (medians, 95 %), at the largest distance. Above: cosine between the edit and the "
-    "true derivative image. Below: the displacement measured by phases, divided by the true motion's displacement "
-    "at the same L2 distance. Each statistic covers the sources of that kind for which the family attained the "
-    "distance; their counts are in the tables of the distance."
+    "Edits compared with the true motion, for each kind of image, at the largest distance (medians with 95 % "
+    "intervals). Above: cosine between the edit and the true derivative image. Below: the displacement measured by "
+    "phases, divided by the true motion's displacement at the same L2 distance. A median is over the sources of the "
+    "kind for which the family attained the distance. The tables of the distance have the number of these sources."
 )
 BANDS = (
     "Single-band probes ({family}, L2 {l2:g}): the margin's change along the gradient minus its mean change along "
-    "{directions} Gaussian directions in the same band. Shown are the median over sources, and the number of sources "
-    "for which it is positive, out of those that could be moved this far within the band."
+    "{directions} Gaussian directions in the same band. Each cell has the median over sources, and the number of "
+    "sources for which this difference is positive, out of the sources that reached the distance within the band."
 )
 STRIPS = (
     "Some sources, evenly spaced or one of each kind, and their edits at the largest distance. Below each: the "
@@ -94,7 +95,7 @@ def _rows(axes, families: dict, controls: dict, labelled: bool) -> None:
 
 
 def measures(summary: dict) -> Figure:
-    """Draw the three measures of each family, one row of axes per budget."""
+    """Return a figure of three measures of each family, with one row of axes per budget."""
     budgets = summary["budgets"]
     rows = len(budgets[0]["families"]) + len(budgets[0]["controls"])
     figure = new_figure(9.2, len(budgets) * (0.27 * rows + 0.75))
@@ -120,7 +121,7 @@ def measures(summary: dict) -> Figure:
 
 
 def coverage(summary: dict) -> Figure:
-    """Draw how many sources attained each budget, by family and in common."""
+    """Return a figure of how many sources attained each budget, for each family and for all families."""
     budgets = summary["budgets"]
     names = [*budgets[0]["attainment"]["by_family"], "in common"]
     figure = new_figure(9.2, 0.27 * len(names) + 0.75)
@@ -138,7 +139,7 @@ def coverage(summary: dict) -> Figure:
 
 
 def consistency(summary: dict) -> Figure:
-    """Draw leakage, departure and clipping, which the authors recommend reporting, but have not published."""
+    """Return a figure of leakage, departure and clipping, as "Confidence Is Not Evidence" recommends."""
     budget = summary["budgets"][0]
     panels = {
         "leakage": "imaginary leakage",
@@ -163,7 +164,7 @@ def consistency(summary: dict) -> Figure:
 
 
 def alignments(summary: dict) -> Figure:
-    """Draw the cosine and the displacement for each kind."""
+    """Return a figure of the cosine and the displacement for each kind of image."""
     groups = next(iter(summary["groups"].values()))
     families = list(next(iter(groups.values())))
     figure = new_figure(9.2, 5.0)

@@ -37,7 +37,7 @@ def style(axes, title: str = "") -> None:
 
 
 def bands(probes: dict) -> Figure:
-    """Draw the probes' advantage by scale and orientation."""
+    """Return a figure of the probes' advantage by scale and orientation."""
     table = np.array([[np.nan if c["value"] is None else c["value"] for c in row] for row in probes["advantage"]])
     share = probes["positive"]
     rows, columns = table.shape
@@ -63,12 +63,16 @@ def bands(probes: dict) -> Figure:
 
 
 def _counted(share: dict) -> str:
-    """Format a proportion as a count, so that 299 of 300 is not rounded to 100 %."""
+    """Return a proportion as a count, since a percentage would round 299 of 300 to 100 %."""
     return f"{round(share['value'] * share['cases'])}/{share['cases']}"
 
 
 def strip_figure(strips: dict) -> Figure:
-    """Draw sources and edits: ``rows`` of (label, source, {family: (picture, caption, reached)}) in ``families``."""
+    """Return a figure of sources and edits.
+
+    ``strips["rows"]`` has a tuple (label, source, edits) for each source. ``edits`` has a tuple (picture, caption,
+    reached) for each of ``strips["families"]``.
+    """
     families, rows = strips["families"], strips["rows"]
     figure = new_figure(1.08 * (len(families) + 1) + 0.9, 1.3 * len(rows) + 0.35)
     grid = figure.subplots(len(rows), len(families) + 1, squeeze=False)

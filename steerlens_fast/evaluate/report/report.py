@@ -17,12 +17,12 @@ from .figures import all_figures
 from .html import number, page
 
 SETTINGS = {"svg.hashsalt": "steerlens_fast", "svg.fonttype": "none", "font.family": "sans-serif"}
-OPTIONS: dict[str, dict] = {  # of savefig; no times or versions
+OPTIONS: dict[str, dict] = {  # of savefig, so that files have no times or versions
     "png": {"metadata": {"Software": None}},
     "svg": {"metadata": {"Date": None}},
     "jpg": {"dpi": 110, "pil_kwargs": {"quality": 75}},
 }
-PHOTOGRAPH_SIDE = 96  # pixels; figures of larger colour images take megabytes as PNG and SVG
+PHOTOGRAPH_SIDE = 96  # pixels; as PNG and SVG, figures of larger colour images have several megabytes
 
 
 def is_photographs(images: Tensor) -> bool:

@@ -31,7 +31,7 @@ PUBLISHED_MEASURES = {
 
 
 def facts(summary: dict) -> dict[str, str]:
-    """Return what was compared and over which images, as texts by title."""
+    """Return the titles and texts of the table of settings: models, data, edits and intervals."""
     config, sources = summary["config"], summary["sources"]
     reasons = [f"{entry['images']} {reason} ({entry['description']})" for reason, entry in sources["left_out"].items()]
     left_out = ", ".join(reasons) or "none"
