@@ -1,9 +1,9 @@
-// What compilers have beyond standard C++, with a fallback for those that lack it. Only vectors are elsewhere
-// (cpu/planes/simd.h): where they are used, GCC or clang is needed.
+// Extensions of standard C++ that GCC, clang and nvcc have, with a fallback for other compilers. The vectors in
+// cpu/planes/simd.h are the only extension elsewhere; they need GCC or clang.
 #pragma once
 
-// Always inlined: a copy that is not inlined is compiled for one CPU level, but the linker could also use it for
-// another level (cpu/levels.h). SL_LAMBDA is the same for the function that a lambda expression defines.
+// A function that is always inlined. Otherwise, the linker could use a copy that was compiled for one CPU level in
+// another level, too (cpu/levels.h). SL_LAMBDA does the same for a lambda expression.
 #if defined(__GNUC__) || defined(__CUDACC__)
 #define SL_INLINE inline __attribute__((always_inline))
 #define SL_LAMBDA __attribute__((always_inline))
@@ -12,17 +12,17 @@
 #define SL_LAMBDA
 #endif
 
-// A function of host and device.
+// A function for host and device, always inlined.
 #if defined(__CUDACC__)
 #define SL_FN __host__ __device__ SL_INLINE
 #else
 #define SL_FN SL_INLINE
 #endif
 
-// Placed before a loop with a small, constant number of iterations.
+// Unrolls the loop that follows, which has a small, constant number of iterations.
 #if defined(__CUDA_ARCH__)
 #define SL_UNROLL _Pragma("unroll")
-#elif defined(__GNUC__) && !defined(__CUDACC__)  // not nvcc's pass for the host
+#elif defined(__GNUC__) && !defined(__CUDACC__)  // not where nvcc compiles for the host
 #define SL_UNROLL _Pragma("GCC unroll 8")
 #else
 #define SL_UNROLL
@@ -44,10 +44,10 @@
 #define SL_COMPILER "unknown"
 #endif
 
-// Whether this CPU has a feature; only where setup.py defines STEERLENS_X86_LEVELS.
+// Whether this CPU has a feature. Used only on x86-64, where setup.py defines STEERLENS_X86_LEVELS.
 #define SL_CPU_SUPPORTS(feature) (__builtin_cpu_init(), __builtin_cpu_supports(feature))
 
-// Tells the CPU that a loop waits for another thread.
+// An instruction for loops that wait for another thread; it saves power and leaves the core to its other thread.
 #if defined(__SSE2__)
 #define SL_PAUSE() __builtin_ia32_pause()
 #elif defined(__aarch64__) && defined(__GNUC__)

@@ -1,12 +1,11 @@
-// Recycling of large blocks of CPU memory: results and scratch memory of the ops are kept when freed, and reused.
+// Recycles large blocks of CPU memory: a freed result or scratch block is kept (as an *idle block*) and reused.
 //
-// glibc returns a block of more than 32 MiB to the kernel when it is freed, and often smaller ones, too. The next
-// result then consists of fresh pages, which the kernel has to find and zero: that can take longer than the op that
-// writes them. A block that is kept (an idle block) is marked as free (MADV_FREE), so that the kernel may take its
-// pages back when memory becomes scarce; reusing the remaining pages costs next to nothing.
+// Without this, glibc returns freed blocks of more than 32 MiB, and often smaller ones, to the operating system. The
+// next result then needs fresh pages. Zeroing them can take longer than computing the result. Idle blocks are marked
+// with MADV_FREE: the operating system may take their pages when memory is scarce, and other pages are reused at once.
 //
-// Blocks come from torch's allocator, so that torch's memory statistics include them, even while idle. A result in
-// such a block cannot be resized in place (torch: "Trying to resize storage that is not resizable").
+// Blocks are allocated by torch, so torch's memory statistics include them, also while they are idle. A result in a
+// recycled block cannot be resized in place (torch then reports "Trying to resize storage that is not resizable").
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -32,12 +31,12 @@ namespace steerlens {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Smaller blocks are left to torch's allocator: they have no huge pages.
+// Smaller blocks are not recycled: they contain no huge pages.
 constexpr int64_t kMinRecycledBytes = 2 * int64_t{kHugePage};
 // Idle blocks have at most this many bytes together; the oldest are freed first.
 constexpr int64_t kMaxIdleBytes = int64_t{512} << 20;
 
-// The bytes of a contiguous tensor; -1 if they overflow int64, which torch's allocator rejects.
+// The size in bytes of a contiguous tensor, or -1 if it overflows int64; torch's allocator rejects -1.
 inline int64_t bytes_of(const std::vector<int64_t>& shape, ScalarType type) {
   const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   int64_t bytes = static_cast<int64_t>(aoti_torch_dtype_element_size(dtype));
@@ -48,7 +47,7 @@ inline int64_t bytes_of(const std::vector<int64_t>& shape, ScalarType type) {
   return bytes;
 }
 
-// New memory, a tensor of bytes.
+// Allocates a block, as a tensor of bytes.
 inline Tensor new_block(int64_t bytes) {
   Tensor block = torch::stable::empty({bytes}, ScalarType::Byte);
   advise_huge_pages(block.mutable_data_ptr(), static_cast<uint64_t>(bytes));
@@ -57,8 +56,8 @@ inline Tensor new_block(int64_t bytes) {
 
 #ifdef STEERLENS_RECYCLE
 
-// The idle blocks. A thread that cannot take the lock at once goes without them: in a child that was forked while
-// another thread held the lock, nobody releases it.
+// The idle blocks. No method waits for the lock, since it may be held forever: by a thread of the parent process, if
+// this process was forked at that time. Without the lock, a method does nothing, or take() allocates a new block.
 class IdleBlocks {
  public:
   static IdleBlocks& instance() {
@@ -82,7 +81,7 @@ class IdleBlocks {
     }
     try {
       return new_block(bytes);
-    } catch (...) {  // out of memory, some of which idle blocks may hold
+    } catch (...) {  // out of memory: free the idle blocks and try again
       free_all();
       return new_block(bytes);
     }
@@ -90,7 +89,7 @@ class IdleBlocks {
 
   bool enabled() const { return enabled_; }
 
-  // Keeps a block; its contents may be lost.
+  // Makes a block idle; its contents may be lost.
   void give(Tensor block) {
     std::vector<Tensor> freed;  // destroyed after the lock is released
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
@@ -127,7 +126,7 @@ class IdleBlocks {
     return block;
   }
 
-  // Only whole huge pages: a partial one would be split.
+  // Marks only whole huge pages: marking a part of a huge page would split it.
   static void mark_as_free(const Tensor& block) {
     const HugePages pages(block.mutable_data_ptr(), static_cast<uint64_t>(block.numel()));
     if (pages.bytes > 0) (void)madvise(pages.first, pages.bytes, MADV_FREE);
@@ -139,7 +138,7 @@ class IdleBlocks {
   bool enabled_;
 };
 
-// Owns a block, which it recycles at the end of its lifetime.
+// Owns a block, and makes it idle when destroyed.
 class RecycledBlock {
  public:
   explicit RecycledBlock(int64_t bytes)
@@ -155,8 +154,8 @@ class RecycledBlock {
   Tensor block_;
 };
 
-// torch_from_blob of torch 2.11 and newer; null in 2.10, where results are not recycled. Looked up at
-// run time, since a library that is linked with it would not load with torch 2.10.
+// torch_from_blob, which torch has since 2.11; null with torch 2.10, where results are not recycled. It is
+// looked up at run time, since a library that links to it would not load with torch 2.10.
 using FromBlob = AOTITorchError (*)(void* data, int64_t ndim, const int64_t* sizes,
                                     const int64_t* strides, int64_t offset, int32_t dtype,
                                     int32_t device_type, int32_t device_index,
@@ -175,11 +174,11 @@ inline bool can_recycle_results() {
   return from_blob() != nullptr && IdleBlocks::instance().enabled();
 }
 
-// What a result owns.
+// The memory of a result.
 struct ResultBlock {
   RecycledBlock block;
   bool*
-      freed;  // set by the deleter while the result is made, since torch may call it before it fails
+      freed;  // set if torch_from_blob calls the deleter before it fails; null once a result exists
 };
 
 // An uninitialised, contiguous CPU tensor in a recycled block.

@@ -1,11 +1,11 @@
-// Every op's schema, in the order of the flow. Kernels register themselves in cpu/ and cuda/.
+// The schemas of all ops, from the analysis of an image to the synthesis of frames. Kernels are registered in cpu/ and
+// cuda/. README.md has a glossary.
 //
-// Shapes: N planes (images times channels), K orientations, F frames; a half spectrum of an H x W
-// image is [N, H, W/2+1]. `masks[i]` is [K, h, w] (full layout) or [K, h, w/2+1] (half layout) for a
-// band of h x w samples with w = widths[i]; group i is multiplied by i^i_powers[i]. See math/bands.h.
-// The filters of the ops on whole planes (float32: split_planes, merge_planes and morph_planes, and on the CPU
-// the halves of the last, step_planes and move_planes, and morph_planes_to_l2) are masks [K, h, w]. The state of an
-// L2 search is that of math/l2_search.h, for B samples; it is on the CPU.
+// Sizes are N planes (images times channels) of H x W, K orientations, bands of h x w samples, F frames and B samples.
+// Item i of each list belongs to group i of the bands. masks[i] is [K, h, w] (full layout) or [K, h, w/2+1] (half
+// layout) with w = widths[i]; the spectra of group i are multiplied by i^i_powers[i] (math/bands.h).
+// The ops on whole planes (split_planes to morph_planes_to_l2) take float32 only; filters are masks in the full layout.
+// step_planes, move_planes and morph_planes_to_l2 have CPU kernels only, as has the L2 search (math/l2_search.h).
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(steerlens_fast, m) {

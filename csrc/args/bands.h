@@ -1,4 +1,4 @@
-// The arguments of split_bands and merge_bands.
+// Checks the arguments of split_bands and merge_bands, and allocates their results.
 #pragma once
 
 #include "../checks.h"
@@ -44,7 +44,7 @@ BandGroup<T> group_of(const Tensor& mask, int64_t i_power, int64_t width, bool p
   return g;
 }
 
-// Checks the masks' dtype and device, and returns them contiguous.
+// Checks dtype and device of the masks, and returns contiguous ones.
 inline std::vector<Tensor> contiguous_masks(const char* op, const std::vector<Tensor>& masks,
                                             const ArgName& like_name, const Tensor& like) {
   const ScalarType type = real_type(is_double(like.scalar_type()));
@@ -57,7 +57,7 @@ inline std::vector<Tensor> contiguous_masks(const char* op, const std::vector<Te
   return out;
 }
 
-// What split_bands and merge_bands have in common; `bands` or `spectrum` is the result.
+// The tensors of split_bands, whose results are `bands`, and of merge_bands, whose result is `spectrum`.
 struct BandTensors {
   std::vector<Tensor> bands, masks;
   std::vector<int64_t> i_powers, widths;
@@ -68,7 +68,7 @@ struct BandTensors {
   bool float64() const { return is_double(spectrum.scalar_type()); }
   int64_t count() const { return spectrum.size(0); }
 
-  // Leaves the pointers to bands and spectrum unset: which of them is const depends on the op.
+  // Does not set the pointers to bands and spectrum, since it depends on the op which of them are const.
   template <typename T>
   BandArgs<T> args() const {
     BandArgs<T> args;

@@ -1,6 +1,7 @@
-// The arguments of extrapolate and extrapolate_backward: N planes of `area` coefficients (those of all K
-// orientations of one scale of an image plane), F frames, and a phase and an amplitude factor for each frame, or
-// for each frame and plane.
+// Checks the arguments of extrapolate and extrapolate_backward, and allocates their results.
+//
+// There are N planes. Here, a plane is the coefficients of all K orientations of one scale of an image plane; `area` is
+// their number. Each of F frames has a phase factor and an amplitude factor, which may differ between planes.
 #pragma once
 
 #include "../checks.h"
@@ -16,7 +17,8 @@ inline Form check_form(const char* op, const ArgName& name, int64_t form, bool p
   return static_cast<Form>(form);
 }
 
-// What extrapolate and its backward read; a coordinate without a step does not move.
+// The inputs of extrapolate, which its backward reads, too. A coordinate (phase or amplitude) without a step does not
+// move.
 struct FrameInputs {
   Tensor coefficients, phase_factors, amplitude_factors;
   std::optional<Tensor> phase_step, amplitude_step;
@@ -85,7 +87,7 @@ inline void check_step_tensor(const char* op, const char* name, std::optional<Te
   t = as_contiguous(*t);
 }
 
-// Checks the factors of F frames: one for all N planes, or one for each of them.
+// Checks the factors of F frames: [F, 1], one factor for all N planes, or [F, N], one for each plane.
 inline void check_factors(const char* op, const char* name, Tensor& t, const char* planes_name,
                           const Tensor& planes, bool float64) {
   check_type(op, name, t, real_type(float64));
@@ -133,7 +135,7 @@ inline ExtrapolateBackward prepare_extrapolate_backward(const Tensor& grad, Fram
   Shape frames_shape = shape;
   frames_shape.insert(frames_shape.begin(), in.phase_factors.size(0));
   check_shape(op, "grad", grad, frames_shape);
-  const Shape empty = {0};  // the gradient of a step that is not given
+  const Shape empty = {0};  // for the gradient of a step that is not given
   return {in, as_contiguous(grad), new_tensor(c, shape, complex),
           new_tensor(c, in.phase_step ? shape : empty, real),
           new_tensor(c, in.amplitude_step ? shape : empty, real)};

@@ -1,4 +1,4 @@
-// The arguments of begin_l2_search and advance_l2_search: B samples.
+// Checks the arguments of begin_l2_search and advance_l2_search, for B samples, and allocates their results.
 #pragma once
 
 #include "../checks.h"

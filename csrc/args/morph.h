@@ -1,6 +1,8 @@
-// The arguments of morph_planes: N planes and their gradients, the filters of the analysis and of the
-// synthesis (whose adjoint analyses the gradient), and the options of step and extrapolate.
-// step_planes and move_planes are its halves: the first without frames, the second without gradients.
+// Checks the arguments of the morphs of whole planes, and allocates their results.
+//
+// morph_planes takes N planes and their gradients, filters of the analysis and of the synthesis, and the options of step
+// and extrapolate. Gradients are analysed by the adjoint of the synthesis. step_planes computes the steps, move_planes
+// computes frames from these, and morph_planes_to_l2 searches for the factors.
 #pragma once
 
 #include "../kernel_args/morph_to_l2.h"
@@ -42,7 +44,7 @@ inline void check_morph_inputs(const char* op, const PlaneLimits& limits, MorphI
   in.gradients = as_contiguous(in.gradients);
 }
 
-// Fills the groups of the image's and the gradient's analysis and of the synthesis.
+// Sets the groups of `args`: for the analysis of the image, the analysis of the gradient, and the synthesis.
 inline void make_morph_groups(const char* op, const PlaneLimits& limits, MorphInputs& in,
                               int64_t i_power, bool complex_bands, MorphArgs& args) {
   const int64_t N = in.images.size(0), H = in.images.size(1), W = in.images.size(2);
@@ -95,7 +97,7 @@ inline MorphPlanes prepare_morph_planes(const PlaneLimits& limits, MorphInputs i
   return {in, args, frames};
 }
 
-// Without frames; the caller allocates the results.
+// Has no frames. The caller allocates the results of step_planes.
 inline MorphPlanes prepare_step_planes(const PlaneLimits& limits, const Tensor& images,
                                        const Tensor& gradients, const std::vector<Tensor>& analysis,
                                        const std::vector<Tensor>& synthesis,
@@ -133,7 +135,7 @@ inline int64_t check_samples(const char* op, const Tensor& images, MorphToL2Inpu
   return N / per_sample;
 }
 
-// Checks the images that the planes' changes are added to; returns the channels of a sample.
+// Checks the images to which the changes of the planes are added; returns the number of channels of a sample.
 inline int64_t check_base(const char* op, const Tensor& images, int64_t samples,
                           MorphToL2Inputs& in) {
   if (!in.base) return in.planes_per_sample;
@@ -220,13 +222,13 @@ inline MorphPlanesToL2 prepare_morph_planes_to_l2(const PlaneLimits& limits, Mor
   return p;
 }
 
-// Gradients are not read; of the analysis, only the shapes.
+// The kernel reads neither the gradients nor the values of the filters of the analysis.
 inline MorphPlanes prepare_move_planes(const PlaneLimits& limits, const MorphInputs& in,
                                        const MorphOptions& options) {
   return prepare_morph_planes(limits, in, options, "move_planes");
 }
 
-// Checks coefficients from step_planes, and makes the kernels read them.
+// Checks the coefficients, which step_planes has computed, and sets the pointer to them.
 inline void set_coefficients(Tensor& coefficients, const PlaneLimits& limits, MorphPlanes& p) {
   const char* op = "move_planes";
   MorphArgs& args = p.args;

@@ -1,5 +1,5 @@
-// The arguments of pair and unpair: two real planes as the parts of one complex plane, so that one FFT
-// serves both. Planes come in runs of `run`; the last plane of an odd run is paired with zeros.
+// Checks the arguments of pair and unpair, and allocates their results. pair makes one complex plane of two real ones,
+// so that one FFT transforms both. Planes come in runs of `run`; the last plane of an odd run is paired with zeros.
 #pragma once
 
 #include "../checks.h"
@@ -7,7 +7,7 @@
 
 namespace steerlens {
 
-// What pair (from planes to pairs) and unpair (from pairs to planes) have in common.
+// The tensors of pair, whose result is `pairs`, and of unpair, whose result is `planes`.
 struct PairTensors {
   int64_t run, runs;
   Tensor planes, pairs;

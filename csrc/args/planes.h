@@ -1,4 +1,5 @@
-// The arguments of split_planes and merge_planes, float32. A group of bands is as in bands.h, in the full layout.
+// Checks the arguments of split_planes and merge_planes (float32), and allocates their results. A group of bands is
+// described as for split_bands (bands.h), but always in the full layout.
 #pragma once
 
 #include "../checks.h"
@@ -9,17 +10,17 @@
 
 namespace steerlens {
 
-// What the kernels of a device take and need.
+// Limits of the kernels of a device.
 struct PlaneLimits {
   int64_t max_side;    // of planes and bands
   int64_t max_groups;  // of bands
-  int64_t simd_width;  // of row blocks; 0: none
+  int64_t simd_width;  // rows of a row block; 0 on devices whose kernels have no row blocks
 };
 
 constexpr PlaneLimits cpu_limits(int64_t simd_width) {
   return {int64_t{1} << 14, INT64_MAX, simd_width};
 }
-// Registers limit the sides; the size of kernel parameters limits the groups (cuda/planes).
+// On CUDA, registers limit the sides, and the size of kernel parameters limits the groups (cuda/planes).
 constexpr PlaneLimits kCudaLimits = {256, 20, 0};
 
 // Whether planes and bands may have a side of n samples.
@@ -36,7 +37,7 @@ inline void check_side(const char* op, const PlaneLimits& limits, const ArgName&
     fail(op, name, " must have no prime factor above ", kMaxPrime, ", got ", n);
 }
 
-// In split_planes on CPUs, the form of real bands that are stored as complex ones, with imaginary parts 0.
+// A form that only split_planes on CPUs accepts: real bands, stored as complex numbers with imaginary parts of 0.
 constexpr int64_t kWidened = 3;
 
 // Options of the groups of bands, one entry for each group.
@@ -44,14 +45,14 @@ struct GroupSpec {
   const std::vector<int64_t>&i_powers, &forms;
 };
 
-// The planes of an op: their size, and an argument on whose device filters must be.
+// The size of an op's planes, and the argument that is on the same device as its filters must be.
 struct PlaneSpec {
   int64_t H, W;
   ArgName like_name;
   const Tensor& like;
 };
 
-// The groups without their bands. Replaces filters that are not contiguous by copies.
+// Makes the groups, without pointers to bands. Replaces filters that are not contiguous by contiguous copies.
 inline std::vector<PlaneGroup> make_plane_groups(const char* op, const PlaneLimits& limits,
                                                  std::vector<Tensor>& filters,
                                                  const GroupSpec& spec, const PlaneSpec& planes,
@@ -129,7 +130,7 @@ inline SplitPlanes prepare_split_planes(const PlaneLimits& limits, const Tensor&
 struct MergePlanes {
   std::vector<Tensor> bands, filters;
   PlaneArgs args;
-  std::optional<Tensor> residual;  // [n, H, W]: plane j mod n is added to plane j
+  std::optional<Tensor> residual;  // [n, H, W]; residual[j % n] is added to plane j
   Tensor planes;                   // result
 };
 

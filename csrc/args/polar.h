@@ -1,4 +1,4 @@
-// The arguments of polar_split, polar_join and their backwards.
+// Checks the arguments of polar_split, polar_join and their backwards, and allocates their results.
 #pragma once
 
 #include "../checks.h"

@@ -1,4 +1,4 @@
-// The row blocks of bands; no tensors.
+// Makes the row blocks of bands.
 #pragma once
 
 #include "../kernel_args/planes.h"

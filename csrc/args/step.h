@@ -1,4 +1,4 @@
-// The arguments of step and step_backward: bands of `area` coefficients, each with its own threshold.
+// Checks the arguments of step and step_backward, and allocates their results.
 #pragma once
 
 #include "../checks.h"
@@ -11,7 +11,7 @@ inline Rule check_rule(const char* op, int64_t rule) {
   return static_cast<Rule>(rule);
 }
 
-// What step and its backward read.
+// The inputs of step, which its backward reads, too.
 struct StepInputs {
   Tensor coefficients, gradient;
   double eps;

@@ -1,4 +1,4 @@
-// What the kernels of split_bands and merge_bands read.
+// Arguments of the kernels of split_bands and merge_bands.
 #pragma once
 
 #include "../math/bands.h"
@@ -10,9 +10,9 @@ template <typename T>
 struct BandGroup {
   const T* mask;       // [K, h, columns]
   Cplx<T>* data;       // [planes, num_stored, h, columns]; merge_bands: read-only
-  int64_t planes;      // merge_bands: plane n reads data[n % planes]
+  int64_t planes;      // of data; merge_bands adds data[n % planes] to plane n
   int64_t K, h, w;     // K orientations of h x w samples
-  int64_t num_stored;  // bands of data: K, or ceil(K/2) where real bands are in pairs
+  int64_t num_stored;  // bands per plane in data: K, or ceil(K/2) if real bands are stored in pairs
   int64_t columns;     // w (full layout) or w/2+1 (half layout)
   int i_power;         // multiply by i^i_power
 };
@@ -26,7 +26,7 @@ struct BandArgs {
   int count;
   int64_t planes, H, W;
   bool whole;         // the spectrum is whole, [H, W], not half
-  bool paired;        // real bands are in pairs
+  bool paired;        // real bands are stored in pairs (math/bands.h)
   int64_t columns;    // W (whole) or W/2+1
   Cplx<T>* spectrum;  // [planes, H, columns]; split_bands: read-only
 };

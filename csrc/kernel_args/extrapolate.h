@@ -1,12 +1,12 @@
-// What the kernels of extrapolate and extrapolate_backward read.
+// Arguments of the kernels of extrapolate and extrapolate_backward.
 #pragma once
 
 #include "../math/extrapolate.h"
 
 namespace steerlens {
 
-// What frames hold: the real parts Re(c_j); the complex c_j; or the real parts of two orientations as
-// one complex number, [F, N, ceil(K/2), h, w], so that one FFT serves both.
+// How bands are stored: kReal, the real parts; kComplex, complex numbers; kPairs, the real parts of two orientations
+// as one complex number ([..., ceil(K/2), h, w]), so that one FFT transforms both.
 enum class Form : int { kReal = 0, kComplex = 1, kPairs = 2 };
 
 template <typename T>
@@ -15,7 +15,7 @@ struct FrameArgs {
   int64_t planes, area, orientations;  // `area` coefficients per plane, in `orientations` bands
   Rule rule;
   Form form;        // of frames_out
-  int frame_parts;  // 2 if grad_frames are complex, else 1
+  int frame_parts;  // floats per number of grad_frames: 2 if they are complex, else 1
   const Cplx<T>* coefficients;
   const T *phase_step, *amplitude_step;  // null if that coordinate does not move
   const T *phase_factors, *amplitude_factors;
@@ -31,11 +31,11 @@ SL_FN int64_t factor_index(const FrameArgs<T>& args, int64_t frame, int64_t plan
   return args.factor_stride ? frame * args.planes + plane : frame;
 }
 
-// One pair of orientations; pairs are numbered through all planes.
+// Two orientations of a plane that are stored as a pair. Pairs are numbered consecutively over all planes.
 struct OrientationPair {
   int64_t plane;
   int64_t first;  // the index of its first coefficient
-  int64_t band;   // coefficients of one orientation
+  int64_t band;   // number of coefficients of one orientation
   bool has_second;
 };
 
@@ -51,8 +51,8 @@ SL_FN OrientationPair pair_at(const FrameArgs<T>& args, int64_t pair) {
   return {plane, plane * args.area + k * band, band, k + 1 < args.orientations};
 }
 
-// Calls body.template run<E>() with the Extrapolation E of the coordinates that move. The choice is thus made once,
-// outside all loops.
+// Calls body.template run<E>(), where E is the Extrapolation for these coordinates and this rule. So the choice is made
+// once, outside all loops.
 template <typename Body>
 SL_INLINE void for_edit(bool phase, bool amplitude, Rule rule, const Body& body) {
   if (!amplitude) {

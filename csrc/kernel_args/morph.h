@@ -1,4 +1,4 @@
-// What the kernels of morph_planes, step_planes and move_planes read.
+// Arguments of the kernels of morph_planes, step_planes and move_planes.
 #pragma once
 
 #include "planes.h"
@@ -9,9 +9,9 @@ namespace steerlens {
 enum class Edit : int { kPhase = 0, kAmplitude = 1, kJoint = 2 };
 
 struct MorphArgs {
-  PlaneArgs analysis;                // the bands that move, complex, then the residual, real
-  PlaneArgs synthesis;               // the bands that move: Form::kReal or kComplex
-  std::vector<PlaneGroup> gradient;  // the same bands in the analysis of the gradient
+  PlaneArgs analysis;   // of the image: the bands that move (complex), and the residual (real)
+  PlaneArgs synthesis;  // of frames: the bands that move (Form::kReal or kComplex)
+  std::vector<PlaneGroup> gradient;  // of the gradient: the bands that move
   Edit edit;
   Rule rule;
   float eps, floor, low, high;
@@ -20,16 +20,16 @@ struct MorphArgs {
   const float *phase_factors, *amplitude_factors;
   int64_t factor_stride;  // factors are [F, factor_stride ? N : 1]
   float* out;             // [F, N, H, W]
-  // Written by step_planes and read by move_planes, [N, floats]: for each plane, the values that its frames are
-  // computed from.
+  // [N, floats], written by step_planes and read by move_planes: all values from which the frames of a plane are
+  // computed (Layout in cpu/planes/motion.h).
   float* coefficients;
   float *speeds, *phases;  // step_planes: [N, bands]
 
-  // Floats per coefficient; see Layout in cpu/planes/motion.h.
+  // The number of floats that are stored for a coefficient.
   SL_FN int64_t fields() const {
     return 2 + moves_phase() + moves_amplitude() * (rule == Rule::kComplex ? 2 : 1);
   }
-  // Vectors per plane: the coefficients of the groups that move, and the residual.
+  // The number of vectors that are stored for a plane: those of its coefficients and of its residual.
   SL_FN int64_t coefficient_vectors(int64_t simd_width) const {
     int64_t vectors = synthesis.H * blocks_of(synthesis.W, simd_width);
     for (const PlaneGroup& group : synthesis.groups)
@@ -48,7 +48,7 @@ struct MorphArgs {
   SL_FN bool moves_phase() const { return edit != Edit::kAmplitude; }
   SL_FN bool moves_amplitude() const { return edit != Edit::kPhase; }
 
-  // A frame with factors of 0 is the plane itself.
+  // Whether a frame differs from its plane: not if its factors are 0.
   SL_FN bool moves(int64_t frame, int64_t plane) const {
     const int64_t at = factor_index(frame, plane);
     return (moves_phase() && phase_factors[at] != 0) ||

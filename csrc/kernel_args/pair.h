@@ -1,4 +1,4 @@
-// What the kernels of pair and unpair read.
+// Arguments of the kernels of pair and unpair.
 #pragma once
 
 #include "../math/common.h"
@@ -7,12 +7,13 @@ namespace steerlens {
 
 template <typename T>
 struct PairArgs {
-  int64_t run, runs, area;  // `runs` runs of `run` planes of `area` samples
-  bool complex_planes;      // pair: whether planes are complex; then their real parts are used
-  const void* planes;       // pair: [runs * run, area]
-  Cplx<T>* pairs_out;       // pair: [runs * ceil(run/2), area]
-  const Cplx<T>* pairs;     // unpair
-  T* planes_out;            // unpair
+  int64_t run, runs,
+      area;              // planes come in `runs` runs of `run` planes; a plane has `area` samples
+  bool complex_planes;   // pair: whether planes are complex; their imaginary parts are ignored
+  const void* planes;    // pair: [runs * run, area]
+  Cplx<T>* pairs_out;    // pair: [runs * ceil(run/2), area]
+  const Cplx<T>* pairs;  // unpair
+  T* planes_out;         // unpair
 };
 
 template <typename T>
@@ -20,7 +21,7 @@ SL_FN int64_t pairs_per_run(const PairArgs<T>& args) {
   return pairs_of(args.run);
 }
 
-// The first of the two planes of a pair; the second, where it exists, is the next.
+// The index of the first plane of a pair. The second plane, if there is one, follows it.
 template <typename T>
 SL_FN int64_t first_plane(const PairArgs<T>& args, int64_t pair) {
   return pair / pairs_per_run(args) * args.run + pair % pairs_per_run(args) * 2;

@@ -1,4 +1,4 @@
-// What the kernels of split_planes and merge_planes read.
+// Arguments of the kernels of split_planes and merge_planes.
 #pragma once
 
 #include <vector>
@@ -12,19 +12,19 @@ constexpr int64_t kMaxSimdWidth = 16;
 // The largest prime factor that a side may have; prime factors are radices of the FFT.
 constexpr int64_t kMaxPrime = 61;
 
-// The number of blocks of `simd_width` rows or columns that n of them fill.
+// The number of blocks that n rows or columns fill, if a block has `simd_width` of them.
 SL_INLINE constexpr int64_t blocks_of(int64_t n, int64_t simd_width) {
   return (n + simd_width - 1) / simd_width;
 }
 
-// A block of rows of the image's spectrum, and for each of them the band's row, or -1 if the band has none.
+// A block of rows of an image's spectrum. `rows` has the corresponding row of a band's spectrum, or -1 where the band
+// has none.
 struct RowBlock {
   int64_t index;
   int64_t rows[kMaxSimdWidth];
 };
 
-// One group of bands. Its form is that of the bands' values (see Form); with kReal, merge_planes also accepts complex
-// bands, of which it reads the real parts.
+// A group of bands. With Form::kReal, merge_planes also accepts complex bands and reads their real parts.
 struct PlaneGroup {
   const float* filter;  // [K, h, w]
   float* bands_out;     // split_planes: [N, K, h, w]
@@ -32,25 +32,25 @@ struct PlaneGroup {
   int64_t K, h, w;
   int i_power;  // multiply by i^i_power
   Form form;
-  int stride;  // floats per sample of the bands
+  int stride;  // floats per sample of the bands: 1 (real) or 2 (complex)
   std::vector<RowBlock> row_blocks;
-  // The filter as the kernels read it, see cpu/planes/filter_blocks.h.
+  // CPU only: the filter in the layout that the kernels read (cpu/planes/filter_blocks.h).
   const float* filter_blocks;  // [K, row blocks, w, SIMD width]
-  uint8_t* zero_blocks;        // [K, row blocks]: whether all of a block is 0
+  uint8_t* zero_blocks;        // [K, row blocks]: whether a block contains only zeros
 
-  // Whether two real bands (orientations) share one complex FFT.
+  // Whether two orientations, as real bands, share one complex FFT.
   SL_FN bool paired() const { return form != Form::kComplex; }
-  // Whether the i-th transform is that of a real band without a partner.
+  // Whether transform i is that of a real band without a partner: the last one of an odd K.
   SL_FN bool unpaired(int64_t i) const { return paired() && 2 * i + 1 == K; }
-  // The number of complex FFTs of a plane.
+  // The number of complex FFTs for one plane.
   SL_FN int64_t transforms() const { return paired() ? pairs_of(K) : K; }
   SL_FN int64_t num_stored() const { return form == Form::kPairs ? pairs_of(K) : K; }
 };
 
 struct PlaneArgs {
-  int64_t count, H, W;  // planes
+  int64_t count, H, W;  // `count` planes of H x W
   std::vector<PlaneGroup> groups;
-  std::vector<RowBlock> image_blocks = {};  // all rows of an image's spectrum; only on CPUs
+  std::vector<RowBlock> image_blocks = {};  // CPU only: all rows of an image's spectrum
 };
 
 struct SplitPlanesArgs {
@@ -61,8 +61,8 @@ struct SplitPlanesArgs {
 
 struct MergePlanesArgs {
   PlaneArgs planes;
-  const float* residual;    // null where there is none
-  int64_t residual_planes;  // plane j mod residual_planes is added to plane j
+  const float* residual;    // [residual_planes, H, W], or null
+  int64_t residual_planes;  // residual[j % residual_planes] is added to plane j
   float* out;
 };
 

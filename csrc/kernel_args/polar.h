@@ -1,4 +1,4 @@
-// What the kernels of polar_split, polar_join and their backwards read: flat arrays of one length.
+// Arguments of the kernels of polar_split, polar_join and their backwards: arrays of `count` numbers.
 #pragma once
 
 #include "../math/common.h"

@@ -1,12 +1,12 @@
-// What the kernels of step and step_backward read.
+// Arguments of the kernels of step and step_backward.
 #pragma once
 
 #include "../math/polar.h"
 
 namespace steerlens {
 
-// The gradient is real for synthesis="real" (its imaginary part is 0 there) and complex for
-// synthesis="adjoint"; `gradient_parts` is 1 or 2.
+// With synthesis="real", the synthesis ignores the imaginary parts of bands, so the gradient is real. With
+// synthesis="adjoint" it is complex. `gradient_parts` is 1 or 2.
 template <typename T>
 struct StepArgs {
   int64_t bands, area;  // a band is one orientation of one scale of an image plane

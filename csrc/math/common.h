@@ -1,4 +1,5 @@
-// Definitions shared by every file of math/: host and device functions on scalars, no tensors.
+// Complex numbers and other definitions that all files of math/ use. Functions of math/ take scalars, not tensors, and
+// run on host and device.
 #pragma once
 
 #include <cmath>
@@ -9,10 +10,10 @@
 
 namespace steerlens {
 
-// The number of pairs of n items; the last item of an odd number has no partner.
+// The number of pairs that n items make. If n is odd, the last item has no partner, but counts as a pair.
 SL_FN int64_t pairs_of(int64_t n) { return (n + 1) / 2; }
 
-// The bits of a floating-point number, and back.
+// Conversion between a floating-point number and its bits.
 SL_FN int32_t bits_of(float value) {
   int32_t bits;
   memcpy(&bits, &value, sizeof(bits));
@@ -31,7 +32,7 @@ SL_FN T from_bits(Bits bits) {
   return value;
 }
 
-// A complex number, laid out as in a tensor's memory. Not std::complex, since its product checks for NaN.
+// A complex number with the memory layout of a complex tensor. std::complex is slower: its product checks for NaN.
 template <typename T>
 struct Cplx {
   T re, im;
@@ -73,7 +74,7 @@ SL_FN Cplx<T> selected(bool first, Cplx<T> a, Cplx<T> b) {
   return {first ? a.re : b.re, first ? a.im : b.im};
 }
 
-// i^power for power in 0..3, as a complex number: multiplication by it needs no branch and is exact.
+// i^power for a power of 0 to 3. A multiplication by this number is exact and needs no branch.
 template <typename T>
 SL_FN Cplx<T> power_of_i(int power) {
   return {T(power == 0) - T(power == 2), T(power == 1) - T(power == 3)};

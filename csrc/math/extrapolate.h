@@ -1,4 +1,7 @@
-// One coefficient of one frame, and its derivative.
+// The value of one coefficient in one frame, and its derivatives.
+//
+// A coefficient c has an amplitude |c| and a phase. In a frame, the phase is increased by the frame's phase factor times
+// the coefficient's phase step. The amplitude changes likewise, or by a factor with the polar rule.
 #pragma once
 
 #include "common.h"
@@ -7,22 +10,21 @@
 
 namespace steerlens {
 
-// The values that are computed once per coefficient and used for every frame.
+// Values of a coefficient that are computed once and used for all frames.
 template <typename T>
 struct Coefficient {
-  Cplx<T> c;  // the coefficient
-  // What gain and rotation multiply: c or, if kNeedsAmplitude, c / |c| (1 where c = 0).
-  Cplx<T> base;
-  T amplitude;  // |c| if kNeedsAmplitude, else 1
+  Cplx<T> c;     // the coefficient
+  Cplx<T> base;  // c or, if kNeedsAmplitude, its direction c / |c| (1 where c = 0)
+  T amplitude;   // |c| if kNeedsAmplitude, else 1
   T phase_step;
   T amplitude_step;
 };
 
-// Template arguments say at compile time what moves: phase, amplitude, both or neither.
+// The value in a frame is gain * base * rotation. Template arguments say whether phases and amplitudes move.
 template <bool kPhase, bool kAmplitude, Rule kRule>
 struct Extrapolation {
   static constexpr bool kMovesPhase = kPhase, kMovesAmplitude = kAmplitude;
-  // Only the complex rule, where amplitudes add, needs |c| itself.
+  // Only the complex rule, which adds to the amplitude, needs |c|.
   static constexpr bool kNeedsAmplitude = kAmplitude && kRule == Rule::kComplex;
 
   template <typename T>
@@ -43,18 +45,19 @@ struct Extrapolation {
     return {t.cos, t.sin};
   }
 
-  // The frame's amplitude divided by |base|: max(A + a dA, 0) or, with the polar rule, exp(a dlogA).
+  // The amplitude in the frame, divided by |base|. With the amplitude A and the factor a, it is max(A + a dA, 0) or, with
+  // the polar rule, exp(a dlogA).
   template <typename T>
   SL_FN static Gain<T> gain(const Coefficient<T>& p, T amplitude_factor) {
     if constexpr (!kAmplitude) return {T(1), T(1)};
     if constexpr (kRule == Rule::kPolar) return exp_of(amplitude_factor * p.amplitude_step);
     const T moved = p.amplitude + amplitude_factor * p.amplitude_step;
-    // NaN if an operand is not finite; finite operands whose product overflows to -inf give 0.
+    // 0, or NaN if an operand is not finite. (Finite operands may have an infinite product: then the result is 0.)
     const T zero = p.amplitude_step * (amplitude_factor - amplitude_factor);
     return {moved < T(0) ? zero : moved, T(1)};
   }
 
-  // |d value / d f|^2 at f = 0, where f is both the phase and the amplitude factor.
+  // |d value / d f|^2 at f = 0, if both factors are f.
   template <typename T>
   SL_FN static T squared_speed(const Coefficient<T>& p) {
     const T square =
@@ -81,22 +84,22 @@ struct Extrapolation {
   // Sums over frames of the gradient with respect to the coefficient and its steps.
   template <typename T>
   struct Grad {
-    Cplx<T> c = {T(0), T(0)};  // through the product with c (no amplitude step, or the polar rule)
-    T amplitude = T(0);        // through |c|   (complex rule with an amplitude step)
-    T phase = T(0);            // through arg c (likewise)
+    Cplx<T> c = {T(0), T(0)};  // with respect to c, unless kNeedsAmplitude
+    T amplitude = T(0);        // with respect to |c|, if kNeedsAmplitude
+    T phase = T(0);            // with respect to arg c, if kNeedsAmplitude
     T phase_step = T(0);
     T amplitude_step = T(0);
   };
 
-  // `frame_grad` is complex, or real if the frames are real.
+  // Adds the gradient of one frame. `frame_grad` is complex, or real if the frames are real.
   template <typename T, typename FrameGrad>
   SL_FN static void add_frame(Grad<T>& sum, const Coefficient<T>& p, FrameGrad frame_grad,
                               T phase_factor, T amplitude_factor) {
     const Cplx<T> grad =
-        frame_grad * conj(rotation(p, phase_factor));  // without the frame's rotation
+        frame_grad * conj(rotation(p, phase_factor));  // with respect to gain * base
     const Gain<T> g = gain(p, amplitude_factor);
     const Cplx<T> polar_grad =
-        grad * conj(p.base);  // re: d/d gain; im: d/d phase, divided by the gain
+        grad * conj(p.base);  // re: with respect to the gain; im: to the phase, divided by the gain
     if constexpr (kPhase) sum.phase_step = sum.phase_step + phase_factor * (g * polar_grad.im);
     if constexpr (kNeedsAmplitude) {
       const T amplitude_grad =  // 0 where the amplitude is clamped
@@ -111,6 +114,7 @@ struct Extrapolation {
     }
   }
 
+  // The gradient with respect to c.
   template <typename T>
   SL_FN static Cplx<T> finish(const Grad<T>& sum, const Coefficient<T>& p) {
     if constexpr (kNeedsAmplitude) return polar_split_grad(p.c, sum.amplitude, sum.phase);

@@ -1,4 +1,4 @@
-// Complex FFTs: how a length is divided into passes, roots of unity and small DFTs.
+// Parts of complex FFTs: the plan of a length, roots of unity, and small DFTs.
 #pragma once
 
 #include "trig.h"
@@ -7,10 +7,12 @@ namespace steerlens {
 
 constexpr int kMaxFftPasses = 6;  // enough for lengths up to 512
 
-// The Stockham algorithm (decimation in time, outputs in order): a pass combines transforms of `span` samples, the product
-// of the earlier radices, into transforms of span times its radix R. It has n / R groups of R samples. With
-// j = group % span, the inputs of a group are x[group + k n / R] exp(-2 pi i j k / (span R)), k = 0 ... R - 1, and its
-// outputs are y[(group - j) R + j + k span]. Odd radices come first, so that neighbouring groups write at odd distances.
+// The passes of the Stockham algorithm (decimation in time), whose outputs are in order. A pass has a radix R. It combines
+// transforms of `span` samples (the product of the radices of earlier passes) into transforms of span * R samples.
+//
+// A pass has n / R groups of R samples. Let j = group % span. The inputs of a group are
+// x[group + k n / R] exp(-2 pi i j k / (span R)) for k = 0 ... R - 1, and its outputs are y[(group - j) R + j + k span].
+// Odd radices come first, so that neighbouring groups write at odd distances.
 struct FftPlan {
   int size = 1, passes = 0;
   unsigned char radix[kMaxFftPasses] = {};
@@ -29,7 +31,7 @@ inline FftPlan make_fft_plan(int size) {
   return plan;
 }
 
-// exp(-2 pi i k / n) for 0 <= k < n < 2^22. The quarter turns are integers, so only the remainder is rounded.
+// exp(-2 pi i k / n) for 0 <= k < n < 2^22. Only the remainder beyond whole quarter turns is rounded.
 SL_FN Cplx<float> root_of_unity(int k, int n) {
   const int quarters = (4 * k + n / 2) / n;
   const float remainder =
@@ -39,10 +41,11 @@ SL_FN Cplx<float> root_of_unity(int k, int n) {
   return {t.cos, -t.sin};
 }
 
-// The factors exp(-2 pi i j k / (span R)) of all passes, one after the other: those of a pass begin at factor_offset(span) and
-// are [R - 1, span] for k = 1 ... R - 1 and j; n - 1 altogether.
+// The factors exp(-2 pi i j k / (span R)) of all passes are stored in one array of n - 1 numbers. Those of a pass begin
+// at factor_offset(span). They are [R - 1, span]: rows are k = 1 ... R - 1, columns are j.
 SL_FN int factor_offset(int span) { return span - 1; }
 
+// The factor at index `at` of this array.
 SL_FN Cplx<float> pass_factor(const FftPlan& plan, int at) {
   int span = 1, pass = 0;
   while (at >= factor_offset(span * plan.radix[pass])) span *= plan.radix[pass++];
@@ -53,7 +56,7 @@ SL_FN Cplx<float> pass_factor(const FftPlan& plan, int at) {
 SL_FN Cplx<float> swap_parts(Cplx<float> a) { return {a.im, a.re}; }
 SL_FN Cplx<float> times_minus_i(Cplx<float> a) { return {a.im, -a.re}; }
 
-// cos and sin of 2 pi k / R for k = 1 ... (R - 1) / 2, of an odd R.
+// cos and sin of 2 pi k / R for k = 1 ... (R - 1) / 2, for an odd R.
 template <int R>
 struct OddRoots;
 template <>
@@ -70,7 +73,7 @@ struct OddRoots<7> {
   float sin[3] = {0.78183148f, 0.97492791f, 0.43388374f};
 };
 
-// a_k <- sum_j a_j exp(-2 pi i j k / R), for R = 2, 4, 8 and odd R with roots.
+// Replaces a_k by sum_j a_j exp(-2 pi i j k / R). R is 2, 4, 8, or odd with OddRoots<R>.
 template <int R>
 SL_FN void dft(Cplx<float> (&a)[R]) {
   if constexpr (R == 2) {
@@ -97,7 +100,7 @@ SL_FN void dft(Cplx<float> (&a)[R]) {
       a[k] = e[k] + o[k];
       a[k + 4] = e[k] - o[k];
     }
-  } else {  // a_j and a_(R-j) share their products
+  } else {  // a_j and a_(R-j) are multiplied by the same cosines and, up to the sign, sines
     constexpr int kHalf = R / 2;
     const OddRoots<R> roots;
     Cplx<float> sum[kHalf], difference[kHalf];

@@ -9,14 +9,14 @@ namespace steerlens {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-// Upper bound, while there is no bracket yet, on log(next factor / factor predicted by proportional growth).
+// log 2: without a bracket, the next factor is at most twice the one that proportional growth predicts.
 constexpr double kLogReach = 0.6931471805599453;
-constexpr double kMinShare = 1e-6;     // of the target distance: smaller changes count as no motion
-constexpr double kMinProgress = 0.05;  // of a gap
-constexpr double kMinRise = 0.05;      // smaller ones may be rounding
-// Trials without progress before a sample stops: of one that has moved, of one that has not.
+constexpr double kMinShare = 1e-6;     // smaller rises count as no motion
+constexpr double kMinProgress = 0.05;  // smaller decreases of the best gap count as no progress
+constexpr double kMinRise = 0.05;      // smaller rises may be rounding errors
+// Numbers of trials without progress after which the search ends, if the image has moved, and if it has not.
 constexpr double kPatience = 10, kPatienceWithoutMotion = 3;
-// Positions stay below the end of the range by this, so that their factors do not exceed it.
+// Distance of the last position from the end of the range, so that rounding cannot make a factor exceed the range.
 constexpr double kRangeMargin = 1e-6;
 
 // The smaller value, or NaN if one of them is NaN.
@@ -24,7 +24,7 @@ double min_or_nan(double a, double b) { return a < b || std::isnan(a) ? a : b; }
 
 double or_infinite(double l2) { return std::isfinite(l2) ? l2 : kInfinity; }
 
-// |log rise|: 0 at the target and infinite without a rise.
+// |log rise|, which is 0 at the target, and infinite for a rise of 0 or less.
 double gap(double rise) { return std::fabs(std::log(std::max(rise, 0.0))); }
 
 }  // namespace
@@ -112,7 +112,8 @@ void L2Search::update_results() {
   active = is_active();
 }
 
-// Once the distance no longer grows, phases have wrapped, and larger factors only add noise.
+// A search without a bracket ends if it makes no progress: phases have then wrapped around, and larger factors only add
+// noise.
 bool L2Search::is_active() const {
   const bool open = low < end && high - low > epsilon / 2;
   const double patience = has_moved() ? kPatience : kPatienceWithoutMotion;
@@ -124,7 +125,8 @@ bool L2Search::is_bracketed() const { return std::isfinite(low) && std::isfinite
 
 bool L2Search::has_moved() const { return largest > kMinRise; }
 
-// Inside the bracket, or a bounded step beyond its only end. `slow`: the last step made little progress.
+// The next position: inside the bracket, or a bounded step beyond the only end that is known. `slow` says that the last
+// trial did not halve the smallest gap.
 double L2Search::next_position(bool slow) const {
   const double x = predicted();
   const bool inside = x > low && x < high && !slow;
@@ -132,9 +134,9 @@ double L2Search::next_position(bool slow) const {
   return std::isfinite(low) ? beyond_low(x) : below_high(x, inside);
 }
 
-// The position of rise 1; not finite if there are no points. log(factor / rise) is constant while the image moves in
-// proportion to the factor, and smooth beyond. It is interpolated in the rise by a parabola, a line or a constant,
-// depending on the number of points.
+// The position at which the rise should be 1; not finite without points. While the image moves in proportion to the
+// factor, log(factor / rise) is constant; beyond, it is smooth. It is interpolated as a function of the rise: by a
+// parabola for three points, a line for two, a constant for one.
 double L2Search::predicted() const {
   const double first = (ratios[1] - ratios[0]) / (rises[1] - rises[0]);
   const double next = (ratios[2] - ratios[1]) / (rises[2] - rises[1]);
@@ -144,7 +146,8 @@ double L2Search::predicted() const {
   return std::isfinite(parabola) ? parabola : std::isfinite(line) ? line : ratios[0];
 }
 
-// The prediction, or regula falsi, which shrinks the bracket by at least a tenth.
+// The predicted position x if it is useful (`inside`), else that of regula falsi, moved so that the bracket shrinks by
+// at least a tenth.
 double L2Search::inside_bracket(double x, bool inside) const {
   if (inside) return x;
   const double share = (1 - low_rise) / (high_rise - low_rise);
@@ -152,18 +155,18 @@ double L2Search::inside_bracket(double x, bool inside) const {
 }
 
 double L2Search::beyond_low(double x) const {
-  const bool stalled = has_moved() && idle > 0;  // growth has ended: double the factor
+  const bool stalled = has_moved() && idle > 0;  // then the factor is only doubled
   const double bound = low + (stalled ? 0.0 : room()) + kLogReach;
   return x > low ? std::min(x, bound) : bound;
 }
 
-// Large steps down, since the rise is 0 at factor 0.
+// The steps toward smaller factors grow with each trial that makes no progress.
 double L2Search::below_high(double x, bool inside) const {
   const double bound = high - room() - kLogReach * std::exp2(idle);
   return inside ? std::max(x, bound) : bound;
 }
 
-// The step that proportional growth predicts.
+// The size of the step that proportional growth predicts.
 double L2Search::room() const {
   return std::fabs(std::log(std::min(std::max(largest, kMinShare), 1 / kMinShare)));
 }

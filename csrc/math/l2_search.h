@@ -1,8 +1,9 @@
-// The search for the factor at which an image lies at a given L2 distance from its source, for one sample. The caller
-// renders the image at `factor` and reports its distance, until the search has ended.
+// Searches for the factor at which an image has a given L2 distance (the target) from its source. In a loop, the caller
+// renders the image at `factor` and passes its distance to advance(), until the search has ended.
 //
-// A *rise* is the fraction of the way from the initial distance (0) to the target distance (1); the target may be
-// below the initial distance. Positions of factors are their logarithms.
+// Terms: the *position* of a factor is its logarithm. The *rise* of a distance is (distance - initial distance) /
+// (target - initial distance): it is 0 at the initial distance and 1 at the target. The target may be below the initial
+// distance.
 #pragma once
 
 #include <cstdint>
@@ -16,34 +17,38 @@ struct L2SearchLimits {
   double range_end;          // largest factor that can be represented
 };
 
-// Doubles only: rows of the tensor `state` of begin_l2_search and advance_l2_search.
+// The state of one search. All fields are doubles, since it is a row of the tensor `state` of the ops begin_l2_search
+// and advance_l2_search.
 struct L2Search {
-  // What callers read; the same order as in steerlens_fast/ops/l2_search.py.
-  double active;    // whether the search goes on, 1 or 0
-  double factor;    // to try next; 0 if the search has ended
+  // Results, in the same order as in steerlens_fast/ops/l2_search.py.
+  double active;    // whether the search continues, 1 or 0
+  double factor;    // the factor to try next; 0 if the search has ended
   double improved;  // whether the last factor tried is the best so far, 1 or 0
-  // The factor closest to the target, or the smallest of those equal within the tolerance.
+  // The factor whose distance is closest to the target. Of factors that are equally close (within the tolerance), the
+  // smallest.
   double best;
-  double best_l2;   // its distance
-  double attained;  // whether this distance is within the tolerance, 1 or 0
+  double best_l2;   // the distance at `best`
+  double attained;  // whether best_l2 is within the tolerance of the target, 1 or 0
   // Whether the sample moves, but would need a factor beyond range_end, 1 or 0.
   double out_of_range;
 
   double target, tolerance, max_factor, source_l2;
   double epsilon;             // of the factors' dtype
-  double log_range_end, end;  // logarithms of range_end and of the largest factor to try
-  double low, high;           // the bracket
+  double log_range_end, end;  // positions of range_end and of the largest factor to try
+  double low, high;           // the bracket: positions with a rise below 1, and of at least 1
   double low_rise, high_rise;
-  // Points for predictions: rises closest to 1 first, log(factor / rise).
+  // The three points from which the next position is predicted: rises, the closest to 1 first, and log(factor / rise).
   double rises[3], ratios[3];
-  double largest;         // |rise|
-  double best_gap, idle;  // smallest gap; trials since it last shrank by more than kMinProgress
-  double position;        // of the next factor
+  double largest;   // the largest |rise|
+  double best_gap;  // the smallest gap, |log rise|
+  double idle;      // trials since best_gap last shrank by more than kMinProgress
+  double position;  // of `factor`
 
-  // `epsilon` is that of the factors' dtype: above that of double, factors are rounded to float.
+  // `epsilon` is that of the factors' dtype. If it is larger than that of double, factors are rounded to float.
   static L2Search begin(const L2SearchLimits& limits, double source_l2, double epsilon);
 
-  // Takes the distance at `factor`; not finite where the image overflowed. Does nothing if the search has ended.
+  // Continues with the distance at `factor`, which is not finite if the image has overflowed. Does nothing if the search
+  // has ended.
   void advance(double l2);
 
  private:

@@ -1,4 +1,4 @@
-// Amplitude and phase of a coefficient, and the step.
+// Amplitude and phase of a coefficient, and its step along the negative gradient.
 #pragma once
 
 #include "common.h"
@@ -8,10 +8,10 @@ namespace steerlens {
 
 enum class Rule : int { kComplex = 0, kPolar = 1 };
 
-// Floating-point numbers as the integers of their bits:
-//   kMinNormal  the smallest normal number; adding it increments the exponent
+// Floating-point numbers whose bits are used as integers:
+//   kMinNormal  the smallest normal number; adding its bits to those of a number increments the exponent
 //   kLargest    the largest power of two whose reciprocal is normal
-//   kMask       infinity: all bits of the exponent
+//   kMask       infinity, which has all bits of the exponent
 template <typename T>
 struct Exponents;
 template <>
@@ -27,8 +27,9 @@ struct Exponents<double> {
                            kLargest = 2045 * kMinNormal;
 };
 
-// A complex number, divided by the largest power of two up to the larger of |re| and |im|: squares of the scaled parts
-// neither underflow nor overflow. Computed with integers, which costs less than comparing floats.
+// A complex number, divided by a power of two so that squares of its parts neither underflow nor overflow. The power is
+// the largest one that is not above the larger of |re| and |im|. It is computed from the bits as integers, which costs
+// less than comparing floats.
 template <typename T>
 struct Scaled {
   Cplx<T> c;               // the number times `scale`
@@ -49,7 +50,7 @@ SL_FN Scaled<T> scaled(Cplx<T> c) {
   return {s, std::fma(s.re, s.re, s.im * s.im), scale, inverse_scale};
 }
 
-// std::sqrt(re^2 + im^2).
+// sqrt(re^2 + im^2), without overflow.
 template <typename T>
 SL_FN T amplitude_of(Cplx<T> c) {
   const Scaled<T> s = scaled(c);
@@ -59,11 +60,11 @@ SL_FN T amplitude_of(Cplx<T> c) {
 template <typename T>
 struct Polar {
   T amplitude;
-  T inverse, scale;   // their product is 1 / |c|, which overflows to inf for subnormal |c|
+  T inverse, scale;   // the product of both is 1 / |c|; for subnormal |c| it would overflow
   Cplx<T> direction;  // c / |c|
 };
 
-// The inverse and the direction of 0 are 0: every derivative through the origin is defined as 0.
+// For c = 0, inverse and direction are 0, so that derivatives there are 0.
 template <typename T>
 SL_FN Polar<T> polar_of(Cplx<T> c) {
   const Scaled<T> s = scaled(c);
@@ -72,9 +73,9 @@ SL_FN Polar<T> polar_of(Cplx<T> c) {
   return {root * s.inverse_scale, inverse, s.scale, inverse * s.c};
 }
 
-// x clamped to the finite numbers; NaN becomes the largest or the lowest of them, depending on its sign bit. Two
-// integer minima do it, which cost less than comparisons of floats: as signed integers, the bits of positive floats
-// are larger than those of negative ones, and as unsigned integers smaller.
+// x clamped to the finite numbers. NaN becomes the largest or the lowest finite number, depending on its sign bit.
+// Two minima of integers cost less than comparisons of floats: the signed one clamps positive numbers, whose bits are
+// larger than those of negative ones as signed integers; the unsigned one clamps negative numbers.
 template <typename T>
 SL_FN T saturated(T x) {
   using E = Exponents<T>;
@@ -86,9 +87,9 @@ SL_FN T saturated(T x) {
   return from_bits<T>(below < kMinFinite ? below : kMinFinite);
 }
 
-// Gradient of (|c|, arg c), pulled back to c: c / |c| * (g_amplitude + i g_phase / |c|), 0 where c = 0. The
-// quotient is saturated, since an infinite one would make the product NaN where a part of c / |c| is 0. A g_phase
-// that is itself infinite or NaN makes both parts NaN.
+// The gradient with respect to c, from those with respect to |c| and arg c: c / |c| * (grad_amplitude +
+// i grad_phase / |c|), or 0 where c = 0. The quotient is saturated: if it were infinite, the product would be NaN where
+// a part of c / |c| is 0. If grad_phase itself is infinite or NaN, both parts are NaN.
 template <typename T>
 SL_FN Cplx<T> polar_split_grad(Polar<T> c, T grad_amplitude, T grad_phase) {
   const T turn = saturated((grad_phase * c.inverse) * c.scale);
@@ -111,7 +112,7 @@ struct PolarPair {
   T amplitude, phase;
 };
 
-// Gradient of A exp(i phi), pulled back to (A, phi).
+// The gradients with respect to A and phi, from that with respect to A exp(i phi).
 template <typename T>
 SL_FN PolarPair<T> polar_join_grad(Cplx<T> grad, T amplitude, T phase) {
   const SinCos<T> t = sincos_of(phase);
@@ -119,10 +120,10 @@ SL_FN PolarPair<T> polar_join_grad(Cplx<T> grad, T amplitude, T phase) {
   return {w.re, amplitude * w.im};
 }
 
-// One coefficient's step along -gradient:
-//   kComplex  c' = c - eps G; phase step arg(c' conj c), amplitude step |c'| - |c|
-//   kPolar    phase step -eps Im(G conj c), step of the logarithm of the amplitude -eps Re(G conj c)
-// Writes |c| to `amplitude`. G, here and below, is complex or real.
+// The step of a coefficient c for the gradient G (complex or real), by the rule
+//   kComplex  with c' = c - eps G: phase step arg(c' conj c), amplitude step |c'| - |c|;
+//   kPolar    phase step -eps Im(G conj c), step of the logarithm of the amplitude -eps Re(G conj c).
+// Writes |c| to `amplitude`.
 template <typename T, typename G>
 SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplitude) {
   const Scaled<T> s = scaled(c);
@@ -132,17 +133,17 @@ SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplit
     const T zero = s.square - s.square;  // NaN if either part of c is infinite or NaN
     return {w.re + zero, w.im + zero};
   }
-  // `turned` is c' conj(c), scaled by 1/8 so that its sum cannot overflow: the angle is the same. It is the sum of
-  // |c|^2 and -eps G conj(c), which avoids the cancellation in c - eps G where the phase is small.
+  // `turned` has the angle of c' conj(c). It is computed as |c|^2 - eps G conj(c), since c - eps G would suffer from
+  // cancellation if the phase step is small. The factor 1/8 prevents overflow of the sum.
   const Cplx<T> scaled_step = ((T(-0.125) * eps) * gradient) * conj(s.c);
-  // + 0 turns an imaginary part of -0 into 0, so that half a turn is +pi, never -pi.
+  // Adding 0 makes an imaginary part of -0 positive, so that an angle of half a turn is always +pi.
   const Cplx<T> turned = {std::fma(T(0.125) * s.square, s.inverse_scale, scaled_step.re),
                           scaled_step.im + T(0)};
   const Cplx<T> moved = c - eps * gradient;
   return {amplitude_of(moved) - amplitude, angle_of(turned.im, turned.re)};
 }
 
-// The larger amplitude; `a` is ignored if it is NaN.
+// The larger of two amplitudes, or `largest` if `a` is NaN.
 template <typename T>
 SL_FN T larger_amplitude(T a, T largest) {
   return a > largest ? a : largest;
@@ -156,10 +157,10 @@ SL_FN T step_threshold(T floor, T largest) {
 
 template <typename T>
 SL_FN bool moves(T amplitude, T threshold) {
-  return !(amplitude < threshold) && !(amplitude == T(0));  // true for NaN, which thus propagates
+  return !(amplitude < threshold) && !(amplitude == T(0));  // true for NaN, so that NaN propagates
 }
 
-// step_value where a coefficient moves, else 0.
+// step_value if the coefficient moves, else 0.
 template <typename T, typename G>
 SL_FN PolarPair<T> step_above(Cplx<T> c, G gradient, T eps, Rule rule, T threshold) {
   T amplitude;
@@ -173,8 +174,8 @@ struct StepGrad {
   Cplx<T> c, gradient;
 };
 
-// Gradient of step_above, pulled back to c and G; the threshold is treated as a constant. Zeros are selected, not
-// made by a multiplication: where a coefficient does not move, its values are ignored, even NaN.
+// The gradients of step_above with respect to c and G, with the threshold as a constant. If a coefficient does not move,
+// they are 0, even where the other values are NaN (a multiplication by 0 would not do this).
 template <typename T, typename G>
 SL_FN StepGrad<T> step_above_grad(Cplx<T> c, G gradient, T eps, Rule rule, T threshold,
                                   T grad_phase, T grad_amplitude) {

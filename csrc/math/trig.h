@@ -1,9 +1,8 @@
-// Branch-free elementary functions that compilers vectorise. In float64, only sine and cosine are such functions, on
-// CPUs with FMA; the others call libm.
+// Elementary functions. Those in float32, and sine and cosine in float64 on CPUs with FMA, have no branches, so that
+// compilers vectorise them. The other functions in float64 call libm.
 //
-// The float32 polynomials are weighted least-squares fits, iterated to the minimax solution (Lawson),
-// on these intervals:
-// sin, cos: |r| <= pi/4; atan: 0 <= q <= 1; exp: |r| <= ln(2)/2. The error of each fit is below 1e-8.
+// The coefficients of the float32 polynomials are minimax fits (by Lawson's iterated weighted least squares) for sin and
+// cos on |r| <= pi/4, atan on 0 <= q <= 1, and exp on |r| <= ln(2)/2. The error of each fit is below 1e-8.
 #pragma once
 
 #include "common.h"
@@ -15,7 +14,7 @@ struct SinCos {
   T sin, cos;
 };
 
-// An integer-valued float as int; 0 for NaN and for magnitudes from 1e9 on.
+// Converts a float with an integer value to int; 0 for NaN and for magnitudes of 1e9 or more.
 SL_FN int to_int(float k) { return static_cast<int>(fabsf(k) < 1e9f ? k : 0.0f); }
 
 // copysign(magnitude, sign) for a magnitude that is not negative.
@@ -34,17 +33,18 @@ SL_FN double signed_by_bit_1(double x, int64_t bits) {
   return from_bits<double>(static_cast<uint64_t>(bits_of(x)) ^ sign);
 }
 
-// x = number * pi/2 + remainder. Far beyond 1e6 rad, or 1e15 rad in float64, the remainder is meaningless.
+// An angle x as number * pi/2 + remainder. The remainder is meaningless for angles far beyond 1e6 rad (float32) or 1e15
+// rad (float64).
 template <typename T, typename Bits>
 struct QuarterTurns {
-  Bits number;  // its low-order bits
+  Bits number;  // only its low-order bits are valid
   T remainder;
 };
 
 SL_FN QuarterTurns<float, int32_t> in_quarter_turns(float x) {
-  // 2/pi x, rounded by the addition of 1.5 * 2^23, which leaves the integer in the low-order bits.
+  // Adding 1.5 * 2^23 rounds 2/pi x to an integer, which is then in the low-order bits.
   const float shifted = fmaf(x, 0.636619772f, 12582912.0f), k = shifted - 12582912.0f;
-  // pi/2 = 1.5707964 - 4.3711388e-8: the first difference is exact.
+  // pi/2 is split into 1.5707964 - 4.3711388e-8, so that the inner difference is exact.
   return {bits_of(shifted), fmaf(k, 4.371138828673793e-08f, fmaf(k, -1.5707963705062866f, x))};
 }
 
@@ -91,11 +91,11 @@ SL_FN double magnitude(double x) { return fabs(x); }
 SL_FN float fused(float a, float b, float c) { return fmaf(a, b, c); }
 SL_FN double fused(double a, double b, double c) { return fma(a, b, c); }
 
-// `fallback`, 0 or NaN, replaces the remainder where the number of turns is too large to be exact.
+// sin and cos of an angle. If it is so large that the remainder is meaningless, `fallback` (0 or NaN) replaces the
+// remainder.
 template <typename T, typename Bits>
 SL_FN SinCos<T> sincos_of_turns(QuarterTurns<T, Bits> turns, T fallback) {
-  // For a huge angle the result is meaningless, but sin^2 + cos^2 = 1 still holds: the polynomials stay in their
-  // range.
+  // For a huge angle the result is meaningless, too, but sin^2 + cos^2 = 1 still holds.
   const bool inside = magnitude(turns.remainder) < T(1);
   const SinCos<T> near_0 = sincos_near_0(inside ? turns.remainder : fallback);
   const bool odd = turns.number & 1;
@@ -103,14 +103,14 @@ SL_FN SinCos<T> sincos_of_turns(QuarterTurns<T, Bits> turns, T fallback) {
           signed_by_bit_1(odd ? near_0.sin : near_0.cos, turns.number + 1)};
 }
 
-// sin and cos of factor * angle. The product's rounding error is added to the remainder, so that the phase of a step
-// that is amplified a thousandfold is accurate to 3e-7 rad (float32, |product| < 1e6 rad).
+// sin and cos of factor * angle. The rounding error of the product is added to the remainder. So the result is accurate
+// to 3e-7 rad in float32 for |product| < 1e6 rad, even if the factor is a thousand.
 template <typename T>
 SL_FN SinCos<T> sincos_product(T factor, T angle) {
   const T x = factor * angle;
   auto turns = in_quarter_turns(x);
   turns.remainder = turns.remainder + fused(factor, angle, -x);
-  // NaN where an operand is NaN or infinite, but not where only their product overflows.
+  // The fallback is NaN if an operand is NaN or infinite, and 0 if only their product overflows.
   return sincos_of_turns(turns, angle * (factor - factor));
 }
 
@@ -120,8 +120,8 @@ SL_FN SinCos<T> sincos_of(T angle) {
 }
 
 #if defined(__CUDACC__) || (!defined(__FMA__) && !defined(__ARM_FEATURE_FMA))
-// Where fma() is a function of libm, and on CPUs without it a slow one, libm's sine and cosine are faster. CUDA's take fewer
-// registers: with ours, kernels would spill.
+// Without FMA instructions, fma() is a function of libm and often slow, so libm's sine and cosine are faster than ours.
+// CUDA's sine and cosine need fewer registers; with ours, kernels would spill.
 SL_FN SinCos<double> sincos_product(double factor, double angle) {
   const double product = factor * angle;
   const double x = magnitude(product) < HUGE_VAL ? product : angle * (factor - factor);
@@ -130,13 +130,12 @@ SL_FN SinCos<double> sincos_product(double factor, double angle) {
 SL_FN SinCos<double> sincos_of(double angle) { return sincos_product(1.0, angle); }
 #endif
 
-// atan2(y, x), the angle of x + iy in [-pi, pi], except that it is y (+0 or -0) at the origin, where atan2 may be
-// +-pi.
+// The angle of x + iy in [-pi, pi], as atan2(y, x). At the origin it is y (+0 or -0), where atan2 could be +-pi.
 SL_FN float angle_of(float y, float x) {
   const float ax = fabsf(x), ay = fabsf(y);
   const bool steep = ay > ax;
   const float big = steep ? ay : ax, small = steep ? ax : ay;
-  // The quotient is 0 at the origin (angle 0), and 1 for two infinities (on the diagonal), as in libm.
+  // At the origin the quotient is 0. For two infinities it is 1, an angle on a diagonal, as in libm.
   const float q = small == big ? (big == 0.0f ? 0.0f : 1.0f) : small / big;
   const float z = q * q;
   float p = 0.0026222378946840763f;
@@ -155,10 +154,11 @@ SL_FN float angle_of(float y, float x) {
 
 SL_FN double angle_of(double y, double x) { return x == 0 && y == 0 ? y : atan2(y, x); }
 
-// 2^k for an integer k in [-126, 127], from the bits of the exponent.
+// 2^k for an integer k in [-126, 127].
 SL_FN float power_of_two(int k) { return from_bits<float>((k + 127) << 23); }
 
-// exp(x) as a product of two factors. exp(x) alone may overflow or underflow where (value * first) * second does not.
+// exp(x) as a product of two factors. Where exp(x) would overflow or underflow, (value * first) * second may still be
+// representable.
 template <typename T>
 struct Gain {
   T first, second;
@@ -173,7 +173,7 @@ SL_FN Cplx<T> operator*(Gain<T> g, Cplx<T> c) {
 }
 
 SL_FN Gain<float> exp_of(float x) {
-  // At the upper limit even the smallest normal number overflows; at the lower one even the largest number becomes 0.
+  // Beyond these limits, a product with any normal number overflows or becomes 0.
   const float inside = clamped(x, -174.0f, 176.0f);
   const float k = rintf(inside * 1.44269502f);
   const float r = fmaf(k, 1.904654323148236e-09f, fmaf(k, -0.6931471824645996f, inside));
