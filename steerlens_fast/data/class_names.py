@@ -14,7 +14,9 @@ from .tables import distinct_pairs
 
 
 def class_name(number: int, classes: Sequence[str] | None) -> str:
-    """Return the name of a class, or "class N" if it has none; the number ``~N`` means that label N is absent.
+    """Return the name of a class, or "class N" if it has none.
+
+    The number ``~N`` means that label N is absent; its name is "not" and the name of class N.
 
     Examples
     --------
@@ -31,7 +33,8 @@ def class_name(number: int, classes: Sequence[str] | None) -> str:
 def read_class_names(path: str | os.PathLike) -> list[str]:
     """Read the names of a model's classes from a file: one name per line, or JSON if the suffix is .json.
 
-    JSON is a list of names, or an object from class number to name. Names are stripped, and must not be empty.
+    JSON is a list of names, or an object from class number to name. Spaces around names are removed. Names must not be
+    empty.
 
     Raises
     ------
@@ -72,5 +75,5 @@ def _names_in_json(file: str, value) -> list[str]:
 
 
 def _names_in_lines(text: str) -> list[str]:
-    """Return the lines; str.splitlines would also split them at characters such as U+2028."""
+    """Return the lines of a text, without str.splitlines, which also splits at characters such as U+2028."""
     return text.removesuffix("\n").split("\n") if text else []

@@ -1,4 +1,4 @@
-"""Finds out why an image file cannot be decoded: it is truncated or damaged. Messages are the same in every run."""
+"""Finds whether an image file that cannot be decoded is truncated or damaged. Messages are the same in every run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIFF_PIECES = ((273, 279), (324, 325))  # tags of the offsets and byte counts of
 
 
 def format_of(data: bytes) -> str | None:
-    """Return the format that the first bytes identify; None for BMP and PPM, whose two letters also occur in text."""
+    """Return the format that the first bytes identify; None for BMP and PPM, whose first bytes also occur in text."""
     head = bytes(data[:12])
     if head.startswith(b"RIFF") and head[8:] == b"WEBP":
         return "WEBP"
@@ -29,7 +29,7 @@ def format_of(data: bytes) -> str | None:
 
 
 def describe_damage(error: Exception, data: bytes, image: Image | None) -> tuple[str, str]:
-    """Return "truncated" or "corrupt", and the message for an error of a decoder.
+    """Return "truncated" or "corrupt", and a message, for an error of a decoder.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def describe_damage(error: Exception, data: bytes, image: Image | None) -> tuple
         return "truncated", f"the {name} ends{after} before the end of its image data"
     if image is None:
         return "corrupt", f"the header of the {name} is damaged, or Pillow does not support it"
-    # The file is complete, so Pillow's "truncated" is wrong.
+    # Pillow also says "truncated" for some damaged files, which is wrong here, because the file is complete.
     text = "" if "truncated" in str(error).lower() else " ".join(str(error).split())
     return "corrupt", f"the image data of the {name} are damaged" + (f" ({text})" if text else "")
 
@@ -53,7 +53,8 @@ def describe_damage(error: Exception, data: bytes, image: Image | None) -> tuple
 def ends_early(name: str, data: bytes, image: Image | None, error: str = "") -> bool:
     """Return whether a file is incomplete, according to the lengths in its own headers.
 
-    Pillow's message ``error`` is used only for formats without lengths: Pillow calls some damaged files truncated, too.
+    Only for formats without lengths, Pillow's message ``error`` is used, since Pillow also calls some damaged files
+    truncated.
 
     Examples
     --------
@@ -75,9 +76,9 @@ def _jpeg_ends_early(data: bytes, image: Image | None) -> bool:
         if marker == JPEG_END:
             return False
         if marker == JPEG_SCAN:
-            return data.find(END_OF_JPEG, at) < 0  # before the scan, a thumbnail may contain one
+            return data.find(END_OF_JPEG, at) < 0  # not from the start, where a thumbnail may contain this mark
         at += 1 if marker == 0xFF else 2 if marker in JPEG_BARE else 2 + struct.unpack_from(">H", data, at + 2)[0]
-    return False  # damaged: something other than a marker
+    return False  # there is something other than a marker, so the file is damaged
 
 
 def _gif_ends_early(data: bytes, image: Image | None) -> bool:

@@ -4,42 +4,43 @@
 Input                           Result
 ==============================  ====================================================================================
 formats                         JPEG, PNG, BMP, TIFF, GIF, WebP, PPM/PGM, recognised by content, not by file name
-size in the header              above ``max_pixels``: "too-large", before anything is decoded; likewise above Pillow's
-                                own limit ``Image.MAX_IMAGE_PIXELS``
-EXIF orientation 1 to 8         applied (also from XMP); damaged EXIF is ignored
+more than ``max_pixels``        "too-large", without decoding; also above Pillow's limit ``Image.MAX_IMAGE_PIXELS``
+EXIF orientation 1 to 8         applied, also if XMP has it; damaged EXIF is ignored
 animation, several pages        the first frame
 grey of 1, 2, 4 bits            scaled to 0 ... 255; repeated three times for RGB
 RGB to grey                     luma of ITU-R 601: 0.299 R + 0.587 G + 0.114 B
-16-bit grey ("I;16", or "I"     scaled from the full range of the file's type, 0 to 65535, or from ``range``, and
-with values up to 65535)        rounded to 8 bits unless ``keep_depth``. A PGM is scaled from its own maximum, a
-                                TIFF of 12 bits from 4095
-TIFF with WhiteIsZero, of       inverted after scaling, as Pillow inverts 8 bits: ``range`` is then (white, black)
-16-bit grey or floats
+16-bit grey ("I;16", or "I"     scaled from ``range`` or, by default, from the full range of the file's type, 0 to
+with values up to 65535)        65535, and rounded to 8 bits unless ``keep_depth``. The full range of a PGM ends at its
+                                own maximum, and that of a 12-bit TIFF at 4095
+TIFF with WhiteIsZero, of       inverted after scaling, so that ``range`` is (white, black); Pillow does the same for
+16-bit grey or floats           8 bits
 16-bit RGB, RGBA, grey + alpha  of PNG, TIFF and PPM: scaled from all bits, and rounded to 8 bits unless
-                                ``keep_depth``. With alpha, the colours are scaled first
-16-bit CMYK of TIFF             scaled from the full range; "unsupported" with a range
-other 32-bit integers, floats   "unsupported"; with a ``range``, scaled from that
+                                ``keep_depth``. Colours are scaled before alpha is applied
+16-bit CMYK of TIFF             scaled from the full range; "unsupported" with a ``range``
+other 32-bit integers, floats   scaled from ``range``; "unsupported" without one
 LAB                             "unsupported"
 palette                         converted to its colours
 alpha, transparent colours      composited over white, as image viewers do
 CMYK                            Pillow's formula (255 - C)(255 - K) / 255; Adobe's inverted JPEG is inverted first
 PIL image                       as Pillow has decoded it; read as a file if Pillow has only opened it
-array or tensor                 [H, W], [H, W, C] or [C, H, W] with C 1 or 3; if both fit, the channels of an array
-                                are last and those of a tensor first. uint8, uint16 (0 to 65535), or floats in [0, 1];
-                                with a ``range`` also other integers and floats, and all but uint8 are scaled from it.
-                                Rounded to 8 bits unless ``keep_depth``. Anything else: "bad-array"
+shape of an array or tensor     [H, W], [H, W, C] or [C, H, W] with C 1 or 3. If both orders fit, the channels of an
+                                array are last, and those of a tensor first. Other shapes: "bad-array"
+values of an array or tensor    uint8, uint16 (0 to 65535), or floats in [0, 1]. With a ``range``, also other integers
+                                and floats, and all values but uint8 are scaled from it. Rounded to 8 bits unless
+                                ``keep_depth``. Other values: "bad-array"
 no bytes                        "empty"
 unknown format                  "not-an-image"
 incomplete file                 "truncated"; also a PNG without its end chunk
 damaged file                    "corrupt"; also a PNG with a wrong CRC in any chunk, which some decoders do not check
 ==============================  ====================================================================================
 
-A ``range`` (low, high) is in the file's own units: low becomes black, high becomes white, values outside are clipped.
-``"image"`` uses the minimum and the maximum of each image. A range applies only to values of more than 8 bits; 8-bit
-images are always scaled from 0 to 255.
+A ``range`` (low, high) is in the file's own units: low becomes black, high becomes white, and values outside are
+clipped. The range ``"image"`` is the minimum and the maximum of each image. A range applies only to values of more than
+8 bits. 8-bit images are always scaled from 0 to 255.
 
-torchcodec decodes the JPEG and PNG files for which it gives the same pixels as Pillow: 8-bit RGB and grey, complete,
-upright and opaque. Pillow decodes all other files, and those on which torchcodec fails.
+If the decoder is "torchcodec", it decodes the JPEG and PNG files for which it gives the same pixels as Pillow: complete
+files of 8-bit RGB or grey, without rotation and transparency. Pillow decodes all other files, and files on which
+torchcodec fails.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit
 DECODERS, MODES = ("pillow", "torchcodec"), ("RGB", "L")
-# A fixed list, so that no file selects another plugin: Pillow's plugin for EPS starts Ghostscript
+# Only these formats are decoded, since a file must not start other plugins: Pillow's plugin for EPS runs Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 PNG = FIRST_BYTES["PNG"][0]
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -75,9 +76,10 @@ FLOATS = "F"  # Pillow's mode of floats
 MAX_12_BITS = 4095
 PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # a TIFF tag, and one of its values
 RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so that no text chunk of a file can have this key
-NARROW_DIVISOR = 4  # narrow: at most 1/4 of the type's range, which leaves at most 64 of 256 levels
+NARROW_DIVISOR = 4  # a range is narrow up to 1/4 of the type's range, which leaves at most 64 of 256 levels
 UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # from EXIF orientation to the Image.Transpose that undoes it
-# Keys of Image.info that may contain the orientation, and marks of its PNG chunks, which may follow the pixels
+# Keys of Image.info that may contain the orientation, and bytes that mark the orientation's chunks of a PNG, which may
+# follow the pixels
 ORIENTATION_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 ORIENTATION_CHUNKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
@@ -127,15 +129,15 @@ def decode(
     decoder : str
         ``"pillow"`` or ``"torchcodec"``, with the same result.
     range : (float, float), "image" or None
-        For values of more than 8 bits: those of black and white; see the top of this module.
+        The values of black and white, for values of more than 8 bits; see the docstring of this module.
     keep_depth : bool
         Whether values of more than 8 bits are returned as floats.
 
     Returns
     -------
     PIL.Image.Image or FloatColours
-        An 8-bit image of ``mode``. With ``keep_depth``, values of more than 8 bits are floats in [0, 1] instead: grey
-        of Pillow's mode "F", or :class:`FloatColours`. See also :func:`pixel_value_range`.
+        An 8-bit image of ``mode``. With ``keep_depth``, an image of more than 8 bits has floats in [0, 1] instead: grey
+        images have Pillow's mode "F", and colour images are :class:`FloatColours`. See also :func:`pixel_value_range`.
 
     Raises
     ------
@@ -174,7 +176,7 @@ def decode(
 
 
 def pixel_value_range(image: Image) -> dict | None:
-    """Return the lowest and highest value of an image of more than 8 bits, and its type's maximum, in the file's units.
+    """Return the lowest and highest value of an image of more than 8 bits, and the maximum of its type.
 
     Parameters
     ----------
@@ -184,7 +186,8 @@ def pixel_value_range(image: Image) -> dict | None:
     Returns
     -------
     dict or None
-        ``low``, ``high`` and ``full`` (None for 32-bit ints and floats); None for an image of 8 bits.
+        ``low``, ``high`` and ``full`` (the maximum, None for 32-bit ints and floats), in the file's units. None for an
+        image of 8 bits.
 
     Examples
     --------
@@ -196,7 +199,7 @@ def pixel_value_range(image: Image) -> dict | None:
 
 
 def is_narrow_range(values: dict | None) -> bool:
-    """Return whether an image uses so little of its type's range that scaling from the full range leaves few levels.
+    """Return whether an image uses so small a part of its type's range that scaling leaves few different levels.
 
     Examples
     --------
@@ -347,7 +350,7 @@ def _load_upright(image: Image, mode: str, depth: DepthOptions) -> Image | Float
 
 
 def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions) -> Image | FloatColours:
-    """Decode a colour image, or a grey one with alpha, with all bits; Pillow alone would read only the high bytes."""
+    """Decode all bits of a colour image, or of a grey image with alpha; Pillow would read only the high bytes."""
     colours = read_deep_colour(image, data)
     if colours.layout == "CMYK" and depth.range is not None:
         raise BadItem("unsupported", f"range must be None for a {image.format} of 16-bit CMYK, got {depth.range}")
@@ -367,14 +370,14 @@ def _grey_scale(image: Image) -> GreyScale:
     tile = image.tile[0] if getattr(image, "tile", None) else None
     arguments = tile[3] if tile and isinstance(tile[3], tuple) else ()
     if image.format == "PPM" and image.mode == "I" and len(arguments) > 1:
-        return GreyScale(arguments[1], MAX_16_BITS)  # the maximum in the header, which Pillow stretches
+        return GreyScale(arguments[1], MAX_16_BITS)  # Pillow scales the header's maximum to 65535
     if arguments and arguments[0] == "I;12":
         return GreyScale(MAX_12_BITS, MAX_12_BITS)
     return GreyScale()
 
 
 def _is_white_zero(image: Image) -> bool:
-    """Return whether the image is a TIFF in which 0 is white; Pillow inverts these only up to 8 bits."""
+    """Return whether the image is a TIFF in which 0 is white; Pillow inverts such images only up to 8 bits."""
     return image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
 
 

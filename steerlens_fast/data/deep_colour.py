@@ -1,7 +1,7 @@
 """Reads all bits of colour images, and of grey images with alpha, that have more than 8 bits per value.
 
-Pillow returns only the high byte of each value. It has an unpacker for each byte order, so reading a PNG or TIFF twice,
-once with the wrong byte order, gives the low bytes as well. The values of a PPM are read here.
+Pillow returns only the high byte of each value. Therefore a PNG or TIFF is read twice with Pillow, the second time with
+the wrong byte order, which gives the low bytes. The values of a PPM are read without Pillow.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ class DeepColour(NamedTuple):
 
 
 class FloatColours:
-    """A colour image of float32 values, for which Pillow has no mode: one image of mode "F" for each channel.
+    """A colour image of float32 values, made of one Pillow image of mode "F" for each channel.
 
-    It has the methods of :class:`PIL.Image.Image` that decoding and resizing use.
+    Pillow has no mode for such images. This class has the methods of :class:`PIL.Image.Image` that decoding and
+    resizing use.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ class FloatColours:
         return self._each(lambda channel: channel.transpose(method))
 
     def convert(self, mode: str) -> FloatColours | Image:
-        """Return the colours for "RGB", and grey of mode "F" for "L"."""
+        """Return this image for the mode "RGB", and a grey image of mode "F" for "L"."""
         if mode == "RGB":
             return self
         grey = sum(weight * np.asarray(channel) for weight, channel in zip(self.LUMA, self._channels))
@@ -81,7 +82,7 @@ class FloatColours:
 
 
 def is_deep_colour(image: Image) -> bool:
-    """Return whether an image, opened but not decoded, has values that Pillow would cut to 8 bits.
+    """Return whether an image that is opened, but not decoded, has values that Pillow would reduce to 8 bits.
 
     Raises
     ------
@@ -112,12 +113,12 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
         return DeepColour(_ppm_values(image, data), "RGB", _ppm_maximum(image))
     layout, _, order = _raw_mode(image).partition(";16")
     second = require_extra("cli", "PIL.Image").open(BytesIO(data), formats=(image.format,))
-    if layout == "LA":  # there is only one unpacker for LA, so its four bytes per pixel are read as RGBA
+    if layout == "LA":  # Pillow has one unpacker for LA, so the four bytes of a pixel are read as RGBA
         _set_raw_mode(second, "RGBA")
-        image.load()  # reads the chunks after the pixels, too
+        image.load()  # also reads the chunks after the pixels
         second = np.asarray(_decoded(second)).astype(np.uint16)
         return DeepColour(second[..., 0::2] << 8 | second[..., 1::2], layout, MAX_16_BITS)
-    unpacked = "RGBA" if layout == "RGBa" else layout  # Pillow would divide each byte by alpha
+    unpacked = "RGBA" if layout == "RGBa" else layout  # for RGBa, Pillow would divide each byte by alpha
     _set_raw_mode(image, f"{unpacked};16{order}")
     _set_raw_mode(second, f"{unpacked};16{OPPOSITE[order]}")
     high, low = np.asarray(_decoded(image)).astype(np.uint16), np.asarray(_decoded(second))
@@ -125,7 +126,7 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
 
 
 def unit_colours(colours: DeepColour, scale) -> tuple[np.ndarray, np.ndarray]:
-    """Composite an image over white; return it in [0, 1], [H, W] or [H, W, 3], and the file's values without alpha.
+    """Return the image over white, in [0, 1] and [H, W] or [H, W, 3], and the file's values without alpha.
 
     Parameters
     ----------

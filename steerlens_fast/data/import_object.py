@@ -17,7 +17,7 @@ def import_object(argument: str, name: str):
     Parameters
     ----------
     argument : str
-        The argument that the name was given for; used in messages.
+        The argument whose value the name is, for messages.
     name : str
 
     Raises
@@ -54,6 +54,7 @@ def user_code_error(argument: str, name: str, what: str) -> JobError:
 
 
 def _make_working_directory_importable() -> None:
-    # The sys.path of a console script begins with the script's folder. Python's option -P (safe_path) is respected.
+    # sys.path of a console script has the script's folder, not the working directory. Python's option -P (safe_path)
+    # excludes the working directory.
     if not getattr(sys.flags, "safe_path", False) and not {"", os.getcwd()} & set(sys.path):
         sys.path.insert(0, os.getcwd())

@@ -1,4 +1,4 @@
-"""Items of a data set, and their listing on disk: one JSON line per item, read and written one at a time."""
+"""Items of a data set, and the file that lists them ("listing"), with one line of JSON per item."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Item:
     index : int
         Position in the data set, counted from 0.
     key : str
-        Name of the item's outputs: a relative path with "/" between its parts, unique in the data set.
+        Name of the item's outputs, a relative path with "/" between its parts. It is unique in the data set.
     path : str
-        Where the image is, for messages: a file, ``"train-000.tar!0001.jpg"``, ``"images.npy[17]"``.
+        Location of the image, for messages, such as ``"train-000.tar!0001.jpg"`` or ``"images.npy[17]"``.
     label : int or None
         The item's class in the data.
     place : list or None
         What the source needs to read the image; JSON-serialisable.
     target : int or None
-        The class to morph toward, where it does not depend on the model.
+        The class to morph toward; None if it depends on the model, or if there is none.
     """
 
     index: int
@@ -61,7 +61,7 @@ def write_listing(
     Raises
     ------
     JobError
-        If two items have the same key; the message has the location of both, from ``where``.
+        If two items have the same key. The message has the locations of both items, as ``where`` returns them.
     """
     digest, offsets, size, hashes = sha256(), [], 0, array("Q")
     with atomic_write(path) as file:
@@ -87,7 +87,7 @@ def hash_items(items: Iterable[Item]) -> str:
 
 
 def read_listing(path: Path, offset: int = 0, count: int | None = None) -> Iterator[Item]:
-    """Yield items from byte ``offset`` of a listing, at most ``count``."""
+    """Yield the items of a listing from byte ``offset`` on, at most ``count`` of them."""
     with open(path, "rb") as file:
         file.seek(offset)
         for n, line in enumerate(file):
@@ -108,7 +108,7 @@ def _line(item: Item) -> bytes:
 
 
 def _hash(key: str) -> int:
-    # 8 bytes per key instead of the key itself: a data set may have millions
+    # A hash of 8 bytes takes less memory than the key; a data set may have millions of keys.
     return int.from_bytes(blake2b(key.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
 
 

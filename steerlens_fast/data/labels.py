@@ -1,4 +1,4 @@
-"""Class labels: one rule for every source, every table column and the command line."""
+"""Converts class labels to numbers, by the same rules for all sources, table columns and the command line."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from numbers import Rational, Real
 from ..errors import USAGE, JobError
 
 NUMERAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
-NOT_FINITE = ("nan", "inf", "infinity")  # text that is a number, but not a class; with or without a sign
+NOT_FINITE = ("nan", "inf", "infinity")  # texts, with or without a sign, that are numbers but not classes
 LIMIT = 2**63
 Class = int | str  # number or name of a class
 
 
 def parse_class(value, where: str, what: str = "label") -> Class | None:
-    """Return a value as a class number or class name; None if it is missing.
+    """Return a value as a class number or class name; None if there is no label.
 
-    Whole numbers of any type are class numbers: ``3``, ``3.0``, ``"3"``, ``"3.0"``, ``numpy.float32(3)``, a tensor
-    of one value. Any other text, stripped, is a class name; bytes are text in UTF-8. None and empty text mean that
-    there is no label.
+    Whole numbers of any type are class numbers: ``3``, ``3.0``, ``"3"``, ``"3.0"``, ``numpy.float32(3)``, a tensor of
+    one value. Other texts are class names, without the spaces around them; bytes are texts in UTF-8. None and empty
+    texts mean that there is no label.
 
     Parameters
     ----------
     value : object
     where : str
-        Location of the value, for messages: a file with line and column, or an item.
+        Location of the value, for messages, such as a file and line.
     what : str
         Name of the value, for messages.
 
@@ -57,7 +57,7 @@ def parse_class(value, where: str, what: str = "label") -> Class | None:
 
 
 def class_number(value, where: str, numbers: dict[str, int], what: str = "label") -> int | None:
-    """Return a value as a class number, or None if it is missing; ``numbers`` maps class names to numbers.
+    """Return a value as a class number; None if there is no label. ``numbers`` maps class names to numbers.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def class_number(value, where: str, numbers: dict[str, int], what: str = "label"
 
 
 def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None:
-    """Return the sorted class names of a column, so that a name's index is its number; None if labels are numbers.
+    """Return the sorted class names of a column; None if labels are numbers. A name's index is its class number.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Absolute paths in configurations."""
+"""Makes the paths in configurations absolute."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .sources.idx import PREFIX as IDX
 from .sources.idx import absolute_spec
 from .sources.tars import expand_braces
 
-# Options that may name files; relative paths are relative to the working directory
+# Options whose values may be paths; relative paths are relative to the working directory
 PATH_OPTIONS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights", "class_names")
 # Values that are never paths, even if a file of that name exists
 KEYWORDS = {"weights": ("random",), "judge_weights": ("random", "-"), "class_names": ("imagenet",)}

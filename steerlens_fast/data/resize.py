@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box")
 FLOAT_MODES = ("F", "RGBF")
-MAX_RATIO = 16  # above this ratio of sizes, only the crop is resized: the resized full image could fill the memory
+MAX_RATIO = 16  # of the resized image to the crop; above it, only the crop is resized, since the image could be huge
 
 
 def resize_and_crop(
@@ -25,9 +25,10 @@ def resize_and_crop(
 ) -> np.ndarray:
     """Return an image's pixels at the model's size, as timm's evaluation transforms do before normalisation.
 
-    The shorter side is resized to ``floor(size / crop_pct)`` with antialiasing, the longer one in proportion; then the
-    centre is cropped. For a square size the result equals torchvision's ``Resize`` and ``CenterCrop`` of a PIL image;
-    for other sizes the image is resized until it just covers the crop.
+    The image is resized with antialiasing, and its centre is cropped. For a square size, the shorter side is resized to
+    ``floor(size / crop_pct)``, and the longer side in proportion; the result equals torchvision's ``Resize`` and
+    ``CenterCrop`` of a PIL image. For other sizes, the image is resized so that it just covers
+    ``floor(size / crop_pct)``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reads rows of .csv and .jsonl files, each with its file and line for messages."""
+"""Reads the rows of .csv and .jsonl files. Each row comes with its file and line, for messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _ignore(line: int) -> None:
 
 @contextmanager
 def open_table(path: str, name: str) -> Iterator[TextIO]:
-    """Open a table as UTF-8 text, with or without a byte order mark; bytes that are not UTF-8 are preserved.
+    """Open a table as UTF-8 text, with or without a byte order mark; surrogates preserve bytes that are not UTF-8.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def json_rows(file: TextIO, name: str, check: Callable, skipped=_ignore) -> Iter
 
 
 def json_object(text: str | bytes, where: str) -> dict:
-    """Parse a JSON object; its names are stripped and converted to lower case.
+    """Return the values of a JSON object by name; names are in lower case, without spaces around them.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def _columns(rows: Iterator[list[str]], name: str) -> list[str]:
 
 
 def _distinct(names: Iterable[str], where: str, what: str) -> list[str]:
-    """Return the names stripped and in lower case; they must differ, but several may be empty (trailing commas)."""
+    """Return the names in lower case and stripped; raise an error if two names that are not empty are equal."""
     names = list(names)
     normalized = [name.strip().lower() for name in names]
     for name in normalized:

@@ -1,4 +1,4 @@
-"""The range of values that occur in images of more than 8 bits."""
+"""Finds the range of the values that occur in images of more than 8 bits."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def _values(source: Source, item: Item, **options) -> dict | None:
 
 
 def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_options) -> list[str]:
-    """Return a warning, in a list, if the first images use a small part of their value range; else an empty list."""
+    """Return a list with a warning if any of the first images use a small part of their type's range; else []."""
     sampled = list(islice(items, SAMPLED))
-    with _thread_pool() as pool:  # all sampled images: 8-bit ones may come before those of more bits
+    with _thread_pool() as pool:  # not only the first image, which may have 8 bits
         values = pool.map(partial(_values, source, **decode_options), sampled)
         narrow = [each for each in values if is_narrow_range(each)]
     if not narrow:

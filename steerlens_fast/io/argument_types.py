@@ -1,4 +1,4 @@
-"""Parsers of command-line values, for the argument ``type`` of argparse: each takes text and returns the value."""
+"""Functions that convert the text of a command-line option to its value, for the argument ``type`` of argparse."""
 
 from __future__ import annotations
 

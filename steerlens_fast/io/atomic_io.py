@@ -1,4 +1,4 @@
-"""Atomic writes, after which a file is complete or does not exist; JSON files, and the SHA-256 of files."""
+"""Writes files atomically, so that a file is complete or does not exist; reads JSON; computes SHA-256."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from uuid import uuid4
 from .console import warn
 
 NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # raised by file systems without fsync
-NO_REPLACE = (errno.EEXIST, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # EPERM: sshfs
+# Raised by file systems that cannot rename a file to a name that exists, such as sshfs
+NO_REPLACE = (errno.EEXIST, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 TEMPORARY_PATTERN = f".{'[0-9a-f]' * 32}.tmp"  # names of temporary files, for glob
 BACKUP_SUFFIX = ".steerlens-previous"  # no other program names its files like this
@@ -27,7 +28,7 @@ _warned: set[int | None] = set()
 
 @contextmanager
 def atomic_write(path: str | os.PathLike, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """Open a binary file that appears at ``path`` when the block ends, or is removed if the block raises.
+    """Open a binary file for writing, which appears at ``path`` only if the block ends without an error.
 
     Parameters
     ----------
@@ -54,9 +55,9 @@ def atomic_write(path: str | os.PathLike, *, durable: bool = True) -> Iterator[B
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path that is renamed to ``path`` when the block ends, or removed if the block raises.
+    """Yield a temporary path that is renamed to ``path`` when the block ends, or deleted if the block raises an error.
 
-    This is for code that writes to a path; :func:`atomic_write` is for code that writes to an open file.
+    Use it for code that writes to a path, and :func:`atomic_write` for code that writes to an open file.
 
     Examples
     --------
@@ -112,7 +113,7 @@ def replace_keeping_backup(temporary: Path, path: Path) -> None:
 
 
 def backup_path(path: Path) -> Path:
-    """Return the path of a file's or folder's backup, its name while another one takes its place.
+    """Return the path to which a file or folder is renamed while another one takes its place.
 
     Examples
     --------
@@ -123,12 +124,12 @@ def backup_path(path: Path) -> Path:
 
 
 def restore_backup(path: Path, *, folder: bool) -> None:
-    """Rename the backup that a killed process left to ``path``, or delete it if ``path`` exists.
+    """Rename the backup that a killed process left to ``path``; if ``path`` exists, delete the backup.
 
-    If ``folder``, the backup must be a folder, otherwise a file; it may be a link. Any other backup is left alone.
+    Nothing is done if the backup is a file although ``folder`` is True, or a folder although it is False.
     """
     backup = backup_path(path)
-    # os.path's tests are False for a name that is too long, where those of Path raise.
+    # For a name that is too long, os.path.isdir returns False, whereas Path.is_dir raises an error.
     if not (os.path.isdir(backup) if folder else os.path.isfile(backup)):
         return
     if not os.path.lexists(path):
@@ -140,7 +141,7 @@ def restore_backup(path: Path, *, folder: bool) -> None:
 
 
 def restore_backups(*folders: Path) -> None:
-    """Call :func:`restore_backup` for each backup in the folders, to which no other process may be writing."""
+    """Call :func:`restore_backup` for each backup in the folders. No other process may write to the folders."""
     for folder in folders:
         for backup in folder.glob(BACKUP_PATTERN):
             path = backup.with_name(backup.name[1:].removesuffix(BACKUP_SUFFIX))
@@ -148,15 +149,15 @@ def restore_backups(*folders: Path) -> None:
 
 
 def existing_path(path: Path) -> Path:
-    """Return ``path``, or its backup if only that exists. For commands that do not write."""
+    """Return ``path``, or its backup if only the backup exists; for commands that must not rename it."""
     backup = backup_path(path)
     return backup if not os.path.exists(path) and os.path.exists(backup) else path
 
 
 def with_file_name(error: OSError, path: Path, temporary: Path | None = None) -> OSError:
-    """Return an error that names ``path``, if ``error`` names its temporary file or no file; otherwise ``error``.
+    """Return the error with the file name ``path`` in place of the temporary file's name or a missing name.
 
-    An error without a file name is changed only if it comes from the storage: any other may concern another file.
+    A missing name is replaced only in errors of the storage, such as a full disk. Other errors may concern other files.
 
     Examples
     --------
@@ -185,8 +186,8 @@ def sync_file(file: BinaryIO) -> None:
 def sync_folder(folder: Path) -> None:
     """Wait until the names of the files in a folder are on the disk.
 
-    If the file system has no fsync, or the folder cannot be opened, this only warns: a power cut may then lose
-    files. ``verify`` detects that, and a resumed job writes them again.
+    If the file system has no fsync, or the folder cannot be opened, a warning is given: a power cut may then lose
+    files. ``verify`` detects lost files, and a resumed job writes them again.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -228,9 +229,12 @@ def write_json(path: Path, value) -> None:
 
 
 def read_json(path: Path):
-    """Return the value that :func:`write_json` wrote; raise a ValueError if the file is damaged.
+    """Return the value that :func:`write_json` wrote, from the file or its backup.
 
-    If only the file's backup exists, that is read.
+    Raises
+    ------
+    ValueError
+        If the file is damaged.
     """
     try:
         data = path.read_bytes()

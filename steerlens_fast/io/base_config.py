@@ -1,7 +1,7 @@
-"""The base class of configurations, which are plain data: they can be saved, read in another process, and compared.
+"""The base class of configurations, which can be saved as JSON, read in another process, and compared.
 
-Each field is declared once, with :func:`option`: its default, its help text, and the values that it takes. Validation
-and the command line's options are derived from that.
+Each field is declared once, by :func:`option`, with its default, its help text and the values that it allows. The
+checks of values and the options of the command line are made from this declaration.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def option(
     kw_only: bool = False,
     **argument,
 ) -> Any:
-    """Declare a field of a configuration, with what validation and the command line need.
+    """Return a field of a configuration, with what its check and its option of the command line need.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def option(
     help : str
         Help text of the option on the command line.
     group : str
-        Group of options on the command line; without one, the field has no option there.
+        Group of options on the command line; None if the field has no option there.
     metavar : str
         Placeholder for the value in the help text.
     type : callable, optional
@@ -74,11 +74,12 @@ def option(
     minimum : int, optional
         If given, the value must be an integer, at least this.
     passed_to : {"model", "lens", "morph"}, optional
-        The receiver that the value is an argument of; see :meth:`BaseConfig.arguments_of`.
+        The function that gets the value as an argument; see :meth:`BaseConfig.arguments_of`.
     kw_only : bool
         Whether the field is a keyword-only argument.
     **argument
-        Further arguments of ``add_argument``: ``nargs``, ``action``; ``flag``, the option's name.
+        Other arguments of argparse's ``add_argument``, such as ``nargs`` and ``action``; also ``flag``, the option's
+        name if it is not the field's name.
     """
     described = {"help": help, "group": group, "metavar": metavar, "type": type, "choices": choices}
     described |= {"minimum": minimum, "passed_to": passed_to, **argument}
@@ -87,7 +88,7 @@ def option(
 
 
 def inherited_option(config: type, name: str, **changes) -> Any:
-    """Declare a field of a base class again, with another default or help text.
+    """Return a field of a base class with changes, such as another default or help text.
 
     Examples
     --------
@@ -108,7 +109,7 @@ def declared_fields(config) -> list[dataclasses.Field]:
 
 
 def check_fields(config) -> None:
-    """Check every field against its choices and its minimum; a field may be None if its default is None.
+    """Check that every field has one of its choices, and at least its minimum, or is None if its default is None.
 
     Raises
     ------
@@ -171,7 +172,7 @@ class BaseConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping):
-        """Make a configuration from a dictionary of fields, as from :meth:`as_dict`; other fields have their defaults.
+        """Return a configuration with the given fields, as from :meth:`as_dict`, and defaults for all others.
 
         Raises
         ------

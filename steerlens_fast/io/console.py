@@ -1,4 +1,4 @@
-"""Writes text to stdout and stderr. Failures never raise an error; those of stdout are recorded for the exit status."""
+"""Writes text to stdout and stderr without raising errors; errors of stdout are recorded for the exit status."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def warn(text: str) -> None:
 def open_closed_descriptors() -> None:
     """Open the null device for each of the descriptors 0 to 2 that is closed.
 
-    Otherwise the next file that is opened would get such a descriptor, and text for stderr would be written into it.
+    Otherwise the next file that is opened could get the descriptor of stderr, and messages would be written to it.
     """
     for number in range(3):
         try:
@@ -103,7 +103,7 @@ def open_closed_descriptors() -> None:
 def flush_streams() -> None:
     """Flush stdout and stderr, and redirect a stream that cannot be flushed to the null device.
 
-    Otherwise the interpreter would flush it again at exit, and end with status 120.
+    Otherwise the interpreter would flush the stream again at exit, and exit with status 120.
     """
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -1,4 +1,4 @@
-"""Static pages: a Jinja2 template with its style, script and data, which makes no request to a server."""
+"""Renders static pages from a Jinja2 template, a style, a script and data. The pages make no request to a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..extras import require_extra
 
 
 def render_page(package: str, title: str, data: dict, images: str) -> str:
-    """Render ``page.html`` of a package with its ``page.css``, its ``page.js`` and ``data``; all text is escaped.
+    """Return a page, rendered from ``page.html``, ``page.css`` and ``page.js`` of a package; all text is escaped.
 
     Parameters
     ----------
@@ -20,7 +20,8 @@ def render_page(package: str, title: str, data: dict, images: str) -> str:
     data : dict
         Embedded as JSON, for the script.
     images : str
-        Sources of images that the page may load, as in a content security policy. It may load nothing else.
+        Sources of images that the page may load, in the notation of a content security policy. The page may not load
+        anything else.
 
     Raises
     ------

@@ -30,7 +30,7 @@ MAX_SHOWN = 200  # characters of a value in a message
 def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required: bool = False) -> Iterator[None]:
     """Hold a lock on the file ``path`` during the block.
 
-    The kernel releases the lock when the process ends, however it ends.
+    The kernel releases the lock when the process ends, also if it is killed.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
     wait : bool
         Whether to wait for a lock that another process holds, rather than raise an error.
     required : bool
-        Whether a file system without locks is an error, rather than a warning.
+        Whether a file system without locks raises an error, rather than a warning.
 
     Raises
     ------
     JobError
-        If another process, which the message names, holds the lock, or if a required lock is not possible.
+        If another process holds the lock (the message names the process), or if a required lock is not possible.
     OSError
         If the lock file cannot be opened.
     """
@@ -68,7 +68,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
 def is_locked(path: Path) -> bool | None:
     """Return whether another process holds an exclusive lock on ``path``; None if that cannot be determined.
 
-    Nothing is written: the lock file is opened for reading, and a shared lock is tried.
+    The lock file is only opened for reading, and a shared lock is tried.
     """
     try:
         with open(path, "rb") as file:
@@ -83,7 +83,7 @@ def is_locked(path: Path) -> bool | None:
 
 
 def _flock(file: BinaryIO, operation: int) -> None:
-    """Lock a file. Tries for a second, because another process may hold the lock briefly in :func:`is_locked`."""
+    """Lock a file; try for a second, since another process may hold the lock for a moment in :func:`is_locked`."""
     for _ in range(LOCK_ATTEMPTS - 1):
         try:
             return fcntl.flock(file, operation)
@@ -116,7 +116,7 @@ def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> 
     what : str
         What is compared, for the message.
     **labels : str
-        Names of entries in the message, if they are not the keys.
+        Names of entries in the message, where they differ from the keys.
 
     Examples
     --------

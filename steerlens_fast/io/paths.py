@@ -1,4 +1,4 @@
-"""Paths as users write them, with ``~`` expanded."""
+"""Expands ``~`` in the paths that users write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def expand_home(path: str | os.PathLike) -> str:
-    """Return a path with a leading ``~`` replaced by the home directory; shells do not expand it in ``--out=~/x``.
+    """Return a path with a leading ``~`` replaced by the home directory, since shells do not do so in ``--out=~/x``.
 
     Examples
     --------

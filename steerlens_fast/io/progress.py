@@ -1,6 +1,6 @@
-"""Reports progress on stderr: a bar on a terminal, otherwise a line every ten seconds, or JSON lines.
+"""Reports progress on stderr: as a bar on a terminal, as a line every ten seconds, or as JSON lines.
 
-Progress that cannot be written is dropped, and never stops a job.
+Errors in writing progress are ignored, so that they never stop a job.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .console import write_line
 
 KINDS = ("auto", "bar", "lines", "json", "none")
 INTERVAL = 10.0  # seconds between lines
-UNWRITABLE = (OSError, ValueError)  # raised by streams; ValueError: closed, or the text cannot be encoded
+UNWRITABLE = (OSError, ValueError)  # raised by streams; ValueError if a stream is closed or cannot encode the text
 RATE_WINDOW = 60.0  # seconds over which the rate is averaged
 
 
@@ -28,14 +28,14 @@ class Progress:
     Parameters
     ----------
     total, done, failed : int
-        Number of all items, of those done by earlier runs, and of those that failed in them.
+        Number of all items, of items done by earlier runs, and of items that failed in earlier runs.
     kind : {"auto", "bar", "lines", "json", "none"}
         "auto" is a bar on a terminal or in a notebook if tqdm (extra ``cli``) is installed, otherwise a line every
         10 seconds.
     unit : str
         Plural name of the items.
     remaining : callable, optional
-        Returns the seconds left, or None; by default they are estimated from the rate of the last minute.
+        Returns the remaining seconds, or None. By default they are estimated from the rate of the last minute.
 
     Examples
     --------
@@ -124,7 +124,7 @@ class Progress:
         values |= {f"{self.unit}_per_second": round(rate, 2), "eta_seconds": eta}
         write_line(json.dumps(values) if self._kind == "json" else _line(values, self.unit), self._stream)
         self._last_time, self._last_counts = now, (self.done, self.failed)
-        # One point older than the window stays, so that the rate always covers the full window
+        # One entry older than the window is kept, so that the rate covers the whole window.
         old = [n for n, (when, _) in enumerate(self._recent) if now - when > RATE_WINDOW]
         self._recent = [*self._recent[old[-1] if old else 0 :], (now, self.done)]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..extras import require_extra
 from .atomic_io import atomic_path
 
-KEY = "steerlens_fast"  # the metadata entry that has the settings, as JSON
+KEY = "steerlens_fast"  # the entry of the metadata that has the settings, as JSON
 
 
 def write_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor | None], settings: dict) -> None:
@@ -32,7 +32,7 @@ def write_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor 
         temporary.touch()
         mode = temporary.stat().st_mode
         safetensors.save_file(_without_shared_memory(tensors), temporary, metadata={KEY: metadata})
-        temporary.chmod(mode)  # safetensors ignores the umask: only the owner could read the file
+        temporary.chmod(mode)  # as the umask says; safetensors makes files that only their owner can read
 
 
 def read_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor], dict]:
@@ -57,7 +57,7 @@ def as_json(settings: dict) -> str:
 
 
 def _without_shared_memory(tensors: dict[str, Tensor | None]) -> dict[str, Tensor]:
-    """Return contiguous tensors, no two in the same memory: safetensors stores neither strides nor views."""
+    """Return contiguous tensors in separate memory, since safetensors does not store strides and views."""
     separate, seen = {}, set()
     for name, t in tensors.items():
         if t is not None:

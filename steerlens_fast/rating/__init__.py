@@ -1,9 +1,7 @@
 """Ratings of morphs by people.
 
-::
-
-    form    jobs -> candidates (which morphs) -> design (order, balance) -> form.html for raters, key.json
-    tally   key.json and the raters' files (answers) -> shares, naturalness, agreement between raters
+:func:`write_form` writes a page on which people rate the morphs of jobs, and a key that says what each image is.
+:func:`tally` computes results from the key and the files that raters export.
 """
 
 from .agreement import krippendorff_alpha

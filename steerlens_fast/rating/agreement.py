@@ -33,25 +33,27 @@ def krippendorff_alpha(
     Parameters
     ----------
     ratings : Tensor [units, raters]
-        Each rater's value for each unit; NaN: not rated. Units with fewer than two values are ignored.
+        Each rater's value for each unit (here, an image); NaN if the rater did not rate it. Units with fewer than two
+        values are ignored.
     level : {"nominal", "ordinal", "interval"}
         Level of measurement of the values: categories, ranks, or numbers.
     sources : Tensor [units], int64, optional
-        The source of each unit, from 0 on. Whole sources are resampled. By default each unit is its own source.
+        The number of each unit's source, counted from 0. All units of a source are resampled together. By default each
+        unit is its own source.
     draws, confidence, seed
         As in :func:`steerlens_fast.bootstrap`.
 
     Returns
     -------
     Interval
-        1: the raters agree; 0: they agree as by chance. The value is None if no unit has two values, or all values are
-        the same. ``cases`` are the units with at least two values.
+        The value is 1 if the raters agree, and 0 if they agree only as often as by chance. It is None if no unit has
+        two values, or if all values are the same. ``cases`` is the number of units with at least two values.
 
     Notes
     -----
-    Unlike Cohen's or Fleiss' kappa, alpha takes any number of raters, missing values, and ordered values (Krippendorff
-    2011, *Computing Krippendorff's Alpha-Reliability*; Hayes & Krippendorff 2007). Raters are not resampled: a rater
-    who is drawn twice would agree with themselves.
+    Unlike Cohen's or Fleiss' kappa, alpha allows any number of raters, missing values, and ordered values (Krippendorff
+    2011, *Computing Krippendorff's Alpha-Reliability*; Hayes & Krippendorff 2007). Raters are not resampled, because
+    two copies of one rater would agree with each other.
 
     Examples
     --------
@@ -94,7 +96,7 @@ def _alpha(coincidences: Tensor, values: Tensor, level: str) -> Tensor:
         distance = 1 - torch.eye(len(values), dtype=torch.float64, device="cpu")
     elif level == "interval":
         distance = (values[:, None] - values) ** 2
-    else:  # the number of ratings from one value to the other; those of the two values count half
+    else:  # the number of ratings between two values; ratings equal to one of the two count half
         middle = count.cumsum(1) - count / 2
         distance = (middle[:, :, None] - middle[:, None]) ** 2
     total = count.sum(1)

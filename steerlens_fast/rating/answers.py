@@ -30,9 +30,10 @@ class Ratings:
     exported : str
         Time in ISO format; empty if unknown.
     answers : dict from str to dict
-        By the image's id: ``choice`` and ``naturalness``, None if not answered, and times.
+        For the id of each image, ``choice`` and ``naturalness`` (None if not answered) and ``choice_ms``, the time
+        until the choice.
     session : str
-        Drawn at random when the rater began; empty if unknown.
+        A random text that identifies the rater's session; empty if unknown.
     """
 
     rater: str
@@ -122,7 +123,7 @@ def _checked_answer(answer: dict, where: str) -> dict:
 
 
 def one_per_rater(ratings: list[Ratings]) -> tuple[list[Ratings], list[str]]:
-    """Return each rater's file with the most answers, of equal ones the latest, and notes about the others.
+    """Return each rater's file with the most answers (if equal, the latest file), and notes about other files.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The morphs of a job that can be rated."""
+"""Finds the morphs of a job that people can rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from ..job.success import assess, source_frame
 
 SETTINGS = ("family", "rule", "regime", "objective", "color", "max_l2", "distances", "model", "data", "target")
 
-Identity = tuple  # (key, SHA-256 of the source's file, source class, target class): the same morph in every family
+# (key, SHA-256 of the source's file, source class, target class), which is equal for one source in the jobs of all
+# families
+Identity = tuple
 
 
 @dataclass
@@ -32,13 +34,13 @@ class JobMorphs:
     hash : str
         Hash of the job's configuration and plan.
     places : dict from Identity to (int, int)
-        The shard, and the index of the item, of each morph that can be rated.
+        For each morph that can be rated, its shard and the index of its item.
     excluded : Counter
-        Numbers of other morphs, by reason.
+        The number of other morphs, by reason.
     shards_done : int
         Number of complete shards.
     has_sources : bool
-        Whether the source is among the frames of each of these morphs.
+        Whether the frames of every morph in ``places`` include the source.
     """
 
     out: Path
@@ -57,7 +59,7 @@ class JobMorphs:
 
 
 def identity(record: dict) -> Identity:
-    """Return what the records of one morph have in common in the jobs of several families."""
+    """Return the identity of a record's source and classes, which is equal in the jobs of all families."""
     return (record["key"], record.get("sha256"), record["source"], record["target"])
 
 
@@ -80,7 +82,7 @@ def read_job(out: Path) -> JobMorphs:
     job.shards_done = len(done.shards)
     success = read_success(out, plan, done)
     labelled, differs = success["labelled"], success["label_differs"] or 0
-    # Labels that look wrong may number other classes than the model's.
+    # If the model predicts few of the labels, they may have other numbers than the model's classes.
     check_labels = not labels_look_wrong(labelled, labelled - differs)
     for record in records(out, done.shards):
         reason = _reason_to_exclude(record, check_labels)
@@ -104,7 +106,7 @@ def _hash(out: Path) -> str:
 
 
 def _reason_to_exclude(record: dict, check_labels: bool) -> str | None:
-    """Return why people cannot be asked whether a morph shows its source or its target; None if they can."""
+    """Return why a morph cannot be rated; None if it can."""
     if record["status"] != OK or record["row"] is None:
         return "failed"
     answers = assess(record)
@@ -113,7 +115,7 @@ def _reason_to_exclude(record: dict, check_labels: bool) -> str | None:
     attained = record.get("attained")
     if not (all(attained) if isinstance(attained, list) else attained is not False):
         return "distance not attained"
-    # The source shows its label. If another class is predicted and offered, the right answer is missing.
+    # A form offers the predicted class of the source. If it is not the label, the right answer is missing.
     if check_labels and answers["label_differs"] and record["label"] != record["target"]:
         return "label differs from the prediction"
     return None

@@ -1,4 +1,4 @@
-"""Which morphs a form shows, and in which order."""
+"""Chooses the morphs that a form shows, and their order."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 
 
 def choose_sources(pools: Sequence[Mapping], count: int, rng: random.Random) -> list[list]:
-    """Choose ``count`` sources, or as many as there are, with the morph of each family: [source][family].
+    """Return the morphs of at most ``count`` sources, as a list for each source with one morph per family.
 
     Parameters
     ----------
     pools : sequence of mapping
-        For each family, a mapping whose keys are its morphs. Equal keys are morphs of the same source.
+        For each family, a mapping with its morphs as keys. Morphs of one source are equal.
     count : int
     rng : random.Random
 
     Returns
     -------
     list of list
-        Sources that all families have come first; if these are too few, each family adds sources of its own.
+        First the sources that all families have. If there are fewer than ``count``, each family adds other sources.
 
     Examples
     --------
@@ -48,14 +48,14 @@ def trial_order(sources: int, conditions: int, rng: random.Random) -> list[tuple
     Returns
     -------
     list of (int, int)
-        In each block of ``sources`` pairs, every source occurs once, and the conditions occur equally often, or differ
-        by one.
+        In each block of ``sources`` pairs, every source occurs once. All conditions occur equally often in a block, or
+        their numbers differ by one.
 
     Notes
     -----
-    The conditions of a source follow a Latin square. The order within a block is random, except that the same half of
-    the sources comes first in every block, so at least ``sources // 2`` other pairs lie between two pairs of one
-    source, even if the order is rotated.
+    The conditions of a source follow a Latin square. In every block, the same half of the sources comes first;
+    otherwise the order within a block is random. Therefore at least ``sources // 2`` other pairs lie between two pairs
+    of one source, also for a rater who starts in the middle of the order.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The form: one page on which people rate morphs of hidden families, and the key to it."""
+"""Writes a form: a page on which people rate morphs without seeing their family, and a key for the tally."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .design import balanced_sides, choose_sources, trial_order
 from .judges import Judges, check_judges, load_judges, predicted_classes
 
 PAGE, KEY, FORMAT_VERSION = "form.html", "key.json", 1
-CONTROL = "unedited"  # the condition of sources shown as they are
+CONTROL = "unedited"  # the condition of sources that are shown without an edit
 FIRST, SECOND = "first", "second"
 TITLE = "Image rating"  # reveals nothing about the jobs
 
@@ -45,11 +45,11 @@ class Form:
     Attributes
     ----------
     page : Path
-        The page for raters: one file, which loads nothing else.
+        The page for raters, one file that loads no other files.
     key : Path
-        What each image is, for :func:`~steerlens_fast.rating.tally`; not for raters.
+        The file for :func:`~steerlens_fast.rating.tally` that says what each image is. Do not give it to raters.
     id : str
-        Written to each rater's file.
+        The form's id, which each rater's file repeats.
     conditions : dict from str to int
         Number of images of each family, and of unedited sources.
     notes : list of str
@@ -100,19 +100,19 @@ def write_form(
     jobs : path or sequence of path
         Folders of data-set jobs, one for each family.
     out : path
-        A new folder for ``form.html``, which raters get, and ``key.json``, which they do not.
+        A new folder for ``form.html``, which is for raters, and ``key.json``, which is not.
     count : int
-        Maximum number of images; each family has equally many.
+        Maximum number of images. All families have the same number of images.
     seed : int
         Seed of the choice and order of images. The same jobs and seed give the same bytes.
     show_source : bool
-        Whether the source is shown next to each image. Raters then tend to say what was changed, not what the image
-        alone shows.
+        Whether the source is shown next to each image. Raters then tend to judge the change instead of the image.
     controls : bool
-        Whether unedited sources are shown as well, as many as morphs of each family: they measure how raters judge
-        images without any edit.
+        Whether unedited sources are shown, too, as many as morphs of each family. They show how raters judge images
+        without an edit.
     judges : sequence of str, or mapping from str to callable
-        Classifiers that judge the same frames, as :func:`steerlens_fast.models.load_model` takes them; for comparison.
+        Classifiers that also predict the classes of the frames, for comparison with the raters. See
+        :func:`steerlens_fast.models.load_model`.
 
     Returns
     -------
@@ -122,7 +122,8 @@ def write_form(
     ------
     JobError
         If one of the jobs is not a job's folder, has no morphs that can be rated, or has a damaged shard; if ``out``
-        exists; if ``count`` is less than one image of each family; if a judge has other classes. Nothing is written.
+        exists; if ``count`` is less than one image of each family; or if a judge has other classes. No files are
+        written then.
     TypeError, ValueError
         For another invalid argument.
     ImportError
@@ -130,13 +131,15 @@ def write_form(
 
     Notes
     -----
-    Raters choose between the class that the model predicts for the source, the target (in random order), and neither;
-    and rate how natural the image is, from 1 to 5. Sources that all jobs have are shown in every family. Each block of
-    images has every source once, with families balanced by a Latin square; each rater starts at a different place in
-    this order.
+    Raters choose the class that the model predicts for the source, the target class, or neither. The two classes are in
+    random order. Raters also rate how natural the image is, from 1 to 5.
 
-    Morphs whose target is predicted for the source already, that do not reach their distance, or whose label differs
-    from the prediction are left out, since the offered classes would not fit them, or distances would differ.
+    Sources that all jobs have are shown in every family. Each block of images has every source once, and families are
+    balanced by a Latin square. Each rater starts at a different place in this order.
+
+    A morph is left out if the model predicts its target for the source, or if its label differs from the prediction,
+    because the two offered classes would not fit. A morph that does not reach its distance is left out, because the
+    distances of families would differ.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Classifiers that judge the same frames as the raters."""
+"""Runs classifiers on the frames that raters see, for comparison ("judges")."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Judges = Sequence[str] | Mapping[str, str | Callable]
 
 
 def load_judges(judges: Judges, channels: int) -> dict[str, LoadedModel]:
-    """Load classifiers, by name.
+    """Load classifiers, and return them by name.
 
     Raises
     ------
     JobError
-        If one of them cannot be loaded.
+        If a classifier cannot be loaded.
     """
     if isinstance(judges, (str, os.PathLike)):
         judges = [judges]

@@ -1,4 +1,4 @@
-"""What raters answered: shares and naturalness by family, their differences, and the raters' agreement."""
+"""Summarises what raters answered, by family, and how much raters agree."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .answers import NEITHER, Ratings, one_per_rater, read_key, read_ratings
 from .form import CONTROL, FIRST, SECOND
 
 TARGET, SOURCE = "target", "source"
-ROLES = (TARGET, SOURCE, NEITHER)  # what a chosen class is
+ROLES = (TARGET, SOURCE, NEITHER)  # an answer is one of these
 
 
 def tally(
@@ -43,27 +43,31 @@ def tally(
     form : path
         The folder that :func:`~steerlens_fast.rating.write_form` wrote.
     files : path or sequence of path
-        The files that raters exported. A rater with several files is counted once, with the one that has most answers.
+        The files that raters exported. Of several files of one rater, only the one with most answers is counted.
     draws, confidence, seed
         Options of the intervals, as in :func:`steerlens_fast.bootstrap`.
 
     Returns
     -------
     dict
-        JSON-serialisable; an interval has ``value``, ``low``, ``high``, and the numbers ``cases`` and ``of``.
+        JSON-serialisable. An interval has ``value``, ``low``, ``high``, and the numbers ``cases`` and ``of``.
 
         ``conditions``
-            For each family, and "unedited" for sources: the share of answers that are the ``target``, the ``source``
-            and ``neither``, the mean ``naturalness``, with intervals over images and raters; ``seconds``, the median
-            time until the choice; ``l2``, the median distance; the share of images for which the ``driver`` and the
-            ``judges`` predict the target; and ``alpha``, the raters' agreement.
+            A dictionary for each family, and for "unedited" sources. ``target``, ``source`` and ``neither`` are the
+            shares of these answers, and ``naturalness`` is the mean, with intervals over images and raters. ``seconds``
+            is the median time until the choice, and ``l2`` the median distance. ``driver`` and ``judges`` are the
+            shares of images for which these classifiers predict the target. ``alpha`` is the raters' agreement.
         ``differences``
-            Of ``target`` and ``naturalness`` between families, over the sources that both have.
+            The differences of ``target`` and ``naturalness`` between families, over the sources that both have.
         ``alpha``
-            Krippendorff's alpha of all morphs: of ``choice`` (nominal: target, source or neither) and of
+            Krippendorff's alpha over all morphs, for ``choice`` (nominal: target, source or neither) and for
             ``naturalness`` (ordinal).
-        ``raters``, ``notes``, ``form``, ``settings``
-            The raters counted, missing answers, the form's id, and options of the intervals and the jobs.
+        ``raters``
+            The raters that were counted, with their numbers of answers.
+        ``notes``
+            Missing answers and files that were not counted, as text.
+        ``form``, ``settings``
+            The form's id; the options of the intervals and of the jobs.
 
     Raises
     ------
@@ -72,9 +76,10 @@ def tally(
 
     Notes
     -----
-    Raters and sources, with all images of a source, are resampled independently; see
-    :func:`~steerlens_fast.evaluate.measures.statistics.crossed_bootstrap`. If all answers are the same, and for the
-    classifiers, intervals are those of :func:`steerlens_fast.proportion`.
+    Raters and sources are resampled independently, see
+    :func:`~steerlens_fast.evaluate.measures.statistics.crossed_bootstrap`. All images of a source are resampled
+    together. If all answers are the same, and for the classifiers, intervals are those of
+    :func:`steerlens_fast.proportion`.
 
     Examples
     --------
@@ -130,7 +135,7 @@ def _unanswered(ratings: list[Ratings], images: int) -> list[str]:
 
 
 class _Tables:
-    """All answers as tables [images, raters], NaN where there is none: ``role`` is an index of ROLES."""
+    """All answers as tables [images, raters], NaN where an answer is missing; ``role`` has indices of ROLES."""
 
     def __init__(self, key: dict, ratings: list[Ratings]):
         self.trials, self.judges = key["trials"], key["judges"]
@@ -146,13 +151,13 @@ class _Tables:
         return [n for n, trial in enumerate(self.trials) if trial["condition"] == condition]
 
     def by_source(self, values: Tensor, images: list[int]) -> Tensor:
-        """Return rows of ``values`` for some images, with one row for each source; NaN if it has no such image."""
+        """Return the rows of some images, one for each source; NaN for sources without such an image."""
         table = values.new_full((int(self.source.max()) + 1, *values.shape[1:]), torch.nan)
         table[self.source[images]] = values[images]
         return table
 
     def is_role(self, role: str) -> Tensor:
-        """Return 1 where the chosen class is the target, the source or neither; 0 where it is not."""
+        """Return 1 where the answer is ``role``, 0 where it is another, and NaN where it is missing."""
         return torch.where(self.role.isnan(), torch.nan, (self.role == ROLES.index(role)).double())
 
     def alpha(self, images: list[bool] | list[int], options: dict) -> dict:

@@ -1,4 +1,4 @@
-"""Arrays of images: .npy files, which are memory-mapped, and .safetensors files; both are read row by row."""
+"""Reads arrays of images: .npy files and .safetensors files. The images are read from the file one at a time."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ EXPECTED_DTYPES = "uint8, uint16 or floats in [0, 1], or other integers with a r
 class ArraySource(Source):
     """The images of an array [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3; uint8, uint16, or floats in [0, 1].
 
-    If the last axis has size 1 or 3, it is the channel axis; otherwise the second axis is. ``description["layout"]``
-    records which. Labels, if any, are N class numbers of any type, or N class names. Other tensors of a .safetensors
-    file are left out and counted.
+    If the last axis has size 1 or 3, it is the channel axis. Otherwise the second axis is the channel axis.
+    ``description["layout"]`` has the order of the axes. Labels, if there are any, are N class numbers of any type, or N
+    class names. Other tensors of a .safetensors file are left out and counted.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ def npy_source(path: str, labels: str | None, any_values: bool = False) -> Array
 
 
 def safetensors_source(path: str, labels: str | None, any_values: bool = False) -> ArraySource:
-    """Open a .safetensors file with a tensor "images", or only one with 3 or 4 axes.
+    """Open a .safetensors file that has a tensor "images", or only one tensor with 3 or 4 axes.
 
     Labels come from a .npy file, or from the tensor "labels".
     """
@@ -124,7 +124,7 @@ class Labels:
                 f"labels must be {count[0]} class numbers or names, one for each image, got {got} in {printable(path)}"
             )
         self._values, self._path = values, printable(path)
-        if values.dtype.kind in "iuf" and len(values):  # vectorised; parse_class raises for the first invalid value
+        if values.dtype.kind in "iuf" and len(values):  # finds the first invalid value, for which parse_class raises
             whole = values if values.dtype.kind in "iu" else np.floor(values)
             wrong = np.flatnonzero(~((values == whole) & (values >= 0)))
             if len(wrong):

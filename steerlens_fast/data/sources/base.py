@@ -61,9 +61,9 @@ class Source:
     description : dict
         Kind, paths and shape of the source; JSON-serialisable, recorded in the plan.
     class_names : list of str or None
-        Names of the classes, complete only when the listing has ended; None if they have no names.
+        Names of the classes; None if they have no names. Some sources know all names only after the last item.
     labels_read_with_images : bool
-        Whether some labels are known only when their image has been read.
+        Whether some labels are read together with their images.
     left_out : LeftOut
         Entries that the last listing left out.
     """
@@ -107,7 +107,7 @@ class Source:
 def read_file(path: str) -> bytes:
     """Return all bytes of a file; raise BadItem if it is empty or cannot be read."""
     try:
-        # unbuffered: a single read; non-blocking: opening a pipe without a writer would wait forever
+        # Unbuffered, so that the file is read at once. Non-blocking, since opening a pipe could wait forever.
         with open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):

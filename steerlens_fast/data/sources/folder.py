@@ -25,11 +25,12 @@ FolderId = tuple[int, int]  # device and inode
 class FolderSource(Source):
     """The image files of a folder and its sub-folders, sorted by the code points of their names.
 
-    If the folder itself contains images, there are no labels. Otherwise each sub-folder is a class, which includes the
-    folders inside it; classes are numbered in the order of their names, as in torchvision's ImageFolder. A sub-folder
-    without images is an error, since it would shift the numbers of the other classes. Links are followed, but not to a
-    folder that contains them. Hidden files and folders, folders that operating systems create (``__MACOSX`` and
-    others, at any depth), and files that are not images are left out and counted.
+    If the folder itself contains images, there are no labels. Otherwise each sub-folder is a class, with all images at
+    any depth in it. Classes are numbered in the order of their names, as in torchvision's ImageFolder. A sub-folder
+    without images is an error, since it would shift the numbers of the other classes.
+
+    Links are followed, except to a folder that contains the link. Hidden files and folders, folders that operating
+    systems create (``__MACOSX`` and others), and files that are not images are left out and counted.
     """
 
     def __init__(self, path: str):
@@ -114,7 +115,7 @@ def _scan(
                         break
                 else:
                     left_out.add(NO_IMAGE, under + entry.name)
-    except OSError as error:  # not left out silently: the folder may contain images
+    except OSError as error:  # the folder may contain images, so it must not be left out
         raise usage_error(f"data must be a readable folder, got {printable(folder)}: {error.strerror}") from error
     return files, folders
 

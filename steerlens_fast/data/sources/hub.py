@@ -18,9 +18,10 @@ SPLITS = ("test", "train")  # default splits; the first that exists is used
 class HubSource(Source):
     """The data set ``NAME`` or ``NAME#split``: on the hub, a folder of images, or a folder written by ``save_to_disk``.
 
-    By default the only split is used; if there are several, "test", otherwise "train". Images are in the first column
-    of type Image; labels are in the first column of type ClassLabel (-1 means no label), otherwise in a column "label"
-    of class numbers or names. Other splits and other columns of images are left out and counted.
+    If no split is named, the only split is used or, of several splits, "test" or else "train". Images are read from the
+    first column of type Image. Labels are read from the first column of type ClassLabel, where -1 means no label, or
+    else from a column "label" of class numbers or names. Other splits and other columns of images are left out and
+    counted.
     """
 
     def __init__(self, spec: str):

@@ -29,13 +29,14 @@ BLOCK = 1 << 24  # bytes
 def idx_source(spec: str) -> ArraySource:
     """Open ``FOLDER[#part]``: files such as ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, plain or .gz.
 
-    The part is the prefix of the file names; "test" stands for "t10k". The default is the only part, or "train" if
-    there are several. There are labels if their file exists.
+    The part is the prefix of the file names, such as "train". The part "test" also stands for the prefix "t10k". By
+    default the only part is opened or, of several parts, "train". The file of labels is optional.
 
     Raises
     ------
     JobError
-        If a file is missing, or its magic number, count or length is wrong; the message names it.
+        If the file of images is missing, or a file has a wrong magic number, count or length. The message names the
+        file.
     """
     files = idx_files(spec)
     images = read_idx(files["images"], "images")
@@ -68,7 +69,7 @@ def absolute_spec(spec: str) -> str:
 
 
 def idx_files(spec: str) -> dict[str, str]:
-    """Return the paths of a part's images and, if they exist, labels; folders with such names are ignored."""
+    """Return the paths of the files of a part, by kind: "images" and, if there is such a file, "labels"."""
     folder, part = split_spec(spec)
     if not os.path.isdir(folder):
         raise usage_error(f"data must be idx:FOLDER[#part], got {printable(folder)}: no such folder")
@@ -113,7 +114,7 @@ def read_idx(path: str, kind: str) -> np.ndarray:
 
 
 def _read_at_most(file: BinaryIO, count: int) -> bytes:
-    """Return up to ``count`` bytes; ``file.read(count)`` would allocate them at once, even if the header is damaged."""
+    """Return up to ``count`` bytes, read in blocks: with a damaged header, ``count`` may exceed the memory."""
     body = bytearray()
     while len(body) < count and (part := file.read(min(BLOCK, count - len(body)))):
         body += part

@@ -19,7 +19,7 @@ KINDS = (
 
 
 def open_source_from_config(config, data=None) -> Source:
-    """Open a configuration's data, or ``data`` in their place."""
+    """Open the data of a configuration, or ``data`` if it is given."""
     data = config.data if data is None else data
     return open_source(data, labels=config.labels, any_values=config.range is not None)
 
@@ -37,7 +37,8 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
     labels : str or path, optional
         A .npy of N class numbers or names, for an array of N images.
     any_values : bool
-        Whether arrays may contain other integers, and floats outside [0, 1], because a range is given.
+        Whether arrays may contain integers other than uint8 and uint16, and floats outside [0, 1]. This is allowed if
+        the configuration has a range.
 
     Returns
     -------

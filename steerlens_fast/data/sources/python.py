@@ -1,4 +1,4 @@
-"""Map-style data sets: objects with ``__len__`` and ``__getitem__``, or a ``pkg.mod:callable`` that returns one."""
+"""Reads map-style data sets: objects with ``__len__`` and ``__getitem__``, or a callable that returns one."""
 
 from __future__ import annotations
 
@@ -21,22 +21,25 @@ CLASSES = "a sequence of names, or a mapping between names and 0, 1, ..."  # acc
 class PythonSource(Source):
     """A data set of (image, target), (image, target, key), or images.
 
-    An image is a PIL image, a uint8 tensor or array [H, W, C] or [C, H, W], a float tensor in [0, 1], or encoded bytes.
-    Class names are the data set's ``classes``: a sequence of names, or a mapping between names and 0, 1, ..., in either
-    direction; without this attribute, the keys of ``class_to_idx``. A label is a class number of any type, or a class
-    name. -1 means no label, as in torchvision.
+    **Images.** An image is a PIL image, a uint8 tensor or array [H, W, C] or [C, H, W], a float tensor in [0, 1], or
+    encoded bytes.
 
-    Labels are taken from the first of the attributes ``targets``, ``labels`` and ``samples`` that is a sequence with
-    one class number or one name of ``classes`` for each item; ``samples`` must be tuples or lists with the class number
-    in second place. An attribute with anything else (strings that are not in ``classes``, such as paths; mappings;
-    lists of boxes) is ignored. Without such an attribute, the label of an item is read together with its image.
+    **Class names.** They come from the attribute ``classes``, a sequence of names, or a mapping from names to 0, 1, ...
+    or from 0, 1, ... to names. Without this attribute, they are the keys of ``class_to_idx``.
 
-    A number that is not a class (1.5, -3) in ``targets`` or ``labels`` is an error. If it is read with an item, only
-    that item fails; the same holds for a name that is not in ``classes``, or occurs there twice. A target that is not
-    a single number or string (boxes, several labels) is not a label.
+    **Labels.** A label is a class number of any type, or a class name. -1 means no label, as in torchvision. Labels come
+    from the first of the attributes ``targets``, ``labels`` and ``samples`` that has one class number or class name for
+    each item. The entries of ``samples`` must be tuples or lists with the class number in second place. An attribute
+    with other contents (paths, mappings, lists of boxes) is ignored. If no attribute has labels, the label of an item
+    is read together with its image. A target that is not a single number or string (boxes, several labels) is not a
+    label.
 
-    Keys are the data set's ``keys``, by default numbers. If items are triples and there are no ``keys``, the listing
-    reads every item once.
+    **Errors.** A number that is not a class (1.5, -3) in ``targets`` or ``labels`` is an error. If such a number is read
+    together with an image, only this item fails. An item also fails if its label is a name that is not in ``classes``,
+    or occurs there twice.
+
+    **Keys.** They come from the attribute ``keys``. Without it, they are the third parts of items, for which the listing
+    reads every item once, or else numbers.
     """
 
     labels_read_with_images = True
@@ -57,7 +60,7 @@ class PythonSource(Source):
         names = self.class_names or ()
         self._numbers = {name: number for number, name in enumerate(names)}
         self._ambiguous = {name for name, count in Counter(names).items() if count > 1}  # such as ImageNet's "crane"
-        # One item at a time, as in a worker of torch's DataLoader: data sets share file handles.
+        # Items are read one at a time, as in a worker of torch's DataLoader, since data sets may share file handles.
         self._lock = ForkSafeLock()
 
     def listing(self) -> Iterator[Item]:

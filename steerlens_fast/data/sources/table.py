@@ -1,4 +1,4 @@
-"""Tables of images with the columns ``path``, ``label``, ``target`` and ``key``: csv, or one JSON object per line."""
+"""Reads tables (.csv, or .jsonl with one JSON object per line) with the columns path, label, target and key."""
 
 from __future__ import annotations
 
@@ -31,12 +31,21 @@ def has_target_column(path: str) -> bool:
 class TableSource(Source):
     """Image files named in a .csv or .jsonl table.
 
-    ``path`` is relative to the table's folder, absolute, or in the home directory (``~/a.png``). ``label`` is the
-    true class of the image, ``target`` the class to morph it toward. Either all labels and targets are class numbers
-    (3, 3.0, "3"), or all are class names, which are sorted and numbered from 0. An empty field means no class. ``key``
-    is by default the path without "..". Column names must differ; their order and case do not matter, and unknown
-    columns are ignored. The text is UTF-8, with or without a byte order mark; lines end in LF or CRLF; empty lines are
-    left out and counted.
+    ======== ===========================================================================================================
+    column   contents
+    ======== ===========================================================================================================
+    path     the file, as an absolute path, a path relative to the table's folder, or a path in the home directory
+             (``~/a.png``)
+    label    the true class of the image; optional
+    target   the class to morph the image toward; optional
+    key      the name of the outputs; by default the path without ".."
+    ======== ===========================================================================================================
+
+    Either all labels and targets are class numbers (3, 3.0, "3"), or all are class names, which are sorted and numbered
+    from 0. An empty field means no class. The order and case of column names do not matter. Two columns must not have
+    the same name. Other columns are ignored.
+
+    The text is UTF-8, with or without a byte order mark. Lines end in LF or CRLF. Empty lines are left out and counted.
     """
 
     def __init__(self, path: str):

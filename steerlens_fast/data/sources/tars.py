@@ -1,4 +1,4 @@
-"""Webdataset shards: .tar files with members grouped into samples by name."""
+"""Reads webdataset tars, in which members with the same name before the first dot form a sample."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ BLOCK = tarfile.BLOCKSIZE
 NO_LABELLED_IMAGE = "a label without an image of the same name"
 NO_TARGET = "a hard link without an earlier file"
 SYMBOLIC_LINK, DEVICE, SPARSE = "symbolic link", "device or pipe", "sparse file"
-REPLACING = (SYMBOLIC_LINK, DEVICE, SPARSE)  # when tar extracts them, they replace an earlier member of the same name
+# These members are left out. Like tar on extracting, they replace an earlier member of the same name.
+REPLACING = (SYMBOLIC_LINK, DEVICE, SPARSE)
 
 
 class Member(NamedTuple):
@@ -48,22 +49,22 @@ class Member(NamedTuple):
 class TarSource(Source):
     """The samples of .tar files, in the order in which the files contain them.
 
-    Members with the same name up to the first dot after the last "/" form a sample; the case of suffixes is ignored.
-    The image is the first member that has only an image suffix after that dot, otherwise the first that ends in an
-    image suffix. The true label is in ``.cls``, or in ``.json`` under "label", "target" or "cls". Either all labels are
-    class numbers, or all are class names, which are sorted and numbered from 0. The key consists of the names of the
-    file and the sample.
+    Members with the same name up to the first dot after the last "/" form a sample. The rest of the name is the suffix;
+    its case is ignored. The image of a sample is the first member with a suffix such as ``jpg``. If there is none, it
+    is the first member whose suffix ends in ``.jpg`` or the like. The true label is in the member ``.cls``, or in
+    ``.json`` under "label", "target" or "cls". Either all labels are class numbers, or all are class names, which are
+    sorted and numbered from 0. The key consists of the names of the file and the sample.
 
-    As when tar extracts the file, the last of several members with the same name is used, and a hard link has the
-    content that its target has at that point. All other members are left out and counted: directories, symbolic links,
-    devices, hidden and system files, members without a suffix, and samples without an image.
+    Of several members with the same name, the last one is used. A hard link has the content that its target has before
+    the link. tar does the same when it extracts a file. All other members are left out and counted: directories,
+    symbolic links, devices, hidden and system files, members without a suffix, and samples without an image.
     """
 
     def __init__(self, pattern: str):
         self.tars, self._other_files = find_tars(pattern), _other_files(pattern)
         super().__init__({"kind": "webdataset", "tars": self.tars})
         self._prefixes = _prefixes(self.tars)
-        self._open = threading.local()  # each thread's last file: samples are mostly read in order
+        self._open = threading.local()  # the file that each thread has open; samples are mostly read in order
 
     def listing(self) -> Iterator[Item]:
         self.class_names, self.left_out = self._read_class_names(), LeftOut()
@@ -119,7 +120,7 @@ class TarSource(Source):
         return (self._label(n, members) for n, _, members in self._samples(LeftOut()))
 
     def _label(self, number: int, members: dict[str, Member]) -> tuple[str, object]:
-        """Return the location of a sample's label, and the label, which is None if there is none."""
+        """Return the location of a sample's label, and the label or None."""
         for suffix in ("cls", "json"):
             if suffix not in members:
                 continue
@@ -127,7 +128,7 @@ class TarSource(Source):
             where = f"{printable(self.tars[number])}!{printable(name)}"
             text = os.pread(self._descriptor(number), size, offset)
             if suffix == "cls" and not text.strip():
-                continue  # an empty file: the label may be in the .json
+                continue  # the .cls is empty, but the label may be in the .json
             if suffix == "cls":
                 return where, text.decode(errors="backslashreplace")
             row = json_object(text, where)
@@ -146,7 +147,7 @@ def _leave_out(left_out: LeftOut, tar: str, reason: str, name: str) -> None:
 
 
 def find_tars(pattern: str) -> list[str]:
-    """Return absolute paths of the .tar files in a folder, or that a pattern with {000..003}, {a,b}, *, ? matches."""
+    """Return absolute paths of the .tar files that are in a folder, or match a pattern ({000..003}, {a,b}, *, ?)."""
     if os.path.isdir(pattern):
         with os.scandir(pattern) as entries:
             names = [e.name for e in entries if e.name.lower().endswith(".tar") and not e.name.startswith(".")]
@@ -191,7 +192,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def _prefixes(tars: list[str]) -> list[str]:
-    """Return the prefixes of keys: the names of the files, preceded by their folders if the names are not unique."""
+    """Return the beginnings of keys: the names of the files, with their folders if two names are equal."""
     names = [os.path.basename(t) for t in tars]
     if len(set(names)) < len(names):
         common = os.path.commonpath([os.path.dirname(t) for t in tars])
@@ -200,7 +201,7 @@ def _prefixes(tars: list[str]) -> list[str]:
 
 
 def _samples(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, dict[str, Member]]:
-    """Return the members of each sample by suffix, from the headers of a .tar file."""
+    """Return the members of a .tar file, as a dictionary for each sample with its members by suffix."""
     samples: dict[str, dict[str, Member]] = {}
     for name, member in _files(tar, leave_out).items():
         folder, slash, file = name.rpartition("/")
@@ -220,12 +221,12 @@ def _samples(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, dict[
 
 
 def _files(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, Member]:
-    """Return the regular files and hard links that ``tar -x`` would leave, by their normalised names."""
+    """Return the regular files and hard links that remain after ``tar -x``, by their normalised names."""
     files: dict[str, Member] = {}
     for member in _members(tar):
         name, reason = _normalized(member.name), _reason_to_leave_out(member)
         file = Member(member.name, member.offset_data, member.size)
-        if member.islnk():  # refers to the member that has the name now, not to a later one
+        if member.islnk():  # a link to the member that has the target's name now; later members do not change it
             target = files.get(_normalized(member.linkname))
             file, reason = (file, NO_TARGET) if target is None else (Member(member.name, *target[1:]), None)
         if name in files and reason in (None, *REPLACING):
