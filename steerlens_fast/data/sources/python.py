@@ -27,19 +27,19 @@ class PythonSource(Source):
     **Class names.** They come from the attribute ``classes``, a sequence of names, or a mapping from names to 0, 1, ...
     or from 0, 1, ... to names. Without this attribute, they are the keys of ``class_to_idx``.
 
-    **Labels.** A label is a class number of any type, or a class name. -1 means no label, as in torchvision. Labels come
-    from the first of the attributes ``targets``, ``labels`` and ``samples`` that has one class number or class name for
-    each item. The entries of ``samples`` must be tuples or lists with the class number in second place. An attribute
-    with other contents (paths, mappings, lists of boxes) is ignored. If no attribute has labels, the label of an item
-    is read together with its image. A target that is not a single number or string (boxes, several labels) is not a
-    label.
+    **Labels.** A label is a class number of any type, or a class name. -1 means no label, as in torchvision. Labels
+    come from the first of the attributes ``targets``, ``labels`` and ``samples`` that has one class number or class
+    name for each item. The entries of ``samples`` must be tuples or lists with the class number in second place. An
+    attribute with other contents (paths, mappings, lists of boxes) is ignored. If no attribute has labels, the label of
+    an item is read together with its image. A target that is not a single number or string (boxes, several labels) is
+    not a label.
 
-    **Errors.** A number that is not a class (1.5, -3) in ``targets`` or ``labels`` is an error. If such a number is read
-    together with an image, only this item fails. An item also fails if its label is a name that is not in ``classes``,
-    or occurs there twice.
+    **Errors.** A number that is not a class (1.5, -3) in ``targets`` or ``labels`` is an error. If such a number is
+    read together with an image, only this item fails. An item also fails if its label is a name that is not in
+    ``classes``, or occurs there twice.
 
-    **Keys.** They come from the attribute ``keys``. Without it, they are the third parts of items, for which the listing
-    reads every item once, or else numbers.
+    **Keys.** They come from the attribute ``keys``. Without it, they are the third parts of items, for which the
+    listing reads every item once, or else numbers.
     """
 
     labels_read_with_images = True
