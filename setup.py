@@ -1,13 +1,14 @@
 """Builds the libraries of steerlens_fast from csrc/: _C from C++, and _C_cuda if torch has CUDA and a toolkit is found.
 
 Environment variables:
-    CXX                         the C++ compiler (c++), which may follow a launcher: "ccache g++"
-    FORCE_CPU=1, FORCE_CUDA=1   leave out the CUDA kernels; raise an error if they cannot be built
-    CUDA_HOME                   the CUDA toolkit, if the nvcc on PATH is not the right one
-    TORCH_CUDA_ARCH_LIST        GPU architectures, e.g. "8.0;9.0+PTX", or "all" (those of CUDA_ARCHS; the
-                                default on a machine without GPUs, else theirs)
-    STEERLENS_PTXAS=1           let nvcc report each kernel's registers and spills
-    MAX_JOBS                    how many files to compile at a time
+    CXX                     the C++ compiler (default: c++); it may follow a launcher, as in "ccache g++"
+    FORCE_CPU=1             do not build the CUDA kernels
+    FORCE_CUDA=1            raise an error if the CUDA kernels cannot be built
+    CUDA_HOME               folder of the CUDA toolkit (default: that of the nvcc on PATH)
+    TORCH_CUDA_ARCH_LIST    GPU architectures, such as "8.0;9.0+PTX", or "all" for CUDA_ARCHS below (default: those of
+                            this machine's GPUs, or "all" if there are none)
+    STEERLENS_PTXAS=1       print the registers and spills of each kernel
+    MAX_JOBS                number of files to compile at the same time
 """
 
 import itertools
@@ -27,7 +28,7 @@ from pathlib import Path
 
 import setuptools
 
-# pip --no-build-isolation does not check pyproject.toml's requirements.
+# Checked here, since pip --no-build-isolation ignores the requirements in pyproject.toml.
 if int(setuptools.__version__.split(".")[0]) < 77:
     found = f"this one is {setuptools.__version__}: pip install 'setuptools>=77.0.3'"
     sys.exit(f"steerlens_fast: building needs setuptools >= 77.0.3; {found}.")
@@ -43,26 +44,28 @@ except ImportError as error:
 if torch.__version__ < "2.10":
     sys.exit(f"steerlens_fast: building needs torch >= 2.10; this one is {torch.__version__}.")
 
-# LibTorch's stable ABI as of this release: one binary runs on every torch from here on.
+# The release of LibTorch's stable ABI that the libraries use. They run with this and all later releases of torch.
 TORCH_TARGET = (2, 10)
 MACROS = [("TORCH_TARGET_VERSION", f"0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000")]
-CUDA_MACROS = [("USE_CUDA", "1")]  # torch's CUDA entry points
+CUDA_MACROS = [("USE_CUDA", "1")]  # declares torch's functions for CUDA
 
-# No fast-math on either side: infinities and NaN must behave. Only errno and floating-point exceptions are
-# given up, which nobody reads and which keep sqrt and selects from being vectorised.
-# -g0 undoes the -g among Python's own flags. Symbols are hidden, except those of exports.cpp.
+# -fno-math-errno and -fno-trapping-math allow compilers to vectorise sqrt and selections. -ffast-math is not used,
+# since infinities and NaN must keep their meaning.
+# -g0 overrides -g, which is one of Python's own flags. Symbols are hidden, except those of exports.cpp.
 CXX_FLAGS = "-std=c++17 -O3 -g0 -fno-math-errno -fno-trapping-math -fvisibility=hidden -Wall -Wextra".split()
 NVCC_FLAGS = "-std=c++17 -O3 --expt-relaxed-constexpr -Xcompiler=-fvisibility=hidden,-Wall,-Wextra".split()
-# SIMD width of the default level: NEON's, which every aarch64 CPU has; elsewhere 0, without ops on whole planes.
+# SIMD width of the default level, in floats: 4 on aarch64, where every CPU has NEON. Elsewhere it is 0, which means
+# that there are no ops on whole planes.
 DEFAULT_WIDTHS = {"aarch64": 4, "arm64": 4}
-# The CPU levels above the default one, for which csrc/cpu/kernels is compiled, too: {name: (SIMD width in floats,
-# flags)}. Only features that csrc/cpu/capability.cpp checks. No -march=x86-64-v4: GCC 10 does not know it, and
-# clang then prefers registers of half the width.
+# The other CPU levels for which csrc/cpu/kernels is compiled: {name: (SIMD width in floats, flags)}. Their features are
+# those that csrc/cpu/capability.cpp checks. They are listed one by one, since GCC 10 does not have -march=x86-64-v4,
+# and clang uses registers of half the width with it.
 AVX2 = "-mavx2 -mfma -mbmi -mbmi2".split()
 AVX512 = "-mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl".split()
 X86_MACRO = ["-DSTEERLENS_X86_LEVELS"]
 X86_LEVELS = {"avx2": (8, AVX2), "avx512": (16, AVX2 + AVX512)}
-CUDA_ARCHS = ("8.0", "9.0", "10.0")  # those of them that nvcc knows; newer GPUs use the PTX of the last
+# GPU architectures of "all", if nvcc supports them. Newer GPUs use the PTX of the last one
+CUDA_ARCHS = ("8.0", "9.0", "10.0")
 
 
 def version():
@@ -80,7 +83,10 @@ def flag_set(name):
 
 
 def find_toolkit():
-    """Return (home, release) of the CUDA toolkit, or None. nvcc prints them: the one on PATH may be a wrapper."""
+    """Return (folder, release) of the CUDA toolkit, or None.
+
+    nvcc itself prints both: the folder of the nvcc on PATH could be that of a wrapper script.
+    """
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     path = f"{home}/bin" if home else os.environ.get("PATH", "") + ":/usr/local/cuda/bin"
     nvcc = shutil.which("nvcc", path=path)
@@ -93,7 +99,7 @@ def find_toolkit():
 
 
 def obstacle(toolkit):
-    """Return why CUDA kernels cannot be built; None if they can."""
+    """Return the reason why CUDA kernels cannot be built, or None if they can."""
     this_torch, cuda = f"torch {torch.__version__}", torch.version.cuda
     if cuda is None:
         return f"{this_torch} was built without CUDA"
@@ -108,7 +114,7 @@ def obstacle(toolkit):
 
 
 def decide():
-    """(toolkit, reason): the toolkit to build CUDA kernels with, None for a CPU-only build; and why."""
+    """Return (toolkit, reason): the toolkit for the CUDA kernels, or None to build without them, and the reason."""
     if flag_set("FORCE_CPU") and flag_set("FORCE_CUDA"):
         sys.exit("steerlens_fast: FORCE_CPU and FORCE_CUDA are mutually exclusive, but both are set.")
     if flag_set("FORCE_CPU"):
@@ -123,14 +129,14 @@ def decide():
 
 
 def local_archs():
-    """The architectures of this machine's GPUs; empty where there are none."""
+    """Return the architectures of this machine's GPUs, [] if there are none."""
     smi = shutil.which("nvidia-smi")
     answer = output_of(smi, "--query-gpu=compute_cap", "--format=csv,noheader") if smi else ""
     return sorted(set(re.findall(r"^\d+\.\d$", answer, re.MULTILINE)), key=float)
 
 
 def cuda_archs(nvcc):
-    """Return the GPU architectures to compile for, in torch's notation; each takes compile time."""
+    """Return the GPU architectures to compile for, in the notation of TORCH_CUDA_ARCH_LIST."""
     requested = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
     if requested.lower() not in ("", "all"):
         return requested.replace(" ", ";")
@@ -142,8 +148,10 @@ def cuda_archs(nvcc):
 
 
 def gencode(archs):
-    """Return nvcc's flags for ``archs``. Not left to torch, which looks for GPUs and takes any flag with "arch" in it,
-    even a path, for an architecture already chosen."""
+    """Return nvcc's flags for ``archs``.
+
+    torch could make these flags, too, but does not if any flag contains "arch", even as a part of a path.
+    """
     flags = []
     for arch in filter(None, archs.split(";")):
         number = re.fullmatch(r"(\d+)\.(\d+[af]?)(\+PTX)?", arch)
@@ -156,7 +164,7 @@ def gencode(archs):
 
 
 def system_includes(device):
-    """Return flags for the headers of torch and CUDA, as system headers: without their warnings."""
+    """Return flags that include the headers of torch and CUDA as system headers, so that they cause no warnings."""
     return [flag for path in cpp_extension.include_paths(device_type=device) for flag in ("-isystem", path)]
 
 
@@ -166,8 +174,8 @@ def nvcc_flags(archs, device="cuda"):
 
 
 def cpu_levels(machine):
-    """({name: flags}, macros): the levels that kernels of a machine are compiled for, and macros of all files."""
-    machine = machine.lower() if os.name != "nt" else ""  # the flags and vectors are those of GCC and clang
+    """Return ({level: flags}, macros): the CPU levels of a type of machine, and macros for all C++ files."""
+    machine = machine.lower() if os.name != "nt" else ""  # on Windows, compilers do not have these flags and vectors
     x86 = machine in ("x86_64", "amd64")
     default = DEFAULT_WIDTHS.get(machine, 0)
     levels = {"default": (default, [])} | (X86_LEVELS if x86 else {})
@@ -189,14 +197,14 @@ class KernelExtension(Extension):
 
 
 def extensions(toolkit, reason, machine=None):
-    """What is built: _C, and with a toolkit _C_cuda."""
+    """Return the extensions to build: _C and, if there is a toolkit, _C_cuda."""
     device, archs = "cpu", ""
     if toolkit:
         device = "cuda"
-        cpp_extension.CUDA_HOME = toolkit[0]  # torch would take it from PATH, where nvcc may be a wrapper
+        cpp_extension.CUDA_HOME = toolkit[0]  # torch may have found the folder of a wrapper script
         archs = cuda_archs(f"{toolkit[0]}/bin/nvcc")
     levels, macros = cpu_levels(machine or platform.machine())
-    build_facts = {  # what build_info() repeats
+    build_facts = {  # build_info() returns these
         "STEERLENS_VERSION": version(),
         "STEERLENS_TORCH_BUILT": torch.__version__,
         "STEERLENS_TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
@@ -210,7 +218,7 @@ def extensions(toolkit, reason, machine=None):
     cpp, kernels, cu, headers = (sorted(map(str, Path("csrc").glob(pattern))) for pattern in patterns)
     shared = dict(
         include_dirs=[os.path.abspath("csrc")],  # absolute, since ninja runs in the build folder
-        # Not torch_python: the ops need libtorch alone. No rpath: `import torch` has loaded these before us.
+        # No rpath is needed, since `import torch` has already loaded torch's libraries
         library_dirs=cpp_extension.library_paths(device_type=device),
         language="c++",
     )
@@ -221,7 +229,7 @@ def extensions(toolkit, reason, machine=None):
         kernels=kernels,
         levels=levels,
         kernel_flags=CXX_FLAGS,
-        depends=headers + kernels,  # a change of these rebuilds it
+        depends=headers + kernels,  # the extension is rebuilt if one of these files changes
         define_macros=MACROS,
         libraries=libraries,
         extra_compile_args={"cxx": cxx + macros},
@@ -241,10 +249,10 @@ def extensions(toolkit, reason, machine=None):
     return [cpu, cuda]
 
 
-# --- Checks of the machine, each of which ends the build with one line
+# --- Checks of the machine; a failed check ends the build with a message of one line
 
-PROBE = Path(__file__).resolve().parent / ".ci/compiler.txt"  # C++ that too old a compiler rejects
-NEEDED_SPACE = 200 << 20  # of compilers' temporary files and of object files
+PROBE = Path(__file__).resolve().parent / ".ci/compiler.txt"  # a C++ file that old compilers cannot compile
+NEEDED_SPACE = 200 << 20  # bytes, for temporary files of compilers and for object files
 
 
 def check_compiler(command):
@@ -261,7 +269,10 @@ def check_compiler(command):
 
 
 def find_ninja():
-    """Add this Python's folders of programs to PATH, where torch looks for ninja; the environment may be inactive."""
+    """Add the folders with programs of this Python's packages to PATH, where torch looks for ninja.
+
+    They are not on PATH if the environment of this Python is not active.
+    """
     if shutil.which("ninja") is None:
         schemes = [sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")]
         folders = [*(sysconfig.get_path("scripts", scheme) for scheme in schemes), os.path.join(sys.base_prefix, "bin")]
@@ -277,9 +288,9 @@ def check_writable():
 
 
 def check_folders(folder):
-    """Check the folders of the build and of temporary files."""
+    """Check that there is space in the folders of the build and of temporary files."""
     os.makedirs(folder, exist_ok=True)
-    temporary = os.environ.get("TMPDIR", "")  # tempfile would quietly take another folder if this one is full
+    temporary = os.environ.get("TMPDIR", "")  # tempfile.gettempdir() skips a folder that is full
     temporary = temporary if os.path.isdir(temporary) else tempfile.gettempdir()
     for place, advice in ((temporary, "set TMPDIR to another folder"), (os.path.abspath(folder), "free some")):
         free = shutil.disk_usage(place).free
@@ -289,7 +300,10 @@ def check_folders(folder):
 
 
 def single_word_compiler(command, folder):
-    """A script that runs a compiler of several words ("ccache g++"): torch takes CXX for the name of one file."""
+    """Write a script that runs a compiler of several words, such as "ccache g++", and return its path.
+
+    torch needs this, since it interprets CXX as the name of one file.
+    """
     script = Path(folder).resolve() / Path(next(word for word in command if "cache" not in word)).name
     text = f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n'
     if not script.exists() or script.read_text() != text:
@@ -300,7 +314,7 @@ def single_word_compiler(command, folder):
 
 @contextmanager
 def progress(folder, total, every=15.0):
-    """Prints a line every few seconds: the elapsed time, and how many object files were written below a folder."""
+    """Within the block, print a line every few seconds: elapsed time, and number of object files in a folder."""
     start, done = time.time(), threading.Event()
 
     def report():
@@ -319,27 +333,28 @@ def progress(folder, total, every=15.0):
 
 
 class Build(cpp_extension.BuildExtension):
-    """torch's build (ninja, in parallel, nvcc), which first prints what is built and why."""
+    """torch's build command; it also prints the decision about CUDA, and compiles kernels for each CPU level."""
 
-    decision = ""
+    decision = ""  # what is built, and the reason
 
     def __init__(self, *args, **kwargs):
         find_ninja()
-        super().__init__(*args, no_python_abi_suffix=True, **kwargs)  # _C.so: a library, not a Python module
+        super().__init__(*args, no_python_abi_suffix=True, **kwargs)  # named _C.so, since it is not a Python module
 
     def finalize_options(self):
         super().finalize_options()
-        self.include_dirs = []  # without Python's headers: nothing uses them, and they may be absent
+        self.include_dirs = []  # removes Python's headers, which are not used and may not be installed
 
     def run(self):
-        # In the checkout also for `pip install -e`, which would throw it away: ninja compiles what changed.
+        # `pip install -e` would use a temporary folder. In this folder, object files are kept, and ninja compiles only
+        # what has changed.
         self.build_temp = f"build/temp.{sysconfig.get_platform()}"
         compiler = shlex.split(os.environ.get("CXX") or "c++")
         check_folders(self.build_temp)
         check_compiler(compiler)
         if len(compiler) > 1:
             os.environ["CXX"] = single_word_compiler(compiler, self.build_temp)
-            os.environ["TORCH_NO_COMPILER_WRAPPER"] = "1"  # or torch adds a launcher of its own
+            os.environ["TORCH_NO_COMPILER_WRAPPER"] = "1"  # torch would add another launcher
         super().run()
 
     def build_extensions(self):
@@ -365,14 +380,14 @@ class Build(cpp_extension.BuildExtension):
 
 
 class Wheel(bdist_wheel):
-    """A wheel for every Python: its libraries are loaded by torch, not by Python."""
+    """A wheel for every version of Python: torch loads its libraries, not Python."""
 
     def get_tag(self):
         return "py3", "none", super().get_tag()[2]
 
 
 def tracked_files(folder="."):
-    """Return the files that git tracks; none in an unpacked source archive, whose SOURCES.txt lists them."""
+    """Return the files that git tracks, or [] in an unpacked source archive, where SOURCES.txt lists them."""
     if not Path(folder, ".git").exists():
         return []
     command = ["git", "-C", str(folder), "ls-files", "-z"]
@@ -385,7 +400,7 @@ def tracked_files(folder="."):
 
 
 class SourceArchive(sdist):
-    """A source archive with every file that git tracks: it can be built, linted and tested on its own."""
+    """A source archive with all files that git tracks, so that it can be built, linted and tested."""
 
     def make_distribution(self):
         self.filelist.extend(tracked_files())
@@ -397,7 +412,7 @@ class SourceArchive(sdist):
 
 
 if __name__ == "__main__":
-    check_writable()  # before any command of setuptools fails at its first file
+    check_writable()  # before setuptools fails with a longer message
     toolkit, reason = decide()
     Build.decision = f"building {'C++ and CUDA' if toolkit else 'C++ only, no CUDA kernels'}: {reason}"
     setup(

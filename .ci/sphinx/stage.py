@@ -1,7 +1,7 @@
-"""Collects the sources of the documentation: python .ci/sphinx/stage.py FOLDER.
+"""Writes the sources of the documentation to a folder: python .ci/sphinx/stage.py FOLDER.
 
-Guides are the repository's READMEs, copied with their pictures; links between them point to the copies, and links to
-other files of the repository become plain file names. API pages list what the package exports, group by group.
+Guides are copies of the repository's READMEs, with their pictures. Links between READMEs point to the copies. Links to
+other files of the repository become plain file names. API pages list all exported names, in groups.
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 import steerlens_fast as sf
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDES = (  # page, file, in the order of the table of contents
+GUIDES = (  # (page, file), in the order of the table of contents
     ("readme", "README.md"),
     ("package", "steerlens_fast/README.md"),
     ("ops", "steerlens_fast/ops/README.md"),
