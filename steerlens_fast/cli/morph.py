@@ -1,4 +1,4 @@
-"""``steerlens-fast morph``: the data-set job. On resume, options that are not given keep the job's values."""
+"""``steerlens-fast morph``: the data-set job. On resume, options that are not given have the job's values."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def add_morph(commands) -> None:
     parser: CommandParser = commands.add_parser(
         "morph",
         help="morph a whole data set: shards of frames, records, a gallery",
-        description="Morphs every image of a data set toward another class of a classifier, and writes shards of "
-        "frames, records with the classifier's scores, and a gallery. A job that is killed loses only the shards that "
-        "it was computing; the same command with --resume continues it.",
+        description="Morphs every image of a data set toward another class of a classifier. Writes the frames in files "
+        "of many images (shards), records with the classifier's scores, and a gallery. If the job is killed, only the "
+        "shards that it was computing are lost, and the same command with --resume continues it.",
         epilog=EXITS,
         argument_default=argparse.SUPPRESS,
         add_options=_add_options,

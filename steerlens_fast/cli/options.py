@@ -1,4 +1,4 @@
-"""Command-line options made from the fields of configurations, and helpers that several commands share."""
+"""Makes command-line options from the fields of configurations; helpers that several commands share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CommandParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def _print_message(self, message, file=None):
-        """Print help and version like other text on stdout: argparse ignores errors in writing them."""
+        """Print help and version like other text on stdout, since argparse ignores errors in writing them."""
         if message and file is not None and file is sys.stdout:
             write_stdout(message.removesuffix("\n"))
         else:
@@ -47,7 +47,7 @@ class OptionGroups:
     ----------
     parser : ArgumentParser
     titles : mapping from str to str
-        Titles of the groups in the order of the help text; the keys are values of the fields' ``group``.
+        The title of each group, in the order of the help text. The keys are the groups' names in the fields.
     """
 
     def __init__(self, parser: argparse.ArgumentParser, titles: Mapping[str, str]):
@@ -62,16 +62,16 @@ class OptionGroups:
         self.add(group, "--out", required=True, type=folder, metavar="DIR", help=f"folder of the {what}")
 
     def add_fields(self, config: type, only: tuple[str, ...] | None = None, help: Mapping[str, str] | None = None):
-        """Add an option for each field of a configuration that has a group, or only for those named in ``only``.
+        """Add an option for each field of a configuration that has a group.
 
         Parameters
         ----------
         config : dataclass
             Fields are declared with :func:`steerlens_fast.io.base_config.option`.
         only : tuple of str, optional
-            Names of fields.
+            Names of the fields to add; by default all.
         help : mapping from str to str, optional
-            Help texts that replace those of the fields, by the field's name.
+            Help texts by field, which replace those of the fields.
         """
         for field in declared_fields(config):
             if "group" in field.metadata and (only is None or field.name in only):

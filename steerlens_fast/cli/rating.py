@@ -25,7 +25,7 @@ def add_rating(commands) -> None:
     add("--seed", type=integer_from(0), default=0, metavar="N", help="seed of the choice and order of images")
     add("--show-source", action="store_true", help="show the source next to each image")
     add("--no-controls", action="store_true", help="show no unedited sources among the morphs")
-    text = "a classifier that judges the same frames, for comparison, as --model of morph; can be repeated"
+    text = "a classifier that also predicts the classes of the images, named as --model of morph; can be repeated"
     add("--judge", action="append", default=[], metavar="MODEL", help=text)
     rate.set_defaults(run=_rate)
 

@@ -1,4 +1,4 @@
-"""Rules that give each item its target class: by rank, by label, from a table, or the same class for all items."""
+"""Rules that give each item its target class: by rank or label, from a table, or one class for all items."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class TargetRule:
     ----------
     kind : {"rank", "label", "column", "class", "map", "csv"}
     description : dict
-        The rule as JSON-serialisable data, recorded in the plan; for a csv file, with its SHA-256.
+        The rule as JSON-serialisable data, which the plan records. If the rule is a csv file, with the file's SHA-256.
     rank : str or None
-        "runner-up", "argmax" or "least", among the model's scores.
+        "runner-up", "argmax" or "least" among the model's scores, for the kind "rank".
     column : {"key", "path"} or None
-        The attribute by which a csv file refers to items.
+        The column by which a csv file names items.
     dropped : int
-        Number of items so far that are not in the map or csv file.
+        Number of items that were dropped so far, because they are not in the map or csv file.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class TargetRule:
     ) -> Iterator[Item]:
         """Yield the items with their targets, and drop items that are not in the table.
 
-        Targets that depend on the model stay None.
+        The target of an item stays None if it depends on the model.
 
         Parameters
         ----------
@@ -64,19 +64,19 @@ class TargetRule:
         class_names : sequence of str, optional
             Names of the data's classes, in the order of their numbers.
         model_names : sequence of str, optional
-            Names of the model's classes. Names of targets are looked up among the model's classes, then the data's;
-            names of labels among the data's classes, or the model's if the data have no names.
+            Names of the model's classes. A target's name is looked up among the model's classes, then among the data's.
+            A label's name is looked up among the data's classes, or among the model's if the data have no names.
 
         Returns
         -------
         iterator of Item
-            If the target depends on the label, items without a label have target None.
+            If targets depend on labels, items without a label have the target None.
 
         Raises
         ------
         JobError
-            Immediately, if a class name is unknown. After the last item, if no item has a target, or a csv file
-            contains items that do not exist.
+            If a class name is unknown (raised immediately), or if no item has a target, or a csv file names items that
+            do not exist (raised after the last item).
 
         Examples
         --------
@@ -161,17 +161,19 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
     Parameters
     ----------
     value : str, int, mapping or os.PathLike
-        * ``"runner-up"``, ``"argmax"``, ``"least"``: a rank among the model's scores at the source.
+        * ``"runner-up"``, ``"argmax"``, ``"least"``: the class with the second highest, highest or lowest score of the
+          model for the unedited image.
         * ``"label"``: the true class of each image.
-        * ``"column"``: the column ``target`` of a data table; the default if there is one.
-        * A class number of any type (7, 7.0, "7"; see :func:`~steerlens_fast.data.labels.parse_class`), or a class name
-          of the model or the data: the target of all items. Each synonym in a name such as "goldfish, Carassius
-          auratus" is a name, too. For ``task="multilabel"``, ``"not:cat"`` or ``"not:3"`` removes a label, also in maps
-          and tables.
-        * ``"map:3=8,cat=dog"``, a mapping, or a .json file with a mapping, from label to target. Items with other
+        * ``"column"``: the column ``target`` of a data table. It is the default if the table has this column.
+        * A class number of any type (7, 7.0, "7"), or a class name of the model or the data: the target of all items.
+          Each synonym in a name such as "goldfish, Carassius auratus" is a name, too. With ``task="multilabel"``,
+          ``"not:cat"`` or ``"not:3"`` removes a label, also in maps and tables.
+        * ``"map:3=8,cat=dog"``, a mapping, or a .json file with a mapping: the target for each label. Items with other
           labels are left out.
-        * A .csv file with the columns ``target`` and ``key`` or ``path``. A path is written as in the data, or relative
-          to the folder of the .csv file; it may also be a key. Items that are not in the file are left out.
+        * A .csv file with the columns ``target``, and ``key`` or ``path``. Paths are written as in the data, or
+        relative
+          to the folder of the .csv file; an entry of ``path`` may also be a key. Items that are not in the file are
+          left out.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The demo on digits: trains a small classifier and morphs test digits toward other classes.
 
-Each digit is morphed along one frozen gradient: by phase alone, by phase and amplitude and, for comparison, by a pixel
-step of the same length.
+Each digit is morphed along one gradient to one L2 distance in three ways: by phase alone, by phase and amplitude and,
+for comparison, by pixels.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class DemoResult:
 
     examples: list[Example]
     test_accuracy: float
-    flipped: dict[tuple[int, int], dict[str, float]]  # pair -> family -> share of the digits that reach the target
+    flipped: dict[tuple[int, int], dict[str, float]]  # pair -> family -> share of test digits that reach the target
     tested: dict[tuple[int, int], int]  # pair -> number of correctly classified test digits
     files: list[Path]
     seconds: dict[str, float] = field(compare=False)
@@ -72,8 +72,9 @@ def run_demo(
 ) -> DemoResult:
     """Train a digit classifier, morph test digits, and write pictures and a table.
 
-    The digit shown for a pair is the first one of its source class in the test set that is classified correctly (the
-    second one for a second pair with this class, and so on). No digit was selected by the appearance of its morph.
+    The digit of a pair is the first test digit of the source class that is classified correctly. If several pairs have
+    one source class, the second pair has the second such digit, and so on. No digit was selected by the look of its
+    morph.
 
     Parameters
     ----------
@@ -82,9 +83,9 @@ def run_demo(
     pairs : sequence of (int, int)
         Source and target digits.
     max_l2 : float
-        Distance of the last frame from its source, after clipping to [0, 1]; the same for every family.
+        L2 distance of the last frame from its source in every family, after clipping to [0, 1].
     frames : int
-        Number of frames, with equal steps from the source (factor 0) to ``max_l2``.
+        Number of frames, from the source to ``max_l2``, evenly spaced in factor.
     rule : {"polar", "complex"}
         How a step is computed from coefficients and gradient; see :func:`steerlens_fast.ops.step`.
     epochs : int
@@ -103,7 +104,7 @@ def run_demo(
     TypeError, ValueError
         For an invalid argument, or a pair with too few correctly classified test digits of the source class.
     OSError
-        If ``out`` cannot be written, raised before any training.
+        If ``out`` cannot be written; raised before the training.
     ImportError
         If the extra ``steerlens_fast[demo]`` is not installed.
 
@@ -118,7 +119,7 @@ def run_demo(
     torch.Size([1, 3, 1, 32, 32])
     """
     pairs, (frames, epochs, seed), max_l2 = _check(pairs, max_l2, frames, rule, epochs, seed)
-    from . import pictures  # needs matplotlib and Pillow: fail before any training
+    from . import pictures  # raises before the training if matplotlib or Pillow is missing
 
     bar = partial(require_extra("demo", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)
     out = output_folder(out)

@@ -1,4 +1,4 @@
-"""Runs the data-set job on the demo's test digits, from a file with images and labels, and a checkpoint."""
+"""Runs the data-set job on the demo's test digits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ MODEL = "steerlens_fast.evaluate.presets.digits_data:classifier"
 
 
 def morph_all(out: Path, result, *, max_l2: float = 4.0, frames: int = 8, progress: str = "auto") -> list[str]:
-    """Morph every test digit toward the runner-up, the class with the second-largest logit.
+    """Morph every test digit toward the class with the second-largest logit, and return the command for such a job.
 
-    Writes ``digits.safetensors``, ``classifier.safetensors`` and the job's folder ``job`` with its gallery.
+    Writes ``digits.safetensors`` (images and labels), ``classifier.safetensors`` (the checkpoint) and the job's folder
+    ``job``.
 
     Parameters
     ----------

@@ -48,14 +48,14 @@ def _save(figure, file) -> None:
 
 
 def strip(example) -> Figure:
-    """Draw the morphs of one photograph, with a row per family."""
+    """Return a figure of the morphs of one photograph, with a row per family."""
     rows = [(LABELS[family], example, family) for family in example.morphs]
     note = f"{NOTE}. Photograph: {example.photograph.credit}"
     return strips(rows, f"{example.source} → {example.photograph.target}", note)
 
 
 def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
-    """Draw a morph in each row (label, example, family), and next to it the predictions for its last frame."""
+    """Return a figure with a morph in each row (label, example, family), and the predictions for its last frame."""
     count = rows[0][1].morphs[rows[0][2]].frames.shape[1]
     at = sorted({round(n * (count - 1) / (COLUMNS - 1)) for n in range(COLUMNS)})
     figure = Figure(figsize=(1.55 * len(at) + 3.1, 1.8 * len(rows) + 0.75), layout="constrained")
@@ -75,7 +75,7 @@ def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
 
 
 def _of_all(examples: Sequence) -> Figure:
-    """Draw the morphs by phase of all photographs."""
+    """Return a figure of the morphs by phase of all photographs."""
     rows = [(f"{_short(e.source)}\n→ {e.photograph.target}", e, "phase") for e in examples]
     return strips(rows, "phases of the luma, along refreshed gradients")
 
@@ -99,7 +99,7 @@ def _short(name: str, width: int = 20) -> str:
 
 
 def overview(examples: Sequence) -> Figure:
-    """Draw a row per photograph: the photograph, and the last frame of every family, each with the predictions."""
+    """Return a figure with a row per photograph: the photograph and its last frames, with the predictions."""
     families = list(examples[0].morphs)
     size = (1.75 * (len(families) + 1) + 1.4, 2.1 * len(examples) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
@@ -138,9 +138,9 @@ def _write_below(axes, lines: Sequence[tuple[str, bool]]) -> None:
 
 
 def animate(example, file) -> None:
-    """Write a lossless WebP animation that shows the families side by side, forward then backward.
+    """Write a WebP animation that shows the families side by side, forward then backward.
 
-    The 256 colours of a GIF would change a photograph about half as much as the edit does.
+    It is lossless. The 256 colours of a GIF would change a photograph about half as much as the edit does.
     """
     count = next(iter(example.morphs.values())).frames.shape[1]
     write_animation([_animation_frame(example, frame) for frame in range(count)], file, "webp")

@@ -1,7 +1,8 @@
-"""The demo on photographs: an ImageNet classifier morphs photographs, and two other classifiers judge the results.
+"""The demo on photographs.
 
-The gradients of EfficientNet-Lite0, the driver, move each photograph toward a semantically plausible class.
-EfficientNet-Lite1 and Lite2, the judges, predict the classes of the last frames; their gradients are not used.
+The gradients of EfficientNet-Lite0, an ImageNet classifier (the driver), move each photograph toward a semantically
+plausible class. EfficientNet-Lite1 and Lite2 (the judges) predict the classes of the last frames. Their gradients are
+not used.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # the
 NETWORKS = ("lite0", "lite1", "lite2")  # the driver, and the judges
 MODEL = "steerlens_fast.models.efficientnet_lite:"
 SIZE = (224, 224)
-BATCH = 2  # images in one call of a network; with more, each layer's output would need new pages from the kernel
+BATCH = 2  # images in one call of a network; larger batches are slower, since the outputs of layers need new memory
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def run_photographs(
     frames: int = 8,
     progress: bool = False,
 ) -> PhotographsResult:
-    """Morph photographs with an ImageNet classifier, let two others judge them, and write pictures and a table.
+    """Morph photographs with an ImageNet classifier, and write pictures and a table with two others' predictions.
 
     Parameters
     ----------
@@ -119,9 +120,9 @@ def run_photographs(
         Directory to write to; created if missing. Files of the same name are replaced.
     photographs : sequence of Photograph
     max_l2 : float
-        L2 distance of the last frame from its source, the same for every family.
+        L2 distance of the last frame from its source, in every family.
     frames : int
-        Number of frames, including the source; each takes one gradient.
+        Number of frames, including the source. There is one gradient from each frame to the next.
     progress : bool
         Show progress bars on stderr.
 
@@ -134,13 +135,13 @@ def run_photographs(
     TypeError, ValueError
         For an invalid argument.
     OSError
-        If ``out`` cannot be written, raised before anything is computed.
+        If ``out`` cannot be written; raised before anything is computed.
     ImportError, JobError
         If the extra ``steerlens_fast[photographs]`` is not installed; the message contains the pip command.
     """
     check_number("max_l2", max_l2, above=0)
     check_int("frames", frames, 2, None)
-    from . import photograph_pictures as pictures  # needs matplotlib and Pillow: fail before anything is computed
+    from . import photograph_pictures as pictures  # raises immediately if matplotlib or Pillow is missing
     from .pictures import check_writable
 
     bar = partial(require_extra("photographs", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)

@@ -1,4 +1,4 @@
-"""Writes the files of the demo on digits: strips, an overview, animations and a table, each atomically."""
+"""Writes the files of the demo on digits: strips, an overview, animations and a table."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _panel(axes, m: Morphs, frame: int, *, with_l2: bool = True) -> None:
 
 
 def strip(example) -> Figure:
-    """Draw a row per family and a column per frame, with the target's probability and the distance."""
+    """Return a figure with a row per family and a column per frame, with target probabilities and distances."""
     columns = next(iter(example.morphs.values())).frames.shape[1]
     figure = Figure(figsize=(1.05 * columns + 1.0, 4.5), layout="constrained")
     grid = figure.subplots(len(example.morphs), columns, squeeze=False)
@@ -93,7 +93,7 @@ def strip(example) -> Figure:
 
 
 def overview(examples) -> Figure:
-    """Draw a row per example: the frames of the joint morph, then the last frames of the other families."""
+    """Return a figure with a row per example: all frames of the joint morph, last frames of the other families."""
     columns = examples[0].morphs["joint"].frames.shape[1]
     figure = Figure(figsize=(0.92 * (columns + 2) + 1.1, 1.13 * len(examples) + 0.8), layout="constrained")
     widths = [1] * columns + [0.25, 1, 1]

@@ -25,7 +25,7 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     attribute                                 value
     ========================================= ============================================================
     ``class_names``                           a sequence of str, or a mapping {0: str, 1: str, ...}
-    ``mean``, ``std``                         a float for each channel, or one for all; of images in [0, 1]
+    ``mean``, ``std``                         a float for each channel, or one float; for images in [0, 1]
     ``size``                                  an int or (H, W), 8 or more
     ``channels``                              1 or 3
     ``pretrained_cfg`` or ``default_cfg``     as in timm: a mapping or dataclass with any of ``mean``,
@@ -34,25 +34,25 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
                                               take precedence
     ========================================= ============================================================
 
-    Attributes that are None, methods, buffers or parameters are ignored: a module that has ``mean`` and ``std`` as
-    buffers normalises images itself.
+    An attribute that is None, a method, a buffer or a parameter is ignored, because a module that has ``mean`` and
+    ``std`` as buffers normalises images itself.
 
     Parameters
     ----------
     model : callable
-        A module, a wrapper of one (compiled, data-parallel), a function or bound method.
+        A module, also in a wrapper (compiled, data-parallel), a function or a bound method.
     spec : str
         The model's name, for messages.
     overrides : mapping
-        The caller's options; the attributes that they override are not read.
+        The caller's options. Attributes of these names are not read.
     channels : int
-        Number of channels if neither options nor attributes give it.
+        The number of channels if neither the options nor the attributes have it.
 
     Returns
     -------
     (dict, list of str or None)
-        Those of size, mean, std, channels, interpolation and crop_pct that the model has and the caller does not
-        override; and the class names.
+        A dictionary with any of size, mean, std, channels, interpolation and crop_pct, namely those that the model has
+        and the caller does not override; and the class names.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def _entry(name: str) -> str:
 
 
 def _check_value(name: str, where: str, value, spec: str):
-    """Check a value as the option of that name is checked; arrays become lists, and mean and std may be one float."""
+    """Check a value like the option of that name, and return it; arrays become lists."""
     plain = value.tolist() if isinstance(value, (Tensor, np.ndarray, np.generic)) else value
     single = name in ("mean", "std") and isinstance(plain, (int, float)) and not isinstance(plain, bool)
     try:

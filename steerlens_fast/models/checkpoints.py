@@ -14,7 +14,7 @@ from ..errors import USAGE, JobError
 from ..extras import MissingExtra, require_extra
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile, and a trainer's self.model
+PREFIXES = ("module.", "_orig_mod.", "model.")  # from DataParallel, torch.compile, and trainers with self.model
 MAX_NAMES = 4  # in a message
 
 
@@ -24,7 +24,7 @@ def load_weights(model: nn.Module, path: str, trust: bool) -> None:
 
 
 def put_weights(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
-    """Load a state dict that :func:`read_weights` returned into a model; ``path`` is for messages."""
+    """Load a state dict from :func:`read_weights` into a model; ``path`` is the file's path, for messages."""
     state = _without_prefixes(state, model.state_dict())
     try:
         keys = model.load_state_dict(state, strict=False)

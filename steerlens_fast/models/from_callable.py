@@ -16,7 +16,7 @@ def load_from_callable(name: str, weights: str | None, trust: bool) -> RawModel:
     """Return the model that ``pkg.mod:callable`` returns, with its weights loaded."""
     value = import_object("model", name)
     if isinstance(value, nn.Module):
-        # The caller may have imported the same object, which must not be changed.
+        # The caller may use the same object, which must not change.
         model = copy_model(value, f"make {name} a callable that returns the model")
     elif isinstance(value, torch.export.ExportedProgram):
         model = value.module()

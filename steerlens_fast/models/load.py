@@ -1,4 +1,4 @@
-"""Loads models by name, from a file or from an object, together with their preprocessing."""
+"""Loads models by name, from files and from objects, together with their preprocessing."""
 
 from __future__ import annotations
 
@@ -48,16 +48,17 @@ class LoadedModel:
     model : callable
         Takes preprocessed images [B, channels, H, W] and returns class scores.
     preprocessing : callable or None
-        Converts float32 images [B, channels, H, W] in [0, 1] to the input of ``model``: normalised, in its dtype and
-        memory format. None if there is nothing to do.
+        Converts float32 images [B, channels, H, W] in [0, 1] to the input of ``model``: normalises them, and changes
+        dtype and memory format. None if there is nothing to do.
     size : (int, int) or None
-        (H, W) of the images; None if neither the caller nor the hub nor the model gives it.
+        (H, W) of the images; None if neither the caller nor the hub nor the model has it.
     channels : {1, 3}
     interpolation : str
     crop_pct : float
         How images are resized and cropped, see :func:`steerlens_fast.data.resize.resize_and_crop`.
     class_names : list of str or None
-        From the argument, the hub (for pretrained models), or the model's attribute ``class_names``.
+        The names from the argument, from the hub (for pretrained models), or from the model's attribute
+        ``class_names``.
     sha256 : str
         Hash of the weights; see :func:`load_model`.
     description : dict
@@ -100,41 +101,46 @@ def load_model(
     channels_last: bool = False,
     seed: int = 0,
 ) -> LoadedModel:
-    """Load a model in eval mode, with frozen parameters; the result is the same in every process.
+    """Return a model in eval mode, with frozen parameters, and its preprocessing.
+
+    The result is the same in every process.
 
     Parameters
     ----------
     spec : str, os.PathLike, torch.nn.Module, ExportedProgram or callable
-        * ``"timm:NAME"``, ``"torchvision:NAME"``: pretrained, or with ``weights``.
+        * ``"timm:NAME"``, ``"torchvision:NAME"``: a model of a hub, pretrained or with ``weights``.
         * ``"pkg.mod:callable"`` (or ``"arch:pkg.mod:callable"``): a callable without arguments that returns the model,
           or a module, which is copied. The working directory is searched first, as with ``python -m``. Class names and
           preprocessing are read from the model's attributes, see
           :func:`steerlens_fast.models.attributes.read_attributes`.
-        * A file: an exported program (``.pt2``), TorchScript, or, with ``trust_checkpoint``, a pickled module. The kind
-          is detected from the content. An exported program contains code; it is only searched for pickles.
-        * An object: used as it is, training flags included; its attributes are read as above. It is copied if it must
-          move to another device, dtype or memory format.
+        * A file with an exported program (``.pt2``), TorchScript, or a pickled module (only with
+          ``trust_checkpoint``). The kind of file is detected from its content. An exported program always contains
+          code, which is trusted; it must not contain pickles.
+        * An object, whose training flags are not changed. Its attributes are read as described above. It is copied if
+        it
+          must move to another device, dtype or memory format.
     weights : str or os.PathLike, optional
         A checkpoint (.pt, .pth, .safetensors) for a model from a hub or a callable; ``"random"`` for an untrained model
-        from a hub. The state dict may be under "state_dict", "model" or "model_state_dict"; the prefixes "module.",
-        "_orig_mod." and "model." are removed if all names have them. A hub's model is created with the number of
-        classes in the checkpoint.
+        from a hub. The checkpoint is a state dict, or has one under "state_dict", "model" or "model_state_dict". The
+        prefixes "module.", "_orig_mod." and "model." are removed if all names have them. A hub's model is created with
+        the number of classes in the checkpoint.
     trust_checkpoint : bool
-        Whether to load pickled objects, which may run arbitrary code; by default only tensors are loaded.
+        Whether to load pickled objects, which may run arbitrary code. By default only tensors are loaded.
     size : int or (int, int), optional
-        (H, W) of the images, 8 or more. This and the following options override the metadata of the hub or the model.
+        (H, W) of the images, 8 or more. The options from here to ``class_names`` override the metadata of the hub or
+        the model.
     mean, std : sequence of float, optional
-        One for each channel, of images in [0, 1]. If neither the caller nor the model's metadata gives them, images
+        A value for each channel, for images in [0, 1]. If neither the caller nor the model's metadata have them, images
         are not normalised.
     channels : {1, 3}, optional
-        By default from the model's metadata, then ``data_channels``, then 3.
+        By default that of the model's metadata, otherwise ``data_channels``, otherwise 3.
     data_channels : {1, 3}, optional
-        Channels of the data; ignored if ``mean`` has another length.
+        Channels of the data. Ignored if ``mean`` has another length.
     interpolation, crop_pct : optional
         See :func:`steerlens_fast.data.resize.resize_and_crop`; by default "bicubic" and 1.
     class_names : str, os.PathLike, sequence of str or mapping, optional
-        Names of the model's classes, in place of those from the hub or the attribute ``class_names``: a file (one name
-        per line, or .json), the names themselves, or ``"imagenet"`` for the names of ImageNet's 1,000 classes.
+        Names of the model's classes, in place of those from the hub or the attribute ``class_names``: the path of a
+        file (one name per line, or .json), the names themselves, or ``"imagenet"`` for the 1,000 classes of ImageNet.
     device : str
     dtype : {"float32", "float64", "bfloat16", "float16"}
         The model's dtype. Gradients have the dtype of the images.
@@ -145,9 +151,9 @@ def load_model(
     Returns
     -------
     LoadedModel
-        For exported programs and TorchScript, ``sha256`` is the hash of the file; for modules, that of the names,
-        dtypes, shapes and bytes in the state dict, sorted by name, before ``dtype`` is applied; for models without
-        state, that of the qualified name.
+        Its ``sha256`` is the hash of the file for exported programs and TorchScript. For modules, it is the hash of the
+        names, dtypes, shapes and bytes in the state dict, sorted by name, before ``dtype`` is applied. For models
+        without state, it is the hash of the qualified name.
 
     Raises
     ------
@@ -222,10 +228,7 @@ def _default_channels(data_channels: int | None, mean: Sequence[float] | None) -
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the random numbers of torch, Python and numpy during the block, and restore them afterwards.
-
-    ``torch.manual_seed`` is not used, because it also seeds GPUs.
-    """
+    """Seed the random numbers of torch (on the CPU), Python and numpy in the block, and restore them afterwards."""
     with MODEL_LOCK, RandomStream():
         torch.default_generator.manual_seed(seed)
         random.seed(seed)
@@ -234,7 +237,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _class_names(given) -> list[str] | None:
-    """Return class names from a file, those of ImageNet, or the names themselves; None if the argument is None."""
+    """Return the class names for the argument ``class_names`` of :func:`load_model`."""
     if given is None:
         return None
     try:

@@ -38,14 +38,14 @@ class RawModel:
 
 
 def model_name(spec) -> str:
-    """Return the specification of a model; for an object its qualified name."""
+    """Return a model's name as it was given; for an object, its qualified name."""
     if isinstance(spec, nn.Module) or not hasattr(spec, "__qualname__"):
         spec = str(spec) if hasattr(spec, "__fspath__") else spec if isinstance(spec, str) else type(spec)
     return spec if isinstance(spec, str) else f"{spec.__module__}.{spec.__qualname__}"
 
 
 def hash_model(model) -> str:
-    """Return the SHA-256 of names, dtypes, shapes and bytes in the state dict; without state, of the name."""
+    """Return the SHA-256 of a model's state dict (names, dtypes, shapes, bytes); without state, of its name."""
     owner = getattr(model, "__self__", None)
     model = owner if isinstance(owner, nn.Module) else model  # a bound method's module has the weights
     state = model.state_dict() if isinstance(model, nn.Module) else {}
@@ -55,7 +55,7 @@ def hash_model(model) -> str:
         if isinstance(value, Tensor):
             digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
             digest.update(_bytes_of(value))
-        else:  # extra state of any type has no defined bytes
+        else:  # extra state, which may be of any type, has no defined bytes
             digest.update(json.dumps([name, type(value).__qualname__]).encode())
     if not state:
         digest.update(model_name(model).encode())
@@ -74,7 +74,7 @@ def count_parameters(model) -> int:
 
 
 def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channels_last: bool):
-    """Return the model on a device, in a dtype and memory format; a copy if the caller's object would change."""
+    """Return the model on a device, in a dtype and memory format; copy it first if it is the caller's object."""
     model = raw.model
     if not isinstance(model, nn.Module):
         return model  # a function has nothing to move
@@ -87,7 +87,7 @@ def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channel
             parameter.requires_grad_(False)
         model = model if is_exported(model) else model.eval()
     tensors = _floating_tensors(model)
-    # A needless cast would drop the imaginary part of complex buffers.
+    # Without the condition, the cast would drop the imaginary parts of complex buffers.
     dtype = dtype if any(t.dtype != dtype for t in tensors) else None
     model = model.to(device=device, dtype=dtype)
     return model.to(memory_format=torch.channels_last) if channels_last else model

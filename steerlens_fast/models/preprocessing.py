@@ -12,7 +12,7 @@ from ..data.resize import INTERPOLATIONS
 from ..errors import USAGE, JobError
 from ..io.base_config import plain_data
 
-MIN_SIZE = 8  # pixels: the smallest image with one scale of a pyramid
+MIN_SIZE = 8  # pixels per side of the smallest image that has one scale of a pyramid
 
 
 class Preprocessing:
