@@ -1,4 +1,4 @@
-"""Names of a model's classes: from any container, and short forms for display."""
+"""Reads the names of a model's classes, and shortens them for display."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEFT_TO_RIGHT = "\u200e"  # an invisible character
 
 
 def as_class_names(where: str, value) -> list[str]:
-    """Return class names as a list; raise a TypeError or ValueError that begins with ``where`` for anything else.
+    """Return class names as a list; for other values, raise a TypeError or ValueError that begins with ``where``.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def as_class_names(where: str, value) -> list[str]:
 
 
 def own_class_names(model) -> list[str] | None:
-    """Return the attribute ``class_names`` of a model; None if it has none, or one that is not valid."""
+    """Return the attribute ``class_names`` of a model; None if it is missing or invalid."""
     model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
     model = model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
     try:
@@ -54,7 +54,9 @@ def own_class_names(model) -> list[str] | None:
 
 
 def short_names(names: Sequence[str] | None) -> list[str] | None:
-    """Return the first synonym of each name, as in "tabby, tabby cat"; the whole name where that is not unique.
+    """Return the first synonym of each name, such as "tabby" for "tabby, tabby cat", if it is unique.
+
+    If two classes have one first synonym, their whole names are returned.
 
     Examples
     --------
@@ -69,9 +71,10 @@ def short_names(names: Sequence[str] | None) -> list[str] | None:
 
 
 def pair_text(source: str, target: str) -> str:
-    """Return "source → target" for a figure; it is drawn in this order if names are written from right to left, too.
+    """Return "source → target" for a figure.
 
-    Otherwise, two Hebrew names, or one followed by a Latin name, would be drawn with an arrow from target to source.
+    Invisible characters are added to names that are written from right to left. Without them, the source would be drawn
+    on the right, so that the arrow would point from target to source.
 
     Examples
     --------

@@ -25,20 +25,20 @@ from .isolation import (
 from .outputs import TASKS, class_scores
 
 Losses = Callable[[Tensor, slice], Tensor | tuple[Tensor, Tensor]]
-MIN_LOGITS = 8  # with fewer logits, all can be between 0 and 1 by chance
+MIN_LOGITS = 8  # with fewer logits, all of them could be between 0 and 1 by chance
 
 
 class Classifier:
     """A classifier that is run, and differentiated with respect to its images, without side effects.
 
     Calls do not change training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random number generators,
-    grad mode or inputs. Generators are those of torch (on the CPU and on the CUDA devices in use), Python and numpy,
-    and those that are attributes of modules. A module inside a plain function is not visible: its flags, buffers and
-    generators are not protected.
+    grad mode or inputs. The generators are those of torch (on the CPU and on the CUDA devices in use), Python and
+    numpy, and those that are attributes of modules. Modules that a plain function uses are not known, and are not
+    protected.
 
-    If the process is forked during a call in another thread, the fork waits up to 1 second for the end of the call.
-    After a longer call, the child has the buffers from before the call, but the states of its generators are undefined,
-    and one that the call was drawing from may be locked forever.
+    If another thread forks the process during a call, the fork waits up to 1 second for the end of the call. If the
+    call takes longer, the child has the buffers from before the call. Then the states of its generators are undefined,
+    and a generator from which the call was drawing may be locked forever.
 
     Parameters
     ----------
@@ -46,15 +46,16 @@ class Classifier:
         Maps images (and ``args``) to class scores [N, classes, ...], or to an object that contains them: as ``logits``,
         as the key "logits" of a mapping, or as the first entry of a tuple or list.
     preprocessing : callable, optional
-        Applied to each batch of images before the model, for example a normalisation. Its result (the images, if None)
-        is cast to the model's floating-point dtype, if the model is a module with a single one.
+        A function that is applied to each batch of images before the model, for example a normalisation. If the model
+        is a module with a single floating-point dtype, the inputs of the model are cast to this dtype.
     task : {"multiclass", "binary", "multilabel"}
         Meaning of the outputs; :func:`~steerlens_fast.classifier.outputs.class_scores` converts them to scores.
 
     Attributes
     ----------
     seed : tuple of int and str, or None
-        Seed of the random numbers of a call or session. None (default): the caller's generators are continued.
+        Seed of the random numbers of a call or session. By default None: random numbers start at the state of the
+        caller's generators.
 
     Raises
     ------
@@ -92,23 +93,23 @@ class Classifier:
     def outputs(
         self, images: Tensor, args=(), batch: int | None = None, *, stream: RandomStream | None = None
     ) -> Tensor:
-        """Run the model without an autograd graph.
+        """Return the model's class scores for images, without an autograd graph.
 
         Parameters
         ----------
         images : Tensor [N, ...], floating point
         args
-            ``additional_forward_args`` as in captum: None, a value or a tuple, passed after the images. Tensors whose
-            first dimension is N are split like the images.
+            ``additional_forward_args`` as in captum: None, a value or a tuple, which the model gets after the images.
+            Tensors whose first dimension is N are split like the images.
         batch : int, optional
             Largest number of samples in one call of the model; by default all.
         stream : RandomStream, optional
-            Source of random numbers; by default each call starts at the state of the caller's generators.
+            The stream of random numbers. By default each call starts at the state of the caller's generators.
 
         Returns
         -------
         Tensor [N, classes, ...]
-            Class scores; see ``task``.
+            Class scores, see :func:`~steerlens_fast.classifier.outputs.class_scores`.
         """
         parts = _parts(images, batch)
         with self._without_side_effects(images, stream), torch.no_grad():
@@ -117,22 +118,26 @@ class Classifier:
     def gradient(
         self, images: Tensor, loss: Losses, args=(), batch: int | None = None, *, stream: RandomStream | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate the sum of all samples' losses with respect to the images, with one model call per batch.
+        """Return the gradient of the sum of all samples' losses with respect to the images, and the outputs.
+
+        The model is called once per batch.
 
         Parameters
         ----------
         images, args, batch, stream
-            The same as for :meth:`outputs`.
+            As for :meth:`outputs`.
         loss : callable
-            ``loss(outputs, at) -> [n]``; its arguments are the outputs [n, classes, ...] of the samples ``images[at]``,
-            with their autograd graph, and the slice ``at``. Instead of the losses it may return a tensor that depends
-            on the outputs, and the gradient of the summed losses with respect to it; autograd continues from there.
+            ``loss(outputs, at) -> [n]``, a loss for each of the samples ``images[at]``. Its arguments are the outputs
+            [n, classes, ...] of these samples, with their autograd graph, and the slice ``at``. Instead of losses, it
+            may return a tuple: a tensor that depends on the outputs, and the gradient of the summed losses with respect
+            to this tensor.
 
         Returns
         -------
-        gradient : Tensor, shape and dtype of images
+        gradient : Tensor
+            Has the shape and dtype of the images.
         outputs : Tensor [N, classes, ...]
-            Detached.
+            Class scores, detached from autograd.
         """
         parts, outputs = _parts(images, batch), []
         with self._without_side_effects(images, stream), torch.enable_grad():
@@ -143,10 +148,10 @@ class Classifier:
             return gradient, outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def session(self, images: Tensor) -> RandomStream:
-        """Begin a stream of random numbers that successive calls continue.
+        """Return a stream of random numbers that successive calls continue.
 
-        It starts at the state of the caller's generators, or at :attr:`seed`. With a stream, a stochastic model draws
-        a new dropout mask for each refreshed gradient; without one, the same mask each time.
+        It starts at the state of the caller's generators, or at :attr:`seed`. If calls share a stream, a model with
+        dropout draws a new mask in each call. Otherwise it draws the same mask in each call.
         """
         modules = self._modules()
         return RandomStream([images.device, *(p.device for m in modules for p in m.parameters())], modules, self.seed)
@@ -164,7 +169,7 @@ class Classifier:
     def warn_of_probabilities(self, outputs: Tensor) -> None:
         """Warn if the scores [N, classes] look like probabilities instead of logits.
 
-        This is checked only on the CPU, because reading scores from a GPU would wait for its computations.
+        Scores on a GPU are not checked, because reading them would wait for the GPU's computations.
         """
         if outputs.device.type != "cpu" or outputs.dim() < 2 or outputs.shape[1] < 2:
             return
@@ -187,7 +192,7 @@ class Classifier:
         warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def _modules(self) -> list[Module]:
-        """Return the modules of model and preprocessing, including those of bound methods."""
+        """Return the modules of model and preprocessing; for a bound method, its object."""
         return [m for m in map(module_of, (self.model, self.preprocessing)) if m is not None]
 
     @contextmanager
@@ -229,15 +234,16 @@ class Classifier:
 
 
 def _gradient(losses: Tensor | tuple[Tensor, Tensor], leaf: Tensor) -> Tensor | None:
-    """Return the gradient of the summed losses: given as [n], or as a tensor and their gradient with respect to it."""
+    """Return the gradient of the summed losses, for a return value of a loss of :meth:`Classifier.gradient`."""
     start, gradient = losses if isinstance(losses, tuple) else (losses.sum(), None)
     return torch.autograd.grad(start, leaf, gradient, allow_unused=True)[0] if start.requires_grad else None
 
 
 def _through_half(leaf: Tensor, outputs: Tensor, loss: Losses, at: slice) -> Tensor | None:
-    """Return the gradient through float16 outputs, which cannot represent gradients below 6e-8.
+    """Return the gradient of the summed losses through float16 outputs.
 
-    Each sample's gradient is scaled to about 1 by a power of 2 in the backward pass of the model, and scaled back.
+    Float16 cannot represent gradients below 6e-8. Therefore the gradient of each sample's outputs is scaled to about 1,
+    by a power of 2, before the backward pass of the model; the result is scaled back.
     """
     scores = outputs.detach().float().requires_grad_()
     score_gradient = _gradient(loss(scores, at), scores)

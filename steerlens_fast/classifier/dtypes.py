@@ -17,7 +17,7 @@ MISMATCH = re.compile(r"dtype|scalar type|Input type \(|same device|data type", 
 
 
 def module_of(model) -> Module | None:
-    """Return the module itself, or that of a bound method; None for a plain function."""
+    """Return a module itself, or the module of a bound method; None for a plain function."""
     owner = getattr(model, "__self__", model)
     return owner if isinstance(owner, Module) else None
 
@@ -30,7 +30,7 @@ def floating_dtypes(model) -> list[torch.dtype]:
 
 
 def cast_for(model, images):
-    """Cast floating-point images to the model's dtype, if it has a single one."""
+    """Return images in the model's floating-point dtype, or unchanged if the model has several dtypes or none."""
     dtypes = floating_dtypes(model)
     if len(dtypes) != 1 or not isinstance(images, Tensor) or not images.is_floating_point():
         return images

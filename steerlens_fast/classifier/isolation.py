@@ -1,4 +1,4 @@
-"""Isolation of a model's side effects: random number generators, buffers, and forks during a call."""
+"""Protects random number generators and buffers from a model's side effects, also if the process is forked."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ import torch
 from torch import Tensor
 from torch.nn import DataParallel, Module, Sequential
 
-# The training flag has no effect on these, and is set in new ones, even around a model in eval mode.
+# The training flag has no effect on these modules, and is set in new ones, also around a model in eval mode.
 WRAPPERS = {DataParallel, Sequential}
 Accessors = tuple[Callable[[], object], Callable[[object], object]]  # read and write the state of a generator
 
 
 LOCKS: WeakSet[ForkSafeLock] = WeakSet()
 FORK_SECONDS = 1.0  # how long a fork waits for a model call of another thread
-RESEND_SECONDS = 0.01  # between checks of whether a fork has returned
+RESEND_SECONDS = 0.01  # interval between checks of whether a fork has returned
 
 
 class ForkSafeLock:
-    """A re-entrant thread lock. If the process is forked while another thread holds it, it is unlocked in the child.
+    """A re-entrant thread lock that is free in a forked child, even if another thread held it during the fork.
 
-    The other thread does not exist in the child and would never release the lock. The child therefore runs the
-    functions passed to :meth:`undone_by`, which the other thread would have run.
+    The other thread does not exist in the child, and would never release the lock. The child also calls the functions
+    passed to :meth:`undone_by`, which the other thread would have called.
     """
 
     def __init__(self):
         self._lock, self._owner, self._depth, self._undo = RLock(), None, 0, []
-        self.holds = 0  # how often a thread that did not hold it has acquired it
+        self.holds = 0  # how often the lock has been acquired, not counting threads that already held it
         LOCKS.add(self)
 
     def acquire(self, timeout: float = -1) -> bool:
-        """Acquire the lock, and return whether that succeeded within ``timeout`` seconds; -1 waits without a limit."""
+        """Acquire the lock; return whether this succeeded within ``timeout`` seconds (-1: without a limit)."""
         if not self._lock.acquire(timeout=timeout):
             return False
         self.holds += not self._depth
@@ -54,7 +54,7 @@ class ForkSafeLock:
         return True
 
     def release(self) -> None:
-        """Release the lock once."""
+        """Undo one call of :meth:`acquire`."""
         self._depth -= 1
         if not self._depth:
             self._owner = None
@@ -71,7 +71,7 @@ class ForkSafeLock:
     def undone_by(self, undo: Callable[[], None]) -> Iterator[None]:
         """Call ``undo`` at the end of the block, and in a child that another thread forks during the block.
 
-        In the child, a mutex of torch or numpy may be locked forever: ``undo`` must not use their generators.
+        ``undo`` must not use the generators of torch or numpy, whose mutexes may be locked forever in the child.
         """
         self._undo.append(undo)
         try:
@@ -81,7 +81,7 @@ class ForkSafeLock:
             undo()
 
     def after_fork(self) -> None:
-        """In a forked child: free the lock and run the undo functions, unless the forking thread holds the lock."""
+        """Free the lock and call the undo functions in a forked child, unless the forking thread holds the lock."""
         if self._owner == get_ident():
             return  # this thread holds the lock, continues in the child, and will release it
         undo, self._undo = self._undo, []
@@ -105,11 +105,11 @@ class _Waits:
     """How forks wait for model calls of other threads."""
 
     def __init__(self):
-        self.given_up: int | None = None  # number of the call that had not ended after the last wait
+        self.given_up: int | None = None  # number of the model call for which a fork has waited in vain
         self.warned = False
 
     def acquire(self) -> bool:
-        """Acquire the model lock if the running call ends in time; wait for each call only once."""
+        """Acquire the model lock if the running model call ends in time; wait for each call only once."""
         if MODEL_LOCK.acquire(timeout=0):
             return True
         call = MODEL_LOCK.holds
@@ -139,8 +139,8 @@ WAITS = _Waits()
 def _signals_recorded(received: list[int]) -> Iterator[None]:
     """Append the numbers of signals to a list instead of running their Python handlers.
 
-    Python ignores what a handler raises during a hook of a fork: a KeyboardInterrupt would be lost. Only the main
-    thread runs handlers; in other threads this does nothing.
+    Python ignores errors that a handler raises during a hook of a fork, so a KeyboardInterrupt would be lost. Only the
+    main thread runs handlers, so this does nothing in other threads.
     """
     handlers = {}
     if get_ident() == main_thread().ident:
@@ -156,17 +156,18 @@ def _signals_recorded(received: list[int]) -> Iterator[None]:
 
 
 def _before_fork() -> None:
-    """Wait until no model is running: a running one may hold the mutex of a generator, which stays locked in the child.
+    """Wait until no model is running, since it may hold a generator's mutex, which would stay locked in the child.
 
-    The wait is bounded, because the model call may itself wait for the thread that forks. Hooks before a fork run in
-    reverse order: modules that were imported earlier, for example logging, acquire their locks after this one.
+    The wait has a limit, because the model call may itself wait for the thread that forks. Hooks before a fork run in
+    reverse order of their registration, so modules that were imported earlier, for example logging, acquire their locks
+    after this function.
     """
     FORK.holds_lock, FORK.signals = False, []
     FORK.holds_lock = WAITS.acquire()
 
 
 def _after_fork_in_parent() -> None:
-    """Release the lock; once the fork has returned, send the signals that :func:`_signals_recorded` recorded."""
+    """Release the lock, and start a thread that sends the recorded signals when the fork has returned."""
     if FORK.holds_lock:
         MODEL_LOCK.release()
     if FORK.signals:
@@ -174,7 +175,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _send_after_fork(signals: list[int], thread: int) -> None:
-    """Send signals to this process as soon as the fork in ``thread`` has returned, and with it the hook above."""
+    """Send signals to this process as soon as :func:`_after_fork_in_parent` has returned in ``thread``."""
     forking = True
     while forking:
         time.sleep(RESEND_SECONDS)
@@ -196,14 +197,15 @@ os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, 
 class _GlobalGenerator:
     """The generator behind the global functions of torch (on the CPU), Python or numpy.
 
-    Reading or writing a state takes up to 0.1 ms, so the last one is cached while the generator's memory is unchanged.
+    Reading or writing a state takes up to 0.1 ms. Therefore the last state is reused while the generator's memory is
+    unchanged.
 
     Parameters
     ----------
     read, write : callable
         Return and set the state.
     memory : callable
-        Returns the bytes that change whenever a number is drawn; None where they are not known.
+        Returns the bytes that change whenever a number is drawn; None if they are not known.
     """
 
     def __init__(self, read: Callable, write: Callable, memory: Callable[[], bytes | None]):
@@ -212,7 +214,7 @@ class _GlobalGenerator:
         self._state = None
 
     def read(self):
-        """Return the state; the same object as last time if nothing was drawn since."""
+        """Return the state; the object of the last call if no number was drawn since then."""
         memory = self._memory()
         if memory is None or memory != self._bytes:
             self._bytes, self._state = memory, self._read()
@@ -229,9 +231,10 @@ def _torch_memory() -> bytes:
 
 
 def _python_memory() -> bytes | None:
-    """Return the memory of the C object: its position and key, after the header of all objects.
+    """Return the position and key in the memory of the C object, after the header of all objects.
 
-    None while ``random.gauss`` has stored a second number: returning that would not change this memory.
+    Return None while ``random.gauss`` has stored a second number, because drawing this number does not change the
+    memory.
     """
     generator = random.getstate.__self__
     if not _PYTHON_MEMORY_IS_KNOWN or generator.gauss_next is not None:
@@ -240,7 +243,7 @@ def _python_memory() -> bytes | None:
 
 
 def _python_memory_is_known() -> bool:
-    """Return whether a new generator has the memory layout of the CPython versions known so far."""
+    """Return whether Python's generators have the memory layout that :func:`_python_memory` reads."""
     if sys.implementation.name != "cpython" or random.Random.__basicsize__ < object.__basicsize__ + 625 * 4:
         return False
     trial = random.Random(5)
@@ -249,9 +252,9 @@ def _python_memory_is_known() -> bool:
 
 
 def _numpy_memory() -> bytes | None:
-    """Return the key and the position.
+    """Return the key and the position of the generator; None if it is of another kind.
 
-    While a second normal number is stored (``has_gauss``), returning it would not change them.
+    Drawing a second normal number that is stored (``has_gauss``) does not change them.
     """
     generator = np.random.get_bit_generator() if hasattr(np.random, "get_bit_generator") else None
     if not isinstance(generator, np.random.MT19937):
@@ -263,7 +266,7 @@ class _GlobalNumpy(_GlobalGenerator):
     """The generator behind numpy's global functions."""
 
     def read(self) -> dict:
-        if self._state is None or self._state["has_gauss"]:  # the stored number may have been drawn since
+        if self._state is None or self._state["has_gauss"]:  # the stored number may have been drawn since then
             self._bytes = None
         return super().read()
 
@@ -277,19 +280,19 @@ NUMPY = _GlobalNumpy(partial(np.random.get_state, legacy=False), np.random.set_s
 class RandomStream:
     """A stream of random numbers that successive ``with`` blocks continue, separate from the caller's.
 
-    It starts at the state of the caller's generators when it is created. Outside of its ``with`` blocks the generators
-    have the caller's states. They are those of torch, Python (``random``) and numpy (``numpy.random``), and generators
-    that are attributes of modules.
+    The stream covers the generators of torch, Python (``random``) and numpy (``numpy.random``), and generators that are
+    attributes of modules. It starts at the states that they have when it is created. Outside of its ``with`` blocks,
+    the generators have the caller's states.
 
     Parameters
     ----------
     devices : iterable of torch.device
-        The generators of the CPU and of the CUDA devices among these are covered.
+        Devices whose generators are covered; the generator of the CPU always is.
     modules : iterable of torch.nn.Module
-        Their attributes that are a ``torch.Generator``, ``random.Random``, ``numpy.random.Generator`` or
-        ``numpy.random.RandomState`` are covered.
+        Modules whose generators are covered: attributes that are a ``torch.Generator``, ``random.Random``,
+        ``numpy.random.Generator`` or ``numpy.random.RandomState``.
     seed : tuple of int and str, optional
-        Seed of the generators of torch, Python and numpy, instead of the caller's states. It is hashed, so that
+        Seed of the generators of torch, Python and numpy, instead of the caller's states. The seed is hashed, so that
         similar seeds give unrelated numbers.
 
     Examples
@@ -349,7 +352,7 @@ def _global_generators(devices: Iterable[torch.device]) -> Iterator[Accessors]:
 
 
 def _cuda_generator(device: torch.device) -> Accessors:
-    """Return the accessors of a GPU's generator; they do nothing in a forked child, where torch cannot use CUDA."""
+    """Return the accessors of a GPU's generator, which do nothing in a forked child: it cannot use CUDA."""
     process = os.getpid()
 
     def read() -> Tensor | None:
@@ -363,7 +366,7 @@ def _cuda_generator(device: torch.device) -> Accessors:
 
 
 def _generators_in(modules: Iterable[Module]) -> Iterator[Accessors]:
-    """Yield the accessors of generators that are attributes of modules, each once."""
+    """Yield the accessors of each generator that is an attribute of a module."""
     owned = (value for root in modules for module in root.modules() for value in tuple(vars(module).values()))
     kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
     for generator in {id(value): value for value in owned if isinstance(value, kinds)}.values():
@@ -392,10 +395,10 @@ def _seed_generators(devices: Iterable[torch.device], seed: tuple) -> None:
 
 @contextmanager
 def private_buffers(modules: Iterable[Module]) -> Iterator[None]:
-    """Replace the buffers of modules by copies within the block, and put the unchanged originals back after it.
+    """Replace the buffers of modules by copies in the block, and put the original buffers back afterwards.
 
-    Copying the values back instead would invalidate an autograd graph of the caller that has saved a buffer. Buffers
-    that were None are set to None again, and buffers that the forward registers are removed.
+    If the values were copied back instead, an autograd graph of the caller that has saved a buffer would become
+    invalid. Buffers that were None are set to None again. Buffers that a forward pass has registered are removed.
     """
     held = [(m, dict(m._buffers.items())) for root in modules for m in root.modules()]
     copies = {id(b): b.detach().clone() for _, buffers in held for b in buffers.values() if b is not None}
@@ -403,7 +406,7 @@ def private_buffers(modules: Iterable[Module]) -> Iterator[None]:
         for module, buffers in held:
             for name, buffer in buffers.items():
                 if buffer is not None:
-                    module._buffers[name] = copies[id(buffer)]  # by id: a shared buffer stays shared
+                    module._buffers[name] = copies[id(buffer)]  # by id, so that a shared buffer stays shared
         yield
 
 
@@ -417,22 +420,22 @@ def _put_back(held: list[tuple[Module, dict[str, Tensor | None]]]) -> None:
 
 
 def in_training(module: Module) -> bool:
-    """Return whether a submodule other than WRAPPERS is in training mode; frozen TorchScript has no flag."""
+    """Return whether a submodule other than WRAPPERS is in training mode; modules without a flag are not."""
     return any(getattr(m, "training", False) for m in module.modules() if type(m) not in WRAPPERS)
 
 
 def may_write(module: Module) -> bool:
-    """Return whether the module may write its buffers; a module in eval mode may, too.
+    """Return whether the module may write its buffers, as modules in eval mode may, too.
 
-    A compiled module in eval mode is excluded: CUDA graphs contain the addresses of its buffers, and would be
-    recorded again for copies of them.
+    The answer is False for a compiled module in eval mode. Its CUDA graphs contain the addresses of its buffers, and
+    would be recorded again for copies of the buffers.
     """
     compiled = any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in module.modules())
     return in_training(module) or not compiled
 
 
 def is_exported(model) -> bool:
-    """Return whether a model is the module of an ExportedProgram: its training flags have no meaning and are fixed."""
+    """Return whether a model is the module of an ExportedProgram, whose training flags have no meaning."""
     return isinstance(model, torch.fx.GraphModule) and "eval" in vars(model)
 
 

@@ -1,4 +1,4 @@
-"""Classes given by name: their numbers, and messages about names that no class, or more than one class, has."""
+"""Finds the numbers of classes by their names, and makes messages about unknown and ambiguous names."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from ..checks import did_you_mean
 
 MAX_NAMES = 4  # in a message
 Names = Sequence[str] | None
-Lookup = tuple[Callable[[Names], list[tuple[str, ...]]], Names]  # full_names or synonyms, and the names of the classes
+# One way to find a class: the function full_names or synonyms, and the names of the classes
+Lookup = tuple[Callable[[Names], list[tuple[str, ...]]], Names]
 
 
 def full_names(names: Names) -> list[tuple[str, ...]]:
-    """Return each name as the only one of its class."""
+    """Return the names of each class as a tuple, which has only its full name."""
     return [(name,) for name in names or []]
 
 
 def synonyms(names: Names) -> list[tuple[str, ...]]:
-    """Return the synonyms in each name; they are separated by commas, as in ImageNet."""
+    """Return the names of each class as a tuple of synonyms, which commas separate, as in ImageNet."""
     return [tuple(part.strip() for part in name.split(",")) for name in names or []]
 
 
 def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | None:
-    """Return the number of the class with a name in the first lookup that has the name; None if none has it.
+    """Return the number of the class with a name; None if there is none. The first lookup that has the name counts.
 
     Raises
     ------
@@ -54,16 +55,16 @@ def unknown_class(
     keywords: Sequence[str] = (),
     where: str = "",
 ) -> str:
-    """Return the end of a message about a name that no class has: similar names, and some of those that exist.
+    """Return the end of a message about an unknown name, with similar names and some of the existing names.
 
     Parameters
     ----------
     name, lookups, where
         As in :func:`find_class`.
     owners : sequence of (str, sequence of str or None)
-        Who names the classes, "model" or "data", and the names.
+        "model" or "data", with the names of its classes.
     keywords : sequence of str
-        Other valid texts.
+        Other texts that are valid in place of a name.
 
     Examples
     --------
@@ -83,7 +84,7 @@ def shorten(names: Sequence) -> str:
 
 
 def _suggest_containing(value: str, names: list[str]) -> str:
-    """Return the end of a message about an unknown name: the names that contain it as a word in any case, or "".
+    """Return the end of a message with the names that contain ``value`` as a word in any case; "" if there are none.
 
     Examples
     --------

@@ -1,6 +1,7 @@
-"""Objectives: losses of a classifier's outputs that decrease toward the targets of :mod:`.targets`.
+"""Objectives: losses of a classifier's outputs, which are lower if the outputs favour the target.
 
-Losses are per sample and summed over samples: with a mean, gradients would shrink with the batch size.
+There is one loss per sample. The gradient is that of the sum over samples, since with a mean, gradients would be
+smaller in larger batches.
 """
 
 from __future__ import annotations
@@ -24,19 +25,20 @@ def _pick(scores: Tensor, index: Tensor) -> Tensor:
 
 
 def _nll(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
-    """-log softmax as softplus(logsumexp(others) - target).
+    """Return -log softmax of the target's score, computed as softplus(logsumexp(other scores) - target's score).
 
-    The gradient of log_softmax subtracts the target's probability from 1 and loses all significant digits when that
-    probability rounds to 1. Here the gradient is computed as a product, which keeps its relative accuracy until it
-    underflows. The largest of the other scores is subtracted first: the differences are exact if the scores are large
-    and near each other. Scores of -inf are replaced by the lowest finite number, because the derivative of logsumexp
-    is NaN if all its inputs are -inf.
+    The gradient of log_softmax has the term 1 - p for the target's probability p, and loses all significant digits when
+    p rounds to 1. The gradient of the formula used here is a product, which is accurate until it underflows.
+
+    The largest of the other scores is subtracted from all scores first. The differences are then exact if the scores
+    are large and near each other. Scores of -inf are replaced by the lowest finite number, because the derivative of
+    logsumexp is NaN if all its inputs are -inf.
     """
     lowest = torch.finfo(scores.dtype).min
     others = scores.clamp(min=lowest).scatter(1, target[:, None], lowest)
     largest = others.detach().amax(1)
     gap = (_pick(scores, target) - largest) - (others - largest[:, None]).logsumexp(1)
-    return 0 - logsigmoid(gap)  # not -x, which would turn a loss of 0 into -0
+    return 0 - logsigmoid(gap)  # the negation -logsigmoid(gap) would return -0 for a loss of 0
 
 
 def _logit(scores: Tensor, target: Tensor, source: Tensor) -> Tensor:
@@ -54,7 +56,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "margin": _margin,
     "log-probability": _nll,  # another name for nll: maximising the log-probability minimises the nll
 }
-NEED_TWO_CLASSES = ("nll", "margin", "log-probability")  # constant if there is only one
+NEED_TWO_CLASSES = ("nll", "margin", "log-probability")  # with one class, these objectives are constant
 
 
 def check_objective(objective: str | Loss) -> str | Loss:
@@ -73,18 +75,19 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
     Parameters
     ----------
     objective : str or callable
-        "nll" is -log softmax(outputs)[target], over the class axis 1; "log-probability" is another name for
-        the same loss: decreasing it increases the target's log-probability. Its gradient tends to 0 as the target's
-        probability tends to 1, but keeps its relative accuracy, and thus its direction, until it underflows. "logit" is
-        -outputs[target], "margin" is -(outputs[target] - outputs[source]). A callable
-        ``(outputs, target) -> [N]`` must also return a loss to decrease.
+        * "nll" is -log softmax(outputs)[target], over the class axis 1. Its gradient tends to 0 as the target's
+          probability tends to 1, but is accurate until it underflows.
+        * "log-probability" is another name for "nll": decreasing the loss increases the target's log-probability.
+        * "logit" is -outputs[target].
+        * "margin" is -(outputs[target] - outputs[source]).
+        * A callable ``(outputs, target) -> [N]`` returns a loss to decrease.
     outputs : Tensor [N, classes, ...]
         Outputs of the classifier.
     target, source : Tensor [N] or [N, k], int64
         The return values of :func:`resolve_target`.
     task : {"multiclass", "binary", "multilabel"}
-        For "binary" and "multilabel" with logit z, "logit" is -z for target 1 and z for target 0; "margin" is the same
-        if source and target differ (0 if they are equal); "nll" is the softplus of the value of "logit".
+        For "binary" and "multilabel" with a logit z, "logit" is -z for target 1 and z for target 0. "margin" equals
+        "logit" if source and target differ, and is 0 if they are equal. "nll" is the softplus of "logit".
 
     Returns
     -------
@@ -117,8 +120,9 @@ def gradient_start(
 ) -> tuple[Tensor, Tensor]:
     """Return a tensor that depends on the outputs, and the gradient of the summed :func:`loss` with respect to it.
 
-    ``torch.autograd.grad`` continues from there. For "nll", the gradient is computed without an autograd graph of the
-    loss: for a small model, autograd would spend more time in that graph than in the model's.
+    ``torch.autograd.grad`` computes the gradient with respect to images from these two tensors. For "nll", they are the
+    outputs and a gradient that is computed without an autograd graph. For a small model, autograd would spend more time
+    in the graph of the loss than in the graph of the model.
 
     Examples
     --------

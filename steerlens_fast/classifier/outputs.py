@@ -1,4 +1,4 @@
-"""Class scores: found in the return value of a model, and normalised for binary and multilabel tasks."""
+"""Finds the class scores in the return value of a model, and converts those of binary and multilabel models."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 TASKS = ("multiclass", "binary", "multilabel")
-# Maximum number of nested containers around the scores. It limits the search, because every attribute of a
-# `unittest.mock.Mock` is again a Mock.
+# Maximum number of nested containers around the scores. Without a limit, the search would not end for a
+# unittest.mock.Mock, whose attributes are Mocks again.
 MAX_LEVELS = 8
 ONE_LOGIT = "for one logit per image set task='binary' (on the command line --task binary)"
 
 
 def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
-    """Find the scores in the return value of a model for ``count`` images, and check and normalise them.
+    """Return the scores in the return value of a model for ``count`` images, checked and with a class axis.
 
     Parameters
     ----------
@@ -26,15 +26,15 @@ def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
     count : int
         N, the number of images.
     task : {"multiclass", "binary", "multilabel"}
-        "multiclass": the tensor is [N, classes, ...], floating point. "binary": [N] or [N, 1, ...], the logit of class
-        1. "multilabel": [N, L, ...], a logit for each label.
+        What the tensor is. "multiclass": scores [N, classes, ...]. "binary": the logit of class 1, [N] or [N, 1, ...].
+        "multilabel": a logit for each label, [N, L, ...].
 
     Returns
     -------
     Tensor
-        Scores; their softmax over axis 1 gives the probabilities. "multiclass": the scores of the model
-        [N, classes, ...]. "binary": [N, 2, ...], -z/2 and z/2 for a logit z, so that class 1 has the probability
-        sigmoid(z). "multilabel": [N, 2, L, ...], the same for each label; index 0 is absent, 1 is present.
+        Scores, whose softmax over axis 1 gives the probabilities. "multiclass": the scores of the model,
+        [N, classes, ...]. "binary": [N, 2, ...] with -z/2 and z/2 for a logit z, so that class 1 has the probability
+        sigmoid(z). "multilabel": [N, 2, L, ...] with -z/2 (label absent) and z/2 (label present).
 
     Raises
     ------
@@ -67,7 +67,7 @@ def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
 
 
 def number_of_classes(scores: Tensor, task: str = "multiclass") -> int:
-    """Return the number of classes (of labels, for task "multilabel") in scores from :func:`class_scores`.
+    """Return the number of classes in scores from :func:`class_scores`; for task "multilabel", of labels.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def _content(outputs):
 
 
 def _described(outputs, found) -> str:
-    """Describe a return value without scores, and the container that was searched last."""
+    """Return text about a return value without scores, and about the container that was searched last."""
     if isinstance(found, Mapping):
         inner = f"{type(found).__name__} with keys {list(found)}"
     elif isinstance(found, (tuple, list)):
@@ -118,7 +118,7 @@ def _described(outputs, found) -> str:
 
 
 def _binary(scores: Tensor, count: int) -> Tensor:
-    """Reshape scores [N] or [N, 1, ...], or [] for one image, to [N, 1, ...]."""
+    """Return scores [N] or [N, 1, ...], or [] for one image, as [N, 1, ...]."""
     shape = list(scores.shape)
     scores = scores.reshape(1) if scores.dim() == 0 and count == 1 else scores
     scores = scores[:, None] if scores.dim() == 1 else scores

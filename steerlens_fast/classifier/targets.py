@@ -1,4 +1,4 @@
-"""Targets: the class to morph toward, given as in captum or by its rank among the scores of the source image."""
+"""Targets: the class to morph toward, given as in captum, by name, or by its rank among the scores of the source."""
 
 from __future__ import annotations
 
@@ -29,30 +29,33 @@ def check_target(
     Parameters
     ----------
     target : int, tuple, list, Tensor, numpy.ndarray, str or None
-        An int (or a tensor of one element): the class, for all samples. A tuple of ints: one index per dimension of the
-        outputs after the batch, for all samples. A list of ints, an integer tensor or array [N]: the class of each
-        sample. A list of tuples, or an integer tensor [N, k]: the indices of each sample. By the scores of the source
-        image: "runner-up" or None, the class with the second highest score; "argmax", the highest; "least", the lowest.
+        * An int, or a tensor of one element: the class, for all samples.
+        * A list of ints, or an integer tensor or array [N]: the class of each sample.
+        * A tuple of ints: one index for each dimension of the outputs after the batch, for all samples.
+        * A list of tuples, or an integer tensor [N, k]: these indices for each sample.
+        * "runner-up" or None, "argmax", "least": the class with the second highest, highest or lowest score for the
+          source image.
     count : int
         Number of samples N.
     task : {"multiclass", "binary", "multilabel"}
-        Meaning of the outputs. "binary": the classes are 0 and 1. "multilabel": the int l means that label l becomes
-        present, ``~l`` that it becomes absent; the tuples (1, l) and (0, l) mean the same. For "argmax", "least" and
-        "runner-up" a label becomes present: the one with the highest score, the one with the lowest, and the one with
-        the highest score among the labels that are absent in the source (if none is absent, the lowest score of all).
+        Meaning of the outputs. For "binary", the classes are 0 and 1. For "multilabel", the int l or the tuple (1, l)
+        means that label l becomes present; ``~l`` or (0, l) means that it becomes absent. A rank means that a label
+        becomes present: "argmax" the label with the highest score, "least" the label with the lowest score, and
+        "runner-up" the label with the highest score among those that are absent in the source. If no label is absent,
+        "runner-up" is the label with the lowest score.
     class_names : sequence of str, optional
-        Names of the classes. A class may then be given by name, also in a list or as the class in a tuple. Each synonym
-        in a name such as "goldfish, Carassius auratus" is a name, too, if no other class has it. ``"not:cat"`` is ~n
-        for the label n of that name. An array of names is like a list.
+        Names of the classes. A class may then be given by name, also in a list, in an array, or as the class in a
+        tuple. Each synonym in a name such as "goldfish, Carassius auratus" is a name, too, if no other class has it.
+        ``"not:cat"`` is ~n for the label n with the name "cat".
 
-    The rules of jobs, such as ``"map:..."``, are not targets here; see
+    The rules of jobs, such as ``"map:..."``, are not valid here; see
     :func:`~steerlens_fast.data.targets.parse_target`.
 
     Returns
     -------
     str or Tensor [N, k], int64
-        One of RANKS, or integer indices on the CPU; a label is the pair (state, label). Both forms are valid inputs of
-        :func:`check_target`, :func:`slice_target` and :func:`resolve_target`.
+        A rank, or integer indices on the CPU; for "multilabel" the indices are (state, label). The result is a valid
+        argument of :func:`check_target`, :func:`slice_target` and :func:`resolve_target`.
 
     Examples
     --------
@@ -78,7 +81,7 @@ def check_target(
 
 
 def has_names(target: Target) -> bool:
-    """Return whether a target contains texts other than a rank: names of classes.
+    """Return whether a target contains names of classes, that is, texts other than a rank.
 
     Examples
     --------
@@ -96,7 +99,7 @@ def _numbered(target: Target, task: str, class_names: Sequence[str] | None) -> T
     """Return the target with class names replaced by numbers."""
     if isinstance(target, str):
         return _class_number(target, class_names)
-    if isinstance(target, tuple):  # only one index is a class: the label is the second of (state, label)
+    if isinstance(target, tuple):  # only one of the indices is a class; for labels, the second of (state, label)
         at = 1 if task == "multilabel" else 0
         return tuple(_numbered(e, task, class_names) if i == at else e for i, e in enumerate(target))
     target = target.tolist() if isinstance(target, np.ndarray) else target
@@ -106,7 +109,7 @@ def _numbered(target: Target, task: str, class_names: Sequence[str] | None) -> T
 def _class_number(name: str, class_names: Sequence[str] | None) -> int:
     """Return the number of a class given by name, or ~n for "not:name"."""
     lookups, label = ((full_names, class_names), (synonyms, class_names)), name.removeprefix(ABSENT).strip()
-    if label.isdecimal():  # jobs take it for a number, whatever the names of the classes are
+    if label.isdecimal():  # an error, since jobs would read it as a number even if a class has this name
         hint = f"to remove label {label} pass ~{label} or (0, {label}), with task='multilabel'"
         hint = hint if name.startswith(ABSENT) else f"pass the int {label}"
         raise ValueError(f"target must be {GRAMMAR}, got {name!r}; {hint}")
@@ -142,7 +145,7 @@ def slice_target(target: str | Tensor, at: slice) -> str | Tensor:
 
 
 def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") -> tuple[Tensor, Tensor]:
-    """Convert a target to indices, given the outputs for the source images.
+    """Return the indices of the target class and of the source class, given the outputs for the source images.
 
     Parameters
     ----------
@@ -155,9 +158,10 @@ def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") ->
     Returns
     -------
     target : Tensor, int64
-        [N] for outputs [N, classes], otherwise [N, k] with k = outputs.dim() - 1: class first, then position.
+        [N] for outputs [N, classes]. Otherwise [N, k] with k = outputs.dim() - 1: the class, then its position.
     source : Tensor [N], int64
-        The class with the highest score; if outputs have more dimensions, at the target's position.
+        The class with the highest score. If outputs have more dimensions, the class with the highest score at the
+        target's position.
 
     Raises
     ------
@@ -176,7 +180,7 @@ def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") ->
 
 
 def resolve_checked_target(target: str | Tensor, outputs: Tensor, task: str) -> tuple[Tensor, Tensor]:
-    """Resolve a return value of :func:`check_target`; see :func:`resolve_target`."""
+    """Return the result of :func:`resolve_target` for a return value of :func:`check_target`."""
     if isinstance(target, str):
         return _ranked_label(target, outputs) if task == "multilabel" else _ranked(target, outputs)
     _check_range(target, outputs)
@@ -203,7 +207,7 @@ def _ranked(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
     source = outputs.argmax(1)
     if rank == "runner-up":
         first, second = outputs.topk(2, 1).indices.unbind(1)
-        return torch.where(first == source, second, first), source  # with ties topk and argmax may differ
+        return torch.where(first == source, second, first), source  # topk and argmax may order equal scores differently
     return (source if rank == "argmax" else outputs.argmin(1)), source
 
 

@@ -1,4 +1,4 @@
-"""``Morphs``, the result of a lens: probabilities, selection of samples, and files."""
+"""``Morphs``, the result of a lens, with its probabilities, its samples, and its files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..io.paths import expand_home
 from ..io.tensor_files import as_json, read_tensors, write_tensors
 from ..morph_status import MorphStatus
 
-MIN_FALL = 0.01  # relative to the highest target probability; smaller decreases may be rounding errors
+MIN_FALL = 0.01  # share of the highest target probability; smaller decreases may be rounding errors
 MAX_PAIRS = 3  # class pairs that repr() shows
 INDEX = "an int, a slice, or a list or tensor [n] of ints or bools"
 FIGURES, ANIMATIONS, TENSORS = (".png", ".pdf", ".svg"), (".gif", ".webp"), (".safetensors",)
@@ -38,31 +38,32 @@ class Morphs:
     Attributes
     ----------
     frames : Tensor [B, F, C, H, W], floating point
-        Clipped to the bounds. Not contiguous: in memory, frames are the first axis.
+        Clipped to the bounds. The tensor is not contiguous: in memory, the axis F comes first.
     factors : Tensor [B, F]
-        Phase factors (for families that change no phases: factors of the amplitudes or pixels), cumulative from the source.
+        Multiples of one step, counted from the source: factors of the phases or, for families that do not change phases,
+        of the amplitudes or pixels.
     amplitude_factors : Tensor [B, F] or None
-        None if they equal ``factors``.
+        Factors of the amplitudes; None if they equal ``factors``.
     target : Tensor [B], or [B, k] for outputs with k - 1 dimensions after the classes; int64
     source : Tensor [B], or [B, ...] like the outputs' dimensions after the classes; int64
         The class that the model predicts for the source image.
     outputs : Tensor [B, F, classes, ...]
         Class scores of each frame; NaN for frames on which the model was not run.
     l2 : Tensor [B, F]
-        Distance of each frame from the source.
+        L2 distance of each frame from the source.
     budget : Tensor [B, M] or None
         Requested L2 distances.
     attained : Tensor [B] or [B, M], bool, or None
         Whether each requested distance was reached.
     status : Tensor [B], int64
-        0 for success, otherwise the reason for the failure, a :class:`steerlens_fast.morphs.MorphStatus`.
+        0 if the morph succeeded, otherwise what went wrong: a :class:`steerlens_fast.morphs.MorphStatus`.
     settings : dict
         Settings of the lens: family, rule, regime, objective, bounds and others; JSON-serialisable.
     gradient_norm : Tensor [B] or None
         L2 norm of the objective's gradient with respect to the source image.
     stopped : Tensor [B], int64, or None
-        With refreshed gradients: the step, counted from 1, at which a morph ended because its gradient was zero, too
-        small, infinite or NaN; 0 if it did not. Later frames repeat the last one.
+        For morphs with a new gradient at each step: the step, counted from 1, at which a morph ended because its gradient
+        was zero, too small, infinite or NaN. 0 if the morph did not end early. Later frames repeat the last one.
 
     Examples
     --------
@@ -117,7 +118,7 @@ class Morphs:
 
     @property
     def reasons(self) -> list[str | None]:
-        """Why each morph failed; None if it succeeded."""
+        """For each morph, why it failed; None if it succeeded."""
         steps = [0] * len(self) if self.stopped is None else self.stopped.tolist()
         reasons = (
             MorphStatus(s).reason + (f", at step {n}" if n > 1 else "") for s, n in zip(self.status.tolist(), steps)
@@ -134,7 +135,8 @@ class Morphs:
     def probabilities(self) -> Tensor:
         """Softmax of the outputs [B, F, classes, ...], at least float32; NaN where the model was not run.
 
-        [B, F, 2] for task "binary"; [B, F, 2, L] for "multilabel", with each label's probability at ``[:, :, 1]``.
+        The shape is [B, F, 2] for task "binary". For "multilabel" it is [B, F, 2, L]; ``[:, :, 1]`` has the
+        probabilities of the labels.
         """
         return self.outputs.softmax(2, dtype=torch.promote_types(self.outputs.dtype, torch.float32))
 
@@ -171,8 +173,8 @@ class Morphs:
     def fell(self) -> Tensor:
         """Whether the last target probability is more than 1 % lower than that of an earlier frame, [B] bool.
 
-        The last scored frame is compared with earlier scored ones, including the source. Differences up to 1 % of the
-        higher probability may be rounding errors. With ``score="none"`` nothing can be compared, and all are False.
+        The last scored frame is compared with earlier scored frames, including the source. Differences of up to 1 % of
+        the higher probability may be rounding errors. With ``score="none"``, all values are False.
         """
         p = self.target_probability
         scored = ~p.isnan()
@@ -204,7 +206,7 @@ class Morphs:
 
     @classmethod
     def cat(cls, morphs: Sequence[Morphs]) -> Morphs:
-        """Concatenate samples. Settings, shapes, dtypes and devices must agree.
+        """Return the samples of several morphs, which must have equal settings, shapes, dtypes and devices.
 
         Examples
         --------
@@ -244,7 +246,7 @@ class Morphs:
         return self.to("cpu")
 
     def detach(self) -> Morphs:
-        """Return the morphs detached from autograd, sharing their memory."""
+        """Return the morphs detached from autograd; they share memory with these morphs."""
         return self._map(torch.detach)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Morphs:
@@ -268,18 +270,18 @@ class Morphs:
         ----------
         path : path
             ``.png``, ``.pdf``, ``.svg``: a strip, see :func:`steerlens_fast.plot_morphs`. ``.gif``, ``.webp``: a
-            looping animation of all samples side by side; WebP is lossless, while the 256 colours of a GIF change a
+            looping animation of all samples side by side. WebP is lossless; the 256 colours of a GIF change a
             photograph visibly. ``.safetensors``: all tensors, for :meth:`load`.
         frames : int or sequence of int, optional
-            For figures and animations: number of evenly spaced frames, or their indices. By default 8 in a figure and
-            all in an animation.
+            Number of evenly spaced frames, or their indices, in a figure or an animation. By default 8 frames in a
+            figure, and all frames in an animation.
         samples : int, optional
-            For figures and animations: number of samples, from the first; by default 16.
+            Number of samples in a figure or an animation, from the first; by default 16.
         class_names : sequence of str or mapping from int to str, optional
-            For figures and animations: names of all classes; by default those of the lens or the model, otherwise
-            their numbers. If a name is a list of synonyms such as "tabby, tabby cat", the first is shown.
+            Names of all classes in a figure or an animation. By default those of the lens or the model; without names,
+            classes are shown by their numbers. Of a list of synonyms such as "tabby, tabby cat", the first is shown.
         differences : bool
-            For figures: whether to add a row per sample with the signed differences of frames from the source.
+            Whether to add a row per sample to a figure, with the signed differences of the frames from the source.
 
         Raises
         ------
@@ -319,7 +321,7 @@ class Morphs:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Morphs:
-        """Read a ``.safetensors`` file that :meth:`save` wrote; tensors are on the CPU and exactly as saved.
+        """Return the morphs in a ``.safetensors`` file that :meth:`save` wrote, on the CPU.
 
         Raises
         ------
@@ -344,7 +346,7 @@ class Morphs:
         return f"Morphs({'; '.join([', '.join([shape, *kind]), *names, *statistics])})"
 
     def _repr_html_(self) -> str | None:
-        """Return a strip and a slider for notebooks; None if they cannot be drawn, so that repr() is shown instead."""
+        """Return a strip and a slider for notebooks; None, for which a notebook shows repr(), if there are none."""
         if self.frames.is_meta or not self.frames.numel() or self.frames.shape[2] not in (1, 3):
             return None
         from .html import morphs_html  # imports this module
@@ -356,7 +358,10 @@ class Morphs:
 
 
 def pair_names(m: Morphs) -> list[str]:
-    """Return text such as "tabby -> lynx, cup -> bee (2)" with the most frequent class pairs, if classes have names."""
+    """Return a list with text such as "tabby -> lynx, cup -> bee (2)"; an empty list if classes have no names.
+
+    The text has the most frequent pairs of source and target. A number in brackets is the number of samples of a pair.
+    """
     names = short_names(m.class_names)
     if names is None or m.frames.is_meta or not len(m):
         return []
@@ -371,7 +376,7 @@ def pair_names(m: Morphs) -> list[str]:
 
 
 def method_words(settings: dict) -> list[str]:
-    """Return family, rule and regime, if they are set; color and smoothing, if they are not the defaults.
+    """Return the settings that are set (family, rule, regime) or changed (color, smoothing), as words.
 
     Examples
     --------
@@ -414,7 +419,7 @@ def _as_selection(index: Any, count: int, device: torch.device) -> slice | Tenso
 def _index_tensor(index: Any, count: int) -> Tensor:
     """Convert a list or tensor of ints or bools to a tensor, after checking it on the CPU.
 
-    An invalid index on the GPU causes a device assert, after which CUDA cannot be used in the process.
+    An invalid index on the GPU would cause a device assert, after which the process cannot use CUDA.
     """
     index_on_host = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
     chosen = index_on_host if len(index) else torch.zeros(0, dtype=torch.int64, device="cpu")

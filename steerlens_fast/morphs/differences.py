@@ -1,4 +1,4 @@
-"""Difference maps: images that show the signed difference of each frame from the source."""
+"""Makes difference maps, images that show the signed difference of each frame from the source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ BLUE, WHITE, RED = (33, 102, 172), (247, 247, 247), (178, 24, 43)  # from ColorB
 
 
 def difference_maps(pictures: np.ndarray, source: int) -> tuple[np.ndarray, float]:
-    """Draw the difference of each frame from the source, scaled by the largest absolute difference in all frames.
+    """Return images of the differences of all frames from the source, with one scale for all frames.
 
     Parameters
     ----------
@@ -20,10 +20,11 @@ def difference_maps(pictures: np.ndarray, source: int) -> tuple[np.ndarray, floa
     Returns
     -------
     maps : array [F, H, W, 3], uint8
-        Grey frames: blue where a frame is darker than the source, white where they are equal, red where it is brighter.
-        RGB frames: the scaled difference of each channel is added to 128, so grey means no difference.
+        For grey frames, blue where a frame is darker than the source, white where they are equal, and red where it is
+        brighter. For RGB frames, the scaled difference of each channel is added to 128, so grey means no difference.
     scale : float
-        The largest absolute difference, for values in [0, 1]; it has the strongest colour. 0 if all frames are equal.
+        The largest absolute difference, in units of frames in [0, 1]. It has the strongest colour. 0 if all frames are
+        equal.
 
     Examples
     --------

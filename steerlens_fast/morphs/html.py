@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from .container import Morphs
 
 SAMPLES, SLIDER_FRAMES, DPI = 4, 16, 85  # few, since a notebook stores the output of its cells
-# The slider's event handler: shows the chosen frame and hides the others. It is an attribute, since a script would need
-# ids that are unique in the page.
+# The slider's event handler, which shows the chosen frame and hides the others. It is an attribute of the slider; a
+# script would need ids that are unique in the page.
 CHOOSE = "this.parentNode.querySelectorAll('img').forEach((image, i) => (image.hidden = i != this.value))"
 
 
 def morphs_html(morphs: Morphs) -> str:
-    """Return self-contained HTML. In an untrusted notebook, where scripts are disabled, only the first frame is shown.
+    """Return HTML with a strip and a slider, without other files.
+
+    In an untrusted notebook, where scripts are disabled, only the first frame is shown.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Strips and animations of morphs, for papers, notebooks and web pages. Needs the extra ``steerlens_fast[plot]``."""
+"""Draws strips and animations of morphs. Needs the extra ``steerlens_fast[plot]``."""
 
 from __future__ import annotations
 
@@ -47,27 +47,27 @@ def plot_morphs(
     differences: bool = False,
     figure: Figure | None = None,
 ) -> Figure:
-    """Plot morphs as strips: a row for each sample, a column for each frame.
+    """Return a figure of morphs with a row for each sample and a column for each frame (a strip).
 
     Parameters
     ----------
     morphs : Morphs
         Morphs of images with one channel (grey) or three (RGB).
     frames : int or sequence of int, optional
-        Number of evenly spaced frames, from the first to the last, or their indices. By default 8, or all if there are
-        fewer.
+        Number of evenly spaced frames, from the first to the last, or their indices. By default 8 frames, or all if
+        there are fewer.
     samples : int, optional
         Number of samples, from the first; by default 16. If there are more, a note below the figure says so.
     class_names : sequence of str or mapping from int to str, optional
-        Names of all classes; by default those of the lens or the model, otherwise their numbers. If a name is a list
-        of synonyms such as "tabby, tabby cat", the first is shown.
+        Names of all classes. By default those of the lens or the model; without names, classes are shown by their
+        numbers. Of a list of synonyms such as "tabby, tabby cat", the first is shown.
     differences : bool
-        Whether to add a second row for each sample, with the signed difference of each frame from the source frame (the
-        one with the factor nearest to 0). In grey images, blue is darker and red is brighter. In RGB images, the
-        difference of each channel is added to mid-grey. The label of the row is the largest difference, in units of
-        the images; it has the strongest colour.
+        Whether to add a second row for each sample, with the signed difference of each frame from the frame whose
+        factor is nearest to 0. In grey images, blue is darker and red is brighter. In RGB images, the difference of
+        each channel is added to mid-grey. The label of the row is the largest difference, which has the strongest
+        colour, in units of the images.
     figure : matplotlib Figure or SubFigure, optional
-        Figure to draw in; by default a new one of suitable size. A new figure is not registered with pyplot: use
+        Figure to draw in; by default a new one of suitable size. A new figure is not registered with pyplot, so use
         ``figure.savefig``, or display it in a notebook.
 
     Returns
@@ -84,16 +84,19 @@ def plot_morphs(
 
     Notes
     -----
-    The label of a row is source -> target. The target's probability is below each frame, in bold if the target is the
-    predicted class. If another class is predicted, its name and probability are added. Frames that were not scored have
-    no text. A sample that is not ``ok``, or whose source is already predicted as the target, has no bold text, and the
-    label of its row contains the reason. The label also says if a distance was not attained.
+    **Rows.** The label of a row is "source → target". If a sample is not ``ok``, if its source is already predicted as
+    the target, or if a distance was not attained, the label says so.
 
-    The column headers are the L2 distances or the factors, whichever are equal in all rows, otherwise the numbers of
-    the frames. If both are equal, the headers are the distances if these were requested (``budget``), otherwise the
-    factors. Distances that are not in the headers are below the frames.
+    **Text below a frame.** It has the target's probability, in bold if the target is the predicted class. Otherwise it
+    also has the name and the probability of the predicted class. Frames that were not scored have no text. The text is
+    never bold if the sample is not ``ok``, or its source is already predicted as the target.
 
-    Black and white are ``settings["bounds"]``; if these are None, the lowest and highest value of each row.
+    **Headers.** A header is the frame's L2 distance or its factor, whichever is equal in all rows; if neither is, the
+    frame's number. If both are equal in all rows, it is the distance if distances were requested (``budget``),
+    otherwise the factor. If the headers are not distances, the distances are below the frames.
+
+    **Values.** Black and white are ``settings["bounds"]``. If these are None, they are the lowest and highest value of
+    each row.
 
     Examples
     --------
@@ -111,7 +114,7 @@ def plot_morphs(
 
 
 def draw_strips(data: StripData, figure: Figure | None = None) -> Figure:
-    """Draw the figure of :func:`plot_morphs` from the data of :class:`Morphs` or of a job's record."""
+    """Return the figure of :func:`plot_morphs`, for data from :class:`Morphs` or from a job's record."""
     names, (headers, captions) = _row_labels(data), _headers(data)
     rows = [(b, is_map) for b in range(len(data.names)) for is_map in ((False, True) if data.maps else (False,))]
     if figure is None:
@@ -152,8 +155,7 @@ def animate_morphs(
 ) -> None:
     """Write an animation, "gif" or "webp" (lossless), of all samples side by side, forward then backward.
 
-    Small images are enlarged. Parameters and captions are the same as in :func:`plot_morphs`, but by default all frames
-    are used.
+    Small images are enlarged. Parameters and captions are those of :func:`plot_morphs`. By default all frames are used.
 
     Examples
     --------
@@ -195,7 +197,7 @@ class StripData:
     frames : list of int
         Indices of the frames.
     names, remarks : list of str
-        For each row: "source -> target"; the reason if the morph did not succeed, otherwise "".
+        For each row, the text "source → target", and why the morph did not succeed ("" if it did).
     probability : array [B, F]
         Probability of the target; NaN if the frame was not scored.
     prediction : list of lists of str
@@ -209,7 +211,7 @@ class StripData:
     title, note : str
         Texts above and below the figure.
     maps : list of (array [F, H, W, 3], float) or None
-        For each row: images of the differences of its frames from the source, and their scale.
+        For each row, the maps and the scale from :func:`~steerlens_fast.morphs.differences.difference_maps`.
     """
 
     pictures: np.ndarray
@@ -236,7 +238,7 @@ def strip_data(
     default: int | None,
     differences: bool = False,
 ) -> StripData:
-    """Collect the data of the selected samples and frames; ``default`` is used if ``frames`` is None."""
+    """Return the data of the selected samples and frames; if ``frames`` is None, of ``default`` frames."""
     shown, at = _select(morphs, frames, samples, default)
     _check_names(class_names, shown)
     class_names = _names_to_show(class_names, shown)
@@ -266,8 +268,8 @@ def strip_data(
 def remark(reason: str | None, already: bool, attained: bool) -> str:
     """Return why a morph did not succeed, or "".
 
-    This is the reason for the failure; otherwise that the source is already predicted as the target, that a distance
-    was not attained, or both.
+    If there is a ``reason`` for a failure, it is returned. Otherwise the text says whether the source is already
+    predicted as the target, and whether a distance was not attained.
 
     Examples
     --------
@@ -280,7 +282,7 @@ def remark(reason: str | None, already: bool, attained: bool) -> str:
 
 
 def predicted_text(name: str, probability: float) -> str:
-    """Format the predicted class for the text below a frame.
+    """Return the text below a frame for a predicted class.
 
     Examples
     --------
@@ -306,7 +308,7 @@ def strip_note(scored: bool, samples: int, all_samples: int, frames: int, all_fr
 
 
 def _predictions(morphs: Morphs, class_names: Names) -> list[list[str]]:
-    """Return the predicted class and its probability as text, for each frame; "" if it is the target or not scored."""
+    """Return the text for each frame's predicted class; "" if it is the target, or the frame was not scored."""
     at = (morphs._rows, *morphs._index[1:])
     classes, best = (t.movedim(1, -1)[at].tolist() for t in (morphs.predictions, morphs.probabilities.amax(2)))
 
@@ -319,7 +321,7 @@ def _predictions(morphs: Morphs, class_names: Names) -> list[list[str]]:
 
 
 def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Names) -> str:
-    """Return the name of a class; for task "multilabel", the name of the target's label, with "not" for state 0."""
+    """Return the name of a class; for task "multilabel", the name of the label, with "not" if it is absent."""
     if morphs.settings.get("task") != "multilabel" or len(target) != 2:
         return _class_name(number, class_names)
     label = _class_name(target[1], class_names)
@@ -327,7 +329,7 @@ def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Nam
 
 
 def _maps(morphs: Morphs, at: list[int]) -> list[tuple[np.ndarray, float]]:
-    """Draw how the frames ``at`` differ from the frame with the smallest factors, for each sample."""
+    """Return the difference maps of the frames ``at`` from the frame with the smallest factors, for each sample."""
     size = morphs.factors.abs()
     size = size if morphs.amplitude_factors is None else size + morphs.amplitude_factors.abs()
     maps = []
@@ -387,8 +389,8 @@ def to_pixels(morphs: Morphs) -> np.ndarray:
 
 
 def _names_to_show(class_names: Names, morphs: Morphs) -> Names:
-    """Return the names to show: those given, otherwise those of the morphs; the first synonym of each."""
-    if isinstance(class_names, Mapping):  # may have only some of the classes
+    """Return the names that are shown: the first synonym of the given names, or of the names of the morphs."""
+    if isinstance(class_names, Mapping):  # a mapping may have only some of the classes
         return class_names
     return short_names(morphs.class_names if class_names is None else list(map(str, class_names)))
 
@@ -413,7 +415,7 @@ def _row_labels(data: StripData) -> list[str]:
 
 
 def _check_names(class_names: Names, morphs: Morphs) -> None:
-    """Check the type of the names, and that a sequence has one for each class; a mapping may have fewer."""
+    """Check that names are a sequence with a name for each class, or a mapping, which may have fewer names."""
     if class_names is None or isinstance(class_names, Mapping):
         return
     if isinstance(class_names, str) or not isinstance(class_names, Sequence):
@@ -441,10 +443,10 @@ def _headers(data: StripData) -> tuple[list[str], list[list[str]]]:
 
 
 def _header_numbers(data: StripData) -> tuple[list[str] | None, list[list[str]] | None]:
-    """Choose where distances and factors are shown.
+    """Return the headers of the columns and the texts below the frames, as far as they show distances and factors.
 
-    Return the column headers (distances or factors, if equal in all rows, else None), and the distance of each frame if
-    the headers do not show it.
+    The headers are None if neither the distances nor the factors are equal in all rows. The texts are None if the
+    headers show the distances.
     """
     l2, factors, amplitudes = map(_Numbers, (data.l2, data.factors, data.amplitude_factors))
     distances = [[f"L2 {x}" for x in row] for row in l2.text]
@@ -458,9 +460,9 @@ def _header_numbers(data: StripData) -> tuple[list[str] | None, list[list[str]] 
 
 
 class _Numbers:
-    """A table [B, F] formatted as text, with values below 0.1 % of the largest shown as 0.
+    """A table [B, F] as text, in which values below 0.1 % of the largest value are 0.
 
-    ``same`` is True if all rows are equal within 0.5 %.
+    ``same`` is whether all rows are equal within 0.5 %.
     """
 
     def __init__(self, table: torch.Tensor | None):
@@ -474,7 +476,7 @@ class _Numbers:
 
 
 def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[str]]) -> Figure:
-    """Create a figure whose size leaves no gaps between panels; ``shape`` is [B, F, H, W, ...]."""
+    """Return a figure whose size leaves no gaps between panels; ``shape`` is [rows, F, H, W, ...]."""
     tall = min(max(shape[2] / shape[3], 0.4), 2.5)  # height of a panel divided by its width
     widest = max(len(line) for name in names for line in name.split("\n"))
     max_lines = max(len(caption.split("\n")) for row in captions for caption in row)
@@ -487,7 +489,7 @@ def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[st
 
 def draw_panel(axes, picture: np.ndarray, caption: str = "", reached: bool = False) -> None:
     """Draw an image, uint8 [H, W] or [H, W, 3], and the text below it."""
-    smooth = "auto" if picture.shape[1] > 128 else "nearest"  # such images have more pixels than the panel has dots
+    smooth = "auto" if picture.shape[1] > 128 else "nearest"  # large images have more pixels than the panel has dots
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation=smooth)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -495,7 +497,7 @@ def draw_panel(axes, picture: np.ndarray, caption: str = "", reached: bool = Fal
 
 
 def caption_style(reached: bool) -> dict[str, str]:
-    """Return matplotlib's options for the text of a prediction: bold if it is the target."""
+    """Return matplotlib's options for the text below a frame, which is bold if the target is predicted."""
     return {"color": REACHED, "weight": "bold"} if reached else {"color": NOT_YET}
 
 
@@ -503,7 +505,7 @@ def caption_style(reached: bool) -> dict[str, str]:
 
 
 def tile(pictures: np.ndarray, captions: Sequence[str], reached: Sequence[bool]) -> Image:
-    """Arrange images, uint8 [n, H, W] or [n, H, W, 3], in rows; each is enlarged and has a caption of two lines."""
+    """Return one image with n images, uint8 [n, H, W] or [n, H, W, 3], enlarged and with captions of two lines."""
     pil, drawing = require_extra("plot", "PIL.Image"), require_extra("plot", "PIL.ImageDraw")
     n, h, w = pictures.shape[:3]
     zoom = -(-SIDE // max(h, w))
@@ -540,15 +542,15 @@ def _with_palette(picture: Image) -> Image:
     if picture.mode == "L":
         return picture
     pil = require_extra("plot", "PIL.Image")
-    # Octree quantisation is 20 times as fast as median cut. With dithering it reproduces photographs more closely, but
-    # grey pictures less closely.
+    # Fast octree quantisation is 20 times as fast as median cut. With dithering, its results are closer to photographs,
+    # but less close to grey pictures.
     method = pil.Quantize.FASTOCTREE if picture.getcolors(MAX_MEDIAN_CUT_COLOURS) is None else pil.Quantize.MEDIANCUT
     colours = picture.quantize(256, method)
     return picture.quantize(palette=colours, dither=pil.Dither.FLOYDSTEINBERG)
 
 
 def _font(bold: bool):
-    # Pillow's default font has no arrow; the font that matplotlib installs has one, and most scripts.
+    # The font that matplotlib installs has an arrow and the letters of most scripts; Pillow's default font has not.
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     folder = require_extra("plot", "matplotlib").get_data_path()
     return require_extra("plot", "PIL.ImageFont").truetype(f"{folder}/fonts/ttf/{name}", FONT_SIZE)
