@@ -74,7 +74,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plot_pyramid":  # matplotlib is an optional dependency: imported only when needed
+    if name == "plot_pyramid":  # imported only when needed, since matplotlib is an optional dependency
         from .pyramid.plot import plot_pyramid
 
         return plot_pyramid

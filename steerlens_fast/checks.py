@@ -1,7 +1,7 @@
 """Argument checks of the public API.
 
-A check returns the argument, or raises a TypeError or ValueError that states its name, what it must be, and what it is.
-All checks run on the host, before any kernel. The raw ops check their own arguments in ``csrc/checks.h``.
+A check returns the argument, or raises a TypeError or ValueError that states the argument's name, what it must be, and
+what it is. All checks run on the host, before any kernel. The raw ops check their own arguments in ``csrc/checks.h``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Factors = Sequence[float] | Tensor
 
 
 def is_int(value) -> bool:
-    """Return whether a value is a Python, numpy or torch int (whatever ``operator.index`` takes), but not a bool."""
+    """Return whether a value is an int of Python, numpy or torch; bools are not ints here."""
     if isinstance(value, int):
         return not isinstance(value, bool)
     if str(getattr(value, "dtype", "")).endswith("bool"):
@@ -36,7 +36,7 @@ def is_int(value) -> bool:
 
 
 def check_int(name: str, value, minimum: int, maximum: int | None, reason: str = "") -> int:
-    """Return an int in [minimum, maximum]; ``reason``, why these are the limits, is added to the message."""
+    """Return an int in [minimum, maximum]; an error's message has ``reason``, which says why these are the limits."""
     if not is_int(value):
         raise TypeError(f"{name} must be an int, got {value!r}")
     value = index(value)
@@ -47,7 +47,7 @@ def check_int(name: str, value, minimum: int, maximum: int | None, reason: str =
 
 
 def check_bool(name: str, value) -> bool:
-    """Return a bool; other values, such as 0 and 1, are not accepted."""
+    """Return a bool; raise an error for other values, also for 0 and 1."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, got {value!r}")
     return value
@@ -74,7 +74,7 @@ def check_choice(name: str, value, choices: Sequence[str]) -> str:
 
 
 def check_class_names(name: str, names: Sequence[str] | None, count: int) -> None:
-    """Raise a ValueError if names are given, but not one for each of a model's ``count`` classes.
+    """Raise a ValueError if there are names, but not one for each of a model's ``count`` classes.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def check_class_names(name: str, names: Sequence[str] | None, count: int) -> Non
 
 
 def check_options(name: str, options: Mapping, function, excluded: str) -> None:
-    """Check that all options are parameters of ``function``, except ``excluded``, which the caller passes itself."""
+    """Check that all options are parameters of ``function`` other than ``excluded``."""
     known = [parameter for parameter in signature(function).parameters if parameter != excluded]
     for option in options:
         if option not in known:
@@ -137,7 +137,7 @@ def check_image_shape(image_shape, name: str = "image_shape") -> tuple[int, int]
 
 
 def check_exportable() -> None:
-    """Raise an error if torch.export traces torch.func transforms, under which ``torch.where`` and others fail."""
+    """Raise an error if torch.export traces transforms of torch.func, which it does not support."""
     if has_transforms() and is_exporting():
         raise NotImplementedError(
             "torch.export of a function with torch.func transforms (grad, jvp, vmap ...) in it is not supported here; "
@@ -184,7 +184,7 @@ def check_bounds(bounds) -> tuple[float, float] | None:
 def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     """Return factors as [F, 1] or [F, N] for the N planes of the image, on its device and in its precision.
 
-    Factors on the CPU must be finite; those on a GPU are not checked, since the CPU would have to wait for them.
+    Factors on the CPU must be finite. Factors on a GPU are not checked, since the CPU would have to wait for them.
     """
     table = _as_tensor(name, factors, image)
     if table.is_complex() or table.dim() == 0:
@@ -206,7 +206,8 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
 def to_device_async(name: str, table: Tensor, device: torch.device) -> Tensor:
     """Return a small tensor on ``device``, without waiting for the copy.
 
-    Raises a ValueError while a CUDA graph is captured: each replay would read the CPU's memory, which may be reused.
+    Raise a ValueError while a CUDA graph is captured, because each replay would read the CPU's memory, which may be
+    reused.
     """
     if table.device.type != "cpu" or device.type != "cuda":
         return table.to(device)

@@ -1,4 +1,4 @@
-"""Loading of the compiled library ``_C``, with errors that name the cause and the remedy."""
+"""Loads the compiled library ``_C``; errors name the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .version import __version__
 PACKAGE = "steerlens_fast"
 FOLDER = Path(__file__).parent
 LIBRARY = "_C.pyd" if os.name == "nt" else "_C.so"
-OLDEST_TORCH = (2, 10)  # setup.py's TORCH_TARGET: the stable ABI that the extension is built for
+OLDEST_TORCH = (2, 10)  # TORCH_TARGET of setup.py, the stable ABI that the extension is built for
 BUILD = "python setup.py build_ext --inplace"
 EDITABLE = "pip install --no-build-isolation --no-deps -e ."
 REINSTALL = "pip install --no-build-isolation --no-deps --force-reinstall ."
@@ -38,7 +38,7 @@ def load_extension() -> None:
     try:
         native = importlib.import_module(f"{PACKAGE}.native")
     except ImportError as error:
-        if error.path is None:  # STEERLENS_CPU_CAPABILITY is invalid: the message is complete
+        if error.path is None:  # raised for an invalid STEERLENS_CPU_CAPABILITY, with a complete message
             raise
         raise ImportError(_unloadable_message(error), name=error.name, path=error.path) from error
     except AttributeError as error:
@@ -57,12 +57,20 @@ def build_info() -> dict:
     Returns
     -------
     dict
-        ``version``; ``cuda`` (whether this process has CUDA kernels); ``cuda_archs`` and ``nvcc`` ("" if no CUDA
-        kernels were built); ``reason`` (why they were built or not); ``torch_built`` and ``torch_target`` (the torch of
-        the build, and the oldest that the extension runs with); ``cpu_levels`` (CPU levels that kernels were compiled
-        for); ``cpu_capability`` (the level that this process uses: "avx512", "avx2" or "default"); ``compiler``;
-        ``torch`` (the version in this process); ``torch_mismatch`` (what does not work because torch's CUDA differs
-        from that of the build, or "").
+        ``version``
+            The version of the package.
+        ``cuda``, ``cuda_archs``, ``nvcc``, ``reason``
+            Whether this process has CUDA kernels; their architectures and compiler ("" if none were built); why they
+            were built or not.
+        ``torch_built``, ``torch_target``, ``torch``
+            The torch of the build, the oldest torch that the extension runs with, and the torch of this process.
+        ``cpu_levels``, ``cpu_capability``
+            The CPU levels that kernels were compiled for, and the level that this process uses: "avx512", "avx2" or
+            "default".
+        ``compiler``
+            The C++ compiler of the build.
+        ``torch_mismatch``
+            What does not work because torch has another CUDA than the build; "" if all works.
 
     Examples
     --------
@@ -83,7 +91,7 @@ def build_info() -> dict:
 
 
 def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
-    """Describe the mismatch between a build and torch's CUDA version (None: torch has no CUDA); "" if they match.
+    """Return text about the mismatch between a build and torch's CUDA version (None for no CUDA); "" if they match.
 
     Examples
     --------
@@ -103,7 +111,7 @@ def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
 
 
 def outdated_error(error: Exception) -> Exception:
-    """Convert an error about an op or function missing in ``_C`` to an ImportError; return other errors unchanged.
+    """Return an ImportError for an error about an op or function that ``_C`` lacks; return other errors unchanged.
 
     Examples
     --------
@@ -152,9 +160,9 @@ def _check_version(info: dict) -> None:
 
 
 def _warn_if_sources_are_newer() -> None:
-    """Warn if a checkout's C++ has changed since its extension was built, by an edit or by git.
+    """Warn if the C++ of a checkout is newer than its compiled extension.
 
-    Sources of the CUDA kernels are ignored: these are another library, which may be missing.
+    Sources of CUDA kernels are not compared, because these are in another library, which may be missing.
     """
     csrc = FOLDER.parent / "csrc"
     sources = (p for p in sorted(csrc.rglob("*")) if p.suffix in (".cpp", ".h") and not p.is_relative_to(csrc / "cuda"))

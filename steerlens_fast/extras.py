@@ -1,4 +1,4 @@
-"""Optional packages: imported when first needed, with an error that names the install command."""
+"""Imports optional packages when they are first needed; errors name the command that installs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splitting work into cache-sized pieces, and writing large CPU results: memory limits both, not arithmetic."""
+"""Splits work into cache-sized pieces, and writes large results on CPUs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from . import native
 from .ops import real_dtype
 from .torch_internals import has_batched_gradients, has_dispatch_modes, has_transforms
 
-# Bytes of bands in one pass through a filter bank. On a CPU they fit the caches, and the allocator does not return them
-# to the kernel between passes (new pages cost more time than the FFTs); measured in bench/. The value for GPUs is not
-# measured yet (bench/cuda.sh does that): counted on a CPU, a frozen morph of 16x3x224x224 allocates 140 MiB with it,
-# apart from frames and model, so 256 MiB suffice, the workspace of the FFTs included.
+# Bytes of bands in one pass through a filter bank. On a CPU, they fit the caches, and the allocator keeps them between
+# passes; getting new pages from the kernel would take longer than the FFTs (measured in bench/). The value for GPUs is
+# not measured yet (bench/cuda.sh does so). With it, a frozen morph of 16x3x224x224 allocates 140 MiB, counted on a CPU
+# without frames and model, so that 256 MiB are enough with the workspace of the FFTs.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
 
-# Bytes of a temporary that is written and read once: small enough to stay in the caches and in memory already mapped.
+# Bytes of a temporary that is written and read once, small enough for the caches and for memory that is already mapped
 SCRATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
 
 
@@ -29,10 +29,12 @@ SCRATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
 def keep_freed_memory() -> None:
     """Make glibc keep up to 62 MiB of freed memory, by freeing one block of 31 MiB.
 
-    Its thresholds grow with the largest block freed so far (mallopt(3), M_MMAP_THRESHOLD). Otherwise each pass would
-    return its temporaries to the kernel and fault them in again. The block is never written, so it costs nothing.
-    The thresholds apply to the whole process; STEERLENS_KEEP_FREED_MEMORY=0 leaves them unchanged. With it, the ops
-    also keep no freed results for later ones (csrc/recycled_memory.h).
+    The thresholds of glibc grow with the largest block that was freed (mallopt(3), M_MMAP_THRESHOLD). With the initial
+    thresholds, each pass would return its temporaries to the kernel, and get new pages. The block of 31 MiB is never
+    written, so it takes no memory.
+
+    The thresholds apply to the whole process. STEERLENS_KEEP_FREED_MEMORY=0 leaves them unchanged; then the ops do not
+    keep the memory of freed results either (csrc/recycled_memory.h).
     """
     if os.environ.get("STEERLENS_KEEP_FREED_MEMORY", "1") != "0":
         torch.empty(31 << 20, dtype=torch.uint8, device="cpu")
@@ -68,7 +70,7 @@ def _even_slices(count: int, max_length: int) -> list[slice]:
 
 
 def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return an uninitialised tensor; a large one on the CPU has huge pages where the kernel allows it."""
+    """Return an uninitialised tensor; on the CPU, a large tensor has huge pages if the kernel allows them."""
     t = torch.empty(shape, dtype=dtype, device=device)
     if is_plain_cpu(t):
         native.advise_huge_pages(t.data_ptr(), t.numel() * t.itemsize)
@@ -76,7 +78,7 @@ def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -
 
 
 def store(out: Tensor, values: Tensor, bounds: tuple[float, float] | None = None) -> None:
-    """Copy ``values`` to ``out``, clipped to ``bounds``: for large results that are not read again soon.
+    """Copy ``values``, clipped to ``bounds``, to ``out``, a large result that is not read again soon.
 
     If ``values`` is complex and ``out`` is real, the real part is copied.
     """
@@ -101,18 +103,18 @@ def store(out: Tensor, values: Tensor, bounds: tuple[float, float] | None = None
 
 
 def is_untraced() -> bool:
-    """Return whether no tracer, dispatch mode or torch.func transform is active: memory may then be used directly."""
+    """Return whether memory may be used directly: no tracer, dispatch mode or torch.func transform is active."""
     has_modes = has_dispatch_modes() or has_transforms() or has_batched_gradients()
     return not has_modes and not torch.jit.is_tracing()
 
 
 def is_plain_cpu(t: Tensor) -> bool:
-    """Return whether a tensor's memory holds its values and may be read and written directly, on the CPU."""
+    """Return whether a tensor is on the CPU, and its memory has its values and may be used directly."""
     return has_plain_memory(t) and t.device.type == "cpu" and is_untraced()
 
 
 def has_plain_memory(t: Tensor) -> bool:
-    """Return whether a tensor's memory holds its values: not if it is a subclass, or a lazy conjugate or negative."""
+    """Return whether a tensor's memory has its values, unlike that of subclasses and lazy conjugates or negatives."""
     return type(t) is Tensor and not t.is_conj() and not t.is_neg()
 
 
@@ -120,7 +122,7 @@ def has_plain_memory(t: Tensor) -> bool:
 def threads(count: int | None) -> Iterator[None]:
     """Set the number of torch's threads within the block; None leaves it unchanged.
 
-    One thread is best for small tensors: more are not faster, and much slower if other processes use the cores.
+    One thread is best for small tensors. More threads are not faster, and much slower if other processes use the cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)

@@ -1,7 +1,8 @@
-"""The compiled libraries: loading them registers the ops; other functions of ``_C`` are called through ctypes.
+"""Loads the compiled libraries, which registers the ops; other functions of ``_C`` are called through ctypes.
 
-They are plain shared libraries, not Python modules, so one build works with every version of Python. ``_C`` contains
-the ops for CPUs; ``_C_cuda``, if it was built, the CUDA kernels. It is loaded if torch has the same CUDA major version.
+The libraries are plain shared libraries, not Python modules, so one build works with every version of Python. ``_C``
+has the ops for CPUs. ``_C_cuda``, if it was built, has the CUDA kernels, and is loaded if torch has the same major
+version of CUDA.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ def _function(name: str, return_type: type | None, *argument_types: type):
     return function
 
 
-_ADDRESS = _COUNT = ctypes.c_uint64  # addresses are those of CPU memory
+_ADDRESS = _COUNT = ctypes.c_uint64  # addresses in CPU memory, numbers of bytes or values
 
 _library = _load(LIBRARY)
 _build_info = _function("build_info", ctypes.c_char_p)
 _cpu_capability = _function("cpu_capability", ctypes.c_char_p)
 _invalid_cpu_capability = _function("invalid_cpu_capability", ctypes.c_char_p)
 
-# The bytes of all idle blocks (csrc/recycled_memory.h); and a function that frees them.
+# The bytes of all idle blocks (csrc/recycled_memory.h), and a function that frees these blocks.
 idle_bytes = _function("idle_bytes", ctypes.c_int64)
 free_idle_blocks = _function("free_idle_blocks", None)
 
@@ -58,7 +59,7 @@ stream_real_double = _function("stream_real_double", None, *_STREAM_REAL)
 plane_side_supported = _function("plane_side_supported", ctypes.c_bool, ctypes.c_int64)
 # How many floats a SIMD vector of the ops on whole planes has; 0 if this CPU or build has no such ops.
 SIMD_WIDTH: int = _function("simd_width", ctypes.c_int64)()
-# The number of parallel loops that the ops have run in this process. Each may wait for its slowest thread.
+# The number of parallel loops that the ops have run in this process. At the end of each, threads wait for the slowest.
 parallel_regions = _function("parallel_regions", ctypes.c_int64)
 
 

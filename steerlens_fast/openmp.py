@@ -1,7 +1,8 @@
-"""How long OpenMP's threads spin while they wait, in processes of our own: the command and the workers of jobs.
+"""Shortens the time that OpenMP's threads spin while they wait, in the command and in the workers of jobs.
 
-Threads that spin take cores from other processes. With a short spin count, which the libgomp in torch's wheels reads
-when it is loaded, a job next to a busy process was 3 times as fast; alone, its time changed by less than 2 %.
+Threads that spin take cores from other processes. The libgomp in torch's wheels reads the spin count from the
+environment when it is loaded. With a short spin count, a job next to a busy process was 3 times as fast; without other
+processes, its time changed by less than 2 %.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 SHORT_SPIN = {"GOMP_SPINCOUNT": "4000"}
-SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # if the user has set one of these, it counts
+SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # settings of the user, which are kept
 
 
 def short_spin(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables to add to an environment for a short spin count; none if the user has chosen."""
+    """Return the variables to add to an environment for a short spin count; none if the user has set one."""
     return {} if any(name in environment for name in SPIN_SETTINGS) else SHORT_SPIN
 
 
 def shorten_spin_of_command() -> None:
-    """Set a short spin count if this process is the command, not a program that imports the package.
+    """Set a short spin count in this process if it is the command; programs that import the package are not changed.
 
-    Has no effect after torch has been imported.
+    It has no effect after torch has been imported.
     """
     if _is_command():
         os.environ.update(short_spin(os.environ))
@@ -31,5 +32,5 @@ def shorten_spin_of_command() -> None:
 
 def _is_command() -> bool:
     program = sys.argv[0] if sys.argv else ""
-    by_module = program == "-m" and "steerlens_fast" in sys.orig_argv  # as it is until the module runs
+    by_module = program == "-m" and "steerlens_fast" in sys.orig_argv  # Python replaces "-m" when the module runs
     return by_module or Path(program).stem == "steerlens-fast"

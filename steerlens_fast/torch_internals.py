@@ -1,7 +1,7 @@
-"""All private functions of torch that this package uses, each with a fallback for a torch without it.
+"""All private functions of torch that this package uses, each with a fallback for a torch that does not have it.
 
-One binary runs with every torch from 2.10 on, and private names may disappear in any release. No other file of the
-package uses private names. A fallback is correct, but may be slower.
+One binary runs with every torch from 2.10 on, and private names may disappear in any release. A fallback is correct,
+but may be slower. No other file of the package uses private names of torch.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def has_transforms() -> bool:
 
 
 def is_exporting() -> bool:
-    """Return what ``torch.compiler.is_exporting`` does, which torch.compile of torch 2.10 takes for True.
+    """Return whether torch.export is tracing.
 
-    Fallback: that function.
+    ``torch.compiler.is_exporting`` is the fallback; while torch.compile of torch 2.10 traces it, it is True.
     """
     flag = getattr(torch.compiler, "_is_exporting_flag", None)
     return torch.compiler.is_exporting() if flag is None else flag
@@ -68,7 +68,7 @@ def is_exporting() -> bool:
 def below_autograd() -> AbstractContextManager:
     """Return a context in which ops skip autograd, whose Python code takes as long as a small op.
 
-    Only for code that records no derivatives. Fallback: a context that does nothing.
+    Use it only for code that records no derivatives. Fallback: a context that does nothing.
     """
     return nullcontext() if _below_autograd is None else _below_autograd()
 
@@ -89,8 +89,8 @@ def is_batched_gradient(t: torch.Tensor) -> bool:
 def over_batched_gradients(function: Callable, tensors: Sequence[torch.Tensor]):
     """Return ``function(*tensors)`` of batched gradients, computed by ``torch.func.vmap``.
 
-    It supports more functions than the batching of autograd. The result is a batched tensor, or a list or tuple of
-    batched tensors. Fallback: the function is called directly.
+    ``torch.func.vmap`` supports more functions than the batching of autograd. The result is a batched tensor, or a list
+    or tuple of batched tensors. Fallback: the function is called directly.
     """
     if not all((_enter_level, _leave_level, _remove_batch, _add_batch)):
         return function(*tensors)
@@ -111,8 +111,8 @@ def in_forward_mode() -> bool:
 def outside_modes(function: Callable, *args):
     """Return ``function(*args)``, called outside of inference mode, dispatch modes and transforms.
 
-    The tensors that it creates are then ordinary tensors. Under a transform, and as a fallback, it is called in a new
-    thread, where no mode or transform is active.
+    The tensors that the function creates are then ordinary tensors. Under a transform, and as a fallback, the function
+    is called in a new thread, where no mode or transform is active.
     """
     if _disable_modes is None or has_transforms():
         return _in_thread(function, *args)
@@ -140,9 +140,10 @@ def _in_thread(function: Callable, *args):
 
 
 def constant_when_traced(function: Callable) -> Callable:
-    """Decorate like ``torch.compiler.assume_constant_result``, without the second that importing torch._dynamo takes.
+    """Return the function, marked so that ``torch.compile`` takes its result as a constant.
 
-    Fallback, if the compiler reads another attribute: the public decorator.
+    This has the effect of ``torch.compiler.assume_constant_result``, which would import torch._dynamo and thereby take
+    a second. Fallback, if the compiler reads another attribute: the public decorator.
     """
     if not _compiler_reads("_dynamo_marked_constant"):
         return torch.compiler.assume_constant_result(function)
@@ -157,10 +158,10 @@ def _compiler_reads(attribute: str) -> bool:
 
 
 def eager(reason: str) -> Callable:
-    """Return a decorator for functions that ``torch.compile`` must not trace: it breaks the graph there.
+    """Return a decorator for functions that ``torch.compile`` must not trace; a call breaks the graph.
 
-    Like ``torch.compiler.disable``, which is not called before torch._dynamo is imported, since that takes a second.
-    Fallback, if the compiler reads another attribute: it traces the few lines of the wrapper.
+    This has the effect of ``torch.compiler.disable``, which would import torch._dynamo and thereby take a second.
+    Fallback, if the compiler reads another attribute: the compiler traces the few lines of the wrapper.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -183,21 +184,21 @@ def eager(reason: str) -> Callable:
 def with_static_sizes(t: torch.Tensor) -> torch.Tensor:
     """Mark a constant so that ``torch.compile(dynamic=True)`` reads its sizes as numbers, not as symbols.
 
-    Like ``torch._dynamo.mark_static``, which accepts only traced tensors during compilation. There is no fallback: if
-    the compiler reads another attribute, dynamic compilation fails where it needs this one.
+    This has the effect of ``torch._dynamo.mark_static``, which accepts only traced tensors during compilation. There is
+    no fallback: if the compiler reads another attribute, compilation with ``dynamic=True`` may fail.
     """
     t._dynamo_static_indices = set(range(t.dim()))
     return t
 
 
 def read_pt2(path: str):
-    """Open the archive of an exported program: a context with ``get_file_names()`` and ``read_bytes(name)``."""
+    """Return the archive of an exported program, a context with ``get_file_names()`` and ``read_bytes(name)``."""
     reader = _private("torch.export.pt2_archive._package", "PT2ArchiveReader")
     return (reader or _ZipReader)(path)
 
 
 class _ZipReader:
-    """The fallback of :func:`read_pt2`: reads the archive as a zip file with everything in one folder."""
+    """The fallback of :func:`read_pt2`, which reads the archive as a zip file with one top-level folder."""
 
     def __init__(self, path: str):
         self.file = ZipFile(path)

@@ -1,4 +1,4 @@
-"""``Bank.split`` and ``Bank.merge`` for autograd, forward mode and vmap: linear maps, each the other's adjoint."""
+"""``Bank.split`` and ``Bank.merge`` with derivatives: each is linear, and is the adjoint of the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def split(bank: Bank, image: Tensor, widen: tuple[bool, ...] = ()) -> tuple[Tensor, ...]:
     """Split images into bands, recorded for derivatives; see :func:`.batches.split` for ``widen``."""
-    if not needs_derivative(image):  # most backward passes; Function.apply would take as long as a small op
+    if not needs_derivative(image):  # as in most backward passes; Function.apply would take as long as a small op
         return _Split.forward(image, bank, widen)
     if are_batched((image,)):
         return over_batched_gradients(lambda t: _Split.apply(t, bank, widen), (image,))

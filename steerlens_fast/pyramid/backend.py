@@ -1,4 +1,4 @@
-"""Choice of the backend that computes a batch of planes."""
+"""Chooses the backend that computes a batch of planes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..ops.registration import are_batched, has_tangent
 from ..torch_internals import has_transforms
 from .filters import Geometry
 
-# Samples of the largest plane that the ops on whole planes take. Up to this size they are faster than torch's FFTs on a
-# CPU; larger planes were not measured. Besides their results, split_planes and merge_planes use 16 bytes for each
-# sample, morph_planes up to 150 (for a joint morph), morph_planes_to_l2 as much for each plane of an image. Sides are
-# limited by native.LARGEST_PLANE_SIDE.
+# Number of samples of the largest plane that the ops on whole planes take. Up to this size they are faster than torch's
+# FFTs on a CPU; larger planes were not measured. Besides their results, split_planes and merge_planes use 16 bytes per
+# sample, and morph_planes up to 150 bytes (for a joint morph). morph_planes_to_l2 uses as much for each plane of an
+# image. native.LARGEST_PLANE_SIDE limits the sides.
 LARGEST_PLANE = 1 << 24
 
 
@@ -26,8 +26,8 @@ class Backend(Enum):
 
     PLANE_OPS = "plane ops"  # each plane in one pass of split_planes, merge_planes or morph_planes
     FFT = "fft"  # torch.fft and the ops on bands, in pieces that fit the caches
-    AUTOGRAD = "autograd"  # recorded for derivatives; the forward pass takes one of the two above
-    COMPILE = "compile"  # traced by torch.compile: torch.fft and the ops on bands, all planes at once
+    AUTOGRAD = "autograd"  # recorded for derivatives; PLANE_OPS or FFT computes the values
+    COMPILE = "compile"  # traced by torch.compile: torch.fft and the ops on bands, for all planes at once
 
 
 def choose_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
@@ -52,15 +52,15 @@ def needs_derivative(*tensors: Tensor) -> bool:
 
 
 def is_recorded(*tensors: Tensor) -> bool:
-    """Return whether torch.compile or autograd records what is computed: nothing may then be written in place."""
+    """Return whether torch.compile or autograd records what is computed, so that nothing may be written in place."""
     return torch.compiler.is_compiling() or needs_derivative(*tensors)
 
 
 def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
-    """Return whether the ops on whole planes take these tensors: plain float32 ones, of supported sizes.
+    """Return whether the ops on whole planes take these tensors.
 
-    CPUs with AVX2 or NEON, and CUDA, have such ops. They have derivatives, so the answer does not depend on
-    ``requires_grad``.
+    The tensors must be plain float32 tensors of supported sizes, on CUDA or on a CPU with AVX2 or NEON. The ops have
+    derivatives, so ``requires_grad`` does not matter.
     """
     return not torch.compiler.is_compiling() and _plane_ops_supported(geometry, tensors)
 

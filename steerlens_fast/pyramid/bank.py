@@ -1,20 +1,20 @@
 """Banks: linear maps between images and groups of bands, with their adjoints.
 
-A bank is a list of parts, each an oriented scale or a residual. ``split`` takes images to bands and ``merge`` is its
-exact adjoint (in the inner product Re<a, b>), so one class serves analysis, synthesis, the gradient in the coefficient
-domain and every derivative of these:
+A bank is a list of parts. A part is an oriented scale or a residual. ``split`` maps images to bands, and ``merge`` is
+its exact adjoint (in the inner product Re<a, b>). Therefore one class computes the analysis, the synthesis, the
+gradient with respect to coefficients, and all their derivatives:
 
 =========== =============================== ===============================
 bank        split                           merge
 =========== =============================== ===============================
 "analysis"  coefficients of an image        adjoint (VJP) of the analysis
-"real"      gradient w.r.t. Re(c)           synthesis from the real parts
-"adjoint"   gradient w.r.t. c               synthesis from both quadratures
+"real"      gradient w.r.t. Re(c)           synthesis from real parts
+"adjoint"   gradient w.r.t. c               synthesis from Re(c) and Im(c)
 =========== =============================== ===============================
 
-FFTs are never normalised: all constants are in the masks (:mod:`.masks`). :func:`.backend.choose_backend` decides how
-a bank is computed: by the ops on whole planes, or by torch.fft and the ops on bands (:mod:`.spectra`, in pieces by
-:mod:`.batches`), with derivatives by :mod:`.autograd`.
+FFTs are not normalised; all constants are in the masks (:mod:`.masks`). :func:`.backend.choose_backend` decides how a
+bank is computed: by the ops on whole planes, or by torch.fft and the ops on bands (:mod:`.spectra`). :mod:`.batches`
+divides large batches into pieces, and :mod:`.autograd` computes derivatives.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["HIGHPASS", "KINDS", "LOWPASS", "Bank", "Part"]
 class Bank:
     """A linear map between images [..., H, W] and bands [..., K, h, w], one tensor for each part. Hashable.
 
-    ``kind`` is one of ``KINDS``; the table in the module's docstring says what each computes.
+    ``kind`` is one of ``KINDS``; the table in the docstring of this module describes them.
     """
 
     geometry: Geometry
@@ -76,18 +76,18 @@ class Bank:
     def paired(self) -> bool:
         """Whether two real bands are stored as one complex band.
 
-        One complex FFT of a pair is faster than two real FFTs: 1.1 to 2.4 times forward and 2 to 10 times inverse, as
-        measured with torch on a CPU. Whole spectra also need no special case for DC and Nyquist. Both bands of a pair
-        belong to the same image plane, so planes never mix. Unpaired banks read half spectra.
+        With torch on a CPU, one complex FFT of a pair is 1.1 to 2.4 times as fast as two real FFTs, and an inverse one
+        2 to 10 times as fast. Whole spectra also need no special case for DC and Nyquist. Both bands of a pair belong
+        to one image plane. Unpaired banks read half spectra.
         """
         return self.kind == "real"
 
     def is_complex(self, part: Part) -> bool:
-        """Return whether a part's bands are complex: oriented ones, except those of a real bank."""
+        """Return whether a part's bands are complex, as oriented bands are, except those of a bank "real"."""
         return not self.paired and is_oriented(part)
 
     def is_full(self, part: Part) -> bool:
-        """Return whether a part's spectra have the full layout, as those of complex bands and of pairs have."""
+        """Return whether a part's spectra have the full layout, as for complex bands and for pairs."""
         return self.paired or is_oriented(part)
 
     def band_shape(self, part: Part) -> tuple[int, int, int]:
@@ -124,7 +124,8 @@ class Bank:
     def masks(self, like: Tensor, merging: bool) -> list[Tensor]:
         """Return each part's masks for ``split_bands``, or if ``merging`` for ``merge_bands``.
 
-        [K, h, w], but [1, h, w//2+1] for residuals of unpaired banks; on the device and in the precision of ``like``.
+        A mask is [K, h, w]; for residuals of unpaired banks, [1, h, w//2+1]. Masks have the device and precision of
+        ``like``.
         """
         options = self.kind, self.parts, merging, str(like.device), like.dtype
         if torch.compiler.is_compiling():
@@ -134,7 +135,7 @@ class Bank:
     def residual_mask(self, like: Tensor) -> Tensor:
         """Return the share of each frequency's energy that is in none of these bands, divided by H W.
 
-        [1, H, W] if bands are paired, else [1, H, W//2+1]; on the device and in the precision of ``like``.
+        The shape is [1, H, W] if bands are paired, else [1, H, W//2+1]. Device and precision are those of ``like``.
         """
         options = self.parts, self.paired, str(like.device), ops.real_dtype(like.dtype)
         if torch.compiler.is_compiling():
@@ -151,16 +152,16 @@ class Bank:
     # --- The ops on whole planes ---
 
     def plane_filters(self, like: Tensor, with_residual: bool = False) -> list[Tensor]:
-        """Return each part's filters as these ops take them: [K, h, w] float32, on the device of ``like``.
+        """Return the filters [K, h, w] of each part for the ops on whole planes (float32, on the device of ``like``).
 
-        If ``with_residual``, the residual's filter comes last.
+        If ``with_residual``, the last tensor is the residual's filter.
         """
         return list(masks.plane_filters(self.geometry, self.kind, self.parts, with_residual, str(like.device)))
 
     def split_planes(self, planes: Tensor, with_residual: bool = False, widen: Sequence[bool] = ()) -> list[Tensor]:
         """Split planes [N, H, W] into bands; the last entry is the residual [N, 1, H, W] if ``with_residual``.
 
-        The parts that ``widen`` marks, one entry for each, are complex even where their imaginary parts are 0.
+        ``widen`` has an entry for each part; if it is True, the part's bands get a complex dtype.
         """
         forms = ["widened" if wide and form == "real" else form for form, wide in zip_longest(self.forms, widen)]
         i_powers = self.split_i_powers

@@ -1,4 +1,4 @@
-"""Batches [..., H, W] without derivatives: by the ops on whole planes, or in pieces that fit the caches."""
+"""Splits and merges batches [..., H, W] without derivatives: by ops on whole planes, or in cache-sized pieces."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 def split(bank: Bank, image: Tensor, backend: Backend, widen: Sequence[bool] = ()) -> tuple[Tensor, ...]:
     """Split images into bands [..., K, h, w], one tensor for each part.
 
-    The parts that ``widen`` marks, one entry for each, are complex even where their imaginary parts are 0.
+    ``widen`` has an entry for each part; if it is True, the part's bands get a complex dtype.
     """
     planes, lead = _flatten_leading(image, 2), image.shape[:-2]
-    if backend is Backend.PLANE_OPS and image.device.type == "cpu" and native.SIMD_WIDTH:  # it writes the zeros itself
+    if backend is Backend.PLANE_OPS and image.device.type == "cpu" and native.SIMD_WIDTH:  # the op can widen bands
         return tuple(band.view(*lead, *band.shape[1:]) for band in bank.split_planes(planes, widen=widen))
     bands = _split(bank, image, backend)
     return tuple(to_complex(band) if wide else band for band, wide in zip_longest(bands, widen))
@@ -106,8 +106,8 @@ def _store_bands(bank: Bank, part: Part, spectra: Tensor, out: Tensor) -> None:
 
 
 def _forms_match(bank: Bank, bands: Sequence[Tensor]) -> bool:
-    """Return whether merge_planes takes these bands: not if a part that must be real is complex.
+    """Return whether merge_planes takes these bands.
 
-    A paired bank takes both, since it reads only real parts.
+    It does not if a part that must be real is complex. A paired bank takes all bands, since it reads only real parts.
     """
     return bank.paired or all(bank.is_complex(part) or not band.is_complex() for part, band in zip(bank.parts, bands))

@@ -1,4 +1,4 @@
-"""``Coefficients``: a small, immutable container, registered as a pytree."""
+"""``Coefficients``: the container of a pyramid's bands and residuals."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..torch_internals import register_container
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """The result of :meth:`SteerablePyramid.analyze`. A part that was not requested is None.
+    """The result of :meth:`SteerablePyramid.analyze`, an immutable pytree. A part that was not requested is None.
 
     Attributes
     ----------
     highpass : Tensor [..., H, W], real, or None
     bands : tuple of (Tensor [..., K, h_s, w_s], complex, or None)
-        One entry for each scale s = 0 ... J - 1; 0 is the finest. h_s = ceil(H / 2^s), w_s = ceil(W / 2^s).
+        One entry for each scale s = 0 ... J - 1, from fine to coarse. h_s = ceil(H / 2^s), w_s = ceil(W / 2^s).
     lowpass : Tensor [..., h_J, w_J], real, or None
 
     Examples
@@ -46,16 +46,16 @@ class Coefficients:
         return [t for t in (self.highpass, *self.bands, self.lowpass) if t is not None]
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
-        """Apply ``function`` to all tensors, residuals included."""
+        """Return the coefficients with ``function`` applied to all tensors, residuals included."""
         on = lambda t: None if t is None else function(t)
         return Coefficients(on(self.highpass), tuple(map(on, self.bands)), on(self.lowpass))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
-        """Apply ``function`` to all oriented bands; the residuals stay unchanged."""
+        """Return the coefficients with ``function`` applied to all oriented bands, but not to residuals."""
         return replace(self, bands=tuple(None if b is None else function(b) for b in self.bands))
 
     def to(self, *args: Any, **kwargs: Any) -> Coefficients:
-        """Apply ``Tensor.to`` to all tensors. A real dtype converts complex bands to its complex counterpart."""
+        """Apply ``Tensor.to`` to all tensors; a real dtype converts bands to the complex dtype of this precision."""
         return self.apply(lambda t: t.to(*_complex_args(t, args), **_complex_kwargs(t, kwargs)))
 
     def clone(self) -> Coefficients:
@@ -63,7 +63,7 @@ class Coefficients:
         return self.apply(torch.clone)
 
     def detach(self) -> Coefficients:
-        """Return these coefficients detached from autograd; they share memory."""
+        """Return the coefficients detached from autograd; they share memory with these coefficients."""
         return self.apply(torch.detach)
 
     def __add__(self, other: Coefficients) -> Coefficients:
@@ -78,13 +78,13 @@ class Coefficients:
     __rmul__ = __mul__
 
     def to_plenoptic(self) -> OrderedDict:
-        """Return the tensors in plenoptic's dictionary: "residual_highpass", 0, 1, ..., "residual_lowpass"; no copy."""
+        """Return plenoptic's dictionary of these tensors, not copied; keys are "residual_highpass", 0, 1, ..."""
         named = [("residual_highpass", self.highpass), *enumerate(self.bands), ("residual_lowpass", self.lowpass)]
         return OrderedDict((key, t) for key, t in named if t is not None)
 
     @staticmethod
     def from_plenoptic(coefficients: dict) -> Coefficients:
-        """Return coefficients from plenoptic's dictionary, as :meth:`to_plenoptic` returns it; no copy."""
+        """Return the coefficients in a dictionary of plenoptic, see :meth:`to_plenoptic`; tensors are not copied."""
         scales = [key for key in coefficients if is_int(key)]
         bands = tuple(coefficients.get(s) for s in range(max(scales, default=-1) + 1))
         return Coefficients(coefficients.get("residual_highpass"), bands, coefficients.get("residual_lowpass"))

@@ -1,4 +1,4 @@
-"""The cache of filters: built once for each geometry, shared by all pyramids, with a limit in bytes."""
+"""The cache of filters, which all pyramids share, with a limit in bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from ..checks import check_int
 from ..torch_internals import outside_modes
 
-DEFAULT_LIMIT = 256 << 20  # bytes: about 30 geometries of 224 x 224, or 5 of 1024 x 1024
+DEFAULT_LIMIT = 256 << 20  # bytes; enough for about 30 geometries of 224 x 224, or 5 of 1024 x 1024
 
 
 class _Group:
@@ -21,9 +21,9 @@ class _Group:
     def __init__(self):
         # Values are tensors or tuples of tensors.
         self.filters: dict[Hashable, object] = {}  # as the ops take them
-        self.originals: dict[Hashable, object] = {}  # in float64, from which the filters are computed
-        self.captured = False  # whether a CUDA graph reads the filters at each replay
-        self.streams: set[tuple] = set()  # (key, device, CUDA stream) of every use so far
+        self.originals: dict[Hashable, object] = {}  # float64 tensors from which the filters are computed
+        self.captured = False  # whether a captured CUDA graph reads the filters
+        self.streams: set[tuple] = set()  # (key, device, CUDA stream) of all uses so far
 
     def bytes(self) -> int:
         values = [*self.filters.values(), *self.originals.values()]
@@ -48,8 +48,8 @@ class FilterCache:
     def get(self, geometry: Hashable, key: Hashable, make: Callable[[], object], original: bool = False):
         """Return the cached value of this geometry and key; if there is none, call ``make`` and cache the result.
 
-        A value is a tensor or a tuple of tensors. ``original`` marks float64 filters from which others are computed;
-        these originals are freed first.
+        A value is a tensor or a tuple of tensors. ``original`` is True for float64 filters from which other filters are
+        computed. Such originals are freed first.
         """
         group = self._groups.get(geometry)
         if group is not None:
@@ -92,9 +92,9 @@ class FilterCache:
                 self._latest = group
 
     def _shrink(self) -> None:
-        """Drop the float64 originals of all geometries but the latest.
+        """Free filters until the limit is met: first the float64 originals of all geometries but the latest.
 
-        If still over the limit, evict the least recently used geometries, then drop the latest one's originals too.
+        If the limit is still exceeded, the least recently used geometries are freed, then the originals of the latest.
         """
         with self._lock:
             for group in self._groups.values():
@@ -113,8 +113,8 @@ class FilterCache:
 def _record_stream(group: _Group, key: Hashable, value):
     """Record in torch's CUDA allocator that the current stream reads these filters, and return them.
 
-    The allocator then reuses their memory only after the stream has finished reading, so the cache may evict them
-    without waiting. If any thread is capturing a CUDA graph, the allocator records this only after the capture.
+    The allocator then reuses the filters' memory only after the stream has finished reading, so the cache may free the
+    filters without waiting. While a thread captures a CUDA graph, the allocator records this only after the capture.
     """
     filters = value if isinstance(value, tuple) else (value,)
     if not filters or not filters[0].is_cuda:
@@ -135,15 +135,16 @@ CACHE = FilterCache(DEFAULT_LIMIT)
 def set_filter_cache_limit(limit: int) -> int:
     """Limit the memory that cached filters take on all devices together; return the previous limit.
 
-    Filters are built when a pyramid of a geometry (image size, height, order ...) is first used, and cached for the
-    next call and for all pyramids of that geometry. When the limit is exceeded, the filters of the least recently used
-    geometries are freed, but never those of the latest geometry, nor those that a captured CUDA graph reads.
+    A geometry is an image size with the pyramid's options (height, order ...). Its filters are built when they are
+    first used, and cached for all pyramids of this geometry. If the limit is exceeded, the filters of the least
+    recently used geometries are freed, but not those of the latest geometry, and not those that a captured CUDA graph
+    reads.
 
     Parameters
     ----------
     limit : int
-        Bytes, at least 0; initially 256 MiB (268435456). A geometry of 224 x 224 pixels takes 2 to 8 MiB, one of
-        1024 x 1024 takes 30 to 100 MiB, depending on the operations that are used.
+        Bytes, at least 0; initially 256 MiB (268435456). Depending on the operations that are used, a geometry takes 2
+        to 8 MiB for 224 x 224 pixels, and 30 to 100 MiB for 1024 x 1024.
 
     Returns
     -------
@@ -184,11 +185,11 @@ def filter_cache_bytes() -> int:
 
 
 def clear_filter_cache() -> None:
-    """Free all cached filters; pyramids rebuild theirs when they are next used.
+    """Free all cached filters; pyramids rebuild their filters when they are next used.
 
-    Filters that compiled functions, exported programs or autograd graphs reference stay in memory. CUDA graphs hold no
-    references to the filters that they read, so capture them again. On a GPU the memory returns to torch's allocator
-    (``torch.cuda.empty_cache`` returns it to the device).
+    Filters to which compiled functions, exported programs or autograd graphs refer stay in memory. CUDA graphs do not
+    refer to the filters that they read, so capture them again. On a GPU, the memory returns to torch's allocator;
+    ``torch.cuda.empty_cache`` returns it to the device.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""The pyramid's geometry and filters: sizes, masks and their symmetries, in float64.
+"""The formulas of the pyramid's filters, in float64.
 
-``fx`` and ``fy`` are twice the frequencies of ``fftfreq``, so Nyquist is 1; ``r = hypot(fx, fy)``,
+Let ``fx`` and ``fy`` be twice the frequencies of ``fftfreq``, so that Nyquist is 1, and ``r = hypot(fx, fy)``,
 ``theta = atan2(fy, fx)``. For scales ``s = 0 ... J - 1`` from fine to coarse, radial filters with transitions of
 ``width`` octaves, order ``n`` and ``K`` orientations ``k``::
 
@@ -8,8 +8,9 @@
     a_k(theta) = sqrt(C) cos(theta - pi k / K)^n             C   = 2^(2n) (n!)^2 / (K (2n)!)
     B_sk = low_0 ... low_s  high_(s+1)  a_k                  R_hi = high_0    R_lo = low_0 ... low_J
 
-The squares of all ``B_sk``, ``R_hi`` and ``R_lo`` add up to 1 at every frequency (Simoncelli & Freeman 1995;
-Portilla & Simoncelli 2000). They are sampled at the *true* frequencies, so this holds at odd sizes too.
+``B_sk`` are the filters of bands, ``R_hi`` and ``R_lo`` those of the residuals. The squares of all filters add up to 1
+at every frequency (Simoncelli & Freeman 1995; Portilla & Simoncelli 2000). The filters are sampled at the true
+frequencies, so this holds for odd image sizes, too.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ MAX_ORDER = 15
 
 @dataclass(frozen=True)
 class Geometry:
-    """All parameters of a pyramid's filters. Hashable: filters are cached by it.
+    """All parameters of a pyramid's filters; the key of the cache of filters.
 
-    ``shape`` is (H, W) in pixels, ``num_scales`` the number of scales J, ``transition_width`` the width of the radial
-    filters' transition in octaves. :class:`SteerablePyramid` calls these two ``height`` and ``width``, as plenoptic
-    does; neither refers to the image size.
+    ``shape`` is (H, W) in pixels. ``num_scales`` is the number of scales J, and ``transition_width`` the width of the
+    radial filters' transition in octaves. :class:`SteerablePyramid` calls these two parameters ``height`` and
+    ``width``, like plenoptic.
     """
 
     shape: tuple[int, int]
@@ -52,8 +53,8 @@ class Geometry:
     def constants(self) -> tuple:
         """The arguments of :func:`geometry_of`, as constants for ``torch.compile``.
 
-        ``torch.compile(dynamic=True)`` replaces ints and floats by symbols. ``index`` turns a symbol into an int again;
-        there is no such function for floats, so the transition width is passed as text.
+        ``torch.compile(dynamic=True)`` replaces ints and floats by symbols. ``index`` converts a symbol to an int.
+        There is no such function for floats, so the transition width is passed as text.
         """
         sizes = [index(n) for n in (*self.shape, self.num_scales, self.order, self.orientations)]
         return *sizes, self.transition_width_text, self.tight_frame, self.downsample
@@ -96,12 +97,15 @@ def _transition(log_radius: Tensor, scale: int, width: float) -> Tensor:
 
 
 def high(log_radius: Tensor, scale: int, width: float) -> Tensor:
-    """Return the radial high-pass filter of ``scale``; exactly 0 where :func:`low` of the same scale is 1."""
+    """Return the radial high-pass filter of ``scale``, which is exactly 0 where :func:`low` of this scale is 1."""
     return torch.sin(math.pi / 2 * _transition(log_radius, scale, width))
 
 
 def low(log_radius: Tensor, scale: int, width: float) -> Tensor:
-    """Return the radial low-pass filter of ``scale``; as a sine, not a cosine, it is exactly 0 for r >= 2^-scale."""
+    """Return the radial low-pass filter of ``scale``.
+
+    It is computed by a sine, not a cosine, so that it is exactly 0 for r >= 2^-scale.
+    """
     return torch.sin(math.pi / 2 * (1.0 - _transition(log_radius, scale, width)))
 
 
@@ -116,9 +120,9 @@ def low_product(log_radius: Tensor, scales: int, width: float) -> Tensor:
 def direction_cosines(angle: Tensor, orientations: int) -> tuple[Tensor, Tensor]:
     """Return cos(theta - pi k / K) and the analytic weight, both [K, h, w].
 
-    The weight is 2 where the cosine is positive and 0 where it is negative. The line where it is 0 matters at order 0
-    only. One half of the line counts as positive, so that exactly one of two opposite frequencies does; real part,
-    energy and adjoint are then exact there, too.
+    The weight is 2 where the cosine is positive and 0 where it is negative. The line where the cosine is 0 matters only
+    at order 0. On one half of this line the weight is 2, so that it is 2 for exactly one of two opposite frequencies.
+    The real part, the energy and the adjoint are then exact on the line, too.
     """
     offset = (
         angle - math.pi * torch.arange(orientations, dtype=torch.float64, device="cpu")[:, None, None] / orientations
@@ -151,7 +155,7 @@ def _make_band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
 def band_filter(geometry: Geometry, scale: int) -> Tensor:
     """Return ``B_sk`` of scale s = ``scale`` for all k on its low-frequency block, [K, h, w]; 0 at DC and Nyquist.
 
-    Two-sided: a band contains both of two opposite frequencies, as for a real kernel.
+    Opposite frequencies both have their value, as for a real kernel.
     """
     return _band_filter(geometry, scale)[0]
 
@@ -180,8 +184,8 @@ def _make_lowpass_filter(geometry: Geometry) -> Tensor:
 def scaling(geometry: Geometry, scale: int) -> float:
     """Return the factor of a scale's coefficients relative to the default pyramid (downsampled, not a tight frame).
 
-    ``scale = num_scales`` is the low-pass residual. Without downsampling, coefficients double at each scale, as
-    plenoptic's do, unless the frame is tight.
+    ``scale = num_scales`` is the low-pass residual. Without downsampling, and unless the frame is tight, coefficients
+    double at each scale, as in plenoptic.
     """
     if not geometry.tight_frame:
         return 1.0 if geometry.downsample else 2.0**scale

@@ -1,4 +1,4 @@
-"""The parts of a bank and their masks: the filters of :mod:`.filters` times all constants of the transform.
+"""The parts of a bank and their masks, which are the filters of :mod:`.filters` times all constants of the transform.
 
 Masks are computed in float64, converted to the precision and the device of the data, and cached.
 """
@@ -23,14 +23,14 @@ HIGHPASS, LOWPASS = "highpass", "lowpass"
 
 
 class Part(NamedTuple):
-    """One group of bands: a scale (int) or a residual (str), and its orientations (None: all)."""
+    """One group of bands: the number of a scale or the name of a residual, and the orientations (None for all)."""
 
     name: int | str
     orientations: tuple[int, ...] | None = None
 
 
 def is_oriented(part: Part) -> bool:
-    """Return whether a part is a scale, not a residual."""
+    """Return whether a part is a scale; otherwise it is a residual."""
     return isinstance(part.name, int)
 
 
@@ -62,15 +62,12 @@ def full_mask(geometry: Geometry, kind: str, part: Part) -> Tensor:
     if kind != "real":
         mask = mask * filters.analytic_weight(geometry, scale)
     if kind == "adjoint":
-        mask = mask / 2  # the analysis has already doubled the positive frequencies
+        mask = mask / 2  # because the analysis has doubled the positive frequencies
     return mask if part.orientations is None else mask[list(part.orientations)]
 
 
 def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
-    """Return the share of each frequency's energy that is in none of the oriented ``parts``, divided by H W.
-
-    [1, H, W] float64.
-    """
+    """Return [1, H, W] float64: the share of each frequency's energy that is in none of the ``parts``, over H W."""
     H, W = geometry.shape
     residual = torch.ones(H, W, dtype=torch.float64, device="cpu")
     for scale, orientations in parts:
@@ -82,7 +79,7 @@ def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
 
 
 def _halve_reflected(mask: Tensor, w: int, W: int) -> Tensor:
-    """Halve the columns that irfft2 mirrors, all but DC and Nyquist: merging into a half spectrum counts them twice."""
+    """Halve all columns but DC and Nyquist, because irfft2 counts the columns of a half spectrum twice."""
     weight = torch.full((w,), 0.5, dtype=mask.dtype, device="cpu")
     weight[0] = 1.0
     if w == W and W % 2 == 0:
@@ -98,7 +95,7 @@ def cached_masks(
 ) -> tuple[Tensor, ...]:
     """Return the masks of ``parts`` for ``split_bands``, or if ``merging`` for ``merge_bands``.
 
-    Each part also has its own entry in the cache, so banks share the masks of parts that they have in common.
+    Each part also has its own entry in the cache, so that banks share the masks of common parts.
     """
 
     def of_part(part: Part) -> Tensor:
@@ -144,9 +141,9 @@ def cached_squared_response(geometry: Geometry, parts: tuple[Part, ...], device:
 def plane_filters(
     geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool, device: str
 ) -> tuple[Tensor, ...]:
-    """Return the filters of ``parts`` as the ops on whole planes take them: in the full layout, float32, on ``device``.
+    """Return the filters of ``parts`` for the ops on whole planes (full layout, float32, on ``device``).
 
-    If ``with_residual``, the residual's filter comes last.
+    If ``with_residual``, the last tensor is the residual's filter.
     """
 
     def of_part(part: Part) -> Tensor:
@@ -172,7 +169,7 @@ def _cached(geometry: Geometry, key: tuple, make: Callable, device: str = "cpu")
 
 # --- Masks as constants of torch.compile ---
 
-# The Geometry may be created during tracing, so it is passed as plain values: see Geometry.constants.
+# torch.compile may create the Geometry during tracing, so it is passed as plain values, see Geometry.constants.
 
 
 @constant_when_traced

@@ -24,27 +24,28 @@ class SteerablePyramid(nn.Module):
     Parameters
     ----------
     image_shape : (int, int)
-        (H, W) in pixels, each at least 8: the smallest size with room for one scale.
+        (H, W) in pixels, each at least 8, the smallest size that has one scale.
     height : int or "auto"
-        Number of scales J, one octave each. "auto" is the maximum, ``floor(log2(min(H, W))) - 2``. Named as in
-        plenoptic; not the image's height.
+        Number of scales J, of one octave each. "auto" is the maximum, ``floor(log2(min(H, W))) - 2``. The name is
+        plenoptic's; it is not the image's height.
     order : int
         Order n of the angular filter cos^n, 0 to 15. The kernels are n-th directional derivatives.
     orientations : int, optional
-        Number of orientations K, at least ``order + 1`` (the default). Orientation k is the direction ``pi k / K``
-        (radians) of the frequency: 0 is along +x (a vertical edge), ``pi / 2`` along +y (downwards).
+        Number of orientations K, at least ``order + 1`` (the default). Orientation k has the direction ``pi k / K``
+        (radians) in the frequency plane. Direction 0 is along +x, and responds to vertical edges; ``pi / 2`` is along
+        +y, which points down.
     width : float
-        Width of the radial filters' transition in octaves, above 0; usually 1, as in plenoptic. Named as in plenoptic;
-        not the image's width.
+        Width of the radial filters' transition in octaves, above 0; usually 1, as in plenoptic. The name is
+        plenoptic's; it is not the image's width.
     tight_frame : bool
-        If True, scale the coefficients so that their energy equals the image's (Parseval), as in plenoptic. If False,
-        bands have the amplitudes of the filtered, subsampled image, as in matlabPyrTools.
+        If True, the energy of the coefficients equals that of the image (Parseval), as in plenoptic. If False, bands
+        have the amplitudes of the filtered, subsampled image, as in matlabPyrTools.
     synthesis : {"real", "adjoint"}
-        How :meth:`synthesize` inverts the analysis: from Re(c) only ("real"), as plenoptic and matlabPyrTools do, or
-        from Re(c) and Im(c) through the analytic filters ("adjoint"). Both are exact; results differ for edited
-        coefficients.
+        How :meth:`synthesize` inverts the analysis. "real" uses only Re(c), like plenoptic and matlabPyrTools.
+        "adjoint" uses Re(c) and Im(c), with the analytic filters. Both inverses are exact. For edited coefficients,
+        their results differ.
     downsample : bool
-        If False, every band has H x W samples. As in plenoptic, amplitudes then double at each scale, unless
+        If False, every band has H x W samples. Amplitudes then double at each scale, as in plenoptic, unless
         ``tight_frame`` is True.
 
     Raises
@@ -55,8 +56,8 @@ class SteerablePyramid(nn.Module):
     Notes
     -----
     Filters are those of Simoncelli & Freeman (1995) and Portilla & Simoncelli (2000), sampled at the true DFT
-    frequencies; the boundary is circular. They are built once per geometry in float64 and shared by all pyramids,
-    so the module has no parameters and an empty ``state_dict``; it computes on its input's device, in its dtype.
+    frequencies. They wrap around at the image's border. All pyramids share filters through a cache, so the module has
+    no parameters and an empty ``state_dict``. It computes on the device and in the dtype of its input.
 
     Examples
     --------
@@ -125,7 +126,7 @@ class SteerablePyramid(nn.Module):
         return f"{g.shape}, {counts}, {options}, synthesis={self.synthesis!r}"
 
     def forward(self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True) -> Coefficients:
-        """Decompose images: the same as :meth:`analyze`."""
+        """Decompose images, see :meth:`analyze`."""
         return self.analyze(image, scales, residuals)
 
     def analyze(self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True) -> Coefficients:
@@ -134,9 +135,9 @@ class SteerablePyramid(nn.Module):
         Parameters
         ----------
         image : Tensor [..., H, W], float32 or float64
-            Any leading dimensions. float16 and bfloat16 are converted to float32.
+            Images with any leading dimensions. float16 and bfloat16 are converted to float32.
         scales : sequence of int, optional
-            Scales to compute (0 is the finest), by default all; the others are None in the result.
+            Scales to compute (0 is the finest), by default all. Other scales are None in the result.
         residuals : bool
             Whether to compute the high-pass and low-pass residuals.
 
@@ -179,7 +180,7 @@ class SteerablePyramid(nn.Module):
         Parameters
         ----------
         coefficients : Coefficients
-            As :meth:`analyze` returns them; parts that are None contribute nothing. With ``synthesis="real"`` the bands
+            Coefficients from :meth:`analyze`. Parts that are None contribute nothing. With ``synthesis="real"``, bands
             may also be real tensors.
         scales, orientations : sequence of int, optional
             Scales and orientations that contribute, by default all.
@@ -215,16 +216,17 @@ class SteerablePyramid(nn.Module):
         return Bank(self.geometry, self.synthesis, tuple(chosen)).merge(list(chosen.values()))
 
     def steer(self, coefficients: Coefficients, angle: float | Tensor) -> tuple[Tensor | None, ...]:
-        """Return the real bands at any orientation, exactly: cos^n is steerable with n + 1 or more basis orientations.
+        """Return the real parts of the bands at any orientation.
 
-        Only real parts can be steered: the analytic filters of the imaginary parts have no finite angular basis.
+        The result is exact, since cos^n is steerable with n + 1 or more basis orientations. Imaginary parts cannot be
+        steered, because the analytic filters have no finite angular basis.
 
         Parameters
         ----------
         coefficients : Coefficients
         angle : float or 0-D Tensor
-            Orientation in radians. At ``pi k / K`` the result is the real part of band k; at ``angle + pi`` it is
-            (-1)^n times that at ``angle``.
+            Orientation in radians. At ``pi k / K`` the result is the real part of band k. At ``angle + pi`` it is the
+            result at ``angle`` times (-1)^n.
 
         Returns
         -------
@@ -238,8 +240,8 @@ class SteerablePyramid(nn.Module):
 
         Notes
         -----
-        The method of Freeman & Adelson (1991). With K > n + 1 the basis is redundant, and the weights with the smallest
-        norm are used.
+        The method is that of Freeman & Adelson (1991). With K > n + 1 the basis is redundant, and the weights with the
+        smallest norm are used.
 
         Examples
         --------
@@ -256,7 +258,7 @@ class SteerablePyramid(nn.Module):
         return tuple(None if band is None else steer(band) for band in coefficients.bands)
 
     def pack(self, coefficients: Coefficients) -> Tensor:
-        """Return all coefficients as one real tensor [..., M]: high-pass, bands (re, im interleaved), low-pass.
+        """Return all coefficients as one real tensor [..., M]: high-pass, bands (Re, Im interleaved), low-pass.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""A plot of a pyramid, for papers and notebooks. Needs the extra ``steerlens_fast[plot]``."""
+"""Plots a pyramid, for papers and notebooks. Needs the extra ``steerlens_fast[plot]``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWS = ("amplitude", "phase", "real", "imaginary")
-CLIPPED = 0.002  # share of a row's coefficients beyond its colour scale, so that a few extremes do not darken the rest
+CLIPPED = 0.002  # share of a row's coefficients beyond its colour scale, so that few large values do not darken the row
 PANEL_INCHES = 1.9
 
 
@@ -27,20 +27,22 @@ def plot_pyramid(
     index: int | Sequence[int] | None = None,
     figure: Figure | None = None,
 ) -> Figure:
-    """Plot the pyramid of one image: a row for each scale, a column for each orientation, residuals on the right.
+    """Return a figure of the pyramid of one image.
+
+    There is a row for each scale, a column for each orientation, and a column on the right for the residuals.
 
     Parameters
     ----------
     coefficients : Coefficients
-        As :meth:`SteerablePyramid.analyze` returns them. Parts that are None are marked "absent".
+        Coefficients from :meth:`SteerablePyramid.analyze`. Parts that are None are marked "absent".
     show : {"amplitude", "phase", "real", "imaginary"}
-        What to show of the bands. "phase" is drawn as hue, with the amplitude as brightness, since the phase of a tiny
-        coefficient is meaningless.
+        What to show of the bands. "phase" is shown as hue, with the amplitude as brightness, because the phase of a
+        tiny coefficient has no meaning.
     index : int or sequence of int, optional
         The image to show, as an index into the leading dimensions; by default 0 in each.
     figure : matplotlib Figure or SubFigure, optional
-        The figure to draw in; by default a new one, which is not registered with pyplot: use ``figure.savefig``, or let
-        a notebook display it.
+        The figure to draw in; by default a new one. A new figure is not registered with pyplot, so use
+        ``figure.savefig``, or display it in a notebook.
 
     Returns
     -------
@@ -56,12 +58,14 @@ def plot_pyramid(
 
     Notes
     -----
-    All panels show the same field of view, so the samples of coarse scales are larger. Each row has one colour
-    scale for all its orientations, and each residual has its own; no colour scale is shared, since amplitudes grow from
-    fine to coarse scales in most images. Colours saturate for 0.2 % of a row's samples. Orientation k is the direction
-    of its frequencies: 0 degrees responds to vertical edges. A scale is labelled with the frequency at which its
-    filters peak (for transitions of an octave, the default). Bands with more samples than a panel has dots are
-    averaged.
+    All panels show the same field of view, so the samples of coarse scales are larger. Bands with more samples than a
+    panel has dots are averaged.
+
+    Each row and each residual has a colour scale of its own, because amplitudes grow from fine to coarse scales in most
+    images. 0.2 % of a row's samples are beyond its colour scale.
+
+    An orientation is labelled with the direction of its frequencies; 0 degrees responds to vertical edges. A scale is
+    labelled with the frequency at which its filters peak, for transitions of an octave.
 
     Examples
     --------
@@ -209,7 +213,7 @@ class _Painter:
         axes.set_label("colour bar")
 
     def _image(self, axes, picture: Tensor, **options):
-        # All scales show the same field of view; pixels are square, apart from the rounding of odd sizes.
+        # The extent gives all scales one field of view. Pixels are square, except for the rounding of odd sizes.
         smooth = "auto" if picture.shape[1] > 128 else "nearest"  # fine bands have more samples than a panel has dots
         drawn = axes.imshow(picture.numpy(), extent=(0, 1, self.aspect, 0), interpolation=smooth, **options)
         self._frame(axes)

@@ -1,4 +1,4 @@
-"""The pyramid in plain torch, the reference of the tests: full complex FFTs, one band at a time."""
+"""The pyramid in plain torch, with which tests compare it: full complex FFTs, one band at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .filters import Geometry
 
 
 def analyze(image: Tensor, geometry: Geometry) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Image [..., H, W] -> (highpass [..., H, W], bands [..., K, h_s, w_s] complex, lowpass [..., h_J, w_J])."""
+    """Return (highpass [..., H, W], bands [..., K, h_s, w_s] complex, lowpass [..., h_J, w_J]) of images [..., H, W]."""
     X = torch.fft.fft2(image)
     to = lambda mask: mask.to(image.device, image.dtype)
     bands = []
@@ -24,7 +24,7 @@ def analyze(image: Tensor, geometry: Geometry) -> tuple[Tensor, list[Tensor], Te
 
 
 def synthesize(highpass: Tensor, bands: list[Tensor], lowpass: Tensor, geometry: Geometry, synthesis: str) -> Tensor:
-    """Rebuild the image of :func:`analyze`: from Re(c) only ("real"), or by the analysis' adjoint ("adjoint")."""
+    """Return the images of which :func:`analyze` returned the coefficients, for ``synthesis`` "real" or "adjoint"."""
     H, W = geometry.shape
     to = lambda mask: mask.to(highpass.device, highpass.dtype)
     X = torch.fft.fft2(highpass) * to(filters.highpass_filter(geometry))

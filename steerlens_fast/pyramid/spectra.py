@@ -1,7 +1,7 @@
-"""One pass over a batch of planes by torch.fft and the ops on bands: pure functions, traced by torch.compile.
+"""Splits and merges a batch of planes in one pass, by torch.fft and the ops on bands; torch.compile can trace this.
 
-A half spectrum has the W//2+1 columns of ``rfft2``, a whole spectrum all W columns of ``fft2``. Paired banks use whole
-spectra (see ``Bank.paired``).
+A half spectrum has the W//2+1 columns of ``rfft2``. A whole spectrum has all W columns of ``fft2``. Paired banks (see
+``Bank.paired``) use whole spectra.
 """
 
 from __future__ import annotations
@@ -29,27 +29,28 @@ def split_image(bank: Bank, planes: Tensor) -> Iterator[Tensor]:
 def split_spectrum(bank: Bank, spectrum: Tensor) -> Iterator[Tensor]:
     """Yield the bands [N, K, h, w] of the images with this ``spectrum``, part by part.
 
-    A paired bank requires a whole spectrum, an unpaired one with residual parts a half spectrum; other banks take both.
+    A paired bank requires a whole spectrum. An unpaired bank with residuals requires a half spectrum. Other banks take
+    both.
     """
     for part, spectra in split_into_band_spectra(bank, spectrum):
         yield to_band(bank, part, spectra)
 
 
 def image_spectrum(bank: Bank, planes: Tensor) -> Tensor:
-    """Return the spectrum of images [N, H, W] that ``bank`` splits into bands: whole if it is paired, else half."""
+    """Return the spectrum of images [N, H, W] for :func:`split_spectrum`: whole for a paired bank, else half."""
     return whole_spectrum(planes) if bank.paired else torch.fft.rfft2(planes)
 
 
 def whole_spectrum(planes: Tensor) -> Tensor:
-    """Return ``fft2`` of real images [N, H, W] by a complex FFT.
+    """Return ``fft2`` of real images [N, H, W], computed by a complex FFT.
 
-    It is faster than ``fft2`` of real tensors, for which torch computes half the columns and copies the others.
+    This is faster than ``fft2`` of real tensors, for which torch computes half of the columns and copies the others.
     """
     return torch.fft.fft2(ops.pair(planes, 1))
 
 
 def split_into_band_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part, Tensor]]:
-    """Yield each part and the spectra of its bands, without holding references to those already yielded."""
+    """Yield each part with the spectra of its bands, without keeping references to earlier spectra."""
     masks = bank.masks(spectrum, merging=False)
     spectra = ops.split_bands(spectrum, masks, bank.split_i_powers, bank.widths, bank.geometry.shape[1], bank.paired)
     for part in bank.parts:
@@ -104,8 +105,9 @@ def to_complex(band: Tensor) -> Tensor:
 def merge_spectra(bank: Bank, spectra: Sequence[Tensor], residual: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Merge the spectra of F * N planes' bands into images [F * N, H, W].
 
-    A paired bank returns complex tensors whose real parts are the images (:func:`real_images`). ``residual`` is
-    (spectra of N images from :func:`image_spectrum`, mask); the product is added to each frame of these images.
+    For a paired bank the result is complex, and its real part has the images (see :func:`real_images`). ``residual`` is
+    a tuple: the spectra of N images from :func:`image_spectrum`, and a mask. Their product is added to each of the F
+    frames.
     """
     H, W = bank.geometry.shape
     masks, i_powers, widths = bank.masks(spectra[0], merging=True), bank.merge_i_powers, bank.widths
@@ -113,7 +115,7 @@ def merge_spectra(bank: Bank, spectra: Sequence[Tensor], residual: tuple[Tensor,
         spectra, masks = [*spectra, residual[0][:, None]], [*masks, residual[1]]
         i_powers, widths = [*i_powers, 0], [*widths, W]
     merged = ops.merge_bands(spectra, masks, i_powers, widths, H, W, bank.paired, bank.paired)
-    del spectra  # free this memory before the FFT allocates its own
+    del spectra  # frees memory before the FFT allocates its own
     if bank.paired:
         return torch.fft.ifft2(merged, norm="forward")
     return torch.fft.irfft2(merged, s=(H, W), norm="forward")
